@@ -1,0 +1,16 @@
+"""CORE: what is measured and what follows from it. Imports none of the other rooms.
+
+How the files depend on each other, top to bottom::
+
+    errors  params  digest  plugins       words every file shares
+    data  tasks/                          rows, queries, the sealed split; what can be worked on
+    models  batches  step  methods/       a base model, its batches, one training step, the methods
+    train  measure  metrics/  attacks/    configuration -> unlearned model -> per-query losses
+    losses  bounds/  procedures  risk     losses -> p-values -> certified set, CUR, certificate
+    formats/  figures                     tables from elsewhere; pictures of a run
+
+`errors`, `params`, `plugins`, `digest`, `data`, `losses`, `procedures`, `risk`, `figures`, `bounds/`
+and `formats/` never import torch.
+"""
+
+__version__ = "0.1.0"

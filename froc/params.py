@@ -1,0 +1,68 @@
+"""What a hyperparameter may be, written beside its default.
+
+A plug-in is a frozen dataclass; its fields are its hyperparameters::
+
+    @dataclass(frozen=True)
+    class NPO(Method):
+        beta: float = hyper(0.1, Range(0.01, 1.0, log=True))
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from froc.errors import InputError
+
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers from `low` to `high`, both included; `log` searches the logarithm; integers where both ends are."""
+
+    low: float
+    high: float
+    log: bool = False
+
+    @property
+    def integer(self) -> bool:
+        """True where only whole numbers are meant."""
+        return isinstance(self.low, int) and isinstance(self.high, int)
+
+    def __contains__(self, value: object) -> bool:
+        return isinstance(value, int | float) and self.low <= value <= self.high
+
+    def __str__(self) -> str:
+        return f"{self.low:g} .. {self.high:g}" + (" (log)" if self.log else "")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of the `options`."""
+
+    options: tuple[str | int | float | bool, ...]
+
+    def __contains__(self, value: object) -> bool:
+        return value in self.options
+
+    def __str__(self) -> str:
+        return " | ".join(str(option) for option in self.options)
+
+
+Space = Range | Choice
+
+
+def hyper(default: Any, space: Space) -> Any:
+    """A dataclass field with its default and the space that a search may draw it from."""
+    return dataclasses.field(default=default, metadata={"space": space})
+
+
+def spaces(plugin: type) -> dict[str, Space]:
+    """Name -> space of every searchable field of a plug-in class, in order of declaration."""
+    return {f.name: f.metadata["space"] for f in dataclasses.fields(plugin) if "space" in f.metadata}
+
+
+def check(plugin: object) -> None:
+    """Raise InputError where a field lies outside the space it declares."""
+    for name, space in spaces(type(plugin)).items():
+        value = getattr(plugin, name)
+        if value not in space:
+            raise InputError(f"{type(plugin).__name__}: {name} = {value!r} is not in {space}")

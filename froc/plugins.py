@@ -1,0 +1,71 @@
+"""The folder is the registry: `froc/methods/npo.py` *is* the method `npo`.
+
+Other packages add plug-ins through the entry point groups `froc.methods`, `froc.metrics`, ...
+The class is found by subclass, not by name: the one concrete subclass that its own file defines.
+"""
+
+import dataclasses
+import difflib
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Mapping
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, TypeVar
+
+from froc.errors import InputError
+from froc.params import check
+
+T = TypeVar("T")
+
+
+def _outside(base: type) -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=base.__module__)}
+
+
+def names(base: type) -> list[str]:
+    """All plug-in names of a kind, sorted; nothing is imported to find them."""
+    package = importlib.import_module(base.__module__)
+    inside = {module.name for module in pkgutil.iter_modules(package.__path__) if not module.name.startswith("_")}
+    return sorted(inside | set(_outside(base)))
+
+
+def find(base: type[T], name: str) -> type[T]:
+    """The plug-in class called `name`; InputError with the nearest name where there is none."""
+    kind = base.__module__.rpartition(".")[2]
+    name = name.replace("-", "_")
+    if name not in names(base):
+        near = difflib.get_close_matches(name, names(base), n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(names(base))}"
+        raise InputError(f"no {kind.rstrip('s')} is called {name!r}; {hint} (froc list {kind})")
+    outside = _outside(base).get(name)
+    if outside is not None:
+        loaded: type[T] = outside.load()
+        return loaded
+    module = importlib.import_module(f"{base.__module__}.{name}")
+    found = [
+        item
+        for item in vars(module).values()
+        if inspect.isclass(item) and issubclass(item, base) and item.__module__ == module.__name__
+        and not inspect.isabstract(item)
+    ]
+    if len(found) != 1:
+        raise TypeError(f"{module.__name__} must define exactly one {base.__name__}, it defines {len(found)}")
+    return found[0]
+
+
+def make(base: type[T], name: str, params: Mapping[str, Any] | None = None) -> T:
+    """The plug-in `name` built with `params`; unknown names and values out of range are InputErrors."""
+    plugin = find(base, name)
+    known = {f.name for f in dataclasses.fields(plugin)}  # type: ignore[arg-type]  # every plug-in is a dataclass
+    for key in params or {}:
+        if key not in known:
+            raise InputError(f"{name} has no hyperparameter {key!r}; it has: {', '.join(sorted(known))}")
+    made = plugin(**(params or {}))
+    check(made)
+    return made
+
+
+def summary(plugin: type) -> str:
+    """First line of a plug-in's docstring."""
+    return (inspect.getdoc(plugin) or "").partition("\n")[0]
