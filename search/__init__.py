@@ -1,1 +1,14 @@
-"""Room."""
+"""STUDY: which candidate next, and where it runs.
+
+    run        the whole job in order: plan, trials, seal, calibration, certificate, chosen model
+    plan       what is fixed before the first trial, and whether a run folder was made by the same plan
+    study      Optuna: which configuration next, which trial is hopeless
+    space      method fields -> Optuna suggestions
+    trial      configuration -> unlearned model -> search losses
+    sealing    search losses -> candidates in testing order, written down before calibration is opened
+    openings   how often these calibration queries have been looked at
+    folder     the files of a run; the only place that knows their names
+
+A search is handed a `froc.data.SearchView`, which has no field for the calibration queries; they come out of
+`froc.data.Sealed` for a written seal only.
+"""

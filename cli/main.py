@@ -1,0 +1,76 @@
+"""The command tree, and the one place where errors become words and exit codes."""
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+import froc
+from cli import auditing, searching, showing
+from cli.words import messages
+from froc.errors import FrocError
+
+app = typer.Typer(
+    name="froc",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 done and certified or verified · 2 bad input · 3 nothing certified, or a report that does not "
+    "say PASS · 4 a report that does not verify · 130 interrupted, can be resumed.",
+)
+app.command("search", epilog=searching.EXAMPLES)(searching.search)
+app.command("certify", epilog=showing.CERTIFY_EXAMPLES)(showing.certify)
+app.command("show", epilog=showing.SHOW_EXAMPLES)(showing.show)
+app.command("list", epilog=showing.LIST_EXAMPLES)(showing.listing)
+app.add_typer(auditing.app, name="audit")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"froc {froc.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback when something goes wrong.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Risk-controlled hyperparameter selection and auditing for machine unlearning in language models."""
+    if debug:
+        os.environ["FROC_DEBUG"] = "1"
+
+
+def main() -> None:
+    """Run the command line; every expected error is one line on standard error and an exit code of its own."""
+    try:
+        app()
+    except FrocError as error:
+        _say(str(error), error)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        messages.print("[yellow]stopped[/]; the same command goes on")
+        sys.exit(130)
+    except OSError as error:
+        if error.errno != 28:
+            _bug(error)
+        _say("the disk is full; free some space and run the same command again", error)
+        sys.exit(2)
+    except Exception as error:  # noqa: BLE001 - the last line of defence: no traceback reaches a user unasked
+        _bug(error)
+
+
+def _say(text: str, error: BaseException) -> None:
+    if os.environ.get("FROC_DEBUG"):
+        raise error
+    messages.print(f"[red]froc:[/] {text.replace('[', chr(92) + '[')}", soft_wrap=True)
+
+
+def _bug(error: BaseException) -> None:
+    _say(f"a bug: {type(error).__name__}; run it again with froc --debug and report what it prints", error)
+    sys.exit(1)

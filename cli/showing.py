@@ -1,0 +1,235 @@
+"""`show`, `certify`, `list`: tables for people, or JSON for programs."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from cli import words
+from froc.errors import InputError, NotCertifiedError
+
+CERTIFY_EXAMPLES = """[bold]Examples[/]
+
+froc certify losses.parquet --budget 0.1
+
+froc certify losses.csv --budget forgetting=0.05 --budget utility=0.1 --procedure fixed-sequence --json
+"""
+SHOW_EXAMPLES = """[bold]Examples[/]
+
+froc show froc-run
+
+froc show froc-run --json
+"""
+LIST_EXAMPLES = """[bold]Examples[/]
+
+froc list
+
+froc list methods
+
+froc list methods npo
+"""
+KINDS = {
+    "methods": ("froc.methods", "Method"),
+    "metrics": ("froc.metrics", "Metric"),
+    "attacks": ("froc.attacks", "Attack"),
+    "bounds": ("froc.bounds", "Bound"),
+    "formats": ("froc.formats", "Format"),
+}
+
+
+def show(
+    run: Annotated[Path, typer.Argument(help="Run folder, finished or not.")],
+    json_: Annotated[bool, typer.Option("--json", help="Print the run as JSON.")] = False,
+) -> None:
+    """A run's trials, certificate and figures; exit 3 where it is finished and nothing is certified."""
+    from search.folder import Folder
+
+    folder = Folder(run)
+    plan = folder.read(folder.plan)
+    if plan is None:
+        raise InputError(f"{run} is no run folder (no plan.json); give the folder that froc search --out wrote")
+    log = folder.log()
+    certificate = folder.read(folder.certificate)
+    if json_:
+        words.emit({"plan": plan, "trials": [vars(line) for line in log], "certificate": certificate})
+    else:
+        words.results.print(_trials([vars(line) for line in log], plan["budget"]))
+        if certificate is None:
+            words.results.print(f"not finished: {sum(line.status == 'complete' for line in log)} complete trials so far")
+        else:
+            summary(run, certificate)
+    if certificate is not None and certificate["chosen"] is None:
+        raise NotCertifiedError(certificate["reason"])
+
+
+def certify(
+    table: Annotated[Path, typer.Argument(help="Loss table: Parquet, CSV, JSON Lines or JSON.")],
+    budget: Annotated[list[str], typer.Option("--budget", "-b", help="0.1 for every risk, or RISK=0.1 (repeatable).")],
+    confidence: Annotated[float, typer.Option(help="How sure the certificate must be (1 - delta).")] = 0.9,
+    format_: Annotated[str, typer.Option("--format", help="Where the file comes from (froc list formats).")] = "table",
+    procedure: Annotated[str, typer.Option(help="weighted-holm, holm, fixed-sequence or bonferroni.")] = "weighted-holm",
+    bound: Annotated[str, typer.Option(help="A bound's name (froc list bounds).")] = "betting",
+    unit: Annotated[str, typer.Option(help="Sampling unit: query, or group for the unit column.")] = "query",
+    joint: Annotated[bool, typer.Option("--joint", help="Certified set and CURs hold together (delta / 2 each).")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print the certificate as JSON.")] = False,
+) -> None:
+    """Risk control on a loss table alone: which configurations are within budget?
+
+    Configurations with search rows are tested in the order that those suggest; without search rows all are equal, in
+    the table's order, which must not have been chosen by looking at these losses.
+    """
+    import polars as pl
+
+    from froc.bounds import Bound
+    from froc.formats import Format
+    from froc.losses import check
+    from froc.plugins import find, make
+    from froc.risk import Claim
+    from froc.risk import certify as certified
+
+    losses = check(make(Format, format_).read(table))
+    risks = sorted(losses["risk"].unique().to_list())
+    find(Bound, bound)
+    if not 0 < confidence < 1:
+        raise InputError(f"confidence {confidence:g} is outside (0, 1)")
+    if unit not in ("query", "group"):
+        raise InputError(f"no unit is called {unit!r}; there are: query, group")
+    claim = Claim(
+        budget=words.budget(budget, risks), confidence=confidence, procedure=procedure, joint=joint,
+        bound=dict.fromkeys(risks, bound.replace("-", "_")), unit=dict.fromkeys(risks, unit),
+    )  # fmt: skip
+    calibration = losses.filter(pl.col("split") == "calibration")
+    if calibration.is_empty():
+        raise InputError(f"{table.name} has no rows with split 'calibration'; those are what is certified")
+    certificate = certified(calibration, _order(losses, calibration), claim)
+    if json_:
+        words.emit(certificate)
+    else:
+        words.results.print(_certificate(certificate))
+        words.results.print(certificate["reason"])
+    if certificate["chosen"] is None:
+        raise NotCertifiedError(certificate["reason"])
+
+
+def listing(
+    kind: Annotated[str | None, typer.Argument(help="methods, metrics, attacks, bounds or formats.")] = None,
+    name: Annotated[str | None, typer.Argument(help="One of them, in full.")] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+) -> None:
+    """What is there: hyperparameters, ranges and sources."""
+    if kind is not None and kind not in KINDS:
+        raise InputError(f"nothing is listed under {kind!r}; there are: {', '.join(KINDS)}")
+    wanted = {kind: KINDS[kind]} if kind else KINDS
+    found = {label: _plugins(*place, name) for label, place in wanted.items()}
+    if json_:
+        words.emit(found if kind is None else found[kind])
+        return
+    for label, entries in found.items():
+        if name is not None:
+            words.results.print(_in_full(entries[0]))
+            continue
+        table = Table(title=label, title_justify="left", box=None, header_style="bold")
+        for column in ("name", "what it is", "hyperparameters", "source"):
+            table.add_column(column, overflow="fold")
+        for entry in entries:
+            fields = ", ".join(f"{key} {value['range']}" for key, value in entry["hyperparameters"].items())
+            table.add_row(entry["name"], entry["summary"], fields, entry["source"])
+        words.results.print(table)
+
+
+def summary(run: Path, certificate: Mapping[str, Any]) -> None:
+    """The result of a run, for a person who does not know the paper."""
+    words.results.print(_certificate(certificate))
+    words.results.print(certificate["reason"], soft_wrap=True)
+    if certificate["chosen"] is not None:
+        words.results.print(f"model: {run / 'model'}   figures: {run / 'figures'}   next: froc audit report {run}", soft_wrap=True)
+
+
+def _certificate(certificate: Mapping[str, Any]) -> Table:
+    confidence = certificate["confidence"]
+    table = Table(
+        title=f"Risks on sealed calibration queries, confidence {confidence:.0%}", title_justify="left", header_style="bold"
+    )
+    table.add_column("configuration")
+    table.add_column("method")
+    for risk, alpha in certificate["budget"].items():
+        table.add_column(f"{risk}\nmeasured", justify="right")
+        table.add_column(f"at most\n(budget {alpha:g})", justify="right")
+    table.add_column("p-value", justify="right")
+    table.add_column("verdict")
+    for one in certificate["candidates"]:
+        chosen = one["config"] == certificate["chosen"]
+        cells = []
+        for risk in certificate["budget"]:
+            cells += [f"{one['empirical'][risk]:.3f}", f"{one['cur'][risk]['simultaneous']:.3f}"]
+        verdict = "certified, chosen" if chosen else "certified" if one["certified"] else "not certified"
+        style = "bold green" if chosen else "green" if one["certified"] else "dim"
+        table.add_row(one["config"], one["method"], *cells, f"{one['p_value']:.2g}", verdict, style=style)
+    return table
+
+
+def _trials(log: list[dict[str, Any]], budget: Mapping[str, float]) -> Table:
+    table = Table(title="Trials (search queries)", title_justify="left", header_style="bold", box=None)
+    for column in ("configuration", "method", *budget, "seconds", "status"):
+        table.add_column(column, justify="right" if column in (*budget, "seconds") else "left")
+    for line in log:
+        means = [f"{line['search'][risk]:.3f}" if line["search"] else "" for risk in budget]
+        status = line["status"] + (f" ({line['reason']})" if line["reason"] else "")
+        table.add_row(line["config"], line["method"], *means, f"{line['seconds']:.1f}", status)
+    return table
+
+
+def _order(losses: Any, calibration: Any) -> list[Any]:
+    import polars as pl
+
+    from froc.risk import Candidate
+
+    configs = calibration["config"].unique(maintain_order=True).to_list()
+    searched = losses.filter(pl.col("split") == "search")
+    if searched.is_empty():
+        return [Candidate(config, "", {}, 1.0) for config in configs]
+    means = searched.group_by("config", "risk").agg(pl.col("loss").mean()).group_by("config").agg(pl.col("loss").max())
+    worst = dict(zip(means["config"], means["loss"], strict=True))
+    missing = [config for config in configs if config not in worst]
+    if missing:
+        raise InputError(f"configuration {missing[0]} has calibration rows but no search rows; give both or neither")
+    ordered = sorted(configs, key=lambda config: (worst[config], config))
+    return [Candidate(config, "", {}, 1.0 / place) for place, config in enumerate(ordered, start=1)]
+
+
+def _plugins(package: str, base: str, name: str | None) -> list[dict[str, Any]]:
+    import dataclasses
+    import importlib
+    import inspect
+
+    from froc.params import spaces
+    from froc.plugins import find, names, summary
+
+    kind = getattr(importlib.import_module(package), base)
+    entries = []
+    for each in [name] if name else names(kind):
+        plugin = find(kind, each)
+        defaults = {field.name: field.default for field in dataclasses.fields(plugin)}
+        entries.append(
+            {
+                "name": each.replace("-", "_"),
+                "summary": summary(plugin),
+                "doc": inspect.getdoc(plugin) or "",
+                "family": getattr(plugin, "family", ""),
+                "source": getattr(plugin, "paper", "") or getattr(plugin, "theorem", ""),
+                "hyperparameters": {
+                    key: {"range": str(what), "default": defaults[key]} for key, what in spaces(plugin).items()
+                },
+            }
+        )
+    return entries
+
+
+def _in_full(entry: Mapping[str, Any]) -> str:
+    lines = [f"[bold]{entry['name']}[/]  {entry['family']}", entry["doc"].replace("[", "\\["), ""]
+    if entry["source"]:
+        lines += [f"source: {entry['source']}", ""]
+    lines += [f"  {key} = {value['default']}   ({value['range']})" for key, value in entry["hyperparameters"].items()]
+    return "\n".join(lines)

@@ -1,0 +1,215 @@
+"""Rows, queries and the sealed split. Torch-free.
+
+A *row* is a question with its answer; rows of plain text have an empty question. A *query* is a row that is measured
+and never trained on. Queries are divided once per task into `search` and `calibration`, at random by sampling unit:
+units are ordered by a keyed hash and the first share is for the search. The key is derived from the task's own
+content and its split seed, so that every run on the same data seals the same queries.
+"""
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import polars as pl
+
+from froc import digest
+from froc.errors import InputError
+
+FORGETTING = "forgetting"
+UTILITY = "utility"
+RISKS = (FORGETTING, UTILITY)
+Unit = Literal["query", "group"]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A question and its answer; `group` names the person or document it is about ("" where unknown)."""
+
+    question: str
+    answer: str
+    group: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A measured row. `id` and `unit` are keyed digests (16 hex digits): they never show the text."""
+
+    id: str
+    unit: str
+    row: Row = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be forgotten, what is to be kept, and the queries that measure both."""
+
+    name: str
+    forget: tuple[Row, ...]
+    retain: tuple[Row, ...]
+    queries: Mapping[str, tuple[Row, ...]]
+    units: Mapping[str, Unit]
+    refusals: tuple[str, ...] = ()
+    template: str = "Question: {question}\nAnswer: {answer}"
+    split_seed: int = 0
+    space: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over everything that the task says; safe to publish, for it is over all texts at once."""
+        return digest.of_json(self._content())
+
+    @property
+    def key(self) -> bytes:
+        """Secret key of the query ids: only who holds the data can make it again (AUDIT.md 2.4)."""
+        return bytes.fromhex(digest.keyed(b"froc query key", json.dumps(self._content(), sort_keys=True)))
+
+    def _content(self) -> dict[str, Any]:
+        def rows(some: Iterable[Row]) -> list[list[str]]:
+            return [[row.question, row.answer, row.group] for row in some]
+
+        return {
+            "forget": rows(self.forget),
+            "retain": rows(self.retain),
+            "queries": {risk: rows(some) for risk, some in self.queries.items()},
+            "refusals": list(self.refusals),
+            "template": self.template,
+            "split_seed": self.split_seed,
+        }
+
+
+@dataclass(frozen=True)
+class SearchView:
+    """All that a search may see of a task: it has no field for the calibration queries."""
+
+    forget: tuple[Row, ...]
+    retain: tuple[Row, ...]
+    refusals: tuple[str, ...]
+    queries: Mapping[str, tuple[Query, ...]]
+    template: str
+
+
+class Sealed:
+    """The calibration queries, out of reach until a seal is shown."""
+
+    def __init__(self, queries: Mapping[str, tuple[Query, ...]]) -> None:
+        self.__queries = queries
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """risk -> digest over the sorted query ids: what openings are counted by."""
+        return {risk: digest.of_json(sorted(query.id for query in some)) for risk, some in self.__queries.items()}
+
+    @property
+    def units(self) -> dict[str, int]:
+        """risk -> number of sampling units."""
+        return {risk: len({query.unit for query in some}) for risk, some in self.__queries.items()}
+
+    def open(self, seal: Mapping[str, Any]) -> Mapping[str, tuple[Query, ...]]:
+        """The calibration queries, for a seal that names exactly these queries and lists its candidates."""
+        if seal.get("calibration") != self.digests or "candidates" not in seal:
+            raise InputError("the seal was made for other calibration queries; start a new run folder (--out)")
+        return self.__queries
+
+
+def split(task: Task, share: float) -> tuple[SearchView, Sealed]:
+    """Divide every risk's queries by sampling unit: the first `share` of units in keyed-hash order is searched."""
+    searched: dict[str, tuple[Query, ...]] = {}
+    sealed: dict[str, tuple[Query, ...]] = {}
+    key = task.key
+    for risk, rows in task.queries.items():
+        queries = [_query(task, key, risk, row) for row in rows]
+        units = sorted({query.unit for query in queries})
+        cut = min(max(1, math.floor(share * len(units))), len(units) - 1)
+        first = set(units[:cut])
+        searched[risk] = tuple(sorted((q for q in queries if q.unit in first), key=lambda q: q.id))
+        sealed[risk] = tuple(sorted((q for q in queries if q.unit not in first), key=lambda q: q.id))
+    view = SearchView(task.forget, task.retain, task.refusals, searched, task.template)
+    return view, Sealed(sealed)
+
+
+def _query(task: Task, key: bytes, risk: str, row: Row) -> Query:
+    identity = digest.keyed(key, risk, row.question, row.answer, row.group)[:16]
+    by_group = task.units[risk] == "group"
+    unit = digest.keyed(key, risk, "group", row.group)[:16] if by_group else identity
+    return Query(identity, unit, row)
+
+
+def read_rows(path: Path) -> tuple[Row, ...]:
+    """Rows of a JSON Lines, JSON array or Parquet file with `question` and `answer`, or one column `text`.
+
+    Raises InputError naming the file, the row (counted from 1) and the mend.
+    """
+    rows = []
+    for number, record in enumerate(records(path), start=1):
+        rows.append(_row(record, f"{path.name} row {number}"))
+    if not rows:
+        raise InputError(f"{path.name} is empty; give at least one row with 'question' and 'answer', or 'text'")
+    return tuple(rows)
+
+
+def records(path: Path) -> list[Any]:
+    """Rows of a JSON Lines, JSON array or Parquet file, as read; InputError names the file and the line."""
+    if not path.is_file():
+        raise InputError(f"{path} does not exist; a task folder needs it")
+    if path.suffix == ".parquet":
+        try:
+            return pl.read_parquet(path).to_dicts()
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise InputError(f"{path.name} is no readable Parquet file; write it again") from error
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path.name} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
+    if text.lstrip().startswith("["):
+        return _parsed(text, path.name, 1, list)
+    lines = enumerate(text.split("\n"), start=1)
+    return [_parsed(line, path.name, number, dict) for number, line in lines if line.strip()]
+
+
+def _parsed(text: str, name: str, line: int, kind: type) -> Any:
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{name} line {line + error.lineno - 1}: invalid JSON ({error.msg}); mend that line") from error
+    except RecursionError as error:
+        raise InputError(f"{name} line {line}: JSON nested too deeply; a row is one flat object") from error
+    if not isinstance(value, kind):
+        raise InputError(f"{name} line {line}: expected a JSON {'array' if kind is list else 'object'}")
+    return value
+
+
+def _row(record: Any, where: str) -> Row:
+    if not isinstance(record, dict):
+        raise InputError(f"{where} is no object; give 'question' and 'answer', or 'text'")
+    wanted = ("text",) if "text" in record and "question" not in record else ("question", "answer")
+    for column in wanted:
+        if column not in record:
+            have = ", ".join(sorted(map(str, record)))
+            raise InputError(f"{where} has no column {column!r} (it has: {have}); name the columns question and answer")
+        if not isinstance(record[column], str) or not record[column].strip():
+            raise InputError(f"{where}: {column!r} must be text that is not blank")
+    group = record.get("group")
+    group = "" if group is None else str(group)
+    if wanted == ("text",):
+        return Row("", record["text"], group)
+    return Row(record["question"], record["answer"], group)
+
+
+def refuse_overlaps(files: Mapping[str, Sequence[Row]]) -> None:
+    """InputError where a row stands twice: in one file of queries, or in two files that must be disjoint.
+
+    Rows that are trained on may repeat within their own file.
+    """
+    seen: dict[tuple[str, str], tuple[str, int]] = {}
+    for name, rows in files.items():
+        for number, row in enumerate(rows, start=1):
+            where = seen.setdefault((row.question, row.answer), (name, number))
+            if where == (name, number) or (where[0] == name and not name.endswith("queries")):
+                continue
+            if where[0] == name:
+                raise InputError(f"{name} row {number} repeats row {where[1]}; a query counts once, remove one")
+            raise InputError(f"{name} row {number} is also {where[0]} row {where[1]}; a row belongs to one file only")

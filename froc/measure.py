@@ -1,0 +1,113 @@
+"""Run a model over queries -> per-query losses in thousandths. The last place that sees a tensor."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from froc.batches import Encoded, by_length, collate, encode
+from froc.data import UTILITY, Query
+from froc.losses import SCALE, quantise
+from froc.metrics import Metric, Observed
+from froc.models import Base
+
+BATCH = 256
+
+
+@dataclass(frozen=True)
+class Probe:
+    """The queries of one risk, encoded once.
+
+    base: (n,) the base model's scores, against which utility drops are taken; None for forgetting.
+    """
+
+    risk: str
+    metric: Metric
+    queries: tuple[Query, ...]
+    rows: tuple[Encoded, ...]
+    base: NDArray[np.float64] | None = None
+
+
+def probes(base: Base, queries: Mapping[str, tuple[Query, ...]], metrics: Mapping[str, Metric], template: str) -> list[Probe]:
+    """Encode the queries of every risk and measure the base model where a drop is asked for; restores the base."""
+    base.restore()
+    made = []
+    for risk, some in queries.items():
+        rows = tuple(encode(base.tokenizer, [query.row for query in some], template))
+        probe = Probe(risk, metrics[risk], some, rows)
+        if risk == UTILITY:
+            probe = Probe(risk, metrics[risk], some, rows, scores(base, probe))
+        made.append(probe)
+    return made
+
+
+def scores(base: Base, probe: Probe, some: Sequence[int] | None = None) -> NDArray[np.float64]:
+    """(n,) scores of the model as it stands, on all queries or those at `some`; never NaN."""
+    index = range(len(probe.rows)) if some is None else some
+    rows = [probe.rows[i] for i in index]
+    seen = observe(base.model, rows)
+    if probe.metric.reads == "generated":
+        written = tuple(generate(base.model, base.tokenizer, rows))
+        answers = tuple(probe.queries[i].row.answer for i in index)
+        seen = Observed(seen.hit, seen.logp, seen.length, written, answers)
+    return probe.metric.scores(seen)
+
+
+def losses(base: Base, probe: Probe, some: Sequence[int] | None = None) -> NDArray[np.int16]:
+    """(n,) whole thousandths, rounded up. A query that could not be measured counts as the worst loss."""
+    found = scores(base, probe, some)
+    if probe.base is not None:
+        found = np.clip((probe.base if some is None else probe.base[list(some)]) - found, 0.0, 1.0)
+    failed = ~np.isfinite(found)
+    whole = quantise(np.where(failed, 1.0, found))
+    return np.where(failed, SCALE, whole).astype(np.int16)
+
+
+@torch.inference_mode()
+def observe(model: PreTrainedModel, rows: Sequence[Encoded], size: int = BATCH) -> Observed:
+    """One teacher-forced pass over rows; shared by all metrics that read it. NaN logits give NaN log-probabilities."""
+    width = max(row.answer for row in rows)
+    hit = np.zeros((len(rows), width), dtype=bool)
+    logp = np.zeros((len(rows), width), dtype=np.float32)
+    device = next(model.parameters()).device
+    for index in by_length(rows, size):
+        batch = collate(rows, index, device)
+        mask = batch.measured[:, 1:]
+        logits = model(input_ids=batch.ids, attention_mask=batch.attention, use_cache=False).logits[:, :-1][mask].float()
+        target = batch.ids[:, 1:][mask]
+        right = (logits.argmax(-1) == target) & torch.isfinite(logits).all(-1)
+        chosen = torch.log_softmax(logits, -1).gather(1, target[:, None])[:, 0]
+        row, start = np.nonzero(mask.cpu().numpy())[0], 0
+        for place, i in enumerate(index):
+            count = int((row == place).sum())
+            hit[i, :count] = right[start : start + count].cpu().numpy()
+            logp[i, :count] = chosen[start : start + count].cpu().numpy()
+            start += count
+    return Observed(hit, logp, np.array([row.answer for row in rows], dtype=np.int64))
+
+
+@torch.inference_mode()
+def generate(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: Sequence[Encoded], size: int = BATCH
+) -> list[str]:
+    """Greedy continuations of the prompts, as long as the longest answer of their batch and half as much again."""
+    written = [""] * len(rows)
+    device = next(model.parameters()).device
+    end = tokenizer.eos_token_id
+    pad = end if isinstance(end, int) else 0
+    for index in by_length(rows, size):
+        prompts = [rows[i].ids[: rows[i].prompt] for i in index]
+        width = max(map(len, prompts))
+        ids = torch.tensor([[pad] * (width - len(prompt)) + list(prompt) for prompt in prompts], device=device)
+        attention = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
+        new = max(rows[i].answer for i in index)
+        out = model.generate(  # type: ignore[operator]  # generation comes by a mixin that the stubs do not know
+            input_ids=ids, attention_mask=attention, do_sample=False, max_new_tokens=new + new // 2 + 1, pad_token_id=pad
+        )
+        texts = tokenizer.batch_decode(out[:, width:], skip_special_tokens=True)
+        for i, text in zip(index, texts, strict=True):
+            written[i] = text
+    return written

@@ -1,0 +1,22 @@
+"""Gradient ascent."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from froc.methods import Facts, Method
+from froc.step import NLL, Part, Phase
+
+
+@dataclass(frozen=True)
+class GradAscent(Method):
+    """Gradient ascent on the forget rows: minimise -NLL per answer token; nothing holds the rest.
+
+    Unbounded below, so the model collapses when trained for long; the usual lower baseline.
+    """
+
+    paper: ClassVar[str] = "Jang et al. 2210.01504; TOFU 2401.06121"
+    family: ClassVar[str] = "gradient"
+
+    def phases(self, facts: Facts) -> tuple[Phase, ...]:
+        """One phase, one term."""
+        return (Phase({"forget": Part(NLL("forget", sign=-1.0))}),)

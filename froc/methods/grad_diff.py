@@ -1,0 +1,19 @@
+"""Gradient difference."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from froc.methods import Facts, Retaining
+from froc.step import NLL, Part, Phase
+
+
+@dataclass(frozen=True)
+class GradDiff(Retaining):
+    """Ascent on the forget rows, descent on the retain rows: -NLL(forget) + retain_weight * NLL(retain)."""
+
+    paper: ClassVar[str] = "Liu et al. 2203.12817; TOFU 2401.06121"
+    family: ClassVar[str] = "gradient"
+
+    def phases(self, facts: Facts) -> tuple[Phase, ...]:
+        """One phase, two terms."""
+        return (Phase({"forget": Part(NLL("forget", sign=-1.0)), **self.keep()}),)

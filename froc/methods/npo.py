@@ -1,0 +1,44 @@
+"""Negative preference optimisation."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from froc.methods import Facts, Retaining
+from froc.params import Range, hyper
+from froc.step import Forward, Part, Phase, Term
+
+
+@dataclass(frozen=True)
+class NegativePreference(Term):
+    """-(2/beta) log sigmoid(beta (NLL - NLL_base)), with the NLL summed over the answer (2404.05868, eq. 3).
+
+    Its gradient is W times that of -NLL, W = 2 p^beta / (p^beta + p_base^beta): 1 at the start, 0 once forgotten.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("sum_nll",)
+    beta: float = 0.1
+
+    def losses(self, forward: Forward, reference: Mapping[str, Tensor], state: dict[str, Any]) -> Tensor:
+        """(B,) losses; 2 ln 2 / beta at the base model."""
+        return -2.0 / self.beta * logsigmoid(self.beta * (forward.sum_nll - reference["sum_nll"]))
+
+
+@dataclass(frozen=True)
+class NPO(Retaining):
+    """Negative preference optimisation: a bounded ascent that stops pushing what is already forgotten.
+
+    beta: inverse temperature; towards 0 it becomes gradient ascent on the summed NLL.
+    """
+
+    paper: ClassVar[str] = "Zhang et al. 2404.05868"
+    family: ClassVar[str] = "preference"
+
+    beta: float = hyper(0.1, Range(0.01, 1.0, log=True))
+
+    def phases(self, facts: Facts) -> tuple[Phase, ...]:
+        """One phase: the preference term and the retain term."""
+        return (Phase({"forget": Part(NegativePreference("forget", self.beta)), **self.keep()}),)

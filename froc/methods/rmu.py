@@ -1,0 +1,85 @@
+"""Representation misdirection."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from froc.methods import Facts, Method
+from froc.params import Range, hyper
+from froc.step import Forward, Part, Phase, Term
+
+
+@dataclass(frozen=True)
+class Steer(Term):
+    """Mean square distance of the forget rows' hidden states to a fixed random direction of length c * norm.
+
+    The norm is the mean hidden norm of the first batch, frozen: c is relative, so one range fits all models.
+    """
+
+    layer: int = 0
+    c: float = 5.0
+    seed: int = 0
+
+    @property
+    def hidden_at(self) -> tuple[int, ...]:
+        """The steered layer."""
+        return (self.layer,)
+
+    def losses(self, forward: Forward, reference: Mapping[str, Tensor], state: dict[str, Any]) -> Tensor:
+        """(B,) losses, mean over tokens and dimensions, in units of the squared hidden norm per dimension."""
+        hidden = forward.hidden(self.layer).float()
+        if "target" not in state:
+            real = forward.batch.attention.bool()
+            norm = hidden.detach()[real].norm(dim=-1).mean()
+            direction = torch.rand(hidden.shape[-1], generator=torch.Generator().manual_seed(self.seed))
+            state["norm"] = norm
+            state["target"] = (self.c * norm * (direction / direction.norm()).to(hidden.device)).detach()
+        return forward.mean_over_tokens(((hidden - state["target"]) ** 2).sum(-1)) / state["norm"] ** 2
+
+
+@dataclass(frozen=True)
+class Hold(Term):
+    """Mean square distance of the retain rows' hidden states to the base model's, in the same units as `Steer`."""
+
+    needs: ClassVar[tuple[str, ...]] = ("hidden",)
+    layer: int = 0
+
+    @property
+    def hidden_at(self) -> tuple[int, ...]:
+        """The held layer."""
+        return (self.layer,)
+
+    def losses(self, forward: Forward, reference: Mapping[str, Tensor], state: dict[str, Any]) -> Tensor:
+        """(B,) losses; 0 at the base model."""
+        distance = (forward.hidden(self.layer).float() - reference["hidden"].float()) ** 2
+        return forward.mean_over_tokens(distance.sum(-1)) / state["norm"] ** 2
+
+
+@dataclass(frozen=True)
+class RMU(Method):
+    """Representation misdirection: steer one layer's hidden states on forget rows, hold them on retain rows.
+
+    c: length of the target relative to the mean hidden norm (Adaptive RMU's scale, 2408.06223; the paper's own c is
+    absolute). retain_weight: weight of holding. depth: the layer as a share of all layers. Only the feed-forward
+    output matrices (down_proj) of that layer and the two before it move.
+    """
+
+    paper: ClassVar[str] = "Li et al. 2403.03218; Huu-Tien et al. 2408.06223"
+    family: ClassVar[str] = "representation"
+
+    c: float = hyper(5.0, Range(0.5, 20.0, log=True))
+    retain_weight: float = hyper(10.0, Range(0.5, 500.0, log=True))
+    depth: float = hyper(0.4, Range(0.2, 0.8))
+
+    def phases(self, facts: Facts) -> tuple[Phase, ...]:
+        """One phase; `trains` selects by name, for parameter positions differ between architectures."""
+        layer = min(facts.layers - 1, round(self.depth * (facts.layers - 1)))
+        layers = "|".join(str(n) for n in range(max(0, layer - 2), layer + 1))
+        parts = {
+            "steer": Part(Steer("forget", layer, self.c, facts.seed)),
+            "hold": Part(Hold("retain", layer), self.retain_weight),
+        }
+        return (Phase(parts, trains=rf"\.({layers})\..*(down_proj|dense_4h_to_h|fc2|fc_out|c_proj)\.weight$"),)

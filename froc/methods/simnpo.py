@@ -1,0 +1,44 @@
+"""Simple negative preference optimisation."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from froc.methods import Facts, Retaining
+from froc.params import Range, hyper
+from froc.step import Forward, Part, Phase, Term
+
+
+@dataclass(frozen=True)
+class SimpleNegativePreference(Term):
+    """-(2/beta) log sigmoid(beta (NLL per token - margin)): no reference, each answer counts by its mean token."""
+
+    beta: float = 4.5
+    margin: float = 0.0
+
+    def losses(self, forward: Forward, reference: Mapping[str, Tensor], state: dict[str, Any]) -> Tensor:
+        """(B,) losses; their gradient is 2 sigmoid(-beta (NLL - margin)) times that of -NLL per token."""
+        return -2.0 / self.beta * logsigmoid(self.beta * (forward.mean_nll - self.margin))
+
+
+@dataclass(frozen=True)
+class SimNPO(Retaining):
+    """NPO without a reference model: length-normalised, with a margin.
+
+    beta: inverse temperature. margin: the paper's delta, nats per token. forget_weight: the paper's npo coefficient.
+    """
+
+    paper: ClassVar[str] = "Fan et al. 2410.07163"
+    family: ClassVar[str] = "preference"
+
+    beta: float = hyper(4.5, Range(0.5, 6.0))
+    margin: float = hyper(0.0, Range(0.0, 4.0))
+    forget_weight: float = hyper(0.125, Range(0.02, 2.0, log=True))
+
+    def phases(self, facts: Facts) -> tuple[Phase, ...]:
+        """One phase: the preference term and the retain term."""
+        forget = Part(SimpleNegativePreference("forget", self.beta, self.margin), self.forget_weight)
+        return (Phase({"forget": forget, **self.keep()}),)

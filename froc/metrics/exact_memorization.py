@@ -1,0 +1,20 @@
+"""Exact memorisation."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from froc.metrics import Metric, Observed
+
+
+@dataclass(frozen=True)
+class ExactMemorization(Metric):
+    """Share of answer tokens that greedy teacher forcing gets right (Tirumala et al. 2205.10770)."""
+
+    one_means: ClassVar[str] = "every token of the answer is predicted from the tokens before it"
+
+    def scores(self, seen: Observed) -> NDArray[np.float64]:
+        """(n,) right tokens over answer length."""
+        return np.asarray(seen.hit.sum(axis=1) / seen.length)

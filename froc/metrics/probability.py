@@ -1,0 +1,21 @@
+"""Answer probability."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from froc.metrics import Metric, Observed
+
+
+@dataclass(frozen=True)
+class Probability(Metric):
+    """Probability of the answer, length-normalised: exp of the mean token log-probability (TOFU 2401.06121)."""
+
+    one_means: ClassVar[str] = "the model is certain of the answer"
+
+    def scores(self, seen: Observed) -> NDArray[np.float64]:
+        """(n,) p(answer | question) ** (1 / |y|)."""
+        mean = seen.logp.astype(np.float64).sum(axis=1) / seen.length
+        return np.asarray(np.exp(np.minimum(mean, 0.0)))

@@ -1,0 +1,129 @@
+"""A base model, restored in memory between trials and saved as safetensors. No pickle, no remote code."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from froc import digest
+from froc.errors import InputError
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
+
+
+@dataclass(frozen=True)
+class Base:
+    """The model before unlearning.
+
+    model: the one copy that trials train in place. tokenizer: its tokenizer. weights: name -> the base parameters,
+    on the model's device, never written to. digest: SHA-256 over the base parameters' names and bytes.
+    """
+
+    name: str
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    weights: dict[str, torch.Tensor]
+    digest: str
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes."""
+        return next(self.model.parameters()).device
+
+    def restore(self) -> None:
+        """Put the base parameters back, in memory."""
+        put(self.model, self.weights)
+
+
+def default_device() -> str:
+    """cuda where there is one, else the CPU (mps is slower than it for small batches and lacks determinism)."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def load(name: str, *, device: str | None = None, dtype: str | None = None) -> Base:
+    """Load a causal language model from a folder or the hub.
+
+    Raises InputError for a folder without safetensors: pickled weights can run code.
+    """
+    folder = Path(name)
+    if folder.is_dir():
+        _refuse_pickle(folder)
+    elif name.startswith((".", "/", "~")):
+        raise InputError(f"the model folder {name} does not exist; give a folder or a hub id")
+    place = device or default_device()
+    kind = DTYPES[dtype] if dtype else (torch.bfloat16 if place.startswith("cuda") else torch.float32)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            name, dtype=kind, use_safetensors=True, trust_remote_code=False, attn_implementation="sdpa"
+        )
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        first = str(error).strip().partition("\n")[0]
+        raise InputError(f"cannot load the model {name}: {first}") from error
+    return wrap(name, model.to(place), tokenizer)
+
+
+def wrap(name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Base:
+    """Take a model that is already in memory as the base of a search."""
+    model.eval()
+    weights = {key: value.detach().clone() for key, value in trained(model).items()}
+    return Base(name, model, tokenizer, weights, _digest(weights))
+
+
+def trained(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """name -> parameter; tied parameters stand once."""
+    return dict(model.named_parameters())
+
+
+def copy(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """name -> a copy of the parameter on the CPU."""
+    return {name: value.detach().to("cpu", copy=True) for name, value in trained(model).items()}
+
+
+@torch.no_grad()
+def put(model: torch.nn.Module, weights: dict[str, torch.Tensor]) -> None:
+    """Write parameters into a model in place."""
+    for name, parameter in trained(model).items():
+        parameter.copy_(weights[name])
+
+
+def write_weights(weights: dict[str, torch.Tensor], path: Path) -> None:
+    """Write parameters as one safetensors file; the file appears whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    save_file({name: value.contiguous() for name, value in weights.items()}, part)
+    os.replace(part, path)
+
+
+def read_weights(path: Path) -> dict[str, torch.Tensor]:
+    """Read parameters written by `write_weights`."""
+    return load_file(path)
+
+
+def save(base: Base, folder: Path) -> None:
+    """Save the model as it stands, with its tokenizer: `AutoModelForCausalLM.from_pretrained(folder)` loads it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    saved: Any = base.model
+    saved.save_pretrained(folder, safe_serialization=True)
+    base.tokenizer.save_pretrained(folder)
+
+
+def _refuse_pickle(folder: Path) -> None:
+    if any(folder.glob("*.safetensors")):
+        return
+    pickled = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLES)
+    found = f"{pickled[0]} is a pickle, which can run code" if pickled else "there are no weights in it"
+    raise InputError(f"{folder} holds no *.safetensors file: {found}; save it with save_pretrained(safe_serialization=True)")
+
+
+def _digest(weights: dict[str, torch.Tensor]) -> str:
+    parts = {}
+    for name, value in weights.items():
+        raw = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+        parts[name] = digest.of_bytes(f"{value.dtype} {tuple(value.shape)} ".encode() + raw)
+    return digest.of_tree(parts)

@@ -1,0 +1,28 @@
+"""Distribution shift within a Hellinger radius. Torch-free.
+
+For every loss in [0, 1] and every distribution Q with Hellinger distance at most rho from P,
+R_Q <= g_rho(R_P) = sin^2(min(pi/2, asin sqrt(R_P) + acos(1 - rho^2))): data processing to a Bernoulli, then the
+triangle inequality of angles. Exact for 0-1 losses; rho = 0 changes nothing.
+"""
+
+import math
+
+
+def shifted(upper: float, rho: float) -> float:
+    """g_rho(upper): the bound on every distribution within rho; upper in [0, 1], rho in [0, 1]."""
+    angle = math.asin(math.sqrt(upper)) + math.acos(1.0 - rho * rho)
+    return math.sin(min(math.pi / 2, angle)) ** 2
+
+
+def shrunk(budget: float, rho: float) -> float:
+    """The budget to test at so that `budget` holds within rho; 0 where nothing can be certified any more."""
+    angle = math.asin(math.sqrt(budget)) - math.acos(1.0 - rho * rho)
+    return math.sin(max(0.0, angle)) ** 2
+
+
+def robust_radius(upper: float, budget: float) -> float | None:
+    """Largest rho at which `upper` still keeps the budget; None where it does not even at 0."""
+    if upper > budget:
+        return None
+    angle = math.asin(math.sqrt(budget)) - math.asin(math.sqrt(upper))
+    return math.sqrt(max(0.0, 1.0 - math.cos(angle)))

@@ -1,0 +1,187 @@
+"""One training step in parts that compose. No method name appears here or in the training loop.
+
+A method declares phases; a phase sums weighted *terms* (all minimised), each on the rows of one *role*. Slots:
+
+* `Term`: per-row losses from one forward pass of its role; may ask for numbers of the base model (`needs`).
+* `Weighter`: detached weights on a term's rows.
+* `Combiner`: how the terms become one direction (their sum unless said otherwise).
+* `UpdateFilter`: changes the realised optimiser step (projection, masking).
+* `trains`: which parameters may move. `finish`: a one-shot edit after the last step.
+
+Shapes: B rows, T tokens. Shift, mask and reduction happen in `Forward` and nowhere else.
+"""
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from froc.batches import Batch
+
+Role = Literal["forget", "retain", "refusal"]
+Need = tuple[str, ...]  # ("nll",) or ("hidden", layer)
+
+
+class Forward:
+    """One forward pass of a batch; what terms ask for is computed once.
+
+    `hidden_at` names the layers whose output some term of this phase reads.
+    """
+
+    def __init__(self, model: PreTrainedModel, batch: Batch, hidden_at: Sequence[int] = ()) -> None:
+        self.batch = batch
+        output = model(
+            input_ids=batch.ids, attention_mask=batch.attention, output_hidden_states=bool(hidden_at), use_cache=False
+        )
+        self._logits: Tensor = output.logits
+        # hidden_states[0] is the embedding, so layer l's output is entry l + 1
+        self._hidden: dict[int, Tensor] = {layer: output.hidden_states[layer + 1] for layer in hidden_at}
+        self._token_nll: Tensor | None = None
+
+    @property
+    def mask(self) -> Tensor:
+        """(B, T-1) bool: positions that predict a trained token."""
+        return self.batch.trained[:, 1:]
+
+    @property
+    def token_nll(self) -> Tensor:
+        """(B, T-1) negative log-likelihood of the next token, 0 outside the mask, nats."""
+        if self._token_nll is None:
+            target = self.batch.ids[:, 1:]
+            nll = torch.nn.functional.cross_entropy(
+                self._logits[:, :-1].float().transpose(1, 2), target, reduction="none"
+            )
+            self._token_nll = nll * self.mask
+        return self._token_nll
+
+    @property
+    def sum_nll(self) -> Tensor:
+        """(B,) negative log-likelihood of the whole answer, nats."""
+        return self.token_nll.sum(1)
+
+    @property
+    def mean_nll(self) -> Tensor:
+        """(B,) negative log-likelihood per answer token, nats."""
+        return self.sum_nll / self.mask.sum(1)
+
+    def hidden(self, layer: int) -> Tensor:
+        """(B, T, D) output of transformer block `layer`, counted from 0."""
+        return self._hidden[layer]
+
+    def mean_over_tokens(self, values: Tensor) -> Tensor:
+        """(B,) mean of (B, T) values over the row's real tokens, prompt included and padding excluded."""
+        real = self.batch.attention.to(values.dtype)
+        return (values * real).sum(1) / real.sum(1)
+
+
+@dataclass(frozen=True)
+class Term(ABC):
+    """One summand of a loss.
+
+    `role`: the rows it reads. `needs`: base-model numbers of these rows, handed to `losses` by name.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ()
+    role: Role
+
+    @property
+    def hidden_at(self) -> tuple[int, ...]:
+        """Layers whose hidden states it reads."""
+        return ()
+
+    @abstractmethod
+    def losses(self, forward: Forward, reference: Mapping[str, Tensor], state: dict[str, Any]) -> Tensor:
+        """(B,) per-row losses, to be minimised. `state` outlives the step and is part of the run's state."""
+
+
+@dataclass(frozen=True)
+class NLL(Term):
+    """Mean negative log-likelihood of the answer's tokens; `sign` -1 ascends it (TOFU 2401.06121)."""
+
+    sign: float = 1.0
+
+    def losses(self, forward: Forward, reference: Mapping[str, Tensor], state: dict[str, Any]) -> Tensor:
+        """(B,) sign * NLL per token."""
+        return self.sign * forward.mean_nll
+
+
+class Weighter(ABC):
+    """Weights on a term's rows."""
+
+    @abstractmethod
+    def weights(self, forward: Forward, state: dict[str, Any]) -> Tensor:
+        """(B,) detached weights, not negative."""
+
+
+class Combiner(ABC):
+    """How the terms of one step become gradients in `parameter.grad`."""
+
+    @abstractmethod
+    def backward(self, losses: Mapping[str, Tensor], model: torch.nn.Module, state: dict[str, Any]) -> None:
+        """losses: name -> scalar, already weighted."""
+
+
+class Sum(Combiner):
+    """Plain sum, one backward pass."""
+
+    def backward(self, losses: Mapping[str, Tensor], model: torch.nn.Module, state: dict[str, Any]) -> None:
+        """Gradients of the sum."""
+        torch.stack(list(losses.values())).sum().backward()
+
+
+class UpdateFilter(ABC):
+    """Changes the update that the optimiser made."""
+
+    @abstractmethod
+    def __call__(self, update: dict[str, Tensor], state: dict[str, Any]) -> dict[str, Tensor]:
+        """parameter name -> change, of the same shapes."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A term with its weight in the sum."""
+
+    term: Term
+    weight: float = 1.0
+    weighter: Weighter | None = None
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of training: `share` of all steps with the same parts.
+
+    trains: regular expression on parameter names, searched in each name.
+    """
+
+    parts: Mapping[str, Part]
+    share: float = 1.0
+    combiner: Combiner = field(default_factory=Sum)
+    update_filter: UpdateFilter | None = None
+    trains: str = ""
+
+    @property
+    def roles(self) -> tuple[Role, ...]:
+        """Roles that some term reads, in order of declaration."""
+        return tuple(dict.fromkeys(part.term.role for part in self.parts.values()))
+
+    def hidden_at(self, role: Role) -> tuple[int, ...]:
+        """Layers whose hidden states some term of this role reads."""
+        layers = {layer for part in self.parts.values() if part.term.role == role for layer in part.term.hidden_at}
+        return tuple(sorted(layers))
+
+    def needs(self, role: Role) -> tuple[str, ...]:
+        """Base-model numbers that some term of this role reads."""
+        return tuple(sorted({need for part in self.parts.values() if part.term.role == role for need in part.term.needs}))
+
+    def moves(self, name: str) -> bool:
+        """Whether the parameter may move."""
+        return re.search(self.trains, name) is not None
+
+
+Finish = Callable[[dict[str, Tensor], dict[str, Tensor]], dict[str, Tensor]]
+"""One-shot edit: (base parameters, trained parameters) -> parameters."""

@@ -1,0 +1,147 @@
+"""A task folder: `task.toml` beside the files `forget`, `retain`, `forget_queries`, `retain_queries`, `idk`.
+
+Where the queries are missing, a random quarter of the rows is withheld from training and measured instead.
+"""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from froc import digest
+from froc.data import FORGETTING, UTILITY, Row, Task, Unit, read_rows, refuse_overlaps
+from froc.errors import InputError
+
+SUFFIXES = (".jsonl", ".json", ".parquet")
+WITHHELD = 0.25
+
+
+class Units(BaseModel):
+    """Sampling unit of each risk; unset means the default of DESIGN.md, item 10."""
+
+    model_config = ConfigDict(extra="forbid")
+    forgetting: Literal["query", "group"] | None = None
+    utility: Literal["query", "group"] | None = None
+
+
+class Config(BaseModel):
+    """`task.toml`."""
+
+    model_config = ConfigDict(extra="forbid")
+    name: str | None = None
+    model: str | None = None
+    template: str = Task.template
+    split_seed: Annotated[int, Field(ge=0)] = 0
+    units: Units = Units()
+    space: dict[str, tuple[float, float]] = {}
+
+
+def load(folder: Path, split_seed: int | None = None) -> tuple[Task, str | None]:
+    """The task in `folder` and the base model that its `task.toml` names (a path is relative to the folder).
+
+    Raises InputError naming file, row and mend.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder} is no folder; --task names a folder with the files forget and retain")
+    config = _config(folder / "task.toml")
+    forget, retain = _rows(folder, "forget"), _rows(folder, "retain")
+    notes: list[str] = []
+    files = {"forget": forget, "retain": retain}
+    for name in ("forget", "retain"):
+        queries = f"{name}_queries"
+        if _path(folder, queries) is not None:
+            files[queries] = _rows(folder, queries)
+        else:
+            files[name], files[queries] = _withhold(files[name])
+            notes.append(f"no {queries} file: {len(files[queries])} of the {name} rows are withheld and measured")
+    refuse_overlaps(files)
+    seed = config.split_seed if split_seed is None else split_seed
+    task = Task(
+        name=config.name or folder.resolve().name,
+        forget=files["forget"],
+        retain=files["retain"],
+        queries={FORGETTING: files["forget_queries"], UTILITY: files["retain_queries"]},
+        units={
+            FORGETTING: config.units.forgetting or "query",
+            UTILITY: config.units.utility or _default_unit(files["retain_queries"]),
+        },
+        refusals=_refusals(folder),
+        template=_template(config.template),
+        split_seed=seed,
+        space=config.space,
+        notes=tuple(notes),
+    )
+    return task, _model(folder, config.model)
+
+
+def _config(path: Path) -> Config:
+    if not path.is_file():
+        return Config()
+    try:
+        return Config.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path.name}: {error}; mend the file") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise InputError(f"{path.name}: {where}: {first['msg']} (known keys: {', '.join(Config.model_fields)})") from error
+
+
+def _path(folder: Path, name: str) -> Path | None:
+    found = [folder / f"{name}{suffix}" for suffix in SUFFIXES if (folder / f"{name}{suffix}").is_file()]
+    if len(found) > 1:
+        raise InputError(f"{folder} holds {found[0].name} and {found[1].name}; keep one of them")
+    return found[0] if found else None
+
+
+def _rows(folder: Path, name: str) -> tuple[Row, ...]:
+    path = _path(folder, name)
+    if path is None:
+        raise InputError(f"{folder} has no {name}.jsonl (nor .json, .parquet); a task needs forget and retain rows")
+    return read_rows(path)
+
+
+def _withhold(rows: tuple[Row, ...]) -> tuple[tuple[Row, ...], tuple[Row, ...]]:
+    distinct = {(row.question, row.answer): row for row in rows}
+    ordered = sorted(distinct.values(), key=lambda row: digest.keyed(b"froc withhold", row.question, row.answer))
+    cut = max(1, round(WITHHELD * len(ordered)))
+    if len(ordered) < 4:
+        raise InputError(f"{len(ordered)} distinct rows are too few to withhold queries from; give a queries file")
+    measured = {(row.question, row.answer) for row in ordered[:cut]}
+    trained = tuple(row for row in rows if (row.question, row.answer) not in measured)
+    return trained, tuple(ordered[:cut])
+
+
+def _default_unit(rows: tuple[Row, ...]) -> Unit:
+    return "group" if all(row.group for row in rows) else "query"
+
+
+def _refusals(folder: Path) -> tuple[str, ...]:
+    for name in ("idk.txt", "idk.jsonl"):
+        path = folder / name
+        if not path.is_file():
+            continue
+        try:
+            lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        except UnicodeDecodeError as error:
+            raise InputError(f"{name} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
+        if any(line.startswith("{") for line in lines):
+            return tuple(row.answer for row in read_rows(path))
+        return tuple(line for line in lines if line)
+    return ()
+
+
+def _template(template: str) -> str:
+    if template.count("{question}") != 1 or template.count("{answer}") != 1:
+        raise InputError("task.toml: template must hold {question} and {answer} once each")
+    if not template.endswith("{answer}"):
+        raise InputError("task.toml: template must end with {answer}; the end of the answer is marked by the tokenizer")
+    return template
+
+
+def _model(folder: Path, named: str | None) -> str | None:
+    if named is None:
+        return None
+    beside = folder / named
+    return str(beside) if beside.is_dir() else named

@@ -1,0 +1,172 @@
+"""What is fixed before the first trial, and whether a run folder was made by the same plan."""
+
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+import froc
+from froc.bounds import Bound
+from froc.data import SearchView, Sealed, Task
+from froc.errors import InputError
+from froc.losses import SCALE
+from froc.metrics import Metric
+from froc.models import Base
+from froc.plugins import find, make
+from froc.risk import Claim, refuse_unknown, required
+from search.space import Spaces, written
+from search.study import PRUNERS, SAMPLERS, pick
+
+PACKAGES = ("torch", "transformers", "optuna", "numpy", "scipy", "mapie", "polars")
+VOLATILE = ("created", "environment", "froc")
+"""Fields in which a resumed run may differ from the one that wrote the plan."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a user says to `froc search`; validated here, once.
+
+    budget: risk -> accepted risk, in (0, 1). share: part of the units that the search may look at.
+    candidates: at most this many configurations are tested; None lets the number of queries decide (at most 10).
+    """
+
+    budget: Mapping[str, float]
+    confidence: float = 0.9
+    metrics: Mapping[str, str] = field(default_factory=dict)
+    methods: tuple[str, ...] = ()
+    trials: int = 30
+    sampler: str = "tpe"
+    pruner: str = "median"
+    procedure: str = "weighted-holm"
+    bound: str = "auto"
+    joint: bool = False
+    candidates: int | None = None
+    share: float = 0.2
+    seed: int = 0
+    batch: int = 32
+    openings: int = 1
+    reopen: bool = False
+    space: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """Raise InputError for values out of range or unknown names."""
+        for risk, alpha in self.budget.items():
+            if not 0 < alpha < 1:
+                raise InputError(f"budget {risk}={alpha:g} is outside (0, 1); a budget is an accepted risk such as 0.1")
+        for name, value in (("confidence", self.confidence), ("search share", self.share)):
+            if not 0 < value < 1:
+                raise InputError(f"{name} {value:g} is outside (0, 1)")
+        for name, count in (("trials", self.trials), ("batch", self.batch), ("openings", self.openings)):
+            if count < 1:
+                raise InputError(f"{name} {count} is too few; give at least 1")
+        if self.candidates is not None and self.candidates < 1:
+            raise InputError("candidates must be at least 1")
+        pick("sampler", SAMPLERS, self.sampler)
+        pick("pruner", PRUNERS, self.pruner)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The plan's document with what it decided: candidates to test, and the claim (its opening is set later)."""
+
+    document: dict[str, Any]
+    claim: Claim
+    candidates: int
+    notes: tuple[str, ...]
+
+
+def metrics(settings: Settings, risks: Mapping[str, Any]) -> dict[str, Metric]:
+    """risk -> metric; extraction strength unless said otherwise (the most trustworthy one, OpenUnlearning 2506.12618)."""
+    return {risk: make(Metric, settings.metrics.get(risk, "extraction_strength")) for risk in risks}
+
+
+def bounds(settings: Settings, task: Task, measured: Mapping[str, Metric]) -> dict[str, str]:
+    """risk -> bound, by rules that no loss can influence: exact binomial for 0-1 losses of single queries, else betting."""
+    if settings.bound != "auto":
+        find(Bound, settings.bound)
+        return dict.fromkeys(measured, settings.bound.replace("-", "_"))
+    return {
+        risk: "binomial" if metric.binary and task.units[risk] == "query" else "betting" for risk, metric in measured.items()
+    }
+
+
+def make_plan(
+    settings: Settings, task: Task, view: SearchView, sealed: Sealed, base: Base, space: Spaces, notes: tuple[str, ...]
+) -> Plan:
+    """Write the plan; raises InputError where the queries are too few to certify the budget at all."""
+    measured = metrics(settings, task.queries)
+    claim = Claim(
+        budget=dict(settings.budget),
+        confidence=settings.confidence,
+        procedure=settings.procedure,
+        bound=bounds(settings, task, measured),
+        unit=dict(task.units),
+        openings=settings.openings,
+        joint=settings.joint,
+    )
+    refuse_unknown(claim)
+    candidates, more = _candidates(settings, claim, sealed.units)
+    document = {
+        "format": 1,
+        "froc": froc.__version__,
+        "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "task": {
+            "name": task.name, "digest": task.digest, "split_seed": task.split_seed, "units": dict(task.units),
+            "notes": [*task.notes, *notes, *more],
+        },
+        "model": {"name": base.name.replace("\\", "/").rstrip("/").rpartition("/")[2], "digest": base.digest},
+        "budget": claim.budget,
+        "confidence": claim.confidence,
+        "procedure": claim.procedure,
+        "bound": claim.bound,
+        "population": claim.population,
+        "openings": claim.openings,
+        "joint": claim.joint,
+        "metrics": {risk: type(metric).__module__.rpartition(".")[2] for risk, metric in measured.items()},
+        "quantum": SCALE,
+        "split": {
+            "search": {risk: len({q.unit for q in some}) for risk, some in view.queries.items()},
+            "calibration": sealed.units,
+            "queries": sealed.digests,
+            "share": settings.share,
+        },
+        "search": {
+            "methods": list(space), "trials": settings.trials, "sampler": settings.sampler, "pruner": settings.pruner,
+            "objective": "pareto", "seed": settings.seed, "batch": settings.batch, "candidates": candidates,
+            "space": written(space),
+        },
+        "environment": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+    }  # fmt: skip
+    return Plan(document, claim, candidates, (*task.notes, *notes, *more))
+
+
+def refuse_other(old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    """InputError naming the first field in which a run folder's plan differs from this command's."""
+    for key, value in new.items():
+        if key not in VOLATILE and old.get(key) != value:
+            inner = ""
+            if isinstance(value, dict) and isinstance(old.get(key), dict):
+                inner = next((f".{k}" for k, v in value.items() if old[key].get(k) != v), "")
+            raise InputError(f"the run folder was made by another plan ({key}{inner} differs); choose another --out")
+
+
+def _candidates(settings: Settings, claim: Claim, units: Mapping[str, int]) -> tuple[int, tuple[str, ...]]:
+    """How many configurations can be tested with these queries; InputError where not even one could be certified."""
+    wanted = settings.candidates or min(10, settings.trials)
+    for count in range(wanted, 0, -1):
+        needed = required(claim, count)
+        short = [risk for risk, need in needed.items() if units[risk] < need]
+        if not short:
+            note = f"only {count} of {wanted} candidates can be tested with so few queries" if count < wanted else ""
+            return count, ((note,) if note else ())
+        if settings.candidates is not None:
+            break
+    risk = short[0]
+    total = -(-needed[risk] // (1 - settings.share)) if settings.share < 1 else needed[risk]
+    raise InputError(
+        f"{risk}: {units[risk]} calibration units can never certify budget {claim.budget[risk]:g} at confidence "
+        f"{claim.confidence:g} with {count} candidate(s), even at zero loss; {needed[risk]} are needed "
+        f"(about {total:.0f} before the search takes its share): add queries, or raise the budget or lower --confidence"
+    )

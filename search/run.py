@@ -1,0 +1,245 @@
+"""The whole job, in order: plan, trials, seal, calibration, certificate, chosen model.
+
+Killed at any point, the same call goes on: each stage leaves a file that appears whole or not at all, and the next
+stage starts from the files.
+"""
+
+import shutil
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol
+
+import polars as pl
+
+from froc.data import SearchView, Sealed, Task
+from froc.errors import InputError, InterruptedRunError
+from froc.measure import losses, probes
+from froc.models import Base, copy, put, read_weights, save, write_weights
+from froc.risk import Candidate, Claim, certify
+from search import openings, sealing
+from search.folder import FINISHED, Folder, Started, of_document, write_json, write_table
+from search.plan import Plan, Settings, make_plan, metrics, refuse_other
+from search.space import Spaces
+from search.study import Study
+from search.trial import Bench, Outcome, trial_seed
+
+
+class Listener(Protocol):
+    """Is told how the job goes on; draws progress."""
+
+    def planned(self, plan: Plan) -> None:
+        """Before the first trial."""
+
+    def trial(self, line: Started, log: Sequence[Started], total: int) -> None:
+        """A trial started or ended."""
+
+    def calibrating(self, done: int, total: int) -> None:
+        """A candidate has been measured on the calibration queries."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a search works on."""
+
+    base: Base
+    task: Task
+    view: SearchView
+    sealed: Sealed
+    space: Spaces
+    settings: Settings
+    notes: tuple[str, ...] = ()
+
+
+def run(job: Job, out: Path, listener: Listener) -> dict[str, Any]:
+    """Do the whole job in the run folder `out`, or what is left of it; return the certificate.
+
+    Raises InputError for bad input before anything is written over, InterruptedRunError when the user stops it.
+    """
+    job.settings.check()
+    folder = Folder(out)
+    plan = make_plan(job.settings, job.task, job.view, job.sealed, job.base, job.space, job.notes)
+    old = folder.read(folder.plan)
+    if old is not None:
+        refuse_other(old, plan.document)
+    elif out.is_dir() and any(path.name != ".lock" for path in out.iterdir()):
+        raise InputError(f"{out} holds files but no plan.json of a run; choose another --out")
+    if folder.read(folder.seal) is None:
+        openings.check(job.sealed.digests, job.settings.openings, job.settings.reopen)
+    folder.hold()
+    try:
+        with _interruptible():
+            if old is None:
+                write_json(folder.plan, plan.document)
+            listener.planned(plan)
+            done = folder.read(folder.certificate)
+            return done if done is not None and folder.model_is_whole(done) else _work(job, plan, folder, listener)
+    except KeyboardInterrupt as stop:
+        folder.interrupted()
+        raise InterruptedRunError(f"stopped; the same command goes on where {out} ends") from stop
+    except OSError as error:
+        if error.errno == 28:
+            raise InputError(f"the disk of {out} is full; free some space and run the same command again") from error
+        raise
+    finally:
+        folder.release()
+
+
+def _work(job: Job, plan: Plan, folder: Folder, listener: Listener) -> dict[str, Any]:
+    measured = metrics(job.settings, job.task.queries)
+    bench = Bench(job.base, job.view, measured, batch=job.settings.batch, seed=job.settings.seed)
+    seal = folder.read(folder.seal)
+    if seal is None:
+        log = _search(job, plan, folder, bench, listener)
+        seal = _seal(job, plan, folder, log)
+    candidates = [Candidate(**c) for c in seal["candidates"]]
+    opening = openings.record(
+        job.sealed.digests, of_document(folder.seal), job.settings.openings, job.settings.reopen
+    )
+    claim = replace(plan.claim, openings=opening.planned, opening=opening.number)
+    _calibrate(job, folder, bench, candidates, seal, listener)
+    certificate = certify(pl.read_parquet(folder.calibration_losses), candidates, claim)
+    _keep_chosen(folder, bench, candidates, certificate)
+    write_json(folder.certificate, certificate)
+    shutil.rmtree(folder.path / "weights", ignore_errors=True)
+    return certificate
+
+
+def _search(job: Job, plan: Plan, folder: Folder, bench: Bench, listener: Listener) -> list[Started]:
+    settings = job.settings
+    log = folder.interrupted()
+    study = Study(
+        folder.study, job.space, settings.budget, sampler=settings.sampler, pruner=settings.pruner, seed=settings.seed
+    )
+    study.resume(log)
+    digest = of_document(folder.plan)
+    for number in range(sum(line.status in FINISHED for line in log), settings.trials):
+        method, params = study.ask(number)
+        attempt = 1 + sum(line.trial == number for line in log)
+        line = Started(number, attempt, f"c{number:04d}", method, params, trial_seed(settings.seed, number), _now(), digest)
+        log.append(line)
+        folder.record(log)
+        listener.trial(line, log, settings.trials)
+        outcome = bench.run(method, params, line.seed, study.hopeless)
+        line = _ended(line, outcome)
+        if outcome.tables is not None:
+            write_table(
+                folder.trial_losses(line.config), bench.table(line.config, "search", job.view.queries, outcome.tables)
+            )
+            _keep_weights(folder, bench, [*log[:-1], line], plan)
+        log[-1] = line
+        folder.record(log)
+        study.tell(line)
+        listener.trial(line, log, settings.trials)
+    return log
+
+
+def _ended(line: Started, outcome: Outcome) -> Started:
+    return replace(
+        line, status=outcome.status, reason=outcome.reason, ended=_now(), steps=outcome.steps, seconds=outcome.seconds,
+        search=outcome.means, rungs=outcome.rungs,
+    )  # fmt: skip
+
+
+def _ranked(log: Sequence[Started], folder: Folder, budget: Mapping[str, float]) -> list[sealing.Ranked]:
+    sums: dict[str, dict[str, tuple[int, int]]] = {}
+    for line in log:
+        if line.status == "complete":
+            table = pl.read_parquet(folder.trial_losses(line.config))
+            grouped = table.group_by("risk").agg(pl.col("loss").cast(pl.Int64).sum(), pl.len().alias("n"))
+            sums[line.config] = {row["risk"]: (row["loss"], row["n"]) for row in grouped.iter_rows(named=True)}
+    return sealing.rank(log, sums, budget)
+
+
+def _keep_weights(folder: Folder, bench: Bench, log: Sequence[Started], plan: Plan) -> None:
+    """Keep the parameters of what would be candidates if the search ended now; drop the others."""
+    wanted = {c.config for c in sealing.shortlist(_ranked(log, folder, plan.claim.budget), plan.candidates)}
+    if log[-1].config in wanted:
+        write_weights(copy(bench.base.model), folder.weights(log[-1].config))
+    for path in (folder.path / "weights").glob("*.safetensors"):
+        if path.stem not in wanted:
+            path.unlink()
+
+
+def _seal(job: Job, plan: Plan, folder: Folder, log: Sequence[Started]) -> dict[str, Any]:
+    done = [line for line in log if line.status == "complete"]
+    if not done:
+        reasons = sorted({f"{line.status}: {line.reason}" for line in log if line.reason})
+        raise InputError(f"none of {len(log)} trials finished ({'; '.join(reasons[:3])}); widen the space or mend the cause")
+    write_table(folder.search_losses, pl.concat([pl.read_parquet(folder.trial_losses(line.config)) for line in done]))
+    seal = sealing.document(
+        sealing.shortlist(_ranked(log, folder, plan.claim.budget), plan.candidates),
+        plan=of_document(folder.plan),
+        losses=of_document(folder.search_losses),
+        trials=len(done),
+        queries=job.sealed.digests,
+    )
+    write_json(folder.seal, seal)
+    return seal
+
+
+def _calibrate(
+    job: Job, folder: Folder, bench: Bench, candidates: Sequence[Candidate], seal: Mapping[str, Any], listener: Listener
+) -> None:
+    if folder.calibration_losses.is_file():
+        return
+    queries = job.sealed.open(seal)
+    opened = probes(job.base, queries, bench.metrics, job.task.template)
+    tables = []
+    for done, candidate in enumerate(candidates, start=1):
+        _put(folder, bench, candidate)
+        found = {probe.risk: losses(job.base, probe) for probe in opened}
+        tables.append(bench.table(candidate.config, "calibration", queries, found))
+        listener.calibrating(done, len(candidates))
+    write_table(folder.calibration_losses, pl.concat(tables))
+
+
+def _put(folder: Folder, bench: Bench, candidate: Candidate) -> None:
+    """Bring a candidate's parameters back: from its file, or by training it again with its seed."""
+    path = folder.weights(candidate.config)
+    if path.is_file():
+        put(bench.base.model, read_weights(path))
+        return
+    line = next(line for line in folder.log() if line.config == candidate.config and line.status == "complete")
+    bench.retrain(line.method, line.params, line.seed)
+    write_weights(copy(bench.base.model), path)
+
+
+def _keep_chosen(
+    folder: Folder, bench: Bench, candidates: Sequence[Candidate], certificate: Mapping[str, Any]
+) -> None:
+    chosen = next((c for c in candidates if c.config == certificate["chosen"]), None)
+    part = folder.path / ".model.part"
+    for stale in (part, folder.model):
+        shutil.rmtree(stale, ignore_errors=True)
+    if chosen is None:
+        return
+    _put(folder, bench, chosen)
+    save(bench.base, part)
+    part.rename(folder.model)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Treat SIGTERM like Ctrl-C: finish writing, say how to go on."""
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        old = signal.signal(signal.SIGTERM, stop)
+    except ValueError:  # signals belong to the main thread; elsewhere there is none to catch
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, old)
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

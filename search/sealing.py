@@ -1,0 +1,95 @@
+"""Search losses -> candidates in testing order, written down before one calibration loss exists."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from froc.bounds import Bound
+from froc.plugins import make
+from froc.risk import Candidate
+from search.folder import Started
+
+NEAR_MISSES = 2
+"""Candidates above a budget on the search queries that are tested all the same, when there is room."""
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A finished trial with what decides its place. doubt: largest search p-value; excess: see `Study.excess`."""
+
+    line: Started
+    layer: int
+    doubt: float
+    excess: float
+
+
+def rank(
+    log: Sequence[Started], sums: Mapping[str, Mapping[str, tuple[int, int]]], budget: Mapping[str, float]
+) -> list[Ranked]:
+    """Finished trials, best first: within budget before misses, then Pareto layer, then how likely feasible.
+
+    sums: config -> risk -> (sum of search losses in thousandths, number of queries).
+    """
+    done = [line for line in log if line.status == "complete" and line.search]
+    points = np.array([[line.search[risk] for risk in budget] for line in done if line.search]).reshape(len(done), -1)
+    found = [
+        Ranked(line, layer, _doubt(sums[line.config], budget), _excess(line.search or {}, budget))
+        for line, layer in zip(done, layers(points), strict=True)
+    ]
+    within = sorted((r for r in found if r.excess <= 0), key=lambda r: (r.layer, r.doubt, r.line.trial))
+    misses = sorted((r for r in found if r.excess > 0), key=lambda r: (r.excess, r.line.trial))
+    return within + misses
+
+
+def shortlist(ranked: Sequence[Ranked], count: int) -> list[Candidate]:
+    """The candidates to test: those within budget, then the nearest misses, at most `count`; weight 1 / rank."""
+    within = [r for r in ranked if r.excess <= 0]
+    misses = [r for r in ranked if r.excess > 0][: NEAR_MISSES if within else NEAR_MISSES + 1]
+    chosen = (within + misses)[:count]
+    return [
+        Candidate(r.line.config, r.line.method, dict(r.line.params), 1.0 / place) for place, r in enumerate(chosen, start=1)
+    ]
+
+
+def layers(points: np.ndarray[Any, np.dtype[np.float64]]) -> list[int]:
+    """Pareto layer of each of (m, k) points, smaller is better: 0 is the front, 1 the front without it, ..."""
+    layer = np.full(len(points), -1)
+    left = np.arange(len(points))
+    number = 0
+    while len(left):
+        some = points[left]
+        below = (some[None] <= some[:, None]).all(-1) & (some[None] < some[:, None]).any(-1)
+        front = left[~below.any(1)]
+        layer[front] = number
+        left = np.setdiff1d(left, front)
+        number += 1
+    return [int(value) for value in layer]
+
+
+def document(candidates: Sequence[Candidate], *, plan: str, losses: str, trials: int, queries: Mapping[str, str]) -> dict[str, Any]:
+    """`seal.json`."""
+    listed = [{"config": c.config, "method": c.method, "params": c.params, "weight": c.weight} for c in candidates]
+    return {
+        "format": 1, "plan": plan, "search_losses": losses, "trials": trials,
+        "candidates": listed, "calibration": dict(queries),
+    }  # fmt: skip
+
+
+def _doubt(sums: Mapping[str, tuple[int, int]], budget: Mapping[str, float]) -> float:
+    bound = make(Bound, "hoeffding_bentkus")
+    worst = 0.0
+    for risk, alpha in budget.items():
+        total, count = sums[risk]
+        # any losses with this sum will do: the p-value is a function of the sum alone
+        whole, rest = divmod(total, 1000)
+        losses = np.zeros((1, count), dtype=np.int64)
+        losses[0, :whole] = 1000
+        losses[0, whole : whole + (rest > 0)] = rest
+        worst = max(worst, float(bound.p_value(losses, alpha)[0]))
+    return worst
+
+
+def _excess(means: Mapping[str, float], budget: Mapping[str, float]) -> float:
+    return max(means[risk] / alpha for risk, alpha in budget.items()) - 1.0

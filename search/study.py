@@ -1,0 +1,177 @@
+"""Optuna: which configuration next, and which trial is hopeless.
+
+The sampler is made anew for every trial from (seed, trial number), and Optuna's history from the run's own log: so a
+run that was killed goes on exactly as if it had not been, and `study.db` may be lost or damaged.
+"""
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial, TrialState
+
+from froc import digest
+from froc.errors import InputError
+from froc.params import Choice, Space
+from search.folder import FINISHED, Started
+from search.space import Spaces, suggest
+
+Constraints = Callable[[FrozenTrial], Sequence[float]]
+SAMPLERS: dict[str, Callable[[int, Constraints], BaseSampler]] = {
+    "tpe": lambda seed, limits: optuna.samplers.TPESampler(
+        seed=seed, multivariate=True, group=True, constraints_func=limits, warn_independent_sampling=False
+    ),
+    "nsga2": lambda seed, limits: optuna.samplers.NSGAIISampler(seed=seed, population_size=12, constraints_func=limits),
+    "gp": lambda seed, limits: optuna.samplers.GPSampler(
+        seed=seed, constraints_func=limits, warn_independent_sampling=False
+    ),
+    "random": lambda seed, limits: optuna.samplers.RandomSampler(seed=seed),
+}
+PRUNERS: dict[str, Callable[[], optuna.pruners.BasePruner]] = {
+    "median": lambda: optuna.pruners.MedianPruner(n_startup_trials=6, n_min_trials=4),
+    "halving": lambda: optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=3),
+    "none": optuna.pruners.NopPruner,
+}
+VIOLATIONS = "violations"
+
+
+def pick(kind: str, table: Mapping[str, Any], name: str) -> Any:
+    """A sampler or pruner by name."""
+    if name not in table:
+        raise InputError(f"no {kind} is called {name!r}; there are: {', '.join(table)}")
+    return table[name]
+
+
+class Study:
+    """Asks for configurations and is told how they did."""
+
+    def __init__(
+        self, path: Path, space: Spaces, budget: Mapping[str, float], *, sampler: str, pruner: str, seed: int
+    ) -> None:
+        self._space, self._budget, self._seed = space, dict(budget), seed
+        self._sampler = pick("sampler", SAMPLERS, sampler)
+        self._pruner: optuna.pruners.BasePruner = pick("pruner", PRUNERS, pruner)()
+        self._path = path
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        # one objective in memory beside the many of the study: Optuna prunes single objectives only
+        self._shadow = optuna.create_study(direction="minimize")
+        self._study: optuna.Study | None = None
+        self._trial: optuna.Trial | None = None
+
+    def resume(self, log: Sequence[Started]) -> None:
+        """Make `study.db` say what the log says."""
+        done = [line for line in log if line.status in FINISHED]
+        self._study = self._open(done)
+        for line in done:
+            self._remember(line)
+
+    def ask(self, number: int) -> tuple[str, dict[str, Any]]:
+        """(method, params) of trial `number`. The first two rounds give every method its turn."""
+        assert self._study is not None
+        with warnings.catch_warnings():
+            # constraints and multivariate sampling are marked experimental; we rely on both
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            sampler = self._sampler(digest.seed("sampler", self._seed, number) % 2**32, _violations)
+            methods = list(self._space)
+            if number < 2 * len(methods):
+                turn = {"method": methods[number % len(methods)]}
+                sampler = optuna.samplers.PartialFixedSampler(turn, sampler)
+            self._study.sampler = sampler
+            self._trial = self._study.ask()
+            return suggest(self._trial, self._space)
+
+    def hopeless(self, rungs: Sequence[Sequence[Any]]) -> bool:
+        """Whether the pruner gives the running trial up, from the means measured at its rungs so far."""
+        worst = {place: self.excess(means) for place, (_, means) in enumerate(rungs, start=1)}
+        if worst[len(rungs)] <= 0:
+            return False
+        number = len(self._shadow.get_trials(deepcopy=False))
+        trial = optuna.trial.create_trial(state=TrialState.RUNNING, intermediate_values=worst)
+        trial.number = number
+        return self._pruner.prune(self._shadow, trial)
+
+    def tell(self, line: Started) -> None:
+        """Hand a finished trial to Optuna."""
+        assert self._study is not None
+        assert self._trial is not None
+        for key, value in _attributes(line, self._budget).items():
+            self._trial.set_user_attr(key, value)
+        state = _state(line)
+        self._study.tell(self._trial, _values(line, self._budget), state=state)
+        self._remember(line)
+
+    def excess(self, means: Mapping[str, float]) -> float:
+        """How far the worst risk lies above its budget, in units of the budget; below 0 where all are within."""
+        return max(means[risk] / alpha for risk, alpha in self._budget.items()) - 1.0
+
+    def _remember(self, line: Started) -> None:
+        values = {place: self.excess(means) for place, (_, means) in enumerate(line.rungs, start=1)}
+        final = self.excess(line.search) if line.search else None
+        state = TrialState.COMPLETE if final is not None else TrialState.PRUNED if values else TrialState.FAIL
+        self._shadow.add_trial(optuna.trial.create_trial(state=state, value=final, intermediate_values=values))
+
+    def _open(self, done: Sequence[Started]) -> optuna.Study:
+        url = f"sqlite:///{self._path}"
+        try:
+            study = optuna.load_study(study_name="froc", storage=url) if self._path.is_file() else None
+            if study is not None and _same(study.get_trials(deepcopy=False), done):
+                return study
+        except Exception:  # noqa: BLE001, S110 - a damaged database raises whatever its driver likes; it is made again
+            pass
+        for stale in self._path.parent.glob(f"{self._path.name}*"):
+            stale.unlink()
+        study = optuna.create_study(study_name="froc", storage=url, directions=["minimize"] * len(self._budget))
+        study.set_metric_names(list(self._budget))
+        for line in done:
+            study.add_trial(_frozen(line, self._space, self._budget))
+        return study
+
+
+def _violations(trial: FrozenTrial) -> Sequence[float]:
+    return tuple(trial.user_attrs.get(VIOLATIONS, (1.0,)))
+
+
+def _same(trials: Sequence[FrozenTrial], done: Sequence[Started]) -> bool:
+    found = [(trial.number, trial.user_attrs.get("config"), trial.state.is_finished()) for trial in trials]
+    return found == [(line.trial, line.config, True) for line in done]
+
+
+def _state(line: Started) -> TrialState:
+    if line.status == "complete":
+        return TrialState.COMPLETE
+    return TrialState.PRUNED if line.status == "pruned" else TrialState.FAIL
+
+
+def _values(line: Started, budget: Mapping[str, float]) -> list[float] | None:
+    return [line.search[risk] for risk in budget] if line.search else None
+
+
+def _attributes(line: Started, budget: Mapping[str, float]) -> dict[str, Any]:
+    means = line.search or (line.rungs[-1][1] if line.rungs else {})
+    limits = [means[risk] - alpha for risk, alpha in budget.items()] if means else [1.0]
+    return {"config": line.config, "status": line.status, "seconds": line.seconds, VIOLATIONS: limits}
+
+
+def _frozen(line: Started, space: Spaces, budget: Mapping[str, float]) -> FrozenTrial:
+    params = {"method": line.method} | {f"{line.method}.{name}": value for name, value in line.params.items()}
+    kinds: dict[str, BaseDistribution] = {"method": CategoricalDistribution(list(space))}
+    kinds |= {f"{line.method}.{name}": _distribution(what) for name, what in space[line.method].items()}
+    attributes = _attributes(line, budget)
+    # Optuna keeps constraint values under this key of its own; a study made again must hold them too
+    system = {"constraints": attributes[VIOLATIONS]} if _state(line) != TrialState.FAIL else {}
+    return optuna.trial.create_trial(
+        state=_state(line), values=_values(line, budget), params=params, distributions=kinds,
+        user_attrs=attributes, system_attrs=system,
+    )  # fmt: skip
+
+
+def _distribution(what: Space) -> BaseDistribution:
+    if isinstance(what, Choice):
+        return CategoricalDistribution(list(what.options))
+    if what.integer:
+        return IntDistribution(int(what.low), int(what.high), log=what.log)
+    return FloatDistribution(what.low, what.high, log=what.log)
