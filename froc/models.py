@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import logging as transformers_logging
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from froc import digest
@@ -55,6 +56,7 @@ def load(name: str, *, device: str | None = None, dtype: str | None = None) -> B
         _refuse_pickle(folder)
     elif name.startswith((".", "/", "~")):
         raise InputError(f"the model folder {name} does not exist; give a folder or a hub id")
+    transformers_logging.disable_progress_bar()
     place = device or default_device()
     kind = DTYPES[dtype] if dtype else (torch.bfloat16 if place.startswith("cuda") else torch.float32)
     try:

@@ -8,6 +8,7 @@ A plug-in is a frozen dataclass; its fields are its hyperparameters::
 """
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,9 +28,6 @@ class Range:
         """True where only whole numbers are meant."""
         return isinstance(self.low, int) and isinstance(self.high, int)
 
-    def __contains__(self, value: object) -> bool:
-        return isinstance(value, int | float) and self.low <= value <= self.high
-
     def __str__(self) -> str:
         return f"{self.low:g} .. {self.high:g}" + (" (log)" if self.log else "")
 
@@ -39,9 +37,6 @@ class Choice:
     """One of the `options`."""
 
     options: tuple[str | int | float | bool, ...]
-
-    def __contains__(self, value: object) -> bool:
-        return value in self.options
 
     def __str__(self) -> str:
         return " | ".join(str(option) for option in self.options)
@@ -61,8 +56,13 @@ def spaces(plugin: type) -> dict[str, Space]:
 
 
 def check(plugin: object) -> None:
-    """Raise InputError where a field lies outside the space it declares."""
+    """Raise InputError for a value that cannot be meant. A range is where a search looks, not where a value must lie."""
     for name, space in spaces(type(plugin)).items():
         value = getattr(plugin, name)
-        if value not in space:
-            raise InputError(f"{type(plugin).__name__}: {name} = {value!r} is not in {space}")
+        if isinstance(space, Choice):
+            bad = value not in space.options
+        else:
+            number = isinstance(value, int | float) and math.isfinite(value)
+            bad = not number or (space.log and value <= 0) or (space.integer and value != int(value))
+        if bad:
+            raise InputError(f"{type(plugin).__name__}: {name} = {value!r} makes no sense; it is searched in {space}")

@@ -5,7 +5,8 @@ run that was killed goes on exactly as if it had not been, and `study.db` may be
 """
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,23 +21,17 @@ from froc.params import Choice, Space
 from search.folder import FINISHED, Started
 from search.space import Spaces, suggest
 
-Constraints = Callable[[FrozenTrial], Sequence[float]]
-SAMPLERS: dict[str, Callable[[int, Constraints], BaseSampler]] = {
-    "tpe": lambda seed, limits: optuna.samplers.TPESampler(
-        seed=seed, multivariate=True, group=True, constraints_func=limits, warn_independent_sampling=False
-    ),
-    "nsga2": lambda seed, limits: optuna.samplers.NSGAIISampler(seed=seed, population_size=12, constraints_func=limits),
-    "gp": lambda seed, limits: optuna.samplers.GPSampler(
-        seed=seed, constraints_func=limits, warn_independent_sampling=False
-    ),
-    "random": lambda seed, limits: optuna.samplers.RandomSampler(seed=seed),
+SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
+    "tpe": lambda seed: optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True),
+    "nsga2": lambda seed: optuna.samplers.NSGAIISampler(seed=seed, population_size=12),
+    "gp": lambda seed: optuna.samplers.GPSampler(seed=seed),
+    "random": lambda seed: optuna.samplers.RandomSampler(seed=seed),
 }
 PRUNERS: dict[str, Callable[[], optuna.pruners.BasePruner]] = {
     "median": lambda: optuna.pruners.MedianPruner(n_startup_trials=6, n_min_trials=4),
     "halving": lambda: optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=3),
     "none": optuna.pruners.NopPruner,
 }
-VIOLATIONS = "violations"
 
 
 def pick(kind: str, table: Mapping[str, Any], name: str) -> Any:
@@ -72,10 +67,8 @@ class Study:
     def ask(self, number: int) -> tuple[str, dict[str, Any]]:
         """(method, params) of trial `number`. The first two rounds give every method its turn."""
         assert self._study is not None
-        with warnings.catch_warnings():
-            # constraints and multivariate sampling are marked experimental; we rely on both
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            sampler = self._sampler(digest.seed("sampler", self._seed, number) % 2**32, _violations)
+        with _settled():
+            sampler = self._sampler(digest.seed("sampler", self._seed, number) % 2**32)
             methods = list(self._space)
             if number < 2 * len(methods):
                 turn = {"method": methods[number % len(methods)]}
@@ -98,10 +91,11 @@ class Study:
         """Hand a finished trial to Optuna."""
         assert self._study is not None
         assert self._trial is not None
-        for key, value in _attributes(line, self._budget).items():
+        for key, value in _attributes(line).items():
             self._trial.set_user_attr(key, value)
-        state = _state(line)
-        self._study.tell(self._trial, _values(line, self._budget), state=state)
+        for risk, value in _constraints(line, self._budget).items():
+            self._trial.set_constraint(risk, value)
+        self._study.tell(self._trial, _values(line, self._budget), state=_state(line))
         self._remember(line)
 
     def excess(self, means: Mapping[str, float]) -> float:
@@ -125,14 +119,19 @@ class Study:
         for stale in self._path.parent.glob(f"{self._path.name}*"):
             stale.unlink()
         study = optuna.create_study(study_name="froc", storage=url, directions=["minimize"] * len(self._budget))
-        study.set_metric_names(list(self._budget))
+        with _settled():
+            study.set_metric_names(list(self._budget))
         for line in done:
             study.add_trial(_frozen(line, self._space, self._budget))
         return study
 
 
-def _violations(trial: FrozenTrial) -> Sequence[float]:
-    return tuple(trial.user_attrs.get(VIOLATIONS, (1.0,)))
+@contextmanager
+def _settled() -> Iterator[None]:
+    """Optuna marks multivariate sampling and metric names experimental; froc relies on both and pins Optuna's range."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        yield
 
 
 def _same(trials: Sequence[FrozenTrial], done: Sequence[Started]) -> bool:
@@ -150,22 +149,23 @@ def _values(line: Started, budget: Mapping[str, float]) -> list[float] | None:
     return [line.search[risk] for risk in budget] if line.search else None
 
 
-def _attributes(line: Started, budget: Mapping[str, float]) -> dict[str, Any]:
-    means = line.search or (line.rungs[-1][1] if line.rungs else {})
-    limits = [means[risk] - alpha for risk, alpha in budget.items()] if means else [1.0]
-    return {"config": line.config, "status": line.status, "seconds": line.seconds, VIOLATIONS: limits}
+def _attributes(line: Started) -> dict[str, Any]:
+    return {"config": line.config, "status": line.status, "seconds": line.seconds}
+
+
+def _constraints(line: Started, budget: Mapping[str, float]) -> dict[str, float]:
+    """risk -> how far above its budget, from the last measurement there is; a trial without one counts as worst."""
+    means = line.search or (line.rungs[-1][1] if line.rungs else dict.fromkeys(budget, 1.0))
+    return {risk: means[risk] - alpha for risk, alpha in budget.items()}
 
 
 def _frozen(line: Started, space: Spaces, budget: Mapping[str, float]) -> FrozenTrial:
     params = {"method": line.method} | {f"{line.method}.{name}": value for name, value in line.params.items()}
     kinds: dict[str, BaseDistribution] = {"method": CategoricalDistribution(list(space))}
     kinds |= {f"{line.method}.{name}": _distribution(what) for name, what in space[line.method].items()}
-    attributes = _attributes(line, budget)
-    # Optuna keeps constraint values under this key of its own; a study made again must hold them too
-    system = {"constraints": attributes[VIOLATIONS]} if _state(line) != TrialState.FAIL else {}
     return optuna.trial.create_trial(
         state=_state(line), values=_values(line, budget), params=params, distributions=kinds,
-        user_attrs=attributes, system_attrs=system,
+        user_attrs=_attributes(line), constraints=_constraints(line, budget),
     )  # fmt: skip
 
 
