@@ -152,13 +152,13 @@ def _certificate(certificate: Mapping[str, Any]) -> Table:
     table = Table(
         title=f"Risks on sealed calibration queries, confidence {confidence:.0%}", title_justify="left", header_style="bold"
     )
-    table.add_column("configuration")
-    table.add_column("method")
+    table.add_column("config", no_wrap=True)
+    table.add_column("method", no_wrap=True)
     for risk, alpha in certificate["budget"].items():
-        table.add_column(f"{risk}\nmeasured", justify="right")
-        table.add_column(f"at most\n(budget {alpha:g})", justify="right")
-    table.add_column("p-value", justify="right")
-    table.add_column("verdict")
+        table.add_column(f"{risk}\nmeasured", justify="right", no_wrap=True)
+        table.add_column(f"at most\n(budget {alpha:g})", justify="right", no_wrap=True)
+    table.add_column("p-value", justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
     for one in certificate["candidates"]:
         chosen = one["config"] == certificate["chosen"]
         cells = []

@@ -1,8 +1,9 @@
 """What several commands share: budgets, ranges, and JSON on standard output."""
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 import typer
 from rich.console import Console
@@ -10,9 +11,16 @@ from rich.console import Console
 from froc.errors import InputError
 
 RISKS = ("forgetting", "utility")
-messages = Console(stderr=True, highlight=False)
+
+
+def _console(stream: TextIO, stderr: bool) -> Console:
+    # a pipe or a log file has no width of its own: 80 columns would fold every table
+    return Console(stderr=stderr, highlight=False, width=None if stream.isatty() else 120)
+
+
+messages = _console(sys.stderr, stderr=True)
 """Progress and messages go to standard error; results to standard output."""
-results = Console(highlight=False)
+results = _console(sys.stdout, stderr=False)
 
 
 def emit(document: Mapping[str, Any] | Sequence[Any]) -> None:

@@ -85,7 +85,7 @@ def _pareto(figure: Any, done: Sequence[Mapping[str, Any]], certificate: Mapping
                       ms=6, color=colour, lw=1, capsize=2)  # fmt: skip
         if one["config"] == certificate["chosen"]:
             axes.plot(x, y, "o", ms=15, mfc="none", mec=GREEN, mew=1.5)
-            axes.annotate(f"chosen: {one['config']} ({one['method']})", (x, y), xytext=(14, 16), textcoords="offset points",
+            axes.annotate(f"chosen: {one['config']} ({one['method']})", (x, y), xytext=(16, 90), textcoords="offset points",
                           color=GREEN, arrowprops={"arrowstyle": "-", "color": GREEN})  # fmt: skip
     edge = max([0.25, 2.5 * alpha, 2.5 * beta, *(min(1.0, 1.1 * max(c["cur"][across]["simultaneous"], c["cur"][up]["simultaneous"]))
                                                   for c in certificate["candidates"])])  # fmt: skip

@@ -71,7 +71,7 @@ class Folder:
     def hold(self) -> None:
         """Create the folder and lock it. Raises InputError where another process holds it or it cannot be written."""
         try:
-            (self.path / "losses" / "trials").mkdir(parents=True, exist_ok=True)
+            self.path.mkdir(parents=True, exist_ok=True)
             lock = (self.path / ".lock").open("a+", encoding="utf-8")
         except OSError as error:
             raise InputError(f"cannot write the run folder {self.path} ({error.strerror}); choose another --out") from error

@@ -66,7 +66,7 @@ def run(job: Job, out: Path, listener: Listener) -> dict[str, Any]:
     old = folder.read(folder.plan)
     if old is not None:
         refuse_other(old, plan.document)
-    elif out.is_dir() and any(path.name != ".lock" for path in out.iterdir()):
+    elif out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir()):
         raise InputError(f"{out} holds files but no plan.json of a run; choose another --out")
     if folder.read(folder.seal) is None:
         openings.check(job.sealed.digests, job.settings.openings, job.settings.reopen)

@@ -1,0 +1,144 @@
+"""Is the guarantee true? End-to-end searches on the embedded task, compared with the true risks.
+
+Every repetition draws its own queries, searches, seals, certifies; then each certified configuration is measured on
+100,000 fresh queries per risk, drawn from the known population. The claim allows a violation in at most a share delta
+of repetitions. `--quick` does the same with fewer repetitions and trials.
+
+    python benchmarks/validity.py [--quick] [--repetitions 30] [--trials 12]
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.stats import binom
+
+from cli.searching import cache_folder
+from froc import digest
+from froc.batches import encode
+from froc.data import UTILITY, Query, Row, split
+from froc.losses import SCALE
+from froc.measure import Probe, losses, scores
+from froc.metrics import Metric
+from froc.models import Base
+from froc.plugins import make
+from froc.tasks import embedded
+from search.plan import Settings
+from search.run import Job, run
+from search.space import build, choose
+from search.trial import Bench
+
+FRESH = 100_000
+BUDGET = 0.1
+
+
+@dataclass(frozen=True)
+class Quiet:
+    """A listener that keeps nothing."""
+
+    def planned(self, plan: object) -> None:
+        """Nothing to say."""
+
+    def trial(self, line: object, log: object, total: int) -> None:
+        """Nothing to say."""
+
+    def calibrating(self, done: int, total: int) -> None:
+        """Nothing to say."""
+
+
+def truth_probes(base: Base) -> dict[str, Probe]:
+    """risk -> every query of the population, encoded once, with the base model's scores."""
+    found = {}
+    for risk, rows in embedded.population().items():
+        probe = _probe(base, risk, rows)
+        found[risk] = Probe(risk, probe.metric, probe.queries, probe.rows, scores(base, probe)) if risk == UTILITY else probe
+    return found
+
+
+def true_risks(base: Base, probes: Mapping[str, Probe], seed: int) -> dict[str, float]:
+    """risk -> mean loss over 100,000 fresh queries; each distinct query is measured once and counted as often as drawn."""
+    risks = {}
+    for risk, probe in probes.items():
+        draw = np.random.default_rng(digest.seed("fresh", risk, seed)).integers(len(probe.rows), size=FRESH)
+        counts = np.bincount(draw, minlength=len(probe.rows))
+        risks[risk] = float((losses(base, probe).astype(np.int64) * counts).sum()) / (SCALE * FRESH)
+    return risks
+
+
+def repeat(base: Base, probes: Mapping[str, Probe], seed: int, trials: int, folder: Path) -> dict[str, Any]:
+    """One search; the certified configurations with their true risks."""
+    task = embedded.task(questions=1_000_000 + seed)
+    settings = Settings(budget=dict.fromkeys(task.queries, BUDGET), trials=trials, seed=seed, methods=("grad_diff", "npo", "simnpo"))
+    view, sealed = split(task, settings.share)
+    methods, _ = choose(settings.methods, view)
+    job = Job(base, task, view, sealed, build(methods, task.space, {}), settings)
+    certificate = run(job, folder, Quiet())
+    metrics = {risk: make(Metric, "extraction_strength") for risk in task.queries}
+    bench = Bench(base, view, metrics, batch=settings.batch, seed=settings.seed)
+    lines = {line["config"]: line for line in map(json.loads, (folder / "trials.jsonl").read_text().splitlines())}
+    true = {}
+    for row in certificate["candidates"]:
+        if row["certified"]:
+            bench.retrain(row["method"], row["params"], lines[row["config"]]["seed"])
+            true[row["config"]] = true_risks(base, probes, seed)
+    broken = [config for config, risks in true.items() if max(risks.values()) > BUDGET]
+    covered = all(
+        true[row["config"]][risk] <= row["cur"][risk]["simultaneous"]
+        for row in certificate["candidates"] if row["certified"] for risk in task.queries
+    )  # fmt: skip
+    return {"seed": seed, "tested": len(certificate["candidates"]), "true": true, "broken": broken, "covered": covered}
+
+
+def _probe(base: Base, risk: str, rows: tuple[Row, ...]) -> Probe:
+    queries = tuple(Query(f"{i:016x}", f"{i:016x}", row) for i, row in enumerate(rows))
+    encoded = tuple(encode(base.tokenizer, rows, embedded.task().template))
+    return Probe(risk, make(Metric, "extraction_strength"), queries, encoded)
+
+
+def main() -> None:
+    """Print a table and one JSON line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--repetitions", type=int)
+    parser.add_argument("--trials", type=int)
+    said = parser.parse_args()
+    repetitions = said.repetitions or (2 if said.quick else 30)
+    trials = said.trials or (6 if said.quick else 12)
+    base = embedded.base(cache=cache_folder())
+    probes = truth_probes(base)
+    delta, rows = 0.1, []
+    print(f"torch threads {torch.get_num_threads()}, budget {BUDGET}, delta {delta}, {trials} trials a search")
+    print(f"{'seed':>4} {'tested':>6} {'certified':>9} {'broken':>6} {'CUR holds':>9} {'worst true risk':>15} {'seconds':>8}")
+    with tempfile.TemporaryDirectory() as folder:
+        for seed in range(repetitions):
+            begin = time.monotonic()
+            row = repeat(base, probes, seed, trials, Path(folder) / str(seed))
+            rows.append(row)
+            worst = max((max(risks.values()) for risks in row["true"].values()), default=float("nan"))
+            took = time.monotonic() - begin
+            print(f"{seed:>4} {row['tested']:>6} {len(row['true']):>9} {len(row['broken']):>6} {row['covered']!s:>9} "
+                  f"{worst:>15.4f} {took:>8.1f}", flush=True)  # fmt: skip
+    violated = sum(bool(row["broken"]) for row in rows)
+    missed = sum(not row["covered"] for row in rows)
+    certified = sum(bool(row["true"]) for row in rows)
+    # more violations than this happen with probability below 1 % when the guarantee is true
+    allowed = int(binom.ppf(0.99, repetitions, delta))
+    print(f"\n{repetitions} searches, {certified} certified something, {violated} certified a configuration whose true risk exceeds "
+          f"its budget (allowed on average {delta * repetitions:g}), {missed} with a CUR below the truth")  # fmt: skip
+    promises = {
+        "repetitions with a false certificate": {"value": violated, "goal": f"<= {allowed}", "holds": violated <= allowed},
+        "repetitions with a CUR below the truth": {"value": missed, "goal": f"<= {allowed}", "holds": missed <= allowed},
+        "repetitions that certify something": {"value": certified, "goal": ">= 1", "holds": certified >= 1},
+    }
+    print(json.dumps(promises))
+
+
+if __name__ == "__main__":
+    main()

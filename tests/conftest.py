@@ -1,0 +1,53 @@
+"""A small embedded task, trained once per session: eight people, two of whom are forgotten."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from froc.data import SearchView, Sealed, Task, split
+from froc.metrics import Metric
+from froc.models import Base
+from froc.plugins import make
+from froc.tasks import embedded
+from search.trial import Bench
+
+SMALL = embedded.Recipe(
+    people=8, forgotten=2, steps=300, width=64, layers=2, queries=150, vocabulary=600, lr=5e-3, batch=32
+)
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nothing a test does may count openings or fill caches of the person who runs it."""
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FROC_STATE", str(tmp_path_factory.mktemp("state")))
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        # the embedded model is trained once, also for the commands that tests start
+        patch.setenv("FROC_CACHE", os.environ.get("FROC_TEST_CACHE") or str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Base:
+    return embedded.base(SMALL, cache=tmp_path_factory.mktemp("small"))
+
+
+@pytest.fixture(scope="session")
+def task() -> Task:
+    return embedded.task(SMALL)
+
+
+@pytest.fixture(scope="session")
+def parts(task: Task) -> tuple[SearchView, Sealed]:
+    return split(task, 0.2)
+
+
+@pytest.fixture(scope="session")
+def bench(base: Base, parts: tuple[SearchView, Sealed]) -> Bench:
+    metrics = dict.fromkeys(("forgetting", "utility"), make(Metric, "extraction_strength"))
+    return Bench(base, parts[0], metrics, batch=16, seed=0)

@@ -1,0 +1,242 @@
+"""Each method's characteristic behaviour, and the contract that every method file keeps."""
+
+import dataclasses
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from froc.batches import Batch, collate
+from froc.data import Row
+from froc.errors import InputError
+from froc.methods import Facts, Method
+from froc.methods.npo import NegativePreference
+from froc.methods.rmu import RMU, Steer
+from froc.methods.simnpo import SimpleNegativePreference
+from froc.models import Base, copy, trained
+from froc.params import Choice, Range, spaces
+from froc.plugins import find, make, names
+from froc.step import NLL, Combiner, Forward, Part, Phase, UpdateFilter, Weighter
+from froc.train import DivergedError, Pools, Reference, facts, unlearn
+from search.trial import Bench
+
+LR = 2e-3
+
+
+class Stand:
+    """A forward pass whose numbers are given."""
+
+    def __init__(self, sums: list[float], lengths: list[int]) -> None:
+        self.sum_nll = torch.tensor(sums, requires_grad=True)
+        self.mean_nll = self.sum_nll / torch.tensor(lengths)
+
+
+def _nll(base: Base, bench: Bench, role: str) -> float:
+    rows = bench.reference.pools.rows[role]  # type: ignore[index]
+    with torch.no_grad():
+        return float(Forward(base.model, collate(rows, range(len(rows)), "cpu")).mean_nll.mean())
+
+
+def _train(bench: Bench, name: str, **params: Any) -> tuple[float, float]:
+    method = make(Method, name, {"lr": LR, "epochs": 6} | params)
+    unlearn(bench.base, method, bench.reference, batch=16, seed=1)
+    return _nll(bench.base, bench, "forget"), _nll(bench.base, bench, "retain")
+
+
+@pytest.mark.parametrize("name", names(Method))
+def test_contract(name: str, bench: Bench) -> None:
+    """Frozen, hashable, documented, ranges beside defaults, phases that add up, and a run that changes the model."""
+    plugin = find(Method, name)
+    method = plugin()
+    assert dataclasses.is_dataclass(plugin)
+    assert hash(method) == hash(plugin())
+    assert plugin.paper
+    assert plugin.__doc__
+    for field, space in spaces(plugin).items():
+        default = getattr(method, field)
+        assert default in space.options if isinstance(space, Choice) else space.low <= default <= space.high
+    assert math.isclose(sum(phase.share for phase in method.phases(Facts(4, 8, 0))), 1.0)
+    assert unlearn(bench.base, dataclasses.replace(method, lr=1e-3, epochs=1), bench.reference, batch=16, seed=0) > 0
+    assert any(not torch.equal(bench.base.weights[n], p) for n, p in trained(bench.base.model).items())
+    assert all(bool(torch.isfinite(p).all()) for p in trained(bench.base.model).values())
+
+
+def test_same_seed_same_parameters_and_another_seed_others(bench: Bench) -> None:
+    made = []
+    for seed in (3, 3, 4):
+        unlearn(bench.base, make(Method, "npo", {"lr": LR, "epochs": 1}), bench.reference, batch=16, seed=seed)
+        made.append(copy(bench.base.model))
+    assert all(torch.equal(made[0][n], made[1][n]) for n in made[0])
+    assert not all(torch.equal(made[0][n], made[2][n]) for n in made[0])
+
+
+def test_gradient_ascent_forgets_and_destroys(bench: Bench) -> None:
+    forget, retain = _train(bench, "grad_ascent")
+    assert forget > 5
+    assert retain > 2
+
+
+def test_gradient_difference_forgets_and_holds(bench: Bench) -> None:
+    forget, retain = _train(bench, "grad_diff", retain_weight=5.0)
+    assert forget > 3
+    assert retain < 0.3
+
+
+def test_gradient_difference_without_retain_weight_is_ascent(bench: Bench) -> None:
+    unlearn(bench.base, make(Method, "grad_ascent", {"lr": LR, "epochs": 1}), bench.reference, batch=16, seed=1)
+    ascent = copy(bench.base.model)
+    unlearn(bench.base, make(Method, "grad_diff", {"lr": LR, "epochs": 1, "retain_weight": 1e-12}), bench.reference, batch=16, seed=1)
+    difference = copy(bench.base.model)
+    assert all(torch.allclose(ascent[n], difference[n], atol=1e-4) for n in ascent)
+
+
+def test_npo_start_value_weights_and_limit() -> None:
+    """2 ln 2 / beta at the base; gradient W = 2 p^b / (p^b + p_base^b) of ascent; beta -> 0 is ascent on the sum."""
+    reference = {"sum_nll": torch.tensor([2.0, 4.0])}
+    start = NegativePreference("forget", 0.5).losses(Stand([2.0, 4.0], [1, 2]), reference, {})  # type: ignore[arg-type]
+    assert start.tolist() == pytest.approx([2 * math.log(2) / 0.5] * 2)
+    moved = Stand([3.0, 9.0], [1, 2])
+    NegativePreference("forget", 0.5).losses(moved, reference, {}).sum().backward()  # type: ignore[arg-type]
+    ratio = torch.exp(-0.5 * torch.tensor([1.0, 5.0]))  # (p / p_base) ** beta
+    assert moved.sum_nll.grad is not None
+    assert (-moved.sum_nll.grad).tolist() == pytest.approx((2 * ratio / (ratio + 1)).tolist())
+    flat = Stand([3.0, 9.0], [1, 2])
+    NegativePreference("forget", 1e-6).losses(flat, reference, {}).sum().backward()  # type: ignore[arg-type]
+    assert flat.sum_nll.grad is not None
+    assert flat.sum_nll.grad.tolist() == pytest.approx([-1.0, -1.0], abs=1e-5)
+
+
+def test_npo_forgets_and_holds(bench: Bench) -> None:
+    forget, retain = _train(bench, "npo", retain_weight=5.0)
+    assert forget > 3
+    assert retain < 0.3
+
+
+def test_simnpo_weight_and_length_normalisation() -> None:
+    """Gradient weight 2 sigmoid(-beta (mean NLL - margin)); twice the length at equal mean changes nothing."""
+    term = SimpleNegativePreference("forget", 2.0, 0.5)
+    one, two = Stand([3.0], [2]), Stand([6.0], [4])
+    assert term.losses(one, {}, {}).tolist() == term.losses(two, {}, {}).tolist()  # type: ignore[arg-type]
+    term.losses(one, {}, {}).sum().backward()  # type: ignore[arg-type]
+    weight = 2 / (1 + math.exp(2.0 * (1.5 - 0.5)))
+    assert one.sum_nll.grad is not None
+    assert one.sum_nll.grad.tolist() == pytest.approx([-weight / 2])
+
+
+def test_simnpo_forgets_and_holds(bench: Bench) -> None:
+    forget, retain = _train(bench, "simnpo", forget_weight=1.0, retain_weight=1.0)
+    assert forget > 0.5
+    assert retain < 0.2
+
+
+@pytest.mark.parametrize("form", ["dpo", "nll"])
+def test_idk_raises_the_refusal(bench: Bench, form: str) -> None:
+    bench.base.restore()
+    before = _nll(bench.base, bench, "refusal")
+    forget, retain = _train(bench, "idk", form=form, retain_weight=5.0)
+    assert _nll(bench.base, bench, "refusal") < before / 2
+    assert retain < 0.3
+    if form == "dpo":
+        assert forget > 1
+
+
+def test_idk_is_left_out_without_refusals(bench: Bench) -> None:
+    pools = Pools({role: rows for role, rows in bench.reference.pools.rows.items() if role != "refusal"})
+    with pytest.raises(InputError, match="refusal"):
+        unlearn(bench.base, make(Method, "idk"), Reference(bench.base, pools), batch=8, seed=0)
+
+
+def test_rmu_moves_only_three_matrices_and_steers(bench: Bench) -> None:
+    method = RMU(lr=5e-3, epochs=6, c=5.0, retain_weight=0.5, depth=0.8)
+    unlearn(bench.base, method, bench.reference, batch=16, seed=1)
+    changed = {n for n, p in trained(bench.base.model).items() if not torch.equal(bench.base.weights[n], p)}
+    assert changed
+    assert all(name.endswith("mlp.down_proj.weight") for name in changed)
+    assert _nll(bench.base, bench, "forget") > 1
+
+
+def test_rmu_distance_to_its_target_falls(bench: Bench) -> None:
+    rows = bench.reference.pools.rows["forget"][:16]
+    layer = 1
+    term, state = Steer("forget", layer, 5.0, seed=1), {}
+
+    def distance() -> float:
+        with torch.no_grad():
+            return float(term.losses(Forward(bench.base.model, collate(rows, range(16), "cpu"), (layer,)), {}, state).mean())
+
+    bench.base.restore()
+    before = distance()
+    unlearn(bench.base, RMU(lr=5e-3, epochs=4, c=5.0, retain_weight=0.5, depth=0.8), bench.reference, batch=16, seed=1)
+    assert distance() < before
+
+
+def test_a_loss_that_is_not_finite_is_a_divergence(bench: Bench) -> None:
+    with pytest.raises(DivergedError):
+        unlearn(bench.base, make(Method, "grad_ascent", {"lr": 1e18, "epochs": 5}), bench.reference, batch=16, seed=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Slots(Method):
+    """A method that fills the slots which the six do not use."""
+
+    def phases(self, facts: Facts) -> tuple[Phase, ...]:
+        class Half(Weighter):
+            def weights(self, forward: Forward, state: dict[str, Any]) -> Tensor:
+                return torch.full_like(forward.mean_nll, 0.5).detach()
+
+        class Count(Combiner):
+            def backward(self, losses: Any, model: torch.nn.Module, state: dict[str, Any]) -> None:
+                state["steps"] = state.get("steps", 0) + 1
+                sum(losses.values()).backward()
+
+        class Freeze(UpdateFilter):
+            def __call__(self, update: dict[str, Tensor], state: dict[str, Any]) -> dict[str, Tensor]:
+                return {name: torch.zeros_like(change) for name, change in update.items()}
+
+        first = Phase({"a": Part(NLL("forget"), weighter=Half())}, share=0.5, combiner=Count(), trains="layers.0")
+        return first, Phase({"b": Part(NLL("retain"))}, share=0.5, update_filter=Freeze(), trains="layers.1")
+
+    def finish(self) -> Any:
+        return lambda before, after: {"model.norm.weight": before["model.norm.weight"] * 2}
+
+
+def test_phases_weighters_combiners_filters_and_one_shot_edits(bench: Bench) -> None:
+    unlearn(bench.base, Slots(lr=LR, epochs=2), bench.reference, batch=16, seed=0)
+    after = trained(bench.base.model)
+    changed = {n for n, p in after.items() if not torch.equal(bench.base.weights[n], p)}
+    assert any("layers.0" in name for name in changed)  # phase one trained it
+    assert not any("layers.1" in name for name in changed)  # the filter undid phase two
+    assert torch.equal(after["model.norm.weight"], 2 * bench.base.weights["model.norm.weight"])
+    assert all(p.requires_grad for p in bench.base.model.parameters())
+
+
+def test_forward_ignores_prompt_and_padding(bench: Bench) -> None:
+    bench.base.restore()
+    rows = bench.reference.pools.rows["forget"]
+    by_size = sorted(range(len(rows)), key=lambda i: len(rows[i].ids))
+    short, long = by_size[0], by_size[-1]
+    with torch.no_grad():
+        alone = Forward(bench.base.model, collate(rows, [short], "cpu")).sum_nll
+        padded = Forward(bench.base.model, collate(rows, [short, long], "cpu")).sum_nll
+    assert float(alone[0]) == pytest.approx(float(padded[0]), abs=1e-4)
+
+
+def test_reference_numbers_are_the_base_models(bench: Bench) -> None:
+    bench.base.restore()
+    bench.reference.prepare("forget", ("sum_nll",), (), 8)
+    rows = bench.reference.pools.rows["forget"]
+    batch: Batch = collate(rows, range(5), "cpu")
+    with torch.no_grad():
+        fresh = Forward(bench.base.model, batch).sum_nll
+    assert torch.allclose(bench.reference.of("forget", ("sum_nll",), (), batch)["sum_nll"], fresh, atol=1e-4)
+
+
+def test_facts(bench: Bench) -> None:
+    assert facts(bench.base.model, 7) == Facts(2, 64, 7)
+
+
+def test_ranges_print() -> None:
+    assert str(Range(1e-5, 1e-3, log=True)) == "1e-05 .. 0.001 (log)"
+    assert Row("q", "a").group == ""

@@ -1,0 +1,291 @@
+"""The whole job on the small task: certificate, model, seal, openings, resuming after being killed anywhere."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from froc import digest
+from froc.data import FORGETTING, UTILITY, split
+from froc.errors import InputError, InterruptedRunError
+from froc.measure import losses, probes
+from froc.models import Base, wrap
+from froc.tasks import embedded
+from search import openings
+from search.folder import Folder, Started
+from search.plan import Settings, metrics
+from search.run import Job, run
+from search.space import build, choose
+
+SMALL = embedded.Recipe(
+    people=8, forgotten=2, steps=300, width=64, layers=2, queries=150, vocabulary=600, lr=5e-3, batch=32
+)
+BUDGET = {FORGETTING: 0.3, UTILITY: 0.3}
+
+
+class Watch:
+    """A listener that counts, and may stop the run."""
+
+    def __init__(self, stop_at: int | None = None) -> None:
+        self.started: list[tuple[int, int]] = []
+        self.stop_at = stop_at
+
+    def planned(self, plan: Any) -> None:
+        self.plan = plan
+
+    def trial(self, line: Started, log: Sequence[Started], total: int) -> None:
+        if line.status == "running":
+            self.started.append((line.trial, line.attempt))
+            if len(self.started) == self.stop_at:
+                raise KeyboardInterrupt
+
+    def calibrating(self, done: int, total: int) -> None:
+        self.calibrated = done
+
+
+def job(base: Base, questions: int = 0, **said: Any) -> Job:
+    task = embedded.task(SMALL, questions)
+    settings = Settings(**({"budget": BUDGET, "trials": 5, "methods": ("npo", "grad_diff"), "batch": 16} | said))
+    view, sealed = split(task, settings.share)
+    methods, notes = choose(settings.methods, view)
+    return Job(base, task, view, sealed, build(methods, {"lr": (1e-3, 4e-3), "epochs": (4, 8)}, {}), settings, tuple(notes))
+
+
+@pytest.fixture
+def _fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("FROC_STATE", str(tmp_path / "state"))
+
+
+@pytest.fixture(scope="module")
+def finished(base: Base, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    out = tmp_path_factory.mktemp("run") / "run"
+    return out, run(job(base), out, Watch())
+
+
+def test_certificate_follows_the_contract(finished: tuple[Path, dict[str, Any]]) -> None:
+    out, certificate = finished
+    assert json.loads((out / "certificate.json").read_text()) == certificate
+    assert certificate["budget"] == BUDGET
+    assert certificate["n"] == {FORGETTING: 120, UTILITY: 120}
+    assert certificate["chosen"] in certificate["certified"]
+    for row in certificate["candidates"]:
+        assert set(row) == {
+            "config", "method", "params", "weight", "empirical", "p_values", "p_value", "certified", "cur", "robust_radius"
+        }  # fmt: skip
+        assert row["p_value"] == max(row["p_values"].values())
+    assert {p.name for p in out.iterdir()} >= {"plan.json", "study.db", "trials.jsonl", "losses", "seal.json", "model"}
+    assert not (out / "weights").exists()
+
+
+def test_chosen_model_loads_and_has_the_certified_losses(base: Base, finished: tuple[Path, dict[str, Any]]) -> None:
+    out, certificate = finished
+    model = AutoModelForCausalLM.from_pretrained(out / "model")
+    assert sorted(p.suffix for p in (out / "model").iterdir() if "model" in p.name) == [".safetensors"]
+    one = job(base)
+    queries = one.sealed.open(json.loads((out / "seal.json").read_text()))
+    measured = metrics(one.settings, one.task.queries)
+    forgetting = {FORGETTING: queries[FORGETTING]}
+    loaded = wrap("loaded", model, AutoTokenizer.from_pretrained(out / "model"))
+    (probe,) = probes(loaded, forgetting, measured, one.task.template)
+    table = pl.read_parquet(out / "losses" / "calibration.parquet")
+    kept = table.filter((pl.col("config") == certificate["chosen"]) & (pl.col("risk") == FORGETTING))
+    assert dict(zip(kept["query"], kept["loss"], strict=True)) == dict(
+        zip([q.id for q in probe.queries], losses(loaded, probe).tolist(), strict=True)
+    )
+
+
+def test_seal_was_written_before_calibration_and_names_the_plan(finished: tuple[Path, dict[str, Any]]) -> None:
+    out, certificate = finished
+    seal = json.loads((out / "seal.json").read_text())
+    assert (out / "seal.json").stat().st_mtime_ns < (out / "losses" / "calibration.parquet").stat().st_mtime_ns
+    assert seal["plan"] == digest.of_file(out / "plan.json")
+    assert [c["config"] for c in seal["candidates"]] == [c["config"] for c in certificate["candidates"]]
+    assert [c["weight"] for c in seal["candidates"]] == [1 / rank for rank in range(1, 1 + len(seal["candidates"]))]
+
+
+def test_search_never_touches_calibration_queries(finished: tuple[Path, dict[str, Any]]) -> None:
+    out, _ = finished
+    searched = set(pl.read_parquet(out / "losses" / "search.parquet")["query"])
+    calibrated = set(pl.read_parquet(out / "losses" / "calibration.parquet")["query"])
+    assert searched
+    assert calibrated
+    assert not searched & calibrated
+
+
+def test_no_text_of_the_task_in_any_file(base: Base, finished: tuple[Path, dict[str, Any]]) -> None:
+    out, _ = finished
+    names = {row.group for row in embedded.task(SMALL).forget}
+    for path in out.rglob("*"):
+        if path.is_file() and path.parent.name != "model":
+            found = [name for name in names if name.encode() in path.read_bytes()]
+            assert not found, f"{path.name} names {found}"
+
+
+@pytest.mark.usefixtures("_fresh")
+def test_same_seed_gives_the_same_bytes(base: Base, finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    run(job(base), tmp_path / "again", Watch())
+    assert (tmp_path / "again" / "certificate.json").read_bytes() == (finished[0] / "certificate.json").read_bytes()
+
+
+def test_a_finished_run_is_not_done_again(base: Base, finished: tuple[Path, dict[str, Any]]) -> None:
+    watch = Watch()
+    assert run(job(base), finished[0], watch) == finished[1]
+    assert watch.started == []
+
+
+@pytest.mark.usefixtures("_fresh")
+def test_ctrl_c_then_the_same_command(base: Base, finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    with pytest.raises(InterruptedRunError, match="the same command goes on"):
+        run(job(base), tmp_path / "run", Watch(stop_at=3))
+    watch = Watch()
+    run(job(base), tmp_path / "run", watch)
+    assert watch.started == [(2, 2), (3, 1), (4, 1)]
+    assert (tmp_path / "run" / "certificate.json").read_bytes() == (finished[0] / "certificate.json").read_bytes()
+    statuses = [line.status for line in Folder(tmp_path / "run").log()]
+    assert statuses.count("interrupted") == 1
+
+
+class Killed(BaseException):
+    """Stands in for kill -9: nothing after it runs, and the next process finds the files as they are."""
+
+
+@pytest.mark.usefixtures("_fresh")
+@pytest.mark.parametrize("place", [0, 1, 3, 6, 10, 15, 18, 19, 20, 21])
+def test_killed_at_any_write(
+    base: Base, finished: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: int
+) -> None:
+    """Dying just before the k-th file appears: the same call finishes, no finished trial runs twice, same certificate."""
+    calls, real = 0, os.replace
+
+    def replace_or_die(source: Any, target: Any) -> None:
+        nonlocal calls
+        if calls == place:
+            raise Killed
+        calls += 1
+        real(source, target)
+
+    watch = Watch()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", replace_or_die)
+        with pytest.raises(Killed):
+            run(job(base), tmp_path / "run", watch)
+    if (tmp_path / "run" / "study.db").exists() and place % 2:
+        (tmp_path / "run" / "study.db").write_bytes(b"not a database")
+    finished_before = {line.trial for line in Folder(tmp_path / "run").log() if line.status in ("complete", "pruned")}
+    again = Watch()
+    run(job(base), tmp_path / "run", again)
+    assert not finished_before & {trial for trial, _ in again.started}
+    assert (tmp_path / "run" / "certificate.json").read_bytes() == (finished[0] / "certificate.json").read_bytes()
+
+
+@pytest.mark.usefixtures("_fresh")
+def test_another_plan_is_refused_and_nothing_written_over(
+    base: Base, finished: tuple[Path, dict[str, Any]]
+) -> None:
+    before = {path: path.read_bytes() for path in finished[0].rglob("*") if path.is_file()}
+    with pytest.raises(InputError, match=r"made by another plan \(search.seed differs\)"):
+        run(job(base, seed=1), finished[0], Watch())
+    with pytest.raises(InputError, match="made by another plan"):
+        run(job(base, budget={FORGETTING: 0.4, UTILITY: 0.3}), finished[0], Watch())
+    assert before == {path: path.read_bytes() for path in finished[0].rglob("*") if path.is_file()}
+
+
+def test_a_folder_of_something_else_is_refused(base: Base, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("precious", encoding="utf-8")
+    with pytest.raises(InputError, match="holds files but no plan"):
+        run(job(base), tmp_path, Watch())
+
+
+def test_a_held_folder_names_its_holder(base: Base, tmp_path: Path) -> None:
+    other = Folder(tmp_path / "run")
+    other.hold()
+    try:
+        with pytest.raises(InputError, match=f"held by process {os.getpid()}"):
+            Folder(tmp_path / "run").hold()
+    finally:
+        other.release()
+
+
+@pytest.mark.usefixtures("_fresh")
+def test_openings_are_counted(base: Base, tmp_path: Path) -> None:
+    """Same queries, another search: refused; planned before, granted at delta / K; --reopen says so everywhere."""
+    first = run(job(base, questions=7, trials=2), tmp_path / "a", Watch())
+    assert first["opening"]["statement"].startswith("first and only")
+    with pytest.raises(InputError, match="--reopen"):
+        run(job(base, questions=7, trials=2, seed=5), tmp_path / "b", Watch())
+    second = run(job(base, questions=7, trials=2, seed=5, reopen=True), tmp_path / "b", Watch())
+    assert second["opening"]["number"] == 2
+    assert "jointly 0.8, not 0.9" in second["opening"]["statement"]
+    planned = run(job(base, questions=8, trials=2, openings=2), tmp_path / "c", Watch())
+    assert planned["level"] == pytest.approx(0.05)
+    again = run(job(base, questions=8, trials=2, openings=2, seed=1), tmp_path / "d", Watch())
+    assert again["opening"]["number"] == 2
+    with pytest.raises(InputError, match="2 planned"):
+        run(job(base, questions=8, trials=2, openings=2, seed=2), tmp_path / "e", Watch())
+
+
+@pytest.mark.usefixtures("_fresh")
+def test_an_opening_written_down_is_not_forgotten_when_the_count_is_damaged(base: Base, tmp_path: Path) -> None:
+    sealed = job(base, questions=9).sealed
+    openings.record(sealed.digests, "seal", 1, reopen=False)
+    for path in (tmp_path / "state" / "openings").iterdir():
+        path.write_text("{", encoding="utf-8")
+    with pytest.raises(InputError, match="none is granted"):
+        openings.check(sealed.digests, 1, reopen=False)
+
+
+@pytest.mark.usefixtures("_fresh")
+def test_too_few_queries_are_refused_before_training(base: Base, tmp_path: Path) -> None:
+    watch = Watch()
+    with pytest.raises(InputError, match=r"can never certify budget 0.001 .* are needed"):
+        run(job(base, budget={FORGETTING: 0.001, UTILITY: 0.3}), tmp_path / "run", watch)
+    assert watch.started == []
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.usefixtures("_fresh")
+def test_failing_trials_are_recorded_and_the_search_goes_on(
+    base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NaN, out of memory and an exception: each a status with a reason, none of which quotes a row."""
+    import search.trial as module
+
+    real, count = module.unlearn, 0
+
+    def unlucky(*args: Any, **options: Any) -> int:
+        nonlocal count
+        count += 1
+        if count == 1:
+            raise module.DivergedError("the training loss is not finite")
+        if count == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        if count == 3:
+            raise RuntimeError("the row 'secret text' broke it")
+        return real(*args, **options)
+
+    monkeypatch.setattr(module, "unlearn", unlucky)
+    run(job(base, questions=3), tmp_path / "run", Watch())
+    log = Folder(tmp_path / "run").log()
+    assert [line.status for line in log[:3]] == ["diverged", "out-of-memory", "failed"]
+    assert all(line.reason for line in log[:3])
+    assert "secret" not in (tmp_path / "run" / "trials.jsonl").read_text()
+    assert log[2].reason is not None
+    assert "RuntimeError" in log[2].reason
+
+
+@pytest.mark.usefixtures("_fresh")
+def test_nothing_certified_says_what_it_would_take(base: Base, tmp_path: Path) -> None:
+    strict = {FORGETTING: 0.05, UTILITY: 0.05}
+    mild = job(base, questions=4, budget=strict, trials=2, candidates=2)
+    certificate = run(replace(mild, space=build(["npo"], {"lr": (1e-6, 2e-6), "epochs": (1, 1)}, {})), tmp_path / "run", Watch())
+    assert certificate["chosen"] is None
+    assert not (tmp_path / "run" / "model").exists()
+    assert "it would take" in certificate["reason"]
+    assert certificate["closest"]["needs"]["budget"] > 0.05

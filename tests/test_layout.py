@@ -1,0 +1,105 @@
+"""The rooms: arrows one way, torch-free where promised, and the command whatever lies around it."""
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+MAY_IMPORT = {"froc": set(), "search": {"froc"}, "audit": {"froc"}, "cli": {"froc", "search", "audit"}}
+TORCH_FREE = (
+    "froc.errors", "froc.params", "froc.plugins", "froc.digest", "froc.data", "froc.losses", "froc.risk", "froc.procedures",
+    "froc.shift", "froc.figures", "froc.bounds.betting", "froc.bounds.binomial", "froc.bounds.hoeffding_bentkus",
+    "froc.formats.table", "audit.evidence", "audit.signing", "audit.verification", "audit.rendering", "cli.main",
+)  # fmt: skip
+
+
+def _imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            found.add(node.module.partition(".")[0])
+    return found
+
+
+@pytest.mark.parametrize("room", MAY_IMPORT)
+def test_arrows_point_one_way(room: str) -> None:
+    files = list((ROOT / room).rglob("*.py"))
+    assert files
+    for path in files:
+        wrong = _imports(path) & (set(MAY_IMPORT) - MAY_IMPORT[room] - {room})
+        assert not wrong, f"{path.relative_to(ROOT)} imports {wrong}"
+
+
+def test_torch_free_rooms() -> None:
+    code = (
+        "import importlib, sys\n"
+        f"for name in {TORCH_FREE!r}: importlib.import_module(name)\n"
+        "sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_top_level_holds_the_rooms_and_nothing_else() -> None:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
+    if not listed:
+        pytest.skip("not a git checkout")
+    folders = {name.partition("/")[0] for name in listed if "/" in name}
+    assert {"froc", "search", "audit", "cli"} <= folders <= {*MAY_IMPORT, "tests", "docs", "benchmarks", ".ci"}
+
+
+@pytest.fixture
+def crowded(tmp_path: Path) -> Path:
+    """A folder with packages of the rooms' names, which would end the program if imported."""
+    for name in ("search", "audit"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise SystemExit('the wrong room')", encoding="utf-8")
+    (tmp_path / "cli.py").write_text("raise SystemExit('the wrong room')", encoding="utf-8")
+    return tmp_path
+
+
+@pytest.mark.parametrize("command", [["-m", "froc"], ["-c", "from froc.__main__ import main; main()"]])
+@pytest.mark.parametrize("path", ["", "."])
+def test_command_works_in_a_crowded_folder(crowded: Path, command: list[str], path: str) -> None:
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [path, str(ROOT)]))}
+    done = subprocess.run(
+        [sys.executable, *command, "list", "methods", "--json"], cwd=crowded, env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert '"npo"' in done.stdout
+
+
+def test_worker_process_finds_our_rooms(crowded: Path) -> None:
+    """A spawned worker pins the rooms before it unpickles its work."""
+    script = crowded / "work.py"
+    script.write_text(
+        "import multiprocessing as mp\n"
+        "from froc.__main__ import pin\n"
+        "pin()\n"
+        "if __name__ == '__main__':\n"
+        "    from search.sealing import layers\n"
+        "    import numpy as np\n"
+        "    with mp.get_context('spawn').Pool(1) as pool:\n"
+        "        print(pool.apply(layers, (np.array([[0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]),)))\n",
+        encoding="utf-8",
+    )
+    env = os.environ | {"PYTHONPATH": os.pathsep.join([".", str(ROOT)])}
+    done = subprocess.run([sys.executable, script.name], cwd=crowded, env=env, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "[0, 0, 1]", done.stderr
+
+
+def test_help_is_quick() -> None:
+    """The help needs no heavy package; the time itself is a benchmark's business."""
+    code = (
+        "import sys\nsys.argv = ['froc', '--help']\nfrom froc.__main__ import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "heavy = {'torch', 'transformers', 'optuna', 'polars', 'mapie', 'scipy', 'matplotlib', 'numpy'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
