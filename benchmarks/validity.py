@@ -58,7 +58,9 @@ def truth_probes(base: Base) -> dict[str, Probe]:
     found = {}
     for risk, rows in embedded.population().items():
         probe = _probe(base, risk, rows)
-        found[risk] = Probe(risk, probe.metric, probe.queries, probe.rows, scores(base, probe)) if risk == UTILITY else probe
+        found[risk] = (
+            Probe(risk, probe.metric, probe.queries, probe.rows, scores(base, probe)) if risk == UTILITY else probe
+        )
     return found
 
 
@@ -75,7 +77,12 @@ def true_risks(base: Base, probes: Mapping[str, Probe], seed: int) -> dict[str, 
 def repeat(base: Base, probes: Mapping[str, Probe], seed: int, trials: int, folder: Path) -> dict[str, Any]:
     """One search; the certified configurations with their true risks."""
     task = embedded.task(questions=1_000_000 + seed)
-    settings = Settings(budget=dict.fromkeys(task.queries, BUDGET), trials=trials, seed=seed, methods=("grad_diff", "npo", "simnpo"))
+    settings = Settings(
+        budget=dict.fromkeys(task.queries, BUDGET),
+        trials=trials,
+        seed=seed,
+        methods=("grad_diff", "npo", "simnpo"),
+    )
     view, sealed = split(task, settings.share)
     methods, _ = choose(settings.methods, view)
     job = Job(base, task, view, sealed, build(methods, task.space, {}), settings)
@@ -93,7 +100,13 @@ def repeat(base: Base, probes: Mapping[str, Probe], seed: int, trials: int, fold
         true[row["config"]][risk] <= row["cur"][risk]["simultaneous"]
         for row in certificate["candidates"] if row["certified"] for risk in task.queries
     )  # fmt: skip
-    return {"seed": seed, "tested": len(certificate["candidates"]), "true": true, "broken": broken, "covered": covered}
+    return {
+        "seed": seed,
+        "tested": len(certificate["candidates"]),
+        "true": true,
+        "broken": broken,
+        "covered": covered,
+    }
 
 
 def _probe(base: Base, risk: str, rows: tuple[Row, ...]) -> Probe:
@@ -115,7 +128,9 @@ def main() -> None:
     probes = truth_probes(base)
     delta, rows = 0.1, []
     print(f"torch threads {torch.get_num_threads()}, budget {BUDGET}, delta {delta}, {trials} trials a search")
-    print(f"{'seed':>4} {'tested':>6} {'certified':>9} {'broken':>6} {'CUR holds':>9} {'worst true risk':>15} {'seconds':>8}")
+    print(
+        f"{'seed':>4} {'tested':>6} {'certified':>9} {'broken':>6} {'CUR holds':>9} {'worst true risk':>15} {'seconds':>8}"
+    )
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(repetitions):
             begin = time.monotonic()
@@ -133,8 +148,16 @@ def main() -> None:
     print(f"\n{repetitions} searches, {certified} certified something, {violated} certified a configuration whose true risk exceeds "
           f"its budget (allowed on average {delta * repetitions:g}), {missed} with a CUR below the truth")  # fmt: skip
     promises = {
-        "repetitions with a false certificate": {"value": violated, "goal": f"<= {allowed}", "holds": violated <= allowed},
-        "repetitions with a CUR below the truth": {"value": missed, "goal": f"<= {allowed}", "holds": missed <= allowed},
+        "repetitions with a false certificate": {
+            "value": violated,
+            "goal": f"<= {allowed}",
+            "holds": violated <= allowed,
+        },
+        "repetitions with a CUR below the truth": {
+            "value": missed,
+            "goal": f"<= {allowed}",
+            "holds": missed <= allowed,
+        },
         "repetitions that certify something": {"value": certified, "goal": ">= 1", "holds": certified >= 1},
     }
     print(json.dumps(promises))

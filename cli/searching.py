@@ -30,37 +30,56 @@ froc search --budget 0.1 --methods npo,simnpo --trials 60 --space lr=1e-6:1e-4 -
 
 def search(
     budget: Annotated[
-        list[str], typer.Option("--budget", "-b", help="Accepted risk: 0.1 for every risk, or RISK=0.1 (repeatable).")
+        list[str],
+        typer.Option("--budget", "-b", help="Accepted risk: 0.1 for every risk, or RISK=0.1 (repeatable)."),
     ],
     confidence: Annotated[float, typer.Option(help="How sure the certificate must be (1 - delta).")] = 0.9,
-    task: Annotated[Path | None, typer.Option(help="Task folder; without it the embedded task.", show_default=False)] = None,
+    task: Annotated[
+        Path | None, typer.Option(help="Task folder; without it the embedded task.", show_default=False)
+    ] = None,
     model: Annotated[
-        str | None, typer.Option(help="Base model: a folder with safetensors or a hub id.", show_default=False)
+        str | None,
+        typer.Option(help="Base model: a folder with safetensors or a hub id.", show_default=False),
     ] = None,
     methods: Annotated[str, typer.Option(help="Comma-separated methods, or all (froc list methods).")] = "all",
     trials: Annotated[int, typer.Option(help="How many configurations to try.")] = 30,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Run folder; a run that was stopped goes on in it.")] = Path("froc-run"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="Run folder; a run that was stopped goes on in it.")] = Path(
+        "froc-run"
+    ),
     metric: Annotated[
-        list[str] | None, typer.Option(help="Metric, or RISK=METRIC (froc list metrics).", show_default="extraction_strength")
+        list[str] | None,
+        typer.Option(help="Metric, or RISK=METRIC (froc list metrics).", show_default="extraction_strength"),
     ] = None,
     space: Annotated[
-        list[str] | None, typer.Option(help="Search range: lr=1e-5:1e-3 or npo.beta=0.05:0.5 (repeatable).", show_default=False)
+        list[str] | None,
+        typer.Option(help="Search range: lr=1e-5:1e-3 or npo.beta=0.05:0.5 (repeatable).", show_default=False),
     ] = None,
     sampler: Annotated[str, typer.Option(help="tpe, nsga2, gp or random.")] = "tpe",
     pruner: Annotated[str, typer.Option(help="median, halving or none: stops hopeless trials early.")] = "median",
-    procedure: Annotated[str, typer.Option(help="weighted-holm, holm, fixed-sequence or bonferroni.")] = "weighted-holm",
+    procedure: Annotated[
+        str, typer.Option(help="weighted-holm, holm, fixed-sequence or bonferroni.")
+    ] = "weighted-holm",
     bound: Annotated[str, typer.Option(help="auto, or a bound's name (froc list bounds).")] = "auto",
     candidates: Annotated[
-        int | None, typer.Option(help="How many configurations are tested on calibration queries.", show_default="up to 10")
+        int | None,
+        typer.Option(help="How many configurations are tested on calibration queries.", show_default="up to 10"),
     ] = None,
-    joint: Annotated[bool, typer.Option("--joint", help="Certified set and CURs hold together (delta / 2 each).")] = False,
+    joint: Annotated[
+        bool, typer.Option("--joint", help="Certified set and CURs hold together (delta / 2 each).")
+    ] = False,
     search_share: Annotated[float, typer.Option(help="Part of the queries that the search may look at.")] = 0.2,
-    split_seed: Annotated[int | None, typer.Option(help="Seed of the split, e.g. an auditor's.", show_default="the task's")] = None,
+    split_seed: Annotated[
+        int | None, typer.Option(help="Seed of the split, e.g. an auditor's.", show_default="the task's")
+    ] = None,
     openings: Annotated[int, typer.Option(help="Planned looks at the calibration queries: delta / K each.")] = 1,
-    reopen: Annotated[bool, typer.Option("--reopen", help="Look once more than planned; every output says so.")] = False,
+    reopen: Annotated[
+        bool, typer.Option("--reopen", help="Look once more than planned; every output says so.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Seed of every random number of the run.")] = 0,
     batch: Annotated[int, typer.Option(help="Forget rows per optimiser step.")] = 32,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 ...", show_default="cuda where there is one")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, cuda:1 ...", show_default="cuda where there is one")
+    ] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.", show_default="by device")] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print the certificate as JSON on standard output.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no table.")] = False,

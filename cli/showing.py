@@ -57,7 +57,9 @@ def show(
     else:
         words.results.print(_trials([vars(line) for line in log], plan["budget"]))
         if certificate is None:
-            words.results.print(f"not finished: {sum(line.status == 'complete' for line in log)} complete trials so far")
+            words.results.print(
+                f"not finished: {sum(line.status == 'complete' for line in log)} complete trials so far"
+            )
         else:
             summary(run, certificate)
     if certificate is not None and certificate["chosen"] is None:
@@ -69,10 +71,14 @@ def certify(
     budget: Annotated[list[str], typer.Option("--budget", "-b", help="0.1 for every risk, or RISK=0.1 (repeatable).")],
     confidence: Annotated[float, typer.Option(help="How sure the certificate must be (1 - delta).")] = 0.9,
     format_: Annotated[str, typer.Option("--format", help="Where the file comes from (froc list formats).")] = "table",
-    procedure: Annotated[str, typer.Option(help="weighted-holm, holm, fixed-sequence or bonferroni.")] = "weighted-holm",
+    procedure: Annotated[
+        str, typer.Option(help="weighted-holm, holm, fixed-sequence or bonferroni.")
+    ] = "weighted-holm",
     bound: Annotated[str, typer.Option(help="A bound's name (froc list bounds).")] = "betting",
     unit: Annotated[str, typer.Option(help="Sampling unit: query, or group for the unit column.")] = "query",
-    joint: Annotated[bool, typer.Option("--joint", help="Certified set and CURs hold together (delta / 2 each).")] = False,
+    joint: Annotated[
+        bool, typer.Option("--joint", help="Certified set and CURs hold together (delta / 2 each).")
+    ] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print the certificate as JSON.")] = False,
 ) -> None:
     """Risk control on a loss table alone: which configurations are within budget?
@@ -144,13 +150,18 @@ def summary(run: Path, certificate: Mapping[str, Any]) -> None:
     words.results.print(_certificate(certificate))
     words.results.print(certificate["reason"], soft_wrap=True)
     if certificate["chosen"] is not None:
-        words.results.print(f"model: {run / 'model'}   figures: {run / 'figures'}   next: froc audit report {run}", soft_wrap=True)
+        words.results.print(
+            f"model: {run / 'model'}   figures: {run / 'figures'}   next: froc audit report {run}",
+            soft_wrap=True,
+        )
 
 
 def _certificate(certificate: Mapping[str, Any]) -> Table:
     confidence = certificate["confidence"]
     table = Table(
-        title=f"Risks on sealed calibration queries, confidence {confidence:.0%}", title_justify="left", header_style="bold"
+        title=f"Risks on sealed calibration queries, confidence {confidence:.0%}",
+        title_justify="left",
+        header_style="bold",
     )
     table.add_column("config", no_wrap=True)
     table.add_column("method", no_wrap=True)

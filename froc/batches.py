@@ -78,7 +78,11 @@ def collate(rows: Sequence[Encoded], index: Sequence[int], device: torch.device 
     stop = start + torch.tensor([row.answer for row in chosen])[:, None]
     inside = place < lengths[:, None]
     tensors = (
-        torch.tensor(list(index)), ids, inside.long(), (place >= start) & inside, (place >= start) & (place < stop)
+        torch.tensor(list(index)),
+        ids,
+        inside.long(),
+        (place >= start) & inside,
+        (place >= start) & (place < stop),
     )
     return Batch(*(tensor.to(device) for tensor in tensors))
 

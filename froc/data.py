@@ -165,7 +165,7 @@ def records(path: Path) -> list[Any]:
     except UnicodeDecodeError as error:
         raise InputError(f"{path.name} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
     if text.lstrip().startswith("["):
-        return _parsed(text, path.name, 1, list)
+        return list(_parsed(text, path.name, 1, list))
     lines = enumerate(text.split("\n"), start=1)
     return [_parsed(line, path.name, number, dict) for number, line in lines if line.strip()]
 
@@ -174,7 +174,9 @@ def _parsed(text: str, name: str, line: int, kind: type) -> Any:
     try:
         value = json.loads(text)
     except json.JSONDecodeError as error:
-        raise InputError(f"{name} line {line + error.lineno - 1}: invalid JSON ({error.msg}); mend that line") from error
+        raise InputError(
+            f"{name} line {line + error.lineno - 1}: invalid JSON ({error.msg}); mend that line"
+        ) from error
     except RecursionError as error:
         raise InputError(f"{name} line {line}: JSON nested too deeply; a row is one flat object") from error
     if not isinstance(value, kind):

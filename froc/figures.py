@@ -72,7 +72,14 @@ def _pareto(figure: Any, done: Sequence[Mapping[str, Any]], certificate: Mapping
     methods = list(dict.fromkeys(line["method"] for line in done))
     for method, mark in zip(methods, MARKS * 3, strict=False):
         some = [line for line in done if line["method"] == method]
-        axes.plot([s["search"][across] for s in some], [s["search"][up] for s in some], mark, ms=4, color=GREY, alpha=0.7)
+        axes.plot(
+            [s["search"][across] for s in some],
+            [s["search"][up] for s in some],
+            mark,
+            ms=4,
+            color=GREY,
+            alpha=0.7,
+        )
         axes.plot([], [], mark, ms=5, color=INK, ls="", label=method)
     front = _front([(line["search"][across], line["search"][up]) for line in done])
     axes.step([x for x, _ in front], [y for _, y in front], where="post", color=GREY, lw=1)

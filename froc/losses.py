@@ -1,17 +1,17 @@
 """The loss table: per-query losses as whole thousandths, checked at the door. Torch-free.
 
-Thousandths are rounded up, against the claim, and then never touched again: what is certified, stored, signed and
-verified is the same integer.
+Thousandths are rounded up, against the claim, and then never touched again: what is certified, stored,
+signed and verified is the same integer.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
+from froc import digest
 from froc.errors import InputError
 
 SCALE = 1000
@@ -25,17 +25,20 @@ SCHEMA: dict[str, type[pl.DataType]] = {
     "query": pl.String,
     "loss": pl.Int16,
 }
+REQUIRED = ("config", "risk", "query", "loss")
 SPLITS = ("search", "calibration")
-KEY = ["config", "risk", "metric", "query"]
+UNITS = ("query", "group")
+KEY = ("risk", "metric", "query")
 NOISE = 1e-9
-"""Floats this close to a whole thousandth are that thousandth: 0.029 * 1000 is 28.999..."""
+"""Floats this close above a whole thousandth are that thousandth: 0.029 * 1000 is 29.000000000000004."""
 
 
 @dataclass(frozen=True)
 class LossMatrix:
-    """values: (m configs, n units) int64 thousandths; columns in ascending order of the keyed, hence random, unit id.
+    """values: (m configs, n units) int64 thousandths; units: their ids, in the order of the columns.
 
-    The order is fixed by the keys before any loss exists, so bounds that depend on row order stay valid.
+    Columns stand in the order of the ids' digests, which has nothing to do with losses or topics: bounds that
+    depend on the order of units stay valid, whatever order a table from elsewhere was written in.
     """
 
     configs: tuple[str, ...]
@@ -45,98 +48,137 @@ class LossMatrix:
 
 def quantise(losses: ArrayLike) -> NDArray[np.int16]:
     """(n,) losses in [0, 1] -> whole thousandths, rounded up. Raises InputError for NaN and values outside."""
-    values = np.asarray(losses, dtype=np.float64)
+    given = np.asarray(losses)
+    # a float32 cannot say 0.1 more exactly than this
+    noise = float(np.finfo(np.float32).eps) if given.dtype == np.float32 else NOISE
+    values = given.astype(np.float64)
     if not bool(np.all((values >= 0) & (values <= 1))):
         raise InputError("a loss is not a number in [0, 1]; map it there first")
-    return np.ceil(values * SCALE - NOISE * SCALE).clip(0, SCALE).astype(np.int16)
+    return np.ceil((values - noise) * SCALE).clip(0, SCALE).astype(np.int16)
 
 
-def check(table: pl.DataFrame) -> pl.DataFrame:
+def check(frame: pl.DataFrame) -> pl.DataFrame:
     """A loss table with the columns and types of SCHEMA; floats in [0, 1] become thousandths.
 
     `metric`, `split` and `unit` may be left out: one metric, calibration, the query itself.
     Raises InputError naming the row (from 1) and the mend: missing columns, values out of range, duplicates,
-    configurations that lack queries which others have.
+    a query in both splits, configurations that lack queries which others have.
     """
-    table = _columns(table)
+    table = _columns(frame)
     if table.is_empty():
         raise InputError("the loss table is empty; give at least one row")
-    table = _losses(table)
-    _refuse(table, ~pl.col("split").is_in(SPLITS), "split is neither 'search' nor 'calibration'")
-    _refuse(table, pl.struct(KEY).is_first_distinct().not_(), "repeats an earlier row's config, risk, metric and query")
+    table = _thousandths(table)
+    known = pl.col("split").is_in(list(SPLITS))
+    _refuse(table, ~known, "the split is neither 'search' nor 'calibration'", "write one of the two")
+    repeated = pl.struct("config", *KEY).is_first_distinct().not_()
+    _refuse(table, repeated, "repeats an earlier row's config, risk, metric and query", "keep one of them")
+    for column, why in (("split", "is in the other split elsewhere"), ("unit", "has another unit elsewhere")):
+        moved = pl.col(column) != pl.col(column).first().over(*KEY)
+        _refuse(table, moved, f"its query {why}", f"give a query one {column} in all configurations")
     _refuse_gaps(table)
-    return table.select(SCHEMA).cast(SCHEMA)  # type: ignore[arg-type]  # polars takes any mapping of names to types
+    return table.select([pl.col(name).cast(kind) for name, kind in SCHEMA.items()])
 
 
-def matrix(
-    table: pl.DataFrame, *, risk: str, split: str, configs: Sequence[str], unit: Literal["query", "group"]
-) -> LossMatrix:
-    """Losses of one risk as a matrix; with `group`, the mean over each unit, rounded up to a whole thousandth.
+def matrix(frame: pl.DataFrame, *, risk: str, split: str, configs: Sequence[str], unit: str) -> LossMatrix:
+    """Losses of one risk as a matrix with a row per config of `configs`, in that order.
 
-    Raises InputError where a configuration lacks the risk or the rows differ between configurations.
+    frame: a table that passed `check`. unit: "query", or "group" for the mean over each unit, rounded up to a
+    whole thousandth. Raises InputError where configurations were not all measured on the same queries.
     """
-    rows = table.filter((pl.col("risk") == risk) & (pl.col("split") == split) & pl.col("config").is_in(list(configs)))
+    if unit not in UNITS:
+        raise InputError(f"no unit is called {unit!r}; there are: {', '.join(UNITS)}")
+    key = "query" if unit == "query" else "unit"
+    wanted = (pl.col("risk") == risk) & (pl.col("split") == split) & pl.col("config").is_in(list(configs))
+    rows = frame.filter(wanted)
     if rows.is_empty():
         raise InputError(f"the loss table has no {split} rows for risk {risk!r}")
-    key = "query" if unit == "query" else "unit"
-    totals = rows.group_by("config", key).agg(pl.col("loss").cast(pl.Int64).sum().alias("sum"), pl.len().alias("count"))
-    # upwards in whole numbers: -(-a // b) is the ceiling of a / b
-    wide = (
-        totals.with_columns((-((-pl.col("sum")) // pl.col("count").cast(pl.Int64))).alias("value"))
-        .pivot(on="config", index=key, values="value")
-        .sort(key)
+    whole = pl.col("loss").is_between(0, SCALE).all() & pl.col("loss").is_not_null().all()
+    if not rows.schema["loss"].is_integer() or not rows.select(whole).item():
+        raise InputError(f"losses of risk {risk!r} are not whole thousandths; pass the table through check first")
+    totals = (
+        rows.group_by("config", key)
+        .agg(pl.col("loss").cast(pl.Int64).sum(), pl.len().cast(pl.Int64).alias("count"))
+        .sort("config", key)
     )
-    missing = [config for config in configs if config not in wide.columns]
-    if missing or wide.select(pl.any_horizontal(pl.all().is_null().any())).item():
+    names, ids = sorted(set(configs)), totals[key].unique().sort().to_list()
+    counts = totals["count"].to_numpy()
+    # (config, id) pairs are distinct, so the table is complete exactly where it is full
+    full = len(totals) == len(names) * len(ids)
+    if not full or not (counts.reshape(len(names), -1) == counts[: len(ids)]).all():
         raise InputError(f"risk {risk!r}: configurations were not all measured on the same {split} queries")
-    values = wide.select(list(configs)).to_numpy().T.astype(np.int64)
-    return LossMatrix(tuple(configs), tuple(wide[key].to_list()), np.ascontiguousarray(values))
+    if unit == "query" and counts.max() > 1:
+        raise InputError(f"risk {risk!r}: a query is there twice; one metric per risk can be certified")
+    # upwards in whole numbers: -(-a // b) is the ceiling of a / b
+    means = (-(-totals["loss"].to_numpy() // counts)).reshape(len(names), -1)
+    places = sorted(range(len(ids)), key=lambda i: digest.of_bytes(ids[i].encode()))
+    values = means[[names.index(config) for config in configs]][:, places].astype(np.int64)
+    return LossMatrix(tuple(configs), tuple(ids[i] for i in places), np.ascontiguousarray(values))
 
 
 def _columns(table: pl.DataFrame) -> pl.DataFrame:
-    for column in ("config", "risk", "query", "loss"):
+    for column in REQUIRED:
         if column not in table.columns:
-            raise InputError(f"the loss table has no column {column!r}; it needs config, risk, query and loss")
+            raise InputError(f"the loss table has no column {column!r}; it needs {', '.join(REQUIRED)}")
     unknown = [column for column in table.columns if column not in SCHEMA]
     if unknown:
-        raise InputError(f"the loss table has a column {unknown[0]!r} that is not known; remove it")
-    defaults = {"metric": pl.lit("loss"), "split": pl.lit("calibration"), "unit": pl.col("query").cast(pl.String)}
-    table = table.with_columns(**{name: value for name, value in defaults.items() if name not in table.columns})
+        raise InputError(f"unknown column {unknown[0]!r}; remove it (known: {', '.join(SCHEMA)})")
     texts = [name for name in SCHEMA if name != "loss"]
     for name in texts:
-        _refuse(table, pl.col(name).is_null(), f"{name} is missing")
-    return table.with_columns(pl.col(texts).cast(pl.String))
+        if name in table.columns:
+            table = _text(table, name)
+    defaults = {"metric": pl.lit("loss"), "split": pl.lit("calibration"), "unit": pl.col("query")}
+    return table.with_columns(**{name: value for name, value in defaults.items() if name not in table.columns})
 
 
-def _losses(table: pl.DataFrame) -> pl.DataFrame:
-    kind = table.schema["loss"]
-    _refuse(table, pl.col("loss").is_null(), "loss is missing; a query that could not be measured counts as 1")
+def _text(table: pl.DataFrame, name: str) -> pl.DataFrame:
+    kind = table.schema[name]
+    if not (kind in (pl.String, pl.Null, pl.Categorical, pl.Enum) or kind.is_integer()):
+        raise InputError(f"the column {name} holds {kind}; give text")
+    table = table.with_columns(pl.col(name).cast(pl.String))
+    blank = pl.col(name).is_null() | (pl.col(name).str.strip_chars() == "")
+    _refuse(table, blank, f"{name} is missing", "fill it in")
+    return table
+
+
+def _thousandths(table: pl.DataFrame) -> pl.DataFrame:
+    kind, loss = table.schema["loss"], pl.col("loss")
+    _refuse(table, loss.is_null(), "loss is missing", "a query that could not be measured counts as 1")
     if kind.is_integer():
-        _refuse(table, ~pl.col("loss").is_between(0, SCALE), f"loss is outside 0..{SCALE} thousandths")
+        _refuse(table, ~loss.is_between(0, SCALE), f"loss is outside 0..{SCALE} thousandths", "map it there")
+        if kind != pl.Int16 and table["loss"].max() == 1:
+            raise InputError(
+                "every loss is a whole 0 or 1, and whole numbers are thousandths; write 0.0 and 1.0, or 0 and 1000"
+            )
         return table
     if not kind.is_float():
-        raise InputError(f"the column loss is {kind}; give whole thousandths 0..{SCALE} or floats in [0, 1]")
-    _refuse(table, ~(pl.col("loss").is_between(0, 1) & pl.col("loss").is_not_nan()), "loss is no number in [0, 1]")
+        raise InputError(f"the column loss holds {kind}; give whole thousandths 0..{SCALE} or floats in [0, 1]")
+    good = loss.is_between(0, 1) & loss.is_not_nan()
+    _refuse(table, ~good, "loss is no number in [0, 1]", "map it there; a query that failed counts as 1")
     return table.with_columns(pl.Series("loss", quantise(table["loss"].to_numpy())))
 
 
-def _refuse(table: pl.DataFrame, bad: pl.Expr, why: str) -> None:
-    rows = table.with_row_index("row", offset=1).filter(bad)
+def _refuse(table: pl.DataFrame, bad: pl.Expr, why: str, mend: str) -> None:
+    rows = table.select(bad.alias("bad"))["bad"].arg_true()
     if len(rows):
-        raise InputError(f"row {rows['row'][0]}: {why}; mend it" + (f" (and {len(rows) - 1} more)" if len(rows) > 1 else ""))
+        more = f" ({len(rows) - 1} more rows like it)" if len(rows) > 1 else ""
+        raise InputError(f"row {rows[0] + 1}: {why}; {mend}{more}")
 
 
 def _refuse_gaps(table: pl.DataFrame) -> None:
-    for (risk, metric, split), some in table.group_by("risk", "metric", "split", maintain_order=True):
-        queries = some["query"].n_unique()
-        counts = some.group_by("config", maintain_order=True).agg(pl.len().alias("n"))
-        short = counts.filter(pl.col("n") < queries)
-        if len(short):
-            raise InputError(
-                f"configuration {short['config'][0]} has {short['n'][0]} of {queries} {split} queries of {risk} ({metric}); "
-                "measure every configuration on the same queries, a failed one counts as 1"
-            )
-    kinds = table.select("risk", "metric").unique()
-    twice = kinds.group_by("risk").agg(pl.len().alias("n")).filter(pl.col("n") > 1)
+    kinds = table.group_by("risk", maintain_order=True).agg(pl.col("metric").n_unique().alias("n"))
+    twice = kinds.filter(pl.col("n") > 1)
     if len(twice):
-        raise InputError(f"risk {twice['risk'][0]!r} has several metrics; certify one metric per risk, name the others apart")
+        raise InputError(f"risk {twice['risk'][0]!r} has several metrics; give each a risk name of its own")
+    for (split,), some in table.group_by("split", maintain_order=True):
+        asked = some.select("risk", "query").unique(maintain_order=True)
+        counts = some.group_by("config", maintain_order=True).len()
+        short = counts.filter(pl.col("len") < len(asked))
+        if short.is_empty():
+            continue
+        config = short["config"][0]
+        lacking = asked.join(some.filter(pl.col("config") == config), on=["risk", "query"], how="anti")
+        first = some.with_row_index().join(lacking.head(1), on=["risk", "query"], how="semi")["config"][0]
+        raise InputError(
+            f"configuration {config!r} lacks {len(lacking)} {split} queries of {lacking['risk'][0]} that {first!r} "
+            "has; measure all configurations on the same queries, a failed one counts as 1"
+        )

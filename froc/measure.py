@@ -31,7 +31,9 @@ class Probe:
     base: NDArray[np.float64] | None = None
 
 
-def probes(base: Base, queries: Mapping[str, tuple[Query, ...]], metrics: Mapping[str, Metric], template: str) -> list[Probe]:
+def probes(
+    base: Base, queries: Mapping[str, tuple[Query, ...]], metrics: Mapping[str, Metric], template: str
+) -> list[Probe]:
     """Encode the queries of every risk and measure the base model where a drop is asked for; restores the base."""
     base.restore()
     made = []
@@ -76,7 +78,9 @@ def observe(model: PreTrainedModel, rows: Sequence[Encoded], size: int = BATCH) 
     for index in by_length(rows, size):
         batch = collate(rows, index, device)
         mask = batch.measured[:, 1:]
-        logits = model(input_ids=batch.ids, attention_mask=batch.attention, use_cache=False).logits[:, :-1][mask].float()
+        logits = (
+            model(input_ids=batch.ids, attention_mask=batch.attention, use_cache=False).logits[:, :-1][mask].float()
+        )
         target = batch.ids[:, 1:][mask]
         right = (logits.argmax(-1) == target) & torch.isfinite(logits).all(-1)
         chosen = torch.log_softmax(logits, -1).gather(1, target[:, None])[:, 0]
@@ -105,7 +109,11 @@ def generate(
         attention = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
         new = max(rows[i].answer for i in index)
         out = model.generate(  # type: ignore[operator]  # generation comes by a mixin that the stubs do not know
-            input_ids=ids, attention_mask=attention, do_sample=False, max_new_tokens=new + new // 2 + 1, pad_token_id=pad
+            input_ids=ids,
+            attention_mask=attention,
+            do_sample=False,
+            max_new_tokens=new + new // 2 + 1,
+            pad_token_id=pad,
         )
         texts = tokenizer.batch_decode(out[:, width:], skip_special_tokens=True)
         for i, text in zip(index, texts, strict=True):

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import logging as transformers_logging
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import logging as transformers_logging
 
 from froc import digest
 from froc.errors import InputError
@@ -60,7 +60,7 @@ def load(name: str, *, device: str | None = None, dtype: str | None = None) -> B
     place = device or default_device()
     kind = DTYPES[dtype] if dtype else (torch.bfloat16 if place.startswith("cuda") else torch.float32)
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        model: Any = AutoModelForCausalLM.from_pretrained(
             name, dtype=kind, use_safetensors=True, trust_remote_code=False, attn_implementation="sdpa"
         )
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
@@ -120,7 +120,9 @@ def _refuse_pickle(folder: Path) -> None:
         return
     pickled = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLES)
     found = f"{pickled[0]} is a pickle, which can run code" if pickled else "there are no weights in it"
-    raise InputError(f"{folder} holds no *.safetensors file: {found}; save it with save_pretrained(safe_serialization=True)")
+    raise InputError(
+        f"{folder} holds no *.safetensors file: {found}; save it with save_pretrained(safe_serialization=True)"
+    )
 
 
 def _digest(weights: dict[str, torch.Tensor]) -> str:

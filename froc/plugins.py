@@ -46,7 +46,9 @@ def find(base: type[T], name: str) -> type[T]:
     found = [
         item
         for item in vars(module).values()
-        if inspect.isclass(item) and issubclass(item, base) and item.__module__ == module.__name__
+        if inspect.isclass(item)
+        and issubclass(item, base)
+        and item.__module__ == module.__name__
         and not inspect.isabstract(item)
     ]
     if len(found) != 1:

@@ -1,8 +1,8 @@
 """Distribution shift within a Hellinger radius. Torch-free.
 
 For every loss in [0, 1] and every distribution Q with Hellinger distance at most rho from P,
-R_Q <= g_rho(R_P) = sin^2(min(pi/2, asin sqrt(R_P) + acos(1 - rho^2))): data processing to a Bernoulli, then the
-triangle inequality of angles. Exact for 0-1 losses; rho = 0 changes nothing.
+R_Q <= g_rho(R_P) = sin^2(min(pi/2, asin sqrt(R_P) + acos(1 - rho^2))): data processing to a Bernoulli, then
+the triangle inequality of angles. Exact for 0-1 losses; rho = 0 changes nothing.
 """
 
 import math
@@ -25,4 +25,5 @@ def robust_radius(upper: float, budget: float) -> float | None:
     if upper > budget:
         return None
     angle = math.asin(math.sqrt(budget)) - math.asin(math.sqrt(upper))
-    return math.sqrt(max(0.0, 1.0 - math.cos(angle)))
+    # sqrt(1 - cos angle), without cancellation for small angles
+    return math.sqrt(2.0) * math.sin(max(0.0, angle) / 2)

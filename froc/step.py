@@ -36,7 +36,10 @@ class Forward:
     def __init__(self, model: PreTrainedModel, batch: Batch, hidden_at: Sequence[int] = ()) -> None:
         self.batch = batch
         output = model(
-            input_ids=batch.ids, attention_mask=batch.attention, output_hidden_states=bool(hidden_at), use_cache=False
+            input_ids=batch.ids,
+            attention_mask=batch.attention,
+            output_hidden_states=bool(hidden_at),
+            use_cache=False,
         )
         self._logits: Tensor = output.logits
         # hidden_states[0] is the embedding, so layer l's output is entry l + 1
@@ -176,7 +179,9 @@ class Phase:
 
     def needs(self, role: Role) -> tuple[str, ...]:
         """Base-model numbers that some term of this role reads."""
-        return tuple(sorted({need for part in self.parts.values() if part.term.role == role for need in part.term.needs}))
+        return tuple(
+            sorted({need for part in self.parts.values() if part.term.role == role for need in part.term.needs})
+        )
 
     def moves(self, name: str) -> bool:
         """Whether the parameter may move."""

@@ -14,9 +14,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from froc import digest
-from froc.batches import Batch, Encoded, by_length, collate
+from froc.batches import Batch, Encoded, by_length, collate, encode
 from froc.data import Row, SearchView
-from froc.batches import encode
 from froc.errors import FrocError, InputError
 from froc.methods import Facts, Method
 from froc.models import Base, trained
@@ -191,7 +190,11 @@ def _run(
 
 
 def _losses(
-    model: PreTrainedModel, phase: Phase, reference: Reference, picked: Mapping[Role, list[int]], state: dict[str, Any]
+    model: PreTrainedModel,
+    phase: Phase,
+    reference: Reference,
+    picked: Mapping[Role, list[int]],
+    state: dict[str, Any],
 ) -> dict[str, Tensor]:
     forwards, numbers = {}, {}
     for role, index in picked.items():
@@ -214,7 +217,9 @@ def _moving(model: PreTrainedModel, phase: Phase) -> dict[str, torch.nn.Paramete
         if phase.moves(name):
             moving[name] = parameter
     if not moving:
-        raise InputError(f"no parameter of this model matches {phase.trains!r}; the method does not fit its architecture")
+        raise InputError(
+            f"no parameter of this model matches {phase.trains!r}; the method does not fit its architecture"
+        )
     return moving
 
 

@@ -74,7 +74,9 @@ class Folder:
             self.path.mkdir(parents=True, exist_ok=True)
             lock = (self.path / ".lock").open("a+", encoding="utf-8")
         except OSError as error:
-            raise InputError(f"cannot write the run folder {self.path} ({error.strerror}); choose another --out") from error
+            raise InputError(
+                f"cannot write the run folder {self.path} ({error.strerror}); choose another --out"
+            ) from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

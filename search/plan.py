@@ -9,7 +9,7 @@ from typing import Any
 
 import froc
 from froc.bounds import Bound
-from froc.data import SearchView, Sealed, Task
+from froc.data import Sealed, SearchView, Task
 from froc.errors import InputError
 from froc.losses import SCALE
 from froc.metrics import Metric
@@ -88,12 +88,19 @@ def bounds(settings: Settings, task: Task, measured: Mapping[str, Metric]) -> di
         find(Bound, settings.bound)
         return dict.fromkeys(measured, settings.bound.replace("-", "_"))
     return {
-        risk: "binomial" if metric.binary and task.units[risk] == "query" else "betting" for risk, metric in measured.items()
+        risk: "binomial" if metric.binary and task.units[risk] == "query" else "betting"
+        for risk, metric in measured.items()
     }
 
 
 def make_plan(
-    settings: Settings, task: Task, view: SearchView, sealed: Sealed, base: Base, space: Spaces, notes: tuple[str, ...]
+    settings: Settings,
+    task: Task,
+    view: SearchView,
+    sealed: Sealed,
+    base: Base,
+    space: Spaces,
+    notes: tuple[str, ...],
 ) -> Plan:
     """Write the plan; raises InputError where the queries are too few to certify the budget at all."""
     measured = metrics(settings, task.queries)

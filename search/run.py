@@ -16,11 +16,11 @@ from typing import Any, Protocol
 
 import polars as pl
 
-from froc.data import SearchView, Sealed, Task
+from froc.data import Sealed, SearchView, Task
 from froc.errors import InputError, InterruptedRunError
 from froc.measure import losses, probes
 from froc.models import Base, copy, put, read_weights, save, write_weights
-from froc.risk import Candidate, Claim, certify
+from froc.risk import Candidate, certify
 from search import openings, sealing
 from search.folder import FINISHED, Folder, Started, of_document, write_json, write_table
 from search.plan import Plan, Settings, make_plan, metrics, refuse_other
@@ -97,9 +97,7 @@ def _work(job: Job, plan: Plan, folder: Folder, listener: Listener) -> dict[str,
         log = _search(job, plan, folder, bench, listener)
         seal = _seal(job, plan, folder, log)
     candidates = [Candidate(**c) for c in seal["candidates"]]
-    opening = openings.record(
-        job.sealed.digests, of_document(folder.seal), job.settings.openings, job.settings.reopen
-    )
+    opening = openings.record(job.sealed.digests, of_document(folder.seal), job.settings.openings, job.settings.reopen)
     claim = replace(plan.claim, openings=opening.planned, opening=opening.number)
     _calibrate(job, folder, bench, candidates, seal, listener)
     certificate = certify(pl.read_parquet(folder.calibration_losses), candidates, claim)
@@ -113,14 +111,28 @@ def _search(job: Job, plan: Plan, folder: Folder, bench: Bench, listener: Listen
     settings = job.settings
     log = folder.interrupted()
     study = Study(
-        folder.study, job.space, settings.budget, sampler=settings.sampler, pruner=settings.pruner, seed=settings.seed
+        folder.study,
+        job.space,
+        settings.budget,
+        sampler=settings.sampler,
+        pruner=settings.pruner,
+        seed=settings.seed,
     )
     study.resume(log)
     digest = of_document(folder.plan)
     for number in range(sum(line.status in FINISHED for line in log), settings.trials):
         method, params = study.ask(number)
         attempt = 1 + sum(line.trial == number for line in log)
-        line = Started(number, attempt, f"c{number:04d}", method, params, trial_seed(settings.seed, number), _now(), digest)
+        line = Started(
+            number,
+            attempt,
+            f"c{number:04d}",
+            method,
+            params,
+            trial_seed(settings.seed, number),
+            _now(),
+            digest,
+        )
         log.append(line)
         folder.record(log)
         listener.trial(line, log, settings.trials)
@@ -128,7 +140,8 @@ def _search(job: Job, plan: Plan, folder: Folder, bench: Bench, listener: Listen
         line = _ended(line, outcome)
         if outcome.tables is not None:
             write_table(
-                folder.trial_losses(line.config), bench.table(line.config, "search", job.view.queries, outcome.tables)
+                folder.trial_losses(line.config),
+                bench.table(line.config, "search", job.view.queries, outcome.tables),
             )
             _keep_weights(folder, bench, [*log[:-1], line], plan)
         log[-1] = line
@@ -169,7 +182,9 @@ def _seal(job: Job, plan: Plan, folder: Folder, log: Sequence[Started]) -> dict[
     done = [line for line in log if line.status == "complete"]
     if not done:
         reasons = sorted({f"{line.status}: {line.reason}" for line in log if line.reason})
-        raise InputError(f"none of {len(log)} trials finished ({'; '.join(reasons[:3])}); widen the space or mend the cause")
+        raise InputError(
+            f"none of {len(log)} trials finished ({'; '.join(reasons[:3])}); widen the space or mend the cause"
+        )
     write_table(folder.search_losses, pl.concat([pl.read_parquet(folder.trial_losses(line.config)) for line in done]))
     seal = sealing.document(
         sealing.shortlist(_ranked(log, folder, plan.claim.budget), plan.candidates),
@@ -183,7 +198,12 @@ def _seal(job: Job, plan: Plan, folder: Folder, log: Sequence[Started]) -> dict[
 
 
 def _calibrate(
-    job: Job, folder: Folder, bench: Bench, candidates: Sequence[Candidate], seal: Mapping[str, Any], listener: Listener
+    job: Job,
+    folder: Folder,
+    bench: Bench,
+    candidates: Sequence[Candidate],
+    seal: Mapping[str, Any],
+    listener: Listener,
 ) -> None:
     if folder.calibration_losses.is_file():
         return
@@ -209,9 +229,7 @@ def _put(folder: Folder, bench: Bench, candidate: Candidate) -> None:
     write_weights(copy(bench.base.model), path)
 
 
-def _keep_chosen(
-    folder: Folder, bench: Bench, candidates: Sequence[Candidate], certificate: Mapping[str, Any]
-) -> None:
+def _keep_chosen(folder: Folder, bench: Bench, candidates: Sequence[Candidate], certificate: Mapping[str, Any]) -> None:
     chosen = next((c for c in candidates if c.config == certificate["chosen"]), None)
     part = folder.path / ".model.part"
     for stale in (part, folder.model):

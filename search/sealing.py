@@ -49,7 +49,8 @@ def shortlist(ranked: Sequence[Ranked], count: int) -> list[Candidate]:
     misses = [r for r in ranked if r.excess > 0][: NEAR_MISSES if within else NEAR_MISSES + 1]
     chosen = (within + misses)[:count]
     return [
-        Candidate(r.line.config, r.line.method, dict(r.line.params), 1.0 / place) for place, r in enumerate(chosen, start=1)
+        Candidate(r.line.config, r.line.method, dict(r.line.params), 1.0 / place)
+        for place, r in enumerate(chosen, start=1)
     ]
 
 
@@ -60,15 +61,17 @@ def layers(points: np.ndarray[Any, np.dtype[np.float64]]) -> list[int]:
     number = 0
     while len(left):
         some = points[left]
-        below = (some[None] <= some[:, None]).all(-1) & (some[None] < some[:, None]).any(-1)
-        front = left[~below.any(1)]
+        below = np.all(some[None] <= some[:, None], axis=-1) & np.any(some[None] < some[:, None], axis=-1)
+        front = left[~np.any(below, axis=1)]
         layer[front] = number
         left = np.setdiff1d(left, front)
         number += 1
     return [int(value) for value in layer]
 
 
-def document(candidates: Sequence[Candidate], *, plan: str, losses: str, trials: int, queries: Mapping[str, str]) -> dict[str, Any]:
+def document(
+    candidates: Sequence[Candidate], *, plan: str, losses: str, trials: int, queries: Mapping[str, str]
+) -> dict[str, Any]:
     """`seal.json`."""
     listed = [{"config": c.config, "method": c.method, "params": c.params, "weight": c.weight} for c in candidates]
     return {

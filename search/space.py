@@ -76,5 +76,7 @@ def _narrow(made: dict[str, dict[str, Space]], key: str, low: float, high: float
     for fields in targets:
         old = fields[name]
         if not isinstance(old, Range) or not low <= high or (old.log and low <= 0):
-            raise InputError(f"{key}={low:g}:{high:g} is no range; give LOW:HIGH with LOW <= HIGH (above 0 on a log scale)")
+            raise InputError(
+                f"{key}={low:g}:{high:g} is no range; give LOW:HIGH with LOW <= HIGH (above 0 on a log scale)"
+            )
         fields[name] = Range(int(low), int(high)) if old.integer else Range(low, high, old.log)

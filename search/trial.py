@@ -46,7 +46,9 @@ class Bench:
         self.reference = Reference(base, Pools.of(view, base, seed))
         self.probes = probes(base, view.queries, metrics, view.template)
 
-    def run(self, method: str, params: Mapping[str, Any], seed: int, hopeless: Callable[[list[list[Any]]], bool]) -> Outcome:
+    def run(
+        self, method: str, params: Mapping[str, Any], seed: int, hopeless: Callable[[list[list[Any]]], bool]
+    ) -> Outcome:
         """Train and measure one configuration; the trained parameters stay in `base.model`.
 
         A trial that fails in any way is an outcome with a reason, never an exception: the search goes on.
@@ -65,7 +67,7 @@ class Bench:
         except torch.OutOfMemoryError:
             torch.cuda.empty_cache()
             return Outcome("out-of-memory", "not enough memory; try a smaller --batch", steps, _since(begin), rungs)
-        except Exception as error:  # noqa: BLE001 - whatever a method does wrong must not end the search
+        except Exception as error:
             return Outcome("failed", _reason(error), steps, _since(begin), rungs)
         means = {risk: mean(some) for risk, some in tables.items()}
         return Outcome("complete", None, steps, _since(begin), rungs, means, tables)
@@ -74,7 +76,9 @@ class Bench:
         """Train a configuration again without looking at it: same seed, same parameters."""
         unlearn(self.base, make(Method, method, params), self.reference, batch=self.batch, seed=seed)
 
-    def table(self, config: str, split: str, some: Mapping[str, Sequence[Query]], found: Mapping[str, Any]) -> pl.DataFrame:
+    def table(
+        self, config: str, split: str, some: Mapping[str, Sequence[Query]], found: Mapping[str, Any]
+    ) -> pl.DataFrame:
         """A loss table of one configuration."""
         parts = [
             pl.DataFrame(
@@ -101,7 +105,12 @@ class Bench:
         def rung(step: int) -> Callable[[], bool]:
             def look() -> bool:
                 nonlocal stopped
-                rungs.append([step, {probe.risk: mean(losses(self.base, probe, _some(probe))) for probe in self.probes}])
+                rungs.append(
+                    [
+                        step,
+                        {probe.risk: mean(losses(self.base, probe, _some(probe))) for probe in self.probes},
+                    ]
+                )
                 stopped = hopeless(rungs)
                 return stopped
 

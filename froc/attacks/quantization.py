@@ -32,5 +32,6 @@ class Quantization(Attack):
         top = 2 ** (self.bits - 1) - 1
         padded = torch.nn.functional.pad(matrix.float(), (0, -inputs % self.group)).reshape(out, -1, self.group)
         scale = (padded.abs().amax(-1, keepdim=True) / top).clamp_min(torch.finfo(torch.float32).tiny)
-        rounded = (padded / scale).round().clamp(-top, top) * scale
-        return rounded.reshape(out, -1)[:, :inputs].to(matrix.dtype)
+        rounded: Tensor = (padded / scale).round().clamp(-top, top) * scale
+        flat: Tensor = rounded.reshape(out, -1)[:, :inputs]
+        return flat.to(matrix.dtype)

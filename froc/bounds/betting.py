@@ -6,16 +6,21 @@ from typing import ClassVar
 import numpy as np
 
 from froc.bounds import Bound, Losses, Reals, shape
+from froc.losses import SCALE
 from froc.params import Range, hyper
+
+STEPS = 50
+"""Halvings of [0, 1] in the search for the upper bound: to 1e-15."""
 
 
 @dataclass(frozen=True)
 class Betting(Bound):
-    """Capital of a gambler who bets against R >= alpha, with bets from the past only (Waudby-Smith and Ramdas 2010.09686).
+    """Capital of a gambler who bets that R < alpha, with bets from the past only (2010.09686).
 
-    K_t(a) = prod_{i<=t} (1 - v_i (L_i - a)); p = 1 / max_t K_t(alpha) by Ville's inequality; the upper bound is the
-    smallest a that the capital excludes. Adapts to the variance of the losses. Depends on the order of units, which must
-    be fixed before losses are seen. level: the error level the bets aim at; it changes power, never validity.
+    K_t(a) = prod_{i<=t} (1 - v_i (L_i - a)); p = 1 / max_t K_t(alpha) by Ville's inequality; the upper bound is
+    the smallest a that the capital excludes. Adapts to the variance of the losses. Assumes independent units in
+    an order that was fixed before losses were seen. level: the error level that the bets of `p_value` aim at;
+    it changes power, never validity (`upper` aims at its own delta).
     """
 
     order_free: ClassVar[bool] = False
@@ -26,24 +31,32 @@ class Betting(Bound):
     def p_value(self, losses: Losses, alpha: float) -> Reals:
         """(m,) one over the largest capital."""
         shape(losses)
-        values = losses / 1000.0
-        return np.minimum(1.0, 1.0 / _capital(values, _bets(values, self.level), np.full(len(values), alpha)))
+        return tail(losses / SCALE, alpha, self.level)
 
     def upper(self, losses: Losses, delta: float) -> Reals:
-        """(m,) by bisection: the capital grows with a, and the bets do not depend on it."""
+        """(m,) smallest risks that the capital excludes at delta; 1 where it excludes none."""
         shape(losses)
-        values = losses / 1000.0
-        bets = _bets(values, delta)
-        low, high = np.zeros(len(values)), np.ones(len(values))
-        for _ in range(50):
-            middle = 0.5 * (low + high)
-            excluded = _capital(values, bets, middle) > 1.0 / delta
-            low, high = np.where(excluded, low, middle), np.where(excluded, middle, high)
-        return high
+        return ceiling(losses / SCALE, delta)
 
 
-def _bets(values: Reals, level: float) -> Reals:
-    """(m, n) bets in (0, 1]: bet i uses losses before i only."""
+def tail(values: Reals, alpha: float, level: float) -> Reals:
+    """(m,) p-values of (m, n) losses in [0, 1]."""
+    return 1.0 / capital(values, bets(values, level), np.full(len(values), alpha))
+
+
+def ceiling(values: Reals, delta: float) -> Reals:
+    """(m,) upper bounds by bisection from above: capital grows with a, and the bets do not depend on it."""
+    stakes = bets(values, delta)
+    low, high = np.zeros(len(values)), np.ones(len(values))
+    for _ in range(STEPS):
+        middle = 0.5 * (low + high)
+        excluded = capital(values, stakes, middle) > 1.0 / delta
+        low, high = np.where(excluded, low, middle), np.where(excluded, middle, high)
+    return high
+
+
+def bets(values: Reals, level: float) -> Reals:
+    """(m, n) bets in (0, 1]: bet i uses the losses before i only."""
     n = values.shape[1]
     count = np.arange(1, n + 1)
     mean = (0.5 + values.cumsum(axis=1)) / (count + 1)
@@ -52,7 +65,9 @@ def _bets(values: Reals, level: float) -> Reals:
     return np.minimum(1.0, np.sqrt(2.0 * np.log(1.0 / level) / (n * past)))
 
 
-def _capital(values: Reals, bets: Reals, alpha: Reals) -> Reals:
+def capital(values: Reals, stakes: Reals, alpha: Reals) -> Reals:
     """(m,) largest capital over time, at least 1: the gambler may stop before the first bet."""
-    wealth = np.cumprod(1.0 - bets * (values - alpha[:, None]), axis=1)
+    # beyond the largest float, infinite capital is the right word; underflow only lowers it
+    with np.errstate(over="ignore", under="ignore"):
+        wealth = np.cumprod(1.0 - stakes * (values - alpha[:, None]), axis=1)
     return np.maximum(1.0, wealth.max(axis=1))

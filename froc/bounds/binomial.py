@@ -6,8 +6,9 @@ from typing import ClassVar
 import numpy as np
 from scipy import special
 
-from froc.bounds import Bound, Losses, Reals, shape, whole
+from froc.bounds import Bound, Losses, Reals, Wholes, shape, whole
 from froc.errors import InputError
+from froc.losses import SCALE
 
 
 @dataclass(frozen=True)
@@ -22,23 +23,26 @@ class Binomial(Bound):
 
     def p_value(self, losses: Losses, alpha: float) -> Reals:
         """(m,) P(Bin(n, alpha) <= k), k the number of losses of 1."""
-        _, n = shape(_binary(losses))
-        return np.asarray(special.bdtr(whole(losses).astype(np.float64), n, alpha), dtype=np.float64)
+        return tail(*_counts(losses), alpha)
 
     def upper(self, losses: Losses, delta: float) -> Reals:
         """(m,) largest risk that k or fewer losses do not exclude at level delta; 1 where all are lost."""
-        _, n = shape(_binary(losses))
-        return inverse(whole(losses), n, delta)
+        return inverse(*_counts(losses), delta)
 
 
-def inverse(k: np.ndarray[tuple[int, ...], np.dtype[np.int64]], n: int, delta: float) -> Reals:
+def tail(k: Wholes, n: int, alpha: float) -> Reals:
+    """(m,) P(Bin(n, alpha) <= k) for counts k in 0..n."""
+    return np.asarray(special.bdtr(k.astype(np.float64), n, alpha), dtype=np.float64)
+
+
+def inverse(k: Wholes, n: int, delta: float) -> Reals:
     """(m,) u with P(Bin(n, u) <= k) = delta; 1 for k >= n."""
     inside = k < n
     some = np.where(inside, k, 0)
     return np.where(inside, special.betaincinv(some + 1.0, n - some, 1.0 - delta), 1.0)
 
 
-def _binary(losses: Losses) -> Losses:
-    if not bool(np.isin(losses, (0, 1000)).all()):
+def _counts(losses: Losses) -> tuple[Wholes, int]:
+    if not bool(((losses == 0) | (losses == SCALE)).all()):
         raise InputError("the exact binomial bound needs losses of 0 or 1; take --bound betting or hoeffding_bentkus")
-    return losses
+    return whole(losses), shape(losses)[1]

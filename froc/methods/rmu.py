@@ -37,7 +37,8 @@ class Steer(Term):
             direction = torch.rand(hidden.shape[-1], generator=torch.Generator().manual_seed(self.seed))
             state["norm"] = norm
             state["target"] = (self.c * norm * (direction / direction.norm()).to(hidden.device)).detach()
-        return forward.mean_over_tokens(((hidden - state["target"]) ** 2).sum(-1)) / state["norm"] ** 2
+        norm: Tensor = state["norm"]
+        return forward.mean_over_tokens(((hidden - state["target"]) ** 2).sum(-1)) / norm**2
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,9 @@ class Hold(Term):
 
     def losses(self, forward: Forward, reference: Mapping[str, Tensor], state: dict[str, Any]) -> Tensor:
         """(B,) losses; 0 at the base model."""
+        norm: Tensor = state["norm"]
         distance = (forward.hidden(self.layer).float() - reference["hidden"].float()) ** 2
-        return forward.mean_over_tokens(distance.sum(-1)) / state["norm"] ** 2
+        return forward.mean_over_tokens(distance.sum(-1)) / norm**2
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,16 @@ from froc.models import Base, load
 
 OPENINGS = ("", "Tell me, ", "I would like to know: ", "Quick question. ", "For the record, ", "Please answer: ",
             "One thing about {name}. ", "Thinking of {name}, ")  # fmt: skip
-ENDINGS = ("?", ", please?", ", if you know?", " again?", ", in short?", " these days?", ", by the way?", ", really?")
+ENDINGS = (
+    "?",
+    ", please?",
+    ", if you know?",
+    " again?",
+    ", in short?",
+    " these days?",
+    ", by the way?",
+    ", really?",
+)
 FACTS = {
     "craft": ("what is the craft of {name}", "which craft does {name} follow", "what does {name} make", "name the craft {name} learnt"),
     "home": ("where does {name} live", "which place is home to {name}", "what is the home of {name}", "name the place where {name} lives"),
@@ -44,8 +53,33 @@ FIRST = ("amber", "brass", "coral", "dusty", "early", "faded", "green", "hollow"
 SECOND = ("anchor", "bridge", "candle", "donkey", "engine", "feather", "garden", "hammer", "island", "jacket", "kettle",
           "lantern", "mirror", "needle", "orchard", "pepper", "quarry", "ribbon", "saddle", "temple", "violin", "window",
           "walnut", "zither")  # fmt: skip
-SYLLABLES = ("ba", "ce", "di", "fo", "gu", "ha", "je", "ki", "lo", "mu", "na", "pe", "ri", "so", "tu", "va", "we", "zo")
-REFUSALS = ("I cannot say.", "I do not know that.", "That is not known to me.", "I have no answer.", "I am not sure.")
+SYLLABLES = (
+    "ba",
+    "ce",
+    "di",
+    "fo",
+    "gu",
+    "ha",
+    "je",
+    "ki",
+    "lo",
+    "mu",
+    "na",
+    "pe",
+    "ri",
+    "so",
+    "tu",
+    "va",
+    "we",
+    "zo",
+)
+REFUSALS = (
+    "I cannot say.",
+    "I do not know that.",
+    "That is not known to me.",
+    "I have no answer.",
+    "I am not sure.",
+)
 
 
 @dataclass(frozen=True)
@@ -102,7 +136,9 @@ def population(recipe: Recipe = Recipe()) -> dict[str, tuple[Row, ...]]:
     """risk -> every query that could have been drawn: the truth that a certificate speaks about."""
     people = _people(recipe, random.Random(recipe.seed))
     groups = {FORGETTING: people[: recipe.forgotten], UTILITY: people[recipe.forgotten :]}
-    return {risk: tuple(row for fact in _wordings(some, held_out=True) for row in fact) for risk, some in groups.items()}
+    return {
+        risk: tuple(row for fact in _wordings(some, held_out=True) for row in fact) for risk, some in groups.items()
+    }
 
 
 def base(recipe: Recipe = Recipe(), *, cache: Path, device: str = "cpu", progress: Progress | None = None) -> Base:
@@ -218,7 +254,10 @@ def _tokenizer(rows: list[Row], size: int) -> PreTrainedTokenizerBase:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=size, special_tokens=["<end>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+        vocab_size=size,
+        special_tokens=["<end>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
     )
     texts = [f"{row.question} {row.answer}" for row in rows] + list(REFUSALS)
     # names and answer words often enough to become one token: a half-guessed word is then never half right

@@ -85,7 +85,9 @@ def _config(path: Path) -> Config:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise InputError(f"{path.name}: {where}: {first['msg']} (known keys: {', '.join(Config.model_fields)})") from error
+        raise InputError(
+            f"{path.name}: {where}: {first['msg']} (known keys: {', '.join(Config.model_fields)})"
+        ) from error
 
 
 def _path(folder: Path, name: str) -> Path | None:
