@@ -1,0 +1,264 @@
+"""Evidence -> everything in a report that follows from it. The builder writes it; the verifier computes it again.
+
+What does not follow from evidence (dates, sequence, who signed, how often the calibration queries were opened) is the
+signer's word; `Asserted` is the complete list of it.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import polars as pl
+from pydantic import Field, ValidationError
+
+from audit.records import RISK, Hex, Name, Stamp, Strict, Trial
+from audit.signing import exact
+from froc.errors import InputError, VerificationError
+from froc.losses import SCALE
+from froc.risk import Candidate, Claim, certify
+
+PREDICATE = "urn:froc:unlearning-audit:1"
+PLAN_PREDICATE = "urn:froc:unlearning-plan:1"
+PASS, FAIL, NOT_ESTABLISHED = "PASS", "FAIL", "NOT_ESTABLISHED"
+PLAN_SIGNED, PLAN_ASSERTED = "signed-before-first-trial", "asserted-signed-after-run"
+LIMITS = (
+    "not-erasure", "not-anonymity", "self-reported-losses", "tested-population-only", "one-artefact-only",
+    "dates-are-the-signers-word", "openings-are-the-signers-count",
+)  # fmt: skip
+"""Limits that every report states; no signer can remove one."""
+
+
+class Lenient(Strict, extra="ignore"):
+    """A document that may say more than is needed here."""
+
+
+class TaskPlan(Lenient):
+    """What the plan says about the task. units: risk -> query | group."""
+
+    name: str
+    digest: str = Hex
+    units: dict[str, Literal["query", "group"]]
+
+
+class ModelPlan(Lenient):
+    """The base model."""
+
+    name: str
+    digest: str = Hex
+
+
+class SplitPlan(Lenient):
+    """calibration: risk -> units. queries: risk -> digest over the sorted query ids."""
+
+    calibration: dict[str, int]
+    queries: dict[str, str] | None = None
+
+
+class SearchPlan(Lenient):
+    """How many trials were planned, and how many of them may be tested."""
+
+    trials: int = Field(ge=1)
+    candidates: int = Field(ge=1)
+
+
+class Plan(Lenient):
+    """`plan.json`, as far as a claim depends on it."""
+
+    format: Literal[1]
+    created: str = Stamp
+    task: TaskPlan
+    model: ModelPlan
+    budget: dict[Annotated[str, Field(pattern=rf"^{RISK}$")], Annotated[float, Field(gt=0, lt=1)]] = Field(min_length=1)
+    confidence: float = Field(gt=0, lt=1)
+    procedure: str
+    bound: dict[str, str]
+    population: Literal["queries", "sample", "census"]
+    openings: int = Field(ge=1)
+    joint: bool
+    metrics: dict[str, str]
+    quantum: Literal[1000]
+    split: SplitPlan
+    search: SearchPlan
+    environment: dict[str, str]
+
+
+class SealedCandidate(Strict):
+    """A configuration in testing order."""
+
+    config: str = Name
+    method: str
+    params: dict[str, Any]
+    weight: float = Field(gt=0, le=1)
+
+
+class Seal(Strict):
+    """`seal.json`: written before the first calibration loss."""
+
+    format: Literal[1]
+    plan: str = Hex
+    candidates: list[SealedCandidate]
+    search_losses: str = Hex
+    trials: int = Field(ge=0)
+    calibration: dict[str, str]
+
+
+class SignedPlan(Strict):
+    """The predicate of plan.dsse.json: plan.json without floats, and when its signer says it was signed."""
+
+    signed: str = Stamp
+    plan: dict[str, Any]
+
+
+class Signer(Strict):
+    """Who signed, by function and key; never by name."""
+
+    role: Literal["engineer", "approver", "auditor"]
+    keyid: str = Hex
+
+
+class Harness(Strict):
+    """What wrote the report."""
+
+    name: Literal["froc"]
+    version: str = Field(pattern=r"^[0-9A-Za-z.+_-]{1,40}$")
+
+
+class Asserted(Strict):
+    """What a report says that no evidence in the bundle can show."""
+
+    schema_: Literal["1"] = Field(alias="schema")
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    sequence: int = Field(ge=1)
+    issued: str = Stamp
+    expires: str = Stamp
+    supersedes: str | None = Field(pattern=r"^[0-9a-f]{64}$")
+    signers: list[Signer] = Field(min_length=1)
+    harness: Harness
+    assurance: Literal["self_attested"] = Field(alias="assuranceLevel")
+    asked: str | None
+    opening: int = Field(ge=1)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Evidence, read and checked. files: digests of the model's files, empty where the report covers no model."""
+
+    plan: Plan
+    plan_digest: str
+    plan_signed: str
+    seal: Seal
+    trials: tuple[Trial, ...]
+    losses: pl.DataFrame
+    files: Mapping[str, str]
+    tree: str | None
+
+
+def parse(model: type[Strict], document: Any, check: str) -> Any:
+    """A document as `model`; VerificationError `check` naming the field that is not as it must be."""
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        where = ".".join(str(part) for part in error.errors()[0]["loc"])
+        raise VerificationError(check, f"{where or 'the document'} is not as it must be") from error
+
+
+def derive(facts: Facts, opening: int, asked: str | None) -> dict[str, Any]:
+    """The part of a report that follows from evidence, float-free.
+
+    opening: which opening of the calibration queries this was. asked: a candidate to report on, None for the chosen.
+    Raises VerificationError where the evidence allows no certificate.
+    """
+    plan = facts.plan
+    certificate = certificate_of(facts, opening)
+    config = asked or certificate["chosen"] or (certificate["closest"] or {}).get("config")
+    verdict = verdict_of(certificate, config)
+    return {
+        "model": {
+            "base": {"name": plan.model.name, "digest": plan.model.digest},
+            "config": config,
+            "format": "safetensors",
+            "files": len(facts.files),
+            "treeDigest": {"alg": "dirHash-sha256", "value": facts.tree},
+        },
+        "plan": {
+            "sha256": facts.plan_digest, "created": plan.created, "signed": facts.plan_signed,
+            "status": plan_status(facts), "task": {"name": plan.task.name, "digest": plan.task.digest},
+        },
+        "method": {
+            "procedure": plan.procedure, "bound": dict(sorted(plan.bound.items())), "quantum": SCALE,
+            "metric": dict(sorted(plan.metrics.items())), "selectionRule": "widest-margin-in-the-worst-risk",
+        },
+        "certificate": exact(certificate),
+        "claims": [
+            {"metric": risk, "comparator": "<=", "threshold": exact(alpha), "passed": verdict == PASS}
+            for risk, alpha in certificate["budget"].items()
+        ],
+        "config": config,
+        "chosen": certificate["chosen"],
+        "verdict": verdict,
+        "trials": effort(plan, facts.trials),
+        "limits": limits(facts, opening),
+        "environment": plan.environment,
+    }  # fmt: skip
+
+
+def certificate_of(facts: Facts, opening: int) -> dict[str, Any]:
+    """The certificate, computed from integer losses, sealed candidates and the plan's claim alone."""
+    plan = facts.plan
+    claim = Claim(
+        budget=dict(sorted(plan.budget.items())),
+        bound=dict(sorted(plan.bound.items())),
+        unit=dict(sorted(plan.task.units.items())),
+        confidence=plan.confidence,
+        procedure=plan.procedure,
+        population=plan.population,
+        openings=plan.openings,
+        opening=opening,
+        joint=plan.joint,
+    )
+    candidates = [Candidate(c.config, c.method, c.params, c.weight) for c in facts.seal.candidates]
+    try:
+        return certify(facts.losses, candidates, claim)
+    except (InputError, KeyError) as error:
+        raise VerificationError("statistics-refused", "the evidence allows no certificate under this plan") from error
+
+
+def verdict_of(certificate: Mapping[str, Any], config: str | None) -> str:
+    """PASS: certified. FAIL: measured above a budget. NOT_ESTABLISHED: measured within, but not surely enough."""
+    if config is None:
+        return NOT_ESTABLISHED
+    row = next(row for row in certificate["candidates"] if row["config"] == config)
+    if row["certified"]:
+        return PASS
+    above = any(row["empirical"][risk] > alpha for risk, alpha in certificate["budget"].items())
+    return FAIL if above else NOT_ESTABLISHED
+
+
+def plan_status(facts: Facts) -> str:
+    """Whether the plan's signer says that it was signed before the first trial started."""
+    first = min((trial.started for trial in facts.trials), default="")
+    return PLAN_SIGNED if facts.plan_signed <= first else PLAN_ASSERTED
+
+
+def effort(plan: Plan, trials: Sequence[Trial]) -> dict[str, int]:
+    """Trials planned and started, and how the started ones ended."""
+    ended: Counter[str] = Counter(trial.status for trial in trials)
+    return {
+        "planned": plan.search.trials,
+        "started": len(trials),
+        "completed": ended["complete"],
+        "pruned": ended["pruned"],
+        "failed": ended["diverged"] + ended["out-of-memory"] + ended["failed"],
+        "interrupted": ended["interrupted"],
+    }
+
+
+def limits(facts: Facts, opening: int) -> list[str]:
+    """Ids of the limits that this report must state; their words are fixed in `rendering`."""
+    more = {
+        "plan-signed-after-run": plan_status(facts) == PLAN_ASSERTED,
+        "unplanned-opening": opening > facts.plan.openings,
+        "no-model-covered": not facts.files,
+    }
+    return [*LIMITS, *(name for name, holds in more.items() if holds)]

@@ -1,0 +1,258 @@
+"""A finished run folder -> a signed bundle that verifies, or nothing.
+
+The bundle is built in a hidden folder beside its place, verified there with the signer's own key, and renamed.
+"""
+
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+import froc
+from audit import claims, records, rendering, signing, verification
+from audit.claims import Facts, Seal
+from froc import digest
+from froc.errors import InputError, VerificationError
+from froc.losses import SCHEMA
+
+VALID_DAYS = 365
+_PLACE = re.compile(r"(^|[\s\"'=(:,])(~?/[\w.-]+/|[A-Za-z]:\\|\\\\\w|file:)")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+def sign_plan(run: Path, key: Path, *, password: bytes | None = None, now: datetime | None = None) -> Path:
+    """Sign a run's plan.json before its first trial: writes plan.dsse.json beside it.
+
+    Raises InputError where there is no plan yet, or it is signed already.
+    """
+    place = run / "plan.dsse.json"
+    if place.exists():
+        raise InputError(f"{place} exists and is not overwritten; a plan is signed once")
+    data = plan_statement(_bytes(run / "plan.json", run), signing.load_signer(key, password), stamped(now))
+    with place.open("xb") as stream:
+        stream.write(data)
+    return place
+
+
+def plan_statement(plan: bytes, signer: signing.PrivateKey, signed: str) -> bytes:
+    """plan.dsse.json: a signed statement about the bytes of plan.json, which repeats it without floats."""
+    document = signing.strict_json(plan, decimals=True)
+    predicate = {"signed": signed, "plan": signing.exact(document)}
+    body = signing.statement({"plan.json": digest.of_bytes(plan)}, claims.PLAN_PREDICATE, predicate)
+    return signing.sign(body, [signer])
+
+
+def build(
+    run: Path,
+    out: Path,
+    key: Path,
+    *,
+    password: bytes | None = None,
+    config: str | None = None,
+    name: str | None = None,
+    sequence: int = 1,
+    role: str = "engineer",
+    trusted: Sequence[Path] = (),
+    now: datetime | None = None,
+) -> Path:
+    """Write the folder OUT/NAME.froc-audit about a finished run and return its path.
+
+    config: a candidate to report on instead of the chosen one; no model is covered then, and it cannot pass.
+    name: by default the task's name and the plan's fingerprint. trusted: further public keys, where another person
+    signed the plan. now: aware time of issue. Raises InputError for a run that is not finished, a bundle that exists,
+    or evidence that does not add up.
+    """
+    signer = signing.load_signer(key, password)
+    keys = [signing.public_of(signer), *map(signing.load_public, trusted)]
+    now = now or datetime.now(UTC)
+    stamp = stamped(now)
+    files, certificate = _files(run, signer, stamp)
+    try:
+        facts = _facts(run, files, certificate, config, keys)
+        opening = int(certificate["opening"]["number"])
+        derived = claims.derive(facts, opening, config)
+    except VerificationError as error:
+        raise _unusable(run, error) from error
+    _refuse_other_numbers(run, certificate, derived["certificate"])
+    _refuse_places(files)
+    named = name or _name_of(facts)
+    if not _NAME.fullmatch(named):
+        raise InputError(f"the name {named!r} cannot be a bundle's; use letters, digits, dots and dashes")
+    bundle = out / f"{named}{verification.SUFFIX}"
+    if bundle.exists() or bundle.is_symlink():
+        raise InputError(f"{bundle} exists and is not overwritten; choose another name or folder")
+    report = {
+        "schema": "1", "name": named, "sequence": sequence, "issued": stamp, "expires": stamped(now, VALID_DAYS),
+        "supersedes": None, "signers": [{"role": role, "keyid": keys[0].keyid}],
+        "harness": {"name": "froc", "version": froc.__version__}, "assuranceLevel": "self_attested",
+        "asked": config, "opening": opening, **derived,
+    }  # fmt: skip
+    files |= signed_report(report, files, facts.files or {"plan.json": facts.plan_digest}, [signer])
+    try:
+        _write(bundle, files, keys, run / "model" if facts.files else None, now)
+    except VerificationError as error:
+        raise _unusable(run, error) from error
+    return bundle
+
+
+def signed_report(
+    report: Mapping[str, Any],
+    files: Mapping[str, bytes],
+    subject: Mapping[str, str],
+    signers: Sequence[signing.PrivateKey],
+) -> dict[str, bytes]:
+    """report.html and report.dsse.json for a predicate that lacks only its list of evidence."""
+    page = rendering.html({**report, "evidence": records.listing(files)}).encode("utf-8")
+    listed = records.listing({**files, "report.html": page})
+    body = signing.statement(subject, claims.PREDICATE, {**report, "evidence": listed})
+    return {"report.html": page, "report.dsse.json": signing.sign(body, signers)}
+
+
+def _files(run: Path, signer: signing.PrivateKey, stamp: str) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """The bundle's files before the report, losses apart, and the run's own certificate."""
+    if not run.is_dir():
+        raise InputError(f"{run} is no folder; give the run folder that froc search --out wrote")
+    if not (run / "certificate.json").is_file():
+        raise InputError(f"{run} has no certificate.json; let froc search finish, then write the report")
+    files = {name: _bytes(run / name, run) for name in ("plan.json", "seal.json", "trials.jsonl")}
+    try:
+        certificate = json.loads(_bytes(run / "certificate.json", run))
+        files["trials.jsonl"] = records.write_trials(json.loads(line) for line in files["trials.jsonl"].splitlines())
+        signed = run / "plan.dsse.json"
+        files["plan.dsse.json"] = (
+            _bytes(signed, run) if signed.is_file() else plan_statement(files["plan.json"], signer, stamp)
+        )
+        int(certificate["opening"]["number"])
+    except (ValueError, TypeError, KeyError, AttributeError, VerificationError) as error:
+        raise InputError(f"{run} holds a damaged file; run the same froc search again") from error
+    return files, certificate
+
+
+def _facts(
+    run: Path,
+    files: dict[str, bytes],
+    certificate: Mapping[str, Any],
+    config: str | None,
+    keys: Sequence[signing.PublicKey],
+) -> Facts:
+    """Read the evidence as the verifier will; adds losses.csv to `files`."""
+    seal: Seal = claims.parse(Seal, signing.strict_json(files["seal.json"], decimals=True), "seal-shape")
+    configs = [candidate.config for candidate in seal.candidates]
+    _refuse_config(config, configs, certificate)
+    files["losses.csv"] = records.write_losses(_table(run) if configs else pl.DataFrame(schema=SCHEMA), configs)
+    covers = certificate["chosen"] is not None and config in (None, certificate["chosen"])
+    if covers and not (run / "model").is_dir():
+        raise InputError(f"{run} has no model folder; run the same froc search again, it writes the chosen model")
+    model = records.model_files(run / "model") if covers else {}
+    return verification.read(files, keys, model, verification.Log())
+
+
+def _name_of(facts: Facts) -> str:
+    words = re.sub(r"[^a-z0-9]+", "-", facts.plan.task.name.lower()).strip("-")
+    return f"{words[:40] or 'run'}-{facts.plan_digest[:8]}"
+
+
+def _refuse_config(config: str | None, configs: Sequence[str], certificate: Mapping[str, Any]) -> None:
+    if config is None or config == certificate["chosen"]:
+        return
+    if config not in configs:
+        raise InputError(f"{config} was not tested on the calibration queries; there are: {', '.join(configs)}")
+    if config in certificate["certified"]:
+        raise InputError(
+            f"the run keeps the model of {certificate['chosen']} alone; report on that one (leave out --config)"
+        )
+
+
+def _table(run: Path) -> pl.DataFrame:
+    path = run / "losses" / "calibration.parquet"
+    try:
+        return pl.read_parquet(path, columns=list(SCHEMA))
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise InputError(f"{path} is missing or damaged; run the same froc search again") from error
+
+
+def _bytes(path: Path, run: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(
+            f"{run} has no readable {path.name}; give the run folder that froc search --out wrote"
+        ) from error
+
+
+def _refuse_other_numbers(run: Path, was: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    """A certificate on disk that is not the one that follows from the losses was edited, or made by another froc."""
+    for part, value in found.items():
+        # the sentence may name the risks in another order
+        if part != "reason" and signing.compact(signing.exact(was.get(part))) != signing.compact(value):
+            raise InputError(
+                f"{run / 'certificate.json'}: {part} does not follow from the run's losses; "
+                "was it edited, or made by another version? search again in a new --out"
+            )
+
+
+def _refuse_places(files: Mapping[str, bytes]) -> None:
+    """A report leaves the house: it must not tell where on whose machine the run was made."""
+    for name in ("plan.json", "seal.json", "trials.jsonl"):
+        lines = files[name].splitlines() if name.endswith("l") else [files[name]]
+        for text in _texts([signing.strict_json(line, decimals=True) for line in lines]):
+            if _PLACE.search(text):
+                raise InputError(
+                    f"{name} names a file path, which a report must not show; name the task and model without"
+                )
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield key
+            yield from _texts(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _texts(inner)
+
+
+def _write(
+    bundle: Path,
+    files: Mapping[str, bytes],
+    keys: Sequence[signing.PublicKey],
+    model: Path | None,
+    now: datetime | None,
+) -> None:
+    """Write, verify, rename: a bundle that does not verify never stands in its place."""
+    try:
+        bundle.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=f".{bundle.name}.", dir=bundle.parent))
+    except OSError as error:
+        raise InputError(f"cannot write in {bundle.parent} ({error.strerror}); choose another folder") from error
+    try:
+        for name, data in files.items():
+            (part / name).write_bytes(data)
+        verification.check(part, keys, model=model, now=now)
+        part.chmod(0o755)
+        part.rename(bundle)
+    finally:
+        with suppress(FileNotFoundError):
+            shutil.rmtree(part)
+
+
+def _unusable(run: Path, error: VerificationError) -> InputError:
+    if error.check.startswith(("model-", "subject-")):
+        return InputError(f"{run / 'model'}: {error}; keep the model that froc search wrote, nothing else, in it")
+    return InputError(
+        f"the evidence in {run} does not add up ({error}); was a file edited? search again in a new --out"
+    )
+
+
+def stamped(now: datetime | None, days: int = 0) -> str:
+    """RFC 3339 time in UTC, to the second, so many days from `now` (the present by default)."""
+    return ((now or datetime.now(UTC)).astimezone(UTC) + timedelta(days=days)).strftime(verification.STAMP)

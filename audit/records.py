@@ -1,0 +1,255 @@
+"""The files of a bundle and of a model folder: each is written one way and read one way.
+
+Reading never follows a link, never reads more than a file may hold, and raises VerificationError with the name of the
+check that failed. Messages name a file and a line, never its content.
+"""
+
+import os
+import re
+import stat
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import polars as pl
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from audit.signing import compact, exact, strict_json
+from froc import digest
+from froc.errors import VerificationError
+from froc.losses import SCHEMA
+
+MIB = 2**20
+LIMITS = {
+    "losses.csv": 256 * MIB,
+    "plan.dsse.json": 4 * MIB,
+    "plan.json": 4 * MIB,
+    "report.dsse.json": 16 * MIB,
+    "report.html": 4 * MIB,
+    "seal.json": 4 * MIB,
+    "trials.jsonl": 64 * MIB,
+}
+"""Every file that a bundle has, and the most bytes of it that are read."""
+MEDIA = {".csv": "text/csv", ".html": "text/html", ".json": "application/json", ".jsonl": "application/jsonl"}
+PUBLIC = ("report.html",)
+"""Files that may be shown to anyone, beside the report itself; the others are for auditors."""
+HEADER = "config,split,risk,unit,query,loss"
+CONFIG = r"c[0-9]{4}[a-z0-9-]{0,32}"
+RISK = r"[a-z][a-z0-9_-]{0,31}"
+_CELLS = {
+    "table-config": re.compile(CONFIG),
+    "table-split": re.compile("calibration"),
+    "table-risk": re.compile(RISK),
+    "table-unit-id": re.compile(r"[0-9a-f]{16,64}"),
+    "table-example-id": re.compile(r"[0-9a-f]{16,64}"),
+    "table-loss-format": re.compile(r"0|[1-9][0-9]{0,2}|1000"),
+}
+_ROW = re.compile(",".join(f"({cell.pattern})" for cell in _CELLS.values()))
+_MODEL_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*(/[A-Za-z0-9_][A-Za-z0-9._+-]*)*")
+MODEL_SUFFIXES = (".safetensors", ".json", ".txt", ".model", ".jinja", ".md")
+"""What a model folder may hold: weights without code, tokenizer and configuration. Pickles and programs are refused."""
+_REASON = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(Error|Exception)( at [A-Za-z0-9_.]+:[0-9]+)?")
+
+Stamp = Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$")
+Hex = Field(pattern=r"^[0-9a-f]{64}$")
+Name = Field(pattern=rf"^{CONFIG}$")
+
+
+class Strict(BaseModel):
+    """A document that crosses the boundary: exact types; unknown keys are for the caller to allow."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+
+
+class Trial(Strict):
+    """One line of trials.jsonl in a bundle: a started trial, without anything that could hold text."""
+
+    trial: int = Field(ge=0)
+    attempt: int = Field(ge=1)
+    config: str = Name
+    method: str
+    params: dict[str, str | int | bool | None]
+    seed: int | str
+    status: Literal["complete", "pruned", "diverged", "out-of-memory", "failed", "interrupted"]
+    reason: str | None
+    started: str = Stamp
+    ended: str | None
+    steps: int = Field(ge=0)
+    seconds: str
+    search: dict[str, str] | None
+    plan: str = Hex
+
+
+def read_bundle(folder: Path) -> dict[str, bytes]:
+    """Every file of a bundle, each read once. Raises VerificationError for unlisted, missing, linked or huge files."""
+    found = sorted(entry.name for entry in os.scandir(folder))
+    for name in found:
+        if name not in LIMITS:
+            raise VerificationError("bundle-unlisted-file", "the bundle holds a file that no bundle has")
+    for name in LIMITS:
+        if name not in found:
+            raise VerificationError("bundle-missing-file", f"{name} is missing")
+    return {name: _read(folder / name, limit) for name, limit in LIMITS.items()}
+
+
+def _read(path: Path, limit: int) -> bytes:
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        raise VerificationError("bundle-symlink-or-special", f"{path.name} is no plain readable file") from error
+    with os.fdopen(handle, "rb") as stream:
+        facts = os.fstat(stream.fileno())
+        if not stat.S_ISREG(facts.st_mode):
+            raise VerificationError("bundle-symlink-or-special", f"{path.name} is no plain file")
+        data = stream.read(limit + 1) if facts.st_size <= limit else b" " * (limit + 1)
+    if len(data) > limit:
+        raise VerificationError("bundle-file-too-large", f"{path.name} holds more than {limit} bytes")
+    return data
+
+
+def listing(files: Mapping[str, bytes]) -> list[dict[str, Any]]:
+    """The evidence list of a report: name, digest, size, media type and who may see it."""
+    return [
+        {
+            "name": name,
+            "digest": {"sha256": digest.of_bytes(files[name])},
+            "size": len(files[name]),
+            "mediaType": MEDIA[Path(name).suffix],
+            "tier": "public" if name in PUBLIC else "restricted",
+        }
+        for name in sorted(files)
+        if name != "report.dsse.json"
+    ]
+
+
+def model_files(folder: Path) -> dict[str, str]:
+    """POSIX path -> digest of every file of a model. Raises VerificationError for links, code, pickles, odd names."""
+    names = []
+    for place, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            path = Path(place) / name
+            mode = path.lstat().st_mode
+            if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
+                raise VerificationError("model-symlink", "the model folder holds a link or a special file")
+            if stat.S_ISREG(mode):
+                names.append(path.relative_to(folder).as_posix())
+    refuse_model_names(names)
+    return {name: digest.of_file(folder / name) for name in sorted(names, key=str.encode)}
+
+
+def refuse_model_names(names: Sequence[str]) -> None:
+    """VerificationError for names that are no plain relative path, hold code, or collide where case is ignored."""
+    for name in names:
+        if not name.endswith(MODEL_SUFFIXES):
+            raise VerificationError(
+                "model-code-or-pickle", f"a model file has a suffix other than {', '.join(MODEL_SUFFIXES)}"
+            )
+        if len(name) > 255 or not _MODEL_NAME.fullmatch(name):
+            raise VerificationError("subject-name-or-digest", "a model file's name is no plain relative path")
+    if len({name.casefold() for name in names}) != len(names):
+        raise VerificationError("subject-duplicate", "two model files have the same name where case is ignored")
+
+
+def write_losses(table: pl.DataFrame, configs: Iterable[str]) -> bytes:
+    """Calibration rows of the candidates as losses.csv: sorted, ASCII, LF, whole thousandths.
+
+    table: a checked loss table. Raises VerificationError where a cell would not read back.
+    """
+    rows = (
+        table.filter(pl.col("split") == "calibration", pl.col("config").is_in(list(configs)))
+        .select(HEADER.split(","))
+        .rows()
+    )
+    rows.sort(key=lambda row: (row[0], row[1], row[2], row[4]))
+    lines = [",".join(map(str, row)) for row in rows]
+    for number, line in enumerate(lines, start=2):
+        _cells(line, number)
+    return "".join(f"{line}\n" for line in (HEADER, *lines)).encode("ascii")
+
+
+def read_losses(data: bytes, configs: Sequence[str], metrics: Mapping[str, str]) -> pl.DataFrame:
+    """The loss table of losses.csv, in froc's schema: exactly candidates x risks x queries, each once.
+
+    metrics: risk -> metric name. Raises VerificationError naming the line.
+    """
+    lines = data.decode("ascii", "replace").split("\n")
+    if lines[0] != HEADER:
+        raise VerificationError("table-header", f"losses.csv does not begin with the columns {HEADER}")
+    if lines[-1] != "":
+        raise VerificationError("table-line-ending", "losses.csv does not end with a line feed")
+    rows = [_cells(line, number) for number, line in enumerate(lines[1:-1], start=2)]
+    last: tuple[str, ...] = ()
+    for number, (config, split, risk, _unit, query, _loss) in enumerate(rows, start=2):
+        if config not in configs or risk not in metrics:
+            raise VerificationError("table-unplanned-row", f"losses.csv line {number}: not a sealed candidate or risk")
+        key = (config, split, risk, query)
+        if key <= last:
+            check = "table-duplicate-row" if key == last else "table-order"
+            raise VerificationError(check, f"losses.csv line {number}: repeats or precedes the line before it")
+        last = key
+    _refuse_gaps(rows, configs, metrics)
+    columns = dict(zip(HEADER.split(","), zip(*rows, strict=True), strict=True)) if rows else {}
+    table = {name: list(columns.get(name, ())) for name in SCHEMA}
+    table["metric"] = [metrics[risk] for risk in table["risk"]]
+    table["loss"] = [int(loss) for loss in table["loss"]]
+    return pl.DataFrame(table, schema=SCHEMA)
+
+
+def _cells(line: str, number: int) -> tuple[str, ...]:
+    match = _ROW.fullmatch(line)
+    if match is not None:
+        return match.groups()
+    cells = line.split(",")
+    if len(cells) == len(_CELLS):
+        for (check, grammar), cell in zip(_CELLS.items(), cells, strict=True):
+            if not grammar.fullmatch(cell):
+                raise VerificationError(check, f"losses.csv line {number}: a cell is not of the form {grammar.pattern}")
+    raise VerificationError("table-columns", f"losses.csv line {number}: not {len(_CELLS)} cells")
+
+
+def _refuse_gaps(rows: Sequence[tuple[str, ...]], configs: Sequence[str], metrics: Mapping[str, str]) -> None:
+    units: dict[tuple[str, str], dict[str, str]] = {(config, risk): {} for config in configs for risk in metrics}
+    for config, _split, risk, unit, query, _loss in rows:
+        units[config, risk][query] = unit
+    for (config, risk), found in units.items():
+        others = units[configs[0], risk]
+        if not found or found.keys() != others.keys():
+            raise VerificationError(
+                "table-missing-row", f"{config} was not measured on the same {risk} queries as the others"
+            )
+        if found != others:
+            raise VerificationError("table-unit-id", f"{config}: the same {risk} queries belong to other units")
+
+
+def write_trials(lines: Iterable[Mapping[str, Any]]) -> bytes:
+    """trials.jsonl of a run without anything that could hold text."""
+    kept = []
+    for line in lines:
+        reason = line.get("reason")
+        row = {name: exact(line.get(name)) for name in Trial.model_fields}
+        # a reason may quote a path or a row; an exception's type and place cannot
+        row["reason"] = reason if isinstance(reason, str) and _REASON.fullmatch(reason) else None
+        row["status"] = "interrupted" if line.get("status") == "running" else line.get("status")
+        row["seconds"] = repr(float(line.get("seconds") or 0))
+        row["search"] = (
+            {risk: repr(float(mean)) for risk, mean in line["search"].items()} if line.get("search") else None
+        )
+        kept.append(compact(row))
+    return b"".join(kept)
+
+
+def read_trials(data: bytes) -> tuple[Trial, ...]:
+    """Every started trial. Raises VerificationError naming the line."""
+    lines = data.split(b"\n")
+    if lines[-1] != b"":
+        raise VerificationError("trial-line-ending", "trials.jsonl does not end with a line feed")
+    return tuple(_trial(line, number) for number, line in enumerate(lines[:-1], start=1))
+
+
+def _trial(line: bytes, number: int) -> Trial:
+    try:
+        return Trial.model_validate(strict_json(line))
+    except ValidationError as error:
+        field = str(error.errors()[0]["loc"][0]) if error.errors()[0]["loc"] else "shape"
+        check = "trial-status" if field == "status" else "trial-shape"
+        raise VerificationError(check, f"trials.jsonl line {number}: {field} is not as it must be") from error

@@ -1,0 +1,212 @@
+"""Signed report -> one static page: no script, no link out, nothing loaded, the same bytes everywhere.
+
+The page is a pure function of the report, so it cannot say that it was verified; it says how to verify it. Words are
+fixed here: a signer chooses none of them. The list of evidence is shown without the page itself.
+"""
+
+from collections.abc import Mapping
+from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from markupsafe import Markup
+
+LIMITS = {
+    "not-erasure": "It does not prove that the forgotten data had no influence on the model. It bounds what was measured.",
+    "not-anonymity": "It does not show that the model is anonymous in the sense of data protection law.",
+    "self-reported-losses": "That these losses were measured on these weights is the signer's word; only measuring again shows it.",
+    "tested-population-only": "It holds for queries drawn as those that were measured; other prompts, languages and attacks "
+    "were not tested.",
+    "one-artefact-only": "It covers the files that it lists: no copy, backup, fine-tuned or quantised version of them.",
+    "dates-are-the-signers-word": "Dates are the signer's word; no independent clock has stamped them.",
+    "openings-are-the-signers-count": "How often the calibration queries were looked at is counted by the signer.",
+    "plan-signed-after-run": "The plan was signed after the run: that it was fixed before is asserted, not shown.",
+    "unplanned-opening": "The calibration queries had been looked at before, unplanned: the confidence is lower than stated.",
+    "no-model-covered": "No model is covered: there is nothing here that could be deployed.",
+}
+DECISIONS = {"PASS": "Pass", "FAIL": "Fail", "NOT_ESTABLISHED": "Not established"}
+PLANS = {
+    "signed-before-first-trial": "signed; its date is before the first trial",
+    "asserted-signed-after-run": "asserted, signed after the run",
+}
+ASSURANCE = {"self_attested": "self-attested: the party that ran the search measured the losses and signed this report"}
+MEANINGS = {
+    "forgetting": "how much of the forgotten answers can still be had",
+    "utility": "how much of the retained behaviour was lost",
+}
+POPULATIONS = {
+    "queries": "unseen queries drawn like the measured ones",
+    "sample": "the listed queries, of which a random part was measured",
+    "census": "exactly the listed queries, all of them measured",
+}
+METRICS = {"rouge_l": "ROUGE-L"}
+UNITS = {"query": "queries", "group": "groups of queries"}
+CUT = Decimal("0.01")
+
+
+def html(report: Mapping[str, Any]) -> str:
+    """The page of a report predicate that was verified, or is about to be signed."""
+    certificate = report["certificate"]
+    rows = {row["config"]: row for row in certificate["candidates"]}
+    subject = rows.get(report["config"])
+    return _template().render(
+        r=report,
+        c=certificate,
+        subject=subject,
+        risks=[_risk(report, certificate, subject, risk) for risk in certificate["budget"]] if subject else [],
+        decision=DECISIONS[report["verdict"]],
+        sentence=_sentence(report, subject),
+        claim=_claim(report, certificate),
+        chart=_chart(report, certificate, subject) if subject else None,
+        limits=[LIMITS[name] for name in report["limits"]],
+        plan=PLANS[report["plan"]["status"]],
+        assurance=ASSURANCE[report["assuranceLevel"]],
+        evidence=[item for item in report["evidence"] if item["name"] != "report.html"],
+    )
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=visible,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {
+        "up": up,
+        "measured": measured,
+        "percent": percent,
+        "short": short,
+        "params": params,
+        "small": small,
+    }
+    return environment.get_template("report.html.jinja")
+
+
+def visible(value: Any) -> Any:
+    """Text with every character that could hide or reorder others written as its code point."""
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    return "".join(
+        sign if sign == " " or (sign.isprintable() and not sign.isspace()) else f"\\u{ord(sign):04x}" for sign in value
+    )
+
+
+def up(value: str) -> str:
+    """A bound as a percentage, rounded up: never smaller than it is."""
+    return f"{(Decimal(value) * 100).quantize(CUT, ROUND_CEILING)}%"
+
+
+def measured(value: str) -> str:
+    """A measured mean as a percentage."""
+    return f"{(Decimal(value) * 100).quantize(CUT, ROUND_HALF_EVEN)}%"
+
+
+def percent(value: str) -> str:
+    """A number that somebody chose, as a percentage, in full."""
+    return f"{(Decimal(value) * 100).normalize():f}%"
+
+
+def small(value: str) -> str:
+    """A p-value, rounded up to two digits."""
+    number = Decimal(value)
+    if number >= CUT / 10:
+        return f"{number.quantize(CUT / 10, ROUND_CEILING)}"
+    return f"{number.quantize(Decimal(1).scaleb(number.adjusted() - 1), ROUND_CEILING):.1e}" if number else "0"
+
+
+def short(value: str) -> str:
+    """The first 16 digits of a fingerprint in groups of four."""
+    return " ".join(value[i : i + 4] for i in range(0, 16, 4))
+
+
+def params(value: Mapping[str, Any]) -> str:
+    """Hyperparameters on one line, decimal numbers to four digits; the sealed list has them in full."""
+    return ", ".join(f"{name} {_four(value[name])}" for name in sorted(value))
+
+
+def _four(value: Any) -> str:
+    try:
+        return f"{float(value):.4g}" if isinstance(value, str) else str(value)
+    except ValueError:
+        return str(value)
+
+
+def _risk(
+    report: Mapping[str, Any], certificate: Mapping[str, Any], row: Mapping[str, Any], risk: str
+) -> dict[str, Any]:
+    metric = report["method"]["metric"][risk]
+    bound, budget = row["cur"][risk]["simultaneous"], certificate["budget"][risk]
+    return {
+        "name": risk,
+        "meaning": MEANINGS.get(risk, "the risk of that name"),
+        "metric": METRICS.get(metric, metric.replace("_", " ")),
+        "n": certificate["n"][risk],
+        "unit": UNITS[certificate["unit"][risk]],
+        "measured": row["empirical"][risk],
+        "bound": bound,
+        "budget": budget,
+        "within": row["certified"] or Decimal(bound) <= Decimal(budget),
+        "strict": row["certified"] and Decimal(bound) > Decimal(budget),
+        "radius": row["robust_radius"][risk],
+        "p": small(row["p_values"][risk]),
+    }
+
+
+def _sentence(report: Mapping[str, Any], row: Mapping[str, Any] | None) -> str:
+    confidence = percent(report["certificate"]["confidence"])
+    opening = report["certificate"]["opening"]
+    if row is None:
+        return "No configuration came near the budget during the search, so none was tested."
+    named = f"configuration {row['config']} ({row['method']})"
+    if report["verdict"] == "PASS":
+        sure = (
+            f"with {confidence} confidence" if opening["number"] <= opening["planned"] else f"({opening['statement']})"
+        )
+        return f"The chosen {named} keeps every risk within its budget, {sure}."
+    if report["verdict"] == "FAIL":
+        return f"A risk of {named}, as measured, is above its budget."
+    return f"The risks of {named}, as measured, are within budget, but not surely enough for {confidence} confidence."
+
+
+def _claim(report: Mapping[str, Any], certificate: Mapping[str, Any]) -> str:
+    limits = " and ".join(
+        f"the {risk} risk ({MEANINGS.get(risk, 'as measured')}) is at most {percent(alpha)}"
+        for risk, alpha in certificate["budget"].items()
+    )
+    sure = (
+        f"With {percent(certificate['confidence'])} confidence, every certified configuration keeps all of this at once"
+    )
+    opening = certificate["opening"]["statement"]
+    return f"{sure}: {limits}. This is about {POPULATIONS[certificate['population']]}. {opening.capitalize()}."
+
+
+def _chart(report: Mapping[str, Any], certificate: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
+    """Places of the picture, in whole tenths of a unit so that no machine rounds otherwise."""
+    budget = {risk: Decimal(alpha) for risk, alpha in certificate["budget"].items()}
+    bounds = {risk: Decimal(row["cur"][risk]["simultaneous"]) for risk in budget}
+    top = min(Decimal(1), max([*budget.values(), *bounds.values()]) * Decimal("1.2"))
+    step = next(s for s in map(Decimal, ("0.01", "0.02", "0.05", "0.1", "0.2", "0.25")) if top / s <= 6)
+
+    def place(value: Decimal) -> str:
+        return str((150 + value / top * 520).quantize(Decimal("0.1"), ROUND_FLOOR))
+
+    return {
+        "ticks": [{"x": place(step * i), "label": percent(str(step * i))} for i in range(int(top / step) + 1)],
+        "rows": [
+            {
+                "risk": risk, "y": 62 * i, "zero": place(Decimal(0)), "end": place(top),
+                "mean": place(Decimal(row["empirical"][risk])), "bound": place(bounds[risk]), "budget": place(budget[risk]),
+                "width": str(Decimal(place(budget[risk])) - Decimal(place(Decimal(0)))),
+                "within": row["certified"] or bounds[risk] <= budget[risk],
+            }
+            for i, risk in enumerate(budget)
+        ],
+        "height": 62 * len(budget) + 34,
+    }  # fmt: skip

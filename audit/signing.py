@@ -1,0 +1,265 @@
+"""Keys, signatures, statements, and the one strict JSON parser.
+
+Signatures are DSSE over the transmitted bytes; only bytes that a trusted key has signed are parsed any further.
+A key is named by the SHA-256 of its SPKI DER, so that one key cannot pass for two. The algorithm is Ed25519: it comes
+from the trusted key, never from the data.
+"""
+
+import base64
+import json
+import math
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from securesystemslib.dsse import Envelope
+from securesystemslib.exceptions import VerificationError as UnverifiedError
+from securesystemslib.signer import CryptoSigner, Signer, SSlibKey  # type: ignore[attr-defined]  # it lists no exports
+
+from froc import digest
+from froc.errors import InputError, VerificationError
+
+PublicKey = SSlibKey
+PrivateKey = Signer
+PAYLOAD_TYPE = "application/vnd.in-toto+json"
+STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
+SAFE_INT = 2**53
+"""Whole numbers from here on are changed silently by readers that know doubles only."""
+MAX_BYTES = 16 * 2**20
+MAX_DEPTH = 32
+_TOKENS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]', re.DOTALL)
+
+
+def keygen(path: Path, password: bytes | None) -> str:
+    """Write a new Ed25519 key pair: PATH (PKCS8 PEM, mode 0600) and PATH.pub (PEM); return its fingerprint.
+
+    Raises InputError where either file exists or cannot be written.
+    """
+    public = path.with_name(path.name + ".pub")
+    for taken in (path, public):
+        if taken.exists() or taken.is_symlink():
+            raise InputError(f"{taken} exists and is not overwritten; choose another name for the key")
+    private = Ed25519PrivateKey.generate()
+    cipher = serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption()
+    secret = private.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, cipher)
+    shown = private.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    try:
+        _create(path, secret, 0o600)
+        _create(public, shown, 0o644)
+    except OSError as error:
+        raise InputError(f"cannot write {path} ({error.strerror}); choose a folder that exists") from error
+    return _keyid(private.public_key())
+
+
+def load_signer(path: Path, password: bytes | None = None) -> CryptoSigner:
+    """A signer from a private key file. Raises InputError for what is no readable Ed25519 key."""
+    data = _read_key(path, "private")
+    try:
+        private = serialization.load_pem_private_key(data, password)
+    except TypeError as error:
+        mend = "it is encrypted, give its password" if password is None else "it is not encrypted, give no password"
+        raise InputError(f"{path}: {mend}") from error
+    except ValueError as error:
+        raise InputError(f"{path} is no private key in PEM form, or the password is wrong") from error
+    if not isinstance(private, Ed25519PrivateKey):
+        raise InputError(f"{path} is not an Ed25519 key; make one with froc audit keygen")
+    public = private.public_key()
+    return CryptoSigner(private, SSlibKey.from_crypto(public, keyid=_keyid(public)))
+
+
+def load_public(path: Path) -> SSlibKey:
+    """A trusted public key from a PEM file; its keyid is its fingerprint. Raises InputError for anything else."""
+    data = _read_key(path, "public")
+    if b"PRIVATE KEY" in data:
+        raise InputError(f"{path} is a private key; trust the public one, {path.name}.pub")
+    try:
+        public = serialization.load_pem_public_key(data)
+    except ValueError as error:
+        raise InputError(f"{path} is no public key in PEM form") from error
+    if not isinstance(public, Ed25519PublicKey):
+        raise InputError(f"{path} is not an Ed25519 key; no other algorithm is accepted")
+    return SSlibKey.from_crypto(public, keyid=_keyid(public))
+
+
+def public_of(signer: Signer) -> SSlibKey:
+    """The public half of a signer."""
+    key = signer.public_key
+    if not isinstance(key, SSlibKey):
+        raise InputError("this signer has no public key that froc can use; use an Ed25519 key")
+    return key
+
+
+def statement(subject: Mapping[str, str], predicate_type: str, predicate: Mapping[str, Any]) -> bytes:
+    """An in-toto Statement v1 about files (name -> SHA-256)."""
+    listed = [{"name": name, "digest": {"sha256": subject[name]}} for name in sorted(subject, key=str.encode)]
+    return compact(
+        {"_type": STATEMENT_TYPE, "subject": listed, "predicateType": predicate_type, "predicate": dict(predicate)}
+    )
+
+
+def sign(body: bytes, signers: Sequence[Signer]) -> bytes:
+    """A DSSE envelope over `body`, as the bytes of a bundle file."""
+    envelope = Envelope(body, PAYLOAD_TYPE, {})
+    for signer in signers:
+        envelope.sign(signer)
+    return compact(envelope.to_dict())
+
+
+def verify(data: bytes, keys: Sequence[SSlibKey], threshold: int = 1) -> tuple[bytes, tuple[str, ...]]:
+    """The payload of an envelope and the keyids of the trusted keys that signed it.
+
+    threshold counts different public keys, however often a key is listed. Raises VerificationError.
+    """
+    envelope = _envelope(data)
+    trusted = {key.keyid: key for key in keys}
+    accepted = tuple(keyid for keyid in sorted(trusted) if _signed(envelope, trusted[keyid]))
+    if threshold < 1 or len(accepted) < threshold:
+        raise VerificationError(
+            "signature-threshold", f"{len(accepted)} trusted key(s) signed these bytes, {max(1, threshold)} must have"
+        )
+    return envelope.payload, accepted
+
+
+def compact(document: Any) -> bytes:
+    """One line of ASCII JSON with sorted keys: how every JSON file of a bundle that we write is written."""
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii") + b"\n"
+
+
+def strict_json(data: bytes, *, limit: int = MAX_BYTES, decimals: bool = False) -> Any:
+    """Parse JSON that has one meaning only: UTF-8, no duplicate keys, no NaN, no floats, whole numbers below 2**53.
+
+    decimals: also admit finite decimal numbers and any whole number, for documents that are linked by their digest.
+    Raises VerificationError naming the rule that was broken.
+    """
+    if len(data) > limit:
+        raise VerificationError("json-too-large", f"{len(data)} bytes of JSON, at most {limit} are read")
+    _refuse_depth(data)
+    try:
+        value = json.loads(
+            data.decode("utf-8"),
+            object_pairs_hook=_object,
+            parse_constant=_refuse_number,
+            parse_float=_decimal if decimals else _refuse_number,
+            parse_int=int if decimals else _small,
+        )
+        json.dumps(value, ensure_ascii=False).encode("utf-8")  # half a surrogate pair is no text
+    except ValueError as error:
+        raise VerificationError("json-invalid", "not one JSON document in UTF-8") from error
+    return value
+
+
+def exact(document: Any) -> Any:
+    """The same document without floats: each becomes the shortest decimal string that reads back as it."""
+    if isinstance(document, Mapping):
+        return {str(key): exact(value) for key, value in document.items()}
+    if isinstance(document, list | tuple):
+        return [exact(value) for value in document]
+    if isinstance(document, float) or (
+        isinstance(document, int) and not isinstance(document, bool) and abs(document) >= SAFE_INT
+    ):
+        return repr(document)
+    return document
+
+
+def _create(path: Path, data: bytes, mode: int) -> None:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as stream:
+        stream.write(data)
+
+
+def _read_key(path: Path, kind: str) -> bytes:
+    try:
+        with path.open("rb") as stream:
+            return stream.read(2**16)
+    except OSError as error:
+        raise InputError(
+            f"cannot read the {kind} key {path} ({error.strerror}); make one with froc audit keygen"
+        ) from error
+
+
+def _keyid(public: Ed25519PublicKey) -> str:
+    der = public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return digest.of_bytes(der)
+
+
+def _envelope(data: bytes) -> Envelope:
+    """An envelope, in the only form in which we write one: unused base64 bits and blanks leave no room for a change."""
+    document = strict_json(data)
+    if not isinstance(document, dict) or set(document) != {"payload", "payloadType", "signatures"}:
+        raise VerificationError("envelope-shape", "not a DSSE envelope with payload, payloadType and signatures")
+    if document["payloadType"] != PAYLOAD_TYPE:
+        raise VerificationError("payload-type", f"the payload type is not {PAYLOAD_TYPE}")
+    listed = document["signatures"]
+    whole = isinstance(listed, list) and all(
+        isinstance(item, dict)
+        and set(item) == {"keyid", "sig"}
+        and all(isinstance(part, str) for part in item.values())
+        for item in listed
+    )
+    if not whole or not listed or len(listed) > MAX_DEPTH or not isinstance(document["payload"], str):
+        raise VerificationError("envelope-shape", "a DSSE envelope needs a payload and signatures with keyid and sig")
+    if compact(document) != data:
+        raise VerificationError("envelope-shape", "the envelope is not written in the form that froc writes")
+    for text in (document["payload"], *(item["sig"] for item in listed)):
+        _refuse_loose_base64(text)
+    try:
+        return Envelope.from_dict(document)
+    except (ValueError, KeyError) as error:
+        raise VerificationError(
+            "envelope-shape", "the envelope's signatures are not different from each other"
+        ) from error
+
+
+def _refuse_loose_base64(text: str) -> None:
+    try:
+        same = base64.b64encode(base64.b64decode(text, validate=True)).decode("ascii") == text
+    except ValueError:
+        same = False
+    if not same:
+        raise VerificationError("envelope-shape", "the envelope holds base64 that does not read back as itself")
+
+
+def _signed(envelope: Envelope, key: SSlibKey) -> bool:
+    try:
+        envelope.verify([key], 1)
+    except UnverifiedError:
+        return False
+    return True
+
+
+def _refuse_depth(data: bytes) -> None:
+    depth = 0
+    for token in _TOKENS.finditer(data):
+        opened = token.group()[:1]
+        depth += (opened in b"[{") - (opened in b"]}")
+        if depth > MAX_DEPTH:
+            raise VerificationError("json-too-deep", f"JSON nested more than {MAX_DEPTH} deep")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise VerificationError("json-duplicate-key", "a JSON object names a key twice")
+    return found
+
+
+def _refuse_number(_text: str) -> Any:
+    raise VerificationError("json-nan-or-float", "a number is not a whole number; signed numbers are whole or strings")
+
+
+def _small(text: str) -> int:
+    if len(text) > 17 or abs(int(text)) >= SAFE_INT:
+        raise VerificationError("json-nan-or-float", "a whole number is 2**53 or more; not every reader keeps it")
+    return int(text)
+
+
+def _decimal(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise VerificationError("json-nan-or-float", "a number is too large to be a number")
+    return value

@@ -1,0 +1,231 @@
+"""A synthetic finished run, and signed bundles made from it."""
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from safetensors.numpy import save_file
+
+from audit import evidence, signing, verification
+from froc import digest
+from froc.losses import SCHEMA
+from froc.risk import Candidate, Claim, certify
+
+NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
+BUDGET = {"forgetting": 0.1, "utility": 0.15}
+UNITS = {"forgetting": "query", "utility": "group"}
+BOUND = {"forgetting": "binomial", "utility": "betting"}
+METRICS = {"forgetting": "exact_memorization", "utility": "rouge_l"}
+GOOD = {"c0001": (0.02, 0.02), "c0003": (0.04, 0.03), "c0000": (0.01, 0.30)}
+"""Candidate -> how likely a forgotten answer is still had, and the mean utility loss."""
+BAD = {"c0001": (0.40, 0.30), "c0003": (0.30, 0.40)}
+SHORT = {"c0001": (0.075, 0.02)}
+
+
+@dataclass(frozen=True)
+class Made:
+    """A bundle with what is needed to check it, and to forge it with a valid key."""
+
+    bundle: Path
+    run: Path
+    key: Path
+
+    @property
+    def public(self) -> Path:
+        return self.key.with_name(self.key.name + ".pub")
+
+    @property
+    def model(self) -> Path | None:
+        return self.run / "model" if (self.run / "model").is_dir() else None
+
+    def verify(self, **more: Any) -> verification.Result:
+        """Verify as an auditor would who trusts the key and holds the model."""
+        return verification.verify(self.bundle, **{"keys": [self.public], "model": self.model, "now": NOW, **more})
+
+    def digests(self) -> dict[str, str]:
+        """What stands on disk: bundle and model."""
+        places = [self.bundle, *([self.model] if self.model else [])]
+        return {f"{p.name}/{name}": value for p in places for name, value in digest.of_files(p).items()}
+
+    def read(self, name: str = "report.dsse.json") -> dict[str, Any]:
+        """The statement inside an envelope."""
+        data = (self.bundle / name).read_bytes()
+        found = json.loads(signing.verify(data, [signing.load_public(self.public)])[0])
+        assert isinstance(found, dict)
+        return found
+
+    def sign(self, body: bytes, name: str = "report.dsse.json") -> None:
+        """Sign any bytes with the trusted key."""
+        (self.bundle / name).write_bytes(signing.sign(body, [signing.load_signer(self.key)]))
+
+    def restate(self, change: Callable[[dict[str, Any]], object], name: str = "report.dsse.json") -> None:
+        """Edit a whole statement and sign it again."""
+        body = self.read(name)
+        change(body)
+        self.sign(signing.compact(body), name)
+
+    def resign(self, change: Callable[[dict[str, Any]], object] = lambda report: None) -> None:
+        """Edit the report, list the files as they are now, render the page and sign: a dishonest signer."""
+        statement = self.read()
+        change(statement["predicate"])
+        files = {path.name: path.read_bytes() for path in self.bundle.iterdir() if not path.name.startswith("report.")}
+        subject = {item["name"]: item["digest"]["sha256"] for item in statement["subject"]}
+        made = evidence.signed_report(statement["predicate"], files, subject, [signing.load_signer(self.key)])
+        for name, data in made.items():
+            (self.bundle / name).write_bytes(data)
+
+    def edit(self, name: str, change: Callable[[str], str]) -> None:
+        """Edit a text file of the bundle."""
+        path = self.bundle / name
+        path.write_bytes(change(path.read_bytes().decode()).encode())
+
+
+def _json(path: Path, document: Any) -> str:
+    data = (json.dumps(document, indent=2, sort_keys=True) + "\n").encode()
+    path.write_bytes(data)
+    return digest.of_bytes(data)
+
+
+def _losses(rates: Mapping[str, tuple[float, float]]) -> pl.DataFrame:
+    rng = np.random.default_rng(7)
+    rows = []
+    for config, (forgetting, utility) in rates.items():
+        for i, hit in enumerate(rng.permutation(240) < round(forgetting * 240)):
+            query = digest.keyed(b"k", "forgetting", str(i))[:16]
+            rows.append((config, "forgetting", METRICS["forgetting"], "calibration", query, query, 1000 * int(hit)))
+        for i, loss in enumerate(np.ceil(1000 * rng.beta(1, 1 / utility - 1, 240))):
+            unit = digest.keyed(b"k", "group", str(i // 4))[:16]
+            query = digest.keyed(b"k", "utility", str(i))[:16]
+            rows.append((config, "utility", METRICS["utility"], "calibration", unit, query, int(loss)))
+    return pl.DataFrame(rows, schema=SCHEMA, orient="row")
+
+
+def _plan() -> dict[str, Any]:
+    return {
+        "format": 1, "froc": "0.1.0", "created": "2026-03-01T08:00:00Z",
+        "task": {"name": "embedded", "digest": "a" * 64, "split_seed": 0, "units": UNITS, "notes": []},
+        "model": {"name": "embedded-base", "digest": "b" * 64},
+        "budget": BUDGET, "confidence": 0.9, "procedure": "weighted-holm", "bound": BOUND, "population": "queries",
+        "openings": 1, "joint": False, "metrics": METRICS, "quantum": 1000,
+        "split": {"search": {"forgetting": 60, "utility": 15}, "calibration": {"forgetting": 240, "utility": 60}, "share": 0.2},
+        "search": {"methods": ["npo"], "trials": 5, "sampler": "tpe", "pruner": "median", "objective": "pareto", "seed": 0,
+                   "candidates": 3, "space": {"npo": {"lr": "0.0001 .. 0.01 (log)"}}},
+        "environment": {"python": "3.11.2", "torch": "2.11.0"},
+    }  # fmt: skip
+
+
+def _trial(number: int, plan: str, **more: Any) -> dict[str, Any]:
+    return {
+        "trial": number, "attempt": 1, "config": f"c{number:04d}", "method": "npo", "params": _params(number), "seed": number,
+        "status": "complete", "reason": None, "started": f"2026-03-01T09:0{number}:00Z", "ended": f"2026-03-01T09:0{number}:30Z",
+        "steps": 60, "seconds": 29.5, "search": {"forgetting": 0.05, "utility": 0.031}, "rungs": [[20, {"forgetting": 0.2}]],
+        "plan": plan, **more,
+    }  # fmt: skip
+
+
+def _params(number: int) -> dict[str, Any]:
+    return {"lr": 0.001 / (number + 3), "epochs": 2, "retain_weight": 5.0, "schedule": "cosine"}
+
+
+def make_run(folder: Path, rates: Mapping[str, tuple[float, float]] = GOOD, opening: int = 1) -> Path:
+    """A run folder as `froc search` leaves it."""
+    (folder / "losses").mkdir(parents=True)
+    plan = _plan()
+    losses = _losses(rates)
+    queries = {
+        risk: digest.of_json(sorted(set(losses.filter(pl.col("risk") == risk)["query"].to_list()))) for risk in BUDGET
+    }
+    plan["split"]["queries"] = queries
+    planned = _json(folder / "plan.json", plan)
+    trials = [_trial(number, planned) for number in range(5)]
+    trials[2] |= {"status": "failed", "reason": "ValueError at froc.methods.npo:33", "search": None}
+    trials[4] |= {"status": "failed", "reason": "cannot read /home/someone/data.jsonl", "search": None}
+    interrupted = _trial(4, planned, status="interrupted", reason="the process ended before the trial did", search=None)
+    trials[4:] = [interrupted, {**trials[4], "attempt": 2}]
+    (folder / "trials.jsonl").write_text("".join(json.dumps(line, sort_keys=True) + "\n" for line in trials))
+    losses.write_parquet(folder / "losses" / "calibration.parquet")
+    losses.with_columns(split=pl.lit("search")).write_parquet(folder / "losses" / "search.parquet")
+    candidates = [Candidate(c, "npo", _params(int(c[1:])), 1 / rank) for rank, c in enumerate(rates, start=1)]
+    _json(
+        folder / "seal.json",
+        {
+            "format": 1, "plan": planned, "trials": 3, "calibration": queries,
+            "search_losses": digest.of_file(folder / "losses" / "search.parquet"),
+            "candidates": [vars(candidate) for candidate in candidates],
+        },
+    )  # fmt: skip
+    claim = Claim(budget=BUDGET, bound=BOUND, unit=UNITS, opening=opening)
+    certificate = certify(losses, candidates, claim)
+    _json(folder / "certificate.json", certificate)
+    if certificate["chosen"] is not None:
+        (folder / "model").mkdir()
+        weights = np.arange(24, dtype=np.float32).reshape(4, 6)
+        save_file({"embed": weights, "head": weights[::-1].copy()}, folder / "model" / "model.safetensors")
+        _json(folder / "model" / "config.json", {"model_type": "llama", "hidden_size": 6})
+        _json(folder / "model" / "tokenizer.json", {"version": "1.0"})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two key pairs: `key` and `other`."""
+    folder = tmp_path_factory.mktemp("keys")
+    for name in ("key", "other"):
+        signing.keygen(folder / name, None)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def good(tmp_path_factory: pytest.TempPathFactory, keys: Path) -> Made:
+    """A bundle that says PASS; tests copy it before they change it."""
+    folder = tmp_path_factory.mktemp("good")
+    run = make_run(folder / "run")
+    return Made(evidence.build(run, folder, keys / "key", name="good", now=NOW), run, keys / "key")
+
+
+@pytest.fixture(scope="session")
+def failing(tmp_path_factory: pytest.TempPathFactory, keys: Path) -> Made:
+    """A bundle that says FAIL: nothing was certified."""
+    folder = tmp_path_factory.mktemp("failing")
+    run = make_run(folder / "run", BAD)
+    return Made(evidence.build(run, folder, keys / "key", name="failing", now=NOW), run, keys / "key")
+
+
+@pytest.fixture(scope="session")
+def short(tmp_path_factory: pytest.TempPathFactory, keys: Path) -> Made:
+    """A bundle that says NOT_ESTABLISHED, after an unplanned second opening."""
+    folder = tmp_path_factory.mktemp("short")
+    run = make_run(folder / "run", SHORT, opening=2)
+    return Made(evidence.build(run, folder, keys / "key", name="short", now=NOW), run, keys / "key")
+
+
+@pytest.fixture
+def finished(tmp_path: Path) -> Path:
+    """A fresh run folder that a test may spoil."""
+    return make_run(tmp_path / "run")
+
+
+@pytest.fixture
+def now() -> datetime:
+    """When bundles are issued."""
+    return NOW
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Callable[[Made], Made]:
+    """A private copy of a bundle and its model."""
+
+    def copied(made: Made) -> Made:
+        bundle = Path(shutil.copytree(made.bundle, tmp_path / made.bundle.name))
+        if made.model is not None:
+            shutil.copytree(made.model, tmp_path / "run" / "model")
+        return Made(bundle, tmp_path / "run", made.key)
+
+    return copied

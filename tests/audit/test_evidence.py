@@ -1,0 +1,167 @@
+"""Building a bundle: what it holds, what it must not hold, and what is refused."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from audit import evidence, records, signing
+from froc import digest
+from froc.errors import InputError
+
+
+def build(run: Path, keys: Path, now: Any, **more: Any) -> Path:
+    return evidence.build(run, run.parent / "out", keys / "key", now=now, **more)
+
+
+def test_a_bundle_holds_exactly_its_files_and_no_float(good: Any) -> None:
+    assert {path.name for path in good.bundle.iterdir()} == set(records.LIMITS)
+    assert good.bundle.name == "good.froc-audit"
+    for name in ("report.dsse.json", "plan.dsse.json"):
+        assert good.read(name)["predicate"]
+    report = good.read()["predicate"]
+    assert report["verdict"] == "PASS"
+    assert report["certificate"]["budget"] == {"forgetting": "0.1", "utility": "0.15"}
+    assert report["assuranceLevel"] == "self_attested"
+    assert {item["name"] for item in good.read()["subject"]} == {"config.json", "model.safetensors", "tokenizer.json"}
+
+
+def test_losses_are_whole_numbers_of_calibration_rows_alone(good: Any) -> None:
+    lines = (good.bundle / "losses.csv").read_text("ascii").splitlines()
+    assert lines[0] == "config,split,risk,unit,query,loss"
+    assert len(lines) == 1 + 3 * 480
+    assert lines[1:] == sorted(lines[1:], key=lambda line: (*line.split(",")[:3], line.split(",")[4]))
+
+
+def test_reasons_that_could_quote_a_row_or_a_path_are_left_out(good: Any) -> None:
+    text = (good.bundle / "trials.jsonl").read_text()
+    assert "/home" not in text
+    assert "someone" not in text
+    reasons = [json.loads(line)["reason"] for line in text.splitlines()]
+    assert reasons == [None, None, "ValueError at froc.methods.npo:33", None, None, None]
+
+
+def test_two_builds_differ_in_nothing(good: Any, keys: Path, tmp_path: Path, now: Any) -> None:
+    again = evidence.build(good.run, tmp_path, keys / "key", name="good", now=now)
+    for path in good.bundle.iterdir():
+        assert (again / path.name).read_bytes() == path.read_bytes()
+
+
+def test_the_forget_set_is_not_needed(good: Any, copy: Any) -> None:
+    assert copy(good).verify(model=None).verdict == "PASS"
+
+
+def test_a_plan_signed_before_the_run_is_kept(finished: Path, keys: Path, now: Any) -> None:
+    signed = evidence.sign_plan(finished, keys / "key", now=now.replace(hour=8, minute=30))
+    bundle = build(finished, keys, now)
+    assert (bundle / "plan.dsse.json").read_bytes() == signed.read_bytes()
+    with pytest.raises(InputError, match="signed once"):
+        evidence.sign_plan(finished, keys / "key")
+
+
+def test_a_plan_signed_by_somebody_else_needs_their_key(finished: Path, keys: Path, now: Any) -> None:
+    evidence.sign_plan(finished, keys / "other", now=now.replace(hour=8, minute=30))
+    with pytest.raises(InputError, match="signature-threshold"):
+        build(finished, keys, now)
+    assert build(finished, keys, now, trusted=[keys / "other.pub"]).is_dir()
+
+
+def test_nothing_is_overwritten_or_left_half_made(finished: Path, keys: Path, now: Any) -> None:
+    bundle = build(finished, keys, now)
+    assert bundle.name.startswith("embedded-")
+    with pytest.raises(InputError, match="not overwritten"):
+        build(finished, keys, now)
+    (finished / "model" / "weights.bin").write_bytes(b"pickle")
+    with pytest.raises(InputError, match="model-code-or-pickle"):
+        build(finished, keys, now, name="second")
+    assert [path.name for path in bundle.parent.iterdir()] == [bundle.name]
+
+
+@pytest.mark.parametrize(
+    "name", ["certificate.json", "plan.json", "seal.json", "trials.jsonl", "losses/calibration.parquet"]
+)
+def test_a_missing_or_damaged_file_is_an_input_error(finished: Path, keys: Path, now: Any, name: str) -> None:
+    (finished / name).write_bytes(b"{")
+    with pytest.raises(InputError, match="again"):
+        build(finished, keys, now)
+    (finished / name).unlink()
+    with pytest.raises(InputError):
+        build(finished, keys, now)
+
+
+def test_a_run_folder_is_asked_for(keys: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="run folder"):
+        evidence.build(tmp_path / "none", tmp_path, keys / "key")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="let froc search finish"):
+        evidence.build(tmp_path / "empty", tmp_path, keys / "key")
+
+
+def test_an_edited_certificate_is_refused(finished: Path, keys: Path, now: Any) -> None:
+    path = finished / "certificate.json"
+    document = json.loads(path.read_text())
+    document["candidates"][0]["p_value"] /= 2
+    path.write_text(json.dumps(document))
+    with pytest.raises(InputError, match="candidates does not follow"):
+        build(finished, keys, now)
+
+
+def test_edited_losses_are_refused(finished: Path, keys: Path, now: Any) -> None:
+    path = finished / "losses" / "calibration.parquet"
+    table = pl.read_parquet(path)
+    table.head(len(table) - 1).write_parquet(path)
+    with pytest.raises(InputError, match="table-missing-row"):
+        build(finished, keys, now)
+
+
+@pytest.mark.parametrize("place", ["/home/someone/model", "see ~/data/rows", "C:\\Users\\someone"])
+def test_a_path_in_the_plan_is_refused(finished: Path, keys: Path, now: Any, place: str) -> None:
+    old = digest.of_file(finished / "plan.json")
+    document = json.loads((finished / "plan.json").read_text())
+    document["task"]["notes"] = [place]
+    (finished / "plan.json").write_text(json.dumps(document))
+    for name in ("trials.jsonl", "seal.json"):
+        path = finished / name
+        path.write_text(path.read_text().replace(old, digest.of_file(finished / "plan.json")))
+    with pytest.raises(InputError, match=r"plan\.json names a file path") as caught:
+        build(finished, keys, now)
+    assert "someone" not in str(caught.value)
+
+
+@pytest.mark.parametrize("word", ["0.0001 .. 0.01 (log)", "1/3", "org/model", "query | group", "2026-03-01T08:00:00Z"])
+def test_what_is_no_path_is_not_taken_for_one(word: str) -> None:
+    assert not evidence._PLACE.search(word)
+
+
+def test_a_readable_query_id_is_refused() -> None:
+    table = pl.DataFrame(
+        [("c0000", "forgetting", "m", "calibration", "0" * 16, "Who is Ann?", 0)],
+        schema=["config", "risk", "metric", "split", "unit", "query", "loss"],
+        orient="row",
+    )
+    with pytest.raises(Exception, match="table-example-id") as caught:
+        records.write_losses(table, ["c0000"])
+    assert "Ann" not in str(caught.value)
+
+
+def test_a_report_on_another_candidate_covers_no_model(finished: Path, keys: Path, now: Any) -> None:
+    bundle = build(finished, keys, now, config="c0000", name="other")
+    body = json.loads(
+        signing.verify((bundle / "report.dsse.json").read_bytes(), [signing.load_public(keys / "key.pub")])[0]
+    )
+    assert body["predicate"]["verdict"] == "FAIL"
+    assert body["predicate"]["model"]["files"] == 0
+    assert [item["name"] for item in body["subject"]] == ["plan.json"]
+    with pytest.raises(InputError, match="c0001 alone"):
+        build(finished, keys, now, config="c0003")
+    with pytest.raises(InputError, match="was not tested"):
+        build(finished, keys, now, config="c0002")
+
+
+def test_a_name_stays_a_name(finished: Path, keys: Path, now: Any) -> None:
+    for name in ("../out", "a/b", ".hidden", "", "x" * 80):
+        if name:
+            with pytest.raises(InputError, match="name"):
+                build(finished, keys, now, name=name)

@@ -1,0 +1,160 @@
+"""Keys, envelopes and the strict parser, each against what must be refused."""
+
+import base64
+import json
+import stat
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+from audit import signing
+from froc.errors import InputError, VerificationError
+
+BODY = b'{"a":1}'
+
+
+def check_of(data: bytes, **more: object) -> str:
+    with pytest.raises(VerificationError) as caught:
+        signing.strict_json(data, **more)  # type: ignore[arg-type]
+    return caught.value.check
+
+
+@pytest.mark.parametrize(
+    ("data", "check"),
+    [
+        (b'{"a":1,"a":1}', "json-duplicate-key"),
+        (b'{"a":{"b":1,"b":2}}', "json-duplicate-key"),
+        (b'{"a":NaN}', "json-nan-or-float"),
+        (b'{"a":-Infinity}', "json-nan-or-float"),
+        (b'{"a":1.0}', "json-nan-or-float"),
+        (b'{"a":1e2}', "json-nan-or-float"),
+        (b'{"a":9007199254740992}', "json-nan-or-float"),
+        (b'{"a":-9007199254740992}', "json-nan-or-float"),
+        (b'{"a":1' + b"0" * 5000 + b"}", "json-nan-or-float"),
+        (b"[" * 33 + b"]" * 33, "json-too-deep"),
+        (b"[" * 200_000, "json-too-deep"),
+        (b'{"a":' * 200_000, "json-too-deep"),
+        (b"{} {}", "json-invalid"),
+        (b"{}x", "json-invalid"),
+        (b"", "json-invalid"),
+        (b"{'a':1}", "json-invalid"),
+        (b'\xef\xbb\xbf{"a":1}', "json-invalid"),
+        ('{"a":1}'.encode("utf-16"), "json-invalid"),
+        (b'{"a":"\xff"}', "json-invalid"),
+        (b'{"a":"\\ud800"}', "json-invalid"),
+        (b'{"a":"\n"}', "json-invalid"),
+        (b'"' + b"x" * signing.MAX_BYTES + b'"', "json-too-large"),
+    ],
+)
+def test_strict_json_refuses(data: bytes, check: str) -> None:
+    assert check_of(data) == check
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b'{"a":[1,-2,true,null,"[[[["]}', b"[" * 32 + b"]" * 32, b"9007199254740991", '"\u00e4\U0001f600"'.encode()],
+)
+def test_strict_json_reads_what_has_one_meaning(data: bytes) -> None:
+    assert signing.strict_json(data) == json.loads(data)
+
+
+def test_strict_json_with_decimals_still_refuses_what_is_no_number() -> None:
+    assert signing.strict_json(b"[0.1,1e-5,12345678901234567890]", decimals=True) == [0.1, 1e-5, 12345678901234567890]
+    assert check_of(b"[1e999]", decimals=True) == "json-nan-or-float"
+    assert check_of(b"[NaN]", decimals=True) == "json-nan-or-float"
+
+
+def test_exact_leaves_no_float_and_loses_nothing() -> None:
+    document = {"a": [0.1, 1 / 3, 1e-300, True, None, 7, 2**60], "b": {"c": 1.0}}
+    found = signing.exact(document)
+    assert signing.strict_json(signing.compact(found)) == found
+    assert [float(text) for text in found["a"][:3]] == document["a"][:3]
+    assert found["a"][3:] == [True, None, 7, str(2**60)]
+
+
+def test_keygen_writes_a_private_file_and_overwrites_nothing(tmp_path: Path) -> None:
+    fingerprint = signing.keygen(tmp_path / "key", None)
+    assert stat.S_IMODE((tmp_path / "key").stat().st_mode) == 0o600
+    assert signing.load_public(tmp_path / "key.pub").keyid == fingerprint
+    assert signing.load_signer(tmp_path / "key").public_key.keyid == fingerprint
+    before = (tmp_path / "key").read_bytes()
+    with pytest.raises(InputError, match="not overwritten"):
+        signing.keygen(tmp_path / "key", None)
+    (tmp_path / "key").rename(tmp_path / "old")
+    with pytest.raises(InputError, match="not overwritten"):
+        signing.keygen(tmp_path / "key", None)
+    assert (tmp_path / "old").read_bytes() == before
+
+
+def test_an_encrypted_key_needs_its_password(tmp_path: Path) -> None:
+    signing.keygen(tmp_path / "key", b"correct horse")
+    assert signing.load_signer(tmp_path / "key", b"correct horse")
+    for password in (None, b"wrong"):
+        with pytest.raises(InputError, match="password"):
+            signing.load_signer(tmp_path / "key", password)
+
+
+def test_keys_that_cannot_be_used_are_input_errors(tmp_path: Path, keys: Path) -> None:
+    (tmp_path / "noise").write_bytes(b"noise")
+    with pytest.raises(InputError, match="private"):
+        signing.load_public(keys / "key")
+    for path in (tmp_path / "noise", tmp_path / "missing"):
+        with pytest.raises(InputError):
+            signing.load_public(path)
+        with pytest.raises(InputError):
+            signing.load_signer(path)
+    with pytest.raises(InputError, match="folder"):
+        signing.keygen(tmp_path / "no" / "folder", None)
+
+
+def test_signature_is_dsse_as_a_second_implementation_reads_it(keys: Path) -> None:
+    envelope = json.loads(signing.sign(BODY, [signing.load_signer(keys / "key")]))
+    body = base64.b64decode(envelope["payload"])
+    kind = envelope["payloadType"].encode()
+    public = load_pem_public_key((keys / "key.pub").read_bytes())
+    assert isinstance(public, Ed25519PublicKey)
+    pae = b" ".join([b"DSSEv1", str(len(kind)).encode(), kind, str(len(body)).encode(), body])
+    public.verify(base64.b64decode(envelope["signatures"][0]["sig"]), pae)
+
+
+def test_threshold_counts_keys(keys: Path) -> None:
+    one, two = (signing.load_public(keys / f"{name}.pub") for name in ("key", "other"))
+    alone = signing.sign(BODY, [signing.load_signer(keys / "key")])
+    both = signing.sign(BODY, [signing.load_signer(keys / "key"), signing.load_signer(keys / "other")])
+    assert signing.verify(alone, [one, two])[0] == BODY
+    assert set(signing.verify(both, [one, two], 2)[1]) == {one.keyid, two.keyid}
+    for data, trusted in ((alone, [one, two]), (alone, [one, one]), (both, [one, one]), (both, [one])):
+        with pytest.raises(VerificationError, match="signature-threshold"):
+            signing.verify(data, trusted, 2)
+
+
+def test_one_key_under_two_keyids_is_one_key(keys: Path) -> None:
+    one = signing.load_public(keys / "key.pub")
+    envelope = json.loads(signing.sign(BODY, [signing.load_signer(keys / "key")]))
+    envelope["signatures"].append({**envelope["signatures"][0], "keyid": "f" * 64})
+    with pytest.raises(VerificationError, match="signature-threshold"):
+        signing.verify(signing.compact(envelope), [one, one], 2)
+    envelope["signatures"][1]["keyid"] = one.keyid
+    with pytest.raises(VerificationError, match="envelope-shape"):
+        signing.verify(signing.compact(envelope), [one], 2)
+
+
+def test_another_key_under_the_trusted_keyid_is_refused(keys: Path) -> None:
+    trusted = signing.load_public(keys / "key.pub")
+    envelope = json.loads(signing.sign(BODY, [signing.load_signer(keys / "other")]))
+    envelope["signatures"][0]["keyid"] = trusted.keyid
+    with pytest.raises(VerificationError, match="signature-threshold"):
+        signing.verify(signing.compact(envelope), [trusted])
+
+
+def test_unused_base64_bits_leave_no_room(keys: Path) -> None:
+    trusted = signing.load_public(keys / "key.pub")
+    envelope = json.loads(signing.sign(b'{"a":12}', [signing.load_signer(keys / "key")]))
+    text = envelope["payload"]
+    assert text.endswith("=")
+    loose = text[:-2] + chr(ord(text[-2]) + 1) + "="
+    assert base64.b64decode(loose) == base64.b64decode(text)
+    with pytest.raises(VerificationError, match="envelope-shape"):
+        signing.verify(signing.compact({**envelope, "payload": loose}), [trusted])
