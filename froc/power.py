@@ -1,6 +1,6 @@
 """What it takes to certify: how many units before a search, and how far off the closest candidate was after it.
 
-Everything is computed with the p-values of `froc.risk` itself; nothing is read off a formula. Torch-free.
+Everything is computed with the certificate's own p-values; nothing is read off a formula. Torch-free.
 """
 
 import math
@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from froc.bounds import Losses
+from froc.claim import Claim, level, p_values, up
 from froc.errors import InputError
 from froc.losses import SCALE
 from froc.procedures import first_levels
-from froc.risk import Claim, level, p_values, up
 
 MOST_UNITS = 1_000_000
 """Nobody is told to measure more."""
@@ -34,7 +34,7 @@ def closest(rows: Sequence[Mapping[str, Any]], losses: Mapping[str, Losses], cla
 
     rows: the certificate's candidates. losses: risk -> (m, n). bound: the smallest budget at which that risk would
     have passed at the candidate's own level, the one it has whatever becomes of the others; needs: that budget to 3
-    decimals, or a number of units with the same distribution of losses; also: other risks that fell short.
+    decimals, or about how many units with the same distribution of losses; also: other risks that fell short.
     """
     own = first_levels(claim.procedure, np.array([row["weight"] for row in rows]), level(claim))
 
@@ -71,7 +71,7 @@ def alike(losses: Losses, units: int) -> Losses:
     """
     ranked = np.sort(losses[0])
     places = np.floor((0.5 + np.arange(units) * GOLDEN) % 1.0 * len(ranked)).astype(np.int64)
-    return ranked[places][None, :]
+    return np.asarray(ranked[places][None, :])
 
 
 def _strain(row: Mapping[str, Any], risk: str, claim: Claim) -> float:
@@ -98,12 +98,15 @@ def _units_alike(claim: Claim, risk: str, losses: Losses, candidates: int, share
 
 
 def _smallest(holds: Callable[[int], bool], start: int) -> int | None:
-    """Smallest number from `start` on for which `holds`, by doubling and bisection; None beyond a million."""
+    """Where `holds` begins, from `start` on, by doubling and bisection; None beyond a million.
+
+    The smallest such number where more units never hurt, as at zero loss; near it where p-values are a sawtooth.
+    """
     low, high = start - 1, start
     while not holds(high):
-        low, high = high, 2 * high
-        if high > MOST_UNITS:
+        if high >= MOST_UNITS:
             return None
+        low, high = high, min(2 * high, MOST_UNITS)
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if holds(middle) else (middle, high)

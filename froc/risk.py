@@ -2,85 +2,25 @@
 
 A certificate makes two statements, each with probability at least 1 - delta over the calibration draw (both at
 once with `joint`): no certified configuration exceeds any budget; and no candidate's risk exceeds its
-simultaneous CUR. What it would take where nothing is certified is worked out in `froc.power`.
+simultaneous CUR.
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from froc import procedures
-from froc.bounds import Bound, Losses
+from froc import power, procedures
+from froc.bounds import Losses
+from froc.claim import Candidate, Claim, down, level, p_values, refuse_unknown, uppers
 from froc.errors import InputError
-from froc.losses import SCALE, UNITS, matrix
-from froc.plugins import find, make
+from froc.losses import SCALE, matrix
+from froc.power import required
 from froc.shift import robust_radius
 
-SLACK = Decimal("1e-12")
-"""Rounding gives this much (relative) away, so that no machine's last bits can round in the claim's favour."""
-TINY = Decimal("1e-300")
-"""No p-value is printed smaller; a bound that underflows to 0 has not proved certainty."""
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A configuration to be tested; candidates stand in testing order, weight is 1 / rank."""
-
-    config: str
-    method: str
-    params: dict[str, Any]
-    weight: float
-
-
-@dataclass(frozen=True)
-class Claim:
-    """What is to be certified, all of it fixed before calibration is opened.
-
-    budget: risk -> accepted risk in (0, 1). bound, unit: per risk. openings: planned looks, each at
-    delta / openings; opening: which look this is.
-    """
-
-    budget: dict[str, float]
-    bound: dict[str, str]
-    unit: Mapping[str, str]
-    confidence: float = 0.9
-    procedure: str = procedures.DEFAULT
-    population: str = "queries"
-    openings: int = 1
-    opening: int = 1
-    joint: bool = False
-
-
-def level(claim: Claim) -> float:
-    """The error level that one statement of this opening spends."""
-    # 1 - 0.9 is 0.0999...98 in floats; the user said 0.1
-    return round(1.0 - claim.confidence, 12) / claim.openings / (2 if claim.joint else 1)
-
-
-def refuse_unknown(claim: Claim) -> None:
-    """InputError for a claim that cannot be certified as said: unknown names, levels and budgets out of range."""
-    procedures.refuse_unknown(claim.procedure)
-    if not claim.budget:
-        raise InputError("no risk has a budget; give at least one, such as --budget forgetting=0.1")
-    if not 0 < claim.confidence < 1:
-        raise InputError(f"confidence {claim.confidence:g} is outside (0, 1)")
-    if claim.openings < 1 or claim.opening < 1:
-        raise InputError("openings are counted from 1")
-    if not 0 < level(claim) < 1:
-        raise InputError(f"confidence {claim.confidence!r} leaves no error level to spend; lower it")
-    for risk, alpha in claim.budget.items():
-        if not 0 < alpha < 1:
-            raise InputError(f"budget {risk}={alpha:g} is outside (0, 1); a budget is an accepted risk such as 0.1")
-        if risk not in claim.bound or risk not in claim.unit:
-            raise InputError(f"risk {risk!r} has a budget but no bound or unit; name them")
-        find(Bound, claim.bound[risk])
-        if claim.unit[risk] not in UNITS:
-            raise InputError(f"no unit is called {claim.unit[risk]!r}; there are: {', '.join(UNITS)}")
+__all__ = ["Candidate", "Claim", "certify", "choose", "level", "refuse_unknown", "required"]
 
 
 def certify(calibration: pl.DataFrame, candidates: Sequence[Candidate], claim: Claim) -> dict[str, Any]:
@@ -89,8 +29,6 @@ def certify(calibration: pl.DataFrame, candidates: Sequence[Candidate], claim: C
     calibration: a checked loss table, in any row order. p-values and CURs are rounded up, robust radii down, and
     decisions are made from the rounded values. Raises InputError where the table cannot bear the claim.
     """
-    from froc import power
-
     refuse_unknown(claim)
     names = [candidate.config for candidate in candidates]
     if len(set(names)) < len(names):
@@ -133,47 +71,6 @@ def choose(rows: Sequence[Mapping[str, Any]], budget: Mapping[str, float]) -> st
 
     best = min((row for row in rows if row["certified"]), key=strain, default=None)
     return None if best is None else str(best["config"])
-
-
-def required(claim: Claim, candidates: int) -> dict[str, int]:
-    """risk -> smallest number of calibration units with which the first of `candidates` is certified at zero loss.
-
-    Weights are 1 / rank. Raises InputError where not even a million units would do.
-    """
-    from froc import power
-
-    return power.required(claim, candidates)
-
-
-def p_values(claim: Claim, risk: str, losses: Losses, candidates: int, alpha: float | None = None) -> list[float]:
-    """(m,) rounded p-values of one risk at its budget, or at `alpha`; losses: (m, n) thousandths."""
-    # bets aim at the level that each of equally weighted candidates would get: known before calibration
-    aim = procedures.first_levels(claim.procedure, np.ones(candidates), level(claim))[0]
-    name = claim.bound[risk]
-    bound = make(Bound, name, {"level": float(aim)} if name == "betting" else None)
-    return [up_p(float(p)) for p in bound.p_value(losses, claim.budget[risk] if alpha is None else alpha)]
-
-
-def uppers(claim: Claim, risk: str, losses: Losses, delta: float) -> list[float]:
-    """(m,) rounded upper bounds of one risk at error `delta`."""
-    return [up(float(u)) for u in make(Bound, claim.bound[risk]).upper(losses, delta)]
-
-
-def up_p(value: float) -> float:
-    """A p-value rounded up to 6 significant digits; at most 1, never 0."""
-    exact = max(Decimal(value) * (1 + SLACK), TINY)
-    return min(1.0, float(Context(prec=6, rounding=ROUND_CEILING).plus(exact)))
-
-
-def up(value: float, decimals: int = 6) -> float:
-    """A risk rounded up to so many decimals; at most 1."""
-    step = Decimal(1).scaleb(-decimals)
-    return min(1.0, float((Decimal(value) * (1 + SLACK)).quantize(step, ROUND_CEILING)))
-
-
-def down(value: float, decimals: int = 6) -> float:
-    """A radius rounded down to so many decimals."""
-    return float((Decimal(value) * (1 - SLACK)).quantize(Decimal(1).scaleb(-decimals), ROUND_FLOOR))
 
 
 def _rows(losses: Mapping[str, Losses], candidates: Sequence[Candidate], claim: Claim) -> list[dict[str, Any]]:
@@ -245,9 +142,9 @@ def closest_words(closest: Mapping[str, Any]) -> str:
     """What it would have taken, in words."""
     risk, need, others = closest["risk"], closest["needs"], closest["also"]
     named = f"{closest['config']} ({closest['method']})" if closest["method"] else closest["config"]
-    units = f"about {need['units']} calibration units with losses like these" if need["units"] else ""
+    units = f"about {need['units']} calibration units of {risk} with losses like these" if need["units"] else ""
     budget = f"a {risk} budget of {need['budget']:g}" if need["budget"] else ""
     either = " or ".join(filter(None, (units, budget)))
-    wanted = f"it would take {either}" if either else "no budget below 1 would do"
+    wanted = f"it would take {either or 'another configuration, for no budget below 1 would do'}"
     more = f"; its {' and '.join(others)} too {'falls' if len(others) == 1 else 'fall'} short" if others else ""
     return f"closest is {named} with {risk} bounded by {math.ceil(closest['bound'] * 1000) / 1000:g}: {wanted}{more}"

@@ -99,7 +99,7 @@ class Folder:
         """A JSON document of this run, or None where it is not there yet."""
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except (ValueError, OSError) as error:
             raise InputError(f"{path} is damaged; remove it and run the same command again") from error

@@ -15,6 +15,7 @@ from froc.losses import SCALE
 from froc.metrics import Metric
 from froc.models import Base
 from froc.plugins import find, make
+from froc.procedures import PROCEDURES
 from froc.risk import Claim, refuse_unknown, required
 from search.space import Spaces, written
 from search.study import PRUNERS, SAMPLERS, pick
@@ -65,6 +66,11 @@ class Settings:
             raise InputError("candidates must be at least 1")
         pick("sampler", SAMPLERS, self.sampler)
         pick("pruner", PRUNERS, self.pruner)
+        pick("procedure", PROCEDURES, self.procedure)
+        for metric in self.metrics.values():
+            find(Metric, metric)
+        if self.bound != "auto":
+            find(Bound, self.bound)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from froc.data import SearchView, Sealed, Task, split
+from froc.data import Sealed, SearchView, Task, split
 from froc.metrics import Metric
 from froc.models import Base
 from froc.plugins import make

@@ -68,7 +68,12 @@ def crowded(tmp_path: Path) -> Path:
 def test_command_works_in_a_crowded_folder(crowded: Path, command: list[str], path: str) -> None:
     env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [path, str(ROOT)]))}
     done = subprocess.run(
-        [sys.executable, *command, "list", "methods", "--json"], cwd=crowded, env=env, capture_output=True, text=True, check=False
+        [sys.executable, *command, "list", "methods", "--json"],
+        cwd=crowded,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert '"npo"' in done.stdout
@@ -89,7 +94,9 @@ def test_worker_process_finds_our_rooms(crowded: Path) -> None:
         encoding="utf-8",
     )
     env = os.environ | {"PYTHONPATH": os.pathsep.join([".", str(ROOT)])}
-    done = subprocess.run([sys.executable, script.name], cwd=crowded, env=env, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, script.name], cwd=crowded, env=env, capture_output=True, text=True, check=False
+    )
     assert done.stdout.strip() == "[0, 0, 1]", done.stderr
 
 

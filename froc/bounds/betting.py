@@ -41,7 +41,7 @@ class Betting(Bound):
 
 def tail(values: Reals, alpha: float, level: float) -> Reals:
     """(m,) p-values of (m, n) losses in [0, 1]."""
-    return 1.0 / capital(values, bets(values, level), np.full(len(values), alpha))
+    return np.asarray(1.0 / capital(values, bets(values, level), np.full(len(values), alpha)))
 
 
 def ceiling(values: Reals, delta: float) -> Reals:
@@ -62,7 +62,7 @@ def bets(values: Reals, level: float) -> Reals:
     mean = (0.5 + values.cumsum(axis=1)) / (count + 1)
     variance = (0.25 + ((values - mean) ** 2).cumsum(axis=1)) / (count + 1)
     past = np.concatenate([np.full((len(values), 1), 0.25), variance[:, :-1]], axis=1)
-    return np.minimum(1.0, np.sqrt(2.0 * np.log(1.0 / level) / (n * past)))
+    return np.asarray(np.minimum(1.0, np.sqrt(2.0 * np.log(1.0 / level) / (n * past))))
 
 
 def capital(values: Reals, stakes: Reals, alpha: Reals) -> Reals:
@@ -70,4 +70,4 @@ def capital(values: Reals, stakes: Reals, alpha: Reals) -> Reals:
     # beyond the largest float, infinite capital is the right word; underflow only lowers it
     with np.errstate(over="ignore", under="ignore"):
         wealth = np.cumprod(1.0 - stakes * (values - alpha[:, None]), axis=1)
-    return np.maximum(1.0, wealth.max(axis=1))
+    return np.asarray(np.maximum(1.0, wealth.max(axis=1)))

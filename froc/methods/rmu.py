@@ -37,8 +37,8 @@ class Steer(Term):
             direction = torch.rand(hidden.shape[-1], generator=torch.Generator().manual_seed(self.seed))
             state["norm"] = norm
             state["target"] = (self.c * norm * (direction / direction.norm()).to(hidden.device)).detach()
-        norm: Tensor = state["norm"]
-        return forward.mean_over_tokens(((hidden - state["target"]) ** 2).sum(-1)) / norm**2
+        unit: Tensor = state["norm"]
+        return forward.mean_over_tokens(((hidden - state["target"]) ** 2).sum(-1)) / unit**2
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,13 @@ def test_gradient_difference_forgets_and_holds(bench: Bench) -> None:
 def test_gradient_difference_without_retain_weight_is_ascent(bench: Bench) -> None:
     unlearn(bench.base, make(Method, "grad_ascent", {"lr": LR, "epochs": 1}), bench.reference, batch=16, seed=1)
     ascent = copy(bench.base.model)
-    unlearn(bench.base, make(Method, "grad_diff", {"lr": LR, "epochs": 1, "retain_weight": 1e-12}), bench.reference, batch=16, seed=1)
+    unlearn(
+        bench.base,
+        make(Method, "grad_diff", {"lr": LR, "epochs": 1, "retain_weight": 1e-12}),
+        bench.reference,
+        batch=16,
+        seed=1,
+    )
     difference = copy(bench.base.model)
     assert all(torch.allclose(ascent[n], difference[n], atol=1e-4) for n in ascent)
 
@@ -164,17 +170,31 @@ def test_rmu_distance_to_its_target_falls(bench: Bench) -> None:
 
     def distance() -> float:
         with torch.no_grad():
-            return float(term.losses(Forward(bench.base.model, collate(rows, range(16), "cpu"), (layer,)), {}, state).mean())
+            return float(
+                term.losses(Forward(bench.base.model, collate(rows, range(16), "cpu"), (layer,)), {}, state).mean()
+            )
 
     bench.base.restore()
     before = distance()
-    unlearn(bench.base, RMU(lr=5e-3, epochs=4, c=5.0, retain_weight=0.5, depth=0.8), bench.reference, batch=16, seed=1)
+    unlearn(
+        bench.base,
+        RMU(lr=5e-3, epochs=4, c=5.0, retain_weight=0.5, depth=0.8),
+        bench.reference,
+        batch=16,
+        seed=1,
+    )
     assert distance() < before
 
 
 def test_a_loss_that_is_not_finite_is_a_divergence(bench: Bench) -> None:
     with pytest.raises(DivergedError):
-        unlearn(bench.base, make(Method, "grad_ascent", {"lr": 1e18, "epochs": 5}), bench.reference, batch=16, seed=0)
+        unlearn(
+            bench.base,
+            make(Method, "grad_ascent", {"lr": 1e18, "epochs": 5}),
+            bench.reference,
+            batch=16,
+            seed=0,
+        )
 
 
 @dataclasses.dataclass(frozen=True)

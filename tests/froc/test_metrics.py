@@ -63,7 +63,11 @@ def test_every_metric_says_what_one_means_and_stays_in_range(name: str) -> None:
 
 
 def test_padding_and_batching_do_not_change_what_is_seen(base: Base) -> None:
-    texts = [("a", "amber"), ("what is it, if you know, and why would you", "amber bridge"), ("b c", "olive engine really")]
+    texts = [
+        ("a", "amber"),
+        ("what is it, if you know, and why would you", "amber bridge"),
+        ("b c", "olive engine really"),
+    ]
     rows = encode(base.tokenizer, [Row(q, a) for q, a in texts], "{question} {answer}")
     together = observe(base.model, rows)
     for i, row in enumerate(rows):

@@ -55,7 +55,15 @@ def job(base: Base, questions: int = 0, **said: Any) -> Job:
     settings = Settings(**({"budget": BUDGET, "trials": 5, "methods": ("npo", "grad_diff"), "batch": 16} | said))
     view, sealed = split(task, settings.share)
     methods, notes = choose(settings.methods, view)
-    return Job(base, task, view, sealed, build(methods, {"lr": (1e-3, 4e-3), "epochs": (4, 8)}, {}), settings, tuple(notes))
+    return Job(
+        base,
+        task,
+        view,
+        sealed,
+        build(methods, {"lr": (1e-3, 4e-3), "epochs": (4, 8)}, {}),
+        settings,
+        tuple(notes),
+    )
 
 
 @pytest.fixture
@@ -80,7 +88,14 @@ def test_certificate_follows_the_contract(finished: tuple[Path, dict[str, Any]])
             "config", "method", "params", "weight", "empirical", "p_values", "p_value", "certified", "cur", "robust_radius"
         }  # fmt: skip
         assert row["p_value"] == max(row["p_values"].values())
-    assert {p.name for p in out.iterdir()} >= {"plan.json", "study.db", "trials.jsonl", "losses", "seal.json", "model"}
+    assert {p.name for p in out.iterdir()} >= {
+        "plan.json",
+        "study.db",
+        "trials.jsonl",
+        "losses",
+        "seal.json",
+        "model",
+    }
     assert not (out / "weights").exists()
 
 
@@ -101,7 +116,9 @@ def test_chosen_model_loads_and_has_the_certified_losses(base: Base, finished: t
     )
 
 
-def test_seal_was_written_before_calibration_and_names_the_plan(finished: tuple[Path, dict[str, Any]]) -> None:
+def test_seal_was_written_before_calibration_and_names_the_plan(
+    finished: tuple[Path, dict[str, Any]],
+) -> None:
     out, certificate = finished
     seal = json.loads((out / "seal.json").read_text())
     assert (out / "seal.json").stat().st_mtime_ns < (out / "losses" / "calibration.parquet").stat().st_mtime_ns
@@ -159,7 +176,11 @@ class Killed(BaseException):
 @pytest.mark.usefixtures("_fresh")
 @pytest.mark.parametrize("place", [0, 1, 3, 6, 10, 15, 18, 19, 20, 21])
 def test_killed_at_any_write(
-    base: Base, finished: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: int
+    base: Base,
+    finished: tuple[Path, dict[str, Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    place: int,
 ) -> None:
     """Dying just before the k-th file appears: the same call finishes, no finished trial runs twice, same certificate."""
     calls, real = 0, os.replace
@@ -186,9 +207,7 @@ def test_killed_at_any_write(
 
 
 @pytest.mark.usefixtures("_fresh")
-def test_another_plan_is_refused_and_nothing_written_over(
-    base: Base, finished: tuple[Path, dict[str, Any]]
-) -> None:
+def test_another_plan_is_refused_and_nothing_written_over(base: Base, finished: tuple[Path, dict[str, Any]]) -> None:
     before = {path: path.read_bytes() for path in finished[0].rglob("*") if path.is_file()}
     with pytest.raises(InputError, match=r"made by another plan \(search.seed differs\)"):
         run(job(base, seed=1), finished[0], Watch())
@@ -284,7 +303,11 @@ def test_failing_trials_are_recorded_and_the_search_goes_on(
 def test_nothing_certified_says_what_it_would_take(base: Base, tmp_path: Path) -> None:
     strict = {FORGETTING: 0.05, UTILITY: 0.05}
     mild = job(base, questions=4, budget=strict, trials=2, candidates=2)
-    certificate = run(replace(mild, space=build(["npo"], {"lr": (1e-6, 2e-6), "epochs": (1, 1)}, {})), tmp_path / "run", Watch())
+    certificate = run(
+        replace(mild, space=build(["npo"], {"lr": (1e-6, 2e-6), "epochs": (1, 1)}, {})),
+        tmp_path / "run",
+        Watch(),
+    )
     assert certificate["chosen"] is None
     assert not (tmp_path / "run" / "model").exists()
     assert "it would take" in certificate["reason"]

@@ -1,0 +1,235 @@
+"""The command line: bad input ends with exit 2 and one line that names file, row and mend; nothing is written over."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+GOOD = [{"question": f"who is {i}", "answer": f"person {i}"} for i in range(40)]
+Froc = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def froc() -> Froc:
+    def run(*words: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "froc", *words],
+            cwd=ROOT, env=os.environ | (env or {}), capture_output=True, text=True, check=False, timeout=120,
+        )  # fmt: skip
+
+    return run
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A sound task folder; tests break one thing."""
+    place = tmp_path / "task"
+    place.mkdir()
+    write(place / "forget.jsonl", GOOD)
+    write(place / "retain.jsonl", [{"question": f"what is {i}", "answer": f"thing {i}"} for i in range(40)])
+    write(place / "forget_queries.jsonl", [{"question": f"tell me who {i} is", "answer": f"person {i}"} for i in range(80)])
+    write(place / "retain_queries.jsonl", [{"question": f"tell me what {i} is", "answer": f"thing {i}"} for i in range(80)])
+    return place
+
+
+def write(path: Path, rows: list[Any]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
+    assert done.returncode == 2, (done.returncode, done.stderr)
+    assert done.stdout == ""
+    said = done.stderr.strip()
+    assert said.startswith("froc: "), said
+    assert "\n" not in said, said
+    assert "Traceback" not in said
+    for word in words:
+        assert word in said, said
+
+
+def _break(name: str, place: Path) -> None:
+    rows = [json.dumps(row) for row in GOOD]
+    match name:
+        case "missing":
+            (place / "forget.jsonl").unlink()
+        case "empty":
+            (place / "forget.jsonl").write_text("", encoding="utf-8")
+        case "columns":
+            write(place / "forget.jsonl", [*GOOD[:3], {"prompt": "a", "answer": "b"}])
+        case "blank":
+            write(place / "forget.jsonl", [*GOOD[:3], {"question": "a", "answer": "  "}])
+        case "json":
+            (place / "forget.jsonl").write_text("\n".join([*rows[:6], '{"question": ', *rows[6:]]), encoding="utf-8")
+        case "array":
+            (place / "forget.jsonl").write_text("[\n" + rows[0] + ",\n{,\n]", encoding="utf-8")
+        case "utf8":
+            (place / "forget.jsonl").write_bytes(b'{"question": "caf\xe9", "answer": "b"}\n')
+        case "duplicate":
+            write(place / "forget_queries.jsonl", [{"question": "q", "answer": "a"}, {"question": "r", "answer": "a"}] * 2)
+        case "shared":
+            write(place / "retain.jsonl", [{"question": "x", "answer": "y"}, GOOD[4]])
+        case "trained":
+            write(place / "forget_queries.jsonl", GOOD)
+        case "few":
+            write(place / "forget_queries.jsonl", [{"question": f"q {i}", "answer": "a"} for i in range(12)])
+        case "toml":
+            (place / "task.toml").write_text('tempalte = "x"', encoding="utf-8")
+        case "template":
+            (place / "task.toml").write_text('template = "Q: {question}"', encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [
+        ("missing", ["no forget.jsonl"]),
+        ("empty", ["forget.jsonl", "empty"]),
+        ("columns", ["forget.jsonl row 4", "'question'"]),
+        ("blank", ["forget.jsonl row 4", "'answer'"]),
+        ("json", ["forget.jsonl line 7", "mend that line"]),
+        ("array", ["forget.jsonl line 3", "JSON"]),
+        ("utf8", ["forget.jsonl", "UTF-8", "byte"]),
+        ("duplicate", ["forget_queries row 3", "row 1"]),
+        ("shared", ["retain row 2", "forget row 5"]),
+        ("trained", ["forget_queries row 1", "forget row 1"]),
+        ("toml", ["task.toml", "tempalte"]),
+        ("template", ["task.toml", "{answer}"]),
+    ],
+)
+def test_a_broken_task_folder(froc: Froc, folder: Path, tmp_path: Path, what: str, words: list[str]) -> None:
+    _break(what, folder)
+    refused(froc("search", "-b", "0.1", "--task", str(folder), "--model", str(tmp_path), "-o", str(tmp_path / "run")), *words)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["-b", "1.5"], ["outside (0, 1)"]),
+        (["-b", "0"], ["outside (0, 1)"]),
+        (["-b", "ten"], ["no number"]),
+        (["-b", "nan"], ["outside (0, 1)"]),
+        (["-b", "forgeting=0.1"], ["no risk", "forgetting"]),
+        (["-b", "forgetting=0.1"], ["no budget for utility"]),
+        (["-b", "0.1", "--methods", "npoo"], ["did you mean 'npo'"]),
+        (["-b", "0.1", "--metric", "rouge"], ["did you mean 'rouge_l'"]),
+        (["-b", "0.1", "--sampler", "best"], ["tpe"]),
+        (["-b", "0.1", "--procedure", "hope"], ["weighted-holm"]),
+        (["-b", "0.1", "--bound", "magic"], ["betting"]),
+        (["-b", "0.1", "--confidence", "1"], ["confidence"]),
+        (["-b", "0.1", "--trials", "0"], ["at least 1"]),
+        (["-b", "0.1", "--space", "lr=a:b"], ["lr=1e-5:1e-3"]),
+        (["-b", "0.1", "--space", "gamma=1:2"], ["no method searched here"]),
+        (["-b", "0.1", "--task", "nowhere"], ["nowhere is no folder"]),
+        (["-b", "0.1", "--model", "gpt2"], ["--task"]),
+        (["-b", "0.1", "--dtype", "int3"], ["float32"]),
+    ],
+)
+def test_bad_options(froc: Froc, tmp_path: Path, options: list[str], words: list[str]) -> None:
+    # a bad option must be found before a model is trained, so the cache is an empty place
+    env = {"FROC_CACHE": str(tmp_path / "cache")}
+    refused(froc("search", *options, "--out", str(tmp_path / "run"), env=env), *words)
+    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "cache").exists()
+
+
+def test_missing_option_and_unknown_command(froc: Froc) -> None:
+    assert froc("search").returncode == 2
+    assert froc("serch").returncode == 2
+
+
+def test_pickled_weights_are_refused(froc: Froc, folder: Path, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "pytorch_model.bin").write_bytes(b"pickle")
+    refused(froc("search", "-b", "0.3", "--task", str(folder), "--model", str(model)), "pytorch_model.bin is a pickle")
+
+
+def test_unwritable_folder(froc: Froc, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x", encoding="utf-8")
+    table = tmp_path / "file" / "run"
+    refused(froc("show", str(table)), "no run folder")
+
+
+def _table(path: Path, rows: list[str]) -> Path:
+    path.write_text("config,risk,query,loss\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    return path
+
+
+def test_certify_says_yes_and_no(froc: Froc, tmp_path: Path) -> None:
+    good = [f"{c},forgetting,q{i},{loss}" for c, loss in (("a", 0), ("b", 0.4)) for i in range(100)]
+    done = froc("certify", str(_table(tmp_path / "t.csv", good)), "-b", "0.1", "--json")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert document["certified"] == ["a"]
+    assert document["chosen"] == "a"
+    no = froc("certify", str(tmp_path / "t.csv"), "-b", "0.001", "--json")
+    assert no.returncode == 3
+    assert json.loads(no.stdout)["chosen"] is None
+    assert "it would take" in no.stderr
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ("a,forgetting,q3,nan", ["row 3"]),
+        ("a,forgetting,q3,1.0000001", ["row 3"]),
+        ("a,forgetting,q3,-0.1", ["row 3"]),
+        ("a,forgetting,q3,", ["row 3"]),
+        ("a,forgetting,q3,x", ["row 3", "number"]),
+        ("a,forgetting,q1,0.5", ["row 3", "repeats"]),
+        ("b,forgetting,q1,0.5", ["'b'", "lacks 1"]),
+    ],
+)
+def test_certify_refuses_bad_rows(froc: Froc, tmp_path: Path, row: str, words: list[str]) -> None:
+    table = _table(tmp_path / "t.csv", ["a,forgetting,q1,0.5", "a,forgetting,q2,0.5", row])
+    refused(froc("certify", str(table), "-b", "0.1"), "t.csv", *words)
+
+
+@pytest.mark.parametrize("kind", ["methods", "metrics", "attacks", "bounds", "formats"])
+def test_list_is_json_and_complete(froc: Froc, kind: str) -> None:
+    done = froc("list", kind, "--json")
+    assert done.returncode == 0, done.stderr
+    listed = {entry["name"] for entry in json.loads(done.stdout)}
+    files = {path.stem for path in (ROOT / "froc" / kind).glob("*.py")} - {"__init__"}
+    assert listed == files
+
+
+@pytest.mark.parametrize("words", [[], ["search"], ["certify"], ["show"], ["list"], ["audit"], ["audit", "verify"]])
+def test_every_command_has_a_help(froc: Froc, words: list[str]) -> None:
+    done = froc(*words, "--help")
+    assert done.returncode == 0
+    assert "Usage" in done.stdout
+
+
+def test_a_search_on_a_task_folder_from_the_command_line(froc: Froc, folder: Path, tmp_path: Path, base: Any) -> None:
+    """The user's path: a task folder and a model folder; progress on standard error, JSON on standard output."""
+    model = tmp_path / "model"
+    base.restore()
+    base.model.save_pretrained(model)
+    base.tokenizer.save_pretrained(model)
+    done = froc(
+        "search", "-b", "0.3", "--task", str(folder), "--model", str(model), "--trials", "3", "--methods", "npo,simnpo",
+        "--candidates", "2", "-o", str(tmp_path / "run"), "--json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert document["chosen"] is not None
+    assert "c0000" in done.stderr
+    assert sorted(p.name for p in (tmp_path / "run" / "figures").iterdir()) == ["landscape.png", "pareto.png"]
+    shown = froc("show", str(tmp_path / "run"), "--json")
+    assert shown.returncode == 0
+    assert json.loads(shown.stdout)["certificate"] == document
+    refused(froc("search", "-b", "0.2", "--task", str(folder), "--model", str(model), "-o", str(tmp_path / "run")), "another plan")
+    few = folder / "forget_queries.jsonl"
+    write(few, [{"question": f"q {i}", "answer": "a"} for i in range(12)])
+    refused(
+        froc("search", "-b", "0.1", "--task", str(folder), "--model", str(model), "-o", str(tmp_path / "few")),
+        "can never certify", "are needed",
+    )  # fmt: skip
+    assert not (tmp_path / "few").exists()

@@ -1,0 +1,246 @@
+"""Bounds: against 50-digit values, against exact coverage, against each other, and at the edges."""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import beta, binom
+
+from froc.bounds import Bound, Losses, Reals, betting, binomial, hoeffding_bentkus, whole
+from froc.errors import InputError
+from froc.losses import SCALE
+from froc.plugins import find, make, names
+
+VECTORS = Path(__file__).parents[3] / "shared" / "risk_vectors.json"
+ROWS: dict[str, Any] = json.loads(VECTORS.read_text(encoding="utf-8")) if VECTORS.is_file() else {}
+vectors = pytest.mark.skipif(not ROWS, reason="the shared vectors are not here")
+ALL = names(Bound)
+ORDER_FREE = [name for name in ALL if find(Bound, name).order_free]
+MATRICES = st.integers(1, 40).flatmap(
+    lambda n: st.lists(st.sampled_from([0, 0, 0, SCALE, 1, 37, 999]), min_size=n, max_size=n)
+)
+BINARY = st.integers(1, 40).flatmap(lambda n: st.lists(st.sampled_from([0, 0, SCALE]), min_size=n, max_size=n))
+
+
+def counts(n: int) -> Losses:
+    """(n + 1, n): row k has k losses of 1, then zeros."""
+    return np.where(np.arange(n)[None, :] < np.arange(n + 1)[:, None], SCALE, 0).astype(np.int64)
+
+
+def with_sum(n: int, k: int) -> Losses:
+    """(1, n) losses with k of 1."""
+    return counts(n)[k : k + 1]
+
+
+def sample(row: dict[str, Any]) -> Reals:
+    """(1, n) losses of a sample row, by its formula."""
+    i = np.arange(row["n"])
+    if row["kind"] == "bits":
+        found = ((row["mul"] * i + row["off"]) % row["mod"] < row["thr"]).astype(np.float64)
+    else:
+        found = row["scale"] * (((37 * i + 11) % 101) / 101) ** row["pw"]
+    assert found[:5] == pytest.approx(row["first5"], rel=1e-12)
+    return np.asarray(found[None, :])
+
+
+@vectors
+def test_p_values_to_nine_digits() -> None:
+    for row in ROWS["p_values"]:
+        losses = with_sum(row["n"], row["sum"])
+        for name, key in (("hoeffding_bentkus", "hb"), ("binomial", "binom")):
+            assert make(Bound, name).p_value(losses, row["alpha"])[0] == pytest.approx(row[key], rel=1e-9, abs=1e-300)
+
+
+@vectors
+def test_upper_bounds_to_nine_digits() -> None:
+    for row in ROWS["bounds"]:
+        losses = with_sum(row["n"], row["sum"])
+        for name, key in (("hoeffding_bentkus", "hb"), ("binomial", "clopper_pearson")):
+            assert make(Bound, name).upper(losses, row["delta"])[0] == pytest.approx(row[key], rel=1e-9, abs=1e-300)
+
+
+@vectors
+def test_samples_to_nine_digits() -> None:
+    for row in ROWS["samples"]:
+        values, n = sample(row), row["n"]
+        alpha, delta = row["alpha"], row["delta"]
+        assert betting.tail(values, alpha, delta)[0] == pytest.approx(row["wsr_p"], rel=1e-9, abs=1e-300)
+        assert betting.ceiling(values, delta)[0] == pytest.approx(row["wsr_ub"], rel=1e-9, abs=1e-300)
+        mean, k = values.mean(axis=1), np.ceil(values.sum(axis=1) - 1e-9).astype(np.int64)
+        assert hoeffding_bentkus.tail(mean, k, n, alpha)[0] == pytest.approx(row["hb_p"], rel=1e-9, abs=1e-300)
+        assert hoeffding_bentkus.ceiling(mean, k, n, delta)[0] == pytest.approx(row["hb_ub"], rel=1e-9, abs=1e-300)
+
+
+@pytest.mark.parametrize("n", [100, 400, 5000])
+def test_float_noise_never_adds_a_loss(n: int) -> None:
+    """100 * (28 / 100) is 28.000000000000004: the count must stay 28, for every k."""
+    k, alpha = np.arange(n + 1), 0.3
+    mean = k / n
+    low = np.minimum(mean, alpha)
+    hoeffding = np.exp(-n * hoeffding_bentkus.kl(low, np.full(n + 1, alpha)))
+    wanted = np.minimum(1, np.minimum(hoeffding, math.e * binom.cdf(k, n, alpha)))
+    found = hoeffding_bentkus.tail(mean, k, n, alpha)
+    assert found == pytest.approx(wanted, rel=1e-9, abs=1e-300)
+
+
+@pytest.mark.parametrize("n", [20, 50, 200])
+@pytest.mark.parametrize("name", ORDER_FREE)
+@pytest.mark.parametrize("delta", [0.1, 0.01])
+def test_exact_coverage_of_bounds_that_ignore_order(name: str, n: int, delta: float) -> None:
+    """sup_p P(upper < p) = max_k P(Bin(n, u_k) <= k) for 0-1 losses: no simulation, no tolerance but floats'."""
+    upper = make(Bound, name).upper(counts(n), delta)
+    assert (np.diff(upper) >= 0).all()
+    inside = upper < 1
+    worst = binom.cdf(np.arange(n + 1)[inside], n, upper[inside]).max()
+    assert worst <= delta * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("n", [20, 50, 200])
+@pytest.mark.parametrize("name", ORDER_FREE)
+@pytest.mark.parametrize("alpha", [0.05, 0.3])
+def test_exact_level_of_p_values_that_ignore_order(name: str, n: int, alpha: float) -> None:
+    """At risk alpha itself, P(p <= t) <= t for every t that p can take."""
+    p = make(Bound, name).p_value(counts(n), alpha)
+    chance = binom.pmf(np.arange(n + 1), n, alpha)
+    for t in p[p < 1]:
+        assert chance[p <= t].sum() <= t * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("n", [20, 50, 200])
+@pytest.mark.parametrize("top", [999, 501])
+def test_exact_coverage_where_sums_are_no_whole_numbers(n: int, top: int) -> None:
+    """Losses of 0 and 0.999: taking the floor of their sum misses 13 % at delta = 10 % (RCPS code); the ceiling must not."""
+    delta, scale = 0.1, top / SCALE
+    upper = make(Bound, "hoeffding_bentkus").upper(counts(n) * top // SCALE, delta)
+    for chance in np.linspace(0.001, 0.999, 400):
+        missed = upper < scale * chance
+        assert binom.pmf(np.arange(n + 1)[missed], n, chance).sum() <= delta * (1 + 1e-9)
+
+
+LAWS: dict[str, Callable[[np.random.Generator, tuple[int, int]], Any]] = {
+    "rare": lambda rng, size: (rng.random(size) < 0.1) * SCALE,
+    "even": lambda rng, size: (rng.random(size) < 0.5) * SCALE,
+    "skewed": lambda rng, size: np.ceil(rng.beta(0.2, 1.8, size) * SCALE),
+    "mixed": lambda rng, size: np.where(rng.random(size) < 0.05, SCALE, 50),
+}
+RISKS = {
+    "rare": 0.1,
+    "even": 0.5,
+    # the mean of a rounded-up variable is the sum of its survival function
+    "skewed": float(beta.sf(np.arange(SCALE) / SCALE, 0.2, 1.8).sum()) / SCALE,
+    "mixed": 0.05 + 0.95 * 0.05,
+}
+
+
+@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize("name", ["betting", "hoeffding_bentkus"])
+def test_monte_carlo_coverage(name: str, law: str) -> None:
+    """4,000 seeded repetitions; a rate of exactly delta exceeds the tolerance (4 standard errors) 3 times in 100,000."""
+    rng, repeats, n, delta = np.random.default_rng(7), 4000, 150, 0.1
+    losses = np.asarray(LAWS[law](rng, (repeats, n)), dtype=np.int64)
+    risk = RISKS[law]
+    tolerance = delta + 4 * math.sqrt(delta * (1 - delta) / repeats)
+    bound = make(Bound, name, {"level": delta} if name == "betting" else None)
+    assert (bound.upper(losses, delta) < risk).mean() <= tolerance
+    assert (bound.p_value(losses, risk) <= delta).mean() <= tolerance
+
+
+def test_betting_stays_valid_where_its_bets_aim_elsewhere() -> None:
+    rng, repeats, delta = np.random.default_rng(8), 4000, 0.1
+    losses = np.asarray(LAWS["rare"](rng, (repeats, 150)), dtype=np.int64)
+    tolerance = delta + 4 * math.sqrt(delta * (1 - delta) / repeats)
+    for level in (1e-6, 0.01, 0.5):
+        assert (make(Bound, "betting", {"level": level}).p_value(losses, 0.1) <= delta).mean() <= tolerance
+
+
+@given(MATRICES, st.floats(0.01, 0.99), st.floats(0.001, 0.5))
+@settings(deadline=None)
+def test_p_value_and_bound_say_the_same(values: list[int], alpha: float, delta: float) -> None:
+    """p(alpha) <= delta exactly where the bound at delta is at most alpha."""
+    losses = np.array([values])
+    for name in ("hoeffding_bentkus", "betting"):
+        bound = make(Bound, name, {"level": delta} if name == "betting" else None)
+        upper = bound.upper(losses, delta)[0]
+        if abs(upper - alpha) > 1e-9:
+            assert (bound.p_value(losses, alpha)[0] <= delta) == (upper < alpha)
+
+
+@given(BINARY, st.floats(0.01, 0.99), st.floats(0.001, 0.5))
+def test_exact_binomial_says_the_same_and_is_never_weaker(values: list[int], alpha: float, delta: float) -> None:
+    losses = np.array([values])
+    exact, plain = make(Bound, "binomial"), make(Bound, "hoeffding_bentkus")
+    upper = exact.upper(losses, delta)[0]
+    if abs(upper - alpha) > 1e-9:
+        assert (exact.p_value(losses, alpha)[0] <= delta) == (upper < alpha)
+    assert upper <= plain.upper(losses, delta)[0] * (1 + 1e-9)
+    assert exact.p_value(losses, alpha)[0] <= plain.p_value(losses, alpha)[0] * (1 + 1e-9)
+
+
+@given(MATRICES, st.randoms(use_true_random=False))
+@settings(deadline=None)
+def test_order_free_bounds_ignore_order_and_grow_with_losses(values: list[int], random: Any) -> None:
+    bound = make(Bound, "hoeffding_bentkus")
+    shuffled = random.sample(values, len(values))
+    worse = [min(SCALE, value + 100) for value in values]
+    p = bound.p_value(np.array([values, shuffled, worse]), 0.2)
+    upper = bound.upper(np.array([values, shuffled, worse]), 0.1)
+    assert p[0] == p[1] <= p[2] * (1 + 1e-12)
+    assert upper[0] == upper[1] <= upper[2] * (1 + 1e-12)
+
+
+@given(MATRICES, st.integers(0, 39))
+def test_bets_know_the_past_only(values: list[int], place: int) -> None:
+    place %= len(values)
+    before = np.array([values]) / SCALE
+    after = before.copy()
+    after[0, place] = 1.0 - after[0, place]
+    assert (betting.bets(before, 0.1)[0, : place + 1] == betting.bets(after, 0.1)[0, : place + 1]).all()
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_contract(name: str) -> None:
+    """Shapes, ranges and edges that every bound keeps, those of other packages too."""
+    bound = make(Bound, name)
+    assert type(bound).theorem
+    for n in (1, 2, 30):
+        losses = counts(n)
+        for found in (bound.p_value(losses, 0.1), bound.upper(losses, 0.1)):
+            assert found.shape == (n + 1,)
+            assert found.dtype == np.float64
+            assert ((found >= 0) & (found <= 1)).all()
+        assert bound.upper(losses, 0.1)[-1] == 1.0
+        assert bound.p_value(losses, 0.1)[-1] == 1.0
+        assert (bound.upper(losses, 0.1) >= losses.mean(axis=1) / SCALE).all()
+        assert (bound.upper(losses, 0.01) >= bound.upper(losses, 0.1)).all()
+    with pytest.raises(InputError, match="at least one"):
+        bound.p_value(np.zeros((2, 0), dtype=np.int64), 0.1)
+    assert bound.p_value(np.zeros((0, 5), dtype=np.int64), 0.1).shape == (0,)
+
+
+def test_zero_losses_by_formula() -> None:
+    for n in (1, 22, 300):
+        for name in ORDER_FREE:
+            bound = make(Bound, name)
+            assert bound.p_value(with_sum(n, 0), 0.1)[0] == pytest.approx(0.9**n, rel=1e-9, abs=1e-300)
+            assert bound.upper(with_sum(n, 0), 0.1)[0] == pytest.approx(1 - 0.1 ** (1 / n), rel=1e-9, abs=1e-300)
+
+
+def test_the_binomial_refuses_losses_between() -> None:
+    for losses in ([0, 1], [999, 1000], [500, 0]):
+        for call in (binomial.Binomial().p_value, binomial.Binomial().upper):
+            with pytest.raises(InputError, match="losses of 0 or 1"):
+                call(np.array([losses]), 0.1)
+
+
+def test_capital_may_be_infinite() -> None:
+    assert make(Bound, "betting").p_value(np.zeros((1, 50_000), dtype=np.int64), 0.5)[0] == 0.0
+
+
+def test_whole_is_exact() -> None:
+    assert whole(np.array([[0, 0], [1, 0], [500, 500], [999, 2], [1000, 1000]])).tolist() == [0, 1, 1, 2, 2]

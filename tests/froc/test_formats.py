@@ -1,0 +1,136 @@
+"""The `table` format: four kinds of file, one table; every bad one is one line with file, row and mend."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from froc.errors import InputError
+from froc.formats import Format
+from froc.losses import SCHEMA, check
+from froc.plugins import make
+
+ROWS = [
+    {"config": config, "risk": risk, "query": f"{risk[0]}{i}", "loss": loss, "split": split}
+    for config in ("007", "b")
+    for risk, split in (("forgetting", "search"), ("utility", "calibration"))
+    for i, loss in enumerate((0.0, 0.1, 0.25))
+]
+
+
+def read(path: Path) -> pl.DataFrame:
+    """What the plug-in reads."""
+    return make(Format, "table").read(path)
+
+
+def write(folder: Path, name: str, content: str | bytes) -> Path:
+    """A file of these bytes."""
+    path = folder / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def test_all_four_kinds_hold_the_same_table(tmp_path: Path) -> None:
+    frame = pl.DataFrame(ROWS)
+    wanted = check(frame)
+    assert dict(wanted.schema) == SCHEMA
+    frame.write_parquet(tmp_path / "t.parquet")
+    frame.write_csv(tmp_path / "t.csv")
+    lines = [json.dumps(row) for row in ROWS]
+    write(tmp_path, "t.jsonl", "\n\n".join(lines) + "\n")
+    write(tmp_path, "t.json", "\ufeff[" + ",\n".join(lines) + "]")
+    for name in ("t.parquet", "t.csv", "t.jsonl", "t.json"):
+        found = read(tmp_path / name)
+        assert found.equals(wanted), name
+        assert found["config"][0] == "007"
+
+
+def test_own_thousandths_come_back_from_every_kind(tmp_path: Path) -> None:
+    frame = check(pl.DataFrame(ROWS))
+    frame.write_parquet(tmp_path / "t.parquet")
+    frame.write_csv(tmp_path / "t.csv")
+    frame.write_ndjson(tmp_path / "t.jsonl")
+    for name in ("t.parquet", "t.csv", "t.jsonl"):
+        assert read(tmp_path / name).equals(frame)
+
+
+HEAD = "config,risk,query,loss\n"
+
+
+def test_csv_quotes_blanks_and_exponents(tmp_path: Path) -> None:
+    content = '\ufeffconfig, risk,query,loss\r\n"a,\n""b""",r,q1, 1e-1 \r\n\r\n"a,\n""b""",r,q2,1.\r\n'
+    found = read(write(tmp_path, "t.csv", content))
+    assert found["config"].to_list() == ['a,\n"b"'] * 2
+    assert found["loss"].to_list() == [100, 1000]
+
+
+BAD_CSV: list[tuple[str | bytes, str]] = [
+    ("", "empty"),
+    (HEAD, "empty"),
+    ("config,risk,query\na,r,q\n", "no column 'loss'"),
+    ("config,risk,query,loss,loss\n", "a column is there twice"),
+    (HEAD + "a,r,q1,0.5\na,r,q2\n", "row 2 has 3 fields, the header has 4"),
+    (HEAD + "a,r,q1,0.5\na,r,q2,nan\n", "row 2: loss is no number"),
+    (HEAD + "a,r,q1,0.5\na,r,q2,\n", "row 2: loss is missing"),
+    (HEAD + "a,r,q1,1_0\n", "row 1: loss is no number"),
+    (HEAD + "a,r,q1,0.5\na,r,q2,1.0000001\n", "row 2: loss is no number in"),
+    (HEAD + f"a,r,q1,{'9' * 400}\n", "row 1: loss is outside"),
+    (HEAD + "a,r,q1,0.5\na,r,q1,0.5\n", "row 2: repeats an earlier row"),
+    (HEAD + "a,r,q1,0.5\n,r,q2,0.5\n", "row 2: config is missing"),
+    (HEAD + "a,r,q1,0.5\nb,r,q2,0.5\n", "'a' lacks 1 calibration queries"),
+    (HEAD + 'a,r,"q1,0.5\n', "line 2: no valid CSV"),
+    (HEAD.encode() + b"a,r,q\xff,0.5\n", "not UTF-8 .byte 28"),
+]
+ROW = '{"config": "a", "risk": "r", "query": "q1", "loss": 0.5}\n'
+BAD_JSON: list[tuple[str | bytes, str]] = [
+    ("", "empty"),
+    ("[]", "empty"),
+    (ROW + '{"config": "a",\n', "line 2: invalid JSON"),
+    (ROW + "[1]\n", "line 2"),
+    ("[" + ROW + ", 3]", "row 2 is no object"),
+    (ROW + '{"config": "a", "risk": "r", "query": "q2"}', "row 2: loss is missing"),
+    (ROW + '{"config": "a", "risk": "r", "query": "q2", "loss": NaN}', "row 2: loss is no number in"),
+    (ROW + '{"config": "a", "risk": "r", "query": "q2", "loss": true}', "row 2: loss is no number"),
+    (ROW + '{"config": "a", "risk": "r", "query": "q2", "loss": "0.1"}', "row 2: loss is no number"),
+    (ROW + '{"config": "a", "risk": "r", "query": "q2", "loss": 1' + "0" * 400 + "}", "row 2: loss is outside"),
+    (ROW + '{"config": null, "risk": "r", "query": "q2", "loss": 0.1}', "row 2: config is missing"),
+    (ROW + '{"config": ["a"], "risk": "r", "query": "q2", "loss": 0.1}', "row 2: config is no text"),
+    (
+        ROW + '{"config": "a", "risk": "r", "query": "q2", "loss": 0.1, "splt": "search"}',
+        "row 2: unknown column 'splt'",
+    ),
+    (b'{"config": "\xff"}', "not UTF-8"),
+]
+
+
+@pytest.mark.parametrize(("content", "message"), BAD_CSV)
+def test_bad_csv(tmp_path: Path, content: str | bytes, message: str) -> None:
+    _refused(write(tmp_path, "t.csv", content), message)
+
+
+@pytest.mark.parametrize("name", ["t.jsonl", "t.json"])
+@pytest.mark.parametrize(("content", "message"), BAD_JSON)
+def test_bad_json(tmp_path: Path, name: str, content: str | bytes, message: str) -> None:
+    _refused(write(tmp_path, name, content), message)
+
+
+def test_bad_parquet_and_bad_names(tmp_path: Path) -> None:
+    _refused(write(tmp_path, "t.parquet", b"PAR1 but not really"), "no readable Parquet")
+    _refused(write(tmp_path, "t.txt", ROW), "ends in none of")
+    with pytest.raises(InputError, match="does not exist"):
+        read(tmp_path / "none.csv")
+    with pytest.raises(InputError, match="does not exist"):
+        read(tmp_path)
+    pl.DataFrame(ROWS).with_columns(loss=pl.lit([0.1])).write_parquet(tmp_path / "list.parquet")
+    _refused(tmp_path / "list.parquet", "the column loss holds List")
+
+
+def _refused(path: Path, message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        read(path)
+    text: Any = str(caught.value)
+    assert text.startswith(path.name)
+    assert text.count(path.name) == 1
+    assert "\n" not in text

@@ -1,0 +1,170 @@
+"""The loss table: rounding against the claim, refusals that name the row, and the order of units."""
+
+import math
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from froc import digest
+from froc.errors import InputError
+from froc.losses import NOISE, SCALE, SCHEMA, check, matrix, quantise
+
+
+def table(**columns: Any) -> pl.DataFrame:
+    """Two configurations, three queries each, losses as floats; columns given replace these."""
+    base = {
+        "config": ["a"] * 3 + ["b"] * 3,
+        "risk": ["forgetting"] * 6,
+        "query": ["q1", "q2", "q3"] * 2,
+        "loss": [0.0, 0.25, 1.0, 0.5, 0.1, 0.029],
+    }
+    return pl.DataFrame(base | columns)
+
+
+def test_every_thousandth_survives() -> None:
+    whole = np.arange(SCALE + 1)
+    assert (quantise(whole / SCALE) == whole).all()
+    assert (quantise((whole / SCALE).astype(np.float32)) == whole).all()
+    assert quantise(0.1 * 3).item() == 300
+
+
+@given(st.floats(0, 1))
+def test_quantise_rounds_up_by_less_than_a_thousandth(loss: float) -> None:
+    whole = int(quantise([loss])[0])
+    assert 0 <= whole <= SCALE
+    assert loss - NOISE <= whole / SCALE < loss + 1 / SCALE
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf, -math.inf, -1e-12, 1.0000001])
+def test_quantise_refuses_what_is_no_loss(loss: float) -> None:
+    with pytest.raises(InputError):
+        quantise([0.5, loss])
+
+
+def test_check_fills_in_and_normalises() -> None:
+    checked = check(table())
+    assert dict(checked.schema) == SCHEMA
+    assert checked["loss"].to_list() == [0, 250, 1000, 500, 100, 29]
+    assert set(checked["metric"]) == {"loss"}
+    assert set(checked["split"]) == {"calibration"}
+    assert checked["unit"].to_list() == checked["query"].to_list()
+    assert check(checked).equals(checked)
+
+
+def test_check_takes_thousandths_numbers_as_names_and_categories() -> None:
+    checked = check(table(loss=[0, 250, 1000, 1, 0, 29], query=[1, 2, 3] * 2))
+    assert checked["loss"].to_list() == [0, 250, 1000, 1, 0, 29]
+    assert checked["query"].to_list() == ["1", "2", "3"] * 2
+    assert check(table().with_columns(pl.col("config").cast(pl.Categorical)))["config"][0] == "a"
+
+
+def test_whole_zeros_and_ones_are_ambiguous() -> None:
+    with pytest.raises(InputError, match=r"write 0\.0 and 1\.0, or 0 and 1000"):
+        check(table(loss=[0, 1, 1, 0, 0, 1]))
+    assert check(table(loss=[0] * 6))["loss"].sum() == 0
+    own = pl.Series([0, 1, 1, 0, 0, 1], dtype=pl.Int16)
+    assert check(table(loss=own))["loss"].sum() == 3
+
+
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"loss": [0.0, math.nan, 1, 0, 0, 0]}, r"row 2: loss is no number in \[0, 1\]"),
+    ({"loss": [0.0, 0, 1, 0, 1.0000001, 0]}, r"row 5: loss is no number in \[0, 1\]"),
+    ({"loss": [0.0, 0, 1, -0.1, 1, -0.2]}, r"row 4: .*\(1 more rows like it\)"),
+    ({"loss": [0, 0, 1001, 0, 0, 0]}, r"row 3: loss is outside 0\.\.1000"),
+    ({"loss": [0.0, None, 1, 0, 0, 0]}, "row 2: loss is missing; .* counts as 1"),
+    ({"loss": ["0"] * 6}, "the column loss holds String"),
+    ({"loss": [True] * 6}, "the column loss holds Boolean"),
+    ({"config": ["a", None, "a", "b", "b", "b"]}, "row 2: config is missing"),
+    ({"query": ["q1", "q2", " ", "q1", "q2", "q3"]}, "row 3: query is missing"),
+    ({"config": [[1]] * 6}, r"the column config holds List\(Int64\); give text"),
+    ({"query": ["q1", "q2", "q1"] * 2}, "row 3: repeats an earlier row.*1 more"),
+    ({"split": ["test"] * 6}, "row 1: the split is neither 'search' nor 'calibration'"),
+    ({"split": ["search"] * 3 + ["calibration"] * 3}, "row 4: its query is in the other split"),
+    ({"unit": ["u", "u", "v", "u", "v", "v"]}, "row 5: its query has another unit"),
+    ({"query": ["q1", "q2", "q3", "q1", "q2", "q4"]}, "'a' lacks 1 calibration queries .* that 'b' has"),
+    ({"risk": ["forgetting"] * 5 + ["utility"]}, "'a' lacks 1 calibration queries of utility"),
+    ({"metric": ["x"] * 3 + ["y"] * 3}, "risk 'forgetting' has several metrics"),
+    ({"colour": ["red"] * 6}, "unknown column 'colour'; remove it"),
+]
+
+
+@pytest.mark.parametrize(("columns", "message"), BAD)
+def test_check_names_the_row_and_the_mend(columns: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        check(table(**columns))
+
+
+@pytest.mark.parametrize("column", ["config", "risk", "query", "loss"])
+def test_check_names_a_missing_column(column: str) -> None:
+    with pytest.raises(InputError, match=f"no column '{column}'"):
+        check(table().drop(column))
+
+
+def test_check_refuses_an_empty_table() -> None:
+    with pytest.raises(InputError, match="empty"):
+        check(table().clear())
+
+
+def test_search_may_hold_more_configurations_than_calibration() -> None:
+    search = table(split=["search"] * 6)
+    sealed = table(split=["calibration"] * 6, query=["q4", "q5", "q6"] * 2).filter(pl.col("config") == "a")
+    assert len(check(pl.concat([search, sealed]))) == 9
+
+
+def test_matrix_has_configs_as_asked_and_units_by_digest() -> None:
+    found = matrix(check(table()), risk="forgetting", split="calibration", configs=["b", "a"], unit="query")
+    assert found.configs == ("b", "a")
+    assert list(found.units) == sorted(("q1", "q2", "q3"), key=lambda name: digest.of_bytes(name.encode()))
+    by_name = dict(zip(found.units, found.values.T.tolist(), strict=True))
+    assert by_name == {"q1": [500, 0], "q2": [100, 250], "q3": [29, 1000]}
+    assert found.values.dtype == np.int64
+
+
+@given(st.permutations(range(6)))
+def test_matrix_ignores_the_order_of_rows(order: list[int]) -> None:
+    checked = check(table())
+    wanted = matrix(checked, risk="forgetting", split="calibration", configs=["a", "b"], unit="query")
+    found = matrix(checked[order], risk="forgetting", split="calibration", configs=["a", "b"], unit="query")
+    assert found.units == wanted.units
+    assert (found.values == wanted.values).all()
+
+
+def test_group_means_are_rounded_up() -> None:
+    checked = check(table(unit=["u", "u", "v"] * 2, loss=[0, 1, 1000, 333, 334, 7]))
+    found = matrix(checked, risk="forgetting", split="calibration", configs=["a", "b"], unit="group")
+    by_name = dict(zip(found.units, found.values.T.tolist(), strict=True))
+    assert by_name == {"u": [1, 334], "v": [1000, 7]}
+
+
+@pytest.mark.parametrize("name", ["query", "unit", "loss", "count"])
+def test_a_configuration_may_be_called_like_a_column(name: str) -> None:
+    checked = check(table(config=[name] * 3 + ["b"] * 3))
+    found = matrix(checked, risk="forgetting", split="calibration", configs=[name, "b"], unit="query")
+    assert found.values.sum(axis=1).tolist() == [1250, 629]
+
+
+def test_matrix_refuses_what_it_cannot_compare() -> None:
+    checked = check(table())
+
+    def ask(frame: pl.DataFrame, risk: str = "forgetting", unit: str = "query", configs: str = "ab") -> None:
+        matrix(frame, risk=risk, split="calibration", configs=list(configs), unit=unit)
+
+    with pytest.raises(InputError, match="no calibration rows for risk 'utility'"):
+        ask(checked, risk="utility")
+    with pytest.raises(InputError, match="no unit is called 'author'"):
+        ask(checked, unit="author")
+    with pytest.raises(InputError, match="not all measured"):
+        ask(checked, configs="abc")
+    with pytest.raises(InputError, match="not all measured"):
+        ask(checked[:5])
+    with pytest.raises(InputError, match="not all measured"):
+        ask(checked.with_columns(unit=pl.lit("u"))[:5], unit="group")
+    with pytest.raises(InputError, match="twice"):
+        ask(pl.concat([checked, checked]))
+    for loss in (pl.col("loss") / SCALE, pl.col("loss") * 2, pl.lit(None, pl.Int16)):
+        with pytest.raises(InputError, match="not whole thousandths"):
+            ask(checked.with_columns(loss=loss))
