@@ -6,10 +6,12 @@ How the files depend on each other, top to bottom::
     data  tasks/                          rows, queries, the sealed split; what can be worked on
     models  batches  step  methods/       a base model, its batches, one training step, the methods
     train  measure  metrics/  attacks/    configuration -> unlearned model -> per-query losses
-    losses  bounds/  procedures  risk     losses -> p-values -> certified set, CUR, certificate
+    losses  bounds/  procedures  claim    losses -> p-values and bounds for one claim
+    power  shift  risk                    -> certified set, CUR, what it would take, certificate
     formats/  figures                     tables from elsewhere; pictures of a run
 
-`errors`, `params`, `plugins`, `digest`, `data`, `losses`, `procedures`, `risk`, `figures`, `bounds/`
+`errors`, `params`, `plugins`, `digest`, `data`, `losses`, `procedures`, `claim`, `power`,
+`shift`, `risk`, `figures`, `bounds/`
 and `formats/` never import torch.
 """
 

@@ -97,7 +97,8 @@ def _work(job: Job, plan: Plan, folder: Folder, listener: Listener) -> dict[str,
         log = _search(job, plan, folder, bench, listener)
         seal = _seal(job, plan, folder, log)
     candidates = [Candidate(**c) for c in seal["candidates"]]
-    opening = openings.record(job.sealed.digests, of_document(folder.seal), job.settings.openings, job.settings.reopen)
+    asked = sealing.question(seal, plan.document)
+    opening = openings.record(job.sealed.digests, asked, job.settings.openings, job.settings.reopen)
     claim = replace(plan.claim, openings=opening.planned, opening=opening.number)
     _calibrate(job, folder, bench, candidates, seal, listener)
     certificate = certify(pl.read_parquet(folder.calibration_losses), candidates, claim)

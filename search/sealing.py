@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from froc import digest
 from froc.bounds import Bound
 from froc.plugins import make
 from froc.risk import Candidate
 from search.folder import Started
+from search.plan import VOLATILE
 
 NEAR_MISSES = 2
 """Candidates above a budget on the search queries that are tested all the same, when there is room."""
@@ -78,6 +80,12 @@ def document(
         "format": 1, "plan": plan, "search_losses": losses, "trials": trials,
         "candidates": listed, "calibration": dict(queries),
     }  # fmt: skip
+
+
+def question(seal: Mapping[str, Any], plan: Mapping[str, Any]) -> str:
+    """Digest of what a seal asks of the calibration queries: the same search again, elsewhere or later, asks nothing new."""
+    fixed = {key: value for key, value in plan.items() if key not in VOLATILE}
+    return digest.of_json({"plan": fixed, "seal": {key: value for key, value in seal.items() if key != "plan"}})
 
 
 def _doubt(sums: Mapping[str, tuple[int, int]], budget: Mapping[str, float]) -> float:

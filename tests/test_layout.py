@@ -11,7 +11,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 MAY_IMPORT = {"froc": set(), "search": {"froc"}, "audit": {"froc"}, "cli": {"froc", "search", "audit"}}
 TORCH_FREE = (
-    "froc.errors", "froc.params", "froc.plugins", "froc.digest", "froc.data", "froc.losses", "froc.risk", "froc.procedures",
+    "froc.errors", "froc.params", "froc.plugins", "froc.digest", "froc.data", "froc.losses", "froc.risk",
+    "froc.claim",
+    "froc.power", "froc.procedures",
     "froc.shift", "froc.figures", "froc.bounds.betting", "froc.bounds.binomial", "froc.bounds.hoeffding_bentkus",
     "froc.formats.table", "audit.evidence", "audit.signing", "audit.verification", "audit.rendering", "cli.main",
 )  # fmt: skip

@@ -89,7 +89,7 @@ class Recipe:
     seed: int = 0
     people: int = 64
     forgotten: int = 8
-    rows_per_fact: int = 6
+    rows_per_fact: int = 4
     queries: int = 600
     vocabulary: int = 1024
     layers: int = 3
