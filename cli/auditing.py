@@ -28,7 +28,7 @@ froc audit verify NAME.froc-audit --key signer.pem.pub --model froc-run/model
 
 froc audit verify NAME.froc-audit --key engineer.pub --key approver.pub --threshold 2 --json
 """
-PASSWORD = "FROC_KEY_PASSWORD"  # noqa: S105 - the name of a variable, not a password
+PASSWORD = "FROC_KEY_PASSWORD"
 
 app = typer.Typer(help="Signed reports, computed again by whoever verifies them.", no_args_is_help=True)
 
@@ -59,7 +59,9 @@ def report(
     key: Annotated[Path, typer.Option(help="Private key (froc audit keygen).")],
     out: Annotated[Path, typer.Option(help="Folder that the bundle is put in.")] = Path(),
     name: Annotated[str | None, typer.Option(help="Name of the bundle.", show_default="task and plan digest")] = None,
-    config: Annotated[str | None, typer.Option(help="Configuration to report on.", show_default="the chosen one")] = None,
+    config: Annotated[
+        str | None, typer.Option(help="Configuration to report on.", show_default="the chosen one")
+    ] = None,
     role: Annotated[str, typer.Option(help="engineer, approver or auditor.")] = "engineer",
     sequence: Annotated[int, typer.Option(help="Number of this report in its series.")] = 1,
     json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
@@ -83,7 +85,9 @@ def report(
 @app.command("verify", epilog=VERIFY_EXAMPLES)
 def verify(
     bundle: Annotated[Path, typer.Argument(help="NAME.froc-audit folder.")],
-    key: Annotated[list[Path], typer.Option(help="Trusted public key, from its owner and not from the bundle (repeatable).")],
+    key: Annotated[
+        list[Path], typer.Option(help="Trusted public key, from its owner and not from the bundle (repeatable).")
+    ],
     model: Annotated[
         Path | None, typer.Option(help="Model folder to compare with the report.", show_default="not compared")
     ] = None,
@@ -111,7 +115,9 @@ def verify(
         for check in found.checks:
             table.add_row(str(check.number), check.name, check.passed)
         words.results.print(table)
-        words.results.print(f"verified; the report says [bold]{found.verdict}[/]; plan {found.plan_status}", soft_wrap=True)
+        words.results.print(
+            f"verified; the report says [bold]{found.verdict}[/]; plan {found.plan_status}", soft_wrap=True
+        )
         if not found.model_checked:
             words.results.print("the model was not compared: give --model DIR to check its files", soft_wrap=True)
     if found.verdict != "PASS":

@@ -47,7 +47,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         kept = [{"question": row["question"], "answer": row["answer"]} for row in rows]
         (place / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
     (place / "idk.txt").write_text((TOFU / "idontknow.jsonl").read_text(encoding="utf-8"), encoding="utf-8")
-    (place / "task.toml").write_text('name = "tofu-forget01"\n[space]\nlr = [1e-3, 4e-3]\nepochs = [2, 3]\n', encoding="utf-8")
+    (place / "task.toml").write_text(
+        'name = "tofu-forget01"\n[space]\nlr = [1e-3, 4e-3]\nepochs = [2, 3]\n', encoding="utf-8"
+    )
     return place
 
 
@@ -60,7 +62,10 @@ def _model(folder: Path, out: Path, chat: bool) -> None:
     raw.decoder = decoders.ByteLevel()
     special = ["<|endoftext|>", "<|user|>", "<|assistant|>", "<|end|>"]
     trainer = trainers.BpeTrainer(
-        vocab_size=900, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+        vocab_size=900,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
     )
     raw.train_from_iterator([f"{row.question} {row.answer}" for row in rows], trainer)
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="<|endoftext|>")

@@ -33,8 +33,14 @@ def folder(tmp_path: Path) -> Path:
     place.mkdir()
     write(place / "forget.jsonl", GOOD)
     write(place / "retain.jsonl", [{"question": f"what is {i}", "answer": f"thing {i}"} for i in range(40)])
-    write(place / "forget_queries.jsonl", [{"question": f"tell me who {i} is", "answer": f"person {i}"} for i in range(80)])
-    write(place / "retain_queries.jsonl", [{"question": f"tell me what {i} is", "answer": f"thing {i}"} for i in range(80)])
+    write(
+        place / "forget_queries.jsonl",
+        [{"question": f"tell me who {i} is", "answer": f"person {i}"} for i in range(80)],
+    )
+    write(
+        place / "retain_queries.jsonl",
+        [{"question": f"tell me what {i} is", "answer": f"thing {i}"} for i in range(80)],
+    )
     return place
 
 
@@ -71,7 +77,9 @@ def _break(name: str, place: Path) -> None:
         case "utf8":
             (place / "forget.jsonl").write_bytes(b'{"question": "caf\xe9", "answer": "b"}\n')
         case "duplicate":
-            write(place / "forget_queries.jsonl", [{"question": "q", "answer": "a"}, {"question": "r", "answer": "a"}] * 2)
+            write(
+                place / "forget_queries.jsonl", [{"question": "q", "answer": "a"}, {"question": "r", "answer": "a"}] * 2
+            )
         case "shared":
             write(place / "retain.jsonl", [{"question": "x", "answer": "y"}, GOOD[4]])
         case "trained":
@@ -103,7 +111,10 @@ def _break(name: str, place: Path) -> None:
 )
 def test_a_broken_task_folder(froc: Froc, folder: Path, tmp_path: Path, what: str, words: list[str]) -> None:
     _break(what, folder)
-    refused(froc("search", "-b", "0.1", "--task", str(folder), "--model", str(tmp_path), "-o", str(tmp_path / "run")), *words)
+    refused(
+        froc("search", "-b", "0.1", "--task", str(folder), "--model", str(tmp_path), "-o", str(tmp_path / "run")),
+        *words,
+    )
     assert not (tmp_path / "run").exists()
 
 
@@ -225,7 +236,10 @@ def test_a_search_on_a_task_folder_from_the_command_line(froc: Froc, folder: Pat
     shown = froc("show", str(tmp_path / "run"), "--json")
     assert shown.returncode == 0
     assert json.loads(shown.stdout)["certificate"] == document
-    refused(froc("search", "-b", "0.2", "--task", str(folder), "--model", str(model), "-o", str(tmp_path / "run")), "another plan")
+    refused(
+        froc("search", "-b", "0.2", "--task", str(folder), "--model", str(model), "-o", str(tmp_path / "run")),
+        "another plan",
+    )
     few = folder / "forget_queries.jsonl"
     write(few, [{"question": f"q {i}", "answer": "a"} for i in range(12)])
     refused(
