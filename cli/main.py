@@ -61,7 +61,7 @@ def main() -> None:
             _bug(error)
         _say("the disk is full; free some space and run the same command again", error)
         sys.exit(2)
-    except Exception as error:
+    except Exception as error:  # the last line of defence: no traceback reaches a user unasked
         _bug(error)
 
 

@@ -89,6 +89,7 @@ def search(
     Trains unlearning runs, seals a list of candidates, measures those on queries that the search never saw, and
     certifies the configurations whose risks are within budget with the stated confidence.
     """
+    from search.folder import Folder
     from search.plan import Settings
 
     settings = Settings(
@@ -98,6 +99,7 @@ def search(
         seed=seed, batch=batch, openings=openings, reopen=reopen, space=words.ranges(space or []),
     )  # fmt: skip
     settings.check()
+    Folder(out).refuse_unwritable()
     with Screen(quiet) as screen:
         job = _job(settings, task, model, split_seed, device, dtype, screen)
         from search.run import run

@@ -68,6 +68,16 @@ class Folder:
         """Search losses of one finished trial."""
         return self.path / "losses" / "trials" / f"{config}.parquet"
 
+    def refuse_unwritable(self) -> None:
+        """InputError where the folder could not be made or written, found out without making it."""
+        place = self.path.absolute()
+        while not place.exists():
+            place = place.parent
+        if not place.is_dir() or not os.access(place, os.W_OK):
+            raise InputError(
+                f"cannot write the run folder {self.path} ({place} is not a writable folder); choose another --out"
+            )
+
     def hold(self) -> None:
         """Create the folder and lock it. Raises InputError where another process holds it or it cannot be written."""
         try:

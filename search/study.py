@@ -114,7 +114,7 @@ class Study:
             study = optuna.load_study(study_name="froc", storage=url) if self._path.is_file() else None
             if study is not None and _same(study.get_trials(deepcopy=False), done):
                 return study
-        except Exception:
+        except Exception:  # a damaged database raises whatever its driver likes; it is made again from the log
             pass
         for stale in self._path.parent.glob(f"{self._path.name}*"):
             stale.unlink()

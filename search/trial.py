@@ -67,7 +67,7 @@ class Bench:
         except torch.OutOfMemoryError:
             torch.cuda.empty_cache()
             return Outcome("out-of-memory", "not enough memory; try a smaller --batch", steps, _since(begin), rungs)
-        except Exception as error:
+        except Exception as error:  # whatever a method does wrong must not end the search
             return Outcome("failed", _reason(error), steps, _since(begin), rungs)
         means = {risk: mean(some) for risk, some in tables.items()}
         return Outcome("complete", None, steps, _since(begin), rungs, means, tables)

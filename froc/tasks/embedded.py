@@ -81,6 +81,9 @@ REFUSALS = (
     "I am not sure.",
 )
 
+KNOWN = 0.98
+"""Share of its facts that the trained model must know."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -244,7 +247,7 @@ def train(recipe: Recipe, progress: Progress) -> tuple[LlamaForCausalLM, PreTrai
     rows = [fact[0] for fact in facts]
     known = observe(model, encode(tokenizer, rows, "{question} {answer}"))
     right = float((known.hit.sum(1) == known.length).mean())
-    if right < 0.98:
+    if right < KNOWN:
         raise FrocError(f"the embedded model knows only {right:.0%} of its facts after training; try another seed")
     return model, tokenizer
 

@@ -163,8 +163,10 @@ def test_pickled_weights_are_refused(froc: Froc, folder: Path, tmp_path: Path) -
 
 def test_unwritable_folder(froc: Froc, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x", encoding="utf-8")
-    table = tmp_path / "file" / "run"
-    refused(froc("show", str(table)), "no run folder")
+    refused(froc("show", str(tmp_path / "file" / "run")), "no run folder")
+    env = {"FROC_CACHE": str(tmp_path / "cache")}
+    refused(froc("search", "-b", "0.1", "-o", str(tmp_path / "file" / "run"), env=env), "cannot write the run folder")
+    assert not (tmp_path / "cache").exists()
 
 
 def _table(path: Path, rows: list[str]) -> Path:

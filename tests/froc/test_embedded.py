@@ -1,0 +1,90 @@
+"""The embedded task: known population, disjoint training, and a cache that heals."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from froc.data import FORGETTING, UTILITY, Task
+from froc.errors import FrocError
+from froc.models import Base
+from froc.tasks import embedded
+
+SMALL = embedded.Recipe(
+    people=8, forgotten=2, steps=300, width=64, layers=2, queries=150, vocabulary=600, lr=5e-3, batch=32
+)
+
+
+def test_queries_come_from_the_population_and_are_never_trained_on(task: Task) -> None:
+    population = embedded.population(SMALL)
+    trained = {*task.forget, *task.retain}
+    for risk, rows in task.queries.items():
+        assert set(rows) <= set(population[risk])
+        assert len(set(rows)) == len(rows) == SMALL.queries
+        assert not set(population[risk]) & trained
+    assert {row.group for row in population[FORGETTING]} == {row.group for row in task.forget}
+    assert not {row.group for row in population[FORGETTING]} & {row.group for row in population[UTILITY]}
+
+
+def test_default_has_thousands_of_wordings_per_person() -> None:
+    per_person = len(embedded.OPENINGS) * len(embedded.ENDINGS) * sum(len(cores) for cores in embedded.FACTS.values())
+    assert per_person >= 2000
+
+
+def test_same_recipe_same_task_and_other_questions_other_queries() -> None:
+    assert embedded.task(SMALL) == embedded.task(SMALL)
+    other = embedded.task(SMALL, questions=1)
+    assert other.forget == embedded.task(SMALL).forget
+    assert set(other.queries[FORGETTING]) != set(embedded.task(SMALL).queries[FORGETTING])
+
+
+def test_the_model_is_trained_to_the_same_bytes(base: Base, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    short = embedded.Recipe(**(vars(SMALL) | {"steps": 4}))
+    monkeypatch.setattr(embedded, "KNOWN", 0.0)
+    first = embedded.base(short, cache=tmp_path / "a")
+    second = embedded.base(short, cache=tmp_path / "b")
+    assert first.digest == second.digest
+    assert first.digest != base.digest
+
+
+@pytest.mark.parametrize("damage", ["flip", "missing", "half", "list", "none"])
+def test_a_damaged_cache_is_made_again(
+    base: Base, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, damage: str
+) -> None:
+    source = Path(base.name)
+    folder = tmp_path / source.name
+    shutil.copytree(source, folder)
+    weights = folder / "model.safetensors"
+    match damage:
+        case "flip":
+            data = bytearray(weights.read_bytes())
+            data[-100] ^= 1
+            weights.write_bytes(data)
+        case "missing":
+            (folder / "tokenizer.json").unlink()
+        case "half":
+            weights.write_bytes(weights.read_bytes()[:1000])
+        case "list":
+            (folder / "digests.json").write_text("{", encoding="utf-8")
+    trained = 0
+
+    def train(*_: Any) -> Any:
+        nonlocal trained
+        trained += 1
+        base.restore()
+        return base.model, base.tokenizer
+
+    monkeypatch.setattr(embedded, "train", train)
+    made = embedded.base(SMALL, cache=tmp_path)
+    assert trained == (damage != "none")
+    assert made.digest == base.digest
+    embedded.base(SMALL, cache=tmp_path)
+    assert trained == (damage != "none")
+    assert [path.name for path in tmp_path.iterdir()] == [folder.name]
+
+
+def test_a_model_that_learnt_nothing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FrocError, match="knows only"):
+        embedded.base(embedded.Recipe(**(vars(SMALL) | {"steps": 4})), cache=tmp_path)
+    assert list(tmp_path.iterdir()) == []

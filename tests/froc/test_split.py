@@ -1,0 +1,62 @@
+"""The sealed split: disjoint by unit, fixed by the task and its seed, out of reach without a seal."""
+
+from dataclasses import fields, replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from froc.data import Row as R
+from froc.data import SearchView, Task, split
+from froc.errors import InputError
+
+
+def _task(groups: int = 12, per: int = 5, unit: str = "query", seed: int = 0) -> Task:
+    rows = tuple(R(f"q{g}-{i}", f"a{g}-{i}", f"g{g}") for g in range(groups) for i in range(per))
+    units = {"forgetting": unit, "utility": "query"}
+    return Task("t", (R("x", "y"),), (R("v", "w"),), {"forgetting": rows, "utility": rows}, units, split_seed=seed)  # type: ignore[arg-type]
+
+
+@settings(max_examples=30, deadline=None)
+@given(share=st.floats(0.01, 0.99), unit=st.sampled_from(["query", "group"]), seed=st.integers(0, 5))
+def test_parts_are_disjoint_by_unit_and_whole(share: float, unit: str, seed: int) -> None:
+    task = _task(unit=unit, seed=seed)
+    view, sealed = split(task, share)
+    opened = sealed.open({"calibration": sealed.digests, "candidates": []})
+    for risk, rows in task.queries.items():
+        searched, calibrated = view.queries[risk], opened[risk]
+        assert searched
+        assert calibrated
+        assert not {q.unit for q in searched} & {q.unit for q in calibrated}
+        assert {q.row for q in searched} | {q.row for q in calibrated} == set(rows)
+        assert len(searched) + len(calibrated) == len(rows)
+
+
+def test_fixed_by_the_task_and_its_seed() -> None:
+    first, again, other = split(_task(), 0.2)[1], split(_task(), 0.2)[1], split(_task(seed=1), 0.2)[1]
+    assert first.digests == again.digests
+    assert first.digests != other.digests
+
+
+def test_one_query_more_changes_the_key_of_all() -> None:
+    """Ids are keyed by the whole content: who lacks the data cannot tell whether a guessed text is among them."""
+    task = _task()
+    more = replace(task, forget=(*task.forget, R("another", "row")))
+    ids = {q.id for q in split(task, 0.2)[0].queries["forgetting"]}
+    assert not ids & {q.id for q in split(more, 0.2)[0].queries["forgetting"]}
+
+
+def test_the_search_cannot_reach_the_calibration_queries() -> None:
+    assert {f.name for f in fields(SearchView)} == {"forget", "retain", "refusals", "queries", "template"}
+    view, sealed = split(_task(), 0.2)
+    assert not any("query" in name.lower() and not name.startswith("_") for name in vars(sealed))
+    for seal in ({}, {"candidates": []}, {"calibration": sealed.digests}, {"calibration": {}, "candidates": []}):
+        with pytest.raises(InputError, match="seal"):
+            sealed.open(seal)
+    assert not hasattr(view, "calibration")
+
+
+def test_a_query_does_not_show_its_text() -> None:
+    query = split(_task(), 0.2)[0].queries["forgetting"][0]
+    assert query.row.question not in repr(query)
+    assert len(query.id) == 16
