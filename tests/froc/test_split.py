@@ -6,15 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from froc.data import Row as R
-from froc.data import SearchView, Task, split
+from froc.data import Row, SearchView, Task, split
 from froc.errors import InputError
 
 
 def _task(groups: int = 12, per: int = 5, unit: str = "query", seed: int = 0) -> Task:
-    rows = tuple(R(f"q{g}-{i}", f"a{g}-{i}", f"g{g}") for g in range(groups) for i in range(per))
+    rows = tuple(Row(f"q{g}-{i}", f"a{g}-{i}", f"g{g}") for g in range(groups) for i in range(per))
     units = {"forgetting": unit, "utility": "query"}
-    return Task("t", (R("x", "y"),), (R("v", "w"),), {"forgetting": rows, "utility": rows}, units, split_seed=seed)  # type: ignore[arg-type]
+    return Task("t", (Row("x", "y"),), (Row("v", "w"),), {"forgetting": rows, "utility": rows}, units, split_seed=seed)  # type: ignore[arg-type]
 
 
 @settings(max_examples=30, deadline=None)
@@ -41,7 +40,7 @@ def test_fixed_by_the_task_and_its_seed() -> None:
 def test_one_query_more_changes_the_key_of_all() -> None:
     """Ids are keyed by the whole content: who lacks the data cannot tell whether a guessed text is among them."""
     task = _task()
-    more = replace(task, forget=(*task.forget, R("another", "row")))
+    more = replace(task, forget=(*task.forget, Row("another", "row")))
     ids = {q.id for q in split(task, 0.2)[0].queries["forgetting"]}
     assert not ids & {q.id for q in split(more, 0.2)[0].queries["forgetting"]}
 
