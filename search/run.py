@@ -4,6 +4,7 @@ Killed at any point, the same call goes on: each stage leaves a file that appear
 stage starts from the files.
 """
 
+import errno
 import shutil
 import signal
 from collections.abc import Iterator, Mapping, Sequence
@@ -81,8 +82,8 @@ def run(job: Job, out: Path, listener: Listener) -> dict[str, Any]:
     except KeyboardInterrupt as stop:
         folder.interrupted()
         raise InterruptedRunError(f"stopped; the same command goes on where {out} ends") from stop
-    except OSError as error:
-        if error.errno == 28:
+    except Exception as error:  # each library has its own word for a full disk; anything else goes on as it came
+        if _disk_is_full(error):
             raise InputError(f"the disk of {out} is full; free some space and run the same command again") from error
         raise
     finally:
@@ -258,6 +259,11 @@ def _interruptible() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, old)
+
+
+def _disk_is_full(error: BaseException) -> bool:
+    text = str(error).lower()
+    return "no space left" in text or "disk is full" in text or getattr(error, "errno", None) == errno.ENOSPC
 
 
 def _now() -> str:

@@ -10,6 +10,8 @@ from typing import Any
 import polars as pl
 import pytest
 import torch
+from safetensors import SafetensorError
+from sqlalchemy.exc import OperationalError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from froc import digest
@@ -311,3 +313,27 @@ def test_nothing_certified_says_what_it_would_take(base: Base, tmp_path: Path) -
     needs = certificate["closest"]["needs"]
     assert needs["budget"] is not None
     assert needs["budget"] > 0.05
+
+
+@pytest.mark.usefixtures("_fresh")
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(28, "No space left on device"),
+        SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+        OperationalError("INSERT", {}, Exception("database or disk is full")),
+    ],
+)
+def test_a_full_disk_is_said_and_survived(
+    base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    import search.run as module
+
+    def full(*_: Any) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "write_weights", full)
+        with pytest.raises(InputError, match=r"disk of .* is full"):
+            run(job(base, questions=11, trials=2), tmp_path / "run", Watch())
+    assert run(job(base, questions=11, trials=2), tmp_path / "run", Watch())["n"]
