@@ -12,7 +12,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from datetime import datetime
 from pathlib import Path
+
+DONE = ("complete", "pruned")
 
 
 def command(out: Path, trials: int) -> list[str]:
@@ -45,18 +48,20 @@ def main() -> None:
             return os.environ | {"FROC_STATE": str(Path(folder) / f"state-{name}")}
 
         subprocess.run(command(calm, trials), env=env("warm"), check=False)  # the embedded model may have to be trained
-        begin = time.monotonic()
+        begin = time.time()
         again = Path(folder) / "again"
         code = subprocess.run(command(again, trials), env=env("calm"), check=False).returncode
-        whole = time.monotonic() - begin
-        print(f"undisturbed: exit {code}, {whole:.1f} s")
+        whole = time.time() - begin
+        first = datetime.fromisoformat(str(started(again)[0]["started"])).timestamp()
+        ready = max(1.0, first - begin)
+        print(f"undisturbed: exit {code}, {whole:.1f} s, {ready:.1f} s of them before the first trial")
         print(f"{'kill':>4} {'after':>7} {'trials started':>14} {'finished':>8}")
         done_twice: set[object] = set()
         for kill in range(kills):
             before = {line["config"] for line in started(rough) if line["ended"]}
             process = subprocess.Popen(command(rough, trials), env=env("rough"))
-            # start-up alone takes some seconds; the moment is drawn over what comes after it as well
-            wait = moments.uniform(0.5, min(whole, 6 + whole / kills * 2))
+            # every other kill may hit the start-up too; the rest let some trials finish on the way
+            wait = moments.uniform(0.3 if kill % 4 == 0 else ready, ready + 4 * (whole - ready) / kills)
             try:
                 process.wait(wait)
             except subprocess.TimeoutExpired:
@@ -64,7 +69,9 @@ def main() -> None:
                 process.wait()
             log = started(rough)
             done_twice |= {c for c in before if sum(line["config"] == c and bool(line["ended"]) for line in log) > 1}
-            print(f"{kill:>4} {wait:>6.1f}s {len(log):>14} {sum(bool(line['ended']) for line in log):>8}", flush=True)
+            print(
+                f"{kill:>4} {wait:>6.1f}s {len(log):>14} {sum(line['status'] in DONE for line in log):>8}", flush=True
+            )
         last = subprocess.run(command(rough, trials), env=env("rough"), check=False).returncode
         same = (again / "certificate.json").read_bytes() == (rough / "certificate.json").read_bytes()
         finished = [line["config"] for line in started(rough) if line["status"] != "interrupted"]
