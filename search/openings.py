@@ -8,7 +8,6 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import platformdirs
 
@@ -25,32 +24,50 @@ class Opening:
     planned: int
 
 
+@dataclass(frozen=True)
+class _Known:
+    """What the state folder says: openings planned, and (plan, seal) of each that was made."""
+
+    planned: int
+    seals: list[tuple[str, str]]
+
+
 def state_folder() -> Path:
     """Where openings are counted; FROC_STATE overrides the platform's folder."""
     return Path(os.environ.get("FROC_STATE") or platformdirs.user_state_dir("froc"))
 
 
-def check(queries: Mapping[str, str], planned: int, reopen: bool) -> Opening:
-    """The opening that a *new* seal would be. Raises InputError where it was neither planned nor asked for."""
+def check(queries: Mapping[str, str], plan: str, planned: int, reopen: bool) -> Opening:
+    """The opening that a search under `plan` would be, before it is made.
+
+    plan: digest of what the search was told. The same search again will end in the same seal, which asks nothing new.
+    Raises InputError where the opening was neither planned nor asked for.
+    """
     known = _read(queries)
-    number = len(known["seals"]) + 1
+    for number, (earlier, _) in enumerate(known.seals, start=1):
+        if earlier == plan:
+            return Opening(number, known.planned)
+    number = len(known.seals) + 1
     if number == 1:
         return Opening(1, planned)
-    if number > known["planned"] and not reopen:
+    if number > known.planned and not reopen:
         raise InputError(
-            f"these calibration queries were opened {number - 1} time(s), {known['planned']} planned; fresh queries, or "
+            f"these calibration queries were opened {number - 1} time(s), {known.planned} planned; fresh queries, or "
             f"the same run folder, cost nothing; --reopen goes on and says 'opening {number}' in every output"
         )
-    return Opening(number, known["planned"])
+    return Opening(number, known.planned)
 
 
-def record(queries: Mapping[str, str], seal: str, planned: int, reopen: bool) -> Opening:
+def record(queries: Mapping[str, str], plan: str, seal: str, planned: int, reopen: bool) -> Opening:
     """Write the opening down before a calibration loss is computed; the same seal again is no new opening."""
     known = _read(queries)
-    if seal in known["seals"]:
-        return Opening(known["seals"].index(seal) + 1, known["planned"])
-    opening = check(queries, planned, reopen)
-    write_json(_path(queries), {"planned": opening.planned, "seals": [*known["seals"], seal]})
+    for number, (_, earlier) in enumerate(known.seals, start=1):
+        if earlier == seal:
+            return Opening(number, known.planned)
+    # the same plan may have led to another seal (another machine): then it is a new opening after all
+    opening = check(queries, f"{plan} {seal}", planned, reopen)
+    seals = [*known.seals, (plan, seal)]
+    write_json(_path(queries), {"planned": opening.planned, "seals": [list(pair) for pair in seals]})
     return opening
 
 
@@ -58,12 +75,12 @@ def _path(queries: Mapping[str, str]) -> Path:
     return state_folder() / "openings" / f"{digest.of_json(dict(queries))}.json"
 
 
-def _read(queries: Mapping[str, str]) -> dict[str, Any]:
+def _read(queries: Mapping[str, str]) -> _Known:
     path = _path(queries)
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        return {"planned": int(found["planned"]), "seals": list(found["seals"])}
+        return _Known(int(found["planned"]), [(str(plan), str(seal)) for plan, seal in found["seals"]])
     except FileNotFoundError:
-        return {"planned": 1, "seals": []}
+        return _Known(1, [])
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is damaged; the number of openings is unknown, so none is granted") from error

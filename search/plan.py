@@ -8,6 +8,7 @@ from importlib.metadata import version
 from typing import Any
 
 import froc
+from froc import digest
 from froc.bounds import Bound
 from froc.data import Sealed, SearchView, Task
 from froc.errors import InputError
@@ -91,7 +92,11 @@ def metrics(settings: Settings, risks: Mapping[str, Any]) -> dict[str, Metric]:
 def bounds(settings: Settings, task: Task, measured: Mapping[str, Metric]) -> dict[str, str]:
     """risk -> bound, by rules that no loss can influence: exact binomial for 0-1 losses of single queries, else betting."""
     if settings.bound != "auto":
-        find(Bound, settings.bound)
+        for risk, metric in measured.items():
+            if find(Bound, settings.bound).binary_only and not (metric.binary and task.units[risk] == "query"):
+                raise InputError(
+                    f"the bound {settings.bound} needs 0-1 losses of single queries, which {risk} has not; take auto"
+                )
         return dict.fromkeys(measured, settings.bound.replace("-", "_"))
     return {
         risk: "binomial" if metric.binary and task.units[risk] == "query" else "betting"
@@ -153,6 +158,11 @@ def make_plan(
         "environment": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
     }  # fmt: skip
     return Plan(document, claim, candidates, (*task.notes, *notes, *more))
+
+
+def identity(document: Mapping[str, Any]) -> str:
+    """Digest of what a search was told: the same on the day after, and on another machine."""
+    return digest.of_json({key: value for key, value in document.items() if key not in VOLATILE})
 
 
 def refuse_other(old: Mapping[str, Any], new: Mapping[str, Any]) -> None:

@@ -24,7 +24,7 @@ from froc.models import Base, copy, put, read_weights, save, write_weights
 from froc.risk import Candidate, certify
 from search import openings, sealing
 from search.folder import FINISHED, Folder, Started, of_document, write_json, write_table
-from search.plan import Plan, Settings, make_plan, metrics, refuse_other
+from search.plan import Plan, Settings, identity, make_plan, metrics, refuse_other
 from search.space import Spaces
 from search.study import Study
 from search.trial import Bench, Outcome, trial_seed
@@ -70,7 +70,7 @@ def run(job: Job, out: Path, listener: Listener) -> dict[str, Any]:
     elif out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir()):
         raise InputError(f"{out} holds files but no plan.json of a run; choose another --out")
     if folder.read(folder.seal) is None:
-        openings.check(job.sealed.digests, job.settings.openings, job.settings.reopen)
+        openings.check(job.sealed.digests, identity(plan.document), job.settings.openings, job.settings.reopen)
     folder.hold()
     try:
         with _interruptible():
@@ -98,8 +98,9 @@ def _work(job: Job, plan: Plan, folder: Folder, listener: Listener) -> dict[str,
         log = _search(job, plan, folder, bench, listener)
         seal = _seal(job, plan, folder, log)
     candidates = [Candidate(**c) for c in seal["candidates"]]
-    asked = sealing.question(seal, plan.document)
-    opening = openings.record(job.sealed.digests, asked, job.settings.openings, job.settings.reopen)
+    fixed = identity(plan.document)
+    asked = sealing.question(seal, fixed)
+    opening = openings.record(job.sealed.digests, fixed, asked, job.settings.openings, job.settings.reopen)
     claim = replace(plan.claim, openings=opening.planned, opening=opening.number)
     _calibrate(job, folder, bench, candidates, seal, listener)
     certificate = certify(pl.read_parquet(folder.calibration_losses), candidates, claim)

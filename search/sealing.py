@@ -11,7 +11,6 @@ from froc.bounds import Bound
 from froc.plugins import make
 from froc.risk import Candidate
 from search.folder import Started
-from search.plan import VOLATILE
 
 NEAR_MISSES = 2
 """Candidates above a budget on the search queries that are tested all the same, when there is room."""
@@ -82,10 +81,9 @@ def document(
     }  # fmt: skip
 
 
-def question(seal: Mapping[str, Any], plan: Mapping[str, Any]) -> str:
-    """Digest of what a seal asks of the calibration queries: the same search again, elsewhere or later, asks nothing new."""
-    fixed = {key: value for key, value in plan.items() if key not in VOLATILE}
-    return digest.of_json({"plan": fixed, "seal": {key: value for key, value in seal.items() if key != "plan"}})
+def question(seal: Mapping[str, Any], plan: str) -> str:
+    """Digest of what a seal, made under a plan, asks of the calibration queries; the time it was made does not count."""
+    return digest.of_json({"plan": plan, "seal": {key: value for key, value in seal.items() if key != "plan"}})
 
 
 def _doubt(sums: Mapping[str, tuple[int, int]], budget: Mapping[str, float]) -> float:

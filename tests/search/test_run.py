@@ -255,11 +255,11 @@ def test_openings_are_counted(base: Base, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("_fresh")
 def test_an_opening_written_down_is_not_forgotten_when_the_count_is_damaged(base: Base, tmp_path: Path) -> None:
     sealed = job(base, questions=9).sealed
-    openings.record(sealed.digests, "seal", 1, reopen=False)
+    openings.record(sealed.digests, "plan", "seal", 1, reopen=False)
     for path in (tmp_path / "state" / "openings").iterdir():
         path.write_text("{", encoding="utf-8")
     with pytest.raises(InputError, match="none is granted"):
-        openings.check(sealed.digests, 1, reopen=False)
+        openings.check(sealed.digests, "plan", 1, reopen=False)
 
 
 @pytest.mark.usefixtures("_fresh")
@@ -337,3 +337,29 @@ def test_a_full_disk_is_said_and_survived(
         with pytest.raises(InputError, match=r"disk of .* is full"):
             run(job(base, questions=11, trials=2), tmp_path / "run", Watch())
     assert run(job(base, questions=11, trials=2), tmp_path / "run", Watch())["n"]
+
+
+@pytest.mark.usefixtures("_fresh")
+@pytest.mark.parametrize("metric", ["exact_memorization", "probability", "rouge_l"])
+def test_every_metric_runs_to_a_certificate(base: Base, tmp_path: Path, metric: str) -> None:
+    said = {"metrics": dict.fromkeys(BUDGET, metric), "trials": 2, "questions": 20, "bound": "hoeffding_bentkus"}
+    certificate = run(job(base, **said), tmp_path / "run", Watch())
+    assert certificate["n"] == {FORGETTING: 120, UTILITY: 120}
+    table = pl.read_parquet(tmp_path / "run" / "losses" / "calibration.parquet")
+    assert set(table["metric"]) == {metric}
+    assert certificate["candidates"]
+
+
+@pytest.mark.usefixtures("_fresh")
+@pytest.mark.parametrize("sampler", ["tpe", "nsga2", "random"])
+def test_every_sampler_goes_on_where_it_was_stopped(base: Base, tmp_path: Path, sampler: str) -> None:
+    said = {"sampler": sampler, "questions": 30, "budget": {FORGETTING: 0.5, UTILITY: 0.5}}
+    whole = run(job(base, **said), tmp_path / "whole", Watch())
+    with pytest.raises(InterruptedRunError):
+        run(job(base, **said), tmp_path / "part", Watch(stop_at=5))
+    assert run(job(base, **said), tmp_path / "part", Watch()) == whole
+
+
+def test_a_bound_for_binary_losses_is_refused_for_others(base: Base, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="needs 0-1 losses"):
+        run(job(base, bound="binomial"), tmp_path / "run", Watch())
