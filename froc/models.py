@@ -14,6 +14,8 @@ from froc import digest
 from froc.errors import InputError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+# their bars on standard error would run through ours
+transformers_logging.disable_progress_bar()
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 
 
@@ -56,7 +58,6 @@ def load(name: str, *, device: str | None = None, dtype: str | None = None) -> B
         _refuse_pickle(folder)
     elif name.startswith((".", "/", "~")):
         raise InputError(f"the model folder {name} does not exist; give a folder or a hub id")
-    transformers_logging.disable_progress_bar()
     place = device or default_device()
     kind = DTYPES[dtype] if dtype else (torch.bfloat16 if place.startswith("cuda") else torch.float32)
     try:
