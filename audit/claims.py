@@ -6,7 +6,7 @@ signer's word; `Asserted` is the complete list of it.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 import polars as pl
@@ -49,8 +49,9 @@ class ModelPlan(Lenient):
 
 
 class SplitPlan(Lenient):
-    """calibration: risk -> units. queries: risk -> digest over the sorted query ids."""
+    """search, calibration: risk -> units. queries: risk -> digest over the sorted query ids."""
 
+    search: dict[str, int]
     calibration: dict[str, int]
     queries: dict[str, str] | None = None
 
@@ -65,7 +66,7 @@ class SearchPlan(Lenient):
 class Plan(Lenient):
     """`plan.json`, as far as a claim depends on it."""
 
-    format: Literal[1]
+    format: Literal[2]
     created: str = Stamp
     task: TaskPlan
     model: ModelPlan
@@ -73,7 +74,11 @@ class Plan(Lenient):
     confidence: float = Field(gt=0, lt=1)
     procedure: str
     bound: dict[str, str]
-    population: Literal["queries", "sample", "census"]
+    population: dict[str, Literal["queries", "sample", "census"]]
+    listed: dict[str, Annotated[int, Field(ge=1)]]
+    weights: dict[str, Annotated[float, Field(gt=0, le=1)]]
+    radius: float = Field(ge=0, lt=1)
+    sequential: bool
     openings: int = Field(ge=1)
     joint: bool
     metrics: dict[str, str]
@@ -81,6 +86,24 @@ class Plan(Lenient):
     split: SplitPlan
     search: SearchPlan
     environment: dict[str, str]
+
+    @property
+    def claim(self) -> Claim:
+        """What the plan wants to have certified, before any opening."""
+        return Claim(
+            budget=dict(sorted(self.budget.items())),
+            bound=dict(sorted(self.bound.items())),
+            unit=dict(sorted(self.task.units.items())),
+            confidence=self.confidence,
+            procedure=self.procedure,
+            population=dict(sorted(self.population.items())),
+            listed=dict(sorted(self.listed.items())),
+            weights=dict(sorted(self.weights.items())),
+            radius=self.radius,
+            openings=self.openings,
+            joint=self.joint,
+            sequential=self.sequential,
+        )
 
 
 class SealedCandidate(Strict):
@@ -101,6 +124,13 @@ class Seal(Strict):
     search_losses: str = Hex
     trials: int = Field(ge=0)
     calibration: dict[str, str]
+    order: list[tuple[str, str, str]] | None = None
+
+    @property
+    def units(self) -> pl.DataFrame | None:
+        """risk, unit and query of everything that was to be measured, where measuring may have stopped early."""
+        schema = ["risk", "unit", "query"]
+        return None if self.order is None else pl.DataFrame(self.order, schema=schema, orient="row")
 
 
 class SignedPlan(Strict):
@@ -205,21 +235,10 @@ def derive(facts: Facts, opening: int, asked: str | None) -> dict[str, Any]:
 
 def certificate_of(facts: Facts, opening: int) -> dict[str, Any]:
     """The certificate, computed from integer losses, sealed candidates and the plan's claim alone."""
-    plan = facts.plan
-    claim = Claim(
-        budget=dict(sorted(plan.budget.items())),
-        bound=dict(sorted(plan.bound.items())),
-        unit=dict(sorted(plan.task.units.items())),
-        confidence=plan.confidence,
-        procedure=plan.procedure,
-        population=plan.population,
-        openings=plan.openings,
-        opening=opening,
-        joint=plan.joint,
-    )
+    claim = replace(facts.plan.claim, opening=opening)
     candidates = [Candidate(c.config, c.method, c.params, c.weight) for c in facts.seal.candidates]
     try:
-        return certify(facts.losses, candidates, claim)
+        return certify(facts.losses, candidates, claim, facts.seal.units)
     except (InputError, KeyError) as error:
         raise VerificationError("statistics-refused", "the evidence allows no certificate under this plan") from error
 

@@ -38,7 +38,7 @@ CONFIG = r"c[0-9]{4}[a-z0-9-]{0,32}"
 RISK = r"[a-z][a-z0-9_-]{0,31}"
 _CELLS = {
     "table-config": re.compile(CONFIG),
-    "table-split": re.compile("calibration"),
+    "table-split": re.compile("calibration|search"),
     "table-risk": re.compile(RISK),
     "table-unit-id": re.compile(r"[0-9a-f]{16,64}"),
     "table-example-id": re.compile(r"[0-9a-f]{16,64}"),
@@ -151,15 +151,11 @@ def refuse_model_names(names: Sequence[str]) -> None:
 
 
 def write_losses(table: pl.DataFrame, configs: Iterable[str]) -> bytes:
-    """Calibration rows of the candidates as losses.csv: sorted, ASCII, LF, whole thousandths.
+    """The candidates' rows as losses.csv: sorted, ASCII, LF, whole thousandths.
 
-    table: a checked loss table. Raises VerificationError where a cell would not read back.
+    table: a checked loss table; search rows are there for risks about a listed population alone. Raises VerificationError where a cell would not read back.
     """
-    rows = (
-        table.filter(pl.col("split") == "calibration", pl.col("config").is_in(list(configs)))
-        .select(HEADER.split(","))
-        .rows()
-    )
+    rows = table.filter(pl.col("config").is_in(list(configs))).select(HEADER.split(",")).rows()
     rows.sort(key=lambda row: (row[0], row[1], row[2], row[4]))
     lines = [",".join(map(str, row)) for row in rows]
     for number, line in enumerate(lines, start=2):
@@ -167,10 +163,13 @@ def write_losses(table: pl.DataFrame, configs: Iterable[str]) -> bytes:
     return "".join(f"{line}\n" for line in (HEADER, *lines)).encode("ascii")
 
 
-def read_losses(data: bytes, configs: Sequence[str], metrics: Mapping[str, str]) -> pl.DataFrame:
+def read_losses(
+    data: bytes, configs: Sequence[str], metrics: Mapping[str, str], *, ragged: bool = False
+) -> pl.DataFrame:
     """The loss table of losses.csv, in froc's schema: exactly candidates x risks x queries, each once.
 
-    metrics: risk -> metric name. Raises VerificationError naming the line.
+    metrics: risk -> metric name. ragged: candidates may be measured on different queries, since measuring stopped
+    early; which ones is checked against the seal then. Raises VerificationError naming the line.
     """
     lines = data.decode("ascii", "replace").split("\n")
     if lines[0] != HEADER:
@@ -187,7 +186,8 @@ def read_losses(data: bytes, configs: Sequence[str], metrics: Mapping[str, str])
             check = "table-duplicate-row" if key == last else "table-order"
             raise VerificationError(check, f"losses.csv line {number}: repeats or precedes the line before it")
         last = key
-    _refuse_gaps(rows, configs, metrics)
+    if not ragged:
+        _refuse_gaps(rows, configs, metrics)
     columns = dict(zip(HEADER.split(","), zip(*rows, strict=True), strict=True)) if rows else {}
     table = {name: list(columns.get(name, ())) for name in SCHEMA}
     table["metric"] = [metrics[risk] for risk in table["risk"]]

@@ -35,6 +35,7 @@ ASSURANCE = {"self_attested": "self-attested: the party that ran the search meas
 MEANINGS = {
     "forgetting": "how much of the forgotten answers can still be had",
     "utility": "how much of the retained behaviour was lost",
+    "combined": "the weighted sum of the other risks",
 }
 POPULATIONS = {
     "queries": "unseen queries drawn like the measured ones",
@@ -141,14 +142,16 @@ def _four(value: Any) -> str:
 def _risk(
     report: Mapping[str, Any], certificate: Mapping[str, Any], row: Mapping[str, Any], risk: str
 ) -> dict[str, Any]:
-    metric = report["method"]["metric"][risk]
+    combined = risk not in certificate["unit"]
+    metric = "weighted sum" if combined else report["method"]["metric"][risk]
     bound, budget = row["cur"][risk]["simultaneous"], certificate["budget"][risk]
     return {
         "name": risk,
         "meaning": MEANINGS.get(risk, "the risk of that name"),
         "metric": METRICS.get(metric, metric.replace("_", " ")),
-        "n": certificate["n"][risk],
-        "unit": UNITS[certificate["unit"][risk]],
+        "n": "" if combined else row["n"][risk],
+        "unit": _weights(certificate) if combined else UNITS[certificate["unit"][risk]],
+        "by": "its parts" if combined else certificate["bound"][risk].replace("_", " "),
         "measured": row["empirical"][risk],
         "bound": bound,
         "budget": budget,
@@ -184,7 +187,29 @@ def _claim(report: Mapping[str, Any], certificate: Mapping[str, Any]) -> str:
         f"With {percent(certificate['confidence'])} confidence, every certified configuration keeps all of this at once"
     )
     opening = certificate["opening"]["statement"]
-    return f"{sure}: {limits}. This is about {POPULATIONS[certificate['population']]}. {opening.capitalize()}."
+    shift = certificate["radius"]
+    if Decimal(shift):
+        sure += f" and on every distribution of queries within a Hellinger distance of {shift}"
+    return f"{sure}: {limits}. {_population(certificate)} {opening.capitalize()}.{_early(certificate)}"
+
+
+def _population(certificate: Mapping[str, Any]) -> str:
+    kinds = certificate["population"]
+    if len(set(kinds.values())) == 1:
+        return f"This is about {POPULATIONS[next(iter(kinds.values()))]}."
+    said = "; ".join(f"{risk}: {POPULATIONS[kind]}" for risk, kind in kinds.items())
+    return f"What this is about differs. {said[:1].upper()}{said[1:]}."
+
+
+def _early(certificate: Mapping[str, Any]) -> str:
+    spent = certificate["sequential"]
+    if spent is None:
+        return ""
+    return f" Measuring stopped early, by a rule that keeps the confidence: {spent['measured']} of {spent['planned']} units."
+
+
+def _weights(certificate: Mapping[str, Any]) -> str:
+    return " + ".join(f"{weight} {risk}" for risk, weight in certificate["weights"].items())
 
 
 def _chart(report: Mapping[str, Any], certificate: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:

@@ -257,10 +257,11 @@ def _plan(files: Mapping[str, bytes], keys: Sequence[signing.PublicKey]) -> tupl
         raise VerificationError("plan-digest", "plan.json says something else than the signed plan")
     plan: Plan = claims.parse(Plan, document, "plan-shape")
     _moment(plan.created)
-    for name in ("bound", "metrics"):
-        if getattr(plan, name).keys() != plan.budget.keys():
+    risks = set(plan.claim.risks) if set(plan.weights) <= set(plan.bound) else set()
+    for name in ("bound", "metrics", "population"):
+        if getattr(plan, name).keys() != risks:
             raise VerificationError("plan-shape", f"the plan's {name} are not those of its budget")
-    if plan.task.units.keys() != plan.budget.keys() or plan.split.calibration.keys() != plan.budget.keys():
+    if any(some.keys() != risks for some in (plan.task.units, plan.split.calibration, plan.split.search)):
         raise VerificationError("plan-shape", "the plan's sampling units are not those of its budget")
     return plan, signed.signed
 
@@ -274,7 +275,18 @@ def _seal(files: Mapping[str, bytes], plan: Plan) -> Seal:
         raise VerificationError("seal-candidates", "the seal lists a candidate twice, or more than were planned")
     if plan.split.queries is not None and plan.split.queries != seal.calibration:
         raise VerificationError("seal-other-queries", "the sealed calibration queries are not the planned ones")
+    if plan.sequential != (seal.order is not None):
+        raise VerificationError("seal-order", "a plan that may stop early seals the order of measuring, others none")
+    if seal.order is not None and _order_digests(seal.order) != seal.calibration:
+        raise VerificationError("seal-order", "the sealed order is not one of the sealed calibration queries")
     return seal
+
+
+def _order_digests(order: Sequence[tuple[str, str, str]]) -> dict[str, str]:
+    ids: dict[str, list[str]] = {}
+    for risk, _unit, query in order:
+        ids.setdefault(risk, []).append(query)
+    return {risk: digest.of_json(sorted(some)) for risk, some in ids.items()}
 
 
 def _trials(trials: Sequence[Trial], plan: Plan, seal: Seal, plan_digest: str) -> None:
@@ -304,12 +316,18 @@ def _trials(trials: Sequence[Trial], plan: Plan, seal: Seal, plan_digest: str) -
 
 
 def _losses(files: Mapping[str, bytes], plan: Plan, seal: Seal) -> Any:
-    losses = records.read_losses(files["losses.csv"], [c.config for c in seal.candidates], plan.metrics)
+    configs = [candidate.config for candidate in seal.candidates]
+    losses = records.read_losses(files["losses.csv"], configs, plan.metrics, ragged=plan.sequential)
     for risk, unit in plan.task.units.items() if seal.candidates else ():
-        some = losses.filter(losses["risk"] == risk)
+        of_risk, key = losses.filter(losses["risk"] == risk), "query" if unit == "query" else "unit"
+        known = of_risk.filter(of_risk["split"] == "search")[key].n_unique()
+        if known != (0 if plan.population[risk] == "queries" else plan.split.search[risk]):
+            raise VerificationError("plan-units", f"{risk} has search rows that the plan's population does not")
+        if plan.sequential:
+            continue  # whether these are the first units of the sealed order is checked with the statistics
+        some = of_risk.filter(of_risk["split"] == "calibration")
         if digest.of_json(sorted(set(some["query"].to_list()))) != seal.calibration.get(risk):
             raise VerificationError("table-other-queries", f"the {risk} queries are not the sealed ones")
-        key = "query" if unit == "query" else "unit"
         if some[key].n_unique() != plan.split.calibration[risk]:
             raise VerificationError("plan-units", f"{risk} was not measured on as many units as planned")
     return losses
@@ -361,7 +379,10 @@ def _certificate(was: Any, found: Mapping[str, Any]) -> None:
 
 def _numbers(certificate: Mapping[str, Any]) -> list[Any]:
     rows = [row if isinstance(row, dict) else {} for row in certificate["candidates"]]
-    whole = [certificate.get(part) for part in ("budget", "confidence", "level", "n", "opening")]
+    whole = [
+        certificate.get(part)
+        for part in ("budget", "confidence", "level", "n", "opening", "population", "radius", "sequential")
+    ]
     return [*whole, *({name: value for name, value in row.items() if name != "certified"} for row in rows)]
 
 

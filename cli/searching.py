@@ -57,13 +57,33 @@ def search(
     sampler: Annotated[str, typer.Option(help="tpe, nsga2, gp or random.")] = "tpe",
     pruner: Annotated[str, typer.Option(help="median, halving or none: stops hopeless trials early.")] = "median",
     procedure: Annotated[
-        str, typer.Option(help="weighted-holm, holm, fixed-sequence or bonferroni.")
+        str,
+        typer.Option(help="How candidates share the error level, e.g. fixed-sequence:starts=3 (froc list procedures)."),
     ] = "weighted-holm",
     bound: Annotated[str, typer.Option(help="auto, or a bound's name (froc list bounds).")] = "auto",
     candidates: Annotated[
         int | None,
         typer.Option(help="How many configurations are tested on calibration queries.", show_default="up to 10"),
     ] = None,
+    population: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What a claim is about: queries, sample or census, or RISK=census (docs/guarantee.md).",
+            show_default="queries",
+        ),
+    ] = None,
+    sample: Annotated[
+        list[str] | None,
+        typer.Option(help="RISK=100: units of a listed population to measure beside the search's.", show_default=False),
+    ] = None,
+    weight: Annotated[
+        list[str] | None,
+        typer.Option(help="RISK=0.5: weight in the combined risk, whose budget is combined=0.1.", show_default=False),
+    ] = None,
+    radius: Annotated[float, typer.Option(help="Hellinger radius of shift within which budgets must hold.")] = 0.0,
+    sequential: Annotated[
+        bool, typer.Option("--sequential", help="Measure candidates in rounds; stop once certified or hopeless.")
+    ] = False,
     joint: Annotated[
         bool, typer.Option("--joint", help="Certified set and CURs hold together (delta / 2 each).")
     ] = False,
@@ -93,10 +113,12 @@ def search(
     from search.plan import Settings
 
     settings = Settings(
-        budget=words.budget(budget), confidence=confidence, metrics=words.pairs(metric or [], "metric"),
+        budget=words.budget(budget), confidence=confidence, metrics=words.per_risk(metric or [], "metric", str),
         methods=tuple(name.strip() for name in methods.split(",") if name.strip()), trials=trials, sampler=sampler,
         pruner=pruner, procedure=procedure, bound=bound, joint=joint, candidates=candidates, share=search_share,
-        seed=seed, batch=batch, openings=openings, reopen=reopen, space=words.ranges(space or []),
+        seed=seed, batch=batch, openings=openings, reopen=reopen,
+        population=words.per_risk(population or [], "population", str), sample=words.per_risk(sample or [], "sample", int),
+        weights=words.per_risk(weight or [], "weight", float), radius=radius, sequential=sequential, space=words.ranges(space or []),
     )  # fmt: skip
     settings.check()
     Folder(out).refuse_unwritable()
@@ -138,7 +160,7 @@ def _job(
         task, named = folders.load(folder)
     if split_seed is not None:
         task = replace(task, split_seed=split_seed)
-    view, sealed = split(task, settings.share)
+    view, sealed = split(task, settings.share, settings.sample)
     methods, notes = spaces.choose(settings.methods, view)
     space = spaces.build(methods, task.space, settings.space)
     if folder is None:
@@ -200,11 +222,11 @@ class Screen:
 
     def planned(self, plan: "Plan") -> None:
         """Say what will be done, before the first trial."""
-        self._budget = plan.claim.budget
+        self._budget = {risk: alpha for risk, alpha in plan.claim.budget.items() if risk != words.COMBINED}
         if self._quiet:
             return
         units = plan.document["split"]
-        for risk, alpha in plan.claim.budget.items():
+        for risk, alpha in self._budget.items():
             words.messages.print(
                 f"{risk:<10} budget {alpha:g}, {units['search'][risk]} search and {units['calibration'][risk]} sealed "
                 f"calibration {plan.claim.unit[risk]} units, {plan.claim.bound[risk]} bound"

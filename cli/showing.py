@@ -15,6 +15,12 @@ CERTIFY_EXAMPLES = """[bold]Examples[/]
 froc certify losses.parquet --budget 0.1
 
 froc certify losses.csv --budget forgetting=0.05 --budget utility=0.1 --procedure fixed-sequence --json
+
+froc certify losses.csv --budget 0.1 --unit group --radius 0.05
+
+froc certify losses.csv --budget combined=0.1 --weight forgetting=0.5 --weight utility=0.5
+
+froc certify losses.csv --budget 0.1 --population forgetting=sample --listed forgetting=400
 """
 SHOW_EXAMPLES = """[bold]Examples[/]
 
@@ -35,6 +41,7 @@ KINDS = {
     "metrics": ("froc.metrics", "Metric"),
     "attacks": ("froc.attacks", "Attack"),
     "bounds": ("froc.bounds", "Bound"),
+    "procedures": ("froc.procedures", "Procedure"),
     "formats": ("froc.formats", "Format"),
 }
 
@@ -55,7 +62,7 @@ def show(
     if json_:
         words.emit({"plan": plan, "trials": [vars(line) for line in log], "certificate": certificate})
     else:
-        words.results.print(_trials([vars(line) for line in log], plan["budget"]))
+        words.results.print(_trials([vars(line) for line in log], _limits(plan["budget"])))
         if certificate is None:
             words.results.print(
                 f"not finished: {sum(line.status == 'complete' for line in log)} complete trials so far"
@@ -72,13 +79,33 @@ def certify(
     confidence: Annotated[float, typer.Option(help="How sure the certificate must be (1 - delta).")] = 0.9,
     format_: Annotated[str, typer.Option("--format", help="Where the file comes from (froc list formats).")] = "table",
     procedure: Annotated[
-        str, typer.Option(help="weighted-holm, holm, fixed-sequence or bonferroni.")
+        str,
+        typer.Option(help="How candidates share the error level, e.g. fixed-sequence:starts=3 (froc list procedures)."),
     ] = "weighted-holm",
-    bound: Annotated[str, typer.Option(help="A bound's name (froc list bounds).")] = "betting",
+    bound: Annotated[str, typer.Option(help="auto, or a bound's name (froc list bounds).")] = "auto",
+    binary: Annotated[
+        bool,
+        typer.Option("--binary", help="The losses can only be 0 or 1, by what they measure: auto takes exact bounds."),
+    ] = False,
     unit: Annotated[str, typer.Option(help="Sampling unit: query, or group for the unit column.")] = "query",
+    population: Annotated[
+        list[str] | None,
+        typer.Option(help="What a claim is about: queries, sample or census, or RISK=census.", show_default="queries"),
+    ] = None,
+    listed: Annotated[
+        list[str] | None, typer.Option(help="RISK=400: size of the list a sample was drawn from.", show_default=False)
+    ] = None,
+    weight: Annotated[
+        list[str] | None,
+        typer.Option(help="RISK=0.5: weight in the combined risk, whose budget is combined=0.1.", show_default=False),
+    ] = None,
+    radius: Annotated[float, typer.Option(help="Hellinger radius of shift within which budgets must hold.")] = 0.0,
     joint: Annotated[
         bool, typer.Option("--joint", help="Certified set and CURs hold together (delta / 2 each).")
     ] = False,
+    figure: Annotated[
+        Path | None, typer.Option(help="Draw the bounds under shift into this PNG.", show_default=False)
+    ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print the certificate as JSON.")] = False,
 ) -> None:
     """Risk control on a loss table alone: which configurations are within budget?
@@ -89,6 +116,7 @@ def certify(
     import polars as pl
 
     from froc.bounds import Bound
+    from froc.claim import automatic
     from froc.formats import Format
     from froc.losses import check
     from froc.plugins import find, make
@@ -97,30 +125,49 @@ def certify(
 
     losses = check(make(Format, format_).read(table))
     risks = sorted(losses["risk"].unique().to_list())
-    find(Bound, bound)
+    if bound != "auto":
+        find(Bound, bound)
     if not 0 < confidence < 1:
         raise InputError(f"confidence {confidence:g} is outside (0, 1)")
     if unit not in ("query", "group"):
         raise InputError(f"no unit is called {unit!r}; there are: query, group")
+    kinds = words.per_risk(population or [], "population", str, risks)
+
+    def bound_of(risk: str) -> str:
+        kind = kinds.get(risk, "queries")
+        if bound != "auto" and kind != "census":
+            return bound.replace("-", "_")
+        return automatic(binary=binary, unit=unit, population=kind, sequential=False, procedure=procedure)
+
     claim = Claim(
-        budget=words.budget(budget, risks), confidence=confidence, procedure=procedure, joint=joint,
-        bound=dict.fromkeys(risks, bound.replace("-", "_")), unit=dict.fromkeys(risks, unit),
+        budget=words.budget(budget, risks), confidence=confidence, procedure=procedure, joint=joint, radius=radius,
+        bound={risk: bound_of(risk) for risk in risks}, unit=dict.fromkeys(risks, unit), population=kinds,
+        listed=words.per_risk(listed or [], "listed", int, risks),
+        weights=words.per_risk(weight or [], "weight", float, risks),
     )  # fmt: skip
     calibration = losses.filter(pl.col("split") == "calibration")
     if calibration.is_empty():
         raise InputError(f"{table.name} has no rows with split 'calibration'; those are what is certified")
-    certificate = certified(calibration, _order(losses, calibration), claim)
+    certificate = certified(losses, _order(losses, calibration), claim)
+    if figure is not None:
+        from froc.curves import draw_shift
+
+        draw_shift(figure, certificate)
     if json_:
         words.emit(certificate)
     else:
         words.results.print(_certificate(certificate))
-        words.results.print(certificate["reason"])
+        words.results.print(certificate["reason"], soft_wrap=True)
+        for line in certificate["warnings"]:
+            words.messages.print(f"[yellow]warning:[/] {line}", soft_wrap=True)
     if certificate["chosen"] is None:
         raise NotCertifiedError(certificate["reason"])
 
 
 def listing(
-    kind: Annotated[str | None, typer.Argument(help="methods, metrics, attacks, bounds or formats.")] = None,
+    kind: Annotated[
+        str | None, typer.Argument(help="methods, metrics, attacks, bounds, procedures or formats.")
+    ] = None,
     name: Annotated[str | None, typer.Argument(help="One of them, in full.")] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
@@ -149,6 +196,11 @@ def summary(run: Path, certificate: Mapping[str, Any]) -> None:
     """The result of a run, for a person who does not know the paper."""
     words.results.print(_certificate(certificate))
     words.results.print(certificate["reason"], soft_wrap=True)
+    for line in certificate["warnings"]:
+        words.messages.print(f"[yellow]warning:[/] {line}", soft_wrap=True)
+    if certificate["sequential"]:
+        spent = certificate["sequential"]
+        words.results.print(f"measured {spent['measured']} of {spent['planned']} planned units, {spent['saved']} saved")
     if certificate["chosen"] is not None:
         words.results.print(
             f"model: {run / 'model'}   figures: {run / 'figures'}   next: froc audit report {run}",
@@ -175,7 +227,9 @@ def _certificate(certificate: Mapping[str, Any]) -> Table:
         cells = []
         for risk in certificate["budget"]:
             cells += [f"{one['empirical'][risk]:.3f}", f"{one['cur'][risk]['simultaneous']:.3f}"]
+        screened = one["config"] in (certificate["screened"] or ())
         verdict = "certified, chosen" if chosen else "certified" if one["certified"] else "not certified"
+        verdict = "screened" if screened else verdict
         style = "bold green" if chosen else "green" if one["certified"] else "dim"
         table.add_row(one["config"], one["method"], *cells, f"{one['p_value']:.2g}", verdict, style=style)
     return table
@@ -244,3 +298,7 @@ def _in_full(entry: Mapping[str, Any]) -> str:
         lines += [f"source: {entry['source']}", ""]
     lines += [f"  {key} = {value['default']}   ({value['range']})" for key, value in entry["hyperparameters"].items()]
     return "\n".join(lines)
+
+
+def _limits(budget: Mapping[str, float]) -> dict[str, float]:
+    return {risk: alpha for risk, alpha in budget.items() if risk != words.COMBINED}

@@ -2,15 +2,17 @@
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any, TextIO
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TextIO, TypeVar
 
 import typer
 from rich.console import Console
 
 from froc.errors import InputError
 
+T = TypeVar("T")
 RISKS = ("forgetting", "utility")
+COMBINED = "combined"
 
 
 def _console(stream: TextIO, stderr: bool) -> Console:
@@ -31,6 +33,7 @@ def emit(document: Mapping[str, Any] | Sequence[Any]) -> None:
 def budget(words: Sequence[str], risks: Sequence[str] = RISKS) -> dict[str, float]:
     """`0.1` for every risk, or `forgetting=0.05` `utility=0.1`; both may be mixed, the named one wins.
 
+    `combined=0.1`, which must be named, is the budget of the weighted sum; alone it is the only budget.
     Raises InputError for what is no number in (0, 1) or names no risk.
     """
     every: float | None = None
@@ -40,14 +43,36 @@ def budget(words: Sequence[str], risks: Sequence[str] = RISKS) -> dict[str, floa
         alpha = _share(value or word, "budget")
         if not given:
             every = alpha
-        elif risk in risks:
+        elif risk in risks or risk == COMBINED:
             named[risk] = alpha
         else:
             raise InputError(f"no risk is called {risk!r}; there are: {', '.join(risks)}")
+    if every is None and list(named) == [COMBINED]:
+        return named
+    both = {COMBINED: named.pop(COMBINED)} if COMBINED in named else {}
     missing = [risk for risk in risks if risk not in named]
     if every is None and missing:
         raise InputError(f"no budget for {missing[0]}; add --budget {missing[0]}=0.1, or one --budget for every risk")
-    return {risk: named.get(risk, every or 0.0) for risk in risks}
+    return {risk: named.get(risk, every or 0.0) for risk in risks} | both
+
+
+def per_risk(words: Sequence[str], option: str, kind: Callable[[str], T], risks: Sequence[str] = RISKS) -> dict[str, T]:
+    """`RISK=VALUE`, or `VALUE` for every risk that is not named; InputError for another risk or another kind of value."""
+    named: dict[str, T] = {}
+    every: dict[str, T] = {}
+    for word in words:
+        risk, given, value = word.rpartition("=")
+        if given and risk not in risks:
+            raise InputError(f"--{option} {word}: no risk is called {risk!r}; there are: {', '.join(risks)}")
+        try:
+            found = kind(value or word)
+        except ValueError:
+            raise InputError(f"--{option} {word}: {value or word!r} is no {kind.__name__} number") from None
+        if given:
+            named[risk] = found
+        else:
+            every = dict.fromkeys(risks, found)
+    return every | named
 
 
 def ranges(words: Sequence[str]) -> dict[str, tuple[float, float]]:
@@ -60,17 +85,6 @@ def ranges(words: Sequence[str]) -> dict[str, tuple[float, float]]:
             found[key] = (float(low), float(high if colon else low))
         except ValueError:
             raise InputError(f"--space {word} is no range; write NAME=LOW:HIGH, such as lr=1e-5:1e-3") from None
-    return found
-
-
-def pairs(words: Sequence[str], option: str) -> dict[str, str]:
-    """`forgetting=rouge_l` or plain `rouge_l` for every risk."""
-    found: dict[str, str] = {}
-    for word in words:
-        risk, given, value = word.rpartition("=")
-        if given and risk not in RISKS:
-            raise InputError(f"--{option} {word}: no risk is called {risk!r}; there are: {', '.join(RISKS)}")
-        found |= {risk: value} if given else dict.fromkeys((r for r in RISKS if r not in found), value)
     return found
 
 

@@ -3,24 +3,26 @@
 Numbers that a certificate prints are rounded here, always against the claim.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from froc import procedures
-from froc.bounds import Bound, Losses
+from froc import combined, procedures, shift
+from froc.bounds import Bound, Level, Losses, Reals, Wholes
+from froc.combined import COMBINED
 from froc.errors import InputError
-from froc.losses import UNITS
+from froc.losses import SCALE, UNITS
 from froc.plugins import find, make
 
 SLACK = Decimal("1e-12")
 """Rounding gives this much (relative) away, so that no machine's last bits can round in the claim's favour."""
 TINY = Decimal("1e-300")
 """No p-value is printed smaller; a bound that underflows to 0 has not proved certainty."""
+POPULATIONS = ("queries", "sample", "census")
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,11 @@ class Candidate:
 class Claim:
     """What is to be certified, all of it fixed before calibration is opened.
 
-    budget: risk -> accepted risk in (0, 1). bound, unit: per risk. openings: planned looks, each at
-    delta / openings; opening: which look this is.
+    budget: risk -> accepted risk in (0, 1); `combined` stands for the sum of `weights` times risks. bound, unit: per
+    measured risk. population: per risk, `queries` where left out: `queries` are drawn from all there might be,
+    `sample` is drawn without replacement from `listed` many, `census` is all of them. radius: Hellinger distance
+    within which the budget must hold. openings: planned looks, each at delta / openings; opening: which look this is.
+    sequential: candidates may be measured on fewer units than planned.
     """
 
     budget: dict[str, float]
@@ -46,10 +51,60 @@ class Claim:
     unit: Mapping[str, str]
     confidence: float = 0.9
     procedure: str = procedures.DEFAULT
-    population: str = "queries"
+    population: Mapping[str, str] = field(default_factory=dict)
+    listed: Mapping[str, int] = field(default_factory=dict)
+    weights: Mapping[str, float] = field(default_factory=dict)
+    radius: float = 0.0
     openings: int = 1
     opening: int = 1
     joint: bool = False
+    sequential: bool = False
+
+    @property
+    def risks(self) -> list[str]:
+        """The risks that are measured: those with a budget, then those that only the combined risk needs."""
+        named = [risk for risk in self.budget if risk != COMBINED]
+        return named + [risk for risk in self.parts if risk not in named]
+
+    @property
+    def parts(self) -> list[str]:
+        """The risks that the combined risk is made of."""
+        return list(self.weights) if COMBINED in self.budget else []
+
+    def kind(self, risk: str) -> str:
+        """The population that a risk is about."""
+        return self.population.get(risk, "queries")
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Losses of one risk. losses: (m, n) thousandths of calibration units, or a list of m rows of different lengths.
+
+    seen, searched: where the population is a list, the (m,) sums of losses of its units that the search has looked
+    at, and how many those are. They are no sample any more, but known, and part of the list's mean. planned: units
+    that were to be measured.
+    """
+
+    losses: Losses | Sequence[Losses]
+    seen: Wholes
+    searched: int = 0
+    planned: int = 0
+
+    def count(self, place: int) -> int:
+        """Units on which a candidate was measured for the claim."""
+        row = self.losses if isinstance(self.losses, np.ndarray) else self.losses[place]
+        return int(row.shape[1])
+
+
+def evidence(losses: Losses) -> Evidence:
+    """A plain matrix as evidence."""
+    return Evidence(losses, np.zeros(len(losses), dtype=np.int64), 0, losses.shape[1])
+
+
+def only(some: Evidence, place: int) -> Evidence:
+    """The evidence of one candidate."""
+    row = some.losses[place : place + 1] if isinstance(some.losses, np.ndarray) else some.losses[place]
+    return replace(some, losses=row, seen=some.seen[place : place + 1])
 
 
 def level(claim: Claim) -> float:
@@ -58,9 +113,24 @@ def level(claim: Claim) -> float:
     return round(1.0 - claim.confidence, 12) / claim.openings / (2 if claim.joint else 1)
 
 
+def automatic(*, binary: bool, unit: str, population: str, sequential: bool, procedure: str) -> str:
+    """The bound that `auto` means, by rules that no loss can influence.
+
+    binary: the metric can only be 0 or 1, said by its contract and not read off the losses.
+    """
+    exact = binary and unit == "query"
+    if population == "census":
+        return "census"
+    if population == "sample":
+        return "hypergeometric" if exact else "betting_without_replacement"
+    if procedures.find(procedure).evidence == "e":
+        return "mixture"
+    return "binomial" if exact and not sequential else "betting"
+
+
 def refuse_unknown(claim: Claim) -> None:
     """InputError for a claim that cannot be certified as said: unknown names, levels and budgets out of range."""
-    procedures.refuse_unknown(claim.procedure)
+    procedures.find(claim.procedure)
     if not claim.budget:
         raise InputError("no risk has a budget; give at least one, such as --budget forgetting=0.1")
     if not 0 < claim.confidence < 1:
@@ -69,39 +139,145 @@ def refuse_unknown(claim: Claim) -> None:
         raise InputError("openings are counted from 1")
     if not 0 < level(claim) < 1:
         raise InputError(f"confidence {claim.confidence!r} leaves no error level to spend; lower it")
+    if not 0 <= claim.radius < 1:
+        raise InputError(f"radius {claim.radius:g} is outside [0, 1); a Hellinger distance such as 0.05")
     for risk, alpha in claim.budget.items():
         if not 0 < alpha < 1:
             raise InputError(f"budget {risk}={alpha:g} is outside (0, 1); a budget is an accepted risk such as 0.1")
-        if risk not in claim.bound or risk not in claim.unit:
-            raise InputError(f"risk {risk!r} has a budget but no bound or unit; name them")
-        find(Bound, claim.bound[risk])
-        if claim.unit[risk] not in UNITS:
-            raise InputError(f"no unit is called {claim.unit[risk]!r}; there are: {', '.join(UNITS)}")
+        if shift.shrunk(alpha, claim.radius) <= 0:
+            most = shift.robust_radius(0.0, alpha)
+            raise InputError(
+                f"no risk can keep budget {risk}={alpha:g} within a Hellinger radius of {claim.radius:g}; even a risk "
+                f"of 0 reaches it at {most:.4f}"
+            )
+    _refuse_weights(claim)
+    for risk in claim.risks:
+        _refuse_risk(claim, risk)
 
 
-def p_values(claim: Claim, risk: str, losses: Losses, candidates: int, alpha: float | None = None) -> list[float]:
-    """(m,) rounded p-values of one risk at its budget, or at `alpha`; losses: (m, n) thousandths."""
+def _refuse_weights(claim: Claim) -> None:
+    if (COMBINED in claim.budget) != bool(claim.weights):
+        raise InputError(
+            "the combined risk needs its budget and its weights: --budget combined=0.1 --weight forgetting=0.5 ..."
+        )
+    if claim.weights and procedures.find(claim.procedure).evidence == "e":
+        raise InputError(f"{claim.procedure} needs e-values, the combined risk has none; take benjamini-yekutieli")
+    if len(claim.weights) not in (0, 2):
+        raise InputError("the combined risk is made of two risks; give two weights")
+    for risk, weight in claim.weights.items():
+        if not 0 < weight <= 1:
+            raise InputError(f"weight {risk}={weight:g} is outside (0, 1]")
+    if claim.weights and sum(claim.weights.values()) > 1 + 1e-9:
+        raise InputError("the weights of the combined risk sum to more than 1; it would no longer be a risk in [0, 1]")
+
+
+def _refuse_risk(claim: Claim, risk: str) -> None:
+    if risk not in claim.bound or risk not in claim.unit:
+        raise InputError(f"risk {risk!r} has a budget but no bound or unit; name them")
+    bound = find(Bound, claim.bound[risk])
+    if claim.unit[risk] not in UNITS:
+        raise InputError(f"no unit is called {claim.unit[risk]!r}; there are: {', '.join(UNITS)}")
+    kind = claim.kind(risk)
+    if kind not in POPULATIONS:
+        raise InputError(f"no population is called {kind!r}; there are: {', '.join(POPULATIONS)}")
+    if bound.finite != (kind != "queries") or (kind == "census") != (claim.bound[risk] == "census"):
+        raise InputError(f"the bound {claim.bound[risk]} is not for population {kind} of {risk}; take --bound auto")
+    if kind == "sample" and claim.listed.get(risk, 0) < 1:
+        raise InputError(f"population sample needs the size of the list: --listed {risk}=400")
+    if claim.sequential and not bound.anytime:
+        raise InputError(f"the bound {claim.bound[risk]} does not hold when measuring stops early; take betting")
+    if procedures.find(claim.procedure).evidence == "e" and bound.e_value is Bound.e_value:
+        raise InputError(f"{claim.procedure} needs e-values, {claim.bound[risk]} has none; take mixture or betting")
+
+
+def p_values(
+    claim: Claim, risk: str, some: Mapping[str, Evidence], candidates: int, alpha: float | None = None
+) -> list[float]:
+    """(m,) rounded p-values of one risk, or the combined one, at its budget, or at `alpha`. some: measured risks."""
+    budget = claim.budget[risk] if alpha is None else alpha
+    if risk != COMBINED:
+        exact = claim.kind(risk) == "census"
+        return [up_p(float(p), exact=exact) for p in raw_p(claim, risk, some[risk], candidates, budget)]
+
+    def part(name: str) -> tuple[float, combined.Tail]:
+        return claim.weights[name], lambda level: raw_p(claim, name, some[name], candidates, level)
+
+    first, second = map(part, claim.parts)
+    both = combined.tail(first, second, budget, len(some[claim.parts[0]].seen))
+    return [up_p(float(p)) for p in both]
+
+
+def raw_p(claim: Claim, risk: str, some: Evidence, candidates: int, alpha: Level) -> Reals:
+    """(m,) unrounded p-values of one risk at (m,) or one risk level, within the claim's radius."""
     # bets aim at the level that each of equally weighted candidates would get: known before calibration
     aim = float(procedures.first_levels(claim.procedure, np.ones(candidates), level(claim))[0])
-    found = _bound(claim.bound[risk], aim).p_value(losses, claim.budget[risk] if alpha is None else alpha)
-    return [up_p(float(p)) for p in found]
+    risks = np.broadcast_to(np.asarray(alpha, dtype=np.float64), some.seen.shape)
+    if claim.radius:
+        risks = np.asarray(shift.shrunk(risks, claim.radius))
+    if claim.kind(risk) != "sample":
+        return _tails(_bound(claim, risk, some, aim), some, risks, claim)
+    # what the rest of the list may have on average, when the units that the search saw are taken off
+    many, left = claim.listed[risk], claim.listed[risk] - some.searched
+    rest = (many * risks - some.seen / SCALE) / left
+    p = _tails(_bound(claim, risk, some, aim), some, np.clip(rest, 0.0, 1.0 - 1e-12), claim)
+    return np.where(rest < -1e-12, 1.0, np.where(rest >= 1.0, 0.0, p))
 
 
-def uppers(claim: Claim, risk: str, losses: Losses, delta: float) -> list[float]:
-    """(m,) rounded upper bounds of one risk at error `delta`."""
-    return [up(float(u)) for u in _bound(claim.bound[risk], delta).upper(losses, delta)]
+def _tails(bound: Bound, some: Evidence, risks: Reals, claim: Claim) -> Reals:
+    by_e = procedures.find(claim.procedure).evidence == "e"
+
+    def tail(losses: Losses, alpha: Level) -> Reals:
+        return 1.0 / np.maximum(1.0, bound.e_value(losses, alpha)) if by_e else bound.p_value(losses, alpha)
+
+    if isinstance(some.losses, np.ndarray):
+        # one risk for all where there is one: some bounds are faster then
+        return tail(some.losses, float(risks[0]) if len(risks) and bool((risks == risks[0]).all()) else risks)
+    return np.array([tail(row, float(risks[i]))[0] if row.size else 1.0 for i, row in enumerate(some.losses)])
 
 
-@lru_cache(maxsize=32)
-def _bound(name: str, aim: float) -> Bound:
+def uppers(claim: Claim, some: Mapping[str, Evidence], delta: float) -> dict[str, list[float]]:
+    """risk -> (m,) rounded upper bounds at error `delta` each, without shift. Of the combined risk: the weighted sum."""
+    found = {risk: [up(float(u)) for u in raw_upper(claim, risk, some[risk], delta)] for risk in claim.risks}
+    if COMBINED in claim.budget:
+        parts = zip(*(found[risk] for risk in claim.parts), strict=True)
+        weights = list(claim.weights.values())
+        found[COMBINED] = [up(sum(w * u for w, u in zip(weights, both, strict=True))) for both in parts]
+    return found
+
+
+def raw_upper(claim: Claim, risk: str, some: Evidence, delta: float) -> Reals:
+    """(m,) unrounded upper bounds of one risk, without shift."""
+    bound = _bound(claim, risk, some, delta)
+    if isinstance(some.losses, np.ndarray):
+        found = bound.upper(some.losses, delta)
+    else:
+        found = np.array([bound.upper(row, delta)[0] if row.size else 1.0 for row in some.losses])
+    if claim.kind(risk) != "sample":
+        return found
+    many = claim.listed[risk]
+    return (some.seen / SCALE + (many - some.searched) * found) / many
+
+
+def _bound(claim: Claim, risk: str, some: Evidence, aim: float) -> Bound:
+    name = claim.bound[risk]
+    listed = max(0, claim.listed.get(risk, 0) - (some.searched if claim.kind(risk) == "sample" else 0))
+    return _made(name, aim, some.planned if claim.sequential else 0, listed)
+
+
+@lru_cache(maxsize=64)
+def _made(name: str, aim: float, planned: int, listed: int) -> Bound:
     # looking a plug-in up takes longer than most bounds, and a search for budgets asks for the same one again
-    return make(Bound, name, {"level": aim} if name == "betting" else None)
+    fields = find(Bound, name).__dataclass_fields__
+    wanted = {"level": aim, "planned": planned, "population": listed}
+    return make(Bound, name, {key: value for key, value in wanted.items() if key in fields})
 
 
-def up_p(value: float) -> float:
-    """A p-value rounded up to 6 significant digits; at most 1, never 0."""
-    exact = max(Decimal(value) * (1 + SLACK), TINY)
-    return min(1.0, float(Context(prec=6, rounding=ROUND_CEILING).plus(exact)))
+def up_p(value: float, *, exact: bool = False) -> float:
+    """A p-value rounded up to 6 significant digits; at most 1, never 0 but where 0 is exact."""
+    if exact and value == 0:
+        return 0.0
+    exactly = max(Decimal(float(value)) * (1 + SLACK), TINY)
+    return min(1.0, float(Context(prec=6, rounding=ROUND_CEILING).plus(exactly)))
 
 
 def up(value: float, decimals: int = 6) -> float:

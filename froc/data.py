@@ -44,7 +44,10 @@ class Query:
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be forgotten, what is to be kept, and the queries that measure both."""
+    """What is to be forgotten, what is to be kept, and the queries that measure both.
+
+    population: risk -> what a claim about it is about, `queries` where left out (see `froc.claim.Claim`).
+    """
 
     name: str
     forget: tuple[Row, ...]
@@ -55,6 +58,7 @@ class Task:
     template: str = "Question: {question}\nAnswer: {answer}"
     split_seed: int = 0
     space: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    population: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     @property
@@ -93,15 +97,26 @@ class SearchView:
 
 
 class Sealed:
-    """The calibration queries, out of reach until a seal is shown."""
+    """The calibration queries, out of reach until a seal is shown.
 
-    def __init__(self, queries: Mapping[str, tuple[Query, ...]]) -> None:
+    pool: risk -> digest over the ids of all the task's queries. Openings are counted by it: another share for the
+    search, or another sample, is another look at the same queries.
+    """
+
+    def __init__(self, queries: Mapping[str, tuple[Query, ...]], pool: Mapping[str, str]) -> None:
         self.__queries = queries
+        self.pool = dict(pool)
 
     @property
     def digests(self) -> dict[str, str]:
-        """risk -> digest over the sorted query ids: what openings are counted by."""
+        """risk -> digest over the sorted query ids: what a seal binds itself to."""
         return {risk: digest.of_json(sorted(query.id for query in some)) for risk, some in self.__queries.items()}
+
+    @property
+    def order(self) -> pl.DataFrame:
+        """risk, unit and query id of every sealed query; ids tell nothing of their text."""
+        rows = [(risk, query.unit, query.id) for risk, some in self.__queries.items() for query in some]
+        return pl.DataFrame(rows, schema=["risk", "unit", "query"], orient="row").sort("risk", "unit", "query")
 
     @property
     def units(self) -> dict[str, int]:
@@ -115,20 +130,26 @@ class Sealed:
         return self.__queries
 
 
-def split(task: Task, share: float) -> tuple[SearchView, Sealed]:
-    """Divide every risk's queries by sampling unit: the first `share` of units in keyed-hash order is searched."""
+def split(task: Task, share: float, sample: Mapping[str, int] | None = None) -> tuple[SearchView, Sealed]:
+    """Divide every risk's queries by sampling unit: the first `share` of units in keyed-hash order is searched.
+
+    sample: risk -> how many of the other units are sealed and measured, the next ones in that order; all by default.
+    """
     searched: dict[str, tuple[Query, ...]] = {}
     sealed: dict[str, tuple[Query, ...]] = {}
+    pool: dict[str, str] = {}
     key = task.key
     for risk, rows in task.queries.items():
         queries = [_query(task, key, risk, row) for row in rows]
         units = sorted({query.unit for query in queries})
         cut = min(max(1, math.floor(share * len(units))), len(units) - 1)
-        first = set(units[:cut])
+        most = (sample or {}).get(risk, len(units))
+        first, chosen = set(units[:cut]), set(units[cut : cut + most])
+        pool[risk] = digest.of_json(sorted(query.id for query in queries))
         searched[risk] = tuple(sorted((q for q in queries if q.unit in first), key=lambda q: q.id))
-        sealed[risk] = tuple(sorted((q for q in queries if q.unit not in first), key=lambda q: q.id))
+        sealed[risk] = tuple(sorted((q for q in queries if q.unit in chosen), key=lambda q: q.id))
     view = SearchView(task.forget, task.retain, task.refusals, searched, task.template)
-    return view, Sealed(sealed)
+    return view, Sealed(sealed, pool)
 
 
 def _query(task: Task, key: bytes, risk: str, row: Row) -> Query:

@@ -35,7 +35,7 @@ NOISE = 1e-9
 
 @dataclass(frozen=True)
 class LossMatrix:
-    """values: (m configs, n units) int64 thousandths; units: their ids, in the order of the columns.
+    """values: (m configs, n units) int16 thousandths; units: their ids, in the order of the columns.
 
     Columns stand in the order of the ids' digests, which has nothing to do with losses or topics: bounds that
     depend on the order of units stay valid, whatever order a table from elsewhere was written in.
@@ -43,7 +43,7 @@ class LossMatrix:
 
     configs: tuple[str, ...]
     units: tuple[str, ...]
-    values: NDArray[np.int64]
+    values: NDArray[np.int16]
 
 
 def quantise(losses: ArrayLike) -> NDArray[np.int16]:
@@ -79,19 +79,20 @@ def check(frame: pl.DataFrame) -> pl.DataFrame:
     return table.select([pl.col(name).cast(kind) for name, kind in SCHEMA.items()])
 
 
-def matrix(frame: pl.DataFrame, *, risk: str, split: str, configs: Sequence[str], unit: str) -> LossMatrix:
+def matrix(frame: pl.DataFrame, *, risk: str, split: str | None, configs: Sequence[str], unit: str) -> LossMatrix:
     """Losses of one risk as a matrix with a row per config of `configs`, in that order.
 
-    frame: a table that passed `check`. unit: "query", or "group" for the mean over each unit, rounded up to a
+    frame: a table that passed `check`. split: None for both. unit: "query", or "group" for the mean over each unit, rounded up to a
     whole thousandth. Raises InputError where configurations were not all measured on the same queries.
     """
     if unit not in UNITS:
         raise InputError(f"no unit is called {unit!r}; there are: {', '.join(UNITS)}")
     key = "query" if unit == "query" else "unit"
-    wanted = (pl.col("risk") == risk) & (pl.col("split") == split) & pl.col("config").is_in(list(configs))
-    rows = frame.filter(wanted)
+    rows = frame.filter(pl.col("risk") == risk, pl.col("config").is_in(list(configs)))
+    if split is not None:
+        rows = rows.filter(pl.col("split") == split)
     if rows.is_empty():
-        raise InputError(f"the loss table has no {split} rows for risk {risk!r}")
+        raise InputError(f"the loss table has no {split or ''} rows for risk {risk!r}".replace("  ", " "))
     whole = pl.col("loss").is_between(0, SCALE).all() & pl.col("loss").is_not_null().all()
     if not rows.schema["loss"].is_integer() or not rows.select(whole).item():
         raise InputError(f"losses of risk {risk!r} are not whole thousandths; pass the table through check first")
@@ -110,9 +111,45 @@ def matrix(frame: pl.DataFrame, *, risk: str, split: str, configs: Sequence[str]
         raise InputError(f"risk {risk!r}: a query is there twice; one metric per risk can be certified")
     # upwards in whole numbers: -(-a // b) is the ceiling of a / b
     means = (-(-totals["loss"].to_numpy() // counts)).reshape(len(names), -1)
-    places = sorted(range(len(ids)), key=lambda i: digest.of_bytes(ids[i].encode()))
-    values = means[[names.index(config) for config in configs]][:, places].astype(np.int64)
-    return LossMatrix(tuple(configs), tuple(ids[i] for i in places), np.ascontiguousarray(values))
+    places = sorted(range(len(ids)), key=lambda i: place(ids[i]))
+    row = {config: i for i, config in enumerate(names)}
+    values = means[np.ix_([row[config] for config in configs], places)].astype(np.int16)
+    return LossMatrix(tuple(configs), tuple(ids[i] for i in places), values)
+
+
+def prefixes(
+    frame: pl.DataFrame, order: pl.DataFrame, *, risk: str, configs: Sequence[str], unit: str
+) -> tuple[list[NDArray[np.int16]], int]:
+    """Losses of configurations that were measured on different numbers of units, and how many were planned.
+
+    order: `unit` and `query` of everything that was to be measured. Returns a (1, t) row per config of `configs`, in
+    the order of `matrix`. Raises InputError where what was measured is not the first units in that order, whole:
+    stopping early is allowed, leaving out is not.
+    """
+    key = "query" if unit == "query" else "unit"
+    planned = sorted(set(order[key].to_list()), key=place)
+    belongs = dict(zip(order["query"], order[key], strict=True))
+    sizes = order.group_by(key).len()
+    size = dict(zip(sizes[key], sizes["len"], strict=True))
+    found = []
+    for config in configs:
+        rows = frame.filter(pl.col("risk") == risk, pl.col("split") == "calibration", pl.col("config") == config)
+        sums: dict[str, list[int]] = {}
+        for query, loss in rows.select("query", "loss").iter_rows():
+            if query not in belongs:
+                raise InputError(f"risk {risk!r}: a query was measured that was not planned")
+            sums.setdefault(belongs[query], []).append(loss)
+        first = planned[: len(sums)]
+        if set(first) != set(sums) or any(len(some) != size[name] for name, some in sums.items()):
+            raise InputError(f"risk {risk!r}: {config} was not measured on the first units of the sealed order")
+        means = [-(-sum(sums[name]) // len(sums[name])) for name in first]
+        found.append(np.array([means], dtype=np.int16).reshape(1, len(first)))
+    return found, len(planned)
+
+
+def place(unit: str) -> str:
+    """What units are sorted by: a digest of the id, which knows neither losses nor topics."""
+    return digest.of_bytes(unit.encode())
 
 
 def _columns(table: pl.DataFrame) -> pl.DataFrame:

@@ -68,6 +68,27 @@ def make(base: type[T], name: str, params: Mapping[str, Any] | None = None) -> T
     return made
 
 
+def parse(text: str) -> tuple[str, dict[str, Any]]:
+    """`name:key=value,key=value` -> name and settings; numbers become numbers. InputError for another shape."""
+    name, _, rest = text.partition(":")
+    params: dict[str, Any] = {}
+    for word in filter(None, rest.split(",")):
+        key, given, value = word.partition("=")
+        if not given:
+            raise InputError(f"{text!r}: {word!r} is no setting; write {name}:KEY=VALUE")
+        params[key.strip()] = _number(value.strip())
+    return name, params
+
+
+def _number(text: str) -> str | int | float:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
 def summary(plugin: type) -> str:
     """First line of a plug-in's docstring."""
     return (inspect.getdoc(plugin) or "").partition("\n")[0]

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from froc.bounds import Losses
-from froc.claim import Claim, level, p_values, up
+from froc.claim import Claim, Evidence, evidence, level, only, p_values, up
+from froc.combined import COMBINED
 from froc.errors import InputError
 from froc.losses import SCALE
 from froc.procedures import first_levels
@@ -20,21 +21,39 @@ MOST_UNITS = 1_000_000
 GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
 
 
-def required(claim: Claim, candidates: int) -> dict[str, int]:
+def required(claim: Claim, candidates: int, searched: Mapping[str, int] | None = None) -> dict[str, int]:
     """risk -> smallest number of units with which the first of `candidates` (weights 1 / rank) passes at zero loss.
 
-    Raises InputError where that is more than a million.
+    searched: units of a listed population that the search looks at; they too at zero loss. The combined risk asks as
+    many of each of its parts. Raises InputError where that is more than a million.
     """
     share = float(first_levels(claim.procedure, 1.0 / np.arange(1, candidates + 1), level(claim))[0])
-    return {risk: _units_at_zero(claim, risk, candidates, share) for risk in claim.budget}
+    found = dict.fromkeys(claim.risks, 1)
+    for budget in claim.budget:
+        for risk in claim.parts if budget == COMBINED else [budget]:
+            found[risk] = max(found[risk], _units_at_zero(claim, budget, candidates, share, searched or {}))
+    return found
 
 
-def closest(rows: Sequence[Mapping[str, Any]], losses: Mapping[str, Losses], claim: Claim) -> dict[str, Any]:
+def short(found: Mapping[str, Evidence], candidates: int, claim: Claim) -> str | None:
+    """Why so few units could not have certified anything, whatever the losses; None where they could have."""
+    try:
+        needed = required(claim, candidates, {risk: some.searched for risk, some in found.items()})
+    except InputError as error:
+        return str(error)
+    for risk, some in found.items():
+        n = max(some.count(i) for i in range(candidates))
+        if not claim.sequential and n < needed[risk]:
+            return f"{n} {claim.unit[risk]} units of {risk} cannot certify this even at zero loss, {needed[risk]} are needed"
+    return None
+
+
+def closest(rows: Sequence[Mapping[str, Any]], found: Mapping[str, Evidence], claim: Claim) -> dict[str, Any]:
     """The candidate nearest to being certified where none is, the risk that stopped it, and what it would have taken.
 
-    rows: the certificate's candidates. losses: risk -> (m, n). bound: the smallest budget at which that risk would
-    have passed at the candidate's own level, the one it has whatever becomes of the others; needs: that budget to 3
-    decimals, or about how many units with the same distribution of losses; also: other risks that fell short.
+    rows: the certificate's candidates. bound: the smallest budget at which that risk would have passed at the
+    candidate's own level, the one it has whatever becomes of the others; needs: that budget to 3 decimals, or about
+    how many units with the same distribution of losses; also: other risks that fell short.
     """
     own = first_levels(claim.procedure, np.array([row["weight"] for row in rows]), level(claim))
 
@@ -45,7 +64,7 @@ def closest(rows: Sequence[Mapping[str, Any]], losses: Mapping[str, Losses], cla
     place = min((i for i in range(len(rows)) if own[i] > 0), key=distance)
     row, share = rows[place], float(own[place])
     risk = max(claim.budget, key=lambda name: (row["p_values"][name], _strain(row, name, claim)))
-    some = losses[risk][place : place + 1]
+    some = {name: only(each, place) for name, each in found.items()}
 
     def passes(alpha: float) -> bool:
         return p_values(claim, risk, some, len(rows), alpha)[0] <= share
@@ -78,35 +97,49 @@ def _strain(row: Mapping[str, Any], risk: str, claim: Claim) -> float:
     return float(row["cur"][risk]["pointwise"]) / claim.budget[risk]
 
 
-def _units_at_zero(claim: Claim, risk: str, candidates: int, share: float) -> int:
-    def enough(units: int) -> bool:
-        return p_values(claim, risk, np.zeros((1, units), dtype=np.int64), candidates)[0] <= share
+def _units_at_zero(claim: Claim, budget: str, candidates: int, share: float, searched: Mapping[str, int]) -> int:
+    risks = claim.parts if budget == COMBINED else [budget]
+    if all(claim.kind(risk) == "census" for risk in risks):
+        return 1
 
-    units = _smallest(enough, 1)
+    def enough(units: int) -> bool:
+        zero, none = np.zeros((1, units), dtype=np.int16), np.zeros(1, dtype=np.int64)
+        some = {risk: Evidence(zero, none, searched.get(risk, 0), units) for risk in risks}
+        return p_values(claim, budget, some, candidates)[0] <= share
+
+    most = min((claim.listed[r] - searched.get(r, 0) for r in risks if claim.kind(r) == "sample"), default=MOST_UNITS)
+    units = _smallest(enough, 1, most)
     if units is None:
-        raise InputError(
-            f"budget {risk}={claim.budget[risk]:g} needs more than {MOST_UNITS} calibration units; raise it"
-        )
+        raise InputError(f"budget {budget}={claim.budget[budget]:g} needs more than {most} calibration units; raise it")
     return units
 
 
-def _units_alike(claim: Claim, risk: str, losses: Losses, candidates: int, share: float) -> int | None:
-    n = losses.shape[1]
-    if int(losses.sum()) >= claim.budget[risk] * SCALE * n:
+def _units_alike(claim: Claim, risk: str, some: Mapping[str, Evidence], candidates: int, share: float) -> int | None:
+    """About how many units; None where more would not do, or where the list has no more."""
+    if risk == COMBINED or claim.kind(risk) != "queries" or claim.sequential:
         return None
-    return _smallest(lambda units: p_values(claim, risk, alike(losses, units), candidates)[0] <= share, n + 1)
+    losses = some[risk].losses
+    assert isinstance(losses, np.ndarray)
+    n = losses.shape[1]
+    if int(losses.sum(dtype=np.int64)) >= claim.budget[risk] * SCALE * n:
+        return None
+
+    def enough(units: int) -> bool:
+        return p_values(claim, risk, {risk: evidence(alike(losses, units))}, candidates)[0] <= share
+
+    return _smallest(enough, n + 1)
 
 
-def _smallest(holds: Callable[[int], bool], start: int) -> int | None:
-    """Where `holds` begins, from `start` on, by doubling and bisection; None beyond a million.
+def _smallest(holds: Callable[[int], bool], start: int, most: int = MOST_UNITS) -> int | None:
+    """Where `holds` begins, from `start` on, by doubling and bisection; None beyond `most`.
 
     The smallest such number where more units never hurt, as at zero loss; near it where p-values are a sawtooth.
     """
     low, high = start - 1, start
     while not holds(high):
-        if high >= MOST_UNITS:
+        if high >= most:
             return None
-        low, high = high, min(2 * high, MOST_UNITS)
+        low, high = high, min(2 * high, most)
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if holds(middle) else (middle, high)

@@ -2,62 +2,61 @@
 
 A certificate makes two statements, each with probability at least 1 - delta over the calibration draw (both at
 once with `joint`): no certified configuration exceeds any budget; and no candidate's risk exceeds its
-simultaneous CUR.
+simultaneous CUR. A procedure that controls false discoveries makes another promise: then nothing is certified, and
+what it found stands under `screened`.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from froc import power, procedures
+from froc import exchangeability, power, procedures, shift, words
 from froc.bounds import Losses
-from froc.claim import Candidate, Claim, down, level, p_values, refuse_unknown, uppers
+from froc.claim import Candidate, Claim, Evidence, down, evidence, level, p_values, refuse_unknown, up, uppers
+from froc.combined import COMBINED
 from froc.errors import InputError
-from froc.losses import SCALE, matrix
+from froc.losses import SCALE, matrix, prefixes
 from froc.power import required
-from froc.shift import robust_radius
 
-__all__ = ["Candidate", "Claim", "certify", "choose", "level", "refuse_unknown", "required"]
+__all__ = ["Candidate", "Claim", "certify", "choose", "decide", "level", "refuse_unknown", "required"]
 
 
-def certify(calibration: pl.DataFrame, candidates: Sequence[Candidate], claim: Claim) -> dict[str, Any]:
+def certify(
+    table: pl.DataFrame, candidates: Sequence[Candidate], claim: Claim, order: pl.DataFrame | None = None
+) -> dict[str, Any]:
     """The certificate as a JSON document; the same input gives the same document on any machine.
 
-    calibration: a checked loss table, in any row order. p-values and CURs are rounded up, robust radii down, and
-    decisions are made from the rounded values. Raises InputError where the table cannot bear the claim.
+    table: a checked loss table, in any row order; its search rows are read for risks about a listed population alone,
+    where they are part of the list. order: risk, unit and query of everything that was to be measured, for a
+    sequential claim. p-values and CURs are rounded up, robust radii down, and decisions are made from the rounded
+    values. Raises InputError where the table cannot bear the claim.
     """
     refuse_unknown(claim)
     names = [candidate.config for candidate in candidates]
     if len(set(names)) < len(names):
         raise InputError("a configuration is listed twice among the candidates; list it once")
-    losses = {
-        risk: matrix(calibration, risk=risk, split="calibration", configs=names, unit=claim.unit[risk]).values
-        for risk in (claim.budget if names else ())
-    }
-    rows = _rows(losses, candidates, claim)
-    chosen = choose(rows, claim.budget)
-    closest = None if chosen or not rows else power.closest(rows, losses, claim)
-    return {
-        "format": 1,
-        "budget": dict(claim.budget),
-        "confidence": claim.confidence,
-        "level": level(claim),
-        "joint": claim.joint,
-        "opening": {"number": claim.opening, "planned": claim.openings, "statement": _statement(claim)},
-        "procedure": claim.procedure,
-        "bound": dict(claim.bound),
-        "population": claim.population,
-        "unit": dict(claim.unit),
-        "n": {risk: int(some.shape[1]) for risk, some in losses.items()},
-        "candidates": rows,
-        "certified": [row["config"] for row in rows if row["certified"]],
-        "chosen": chosen,
-        "closest": closest,
-        "reason": _reason(rows, chosen, closest, claim),
-    }
+    if claim.sequential and order is None:
+        raise InputError("a sequential claim needs the list of everything that was to be measured")
+    found = {risk: _evidence(table, risk, names, claim, order) for risk in (claim.risks if names else ())}
+    noticed = [
+        line
+        for risk in found
+        if claim.kind(risk) == "queries"
+        for line in exchangeability.warnings(table, risk=risk, configs=names, unit=claim.unit[risk])
+    ]
+    return _document(found, candidates, claim, noticed)
+
+
+def decide(losses: Mapping[str, Losses], candidates: Sequence[Candidate], claim: Claim) -> dict[str, Any]:
+    """The certificate from loss matrices: risk -> (m candidates, n units) whole thousandths, columns in a fixed order.
+
+    For tables too large to hold as rows, and for simulations. Order-dependent bounds need columns whose order was
+    fixed before losses were seen; nothing can be checked for exchangeability.
+    """
+    refuse_unknown(claim)
+    return _document({risk: evidence(losses[risk]) for risk in claim.risks}, candidates, claim, [])
 
 
 def choose(rows: Sequence[Mapping[str, Any]], budget: Mapping[str, float]) -> str | None:
@@ -73,15 +72,73 @@ def choose(rows: Sequence[Mapping[str, Any]], budget: Mapping[str, float]) -> st
     return None if best is None else str(best["config"])
 
 
-def _rows(losses: Mapping[str, Losses], candidates: Sequence[Candidate], claim: Claim) -> list[dict[str, Any]]:
+def _evidence(
+    table: pl.DataFrame, risk: str, names: Sequence[str], claim: Claim, order: pl.DataFrame | None
+) -> Evidence:
+    kind, unit = claim.kind(risk), claim.unit[risk]
+    if claim.sequential and order is not None:
+        rows, planned = prefixes(table, order.filter(pl.col("risk") == risk), risk=risk, configs=names, unit=unit)
+        return Evidence(rows, np.zeros(len(names), dtype=np.int64), 0, planned)
+    split = None if kind == "census" else "calibration"
+    losses = matrix(table, risk=risk, split=split, configs=names, unit=unit).values
+    if kind != "sample" or table.filter(pl.col("risk") == risk, pl.col("split") == "search").is_empty():
+        return evidence(losses)
+    looked = matrix(table, risk=risk, split="search", configs=names, unit=unit).values
+    if looked.shape[1] + losses.shape[1] > claim.listed[risk]:
+        raise InputError(f"{risk}: more units are measured than the {claim.listed[risk]} that are listed")
+    return Evidence(losses, looked.sum(axis=1, dtype=np.int64), looked.shape[1], losses.shape[1])
+
+
+def _document(
+    found: Mapping[str, Evidence], candidates: Sequence[Candidate], claim: Claim, noticed: Sequence[str]
+) -> dict[str, Any]:
+    rows = _rows(found, candidates, claim) if candidates else []
+    certifies = procedures.find(claim.procedure).promise == "family-wise"
+    screened = [row["config"] for row in rows if row["certified"]]
+    if not certifies:
+        rows = [{**row, "certified": False} for row in rows]
+    chosen = choose(rows, claim.budget)
+    closest = None if chosen or not rows or screened else power.closest(rows, found, claim)
+    document = {
+        "format": 2,
+        "budget": dict(claim.budget),
+        "confidence": claim.confidence,
+        "level": level(claim),
+        "joint": claim.joint,
+        "opening": {"number": claim.opening, "planned": claim.openings, "statement": words.statement(claim)},
+        "procedure": claim.procedure,
+        "promise": procedures.find(claim.procedure).promise,
+        "bound": {risk: claim.bound[risk] for risk in claim.risks},
+        "population": {risk: claim.kind(risk) for risk in claim.risks},
+        "listed": {risk: claim.listed[risk] for risk in claim.risks if risk in claim.listed},
+        "weights": dict(claim.weights),
+        "radius": claim.radius,
+        "sequential": _saved(found, candidates) if claim.sequential else None,
+        "unit": {risk: claim.unit[risk] for risk in claim.risks},
+        "n": {risk: max((some.count(i) for i in range(len(rows))), default=0) for risk, some in found.items()},
+        "candidates": rows,
+        "certified": screened if certifies else [],
+        "screened": None if certifies else screened,
+        "chosen": chosen,
+        "closest": closest,
+        "warnings": list(noticed),
+    }
+    short = power.short(found, len(rows), claim) if closest else None
+    return document | {"reason": words.reason(document, claim, short)}
+
+
+def _rows(found: Mapping[str, Evidence], candidates: Sequence[Candidate], claim: Claim) -> list[dict[str, Any]]:
     m, delta = len(candidates), level(claim)
-    if m == 0:
-        return []
-    share = delta / (m * len(claim.budget))
-    p = {risk: p_values(claim, risk, some, m) for risk, some in losses.items()}
-    wide = {risk: uppers(claim, risk, some, share) for risk, some in losses.items()}
-    narrow = {risk: uppers(claim, risk, some, delta) for risk, some in losses.items()}
-    worst = np.array([max(p[risk][i] for risk in losses) for i in range(m)])
+    p = {risk: p_values(claim, risk, found, m) for risk in claim.budget}
+    # simultaneous over candidates and measured risks; the combined risk's bound holds where its parts' do
+    wide = uppers(claim, found, delta / (m * len(claim.risks)))
+    narrow = uppers(claim, found, delta)
+    if COMBINED in claim.budget:
+        narrow[COMBINED] = uppers(claim, found, delta / len(claim.parts))[COMBINED]
+    means = {risk: _means(some, claim, risk) for risk, some in found.items()}
+    if COMBINED in claim.budget:
+        means[COMBINED] = [sum(w * means[risk][i] for risk, w in claim.weights.items()) for i in range(m)]
+    worst = np.array([max(some[i] for some in p.values()) for i in range(m)])
     weights = np.array([candidate.weight for candidate in candidates], dtype=np.float64)
     flags = procedures.certified(claim.procedure, worst, weights, delta)
     return [
@@ -90,61 +147,61 @@ def _rows(losses: Mapping[str, Losses], candidates: Sequence[Candidate], claim: 
             "method": candidate.method,
             "params": candidate.params,
             "weight": candidate.weight,
-            "empirical": {risk: _mean(some[i]) for risk, some in losses.items()},
-            "p_values": {risk: p[risk][i] for risk in losses},
+            "n": {risk: some.count(i) for risk, some in found.items()},
+            "empirical": {risk: round(some[i], 6) for risk, some in means.items()},
+            "p_values": {risk: some[i] for risk, some in p.items()},
             "p_value": float(worst[i]),
             "certified": bool(flags[i]),
-            "cur": {risk: {"pointwise": narrow[risk][i], "simultaneous": wide[risk][i]} for risk in losses},
-            "robust_radius": {risk: _radius(wide[risk][i], alpha) for risk, alpha in claim.budget.items()},
+            "cur": {
+                risk: {"pointwise": _shifted(narrow, risk, i, claim), "simultaneous": _shifted(wide, risk, i, claim)}
+                for risk in wide
+            },
+            "robust_radius": {risk: _radius(wide, risk, i, claim) for risk in claim.budget},
         }
         for i, candidate in enumerate(candidates)
     ]
 
 
-def _mean(losses: Losses) -> float:
-    return round(int(losses.sum()) / (SCALE * len(losses)), 6)
+def _means(some: Evidence, claim: Claim, risk: str) -> list[float]:
+    """(m,) mean losses of what was measured: of the list's known units, where the claim is about a list."""
+    m = len(some.seen)
+    sums = [int(some.seen[i]) + _total(some, i) for i in range(m)]
+    return [total / (SCALE * (some.searched + some.count(i))) if some.count(i) else 1.0 for i, total in enumerate(sums)]
 
 
-def _radius(upper: float, budget: float) -> float | None:
-    radius = robust_radius(upper, budget)
-    return None if radius is None else down(radius)
+def _total(some: Evidence, place: int) -> int:
+    row = some.losses[place] if isinstance(some.losses, np.ndarray) else some.losses[place][0]
+    return int(row.sum(dtype=np.int64))
 
 
-def _statement(claim: Claim) -> str:
-    spent = level(claim) * (2 if claim.joint else 1)
-    if claim.opening > claim.openings:
-        together = max(0.0, 1.0 - claim.opening * spent)
-        return f"opening {claim.opening}, {claim.openings} planned: jointly {together:.6g}, not {claim.confidence:g}"
-    if claim.openings > 1:
-        return (
-            f"opening {claim.opening} of {claim.openings} planned: "
-            f"all together hold with confidence {claim.confidence:g}"
-        )
-    return "first and only opening of these calibration queries"
+def _shifted(upper: Mapping[str, Sequence[float]], risk: str, place: int, claim: Claim) -> float:
+    """An upper bound within the claim's radius."""
+    return upper[risk][place] if claim.radius == 0 else up(_within(upper, risk, place, claim, claim.radius))
 
 
-def _reason(
-    rows: Sequence[Mapping[str, Any]], chosen: str | None, closest: Mapping[str, Any] | None, claim: Claim
-) -> str:
-    limits = " and ".join(f"{risk} at most {alpha:g}" for risk, alpha in claim.budget.items())
-    if closest is not None:
-        return f"nothing certified for {limits}; {closest_words(closest)}"
-    if chosen is None:
-        return f"nothing certified: no configuration came near {limits} on the search queries"
-    count = sum(row["certified"] for row in rows)
-    method = next(row["method"] for row in rows if row["config"] == chosen)
-    sure = f"confidence {claim.confidence:.6g}" if claim.opening <= claim.openings else _statement(claim)
-    named = f"{chosen} ({method})" if method else chosen
-    return f"{count} of {len(rows)} candidates certified ({limits}, {sure}); chosen {named} for the widest margin"
+def _within(upper: Mapping[str, Sequence[float]], risk: str, place: int, claim: Claim, rho: float) -> float:
+    if risk != COMBINED:
+        return float(shift.shifted(upper[risk][place], rho))
+    return sum(weight * float(shift.shifted(upper[name][place], rho)) for name, weight in claim.weights.items())
 
 
-def closest_words(closest: Mapping[str, Any]) -> str:
-    """What it would have taken, in words."""
-    risk, need, others = closest["risk"], closest["needs"], closest["also"]
-    named = f"{closest['config']} ({closest['method']})" if closest["method"] else closest["config"]
-    units = f"about {need['units']} calibration units of {risk} with losses like these" if need["units"] else ""
-    budget = f"a {risk} budget of {need['budget']:g}" if need["budget"] else ""
-    either = " or ".join(filter(None, (units, budget)))
-    wanted = f"it would take {either or 'another configuration, for no budget below 1 would do'}"
-    more = f"; its {' and '.join(others)} too {'falls' if len(others) == 1 else 'fall'} short" if others else ""
-    return f"closest is {named} with {risk} bounded by {math.ceil(closest['bound'] * 1000) / 1000:g}: {wanted}{more}"
+def _radius(upper: Mapping[str, Sequence[float]], risk: str, place: int, claim: Claim) -> float | None:
+    """Largest radius at which the budget holds, rounded down; None where it does not at 0."""
+    budget = claim.budget[risk]
+    if risk != COMBINED:
+        radius = shift.robust_radius(upper[risk][place], budget)
+        return None if radius is None else down(radius)
+    if _within(upper, risk, place, claim, 0.0) > budget:
+        return None
+    low, high = 0.0, 1.0
+    while high - low > 1e-9:
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if _within(upper, risk, place, claim, middle) <= budget else (low, middle)
+    return down(low)
+
+
+def _saved(found: Mapping[str, Evidence], candidates: Sequence[Candidate]) -> dict[str, int]:
+    """Units that were to be measured over all candidates and risks, and how many of them were."""
+    planned = sum(some.planned * len(candidates) for some in found.values())
+    measured = sum(some.count(i) for some in found.values() for i in range(len(candidates)))
+    return {"planned": planned, "measured": measured, "saved": planned - measured}

@@ -8,15 +8,16 @@ from importlib.metadata import version
 from typing import Any
 
 import froc
-from froc import digest
+from froc import digest, procedures
 from froc.bounds import Bound
+from froc.claim import automatic
+from froc.combined import COMBINED
 from froc.data import Sealed, SearchView, Task
 from froc.errors import InputError
 from froc.losses import SCALE
 from froc.metrics import Metric
 from froc.models import Base
 from froc.plugins import find, make
-from froc.procedures import PROCEDURES
 from froc.risk import Claim, refuse_unknown, required
 from search.space import Spaces, written
 from search.study import PRUNERS, SAMPLERS, pick
@@ -32,6 +33,8 @@ class Settings:
 
     budget: risk -> accepted risk, in (0, 1). share: part of the units that the search may look at.
     candidates: at most this many configurations are tested; None lets the number of queries decide (at most 10).
+    population, weights, radius, sequential: see `froc.claim.Claim`. sample: risk -> units of a listed population that
+    are measured beside those of the search.
     """
 
     budget: Mapping[str, float]
@@ -50,7 +53,17 @@ class Settings:
     batch: int = 32
     openings: int = 1
     reopen: bool = False
+    population: Mapping[str, str] = field(default_factory=dict)
+    sample: Mapping[str, int] = field(default_factory=dict)
+    weights: Mapping[str, float] = field(default_factory=dict)
+    radius: float = 0.0
+    sequential: bool = False
     space: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """Budgets of the risks that a trial measures: what the search steers by."""
+        return {risk: alpha for risk, alpha in self.budget.items() if risk != COMBINED}
 
     def check(self) -> None:
         """Raise InputError for values out of range or unknown names."""
@@ -67,7 +80,16 @@ class Settings:
             raise InputError("candidates must be at least 1")
         pick("sampler", SAMPLERS, self.sampler)
         pick("pruner", PRUNERS, self.pruner)
-        pick("procedure", PROCEDURES, self.procedure)
+        if procedures.find(self.procedure).promise != "family-wise":
+            raise InputError(
+                f"{self.procedure} screens, it certifies nothing that could be deployed; take one of "
+                f"{', '.join(procedures.names())}, or use it with froc certify"
+            )
+        if not self.limits:
+            raise InputError("the search steers by the budgets of single risks; give --budget 0.1 beside combined")
+        for risk, count in self.sample.items():
+            if count < 1:
+                raise InputError(f"sample {risk}={count} is too few; give at least 1")
         for metric in self.metrics.values():
             find(Metric, metric)
         if self.bound != "auto":
@@ -89,19 +111,26 @@ def metrics(settings: Settings, risks: Mapping[str, Any]) -> dict[str, Metric]:
     return {risk: make(Metric, settings.metrics.get(risk, "extraction_strength")) for risk in risks}
 
 
-def bounds(settings: Settings, task: Task, measured: Mapping[str, Metric]) -> dict[str, str]:
-    """risk -> bound, by rules that no loss can influence: exact binomial for 0-1 losses of single queries, else betting."""
-    if settings.bound != "auto":
-        for risk, metric in measured.items():
-            if find(Bound, settings.bound).binary_only and not (metric.binary and task.units[risk] == "query"):
-                raise InputError(
-                    f"the bound {settings.bound} needs 0-1 losses of single queries, which {risk} has not; take auto"
-                )
-        return dict.fromkeys(measured, settings.bound.replace("-", "_"))
-    return {
-        risk: "binomial" if metric.binary and task.units[risk] == "query" else "betting"
-        for risk, metric in measured.items()
-    }
+def bounds(
+    settings: Settings, task: Task, measured: Mapping[str, Metric], population: Mapping[str, str]
+) -> dict[str, str]:
+    """risk -> bound: what the user named, or `froc.claim.automatic`, which no loss can influence."""
+    named = settings.bound.replace("-", "_")
+    found = {}
+    for risk, metric in measured.items():
+        binary, kind = metric.binary and task.units[risk] == "query", population.get(risk, "queries")
+        if settings.bound == "auto" or kind == "census":
+            found[risk] = automatic(
+                binary=metric.binary, unit=task.units[risk], population=kind,
+                sequential=settings.sequential, procedure=settings.procedure,
+            )  # fmt: skip
+            continue
+        if find(Bound, named).binary_only and not binary:
+            raise InputError(
+                f"the bound {settings.bound} needs 0-1 losses of single queries, which {risk} has not; take auto"
+            )
+        found[risk] = named
+    return found
 
 
 def make_plan(
@@ -115,19 +144,27 @@ def make_plan(
 ) -> Plan:
     """Write the plan; raises InputError where the queries are too few to certify the budget at all."""
     measured = metrics(settings, task.queries)
+    searched = {risk: len({q.unit for q in some}) for risk, some in view.queries.items()}
+    population = dict(task.population) | dict(settings.population)
+    _refuse_samples(settings, population)
     claim = Claim(
         budget=dict(settings.budget),
         confidence=settings.confidence,
         procedure=settings.procedure,
-        bound=bounds(settings, task, measured),
+        bound=bounds(settings, task, measured, population),
         unit=dict(task.units),
+        population=population,
+        listed=_listed(task, population),
+        weights=dict(settings.weights),
+        radius=settings.radius,
         openings=settings.openings,
         joint=settings.joint,
+        sequential=settings.sequential,
     )
     refuse_unknown(claim)
-    candidates, more = _candidates(settings, claim, sealed.units)
+    candidates, more = _candidates(settings, claim, sealed.units, searched)
     document = {
-        "format": 1,
+        "format": 2,
         "froc": froc.__version__,
         "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "task": {
@@ -139,13 +176,17 @@ def make_plan(
         "confidence": claim.confidence,
         "procedure": claim.procedure,
         "bound": claim.bound,
-        "population": claim.population,
+        "population": {risk: claim.kind(risk) for risk in claim.risks},
+        "listed": dict(claim.listed),
+        "weights": dict(claim.weights),
+        "radius": claim.radius,
+        "sequential": claim.sequential,
         "openings": claim.openings,
         "joint": claim.joint,
         "metrics": {risk: type(metric).__module__.rpartition(".")[2] for risk, metric in measured.items()},
         "quantum": SCALE,
         "split": {
-            "search": {risk: len({q.unit for q in some}) for risk, some in view.queries.items()},
+            "search": searched,
             "calibration": sealed.units,
             "queries": sealed.digests,
             "share": settings.share,
@@ -175,11 +216,34 @@ def refuse_other(old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
             raise InputError(f"the run folder was made by another plan ({key}{inner} differs); choose another --out")
 
 
-def _candidates(settings: Settings, claim: Claim, units: Mapping[str, int]) -> tuple[int, tuple[str, ...]]:
+def _refuse_samples(settings: Settings, population: Mapping[str, str]) -> None:
+    for risk, kind in population.items():
+        if (kind == "sample") != (risk in settings.sample):
+            raise InputError(
+                f"population sample and --sample go together: --population {risk}=sample --sample {risk}=100"
+            )
+    for risk in settings.sample:
+        if population.get(risk) != "sample":
+            raise InputError(f"--sample {risk}={settings.sample[risk]} needs --population {risk}=sample")
+
+
+def _listed(task: Task, population: Mapping[str, str]) -> dict[str, int]:
+    """risk -> units in the list that a claim is about."""
+    by_group = {risk: task.units[risk] == "group" for risk in population}
+    return {
+        risk: len({row.group if by_group[risk] else (row.question, row.answer) for row in task.queries[risk]})
+        for risk, kind in population.items()
+        if kind != "queries"
+    }
+
+
+def _candidates(
+    settings: Settings, claim: Claim, units: Mapping[str, int], searched: Mapping[str, int]
+) -> tuple[int, tuple[str, ...]]:
     """How many configurations can be tested with these queries; InputError where not even one could be certified."""
     wanted = settings.candidates or min(10, settings.trials)
     for count in range(wanted, 0, -1):
-        needed = required(claim, count)
+        needed = required(claim, count, searched)
         short = [risk for risk, need in needed.items() if units[risk] < need]
         if not short:
             note = f"only {count} of {wanted} candidates can be tested with so few queries" if count < wanted else ""
@@ -189,7 +253,11 @@ def _candidates(settings: Settings, claim: Claim, units: Mapping[str, int]) -> t
     risk = short[0]
     total = -(-needed[risk] // (1 - settings.share)) if settings.share < 1 else needed[risk]
     raise InputError(
-        f"{risk}: {units[risk]} calibration units can never certify budget {claim.budget[risk]:g} at confidence "
+        f"{risk}: {units[risk]} calibration units can never certify {_budgets(claim)} at confidence "
         f"{claim.confidence:g} with {count} candidate(s), even at zero loss; {needed[risk]} are needed "
         f"(about {total:.0f} before the search takes its share): add queries, or raise the budget or lower --confidence"
     )
+
+
+def _budgets(claim: Claim) -> str:
+    return ", ".join(f"budget {risk}={alpha:g}" for risk, alpha in claim.budget.items())

@@ -19,10 +19,11 @@ import polars as pl
 
 from froc.data import Sealed, SearchView, Task
 from froc.errors import InputError, InterruptedRunError
-from froc.measure import losses, probes
+from froc.measure import probes
 from froc.models import Base, copy, put, read_weights, save, write_weights
-from froc.risk import Candidate, certify
+from froc.risk import Candidate, Claim, certify
 from search import openings, sealing
+from search.calibration import measure, measure_in_rounds, searched
 from search.folder import FINISHED, Folder, Started, of_document, write_json, write_table
 from search.plan import Plan, Settings, identity, make_plan, metrics, refuse_other
 from search.space import Spaces
@@ -70,7 +71,7 @@ def run(job: Job, out: Path, listener: Listener) -> dict[str, Any]:
     elif out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir()):
         raise InputError(f"{out} holds files but no plan.json of a run; choose another --out")
     if folder.read(folder.seal) is None:
-        openings.check(job.sealed.digests, identity(plan.document), job.settings.openings, job.settings.reopen)
+        openings.check(job.sealed.pool, identity(plan.document), job.settings.openings, job.settings.reopen)
     folder.hold()
     try:
         with _interruptible():
@@ -100,10 +101,11 @@ def _work(job: Job, plan: Plan, folder: Folder, listener: Listener) -> dict[str,
     candidates = [Candidate(**c) for c in seal["candidates"]]
     fixed = identity(plan.document)
     asked = sealing.question(seal, fixed)
-    opening = openings.record(job.sealed.digests, fixed, asked, job.settings.openings, job.settings.reopen)
+    opening = openings.record(job.sealed.pool, fixed, asked, job.settings.openings, job.settings.reopen)
     claim = replace(plan.claim, openings=opening.planned, opening=opening.number)
-    _calibrate(job, folder, bench, candidates, seal, listener)
-    certificate = certify(pl.read_parquet(folder.calibration_losses), candidates, claim)
+    order = job.sealed.order if claim.sequential else None
+    _calibrate(job, folder, bench, candidates, claim, seal, listener)
+    certificate = certify(pl.read_parquet(folder.calibration_losses), candidates, claim, order)
     _keep_chosen(folder, bench, candidates, certificate)
     write_json(folder.certificate, certificate)
     shutil.rmtree(folder.path / "weights", ignore_errors=True)
@@ -116,7 +118,7 @@ def _search(job: Job, plan: Plan, folder: Folder, bench: Bench, listener: Listen
     study = Study(
         folder.study,
         job.space,
-        settings.budget,
+        settings.limits,
         sampler=settings.sampler,
         pruner=settings.pruner,
         seed=settings.seed,
@@ -146,7 +148,7 @@ def _search(job: Job, plan: Plan, folder: Folder, bench: Bench, listener: Listen
                 folder.trial_losses(line.config),
                 bench.table(line.config, "search", job.view.queries, outcome.tables),
             )
-            _keep_weights(folder, bench, [*log[:-1], line], plan)
+            _keep_weights(folder, bench, [*log[:-1], line], plan, settings.limits)
         log[-1] = line
         folder.record(log)
         study.tell(line)
@@ -171,9 +173,11 @@ def _ranked(log: Sequence[Started], folder: Folder, budget: Mapping[str, float])
     return sealing.rank(log, sums, budget)
 
 
-def _keep_weights(folder: Folder, bench: Bench, log: Sequence[Started], plan: Plan) -> None:
+def _keep_weights(
+    folder: Folder, bench: Bench, log: Sequence[Started], plan: Plan, limits: Mapping[str, float]
+) -> None:
     """Keep the parameters of what would be candidates if the search ended now; drop the others."""
-    wanted = {c.config for c in sealing.shortlist(_ranked(log, folder, plan.claim.budget), plan.candidates)}
+    wanted = {c.config for c in sealing.shortlist(_ranked(log, folder, limits), plan.candidates)}
     if log[-1].config in wanted:
         write_weights(copy(bench.base.model), folder.weights(log[-1].config))
     for path in (folder.path / "weights").glob("*.safetensors"):
@@ -190,11 +194,12 @@ def _seal(job: Job, plan: Plan, folder: Folder, log: Sequence[Started]) -> dict[
         )
     write_table(folder.search_losses, pl.concat([pl.read_parquet(folder.trial_losses(line.config)) for line in done]))
     seal = sealing.document(
-        sealing.shortlist(_ranked(log, folder, plan.claim.budget), plan.candidates),
+        sealing.shortlist(_ranked(log, folder, job.settings.limits), plan.candidates),
         plan=of_document(folder.plan),
         losses=of_document(folder.search_losses),
         trials=len(done),
         queries=job.sealed.digests,
+        order=job.sealed.order.rows() if plan.claim.sequential else None,
     )
     write_json(folder.seal, seal)
     return seal
@@ -205,20 +210,24 @@ def _calibrate(
     folder: Folder,
     bench: Bench,
     candidates: Sequence[Candidate],
+    claim: Claim,
     seal: Mapping[str, Any],
     listener: Listener,
 ) -> None:
     if folder.calibration_losses.is_file():
         return
-    queries = job.sealed.open(seal)
-    opened = probes(job.base, queries, bench.metrics, job.task.template)
-    tables = []
-    for done, candidate in enumerate(candidates, start=1):
+    opened = probes(job.base, job.sealed.open(seal), bench.metrics, job.task.template)
+
+    def bring(candidate: Candidate) -> None:
         _put(folder, bench, candidate)
-        found = {probe.risk: losses(job.base, probe) for probe in opened}
-        tables.append(bench.table(candidate.config, "calibration", queries, found))
-        listener.calibrating(done, len(candidates))
-    write_table(folder.calibration_losses, pl.concat(tables))
+
+    if claim.sequential:
+        order = job.sealed.order
+        table = measure_in_rounds(bench, opened, candidates, claim, order, bring, listener.calibrating)
+    else:
+        table = measure(bench, opened, candidates, bring, listener.calibrating)
+    known = searched([folder.trial_losses(candidate.config) for candidate in candidates], claim)
+    write_table(folder.calibration_losses, pl.concat([table, *known]))
 
 
 def _put(folder: Folder, bench: Bench, candidate: Candidate) -> None:

@@ -71,13 +71,14 @@ def layers(points: np.ndarray[Any, np.dtype[np.float64]]) -> list[int]:
 
 
 def document(
-    candidates: Sequence[Candidate], *, plan: str, losses: str, trials: int, queries: Mapping[str, str]
-) -> dict[str, Any]:
-    """`seal.json`."""
+    candidates: Sequence[Candidate], *, plan: str, losses: str, trials: int, queries: Mapping[str, str],
+    order: Sequence[Sequence[str]] | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """`seal.json`. order: (risk, unit, query) of every sealed query, where measuring may stop early."""
     listed = [{"config": c.config, "method": c.method, "params": c.params, "weight": c.weight} for c in candidates]
     return {
         "format": 1, "plan": plan, "search_losses": losses, "trials": trials,
-        "candidates": listed, "calibration": dict(queries),
+        "candidates": listed, "calibration": dict(queries), "order": order and [list(row) for row in order],
     }  # fmt: skip
 
 

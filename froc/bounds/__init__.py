@@ -1,16 +1,24 @@
-"""Bounds: one file each. For losses in [0, 1] with mean risk R, from n independent units:
+"""Bounds: one file each. For losses in [0, 1] with mean risk R, from n units:
 
 * `p_value(losses, alpha)` is a p-value for H: R > alpha (small means: the risk is within budget);
-* `upper(losses, delta)` is an upper bound that R exceeds with probability at most delta.
+* `upper(losses, delta)` is an upper bound that R exceeds with probability at most delta;
+* `e_value(losses, alpha)`, where a bound has one, has expectation at most 1 under H.
 
-losses: (m configurations, n units) int64 thousandths; results: (m,) float64 in [0, 1]. A bound that needs 0-1
-losses refuses others. Nothing here rounds; `froc.risk` does, against the claim. Each file keeps its theorem in
-functions of plain numbers beside the class, where it can be held against published values.
+losses: (m configurations, n units) whole thousandths; results: (m,) float64. Rows are independent of each other: a
+bound is vectorised over configurations and says of each what it would say of it alone. A bound that needs 0-1 losses
+refuses others. Nothing here rounds; `froc.claim` does, against the claim. Each file keeps its theorem in functions of
+plain numbers beside the class, where it can be held against published values.
+
+Cluster means are no bound of their own: `froc.losses.matrix(unit="group")` makes one column per cluster, and every
+bound for losses in [0, 1] holds for those.
 """
 
+import os
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,26 +26,43 @@ from numpy.typing import NDArray
 from froc.errors import InputError
 from froc.losses import SCALE
 
-Losses = NDArray[np.int64]
+Losses = NDArray[np.integer[Any]]
 Reals = NDArray[np.float64]
 Wholes = NDArray[np.int64]
+Level = float | Reals
+"""One risk for all configurations, or (m,) one for each."""
+BLOCK = 1 << 16
+"""Losses that are worked on at a time: temporary arrays stay in the processor's cache, and far below the table."""
+MANY = 10**7
+"""Losses from which on starting threads is worth it."""
 
 
 @dataclass(frozen=True)
 class Bound(ABC):
-    """binary_only: needs losses of 0 or 1. order_free: the order of units is ignored. theorem: its source."""
+    """A theorem, with what it assumes.
+
+    binary_only: needs losses of 0 or 1. order_free: the order of units is ignored; elsewhere it must have been fixed
+    before losses were seen. finite: about the mean of a listed population, sampled without replacement; its size
+    is the field `population`. anytime: holds at every stopping time, so that measuring may stop early.
+    """
 
     binary_only: ClassVar[bool] = False
     order_free: ClassVar[bool] = True
+    finite: ClassVar[bool] = False
+    anytime: ClassVar[bool] = False
     theorem: ClassVar[str]
 
     @abstractmethod
-    def p_value(self, losses: Losses, alpha: float) -> Reals:
+    def p_value(self, losses: Losses, alpha: Level) -> Reals:
         """(m,) p-values for H: R > alpha, alpha in (0, 1)."""
 
     @abstractmethod
     def upper(self, losses: Losses, delta: float) -> Reals:
-        """(m,) upper bounds at error delta in (0, 1), each in (0, 1]."""
+        """(m,) upper bounds at error delta in (0, 1), each in [0, 1]."""
+
+    def e_value(self, losses: Losses, alpha: Level) -> Reals:
+        """(m,) e-values against H: R > alpha, 0 or larger. InputError where the theorem gives none."""
+        raise InputError(f"{type(self).__name__} has no e-values; take --bound mixture or betting")
 
 
 def shape(losses: Losses) -> tuple[int, int]:
@@ -48,6 +73,48 @@ def shape(losses: Losses) -> tuple[int, int]:
     return int(m), int(n)
 
 
+def total(losses: Losses) -> Wholes:
+    """(m,) sums of thousandths, exact."""
+    shape(losses)
+    return np.asarray(losses.sum(axis=1, dtype=np.int64))
+
+
+def mean(losses: Losses) -> Reals:
+    """(m,) mean losses in [0, 1]."""
+    return np.asarray(total(losses) / (SCALE * losses.shape[1]))
+
+
 def whole(losses: Losses) -> Wholes:
     """(m,) smallest whole number not below the sum of losses: exact, since losses are integers."""
-    return np.asarray(-(-losses.sum(axis=1) // SCALE), dtype=np.int64)
+    return np.asarray(-(-total(losses) // SCALE), dtype=np.int64)
+
+
+def counts(losses: Losses) -> Wholes:
+    """(m,) numbers of losses of 1; InputError for losses other than 0 and 1."""
+    # of 0..SCALE, these two alone are multiples of SCALE
+    if any(bool((losses[some] % SCALE).any()) for some in blocks(losses)):
+        raise InputError("this bound needs losses of 0 or 1; take --bound auto, betting or hoeffding_bentkus")
+    return whole(losses)
+
+
+def blocks(losses: Losses) -> list[slice]:
+    """Slices of configurations, about BLOCK losses each."""
+    m, n = losses.shape
+    step = max(1, BLOCK // max(1, n))
+    return [slice(start, start + step) for start in range(0, m, step)]
+
+
+def by_block(losses: Losses, work: Callable[[slice], Reals]) -> Reals:
+    """(m,) results of `work` on every block; large tables are shared among the processor's cores."""
+    some = blocks(losses)
+    if losses.size < MANY:
+        parts = [work(one) for one in some]
+    else:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # numpy lets go of Python's lock
+            parts = list(pool.map(work, some))
+    return np.concatenate([np.zeros(0), *parts])
+
+
+def each(level: Level, m: int) -> Reals:
+    """(m,) a level for each configuration."""
+    return np.broadcast_to(np.asarray(level, dtype=np.float64), (m,))

@@ -6,9 +6,7 @@ from typing import ClassVar
 import numpy as np
 from scipy import special
 
-from froc.bounds import Bound, Losses, Reals, Wholes, shape, whole
-from froc.errors import InputError
-from froc.losses import SCALE
+from froc.bounds import Bound, Level, Losses, Reals, Wholes, counts, shape
 
 
 @dataclass(frozen=True)
@@ -21,28 +19,22 @@ class Binomial(Bound):
     binary_only: ClassVar[bool] = True
     theorem: ClassVar[str] = "Clopper and Pearson 1934"
 
-    def p_value(self, losses: Losses, alpha: float) -> Reals:
+    def p_value(self, losses: Losses, alpha: Level) -> Reals:
         """(m,) P(Bin(n, alpha) <= k), k the number of losses of 1."""
-        return tail(*_counts(losses), alpha)
+        return tail(counts(losses), shape(losses)[1], alpha)
 
     def upper(self, losses: Losses, delta: float) -> Reals:
         """(m,) largest risk that k or fewer losses do not exclude at level delta; 1 where all are lost."""
-        return inverse(*_counts(losses), delta)
+        return ceiling(counts(losses), shape(losses)[1], delta)
 
 
-def tail(k: Wholes, n: int, alpha: float) -> Reals:
+def tail(k: Wholes, n: int, alpha: Level) -> Reals:
     """(m,) P(Bin(n, alpha) <= k) for counts k in 0..n."""
     return np.asarray(special.bdtr(k.astype(np.float64), n, alpha), dtype=np.float64)
 
 
-def inverse(k: Wholes, n: int, delta: float) -> Reals:
+def ceiling(k: Wholes, n: int, delta: float) -> Reals:
     """(m,) u with P(Bin(n, u) <= k) = delta; 1 for k >= n."""
     inside = k < n
     some = np.where(inside, k, 0)
     return np.where(inside, special.betaincinv(some + 1.0, n - some, 1.0 - delta), 1.0)
-
-
-def _counts(losses: Losses) -> tuple[Wholes, int]:
-    if not bool(((losses == 0) | (losses == SCALE)).all()):
-        raise InputError("the exact binomial bound needs losses of 0 or 1; take --bound betting or hoeffding_bentkus")
-    return whole(losses), shape(losses)[1]

@@ -25,6 +25,14 @@ class Units(BaseModel):
     utility: Literal["query", "group"] | None = None
 
 
+class Population(BaseModel):
+    """What a claim about each risk is about; unset means `queries`."""
+
+    model_config = ConfigDict(extra="forbid")
+    forgetting: Literal["queries", "sample", "census"] | None = None
+    utility: Literal["queries", "sample", "census"] | None = None
+
+
 class Config(BaseModel):
     """`task.toml`."""
 
@@ -34,6 +42,7 @@ class Config(BaseModel):
     template: str = Task.template
     split_seed: Annotated[int, Field(ge=0)] = 0
     units: Units = Units()
+    population: Population = Population()
     space: dict[str, tuple[float, float]] = {}
 
 
@@ -70,6 +79,7 @@ def load(folder: Path, split_seed: int | None = None) -> tuple[Task, str | None]
         template=_template(config.template),
         split_seed=seed,
         space=config.space,
+        population=config.population.model_dump(exclude_none=True),
         notes=tuple(notes),
     )
     return task, _model(folder, config.model)

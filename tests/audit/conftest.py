@@ -109,10 +109,11 @@ def _losses(rates: Mapping[str, tuple[float, float]]) -> pl.DataFrame:
 
 def _plan() -> dict[str, Any]:
     return {
-        "format": 1, "froc": "0.1.0", "created": "2026-03-01T08:00:00Z",
+        "format": 2, "froc": "0.1.0", "created": "2026-03-01T08:00:00Z",
         "task": {"name": "embedded", "digest": "a" * 64, "split_seed": 0, "units": UNITS, "notes": []},
         "model": {"name": "embedded-base", "digest": "b" * 64},
-        "budget": BUDGET, "confidence": 0.9, "procedure": "weighted-holm", "bound": BOUND, "population": "queries",
+        "budget": BUDGET, "confidence": 0.9, "procedure": "weighted-holm", "bound": BOUND,
+        "population": dict.fromkeys(BUDGET, "queries"), "listed": {}, "weights": {}, "radius": 0.0, "sequential": False,
         "openings": 1, "joint": False, "metrics": METRICS, "quantum": 1000,
         "split": {"search": {"forgetting": 60, "utility": 15}, "calibration": {"forgetting": 240, "utility": 60}, "share": 0.2},
         "search": {"methods": ["npo"], "trials": 5, "sampler": "tpe", "pruner": "median", "objective": "pareto", "seed": 0,

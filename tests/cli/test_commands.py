@@ -130,7 +130,7 @@ def test_a_broken_task_folder(froc: Froc, folder: Path, tmp_path: Path, what: st
         (["-b", "0.1", "--methods", "npoo"], ["did you mean 'npo'"]),
         (["-b", "0.1", "--metric", "rouge"], ["did you mean 'rouge_l'"]),
         (["-b", "0.1", "--sampler", "best"], ["tpe"]),
-        (["-b", "0.1", "--procedure", "hope"], ["weighted-holm"]),
+        (["-b", "0.1", "--procedure", "hope"], ["holm"]),
         (["-b", "0.1", "--bound", "magic"], ["betting"]),
         (["-b", "0.1", "--confidence", "1"], ["confidence"]),
         (["-b", "0.1", "--trials", "0"], ["at least 1"]),

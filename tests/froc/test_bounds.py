@@ -2,6 +2,7 @@
 
 import json
 import math
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,24 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mapie.risk_control.methods import compute_hoeffding_bentkus_p_value as mapie_p
 from scipy.stats import beta, binom
 
-from froc.bounds import Bound, Losses, Reals, betting, binomial, hoeffding_bentkus, whole
+from froc import shift
+from froc.bounds import (
+    Bound,
+    Losses,
+    Reals,
+    bentkus,
+    betting,
+    binomial,
+    empirical_bernstein,
+    hoeffding_bentkus,
+    hoeffding_kl,
+    hoeffding_serfling,
+    hypergeometric,
+    whole,
+)
 from froc.errors import InputError
 from froc.losses import SCALE
 from froc.plugins import find, make, names
@@ -21,7 +37,9 @@ VECTORS = Path(__file__).parents[3] / "shared" / "risk_vectors.json"
 ROWS: dict[str, Any] = json.loads(VECTORS.read_text(encoding="utf-8")) if VECTORS.is_file() else {}
 vectors = pytest.mark.skipif(not ROWS, reason="the shared vectors are not here")
 ALL = names(Bound)
-ORDER_FREE = [name for name in ALL if find(Bound, name).order_free]
+ENDLESS = [name for name in ALL if not find(Bound, name).finite]
+FINITE = [name for name in ALL if find(Bound, name).finite]
+ORDER_FREE = [name for name in ENDLESS if find(Bound, name).order_free]
 MATRICES = st.integers(1, 40).flatmap(
     lambda n: st.lists(st.sampled_from([0, 0, 0, SCALE, 1, 37, 999]), min_size=n, max_size=n)
 )
@@ -49,20 +67,28 @@ def sample(row: dict[str, Any]) -> Reals:
     return np.asarray(found[None, :])
 
 
+def same(found: float, wanted: float) -> None:
+    assert found == pytest.approx(wanted, rel=1e-9, abs=1e-300)
+
+
 @vectors
 def test_p_values_to_nine_digits() -> None:
+    kinds = {"hoeffding_kl": "hoeffding", "bentkus": "bentkus", "hoeffding_bentkus": "hb", "binomial": "binom"}
     for row in ROWS["p_values"]:
-        losses = with_sum(row["n"], row["sum"])
-        for name, key in (("hoeffding_bentkus", "hb"), ("binomial", "binom")):
-            assert make(Bound, name).p_value(losses, row["alpha"])[0] == pytest.approx(row[key], rel=1e-9, abs=1e-300)
+        for name, key in kinds.items():
+            same(make(Bound, name).p_value(with_sum(row["n"], row["sum"]), row["alpha"])[0], row[key])
 
 
 @vectors
 def test_upper_bounds_to_nine_digits() -> None:
+    kinds = {"hoeffding_kl": "kl", "bentkus": "bentkus", "hoeffding_bentkus": "hb", "binomial": "clopper_pearson"}
     for row in ROWS["bounds"]:
-        losses = with_sum(row["n"], row["sum"])
-        for name, key in (("hoeffding_bentkus", "hb"), ("binomial", "clopper_pearson")):
-            assert make(Bound, name).upper(losses, row["delta"])[0] == pytest.approx(row[key], rel=1e-9, abs=1e-300)
+        for name, key in kinds.items():
+            same(make(Bound, name).upper(with_sum(row["n"], row["sum"]), row["delta"])[0], row[key])
+        # Serfling's bound for an endless list is Hoeffding's plain one
+        mean = np.array([row["sum"] / row["n"]])
+        plain = hoeffding_serfling.ceiling(mean, row["n"], 10**18, row["delta"])[0]
+        same(plain, min(1.0, row["hoeffding_simple"]))
 
 
 @vectors
@@ -70,11 +96,56 @@ def test_samples_to_nine_digits() -> None:
     for row in ROWS["samples"]:
         values, n = sample(row), row["n"]
         alpha, delta = row["alpha"], row["delta"]
-        assert betting.tail(values, alpha, delta)[0] == pytest.approx(row["wsr_p"], rel=1e-9, abs=1e-300)
-        assert betting.ceiling(values, delta)[0] == pytest.approx(row["wsr_ub"], rel=1e-9, abs=1e-300)
+        same(betting.tail(values, alpha, delta)[0], row["wsr_p"])
+        same(betting.ceiling(values, delta)[0], row["wsr_ub"])
         mean, k = values.mean(axis=1), np.ceil(values.sum(axis=1) - 1e-9).astype(np.int64)
-        assert hoeffding_bentkus.tail(mean, k, n, alpha)[0] == pytest.approx(row["hb_p"], rel=1e-9, abs=1e-300)
-        assert hoeffding_bentkus.ceiling(mean, k, n, delta)[0] == pytest.approx(row["hb_ub"], rel=1e-9, abs=1e-300)
+        same(hoeffding_bentkus.tail(mean, k, n, alpha)[0], row["hb_p"])
+        same(hoeffding_bentkus.ceiling(mean, k, n, delta)[0], row["hb_ub"])
+        spread = values.var(axis=1, ddof=1)
+        same(spread[0], row["var_unbiased"])
+        same(empirical_bernstein.ceiling(mean, spread, n, delta)[0], row["eb_maurer_pontil"])
+
+
+@vectors
+def test_shift_to_nine_digits() -> None:
+    for row in ROWS["hellinger"]:
+        n, mean, rho, delta = row["n"], row["rhat"], row["rho"], row["delta"]
+        k = np.array([round(n * mean)])
+        own = hoeffding_bentkus.ceiling(np.array([mean]), k, n, delta)[0]
+        same(own, row["hb_ub"])
+        same(shift.shifted(own, rho), row["robust_ub_hb"])
+        same(shift.shifted(binomial.ceiling(k, n, delta)[0], rho), row["robust_ub_cp"])
+        same(shift.shrunk(0.1, rho), row["shrunk_budget_of_0p1"])
+        same(shift.shifted(mean, rho), row["population_any_loss"])
+        same(shift.weber(mean, row["var"], rho), row["population_weber"])
+        same(shift.weber_sampled(mean, row["var"], n, rho, delta), row["weber_finite_sample"])
+        same(shift.crag(mean, row["var"], n, rho, delta), row["crag_formula_exact"])
+
+
+@vectors
+def test_finite_populations_to_nine_digits() -> None:
+    for row in ROWS["finite_population"]:
+        many, n, k, delta = row["N"], row["n"], np.array([row["k"]]), row["delta"]
+        same(hypergeometric.ceiling(k, n, many, delta)[0], row["hypergeom_ub"])
+        same(hoeffding_serfling.ceiling(k / n, n, many, delta)[0], row["serfling_ub"])
+        same(binomial.ceiling(k, n, delta)[0], row["clopper_pearson_ub"])
+
+
+def test_ten_thousand_p_values_are_mapies() -> None:
+    """Away from its rounding slip, which is where n times the mean is no whole number though the sum is one."""
+    rng = np.random.default_rng(5)
+    seen = 0
+    for _ in range(100):
+        n, alpha = int(rng.integers(5, 3000)), float(rng.uniform(0.005, 0.6))
+        k = rng.integers(0, n + 1, 130)
+        slips = np.ceil(k / n * n) != k
+        p = mapie_p(k / n, n, alpha)[:, 0]
+        found = hoeffding_bentkus.tail(k / n, k, n, alpha)
+        assert abs(found - np.minimum(1, p))[~slips].max() <= 1e-12
+        own = np.minimum(hoeffding_kl.tail(k / n, n, alpha), bentkus.tail(k, n, alpha))
+        assert found == pytest.approx(own, rel=1e-9, abs=1e-100)
+        seen += int((~slips).sum())
+    assert seen >= 10_000
 
 
 @pytest.mark.parametrize("n", [100, 400, 5000])
@@ -83,15 +154,15 @@ def test_float_noise_never_adds_a_loss(n: int) -> None:
     k, alpha = np.arange(n + 1), 0.3
     mean = k / n
     low = np.minimum(mean, alpha)
-    hoeffding = np.exp(-n * hoeffding_bentkus.kl(low, np.full(n + 1, alpha)))
+    hoeffding = np.exp(-n * hoeffding_kl.kl(low, np.full(n + 1, alpha)))
     wanted = np.minimum(1, np.minimum(hoeffding, math.e * binom.cdf(k, n, alpha)))
     found = hoeffding_bentkus.tail(mean, k, n, alpha)
     assert found == pytest.approx(wanted, rel=1e-9, abs=1e-300)
 
 
-@pytest.mark.parametrize("n", [20, 50, 200])
+@pytest.mark.parametrize("n", [20, 50, 200, 1000])
 @pytest.mark.parametrize("name", ORDER_FREE)
-@pytest.mark.parametrize("delta", [0.1, 0.01])
+@pytest.mark.parametrize("delta", [0.01, 0.05, 0.1, 0.2])
 def test_exact_coverage_of_bounds_that_ignore_order(name: str, n: int, delta: float) -> None:
     """sup_p P(upper < p) = max_k P(Bin(n, u_k) <= k) for 0-1 losses: no simulation, no tolerance but floats'."""
     upper = make(Bound, name).upper(counts(n), delta)
@@ -139,7 +210,7 @@ RISKS = {
 
 
 @pytest.mark.parametrize("law", LAWS)
-@pytest.mark.parametrize("name", ["betting", "hoeffding_bentkus"])
+@pytest.mark.parametrize("name", [name for name in ENDLESS if not find(Bound, name).binary_only])
 def test_monte_carlo_coverage(name: str, law: str) -> None:
     """4,000 seeded repetitions; a rate of exactly delta exceeds the tolerance (4 standard errors) 3 times in 100,000."""
     rng, repeats, n, delta = np.random.default_rng(7), 4000, 150, 0.1
@@ -164,7 +235,7 @@ def test_betting_stays_valid_where_its_bets_aim_elsewhere() -> None:
 def test_p_value_and_bound_say_the_same(values: list[int], alpha: float, delta: float) -> None:
     """p(alpha) <= delta exactly where the bound at delta is at most alpha."""
     losses = np.array([values])
-    for name in ("hoeffding_bentkus", "betting"):
+    for name in [name for name in ENDLESS if not find(Bound, name).binary_only]:
         bound = make(Bound, name, {"level": delta} if name == "betting" else None)
         upper = bound.upper(losses, delta)[0]
         if abs(upper - alpha) > 1e-9:
@@ -185,13 +256,17 @@ def test_exact_binomial_says_the_same_and_is_never_weaker(values: list[int], alp
 @given(MATRICES, st.randoms(use_true_random=False))
 @settings(deadline=None)
 def test_order_free_bounds_ignore_order_and_grow_with_losses(values: list[int], random: Any) -> None:
-    bound = make(Bound, "hoeffding_bentkus")
     shuffled = random.sample(values, len(values))
     worse = [min(SCALE, value + 100) for value in values]
-    p = bound.p_value(np.array([values, shuffled, worse]), 0.2)
-    upper = bound.upper(np.array([values, shuffled, worse]), 0.1)
-    assert p[0] == p[1] <= p[2] * (1 + 1e-12)
-    assert upper[0] == upper[1] <= upper[2] * (1 + 1e-12)
+    for name in [name for name in ORDER_FREE if not find(Bound, name).binary_only]:
+        bound = make(Bound, name)
+        p = bound.p_value(np.array([values, shuffled, worse]), 0.2)
+        upper = bound.upper(np.array([values, shuffled, worse]), 0.1)
+        assert p[0] == p[1]
+        assert upper[0] == upper[1]
+        if name != "empirical_bernstein":  # a larger loss may lower the variance by more than it raises the mean
+            assert p[0] <= p[2] * (1 + 1e-12)
+            assert upper[0] <= upper[2] * (1 + 1e-12)
 
 
 @given(MATRICES, st.integers(0, 39))
@@ -216,7 +291,10 @@ def test_contract(name: str) -> None:
             assert ((found >= 0) & (found <= 1)).all()
         assert bound.upper(losses, 0.1)[-1] == 1.0
         assert bound.p_value(losses, 0.1)[-1] == 1.0
-        assert (bound.upper(losses, 0.1) >= losses.mean(axis=1) / SCALE).all()
+        assert (bound.upper(losses, 0.1) >= losses.mean(axis=1) / SCALE - 1e-12).all()
+        each = bound.p_value(losses, np.full(n + 1, 0.1))
+        assert each == pytest.approx(bound.p_value(losses, 0.1), rel=1e-12)
+        assert (bound.p_value(losses.astype(np.int16), 0.1) == bound.p_value(losses, 0.1)).all()
         assert (bound.upper(losses, 0.01) >= bound.upper(losses, 0.1)).all()
     with pytest.raises(InputError, match="at least one"):
         bound.p_value(np.zeros((2, 0), dtype=np.int64), 0.1)
@@ -225,7 +303,7 @@ def test_contract(name: str) -> None:
 
 def test_zero_losses_by_formula() -> None:
     for n in (1, 22, 300):
-        for name in ORDER_FREE:
+        for name in ("hoeffding_kl", "hoeffding_bentkus", "binomial"):
             bound = make(Bound, name)
             assert bound.p_value(with_sum(n, 0), 0.1)[0] == pytest.approx(0.9**n, rel=1e-9, abs=1e-300)
             assert bound.upper(with_sum(n, 0), 0.1)[0] == pytest.approx(1 - 0.1 ** (1 / n), rel=1e-9, abs=1e-300)
@@ -244,3 +322,97 @@ def test_capital_may_be_infinite() -> None:
 
 def test_whole_is_exact() -> None:
     assert whole(np.array([[0, 0], [1, 0], [500, 500], [999, 2], [1000, 1000]])).tolist() == [0, 1, 1, 2, 2]
+
+
+LISTS = {
+    "binary": lambda rng, size: (rng.random(size) < 0.1) * SCALE,
+    "skewed": lambda rng, size: np.ceil(rng.beta(0.3, 2.0, size) * SCALE),
+}
+
+
+@pytest.mark.parametrize(("many", "n"), [(400, 200), (60, 30), (40, 39)])
+@pytest.mark.parametrize("kind", LISTS)
+@pytest.mark.parametrize("name", FINITE)
+def test_coverage_of_lists_measured_in_part(name: str, kind: str, many: int, n: int) -> None:
+    """4,000 seeded draws without replacement from one list; what is random is the draw alone."""
+    bound = find(Bound, name)
+    if name == "census" or (bound.binary_only and kind != "binary"):
+        return
+    rng, delta = np.random.default_rng(many), 0.1
+    listed = np.asarray(LISTS[kind](rng, many), dtype=np.int16)
+    risk = listed.mean() / SCALE
+    draws = rng.permuted(np.tile(listed, (4000, 1)), axis=1)[:, :n]
+    made = make(Bound, name, {"population": many})
+    tolerance = delta + 4 * math.sqrt(delta * (1 - delta) / 4000)
+    assert (made.upper(draws, delta) < risk - 1e-9).mean() <= tolerance
+    # just below the true mean, "the mean is larger" is true
+    assert (made.p_value(draws, risk - 1e-6) <= delta).mean() <= tolerance
+
+
+@pytest.mark.parametrize("n", [1, 7, 40])
+@pytest.mark.parametrize("name", FINITE)
+def test_a_list_measured_completely_is_known(name: str, n: int) -> None:
+    losses = counts(n)
+    made = make(Bound, name, {"population": n})
+    assert made.upper(losses, 0.1) == pytest.approx(np.arange(n + 1) / n, abs=1e-12)
+    alpha = 0.5
+    assert made.p_value(losses, alpha).tolist() == [float(k / n > alpha) for k in range(n + 1)]
+
+
+@given(st.integers(2, 30), st.integers(1, 30), st.floats(0.01, 0.99), st.floats(0.001, 0.5))
+@settings(deadline=None)
+def test_hypergeometric_says_the_same_and_uses_the_list(many: int, n: int, alpha: float, delta: float) -> None:
+    n = min(n, many)
+    made = make(Bound, "hypergeometric", {"population": many})
+    upper, p = made.upper(counts(n), delta), made.p_value(counts(n), alpha)
+    assert ((p <= delta) == (upper <= math.floor(alpha * many + 1e-9) / many + 1e-12)).all()
+
+
+def test_one_sided_certainty_of_lists() -> None:
+    """Losses that already exceed the list's allowance prove the risk is above it: no capital may say otherwise."""
+    made = make(Bound, "betting_without_replacement", {"population": 20})
+    bad = np.array([[0] * 10 + [SCALE] * 3])
+    assert made.p_value(bad, 0.1)[0] == 1.0
+    good = np.zeros((1, 19), dtype=np.int64)
+    assert made.p_value(good, 0.05)[0] == 0.0
+    with pytest.raises(InputError, match="only 5 are listed"):
+        make(Bound, "hypergeometric", {"population": 5}).upper(counts(6), 0.1)
+    with pytest.raises(InputError, match="all of the 7 listed"):
+        make(Bound, "census", {"population": 7}).upper(counts(6), 0.1)
+
+
+@pytest.mark.parametrize("name", ["betting", "mixture"])
+@pytest.mark.parametrize("law", LAWS)
+def test_e_values_have_expectation_at_most_one(name: str, law: str) -> None:
+    rng, repeats = np.random.default_rng(11), 20_000
+    losses = np.asarray(LAWS[law](rng, (repeats, 30)), dtype=np.int64)
+    e = make(Bound, name).e_value(losses, RISKS[law])
+    assert e.mean() <= 1 + 4 * e.std() / math.sqrt(repeats)
+    assert (e >= 0).all()
+    with pytest.raises(InputError, match="no e-values"):
+        make(Bound, "hoeffding_bentkus").e_value(losses, 0.1)
+
+
+def test_betting_holds_at_every_stopping_time() -> None:
+    """Stop at the best moment of each repetition: still at most delta, since capital at its largest is what is used."""
+    rng, repeats, delta = np.random.default_rng(12), 4000, 0.1
+    losses = np.asarray(LAWS["rare"](rng, (repeats, 120)), dtype=np.int64)
+    best = np.ones(repeats)
+    for n in range(10, 121, 10):
+        best = np.minimum(best, make(Bound, "betting", {"planned": 120}).p_value(losses[:, :n], 0.1))
+    whole_p = make(Bound, "betting", {"planned": 120}).p_value(losses, 0.1)
+    assert best == pytest.approx(whole_p)
+    assert (best <= delta).mean() <= delta + 4 * math.sqrt(delta * (1 - delta) / repeats)
+
+
+def test_peak_memory_is_at_most_twice_the_table() -> None:
+    losses = np.asarray(LAWS["rare"](np.random.default_rng(2), (1000, 1000)), dtype=np.int16)
+    for name in ENDLESS:
+        bound = make(Bound, name)
+        bound.p_value(losses[:2], 0.1)
+        tracemalloc.start()
+        bound.p_value(losses, 0.1)
+        bound.upper(losses, 0.001)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak <= 2 * losses.nbytes, name

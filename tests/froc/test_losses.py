@@ -121,7 +121,7 @@ def test_matrix_has_configs_as_asked_and_units_by_digest() -> None:
     assert list(found.units) == sorted(("q1", "q2", "q3"), key=lambda name: digest.of_bytes(name.encode()))
     by_name = dict(zip(found.units, found.values.T.tolist(), strict=True))
     assert by_name == {"q1": [500, 0], "q2": [100, 250], "q3": [29, 1000]}
-    assert found.values.dtype == np.int64
+    assert found.values.dtype == np.int16
 
 
 @given(st.permutations(range(6)))

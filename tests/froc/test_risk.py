@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from froc import power, procedures
-from froc.bounds import Bound
-from froc.claim import down, p_values, up, up_p
+from froc.bounds import Bound, Losses
+from froc.claim import down, evidence, up, up_p
+from froc.claim import p_values as p_values_of
 from froc.errors import InputError
 from froc.losses import SCALE, check, matrix
-from froc.plugins import make, names
+from froc.plugins import find, make, names
 from froc.risk import Candidate, Claim, certify, choose, level, refuse_unknown, required
 from froc.shift import robust_radius, shifted, shrunk
 
@@ -32,6 +33,11 @@ def claim(bound: str = "binomial", risks: tuple[str, ...] = RISKS, **fields: Any
     """Budget 0.1 for every risk, queries as units."""
     budget = fields.pop("budget", dict.fromkeys(risks, 0.1))
     return Claim(budget, dict.fromkeys(budget, bound), dict.fromkeys(budget, "query"), **fields)
+
+
+def p_values(asked: Claim, risk: str, losses: Losses, candidates: int) -> list[float]:
+    """(m,) rounded p-values of a plain matrix."""
+    return p_values_of(asked, risk, {risk: evidence(losses)}, candidates)
 
 
 def listed(count: int) -> list[Candidate]:
@@ -51,20 +57,24 @@ def table(sums: Mapping[str, tuple[int, ...]], n: Mapping[str, int] = N) -> pl.D
     return check(pl.concat(parts))
 
 
+ENDLESS = [name for name in names(Bound) if not find(Bound, name).finite]
 GOOD = {"forgetting": (4, 30, 8), "utility": (2, 3, 5)}
 
 
 def test_document_by_hand() -> None:
     found = certify(table(GOOD), listed(3), claim())
     assert list(found) == [
-        "format", "budget", "confidence", "level", "joint", "opening", "procedure", "bound", "population", "unit", "n",
-        "candidates", "certified", "chosen", "closest", "reason",
+        "format", "budget", "confidence", "level", "joint", "opening", "procedure", "promise", "bound", "population",
+        "listed", "weights", "radius", "sequential", "unit", "n", "candidates", "certified", "screened", "chosen",
+        "closest", "warnings", "reason",
     ]  # fmt: skip
     assert found["n"] == N
     assert found["level"] == 0.1
     assert found["certified"] == ["c0000", "c0002"]
     assert found["chosen"] == "c0000"
     assert found["closest"] is None
+    assert found["population"] == dict.fromkeys(RISKS, "queries")
+    assert (found["promise"], found["screened"], found["sequential"]) == ("family-wise", None, None)
     assert found["reason"] == (
         "2 of 3 candidates certified (forgetting at most 0.1 and utility at most 0.1, confidence 0.9); "
         "chosen c0000 (npo) for the widest margin"
@@ -87,7 +97,7 @@ def test_document_by_hand() -> None:
     assert json.loads(json.dumps(found, allow_nan=False)) == found
 
 
-@pytest.mark.parametrize("bound", names(Bound))
+@pytest.mark.parametrize("bound", ENDLESS)
 def test_rows_in_any_order_give_the_same_document(bound: str) -> None:
     losses, wanted = table(GOOD), None
     for seed in range(4):
@@ -103,7 +113,7 @@ def test_other_configurations_in_the_table_change_nothing() -> None:
     )
 
 
-@pytest.mark.parametrize("bound", names(Bound))
+@pytest.mark.parametrize("bound", ENDLESS)
 def test_what_is_printed_is_rounded_against_the_claim(bound: str) -> None:
     losses, asked = table(GOOD), claim(bound)
     found = certify(losses, listed(3), asked)
@@ -154,10 +164,10 @@ def test_choice_is_the_widest_margin_in_the_worst_risk() -> None:
 BAD = {"forgetting": (40, 16, 20), "utility": (2, 3, 5)}
 
 
-@pytest.mark.parametrize("procedure", procedures.PROCEDURES)
-@pytest.mark.parametrize("bound", names(Bound))
+@pytest.mark.parametrize("procedure", procedures.names())
+@pytest.mark.parametrize("bound", ENDLESS)
 def test_the_hint_is_true_when_nothing_is_certified(bound: str, procedure: str) -> None:
-    losses, asked = table(BAD), claim(bound, procedure=procedure)
+    losses, asked = table(BAD), claim(bound, procedure=procedure, budget={"forgetting": 0.1, "utility": 0.4})
     found = certify(losses, listed(3), asked)
     assert found["certified"] == []
     assert found["chosen"] is None
@@ -193,6 +203,20 @@ def test_reason_says_what_it_would_have_taken() -> None:
     both = certify(table({"forgetting": (40,), "utility": (30,)}), listed(1), claim())
     assert both["closest"]["also"] == ["utility"]
     assert both["reason"].endswith("; its utility too falls short")
+
+
+def test_too_few_units_are_said_to_be_too_few() -> None:
+    """Ten clusters can certify nothing, and pooling their rows is no way out."""
+    rows = [
+        {"config": "c0000", "risk": "forgetting", "unit": f"author{i % 10}", "query": f"q{i}", "loss": 0.0}
+        for i in range(200)
+    ]
+    asked = replace(claim("betting", ("forgetting",)), unit={"forgetting": "group"})
+    found = certify(check(pl.DataFrame(rows)), listed(1), asked)
+    assert found["chosen"] is None
+    assert "10 group units of forgetting cannot certify this even at zero loss, " in found["reason"]
+    needed = int(found["reason"].split("zero loss, ")[1].split()[0])
+    assert required(asked, 1)["forgetting"] == needed > 20
 
 
 def test_all_lost() -> None:
@@ -264,8 +288,8 @@ def test_openings_and_joint_statements_spend_confidence(fields: dict[str, Any], 
         assert statement in found["reason"]
 
 
-@pytest.mark.parametrize("procedure", procedures.PROCEDURES)
-@pytest.mark.parametrize("bound", names(Bound))
+@pytest.mark.parametrize("procedure", procedures.names())
+@pytest.mark.parametrize("bound", ENDLESS)
 @pytest.mark.parametrize("count", [1, 10])
 def test_required_is_the_smallest_number_that_certifies(bound: str, procedure: str, count: int) -> None:
     asked = claim(bound, budget={"forgetting": 0.08, "utility": 0.3}, procedure=procedure)

@@ -87,7 +87,7 @@ def test_certificate_follows_the_contract(finished: tuple[Path, dict[str, Any]])
     assert certificate["chosen"] in certificate["certified"]
     for row in certificate["candidates"]:
         assert set(row) == {
-            "config", "method", "params", "weight", "empirical", "p_values", "p_value", "certified", "cur", "robust_radius"
+            "config", "method", "params", "weight", "n", "empirical", "p_values", "p_value", "certified", "cur", "robust_radius"
         }  # fmt: skip
         assert row["p_value"] == max(row["p_values"].values())
     assert {p.name for p in out.iterdir()} >= {
@@ -265,7 +265,7 @@ def test_an_opening_written_down_is_not_forgotten_when_the_count_is_damaged(base
 @pytest.mark.usefixtures("_fresh")
 def test_too_few_queries_are_refused_before_training(base: Base, tmp_path: Path) -> None:
     watch = Watch()
-    with pytest.raises(InputError, match=r"can never certify budget 0.001 .* are needed"):
+    with pytest.raises(InputError, match=r"can never certify budget forgetting=0.001.* are needed"):
         run(job(base, budget={FORGETTING: 0.001, UTILITY: 0.3}), tmp_path / "run", watch)
     assert watch.started == []
     assert not (tmp_path / "run").exists()

@@ -1,0 +1,80 @@
+"""Betting bound for a listed population, measured in part."""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from froc.bounds import Bound, Level, Losses, Reals, by_block, each, shape, total
+from froc.bounds.betting import bets, log_best, root
+from froc.bounds.hypergeometric import size
+from froc.losses import SCALE
+from froc.params import Range, hyper
+
+
+@dataclass(frozen=True)
+class BettingWithoutReplacement(Bound):
+    """The betting bound where units are drawn without replacement from a list of N: every draw tells of the rest.
+
+    A gambler who bets that the list's mean is below a plays each draw against the mean that the rest must have then,
+    a_t = (N a - sum_{j<t} L_j) / (N - t + 1): K_t(a) = prod_{i<=t} (1 - v_i (L_i - a_i)). What is known for certain
+    counts as such, for a one-sided claim: losses seen that sum above N a prove R > a (p = 1); fewer units left than
+    losses still allowed prove R <= a (p = 0). Measured completely, p is 0 or 1 and the bound is the mean.
+    level: see `betting`. population: N; 0: as many as are measured. Assumes that every order of drawing was equally
+    likely, and an order of units that was fixed before losses were seen.
+    """
+
+    order_free: ClassVar[bool] = False
+    finite: ClassVar[bool] = True
+    theorem: ClassVar[str] = "Waudby-Smith and Ramdas 2010.09686, section 5 (sampling without replacement)"
+
+    level: float = hyper(0.1, Range(1e-6, 0.5, log=True))
+    population: int = hyper(0, Range(0, 10**9))
+
+    def p_value(self, losses: Losses, alpha: Level) -> Reals:
+        """(m,) one over the largest capital; 0 or 1 where the losses decide."""
+        risks, many = each(alpha, shape(losses)[0]), size(self.population, losses.shape[1])
+        return by_block(losses, lambda b: tail(losses[b] / SCALE, many, risks[b], self.level))
+
+    def upper(self, losses: Losses, delta: float) -> Reals:
+        """(m,) smallest risks that the capital or the losses exclude at delta."""
+        many = size(self.population, shape(losses)[1])
+        found = by_block(losses, lambda b: ceiling(losses[b] / SCALE, many, delta))
+        unseen = SCALE * (many - losses.shape[1])
+        return np.asarray(np.minimum(found, (total(losses) + unseen) / (SCALE * many)))
+
+
+def tail(values: Reals, population: int, alpha: Reals, level: float) -> Reals:
+    """(m,) p-values of (m, n) losses in [0, 1] at risks (m,)."""
+    n, seen = values.shape[1], values.sum(axis=1)
+    p = np.exp(-np.maximum(0.0, log_best(wealth(values, bets(values, level), population, alpha))))
+    # sums of thousandths are far apart compared with what floats add
+    p = np.where(seen > population * alpha + 1e-9, 1.0, p)
+    return np.asarray(np.where(seen + (population - n) <= population * alpha + 1e-9, 0.0, p))
+
+
+def ceiling(values: Reals, population: int, delta: float) -> Reals:
+    """(m,) upper bounds; at least the mean of a list whose unseen losses are all 0."""
+    stakes = bets(values, delta)
+
+    def excess(a: Reals, rows: Reals) -> Reals:
+        some = rows.astype(np.intp)
+        return log_best(wealth(values[some], stakes[some], population, a)) + math.log(delta)
+
+    n, seen = values.shape[1], values.sum(axis=1)
+    low, high = seen / population, (seen + population - n) / population
+    found = root(excess, (low, high))
+    return np.clip(found, low, high)
+
+
+def wealth(values: Reals, stakes: Reals, population: int, alpha: Reals) -> Reals:
+    """(m, n) capital after each draw, against risks (m,); never below 0."""
+    n = values.shape[1]
+    before = np.zeros_like(values)
+    np.cumsum(values[:, :-1], axis=1, out=before[:, 1:])
+    rest = (population * alpha[:, None] - before) / (population - np.arange(n))
+    # a rest below 0 cannot be: R > alpha is certain then, and the capital is gone
+    steps = np.where(rest < 0, 0.0, 1.0 - stakes * (values - np.minimum(rest, 1.0)))
+    with np.errstate(over="ignore", under="ignore"):
+        return np.asarray(np.cumprod(np.maximum(steps, 0.0), axis=1))

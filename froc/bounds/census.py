@@ -1,0 +1,44 @@
+"""Census: everybody was measured."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from froc.bounds import Bound, Level, Losses, Reals, mean, shape, total
+from froc.errors import InputError
+from froc.losses import SCALE
+from froc.params import Range, hyper
+
+
+@dataclass(frozen=True)
+class Census(Bound):
+    """The mean itself, for a listed population that was measured completely: no sampling error, no probability.
+
+    p = 0 where the mean is at most alpha, else 1. population: the size of the list; 0: as many as are measured.
+    Assumes nothing.
+    """
+
+    finite: ClassVar[bool] = True
+    theorem: ClassVar[str] = "arithmetic"
+
+    population: int = hyper(0, Range(0, 10**9))
+
+    def p_value(self, losses: Losses, alpha: Level) -> Reals:
+        """(m,) 0 or 1."""
+        n = self._all(losses)
+        # thousandths are whole; what a float adds to alpha n is far below one of them
+        return np.where(total(losses) <= np.asarray(alpha) * SCALE * n + 1e-6, 0.0, 1.0)
+
+    def upper(self, losses: Losses, delta: float) -> Reals:
+        """(m,) mean losses."""
+        self._all(losses)
+        return mean(losses)
+
+    def _all(self, losses: Losses) -> int:
+        n = shape(losses)[1]
+        if self.population not in (0, n):
+            raise InputError(
+                f"a census needs all of the {self.population} listed units, {n} are measured; take population sample"
+            )
+        return n

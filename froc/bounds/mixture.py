@@ -1,0 +1,73 @@
+"""Mixture e-value."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from froc.bounds import Bound, Level, Losses, Reals, by_block, each, shape
+from froc.bounds.betting import root
+from froc.losses import SCALE
+
+SHARES = (np.arange(12) + 0.5) / 12
+"""Bets as shares of the largest that cannot go broke."""
+TABLE = np.arange(SCALE + 1) / SCALE
+"""Every loss there is."""
+
+
+@dataclass(frozen=True)
+class Mixture(Bound):
+    """Mean capital of gamblers who keep one bet each: e = mean_b prod_i (1 - v_b (L_i - alpha)), v_b = c_b / (1 - alpha).
+
+    Each product is an e-value for H: R > alpha, and so is their mean; p = min(1, 1 / e) by Markov's inequality. A
+    product knows no order, so the order of units does not matter: weaker than betting, free of what to fix before.
+    The shares c_b are 12 even steps in (0, 1). Assumes independent units.
+    """
+
+    theorem: ClassVar[str] = "Waudby-Smith and Ramdas 2010.09686, section 4 (mixture of constant bets)"
+
+    def p_value(self, losses: Losses, alpha: Level) -> Reals:
+        """(m,) one over the e-value, at most 1."""
+        return np.exp(-np.maximum(0.0, self._logs(losses, alpha)))
+
+    def upper(self, losses: Losses, delta: float) -> Reals:
+        """(m,) smallest risks with e-value 1 / delta or more; 1 where there is none."""
+        shape(losses)
+        return by_block(losses, lambda b: ceiling(histogram(losses[b]), delta))
+
+    def e_value(self, losses: Losses, alpha: Level) -> Reals:
+        """(m,) mean capital; the largest float where it is beyond that."""
+        return np.exp(np.minimum(700.0, self._logs(losses, alpha)))
+
+    def _logs(self, losses: Losses, alpha: Level) -> Reals:
+        risks = each(alpha, shape(losses)[0])
+        return by_block(losses, lambda b: log_e(histogram(losses[b]), risks[b]))
+
+
+def histogram(losses: Losses) -> Reals:
+    """(m, SCALE + 1) how often each loss is there: all that an order-free product needs."""
+    m = len(losses)
+    places = losses.astype(np.int64)
+    places += np.arange(m)[:, None] * (SCALE + 1)
+    return np.bincount(places.ravel(), minlength=m * (SCALE + 1)).reshape(m, SCALE + 1).astype(np.float64)
+
+
+def log_e(count: Reals, alpha: Reals) -> Reals:
+    """(m,) logarithms of e-values at risks (m,) in [0, 1), from histograms."""
+    # 1 - c (L - a) / (1 - a) is (1 - c) + c (1 - L) / (1 - a): it grows with a
+    gain = (1.0 - TABLE)[None, :] / (1.0 - alpha)[:, None]
+    capital = np.empty((len(SHARES), len(count)))
+    for place, share in enumerate(SHARES):
+        capital[place] = (count * np.log1p(share * (gain - 1.0))).sum(axis=1)
+    return np.asarray(np.logaddexp.reduce(capital, axis=0) - np.log(len(SHARES)))
+
+
+def ceiling(count: Reals, delta: float) -> Reals:
+    """(m,) upper bounds from histograms."""
+
+    def excess(a: Reals, rows: Reals) -> Reals:
+        # at a = 1 every gambler but those with losses of 1 alone has endless capital
+        return np.asarray(log_e(count[rows.astype(np.intp)], np.minimum(a, 1.0 - 1e-12)) + np.log(delta))
+
+    average = count @ TABLE / count.sum(axis=1)
+    return root(excess, (average, np.ones(len(count))))

@@ -1,0 +1,82 @@
+"""The picture of distribution shift: how far each candidate's bound grows with the Hellinger radius.
+
+Torch-free; matplotlib is imported when the picture is drawn.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from froc.shift import crag, shifted
+
+GREEN, GREY, INK = "#1b7f4d", "#9aa3ab", "#20262c"
+POINTS = 121
+
+
+def draw_shift(path: Path, certificate: Mapping[str, Any]) -> None:
+    """Write one panel per risk: CUR within radius rho of every candidate, the budget, and robust radii as dots.
+
+    certificate: certificate.json; its simultaneous CURs at its own radius are followed from there on. For the chosen
+    candidate C-RAG's published bound is drawn beside ours, from the same mean, n and error level.
+    """
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    risks = [risk for risk in certificate["budget"] if risk in certificate["unit"]]
+    with mpl.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "text.color": INK}):
+        figure = Figure(figsize=(4.4 * len(risks) + 0.4, 3.9), dpi=150, layout="constrained")
+        panels = figure.subplots(1, len(risks), squeeze=False)[0]
+        for axes, risk in zip(panels, risks, strict=True):
+            _panel(axes, risk, certificate)
+        figure.savefig(path, metadata={"Software": None})
+
+
+def _panel(axes: Any, risk: str, certificate: Mapping[str, Any]) -> None:
+    budget, rows = certificate["budget"][risk], certificate["candidates"]
+    radii = [row["robust_radius"][risk] or 0.0 for row in rows]
+    edge = min(1.0, 1.35 * max([0.05, certificate["radius"], *radii]))
+    rho = np.linspace(0.0, edge, POINTS)
+    for row in rows:
+        one = row["config"] == certificate["chosen"]
+        style = {"color": GREEN if row["certified"] else GREY, "lw": 2.2 if one else 1.0}
+        axes.plot(rho, _curve(_plain(row, risk, certificate), rho), zorder=3 if one else 2, **style)
+        if row["robust_radius"][risk] is not None:
+            axes.plot(row["robust_radius"][risk], budget, "o", ms=7 if one else 4, color=style["color"], zorder=4)
+    _compare(axes, risk, rows, certificate, rho)
+    axes.axhline(budget, color=INK, lw=1, ls="--")
+    axes.annotate(f"budget {budget:g}", (1.0, budget), xycoords=("axes fraction", "data"), ha="right", va="bottom")
+    axes.set_xlim(0.0, edge)
+    axes.set_ylim(0.0, min(1.0, max(4.0 * budget, 0.2)))
+    axes.set_xlabel("Hellinger radius of shift")
+    axes.set_ylabel(f"{risk}: risk at most")
+    axes.set_title(f"{risk} under shift\ngreen: certified, thick: chosen, dots: robust radius", loc="left", fontsize=9)
+
+
+def _plain(row: Mapping[str, Any], risk: str, certificate: Mapping[str, Any]) -> float:
+    """The CUR without shift: what grows to the printed one at the certificate's radius."""
+    angle = np.arcsin(np.sqrt(row["cur"][risk]["simultaneous"])) - np.arccos(1.0 - certificate["radius"] ** 2)
+    return float(np.sin(max(0.0, angle)) ** 2)
+
+
+def _curve(upper: float, rho: np.ndarray[Any, np.dtype[np.float64]]) -> Sequence[float]:
+    return [float(shifted(upper, float(one))) for one in rho]
+
+
+def _compare(
+    axes: Any,
+    risk: str,
+    rows: Sequence[Mapping[str, Any]],
+    certificate: Mapping[str, Any],
+    rho: np.ndarray[Any, np.dtype[np.float64]],
+) -> None:
+    """C-RAG's bound of the chosen candidate, else of the first; for 0-1 losses of that mean, its kindest case."""
+    row = next((row for row in rows if row["config"] == certificate["chosen"]), rows[0] if rows else None)
+    if row is None or certificate["population"][risk] != "queries" or row["n"][risk] < 2:
+        return
+    mean, level = row["empirical"][risk], certificate["level"] / (len(rows) * len(certificate["unit"]))
+    bounds = [crag(mean, mean * (1.0 - mean), row["n"][risk], float(one), level) for one in rho]
+    axes.plot(rho, bounds, color=INK, lw=1, ls=":", zorder=1)
+    axes.annotate("C-RAG's bound (dotted)", (0.98, 0.97), xycoords="axes fraction", ha="right", va="top", color=INK)

@@ -1,0 +1,82 @@
+"""Procedures: which hypotheses may be rejected together, one file each. Torch-free.
+
+A procedure reads one p-value per candidate, in testing order, and holds under any dependence between them. There are
+two promises, and they are not the same:
+
+* family-wise: P(any false rejection) <= delta. What a certificate is made of; every member may be deployed.
+* false-discovery: E[share of false ones among those rejected] <= delta. For screening long lists: each member alone
+  may be wrong, so nothing is certified and nothing is chosen for deployment.
+
+A procedure is named as in `fixed-sequence` or, with its settings, `fixed-sequence:starts=4`.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from froc import plugins
+from froc.errors import InputError
+
+Flags = NDArray[np.bool_]
+Reals = NDArray[np.float64]
+DEFAULT = "weighted-holm"
+
+
+@dataclass(frozen=True)
+class Procedure(ABC):
+    """How the error level is shared among hypotheses. evidence: reads p-values, or inverted e-values, 1 / e."""
+
+    promise: ClassVar[Literal["family-wise", "false-discovery"]] = "family-wise"
+    evidence: ClassVar[Literal["p", "e"]] = "p"
+    theorem: ClassVar[str]
+
+    @abstractmethod
+    def reject(self, p_values: Reals, weights: Reals, delta: float) -> Flags:
+        """(m,) True where a hypothesis is rejected; m >= 1, p_values in [0, 1], weights above 0."""
+
+    @abstractmethod
+    def first_levels(self, weights: Reals, delta: float) -> Reals:
+        """(m,) the level at which each hypothesis is tested while no other has been rejected; 0: not before others."""
+
+
+@lru_cache(maxsize=64)
+def find(name: str) -> Procedure:
+    """The procedure called `name`, its settings included; InputError where there is none."""
+    return plugins.make(Procedure, *plugins.parse(name))
+
+
+def names(promise: str = "family-wise") -> list[str]:
+    """Names of the procedures that keep a promise, the default first."""
+    kept = [name.replace("_", "-") for name in plugins.names(Procedure)]
+    kept = [name for name in kept if plugins.find(Procedure, name).promise == promise]
+    return sorted(kept, key=lambda name: (name != DEFAULT, name))
+
+
+def certified(name: str, p_values: Reals, weights: Reals, delta: float) -> Flags:
+    """(m,) True where the hypothesis 'some risk exceeds its budget' is rejected.
+
+    p_values: (m,) in [0, 1]. weights: (m,) above 0, read by procedures that say so. Raises InputError for unknown
+    names and for NaN, which is no evidence of anything.
+    """
+    procedure = find(name)
+    if not bool(np.all((p_values >= 0) & (p_values <= 1))):
+        raise InputError("a p-value is not a number in [0, 1]")
+    _refuse_weights(weights)
+    if len(p_values) == 0:
+        return np.zeros(0, dtype=bool)
+    return procedure.reject(p_values, weights, delta)
+
+
+def first_levels(name: str, weights: Reals, delta: float) -> Reals:
+    """(m,) the level at which each hypothesis is tested while no other has been rejected; 0: not before others."""
+    _refuse_weights(weights)
+    return find(name).first_levels(weights, delta)
+
+
+def _refuse_weights(weights: Reals) -> None:
+    if not bool(np.all(np.isfinite(weights) & (weights > 0))):
+        raise InputError("a weight is not a number above 0")

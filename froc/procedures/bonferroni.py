@@ -1,0 +1,23 @@
+"""Bonferroni's procedure."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from froc.procedures import Flags, Procedure, Reals
+
+
+@dataclass(frozen=True)
+class Bonferroni(Procedure):
+    """Reject where p <= delta / m: what is said of one candidate does not hang on any other. Weights are not read."""
+
+    theorem: ClassVar[str] = "Bonferroni 1936; Dunn 1961"
+
+    def reject(self, p_values: Reals, weights: Reals, delta: float) -> Flags:
+        """All at one level."""
+        return np.asarray(p_values <= delta / len(p_values))
+
+    def first_levels(self, weights: Reals, delta: float) -> Reals:
+        """(m,) delta / m."""
+        return np.full(len(weights), delta / max(1, len(weights)))

@@ -1,0 +1,24 @@
+"""Holm's procedure."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from froc.procedures import Flags, Procedure, Reals
+from froc.procedures.weighted_holm import WeightedHolm
+
+
+@dataclass(frozen=True)
+class Holm(Procedure):
+    """Reject the smallest p-value while p <= delta / (number left). All candidates are equal; weights are not read."""
+
+    theorem: ClassVar[str] = "Holm 1979"
+
+    def reject(self, p_values: Reals, weights: Reals, delta: float) -> Flags:
+        """Weighted Holm with equal weights."""
+        return WeightedHolm().reject(p_values, np.ones(len(weights)), delta)
+
+    def first_levels(self, weights: Reals, delta: float) -> Reals:
+        """(m,) delta / m."""
+        return np.full(len(weights), delta / max(1, len(weights)))

@@ -1,0 +1,55 @@
+"""What a certificate says in words. Torch-free."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from froc.claim import Claim, level
+
+
+def statement(claim: Claim) -> str:
+    """How often these calibration queries were looked at, and what that does to the confidence."""
+    spent = level(claim) * (2 if claim.joint else 1)
+    if claim.opening > claim.openings:
+        together = max(0.0, 1.0 - claim.opening * spent)
+        return f"opening {claim.opening}, {claim.openings} planned: jointly {together:.6g}, not {claim.confidence:g}"
+    if claim.openings > 1:
+        return (
+            f"opening {claim.opening} of {claim.openings} planned: "
+            f"all together hold with confidence {claim.confidence:g}"
+        )
+    return "first and only opening of these calibration queries"
+
+
+def reason(certificate: Mapping[str, Any], claim: Claim, short: str | None) -> str:
+    """The outcome in one line. short: why so few units could not have certified anything, where that is so."""
+    rows, chosen, closest = certificate["candidates"], certificate["chosen"], certificate["closest"]
+    limits = " and ".join(f"{risk} at most {alpha:g}" for risk, alpha in claim.budget.items())
+    if claim.radius:
+        limits += f" within a Hellinger radius of {claim.radius:g}"
+    if certificate["screened"]:
+        return (
+            f"{len(certificate['screened'])} of {len(rows)} candidates screened ({limits}): the expected share of wrong "
+            f"ones among them is at most {level(claim):.6g}; nothing is certified, each alone may be wrong"
+        )
+    if closest is not None:
+        return f"nothing certified for {limits}; " + (f"{short}; " if short else "") + closest_words(closest)
+    if chosen is None:
+        return f"nothing certified: no configuration came near {limits} on the search queries"
+    count = sum(row["certified"] for row in rows)
+    method = next(row["method"] for row in rows if row["config"] == chosen)
+    sure = f"confidence {claim.confidence:.6g}" if claim.opening <= claim.openings else statement(claim)
+    named = f"{chosen} ({method})" if method else chosen
+    return f"{count} of {len(rows)} candidates certified ({limits}, {sure}); chosen {named} for the widest margin"
+
+
+def closest_words(closest: Mapping[str, Any]) -> str:
+    """What it would have taken, in words."""
+    risk, need, others = closest["risk"], closest["needs"], closest["also"]
+    named = f"{closest['config']} ({closest['method']})" if closest["method"] else closest["config"]
+    units = f"about {need['units']} calibration units of {risk} with losses like these" if need["units"] else ""
+    budget = f"a {risk} budget of {need['budget']:g}" if need["budget"] else ""
+    either = " or ".join(filter(None, (units, budget)))
+    wanted = f"it would take {either or 'another configuration, for no budget below 1 would do'}"
+    more = f"; its {' and '.join(others)} too {'falls' if len(others) == 1 else 'fall'} short" if others else ""
+    return f"closest is {named} with {risk} bounded by {math.ceil(closest['bound'] * 1000) / 1000:g}: {wanted}{more}"

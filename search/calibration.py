@@ -1,0 +1,137 @@
+"""The sealed candidates are measured on the calibration queries: all of them, or in rounds that may stop early."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from froc import procedures
+from froc.bounds import Losses
+from froc.claim import Candidate, Claim, Evidence, level, only, p_values
+from froc.data import Query
+from froc.losses import SCHEMA, place, prefixes
+from froc.measure import Probe, losses
+from froc.power import alike
+from search.trial import Bench
+
+ROUNDS = 8
+"""Parts in which a sequential claim measures; each brings every candidate's parameters back once."""
+EARLY = 2
+"""Rounds before which nothing is given up."""
+
+
+def measure(
+    bench: Bench,
+    opened: Sequence[Probe],
+    candidates: Sequence[Candidate],
+    bring: Callable[[Candidate], None],
+    done: Callable[[int, int], None],
+) -> pl.DataFrame:
+    """The calibration losses of every candidate on every query. bring: puts a candidate's parameters in place."""
+    tables = []
+    for count, candidate in enumerate(candidates, start=1):
+        bring(candidate)
+        tables.append(_table(bench, candidate, opened, {probe.risk: range(len(probe.rows)) for probe in opened}))
+        done(count, len(candidates))
+    return pl.concat(tables)
+
+
+def measure_in_rounds(
+    bench: Bench,
+    opened: Sequence[Probe],
+    candidates: Sequence[Candidate],
+    claim: Claim,
+    order: pl.DataFrame,
+    bring: Callable[[Candidate], None],
+    done: Callable[[int, int], None],
+) -> pl.DataFrame:
+    """Calibration losses of each candidate on the first units of the sealed order, until it is certified or hopeless.
+
+    Valid whenever it stops: each p-value is one over the largest capital of a bet that is fair if the risk is too
+    large, and looking at it earlier can only have shown a smaller capital.
+    """
+    parts = [_round(probe, number, claim.unit[probe.risk]) for number in range(ROUNDS) for probe in opened]
+    found: dict[str, list[pl.DataFrame]] = {candidate.config: [] for candidate in candidates}
+    active = list(candidates)
+    for number in range(ROUNDS):
+        some = dict(zip([probe.risk for probe in opened], parts[number * len(opened) :], strict=False))
+        for candidate in active:
+            bring(candidate)
+            found[candidate.config].append(_table(bench, candidate, opened, some))
+        table = pl.concat([one for tables in found.values() for one in tables])
+        active = _undecided(table, candidates, active, claim, order, number + 1)
+        done(number + 1, ROUNDS)
+        if not active:
+            done(ROUNDS, ROUNDS)
+            break
+    return table
+
+
+def searched(paths: Sequence[Path], claim: Claim) -> list[pl.DataFrame]:
+    """Search losses that belong to a claim about a listed population: those units are known, not sampled."""
+    listed = [risk for risk in claim.risks if claim.kind(risk) != "queries"]
+    return [pl.read_parquet(path).filter(pl.col("risk").is_in(listed)) for path in paths] if listed else []
+
+
+def _table(
+    bench: Bench, candidate: Candidate, opened: Sequence[Probe], some: Mapping[str, Sequence[int]]
+) -> pl.DataFrame:
+    queries: dict[str, tuple[Query, ...]] = {}
+    found: dict[str, Any] = {}
+    for probe in opened:
+        index = some[probe.risk]
+        if len(index):
+            queries[probe.risk] = tuple(probe.queries[i] for i in index)
+            found[probe.risk] = losses(bench.base, probe, index)
+    return bench.table(candidate.config, "calibration", queries, found) if queries else pl.DataFrame(schema=SCHEMA)
+
+
+def _round(probe: Probe, number: int, unit: str) -> list[int]:
+    """Places of the queries whose units are measured in a round."""
+    keys = [query.id if unit == "query" else query.unit for query in probe.queries]
+    units = sorted(set(keys), key=place)
+    first, last = len(units) * number // ROUNDS, len(units) * (number + 1) // ROUNDS
+    wanted = set(units[first:last])
+    return [i for i, key in enumerate(keys) if key in wanted]
+
+
+def _undecided(
+    table: pl.DataFrame,
+    candidates: Sequence[Candidate],
+    active: Sequence[Candidate],
+    claim: Claim,
+    order: pl.DataFrame,
+    rounds: int,
+) -> list[Candidate]:
+    """Active candidates that are neither certified by what is measured so far nor hopeless."""
+    names = [candidate.config for candidate in candidates]
+    found: dict[str, Evidence] = {}
+    for risk in claim.risks:
+        rows, planned = prefixes(
+            table, order.filter(pl.col("risk") == risk), risk=risk, configs=names, unit=claim.unit[risk]
+        )
+        found[risk] = Evidence(rows, np.zeros(len(names), dtype=np.int64), 0, planned)
+    p = np.max([p_values(claim, risk, found, len(names)) for risk in claim.budget], axis=0)
+    weights = np.array([candidate.weight for candidate in candidates])
+    passed = procedures.certified(claim.procedure, p, weights, level(claim))
+    return [
+        candidate
+        for i, candidate in enumerate(candidates)
+        if candidate in active
+        and not passed[i]
+        and not (rounds >= EARLY and _hopeless({r: only(e, i) for r, e in found.items()}, claim, len(names)))
+    ]
+
+
+def _hopeless(found: Mapping[str, Evidence], claim: Claim, candidates: int) -> bool:
+    """Whether it would not be certified, at the whole level, even if the rest went twice as well as what was seen."""
+    rest = {risk: replace(some, losses=_twice_as_well(some)) for risk, some in found.items()}
+    return any(p_values(claim, risk, rest, candidates)[0] > level(claim) for risk in claim.budget)
+
+
+def _twice_as_well(some: Evidence) -> Losses:
+    seen = np.asarray(some.losses)
+    return np.concatenate([seen, alike(seen // 2, some.planned - seen.shape[1])], axis=1)
