@@ -1,10 +1,92 @@
-"""Placeholder, being written by the exchangeability helper: overwrite this file."""
+"""Do the calibration losses look exchangeable? Advice beside a certificate, never part of it. Torch-free.
 
-from collections.abc import Sequence
+Every number of a certificate assumes independent units. Two ways in which a table shows that they are not are looked
+for, one test per risk each, on the mean loss over candidates of every query: rows of the same unit that are alike
+(clusters that a claim about single queries would pool), and losses that drift along the order of the ids. The tests
+are MAPIE's permutation tests, fed the losses themselves as scores and the two statistics that see this. They are a function of the table's content alone, so that whoever verifies gets the same advice.
+"""
 
+import re
+from collections.abc import Callable, Sequence
+
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
+
+LEVEL = 0.01
+"""Chance that a test warns of exchangeable losses."""
+PERMUTATIONS = 999
+MOST = 20_000
+"""Queries that are tested; of more, evenly spaced ones."""
+Reals = NDArray[np.float64]
 
 
-def warnings(frame: pl.DataFrame, *, risk: str, configs: Sequence[str], unit: str, level: float = 0.01) -> list[str]:
-    """Nothing yet."""
-    return []
+def warnings(frame: pl.DataFrame, *, risk: str, configs: Sequence[str], unit: str) -> list[str]:
+    """Findings in whole sentences, none where nothing was noticed. They name no query.
+
+    frame: a checked loss table, in any row order. unit: the claim's sampling unit, `query` or `group`.
+    """
+    rows = frame.filter(pl.col("risk") == risk, pl.col("split") == "calibration", pl.col("config").is_in(list(configs)))
+    means = rows.group_by("query").agg(pl.col("unit").first(), pl.col("loss").mean().alias("score"))
+    if len(means) < 3 or means["score"].n_unique() < 2:
+        return []
+    means = means[sorted(range(len(means)), key=lambda i, ids=means["query"].to_list(): natural(ids[i]))]  # type: ignore[misc]
+    means = means.gather_every(-(-len(means) // MOST))
+    scores = means["score"].to_numpy().astype(np.float64)
+    found = []
+    groups = means["unit"].rank("dense").to_numpy().astype(np.int64) - 1
+    if unit == "query" and 1 < groups.max() + 1 < len(groups) and rejects(scores, likeness(groups)):
+        found.append(
+            f"{risk}: queries of the same unit have losses that are alike (permutation test, level {LEVEL:g}), so the "
+            "units, not the queries, are the sample; certify with units as groups, else the error may be far above its "
+            "level"
+        )
+    if unit == "query" and rejects(scores, drift):
+        found.append(
+            f"{risk}: losses drift along the order of the query ids (permutation test, level {LEVEL:g}); if that order "
+            "has a meaning, such as time or topic, the queries are no random draw from one population"
+        )
+    return found
+
+
+def rejects(scores: Reals, statistic: Callable[[Reals], float]) -> bool:
+    """Whether MAPIE's permutation test rejects exchangeability of (n,) scores at LEVEL.
+
+    statistic: large where the order of the scores is telling.
+    """
+    from mapie.exchangeability_testing import PValuePermutationTest
+
+    class OfScores(PValuePermutationTest):  # type: ignore[misc]  # mapie ships no types
+        def _compute_non_conformity_scores(self, X: Reals, y: Reals) -> Reals:  # noqa: N803
+            return y
+
+    test = OfScores(test_level=LEVEL, random_state=0, num_permutations=PERMUTATIONS, warn=False, task="regression")
+    test.test_statistic = statistic
+    return test.run(scores, scores).is_exchangeable is False
+
+
+def drift(scores: Reals) -> float:
+    """The largest difference between the means of (n,) scores before and after a place.
+
+    It is MAPIE's own statistic, which takes seconds in its Python loop, weighted so that no end is favoured.
+    """
+    n = len(scores)
+    before = np.arange(1, n)
+    gap = scores.cumsum()[:-1] - before * scores.mean()
+    return float(np.abs(gap / np.sqrt(before * (n - before))).max())
+
+
+def likeness(groups: NDArray[np.int64]) -> Callable[[Reals], float]:
+    """A statistic of (n,) scores that is large where scores of the same group are alike: the sum of squares between."""
+    sizes = np.bincount(groups)
+
+    def between(scores: Reals) -> float:
+        sums = np.bincount(groups, weights=scores)
+        return float((sums * sums / sizes).sum())
+
+    return between
+
+
+def natural(text: str) -> list[tuple[int, str]]:
+    """A key that sorts q2 before q10."""
+    return [(int(part) if part.isdigit() else -1, part) for part in re.split(r"(\d+)", text)]
