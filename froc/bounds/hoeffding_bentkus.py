@@ -5,7 +5,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from froc.bounds import Bound, Level, Losses, Reals, Wholes, bentkus, each, hoeffding_kl, mean, shape, whole
+from froc.bounds import Bound, Level, Losses, Reals, Wholes, bentkus, each, hoeffding_kl, rounded, total
+from froc.losses import SCALE
 
 
 @dataclass(frozen=True)
@@ -20,11 +21,13 @@ class HoeffdingBentkus(Bound):
 
     def p_value(self, losses: Losses, alpha: Level) -> Reals:
         """(m,) p-values, MAPIE's."""
-        return tail(mean(losses), whole(losses), shape(losses)[1], alpha)
+        sums, n = total(losses), losses.shape[1]
+        return tail(sums / (SCALE * n), rounded(sums), n, alpha)
 
     def upper(self, losses: Losses, delta: float) -> Reals:
         """(m,) the smaller of the two inverted parts."""
-        return ceiling(mean(losses), whole(losses), shape(losses)[1], delta)
+        sums, n = total(losses), losses.shape[1]
+        return ceiling(sums / (SCALE * n), rounded(sums), n, delta)
 
 
 def tail(average: Reals, k: Wholes, n: int, alpha: Level) -> Reals:
@@ -33,6 +36,8 @@ def tail(average: Reals, k: Wholes, n: int, alpha: Level) -> Reals:
 
     # MAPIE takes ceil(n * mean) in floats: step back where that would slip over the whole number k
     average = np.where(np.ceil(average * n) > k, np.nextafter(average, 0.0), average)
+    if isinstance(alpha, float):
+        return np.minimum(1.0, compute_hoeffding_bentkus_p_value(average, int(n), alpha)[:, 0])
     found = np.ones(len(average))
     for one in np.unique(alpha):
         some = each(alpha, len(average)) == one
