@@ -124,7 +124,7 @@ class Seal(Strict):
     search_losses: str = Hex
     trials: int = Field(ge=0)
     calibration: dict[str, str]
-    order: list[tuple[str, str, str]] | None = None
+    order: list[Annotated[list[str], Field(min_length=3, max_length=3)]] | None = None
 
     @property
     def units(self) -> pl.DataFrame | None:

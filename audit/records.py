@@ -9,7 +9,7 @@ import re
 import stat
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -53,12 +53,23 @@ _REASON = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(Error|Exception)( at [A-Za-z0-9_.]
 Stamp = Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$")
 Hex = Field(pattern=r"^[0-9a-f]{64}$")
 Name = Field(pattern=rf"^{CONFIG}$")
+Loss = Field(pattern=r"^[0-9]{1,3}\.[0-9]{1,8}$|^[1-9](\.[0-9]{1,3})?e-[0-9]{2}$")
+Share = Field(pattern=r"^0\.[0-9]{1,4}$|^1\.0$")
 
 
 class Strict(BaseModel):
     """A document that crosses the boundary: exact types; unknown keys are for the caller to allow."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+
+
+class Average(Strict):
+    """Mean loss and accuracy of one risk's search queries, as decimals: after unlearning, and of the base model."""
+
+    loss: str = Loss
+    accuracy: str = Share
+    base_loss: str = Loss
+    base_accuracy: str = Share
 
 
 class Trial(Strict):
@@ -77,6 +88,7 @@ class Trial(Strict):
     steps: int = Field(ge=0)
     seconds: str
     search: dict[str, str] | None
+    averages: dict[Annotated[str, Field(pattern=rf"^{RISK}$")], Average] | None = None
     plan: str = Hex
 
 

@@ -282,7 +282,7 @@ def _seal(files: Mapping[str, bytes], plan: Plan) -> Seal:
     return seal
 
 
-def _order_digests(order: Sequence[tuple[str, str, str]]) -> dict[str, str]:
+def _order_digests(order: Sequence[Sequence[str]]) -> dict[str, str]:
     ids: dict[str, list[str]] = {}
     for risk, _unit, query in order:
         ids.setdefault(risk, []).append(query)

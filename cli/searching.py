@@ -55,6 +55,9 @@ def search(
         typer.Option(help="Search range: lr=1e-5:1e-3 or npo.beta=0.05:0.5 (repeatable).", show_default=False),
     ] = None,
     sampler: Annotated[str, typer.Option(help="tpe, nsga2, gp or random.")] = "tpe",
+    objective: Annotated[
+        str, typer.Option(help="What the sampler minimizes: pareto (each risk) or froc (the published score).")
+    ] = "pareto",
     pruner: Annotated[str, typer.Option(help="median, halving or none: stops hopeless trials early.")] = "median",
     procedure: Annotated[
         str,
@@ -119,6 +122,7 @@ def search(
         seed=seed, batch=batch, openings=openings, reopen=reopen,
         population=words.per_risk(population or [], "population", str), sample=words.per_risk(sample or [], "sample", int),
         weights=words.per_risk(weight or [], "weight", float), radius=radius, sequential=sequential, space=words.ranges(space or []),
+        objective=objective,
     )  # fmt: skip
     settings.check()
     Folder(out).refuse_unwritable()
@@ -187,13 +191,15 @@ def cache_folder() -> Path:
 
 
 def _draw(out: Path) -> None:
-    from froc import figures
+    from froc import curves, figures
     from search.folder import Folder
 
     folder = Folder(out)
     certificate = folder.read(folder.certificate)
     if certificate is not None:
         figures.draw(folder.figures, [vars(line) for line in folder.log()], certificate)
+        if certificate["candidates"]:
+            curves.draw_shift(folder.figures / "shift.png", certificate)
 
 
 class Screen:

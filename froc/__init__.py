@@ -8,10 +8,10 @@ How the files depend on each other, top to bottom::
     train  measure  metrics/  attacks/    configuration -> unlearned model -> per-query losses
     losses  bounds/  procedures  claim    losses -> p-values and bounds for one claim
     power  shift  risk                    -> certified set, CUR, what it would take, certificate
-    formats/  figures                     tables from elsewhere; pictures of a run
+    formats/  published  figures          tables from elsewhere; the paper's score; pictures of a run
 
 `errors`, `params`, `plugins`, `digest`, `data`, `losses`, `procedures`, `claim`, `power`,
-`shift`, `risk`, `figures`, `bounds/`
+`shift`, `risk`, `published`, `figures`, `bounds/`
 and `formats/` never import torch.
 """
 

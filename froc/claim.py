@@ -237,7 +237,10 @@ def _tails(bound: Bound, some: Evidence, risks: Reals, claim: Claim) -> Reals:
 
 def uppers(claim: Claim, some: Mapping[str, Evidence], delta: float) -> dict[str, list[float]]:
     """risk -> (m,) rounded upper bounds at error `delta` each, without shift. Of the combined risk: the weighted sum."""
-    found = {risk: [up(float(u)) for u in raw_upper(claim, risk, some[risk], delta)] for risk in claim.risks}
+    found = {
+        risk: [up(float(u), exact=claim.kind(risk) == "census") for u in raw_upper(claim, risk, some[risk], delta)]
+        for risk in claim.risks
+    }
     if COMBINED in claim.budget:
         parts = zip(*(found[risk] for risk in claim.parts), strict=True)
         weights = list(claim.weights.values())
@@ -280,10 +283,11 @@ def up_p(value: float, *, exact: bool = False) -> float:
     return min(1.0, float(Context(prec=6, rounding=ROUND_CEILING).plus(exactly)))
 
 
-def up(value: float, decimals: int = 6) -> float:
-    """A risk rounded up to so many decimals; at most 1."""
+def up(value: float, decimals: int = 6, *, exact: bool = False) -> float:
+    """A risk rounded up to so many decimals; at most 1. exact: a mean, which is known to the last digit."""
     step = Decimal(1).scaleb(-decimals)
-    return min(1.0, float((Decimal(value) * (1 + SLACK)).quantize(step, ROUND_CEILING)))
+    given = Decimal(str(round(value, 12))) if exact else Decimal(value) * (1 + SLACK)
+    return min(1.0, float(given.quantize(step, ROUND_CEILING)))
 
 
 def down(value: float, decimals: int = 6) -> float:

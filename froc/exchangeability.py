@@ -30,7 +30,8 @@ def warnings(frame: pl.DataFrame, *, risk: str, configs: Sequence[str], unit: st
     means = rows.group_by("query").agg(pl.col("unit").first(), pl.col("loss").mean().alias("score"))
     if len(means) < 3 or means["score"].n_unique() < 2:
         return []
-    means = means[sorted(range(len(means)), key=lambda i, ids=means["query"].to_list(): natural(ids[i]))]  # type: ignore[misc]
+    ids = means["query"].to_list()
+    means = means[sorted(range(len(ids)), key=lambda i: natural(ids[i]))]
     means = means.gather_every(-(-len(means) // MOST))
     scores = means["score"].to_numpy().astype(np.float64)
     found = []

@@ -1,4 +1,4 @@
-"""Pictures of a run: the risk landscape over configurations, and the Pareto front with budgets and CURs.
+"""Pictures of a run: the risk landscape, the Pareto front with budgets and CURs, and FROC's score of all trials.
 
 Torch-free; matplotlib is imported when a picture is drawn. Shapes and labels carry the meaning beside the colours.
 """
@@ -7,20 +7,30 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from froc.published import Scores, Weighing, against_base, softplus
+
 GREEN, RED, GREY, INK = "#1b7f4d", "#c2452d", "#9aa3ab", "#20262c"
 MARKS = "osD^vP*Xh<>p"
 
 
-def draw(folder: Path, trials: Sequence[Mapping[str, Any]], certificate: Mapping[str, Any]) -> list[Path]:
-    """Write `landscape.png` and `pareto.png`; return their paths.
+def draw(
+    folder: Path,
+    trials: Sequence[Mapping[str, Any]],
+    certificate: Mapping[str, Any],
+    weighing: Weighing | None = None,
+) -> list[Path]:
+    """Write `landscape.png` and `pareto.png`, and `froc_score.png` where trials carry averages; return their paths.
 
-    trials: lines of trials.jsonl. certificate: certificate.json.
+    trials: lines of trials.jsonl. certificate: certificate.json. weighing: that of the plan, where it names one.
     """
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
     folder.mkdir(parents=True, exist_ok=True)
     done = [line for line in trials if line["search"]]
+    scored = [line for line in done if line.get("averages")]
     written = []
     with mpl.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "text.color": INK}):
         for name, size, paint in (("landscape", (9.0, 4.6), _landscape), ("pareto", (7.4, 5.6), _pareto)):
@@ -29,12 +39,17 @@ def draw(folder: Path, trials: Sequence[Mapping[str, Any]], certificate: Mapping
             path = folder / f"{name}.png"
             figure.savefig(path, metadata={"Software": None})
             written.append(path)
+        if scored:
+            written.append(folder / "froc_score.png")
+            figure = Figure(figsize=(10.6, 4.8), dpi=150, layout="constrained")
+            _score(figure, scored, certificate, weighing or Weighing())
+            figure.savefig(written[-1], metadata={"Software": None})
     return written
 
 
 def _landscape(figure: Any, done: Sequence[Mapping[str, Any]], certificate: Mapping[str, Any]) -> None:
     """One row per risk, one dot per configuration in order of trial, grouped by method."""
-    budget = certificate["budget"]
+    budget = {risk: alpha for risk, alpha in certificate["budget"].items() if risk in certificate["unit"]}
     order = sorted(done, key=lambda line: (line["method"], line["trial"]))
     certified, chosen = set(certificate["certified"]), certificate["chosen"]
     panels = figure.subplots(len(budget), 1, sharex=True, squeeze=False)[:, 0]
@@ -104,6 +119,86 @@ def _pareto(figure: Any, done: Sequence[Mapping[str, Any]], certificate: Mapping
     axes.legend(loc="upper right", frameon=False)
     axes.set_title("Green: certified; red: tested, not certified; bars reach to the CUR\n"
                    f"Grey: search losses of all trials ({outside} beyond the frame)", loc="left", fontsize=9)  # fmt: skip
+
+
+def _score(figure: Any, done: Sequence[Mapping[str, Any]], certificate: Mapping[str, Any], weighing: Weighing) -> None:
+    """Left: e_R of every configuration, grouped by method. Right: what it is made of, with lines of equal e_R."""
+    import matplotlib as mpl
+
+    done = sorted(done, key=lambda line: (line["method"], line["trial"]))
+    found = against_base([line["averages"] for line in done], weighing)
+    high = float(np.quantile(found.e_r, 0.9))
+    shade = mpl.cm.ScalarMappable(mpl.colors.Normalize(min(float(found.e_r.min()), high - 1e-9), high), "viridis_r")
+    left, right = figure.subplots(1, 2, width_ratios=(1.0, 1.15))
+    methods = list(dict.fromkeys(line["method"] for line in done))
+    marks = dict(zip(methods, MARKS * 3, strict=False))
+    _score_bars(left, done, found, shade, marks, certificate["chosen"])
+    _score_plane(right, done, found, shade, marks, certificate["chosen"], weighing)
+    bar = figure.colorbar(shade, ax=right, extend="max")
+    bar.set_label("$e_R$, smaller is better")
+    figure.suptitle("FROC's score on search queries: a score, not a bound (nothing is certified from it)",
+                    x=0.01, ha="left", fontsize=10)  # fmt: skip
+
+
+def _score_bars(
+    axes: Any, done: Sequence[Mapping[str, Any]], found: Scores, shade: Any, marks: Mapping[str, str], chosen: str | None,
+) -> None:  # fmt: skip
+    places, start, ticks = np.arange(len(done)), 0, []
+    for method, mark in marks.items():
+        mine = np.array([line["method"] == method for line in done])
+        axes.vlines(places[mine], 0, found.e_r[mine], color=GREY, lw=1)
+        axes.scatter(places[mine], found.e_r[mine], c=found.e_r[mine], cmap=shade.cmap, norm=shade.norm, marker=mark, s=26,
+                     zorder=3)  # fmt: skip
+        ticks.append(start + (mine.sum() - 1) / 2)
+        start += mine.sum()
+        axes.axvline(start - 0.5, color=GREY, lw=0.4)
+    for place, line in enumerate(done):
+        if line["config"] == chosen:
+            axes.plot(place, found.e_r[place], "o", ms=11, mfc="none", mec=INK, mew=1.2, zorder=4)
+    axes.set_xticks(ticks, list(marks), rotation=25, ha="right", rotation_mode="anchor")
+    axes.tick_params(axis="x", length=0)
+    axes.set_xlim(-0.5, len(done) - 0.5)
+    axes.set_ylim(0, 1.06 * float(found.e_r.max()))
+    axes.set_ylabel("$e_R$")
+    axes.set_title(f"{len(done)} configurations by method", loc="left", fontsize=9)
+
+
+def _score_plane(
+    axes: Any, done: Sequence[Mapping[str, Any]], found: Scores, shade: Any, marks: Mapping[str, str], chosen: str | None,
+    weighing: Weighing,
+) -> None:  # fmt: skip
+    base = against_base([{risk: _unchanged(means) for risk, means in done[0]["averages"].items()}], weighing)
+    across, up = np.append(found.s, base.s), np.append(found.r, base.r)
+    s, r = (np.linspace(*_room(some), 160) for some in (across, up))
+    plane = weighing.w_f * softplus(weighing.alpha_unlearn - s)[None, :] + weighing.w_u * softplus(r)[:, None]
+    lines = axes.contour(s, r, plane, levels=7, colors=GREY, linewidths=0.6, linestyles="--")
+    axes.clabel(lines, fontsize=7, fmt="%.2g", colors=GREY)
+    for method, mark in marks.items():
+        mine = np.array([line["method"] == method for line in done])
+        axes.scatter(found.s[mine], found.r[mine], c=found.e_r[mine], cmap=shade.cmap, norm=shade.norm, marker=mark, s=34,
+                     edgecolors=INK, linewidths=0.4, zorder=3)  # fmt: skip
+        axes.plot([], [], mark, ms=5, color=INK, ls="", label=method)
+    axes.plot(base.s, base.r, "+", ms=11, mew=1.8, color=RED, zorder=4, label="base model")
+    for place, line in enumerate(done):
+        if line["config"] == chosen:
+            axes.plot(found.s[place], found.r[place], "o", ms=13, mfc="none", mec=INK, mew=1.2, zorder=4)
+    axes.plot([], [], "o", ms=9, mfc="none", mec=INK, mew=1.2, ls="", label="chosen")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=4, frameon=False, fontsize=8)
+    axes.set_xlabel("forgetting shift $s$ (larger: more is forgotten)")
+    axes.set_ylabel("utility distortion $r$ (larger: more is spoiled)")
+    axes.set_title("what it is made of; dashed: equal $e_R$", loc="left", fontsize=9)
+
+
+def _unchanged(means: Mapping[str, float]) -> dict[str, float]:
+    """A trial that left the base model as it was."""
+    base = {name: value for name, value in means.items() if name.startswith("base_")}
+    return {name.removeprefix("base_"): value for name, value in base.items()} | base
+
+
+def _room(some: Any) -> tuple[float, float]:
+    low, high = float(some.min()), float(some.max())
+    edge = 0.08 * max(high - low, 0.5)
+    return low - edge, high + edge
 
 
 def _front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

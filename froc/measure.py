@@ -15,6 +15,28 @@ from froc.metrics import Metric, Observed
 from froc.models import Base
 
 BATCH = 256
+CAP = 100.0
+"""Nats per answer token that one query adds to an average at most; a guess among a million tokens has 14."""
+
+
+@dataclass(frozen=True)
+class Average:
+    """Means over queries, each counting the same: no risk and no bound, but what FROC's score is made of.
+
+    loss: negative log-likelihood of the answer, nats per token, in [0, CAP]. accuracy: share of answer tokens that greedy
+    teacher forcing gets right, in [0, 1]. Four digits each: an exact mean would identify the texts behind it.
+    """
+
+    loss: float
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one look at a probe's queries gave. losses: (n,) int16 thousandths."""
+
+    losses: NDArray[np.int16]
+    average: Average
 
 
 @dataclass(frozen=True)
@@ -22,6 +44,7 @@ class Probe:
     """The queries of one risk, encoded once.
 
     base: (n,) the base model's scores, against which utility drops are taken; None for forgetting.
+    start: the base model's averages, where it was measured.
     """
 
     risk: str
@@ -29,6 +52,7 @@ class Probe:
     queries: tuple[Query, ...]
     rows: tuple[Encoded, ...]
     base: NDArray[np.float64] | None = None
+    start: Average | None = None
 
 
 def probes(
@@ -41,26 +65,51 @@ def probes(
         rows = tuple(encode(base.tokenizer, [query.row for query in some], template))
         probe = Probe(risk, metrics[risk], some, rows)
         if risk == UTILITY:
-            probe = Probe(risk, metrics[risk], some, rows, scores(base, probe))
+            seen = look(base, probe)
+            probe = Probe(risk, metrics[risk], some, rows, probe.metric.scores(seen), averaged(seen, risk))
         made.append(probe)
     return made
 
 
-def scores(base: Base, probe: Probe, some: Sequence[int] | None = None) -> NDArray[np.float64]:
-    """(n,) scores of the model as it stands, on all queries or those at `some`; never NaN."""
+def look(base: Base, probe: Probe, some: Sequence[int] | None = None) -> Observed:
+    """What the model as it stands does with all queries, or those at `some`: all that metrics and averages need."""
     index = range(len(probe.rows)) if some is None else some
     rows = [probe.rows[i] for i in index]
     seen = observe(base.model, rows)
-    if probe.metric.reads == "generated":
-        written = tuple(generate(base.model, base.tokenizer, rows))
-        answers = tuple(probe.queries[i].row.answer for i in index)
-        seen = Observed(seen.hit, seen.logp, seen.length, written, answers)
-    return probe.metric.scores(seen)
+    if probe.metric.reads != "generated":
+        return seen
+    written = tuple(generate(base.model, base.tokenizer, rows))
+    return Observed(seen.hit, seen.logp, seen.length, written, tuple(probe.queries[i].row.answer for i in index))
+
+
+def scores(base: Base, probe: Probe, some: Sequence[int] | None = None) -> NDArray[np.float64]:
+    """(n,) scores of the model as it stands, on all queries or those at `some`; never NaN."""
+    return probe.metric.scores(look(base, probe, some))
 
 
 def losses(base: Base, probe: Probe, some: Sequence[int] | None = None) -> NDArray[np.int16]:
     """(n,) whole thousandths, rounded up. A query that could not be measured counts as the worst loss."""
-    found = scores(base, probe, some)
+    return _losses(probe, scores(base, probe, some), some)
+
+
+def measured(base: Base, probe: Probe) -> Measured:
+    """Losses and averages of all queries, from one look."""
+    seen = look(base, probe)
+    return Measured(_losses(probe, probe.metric.scores(seen), None), averaged(seen, probe.risk))
+
+
+def averaged(seen: Observed, risk: str) -> Average:
+    """Mean loss and accuracy. A query that could not be measured counts as the worst: not forgotten, or all spoiled."""
+    loss = -(seen.logp.astype(np.float64).sum(axis=1) / seen.length)
+    accuracy = seen.hit.sum(axis=1) / seen.length
+    failed = np.isnan(loss)
+    worst, wrong = (CAP, 0.0) if risk == UTILITY else (0.0, 1.0)
+    loss = np.where(failed, worst, loss.clip(0.0, CAP))
+    accuracy = np.where(failed, wrong, accuracy)
+    return Average(float(f"{abs(loss.mean()):.4g}"), round(float(accuracy.mean()), 4))
+
+
+def _losses(probe: Probe, found: NDArray[np.float64], some: Sequence[int] | None) -> NDArray[np.int16]:
     if probe.base is not None:
         found = np.clip((probe.base if some is None else probe.base[list(some)]) - found, 0.0, 1.0)
     failed = ~np.isfinite(found)

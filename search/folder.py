@@ -25,6 +25,7 @@ class Started:
 
     status: running | complete | pruned | diverged | out-of-memory | failed | interrupted.
     search: risk -> mean search loss in [0, 1]. rungs: [step, {risk: mean}] of the cheap measurements on the way.
+    averages: what FROC's score is made of, see `froc.published.Means`; null where a trial did not finish.
     """
 
     trial: int
@@ -42,6 +43,7 @@ class Started:
     seconds: float = 0.0
     search: dict[str, float] | None = None
     rungs: list[list[Any]] = field(default_factory=list)
+    averages: dict[str, dict[str, float]] | None = None
 
 
 class Folder:

@@ -18,9 +18,10 @@ from froc.losses import SCALE
 from froc.metrics import Metric
 from froc.models import Base
 from froc.plugins import find, make
+from froc.published import Weighing
 from froc.risk import Claim, refuse_unknown, required
 from search.space import Spaces, written
-from search.study import PRUNERS, SAMPLERS, pick
+from search.study import OBJECTIVES, PRUNERS, SAMPLERS, pick
 
 PACKAGES = ("torch", "transformers", "optuna", "numpy", "scipy", "mapie", "polars")
 VOLATILE = ("created", "environment", "froc")
@@ -34,7 +35,8 @@ class Settings:
     budget: risk -> accepted risk, in (0, 1). share: part of the units that the search may look at.
     candidates: at most this many configurations are tested; None lets the number of queries decide (at most 10).
     population, weights, radius, sequential: see `froc.claim.Claim`. sample: risk -> units of a listed population that
-    are measured beside those of the search.
+    are measured beside those of the search. objective: what the sampler minimizes, `pareto` (the mean loss of each risk)
+    or `froc` (the published score under `weighing`); ranking and certificate are the same under both.
     """
 
     budget: Mapping[str, float]
@@ -59,6 +61,8 @@ class Settings:
     radius: float = 0.0
     sequential: bool = False
     space: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    objective: str = "pareto"
+    weighing: Weighing = field(default_factory=Weighing)
 
     @property
     def limits(self) -> dict[str, float]:
@@ -80,6 +84,7 @@ class Settings:
             raise InputError("candidates must be at least 1")
         pick("sampler", SAMPLERS, self.sampler)
         pick("pruner", PRUNERS, self.pruner)
+        pick("objective", OBJECTIVES, self.objective)
         if procedures.find(self.procedure).promise != "family-wise":
             raise InputError(
                 f"{self.procedure} screens, it certifies nothing that could be deployed; take one of "
@@ -193,8 +198,8 @@ def make_plan(
         },
         "search": {
             "methods": list(space), "trials": settings.trials, "sampler": settings.sampler, "pruner": settings.pruner,
-            "objective": "pareto", "seed": settings.seed, "batch": settings.batch, "candidates": candidates,
-            "space": written(space),
+            "objective": settings.objective, "seed": settings.seed, "batch": settings.batch, "candidates": candidates,
+            "space": written(space), **({"weighing": vars(settings.weighing)} if settings.objective == "froc" else {}),
         },
         "environment": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
     }  # fmt: skip

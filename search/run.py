@@ -122,6 +122,8 @@ def _search(job: Job, plan: Plan, folder: Folder, bench: Bench, listener: Listen
         sampler=settings.sampler,
         pruner=settings.pruner,
         seed=settings.seed,
+        objective=settings.objective,
+        weighing=settings.weighing,
     )
     study.resume(log)
     digest = of_document(folder.plan)
@@ -159,7 +161,7 @@ def _search(job: Job, plan: Plan, folder: Folder, bench: Bench, listener: Listen
 def _ended(line: Started, outcome: Outcome) -> Started:
     return replace(
         line, status=outcome.status, reason=outcome.reason, ended=_now(), steps=outcome.steps, seconds=outcome.seconds,
-        search=outcome.means, rungs=outcome.rungs,
+        search=outcome.means, rungs=outcome.rungs, averages=outcome.averages,
     )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ run that was killed goes on exactly as if it had not been, and `study.db` may be
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 from froc import digest
 from froc.errors import InputError
 from froc.params import Choice, Space
+from froc.published import Weighing, against_base
 from search.folder import FINISHED, Started
 from search.space import Spaces, suggest
 
@@ -34,6 +36,26 @@ PRUNERS: dict[str, Callable[[], optuna.pruners.BasePruner]] = {
 }
 
 
+@dataclass(frozen=True)
+class Aim:
+    """What Optuna minimizes. names: of the values; values: of a complete trial, from its line alone."""
+
+    names: tuple[str, ...]
+    values: Callable[[Started], list[float]]
+
+
+def _pareto(risks: Sequence[str], weighing: Weighing) -> Aim:
+    return Aim(tuple(risks), lambda line: [(line.search or {})[risk] for risk in risks])
+
+
+def _froc(risks: Sequence[str], weighing: Weighing) -> Aim:
+    return Aim(("froc_score",), lambda line: [float(against_base([line.averages or {}], weighing).e_r[0])])
+
+
+OBJECTIVES: dict[str, Callable[[Sequence[str], Weighing], Aim]] = {"pareto": _pareto, "froc": _froc}
+"""Objectives steer the sampler; constraints, pruning, ranking and certificate are the same under all of them."""
+
+
 def pick(kind: str, table: Mapping[str, Any], name: str) -> Any:
     """A sampler or pruner by name."""
     if name not in table:
@@ -45,11 +67,13 @@ class Study:
     """Asks for configurations and is told how they did."""
 
     def __init__(
-        self, path: Path, space: Spaces, budget: Mapping[str, float], *, sampler: str, pruner: str, seed: int
-    ) -> None:
+        self, path: Path, space: Spaces, budget: Mapping[str, float], *, sampler: str, pruner: str, seed: int,
+        objective: str = "pareto", weighing: Weighing | None = None,
+    ) -> None:  # fmt: skip
         self._space, self._budget, self._seed = space, dict(budget), seed
         self._sampler = pick("sampler", SAMPLERS, sampler)
         self._pruner: optuna.pruners.BasePruner = pick("pruner", PRUNERS, pruner)()
+        self._aim: Aim = pick("objective", OBJECTIVES, objective)(list(budget), weighing or Weighing())
         self._path = path
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         # one objective in memory beside the many of the study: Optuna prunes single objectives only
@@ -95,7 +119,7 @@ class Study:
             self._trial.set_user_attr(key, value)
         for risk, value in _constraints(line, self._budget).items():
             self._trial.set_constraint(risk, value)
-        self._study.tell(self._trial, _values(line, self._budget), state=_state(line))
+        self._study.tell(self._trial, _values(line, self._aim), state=_state(line))
         self._remember(line)
 
     def excess(self, means: Mapping[str, float]) -> float:
@@ -118,11 +142,11 @@ class Study:
             pass
         for stale in self._path.parent.glob(f"{self._path.name}*"):
             stale.unlink()
-        study = optuna.create_study(study_name="froc", storage=url, directions=["minimize"] * len(self._budget))
+        study = optuna.create_study(study_name="froc", storage=url, directions=["minimize"] * len(self._aim.names))
         with _settled():
-            study.set_metric_names(list(self._budget))
+            study.set_metric_names(list(self._aim.names))
         for line in done:
-            study.add_trial(_frozen(line, self._space, self._budget))
+            study.add_trial(_frozen(line, self._space, self._budget, self._aim))
         return study
 
 
@@ -145,8 +169,8 @@ def _state(line: Started) -> TrialState:
     return TrialState.PRUNED if line.status == "pruned" else TrialState.FAIL
 
 
-def _values(line: Started, budget: Mapping[str, float]) -> list[float] | None:
-    return [line.search[risk] for risk in budget] if line.search else None
+def _values(line: Started, aim: Aim) -> list[float] | None:
+    return aim.values(line) if line.status == "complete" else None
 
 
 def _attributes(line: Started) -> dict[str, Any]:
@@ -159,12 +183,12 @@ def _constraints(line: Started, budget: Mapping[str, float]) -> dict[str, float]
     return {risk: means[risk] - alpha for risk, alpha in budget.items()}
 
 
-def _frozen(line: Started, space: Spaces, budget: Mapping[str, float]) -> FrozenTrial:
+def _frozen(line: Started, space: Spaces, budget: Mapping[str, float], aim: Aim) -> FrozenTrial:
     params = {"method": line.method} | {f"{line.method}.{name}": value for name, value in line.params.items()}
     kinds: dict[str, BaseDistribution] = {"method": CategoricalDistribution(list(space))}
     kinds |= {f"{line.method}.{name}": _distribution(what) for name, what in space[line.method].items()}
     return optuna.trial.create_trial(
-        state=_state(line), values=_values(line, budget), params=params, distributions=kinds,
+        state=_state(line), values=_values(line, aim), params=params, distributions=kinds,
         user_attrs=_attributes(line), constraints=_constraints(line, budget),
     )  # fmt: skip
 

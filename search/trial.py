@@ -13,7 +13,7 @@ from froc import digest
 from froc.data import Query, SearchView
 from froc.errors import FrocError
 from froc.losses import SCALE
-from froc.measure import Probe, losses, probes
+from froc.measure import Average, Probe, averaged, losses, measured, observe, probes
 from froc.methods import Method
 from froc.metrics import Metric
 from froc.models import Base
@@ -27,7 +27,10 @@ CHEAP = 48
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a trial came to. `means`: risk -> mean search loss; `tables`: risk -> (n,) thousandths."""
+    """What a trial came to. `means`: risk -> mean search loss; `tables`: risk -> (n,) thousandths.
+
+    `averages`: risk -> loss and accuracy of the unlearned and the base model, see `froc.published.Means`.
+    """
 
     status: str
     reason: str | None
@@ -36,6 +39,7 @@ class Outcome:
     rungs: list[list[Any]] = field(default_factory=list)
     means: dict[str, float] | None = None
     tables: dict[str, np.ndarray[Any, np.dtype[np.int16]]] | None = None
+    averages: dict[str, dict[str, float]] | None = None
 
 
 class Bench:
@@ -45,6 +49,7 @@ class Bench:
         self.base, self.view, self.metrics, self.batch = base, view, metrics, batch
         self.reference = Reference(base, Pools.of(view, base, seed))
         self.probes = probes(base, view.queries, metrics, view.template)
+        self.start = {p.risk: p.start or averaged(observe(base.model, p.rows), p.risk) for p in self.probes}
 
     def run(
         self, method: str, params: Mapping[str, Any], seed: int, hopeless: Callable[[list[list[Any]]], bool]
@@ -61,7 +66,7 @@ class Bench:
             steps, stopped = self._train(made, seed, rungs, hopeless)
             if stopped:
                 return Outcome("pruned", "behind the other trials at a rung", steps, _since(begin), rungs)
-            tables = {probe.risk: losses(self.base, probe) for probe in self.probes}
+            found = {probe.risk: measured(self.base, probe) for probe in self.probes}
         except DivergedError as error:
             return Outcome("diverged", str(error), steps, _since(begin), rungs)
         except torch.OutOfMemoryError:
@@ -69,8 +74,10 @@ class Bench:
             return Outcome("out-of-memory", "not enough memory; try a smaller --batch", steps, _since(begin), rungs)
         except Exception as error:  # whatever a method does wrong must not end the search
             return Outcome("failed", _reason(error), steps, _since(begin), rungs)
+        tables = {risk: one.losses for risk, one in found.items()}
         means = {risk: mean(some) for risk, some in tables.items()}
-        return Outcome("complete", None, steps, _since(begin), rungs, means, tables)
+        averages = {risk: _beside(one.average, self.start[risk]) for risk, one in found.items()}
+        return Outcome("complete", None, steps, _since(begin), rungs, means, tables, averages)
 
     def retrain(self, method: str, params: Mapping[str, Any], seed: int) -> None:
         """Train a configuration again without looking at it: same seed, same parameters."""
@@ -139,6 +146,11 @@ def trial_seed(run: int, number: int) -> int:
 def _some(probe: Probe) -> range:
     # queries stand in keyed-hash order, so the first ones are a random sample
     return range(min(CHEAP, len(probe.rows)))
+
+
+def _beside(after: Average, before: Average) -> dict[str, float]:
+    # the base's own numbers stand in every line, so that a line's score needs nothing but the line
+    return vars(after) | {f"base_{name}": value for name, value in vars(before).items()}
 
 
 def _since(begin: float) -> float:

@@ -13,7 +13,7 @@ MAY_IMPORT = {"froc": set(), "search": {"froc"}, "audit": {"froc"}, "cli": {"fro
 TORCH_FREE = (
     "froc.errors", "froc.params", "froc.plugins", "froc.digest", "froc.data", "froc.losses", "froc.risk",
     "froc.claim",
-    "froc.power", "froc.procedures",
+    "froc.combined", "froc.curves", "froc.exchangeability", "froc.power", "froc.procedures", "froc.published", "froc.words",
     "froc.shift", "froc.figures", "froc.bounds.betting", "froc.bounds.binomial", "froc.bounds.hoeffding_bentkus",
     "froc.formats.table", "audit.evidence", "audit.signing", "audit.verification", "audit.rendering", "cli.main",
 )  # fmt: skip

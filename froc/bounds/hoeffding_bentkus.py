@@ -37,7 +37,7 @@ def tail(average: Reals, k: Wholes, n: int, alpha: Level) -> Reals:
     # MAPIE takes ceil(n * mean) in floats: step back where that would slip over the whole number k
     average = np.where(np.ceil(average * n) > k, np.nextafter(average, 0.0), average)
     if isinstance(alpha, float):
-        return np.minimum(1.0, compute_hoeffding_bentkus_p_value(average, int(n), alpha)[:, 0])
+        return np.asarray(np.minimum(1.0, compute_hoeffding_bentkus_p_value(average, int(n), alpha)[:, 0]))
     found = np.ones(len(average))
     for one in np.unique(alpha):
         some = each(alpha, len(average)) == one

@@ -127,7 +127,7 @@ def _trial(number: int, plan: str, **more: Any) -> dict[str, Any]:
         "trial": number, "attempt": 1, "config": f"c{number:04d}", "method": "npo", "params": _params(number), "seed": number,
         "status": "complete", "reason": None, "started": f"2026-03-01T09:0{number}:00Z", "ended": f"2026-03-01T09:0{number}:30Z",
         "steps": 60, "seconds": 29.5, "search": {"forgetting": 0.05, "utility": 0.031}, "rungs": [[20, {"forgetting": 0.2}]],
-        "plan": plan, **more,
+        "plan": plan, "averages": {r: {"loss": 3.21, "accuracy": 0.5, "base_loss": 1.2e-05, "base_accuracy": 1.0} for r in BUDGET}, **more,
     }  # fmt: skip
 
 
@@ -146,9 +146,12 @@ def make_run(folder: Path, rates: Mapping[str, tuple[float, float]] = GOOD, open
     plan["split"]["queries"] = queries
     planned = _json(folder / "plan.json", plan)
     trials = [_trial(number, planned) for number in range(5)]
-    trials[2] |= {"status": "failed", "reason": "ValueError at froc.methods.npo:33", "search": None}
-    trials[4] |= {"status": "failed", "reason": "cannot read /home/someone/data.jsonl", "search": None}
-    interrupted = _trial(4, planned, status="interrupted", reason="the process ended before the trial did", search=None)
+    unmeasured = {"search": None, "averages": None}
+    trials[2] |= {"status": "failed", "reason": "ValueError at froc.methods.npo:33", **unmeasured}
+    trials[4] |= {"status": "failed", "reason": "cannot read /home/someone/data.jsonl", **unmeasured}
+    interrupted = _trial(
+        4, planned, status="interrupted", reason="the process ended before the trial did", **unmeasured
+    )
     trials[4:] = [interrupted, {**trials[4], "attempt": 2}]
     (folder / "trials.jsonl").write_text("".join(json.dumps(line, sort_keys=True) + "\n" for line in trials))
     losses.write_parquet(folder / "losses" / "calibration.parquet")

@@ -234,7 +234,9 @@ def test_a_search_on_a_task_folder_from_the_command_line(froc: Froc, folder: Pat
     document = json.loads(done.stdout)
     assert document["chosen"] is not None
     assert "c0000" in done.stderr
-    assert sorted(p.name for p in (tmp_path / "run" / "figures").iterdir()) == ["landscape.png", "pareto.png"]
+    assert sorted(p.name for p in (tmp_path / "run" / "figures").iterdir()) == [
+        "froc_score.png", "landscape.png", "pareto.png", "shift.png"
+    ]  # fmt: skip
     shown = froc("show", str(tmp_path / "run"), "--json")
     assert shown.returncode == 0
     assert json.loads(shown.stdout)["certificate"] == document

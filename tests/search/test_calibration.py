@@ -1,0 +1,159 @@
+"""Calibration: in rounds, about listed populations, and out of reach of whoever tries after the seal."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from audit import evidence, signing, verification
+from froc.claim import level
+from froc.data import FORGETTING, UTILITY, split
+from froc.errors import InputError, VerificationError
+from froc.losses import SCALE, check
+from froc.models import Base
+from froc.risk import Candidate, Claim, certify
+from search import sealing
+from search.run import run
+from search.space import build, choose
+from tests.search.test_run import BUDGET, SMALL, Job, Settings, Watch, embedded
+
+
+def job(base: Base, **said: Any) -> Job:
+    """As in test_run, with populations."""
+    told = Settings(**({"budget": BUDGET, "trials": 4, "methods": ("npo", "grad_diff"), "batch": 16} | said))
+    task = embedded.task(SMALL, said.get("seed", 0) + 50)
+    view, sealed = split(task, told.share, told.sample)
+    methods, notes = choose(told.methods, view)
+    return Job(base, task, view, sealed, build(methods, {"lr": (1e-3, 4e-3), "epochs": (4, 8)}, {}), told, tuple(notes))
+
+
+@pytest.fixture
+def _fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("FROC_STATE", str(tmp_path / "state"))
+
+
+KINDS: dict[str, dict[str, Any]] = {
+    "sequential": {"sequential": True},
+    "census and sample": {"population": {FORGETTING: "census", UTILITY: "sample"}, "sample": {UTILITY: 60}},
+    "combined, within a radius": {"budget": BUDGET | {"combined": 0.3}, "weights": dict.fromkeys(BUDGET, 0.5), "radius": 0.02},
+}  # fmt: skip
+
+
+@pytest.mark.usefixtures("_fresh")
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_claim_runs_to_a_certificate_that_verifies(base: Base, tmp_path: Path, kind: str) -> None:
+    out = tmp_path / "run"
+    certificate = run(job(base, **KINDS[kind]), out, Watch())
+    assert certificate["chosen"] in certificate["certified"]
+    assert run(job(base, **KINDS[kind]), out, Watch()) == certificate
+    signing.keygen(tmp_path / "key", None)
+    bundle = evidence.build(out, tmp_path, tmp_path / "key")
+    result = verification.verify(bundle, keys=[tmp_path / "key.pub"], model=out / "model")
+    assert result.verdict == "PASS"
+    if kind == "sequential":
+        spent = certificate["sequential"]
+        assert 0 < spent["measured"] <= spent["planned"]
+        assert spent["saved"] == spent["planned"] - spent["measured"]
+        assert "Measuring stopped early" in (bundle / "report.html").read_text() or spent["saved"] == 0
+    if kind == "census and sample":
+        assert certificate["population"] == {FORGETTING: "census", UTILITY: "sample"}
+        assert certificate["n"] == {FORGETTING: 150, UTILITY: 60}
+        assert certificate["listed"] == {FORGETTING: 150, UTILITY: 150}
+        row = certificate["candidates"][0]
+        assert row["cur"][FORGETTING]["simultaneous"] == pytest.approx(row["empirical"][FORGETTING], abs=2e-6)
+
+
+@pytest.mark.usefixtures("_fresh")
+def test_early_stopping_may_not_leave_units_out(base: Base, tmp_path: Path) -> None:
+    """A sequential run whose worst measured query is dropped: neither certificate nor bundle comes of it."""
+    out = tmp_path / "run"
+    run(job(base, sequential=True), out, Watch())
+    path = out / "losses" / "calibration.parquet"
+    table = pl.read_parquet(path)
+    table[1:].write_parquet(path)
+    signing.keygen(tmp_path / "key", None)
+    with pytest.raises((InputError, VerificationError), match="statistics-refused"):
+        evidence.build(out, tmp_path, tmp_path / "key")
+
+
+def test_samples_and_populations_go_together(base: Base, tmp_path: Path) -> None:
+    for said, why in (
+        ({"sample": {UTILITY: 60}}, "needs --population utility=sample"),
+        ({"population": {UTILITY: "sample"}}, "go together"),
+        ({"procedure": "benjamini-yekutieli"}, "certifies nothing that could be deployed"),
+        ({"budget": {"combined": 0.1}, "weights": dict.fromkeys(BUDGET, 0.5)}, "single risks"),
+    ):
+        with pytest.raises(InputError, match=why):
+            run(job(base, **said), tmp_path / "run", Watch())
+
+
+@pytest.mark.usefixtures("_fresh")
+def test_another_share_or_sample_is_another_look_at_the_same_queries(base: Base, tmp_path: Path) -> None:
+    run(job(base), tmp_path / "one", Watch())
+    for said in ({"share": 0.25}, {"population": {UTILITY: "sample"}, "sample": {UTILITY: 100}}):
+        with pytest.raises(InputError, match="were opened 1 time"):
+            run(job(base, **said), tmp_path / "two", Watch())
+
+
+N = 60
+COUNTS = st.lists(st.integers(0, N), min_size=2, max_size=4)
+MOVES = st.sampled_from(
+    ["reorder candidates", "drop a candidate", "reweigh", "other budget", "drop a query", "row order"]
+)
+
+
+def _losses(counts: list[int], seed: int) -> pl.DataFrame:
+    rng = np.random.default_rng(seed)
+    parts = []
+    for i, count in enumerate(counts):
+        loss = (rng.permutation(N) < count).astype(np.int16) * SCALE
+        parts.append(
+            pl.DataFrame({"query": [f"q{q}" for q in range(N)], "loss": loss}).with_columns(
+                config=pl.lit(f"c{i}"), risk=pl.lit("forgetting")
+            )
+        )
+    return check(pl.concat(parts))
+
+
+@given(counts=COUNTS, move=MOVES, seed=st.integers(0, 99))
+@settings(deadline=None, max_examples=60)
+def test_nothing_after_the_seal_can_move_the_certificate(counts: list[int], move: str, seed: int) -> None:
+    """Whoever has seen the calibration losses and changes what is tested, in what order or at what level is found out.
+
+    The seal is a digest over candidates, order and weights, and the plan over level, budget and queries: a changed
+    one asks another question, which is another opening; a table without a query is not of the sealed queries; and the
+    rows' order changes nothing at all.
+    """
+    table = _losses(counts, seed)
+    candidates = [Candidate(f"c{i}", "npo", {}, 1 / (i + 1)) for i in range(len(counts))]
+    claim = Claim({"forgetting": 0.3}, {"forgetting": "binomial"}, {"forgetting": "query"})
+    queries = {"forgetting": "of these queries"}
+
+    def seal(some: list[Candidate]) -> dict[str, Any]:
+        return sealing.document(some, plan="p", losses="l", trials=9, queries=queries)
+
+    honest, asked = certify(table, candidates, claim), sealing.question(seal(candidates), "plan")
+    best_first = sorted(candidates, key=lambda c: counts[int(c.config[1:])])
+    if move == "row order":
+        again = table.sample(fraction=1, shuffle=True, seed=seed)
+        assert certify(again, candidates, claim) == honest
+        return
+    if move == "drop a query":
+        with pytest.raises(InputError, match="not all measured"):
+            certify(table.filter((pl.col("query") != "q0") | (pl.col("config") != "c0")), candidates, claim)
+        return
+    changed = {
+        "reorder candidates": best_first[::-1] if best_first == candidates else best_first,
+        "drop a candidate": candidates[:-1],
+        "reweigh": [Candidate(c.config, c.method, c.params, c.weight / 2) for c in candidates],
+    }.get(move, candidates)
+    plan = "another plan" if move == "other budget" else "plan"
+    assert sealing.question(seal(changed), plan) != asked
+    # and the level is the plan's: it is spent as sealed, whatever came of the losses
+    assert honest["level"] == level(claim)
+    assert json.loads(json.dumps(honest)) == honest
