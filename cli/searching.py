@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from search.plan import Plan, Settings
     from search.run import Job
 
+LATER = ("population", "sample", "weights", "radius", "sequential", "objective", "weighing")
+"""Settings that came later: where they are not used, the embedded task's questions stay what they were."""
 EXAMPLES = """[bold]Examples[/]
 
 froc search --budget 0.1
@@ -180,8 +182,14 @@ def _questions(settings: "Settings") -> int:
     from dataclasses import asdict
 
     from froc import digest
+    from search.plan import Settings
 
-    said = {key: value for key, value in asdict(settings).items() if key not in ("reopen", "openings")}
+    plain = asdict(Settings(settings.budget))
+    said = {
+        key: value
+        for key, value in asdict(settings).items()
+        if key not in ("reopen", "openings") and not (key in LATER and value == plain[key])
+    }
     return int(digest.of_json(said)[:8], 16)
 
 

@@ -17,7 +17,7 @@ COMBINED = "combined"
 
 def _console(stream: TextIO, stderr: bool) -> Console:
     # a pipe or a log file has no width of its own: 80 columns would fold every table
-    return Console(stderr=stderr, highlight=False, width=None if stream.isatty() else 120)
+    return Console(stderr=stderr, highlight=False, width=None if stream.isatty() else 160)
 
 
 messages = _console(sys.stderr, stderr=True)

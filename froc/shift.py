@@ -45,7 +45,7 @@ def robust_radius(upper: float, budget: float) -> float | None:
 
 
 def weber(mean: float, variance: float, rho: float) -> float:
-    """Worst mean of a [0, 1] loss within rho, from its mean and variance (Weber et al., ICML 2022, theorem 2.2).
+    """Worst mean of a [0, 1] loss within rho, from its mean and variance (Weber et al., ICML 2022).
 
     1 where rho is beyond the theorem's domain. With variance r (1 - r) it equals `shifted(r, rho)`.
     """

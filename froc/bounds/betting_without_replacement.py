@@ -27,7 +27,7 @@ class BettingWithoutReplacement(Bound):
 
     order_free: ClassVar[bool] = False
     finite: ClassVar[bool] = True
-    theorem: ClassVar[str] = "Waudby-Smith and Ramdas 2010.09686, section 5 (sampling without replacement)"
+    theorem: ClassVar[str] = "Waudby-Smith and Ramdas 2010.09686 (sampling without replacement)"
 
     level: float = hyper(0.1, Range(1e-6, 0.5, log=True))
     population: int = hyper(0, Range(0, 10**9))

@@ -18,7 +18,7 @@ class EmpiricalBernstein(Bound):
     thousand units, where betting says the same with less. Assumes independent units.
     """
 
-    theorem: ClassVar[str] = "Maurer and Pontil 0907.3740, theorem 4"
+    theorem: ClassVar[str] = "Maurer and Pontil 0907.3740"
 
     def p_value(self, losses: Losses, alpha: Level) -> Reals:
         """(m,) levels at which the bound meets alpha."""

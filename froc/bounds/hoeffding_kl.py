@@ -19,7 +19,7 @@ class HoeffdingKL(Bound):
     Holds for every loss in [0, 1]. Assumes independent units.
     """
 
-    theorem: ClassVar[str] = "Hoeffding 1963, eq. 2.1; Learn then Test 2110.01052"
+    theorem: ClassVar[str] = "Hoeffding 1963; Learn then Test 2110.01052"
 
     def p_value(self, losses: Losses, alpha: Level) -> Reals:
         """(m,) Chernoff tails."""

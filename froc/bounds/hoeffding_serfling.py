@@ -21,7 +21,7 @@ class HoeffdingSerfling(Bound):
     """
 
     finite: ClassVar[bool] = True
-    theorem: ClassVar[str] = "Serfling 1974; Bardenet and Maillard 1309.4029, theorem 2.4 and corollary 2.5"
+    theorem: ClassVar[str] = "Serfling 1974; Bardenet and Maillard 1309.4029"
 
     population: int = hyper(0, Range(0, 10**9))
 

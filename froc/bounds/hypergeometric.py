@@ -22,7 +22,7 @@ class Hypergeometric(Bound):
 
     binary_only: ClassVar[bool] = True
     finite: ClassVar[bool] = True
-    theorem: ClassVar[str] = "exact: the hypergeometric tail inverted (Katz 1953; Konijn 1973)"
+    theorem: ClassVar[str] = "exact: the hypergeometric tail inverted"
 
     population: int = hyper(0, Range(0, 10**9))
 

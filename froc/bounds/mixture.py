@@ -24,7 +24,7 @@ class Mixture(Bound):
     The shares c_b are 12 even steps in (0, 1). Assumes independent units.
     """
 
-    theorem: ClassVar[str] = "Waudby-Smith and Ramdas 2010.09686, section 4 (mixture of constant bets)"
+    theorem: ClassVar[str] = "Waudby-Smith and Ramdas 2010.09686 (constant bets, mixed)"
 
     def p_value(self, losses: Losses, alpha: Level) -> Reals:
         """(m,) one over the e-value, at most 1."""

@@ -19,7 +19,7 @@ class BenjaminiYekutieli(Procedure):
     """
 
     promise: ClassVar[Literal["family-wise", "false-discovery"]] = "false-discovery"
-    theorem: ClassVar[str] = "Benjamini and Yekutieli 2001, theorem 1.3"
+    theorem: ClassVar[str] = "Benjamini and Yekutieli 2001"
 
     def reject(self, p_values: Reals, weights: Reals, delta: float) -> Flags:
         """By SciPy's adjusted p-values."""

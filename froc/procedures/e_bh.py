@@ -18,7 +18,7 @@ class EBH(Procedure):
 
     promise: ClassVar[Literal["family-wise", "false-discovery"]] = "false-discovery"
     evidence: ClassVar[Literal["p", "e"]] = "e"
-    theorem: ClassVar[str] = "Wang and Ramdas 2009.02824, theorem 5.1"
+    theorem: ClassVar[str] = "Wang and Ramdas 2009.02824"
 
     def reject(self, p_values: Reals, weights: Reals, delta: float) -> Flags:
         """p_values: inverted e-values, 1 / e, at most 1."""

@@ -18,7 +18,7 @@ class FixedSequence(Procedure):
     errs with probability at most its level, since it must reject a first false hypothesis at that level.
     """
 
-    theorem: ClassVar[str] = "Maurer, Hothorn and Lehmacher 1995; several starts: Learn then Test 2110.01052, section 2"
+    theorem: ClassVar[str] = "Maurer, Hothorn and Lehmacher 1995; several starts: Learn then Test 2110.01052"
 
     starts: int = hyper(1, Range(1, 100))
 

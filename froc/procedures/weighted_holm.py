@@ -17,7 +17,7 @@ class WeightedHolm(Procedure):
     candidates that the search thought best get most of the level, and pass on what they do not need.
     """
 
-    theorem: ClassVar[str] = "Holm 1979, section 4"
+    theorem: ClassVar[str] = "Holm 1979"
 
     def reject(self, p_values: Reals, weights: Reals, delta: float) -> Flags:
         """By MAPIE's engine for step-wise procedures."""
