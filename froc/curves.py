@@ -45,11 +45,11 @@ def _panel(axes: Any, risk: str, certificate: Mapping[str, Any]) -> None:
         axes.plot(rho, _curve(_plain(row, risk, certificate), rho), zorder=3 if one else 2, **style)
         if row["robust_radius"][risk] is not None:
             axes.plot(row["robust_radius"][risk], budget, "o", ms=7 if one else 4, color=style["color"], zorder=4)
-    _compare(axes, risk, rows, certificate, rho)
     axes.axhline(budget, color=INK, lw=1, ls="--")
     axes.annotate(f"budget {budget:g}", (1.0, budget), xycoords=("axes fraction", "data"), ha="right", va="bottom")
     axes.set_xlim(0.0, edge)
     axes.set_ylim(0.0, min(1.0, max(4.0 * budget, 0.2)))
+    _compare(axes, risk, rows, certificate, rho)
     axes.set_xlabel("Hellinger radius of shift")
     axes.set_ylabel(f"{risk}: risk at most")
     axes.set_title(f"{risk} under shift\ngreen: certified, thick: chosen, dots: robust radius", loc="left", fontsize=9)
@@ -79,4 +79,6 @@ def _compare(
     mean, level = row["empirical"][risk], certificate["level"] / (len(rows) * len(certificate["unit"]))
     bounds = [crag(mean, mean * (1.0 - mean), row["n"][risk], float(one), level) for one in rho]
     axes.plot(rho, bounds, color=INK, lw=1, ls=":", zorder=1)
-    axes.annotate("C-RAG's bound (dotted)", (0.98, 0.97), xycoords="axes fraction", ha="right", va="top", color=INK)
+    axes.annotate(
+        "C-RAG's bound", (0.0, min(bounds[0], 0.95 * axes.get_ylim()[1])), xytext=(6, -13), textcoords="offset points"
+    )
