@@ -25,7 +25,7 @@ def draw_shift(path: Path, certificate: Mapping[str, Any]) -> None:
     from matplotlib.figure import Figure
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    risks = [risk for risk in certificate["budget"] if risk in certificate["unit"]]
+    risks = list(certificate["budget"])
     with mpl.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "text.color": INK}):
         figure = Figure(figsize=(4.4 * len(risks) + 0.4, 3.9), dpi=150, layout="constrained")
         panels = figure.subplots(1, len(risks), squeeze=False)[0]
@@ -42,7 +42,7 @@ def _panel(axes: Any, risk: str, certificate: Mapping[str, Any]) -> None:
     for row in rows:
         one = row["config"] == certificate["chosen"]
         style = {"color": GREEN if row["certified"] else GREY, "lw": 2.2 if one else 1.0}
-        axes.plot(rho, _curve(_plain(row, risk, certificate), rho), zorder=3 if one else 2, **style)
+        axes.plot(rho, _curve(row, risk, certificate, rho), zorder=3 if one else 2, **style)
         if row["robust_radius"][risk] is not None:
             axes.plot(row["robust_radius"][risk], budget, "o", ms=7 if one else 4, color=style["color"], zorder=4)
     axes.axhline(budget, color=INK, lw=1, ls="--")
@@ -61,8 +61,13 @@ def _plain(row: Mapping[str, Any], risk: str, certificate: Mapping[str, Any]) ->
     return float(np.sin(max(0.0, angle)) ** 2)
 
 
-def _curve(upper: float, rho: np.ndarray[Any, np.dtype[np.float64]]) -> Sequence[float]:
-    return [float(shifted(upper, float(one))) for one in rho]
+def _curve(
+    row: Mapping[str, Any], risk: str, certificate: Mapping[str, Any], rho: np.ndarray[Any, np.dtype[np.float64]]
+) -> Sequence[float]:
+    """The bound along the radii; of the combined risk, the weighted sum of its parts' bounds."""
+    parts = {risk: 1.0} if risk in certificate["unit"] else certificate["weights"]
+    plain = {name: _plain(row, name, certificate) for name in parts}
+    return [sum(w * float(shifted(plain[name], float(one))) for name, w in parts.items()) for one in rho]
 
 
 def _compare(
@@ -74,7 +79,7 @@ def _compare(
 ) -> None:
     """C-RAG's bound of the chosen candidate, else of the first; for 0-1 losses of that mean, its kindest case."""
     row = next((row for row in rows if row["config"] == certificate["chosen"]), rows[0] if rows else None)
-    if row is None or certificate["population"][risk] != "queries" or row["n"][risk] < 2:
+    if row is None or certificate["population"].get(risk) != "queries" or row["n"][risk] < 2:
         return
     mean, level = row["empirical"][risk], certificate["level"] / (len(rows) * len(certificate["unit"]))
     bounds = [crag(mean, mean * (1.0 - mean), row["n"][risk], float(one), level) for one in rho]

@@ -251,3 +251,58 @@ def test_a_search_on_a_task_folder_from_the_command_line(froc: Froc, folder: Pat
         "can never certify", "are needed",
     )  # fmt: skip
     assert not (tmp_path / "few").exists()
+
+
+@pytest.fixture(scope="module")
+def losses(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two configurations on 300 calibration queries per risk: one good, one bad."""
+    rows = [
+        {"config": config, "risk": risk, "query": f"{risk}{i}", "loss": float(i % 100 < rate)}
+        for config, rate in (("good", 2), ("bad", 30))
+        for risk in ("forgetting", "utility")
+        for i in range(300)
+    ]
+    path = tmp_path_factory.mktemp("table") / "losses.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [
+        (["-b", "0.1", "--binary"], {"bound": {"forgetting": "binomial", "utility": "binomial"}, "chosen": "good"}),
+        (["-b", "0.1", "--procedure", "fixed-sequence:starts=2"], {"procedure": "fixed-sequence:starts=2"}),
+        (["-b", "combined=0.06", "--weight", "0.5"], {"budget": {"combined": 0.06}, "chosen": "good"}),
+        (
+            [
+                "-b",
+                "0.1",
+                "--population",
+                "forgetting=census",
+                "--population",
+                "utility=sample",
+                "--listed",
+                "utility=900",
+            ],
+            {"bound": {"forgetting": "census", "utility": "betting_without_replacement"}, "chosen": "good"},
+        ),
+    ],
+)
+def test_certify_makes_every_kind_of_claim(
+    froc: Froc, losses: Path, tmp_path: Path, options: list[str], wanted: dict[str, Any]
+) -> None:
+    figure = tmp_path / "shift.png"
+    done = froc("certify", str(losses), *options, "--radius", "0.01", "--figure", str(figure), "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert {key: found[key] for key in wanted} == wanted
+    assert found["certified"] == ["good"]
+    assert figure.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_screening_is_no_certificate(froc: Froc, losses: Path) -> None:
+    done = froc("certify", str(losses), "-b", "0.1", "--procedure", "e-bh", "--json")
+    assert done.returncode == 3
+    found = json.loads(done.stdout)
+    assert (found["screened"], found["certified"], found["chosen"]) == (["good"], [], None)
+    assert "nothing is certified" in done.stderr
