@@ -90,4 +90,4 @@ def likeness(groups: NDArray[np.int64]) -> Callable[[Reals], float]:
 
 def natural(text: str) -> list[tuple[int, str]]:
     """A key that sorts q2 before q10."""
-    return [(int(part) if part.isdigit() else -1, part) for part in re.split(r"(\d+)", text)]
+    return [(int(part) if part.isdecimal() and len(part) < 19 else -1, part) for part in re.split(r"(\d+)", text)]
