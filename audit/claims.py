@@ -49,11 +49,12 @@ class ModelPlan(Lenient):
 
 
 class SplitPlan(Lenient):
-    """search, calibration: risk -> units. queries: risk -> digest over the sorted query ids."""
+    """search, calibration: risk -> units. searched, queries: risk -> digest over the sorted ids of either's queries."""
 
     search: dict[str, int]
     calibration: dict[str, int]
-    queries: dict[str, str] | None = None
+    searched: dict[str, str]
+    queries: dict[str, str]
 
 
 class SearchPlan(Lenient):

@@ -241,7 +241,7 @@ def _write(
         part.chmod(0o755)
         part.rename(bundle)
     finally:
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError):  # renamed into its place, the folder is no longer here
             shutil.rmtree(part)
 
 

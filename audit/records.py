@@ -165,7 +165,8 @@ def refuse_model_names(names: Sequence[str]) -> None:
 def write_losses(table: pl.DataFrame, configs: Iterable[str]) -> bytes:
     """The candidates' rows as losses.csv: sorted, ASCII, LF, whole thousandths.
 
-    table: a checked loss table; search rows are there for risks about a listed population alone. Raises VerificationError where a cell would not read back.
+    table: a checked loss table; search rows are there for risks about a listed population alone. Raises
+    VerificationError where a cell would not read back.
     """
     rows = table.filter(pl.col("config").is_in(list(configs))).select(HEADER.split(",")).rows()
     rows.sort(key=lambda row: (row[0], row[1], row[2], row[4]))

@@ -17,7 +17,7 @@ LIMITS = {
     "not-erasure": "It does not prove that the forgotten data had no influence on the model. It bounds what was measured.",
     "not-anonymity": "It does not show that the model is anonymous in the sense of data protection law.",
     "self-reported-losses": "That these losses were measured on these weights is the signer's word; only measuring again shows it.",
-    "tested-population-only": "It holds for queries drawn as those that were measured; other prompts, languages and attacks "
+    "tested-population-only": "It holds for the queries that the claim names, and no others; other prompts, languages and attacks "
     "were not tested.",
     "one-artefact-only": "It covers the files that it lists: no copy, backup, fine-tuned or quantised version of them.",
     "dates-are-the-signers-word": "Dates are the signer's word; no independent clock has stamped them.",

@@ -10,6 +10,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 from audit import claims, records, rendering, signing
 from audit.claims import Asserted, Facts, Plan, Seal, SignedPlan
 from audit.records import Trial
@@ -273,20 +275,23 @@ def _seal(files: Mapping[str, bytes], plan: Plan) -> Seal:
     configs = [candidate.config for candidate in seal.candidates]
     if len(set(configs)) != len(configs) or len(configs) > plan.search.candidates:
         raise VerificationError("seal-candidates", "the seal lists a candidate twice, or more than were planned")
-    if plan.split.queries is not None and plan.split.queries != seal.calibration:
+    if plan.split.queries != seal.calibration:
         raise VerificationError("seal-other-queries", "the sealed calibration queries are not the planned ones")
     if plan.sequential != (seal.order is not None):
         raise VerificationError("seal-order", "a plan that may stop early seals the order of measuring, others none")
-    if seal.order is not None and _order_digests(seal.order) != seal.calibration:
-        raise VerificationError("seal-order", "the sealed order is not one of the sealed calibration queries")
+    if seal.units is not None:
+        _order(seal.units, plan, seal)
     return seal
 
 
-def _order_digests(order: Sequence[Sequence[str]]) -> dict[str, str]:
-    ids: dict[str, list[str]] = {}
-    for risk, _unit, query in order:
-        ids.setdefault(risk, []).append(query)
-    return {risk: digest.of_json(sorted(some)) for risk, some in ids.items()}
+def _order(order: pl.DataFrame, plan: Plan, seal: Seal) -> None:
+    """A sealed order names the sealed queries, each once, in as many units as planned."""
+    for risk, unit in plan.task.units.items():
+        some = order.filter(pl.col("risk") == risk)
+        if digest.of_json(sorted(some["query"].to_list())) != seal.calibration.get(risk):
+            raise VerificationError("seal-order", "the sealed order is not one of the sealed calibration queries")
+        if some["query" if unit == "query" else "unit"].n_unique() != plan.split.calibration[risk]:
+            raise VerificationError("plan-units", f"{risk} was not sealed on as many units as planned")
 
 
 def _trials(trials: Sequence[Trial], plan: Plan, seal: Seal, plan_digest: str) -> None:
@@ -319,13 +324,14 @@ def _losses(files: Mapping[str, bytes], plan: Plan, seal: Seal) -> Any:
     configs = [candidate.config for candidate in seal.candidates]
     losses = records.read_losses(files["losses.csv"], configs, plan.metrics, ragged=plan.sequential)
     for risk, unit in plan.task.units.items() if seal.candidates else ():
-        of_risk, key = losses.filter(losses["risk"] == risk), "query" if unit == "query" else "unit"
-        known = of_risk.filter(of_risk["split"] == "search")[key].n_unique()
-        if known != (0 if plan.population[risk] == "queries" else plan.split.search[risk]):
-            raise VerificationError("plan-units", f"{risk} has search rows that the plan's population does not")
+        of_risk, key = losses.filter(pl.col("risk") == risk), "query" if unit == "query" else "unit"
+        known = sorted(set(of_risk.filter(pl.col("split") == "search")["query"].to_list()))
+        listed = plan.population[risk] != "queries"
+        if bool(known) != listed or (listed and digest.of_json(known) != plan.split.searched.get(risk)):
+            raise VerificationError("table-other-queries", f"the {risk} search rows are not those of a planned list")
         if plan.sequential:
             continue  # whether these are the first units of the sealed order is checked with the statistics
-        some = of_risk.filter(of_risk["split"] == "calibration")
+        some = of_risk.filter(pl.col("split") == "calibration")
         if digest.of_json(sorted(set(some["query"].to_list()))) != seal.calibration.get(risk):
             raise VerificationError("table-other-queries", f"the {risk} queries are not the sealed ones")
         if some[key].n_unique() != plan.split.calibration[risk]:

@@ -9,12 +9,12 @@ import argparse
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.special import betaincinv, ndtr
+from scipy.special import betaincinv, ndtr, ndtri
 from scipy.stats import binom
 
 from froc import procedures
@@ -48,23 +48,21 @@ def evolve(rng: np.random.Generator, queries: Array, risk: float) -> tuple[Array
 
     Configurations are directions; every one has the same true risk, near ones have alike losses.
     """
-    cut, points, losses = -math.sqrt(2) * _erfinv(1 - 2 * risk), np.zeros((0, queries.shape[1])), []
+    dims = queries.shape[1]
+    points, losses = np.zeros((0, dims)), np.zeros((0, len(queries)), dtype=bool)
     for _ in range(10):
+        new = rng.normal(size=(20, dims))
         if len(points):
-            best = points[np.argsort(np.concatenate(losses).mean(axis=1))[:5]]
-            new = best[rng.integers(0, 5, 20)] + 0.3 * rng.normal(size=(20, queries.shape[1])) / math.sqrt(50) * 3
-        else:
-            new = rng.normal(size=(20, queries.shape[1]))
+            best = points[np.argsort(losses.mean(axis=1))[:5]]
+            new = best[rng.integers(0, 5, 20)] + 0.9 * new / math.sqrt(dims)
         new /= np.linalg.norm(new, axis=1, keepdims=True)
-        points = np.concatenate([points, new])
-        losses.append(new @ queries.T < cut)
-    return points, np.concatenate(losses)
+        points, losses = np.concatenate([points, new]), np.concatenate([losses, lost(new, queries, risk)])
+    return points, losses
 
 
-def _erfinv(x: float) -> float:
-    from scipy.special import erfinv
-
-    return float(erfinv(x))
+def lost(points: Array, queries: Array, risk: float) -> Array:
+    """(m, n) whether each configuration loses each query: with probability `risk` over standard normal queries."""
+    return points @ queries.T < ndtri(risk)
 
 
 def fwer(quick: bool) -> Found:
@@ -77,14 +75,13 @@ def fwer(quick: bool) -> Found:
     )
     for risk in (0.101, 0.12):
         rng = np.random.default_rng(round(1000 * risk))
-        cut = -math.sqrt(2) * _erfinv(1 - 2 * risk)
         wrong = {(name, split): 0 for name in names for split in ("sealed", "shared")} | {("best alone", "shared"): 0}
         for _ in range(repeats):
             queries, fresh = rng.normal(size=(2, n, dims))
             points, searched = evolve(rng, queries, risk)
             order = np.argsort(searched.mean(axis=1), kind="stable")
             weights = 1.0 / np.arange(1, m + 1)
-            tables = {"shared": searched[order], "sealed": (points @ fresh.T < cut)[order]}
+            tables = {"shared": searched[order], "sealed": lost(points, fresh, risk)[order]}
             for split, table in tables.items():
                 p = make(Bound, "binomial").p_value(table.astype(np.int16) * SCALE, BUDGET)
                 for name in names:
@@ -135,7 +132,8 @@ def power(quick: bool) -> Found:
     print("\npower: mean number certified, n = 200 of which 20 % are searched (reference: weighted Holm 8.1 and 24.5)")
     for kind, binary, wanted, repeats in (("binary", True, 8.1, 500), ("continuous", False, 24.5, 200)):
         rng, repeats = np.random.default_rng(6), repeats // (20 if quick else 1)
-        counts, wrong = {"ours": [], "hb holm": [], "hb bonferroni, all data": []}, 0  # type: ignore[var-annotated]
+        counts: dict[str, list[int]] = {"ours": [], "hb holm": [], "hb bonferroni, all data": []}
+        wrong = 0
         for _ in range(repeats):
             losses = draw(rng, risks, 200, binary)
             ours = _weighted(losses, "binomial" if binary else "betting")
@@ -295,11 +293,12 @@ def _mapie(easy: Array) -> float:
 
     wrong = np.concatenate(list(easy == SCALE), axis=1)
     rows, pool = np.arange(2000)[:, None], np.repeat([0, 1], 1000)
+
     # a row belongs to one risk's queries, told by its label
-    risks = [
-        BinaryRisk(lambda y, p: p == 1, lambda y, p, k=k: y == k, higher_is_better=False)  # type: ignore[misc]
-        for k in (0, 1)
-    ]
+    def of_pool(wanted: int) -> BinaryRisk:
+        return BinaryRisk(lambda y, p: p == 1, lambda y, p: y == wanted, higher_is_better=False)
+
+    risks = [of_pool(0), of_pool(1)]
     controller = BinaryClassificationController(
         lambda x, j: wrong[int(np.ravel(j)[0]), np.ravel(x)].astype(int), risks, [BUDGET, BUDGET],
         confidence_level=1 - DELTA, list_predict_params=np.arange(1000)[:, None], best_predict_param_choice=risks[0],
@@ -324,17 +323,12 @@ def _large(n: int) -> float:
 PARTS = {"fwer": fwer, "power": power, "clusters": clusters, "sequential": sequential, "speed": speed}
 
 
-def chosen(names: str) -> Iterator[Callable[[bool], Found]]:
-    """The parts that were asked for."""
-    return (PARTS[name] for name in names.split(","))
-
-
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--only", default=",".join(PARTS))
     said = parser.parse_args()
     promises: Found = {}
-    for part in chosen(said.only):
-        promises |= part(said.quick)
+    for name in said.only.split(","):
+        promises |= PARTS[name](said.quick)
     print(json.dumps(promises))

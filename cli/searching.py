@@ -9,7 +9,7 @@ import platformdirs
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from cli import words
+from cli import options, words
 from cli.showing import summary
 from froc.errors import InputError, NotCertifiedError
 
@@ -31,11 +31,8 @@ froc search --budget 0.1 --methods npo,simnpo --trials 60 --space lr=1e-6:1e-4 -
 
 
 def search(
-    budget: Annotated[
-        list[str],
-        typer.Option("--budget", "-b", help="Accepted risk: 0.1 for every risk, or RISK=0.1 (repeatable)."),
-    ],
-    confidence: Annotated[float, typer.Option(help="How sure the certificate must be (1 - delta).")] = 0.9,
+    budget: options.Budget,
+    confidence: options.Confidence = 0.9,
     task: Annotated[
         Path | None, typer.Option(help="Task folder; without it the embedded task.", show_default=False)
     ] = None,
@@ -61,37 +58,23 @@ def search(
         str, typer.Option(help="What the sampler minimizes: pareto (each risk) or froc (the published score).")
     ] = "pareto",
     pruner: Annotated[str, typer.Option(help="median, halving or none: stops hopeless trials early.")] = "median",
-    procedure: Annotated[
-        str,
-        typer.Option(help="How candidates share the error level, e.g. fixed-sequence:starts=3 (froc list procedures)."),
-    ] = "weighted-holm",
-    bound: Annotated[str, typer.Option(help="auto, or a bound's name (froc list bounds).")] = "auto",
+    procedure: options.Procedure = "weighted-holm",
+    bound: options.Bound = "auto",
     candidates: Annotated[
         int | None,
         typer.Option(help="How many configurations are tested on calibration queries.", show_default="up to 10"),
     ] = None,
-    population: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="What a claim is about: queries, sample or census, or RISK=census (docs/guarantee.md).",
-            show_default="queries",
-        ),
-    ] = None,
+    population: options.Population = None,
     sample: Annotated[
         list[str] | None,
         typer.Option(help="RISK=100: units of a listed population to measure beside the search's.", show_default=False),
     ] = None,
-    weight: Annotated[
-        list[str] | None,
-        typer.Option(help="RISK=0.5: weight in the combined risk, whose budget is combined=0.1.", show_default=False),
-    ] = None,
-    radius: Annotated[float, typer.Option(help="Hellinger radius of shift within which budgets must hold.")] = 0.0,
+    weight: options.Weight = None,
+    radius: options.Radius = 0.0,
     sequential: Annotated[
         bool, typer.Option("--sequential", help="Measure candidates in rounds; stop once certified or hopeless.")
     ] = False,
-    joint: Annotated[
-        bool, typer.Option("--joint", help="Certified set and CURs hold together (delta / 2 each).")
-    ] = False,
+    joint: options.Joint = False,
     search_share: Annotated[float, typer.Option(help="Part of the queries that the search may look at.")] = 0.2,
     split_seed: Annotated[
         int | None, typer.Option(help="Seed of the split, e.g. an auditor's.", show_default="the task's")
@@ -200,12 +183,14 @@ def cache_folder() -> Path:
 
 def _draw(out: Path) -> None:
     from froc import curves, figures
+    from froc.published import Weighing
     from search.folder import Folder
 
     folder = Folder(out)
-    certificate = folder.read(folder.certificate)
-    if certificate is not None:
-        figures.draw(folder.figures, [vars(line) for line in folder.log()], certificate)
+    plan, certificate = folder.read(folder.plan), folder.read(folder.certificate)
+    if plan is not None and certificate is not None:
+        weighing = Weighing(**plan["search"].get("weighing", {}))
+        figures.draw(folder.figures, [vars(line) for line in folder.log()], certificate, weighing)
         if certificate["candidates"]:
             curves.draw_shift(folder.figures / "shift.png", certificate)
 

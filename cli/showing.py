@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from cli import words
+from cli import options, words
 from froc.errors import InputError, NotCertifiedError
 
 CERTIFY_EXAMPLES = """[bold]Examples[/]
@@ -75,34 +75,23 @@ def show(
 
 def certify(
     table: Annotated[Path, typer.Argument(help="Loss table: Parquet, CSV, JSON Lines or JSON.")],
-    budget: Annotated[list[str], typer.Option("--budget", "-b", help="0.1 for every risk, or RISK=0.1 (repeatable).")],
-    confidence: Annotated[float, typer.Option(help="How sure the certificate must be (1 - delta).")] = 0.9,
+    budget: options.Budget,
+    confidence: options.Confidence = 0.9,
     format_: Annotated[str, typer.Option("--format", help="Where the file comes from (froc list formats).")] = "table",
-    procedure: Annotated[
-        str,
-        typer.Option(help="How candidates share the error level, e.g. fixed-sequence:starts=3 (froc list procedures)."),
-    ] = "weighted-holm",
-    bound: Annotated[str, typer.Option(help="auto, or a bound's name (froc list bounds).")] = "auto",
+    procedure: options.Procedure = "weighted-holm",
+    bound: options.Bound = "auto",
     binary: Annotated[
         bool,
         typer.Option("--binary", help="The losses can only be 0 or 1, by what they measure: auto takes exact bounds."),
     ] = False,
     unit: Annotated[str, typer.Option(help="Sampling unit: query, or group for the unit column.")] = "query",
-    population: Annotated[
-        list[str] | None,
-        typer.Option(help="What a claim is about: queries, sample or census, or RISK=census.", show_default="queries"),
-    ] = None,
+    population: options.Population = None,
     listed: Annotated[
         list[str] | None, typer.Option(help="RISK=400: size of the list a sample was drawn from.", show_default=False)
     ] = None,
-    weight: Annotated[
-        list[str] | None,
-        typer.Option(help="RISK=0.5: weight in the combined risk, whose budget is combined=0.1.", show_default=False),
-    ] = None,
-    radius: Annotated[float, typer.Option(help="Hellinger radius of shift within which budgets must hold.")] = 0.0,
-    joint: Annotated[
-        bool, typer.Option("--joint", help="Certified set and CURs hold together (delta / 2 each).")
-    ] = False,
+    weight: options.Weight = None,
+    radius: options.Radius = 0.0,
+    joint: options.Joint = False,
     figure: Annotated[
         Path | None, typer.Option(help="Draw the bounds under shift into this PNG.", show_default=False)
     ] = None,

@@ -67,7 +67,7 @@ def per_risk(words: Sequence[str], option: str, kind: Callable[[str], T], risks:
         try:
             found = kind(value or word)
         except ValueError:
-            raise InputError(f"--{option} {word}: {value or word!r} is no {kind.__name__} number") from None
+            raise InputError(f"--{option} {word}: {value or word!r} is no number that this option takes") from None
         if given:
             named[risk] = found
         else:

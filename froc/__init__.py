@@ -6,13 +6,13 @@ How the files depend on each other, top to bottom::
     data  tasks/                          rows, queries, the sealed split; what can be worked on
     models  batches  step  methods/       a base model, its batches, one training step, the methods
     train  measure  metrics/  attacks/    configuration -> unlearned model -> per-query losses
-    losses  bounds/  procedures  claim    losses -> p-values and bounds for one claim
-    power  shift  risk                    -> certified set, CUR, what it would take, certificate
-    formats/  published  figures          tables from elsewhere; the paper's score; pictures of a run
+    losses  bounds/  procedures/          the loss table; one theorem each; who may be rejected together
+    shift  combined  claim                losses -> p-values and bounds for one claim
+    power  exchangeability  sentences     what it would take; do losses look like independent draws; words for it
+    risk                                  -> certified set, CUR, certificate
+    formats/  published  figures  curves  tables from elsewhere; the paper's score; pictures of a run
 
-`errors`, `params`, `plugins`, `digest`, `data`, `losses`, `procedures`, `claim`, `power`,
-`shift`, `risk`, `published`, `figures`, `bounds/`
-and `formats/` never import torch.
+What stands from `losses` on, and `errors`, `params`, `plugins`, `digest`, `data`, never imports torch.
 """
 
 __version__ = "0.1.0"

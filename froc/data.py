@@ -100,17 +100,19 @@ class Sealed:
     """The calibration queries, out of reach until a seal is shown.
 
     pool: risk -> digest over the ids of all the task's queries. Openings are counted by it: another share for the
-    search, or another sample, is another look at the same queries.
+    search, or another sample, is another look at the same queries. listed: risk -> number of all its units.
     """
 
-    def __init__(self, queries: Mapping[str, tuple[Query, ...]], pool: Mapping[str, str]) -> None:
+    def __init__(
+        self, queries: Mapping[str, tuple[Query, ...]], pool: Mapping[str, str], listed: Mapping[str, int]
+    ) -> None:
         self.__queries = queries
-        self.pool = dict(pool)
+        self.pool, self.listed = dict(pool), dict(listed)
 
     @property
     def digests(self) -> dict[str, str]:
         """risk -> digest over the sorted query ids: what a seal binds itself to."""
-        return {risk: digest.of_json(sorted(query.id for query in some)) for risk, some in self.__queries.items()}
+        return {risk: ids(some) for risk, some in self.__queries.items()}
 
     @property
     def order(self) -> pl.DataFrame:
@@ -130,6 +132,11 @@ class Sealed:
         return self.__queries
 
 
+def ids(queries: Iterable[Query]) -> str:
+    """Digest over the sorted ids of queries."""
+    return digest.of_json(sorted(query.id for query in queries))
+
+
 def split(task: Task, share: float, sample: Mapping[str, int] | None = None) -> tuple[SearchView, Sealed]:
     """Divide every risk's queries by sampling unit: the first `share` of units in keyed-hash order is searched.
 
@@ -138,6 +145,7 @@ def split(task: Task, share: float, sample: Mapping[str, int] | None = None) -> 
     searched: dict[str, tuple[Query, ...]] = {}
     sealed: dict[str, tuple[Query, ...]] = {}
     pool: dict[str, str] = {}
+    listed: dict[str, int] = {}
     key = task.key
     for risk, rows in task.queries.items():
         queries = [_query(task, key, risk, row) for row in rows]
@@ -145,11 +153,11 @@ def split(task: Task, share: float, sample: Mapping[str, int] | None = None) -> 
         cut = min(max(1, math.floor(share * len(units))), len(units) - 1)
         most = (sample or {}).get(risk, len(units))
         first, chosen = set(units[:cut]), set(units[cut : cut + most])
-        pool[risk] = digest.of_json(sorted(query.id for query in queries))
+        pool[risk], listed[risk] = ids(queries), len(units)
         searched[risk] = tuple(sorted((q for q in queries if q.unit in first), key=lambda q: q.id))
         sealed[risk] = tuple(sorted((q for q in queries if q.unit in chosen), key=lambda q: q.id))
     view = SearchView(task.forget, task.retain, task.refusals, searched, task.template)
-    return view, Sealed(sealed, pool)
+    return view, Sealed(sealed, pool, listed)
 
 
 def _query(task: Task, key: bytes, risk: str, row: Row) -> Query:

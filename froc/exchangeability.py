@@ -38,9 +38,8 @@ def warnings(frame: pl.DataFrame, *, risk: str, configs: Sequence[str], unit: st
     groups = means["unit"].rank("dense").to_numpy().astype(np.int64) - 1
     if unit == "query" and 1 < groups.max() + 1 < len(groups) and rejects(scores, likeness(groups)):
         found.append(
-            f"{risk}: queries of the same unit have losses that are alike (permutation test, level {LEVEL:g}), so the "
-            "units, not the queries, are the sample; certify with units as groups, else the error may be far above its "
-            "level"
+            f"{risk}: queries of the same unit have losses that are alike (permutation test, level {LEVEL:g}); a claim "
+            "that reaches beyond these units needs groups as the sampling unit, else its error may be far above its level"
         )
     if unit == "query" and rejects(scores, drift):
         found.append(
@@ -56,14 +55,18 @@ def rejects(scores: Reals, statistic: Callable[[Reals], float]) -> bool:
     statistic: large where the order of the scores is telling.
     """
     from mapie.exchangeability_testing import PValuePermutationTest
+    from mapie.regression import SplitConformalRegressor
+    from sklearn.dummy import DummyRegressor
 
-    class OfScores(PValuePermutationTest):  # type: ignore[misc]  # mapie ships no types
-        def _compute_non_conformity_scores(self, X: Reals, y: Reals) -> Reals:  # noqa: N803
-            return y
-
-    test = OfScores(test_level=LEVEL, random_state=0, num_permutations=PERMUTATIONS, warn=False, task="regression")
-    test.test_statistic = statistic
-    return test.run(scores, scores).is_exchangeable is False
+    # MAPIE scores |y - prediction|: with 0 for a prediction, the losses themselves
+    nothing = DummyRegressor(strategy="constant", constant=0.0).fit(np.zeros((1, 1)), np.zeros(1))
+    test = PValuePermutationTest(
+        test_level=LEVEL, random_state=0, num_permutations=PERMUTATIONS, warn=False, task="regression",
+        mapie_estimator=SplitConformalRegressor(nothing, prefit=True),
+    )  # fmt: skip
+    # equal arrangements must count as ties, whatever order a float sum is taken in
+    test.test_statistic = lambda some: float(f"{statistic(some):.12g}")
+    return test.run(scores[:, None], scores).is_exchangeable is False
 
 
 def drift(scores: Reals) -> float:

@@ -82,8 +82,8 @@ def check(frame: pl.DataFrame) -> pl.DataFrame:
 def matrix(frame: pl.DataFrame, *, risk: str, split: str | None, configs: Sequence[str], unit: str) -> LossMatrix:
     """Losses of one risk as a matrix with a row per config of `configs`, in that order.
 
-    frame: a table that passed `check`. split: None for both. unit: "query", or "group" for the mean over each unit, rounded up to a
-    whole thousandth. Raises InputError where configurations were not all measured on the same queries.
+    frame: a table that passed `check`. split: None for both. unit: "query", or "group" for the mean over each unit,
+    rounded up to a whole thousandth. Raises InputError where configurations were not all measured on the same queries.
     """
     if unit not in UNITS:
         raise InputError(f"no unit is called {unit!r}; there are: {', '.join(UNITS)}")
@@ -92,7 +92,7 @@ def matrix(frame: pl.DataFrame, *, risk: str, split: str | None, configs: Sequen
     if split is not None:
         rows = rows.filter(pl.col("split") == split)
     if rows.is_empty():
-        raise InputError(f"the loss table has no {split or ''} rows for risk {risk!r}".replace("  ", " "))
+        raise InputError(f"the loss table has no {f'{split} ' if split else ''}rows for risk {risk!r}")
     whole = pl.col("loss").is_between(0, SCALE).all() & pl.col("loss").is_not_null().all()
     if not rows.schema["loss"].is_integer() or not rows.select(whole).item():
         raise InputError(f"losses of risk {risk!r} are not whole thousandths; pass the table through check first")
@@ -128,23 +128,33 @@ def prefixes(
     """
     key = "query" if unit == "query" else "unit"
     planned = sorted(set(order[key].to_list()), key=place)
-    belongs = dict(zip(order["query"], order[key], strict=True))
-    sizes = order.group_by(key).len()
-    size = dict(zip(sizes[key], sizes["len"], strict=True))
+    whole = order.group_by(key).agg(pl.len().alias("whole"))
+    ranks = pl.DataFrame({key: planned, "rank": range(len(planned))}).join(whole, on=key)
+    rows = frame.filter(pl.col("risk") == risk, pl.col("split") == "calibration", pl.col("config").is_in(list(configs)))
+    if not rows.join(order, on=["query", "unit"], how="anti").is_empty():
+        raise InputError(f"risk {risk!r}: a query was measured that is not in the sealed order, or of another unit")
+    sums = rows.group_by("config", key).agg(pl.col("loss").cast(pl.Int64).sum(), pl.len().alias("count"))
+    sums = sums.join(ranks, on=key).sort("rank")
     found = []
     for config in configs:
-        rows = frame.filter(pl.col("risk") == risk, pl.col("split") == "calibration", pl.col("config") == config)
-        sums: dict[str, list[int]] = {}
-        for query, loss in rows.select("query", "loss").iter_rows():
-            if query not in belongs:
-                raise InputError(f"risk {risk!r}: a query was measured that was not planned")
-            sums.setdefault(belongs[query], []).append(loss)
-        first = planned[: len(sums)]
-        if set(first) != set(sums) or any(len(some) != size[name] for name, some in sums.items()):
+        some = sums.filter(pl.col("config") == config)
+        first = some["rank"].to_list() == list(range(len(some)))
+        if not first or not (some["count"] == some["whole"]).all():
             raise InputError(f"risk {risk!r}: {config} was not measured on the first units of the sealed order")
-        means = [-(-sum(sums[name]) // len(sums[name])) for name in first]
-        found.append(np.array([means], dtype=np.int16).reshape(1, len(first)))
+        losses, counts = some["loss"].to_numpy(), some["count"].to_numpy().astype(np.int64)
+        found.append((-(-losses // counts)).astype(np.int16).reshape(1, -1))
     return found, len(planned)
+
+
+def refuse_shared_units(frame: pl.DataFrame, risk: str) -> None:
+    """InputError where a unit has rows in both splits: what the search saw of it would then be in the sample."""
+    splits = frame.filter(pl.col("risk") == risk).group_by("unit").agg(pl.col("split").n_unique().alias("n"))
+    shared = splits.filter(pl.col("n") > 1)["unit"].sort()
+    if len(shared):
+        raise InputError(
+            f"risk {risk!r}: unit {shared[0]!r} has rows in both splits ({len(shared)} such units); groups can only be "
+            "the sampling unit where each stands in one split as a whole"
+        )
 
 
 def place(unit: str) -> str:

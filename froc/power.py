@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from froc import shift
 from froc.bounds import Losses
 from froc.claim import Claim, Evidence, evidence, level, only, p_values, up
 from froc.combined import COMBINED
@@ -121,7 +122,7 @@ def _units_alike(claim: Claim, risk: str, some: Mapping[str, Evidence], candidat
     losses = some[risk].losses
     assert isinstance(losses, np.ndarray)
     n = losses.shape[1]
-    if int(losses.sum(dtype=np.int64)) >= claim.budget[risk] * SCALE * n:
+    if int(losses.sum(dtype=np.int64)) >= shift.shrunk(claim.budget[risk], claim.radius) * SCALE * n:
         return None
 
     def enough(units: int) -> bool:

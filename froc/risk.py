@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from froc import exchangeability, power, procedures, shift, words
+from froc import exchangeability, power, procedures, sentences, shift
 from froc.bounds import Losses
 from froc.claim import Candidate, Claim, Evidence, down, evidence, level, p_values, refuse_unknown, up, uppers
 from froc.combined import COMBINED
 from froc.errors import InputError
-from froc.losses import SCALE, matrix, prefixes
+from froc.losses import SCALE, matrix, prefixes, refuse_shared_units
 from froc.power import required
 
 __all__ = ["Candidate", "Claim", "certify", "choose", "decide", "level", "refuse_unknown", "required"]
@@ -76,6 +76,8 @@ def _evidence(
     table: pl.DataFrame, risk: str, names: Sequence[str], claim: Claim, order: pl.DataFrame | None
 ) -> Evidence:
     kind, unit = claim.kind(risk), claim.unit[risk]
+    if unit == "group" and kind != "census":
+        refuse_shared_units(table, risk)
     if claim.sequential and order is not None:
         rows, planned = prefixes(table, order.filter(pl.col("risk") == risk), risk=risk, configs=names, unit=unit)
         return Evidence(rows, np.zeros(len(names), dtype=np.int64), 0, planned)
@@ -105,7 +107,7 @@ def _document(
         "confidence": claim.confidence,
         "level": level(claim),
         "joint": claim.joint,
-        "opening": {"number": claim.opening, "planned": claim.openings, "statement": words.statement(claim)},
+        "opening": {"number": claim.opening, "planned": claim.openings, "statement": sentences.statement(claim)},
         "procedure": claim.procedure,
         "promise": procedures.find(claim.procedure).promise,
         "bound": {risk: claim.bound[risk] for risk in claim.risks},
@@ -124,7 +126,7 @@ def _document(
         "warnings": list(noticed),
     }
     short = power.short(found, len(rows), claim) if closest else None
-    return document | {"reason": words.reason(document, claim, short)}
+    return document | {"reason": sentences.reason(document, claim, short)}
 
 
 def _rows(found: Mapping[str, Evidence], candidates: Sequence[Candidate], claim: Claim) -> list[dict[str, Any]]:

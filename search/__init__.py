@@ -6,6 +6,7 @@
     space      method fields -> Optuna suggestions
     trial      configuration -> unlearned model -> search losses
     sealing    search losses -> candidates in testing order, written down before calibration is opened
+    calibration  the sealed candidates on calibration queries: all of them, or in rounds that may stop early
     openings   how often these calibration queries have been looked at
     folder     the files of a run; the only place that knows their names
 

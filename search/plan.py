@@ -12,7 +12,7 @@ from froc import digest, procedures
 from froc.bounds import Bound
 from froc.claim import automatic
 from froc.combined import COMBINED
-from froc.data import Sealed, SearchView, Task
+from froc.data import Sealed, SearchView, Task, ids
 from froc.errors import InputError
 from froc.losses import SCALE
 from froc.metrics import Metric
@@ -159,7 +159,7 @@ def make_plan(
         bound=bounds(settings, task, measured, population),
         unit=dict(task.units),
         population=population,
-        listed=_listed(task, population),
+        listed={risk: sealed.listed[risk] for risk, kind in population.items() if kind != "queries"},
         weights=dict(settings.weights),
         radius=settings.radius,
         openings=settings.openings,
@@ -193,7 +193,7 @@ def make_plan(
         "split": {
             "search": searched,
             "calibration": sealed.units,
-            "queries": sealed.digests,
+            "queries": sealed.digests, "searched": {risk: ids(some) for risk, some in view.queries.items()},
             "share": settings.share,
         },
         "search": {
@@ -222,24 +222,11 @@ def refuse_other(old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
 
 
 def _refuse_samples(settings: Settings, population: Mapping[str, str]) -> None:
-    for risk, kind in population.items():
-        if (kind == "sample") != (risk in settings.sample):
+    for risk in (*population, *settings.sample):
+        if (population.get(risk) == "sample") != (risk in settings.sample):
             raise InputError(
                 f"population sample and --sample go together: --population {risk}=sample --sample {risk}=100"
             )
-    for risk in settings.sample:
-        if population.get(risk) != "sample":
-            raise InputError(f"--sample {risk}={settings.sample[risk]} needs --population {risk}=sample")
-
-
-def _listed(task: Task, population: Mapping[str, str]) -> dict[str, int]:
-    """risk -> units in the list that a claim is about."""
-    by_group = {risk: task.units[risk] == "group" for risk in population}
-    return {
-        risk: len({row.group if by_group[risk] else (row.question, row.answer) for row in task.queries[risk]})
-        for risk, kind in population.items()
-        if kind != "queries"
-    }
 
 
 def _candidates(

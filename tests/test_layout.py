@@ -13,7 +13,7 @@ MAY_IMPORT = {"froc": set(), "search": {"froc"}, "audit": {"froc"}, "cli": {"fro
 TORCH_FREE = (
     "froc.errors", "froc.params", "froc.plugins", "froc.digest", "froc.data", "froc.losses", "froc.risk",
     "froc.claim",
-    "froc.combined", "froc.curves", "froc.exchangeability", "froc.power", "froc.procedures", "froc.published", "froc.words",
+    "froc.combined", "froc.curves", "froc.exchangeability", "froc.power", "froc.procedures", "froc.published", "froc.sentences",
     "froc.shift", "froc.figures", "froc.bounds.betting", "froc.bounds.binomial", "froc.bounds.hoeffding_bentkus",
     "froc.formats.table", "audit.evidence", "audit.signing", "audit.verification", "audit.rendering", "cli.main",
 )  # fmt: skip
@@ -112,3 +112,12 @@ def test_help_is_quick() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_door_says_risks_by_their_names() -> None:
+    """cli/words.py has them as text of its own: importing numpy for three words would slow `froc --help`."""
+    from cli import words
+    from froc import combined, data
+
+    assert words.RISKS == (data.FORGETTING, data.UTILITY)
+    assert words.COMBINED == combined.COMBINED

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import elementwise
 
 from froc.bounds import Bound, Level, Losses, Reals, by_block, each, shape
@@ -56,27 +55,29 @@ class Betting(Bound):
 
 def tail(values: Reals, alpha: Level, level: float, planned: int = 0) -> Reals:
     """(m,) p-values of (m, n) losses in [0, 1]."""
-    stakes = bets(values, level, planned)
-    return np.asarray(1.0 / best(wealth(*parts(values, stakes), each(alpha, len(values)))))
+    largest, _ = capital(values, bets(values, level, planned), each(alpha, len(values)))
+    return np.asarray(1.0 / np.maximum(1.0, largest))
 
 
 def last(values: Reals, alpha: Level, level: float, planned: int = 0) -> Reals:
     """(m,) e-values of (m, n) losses in [0, 1]."""
-    stakes = bets(values, level, planned)
-    return wealth(*parts(values, stakes), each(alpha, len(values)))[:, -1]
+    return capital(values, bets(values, level, planned), each(alpha, len(values)))[1]
 
 
 def ceiling(values: Reals, delta: float, planned: int = 0) -> Reals:
     """(m,) upper bounds: the capital grows with a, and the bets do not depend on it."""
-    kept, stakes = parts(values, bets(values, delta, planned))
+    stakes = bets(values, delta, planned)
+    kept = 1.0 - stakes * values
 
     def excess(a: Reals, rows: Reals) -> Reals:
-        some = rows.astype(np.intp)
-        return np.log(np.clip(peak(kept, stakes, a, some), 1e-300, 1e300)) + math.log(delta)
+        # all rows are taken as they lie; picking them would copy the table
+        some = slice(None) if len(rows) == len(kept) else rows.astype(np.intp)
+        return log(grown(kept[some], stakes[some], a)[0]) + math.log(delta)
 
-    average, log, n = values.mean(axis=1), math.log(1.0 / delta), values.shape[1]
-    # with bets of sqrt(2 log / (n variance)) the capital passes 1 / delta near here
-    near, far = np.sqrt(2.0 * values.var(axis=1) * log / n), 4.0 * log / n
+    average, room, n = values.mean(axis=1), math.log(1.0 / delta), values.shape[1]
+    # with bets of sqrt(2 room / (n variance)) the capital passes 1 / delta near here
+    spread = np.maximum(0.0, np.einsum("ij,ij->i", values, values) / n - average**2)
+    near, far = np.sqrt(2.0 * spread * room / n), 4.0 * room / n
     return root(excess, (average + 0.5 * near, average + 1.4 * near + far))
 
 
@@ -84,6 +85,7 @@ def bets(values: Reals, level: float, planned: int = 0) -> Reals:
     """(m, n) bets in (0, 1]: bet i uses the losses before i only."""
     n = values.shape[1]
     count = np.arange(2.0, n + 2.0)
+    # one array is worked on in place: temporaries of this size cost more than the arithmetic
     mean = values.cumsum(axis=1)
     mean += 0.5
     mean /= count
@@ -99,44 +101,31 @@ def bets(values: Reals, level: float, planned: int = 0) -> Reals:
     return np.asarray(np.minimum(stakes, 1.0, out=stakes))
 
 
-def parts(values: Reals, stakes: Reals) -> tuple[Reals, Reals]:
-    """1 - v L and v: what a step of capital is made of, whatever the risk it is held against."""
-    return 1.0 - stakes * values, stakes
+def capital(values: Reals, stakes: Reals, alpha: Reals) -> tuple[Reals, Reals]:
+    """(m,) largest capital after any unit, and (m,) capital after the last, against risks (m,)."""
+    return grown(1.0 - stakes * values, stakes, alpha)
 
 
-def wealth(kept: Reals, stakes: Reals, alpha: Reals) -> Reals:
-    """(m, n) capital after each unit, against risks (m,)."""
-    steps = stakes * alpha[:, None]
-    steps += kept
-    # beyond the largest float, infinite capital is the right word; underflow only lowers it
-    with np.errstate(over="ignore", under="ignore"):
-        return np.cumprod(steps, axis=1, out=steps)
-
-
-def peak(kept: Reals, stakes: Reals, alpha: Reals, rows: NDArray[np.intp]) -> Reals:
-    """(len(rows),) largest capital after any unit, worked out a stretch at a time: what is in cache is fast."""
-    n, carry, top = kept.shape[1], np.ones(len(rows)), np.zeros(len(rows))
-    stretch = max(1, STRETCH // max(1, len(rows)))
-    whole = len(rows) == len(kept)
+def grown(kept: Reals, stakes: Reals, alpha: Reals) -> tuple[Reals, Reals]:
+    """`capital` from kept = 1 - v L, which is the same for all risks; a stretch at a time, since cache is fast."""
+    m, n = kept.shape
+    largest, end = np.zeros(m), np.ones(m)
+    stretch = max(1, STRETCH // max(1, m))
     for start in range(0, n, stretch):
         part = slice(start, start + stretch)
-        steps = (stakes[:, part] if whole else stakes[rows, part]) * alpha[:, None]
-        steps += kept[:, part] if whole else kept[rows, part]
-        steps[:, 0] *= carry
+        steps = stakes[:, part] * alpha[:, None]
+        steps += kept[:, part]
+        steps[:, 0] *= end
+        # beyond the largest float, infinite capital is the right word; underflow only lowers it
         with np.errstate(over="ignore", under="ignore"):
             np.cumprod(steps, axis=1, out=steps)
-        top, carry = np.maximum(top, steps.max(axis=1)), steps[:, -1].copy()
-    return top
+        largest, end = np.maximum(largest, steps.max(axis=1)), steps[:, -1].copy()
+    return largest, end
 
 
-def best(capital: Reals) -> Reals:
-    """(m,) largest capital over time, at least 1: the gambler may stop before the first bet."""
-    return np.asarray(np.maximum(1.0, capital.max(axis=1)))
-
-
-def log_best(capital: Reals) -> Reals:
-    """(m,) logarithm of the largest capital after any unit; below 0 too, where a root search needs a slope."""
-    return np.asarray(np.log(np.clip(capital.max(axis=1), 1e-300, 1e300)))
+def log(capital: Reals) -> Reals:
+    """Logarithm of a capital, kept finite: a root search needs numbers."""
+    return np.asarray(np.log(np.clip(capital, 1e-300, 1e300)))
 
 
 def root(excess: Callable[[Reals, Reals], Reals], *guesses: tuple[Reals, Reals]) -> Reals:

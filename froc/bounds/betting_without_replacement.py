@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from froc.bounds import Bound, Level, Losses, Reals, by_block, each, shape, total
-from froc.bounds.betting import bets, log_best, root
+from froc.bounds.betting import bets, log, root
 from froc.bounds.hypergeometric import size
 from froc.losses import SCALE
 from froc.params import Range, hyper
@@ -48,7 +48,7 @@ class BettingWithoutReplacement(Bound):
 def tail(values: Reals, population: int, alpha: Reals, level: float) -> Reals:
     """(m,) p-values of (m, n) losses in [0, 1] at risks (m,)."""
     n, seen = values.shape[1], values.sum(axis=1)
-    p = np.exp(-np.maximum(0.0, log_best(wealth(values, bets(values, level), population, alpha))))
+    p = 1.0 / np.maximum(1.0, largest(values, bets(values, level), population, alpha))
     # sums of thousandths are far apart compared with what floats add
     p = np.where(seen > population * alpha + 1e-9, 1.0, p)
     return np.asarray(np.where(seen + (population - n) <= population * alpha + 1e-9, 0.0, p))
@@ -60,7 +60,7 @@ def ceiling(values: Reals, population: int, delta: float) -> Reals:
 
     def excess(a: Reals, rows: Reals) -> Reals:
         some = rows.astype(np.intp)
-        return log_best(wealth(values[some], stakes[some], population, a)) + math.log(delta)
+        return log(largest(values[some], stakes[some], population, a)) + math.log(delta)
 
     n, seen = values.shape[1], values.sum(axis=1)
     low, high = seen / population, (seen + population - n) / population
@@ -68,8 +68,8 @@ def ceiling(values: Reals, population: int, delta: float) -> Reals:
     return np.clip(found, low, high)
 
 
-def wealth(values: Reals, stakes: Reals, population: int, alpha: Reals) -> Reals:
-    """(m, n) capital after each draw, against risks (m,); never below 0."""
+def largest(values: Reals, stakes: Reals, population: int, alpha: Reals) -> Reals:
+    """(m,) largest capital after any draw, against risks (m,); never below 0."""
     n = values.shape[1]
     before = np.zeros_like(values)
     np.cumsum(values[:, :-1], axis=1, out=before[:, 1:])
@@ -77,4 +77,4 @@ def wealth(values: Reals, stakes: Reals, population: int, alpha: Reals) -> Reals
     # a rest below 0 cannot be: R > alpha is certain then, and the capital is gone
     steps = np.where(rest < 0, 0.0, 1.0 - stakes * (values - np.minimum(rest, 1.0)))
     with np.errstate(over="ignore", under="ignore"):
-        return np.asarray(np.cumprod(np.maximum(steps, 0.0), axis=1))
+        return np.asarray(np.cumprod(np.maximum(steps, 0.0), axis=1).max(axis=1))

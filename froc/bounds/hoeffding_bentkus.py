@@ -41,8 +41,7 @@ def tail(average: Reals, k: Wholes, n: int, alpha: Level) -> Reals:
     found = np.ones(len(average))
     for one in np.unique(alpha):
         some = each(alpha, len(average)) == one
-        if bool(some.any()):
-            found[some] = compute_hoeffding_bentkus_p_value(average[some], int(n), float(one))[:, 0]
+        found[some] = compute_hoeffding_bentkus_p_value(average[some], int(n), float(one))[:, 0]
     return np.clip(found, 0.0, 1.0)
 
 

@@ -143,7 +143,7 @@ def make_run(folder: Path, rates: Mapping[str, tuple[float, float]] = GOOD, open
     queries = {
         risk: digest.of_json(sorted(set(losses.filter(pl.col("risk") == risk)["query"].to_list()))) for risk in BUDGET
     }
-    plan["split"]["queries"] = queries
+    plan["split"] |= {"queries": queries, "searched": dict.fromkeys(queries, "e" * 64)}
     planned = _json(folder / "plan.json", plan)
     trials = [_trial(number, planned) for number in range(5)]
     unmeasured = {"search": None, "averages": None}

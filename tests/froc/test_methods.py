@@ -34,7 +34,7 @@ class Stand:
 
 
 def _nll(base: Base, bench: Bench, role: str) -> float:
-    rows = bench.reference.pools.rows[role]  # type: ignore[index]
+    rows = bench.reference.pools.rows[role]
     with torch.no_grad():
         return float(Forward(base.model, collate(rows, range(len(rows)), "cpu")).mean_nll.mean())
 
@@ -101,15 +101,15 @@ def test_gradient_difference_without_retain_weight_is_ascent(bench: Bench) -> No
 def test_npo_start_value_weights_and_limit() -> None:
     """2 ln 2 / beta at the base; gradient W = 2 p^b / (p^b + p_base^b) of ascent; beta -> 0 is ascent on the sum."""
     reference = {"sum_nll": torch.tensor([2.0, 4.0])}
-    start = NegativePreference("forget", 0.5).losses(Stand([2.0, 4.0], [1, 2]), reference, {})  # type: ignore[arg-type]
+    start = NegativePreference("forget", 0.5).losses(Stand([2.0, 4.0], [1, 2]), reference, {})
     assert start.tolist() == pytest.approx([2 * math.log(2) / 0.5] * 2)
     moved = Stand([3.0, 9.0], [1, 2])
-    NegativePreference("forget", 0.5).losses(moved, reference, {}).sum().backward()  # type: ignore[arg-type]
+    NegativePreference("forget", 0.5).losses(moved, reference, {}).sum().backward()
     ratio = torch.exp(-0.5 * torch.tensor([1.0, 5.0]))  # (p / p_base) ** beta
     assert moved.sum_nll.grad is not None
     assert (-moved.sum_nll.grad).tolist() == pytest.approx((2 * ratio / (ratio + 1)).tolist())
     flat = Stand([3.0, 9.0], [1, 2])
-    NegativePreference("forget", 1e-6).losses(flat, reference, {}).sum().backward()  # type: ignore[arg-type]
+    NegativePreference("forget", 1e-6).losses(flat, reference, {}).sum().backward()
     assert flat.sum_nll.grad is not None
     assert flat.sum_nll.grad.tolist() == pytest.approx([-1.0, -1.0], abs=1e-5)
 
@@ -124,8 +124,8 @@ def test_simnpo_weight_and_length_normalisation() -> None:
     """Gradient weight 2 sigmoid(-beta (mean NLL - margin)); twice the length at equal mean changes nothing."""
     term = SimpleNegativePreference("forget", 2.0, 0.5)
     one, two = Stand([3.0], [2]), Stand([6.0], [4])
-    assert term.losses(one, {}, {}).tolist() == term.losses(two, {}, {}).tolist()  # type: ignore[arg-type]
-    term.losses(one, {}, {}).sum().backward()  # type: ignore[arg-type]
+    assert term.losses(one, {}, {}).tolist() == term.losses(two, {}, {}).tolist()
+    term.losses(one, {}, {}).sum().backward()
     weight = 2 / (1 + math.exp(2.0 * (1.5 - 0.5)))
     assert one.sum_nll.grad is not None
     assert one.sum_nll.grad.tolist() == pytest.approx([-weight / 2])

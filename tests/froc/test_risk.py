@@ -254,6 +254,18 @@ def test_groups_are_the_units_where_asked() -> None:
     assert certify(losses, listed(1), asked)["n"] == {"forgetting": 600}
 
 
+def test_a_group_that_the_search_has_seen_is_no_sampling_unit() -> None:
+    rows = [
+        {"config": "c0000", "risk": "forgetting", "unit": f"a{i % 40}", "query": f"q{i}", "loss": 0.0,
+         "split": "search" if i < 50 else "calibration"}
+        for i in range(400)
+    ]  # fmt: skip
+    losses, asked = check(pl.DataFrame(rows)), claim("betting", ("forgetting",))
+    assert certify(losses, listed(1), asked)["n"] == {"forgetting": 350}
+    with pytest.raises(InputError, match=r"unit 'a0' has rows in both splits \(40 such units\)"):
+        certify(losses, listed(1), replace(asked, unit={"forgetting": "group"}))
+
+
 def test_a_table_sorted_by_topic_fools_no_bound() -> None:
     """In the order of the file the capital would win on the easy half before it sees the hard one."""
     loss = [0.0] * 200 + [0.5] * 200

@@ -13,7 +13,7 @@ from froc.errors import InputError
 def _task(groups: int = 12, per: int = 5, unit: str = "query", seed: int = 0) -> Task:
     rows = tuple(Row(f"q{g}-{i}", f"a{g}-{i}", f"g{g}") for g in range(groups) for i in range(per))
     units = {"forgetting": unit, "utility": "query"}
-    return Task("t", (Row("x", "y"),), (Row("v", "w"),), {"forgetting": rows, "utility": rows}, units, split_seed=seed)  # type: ignore[arg-type]
+    return Task("t", (Row("x", "y"),), (Row("v", "w"),), {"forgetting": rows, "utility": rows}, units, split_seed=seed)
 
 
 @settings(max_examples=30, deadline=None)

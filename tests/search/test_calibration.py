@@ -11,13 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audit import evidence, signing, verification
-from froc.claim import level
 from froc.data import FORGETTING, UTILITY, split
 from froc.errors import InputError, VerificationError
 from froc.losses import SCALE, check
 from froc.models import Base
 from froc.risk import Candidate, Claim, certify
-from search import sealing
+from search import openings, sealing
 from search.run import run
 from search.space import build, choose
 from tests.search.test_run import BUDGET, SMALL, Job, Settings, Watch, embedded
@@ -83,7 +82,7 @@ def test_early_stopping_may_not_leave_units_out(base: Base, tmp_path: Path) -> N
 
 def test_samples_and_populations_go_together(base: Base, tmp_path: Path) -> None:
     for said, why in (
-        ({"sample": {UTILITY: 60}}, "needs --population utility=sample"),
+        ({"sample": {UTILITY: 60}}, "go together"),
         ({"population": {UTILITY: "sample"}}, "go together"),
         ({"procedure": "benjamini-yekutieli"}, "certifies nothing that could be deployed"),
         ({"budget": {"combined": 0.1}, "weights": dict.fromkeys(BUDGET, 0.5)}, "single risks"),
@@ -138,6 +137,9 @@ def test_nothing_after_the_seal_can_move_the_certificate(counts: list[int], move
         return sealing.document(some, plan="p", losses="l", trials=9, queries=queries)
 
     honest, asked = certify(table, candidates, claim), sealing.question(seal(candidates), "plan")
+    pool = {"forgetting": f"{counts} {move} {seed}"}
+    openings.record(pool, "plan", asked, 1, reopen=False)
+    assert openings.record(pool, "plan", asked, 1, reopen=False).number == 1
     best_first = sorted(candidates, key=lambda c: counts[int(c.config[1:])])
     if move == "row order":
         again = table.sample(fraction=1, shuffle=True, seed=seed)
@@ -153,7 +155,20 @@ def test_nothing_after_the_seal_can_move_the_certificate(counts: list[int], move
         "reweigh": [Candidate(c.config, c.method, c.params, c.weight / 2) for c in candidates],
     }.get(move, candidates)
     plan = "another plan" if move == "other budget" else "plan"
-    assert sealing.question(seal(changed), plan) != asked
-    # and the level is the plan's: it is spent as sealed, whatever came of the losses
-    assert honest["level"] == level(claim)
-    assert json.loads(json.dumps(honest)) == honest
+    with pytest.raises(InputError, match="were opened 1 time"):
+        openings.record(pool, plan, sealing.question(seal(changed), plan), 1, reopen=False)
+
+
+@pytest.mark.usefixtures("_fresh")
+def test_a_seal_that_is_rewritten_after_calibration_is_another_opening(base: Base, tmp_path: Path) -> None:
+    """The run folder belongs to the user: even so, a better order or fewer candidates come too late."""
+    out = tmp_path / "run"
+    run(job(base), out, Watch())
+    seal = json.loads((out / "seal.json").read_text())
+    assert len(seal["candidates"]) > 1
+    for changed in (seal["candidates"][::-1], seal["candidates"][:1]):
+        (out / "certificate.json").unlink(missing_ok=True)
+        (out / "seal.json").write_text(json.dumps(seal | {"candidates": changed}))
+        with pytest.raises(InputError, match="were opened 1 time"):
+            run(job(base), out, Watch())
+        assert not (out / "certificate.json").exists()
