@@ -313,6 +313,15 @@ def _unplanned(lines: list[str]) -> None:
     lines += [line.replace("c0003", "c0004") for line in lines if line.startswith("c0003")]
 
 
+def _smuggled(lines: list[str]) -> None:
+    """Search rows of utility, in their place: a claim about queries has no use for what the search has seen."""
+    more = [line.replace(",calibration,", ",search,") for line in lines[1:] if ",utility," in line]
+    rows = sorted(
+        (line for line in [*lines[1:], *more] if line), key=lambda line: [*line.split(",")[:3], line.split(",")[4]]
+    )
+    lines[1:] = rows
+
+
 SIGNER: dict[str, tuple[str, Callable[[Any], object]]] = {
     "p-value lowered": ("statistics-differ", _certificate(lambda c: _first(c)["p_values"].update(forgetting="1e-09"))),
     "largest p-value lowered": ("statistics-differ", _certificate(lambda c: _first(c).update(p_value="1e-09"))),
@@ -374,6 +383,7 @@ SIGNER: dict[str, tuple[str, Callable[[Any], object]]] = {
     "unplanned risk": ("table-unplanned-row", _cell(2, "privacy")),
     "another split": ("table-split", _cell(1, "training")),
     "a search row": ("table-order", _cell(1, "search")),
+    "search rows smuggled in": ("table-other-queries", _lines(_smuggled)),
     "readable query": ("table-example-id", _cell(4, "who is ann")),
     "another unit": ("table-unit-id", _cell(3, "0" * 16)),
     "loss blank": ("table-loss-format", _cell(5, "")),

@@ -4,7 +4,6 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,6 @@ from froc.plugins import find, make, names
 from froc.risk import Candidate, Claim, certify, choose, level, refuse_unknown, required
 from froc.shift import robust_radius, shifted, shrunk
 
-VECTORS = Path(__file__).parents[3] / "shared" / "risk_vectors.json"
 RISKS = ("forgetting", "utility")
 N = {"forgetting": 200, "utility": 150}
 
@@ -418,15 +416,3 @@ def test_shift_and_its_inverses(risk: float, rho: float) -> None:
     if radius is not None:
         assert shifted(risk, radius) == pytest.approx(0.1, abs=1e-9)
         assert radius <= math.sqrt(1 - math.sqrt(0.9)) + 1e-12
-
-
-@pytest.mark.skipif(not VECTORS.is_file(), reason="the shared vectors are not here")
-def test_shared_hellinger_vectors() -> None:
-    for row in json.loads(VECTORS.read_text(encoding="utf-8"))["hellinger"]:
-        n, rho, delta = row["n"], row["rho"], row["delta"]
-        losses = np.zeros((1, n), dtype=np.int64)
-        losses[0, : round(n * row["rhat"])] = SCALE
-        for name, key in (("hoeffding_bentkus", "robust_ub_hb"), ("binomial", "robust_ub_cp")):
-            upper = float(make(Bound, name).upper(losses, delta)[0])
-            assert shifted(upper, rho) == pytest.approx(row[key], rel=1e-9)
-        assert shrunk(0.1, rho) == pytest.approx(row["shrunk_budget_of_0p1"], rel=1e-9, abs=1e-12)

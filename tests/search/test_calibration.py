@@ -80,6 +80,23 @@ def test_early_stopping_may_not_leave_units_out(base: Base, tmp_path: Path) -> N
         evidence.build(out, tmp_path, tmp_path / "key")
 
 
+@pytest.mark.usefixtures("_fresh")
+def test_a_sealed_order_is_the_order_of_the_sealed_queries(base: Base, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    run(job(base, sequential=True), out, Watch())
+    signing.keygen(tmp_path / "key", None)
+    seal = json.loads((out / "seal.json").read_text())
+    risk, _, query = seal["order"][0]
+    for order, name in (
+        (seal["order"][1:], "seal-order"),
+        ([[risk, "0" * 16, query], *seal["order"][1:]], "statistics-refused"),
+        (None, "seal-order"),
+    ):
+        (out / "seal.json").write_text(json.dumps(seal | {"order": order}))
+        with pytest.raises(InputError, match=name):
+            evidence.build(out, tmp_path, tmp_path / "key")
+
+
 def test_samples_and_populations_go_together(base: Base, tmp_path: Path) -> None:
     for said, why in (
         ({"sample": {UTILITY: 60}}, "go together"),
