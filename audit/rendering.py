@@ -203,7 +203,7 @@ def _population(certificate: Mapping[str, Any]) -> str:
 
 def _early(certificate: Mapping[str, Any]) -> str:
     spent = certificate["sequential"]
-    if spent is None:
+    if spent is None or spent["saved"] == 0:
         return ""
     return f" Measuring stopped early, by a rule that keeps the confidence: {spent['measured']} of {spent['planned']} units."
 

@@ -183,13 +183,12 @@ def cache_folder() -> Path:
 
 def _draw(out: Path) -> None:
     from froc import curves, figures
-    from froc.published import Weighing
     from search.folder import Folder
 
     folder = Folder(out)
     plan, certificate = folder.read(folder.plan), folder.read(folder.certificate)
     if plan is not None and certificate is not None:
-        weighing = Weighing(**plan["search"].get("weighing", {}))
+        weighing = plan["search"].get("weighing")
         figures.draw(folder.figures, [vars(line) for line in folder.log()], certificate, weighing)
         if certificate["candidates"]:
             curves.draw_shift(folder.figures / "shift.png", certificate)

@@ -19,11 +19,11 @@ def draw(
     folder: Path,
     trials: Sequence[Mapping[str, Any]],
     certificate: Mapping[str, Any],
-    weighing: Weighing | None = None,
+    weighing: Mapping[str, float] | None = None,
 ) -> list[Path]:
     """Write `landscape.png` and `pareto.png`, and `froc_score.png` where trials carry averages; return their paths.
 
-    trials: lines of trials.jsonl. certificate: certificate.json. weighing: that of the plan, where it names one.
+    trials: lines of trials.jsonl. certificate: certificate.json. weighing: the plan's, where it names one.
     """
     import matplotlib as mpl
     from matplotlib.figure import Figure
@@ -42,7 +42,7 @@ def draw(
         if scored:
             written.append(folder / "froc_score.png")
             figure = Figure(figsize=(10.6, 4.8), dpi=150, layout="constrained")
-            _score(figure, scored, certificate, weighing or Weighing())
+            _score(figure, scored, certificate, Weighing(**(weighing or {})))
             figure.savefig(written[-1], metadata={"Software": None})
     return written
 

@@ -159,4 +159,3 @@ def test_certificates_do_not_know_the_score() -> None:
                 if any("published" in f"{source}.{name}".split(".") for name in names):
                     users.add(path.relative_to(ROOT).as_posix())
     assert users == {"froc/figures.py", "search/plan.py", "search/study.py"}
-    assert not users & {"froc/risk.py", "froc/claim.py"}
