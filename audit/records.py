@@ -72,6 +72,16 @@ class Average(Strict):
     base_accuracy: str = Share
 
 
+class Variant(Strict):
+    """A configuration that a trial gave without training: stopped at a step, mixed with the base model by a share."""
+
+    config: str = Name
+    stop: int = Field(ge=1)
+    mix: str
+    search: dict[str, str]
+    averages: dict[Annotated[str, Field(pattern=rf"^{RISK}$")], Average] | None = None
+
+
 class Trial(Strict):
     """One line of trials.jsonl in a bundle: a started trial, without anything that could hold text."""
 
@@ -89,6 +99,7 @@ class Trial(Strict):
     seconds: str
     search: dict[str, str] | None
     averages: dict[Annotated[str, Field(pattern=rf"^{RISK}$")], Average] | None = None
+    variants: list[Variant] = Field(default_factory=list, max_length=64)
     plan: str = Hex
 
 
@@ -244,11 +255,17 @@ def write_trials(lines: Iterable[Mapping[str, Any]]) -> bytes:
         row["reason"] = reason if isinstance(reason, str) and _REASON.fullmatch(reason) else None
         row["status"] = "interrupted" if line.get("status") == "running" else line.get("status")
         row["seconds"] = repr(float(line.get("seconds") or 0))
-        row["search"] = (
-            {risk: repr(float(mean)) for risk, mean in line["search"].items()} if line.get("search") else None
-        )
+        row["search"] = _means(line.get("search"))
+        row["variants"] = [
+            {name: exact(one.get(name)) for name in Variant.model_fields} | {"search": _means(one["search"])}
+            for one in line.get("variants") or ()
+        ]
         kept.append(compact(row))
     return b"".join(kept)
+
+
+def _means(search: Mapping[str, Any] | None) -> dict[str, str] | None:
+    return {risk: repr(float(mean)) for risk, mean in search.items()} if search else None
 
 
 def read_trials(data: bytes) -> tuple[Trial, ...]:

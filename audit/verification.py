@@ -294,9 +294,16 @@ def _order(order: pl.DataFrame, plan: Plan, seal: Seal) -> None:
             raise VerificationError("plan-units", f"{risk} was not sealed on as many units as planned")
 
 
+def _configurations(line: Trial) -> list[tuple[str, dict[str, Any]]]:
+    """Name and hyperparameters of a trial's end, and of each stop and mix of it."""
+    others = [(one.config, {**line.params, "stop": one.stop, "mix": one.mix}) for one in line.variants]
+    return [(line.config, dict(line.params)), *others]
+
+
 def _trials(trials: Sequence[Trial], plan: Plan, seal: Seal, plan_digest: str) -> None:
     attempts: dict[int, int] = {}
-    complete: dict[str, Trial] = {}
+    complete: dict[str, tuple[str, Any]] = {}
+    finished = 0
     for line in trials:
         if line.plan != plan_digest:
             raise VerificationError("trial-other-plan", f"trial {line.trial} was started under another plan")
@@ -305,18 +312,19 @@ def _trials(trials: Sequence[Trial], plan: Plan, seal: Seal, plan_digest: str) -
         attempts[line.trial] = attempts.get(line.trial, 0) + 1
         if line.attempt != attempts[line.trial] or (line.config[:5] != f"c{line.trial:04d}"[:5]):
             raise VerificationError("trial-index", f"trial {line.trial}: attempts or names are not in order")
-        if line.status == "complete" and line.config in complete:
-            raise VerificationError("trial-repeated", f"{line.config} was completed twice")
-        if line.status == "complete":
-            complete[line.config] = line
+        finished += line.status == "complete"
+        for config, params in _configurations(line) if line.status == "complete" else ():
+            if config in complete or not config.startswith(line.config):
+                raise VerificationError("trial-repeated", f"{config} was completed twice")
+            complete[config] = line.method, params
     if sorted(attempts) != list(range(len(attempts))) or len(attempts) > plan.search.trials:
         raise VerificationError("trial-index", "the log lacks a trial, or has more than were planned")
     for candidate in seal.candidates:
         ran = complete.get(candidate.config)
-        if ran is None or ran.method != candidate.method or not _same(ran.params, signing.exact(candidate.params)):
+        if ran is None or not _same(list(ran), [candidate.method, signing.exact(candidate.params)]):
             raise VerificationError("trial-config-set", f"{candidate.config} is sealed but is no complete trial")
-    finished = sum(line.status != "interrupted" for line in trials)
-    if not len(complete) <= seal.trials <= finished:
+    ended = sum(line.status != "interrupted" for line in trials)
+    if not finished <= seal.trials <= ended:
         raise VerificationError("trial-count", "the seal counts other trials than the log")
 
 

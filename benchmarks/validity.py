@@ -33,7 +33,7 @@ from froc.tasks import embedded
 from search.plan import Settings
 from search.run import Job, run
 from search.space import build, choose
-from search.trial import Bench
+from search.trial import Asked, Bench
 
 FRESH = 100_000
 BUDGET = 0.1
@@ -93,7 +93,9 @@ def repeat(base: Base, probes: Mapping[str, Probe], seed: int, trials: int, fold
     true = {}
     for row in certificate["candidates"]:
         if row["certified"]:
-            bench.retrain(row["method"], row["params"], lines[row["config"]]["seed"])
+            line, params = lines[row["config"].partition("-")[0]], dict(row["params"])
+            stop, share = params.pop("stop", None), params.pop("mix", 1.0)
+            bench.retrain(Asked(row["method"], params, line["seed"]), stop, share)
             true[row["config"]] = true_risks(base, probes, seed)
     broken = [config for config, risks in true.items() if max(risks.values()) > BUDGET]
     covered = all(

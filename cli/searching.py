@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from search.plan import Plan, Settings
     from search.run import Job
 
-LATER = ("population", "sample", "weights", "radius", "sequential", "objective", "weighing")
+LATER = (
+    "population", "sample", "weights", "radius", "sequential", "objective", "weighing", "train", "pack", "sweep", "autocast",
+)  # fmt: skip
 """Settings that came later: where they are not used, the embedded task's questions stay what they were."""
 EXAMPLES = """[bold]Examples[/]
 
@@ -51,13 +53,17 @@ def search(
     ] = None,
     space: Annotated[
         list[str] | None,
-        typer.Option(help="Search range: lr=1e-5:1e-3 or npo.beta=0.05:0.5 (repeatable).", show_default=False),
+        typer.Option(
+            help="Search range or list: lr=1e-5:1e-3, npo.beta=0.05:0.5, epochs=3,6,9 (repeatable).", show_default=False
+        ),
     ] = None,
-    sampler: Annotated[str, typer.Option(help="tpe, nsga2, gp or random.")] = "tpe",
+    sampler: Annotated[str, typer.Option(help="tpe, nsga2, gp, random, or grid (all of --space's lists).")] = "tpe",
     objective: Annotated[
         str, typer.Option(help="What the sampler minimizes: pareto (each risk) or froc (the published score).")
     ] = "pareto",
-    pruner: Annotated[str, typer.Option(help="median, halving or none: stops hopeless trials early.")] = "median",
+    pruner: Annotated[
+        str, typer.Option(help="median, halving, hyperband, wilcoxon or none: stops hopeless trials early.")
+    ] = "median",
     procedure: options.Procedure = "weighted-holm",
     bound: options.Bound = "auto",
     candidates: Annotated[
@@ -85,6 +91,28 @@ def search(
     ] = False,
     seed: Annotated[int, typer.Option(help="Seed of every random number of the run.")] = 0,
     batch: Annotated[int, typer.Option(help="Forget rows per optimiser step.")] = 32,
+    train: Annotated[
+        str, typer.Option(help="What trials may change: full, layers:last=2, or lora:rank=8 (adapters, then merged).")
+    ] = "full",
+    pack: Annotated[
+        int, typer.Option(help="Configurations trained in the same passes over the frozen base (with --train lora).")
+    ] = 1,
+    sweep: Annotated[
+        bool, typer.Option(help="Try stops on the way and mixes with the base model: candidates without training.")
+    ] = True,
+    autocast: Annotated[
+        str | None,
+        typer.Option(
+            help="off, bfloat16 or float16: precision of training's matrix products.",
+            show_default="bfloat16 where cuda trains float32 parameters",
+        ),
+    ] = None,
+    checkpointing: Annotated[
+        bool, typer.Option("--checkpointing", help="Recompute activations instead of keeping them: less memory.")
+    ] = False,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="torch.compile the blocks; try froc bench --compile first.")
+    ] = False,
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, cuda:1 ...", show_default="cuda where there is one")
     ] = None,
@@ -106,13 +134,13 @@ def search(
         pruner=pruner, procedure=procedure, bound=bound, joint=joint, candidates=candidates, share=search_share,
         seed=seed, batch=batch, openings=openings, reopen=reopen,
         population=words.per_risk(population or [], "population", str), sample=words.per_risk(sample or [], "sample", int),
-        weights=words.per_risk(weight or [], "weight", float), radius=radius, sequential=sequential, space=words.ranges(space or []),
-        objective=objective,
+        weights=words.per_risk(weight or [], "weight", float), radius=radius, sequential=sequential, space=words.spaces(space or []),
+        objective=objective, train=train, pack=pack, sweep=sweep, autocast=autocast,
     )  # fmt: skip
     settings.check()
     Folder(out).refuse_unwritable()
     with Screen(quiet) as screen:
-        job = _job(settings, task, model, split_seed, device, dtype, screen)
+        job = _job(settings, task, model, split_seed, device, dtype, checkpointing, compiled, screen)
         from search.run import run
 
         certificate = run(job, out, screen)
@@ -127,12 +155,13 @@ def search(
 
 def _job(
     settings: "Settings", folder: Path | None, model: str | None, split_seed: int | None,
-    device: str | None, dtype: str | None, screen: "Screen",
+    device: str | None, dtype: str | None, checkpointing: bool, compiled: bool, screen: "Screen",
 ) -> "Job":  # fmt: skip
     from dataclasses import replace
 
     from froc import models
     from froc.data import split
+    from froc.engine import Engine
     from froc.tasks import embedded
     from froc.tasks import folder as folders
     from search import space as spaces
@@ -152,13 +181,19 @@ def _job(
     view, sealed = split(task, settings.share, settings.sample)
     methods, notes = spaces.choose(settings.methods, view)
     space = spaces.build(methods, task.space, settings.space)
+    if settings.sampler == "grid":
+        settings = replace(settings, trials=min(settings.trials, spaces.size(space)))
+    scope: Any = {"train": settings.train, "members": settings.pack}
     if folder is None:
-        base = embedded.base(cache=cache_folder(), device=device or models.default_device(), progress=screen.training)
+        base = embedded.base(
+            cache=cache_folder(), device=device or models.default_device(), progress=screen.training, **scope
+        )
     elif model or named:
-        base = models.load(str(model or named), device=device, dtype=dtype)
+        base = models.load(str(model or named), device=device, dtype=dtype, **scope)
     else:
         raise InputError("no base model; give --model PATH_OR_HUB_ID, or model = ... in task.toml")
-    return Job(base, task, view, sealed, space, settings, tuple(notes))
+    engine = Engine.of(base.model, autocast=settings.autocast, checkpointing=checkpointing, compiled=compiled)
+    return Job(base, task, view, sealed, space, settings, tuple(notes), engine)
 
 
 def _questions(settings: "Settings") -> int:
@@ -189,7 +224,8 @@ def _draw(out: Path) -> None:
     plan, certificate = folder.read(folder.plan), folder.read(folder.certificate)
     if plan is not None and certificate is not None:
         weighing = plan["search"].get("weighing")
-        figures.draw(folder.figures, [vars(line) for line in folder.log()], certificate, weighing)
+        tried = [vars(one) for line in folder.log() for one in line.configurations()]
+        figures.draw(folder.figures, tried, certificate, weighing)
         if certificate["candidates"]:
             curves.draw_shift(folder.figures / "shift.png", certificate)
 
@@ -233,13 +269,14 @@ class Screen:
             words.messages.print(f"[dim]note: {note}[/]")
 
     def trial(self, line: "Started", log: "Sequence[Started]", total: int) -> None:
-        """One line per finished trial, and the best so far beside the bar."""
+        """One line per finished trial, with the best stop and mix of it, and the best so far beside the bar."""
         done = [item for item in log if item.status not in ("running", "interrupted")]
         self._advance("trials", len(done), total, self._best(done))
         if line.status == "running" or self._quiet:
             return
-        means = " ".join(f"{risk} {mean:6.3f}" for risk, mean in (line.search or {}).items())
-        within = line.search is not None and all(line.search[r] <= a for r, a in self._budget.items())
+        best = min((one.search for one in line.configurations() if one.search), key=self._excess, default=None)
+        means = " ".join(f"{risk} {mean:6.3f}" for risk, mean in (best or {}).items())
+        within = best is not None and self._excess(best) <= 1
         verdict = "[green]within budget[/]" if within else f"[dim]{line.status if line.search is None else 'over'}[/]"
         why = f" [dim]({line.reason})[/]" if line.reason and line.status != "pruned" else ""
         words.messages.print(f"{line.config} {line.method:<12} {means:<36} {line.seconds:5.1f} s  {verdict}{why}")
@@ -249,11 +286,14 @@ class Screen:
         self._advance("calibration", done, total, "search is closed")
 
     def _best(self, done: "Sequence[Started]") -> str:
-        means = [item.search for item in done if item.search]
+        means = [one.search for item in done for one in item.configurations() if one.search]
         if not means:
             return ""
-        best = min(means, key=lambda m: max(m[risk] / alpha for risk, alpha in self._budget.items()))
+        best = min(means, key=self._excess)
         return "best so far " + ", ".join(f"{risk} {value:.3f}" for risk, value in best.items())
+
+    def _excess(self, means: Mapping[str, float]) -> float:
+        return max(means[risk] / alpha for risk, alpha in self._budget.items())
 
     def _advance(self, what: str, done: int, of: int, note: str) -> None:
         if what not in self._bars:

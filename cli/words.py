@@ -75,14 +75,20 @@ def per_risk(words: Sequence[str], option: str, kind: Callable[[str], T], risks:
     return every | named
 
 
-def ranges(words: Sequence[str]) -> dict[str, tuple[float, float]]:
-    """`lr=1e-5:1e-3` or `npo.beta=0.05:0.5` -> key -> (low, high)."""
-    found = {}
+def spaces(words: Sequence[str]) -> dict[str, tuple[float, float] | list[str]]:
+    """`lr=1e-5:1e-3` -> (low, high); `lr=1e-4,3e-4` or `idk.form=dpo` -> the values as they were written."""
+    found: dict[str, tuple[float, float] | list[str]] = {}
     for word in words:
         key, _, span = word.partition("=")
         low, colon, high = span.partition(":")
+        listed = [value.strip() for value in span.split(",")]
+        if not key or not all(listed):
+            raise InputError(f"--space {word} is no range; write NAME=LOW:HIGH or NAME=A,B,C, such as lr=1e-5:1e-3")
+        if not colon:
+            found[key] = listed
+            continue
         try:
-            found[key] = (float(low), float(high if colon else low))
+            found[key] = (float(low), float(high))
         except ValueError:
             raise InputError(f"--space {word} is no range; write NAME=LOW:HIGH, such as lr=1e-5:1e-3") from None
     return found

@@ -5,13 +5,21 @@ Shapes: B rows, T tokens (right-padded to the longest row of the batch).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from froc.data import Row
 from froc.errors import InputError
+
+Counts = NDArray[np.int64]
+MOST = 6
+"""Passes that the rows of one step are cut into at most, for their lengths' sake."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,20 +31,67 @@ class Encoded:
     answer: int
 
 
-@dataclass(frozen=True)
 class Batch:
-    """Rows as tensors on one device.
+    """B rows as tensors on one device.
 
-    index: (B,) position of each row in its pool. ids, attention: (B, T) int64.
-    trained: (B, T) bool, tokens whose prediction is trained: the answer and its end.
-    measured: (B, T) bool, tokens whose prediction is measured: the answer alone, since an end is easily guessed.
+    index: (B,) position of each row in its pool. ids: (B, T) int64. start, stop: (B,) on the host, the columns of the
+    answer; length: (B,) on the host, with what ends the answer.
     """
 
-    index: torch.Tensor
-    ids: torch.Tensor
-    attention: torch.Tensor
-    trained: torch.Tensor
-    measured: torch.Tensor
+    def __init__(self, index: Tensor, ids: Tensor, start: Counts, stop: Counts, length: Counts) -> None:
+        self.index, self.ids, self.start, self.stop, self.length = index, ids, start, stop, length
+
+    @cached_property
+    def attention(self) -> Tensor:
+        """(B, T) int64, 1 on real tokens. Causal models need none of it for rows padded on the right."""
+        return self._columns(np.zeros_like(self.length), self.length).long()
+
+    @cached_property
+    def trained(self) -> Tensor:
+        """(B, T) bool, tokens whose prediction is trained: the answer and its end."""
+        return self._columns(self.start, self.length)
+
+    @cached_property
+    def measured(self) -> Tensor:
+        """(B, T) bool, tokens whose prediction is measured: the answer alone, since an end is easily guessed."""
+        return self._columns(self.start, self.stop)
+
+    def predicting(self, end: bool) -> tuple[Counts, Counts]:
+        """(N,) rows and (N,) columns, in order, of the positions that predict the answer, its `end` too or not.
+
+        Worked out on the host from lengths: finding them in a mask would wait for the device.
+        """
+        count = (self.length if end else self.stop) - self.start
+        row = np.repeat(np.arange(len(count)), count)
+        first = np.repeat(self.start - 1 - (np.cumsum(count) - count), count)
+        return row, np.arange(len(row)) + first
+
+    def _columns(self, start: Counts, stop: Counts) -> Tensor:
+        place = np.arange(self.ids.shape[1])
+        return torch.from_numpy((place >= start[:, None]) & (place < stop[:, None])).to(self.ids.device)
+
+
+class Stack:
+    """Rows as one padded tensor on a device, made once; a batch is a slice of it.
+
+    ids: (N, T) int32. start, stop, length: (N,) on the host, see `Batch`.
+    """
+
+    def __init__(self, rows: Sequence[Encoded], device: torch.device | str) -> None:
+        self.length = np.array([len(row.ids) for row in rows], dtype=np.int64)
+        self.start = np.array([row.prompt for row in rows], dtype=np.int64)
+        self.stop = self.start + np.array([row.answer for row in rows], dtype=np.int64)
+        ids = np.zeros((len(rows), int(self.length.max(initial=0))), dtype=np.int32)
+        for i, row in enumerate(rows):
+            ids[i, : len(row.ids)] = row.ids
+        self.ids = torch.from_numpy(ids).to(device)
+
+    def batch(self, index: Sequence[int] | Counts) -> Batch:
+        """The rows at `index`, padded to the longest of them; padding is never trained or measured."""
+        some = np.asarray(index, dtype=np.int64)
+        place = torch.from_numpy(some).to(self.ids.device)
+        ids = self.ids[place, : int(self.length[some].max())].long()
+        return Batch(place, ids, self.start[some], self.stop[some], self.length[some])
 
 
 def encode(
@@ -66,25 +121,21 @@ def encode(
 
 
 def collate(rows: Sequence[Encoded], index: Sequence[int], device: torch.device | str) -> Batch:
-    """Right-padded tensors of the rows at `index`; padding is never attended to, trained or measured."""
-    chosen = [rows[i] for i in index]
-    lengths = torch.tensor([len(row.ids) for row in chosen])
-    width = int(lengths.max())
-    ids = torch.zeros(len(chosen), width, dtype=torch.long)
-    for i, row in enumerate(chosen):
-        ids[i, : len(row.ids)] = torch.tensor(row.ids)
-    place = torch.arange(width)[None, :]
-    start = torch.tensor([row.prompt for row in chosen])[:, None]
-    stop = start + torch.tensor([row.answer for row in chosen])[:, None]
-    inside = place < lengths[:, None]
-    tensors = (
-        torch.tensor(list(index)),
-        ids,
-        inside.long(),
-        (place >= start) & inside,
-        (place >= start) & (place < stop),
-    )
-    return Batch(*(tensor.to(device) for tensor in tensors))
+    """A batch of the rows at `index`, for those who need it once."""
+    batch = Stack([rows[i] for i in index], device).batch(range(len(index)))
+    batch.index = torch.tensor(list(index), device=device)
+    return batch
+
+
+def chunks(length: Counts, overhead: int, limit: int | None = None) -> list[Counts]:
+    """Positions of rows cut into passes of similar length, at most `limit` rows each.
+
+    Cut into as many equal parts as makes padded tokens and `overhead` tokens per pass fewest.
+    """
+    order = np.argsort(length, kind="stable")
+    least = 1 if limit is None else -(-len(order) // limit)
+    cuts = [np.array_split(order, parts) for parts in range(least, max(least, min(MOST, len(order))) + 1)]
+    return min(cuts, key=lambda cut: sum(len(part) * int(length[part[-1]]) + overhead for part in cut))
 
 
 def by_length(rows: Sequence[Encoded], size: int) -> list[list[int]]:

@@ -8,8 +8,9 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from froc.batches import Encoded, by_length, collate, encode
+from froc.batches import Encoded, Stack, by_length, chunks, encode
 from froc.data import UTILITY, Query
+from froc.forward import Pass
 from froc.losses import SCALE, quantise
 from froc.metrics import Metric, Observed
 from froc.models import Base
@@ -92,10 +93,9 @@ def losses(base: Base, probe: Probe, some: Sequence[int] | None = None) -> NDArr
     return _losses(probe, scores(base, probe, some), some)
 
 
-def measured(base: Base, probe: Probe) -> Measured:
-    """Losses and averages of all queries, from one look."""
-    seen = look(base, probe)
-    return Measured(_losses(probe, probe.metric.scores(seen), None), averaged(seen, probe.risk))
+def judged(probe: Probe, seen: Observed, some: Sequence[int] | None = None) -> Measured:
+    """Losses and averages of what was seen of all queries, or of those at `some`."""
+    return Measured(_losses(probe, probe.metric.scores(seen), some), averaged(seen, probe.risk))
 
 
 def averaged(seen: Observed, risk: str) -> Average:
@@ -120,26 +120,19 @@ def _losses(probe: Probe, found: NDArray[np.float64], some: Sequence[int] | None
 @torch.inference_mode()
 def observe(model: PreTrainedModel, rows: Sequence[Encoded], size: int = BATCH) -> Observed:
     """One teacher-forced pass over rows; shared by all metrics that read it. NaN logits give NaN log-probabilities."""
-    width = max(row.answer for row in rows)
-    hit = np.zeros((len(rows), width), dtype=bool)
-    logp = np.zeros((len(rows), width), dtype=np.float32)
-    device = next(model.parameters()).device
-    for index in by_length(rows, size):
-        batch = collate(rows, index, device)
-        mask = batch.measured[:, 1:]
-        logits = (
-            model(input_ids=batch.ids, attention_mask=batch.attention, use_cache=False).logits[:, :-1][mask].float()
-        )
-        target = batch.ids[:, 1:][mask]
-        right = (logits.argmax(-1) == target) & torch.isfinite(logits).all(-1)
-        chosen = torch.log_softmax(logits, -1).gather(1, target[:, None])[:, 0]
-        row, start = np.nonzero(mask.cpu().numpy())[0], 0
-        for place, i in enumerate(index):
-            count = int((row == place).sum())
-            hit[i, :count] = right[start : start + count].cpu().numpy()
-            logp[i, :count] = chosen[start : start + count].cpu().numpy()
-            start += count
-    return Observed(hit, logp, np.array([row.answer for row in rows], dtype=np.int64))
+    length = np.array([row.answer for row in rows], dtype=np.int64)
+    hit = np.zeros((len(rows), int(length.max())), dtype=bool)
+    logp = np.zeros(hit.shape, dtype=np.float32)
+    stack = Stack(rows, next(model.parameters()).device)
+    for index in chunks(stack.length, 1024, size):
+        seen = Pass(model, stack.batch(index), end=False)
+        assert seen.logits is not None
+        logits = seen.logits.float()
+        right = (logits.argmax(-1) == seen.target) & torch.isfinite(logits).all(-1)
+        place = index[seen.row], seen.column + 1 - stack.start[index][seen.row]
+        hit[place] = right.cpu().numpy()
+        logp[place] = -seen.nll.cpu().numpy()
+    return Observed(hit, logp, length)
 
 
 @torch.inference_mode()

@@ -12,6 +12,7 @@ from transformers import logging as transformers_logging
 
 from froc import digest
 from froc.errors import InputError
+from froc.scope import Scope, parse
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # their bars on standard error would run through ours
@@ -23,14 +24,14 @@ PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 class Base:
     """The model before unlearning.
 
-    model: the one copy that trials train in place. tokenizer: its tokenizer. weights: name -> the base parameters,
-    on the model's device, never written to. digest: SHA-256 over the base parameters' names and bytes.
+    model: the one copy that trials train in place. tokenizer: its tokenizer. scope: what of it trials may change.
+    digest: SHA-256 over the base parameters' names and bytes.
     """
 
     name: str
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
-    weights: dict[str, torch.Tensor]
+    scope: Scope
     digest: str
 
     @property
@@ -38,9 +39,10 @@ class Base:
         """Where the model computes."""
         return next(self.model.parameters()).device
 
-    def restore(self) -> None:
-        """Put the base parameters back, in memory."""
-        put(self.model, self.weights)
+    def restore(self, seed: int = 0, member: int = 0) -> None:
+        """Be the base model again, in memory. seed: of adapters, whose first values change nothing yet."""
+        self.scope.activate([member])
+        self.scope.reset(seed, member)
 
 
 def default_device() -> str:
@@ -48,8 +50,13 @@ def default_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def load(name: str, *, device: str | None = None, dtype: str | None = None) -> Base:
+def load(
+    name: str, *, device: str | None = None, dtype: str | None = None, train: str = "full", members: int = 1
+) -> Base:
     """Load a causal language model from a folder or the hub.
+
+    dtype: of the parameters; float32 unless said otherwise, bfloat16 on cuda where only adapters train: small updates
+    are lost in bfloat16 parameters. train, members: see `froc.scope.parse`.
 
     Raises InputError for a folder without safetensors: pickled weights can run code.
     """
@@ -59,7 +66,8 @@ def load(name: str, *, device: str | None = None, dtype: str | None = None) -> B
     elif name.startswith((".", "/", "~")):
         raise InputError(f"the model folder {name} does not exist; give a folder or a hub id")
     place = device or default_device()
-    kind = DTYPES[dtype] if dtype else (torch.bfloat16 if place.startswith("cuda") else torch.float32)
+    light = place.startswith("cuda") and train.startswith("lora")
+    kind = DTYPES[dtype] if dtype else (torch.bfloat16 if light else torch.float32)
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(
             name, dtype=kind, use_safetensors=True, trust_remote_code=False, attn_implementation="sdpa"
@@ -68,31 +76,16 @@ def load(name: str, *, device: str | None = None, dtype: str | None = None) -> B
     except (OSError, ValueError, KeyError) as error:
         first = str(error).strip().partition("\n")[0]
         raise InputError(f"cannot load the model {name}: {first}") from error
-    return wrap(name, model.to(place), tokenizer)
+    return wrap(name, model.to(place), tokenizer, train, members)
 
 
-def wrap(name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Base:
+def wrap(
+    name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, train: str = "full", members: int = 1
+) -> Base:
     """Take a model that is already in memory as the base of a search."""
     model.eval()
-    weights = {key: value.detach().clone() for key, value in trained(model).items()}
-    return Base(name, model, tokenizer, weights, _digest(weights))
-
-
-def trained(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """name -> parameter; tied parameters stand once."""
-    return dict(model.named_parameters())
-
-
-def copy(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """name -> a copy of the parameter on the CPU."""
-    return {name: value.detach().to("cpu", copy=True) for name, value in trained(model).items()}
-
-
-@torch.no_grad()
-def put(model: torch.nn.Module, weights: dict[str, torch.Tensor]) -> None:
-    """Write parameters into a model in place."""
-    for name, parameter in trained(model).items():
-        parameter.copy_(weights[name])
+    known = _digest(dict(model.named_parameters()))
+    return Base(name, model, tokenizer, parse(train, model, members), known)
 
 
 def write_weights(weights: dict[str, torch.Tensor], path: Path) -> None:
@@ -112,7 +105,7 @@ def save(base: Base, folder: Path) -> None:
     """Save the model as it stands, with its tokenizer: `AutoModelForCausalLM.from_pretrained(folder)` loads it."""
     folder.mkdir(parents=True, exist_ok=True)
     saved: Any = base.model
-    saved.save_pretrained(folder, safe_serialization=True)
+    saved.save_pretrained(folder, safe_serialization=True, state_dict=base.scope.written())
     base.tokenizer.save_pretrained(folder)
 
 

@@ -8,88 +8,33 @@ A method declares phases; a phase sums weighted *terms* (all minimised), each on
 * `UpdateFilter`: changes the realised optimiser step (projection, masking).
 * `trains`: which parameters may move. `finish`: a one-shot edit after the last step.
 
-Shapes: B rows, T tokens. Shift, mask and reduction happen in `Forward` and nowhere else.
+Shapes: B rows, T tokens. Shift, mask and reduction happen in `froc.forward` and nowhere else.
 """
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
-from froc.batches import Batch
+from froc.forward import Forward
 
 Role = Literal["forget", "retain", "refusal"]
-Need = tuple[str, ...]  # ("nll",) or ("hidden", layer)
-
-
-class Forward:
-    """One forward pass of a batch; what terms ask for is computed once.
-
-    `hidden_at` names the layers whose output some term of this phase reads.
-    """
-
-    def __init__(self, model: PreTrainedModel, batch: Batch, hidden_at: Sequence[int] = ()) -> None:
-        self.batch = batch
-        output = model(
-            input_ids=batch.ids,
-            attention_mask=batch.attention,
-            output_hidden_states=bool(hidden_at),
-            use_cache=False,
-        )
-        self._logits: Tensor = output.logits
-        # hidden_states[0] is the embedding, so layer l's output is entry l + 1
-        self._hidden: dict[int, Tensor] = {layer: output.hidden_states[layer + 1] for layer in hidden_at}
-        self._token_nll: Tensor | None = None
-
-    @property
-    def mask(self) -> Tensor:
-        """(B, T-1) bool: positions that predict a trained token."""
-        return self.batch.trained[:, 1:]
-
-    @property
-    def token_nll(self) -> Tensor:
-        """(B, T-1) negative log-likelihood of the next token, 0 outside the mask, nats."""
-        if self._token_nll is None:
-            target = self.batch.ids[:, 1:]
-            nll = torch.nn.functional.cross_entropy(
-                self._logits[:, :-1].float().transpose(1, 2), target, reduction="none"
-            )
-            self._token_nll = nll * self.mask
-        return self._token_nll
-
-    @property
-    def sum_nll(self) -> Tensor:
-        """(B,) negative log-likelihood of the whole answer, nats."""
-        return self.token_nll.sum(1)
-
-    @property
-    def mean_nll(self) -> Tensor:
-        """(B,) negative log-likelihood per answer token, nats."""
-        return self.sum_nll / self.mask.sum(1)
-
-    def hidden(self, layer: int) -> Tensor:
-        """(B, T, D) output of transformer block `layer`, counted from 0."""
-        return self._hidden[layer]
-
-    def mean_over_tokens(self, values: Tensor) -> Tensor:
-        """(B,) mean of (B, T) values over the row's real tokens, prompt included and padding excluded."""
-        real = self.batch.attention.to(values.dtype)
-        return (values * real).sum(1) / real.sum(1)
 
 
 @dataclass(frozen=True)
 class Term(ABC):
     """One summand of a loss.
 
-    `role`: the rows it reads. `needs`: base-model numbers of these rows, handed to `losses` by name.
+    `role`: the rows it reads. `needs`: base-model numbers of these rows, handed to `losses` by name. `logits`: whether
+    it reads likelihoods; where no term of a phase does, the pass ends at the last layer that some term reads.
     """
 
     needs: ClassVar[tuple[str, ...]] = ()
+    logits: ClassVar[bool] = True
     role: Role
 
     @property
@@ -122,7 +67,12 @@ class Weighter(ABC):
 
 
 class Combiner(ABC):
-    """How the terms of one step become gradients in `parameter.grad`."""
+    """How the terms of one step become gradients in `parameter.grad`.
+
+    linear: the gradients of parts of a batch add up to those of the batch, so it may be taken in parts and beside others.
+    """
+
+    linear: ClassVar[bool] = False
 
     @abstractmethod
     def backward(self, losses: Mapping[str, Tensor], model: torch.nn.Module, state: dict[str, Any]) -> None:
@@ -131,6 +81,8 @@ class Combiner(ABC):
 
 class Sum(Combiner):
     """Plain sum, one backward pass."""
+
+    linear: ClassVar[bool] = True
 
     def backward(self, losses: Mapping[str, Tensor], model: torch.nn.Module, state: dict[str, Any]) -> None:
         """Gradients of the sum."""
@@ -171,6 +123,16 @@ class Phase:
     def roles(self) -> tuple[Role, ...]:
         """Roles that some term reads, in order of declaration."""
         return tuple(dict.fromkeys(part.term.role for part in self.parts.values()))
+
+    @property
+    def logits(self) -> bool:
+        """Whether some term reads likelihoods."""
+        return any(part.term.logits for part in self.parts.values())
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Layers whose hidden states some term reads."""
+        return tuple(sorted({layer for role in self.roles for layer in self.hidden_at(role)}))
 
     def hidden_at(self, role: Role) -> tuple[int, ...]:
         """Layers whose hidden states some term of this role reads."""

@@ -1,4 +1,4 @@
-"""The one training loop: batches -> method -> step -> report.
+"""The one training loop: batches -> method -> step -> report, for one configuration or several over one frozen base.
 
 Everything that depends on the base model alone (`Reference`) is computed once per task and kept; a trial pays for
 its own optimiser steps and nothing else.
@@ -9,21 +9,26 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from froc import digest
-from froc.batches import Batch, Encoded, by_length, collate, encode
+from froc.batches import Counts, Encoded, Stack, by_length, chunks, encode
 from froc.data import Row, SearchView
+from froc.engine import Engine
 from froc.errors import FrocError, InputError
+from froc.forward import Forward, Pass
 from froc.methods import Facts, Method
-from froc.models import Base, trained
-from froc.step import Forward, Phase, Role
+from froc.models import Base
+from froc.step import Phase, Role
 
 CLIP = 1.0
 WEIGHT_DECAY = 0.01
 WARMUP = 0.1
+SKIPS = 20
+"""Steps in a row that float16 may lose to an overflow while its scale is being found."""
 
 
 class DivergedError(FrocError):
@@ -56,41 +61,62 @@ class Pools:
 class Reference:
     """Numbers of the base model on training rows, computed at first need and kept.
 
-    `sum_nll`: role -> (rows,) nats. `hidden`: (role, layer) -> one (T, D) tensor per row.
+    `stack`: the rows of all roles on the device; `first`: role -> where its rows begin there.
+    `sum_nll`: role -> (rows,) nats. `hidden`: (role, layer) -> one (T, D) tensor per row. `norm`: (role, layer) -> mean
+    norm of the hidden states over all tokens of all rows.
     """
 
     base: Base
     pools: Pools
     sum_nll: dict[Role, Tensor] = field(default_factory=dict)
     hidden: dict[tuple[Role, int], list[Tensor]] = field(default_factory=dict)
+    norm: dict[tuple[Role, int], Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.first: dict[Role, int] = {}
+        every: list[Encoded] = []
+        for role, rows in self.pools.rows.items():
+            self.first[role] = len(every)
+            every += rows
+        self.stack = Stack(every, self.base.device)
 
     @torch.no_grad()
     def prepare(self, role: Role, needs: Sequence[str], layers: Sequence[int], size: int) -> None:
         """Compute what is missing; the model must hold the base parameters."""
-        missing = [layer for layer in layers if "hidden" in needs and (role, layer) not in self.hidden]
-        if not missing and ("sum_nll" not in needs or role in self.sum_nll):
+        kept = [layer for layer in layers if "hidden" in needs and (role, layer) not in self.hidden]
+        norms = [layer for layer in layers if "hidden_norm" in needs and (role, layer) not in self.norm]
+        likely = "sum_nll" in needs and role not in self.sum_nll
+        if not (kept or norms or likely):
             return
         rows = self.pools.rows[role]
         nll = torch.zeros(len(rows), device=self.base.device)
-        kept: dict[int, list[Tensor]] = {layer: [torch.empty(0)] * len(rows) for layer in missing}
+        states: dict[int, list[Tensor]] = {layer: [torch.empty(0)] * len(rows) for layer in kept}
+        lengths: dict[int, list[Tensor]] = {layer: [] for layer in norms}
         for index in by_length(rows, size):
-            batch = collate(rows, index, self.base.device)
-            forward = Forward(self.base.model, batch, missing)
-            nll[batch.index] = forward.sum_nll
-            for layer in missing:
+            batch = self.stack.batch(np.asarray(index) + self.first[role])
+            found = Pass(self.base.model, batch, hidden_at=sorted({*kept, *norms}), logits=likely)
+            if likely:
+                nll[index] = found.sum_nll
+            for layer in kept:
                 for place, i in enumerate(index):
-                    kept[layer][i] = forward.hidden(layer)[place, : len(rows[i].ids)].clone()
-        self.sum_nll[role] = nll
-        self.hidden |= {(role, layer): found for layer, found in kept.items()}
+                    states[layer][i] = found.hidden[layer][place, : len(rows[i].ids)].clone()
+            for layer in norms:
+                lengths[layer].append(found.hidden[layer][batch.attention.bool()].float().norm(dim=-1))
+        if likely:
+            self.sum_nll[role] = nll
+        self.hidden |= {(role, layer): some for layer, some in states.items()}
+        self.norm |= {(role, layer): torch.cat(some).mean() for layer, some in lengths.items()}
 
-    def of(self, role: Role, needs: Sequence[str], layers: Sequence[int], batch: Batch) -> dict[str, Tensor]:
-        """name -> the base model's numbers for a batch: sum_nll (B,), hidden (B, T, D)."""
+    def of(self, role: Role, needs: Sequence[str], layers: Sequence[int], index: Counts) -> dict[str, Tensor]:
+        """name -> the base model's numbers for rows of a role: sum_nll (B,), hidden (B, T, D), hidden_norm ()."""
         found = {}
         if "sum_nll" in needs:
-            found["sum_nll"] = self.sum_nll[role][batch.index]
+            found["sum_nll"] = self.sum_nll[role][torch.from_numpy(index).to(self.base.device)]
         if "hidden" in needs:
-            rows = [self.hidden[role, layers[0]][i] for i in batch.index.tolist()]
+            rows = [self.hidden[role, layers[0]][i] for i in index.tolist()]
             found["hidden"] = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+        if "hidden_norm" in needs:
+            found["hidden_norm"] = self.norm[role, layers[0]]
         return found
 
 
@@ -114,6 +140,133 @@ def facts(model: PreTrainedModel, seed: int) -> Facts:
     return Facts(int(config.num_hidden_layers), int(config.hidden_size), seed)
 
 
+Look = Callable[[], bool]
+"""Is called at a step; True where training should stop (a hopeless trial)."""
+Picked = Mapping[Role, Counts]
+
+
+class Run:
+    """One configuration in training: the parameters it moves, their optimiser, its rows, its place in its phases."""
+
+    def __init__(
+        self, method: Method, reference: Reference, *, batch: int, seed: int, member: int = 0, engine: Engine,
+        rungs: Mapping[int, Look] | None = None,
+    ) -> None:  # fmt: skip
+        self.base, self.reference, self.method, self.seed, self.member = reference.base, reference, method, seed, member
+        self.done, self.stopped, self.error = 0, False, ""
+        self._rungs, self._skipped = rungs or {}, 0
+        self._state: dict[str, Any] = {}
+        self.base.restore(seed, member)
+        plan = Budgeted.of(method, len(reference.pools.rows["forget"]), batch)
+        self.size = plan.batch
+        phases = method.phases(facts(self.base.model, seed))
+        for phase in phases:
+            _refuse_missing(method, phase, reference.pools)
+            for role in phase.roles:
+                reference.prepare(role, phase.needs(role), phase.hidden_at(role), max(plan.batch, 64))
+        self._left = [(phase, round(phase.share * plan.steps)) for phase in phases]
+        self._scaler = torch.amp.GradScaler(
+            self.base.device.type, enabled=engine.autocast == torch.float16, init_scale=2.0**12
+        )
+        self._enter()
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing is left to be done."""
+        return not self._left or self.stopped or bool(self.error)
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What its terms keep between steps."""
+        return self._state
+
+    def draw(self) -> Picked:
+        """role -> rows of the next step."""
+        return {role: np.array(next(draw), dtype=np.int64) for role, draw in self._draws.items()}
+
+    def losses(self, forwards: Mapping[Role, Forward], picked: Picked, share: float) -> dict[str, Tensor]:
+        """name -> weighted scalar; share: part of the batch that these rows are."""
+        losses = {}
+        for name, part in self.phase.parts.items():
+            role = part.term.role
+            numbers = self.reference.of(role, self.phase.needs(role), self.phase.hidden_at(role), picked[role])
+            rows = part.term.losses(forwards[role], numbers, self._state)
+            if part.weighter:
+                rows = rows * part.weighter.weights(forwards[role], self._state)
+            losses[name] = part.weight * share * rows.mean()
+        return losses
+
+    def scaled(self, loss: Tensor) -> Tensor:
+        """A loss as its gradients are taken of."""
+        scaled: Tensor = self._scaler.scale(loss)
+        return scaled
+
+    def before(self) -> Tensor:
+        """Make gradients ready for `after`; return their norm, which is not finite where a step cannot be taken."""
+        self._scaler.unscale_(self._optimiser)
+        return torch.nn.utils.clip_grad_norm_(self.moving.values(), CLIP)
+
+    def after(self, finite: bool) -> None:
+        """Take the optimiser's step, look where a rung is, go on to the next phase where this one is over."""
+        self._skipped = 0 if finite else self._skipped + 1
+        if not finite and (not self._scaler.is_enabled() or self._skipped > SKIPS):
+            self.error = "the training loss or its gradient is not finite"
+            return
+        edited = self.phase.update_filter is not None
+        old = {name: p.detach().clone() for name, p in self.moving.items()} if edited else {}
+        self._scaler.step(self._optimiser)
+        self._scaler.update()
+        self._schedule.step()
+        if edited:
+            _filter(self.moving, old, self.phase, self._state)
+        self.forget_gradients()
+        self.done += 1
+        self._left[0] = (self.phase, self._left[0][1] - 1)
+        if self.done in self._rungs:
+            self.base.scope.activate([self.member])
+            self.stopped = self._rungs[self.done]()
+        self._enter()
+
+    def forget_gradients(self) -> None:
+        """Drop gradients."""
+        for parameter in self.moving.values():
+            parameter.grad = None
+
+    def leave(self) -> None:
+        """Make the one-shot edit, where the method has one and training went to its end."""
+        finish = self.method.finish()
+        if finish is not None and not self.stopped and not self.error:
+            own = self.base.scope.own(self.member)
+            with torch.no_grad():
+                for name, value in finish(self.base.scope.origin(), {n: p.detach() for n, p in own.items()}).items():
+                    own[name].copy_(value)
+
+    def _enter(self) -> None:
+        """Set the next phase up where one is due."""
+        while self._left and self._left[0][1] == 0:
+            self._left.pop(0)
+        if not self._left or getattr(self, "phase", None) is self._left[0][0]:
+            return
+        self.phase, steps = self._left[0]
+        self.moving = self._moving()
+        self._optimiser = torch.optim.AdamW(
+            self.moving.values(), lr=self.method.lr, weight_decay=WEIGHT_DECAY, fused=True
+        )
+        self._schedule = torch.optim.lr_scheduler.LambdaLR(self._optimiser, lambda step: _rate(step, steps))
+        rows = self.reference.pools.rows
+        self._draws = {role: _draw(len(rows[role]), self.size, role, self.seed) for role in self.phase.roles}
+
+    def _moving(self) -> dict[str, torch.nn.Parameter]:
+        scope = self.base.scope
+        moving = {n: p for n, p in scope.own(self.member).items() if self.phase.moves(scope.home(n))}
+        if not moving:
+            raise InputError(
+                f"no parameter of this model matches {self.phase.trains!r}; the method does not fit its architecture"
+                " or what --train lets move"
+            )
+        return moving
+
+
 def unlearn(
     base: Base,
     method: Method,
@@ -121,106 +274,124 @@ def unlearn(
     *,
     batch: int,
     seed: int,
-    rungs: Mapping[int, Callable[[], bool]] | None = None,
+    rungs: Mapping[int, Look] | None = None,
+    engine: Engine | None = None,
 ) -> int:
     """Train `base.model` in place from the base parameters; return the number of steps done.
 
-    rungs: step -> a check that returns True where training should stop (a hopeless trial).
     Raises DivergedError where a loss stops being finite, InputError where the task lacks rows the method needs.
     """
-    base.restore()
-    phases = method.phases(facts(base.model, seed))
-    plan = Budgeted.of(method, len(reference.pools.rows["forget"]), batch)
-    for phase in phases:
-        _refuse_missing(method, phase, reference.pools)
-        for role in phase.roles:
-            reference.prepare(role, phase.needs(role), phase.hidden_at(role), max(plan.batch, 64))
-    done = 0
-    state: dict[str, Any] = {}
-    torch.manual_seed(digest.seed("dropout", seed))
-    for phase in phases:
-        steps = round(phase.share * plan.steps)
-        for _ in _run(base.model, phase, reference, plan.batch, steps, method.lr, seed, state):
-            done += 1
-            if rungs and done in rungs and rungs[done]():
-                return done
-    finish = method.finish()
-    if finish is not None:
-        with torch.no_grad():
-            for name, value in finish(base.weights, trained(base.model)).items():
-                trained(base.model)[name].copy_(value)
-    return done
+    engine = engine or Engine()
+    run = Run(method, reference, batch=batch, seed=seed, rungs=rungs, engine=engine)
+    together(base, [run], engine)
+    if run.error:
+        raise DivergedError(run.error)
+    return run.done
 
 
-def _run(
-    model: PreTrainedModel,
-    phase: Phase,
-    reference: Reference,
-    size: int,
-    steps: int,
-    lr: float,
-    seed: int,
-    state: dict[str, Any],
-) -> Iterator[None]:
-    moving = _moving(model, phase)
-    optimiser = torch.optim.AdamW(moving.values(), lr=lr, weight_decay=WEIGHT_DECAY, fused=True)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, steps))
-    draws = {role: _draw(len(reference.pools.rows[role]), size, role, seed) for role in phase.roles}
+def together(base: Base, runs: Sequence[Run], engine: Engine) -> None:
+    """Train several configurations, each on its own member, rows and rate, in the same passes over the frozen base.
+
+    A run that diverges or is stopped leaves the others alone: parameters and rows are disjoint.
+    """
+    torch.manual_seed(digest.seed("dropout", *(run.seed for run in runs)))
     try:
-        for _ in range(steps):
-            picked = {role: next(draw) for role, draw in draws.items()}
-            before = {n: p.detach().clone() for n, p in moving.items()} if phase.update_filter else {}
-            losses = _losses(model, phase, reference, picked, state)
-            total = sum(float(loss.detach()) for loss in losses.values())
-            if not math.isfinite(total):
-                raise DivergedError("the training loss is not finite")
-            phase.combiner.backward(losses, model, state)
-            norm = torch.nn.utils.clip_grad_norm_(moving.values(), CLIP)
-            if not math.isfinite(float(norm)):
-                raise DivergedError("the gradient is not finite")
-            optimiser.step()
-            schedule.step()
-            optimiser.zero_grad(set_to_none=True)
-            if phase.update_filter:
-                _filter(moving, before, phase, state)
-            yield
+        while active := [run for run in runs if not run.over]:
+            _freeze(base, active)
+            base.scope.activate([run.member for run in active])
+            _step(base, active, engine)
     finally:
-        model.requires_grad_(True)
-        model.zero_grad(set_to_none=True)
+        for run in runs:
+            run.forget_gradients()
+        base.model.requires_grad_(True)
+    for run in runs:
+        run.leave()
 
 
-def _losses(
-    model: PreTrainedModel,
-    phase: Phase,
-    reference: Reference,
-    picked: Mapping[Role, list[int]],
-    state: dict[str, Any],
-) -> dict[str, Tensor]:
-    forwards, numbers = {}, {}
+def _step(base: Base, runs: Sequence[Run], engine: Engine) -> None:
+    picked = [run.draw() for run in runs]
+
+    def work(size: int) -> Tensor:
+        total = torch.zeros(len(runs), device=base.device)
+        for start in range(0, runs[0].size, size):
+            some = [{role: index[start : start + size] for role, index in one.items()} for one in picked]
+            total += _gradients(base, runs, some, engine)
+        return total
+
+    def undo() -> None:
+        for run in runs:
+            run.forget_gradients()
+
+    if all(run.phase.combiner.linear for run in runs):
+        total = engine.fitting(runs[0].size, work, undo)
+    else:
+        total = work(runs[0].size)
+    norms = torch.stack([run.before() for run in runs])
+    # one wait for the device per step, for all runs and both numbers
+    for run, finite in zip(runs, torch.isfinite(total + norms.to(total)).tolist(), strict=True):
+        run.after(finite)
+
+
+def _gradients(base: Base, runs: Sequence[Run], picked: Sequence[Picked], engine: Engine) -> Tensor:
+    """Add the gradients of some rows of each run; return the (runs,) losses, detached."""
+    with engine.precision(base.device):
+        forwards = _forwards(base, runs, picked, engine)
+    losses = [
+        run.losses(mine, rows, len(next(iter(rows.values()))) / run.size)
+        for run, mine, rows in zip(runs, forwards, picked, strict=True)
+    ]
+    if len(runs) == 1:
+        run, mine = runs[0], {name: runs[0].scaled(loss) for name, loss in losses[0].items()}
+        run.phase.combiner.backward(mine, base.model, run.state)
+    else:
+        scaled = [run.scaled(loss) for run, mine in zip(runs, losses, strict=True) for loss in mine.values()]
+        torch.stack(scaled).sum().backward()
+    return torch.stack([torch.stack([loss.detach() for loss in mine.values()]).sum() for mine in losses])
+
+
+def _forwards(base: Base, runs: Sequence[Run], picked: Sequence[Picked], engine: Engine) -> list[dict[Role, Forward]]:
+    """The passes over all roles of all runs: cut by length, in each pass equally many rows of every run."""
+    reference = runs[0].reference
+    flat = [np.concatenate([index + reference.first[role] for role, index in one.items()]) for one in picked]
+    most = max(map(len, flat))
+    # a run with fewer rows is filled up with its first, which nobody reads
+    index = np.stack([np.concatenate([some, np.repeat(some[:1], most - len(some))]) for some in flat])
+    order = np.argsort(reference.stack.length[index], axis=1, kind="stable")
+    index = np.take_along_axis(index, order, axis=1)
+    widths = reference.stack.length[index].max(axis=0)
+    hidden_at = sorted({layer for run in runs for layer in run.phase.layers})
+    logits = any(run.phase.logits for run in runs)
+    cuts = chunks(widths, engine.overhead(base.device) // len(runs))
+    passes = [
+        Pass(base.model, reference.stack.batch(index[:, cut].reshape(-1)), hidden_at=hidden_at, logits=logits)
+        for cut in cuts
+    ]
+    return [
+        _roles(one, order[k], [(p, cut, k * len(cut)) for p, cut in zip(passes, cuts, strict=True)])
+        for k, one in enumerate(picked)
+    ]
+
+
+def _roles(picked: Picked, order: Counts, passes: Sequence[tuple[Pass, Counts, int]]) -> dict[Role, Forward]:
+    """role -> its rows in the passes. order: drawn place of each row in sorted order."""
+    found, start = {}, 0
     for role, index in picked.items():
-        batch = collate(reference.pools.rows[role], index, next(model.parameters()).device)
-        forwards[role] = Forward(model, batch, phase.hidden_at(role))
-        numbers[role] = reference.of(role, phase.needs(role), phase.hidden_at(role), batch)
-    losses = {}
-    for name, part in phase.parts.items():
-        rows = part.term.losses(forwards[part.term.role], numbers[part.term.role], state)
-        if part.weighter:
-            rows = rows * part.weighter.weights(forwards[part.term.role], state)
-        losses[name] = part.weight * rows.mean()
-    return losses
+        where = []
+        for one, cut, offset in passes:
+            drawn = order[cut] - start
+            mine = np.flatnonzero((drawn >= 0) & (drawn < len(index)))
+            if len(mine):
+                where.append((one, mine + offset, drawn[mine]))
+        found[role] = Forward(where)
+        start += len(index)
+    return found
 
 
-def _moving(model: PreTrainedModel, phase: Phase) -> dict[str, torch.nn.Parameter]:
-    moving = {}
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(phase.moves(name))
-        if phase.moves(name):
-            moving[name] = parameter
-    if not moving:
-        raise InputError(
-            f"no parameter of this model matches {phase.trains!r}; the method does not fit its architecture"
-        )
-    return moving
+def _freeze(base: Base, runs: Sequence[Run]) -> None:
+    wanted = {id(parameter) for run in runs for parameter in run.moving.values()}
+    for parameter in base.model.parameters():
+        if parameter.requires_grad != (id(parameter) in wanted):
+            parameter.requires_grad_(id(parameter) in wanted)
 
 
 def _draw(rows: int, size: int, role: Role, seed: int) -> Iterator[list[int]]:

@@ -70,10 +70,18 @@ def measure_in_rounds(
     return table
 
 
-def searched(paths: Sequence[Path], claim: Claim) -> list[pl.DataFrame]:
-    """Search losses that belong to a claim about a listed population: those units are known, not sampled."""
+def searched(paths: Mapping[str, Path], claim: Claim) -> list[pl.DataFrame]:
+    """Search losses that belong to a claim about a listed population: those units are known, not sampled.
+
+    paths: config -> the table it stands in.
+    """
     listed = [risk for risk in claim.risks if claim.kind(risk) != "queries"]
-    return [pl.read_parquet(path).filter(pl.col("risk").is_in(listed)) for path in paths] if listed else []
+    if not listed:
+        return []
+    return [
+        pl.read_parquet(path).filter((pl.col("config") == config) & pl.col("risk").is_in(listed))
+        for config, path in paths.items()
+    ]
 
 
 def _table(

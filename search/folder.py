@@ -26,6 +26,8 @@ class Started:
     status: running | complete | pruned | diverged | out-of-memory | failed | interrupted.
     search: risk -> mean search loss in [0, 1]. rungs: [step, {risk: mean}] of the cheap measurements on the way.
     averages: what FROC's score is made of, see `froc.published.Means`; null where a trial did not finish.
+    variants: what else the same training gave: `config`, the step it stopped at (`stop`), the share of it in a mix with
+    the base model (`mix`), and its own `search` and `averages`.
     """
 
     trial: int
@@ -44,6 +46,17 @@ class Started:
     search: dict[str, float] | None = None
     rungs: list[list[Any]] = field(default_factory=list)
     averages: dict[str, dict[str, float]] | None = None
+    variants: list[dict[str, Any]] = field(default_factory=list)
+
+    def configurations(self) -> list["Started"]:
+        """This line and one like it for each variant, whose stop and mix stand among its hyperparameters."""
+        return [self] + [
+            replace(
+                self, config=one["config"], params=self.params | {"stop": one["stop"], "mix": one["mix"]},
+                search=one["search"], averages=one["averages"], variants=[],
+            )
+            for one in self.variants
+        ]  # fmt: skip
 
 
 class Folder:
@@ -67,8 +80,12 @@ class Folder:
         return self.path / "weights" / f"{config}.safetensors"
 
     def trial_losses(self, config: str) -> Path:
-        """Search losses of one finished trial."""
-        return self.path / "losses" / "trials" / f"{config}.parquet"
+        """Search losses of one finished trial and its variants; config: of any of them."""
+        return self.path / "losses" / "trials" / f"{config.partition('-')[0]}.parquet"
+
+    def rung_losses(self, config: str) -> Path:
+        """Losses of the queries that the rungs of one trial measured, for pruners that compare query by query."""
+        return self.path / "losses" / "rungs" / f"{config}.json"
 
     def refuse_unwritable(self) -> None:
         """InputError where the folder could not be made or written, found out without making it."""

@@ -35,7 +35,9 @@ class Settings:
     budget: risk -> accepted risk, in (0, 1). share: part of the units that the search may look at.
     candidates: at most this many configurations are tested; None lets the number of queries decide (at most 10).
     population, weights, radius, sequential: see `froc.claim.Claim`. sample: risk -> units of a listed population that
-    are measured beside those of the search. objective: what the sampler minimizes, `pareto` (the mean loss of each risk)
+    are measured beside those of the search. train: what trials may change, see `froc.scope.parse`; pack: how many are
+    trained in the same passes. sweep: whether stops and mixes with the base are tried. autocast: see `froc.engine`.
+    objective: what the sampler minimizes, `pareto` (the mean loss of each risk)
     or `froc` (the published score under `weighing`); ranking and certificate are the same under both.
     """
 
@@ -60,9 +62,13 @@ class Settings:
     weights: Mapping[str, float] = field(default_factory=dict)
     radius: float = 0.0
     sequential: bool = False
-    space: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    space: Mapping[str, tuple[float, float] | list[str]] = field(default_factory=dict)
     objective: str = "pareto"
     weighing: Weighing = field(default_factory=Weighing)
+    train: str = "full"
+    pack: int = 1
+    sweep: bool = True
+    autocast: str | None = None
 
     @property
     def limits(self) -> dict[str, float]:
@@ -77,7 +83,8 @@ class Settings:
         for name, value in (("confidence", self.confidence), ("search share", self.share)):
             if not 0 < value < 1:
                 raise InputError(f"{name} {value:g} is outside (0, 1)")
-        for name, count in (("trials", self.trials), ("batch", self.batch), ("openings", self.openings)):
+        counts = {"trials": self.trials, "batch": self.batch, "openings": self.openings, "pack": self.pack}
+        for name, count in counts.items():
             if count < 1:
                 raise InputError(f"{name} {count} is too few; give at least 1")
         if self.candidates is not None and self.candidates < 1:
@@ -199,6 +206,7 @@ def make_plan(
         "search": {
             "methods": list(space), "trials": settings.trials, "sampler": settings.sampler, "pruner": settings.pruner,
             "objective": settings.objective, "seed": settings.seed, "batch": settings.batch, "candidates": candidates,
+            "train": settings.train, "pack": settings.pack, "sweep": settings.sweep, "autocast": settings.autocast,
             "space": written(space), **({"weighing": vars(settings.weighing)} if settings.objective == "froc" else {}),
         },
         "environment": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},

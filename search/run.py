@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
@@ -18,9 +19,10 @@ from typing import Any, Protocol
 import polars as pl
 
 from froc.data import Sealed, SearchView, Task
+from froc.engine import Engine
 from froc.errors import InputError, InterruptedRunError
 from froc.measure import probes
-from froc.models import Base, copy, put, read_weights, save, write_weights
+from froc.models import Base, read_weights, save, write_weights
 from froc.risk import Candidate, Claim, certify
 from search import openings, sealing
 from search.calibration import measure, measure_in_rounds, searched
@@ -28,7 +30,10 @@ from search.folder import FINISHED, Folder, Started, of_document, write_json, wr
 from search.plan import Plan, Settings, identity, make_plan, metrics, refuse_other
 from search.space import Spaces
 from search.study import Study
-from search.trial import Bench, Outcome, trial_seed
+from search.trial import Asked, Bench, Outcome, trial_seed
+
+Sums = dict[str, dict[str, tuple[int, int]]]
+"""config -> risk -> (sum of search losses in thousandths, number of queries), read once."""
 
 
 class Listener(Protocol):
@@ -55,6 +60,7 @@ class Job:
     space: Spaces
     settings: Settings
     notes: tuple[str, ...] = ()
+    engine: Engine | None = None
 
 
 def run(job: Job, out: Path, listener: Listener) -> dict[str, Any]:
@@ -93,7 +99,11 @@ def run(job: Job, out: Path, listener: Listener) -> dict[str, Any]:
 
 def _work(job: Job, plan: Plan, folder: Folder, listener: Listener) -> dict[str, Any]:
     measured = metrics(job.settings, job.task.queries)
-    bench = Bench(job.base, job.view, measured, batch=job.settings.batch, seed=job.settings.seed)
+    settings = job.settings
+    bench = Bench(
+        job.base, job.view, measured, batch=settings.batch, seed=settings.seed, limits=settings.limits,
+        swept=settings.sweep, engine=job.engine,
+    )  # fmt: skip
     seal = folder.read(folder.seal)
     if seal is None:
         log = _search(job, plan, folder, bench, listener)
@@ -125,63 +135,90 @@ def _search(job: Job, plan: Plan, folder: Folder, bench: Bench, listener: Listen
         objective=settings.objective,
         weighing=settings.weighing,
     )
-    study.resume(log)
+    study.resume(log, lambda config: (folder.read(folder.rung_losses(config)) or {}).get("rungs", []))
     digest = of_document(folder.plan)
-    for number in range(sum(line.status in FINISHED for line in log), settings.trials):
-        method, params = study.ask(number)
-        attempt = 1 + sum(line.trial == number for line in log)
-        line = Started(
-            number,
-            attempt,
-            f"c{number:04d}",
-            method,
-            params,
-            trial_seed(settings.seed, number),
-            _now(),
-            digest,
-        )
-        log.append(line)
+    told = {line.trial: (line.method, line.params) for line in log}
+    first = sum(line.status in FINISHED for line in log)
+    sums: Sums = {}
+    while first < settings.trials:
+        # a pack that was interrupted goes on where it was cut, so that the next one starts where it would have
+        numbers = range(first, min((first // settings.pack + 1) * settings.pack, settings.trials))
+        lines = []
+        for number in numbers:
+            method, params = study.ask(number, told.get(number))
+            attempt = 1 + sum(line.trial == number for line in log)
+            seed = trial_seed(settings.seed, number)
+            line = Started(number, attempt, f"c{number:04d}", method, params, seed, _now(), digest)
+            lines.append(line)
+            log.append(line)
         folder.record(log)
-        listener.trial(line, log, settings.trials)
-        outcome = bench.run(method, params, line.seed, study.hopeless)
-        line = _ended(line, outcome)
-        if outcome.tables is not None:
-            write_table(
-                folder.trial_losses(line.config),
-                bench.table(line.config, "search", job.view.queries, outcome.tables),
-            )
-            _keep_weights(folder, bench, [*log[:-1], line], plan, settings.limits)
-        log[-1] = line
-        folder.record(log)
-        study.tell(line)
-        listener.trial(line, log, settings.trials)
+        for line in lines:
+            listener.trial(line, log, settings.trials)
+        _train(lines, log, job, plan, folder, bench, study, listener, sums)
+        first = numbers.stop
     return log
 
 
+def _train(
+    lines: Sequence[Started], log: list[Started], job: Job, plan: Plan, folder: Folder, bench: Bench, study: Study,
+    listener: Listener, sums: Sums,
+) -> None:  # fmt: skip
+    """Train started trials together, and write down what each came to, in order."""
+    asked = [Asked(line.method, line.params, line.seed) for line in lines]
+    watch = [partial(study.hopeless, line.trial) for line in lines]
+    for line, outcome in zip(lines, bench.run(asked, watch), strict=True):
+        ended = _ended(line, outcome)
+        if outcome.ended:
+            tables = [
+                bench.table(one.config, "search", job.view.queries, found.tables)
+                for one, found in zip(ended.configurations(), outcome.ended, strict=True)
+            ]
+            write_table(folder.trial_losses(line.config), pl.concat(tables))
+        if study.by_query:
+            write_json(folder.rung_losses(line.config), {"rungs": outcome.queries})
+        log[log.index(line)] = ended
+        if outcome.ended:
+            _keep_weights(folder, bench, log, ended, outcome, plan, job.settings.limits, sums)
+        folder.record(log)
+        study.tell(ended)
+        listener.trial(ended, log, job.settings.trials)
+
+
 def _ended(line: Started, outcome: Outcome) -> Started:
+    plain = outcome.ended[0] if outcome.ended else None
+    variants = [
+        {
+            "config": f"{line.config}-s{one.step}-m{round(1000 * one.share):04d}", "stop": one.step, "mix": one.share,
+            "search": one.means, "averages": one.averages,
+        }
+        for one in outcome.ended[1:]
+    ]  # fmt: skip
     return replace(
         line, status=outcome.status, reason=outcome.reason, ended=_now(), steps=outcome.steps, seconds=outcome.seconds,
-        search=outcome.means, rungs=outcome.rungs, averages=outcome.averages,
+        search=plain.means if plain else None, rungs=outcome.rungs, averages=plain.averages if plain else None, variants=variants,
     )  # fmt: skip
 
 
-def _ranked(log: Sequence[Started], folder: Folder, budget: Mapping[str, float]) -> list[sealing.Ranked]:
-    sums: dict[str, dict[str, tuple[int, int]]] = {}
+def _ranked(log: Sequence[Started], folder: Folder, budget: Mapping[str, float], sums: Sums) -> list[sealing.Ranked]:
     for line in log:
-        if line.status == "complete":
+        if line.status == "complete" and line.config not in sums:
             table = pl.read_parquet(folder.trial_losses(line.config))
-            grouped = table.group_by("risk").agg(pl.col("loss").cast(pl.Int64).sum(), pl.len().alias("n"))
-            sums[line.config] = {row["risk"]: (row["loss"], row["n"]) for row in grouped.iter_rows(named=True)}
+            grouped = table.group_by("config", "risk").agg(pl.col("loss").cast(pl.Int64).sum(), pl.len().alias("n"))
+            for config, risk, total, count in grouped.iter_rows():
+                sums.setdefault(config, {})[risk] = total, count
     return sealing.rank(log, sums, budget)
 
 
 def _keep_weights(
-    folder: Folder, bench: Bench, log: Sequence[Started], plan: Plan, limits: Mapping[str, float]
-) -> None:
+    folder: Folder, bench: Bench, log: Sequence[Started], line: Started, outcome: Outcome, plan: Plan,
+    limits: Mapping[str, float], sums: Sums,
+) -> None:  # fmt: skip
     """Keep the parameters of what would be candidates if the search ended now; drop the others."""
-    wanted = {c.config for c in sealing.shortlist(_ranked(log, folder, limits), plan.candidates)}
-    if log[-1].config in wanted:
-        write_weights(copy(bench.base.model), folder.weights(log[-1].config))
+    wanted = {c.config for c in sealing.shortlist(_ranked(log, folder, limits, sums), plan.candidates)}
+    for one, found in zip(line.configurations(), outcome.ended, strict=True):
+        if one.config in wanted:
+            bench.put(outcome, found.step, found.share)
+            write_weights(bench.base.scope.take(), folder.weights(one.config))
     for path in (folder.path / "weights").glob("*.safetensors"):
         if path.stem not in wanted:
             path.unlink()
@@ -196,7 +233,7 @@ def _seal(job: Job, plan: Plan, folder: Folder, log: Sequence[Started]) -> dict[
         )
     write_table(folder.search_losses, pl.concat([pl.read_parquet(folder.trial_losses(line.config)) for line in done]))
     seal = sealing.document(
-        sealing.shortlist(_ranked(log, folder, job.settings.limits), plan.candidates),
+        sealing.shortlist(_ranked(log, folder, job.settings.limits, {}), plan.candidates),
         plan=of_document(folder.plan),
         losses=of_document(folder.search_losses),
         trials=len(done),
@@ -228,7 +265,7 @@ def _calibrate(
         table = measure_in_rounds(bench, opened, candidates, claim, order, bring, listener.calibrating)
     else:
         table = measure(bench, opened, candidates, bring, listener.calibrating)
-    known = searched([folder.trial_losses(candidate.config) for candidate in candidates], claim)
+    known = searched({one.config: folder.trial_losses(one.config) for one in candidates}, claim)
     write_table(folder.calibration_losses, pl.concat([table, *known]))
 
 
@@ -236,11 +273,13 @@ def _put(folder: Folder, bench: Bench, candidate: Candidate) -> None:
     """Bring a candidate's parameters back: from its file, or by training it again with its seed."""
     path = folder.weights(candidate.config)
     if path.is_file():
-        put(bench.base.model, read_weights(path))
+        bench.base.scope.put(read_weights(path))
         return
-    line = next(line for line in folder.log() if line.config == candidate.config and line.status == "complete")
-    bench.retrain(line.method, line.params, line.seed)
-    write_weights(copy(bench.base.model), path)
+    complete = [line for line in folder.log() if line.status == "complete"]
+    line, one = next((line, o) for line in complete for o in line.configurations() if o.config == candidate.config)
+    asked = Asked(line.method, line.params, line.seed)
+    bench.retrain(asked, one.params.get("stop"), one.params.get("mix", 1.0))
+    write_weights(bench.base.scope.take(), path)
 
 
 def _keep_chosen(folder: Folder, bench: Bench, candidates: Sequence[Candidate], certificate: Mapping[str, Any]) -> None:

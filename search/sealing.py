@@ -14,14 +14,15 @@ from search.folder import Started
 
 NEAR_MISSES = 2
 """Candidates above a budget on the search queries that are tested all the same, when there is room."""
+PER_TRIAL = 2
+"""Candidates from one training run."""
 
 
 @dataclass(frozen=True)
 class Ranked:
-    """A finished trial with what decides its place. doubt: largest search p-value; excess: see `Study.excess`."""
+    """A configuration with what decides its place. doubt: largest search p-value; excess: see `Study.excess`."""
 
     line: Started
-    layer: int
     doubt: float
     excess: float
 
@@ -29,45 +30,32 @@ class Ranked:
 def rank(
     log: Sequence[Started], sums: Mapping[str, Mapping[str, tuple[int, int]]], budget: Mapping[str, float]
 ) -> list[Ranked]:
-    """Finished trials, best first: within budget before misses, then Pareto layer, then how likely feasible.
+    """Measured configurations, best first: within budget the likeliest to be feasible, then the nearest misses.
+
+    A configuration that another one beats on every risk never stands before it: its p-values are larger.
 
     sums: config -> risk -> (sum of search losses in thousandths, number of queries).
     """
-    done = [line for line in log if line.status == "complete" and line.search]
-    points = np.array([[line.search[risk] for risk in budget] for line in done if line.search]).reshape(len(done), -1)
-    found = [
-        Ranked(line, layer, _doubt(sums[line.config], budget), _excess(line.search or {}, budget))
-        for line, layer in zip(done, layers(points), strict=True)
-    ]
-    within = sorted((r for r in found if r.excess <= 0), key=lambda r: (r.layer, r.doubt, r.line.trial))
+    done = [one for line in log if line.status == "complete" and line.search for one in line.configurations()]
+    found = [Ranked(one, _doubt(sums[one.config], budget), _excess(one.search or {}, budget)) for one in done]
+    within = sorted((r for r in found if r.excess <= 0), key=lambda r: (r.doubt, r.excess, r.line.trial))
     misses = sorted((r for r in found if r.excess > 0), key=lambda r: (r.excess, r.line.trial))
     return within + misses
 
 
 def shortlist(ranked: Sequence[Ranked], count: int) -> list[Candidate]:
-    """The candidates to test: those within budget, then the nearest misses, at most `count`; weight 1 / rank."""
-    within = [r for r in ranked if r.excess <= 0]
-    misses = [r for r in ranked if r.excess > 0][: NEAR_MISSES if within else NEAR_MISSES + 1]
+    """The candidates to test: those within budget, then the nearest misses, at most `count`; weight 1 / rank.
+
+    At most `PER_TRIAL` of one training run: what is nearly the same mostly passes or fails together.
+    """
+    some = [r for place, r in enumerate(ranked) if _before(ranked, place) < PER_TRIAL]
+    within = [r for r in some if r.excess <= 0]
+    misses = [r for r in some if r.excess > 0][: NEAR_MISSES if within else NEAR_MISSES + 1]
     chosen = (within + misses)[:count]
     return [
         Candidate(r.line.config, r.line.method, dict(r.line.params), 1.0 / place)
         for place, r in enumerate(chosen, start=1)
     ]
-
-
-def layers(points: np.ndarray[Any, np.dtype[np.float64]]) -> list[int]:
-    """Pareto layer of each of (m, k) points, smaller is better: 0 is the front, 1 the front without it, ..."""
-    layer = np.full(len(points), -1)
-    left = np.arange(len(points))
-    number = 0
-    while len(left):
-        some = points[left]
-        below = np.all(some[None] <= some[:, None], axis=-1) & np.any(some[None] < some[:, None], axis=-1)
-        front = left[~np.any(below, axis=1)]
-        layer[front] = number
-        left = np.setdiff1d(left, front)
-        number += 1
-    return [int(value) for value in layer]
 
 
 def document(
@@ -85,6 +73,10 @@ def document(
 def question(seal: Mapping[str, Any], plan: str) -> str:
     """Digest of what a seal, made under a plan, asks of the calibration queries; the time it was made does not count."""
     return digest.of_json({"plan": plan, "seal": {key: value for key, value in seal.items() if key != "plan"}})
+
+
+def _before(ranked: Sequence[Ranked], place: int) -> int:
+    return sum(r.line.trial == ranked[place].line.trial for r in ranked[:place])
 
 
 def _doubt(sums: Mapping[str, tuple[int, int]], budget: Mapping[str, float]) -> float:

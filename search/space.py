@@ -1,5 +1,6 @@
 """Method fields -> Optuna suggestions. Each method has its own conditional subspace, named `method.field`."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,8 @@ from froc.params import Choice, Range, Space, spaces
 from froc.plugins import find, names
 
 Spaces = Mapping[str, Mapping[str, Space]]
+Said = tuple[float, float] | list[str]
+"""A range's ends, or values one by one."""
 
 
 def choose(wanted: Sequence[str], view: SearchView) -> tuple[list[str], list[str]]:
@@ -34,16 +37,17 @@ def choose(wanted: Sequence[str], view: SearchView) -> tuple[list[str], list[str
 
 
 def build(
-    methods: Sequence[str], task: Mapping[str, tuple[float, float]], user: Mapping[str, tuple[float, float]]
+    methods: Sequence[str], task: Mapping[str, tuple[float, float]], user: Mapping[str, Said]
 ) -> dict[str, dict[str, Space]]:
     """The space of every method: its own ranges, narrowed by the task's, those overruled by the user's.
 
     Keys of `task` and `user` are `field` or `method.field`. Raises InputError for a key that no method has.
     """
     made: dict[str, dict[str, Space]] = {name: dict(spaces(find(Method, name))) for name in methods}
-    for source in (task, user):
-        for key, (low, high) in source.items():
-            _narrow(made, key, low, high)
+    sources: tuple[Mapping[str, Said], ...] = (dict(task), user)
+    for source in sources:
+        for key, said in source.items():
+            _narrow(made, key, said)
     return made
 
 
@@ -67,16 +71,52 @@ def written(space: Spaces) -> dict[str, dict[str, str]]:
     return {method: {name: str(what) for name, what in fields.items()} for method, fields in space.items()}
 
 
-def _narrow(made: dict[str, dict[str, Space]], key: str, low: float, high: float) -> None:
+def size(space: Spaces) -> int:
+    """How many configurations a grid has; InputError for a hyperparameter that is not listed value by value."""
+    total = 0
+    for method, fields in space.items():
+        counts = {name: _count(what) for name, what in fields.items()}
+        loose = [f"{method}.{name}" for name, count in counts.items() if count is None]
+        if loose:
+            raise InputError(f"a grid needs values for {', '.join(loose)}, such as --space {loose[0]}=A,B,C")
+        total += math.prod(count or 1 for count in counts.values())
+    return total
+
+
+def _count(what: Space) -> int | None:
+    if isinstance(what, Choice):
+        return len(what.options)
+    return int(what.high) - int(what.low) + 1 if what.integer else None
+
+
+def _narrow(made: dict[str, dict[str, Space]], key: str, said: Said) -> None:
     only, _, name = key.rpartition(".")
     targets = [fields for method, fields in made.items() if name in fields and (not only or only == method)]
     if not targets:
         known = ", ".join(sorted({name for fields in made.values() for name in fields}))
         raise InputError(f"no method searched here has a hyperparameter {key!r}; there are: {known}")
     for fields in targets:
-        old = fields[name]
-        if not isinstance(old, Range) or not low <= high or (old.log and low <= 0):
-            raise InputError(
-                f"{key}={low:g}:{high:g} is no range; give LOW:HIGH with LOW <= HIGH (above 0 on a log scale)"
-            )
-        fields[name] = Range(int(low), int(high)) if old.integer else Range(low, high, old.log)
+        fields[name] = _listed(key, said, fields[name]) if isinstance(said, list) else _range(key, said, fields[name])
+
+
+def _range(key: str, said: tuple[float, float], old: Space) -> Space:
+    low, high = said
+    if not isinstance(old, Range) or not low <= high or (old.log and low <= 0):
+        raise InputError(f"{key}={low:g}:{high:g} is no range; give LOW:HIGH with LOW <= HIGH (above 0 on a log scale)")
+    return Range(int(low), int(high)) if old.integer else Range(low, high, old.log)
+
+
+def _listed(key: str, said: Sequence[str], old: Space) -> Space:
+    if isinstance(old, Choice):
+        known = {str(option): option for option in old.options}
+        unknown = [value for value in said if value not in known]
+        if unknown:
+            raise InputError(f"{key}={unknown[0]} makes no sense; it is one of {', '.join(known)}")
+        return Choice(tuple(known[value] for value in dict.fromkeys(said)))
+    try:
+        values = [int(value) if old.integer else float(value) for value in said]
+    except ValueError:
+        raise InputError(f"{key}={','.join(said)} is no list of numbers that this hyperparameter takes") from None
+    if old.log and min(values) <= 0:
+        raise InputError(f"{key}={min(values):g} is not above 0, as it must be on a log scale")
+    return Choice(tuple(dict.fromkeys(values)))

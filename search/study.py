@@ -28,12 +28,19 @@ SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
     "nsga2": lambda seed: optuna.samplers.NSGAIISampler(seed=seed, population_size=12),
     "gp": lambda seed: optuna.samplers.GPSampler(seed=seed),
     "random": lambda seed: optuna.samplers.RandomSampler(seed=seed),
+    "grid": lambda seed: optuna.samplers.BruteForceSampler(seed=seed),
 }
 PRUNERS: dict[str, Callable[[], optuna.pruners.BasePruner]] = {
     "median": lambda: optuna.pruners.MedianPruner(n_startup_trials=6, n_min_trials=4),
     "halving": lambda: optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=3),
+    "hyperband": lambda: optuna.pruners.HyperbandPruner(min_resource=1, max_resource=3, reduction_factor=3),
+    "wilcoxon": lambda: optuna.pruners.WilcoxonPruner(p_threshold=0.1, n_startup_steps=8),
     "none": optuna.pruners.NopPruner,
 }
+BY_QUERY = ("wilcoxon",)
+"""Pruners that compare losses query by query; the others compare one value per rung."""
+STRIDE = 1_000_000
+"""Optuna's step of a query is its number plus this times its rung."""
 
 
 @dataclass(frozen=True)
@@ -77,60 +84,95 @@ class Study:
         self._path = path
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         # one objective in memory beside the many of the study: Optuna prunes single objectives only
-        self._shadow = optuna.create_study(direction="minimize")
+        self._shadow = optuna.create_study(study_name="froc", direction="minimize", pruner=self._pruner)
+        self._by_query = pruner in BY_QUERY
         self._study: optuna.Study | None = None
-        self._trial: optuna.Trial | None = None
+        self._trials: dict[int, tuple[optuna.Trial, optuna.Trial]] = {}
 
-    def resume(self, log: Sequence[Started]) -> None:
-        """Make `study.db` say what the log says."""
+    @property
+    def by_query(self) -> bool:
+        """Whether the pruner needs the losses of single queries."""
+        return self._by_query
+
+    def resume(self, log: Sequence[Started], queries: Callable[[str], list[list[float]]] = lambda _: []) -> None:
+        """Make `study.db` say what the log says. queries: config -> losses that its rungs measured, where needed."""
         done = [line for line in log if line.status in FINISHED]
         self._study = self._open(done)
         for line in done:
-            self._remember(line)
+            shadow = self._shadow.ask()
+            seen = queries(line.config) if self._by_query else []
+            for place in range(1, len(line.rungs) + 1):
+                self._report(shadow, line.rungs[:place], seen[:place])
+                shadow.should_prune()
+            self._remember(shadow, line)
 
-    def ask(self, number: int) -> tuple[str, dict[str, Any]]:
-        """(method, params) of trial `number`. The first two rounds give every method its turn."""
+    def ask(self, number: int, again: tuple[str, Mapping[str, Any]] | None = None) -> tuple[str, dict[str, Any]]:
+        """(method, params) of trial `number`. The first two rounds give every method its turn.
+
+        again: what an interrupted attempt of the same trial was told.
+        """
         assert self._study is not None
         with _settled():
             sampler = self._sampler(digest.seed("sampler", self._seed, number) % 2**32)
             methods = list(self._space)
-            if number < 2 * len(methods):
+            if number < 2 * len(methods) and not isinstance(sampler, optuna.samplers.BruteForceSampler):
                 turn = {"method": methods[number % len(methods)]}
                 sampler = optuna.samplers.PartialFixedSampler(turn, sampler)
             self._study.sampler = sampler
-            self._trial = self._study.ask()
-            return suggest(self._trial, self._space)
+            if again is not None:
+                self._study.enqueue_trial(
+                    {"method": again[0]} | {f"{again[0]}.{name}": value for name, value in again[1].items()}
+                )
+            trial = self._study.ask()
+            self._trials[number] = trial, self._shadow.ask()
+            return suggest(trial, self._space)
 
-    def hopeless(self, rungs: Sequence[Sequence[Any]]) -> bool:
-        """Whether the pruner gives the running trial up, from the means measured at its rungs so far."""
-        worst = {place: self.excess(means) for place, (_, means) in enumerate(rungs, start=1)}
-        if worst[len(rungs)] <= 0:
-            return False
-        number = len(self._shadow.get_trials(deepcopy=False))
-        trial = optuna.trial.create_trial(state=TrialState.RUNNING, intermediate_values=worst)
-        trial.number = number
-        return self._pruner.prune(self._shadow, trial)
+    def hopeless(self, number: int, rungs: Sequence[Sequence[Any]], seen: Sequence[Sequence[float]] = ()) -> bool:
+        """Whether the pruner gives a running trial up, from what was measured at its rungs so far.
+
+        rungs: [step, means] each. seen: losses over budgets of the queries measured at each.
+        """
+        shadow = self._trials[number][1]
+        self._report(shadow, rungs, seen)
+        # asked in any case: successive halving notes at each rung who came by
+        behind = shadow.should_prune()
+        return behind and self.excess(rungs[-1][1]) > 0
 
     def tell(self, line: Started) -> None:
         """Hand a finished trial to Optuna."""
         assert self._study is not None
-        assert self._trial is not None
-        for key, value in _attributes(line).items():
-            self._trial.set_user_attr(key, value)
-        for risk, value in _constraints(line, self._budget).items():
-            self._trial.set_constraint(risk, value)
-        self._study.tell(self._trial, _values(line, self._aim), state=_state(line))
-        self._remember(line)
+        trial, shadow = self._trials.pop(line.trial)
+        best = self.best(line)
+        for key, value in _attributes(best).items():
+            trial.set_user_attr(key, value)
+        for risk, value in _constraints(best, self._budget).items():
+            trial.set_constraint(risk, value)
+        self._study.tell(trial, _values(best, self._aim), state=_state(line))
+        self._remember(shadow, line)
+
+    def best(self, line: Started) -> Started:
+        """The configuration of a training run that lies deepest within the budgets: what the sampler learns from."""
+        if line.status != "complete":
+            return line
+        return min(line.configurations(), key=lambda one: (self.excess(one.search or {}), one.config))
 
     def excess(self, means: Mapping[str, float]) -> float:
         """How far the worst risk lies above its budget, in units of the budget; below 0 where all are within."""
         return max(means[risk] / alpha for risk, alpha in self._budget.items()) - 1.0
 
-    def _remember(self, line: Started) -> None:
-        values = {place: self.excess(means) for place, (_, means) in enumerate(line.rungs, start=1)}
-        final = self.excess(line.search) if line.search else None
-        state = TrialState.COMPLETE if final is not None else TrialState.PRUNED if values else TrialState.FAIL
-        self._shadow.add_trial(optuna.trial.create_trial(state=state, value=final, intermediate_values=values))
+    def _report(self, shadow: optuna.Trial, rungs: Sequence[Sequence[Any]], seen: Sequence[Sequence[float]]) -> None:
+        place = len(rungs)
+        if not self._by_query:
+            shadow.report(self.excess(rungs[-1][1]), place)
+            return
+        for number, value in enumerate(seen[-1] if seen else ()):
+            shadow.report(value, place * STRIDE + number)
+
+    def _remember(self, shadow: optuna.Trial, line: Started) -> None:
+        if line.status == "complete":
+            self._shadow.tell(shadow, self.excess(self.best(line).search or {}))
+        else:
+            self._shadow.tell(shadow, state=TrialState.PRUNED if line.rungs else TrialState.FAIL)
 
     def _open(self, done: Sequence[Started]) -> optuna.Study:
         url = f"sqlite:///{self._path}"
@@ -146,7 +188,7 @@ class Study:
         with _settled():
             study.set_metric_names(list(self._aim.names))
         for line in done:
-            study.add_trial(_frozen(line, self._space, self._budget, self._aim))
+            study.add_trial(_frozen(line, self.best(line), self._space, self._budget, self._aim))
         return study
 
 
@@ -174,7 +216,8 @@ def _values(line: Started, aim: Aim) -> list[float] | None:
 
 
 def _attributes(line: Started) -> dict[str, Any]:
-    return {"config": line.config, "status": line.status, "seconds": line.seconds}
+    where: dict[str, Any] = {name: line.params[name] for name in ("stop", "mix") if name in line.params}
+    return {"config": f"c{line.trial:04d}", "status": line.status, "seconds": line.seconds, **where}
 
 
 def _constraints(line: Started, budget: Mapping[str, float]) -> dict[str, float]:
@@ -183,13 +226,13 @@ def _constraints(line: Started, budget: Mapping[str, float]) -> dict[str, float]
     return {risk: means[risk] - alpha for risk, alpha in budget.items()}
 
 
-def _frozen(line: Started, space: Spaces, budget: Mapping[str, float], aim: Aim) -> FrozenTrial:
+def _frozen(line: Started, best: Started, space: Spaces, budget: Mapping[str, float], aim: Aim) -> FrozenTrial:
     params = {"method": line.method} | {f"{line.method}.{name}": value for name, value in line.params.items()}
     kinds: dict[str, BaseDistribution] = {"method": CategoricalDistribution(list(space))}
     kinds |= {f"{line.method}.{name}": _distribution(what) for name, what in space[line.method].items()}
     return optuna.trial.create_trial(
-        state=_state(line), values=_values(line, aim), params=params, distributions=kinds,
-        user_attrs=_attributes(line), constraints=_constraints(line, budget),
+        state=_state(line), values=_values(best, aim), params=params, distributions=kinds,
+        user_attrs=_attributes(best), constraints=_constraints(best, budget),
     )  # fmt: skip
 
 

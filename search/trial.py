@@ -7,29 +7,54 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-import torch
+from numpy.typing import NDArray
 
 from froc import digest
 from froc.data import Query, SearchView
+from froc.engine import Engine, out_of_memory
 from froc.errors import FrocError
 from froc.losses import SCALE
-from froc.measure import Average, Probe, averaged, losses, measured, observe, probes
+from froc.measure import Average, averaged, observe, probes
 from froc.methods import Method
 from froc.metrics import Metric
 from froc.models import Base
 from froc.plugins import make
-from froc.train import Budgeted, DivergedError, Pools, Reference, unlearn
+from froc.scope import Weights
+from froc.train import Budgeted, Pools, Reference, Run, together
+from search.sweep import NOTHING, Effort, Found, Point, Sweep
 
 RUNGS = (1 / 3, 2 / 3)
-CHEAP = 48
-"""Queries per risk that a rung measures."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A configuration to be trained."""
+
+    method: str
+    params: Mapping[str, Any]
+    seed: int
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A configuration that was measured on all search queries: training stopped at `step`, mixed by `share`.
+
+    means: risk -> mean search loss in [0, 1]. tables: risk -> (n,) thousandths. averages: risk -> loss and accuracy of
+    it and the base model, see `froc.published.Means`.
+    """
+
+    step: int
+    share: float
+    means: dict[str, float]
+    tables: dict[str, NDArray[np.int16]]
+    averages: dict[str, dict[str, float]]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a trial came to. `means`: risk -> mean search loss; `tables`: risk -> (n,) thousandths.
+    """What a trial came to. `ended`: its end first, then what the sweep found; empty unless complete.
 
-    `averages`: risk -> loss and accuracy of the unlearned and the base model, see `froc.published.Means`.
+    queries: losses over budgets of the queries that each rung measured. kept: step -> weights, as far as the sweep needed them. member: where the end's weights lie in the model.
     """
 
     status: str
@@ -37,51 +62,71 @@ class Outcome:
     steps: int
     seconds: float
     rungs: list[list[Any]] = field(default_factory=list)
-    means: dict[str, float] | None = None
-    tables: dict[str, np.ndarray[Any, np.dtype[np.int16]]] | None = None
-    averages: dict[str, dict[str, float]] | None = None
+    queries: list[list[float]] = field(default_factory=list)
+    ended: tuple[Ended, ...] = ()
+    kept: Mapping[int, Weights] = field(default_factory=dict, repr=False, compare=False)
+    member: int = 0
+
+
+Hopeless = Callable[[list[list[Any]], list[list[float]]], bool]
+"""Is told [step, means] of each rung so far, and the losses in units of their budgets of each query measured there."""
 
 
 class Bench:
-    """A base model with everything that trials on one task share."""
+    """A base model with everything that trials on one task share.
 
-    def __init__(self, base: Base, view: SearchView, metrics: Mapping[str, Metric], *, batch: int, seed: int) -> None:
+    limits: risk -> budget that the sweep steers by. swept: whether stops and mixes are swept at all.
+    """
+
+    def __init__(
+        self, base: Base, view: SearchView, metrics: Mapping[str, Metric], *, batch: int, seed: int,
+        limits: Mapping[str, float] | None = None, swept: bool = True, engine: Engine | None = None,
+    ) -> None:  # fmt: skip
         self.base, self.view, self.metrics, self.batch = base, view, metrics, batch
+        self.limits, self.swept, self.engine = limits or dict.fromkeys(metrics, 0.1), swept, engine or Engine()
         self.reference = Reference(base, Pools.of(view, base, seed))
         self.probes = probes(base, view.queries, metrics, view.template)
         self.start = {p.risk: p.start or averaged(observe(base.model, p.rows), p.risk) for p in self.probes}
 
-    def run(
-        self, method: str, params: Mapping[str, Any], seed: int, hopeless: Callable[[list[list[Any]]], bool]
-    ) -> Outcome:
-        """Train and measure one configuration; the trained parameters stay in `base.model`.
+    def run(self, asked: Sequence[Asked], hopeless: Sequence[Hopeless]) -> list[Outcome]:
+        """Train and measure configurations, several in the same passes; their ends stay in `base.model`'s members.
 
         A trial that fails in any way is an outcome with a reason, never an exception: the search goes on.
         """
         begin = time.monotonic()
-        rungs: list[list[Any]] = []
-        steps = 0
+        attempts = [_Attempt(self, one, k, watch) for k, (one, watch) in enumerate(zip(asked, hopeless, strict=True))]
+        ready = [one.run for one in attempts if one.run is not None]
         try:
-            made = make(Method, method, params)
-            steps, stopped = self._train(made, seed, rungs, hopeless)
-            if stopped:
-                return Outcome("pruned", "behind the other trials at a rung", steps, _since(begin), rungs)
-            found = {probe.risk: measured(self.base, probe) for probe in self.probes}
-        except DivergedError as error:
-            return Outcome("diverged", str(error), steps, _since(begin), rungs)
-        except torch.OutOfMemoryError:
-            torch.cuda.empty_cache()
-            return Outcome("out-of-memory", "not enough memory; try a smaller --batch", steps, _since(begin), rungs)
+            together(self.base, ready, self.engine)
         except Exception as error:  # whatever a method does wrong must not end the search
-            return Outcome("failed", _reason(error), steps, _since(begin), rungs)
-        tables = {risk: one.losses for risk, one in found.items()}
-        means = {risk: mean(some) for risk, some in tables.items()}
-        averages = {risk: _beside(one.average, self.start[risk]) for risk, one in found.items()}
-        return Outcome("complete", None, steps, _since(begin), rungs, means, tables, averages)
+            if len(ready) > 1:
+                # whose fault it was is not known: each is tried alone
+                return [self.run([one], [watch])[0] for one, watch in zip(asked, hopeless, strict=True)]
+            for one in attempts:
+                one.failed(error)
+        return [one.outcome((time.monotonic() - begin) / len(asked)) for one in attempts]
 
-    def retrain(self, method: str, params: Mapping[str, Any], seed: int) -> None:
+    def retrain(self, asked: Asked, stop: int | None = None, share: float = 1.0) -> None:
         """Train a configuration again without looking at it: same seed, same parameters."""
-        unlearn(self.base, make(Method, method, params), self.reference, batch=self.batch, seed=seed)
+        rungs = {} if stop is None else {stop: lambda: True}
+        run = self.prepared(asked, rungs)
+        together(self.base, [run], self.engine)
+        if share != 1.0:
+            self.base.scope.put(self.base.scope.take(), share)
+
+    def prepared(self, asked: Asked, rungs: Mapping[int, Callable[[], bool]], member: int = 0) -> Run:
+        """A run of this bench, about to start."""
+        made = make(Method, asked.method, asked.params)
+        return Run(
+            made, self.reference, batch=self.batch, seed=asked.seed, member=member, engine=self.engine, rungs=rungs
+        )
+
+    def put(self, outcome: Outcome, step: int, share: float) -> None:
+        """Bring a configuration of an outcome back, before the next trial starts."""
+        scope = self.base.scope
+        weights = outcome.kept[step] if step in outcome.kept else scope.take(outcome.member)
+        scope.activate([0])
+        scope.put(weights, share)
 
     def table(
         self, config: str, split: str, some: Mapping[str, Sequence[Query]], found: Mapping[str, Any]
@@ -103,32 +148,71 @@ class Bench:
         ]
         return pl.concat(parts)
 
-    def _train(
-        self, made: Method, seed: int, rungs: list[list[Any]], hopeless: Callable[[list[list[Any]]], bool]
-    ) -> tuple[int, bool]:
-        steps = Budgeted.of(made, len(self.view.forget), self.batch).steps
-        stopped = False
 
-        def rung(step: int) -> Callable[[], bool]:
-            def look() -> bool:
-                nonlocal stopped
-                rungs.append(
-                    [
-                        step,
-                        {probe.risk: mean(losses(self.base, probe, _some(probe))) for probe in self.probes},
-                    ]
-                )
-                stopped = hopeless(rungs)
-                return stopped
+class _Attempt:
+    """One configuration on its way through training, rungs and sweep."""
 
-            return look
+    def __init__(self, bench: Bench, asked: Asked, member: int, hopeless: Hopeless) -> None:
+        self._bench, self._member, self._hopeless = bench, member, hopeless
+        self._rungs: list[list[Any]] = []
+        self._queries: list[list[float]] = []
+        self._bad: tuple[str, str] | None = None
+        self.run: Run | None = None
+        try:
+            plan = Budgeted.of(make(Method, asked.method, asked.params), len(bench.view.forget), bench.batch)
+            effort = Effort.of(bench.probes, 2 * plan.steps * plan.batch) if bench.swept else NOTHING
+            self._sweep = Sweep(bench.base, bench.probes, bench.limits, effort, member)
+            places = {max(1, round(share * plan.steps)) for share in RUNGS}
+            looks = {step: self._rung(step) for step in places if step < plan.steps}
+            self.run = bench.prepared(asked, looks, member)
+        except Exception as error:  # as above
+            self.failed(error)
 
-        places = {max(1, round(share * steps)) for share in RUNGS}
-        looks = {step: rung(step) for step in places if step < steps}
-        return unlearn(self.base, made, self.reference, batch=self.batch, seed=seed, rungs=looks), stopped
+    def failed(self, error: Exception) -> None:
+        """Note why there is no result."""
+        if out_of_memory(error):
+            self._bad = "out-of-memory", "not enough memory; try a smaller --batch, or --train lora:rank=8"
+        else:
+            self._bad = "failed", _reason(error)
+
+    def outcome(self, seconds: float) -> Outcome:
+        """Measure what training left; the time of that counts too."""
+        begin = time.monotonic()
+        steps = self.run.done if self.run else 0
+        ended: tuple[Ended, ...] = ()
+        if self.run is not None and self._bad is None:
+            if self.run.error:
+                self._bad = "diverged", self.run.error
+            elif self.run.stopped:
+                self._bad = "pruned", "behind the other trials at a rung"
+            else:
+                try:
+                    ended = tuple(self._ended(found) for found in self._sweep.end(steps))
+                except Exception as error:  # as above
+                    self.failed(error)
+        status, reason = self._bad or ("complete", None)
+        spent = round(seconds + time.monotonic() - begin, 3)
+        kept = self._sweep.kept if ended else {}
+        return Outcome(status, reason, steps, spent, self._rungs, self._queries, ended, kept, self._member)
+
+    def _rung(self, step: int) -> Callable[[], bool]:
+        def look() -> bool:
+            point = self._sweep.stop(step)
+            self._rungs.append([step, {risk: mean(some) for risk, some in point.losses.items()}])
+            self._queries.append(_ratios(point, self._bench.limits))
+            return self._hopeless(self._rungs, self._queries)
+
+        return look
+
+    def _ended(self, found: Found) -> Ended:
+        tables = {risk: one.losses for risk, one in found.measured.items()}
+        means = {risk: mean(some) for risk, some in tables.items()}
+        start = self._bench.start
+        averages = {risk: _beside(one.average, start[risk]) for risk, one in found.measured.items()}
+        return Ended(found.step, found.share, means, tables, averages)
 
 
-def mean(thousandths: np.ndarray[Any, np.dtype[np.int16]]) -> float:
+def mean(thousandths: NDArray[np.int16]) -> float:
     """Mean loss in [0, 1]."""
     return int(thousandths.sum(dtype=np.int64)) / (SCALE * len(thousandths))
 
@@ -143,18 +227,13 @@ def trial_seed(run: int, number: int) -> int:
     return digest.seed("trial", run, number) % 2**31
 
 
-def _some(probe: Probe) -> range:
-    # queries stand in keyed-hash order, so the first ones are a random sample
-    return range(min(CHEAP, len(probe.rows)))
+def _ratios(point: Point, limits: Mapping[str, float]) -> list[float]:
+    return [float(loss) / SCALE / limits[risk] for risk, some in point.losses.items() for loss in some]
 
 
 def _beside(after: Average, before: Average) -> dict[str, float]:
     # the base's own numbers stand in every line, so that a line's score needs nothing but the line
     return vars(after) | {f"base_{name}": value for name, value in vars(before).items()}
-
-
-def _since(begin: float) -> float:
-    return round(time.monotonic() - begin, 3)
 
 
 def _reason(error: Exception) -> str:

@@ -89,17 +89,17 @@ def test_worker_process_finds_our_rooms(crowded: Path) -> None:
         "from froc.__main__ import pin\n"
         "pin()\n"
         "if __name__ == '__main__':\n"
-        "    from search.sealing import layers\n"
-        "    import numpy as np\n"
+        "    from search.space import size\n"
+        "    from froc.params import Choice\n"
         "    with mp.get_context('spawn').Pool(1) as pool:\n"
-        "        print(pool.apply(layers, (np.array([[0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]),)))\n",
+        "        print(pool.apply(size, ({'npo': {'lr': Choice((1, 2, 3))}},)))\n",
         encoding="utf-8",
     )
     env = os.environ | {"PYTHONPATH": os.pathsep.join([".", str(ROOT)])}
     done = subprocess.run(
         [sys.executable, script.name], cwd=crowded, env=env, capture_output=True, text=True, check=False
     )
-    assert done.stdout.strip() == "[0, 0, 1]", done.stderr
+    assert done.stdout.strip() == "3", done.stderr
 
 
 def test_help_is_quick() -> None:

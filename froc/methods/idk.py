@@ -7,9 +7,10 @@ from typing import Any, ClassVar
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from froc.forward import Forward
 from froc.methods import Facts, Retaining
 from froc.params import Choice, Range, hyper
-from froc.step import NLL, Forward, Part, Phase, Term
+from froc.step import NLL, Part, Phase, Term
 
 
 @dataclass(frozen=True)

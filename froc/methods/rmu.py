@@ -7,18 +7,21 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from froc.forward import Forward
 from froc.methods import Facts, Method
 from froc.params import Range, hyper
-from froc.step import Forward, Part, Phase, Term
+from froc.step import Part, Phase, Term
 
 
 @dataclass(frozen=True)
 class Steer(Term):
     """Mean square distance of the forget rows' hidden states to a fixed random direction of length c * norm.
 
-    The norm is the mean hidden norm of the first batch, frozen: c is relative, so one range fits all models.
+    The norm is the base model's mean hidden norm over all forget rows: c is relative, so one range fits all models.
     """
 
+    needs: ClassVar[tuple[str, ...]] = ("hidden_norm",)
+    logits: ClassVar[bool] = False
     layer: int = 0
     c: float = 5.0
     seed: int = 0
@@ -32,11 +35,9 @@ class Steer(Term):
         """(B,) losses, mean over tokens and dimensions, in units of the squared hidden norm per dimension."""
         hidden = forward.hidden(self.layer).float()
         if "target" not in state:
-            real = forward.batch.attention.bool()
-            norm = hidden.detach()[real].norm(dim=-1).mean()
             direction = torch.rand(hidden.shape[-1], generator=torch.Generator().manual_seed(self.seed))
-            state["norm"] = norm
-            state["target"] = (self.c * norm * (direction / direction.norm()).to(hidden.device)).detach()
+            state["norm"] = reference["hidden_norm"]
+            state["target"] = (self.c * state["norm"] * (direction / direction.norm()).to(hidden.device)).detach()
         unit: Tensor = state["norm"]
         return forward.mean_over_tokens(((hidden - state["target"]) ** 2).sum(-1)) / unit**2
 
@@ -46,6 +47,7 @@ class Hold(Term):
     """Mean square distance of the retain rows' hidden states to the base model's, in the same units as `Steer`."""
 
     needs: ClassVar[tuple[str, ...]] = ("hidden",)
+    logits: ClassVar[bool] = False
     layer: int = 0
 
     @property

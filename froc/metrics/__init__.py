@@ -27,6 +27,16 @@ class Observed:
     written: tuple[str, ...] = ()
     answers: tuple[str, ...] = ()
 
+    def and_then(self, other: "Observed") -> "Observed":
+        """What was seen of these queries, followed by what was seen of others."""
+        wide = max(self.hit.shape[1], other.hit.shape[1])
+        hit, logp = (
+            np.concatenate([np.pad(some, ((0, 0), (0, wide - some.shape[1]))) for some in two])
+            for two in ((self.hit, other.hit), (self.logp, other.logp))
+        )
+        length = np.concatenate([self.length, other.length])
+        return Observed(hit, logp, length, self.written + other.written, self.answers + other.answers)
+
 
 @dataclass(frozen=True)
 class Metric(ABC):

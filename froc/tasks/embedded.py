@@ -144,7 +144,10 @@ def population(recipe: Recipe = Recipe()) -> dict[str, tuple[Row, ...]]:
     }
 
 
-def base(recipe: Recipe = Recipe(), *, cache: Path, device: str = "cpu", progress: Progress | None = None) -> Base:
+def base(
+    recipe: Recipe = Recipe(), *, cache: Path, device: str = "cpu", progress: Progress | None = None,
+    train: str = "full", members: int = 1,
+) -> Base:  # fmt: skip
     """The model that knows every person, trained at first use and cached under the recipe's digest.
 
     A cache that is half-written or damaged is noticed by its digests and made again.
@@ -153,7 +156,7 @@ def base(recipe: Recipe = Recipe(), *, cache: Path, device: str = "cpu", progres
     folder = cache / f"embedded-{name}"
     if not _sound(folder):
         _make(recipe, folder, progress or (lambda *_: None))
-    return load(str(folder), device=device, dtype="float32")
+    return load(str(folder), device=device, dtype="float32", train=train, members=members)
 
 
 def _people(recipe: Recipe, draw: random.Random) -> list[dict[str, str]]:
@@ -202,7 +205,7 @@ def _make(recipe: Recipe, folder: Path, progress: Progress) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
     try:
-        model, tokenizer = train(recipe, progress)
+        model, tokenizer = teach(recipe, progress)
         saved: Any = model
         saved.save_pretrained(part, safe_serialization=True)
         tokenizer.save_pretrained(part)
@@ -215,7 +218,7 @@ def _make(recipe: Recipe, folder: Path, progress: Progress) -> None:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def train(recipe: Recipe, progress: Progress) -> tuple[LlamaForCausalLM, PreTrainedTokenizerBase]:
+def teach(recipe: Recipe, progress: Progress) -> tuple[LlamaForCausalLM, PreTrainedTokenizerBase]:
     """Train tokenizer and model on all people until every answer is known.
 
     Raises FrocError where the model has not learnt them: a base that knows nothing has nothing to forget.

@@ -75,7 +75,7 @@ def test_a_damaged_cache_is_made_again(
         base.restore()
         return base.model, base.tokenizer
 
-    monkeypatch.setattr(embedded, "train", train)
+    monkeypatch.setattr(embedded, "teach", train)
     made = embedded.base(SMALL, cache=tmp_path)
     assert trained == (damage != "none")
     assert made.digest == base.digest

@@ -4,6 +4,7 @@ import dataclasses
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -11,14 +12,15 @@ from torch import Tensor
 from froc.batches import Batch, collate
 from froc.data import Row
 from froc.errors import InputError
+from froc.forward import Forward
 from froc.methods import Facts, Method
 from froc.methods.npo import NegativePreference
 from froc.methods.rmu import RMU, Steer
 from froc.methods.simnpo import SimpleNegativePreference
-from froc.models import Base, copy, trained
+from froc.models import Base
 from froc.params import Choice, Range, spaces
 from froc.plugins import find, make, names
-from froc.step import NLL, Combiner, Forward, Part, Phase, UpdateFilter, Weighter
+from froc.step import NLL, Combiner, Part, Phase, UpdateFilter, Weighter
 from froc.train import DivergedError, Pools, Reference, facts, unlearn
 from search.trial import Bench
 
@@ -36,7 +38,7 @@ class Stand:
 def _nll(base: Base, bench: Bench, role: str) -> float:
     rows = bench.reference.pools.rows[role]
     with torch.no_grad():
-        return float(Forward(base.model, collate(rows, range(len(rows)), "cpu")).mean_nll.mean())
+        return float(Forward.of(base.model, collate(rows, range(len(rows)), "cpu")).mean_nll.mean())
 
 
 def _train(bench: Bench, name: str, **params: Any) -> tuple[float, float]:
@@ -59,15 +61,15 @@ def test_contract(name: str, bench: Bench) -> None:
         assert default in space.options if isinstance(space, Choice) else space.low <= default <= space.high
     assert math.isclose(sum(phase.share for phase in method.phases(Facts(4, 8, 0))), 1.0)
     assert unlearn(bench.base, dataclasses.replace(method, lr=1e-3, epochs=1), bench.reference, batch=16, seed=0) > 0
-    assert any(not torch.equal(bench.base.weights[n], p) for n, p in trained(bench.base.model).items())
-    assert all(bool(torch.isfinite(p).all()) for p in trained(bench.base.model).values())
+    assert any(not torch.equal(bench.base.scope.start[n], p) for n, p in bench.base.scope.own().items())
+    assert all(bool(torch.isfinite(p).all()) for p in bench.base.scope.own().values())
 
 
 def test_same_seed_same_parameters_and_another_seed_others(bench: Bench) -> None:
     made = []
     for seed in (3, 3, 4):
         unlearn(bench.base, make(Method, "npo", {"lr": LR, "epochs": 1}), bench.reference, batch=16, seed=seed)
-        made.append(copy(bench.base.model))
+        made.append(bench.base.scope.take())
     assert all(torch.equal(made[0][n], made[1][n]) for n in made[0])
     assert not all(torch.equal(made[0][n], made[2][n]) for n in made[0])
 
@@ -86,7 +88,7 @@ def test_gradient_difference_forgets_and_holds(bench: Bench) -> None:
 
 def test_gradient_difference_without_retain_weight_is_ascent(bench: Bench) -> None:
     unlearn(bench.base, make(Method, "grad_ascent", {"lr": LR, "epochs": 1}), bench.reference, batch=16, seed=1)
-    ascent = copy(bench.base.model)
+    ascent = bench.base.scope.take()
     unlearn(
         bench.base,
         make(Method, "grad_diff", {"lr": LR, "epochs": 1, "retain_weight": 1e-12}),
@@ -94,7 +96,7 @@ def test_gradient_difference_without_retain_weight_is_ascent(bench: Bench) -> No
         batch=16,
         seed=1,
     )
-    difference = copy(bench.base.model)
+    difference = bench.base.scope.take()
     assert all(torch.allclose(ascent[n], difference[n], atol=1e-4) for n in ascent)
 
 
@@ -157,7 +159,7 @@ def test_idk_is_left_out_without_refusals(bench: Bench) -> None:
 def test_rmu_moves_only_three_matrices_and_steers(bench: Bench) -> None:
     method = RMU(lr=5e-3, epochs=6, c=5.0, retain_weight=0.5, depth=0.8)
     unlearn(bench.base, method, bench.reference, batch=16, seed=1)
-    changed = {n for n, p in trained(bench.base.model).items() if not torch.equal(bench.base.weights[n], p)}
+    changed = {n for n, p in bench.base.scope.own().items() if not torch.equal(bench.base.scope.start[n], p)}
     assert changed
     assert all(name.endswith("mlp.down_proj.weight") for name in changed)
     assert _nll(bench.base, bench, "forget") > 1
@@ -167,11 +169,14 @@ def test_rmu_distance_to_its_target_falls(bench: Bench) -> None:
     rows = bench.reference.pools.rows["forget"][:16]
     layer = 1
     term, state = Steer("forget", layer, 5.0, seed=1), {}
+    start = {"hidden_norm": torch.tensor(8.0)}
 
     def distance() -> float:
         with torch.no_grad():
             return float(
-                term.losses(Forward(bench.base.model, collate(rows, range(16), "cpu"), (layer,)), {}, state).mean()
+                term.losses(
+                    Forward.of(bench.base.model, collate(rows, range(16), "cpu"), (layer,)), start, state
+                ).mean()
             )
 
     bench.base.restore()
@@ -224,11 +229,11 @@ class Slots(Method):
 
 def test_phases_weighters_combiners_filters_and_one_shot_edits(bench: Bench) -> None:
     unlearn(bench.base, Slots(lr=LR, epochs=2), bench.reference, batch=16, seed=0)
-    after = trained(bench.base.model)
-    changed = {n for n, p in after.items() if not torch.equal(bench.base.weights[n], p)}
+    after = bench.base.scope.own()
+    changed = {n for n, p in after.items() if not torch.equal(bench.base.scope.start[n], p)}
     assert any("layers.0" in name for name in changed)  # phase one trained it
     assert not any("layers.1" in name for name in changed)  # the filter undid phase two
-    assert torch.equal(after["model.norm.weight"], 2 * bench.base.weights["model.norm.weight"])
+    assert torch.equal(after["model.norm.weight"], 2 * bench.base.scope.start["model.norm.weight"])
     assert all(p.requires_grad for p in bench.base.model.parameters())
 
 
@@ -238,8 +243,8 @@ def test_forward_ignores_prompt_and_padding(bench: Bench) -> None:
     by_size = sorted(range(len(rows)), key=lambda i: len(rows[i].ids))
     short, long = by_size[0], by_size[-1]
     with torch.no_grad():
-        alone = Forward(bench.base.model, collate(rows, [short], "cpu")).sum_nll
-        padded = Forward(bench.base.model, collate(rows, [short, long], "cpu")).sum_nll
+        alone = Forward.of(bench.base.model, collate(rows, [short], "cpu")).sum_nll
+        padded = Forward.of(bench.base.model, collate(rows, [short, long], "cpu")).sum_nll
     assert float(alone[0]) == pytest.approx(float(padded[0]), abs=1e-4)
 
 
@@ -249,8 +254,8 @@ def test_reference_numbers_are_the_base_models(bench: Bench) -> None:
     rows = bench.reference.pools.rows["forget"]
     batch: Batch = collate(rows, range(5), "cpu")
     with torch.no_grad():
-        fresh = Forward(bench.base.model, batch).sum_nll
-    assert torch.allclose(bench.reference.of("forget", ("sum_nll",), (), batch)["sum_nll"], fresh, atol=1e-4)
+        fresh = Forward.of(bench.base.model, batch).sum_nll
+    assert torch.allclose(bench.reference.of("forget", ("sum_nll",), (), np.arange(5))["sum_nll"], fresh, atol=1e-4)
 
 
 def test_facts(bench: Bench) -> None:

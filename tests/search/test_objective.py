@@ -16,10 +16,10 @@ from audit.records import read_trials, write_trials
 from froc import figures
 from froc.data import FORGETTING, UTILITY, split
 from froc.errors import InputError, InterruptedRunError, VerificationError
-from froc.measure import CAP, averaged, losses, measured
+from froc.measure import CAP, averaged, judged, look, losses
 from froc.metrics import Observed
 from froc.models import Base
-from froc.params import Range
+from froc.params import Choice, Range
 from froc.published import Weighing, against_base
 from froc.tasks import embedded
 from search.folder import Folder, Started
@@ -93,23 +93,22 @@ def test_it_ends_in_a_certificate(finished: tuple[Path, dict[str, Any]]) -> None
     assert said["weighing"] == {"alpha_unlearn": 0.0, "w_f": 0.5, "w_u": 0.5}
 
 
-def test_study_holds_the_published_score(finished: tuple[Path, dict[str, Any]]) -> None:
+def test_study_holds_the_published_score(base: Base, finished: tuple[Path, dict[str, Any]]) -> None:
     out, _ = finished
     log = Folder(out).log()
     complete = [line for line in log if line.status == "complete"]
     assert complete
+    study = Study(out / "study.db", job(base).space, BUDGET, sampler="tpe", pruner="none", seed=0, objective="froc")
+    best = [study.best(line) for line in complete]
     score = dict(
-        zip(
-            [line.config for line in complete],
-            against_base([line.averages or {} for line in complete]).e_r,
-            strict=True,
-        )
+        zip([line.trial for line in best], against_base([line.averages or {} for line in best]).e_r, strict=True)
     )
     for line, (values, constraints, _) in zip(log, told(out / "study.db"), strict=True):
-        assert values == ([score[line.config]] if line.status == "complete" else None)
+        assert values == ([score[line.trial]] if line.status == "complete" else None)
         assert (line.averages is None) == (line.status != "complete")
-        if line.search:
-            assert constraints == {risk: line.search[risk] - alpha for risk, alpha in BUDGET.items()}
+        search = study.best(line).search
+        if search:
+            assert constraints == {risk: search[risk] - alpha for risk, alpha in BUDGET.items()}
 
 
 @pytest.mark.usefixtures("_fresh")
@@ -162,7 +161,7 @@ def test_one_forward_pass_gives_losses_and_averages(bench: Bench, monkeypatch: p
     monkeypatch.setattr(module, "observe", counted)
     bench.base.restore()
     for probe in bench.probes:
-        found = measured(bench.base, probe)
+        found = judged(probe, look(bench.base, probe))
         assert passes == 1
         assert found.losses.tolist() == losses(bench.base, probe).tolist()
         assert found.average == bench.start[probe.risk]
@@ -193,7 +192,10 @@ def test_averages_by_hand() -> None:
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_every_sampler_takes_the_objective_and_goes_on_from_the_log(sampler: str, tmp_path: Path) -> None:
     """No training: a made-up method whose forgetting grows and whose utility falls with x; a third is pruned."""
-    space = {"one": {"x": Range(0.0, 1.0)}, "two": {"y": Range(0.0, 1.0), "z": Range(1, 4)}}
+    spaces: dict[str, Any] = {"one": {"x": Range(0.0, 1.0)}, "two": {"y": Range(0.0, 1.0), "z": Range(1, 4)}}
+    listed = Choice((0.0, 0.2, 0.4, 0.6, 0.8, 1.0))
+    grid: dict[str, Any] = {"one": {"x": listed}, "two": {"y": listed, "z": Range(1, 4)}}
+    space = grid if sampler == "grid" else spaces
     limits = {FORGETTING: 0.6, UTILITY: 0.6}
     said: dict[str, Any] = {"sampler": sampler, "pruner": "median", "seed": 1, "objective": "froc"}
     study = Study(tmp_path / "study.db", space, limits, **said)
@@ -202,7 +204,7 @@ def test_every_sampler_takes_the_objective_and_goes_on_from_the_log(sampler: str
     for number in range(16):
         method, params = study.ask(number)
         log.append(_made(number, method, params))
-        study.hopeless(log[-1].rungs)
+        study.hopeless(number, log[-1].rungs)
         study.tell(log[-1])
     kept = told(tmp_path / "study.db")
     assert [values for values, _, _ in kept] == [[_value(line)] if line.averages else None for line in log]
@@ -236,7 +238,7 @@ def _made(number: int, method: str, params: dict[str, Any]) -> Started:
 def test_lines_of_older_runs_still_read(finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     lines = [json.loads(line) for line in (finished[0] / "trials.jsonl").read_text().splitlines()]
     for line in lines:
-        del line["averages"]
+        del line["averages"], line["variants"]
     folder = Folder(tmp_path)
     folder.trials.write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert [line.averages for line in folder.log()] == [None] * len(lines)

@@ -278,20 +278,21 @@ def test_failing_trials_are_recorded_and_the_search_goes_on(
     """NaN, out of memory and an exception: each a status with a reason, none of which quotes a row."""
     import search.trial as module
 
-    real, count = module.unlearn, 0
+    real, count = module.together, 0
 
-    def unlucky(*args: Any, **options: Any) -> int:
+    def unlucky(base: Base, runs: Any, engine: Any) -> None:
         nonlocal count
         count += 1
         if count == 1:
-            raise module.DivergedError("the training loss is not finite")
+            runs[0].error = "the training loss is not finite"
+            return
         if count == 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
         if count == 3:
             raise RuntimeError("the row 'secret text' broke it")
-        return real(*args, **options)
+        real(base, runs, engine)
 
-    monkeypatch.setattr(module, "unlearn", unlucky)
+    monkeypatch.setattr(module, "together", unlucky)
     run(job(base, questions=3), tmp_path / "run", Watch())
     log = Folder(tmp_path / "run").log()
     assert [line.status for line in log[:3]] == ["diverged", "out-of-memory", "failed"]

@@ -1,0 +1,168 @@
+"""One pass of a model over rows: logits where an answer is predicted, hidden states where asked, and nothing else.
+
+Rows are padded on the right and models are causal, so no attention mask is needed: what stands after a row cannot
+change it. The output head sees only the positions that predict an answer, which saves most of its work and memory.
+
+Shapes: B rows, T tokens, N predicting positions, V vocabulary, D width.
+"""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from froc.batches import Batch, Counts
+
+
+class _Enough(Exception):  # noqa: N818  # no error: the rest of the pass is not needed
+    pass
+
+
+class Pass:
+    """What one pass gave. row, column: (N,) on the host. logits: (N, V) there, or None where nobody reads them.
+
+    hidden: layer -> (B, T, D) output of the transformer block, counted from 0.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        batch: Batch,
+        *,
+        end: bool = True,
+        hidden_at: Sequence[int] = (),
+        logits: bool = True,
+    ) -> None:
+        self.batch = batch
+        self.row, self.column = batch.predicting(end)
+        self.hidden: dict[int, Tensor] = {}
+        device = batch.ids.device
+        self._row = torch.from_numpy(self.row).to(device)
+        self._column = torch.from_numpy(self.column).to(device)
+        self.logits = self._run(model, hidden_at, logits)
+
+    @cached_property
+    def target(self) -> Tensor:
+        """(N,) the tokens to be predicted."""
+        return self.batch.ids[self._row, self._column + 1]
+
+    @cached_property
+    def nll(self) -> Tensor:
+        """(N,) float32 negative log-likelihood of the targets, nats."""
+        assert self.logits is not None
+        return torch.nn.functional.cross_entropy(self.logits.float(), self.target, reduction="none")
+
+    @cached_property
+    def sum_nll(self) -> Tensor:
+        """(B,) negative log-likelihood of each row's targets, nats."""
+        return torch.zeros(len(self.batch.index), device=self.nll.device).index_add(0, self._row, self.nll)
+
+    def _run(self, model: PreTrainedModel, hidden_at: Sequence[int], logits: bool) -> Tensor | None:
+        last = max(hidden_at, default=-1)
+        with ExitStack() as hooks:
+            for layer in hidden_at:
+                stop = layer == last and not logits
+                hooks.callback(blocks(model)[layer].register_forward_hook(self._keep(layer, stop)).remove)
+            head: Any = model.get_output_embeddings()
+            if head is not None:
+                hooks.callback(head.register_forward_pre_hook(self._narrow).remove)
+            try:
+                found: Tensor = model(input_ids=self.batch.ids, use_cache=False).logits
+            except _Enough:
+                return None
+        # a model whose head is no module of its own gives logits everywhere
+        return found if found.dim() == 2 else found[self._row, self._column]
+
+    def _narrow(self, _module: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        hidden = args[0]
+        return (hidden[self._row, self._column], *args[1:]) if hidden.dim() == 3 else args
+
+    def _keep(self, layer: int, stop: bool) -> Any:
+        def hook(_module: Any, _args: Any, output: Any) -> None:
+            self.hidden[layer] = output[0] if isinstance(output, tuple) else output
+            if stop:
+                raise _Enough
+
+        return hook
+
+
+class Forward:
+    """The passes over one role's rows in a step, put together in the order in which they were drawn.
+
+    `where` names each pass, the places in it of these rows, and the places they take here.
+    """
+
+    def __init__(self, where: Sequence[tuple[Pass, Counts, Counts]]) -> None:
+        self._where = where
+        self._back = np.argsort(np.concatenate([here for _, _, here in where]))
+
+    @classmethod
+    def of(cls, model: PreTrainedModel, batch: Batch, hidden_at: Sequence[int] = (), logits: bool = True) -> "Forward":
+        """One pass over one batch."""
+        rows = np.arange(len(batch.index))
+        return cls([(Pass(model, batch, hidden_at=hidden_at, logits=logits), rows, rows)])
+
+    @cached_property
+    def sum_nll(self) -> Tensor:
+        """(B,) negative log-likelihood of the whole answer and its end, nats."""
+        return self._rows([one.sum_nll for one, _, _ in self._where])
+
+    @cached_property
+    def count(self) -> Tensor:
+        """(B,) float32, tokens of the answer and its end."""
+        counts = [one.batch.length - one.batch.start for one, _, _ in self._where]
+        device = self._where[0][0].batch.ids.device
+        return self._rows([torch.from_numpy(count).to(device, torch.float32) for count in counts])
+
+    @property
+    def mean_nll(self) -> Tensor:
+        """(B,) negative log-likelihood per answer token, nats."""
+        return self.sum_nll / self.count
+
+    @cached_property
+    def length(self) -> Tensor:
+        """(B,) int64, tokens of the row."""
+        device = self._where[0][0].batch.ids.device
+        return self._rows([torch.from_numpy(one.batch.length).to(device) for one, _, _ in self._where])
+
+    def hidden(self, layer: int) -> Tensor:
+        """(B, T, D) output of transformer block `layer`, counted from 0; T is the longest row's."""
+        found = [one.hidden[layer] for one, _, _ in self._where]
+        width = int(max(one.batch.length[place].max() for one, place, _ in self._where))
+        return self._rows([_wide(some, width) for some in found])
+
+    def mean_over_tokens(self, values: Tensor) -> Tensor:
+        """(B,) mean of (B, T) values over the row's real tokens, prompt included and padding excluded."""
+        real = torch.arange(values.shape[1], device=values.device) < self.length[:, None]
+        return (values * real).sum(1) / self.length
+
+    def _rows(self, values: Sequence[Tensor]) -> Tensor:
+        device = values[0].device
+        if len(values) == 1:
+            _, place, here = self._where[0]
+            if len(place) == len(values[0]) and (place == here).all() and (here == np.arange(len(here))).all():
+                return values[0]
+        some = [
+            value[torch.from_numpy(place).to(device)] for value, (_, place, _) in zip(values, self._where, strict=True)
+        ]
+        return torch.cat(some)[torch.from_numpy(self._back).to(device)]
+
+
+def blocks(model: PreTrainedModel) -> torch.nn.ModuleList:
+    """The transformer blocks, by what they are: the list as long as the configuration says there are layers."""
+    config: Any = model.config.get_text_config()
+    for module in model.modules():
+        if isinstance(module, torch.nn.ModuleList) and len(module) == config.num_hidden_layers:
+            return module
+    raise TypeError(f"no list of {config.num_hidden_layers} transformer blocks in {type(model).__name__}")
+
+
+def _wide(hidden: Tensor, width: int) -> Tensor:
+    if hidden.shape[1] >= width:
+        return hidden[:, :width]
+    return torch.nn.functional.pad(hidden, (0, 0, 0, width - hidden.shape[1]))

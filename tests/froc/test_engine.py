@@ -1,0 +1,337 @@
+"""The engine computes what a plain loop computes: passes, chunks, memory, precision, adapters, packs."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from froc.batches import Stack, chunks, collate
+from froc.data import Sealed, SearchView
+from froc.engine import Engine, out_of_memory
+from froc.errors import InputError
+from froc.forward import Forward, Pass, blocks
+from froc.measure import observe
+from froc.methods import Method
+from froc.metrics import Metric
+from froc.models import Base, load, save
+from froc.plugins import make
+from froc.train import DivergedError, Pools, Reference, Run, together, unlearn
+from search.trial import Asked, Bench
+
+NPO = {"lr": 2e-3, "epochs": 2, "retain_weight": 2.0}
+
+
+@pytest.fixture(scope="module")
+def folder(base: Base, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("model")
+    base.restore()
+    save(base, place)
+    return place
+
+
+@pytest.fixture
+def lora(folder: Path) -> Base:
+    return load(str(folder), device="cpu", train="lora:rank=4", members=3)
+
+
+def _reference(base: Base, view: SearchView) -> Reference:
+    return Reference(base, Pools.of(view, base, 0))
+
+
+def _away(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
+    return max(float((one[name] - other[name]).abs().max()) for name in one)
+
+
+def test_a_pass_gives_what_the_model_gives(bench: Bench) -> None:
+    """Without mask and with a narrowed head: the same likelihoods as the plain model with mask and all logits."""
+    bench.base.restore()
+    batch = collate(bench.reference.pools.rows["forget"], range(12), "cpu")
+    model: Any = bench.base.model
+    with torch.no_grad():
+        plain = model(input_ids=batch.ids, attention_mask=batch.attention, output_hidden_states=True)
+        found = Pass(model, batch, hidden_at=(0,))
+    logp = torch.log_softmax(plain.logits[:, :-1].float(), -1).gather(2, batch.ids[:, 1:, None])[..., 0]
+    sums = -(logp * batch.trained[:, 1:]).sum(1)
+    assert torch.allclose(found.sum_nll, sums, atol=1e-4)
+    real = batch.attention.bool()
+    assert torch.allclose(found.hidden[0][real], plain.hidden_states[1][real], atol=1e-5)
+    assert found.logits is not None
+    assert len(found.logits) == int(batch.trained.sum())
+
+
+def test_a_pass_without_logits_ends_early_and_leaves_no_hook(bench: Bench) -> None:
+    batch = collate(bench.reference.pools.rows["forget"], range(4), "cpu")
+    model: Any = bench.base.model
+    before = _hooks(model)
+    ran = []
+    last = blocks(model)[-1].register_forward_hook(lambda *_: ran.append(1))
+    found = Pass(model, batch, hidden_at=(0,), logits=False)
+    assert (found.logits, ran) == (None, [])
+    last.remove()
+    assert model(input_ids=batch.ids).logits.dim() == 3
+    assert _hooks(model) == before
+
+
+def _hooks(model: torch.nn.Module) -> int:
+    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
+
+
+def test_chunks_hold_every_row_once_and_waste_little() -> None:
+    draw = np.random.default_rng(0)
+    length = draw.integers(5, 60, size=97)
+    for overhead, limit in ((0, None), (100, None), (10**9, None), (100, 10)):
+        cut = chunks(length, overhead, limit)
+        assert sorted(np.concatenate(cut).tolist()) == list(range(97))
+        assert all(len(part) <= (limit or 97) for part in cut)
+    assert len(chunks(length, 10**9)) == 1
+    padded = [sum(len(p) * int(length[p].max()) for p in chunks(length, o)) for o in (0, 10**9)]
+    assert padded[0] < 0.75 * padded[1]
+
+
+def test_chunks_of_a_step_are_the_whole_batch(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same gradients whether rows of all roles go through in one pass or in six."""
+    ends = []
+    for tokens in (0, 10**9):
+        monkeypatch.setitem(__import__("froc.engine", fromlist=["PASS"]).PASS, "cpu", tokens)
+        unlearn(bench.base, make(Method, "idk", NPO), bench.reference, batch=16, seed=1)
+        ends.append(bench.base.scope.take())
+    assert _away(*ends) < 1e-4
+
+
+@pytest.mark.parametrize("name", ["npo", "idk", "rmu"])
+def test_an_out_of_memory_halves_the_rows_and_changes_nothing(bench: Bench, name: str) -> None:
+    """Memory for 5 rows of 16: the size that fits is found, remembered, and the parameters are the same."""
+    params = NPO | ({"depth": 0.8, "lr": 5e-3} if name == "rmu" else {})
+    unlearn(bench.base, make(Method, name, params), bench.reference, batch=16, seed=1)
+    plain = bench.base.scope.take()
+    tight = Tight(5)
+    unlearn(bench.base, make(Method, name, params), bench.reference, batch=16, seed=1, engine=tight)
+    assert tight.rows == 4
+    assert tight.refused == 2
+    assert _away(plain, bench.base.scope.take()) < 1e-4
+
+
+class Tight(Engine):
+    """An engine whose device holds few rows."""
+
+    def __init__(self, rows: int) -> None:
+        super().__init__()
+        self._hold, self.refused = rows, 0
+
+    def fitting(self, rows: int, work: Any, undo: Any) -> Any:
+        def tried(size: int) -> Any:
+            if size > self._hold:
+                self.refused += 1
+                work(size)  # gradients of a failed attempt must not stay
+                raise torch.OutOfMemoryError
+            return work(size)
+
+        return super().fitting(rows, tried, undo)
+
+
+def test_memory_for_not_even_one_row_is_an_error(bench: Bench) -> None:
+    with pytest.raises(torch.OutOfMemoryError):
+        unlearn(bench.base, make(Method, "npo", NPO), bench.reference, batch=16, seed=1, engine=Tight(0))
+    assert out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"))
+    assert not out_of_memory(RuntimeError("shape"))
+
+
+@pytest.mark.parametrize("compiled", [False])
+def test_checkpointing_changes_nothing(folder: Path, parts: tuple[SearchView, Sealed], compiled: bool) -> None:
+    ends = []
+    for checkpointing in (False, True):
+        base = load(str(folder), device="cpu")
+        engine = Engine.of(base.model, checkpointing=checkpointing, compiled=compiled)
+        unlearn(base, make(Method, "npo", NPO), _reference(base, parts[0]), batch=16, seed=1, engine=engine)
+        ends.append(base.scope.take())
+    assert _away(*ends) < 1e-5
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_autocast_trains_near_float32(bench: Bench, precision: str) -> None:
+    unlearn(bench.base, make(Method, "npo", NPO), bench.reference, batch=16, seed=1)
+    plain, start = bench.base.scope.take(), bench.base.scope.origin()
+    engine = Engine.of(bench.base.model, autocast=precision)
+    assert unlearn(bench.base, make(Method, "npo", NPO), bench.reference, batch=16, seed=1, engine=engine)
+    found = bench.base.scope.take()
+    name = "model.layers.0.mlp.down_proj.weight"
+    moved, other = (plain[name] - start[name]).flatten(), (found[name] - start[name]).flatten()
+    assert float(torch.nn.functional.cosine_similarity(moved, other, dim=0)) > 0.9
+    assert all(p.dtype == torch.float32 for p in found.values())
+
+
+def test_float16_that_overflows_for_good_is_a_divergence(bench: Bench) -> None:
+    engine = Engine.of(bench.base.model, autocast="float16")
+    method = make(Method, "grad_ascent", {"lr": 1e18, "epochs": 10})
+    with pytest.raises(DivergedError):
+        unlearn(bench.base, method, bench.reference, batch=8, seed=0, engine=engine)
+
+
+def test_an_unknown_precision_is_refused(bench: Bench) -> None:
+    with pytest.raises(InputError, match="bfloat16"):
+        Engine.of(bench.base.model, autocast="int8")
+
+
+def test_layers_move_alone(folder: Path, parts: tuple[SearchView, Sealed]) -> None:
+    base = load(str(folder), device="cpu", train="layers:last=1")
+    before = {n: p.detach().clone() for n, p in base.model.named_parameters()}
+    unlearn(base, make(Method, "npo", NPO), _reference(base, parts[0]), batch=16, seed=1)
+    changed = {n for n, p in base.model.named_parameters() if not torch.equal(p, before[n])}
+    assert changed
+    assert all(name.startswith("model.layers.1.") for name in changed)
+    assert set(base.scope.take()) == {n for n in before if n.startswith("model.layers.1.")}
+    with pytest.raises(InputError, match="--train"):
+        unlearn(
+            base, make(Method, "rmu", {"depth": 0.0}), _reference(base, parts[0]), batch=16, seed=1
+        )  # steers layer 0, which may not move
+
+
+@pytest.mark.parametrize(
+    "text", ["half", "lora:rank=0", "lora:width=3", "layers", "layers:first=1,last=1", "lora:rank=x", "full:rank=8"]
+)
+def test_a_scope_that_is_not_understood_is_refused(folder: Path, text: str) -> None:
+    with pytest.raises(InputError, match="--train"):
+        load(str(folder), device="cpu", train=text)
+    with pytest.raises(InputError, match="lora"):
+        load(str(folder), device="cpu", train="full", members=2)
+
+
+def test_adapters_start_as_the_base_and_merge_into_a_plain_model(
+    base: Base, lora: Base, parts: tuple[SearchView, Sealed], tmp_path: Path
+) -> None:
+    rows = _reference(lora, parts[0]).pools.rows["forget"][:20]
+    base.restore()
+    lora.restore(seed=3)
+    assert lora.digest == base.digest
+    assert np.allclose(observe(lora.model, rows).logp, observe(base.model, rows).logp, atol=1e-5)
+    frozen = {n: p.detach().clone() for n, p in lora.model.named_parameters() if "lora_" not in n}
+    method = make(Method, "npo", NPO | {"lr": 1e-2})
+    unlearn(lora, method, _reference(lora, parts[0]), batch=16, seed=1)
+    assert all(torch.equal(p, frozen[n]) for n, p in lora.model.named_parameters() if "lora_" not in n)
+    trained = observe(lora.model, rows).logp
+    assert not np.allclose(trained, observe(base.model, rows).logp, atol=0.1)
+    save(lora, tmp_path / "merged")
+    again = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
+    assert AutoTokenizer.from_pretrained(tmp_path / "merged")
+    assert {n for n, _ in again.named_parameters()} == {n for n, _ in base.model.named_parameters()}
+    assert np.allclose(observe(again, rows).logp, trained, atol=1e-4)
+
+
+def test_rmu_finds_its_layers_through_adapters(lora: Base, parts: tuple[SearchView, Sealed]) -> None:
+    method = make(Method, "rmu", {"lr": 1e-2, "epochs": 1, "depth": 0.8})
+    unlearn(lora, method, _reference(lora, parts[0]), batch=16, seed=1)
+    moved = {n for n, p in lora.scope.own().items() if n.endswith("lora_B") and bool(p.abs().sum() > 0)}
+    assert moved
+    assert all("down_proj" in name for name in moved)
+
+
+@pytest.mark.parametrize("train", ["full", "lora:rank=4"])
+def test_mixing_is_a_straight_line_in_the_weights(folder: Path, parts: tuple[SearchView, Sealed], train: str) -> None:
+    """theta(a) = (1 - a) theta_0 + a theta_u for the weight that the model computes with, adapters too."""
+    base = load(str(folder), device="cpu", train=train)
+    name = "model.layers.0.mlp.up_proj.weight"
+
+    def weight() -> torch.Tensor:
+        state = base.scope.written() or base.model.state_dict()
+        return state[name].clone()
+
+    base.restore(seed=1)
+    start = weight()
+    unlearn(base, make(Method, "npo", NPO | {"lr": 1e-2}), _reference(base, parts[0]), batch=16, seed=1)
+    kept, end = base.scope.take(), weight()
+    for share in (0.0, 0.25, 1.0, 1.5):
+        base.scope.put(kept, share)
+        assert torch.allclose(weight(), (1 - share) * start + share * end, atol=1e-6)
+    base.scope.put(kept)
+    assert _away(kept, base.scope.take()) == 0.0
+
+
+@pytest.fixture
+def asked() -> Iterator[list[Asked]]:
+    """Different methods, rows per step, lengths of training, rates and seeds."""
+    return iter(
+        [
+            Asked("npo", {"lr": 1e-2, "epochs": 3, "beta": 0.1}, 5),
+            Asked("grad_ascent", {"lr": 3e-3, "epochs": 1}, 6),
+            Asked("idk", {"lr": 5e-3, "epochs": 2}, 7),
+        ]
+    )
+
+
+def test_packed_runs_end_where_each_ends_alone(
+    folder: Path, lora: Base, parts: tuple[SearchView, Sealed], asked: Iterator[Asked]
+) -> None:
+    jobs = list(asked)
+    alone = load(str(folder), device="cpu", train="lora:rank=4")
+    ends = []
+    for one in jobs:
+        run = _run(alone, one, _reference(alone, parts[0]), 0)
+        together(alone, [run], Engine())
+        ends.append((run.done, alone.scope.take()))
+    reference = _reference(lora, parts[0])
+    runs = [_run(lora, one, reference, member) for member, one in enumerate(jobs)]
+    together(lora, runs, Engine())
+    for member, (run, (steps, end)) in enumerate(zip(runs, ends, strict=True)):
+        assert run.done == steps
+        assert _away(end, lora.scope.take(member)) < 1e-3
+
+
+def test_a_packed_run_that_diverges_or_stops_leaves_the_others_alone(
+    folder: Path, lora: Base, parts: tuple[SearchView, Sealed]
+) -> None:
+    alone = load(str(folder), device="cpu", train="lora:rank=4")
+    good = Asked("npo", {"lr": 1e-2, "epochs": 2}, 5)
+    together(alone, [_run(alone, good, _reference(alone, parts[0]), 0)], Engine())
+    reference = _reference(lora, parts[0])
+    wild = _run(lora, Asked("grad_ascent", {"lr": 1e18, "epochs": 3}, 1), reference, 0)
+    kept = _run(lora, good, reference, 1)
+    hopeless = _run(lora, Asked("npo", {"lr": 1e-3, "epochs": 5}, 2), reference, 2, rungs={2: lambda: True})
+    together(lora, [wild, kept, hopeless], Engine())
+    assert "not finite" in wild.error
+    assert (hopeless.stopped, hopeless.done, kept.error) == (True, 2, "")
+    assert _away(alone.scope.take(), lora.scope.take(1)) < 1e-3
+
+
+def _run(base: Base, one: Asked, reference: Reference, member: int, **said: Any) -> Run:
+    method = make(Method, one.method, one.params)
+    return Run(method, reference, batch=16, seed=one.seed, member=member, engine=Engine(), **said)
+
+
+def test_a_pack_of_trials_is_its_trials_one_by_one(
+    folder: Path, lora: Base, parts: tuple[SearchView, Sealed], asked: Iterator[Asked]
+) -> None:
+    """Through the bench: the same search losses, one trial that cannot start beside those that can."""
+    jobs = [*list(asked)[:2], Asked("npo", {"lr": -1.0}, 1)]
+    metrics = dict.fromkeys(("forgetting", "utility"), make(Metric, "probability"))
+    packed = Bench(lora, parts[0], metrics, batch=16, seed=0)
+    single = Bench(load(str(folder), device="cpu", train="lora:rank=4"), parts[0], metrics, batch=16, seed=0)
+    some = packed.run(jobs, [_never] * 3)
+    each = [single.run([one], [_never])[0] for one in jobs]
+    assert [one.status for one in some] == [one.status for one in each] == ["complete", "complete", "failed"]
+    for one, other in zip(some[:2], each[:2], strict=True):
+        assert [(e.step, e.share) for e in one.ended] == [(e.step, e.share) for e in other.ended]
+        for mine, theirs in zip(one.ended, other.ended, strict=True):
+            assert all(abs(mine.means[risk] - theirs.means[risk]) < 5e-3 for risk in mine.means)
+
+
+def _never(*_: Any) -> bool:
+    return False
+
+
+def test_forward_puts_cut_rows_back_in_order(bench: Bench) -> None:
+    bench.base.restore()
+    rows = bench.reference.pools.rows["retain"][:9]
+    stack = Stack(rows, "cpu")
+    with torch.no_grad():
+        whole = Forward.of(bench.base.model, stack.batch(range(9)), (0,))
+        places = [np.array([7, 2, 5]), np.array([0, 8, 1, 3, 6, 4])]
+        cut = Forward([(Pass(bench.base.model, stack.batch(p), hidden_at=(0,)), np.arange(len(p)), p) for p in places])
+        assert torch.allclose(cut.mean_nll, whole.mean_nll, atol=1e-5)
+        some, all_of = cut.hidden(0), whole.hidden(0)
+        assert some.shape == all_of.shape
+        means = [f.mean_over_tokens(h.sum(-1)) for f, h in ((cut, some), (whole, all_of))]
+        assert torch.allclose(*means, atol=1e-4)
