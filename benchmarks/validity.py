@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from scipy.stats import binom
 
-from cli.searching import cache_folder
+from cli.jobs import cache_folder
 from froc import digest
 from froc.batches import encode
 from froc.data import UTILITY, Query, Row, split

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import froc
-from cli import auditing, searching, showing
+from cli import auditing, benching, searching, showing
 from cli.words import messages
 from froc.errors import FrocError
 
@@ -22,6 +22,7 @@ app = typer.Typer(
     "say PASS · 4 a report that does not verify · 130 interrupted, can be resumed.",
 )
 app.command("search", epilog=searching.EXAMPLES)(searching.search)
+app.command("bench", epilog=benching.EXAMPLES)(benching.bench)
 app.command("certify", epilog=showing.CERTIFY_EXAMPLES)(showing.certify)
 app.command("show", epilog=showing.SHOW_EXAMPLES)(showing.show)
 app.command("list", epilog=showing.LIST_EXAMPLES)(showing.listing)

@@ -1,5 +1,6 @@
-"""Options that say what is to be certified: the same words in every command that certifies."""
+"""Options of several commands: what is to be certified, what trials work on, how they are computed."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -26,3 +27,34 @@ Weight = Annotated[
 ]
 Radius = Annotated[float, typer.Option(help="Hellinger radius of shift within which budgets must hold.")]
 Joint = Annotated[bool, typer.Option("--joint", help="Certified set and CURs hold together (delta / 2 each).")]
+Task = Annotated[Path | None, typer.Option(help="Task folder; without it the embedded task.", show_default=False)]
+Model = Annotated[
+    str | None, typer.Option(help="Base model: a folder with safetensors or a hub id.", show_default=False)
+]
+Batch = Annotated[int, typer.Option(help="Forget rows per optimiser step.")]
+Train = Annotated[
+    str, typer.Option(help="What trials may change: full, layers:last=2, or lora:rank=8 (adapters, then merged).")
+]
+Pack = Annotated[
+    int, typer.Option(help="Configurations trained in the same passes over the frozen base (with --train lora).")
+]
+Autocast = Annotated[
+    str | None,
+    typer.Option(
+        help="off, bfloat16 or float16: precision of training's matrix products.",
+        show_default="bfloat16 where cuda trains float32 parameters",
+    ),
+]
+Checkpointing = Annotated[
+    bool, typer.Option("--checkpointing", help="Recompute activations instead of keeping them: less memory.")
+]
+Compiled = Annotated[
+    bool, typer.Option("--compile", help="torch.compile the blocks; froc bench --compile says whether it pays.")
+]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 ...", show_default="cuda where there is one")]
+Dtype = Annotated[
+    str | None,
+    typer.Option(
+        help="float32, bfloat16 or float16: parameters.", show_default="float32; bfloat16 for adapters on cuda"
+    ),
+]

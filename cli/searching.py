@@ -1,27 +1,21 @@
 """The `search` command and its progress."""
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import platformdirs
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from cli import options, words
+from cli import jobs, options, words
+from cli.jobs import cache_folder as cache_folder
 from cli.showing import summary
-from froc.errors import InputError, NotCertifiedError
+from froc.errors import NotCertifiedError
 
 if TYPE_CHECKING:
     from search.folder import Started
-    from search.plan import Plan, Settings
-    from search.run import Job
+    from search.plan import Plan
 
-LATER = (
-    "population", "sample", "weights", "radius", "sequential", "objective", "weighing", "train", "pack", "sweep", "autocast",
-)  # fmt: skip
-"""Settings that came later: where they are not used, the embedded task's questions stay what they were."""
 EXAMPLES = """[bold]Examples[/]
 
 froc search --budget 0.1
@@ -35,13 +29,8 @@ froc search --budget 0.1 --methods npo,simnpo --trials 60 --space lr=1e-6:1e-4 -
 def search(
     budget: options.Budget,
     confidence: options.Confidence = 0.9,
-    task: Annotated[
-        Path | None, typer.Option(help="Task folder; without it the embedded task.", show_default=False)
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(help="Base model: a folder with safetensors or a hub id.", show_default=False),
-    ] = None,
+    task: options.Task = None,
+    model: options.Model = None,
     methods: Annotated[str, typer.Option(help="Comma-separated methods, or all (froc list methods).")] = "all",
     trials: Annotated[int, typer.Option(help="How many configurations to try.")] = 30,
     out: Annotated[Path, typer.Option("--out", "-o", help="Run folder; a run that was stopped goes on in it.")] = Path(
@@ -90,33 +79,17 @@ def search(
         bool, typer.Option("--reopen", help="Look once more than planned; every output says so.")
     ] = False,
     seed: Annotated[int, typer.Option(help="Seed of every random number of the run.")] = 0,
-    batch: Annotated[int, typer.Option(help="Forget rows per optimiser step.")] = 32,
-    train: Annotated[
-        str, typer.Option(help="What trials may change: full, layers:last=2, or lora:rank=8 (adapters, then merged).")
-    ] = "full",
-    pack: Annotated[
-        int, typer.Option(help="Configurations trained in the same passes over the frozen base (with --train lora).")
-    ] = 1,
+    batch: options.Batch = 32,
+    train: options.Train = "full",
+    pack: options.Pack = 1,
     sweep: Annotated[
         bool, typer.Option(help="Try stops on the way and mixes with the base model: candidates without training.")
     ] = True,
-    autocast: Annotated[
-        str | None,
-        typer.Option(
-            help="off, bfloat16 or float16: precision of training's matrix products.",
-            show_default="bfloat16 where cuda trains float32 parameters",
-        ),
-    ] = None,
-    checkpointing: Annotated[
-        bool, typer.Option("--checkpointing", help="Recompute activations instead of keeping them: less memory.")
-    ] = False,
-    compiled: Annotated[
-        bool, typer.Option("--compile", help="torch.compile the blocks; try froc bench --compile first.")
-    ] = False,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, cuda:1 ...", show_default="cuda where there is one")
-    ] = None,
-    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.", show_default="by device")] = None,
+    autocast: options.Autocast = None,
+    checkpointing: options.Checkpointing = False,
+    compiled: options.Compiled = False,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
     json_: Annotated[bool, typer.Option("--json", help="Print the certificate as JSON on standard output.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no table.")] = False,
 ) -> None:
@@ -140,7 +113,8 @@ def search(
     settings.check()
     Folder(out).refuse_unwritable()
     with Screen(quiet) as screen:
-        job = _job(settings, task, model, split_seed, device, dtype, checkpointing, compiled, screen)
+        machine = jobs.Machine(device, dtype, checkpointing, compiled)
+        job = jobs.job(settings, task, model, split_seed, machine, screen.training)
         from search.run import run
 
         certificate = run(job, out, screen)
@@ -151,69 +125,6 @@ def search(
         summary(out, certificate)
     if certificate["chosen"] is None:
         raise NotCertifiedError(certificate["reason"])
-
-
-def _job(
-    settings: "Settings", folder: Path | None, model: str | None, split_seed: int | None,
-    device: str | None, dtype: str | None, checkpointing: bool, compiled: bool, screen: "Screen",
-) -> "Job":  # fmt: skip
-    from dataclasses import replace
-
-    from froc import models
-    from froc.data import split
-    from froc.engine import Engine
-    from froc.tasks import embedded
-    from froc.tasks import folder as folders
-    from search import space as spaces
-    from search.run import Job
-
-    if dtype is not None and dtype not in models.DTYPES:
-        raise InputError(f"no dtype is called {dtype!r}; there are: {', '.join(models.DTYPES)}")
-    if folder is None and model is not None:
-        raise InputError("--model needs --task: the embedded task brings its own model")
-    if folder is None:
-        task = embedded.task(questions=_questions(settings))
-        named = None
-    else:
-        task, named = folders.load(folder)
-    if split_seed is not None:
-        task = replace(task, split_seed=split_seed)
-    view, sealed = split(task, settings.share, settings.sample)
-    methods, notes = spaces.choose(settings.methods, view)
-    space = spaces.build(methods, task.space, settings.space)
-    if settings.sampler == "grid":
-        settings = replace(settings, trials=min(settings.trials, spaces.size(space)))
-    scope: Any = {"train": settings.train, "members": settings.pack}
-    if folder is None:
-        base = embedded.base(
-            cache=cache_folder(), device=device or models.default_device(), progress=screen.training, **scope
-        )
-    elif model or named:
-        base = models.load(str(model or named), device=device, dtype=dtype, **scope)
-    else:
-        raise InputError("no base model; give --model PATH_OR_HUB_ID, or model = ... in task.toml")
-    engine = Engine.of(base.model, autocast=settings.autocast, checkpointing=checkpointing, compiled=compiled)
-    return Job(base, task, view, sealed, space, settings, tuple(notes), engine)
-
-
-def _questions(settings: "Settings") -> int:
-    from dataclasses import asdict
-
-    from froc import digest
-    from search.plan import Settings
-
-    plain = asdict(Settings(settings.budget))
-    said = {
-        key: value
-        for key, value in asdict(settings).items()
-        if key not in ("reopen", "openings") and not (key in LATER and value == plain[key])
-    }
-    return int(digest.of_json(said)[:8], 16)
-
-
-def cache_folder() -> Path:
-    """Where the embedded model is kept; FROC_CACHE overrides the platform's folder."""
-    return Path(os.environ.get("FROC_CACHE") or platformdirs.user_cache_dir("froc"))
 
 
 def _draw(out: Path) -> None:

@@ -165,6 +165,7 @@ class Run:
             for role in phase.roles:
                 reference.prepare(role, phase.needs(role), phase.hidden_at(role), max(plan.batch, 64))
         self._left = [(phase, round(phase.share * plan.steps)) for phase in phases]
+        self.steps = sum(steps for _, steps in self._left)
         self._scaler = torch.amp.GradScaler(
             self.base.device.type, enabled=engine.autocast == torch.float16, init_scale=2.0**12
         )

@@ -23,12 +23,20 @@ from froc.published import Weighing, against_base
 from search.folder import FINISHED, Started
 from search.space import Spaces, suggest
 
+
+class Grid(optuna.samplers.BruteForceSampler):
+    """Every combination once; the trials are counted beforehand, so there is no loop of Optuna's to be stopped."""
+
+    def after_trial(self, *_: Any) -> None:
+        """Nothing: the inherited method stops a loop that froc does not run."""
+
+
 SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
     "tpe": lambda seed: optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True),
     "nsga2": lambda seed: optuna.samplers.NSGAIISampler(seed=seed, population_size=12),
     "gp": lambda seed: optuna.samplers.GPSampler(seed=seed),
     "random": lambda seed: optuna.samplers.RandomSampler(seed=seed),
-    "grid": lambda seed: optuna.samplers.BruteForceSampler(seed=seed),
+    "grid": lambda seed: Grid(seed=seed),
 }
 PRUNERS: dict[str, Callable[[], optuna.pruners.BasePruner]] = {
     "median": lambda: optuna.pruners.MedianPruner(n_startup_trials=6, n_min_trials=4),
@@ -71,15 +79,16 @@ def pick(kind: str, table: Mapping[str, Any], name: str) -> Any:
 
 
 class Study:
-    """Asks for configurations and is told how they did."""
+    """Asks for configurations and is told how they did. path: of `study.db`; None keeps the study in memory."""
 
     def __init__(
-        self, path: Path, space: Spaces, budget: Mapping[str, float], *, sampler: str, pruner: str, seed: int,
+        self, path: Path | None, space: Spaces, budget: Mapping[str, float], *, sampler: str, pruner: str, seed: int,
         objective: str = "pareto", weighing: Weighing | None = None,
     ) -> None:  # fmt: skip
         self._space, self._budget, self._seed = space, dict(budget), seed
         self._sampler = pick("sampler", SAMPLERS, sampler)
-        self._pruner: optuna.pruners.BasePruner = pick("pruner", PRUNERS, pruner)()
+        with _settled():
+            self._pruner: optuna.pruners.BasePruner = pick("pruner", PRUNERS, pruner)()
         self._aim: Aim = pick("objective", OBJECTIVES, objective)(list(budget), weighing or Weighing())
         self._path = path
         optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -115,7 +124,7 @@ class Study:
         with _settled():
             sampler = self._sampler(digest.seed("sampler", self._seed, number) % 2**32)
             methods = list(self._space)
-            if number < 2 * len(methods) and not isinstance(sampler, optuna.samplers.BruteForceSampler):
+            if number < 2 * len(methods) and not isinstance(sampler, Grid):
                 turn = {"method": methods[number % len(methods)]}
                 sampler = optuna.samplers.PartialFixedSampler(turn, sampler)
             self._study.sampler = sampler
@@ -175,14 +184,18 @@ class Study:
             self._shadow.tell(shadow, state=TrialState.PRUNED if line.rungs else TrialState.FAIL)
 
     def _open(self, done: Sequence[Started]) -> optuna.Study:
-        url = f"sqlite:///{self._path}"
+        url = f"sqlite:///{self._path}" if self._path else None
         try:
-            study = optuna.load_study(study_name="froc", storage=url) if self._path.is_file() else None
+            study = (
+                optuna.load_study(study_name="froc", storage=url)
+                if url and self._path and self._path.is_file()
+                else None
+            )
             if study is not None and _same(study.get_trials(deepcopy=False), done):
                 return study
         except Exception:  # a damaged database raises whatever its driver likes; it is made again from the log
             pass
-        for stale in self._path.parent.glob(f"{self._path.name}*"):
+        for stale in self._path.parent.glob(f"{self._path.name}*") if self._path else ():
             stale.unlink()
         study = optuna.create_study(study_name="froc", storage=url, directions=["minimize"] * len(self._aim.names))
         with _settled():

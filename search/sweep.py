@@ -88,19 +88,9 @@ class Sweep:
         self._base.scope.activate([self._member])
         if self._effort.looks > 1:
             self.kept[step] = self._base.scope.take(self._member)
-        low, high, share = 0.0, FURTHEST, 1.0
-        tried = []
-        for _ in range(self._effort.looks):
-            tried.append(self._look(step, share))
-            forgetting, utility = _sides(tried[-1].ratio)
-            if max(forgetting, utility) == 0 or (share == 1.0 and forgetting > NEAR):
-                break
-            # forgetting falls and utility loss grows along the line, so the best lies where they meet
-            low, high = (share, high) if forgetting > utility else (low, share)
-            share = (low + high) / 2
-        self._back(step, tried[-1].share)
-        self._points += tried
-        return min(tried, key=lambda point: point.worst)
+        best = self._explore(step)
+        self._back(step, self._points[-1].share)
+        return best
 
     def end(self, step: int) -> list[Found]:
         """The end as it is, then the best other points, each measured on all search queries."""
@@ -111,6 +101,20 @@ class Sweep:
         found = [self._whole(point) for point in (plain, *chosen)]
         self._back(step, 0.0 if chosen else 1.0)
         return found
+
+    def _explore(self, step: int) -> Point:
+        """Bisect along the mix: forgetting falls and utility loss grows, so the best lies where they meet."""
+        low, high, share = 0.0, FURTHEST, 1.0
+        tried: list[Point] = []
+        for _ in range(self._effort.looks):
+            tried.append(self._look(step, share))
+            forgetting, utility = _sides(tried[-1].ratio)
+            if max(forgetting, utility) == 0 or (share == 1.0 and forgetting > NEAR):
+                break
+            low, high = (share, high) if forgetting > utility else (low, share)
+            share = (low + high) / 2
+        self._points += tried
+        return min(tried, key=lambda point: point.worst)
 
     def _look(self, step: int, share: float) -> Point:
         self._put(step, share)

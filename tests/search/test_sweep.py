@@ -1,0 +1,280 @@
+"""Candidates that cost no training, pruners that compare by rung or by query, packs and grids through whole searches."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from audit import evidence, records, signing
+from froc.data import FORGETTING, UTILITY
+from froc.errors import InputError, InterruptedRunError
+from froc.measure import losses, probes
+from froc.methods import Method
+from froc.models import Base, load, save, wrap
+from froc.params import Choice, Range, spaces
+from froc.plugins import find, names
+from search import sealing
+from search.folder import Folder, Started
+from search.plan import Settings, metrics
+from search.run import Job, run
+from search.space import build, size
+from search.study import PRUNERS, Study
+from search.sweep import FURTHEST, NEAR, NOTHING, Effort, Found, Point, Sweep
+from search.trial import Asked, Bench
+from tests.search.test_run import BUDGET, Watch, job
+
+LINE = Started(0, 1, "c0000", "npo", {"lr": 0.1}, 0, "", "", status="complete", search={FORGETTING: 0.3, UTILITY: 0.0})
+
+
+class Slope(Sweep):
+    """A mix whose forgetting is 2 - share and whose utility loss is share, in units of the budgets, at every stop."""
+
+    def __init__(self, effort: Effort, falls: float = 2.0) -> None:
+        super().__init__(None, (), BUDGET, effort)  # type: ignore[arg-type]
+        self.looked: list[tuple[int, float]] = []
+        self._falls = falls
+
+    def stop(self, step: int) -> Point:
+        return self._explore(step)
+
+    def _look(self, step: int, share: float) -> Point:
+        self.looked.append((step, share))
+        return Point(step, share, {}, {}, {FORGETTING: max(0.0, self._falls - share), UTILITY: share})
+
+    def _whole(self, point: Point) -> Found:
+        return Found(point.step, point.share, {})
+
+    def _back(self, step: int, share: float) -> None:
+        pass
+
+
+def test_the_mix_is_bisected_to_where_the_risks_meet() -> None:
+    sweep = Slope(Effort(looks=6, kept=3), falls=1.5)
+    best = sweep.stop(10)
+    assert abs(best.share - 0.75) <= 1 / 32
+    assert sweep.looked[:3] == [(10, 1.0), (10, 0.5), (10, 0.75)]
+    assert all(0 <= share <= FURTHEST for _, share in sweep.looked)
+    further = Slope(Effort(looks=4, kept=3), falls=2.4)
+    assert further.stop(10).share > 1.0
+
+
+def test_what_is_far_over_budget_is_looked_at_once() -> None:
+    sweep = Slope(Effort(looks=4, kept=3), falls=NEAR + 1.5)
+    sweep.stop(5)
+    assert sweep.looked == [(5, 1.0)]
+    assert [(one.step, one.share) for one in sweep.end(9)] == [(9, 1.0)]
+
+
+def test_the_end_stands_first_and_the_best_follow() -> None:
+    sweep = Slope(Effort(looks=4, kept=3), falls=1.5)
+    sweep.stop(5)
+    found = sweep.end(9)
+    assert (found[0].step, found[0].share) == (9, 1.0)
+    assert len(found) == 4
+    assert len({(one.step, one.share) for one in found}) == 4
+    assert all(abs(one.share - 0.75) < 0.26 for one in found[1:])
+
+
+def test_no_sweep_looks_at_stops_as_they_are() -> None:
+    sweep = Slope(NOTHING)
+    sweep.stop(5)
+    assert [(one.step, one.share) for one in sweep.end(9)] == [(9, 1.0)]
+    assert sweep.looked == [(5, 1.0), (9, 1.0)]
+
+
+def test_a_variant_is_its_checkpoint_mixed_and_comes_back_by_training_again(base: Base, bench: Bench) -> None:
+    """The losses written down are those of (1 - a) theta_0 + a theta_u at that stop; retraining finds the same."""
+    from search.trial import mean
+
+    asked = Asked("npo", {"lr": 3e-3, "epochs": 9, "retain_weight": 3.0}, 4)
+    outcome = bench.run([asked], [lambda *_: False])[0]
+    assert outcome.status == "complete"
+    assert len(outcome.ended) > 1
+    for one in outcome.ended:
+        bench.put(outcome, one.step, one.share)
+        held = base.scope.take()
+        assert {p.risk: mean(losses(base, p)) for p in bench.probes} == one.means
+        bench.retrain(asked, one.step, one.share)
+        again = base.scope.take()
+        assert all(bool((again[name] == held[name]).all()) for name in again)
+
+
+def test_effort_follows_what_training_costs(bench: Bench) -> None:
+    assert Effort.of(bench.probes, 0) == Effort(1, 0)
+    assert Effort.of(bench.probes, 10**9) == Effort(4, 6)
+    dear = [replace(p, metric=type("Written", (), {"reads": "generated"})()) for p in bench.probes]
+    some = 4 * sum(len(p.rows) for p in bench.probes)
+    assert Effort.of(dear, some).kept <= Effort.of(bench.probes, some).kept
+
+
+def _with(line: Started, config: str, forgetting: float, utility: float) -> dict[str, Any]:
+    means = {FORGETTING: forgetting, UTILITY: utility}
+    return {"config": config, "stop": 3, "mix": 0.5, "search": means, "averages": None}
+
+
+def test_the_shortlist_takes_two_of_a_training_run_and_the_likeliest_first() -> None:
+    variants = [_with(LINE, f"c0000-s3-m0{i}00", 0.01 * i, 0.02) for i in range(1, 5)]
+    log = [replace(LINE, variants=variants)]
+    log.append(replace(LINE, trial=1, config="c0001", search={FORGETTING: 0.05, UTILITY: 0.05}))
+    budget = {FORGETTING: 0.1, UTILITY: 0.1}
+    configs = [one for line in log for one in line.configurations()]
+    sums = {one.config: {r: (round(m * 120_000), 120) for r, m in (one.search or {}).items()} for one in configs}
+    listed = sealing.shortlist(sealing.rank(log, sums, budget), 10)
+    assert [one.config for one in listed] == ["c0000-s3-m0100", "c0000-s3-m0200", "c0001"]
+    assert listed[0].params == {"lr": 0.1, "stop": 3, "mix": 0.5}
+    assert [one.weight for one in listed] == [1.0, 1 / 2, 1 / 3]
+
+
+def test_the_sampler_learns_from_the_best_variant(tmp_path: Path) -> None:
+    space: dict[str, Any] = {"npo": {"lr": Range(0.01, 1.0)}}
+    study = Study(tmp_path / "study.db", space, BUDGET, sampler="random", pruner="none", seed=0)
+    study.resume([])
+    _, params = study.ask(0)
+    line = replace(LINE, params=params, variants=[_with(LINE, "c0000-s3-m0500", 0.02, 0.01)])
+    study.tell(line)
+    (trial,) = study._study.get_trials() if study._study else []
+    assert trial.values == [0.02, 0.01]
+    assert (trial.user_attrs["config"], trial.user_attrs["stop"], trial.user_attrs["mix"]) == ("c0000", 3, 0.5)
+    again = Study(tmp_path / "study.db", space, BUDGET, sampler="random", pruner="none", seed=0)
+    again.resume([line])
+    assert [t.values for t in again._study.get_trials()] == [[0.02, 0.01]] if again._study else False
+
+
+@pytest.mark.parametrize("pruner", [name for name in PRUNERS if name != "none"])
+def test_pruners_stop_the_hopeless_and_go_on_from_the_log(pruner: str) -> None:
+    """No training: good and bad trials in turn. The bad are stopped, no trial within budget is, and the log says all."""
+    space: dict[str, Any] = {"npo": {"lr": Range(0.01, 1.0)}}
+    study = Study(None, space, BUDGET, sampler="random", pruner=pruner, seed=1)
+    study.resume([])
+    log: list[Started] = []
+    seen: dict[str, list[list[float]]] = {}
+    for number in range(24):
+        log.append(_trial(study, number, seen))
+        study.tell(log[-1])
+    stopped = [line.trial for line in log if line.status == "pruned"]
+    assert stopped
+    assert all(trial % 3 != 0 for trial in stopped)
+    again = Study(None, space, BUDGET, sampler="random", pruner=pruner, seed=1)
+    again.resume(log, lambda config: seen[config])
+    assert again.ask(24) == study.ask(24)
+    bad = [[1, {FORGETTING: 0.9, UTILITY: 0.9}]]
+    assert again.hopeless(24, bad, [[9.0] * 40]) == study.hopeless(24, bad, [[9.0] * 40])
+
+
+def _trial(study: Study, number: int, seen: dict[str, list[list[float]]]) -> Started:
+    method, params = study.ask(number)
+    line = Started(number, 1, f"c{number:04d}", method, params, number, "", "", ended="", steps=3, seconds=0.1)
+    ratio = 0.5 if number % 3 == 0 else 6.0 + number / 100
+    means = {risk: ratio * alpha for risk, alpha in BUDGET.items()}
+    rungs: list[list[Any]] = []
+    seen[line.config] = []
+    for place in (1, 2):
+        rungs.append([place, means])
+        seen[line.config].append([ratio + i / 1000 for i in range(40)])
+        if study.hopeless(number, rungs, seen[line.config]):
+            return replace(line, status="pruned", rungs=rungs)
+    return replace(line, status="complete", rungs=rungs, search=means)
+
+
+def test_listed_values_and_grids() -> None:
+    said: Mapping[str, Any] = {
+        "lr": ["1e-3", "2e-3"],
+        "epochs": ["3", "5", "3"],
+        "npo.beta": ["0.1"],
+        "retain_weight": ["1"],
+    }
+    space = build(["npo"], {"lr": (1e-5, 1e-3)}, said)
+    assert space["npo"]["lr"] == Choice((1e-3, 2e-3))
+    assert space["npo"]["epochs"] == Choice((3, 5))
+    assert size(space) == 4
+    assert build(["idk"], {}, {"form": ["nll"]})["idk"]["form"] == Choice(("nll",))
+    with pytest.raises(InputError, match="one of dpo, nll"):
+        build(["idk"], {}, {"form": ["ppo"]})
+    with pytest.raises(InputError, match="no list of numbers"):
+        build(["npo"], {}, {"epochs": ["2.5"]})
+    with pytest.raises(InputError, match="above 0"):
+        build(["npo"], {}, {"lr": ["0"]})
+    with pytest.raises(InputError, match=r"--space npo\.lr=A,B,C"):
+        size(build(["npo"], {}, {}))
+
+
+def test_a_grid_is_walked_once() -> None:
+    space: dict[str, Any] = {"npo": {"lr": Choice((1.0, 2.0)), "epochs": Range(3, 5)}, "rmu": {"c": Choice((1.0,))}}
+    study = Study(None, space, BUDGET, sampler="grid", pruner="none", seed=3)
+    study.resume([])
+    found = set()
+    for number in range(size(space)):
+        method, params = study.ask(number)
+        found.add((method, *sorted(params.items())))
+        means = dict.fromkeys(BUDGET, 0.5)
+        study.tell(Started(number, 1, f"c{number:04d}", method, params, 0, "", "", status="complete", search=means))
+    assert len(found) == size(space) == 7
+
+
+def test_no_method_has_a_hyperparameter_named_like_the_sweeps() -> None:
+    assert not any({"stop", "mix"} & set(spaces(find(Method, name))) for name in names(Method))
+
+
+@pytest.fixture(scope="module")
+def packed(base: Base, tmp_path_factory: pytest.TempPathFactory) -> Base:
+    place = tmp_path_factory.mktemp("model")
+    base.restore()
+    save(base, place)
+    return load(str(place), device="cpu", train="lora:rank=4", members=3)
+
+
+def _packed(packed: Base, questions: int = 11, **said: Any) -> Job:
+    made = job(packed, questions=questions, train="lora:rank=4", pack=3, trials=6, **said)
+    return replace(made, space=build(("npo", "grad_diff"), {"lr": (3e-3, 3e-2), "epochs": (3, 9)}, {}))
+
+
+def test_a_packed_search_runs_to_a_report_and_a_plain_model(
+    packed: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FROC_STATE", str(tmp_path / "state"))
+    out = tmp_path / "run"
+    certificate = run(_packed(packed, budget=dict.fromkeys(BUDGET, 0.6)), out, Watch())
+    log = Folder(out).log()
+    assert {line.status for line in log} <= {"complete", "pruned"}
+    assert certificate["chosen"]
+    rows = [row for row in certificate["candidates"] if row["config"] == certificate["chosen"]]
+    model: Any = AutoModelForCausalLM.from_pretrained(out / "model")
+    assert not any("lora" in name for name, _ in model.named_parameters())
+    loaded = wrap("loaded", model, AutoTokenizer.from_pretrained(out / "model"))
+    one = _packed(packed)
+    queries = one.sealed.open(json.loads((out / "seal.json").read_text()))
+    measured = metrics(one.settings, one.task.queries)
+    (probe,) = probes(loaded, {FORGETTING: queries[FORGETTING]}, measured, one.task.template)
+    found = losses(loaded, probe).mean() / 1000
+    assert abs(found - rows[0]["empirical"][FORGETTING]) < 0.01
+    signing.keygen(tmp_path / "key", None)
+    bundle = evidence.build(out, tmp_path, tmp_path / "key")
+    trials = records.read_trials((bundle / "trials.jsonl").read_bytes())
+    assert any(trial.variants for trial in trials) == any(line.variants for line in log)
+
+
+def test_a_pack_that_was_stopped_goes_on_to_the_same_certificate(
+    packed: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    monkeypatch.setenv("FROC_STATE", str(tmp_path / "one"))
+    certificate = run(_packed(packed), whole, Watch())
+    monkeypatch.setenv("FROC_STATE", str(tmp_path / "two"))
+    with pytest.raises(InterruptedRunError):
+        run(_packed(packed), cut, Watch(stop_at=5))
+    assert run(_packed(packed), cut, Watch()) == certificate
+    lines = [line for line in Folder(cut).log() if line.status != "interrupted"]
+    assert [line.trial for line in lines] == list(range(6))
+    assert pl.read_parquet(whole / "losses" / "search.parquet").equals(
+        pl.read_parquet(cut / "losses" / "search.parquet")
+    )
+
+
+def test_settings_of_the_engine_are_checked() -> None:
+    with pytest.raises(InputError, match="pack 0"):
+        Settings(BUDGET, pack=0).check()
