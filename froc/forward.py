@@ -1,7 +1,8 @@
 """One pass of a model over rows: logits where an answer is predicted, hidden states where asked, and nothing else.
 
 Rows are padded on the right and models are causal, so no attention mask is needed: what stands after a row cannot
-change it. The output head sees only the positions that predict an answer, which saves most of its work and memory.
+change it. The output head and the last block's MLP see only the positions that predict an answer: what they would make
+of the others is read by nobody.
 
 Shapes: B rows, T tokens, N predicting positions, V vocabulary, D width.
 """
@@ -10,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import cached_property
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -26,7 +28,8 @@ class _Enough(Exception):  # noqa: N818  # no error: the rest of the pass is not
 class Pass:
     """What one pass gave. row, column: (N,) on the host. logits: (N, V) there, or None where nobody reads them.
 
-    hidden: layer -> (B, T, D) output of the transformer block, counted from 0.
+    hidden: layer -> (B, T, D) output of the transformer block, counted from 0. rows_stay: the blocks must see whole rows,
+    as adapters of several members do, which tell them apart by row.
     """
 
     def __init__(
@@ -37,6 +40,7 @@ class Pass:
         end: bool = True,
         hidden_at: Sequence[int] = (),
         logits: bool = True,
+        rows_stay: bool = False,
     ) -> None:
         self.batch = batch
         self.row, self.column = batch.predicting(end)
@@ -44,7 +48,7 @@ class Pass:
         device = batch.ids.device
         self._row = torch.from_numpy(self.row).to(device)
         self._column = torch.from_numpy(self.column).to(device)
-        self.logits = self._run(model, hidden_at, logits)
+        self.logits = self._run(model, hidden_at, logits, rows_stay)
 
     @cached_property
     def target(self) -> Tensor:
@@ -62,15 +66,19 @@ class Pass:
         """(B,) negative log-likelihood of each row's targets, nats."""
         return torch.zeros(len(self.batch.index), device=self.nll.device).index_add(0, self._row, self.nll)
 
-    def _run(self, model: PreTrainedModel, hidden_at: Sequence[int], logits: bool) -> Tensor | None:
+    def _run(self, model: PreTrainedModel, hidden_at: Sequence[int], logits: bool, rows_stay: bool) -> Tensor | None:
         last = max(hidden_at, default=-1)
         with ExitStack() as hooks:
             for layer in hidden_at:
                 stop = layer == last and not logits
                 hooks.callback(blocks(model)[layer].register_forward_hook(self._keep(layer, stop)).remove)
             head: Any = model.get_output_embeddings()
-            if head is not None:
+            if head is not None and logits:
                 hooks.callback(head.register_forward_pre_hook(self._narrow).remove)
+                mlp = None if rows_stay or last == len(blocks(model)) - 1 else _last_mlp(model)
+                if mlp is not None:
+                    hooks.callback(mlp.register_forward_pre_hook(self._pick).remove)
+                    hooks.callback(mlp.register_forward_hook(self._spread).remove)
             try:
                 found: Tensor = model(input_ids=self.batch.ids, use_cache=False).logits
             except _Enough:
@@ -81,6 +89,13 @@ class Pass:
     def _narrow(self, _module: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
         hidden = args[0]
         return (hidden[self._row, self._column], *args[1:]) if hidden.dim() == 3 else args
+
+    def _pick(self, _module: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (args[0][self._row, self._column][None], *args[1:])
+
+    def _spread(self, _module: Any, _args: Any, output: Tensor) -> Tensor:
+        wide = output.new_zeros(*self.batch.ids.shape, output.shape[-1])
+        return wide.index_put((self._row, self._column), output[0])
 
     def _keep(self, layer: int, stop: bool) -> Any:
         def hook(_module: Any, _args: Any, output: Any) -> None:
@@ -155,11 +170,30 @@ class Forward:
 
 def blocks(model: PreTrainedModel) -> torch.nn.ModuleList:
     """The transformer blocks, by what they are: the list as long as the configuration says there are layers."""
+    known = _BLOCKS.get(model)
+    if known is None:
+        known = _BLOCKS[model] = _blocks(model)
+    return known
+
+
+_BLOCKS: "WeakKeyDictionary[PreTrainedModel, torch.nn.ModuleList]" = WeakKeyDictionary()
+
+
+def _blocks(model: PreTrainedModel) -> torch.nn.ModuleList:
     config: Any = model.config.get_text_config()
     for module in model.modules():
         if isinstance(module, torch.nn.ModuleList) and len(module) == config.num_hidden_layers:
             return module
     raise TypeError(f"no list of {config.num_hidden_layers} transformer blocks in {type(model).__name__}")
+
+
+def _last_mlp(model: PreTrainedModel) -> torch.nn.Module | None:
+    """The last block's MLP, which treats each position alone; None where there is none by that name."""
+    block = blocks(model)[-1]
+    mlp = getattr(block, "mlp", None)
+    # a block that is compiled or recomputed must find its inside as it was
+    plain = "forward" not in vars(block)
+    return mlp if plain and isinstance(mlp, torch.nn.Module) and type(mlp).__name__.endswith("MLP") else None
 
 
 def _wide(hidden: Tensor, width: int) -> Tensor:

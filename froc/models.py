@@ -12,6 +12,7 @@ from transformers import logging as transformers_logging
 
 from froc import digest
 from froc.errors import InputError
+from froc.linear import through_onednn
 from froc.scope import Scope, parse
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -84,6 +85,7 @@ def wrap(
 ) -> Base:
     """Take a model that is already in memory as the base of a search."""
     model.eval()
+    through_onednn(model)
     known = _digest(dict(model.named_parameters()))
     return Base(name, model, tokenizer, parse(train, model, members), known)
 

@@ -364,9 +364,12 @@ def _forwards(base: Base, runs: Sequence[Run], picked: Sequence[Picked], engine:
     logits = any(run.phase.logits for run in runs)
     cuts = chunks(widths, engine.overhead(base.device) // len(runs))
     passes = [
-        Pass(base.model, reference.stack.batch(index[:, cut].reshape(-1)), hidden_at=hidden_at, logits=logits)
+        Pass(
+            base.model, reference.stack.batch(index[:, cut].reshape(-1)), hidden_at=hidden_at, logits=logits,
+            rows_stay=len(runs) > 1,
+        )
         for cut in cuts
-    ]
+    ]  # fmt: skip
     return [
         _roles(one, order[k], [(p, cut, k * len(cut)) for p, cut in zip(passes, cuts, strict=True)])
         for k, one in enumerate(picked)

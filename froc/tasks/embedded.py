@@ -23,6 +23,7 @@ from froc import digest
 from froc.batches import collate, encode
 from froc.data import FORGETTING, UTILITY, Row, Task
 from froc.errors import FrocError
+from froc.linear import through_onednn
 from froc.measure import observe
 from froc.models import Base, load
 
@@ -233,6 +234,7 @@ def teach(recipe: Recipe, progress: Progress) -> tuple[LlamaForCausalLM, PreTrai
         tie_word_embeddings=True, bos_token_id=None, eos_token_id=tokenizer.eos_token_id, pad_token_id=None,
     )  # fmt: skip
     model = LlamaForCausalLM(config)
+    through_onednn(model)
     optimiser = torch.optim.AdamW(model.parameters(), lr=recipe.lr, weight_decay=0.01, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, recipe.lr, total_steps=recipe.steps)
     for step in range(recipe.steps):

@@ -9,6 +9,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from froc import linear
 from froc.batches import Stack, chunks, collate
 from froc.data import Sealed, SearchView
 from froc.engine import Engine, out_of_memory
@@ -335,3 +336,42 @@ def test_forward_puts_cut_rows_back_in_order(bench: Bench) -> None:
         assert some.shape == all_of.shape
         means = [f.mean_over_tokens(h.sum(-1)) for f, h in ((cut, some), (whole, all_of))]
         assert torch.allclose(*means, atol=1e-4)
+
+
+@pytest.mark.skipif(not linear.helps(), reason="this processor gains nothing from oneDNN")
+@pytest.mark.parametrize("bias", [False, True])
+def test_linear_layers_through_onednn_are_linear_layers(bias: bool) -> None:
+    """Values and gradients of all three inputs, for rows of any number of dimensions."""
+    torch.manual_seed(0)
+    plain, routed = torch.nn.Linear(24, 40, bias=bias), torch.nn.Linear(24, 40, bias=bias)
+    routed.load_state_dict(plain.state_dict())
+    assert linear.through_onednn(torch.nn.Sequential(routed)) == 1
+    for shape in ((24,), (5, 24), (3, 7, 24)):
+        x = torch.randn(shape)
+        found = []
+        for layer in (plain, routed):
+            rows = x.clone().requires_grad_()
+            layer.zero_grad()
+            out = layer(rows)
+            (out * torch.arange(out.numel()).reshape(out.shape).sin()).sum().backward()
+            found.append([out, rows.grad, *(p.grad for p in layer.parameters())])
+        assert all(torch.allclose(one, other, atol=1e-5) for one, other in zip(*found, strict=True))
+    routed.weight.requires_grad_(False)
+    routed(x).sum().backward() if bias else None
+    half = routed.to(torch.bfloat16)
+    assert half(x.bfloat16()).dtype == torch.bfloat16
+
+
+def test_the_last_mlp_sees_only_what_predicts_an_answer(bench: Bench) -> None:
+    bench.base.restore()
+    batch = collate(bench.reference.pools.rows["forget"], range(12), "cpu")
+    model: Any = bench.base.model
+    seen = []
+    mlp = blocks(model)[-1].mlp
+    watch = mlp.gate_proj.register_forward_pre_hook(lambda _, args: seen.append(args[0].shape[:-1].numel()))
+    with torch.no_grad():
+        found = Pass(model, batch)
+        whole = Pass(model, batch, hidden_at=(1,))
+    watch.remove()
+    assert seen == [int(batch.trained.sum()), batch.ids.numel()]
+    assert torch.allclose(found.sum_nll, whole.sum_nll, atol=1e-5)
