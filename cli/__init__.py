@@ -1,11 +1,13 @@
 """DOOR: words in, words out. Joins the rooms; nothing imports it.
 
     main      the command tree, and the one place where errors become words and exit codes
-    options   what is to be certified, as every command that certifies asks for it
+    options   what is to be certified, what trials work on and how: the same words in every command
+    jobs      words -> task, split, space, base model and engine of a search
     words     what several commands share: budgets, ranges, JSON on standard output
     searching the `search` command and its progress
+    benching  the `bench` command
     showing   `show`, `certify`, `list`: tables for people
     auditing  `audit keygen / report / verify`
 
-Torch is imported by `froc search` only, when it starts to work.
+Torch is imported by `froc search` and `froc bench` only, when they start to work.
 """

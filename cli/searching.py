@@ -48,11 +48,14 @@ def search(
     ] = None,
     sampler: Annotated[str, typer.Option(help="tpe, nsga2, gp, random, or grid (all of --space's lists).")] = "tpe",
     objective: Annotated[
-        str, typer.Option(help="What the sampler minimizes: pareto (each risk) or froc (the published score).")
-    ] = "pareto",
+        str,
+        typer.Option(
+            help="What the sampler minimizes: margin (the worst risk over its budget), pareto (each risk) or froc (the score)."
+        ),
+    ] = "margin",
     pruner: Annotated[
-        str, typer.Option(help="median, halving, hyperband, wilcoxon or none: stops hopeless trials early.")
-    ] = "median",
+        str, typer.Option(help="halving, median, hyperband, wilcoxon or none: stops hopeless trials early.")
+    ] = "halving",
     procedure: options.Procedure = "weighted-holm",
     bound: options.Bound = "auto",
     candidates: Annotated[

@@ -4,8 +4,10 @@ How the files depend on each other, top to bottom::
 
     errors  params  digest  plugins       words every file shares
     data  tasks/                          rows, queries, the sealed split; what can be worked on
-    models  batches  step  methods/       a base model, its batches, one training step, the methods
-    train  measure  metrics/  attacks/    configuration -> unlearned model -> per-query losses
+    models  scope  linear                 a base model, what of it trials may change, its layers on this processor
+    batches  forward  step  methods/      rows as tensors, one pass, one training step in parts, the methods
+    engine  train                         precision and memory; the one training loop, for one run or a pack
+    measure  metrics/  attacks/           unlearned model -> per-query losses
     losses  bounds/  procedures/          the loss table; one theorem each; who may be rejected together
     shift  combined  claim                losses -> p-values and bounds for one claim
     power  exchangeability  sentences     what it would take; do losses look like independent draws; words for it

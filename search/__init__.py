@@ -4,7 +4,9 @@
     plan       what is fixed before the first trial, and whether a run folder was made by the same plan
     study      Optuna: which configuration next, which trial is hopeless
     space      method fields -> Optuna suggestions
-    trial      configuration -> unlearned model -> search losses
+    trial      configurations -> unlearned models -> search losses
+    sweep      the stops of one training run, mixed with the base model: candidates without training
+    speed      how fast trials are here
     sealing    search losses -> candidates in testing order, written down before calibration is opened
     calibration  the sealed candidates on calibration queries: all of them, or in rounds that may stop early
     openings   how often these calibration queries have been looked at

@@ -37,8 +37,9 @@ class Settings:
     population, weights, radius, sequential: see `froc.claim.Claim`. sample: risk -> units of a listed population that
     are measured beside those of the search. train: what trials may change, see `froc.scope.parse`; pack: how many are
     trained in the same passes. sweep: whether stops and mixes with the base are tried. autocast: see `froc.engine`.
-    objective: what the sampler minimizes, `pareto` (the mean loss of each risk)
-    or `froc` (the published score under `weighing`); ranking and certificate are the same under both.
+    objective: what the sampler minimizes: `margin` (the worst risk over its budget),
+    `pareto` (the mean loss of each risk) or `froc` (the published score under `weighing`); ranking and certificate are the
+    same under all.
     """
 
     budget: Mapping[str, float]
@@ -47,7 +48,7 @@ class Settings:
     methods: tuple[str, ...] = ()
     trials: int = 30
     sampler: str = "tpe"
-    pruner: str = "median"
+    pruner: str = "halving"
     procedure: str = "weighted-holm"
     bound: str = "auto"
     joint: bool = False
@@ -63,7 +64,7 @@ class Settings:
     radius: float = 0.0
     sequential: bool = False
     space: Mapping[str, tuple[float, float] | list[str]] = field(default_factory=dict)
-    objective: str = "pareto"
+    objective: str = "margin"
     weighing: Weighing = field(default_factory=Weighing)
     train: str = "full"
     pack: int = 1

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -80,17 +81,18 @@ def _before(ranked: Sequence[Ranked], place: int) -> int:
 
 
 def _doubt(sums: Mapping[str, tuple[int, int]], budget: Mapping[str, float]) -> float:
-    bound = make(Bound, "hoeffding_bentkus")
-    worst = 0.0
-    for risk, alpha in budget.items():
-        total, count = sums[risk]
-        # any losses with this sum will do: the p-value is a function of the sum alone
-        whole, rest = divmod(total, 1000)
-        losses = np.zeros((1, count), dtype=np.int64)
-        losses[0, :whole] = 1000
-        losses[0, whole : whole + (rest > 0)] = rest
-        worst = max(worst, float(bound.p_value(losses, alpha)[0]))
-    return worst
+    return max(p_value(*sums[risk], alpha) for risk, alpha in budget.items())
+
+
+@cache
+def p_value(total: int, count: int, alpha: float) -> float:
+    """Hoeffding-Bentkus p-value of `count` losses that add up to `total` thousandths; kept, for ranks are taken often."""
+    # any losses with this sum will do: the p-value is a function of the sum alone
+    whole, rest = divmod(total, 1000)
+    losses = np.zeros((1, count), dtype=np.int64)
+    losses[0, :whole] = 1000
+    losses[0, whole : whole + (rest > 0)] = rest
+    return float(make(Bound, "hoeffding_bentkus").p_value(losses, alpha)[0])
 
 
 def _excess(means: Mapping[str, float], budget: Mapping[str, float]) -> float:

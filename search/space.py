@@ -4,7 +4,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import optuna
+from scipy.stats.qmc import Sobol
 
 from froc.data import SearchView
 from froc.errors import InputError
@@ -64,6 +66,23 @@ def suggest(trial: optuna.Trial, space: Spaces) -> tuple[str, dict[str, Any]]:
         else:
             params[name] = trial.suggest_float(label, what.low, what.high, log=what.log)
     return method, params
+
+
+def spread(fields: Mapping[str, Space], count: int, seed: int) -> list[dict[str, Any]]:
+    """`count` configurations that cover a method's space evenly, options of a choice in turn (scrambled Sobol)."""
+    points = Sobol(max(1, len(fields)), rng=np.random.default_rng(seed)).random(count)
+    return [{name: _at(what, float(u)) for (name, what), u in zip(fields.items(), row, strict=False)} for row in points]
+
+
+def _at(what: Space, share: float) -> Any:
+    """The value at a share in [0, 1) of a space."""
+    if isinstance(what, Choice):
+        return what.options[int(share * len(what.options))]
+    if what.integer:
+        return int(what.low) + int(share * (int(what.high) - int(what.low) + 1))
+    if what.log:
+        return min(what.high, max(what.low, what.low * (what.high / what.low) ** share))
+    return what.low + share * (what.high - what.low)
 
 
 def written(space: Spaces) -> dict[str, dict[str, str]]:

@@ -4,6 +4,8 @@ The sampler is made anew for every trial from (seed, trial number), and Optuna's
 run that was killed goes on exactly as if it had not been, and `study.db` may be lost or damaged.
 """
 
+import math
+import random
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,7 +23,7 @@ from froc.errors import InputError
 from froc.params import Choice, Space
 from froc.published import Weighing, against_base
 from search.folder import FINISHED, Started
-from search.space import Spaces, suggest
+from search.space import Spaces, spread, suggest
 
 
 class Grid(optuna.samplers.BruteForceSampler):
@@ -31,10 +33,14 @@ class Grid(optuna.samplers.BruteForceSampler):
         """Nothing: the inherited method stops a loop that froc does not run."""
 
 
+WHOLE = ("random", "grid")
+"""Samplers that draw the method along with its hyperparameters; the others are asked for one method's."""
+STARTS = 8
+"""Trials of a method that are spread evenly over its space before a sampler models it."""
 SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
-    "tpe": lambda seed: optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True),
-    "nsga2": lambda seed: optuna.samplers.NSGAIISampler(seed=seed, population_size=12),
-    "gp": lambda seed: optuna.samplers.GPSampler(seed=seed),
+    "tpe": lambda seed: optuna.samplers.TPESampler(seed=seed, multivariate=True, n_startup_trials=STARTS),
+    "nsga2": lambda seed: optuna.samplers.NSGAIISampler(seed=seed, population_size=STARTS),
+    "gp": lambda seed: optuna.samplers.GPSampler(seed=seed, n_startup_trials=STARTS),
     "random": lambda seed: optuna.samplers.RandomSampler(seed=seed),
     "grid": lambda seed: Grid(seed=seed),
 }
@@ -59,15 +65,23 @@ class Aim:
     values: Callable[[Started], list[float]]
 
 
-def _pareto(risks: Sequence[str], weighing: Weighing) -> Aim:
-    return Aim(tuple(risks), lambda line: [(line.search or {})[risk] for risk in risks])
+def _margin(budget: Mapping[str, float], weighing: Weighing) -> Aim:
+    return Aim(("worst_risk_over_budget",), lambda line: [1.0 + excess(line.search or {}, budget)])
 
 
-def _froc(risks: Sequence[str], weighing: Weighing) -> Aim:
+def _pareto(budget: Mapping[str, float], weighing: Weighing) -> Aim:
+    return Aim(tuple(budget), lambda line: [(line.search or {})[risk] for risk in budget])
+
+
+def _froc(budget: Mapping[str, float], weighing: Weighing) -> Aim:
     return Aim(("froc_score",), lambda line: [float(against_base([line.averages or {}], weighing).e_r[0])])
 
 
-OBJECTIVES: dict[str, Callable[[Sequence[str], Weighing], Aim]] = {"pareto": _pareto, "froc": _froc}
+OBJECTIVES: dict[str, Callable[[Mapping[str, float], Weighing], Aim]] = {
+    "margin": _margin,
+    "pareto": _pareto,
+    "froc": _froc,
+}
 """Objectives steer the sampler; constraints, pruning, ranking and certificate are the same under all of them."""
 
 
@@ -83,19 +97,26 @@ class Study:
 
     def __init__(
         self, path: Path | None, space: Spaces, budget: Mapping[str, float], *, sampler: str, pruner: str, seed: int,
-        objective: str = "pareto", weighing: Weighing | None = None,
+        objective: str = "margin", weighing: Weighing | None = None,
     ) -> None:  # fmt: skip
         self._space, self._budget, self._seed = space, dict(budget), seed
         self._sampler = pick("sampler", SAMPLERS, sampler)
         with _settled():
             self._pruner: optuna.pruners.BasePruner = pick("pruner", PRUNERS, pruner)()
-        self._aim: Aim = pick("objective", OBJECTIVES, objective)(list(budget), weighing or Weighing())
+        self._aim: Aim = pick("objective", OBJECTIVES, objective)(dict(budget), weighing or Weighing())
         self._path = path
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         # one objective in memory beside the many of the study: Optuna prunes single objectives only
-        self._shadow = optuna.create_study(study_name="froc", direction="minimize", pruner=self._pruner)
+        # and a study per method, since methods forget at different paces
+        self._shadows = {
+            m: optuna.create_study(study_name=f"froc-{m}", direction="minimize", pruner=self._pruner) for m in space
+        }
         self._by_query = pruner in BY_QUERY
         self._study: optuna.Study | None = None
+        self._whole = sampler in WHOLE
+        self._methods = {m: optuna.create_study(directions=["minimize"] * len(self._aim.names)) for m in space}
+        self._best: dict[str, float] = {}
+        self._asked: dict[int, optuna.Trial] = {}
         self._trials: dict[int, tuple[optuna.Trial, optuna.Trial]] = {}
 
     @property
@@ -108,7 +129,12 @@ class Study:
         done = [line for line in log if line.status in FINISHED]
         self._study = self._open(done)
         for line in done:
-            shadow = self._shadow.ask()
+            best = self.best(line)
+            if not self._whole:
+                frozen = _frozen(line, best, {line.method: self._space[line.method]}, self._budget, self._aim)
+                self._methods[line.method].add_trial(frozen)
+            self._learn(best)
+            shadow = self._shadows[line.method].ask()
             seen = queries(line.config) if self._by_query else []
             for place in range(1, len(line.rungs) + 1):
                 self._report(shadow, line.rungs[:place], seen[:place])
@@ -122,19 +148,48 @@ class Study:
         """
         assert self._study is not None
         with _settled():
-            sampler = self._sampler(digest.seed("sampler", self._seed, number) % 2**32)
-            methods = list(self._space)
-            if number < 2 * len(methods) and not isinstance(sampler, Grid):
-                turn = {"method": methods[number % len(methods)]}
-                sampler = optuna.samplers.PartialFixedSampler(turn, sampler)
-            self._study.sampler = sampler
-            if again is not None:
-                self._study.enqueue_trial(
-                    {"method": again[0]} | {f"{again[0]}.{name}": value for name, value in again[1].items()}
-                )
+            told = again or self._drawn(number)
+            if told is not None:
+                named = {f"{told[0]}.{name}": value for name, value in told[1].items()}
+                self._study.enqueue_trial({"method": told[0]} | named)
+            self._study.sampler = self._seeded(number)
             trial = self._study.ask()
-            self._trials[number] = trial, self._shadow.ask()
-            return suggest(trial, self._space)
+            method, params = suggest(trial, self._space)
+            self._trials[number] = trial, self._shadows[method].ask()
+            return method, params
+
+    def _seeded(self, number: int) -> BaseSampler:
+        made: BaseSampler = self._sampler(digest.seed("sampler", self._seed, number) % 2**32)
+        return made
+
+    def _drawn(self, number: int) -> tuple[str, dict[str, Any]] | None:
+        """What the sampler proposes for the method whose turn it is; None where the sampler chooses methods itself.
+
+        Samplers that model hyperparameters need the same ones in every trial, so each method has a study of its own.
+        """
+        if self._whole:
+            return None
+        method = self._turn(number)
+        study = self._methods[method]
+        study.sampler = self._seeded(number)
+        before = len(study.get_trials(deepcopy=False))
+        if before < STARTS:
+            first = spread(self._space[method], STARTS, digest.seed("starts", method, self._seed))[before]
+            study.enqueue_trial({f"{method}.{name}": value for name, value in first.items()})
+        trial = study.ask()
+        found = suggest(trial, {method: self._space[method]})
+        self._asked[number] = trial
+        return found
+
+    def _turn(self, number: int) -> str:
+        """Every method twice, then the better ones more often: by 1 / rank of the best that each has come to."""
+        methods = list(self._space)
+        if number < 2 * len(methods):
+            return methods[number % len(methods)]
+        ranked = sorted(methods, key=lambda method: (self._best.get(method, math.inf), methods.index(method)))
+        shares = [1 / place for place in range(1, len(ranked) + 1)]
+        draw = random.Random(digest.seed("method", self._seed, number))
+        return draw.choices(ranked, shares)[0]
 
     def hopeless(self, number: int, rungs: Sequence[Sequence[Any]], seen: Sequence[Sequence[float]] = ()) -> bool:
         """Whether the pruner gives a running trial up, from what was measured at its rungs so far.
@@ -157,7 +212,18 @@ class Study:
         for risk, value in _constraints(best, self._budget).items():
             trial.set_constraint(risk, value)
         self._study.tell(trial, _values(best, self._aim), state=_state(line))
+        asked = self._asked.pop(line.trial, None)
+        if asked is not None:
+            for risk, value in _constraints(best, self._budget).items():
+                asked.set_constraint(risk, value)
+            self._methods[line.method].tell(asked, _values(best, self._aim), state=_state(line))
+        self._learn(best)
         self._remember(shadow, line)
+
+    def _learn(self, best: Started) -> None:
+        means = best.search or (best.rungs[-1][1] if best.rungs else None)
+        if means:
+            self._best[best.method] = min(self._best.get(best.method, math.inf), self.excess(means))
 
     def best(self, line: Started) -> Started:
         """The configuration of a training run that lies deepest within the budgets: what the sampler learns from."""
@@ -167,7 +233,7 @@ class Study:
 
     def excess(self, means: Mapping[str, float]) -> float:
         """How far the worst risk lies above its budget, in units of the budget; below 0 where all are within."""
-        return max(means[risk] / alpha for risk, alpha in self._budget.items()) - 1.0
+        return excess(means, self._budget)
 
     def _report(self, shadow: optuna.Trial, rungs: Sequence[Sequence[Any]], seen: Sequence[Sequence[float]]) -> None:
         place = len(rungs)
@@ -179,9 +245,9 @@ class Study:
 
     def _remember(self, shadow: optuna.Trial, line: Started) -> None:
         if line.status == "complete":
-            self._shadow.tell(shadow, self.excess(self.best(line).search or {}))
+            self._shadows[line.method].tell(shadow, self.excess(self.best(line).search or {}))
         else:
-            self._shadow.tell(shadow, state=TrialState.PRUNED if line.rungs else TrialState.FAIL)
+            self._shadows[line.method].tell(shadow, state=TrialState.PRUNED if line.rungs else TrialState.FAIL)
 
     def _open(self, done: Sequence[Started]) -> optuna.Study:
         url = f"sqlite:///{self._path}" if self._path else None
@@ -203,6 +269,11 @@ class Study:
         for line in done:
             study.add_trial(_frozen(line, self.best(line), self._space, self._budget, self._aim))
         return study
+
+
+def excess(means: Mapping[str, float], budget: Mapping[str, float]) -> float:
+    """See `Study.excess`."""
+    return max(means[risk] / alpha for risk, alpha in budget.items()) - 1.0
 
 
 @contextmanager
@@ -242,14 +313,15 @@ def _constraints(line: Started, budget: Mapping[str, float]) -> dict[str, float]
 def _frozen(line: Started, best: Started, space: Spaces, budget: Mapping[str, float], aim: Aim) -> FrozenTrial:
     params = {"method": line.method} | {f"{line.method}.{name}": value for name, value in line.params.items()}
     kinds: dict[str, BaseDistribution] = {"method": CategoricalDistribution(list(space))}
-    kinds |= {f"{line.method}.{name}": _distribution(what) for name, what in space[line.method].items()}
+    kinds |= {f"{line.method}.{name}": distribution(what) for name, what in space[line.method].items()}
     return optuna.trial.create_trial(
         state=_state(line), values=_values(best, aim), params=params, distributions=kinds,
         user_attrs=_attributes(best), constraints=_constraints(best, budget),
     )  # fmt: skip
 
 
-def _distribution(what: Space) -> BaseDistribution:
+def distribution(what: Space) -> BaseDistribution:
+    """A hyperparameter's space in Optuna's words."""
     if isinstance(what, Choice):
         return CategoricalDistribution(list(what.options))
     if what.integer:
