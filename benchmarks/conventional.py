@@ -1,184 +1,259 @@
-"""One unlearning trial as scripts usually do it: a process that imports, loads, trains with a Trainer, evaluates, exits.
+"""One unlearning trial the conventional way: a fresh process, `transformers.Trainer`, a frozen reference model.
 
-NPO with a frozen reference model whose forward pass runs at every step (HuggingFace Trainer, dynamic padding, masks,
-labels of -100 outside the answer). Nothing of froc is used and nothing is slowed on purpose: no checkpoints, no logging,
-no evaluation on the way. `engine.py` starts it as a process and compares. The last line printed is one JSON document.
+The process imports torch and transformers, loads the model, trains it by negative preference optimisation with the
+reference model's forward pass at every step, scores both models on the queries, prints one line of JSON and exits.
+No code of froc is used, and nothing is slowed: no checkpoints, no logging, no evaluation while training.
+
+Data file: {"template": "{question} {answer}", "forget": [[question, answer], ...], "retain": [...],
+"queries": {"forgetting": [...], "utility": [...]}}.
 """
 
 import argparse
 import json
+import math
 import os
 import resource
 import sys
+import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 
-def started() -> float:
-    """Seconds since the epoch at which this process was started, from the kernel's own clock."""
-    ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
-    up = float(Path("/proc/uptime").read_text().split()[0])
-    return time.time() - up + ticks / os.sysconf("SC_CLK_TCK")
+def process_start() -> float:
+    """Wall-clock time at which the kernel started this process."""
+    fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+    return booted + int(fields[19]) / os.sysconf("SC_CLK_TCK")
 
 
-STARTED = started()
-# statistics.py beside this file would hide Python's own
-sys.path.pop(0)
-import torch  # noqa: E402  # the clock starts before the imports
-from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments  # noqa: E402
+STARTED = process_start()
+if not sys.flags.safe_path:
+    # benchmarks/statistics.py would shadow the standard library's
+    del sys.path[0]
 
-IMPORTED = time.time()
+import torch  # noqa: E402
+import torch.nn.functional as F  # noqa: E402, N812
+from torch import Tensor  # noqa: E402
+from torch.utils.data import Dataset, RandomSampler  # noqa: E402
+from transformers import (  # noqa: E402
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    Trainer,
+    TrainingArguments,
+)
 
-
-def resident() -> float:
-    """MiB of memory this process holds now."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
-
-
-RESIDENT = resident()
-Row = dict[str, list[int]]
-
-
-def encode(tokenizer: Any, template: str, rows: Sequence[Sequence[str]]) -> list[Row]:
-    """Token ids and labels of question-answer rows; `answer` counts the answer's tokens without the end."""
-    found = []
-    for question, answer in rows:
-        prompt = template.replace("{question}", question).removesuffix("{answer}")
-        bare = prompt.rstrip(" ")
-        left = tokenizer(bare)["input_ids"]
-        right = tokenizer(prompt[len(bare) :] + answer, add_special_tokens=False)["input_ids"]
-        whole = [*left, *right, tokenizer.eos_token_id]
-        labels = [-100] * len(left) + whole[len(left) :]
-        found.append({"input_ids": whole, "labels": labels, "answer": [len(left), len(right)]})
-    return found
+IGNORED = -100
+Example = dict[str, list[int]]
+Inputs = dict[str, Tensor]
 
 
-def pad(rows: Sequence[Row]) -> dict[str, torch.Tensor]:
-    """A batch padded on the right to its longest row, with mask and labels."""
-    width = max(len(row["input_ids"]) for row in rows)
-
-    def filled(name: str, value: int) -> torch.Tensor:
-        return torch.tensor([row[name] + [value] * (width - len(row[name])) for row in rows])
-
-    ones = [{"mask": [1] * len(row["input_ids"])} for row in rows]
-    mask = torch.tensor([row["mask"] + [0] * (width - len(row["mask"])) for row in ones])
-    return {"input_ids": filled("input_ids", 0), "labels": filled("labels", -100), "attention_mask": mask}
+def resident_mb() -> float:
+    """MiB of memory that this process holds now."""
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(status["VmRSS"].split()[0]) / 1024
 
 
-class Pairs(torch.utils.data.Dataset[dict[str, Row]]):
-    """Forget row i beside a random retain row."""
+def tokenize(
+    tokenizer: PreTrainedTokenizerBase, template: str, rows: Sequence[Sequence[str]], *, end: bool
+) -> list[Example]:
+    """input_ids and labels of question-answer rows; only the answer, and its end where asked for, is labelled."""
+    filled = [template.replace("{question}", question).removesuffix("{answer}") for question, _ in rows]
+    # prompt and answer are tokenised apart, and the blank between them belongs to the answer
+    prompts = [text.rstrip(" ") for text in filled]
+    answers = [text[len(prompt) :] + row[1] for text, prompt, row in zip(filled, prompts, rows, strict=True)]
+    left = tokenizer(prompts)["input_ids"]
+    right = tokenizer(answers, add_special_tokens=False)["input_ids"]
+    closing = [tokenizer.eos_token_id] if end else []
+    return [
+        {"input_ids": [*prompt, *answer, *closing], "labels": [IGNORED] * len(prompt) + [*answer, *closing]}
+        for prompt, answer in zip(left, right, strict=True)
+    ]
 
-    def __init__(self, forget: Sequence[Row], retain: Sequence[Row], seed: int) -> None:
+
+def pad(examples: Sequence[Example]) -> Inputs:
+    """Model inputs, padded on the right to the longest example of the batch."""
+    width = max(len(example["input_ids"]) for example in examples)
+
+    def padded(rows: Sequence[list[int]], value: int) -> Tensor:
+        return torch.tensor([row + [value] * (width - len(row)) for row in rows])
+
+    ids = [example["input_ids"] for example in examples]
+    return {
+        "input_ids": padded(ids, 0),
+        "attention_mask": padded([[1] * len(row) for row in ids], 0),
+        "labels": padded([example["labels"] for example in examples], IGNORED),
+    }
+
+
+class ForgetRetainDataset(Dataset[dict[str, Example]]):
+    """Each forget row, paired with a retain row drawn at random."""
+
+    def __init__(self, forget: Sequence[Example], retain: Sequence[Example], seed: int) -> None:
         self.forget, self.retain = forget, retain
-        self.draw = torch.Generator().manual_seed(seed)
+        self.generator = torch.Generator().manual_seed(seed)
 
     def __len__(self) -> int:
         return len(self.forget)
 
-    def __getitem__(self, index: int) -> dict[str, Row]:
-        other = int(torch.randint(len(self.retain), (1,), generator=self.draw))
-        return {"forget": self.forget[index], "retain": self.retain[other]}
+    def __getitem__(self, index: int) -> dict[str, Example]:
+        drawn = int(torch.randint(len(self.retain), (), generator=self.generator))
+        return {"forget": self.forget[index], "retain": self.retain[drawn]}
 
 
-def collate(pairs: Sequence[Mapping[str, Row]]) -> dict[str, dict[str, torch.Tensor]]:
-    """Both batches of a step."""
-    return {part: pad([pair[part] for pair in pairs]) for part in ("forget", "retain")}
+def collate(pairs: Sequence[dict[str, Example]]) -> dict[str, Inputs]:
+    """Both batches of one step."""
+    return {name: pad([pair[name] for pair in pairs]) for name in ("forget", "retain")}
 
 
-def sums(model: Any, batch: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-    """(B,) summed negative log-likelihood of the labels, and how many there are."""
-    logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits[:, :-1]
-    labels = batch["labels"][:, 1:]
-    nll = torch.nn.functional.cross_entropy(logits.transpose(1, 2).float(), labels, reduction="none", ignore_index=-100)
-    return nll.sum(1), (labels != -100).sum(1)
+def predict(model: torch.nn.Module, inputs: Inputs) -> tuple[Tensor, Tensor]:
+    """(B, T, V) logits and (B, T) labels of the tokens that they predict."""
+    output = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False)
+    # labels are moved rather than logits, which would be copied
+    return output.logits, F.pad(inputs["labels"][:, 1:], (0, 1), value=IGNORED)
+
+
+def sequence_nll(model: torch.nn.Module, inputs: Inputs) -> tuple[Tensor, Tensor]:
+    """(B,) negative log-likelihood summed over the labelled tokens, and (B,) how many these are."""
+    logits, labels = predict(model, inputs)
+    nll = F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORED, reduction="none")
+    return nll.view_as(labels).sum(1), (labels != IGNORED).sum(1)
 
 
 class NPOTrainer(Trainer):
-    """Negative preference optimisation with a retain term."""
+    """Negative preference optimisation (Zhang et al. 2404.05868) with a likelihood term on retain rows."""
 
-    def __init__(self, *args: Any, reference: Any, beta: float, retain_weight: float, **said: Any) -> None:
-        super().__init__(*args, **said)
+    def __init__(self, *, reference: PreTrainedModel, beta: float, retain_weight: float, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         self.reference, self.beta, self.retain_weight = reference, beta, retain_weight
 
-    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> torch.Tensor:
-        """-(2 / beta) log sigmoid(beta (NLL - NLL_reference)) on forget rows, mean NLL per token on retain rows."""
-        forgotten, _ = sums(model, inputs["forget"])
+    def _get_train_sampler(self, train_dataset: Any = None) -> RandomSampler:
+        # one shuffle after another without a break, so that a pass's last batch is as full as the others
+        return RandomSampler(self.train_dataset, num_samples=self.args.max_steps * self.args.train_batch_size)
+
+    def compute_loss(
+        self, model: torch.nn.Module, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """The forget term plus the weighted retain term, both means over rows."""
         with torch.no_grad():
-            before, _ = sums(self.reference, inputs["forget"])
-        kept, count = sums(model, inputs["retain"])
-        push = -2 / self.beta * torch.nn.functional.logsigmoid(self.beta * (forgotten - before))
-        return push.mean() + self.retain_weight * (kept / count).mean()
+            before, _ = sequence_nll(self.reference, inputs["forget"])
+        now, _ = sequence_nll(model, inputs["forget"])
+        forget = -2 / self.beta * F.logsigmoid(self.beta * (now - before)).mean()
+        kept, count = sequence_nll(model, inputs["retain"])
+        loss = forget + self.retain_weight * (kept / count).mean()
+        return (loss, None) if return_outputs else loss
 
 
-@torch.no_grad()
-def strength(model: Any, rows: Sequence[Row], size: int = 64) -> torch.Tensor:
-    """(n,) extraction strength: longest correct suffix under greedy teacher forcing over the answer's length."""
-    found = []
-    for start in range(0, len(rows), size):
-        some = rows[start : start + size]
-        batch = pad(some)
-        guess = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits.argmax(-1)
-        for i, row in enumerate(some):
-            first, count = row["answer"]
-            right = (guess[i, first - 1 : first + count - 1] == batch["input_ids"][i, first : first + count]).tolist()
-            suffix = next((place for place, ok in enumerate(reversed(right)) if not ok), count)
-            found.append(suffix / count)
-    return torch.tensor(found)
+def unlearn(
+    model: PreTrainedModel, reference: PreTrainedModel, dataset: ForgetRetainDataset, said: argparse.Namespace
+) -> int:
+    """Train the model in place; the number of steps taken."""
+    batch = min(said.batch, len(dataset))
+    with tempfile.TemporaryDirectory() as unused:
+        arguments = TrainingArguments(
+            output_dir=unused,
+            max_steps=math.ceil(said.epochs * len(dataset) / batch),
+            per_device_train_batch_size=batch,
+            learning_rate=said.lr,
+            lr_scheduler_type="linear",
+            # a number below 1 is a share of the steps
+            warmup_steps=0.1,
+            optim="adamw_torch_fused",
+            weight_decay=0.01,
+            max_grad_norm=1.0,
+            seed=said.seed,
+            use_cpu=True,
+            bf16=False,
+            dataloader_num_workers=0,
+            remove_unused_columns=False,
+            save_strategy="no",
+            eval_strategy="no",
+            logging_strategy="no",
+            report_to=[],
+            disable_tqdm=True,
+        )
+        trainer = NPOTrainer(
+            model=model, args=arguments, train_dataset=dataset, data_collator=collate,
+            reference=reference, beta=said.beta, retain_weight=said.retain_weight,
+        )  # fmt: skip
+        trainer.train()
+    return trainer.state.global_step
+
+
+@torch.inference_mode()
+def extraction_strength(model: PreTrainedModel, examples: Sequence[Example], size: int = 64) -> Tensor:
+    """(n,) longest correct suffix of the answer under greedy teacher forcing, over the answer's length."""
+    model.eval()
+    scores = []
+    for start in range(0, len(examples), size):
+        logits, labels = predict(model, pad(examples[start : start + size]))
+        answer = labels != IGNORED
+        wrong = answer & (logits.argmax(-1) != labels)
+        place, length = torch.arange(labels.shape[1]), answer.sum(1)
+        last = torch.where(answer, place, 0).amax(1)
+        last_wrong = torch.where(wrong, place, (last - length)[:, None]).amax(1)
+        scores.append((last - last_wrong) / length)
+    return torch.cat(scores)
+
+
+def evaluate(model: PreTrainedModel, reference: PreTrainedModel, queries: dict[str, list[Example]]) -> dict[str, float]:
+    """risk -> mean loss: what is still there of the forgotten, and what is lost of the rest."""
+    still = extraction_strength(model, queries["forgetting"])
+    kept = extraction_strength(model, queries["utility"])
+    lost = (extraction_strength(reference, queries["utility"]) - kept).clamp(min=0)
+    return {"forgetting": still.mean().item(), "utility": lost.mean().item()}
+
+
+def arguments() -> argparse.Namespace:
+    """What the command line says."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--data", type=Path, required=True)
+    for name in ("lr", "beta", "retain-weight", "epochs"):
+        parser.add_argument(f"--{name}", type=float, required=True)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--save", type=Path)
+    return parser.parse_args()
 
 
 def main() -> None:
     """Do one trial."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--data", type=Path, required=True)
-    for name, value in (("lr", 1e-3), ("beta", 0.1), ("retain-weight", 1.0), ("epochs", 5.0)):
-        parser.add_argument(f"--{name}", type=float, default=value)
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--save")
-    said = parser.parse_args()
-    begin = time.time()
-    data = json.loads(said.data.read_text())
+    imported, resident = time.time(), resident_mb()
+    said = arguments()
+    data = json.loads(said.data.read_text(encoding="utf-8"))
     tokenizer = AutoTokenizer.from_pretrained(said.model)
     model = AutoModelForCausalLM.from_pretrained(said.model, dtype=torch.float32)
     reference = AutoModelForCausalLM.from_pretrained(said.model, dtype=torch.float32).eval()
-    rows = {part: encode(tokenizer, data["template"], data[part]) for part in ("forget", "retain")}
+    reference.requires_grad_(False)
+    forget, retain = (tokenize(tokenizer, data["template"], data[name], end=True) for name in ("forget", "retain"))
+    queries = {risk: tokenize(tokenizer, data["template"], rows, end=False) for risk, rows in data["queries"].items()}
     loaded = time.time()
-    arguments = TrainingArguments(
-        output_dir="/tmp/unused", per_device_train_batch_size=said.batch, num_train_epochs=said.epochs,
-        learning_rate=said.lr, weight_decay=0.01, warmup_steps=0.1, lr_scheduler_type="linear", max_grad_norm=1.0,
-        optim="adamw_torch_fused", save_strategy="no", eval_strategy="no", logging_strategy="no", report_to=[],
-        disable_tqdm=True, dataloader_num_workers=0, remove_unused_columns=False, seed=said.seed, use_cpu=True,
-    )  # fmt: skip
-    trainer = NPOTrainer(
-        model=model, args=arguments, train_dataset=Pairs(rows["forget"], rows["retain"], said.seed),
-        data_collator=collate, reference=reference, beta=said.beta, retain_weight=said.retain_weight,
-    )  # fmt: skip
-    trainer.train()
+    steps = unlearn(model, reference, ForgetRetainDataset(forget, retain, said.seed), said)
     trained = time.time()
-    model.eval()
-    losses = {}
-    for risk, queries in data["queries"].items():
-        encoded = encode(tokenizer, data["template"], queries)
-        score = strength(model, encoded)
-        if risk == "utility":
-            score = (strength(reference, encoded) - score).clamp(min=0)
-        losses[risk] = float(score.mean())
+    losses = evaluate(model, reference, queries)
+    evaluated = time.time()
     if said.save:
         model.save_pretrained(said.save)
         tokenizer.save_pretrained(said.save)
-    end = time.time()
     seconds = {
-        "import": IMPORTED - STARTED, "load": loaded - begin, "train": trained - loaded,
-        "evaluate": end - trained, "total": end - STARTED,
-    }  # fmt: skip
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-    print(
-        json.dumps({"steps": trainer.state.global_step, "seconds": {n: round(s, 3) for n, s in seconds.items()},
-                    "peak_rss_mb": peak, "rss_after_import_mb": RESIDENT, "losses": losses})
-    )  # fmt: skip
+        "import": imported - STARTED,
+        "load": loaded - imported,
+        "train": trained - loaded,
+        "evaluate": evaluated - trained,
+        "total": time.time() - STARTED,
+    }
+    report = {
+        "steps": steps,
+        "seconds": {phase: round(taken, 3) for phase, taken in seconds.items()},
+        "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+        "rss_after_import_mb": round(resident, 1),
+        "losses": losses,
+    }
+    print(json.dumps(report))
 
 
 if __name__ == "__main__":

@@ -35,6 +35,8 @@ class Grid(optuna.samplers.BruteForceSampler):
 
 WHOLE = ("random", "grid")
 """Samplers that draw the method along with its hyperparameters; the others are asked for one method's."""
+AWAY = 0.25
+"""Share of trials that are drawn at random all the same: a model that is sure too early would never leave."""
 STARTS = 8
 """Trials of a method that are spread evenly over its space before a sampler models it."""
 SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
@@ -105,7 +107,8 @@ class Study:
             self._pruner: optuna.pruners.BasePruner = pick("pruner", PRUNERS, pruner)()
         self._aim: Aim = pick("objective", OBJECTIVES, objective)(dict(budget), weighing or Weighing())
         self._path = path
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        # what samplers warn of (a slower solver, say) is nothing that a user of froc could mend
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
         # one objective in memory beside the many of the study: Optuna prunes single objectives only
         # and a study per method, since methods forget at different paces
         self._shadows = {
@@ -148,7 +151,7 @@ class Study:
         """
         assert self._study is not None
         with _settled():
-            told = again or self._drawn(number)
+            told = self._drawn(number, again)
             if told is not None:
                 named = {f"{told[0]}.{name}": value for name, value in told[1].items()}
                 self._study.enqueue_trial({"method": told[0]} | named)
@@ -162,18 +165,22 @@ class Study:
         made: BaseSampler = self._sampler(digest.seed("sampler", self._seed, number) % 2**32)
         return made
 
-    def _drawn(self, number: int) -> tuple[str, dict[str, Any]] | None:
+    def _drawn(self, number: int, again: tuple[str, Mapping[str, Any]] | None) -> tuple[str, Mapping[str, Any]] | None:
         """What the sampler proposes for the method whose turn it is; None where the sampler chooses methods itself.
 
         Samplers that model hyperparameters need the same ones in every trial, so each method has a study of its own.
         """
         if self._whole:
-            return None
-        method = self._turn(number)
+            return again
+        method = again[0] if again else self._turn(number)
         study = self._methods[method]
-        study.sampler = self._seeded(number)
+        draw = random.Random(digest.seed("explore", self._seed, number))
+        away = draw.random() < AWAY
+        study.sampler = optuna.samplers.RandomSampler(seed=draw.getrandbits(32)) if away else self._seeded(number)
         before = len(study.get_trials(deepcopy=False))
-        if before < STARTS:
+        if again:
+            study.enqueue_trial({f"{method}.{name}": value for name, value in again[1].items()})
+        elif before < STARTS:
             first = spread(self._space[method], STARTS, digest.seed("starts", method, self._seed))[before]
             study.enqueue_trial({f"{method}.{name}": value for name, value in first.items()})
         trial = study.ask()
@@ -281,6 +288,8 @@ def _settled() -> Iterator[None]:
     """Optuna marks multivariate sampling and metric names experimental; froc relies on both and pins Optuna's range."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        # the GP sampler divides by zero where a choice is sure, and goes on rightly
+        warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"optuna\._gp")
         yield
 
 

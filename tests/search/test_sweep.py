@@ -138,11 +138,11 @@ def test_the_sampler_learns_from_the_best_variant(tmp_path: Path) -> None:
     line = replace(LINE, params=params, variants=[_with(LINE, "c0000-s3-m0500", 0.02, 0.01)])
     study.tell(line)
     (trial,) = study._study.get_trials() if study._study else []
-    assert trial.values == [0.02, 0.01]
+    assert trial.values == [0.02 / BUDGET[FORGETTING]]
     assert (trial.user_attrs["config"], trial.user_attrs["stop"], trial.user_attrs["mix"]) == ("c0000", 3, 0.5)
     again = Study(tmp_path / "study.db", space, BUDGET, sampler="random", pruner="none", seed=0)
     again.resume([line])
-    assert [t.values for t in again._study.get_trials()] == [[0.02, 0.01]] if again._study else False
+    assert [t.values for t in again._study.get_trials()] == [[0.02 / BUDGET[FORGETTING]]] if again._study else False
 
 
 @pytest.mark.parametrize("pruner", [name for name in PRUNERS if name != "none"])
