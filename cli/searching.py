@@ -8,7 +8,6 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cli import jobs, options, words
-from cli.jobs import cache_folder as cache_folder
 from cli.showing import summary
 from froc.errors import NotCertifiedError
 

@@ -199,6 +199,15 @@ class _Joined:
 
 def parse(text: str, model: PreTrainedModel, members: int = 1) -> Scope:
     """`full`, `layers:last=2`, `layers:first=2` or `lora:rank=8,alpha=16`; InputError for anything else."""
+    kind, numbers = read(text, members)
+    if kind == "lora":
+        rank = numbers.get("rank", 8)
+        return Lora(model, rank=rank, alpha=numbers.get("alpha", 2 * rank), members=members)
+    return Full(model, _within(model, numbers) if kind == "layers" else "")
+
+
+def read(text: str, members: int = 1) -> tuple[str, dict[str, int]]:
+    """Kind and numbers of a scope, before there is a model; InputError for what is none."""
     kind, _, rest = text.partition(":")
     try:
         said = dict(pair.split("=") for pair in rest.split(",") if pair)
@@ -206,22 +215,18 @@ def parse(text: str, model: PreTrainedModel, members: int = 1) -> Scope:
     except ValueError as error:
         raise InputError(f"--train {text} is not understood; write full, layers:last=2 or lora:rank=8") from error
     allowed = {"full": set(), "layers": {"first", "last"}, "lora": {"rank", "alpha"}}.get(kind)
-    if allowed is None or not set(numbers) <= allowed or any(value < 1 for value in numbers.values()):
+    bad = allowed is None or not set(numbers) <= allowed or any(value < 1 for value in numbers.values())
+    if bad or (kind == "layers" and len(numbers) != 1):
         raise InputError(f"--train {text} is not understood; write full, layers:last=2 or lora:rank=8")
     if members > 1 and kind != "lora":
         raise InputError("--pack trains several adapters over one frozen base; give --train lora:rank=8 with it")
-    if kind == "lora":
-        rank = numbers.get("rank", 8)
-        return Lora(model, rank=rank, alpha=numbers.get("alpha", 2 * rank), members=members)
-    return Full(model, _within(model, numbers) if kind == "layers" else "")
+    return kind, numbers
 
 
 def _within(model: PreTrainedModel, ends: Mapping[str, int]) -> str:
     """Pattern of the parameters of the first or last blocks."""
     from froc.forward import blocks
 
-    if len(ends) != 1:
-        raise InputError("--train layers: say which, e.g. layers:last=2")
     found = blocks(model)
     path = next(name for name, module in model.named_modules() if module is found)
     count = min(next(iter(ends.values())), len(found))

@@ -13,6 +13,7 @@ from froc.bounds import Bound
 from froc.claim import automatic
 from froc.combined import COMBINED
 from froc.data import Sealed, SearchView, Task, ids
+from froc.engine import PRECISIONS
 from froc.errors import InputError
 from froc.losses import SCALE
 from froc.metrics import Metric
@@ -20,6 +21,7 @@ from froc.models import Base
 from froc.plugins import find, make
 from froc.published import Weighing
 from froc.risk import Claim, refuse_unknown, required
+from froc.scope import read as read_scope
 from search.space import Spaces, written
 from search.study import OBJECTIVES, PRUNERS, SAMPLERS, pick
 
@@ -90,6 +92,9 @@ class Settings:
                 raise InputError(f"{name} {count} is too few; give at least 1")
         if self.candidates is not None and self.candidates < 1:
             raise InputError("candidates must be at least 1")
+        read_scope(self.train, self.pack)
+        if self.autocast is not None:
+            pick("precision", PRECISIONS, self.autocast)
         pick("sampler", SAMPLERS, self.sampler)
         pick("pruner", PRUNERS, self.pruner)
         pick("objective", OBJECTIVES, self.objective)

@@ -139,6 +139,14 @@ def test_a_broken_task_folder(froc: Froc, folder: Path, tmp_path: Path, what: st
         (["-b", "0.1", "--task", "nowhere"], ["nowhere is no folder"]),
         (["-b", "0.1", "--model", "gpt2"], ["--task"]),
         (["-b", "0.1", "--dtype", "int3"], ["float32"]),
+        (["-b", "0.1", "--space", "lr=1e-3,"], ["NAME=A,B,C"]),
+        (["-b", "0.1", "--space", "idk.form=ppo"], ["one of dpo, nll"]),
+        (["-b", "0.1", "--sampler", "grid"], ["a grid needs values", "--space"]),
+        (["-b", "0.1", "--pack", "0"], ["pack 0"]),
+        (["-b", "0.1", "--pruner", "axe"], ["wilcoxon"]),
+        (["-b", "0.1", "--autocast", "int8"], ["bfloat16"]),
+        (["-b", "0.1", "--train", "lorra"], ["lora:rank=8"]),
+        (["-b", "0.1", "--pack", "4"], ["--train lora:rank=8"]),
     ],
 )
 def test_bad_options(froc: Froc, tmp_path: Path, options: list[str], words: list[str]) -> None:
@@ -251,6 +259,40 @@ def test_a_search_on_a_task_folder_from_the_command_line(froc: Froc, folder: Pat
         "can never certify", "are needed",
     )  # fmt: skip
     assert not (tmp_path / "few").exists()
+
+
+def test_bench_says_what_trials_cost(froc: Froc, folder: Path, tmp_path: Path, base: Any) -> None:
+    model = tmp_path / "model"
+    base.restore()
+    base.model.save_pretrained(model)
+    base.tokenizer.save_pretrained(model)
+    said = (
+        "bench",
+        "--task",
+        str(folder),
+        "--model",
+        str(model),
+        "--methods",
+        "npo,rmu",
+        "--steps",
+        "3",
+        "--batch",
+        "8",
+    )
+    done = froc(*said, "--train", "lora:rank=4", "--pack", "2", "--json")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert document["parameters"] == sum(p.numel() for p in base.model.parameters())
+    assert [one["method"] for one in document["methods"]] == ["npo", "rmu"]
+    for one in document["methods"]:
+        assert one["seconds_per_trial"] > one["steps_per_trial"] * one["seconds_per_step"] > 0
+        assert one["trials_per_hour"] == pytest.approx(3600 / one["seconds_per_trial"])
+        assert 0 < one["share_outside_steps"] < 1
+        assert one["peak_memory_mib"] > 50
+    table = froc(*said)
+    assert table.returncode == 0, table.stderr
+    assert "trials/hour" in table.stdout
+    refused(froc("bench", "--steps", "0"), "--steps")
 
 
 @pytest.fixture(scope="module")

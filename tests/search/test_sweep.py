@@ -1,11 +1,13 @@
 """Candidates that cost no training, pruners that compare by rung or by query, packs and grids through whole searches."""
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -22,7 +24,7 @@ from search import sealing
 from search.folder import Folder, Started
 from search.plan import Settings, metrics
 from search.run import Job, run
-from search.space import build, size
+from search.space import build, size, spread
 from search.study import PRUNERS, Study
 from search.sweep import FURTHEST, NEAR, NOTHING, Effort, Found, Point, Sweep
 from search.trial import Asked, Bench
@@ -138,11 +140,12 @@ def test_the_sampler_learns_from_the_best_variant(tmp_path: Path) -> None:
     line = replace(LINE, params=params, variants=[_with(LINE, "c0000-s3-m0500", 0.02, 0.01)])
     study.tell(line)
     (trial,) = study._study.get_trials() if study._study else []
-    assert trial.values == [0.02 / BUDGET[FORGETTING]]
+    assert trial.values == pytest.approx([0.02 / BUDGET[FORGETTING]])
     assert (trial.user_attrs["config"], trial.user_attrs["stop"], trial.user_attrs["mix"]) == ("c0000", 3, 0.5)
     again = Study(tmp_path / "study.db", space, BUDGET, sampler="random", pruner="none", seed=0)
     again.resume([line])
-    assert [t.values for t in again._study.get_trials()] == [[0.02 / BUDGET[FORGETTING]]] if again._study else False
+    assert again._study is not None
+    assert again._study.get_trials()[0].values == trial.values
 
 
 @pytest.mark.parametrize("pruner", [name for name in PRUNERS if name != "none"])
@@ -278,3 +281,88 @@ def test_a_pack_that_was_stopped_goes_on_to_the_same_certificate(
 def test_settings_of_the_engine_are_checked() -> None:
     with pytest.raises(InputError, match="pack 0"):
         Settings(BUDGET, pack=0).check()
+
+
+@pytest.fixture(scope="module")
+def swept(base: Base, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run that sealed a stop and mix, and its key."""
+    place = tmp_path_factory.mktemp("swept")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FROC_STATE", str(place / "state"))
+        run(job(base, questions=21, trials=4), place / "run", Watch())
+    signing.keygen(place / "key", None)
+    return place
+
+
+def _stray(line: dict[str, Any]) -> None:
+    line["variants"][0]["config"] = "c9999-s1-m0500"
+
+
+def _other_mix(line: dict[str, Any]) -> None:
+    line["variants"][0]["mix"] = 0.123
+
+
+def _twice(line: dict[str, Any]) -> None:
+    line["variants"].append(line["variants"][0])
+
+
+def _gone(line: dict[str, Any]) -> None:
+    line["variants"] = []
+
+
+@pytest.mark.parametrize(
+    ("change", "check"),
+    [
+        (_stray, "trial-repeated"),
+        (_other_mix, "trial-config-set"),
+        (_twice, "trial-repeated"),
+        (_gone, "trial-config-set"),
+    ],
+)
+def test_a_sealed_variant_must_be_one_of_its_trial(swept: Path, tmp_path: Path, change: Any, check: str) -> None:
+    """The report refuses a candidate whose stop or mix is not what the log of its trial says."""
+    out = tmp_path / "run"
+    shutil.copytree(swept / "run", out)
+    evidence.build(out, tmp_path, swept / "key")
+    sealed = {one["config"] for one in json.loads((out / "seal.json").read_text())["candidates"]}
+    lines = [json.loads(line) for line in (out / "trials.jsonl").read_text().splitlines()]
+    at = next(line for line in lines if any(one["config"] in sealed for one in line["variants"]))
+    at["variants"].sort(key=lambda one: one["config"] not in sealed)
+    change(at)
+    (out / "trials.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(InputError, match=check):
+        evidence.build(out, tmp_path / "again", swept / "key")
+
+
+def test_starts_cover_a_space_and_every_choice() -> None:
+    fields: dict[str, Any] = {
+        "lr": Range(1e-4, 1e-2, log=True),
+        "epochs": Range(3, 10),
+        "form": Choice(("a", "b")),
+        "c": Range(0.5, 2.0),
+    }
+    found = spread(fields, 8, seed=3)
+    assert found == spread(fields, 8, seed=3) != spread(fields, 8, seed=4)
+    assert [one["form"] for one in found].count("a") == 4
+    assert sorted({int(np.log10(one["lr"] / 1e-4) // 0.5) for one in found}) == [0, 1, 2, 3]
+    assert all(3 <= one["epochs"] <= 10 and isinstance(one["epochs"], int) for one in found)
+    assert all(0.5 <= one["c"] <= 2.0 for one in found)
+
+
+def test_a_model_of_hyperparameters_is_asked_method_by_method() -> None:
+    """GP and NSGA-II cannot model hyperparameters that come and go; a method's own are always there."""
+    space: dict[str, Any] = {"one": {"x": Range(0.0, 1.0)}, "two": {"y": Range(0.0, 1.0), "z": Range(0.0, 1.0)}}
+    for sampler in ("tpe", "gp", "nsga2"):
+        study = Study(None, space, BUDGET, sampler=sampler, pruner="none", seed=2)
+        study.resume([])
+        asked = []
+        for number in range(60):
+            method, params = study.ask(number)
+            asked.append((method, params))
+            means = dict.fromkeys(BUDGET, abs(params["x"] - 0.8) if method == "one" else 0.9)
+            study.tell(Started(number, 1, f"c{number:04d}", method, params, 0, "", "", status="complete", search=means))
+        late = [params["x"] for method, params in asked[30:] if method == "one"]
+        assert len(late) > 15  # the better method has more turns
+        assert len(late) < 30  # the other one still has some
+        # one hyperparameter leaves a genetic algorithm nothing to cross
+        assert sampler == "nsga2" or np.median(np.abs(np.array(late) - 0.8)) < 0.15
