@@ -12,9 +12,10 @@ from transformers import PreTrainedModel
 
 from froc.errors import InputError
 from froc.forward import blocks
+from froc.linear import as_they_were
 
 PRECISIONS = {"off": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
-PASS = {"cpu": 128, "cuda": 4096}
+PASS = {"cpu": 256, "cuda": 4096}
 """Tokens that a device could have computed in the time that one more pass costs in launches."""
 DEFAULT_PASS = 1024
 
@@ -38,6 +39,8 @@ class Engine:
         """Set a model up; autocast None takes bfloat16 where the device is fast at it and parameters are float32."""
         if autocast is not None and autocast not in PRECISIONS:
             raise InputError(f"no precision is called {autocast!r}; there are: {', '.join(PRECISIONS)}")
+        if compiled:
+            as_they_were(model)
         for block in blocks(model) if checkpointing or compiled else ():
             plain: Callable[..., Any] = block.forward
             compact = torch.compile(plain, dynamic=True) if compiled else plain
