@@ -1,14 +1,17 @@
 """`show`, `certify`, `list`: tables for people, or JSON for programs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
 from cli import options, words
 from froc.errors import InputError, NotCertifiedError
+
+if TYPE_CHECKING:
+    from search.folder import Started
 
 CERTIFY_EXAMPLES = """[bold]Examples[/]
 
@@ -62,7 +65,7 @@ def show(
     if json_:
         words.emit({"plan": plan, "trials": [vars(line) for line in log], "certificate": certificate})
     else:
-        words.results.print(_trials([vars(line) for line in log], _limits(plan["budget"])))
+        words.results.print(_trials(log, _limits(plan["budget"])))
         if certificate is None:
             words.results.print(
                 f"not finished: {sum(line.status == 'complete' for line in log)} complete trials so far"
@@ -224,14 +227,19 @@ def _certificate(certificate: Mapping[str, Any]) -> Table:
     return table
 
 
-def _trials(log: list[dict[str, Any]], budget: Mapping[str, float]) -> Table:
-    table = Table(title="Trials (search queries)", title_justify="left", header_style="bold", box=None)
+def _trials(log: "Sequence[Started]", budget: Mapping[str, float]) -> Table:
+    """A row per trial: the best of its stops and mixes."""
+    table = Table(
+        title="Trials (search queries), the best of each", title_justify="left", header_style="bold", box=None
+    )
     for column in ("configuration", "method", *budget, "seconds", "status"):
         table.add_column(column, justify="right" if column in (*budget, "seconds") else "left")
     for line in log:
-        means = [f"{line['search'][risk]:.3f}" if line["search"] else "" for risk in budget]
-        status = line["status"] + (f" ({line['reason']})" if line["reason"] else "")
-        table.add_row(line["config"], line["method"], *means, f"{line['seconds']:.1f}", status)
+        measured = [one for one in line.configurations() if one.search]
+        best = min(measured, key=lambda one: max((one.search or {})[r] / a for r, a in budget.items()), default=line)
+        means = [f"{best.search[risk]:.3f}" if best.search else "" for risk in budget]
+        status = line.status + (f" ({line.reason})" if line.reason else "")
+        table.add_row(best.config, line.method, *means, f"{line.seconds:.1f}", status)
     return table
 
 
