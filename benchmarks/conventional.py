@@ -13,7 +13,6 @@ import json
 import math
 import os
 import resource
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -29,11 +28,8 @@ def process_start() -> float:
 
 
 STARTED = process_start()
-if not sys.flags.safe_path:
-    # benchmarks/statistics.py would shadow the standard library's
-    del sys.path[0]
 
-import torch  # noqa: E402
+import torch  # noqa: E402  # the clock comes first, here and below
 import torch.nn.functional as F  # noqa: E402, N812
 from torch import Tensor  # noqa: E402
 from torch.utils.data import Dataset, RandomSampler  # noqa: E402

@@ -68,7 +68,7 @@ class Engine:
             size = min(self.rows or rows, rows)
             try:
                 return work(size)
-            except (torch.OutOfMemoryError, RuntimeError) as error:
+            except RuntimeError as error:
                 if not out_of_memory(error) or size == 1:
                     raise
             undo()

@@ -57,9 +57,9 @@ class Scope(ABC):
     def activate(self, members: Sequence[int]) -> None:  # noqa: B027  # most have one member, which is always active
         """Which members the next pass is for: rows stand member by member, equally many each."""
 
-    def take(self, member: int = 0, device: str | None = "cpu") -> Weights:
-        """A copy of what the member has learnt, on `device` (None: where it is)."""
-        return {name: value.detach().to(device or value.device, copy=True) for name, value in self.own(member).items()}
+    def take(self, member: int = 0) -> Weights:
+        """A copy of what the member has learnt, on the CPU."""
+        return {name: value.detach().to("cpu", copy=True) for name, value in self.own(member).items()}
 
 
 class Full(Scope):

@@ -68,7 +68,7 @@ def measure(bench: Bench, method: str, steps: int, params: Mapping[str, Any] | N
         ]
         together(bench.base, runs, bench.engine)
         looked = _timed(bench, lambda: [look(bench.base, probe) for probe in bench.probes])
-    except (torch.OutOfMemoryError, RuntimeError) as error:
+    except RuntimeError as error:
         if not out_of_memory(error):
             raise
         raise InputError(

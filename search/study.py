@@ -109,8 +109,7 @@ class Study:
         self._path = path
         # what samplers warn of (a slower solver, say) is nothing that a user of froc could mend
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        # one objective in memory beside the many of the study: Optuna prunes single objectives only
-        # and a study per method, since methods forget at different paces
+        # pruners know single objectives only, and methods forget at different paces: so one such study per method
         self._shadows = {
             m: optuna.create_study(study_name=f"froc-{m}", direction="minimize", pruner=self._pruner) for m in space
         }

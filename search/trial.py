@@ -20,7 +20,7 @@ from froc.metrics import Metric
 from froc.models import Base
 from froc.plugins import make
 from froc.scope import Weights
-from froc.train import Budgeted, Pools, Reference, Run, together
+from froc.train import Budgeted, DivergedError, Pools, Reference, Run, together
 from search.sweep import NOTHING, Effort, Found, Point, Sweep
 
 RUNGS = (1 / 3, 2 / 3)
@@ -54,7 +54,8 @@ class Ended:
 class Outcome:
     """What a trial came to. `ended`: its end first, then what the sweep found; empty unless complete.
 
-    queries: losses over budgets of the queries that each rung measured. kept: step -> weights, as far as the sweep needed them. member: where the end's weights lie in the model.
+    queries: losses over budgets of the queries that each rung measured. kept: step -> weights, as far as the sweep needed
+    them. member: where the end's weights lie in the model.
     """
 
     status: str
@@ -111,6 +112,8 @@ class Bench:
         rungs = {} if stop is None else {stop: lambda: True}
         run = self.prepared(asked, rungs)
         together(self.base, [run], self.engine)
+        if run.error:
+            raise DivergedError(f"{asked.method} came to its end before and does not now: {run.error}")
         if share != 1.0:
             self.base.scope.put(self.base.scope.take(), share)
 

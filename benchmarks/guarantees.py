@@ -1,6 +1,6 @@
 """Are the statistics valid, tight and fast? Seeded simulations and timings of the code that makes certificates.
 
-    python benchmarks/statistics.py [--quick] [--only fwer,power,clusters,sequential,speed]
+    python benchmarks/guarantees.py [--quick] [--only fwer,power,clusters,sequential,speed]
 
 Timings are one thread, ratios within one run: start it with OMP_NUM_THREADS=1 and nothing else running.
 """
