@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 from scipy.stats import binom
 
-from benchmarks import statistics
+from benchmarks import guarantees
 from froc.bounds import Bound, Losses
 from froc.claim import Candidate, Claim
 from froc.data import SearchView, Task, split
@@ -67,7 +67,7 @@ def test_3_search_and_calibration_share_no_query(task: Task) -> None:
 
 
 def test_4_adaptive_search_breaks_shared_queries_and_not_sealed_ones() -> None:
-    found = statistics.fwer(quick=True)
+    found = guarantees.fwer(quick=True)
     assert all(promise["holds"] for promise in found.values()), found
     assert any(name.startswith("shared") for name in found)
 
@@ -142,7 +142,7 @@ def test_14_the_order_of_testing_is_not_read_off_the_losses() -> None:
 
 
 def test_15_clusters_are_units() -> None:
-    found = statistics.clusters(quick=True)
+    found = guarantees.clusters(quick=True)
     assert all(promise["holds"] for promise in found.values()), found
     rows = [("c", "forgetting", f"a{i % 10}", f"q{i}", 0.0) for i in range(200)]
     table = check(pl.DataFrame(rows, schema=["config", "risk", "unit", "query", "loss"], orient="row"))
