@@ -269,7 +269,7 @@ def effort(plan: Plan, trials: Sequence[Trial]) -> dict[str, int]:
         "started": len(trials),
         "completed": ended["complete"],
         "pruned": ended["pruned"],
-        "failed": ended["diverged"] + ended["out-of-memory"] + ended["failed"],
+        "failed": ended["diverged"] + ended["out-of-memory"] + ended["timed-out"] + ended["failed"],
         "interrupted": ended["interrupted"],
     }
 

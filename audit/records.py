@@ -91,7 +91,7 @@ class Trial(Strict):
     method: str
     params: dict[str, str | int | bool | None]
     seed: int | str
-    status: Literal["complete", "pruned", "diverged", "out-of-memory", "failed", "interrupted"]
+    status: Literal["complete", "pruned", "diverged", "out-of-memory", "timed-out", "failed", "interrupted"]
     reason: str | None
     started: str = Stamp
     ended: str | None

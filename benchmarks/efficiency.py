@@ -35,6 +35,7 @@ from froc.plugins import make
 from froc.tasks import embedded
 from search import sealing
 from search.folder import Started
+from search.pruning import Judge
 from search.space import Spaces, build, choose, suggest
 from search.study import Study, distribution
 from search.sweep import CHEAP, NOTHING, Effort, Found, Point, Sweep
@@ -248,7 +249,7 @@ def replay(land: Landscape, searcher: Searcher, seed: int, goal: float, most: in
     done = 0
     for number in range(most):
         method, params = study.ask(number)
-        line = _trial(land, searcher, study, number, method, params, sums)
+        line = _trial(land, searcher, study.judge(method), number, method, params, sums)
         study.tell(line)
         log.append(line)
         done += line.steps
@@ -258,7 +259,7 @@ def replay(land: Landscape, searcher: Searcher, seed: int, goal: float, most: in
 
 
 def _trial(
-    land: Landscape, searcher: Searcher, study: Study, number: int, method: str, params: dict[str, Any],
+    land: Landscape, searcher: Searcher, judge: Judge, number: int, method: str, params: dict[str, Any],
     sums: dict[str, dict[str, tuple[int, int]]],
 ) -> Started:  # fmt: skip
     trial = land.nearest(method, params)
@@ -267,10 +268,11 @@ def _trial(
     effort = Effort(4, 6) if searcher.swept else NOTHING
     sweep = Replayed(land, trial, effort)
     rungs: list[list[Any]] = []
+    hopeless = judge.begin()
     for stop in stops[:-1]:
         point = sweep.stop(stop)
         rungs.append([stop, {risk: ratio * ALPHA for risk, ratio in point.ratio.items()}])
-        if study.hopeless(number, rungs):
+        if hopeless(rungs):
             return replace(line, status="pruned", steps=stop, rungs=rungs)
     found = {(one.step, one.share): land.at(trial, one.step, one.share) for one in sweep.end(stops[-1])}
     names = [line.config, *(f"{line.config}-s{step}-m{round(1000 * share):04d}" for step, share in list(found)[1:])]

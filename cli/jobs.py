@@ -11,23 +11,30 @@ import platformdirs
 from froc.errors import InputError
 
 if TYPE_CHECKING:
+    from search.executors import Executor
     from search.plan import Settings
     from search.run import Job
 
 LATER = (
     "population", "sample", "weights", "radius", "sequential", "objective", "weighing", "train", "pack", "sweep", "autocast",
+    "parallel", "until",
 )  # fmt: skip
 """Settings that came later: where they are not used, the embedded task's questions stay what they were."""
 
 
+EXECUTORS = ("auto", "inline", "processes")
+
+
 @dataclass(frozen=True)
 class Machine:
-    """Where and how trials are computed; None: by device."""
+    """Where and how trials are computed; None: by device. executor: auto takes a process per GPU where there are several."""
 
     device: str | None = None
     dtype: str | None = None
     checkpointing: bool = False
     compiled: bool = False
+    executor: str = "auto"
+    workers: int | None = None
 
 
 def job(
@@ -48,6 +55,7 @@ def job(
     from search import space as spaces
     from search.run import Job
 
+    crew = places(machine)
     if machine.dtype is not None and machine.dtype not in models.DTYPES:
         raise InputError(f"no dtype is called {machine.dtype!r}; there are: {', '.join(models.DTYPES)}")
     if folder is None and model is not None:
@@ -64,19 +72,61 @@ def job(
     space = spaces.build(methods, task.space, settings.space)
     if settings.sampler == "grid":
         settings = replace(settings, trials=min(settings.trials, spaces.size(space)))
+    # where others train, this process only writes what they hand over
+    device = "cpu" if crew else machine.device
+    dtype = machine.dtype or (models.natural_dtype(crew[0], settings.train) if crew else None)
     scope: Any = {"train": settings.train, "members": settings.pack}
     if folder is None:
-        base = embedded.base(
-            cache=cache_folder(), device=machine.device or models.default_device(), progress=training, **scope
-        )
+        base = embedded.base(cache=cache_folder(), device=device or models.default_device(), progress=training, **scope)
     elif model or named:
-        base = models.load(str(model or named), device=machine.device, dtype=machine.dtype, **scope)
+        base = models.load(str(model or named), device=device, dtype=dtype, **scope)
     else:
         raise InputError("no base model; give --model PATH_OR_HUB_ID, or model = ... in task.toml")
     engine = Engine.of(
         base.model, autocast=settings.autocast, checkpointing=machine.checkpointing, compiled=machine.compiled
     )
-    return Job(base, task, view, sealed, space, settings, tuple(notes), engine)
+    made = Job(base, task, view, sealed, space, settings, tuple(notes), engine)
+    return replace(made, workers=_workers(made, machine, crew)) if crew else made
+
+
+def places(machine: Machine) -> list[str]:
+    """The device of each worker process; none where trials run in this process. InputError for what is not there."""
+    from search.executors import cores
+
+    if machine.executor not in EXECUTORS:
+        raise InputError(f"no executor is called {machine.executor!r}; there are: {', '.join(EXECUTORS)}")
+    if machine.workers is not None and machine.workers < 1:
+        raise InputError(f"{machine.workers} workers are too few; give at least 1")
+    gpus = _gpus(machine.device)
+    count = machine.workers or (len(gpus) if gpus else cores())
+    if machine.executor == "inline" or (machine.executor == "auto" and (machine.workers or len(gpus)) in (None, 0, 1)):
+        if (machine.workers or 1) > 1:
+            raise InputError("--executor inline has no workers; leave one of the two out")
+        return []
+    return [gpus[place % len(gpus)] if gpus else "cpu" for place in range(count)]
+
+
+def _gpus(device: str | None) -> list[str]:
+    import torch
+
+    if device is not None:
+        return [device] if device.startswith("cuda") else []
+    return [f"cuda:{place}" for place in range(torch.cuda.device_count())]
+
+
+def _workers(job: "Job", machine: Machine, crew: list[str]) -> "Callable[..., Executor]":
+    from search.executors import Recipe
+    from search.executors.processes import Processes
+    from search.plan import metrics
+
+    settings, base = job.settings, job.base
+    recipe = Recipe(
+        model=base.name, digest=base.digest, dtype=base.dtype, train=settings.train, members=settings.pack,
+        view=job.view, metrics=metrics(settings, job.task.queries), batch=settings.batch, seed=settings.seed,
+        limits=settings.limits, swept=settings.sweep, autocast=settings.autocast,
+        checkpointing=machine.checkpointing, compiled=machine.compiled,
+    )  # fmt: skip
+    return lambda _: Processes(recipe, crew)
 
 
 def _questions(settings: "Settings") -> int:
@@ -89,7 +139,7 @@ def _questions(settings: "Settings") -> int:
     said = {
         key: value
         for key, value in asdict(settings).items()
-        if key not in ("reopen", "openings") and not (key in LATER and value == plain[key])
+        if key not in ("reopen", "openings", "timeout", "trial_timeout") and not (key in LATER and value == plain[key])
     }
     return int(digest.of_json(said)[:8], 16)
 

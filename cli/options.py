@@ -58,3 +58,13 @@ Dtype = Annotated[
         help="float32, bfloat16 or float16: parameters.", show_default="float32; bfloat16 for adapters on cuda"
     ),
 ]
+Executor = Annotated[
+    str,
+    typer.Option(help="Where trials run: inline, processes, or auto (processes where there are several GPUs)."),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        help="Worker processes: one per GPU, or CPU workers that divide the threads.", show_default="by executor"
+    ),
+]

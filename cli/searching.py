@@ -31,7 +31,7 @@ def search(
     task: options.Task = None,
     model: options.Model = None,
     methods: Annotated[str, typer.Option(help="Comma-separated methods, or all (froc list methods).")] = "all",
-    trials: Annotated[int, typer.Option(help="How many configurations to try.")] = 30,
+    trials: Annotated[int, typer.Option("--trials", "--max-trials", help="How many configurations to try.")] = 30,
     out: Annotated[Path, typer.Option("--out", "-o", help="Run folder; a run that was stopped goes on in it.")] = Path(
         "froc-run"
     ),
@@ -92,6 +92,29 @@ def search(
     compiled: options.Compiled = False,
     device: options.Device = None,
     dtype: options.Dtype = None,
+    executor: options.Executor = "auto",
+    workers: options.Workers = None,
+    parallel: Annotated[
+        int | None,
+        typer.Option(
+            help="Packs of trials in flight: part of the plan, so that results do not hang on the machine.",
+            show_default="the workers; a run that goes on keeps its own",
+        ),
+    ] = None,
+    until: Annotated[
+        str,
+        typer.Option(help="trials, or certified: stop as soon as the search losses make a certificate likely."),
+    ] = "trials",
+    timeout: Annotated[
+        str | None,
+        typer.Option(
+            help="30m, 2h or seconds: no trial starts after; what is done by then goes on to calibration.",
+            show_default="none",
+        ),
+    ] = None,
+    trial_timeout: Annotated[
+        str | None, typer.Option(help="Time that the training of one trial may take.", show_default="none")
+    ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print the certificate as JSON on standard output.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no table.")] = False,
 ) -> None:
@@ -101,8 +124,10 @@ def search(
     certifies the configurations whose risks are within budget with the stated confidence.
     """
     from search.folder import Folder
-    from search.plan import Settings
+    from search.plan import Settings, parallel_of
 
+    machine = jobs.Machine(device, dtype, checkpointing, compiled, executor, workers)
+    at_once = parallel or parallel_of(Folder(out)) or max(1, len(jobs.places(machine)))
     settings = Settings(
         budget=words.budget(budget), confidence=confidence, metrics=words.per_risk(metric or [], "metric", str),
         methods=tuple(name.strip() for name in methods.split(",") if name.strip()), trials=trials, sampler=sampler,
@@ -111,11 +136,11 @@ def search(
         population=words.per_risk(population or [], "population", str), sample=words.per_risk(sample or [], "sample", int),
         weights=words.per_risk(weight or [], "weight", float), radius=radius, sequential=sequential, space=words.spaces(space or []),
         objective=objective, train=train, pack=pack, sweep=sweep, autocast=autocast,
+        parallel=at_once, until=until, timeout=words.seconds(timeout, "timeout"), trial_timeout=words.seconds(trial_timeout, "trial-timeout"),
     )  # fmt: skip
     settings.check()
     Folder(out).refuse_unwritable()
     with Screen(quiet) as screen:
-        machine = jobs.Machine(device, dtype, checkpointing, compiled)
         job = jobs.job(settings, task, model, split_seed, machine, screen.training)
         from search.run import run
 

@@ -1,6 +1,7 @@
 """What several commands share: budgets, ranges, and JSON on standard output."""
 
 import json
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TextIO, TypeVar
@@ -102,3 +103,13 @@ def _share(text: str, what: str) -> float:
     if not 0 < value < 1:
         raise InputError(f"{what} {text} is outside (0, 1); give an accepted risk such as 0.1")
     return value
+
+
+def seconds(text: str | None, name: str) -> float | None:
+    """90, 90s, 30m or 2h in seconds; InputError for anything else."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
+    if not found or float(found[1]) == 0:
+        raise InputError(f"--{name} {text} is no time; give 30m, 2h, or seconds")
+    return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]

@@ -36,6 +36,11 @@ class Base:
     digest: str
 
     @property
+    def dtype(self) -> str:
+        """Of its parameters, by the name that `load` takes."""
+        return next(name for name, kind in DTYPES.items() if kind == next(self.model.parameters()).dtype)
+
+    @property
     def device(self) -> torch.device:
         """Where the model computes."""
         return next(self.model.parameters()).device
@@ -49,6 +54,11 @@ class Base:
 def default_device() -> str:
     """cuda where there is one, else the CPU (mps is slower than it for small batches and lacks determinism)."""
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def natural_dtype(device: str, train: str) -> str:
+    """Of parameters, where nothing is said: small updates are lost in bfloat16, so only a frozen base is stored in it."""
+    return "bfloat16" if device.startswith("cuda") and train.startswith("lora") else "float32"
 
 
 def load(
@@ -67,8 +77,7 @@ def load(
     elif name.startswith((".", "/", "~")):
         raise InputError(f"the model folder {name} does not exist; give a folder or a hub id")
     place = device or default_device()
-    light = place.startswith("cuda") and train.startswith("lora")
-    kind = DTYPES[dtype] if dtype else (torch.bfloat16 if light else torch.float32)
+    kind = DTYPES[dtype or natural_dtype(place, train)]
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(
             name, dtype=kind, use_safetensors=True, trust_remote_code=False, attn_implementation="sdpa"

@@ -5,6 +5,7 @@ its own optimiser steps and nothing else.
 """
 
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -290,14 +291,17 @@ def unlearn(
     return run.done
 
 
-def together(base: Base, runs: Sequence[Run], engine: Engine) -> None:
+def together(base: Base, runs: Sequence[Run], engine: Engine, deadline: float | None = None) -> None:
     """Train several configurations, each on its own member, rows and rate, in the same passes over the frozen base.
 
+    deadline: of `time.monotonic()`; TimeoutError at the first step after it.
     A run that diverges or is stopped leaves the others alone: parameters and rows are disjoint.
     """
     torch.manual_seed(digest.seed("dropout", *(run.seed for run in runs)))
     try:
         while active := [run for run in runs if not run.over]:
+            if deadline is not None and time.monotonic() > deadline:
+                raise TimeoutError
             _freeze(base, active)
             base.scope.activate([run.member for run in active])
             _step(base, active, engine)

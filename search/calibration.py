@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -12,11 +11,13 @@ from froc import procedures
 from froc.bounds import Losses
 from froc.claim import Candidate, Claim, Evidence, level, only, p_values
 from froc.data import Query
-from froc.losses import SCHEMA, place, prefixes
-from froc.measure import Probe, losses
+from froc.losses import place, prefixes
 from froc.power import alike
-from search.trial import Bench
+from search.executors import Executor
+from search.work import Kept, Measure
 
+Queries = Mapping[str, tuple[Query, ...]]
+"""risk -> opened calibration queries."""
 ROUNDS = 8
 """Parts in which a sequential claim measures; each brings every candidate's parameters back once."""
 EARLY = 2
@@ -24,28 +25,26 @@ EARLY = 2
 
 
 def measure(
-    bench: Bench,
-    opened: Sequence[Probe],
+    executor: Executor,
+    queries: Queries,
     candidates: Sequence[Candidate],
-    bring: Callable[[Candidate], None],
+    kept: Mapping[str, Kept],
     done: Callable[[int, int], None],
 ) -> pl.DataFrame:
-    """The calibration losses of every candidate on every query. bring: puts a candidate's parameters in place."""
-    tables = []
-    for count, candidate in enumerate(candidates, start=1):
-        bring(candidate)
-        tables.append(_table(bench, candidate, opened, {probe.risk: range(len(probe.rows)) for probe in opened}))
-        done(count, len(candidates))
+    """The calibration losses of every candidate on every query. kept: config -> its parameters."""
+    everywhere = {risk: range(len(some)) for risk, some in queries.items()}
+    works = [Measure(one.config, kept[one.config], queries, everywhere) for one in candidates]
+    tables: list[pl.DataFrame] = executor.each(works, lambda count: done(count, len(candidates)))
     return pl.concat(tables)
 
 
 def measure_in_rounds(
-    bench: Bench,
-    opened: Sequence[Probe],
+    executor: Executor,
+    queries: Queries,
     candidates: Sequence[Candidate],
+    kept: Mapping[str, Kept],
     claim: Claim,
     order: pl.DataFrame,
-    bring: Callable[[Candidate], None],
     done: Callable[[int, int], None],
 ) -> pl.DataFrame:
     """Calibration losses of each candidate on the first units of the sealed order, until it is certified or hopeless.
@@ -53,14 +52,13 @@ def measure_in_rounds(
     Valid whenever it stops: each p-value is one over the largest capital of a bet that is fair if the risk is too
     large, and looking at it earlier can only have shown a smaller capital.
     """
-    parts = [_round(probe, number, claim.unit[probe.risk]) for number in range(ROUNDS) for probe in opened]
     found: dict[str, list[pl.DataFrame]] = {candidate.config: [] for candidate in candidates}
     active = list(candidates)
     for number in range(ROUNDS):
-        some = dict(zip([probe.risk for probe in opened], parts[number * len(opened) :], strict=False))
-        for candidate in active:
-            bring(candidate)
-            found[candidate.config].append(_table(bench, candidate, opened, some))
+        some = {risk: _round(these, number, claim.unit[risk]) for risk, these in queries.items()}
+        works = [Measure(one.config, kept[one.config], queries, some) for one in active]
+        for candidate, measured in zip(active, executor.each(works), strict=True):
+            found[candidate.config].append(measured)
         table = pl.concat([one for tables in found.values() for one in tables])
         active = _undecided(table, candidates, active, claim, order, number + 1)
         done(number + 1, ROUNDS)
@@ -84,22 +82,9 @@ def searched(paths: Mapping[str, Path], claim: Claim) -> list[pl.DataFrame]:
     ]
 
 
-def _table(
-    bench: Bench, candidate: Candidate, opened: Sequence[Probe], some: Mapping[str, Sequence[int]]
-) -> pl.DataFrame:
-    queries: dict[str, tuple[Query, ...]] = {}
-    found: dict[str, Any] = {}
-    for probe in opened:
-        index = some[probe.risk]
-        if len(index):
-            queries[probe.risk] = tuple(probe.queries[i] for i in index)
-            found[probe.risk] = losses(bench.base, probe, index)
-    return bench.table(candidate.config, "calibration", queries, found) if queries else pl.DataFrame(schema=SCHEMA)
-
-
-def _round(probe: Probe, number: int, unit: str) -> list[int]:
+def _round(queries: Sequence[Query], number: int, unit: str) -> list[int]:
     """Places of the queries whose units are measured in a round."""
-    keys = [query.id if unit == "query" else query.unit for query in probe.queries]
+    keys = [query.id if unit == "query" else query.unit for query in queries]
     units = sorted(set(keys), key=place)
     first, last = len(units) * number // ROUNDS, len(units) * (number + 1) // ROUNDS
     wanted = set(units[first:last])

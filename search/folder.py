@@ -16,18 +16,18 @@ import polars as pl
 from froc import digest
 from froc.errors import InputError
 
-FINISHED = ("complete", "pruned", "diverged", "out-of-memory", "failed")
+FINISHED = ("complete", "pruned", "diverged", "out-of-memory", "timed-out", "failed")
 
 
 @dataclass(frozen=True)
 class Started:
     """One line of `trials.jsonl`.
 
-    status: running | complete | pruned | diverged | out-of-memory | failed | interrupted.
+    status: running | complete | pruned | diverged | out-of-memory | timed-out | failed | interrupted.
     search: risk -> mean search loss in [0, 1]. rungs: [step, {risk: mean}] of the cheap measurements on the way.
     averages: what FROC's score is made of, see `froc.published.Means`; null where a trial did not finish.
     variants: what else the same training gave: `config`, the step it stopped at (`stop`), the share of it in a mix with
-    the base model (`mix`), and its own `search` and `averages`.
+    the base model (`mix`), and its own `search` and `averages`. resources: see `search.work`.
     """
 
     trial: int
@@ -47,6 +47,7 @@ class Started:
     rungs: list[list[Any]] = field(default_factory=list)
     averages: dict[str, dict[str, float]] | None = None
     variants: list[dict[str, Any]] = field(default_factory=list)
+    resources: dict[str, float] = field(default_factory=dict)
 
     def configurations(self) -> list["Started"]:
         """This line and one like it for each variant, whose stop and mix stand among its hyperparameters."""
@@ -67,6 +68,7 @@ class Folder:
         self.plan = path / "plan.json"
         self.trials = path / "trials.jsonl"
         self.study = path / "study.db"
+        self.run_log = path / "run.log"
         self.seal = path / "seal.json"
         self.certificate = path / "certificate.json"
         self.model = path / "model"

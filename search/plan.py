@@ -22,10 +22,15 @@ from froc.plugins import find, make
 from froc.published import Weighing
 from froc.risk import Claim, refuse_unknown, required
 from froc.scope import read as read_scope
-from search.space import Spaces, written
-from search.study import OBJECTIVES, PRUNERS, SAMPLERS, pick
+from search.folder import Folder
+from search.pruning import PRUNERS
+from search.space import Spaces, pick, written
+from search.study import OBJECTIVES, SAMPLERS
 
 PACKAGES = ("torch", "transformers", "optuna", "numpy", "scipy", "mapie", "polars")
+UNTIL = ("trials", "certified")
+LATER: dict[str, dict[str, Any]] = {"search": {"parallel": 1, "until": "trials"}}
+"""What plans of older versions do not say, and meant."""
 VOLATILE = ("created", "environment", "froc")
 """Fields in which a resumed run may differ from the one that wrote the plan."""
 
@@ -39,6 +44,8 @@ class Settings:
     population, weights, radius, sequential: see `froc.claim.Claim`. sample: risk -> units of a listed population that
     are measured beside those of the search. train: what trials may change, see `froc.scope.parse`; pack: how many are
     trained in the same passes. sweep: whether stops and mixes with the base are tried. autocast: see `froc.engine`.
+    parallel: packs in flight: the sampler knows all but the last ones. until: `trials` or `certified`, which stops as soon
+    as the search losses make a certificate likely. timeout, trial_timeout: seconds.
     objective: what the sampler minimizes: `margin` (the worst risk over its budget),
     `pareto` (the mean loss of each risk) or `froc` (the published score under `weighing`); ranking and certificate are the
     same under all.
@@ -72,6 +79,10 @@ class Settings:
     pack: int = 1
     sweep: bool = True
     autocast: str | None = None
+    parallel: int = 1
+    until: str = "trials"
+    timeout: float | None = None
+    trial_timeout: float | None = None
 
     @property
     def limits(self) -> dict[str, float]:
@@ -86,10 +97,21 @@ class Settings:
         for name, value in (("confidence", self.confidence), ("search share", self.share)):
             if not 0 < value < 1:
                 raise InputError(f"{name} {value:g} is outside (0, 1)")
-        counts = {"trials": self.trials, "batch": self.batch, "openings": self.openings, "pack": self.pack}
+        counts = {
+            "trials": self.trials,
+            "batch": self.batch,
+            "openings": self.openings,
+            "pack": self.pack,
+            "parallel": self.parallel,
+        }
         for name, count in counts.items():
             if count < 1:
                 raise InputError(f"{name} {count} is too few; give at least 1")
+        for name, seconds in (("timeout", self.timeout), ("trial timeout", self.trial_timeout)):
+            if seconds is not None and seconds <= 0:
+                raise InputError(f"{name} {seconds:g} is no time; give seconds, or 30m or 2h")
+        if self.until not in UNTIL:
+            raise InputError(f"--until {self.until} is not known; there are: {', '.join(UNTIL)}")
         if self.candidates is not None and self.candidates < 1:
             raise InputError("candidates must be at least 1")
         read_scope(self.train, self.pack)
@@ -212,7 +234,7 @@ def make_plan(
         "search": {
             "methods": list(space), "trials": settings.trials, "sampler": settings.sampler, "pruner": settings.pruner,
             "objective": settings.objective, "seed": settings.seed, "batch": settings.batch, "candidates": candidates,
-            "train": settings.train, "pack": settings.pack, "sweep": settings.sweep, "autocast": settings.autocast,
+            "train": settings.train, "pack": settings.pack, "sweep": settings.sweep, "autocast": settings.autocast, "parallel": settings.parallel, "until": settings.until,
             "space": written(space), **({"weighing": vars(settings.weighing)} if settings.objective == "froc" else {}),
         },
         "environment": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
@@ -225,13 +247,20 @@ def identity(document: Mapping[str, Any]) -> str:
     return digest.of_json({key: value for key, value in document.items() if key not in VOLATILE})
 
 
+def parallel_of(folder: Folder) -> int | None:
+    """How many packs an earlier call in this run folder had in flight; None where there was none."""
+    old = folder.read(folder.plan)
+    return None if old is None else int((LATER["search"] | dict(old.get("search") or {}))["parallel"])
+
+
 def refuse_other(old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
     """InputError naming the first field in which a run folder's plan differs from this command's."""
     for key, value in new.items():
-        if key not in VOLATILE and old.get(key) != value:
+        before = LATER[key] | old[key] if key in LATER and isinstance(old.get(key), dict) else old.get(key)
+        if key not in VOLATILE and before != value:
             inner = ""
-            if isinstance(value, dict) and isinstance(old.get(key), dict):
-                inner = next((f".{k}" for k, v in value.items() if old[key].get(k) != v), "")
+            if isinstance(value, dict) and isinstance(before, dict):
+                inner = next((f".{k}" for k, v in value.items() if before.get(k) != v), "")
             raise InputError(f"the run folder was made by another plan ({key}{inner} differs); choose another --out")
 
 

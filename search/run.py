@@ -5,35 +5,38 @@ stage starts from the files.
 """
 
 import errno
+import logging
+import os
 import shutil
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
 import polars as pl
 
+import froc
 from froc.data import Sealed, SearchView, Task
 from froc.engine import Engine
 from froc.errors import InputError, InterruptedRunError
-from froc.measure import probes
 from froc.models import Base, read_weights, save, write_weights
 from froc.risk import Candidate, Claim, certify
 from search import openings, sealing
 from search.calibration import measure, measure_in_rounds, searched
-from search.folder import FINISHED, Folder, Started, of_document, write_json, write_table
+from search.driver import Driver
+from search.executors import Executor
+from search.executors.inline import Inline
+from search.folder import Folder, Started, of_document, write_json, write_table
 from search.plan import Plan, Settings, identity, make_plan, metrics, refuse_other
 from search.space import Spaces
 from search.study import Study
-from search.trial import Asked, Bench, Outcome, trial_seed
+from search.trial import Asked, Bench
+from search.work import Again, Kept
 
-Sums = dict[str, dict[str, tuple[int, int]]]
-"""config -> risk -> (sum of search losses in thousandths, number of queries), read once."""
+LOG = logging.getLogger("froc")
 
 
 class Listener(Protocol):
@@ -51,7 +54,7 @@ class Listener(Protocol):
 
 @dataclass(frozen=True)
 class Job:
-    """What a search works on."""
+    """What a search works on. workers: makes what trials run on; is handed what makes a bench of this process."""
 
     base: Base
     task: Task
@@ -61,6 +64,7 @@ class Job:
     settings: Settings
     notes: tuple[str, ...] = ()
     engine: Engine | None = None
+    workers: Callable[[Callable[[], Bench]], Executor] = Inline
 
 
 def run(job: Job, out: Path, listener: Listener) -> dict[str, Any]:
@@ -74,19 +78,21 @@ def run(job: Job, out: Path, listener: Listener) -> dict[str, Any]:
     old = folder.read(folder.plan)
     if old is not None:
         refuse_other(old, plan.document)
-    elif out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir()):
+    elif out.is_dir() and any(not (path.name.startswith(".") or path == folder.run_log) for path in out.iterdir()):
         raise InputError(f"{out} holds files but no plan.json of a run; choose another --out")
     if folder.read(folder.seal) is None:
         openings.check(job.sealed.pool, identity(plan.document), job.settings.openings, job.settings.reopen)
     folder.hold()
     try:
-        with _interruptible():
+        with _interruptible(), _logged(folder.run_log):
+            LOG.info("froc %s, %s", froc.__version__, "goes on" if old else "a new run")
             if old is None:
                 write_json(folder.plan, plan.document)
             listener.planned(plan)
             done = folder.read(folder.certificate)
             return done if done is not None and folder.model_is_whole(done) else _work(job, plan, folder, listener)
     except KeyboardInterrupt as stop:
+        LOG.warning("stopped by the user")
         folder.interrupted()
         raise InterruptedRunError(f"stopped; the same command goes on where {out} ends") from stop
     except Exception as error:  # each library has its own word for a full disk; anything else goes on as it came
@@ -98,33 +104,39 @@ def run(job: Job, out: Path, listener: Listener) -> dict[str, Any]:
 
 
 def _work(job: Job, plan: Plan, folder: Folder, listener: Listener) -> dict[str, Any]:
-    measured = metrics(job.settings, job.task.queries)
-    settings = job.settings
-    bench = Bench(
-        job.base, job.view, measured, batch=settings.batch, seed=settings.seed, limits=settings.limits,
-        swept=settings.sweep, engine=job.engine,
-    )  # fmt: skip
-    seal = folder.read(folder.seal)
-    if seal is None:
-        log = _search(job, plan, folder, bench, listener)
-        seal = _seal(job, plan, folder, log)
-    candidates = [Candidate(**c) for c in seal["candidates"]]
-    fixed = identity(plan.document)
-    asked = sealing.question(seal, fixed)
-    opening = openings.record(job.sealed.pool, fixed, asked, job.settings.openings, job.settings.reopen)
-    claim = replace(plan.claim, openings=opening.planned, opening=opening.number)
-    order = job.sealed.order if claim.sequential else None
-    _calibrate(job, folder, bench, candidates, claim, seal, listener)
-    certificate = certify(pl.read_parquet(folder.calibration_losses), candidates, claim, order)
-    _keep_chosen(folder, bench, candidates, certificate)
+    executor = job.workers(lambda: _bench(job))
+    try:
+        seal = folder.read(folder.seal)
+        if seal is None:
+            seal = _search(job, plan, folder, executor, listener)
+        candidates = [Candidate(**c) for c in seal["candidates"]]
+        fixed = identity(plan.document)
+        asked = sealing.question(seal, fixed)
+        opening = openings.record(job.sealed.pool, fixed, asked, job.settings.openings, job.settings.reopen)
+        LOG.info("opening %d of %d planned", opening.number, opening.planned)
+        claim = replace(plan.claim, openings=opening.planned, opening=opening.number)
+        order = job.sealed.order if claim.sequential else None
+        _calibrate(job, folder, executor, candidates, claim, seal, listener)
+        certificate = certify(pl.read_parquet(folder.calibration_losses), candidates, claim, order)
+        _keep_chosen(job, folder, executor, candidates, certificate)
+    finally:
+        executor.close()
     write_json(folder.certificate, certificate)
+    LOG.info("certified %d of %d, chosen %s", len(certificate["certified"]), len(candidates), certificate["chosen"])
     shutil.rmtree(folder.path / "weights", ignore_errors=True)
     return certificate
 
 
-def _search(job: Job, plan: Plan, folder: Folder, bench: Bench, listener: Listener) -> list[Started]:
+def _bench(job: Job) -> Bench:
     settings = job.settings
-    log = folder.interrupted()
+    return Bench(
+        job.base, job.view, metrics(settings, job.task.queries), batch=settings.batch, seed=settings.seed,
+        limits=settings.limits, swept=settings.sweep, engine=job.engine,
+    )  # fmt: skip
+
+
+def _search(job: Job, plan: Plan, folder: Folder, executor: Executor, listener: Listener) -> dict[str, Any]:
+    settings = job.settings
     study = Study(
         folder.study,
         job.space,
@@ -135,105 +147,18 @@ def _search(job: Job, plan: Plan, folder: Folder, bench: Bench, listener: Listen
         objective=settings.objective,
         weighing=settings.weighing,
     )
-    study.resume(log, lambda config: (folder.read(folder.rung_losses(config)) or {}).get("rungs", []))
-    digest = of_document(folder.plan)
-    told = {line.trial: (line.method, line.params) for line in log}
-    first = sum(line.status in FINISHED for line in log)
-    sums: Sums = {}
-    while first < settings.trials:
-        # a pack that was interrupted goes on where it was cut, so that the next one starts where it would have
-        numbers = range(first, min((first // settings.pack + 1) * settings.pack, settings.trials))
-        lines = []
-        for number in numbers:
-            method, params = study.ask(number, told.get(number))
-            attempt = 1 + sum(line.trial == number for line in log)
-            seed = trial_seed(settings.seed, number)
-            line = Started(number, attempt, f"c{number:04d}", method, params, seed, _now(), digest)
-            lines.append(line)
-            log.append(line)
-        folder.record(log)
-        for line in lines:
-            listener.trial(line, log, settings.trials)
-        _train(lines, log, job, plan, folder, bench, study, listener, sums)
-        first = numbers.stop
-    return log
-
-
-def _train(
-    lines: Sequence[Started], log: list[Started], job: Job, plan: Plan, folder: Folder, bench: Bench, study: Study,
-    listener: Listener, sums: Sums,
-) -> None:  # fmt: skip
-    """Train started trials together, and write down what each came to, in order."""
-    asked = [Asked(line.method, line.params, line.seed) for line in lines]
-    watch = [partial(study.hopeless, line.trial) for line in lines]
-    for line, outcome in zip(lines, bench.run(asked, watch), strict=True):
-        ended = _ended(line, outcome)
-        if outcome.ended:
-            tables = [
-                bench.table(one.config, "search", job.view.queries, found.tables)
-                for one, found in zip(ended.configurations(), outcome.ended, strict=True)
-            ]
-            write_table(folder.trial_losses(line.config), pl.concat(tables))
-        if study.by_query:
-            write_json(folder.rung_losses(line.config), {"rungs": outcome.queries})
-        log[log.index(line)] = ended
-        if outcome.ended:
-            _keep_weights(folder, bench, log, ended, outcome, plan, job.settings.limits, sums)
-        folder.record(log)
-        study.tell(ended)
-        listener.trial(ended, log, job.settings.trials)
-
-
-def _ended(line: Started, outcome: Outcome) -> Started:
-    plain = outcome.ended[0] if outcome.ended else None
-    variants = [
-        {
-            "config": f"{line.config}-s{one.step}-m{round(1000 * one.share):04d}", "stop": one.step, "mix": one.share,
-            "search": one.means, "averages": one.averages,
-        }
-        for one in outcome.ended[1:]
-    ]  # fmt: skip
-    return replace(
-        line, status=outcome.status, reason=outcome.reason, ended=_now(), steps=outcome.steps, seconds=outcome.seconds,
-        search=plain.means if plain else None, rungs=outcome.rungs, averages=plain.averages if plain else None, variants=variants,
-    )  # fmt: skip
-
-
-def _ranked(log: Sequence[Started], folder: Folder, budget: Mapping[str, float], sums: Sums) -> list[sealing.Ranked]:
-    for line in log:
-        if line.status == "complete" and line.config not in sums:
-            table = pl.read_parquet(folder.trial_losses(line.config))
-            grouped = table.group_by("config", "risk").agg(pl.col("loss").cast(pl.Int64).sum(), pl.len().alias("n"))
-            for config, risk, total, count in grouped.iter_rows():
-                sums.setdefault(config, {})[risk] = total, count
-    return sealing.rank(log, sums, budget)
-
-
-def _keep_weights(
-    folder: Folder, bench: Bench, log: Sequence[Started], line: Started, outcome: Outcome, plan: Plan,
-    limits: Mapping[str, float], sums: Sums,
-) -> None:  # fmt: skip
-    """Keep the parameters of what would be candidates if the search ended now; drop the others."""
-    wanted = {c.config for c in sealing.shortlist(_ranked(log, folder, limits, sums), plan.candidates)}
-    for one, found in zip(line.configurations(), outcome.ended, strict=True):
-        if one.config in wanted:
-            bench.put(outcome, found.step, found.share)
-            write_weights(bench.base.scope.take(), folder.weights(one.config))
-    for path in (folder.path / "weights").glob("*.safetensors"):
-        if path.stem not in wanted:
-            path.unlink()
-
-
-def _seal(job: Job, plan: Plan, folder: Folder, log: Sequence[Started]) -> dict[str, Any]:
-    done = [line for line in log if line.status == "complete"]
+    driver = Driver(folder, study, executor, settings, plan.candidates, listener.trial)
+    log, why = driver.run()
+    done = sorted((line for line in log if line.status == "complete"), key=lambda line: line.trial)
     if not done:
         reasons = sorted({f"{line.status}: {line.reason}" for line in log if line.reason})
         raise InputError(
             f"none of {len(log)} trials finished ({'; '.join(reasons[:3])}); widen the space or mend the cause"
         )
-    write_table(folder.search_losses, pl.concat([pl.read_parquet(folder.trial_losses(line.config)) for line in done]))
+    table = pl.concat([pl.read_parquet(folder.trial_losses(line.config)) for line in done])
+    write_table(folder.search_losses, table)
     seal = sealing.document(
-        sealing.shortlist(_ranked(log, folder, job.settings.limits, {}), plan.candidates),
+        sealing.shortlist(sealing.rank(done, sealing.sums(table), settings.limits), plan.candidates),
         plan=of_document(folder.plan),
         losses=of_document(folder.search_losses),
         trials=len(done),
@@ -241,13 +166,14 @@ def _seal(job: Job, plan: Plan, folder: Folder, log: Sequence[Started]) -> dict[
         order=job.sealed.order.rows() if plan.claim.sequential else None,
     )
     write_json(folder.seal, seal)
+    LOG.info("sealed %d candidates of %d complete trials (%s)", len(seal["candidates"]), len(done), why)
     return seal
 
 
 def _calibrate(
     job: Job,
     folder: Folder,
-    bench: Bench,
+    executor: Executor,
     candidates: Sequence[Candidate],
     claim: Claim,
     seal: Mapping[str, Any],
@@ -255,43 +181,65 @@ def _calibrate(
 ) -> None:
     if folder.calibration_losses.is_file():
         return
-    opened = probes(job.base, job.sealed.open(seal), bench.metrics, job.task.template)
-
-    def bring(candidate: Candidate) -> None:
-        _put(folder, bench, candidate)
-
+    queries = job.sealed.open(seal)
+    kept = _kept(folder, executor, candidates)
     if claim.sequential:
-        order = job.sealed.order
-        table = measure_in_rounds(bench, opened, candidates, claim, order, bring, listener.calibrating)
+        table = measure_in_rounds(executor, queries, candidates, kept, claim, job.sealed.order, listener.calibrating)
     else:
-        table = measure(bench, opened, candidates, bring, listener.calibrating)
+        table = measure(executor, queries, candidates, kept, listener.calibrating)
     known = searched({one.config: folder.trial_losses(one.config) for one in candidates}, claim)
     write_table(folder.calibration_losses, pl.concat([table, *known]))
 
 
-def _put(folder: Folder, bench: Bench, candidate: Candidate) -> None:
-    """Bring a candidate's parameters back: from its file, or by training it again with its seed."""
-    path = folder.weights(candidate.config)
-    if path.is_file():
-        bench.base.scope.put(read_weights(path))
-        return
-    complete = [line for line in folder.log() if line.status == "complete"]
-    line, one = next((line, o) for line in complete for o in line.configurations() if o.config == candidate.config)
+def _kept(folder: Folder, executor: Executor, candidates: Sequence[Candidate]) -> dict[str, Kept]:
+    """config -> its parameters; those that were not kept are trained again with their seeds."""
+    missing = [one for one in candidates if not folder.weights(one.config).is_file()]
+    complete = {line.config: line for line in folder.log() if line.status == "complete"}
+    works = [_again(complete[one.config.partition("-")[0]], one.config, executor, folder) for one in missing]
+    for handed in executor.each(works):
+        for config, weights in handed.items():
+            write_weights(weights, folder.weights(config))
+    paths = {one.config: folder.weights(one.config) for one in candidates}
+    return {config: read_weights(path) if executor.remote else path for config, path in paths.items()}
+
+
+def _again(line: Started, config: str, executor: Executor, folder: Folder) -> Again:
+    one = next(o for o in line.configurations() if o.config == config)
     asked = Asked(line.method, line.params, line.seed)
-    bench.retrain(asked, one.params.get("stop"), one.params.get("mix", 1.0))
-    write_weights(bench.base.scope.take(), path)
+    path = None if executor.remote else folder.path
+    return Again(config, asked, one.params.get("stop"), one.params.get("mix", 1.0), path)
 
 
-def _keep_chosen(folder: Folder, bench: Bench, candidates: Sequence[Candidate], certificate: Mapping[str, Any]) -> None:
+def _keep_chosen(
+    job: Job, folder: Folder, executor: Executor, candidates: Sequence[Candidate], certificate: Mapping[str, Any]
+) -> None:
     chosen = next((c for c in candidates if c.config == certificate["chosen"]), None)
     part = folder.path / ".model.part"
     for stale in (part, folder.model):
         shutil.rmtree(stale, ignore_errors=True)
     if chosen is None:
         return
-    _put(folder, bench, chosen)
-    save(bench.base, part)
+    _kept(folder, executor, [chosen])
+    job.base.scope.activate([0])
+    job.base.scope.put(read_weights(folder.weights(chosen.config)))
+    save(job.base, part)
     part.rename(folder.model)
+
+
+@contextmanager
+def _logged(path: Path) -> Iterator[None]:
+    """Write what happens into the run's log file, with levels; FROC_DEBUG adds the smallest."""
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S%z"))
+    LOG.setLevel(logging.DEBUG if os.environ.get("FROC_DEBUG") else logging.INFO)
+    LOG.addHandler(handler)
+    # what is said belongs into the file; the screen has its own words
+    LOG.propagate = False
+    try:
+        yield
+    finally:
+        LOG.removeHandler(handler)
+        handler.close()
 
 
 @contextmanager
@@ -315,7 +263,3 @@ def _interruptible() -> Iterator[None]:
 def _disk_is_full(error: BaseException) -> bool:
     text = str(error).lower()
     return "no space left" in text or "disk is full" in text or getattr(error, "errno", None) == errno.ENOSPC
-
-
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -6,6 +6,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from froc import digest
 from froc.bounds import Bound
@@ -18,10 +19,13 @@ NEAR_MISSES = 2
 PER_TRIAL = 2
 """Candidates from one training run."""
 
+Sums = dict[str, dict[str, tuple[int, int]]]
+"""config -> risk -> (sum of search losses in thousandths, number of queries)."""
+
 
 @dataclass(frozen=True)
 class Ranked:
-    """A configuration with what decides its place. doubt: largest search p-value; excess: see `Study.excess`."""
+    """A configuration with what decides its place. doubt: largest search p-value; excess: see `excess`."""
 
     line: Started
     doubt: float
@@ -29,19 +33,32 @@ class Ranked:
 
 
 def rank(
-    log: Sequence[Started], sums: Mapping[str, Mapping[str, tuple[int, int]]], budget: Mapping[str, float]
+    log: Sequence[Started], found: Mapping[str, Mapping[str, tuple[int, int]]], budget: Mapping[str, float]
 ) -> list[Ranked]:
     """Measured configurations, best first: within budget the likeliest to be feasible, then the nearest misses.
 
     A configuration that another one beats on every risk never stands before it: its p-values are larger.
 
-    sums: config -> risk -> (sum of search losses in thousandths, number of queries).
+    found: see `Sums`.
     """
     done = [one for line in log if line.status == "complete" and line.search for one in line.configurations()]
-    found = [Ranked(one, _doubt(sums[one.config], budget), _excess(one.search or {}, budget)) for one in done]
+    return ordered([Ranked(one, _doubt(found[one.config], budget), excess(one.search or {}, budget)) for one in done])
+
+
+def ordered(found: Sequence[Ranked]) -> list[Ranked]:
+    """Best first."""
     within = sorted((r for r in found if r.excess <= 0), key=lambda r: (r.doubt, r.excess, r.line.trial))
     misses = sorted((r for r in found if r.excess > 0), key=lambda r: (r.excess, r.line.trial))
     return within + misses
+
+
+def sums(table: pl.DataFrame) -> Sums:
+    """Of a loss table."""
+    found: Sums = {}
+    grouped = table.group_by("config", "risk").agg(pl.col("loss").cast(pl.Int64).sum(), pl.len().alias("n"))
+    for config, risk, total, count in grouped.iter_rows():
+        found.setdefault(config, {})[risk] = total, count
+    return found
 
 
 def shortlist(ranked: Sequence[Ranked], count: int) -> list[Candidate]:
@@ -95,5 +112,6 @@ def p_value(total: int, count: int, alpha: float) -> float:
     return float(make(Bound, "hoeffding_bentkus").p_value(losses, alpha)[0])
 
 
-def _excess(means: Mapping[str, float], budget: Mapping[str, float]) -> float:
+def excess(means: Mapping[str, float], budget: Mapping[str, float]) -> float:
+    """How far the worst risk lies above its budget, in units of the budget; below 0 where all are within."""
     return max(means[risk] / alpha for risk, alpha in budget.items()) - 1.0

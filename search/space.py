@@ -139,3 +139,10 @@ def _listed(key: str, said: Sequence[str], old: Space) -> Space:
     if old.log and min(values) <= 0:
         raise InputError(f"{key}={min(values):g} is not above 0, as it must be on a log scale")
     return Choice(tuple(dict.fromkeys(values)))
+
+
+def pick(kind: str, table: Mapping[str, Any], name: str) -> Any:
+    """A sampler, pruner or the like by name; InputError where there is none."""
+    if name not in table:
+        raise InputError(f"no {kind} is called {name!r}; there are: {', '.join(table)}")
+    return table[name]

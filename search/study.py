@@ -1,4 +1,4 @@
-"""Optuna: which configuration next, and which trial is hopeless.
+"""Optuna: which configuration next.
 
 The sampler is made anew for every trial from (seed, trial number), and Optuna's history from the run's own log: so a
 run that was killed goes on exactly as if it had not been, and `study.db` may be lost or damaged.
@@ -6,9 +6,7 @@ run that was killed goes on exactly as if it had not been, and `study.db` may be
 
 import math
 import random
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +17,12 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from froc import digest
-from froc.errors import InputError
 from froc.params import Choice, Space
 from froc.published import Weighing, against_base
 from search.folder import FINISHED, Started
-from search.space import Spaces, spread, suggest
+from search.pruning import Judge, Rungs, settled
+from search.sealing import excess
+from search.space import Spaces, pick, spread, suggest
 
 
 class Grid(optuna.samplers.BruteForceSampler):
@@ -46,17 +45,6 @@ SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
     "random": lambda seed: optuna.samplers.RandomSampler(seed=seed),
     "grid": lambda seed: Grid(seed=seed),
 }
-PRUNERS: dict[str, Callable[[], optuna.pruners.BasePruner]] = {
-    "median": lambda: optuna.pruners.MedianPruner(n_startup_trials=6, n_min_trials=4),
-    "halving": lambda: optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=3),
-    "hyperband": lambda: optuna.pruners.HyperbandPruner(min_resource=1, max_resource=3, reduction_factor=3),
-    "wilcoxon": lambda: optuna.pruners.WilcoxonPruner(p_threshold=0.1, n_startup_steps=8),
-    "none": optuna.pruners.NopPruner,
-}
-BY_QUERY = ("wilcoxon",)
-"""Pruners that compare losses query by query; the others compare one value per rung."""
-STRIDE = 1_000_000
-"""Optuna's step of a query is its number plus this times its rung."""
 
 
 @dataclass(frozen=True)
@@ -87,13 +75,6 @@ OBJECTIVES: dict[str, Callable[[Mapping[str, float], Weighing], Aim]] = {
 """Objectives steer the sampler; constraints, pruning, ranking and certificate are the same under all of them."""
 
 
-def pick(kind: str, table: Mapping[str, Any], name: str) -> Any:
-    """A sampler or pruner by name."""
-    if name not in table:
-        raise InputError(f"no {kind} is called {name!r}; there are: {', '.join(table)}")
-    return table[name]
-
-
 class Study:
     """Asks for configurations and is told how they did. path: of `study.db`; None keeps the study in memory."""
 
@@ -103,28 +84,26 @@ class Study:
     ) -> None:  # fmt: skip
         self._space, self._budget, self._seed = space, dict(budget), seed
         self._sampler = pick("sampler", SAMPLERS, sampler)
-        with _settled():
-            self._pruner: optuna.pruners.BasePruner = pick("pruner", PRUNERS, pruner)()
+        self._rungs = Rungs(pruner, space, budget)
         self._aim: Aim = pick("objective", OBJECTIVES, objective)(dict(budget), weighing or Weighing())
         self._path = path
         # what samplers warn of (a slower solver, say) is nothing that a user of froc could mend
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        # pruners know single objectives only, and methods forget at different paces: so one such study per method
-        self._shadows = {
-            m: optuna.create_study(study_name=f"froc-{m}", direction="minimize", pruner=self._pruner) for m in space
-        }
-        self._by_query = pruner in BY_QUERY
         self._study: optuna.Study | None = None
         self._whole = sampler in WHOLE
         self._methods = {m: optuna.create_study(directions=["minimize"] * len(self._aim.names)) for m in space}
         self._best: dict[str, float] = {}
         self._asked: dict[int, optuna.Trial] = {}
-        self._trials: dict[int, tuple[optuna.Trial, optuna.Trial]] = {}
+        self._trials: dict[int, optuna.Trial] = {}
 
     @property
     def by_query(self) -> bool:
         """Whether the pruner needs the losses of single queries."""
-        return self._by_query
+        return self._rungs.by_query
+
+    def judge(self, method: str) -> Judge:
+        """Of a trial that is about to start: it knows the trials that `tell` was told of so far."""
+        return self._rungs.judge(method)
 
     def resume(self, log: Sequence[Started], queries: Callable[[str], list[list[float]]] = lambda _: []) -> None:
         """Make `study.db` say what the log says. queries: config -> losses that its rungs measured, where needed."""
@@ -136,12 +115,7 @@ class Study:
                 frozen = _frozen(line, best, {line.method: self._space[line.method]}, self._budget, self._aim)
                 self._methods[line.method].add_trial(frozen)
             self._learn(best)
-            shadow = self._shadows[line.method].ask()
-            seen = queries(line.config) if self._by_query else []
-            for place in range(1, len(line.rungs) + 1):
-                self._report(shadow, line.rungs[:place], seen[:place])
-                shadow.should_prune()
-            self._remember(shadow, line)
+            self._remember(line, best, queries(line.config) if self.by_query else ())
 
     def ask(self, number: int, again: tuple[str, Mapping[str, Any]] | None = None) -> tuple[str, dict[str, Any]]:
         """(method, params) of trial `number`. The first two rounds give every method its turn.
@@ -149,7 +123,7 @@ class Study:
         again: what an interrupted attempt of the same trial was told.
         """
         assert self._study is not None
-        with _settled():
+        with settled():
             told = self._drawn(number, again)
             if told is not None:
                 named = {f"{told[0]}.{name}": value for name, value in told[1].items()}
@@ -157,7 +131,7 @@ class Study:
             self._study.sampler = self._seeded(number)
             trial = self._study.ask()
             method, params = suggest(trial, self._space)
-            self._trials[number] = trial, self._shadows[method].ask()
+            self._trials[number] = trial
             return method, params
 
     def _seeded(self, number: int) -> BaseSampler:
@@ -197,21 +171,10 @@ class Study:
         draw = random.Random(digest.seed("method", self._seed, number))
         return draw.choices(ranked, shares)[0]
 
-    def hopeless(self, number: int, rungs: Sequence[Sequence[Any]], seen: Sequence[Sequence[float]] = ()) -> bool:
-        """Whether the pruner gives a running trial up, from what was measured at its rungs so far.
-
-        rungs: [step, means] each. seen: losses over budgets of the queries measured at each.
-        """
-        shadow = self._trials[number][1]
-        self._report(shadow, rungs, seen)
-        # asked in any case: successive halving notes at each rung who came by
-        behind = shadow.should_prune()
-        return behind and self.excess(rungs[-1][1]) > 0
-
-    def tell(self, line: Started) -> None:
-        """Hand a finished trial to Optuna."""
+    def tell(self, line: Started, seen: Sequence[Sequence[float]] = ()) -> None:
+        """Hand a finished trial to Optuna. seen: losses of the queries at its rungs, where the pruner needs them."""
         assert self._study is not None
-        trial, shadow = self._trials.pop(line.trial)
+        trial = self._trials.pop(line.trial)
         best = self.best(line)
         for key, value in _attributes(best).items():
             trial.set_user_attr(key, value)
@@ -224,7 +187,7 @@ class Study:
                 asked.set_constraint(risk, value)
             self._methods[line.method].tell(asked, _values(best, self._aim), state=_state(line))
         self._learn(best)
-        self._remember(shadow, line)
+        self._remember(line, best, seen)
 
     def _learn(self, best: Started) -> None:
         means = best.search or (best.rungs[-1][1] if best.rungs else None)
@@ -241,19 +204,8 @@ class Study:
         """How far the worst risk lies above its budget, in units of the budget; below 0 where all are within."""
         return excess(means, self._budget)
 
-    def _report(self, shadow: optuna.Trial, rungs: Sequence[Sequence[Any]], seen: Sequence[Sequence[float]]) -> None:
-        place = len(rungs)
-        if not self._by_query:
-            shadow.report(self.excess(rungs[-1][1]), place)
-            return
-        for number, value in enumerate(seen[-1] if seen else ()):
-            shadow.report(value, place * STRIDE + number)
-
-    def _remember(self, shadow: optuna.Trial, line: Started) -> None:
-        if line.status == "complete":
-            self._shadows[line.method].tell(shadow, self.excess(self.best(line).search or {}))
-        else:
-            self._shadows[line.method].tell(shadow, state=TrialState.PRUNED if line.rungs else TrialState.FAIL)
+    def _remember(self, line: Started, best: Started, seen: Sequence[Sequence[float]]) -> None:
+        self._rungs.remember(line, self.excess(best.search or {}) if line.status == "complete" else None, seen)
 
     def _open(self, done: Sequence[Started]) -> optuna.Study:
         url = f"sqlite:///{self._path}" if self._path else None
@@ -270,26 +222,11 @@ class Study:
         for stale in self._path.parent.glob(f"{self._path.name}*") if self._path else ():
             stale.unlink()
         study = optuna.create_study(study_name="froc", storage=url, directions=["minimize"] * len(self._aim.names))
-        with _settled():
+        with settled():
             study.set_metric_names(list(self._aim.names))
         for line in done:
             study.add_trial(_frozen(line, self.best(line), self._space, self._budget, self._aim))
         return study
-
-
-def excess(means: Mapping[str, float], budget: Mapping[str, float]) -> float:
-    """See `Study.excess`."""
-    return max(means[risk] / alpha for risk, alpha in budget.items()) - 1.0
-
-
-@contextmanager
-def _settled() -> Iterator[None]:
-    """Optuna marks multivariate sampling and metric names experimental; froc relies on both and pins Optuna's range."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        # the GP sampler divides by zero where a choice is sure, and goes on rightly
-        warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"optuna\._gp")
-        yield
 
 
 def _same(trials: Sequence[FrozenTrial], done: Sequence[Started]) -> bool:

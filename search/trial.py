@@ -10,11 +10,11 @@ import polars as pl
 from numpy.typing import NDArray
 
 from froc import digest
-from froc.data import Query, SearchView
+from froc.data import Query, SearchView, ids
 from froc.engine import Engine, out_of_memory
 from froc.errors import FrocError
 from froc.losses import SCALE
-from froc.measure import Average, averaged, observe, probes
+from froc.measure import Average, Probe, averaged, observe, probes
 from froc.methods import Method
 from froc.metrics import Metric
 from froc.models import Base
@@ -87,22 +87,26 @@ class Bench:
         self.limits, self.swept, self.engine = limits or dict.fromkeys(metrics, 0.1), swept, engine or Engine()
         self.reference = Reference(base, Pools.of(view, base, seed))
         self.probes = probes(base, view.queries, metrics, view.template)
+        self._opened: tuple[str, list[Probe]] | None = None
         self.start = {p.risk: p.start or averaged(observe(base.model, p.rows), p.risk) for p in self.probes}
 
-    def run(self, asked: Sequence[Asked], hopeless: Sequence[Hopeless]) -> list[Outcome]:
+    def run(self, asked: Sequence[Asked], hopeless: Sequence[Hopeless], limit: float | None = None) -> list[Outcome]:
         """Train and measure configurations, several in the same passes; their ends stay in `base.model`'s members.
 
-        A trial that fails in any way is an outcome with a reason, never an exception: the search goes on.
+        limit: seconds of training after which they are given up, times their number. A trial that fails in any way is an outcome with a reason, never an exception: the search goes on.
         """
         begin = time.monotonic()
         attempts = [_Attempt(self, one, k, watch) for k, (one, watch) in enumerate(zip(asked, hopeless, strict=True))]
         ready = [one.run for one in attempts if one.run is not None]
         try:
-            together(self.base, ready, self.engine)
+            together(self.base, ready, self.engine, limit and begin + limit * len(asked))
+        except TimeoutError:
+            for one in attempts:
+                one.overdue(limit)
         except Exception as error:  # whatever a method does wrong must not end the search
             if len(ready) > 1:
                 # whose fault it was is not known: each is tried alone
-                return [self.run([one], [watch])[0] for one, watch in zip(asked, hopeless, strict=True)]
+                return [self.run([one], [watch], limit)[0] for one, watch in zip(asked, hopeless, strict=True)]
             for one in attempts:
                 one.failed(error)
         return [one.outcome((time.monotonic() - begin) / len(asked)) for one in attempts]
@@ -130,6 +134,13 @@ class Bench:
         weights = outcome.kept[step] if step in outcome.kept else scope.take(outcome.member)
         scope.activate([0])
         scope.put(weights, share)
+
+    def opened(self, queries: Mapping[str, tuple[Query, ...]]) -> list[Probe]:
+        """Calibration queries, encoded and measured on the base model once."""
+        key = digest.of_json({risk: ids(some) for risk, some in queries.items()})
+        if self._opened is None or self._opened[0] != key:
+            self._opened = key, probes(self.base, queries, self.metrics, self.view.template)
+        return self._opened[1]
 
     def table(
         self, config: str, split: str, some: Mapping[str, Sequence[Query]], found: Mapping[str, Any]
@@ -177,6 +188,10 @@ class _Attempt:
             self._bad = "out-of-memory", "not enough memory; try a smaller --batch, or --train lora:rank=8"
         else:
             self._bad = "failed", _reason(error)
+
+    def overdue(self, limit: float | None) -> None:
+        """Note that it took too long."""
+        self._bad = self._bad or ("timed-out", f"training took longer than {limit:g} s")
 
     def outcome(self, seconds: float) -> Outcome:
         """Measure what training left; the time of that counts too."""

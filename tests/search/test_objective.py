@@ -204,7 +204,7 @@ def test_every_sampler_takes_the_objective_and_goes_on_from_the_log(sampler: str
     for number in range(16):
         method, params = study.ask(number)
         log.append(_made(number, method, params))
-        study.hopeless(number, log[-1].rungs)
+        study.judge(method).begin()(log[-1].rungs)
         study.tell(log[-1])
     kept = told(tmp_path / "study.db")
     assert [values for values, _, _ in kept] == [[_value(line)] if line.averages else None for line in log]

@@ -23,9 +23,10 @@ from froc.plugins import find, names
 from search import sealing
 from search.folder import Folder, Started
 from search.plan import Settings, metrics
+from search.pruning import PRUNERS
 from search.run import Job, run
 from search.space import build, size, spread
-from search.study import PRUNERS, Study
+from search.study import Study
 from search.sweep import FURTHEST, NEAR, NOTHING, Effort, Found, Point, Sweep
 from search.trial import Asked, Bench
 from tests.search.test_run import BUDGET, Watch, job
@@ -158,7 +159,7 @@ def test_pruners_stop_the_hopeless_and_go_on_from_the_log(pruner: str) -> None:
     seen: dict[str, list[list[float]]] = {}
     for number in range(24):
         log.append(_trial(study, number, seen))
-        study.tell(log[-1])
+        study.tell(log[-1], seen[log[-1].config])
     stopped = [line.trial for line in log if line.status == "pruned"]
     assert stopped
     assert all(trial % 3 != 0 for trial in stopped)
@@ -166,7 +167,8 @@ def test_pruners_stop_the_hopeless_and_go_on_from_the_log(pruner: str) -> None:
     again.resume(log, lambda config: seen[config])
     assert again.ask(24) == study.ask(24)
     bad = [[1, {FORGETTING: 0.9, UTILITY: 0.9}]]
-    assert again.hopeless(24, bad, [[9.0] * 40]) == study.hopeless(24, bad, [[9.0] * 40])
+    verdicts = [one.judge("npo").begin()(bad, [[9.0] * 40]) for one in (again, study)]
+    assert verdicts[0] == verdicts[1]
 
 
 def _trial(study: Study, number: int, seen: dict[str, list[list[float]]]) -> Started:
@@ -176,10 +178,11 @@ def _trial(study: Study, number: int, seen: dict[str, list[list[float]]]) -> Sta
     means = {risk: ratio * alpha for risk, alpha in BUDGET.items()}
     rungs: list[list[Any]] = []
     seen[line.config] = []
+    hopeless = study.judge(method).begin()
     for place in (1, 2):
         rungs.append([place, means])
         seen[line.config].append([ratio + i / 1000 for i in range(40)])
-        if study.hopeless(number, rungs, seen[line.config]):
+        if hopeless(rungs, seen[line.config]):
             return replace(line, status="pruned", rungs=rungs)
     return replace(line, status="complete", rungs=rungs, search=means)
 

@@ -1,0 +1,142 @@
+"""Where work is done: one file, one executor.
+
+    inline     in this process, one after the other
+    processes  worker processes of this machine: one per GPU, or CPU workers that divide the threads
+    ray        actors on a Ray cluster (froc[ray]), the way to many machines
+
+The driver hands work over under a key and hears back about each key once: a result, an error that the work raised, or
+that its worker was lost. It alone writes the study, the log, the seal and the certificate; a worker holds the base model
+and forgets every piece of work with its result. What is asked for, and in which order, never hangs on the executor, so
+results do not either.
+"""
+
+import logging
+import os
+import pickle
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from froc.data import SearchView
+from froc.engine import Engine
+from froc.errors import FrocError, InputError
+from froc.metrics import Metric
+from froc.models import load
+from search.trial import Bench
+from search.work import Work
+
+LOG = logging.getLogger("froc")
+TRIES = 3
+"""Workers that the same work may lose."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What became of a piece of work: its result, the error it raised, or why its worker was lost."""
+
+    key: int
+    result: Any = None
+    error: Exception | None = None
+    lost: str | None = None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a worker makes its bench. model: a folder or hub id, or the files of such a folder; digest: of the base."""
+
+    model: str | Mapping[str, bytes] = field(repr=False)
+    digest: str
+    dtype: str
+    train: str
+    members: int
+    view: SearchView = field(repr=False)
+    metrics: Mapping[str, Metric]
+    batch: int
+    seed: int
+    limits: Mapping[str, float]
+    swept: bool
+    autocast: str | None = None
+    checkpointing: bool = False
+    compiled: bool = False
+
+    def bench(self, device: str | None, folder: Path) -> Bench:
+        """Load the base model on a device. folder: empty, for the model's files where they travel along."""
+        name = self.model if isinstance(self.model, str) else str(folder)
+        for file, content in {} if isinstance(self.model, str) else self.model.items():
+            (folder / file).write_bytes(content)
+        base = load(name, device=device, dtype=self.dtype, train=self.train, members=self.members)
+        if base.digest != self.digest:
+            raise InputError("a worker's base model is another than the driver's; give all machines the same files")
+        engine = Engine.of(base.model, autocast=self.autocast, checkpointing=self.checkpointing, compiled=self.compiled)
+        return Bench(
+            base, self.view, self.metrics, batch=self.batch, seed=self.seed, limits=self.limits, swept=self.swept,
+            engine=engine,
+        )  # fmt: skip
+
+    def shipped(self) -> "Recipe":
+        """The same with the model's files in it, for machines that do not see this one's disk."""
+        if not isinstance(self.model, str) or not Path(self.model).is_dir():
+            return self
+        wanted = (".safetensors", ".json", ".txt", ".model", ".jinja")
+        files = [path for path in sorted(Path(self.model).iterdir()) if path.suffix in wanted]
+        return replace(self, model={path.name: path.read_bytes() for path in files})
+
+
+class Executor(ABC):
+    """Does work on `workers` benches at once."""
+
+    workers: int = 1
+    remote: bool = False
+    """Whether workers may not see the run folder, so that parameters travel."""
+
+    @abstractmethod
+    def submit(self, key: int, work: Work) -> None:
+        """Have it done once a worker is free, first come first served."""
+
+    @abstractmethod
+    def wait(self, timeout: float | None = None) -> list[Report]:
+        """What has ended since the last call; waits for at least one, or for `timeout` seconds."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give everything back; what is being done is dropped."""
+
+    def each(self, works: Sequence[Work], done: Callable[[int], None] = lambda _: None) -> list[Any]:
+        """The results of some work, in its order; lost workers are replaced. Raises what the work raised."""
+        for key, work in enumerate(works):
+            self.submit(key, work)
+        results: dict[int, Any] = {}
+        losses = dict.fromkeys(range(len(works)), 0)
+        while len(results) < len(works):
+            for report in self.wait():
+                if report.error is not None:
+                    raise report.error
+                if report.lost is not None:
+                    losses[report.key] += 1
+                    LOG.warning("a worker was lost (%s), time %d for this work", report.lost, losses[report.key])
+                    if losses[report.key] == TRIES:
+                        raise FrocError(f"workers were lost {TRIES} times at the same work ({report.lost})")
+                    self.submit(report.key, works[report.key])
+                    continue
+                results[report.key] = report.result
+                done(len(results))
+        return [results[key] for key in range(len(works))]
+
+
+def attempt(key: int, work: Work, bench: Bench) -> Report:
+    """Do work on a bench; an error is a report that can travel."""
+    try:
+        return Report(key, result=work(bench))
+    except Exception as error:  # the driver decides what becomes of it
+        try:
+            pickle.loads(pickle.dumps(error))
+        except Exception:  # some libraries' errors cannot travel
+            return Report(key, error=FrocError(f"a worker failed with {type(error).__name__}"))
+        return Report(key, error=error)
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)

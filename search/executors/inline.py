@@ -1,0 +1,36 @@
+"""Work in this process, one after the other."""
+
+from collections import deque
+from collections.abc import Callable
+from functools import cached_property
+
+from search.executors import Executor, Report, attempt
+from search.trial import Bench
+from search.work import Work
+
+
+class Inline(Executor):
+    """No workers but the caller. make: of its bench, called when the first work is done."""
+
+    def __init__(self, make: Callable[[], Bench]) -> None:
+        self._make = make
+        self._queue: deque[tuple[int, Work]] = deque()
+
+    @cached_property
+    def _bench(self) -> Bench:
+        return self._make()
+
+    def submit(self, key: int, work: Work) -> None:
+        """Queue it."""
+        self._queue.append((key, work))
+
+    def wait(self, timeout: float | None = None) -> list[Report]:
+        """Do what was queued first, however long it takes."""
+        if not self._queue:
+            return []
+        key, work = self._queue.popleft()
+        return [attempt(key, work, self._bench)]
+
+    def close(self) -> None:
+        """Nothing is held."""
+        self._queue.clear()

@@ -1,0 +1,217 @@
+"""Worker processes of this machine: one per GPU, or CPU workers that divide the threads.
+
+A worker that is killed, falls silent or overruns is lost: another takes its place and the driver decides what becomes
+of its work. Workers end with the driver, however it ends.
+"""
+
+import contextlib
+import logging
+import multiprocessing
+import os
+import pickle
+import signal
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from froc.__main__ import call
+from froc.errors import InputError
+from search.executors import TRIES, Executor, Recipe, Report, attempt, cores
+from search.work import Work
+
+LOG = logging.getLogger("froc")
+BEAT = 2.0
+"""Seconds between a worker's signs of life."""
+SILENCE = 60.0
+"""Seconds without one after which a worker counts as gone."""
+SLACK = 60.0
+"""Seconds beyond twice a time limit after which a worker that should have kept it is killed."""
+
+
+@dataclass
+class _Worker:
+    """A process and what it is doing. heard: when it last gave a sign of life."""
+
+    place: int
+    process: BaseProcess
+    pipe: Connection
+    heard: float
+    ready: bool = False
+    key: int | None = None
+    until: float | None = None
+
+
+class Processes(Executor):
+    """`len(devices)` workers; device None: the CPU, with an even share of the threads."""
+
+    def __init__(self, recipe: Recipe, devices: Sequence[str | None], silence: float = SILENCE) -> None:
+        self.workers = len(devices)
+        self._devices, self._silence = devices, silence
+        self._recipe = pickle.dumps(recipe)
+        self._queue: deque[tuple[int, Work]] = deque()
+        self._stillborn = 0
+        self._pool = [self._start(place) for place in range(self.workers)]
+
+    def submit(self, key: int, work: Work) -> None:
+        """Queue it, or hand it to a free worker."""
+        self._queue.append((key, work))
+        self._hand_out()
+
+    def wait(self, timeout: float | None = None) -> list[Report]:
+        """Listen to the workers."""
+        end = None if timeout is None else time.monotonic() + timeout
+        while True:
+            reports = self._listen()
+            if reports or (end is not None and time.monotonic() >= end):
+                return reports
+            if not self._queue and all(worker.key is None for worker in self._pool):
+                return reports
+
+    def close(self) -> None:
+        """End the workers."""
+        for worker in self._pool:
+            worker.process.kill()
+            worker.process.join()
+            worker.pipe.close()
+        self._pool = []
+        self._queue.clear()
+
+    @property
+    def pids(self) -> list[int]:
+        """Process numbers of the workers."""
+        return [worker.process.pid or 0 for worker in self._pool]
+
+    def _start(self, place: int) -> _Worker:
+        here, there = multiprocessing.Pipe()
+        device = self._devices[place]
+        threads = {} if device or "OMP_NUM_THREADS" in os.environ else {
+            "OMP_NUM_THREADS": str(max(1, cores() // self.workers))
+        }  # fmt: skip
+        context = multiprocessing.get_context("spawn")
+        process = context.Process(
+            target=call, args=(threads, __name__, "serve", there, device, self._recipe), daemon=True,
+            name=f"froc-worker-{place}",
+        )  # fmt: skip
+        process.start()
+        there.close()
+        LOG.info("worker %d started as process %d on %s", place, process.pid, device or "cpu")
+        return _Worker(place, process, here, time.monotonic())
+
+    def _hand_out(self) -> None:
+        for worker in self._pool:
+            if self._queue and worker.ready and worker.key is None:
+                key, work = self._queue[0]
+                try:
+                    worker.pipe.send_bytes(pickle.dumps((key, work)))
+                except OSError:  # it has just died: the next look will see that
+                    continue
+                self._queue.popleft()
+                worker.key = key
+                worker.until = work.limit and time.monotonic() + 2 * work.limit * _count(work) + SLACK
+
+    def _listen(self) -> list[Report]:
+        reports = []
+        found = wait([worker.pipe for worker in self._pool], 1.0)
+        for worker in list(self._pool):
+            if worker.pipe in found:
+                reports += self._receive(worker)
+            elif why := self._gone(worker):
+                reports += self._replace(worker, why)
+        self._hand_out()
+        return reports
+
+    def _receive(self, worker: _Worker) -> list[Report]:
+        try:
+            said = pickle.loads(worker.pipe.recv_bytes())
+        except (EOFError, OSError):
+            worker.process.join(5.0)
+            return self._replace(worker, _ended(worker.process.exitcode))
+        worker.heard = time.monotonic()
+        if isinstance(said, Report):
+            worker.key = worker.until = None
+            return [said]
+        if said == "ready":
+            worker.ready, self._stillborn = True, 0
+        elif said != "alive":
+            raise InputError(f"a worker could not start: {said}")
+        return []
+
+    def _gone(self, worker: _Worker) -> str | None:
+        now = time.monotonic()
+        if worker.until is not None and now > worker.until:
+            return "it overran the time limit of a trial"
+        # a cold disk may take long to load the libraries from
+        silence = self._silence if worker.ready else 10 * self._silence
+        if now - worker.heard > silence:
+            return f"no sign of life for {silence:g} s"
+        return None
+
+    def _replace(self, worker: _Worker, why: str) -> list[Report]:
+        LOG.warning("worker %d (process %s) is lost: %s", worker.place, worker.process.pid, why)
+        worker.process.kill()
+        worker.process.join()
+        worker.pipe.close()
+        if not worker.ready:
+            self._stillborn += 1
+            if self._stillborn >= TRIES * self.workers:
+                raise InputError(
+                    f"workers end before they are ready ({why}); with too little memory, take fewer --workers"
+                )
+        self._pool[self._pool.index(worker)] = self._start(worker.place)
+        return [] if worker.key is None else [Report(worker.key, lost=why)]
+
+
+def _count(work: Work) -> int:
+    return len(getattr(work, "lines", (None,)))
+
+
+def _ended(code: int | None) -> str:
+    if code == -signal.SIGKILL:
+        return "it was killed (by the system, where memory ran out)"
+    return f"it ended with code {code}"
+
+
+def serve(pipe: Connection, device: str | None, recipe: bytes) -> None:
+    """A worker's life: make the bench, then do what comes until the driver is gone."""
+    # Ctrl-C reaches the whole terminal; the driver says what becomes of the workers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    lock = threading.Lock()
+
+    def say(what: Any) -> None:
+        packed = pickle.dumps(what)
+        with lock:
+            pipe.send_bytes(packed)
+
+    threading.Thread(target=_beat, args=(say,), daemon=True).start()
+    threading.Thread(target=_end_with_driver, daemon=True).start()
+    with contextlib.suppress(EOFError, BrokenPipeError), tempfile.TemporaryDirectory() as folder:
+        try:
+            bench = pickle.loads(recipe).bench(device or "cpu", Path(folder))
+        except Exception as error:  # whatever keeps a worker from starting is for the driver to tell
+            say(f"{type(error).__name__}: {error}" if not isinstance(error, InputError) else str(error))
+            return
+        say("ready")
+        while True:
+            key, work = pickle.loads(pipe.recv_bytes())
+            say(attempt(key, work, bench))
+
+
+def _beat(say: Any) -> None:
+    with contextlib.suppress(OSError):
+        while True:
+            say("alive")
+            time.sleep(BEAT)
+
+
+def _end_with_driver() -> None:
+    driver = multiprocessing.parent_process()
+    if driver is not None:
+        driver.join()
+    os._exit(1)

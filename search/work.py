@@ -1,0 +1,188 @@
+"""What a worker is asked to do. Each kind of work is a value that travels, is done on a `Bench`, and keeps no state.
+
+Workers on the driver's machine write parameters into the run folder themselves; others (`folder` is None) hand them over.
+"""
+
+import resource
+import sys
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import torch
+
+from froc.data import Query
+from froc.losses import SCHEMA
+from froc.measure import losses
+from froc.models import read_weights, write_weights
+from froc.scope import Weights
+from search import sealing
+from search.folder import Folder, Started
+from search.pruning import Judge
+from search.trial import Asked, Bench, Outcome
+
+Kept = Path | Weights
+"""Parameters of a configuration: where they lie, or themselves."""
+
+
+class Work(ABC):
+    """Something to be done on a bench. limit: seconds that a trial of it may take; None: as long as it likes."""
+
+    limit: float | None = None
+
+    @abstractmethod
+    def __call__(self, bench: Bench) -> Any:
+        """Do it; the result travels back."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a trial came to. line: as it stands in the log; table: its search losses, None unless complete.
+
+    queries: losses over budgets of the queries that each rung measured. weights: config -> parameters that would be
+    needed if the search ended now, where the worker has not written them itself.
+    """
+
+    line: Started
+    table: pl.DataFrame | None
+    queries: list[list[float]]
+    weights: dict[str, Weights] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True)
+class Trials(Work):
+    """Trials that are trained in the same passes, each with its judge.
+
+    best: what would be sealed if the search ended now; count: how many that are at most.
+    """
+
+    lines: tuple[Started, ...]
+    judges: tuple[Judge, ...]
+    best: tuple[sealing.Ranked, ...]
+    count: int
+    folder: Path | None
+    limit: float | None = None
+
+    def __call__(self, bench: Bench) -> list[Trained]:
+        """Train and measure; what goes wrong in a trial is its result."""
+        asked = [Asked(line.method, line.params, line.seed) for line in self.lines]
+        meter = _Meter(bench.base.device)
+        outcomes = bench.run(asked, [judge.begin() for judge in self.judges], self.limit)
+        used = meter.read(len(asked))
+        best = list(self.best)
+        done = []
+        for line, outcome in zip(self.lines, outcomes, strict=True):
+            ended = replace(_ended(line, outcome), resources=used)
+            table = _table(bench, ended, outcome)
+            weights = {} if table is None else self._keep(bench, ended, outcome, table, best)
+            done.append(Trained(ended, table, outcome.queries, weights))
+        return done
+
+    def _keep(
+        self, bench: Bench, line: Started, outcome: Outcome, table: pl.DataFrame, best: list[sealing.Ranked]
+    ) -> dict[str, Weights]:
+        """Keep the parameters of what would be candidates now; `best` learns of them."""
+        best += sealing.rank([line], sealing.sums(table), bench.limits)
+        wanted = {c.config for c in sealing.shortlist(sealing.ordered(best), self.count)}
+        kept: dict[str, Weights] = {}
+        for one, found in zip(line.configurations(), outcome.ended, strict=True):
+            if one.config in wanted:
+                bench.put(outcome, found.step, found.share)
+                kept |= _keep(bench, one.config, self.folder)
+        return kept
+
+
+@dataclass(frozen=True)
+class Again(Work):
+    """A candidate whose parameters were not kept is trained once more, with its seed and without a look at it."""
+
+    config: str
+    asked: Asked
+    stop: int | None
+    share: float
+    folder: Path | None
+
+    def __call__(self, bench: Bench) -> dict[str, Weights]:
+        """Train, and keep."""
+        bench.retrain(self.asked, self.stop, self.share)
+        return _keep(bench, self.config, self.folder)
+
+
+@dataclass(frozen=True)
+class Measure(Work):
+    """A sealed candidate on calibration queries. places: risk -> which of `queries` are measured."""
+
+    config: str
+    kept: Kept = field(repr=False)
+    queries: Mapping[str, tuple[Query, ...]] = field(repr=False)
+    places: Mapping[str, Sequence[int]]
+
+    def __call__(self, bench: Bench) -> pl.DataFrame:
+        """Its loss table."""
+        opened = bench.opened(self.queries)
+        bench.base.scope.put(read_weights(self.kept) if isinstance(self.kept, Path) else self.kept)
+        some = [probe for probe in opened if len(self.places[probe.risk])]
+        found = {probe.risk: losses(bench.base, probe, self.places[probe.risk]) for probe in some}
+        chosen = {p.risk: tuple(p.queries[i] for i in self.places[p.risk]) for p in some}
+        return bench.table(self.config, "calibration", chosen, found) if some else pl.DataFrame(schema=SCHEMA)
+
+
+class _Meter:
+    """What a trial uses of the machine."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._cuda = device if device.type == "cuda" else None
+        if self._cuda is not None:
+            torch.cuda.reset_peak_memory_stats(self._cuda)
+        self._cpu = time.process_time()
+
+    def read(self, trials: int) -> dict[str, float]:
+        """cpu_seconds: of all threads, per trial; peak_mb: of the device, or of the worker's process since it began."""
+        if self._cuda is not None:
+            peak = float(torch.cuda.max_memory_allocated(self._cuda))
+        else:
+            # Linux counts in KiB, macOS in bytes
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1.0 if sys.platform == "darwin" else 1024.0)
+        return {"cpu_seconds": round((time.process_time() - self._cpu) / trials, 3), "peak_mb": round(peak / 2**20, 1)}
+
+
+def _keep(bench: Bench, config: str, folder: Path | None) -> dict[str, Weights]:
+    weights = bench.base.scope.take()
+    if folder is None:
+        return {config: weights}
+    write_weights(weights, Folder(folder).weights(config))
+    return {}
+
+
+def _table(bench: Bench, line: Started, outcome: Outcome) -> pl.DataFrame | None:
+    if not outcome.ended:
+        return None
+    return pl.concat(
+        bench.table(one.config, "search", bench.view.queries, found.tables)
+        for one, found in zip(line.configurations(), outcome.ended, strict=True)
+    )
+
+
+def _ended(line: Started, outcome: Outcome) -> Started:
+    plain = outcome.ended[0] if outcome.ended else None
+    variants = [
+        {
+            "config": f"{line.config}-s{one.step}-m{round(1000 * one.share):04d}", "stop": one.step, "mix": one.share,
+            "search": one.means, "averages": one.averages,
+        }
+        for one in outcome.ended[1:]
+    ]  # fmt: skip
+    return replace(
+        line, status=outcome.status, reason=outcome.reason, ended=now(), steps=outcome.steps, seconds=outcome.seconds,
+        search=plain.means if plain else None, rungs=outcome.rungs, averages=plain.averages if plain else None, variants=variants,
+    )  # fmt: skip
+
+
+def now() -> str:
+    """The time as every file of a run says it."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
