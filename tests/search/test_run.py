@@ -280,7 +280,7 @@ def test_failing_trials_are_recorded_and_the_search_goes_on(
 
     real, count = module.together, 0
 
-    def unlucky(base: Base, runs: Any, engine: Any) -> None:
+    def unlucky(base: Base, runs: Any, engine: Any, deadline: float | None = None) -> None:
         nonlocal count
         count += 1
         if count == 1:
@@ -328,7 +328,7 @@ def test_nothing_certified_says_what_it_would_take(base: Base, tmp_path: Path) -
 def test_a_full_disk_is_said_and_survived(
     base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    import search.run as module
+    import search.work as module
 
     def full(*_: Any) -> None:
         raise error

@@ -1,0 +1,251 @@
+"""Executors and the driver: results hang on the seed, never on who finishes first, who dies, or how many there are."""
+
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from froc.errors import FrocError, InputError
+from froc.models import Base
+from search.executors import TRIES, Executor, Recipe, Report
+from search.executors.inline import Inline
+from search.executors.processes import Processes
+from search.folder import Folder, Started
+from search.plan import metrics
+from search.run import Job, run
+from search.work import Trials, Work
+from tests.search.test_run import Watch, job
+
+SAID: dict[str, Any] = {"trials": 6, "parallel": 2, "methods": ("npo", "grad_diff")}
+
+
+@pytest.fixture(autouse=True)
+def _state(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("FROC_STATE", str(tmp_path / "state"))
+
+
+def done(made: Job, out: Path, workers: Any = None, watch: Any = None) -> dict[str, bytes]:
+    """Run, and return what must not hang on the executor."""
+    run(made if workers is None else replace(made, workers=workers), out, watch or Watch())
+    names = ("certificate.json", "losses/search.parquet", "losses/calibration.parquet")
+    return {name: (out / name).read_bytes() for name in names}
+
+
+@pytest.fixture(scope="module")
+def plain(base: Base, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """What every executor must come to."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FROC_STATE", str(tmp_path_factory.mktemp("state")))
+        out = tmp_path_factory.mktemp("plain") / "run"
+        run(job(base, **SAID), out, Watch())
+    names = ("certificate.json", "losses/search.parquet", "losses/calibration.parquet")
+    return {name: (out / name).read_bytes() for name in names}
+
+
+class Backwards(Inline):
+    """Does what was handed out last first."""
+
+    def submit(self, key: int, work: Work) -> None:
+        self._queue.appendleft((key, work))
+
+
+class Losing(Inline):
+    """Loses its worker the first `times` times that the trial at `place` is handed out."""
+
+    def __init__(self, make: Callable[[], Any], place: int, times: int) -> None:
+        super().__init__(make)
+        self._place, self._times = place, times
+
+    def wait(self, timeout: float | None = None) -> list[Report]:
+        if self._queue and self._times and self._queue[0][0] == self._place and isinstance(self._queue[0][1], Trials):
+            self._times -= 1
+            return [Report(self._queue.popleft()[0], lost="it was killed")]
+        return super().wait(timeout)
+
+
+def recipe(made: Job) -> Recipe:
+    settings = made.settings
+    return Recipe(
+        model=made.base.name, digest=made.base.digest, dtype="float32", train=settings.train, members=settings.pack,
+        view=made.view, metrics=metrics(settings, made.task.queries), batch=settings.batch, seed=settings.seed,
+        limits=settings.limits, swept=settings.sweep,
+    )  # fmt: skip
+
+
+def test_the_order_in_which_trials_end_changes_nothing(base: Base, tmp_path: Path, plain: dict[str, bytes]) -> None:
+    assert done(job(base, **SAID), tmp_path / "run", Backwards) == plain
+
+
+def test_the_window_is_part_of_the_plan(base: Base, tmp_path: Path, plain: dict[str, bytes]) -> None:
+    done(job(base, **SAID), tmp_path / "run")
+    with pytest.raises(InputError, match=r"search\.parallel differs"):
+        run(job(base, **SAID | {"parallel": 3}), tmp_path / "run", Watch())
+
+
+def test_a_lost_worker_costs_an_attempt_and_nothing_else(base: Base, tmp_path: Path, plain: dict[str, bytes]) -> None:
+    found = done(job(base, **SAID), tmp_path / "run", lambda make: Losing(make, 1, TRIES - 1))
+    assert found == plain
+    log = [line for line in Folder(tmp_path / "run").log() if line.trial == 1]
+    assert [(line.attempt, line.status) for line in log] == [
+        (1, "interrupted"), (2, "interrupted"), (3, "complete")
+    ]  # fmt: skip
+    assert log[0].reason == "it was killed"
+
+
+def test_work_that_kills_every_worker_is_given_up(base: Base, tmp_path: Path) -> None:
+    done(job(base, **SAID), tmp_path / "run", lambda make: Losing(make, 1, TRIES))
+    log = [line for line in Folder(tmp_path / "run").log() if line.trial == 1]
+    assert [line.status for line in log] == ["interrupted", "interrupted", "failed"]
+    assert log[-1].reason == "3 workers were lost: it was killed"
+    assert len({line.trial for line in Folder(tmp_path / "run").log()}) == 6
+
+
+@pytest.mark.parametrize("executor", [Inline, Backwards])
+@pytest.mark.parametrize("stop", [1, 3, 4, 6])
+def test_stopped_anywhere_the_window_goes_on(
+    base: Base, tmp_path: Path, plain: dict[str, bytes], executor: Any, stop: int
+) -> None:
+    """Stopped when a trial ends, others running or already over: what is asked next is what would have been."""
+
+    class Stops(Watch):
+        ended = 0
+
+        def trial(self, line: Started, log: Sequence[Started], total: int) -> None:
+            super().trial(line, log, total)
+            self.ended += line.status != "running"
+            if self.ended == stop:
+                raise KeyboardInterrupt
+
+    with pytest.raises(FrocError, match="stopped"):
+        run(replace(job(base, **SAID), workers=executor), tmp_path / "run", Stops())
+    finished = [line.config for line in Folder(tmp_path / "run").log() if line.ended]
+    assert len(finished) == stop
+    assert done(job(base, **SAID), tmp_path / "run", Inline) == plain
+    after = [line.config for line in Folder(tmp_path / "run").log() if line.status != "interrupted"]
+    assert sorted(after) == [f"c{number:04d}" for number in range(6)]
+
+
+def test_worker_processes_come_to_the_same_and_survive_a_kill(
+    base: Base, tmp_path: Path, plain: dict[str, bytes]
+) -> None:
+    """Two processes; one is killed in the middle of a trial, the other frozen: the same bytes, every trial once."""
+    made = job(base, **SAID)
+    crew: list[Processes] = []
+
+    class Assassin(Watch):
+        hit = 0
+
+        def trial(self, line: Started, log: Sequence[Started], total: int) -> None:
+            super().trial(line, log, total)
+            if line.status == "running" and line.trial in (2, 4) and line.attempt == 1:
+                busy = next(worker for worker in crew[0]._pool if worker.key is None and worker.ready)
+                what = signal.SIGKILL if line.trial == 2 else signal.SIGSTOP
+                pid = busy.process.pid or 0
+                threading.Timer(0.15, os.kill, (pid, what)).start()
+                self.hit += 1
+
+    def workers(_: Any) -> Executor:
+        crew.append(Processes(recipe(made), ["cpu", "cpu"], silence=5.0))
+        return crew[0]
+
+    watch = Assassin()
+    assert done(made, tmp_path / "run", workers, watch) == plain
+    assert watch.hit == 2
+    assert "it was killed" in (tmp_path / "run" / "run.log").read_text()
+    lines = Folder(tmp_path / "run").log()
+    assert sorted(line.trial for line in lines if line.status != "interrupted") == list(range(6))
+    assert crew[0].pids == []
+
+
+def test_a_worker_that_cannot_start_says_why(base: Base) -> None:
+    made = job(base)
+    broken = Processes(replace(recipe(made), digest="0" * 64), ["cpu"])
+    broken.submit(0, Trials((), (), (), 1, None))
+    with pytest.raises(InputError, match="another than the driver's"):
+        broken.wait()
+    broken.close()
+
+
+def test_workers_end_with_their_driver(base: Base, tmp_path: Path) -> None:
+    """A driver that is killed leaves nobody behind."""
+    (tmp_path / "driver.py").write_text(
+        "import pickle, sys, time\n"
+        "from froc.__main__ import pin\n"
+        "pin()\n"
+        "from search.executors.processes import Processes\n"
+        "if __name__ == '__main__':\n"
+        "    crew = Processes(pickle.loads(open(sys.argv[1], 'rb').read()), ['cpu'])\n"
+        "    print(crew.pids[0], flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    (tmp_path / "recipe").write_bytes(pickle.dumps(recipe(job(base))))
+    root = Path(__file__).resolve().parents[2]
+    driver = subprocess.Popen(
+        [sys.executable, str(tmp_path / "driver.py"), str(tmp_path / "recipe")],
+        stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(root)},
+    )  # fmt: skip
+    assert driver.stdout is not None
+    worker = int(driver.stdout.readline())
+    time.sleep(3.0)
+    driver.kill()
+    driver.wait()
+    driver.stdout.close()
+    end = time.monotonic() + 30
+    while _alive(worker) and time.monotonic() < end:
+        time.sleep(0.2)
+    assert not _alive(worker)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_a_trial_that_takes_too_long_is_given_up(base: Base, tmp_path: Path) -> None:
+    made = job(base, trials=3, trial_timeout=1e-6)
+    with pytest.raises(InputError, match="timed-out"):
+        run(made, tmp_path / "run", Watch())
+    assert {line.status for line in Folder(tmp_path / "run").log()} == {"timed-out"}
+
+
+def test_after_its_time_a_search_seals_what_it_has(base: Base, tmp_path: Path) -> None:
+    certificate = run(job(base, trials=50, timeout=1e-6), tmp_path / "run", Watch())
+    log = Folder(tmp_path / "run").log()
+    assert len(log) == 1
+    assert certificate["candidates"]
+
+
+def test_the_log_file_tells_the_run_and_no_text(base: Base, tmp_path: Path) -> None:
+    done(job(base, **SAID), tmp_path / "run", lambda make: Losing(make, 1, 1))
+    text = (tmp_path / "run" / "run.log").read_text()
+    assert "INFO c0000 starts" in text
+    assert "WARNING trial(s) c0001 lost their worker: it was killed" in text
+    assert "INFO sealed" in text
+    for row in job(base).task.forget:
+        assert row.answer not in text
+
+
+def test_each_trial_says_what_it_used(base: Base, tmp_path: Path) -> None:
+    done(job(base, **SAID), tmp_path / "run")
+    for line in (json.loads(text) for text in (tmp_path / "run" / "trials.jsonl").read_text().splitlines()):
+        assert line["resources"]["cpu_seconds"] > 0
+        assert line["resources"]["peak_mb"] > 50
+
+
+def test_search_losses_stand_in_the_order_of_trials(plain: dict[str, bytes]) -> None:
+    configs = pl.read_parquet(plain["losses/search.parquet"])["config"].to_list()
+    trials = [int(config[1:5]) for config in configs]
+    assert trials == sorted(trials)
