@@ -22,7 +22,7 @@ LATER = (
 """Settings that came later: where they are not used, the embedded task's questions stay what they were."""
 
 
-EXECUTORS = ("auto", "inline", "processes")
+EXECUTORS = ("auto", "inline", "processes", "ray", "ray://HOST:PORT")
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class Machine:
     compiled: bool = False
     executor: str = "auto"
     workers: int | None = None
+    worker_gpus: float = 0.0
 
 
 def job(
@@ -74,7 +75,7 @@ def job(
         settings = replace(settings, trials=min(settings.trials, spaces.size(space)))
     # where others train, this process only writes what they hand over
     device = "cpu" if crew else machine.device
-    dtype = machine.dtype or (models.natural_dtype(crew[0], settings.train) if crew else None)
+    dtype = machine.dtype or (models.natural_dtype(_kind(machine, crew), settings.train) if crew else None)
     scope: Any = {"train": settings.train, "members": settings.pack}
     if folder is None:
         base = embedded.base(cache=cache_folder(), device=device or models.default_device(), progress=training, **scope)
@@ -93,10 +94,12 @@ def places(machine: Machine) -> list[str]:
     """The device of each worker process; none where trials run in this process. InputError for what is not there."""
     from search.executors import cores
 
-    if machine.executor not in EXECUTORS:
+    if machine.executor not in EXECUTORS and not machine.executor.startswith("ray://"):
         raise InputError(f"no executor is called {machine.executor!r}; there are: {', '.join(EXECUTORS)}")
     if machine.workers is not None and machine.workers < 1:
         raise InputError(f"{machine.workers} workers are too few; give at least 1")
+    if machine.executor.startswith("ray"):
+        return ["ray"] * (machine.workers or cores())
     gpus = _gpus(machine.device)
     count = machine.workers or (len(gpus) if gpus else cores())
     if machine.executor == "inline" or (machine.executor == "auto" and (machine.workers or len(gpus)) in (None, 0, 1)):
@@ -126,7 +129,20 @@ def _workers(job: "Job", machine: Machine, crew: list[str]) -> "Callable[..., Ex
         limits=settings.limits, swept=settings.sweep, autocast=settings.autocast,
         checkpointing=machine.checkpointing, compiled=machine.compiled,
     )  # fmt: skip
-    return lambda _: Processes(recipe, crew)
+    if crew[0] != "ray":
+        return lambda _: Processes(recipe, crew)
+    address = machine.executor if machine.executor.startswith("ray://") else os.environ.get("RAY_ADDRESS")
+
+    def actors(_: object) -> "Executor":
+        from search.executors.ray import Ray
+
+        return Ray(recipe, address, len(crew), gpus=machine.worker_gpus)
+
+    return actors
+
+
+def _kind(machine: Machine, crew: list[str]) -> str:
+    return crew[0] if crew[0] != "ray" else ("cuda" if machine.worker_gpus else "cpu")
 
 
 def _questions(settings: "Settings") -> int:

@@ -60,11 +60,16 @@ Dtype = Annotated[
 ]
 Executor = Annotated[
     str,
-    typer.Option(help="Where trials run: inline, processes, or auto (processes where there are several GPUs)."),
+    typer.Option(
+        help="Where trials run: inline, processes, ray, ray://HOST:PORT, or auto (processes where there are several GPUs)."
+    ),
 ]
 Workers = Annotated[
     int | None,
     typer.Option(
         help="Worker processes: one per GPU, or CPU workers that divide the threads.", show_default="by executor"
     ),
+]
+WorkerGpus = Annotated[
+    float, typer.Option(help="GPUs of each Ray worker, such as 0.5; 0 for CPU workers. They need no shared disk.")
 ]

@@ -94,6 +94,7 @@ def search(
     dtype: options.Dtype = None,
     executor: options.Executor = "auto",
     workers: options.Workers = None,
+    worker_gpus: options.WorkerGpus = 0.0,
     parallel: Annotated[
         int | None,
         typer.Option(
@@ -126,7 +127,7 @@ def search(
     from search.folder import Folder
     from search.plan import Settings, parallel_of
 
-    machine = jobs.Machine(device, dtype, checkpointing, compiled, executor, workers)
+    machine = jobs.Machine(device, dtype, checkpointing, compiled, executor, workers, worker_gpus)
     at_once = parallel or parallel_of(Folder(out)) or max(1, len(jobs.places(machine)))
     settings = Settings(
         budget=words.budget(budget), confidence=confidence, metrics=words.per_risk(metric or [], "metric", str),

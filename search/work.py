@@ -31,9 +31,14 @@ Kept = Path | Weights
 
 
 class Work(ABC):
-    """Something to be done on a bench. limit: seconds that a trial of it may take; None: as long as it likes."""
+    """Something to be done on a bench. limit: seconds that each of its trials may take; None: as long as it likes."""
 
     limit: float | None = None
+
+    @property
+    def trials(self) -> int:
+        """How many trials it is."""
+        return 1
 
     @abstractmethod
     def __call__(self, bench: Bench) -> Any:
@@ -67,6 +72,11 @@ class Trials(Work):
     count: int
     folder: Path | None
     limit: float | None = None
+
+    @property
+    def trials(self) -> int:
+        """As many as lines."""
+        return len(self.lines)
 
     def __call__(self, bench: Bench) -> list[Trained]:
         """Train and measure; what goes wrong in a trial is its result."""

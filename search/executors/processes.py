@@ -30,7 +30,7 @@ LOG = logging.getLogger("froc")
 BEAT = 2.0
 """Seconds between a worker's signs of life."""
 SILENCE = 60.0
-"""Seconds without one after which a worker counts as gone."""
+"""Seconds without one after which a worker counts as gone; FROC_SILENCE overrides it."""
 SLACK = 60.0
 """Seconds beyond twice a time limit after which a worker that should have kept it is killed."""
 
@@ -51,9 +51,10 @@ class _Worker:
 class Processes(Executor):
     """`len(devices)` workers; device None: the CPU, with an even share of the threads."""
 
-    def __init__(self, recipe: Recipe, devices: Sequence[str | None], silence: float = SILENCE) -> None:
+    def __init__(self, recipe: Recipe, devices: Sequence[str | None], silence: float | None = None) -> None:
         self.workers = len(devices)
-        self._devices, self._silence = devices, silence
+        self._devices = devices
+        self._silence = silence or float(os.environ.get("FROC_SILENCE", SILENCE))
         self._recipe = pickle.dumps(recipe)
         self._queue: deque[tuple[int, Work]] = deque()
         self._stillborn = 0
@@ -114,7 +115,7 @@ class Processes(Executor):
                     continue
                 self._queue.popleft()
                 worker.key = key
-                worker.until = work.limit and time.monotonic() + 2 * work.limit * _count(work) + SLACK
+                worker.until = work.limit and time.monotonic() + 2 * work.limit * work.trials + SLACK
 
     def _listen(self) -> list[Report]:
         reports = []
@@ -166,10 +167,6 @@ class Processes(Executor):
                 )
         self._pool[self._pool.index(worker)] = self._start(worker.place)
         return [] if worker.key is None else [Report(worker.key, lost=why)]
-
-
-def _count(work: Work) -> int:
-    return len(getattr(work, "lines", (None,)))
 
 
 def _ended(code: int | None) -> str:

@@ -1,0 +1,175 @@
+"""Actors on a Ray cluster (pip install 'froc[ray]'): the way to many machines.
+
+`ray` starts Ray on this machine or joins the cluster that RAY_ADDRESS names; `ray://host:port` goes to a cluster's head.
+Nothing but froc has to lie on the other machines: the base model, the queries, results and parameters travel through the
+object store. A lost machine or worker loses its work, and another actor takes its place once there is room.
+"""
+
+import logging
+import os
+import tempfile
+import time
+import warnings
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from froc.__main__ import pin
+from froc.errors import InputError
+from search.executors import TRIES, Executor, Recipe, Report, attempt
+from search.work import Work
+
+LOG = logging.getLogger("froc")
+START = 600.0
+"""Seconds in which the cluster has to give the first worker room."""
+
+
+class _Bench:
+    """An actor's life: the bench, made once. What it is asked to do leaves nothing behind."""
+
+    def __init__(self, recipe: Recipe, gpu: bool) -> None:
+        # it lives as long as the actor
+        self._files = tempfile.TemporaryDirectory()
+        self._bench = recipe.bench("cuda" if gpu else "cpu", Path(self._files.name))
+
+    def ready(self) -> bool:
+        """Answers once the bench is made."""
+        return True
+
+    def do(self, key: int, work: Work) -> Report:
+        """Do it."""
+        return attempt(key, work, self._bench)
+
+
+@dataclass
+class _Actor:
+    """A handle, the reference that ends its present work (its start, at first), and what that work is."""
+
+    handle: Any
+    running: Any
+    key: int | None = None
+    ready: bool = False
+    until: float | None = None
+
+
+class Ray(Executor):
+    """`workers` actors; gpus: share of a GPU that each takes, 0 for the CPU; cpus: likewise."""
+
+    remote = True
+
+    def __init__(
+        self, recipe: Recipe, address: str | None, workers: int, *, gpus: float = 0.0, cpus: float = 1.0
+    ) -> None:
+        self.workers = workers
+        self._ray = _connected(address)
+        self._gpu = gpus > 0
+        made = self._ray.remote(_Bench)
+        self._kind = made.options(num_cpus=cpus, num_gpus=gpus, max_restarts=0, max_task_retries=0)
+        self._recipe = self._ray.put(recipe.shipped())
+        self._queue: deque[tuple[int, Work]] = deque()
+        self._stillborn = 0
+        self._begun = time.monotonic()
+        self._pool = [self._start() for _ in range(workers)]
+
+    def submit(self, key: int, work: Work) -> None:
+        """Queue it, or hand it to a free actor."""
+        self._queue.append((key, work))
+        self._hand_out()
+
+    def wait(self, timeout: float | None = None) -> list[Report]:
+        """Listen to the actors."""
+        end = None if timeout is None else time.monotonic() + timeout
+        while True:
+            reports = self._listen()
+            if reports or (end is not None and time.monotonic() >= end):
+                return reports
+            if not self._queue and all(actor.key is None for actor in self._pool):
+                return reports
+            self._refuse_endless_start()
+
+    def close(self) -> None:
+        """End the actors; a cluster that was started here ends with this process."""
+        for actor in self._pool:
+            self._ray.kill(actor.handle)
+        self._pool = []
+        self._queue.clear()
+
+    def _start(self) -> _Actor:
+        handle = self._kind.remote(self._recipe, self._gpu)
+        return _Actor(handle, handle.ready.remote())
+
+    def _hand_out(self) -> None:
+        for actor in self._pool:
+            if self._queue and actor.ready and actor.key is None:
+                actor.key, work = self._queue.popleft()
+                actor.running = actor.handle.do.remote(actor.key, work)
+                actor.until = work.limit and time.monotonic() + 2 * work.limit * work.trials + 60.0
+
+    def _listen(self) -> list[Report]:
+        reports = []
+        running = [actor.running for actor in self._pool if actor.running is not None]
+        found, _ = self._ray.wait(running, num_returns=1, timeout=1.0) if running else ([], [])
+        for actor in list(self._pool):
+            if actor.running in found:
+                reports += self._receive(actor)
+            elif actor.until is not None and time.monotonic() > actor.until:
+                reports += self._replace(actor, "it overran the time limit of a trial")
+        self._hand_out()
+        return reports
+
+    def _receive(self, actor: _Actor) -> list[Report]:
+        try:
+            said = self._ray.get(actor.running)
+        except self._ray.exceptions.RayTaskError as error:
+            # the bench could not be made: work never raises
+            raise InputError(f"a worker could not start: {error.cause}") from error
+        except self._ray.exceptions.RayError as error:
+            if isinstance(getattr(error, "cause", None), InputError):
+                raise InputError(f"a worker could not start: {error.cause}") from error
+            return self._replace(actor, _cause(error))
+        actor.running = None
+        if not actor.ready:
+            actor.ready, self._stillborn = True, 0
+            return []
+        actor.key = actor.until = None
+        return [said]
+
+    def _replace(self, actor: _Actor, why: str) -> list[Report]:
+        LOG.warning("a Ray worker is lost: %s", why)
+        self._ray.kill(actor.handle)
+        if not actor.ready:
+            self._stillborn += 1
+            if self._stillborn >= TRIES * self.workers:
+                raise InputError(f"Ray workers end before they are ready ({why}); is froc installed on every machine?")
+        self._pool[self._pool.index(actor)] = self._start()
+        return [] if actor.key is None else [Report(actor.key, lost=why)]
+
+    def _refuse_endless_start(self) -> None:
+        if not any(actor.ready for actor in self._pool) and time.monotonic() - self._begun > START:
+            raise InputError(
+                f"the Ray cluster gave no worker room for {START:g} s; take fewer --workers, or smaller ones (--worker-gpus)"
+            )
+
+
+def _connected(address: str | None) -> Any:
+    """The ray module, connected."""
+    os.environ.setdefault("RAY_DEDUP_LOGS", "0")
+    try:
+        import ray
+    except ImportError as error:
+        raise InputError("Ray is not installed; pip install 'froc[ray]'") from error
+    if not ray.is_initialized():
+        # Ray's workers must find our rooms even where a folder of the same name lies
+        runtime = {"worker_process_setup_hook": pin}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                ray.init(address=address, runtime_env=runtime, log_to_driver=False, logging_level=logging.ERROR)
+            except ConnectionError as error:
+                raise InputError(f"no Ray cluster answers at {address}; start one with ray start --head") from error
+    return ray
+
+
+def _cause(error: Exception) -> str:
+    return type(error).__name__
