@@ -31,11 +31,15 @@ class _Bench:
     def __init__(self, recipe: Recipe, gpu: bool) -> None:
         # it lives as long as the actor
         self._files = tempfile.TemporaryDirectory()
-        self._bench = recipe.bench("cuda" if gpu else "cpu", Path(self._files.name))
+        self._broken = ""
+        try:
+            self._bench = recipe.bench("cuda" if gpu else "cpu", Path(self._files.name))
+        except Exception as error:  # whatever keeps a worker from starting is for the driver to tell
+            self._broken = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
 
-    def ready(self) -> bool:
-        """Answers once the bench is made."""
-        return True
+    def ready(self) -> str:
+        """Answers once the bench is made: why there is none, or nothing."""
+        return self._broken
 
     def do(self, key: int, work: Work) -> Report:
         """Do it."""
@@ -121,13 +125,10 @@ class Ray(Executor):
     def _receive(self, actor: _Actor) -> list[Report]:
         try:
             said = self._ray.get(actor.running)
-        except self._ray.exceptions.RayTaskError as error:
-            # the bench could not be made: work never raises
-            raise InputError(f"a worker could not start: {error.cause}") from error
         except self._ray.exceptions.RayError as error:
-            if isinstance(getattr(error, "cause", None), InputError):
-                raise InputError(f"a worker could not start: {error.cause}") from error
-            return self._replace(actor, _cause(error))
+            return self._replace(actor, f"its process or machine is gone ({type(error).__name__})")
+        if not actor.ready and said:
+            raise InputError(f"a worker could not start: {said}")
         actor.running = None
         if not actor.ready:
             actor.ready, self._stillborn = True, 0
@@ -154,22 +155,20 @@ class Ray(Executor):
 
 def _connected(address: str | None) -> Any:
     """The ray module, connected."""
-    os.environ.setdefault("RAY_DEDUP_LOGS", "0")
+    # froc sends nothing anywhere, and what it runs does not either
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
     except ImportError as error:
         raise InputError("Ray is not installed; pip install 'froc[ray]'") from error
     if not ray.is_initialized():
         # Ray's workers must find our rooms even where a folder of the same name lies
-        runtime = {"worker_process_setup_hook": pin}
+        said: dict[str, Any] = {"address": address} if address else {"include_dashboard": False}
+        said |= {"runtime_env": {"worker_process_setup_hook": pin}, "log_to_driver": False}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                ray.init(address=address, runtime_env=runtime, log_to_driver=False, logging_level=logging.ERROR)
+                ray.init(logging_level=logging.ERROR, **said)
             except ConnectionError as error:
                 raise InputError(f"no Ray cluster answers at {address}; start one with ray start --head") from error
     return ray
-
-
-def _cause(error: Exception) -> str:
-    return type(error).__name__

@@ -1,0 +1,73 @@
+"""Ray on a cluster of two nodes on this machine, one of them killed in the middle of the run."""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from froc.errors import InputError
+from froc.models import Base
+from search.folder import Folder, Started
+from search.run import run
+from search.work import Trials
+from tests.search.test_executors import SAID, recipe
+from tests.search.test_run import Watch, job
+
+ray = pytest.importorskip("ray", reason="froc[ray] is not installed")
+NAMES = ("certificate.json", "losses/search.parquet", "losses/calibration.parquet")
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A head and a second node, one worker's room each."""
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[2]))
+    from ray.cluster_utils import Cluster
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+        made.second = made.add_node(num_cpus=1)
+        yield made
+        ray.shutdown()
+        made.shutdown()
+
+
+def test_a_machine_that_vanishes_changes_nothing(
+    base: Base, cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same bytes as in this process; no file but the driver's; a worker that cannot start says why."""
+    from search.executors.ray import Ray
+
+    monkeypatch.setenv("FROC_STATE", str(tmp_path / "state"))
+    made = job(base, **SAID)
+    run(made, tmp_path / "plain", Watch())
+
+    class Vanishes(Watch):
+        gone = False
+
+        def trial(self, line: Started, log: Sequence[Started], total: int) -> None:
+            super().trial(line, log, total)
+            if line.trial == 3 and line.status == "running" and not self.gone:
+                self.gone = True
+                cluster.remove_node(cluster.second, allow_graceful=False)
+
+    watch = Vanishes()
+    workers: Any = lambda _: Ray(recipe(made), cluster.address, 2)  # noqa: E731
+    run(replace(made, workers=workers), tmp_path / "run", watch)
+    assert watch.gone
+    for name in NAMES:
+        assert (tmp_path / "plain" / name).read_bytes() == (tmp_path / "run" / name).read_bytes()
+    log = Folder(tmp_path / "run").log()
+    assert sorted(line.trial for line in log if line.status != "interrupted") == list(range(6))
+    assert "a Ray worker is lost" in (tmp_path / "run" / "run.log").read_text()
+
+    broken = Ray(replace(recipe(made), digest="0" * 64), None, 1)
+    broken.submit(0, Trials((), (), (), 1, None))
+    with pytest.raises(InputError, match="another than the driver's"):
+        broken.wait()
+    broken.close()
