@@ -39,11 +39,11 @@ class _Pack:
 
 
 class Driver:
-    """Runs a search's trials on an executor. enough: whether the trials told so far will do."""
+    """Runs a search's trials on an executor. enough: whether a configuration, the best so far, will do."""
 
     def __init__(
         self, folder: Folder, study: Study, executor: Executor, settings: Settings, candidates: int, heard: Heard,
-        enough: Callable[[Sequence[sealing.Ranked]], bool] = lambda _: False,
+        enough: Callable[[str], bool] = lambda _: False,
     ) -> None:  # fmt: skip
         self._folder, self._study, self._executor, self._settings = folder, study, executor, settings
         self._candidates, self._heard, self._enough = candidates, heard, enough
@@ -53,6 +53,7 @@ class Driver:
         self._asked: deque[_Pack] = deque()
         self._sums: sealing.Sums = {}
         self._told: list[Started] = []
+        self._likely = False
 
     def run(self) -> tuple[list[Started], str]:
         """The log when no more trials are wanted, and why: `trials`, `timeout` or `likely`."""
@@ -79,12 +80,13 @@ class Driver:
         self._told = [self._done[number] for number in range(first)]
         self._study.resume(self._told, self._queries)
         self._next = first
+        self._judge()
         LOG.info("%d trials known, %d of them interrupted", len(self._log), len(self._log) - len(self._done))
 
     def _why_stop(self, end: float | None) -> str:
         if end and time.monotonic() > end and (self._done or self._asked):
             return "timeout"
-        return "likely" if self._settings.until and self._enough(self._ranked(self._told)) else ""
+        return "likely" if self._likely else ""
 
     def _ask(self) -> None:
         """Ask for the next pack, write down that it starts, and hand it out."""
@@ -183,6 +185,12 @@ class Driver:
             line = self._done[number]
             self._study.tell(line, self._queries(line.config) if self._study.by_query else ())
             self._told.append(line)
+        self._judge()
+
+    def _judge(self) -> None:
+        if not self._likely and self._settings.until == "certified":
+            ranked = self._ranked(self._told)
+            self._likely = bool(ranked) and self._enough(ranked[0].line.config)
 
     def _queries(self, config: str) -> list[list[float]]:
         return list((self._folder.read(self._folder.rung_losses(config)) or {}).get("rungs", []))

@@ -30,6 +30,7 @@ from search.driver import Driver
 from search.executors import Executor
 from search.executors.inline import Inline
 from search.folder import Folder, Started, of_document, write_json, write_table
+from search.outlook import LIKELY, chance
 from search.plan import Plan, Settings, identity, make_plan, metrics, refuse_other
 from search.space import Spaces
 from search.study import Study
@@ -147,7 +148,14 @@ def _search(job: Job, plan: Plan, folder: Folder, executor: Executor, listener: 
         objective=settings.objective,
         weighing=settings.weighing,
     )
-    driver = Driver(folder, study, executor, settings, plan.candidates, listener.trial)
+
+    def enough(config: str) -> bool:
+        table = pl.read_parquet(folder.trial_losses(config)).filter(pl.col("config") == config)
+        likely = chance(table, config, plan.claim, job.sealed.units, plan.candidates)
+        LOG.info("%s would be certified with a chance of %.2f", config, likely)
+        return likely >= LIKELY
+
+    driver = Driver(folder, study, executor, settings, plan.candidates, listener.trial, enough)
     log, why = driver.run()
     done = sorted((line for line in log if line.status == "complete"), key=lambda line: line.trial)
     if not done:
