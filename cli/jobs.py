@@ -155,7 +155,8 @@ def _questions(settings: "Settings") -> int:
     said = {
         key: value
         for key, value in asdict(settings).items()
-        if key not in ("reopen", "openings", "timeout", "trial_timeout") and not (key in LATER and value == plain[key])
+        if key not in ("reopen", "openings", "timeout", "trial_timeout", "storage")
+        and not (key in LATER and value == plain[key])
     }
     return int(digest.of_json(said)[:8], 16)
 

@@ -116,6 +116,15 @@ def search(
     trial_timeout: Annotated[
         str | None, typer.Option(help="Time that the training of one trial may take.", show_default="none")
     ] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            envvar="FROC_STORAGE",
+            show_envvar=True,
+            show_default="study.db in the run folder",
+            help="Optuna storage that several searches of one plan share: postgresql://USER@HOST/DATABASE.",
+        ),
+    ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print the certificate as JSON on standard output.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no table.")] = False,
 ) -> None:
@@ -138,6 +147,7 @@ def search(
         weights=words.per_risk(weight or [], "weight", float), radius=radius, sequential=sequential, space=words.spaces(space or []),
         objective=objective, train=train, pack=pack, sweep=sweep, autocast=autocast,
         parallel=at_once, until=until, timeout=words.seconds(timeout, "timeout"), trial_timeout=words.seconds(trial_timeout, "trial-timeout"),
+        storage=storage,
     )  # fmt: skip
     settings.check()
     Folder(out).refuse_unwritable()

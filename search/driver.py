@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 
 import polars as pl
 
@@ -32,7 +33,7 @@ Heard = Callable[[Started, Sequence[Started], int], None]
 class _Pack:
     """Trials that are trained together. lines: of those that are still to end; losses: workers lost over them."""
 
-    numbers: range
+    numbers: list[int]
     lines: list[Started] = field(default_factory=list)
     judges: tuple[Judge, ...] = ()
     losses: int = 0
@@ -53,7 +54,9 @@ class Driver:
         self._asked: deque[_Pack] = deque()
         self._sums: sealing.Sums = {}
         self._told: list[Started] = []
-        self._likely = False
+        self._likely, self._judged = False, ""
+        self._left: deque[int] = deque()
+        self._next = 0
 
     def run(self) -> tuple[list[Started], str]:
         """The log when no more trials are wanted, and why: `trials`, `timeout` or `likely`."""
@@ -61,8 +64,8 @@ class Driver:
         end = self._settings.timeout and time.monotonic() + self._settings.timeout
         while True:
             why = self._why_stop(end)
-            while not why and len(self._asked) < self._settings.parallel and self._next < self._settings.trials:
-                self._ask()
+            while not why and len(self._asked) < self._settings.parallel and (numbers := self._numbers()):
+                self._ask(numbers)
             if not self._asked:
                 LOG.info("%d trials ended: %s", len(self._told), why or "trials")
                 return self._log, why or "trials"
@@ -73,13 +76,12 @@ class Driver:
                 self._take(report)
 
     def _go_on(self) -> None:
-        """Take up what an earlier call left: trials from the first on without a gap have been told."""
-        first = 0
-        while first in self._done:
-            first += 1
-        self._told = [self._done[number] for number in range(first)]
+        """Take up what an earlier call left: its trials up to the first that has not ended have been told."""
+        started = sorted({line.trial for line in self._log})
+        told = list(takewhile(self._done.__contains__, started))
+        self._told = [self._done[number] for number in told]
         self._study.resume(self._told, self._queries)
-        self._next = first
+        self._left, self._next = deque(started[len(told) :]), started[-1] + 1 if started else 0
         self._judge()
         LOG.info("%d trials known, %d of them interrupted", len(self._log), len(self._log) - len(self._done))
 
@@ -88,10 +90,21 @@ class Driver:
             return "timeout"
         return "likely" if self._likely else ""
 
-    def _ask(self) -> None:
-        """Ask for the next pack, write down that it starts, and hand it out."""
-        size = self._settings.pack
-        pack = _Pack(range(self._next, min((self._next // size + 1) * size, self._settings.trials)))
+    def _numbers(self) -> list[int]:
+        """Of the trials of the next pack: first those that an earlier call had started."""
+        size, numbers = self._settings.pack, list[int]()
+        first = self._left[0] if self._left else self._next
+        while len(numbers) < size - first % size:
+            number = self._left.popleft() if self._left else self._study.claim(self._next, self._settings.trials)
+            if number is None:
+                break
+            numbers.append(number)
+            self._next = max(self._next, number + 1)
+        return numbers
+
+    def _ask(self, numbers: list[int]) -> None:
+        """Ask for a pack, write down that it starts, and hand it out."""
+        pack = _Pack(numbers)
         again = {line.trial: (line.method, line.params) for line in self._log}
         judges = []
         for number in pack.numbers:
@@ -100,7 +113,6 @@ class Driver:
                 pack.lines.append(self._line(number, method, params))
                 judges.append(self._study.judge(method))
         self._asked.append(pack)
-        self._next = pack.numbers.stop
         pack.judges = tuple(judges)
         if pack.lines:
             self._start(pack)
@@ -121,10 +133,10 @@ class Driver:
             tuple(pack.lines), pack.judges, tuple(best), self._candidates,
             None if self._executor.remote else self._folder.path, self._settings.trial_timeout,
         )  # fmt: skip
-        self._executor.submit(pack.numbers.start, work)
+        self._executor.submit(pack.numbers[0], work)
 
     def _take(self, report: Report) -> None:
-        pack = next(pack for pack in self._asked if pack.numbers.start == report.key)
+        pack = next(pack for pack in self._asked if pack.numbers[0] == report.key)
         if report.error is not None:
             raise report.error
         if report.lost is not None:
@@ -190,7 +202,9 @@ class Driver:
     def _judge(self) -> None:
         if not self._likely and self._settings.until == "certified":
             ranked = self._ranked(self._told)
-            self._likely = bool(ranked) and self._enough(ranked[0].line.config)
+            best = ranked[0].line.config if ranked else None
+            if best and best != self._judged:
+                self._judged, self._likely = best, self._enough(best)
 
     def _queries(self, config: str) -> list[list[float]]:
         return list((self._folder.read(self._folder.rung_losses(config)) or {}).get("rungs", []))

@@ -14,7 +14,7 @@ from froc.claim import Claim, evidence, level, p_values
 from froc.losses import SCALE, matrix
 from froc.procedures import first_levels
 
-LIKELY = 0.9
+LIKELY = 0.8
 """Chance of a certificate at which a search may stop."""
 DRAWS = 100
 

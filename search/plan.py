@@ -29,7 +29,7 @@ from search.study import OBJECTIVES, SAMPLERS
 
 PACKAGES = ("torch", "transformers", "optuna", "numpy", "scipy", "mapie", "polars")
 UNTIL = ("trials", "certified")
-LATER: dict[str, dict[str, Any]] = {"search": {"parallel": 1, "until": "trials"}}
+LATER: dict[str, dict[str, Any]] = {"search": {"parallel": 1, "until": "trials", "shared": False}}
 """What plans of older versions do not say, and meant."""
 VOLATILE = ("created", "environment", "froc")
 """Fields in which a resumed run may differ from the one that wrote the plan."""
@@ -46,6 +46,7 @@ class Settings:
     trained in the same passes. sweep: whether stops and mixes with the base are tried. autocast: see `froc.engine`.
     parallel: packs in flight: the sampler knows all but the last ones. until: `trials` or `certified`, which stops as soon
     as the search losses make a certificate likely. timeout, trial_timeout: seconds.
+    storage: address of a database whose study several drivers share; it may hold a password, so it is never written down.
     objective: what the sampler minimizes: `margin` (the worst risk over its budget),
     `pareto` (the mean loss of each risk) or `froc` (the published score under `weighing`); ranking and certificate are the
     same under all.
@@ -83,6 +84,7 @@ class Settings:
     until: str = "trials"
     timeout: float | None = None
     trial_timeout: float | None = None
+    storage: str | None = field(default=None, repr=False)
 
     @property
     def limits(self) -> dict[str, float]:
@@ -110,6 +112,8 @@ class Settings:
         for name, seconds in (("timeout", self.timeout), ("trial timeout", self.trial_timeout)):
             if seconds is not None and seconds <= 0:
                 raise InputError(f"{name} {seconds:g} is no time; give seconds, or 30m or 2h")
+        if self.storage is not None and (self.sampler == "grid" or "://" not in self.storage):
+            raise InputError("--storage takes an address such as postgresql://USER@HOST/DATABASE, and no grid")
         if self.until not in UNTIL:
             raise InputError(f"--until {self.until} is not known; there are: {', '.join(UNTIL)}")
         if self.candidates is not None and self.candidates < 1:
@@ -235,6 +239,7 @@ def make_plan(
             "methods": list(space), "trials": settings.trials, "sampler": settings.sampler, "pruner": settings.pruner,
             "objective": settings.objective, "seed": settings.seed, "batch": settings.batch, "candidates": candidates,
             "train": settings.train, "pack": settings.pack, "sweep": settings.sweep, "autocast": settings.autocast, "parallel": settings.parallel, "until": settings.until,
+            "shared": settings.storage is not None,
             "space": written(space), **({"weighing": vars(settings.weighing)} if settings.objective == "froc" else {}),
         },
         "environment": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},

@@ -10,13 +10,15 @@ import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
 import polars as pl
+from optuna.exceptions import StorageInternalError
+from sqlalchemy.exc import SQLAlchemyError
 
 import froc
 from froc.data import Sealed, SearchView, Task
@@ -32,6 +34,7 @@ from search.executors.inline import Inline
 from search.folder import Folder, Started, of_document, write_json, write_table
 from search.outlook import LIKELY, chance
 from search.plan import Plan, Settings, identity, make_plan, metrics, refuse_other
+from search.sharing import Shared
 from search.space import Spaces
 from search.study import Study
 from search.trial import Asked, Bench
@@ -99,6 +102,11 @@ def run(job: Job, out: Path, listener: Listener) -> dict[str, Any]:
     except Exception as error:  # each library has its own word for a full disk; anything else goes on as it came
         if _disk_is_full(error):
             raise InputError(f"the disk of {out} is full; free some space and run the same command again") from error
+        if isinstance(error, (SQLAlchemyError, StorageInternalError)):
+            raise InputError(
+                f"the study's database failed ({type(error).__name__}): another program may lock it, or it is gone; mend "
+                "that and run the same command again, no finished trial is lost"
+            ) from error
         raise
     finally:
         folder.release()
@@ -138,16 +146,15 @@ def _bench(job: Job) -> Bench:
 
 def _search(job: Job, plan: Plan, folder: Folder, executor: Executor, listener: Listener) -> dict[str, Any]:
     settings = job.settings
-    study = Study(
-        folder.study,
-        job.space,
-        settings.limits,
-        sampler=settings.sampler,
-        pruner=settings.pruner,
-        seed=settings.seed,
-        objective=settings.objective,
-        weighing=settings.weighing,
-    )
+    told: dict[str, Any] = {
+        "sampler": settings.sampler, "pruner": settings.pruner, "seed": settings.seed, "objective": settings.objective,
+        "weighing": settings.weighing,
+    }  # fmt: skip
+    study: Study
+    if settings.storage:
+        study = Shared(settings.storage, identity(plan.document), job.space, settings.limits, **told)
+    else:
+        study = Study(folder.study, job.space, settings.limits, **told)
 
     def enough(config: str) -> bool:
         table = pl.read_parquet(folder.trial_losses(config)).filter(pl.col("config") == config)
@@ -156,7 +163,8 @@ def _search(job: Job, plan: Plan, folder: Folder, executor: Executor, listener: 
         return likely >= LIKELY
 
     driver = Driver(folder, study, executor, settings, plan.candidates, listener.trial, enough)
-    log, why = driver.run()
+    with closing(study):
+        log, why = driver.run()
     done = sorted((line for line in log if line.status == "complete"), key=lambda line: line.trial)
     if not done:
         reasons = sorted({f"{line.status}: {line.reason}" for line in log if line.reason})

@@ -122,17 +122,27 @@ class Study:
 
         again: what an interrupted attempt of the same trial was told.
         """
-        assert self._study is not None
         with settled():
-            told = self._drawn(number, again)
-            if told is not None:
-                named = {f"{told[0]}.{name}": value for name, value in told[1].items()}
-                self._study.enqueue_trial({"method": told[0]} | named)
-            self._study.sampler = self._seeded(number)
-            trial = self._study.ask()
-            method, params = suggest(trial, self._space)
-            self._trials[number] = trial
-            return method, params
+            return self._suggested(number, again)
+
+    def claim(self, after: int, most: int) -> int | None:
+        """The number of the next trial, at least `after`; None where there are `most` already."""
+        return after if after < most else None
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def _suggested(self, number: int, again: tuple[str, Mapping[str, Any]] | None) -> tuple[str, dict[str, Any]]:
+        assert self._study is not None
+        told = self._drawn(number, again)
+        if told is not None:
+            named = {f"{told[0]}.{name}": value for name, value in told[1].items()}
+            self._study.enqueue_trial({"method": told[0]} | named)
+        self._study.sampler = self._seeded(number)
+        trial = self._study.ask()
+        method, params = suggest(trial, self._space)
+        self._trials[number] = trial
+        return method, params
 
     def _seeded(self, number: int) -> BaseSampler:
         made: BaseSampler = self._sampler(digest.seed("sampler", self._seed, number) % 2**32)
