@@ -1,9 +1,14 @@
-"""Does a search survive `kill -9`? Random moments, then the same command, until it ends; compared with an undisturbed run.
+"""Does a search survive whatever happens to it? Faults at random moments, the same command again and again, until it ends.
 
-python benchmarks/faults.py [--quick] [--kills 10] [--trials 8]
+python benchmarks/faults.py [--quick] [--trials 300]
+
+Two worker processes; every few trials one of: a worker killed or frozen, the driver killed, interrupted or terminated, the
+disk full (a small file system mounted for it: needs root). Trials that diverge come from the search space, and one method
+of this file runs out of memory now and then. Compared with an undisturbed run of the same plan.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -12,78 +17,235 @@ import subprocess
 import sys
 import tempfile
 import time
-from datetime import datetime
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-DONE = ("complete", "pruned")
+FINISHED = ("complete", "pruned", "diverged", "out-of-memory", "timed-out", "failed")
+PLUGIN = """
+from dataclasses import dataclass
+
+import torch
+
+from froc.methods.grad_diff import GradDiff
+
+
+@dataclass(frozen=True)
+class Hungry(GradDiff):
+    "GradDiff, whose memory runs out in a third of the configurations."
+
+    def phases(self, facts):
+        if facts.seed % 3 == 0:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().phases(facts)
+"""
+KINDS = ("kill worker", "kill driver", "terminate driver", "interrupt driver", "freeze worker", "fill disk")
+CODES = {"kill driver": (-9,), "terminate driver": (130,), "interrupt driver": (130,), "fill disk": (2,)}
+LIMIT = 7200.0
 
 
 def command(out: Path, trials: int) -> list[str]:
-    """The search that is disturbed."""
+    """The search that is disturbed. Learning rates of the far end diverge."""
     return [
-        sys.executable, "-m", "froc", "search", "--budget", "0.2", "--trials", str(trials), "--methods", "npo,grad_diff,simnpo",
+        sys.executable, "-m", "froc", "search", "--budget", "0.2", "--trials", str(trials), "--methods", "npo,simnpo,hungry",
+        "--space", "lr=1e-4:1e6", "--space", "epochs=1:3", "--no-sweep", "--sampler", "random", "--workers", "2", "--parallel", "3",
         "--out", str(out), "--quiet",
     ]  # fmt: skip
 
 
-def started(out: Path) -> list[dict[str, object]]:
+@dataclass
+class Seen:
+    """What a run's files showed over time: finished lines by trial, seals, and resident memory by number of trials."""
+
+    finished: dict[int, str] = field(default_factory=dict)
+    changed: int = 0
+    doubled: int = 0
+    seals: set[bytes] = field(default_factory=set)
+    memory: list[tuple[int, int, int]] = field(default_factory=list)
+
+    def look(self, out: Path, driver: int) -> int:
+        """Read the log; return how many trials have finished."""
+        lines = log(out)
+        found: dict[int, str] = {}
+        for line in lines:
+            if line["status"] in FINISHED:
+                self.doubled += line["trial"] in found
+                found[line["trial"]] = json.dumps(line, sort_keys=True)
+        self.changed += sum(found.get(number) != text for number, text in self.finished.items())
+        self.finished = found
+        with contextlib.suppress(OSError):
+            self.seals.add((out / "seal.json").read_bytes())
+        workers = [resident(pid) for pid in children(driver)]
+        if len(workers) == 2 and resident(driver):
+            self.memory.append((len(found), resident(driver), max(workers)))
+        return len(found)
+
+    def growth(self, trials: int) -> tuple[float, float]:
+        """Largest memory of driver and workers in the last third of the trials over that in the middle one."""
+        early = [one for one in self.memory if trials / 3 <= one[0] < 2 * trials / 3]
+        late = [one for one in self.memory if one[0] >= 2 * trials / 3]
+        return tuple(max(one[k] for one in late) / max(one[k] for one in early) for k in (1, 2))  # type: ignore[return-value]
+
+
+def log(out: Path) -> list[dict[str, Any]]:
     """The run's log of started trials."""
-    path = out / "trials.jsonl"
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+    try:
+        return [json.loads(line) for line in (out / "trials.jsonl").read_text(encoding="utf-8").splitlines()]
+    except OSError:
+        return []
+
+
+def children(pid: int) -> list[int]:
+    """The worker processes of a driver."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            if int(path.read_text().rpartition(")")[2].split()[1]) == pid and b"spawn_main" in (
+                path.with_name("cmdline").read_bytes()
+            ):
+                found.append(int(path.parent.name))
+    return sorted(found)
+
+
+def resident(pid: int) -> int:
+    """Bytes of memory that a process holds."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
+
+
+def plugin(folder: Path) -> str:
+    """Install the hungry method for the runs; the value of PYTHONPATH that shows it to them."""
+    about = folder / "hungry-1.0.dist-info"
+    about.mkdir(parents=True)
+    (folder / "hungry.py").write_text(PLUGIN, encoding="utf-8")
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: hungry\nVersion: 1.0\n", encoding="utf-8")
+    (about / "entry_points.txt").write_text("[froc.methods]\nhungry = hungry:Hungry\n", encoding="utf-8")
+    return os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
+@contextlib.contextmanager
+def small_disk(place: Path, megabytes: int) -> Iterator[bool]:
+    """A file system of its own for the run; False where none may be mounted."""
+    place.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(place)], check=False, capture_output=True
+    )
+    try:
+        yield mounted.returncode == 0
+    finally:
+        if mounted.returncode == 0:
+            subprocess.run(["umount", "-l", str(place)], check=False)
+
+
+def strike(kind: str, driver: subprocess.Popen[bytes], disk: Path, draw: random.Random) -> None:
+    """Do it."""
+    workers = children(driver.pid)
+    if kind in ("kill worker", "freeze worker") and workers:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(draw.choice(workers), signal.SIGKILL if kind == "kill worker" else signal.SIGSTOP)
+    elif kind == "fill disk":
+        with contextlib.suppress(OSError), (disk / "filler").open("wb", buffering=0) as filler:
+            while True:
+                filler.write(bytes(4096))
+    elif kind.endswith("driver"):
+        sent = {"kill": signal.SIGKILL, "terminate": signal.SIGTERM, "interrupt": signal.SIGINT}[kind.split()[0]]
+        driver.send_signal(sent)
+
+
+def disturbed(
+    start: Callable[[], subprocess.Popen[bytes]], out: Path, disk: Path, trials: int, every: int, kinds: list[str]
+) -> tuple[Seen, list[tuple[str, int | None]], int]:
+    """Run to the end under fire; what was seen, the faults with the exit codes they led to, and the last exit code."""
+    draw = random.Random(0)
+    seen, faults = Seen(), list[tuple[str, int | None]]()
+    driver, target = start(), draw.randint(1, 2 * every)
+    end = time.monotonic() + LIMIT
+    while time.monotonic() < end:
+        time.sleep(0.1)
+        finished = seen.look(out, driver.pid)
+        if driver.poll() is not None:
+            return seen, faults, driver.returncode
+        if finished < min(target, trials - 2):
+            continue
+        target = finished + draw.randint(1, 2 * every)
+        # each kind in turn, so that even a short run has met all
+        kind = kinds[len(faults) % len(kinds)]
+        time.sleep(draw.uniform(0.0, 0.5))
+        strike(kind, driver, disk, draw)
+        code = None
+        if kind in CODES:
+            code = driver.wait(120)
+            (disk / "filler").unlink(missing_ok=True)
+            driver = start()
+        faults.append((kind, code))
+        if finished >= trials - 2:
+            target = trials + 1
+    driver.kill()
+    return seen, faults, driver.wait()
 
 
 def main() -> None:
     """Print a table and one JSON line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--kills", type=int)
     parser.add_argument("--trials", type=int)
     said = parser.parse_args()
-    kills, trials = said.kills or (3 if said.quick else 10), said.trials or (4 if said.quick else 8)
-    moments = random.Random(0)
-    with tempfile.TemporaryDirectory() as folder:
-        calm, rough = Path(folder) / "calm", Path(folder) / "rough"
+    trials = said.trials or (30 if said.quick else 300)
+    with tempfile.TemporaryDirectory() as folder, small_disk(Path(folder) / "disk", 96) as mounted:
+        disk = Path(folder) / "disk"
+        path = plugin(Path(folder) / "plugin")
+        calm, rough = Path(folder) / "calm", disk / "rough"
 
-        def env(name: str) -> dict[str, str]:
-            return os.environ | {"FROC_STATE": str(Path(folder) / f"state-{name}")}
+        def start(out: Path) -> Callable[[], subprocess.Popen[bytes]]:
+            told = {
+                "FROC_STATE": str(Path(folder) / f"state-{out.name}"), "FROC_SILENCE": "8", "OMP_NUM_THREADS": "1", "PYTHONPATH": path,
+            }  # fmt: skip
+            return lambda: subprocess.Popen(command(out, trials), env=os.environ | told, stderr=subprocess.PIPE)
 
-        subprocess.run(command(calm, trials), env=env("warm"), check=False)  # the embedded model may have to be trained
-        begin = time.time()
-        again = Path(folder) / "again"
-        code = subprocess.run(command(again, trials), env=env("calm"), check=False).returncode
-        whole = time.time() - begin
-        first = datetime.fromisoformat(str(started(again)[0]["started"])).timestamp()
-        ready = max(1.0, first - begin)
-        print(f"undisturbed: exit {code}, {whole:.1f} s, {ready:.1f} s of them before the first trial")
-        print(f"{'kill':>4} {'after':>7} {'trials started':>14} {'finished':>8}")
-        done_twice: set[object] = set()
-        for kill in range(kills):
-            before = {line["config"] for line in started(rough) if line["ended"]}
-            process = subprocess.Popen(command(rough, trials), env=env("rough"))
-            # every other kill may hit the start-up too; the rest let some trials finish on the way
-            wait = moments.uniform(0.3 if kill % 4 == 0 else ready, ready + 4 * (whole - ready) / kills)
-            try:
-                process.wait(wait)
-            except subprocess.TimeoutExpired:
-                process.send_signal(signal.SIGKILL)
-                process.wait()
-            log = started(rough)
-            done_twice |= {c for c in before if sum(line["config"] == c and bool(line["ended"]) for line in log) > 1}
+        begin = time.monotonic()
+        plain = Seen()
+        first = start(calm)()
+        while first.poll() is None:
+            time.sleep(0.2)
+            plain.look(calm, first.pid)
+        whole = time.monotonic() - begin
+        print(
+            f"undisturbed: exit {first.returncode}, {whole:.0f} s, {dict(Counter(one['status'] for one in log(calm)))}"
+        )
+        kinds = [kind for kind in KINDS if mounted or kind != "fill disk"]
+        if not mounted:
+            print("the disk is not filled: no file system may be mounted here")
+        seen, faults, code = disturbed(start(rough), rough, disk, trials, 3 if said.quick else 5, kinds)
+        print(f"{'fault':<18} {'times':>5}  exit codes")
+        for kind in kinds:
+            codes = Counter(code for name, code in faults if name == kind)
             print(
-                f"{kill:>4} {wait:>6.1f}s {len(log):>14} {sum(line['status'] in DONE for line in log):>8}", flush=True
+                f"{kind:<18} {sum(codes.values()):>5}  {', '.join(f'{c} x {n}' for c, n in codes.items() if c is not None)}"
             )
-        last = subprocess.run(command(rough, trials), env=env("rough"), check=False).returncode
-        same = (again / "certificate.json").read_bytes() == (rough / "certificate.json").read_bytes()
-        finished = [line["config"] for line in started(rough) if line["status"] != "interrupted"]
-        doubled = len(finished) - len(set(finished)) + len(done_twice)
-        calm_same = (calm / "certificate.json").read_bytes() == (again / "certificate.json").read_bytes()
+        lines = log(rough)
+        print(f"attempts {len(lines)}, {dict(Counter(one['status'] for one in lines))}")
+        same = (calm / "certificate.json").read_bytes() == (rough / "certificate.json").read_bytes()
+        lost = trials - len(seen.finished)
+        wrong = sum(code is not None and code not in CODES[kind] for kind, code in faults)
+        open_ = sum(one["status"] not in (*FINISHED, "interrupted") for one in lines)
+        driver, worker = plain.growth(trials)
     promises = {
-        "same certificate after kills": {"value": same, "goal": True, "holds": same and last == code},
-        "finished trials run twice": {"value": doubled, "goal": 0, "holds": doubled == 0},
-        "trials finished": {"value": len(set(finished)), "goal": trials, "holds": len(set(finished)) == trials},
-        "same seed, same bytes": {"value": calm_same, "goal": True, "holds": calm_same},
+        "same certificate after faults": {"value": same, "goal": True, "holds": same and code == first.returncode},
+        "trials lost": {"value": lost, "goal": 0, "holds": lost == 0},
+        "trials doubled": {"value": seen.doubled, "goal": 0, "holds": seen.doubled == 0},
+        "finished lines changed": {"value": seen.changed, "goal": 0, "holds": seen.changed == 0},
+        "seals written": {"value": len(seen.seals), "goal": 1, "holds": len(seen.seals) == 1},
+        "attempts without an end": {"value": open_, "goal": 0, "holds": open_ == 0},
+        "faults answered with another exit code": {"value": wrong, "goal": 0, "holds": wrong == 0},
+        "driver's memory, last third over middle": {"value": round(driver, 3), "goal": 1.1, "holds": driver <= 1.1},
+        "workers' memory, last third over middle": {"value": round(worker, 3), "goal": 1.1, "holds": worker <= 1.1},
     }
     print(json.dumps(promises))
+    sys.exit(0 if all(one["holds"] for one in promises.values()) else 1)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@
 import fcntl
 import json
 import os
+import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -116,7 +117,8 @@ class Folder:
             lock.close()
             raise InputError(f"{self.path} is held by {holder}; wait for it or choose another --out") from error
         lock.truncate(0)
-        lock.write(f"process {os.getpid()}")
+        # a folder on a network disk may be held from another machine
+        lock.write(f"process {os.getpid()} on {platform.node()}")
         lock.flush()
         self._lock = lock
 

@@ -3,6 +3,7 @@
 Counted by the queries' digest in the user's state folder. The same seal twice is one opening: it asks nothing new.
 """
 
+import fcntl
 import json
 import os
 from collections.abc import Mapping
@@ -60,6 +61,15 @@ def check(queries: Mapping[str, str], plan: str, planned: int, reopen: bool) -> 
 
 def record(queries: Mapping[str, str], plan: str, seal: str, planned: int, reopen: bool) -> Opening:
     """Write the opening down before a calibration loss is computed; the same seal again is no new opening."""
+    place = _path(queries)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    # two searches that open at the same moment are two openings
+    with place.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return _record(queries, plan, seal, planned, reopen)
+
+
+def _record(queries: Mapping[str, str], plan: str, seal: str, planned: int, reopen: bool) -> Opening:
     known = _read(queries)
     for number, (_, earlier) in enumerate(known.seals, start=1):
         if earlier == seal:
