@@ -30,6 +30,8 @@ SHOW_EXAMPLES = """[bold]Examples[/]
 froc show froc-run
 
 froc show froc-run --json
+
+froc show froc-run --watch
 """
 LIST_EXAMPLES = """[bold]Examples[/]
 
@@ -52,10 +54,18 @@ KINDS = {
 def show(
     run: Annotated[Path, typer.Argument(help="Run folder, finished or not.")],
     json_: Annotated[bool, typer.Option("--json", help="Print the run as JSON.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Keep looking until the run is finished.")] = False,
+    interval: Annotated[float, typer.Option(min=0.05, help="Seconds between looks.")] = 1.0,
 ) -> None:
     """A run's trials, certificate and figures; exit 3 where it is finished and nothing is certified."""
     from search.folder import Folder
 
+    if watch and json_:
+        raise InputError("--watch draws for people; leave --json out, or call froc show --json again and again")
+    if watch:
+        from cli.watching import follow
+
+        follow(run, interval)
     folder = Folder(run)
     plan = folder.read(folder.plan)
     if plan is None:
@@ -65,7 +75,7 @@ def show(
     if json_:
         words.emit({"plan": plan, "trials": [vars(line) for line in log], "certificate": certificate})
     else:
-        words.results.print(_trials(log, _limits(plan["budget"])))
+        words.results.print(trials(log, limits(plan["budget"])))
         if certificate is None:
             words.results.print(
                 f"not finished: {sum(line.status == 'complete' for line in log)} complete trials so far"
@@ -227,7 +237,7 @@ def _certificate(certificate: Mapping[str, Any]) -> Table:
     return table
 
 
-def _trials(log: "Sequence[Started]", budget: Mapping[str, float]) -> Table:
+def trials(log: "Sequence[Started]", budget: Mapping[str, float]) -> Table:
     """A row per trial: the best of its stops and mixes."""
     table = Table(
         title="Trials (search queries), the best of each", title_justify="left", header_style="bold", box=None
@@ -297,5 +307,6 @@ def _in_full(entry: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _limits(budget: Mapping[str, float]) -> dict[str, float]:
+def limits(budget: Mapping[str, float]) -> dict[str, float]:
+    """Budgets of the risks that trials measure."""
     return {risk: alpha for risk, alpha in budget.items() if risk != words.COMBINED}

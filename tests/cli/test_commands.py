@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -348,3 +349,52 @@ def test_a_screening_is_no_certificate(froc: Froc, losses: Path) -> None:
     found = json.loads(done.stdout)
     assert (found["screened"], found["certified"], found["chosen"]) == (["good"], [], None)
     assert "nothing is certified" in done.stderr
+
+
+def test_watching_ends_with_the_run(tmp_path: Path) -> None:
+    """It may begin before the run; it says each trial once, then what the run came to."""
+    run = tmp_path / "run"
+    watcher = subprocess.Popen(
+        [sys.executable, "-m", "froc", "show", str(run), "--watch", "--interval", "0.1"],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    run.mkdir()
+    lines = [
+        {"trial": number, "attempt": 1, "config": f"c000{number}", "method": "npo", "params": {}, "seed": 1,
+         "started": "2026-11-24T10:00:00Z", "plan": "", "status": "pruned"}
+        for number in range(3)
+    ]  # fmt: skip
+    for count in range(1, 4):
+        write(run / ".part", lines[:count])
+        os.replace(run / ".part", run / "trials.jsonl")
+        time.sleep(0.4)
+    certificate = {
+        "chosen": None, "reason": "nothing passed", "confidence": 0.9, "warnings": [], "sequential": None, "candidates": [],
+        "certified": [], "budget": {"forgetting": 0.1}, "cur": {},
+    }  # fmt: skip
+    (run / "plan.json").write_text(json.dumps({"budget": {"forgetting": 0.1}, "search": {"trials": 3}}))
+    (run / "certificate.json").write_text(json.dumps(certificate))
+    out, error = watcher.communicate(timeout=60)
+    assert watcher.returncode == 3, error
+    assert [line for line in out.splitlines() if line.endswith("npo pruned")] == [
+        f"c000{number} npo pruned" for number in range(3)
+    ]
+    assert "nothing passed" in out
+
+
+def test_watching_and_json_exclude_each_other(froc: Froc, tmp_path: Path) -> None:
+    refused(froc("show", str(tmp_path), "--watch", "--json"), "--watch")
+
+
+@pytest.mark.parametrize(
+    ("said", "word"),
+    [
+        (["--executor", "slurm"], "processes"), (["--executor", "inline", "--workers", "2"], "inline"),
+        (["--workers", "0"], "workers"), (["--timeout", "soon"], "--timeout"), (["--trial-timeout", "0"], "--trial-timeout"),
+        (["--until", "bored"], "certified"), (["--parallel", "-1"], "parallel"), (["--storage", "here"], "--storage"),
+        (["--storage", "sqlite:///x.db", "--sampler", "grid"], "grid"),
+    ],
+)  # fmt: skip
+def test_how_a_search_runs_is_checked_first(froc: Froc, tmp_path: Path, said: list[str], word: str) -> None:
+    refused(froc("search", "--budget", "0.1", "--out", str(tmp_path / "run"), *said), word)
+    assert not (tmp_path / "run").exists()
