@@ -43,7 +43,7 @@ class Hungry(GradDiff):
 """
 KINDS = ("kill worker", "kill driver", "terminate driver", "interrupt driver", "freeze worker", "fill disk")
 CODES = {"kill driver": (-9,), "terminate driver": (130,), "interrupt driver": (130,), "fill disk": (2,)}
-LIMIT = 7200.0
+LIMIT = 3600.0
 
 
 def command(out: Path, trials: int) -> list[str]:
@@ -169,9 +169,10 @@ def disturbed(
         finished = seen.look(out, driver.pid)
         if driver.poll() is not None:
             return seen, faults, driver.returncode
-        if finished < min(target, trials - 2):
+        # what is left after the last fault must be able to end
+        if finished < target or target > trials - 3:
             continue
-        target = finished + draw.randint(1, 2 * every)
+        target = finished + draw.randint(2, 2 * every)
         # each kind in turn, so that even a short run has met all
         kind = kinds[len(faults) % len(kinds)]
         time.sleep(draw.uniform(0.0, 0.5))
@@ -182,8 +183,6 @@ def disturbed(
             (disk / "filler").unlink(missing_ok=True)
             driver = start()
         faults.append((kind, code))
-        if finished >= trials - 2:
-            target = trials + 1
     driver.kill()
     return seen, faults, driver.wait()
 
