@@ -1,0 +1,69 @@
+"""Runs that older versions wrote stay readable: shown, certified again to the same certificate, and gone on with."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from froc.errors import InputError
+from froc.risk import Candidate, Claim, certify
+from search.folder import Folder
+from search.plan import parallel_of, refuse_other
+
+ROOT = Path(__file__).resolve().parents[1]
+OLD = ROOT / "tests" / "data" / "run-2026-11"
+
+
+def document(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((OLD / name).read_text(encoding="utf-8"))
+    return found
+
+
+def test_it_is_shown() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "froc", "show", str(OLD)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert document("certificate.json")["chosen"] in done.stdout
+
+
+def test_its_trials_are_read_with_what_they_did_not_say() -> None:
+    log = Folder(OLD).log()
+    assert [line.trial for line in log] == list(range(5))
+    assert all(line.resources == {} for line in log)
+    assert any(line.variants for line in log)
+
+
+def test_its_losses_still_give_its_certificate() -> None:
+    plan, seal, certificate = document("plan.json"), document("seal.json"), document("certificate.json")
+    names = (
+        "budget",
+        "confidence",
+        "procedure",
+        "bound",
+        "population",
+        "listed",
+        "weights",
+        "radius",
+        "joint",
+        "openings",
+    )
+    claim = Claim(unit=plan["task"]["units"], sequential=plan["sequential"], **{name: plan[name] for name in names})
+    losses = pl.read_parquet(OLD / "losses" / "calibration.parquet")
+    assert certify(losses, [Candidate(**one) for one in seal["candidates"]], claim) == certificate
+
+
+def test_it_goes_on_under_a_newer_version_and_no_other_plan(tmp_path: Path) -> None:
+    old = document("plan.json")
+    assert "parallel" not in old["search"]
+    new = old | {"search": old["search"] | {"parallel": 1, "until": "trials", "shared": False}, "froc": "9.9.9"}
+    refuse_other(old, new)
+    with pytest.raises(InputError, match=r"search\.parallel differs"):
+        refuse_other(old, new | {"search": new["search"] | {"parallel": 2}})
+    shutil.copytree(OLD, tmp_path / "run")
+    assert parallel_of(Folder(tmp_path / "run")) == 1
