@@ -7,6 +7,7 @@
     searching the `search` command and its progress
     benching  the `bench` command
     showing   `show`, `certify`, `list`: tables for people
+    watching  `show --watch`
     auditing  `audit keygen / report / verify`
 
 Torch is imported by `froc search` and `froc bench` only, when they start to work.

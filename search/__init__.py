@@ -2,7 +2,13 @@
 
     run        the whole job in order: plan, trials, seal, calibration, certificate, chosen model
     plan       what is fixed before the first trial, and whether a run folder was made by the same plan
-    study      Optuna: which configuration next, which trial is hopeless
+    driver     the stage of trials: what is asked for, where it runs, what is written down, in an order no clock changes
+    executors/ where work is done: this process, worker processes, a Ray cluster
+    work       what a worker is asked to do: train trials, train a candidate again, measure one
+    study      Optuna: which configuration next
+    sharing    a study that several drivers share in one database
+    pruning    which trial is hopeless
+    outlook    would the best so far be certified? for searches that stop by themselves
     space      method fields -> Optuna suggestions
     trial      configurations -> unlearned models -> search losses
     sweep      the stops of one training run, mixed with the base model: candidates without training

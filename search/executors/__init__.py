@@ -13,7 +13,9 @@ results do not either.
 import logging
 import os
 import pickle
+import time
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -123,6 +125,42 @@ class Executor(ABC):
                 results[report.key] = report.result
                 done(len(results))
         return [results[key] for key in range(len(works))]
+
+
+class Crew(Executor):
+    """Workers of its own: work waits until one is free."""
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+        self._queue: deque[tuple[int, Work]] = deque()
+
+    def submit(self, key: int, work: Work) -> None:
+        """Queue it, or hand it to a free worker."""
+        self._queue.append((key, work))
+        self._hand_out()
+
+    def wait(self, timeout: float | None = None) -> list[Report]:
+        """Listen to the workers."""
+        end = None if timeout is None else time.monotonic() + timeout
+        while True:
+            reports = self._listen()
+            self._hand_out()
+            if reports or (end is not None and time.monotonic() >= end):
+                return reports
+            if not self._queue and self._idle():
+                return reports
+
+    @abstractmethod
+    def _hand_out(self) -> None:
+        """Give what is queued to workers that are free."""
+
+    @abstractmethod
+    def _listen(self) -> list[Report]:
+        """What the workers say within a second or so; replaces those that are lost."""
+
+    @abstractmethod
+    def _idle(self) -> bool:
+        """Whether no worker works."""
 
 
 def attempt(key: int, work: Work, bench: Bench) -> Report:

@@ -13,7 +13,6 @@ import signal
 import tempfile
 import threading
 import time
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -23,8 +22,7 @@ from typing import Any
 
 from froc.__main__ import call
 from froc.errors import InputError
-from search.executors import TRIES, Executor, Recipe, Report, attempt, cores
-from search.work import Work
+from search.executors import TRIES, Crew, Recipe, Report, attempt, cores
 
 LOG = logging.getLogger("froc")
 BEAT = 2.0
@@ -48,32 +46,16 @@ class _Worker:
     until: float | None = None
 
 
-class Processes(Executor):
+class Processes(Crew):
     """`len(devices)` workers; device None: the CPU, with an even share of the threads."""
 
     def __init__(self, recipe: Recipe, devices: Sequence[str | None], silence: float | None = None) -> None:
-        self.workers = len(devices)
+        super().__init__(len(devices))
         self._devices = devices
         self._silence = silence or float(os.environ.get("FROC_SILENCE", SILENCE))
         self._recipe = pickle.dumps(recipe)
-        self._queue: deque[tuple[int, Work]] = deque()
         self._stillborn = 0
         self._pool = [self._start(place) for place in range(self.workers)]
-
-    def submit(self, key: int, work: Work) -> None:
-        """Queue it, or hand it to a free worker."""
-        self._queue.append((key, work))
-        self._hand_out()
-
-    def wait(self, timeout: float | None = None) -> list[Report]:
-        """Listen to the workers."""
-        end = None if timeout is None else time.monotonic() + timeout
-        while True:
-            reports = self._listen()
-            if reports or (end is not None and time.monotonic() >= end):
-                return reports
-            if not self._queue and all(worker.key is None for worker in self._pool):
-                return reports
 
     def close(self) -> None:
         """End the workers."""
@@ -125,8 +107,10 @@ class Processes(Executor):
                 reports += self._receive(worker)
             elif why := self._gone(worker):
                 reports += self._replace(worker, why)
-        self._hand_out()
         return reports
+
+    def _idle(self) -> bool:
+        return all(worker.key is None for worker in self._pool)
 
     def _receive(self, worker: _Worker) -> list[Report]:
         try:

@@ -10,14 +10,13 @@ import os
 import tempfile
 import time
 import warnings
-from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from froc.__main__ import pin
 from froc.errors import InputError
-from search.executors import TRIES, Executor, Recipe, Report, attempt
+from search.executors import TRIES, Crew, Recipe, Report, attempt
 from search.work import Work
 
 LOG = logging.getLogger("froc")
@@ -57,7 +56,7 @@ class _Actor:
     until: float | None = None
 
 
-class Ray(Executor):
+class Ray(Crew):
     """`workers` actors; gpus: share of a GPU that each takes, 0 for the CPU; cpus: likewise."""
 
     remote = True
@@ -65,32 +64,15 @@ class Ray(Executor):
     def __init__(
         self, recipe: Recipe, address: str | None, workers: int, *, gpus: float = 0.0, cpus: float = 1.0
     ) -> None:
-        self.workers = workers
+        super().__init__(workers)
         self._ray = _connected(address)
         self._gpu = gpus > 0
         made = self._ray.remote(_Bench)
         self._kind = made.options(num_cpus=cpus, num_gpus=gpus, max_restarts=0, max_task_retries=0)
         self._recipe = self._ray.put(recipe.shipped())
-        self._queue: deque[tuple[int, Work]] = deque()
         self._stillborn = 0
         self._begun = time.monotonic()
         self._pool = [self._start() for _ in range(workers)]
-
-    def submit(self, key: int, work: Work) -> None:
-        """Queue it, or hand it to a free actor."""
-        self._queue.append((key, work))
-        self._hand_out()
-
-    def wait(self, timeout: float | None = None) -> list[Report]:
-        """Listen to the actors."""
-        end = None if timeout is None else time.monotonic() + timeout
-        while True:
-            reports = self._listen()
-            if reports or (end is not None and time.monotonic() >= end):
-                return reports
-            if not self._queue and all(actor.key is None for actor in self._pool):
-                return reports
-            self._refuse_endless_start()
 
     def close(self) -> None:
         """End the actors; a cluster that was started here ends with this process."""
@@ -111,6 +93,7 @@ class Ray(Executor):
                 actor.until = work.limit and time.monotonic() + 2 * work.limit * work.trials + 60.0
 
     def _listen(self) -> list[Report]:
+        self._refuse_endless_start()
         reports = []
         running = [actor.running for actor in self._pool if actor.running is not None]
         found, _ = self._ray.wait(running, num_returns=1, timeout=1.0) if running else ([], [])
@@ -119,8 +102,10 @@ class Ray(Executor):
                 reports += self._receive(actor)
             elif actor.until is not None and time.monotonic() > actor.until:
                 reports += self._replace(actor, "it overran the time limit of a trial")
-        self._hand_out()
         return reports
+
+    def _idle(self) -> bool:
+        return all(actor.key is None for actor in self._pool)
 
     def _receive(self, actor: _Actor) -> list[Report]:
         try:
