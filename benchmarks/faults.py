@@ -97,6 +97,11 @@ def log(out: Path) -> list[dict[str, Any]]:
         return []
 
 
+def came_to(line: dict[str, Any]) -> tuple[Any, ...]:
+    """What of a finished line must not hang on what happened to the run."""
+    return tuple(line[name] for name in ("config", "params", "seed", "status", "steps", "rungs", "search"))
+
+
 def children(pid: int) -> list[int]:
     """The worker processes of a driver."""
     found = []
@@ -229,11 +234,13 @@ def main() -> None:
         print(f"attempts {len(lines)}, {dict(Counter(one['status'] for one in lines))}")
         same = (calm / "certificate.json").read_bytes() == (rough / "certificate.json").read_bytes()
         lost = trials - len(seen.finished)
+        other = sum(came_to(one) != came_to(json.loads(seen.finished[one["trial"]])) for one in log(calm))
         wrong = sum(code is not None and code not in CODES[kind] for kind, code in faults)
         open_ = sum(one["status"] not in (*FINISHED, "interrupted") for one in lines)
         driver, worker = plain.growth(trials)
     promises = {
         "same certificate after faults": {"value": same, "goal": True, "holds": same and code == first.returncode},
+        "trials that came to something else": {"value": other, "goal": 0, "holds": other == 0},
         "trials lost": {"value": lost, "goal": 0, "holds": lost == 0},
         "trials doubled": {"value": seen.doubled, "goal": 0, "holds": seen.doubled == 0},
         "finished lines changed": {"value": seen.changed, "goal": 0, "holds": seen.changed == 0},

@@ -1,6 +1,7 @@
 """The command tree, and the one place where errors become words and exit codes."""
 
 import os
+import signal
 import sys
 from typing import Annotated
 
@@ -49,6 +50,8 @@ def root(
 
 def main() -> None:
     """Run the command line; every expected error is one line on standard error and an exit code of its own."""
+    # also while a model is loaded: to be terminated is to be interrupted
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         app()
     except FrocError as error:

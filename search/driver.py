@@ -76,9 +76,13 @@ class Driver:
                 self._take(report)
 
     def _go_on(self) -> None:
-        """Take up what an earlier call left: its trials up to the first that has not ended have been told."""
+        """Take up what an earlier call left: its trials up to the first that has not ended, less a window, were told.
+
+        The rest is asked for once more, so that each trial's judge knows what it knew, and no more.
+        """
         started = sorted({line.trial for line in self._log})
-        told = list(takewhile(self._done.__contains__, started))
+        ended = list(takewhile(self._done.__contains__, started))
+        told = ended[: max(0, len(ended) - (self._settings.parallel - 1) * self._settings.pack)]
         self._told = [self._done[number] for number in told]
         self._study.resume(self._told, self._queries)
         self._left, self._next = deque(started[len(told) :]), started[-1] + 1 if started else 0

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -398,3 +399,16 @@ def test_watching_and_json_exclude_each_other(froc: Froc, tmp_path: Path) -> Non
 def test_how_a_search_runs_is_checked_first(froc: Froc, tmp_path: Path, said: list[str], word: str) -> None:
     refused(froc("search", "--budget", "0.1", "--out", str(tmp_path / "run"), *said), word)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_terminated_before_the_run_has_begun(tmp_path: Path, sent: signal.Signals) -> None:
+    watcher = subprocess.Popen(
+        [sys.executable, "-m", "froc", "show", str(tmp_path / "run"), "--watch"],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    time.sleep(2.0)
+    watcher.send_signal(sent)
+    _, error = watcher.communicate(timeout=60)
+    assert watcher.returncode == 130
+    assert error.startswith("stopped")

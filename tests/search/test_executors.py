@@ -136,6 +136,44 @@ def test_stopped_anywhere_the_window_goes_on(
     assert sorted(after) == [f"c{number:04d}" for number in range(6)]
 
 
+class Noting(Backwards):
+    """Notes how many earlier trials the judge of each trial knows."""
+
+    def __init__(self, make: Callable[[], Any], known: dict[int, int]) -> None:
+        super().__init__(make)
+        self._known = known
+
+    def submit(self, key: int, work: Work) -> None:
+        if isinstance(work, Trials):
+            for line, judge in zip(work.lines, work.judges, strict=True):
+                self._known[line.trial] = len(judge._before)
+        super().submit(key, work)
+
+
+@pytest.mark.parametrize("stop", [2, 4, 5])
+def test_a_trial_that_is_started_again_is_judged_by_what_it_would_have_been(
+    base: Base, tmp_path: Path, stop: int
+) -> None:
+    """Not by trials that ended in the meantime: else the same plan could prune another trial."""
+    said: dict[str, Any] = {"trials": 8, "parallel": 3, "sweep": False, "methods": ("npo",), "sampler": "random"}
+
+    class Stops(Watch):
+        ended = 0
+
+        def trial(self, line: Started, log: Sequence[Started], total: int) -> None:
+            self.ended += line.status != "running"
+            if self.ended == stop:
+                raise KeyboardInterrupt
+
+    made, plain, again = job(base, **said), dict[int, int](), dict[int, int]()
+    done(made, tmp_path / "plain", lambda make: Noting(make, plain))
+    assert plain == {0: 0, 1: 0, 2: 0, 3: 1, 4: 2, 5: 3, 6: 4, 7: 5}
+    with pytest.raises(FrocError, match="stopped"):
+        run(replace(made, workers=lambda make: Noting(make, again)), tmp_path / "run", Stops())
+    done(made, tmp_path / "run", lambda make: Noting(make, again))
+    assert again == plain
+
+
 def test_worker_processes_come_to_the_same_and_survive_a_kill(
     base: Base, tmp_path: Path, plain: dict[str, bytes]
 ) -> None:
