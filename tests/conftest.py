@@ -32,6 +32,12 @@ def _places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def _own_openings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No test meets the openings that another one counted; module-wide runs count theirs in the session's folder."""
+    monkeypatch.setenv("FROC_STATE", str(tmp_path / "state"))
+
+
 @pytest.fixture(scope="session")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Base:
     return embedded.base(SMALL, cache=tmp_path_factory.mktemp("small"))

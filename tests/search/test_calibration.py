@@ -31,11 +31,6 @@ def job(base: Base, **said: Any) -> Job:
     return Job(base, task, view, sealed, build(methods, {"lr": (1e-3, 4e-3), "epochs": (4, 8)}, {}), told, tuple(notes))
 
 
-@pytest.fixture
-def _fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("FROC_STATE", str(tmp_path / "state"))
-
-
 KINDS: dict[str, dict[str, Any]] = {
     "sequential": {"sequential": True},
     "census and sample": {"population": {FORGETTING: "census", UTILITY: "sample"}, "sample": {UTILITY: 60}},
@@ -43,7 +38,6 @@ KINDS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-@pytest.mark.usefixtures("_fresh")
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_claim_runs_to_a_certificate_that_verifies(base: Base, tmp_path: Path, kind: str) -> None:
     out = tmp_path / "run"
@@ -67,7 +61,6 @@ def test_every_kind_of_claim_runs_to_a_certificate_that_verifies(base: Base, tmp
         assert row["cur"][FORGETTING]["simultaneous"] == pytest.approx(row["empirical"][FORGETTING], abs=2e-6)
 
 
-@pytest.mark.usefixtures("_fresh")
 def test_early_stopping_may_not_leave_units_out(base: Base, tmp_path: Path) -> None:
     """A sequential run whose worst measured query is dropped: neither certificate nor bundle comes of it."""
     out = tmp_path / "run"
@@ -80,7 +73,6 @@ def test_early_stopping_may_not_leave_units_out(base: Base, tmp_path: Path) -> N
         evidence.build(out, tmp_path, tmp_path / "key")
 
 
-@pytest.mark.usefixtures("_fresh")
 def test_a_sealed_order_is_the_order_of_the_sealed_queries(base: Base, tmp_path: Path) -> None:
     out = tmp_path / "run"
     run(job(base, sequential=True), out, Watch())
@@ -110,7 +102,6 @@ def test_samples_and_populations_go_together(base: Base, tmp_path: Path) -> None
             run(job(base, **said), tmp_path / "run", Watch())
 
 
-@pytest.mark.usefixtures("_fresh")
 def test_another_share_or_sample_is_another_look_at_the_same_queries(base: Base, tmp_path: Path) -> None:
     run(job(base), tmp_path / "one", Watch())
     for said in ({"share": 0.25}, {"population": {UTILITY: "sample"}, "sample": {UTILITY: 100}}):
@@ -178,7 +169,6 @@ def test_nothing_after_the_seal_can_move_the_certificate(counts: list[int], move
         openings.record(pool, plan, sealing.question(seal(changed), plan), 1, reopen=False)
 
 
-@pytest.mark.usefixtures("_fresh")
 def test_a_seal_that_is_rewritten_after_calibration_is_another_opening(base: Base, tmp_path: Path) -> None:
     """The run folder belongs to the user: even so, a better order or fewer candidates come too late."""
     out = tmp_path / "run"

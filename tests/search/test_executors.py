@@ -30,11 +30,6 @@ from tests.search.test_run import Watch, job
 SAID: dict[str, Any] = {"trials": 6, "parallel": 2, "methods": ("npo", "grad_diff")}
 
 
-@pytest.fixture(autouse=True)
-def _state(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("FROC_STATE", str(tmp_path / "state"))
-
-
 def done(made: Job, out: Path, workers: Any = None, watch: Any = None) -> dict[str, bytes]:
     """Run, and return what must not hang on the executor."""
     run(made if workers is None else replace(made, workers=workers), out, watch or Watch())

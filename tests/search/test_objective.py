@@ -73,11 +73,6 @@ def told(path: Path) -> list[tuple[list[float] | None, dict[str, float], Any]]:
     return [(trial.values, trial.constraints, trial.params) for trial in study.get_trials(deepcopy=False)]
 
 
-@pytest.fixture
-def _fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("FROC_STATE", str(tmp_path / "state"))
-
-
 @pytest.fixture(scope="module")
 def finished(base: Base, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     out = tmp_path_factory.mktemp("froc") / "run"
@@ -111,7 +106,6 @@ def test_study_holds_the_published_score(base: Base, finished: tuple[Path, dict[
             assert constraints == {risk: search[risk] - alpha for risk, alpha in BUDGET.items()}
 
 
-@pytest.mark.usefixtures("_fresh")
 def test_a_lost_study_is_made_again_with_the_same_values(
     base: Base, finished: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
@@ -125,7 +119,6 @@ def test_a_lost_study_is_made_again_with_the_same_values(
     assert told(out / "study.db") == told(finished[0] / "study.db")
 
 
-@pytest.mark.usefixtures("_fresh")
 def test_another_objective_is_another_plan(base: Base, finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     out = tmp_path / "run"
     shutil.copytree(finished[0], out)

@@ -73,8 +73,7 @@ def test_where_it_says_likely_a_certificate_follows() -> None:
     assert passed / likely >= LIKELY
 
 
-def test_a_search_until_certified_ends_early(base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FROC_STATE", str(tmp_path / "state"))
+def test_a_search_until_certified_ends_early(base: Base, tmp_path: Path) -> None:
     made = job(base, trials=40, until="certified")
     certificate = run(made, tmp_path / "run", Watch())
     started = len(Folder(tmp_path / "run").log())

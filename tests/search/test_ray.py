@@ -37,13 +37,10 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         made.shutdown()
 
 
-def test_a_machine_that_vanishes_changes_nothing(
-    base: Base, cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_machine_that_vanishes_changes_nothing(base: Base, cluster: Any, tmp_path: Path) -> None:
     """The same bytes as in this process; no file but the driver's; a worker that cannot start says why."""
     from search.executors.ray import Ray
 
-    monkeypatch.setenv("FROC_STATE", str(tmp_path / "state"))
     made = job(base, **SAID)
     run(made, tmp_path / "plain", Watch())
 

@@ -68,11 +68,6 @@ def job(base: Base, questions: int = 0, **said: Any) -> Job:
     )
 
 
-@pytest.fixture
-def _fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("FROC_STATE", str(tmp_path / "state"))
-
-
 @pytest.fixture(scope="module")
 def finished(base: Base, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     out = tmp_path_factory.mktemp("run") / "run"
@@ -147,7 +142,6 @@ def test_no_text_of_the_task_in_any_file(base: Base, finished: tuple[Path, dict[
             assert not found, f"{path.name} names {found}"
 
 
-@pytest.mark.usefixtures("_fresh")
 def test_same_seed_gives_the_same_bytes(base: Base, finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     run(job(base), tmp_path / "again", Watch())
     assert (tmp_path / "again" / "certificate.json").read_bytes() == (finished[0] / "certificate.json").read_bytes()
@@ -159,7 +153,6 @@ def test_a_finished_run_is_not_done_again(base: Base, finished: tuple[Path, dict
     assert watch.started == []
 
 
-@pytest.mark.usefixtures("_fresh")
 def test_ctrl_c_then_the_same_command(base: Base, finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     with pytest.raises(InterruptedRunError, match="the same command goes on"):
         run(job(base), tmp_path / "run", Watch(stop_at=3))
@@ -175,7 +168,6 @@ class Killed(BaseException):
     """Stands in for kill -9: nothing after it runs, and the next process finds the files as they are."""
 
 
-@pytest.mark.usefixtures("_fresh")
 @pytest.mark.parametrize("place", [0, 1, 3, 6, 10, 15, 18, 19, 20, 21])
 def test_killed_at_any_write(
     base: Base,
@@ -208,7 +200,6 @@ def test_killed_at_any_write(
     assert (tmp_path / "run" / "certificate.json").read_bytes() == (finished[0] / "certificate.json").read_bytes()
 
 
-@pytest.mark.usefixtures("_fresh")
 def test_another_plan_is_refused_and_nothing_written_over(base: Base, finished: tuple[Path, dict[str, Any]]) -> None:
     before = {path: path.read_bytes() for path in finished[0].rglob("*") if path.is_file()}
     with pytest.raises(InputError, match=r"made by another plan \(search.seed differs\)"):
@@ -234,7 +225,6 @@ def test_a_held_folder_names_its_holder(base: Base, tmp_path: Path) -> None:
         other.release()
 
 
-@pytest.mark.usefixtures("_fresh")
 def test_openings_are_counted(base: Base, tmp_path: Path) -> None:
     """Same queries, another search: refused; planned before, granted at delta / K; --reopen says so everywhere."""
     first = run(job(base, questions=7, trials=2), tmp_path / "a", Watch())
@@ -252,7 +242,6 @@ def test_openings_are_counted(base: Base, tmp_path: Path) -> None:
         run(job(base, questions=8, trials=2, openings=2, seed=2), tmp_path / "e", Watch())
 
 
-@pytest.mark.usefixtures("_fresh")
 def test_an_opening_written_down_is_not_forgotten_when_the_count_is_damaged(base: Base, tmp_path: Path) -> None:
     sealed = job(base, questions=9).sealed
     openings.record(sealed.digests, "plan", "seal", 1, reopen=False)
@@ -262,7 +251,6 @@ def test_an_opening_written_down_is_not_forgotten_when_the_count_is_damaged(base
         openings.check(sealed.digests, "plan", 1, reopen=False)
 
 
-@pytest.mark.usefixtures("_fresh")
 def test_too_few_queries_are_refused_before_training(base: Base, tmp_path: Path) -> None:
     watch = Watch()
     with pytest.raises(InputError, match=r"can never certify budget forgetting=0.001.* are needed"):
@@ -271,7 +259,6 @@ def test_too_few_queries_are_refused_before_training(base: Base, tmp_path: Path)
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.usefixtures("_fresh")
 def test_failing_trials_are_recorded_and_the_search_goes_on(
     base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -302,7 +289,6 @@ def test_failing_trials_are_recorded_and_the_search_goes_on(
     assert "RuntimeError" in log[2].reason
 
 
-@pytest.mark.usefixtures("_fresh")
 def test_nothing_certified_says_what_it_would_take(base: Base, tmp_path: Path) -> None:
     strict = {FORGETTING: 0.05, UTILITY: 0.05}
     job_ = job(base, questions=4, budget=strict, trials=2, candidates=2)
@@ -316,7 +302,6 @@ def test_nothing_certified_says_what_it_would_take(base: Base, tmp_path: Path) -
     assert needs["budget"] > 0.05
 
 
-@pytest.mark.usefixtures("_fresh")
 @pytest.mark.parametrize(
     "error",
     [
@@ -340,7 +325,6 @@ def test_a_full_disk_is_said_and_survived(
     assert run(job(base, questions=11, trials=2), tmp_path / "run", Watch())["n"]
 
 
-@pytest.mark.usefixtures("_fresh")
 @pytest.mark.parametrize("metric", ["exact_memorization", "probability", "rouge_l"])
 def test_every_metric_runs_to_a_certificate(base: Base, tmp_path: Path, metric: str) -> None:
     said = {"metrics": dict.fromkeys(BUDGET, metric), "trials": 2, "questions": 20, "bound": "hoeffding_bentkus"}
@@ -351,7 +335,6 @@ def test_every_metric_runs_to_a_certificate(base: Base, tmp_path: Path, metric: 
     assert certificate["candidates"]
 
 
-@pytest.mark.usefixtures("_fresh")
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2", "random"])
 def test_every_sampler_goes_on_where_it_was_stopped(base: Base, tmp_path: Path, sampler: str) -> None:
     said = {"sampler": sampler, "questions": 30, "budget": {FORGETTING: 0.5, UTILITY: 0.5}}

@@ -119,11 +119,8 @@ def test_drivers_under_another_plan_never_meet(url: str) -> None:
     other.close()
 
 
-def test_two_runs_share_their_trials_and_each_goes_on(
-    url: str, base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_two_runs_share_their_trials_and_each_goes_on(url: str, base: Base, tmp_path: Path) -> None:
     """Two run folders, one study of 6 trials; the first is stopped and goes on after the second has begun."""
-    monkeypatch.setenv("FROC_STATE", str(tmp_path / "state"))
     made = job(base, trials=6, storage=url, openings=2, questions=int("sqlite" in url))
     with pytest.raises(Exception, match="stopped"):
         run(made, tmp_path / "one", Watch(stop_at=3))

@@ -239,10 +239,7 @@ def _packed(packed: Base, questions: int = 11, **said: Any) -> Job:
     return replace(made, space=build(("npo", "grad_diff"), {"lr": (3e-3, 3e-2), "epochs": (3, 9)}, {}))
 
 
-def test_a_packed_search_runs_to_a_report_and_a_plain_model(
-    packed: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("FROC_STATE", str(tmp_path / "state"))
+def test_a_packed_search_runs_to_a_report_and_a_plain_model(packed: Base, tmp_path: Path) -> None:
     out = tmp_path / "run"
     certificate = run(_packed(packed, budget=dict.fromkeys(BUDGET, 0.6)), out, Watch())
     log = Folder(out).log()
