@@ -32,6 +32,7 @@ from froc.measure import losses, probes
 from froc.metrics import Metric
 from froc.params import Choice
 from froc.plugins import make
+from froc.risks import plain
 from froc.tasks import embedded
 from search import sealing
 from search.folder import Started
@@ -56,10 +57,10 @@ def record(count: int, out: Path) -> None:
     task = embedded.task(questions=2_000_000)
     base = embedded.base(cache=cache_folder())
     view, sealed = split(task, 0.2)
-    metrics = {risk: make(Metric, "extraction_strength") for risk in RISKS}
-    bench = Bench(base, view, metrics, batch=32, seed=0, swept=False)
+    measures = plain({risk: make(Metric, "extraction_strength") for risk in RISKS})
+    bench = Bench(base, view, measures, batch=32, seed=0, swept=False)
     # a landscape is no certificate: it is opened to be looked at
-    opened = probes(base, sealed.open({"calibration": sealed.digests, "candidates": []}), metrics, task.template)
+    opened = probes(base, sealed.open({"calibration": sealed.digests, "candidates": []}), measures, view)
     space = _space()
     rows = pl.read_parquet(out).to_dicts() if out.is_file() else []
     scout = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=7))

@@ -40,6 +40,7 @@ from froc.methods import Method
 from froc.metrics import Metric
 from froc.models import Base
 from froc.plugins import make
+from froc.risks import plain
 from froc.tasks import embedded
 from froc.train import CLIP, WARMUP, WEIGHT_DECAY, Run
 from search.trial import Asked, Bench, Outcome
@@ -89,8 +90,8 @@ def hopeful(_rungs: object, _queries: object) -> bool:
 
 def bench_of(base: Base, view: SearchView) -> Bench:
     """Trials without a sweep, measured by extraction strength."""
-    metrics = {risk: make(Metric, "extraction_strength") for risk in view.queries}
-    return Bench(base, view, metrics, batch=BATCH, seed=0, swept=False)
+    measures = plain({risk: make(Metric, "extraction_strength") for risk in view.queries})
+    return Bench(base, view, measures, batch=BATCH, seed=0, swept=False)
 
 
 def trials(bench: Bench, asked: Sequence[Asked]) -> list[Outcome]:

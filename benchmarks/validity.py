@@ -22,15 +22,12 @@ from scipy.stats import binom
 
 from cli.jobs import cache_folder
 from froc import digest
-from froc.batches import encode
-from froc.data import UTILITY, Query, Row, split
+from froc.data import Query, split
 from froc.losses import SCALE
-from froc.measure import Probe, losses, scores
-from froc.metrics import Metric
+from froc.measure import Probe, losses, probes
 from froc.models import Base
-from froc.plugins import make
 from froc.tasks import embedded
-from search.plan import Settings
+from search.plan import Settings, measures
 from search.run import Job, run
 from search.space import build, choose
 from search.trial import Asked, Bench
@@ -49,32 +46,34 @@ class Quiet:
     def trial(self, line: object, log: object, total: int) -> None:
         """Nothing to say."""
 
+    def screening(self, done: int, total: int) -> None:
+        """Nothing to say."""
+
     def calibrating(self, done: int, total: int) -> None:
         """Nothing to say."""
 
 
 def truth_probes(base: Base) -> dict[str, Probe]:
     """risk -> every query of the population, encoded once, with the base model's scores."""
-    found = {}
-    for risk, rows in embedded.population().items():
-        probe = _probe(base, risk, rows)
-        found[risk] = (
-            Probe(risk, probe.metric, probe.queries, probe.rows, scores(base, probe)) if risk == UTILITY else probe
-        )
-    return found
+    every = {
+        risk: tuple(Query(f"{i:016x}", f"{i:016x}", row) for i, row in enumerate(rows))
+        for risk, rows in embedded.population().items()
+    }
+    view, _ = split(embedded.task(), 0.2)
+    return {probe.risk: probe for probe in probes(base, every, measures(Settings(dict.fromkeys(every, BUDGET))), view)}
 
 
-def true_risks(base: Base, probes: Mapping[str, Probe], seed: int) -> dict[str, float]:
+def true_risks(base: Base, known: Mapping[str, Probe], seed: int) -> dict[str, float]:
     """risk -> mean loss over 100,000 fresh queries; each distinct query is measured once and counted as often as drawn."""
     risks = {}
-    for risk, probe in probes.items():
+    for risk, probe in known.items():
         draw = np.random.default_rng(digest.seed("fresh", risk, seed)).integers(len(probe.rows), size=FRESH)
         counts = np.bincount(draw, minlength=len(probe.rows))
         risks[risk] = float((losses(base, probe).astype(np.int64) * counts).sum()) / (SCALE * FRESH)
     return risks
 
 
-def repeat(base: Base, probes: Mapping[str, Probe], seed: int, trials: int, folder: Path) -> dict[str, Any]:
+def repeat(base: Base, known: Mapping[str, Probe], seed: int, trials: int, folder: Path) -> dict[str, Any]:
     """One search; the certified configurations with their true risks."""
     task = embedded.task(questions=1_000_000 + seed)
     settings = Settings(
@@ -87,8 +86,7 @@ def repeat(base: Base, probes: Mapping[str, Probe], seed: int, trials: int, fold
     methods, _ = choose(settings.methods, view)
     job = Job(base, task, view, sealed, build(methods, task.space, {}), settings)
     certificate = run(job, folder, Quiet())
-    metrics = {risk: make(Metric, "extraction_strength") for risk in task.queries}
-    bench = Bench(base, view, metrics, batch=settings.batch, seed=settings.seed)
+    bench = Bench(base, view, measures(settings), batch=settings.batch, seed=settings.seed)
     lines = {line["config"]: line for line in map(json.loads, (folder / "trials.jsonl").read_text().splitlines())}
     true = {}
     for row in certificate["candidates"]:
@@ -96,7 +94,7 @@ def repeat(base: Base, probes: Mapping[str, Probe], seed: int, trials: int, fold
             line, params = lines[row["config"].partition("-")[0]], dict(row["params"])
             stop, share = params.pop("stop", None), params.pop("mix", 1.0)
             bench.retrain(Asked(row["method"], params, line["seed"]), stop, share)
-            true[row["config"]] = true_risks(base, probes, seed)
+            true[row["config"]] = true_risks(base, known, seed)
     broken = [config for config, risks in true.items() if max(risks.values()) > BUDGET]
     covered = all(
         true[row["config"]][risk] <= row["cur"][risk]["simultaneous"]
@@ -111,12 +109,6 @@ def repeat(base: Base, probes: Mapping[str, Probe], seed: int, trials: int, fold
     }
 
 
-def _probe(base: Base, risk: str, rows: tuple[Row, ...]) -> Probe:
-    queries = tuple(Query(f"{i:016x}", f"{i:016x}", row) for i, row in enumerate(rows))
-    encoded = tuple(encode(base.tokenizer, rows, embedded.task().template))
-    return Probe(risk, make(Metric, "extraction_strength"), queries, encoded)
-
-
 def main() -> None:
     """Print a table and one JSON line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -127,7 +119,7 @@ def main() -> None:
     repetitions = said.repetitions or (2 if said.quick else 30)
     trials = said.trials or (6 if said.quick else 12)
     base = embedded.base(cache=cache_folder())
-    probes = truth_probes(base)
+    known = truth_probes(base)
     delta, rows = 0.1, []
     print(f"torch threads {torch.get_num_threads()}, budget {BUDGET}, delta {delta}, {trials} trials a search")
     print(
@@ -136,7 +128,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(repetitions):
             begin = time.monotonic()
-            row = repeat(base, probes, seed, trials, Path(folder) / str(seed))
+            row = repeat(base, known, seed, trials, Path(folder) / str(seed))
             rows.append(row)
             worst = max((max(risks.values()) for risks in row["true"].values()), default=float("nan"))
             took = time.monotonic() - begin

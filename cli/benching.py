@@ -43,8 +43,7 @@ def bench(
     its sweep, is worked out from them. Nothing is certified and no calibration query is looked at.
     """
     from search import speed
-    from search.plan import Settings
-    from search.plan import metrics as of_risks
+    from search.plan import Settings, measures
     from search.trial import Bench
 
     if steps < 1:
@@ -59,8 +58,7 @@ def bench(
         job = jobs.job(
             settings, task, model, None, machine, lambda what, done, of: status.update(f"{what} {done}/{of}")
         )
-        measured = of_risks(settings, job.task.queries)
-        stand = Bench(job.base, job.view, measured, batch=batch, seed=0, swept=sweep, engine=job.engine)
+        stand = Bench(job.base, job.view, measures(settings), batch=batch, seed=0, swept=sweep, engine=job.engine)
         found = []
         for name in job.space:
             status.update(f"timing {name}")

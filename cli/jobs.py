@@ -51,9 +51,11 @@ def job(
     from froc import models
     from froc.data import split
     from froc.engine import Engine
+    from froc.measure import refuse_unfit
     from froc.tasks import embedded
     from froc.tasks import folder as folders
     from search import space as spaces
+    from search.plan import measures
     from search.run import Job
 
     crew = places(machine)
@@ -68,7 +70,10 @@ def job(
         task, named = folders.load(folder)
     if split_seed is not None:
         task = replace(task, split_seed=split_seed)
-    view, sealed = split(task, settings.share, settings.sample)
+    measured = measures(settings)
+    sample = {risk: settings.sample[one.pool] for risk, one in measured.items() if one.pool in settings.sample}
+    view, sealed = split(task, settings.share, sample, {risk: one.source for risk, one in measured.items()})
+    refuse_unfit(view, measured)
     methods, notes = spaces.choose(settings.methods, view)
     space = spaces.build(methods, task.space, settings.space)
     if settings.sampler == "grid":
@@ -120,13 +125,13 @@ def _gpus(device: str | None) -> list[str]:
 def _workers(job: "Job", machine: Machine, crew: list[str]) -> "Callable[..., Executor]":
     from search.executors import Recipe
     from search.executors.processes import Processes
-    from search.plan import metrics
+    from search.plan import measures
 
     settings, base = job.settings, job.base
     recipe = Recipe(
         model=base.name, digest=base.digest, dtype=base.dtype, train=settings.train, members=settings.pack,
-        view=job.view, metrics=metrics(settings, job.task.queries), batch=settings.batch, seed=settings.seed,
-        limits=settings.limits, swept=settings.sweep, autocast=settings.autocast,
+        view=job.view, measures=measures(settings), batch=settings.batch, seed=settings.seed,
+        limits=settings.steering, swept=settings.sweep, autocast=settings.autocast,
         checkpointing=machine.checkpointing, compiled=machine.compiled,
     )  # fmt: skip
     if crew[0] != "ray":

@@ -230,6 +230,10 @@ class Screen:
         why = f" [dim]({line.reason})[/]" if line.reason and line.status != "pruned" else ""
         words.messages.print(f"{line.config} {line.method:<12} {means:<36} {line.seconds:5.1f} s  {verdict}{why}")
 
+    def screening(self, done: int, total: int) -> None:
+        """The likeliest configurations are measured under the further risks."""
+        self._advance("further risks", done, total, "on search queries")
+
     def calibrating(self, done: int, total: int) -> None:
         """The sealed candidates are measured on the calibration queries."""
         self._advance("calibration", done, total, "search is closed")

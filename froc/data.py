@@ -24,13 +24,31 @@ RISKS = (FORGETTING, UTILITY)
 Unit = Literal["query", "group"]
 
 
+HELD = 0.25
+"""Share of facts that an adversary may hold."""
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A question and its answer; `group` names the person or document it is about ("" where unknown)."""
+    """A question and its answer; `group` names the person or document it is about ("" where unknown).
+
+    others: wrong answers (options, perturbed answers). paraphrases: the question in other words. restated: the answer in
+    other words. translations: the question in other languages.
+    """
 
     question: str
     answer: str
     group: str = ""
+    others: tuple[str, ...] = ()
+    paraphrases: tuple[str, ...] = ()
+    restated: str = ""
+    translations: tuple[str, ...] = ()
+
+    @property
+    def more(self) -> list[Any]:
+        """What a row may have beside question, answer and group; empty where it has nothing."""
+        found = [list(self.others), list(self.paraphrases), self.restated, list(self.translations)]
+        return found if any(found) else []
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +64,9 @@ class Query:
 class Task:
     """What is to be forgotten, what is to be kept, and the queries that measure both.
 
-    population: risk -> what a claim about it is about, `queries` where left out (see `froc.claim.Claim`).
+    queries: pool -> rows; the pools are called `forgetting` and `utility`. holdout: rows like those to forget that the base
+    model has never seen. population: risk -> what a claim about it is about, `queries` where left out (see
+    `froc.claim.Claim`).
     """
 
     name: str
@@ -55,6 +75,7 @@ class Task:
     queries: Mapping[str, tuple[Row, ...]]
     units: Mapping[str, Unit]
     refusals: tuple[str, ...] = ()
+    holdout: tuple[Row, ...] = ()
     template: str = "Question: {question}\nAnswer: {answer}"
     split_seed: int = 0
     space: Mapping[str, tuple[float, float]] = field(default_factory=dict)
@@ -64,7 +85,11 @@ class Task:
     @property
     def digest(self) -> str:
         """SHA-256 over everything that the task says; safe to publish, for it is over all texts at once."""
-        return digest.of_json(self._content())
+        every = [*self.holdout, *(row for rows in self.queries.values() for row in rows)]
+        more = [row.more for row in every if row.more]
+        beside = {"holdout": [[row.question, row.answer, row.group] for row in self.holdout], "more": more}
+        content = self._content()
+        return digest.of_json(content | beside if more or self.holdout else content)
 
     @property
     def key(self) -> bytes:
@@ -94,13 +119,30 @@ class SearchView:
     refusals: tuple[str, ...]
     queries: Mapping[str, tuple[Query, ...]]
     template: str
+    holdout: tuple[Row, ...] = ()
+
+
+@dataclass(frozen=True)
+class Source:
+    """Which queries a risk is measured on. pool: whose; unheld: only those about facts that no adversary holds."""
+
+    pool: str
+    unheld: bool = False
+
+
+def held(row: Row) -> bool:
+    """Whether an adversary with data may hold the fact that a row is about: one in four, by a hash of group and answer.
+
+    Training rows and queries about one fact fall on the same side, so what such an adversary knows is never measured.
+    """
+    return int(digest.keyed(b"froc held", row.group, row.answer)[:8], 16) < HELD * 2**32
 
 
 class Sealed:
     """The calibration queries, out of reach until a seal is shown.
 
-    pool: risk -> digest over the ids of all the task's queries. Openings are counted by it: another share for the
-    search, or another sample, is another look at the same queries. listed: risk -> number of all its units.
+    pool: pool -> digest over the ids of all the task's queries. Openings are counted by it: another share for the search,
+    another sample or another risk is another look at the same queries. listed: risk -> number of all its units.
     """
 
     def __init__(
@@ -137,33 +179,40 @@ def ids(queries: Iterable[Query]) -> str:
     return digest.of_json(sorted(query.id for query in queries))
 
 
-def split(task: Task, share: float, sample: Mapping[str, int] | None = None) -> tuple[SearchView, Sealed]:
-    """Divide every risk's queries by sampling unit: the first `share` of units in keyed-hash order is searched.
+def split(
+    task: Task, share: float, sample: Mapping[str, int] | None = None, sources: Mapping[str, Source] | None = None
+) -> tuple[SearchView, Sealed]:
+    """Divide every pool's queries by sampling unit: the first `share` of units in keyed-hash order is searched.
 
     sample: risk -> how many of the other units are sealed and measured, the next ones in that order; all by default.
+    sources: risk -> its queries; by default each pool is a risk. Risks of one pool are divided alike: what the search has
+    looked at under one risk is never in the sample of another.
     """
     searched: dict[str, tuple[Query, ...]] = {}
     sealed: dict[str, tuple[Query, ...]] = {}
-    pool: dict[str, str] = {}
     listed: dict[str, int] = {}
     key = task.key
-    for risk, rows in task.queries.items():
-        queries = [_query(task, key, risk, row) for row in rows]
+    pools = {pool: [_query(task, key, pool, row) for row in rows] for pool, rows in task.queries.items()}
+    for risk, source in (sources or {pool: Source(pool) for pool in pools}).items():
+        queries = pools[source.pool]
         units = sorted({query.unit for query in queries})
         cut = min(max(1, math.floor(share * len(units))), len(units) - 1)
         most = (sample or {}).get(risk, len(units))
         first, chosen = set(units[:cut]), set(units[cut : cut + most])
-        pool[risk], listed[risk] = ids(queries), len(units)
-        searched[risk] = tuple(sorted((q for q in queries if q.unit in first), key=lambda q: q.id))
-        sealed[risk] = tuple(sorted((q for q in queries if q.unit in chosen), key=lambda q: q.id))
-    view = SearchView(task.forget, task.retain, task.refusals, searched, task.template)
-    return view, Sealed(sealed, pool, listed)
+        wanted = [query for query in queries if not (source.unheld and held(query.row))]
+        listed[risk] = len({query.unit for query in wanted})
+        searched[risk] = tuple(sorted((q for q in wanted if q.unit in first), key=lambda q: q.id))
+        sealed[risk] = tuple(sorted((q for q in wanted if q.unit in chosen), key=lambda q: q.id))
+        if not searched[risk] or not sealed[risk]:
+            raise InputError(f"{risk}: too few queries about facts that no adversary holds; give more queries")
+    view = SearchView(task.forget, task.retain, task.refusals, searched, task.template, task.holdout)
+    return view, Sealed(sealed, {pool: ids(some) for pool, some in pools.items()}, listed)
 
 
-def _query(task: Task, key: bytes, risk: str, row: Row) -> Query:
-    identity = digest.keyed(key, risk, row.question, row.answer, row.group)[:16]
-    by_group = task.units[risk] == "group"
-    unit = digest.keyed(key, risk, "group", row.group)[:16] if by_group else identity
+def _query(task: Task, key: bytes, pool: str, row: Row) -> Query:
+    identity = digest.keyed(key, pool, row.question, row.answer, row.group)[:16]
+    by_group = task.units[pool] == "group"
+    unit = digest.keyed(key, pool, "group", row.group)[:16] if by_group else identity
     return Query(identity, unit, row)
 
 
@@ -213,9 +262,16 @@ def _parsed(text: str, name: str, line: int, kind: type) -> Any:
     return value
 
 
+OTHERS = ("others", "options", "choices", "perturbed_answer", "perturbed_answers")
+PARAPHRASES = ("paraphrases", "paraphrased_question", "paraphrased_questions")
+RESTATED = ("restated", "paraphrased_answer")
+TRANSLATIONS = ("translations", "translated_question")
+
+
 def _row(record: Any, where: str) -> Row:
     if not isinstance(record, dict):
         raise InputError(f"{where} is no object; give 'question' and 'answer', or 'text'")
+    record = _of_options(record, where)
     wanted = ("text",) if "text" in record and "question" not in record else ("question", "answer")
     for column in wanted:
         if column not in record:
@@ -227,7 +283,34 @@ def _row(record: Any, where: str) -> Row:
     group = "" if group is None else str(group)
     if wanted == ("text",):
         return Row("", record["text"], group)
-    return Row(record["question"], record["answer"], group)
+    others, paraphrases, restated, translations = (
+        _texts(record, names, where) for names in (OTHERS, PARAPHRASES, RESTATED, TRANSLATIONS)
+    )
+    others = tuple(text for text in others if text != record["answer"])
+    return Row(record["question"], record["answer"], group, others, paraphrases, "".join(restated[:1]), translations)
+
+
+def _of_options(record: dict[str, Any], where: str) -> dict[str, Any]:
+    """A multiple-choice row with `answer` as a place among `choices` (WMDP, MMLU), as question, answer and others."""
+    place, choices = record.get("answer"), record.get("choices")
+    if isinstance(place, bool) or not isinstance(place, int):
+        return record
+    if not isinstance(choices, list) or not 0 <= place < len(choices):
+        raise InputError(
+            f"{where}: 'answer' is {place}, which is no place in 'choices'; count from 0, or give the text"
+        )
+    return record | {"answer": choices[place]}
+
+
+def _texts(record: dict[str, Any], names: Sequence[str], where: str) -> tuple[str, ...]:
+    """Texts of the first of some columns that is there; one text or a list of them."""
+    name = next((name for name in names if record.get(name) is not None), None)
+    if name is None:
+        return ()
+    found = [record[name]] if isinstance(record[name], str) else record[name]
+    if not isinstance(found, list) or not all(isinstance(text, str) and text.strip() for text in found):
+        raise InputError(f"{where}: {name!r} must be text or a list of texts, none of them blank")
+    return tuple(found)
 
 
 def refuse_overlaps(files: Mapping[str, Sequence[Row]]) -> None:

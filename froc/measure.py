@@ -1,21 +1,24 @@
-"""Run a model over queries -> per-query losses in thousandths. The last place that sees a tensor."""
+"""Measure a model as it stands under named risks -> per-query losses in thousandths. The last place that sees a tensor."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from froc.batches import Encoded, Stack, by_length, chunks, encode
-from froc.data import UTILITY, Query
-from froc.forward import Pass
+from froc.attacks import Attack, Material
+from froc.batches import Encoded, encode
+from froc.data import UTILITY, Query, Row, SearchView, held
+from froc.errors import InputError
 from froc.losses import SCALE, quantise
-from froc.metrics import Metric, Observed
+from froc.metrics import Observed, Sight
 from froc.models import Base
+from froc.observe import observe
+from froc.risks import Measurement
 
-BATCH = 256
+T = TypeVar("T")
+
 CAP = 100.0
 """Nats per answer token that one query adds to an average at most; a guess among a million tokens has 14."""
 
@@ -41,61 +44,201 @@ class Measured:
 
 
 @dataclass(frozen=True)
+class Form:
+    """One form of all queries, encoded once. start: the base model's `Observed`, where a metric reads it."""
+
+    asked: tuple[Row, ...] = field(repr=False)
+    rows: tuple[Encoded, ...] = field(repr=False)
+    start: Observed | None = None
+
+
+@dataclass(frozen=True)
 class Probe:
     """The queries of one risk, encoded once.
 
-    base: (n,) the base model's scores, against which utility drops are taken; None for forgetting.
-    start: the base model's averages, where it was measured.
+    plain: the queries as they are. forms: of each attack, in the measurement's order. base: (n,) the base model's scores of
+    the plain queries, where the loss is a drop. start: the base model's averages, where it was measured. bank: rows that
+    the metric compares queries with.
     """
 
     risk: str
-    metric: Metric
+    measurement: Measurement
     queries: tuple[Query, ...]
-    rows: tuple[Encoded, ...]
+    plain: Form
+    forms: tuple[tuple[Form, ...], ...] = ()
     base: NDArray[np.float64] | None = None
     start: Average | None = None
+    bank: Form | None = None
+    material: Material | None = None
+
+    @property
+    def rows(self) -> tuple[Encoded, ...]:
+        """The plain queries."""
+        return self.plain.rows
+
+    @property
+    def sights(self) -> frozenset[Sight]:
+        """What its metric reads beside tokens."""
+        return frozenset(self.measurement.metric.reads)
+
+
+def material(view: SearchView, seed: int = 0) -> Material:
+    """What an adversary may hold of a task: forget rows of held facts, and all retain rows."""
+    known = tuple(row for row in view.forget if held(row))
+    return Material(known, view.retain, view.refusals, view.template, seed)
 
 
 def probes(
-    base: Base, queries: Mapping[str, tuple[Query, ...]], metrics: Mapping[str, Metric], template: str
+    base: Base, queries: Mapping[str, tuple[Query, ...]], measures: Mapping[str, Measurement], view: SearchView
 ) -> list[Probe]:
-    """Encode the queries of every risk and measure the base model where a drop is asked for; restores the base."""
+    """Encode the queries of every risk and measure the base model where that is asked for; restores the base."""
     base.restore()
+    found = material(view)
+    refuse_unfit(view, measures, queries)
+    forms: dict[tuple[Row, ...], Form] = {}
+
+    def form(rows: Sequence[Row]) -> Form:
+        # risks about the same queries share them, and with them what is seen
+        key = tuple(rows)
+        if key not in forms:
+            forms[key] = Form(key, tuple(encode(base.tokenizer, key, view.template)))
+        return forms[key]
+
     made = []
     for risk, some in queries.items():
-        rows = tuple(encode(base.tokenizer, [query.row for query in some], template))
-        probe = Probe(risk, metrics[risk], some, rows)
-        if risk == UTILITY:
-            seen = look(base, probe)
-            probe = Probe(risk, metrics[risk], some, rows, probe.metric.scores(seen), averaged(seen, risk))
-        made.append(probe)
+        measured, asked = measures[risk], [query.row for query in some]
+        plain = form(asked)
+        attacked = tuple(tuple(form(rows) for rows in attack.ask(asked, found)) for attack in measured.attacks)
+        bank = {"": (), "holdout": view.holdout, "forget": view.forget}[measured.metric.bank]
+        probe = Probe(risk, measured, some, plain, attacked, bank=form(bank) if bank else None, material=found)
+        made.append(_started(base, probe))
     return made
 
 
+def refuse_unfit(
+    view: SearchView, measures: Mapping[str, Measurement], queries: Mapping[str, Sequence[Query]] | None = None
+) -> None:
+    """InputError naming the mend where a risk cannot be measured on these queries (the search's by default) at all."""
+    found = material(view)
+    for risk, some in (queries or view.queries).items():
+        one, rows = measures[risk], [query.row for query in some]
+        why = one.metric.fits(rows) or next(filter(None, (a.fits(rows, found) for a in one.attacks)), "")
+        if one.metric.bank == "holdout" and not view.holdout:
+            why = "needs rows that the base model has never seen; add a file holdout to the task"
+        if any(attack.holds for attack in one.attacks) and not found.known:
+            why = "needs forget rows about facts that are not measured, and there are none; give more forget rows"
+        if why:
+            raise InputError(f"risk {risk} ({one}) {why}")
+
+
+def _started(base: Base, probe: Probe) -> Probe:
+    """With what the base model does, where the loss or the metric reads it."""
+    if "base" in probe.sights:
+
+        def began(form: Form) -> Form:
+            return replace(form, start=observe(base.model, base.tokenizer, form.rows, form.asked, probe.sights))
+
+        forms = tuple(tuple(map(began, some)) for some in probe.forms)
+        probe = replace(probe, plain=began(probe.plain), forms=forms, bank=probe.bank and began(probe.bank))
+    if probe.measurement.drop:
+        seen = look(base, probe)
+        probe = replace(probe, base=probe.measurement.metric.scores(seen), start=averaged(seen, probe.risk))
+    return probe
+
+
 def look(base: Base, probe: Probe, some: Sequence[int] | None = None) -> Observed:
-    """What the model as it stands does with all queries, or those at `some`: all that metrics and averages need."""
-    index = range(len(probe.rows)) if some is None else some
-    rows = [probe.rows[i] for i in index]
-    seen = observe(base.model, rows)
-    if probe.metric.reads != "generated":
-        return seen
-    written = tuple(generate(base.model, base.tokenizer, rows))
-    return Observed(seen.hit, seen.logp, seen.length, written, tuple(probe.queries[i].row.answer for i in index))
+    """What the model as it stands does with the plain queries, or those at `some`: what metrics and averages need."""
+    return _Eyes(base).see(probe, some)
 
 
 def scores(base: Base, probe: Probe, some: Sequence[int] | None = None) -> NDArray[np.float64]:
-    """(n,) scores of the model as it stands, on all queries or those at `some`; never NaN."""
-    return probe.metric.scores(look(base, probe, some))
-
-
-def losses(base: Base, probe: Probe, some: Sequence[int] | None = None) -> NDArray[np.int16]:
-    """(n,) whole thousandths, rounded up. A query that could not be measured counts as the worst loss."""
-    return _losses(probe, scores(base, probe, some), some)
+    """(n,) scores of the model as it stands, on all plain queries or those at `some`; never NaN."""
+    return probe.measurement.metric.scores(look(base, probe, some))
 
 
 def judged(probe: Probe, seen: Observed, some: Sequence[int] | None = None) -> Measured:
-    """Losses and averages of what was seen of all queries, or of those at `some`."""
-    return Measured(_losses(probe, probe.metric.scores(seen), some), averaged(seen, probe.risk))
+    """Losses and averages of what was seen of all plain queries, or of those at `some`."""
+    return Measured(_losses(probe, probe.measurement.metric.scores(seen), some), averaged(seen, probe.risk))
+
+
+def losses(base: Base, probe: Probe, some: Sequence[int] | None = None) -> NDArray[np.int16]:
+    """(n,) whole thousandths of one risk, rounded up. A query that could not be measured counts as the worst loss."""
+    return measured(base, [probe], {probe.risk: some})[probe.risk]
+
+
+def measured(
+    base: Base, some: Sequence[Probe], places: Mapping[str, Sequence[int] | None] | None = None
+) -> dict[str, NDArray[np.int16]]:
+    """risk -> (n,) losses of the model as it stands; it is left as it was.
+
+    places: risk -> which queries; all by default. Risks on the same queries share their passes; an attack that changes the
+    model is carried out once for all risks that name it.
+    """
+    found: dict[str, list[NDArray[np.int16]]] = {probe.risk: [] for probe in some}
+    where = {probe.risk: None if places is None else places.get(probe.risk) for probe in some}
+    eyes = _Eyes(base, some)
+    for probe in (probe for probe in some if not probe.measurement.attacks):
+        seen = eyes.see(probe, where[probe.risk])
+        found[probe.risk].append(_losses(probe, probe.measurement.metric.scores(seen), where[probe.risk]))
+    for attack in dict.fromkeys(a for probe in some for a in probe.measurement.attacks):
+        wanted = [(probe, k) for probe in some for k, a in enumerate(probe.measurement.attacks) if a == attack]
+        for probe, loss in _under(base, attack, wanted, where):
+            found[probe.risk].append(loss)
+    return {risk: np.max(np.stack(every), axis=0) for risk, every in found.items()}
+
+
+def _under(
+    base: Base, attack: Attack, wanted: Sequence[tuple[Probe, int]], where: Mapping[str, Sequence[int] | None]
+) -> Iterator[tuple[Probe, NDArray[np.int16]]]:
+    """Losses of risks under one attack, once per form and way of looking."""
+    given = wanted[0][0].material
+    assert given is not None
+    with base.scope.opened(base.model, change=attack.changes_model) as model:
+        attack.change(model, base.tokenizer, given)
+        eyes = _Eyes(base)
+        for probe, k in wanted:
+            some = where[probe.risk]
+            for form in probe.forms[k]:
+                rows, asked = _at(form.rows, some), _at(form.asked, some)
+                for seen in attack.looks(model, base.tokenizer, rows, asked, probe.sights, given):
+                    seen = eyes.beside(probe, form, seen, some)
+                    yield probe, _losses(probe, probe.measurement.metric.scores(seen), some)
+
+
+class _Eyes:
+    """Looks at one state of the model: what several risks read of the same rows is seen once.
+
+    some: probes whose sights are taken together.
+    """
+
+    def __init__(self, base: Base, some: Sequence[Probe] = ()) -> None:
+        self._base = base
+        self._seen: dict[tuple[int, str, frozenset[Sight]], Observed] = {}
+        self._sights: dict[int, frozenset[Sight]] = {}
+        for probe in some:
+            for form in (probe.plain, probe.bank):
+                if form is not None:
+                    self._sights[id(form.rows)] = self._sights.get(id(form.rows), frozenset()) | probe.sights
+
+    def see(self, probe: Probe, some: Sequence[int] | None) -> Observed:
+        """The plain queries of a risk."""
+        return self.beside(probe, probe.plain, self._look(probe, probe.plain, some), some)
+
+    def beside(self, probe: Probe, form: Form, seen: Observed, some: Sequence[int] | None) -> Observed:
+        """What was seen, with what the base model does and the bank, where the metric has them."""
+        if form.start is not None:
+            seen = replace(seen, start=form.start if some is None else form.start.at(some))
+        if probe.bank is not None:
+            seen = replace(seen, bank=replace(self._look(probe, probe.bank, None), start=probe.bank.start))
+        return seen
+
+    def _look(self, probe: Probe, form: Form, some: Sequence[int] | None) -> Observed:
+        sights = self._sights.get(id(form.rows), frozenset()) | probe.sights
+        key = id(form.rows), str(some), sights
+        if key not in self._seen:
+            rows, asked = _at(form.rows, some), _at(form.asked, some)
+            self._seen[key] = observe(self._base.model, self._base.tokenizer, rows, asked, sights)
+        return self._seen[key]
 
 
 def averaged(seen: Observed, risk: str) -> Average:
@@ -109,55 +252,13 @@ def averaged(seen: Observed, risk: str) -> Average:
     return Average(float(f"{abs(loss.mean()):.4g}"), round(float(accuracy.mean()), 4))
 
 
+def _at(values: Sequence[T], some: Sequence[int] | None) -> Sequence[T]:
+    return values if some is None else [values[i] for i in some]
+
+
 def _losses(probe: Probe, found: NDArray[np.float64], some: Sequence[int] | None) -> NDArray[np.int16]:
     if probe.base is not None:
         found = np.clip((probe.base if some is None else probe.base[list(some)]) - found, 0.0, 1.0)
     failed = ~np.isfinite(found)
     whole = quantise(np.where(failed, 1.0, found))
     return np.where(failed, SCALE, whole).astype(np.int16)
-
-
-@torch.inference_mode()
-def observe(model: PreTrainedModel, rows: Sequence[Encoded], size: int = BATCH) -> Observed:
-    """One teacher-forced pass over rows; shared by all metrics that read it. NaN logits give NaN log-probabilities."""
-    length = np.array([row.answer for row in rows], dtype=np.int64)
-    hit = np.zeros((len(rows), int(length.max())), dtype=bool)
-    logp = np.zeros(hit.shape, dtype=np.float32)
-    stack = Stack(rows, next(model.parameters()).device)
-    for index in chunks(stack.length, 1024, size):
-        seen = Pass(model, stack.batch(index), end=False)
-        assert seen.logits is not None
-        logits = seen.logits.float()
-        right = (logits.argmax(-1) == seen.target) & torch.isfinite(logits).all(-1)
-        place = index[seen.row], seen.column + 1 - stack.start[index][seen.row]
-        hit[place] = right.cpu().numpy()
-        logp[place] = -seen.nll.cpu().numpy()
-    return Observed(hit, logp, length)
-
-
-@torch.inference_mode()
-def generate(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: Sequence[Encoded], size: int = BATCH
-) -> list[str]:
-    """Greedy continuations of the prompts, as long as the longest answer of their batch and half as much again."""
-    written = [""] * len(rows)
-    device = next(model.parameters()).device
-    end = tokenizer.eos_token_id
-    pad = end if isinstance(end, int) else 0
-    for index in by_length(rows, size):
-        prompts = [rows[i].ids[: rows[i].prompt] for i in index]
-        width = max(map(len, prompts))
-        ids = torch.tensor([[pad] * (width - len(prompt)) + list(prompt) for prompt in prompts], device=device)
-        attention = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
-        new = max(rows[i].answer for i in index)
-        out = model.generate(  # type: ignore[operator]  # generation comes by a mixin that the stubs do not know
-            input_ids=ids,
-            attention_mask=attention,
-            do_sample=False,
-            max_new_tokens=new + new // 2 + 1,
-            pad_token_id=pad,
-        )
-        texts = tokenizer.batch_decode(out[:, width:], skip_special_tokens=True)
-        for i, text in zip(index, texts, strict=True):
-            written[i] = text
-    return written

@@ -8,7 +8,8 @@ import math
 import re
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -53,6 +54,29 @@ class Scope(ABC):
     def home(self, name: str) -> str:
         """The base parameter that one of `own` changes: what a phase's `trains` is matched with."""
         return name
+
+    @contextmanager
+    def opened(self, model: PreTrainedModel, *, change: bool) -> Iterator[PreTrainedModel]:
+        """The model as it would be deployed, every parameter free to be changed; all of it is put back afterwards.
+
+        change: False where nothing will be changed, so that nothing need be kept.
+        """
+        if not change:
+            yield model
+            return
+        kept = {name: (p.detach().to("cpu", copy=True), p.requires_grad) for name, p in model.named_parameters()}
+        try:
+            self.fold()
+            yield model
+        finally:
+            with torch.no_grad():
+                for name, parameter in model.named_parameters():
+                    parameter.copy_(kept[name][0])
+                    parameter.requires_grad_(kept[name][1])
+                    parameter.grad = None
+
+    def fold(self) -> None:  # noqa: B027  # most scopes change the parameters themselves
+        """Put what is learnt beside the parameters into them."""
 
     def activate(self, members: Sequence[int]) -> None:  # noqa: B027  # most have one member, which is always active
         """Which members the next pass is for: rows stand member by member, equally many each."""
@@ -166,6 +190,14 @@ class Lora(Scope):
                 value = value + change.to(value)
             state[plain] = value
         return state
+
+    @torch.no_grad()
+    def fold(self) -> None:
+        """Add the first member's change to each adapted weight, and forget it."""
+        for layer in self._layers.values():
+            weight = layer.base_layer.weight
+            weight.add_((layer.lora_B["m0"].weight @ layer.lora_A["m0"].weight * self._scale).to(weight))
+            layer.lora_B["m0"].weight.zero_()
 
     def activate(self, members: Sequence[int]) -> None:
         """Which adapters the next pass goes through."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -30,10 +29,11 @@ def measure(
     candidates: Sequence[Candidate],
     kept: Mapping[str, Kept],
     done: Callable[[int, int], None],
+    split: str = "calibration",
 ) -> pl.DataFrame:
-    """The calibration losses of every candidate on every query. kept: config -> its parameters."""
+    """The losses of every candidate on every query of a split. kept: config -> its parameters."""
     everywhere = {risk: range(len(some)) for risk, some in queries.items()}
-    works = [Measure(one.config, kept[one.config], queries, everywhere) for one in candidates]
+    works = [Measure(split, one.config, kept[one.config], queries, everywhere) for one in candidates]
     tables: list[pl.DataFrame] = executor.each(works, lambda count: done(count, len(candidates)))
     return pl.concat(tables)
 
@@ -56,7 +56,7 @@ def measure_in_rounds(
     active = list(candidates)
     for number in range(ROUNDS):
         some = {risk: _round(these, number, claim.unit[risk]) for risk, these in queries.items()}
-        works = [Measure(one.config, kept[one.config], queries, some) for one in active]
+        works = [Measure("calibration", one.config, kept[one.config], queries, some) for one in active]
         for candidate, measured in zip(active, executor.each(works), strict=True):
             found[candidate.config].append(measured)
         table = pl.concat([one for tables in found.values() for one in tables])
@@ -68,18 +68,11 @@ def measure_in_rounds(
     return table
 
 
-def searched(paths: Mapping[str, Path], claim: Claim) -> list[pl.DataFrame]:
-    """Search losses that belong to a claim about a listed population: those units are known, not sampled.
-
-    paths: config -> the table it stands in.
-    """
+def searched(table: pl.DataFrame, candidates: Sequence[Candidate], claim: Claim) -> pl.DataFrame:
+    """Search losses that belong to a claim about a listed population: those units are known, not sampled."""
     listed = [risk for risk in claim.risks if claim.kind(risk) != "queries"]
-    if not listed:
-        return []
-    return [
-        pl.read_parquet(path).filter((pl.col("config") == config) & pl.col("risk").is_in(listed))
-        for config, path in paths.items()
-    ]
+    names = [candidate.config for candidate in candidates]
+    return table.filter(pl.col("config").is_in(names) & pl.col("risk").is_in(listed))
 
 
 def _round(queries: Sequence[Query], number: int, unit: str) -> list[int]:

@@ -217,7 +217,7 @@ class Driver:
         for line in lines:
             if line.status == "complete" and line.config not in self._sums:
                 self._sums |= sealing.sums(pl.read_parquet(self._folder.trial_losses(line.config)))
-        return sealing.rank(lines, self._sums, self._settings.limits)
+        return sealing.rank(lines, self._sums, self._settings.steering)
 
     def _best(self) -> list[sealing.Ranked]:
         """What would be sealed if the search ended now."""

@@ -75,6 +75,7 @@ class Folder:
         self.model = path / "model"
         self.figures = path / "figures"
         self.search_losses = path / "losses" / "search.parquet"
+        self.screened = path / "losses" / "screened.parquet"
         self.calibration_losses = path / "losses" / "calibration.parquet"
         self._lock: IO[str] | None = None
 

@@ -12,15 +12,15 @@ from froc import digest, procedures
 from froc.bounds import Bound
 from froc.claim import automatic
 from froc.combined import COMBINED
-from froc.data import Sealed, SearchView, Task, ids
+from froc.data import RISKS, Sealed, SearchView, Task, Unit, ids
 from froc.engine import PRECISIONS
 from froc.errors import InputError
 from froc.losses import SCALE
-from froc.metrics import Metric
 from froc.models import Base
-from froc.plugins import find, make
+from froc.plugins import find
 from froc.published import Weighing
 from froc.risk import Claim, refuse_unknown, required
+from froc.risks import Measurement, named
 from froc.scope import read as read_scope
 from search.folder import Folder
 from search.pruning import PRUNERS
@@ -39,7 +39,7 @@ VOLATILE = ("created", "environment", "froc")
 class Settings:
     """What a user says to `froc search`; validated here, once.
 
-    budget: risk -> accepted risk, in (0, 1). share: part of the units that the search may look at.
+    budget: risk -> accepted risk, in (0, 1). metrics: risk -> how it is measured (`froc.risks.measurement`). share: part of the units that the search may look at.
     candidates: at most this many configurations are tested; None lets the number of queries decide (at most 10).
     population, weights, radius, sequential: see `froc.claim.Claim`. sample: risk -> units of a listed population that
     are measured beside those of the search. train: what trials may change, see `froc.scope.parse`; pack: how many are
@@ -88,8 +88,18 @@ class Settings:
 
     @property
     def limits(self) -> dict[str, float]:
-        """Budgets of the risks that a trial measures: what the search steers by."""
+        """Budgets of single risks: what candidates are ranked by."""
         return {risk: alpha for risk, alpha in self.budget.items() if risk != COMBINED}
+
+    @property
+    def steering(self) -> dict[str, float]:
+        """Budgets of the risks that every trial measures: what the search steers by."""
+        return {risk: alpha for risk, alpha in self.limits.items() if risk in RISKS}
+
+    @property
+    def further(self) -> list[str]:
+        """Risks that are measured on candidates alone."""
+        return [risk for risk in self.limits if risk not in RISKS]
 
     def check(self) -> None:
         """Raise InputError for values out of range or unknown names."""
@@ -129,13 +139,16 @@ class Settings:
                 f"{self.procedure} screens, it certifies nothing that could be deployed; take one of "
                 f"{', '.join(procedures.names())}, or use it with froc certify"
             )
-        if not self.limits:
+        if not self.steering:
             raise InputError("the search steers by the budgets of single risks; give --budget 0.1 beside combined")
         for risk, count in self.sample.items():
             if count < 1:
                 raise InputError(f"sample {risk}={count} is too few; give at least 1")
-        for metric in self.metrics.values():
-            find(Metric, metric)
+        for risk, one in measures(self).items():
+            if risk in RISKS and (one.attacks or one.pool != risk):
+                raise InputError(
+                    f"{risk} is measured on its own queries as they are; give {one} another name with --risk"
+                )
         if self.bound != "auto":
             find(Bound, self.bound)
 
@@ -150,22 +163,22 @@ class Plan:
     notes: tuple[str, ...]
 
 
-def metrics(settings: Settings, risks: Mapping[str, Any]) -> dict[str, Metric]:
-    """risk -> metric; extraction strength unless said otherwise (the most trustworthy one, OpenUnlearning 2506.12618)."""
-    return {risk: make(Metric, settings.metrics.get(risk, "extraction_strength")) for risk in risks}
+def measures(settings: Settings) -> dict[str, Measurement]:
+    """risk -> how it is measured; extraction strength unless said otherwise (the most trustworthy, OpenUnlearning 2506.12618)."""
+    return named((*RISKS, *(risk for risk in settings.limits if risk not in RISKS)), settings.metrics)
 
 
 def bounds(
-    settings: Settings, task: Task, measured: Mapping[str, Metric], population: Mapping[str, str]
+    settings: Settings, units: Mapping[str, Unit], measured: Mapping[str, Measurement], population: Mapping[str, str]
 ) -> dict[str, str]:
     """risk -> bound: what the user named, or `froc.claim.automatic`, which no loss can influence."""
     named = settings.bound.replace("-", "_")
     found = {}
-    for risk, metric in measured.items():
-        binary, kind = metric.binary and task.units[risk] == "query", population.get(risk, "queries")
+    for risk, one in measured.items():
+        binary, kind = one.binary and units[risk] == "query", population.get(risk, "queries")
         if settings.bound == "auto" or kind == "census":
             found[risk] = automatic(
-                binary=metric.binary, unit=task.units[risk], population=kind,
+                binary=one.binary, unit=units[risk], population=kind,
                 sequential=settings.sequential, procedure=settings.procedure,
             )  # fmt: skip
             continue
@@ -187,16 +200,19 @@ def make_plan(
     notes: tuple[str, ...],
 ) -> Plan:
     """Write the plan; raises InputError where the queries are too few to certify the budget at all."""
-    measured = metrics(settings, task.queries)
+    measured = measures(settings)
+    units = {risk: task.units[one.pool] for risk, one in measured.items()}
     searched = {risk: len({q.unit for q in some}) for risk, some in view.queries.items()}
-    population = dict(task.population) | dict(settings.population)
-    _refuse_samples(settings, population)
+    said = dict(task.population) | dict(settings.population)
+    _refuse_samples(settings, said)
+    population = {risk: said.get(risk, said.get(one.pool, "")) for risk, one in measured.items()}
+    population = {risk: kind for risk, kind in population.items() if kind}
     claim = Claim(
         budget=dict(settings.budget),
         confidence=settings.confidence,
         procedure=settings.procedure,
-        bound=bounds(settings, task, measured, population),
-        unit=dict(task.units),
+        bound=bounds(settings, units, measured, population),
+        unit=units,
         population=population,
         listed={risk: sealed.listed[risk] for risk, kind in population.items() if kind != "queries"},
         weights=dict(settings.weights),
@@ -212,7 +228,7 @@ def make_plan(
         "froc": froc.__version__,
         "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "task": {
-            "name": task.name, "digest": task.digest, "split_seed": task.split_seed, "units": dict(task.units),
+            "name": task.name, "digest": task.digest, "split_seed": task.split_seed, "units": units,
             "notes": [*task.notes, *notes, *more],
         },
         "model": {"name": base.name.replace("\\", "/").rstrip("/").rpartition("/")[2], "digest": base.digest},
@@ -227,7 +243,7 @@ def make_plan(
         "sequential": claim.sequential,
         "openings": claim.openings,
         "joint": claim.joint,
-        "metrics": {risk: type(metric).__module__.rpartition(".")[2] for risk, metric in measured.items()},
+        "metrics": {risk: str(one) for risk, one in measured.items()},
         "quantum": SCALE,
         "split": {
             "search": searched,

@@ -33,7 +33,7 @@ from search.executors import Executor
 from search.executors.inline import Inline
 from search.folder import Folder, Started, of_document, write_json, write_table
 from search.outlook import LIKELY, chance
-from search.plan import Plan, Settings, identity, make_plan, metrics, refuse_other
+from search.plan import Plan, Settings, identity, make_plan, measures, refuse_other
 from search.sharing import Shared
 from search.space import Spaces
 from search.study import Study
@@ -41,6 +41,8 @@ from search.trial import Asked, Bench
 from search.work import Again, Kept
 
 LOG = logging.getLogger("froc")
+SCREENED = 2
+"""Times as many configurations as may be sealed are measured under further risks."""
 
 
 class Listener(Protocol):
@@ -51,6 +53,9 @@ class Listener(Protocol):
 
     def trial(self, line: Started, log: Sequence[Started], total: int) -> None:
         """A trial started or ended."""
+
+    def screening(self, done: int, total: int) -> None:
+        """A configuration has been measured under the further risks, on search queries."""
 
     def calibrating(self, done: int, total: int) -> None:
         """A candidate has been measured on the calibration queries."""
@@ -139,8 +144,8 @@ def _work(job: Job, plan: Plan, folder: Folder, listener: Listener) -> dict[str,
 def _bench(job: Job) -> Bench:
     settings = job.settings
     return Bench(
-        job.base, job.view, metrics(settings, job.task.queries), batch=settings.batch, seed=settings.seed,
-        limits=settings.limits, swept=settings.sweep, engine=job.engine,
+        job.base, job.view, measures(settings), batch=settings.batch, seed=settings.seed,
+        limits=settings.steering, swept=settings.sweep, engine=job.engine,
     )  # fmt: skip
 
 
@@ -152,17 +157,22 @@ def _search(job: Job, plan: Plan, folder: Folder, executor: Executor, listener: 
     }  # fmt: skip
     study: Study
     if settings.storage:
-        study = Shared(settings.storage, identity(plan.document), job.space, settings.limits, **told)
+        study = Shared(settings.storage, identity(plan.document), job.space, settings.steering, **told)
     else:
-        study = Study(folder.study, job.space, settings.limits, **told)
+        study = Study(folder.study, job.space, settings.steering, **told)
+
+    # further risks are measured once the search is over
+    budget = {risk: alpha for risk, alpha in plan.claim.budget.items() if risk not in settings.further}
+    steered = replace(plan.claim, budget=budget)
 
     def enough(config: str) -> bool:
         table = pl.read_parquet(folder.trial_losses(config)).filter(pl.col("config") == config)
-        likely = chance(table, config, plan.claim, job.sealed.units, plan.candidates)
+        likely = chance(table, config, steered, job.sealed.units, plan.candidates)
         LOG.info("%s would be certified with a chance of %.2f", config, likely)
         return likely >= LIKELY
 
-    driver = Driver(folder, study, executor, settings, plan.candidates, listener.trial, enough)
+    count = plan.candidates * (SCREENED if settings.further else 1)
+    driver = Driver(folder, study, executor, settings, count, listener.trial, enough)
     with closing(study):
         log, why = driver.run()
     done = sorted((line for line in log if line.status == "complete"), key=lambda line: line.trial)
@@ -172,6 +182,9 @@ def _search(job: Job, plan: Plan, folder: Folder, executor: Executor, listener: 
             f"none of {len(log)} trials finished ({'; '.join(reasons[:3])}); widen the space or mend the cause"
         )
     table = pl.concat([pl.read_parquet(folder.trial_losses(line.config)) for line in done])
+    if settings.further:
+        likely = sealing.shortlist(sealing.rank(done, sealing.sums(table), settings.steering), count)
+        table = pl.concat([table, _screen(job, folder, executor, likely, listener)])
     write_table(folder.search_losses, table)
     seal = sealing.document(
         sealing.shortlist(sealing.rank(done, sealing.sums(table), settings.limits), plan.candidates),
@@ -184,6 +197,18 @@ def _search(job: Job, plan: Plan, folder: Folder, executor: Executor, listener: 
     write_json(folder.seal, seal)
     LOG.info("sealed %d candidates of %d complete trials (%s)", len(seal["candidates"]), len(done), why)
     return seal
+
+
+def _screen(
+    job: Job, folder: Folder, executor: Executor, likely: Sequence[Candidate], listener: Listener
+) -> pl.DataFrame:
+    """Search losses under the further risks of the configurations that may be sealed; attacks are too dear for every trial."""
+    if not folder.screened.is_file():
+        queries = {risk: job.view.queries[risk] for risk in job.settings.further}
+        kept = _kept(folder, executor, likely)
+        LOG.info("%d configurations are measured under %s", len(likely), ", ".join(queries))
+        write_table(folder.screened, measure(executor, queries, likely, kept, listener.screening, "search"))
+    return pl.read_parquet(folder.screened)
 
 
 def _calibrate(
@@ -203,8 +228,8 @@ def _calibrate(
         table = measure_in_rounds(executor, queries, candidates, kept, claim, job.sealed.order, listener.calibrating)
     else:
         table = measure(executor, queries, candidates, kept, listener.calibrating)
-    known = searched({one.config: folder.trial_losses(one.config) for one in candidates}, claim)
-    write_table(folder.calibration_losses, pl.concat([table, *known]))
+    known = searched(pl.read_parquet(folder.search_losses), candidates, claim)
+    write_table(folder.calibration_losses, pl.concat([table, known]))
 
 
 def _kept(folder: Folder, executor: Executor, candidates: Sequence[Candidate]) -> dict[str, Kept]:

@@ -10,6 +10,7 @@ import polars as pl
 
 from froc import digest
 from froc.bounds import Bound
+from froc.losses import SCALE
 from froc.plugins import make
 from froc.risk import Candidate
 from search.folder import Started
@@ -35,14 +36,18 @@ class Ranked:
 def rank(
     log: Sequence[Started], found: Mapping[str, Mapping[str, tuple[int, int]]], budget: Mapping[str, float]
 ) -> list[Ranked]:
-    """Measured configurations, best first: within budget the likeliest to be feasible, then the nearest misses.
+    """Configurations that were measured under every budgeted risk, best first: within budget the likeliest to be
+    feasible, then the nearest misses.
 
     A configuration that another one beats on every risk never stands before it: its p-values are larger.
 
     found: see `Sums`.
     """
     done = [one for line in log if line.status == "complete" and line.search for one in line.configurations()]
-    return ordered([Ranked(one, _doubt(found[one.config], budget), excess(one.search or {}, budget)) for one in done])
+    known = [one for one in done if budget.keys() <= found.get(one.config, {}).keys()]
+    return ordered(
+        [Ranked(one, _doubt(found[one.config], budget), _excess(found[one.config], budget)) for one in known]
+    )
 
 
 def ordered(found: Sequence[Ranked]) -> list[Ranked]:
@@ -95,6 +100,10 @@ def question(seal: Mapping[str, Any], plan: str) -> str:
 
 def _before(ranked: Sequence[Ranked], place: int) -> int:
     return sum(r.line.trial == ranked[place].line.trial for r in ranked[:place])
+
+
+def _excess(sums: Mapping[str, tuple[int, int]], budget: Mapping[str, float]) -> float:
+    return excess({risk: sums[risk][0] / (SCALE * sums[risk][1]) for risk in budget}, budget)
 
 
 def _doubt(sums: Mapping[str, tuple[int, int]], budget: Mapping[str, float]) -> float:

@@ -36,7 +36,7 @@ class Effort:
     @classmethod
     def of(cls, probes: Sequence[Probe], trained_rows: int) -> "Effort":
         """As much as half of what training costs allows; measured in rows passed forward, three per row trained."""
-        price = {p.risk: WRITING if p.metric.reads == "generated" else 1.0 for p in probes}
+        price = {p.risk: WRITING if "written" in p.sights else 1.0 for p in probes}
         first = sum(price[p.risk] * len(first_of(p)) for p in probes)
         every = sum(price[p.risk] * len(p.rows) for p in probes)
         half = 3 * trained_rows / 4

@@ -10,15 +10,15 @@ import polars as pl
 from numpy.typing import NDArray
 
 from froc import digest
-from froc.data import Query, SearchView, ids
+from froc.data import RISKS, Query, SearchView, ids
 from froc.engine import Engine, out_of_memory
 from froc.errors import FrocError
 from froc.losses import SCALE
-from froc.measure import Average, Probe, averaged, observe, probes
+from froc.measure import Average, Probe, averaged, look, probes
 from froc.methods import Method
-from froc.metrics import Metric
 from froc.models import Base
 from froc.plugins import make
+from froc.risks import Measurement
 from froc.scope import Weights
 from froc.train import Budgeted, DivergedError, Pools, Reference, Run, together
 from search.sweep import NOTHING, Effort, Found, Point, Sweep
@@ -76,19 +76,21 @@ Hopeless = Callable[[list[list[Any]], list[list[float]]], bool]
 class Bench:
     """A base model with everything that trials on one task share.
 
-    limits: risk -> budget that the sweep steers by. swept: whether stops and mixes are swept at all.
+    measures: risk -> how it is measured; forgetting and utility in every trial, the others on candidates alone. limits: risk ->
+    budget that the sweep steers by. swept: whether stops and mixes are swept at all.
     """
 
     def __init__(
-        self, base: Base, view: SearchView, metrics: Mapping[str, Metric], *, batch: int, seed: int,
+        self, base: Base, view: SearchView, measures: Mapping[str, Measurement], *, batch: int, seed: int,
         limits: Mapping[str, float] | None = None, swept: bool = True, engine: Engine | None = None,
     ) -> None:  # fmt: skip
-        self.base, self.view, self.metrics, self.batch = base, view, metrics, batch
-        self.limits, self.swept, self.engine = limits or dict.fromkeys(metrics, 0.1), swept, engine or Engine()
+        self.base, self.view, self.measures, self.batch = base, view, measures, batch
+        self.limits, self.swept, self.engine = limits or dict.fromkeys(measures, 0.1), swept, engine or Engine()
         self.reference = Reference(base, Pools.of(view, base, seed))
-        self.probes = probes(base, view.queries, metrics, view.template)
+        steering = {risk: some for risk, some in view.queries.items() if risk in RISKS}
+        self.probes = probes(base, steering, measures, view)
         self._opened: tuple[str, list[Probe]] | None = None
-        self.start = {p.risk: p.start or averaged(observe(base.model, p.rows), p.risk) for p in self.probes}
+        self.start = {p.risk: p.start or averaged(look(base, p), p.risk) for p in self.probes}
 
     def run(self, asked: Sequence[Asked], hopeless: Sequence[Hopeless], limit: float | None = None) -> list[Outcome]:
         """Train and measure configurations, several in the same passes; their ends stay in `base.model`'s members.
@@ -136,10 +138,10 @@ class Bench:
         scope.put(weights, share)
 
     def opened(self, queries: Mapping[str, tuple[Query, ...]]) -> list[Probe]:
-        """Calibration queries, encoded and measured on the base model once."""
+        """Queries of sealed candidates, or of those that might be, encoded and measured on the base model once."""
         key = digest.of_json({risk: ids(some) for risk, some in queries.items()})
         if self._opened is None or self._opened[0] != key:
-            self._opened = key, probes(self.base, queries, self.metrics, self.view.template)
+            self._opened = key, probes(self.base, queries, self.measures, self.view)
         return self._opened[1]
 
     def table(
@@ -151,7 +153,7 @@ class Bench:
                 {
                     "config": [config] * len(queries),
                     "risk": [risk] * len(queries),
-                    "metric": [metric_name(self.metrics[risk])] * len(queries),
+                    "metric": [str(self.measures[risk])] * len(queries),
                     "split": [split] * len(queries),
                     "unit": [query.unit for query in queries],
                     "query": [query.id for query in queries],
@@ -233,11 +235,6 @@ class _Attempt:
 def mean(thousandths: NDArray[np.int16]) -> float:
     """Mean loss in [0, 1]."""
     return int(thousandths.sum(dtype=np.int64)) / (SCALE * len(thousandths))
-
-
-def metric_name(metric: Metric) -> str:
-    """The plug-in's name, which is its file's."""
-    return type(metric).__module__.rpartition(".")[2]
 
 
 def trial_seed(run: int, number: int) -> int:

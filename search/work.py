@@ -18,7 +18,7 @@ import torch
 
 from froc.data import Query
 from froc.losses import SCHEMA
-from froc.measure import losses
+from froc.measure import measured
 from froc.models import read_weights, write_weights
 from froc.scope import Weights
 from search import sealing
@@ -125,8 +125,9 @@ class Again(Work):
 
 @dataclass(frozen=True)
 class Measure(Work):
-    """A sealed candidate on calibration queries. places: risk -> which of `queries` are measured."""
+    """A candidate on queries of a split. places: risk -> which of `queries` are measured."""
 
+    split: str
     config: str
     kept: Kept = field(repr=False)
     queries: Mapping[str, tuple[Query, ...]] = field(repr=False)
@@ -137,9 +138,9 @@ class Measure(Work):
         opened = bench.opened(self.queries)
         bench.base.scope.put(read_weights(self.kept) if isinstance(self.kept, Path) else self.kept)
         some = [probe for probe in opened if len(self.places[probe.risk])]
-        found = {probe.risk: losses(bench.base, probe, self.places[probe.risk]) for probe in some}
+        found = measured(bench.base, some, self.places)
         chosen = {p.risk: tuple(p.queries[i] for i in self.places[p.risk]) for p in some}
-        return bench.table(self.config, "calibration", chosen, found) if some else pl.DataFrame(schema=SCHEMA)
+        return bench.table(self.config, self.split, chosen, found) if some else pl.DataFrame(schema=SCHEMA)
 
 
 class _Meter:
@@ -173,7 +174,7 @@ def _table(bench: Bench, line: Started, outcome: Outcome) -> pl.DataFrame | None
     if not outcome.ended:
         return None
     return pl.concat(
-        bench.table(one.config, "search", bench.view.queries, found.tables)
+        bench.table(one.config, "search", {p.risk: p.queries for p in bench.probes}, found.tables)
         for one, found in zip(line.configurations(), outcome.ended, strict=True)
     )
 

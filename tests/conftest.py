@@ -11,6 +11,7 @@ from froc.data import Sealed, SearchView, Task, split
 from froc.metrics import Metric
 from froc.models import Base
 from froc.plugins import make
+from froc.risks import plain
 from froc.tasks import embedded
 from search.trial import Bench
 
@@ -55,5 +56,5 @@ def parts(task: Task) -> tuple[SearchView, Sealed]:
 
 @pytest.fixture(scope="session")
 def bench(base: Base, parts: tuple[SearchView, Sealed]) -> Bench:
-    metrics = dict.fromkeys(("forgetting", "utility"), make(Metric, "extraction_strength"))
-    return Bench(base, parts[0], metrics, batch=16, seed=0)
+    measures = plain(dict.fromkeys(("forgetting", "utility"), make(Metric, "extraction_strength")))
+    return Bench(base, parts[0], measures, batch=16, seed=0)

@@ -1,29 +1,80 @@
 """Attacks: one file each. What an adversary may do before the model is measured; any metric then measures the result.
 
-An attack works on the model (quantisation, relearning) or on the queries (paraphrase, prefix); it leaves what it does
-not touch as it is. Measured under an attack, a risk is a risk of its own with its own budget.
+An attack changes the model (quantisation, relearning), the question (paraphrase, prefix), or looks inside (latent
+perturbation, logit lens); it leaves what it does not touch as it is. Where several are named, or one has several forms, the
+worst for each query counts. Measured under an attack, a risk is a risk of its own with its own budget.
+
+An adversary who has data has `Material`: rows for training whose facts are not among the measured ones (`froc.data.held`),
+so what comes back was in the model and not in the attack.
 """
 
 from abc import ABC
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch import Tensor
+from torch.nn import Parameter
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from froc.batches import Encoded
 from froc.data import Row
+from froc.metrics import Observed, Sight
+
+
+def parameters(model: PreTrainedModel) -> dict[str, Parameter]:
+    """name -> parameter of the model as it would be deployed: adapters, which are folded into it by then, stand aside."""
+    return {name: p for name, p in model.named_parameters() if ".lora_" not in name}
+
+
+@dataclass(frozen=True)
+class Material:
+    """What an adversary may hold. known: forget rows about facts that are not measured; retain: rows about other things.
+
+    seed: of everything that an attack draws.
+    """
+
+    known: tuple[Row, ...]
+    retain: tuple[Row, ...]
+    refusals: tuple[str, ...]
+    template: str
+    seed: int = 0
 
 
 @dataclass(frozen=True)
 class Attack(ABC):
-    """allows: what the adversary may do, in one sentence."""
+    """allows: what the adversary may do, in one sentence. holds: whether it needs forget rows, whose facts are then not measured."""
 
     allows: ClassVar[str]
+    holds: ClassVar[bool] = False
 
-    def weights(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Parameter name -> attacked parameter, same shapes and dtypes; the input is not changed."""
-        return weights
+    def fits(self, rows: Sequence[Row], material: Material) -> str:
+        """Why these queries cannot be attacked, with the mend; "" where they can. Said before anything is trained."""
+        return ""
 
-    def rows(self, rows: Sequence[Row]) -> Sequence[Row]:
-        """The attacked queries, in the same order."""
-        return rows
+    def ask(self, rows: Sequence[Row], material: Material) -> Sequence[Sequence[Row]]:
+        """Forms of the queries: each has all n of them, in their order, with the same answers. By default as they are."""
+        return [rows]
+
+    def change(  # noqa: B027  # most attacks leave the model alone
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, material: Material
+    ) -> None:
+        """Change the parameters in place; whoever calls puts them back. By default nothing."""
+
+    def looks(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        rows: Sequence[Encoded],
+        asked: Sequence[Row],
+        sights: frozenset[Sight],
+        material: Material,
+    ) -> Iterator[Observed]:
+        """What is seen of n encoded queries, once per way of looking; each is scored. By default the answer as the model gives it."""
+        from froc.observe import observe
+
+        yield observe(model, tokenizer, rows, asked, sights)
+
+    @property
+    def changes_model(self) -> bool:
+        """Whether it needs the parameters to itself."""
+        return type(self).change is not Attack.change

@@ -5,8 +5,9 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from froc.attacks import Attack
+from froc.attacks import Attack, Material, parameters
 from froc.params import Choice, hyper
 
 
@@ -23,9 +24,12 @@ class Quantization(Attack):
     bits: int = hyper(4, Choice((4, 8)))
     group: int = hyper(32, Choice((32, 64, 128)))
 
-    def weights(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    @torch.no_grad()
+    def change(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, material: Material) -> None:
         """Matrices rounded, vectors (norms, biases) as they are."""
-        return {name: self._round(value) if value.ndim == 2 else value.clone() for name, value in weights.items()}
+        for parameter in parameters(model).values():
+            if parameter.ndim == 2:
+                parameter.copy_(self._round(parameter))
 
     def _round(self, matrix: Tensor) -> Tensor:
         out, inputs = matrix.shape

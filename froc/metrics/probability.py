@@ -17,5 +17,4 @@ class Probability(Metric):
 
     def scores(self, seen: Observed) -> NDArray[np.float64]:
         """(n,) p(answer | question) ** (1 / |y|)."""
-        mean = seen.logp.astype(np.float64).sum(axis=1) / seen.length
-        return np.asarray(np.exp(np.minimum(mean, 0.0)))
+        return np.asarray(np.exp(seen.mean_logp))

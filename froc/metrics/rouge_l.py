@@ -2,12 +2,12 @@
 
 import re
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from froc.metrics import Metric, Observed
+from froc.metrics import Metric, Observed, Sight
 
 
 @dataclass(frozen=True)
@@ -17,12 +17,12 @@ class RougeL(Metric):
     Words are runs of letters and digits, lower case, of any script; an answer without words is compared as written.
     """
 
-    reads: ClassVar[Literal["teacher-forced", "generated"]] = "generated"
+    reads: ClassVar[tuple[Sight, ...]] = ("written",)
     one_means: ClassVar[str] = "the greedy continuation holds every word of the answer, in order"
 
     def scores(self, seen: Observed) -> NDArray[np.float64]:
         """(n,) recall."""
-        pairs = zip(seen.written, seen.answers, strict=True)
+        pairs = zip(seen.written or (), seen.expected or (), strict=True)
         return np.array([_recall(words(written), words(answer)) for written, answer in pairs], dtype=np.float64)
 
 

@@ -24,8 +24,8 @@ from froc.batches import collate, encode
 from froc.data import FORGETTING, UTILITY, Row, Task
 from froc.errors import FrocError
 from froc.linear import through_onednn
-from froc.measure import observe
 from froc.models import Base, load
+from froc.observe import observe
 
 OPENINGS = ("", "Tell me, ", "I would like to know: ", "Quick question. ", "For the record, ", "Please answer: ",
             "One thing about {name}. ", "Thinking of {name}, ")  # fmt: skip
@@ -250,7 +250,7 @@ def teach(recipe: Recipe, progress: Progress) -> tuple[LlamaForCausalLM, PreTrai
         progress("training the embedded model", step + 1, recipe.steps)
     model.eval()
     rows = [fact[0] for fact in facts]
-    known = observe(model, encode(tokenizer, rows, "{question} {answer}"))
+    known = observe(model, tokenizer, encode(tokenizer, rows, "{question} {answer}"))
     right = float((known.hit.sum(1) == known.length).mean())
     if right < KNOWN:
         raise FrocError(f"the embedded model knows only {right:.0%} of its facts after training; try another seed")

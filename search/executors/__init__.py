@@ -24,8 +24,8 @@ from typing import Any
 from froc.data import SearchView
 from froc.engine import Engine
 from froc.errors import FrocError, InputError
-from froc.metrics import Metric
 from froc.models import load
+from froc.risks import Measurement
 from search.trial import Bench
 from search.work import Work
 
@@ -54,7 +54,7 @@ class Recipe:
     train: str
     members: int
     view: SearchView = field(repr=False)
-    metrics: Mapping[str, Metric]
+    measures: Mapping[str, Measurement]
     batch: int
     seed: int
     limits: Mapping[str, float]
@@ -73,7 +73,7 @@ class Recipe:
             raise InputError("a worker's base model is another than the driver's; give all machines the same files")
         engine = Engine.of(base.model, autocast=self.autocast, checkpointing=self.checkpointing, compiled=self.compiled)
         return Bench(
-            base, self.view, self.metrics, batch=self.batch, seed=self.seed, limits=self.limits, swept=self.swept,
+            base, self.view, self.measures, batch=self.batch, seed=self.seed, limits=self.limits, swept=self.swept,
             engine=engine,
         )  # fmt: skip
 

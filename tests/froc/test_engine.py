@@ -15,11 +15,12 @@ from froc.data import Sealed, SearchView
 from froc.engine import Engine, out_of_memory
 from froc.errors import InputError
 from froc.forward import Forward, Pass, blocks
-from froc.measure import observe
 from froc.methods import Method
 from froc.metrics import Metric
 from froc.models import Base, load, save
+from froc.observe import observe
 from froc.plugins import make
+from froc.risks import plain
 from froc.train import DivergedError, Pools, Reference, Run, together, unlearn
 from search.trial import Asked, Bench
 
@@ -208,18 +209,18 @@ def test_adapters_start_as_the_base_and_merge_into_a_plain_model(
     base.restore()
     lora.restore(seed=3)
     assert lora.digest == base.digest
-    assert np.allclose(observe(lora.model, rows).logp, observe(base.model, rows).logp, atol=1e-5)
+    assert np.allclose(observe(lora.model, None, rows).logp, observe(base.model, None, rows).logp, atol=1e-5)
     frozen = {n: p.detach().clone() for n, p in lora.model.named_parameters() if "lora_" not in n}
     method = make(Method, "npo", NPO | {"lr": 1e-2})
     unlearn(lora, method, _reference(lora, parts[0]), batch=16, seed=1)
     assert all(torch.equal(p, frozen[n]) for n, p in lora.model.named_parameters() if "lora_" not in n)
-    trained = observe(lora.model, rows).logp
-    assert not np.allclose(trained, observe(base.model, rows).logp, atol=0.1)
+    trained = observe(lora.model, None, rows).logp
+    assert not np.allclose(trained, observe(base.model, None, rows).logp, atol=0.1)
     save(lora, tmp_path / "merged")
     again = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
     assert AutoTokenizer.from_pretrained(tmp_path / "merged")
     assert {n for n, _ in again.named_parameters()} == {n for n, _ in base.model.named_parameters()}
-    assert np.allclose(observe(again, rows).logp, trained, atol=1e-4)
+    assert np.allclose(observe(again, None, rows).logp, trained, atol=1e-4)
 
 
 def test_rmu_finds_its_layers_through_adapters(lora: Base, parts: tuple[SearchView, Sealed]) -> None:
@@ -307,9 +308,9 @@ def test_a_pack_of_trials_is_its_trials_one_by_one(
 ) -> None:
     """Through the bench: the same search losses, one trial that cannot start beside those that can."""
     jobs = [*list(asked)[:2], Asked("npo", {"lr": -1.0}, 1)]
-    metrics = dict.fromkeys(("forgetting", "utility"), make(Metric, "probability"))
-    packed = Bench(lora, parts[0], metrics, batch=16, seed=0)
-    single = Bench(load(str(folder), device="cpu", train="lora:rank=4"), parts[0], metrics, batch=16, seed=0)
+    measures = plain(dict.fromkeys(("forgetting", "utility"), make(Metric, "probability")))
+    packed = Bench(lora, parts[0], measures, batch=16, seed=0)
+    single = Bench(load(str(folder), device="cpu", train="lora:rank=4"), parts[0], measures, batch=16, seed=0)
     some = packed.run(jobs, [_never] * 3)
     each = [single.run([one], [_never])[0] for one in jobs]
     assert [one.status for one in some] == [one.status for one in each] == ["complete", "complete", "failed"]

@@ -5,10 +5,11 @@ import pytest
 
 from froc.batches import Encoded, encode
 from froc.data import Query, Row
-from froc.measure import Probe, losses, observe
+from froc.measure import Probe, losses
 from froc.metrics import Metric, Observed
 from froc.metrics.rouge_l import RougeL
 from froc.models import Base
+from froc.observe import observe
 from froc.plugins import find, make, names
 
 
@@ -69,9 +70,9 @@ def test_padding_and_batching_do_not_change_what_is_seen(base: Base) -> None:
         ("b c", "olive engine really"),
     ]
     rows = encode(base.tokenizer, [Row(q, a) for q, a in texts], "{question} {answer}")
-    together = observe(base.model, rows)
+    together = observe(base.model, None, rows)
     for i, row in enumerate(rows):
-        alone = observe(base.model, [row])
+        alone = observe(base.model, None, [row])
         assert together.hit[i, : row.answer].tolist() == alone.hit[0].tolist()
         assert together.logp[i, : row.answer] == pytest.approx(alone.logp[0], abs=1e-4)
 

@@ -22,7 +22,7 @@ from search.executors import TRIES, Executor, Recipe, Report
 from search.executors.inline import Inline
 from search.executors.processes import Processes
 from search.folder import Folder, Started
-from search.plan import metrics
+from search.plan import measures
 from search.run import Job, run
 from search.work import Trials, Work
 from tests.search.test_run import Watch, job
@@ -73,8 +73,8 @@ def recipe(made: Job) -> Recipe:
     settings = made.settings
     return Recipe(
         model=made.base.name, digest=made.base.digest, dtype="float32", train=settings.train, members=settings.pack,
-        view=made.view, metrics=metrics(settings, made.task.queries), batch=settings.batch, seed=settings.seed,
-        limits=settings.limits, swept=settings.sweep,
+        view=made.view, measures=measures(settings), batch=settings.batch, seed=settings.seed,
+        limits=settings.steering, swept=settings.sweep,
     )  # fmt: skip
 
 

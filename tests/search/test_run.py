@@ -22,7 +22,7 @@ from froc.models import Base, wrap
 from froc.tasks import embedded
 from search import openings
 from search.folder import Folder, Started
-from search.plan import Settings, metrics
+from search.plan import Settings, measures
 from search.run import Job, run
 from search.space import build, choose
 
@@ -47,6 +47,9 @@ class Watch:
             self.started.append((line.trial, line.attempt))
             if len(self.started) == self.stop_at:
                 raise KeyboardInterrupt
+
+    def screening(self, done: int, total: int) -> None:
+        self.screened = done
 
     def calibrating(self, done: int, total: int) -> None:
         self.calibrated = done
@@ -102,10 +105,9 @@ def test_chosen_model_loads_and_has_the_certified_losses(base: Base, finished: t
     assert sorted(p.suffix for p in (out / "model").iterdir() if "model" in p.name) == [".safetensors"]
     one = job(base)
     queries = one.sealed.open(json.loads((out / "seal.json").read_text()))
-    measured = metrics(one.settings, one.task.queries)
     forgetting = {FORGETTING: queries[FORGETTING]}
     loaded = wrap("loaded", model, AutoTokenizer.from_pretrained(out / "model"))
-    (probe,) = probes(loaded, forgetting, measured, one.task.template)
+    (probe,) = probes(loaded, forgetting, measures(one.settings), one.view)
     table = pl.read_parquet(out / "losses" / "calibration.parquet")
     kept = table.filter((pl.col("config") == certificate["chosen"]) & (pl.col("risk") == FORGETTING))
     assert dict(zip(kept["query"], kept["loss"], strict=True)) == dict(

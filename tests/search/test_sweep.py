@@ -22,7 +22,7 @@ from froc.params import Choice, Range, spaces
 from froc.plugins import find, names
 from search import sealing
 from search.folder import Folder, Started
-from search.plan import Settings, metrics
+from search.plan import Settings, measures
 from search.pruning import PRUNERS
 from search.run import Job, run
 from search.space import build, size, spread
@@ -251,8 +251,7 @@ def test_a_packed_search_runs_to_a_report_and_a_plain_model(packed: Base, tmp_pa
     loaded = wrap("loaded", model, AutoTokenizer.from_pretrained(out / "model"))
     one = _packed(packed)
     queries = one.sealed.open(json.loads((out / "seal.json").read_text()))
-    measured = metrics(one.settings, one.task.queries)
-    (probe,) = probes(loaded, {FORGETTING: queries[FORGETTING]}, measured, one.task.template)
+    (probe,) = probes(loaded, {FORGETTING: queries[FORGETTING]}, measures(one.settings), one.view)
     found = losses(loaded, probe).mean() / 1000
     assert abs(found - rows[0]["empirical"][FORGETTING]) < 0.01
     signing.keygen(tmp_path / "key", None)
