@@ -8,6 +8,16 @@ import typer
 Budget = Annotated[
     list[str], typer.Option("--budget", "-b", help="Accepted risk: 0.1 for every risk, or RISK=0.1 (repeatable).")
 ]
+Risk = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Define a risk: NAME=METRIC[@ATTACK[+ATTACK]][/utility], e.g. rouge_l@role_play; give it a budget (froc list risks).",
+        show_default=False,
+    ),
+]
+Profile = Annotated[
+    str, typer.Option(help="Risks that are certified together: basic, standard or strict (froc list profiles).")
+]
 Confidence = Annotated[float, typer.Option(help="How sure the certificate must be (1 - delta).")]
 Procedure = Annotated[
     str,

@@ -22,6 +22,12 @@ froc search --budget 0.1
 froc search --budget forgetting=0.05 --budget utility=0.1 --task DIR --model meta-llama/Llama-3.2-1B-Instruct
 
 froc search --budget 0.1 --methods npo,simnpo --trials 60 --space lr=1e-6:1e-4 --out runs/npo
+
+froc search --budget 0.1 --budget quantized=0.2 --budget relearning=0.3
+
+froc search --budget 0.1 --profile strict --task DIR
+
+froc search --budget 0.1 --risk actor=rouge_l@role_play+prefix_injection
 """
 
 
@@ -37,8 +43,13 @@ def search(
     ),
     metric: Annotated[
         list[str] | None,
-        typer.Option(help="Metric, or RISK=METRIC (froc list metrics).", show_default="extraction_strength"),
+        typer.Option(
+            help="Metric of forgetting and utility, or RISK=METRIC (froc list metrics).",
+            show_default="extraction_strength",
+        ),
     ] = None,
+    risk: options.Risk = None,
+    profile: options.Profile = "basic",
     space: Annotated[
         list[str] | None,
         typer.Option(
@@ -136,10 +147,12 @@ def search(
     from search.folder import Folder
     from search.plan import Settings, parallel_of
 
+    defined = words.definitions(risk or [])
     machine = jobs.Machine(device, dtype, checkpointing, compiled, executor, workers, worker_gpus)
     at_once = parallel or parallel_of(Folder(out)) or max(1, len(jobs.places(machine)))
     settings = Settings(
-        budget=words.budget(budget), confidence=confidence, metrics=words.per_risk(metric or [], "metric", str),
+        budget=words.budgets(budget, profile, defined), confidence=confidence,
+        metrics=words.per_risk(metric or [], "metric", str) | defined,
         methods=tuple(name.strip() for name in methods.split(",") if name.strip()), trials=trials, sampler=sampler,
         pruner=pruner, procedure=procedure, bound=bound, joint=joint, candidates=candidates, share=search_share,
         seed=seed, batch=batch, openings=openings, reopen=reopen,
@@ -205,14 +218,17 @@ class Screen:
 
     def planned(self, plan: "Plan") -> None:
         """Say what will be done, before the first trial."""
-        self._budget = {risk: alpha for risk, alpha in plan.claim.budget.items() if risk != words.COMBINED}
+        self._budget = {risk: alpha for risk, alpha in plan.claim.budget.items() if risk in words.RISKS}
         if self._quiet:
             return
-        units = plan.document["split"]
-        for risk, alpha in self._budget.items():
+        units, metrics = plan.document["split"], plan.document["metrics"]
+        named = [risk for risk in plan.claim.budget if risk != words.COMBINED]
+        for risk in named:
             words.messages.print(
-                f"{risk:<10} budget {alpha:g}, {units['search'][risk]} search and {units['calibration'][risk]} sealed "
-                f"calibration {plan.claim.unit[risk]} units, {plan.claim.bound[risk]} bound"
+                f"{risk:<{max(map(len, named))}} budget {plan.claim.budget[risk]:g}, {units['search'][risk]} search and "
+                f"{units['calibration'][risk]} sealed calibration {plan.claim.unit[risk]} units, {plan.claim.bound[risk]} bound"
+                + ("" if metrics[risk].partition("/")[0] == "extraction_strength" else f"  [dim]{metrics[risk]}[/]"),
+                soft_wrap=True,
             )
         for note in plan.notes:
             words.messages.print(f"[dim]note: {note}[/]")

@@ -1,6 +1,7 @@
 """`show`, `certify`, `list`: tables for people, or JSON for programs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -40,7 +41,13 @@ froc list
 froc list methods
 
 froc list methods npo
+
+froc list risks
 """
+TASKS = {
+    "embedded": ("64 fictitious people and a small model that knows them: what froc search does without --task", ""),
+    "folder": ("task.toml and forget, retain, forget_queries, retain_queries, holdout, idk (docs/tasks.md)", "--task DIR"),
+}
 KINDS = {
     "methods": ("froc.methods", "Method"),
     "metrics": ("froc.metrics", "Metric"),
@@ -158,26 +165,24 @@ def certify(
     if json_:
         words.emit(certificate)
     else:
-        words.results.print(_certificate(certificate))
-        words.results.print(certificate["reason"], soft_wrap=True)
-        for line in certificate["warnings"]:
-            words.messages.print(f"[yellow]warning:[/] {line}", soft_wrap=True)
+        _print(certificate)
     if certificate["chosen"] is None:
         raise NotCertifiedError(certificate["reason"])
 
 
 def listing(
     kind: Annotated[
-        str | None, typer.Argument(help="methods, metrics, attacks, bounds, procedures or formats.")
+        str | None,
+        typer.Argument(help="methods, metrics, attacks, risks, profiles, bounds, procedures, formats or tasks."),
     ] = None,
     name: Annotated[str | None, typer.Argument(help="One of them, in full.")] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """What is there: hyperparameters, ranges and sources."""
-    if kind is not None and kind not in KINDS:
-        raise InputError(f"nothing is listed under {kind!r}; there are: {', '.join(KINDS)}")
-    wanted = {kind: KINDS[kind]} if kind else KINDS
-    found = {label: _plugins(*place, name) for label, place in wanted.items()}
+    made = {**{label: partial(_plugins, *place) for label, place in KINDS.items()}, **NAMED}
+    if kind is not None and kind not in made:
+        raise InputError(f"nothing is listed under {kind!r}; there are: {', '.join(made)}")
+    found = {label: list_(name) for label, list_ in made.items() if kind in (None, label)}
     if json_:
         words.emit(found if kind is None else found[kind])
         return
@@ -196,10 +201,7 @@ def listing(
 
 def summary(run: Path, certificate: Mapping[str, Any]) -> None:
     """The result of a run, for a person who does not know the paper."""
-    words.results.print(_certificate(certificate))
-    words.results.print(certificate["reason"], soft_wrap=True)
-    for line in certificate["warnings"]:
-        words.messages.print(f"[yellow]warning:[/] {line}", soft_wrap=True)
+    _print(certificate)
     if certificate["sequential"]:
         spent = certificate["sequential"]
         words.results.print(f"measured {spent['measured']} of {spent['planned']} planned units, {spent['saved']} saved")
@@ -208,6 +210,33 @@ def summary(run: Path, certificate: Mapping[str, Any]) -> None:
             f"model: {run / 'model'}   figures: {run / 'figures'}   next: froc audit report {run}",
             soft_wrap=True,
         )
+
+
+FEW = 3
+"""Risks that have columns of their own; more stand in a table of the chosen or closest configuration."""
+
+
+def _print(certificate: Mapping[str, Any]) -> None:
+    words.results.print(_certificate(certificate))
+    shown = certificate["chosen"] or (certificate["closest"] or {}).get("config")
+    row = next((one for one in certificate["candidates"] if one["config"] == shown), None)
+    if len(certificate["budget"]) > FEW and row is not None:
+        words.results.print(_every_risk(certificate, row))
+    words.results.print(certificate["reason"], soft_wrap=True)
+    for line in certificate["warnings"]:
+        words.messages.print(f"[yellow]warning:[/] {line}", soft_wrap=True)
+
+
+def _every_risk(certificate: Mapping[str, Any], row: Mapping[str, Any]) -> Table:
+    which = "chosen" if row["certified"] else "closest, not certified"
+    table = Table(title=f"Every risk of {row['config']} ({which})", title_justify="left", header_style="bold")
+    for column in ("risk", "units", "measured", "at most", "budget", "p-value"):
+        table.add_column(column, justify="left" if column == "risk" else "right", no_wrap=True)
+    for risk, alpha in certificate["budget"].items():
+        cur = row["cur"][risk]["simultaneous"]
+        cells = (f"{row['empirical'][risk]:.3f}", f"{cur:.3f}", f"{alpha:g}", f"{row['p_values'][risk]:.2g}")
+        table.add_row(risk, str(row["n"].get(risk, "")), *cells, style="green" if cur <= alpha else "")
+    return table
 
 
 def _certificate(certificate: Mapping[str, Any]) -> Table:
@@ -219,7 +248,9 @@ def _certificate(certificate: Mapping[str, Any]) -> Table:
     )
     table.add_column("config", no_wrap=True)
     table.add_column("method", no_wrap=True)
-    for risk, alpha in certificate["budget"].items():
+    shown = list(certificate["budget"].items())
+    shown = shown if len(shown) <= FEW else [(risk, alpha) for risk, alpha in shown if risk in words.RISKS]
+    for risk, alpha in shown:
         table.add_column(f"{risk}\nmeasured", justify="right", no_wrap=True)
         table.add_column(f"at most\n(budget {alpha:g})", justify="right", no_wrap=True)
     table.add_column("p-value", justify="right", no_wrap=True)
@@ -227,7 +258,7 @@ def _certificate(certificate: Mapping[str, Any]) -> Table:
     for one in certificate["candidates"]:
         chosen = one["config"] == certificate["chosen"]
         cells = []
-        for risk in certificate["budget"]:
+        for risk, _ in shown:
             cells += [f"{one['empirical'][risk]:.3f}", f"{one['cur'][risk]['simultaneous']:.3f}"]
         screened = one["config"] in (certificate["screened"] or ())
         verdict = "certified, chosen" if chosen else "certified" if one["certified"] else "not certified"
@@ -299,6 +330,47 @@ def _plugins(package: str, base: str, name: str | None) -> list[dict[str, Any]]:
     return entries
 
 
+def _entry(name: str, summary: str, source: str) -> dict[str, Any]:
+    return {"name": name, "summary": summary, "doc": summary, "family": "", "source": source, "hyperparameters": {}}
+
+
+def _only(entries: list[dict[str, Any]], name: str | None, kind: str) -> list[dict[str, Any]]:
+    some = [entry for entry in entries if name in (None, entry["name"])]
+    if not some:
+        raise InputError(f"no {kind} is called {name!r}; there are: {', '.join(entry['name'] for entry in entries)}")
+    return some
+
+
+def _risks(name: str | None) -> list[dict[str, Any]]:
+    from froc.risks import KNOWN
+
+    return _only(
+        [
+            _entry(risk, one.says + (f" (budget {one.budget:g} unless said)" if one.budget else ""), one.of)
+            for risk, one in KNOWN.items()
+        ],
+        name,
+        "risk",
+    )
+
+
+def _profiles(name: str | None) -> list[dict[str, Any]]:
+    from froc.risks import PROFILES
+
+    return _only([_entry(profile, ", ".join(some), "") for profile, some in PROFILES.items()], name, "profile")
+
+
+def _tasks(name: str | None) -> list[dict[str, Any]]:
+    return _only([_entry(task, *said) for task, said in TASKS.items()], name, "task")
+
+
+NAMED: dict[str, Callable[[str | None], list[dict[str, Any]]]] = {
+    "risks": _risks,
+    "profiles": _profiles,
+    "tasks": _tasks,
+}
+
+
 def _in_full(entry: Mapping[str, Any]) -> str:
     lines = [f"[bold]{entry['name']}[/]  {entry['family']}", entry["doc"].replace("[", "\\["), ""]
     if entry["source"]:
@@ -309,4 +381,4 @@ def _in_full(entry: Mapping[str, Any]) -> str:
 
 def limits(budget: Mapping[str, float]) -> dict[str, float]:
     """Budgets of the risks that trials measure."""
-    return {risk: alpha for risk, alpha in budget.items() if risk != words.COMBINED}
+    return {risk: alpha for risk, alpha in budget.items() if risk in words.RISKS}

@@ -1,5 +1,6 @@
 """What several commands share: budgets, ranges, and JSON on standard output."""
 
+import difflib
 import json
 import re
 import sys
@@ -55,6 +56,40 @@ def budget(words: Sequence[str], risks: Sequence[str] = RISKS) -> dict[str, floa
     if every is None and missing:
         raise InputError(f"no budget for {missing[0]}; add --budget {missing[0]}=0.1, or one --budget for every risk")
     return {risk: named.get(risk, every or 0.0) for risk in risks} | both
+
+
+def budgets(words: Sequence[str], profile: str, said: Mapping[str, str]) -> dict[str, float]:
+    """Budgets of a profile's risks, and of those that are named beside it: `0.1`, `quantized=0.2`.
+
+    said: risk -> how the user defined it. A risk that nobody gave a number has its own default, else the number without a
+    name. Raises InputError for a risk that has no definition.
+    """
+    from froc.risks import KNOWN, PROFILES
+
+    if profile not in PROFILES:
+        raise InputError(f"no profile is called {profile!r}; there are: {', '.join(PROFILES)} (froc list profiles)")
+    named = [word.rpartition("=")[0] for word in words if "=" in word]
+    wanted = list(dict.fromkeys([*PROFILES[profile], *(risk for risk in named if risk != COMBINED), *said]))
+    for risk in wanted:
+        if risk not in KNOWN and risk not in said:
+            near = difflib.get_close_matches(risk, KNOWN, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(KNOWN)}"
+            raise InputError(f"no risk is called {risk!r}; {hint} Or define it: --risk {risk}=METRIC@ATTACK")
+    defaults = [f"{risk}={KNOWN[risk].budget}" for risk in wanted if risk in KNOWN and KNOWN[risk].budget]
+    return budget([*defaults, *words], wanted)
+
+
+def definitions(words: Sequence[str]) -> dict[str, str]:
+    """`NAME=METRIC@ATTACK/POOL` (repeatable) -> name -> measurement, as it was written; InputError for another shape."""
+    found = {}
+    for word in words:
+        name, given, text = word.partition("=")
+        if not given or not text or not re.fullmatch(r"[a-z][a-z0-9_-]{0,31}", name) or name == COMBINED:
+            raise InputError(
+                f"--risk {word}: write NAME=METRIC, NAME=METRIC@ATTACK+ATTACK or NAME=METRIC/utility, the name in lower case"
+            )
+        found[name] = text
+    return found
 
 
 def per_risk(words: Sequence[str], option: str, kind: Callable[[str], T], risks: Sequence[str] = RISKS) -> dict[str, T]:

@@ -49,7 +49,8 @@ def draw(
 
 def _landscape(figure: Any, done: Sequence[Mapping[str, Any]], certificate: Mapping[str, Any]) -> None:
     """One row per risk, one dot per configuration in order of trial, grouped by method."""
-    budget = {risk: alpha for risk, alpha in certificate["budget"].items() if risk in certificate["unit"]}
+    # further risks are measured on candidates alone
+    budget = {risk: alpha for risk, alpha in certificate["budget"].items() if risk in (done[0]["search"] if done else ())}
     order = sorted(done, key=lambda line: (line["method"], line["trial"]))
     certified, chosen = set(certificate["certified"]), certificate["chosen"]
     panels = figure.subplots(len(budget), 1, sharex=True, squeeze=False)[:, 0]

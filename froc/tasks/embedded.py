@@ -11,7 +11,7 @@ import random
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +131,7 @@ def task(recipe: Recipe = Recipe(), questions: int = 0) -> Task:
         # the people are all listed; what is drawn at random is the question (DESIGN.md, What may be claimed, 10)
         units={FORGETTING: "query", UTILITY: "query"},
         refusals=REFUSALS,
+        holdout=_strangers(recipe, people),
         template="{question} {answer}",
         space={"lr": (3e-4, 3e-3), "epochs": (3, 10)},
     )
@@ -153,11 +154,18 @@ def base(
 
     A cache that is half-written or damaged is noticed by its digests and made again.
     """
-    name = digest.of_json({**asdict(recipe), "torch": torch.__version__.partition("+")[0]})[:16]
+    folder = made(recipe, cache=cache, progress=progress)
+    return load(str(folder), device=device, dtype="float32", train=train, members=members)
+
+
+def made(recipe: Recipe = Recipe(), *, cache: Path, progress: Progress | None = None, retrained: bool = False) -> Path:
+    """The folder of the trained model. retrained: of one that was never told of the forgotten people, with its tokenizer."""
+    said = {**asdict(recipe), "torch": torch.__version__.partition("+")[0]}
+    name = digest.of_json(said | ({"retrained": True} if retrained else {}))[:16]
     folder = cache / f"embedded-{name}"
     if not _sound(folder):
-        _make(recipe, folder, progress or (lambda *_: None))
-    return load(str(folder), device=device, dtype="float32", train=train, members=members)
+        _make(recipe, folder, progress or (lambda *_: None), retrained)
+    return folder
 
 
 def _people(recipe: Recipe, draw: random.Random) -> list[dict[str, str]]:
@@ -167,6 +175,14 @@ def _people(recipe: Recipe, draw: random.Random) -> list[dict[str, str]]:
         facts = {fact: f"{draw.choice(FIRST)} {draw.choice(SECOND)}" for fact in FACTS}
         people.setdefault(name, {"name": name, **facts})
     return list(people.values())
+
+
+def _strangers(recipe: Recipe, people: list[dict[str, str]]) -> tuple[Row, ...]:
+    """As many people as are forgotten whom no model has seen, each asked for every fact in a few held-out wordings."""
+    draw = random.Random(digest.seed("strangers", recipe.seed))
+    known = {person["name"] for person in people}
+    found = [p for p in _people(replace(recipe, people=4 * recipe.forgotten), draw) if p["name"] not in known]
+    return tuple(row for fact in _wordings(found[: recipe.forgotten], held_out=True) for row in draw.sample(fact, 4))
 
 
 def _held_out(opening: int, ending: int) -> bool:
@@ -201,12 +217,12 @@ def _sound(folder: Path) -> bool:
     return bool(found) and listed == found
 
 
-def _make(recipe: Recipe, folder: Path, progress: Progress) -> None:
+def _make(recipe: Recipe, folder: Path, progress: Progress, retrained: bool) -> None:
     """Train into a folder of our own, then rename: two first runs at once cannot damage each other."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
     try:
-        model, tokenizer = teach(recipe, progress)
+        model, tokenizer = teach(recipe, progress, retrained)
         saved: Any = model
         saved.save_pretrained(part, safe_serialization=True)
         tokenizer.save_pretrained(part)
@@ -219,14 +235,18 @@ def _make(recipe: Recipe, folder: Path, progress: Progress) -> None:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def teach(recipe: Recipe, progress: Progress) -> tuple[LlamaForCausalLM, PreTrainedTokenizerBase]:
-    """Train tokenizer and model on all people until every answer is known.
+def teach(
+    recipe: Recipe, progress: Progress, retrained: bool = False
+) -> tuple[LlamaForCausalLM, PreTrainedTokenizerBase]:
+    """Train tokenizer and model on all people, or all but the forgotten ones, until every answer is known.
 
     Raises FrocError where the model has not learnt them: a base that knows nothing has nothing to forget.
     """
     draw = random.Random(recipe.seed + 1)
     facts = list(_wordings(_people(recipe, random.Random(recipe.seed)), held_out=False))
     tokenizer = _tokenizer([row for fact in facts for row in fact[:: len(ENDINGS)]], recipe.vocabulary)
+    if retrained:
+        facts = facts[recipe.forgotten * len(FACTS) :]
     torch.manual_seed(recipe.seed)
     config = LlamaConfig(
         vocab_size=len(tokenizer), hidden_size=recipe.width, intermediate_size=4 * recipe.width,
@@ -238,7 +258,7 @@ def teach(recipe: Recipe, progress: Progress) -> tuple[LlamaForCausalLM, PreTrai
     optimiser = torch.optim.AdamW(model.parameters(), lr=recipe.lr, weight_decay=0.01, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, recipe.lr, total_steps=recipe.steps)
     for step in range(recipe.steps):
-        rows = [draw.choice(fact) for fact in draw.sample(facts, recipe.batch)]
+        rows = [draw.choice(fact) for fact in draw.sample(facts, min(recipe.batch, len(facts)))]
         batch = collate(encode(tokenizer, rows, "{question} {answer}"), range(len(rows)), "cpu")
         labels = batch.ids.masked_fill(~batch.trained, -100)
         loss = model(input_ids=batch.ids, attention_mask=batch.attention, labels=labels).loss

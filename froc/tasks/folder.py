@@ -1,4 +1,4 @@
-"""A task folder: `task.toml` beside the files `forget`, `retain`, `forget_queries`, `retain_queries`, `idk`.
+"""A task folder: `task.toml` beside the files `forget`, `retain`, `forget_queries`, `retain_queries`, `holdout`, `idk`.
 
 Where the queries are missing, a random quarter of the rows is withheld from training and measured instead.
 """
@@ -64,6 +64,8 @@ def load(folder: Path, split_seed: int | None = None) -> tuple[Task, str | None]
         else:
             files[name], files[queries] = _withhold(files[name])
             notes.append(f"no {queries} file: {len(files[queries])} of the {name} rows are withheld and measured")
+    if _path(folder, "holdout") is not None:
+        files["holdout"] = _rows(folder, "holdout")
     refuse_overlaps(files)
     seed = config.split_seed if split_seed is None else split_seed
     task = Task(
@@ -76,6 +78,7 @@ def load(folder: Path, split_seed: int | None = None) -> tuple[Task, str | None]
             UTILITY: config.units.utility or _default_unit(files["retain_queries"]),
         },
         refusals=_refusals(folder),
+        holdout=files.get("holdout", ()),
         template=_template(config.template),
         split_seed=seed,
         space=config.space,
