@@ -44,8 +44,8 @@ def observe(
         seen = replace(seen, written=written, expected=tuple(row.answer for row in asked))
     if "continued" in sights:
         assert tokenizer is not None
-        written, expected = _continued(model, tokenizer, rows)
-        seen = replace(seen, written=written, expected=expected)
+        continued, rest = _continued(model, tokenizer, rows)
+        seen = replace(seen, continued=continued, rest=rest)
     if "gradient" in sights:
         seen = replace(seen, gradient=_gradients(model, rows))
     return seen
@@ -118,7 +118,7 @@ def _after(row: Encoded, tokenizer: PreTrainedTokenizerBase, text: str) -> str:
 def generate(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: Sequence[Encoded], size: int = BATCH
 ) -> list[str]:
-    """Greedy continuations of the prompts, as long as the longest answer of their batch and half as much again."""
+    """Greedy continuations of the prompts, each as long as its answer and half as much again, whatever its batch."""
     written = [""] * len(rows)
     device = next(model.parameters()).device
     end = tokenizer.eos_token_id
@@ -128,15 +128,16 @@ def generate(
         width = max(map(len, prompts))
         ids = torch.tensor([[pad] * (width - len(prompt)) + list(prompt) for prompt in prompts], device=device)
         attention = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
-        new = max(rows[i].answer for i in index)
+        most = [rows[i].answer + rows[i].answer // 2 + 1 for i in index]
         out = model.generate(  # type: ignore[operator]  # generation comes by a mixin that the stubs do not know
             input_ids=ids,
             attention_mask=attention,
             do_sample=False,
-            max_new_tokens=new + new // 2 + 1,
+            max_new_tokens=max(most),
             pad_token_id=pad,
         )
-        texts = tokenizer.batch_decode(out[:, width:], skip_special_tokens=True)
+        told = [ids[:own] for ids, own in zip(out[:, width:].tolist(), most, strict=True)]
+        texts = tokenizer.batch_decode(told, skip_special_tokens=True)
         for i, text in zip(index, texts, strict=True):
             written[i] = text
     return written

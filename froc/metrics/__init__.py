@@ -26,8 +26,8 @@ class Observed:
     hit: (n, A) bool, the most likely token was the answer's, given all answer tokens before it.
     logp: (n, A) float32, log-probability of the answer's token, nats. length: (n,) int, answer tokens; entries past a
     row's length are False and 0. rows: the n queries.
-    written: n texts, greedy continuations of the prompts (`written`), or of each text's first tokens (`continued`), beside
-    expected: what they should have been.
+    written: n texts, greedy continuations of the prompts, beside expected: the answers.
+    continued: n texts, greedy continuations of each text's first half, beside rest: what stands there.
     others: (n, K, 2) float32, sum and mean over tokens of the log-probability of each row's other answers, NaN where a row
     has fewer; restated: (n, 2) the same of its restated answer, NaN where it has none.
     spread: (n, A, 2) float32, mean and standard deviation of the log-probability of a token drawn from the model itself.
@@ -42,6 +42,8 @@ class Observed:
     rows: tuple[Row, ...] = ()
     written: tuple[str, ...] | None = None
     expected: tuple[str, ...] | None = None
+    continued: tuple[str, ...] | None = None
+    rest: tuple[str, ...] | None = None
     others: NDArray[np.float32] | None = None
     restated: NDArray[np.float32] | None = None
     spread: NDArray[np.float32] | None = None
@@ -56,6 +58,10 @@ class Observed:
         mean: NDArray[np.float64] = self.logp.sum(axis=1, dtype=np.float64) / self.length
         return np.minimum(mean, 0.0)
 
+    def measured(self, values: NDArray[Any]) -> NDArray[np.float64]:
+        """(n,) the values, and NaN where the model gave no number for an answer's token."""
+        return np.where(np.isnan(self.logp).any(axis=1), np.nan, values)
+
     def and_then(self, other: "Observed") -> "Observed":
         """What was seen of these queries, followed by what was seen of others; the bank is the first's."""
         found = {name: _joined(getattr(self, name), getattr(other, name)) for name in _PARTS}
@@ -69,7 +75,10 @@ class Observed:
         return replace(self, **found, start=self.start and self.start.at(index))
 
 
-_PARTS = ("hit", "logp", "length", "rows", "written", "expected", "others", "restated", "spread", "hidden", "gradient")
+_PARTS = (
+    "hit", "logp", "length", "rows", "written", "expected", "continued", "rest", "others", "restated", "spread", "hidden",
+    "gradient",
+)  # fmt: skip
 
 
 def _joined(one: Any, two: Any) -> Any:

@@ -17,4 +17,4 @@ class ExactMemorization(Metric):
 
     def scores(self, seen: Observed) -> NDArray[np.float64]:
         """(n,) right tokens over answer length."""
-        return np.asarray(seen.hit.sum(axis=1) / seen.length)
+        return seen.measured(seen.hit.sum(axis=1) / seen.length)

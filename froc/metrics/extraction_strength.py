@@ -24,4 +24,4 @@ class ExtractionStrength(Metric):
         place = np.arange(seen.hit.shape[1])
         wrong = ~seen.hit & (place < seen.length[:, None])
         last_wrong = np.where(wrong, place, -1).max(axis=1, initial=-1)
-        return np.asarray((seen.length - 1 - last_wrong) / seen.length)
+        return seen.measured((seen.length - 1 - last_wrong) / seen.length)

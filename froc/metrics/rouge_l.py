@@ -1,6 +1,7 @@
 """ROUGE-L recall."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -14,7 +15,8 @@ from froc.metrics import Metric, Observed, Sight
 class RougeL(Metric):
     """ROUGE-L recall: longest common subsequence of words over the answer's words (Lin 2004; TOFU 2401.06121).
 
-    Words are runs of letters and digits, lower case, of any script; an answer without words is compared as written.
+    Words are runs of letters and digits, lower case, of any script; an answer without words is compared as written. No
+    stemming, so inflected words differ here that are one for TOFU's tool.
     """
 
     reads: ClassVar[tuple[Sight, ...]] = ("written",)
@@ -22,8 +24,10 @@ class RougeL(Metric):
 
     def scores(self, seen: Observed) -> NDArray[np.float64]:
         """(n,) recall."""
-        pairs = zip(seen.written or (), seen.expected or (), strict=True)
-        return np.array([_recall(words(written), words(answer)) for written, answer in pairs], dtype=np.float64)
+        assert seen.written is not None
+        assert seen.expected is not None
+        common, _, length = overlaps(seen.written, seen.expected)
+        return seen.measured(common / length)
 
 
 def words(text: str) -> list[str]:
@@ -31,10 +35,20 @@ def words(text: str) -> list[str]:
     return re.findall(r"\w+", text.lower()) or text.split()
 
 
-def _recall(written: list[str], answer: list[str]) -> float:
-    longest = np.zeros(len(answer) + 1, dtype=np.int64)
-    for word in written:
-        match = np.array([word == other for other in answer], dtype=np.int64)
-        # row of the LCS table: the best of extending a match or keeping what the left or upper cell had
-        longest[1:] = np.maximum.accumulate(np.maximum(longest[1:], longest[:-1] + match))
-    return float(longest[-1]) / len(answer)
+def overlaps(written: Sequence[str], expected: Sequence[str]) -> NDArray[np.float64]:
+    """(3, n): words of the longest common subsequence, words written, and words expected (NaN where there are none)."""
+    pairs = [(words(one), words(two)) for one, two in zip(written, expected, strict=True)]
+    found = [(common(one, two), len(one), len(two) or np.nan) for one, two in pairs]
+    return np.array(found, dtype=np.float64).reshape(-1, 3).T
+
+
+def common(one: Sequence[str], two: Sequence[str]) -> int:
+    """Length of the longest common subsequence; a row of its table is the bits of one number (Hyyrö 2004)."""
+    at: dict[str, int] = {}
+    for place, word in enumerate(one):
+        at[word] = at.get(word, 0) | 1 << place
+    whole = row = (1 << len(one)) - 1
+    for word in two:
+        match = row & at.get(word, 0)
+        row = (row + match | row - match) & whole
+    return len(one) - row.bit_count()

@@ -1,0 +1,93 @@
+"""Entailment by a judge."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from froc.data import Row
+from froc.metrics import Metric, Observed, Sight
+
+SIZE = 32
+
+
+@dataclass(frozen=True)
+class Entailment(Metric):
+    """Probability, by a local judge, that the written answer entails the true one (Open-QA of LLM Unlearning Under the Microscope).
+
+    The judge is a model for natural language inference, as transformers loads it: premise is the question with what is
+    written, hypothesis the question with the answer. It is no part of the model that is measured and stays as it is.
+
+    judge: folder of a sequence classifier in safetensors with one label for entailment; no code of its own is run.
+    """
+
+    judge: str = ""
+    reads: ClassVar[tuple[Sight, ...]] = ("written",)
+    one_means: ClassVar[str] = "the judge is certain that what is written says the answer"
+
+    def scores(self, seen: Observed) -> NDArray[np.float64]:
+        """(n,) probability of entailment."""
+        assert seen.written is not None
+        assert seen.expected is not None
+        asked = [row.question for row in seen.rows]
+        premises = [f"{one} {two}".strip() for one, two in zip(asked, seen.written, strict=True)]
+        hypotheses = [f"{one} {two}".strip() for one, two in zip(asked, seen.expected, strict=True)]
+        return seen.measured(_entailed(self.judge, premises, hypotheses))
+
+    def fits(self, rows: Sequence[Row]) -> str:
+        """The judge must be there."""
+        folder = Path(self.judge)
+        if not self.judge:
+            return "needs a judge; give the folder of a local classifier: entailment:judge=PATH"
+        if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
+            return f"needs a judge, and {folder} has no config.json or no *.safetensors; save the classifier there"
+        try:
+            told = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("id2label") or {}
+        except ValueError:
+            return f"needs a judge, and {folder / 'config.json'} is no JSON; save the classifier again"
+        if len(_labels(told)) != 1:
+            return f"needs a judge with one label for entailment; this one has {', '.join(map(str, told.values())) or 'none'}"
+        return ""
+
+
+def _labels(names: Mapping[Any, str]) -> list[int]:
+    """Places of labels that say entailment; `not_entailment` does not."""
+    low = {int(place): name.lower() for place, name in names.items()}
+    return [place for place, name in low.items() if "entail" in name and not name.startswith(("not", "non", "no_"))]
+
+
+@lru_cache(maxsize=2)
+def _judge(path: str) -> tuple[Any, Any]:
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    made: Any = AutoModelForSequenceClassification.from_pretrained(
+        path, use_safetensors=True, trust_remote_code=False, local_files_only=True
+    )
+    told: Any = AutoTokenizer.from_pretrained(path, trust_remote_code=False, local_files_only=True)
+    return made.eval().to("cuda" if torch.cuda.is_available() else "cpu"), told
+
+
+def _entailed(path: str, premises: Sequence[str], hypotheses: Sequence[str]) -> NDArray[np.float64]:
+    """(n,) probabilities; texts of similar length are judged together."""
+    import torch
+
+    model, tokenizer = _judge(path)
+    (label,) = _labels(model.config.id2label)
+    # some keep two places for themselves
+    most = min(tokenizer.model_max_length, (getattr(model.config, "max_position_embeddings", None) or 514) - 2)
+    found = np.zeros(len(premises))
+    order = np.argsort([len(one) + len(two) for one, two in zip(premises, hypotheses, strict=True)], kind="stable")
+    for start in range(0, len(order), SIZE):
+        some = order[start : start + SIZE]
+        pairs = [premises[i] for i in some], [hypotheses[i] for i in some]
+        told = tokenizer(*pairs, truncation=True, max_length=most, padding=True, return_tensors="pt")
+        with torch.inference_mode():
+            logits = model(**told.to(model.device)).logits.double()
+        found[some] = torch.softmax(logits, -1)[:, label].cpu().numpy()
+    return found

@@ -1,0 +1,70 @@
+"""Nearest neighbours in representations."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from froc.data import Row
+from froc.errors import InputError
+from froc.metrics import Metric, Observed, Sight
+from froc.params import Range, hyper
+
+
+@dataclass(frozen=True)
+class KnnHit(Metric):
+    """Whether the k nearest forget rows of other groups vote for the answer (k-NN on features, 2503.06991; k = 5, cosine).
+
+    Our reading for language models: the feature is a block's output where the answer is about to begin; votes are answers,
+    and rows of the query's own group have none, or the group would be recognised and not the fact. A tie, of votes or of
+    nearness, is a hit. An answer that no other group has cannot be measured so.
+
+    layer: which block, from 0; -1 is the last.
+    """
+
+    k: int = hyper(5, Range(1, 50))
+    layer: int = -1
+    reads: ClassVar[tuple[Sight, ...]] = ("hidden",)
+    bank: ClassVar[Literal["", "holdout", "forget"]] = "forget"
+    one_means: ClassVar[str] = "the model represents the question like those of others that have the same answer"
+    binary: ClassVar[bool] = True
+
+    def scores(self, seen: Observed) -> NDArray[np.float64]:
+        """(n,) 0 or 1."""
+        assert seen.bank is not None
+        mine, theirs = self._features(seen), self._features(seen.bank)
+        answers, said = np.unique([row.answer for some in (seen, seen.bank) for row in some.rows], return_inverse=True)
+        groups = np.unique([row.group for some in (seen, seen.bank) for row in some.rows], return_inverse=True)[1]
+        asked, told = np.split(said, [len(mine)])
+        same = asked[:, None] == told
+        other = groups[: len(mine), None] != groups[len(mine) :]
+        near = np.where(other, mine @ theirs.T, -np.inf)
+        # nearest first; among equally near ones those with the same answer
+        order = np.lexsort((~same, -near), axis=1)[:, : self.k]
+        voted = np.where(np.take_along_axis(other, order, 1), told[order], len(answers))
+        votes = (voted[:, :, None] == voted[:, None, :]).sum(axis=2)
+        own = (voted == asked[:, None]).sum(axis=1)
+        hit = (own > 0) & (own >= np.where(voted < len(answers), votes, 0).max(axis=1))
+        failed = np.isnan(mine).any(axis=1) | (np.isnan(theirs).any(axis=1) & other).any(axis=1)
+        return seen.measured(np.where(failed | ~(same & other).any(axis=1), np.nan, hit))
+
+    def _features(self, seen: Observed) -> NDArray[np.float64]:
+        """(n, D) of length 1, at the chosen block."""
+        assert seen.hidden is not None
+        depth = seen.hidden.shape[1]
+        if not -depth <= self.layer < depth:
+            raise InputError(f"knn_hit:layer={self.layer}: the model has {depth} blocks; give 0 to {depth - 1}, or -1")
+        found = seen.hidden[:, self.layer].astype(np.float64)
+        size: NDArray[np.float64] = np.linalg.norm(found, axis=1, keepdims=True)
+        return found / np.where(size == 0, 1.0, size)
+
+    def fits(self, rows: Sequence[Row]) -> str:
+        """Every row needs a group, and some answer must be another group's too."""
+        if not all(row.group for row in rows):
+            return "needs rows with groups; give a column 'group'"
+        pairs = {(row.answer, row.group) for row in rows}
+        if len(pairs) == len({answer for answer, _ in pairs}):
+            return "needs answers that several groups share; give rows of a fact that many have, such as a home town"
+        return ""

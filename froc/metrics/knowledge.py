@@ -1,0 +1,33 @@
+"""Knowledge memorisation."""
+
+import re
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from froc.metrics import Metric, Observed, Sight
+from froc.metrics.rouge_l import overlaps
+
+END = re.compile(r"\n[ \t]*\n|\nQuestion|Question:")
+
+
+@dataclass(frozen=True)
+class Knowledge(Metric):
+    """KnowMem: ROUGE-L F1 of the written answer, which ends at a blank line or the next question (MUSE 2407.06460, C2).
+
+    MUSE asks after examples of questions with answers; here the task's template asks. Blanks before the answer are passed
+    over, so that an answer cannot hide behind an empty line. Words as in `rouge_l`.
+    """
+
+    reads: ClassVar[tuple[Sight, ...]] = ("written",)
+    one_means: ClassVar[str] = "the question is answered with the answer's words, in order, and no others"
+
+    def scores(self, seen: Observed) -> NDArray[np.float64]:
+        """(n,) F1."""
+        assert seen.written is not None
+        assert seen.expected is not None
+        cut = [END.split(text.lstrip(), maxsplit=1)[0] for text in seen.written]
+        common, written, expected = overlaps(cut, seen.expected)
+        return seen.measured(2 * common / (written + expected))

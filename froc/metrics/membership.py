@@ -1,0 +1,89 @@
+"""Membership inference."""
+
+import zlib
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from froc.data import Row
+from froc.metrics import Metric, Observed, Sight
+from froc.params import Choice, Range, hyper
+
+SIGHTS: dict[str, tuple[Sight, ...]] = {"min_k_pp": ("spread",), "reference": ("base",), "gradient": ("gradient",)}
+
+
+@dataclass(frozen=True)
+class Membership(Metric):
+    """Share of holdout rows that look less familiar than the query, and half of those that look as familiar.
+
+    The placement value of a membership statistic among rows never seen: its mean over queries is the area under the curve
+    of an attack that tells both apart, exactly, so a bound on the mean is a bound on it. Over a fixed bank it is a loss of
+    each query alone. 1/2 says that the attack knows nothing.
+
+    Familiar means: loss: a high log-probability per token (Yeom et al. 1709.01604). zlib: that over the compressed bytes of
+    question and answer (Carlini et al. 2012.07805). min_k: a high mean of the lowest `k` of log-probabilities (2310.16789);
+    min_k_pp: the same, each less its mean and over its deviation under the model itself (2404.02936). reference: a higher
+    log-probability than the base model gives. gradient: a small gradient of the loss.
+
+    over: 1 gives 1 - that: forget rows that look stranger than unseen ones betray that they were removed. A bank row that
+    could not be measured counts against the claim.
+    """
+
+    score: str = hyper("min_k", Choice(("loss", "zlib", "min_k", "min_k_pp", "reference", "gradient")))
+    k: float = hyper(0.4, Range(0.05, 1.0, log=True))
+    over: int = hyper(0, Choice((0, 1)))
+    bank: ClassVar[Literal["", "holdout", "forget"]] = "holdout"
+    one_means: ClassVar[str] = "every row that was never seen looks less familiar (over=1: more familiar)"
+
+    @property
+    def reads(self) -> tuple[Sight, ...]:  # type: ignore[override]  # what is read depends on the score
+        """What the score needs."""
+        return SIGHTS.get(self.score, ())
+
+    def scores(self, seen: Observed) -> NDArray[np.float64]:
+        """(n,) placement values."""
+        assert seen.bank is not None
+        return seen.measured(placement(self.familiar(seen), self.familiar(seen.bank), over=bool(self.over)))
+
+    def familiar(self, seen: Observed) -> NDArray[np.float64]:
+        """(n,) the statistic, higher for rows that look more familiar; NaN where the model gave no number."""
+        if self.score == "zlib":
+            return seen.measured(seen.mean_logp / np.array([packed(row) for row in seen.rows]))
+        if self.score == "min_k":
+            return seen.measured(lowest(seen.logp.astype(np.float64), seen.length, self.k))
+        if self.score == "min_k_pp":
+            assert seen.spread is not None
+            # OpenUnlearning bounds the variance by 1e-6
+            z = (seen.logp - seen.spread[:, :, 0]) / np.maximum(seen.spread[:, :, 1], 1e-3)
+            return seen.measured(lowest(z.astype(np.float64), seen.length, self.k))
+        if self.score == "reference":
+            assert seen.start is not None
+            return seen.measured(seen.mean_logp - seen.start.mean_logp)
+        if self.score == "gradient":
+            assert seen.gradient is not None
+            return seen.measured(-seen.gradient)
+        return seen.measured(seen.mean_logp)
+
+
+def placement(queries: NDArray[np.float64], bank: NDArray[np.float64], *, over: bool = False) -> NDArray[np.float64]:
+    """(n,) share of the bank below each query and half of what is level; over: 1 - that. NaN where a query is NaN."""
+    ordered = np.sort(np.where(np.isnan(bank), np.inf if over else -np.inf, bank))
+    twice = np.searchsorted(ordered, queries, "left") + np.searchsorted(ordered, queries, "right")
+    value = twice / (2 * len(ordered))
+    return np.where(np.isnan(queries), np.nan, 1.0 - value if over else value)
+
+
+def lowest(values: NDArray[np.float64], length: NDArray[np.int64], share: float) -> NDArray[np.float64]:
+    """(n,) mean of the lowest share of each row's tokens, at least one."""
+    place = np.arange(values.shape[1])
+    count = np.clip((share * length).astype(np.int64), 1, length)
+    ordered = np.sort(np.where(place < length[:, None], values, np.inf), axis=1)
+    total: NDArray[np.float64] = np.where(place < count[:, None], ordered, 0.0).sum(axis=1)
+    return total / count
+
+
+def packed(row: Row) -> int:
+    """Bytes of question and answer, compressed."""
+    return len(zlib.compress(f"{row.question}{row.answer}".encode()))

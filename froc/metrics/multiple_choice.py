@@ -1,0 +1,36 @@
+"""Multiple choice."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from froc.data import Row
+from froc.metrics import Metric, Observed, Sight
+from froc.metrics._others import lacking, wrong
+
+
+@dataclass(frozen=True)
+class MultipleChoice(Metric):
+    """Whether the answer is the likeliest of all options, per token (the shape of WMDP 2403.03218 and MMLU 2009.03300).
+
+    WMDP compares the letters of options that stand in the prompt; here each option's text follows the question. A tie is
+    right. A model that guesses is right once in so many options, so no budget below that can be met.
+    """
+
+    reads: ClassVar[tuple[Sight, ...]] = ("others",)
+    one_means: ClassVar[str] = "the answer is picked among the options"
+    binary: ClassVar[bool] = True
+
+    def scores(self, seen: Observed) -> NDArray[np.float64]:
+        """(n,) 0 or 1."""
+        others = wrong(seen)
+        # single precision on both sides: equal probabilities are equal
+        picked = (seen.mean_logp[:, None].astype(np.float32) >= others.astype(np.float32)).all(axis=1)
+        return seen.measured(np.where(np.isnan(others).any(axis=1), np.nan, picked))
+
+    def fits(self, rows: Sequence[Row]) -> str:
+        """Every row needs other answers."""
+        return lacking(rows)

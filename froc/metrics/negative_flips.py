@@ -1,0 +1,24 @@
+"""Negative flips."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from froc.metrics import Metric, Observed
+
+
+@dataclass(frozen=True)
+class NegativeFlips(Metric):
+    """Whether the answer is right to its last token under greedy teacher forcing.
+
+    On retain queries its drop is a negative flip: right in the base model and wrong now (MUSCLE 2407.09435, equation 1).
+    """
+
+    one_means: ClassVar[str] = "the question is answered rightly, to the last token"
+    binary: ClassVar[bool] = True
+
+    def scores(self, seen: Observed) -> NDArray[np.float64]:
+        """(n,) 0 or 1."""
+        return seen.measured(seen.hit.sum(axis=1) == seen.length)

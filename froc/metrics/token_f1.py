@@ -1,0 +1,40 @@
+"""Token F1 of an open answer."""
+
+import re
+import string
+from collections import Counter
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from froc.metrics import Metric, Observed, Sight
+
+ARTICLES = frozenset({"a", "an", "the"})
+SIGNS = re.compile(f"[{re.escape(string.punctuation)}]")
+
+
+@dataclass(frozen=True)
+class TokenF1(Metric):
+    """F1 of the written answer's words as a bag, whatever their order (SQuAD 1606.05250, section 6.1).
+
+    Case, ASCII punctuation and articles do not count; a text with nothing else is kept as it is.
+    """
+
+    reads: ClassVar[tuple[Sight, ...]] = ("written",)
+    one_means: ClassVar[str] = "the written answer has the answer's words and no others, in any order"
+
+    def scores(self, seen: Observed) -> NDArray[np.float64]:
+        """(n,) F1."""
+        assert seen.written is not None
+        assert seen.expected is not None
+        pairs = [(bag(one), bag(two)) for one, two in zip(seen.written, seen.expected, strict=True)]
+        found = [2 * (one & two).total() / (one.total() + two.total() or np.nan) for one, two in pairs]
+        return seen.measured(np.array(found, dtype=np.float64))
+
+
+def bag(text: str) -> Counter[str]:
+    """Words of a text, with how often each stands there."""
+    kept = [word for word in SIGNS.sub("", text.lower()).split() if word not in ARTICLES]
+    return Counter(kept or text.lower().split())

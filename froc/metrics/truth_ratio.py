@@ -1,0 +1,60 @@
+"""Truth ratio."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from froc.data import Row
+from froc.metrics import Metric, Observed, Sight
+from froc.metrics._others import lacking, wrong
+from froc.params import Choice, hyper
+
+
+@dataclass(frozen=True)
+class TruthRatio(Metric):
+    """How far the true answer stands above false ones, by R = p(false) / p(true) (TOFU 2401.06121, equation 1).
+
+    p is length-normalised; p(true) is of the restated answer, or of the answer where a row has none. p(false) is the mean of
+    the false answers' p: arithmetic in TOFU's paper, geometric in its code and in OpenUnlearning (2506.12618).
+
+    share: p(true) / (p(true) + p(false)), OpenUnlearning's; 1/2 where true and false are alike. margin: max(0, 1 - R),
+    what TOFU reports on retain rows. ratio: 1 - min(R, 1/R): TOFU reports min(R, 1/R) on forget rows, where 1 means
+    forgotten, so its complement is the loss; it also counts a model as knowing that prefers the false answers.
+    """
+
+    form: str = hyper("share", Choice(("share", "margin", "ratio")))
+    mean: str = hyper("arithmetic", Choice(("arithmetic", "geometric")))
+    reads: ClassVar[tuple[Sight, ...]] = ("others",)
+    one_means: ClassVar[str] = "the true answer is told from the false ones with certainty"
+
+    def scores(self, seen: Observed) -> NDArray[np.float64]:
+        """(n,) in the chosen form."""
+        assert seen.restated is not None
+        restated = np.array([bool(row.restated) for row in seen.rows])
+        true = np.where(restated, seen.restated[:, 1], seen.mean_logp)
+        log = self._false(wrong(seen)) - true
+        with np.errstate(over="ignore"):
+            if self.form == "share":
+                score = 1.0 / (1.0 + np.exp(log))
+            elif self.form == "margin":
+                score = np.maximum(0.0, 1.0 - np.exp(log))
+            else:
+                score = 1.0 - np.exp(-np.abs(log))
+        return seen.measured(score)
+
+    def _false(self, wrong: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(n,) logarithm of the false answers' mean probability."""
+        there = wrong != -np.inf
+        if self.mean == "geometric":
+            total: NDArray[np.float64] = np.where(there, wrong, 0.0).sum(axis=1)
+        else:
+            total = np.logaddexp.reduce(wrong, axis=1)
+        count = np.maximum(1, there.sum(axis=1))
+        return total / count if self.mean == "geometric" else total - np.log(count)
+
+    def fits(self, rows: Sequence[Row]) -> str:
+        """Every row needs other answers."""
+        return lacking(rows)

@@ -1,0 +1,29 @@
+"""Verbatim memorisation."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from froc.metrics import Metric, Observed, Sight
+from froc.metrics.rouge_l import overlaps
+
+
+@dataclass(frozen=True)
+class Verbatim(Metric):
+    """VerbMem: ROUGE-L F1 of the greedy continuation of a text against what stands there (MUSE 2407.06460, C1).
+
+    Our reading: the text is question and answer together, cut in the middle, and at most 128 tokens are compared. Words as
+    in `rouge_l`.
+    """
+
+    reads: ClassVar[tuple[Sight, ...]] = ("continued",)
+    one_means: ClassVar[str] = "the second half of the text is written from its first half, word for word"
+
+    def scores(self, seen: Observed) -> NDArray[np.float64]:
+        """(n,) F1."""
+        assert seen.continued is not None
+        assert seen.rest is not None
+        common, written, rest = overlaps(seen.continued, seen.rest)
+        return seen.measured(2 * common / (written + rest))
