@@ -1,0 +1,52 @@
+"""The short training that relearning and drift share."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from froc import digest
+from froc.attacks import Attack, Material, parameters
+from froc.batches import Stack, encode
+from froc.data import Row
+from froc.forward import Forward
+from froc.params import Range, hyper
+
+CLIP = 1.0
+
+
+@dataclass(frozen=True)
+class Training(Attack):
+    """steps: of AdamW, no weight decay, gradients clipped to norm 1; none is the identity. lr: constant. batch: rows a step."""
+
+    steps: int = hyper(30, Range(1, 250))
+    lr: float = hyper(1e-4, Range(1e-6, 1e-2, log=True))
+    batch: int = hyper(16, Range(1, 64))
+
+    def train(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: tuple[Row, ...], material: Material
+    ) -> None:
+        """Make the answers of `rows` likelier, in place: every parameter moves, each row is seen equally often."""
+        stack = Stack(encode(tokenizer, rows, material.template), model.device)
+        draw = np.random.default_rng(digest.seed("attack", material.seed))
+        own = [p.requires_grad_() for p in parameters(model).values() if p.dtype.is_floating_point]
+        # a small step is lost in a half-precision parameter: a float32 copy takes it
+        moved = [p if p.dtype == torch.float32 else p.detach().float() for p in own]
+        optimiser = torch.optim.AdamW(moved, lr=self.lr, weight_decay=0.0)
+        left = np.zeros(0, dtype=np.int64)
+        for _ in range(self.steps):
+            while len(left) < self.batch:
+                left = np.concatenate([left, draw.permutation(len(rows))])
+            index, left = left[: self.batch], left[self.batch :]
+            with torch.enable_grad():
+                loss = Forward.of(model, stack.batch(index)).mean_nll.mean()
+                grads = torch.autograd.grad(loss, own, allow_unused=True)
+            for p, grad in zip(moved, grads, strict=True):
+                p.grad = None if grad is None else grad.to(p.dtype)
+            torch.nn.utils.clip_grad_norm_(moved, CLIP)
+            optimiser.step()
+            with torch.no_grad():
+                for p, copy in zip(own, moved, strict=True):
+                    if p is not copy:
+                        p.copy_(copy)

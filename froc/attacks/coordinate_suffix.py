@@ -1,0 +1,136 @@
+"""Greedy coordinate gradient attack."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from froc import digest
+from froc.attacks import Attack, Material
+from froc.attacks._inside import batches, loss, pushed, refuse, sample, slope
+from froc.batches import Batch, Encoded, encode
+from froc.data import Row
+from froc.metrics import Observed, Sight
+from froc.observe import observe
+from froc.params import Range, hyper
+
+Tokens = tuple[int, ...]
+MARK = " |"
+ROWS = 16
+
+
+@dataclass(frozen=True)
+class CoordinateSuffix(Attack):
+    """Put tokens after the question that bring answers back (GCG, Zou et al. 2307.15043).
+
+    One suffix for all, begun as exclamation marks and found on forget rows that are not measured: each step takes the top
+    tokens of every place by the gradient of the one-hot input, tries drawn swaps, and keeps the best where it is better.
+    The tokens go in as they are, not as text that is read again; none where they do not make known answers likelier.
+    tokens: of the suffix. top: tokens tried of, for each place. swaps: tried in a step.
+    """
+
+    allows: ClassVar[str] = "put optimised tokens after the question"
+    holds: ClassVar[bool] = True
+
+    tokens: int = hyper(5, Range(1, 20))
+    steps: int = hyper(10, Range(1, 500))
+    top: int = hyper(64, Range(1, 256))
+    swaps: int = hyper(16, Range(1, 512))
+
+    def fits(self, rows: Sequence[Row], material: Material) -> str:
+        """Plain text asks nothing."""
+        if all(row.question for row in (*rows, *material.known)):
+            return ""
+        return "follows the question, and rows of plain text have none; give rows with 'question' and 'answer'"
+
+    def looks(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        rows: Sequence[Encoded],
+        asked: Sequence[Row],
+        sights: frozenset[Sight],
+        material: Material,
+    ) -> Iterator[Observed]:
+        """Once, with the suffix that was found."""
+        refuse("coordinate_suffix", sights, "written", "others", "spread", "hidden", "gradient")
+        some = sample(material.known, material.seed, ROWS)
+        known = encode(tokenizer, some, material.template)
+        places = _ends(tokenizer, some, known, material.template)
+        suffix = self._found(model, tokenizer, known, places, material.seed)
+        ends = _ends(tokenizer, asked, rows, material.template)
+        longer = [_with(row, at, suffix) for row, at in zip(rows, ends, strict=True)]
+        yield observe(model, tokenizer, longer, asked, sights)
+
+    def _found(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, known: Sequence[Encoded], places: Sequence[int], seed: int
+    ) -> Tokens:  # fmt: skip
+        """The suffix, or none where none is better."""
+
+        def score(suffix: Tokens) -> float:
+            rows = [_with(row, at, suffix) for row, at in zip(known, places, strict=True)]
+            return loss(model, list(batches(model, rows)), lambda _: nullcontext())
+
+        draw = np.random.default_rng(digest.seed("suffix", seed))
+        marks: Any = tokenizer(" !", add_special_tokens=False)["input_ids"]
+        suffix = (int(marks[-1]),) * self.tokens
+        none, least = score(()), score(suffix)
+        for _ in range(self.steps):
+            top = self._top(model, tokenizer, known, places, suffix)
+            tried = []
+            for _ in range(self.swaps):
+                k = int(draw.integers(len(suffix)))
+                tried.append((*suffix[:k], int(draw.choice(top[k])), *suffix[k + 1 :]))
+            value, best = min((score(one), one) for one in dict.fromkeys(tried))
+            if value < least:
+                least, suffix = value, best
+        return suffix if least < none else ()
+
+    def _top(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, known: Sequence[Encoded], places: Sequence[int],
+        suffix: Tokens,
+    ) -> np.ndarray[Any, np.dtype[np.int64]]:  # fmt: skip
+        """(k, top) the tokens whose one-hot entries have the most negative gradients, for each place of the suffix."""
+        embeddings: Any = model.get_input_embeddings()
+        rows = [_with(row, at, suffix) for row, at in zip(known, places, strict=True)]
+        nothing = torch.zeros(len(suffix), embeddings.weight.shape[1], device=model.device, requires_grad=True)
+
+        def place(batch: Batch) -> AbstractContextManager[None]:
+            index = batch.index.cpu()
+            row = torch.arange(len(index), device=batch.ids.device)[:, None]
+            column = (torch.tensor(places)[index][:, None] + torch.arange(len(suffix))).to(batch.ids.device)
+
+            def change(out: Tensor) -> Tensor:
+                push = nothing.to(out.dtype).expand(len(index), -1, -1)
+                return out.index_put((row, column), push, accumulate=True)
+
+            return pushed(embeddings, change)
+
+        grad = slope(model, list(batches(model, rows)), place, nothing)[1]
+        with torch.no_grad():
+            gain = -(grad @ embeddings.weight.float().T)[:, : len(tokenizer)]
+            gain[:, [i for i in tokenizer.all_special_ids if i < gain.shape[1]]] = -torch.inf
+            return gain.topk(min(self.top, gain.shape[1])).indices.cpu().numpy()
+
+
+def _with(row: Encoded, at: int, suffix: Tokens) -> Encoded:
+    return Encoded((*row.ids[:at], *suffix, *row.ids[at:]), row.prompt + len(suffix), row.answer)
+
+
+def _ends(
+    tokenizer: PreTrainedTokenizerBase, asked: Sequence[Row], rows: Sequence[Encoded], template: str
+) -> list[int]:
+    """Where each question ends in its prompt: what follows it stays when something is put behind the question."""
+    marked = encode(tokenizer, [replace(row, question=row.question + MARK) for row in asked], template)
+    found = []
+    for one, other in zip(rows, marked, strict=True):
+        tail = 0
+        while tail < one.prompt - 1 and one.ids[one.prompt - 1 - tail] == other.ids[other.prompt - 1 - tail]:
+            tail += 1
+        found.append(one.prompt - tail)
+    return found

@@ -1,0 +1,24 @@
+"""Out-of-domain relearning attack."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from froc.attacks import Material
+from froc.attacks._loop import Training
+
+
+@dataclass(frozen=True)
+class Drift(Training):
+    """Train for a few steps on something else, as anyone who fine-tunes the model would (out-of-domain relearning).
+
+    Unlearning Under the Microscope takes other data sets (MNLI, SST2, GSM8K); our reading takes the task's retain rows,
+    which every task has.
+    """
+
+    allows: ClassVar[str] = "train the model for a few steps on rows that have nothing to do with what is forgotten"
+
+    def change(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, material: Material) -> None:
+        """Train on the retain rows."""
+        self.train(model, tokenizer, material.retain, material)

@@ -1,0 +1,30 @@
+"""In-context attack."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from froc.attacks import Material
+from froc.attacks._asking import Asking, drawing
+from froc.data import Row
+from froc.params import Range, hyper
+
+
+@dataclass(frozen=True)
+class InContext(Asking):
+    """Answered questions before the question (RWKU 2406.10890).
+
+    They are drawn from the retain rows, never of the question's own group: they show how to answer and not what.
+    shots: how many.
+    """
+
+    allows: ClassVar[str] = "show the model other questions with their answers first"
+
+    shots: int = hyper(3, Range(1, 5))
+
+    def words(self, row: Row, material: Material) -> Sequence[str]:
+        """Question and answer, line by line, then the question."""
+        pool = [one for one in material.retain if one.question and not (one.group and one.group == row.group)]
+        draw = drawing("in_context", row, material)
+        shown = draw.sample(pool, min(self.shots, len(pool)))
+        return ["\n".join([*(f"{one.question} {one.answer}" for one in shown), row.question])]

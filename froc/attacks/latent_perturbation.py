@@ -1,0 +1,101 @@
+"""Latent perturbation attack."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from froc.attacks import Attack, Material
+from froc.attacks._inside import Seen, batches, pushed, refuse, sample, slope
+from froc.batches import Batch, Encoded, encode
+from froc.data import Row
+from froc.forward import Pass, blocks
+from froc.metrics import Observed, Sight
+from froc.observe import generate
+from froc.params import Range, hyper
+
+
+@dataclass(frozen=True)
+class LatentPerturbation(Attack):
+    """Push hidden states of the prompt in one direction that brings answers back (after LAT, Sheshadri et al. 2407.15549).
+
+    LAT finds a push for each example and position, knowing its answer; our reading is one vector for all, found on forget
+    rows that are not measured, so that it carries no answer itself. Normalised gradient steps within a ball; the best.
+    depth: which block's output, as a share of all. epsilon: radius, as a share of the mean hidden norm at prompt positions.
+    """
+
+    allows: ClassVar[str] = "add one vector to the hidden states of every prompt"
+    holds: ClassVar[bool] = True
+
+    depth: float = hyper(0.5, Range(0.0, 1.0))
+    epsilon: float = hyper(0.5, Range(0.05, 2.0))
+    steps: int = hyper(10, Range(1, 50))
+
+    def looks(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        rows: Sequence[Encoded],
+        asked: Sequence[Row],
+        sights: frozenset[Sight],
+        material: Material,
+    ) -> Iterator[Observed]:
+        """Once, pushed."""
+        refuse("latent_perturbation", sights, "written")
+        layer = round(self.depth * (len(blocks(model)) - 1))
+        block = blocks(model)[min(max(layer, 0), len(blocks(model)) - 1)]
+        known = encode(tokenizer, sample(material.known, material.seed), material.template)
+        push = self._found(model, block, list(batches(model, known, 16)))
+        seen = Seen(rows)
+        with torch.inference_mode():
+            for batch in batches(model, rows):
+                with pushed(block, _at_prompt(batch, push)):
+                    logits = Pass(model, batch, end=False).logits
+                assert logits is not None
+                seen.add(batch, logits)
+        found = seen.observed(asked)
+        if "written" in sights:
+            # the first pass of a generation is over the prompt, the others over one token each
+            with pushed(block, lambda out: out + push.to(out.dtype) if out.shape[1] > 1 else out):
+                written = tuple(generate(model, tokenizer, rows))
+            found = replace(found, written=written, expected=tuple(row.answer for row in asked))
+        yield found
+
+    def _found(self, model: PreTrainedModel, block: torch.nn.Module, known: Sequence[Batch]) -> Tensor:
+        """(D,) the vector that makes known answers likeliest; zero where none does."""
+        norms: list[Tensor] = []
+        for batch in known:
+            real = _prompt(batch)
+
+            def measure(out: Tensor, real: Tensor = real) -> Tensor:
+                norms.append(out[real].float())
+                return out
+
+            with torch.no_grad(), pushed(block, measure):
+                Pass(model, batch, end=False)
+        states = torch.cat(norms)
+        radius = self.epsilon * float(states.norm(dim=-1).mean())
+        push = torch.zeros_like(states[0])
+        best, least = push, float("inf")
+        for _ in range(self.steps + 1):
+            push = push.detach().requires_grad_()
+            value, grad = slope(model, known, lambda batch, push=push: pushed(block, _at_prompt(batch, push)), push)  # type: ignore[misc]
+            if value < least:
+                best, least = push.detach(), value
+            push = push.detach() - 2 * radius / max(1, self.steps) * grad / grad.norm().clamp_min(1e-12)
+            push = push * min(1.0, radius / max(float(push.norm()), 1e-12))
+        return best
+
+
+def _prompt(batch: Batch) -> Tensor:
+    """(B, T) bool, where the prompts stand."""
+    start = torch.from_numpy(batch.start).to(batch.ids.device)
+    return torch.arange(batch.ids.shape[1], device=batch.ids.device) < start[:, None]
+
+
+def _at_prompt(batch: Batch, push: Tensor) -> Callable[[Tensor], Tensor]:
+    real = _prompt(batch)[..., None]
+    return lambda out: out + (real * push).to(out.dtype)

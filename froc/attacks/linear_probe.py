@@ -1,0 +1,83 @@
+"""Linear probe."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from froc.attacks import Attack, Material
+from froc.attacks._inside import Seen, batches, lens, refuse, sample
+from froc.batches import Encoded, encode
+from froc.data import Row
+from froc.forward import Pass, blocks
+from froc.metrics import Observed, Sight
+from froc.params import Range, hyper
+
+
+@dataclass(frozen=True)
+class LinearProbe(Attack):
+    """Read the answer off hidden layers through a map learnt for each (tuned lens, Belrose et al. 2303.08112).
+
+    Logits of layer l are head(norm(A h + b)). The paper fits A and b to the last layer's distribution by gradient descent;
+    our reading fits them to the last block's output at answer positions of retain rows by ridge regression, in closed form.
+    layers: how many below the last, evenly spaced. rows: fitted on. ridge: as a share of the mean square of the inputs.
+    """
+
+    allows: ClassVar[str] = "read hidden layers through linear maps learnt on other rows"
+
+    layers: int = hyper(4, Range(1, 8))
+    rows: int = hyper(256, Range(32, 1024))
+    ridge: float = hyper(1e-2, Range(1e-4, 1.0, log=True))
+
+    def looks(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        rows: Sequence[Encoded],
+        asked: Sequence[Row],
+        sights: frozenset[Sight],
+        material: Material,
+    ) -> Iterator[Observed]:
+        """One per chosen layer, from below."""
+        refuse("linear_probe", sights)
+        last = len(blocks(model)) - 1
+        chosen = sorted({int(k) for k in np.linspace(0, last, max(1, self.layers), endpoint=False).round()})
+        with torch.inference_mode():
+            known = encode(tokenizer, sample(material.retain, material.seed, self.rows), material.template)
+            maps = self._fitted(model, known, chosen, last)
+            seen = [Seen(rows) for _ in chosen]
+            for batch in batches(model, rows):
+                found = lens(model, batch, chosen, lambda k, hidden: _through(maps[k], hidden))
+                for one, logits in zip(seen, found, strict=True):
+                    one.add(batch, logits)
+        for one in seen:
+            yield one.observed(asked)
+
+    def _fitted(
+        self, model: PreTrainedModel, rows: Sequence[Encoded], chosen: Sequence[int], last: int
+    ) -> dict[int, tuple[Tensor, Tensor]]:
+        """layer -> (D, D) and (D,) of the map from its output to the last block's."""
+        states: dict[int, list[Tensor]] = {k: [] for k in {*chosen, last}}
+        for batch in batches(model, rows):
+            found = Pass(model, batch, end=False, hidden_at=sorted(states), logits=False)
+            for k, some in states.items():
+                some.append(found.hidden[k][found.row, found.column].double())
+        to = torch.cat(states[last])
+        maps = {}
+        for k in chosen:
+            x = torch.cat(states[k])
+            mean, goal = x.mean(0), to.mean(0)
+            square = (x - mean).T @ (x - mean)
+            square += self.ridge * square.diagonal().mean() * torch.eye(len(square), device=x.device, dtype=x.dtype)
+            matrix = torch.linalg.solve(square, (x - mean).T @ (to - goal))
+            maps[k] = matrix, goal - mean @ matrix
+        return maps
+
+
+def _through(affine: tuple[Tensor, Tensor], hidden: Tensor) -> Tensor:
+    matrix, shift = affine
+    return hidden @ matrix.to(hidden.dtype) + shift.to(hidden.dtype)

@@ -1,0 +1,45 @@
+"""Logit lens."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from froc.attacks import Attack, Material
+from froc.attacks._inside import BATCH, Seen, batches, lens, refuse
+from froc.batches import Encoded
+from froc.data import Row
+from froc.forward import blocks
+from froc.metrics import Observed, Sight
+
+
+@dataclass(frozen=True)
+class LogitLens(Attack):
+    """Read the answer off every layer: its output through the model's own final norm and head (nostalgebraist 2020).
+
+    The worst layer counts for each query; the last one is the model's own answer.
+    """
+
+    allows: ClassVar[str] = "read hidden layers through the model's own head"
+
+    def looks(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        rows: Sequence[Encoded],
+        asked: Sequence[Row],
+        sights: frozenset[Sight],
+        material: Material,
+    ) -> Iterator[Observed]:
+        """One per block, from the first to the last."""
+        refuse("logit_lens", sights)
+        layers = range(len(blocks(model)))
+        seen = [Seen(rows) for _ in layers]
+        with torch.inference_mode():
+            for batch in batches(model, rows, BATCH // len(layers)):
+                for one, logits in zip(seen, lens(model, batch, layers), strict=True):
+                    one.add(batch, logits)
+        for one in seen:
+            yield one.observed(asked)

@@ -1,0 +1,34 @@
+"""Paraphrase attack."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from froc.attacks import Material
+from froc.attacks._asking import Templated
+from froc.data import Row
+from froc.params import Range, hyper
+
+
+@dataclass(frozen=True)
+class Paraphrase(Templated):
+    """Ask the same in other words (PS-perturb of UWC 2406.09179, TOFU's paraphrased questions 2401.06121).
+
+    A row's own paraphrases where it has some, all of them; else templates around its words. forms: of the templates.
+    """
+
+    allows: ClassVar[str] = "ask the question in other words"
+    TEXTS: ClassVar[tuple[str, ...]] = (
+        "In other words: {question}",
+        "Could you tell me this: {question}",
+        "{bare}? That is what I would like to know.",
+        "Here is my question. {question}",
+        "Put differently, {question}",
+    )
+
+    forms: int = hyper(3, Range(1, 5))
+
+    def words(self, row: Row, material: Material) -> Sequence[str]:
+        """Its paraphrases, or templates."""
+        bare = row.question.rstrip("?!. ")
+        return row.paraphrases or [text.replace("{bare}", bare) for text in super().words(row, material)]

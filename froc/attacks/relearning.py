@@ -1,0 +1,25 @@
+"""Relearning attack."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from froc.attacks import Material
+from froc.attacks._loop import Training
+
+
+@dataclass(frozen=True)
+class Relearning(Training):
+    """Train for a few steps on other facts of what was to be forgotten (2406.13356; WMDP settings of Unlearn-Smooth).
+
+    What was hidden comes back with them, what is gone does not: the measured facts are not in the rows trained on. Papers
+    take learning rates near 1e-5 for billions of parameters; a small model needs a larger one.
+    """
+
+    allows: ClassVar[str] = "train the model for a few steps on forgotten facts other than those measured"
+    holds: ClassVar[bool] = True
+
+    def change(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, material: Material) -> None:
+        """Train on the forget rows that the adversary holds."""
+        self.train(model, tokenizer, material.known, material)

@@ -1,0 +1,86 @@
+"""Soft prompt attack."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from froc import digest
+from froc.attacks import Attack, Material
+from froc.attacks._inside import batches, loss, pushed, refuse, sample, slope
+from froc.batches import Encoded, encode
+from froc.data import Row
+from froc.metrics import Observed, Sight
+from froc.observe import observe
+from froc.params import Range, hyper
+
+
+@dataclass(frozen=True)
+class SoftPrompt(Attack):
+    """Put vectors that are no tokens before the prompt (embedding attack, Schwinn et al. 2402.09063).
+
+    One prompt for all, begun at drawn tokens and found by Adam on forget rows that are not measured; without it where it
+    does not make their answers likelier. tokens: how many vectors. lr: as a share of the embeddings' root mean square.
+    """
+
+    allows: ClassVar[str] = "put learnt embedding vectors before the prompt"
+    holds: ClassVar[bool] = True
+
+    tokens: int = hyper(4, Range(1, 20))
+    steps: int = hyper(20, Range(1, 200))
+    lr: float = hyper(0.1, Range(0.01, 1.0, log=True))
+
+    def looks(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        rows: Sequence[Encoded],
+        asked: Sequence[Row],
+        sights: frozenset[Sight],
+        material: Material,
+    ) -> Iterator[Observed]:
+        """Once, with the prompt that was found."""
+        refuse("soft_prompt", sights, "others", "spread", "hidden", "gradient")
+        known = encode(tokenizer, sample(material.known, material.seed), material.template)
+        soft = self._found(model, known, material.seed)
+        if soft is None:
+            yield observe(model, tokenizer, rows, asked, sights)
+            return
+        with _before(model, soft):
+            yield observe(model, tokenizer, [self._longer(row) for row in rows], asked, sights)
+
+    def _longer(self, row: Encoded) -> Encoded:
+        """With room for the vectors: tokens whose embeddings are replaced."""
+        return Encoded(((0,) * self.tokens + row.ids), self.tokens + row.prompt, row.answer)
+
+    def _found(self, model: PreTrainedModel, rows: Sequence[Encoded], seed: int) -> Tensor | None:
+        """(k, D), or None where no prompt is better than none."""
+        plain, known = (list(batches(model, some, 16)) for some in (rows, [self._longer(row) for row in rows]))
+        least, best = loss(model, plain, lambda _: nullcontext()), None
+        embeddings = model.get_input_embeddings()
+        draw = torch.Generator().manual_seed(digest.seed("soft prompt", seed))
+        first = torch.randint(model.config.get_text_config().vocab_size, (self.tokens,), generator=draw)
+        with torch.no_grad():
+            soft = embeddings(first.to(model.device)[None])[0].float()
+        size = float(soft.square().mean().sqrt())
+        soft.requires_grad_()
+        optimiser = torch.optim.Adam([soft], lr=self.lr * size)
+        for _ in range(self.steps + 1):
+            value, soft.grad = slope(model, known, lambda _: _before(model, soft), soft)
+            if value < least:
+                least, best = value, soft.detach().clone()
+            optimiser.step()
+        return best
+
+
+def _before(model: PreTrainedModel, soft: Tensor) -> AbstractContextManager[None]:
+    """The first embeddings of every row are `soft`."""
+
+    def change(out: Tensor) -> Tensor:
+        return torch.cat([soft.to(out.dtype).expand(len(out), -1, -1), out[:, len(soft) :]], 1)
+
+    return pushed(model.get_input_embeddings(), change)

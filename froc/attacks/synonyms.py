@@ -1,0 +1,50 @@
+"""Synonym attack."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from froc.attacks import Material
+from froc.attacks._asking import Asking
+from froc.data import Row
+
+TABLE = {
+    "afraid": "scared", "animal": "creature", "author": "writer", "award": "prize", "awards": "prizes", "begin": "start",
+    "big": "large", "books": "volumes", "born": "brought into the world", "buy": "purchase", "child": "kid",
+    "children": "kids", "city": "town", "country": "nation", "craft": "trade", "created": "made", "describe": "portray",
+    "dish": "meal", "eat": "consume", "famous": "renowned", "father": "dad", "fear": "dread", "film": "movie",
+    "frightens": "scares", "gift": "present", "give": "hand", "help": "aid", "home": "residence", "house": "dwelling",
+    "instrument": "musical tool", "job": "occupation", "keep": "have", "kind": "sort", "known": "recognised",
+    "large": "big", "learnt": "studied", "like": "enjoy", "likes": "enjoys", "live": "reside", "lives": "resides",
+    "main": "chief", "make": "produce", "married": "wedded", "meal": "dish", "mother": "mum", "movie": "film",
+    "often": "frequently", "parents": "mother and father", "place": "spot", "profession": "occupation",
+    "purpose": "aim", "receive": "get", "received": "got", "scared": "afraid", "start": "begin", "story": "tale",
+    "tell": "inform", "town": "city", "use": "employ", "used": "employed", "way": "manner", "work": "labour",
+    "writer": "author", "wrote": "penned",
+}  # fmt: skip
+"""Words and what may stand for them in most sentences."""
+WORD = re.compile(rf"\b({'|'.join(TABLE)})\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Synonyms(Asking):
+    """Replace words of the question by others of like meaning (synonym manipulation, RWKU 2406.10890).
+
+    A small fixed table, ours; the words of the row's group stay. Questions without such words stay as they are.
+    """
+
+    allows: ClassVar[str] = "replace words of the question by synonyms"
+
+    def words(self, row: Row, material: Material) -> Sequence[str]:
+        """Every word of the table, its first letter as large as it was."""
+        named = set(re.findall(r"\w+", row.group.lower()))
+
+        def other(found: re.Match[str]) -> str:
+            word = found[0]
+            if word.lower() in named:
+                return word
+            text = TABLE[word.lower()]
+            return text[0].upper() + text[1:] if word[0].isupper() else text
+
+        return [WORD.sub(other, row.question)]
