@@ -48,12 +48,11 @@ class TruthRatio(Metric):
     def _false(self, wrong: NDArray[np.float64]) -> NDArray[np.float64]:
         """(n,) logarithm of the false answers' mean probability."""
         there = wrong != -np.inf
-        if self.mean == "geometric":
-            total: NDArray[np.float64] = np.where(there, wrong, 0.0).sum(axis=1)
-        else:
-            total = np.logaddexp.reduce(wrong, axis=1)
         count = np.maximum(1, there.sum(axis=1))
-        return total / count if self.mean == "geometric" else total - np.log(count)
+        if self.mean == "geometric":
+            return np.asarray(np.where(there, wrong, 0.0).sum(axis=1) / count)
+        with np.errstate(invalid="ignore"):
+            return np.asarray(np.logaddexp.reduce(wrong, axis=1) - np.log(count))
 
     def fits(self, rows: Sequence[Row]) -> str:
         """Every row needs other answers."""
