@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from cli import words
+from cli import options, words
 from froc.errors import NotCertifiedError
 
 KEYGEN_EXAMPLES = """[bold]Examples[/]
@@ -28,9 +28,20 @@ froc audit verify NAME.froc-audit --key signer.pem.pub --model froc-run/model
 
 froc audit verify NAME.froc-audit --key engineer.pub --key approver.pub --threshold 2 --json
 """
+MODEL_EXAMPLES = """[bold]Examples[/]
+
+froc audit model --base meta-llama/Llama-3.2-1B-Instruct --unlearned out/npo --task removal/ --budget 0.1
+
+froc audit model --base base/ --unlearned out/ --task removal/ --budget 0.1 --profile standard --out runs/npo
+
+froc audit report runs/npo --key signer.pem
+"""
 PASSWORD = "FROC_KEY_PASSWORD"
 
-app = typer.Typer(help="Signed reports, computed again by whoever verifies them.", no_args_is_help=True)
+app = typer.Typer(
+    help="Certify a model from elsewhere; signed reports, computed again by whoever verifies them.",
+    no_args_is_help=True,
+)
 
 
 @app.command("keygen", epilog=KEYGEN_EXAMPLES)
@@ -51,6 +62,73 @@ def keygen(
     else:
         words.results.print(f"private key {path} (keep it), public key {path}.pub (hand it out)", soft_wrap=True)
         words.results.print(f"fingerprint {fingerprint}", soft_wrap=True)
+
+
+@app.command("model", epilog=MODEL_EXAMPLES)
+def model(
+    unlearned: Annotated[Path, typer.Option(help="Unlearned model: a folder with safetensors.")],
+    budget: options.Budget,
+    base: Annotated[
+        str | None,
+        typer.Option(help="Model that it was made from: a folder or a hub id.", show_default="the task's"),
+    ] = None,
+    task: options.Task = None,
+    confidence: options.Confidence = 0.9,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Run folder; an audit that was stopped goes on in it.")
+    ] = Path("froc-audit"),
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(help="Metric of forgetting and utility, or RISK=METRIC.", show_default="extraction_strength"),
+    ] = None,
+    risk: options.Risk = None,
+    profile: options.Profile = "basic",
+    bound: options.Bound = "auto",
+    population: options.Population = None,
+    radius: options.Radius = 0.0,
+    joint: options.Joint = False,
+    search_share: Annotated[
+        float, typer.Option(help="Part of the queries that is left to searches; not certified from.")
+    ] = 0.2,
+    split_seed: Annotated[int | None, typer.Option(help="Seed of the split.", show_default="the task's")] = None,
+    openings: Annotated[int, typer.Option(help="Planned looks at the calibration queries: delta / K each.")] = 1,
+    reopen: Annotated[
+        bool, typer.Option("--reopen", help="Look once more than planned; every output says so.")
+    ] = False,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print the certificate as JSON on standard output.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no table.")] = False,
+) -> None:
+    """Measure and certify an unlearned model from any other tool: one candidate, no search. Then froc audit report signs it.
+
+    The queries are divided as froc search divides them, and opened once: several models compared on the same task need
+    --openings, said before the first. The model's files are copied into the run as they are.
+    """
+    from dataclasses import replace
+
+    from cli import jobs
+    from cli.searching import Screen, finish
+    from search.external import Given
+    from search.folder import Folder
+    from search.plan import Settings
+    from search.run import run
+
+    defined = words.definitions(risk or [])
+    settings = Settings(
+        budget=words.budgets(budget, profile, defined), confidence=confidence,
+        metrics=words.per_risk(metric or [], "metric", str) | defined, trials=1, candidates=1, sampler="random", pruner="none",
+        bound=bound, population=words.per_risk(population or [], "population", str), radius=radius, joint=joint,
+        share=search_share, openings=openings, reopen=reopen, sweep=False,
+    )  # fmt: skip
+    settings.check()
+    Folder(out).refuse_unwritable()
+    given = Given(unlearned)
+    with Screen(quiet) as screen:
+        machine = jobs.Machine(device, dtype, executor="inline")
+        job = jobs.job(settings, task, base, split_seed, machine, screen.training)
+        certificate = run(replace(job, given=given, space={}), out, screen)
+    finish(out, certificate, json_, quiet)
 
 
 @app.command("report", epilog=REPORT_EXAMPLES)

@@ -169,6 +169,11 @@ def search(
         from search.run import run
 
         certificate = run(job, out, screen)
+    finish(out, certificate, json_, quiet)
+
+
+def finish(out: Path, certificate: Mapping[str, Any], json_: bool, quiet: bool) -> None:
+    """Draw and print what a run came to; NotCertifiedError where nothing is chosen."""
     _draw(out)
     if json_:
         words.emit(certificate)

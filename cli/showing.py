@@ -46,7 +46,10 @@ froc list risks
 """
 TASKS = {
     "embedded": ("64 fictitious people and a small model that knows them: what froc search does without --task", ""),
-    "folder": ("task.toml and forget, retain, forget_queries, retain_queries, holdout, idk (docs/tasks.md)", "--task DIR"),
+    "folder": (
+        "task.toml and forget, retain, forget_queries, retain_queries, holdout, idk (docs/tasks.md)",
+        "--task DIR",
+    ),
 }
 KINDS = {
     "methods": ("froc.methods", "Method"),
@@ -232,11 +235,17 @@ def _every_risk(certificate: Mapping[str, Any], row: Mapping[str, Any]) -> Table
     table = Table(title=f"Every risk of {row['config']} ({which})", title_justify="left", header_style="bold")
     for column in ("risk", "units", "measured", "at most", "budget", "p-value"):
         table.add_column(column, justify="left" if column == "risk" else "right", no_wrap=True)
-    for risk, alpha in certificate["budget"].items():
+    for risk, alpha in _ordered(certificate["budget"]):
         cur = row["cur"][risk]["simultaneous"]
         cells = (f"{row['empirical'][risk]:.3f}", f"{cur:.3f}", f"{alpha:g}", f"{row['p_values'][risk]:.2g}")
         table.add_row(risk, str(row["n"].get(risk, "")), *cells, style="green" if cur <= alpha else "")
     return table
+
+
+def _ordered(budget: Mapping[str, float]) -> list[tuple[str, float]]:
+    """Forgetting and utility first, the others after them."""
+    first = [risk for risk in words.RISKS if risk in budget]
+    return [(risk, budget[risk]) for risk in (*first, *(risk for risk in budget if risk not in first))]
 
 
 def _certificate(certificate: Mapping[str, Any]) -> Table:
@@ -248,7 +257,7 @@ def _certificate(certificate: Mapping[str, Any]) -> Table:
     )
     table.add_column("config", no_wrap=True)
     table.add_column("method", no_wrap=True)
-    shown = list(certificate["budget"].items())
+    shown = _ordered(certificate["budget"])
     shown = shown if len(shown) <= FEW else [(risk, alpha) for risk, alpha in shown if risk in words.RISKS]
     for risk, alpha in shown:
         table.add_column(f"{risk}\nmeasured", justify="right", no_wrap=True)

@@ -50,7 +50,7 @@ def draw(
 def _landscape(figure: Any, done: Sequence[Mapping[str, Any]], certificate: Mapping[str, Any]) -> None:
     """One row per risk, one dot per configuration in order of trial, grouped by method."""
     # further risks are measured on candidates alone
-    budget = {risk: alpha for risk, alpha in certificate["budget"].items() if risk in (done[0]["search"] if done else ())}
+    budget = dict(_measured(done, certificate))
     order = sorted(done, key=lambda line: (line["method"], line["trial"]))
     certified, chosen = set(certificate["certified"]), certificate["chosen"]
     panels = figure.subplots(len(budget), 1, sharex=True, squeeze=False)[:, 0]
@@ -78,9 +78,15 @@ def _landscape(figure: Any, done: Sequence[Mapping[str, Any]], certificate: Mapp
                         loc="left", fontsize=10)  # fmt: skip
 
 
+def _measured(done: Sequence[Mapping[str, Any]], certificate: Mapping[str, Any]) -> list[tuple[str, float]]:
+    """Budgets of the risks that trials measured; of all single ones where there was no trial."""
+    wanted = done[0]["search"] if done else certificate["unit"]
+    return [(risk, alpha) for risk, alpha in certificate["budget"].items() if risk in wanted]
+
+
 def _pareto(figure: Any, done: Sequence[Mapping[str, Any]], certificate: Mapping[str, Any]) -> None:
     """Search losses of all trials, and for each candidate its calibration risk with a bar up to its simultaneous CUR."""
-    (across, alpha), (up, beta) = list(certificate["budget"].items())[:2]
+    (across, alpha), (up, beta) = _measured(done, certificate)[:2]
     axes = figure.subplots()
     axes.axhline(beta, color=INK, lw=1, ls="--")
     axes.axvline(alpha, color=INK, lw=1, ls="--")

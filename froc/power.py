@@ -64,7 +64,7 @@ def closest(rows: Sequence[Mapping[str, Any]], found: Mapping[str, Evidence], cl
 
     place = min((i for i in range(len(rows)) if own[i] > 0), key=distance)
     row, share = rows[place], float(own[place])
-    risk = max(claim.budget, key=lambda name: (row["p_values"][name], _strain(row, name, claim)))
+    risk = max(sorted(claim.budget), key=lambda name: (row["p_values"][name], _strain(row, name, claim)))
     some = {name: only(each, place) for name, each in found.items()}
 
     def passes(alpha: float) -> bool:
@@ -80,7 +80,7 @@ def closest(rows: Sequence[Mapping[str, Any]], found: Mapping[str, Evidence], cl
             "units": _units_alike(claim, risk, some, len(rows), share),
             "budget": up(budget, 3) if up(budget, 3) < 1 else None,
         },
-        "also": [name for name in claim.budget if name != risk and row["p_values"][name] > share],
+        "also": [name for name in sorted(claim.budget) if name != risk and row["p_values"][name] > share],
     }
 
 

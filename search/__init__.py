@@ -13,6 +13,7 @@
     trial      configurations -> unlearned models -> search losses
     sweep      the stops of one training run, mixed with the base model: candidates without training
     speed      how fast trials are here
+    external   an unlearned model from any other tool, instead of trials
     sealing    search losses -> candidates in testing order, written down before calibration is opened
     calibration  the sealed candidates on calibration queries: all of them, or in rounds that may stop early
     openings   how often these calibration queries have been looked at

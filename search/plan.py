@@ -198,8 +198,12 @@ def make_plan(
     base: Base,
     space: Spaces,
     notes: tuple[str, ...],
+    given: str | None = None,
 ) -> Plan:
-    """Write the plan; raises InputError where the queries are too few to certify the budget at all."""
+    """Write the plan. given: digest of an unlearned model from elsewhere, where that is what is measured.
+
+    Raises InputError where the queries are too few to certify the budget at all.
+    """
     measured = measures(settings)
     units = {risk: task.units[one.pool] for risk, one in measured.items()}
     searched = {risk: len({q.unit for q in some}) for risk, some in view.queries.items()}
@@ -258,6 +262,7 @@ def make_plan(
             "shared": settings.storage is not None,
             "space": written(space), **({"weighing": vars(settings.weighing)} if settings.objective == "froc" else {}),
         },
+        **({"given": given} if given else {}),
         "environment": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
     }  # fmt: skip
     return Plan(document, claim, candidates, (*task.notes, *notes, *more))

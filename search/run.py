@@ -21,9 +21,10 @@ from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import SQLAlchemyError
 
 import froc
-from froc.data import Sealed, SearchView, Task
+from froc.data import RISKS, Sealed, SearchView, Task
 from froc.engine import Engine
 from froc.errors import InputError, InterruptedRunError
+from froc.losses import SCALE
 from froc.models import Base, read_weights, save, write_weights
 from froc.risk import Candidate, Claim, certify
 from search import openings, sealing
@@ -31,6 +32,7 @@ from search.calibration import measure, measure_in_rounds, searched
 from search.driver import Driver
 from search.executors import Executor
 from search.executors.inline import Inline
+from search.external import EXTERNAL, GIVEN, Given
 from search.folder import Folder, Started, of_document, write_json, write_table
 from search.outlook import LIKELY, chance
 from search.plan import Plan, Settings, identity, make_plan, measures, refuse_other
@@ -38,7 +40,7 @@ from search.sharing import Shared
 from search.space import Spaces
 from search.study import Study
 from search.trial import Asked, Bench
-from search.work import Again, Kept
+from search.work import Again, Kept, now
 
 LOG = logging.getLogger("froc")
 SCREENED = 2
@@ -63,7 +65,10 @@ class Listener(Protocol):
 
 @dataclass(frozen=True)
 class Job:
-    """What a search works on. workers: makes what trials run on; is handed what makes a bench of this process."""
+    """What a search works on. workers: makes what trials run on; is handed what makes a bench of this process.
+
+    given: an unlearned model from elsewhere, which is measured instead of searching for one.
+    """
 
     base: Base
     task: Task
@@ -74,6 +79,7 @@ class Job:
     notes: tuple[str, ...] = ()
     engine: Engine | None = None
     workers: Callable[[Callable[[], Bench]], Executor] = Inline
+    given: Given | None = None
 
 
 def run(job: Job, out: Path, listener: Listener) -> dict[str, Any]:
@@ -83,7 +89,9 @@ def run(job: Job, out: Path, listener: Listener) -> dict[str, Any]:
     """
     job.settings.check()
     folder = Folder(out)
-    plan = make_plan(job.settings, job.task, job.view, job.sealed, job.base, job.space, job.notes)
+    plan = make_plan(
+        job.settings, job.task, job.view, job.sealed, job.base, job.space, job.notes, job.given and job.given.digest
+    )
     old = folder.read(folder.plan)
     if old is not None:
         refuse_other(old, plan.document)
@@ -122,7 +130,7 @@ def _work(job: Job, plan: Plan, folder: Folder, listener: Listener) -> dict[str,
     try:
         seal = folder.read(folder.seal)
         if seal is None:
-            seal = _search(job, plan, folder, executor, listener)
+            seal = (_search if job.given is None else _as_given)(job, plan, folder, executor, listener)
         candidates = [Candidate(**c) for c in seal["candidates"]]
         fixed = identity(plan.document)
         asked = sealing.question(seal, fixed)
@@ -186,16 +194,38 @@ def _search(job: Job, plan: Plan, folder: Folder, executor: Executor, listener: 
         likely = sealing.shortlist(sealing.rank(done, sealing.sums(table), settings.steering), count)
         table = pl.concat([table, _screen(job, folder, executor, likely, listener)])
     write_table(folder.search_losses, table)
+    listed = sealing.shortlist(sealing.rank(done, sealing.sums(table), settings.limits), plan.candidates)
+    seal = _sealed(job, plan, folder, listed, len(done))
+    LOG.info("sealed %d candidates of %d complete trials (%s)", len(seal["candidates"]), len(done), why)
+    return seal
+
+
+def _as_given(job: Job, plan: Plan, folder: Folder, executor: Executor, listener: Listener) -> dict[str, Any]:
+    """One candidate, which no search chose: its losses on the search queries are for the reader alone."""
+    assert job.given is not None
+    line = Started(0, 1, GIVEN, EXTERNAL, {}, 0, now(), of_document(folder.plan))
+    folder.record([line])
+    write_weights(job.given.weights(job.base), folder.weights(GIVEN))
+    one = Candidate(GIVEN, EXTERNAL, {}, 1.0)
+    queries = {risk: some for risk, some in job.view.queries.items() if risk in RISKS}
+    table = measure(executor, queries, [one], {GIVEN: folder.weights(GIVEN)}, listener.screening, "search")
+    sums = sealing.sums(table)[GIVEN]
+    means = {risk: total / (SCALE * count) for risk, (total, count) in sums.items()}
+    folder.record([replace(line, status="complete", ended=now(), search=means)])
+    write_table(folder.search_losses, table)
+    return _sealed(job, plan, folder, [one], 1)
+
+
+def _sealed(job: Job, plan: Plan, folder: Folder, candidates: Sequence[Candidate], trials: int) -> dict[str, Any]:
     seal = sealing.document(
-        sealing.shortlist(sealing.rank(done, sealing.sums(table), settings.limits), plan.candidates),
+        candidates,
         plan=of_document(folder.plan),
         losses=of_document(folder.search_losses),
-        trials=len(done),
+        trials=trials,
         queries=job.sealed.digests,
         order=job.sealed.order.rows() if plan.claim.sequential else None,
     )
     write_json(folder.seal, seal)
-    LOG.info("sealed %d candidates of %d complete trials (%s)", len(seal["candidates"]), len(done), why)
     return seal
 
 
@@ -205,7 +235,7 @@ def _screen(
     """Search losses under the further risks of the configurations that may be sealed; attacks are too dear for every trial."""
     if not folder.screened.is_file():
         queries = {risk: job.view.queries[risk] for risk in job.settings.further}
-        kept = _kept(folder, executor, likely)
+        kept = _kept(job, folder, executor, likely)
         LOG.info("%d configurations are measured under %s", len(likely), ", ".join(queries))
         write_table(folder.screened, measure(executor, queries, likely, kept, listener.screening, "search"))
     return pl.read_parquet(folder.screened)
@@ -223,7 +253,7 @@ def _calibrate(
     if folder.calibration_losses.is_file():
         return
     queries = job.sealed.open(seal)
-    kept = _kept(folder, executor, candidates)
+    kept = _kept(job, folder, executor, candidates)
     if claim.sequential:
         table = measure_in_rounds(executor, queries, candidates, kept, claim, job.sealed.order, listener.calibrating)
     else:
@@ -232,9 +262,12 @@ def _calibrate(
     write_table(folder.calibration_losses, pl.concat([table, known]))
 
 
-def _kept(folder: Folder, executor: Executor, candidates: Sequence[Candidate]) -> dict[str, Kept]:
+def _kept(job: Job, folder: Folder, executor: Executor, candidates: Sequence[Candidate]) -> dict[str, Kept]:
     """config -> its parameters; those that were not kept are trained again with their seeds."""
     missing = [one for one in candidates if not folder.weights(one.config).is_file()]
+    if job.given is not None and missing:
+        write_weights(job.given.weights(job.base), folder.weights(GIVEN))
+        missing = []
     complete = {line.config: line for line in folder.log() if line.status == "complete"}
     works = [_again(complete[one.config.partition("-")[0]], one.config, executor, folder) for one in missing]
     for handed in executor.each(works):
@@ -260,7 +293,11 @@ def _keep_chosen(
         shutil.rmtree(stale, ignore_errors=True)
     if chosen is None:
         return
-    _kept(folder, executor, [chosen])
+    if job.given is not None:
+        job.given.copy(part)
+        part.rename(folder.model)
+        return
+    _kept(job, folder, executor, [chosen])
     job.base.scope.activate([0])
     job.base.scope.put(read_weights(folder.weights(chosen.config)))
     save(job.base, part)

@@ -1,0 +1,57 @@
+"""An unlearned model from any other tool: one candidate that is measured and certified as it is."""
+
+import shutil
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from froc import digest
+from froc.errors import InputError
+from froc.models import Base, load
+from froc.scope import Weights
+
+GIVEN, EXTERNAL = "c0000", "external"
+"""Its name among the candidates, and its method's."""
+FILES = (".safetensors", ".json", ".txt", ".model", ".jinja", ".md")
+"""What of a model folder is copied into the run: weights without code, tokenizer and configuration."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """A folder with an unlearned model of the base model's shape."""
+
+    folder: Path
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over the files that would be deployed; the plan names it before anything is measured."""
+        if not self.folder.is_dir():
+            raise InputError(
+                f"{self.folder} is no folder; --unlearned names one with safetensors, as save_pretrained makes it"
+            )
+        return digest.of_tree({path.name: digest.of_file(path) for path in self._files()})
+
+    def weights(self, base: Base) -> Weights:
+        """Its parameters by the base model's names, on the CPU, in the base model's precision.
+
+        Raises InputError where they are other ones: a quantised or otherwise restructured model cannot be put in its place.
+        """
+        theirs = dict(load(str(self.folder), device="cpu", dtype=base.dtype).model.named_parameters())
+        ours = base.scope.own()
+        other = sorted({n for n in ours if n not in theirs} | {n for n in theirs if n not in ours})
+        shape = [name for name in ours if name in theirs and ours[name].shape != theirs[name].shape]
+        if other or shape:
+            raise InputError(
+                f"{self.folder.name} is no model of the base model's shape ({(other or shape)[0]} differs); give the base that "
+                "it was made from, merge adapters, and save it without quantisation"
+            )
+        return {name: value.detach() for name, value in theirs.items()}
+
+    def copy(self, place: Path) -> None:
+        """Copy the model's files as they are: what is signed is what was given."""
+        place.mkdir(parents=True)
+        for path in self._files():
+            shutil.copyfile(path, place / path.name)
+
+    def _files(self) -> list[Path]:
+        return sorted(path for path in self.folder.iterdir() if path.suffix in FILES and path.is_file())
