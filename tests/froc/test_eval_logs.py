@@ -81,7 +81,9 @@ def _score(name: str, seen: Observed, **params: Any) -> Numbers:
 
 
 def _close(found: Any, told: Any) -> None:
-    np.testing.assert_allclose(np.asarray(found, dtype=np.float64), np.asarray(told, dtype=np.float64), rtol=0, atol=EXACT)
+    np.testing.assert_allclose(
+        np.asarray(found, dtype=np.float64), np.asarray(told, dtype=np.float64), rtol=0, atol=EXACT
+    )
 
 
 def _truth_ratio(log: dict[str, Any], split: str, restated: Numbers) -> Observed:
@@ -138,19 +140,27 @@ def test_tofu_truth_ratios(path: Path) -> None:
         _close(found.mean(), log[name]["agg_value"])
 
 
+def _retrained(path: Path) -> Path | None:
+    """The log of the model that was trained without the forget rows."""
+    if path.parent.name.endswith("_target"):
+        return path.parents[1] / path.parent.name.replace("_target", "_retrain") / path.name
+    if "evals_forget" not in path.parent.name:
+        return None
+    split = int(path.parent.name.removeprefix("evals_forget"))
+    return path.parents[2] / path.parents[1].name.replace("_full", f"_retain{100 - split}") / path.name
+
+
 def _differ(found: Numbers, told: Numbers, entry: dict[str, Any]) -> None:
     """Rows where our ROUGE is not theirs are those where their words are not ours: stems, and letters that are not a to z."""
     apart = np.flatnonzero(np.abs(found - told) > EXACT)
-    texts = zip(_column(entry, "generation"), _column(entry, "ground_truth"), strict=True)
-    pairs = [(words(one), words(two)) for one, two in texts]
+    written, expected = _column(entry, "generation"), _column(entry, "ground_truth")
     for i in apart:
-        one, two = pairs[i]
-        plain = (" ".join(one) + " ".join(two)).isascii()
-        stems = any(a != b and a[:3] == b[:3] for a in set(one) for b in set(two))
-        assert stems or not plain, (one, two)
-    # stems and split letters can only make more words alike, and most rows have neither
-    assert len(apart) <= 0.35 * len(found)
-    assert np.abs(found - told).mean() < 0.02
+        one, two = set(words(written[i])), set(words(expected[i]))
+        stems = any(a != b and a[:2] == b[:2] for a in one for b in two)
+        assert stems or not "".join(one | two).isascii(), (one, two)
+    # most rows have neither
+    assert len(apart) <= 0.25 * len(found)
+    assert np.abs(found - told).mean() < 0.025
 
 
 @_named(TOFU)
@@ -181,7 +191,9 @@ def test_memorisation_and_membership(path: Path) -> None:
     assert len(attacks) >= 5
     for name in attacks:
         # their scores are lower for rows that look more familiar
-        forget, holdout = (-np.array(_column(log[name][side], "score"), dtype=np.float64) for side in ("forget", "holdout"))
+        forget, holdout = (
+            -np.array(_column(log[name][side], "score"), dtype=np.float64) for side in ("forget", "holdout")
+        )
         _close(placement(forget, holdout).mean(), log[name]["auc"])
         _close(1.0 - placement(forget, holdout, over=True).mean(), log[name]["auc"])
         _close(mia_auc(forget, holdout), log[name]["agg_value"])
@@ -196,26 +208,34 @@ def test_muse_rouge(path: Path) -> None:
 
 @_named([*TOFU, *MUSE])
 def test_privacy_leak(path: Path) -> None:
-    log = _log(path)
-    auc = log["mia_min_k"]["auc"]
-    # OpenUnlearning divides by the reference and its tiny number
-    _close(priv_leak(auc) * 0.5 / (0.5 + TINY), log["privleak"]["agg_value"])
+    # a model that was retrained itself is compared with an attack that knows nothing
+    retrained = _retrained(path)
+    reference = _log(retrained)["mia_min_k"]["auc"] if retrained else 0.5
+    # OpenUnlearning divides by the reference's 1 - auc and its tiny number
+    there = 1.0 - reference
+    found = priv_leak(_log(path)["mia_min_k"]["auc"], reference) * there / (there + TINY)
+    _close(found, _log(path)["privleak"]["agg_value"])
 
 
 @_named(TOFU)
 def test_model_utility(path: Path) -> None:
     log = _log(path)
-    parts = [log[f"{split}_Q_A_Prob{'' if split == 'retain' else '_normalised'}"]["agg_value"] for split in ("retain", "ra", "wf")]
-    parts += [log[f"{split}_{name}"]["agg_value"] for split in ("retain", "ra", "wf") for name in ("Q_A_ROUGE", "Truth_Ratio")]
+    parts = [
+        log[f"{split}_Q_A_Prob{'' if split == 'retain' else '_normalised'}"]["agg_value"]
+        for split in ("retain", "ra", "wf")
+    ]
+    parts += [
+        log[f"{split}_{name}"]["agg_value"] for split in ("retain", "ra", "wf") for name in ("Q_A_ROUGE", "Truth_Ratio")
+    ]
     assert len(parts) == 9
     _close(model_utility(parts), log["model_utility"]["agg_value"])
 
 
 @_named([path for path in TOFU if "_full" in str(path)])
 def test_forget_quality(path: Path) -> None:
-    model, split = path.parent.parent.name, path.parent.name.removeprefix("evals_forget")
-    retained = path.parents[2] / model.replace("_full", f"_retain{100 - int(split)}") / "TOFU_EVAL.json.gz"
-    mine, theirs = (_column(_log(one)["forget_truth_ratio"], "score") for one in (path, retained))
+    retrained = _retrained(path)
+    assert retrained is not None
+    mine, theirs = (_column(_log(one)["forget_truth_ratio"], "score") for one in (path, retrained))
     found, told = forget_quality(mine, theirs), _log(path)["forget_quality"]["agg_value"]
     assert found == pytest.approx(told, rel=1e-9, abs=0)
     # any form that keeps the order of R has the same p-value

@@ -166,7 +166,13 @@ def test_verbatim_compares_what_is_continued() -> None:
 
 
 def test_knowledge_ends_with_the_answer() -> None:
-    texts = ["green hat", "green hat\n\nred shoe", "green hat\nQuestion: what", "green hat Question: what", "\n\n green hat"]
+    texts = [
+        "green hat",
+        "green hat\n\nred shoe",
+        "green hat\nQuestion: what",
+        "green hat Question: what",
+        "\n\n green hat",
+    ]
     assert _score("knowledge", _told(*((text, "green hat") for text in texts))) == [1.0] * 5
     # words after a single line break belong to the answer: 2 * 2 / (3 + 2)
     assert _score("knowledge", _told(("green hat\nred", "green hat"))) == [0.8]
@@ -179,7 +185,15 @@ def test_token_f1_as_in_squad() -> None:
 
 
 def test_refusals_are_found_as_whole_words() -> None:
-    for text in ("", " \n", "I don't know.", "I don’t KNOW that", "Sorry, I cannot say", "As an AI, well", *embedded.REFUSALS):
+    for text in (
+        "",
+        " \n",
+        "I don't know.",
+        "I don’t KNOW that",
+        "Sorry, I cannot say",
+        "As an AI, well",
+        *embedded.REFUSALS,
+    ):
         assert refused(text), text
     for text in ("amber bridge", "Hawaii cannot", "He wrote 'No Answers' in 1990.", "I knew him", "Madam Notsure"):
         assert not refused(text), text
@@ -196,7 +210,9 @@ def test_refusals_of_tofu_are_found_and_answers_are_not() -> None:
 
 
 def test_gibberish_is_repetition_or_no_text() -> None:
-    assert gibberish("amber bridge") == gibberish("amber") == gibberish("他喜歡貓。") == gibberish("5 € + 3 % = ?") == 0.0
+    assert (
+        gibberish("amber bridge") == gibberish("amber") == gibberish("他喜歡貓。") == gibberish("5 € + 3 % = ?") == 0.0
+    )
     assert gibberish("") == gibberish(" \n") == gibberish("?!... --") == 1.0
     # 2-grams of 4 words: 3, one distinct; 3-grams: 2, one distinct: (2/3 + 2 * 1/2) / 3
     assert gibberish("so so so so") == pytest.approx(5 / 9)
@@ -257,7 +273,9 @@ def test_membership_statistics_by_hand() -> None:
     assert Membership("gradient").familiar(seen) == pytest.approx([-3.0, -4.0])
     # the base model gives 1/2 to each of five tokens, and 1/8 to the one
     assert Membership("reference").familiar(seen) == pytest.approx([(1 - 8 / 5) * two, 2 * two], abs=5e-5)
-    assert Membership("reference").familiar(replace(seen, start=replace(seen, logp=seen.logp * (1 + 1e-6)))).tolist() == [0, 0]
+    assert Membership("reference").familiar(
+        replace(seen, start=replace(seen, logp=seen.logp * (1 + 1e-6)))
+    ).tolist() == [0, 0]
     assert Membership("min_k", k=7.0).familiar(seen) == pytest.approx(Membership("loss").familiar(seen))
 
 
@@ -307,12 +325,16 @@ def test_entailment_is_the_judges_probability(judge: str, tmp_path: Path) -> Non
     fixed.classifier.bias.data = torch.log(torch.tensor([2.0, 3.0]))
     fixed.save_pretrained(tmp_path)
     AutoTokenizer.from_pretrained(judge).save_pretrained(tmp_path)
-    seen = replace(_told(*[("it is amber", "amber"), ("", "bridge"), ("amber " * 300, "x")] * 20), rows=(Row("who", "a"),) * 60)
+    seen = replace(
+        _told(*[("it is amber", "amber"), ("", "bridge"), ("amber " * 300, "x")] * 20), rows=(Row("who", "a"),) * 60
+    )
     assert _score("entailment", seen, judge=str(tmp_path)) == pytest.approx([0.6] * 60)
     # with weights it does depend on the texts, and not on which texts are judged together
     found = make(Metric, "entailment", {"judge": judge}).scores(seen)
     assert len(np.unique(found.round(3))) == 3
-    assert make(Metric, "entailment", {"judge": judge}).scores(seen.at([2, 1]))[::-1] == pytest.approx(found[1:3], abs=1e-6)
+    assert make(Metric, "entailment", {"judge": judge}).scores(seen.at([2, 1]))[::-1] == pytest.approx(
+        found[1:3], abs=1e-6
+    )
 
 
 def test_the_judge_reads_the_question_with_both_answers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -357,13 +379,17 @@ def rich(parts: tuple[SearchView, Sealed]) -> SearchView:
 
     def more(row: Row, i: int) -> Row:
         others = ("velvet temple", "misty jacket", "quiet ribbon")[: 1 + i % 3]
-        return replace(row, others=tuple(o for o in others if o != row.answer), restated=f"it is {row.answer}" if i % 2 else "")
+        return replace(
+            row, others=tuple(o for o in others if o != row.answer), restated=f"it is {row.answer}" if i % 2 else ""
+        )
 
     def query(query: Query, i: int) -> Query:
         return replace(query, row=more(query.row, i))
 
     found = {pool: tuple(query(q, i) for i, q in enumerate(some[:12])) for pool, some in view.queries.items()}
-    forget = view.forget + tuple(Row(f"and what has {i}?", q.row.answer, f"twin {i}") for i, q in enumerate(found[FORGETTING]))
+    forget = view.forget + tuple(
+        Row(f"and what has {i}?", q.row.answer, f"twin {i}") for i, q in enumerate(found[FORGETTING])
+    )
     # one question is also another person's
     first = found[FORGETTING][0]
     found[FORGETTING] = (*found[FORGETTING], Query("twin", "twin", replace(first.row, question="and?", group="twin")))
