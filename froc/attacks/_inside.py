@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -24,6 +25,8 @@ from froc.metrics import Observed, Sight
 ROWS = 64
 """Rows that something is optimised on, at most."""
 BATCH = 256
+AT_ONCE = 32
+"""Rows of a pass that keeps what its gradient needs."""
 
 
 @contextmanager
@@ -90,28 +93,25 @@ Place = Callable[[Batch], AbstractContextManager[None]]
 """What is pushed, and where in a batch."""
 
 
-def loss(model: PreTrainedModel, some: Sequence[Batch], place: Place) -> float:
-    """Negative log-likelihood per answer token of batches, nats, with something pushed."""
+def nll(model: PreTrainedModel, rows: Sequence[Encoded]) -> NDArray[np.float64]:
+    """(n,) negative log-likelihood of each row's answer, nats."""
+    found = np.zeros(len(rows))
     with torch.no_grad():
-        return sum(float(part) for part in _parts(model, some, place))
+        for batch in batches(model, rows):
+            found[batch.index.cpu().numpy()] = Pass(model, batch, end=False).sum_nll.double().cpu().numpy()
+    return found
 
 
 def slope(model: PreTrainedModel, some: Sequence[Batch], place: Place, pushing: Tensor) -> tuple[float, Tensor]:
-    """That loss and its gradient by what is pushed."""
-    total, grad = 0.0, torch.zeros_like(pushing)
-    with torch.enable_grad():
-        for part in _parts(model, some, place):
-            grad += torch.autograd.grad(part, [pushing])[0]
-            total += float(part.detach())
-    return total, grad
-
-
-def _parts(model: PreTrainedModel, some: Sequence[Batch], place: Place) -> Iterator[Tensor]:
+    """Negative log-likelihood per answer token, nats, with something pushed in some places, and its gradient by that."""
     count = sum(int((batch.stop - batch.start).sum()) for batch in some)
+    total, grad = 0.0, torch.zeros_like(pushing)
     for batch in some:
-        with place(batch):
-            nll = Pass(model, batch, end=False).nll
-        yield nll.sum() / count
+        with place(batch), torch.enable_grad():
+            part = Pass(model, batch, end=False).nll.sum() / count
+            grad += torch.autograd.grad(part, [pushing])[0]
+        total += float(part.detach())
+    return total, grad
 
 
 def lens(

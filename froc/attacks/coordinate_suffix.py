@@ -1,7 +1,7 @@
 """Greedy coordinate gradient attack."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from froc import digest
 from froc.attacks import Attack, Material
-from froc.attacks._inside import batches, loss, pushed, refuse, sample, slope
+from froc.attacks._inside import AT_ONCE, batches, nll, pushed, refuse, sample, slope
 from froc.batches import Batch, Encoded, encode
 from froc.data import Row
 from froc.metrics import Observed, Sight
@@ -72,21 +72,19 @@ class CoordinateSuffix(Attack):
     ) -> Tokens:  # fmt: skip
         """The suffix, or none where none is better."""
 
-        def score(suffix: Tokens) -> float:
-            rows = [_with(row, at, suffix) for row, at in zip(known, places, strict=True)]
-            return loss(model, list(batches(model, rows)), lambda _: nullcontext())
+        def losses(tried: Sequence[Tokens]) -> list[float]:
+            rows = [_with(row, at, suffix) for suffix in tried for row, at in zip(known, places, strict=True)]
+            return [float(value) for value in nll(model, rows).reshape(len(tried), -1).sum(1)]
 
         draw = np.random.default_rng(digest.seed("suffix", seed))
         marks: Any = tokenizer(" !", add_special_tokens=False)["input_ids"]
         suffix = (int(marks[-1]),) * self.tokens
-        none, least = score(()), score(suffix)
+        none, least = losses([(), suffix])
         for _ in range(self.steps):
             top = self._top(model, tokenizer, known, places, suffix)
-            tried = []
-            for _ in range(self.swaps):
-                k = int(draw.integers(len(suffix)))
-                tried.append((*suffix[:k], int(draw.choice(top[k])), *suffix[k + 1 :]))
-            value, best = min((score(one), one) for one in dict.fromkeys(tried))
+            at = draw.integers(len(suffix), size=self.swaps)
+            tried = [(*suffix[:k], int(draw.choice(top[k])), *suffix[k + 1 :]) for k in at]
+            value, best = min(zip(losses(tried), tried, strict=True))
             if value < least:
                 least, suffix = value, best
         return suffix if least < none else ()
@@ -94,7 +92,7 @@ class CoordinateSuffix(Attack):
     def _top(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, known: Sequence[Encoded], places: Sequence[int],
         suffix: Tokens,
-    ) -> np.ndarray[Any, np.dtype[np.int64]]:  # fmt: skip
+    ) -> list[list[int]]:  # fmt: skip
         """(k, top) the tokens whose one-hot entries have the most negative gradients, for each place of the suffix."""
         embeddings: Any = model.get_input_embeddings()
         rows = [_with(row, at, suffix) for row, at in zip(known, places, strict=True)]
@@ -111,11 +109,12 @@ class CoordinateSuffix(Attack):
 
             return pushed(embeddings, change)
 
-        grad = slope(model, list(batches(model, rows)), place, nothing)[1]
+        grad = slope(model, list(batches(model, rows, AT_ONCE)), place, nothing)[1]
         with torch.no_grad():
             gain = -(grad @ embeddings.weight.float().T)[:, : len(tokenizer)]
             gain[:, [i for i in tokenizer.all_special_ids if i < gain.shape[1]]] = -torch.inf
-            return gain.topk(min(self.top, gain.shape[1])).indices.cpu().numpy()
+            found: list[list[int]] = gain.topk(min(self.top, gain.shape[1])).indices.tolist()
+            return found
 
 
 def _with(row: Encoded, at: int, suffix: Tokens) -> Encoded:

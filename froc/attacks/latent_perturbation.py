@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from froc.attacks import Attack, Material
-from froc.attacks._inside import Seen, batches, pushed, refuse, sample, slope
+from froc.attacks._inside import AT_ONCE, Seen, batches, pushed, refuse, sample, slope
 from froc.batches import Batch, Encoded, encode
 from froc.data import Row
 from froc.forward import Pass, blocks
@@ -48,7 +48,7 @@ class LatentPerturbation(Attack):
         layer = round(self.depth * (len(blocks(model)) - 1))
         block = blocks(model)[min(max(layer, 0), len(blocks(model)) - 1)]
         known = encode(tokenizer, sample(material.known, material.seed), material.template)
-        push = self._found(model, block, list(batches(model, known, 16)))
+        push = self._found(model, block, list(batches(model, known, AT_ONCE)))
         seen = Seen(rows)
         with torch.inference_mode():
             for batch in batches(model, rows):

@@ -1,7 +1,8 @@
 """Quantisation attack."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from importlib import import_module
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -27,25 +28,42 @@ def nf4() -> Tensor:
     return torch.from_numpy(levels / levels[-1]).float()
 
 
+def fp4() -> Tensor:
+    """(15,) the levels of the four-bit float that bitsandbytes takes unless told otherwise: sign, two bits, one bit."""
+    above = torch.tensor([1 / 192, 1 / 6, 1 / 4, 1 / 3, 1 / 2, 2 / 3, 1.0])
+    return torch.cat([-above.flip(0), torch.zeros(1), above])
+
+
 @dataclass(frozen=True)
 class Quantization(Attack):
     """Round every weight matrix to a few levels per group of inputs (Zhang et al. 2410.16454).
 
     Small changes that unlearning made vanish when they are below half a level: what was hidden comes back. Plain
     rounding, no calibration text: embeddings and head are rounded like any matrix, vectors (norms, biases) stay.
-    scheme: rtn, the nearest of 2**bits - 1 even levels; nf4, of 16 levels that a normal distribution fills evenly.
-    group: inputs that share a scale, 0 for all of an output channel; symmetric, the largest magnitude is a level.
+    scheme: rtn, the nearest of 2**bits - 1 even levels; nf4, of 16 that a normal distribution fills evenly; fp4, of those
+    of a small float, as the paper's code does. group: inputs that share a scale, 0 for all of an output channel; symmetric,
+    the largest magnitude is a level. backend: the same by another's code, which must be installed: bitsandbytes has nf4
+    and fp4 in groups, and 8 bits per output channel.
     """
 
     allows: ClassVar[str] = "store the model with fewer bits"
 
-    scheme: str = hyper("rtn", Choice(("rtn", "nf4")))
+    scheme: str = hyper("rtn", Choice(("rtn", "nf4", "fp4")))
     bits: int = hyper(4, Choice((4, 8)))
     group: int = hyper(32, Choice((32, 64, 128, 0)))
+    backend: str = hyper("torch", Choice(("torch", "bitsandbytes")))
 
     def __post_init__(self) -> None:
-        if self.scheme == "nf4" and self.bits != 4:
-            raise InputError(f"quantization: nf4 has 4 bits, not {self.bits}; write scheme=nf4,bits=4 or scheme=rtn")
+        if self.scheme != "rtn" and self.bits != 4:
+            raise InputError(
+                f"quantization: {self.scheme} has 4 bits, not {self.bits}; leave bits out, or write scheme=rtn"
+            )
+        if self.backend != "torch" and (self.bits == 8) != (self.group == 0):
+            raise InputError("quantization: bitsandbytes has bits=8,group=0, or bits=4 in groups; or leave backend out")
+        if self.backend != "torch" and self.bits == 4 and self.scheme == "rtn":
+            raise InputError(
+                "quantization: bitsandbytes has no rtn of 4 bits; write scheme=nf4 or fp4, or leave backend out"
+            )
 
     @torch.no_grad()
     def change(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, material: Material) -> None:
@@ -55,7 +73,7 @@ class Quantization(Attack):
             if parameter.ndim >= 2 and parameter.dtype.is_floating_point:
                 # GPT-2's layers hold (inputs, outputs)
                 matrix = parameter.T if id(parameter) in turned else parameter
-                matrix.copy_(self._round(matrix))
+                matrix.copy_(self._round(matrix) if self.backend == "torch" else self._by_library(matrix))
 
     def _round(self, matrix: Tensor) -> Tensor:
         inputs = matrix.shape[-1]
@@ -63,13 +81,26 @@ class Quantization(Attack):
         groups = torch.nn.functional.pad(matrix.float().reshape(-1, inputs), (0, -inputs % size)).unflatten(
             1, (-1, size)
         )
-        top = 1 if self.scheme == "nf4" else 2 ** (self.bits - 1) - 1
+        top = 1 if self.scheme != "rtn" else 2 ** (self.bits - 1) - 1
         scale = (groups.abs().amax(-1, keepdim=True) / top).clamp_min(torch.finfo(torch.float32).tiny)
-        rounded = self._nearest(groups / scale, top) * scale
-        return rounded.flatten(1)[:, :inputs].reshape(matrix.shape).to(matrix.dtype)
+        rounded: Tensor = self._nearest(groups / scale, top) * scale
+        flat: Tensor = rounded.flatten(1)[:, :inputs].reshape(matrix.shape)
+        return flat.to(matrix.dtype)
 
     def _nearest(self, values: Tensor, top: int) -> Tensor:
         if self.scheme == "rtn":
             return values.round().clamp(-top, top)
-        levels = nf4().to(values.device)
+        levels = (nf4() if self.scheme == "nf4" else fp4()).to(values.device)
         return levels[torch.bucketize(values, (levels[1:] + levels[:-1]) / 2)]
+
+    def _by_library(self, matrix: Tensor) -> Any:
+        try:
+            library: Any = import_module("bitsandbytes.functional")
+        except ImportError as error:
+            raise InputError("quantization: pip install bitsandbytes, or leave backend out") from error
+        if self.bits == 8:
+            found, scale, _ = library.int8_vectorwise_quant(matrix.half())
+            return library.int8_vectorwise_dequant(found, scale)
+        return library.dequantize_4bit(
+            *library.quantize_4bit(matrix.contiguous(), blocksize=self.group, quant_type=self.scheme)
+        )

@@ -13,8 +13,7 @@ from froc.attacks._loop import Training
 class Relearning(Training):
     """Train for a few steps on other facts of what was to be forgotten (2406.13356; WMDP settings of Unlearn-Smooth).
 
-    What was hidden comes back with them, what is gone does not: the measured facts are not in the rows trained on. Papers
-    take learning rates near 1e-5 for billions of parameters; a small model needs a larger one.
+    What was hidden comes back with them, what is gone does not: the measured facts are not in the rows trained on.
     """
 
     allows: ClassVar[str] = "train the model for a few steps on forgotten facts other than those measured"

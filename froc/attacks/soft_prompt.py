@@ -1,7 +1,7 @@
 """Soft prompt attack."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from froc import digest
 from froc.attacks import Attack, Material
-from froc.attacks._inside import batches, loss, pushed, refuse, sample, slope
+from froc.attacks._inside import AT_ONCE, batches, nll, pushed, refuse, sample, slope
 from froc.batches import Encoded, encode
 from froc.data import Row
 from froc.metrics import Observed, Sight
@@ -59,8 +59,8 @@ class SoftPrompt(Attack):
 
     def _found(self, model: PreTrainedModel, rows: Sequence[Encoded], seed: int) -> Tensor | None:
         """(k, D), or None where no prompt is better than none."""
-        plain, known = (list(batches(model, some, 16)) for some in (rows, [self._longer(row) for row in rows]))
-        least, best = loss(model, plain, lambda _: nullcontext()), None
+        known = list(batches(model, [self._longer(row) for row in rows], AT_ONCE))
+        least, best = float(nll(model, rows).sum()) / sum(row.answer for row in rows), None
         embeddings = model.get_input_embeddings()
         draw = torch.Generator().manual_seed(digest.seed("soft prompt", seed))
         first = torch.randint(model.config.get_text_config().vocab_size, (self.tokens,), generator=draw)
