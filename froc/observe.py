@@ -66,7 +66,8 @@ def _tokens(model: PreTrainedModel, rows: Sequence[Encoded], size: int, spread: 
         seen = Pass(model, batch, end=False, hidden_at=range(depth) if hidden else ())
         assert seen.logits is not None
         logits = seen.logits.float()
-        right = (logits.argmax(-1) == seen.target) & torch.isfinite(logits).all(-1)
+        # NaN wherever one logit is; a token that a model rules out (-inf) makes no other one wrong
+        right = (logits.argmax(-1) == seen.target) & torch.isfinite(seen.nll)
         place = index[seen.row], seen.column + 1 - stack.start[index][seen.row]
         hit[place] = right.cpu().numpy()
         logp[place] = -seen.nll.cpu().numpy()
@@ -81,7 +82,8 @@ def _tokens(model: PreTrainedModel, rows: Sequence[Encoded], size: int, spread: 
 
 def _spread(logits: torch.Tensor) -> torch.Tensor:
     """(N, 2) mean and standard deviation of log p(v) for v drawn from p, for (N, V) logits."""
-    log = torch.log_softmax(logits, -1)
+    # a token that is ruled out (-inf) has no share in either
+    log = torch.log_softmax(logits, -1).clamp_min(-1e4)
     p = log.exp()
     mean = (p * log).sum(-1)
     variance = (p * log.square()).sum(-1) - mean.square()

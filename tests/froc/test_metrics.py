@@ -504,6 +504,28 @@ def test_padding_and_batching_do_not_change_what_is_seen(base: Base) -> None:
         assert together.logp[i, : row.answer] == pytest.approx(alone.logp[0], abs=1e-4)
 
 
+def test_a_token_that_is_ruled_out_makes_no_other_one_wrong(base: Base, parts: tuple[SearchView, Sealed]) -> None:
+    base.restore()
+    rows = encode(base.tokenizer, [query.row for query in parts[0].queries[FORGETTING][:5]], parts[0].template)
+    unused = next(i for i in range(len(base.tokenizer)) if not any(i in row.ids for row in rows))
+    before = observe(base.model, None, rows, sights=frozenset({"spread"}))
+    head: Any = base.model.get_output_embeddings()
+    for value, right in ((-math.inf, True), (math.nan, False), (math.inf, False)):
+        handle = head.register_forward_hook(lambda _m, _a, out, v=value: out.index_fill(-1, torch.tensor([unused]), v))
+        try:
+            after = observe(base.model, None, rows, sights=frozenset({"spread"}))
+        finally:
+            handle.remove()
+        assert after.hit.tolist() == (before.hit & right).tolist()
+        assert before.spread is not None
+        assert after.spread is not None
+        if right:
+            assert after.logp == pytest.approx(before.logp, abs=1e-2)
+            assert after.spread == pytest.approx(before.spread, abs=5e-2)
+        else:
+            assert np.isnan(make(Metric, "exact_memorization").scores(after)).all()
+
+
 def test_the_end_of_text_is_trained_but_not_measured(base: Base) -> None:
     (row,) = encode(base.tokenizer, [Row("what", "amber bridge")], "{question} {answer}")
     assert row.ids[-1] == base.tokenizer.eos_token_id
