@@ -114,8 +114,8 @@ def _measurement(text: str) -> Measurement:
     from froc.attacks import Attack
 
     front, slash, pool = text.partition("/")
-    pool = {"": FORGETTING, "forget": FORGETTING, "retain": UTILITY}.get(pool, pool)
-    if pool not in POOLS or (slash and not pool):
+    pool = {"forget": FORGETTING, "retain": UTILITY}.get(pool, pool) if slash else FORGETTING
+    if pool not in POOLS:
         raise InputError(f"{text}: no queries are called {pool!r}; write /forgetting or /utility")
     metric, at, attacks = front.partition("@")
     if at and not attacks:
