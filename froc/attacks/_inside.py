@@ -70,12 +70,15 @@ class Seen:
     def add(self, batch: Batch, logits: Tensor) -> None:
         """(N, V) logits where the answers of a batch are predicted."""
         row, column = batch.predicting(end=False)
-        target = batch.ids[torch.from_numpy(row), torch.from_numpy(column + 1)]
+        target = batch.ids[
+            torch.from_numpy(row).to(batch.ids.device), torch.from_numpy(column + 1).to(batch.ids.device)
+        ]
         logits = logits.float()
-        right = (logits.argmax(-1) == target) & torch.isfinite(logits).all(-1)
+        nll = torch.nn.functional.cross_entropy(logits, target, reduction="none")
+        right = (logits.argmax(-1) == target) & torch.isfinite(nll)
         place = batch.index.cpu().numpy()[row], column + 1 - batch.start[row]
         self._hit[place] = right.cpu().numpy()
-        self._logp[place] = -torch.nn.functional.cross_entropy(logits, target, reduction="none").cpu().numpy()
+        self._logp[place] = -nll.cpu().numpy()
 
     def observed(self, asked: Sequence[Row]) -> Observed:
         """As metrics read it."""

@@ -45,7 +45,7 @@ class LinearProbe(Attack):
         """One per chosen layer, from below."""
         refuse("linear_probe", sights)
         last = len(blocks(model)) - 1
-        chosen = sorted({int(k) for k in np.linspace(0, last, max(1, self.layers), endpoint=False).round()})
+        chosen = sorted({int(k) for k in np.linspace(0, last, max(1, self.layers), endpoint=False)})
         with torch.inference_mode():
             known = encode(tokenizer, sample(material.retain, material.seed, self.rows), material.template)
             maps = self._fitted(model, known, chosen, last)

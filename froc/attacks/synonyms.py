@@ -38,11 +38,11 @@ class Synonyms(Asking):
 
     def words(self, row: Row, material: Material) -> Sequence[str]:
         """Every word of the table, its first letter as large as it was."""
-        named = set(re.findall(r"\w+", row.group.lower()))
+        named = set(re.findall(r"\w+", row.group))
 
         def other(found: re.Match[str]) -> str:
             word = found[0]
-            if word.lower() in named:
+            if word in named:
                 return word
             text = TABLE[word.lower()]
             return text[0].upper() + text[1:] if word[0].isupper() else text

@@ -1,37 +1,333 @@
-"""Attacks: the contract, and quantisation's promise that small changes vanish."""
+"""Attacks: the contract, every one by its name, and what each promises."""
 
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
 import torch
 
-from froc.attacks import Attack
-from froc.data import Row
+from froc.attacks import Attack, Material
+from froc.attacks._inside import nll
+from froc.attacks.coordinate_suffix import CoordinateSuffix, _ends, _with
+from froc.attacks.quantization import Quantization, nf4
+from froc.attacks.soft_prompt import SoftPrompt, _before
+from froc.batches import encode
+from froc.data import Row, SearchView, Task, held, split
+from froc.errors import InputError
+from froc.measure import Probe, material, measured, probes
+from froc.methods import Method
+from froc.models import Base, load, save, wrap
+from froc.observe import observe
 from froc.plugins import find, make, names
+from froc.risks import measurement
+from froc.tasks import embedded
+from froc.train import Pools, Reference, unlearn
+from tests.conftest import SMALL
+
+QUICK = {
+    "relearning": "steps=3", "drift": "steps=3", "soft_prompt": "steps=3", "coordinate_suffix": "steps=2,swaps=4",
+    "latent_perturbation": "steps=3",
+}  # fmt: skip
+ALL = names(Attack)
+ASKING = [name for name in ALL if find(Attack, name).ask is not Attack.ask]
+INSIDE = {"latent_perturbation", "soft_prompt", "coordinate_suffix", "logit_lens", "linear_probe"}
+KNOWN = Row("Where does Bo live?", "old mill", "Bo")
+GIVEN = Material(
+    (KNOWN,), tuple(Row(f"What does P{k} make?", f"thing {k}", f"P{k}") for k in range(6)), (), "{question} {answer}"
+)
 
 
-def test_contract() -> None:
-    for name in names(Attack):
-        attack = make(Attack, name)
-        assert find(Attack, name).allows
-        weights = {"w": torch.randn(8, 40, generator=torch.Generator().manual_seed(0)), "norm": torch.ones(8)}
-        kept = {key: value.clone() for key, value in weights.items()}
-        attacked = attack.weights(weights)
-        assert {key: (value.shape, value.dtype) for key, value in attacked.items()} == {
-            key: (value.shape, value.dtype) for key, value in weights.items()
-        }
-        assert all(torch.equal(weights[key], kept[key]) for key in weights)
-        assert attack.rows([Row("q", "a")]) is not None
+def _text(name: str) -> str:
+    return f"extraction_strength@{name}:{QUICK[name]}" if name in QUICK else f"extraction_strength@{name}"
+
+
+def _probe(base: Base, task: Task, text: str, count: int = 24) -> Probe:
+    one = measurement(text)
+    view, _ = split(task, 0.3, sources={"risk": one.source})
+    return probes(base, {"risk": view.queries["risk"][:count]}, {"risk": one}, view)[0]
+
+
+@pytest.fixture
+def untouched(base: Base) -> Iterator[Base]:
+    base.restore()
+    yield base
+    base.restore()
+
+
+@pytest.fixture(scope="module")
+def lora(base: Base, tmp_path_factory: pytest.TempPathFactory) -> Base:
+    """Adapters that change something."""
+    place = tmp_path_factory.mktemp("model")
+    base.restore()
+    save(base, place)
+    return load(str(place), device="cpu", train="lora:rank=4")
+
+
+@pytest.fixture(scope="module")
+def ignorant(base: Base) -> Base:
+    """A model of the same making and tokenizer that never met the people to be forgotten."""
+    people = embedded._people
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(embedded, "_people", lambda recipe, draw: people(recipe, draw)[recipe.forgotten :])
+        patch.setattr(embedded, "_tokenizer", lambda rows, size: base.tokenizer)
+        model, tokenizer = embedded.teach(SMALL, lambda *_: None)
+    return wrap("ignorant", model, tokenizer)
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("train", ["full", "lora"])
+def test_every_attack_is_the_same_twice_and_leaves_the_model_as_it_was(
+    name: str, train: str, untouched: Base, lora: Base, task: Task
+) -> None:
+    base = untouched if train == "full" else lora
+    base.restore()
+    probe = _probe(base, task, _text(name))
+    draw = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for key, p in base.scope.own().items():
+            if "lora_A" not in key:
+                p.add_(0.01 * torch.randn(p.shape, generator=draw))
+    model, changes = base.model, probe.measurement.attacks[0].changes_model
+    for p in model.parameters() if not changes else ():
+        p.grad = torch.ones_like(p) if p.requires_grad else None
+    state = {key: (p.detach().clone(), p.requires_grad, p.grad) for key, p in model.named_parameters()}
+    hooks = _hooks(model)
+    first, second = (measured(base, [probe])["risk"] for _ in range(2))
+    assert first.shape == (len(probe.queries),)
+    assert np.array_equal(first, second)
+    for key, p in model.named_parameters():
+        value, wanted, grad = state[key]
+        assert torch.equal(p, value)
+        assert p.requires_grad == wanted
+        assert p.grad is grad
+        assert grad is None or torch.equal(grad, torch.ones_like(p))
+        p.grad = None
+    assert (_hooks(model), model.training) == (hooks, False)
+
+
+def _hooks(model: torch.nn.Module) -> int:
+    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_attack_says_what_it_allows_and_measures_no_fact_that_it_holds(name: str, task: Task) -> None:
+    attack, one = make(Attack, name), measurement(_text(name))
+    assert attack.allows
+    assert one.source.unheld == attack.holds
+    view, sealed = split(task, 0.3, sources={"risk": one.source})
+    given = material(view)
+    known = {(row.group, row.answer) for row in given.known}
+    assert known
+    assert not known & {(row.group, row.answer) for row in given.retain}
+    asked = [*view.queries["risk"], *sealed.open({"calibration": sealed.digests, "candidates": []})["risk"]]
+    assert bool(known & {(query.row.group, query.row.answer) for query in asked}) != attack.holds
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_forms_have_every_query_in_its_place(name: str, parts: tuple[SearchView, Any]) -> None:
+    attack, given = make(Attack, name), material(parts[0])
+    rows = [query.row for query in parts[0].queries["forgetting"]]
+    assert attack.fits(rows, given) == ""
+    forms = attack.ask(rows, given)
+    assert forms
+    for form in forms:
+        assert [row.group for row in form] == [row.group for row in rows]
+        assert all(row.question and row.answer for row in form)
+        if name != "reverse_query":
+            assert [row.answer for row in form] == [row.answer for row in rows]
+    # a form is made of its own row, whatever the other queries are
+    assert [list(form)[::-1] for form in forms] == [list(form) for form in attack.ask(rows[::-1], given)]
+    assert [form[:1] for form in forms] == [list(form) for form in attack.ask(rows[:1], given)]
+    if name in ASKING:
+        assert any(form != rows for form in map(list, forms))
+        assert "question" in attack.fits([Row("", "plain text")], given) or name == "reverse_query"
+    else:
+        assert forms == [rows]
+
+
+def test_paraphrases_and_translations_that_are_given_come_first() -> None:
+    two, one, none = replace(KNOWN, paraphrases=("a?", "b?")), replace(KNOWN, paraphrases=("c?",)), KNOWN
+    forms = make(Attack, "paraphrase").ask([two, one], GIVEN)
+    assert [[row.question for row in form] for form in forms] == [["a?", "c?"], ["b?", "c?"]]
+    mixed = make(Attack, "paraphrase", {"forms": 3}).ask([two, none], GIVEN)
+    assert [form[0].question for form in mixed] == ["a?", "b?", "a?"]
+    assert len({form[1].question for form in mixed}) == 3
+    assert all("Bo live" in form[1].question for form in mixed)
+    foreign = make(Attack, "cross_lingual").ask([replace(KNOWN, translations=("Où vit Bo ?",))], GIVEN)
+    assert [row.question for form in foreign for row in form] == ["Où vit Bo ?"]
+
+
+def test_questions_are_written_as_they_say() -> None:
+    hinted = make(Attack, "background_hint").ask([KNOWN, replace(KNOWN, group="")], GIVEN)
+    assert "about Bo" in hinted[0][0].question
+    assert "{" not in hinted[0][1].question
+    shown = make(Attack, "in_context", {"shots": 2}).ask([replace(KNOWN, group="P1")] * 3, GIVEN)[0]
+    assert all(row.question.count("\n") == 2 and "P1" not in row.question for row in shown)
+    picked = make(Attack, "multiple_choice").ask([KNOWN, replace(KNOWN, others=("a", "b"))], GIVEN)[0]
+    assert [row.question.count("\n") for row in picked] == [4, 3]
+    assert all("old mill" in row.question for row in picked)
+    listed = make(Attack, "multiple_choice", {"style": "listed"}).ask([KNOWN], GIVEN)[0][0]
+    assert "Choose one of these: " in listed.question
+    back = make(Attack, "reverse_query")
+    assert all(form[0].answer == "Bo" and "old mill" in form[0].question for form in back.ask([KNOWN], GIVEN))
+    assert all("Bo" not in form[0].question for form in back.ask([KNOWN], GIVEN))
+    assert "group" in back.fits([KNOWN, replace(KNOWN, group="")], GIVEN)
+    other = make(Attack, "synonyms").ask([Row("Tell me: does Home like homework at home?", "x", "Home")], GIVEN)[0][0]
+    assert other.question == "Inform me: does Home enjoy homework at residence?"
+
+
+@pytest.mark.parametrize("name", ["quantization", "quantization:scheme=nf4,group=64", "quantization:scheme=fp4", "quantization:bits=8,group=0"])  # fmt: skip
+def test_quantising_twice_changes_nothing(name: str, untouched: Base) -> None:
+    attack = measurement(f"extraction_strength@{name}").attacks[0]
+    with untouched.scope.opened(untouched.model, change=True) as model:
+        attack.change(model, untouched.tokenizer, GIVEN)
+        once = {key: p.detach().clone() for key, p in model.named_parameters()}
+        attack.change(model, untouched.tokenizer, GIVEN)
+        assert all(torch.allclose(p, once[key], atol=1e-6) for key, p in model.named_parameters())
+    assert all(torch.equal(p, once[key]) == (p.ndim < 2) for key, p in untouched.model.named_parameters())
 
 
 def test_quantisation_has_few_levels_and_forgets_small_changes() -> None:
-    attack = make(Attack, "quantization", {"bits": 4, "group": 32})
-    base = torch.randn(6, 64, generator=torch.Generator().manual_seed(1))
-    rounded = attack.weights({"w": base})["w"]
-    assert all(len(group.unique()) <= 15 for group in rounded.reshape(-1, 32))
-    assert torch.allclose(attack.weights({"w": rounded})["w"], rounded, atol=1e-6)
+    start = torch.randn(6, 70, generator=torch.Generator().manual_seed(1))
+    for attack, most in ((Quantization(), 15), (Quantization("nf4", 4, 64), 16), (Quantization("fp4"), 15)):
+        rounded = attack._round(start)[:, : attack.group]
+        assert all(len(row.unique()) <= most for row in rounded)
+    levels = nf4()
+    assert torch.allclose(levels[[0, 7, 8, 15]], torch.tensor([-1.0, 0.0, 0.0795803, 1.0]), atol=1e-6)
+    assert len(levels.unique()) == 16
     # a change below half a level of every group, away from each group's largest weight, is rounded away
-    scale = base.reshape(6, 2, 32).abs().amax(-1, keepdim=True) / 7
-    off_grid = (base.reshape(6, 2, 32) / scale).round() * scale
-    moved = off_grid.clone()
-    small = off_grid.abs() < off_grid.abs().amax(-1, keepdim=True)
-    moved[small] += (0.4 * scale).expand_as(off_grid)[small]
-    assert not torch.equal(moved, off_grid)
-    assert torch.allclose(attack.weights({"w": moved.reshape(6, 64)})["w"], off_grid.reshape(6, 64), atol=1e-6)
+    groups = start[:, :64].reshape(6, 2, 32)
+    scale = groups.abs().amax(-1, keepdim=True) / 7
+    on_grid = (groups / scale).round() * scale
+    small = on_grid.abs() < on_grid.abs().amax(-1, keepdim=True)
+    moved = torch.where(small, on_grid + 0.4 * scale, on_grid)
+    assert not torch.equal(moved, on_grid)
+    assert torch.allclose(Quantization()._round(moved.reshape(6, 64)), on_grid.reshape(6, 64), atol=1e-6)
+
+
+@pytest.mark.parametrize("said", [{"scheme": "nf4", "bits": 8}, {"backend": "bitsandbytes", "bits": 8}, {"backend": "bitsandbytes"}])  # fmt: skip
+def test_quantisation_that_does_not_exist_is_refused(said: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="quantization"):
+        make(Attack, "quantization", said)
+
+
+def test_a_library_that_is_missing_is_named(untouched: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "bitsandbytes.functional", None)
+    attack = make(Attack, "quantization", {"scheme": "nf4", "backend": "bitsandbytes"})
+    with pytest.raises(InputError, match="pip install bitsandbytes"):
+        attack.change(untouched.model, untouched.tokenizer, GIVEN)
+
+
+@pytest.mark.parametrize("name", ["relearning", "drift"])
+def test_no_steps_of_training_are_the_identity(name: str, untouched: Base, task: Task) -> None:
+    given = material(split(task, 0.3)[0])
+    before = {key: p.detach().clone() for key, p in untouched.model.named_parameters()}
+    with untouched.scope.opened(untouched.model, change=True) as model:
+        make(Attack, name, {"steps": 0}).change(model, untouched.tokenizer, given)
+        assert all(torch.equal(p, before[key]) for key, p in model.named_parameters())
+        make(Attack, name, {"steps": 1}).change(model, untouched.tokenizer, given)
+        assert not any(torch.equal(p, before[key]) for key, p in model.named_parameters())
+
+
+def _hide(base: Base, task: Task) -> None:
+    """Unlearning so light that little but the way to the answer is gone."""
+    reference = Reference(base, Pools.of(split(task, 0.3)[0], base, 0))
+    unlearn(base, make(Method, "npo", {"lr": 2e-3, "epochs": 2}), reference, batch=16, seed=0)
+
+
+def test_relearning_brings_back_what_was_hidden_and_nothing_else(untouched: Base, ignorant: Base, task: Task) -> None:
+    """A model that was turned away from its answers finds them again; one that never knew does not learn them."""
+    one = _probe(untouched, task, "extraction_strength@relearning", 60)
+    plain = replace(one, risk="plain", measurement=measurement("extraction_strength"))
+    _hide(untouched, task)
+    hidden, again = (measured(untouched, [one, plain])[risk].mean() / 1000 for risk in ("plain", "risk"))
+    never, learnt = (measured(ignorant, [one, plain])[risk].mean() / 1000 for risk in ("plain", "risk"))
+    assert again > hidden + 0.2
+    assert max(never, learnt) < 0.1
+
+
+@pytest.fixture(scope="module")
+def rows(base: Base, task: Task) -> tuple[Material, list[Row], list[Any]]:
+    view, _ = split(task, 0.3)
+    asked = [query.row for query in view.queries["forgetting"] if not held(query.row)][:20]
+    return material(view), asked, encode(base.tokenizer, asked, view.template)
+
+
+def _looks(base: Base, name: str, rows: tuple[Material, list[Row], list[Any]], *sights: Any, **said: Any) -> list[Any]:
+    given, asked, encoded = rows
+    found = make(Attack, name, said).looks(base.model, base.tokenizer, encoded, asked, frozenset(sights), given)
+    return list(found)
+
+
+def _same(one: Any, other: Any) -> bool:
+    return np.array_equal(one.hit, other.hit) and np.allclose(one.logp, other.logp, atol=1e-5)
+
+
+def test_the_lens_of_the_last_layer_is_the_model_itself(untouched: Base, rows: Any) -> None:
+    plain = observe(untouched.model, untouched.tokenizer, rows[2], rows[1])
+    found = _looks(untouched, "logit_lens", rows)
+    assert len(found) == SMALL.layers
+    assert _same(found[-1], plain)
+    assert not _same(found[0], plain)
+    # by hand: final norm and head on the first block's output
+    model: Any = untouched.model
+    with torch.no_grad():
+        out = model(input_ids=torch.tensor([rows[2][0].ids]), output_hidden_states=True).hidden_states[1]
+        logp = model.lm_head(model.model.norm(out)).log_softmax(-1)[0]
+    begin, count = rows[2][0].prompt, rows[2][0].answer
+    wanted = [float(logp[begin - 1 + k, rows[2][0].ids[begin + k]]) for k in range(count)]
+    assert np.allclose(found[0].logp[0, :count], wanted, atol=1e-4)
+
+
+def test_a_probe_reads_more_than_the_plain_lens(untouched: Base, rows: Any) -> None:
+    lens, probe = _looks(untouched, "logit_lens", rows)[0], _looks(untouched, "linear_probe", rows)
+    assert len(probe) == SMALL.layers - 1
+    assert probe[0].mean_logp.mean() > lens.mean_logp.mean()
+
+
+def test_a_push_of_no_length_is_no_push(untouched: Base, rows: Any) -> None:
+    plain = observe(untouched.model, untouched.tokenizer, rows[2], rows[1], frozenset({"written"}))
+    (found,) = _looks(untouched, "latent_perturbation", rows, "written", epsilon=0.0)
+    assert _same(found, plain)
+    assert found.written == plain.written
+    (pushed,) = _looks(untouched, "latent_perturbation", rows, epsilon=1.0)
+    assert not _same(pushed, plain)
+
+
+def test_soft_prompts_and_suffixes_make_known_answers_likelier_or_stay_away(
+    untouched: Base, task: Task, rows: Any
+) -> None:
+    """On a model turned away from its answers, so that there is something to gain."""
+    _hide(untouched, task)
+    model, tokenizer, given = untouched.model, untouched.tokenizer, rows[0]
+    known = encode(tokenizer, given.known, given.template)
+    plain = nll(model, known).sum()
+    soft = SoftPrompt()
+    found = soft._found(model, known, 0)
+    assert found is not None
+    with _before(model, found):
+        assert nll(model, [soft._longer(row) for row in known]).sum() < plain
+    ends = _ends(tokenizer, given.known, known, given.template)
+    suffix = CoordinateSuffix()._found(model, tokenizer, known, ends, 0)
+    assert nll(model, [_with(row, at, suffix) for row, at in zip(known, ends, strict=True)]).sum() <= plain
+
+
+def test_a_suffix_stands_between_question_and_what_follows_it(untouched: Base) -> None:
+    template = "Question: {question}\nAnswer: {answer}"
+    some = [Row("where is it?", "here"), Row("name the place", "there")]
+    made = encode(untouched.tokenizer, some, template)
+    ends = _ends(untouched.tokenizer, some, made, template)
+    for row, one, at in zip(some, made, ends, strict=True):
+        assert untouched.tokenizer.decode(list(one.ids[:at])) == f"Question: {row.question}"
+        assert untouched.tokenizer.decode(list(one.ids[at : one.prompt])) == "\nAnswer:"
+        assert _with(one, at, ()) == one
+    assert "question" in CoordinateSuffix().fits([Row("", "text")], GIVEN)
+
+
+@pytest.mark.parametrize(("name", "sight"), [("logit_lens", "written"), ("linear_probe", "others"), ("soft_prompt", "written"),
+                                            ("latent_perturbation", "gradient"), ("coordinate_suffix", "continued")])  # fmt: skip
+def test_what_an_attack_cannot_show_is_refused(name: str, sight: Any, untouched: Base, rows: Any) -> None:
+    with pytest.raises(InputError, match="extraction_strength"):
+        _looks(untouched, name, rows, sight)
