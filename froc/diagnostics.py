@@ -13,7 +13,7 @@ from froc.metrics.membership import placement
 
 
 def forget_quality(unlearned: ArrayLike, retrained: ArrayLike) -> float:
-    """p-value in [0, 1] of the two-sample Kolmogorov-Smirnov test of truth ratios (TOFU 2401.06121, section 2.2.3).
+    """p-value in [0, 1] of the two-sample Kolmogorov-Smirnov test of truth ratios (TOFU 2401.06121).
 
     unlearned: (n,), retrained: (m,) truth ratios R of the forget rows, both in the same form. 1: as if retrained; a small
     value tells both apart, and the more rows there are, the smaller a difference it finds.
@@ -22,7 +22,7 @@ def forget_quality(unlearned: ArrayLike, retrained: ArrayLike) -> float:
 
 
 def model_utility(parts: Sequence[float]) -> float:
-    """Harmonic mean in [0, 1] of parts in [0, 1] (TOFU 2401.06121, section 2.2.2).
+    """Harmonic mean in [0, 1] of parts in [0, 1] (TOFU 2401.06121).
 
     TOFU's nine: probability, ROUGE-L recall and truth ratio of retain rows, real authors and world facts. 0 if one is 0.
     """
@@ -50,7 +50,7 @@ def priv_leak(auc: float, reference: float = 0.5) -> float:
 
 
 def linear_cka(one: ArrayLike, two: ArrayLike) -> float:
-    """Similarity in [0, 1] of representations of the same n inputs (linear CKA, Kornblith et al. 1905.00414, equation 3).
+    """Similarity in [0, 1] of representations of the same n inputs (linear CKA, Kornblith et al. 1905.00414).
 
     one: (n, D), two: (n, E). 1 where they differ by rotation, size and offset alone; NaN where one does not vary. With few
     inputs for their width, unlike ones look alike too.

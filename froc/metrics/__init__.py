@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from froc.data import Row
 
-Sight = Literal["written", "continued", "others", "spread", "hidden", "gradient", "base"]
+Sight = Literal["written", "continued", "others", "spread", "hidden", "gradient", "base", "depth"]
 """What a metric may ask to be observed beside the answer's tokens; see `Observed`."""
 
 
@@ -33,7 +33,9 @@ class Observed:
     spread: (n, A, 2) float32, mean and standard deviation of the log-probability of a token drawn from the model itself.
     hidden: (n, L, D) float32, output of each transformer block where the answer is about to begin.
     gradient: (n,) float64, norm of the gradient of the answer's mean loss.
-    start: the base model's `Observed` of the same queries. bank: of rows that queries are compared with.
+    depth: (n, L) float64, log-probability per answer token, nats, that the base model loses when the output of one of its
+    blocks is replaced by this model's. start: the base model's `Observed` of the same queries (its `depth`: the retrained
+    model's). bank: of rows that queries are compared with.
     """
 
     hit: NDArray[np.bool_]
@@ -49,6 +51,7 @@ class Observed:
     spread: NDArray[np.float32] | None = None
     hidden: NDArray[np.float32] | None = None
     gradient: NDArray[np.float64] | None = None
+    depth: NDArray[np.float64] | None = None
     start: "Observed | None" = None
     bank: "Observed | None" = None
 
@@ -77,7 +80,7 @@ class Observed:
 
 _PARTS = (
     "hit", "logp", "length", "rows", "written", "expected", "continued", "rest", "others", "restated", "spread", "hidden",
-    "gradient",
+    "gradient", "depth",
 )  # fmt: skip
 
 

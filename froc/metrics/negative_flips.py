@@ -13,7 +13,7 @@ from froc.metrics import Metric, Observed
 class NegativeFlips(Metric):
     """Whether the answer is right to its last token under greedy teacher forcing.
 
-    On retain queries its drop is a negative flip: right in the base model and wrong now (MUSCLE 2407.09435, equation 1).
+    On retain queries its drop is a negative flip: right in the base model and wrong now (MUSCLE 2407.09435).
     """
 
     one_means: ClassVar[str] = "the question is answered rightly, to the last token"

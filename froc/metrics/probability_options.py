@@ -14,7 +14,7 @@ from froc.metrics._others import lacking, wrong
 
 @dataclass(frozen=True)
 class ProbabilityOptions(Metric):
-    """Probability of the answer over that of all options: p / (p + sum of others') (TOFU 2401.06121, section 2.2.2).
+    """Probability of the answer over that of all options: p / (p + sum of others') (TOFU 2401.06121).
 
     All are length-normalised, exp of the mean token log-probability. A model that knows nothing has 1 / options.
     """

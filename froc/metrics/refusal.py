@@ -34,7 +34,7 @@ REFUSED = re.compile("|".join(f" {phrase} " for phrase in PHRASES))
 class Refusal(Metric):
     """Whether the written answer is a refusal: one of `PHRASES` stands in it as whole words, or it is empty.
 
-    Our reading of what `idk` methods train (TOFU 2401.06121) and of refusals by keywords (GCG 2307.15043, section 3.1). An answer
+    Our reading of what `idk` methods train (TOFU 2401.06121) and of refusals by keywords (GCG 2307.15043). An answer
     that uses such a phrase in another sense counts too.
     """
 

@@ -17,7 +17,7 @@ SIGNS = re.compile(f"[{re.escape(string.punctuation)}]")
 
 @dataclass(frozen=True)
 class TokenF1(Metric):
-    """F1 of the written answer's words as a bag, whatever their order (SQuAD 1606.05250, section 6.1).
+    """F1 of the written answer's words as a bag, whatever their order (SQuAD 1606.05250).
 
     Case, ASCII punctuation and articles do not count; a text with nothing else is kept as it is.
     """

@@ -15,7 +15,7 @@ from froc.params import Choice, hyper
 
 @dataclass(frozen=True)
 class TruthRatio(Metric):
-    """How far the true answer stands above false ones, by R = p(false) / p(true) (TOFU 2401.06121, equation 1).
+    """How far the true answer stands above false ones, by R = p(false) / p(true) (TOFU 2401.06121).
 
     p is length-normalised; p(true) is of the restated answer, or of the answer where a row has none. p(false) is the mean of
     the false answers' p: arithmetic in TOFU's paper, geometric in its code and in OpenUnlearning (2506.12618).
