@@ -7,6 +7,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from froc import depth
 from froc.attacks import Attack, Material
 from froc.batches import Encoded, encode
 from froc.data import UTILITY, Query, Row, SearchView, held
@@ -127,6 +128,8 @@ def refuse_unfit(
             why = "needs rows that the base model has never seen; add a file holdout to the task"
         if any(attack.holds for attack in one.attacks) and not found.known:
             why = "needs forget rows about facts that are not measured, and there are none; give more forget rows"
+        if "depth" in one.metric.reads and one.attacks:
+            why = "is measured without attacks: it compares the model itself with a retrained one"
         if why:
             raise InputError(f"risk {risk} ({one}) {why}")
 
@@ -136,7 +139,10 @@ def _started(base: Base, probe: Probe) -> Probe:
     if "base" in probe.sights:
 
         def began(form: Form) -> Form:
-            return replace(form, start=observe(base.model, base.tokenizer, form.rows, form.asked, probe.sights))
+            seen = observe(base.model, base.tokenizer, form.rows, form.asked, probe.sights)
+            if "depth" in probe.sights:
+                seen = replace(seen, depth=depth.of_reference(base, form.rows, probe.measurement.metric))
+            return replace(form, start=seen)
 
         forms = tuple(tuple(map(began, some)) for some in probe.forms)
         probe = replace(probe, plain=began(probe.plain), forms=forms, bank=probe.bank and began(probe.bank))
@@ -237,7 +243,8 @@ class _Eyes:
         key = id(form.rows), str(some), sights
         if key not in self._seen:
             rows, asked = _at(form.rows, some), _at(form.asked, some)
-            self._seen[key] = observe(self._base.model, self._base.tokenizer, rows, asked, sights)
+            seen = observe(self._base.model, self._base.tokenizer, rows, asked, sights)
+            self._seen[key] = replace(seen, depth=depth.of_current(self._base, rows)) if "depth" in sights else seen
         return self._seen[key]
 
 

@@ -11,8 +11,10 @@ A measurement is written `METRIC[:KEY=VALUE,...][@ATTACK[:KEY=VALUE,...][+ATTACK
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from froc import digest
 from froc.data import FORGETTING, UTILITY, Source
 from froc.errors import InputError
 from froc.metrics import Metric
@@ -22,9 +24,8 @@ from froc.plugins import parse as settings
 if TYPE_CHECKING:
     from froc.attacks import Attack
 
-POOLS = (FORGETTING, UTILITY)
-BASE = 0.5
-"""Area under the curve of a membership attack that knows nothing."""
+ENDS = {FORGETTING: FORGETTING, UTILITY: UTILITY, "forget": FORGETTING, "retain": UTILITY}
+"""What queries are called at the end of a measurement."""
 
 
 @dataclass(frozen=True)
@@ -113,10 +114,13 @@ def measurement(text: str) -> Measurement:
 def _measurement(text: str) -> Measurement:
     from froc.attacks import Attack
 
-    front, slash, pool = text.partition("/")
-    pool = {"forget": FORGETTING, "retain": UTILITY}.get(pool, pool) if slash else FORGETTING
-    if pool not in POOLS:
+    front, slash, pool = text.rpartition("/")
+    if pool not in ENDS and "=" in text:
+        # a folder among the settings has slashes of its own
+        front, slash = "", ""
+    if slash and pool not in ENDS:
         raise InputError(f"{text}: no queries are called {pool!r}; write /forgetting or /utility")
+    front, pool = (front, ENDS[pool]) if slash else (text, FORGETTING)
     metric, at, attacks = front.partition("@")
     if at and not attacks:
         raise InputError(f"{text}: no attack after @; write METRIC@ATTACK (froc list attacks)")
@@ -145,7 +149,17 @@ def _made(base: Any, text: str) -> Any:
     return make(base, name, params)
 
 
+@lru_cache(maxsize=64)
+def _fingerprint(value: str) -> str:
+    """A model's folder as its name and what is in it: a plan must say which model judged, and not where it lies."""
+    folder = Path(value)
+    if not folder.is_dir():
+        return value
+    return f"{folder.resolve().name}#{digest.of_tree(digest.of_files(folder))[:12]}"
+
+
 def _written(plugin: object) -> str:
     name = type(plugin).__module__.rpartition(".")[2]
-    said = [f"{f.name}={getattr(plugin, f.name)}" for f in fields(plugin) if getattr(plugin, f.name) != f.default]  # type: ignore[arg-type]
+    values = {f.name: getattr(plugin, f.name) for f in fields(plugin) if getattr(plugin, f.name) != f.default}  # type: ignore[arg-type]
+    said = [f"{key}={_fingerprint(value) if isinstance(value, str) else value}" for key, value in values.items()]
     return f"{name}:{','.join(said)}" if said else name
