@@ -209,10 +209,27 @@ def summary(run: Path, certificate: Mapping[str, Any]) -> None:
         spent = certificate["sequential"]
         words.results.print(f"measured {spent['measured']} of {spent['planned']} planned units, {spent['saved']} saved")
     if certificate["chosen"] is not None:
+        _diagnostics(run)
         words.results.print(
             f"model: {run / 'model'}   figures: {run / 'figures'}   next: froc audit report {run}",
             soft_wrap=True,
         )
+
+
+def _diagnostics(run: Path) -> None:
+    """What is computed beside the certificate, on search queries; runs of older versions have none."""
+    from search.folder import Folder
+
+    folder = Folder(run)
+    found = folder.read(folder.diagnostics)
+    if found is None:
+        return
+    utility = found["model_utility"]
+    parts = [f"model utility {utility['chosen']:.3f} (base {utility['base']:.3f})"]
+    parts += [f"{name} CKA to the base {min(layers):.2f} .. {max(layers):.2f}" for name, layers in found["cka"].items()]
+    if "mia_auc" in found:
+        parts.append(f"membership AUC {found['mia_auc']:.2f}, PrivLeak {found['priv_leak']:.0f} %")
+    words.results.print(f"[dim]diagnostics, not certified: {'; '.join(parts)}[/]", soft_wrap=True)
 
 
 FEW = 3

@@ -16,6 +16,7 @@
     external   an unlearned model from any other tool, instead of trials
     sealing    search losses -> candidates in testing order, written down before calibration is opened
     calibration  the sealed candidates on calibration queries: all of them, or in rounds that may stop early
+    diagnosing  numbers of the chosen model that are shown and never certified
     openings   how often these calibration queries have been looked at
     folder     the files of a run; the only place that knows their names
 

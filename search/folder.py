@@ -73,6 +73,7 @@ class Folder:
         self.seal = path / "seal.json"
         self.certificate = path / "certificate.json"
         self.model = path / "model"
+        self.diagnostics = path / "diagnostics.json"
         self.figures = path / "figures"
         self.search_losses = path / "losses" / "search.parquet"
         self.screened = path / "losses" / "screened.parquet"

@@ -29,6 +29,7 @@ from froc.models import Base, read_weights, save, write_weights
 from froc.risk import Candidate, Claim, certify
 from search import openings, sealing
 from search.calibration import measure, measure_in_rounds, searched
+from search.diagnosing import diagnose
 from search.driver import Driver
 from search.executors import Executor
 from search.executors.inline import Inline
@@ -293,14 +294,12 @@ def _keep_chosen(
         shutil.rmtree(stale, ignore_errors=True)
     if chosen is None:
         return
-    if job.given is not None:
-        job.given.copy(part)
-        part.rename(folder.model)
-        return
     _kept(job, folder, executor, [chosen])
-    job.base.scope.activate([0])
-    job.base.scope.put(read_weights(folder.weights(chosen.config)))
-    save(job.base, part)
+    write_json(folder.diagnostics, diagnose(job.base, job.view, read_weights(folder.weights(chosen.config))))
+    if job.given is None:
+        save(job.base, part)
+    else:
+        job.given.copy(part)
     part.rename(folder.model)
 
 
