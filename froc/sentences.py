@@ -6,6 +6,9 @@ from typing import Any
 
 from froc.claim import Claim, level
 
+FEW = 3
+"""Budgets that are named one by one; more are put together where they are equal."""
+
 
 def statement(claim: Claim) -> str:
     """How often these calibration queries were looked at, and what that does to the confidence."""
@@ -24,7 +27,7 @@ def statement(claim: Claim) -> str:
 def reason(certificate: Mapping[str, Any], claim: Claim, short: str | None) -> str:
     """The outcome in one line. short: why so few units could not have certified anything, where that is so."""
     rows, chosen, closest = certificate["candidates"], certificate["chosen"], certificate["closest"]
-    limits = " and ".join(f"{risk} at most {alpha:g}" for risk, alpha in claim.budget.items())
+    limits = _limits(claim.budget)
     if claim.radius:
         limits += f" within a Hellinger radius of {claim.radius:g}"
     if certificate["screened"]:
@@ -41,6 +44,13 @@ def reason(certificate: Mapping[str, Any], claim: Claim, short: str | None) -> s
     sure = f"confidence {claim.confidence:.6g}" if claim.opening <= claim.openings else statement(claim)
     named = f"{chosen} ({method})" if method else chosen
     return f"{count} of {len(rows)} candidates certified ({limits}, {sure}); chosen {named} for the widest margin"
+
+
+def _limits(budget: Mapping[str, float]) -> str:
+    if len(budget) <= FEW:
+        return " and ".join(f"{risk} at most {alpha:g}" for risk, alpha in budget.items())
+    alike = {alpha: [risk for risk, other in budget.items() if other == alpha] for alpha in budget.values()}
+    return " and ".join(f"{', '.join(risks)} at most {alpha:g}" for alpha, risks in alike.items())
 
 
 def closest_words(closest: Mapping[str, Any]) -> str:
