@@ -13,6 +13,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
+from froc.risks import KNOWN
+
 LIMITS = {
     "not-erasure": "It does not prove that the forgotten data had no influence on the model. It bounds what was measured.",
     "not-anonymity": "It does not show that the model is anonymous in the sense of data protection law.",
@@ -32,6 +34,8 @@ PLANS = {
     "asserted-signed-after-run": "asserted, signed after the run",
 }
 ASSURANCE = {"self_attested": "self-attested: the party that ran the search measured the losses and signed this report"}
+FEW = 3
+"""Risks that the claim names one by one; more are said to be those of the table."""
 MEANINGS = {
     "forgetting": "how much of the forgotten answers can still be had",
     "utility": "how much of the retained behaviour was lost",
@@ -42,7 +46,7 @@ POPULATIONS = {
     "sample": "the listed queries, of which a random part was measured",
     "census": "exactly the listed queries, all of them measured",
 }
-METRICS = {"rouge_l": "ROUGE-L"}
+METRICS = {"rouge_l": "ROUGE-L", "rouge_l_f1": "ROUGE-L F1", "token_f1": "token F1"}
 UNITS = {"query": "queries", "group": "groups of queries"}
 CUT = Decimal("0.01")
 
@@ -56,7 +60,7 @@ def html(report: Mapping[str, Any]) -> str:
         r=report,
         c=certificate,
         subject=subject,
-        risks=[_risk(report, certificate, subject, risk) for risk in certificate["budget"]] if subject else [],
+        risks=[_risk(report, certificate, subject, risk) for risk in ordered(certificate["budget"])] if subject else [],
         decision=DECISIONS[report["verdict"]],
         sentence=_sentence(report, subject),
         claim=_claim(report, certificate),
@@ -147,8 +151,8 @@ def _risk(
     bound, budget = row["cur"][risk]["simultaneous"], certificate["budget"][risk]
     return {
         "name": risk,
-        "meaning": MEANINGS.get(risk, "the risk of that name"),
-        "metric": METRICS.get(metric, metric.replace("_", " ")),
+        "meaning": _meaning(risk, metric),
+        "metric": _measured_by(metric),
         "n": "" if combined else row["n"][risk],
         "unit": _weights(certificate) if combined else UNITS[certificate["unit"][risk]],
         "by": "its parts" if combined else certificate["bound"][risk].replace("_", " "),
@@ -160,6 +164,33 @@ def _risk(
         "radius": row["robust_radius"][risk],
         "p": small(row["p_values"][risk]),
     }
+
+
+def ordered(budget: Mapping[str, Any]) -> list[str]:
+    """Forgetting and utility first, the others by name."""
+    first = [risk for risk in ("forgetting", "utility") if risk in budget]
+    return [*first, *sorted(risk for risk in budget if risk not in first)]
+
+
+def _meaning(risk: str, metric: str) -> str:
+    """What a risk says: in fixed words for those that are measured as froc defines them, else by its name alone."""
+    known = KNOWN.get(risk)
+    if risk in MEANINGS:
+        return MEANINGS[risk]
+    return known.says if known is not None and known.of == metric else "the risk of that name"
+
+
+def _measured_by(metric: str) -> str:
+    """A measurement in words: what is measured, on which queries, under the worst of which attacks."""
+    front, _, attacks = metric.removesuffix("/utility").partition("@")
+    words = _plugin(front) + (", on retain queries" if metric.endswith("/utility") and attacks else "")
+    many = [_plugin(attack) for attack in attacks.split("+")] if attacks else []
+    return words + (f", {'worst of: ' if len(many) > 1 else 'under '}{', '.join(many)}" if many else "")
+
+
+def _plugin(text: str) -> str:
+    name, _, settings = text.partition(":")
+    return METRICS.get(name, name.replace("_", " ")) + (f" ({settings.replace(',', ', ')})" if settings else "")
 
 
 def _sentence(report: Mapping[str, Any], row: Mapping[str, Any] | None) -> str:
@@ -179,10 +210,14 @@ def _sentence(report: Mapping[str, Any], row: Mapping[str, Any] | None) -> str:
 
 
 def _claim(report: Mapping[str, Any], certificate: Mapping[str, Any]) -> str:
+    budget = certificate["budget"]
     limits = " and ".join(
-        f"the {risk} risk ({MEANINGS.get(risk, 'as measured')}) is at most {percent(alpha)}"
-        for risk, alpha in certificate["budget"].items()
+        f"the {risk} risk ({MEANINGS.get(risk, 'as measured')}) is at most {percent(budget[risk])}"
+        for risk in ordered(budget)
     )
+    if len(budget) > FEW:
+        alike = {alpha: [risk for risk in ordered(budget) if budget[risk] == alpha] for alpha in budget.values()}
+        limits = "; ".join(f"{', '.join(risks)}: at most {percent(alpha)}" for alpha, risks in alike.items())
     sure = (
         f"With {percent(certificate['confidence'])} confidence, every certified configuration keeps all of this at once"
     )
@@ -214,7 +249,7 @@ def _weights(certificate: Mapping[str, Any]) -> str:
 
 def _chart(report: Mapping[str, Any], certificate: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
     """Places of the picture, in whole tenths of a unit so that no machine rounds otherwise."""
-    budget = {risk: Decimal(alpha) for risk, alpha in certificate["budget"].items()}
+    budget = {risk: Decimal(certificate["budget"][risk]) for risk in ordered(certificate["budget"])}
     bounds = {risk: Decimal(row["cur"][risk]["simultaneous"]) for risk in budget}
     top = min(Decimal(1), max([*budget.values(), *bounds.values()]) * Decimal("1.2"))
     step = next(s for s in map(Decimal, ("0.01", "0.02", "0.05", "0.1", "0.2", "0.25")) if top / s <= 6)

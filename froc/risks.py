@@ -41,7 +41,7 @@ KNOWN: dict[str, Known] = {
     FORGETTING: Known("extraction_strength", "the forgotten answer follows from the question"),
     UTILITY: Known("extraction_strength/utility", "retained answers are lost against the base model"),
     "paraphrase": Known("extraction_strength@paraphrase", "the forgotten answer follows from the question in other words"),
-    "quantized": Known("extraction_strength@quantization:bits=4+quantization:bits=8", "it comes back when the model is stored in fewer bits"),
+    "quantized": Known("extraction_strength@quantization+quantization:bits=8", "it comes back when the model is stored in fewer bits"),
     "relearning": Known("extraction_strength@relearning", "it comes back when the model is trained on other facts of the same people"),
     "drift": Known("extraction_strength@drift", "it comes back when the model is trained on something else"),
     "jailbreak": Known("extraction_strength@prefix_injection+affirmative_suffix+role_play+background_hint+in_context", "a prompt brings it back"),
