@@ -37,7 +37,9 @@ class UnlearningDepth(Metric):
         carried = np.where(seen.start.depth > self.tau, seen.start.depth, 0.0)
         whole = carried.sum(axis=1)
         gone = np.clip(seen.depth, 0.0, carried).sum(axis=1)
-        return seen.measured(np.where(whole > 0, 1.0 - gone / np.where(whole > 0, whole, 1.0), 0.0))
+        score = np.where(whole > 0, 1.0 - gone / np.where(whole > 0, whole, 1.0), 0.0)
+        # a reference that gave no number does not say that there is nothing to forget
+        return seen.measured(np.where(np.isnan(seen.start.depth).any(axis=1), np.nan, score))
 
     def fits(self, rows: Sequence[Row]) -> str:
         """The retrained model must be there."""

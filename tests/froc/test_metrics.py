@@ -1,5 +1,6 @@
 """Metrics on values worked out by hand, their traps, and the contract that every one keeps on a real model."""
 
+import copy
 import json
 import math
 import zlib
@@ -396,11 +397,27 @@ def rich(parts: tuple[SearchView, Sealed]) -> SearchView:
     return replace(view, queries=found, forget=forget, holdout=strange)
 
 
+@pytest.fixture(scope="module")
+def retrained(base: Base, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A model of the base's shape that knows less."""
+    folder = tmp_path_factory.mktemp("retrained")
+    base.restore()
+    told: Any = copy.deepcopy(base.model)
+    with torch.no_grad():
+        for p in told.parameters():
+            p.mul_(0.8)
+    told.save_pretrained(folder)
+    base.tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
 @pytest.fixture
-def made(judge: str) -> Any:
+def made(judge: str, retrained: str) -> Any:
+    folders = {"entailment": {"judge": judge}, "unlearning_depth": {"reference": retrained}}
+
     @cache
     def one(name: str, *params: tuple[str, Any]) -> Metric:
-        return make(Metric, name, dict(params) | ({"judge": judge} if name == "entailment" else {}))
+        return make(Metric, name, dict(params) | folders.get(name, {}))
 
     return one
 
