@@ -9,13 +9,14 @@ import pytest
 import torch
 
 from froc.attacks import Attack, Material
-from froc.attacks._inside import nll
+from froc.attacks._inside import nll, pushed
 from froc.attacks.coordinate_suffix import CoordinateSuffix, _ends, _with
 from froc.attacks.quantization import Quantization, nf4
 from froc.attacks.soft_prompt import SoftPrompt, _before
 from froc.batches import encode
 from froc.data import Row, SearchView, Task, held, split
 from froc.errors import InputError
+from froc.forward import blocks
 from froc.measure import Probe, material, measured, probes
 from froc.methods import Method
 from froc.models import Base, load, save, wrap
@@ -72,7 +73,7 @@ def ignorant(base: Base) -> Base:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(embedded, "_people", lambda recipe, draw: people(recipe, draw)[recipe.forgotten :])
         patch.setattr(embedded, "_tokenizer", lambda rows, size: base.tokenizer)
-        model, tokenizer = embedded.teach(SMALL, lambda *_: None)
+        model, tokenizer = embedded.teach(replace(SMALL, steps=150), lambda *_: None)
     return wrap("ignorant", model, tokenizer)
 
 
@@ -281,10 +282,24 @@ def test_the_lens_of_the_last_layer_is_the_model_itself(untouched: Base, rows: A
     assert np.allclose(found[0].logp[0, :count], wanted, atol=1e-4)
 
 
-def test_a_probe_reads_more_than_the_plain_lens(untouched: Base, rows: Any) -> None:
-    lens, probe = _looks(untouched, "logit_lens", rows)[0], _looks(untouched, "linear_probe", rows)
-    assert len(probe) == SMALL.layers - 1
-    assert probe[0].mean_logp.mean() > lens.mean_logp.mean()
+def test_a_probe_finds_a_map_that_is_there(untouched: Base, rows: Any) -> None:
+    """Where the last block is an affine map of the first one's output, the first one read through its probe is the model."""
+    width, draw = SMALL.width, torch.Generator().manual_seed(2)
+    matrix, shift = torch.randn(width, width, generator=draw) / 8, torch.randn(width, generator=draw)
+    first: list[torch.Tensor] = []
+
+    def keep(out: torch.Tensor) -> torch.Tensor:
+        first[:] = [out]
+        return out
+
+    stack = blocks(untouched.model)
+    with pushed(stack[0], keep), pushed(stack[-1], lambda _: first[0] @ matrix + shift):
+        plain = observe(untouched.model, untouched.tokenizer, rows[2], rows[1])
+        (found,) = _looks(untouched, "linear_probe", rows, ridge=1e-9)
+        lens = _looks(untouched, "logit_lens", rows)
+    assert np.array_equal(found.hit, plain.hit)
+    assert np.allclose(found.logp, plain.logp, atol=1e-2)
+    assert not np.allclose(lens[0].logp, plain.logp, atol=1.0)
 
 
 def test_a_push_of_no_length_is_no_push(untouched: Base, rows: Any) -> None:
@@ -292,8 +307,8 @@ def test_a_push_of_no_length_is_no_push(untouched: Base, rows: Any) -> None:
     (found,) = _looks(untouched, "latent_perturbation", rows, "written", epsilon=0.0)
     assert _same(found, plain)
     assert found.written == plain.written
-    (pushed,) = _looks(untouched, "latent_perturbation", rows, epsilon=1.0)
-    assert not _same(pushed, plain)
+    (away,) = _looks(untouched, "latent_perturbation", rows, epsilon=1.0)
+    assert not _same(away, plain)
 
 
 def test_soft_prompts_and_suffixes_make_known_answers_likelier_or_stay_away(
