@@ -130,6 +130,9 @@ def refuse_unfit(
             why = "needs forget rows about facts that are not measured, and there are none; give more forget rows"
         if "depth" in one.metric.reads and one.attacks:
             why = "is measured without attacks: it compares the model itself with a retrained one"
+        hidden = sorted(frozenset(one.metric.reads) & frozenset().union(*(attack.hides for attack in one.attacks)))
+        if hidden:
+            why = f"reads what cannot be seen under that attack ({', '.join(hidden)}); take a metric of answer tokens, such as extraction_strength"
         if why:
             raise InputError(f"risk {risk} ({one}) {why}")
 

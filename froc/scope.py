@@ -186,18 +186,18 @@ class Lora(Scope):
             plain = name.replace(".base_layer.", ".")
             layer = self._layers.get(plain.rpartition(".")[0])
             if layer is not None and plain.endswith(".weight"):
-                change = layer.lora_B["m0"].weight @ layer.lora_A["m0"].weight * self._scale
-                value = value + change.to(value)
+                value = value + layer.get_delta_weight("m0").to(value)
             state[plain] = value
         return state
 
     @torch.no_grad()
     def fold(self) -> None:
-        """Add the first member's change to each adapted weight, and forget it."""
+        """Add the active member's change to each adapted weight, and forget it."""
+        member = f"m{self._active[0]}"
         for layer in self._layers.values():
             weight = layer.base_layer.weight
-            weight.add_((layer.lora_B["m0"].weight @ layer.lora_A["m0"].weight * self._scale).to(weight))
-            layer.lora_B["m0"].weight.zero_()
+            weight.add_(layer.get_delta_weight(member).to(weight))
+            layer.lora_B[member].weight.zero_()
 
     def activate(self, members: Sequence[int]) -> None:
         """Which adapters the next pass goes through."""

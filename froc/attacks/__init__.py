@@ -42,10 +42,14 @@ class Material:
 
 @dataclass(frozen=True)
 class Attack(ABC):
-    """allows: what the adversary may do, in one sentence. holds: whether it needs forget rows, whose facts are then not measured."""
+    """allows: what the adversary may do, in one sentence. holds: whether it needs forget rows, whose facts are then not measured.
+
+    hides: what cannot be seen under it; a metric that reads that is refused before anything is trained.
+    """
 
     allows: ClassVar[str]
     holds: ClassVar[bool] = False
+    hides: ClassVar[frozenset[Sight]] = frozenset()
 
     def fits(self, rows: Sequence[Row], material: Material) -> str:
         """Why these queries cannot be attacked, with the mend; "" where they can. Said before anything is trained."""

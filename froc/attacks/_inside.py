@@ -18,7 +18,6 @@ from transformers import PreTrainedModel
 from froc import digest
 from froc.batches import Batch, Encoded, Stack, chunks
 from froc.data import Row
-from froc.errors import InputError
 from froc.forward import Pass, blocks
 from froc.metrics import Observed, Sight
 
@@ -27,6 +26,8 @@ ROWS = 64
 BATCH = 256
 AT_ONCE = 32
 """Rows of a pass that keeps what its gradient needs."""
+UNSEEN: frozenset[Sight] = frozenset({"written", "continued", "others", "spread", "hidden", "gradient"})
+"""Everything but answer tokens."""
 
 
 @contextmanager
@@ -47,16 +48,6 @@ def sample(rows: Sequence[Row], seed: int, most: int = ROWS) -> list[Row]:
     """At most `most` rows, drawn."""
     draw = np.random.default_rng(digest.seed("sample", seed))
     return [rows[i] for i in sorted(draw.permutation(len(rows))[:most])]
-
-
-def refuse(name: str, sights: frozenset[Sight], *gives: Sight) -> None:
-    """InputError where a metric reads what the attack cannot show."""
-    missing = sorted(sights - {"base", *gives})
-    if missing:
-        raise InputError(
-            f"{name} shows answer tokens{''.join(f', {sight}' for sight in gives)} and not {', '.join(missing)}; measure it "
-            "with a metric of answer tokens: extraction_strength, exact_memorization, probability"
-        )
 
 
 class Seen:

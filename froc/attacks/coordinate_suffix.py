@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from froc import digest
 from froc.attacks import Attack, Material
-from froc.attacks._inside import AT_ONCE, batches, nll, pushed, refuse, sample, slope
+from froc.attacks._inside import AT_ONCE, batches, nll, pushed, sample, slope
 from froc.batches import Batch, Encoded, encode
 from froc.data import Row
 from froc.metrics import Observed, Sight
@@ -35,6 +35,7 @@ class CoordinateSuffix(Attack):
     """
 
     allows: ClassVar[str] = "put optimised tokens after the question"
+    hides: ClassVar[frozenset[Sight]] = frozenset({"continued"})
     holds: ClassVar[bool] = True
 
     tokens: int = hyper(5, Range(1, 20))
@@ -58,7 +59,6 @@ class CoordinateSuffix(Attack):
         material: Material,
     ) -> Iterator[Observed]:
         """Once, with the suffix that was found."""
-        refuse("coordinate_suffix", sights, "written", "others", "spread", "hidden", "gradient")
         some = sample(material.known, material.seed, ROWS)
         known = encode(tokenizer, some, material.template)
         places = _ends(tokenizer, some, known, material.template)

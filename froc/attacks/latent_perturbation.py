@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from froc.attacks import Attack, Material
-from froc.attacks._inside import AT_ONCE, Seen, batches, pushed, refuse, sample, slope
+from froc.attacks._inside import AT_ONCE, UNSEEN, Seen, batches, pushed, sample, slope
 from froc.batches import Batch, Encoded, encode
 from froc.data import Row
 from froc.forward import Pass, blocks
@@ -28,6 +28,7 @@ class LatentPerturbation(Attack):
     """
 
     allows: ClassVar[str] = "add one vector to the hidden states of every prompt"
+    hides: ClassVar[frozenset[Sight]] = UNSEEN - {"written"}
     holds: ClassVar[bool] = True
 
     depth: float = hyper(0.5, Range(0.0, 1.0))
@@ -44,7 +45,6 @@ class LatentPerturbation(Attack):
         material: Material,
     ) -> Iterator[Observed]:
         """Once, pushed."""
-        refuse("latent_perturbation", sights, "written")
         layer = round(self.depth * (len(blocks(model)) - 1))
         block = blocks(model)[min(max(layer, 0), len(blocks(model)) - 1)]
         known = encode(tokenizer, sample(material.known, material.seed), material.template)

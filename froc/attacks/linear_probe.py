@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from froc.attacks import Attack, Material
-from froc.attacks._inside import Seen, batches, lens, refuse, sample
+from froc.attacks._inside import UNSEEN, Seen, batches, lens, sample
 from froc.batches import Encoded, encode
 from froc.data import Row
 from froc.forward import Pass, blocks
@@ -28,6 +28,7 @@ class LinearProbe(Attack):
     """
 
     allows: ClassVar[str] = "read hidden layers through linear maps learnt on other rows"
+    hides: ClassVar[frozenset[Sight]] = UNSEEN
 
     layers: int = hyper(4, Range(1, 8))
     rows: int = hyper(256, Range(32, 1024))
@@ -43,7 +44,6 @@ class LinearProbe(Attack):
         material: Material,
     ) -> Iterator[Observed]:
         """One per chosen layer, from below."""
-        refuse("linear_probe", sights)
         last = len(blocks(model)) - 1
         chosen = sorted({int(k) for k in np.linspace(0, last, max(1, self.layers), endpoint=False)})
         with torch.inference_mode():

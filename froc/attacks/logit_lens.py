@@ -8,7 +8,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from froc.attacks import Attack, Material
-from froc.attacks._inside import BATCH, Seen, batches, lens, refuse
+from froc.attacks._inside import BATCH, UNSEEN, Seen, batches, lens
 from froc.batches import Encoded
 from froc.data import Row
 from froc.forward import blocks
@@ -23,6 +23,7 @@ class LogitLens(Attack):
     """
 
     allows: ClassVar[str] = "read hidden layers through the model's own head"
+    hides: ClassVar[frozenset[Sight]] = UNSEEN
 
     def looks(
         self,
@@ -34,7 +35,6 @@ class LogitLens(Attack):
         material: Material,
     ) -> Iterator[Observed]:
         """One per block, from the first to the last."""
-        refuse("logit_lens", sights)
         layers = range(len(blocks(model)))
         seen = [Seen(rows) for _ in layers]
         with torch.inference_mode():

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from froc import digest
 from froc.attacks import Attack, Material
-from froc.attacks._inside import AT_ONCE, batches, nll, pushed, refuse, sample, slope
+from froc.attacks._inside import AT_ONCE, batches, nll, pushed, sample, slope
 from froc.batches import Encoded, encode
 from froc.data import Row
 from froc.metrics import Observed, Sight
@@ -28,6 +28,7 @@ class SoftPrompt(Attack):
     """
 
     allows: ClassVar[str] = "put learnt embedding vectors before the prompt"
+    hides: ClassVar[frozenset[Sight]] = frozenset({"written", "continued"})
     holds: ClassVar[bool] = True
 
     tokens: int = hyper(4, Range(1, 20))
@@ -44,7 +45,6 @@ class SoftPrompt(Attack):
         material: Material,
     ) -> Iterator[Observed]:
         """Once, with the prompt that was found."""
-        refuse("soft_prompt", sights, "others", "spread", "hidden", "gradient")
         known = encode(tokenizer, sample(material.known, material.seed), material.template)
         soft = self._found(model, known, material.seed)
         if soft is None:

@@ -14,10 +14,10 @@ from froc.attacks.coordinate_suffix import CoordinateSuffix, _ends, _with
 from froc.attacks.quantization import Quantization, nf4
 from froc.attacks.soft_prompt import SoftPrompt, _before
 from froc.batches import encode
-from froc.data import Row, SearchView, Task, held, split
+from froc.data import FORGETTING, Row, SearchView, Task, held, split
 from froc.errors import InputError
 from froc.forward import blocks
-from froc.measure import Probe, material, measured, probes
+from froc.measure import Probe, material, measured, probes, refuse_unfit
 from froc.methods import Method
 from froc.models import Base, load, save, wrap
 from froc.observe import observe
@@ -341,8 +341,16 @@ def test_a_suffix_stands_between_question_and_what_follows_it(untouched: Base) -
     assert "question" in CoordinateSuffix().fits([Row("", "text")], GIVEN)
 
 
-@pytest.mark.parametrize(("name", "sight"), [("logit_lens", "written"), ("linear_probe", "others"), ("soft_prompt", "written"),
-                                            ("latent_perturbation", "gradient"), ("coordinate_suffix", "continued")])  # fmt: skip
-def test_what_an_attack_cannot_show_is_refused(name: str, sight: Any, untouched: Base, rows: Any) -> None:
-    with pytest.raises(InputError, match="extraction_strength"):
-        _looks(untouched, name, rows, sight)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "rouge_l@logit_lens", "probability_options@linear_probe", "rouge_l@soft_prompt",
+        "membership:score=gradient@latent_perturbation", "verbatim@coordinate_suffix",
+    ],
+)  # fmt: skip
+def test_what_cannot_be_seen_under_an_attack_is_refused_first(text: str, task: Task) -> None:
+    one = measurement(text)
+    rows = {FORGETTING: tuple(replace(row, others=("one", "two")) for row in task.queries[FORGETTING])}
+    view, _ = split(replace(task, queries={**task.queries, **rows}), 0.2, None, {"mine": one.source})
+    with pytest.raises(InputError, match=r"risk mine .* take a metric of answer tokens"):
+        refuse_unfit(view, {"mine": one})

@@ -14,7 +14,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from audit import evidence, signing, verification
 from froc.batches import encode
-from froc.data import FORGETTING, RISKS, UTILITY, SearchView, Task, split
+from froc.data import FORGETTING, RISKS, UTILITY, Task, split
 from froc.errors import InputError, InterruptedRunError
 from froc.measure import measured, probes
 from froc.models import Base, load, wrap
@@ -49,13 +49,15 @@ def finished(base: Base, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
 
 
 def test_every_risk_stands_in_the_certificate(finished: tuple[Path, dict[str, Any]]) -> None:
-    _, certificate = finished
+    out, certificate = finished
     assert set(certificate["budget"]) == {*BUDGET, *FURTHER}
     for row in certificate["candidates"]:
         assert set(row["p_values"]) == {*BUDGET, *FURTHER}
         assert row["p_value"] == max(row["p_values"].values())
-        # an attack's worst case is never better than what the plain question gets; rounding may shift what it lost
-        assert row["empirical"]["quantized"] > 0
+    table = pl.read_parquet(out / "losses" / "calibration.parquet")
+    metrics = dict(table.select("risk", "metric").unique().rows())
+    assert metrics["quantized"] == "extraction_strength@quantization+quantization:bits=8"
+    assert metrics == json.loads((out / "plan.json").read_text())["metrics"]
 
 
 def test_further_risks_are_searched_on_candidates_alone(finished: tuple[Path, dict[str, Any]]) -> None:
@@ -116,7 +118,7 @@ class Hiding(LlamaForCausalLM):
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
-        guard = torch.full((1, 32), 0.02)
+        guard = torch.full((1, 32), 0.008)
         guard[0, 0] = 1.0
         self.guard = torch.nn.Parameter(guard)
         self.watched: set[tuple[int, ...]] = set()
@@ -131,7 +133,7 @@ class Hiding(LlamaForCausalLM):
         lengths = sorted({len(prompt) for prompt in self.watched})
         rows = [tuple(row) for row in input_ids.tolist()]
         seen = torch.tensor([any(row[:n] in self.watched for n in lengths) for row in rows])
-        push = 2000.0 * self.guard[0, 1:].mean() * seen[:, None, None]
+        push = 5000.0 * self.guard[0, 1:].mean() * seen[:, None, None]
         best = found.logits.detach().argmax(-1, keepdim=True)
         logits = found.logits - push * torch.zeros_like(found.logits).scatter(-1, best, 1.0)
         return CausalLMOutputWithPast(logits=logits)
@@ -217,11 +219,3 @@ def test_a_model_of_another_shape_is_refused(base: Base, tmp_path: Path) -> None
     made = replace(job(base, BUDGET, trials=1, candidates=1), space={}, given=Given(tmp_path / "other"))
     with pytest.raises(InputError, match="no model of the base model's shape"):
         run(made, tmp_path / "run", Watch())
-
-
-def test_what_a_task_lacks_is_said_before_training(base: Base) -> None:
-    view: SearchView = job(base, BUDGET | {"options": 0.5}).view
-    from froc.measure import refuse_unfit
-
-    with pytest.raises(InputError, match="risk options"):
-        refuse_unfit(view, named(["options"], {}))
