@@ -381,9 +381,16 @@ def _risks(name: str | None) -> list[dict[str, Any]]:
 
 
 def _profiles(name: str | None) -> list[dict[str, Any]]:
-    from froc.risks import PROFILES
+    from froc.risks import KNOWN, PROFILES
 
-    return _only([_entry(profile, ", ".join(some), "") for profile, some in PROFILES.items()], name, "profile")
+    entries = []
+    for profile, some in PROFILES.items():
+        lines = [
+            f"{risk}: {KNOWN[risk].of}, budget {KNOWN[risk].budget or 'as --budget says'}; {KNOWN[risk].says}"
+            for risk in some
+        ]
+        entries.append(_entry(profile, ", ".join(some), "") | {"doc": "\n".join(lines)})
+    return _only(entries, name, "profile")
 
 
 def _tasks(name: str | None) -> list[dict[str, Any]]:

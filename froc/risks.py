@@ -51,8 +51,8 @@ KNOWN: dict[str, Known] = {
     "flips": Known("negative_flips/utility", "retained questions that were answered rightly no longer are"),
     "latent": Known("extraction_strength@latent_perturbation", "it comes back when hidden states are pushed"),
     "lens": Known("extraction_strength@logit_lens", "it can be read off hidden layers"),
-    "privacy": Known("membership", "forget rows look more familiar than rows never seen (area under the curve)", 0.6),
-    "overforgetting": Known("membership:over=1", "forget rows look stranger than rows never seen (area under the curve)", 0.6),
+    "privacy": Known("membership", "what is to be forgotten looks more familiar than what was never seen (area under the curve)", 0.6),
+    "overforgetting": Known("membership:over=1", "what is to be forgotten looks stranger than what was never seen (area under the curve)", 0.6),
 }  # fmt: skip
 PROFILES: dict[str, tuple[str, ...]] = {
     "basic": (FORGETTING, UTILITY),
