@@ -136,6 +136,7 @@ class Measure(Work):
     def __call__(self, bench: Bench) -> pl.DataFrame:
         """Its loss table."""
         opened = bench.opened(self.queries)
+        bench.base.scope.activate([0])
         bench.base.scope.put(read_weights(self.kept) if isinstance(self.kept, Path) else self.kept)
         some = [probe for probe in opened if len(self.places[probe.risk])]
         found = measured(bench.base, some, self.places)
