@@ -1,0 +1,58 @@
+"""Do two worker processes on two cores do more trials an hour than one? The same search, the same losses.
+
+python benchmarks/workers.py [--quick] [--trials 24]
+
+One worker has both threads, two have one each. Time runs from the start of the first trial to the end of the last, read off
+the run's own log, so that loading the model does not count. Start it with nothing else running.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from datetime import datetime
+from pathlib import Path
+
+
+def searched(out: Path, trials: int, workers: int) -> tuple[float, bytes]:
+    """Trials an hour, and the search losses."""
+    command = [
+        sys.executable, "-m", "froc", "search", "--budget", "0.1", "--trials", str(trials), "--methods", "npo,grad_diff",
+        "--no-sweep", "--pruner", "none", "--executor", "processes", "--workers", str(workers), "--parallel", "4",
+        "--out", str(out), "--quiet",
+    ]  # fmt: skip
+    told = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    told |= {"FROC_STATE": str(out.parent / f"state-{workers}")}
+    code = subprocess.run(command, env=told, check=False, capture_output=True).returncode
+    if code not in (0, 3):
+        raise SystemExit(f"a search with {workers} worker(s) ended with exit code {code}")
+    lines = [json.loads(line) for line in (out / "trials.jsonl").read_text(encoding="utf-8").splitlines()]
+    begin = min(datetime.fromisoformat(line["started"]) for line in lines)
+    end = max(datetime.fromisoformat(line["ended"]) for line in lines)
+    return 3600 * len(lines) / (end - begin).total_seconds(), (out / "losses" / "search.parquet").read_bytes()
+
+
+def main() -> None:
+    """Print a table and one JSON line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--trials", type=int)
+    said = parser.parse_args()
+    trials = said.trials or (8 if said.quick else 24)
+    with tempfile.TemporaryDirectory() as folder:
+        rates, losses = {}, {}
+        for workers in (1, 2):
+            rates[workers], losses[workers] = searched(Path(folder) / f"run-{workers}", trials, workers)
+            print(f"{workers} worker(s): {rates[workers]:8.0f} trials an hour", flush=True)
+    ratio = rates[2] / rates[1]
+    promises = {
+        "trials an hour, two workers over one": {"value": round(ratio, 2), "goal": ">= 1.5", "holds": ratio >= 1.5},
+        "the same search losses": {"value": losses[1] == losses[2], "goal": True, "holds": losses[1] == losses[2]},
+    }
+    print(json.dumps(promises))
+
+
+if __name__ == "__main__":
+    main()
