@@ -133,20 +133,28 @@ def search(
     Trains unlearning runs, seals a list of candidates, measures those on queries that the search never saw, and
     certifies the configurations whose risks are within budget with the stated confidence.
     """
+    # what the words themselves show to be wrong is said before anything slow is imported
+    accepted, ranges = words.budget(budget), words.spaces(space or [])
+    metrics, populations = (
+        words.per_risk(metric or [], "metric", str),
+        words.per_risk(population or [], "population", str),
+    )
+    samples, weights = words.per_risk(sample or [], "sample", int), words.per_risk(weight or [], "weight", float)
+    until_time, per_trial = words.seconds(timeout, "timeout"), words.seconds(trial_timeout, "trial-timeout")
+
     from search.folder import Folder
     from search.plan import Settings, parallel_of
 
     machine = jobs.Machine(device, dtype, checkpointing, compiled, executor, workers, worker_gpus)
     at_once = parallel or parallel_of(Folder(out)) or max(1, len(jobs.places(machine)))
     settings = Settings(
-        budget=words.budget(budget), confidence=confidence, metrics=words.per_risk(metric or [], "metric", str),
+        budget=accepted, confidence=confidence, metrics=metrics,
         methods=tuple(name.strip() for name in methods.split(",") if name.strip()), trials=trials, sampler=sampler,
         pruner=pruner, procedure=procedure, bound=bound, joint=joint, candidates=candidates, share=search_share,
         seed=seed, batch=batch, openings=openings, reopen=reopen,
-        population=words.per_risk(population or [], "population", str), sample=words.per_risk(sample or [], "sample", int),
-        weights=words.per_risk(weight or [], "weight", float), radius=radius, sequential=sequential, space=words.spaces(space or []),
+        population=populations, sample=samples, weights=weights, radius=radius, sequential=sequential, space=ranges,
         objective=objective, train=train, pack=pack, sweep=sweep, autocast=autocast,
-        parallel=at_once, until=until, timeout=words.seconds(timeout, "timeout"), trial_timeout=words.seconds(trial_timeout, "trial-timeout"),
+        parallel=at_once, until=until, timeout=until_time, trial_timeout=per_trial,
         storage=storage,
     )  # fmt: skip
     settings.check()
