@@ -144,22 +144,27 @@ def search(
     Trains unlearning runs, seals a list of candidates, measures those on queries that the search never saw, and
     certifies the configurations whose risks are within budget with the stated confidence.
     """
+    # what the words themselves show to be wrong is said before anything slow is imported
+    defined = words.definitions(risk or [])
+    accepted, ranges = words.budgets(budget, profile, defined), words.spaces(space or [])
+    metrics = words.per_risk(metric or [], "metric", str) | defined
+    populations = words.per_risk(population or [], "population", str)
+    samples, weights = words.per_risk(sample or [], "sample", int), words.per_risk(weight or [], "weight", float)
+    until_time, per_trial = words.seconds(timeout, "timeout"), words.seconds(trial_timeout, "trial-timeout")
+
     from search.folder import Folder
     from search.plan import Settings, parallel_of
 
-    defined = words.definitions(risk or [])
     machine = jobs.Machine(device, dtype, checkpointing, compiled, executor, workers, worker_gpus)
     at_once = parallel or parallel_of(Folder(out)) or max(1, len(jobs.places(machine)))
     settings = Settings(
-        budget=words.budgets(budget, profile, defined), confidence=confidence,
-        metrics=words.per_risk(metric or [], "metric", str) | defined,
+        budget=accepted, confidence=confidence, metrics=metrics,
         methods=tuple(name.strip() for name in methods.split(",") if name.strip()), trials=trials, sampler=sampler,
         pruner=pruner, procedure=procedure, bound=bound, joint=joint, candidates=candidates, share=search_share,
         seed=seed, batch=batch, openings=openings, reopen=reopen,
-        population=words.per_risk(population or [], "population", str), sample=words.per_risk(sample or [], "sample", int),
-        weights=words.per_risk(weight or [], "weight", float), radius=radius, sequential=sequential, space=words.spaces(space or []),
+        population=populations, sample=samples, weights=weights, radius=radius, sequential=sequential, space=ranges,
         objective=objective, train=train, pack=pack, sweep=sweep, autocast=autocast,
-        parallel=at_once, until=until, timeout=words.seconds(timeout, "timeout"), trial_timeout=words.seconds(trial_timeout, "trial-timeout"),
+        parallel=at_once, until=until, timeout=until_time, trial_timeout=per_trial,
         storage=storage,
     )  # fmt: skip
     settings.check()

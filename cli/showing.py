@@ -44,6 +44,8 @@ froc list methods npo
 
 froc list risks
 """
+Listed = Callable[[str | None], list[dict[str, Any]]]
+"""Entries of a kind, or the one of a name."""
 TASKS = {
     "embedded": ("64 fictitious people and a small model that knows them: what froc search does without --task", ""),
     "folder": (
@@ -182,7 +184,8 @@ def listing(
     json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """What is there: hyperparameters, ranges and sources."""
-    made = {**{label: partial(_plugins, *place) for label, place in KINDS.items()}, **NAMED}
+    made: dict[str, Listed] = {label: partial(_plugins, *place) for label, place in KINDS.items()}
+    made |= NAMED
     if kind is not None and kind not in made:
         raise InputError(f"nothing is listed under {kind!r}; there are: {', '.join(made)}")
     found = {label: list_(name) for label, list_ in made.items() if kind in (None, label)}
@@ -397,7 +400,7 @@ def _tasks(name: str | None) -> list[dict[str, Any]]:
     return _only([_entry(task, *said) for task, said in TASKS.items()], name, "task")
 
 
-NAMED: dict[str, Callable[[str | None], list[dict[str, Any]]]] = {
+NAMED: dict[str, Listed] = {
     "risks": _risks,
     "profiles": _profiles,
     "tasks": _tasks,

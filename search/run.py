@@ -90,9 +90,8 @@ def run(job: Job, out: Path, listener: Listener) -> dict[str, Any]:
     """
     job.settings.check()
     folder = Folder(out)
-    plan = make_plan(
-        job.settings, job.task, job.view, job.sealed, job.base, job.space, job.notes, job.given and job.given.digest
-    )
+    given = None if job.given is None else job.given.digest
+    plan = make_plan(job.settings, job.task, job.view, job.sealed, job.base, job.space, job.notes, given)
     old = folder.read(folder.plan)
     if old is not None:
         refuse_other(old, plan.document)

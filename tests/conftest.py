@@ -1,5 +1,6 @@
-"""A small embedded task, trained once per session: eight people, two of whom are forgotten."""
+"""A small embedded task, trained once per session: eight people, two of whom are forgotten. And commands."""
 
+import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from froc.plugins import make
 from froc.risks import plain
 from froc.tasks import embedded
 from search.trial import Bench
+from tests.commands import Commands
 
 SMALL = embedded.Recipe(
     people=8, forgotten=2, steps=300, width=64, layers=2, queries=150, vocabulary=600, lr=5e-3, batch=32
@@ -21,15 +23,24 @@ SMALL = embedded.Recipe(
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
+@pytest.fixture(scope="session")
+def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that pytest's worker processes share."""
+    own = tmp_path_factory.getbasetemp()
+    place = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "together"
+    place.mkdir(exist_ok=True)
+    return place
+
+
 @pytest.fixture(scope="session", autouse=True)
-def _places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def _places(tmp_path_factory: pytest.TempPathFactory, together: Path) -> Iterator[None]:
     """Nothing a test does may count openings or fill caches of the person who runs it."""
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FROC_STATE", str(tmp_path_factory.mktemp("state")))
         patch.setenv("HF_HUB_OFFLINE", "1")
         # the embedded model is trained once, also for the commands that tests start
-        patch.setenv("FROC_CACHE", os.environ.get("FROC_TEST_CACHE") or str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("FROC_CACHE", os.environ.get("FROC_TEST_CACHE") or str(together / "cache"))
         yield
 
 
@@ -40,8 +51,19 @@ def _own_openings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Base:
-    return embedded.base(SMALL, cache=tmp_path_factory.mktemp("small"))
+def base(together: Path) -> Base:
+    with (together / "small.lock").open("w") as held:
+        # who comes second loads what the first has trained
+        fcntl.flock(held, fcntl.LOCK_EX)
+        return embedded.base(SMALL, cache=together)
+
+
+@pytest.fixture(scope="session")
+def commands(_places: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
+    """`python -m froc`, forked from a process that has imported what is slow."""
+    made = Commands(tmp_path_factory.mktemp("commands"))
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="session")

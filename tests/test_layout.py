@@ -102,10 +102,11 @@ def test_worker_process_finds_our_rooms(crowded: Path) -> None:
     assert done.stdout.strip() == "3", done.stderr
 
 
-def test_help_is_quick() -> None:
-    """The help needs no heavy package; the time itself is a benchmark's business."""
+@pytest.mark.parametrize("words", ["--help", "search --budget 2"])
+def test_help_and_wrong_words_are_quick(words: str) -> None:
+    """They need no heavy package; the time itself is a benchmark's business."""
     code = (
-        "import sys\nsys.argv = ['froc', '--help']\nfrom froc.__main__ import main\n"
+        f"import sys\nsys.argv = {['froc', *words.split()]}\nfrom froc.__main__ import main\n"
         "try:\n    main()\nexcept SystemExit:\n    pass\n"
         "heavy = {'torch', 'transformers', 'optuna', 'polars', 'mapie', 'scipy', 'matplotlib', 'numpy'} & set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else 0)"

@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +12,8 @@ from froc.errors import InputError
 from froc.risk import Candidate, Claim, certify
 from search.folder import Folder
 from search.plan import parallel_of, refuse_other
+from tests.commands import ROOT, Commands
 
-ROOT = Path(__file__).resolve().parents[1]
 OLD = ROOT / "tests" / "data" / "run-2026-11"
 
 
@@ -24,10 +22,8 @@ def document(name: str) -> dict[str, Any]:
     return found
 
 
-def test_it_is_shown() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "froc", "show", str(OLD)], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+def test_it_is_shown(commands: Commands) -> None:
+    done = commands.run(["show", str(OLD)])
     assert done.returncode == 0, done.stderr
     assert document("certificate.json")["chosen"] in done.stdout
 

@@ -1,9 +1,6 @@
 """Real text on the user's path: TOFU forget01 with a small model trained here; the code that a 7B model takes."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +12,8 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Pr
 from froc.batches import collate, encode
 from froc.data import Row
 from froc.tasks.folder import load
+from tests.commands import ROOT, Commands
 
-ROOT = Path(__file__).resolve().parents[1]
 TOFU = ROOT.parent / "shared" / "data" / "tofu"
 CHAT = (
     "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"
@@ -91,13 +88,13 @@ def _model(folder: Path, out: Path, chat: bool) -> None:
 
 
 @pytest.mark.parametrize("chat", [False, True], ids=["template", "chat"])
-def test_search_on_tofu(folder: Path, tmp_path: Path, chat: bool) -> None:
+def test_search_on_tofu(commands: Commands, folder: Path, tmp_path: Path, chat: bool) -> None:
     _model(folder, tmp_path / "model", chat)
-    done = subprocess.run(
-        [sys.executable, "-m", "froc", "search", "-b", "0.35", "--task", str(folder), "--model", str(tmp_path / "model"),
+    done = commands.run(
+        ["search", "-b", "0.35", "--task", str(folder), "--model", str(tmp_path / "model"),
          "--methods", "npo,idk", "--metric", "probability", "--trials", "2", "--candidates", "2", "--bound", "hoeffding-bentkus",
          "--batch", "20", "--out", str(tmp_path / "run"), "--json"],
-        cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1", "FROC_STATE": str(tmp_path / "state")}, capture_output=True, text=True, check=False, timeout=250,
+        limit=250,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     certificate = json.loads(done.stdout)

@@ -12,20 +12,25 @@ from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.commands import ROOT, Commands
+
 GOOD = [{"question": f"who is {i}", "answer": f"person {i}"} for i in range(40)]
 Froc = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
-def froc() -> Froc:
+def froc(commands: Commands) -> Froc:
     def run(*words: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "froc", *words],
-            cwd=ROOT, env=os.environ | (env or {}), capture_output=True, text=True, check=False, timeout=120,
-        )  # fmt: skip
+        return commands.run(words, os.environ | (env or {}))
 
     return run
+
+
+def from_nothing(*words: str) -> subprocess.CompletedProcess[str]:
+    """In a process that must import what it needs itself."""
+    return subprocess.run(
+        [sys.executable, "-m", "froc", *words], cwd=ROOT, capture_output=True, text=True, check=False, timeout=240
+    )
 
 
 @pytest.fixture
@@ -159,6 +164,15 @@ def test_bad_options(froc: Froc, tmp_path: Path, options: list[str], words: list
     assert not (tmp_path / "cache").exists()
 
 
+@pytest.mark.parametrize(
+    "words", [[], ["--help"], ["list", "bounds"], ["search", "-b", "2"], ["show", "nowhere", "--json"]]
+)
+def test_a_forked_command_is_like_any_other(commands: Commands, words: list[str]) -> None:
+    """What the other tests rely on: exit code and output to the letter."""
+    forked, started = commands.run(words), from_nothing(*words)
+    assert (forked.returncode, forked.stdout, forked.stderr) == (started.returncode, started.stdout, started.stderr)
+
+
 def test_missing_option_and_unknown_command(froc: Froc) -> None:
     assert froc("search").returncode == 2
     assert froc("serch").returncode == 2
@@ -236,7 +250,7 @@ def test_a_search_on_a_task_folder_from_the_command_line(froc: Froc, folder: Pat
     base.restore()
     base.model.save_pretrained(model)
     base.tokenizer.save_pretrained(model)
-    done = froc(
+    done = from_nothing(
         "search", "-b", "0.3", "--task", str(folder), "--model", str(model), "--trials", "3", "--methods", "npo,simnpo",
         "--candidates", "2", "-o", str(tmp_path / "run"), "--json",
     )  # fmt: skip

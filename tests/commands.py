@@ -1,0 +1,114 @@
+"""`python -m froc` without its start: each command is forked from one process that has imported what is slow.
+
+The child is a process of its own (environment, folder, streams, exit code); only what it would import is there already.
+Commands that are sent signals, and those whose start is the point, take a process from nothing instead.
+"""
+
+import gc
+import importlib
+import json
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import tempfile
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+ROOT = Path(__file__).resolve().parents[1]
+SLOW = (
+    "torch", "transformers", "transformers.models.llama.modeling_llama", "peft", "optuna", "polars", "scipy.stats", "mapie",
+    "matplotlib.figure", "cli.main", "froc.tasks.embedded", "froc.tasks.folder", "froc.measure", "froc.figures",
+    "search.plan", "search.run", "search.speed", "audit.evidence", "audit.verification",
+)  # fmt: skip
+"""Imported before the first fork, never run there: threads of a computation would be missing in the children."""
+
+
+class Commands:
+    """Runs commands one after the other; close it."""
+
+    def __init__(self, place: Path) -> None:
+        self._place = place
+        self._log = place / "server.log"
+        with self._log.open("w", encoding="utf-8") as log:
+            # the streams are no terminal, as for a command whose output is captured: its width is chosen at import
+            self._server = subprocess.Popen(
+                [sys.executable, "-c", "from tests.commands import serve; serve()"],
+                cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
+            )  # fmt: skip
+
+    def run(
+        self, words: Sequence[str], env: Mapping[str, str] | None = None, cwd: Path = ROOT, limit: int = 120
+    ) -> subprocess.CompletedProcess[str]:
+        """What `subprocess.run([sys.executable, "-m", "froc", *words])` returns; TimeoutExpired after `limit` seconds."""
+        assert self._server.stdin is not None
+        place = tempfile.mkdtemp(dir=self._place)
+        wanted = {"words": words, "env": dict(os.environ if env is None else env), "cwd": str(cwd), "limit": limit}
+        self._server.stdin.write(json.dumps(wanted | {"place": place}) + "\n")
+        self._server.stdin.flush()
+        code = self._answer(place)
+        if code == -signal.SIGALRM:
+            raise subprocess.TimeoutExpired(["froc", *words], limit)
+        out, err = (Path(place, name).read_text(encoding="utf-8") for name in ("out", "err"))
+        return subprocess.CompletedProcess(["froc", *words], code, out, err)
+
+    def close(self) -> None:
+        self._server.communicate()
+
+    def _answer(self, place: str) -> int:
+        assert self._server.stdout is not None
+        for line in iter(self._server.stdout.readline, ""):
+            said = json.loads(line)
+            # else it answers a test that stopped waiting
+            if said["place"] == place:
+                return int(said["code"])
+        raise RuntimeError(f"the process that runs commands has ended: {self._log.read_text(encoding='utf-8')}")
+
+
+def serve() -> None:
+    """Answer requests on standard input until it ends."""
+    for name in SLOW:
+        importlib.import_module(name)
+    gc.collect()
+    # children would copy every page that their collector touches
+    gc.freeze()
+    for line in iter(sys.stdin.readline, ""):
+        wanted = json.loads(line)
+        child = os.fork()
+        if child == 0:
+            _command(**wanted)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        print(json.dumps({"place": wanted["place"], "code": code}), flush=True)
+
+
+def _command(words: list[str], env: dict[str, str], cwd: str, limit: int, place: str) -> NoReturn:
+    code: Any = 1
+    try:
+        signal.alarm(limit)
+        # beneath the Python objects, which the consoles hold since they were imported
+        for number, path in enumerate((os.devnull, f"{place}/out", f"{place}/err")):
+            opened = os.open(path, os.O_RDWR | os.O_CREAT)
+            os.dup2(opened, number)
+            os.close(opened)
+        os.environ.clear()
+        os.environ.update(env)
+        os.chdir(cwd)
+        sys.path[0] = cwd
+        sys.argv[1:] = words
+        runpy.run_module("froc", run_name="__main__", alter_sys=True)
+        code = 0
+    except SystemExit as left:
+        code = left.code
+        if not isinstance(code, int | None):
+            print(code, file=sys.stderr)
+            code = 1
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit((code or 0) & 0xFF)
