@@ -304,7 +304,7 @@ def _of_options(record: dict[str, Any], where: str) -> dict[str, Any]:
 
 def _texts(record: dict[str, Any], names: Sequence[str], where: str) -> tuple[str, ...]:
     """Texts of the first of some columns that is there; one text or a list of them."""
-    name = next((name for name in names if record.get(name) is not None), None)
+    name = next((name for name in names if record.get(name) not in (None, "", [])), None)
     if name is None:
         return ()
     found = [record[name]] if isinstance(record[name], str) else record[name]

@@ -1,11 +1,14 @@
 """Named risks: how a measurement is written, which queries it takes, what cannot be measured is said first."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from froc.attacks import Attack
-from froc.data import FORGETTING, UTILITY, Row, Source, Task, held, split
+from froc.data import FORGETTING, UTILITY, Row, Source, Task, held, read_rows, split
 from froc.errors import InputError
 from froc.measure import material, refuse_unfit
 from froc.metrics import Metric
@@ -114,6 +117,27 @@ def test_a_risk_that_cannot_be_measured_is_said_first(task: Task) -> None:
     view, _ = split(task, 0.2, None, {"options": Source(FORGETTING)})
     with pytest.raises(InputError, match="options"):
         refuse_unfit(view, {"options": measurement("multiple_choice")})
+
+
+def test_rows_are_read_as_benchmarks_write_them(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [
+        {"question": "q", "choices": ["a", "b", "c"], "answer": 1},
+        {
+            "question": "q",
+            "answer": "a",
+            "perturbed_answer": ["b"],
+            "paraphrased_question": "Q?",
+            "paraphrased_answer": "A",
+        },
+        {"question": "q", "answer": "a", "others": [], "restated": "", "translations": None},
+    ]
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps(rows))
+    assert read_rows(path) == (Row("q", "b", others=("a", "c")), Row("q", "a", "", ("b",), ("Q?",), "A"), Row("q", "a"))
+    for bad, says in (({"answer": 3}, "no place in 'choices'"), ({"choices": [1], "answer": "a"}, "list of texts")):
+        path.write_text(json.dumps([{"question": "q", "choices": ["a"], **bad}]))
+        with pytest.raises(InputError, match=f"row 1.*{says}"):
+            read_rows(path)
 
 
 def test_rows_may_say_more_and_the_task_digest_knows(task: Task) -> None:
