@@ -89,17 +89,16 @@ def test_worker_process_finds_our_rooms(crowded: Path) -> None:
         "from froc.__main__ import pin\n"
         "pin()\n"
         "if __name__ == '__main__':\n"
-        "    from search.space import size\n"
-        "    from froc.params import Choice\n"
+        "    from audit.signing import compact\n"
         "    with mp.get_context('spawn').Pool(1) as pool:\n"
-        "        print(pool.apply(size, ({'npo': {'lr': Choice((1, 2, 3))}},)))\n",
+        "        print(pool.apply(compact, ([1, 2, 3],)).decode())\n",
         encoding="utf-8",
     )
     env = os.environ | {"PYTHONPATH": os.pathsep.join([".", str(ROOT)])}
     done = subprocess.run(
         [sys.executable, script.name], cwd=crowded, env=env, capture_output=True, text=True, check=False
     )
-    assert done.stdout.strip() == "3", done.stderr
+    assert done.stdout.strip() == "[1,2,3]", done.stderr
 
 
 @pytest.mark.parametrize("words", ["--help", "search --budget 2"])

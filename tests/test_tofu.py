@@ -50,7 +50,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def _model(folder: Path, out: Path, chat: bool) -> None:
+def _model(folder: Path, out: Path, chat: bool, steps: int = 60) -> None:
     """A two-layer model that has read the authors a few times."""
     task, _ = load(folder)
     rows = [*task.forget, *task.retain]
@@ -76,7 +76,7 @@ def _model(folder: Path, out: Path, chat: bool) -> None:
     model = LlamaForCausalLM(config)
     encoded = encode(tokenizer, rows, task.template)
     optimiser = torch.optim.AdamW(model.parameters(), lr=4e-3, fused=True)
-    for step in range(60):
+    for step in range(steps):
         start = step * 20 % len(encoded)
         batch = collate(encoded, [i % len(encoded) for i in range(start, start + 20)], "cpu")
         labels = batch.ids.masked_fill(~batch.trained, -100)
@@ -109,7 +109,7 @@ def test_search_on_tofu(commands: Commands, folder: Path, tmp_path: Path, chat: 
 
 
 def test_chat_prompt_and_answer_are_told_apart(folder: Path, tmp_path: Path) -> None:
-    _model(folder, tmp_path / "model", chat=True)
+    _model(folder, tmp_path / "model", chat=True, steps=0)
     tokenizer = PreTrainedTokenizerFast.from_pretrained(tmp_path / "model")
     (row,) = encode(tokenizer, [Row("Who are you?", "Nobody.")], "{question} {answer}")
     assert tokenizer.decode(row.ids[: row.prompt]) == "<|user|>Who are you?<|end|><|assistant|>"

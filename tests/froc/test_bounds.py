@@ -231,7 +231,7 @@ def test_betting_stays_valid_where_its_bets_aim_elsewhere() -> None:
 
 
 @given(MATRICES, st.floats(0.01, 0.99), st.floats(0.001, 0.5))
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 def test_p_value_and_bound_say_the_same(values: list[int], alpha: float, delta: float) -> None:
     """p(alpha) <= delta exactly where the bound at delta is at most alpha."""
     losses = np.array([values])
@@ -254,7 +254,7 @@ def test_exact_binomial_says_the_same_and_is_never_weaker(values: list[int], alp
 
 
 @given(MATRICES, st.randoms(use_true_random=False))
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 def test_order_free_bounds_ignore_order_and_grow_with_losses(values: list[int], random: Any) -> None:
     shuffled = random.sample(values, len(values))
     worse = [min(SCALE, value + 100) for value in values]

@@ -28,7 +28,7 @@ def job(base: Base, **said: Any) -> Job:
     task = embedded.task(SMALL, said.get("seed", 0) + 50)
     view, sealed = split(task, told.share, told.sample)
     methods, notes = choose(told.methods, view)
-    return Job(base, task, view, sealed, build(methods, {"lr": (1e-3, 4e-3), "epochs": (4, 8)}, {}), told, tuple(notes))
+    return Job(base, task, view, sealed, build(methods, {"lr": (2e-3, 8e-3), "epochs": (2, 4)}, {}), told, tuple(notes))
 
 
 KINDS: dict[str, dict[str, Any]] = {

@@ -61,7 +61,7 @@ def job(base: Base, **said: Any) -> Job:
     task = embedded.task(SMALL, 40)
     view, sealed = split(task, settings.share)
     methods, notes = choose(settings.methods, view)
-    space = build(methods, {"lr": (1e-3, 4e-3), "epochs": (4, 8)}, {})
+    space = build(methods, {"lr": (2e-3, 8e-3), "epochs": (2, 4)}, {})
     return Job(base, task, view, sealed, space, settings, tuple(notes))
 
 

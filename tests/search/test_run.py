@@ -62,7 +62,7 @@ def job(base: Base, questions: int = 0, **said: Any) -> Job:
         task,
         view,
         sealed,
-        build(methods, {"lr": (1e-3, 4e-3), "epochs": (4, 8)}, {}),
+        build(methods, {"lr": (2e-3, 8e-3), "epochs": (2, 4)}, {}),
         settings,
         tuple(notes),
     )

@@ -20,6 +20,7 @@ from froc.params import Range
 from search.folder import Folder, Started
 from search.run import run
 from search.sharing import Shared
+from tests.commands import ROOT
 from tests.search.test_run import BUDGET, Watch, job
 
 SPACE: dict[str, Any] = {"npo": {"lr": Range(0.01, 1.0)}, "rmu": {"c": Range(1.0, 9.0)}}
@@ -79,22 +80,31 @@ import json, sys
 from froc.__main__ import pin
 pin()
 from tests.search.test_sharing import study, work
-done = []
-work(study(sys.argv[1], "one-plan"), done, 30, 0.15)
+done, made = [], study(sys.argv[1], "one-plan")
+print("ready", flush=True)
+sys.stdin.readline()
+work(made, done, 30, 0.15)
 print(json.dumps([line.trial for line in done]))
 """
 
 
 def test_two_drivers_never_do_the_same_trial(url: str) -> None:
-    root = Path(__file__).resolve().parents[2]
-    drivers = [
-        subprocess.Popen([sys.executable, "-c", DRIVER, url], cwd=root, stdout=subprocess.PIPE, text=True)
-        for _ in range(2)
-    ]
-    told = [driver.communicate(timeout=120)[0] for driver in drivers]
-    lines = [json.loads(text) for text in told]
-    assert sorted(lines[0] + lines[1]) == list(range(30))
-    assert all(lines)
+    """One in another process, one in this; they begin together, however long the other took to start."""
+    made, done = study(url, "one-plan"), list[Started]()
+    with subprocess.Popen(
+        [sys.executable, "-c", DRIVER, url], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdin is not None
+        assert other.stdout is not None
+        assert other.stdout.readline() == "ready\n"
+        other.stdin.write("\n")
+        other.stdin.flush()
+        work(made, done, 30, 0.15)
+        told = json.loads(other.communicate(timeout=120)[0])
+    own = [line.trial for line in done]
+    assert sorted(own + told) == list(range(30))
+    assert own
+    assert told
 
 
 def test_drivers_learn_from_each_other(url: str) -> None:
