@@ -39,6 +39,8 @@ def _places(tmp_path_factory: pytest.TempPathFactory, together: Path) -> Iterato
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FROC_STATE", str(tmp_path_factory.mktemp("state")))
         patch.setenv("HF_HUB_OFFLINE", "1")
+        # processes that tests start run beside each other: more threads than cores wait for each other, fifty times slower
+        patch.setenv("OMP_NUM_THREADS", "1")
         # the embedded model is trained once, also for the commands that tests start
         patch.setenv("FROC_CACHE", os.environ.get("FROC_TEST_CACHE") or str(together / "cache"))
         yield

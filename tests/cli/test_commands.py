@@ -421,8 +421,19 @@ def test_terminated_before_the_run_has_begun(tmp_path: Path, sent: signal.Signal
         [sys.executable, "-m", "froc", "show", str(tmp_path / "run"), "--watch"],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    time.sleep(2.0)
+    end = time.monotonic() + 60
+    while not _catches(watcher.pid, signal.SIGTERM) and time.monotonic() < end:
+        time.sleep(0.05)
+    # it has begun, and now watches or loads what it needs to watch
+    time.sleep(1.0)
     watcher.send_signal(sent)
     _, error = watcher.communicate(timeout=60)
     assert watcher.returncode == 130
     assert "Traceback" not in error
+
+
+def _catches(pid: int, sent: signal.Signals) -> bool:
+    """Whether a process has a handler of its own for the signal."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    (caught,) = (int(line.split()[1], 16) for line in lines if line.startswith("SigCgt:"))
+    return bool(caught >> (sent - 1) & 1)

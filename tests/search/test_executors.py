@@ -232,7 +232,8 @@ def test_workers_end_with_their_driver(base: Base, tmp_path: Path) -> None:
     driver.kill()
     driver.wait()
     driver.stdout.close()
-    end = time.monotonic() + 30
+    # a worker that is still importing notices it later
+    end = time.monotonic() + 120
     while _alive(worker) and time.monotonic() < end:
         time.sleep(0.2)
     assert not _alive(worker)
