@@ -13,7 +13,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from froc.risks import KNOWN
+from froc.presets import KNOWN
 
 LIMITS = {
     "not-erasure": "It does not prove that the forgotten data had no influence on the model. It bounds what was measured.",

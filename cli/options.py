@@ -11,7 +11,7 @@ Budget = Annotated[
 Risk = Annotated[
     list[str] | None,
     typer.Option(
-        help="Define a risk: NAME=METRIC[@ATTACK[+ATTACK]][/utility], e.g. rouge_l@role_play; give it a budget (froc list risks).",
+        help="Define a risk: NAME=METRIC, NAME=METRIC@ATTACK+ATTACK, /utility at the end for retain queries (froc list risks).",
         show_default=False,
     ),
 ]

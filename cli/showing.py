@@ -241,7 +241,7 @@ FEW = 3
 
 def _print(certificate: Mapping[str, Any]) -> None:
     words.results.print(_certificate(certificate))
-    shown = certificate["chosen"] or (certificate["closest"] or {}).get("config")
+    shown = certificate["chosen"] or (certificate.get("closest") or {}).get("config")
     row = next((one for one in certificate["candidates"] if one["config"] == shown), None)
     if len(certificate["budget"]) > FEW and row is not None:
         words.results.print(_every_risk(certificate, row))
@@ -371,7 +371,7 @@ def _only(entries: list[dict[str, Any]], name: str | None, kind: str) -> list[di
 
 
 def _risks(name: str | None) -> list[dict[str, Any]]:
-    from froc.risks import KNOWN
+    from froc.presets import KNOWN
 
     return _only(
         [
@@ -384,7 +384,7 @@ def _risks(name: str | None) -> list[dict[str, Any]]:
 
 
 def _profiles(name: str | None) -> list[dict[str, Any]]:
-    from froc.risks import KNOWN, PROFILES
+    from froc.presets import KNOWN, PROFILES
 
     entries = []
     for profile, some in PROFILES.items():

@@ -64,7 +64,7 @@ def budgets(words: Sequence[str], profile: str, said: Mapping[str, str]) -> dict
     said: risk -> how the user defined it. A risk that nobody gave a number has its own default, else the number without a
     name. Raises InputError for a risk that has no definition.
     """
-    from froc.risks import KNOWN, PROFILES
+    from froc.presets import KNOWN, PROFILES
 
     if profile not in PROFILES:
         raise InputError(f"no profile is called {profile!r}; there are: {', '.join(PROFILES)} (froc list profiles)")

@@ -21,6 +21,7 @@ from froc.plugins import find
 from froc.published import Weighing
 from froc.risk import Claim, refuse_unknown, required
 from froc.risks import Measurement, named
+from froc.risks import written as as_written
 from froc.scope import read as read_scope
 from search.folder import Folder
 from search.pruning import PRUNERS
@@ -247,7 +248,7 @@ def make_plan(
         "sequential": claim.sequential,
         "openings": claim.openings,
         "joint": claim.joint,
-        "metrics": {risk: str(one) for risk, one in measured.items()},
+        "metrics": {risk: as_written(risk, one) for risk, one in measured.items()},
         "quantum": SCALE,
         "split": {
             "search": searched,

@@ -18,7 +18,7 @@ from froc.measure import Average, Probe, averaged, look, probes
 from froc.methods import Method
 from froc.models import Base
 from froc.plugins import make
-from froc.risks import Measurement
+from froc.risks import Measurement, written
 from froc.scope import Weights
 from froc.train import Budgeted, DivergedError, Pools, Reference, Run, together
 from search.sweep import NOTHING, Effort, Found, Point, Sweep
@@ -153,7 +153,7 @@ class Bench:
                 {
                     "config": [config] * len(queries),
                     "risk": [risk] * len(queries),
-                    "metric": [str(self.measures[risk])] * len(queries),
+                    "metric": [written(risk, self.measures[risk])] * len(queries),
                     "split": [split] * len(queries),
                     "unit": [query.unit for query in queries],
                     "query": [query.id for query in queries],

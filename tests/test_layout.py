@@ -117,7 +117,8 @@ def test_help_and_wrong_words_are_quick(words: str) -> None:
 def test_the_door_says_risks_by_their_names() -> None:
     """cli/words.py has them as text of its own: importing numpy for three words would slow `froc --help`."""
     from cli import words
-    from froc import combined, data
+    from froc import combined, data, presets
 
     assert words.RISKS == (data.FORGETTING, data.UTILITY)
+    assert tuple(presets.KNOWN)[:2] == words.RISKS
     assert words.COMBINED == combined.COMBINED

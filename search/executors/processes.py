@@ -74,9 +74,7 @@ class Processes(Crew):
     def _start(self, place: int) -> _Worker:
         here, there = multiprocessing.Pipe()
         device = self._devices[place]
-        threads = {} if device or "OMP_NUM_THREADS" in os.environ else {
-            "OMP_NUM_THREADS": str(max(1, cores() // self.workers))
-        }  # fmt: skip
+        threads = _share(device, self.workers)
         context = multiprocessing.get_context("spawn")
         process = context.Process(
             target=call, args=(threads, __name__, "serve", there, device, self._recipe), daemon=True,
@@ -196,3 +194,13 @@ def _end_with_driver() -> None:
     if driver is not None:
         driver.join()
     os._exit(1)
+
+
+def _share(device: str | None, workers: int) -> dict[str, str]:
+    """Environment that divides the processors among CPU workers, unless the user has said how many threads there are.
+
+    More threads than processors wait for each other: a trial then takes many times as long.
+    """
+    if device not in (None, "cpu") or "OMP_NUM_THREADS" in os.environ:
+        return {}
+    return {"OMP_NUM_THREADS": str(max(1, cores() // workers))}

@@ -13,7 +13,8 @@ from froc.errors import InputError
 from froc.measure import material, refuse_unfit
 from froc.metrics import Metric
 from froc.plugins import names
-from froc.risks import KNOWN, PROFILES, measurement, named
+from froc.presets import KNOWN, PROFILES
+from froc.risks import measurement, named
 
 
 @pytest.mark.parametrize(

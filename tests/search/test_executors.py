@@ -9,21 +9,24 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
+import torch
 
 from froc.errors import FrocError, InputError
 from froc.models import Base
-from search.executors import TRIES, Executor, Recipe, Report
+from search.executors import TRIES, Executor, Recipe, Report, cores
 from search.executors.inline import Inline
 from search.executors.processes import Processes
 from search.folder import Folder, Started
 from search.plan import measures
 from search.run import Job, run
+from search.trial import Bench
 from search.work import Trials, Work
 from tests.search.test_run import Watch, job
 
@@ -197,6 +200,26 @@ def test_worker_processes_come_to_the_same_and_survive_a_kill(
     lines = Folder(tmp_path / "run").log()
     assert sorted(line.trial for line in lines if line.status != "interrupted") == list(range(6))
     assert crew[0].pids == []
+
+
+@dataclass(frozen=True)
+class Threads(Work):
+    """How many threads a worker computes with."""
+
+    def __call__(self, bench: Bench) -> int:
+        """torch's own word for it."""
+        return torch.get_num_threads()
+
+
+def test_cpu_workers_divide_the_processors(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    made = recipe(job(base))
+    for device in ("cpu", None):
+        with closing(Processes(made, [device] * cores())) as crew:
+            assert crew.each([Threads()] * cores()) == [1] * cores()
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    with closing(Processes(made, ["cpu"])) as alone:
+        assert alone.each([Threads()]) == [1]
 
 
 def test_a_worker_that_cannot_start_says_why(base: Base) -> None:

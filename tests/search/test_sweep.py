@@ -20,6 +20,7 @@ from froc.methods import Method
 from froc.models import Base, load, save, wrap
 from froc.params import Choice, Range, spaces
 from froc.plugins import find, names
+from froc.risks import measurement
 from search import sealing
 from search.folder import Folder, Started
 from search.plan import Settings, measures
@@ -110,7 +111,7 @@ def test_a_variant_is_its_checkpoint_mixed_and_comes_back_by_training_again(base
 def test_effort_follows_what_training_costs(bench: Bench) -> None:
     assert Effort.of(bench.probes, 0) == Effort(1, 0)
     assert Effort.of(bench.probes, 10**9) == Effort(4, 6)
-    dear = [replace(p, metric=type("Written", (), {"reads": "generated"})()) for p in bench.probes]
+    dear = [replace(p, measurement=measurement("rouge_l")) for p in bench.probes]
     some = 4 * sum(len(p.rows) for p in bench.probes)
     assert Effort.of(dear, some).kept <= Effort.of(bench.probes, some).kept
 
