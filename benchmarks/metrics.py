@@ -42,7 +42,7 @@ from search.trial import Asked, Bench
 
 Found = dict[str, dict[str, Any]]
 SMALL = embedded.Recipe(
-    people=16, forgotten=4, steps=400, width=64, layers=2, queries=150, vocabulary=700, lr=5e-3, batch=32
+    people=10, forgotten=3, steps=600, width=64, layers=2, queries=150, vocabulary=700, lr=5e-3, batch=32
 )
 UNLEARNED = (
     Asked("npo", {"lr": 1e-3, "beta": 0.1, "retain_weight": 3.0, "epochs": 5}, 0),
