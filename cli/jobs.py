@@ -40,9 +40,11 @@ class Machine:
 
 def job(
     settings: "Settings", folder: Path | None, model: str | None, split_seed: int | None, machine: Machine,
-    training: Callable[[str, int, int], None],
+    training: Callable[[str, int, int], None], questions: int | None = None,
 ) -> "Job":  # fmt: skip
     """Everything a search works on. training: is told (what, done, of) while the embedded model is made.
+
+    questions: seed of the embedded task's queries; by default what the settings say, so that every plan has its own.
 
     Raises InputError for a task, model or option that does not go together.
     """
@@ -64,7 +66,7 @@ def job(
     if folder is None and model is not None:
         raise InputError("--model needs --task: the embedded task brings its own model")
     if folder is None:
-        task = embedded.task(questions=_questions(settings))
+        task = embedded.task(questions=_questions(settings) if questions is None else questions)
         named = None
     else:
         task, named = folders.load(folder)

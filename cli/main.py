@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import froc
-from cli import auditing, benching, searching, showing
+from cli import auditing, benching, comparing, searching, showing
 from cli.words import messages
 from froc.errors import FrocError
 
@@ -23,6 +23,7 @@ app = typer.Typer(
     "say PASS · 4 a report that does not verify · 130 interrupted, can be resumed.",
 )
 app.command("search", epilog=searching.EXAMPLES)(searching.search)
+app.command("compare", epilog=comparing.EXAMPLES)(comparing.compare)
 app.command("bench", epilog=benching.EXAMPLES)(benching.bench)
 app.command("certify", epilog=showing.CERTIFY_EXAMPLES)(showing.certify)
 app.command("show", epilog=showing.SHOW_EXAMPLES)(showing.show)

@@ -264,6 +264,10 @@ class Screen:
         """The sealed candidates are measured on the calibration queries."""
         self._advance("calibration", done, total, "search is closed")
 
+    def step(self, what: str, done: int, of: int) -> None:
+        """Any other long work."""
+        self._advance(what, done, of, "")
+
     def _best(self, done: "Sequence[Started]") -> str:
         means = [one.search for item in done for one in item.configurations() if one.search]
         if not means:

@@ -126,7 +126,7 @@ def run(job: Job, out: Path, listener: Listener) -> dict[str, Any]:
 
 
 def _work(job: Job, plan: Plan, folder: Folder, listener: Listener) -> dict[str, Any]:
-    executor = job.workers(lambda: _bench(job))
+    executor = job.workers(lambda: bench_of(job))
     try:
         seal = folder.read(folder.seal)
         if seal is None:
@@ -149,7 +149,8 @@ def _work(job: Job, plan: Plan, folder: Folder, listener: Listener) -> dict[str,
     return certificate
 
 
-def _bench(job: Job) -> Bench:
+def bench_of(job: Job) -> Bench:
+    """What this process's trials run on."""
     settings = job.settings
     return Bench(
         job.base, job.view, measures(settings), batch=settings.batch, seed=settings.seed,

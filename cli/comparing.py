@@ -1,0 +1,167 @@
+"""The `compare` command."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from cli import jobs, options, words
+from cli.searching import Screen
+from froc.errors import InputError
+
+if TYPE_CHECKING:
+    from search.compare import Side
+    from search.plan import Settings
+
+EXAMPLES = """[bold]Examples[/]
+
+froc compare froc-run
+
+froc compare runs/npo runs/rmu --task removal/ --retain 0.95 --retain 0.8
+
+froc compare froc-run --methods npo,simnpo --tries 5 --json
+"""
+
+
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders of the same task and base model.")],
+    retain: Annotated[
+        list[float] | None,
+        typer.Option(
+            help="Retained performance that every method is mixed back to (repeatable).", show_default="0.95, 0.9"
+        ),
+    ] = None,
+    methods: Annotated[
+        str | None, typer.Option(help="Comma-separated methods.", show_default="all that the runs finished")
+    ] = None,
+    tries: Annotated[
+        int, typer.Option(help="Configurations per method that take part: the likeliest on search queries.")
+    ] = 3,
+    confidence: options.Confidence = 0.9,
+    task: options.Task = None,
+    model: options.Model = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Folder of the comparison.", show_default="RUN-compare of the first run"),
+    ] = None,
+    openings: Annotated[int, typer.Option(help="Planned looks at the calibration queries: delta / K each.")] = 1,
+    reopen: Annotated[
+        bool, typer.Option("--reopen", help="Look once more than planned; every output says so.")
+    ] = False,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON on standard output.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no table.")] = False,
+) -> None:
+    """Which method is better, once all keep the same? Mixes each with the base model until they do, and compares what is left.
+
+    Shares are found on search queries; the numbers come from calibration queries, which is one opening of them: a search that
+    is to be compared later is planned with --openings 2. On the embedded task questions are drawn afresh, and nothing is spent.
+    """
+    from search.compare import Terms, run
+
+    listed = tuple(name.strip() for name in (methods or "").split(",") if name.strip())
+    terms = Terms(tuple(retain) if retain else Terms.levels, confidence, tries, listed, openings, reopen)
+    terms.check()
+    place = out or runs[0].with_name(f"{runs[0].resolve().name}-compare")
+    with Screen(quiet) as screen:
+        sides = _sides(runs, terms, task, model, jobs.Machine(device, dtype, executor="inline"), screen)
+        document = run(sides, terms, place, screen.step)
+    written = _write(place, document)
+    if json_:
+        words.emit(document)
+    elif not quiet:
+        _print(document, written)
+
+
+def _sides(
+    runs: Sequence[Path], terms: Any, task: Path | None, model: str | None, machine: "jobs.Machine", screen: Screen
+) -> "list[Side]":
+    """The runs with what they work on; InputError where they cannot be compared."""
+    from froc import digest
+    from search.compare import Side
+    from search.folder import Folder
+    from search.plan import identity
+
+    found: list[Side] = []
+    plans = {}
+    for path in runs:
+        plan = Folder(path).read(Folder(path).plan)
+        if plan is None:
+            raise InputError(f"{path} is no run folder (no plan.json); give folders that froc search --out wrote")
+        plans[path] = plan
+    # of the embedded task, whose questions are known, a comparison asks others than any search did
+    questions = int(digest.of_json([[identity(plan) for plan in plans.values()], vars(terms)])[:8], 16)
+    for path, plan in plans.items():
+        job = jobs.job(
+            _settings(path, plan), task, model, plan["task"]["split_seed"], machine, screen.training, questions
+        )
+        _refuse_other(path, plan, job, embedded=task is None)
+        found.append(Side(path.resolve().name, Folder(path), plan, job))
+    if len({side.name for side in found}) < len(found):
+        raise InputError("two runs have the same name; rename one of the folders")
+    for side in found[1:]:
+        if side.job.sealed.digests != found[0].job.sealed.digests:
+            raise InputError(f"{side.name} divides the queries otherwise than {found[0].name}; they cannot be compared")
+    return found
+
+
+def _settings(path: Path, plan: Mapping[str, Any]) -> "Settings":
+    """What a run was told, as far as training and measuring again hang on it."""
+    from search.plan import Settings
+
+    said = plan["search"]
+    kinds = {plan.get("population", {}).get(risk, "queries") for risk in words.RISKS}
+    if kinds != {"queries"}:
+        raise InputError(f"{path} is about listed rows; methods are compared on populations of queries alone")
+    return Settings(
+        budget={risk: plan["budget"].get(risk, 0.1) for risk in words.RISKS},
+        metrics={risk: plan["metrics"][risk] for risk in words.RISKS}, methods=tuple(said["methods"]),
+        share=plan["split"]["share"], seed=said["seed"], batch=said["batch"], train=said.get("train", "full"),
+        autocast=said.get("autocast"), sweep=False,
+    )  # fmt: skip
+
+
+def _refuse_other(path: Path, plan: Mapping[str, Any], job: Any, embedded: bool) -> None:
+    if job.base.digest != plan["model"]["digest"]:
+        raise InputError(
+            f"{path} was made with another base model ({plan['model']['name']}); give that one with --model"
+        )
+    if not embedded and job.task.digest != plan["task"]["digest"]:
+        raise InputError(f"{path} was made with another task ({plan['task']['name']}); give that folder with --task")
+    if embedded and job.task.name != plan["task"]["name"]:
+        raise InputError(f"{path} was made with the task {plan['task']['name']}; give its folder with --task")
+
+
+def _write(place: Path, document: Mapping[str, Any]) -> list[Path]:
+    from froc import comparison_figure, comparison_tables
+
+    written = comparison_figure.draw(place, document)
+    for name, text in (("md", comparison_tables.markdown(document)), ("tex", comparison_tables.latex(document))):
+        path = place / f"comparison.{name}"
+        path.write_text(text, encoding="utf-8")
+        written.append(path)
+    return written
+
+
+def _print(document: Mapping[str, Any], written: Sequence[Path]) -> None:
+    from froc.comparison import BEFORE, sentences
+    from froc.comparison_tables import rows
+
+    head, body = rows(document)
+    table = Table(title=f"What is left of the forgotten, confidence {document['confidence']:.0%}", title_justify="left")
+    for column in head:
+        table.add_column(column, justify="left" if column == "method" else "right")
+    for row in body:
+        table.add_row(*row)
+    words.results.print(table)
+    first = next(iter(level for level in document["stages"] if level != BEFORE))
+    for line in sentences(document, [first]):
+        words.results.print(line, soft_wrap=True)
+    if document["failed"]:
+        words.results.print(f"[dim]did not train again: {', '.join(document['failed'])}[/]", soft_wrap=True)
+    if document["opening"]["number"] > 1:
+        words.results.print(document["opening"]["statement"], soft_wrap=True)
+    words.results.print(f"written: {', '.join(map(str, written))}", soft_wrap=True)
