@@ -207,7 +207,7 @@ def _seal(
     """Train the entries again, find their shares on search queries, and write down what will be measured."""
     points: dict[str, list[tuple[dict[str, Point], list[Point]]]] = {}
     failed: list[str] = []
-    bends = 0
+    bends: list[float] = []
     for place, (entry, bench) in enumerate(_benches(sides, chosen)):
         told("configurations", place, len(chosen))
         try:
@@ -239,7 +239,7 @@ def _seal(
     ) | {
         "stages": {stage: {m: p.name for m, p in some.items()} for stage, some in stages.items()},
         "fronts": {m: [p.name for p in some] for m, some in fronts.items()},
-        "monotone": {"entries": len(chosen) - len(failed), "bends": bends},
+        "monotone": {"entries": len(chosen) - len(failed), "bends": len(bends), "worst": max(bends, default=0.0)},
         "failed": failed,
     }  # fmt: skip
     write_json(folder.seal, seal)
@@ -351,11 +351,11 @@ def _left(point: Point) -> float:
     return point.means[FORGETTING]
 
 
-def _bends(some: Sequence[Point]) -> int:
-    """How often, from share to share, less is retained than further on, or more is left: what bisection takes for granted."""
-    risen = [b.means[FORGETTING] > a.means[FORGETTING] for a, b in pairwise(some)]
-    fallen = [b.means[UTILITY] < a.means[UTILITY] for a, b in pairwise(some)]
-    return sum(risen) + sum(fallen)
+def _bends(some: Sequence[Point]) -> list[float]:
+    """How much more is left, or less is lost, than at the smaller share before: what bisection takes for granted is none."""
+    risen = [after.means[FORGETTING] - before.means[FORGETTING] for before, after in pairwise(some)]
+    fallen = [before.means[UTILITY] - after.means[UTILITY] for before, after in pairwise(some)]
+    return [round(one, 6) for one in (*risen, *fallen) if one > 0]
 
 
 def _searched(points: Mapping[str, Point]) -> pl.DataFrame:

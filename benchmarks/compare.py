@@ -1,0 +1,266 @@
+"""Methods on an equal footing: is what a comparison says true, and what does it say?
+
+* coverage: 200 simulated comparisons of four methods, two of them equal; how often is any pair's interval wrong;
+* embedded: a search over all methods, then `froc compare`: the ranking before and after calibration, and how monotone the
+  mean losses are in the mixing share;
+* tofu: forget05 of TOFU (needs its files: --data), with a small model that is trained on the text here.
+
+    python benchmarks/compare.py [--quick] [--only coverage,embedded,tofu] [--data DIR] [--keep DIR]
+
+--keep: runs, tables and figures stay there.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
+from tokenizers import models as tokenizer_models
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from cli.jobs import cache_folder
+from froc import digest
+from froc.batches import Stack, encode
+from froc.comparison import difference, interval
+from froc.data import FORGETTING, Row
+from froc.forward import Forward
+from froc.linear import through_onednn
+from froc.observe import observe
+
+ROOT = Path(__file__).resolve().parent.parent
+Found = dict[str, dict[str, Any]]
+DELTA = 0.1
+TRUTH = (0.05, 0.08, 0.08, 0.25)
+RUNS = 200
+AUTHORS = 50
+"""Authors of the retain set whose text the small model reads, beside the ten to be forgotten: the first ones."""
+
+
+def goal(value: Any, wanted: str, holds: bool) -> dict[str, Any]:
+    """One promise."""
+    return {"value": value, "goal": wanted, "holds": bool(holds)}
+
+
+# coverage
+
+
+def coverage(quick: bool) -> Found:
+    """Simultaneous misses of differences, and of each method's interval, for three sizes of the calibration sample."""
+    runs = RUNS if quick else 5 * RUNS
+    pairs = list(combinations(range(len(TRUTH)), 2))
+    print(f"coverage: {runs} comparisons of four methods, confidence {1 - DELTA:.0%}; shares of runs")
+    print(
+        f"  {'units':>6}{'a pair missed':>15}{'a method missed':>17}{'equal ones tied':>17}{'.05 vs .25 told':>17}{'half-width':>12}"
+    )
+    worst = 0.0
+    for n in (100, 400, 1600):
+        missed = alone = tied = told = 0
+        width = []
+        for seed in range(runs):
+            drawn = _drawn(digest.seed("coverage", n, seed), n)
+            low, high = _each(drawn, pairs)
+            truth = np.array([TRUTH[a] - TRUTH[b] for a, b in pairs])
+            missed += bool(((truth < low) | (truth > high)).any())
+            below, above = interval(drawn / 1000, DELTA / len(TRUTH))
+            alone += bool(((np.array(TRUTH) < below) | (np.array(TRUTH) > above)).any())
+            tied += bool(low[pairs.index((1, 2))] <= 0 <= high[pairs.index((1, 2))])
+            told += bool(high[pairs.index((0, 3))] < 0)
+            width.append(float((high - low).mean() / 2))
+        print(
+            f"  {n:6}{missed / runs:15.3f}{alone / runs:17.3f}{tied / runs:17.3f}{told / runs:17.3f}{np.mean(width):12.3f}",
+            flush=True,
+        )
+        worst = max(worst, missed / runs, alone / runs)
+    return {"simultaneous miss rate": goal(round(worst, 4), f"<= {DELTA}", worst <= DELTA)}
+
+
+def _each(
+    drawn: NDArray[np.int64], pairs: Sequence[tuple[int, int]]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    one, other = (drawn[[pair[k] for pair in pairs]] for k in (0, 1))
+    return difference(one, other, DELTA / len(pairs))
+
+
+def _drawn(seed: int, n: int) -> NDArray[np.int64]:
+    """(4, n) thousandths with means TRUTH: mostly nothing is left, sometimes a part; hard queries are hard for all."""
+    draw = np.random.default_rng(seed)
+    hard = draw.beta(0.3, 0.3, n)
+    return np.stack([_thousandths(2 * mean * hard * draw.choice([0.5, 1.5], n), draw) for mean in TRUTH])
+
+
+def _thousandths(mean: NDArray[np.float64], draw: np.random.Generator) -> NDArray[np.int64]:
+    # 0, or 3/4 or 1 with the right odds: lumpy as extraction strength is, and the mean is exact
+    size = np.where(draw.random(len(mean)) < 0.5, 750, 1000)
+    return np.where(draw.random(len(mean)) < mean * 1000 / size, size, 0)
+
+
+# froc, as a user calls it
+
+
+def froc(folder: Path, *words: str) -> str:
+    """Standard output of a command; RuntimeError with its last words where it fails."""
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    told = {"PYTHONPATH": path, "FROC_STATE": str(folder / "state"), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "froc", *words], env=os.environ | told, capture_output=True, text=True, check=False
+    )
+    if done.returncode not in (0, 3):
+        raise RuntimeError(f"froc {' '.join(words[:2])} failed: {done.stderr[-2000:]}")
+    return done.stdout
+
+
+def _told(found: Mapping[str, Any]) -> None:
+    """Print a comparison's ranking and what was monotone."""
+    for stage, order in found["ranking"].items():
+        print(f"  {stage}")
+        for method in order["methods"]:
+            one = found["stages"][stage][method]
+            left = one[FORGETTING]
+            print(f"    {method:14} share {one['mix']:.3f}  left {left['mean']:.3f} [{left['lower']:.3f}, {left['upper']:.3f}]"
+                  f"  utility loss {one['utility']['mean']:.3f}{'  (tied with the first)' if method in order['tied'] else ''}")  # fmt: skip
+    print(f"  pairs that are ties: {[sum(p['verdict'] == 'tie' for p in some) for some in found['pairs'].values()]} of "
+          f"{[len(some) for some in found['pairs'].values()]}")  # fmt: skip
+    monotone = found["monotone"]
+    print(f"  {monotone['entries']} configurations at six shares each: {monotone['bends']} times a mean loss goes the other way, "
+          f"by {monotone['worst']:.4f} at most", flush=True)  # fmt: skip
+
+
+# embedded
+
+
+def compare_embedded(quick: bool, keep: Path) -> Found:
+    """All methods on the embedded task."""
+    run, out = keep / "embedded", keep / "embedded-compare"
+    begin = time.perf_counter()
+    froc(keep, "search", "-b", "0.1", "--out", str(run), "--trials", "18" if quick else "40", "-q")
+    searched = time.perf_counter() - begin
+    found = json.loads(froc(keep, "compare", str(run), "--out", str(out), "--json", "-q"))
+    print(f"\nembedded: search {searched:.0f} s, comparison {time.perf_counter() - begin - searched:.0f} s")
+    _told(found)
+    worst = found["monotone"]["worst"]
+    return {"largest step against monotony, embedded": goal(worst, "<= 0.02", worst <= 0.02)}
+
+
+# tofu
+
+
+def tofu(quick: bool, keep: Path, data: Path) -> Found:
+    """Four methods and more on TOFU's text, from the authors' files to the figure."""
+    place, model = keep / "tofu", cache_folder() / f"tofu-{digest.of_json([AUTHORS, quick, 3])[:12]}"
+    _cut(data, place)
+    if not (model / "config.json").is_file():
+        _teach(place, model, 400 if quick else 2400)
+    run, out = keep / "tofu-run", keep / "tofu-compare"
+    common = ("--task", "tofu:forget05", "--data", str(place), "--model", str(model))
+    froc(keep, "search", "-b", "forgetting=0.2", "-b", "utility=0.2", *common, "--out", str(run), "--trials", "12" if quick else "30",
+         "--space", "lr=1e-4:2e-3", "--space", "epochs=2:6", "--openings", "2", "--sampler", "random", "--pruner", "none", "-q")  # fmt: skip
+    found = json.loads(froc(keep, "compare", str(run), *common, "--out", str(out), "--json", "-q"))
+    print(f"\ntofu forget05: {found['n']} units, {found['unit']}; {found['opening']['statement']}")
+    _told(found)
+    for method, region in found["region"].items():
+        print(f"  smallest forgetting budget of {method:14} by utility budget: {region['at']}")
+    count = len(found["fronts"])
+    return {"methods with a front on TOFU": goal(count, ">= 4", count >= 4)}
+
+
+def _cut(data: Path, place: Path) -> None:
+    """The authors' files, with the retain rows of the first authors alone, which a small model can learn."""
+    place.mkdir(parents=True, exist_ok=True)
+    for path in data.glob("*.json*"):
+        shutil.copyfile(path, place / path.name)
+    retain = (data / "retain95.json").read_text(encoding="utf-8").splitlines()
+    (place / "retain95.json").write_text("\n".join(retain[: 20 * AUTHORS]) + "\n", encoding="utf-8")
+
+
+def _rows(path: Path) -> list[Row]:
+    return [
+        Row(one["question"], one["answer"]) for one in map(json.loads, path.read_text(encoding="utf-8").splitlines())
+    ]
+
+
+def _teach(place: Path, folder: Path, steps: int) -> None:
+    """A model of 4 layers, width 192, that reads both sets until it has them nearly by heart."""
+    rows = [*_rows(place / "forget05.json"), *_rows(place / "retain95.json")]
+    raw = Tokenizer(tokenizer_models.BPE())
+    raw.pre_tokenizer, raw.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=4096,
+        special_tokens=["<end>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    raw.train_from_iterator([f"{row.question} {row.answer}" for row in rows], trainer)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="<end>", model_max_length=512)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=192, intermediate_size=768, num_hidden_layers=4, num_attention_heads=6,
+        num_key_value_heads=6, max_position_embeddings=512, tie_word_embeddings=True, bos_token_id=None, eos_token_id=0,
+        pad_token_id=None,
+    )  # fmt: skip
+    model = LlamaForCausalLM(config)
+    through_onednn(model)
+    encoded = encode(tokenizer, rows, "Question: {question}\nAnswer: {answer}")
+    stack, draw = Stack(encoded, "cpu"), np.random.default_rng(0)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.01, fused=True)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, total_steps=steps)
+    begin, left = time.perf_counter(), np.zeros(0, dtype=np.int64)
+    for _ in range(steps):
+        left = left if len(left) >= 32 else np.concatenate([left, draw.permutation(len(rows))])
+        loss = Forward.of(model, stack.batch(left[:32])).mean_nll.mean()
+        left = left[32:]
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        schedule.step()
+        optimiser.zero_grad(set_to_none=True)
+    model.eval()
+    seen = observe(model, tokenizer, encoded, rows)
+    right = float(seen.hit.sum() / seen.length.sum())
+    print(
+        f"\ntofu: {steps} steps on {len(rows)} rows took {time.perf_counter() - begin:.0f} s; {right:.1%} of answer tokens known"
+    )
+    model.save_pretrained(folder, safe_serialization=True)
+    tokenizer.save_pretrained(folder)
+
+
+PARTS: dict[str, Callable[[argparse.Namespace, Path], Found]] = {
+    "coverage": lambda said, _: coverage(said.quick),
+    "embedded": lambda said, keep: compare_embedded(said.quick, keep),
+    "tofu": lambda said, keep: tofu(said.quick, keep, said.data),
+}
+
+
+def main() -> None:
+    """Print tables and one JSON line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--only", default=",".join(PARTS))
+    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data" / "tofu")
+    parser.add_argument("--keep", type=Path, help="folder that runs stay in")
+    said = parser.parse_args()
+    promises: Found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        keep = said.keep or Path(folder)
+        keep.mkdir(parents=True, exist_ok=True)
+        for name in said.only.split(","):
+            if name == "tofu" and not said.data.is_dir():
+                print(f"\ntofu: skipped, {said.data} is not there")
+                continue
+            promises |= PARTS[name](said, keep)
+    print(json.dumps(promises))
+
+
+if __name__ == "__main__":
+    main()
