@@ -12,8 +12,9 @@ from typing import Annotated, Any, Literal
 import polars as pl
 from pydantic import Field, ValidationError
 
-from audit.records import RISK, Hex, Name, Stamp, Strict, Trial
+from audit.records import POINT, RISK, Hex, Name, Stamp, Strict, Trial
 from audit.signing import exact
+from froc import comparison
 from froc.errors import InputError, VerificationError
 from froc.losses import SCALE
 from froc.risk import Candidate, Claim, certify
@@ -148,6 +149,67 @@ class Signer(Strict):
     keyid: str = Hex
 
 
+class ComparedPlan(Lenient):
+    """The plan of a comparison, as far as its document depends on it."""
+
+    format: Literal[1]
+    kind: Literal["comparison"]
+    task: dict[str, Any]
+    model: ModelPlan
+    runs: list[dict[str, str]]
+    metrics: dict[Literal["forgetting", "utility"], str] = Field(min_length=2)
+    units: dict[Literal["forgetting", "utility"], Literal["query", "group"]] = Field(min_length=2)
+    levels: list[Annotated[float, Field(gt=0, le=1)]] = Field(min_length=1)
+    confidence: float = Field(gt=0, lt=1)
+    openings: int = Field(ge=1)
+
+
+class ComparedPoint(Strict):
+    """A configuration mixed with the base model, by name."""
+
+    config: str = Field(pattern=rf"^({POINT})$")
+    method: str = Field(pattern=r"^[a-z0-9_]{1,40}$")
+    params: dict[str, Any]
+    weight: float
+
+
+class ComparedSeal(Lenient):
+    """The seal of a comparison: what was to be measured, and what each point stands for."""
+
+    plan: str = Hex
+    candidates: list[ComparedPoint] = Field(min_length=1)
+    calibration: dict[str, str]
+    stages: dict[str, dict[str, str]]
+    fronts: dict[str, list[str]]
+    monotone: dict[str, Any]
+    failed: list[str]
+
+
+class ComparedFile(Strict):
+    """`comparison.json`: plan and seal of a comparison, and the openings of its queries, which are the signer's count."""
+
+    plan: dict[str, Any]
+    seal: dict[str, Any]
+    opening: Annotated[int, Field(ge=1)]
+    planned: Annotated[int, Field(ge=1)]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A comparison, read and checked."""
+
+    plan: ComparedPlan
+    seal: ComparedSeal
+    losses: pl.DataFrame
+    opening: int
+    planned: int
+
+    def document(self) -> dict[str, Any]:
+        """What follows from it."""
+        plan, seal = self.plan.model_dump(), self.seal.model_dump()
+        return comparison.document(self.losses, seal, plan, self.opening, self.planned)
+
+
 class Harness(Strict):
     """What wrote the report."""
 
@@ -173,7 +235,10 @@ class Asserted(Strict):
 
 @dataclass(frozen=True)
 class Facts:
-    """Evidence, read and checked. files: digests of the model's files, empty where the report covers no model."""
+    """Evidence, read and checked. files: digests of the model's files, empty where the report covers no model.
+
+    compared: a comparison of methods on the same task and base model, where one was signed with it.
+    """
 
     plan: Plan
     plan_digest: str
@@ -183,6 +248,7 @@ class Facts:
     losses: pl.DataFrame
     files: Mapping[str, str]
     tree: str | None
+    compared: Compared | None = None
 
 
 def parse(model: type[Strict], document: Any, check: str) -> Any:
@@ -231,7 +297,14 @@ def derive(facts: Facts, opening: int, asked: str | None) -> dict[str, Any]:
         "trials": effort(plan, facts.trials),
         "limits": limits(facts, opening),
         "environment": plan.environment,
-    }  # fmt: skip
+    } | ({"comparison": exact(_compared(facts.compared))} if facts.compared else {})  # fmt: skip
+
+
+def _compared(compared: Compared) -> dict[str, Any]:
+    try:
+        return compared.document()
+    except (InputError, KeyError) as error:
+        raise VerificationError("comparison-refused", "the evidence allows no comparison under its plan") from error
 
 
 def certificate_of(facts: Facts, opening: int) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any
 import polars as pl
 
 import froc
-from audit import claims, records, rendering, signing, verification
+from audit import claims, comparisons, records, rendering, signing, verification
 from audit.claims import Facts, Seal
 from froc import digest
 from froc.errors import InputError, VerificationError
@@ -59,6 +59,7 @@ def build(
     name: str | None = None,
     sequence: int = 1,
     role: str = "engineer",
+    comparison: Path | None = None,
     trusted: Sequence[Path] = (),
     now: datetime | None = None,
 ) -> Path:
@@ -66,7 +67,7 @@ def build(
 
     config: a candidate to report on instead of the chosen one; no model is covered then, and it cannot pass.
     name: by default the task's name and the plan's fingerprint. trusted: further public keys, where another person
-    signed the plan. now: aware time of issue. Raises InputError for a run that is not finished, a bundle that exists,
+    signed the plan. comparison: folder of `froc compare` about the same task, signed with the run. now: aware time of issue. Raises InputError for a run that is not finished, a bundle that exists,
     or evidence that does not add up.
     """
     signer = signing.load_signer(key, password)
@@ -74,6 +75,7 @@ def build(
     now = now or datetime.now(UTC)
     stamp = stamped(now)
     files, certificate = _files(run, signer, stamp)
+    files |= comparisons.files(comparison) if comparison is not None else {}
     try:
         facts = _facts(run, files, certificate, config, keys)
         opening = int(certificate["opening"]["number"])
@@ -200,7 +202,7 @@ def _refuse_other_numbers(run: Path, was: Mapping[str, Any], found: Mapping[str,
 
 def _refuse_places(files: Mapping[str, bytes]) -> None:
     """A report leaves the house: it must not tell where on whose machine the run was made."""
-    for name in ("plan.json", "seal.json", "trials.jsonl"):
+    for name in ("plan.json", "seal.json", "trials.jsonl", *(name for name in ("comparison.json",) if name in files)):
         lines = files[name].splitlines() if name.endswith("l") else [files[name]]
         for text in _texts([signing.strict_json(line, decimals=True) for line in lines]):
             if _PLACE.search(text):

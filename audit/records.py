@@ -8,6 +8,8 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -30,21 +32,15 @@ LIMITS = {
     "trials.jsonl": 64 * MIB,
 }
 """Every file that a bundle has, and the most bytes of it that are read."""
+COMPARED = {"comparison.csv": 256 * MIB, "comparison.json": 4 * MIB}
+"""What a bundle holds beside them where a comparison of methods was signed with it."""
 MEDIA = {".csv": "text/csv", ".html": "text/html", ".json": "application/json", ".jsonl": "application/jsonl"}
 PUBLIC = ("report.html",)
 """Files that may be shown to anyone, beside the report itself; the others are for auditors."""
 HEADER = "config,split,risk,unit,query,loss"
 CONFIG = r"c[0-9]{4}[a-z0-9-]{0,32}"
 RISK = r"[a-z][a-z0-9_-]{0,31}"
-_CELLS = {
-    "table-config": re.compile(CONFIG),
-    "table-split": re.compile("calibration|search"),
-    "table-risk": re.compile(RISK),
-    "table-unit-id": re.compile(r"[0-9a-f]{16,64}"),
-    "table-example-id": re.compile(r"[0-9a-f]{16,64}"),
-    "table-loss-format": re.compile(r"0|[1-9][0-9]{0,2}|1000"),
-}
-_ROW = re.compile(",".join(f"({cell.pattern})" for cell in _CELLS.values()))
+POINT = r"base|[A-Za-z0-9][A-Za-z0-9._/-]{0,100}@[01]\.[0-9]{4}"
 _MODEL_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*(/[A-Za-z0-9_][A-Za-z0-9._+-]*)*")
 MODEL_SUFFIXES = (".safetensors", ".json", ".txt", ".model", ".jinja", ".md")
 """What a model folder may hold: weights without code, tokenizer and configuration. Pickles and programs are refused."""
@@ -55,6 +51,35 @@ Hex = Field(pattern=r"^[0-9a-f]{64}$")
 Name = Field(pattern=rf"^{CONFIG}$")
 Loss = Field(pattern=r"^[0-9]{1,3}\.[0-9]{1,8}$|^[1-9](\.[0-9]{1,3})?e-[0-9]{2}$")
 Share = Field(pattern=r"^0\.[0-9]{1,4}$|^1\.0$")
+
+
+@dataclass(frozen=True)
+class Csv:
+    """A file of losses: its name, and how its configurations are called (a pattern)."""
+
+    name: str
+    config: str
+
+    @cached_property
+    def cells(self) -> dict[str, re.Pattern[str]]:
+        """Check -> form of a cell, in the order of columns."""
+        return {
+            "table-config": re.compile(self.config),
+            "table-split": re.compile("calibration|search"),
+            "table-risk": re.compile(RISK),
+            "table-unit-id": re.compile(r"[0-9a-f]{16,64}"),
+            "table-example-id": re.compile(r"[0-9a-f]{16,64}"),
+            "table-loss-format": re.compile(r"0|[1-9][0-9]{0,2}|1000"),
+        }
+
+    @cached_property
+    def row(self) -> re.Pattern[str]:
+        """A whole line."""
+        return re.compile(",".join(f"({cell.pattern})" for cell in self.cells.values()))
+
+
+LOSSES = Csv("losses.csv", CONFIG)
+COMPARED_LOSSES = Csv("comparison.csv", POINT)
 
 
 class Strict(BaseModel):
@@ -106,13 +131,14 @@ class Trial(Strict):
 def read_bundle(folder: Path) -> dict[str, bytes]:
     """Every file of a bundle, each read once. Raises VerificationError for unlisted, missing, linked or huge files."""
     found = sorted(entry.name for entry in os.scandir(folder))
+    wanted = LIMITS | (COMPARED if any(name in COMPARED for name in found) else {})
     for name in found:
-        if name not in LIMITS:
+        if name not in wanted:
             raise VerificationError("bundle-unlisted-file", "the bundle holds a file that no bundle has")
-    for name in LIMITS:
+    for name in wanted:
         if name not in found:
             raise VerificationError("bundle-missing-file", f"{name} is missing")
-    return {name: _read(folder / name, limit) for name, limit in LIMITS.items()}
+    return {name: _read(folder / name, limit) for name, limit in wanted.items()}
 
 
 def _read(path: Path, limit: int) -> bytes:
@@ -173,8 +199,8 @@ def refuse_model_names(names: Sequence[str]) -> None:
         raise VerificationError("subject-duplicate", "two model files have the same name where case is ignored")
 
 
-def write_losses(table: pl.DataFrame, configs: Iterable[str]) -> bytes:
-    """The candidates' rows as losses.csv: sorted, ASCII, LF, whole thousandths.
+def write_losses(table: pl.DataFrame, configs: Iterable[str], csv: Csv = LOSSES) -> bytes:
+    """The rows of configurations as losses.csv: sorted, ASCII, LF, whole thousandths.
 
     table: a checked loss table; search rows are there for risks about a listed population alone. Raises
     VerificationError where a cell would not read back.
@@ -183,32 +209,32 @@ def write_losses(table: pl.DataFrame, configs: Iterable[str]) -> bytes:
     rows.sort(key=lambda row: (row[0], row[1], row[2], row[4]))
     lines = [",".join(map(str, row)) for row in rows]
     for number, line in enumerate(lines, start=2):
-        _cells(line, number)
+        _cells(line, number, csv)
     return "".join(f"{line}\n" for line in (HEADER, *lines)).encode("ascii")
 
 
 def read_losses(
-    data: bytes, configs: Sequence[str], metrics: Mapping[str, str], *, ragged: bool = False
+    data: bytes, configs: Sequence[str], metrics: Mapping[str, str], *, ragged: bool = False, csv: Csv = LOSSES
 ) -> pl.DataFrame:
-    """The loss table of losses.csv, in froc's schema: exactly candidates x risks x queries, each once.
+    """The loss table of a file of losses, in froc's schema: exactly candidates x risks x queries, each once.
 
     metrics: risk -> metric name. ragged: candidates may be measured on different queries, since measuring stopped
     early; which ones is checked against the seal then. Raises VerificationError naming the line.
     """
     lines = data.decode("ascii", "replace").split("\n")
     if lines[0] != HEADER:
-        raise VerificationError("table-header", f"losses.csv does not begin with the columns {HEADER}")
+        raise VerificationError("table-header", f"{csv.name} does not begin with the columns {HEADER}")
     if lines[-1] != "":
-        raise VerificationError("table-line-ending", "losses.csv does not end with a line feed")
-    rows = [_cells(line, number) for number, line in enumerate(lines[1:-1], start=2)]
+        raise VerificationError("table-line-ending", f"{csv.name} does not end with a line feed")
+    rows = [_cells(line, number, csv) for number, line in enumerate(lines[1:-1], start=2)]
     last: tuple[str, ...] = ()
     for number, (config, split, risk, _unit, query, _loss) in enumerate(rows, start=2):
         if config not in configs or risk not in metrics:
-            raise VerificationError("table-unplanned-row", f"losses.csv line {number}: not a sealed candidate or risk")
+            raise VerificationError("table-unplanned-row", f"{csv.name} line {number}: not a sealed candidate or risk")
         key = (config, split, risk, query)
         if key <= last:
             check = "table-duplicate-row" if key == last else "table-order"
-            raise VerificationError(check, f"losses.csv line {number}: repeats or precedes the line before it")
+            raise VerificationError(check, f"{csv.name} line {number}: repeats or precedes the line before it")
         last = key
     if not ragged:
         _refuse_gaps(rows, configs, metrics)
@@ -219,16 +245,16 @@ def read_losses(
     return pl.DataFrame(table, schema=SCHEMA)
 
 
-def _cells(line: str, number: int) -> tuple[str, ...]:
-    match = _ROW.fullmatch(line)
+def _cells(line: str, number: int, csv: Csv) -> tuple[str, ...]:
+    match = csv.row.fullmatch(line)
     if match is not None:
         return match.groups()
     cells = line.split(",")
-    if len(cells) == len(_CELLS):
-        for (check, grammar), cell in zip(_CELLS.items(), cells, strict=True):
+    if len(cells) == len(csv.cells):
+        for (check, grammar), cell in zip(csv.cells.items(), cells, strict=True):
             if not grammar.fullmatch(cell):
-                raise VerificationError(check, f"losses.csv line {number}: a cell is not of the form {grammar.pattern}")
-    raise VerificationError("table-columns", f"losses.csv line {number}: not {len(_CELLS)} cells")
+                raise VerificationError(check, f"{csv.name} line {number}: a cell is not of the form {grammar.pattern}")
+    raise VerificationError("table-columns", f"{csv.name} line {number}: not {len(csv.cells)} cells")
 
 
 def _refuse_gaps(rows: Sequence[tuple[str, ...]], configs: Sequence[str], metrics: Mapping[str, str]) -> None:

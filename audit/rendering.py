@@ -13,6 +13,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
+from froc import comparison
 from froc.presets import KNOWN
 
 LIMITS = {
@@ -69,6 +70,7 @@ def html(report: Mapping[str, Any]) -> str:
         plan=PLANS[report["plan"]["status"]],
         assurance=ASSURANCE[report["assuranceLevel"]],
         evidence=[item for item in report["evidence"] if item["name"] != "report.html"],
+        compared=_compared(report.get("comparison")),
     )
 
 
@@ -85,6 +87,7 @@ def _template() -> Template:
     )
     environment.filters |= {
         "up": up,
+        "down": down,
         "measured": measured,
         "percent": percent,
         "short": short,
@@ -106,6 +109,11 @@ def visible(value: Any) -> Any:
 def up(value: str) -> str:
     """A bound as a percentage, rounded up: never smaller than it is."""
     return f"{(Decimal(value) * 100).quantize(CUT, ROUND_CEILING)}%"
+
+
+def down(value: str) -> str:
+    """A lower bound as a percentage, rounded down."""
+    return f"{(Decimal(value) * 100).quantize(CUT, ROUND_FLOOR)}%"
 
 
 def measured(value: str) -> str:
@@ -226,6 +234,34 @@ def _claim(report: Mapping[str, Any], certificate: Mapping[str, Any]) -> str:
     if Decimal(shift):
         sure += f" and on every distribution of queries within a Hellinger distance of {shift}"
     return f"{sure}: {limits}. {_population(certificate)} {opening.capitalize()}.{_early(certificate)}"
+
+
+def _compared(found: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """A comparison's tables: per stage a line for each method, the least left first, and a sentence for each pair."""
+    if found is None:
+        return None
+    stages = [
+        {
+            "name": _stage(stage),
+            "tied": found["ranking"][stage]["tied"],
+            "rows": [{"method": m, **found["stages"][stage][m]} for m in found["ranking"][stage]["methods"]],
+            "pairs": [_pair(pair) for pair in found["pairs"][stage]],
+        }
+        for stage in comparison.ordered(found["ranking"])
+    ]
+    region = [{"method": method, "at": some["at"]} for method, some in found["region"].items()]
+    return {"stages": stages, "region": region, "budgets": list(region[0]["at"]), "c": found}
+
+
+def _stage(stage: str) -> str:
+    return "as trained, before mixing" if stage == "before" else f"at {percent(stage)} retained performance"
+
+
+def _pair(pair: Mapping[str, Any]) -> str:
+    if pair["verdict"] == "tie":
+        return f"{pair['one']} and {pair['other']}: a tie"
+    more = pair["other"] if pair["verdict"] == pair["one"] else pair["one"]
+    return f"{pair['verdict']} leaves less than {more}"
 
 
 def _population(certificate: Mapping[str, Any]) -> str:

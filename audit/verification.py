@@ -12,7 +12,7 @@ from typing import Any
 
 import polars as pl
 
-from audit import claims, records, rendering, signing
+from audit import claims, comparisons, records, rendering, signing
 from audit.claims import Asserted, Facts, Plan, Seal, SignedPlan
 from audit.records import Trial
 from froc import digest
@@ -155,7 +155,10 @@ def read(
     losses = _losses(files, plan, seal)
     log.held("losses", f"{len(losses)} calibration losses: every candidate on every sealed query, once")
     tree = digest.of_tree(dict(covered)) if covered else None
-    return Facts(plan, plan_digest, signed, seal, trials, losses, covered, tree)
+    compared = comparisons.read(files, plan) if "comparison.json" in files else None
+    if compared is not None:
+        log.held("comparison", f"{len(compared.losses)} losses of {len(compared.seal.candidates)} sealed points")
+    return Facts(plan, plan_digest, signed, seal, trials, losses, covered, tree, compared)
 
 
 def _statement(data: bytes, keys: Sequence[signing.PublicKey], threshold: int, kind: str) -> Statement:

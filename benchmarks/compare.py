@@ -33,7 +33,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from cli.jobs import cache_folder
 from froc import digest
 from froc.batches import Stack, encode
-from froc.comparison import difference, interval
+from froc.comparison import difference, interval, ordered
 from froc.data import FORGETTING, Row
 from froc.forward import Forward
 from froc.linear import through_onednn
@@ -123,7 +123,8 @@ def froc(folder: Path, *words: str) -> str:
 
 def _told(found: Mapping[str, Any]) -> None:
     """Print a comparison's ranking and what was monotone."""
-    for stage, order in found["ranking"].items():
+    for stage in ordered(found["ranking"]):
+        order = found["ranking"][stage]
         print(f"  {stage}")
         for method in order["methods"]:
             one = found["stages"][stage][method]

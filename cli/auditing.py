@@ -21,6 +21,8 @@ REPORT_EXAMPLES = """[bold]Examples[/]
 froc audit report froc-run --key signer.pem
 
 froc audit report froc-run --key signer.pem --out reports --name removal-2026-17
+
+froc audit report froc-run --key signer.pem --comparison froc-run-compare
 """
 VERIFY_EXAMPLES = """[bold]Examples[/]
 
@@ -142,6 +144,9 @@ def report(
     ] = None,
     role: Annotated[str, typer.Option(help="engineer, approver or auditor.")] = "engineer",
     sequence: Annotated[int, typer.Option(help="Number of this report in its series.")] = 1,
+    comparison: Annotated[
+        Path | None, typer.Option(help="Folder of froc compare, to be signed with it.", show_default=False)
+    ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Build and sign the audit bundle of a run. It holds no forgotten text and verifies without the forget set."""
@@ -150,7 +155,7 @@ def report(
     password = _password()
     bundle = evidence.build(
         run, out, key, password=password.encode() if password else None, name=name, config=config, role=role,
-        sequence=sequence,
+        sequence=sequence, comparison=comparison,
     )  # fmt: skip
     if json_:
         words.emit({"bundle": str(bundle), "page": str(bundle / "report.html")})

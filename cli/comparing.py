@@ -1,5 +1,6 @@
 """The `compare` command."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -99,7 +100,8 @@ def _sides(
             _settings(path, plan), task, model, plan["task"]["split_seed"], machine, screen.training, questions
         )
         _refuse_other(path, plan, job, embedded=task is None)
-        found.append(Side(path.resolve().name, Folder(path), plan, job))
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.resolve().name).strip("-.") or "run"
+        found.append(Side(name, Folder(path), plan, job))
     if len({side.name for side in found}) < len(found):
         raise InputError("two runs have the same name; rename one of the folders")
     for side in found[1:]:
@@ -147,7 +149,7 @@ def _write(place: Path, document: Mapping[str, Any]) -> list[Path]:
 
 
 def _print(document: Mapping[str, Any], written: Sequence[Path]) -> None:
-    from froc.comparison import BEFORE, sentences
+    from froc.comparison import BEFORE, ordered, sentences
     from froc.comparison_tables import rows
 
     head, body = rows(document)
@@ -157,7 +159,7 @@ def _print(document: Mapping[str, Any], written: Sequence[Path]) -> None:
     for row in body:
         table.add_row(*row)
     words.results.print(table)
-    first = next(iter(level for level in document["stages"] if level != BEFORE))
+    first = next(stage for stage in ordered(document["stages"]) if stage != BEFORE)
     for line in sentences(document, [first]):
         words.results.print(line, soft_wrap=True)
     if document["failed"]:

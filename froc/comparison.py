@@ -12,7 +12,7 @@ Stages: `before` mixing, and each level of retained performance. Intervals are b
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations, pairwise
 from typing import Any
 
@@ -21,8 +21,10 @@ import polars as pl
 
 from froc.bounds import Losses, Reals
 from froc.bounds.betting import ceiling
+from froc.claim import Claim, level
 from froc.data import FORGETTING, RISKS, UTILITY
 from froc.losses import SCALE, matrix
+from froc.sentences import statement
 
 BEFORE = "before"
 BASE = "base"
@@ -71,6 +73,17 @@ def compare(table: pl.DataFrame, seal: Mapping[str, Any], delta: float, unit: Ma
     }
 
 
+def document(
+    table: pl.DataFrame, seal: Mapping[str, Any], plan: Mapping[str, Any], opening: int, planned: int
+) -> dict[str, Any]:
+    """`comparison.json`: what follows from the losses, with what was asked. opening, planned: looks at these queries."""
+    claim = Claim({}, {}, plan["units"], plan["confidence"], openings=planned, opening=opening)
+    said = {"number": opening, "planned": planned, "statement": statement(claim)}
+    asked = {name: plan[name] for name in ("task", "model", "metrics", "confidence", "levels", "runs")}
+    told = {name: seal[name] for name in ("monotone", "failed")}
+    return compare(table, seal, level(claim), plan["units"]) | asked | told | {"opening": said}
+
+
 def interval(values: Reals, error: float) -> tuple[Reals, Reals]:
     """(m,) lower and (m,) upper bounds of the means behind (m, n) values in [0, 1]; each row is missed with at most `error`."""
     return 1.0 - ceiling(1.0 - values, error / 2), ceiling(values, error / 2)
@@ -87,17 +100,21 @@ def difference(one: Losses, other: Losses, error: float) -> tuple[Reals, Reals]:
 def hypervolume(front: Sequence[tuple[float, float]]) -> float:
     """Area of the unit square that points of (forgetting, utility) losses leave behind them: 1 is perfect, 0 nothing."""
     area, best = 0.0, 1.0
-    ordered = [*sorted(front), (1.0, 1.0)]
-    for (forgetting, utility), (after, _) in pairwise(ordered):
+    for (forgetting, utility), (after, _) in pairwise([*sorted(front), (1.0, 1.0)]):
         best = min(best, utility)
         area += (after - forgetting) * (1.0 - best)
     return area
 
 
+def ordered(stages: Iterable[str]) -> list[str]:
+    """Before calibration first, then from the strictest level on: JSON does not keep an order."""
+    return sorted(stages, key=lambda stage: (stage != BEFORE, 0.0 if stage == BEFORE else -float(stage)))
+
+
 def sentences(document: Mapping[str, Any], stages: Sequence[str] = ()) -> list[str]:
     """One line per pair and stage, and one per stage before them; stages: all by default."""
     lines = []
-    for stage in stages or document["pairs"]:
+    for stage in stages or ordered(document["pairs"]):
         pairs = document["pairs"][stage]
         order = document["ranking"][stage]
         tied = f", not told apart from {', '.join(order['tied'])}" if order["tied"] else ""

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from froc.comparison import BEFORE, front
+from froc.comparison import BEFORE, front, ordered
 from froc.data import FORGETTING, UTILITY
 from froc.figures import GREY, INK, MARKS
 
@@ -20,7 +20,7 @@ def draw(folder: Path, document: Mapping[str, Any]) -> list[Path]:
 
     folder.mkdir(parents=True, exist_ok=True)
     # an SVG's ids are drawn at random unless they are salted
-    settings = {
+    settings: Any = {
         "font.size": 9,
         "axes.spines.top": False,
         "axes.spines.right": False,
@@ -52,7 +52,7 @@ def _styles(document: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
 
 def _left(axes: Any, document: Mapping[str, Any], styles: Mapping[str, tuple[str, str]]) -> None:
     """A row per method: hollow before calibration, filled at each level, with its interval."""
-    stages = list(document["stages"])
+    stages = ordered(document["stages"])
     order = document["ranking"][stages[min(1, len(stages) - 1)]]["methods"]
     for row, method in enumerate(order):
         colour, mark = styles[method]

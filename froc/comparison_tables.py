@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from froc.comparison import BEFORE, BUDGETS, sentences
+from froc.comparison import BEFORE, BUDGETS, ordered, sentences
 from froc.data import FORGETTING, UTILITY
 
 Rows = tuple[list[str], list[list[str]]]
@@ -11,7 +11,7 @@ Rows = tuple[list[str], list[list[str]]]
 
 def rows(document: Mapping[str, Any]) -> Rows:
     """(head, body): a line per method, best first at the first level; before, then per level the share and what is left."""
-    levels = [stage for stage in document["stages"] if stage != BEFORE]
+    levels = [stage for stage in ordered(document["stages"]) if stage != BEFORE]
     head = ["method", "left, before", "utility loss"]
     for level in levels:
         head += [f"share at {float(level):.0%}", "left"]

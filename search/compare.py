@@ -20,9 +20,9 @@ import numpy as np
 import polars as pl
 
 import froc
-from froc import sentences
-from froc.claim import Candidate, Claim, level
-from froc.comparison import BASE, BEFORE, compare, front
+from froc import comparison
+from froc.claim import Candidate
+from froc.comparison import BASE, BEFORE, front
 from froc.data import FORGETTING, RISKS, UTILITY, Query
 from froc.errors import FrocError, InputError
 from froc.measure import Probe, losses, measured
@@ -157,27 +157,13 @@ def run(sides: Sequence[Side], terms: Terms, out: Path, told: Progress) -> dict[
         opening = openings.record(job.sealed.pool, fixed, sealing.question(seal, fixed), terms.openings, terms.reopen)
         if not folder.calibration_losses.is_file():
             write_table(folder.calibration_losses, _calibrate(sides, chosen, folder, seal, told))
-        document = finished(folder, seal, plan, opening)
+        table = pl.read_parquet(folder.calibration_losses)
+        document = comparison.document(table, seal, plan, opening.number, opening.planned)
         write_json(out / "comparison.json", document)
         shutil.rmtree(out / "weights", ignore_errors=True)
         return document
     finally:
         folder.release()
-
-
-def finished(
-    folder: Folder, seal: Mapping[str, Any], plan: Mapping[str, Any], opening: openings.Opening
-) -> dict[str, Any]:
-    """The comparison's document, from its files alone."""
-    claim = Claim({}, {}, plan["units"], plan["confidence"], openings=opening.planned, opening=opening.number)
-    found = compare(pl.read_parquet(folder.calibration_losses), seal, level(claim), plan["units"])
-    said = {"number": opening.number, "planned": opening.planned, "statement": sentences.statement(claim)}
-    same = ("task", "model", "metrics", "confidence", "levels", "runs")
-    return (
-        found
-        | {name: plan[name] for name in same}
-        | {"opening": said, "monotone": seal["monotone"], "failed": seal["failed"]}
-    )
 
 
 def _plan(sides: Sequence[Side], terms: Terms) -> dict[str, Any]:

@@ -1,0 +1,72 @@
+"""A comparison of methods inside a bundle: its plan and seal in `comparison.json`, its losses in `comparison.csv`."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from audit import claims, records, signing
+from audit.claims import Compared, ComparedFile, ComparedPlan, ComparedSeal, Plan
+from froc import digest
+from froc.errors import InputError, VerificationError
+from froc.losses import SCHEMA
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """What a bundle holds of a finished comparison; InputError where it is not finished, or damaged."""
+    try:
+        found = {name: json.loads((folder / f"{name}.json").read_bytes()) for name in ("plan", "seal", "comparison")}
+        table = pl.read_parquet(folder / "losses" / "calibration.parquet", columns=list(SCHEMA))
+        opening = found["comparison"]["opening"]
+        whole = {
+            "plan": found["plan"],
+            "seal": found["seal"],
+            "opening": opening["number"],
+            "planned": opening["planned"],
+        }
+        configs = [one["config"] for one in found["seal"]["candidates"]]
+        losses = records.write_losses(table, configs, records.COMPARED_LOSSES)
+    except (OSError, ValueError, KeyError, TypeError, pl.exceptions.PolarsError, VerificationError) as error:
+        raise InputError(
+            f"{folder} holds no finished comparison; give the folder that froc compare --out wrote"
+        ) from error
+    return {"comparison.json": signing.compact(whole), "comparison.csv": losses}
+
+
+def read(found: Mapping[str, bytes], plan: Plan) -> Compared:
+    """The comparison of a bundle about the run of `plan`. Raises VerificationError where it is not about the same thing."""
+    whole: ComparedFile = claims.parse(
+        ComparedFile, signing.strict_json(found["comparison.json"], decimals=True), "comparison-shape"
+    )
+    asked: ComparedPlan = claims.parse(ComparedPlan, whole.plan, "comparison-shape")
+    seal: ComparedSeal = claims.parse(ComparedSeal, whole.seal, "comparison-shape")
+    if seal.plan != digest.of_bytes(_as_written(whole.plan)):
+        raise VerificationError("comparison-other-plan", "the comparison was sealed under another plan")
+    if asked.model.digest != plan.model.digest or asked.task.get("name") != plan.task.name:
+        raise VerificationError("comparison-other-task", "the comparison is about another base model or task")
+    configs = [point.config for point in seal.candidates]
+    named = {name for some in seal.stages.values() for name in some.values()} | {
+        n for s in seal.fronts.values() for n in s
+    }
+    if len(set(configs)) != len(configs) or not named <= set(configs):
+        raise VerificationError(
+            "comparison-shape", "the comparison seals a point twice, or names one that it does not seal"
+        )
+    losses = records.read_losses(
+        found["comparison.csv"],
+        configs,
+        {str(risk): metric for risk, metric in asked.metrics.items()},
+        csv=records.COMPARED_LOSSES,
+    )
+    for risk in asked.metrics:
+        some = losses.filter(pl.col("risk") == risk)
+        if digest.of_json(sorted(set(some["query"].to_list()))) != seal.calibration.get(risk):
+            raise VerificationError("comparison-other-queries", f"the compared {risk} queries are not the sealed ones")
+    return Compared(asked, seal, losses, whole.opening, whole.planned)
+
+
+def _as_written(plan: Mapping[str, Any]) -> bytes:
+    """The bytes of a run folder's document."""
+    return (json.dumps(plan, indent=2, sort_keys=True) + "\n").encode("utf-8")
