@@ -4,7 +4,7 @@ The page is a pure function of the report, so it cannot say that it was verified
 fixed here: a signer chooses none of them. The list of evidence is shown without the page itself.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
 from functools import cache
 from pathlib import Path
@@ -93,6 +93,7 @@ def _template() -> Template:
         "short": short,
         "params": params,
         "small": small,
+        "four": _four,
     }
     return environment.get_template("report.html.jinja")
 
@@ -237,7 +238,7 @@ def _claim(report: Mapping[str, Any], certificate: Mapping[str, Any]) -> str:
 
 
 def _compared(found: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """A comparison's tables: per stage a line for each method, the least left first, and a sentence for each pair."""
+    """A comparison's tables: per stage a line for each method, the least left first, and what its pairs say."""
     if found is None:
         return None
     stages = [
@@ -245,7 +246,7 @@ def _compared(found: Mapping[str, Any] | None) -> dict[str, Any] | None:
             "name": _stage(stage),
             "tied": found["ranking"][stage]["tied"],
             "rows": [{"method": m, **found["stages"][stage][m]} for m in found["ranking"][stage]["methods"]],
-            "pairs": [_pair(pair) for pair in found["pairs"][stage]],
+            "pairs": _pairs(found["pairs"][stage], found["ranking"][stage]["methods"]),
         }
         for stage in comparison.ordered(found["ranking"])
     ]
@@ -257,11 +258,15 @@ def _stage(stage: str) -> str:
     return "as trained, before mixing" if stage == "before" else f"at {percent(stage)} retained performance"
 
 
-def _pair(pair: Mapping[str, Any]) -> str:
-    if pair["verdict"] == "tie":
-        return f"{pair['one']} and {pair['other']}: a tie"
-    more = pair["other"] if pair["verdict"] == pair["one"] else pair["one"]
-    return f"{pair['verdict']} leaves less than {more}"
+def _pairs(pairs: Sequence[Mapping[str, Any]], order: Sequence[str]) -> list[str]:
+    """A phrase for each method that leaves less than others, the best first, then the ties."""
+    less = {
+        method: [p["other"] if p["one"] == method else p["one"] for p in pairs if p["verdict"] == method]
+        for method in order
+    }
+    ties = [f"{p['one']} and {p['other']}" for p in pairs if p["verdict"] == "tie"]
+    said = [f"{m} leaves less than {', '.join(o for o in order if o in less[m])}" for m in order if less[m]]
+    return [*said, *([f"ties: {', '.join(ties)}"] if ties else [])]
 
 
 def _population(certificate: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers import logging as transformers_logging
 
 from froc import digest
@@ -69,7 +69,8 @@ def load(
     dtype: of the parameters; float32 unless said otherwise, bfloat16 on cuda where only adapters train: small updates
     are lost in bfloat16 parameters. train, members: see `froc.scope.parse`.
 
-    Raises InputError for a folder without safetensors: pickled weights can run code.
+    Raises InputError for a folder without safetensors: pickled weights can run code. And for quantised weights: they can
+    neither be trained in small steps nor mixed, since between rounded weights there is no line.
     """
     folder = Path(name)
     if folder.is_dir():
@@ -79,6 +80,7 @@ def load(
     place = device or default_device()
     kind = DTYPES[dtype or natural_dtype(place, train)]
     try:
+        _refuse_quantised(name, AutoConfig.from_pretrained(name, trust_remote_code=False))
         model: Any = AutoModelForCausalLM.from_pretrained(
             name, dtype=kind, use_safetensors=True, trust_remote_code=False, attn_implementation="sdpa"
         )
@@ -118,6 +120,16 @@ def save(base: Base, folder: Path) -> None:
     saved: Any = base.model
     saved.save_pretrained(folder, safe_serialization=True, state_dict=base.scope.written())
     base.tokenizer.save_pretrained(folder)
+
+
+def _refuse_quantised(name: str, config: Any) -> None:
+    found = getattr(config, "quantization_config", None)
+    if found is not None:
+        kind = found.get("quant_method", "") if isinstance(found, dict) else ""
+        raise InputError(
+            f"{name} is quantised{f' ({kind})' if kind else ''}: its weights can be neither trained in small steps nor mixed; "
+            "give the unquantised model (what quantisation brings back is measured by --budget quantized=0.2)"
+        )
 
 
 def _refuse_pickle(folder: Path) -> None:

@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 import torch
 
+from froc import models
 from froc.comparison import BASE, BEFORE
 from froc.data import FORGETTING, RISKS, UTILITY
 from froc.errors import InputError
@@ -165,3 +166,31 @@ def test_the_command_refuses_what_is_no_run(commands: Commands, tmp_path: Path) 
     assert done.returncode == 2
     assert "is no run folder" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_quantised_base_model_is_refused_with_the_reason(base: Base, tmp_path: Path) -> None:
+    models.save(base, tmp_path / "model")
+    path = tmp_path / "model" / "config.json"
+    path.write_text(
+        json.dumps(json.loads(path.read_text()) | {"quantization_config": {"quant_method": "gptq", "bits": 4}})
+    )
+    with pytest.raises(InputError, match=r"is quantised \(gptq\).*neither trained in small steps nor mixed"):
+        models.load(str(tmp_path / "model"), device="cpu")
+
+
+def test_mixing_an_adapter_is_mixing_the_merged_model(base: Base, tmp_path: Path) -> None:
+    models.save(base, tmp_path / "model")
+    adapted = models.load(str(tmp_path / "model"), device="cpu", train="lora:rank=4")
+    with torch.no_grad():
+        for name, parameter in adapted.scope.own().items():
+            if name.endswith("lora_B"):
+                parameter.add_(0.02 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+    whole, learnt = adapted.scope.written(), adapted.scope.take()
+    adapted.scope.put(learnt, 0.3)
+    mixed = adapted.scope.written()
+    plain = dict(base.model.state_dict())
+    assert whole is not None
+    assert mixed is not None
+    assert any(not torch.equal(whole[name], plain[name]) for name in plain)
+    for name, value in plain.items():
+        torch.testing.assert_close(mixed[name], torch.lerp(value, whole[name], 0.3), rtol=0, atol=1e-6)
