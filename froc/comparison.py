@@ -209,7 +209,7 @@ def _volume(some: Sequence[Mapping[str, Interval]]) -> Interval:
     def at(bound: str) -> float:
         return hypervolume([(one[FORGETTING][bound], one[UTILITY][bound]) for one in some])
 
-    return {"mean": round(at("mean"), 6), **_outward(at("upper"), at("lower"))}
+    return {"mean": round(at("mean"), 6), **_outward(at("upper"), at("lower"), least=0.0)}
 
 
 def _region(some: Sequence[Mapping[str, Interval]]) -> dict[str, Any]:

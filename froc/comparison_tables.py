@@ -58,7 +58,7 @@ def _said(document: Mapping[str, Any]) -> list[str]:
     n, metrics = document["n"], document["metrics"]
     return [
         f"Base model {document['model']['name']}; {n[FORGETTING]} forget and {n[UTILITY]} retain units that no share and no "
-        f"configuration was chosen on; {metrics[FORGETTING]} is left, {metrics[UTILITY]} is retained.",
+        f"configuration was chosen on, measured by {metrics[FORGETTING]} and {metrics[UTILITY]}.",
         f"Intervals hold together with confidence {document['confidence']:.0%} in each of three families: methods, pairs, fronts. "
         f"{document['opening']['statement'].capitalize()}.",
     ]
