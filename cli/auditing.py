@@ -75,6 +75,8 @@ def model(
         typer.Option(help="Model that it was made from: a folder or a hub id.", show_default="the task's"),
     ] = None,
     task: options.Task = None,
+    data: options.Data = None,
+    unit: options.Unit = None,
     confidence: options.Confidence = 0.9,
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Run folder; an audit that was stopped goes on in it.")
@@ -128,7 +130,7 @@ def model(
     given = Given(unlearned)
     with Screen(quiet) as screen:
         machine = jobs.Machine(device, dtype, executor="inline")
-        job = jobs.job(settings, task, base, split_seed, machine, screen.training)
+        job = jobs.job(settings, task, base, split_seed, machine, screen.training, data, unit or ())
         certificate = run(replace(job, given=given, space={}), out, screen)
     finish(out, certificate, json_, quiet)
 

@@ -23,6 +23,8 @@ froc bench --methods npo --compile --json
 
 def bench(
     task: options.Task = None,
+    data: options.Data = None,
+    unit: options.Unit = None,
     model: options.Model = None,
     methods: Annotated[str, typer.Option(help="Comma-separated methods, or all (froc list methods).")] = "all",
     steps: Annotated[int, typer.Option(help="Optimiser steps timed per method, after two to warm up.")] = 8,
@@ -56,8 +58,9 @@ def bench(
     machine = jobs.Machine(device, dtype, checkpointing, compiled)
     with words.messages.status("preparing") as status:
         job = jobs.job(
-            settings, task, model, None, machine, lambda what, done, of: status.update(f"{what} {done}/{of}")
-        )
+            settings, task, model, None, machine, lambda what, done, of: status.update(f"{what} {done}/{of}"),
+            data, unit or (),
+        )  # fmt: skip
         stand = Bench(job.base, job.view, measures(settings), batch=batch, seed=0, swept=sweep, engine=job.engine)
         found = []
         for name in job.space:

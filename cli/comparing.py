@@ -22,6 +22,8 @@ froc compare froc-run
 
 froc compare runs/npo runs/rmu --task removal/ --retain 0.95 --retain 0.8
 
+froc compare froc-run --task tofu:forget05 --data DIR --model DIR
+
 froc compare froc-run --methods npo,simnpo --tries 5 --json
 """
 
@@ -42,6 +44,7 @@ def compare(
     ] = 3,
     confidence: options.Confidence = 0.9,
     task: options.Task = None,
+    data: options.Data = None,
     model: options.Model = None,
     out: Annotated[
         Path | None,
@@ -68,7 +71,7 @@ def compare(
     terms.check()
     place = out or runs[0].with_name(f"{runs[0].resolve().name}-compare")
     with Screen(quiet) as screen:
-        sides = _sides(runs, terms, task, model, jobs.Machine(device, dtype, executor="inline"), screen)
+        sides = _sides(runs, terms, (task, data, model), jobs.Machine(device, dtype, executor="inline"), screen)
         document = run(sides, terms, place, screen.step)
     written = _write(place, document)
     if json_:
@@ -78,9 +81,14 @@ def compare(
 
 
 def _sides(
-    runs: Sequence[Path], terms: Any, task: Path | None, model: str | None, machine: "jobs.Machine", screen: Screen
+    runs: Sequence[Path],
+    terms: Any,
+    told: tuple[Path | None, Path | None, str | None],
+    machine: "jobs.Machine",
+    screen: Screen,
 ) -> "list[Side]":
-    """The runs with what they work on; InputError where they cannot be compared."""
+    """The runs with what they work on; InputError where they cannot be compared. told: task, data and model."""
+    task, data, model = told
     from froc import digest
     from search.compare import Side
     from search.folder import Folder
@@ -96,8 +104,17 @@ def _sides(
     # of the embedded task, whose questions are known, a comparison asks others than any search did
     questions = int(digest.of_json([[identity(plan) for plan in plans.values()], vars(terms)])[:8], 16)
     for path, plan in plans.items():
+        units = [f"{risk}={plan['task']['units'][risk]}" for risk in words.RISKS]
         job = jobs.job(
-            _settings(path, plan), task, model, plan["task"]["split_seed"], machine, screen.training, questions
+            _settings(path, plan),
+            task,
+            model,
+            plan["task"]["split_seed"],
+            machine,
+            screen.training,
+            data,
+            units,
+            questions,
         )
         _refuse_other(path, plan, job, embedded=task is None)
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.resolve().name).strip("-.") or "run"

@@ -1,16 +1,18 @@
 """Words -> a job: task, split, search space, base model on its device, engine."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import platformdirs
 
+from cli import words
 from froc.errors import InputError
 
 if TYPE_CHECKING:
+    from froc.data import Task, Unit
     from search.executors import Executor
     from search.plan import Settings
     from search.run import Job
@@ -40,10 +42,12 @@ class Machine:
 
 def job(
     settings: "Settings", folder: Path | None, model: str | None, split_seed: int | None, machine: Machine,
-    training: Callable[[str, int, int], None], questions: int | None = None,
+    training: Callable[[str, int, int], None], data: Path | None = None, unit: Sequence[str] = (),
+    questions: int | None = None,
 ) -> "Job":  # fmt: skip
     """Everything a search works on. training: is told (what, done, of) while the embedded model is made.
 
+    folder: a task folder, or a layout's NAME:PART whose files are in `data`. unit: RISK=query or RISK=group.
     questions: seed of the embedded task's queries; by default what the settings say, so that every plan has its own.
 
     Raises InputError for a task, model or option that does not go together.
@@ -55,7 +59,6 @@ def job(
     from froc.engine import Engine
     from froc.measure import refuse_unfit
     from froc.tasks import embedded
-    from froc.tasks import folder as folders
     from search import space as spaces
     from search.plan import measures
     from search.run import Job
@@ -63,13 +66,17 @@ def job(
     crew = places(machine)
     if machine.dtype is not None and machine.dtype not in models.DTYPES:
         raise InputError(f"no dtype is called {machine.dtype!r}; there are: {', '.join(models.DTYPES)}")
+    units = words.per_risk(unit, "unit", _unit)
     if folder is None and model is not None:
         raise InputError("--model needs --task: the embedded task brings its own model")
+    if folder is None and data is not None:
+        raise InputError("--data needs --task NAME:PART, the benchmark whose files it holds (froc list layouts)")
     if folder is None:
         task = embedded.task(questions=_questions(settings) if questions is None else questions)
         named = None
     else:
-        task, named = folders.load(folder)
+        task, named = _task(folder, data)
+    task = replace(task, units={**task.units, **units})
     if split_seed is not None:
         task = replace(task, split_seed=split_seed)
     measured = measures(settings)
@@ -95,6 +102,26 @@ def job(
     )
     made = Job(base, task, view, sealed, space, settings, tuple(notes), engine)
     return replace(made, workers=_workers(made, machine, crew)) if crew else made
+
+
+def _task(folder: Path, data: Path | None) -> "tuple[Task, str | None]":
+    """The task and the base model that it names."""
+    from froc import layouts
+    from froc.tasks import folder as folders
+
+    if layouts.named(str(folder)):
+        return layouts.read(str(folder), data), None
+    if data is not None:
+        raise InputError(f"--data goes with --task NAME:PART; {folder} is a task folder of its own, leave --data out")
+    return folders.load(folder)
+
+
+def _unit(text: str) -> "Unit":
+    if text == "query":
+        return "query"
+    if text == "group":
+        return "group"
+    raise InputError(f"--unit {text}: no unit is called {text!r}; there are: query, group")
 
 
 def places(machine: Machine) -> list[str]:

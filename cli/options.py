@@ -37,7 +37,18 @@ Weight = Annotated[
 ]
 Radius = Annotated[float, typer.Option(help="Hellinger radius of shift within which budgets must hold.")]
 Joint = Annotated[bool, typer.Option("--joint", help="Certified set and CURs hold together (delta / 2 each).")]
-Task = Annotated[Path | None, typer.Option(help="Task folder; without it the embedded task.", show_default=False)]
+Task = Annotated[
+    Path | None,
+    typer.Option(
+        help="Task folder, or a benchmark's NAME:PART with --data (froc list layouts); without it the embedded task.",
+        show_default=False,
+    ),
+]
+Data = Annotated[Path | None, typer.Option(help="Folder with a benchmark's files, as published.", show_default=False)]
+Unit = Annotated[
+    list[str] | None,
+    typer.Option(help="RISK=query or RISK=group: what is drawn (docs/tasks.md).", show_default="the task's"),
+]
 Model = Annotated[
     str | None, typer.Option(help="Base model: a folder with safetensors or a hub id.", show_default=False)
 ]

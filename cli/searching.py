@@ -27,6 +27,8 @@ froc search --budget 0.1 --budget quantized=0.2 --budget relearning=0.3
 
 froc search --budget 0.1 --profile strict --task DIR
 
+froc search --budget 0.1 --task tofu:forget10 --data DIR --unit utility=query --model DIR
+
 froc search --budget 0.1 --risk actor=rouge_l@role_play+prefix_injection
 """
 
@@ -35,6 +37,8 @@ def search(
     budget: options.Budget,
     confidence: options.Confidence = 0.9,
     task: options.Task = None,
+    data: options.Data = None,
+    unit: options.Unit = None,
     model: options.Model = None,
     methods: Annotated[str, typer.Option(help="Comma-separated methods, or all (froc list methods).")] = "all",
     trials: Annotated[int, typer.Option("--trials", "--max-trials", help="How many configurations to try.")] = 30,
@@ -170,7 +174,7 @@ def search(
     settings.check()
     Folder(out).refuse_unwritable()
     with Screen(quiet) as screen:
-        job = jobs.job(settings, task, model, split_seed, machine, screen.training)
+        job = jobs.job(settings, task, model, split_seed, machine, screen.training, data, unit or ())
         from search.run import run
 
         certificate = run(job, out, screen)

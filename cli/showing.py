@@ -52,6 +52,10 @@ TASKS = {
         "task.toml and forget, retain, forget_queries, retain_queries, holdout, idk (docs/tasks.md)",
         "--task DIR",
     ),
+    "layouts": (
+        "benchmarks, from the files that their authors publish (froc list layouts)",
+        "--task NAME:PART --data DIR",
+    ),
 }
 KINDS = {
     "methods": ("froc.methods", "Method"),
@@ -178,7 +182,9 @@ def certify(
 def listing(
     kind: Annotated[
         str | None,
-        typer.Argument(help="methods, metrics, attacks, risks, profiles, bounds, procedures, formats or tasks."),
+        typer.Argument(
+            help="methods, metrics, attacks, risks, profiles, bounds, procedures, formats, layouts or tasks."
+        ),
     ] = None,
     name: Annotated[str | None, typer.Argument(help="One of them, in full.")] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
@@ -400,7 +406,21 @@ def _tasks(name: str | None) -> list[dict[str, Any]]:
     return _only([_entry(task, *said) for task, said in TASKS.items()], name, "task")
 
 
+def _layouts(name: str | None) -> list[dict[str, Any]]:
+    from froc.layouts import Layout
+    from froc.plugins import find
+
+    entries = _plugins("froc.layouts", "Layout", name)
+    for entry in entries:
+        layout = find(Layout, entry["name"])
+        more = {"parts": list(layout.parts), "files": layout.files, "origin": layout.origin}
+        told = f"parts: {', '.join(layout.parts)}\nfiles: {layout.files}\nfrom: {layout.origin}"
+        entry |= more | {"summary": f"{entry['summary']}\n{told}", "doc": f"{entry['doc']}\n\n{told}"}
+    return entries
+
+
 NAMED: dict[str, Listed] = {
+    "layouts": _layouts,
     "risks": _risks,
     "profiles": _profiles,
     "tasks": _tasks,

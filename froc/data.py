@@ -6,6 +6,7 @@ units are ordered by a keyed hash and the first share is for the search. The key
 content and its split seed, so that every run on the same data seals the same queries.
 """
 
+import itertools
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -229,23 +230,30 @@ def read_rows(path: Path) -> tuple[Row, ...]:
     return tuple(rows)
 
 
-def records(path: Path) -> list[Any]:
-    """Rows of a JSON Lines, JSON array or Parquet file, as read; InputError names the file and the line."""
+def records(path: Path, most: int | None = None) -> list[Any]:
+    """Rows of a JSON Lines, JSON array or Parquet file, as read, the first `most` of them; InputError names file and line."""
     if not path.is_file():
         raise InputError(f"{path} does not exist; a task folder needs it")
     if path.suffix == ".parquet":
         try:
-            return pl.read_parquet(path).to_dicts()
+            return pl.read_parquet(path, n_rows=most).to_dicts()
         except (pl.exceptions.PolarsError, OSError) as error:
             raise InputError(f"{path.name} is no readable Parquet file; write it again") from error
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = _head(path, most).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{path.name} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
     if text.lstrip().startswith("["):
-        return list(_parsed(text, path.name, 1, list))
+        return list(_parsed(text, path.name, 1, list))[:most]
     lines = enumerate(text.split("\n"), start=1)
     return [_parsed(line, path.name, number, dict) for number, line in lines if line.strip()]
+
+
+def _head(path: Path, most: int | None) -> bytes:
+    """The first lines of a file that may be too large to be read whole; all of an array."""
+    with path.open("rb") as stream:
+        lines = b"".join(itertools.islice(stream, most))
+        return lines + stream.read() if lines.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[") else lines
 
 
 def _parsed(text: str, name: str, line: int, kind: type) -> Any:

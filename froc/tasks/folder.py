@@ -77,7 +77,7 @@ def load(folder: Path, split_seed: int | None = None) -> tuple[Task, str | None]
             FORGETTING: config.units.forgetting or "query",
             UTILITY: config.units.utility or _default_unit(files["retain_queries"]),
         },
-        refusals=_refusals(folder),
+        refusals=refusals(folder, "idk.txt", "idk.jsonl"),
         holdout=files.get("holdout", ()),
         template=_template(config.template),
         split_seed=seed,
@@ -132,19 +132,18 @@ def _default_unit(rows: tuple[Row, ...]) -> Unit:
     return "group" if all(row.group for row in rows) else "query"
 
 
-def _refusals(folder: Path) -> tuple[str, ...]:
-    for name in ("idk.txt", "idk.jsonl"):
-        path = folder / name
-        if not path.is_file():
-            continue
-        try:
-            lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-        except UnicodeDecodeError as error:
-            raise InputError(f"{name} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
-        if any(line.startswith("{") for line in lines):
-            return tuple(row.answer for row in read_rows(path))
-        return tuple(line for line in lines if line)
-    return ()
+def refusals(folder: Path, *names: str) -> tuple[str, ...]:
+    """Refusals in the first of some files that is there: one a line, or answers of rows; () where none is."""
+    path = next((folder / name for name in names if (folder / name).is_file()), None)
+    if path is None:
+        return ()
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path.name} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
+    if any(line.startswith("{") for line in lines):
+        return tuple(row.answer for row in read_rows(path))
+    return tuple(line for line in lines if line)
 
 
 def _template(template: str) -> str:

@@ -228,7 +228,7 @@ def test_certify_refuses_bad_rows(froc: Froc, tmp_path: Path, row: str, words: l
     refused(froc("certify", str(table), "-b", "0.1"), "t.csv", *words)
 
 
-@pytest.mark.parametrize("kind", ["methods", "metrics", "attacks", "bounds", "formats"])
+@pytest.mark.parametrize("kind", ["methods", "metrics", "attacks", "bounds", "formats", "layouts"])
 def test_list_is_json_and_complete(froc: Froc, kind: str) -> None:
     done = froc("list", kind, "--json")
     assert done.returncode == 0, done.stderr

@@ -1,0 +1,105 @@
+"""Layouts: one file each; every layout reads a benchmark's files, as their authors publish them, into a `froc.data.Task`.
+
+A layout has parts (`tofu:forget10`). It says which files a part needs and where they come from, what is trained on and
+what is measured. No measured row is trained on: `assemble` leaves such rows out and says how many.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from froc.data import FORGETTING, UTILITY, Row, Task, Unit, refuse_overlaps
+from froc.errors import InputError
+from froc.plugins import make, names
+
+
+@dataclass(frozen=True)
+class Layout(ABC):
+    """What is trained on and measured is the class's docstring.
+
+    parts: what may stand behind the colon; one in capitals stands for any name. files: what the folder must hold, for
+    people. origin: where the files come from. paper: who wrote the benchmark.
+    """
+
+    parts: ClassVar[tuple[str, ...]]
+    files: ClassVar[str]
+    origin: ClassVar[str]
+    paper: ClassVar[str] = ""
+
+    @abstractmethod
+    def load(self, folder: Path, part: str, split_seed: int = 0) -> Task:
+        """The task; raises InputError naming the part, or file, row and mend."""
+
+
+def named(text: str) -> bool:
+    """Whether words mean a layout (`NAME:PART`, or a layout's name alone) and not a folder."""
+    return not Path(text).is_dir() and (text in names(Layout) or (":" in text and "/" not in text.partition(":")[0]))
+
+
+def read(text: str, data: Path | None, split_seed: int = 0) -> Task:
+    """The task of `NAME:PART` with its files in `data`; InputError for what is unknown, missing or cannot be read."""
+    name, _, part = text.partition(":")
+    layout = make(Layout, name)
+    wanted = f"--task {name}:PART --data DIR"
+    if not part:
+        raise InputError(f"{name} has parts; write {wanted} with one of: {', '.join(layout.parts)}")
+    if not any(known == part or known.isupper() for known in layout.parts):
+        raise InputError(
+            f"{name} has no part {part!r}; there are: {', '.join(layout.parts)} (froc list layouts {name})"
+        )
+    if data is None:
+        raise InputError(f"{text} is read from files; add --data DIR with {layout.files} (froc list layouts {name})")
+    if not data.is_dir():
+        raise InputError(f"--data {data} is no folder; give the folder with the files from {layout.origin}")
+    return layout.load(data, part, split_seed)
+
+
+def assemble(
+    name: str,
+    forget: Sequence[Row],
+    retain: Sequence[Row],
+    queries: Mapping[str, Sequence[Row]],
+    *,
+    utility: Unit,
+    holdout: Sequence[Row] = (),
+    refusals: tuple[str, ...] = (),
+    template: str = Task.template,
+    split_seed: int = 0,
+    notes: Iterable[str] = (),
+) -> Task:
+    """A task whose files are disjoint: a row counts where it is measured first, then as one to forget, then as the rest.
+
+    queries: pool -> rows. The unit of forgetting is the query: who is forgotten is listed, the questions are drawn.
+    """
+    said = list(notes)
+    files = {
+        "forget_queries": queries[FORGETTING], "retain_queries": queries[UTILITY], "forget": forget, "retain": retain,
+        "holdout": holdout,
+    }  # fmt: skip
+    kept: dict[str, tuple[Row, ...]] = {}
+    seen: set[tuple[str, str]] = set()
+    for file, rows in files.items():
+        fresh = [row for row in rows if (row.question, row.answer) not in seen]
+        # rows that are trained on may repeat, a query counts once
+        fresh = list({(row.question, row.answer): row for row in fresh}.values()) if file.endswith("queries") else fresh
+        seen |= {(row.question, row.answer) for row in fresh}
+        kept[file] = tuple(fresh)
+        if len(fresh) < len(rows):
+            said.append(f"{len(rows) - len(fresh)} of {len(rows)} {file} rows are left out: the same stand elsewhere")
+        if not fresh and file != "holdout":
+            raise InputError(f"no {file} rows are left; give files of one release")
+    refuse_overlaps(kept)
+    return Task(
+        name=name,
+        forget=kept["forget"],
+        retain=kept["retain"],
+        queries={FORGETTING: kept["forget_queries"], UTILITY: kept["retain_queries"]},
+        units={FORGETTING: "query", UTILITY: utility},
+        refusals=refusals,
+        holdout=kept["holdout"],
+        template=template,
+        split_seed=split_seed,
+        notes=tuple(said),
+    )
