@@ -111,14 +111,25 @@ def _thousandths(mean: NDArray[np.float64], draw: np.random.Generator) -> NDArra
 
 def froc(folder: Path, *words: str) -> str:
     """Standard output of a command; RuntimeError with its last words where it fails."""
-    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-    told = {"PYTHONPATH": path, "FROC_STATE": str(folder / "state"), "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(
-        [sys.executable, "-m", "froc", *words], env=os.environ | told, capture_output=True, text=True, check=False
-    )
+    done = _called(folder, *words)
     if done.returncode not in (0, 3):
         raise RuntimeError(f"froc {' '.join(words[:2])} failed: {done.stderr[-2000:]}")
     return done.stdout
+
+
+def _refused(folder: Path, *words: str) -> str:
+    """What a command says that cannot be carried out."""
+    done = _called(folder, *words)
+    if done.returncode != 2:
+        raise RuntimeError(f"froc {' '.join(words[:2])} ended with {done.returncode}, a refusal was expected")
+    return done.stderr.strip()
+
+
+def _called(folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    told = {"PYTHONPATH": path, "FROC_STATE": str(folder / "state"), "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-m", "froc", *words]
+    return subprocess.run(command, env=os.environ | told, capture_output=True, text=True, check=False)
 
 
 def _told(found: Mapping[str, Any]) -> None:
@@ -162,11 +173,16 @@ def tofu(quick: bool, keep: Path, data: Path) -> Found:
     place, model = keep / "tofu", cache_folder() / f"tofu-{digest.of_json([AUTHORS, quick, 3])[:12]}"
     _cut(data, place)
     if not (model / "config.json").is_file():
-        _teach(place, model, 400 if quick else 2400)
+        _teach(place, model, 300 if quick else 1600)
     run, out = keep / "tofu-run", keep / "tofu-compare"
     common = ("--task", "tofu:forget05", "--data", str(place), "--model", str(model))
-    froc(keep, "search", "-b", "forgetting=0.2", "-b", "utility=0.2", *common, "--out", str(run), "--trials", "12" if quick else "30",
-         "--space", "lr=1e-4:2e-3", "--space", "epochs=2:6", "--openings", "2", "--sampler", "random", "--pruner", "none", "-q")  # fmt: skip
+    asked = ("search", "-b", "forgetting=0.2", "-b", "utility=0.2", *common, "-q")
+    print("\nwith authors as units of utility (the default), froc search says before it trains:")
+    print(f"  {_refused(keep, *asked, '--out', str(keep / 'authors'))}")
+    froc(keep, *asked, "--unit", "utility=query", "--out", str(run), "--trials", "12" if quick else "30",
+         "--space", "lr=1e-4:2e-3", "--space", "epochs=2:6", "--openings", "2", "--sampler", "random", "--pruner", "none")  # fmt: skip
+    certificate = json.loads((run / "certificate.json").read_text(encoding="utf-8"))
+    print(f"with questions as units: {certificate['reason']}")
     found = json.loads(froc(keep, "compare", str(run), *common, "--out", str(out), "--json", "-q"))
     print(f"\ntofu forget05: {found['n']} units, {found['unit']}; {found['opening']['statement']}")
     _told(found)
