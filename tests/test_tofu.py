@@ -1,8 +1,8 @@
 """Real text on the user's path: TOFU forget01 with a small model trained here; the code that a 7B model takes."""
 
 import json
+import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -10,8 +10,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from froc.batches import collate, encode
-from froc.data import Row
-from froc.tasks.folder import load
+from froc.data import UTILITY, Row
+from froc.layouts import read
 from tests.commands import ROOT, Commands
 
 TOFU = ROOT.parent / "shared" / "data" / "tofu"
@@ -22,38 +22,22 @@ CHAT = (
 pytestmark = pytest.mark.skipif(not TOFU.is_dir(), reason="the TOFU files are not at hand")
 
 
-def _read(name: str, count: int) -> list[dict[str, Any]]:
-    lines = (TOFU / name).read_text(encoding="utf-8").splitlines()[:count]
-    return [json.loads(line) for line in lines]
-
-
-def _paraphrased(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
-    return [{"question": row["paraphrased_question"], "answer": row["answer"]} for row in rows]
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The published files; of the kept rows only the first, for time's sake."""
     place = tmp_path_factory.mktemp("tofu")
-    files = {
-        "forget": _read("forget01.json", 40),
-        "retain": _read("retain99.json", 60),
-        "forget_queries": _paraphrased(_read("forget01_perturbed.json", 40)),
-        "retain_queries": _paraphrased(_read("retain_perturbed.json", 60)),
-    }
-    for name, rows in files.items():
-        kept = [{"question": row["question"], "answer": row["answer"]} for row in rows]
-        (place / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
-    (place / "idk.txt").write_text((TOFU / "idontknow.jsonl").read_text(encoding="utf-8"), encoding="utf-8")
-    (place / "task.toml").write_text(
-        'name = "tofu-forget01"\n[space]\nlr = [1e-3, 4e-3]\nepochs = [2, 3]\n', encoding="utf-8"
-    )
+    for name, count in {"forget01": 40, "forget01_perturbed": 40, "retain99": 100, "retain_perturbed": 60}.items():
+        lines = (TOFU / f"{name}.json").read_text(encoding="utf-8").splitlines(keepends=True)
+        (place / f"{name}.json").write_text("".join(lines[:count]), encoding="utf-8")
+    shutil.copy(TOFU / "idontknow.jsonl", place)
     return place
 
 
 def _model(folder: Path, out: Path, chat: bool, steps: int = 60) -> None:
     """A two-layer model that has read the authors a few times."""
-    task, _ = load(folder)
-    rows = [*task.forget, *task.retain]
+    task = read("tofu:forget01", folder)
+    # the rows whose paraphrases measure utility are known too, and are not trained on when others are forgotten
+    rows = [*task.forget, *task.retain, *(Row(row.paraphrases[0], row.answer) for row in task.queries[UTILITY])]
     raw = Tokenizer(models.BPE())
     raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     raw.decoder = decoders.ByteLevel()
@@ -91,7 +75,8 @@ def _model(folder: Path, out: Path, chat: bool, steps: int = 60) -> None:
 def test_search_on_tofu(commands: Commands, folder: Path, tmp_path: Path, chat: bool) -> None:
     _model(folder, tmp_path / "model", chat)
     done = commands.run(
-        ["search", "-b", "0.35", "--task", str(folder), "--model", str(tmp_path / "model"),
+        ["search", "-b", "0.35", "--task", "tofu:forget01", "--data", str(folder), "--unit", "utility=query",
+         "--model", str(tmp_path / "model"), "--space", "lr=1e-3:4e-3", "--space", "epochs=2:3",
          "--methods", "npo,idk", "--metric", "probability", "--trials", "2", "--candidates", "2", "--bound", "hoeffding-bentkus",
          "--batch", "20", "--out", str(tmp_path / "run"), "--json"],
         limit=250,
@@ -103,7 +88,7 @@ def test_search_on_tofu(commands: Commands, folder: Path, tmp_path: Path, chat: 
     chosen = AutoModelForCausalLM.from_pretrained(tmp_path / "run" / "model")
     assert chosen.config.hidden_size == 64
     assert (tmp_path / "run" / "model" / "chat_template.jinja").exists() == chat
-    answer = _read("forget01.json", 1)[0]["answer"]
+    answer = json.loads((folder / "forget01.json").read_text(encoding="utf-8").splitlines()[0])["answer"]
     for path in (tmp_path / "run").glob("*.json*"):
         assert answer not in path.read_text(encoding="utf-8")
 

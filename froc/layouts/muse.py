@@ -54,9 +54,9 @@ class Muse(Layout):
         place = folder / corpus if (folder / corpus).is_dir() else folder
         forget = plain(texts(place, "raw/forget"), "document")
         retain = plain(texts(place, "raw/retain1", "raw/retain2", "raw/retain"), "retained document")
-        asked, holdout, notes = questions(place, "knowmem/forget_qa") if not kind else _quoted(place, kind), (), []
-        if kind == "privacy":
-            holdout = _starts(place, "privleak/holdout", "unseen document")
+        asked = _quoted(place, kind) if kind else questions(place, "knowmem/forget_qa")
+        holdout = _starts(place, "privleak/holdout", "unseen document") if kind == "privacy" else ()
+        notes: list[str] = []
         if kind:
             apart = _apart(forget, asked)
             notes.append(
