@@ -43,7 +43,7 @@ class Quantization(Attack):
     scheme: rtn, the nearest of 2**bits - 1 even levels; nf4, of 16 that a normal distribution fills evenly; fp4, of those
     of a small float, as the paper's code does. group: inputs that share a scale, 0 for all of an output channel; symmetric,
     the largest magnitude is a level. backend: the same by another's code, which must be installed: bitsandbytes has nf4
-    and fp4 in groups, and 8 bits per output channel.
+    and fp4 in groups, and 8 bits per output channel; torchao has rtn, with one more level below zero.
     """
 
     allows: ClassVar[str] = "store the model with fewer bits"
@@ -51,16 +51,18 @@ class Quantization(Attack):
     scheme: str = hyper("rtn", Choice(("rtn", "nf4", "fp4")))
     bits: int = hyper(4, Choice((4, 8)))
     group: int = hyper(32, Choice((32, 64, 128, 0)))
-    backend: str = hyper("torch", Choice(("torch", "bitsandbytes")))
+    backend: str = hyper("torch", Choice(("torch", "bitsandbytes", "torchao")))
 
     def __post_init__(self) -> None:
         if self.scheme != "rtn" and self.bits != 4:
             raise InputError(
                 f"quantization: {self.scheme} has 4 bits, not {self.bits}; leave bits out, or write scheme=rtn"
             )
-        if self.backend != "torch" and (self.bits == 8) != (self.group == 0):
+        if self.backend == "torchao" and self.scheme != "rtn":
+            raise InputError(f"quantization: torchao has no {self.scheme}; write scheme=rtn, or leave backend out")
+        if self.backend == "bitsandbytes" and (self.bits == 8) != (self.group == 0):
             raise InputError("quantization: bitsandbytes has bits=8,group=0, or bits=4 in groups; or leave backend out")
-        if self.backend != "torch" and self.bits == 4 and self.scheme == "rtn":
+        if self.backend == "bitsandbytes" and self.bits == 4 and self.scheme == "rtn":
             raise InputError(
                 "quantization: bitsandbytes has no rtn of 4 bits; write scheme=nf4 or fp4, or leave backend out"
             )
@@ -73,7 +75,8 @@ class Quantization(Attack):
             if parameter.ndim >= 2 and parameter.dtype.is_floating_point:
                 # GPT-2's layers hold (inputs, outputs)
                 matrix = parameter.T if id(parameter) in turned else parameter
-                matrix.copy_(self._round(matrix) if self.backend == "torch" else self._by_library(matrix))
+                ways = {"torch": self._round, "bitsandbytes": self._by_bitsandbytes, "torchao": self._by_torchao}
+                matrix.copy_(ways[self.backend](matrix))
 
     def _round(self, matrix: Tensor) -> Tensor:
         inputs = matrix.shape[-1]
@@ -93,7 +96,23 @@ class Quantization(Attack):
         levels = (nf4() if self.scheme == "nf4" else fp4()).to(values.device)
         return levels[torch.bucketize(values, (levels[1:] + levels[:-1]) / 2)]
 
-    def _by_library(self, matrix: Tensor) -> Any:
+    def _by_torchao(self, matrix: Tensor) -> Any:
+        try:
+            library: Any = import_module("torchao.quantization")
+            granularity: Any = import_module("torchao.quantization.granularity")
+        except ImportError as error:
+            raise InputError("quantization: pip install torchao, or leave backend out") from error
+        each = granularity.PerGroup(self.group) if self.group else granularity.PerAxis(0)
+        kind = torch.int4 if self.bits == 4 else torch.int8
+        inputs = matrix.shape[1]
+        # it wants whole groups; what is added is zero, and no scale's largest
+        wide = torch.nn.functional.pad(matrix, (0, -inputs % (self.group or inputs)))
+        layer = torch.nn.Linear(wide.shape[1], wide.shape[0], bias=False, device=matrix.device, dtype=matrix.dtype)
+        layer.weight.copy_(wide)
+        library.quantize_(layer, library.IntxWeightOnlyConfig(weight_dtype=kind, granularity=each))
+        return layer.weight.dequantize()[:, :inputs]
+
+    def _by_bitsandbytes(self, matrix: Tensor) -> Any:
         try:
             library: Any = import_module("bitsandbytes.functional")
         except ImportError as error:

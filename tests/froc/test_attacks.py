@@ -208,7 +208,7 @@ def test_quantisation_has_few_levels_and_forgets_small_changes() -> None:
     assert torch.allclose(Quantization()._round(moved.reshape(6, 64)), on_grid.reshape(6, 64), atol=1e-6)
 
 
-@pytest.mark.parametrize("said", [{"scheme": "nf4", "bits": 8}, {"backend": "bitsandbytes", "bits": 8}, {"backend": "bitsandbytes"}])  # fmt: skip
+@pytest.mark.parametrize("said", [{"scheme": "nf4", "bits": 8}, {"backend": "bitsandbytes", "bits": 8}, {"backend": "bitsandbytes"}, {"backend": "torchao", "scheme": "nf4"}])  # fmt: skip
 def test_quantisation_that_does_not_exist_is_refused(said: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="quantization"):
         make(Attack, "quantization", said)
@@ -219,6 +219,21 @@ def test_a_library_that_is_missing_is_named(untouched: Base, monkeypatch: pytest
     attack = make(Attack, "quantization", {"scheme": "nf4", "backend": "bitsandbytes"})
     with pytest.raises(InputError, match="pip install bitsandbytes"):
         attack.change(untouched.model, untouched.tokenizer, GIVEN)
+
+
+@pytest.mark.parametrize(("bits", "group"), [(4, 32), (4, 64), (8, 0)])
+def test_torchao_rounds_as_closely_as_we_do(bits: int, group: int) -> None:
+    pytest.importorskip("torchao", reason="torchao is not installed")
+    start = torch.randn(48, 72, generator=torch.Generator().manual_seed(1))
+    ours = Quantization(bits=bits, group=group)._round(start)
+    with torch.no_grad():
+        theirs = Quantization(bits=bits, group=group, backend="torchao")._by_torchao(start)
+    assert theirs.shape == start.shape
+    assert not torch.equal(theirs, start)
+    # half a step of either, and theirs has one level more
+    step = start.abs().max() / (2 ** (bits - 1) - 1)
+    assert (theirs - start).abs().max() <= 0.51 * step
+    assert 0.8 < (theirs - start).std() / (ours - start).std() < 1.1
 
 
 @pytest.mark.parametrize("name", ["relearning", "drift"])
