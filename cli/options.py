@@ -37,7 +37,32 @@ Weight = Annotated[
 ]
 Radius = Annotated[float, typer.Option(help="Hellinger radius of shift within which budgets must hold.")]
 Joint = Annotated[bool, typer.Option("--joint", help="Certified set and CURs hold together (delta / 2 each).")]
-Task = Annotated[Path | None, typer.Option(help="Task folder; without it the embedded task.", show_default=False)]
+Task = Annotated[
+    Path | None,
+    typer.Option(
+        help="Task folder; without it the embedded task, whose K-th request is embedded:K.", show_default=False
+    ),
+]
+After = Annotated[
+    Path | None,
+    typer.Option(
+        help="Finished run whose chosen model is the base: removes more from it, and measures what it had removed.",
+        show_default=False,
+    ),
+]
+Earlier = Annotated[
+    list[Path] | None,
+    typer.Option(
+        help="With --after: task folder of an earlier request, to be measured as the risk earlier (repeatable).",
+        show_default=False,
+    ),
+]
+NoEarlier = Annotated[
+    bool, typer.Option("--no-earlier", help="With --after: earlier removals are not measured; every output says so.")
+]
+Later = Annotated[
+    int, typer.Option(help="Requests to come after this one: as many parts of the sealed queries are held back.")
+]
 Model = Annotated[
     str | None, typer.Option(help="Base model: a folder with safetensors or a hub id.", show_default=False)
 ]
