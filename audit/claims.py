@@ -64,6 +64,15 @@ class SearchPlan(Lenient):
     candidates: int = Field(ge=1)
 
 
+class AfterPlan(Lenient):
+    """The runs that a plan goes on after. tasks: digests of what they removed, in their order."""
+
+    certificate: str = Hex
+    model: str = Hex
+    tasks: list[Annotated[str, Hex]] = Field(min_length=1)
+    measured: bool
+
+
 class Plan(Lenient):
     """`plan.json`, as far as a claim depends on it."""
 
@@ -87,6 +96,7 @@ class Plan(Lenient):
     split: SplitPlan
     search: SearchPlan
     environment: dict[str, str]
+    after: AfterPlan | None = None
 
     @property
     def claim(self) -> Claim:
@@ -104,6 +114,7 @@ class Plan(Lenient):
             openings=self.openings,
             joint=self.joint,
             sequential=self.sequential,
+            unmeasured=0 if self.after is None or self.after.measured else len(self.after.tasks),
         )
 
 
@@ -231,6 +242,8 @@ def derive(facts: Facts, opening: int, asked: str | None) -> dict[str, Any]:
         "trials": effort(plan, facts.trials),
         "limits": limits(facts, opening),
         "environment": plan.environment,
+        # reports on other runs stay as they were
+        **({"after": plan.after.model_dump()} if plan.after else {}),
     }  # fmt: skip
 
 
@@ -279,6 +292,7 @@ def limits(facts: Facts, opening: int) -> list[str]:
     more = {
         "plan-signed-after-run": plan_status(facts) == PLAN_ASSERTED,
         "unplanned-opening": opening > facts.plan.openings,
+        "earlier-not-measured": facts.plan.after is not None and not facts.plan.after.measured,
         "no-model-covered": not facts.files,
     }
     return [*LIMITS, *(name for name, holds in more.items() if holds)]

@@ -1,7 +1,7 @@
 """`--after`: words -> the run that a search goes on after, its request, and where the new run lies."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,7 +32,7 @@ class Words:
 
     @property
     def risks(self) -> tuple[str, ...]:
-        """Risks that are budgeted beside the profile's."""
+        """Risks that are budgeted beside the profile's; `each` names those of a chain with several requests."""
         return ("earlier",) if self.after is not None and not self.unmeasured else ()
 
     def out(self, out: Path | None) -> Path:
@@ -51,6 +51,17 @@ class Words:
         from search.after import read
 
         return None if self.after is None else read(self.after, not self.unmeasured)
+
+
+def each(budget: Mapping[str, float], after: "After | None") -> dict[str, float]:
+    """Budgets with that of `earlier` given to each earlier request."""
+    from froc.data import EARLIER
+    from froc.earlier import risks
+
+    if after is None or EARLIER not in budget:
+        return dict(budget)
+    many = risks(len(after.document["tasks"]))
+    return {one: alpha for risk, alpha in budget.items() for one in (many if risk == EARLIER else (risk,))}
 
 
 def request_after(task: Path | None, after: "After | None") -> Path | None:

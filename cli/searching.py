@@ -174,8 +174,9 @@ def search(
 
     machine = jobs.Machine(device, dtype, checkpointing, compiled, executor, workers, worker_gpus)
     at_once = parallel or parallel_of(Folder(place)) or max(1, len(jobs.places(machine)))
+    before = chain.read()
     settings = Settings(
-        budget=accepted, confidence=confidence, metrics=metrics,
+        budget=continuing.each(accepted, before), confidence=confidence, metrics=metrics,
         methods=tuple(name.strip() for name in methods.split(",") if name.strip()), trials=trials, sampler=sampler,
         pruner=pruner, procedure=procedure, bound=bound, joint=joint, candidates=candidates, share=search_share,
         seed=seed, batch=batch, openings=openings, reopen=reopen,
@@ -187,7 +188,6 @@ def search(
     settings.check()
     Folder(place).refuse_unwritable()
     with Screen(quiet) as screen:
-        before = chain.read()
         asked = continuing.request_after(task, before)
         job = jobs.job(settings, asked, model, split_seed, machine, screen.training, before, chain.earlier)
         from search.run import run

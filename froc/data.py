@@ -22,7 +22,7 @@ FORGETTING = "forgetting"
 UTILITY = "utility"
 RISKS = (FORGETTING, UTILITY)
 EARLIER = "earlier"
-"""Queries about what earlier requests removed, and the risk that it can be had again."""
+"""Queries about what earlier requests removed, and the risk that it can be had again; `earlier-2` for the second alone."""
 Unit = Literal["query", "group"]
 
 
@@ -66,16 +66,14 @@ class Query:
 class Earlier:
     """What earlier requests removed from the model that is the base now; made by `froc.earlier`.
 
-    rows: their forget rows. searched, sealed: queries about them, divided, no sealed one opened by an earlier run. requests:
-    per earlier request, its searched queries. unit: of all of them. seen: question and answer of every row that earlier
-    runs have looked at: it helped to choose the base, so it is measured no more.
+    rows: their forget rows. searched, sealed: per request, queries about it, divided; no sealed one was opened by an earlier
+    run. seen: question and answer of every row that earlier runs have looked at: it helped to choose the base, so it is
+    measured no more.
     """
 
     rows: tuple[Row, ...] = field(repr=False)
-    searched: tuple[Query, ...]
-    sealed: tuple[Query, ...]
-    requests: tuple[tuple[Query, ...], ...]
-    unit: Unit = "query"
+    searched: tuple[tuple[Query, ...], ...]
+    sealed: tuple[tuple[Query, ...], ...]
     seen: frozenset[tuple[str, str]] = field(default=frozenset(), repr=False)
 
 
@@ -164,7 +162,7 @@ class Sealed:
 
     pool: pool -> digest over the ids of all the task's queries. Openings are counted by it: another share for the search,
     another sample or another risk is another look at the same queries. listed: risk -> number of all its units. beside:
-    the same for queries of earlier requests, which are counted by themselves: they may be opened with any later task.
+    digests of each earlier request's queries, which are counted by themselves: they may be opened with any later task.
     """
 
     def __init__(
@@ -172,15 +170,15 @@ class Sealed:
         queries: Mapping[str, tuple[Query, ...]],
         pool: Mapping[str, str],
         listed: Mapping[str, int],
-        beside: Mapping[str, str] | None = None,
+        beside: Sequence[str] = (),
     ) -> None:
         self.__queries = queries
-        self.pool, self.listed, self.beside = dict(pool), dict(listed), dict(beside or {})
+        self.pool, self.listed, self.beside = dict(pool), dict(listed), tuple(beside)
 
     @property
     def counted(self) -> list[dict[str, str]]:
         """Sets of queries whose openings are counted, each by itself."""
-        return [self.pool, *([self.beside] if self.beside else [])]
+        return [self.pool, *({EARLIER: one} for one in self.beside)]
 
     @property
     def digests(self) -> dict[str, str]:
@@ -230,10 +228,9 @@ def split(
     past = task.earlier
     pools = {pool: keyed_queries(task, pool) for pool in task.queries}
     for risk, source in (sources or {pool: Source(pool) for pool in pools}).items():
-        if source.pool == EARLIER:
-            if past is None:
-                raise InputError(f"{risk} is about what earlier requests removed; go on after a run: --after RUN")
-            first, second = past.searched, past.sealed
+        number = request_of(source.pool)
+        if number is not None:
+            first, second = _removed(past, number, risk)
             every: Sequence[Query] = (*first, *second)
         else:
             every = [q for q in pools[source.pool] if past is None or (q.row.question, q.row.answer) not in past.seen]
@@ -245,8 +242,27 @@ def split(
             raise InputError(f"{risk}: too few queries about facts that no adversary holds; give more queries")
     rows = past.rows if past else ()
     view = SearchView(task.forget, task.retain, task.refusals, searched, task.template, task.holdout, rows)
-    beside = {EARLIER: ids(past.sealed)} if past and past.sealed else {}
+    beside = [ids(some) for some in past.sealed] if past else ()
     return view, Sealed(sealed, {pool: ids(some) for pool, some in pools.items()}, listed, beside)
+
+
+def request_of(name: str) -> int | None:
+    """Which earlier request a pool or a risk is about, 0 for all of them together; None for others."""
+    front, dash, number = name.partition("-")
+    if front != EARLIER or (dash and not number.isdecimal()):
+        return None
+    return int(number) if dash else 0
+
+
+def _removed(past: Earlier | None, number: int, risk: str) -> tuple[tuple[Query, ...], tuple[Query, ...]]:
+    """Searched and sealed queries of one earlier request, or of all."""
+    if past is None:
+        raise InputError(f"{risk} is about what earlier requests removed; go on after a run: --after RUN")
+    if number > len(past.searched):
+        raise InputError(f"{risk}: there were {len(past.searched)} earlier requests; leave it out")
+    some = slice(number - 1, number) if number else slice(None)
+    first, second = (tuple(q for one in part[some] for q in one) for part in (past.searched, past.sealed))
+    return first, second
 
 
 def divide(queries: Sequence[Query], share: float, later: int, what: str) -> list[tuple[Query, ...]]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 
-from froc.data import EARLIER, FORGETTING, Earlier, Query, Row, Task, divide, keyed_queries
+from froc.data import EARLIER, FORGETTING, Earlier, Query, Row, Task, Unit, divide, keyed_queries
 from froc.errors import InputError
 
 Pair = tuple[str, str]
@@ -35,17 +35,21 @@ def after(task: Task, past: Sequence[Past]) -> Task:
     for number, one in enumerate(past, start=1):
         _refuse_overlaps(task, one.task, number)
     parts = [_fresh(one, past[:place], len(past) - place) for place, one in enumerate(past)]
-    units = {one.task.units[FORGETTING] for one in past}
     found = Earlier(
         rows=tuple(chain.from_iterable(one.task.forget for one in past)),
-        searched=tuple(chain.from_iterable(first for first, _ in parts)),
-        sealed=tuple(chain.from_iterable(second for _, second in parts)),
-        requests=tuple(first for first, _ in parts),
-        # queries that are their own units are groups of one
-        unit="group" if "group" in units else "query",
+        searched=tuple(first for first, _ in parts),
+        sealed=tuple(second for _, second in parts),
         seen=_seen(past, len(past)),
     )
-    return replace(task, earlier=found, units={**task.units, EARLIER: found.unit})
+    each: dict[str, Unit] = {f"{EARLIER}-{k}": one.task.units[FORGETTING] for k, one in enumerate(past, start=1)}
+    # of all together: queries that are their own units are groups of one
+    both: Unit = "group" if "group" in each.values() else "query"
+    return replace(task, earlier=found, units={**task.units, EARLIER: both, **each})
+
+
+def risks(requests: int) -> tuple[str, ...]:
+    """One risk per earlier request: a mean over all of them could hide one that has come back."""
+    return (EARLIER,) if requests == 1 else tuple(f"{EARLIER}-{k}" for k in range(1, requests + 1))
 
 
 def _fresh(one: Past, before: Sequence[Past], distance: int) -> tuple[tuple[Query, ...], tuple[Query, ...]]:

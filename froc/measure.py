@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from froc import depth
 from froc.attacks import Attack, Material
 from froc.batches import Encoded, encode
-from froc.data import EARLIER, UTILITY, Query, Row, SearchView, held
+from froc.data import EARLIER, UTILITY, Query, Row, SearchView, held, request_of
 from froc.errors import InputError
 from froc.losses import SCALE, quantise
 from froc.metrics import Observed, Sight
@@ -88,7 +88,7 @@ def material(view: SearchView, pool: str = "", seed: int = 0) -> Material:
 
     pool: whose queries are attacked; against what earlier requests removed, forget rows of those.
     """
-    known = tuple(row for row in (view.earlier if pool == EARLIER else view.forget) if held(row))
+    known = tuple(row for row in (view.forget if request_of(pool) is None else view.earlier) if held(row))
     return Material(known, view.retain, view.refusals, view.template, seed)
 
 
@@ -112,7 +112,7 @@ def probes(
     made = []
     for risk, some in queries.items():
         measured, asked = measures[risk], [query.row for query in some]
-        found = holds[measured.pool if measured.pool == EARLIER else ""]
+        found = holds["" if request_of(measured.pool) is None else EARLIER]
         plain = form(asked)
         attacked = tuple(tuple(form(rows) for rows in attack.ask(asked, found)) for attack in measured.attacks)
         bank = {"": (), "holdout": view.holdout, "forget": view.forget}[measured.metric.bank]

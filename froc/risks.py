@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from froc import digest
-from froc.data import EARLIER, FORGETTING, UTILITY, Source
+from froc.data import EARLIER, FORGETTING, UTILITY, Source, request_of
 from froc.errors import InputError
 from froc.metrics import Metric
 from froc.plugins import make
@@ -85,12 +85,13 @@ def _measurement(text: str) -> Measurement:
     from froc.attacks import Attack
 
     front, slash, pool = text.rpartition("/")
-    if pool not in ENDS and "=" in text:
+    known = pool in ENDS or request_of(pool) is not None
+    if not known and "=" in text:
         # a folder among the settings has slashes of its own
         front, slash = "", ""
-    if slash and pool not in ENDS:
+    if slash and not known:
         raise InputError(f"{text}: no queries are called {pool!r}; write /forgetting, /utility or /earlier")
-    front, pool = (front, ENDS[pool]) if slash else (text, FORGETTING)
+    front, pool = (front, ENDS.get(pool, pool)) if slash else (text, FORGETTING)
     metric, at, attacks = front.partition("@")
     if at and not attacks:
         raise InputError(f"{text}: no attack after @; write METRIC@ATTACK (froc list attacks)")
@@ -106,10 +107,14 @@ def named(risks: Sequence[str], said: Mapping[str, str]) -> dict[str, Measuremen
     found = {}
     for risk in risks:
         text = said.get(risk, KNOWN[risk].of if risk in KNOWN else "")
+        if request_of(risk) is not None:
+            # as forgetting itself was and is measured, unless said otherwise
+            alike = said.get(FORGETTING, KNOWN[FORGETTING].of).removesuffix(f"/{FORGETTING}")
+            text = f"{said.get(risk, said.get(EARLIER, alike)).removesuffix(f'/{EARLIER}')}/{risk}"
         if not text:
             raise InputError(f"no risk is called {risk!r}; define it: --risk {risk}=METRIC@ATTACK (froc list risks)")
-        if risk in (UTILITY, EARLIER) and "/" not in text:
-            text += f"/{risk}"
+        if risk == UTILITY and "/" not in text:
+            text += f"/{UTILITY}"
         found[risk] = measurement(text)
     return found
 

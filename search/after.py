@@ -57,11 +57,7 @@ class After:
         for wanted, one in zip(self.document["tasks"], self.document["requests"], strict=True):
             number = None if recipe is None else embedded.request_of(one["name"])
             if recipe is not None and number is not None:
-                task = embedded.task(recipe, questions, number)
-                # together about as many as one request has
-                share = -(-recipe.queries // len(self.document["tasks"]))
-                task = replace(task, queries={pool: rows[:share] for pool, rows in task.queries.items()})
-                found.append(Past(task, one["share"], fresh=True))
+                found.append(Past(embedded.task(recipe, questions, number), one["share"], fresh=True))
                 continue
             place, task = self._found(left, wanted, one)
             left.remove(place)

@@ -12,7 +12,7 @@ from froc import digest, procedures
 from froc.bounds import Bound
 from froc.claim import automatic
 from froc.combined import COMBINED
-from froc.data import EARLIER, RISKS, Sealed, SearchView, Task, Unit, ids
+from froc.data import RISKS, Sealed, SearchView, Task, Unit, ids, request_of
 from froc.engine import PRECISIONS
 from froc.errors import InputError
 from froc.losses import SCALE
@@ -168,7 +168,7 @@ class Settings:
             if count < 1:
                 raise InputError(f"sample {risk}={count} is too few; give at least 1")
         for risk, one in measures(self).items():
-            if risk in (*RISKS, EARLIER) and (one.attacks or one.pool != risk):
+            if (risk in RISKS or request_of(risk) is not None) and (one.attacks or one.pool != risk):
                 raise InputError(
                     f"{risk} is measured on its own queries as they are; give {one} another name with --risk"
                 )

@@ -33,7 +33,7 @@ def extend(
     number = len(after.document["tasks"]) + 1
     queries = {str(number): view.queries[FORGETTING]}
     if task.earlier is not None:
-        queries |= {str(place): some for place, some in enumerate(task.earlier.requests, start=1)}
+        queries |= {str(place): some for place, some in enumerate(task.earlier.searched, start=1)}
     start = original() if original is not None else None
     look = _looker(base, view, queries, measures, start)
     base.restore()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from froc.attacks import Attack
-from froc.data import FORGETTING, UTILITY, Row, Source, Task, held, read_rows, split
+from froc.data import EARLIER, FORGETTING, UTILITY, Row, Source, Task, held, read_rows, split
 from froc.errors import InputError
 from froc.measure import material, refuse_unfit
 from froc.metrics import Metric
@@ -54,7 +54,8 @@ def test_what_cannot_be_meant_is_refused(text: str, says: str) -> None:
 def test_every_known_risk_and_profile_can_be_made() -> None:
     for risk, one in KNOWN.items():
         made = measurement(one.of)
-        assert made.pool == (UTILITY if "/utility" in one.of else FORGETTING)
+        pool = one.of.rpartition("/")[2]
+        assert made.pool == (pool if pool in (UTILITY, EARLIER) else FORGETTING)
         assert risk == risk.lower()
     for risks in PROFILES.values():
         assert set(risks) <= set(KNOWN)
