@@ -338,7 +338,8 @@ def test_a_run_without_a_chosen_model_is_no_start(chain: Chain, tmp_path: Path) 
 
 
 def test_parts_that_another_search_may_have_opened_are_not_fresh(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
-    pool = {name: ids(keyed_queries(TASKS[0], name)) for name in TASKS[0].queries}
+    task = folder.load(chain.tasks[0])[0]
+    pool = {name: ids(keyed_queries(task, name)) for name in task.queries}
     monkeypatch.setenv("FROC_STATE", str(chain.place / "other"))
     openings.record(pool, "another plan", "another seal", 1, False)
     with pytest.raises(InputError, match="opened by another search"):
