@@ -102,7 +102,8 @@ def draw_sustainability(path: Path, record: Mapping[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = record["removals"]
     with mpl.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "text.color": INK}):
-        figure = Figure(figsize=(10.2, 4.4), dpi=150, layout="constrained")
+        figure = Figure(figsize=(10.2, 4.6), dpi=150)
+        figure.subplots_adjust(left=0.07, right=0.985, bottom=0.24, top=0.85, wspace=0.2)
         left, right = figure.subplots(1, 2)
         _requests(left, rows)
         _kept(right, rows)
@@ -111,7 +112,7 @@ def draw_sustainability(path: Path, record: Mapping[str, Any]) -> None:
             axes.set_xticks([row["removals"] for row in rows])
             axes.set_xlim(rows[0]["removals"] - 0.25, rows[-1]["removals"] + 0.25)
             axes.set_xlabel("removals so far")
-            axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3, frameon=False, fontsize=8)
+            axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=4, frameon=False, fontsize=8)
         figure.suptitle("Lines: search queries, not certified. Open diamonds: bounds that each run certified of its chosen model",
                         x=0.01, ha="left", fontsize=10)  # fmt: skip
         figure.savefig(path, metadata={"Software": None})
@@ -129,31 +130,31 @@ def _requests(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
         axes.plot(*zip(*done, strict=True), lw=1.6, label=f"request {number}", zorder=3, **style)
         axes.plot(*zip(*before, strict=True), ls=":", lw=1, **style)
         bounds = [(row["removals"] + beside, risks[risk]["at_most"]) for row in rows
-                  if (risk := _risk(row, number)) in (risks := row["certificate"]["risks"])]  # fmt: skip
+                  if (risk := risk_of(row, number)) in (risks := row["certificate"]["risks"])]  # fmt: skip
         if bounds:
             axes.plot(*zip(*bounds, strict=True), "D", ms=9, mfc="none", mec=colour, mew=1.3, ls="", zorder=4)
-    axes.plot([], [], "D", ms=8, mfc="none", mec=INK, mew=1.3, ls="", label="at most, certified")
+    axes.plot([], [], "D", ms=8, mfc="none", mec=INK, mew=1.3, ls="", label="certified: at most")
     axes.set_ylim(-0.03, 1.03)
     axes.set_ylabel("how far it can still be had")
     axes.set_title("forgetting, request by request (dotted: not yet removed)", loc="left", fontsize=9)
 
 
-def _risk(row: Mapping[str, Any], number: int) -> str:
-    """What a run's certificate calls the risk of a request."""
-    if number == row["removals"]:
-        return "forgetting"
+def risk_of(row: Mapping[str, Any], number: int) -> str:
+    """What a run's certificate calls the risk of a request; "" where it has none yet."""
+    if number >= row["removals"]:
+        return "forgetting" if number == row["removals"] else ""
     return "earlier" if row["removals"] == 2 else f"earlier-{number}"
 
 
 def _kept(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
     points = [(row["removals"], row["utility"]) for row in rows if row["utility"] is not None]
     if points:
-        axes.plot(*zip(*points, strict=True), "o-", color=INK, lw=1.6, ms=5, label="against the first base", zorder=3)
+        axes.plot(*zip(*points, strict=True), "o-", color=INK, lw=1.6, ms=5, label="from the first base", zorder=3)
     told = [(row["removals"], row["certificate"]["risks"].get("utility")) for row in rows]
     bounds = [(k, risk["at_most"]) for k, risk in told if risk]
     if bounds:
         axes.plot(*zip(*bounds, strict=True), "D", ms=9, mfc="none", mec=INK, mew=1.3, ls="",
-                  label="against the run's own base at most, certified", zorder=4)  # fmt: skip
+                  label="certified: at most, from its own base", zorder=4)  # fmt: skip
     values = [value for _, value in (*points, *bounds)]
     axes.set_ylim(-0.01, max([0.2, *(1.25 * value for value in values)]))
     axes.set_ylabel("retained answers lost")

@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 
 from audit import evidence, signing, verification
+from froc import curves
 from froc.data import EARLIER, FORGETTING, UTILITY, Row, Source, Task, ids, keyed_queries, split
 from froc.earlier import Past, after, risks
 from froc.errors import InputError
@@ -344,3 +345,18 @@ def test_parts_that_another_search_may_have_opened_are_not_fresh(chain: Chain, m
     openings.record(pool, "another plan", "another seal", 1, False)
     with pytest.raises(InputError, match="opened by another search"):
         read(chain.place / "run-1").past([chain.tasks[0]], 0, None)
+
+
+def test_the_curve_shows_a_bound_for_what_a_run_certified_and_no_other(chain: Chain, tmp_path: Path) -> None:
+    record = document(chain.place / "run-3", "sustainability.json")
+    found = [[curves.risk_of(row, number) for number in (1, 2, 3)] for row in record["removals"]]
+    assert found == [[FORGETTING, "", ""], [EARLIER, FORGETTING, ""], ["earlier-1", "earlier-2", FORGETTING]]
+    for row, names in zip(record["removals"], found, strict=True):
+        assert {name for name in names if name} == set(row["certificate"]["risks"]) - {UTILITY}
+    # without a first base model at hand, and where earlier requests were not measured
+    for row in record["removals"]:
+        row["utility"] = None
+    del record["removals"][2]["forgetting"]["1"]
+    del record["removals"][2]["certificate"]["risks"]["earlier-1"]
+    curves.draw_sustainability(tmp_path / "one.png", record)
+    assert (tmp_path / "one.png").stat().st_size > 20_000
