@@ -65,6 +65,15 @@ class SearchPlan(Lenient):
     candidates: int = Field(ge=1)
 
 
+class AfterPlan(Lenient):
+    """The runs that a plan goes on after. tasks: digests of what they removed, in their order."""
+
+    certificate: str = Hex
+    model: str = Hex
+    tasks: list[Annotated[str, Hex]] = Field(min_length=1)
+    measured: bool
+
+
 class Plan(Lenient):
     """`plan.json`, as far as a claim depends on it."""
 
@@ -88,6 +97,7 @@ class Plan(Lenient):
     split: SplitPlan
     search: SearchPlan
     environment: dict[str, str]
+    after: AfterPlan | None = None
 
     @property
     def claim(self) -> Claim:
@@ -105,6 +115,7 @@ class Plan(Lenient):
             openings=self.openings,
             joint=self.joint,
             sequential=self.sequential,
+            unmeasured=0 if self.after is None or self.after.measured else len(self.after.tasks),
         )
 
 
@@ -297,7 +308,10 @@ def derive(facts: Facts, opening: int, asked: str | None) -> dict[str, Any]:
         "trials": effort(plan, facts.trials),
         "limits": limits(facts, opening),
         "environment": plan.environment,
-    } | ({"comparison": exact(_compared(facts.compared))} if facts.compared else {})  # fmt: skip
+        # reports on other runs stay as they were
+        **({"after": plan.after.model_dump()} if plan.after else {}),
+        **({"comparison": exact(_compared(facts.compared))} if facts.compared else {}),
+    }  # fmt: skip
 
 
 def _compared(compared: Compared) -> dict[str, Any]:
@@ -352,6 +366,7 @@ def limits(facts: Facts, opening: int) -> list[str]:
     more = {
         "plan-signed-after-run": plan_status(facts) == PLAN_ASSERTED,
         "unplanned-opening": opening > facts.plan.openings,
+        "earlier-not-measured": facts.plan.after is not None and not facts.plan.after.measured,
         "no-model-covered": not facts.files,
     }
     return [*LIMITS, *(name for name, holds in more.items() if holds)]

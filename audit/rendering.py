@@ -14,6 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from froc import comparison
+from froc.data import EARLIER, request_of
 from froc.presets import KNOWN
 
 LIMITS = {
@@ -27,6 +28,7 @@ LIMITS = {
     "openings-are-the-signers-count": "How often the calibration queries were looked at is counted by the signer.",
     "plan-signed-after-run": "The plan was signed after the run: that it was fixed before is asserted, not shown.",
     "unplanned-opening": "The calibration queries had been looked at before, unplanned: the confidence is lower than stated.",
+    "earlier-not-measured": "Earlier removals were not measured: what was removed from the model before may have come back.",
     "no-model-covered": "No model is covered: there is nothing here that could be deployed.",
 }
 DECISIONS = {"PASS": "Pass", "FAIL": "Fail", "NOT_ESTABLISHED": "Not established"}
@@ -41,6 +43,7 @@ MEANINGS = {
     "forgetting": "how much of the forgotten answers can still be had",
     "utility": "how much of the retained behaviour was lost",
     "combined": "the weighted sum of the other risks",
+    EARLIER: "how much of what was removed before can be had again",
 }
 POPULATIONS = {
     "queries": "unseen queries drawn like the measured ones",
@@ -184,6 +187,8 @@ def ordered(budget: Mapping[str, Any]) -> list[str]:
 def _meaning(risk: str, metric: str) -> str:
     """What a risk says: in fixed words for those that are measured as froc defines them, else by its name alone."""
     known = KNOWN.get(risk)
+    if request_of(risk):
+        return f"how much of what request {request_of(risk)} removed can be had again"
     if risk in MEANINGS:
         return MEANINGS[risk]
     return known.says if known is not None and known.of == metric else "the risk of that name"
@@ -191,8 +196,13 @@ def _meaning(risk: str, metric: str) -> str:
 
 def _measured_by(metric: str) -> str:
     """A measurement in words: what is measured, on which queries, under the worst of which attacks."""
-    front, _, attacks = metric.removesuffix("/utility").partition("@")
+    pool = metric.rpartition("/")[2]
+    removed = request_of(pool)
+    front, _, attacks = (
+        (metric if removed is None else metric.rpartition("/")[0]).removesuffix("/utility").partition("@")
+    )
     words = _plugin(front) + (", on retain queries" if metric.endswith("/utility") and attacks else "")
+    words += "" if removed is None else f", on queries of {'earlier requests' if not removed else f'request {removed}'}"
     many = [_plugin(attack) for attack in attacks.split("+")] if attacks else []
     return words + (f", {'worst of: ' if len(many) > 1 else 'under '}{', '.join(many)}" if many else "")
 

@@ -114,7 +114,7 @@ def _sides(
             screen.training,
             data,
             units,
-            questions,
+            questions=questions,
         )
         _refuse_other(path, plan, job, embedded=task is None)
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.resolve().name).strip("-.") or "run"
@@ -133,13 +133,17 @@ def _settings(path: Path, plan: Mapping[str, Any]) -> "Settings":
 
     said = plan["search"]
     kinds = {plan.get("population", {}).get(risk, "queries") for risk in words.RISKS}
+    if plan.get("after"):
+        raise InputError(
+            f"{path} goes on after another run; methods are compared on runs of the first base model alone"
+        )
     if kinds != {"queries"}:
         raise InputError(f"{path} is about listed rows; methods are compared on populations of queries alone")
     return Settings(
         budget={risk: plan["budget"].get(risk, 0.1) for risk in words.RISKS},
         metrics={risk: plan["metrics"][risk] for risk in words.RISKS}, methods=tuple(said["methods"]),
         share=plan["split"]["share"], seed=said["seed"], batch=said["batch"], train=said.get("train", "full"),
-        autocast=said.get("autocast"), sweep=False,
+        autocast=said.get("autocast"), sweep=False, later=plan["split"].get("later", 0),
     )  # fmt: skip
 
 

@@ -8,18 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import platformdirs
 
-from cli import words
+from cli import continuing, words
 from froc.errors import InputError
 
 if TYPE_CHECKING:
     from froc.data import Task, Unit
+    from search.after import After
     from search.executors import Executor
     from search.plan import Settings
     from search.run import Job
 
 LATER = (
     "population", "sample", "weights", "radius", "sequential", "objective", "weighing", "train", "pack", "sweep", "autocast",
-    "parallel", "until",
+    "parallel", "until", "later",
 )  # fmt: skip
 """Settings that came later: where they are not used, the embedded task's questions stay what they were."""
 
@@ -43,9 +44,10 @@ class Machine:
 def job(
     settings: "Settings", folder: Path | None, model: str | None, split_seed: int | None, machine: Machine,
     training: Callable[[str, int, int], None], data: Path | None = None, unit: Sequence[str] = (),
-    questions: int | None = None,
+    after: "After | None" = None, earlier: Sequence[Path] = (), questions: int | None = None,
 ) -> "Job":  # fmt: skip
-    """Everything a search works on. training: is told (what, done, of) while the embedded model is made.
+    """Everything a search works on. training: is told (what, done, of) while the embedded model is made. after: the run
+    whose model is the base; earlier: task folders of what it and the runs before it removed.
 
     folder: a task folder, or a layout's NAME:PART whose files are in `data`. unit: RISK=query or RISK=group.
     questions: seed of the embedded task's queries; by default what the settings say, so that every plan has its own.
@@ -59,6 +61,8 @@ def job(
     from froc.engine import Engine
     from froc.measure import refuse_unfit
     from froc.tasks import embedded
+    from froc.tasks import folder as folders
+    from search import after as afters
     from search import space as spaces
     from search.plan import measures
     from search.run import Job
@@ -67,21 +71,30 @@ def job(
     if machine.dtype is not None and machine.dtype not in models.DTYPES:
         raise InputError(f"no dtype is called {machine.dtype!r}; there are: {', '.join(models.DTYPES)}")
     units = words.per_risk(unit, "unit", _unit)
-    if folder is None and model is not None:
+    request = embedded.request_of("embedded" if folder is None else str(folder))
+    if request is not None and model is not None:
         raise InputError("--model needs --task: the embedded task brings its own model")
-    if folder is None and data is not None:
+    if request is not None and data is not None:
         raise InputError("--data needs --task NAME:PART, the benchmark whose files it holds (froc list layouts)")
-    if folder is None:
-        task = embedded.task(questions=_questions(settings) if questions is None else questions)
-        named = None
+    if questions is None:
+        questions = _questions(settings) if after is None else afters.seed(_questions(settings), after)
+    if folder is None or request is not None:
+        task, named = embedded.task(questions=questions, request=request or 1), None
     else:
         task, named = _task(folder, data)
     task = replace(task, units={**task.units, **units})
     if split_seed is not None:
         task = replace(task, split_seed=split_seed)
+    original = None
+    if after is not None:
+        names = (model, named, *(folders.load(one)[1] for one in earlier))
+        original, ours = continuing.original(after, names, cache_folder(), machine.device, machine.dtype, training)
+        task = continuing.with_earlier(task, after, earlier, questions, ours)
     measured = measures(settings)
     sample = {risk: settings.sample[one.pool] for risk, one in measured.items() if one.pool in settings.sample}
-    view, sealed = split(task, settings.share, sample, {risk: one.source for risk, one in measured.items()})
+    view, sealed = split(
+        task, settings.share, sample, {risk: one.source for risk, one in measured.items()}, settings.later
+    )
     refuse_unfit(view, measured)
     methods, notes = spaces.choose(settings.methods, view)
     space = spaces.build(methods, task.space, settings.space)
@@ -91,7 +104,9 @@ def job(
     device = "cpu" if crew else machine.device
     dtype = machine.dtype or (models.natural_dtype(_kind(machine, crew), settings.train) if crew else None)
     scope: Any = {"train": settings.train, "members": settings.pack}
-    if folder is None:
+    if after is not None:
+        base = models.load(str(after.model), device=device, dtype=dtype, **scope)
+    elif request is not None:
         base = embedded.base(cache=cache_folder(), device=device or models.default_device(), progress=training, **scope)
     elif model or named:
         base = models.load(str(model or named), device=device, dtype=dtype, **scope)
@@ -100,7 +115,7 @@ def job(
     engine = Engine.of(
         base.model, autocast=settings.autocast, checkpointing=machine.checkpointing, compiled=machine.compiled
     )
-    made = Job(base, task, view, sealed, space, settings, tuple(notes), engine)
+    made = Job(base, task, view, sealed, space, settings, tuple(notes), engine, after=after, original=original)
     return replace(made, workers=_workers(made, machine, crew)) if crew else made
 
 

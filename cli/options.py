@@ -40,7 +40,8 @@ Joint = Annotated[bool, typer.Option("--joint", help="Certified set and CURs hol
 Task = Annotated[
     Path | None,
     typer.Option(
-        help="Task folder, or a benchmark's NAME:PART with --data (froc list layouts); without it the embedded task.",
+        help="Task folder, or a benchmark's NAME:PART with --data (froc list layouts); without it the embedded task, whose "
+        "K-th request is embedded:K.",
         show_default=False,
     ),
 ]
@@ -48,6 +49,26 @@ Data = Annotated[Path | None, typer.Option(help="Folder with a benchmark's files
 Unit = Annotated[
     list[str] | None,
     typer.Option(help="RISK=query or RISK=group: what is drawn (docs/tasks.md).", show_default="the task's"),
+]
+After = Annotated[
+    Path | None,
+    typer.Option(
+        help="Finished run whose chosen model is the base: removes more from it, and measures what it had removed.",
+        show_default=False,
+    ),
+]
+Earlier = Annotated[
+    list[Path] | None,
+    typer.Option(
+        help="With --after: task folder of an earlier request, to be measured as the risk earlier (repeatable).",
+        show_default=False,
+    ),
+]
+NoEarlier = Annotated[
+    bool, typer.Option("--no-earlier", help="With --after: earlier removals are not measured; every output says so.")
+]
+Later = Annotated[
+    int, typer.Option(help="Requests to come after this one: as many parts of the sealed queries are held back.")
 ]
 Model = Annotated[
     str | None, typer.Option(help="Base model: a folder with safetensors or a hub id.", show_default=False)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from cli import jobs, options, words
+from cli import continuing, jobs, options, words
 from cli.showing import summary
 from froc.errors import NotCertifiedError
 
@@ -30,6 +30,10 @@ froc search --budget 0.1 --profile strict --task DIR
 froc search --budget 0.1 --task tofu:forget10 --data DIR --unit utility=query --model DIR
 
 froc search --budget 0.1 --risk actor=rouge_l@role_play+prefix_injection
+
+froc search --budget 0.1 --later 2 --task first/ --out runs/1
+
+froc search --budget 0.1 --budget earlier=0.05 --after runs/1 --earlier first/ --task second/ --out runs/2
 """
 
 
@@ -42,9 +46,19 @@ def search(
     model: options.Model = None,
     methods: Annotated[str, typer.Option(help="Comma-separated methods, or all (froc list methods).")] = "all",
     trials: Annotated[int, typer.Option("--trials", "--max-trials", help="How many configurations to try.")] = 30,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Run folder; a run that was stopped goes on in it.")] = Path(
-        "froc-run"
-    ),
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            help="Run folder; a run that was stopped goes on in it.",
+            show_default="froc-run; with --after RUN, RUN-2",
+        ),
+    ] = None,
+    after: options.After = None,
+    earlier: options.Earlier = None,
+    no_earlier: options.NoEarlier = False,
+    later: options.Later = 0,
     metric: Annotated[
         list[str] | None,
         typer.Option(
@@ -150,7 +164,10 @@ def search(
     """
     # what the words themselves show to be wrong is said before anything slow is imported
     defined = words.definitions(risk or [])
-    accepted, ranges = words.budgets(budget, profile, defined), words.spaces(space or [])
+    chain = continuing.Words(after, tuple(earlier or ()), no_earlier)
+    chain.check()
+    place = chain.out(out)
+    accepted, ranges = words.budgets(budget, profile, defined, chain.risks), words.spaces(space or [])
     metrics = words.per_risk(metric or [], "metric", str) | defined
     populations = words.per_risk(population or [], "population", str)
     samples, weights = words.per_risk(sample or [], "sample", int), words.per_risk(weight or [], "weight", float)
@@ -160,25 +177,29 @@ def search(
     from search.plan import Settings, parallel_of
 
     machine = jobs.Machine(device, dtype, checkpointing, compiled, executor, workers, worker_gpus)
-    at_once = parallel or parallel_of(Folder(out)) or max(1, len(jobs.places(machine)))
+    at_once = parallel or parallel_of(Folder(place)) or max(1, len(jobs.places(machine)))
+    before = chain.read()
     settings = Settings(
-        budget=accepted, confidence=confidence, metrics=metrics,
+        budget=continuing.each(accepted, before), confidence=confidence, metrics=metrics,
         methods=tuple(name.strip() for name in methods.split(",") if name.strip()), trials=trials, sampler=sampler,
         pruner=pruner, procedure=procedure, bound=bound, joint=joint, candidates=candidates, share=search_share,
         seed=seed, batch=batch, openings=openings, reopen=reopen,
         population=populations, sample=samples, weights=weights, radius=radius, sequential=sequential, space=ranges,
         objective=objective, train=train, pack=pack, sweep=sweep, autocast=autocast,
         parallel=at_once, until=until, timeout=until_time, trial_timeout=per_trial,
-        storage=storage,
+        storage=storage, later=later,
     )  # fmt: skip
     settings.check()
-    Folder(out).refuse_unwritable()
+    Folder(place).refuse_unwritable()
     with Screen(quiet) as screen:
-        job = jobs.job(settings, task, model, split_seed, machine, screen.training, data, unit or ())
+        asked = continuing.request_after(task, before)
+        job = jobs.job(
+            settings, asked, model, split_seed, machine, screen.training, data, unit or (), before, chain.earlier
+        )
         from search.run import run
 
-        certificate = run(job, out, screen)
-    finish(out, certificate, json_, quiet)
+        certificate = run(job, place, screen)
+    finish(place, certificate, json_, quiet)
 
 
 def finish(out: Path, certificate: Mapping[str, Any], json_: bool, quiet: bool) -> None:
@@ -204,6 +225,9 @@ def _draw(out: Path) -> None:
         figures.draw(folder.figures, tried, certificate, weighing)
         if certificate["candidates"]:
             curves.draw_shift(folder.figures / "shift.png", certificate)
+    record = folder.read(folder.sustainability)
+    if record is not None:
+        curves.draw_sustainability(folder.figures / "sustainability.png", record)
 
 
 class Screen:

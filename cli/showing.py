@@ -47,7 +47,10 @@ froc list risks
 Listed = Callable[[str | None], list[dict[str, Any]]]
 """Entries of a kind, or the one of a name."""
 TASKS = {
-    "embedded": ("64 fictitious people and a small model that knows them: what froc search does without --task", ""),
+    "embedded": (
+        "64 fictitious people and a small model that knows them: what froc search does without --task; further requests: embedded:2 ...",
+        "--task embedded:K",
+    ),
     "folder": (
         "task.toml and forget, retain, forget_queries, retain_queries, holdout, idk (docs/tasks.md)",
         "--task DIR",

@@ -58,10 +58,10 @@ def budget(words: Sequence[str], risks: Sequence[str] = RISKS) -> dict[str, floa
     return {risk: named.get(risk, every or 0.0) for risk in risks} | both
 
 
-def budgets(words: Sequence[str], profile: str, said: Mapping[str, str]) -> dict[str, float]:
+def budgets(words: Sequence[str], profile: str, said: Mapping[str, str], more: Sequence[str] = ()) -> dict[str, float]:
     """Budgets of a profile's risks, and of those that are named beside it: `0.1`, `quantized=0.2`.
 
-    said: risk -> how the user defined it. A risk that nobody gave a number has its own default, else the number without a
+    said: risk -> how the user defined it. more: risks that a command adds. A risk that nobody gave a number has its own default, else the number without a
     name. Raises InputError for a risk that has no definition.
     """
     from froc.presets import KNOWN, PROFILES
@@ -69,7 +69,7 @@ def budgets(words: Sequence[str], profile: str, said: Mapping[str, str]) -> dict
     if profile not in PROFILES:
         raise InputError(f"no profile is called {profile!r}; there are: {', '.join(PROFILES)} (froc list profiles)")
     named = [word.rpartition("=")[0] for word in words if "=" in word]
-    wanted = list(dict.fromkeys([*PROFILES[profile], *(risk for risk in named if risk != COMBINED), *said]))
+    wanted = list(dict.fromkeys([*PROFILES[profile], *more, *(risk for risk in named if risk != COMBINED), *said]))
     for risk in wanted:
         if risk not in KNOWN and risk not in said:
             near = difflib.get_close_matches(risk, KNOWN, n=1)

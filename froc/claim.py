@@ -43,7 +43,8 @@ class Claim:
     measured risk. population: per risk, `queries` where left out: `queries` are drawn from all there might be,
     `sample` is drawn without replacement from `listed` many, `census` is all of them. radius: Hellinger distance
     within which the budget must hold. openings: planned looks, each at delta / openings; opening: which look this is.
-    sequential: candidates may be measured on fewer units than planned.
+    sequential: candidates may be measured on fewer units than planned. unmeasured: requests that were removed before and
+    that nothing here is measured about.
     """
 
     budget: dict[str, float]
@@ -59,6 +60,7 @@ class Claim:
     opening: int = 1
     joint: bool = False
     sequential: bool = False
+    unmeasured: int = 0
 
     @property
     def risks(self) -> list[str]:

@@ -22,6 +22,8 @@ from froc.errors import InputError
 FORGETTING = "forgetting"
 UTILITY = "utility"
 RISKS = (FORGETTING, UTILITY)
+EARLIER = "earlier"
+"""Queries about what earlier requests removed, and the risk that it can be had again; `earlier-2` for the second alone."""
 Unit = Literal["query", "group"]
 
 
@@ -62,12 +64,27 @@ class Query:
 
 
 @dataclass(frozen=True)
+class Earlier:
+    """What earlier requests removed from the model that is the base now; made by `froc.earlier`.
+
+    rows: their forget rows. searched, sealed: per request, queries about it, divided; no sealed one was opened by an earlier
+    run. seen: question and answer of every row that earlier runs have looked at: it helped to choose the base, so it is
+    measured no more.
+    """
+
+    rows: tuple[Row, ...] = field(repr=False)
+    searched: tuple[tuple[Query, ...], ...]
+    sealed: tuple[tuple[Query, ...], ...]
+    seen: frozenset[tuple[str, str]] = field(default=frozenset(), repr=False)
+
+
+@dataclass(frozen=True)
 class Task:
     """What is to be forgotten, what is to be kept, and the queries that measure both.
 
     queries: pool -> rows; the pools are called `forgetting` and `utility`. holdout: rows like those to forget that the base
     model has never seen. population: risk -> what a claim about it is about, `queries` where left out (see
-    `froc.claim.Claim`).
+    `froc.claim.Claim`). earlier: what was removed before, for a third pool of that name; no part of the task's digest.
     """
 
     name: str
@@ -82,6 +99,7 @@ class Task:
     space: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     population: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    earlier: Earlier | None = None
 
     @property
     def digest(self) -> str:
@@ -121,6 +139,7 @@ class SearchView:
     queries: Mapping[str, tuple[Query, ...]]
     template: str
     holdout: tuple[Row, ...] = ()
+    earlier: tuple[Row, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -143,14 +162,24 @@ class Sealed:
     """The calibration queries, out of reach until a seal is shown.
 
     pool: pool -> digest over the ids of all the task's queries. Openings are counted by it: another share for the search,
-    another sample or another risk is another look at the same queries. listed: risk -> number of all its units.
+    another sample or another risk is another look at the same queries. listed: risk -> number of all its units. beside:
+    digests of each earlier request's queries, which are counted by themselves: they may be opened with any later task.
     """
 
     def __init__(
-        self, queries: Mapping[str, tuple[Query, ...]], pool: Mapping[str, str], listed: Mapping[str, int]
+        self,
+        queries: Mapping[str, tuple[Query, ...]],
+        pool: Mapping[str, str],
+        listed: Mapping[str, int],
+        beside: Sequence[str] = (),
     ) -> None:
         self.__queries = queries
-        self.pool, self.listed = dict(pool), dict(listed)
+        self.pool, self.listed, self.beside = dict(pool), dict(listed), tuple(beside)
+
+    @property
+    def counted(self) -> list[dict[str, str]]:
+        """Sets of queries whose openings are counted, each by itself."""
+        return [self.pool, *({EARLIER: one} for one in self.beside)]
 
     @property
     def digests(self) -> dict[str, str]:
@@ -181,33 +210,87 @@ def ids(queries: Iterable[Query]) -> str:
 
 
 def split(
-    task: Task, share: float, sample: Mapping[str, int] | None = None, sources: Mapping[str, Source] | None = None
+    task: Task,
+    share: float,
+    sample: Mapping[str, int] | None = None,
+    sources: Mapping[str, Source] | None = None,
+    later: int = 0,
 ) -> tuple[SearchView, Sealed]:
     """Divide every pool's queries by sampling unit: the first `share` of units in keyed-hash order is searched.
 
     sample: risk -> how many of the other units are sealed and measured, the next ones in that order; all by default.
     sources: risk -> its queries; by default each pool is a risk. Risks of one pool are divided alike: what the search has
-    looked at under one risk is never in the sample of another.
+    looked at under one risk is never in the sample of another. later: requests to come, for each of which as many of the
+    sealed units are held back as this run may open.
     """
     searched: dict[str, tuple[Query, ...]] = {}
     sealed: dict[str, tuple[Query, ...]] = {}
     listed: dict[str, int] = {}
-    key = task.key
-    pools = {pool: [_query(task, key, pool, row) for row in rows] for pool, rows in task.queries.items()}
+    past = task.earlier
+    pools = {pool: keyed_queries(task, pool) for pool in task.queries}
     for risk, source in (sources or {pool: Source(pool) for pool in pools}).items():
-        queries = pools[source.pool]
-        units = sorted({query.unit for query in queries})
-        cut = min(max(1, math.floor(share * len(units))), len(units) - 1)
-        most = (sample or {}).get(risk, len(units))
-        first, chosen = set(units[:cut]), set(units[cut : cut + most])
-        wanted = [query for query in queries if not (source.unheld and held(query.row))]
-        listed[risk] = len({query.unit for query in wanted})
-        searched[risk] = tuple(sorted((q for q in wanted if q.unit in first), key=lambda q: q.id))
-        sealed[risk] = tuple(sorted((q for q in wanted if q.unit in chosen), key=lambda q: q.id))
+        number = request_of(source.pool)
+        if number is not None:
+            first, second = _removed(past, number, risk)
+            every: Sequence[Query] = (*first, *second)
+        else:
+            every = [q for q in pools[source.pool] if past is None or (q.row.question, q.row.answer) not in past.seen]
+            first, second, *_ = divide(every, share, later, risk)
+            second = _of_units(second, (sample or {}).get(risk))
+        searched[risk], sealed[risk] = _wanted(first, source), _wanted(second, source)
+        listed[risk] = len({query.unit for query in _wanted(every, source)})
         if not searched[risk] or not sealed[risk]:
             raise InputError(f"{risk}: too few queries about facts that no adversary holds; give more queries")
-    view = SearchView(task.forget, task.retain, task.refusals, searched, task.template, task.holdout)
-    return view, Sealed(sealed, {pool: ids(some) for pool, some in pools.items()}, listed)
+    rows = past.rows if past else ()
+    view = SearchView(task.forget, task.retain, task.refusals, searched, task.template, task.holdout, rows)
+    beside = [ids(some) for some in past.sealed] if past else ()
+    return view, Sealed(sealed, {pool: ids(some) for pool, some in pools.items()}, listed, beside)
+
+
+def request_of(name: str) -> int | None:
+    """Which earlier request a pool or a risk is about, 0 for all of them together; None for others."""
+    front, dash, number = name.partition("-")
+    if front != EARLIER or (dash and not number.isdecimal()):
+        return None
+    return int(number) if dash else 0
+
+
+def _removed(past: Earlier | None, number: int, risk: str) -> tuple[tuple[Query, ...], tuple[Query, ...]]:
+    """Searched and sealed queries of one earlier request, or of all."""
+    if past is None:
+        raise InputError(f"{risk} is about what earlier requests removed; go on after a run: --after RUN")
+    if number > len(past.searched):
+        raise InputError(f"{risk}: there were {len(past.searched)} earlier requests; leave it out")
+    some = slice(number - 1, number) if number else slice(None)
+    first, second = (tuple(q for one in part[some] for q in one) for part in (past.searched, past.sealed))
+    return first, second
+
+
+def divide(queries: Sequence[Query], share: float, later: int, what: str) -> list[tuple[Query, ...]]:
+    """The part that the search looks at, the part that this run may open, and one for each of `later` requests to come."""
+    units = sorted({query.unit for query in queries})
+    if len(units) < later + 2:
+        raise InputError(f"{what}: {len(units)} units that no run has looked at are too few; give new queries about it")
+    cut = min(max(1, math.floor(share * len(units))), len(units) - 1 - later)
+    rest, count = units[cut:], later + 1
+    parts = [units[:cut], *(rest[k * len(rest) // count : (k + 1) * len(rest) // count] for k in range(count))]
+    return [tuple(query for query in queries if query.unit in some) for some in map(set, parts)]
+
+
+def _of_units(queries: Sequence[Query], most: int | None) -> tuple[Query, ...]:
+    """Those of the first `most` units; all where nothing is said."""
+    units = set(sorted({query.unit for query in queries})[:most])
+    return tuple(query for query in queries if query.unit in units)
+
+
+def _wanted(queries: Iterable[Query], source: Source) -> tuple[Query, ...]:
+    return tuple(sorted((q for q in queries if not (source.unheld and held(q.row))), key=lambda q: q.id))
+
+
+def keyed_queries(task: Task, pool: str) -> list[Query]:
+    """A pool's rows with their ids and units."""
+    key = task.key
+    return [_query(task, key, pool, row) for row in task.queries[pool]]
 
 
 def _query(task: Task, key: bytes, pool: str, row: Row) -> Query:

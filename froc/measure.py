@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from froc import depth
 from froc.attacks import Attack, Material
 from froc.batches import Encoded, encode
-from froc.data import UTILITY, Query, Row, SearchView, held
+from froc.data import EARLIER, UTILITY, Query, Row, SearchView, held, request_of
 from froc.errors import InputError
 from froc.losses import SCALE, quantise
 from froc.metrics import Observed, Sight
@@ -83,9 +83,12 @@ class Probe:
         return frozenset(self.measurement.metric.reads)
 
 
-def material(view: SearchView, seed: int = 0) -> Material:
-    """What an adversary may hold of a task: forget rows of held facts, and all retain rows."""
-    known = tuple(row for row in view.forget if held(row))
+def material(view: SearchView, pool: str = "", seed: int = 0) -> Material:
+    """What an adversary may hold of a task: forget rows of held facts, and all retain rows.
+
+    pool: whose queries are attacked; against what earlier requests removed, forget rows of those.
+    """
+    known = tuple(row for row in (view.forget if request_of(pool) is None else view.earlier) if held(row))
     return Material(known, view.retain, view.refusals, view.template, seed)
 
 
@@ -94,7 +97,8 @@ def probes(
 ) -> list[Probe]:
     """Encode the queries of every risk and measure the base model where that is asked for; restores the base."""
     base.restore()
-    found = material(view)
+    # one for all risks of a pool: an attack that changes the model is carried out once for each material
+    holds = {pool: material(view, pool) for pool in ("", EARLIER)}
     refuse_unfit(view, measures, queries)
     forms: dict[tuple[Row, ...], Form] = {}
 
@@ -108,6 +112,7 @@ def probes(
     made = []
     for risk, some in queries.items():
         measured, asked = measures[risk], [query.row for query in some]
+        found = holds["" if request_of(measured.pool) is None else EARLIER]
         plain = form(asked)
         attacked = tuple(tuple(form(rows) for rows in attack.ask(asked, found)) for attack in measured.attacks)
         bank = {"": (), "holdout": view.holdout, "forget": view.forget}[measured.metric.bank]
@@ -120,9 +125,9 @@ def refuse_unfit(
     view: SearchView, measures: Mapping[str, Measurement], queries: Mapping[str, Sequence[Query]] | None = None
 ) -> None:
     """InputError naming the mend where a risk cannot be measured on these queries (the search's by default) at all."""
-    found = material(view)
     for risk, some in (queries or view.queries).items():
         one, rows = measures[risk], [query.row for query in some]
+        found = material(view, one.pool)
         why = one.metric.fits(rows) or next(filter(None, (a.fits(rows, found) for a in one.attacks)), "")
         if one.metric.bank == "holdout" and not view.holdout:
             why = "needs rows that the base model has never seen; add a file holdout to the task"
@@ -181,7 +186,7 @@ def measured(
     """risk -> (n,) losses of the model as it stands; it is left as it was.
 
     places: risk -> which queries; all by default. Risks on the same queries share their passes; an attack that changes the
-    model is carried out once for all risks that name it.
+    model is carried out once for all risks that name it and an adversary who holds the same.
     """
     found: dict[str, list[NDArray[np.int16]]] = {probe.risk: [] for probe in some}
     where = {probe.risk: None if places is None else places.get(probe.risk) for probe in some}
@@ -189,8 +194,9 @@ def measured(
     for probe in (probe for probe in some if not probe.measurement.attacks):
         seen = eyes.see(probe, where[probe.risk])
         found[probe.risk].append(_losses(probe, probe.measurement.metric.scores(seen), where[probe.risk]))
-    for attack in dict.fromkeys(a for probe in some for a in probe.measurement.attacks):
-        wanted = [(probe, k) for probe in some for k, a in enumerate(probe.measurement.attacks) if a == attack]
+    for attack, held_by in dict.fromkeys((a, id(p.material)) for p in some for a in p.measurement.attacks):
+        same = [probe for probe in some if id(probe.material) == held_by]
+        wanted = [(probe, k) for probe in same for k, a in enumerate(probe.measurement.attacks) if a == attack]
         for probe, loss in _under(base, attack, wanted, where):
             found[probe.risk].append(loss)
     return {risk: np.max(np.stack(every), axis=0) for risk, every in found.items()}

@@ -123,7 +123,7 @@ def _document(
         "screened": None if certifies else screened,
         "chosen": chosen,
         "closest": closest,
-        "warnings": list(noticed),
+        "warnings": [*sentences.beforehand(claim), *noticed],
     }
     short = power.short(found, len(rows), claim) if closest else None
     return document | {"reason": sentences.reason(document, claim, short)}

@@ -4,6 +4,7 @@ A measurement is written `METRIC[:KEY=VALUE,...][@ATTACK[:KEY=VALUE,...][+ATTACK
 
     extraction_strength                                        forget queries, as they are
     extraction_strength/utility                                retain queries: the drop against the base model
+    extraction_strength/earlier                                queries about what earlier requests removed (--after)
     rouge_l@prefix_injection+role_play                         the worse of two attacks, for each query
     extraction_strength@relearning:steps=30,lr=0.001
 """
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from froc import digest
-from froc.data import FORGETTING, UTILITY, Source
+from froc.data import EARLIER, FORGETTING, UTILITY, Source, request_of
 from froc.errors import InputError
 from froc.metrics import Metric
 from froc.plugins import make
@@ -25,7 +26,7 @@ from froc.presets import KNOWN
 if TYPE_CHECKING:
     from froc.attacks import Attack
 
-ENDS = {FORGETTING: FORGETTING, UTILITY: UTILITY, "forget": FORGETTING, "retain": UTILITY}
+ENDS = {FORGETTING: FORGETTING, UTILITY: UTILITY, EARLIER: EARLIER, "forget": FORGETTING, "retain": UTILITY}
 """What queries are called at the end of a measurement."""
 
 
@@ -84,12 +85,13 @@ def _measurement(text: str) -> Measurement:
     from froc.attacks import Attack
 
     front, slash, pool = text.rpartition("/")
-    if pool not in ENDS and "=" in text:
+    known = pool in ENDS or request_of(pool) is not None
+    if not known and "=" in text:
         # a folder among the settings has slashes of its own
         front, slash = "", ""
-    if slash and pool not in ENDS:
-        raise InputError(f"{text}: no queries are called {pool!r}; write /forgetting or /utility")
-    front, pool = (front, ENDS[pool]) if slash else (text, FORGETTING)
+    if slash and not known:
+        raise InputError(f"{text}: no queries are called {pool!r}; write /forgetting, /utility or /earlier")
+    front, pool = (front, ENDS.get(pool, pool)) if slash else (text, FORGETTING)
     metric, at, attacks = front.partition("@")
     if at and not attacks:
         raise InputError(f"{text}: no attack after @; write METRIC@ATTACK (froc list attacks)")
@@ -100,11 +102,15 @@ def _measurement(text: str) -> Measurement:
 def named(risks: Sequence[str], said: Mapping[str, str]) -> dict[str, Measurement]:
     """risk -> measurement, for risks in their order. said: risk -> what the user wrote, which wins.
 
-    What is written for forgetting and utility may leave the pool out. InputError for a risk that has no definition.
+    What is written for forgetting, utility and earlier may leave the pool out. InputError for a risk that has no definition.
     """
     found = {}
     for risk in risks:
         text = said.get(risk, KNOWN[risk].of if risk in KNOWN else "")
+        if request_of(risk) is not None:
+            # as forgetting itself was and is measured, unless said otherwise
+            alike = said.get(FORGETTING, KNOWN[FORGETTING].of).removesuffix(f"/{FORGETTING}")
+            text = f"{said.get(risk, said.get(EARLIER, alike)).removesuffix(f'/{EARLIER}')}/{risk}"
         if not text:
             raise InputError(f"no risk is called {risk!r}; define it: --risk {risk}=METRIC@ATTACK (froc list risks)")
         if risk == UTILITY and "/" not in text:

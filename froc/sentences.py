@@ -24,6 +24,17 @@ def statement(claim: Claim) -> str:
     return "first and only opening of these calibration queries"
 
 
+def beforehand(claim: Claim) -> list[str]:
+    """What a reader must be told whatever the losses are."""
+    if not claim.unmeasured:
+        return []
+    many = f"{claim.unmeasured} earlier removals were" if claim.unmeasured > 1 else "the earlier removal was"
+    return [
+        f"{many} not measured: what was removed before may have come back, and that the queries of this run are new to "
+        "the runs before it is not checked"
+    ]
+
+
 def reason(certificate: Mapping[str, Any], claim: Claim, short: str | None) -> str:
     """The outcome in one line. short: why so few units could not have certified anything, where that is so."""
     rows, chosen, closest = certificate["candidates"], certificate["chosen"], certificate["closest"]

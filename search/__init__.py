@@ -17,6 +17,8 @@
     sealing    search losses -> candidates in testing order, written down before calibration is opened
     calibration  the sealed candidates on calibration queries: all of them, or in rounds that may stop early
     diagnosing  numbers of the chosen model that are shown and never certified
+    after      the finished run whose model is the base, and what the runs before had removed
+    sustaining  how removals add up over a chain of runs: a record for the reader, not certified
     openings   how often these calibration queries have been looked at
     folder     the files of a run; the only place that knows their names
 

@@ -74,6 +74,7 @@ class Folder:
         self.certificate = path / "certificate.json"
         self.model = path / "model"
         self.diagnostics = path / "diagnostics.json"
+        self.sustainability = path / "sustainability.json"
         self.figures = path / "figures"
         self.search_losses = path / "losses" / "search.parquet"
         self.screened = path / "losses" / "screened.parquet"

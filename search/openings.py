@@ -1,12 +1,16 @@
 """How often these calibration queries have been looked at. Looking again spends confidence again.
 
 Counted by the queries' digest in the user's state folder. The same seal twice is one opening: it asks nothing new.
+
+Queries of earlier requests are counted apart from those of the task itself (`froc.data.Sealed.counted`): the same part of
+them may be opened again beside another task. That a part was opened by none of the runs that led to the base model is no
+matter of counting, but of which part is taken (`froc.earlier`).
 """
 
 import fcntl
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,6 +71,24 @@ def record(queries: Mapping[str, str], plan: str, seal: str, planned: int, reope
     with place.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         return _record(queries, plan, seal, planned, reopen)
+
+
+def open_all(counted: Sequence[Mapping[str, str]], plan: str, seal: str | None, planned: int, reopen: bool) -> Opening:
+    """`check` (no seal yet) or `record` for several sets of queries; the opening of that which was looked at most often."""
+    if seal is None:
+        found = [check(one, plan, planned, reopen) for one in counted]
+    else:
+        found = [record(one, plan, seal, planned, reopen) for one in counted]
+    if len({one.planned for one in found}) > 1:
+        raise InputError(
+            "the task's queries and those of earlier requests were planned for different --openings; say 1"
+        )
+    return max(found, key=lambda one: one.number)
+
+
+def by_others(queries: Mapping[str, str], plan: str) -> bool:
+    """Whether a search under another plan has opened these queries, as far as this state folder knows."""
+    return any(earlier != plan for earlier, _ in _read(queries).seals)
 
 
 def _record(queries: Mapping[str, str], plan: str, seal: str, planned: int, reopen: bool) -> Opening:

@@ -5,14 +5,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Protocol
 
 import froc
 from froc import digest, procedures
 from froc.bounds import Bound
 from froc.claim import automatic
 from froc.combined import COMBINED
-from froc.data import RISKS, Sealed, SearchView, Task, Unit, ids
+from froc.data import RISKS, Sealed, SearchView, Task, Unit, ids, request_of
 from froc.engine import PRECISIONS
 from froc.errors import InputError
 from froc.losses import SCALE
@@ -36,6 +36,22 @@ VOLATILE = ("created", "environment", "froc")
 """Fields in which a resumed run may differ from the one that wrote the plan."""
 
 
+class After(Protocol):
+    """What a plan says of the runs that it goes on after; see `search.after`."""
+
+    @property
+    def measured(self) -> bool:
+        """Whether what they removed is measured again."""
+
+    @property
+    def name(self) -> str:
+        """Of the base model."""
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """Digests of the last run's certificate and model, and of the tasks."""
+
+
 @dataclass(frozen=True)
 class Settings:
     """What a user says to `froc search`; validated here, once.
@@ -46,7 +62,8 @@ class Settings:
     are measured beside those of the search. train: what trials may change, see `froc.scope.parse`; pack: how many are
     trained in the same passes. sweep: whether stops and mixes with the base are tried. autocast: see `froc.engine`.
     parallel: packs in flight: the sampler knows all but the last ones. until: `trials` or `certified`, which stops as soon
-    as the search losses make a certificate likely. timeout, trial_timeout: seconds.
+    as the search losses make a certificate likely. timeout, trial_timeout: seconds. later: requests to come, for which a
+    part of the sealed queries each is held back (`froc.earlier`).
     storage: address of a database whose study several drivers share; it may hold a password, so it is never written down.
     objective: what the sampler minimizes: `margin` (the worst risk over its budget),
     `pareto` (the mean loss of each risk) or `froc` (the published score under `weighing`); ranking and certificate are the
@@ -86,6 +103,7 @@ class Settings:
     timeout: float | None = None
     trial_timeout: float | None = None
     storage: str | None = field(default=None, repr=False)
+    later: int = 0
 
     @property
     def limits(self) -> dict[str, float]:
@@ -120,6 +138,10 @@ class Settings:
         for name, count in counts.items():
             if count < 1:
                 raise InputError(f"{name} {count} is too few; give at least 1")
+        if self.later < 0 or (self.later and "census" in self.population.values()):
+            raise InputError(
+                f"--later {self.later} holds queries back; give 0 or more, and no census, which measures all"
+            )
         for name, seconds in (("timeout", self.timeout), ("trial timeout", self.trial_timeout)):
             if seconds is not None and seconds <= 0:
                 raise InputError(f"{name} {seconds:g} is no time; give seconds, or 30m or 2h")
@@ -146,7 +168,7 @@ class Settings:
             if count < 1:
                 raise InputError(f"sample {risk}={count} is too few; give at least 1")
         for risk, one in measures(self).items():
-            if risk in RISKS and (one.attacks or one.pool != risk):
+            if (risk in RISKS or request_of(risk) is not None) and (one.attacks or one.pool != risk):
                 raise InputError(
                     f"{risk} is measured on its own queries as they are; give {one} another name with --risk"
                 )
@@ -200,8 +222,10 @@ def make_plan(
     space: Spaces,
     notes: tuple[str, ...],
     given: str | None = None,
+    after: After | None = None,
 ) -> Plan:
-    """Write the plan. given: digest of an unlearned model from elsewhere, where that is what is measured.
+    """Write the plan. given: digest of an unlearned model from elsewhere, where that is what is measured. after: the runs
+    that this one goes on after.
 
     Raises InputError where the queries are too few to certify the budget at all.
     """
@@ -225,6 +249,7 @@ def make_plan(
         openings=settings.openings,
         joint=settings.joint,
         sequential=settings.sequential,
+        unmeasured=0 if after is None or after.measured else len(after.said["tasks"]),
     )
     refuse_unknown(claim)
     candidates, more = _candidates(settings, claim, sealed.units, searched)
@@ -236,7 +261,10 @@ def make_plan(
             "name": task.name, "digest": task.digest, "split_seed": task.split_seed, "units": units,
             "notes": [*task.notes, *notes, *more],
         },
-        "model": {"name": base.name.replace("\\", "/").rstrip("/").rpartition("/")[2], "digest": base.digest},
+        "model": {
+            "name": after.name if after else base.name.replace("\\", "/").rstrip("/").rpartition("/")[2],
+            "digest": base.digest,
+        },
         "budget": claim.budget,
         "confidence": claim.confidence,
         "procedure": claim.procedure,
@@ -255,6 +283,7 @@ def make_plan(
             "calibration": sealed.units,
             "queries": sealed.digests, "searched": {risk: ids(some) for risk, some in view.queries.items()},
             "share": settings.share,
+            **({"later": settings.later} if settings.later else {}),
         },
         "search": {
             "methods": list(space), "trials": settings.trials, "sampler": settings.sampler, "pruner": settings.pruner,
@@ -264,6 +293,7 @@ def make_plan(
             "space": written(space), **({"weighing": vars(settings.weighing)} if settings.objective == "froc" else {}),
         },
         **({"given": given} if given else {}),
+        **({"after": after.said} if after else {}),
         "environment": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
     }  # fmt: skip
     return Plan(document, claim, candidates, (*task.notes, *notes, *more))

@@ -27,7 +27,8 @@ from froc.errors import InputError, InterruptedRunError
 from froc.losses import SCALE
 from froc.models import Base, read_weights, save, write_weights
 from froc.risk import Candidate, Claim, certify
-from search import openings, sealing
+from search import openings, sealing, sustaining
+from search.after import After
 from search.calibration import measure, measure_in_rounds, searched
 from search.diagnosing import diagnose
 from search.driver import Driver
@@ -68,7 +69,8 @@ class Listener(Protocol):
 class Job:
     """What a search works on. workers: makes what trials run on; is handed what makes a bench of this process.
 
-    given: an unlearned model from elsewhere, which is measured instead of searching for one.
+    given: an unlearned model from elsewhere, which is measured instead of searching for one. after: the run that made the
+    base model; original: loads the model before all removals, for the curve alone (None where there is none).
     """
 
     base: Base
@@ -81,6 +83,8 @@ class Job:
     engine: Engine | None = None
     workers: Callable[[Callable[[], Bench]], Executor] = Inline
     given: Given | None = None
+    after: After | None = None
+    original: Callable[[], Base | None] | None = None
 
 
 def run(job: Job, out: Path, listener: Listener) -> dict[str, Any]:
@@ -91,14 +95,14 @@ def run(job: Job, out: Path, listener: Listener) -> dict[str, Any]:
     job.settings.check()
     folder = Folder(out)
     given = None if job.given is None else job.given.digest
-    plan = make_plan(job.settings, job.task, job.view, job.sealed, job.base, job.space, job.notes, given)
+    plan = make_plan(job.settings, job.task, job.view, job.sealed, job.base, job.space, job.notes, given, job.after)
     old = folder.read(folder.plan)
     if old is not None:
         refuse_other(old, plan.document)
     elif out.is_dir() and any(not (path.name.startswith(".") or path == folder.run_log) for path in out.iterdir()):
         raise InputError(f"{out} holds files but no plan.json of a run; choose another --out")
     if folder.read(folder.seal) is None:
-        openings.check(job.sealed.pool, identity(plan.document), job.settings.openings, job.settings.reopen)
+        openings.open_all(job.sealed.counted, identity(plan.document), None, job.settings.openings, job.settings.reopen)
     folder.hold()
     try:
         with _interruptible(), _logged(folder.run_log):
@@ -107,7 +111,12 @@ def run(job: Job, out: Path, listener: Listener) -> dict[str, Any]:
                 write_json(folder.plan, plan.document)
             listener.planned(plan)
             done = folder.read(folder.certificate)
-            return done if done is not None and folder.model_is_whole(done) else _work(job, plan, folder, listener)
+            if done is None or not folder.model_is_whole(done):
+                done = _work(job, plan, folder, listener)
+            if job.after is not None and done["chosen"] and not folder.sustainability.is_file():
+                told = measures(job.settings)
+                sustaining.extend(job.base, job.view, job.task, job.after, folder, told, job.original)
+            return done
     except KeyboardInterrupt as stop:
         LOG.warning("stopped by the user")
         folder.interrupted()
@@ -134,7 +143,7 @@ def _work(job: Job, plan: Plan, folder: Folder, listener: Listener) -> dict[str,
         candidates = [Candidate(**c) for c in seal["candidates"]]
         fixed = identity(plan.document)
         asked = sealing.question(seal, fixed)
-        opening = openings.record(job.sealed.pool, fixed, asked, job.settings.openings, job.settings.reopen)
+        opening = openings.open_all(job.sealed.counted, fixed, asked, job.settings.openings, job.settings.reopen)
         LOG.info("opening %d of %d planned", opening.number, opening.planned)
         claim = replace(plan.claim, openings=opening.planned, opening=opening.number)
         order = job.sealed.order if claim.sequential else None

@@ -3,6 +3,8 @@
 Wordings are composed (opening x core x ending), so there are thousands of distinct questions per person. A fifth of
 the opening-ending pairs is held out: queries use only those, training only the others. The query population is
 therefore known exactly, and a certificate can be compared with the truth (`population`).
+
+Requests can follow each other: the K-th asks for the next `forgotten` people, and nobody of requests 1..K is kept.
 """
 
 import json
@@ -22,7 +24,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase,
 from froc import digest
 from froc.batches import collate, encode
 from froc.data import FORGETTING, UTILITY, Row, Task
-from froc.errors import FrocError
+from froc.errors import FrocError, InputError
 from froc.linear import through_onednn
 from froc.models import Base, load
 from froc.observe import observe
@@ -108,20 +110,23 @@ Progress = Callable[[str, int, int], None]
 """Called with (what, done, of)."""
 
 
-def task(recipe: Recipe = Recipe(), questions: int = 0) -> Task:
-    """The task; the same recipe gives the same rows anywhere.
+NAME = "embedded"
+
+
+def task(recipe: Recipe = Recipe(), questions: int = 0, request: int = 1) -> Task:
+    """The task of one request; the same recipe gives the same rows anywhere.
 
     questions: seed of the measured queries. They are drawn afresh from the known population for every plan, so that
     one plan's certificate never looks at queries that another plan has opened.
     """
     draw = random.Random(recipe.seed)
     people = _people(recipe, draw)
-    forgotten, kept = people[: recipe.forgotten], people[recipe.forgotten :]
+    forgotten, kept = _asked(recipe, people, request)
     forget = tuple(_sample(_wordings(forgotten, held_out=False), recipe.rows_per_fact, draw))
     retain = tuple(_sample(_wordings(kept, held_out=False), recipe.rows_per_fact, draw))
-    draw = random.Random(digest.seed("questions", recipe.seed, questions))
+    draw = random.Random(digest.seed("questions", recipe.seed, questions, *([request] if request > 1 else [])))
     return Task(
-        name="embedded",
+        name=named(request),
         forget=forget,
         retain=retain,
         queries={
@@ -137,13 +142,41 @@ def task(recipe: Recipe = Recipe(), questions: int = 0) -> Task:
     )
 
 
-def population(recipe: Recipe = Recipe()) -> dict[str, tuple[Row, ...]]:
+def named(request: int) -> str:
+    """What the task of a request is called."""
+    return NAME if request == 1 else f"{NAME}:{request}"
+
+
+def request_of(name: str) -> int | None:
+    """Which request a name means, `embedded` or `embedded:K`; None for other names. InputError where K is no number."""
+    front, colon, number = name.partition(":")
+    if front != NAME:
+        return None
+    if not colon:
+        return 1
+    if not number.isdecimal() or int(number) < 1:
+        raise InputError(f"--task {name}: no such request; write {NAME}:2 for the second")
+    return int(number)
+
+
+def population(recipe: Recipe = Recipe(), request: int = 1) -> dict[str, tuple[Row, ...]]:
     """risk -> every query that could have been drawn: the truth that a certificate speaks about."""
-    people = _people(recipe, random.Random(recipe.seed))
-    groups = {FORGETTING: people[: recipe.forgotten], UTILITY: people[recipe.forgotten :]}
+    forgotten, kept = _asked(recipe, _people(recipe, random.Random(recipe.seed)), request)
+    groups = {FORGETTING: forgotten, UTILITY: kept}
     return {
         risk: tuple(row for fact in _wordings(some, held_out=True) for row in fact) for risk, some in groups.items()
     }
+
+
+def _asked(
+    recipe: Recipe, people: list[dict[str, str]], request: int
+) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
+    """Whom a request removes, and whom neither it nor an earlier one does."""
+    most = (recipe.people - 1) // recipe.forgotten
+    if not 1 <= request <= most:
+        raise InputError(f"the embedded task has people for {most} requests; {NAME}:{request} is none of them")
+    first = (request - 1) * recipe.forgotten
+    return people[first : first + recipe.forgotten], people[first + recipe.forgotten :]
 
 
 def base(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from froc.attacks import Attack
-from froc.data import FORGETTING, UTILITY, Row, Source, Task, held, read_rows, split
+from froc.data import EARLIER, FORGETTING, UTILITY, Row, Source, Task, held, read_rows, split
 from froc.errors import InputError
 from froc.measure import material, refuse_unfit
 from froc.metrics import Metric
@@ -39,8 +39,8 @@ def test_a_measurement_is_written_one_way(text: str, canonical: str) -> None:
         ("rouge", "did you mean 'rouge_l'"),
         ("rouge_l@", "no attack after @"),
         ("rouge_l@quantisation", "did you mean 'quantization'"),
-        ("rouge_l/elsewhere", "write /forgetting or /utility"),
-        ("rouge_l/", "write /forgetting or /utility"),
+        ("rouge_l/elsewhere", "write /forgetting, /utility or /earlier"),
+        ("rouge_l/", "write /forgetting, /utility or /earlier"),
         ("membership:score=luck", "makes no sense"),
         ("extraction_strength@quantization:bits=3", "makes no sense"),
         ("extraction_strength:depth=3", "has no hyperparameter"),
@@ -54,7 +54,8 @@ def test_what_cannot_be_meant_is_refused(text: str, says: str) -> None:
 def test_every_known_risk_and_profile_can_be_made() -> None:
     for risk, one in KNOWN.items():
         made = measurement(one.of)
-        assert made.pool == (UTILITY if "/utility" in one.of else FORGETTING)
+        pool = one.of.rpartition("/")[2]
+        assert made.pool == (pool if pool in (UTILITY, EARLIER) else FORGETTING)
         assert risk == risk.lower()
     for risks in PROFILES.values():
         assert set(risks) <= set(KNOWN)

@@ -1,0 +1,362 @@
+"""Removals one after the other: fresh queries of earlier requests, the chain of runs, what reports say of it."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
+
+import polars as pl
+import pytest
+
+from audit import evidence, signing, verification
+from froc import curves
+from froc.data import EARLIER, FORGETTING, UTILITY, Row, Source, Task, ids, keyed_queries, split
+from froc.earlier import Past, after, risks
+from froc.errors import InputError
+from froc.models import Base
+from froc.risks import named
+from froc.tasks import embedded, folder
+from search import openings
+from search.after import read
+from tests.commands import Commands
+from tests.conftest import SMALL
+
+TASKS = tuple(embedded.task(SMALL, questions=k, request=k) for k in (1, 2, 3))
+
+
+def seen(task: Task) -> set[tuple[str, str]]:
+    view, sealed = split(task, 0.2)
+    opened = sealed.open({"calibration": sealed.digests, "candidates": []})
+    return {(q.row.question, q.row.answer) for part in (view.queries, opened) for some in part.values() for q in some}
+
+
+def test_the_first_request_is_what_it_was() -> None:
+    assert embedded.task().digest == "684c93f3a941b16c597a57c7e07101854f40ce63a492cb06d5a822cfae86378d"
+    assert embedded.task(request=1) == embedded.task()
+
+
+def test_each_request_asks_for_the_next_people_and_keeps_none_of_those_before() -> None:
+    removed: set[str] = set()
+    for task in TASKS:
+        asked = {row.group for row in task.forget}
+        assert len(asked) == SMALL.forgotten
+        assert not asked & removed
+        removed |= asked
+        assert not removed & {row.group for row in (*task.retain, *task.queries[UTILITY])}
+    with pytest.raises(InputError, match="people for 3 requests"):
+        embedded.task(SMALL, request=4)
+    with pytest.raises(InputError, match="write embedded:2"):
+        embedded.request_of("embedded:two")
+
+
+def test_what_is_measured_again_was_opened_by_no_run_of_the_chain() -> None:
+    """Each later run opens the next part that the request's own run held back, and nothing that a run has looked at."""
+    first, second, third = TASKS
+    one, two = Past(first, 0.2, 2), Past(second, 0.2, 1)
+    begun, held = split(first, 0.2, later=2)
+    own = held.open({"calibration": held.digests, "candidates": []})
+    looked = {q.id for q in (*begun.queries[FORGETTING], *own[FORGETTING])}
+    at = [after(second, [one]).earlier, after(third, [one, two]).earlier]
+    assert at[0] is not None
+    assert at[1] is not None
+    parts = [{q.id for q in found.sealed[0]} for found in at]
+    assert all(len(part) >= 35 for part in parts)
+    assert not looked & (parts[0] | parts[1])
+    assert not parts[0] & parts[1]
+    # the search of a later run may look at what the search of the first has looked at
+    assert {q.id for q in at[0].searched[0]} == {q.id for q in begun.queries[FORGETTING]}
+
+
+def test_rows_that_an_earlier_run_has_looked_at_are_measured_no_more() -> None:
+    first, second, _ = TASKS
+    shared = replace(
+        second, queries={**second.queries, UTILITY: first.queries[UTILITY][:100] + second.queries[UTILITY]}
+    )
+    rows = tuple(
+        dict.fromkeys(row for row in shared.queries[UTILITY] if row.group not in {r.group for r in second.forget})
+    )
+    shared = replace(shared, queries={**shared.queries, UTILITY: rows})
+    begun, held = split(first, 0.2, later=1)
+    own = held.open({"calibration": held.digests, "candidates": []})
+    looked = {(q.row.question, q.row.answer) for part in (begun.queries, own) for some in part.values() for q in some}
+    assert looked & seen(shared)
+    assert not looked & seen(after(shared, [Past(first, 0.2, 1)]))
+
+
+def test_queries_that_nothing_was_held_back_of_are_refused() -> None:
+    with pytest.raises(InputError, match=r"held back none of them \(--later\).*--no-earlier"):
+        after(TASKS[1], [Past(TASKS[0], 0.2)])
+    with pytest.raises(InputError, match="only 1 part"):
+        after(TASKS[2], [Past(TASKS[0], 0.2, 1), Past(TASKS[1], 0.2, 1)])
+
+
+@pytest.mark.parametrize("pool", ["retain", "retain_queries", "forget_queries", "forget"])
+def test_what_was_removed_is_neither_kept_nor_asked_for_again(pool: str) -> None:
+    first, second, _ = TASKS
+    old = first.queries[FORGETTING][0]
+    queries = dict(second.queries)
+    if pool.endswith("queries"):
+        of = UTILITY if pool == "retain_queries" else FORGETTING
+        wrong = replace(second, queries=queries | {of: (*queries[of][:3], old, *queries[of][3:])})
+    else:
+        rows = getattr(second, pool)
+        wrong = replace(second, **{pool: (*rows[:3], old, *rows[3:])})
+    with pytest.raises(InputError, match=rf"{pool} row 4 of embedded:2 is also forget query 1 .*take it out of {pool}"):
+        after(wrong, [Past(first, 0.2, 1)])
+
+
+def test_a_row_that_was_trained_away_is_not_trained_on_again() -> None:
+    first, second, _ = TASKS
+    with pytest.raises(InputError, match="retain row 1 of embedded:2 is also forget row 5"):
+        after(replace(second, retain=(first.forget[4], *second.retain)), [Past(first, 0.2, 1)])
+    with pytest.raises(InputError, match="another template"):
+        after(replace(second, template="Q: {question} A: {answer}"), [Past(first, 0.2, 1)])
+
+
+def test_earlier_is_a_pool_of_measurements() -> None:
+    found = named(
+        [EARLIER, "earlier-2", "stored"], {FORGETTING: "probability", "stored": "rouge_l@quantization/earlier"}
+    )
+    assert [str(one) for one in found.values()] == [
+        "probability/earlier", "probability/earlier-2", "rouge_l@quantization/earlier"
+    ]  # fmt: skip
+    assert not any(one.drop for one in found.values())
+    assert risks(1) == (EARLIER,)
+    assert risks(3) == ("earlier-1", "earlier-2", "earlier-3")
+    with pytest.raises(InputError, match="--after RUN"):
+        split(TASKS[0], 0.2, None, {EARLIER: Source(EARLIER)})
+    with pytest.raises(InputError, match="1 earlier requests"):
+        split(after(TASKS[1], [Past(TASKS[0], 0.2, 1)]), 0.2, None, {"earlier-2": Source("earlier-2")})
+
+
+def test_each_earlier_request_is_a_pool_of_its_own() -> None:
+    task = after(TASKS[2], [Past(TASKS[0], 0.2, 2), Past(TASKS[1], 0.2, 1)])
+    some = ("earlier-1", "earlier-2", EARLIER)
+    view, sealed = split(task, 0.2, None, {risk: Source(risk) for risk in some})
+    assert set(view.queries[EARLIER]) == set(view.queries["earlier-1"]) | set(view.queries["earlier-2"])
+    assert {q.row.group for q in view.queries["earlier-2"]} <= {row.group for row in TASKS[1].forget}
+    assert view.earlier == (*TASKS[0].forget, *TASKS[1].forget)
+    # the task's own queries are counted as ever, those of each earlier request by themselves
+    assert sealed.counted[0] == split(TASKS[2], 0.2)[1].pool
+    assert len(sealed.counted) == 3
+
+
+def test_openings_of_earlier_queries_are_counted_beside_any_task() -> None:
+    one, two, beside = {FORGETTING: "a"}, {FORGETTING: "b"}, {EARLIER: "c"}
+    assert openings.open_all([one, beside], "plan 1", "seal 1", 1, False).number == 1
+    with pytest.raises(InputError, match="opened 1 time"):
+        openings.open_all([two, beside], "plan 2", None, 1, False)
+    assert openings.open_all([two, beside], "plan 2", "seal 2", 1, True).number == 2
+    # leaving the earlier request out hides no opening of the task's own queries
+    with pytest.raises(InputError, match="opened 1 time"):
+        openings.open_all([one], "plan 3", None, 1, False)
+    assert openings.by_others(one, "plan 2")
+    assert not openings.by_others(one, "plan 1")
+
+
+def write(task: Task, place: Path) -> Path:
+    place.mkdir()
+
+    def rows(name: str, some: Sequence[Row]) -> None:
+        lines = [json.dumps({"question": row.question, "answer": row.answer, "group": row.group}) for row in some]
+        (place / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+    rows("forget", task.forget)
+    rows("retain", task.retain)
+    rows("forget_queries", task.queries[FORGETTING])
+    rows("retain_queries", task.queries[UTILITY])
+    (place / "task.toml").write_text(
+        f'name = "{place.name}"\ntemplate = "{task.template}"\n[units]\nutility = "query"\n', encoding="utf-8"
+    )
+    return place
+
+
+class Chain:
+    """Runs on task folders and the small model, through the command line."""
+
+    def __init__(self, commands: Commands, place: Path, base: Base) -> None:
+        self._commands, self.place, self.model = commands, place, place / "model"
+        base.restore()
+        model: Any = base.model
+        model.save_pretrained(self.model)
+        base.tokenizer.save_pretrained(self.model)
+        self.tasks = [write(task, place / f"request-{k}") for k, task in enumerate(TASKS, start=1)]
+
+    def froc(self, *words: object) -> CompletedProcess[str]:
+        return self._commands.run([str(word) for word in words], cwd=self.place)
+
+    def search(self, number: int, out: Path, *more: object) -> CompletedProcess[str]:
+        return self.froc(
+            "search", "-b", 0.45, "--task", self.tasks[number - 1], "--model", self.model, "--trials", 4, "--methods",
+            "npo,grad_diff", "--space", "lr=1e-3:4e-3", "--space", "epochs=4:8", "--batch", 16, "--candidates", 3,
+            "--executor", "inline", "--out", out, "--quiet", *more,
+        )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def chain(base: Base, commands: Commands, tmp_path_factory: pytest.TempPathFactory) -> Chain:
+    """Three requests; the openings are counted for all tests of this file."""
+    place = tmp_path_factory.mktemp("chain")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FROC_STATE", str(place / "state"))
+        made = Chain(commands, place, base)
+        first, second, _ = made.tasks
+        one, two, three = (place / f"run-{k}" for k in (1, 2, 3))
+        for done in (
+            made.search(1, one, "--later", 2),
+            made.search(2, two, "--later", 1, "--after", one, "--earlier", first),
+            made.search(3, three, "--after", two, "--earlier", second, "--earlier", first, "-b", "earlier=0.5"),
+        ):
+            assert done.returncode == 0, done.stderr
+    return made
+
+
+@pytest.fixture(autouse=True)
+def _state(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
+    if chain is not None:
+        monkeypatch.setenv("FROC_STATE", str(chain.place / "state"))
+
+
+def document(place: Path, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((place / name).read_text(encoding="utf-8"))
+    return found
+
+
+def test_every_earlier_request_is_certified(chain: Chain) -> None:
+    two, three = (
+        document(chain.place / "run-2", "certificate.json"),
+        document(chain.place / "run-3", "certificate.json"),
+    )
+    assert two["budget"] == {FORGETTING: 0.45, UTILITY: 0.45, EARLIER: 0.45}
+    assert three["budget"] == {FORGETTING: 0.45, UTILITY: 0.45, "earlier-1": 0.5, "earlier-2": 0.5}
+    assert three["chosen"] in three["certified"]
+    ids_of = []
+    for k, risk in ((1, FORGETTING), (2, EARLIER), (3, "earlier-1")):
+        table = pl.read_parquet(chain.place / f"run-{k}" / "losses" / "calibration.parquet")
+        ids_of.append(set(table.filter(pl.col("risk") == risk)["query"]))
+    # three runs ask of the first request's removal, each with queries of its own
+    assert all(ids_of)
+    assert not ids_of[0] & ids_of[1]
+    assert not (ids_of[0] | ids_of[1]) & ids_of[2]
+
+
+def test_the_plan_names_the_chain(chain: Chain) -> None:
+    plans = [document(chain.place / f"run-{k}", "plan.json") for k in (1, 2, 3)]
+    assert "after" not in plans[0]
+    said = plans[2]["after"]
+    assert said["tasks"] == [plan["task"]["digest"] for plan in plans[:2]]
+    assert said["original"]["digest"] == plans[0]["model"]["digest"]
+    assert said["measured"]
+    assert [one["later"] for one in said["requests"]] == [2, 1]
+    assert read(chain.place / "run-2").document == {key: said[key] for key in said if key != "measured"}
+    # the digest of a task does not hang on what was removed before it
+    assert plans[1]["task"]["digest"] == folder.load(chain.tasks[1])[0].digest
+
+
+def test_the_record_grows_from_run_to_run(chain: Chain) -> None:
+    two, three = (document(chain.place / f"run-{k}", "sustainability.json") for k in (2, 3))
+    assert [row["removals"] for row in two["removals"]] == [1, 2]
+    assert [row["removals"] for row in three["removals"]] == [1, 2, 3]
+    assert three["removals"][0] == two["removals"][0]
+    assert "not certified" in three["says"]
+    last, before = three["removals"][2], three["removals"][1]
+    assert set(last["forgetting"]) == {"1", "2", "3"}
+    # request 3 is there before its removal, and gone after
+    assert before["forgetting"]["3"] > 0.7 > last["forgetting"]["3"]
+    assert 0 <= last["utility"] <= 1
+    assert set(last["certificate"]["risks"]) == {FORGETTING, UTILITY, "earlier-1", "earlier-2"}
+    for k in (2, 3):
+        assert (chain.place / f"run-{k}" / "figures" / "sustainability.png").stat().st_size > 20_000
+    assert not (chain.place / "run-1" / "sustainability.json").exists()
+
+
+def test_a_report_on_a_later_request_verifies(chain: Chain, tmp_path: Path) -> None:
+    signing.keygen(tmp_path / "key", None)
+    for k, words in ((2, "how much of what was removed before"), (3, "how much of what request 2 removed")):
+        run = chain.place / f"run-{k}"
+        bundle = evidence.build(run, tmp_path, tmp_path / "key")
+        found = verification.verify(bundle, keys=[tmp_path / "key.pub"], model=run / "model")
+        assert found.verdict == "PASS"
+        page = (bundle / "report.html").read_text(encoding="utf-8")
+        assert words in page
+        assert f"{k - 1} request(s), measured again here" in page
+        assert "after" in found.report
+
+
+def test_not_measuring_is_said_everywhere(chain: Chain, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    done = chain.search(2, run, "--after", chain.place / "run-1", "--no-earlier", "--reopen")
+    assert done.returncode == 0, done.stderr
+    certificate = document(run, "certificate.json")
+    assert set(certificate["budget"]) == {FORGETTING, UTILITY}
+    assert "the earlier removal was not measured" in certificate["warnings"][0]
+    assert not document(run, "plan.json")["after"]["measured"]
+    shown = chain.froc("show", run)
+    assert "not measured" in shown.stderr + shown.stdout
+    signing.keygen(tmp_path / "key", None)
+    bundle = evidence.build(run, tmp_path, tmp_path / "key")
+    assert verification.verify(bundle, keys=[tmp_path / "key.pub"]).verdict == "PASS"
+    assert "Earlier removals were not measured" in (bundle / "report.html").read_text(encoding="utf-8")
+
+
+def test_what_does_not_fit_the_chain_is_refused(chain: Chain, tmp_path: Path) -> None:
+    first, second, third = chain.tasks
+    one, two = chain.place / "run-1", chain.place / "run-2"
+    changed = write(replace(TASKS[0], forget=TASKS[0].forget[:-1]), tmp_path / "request-1")
+    for words, says in (
+        (["--after", one], "give its task folder with --earlier DIR"),
+        (["--after", one, "--earlier", changed], "the digest differs"),
+        (["--after", one, "--earlier", first, "--earlier", third], "is no request that"),
+        (["--after", two, "--earlier", second], "goes back to the request request-1"),
+        (["--after", two, "--earlier", second, "--no-earlier"], "contradict each other"),
+        (["--after", chain.place], "is no run folder"),
+        (["--earlier", first], "give that run: --after RUN"),
+        (["--budget", "earlier=0.1"], "go on after a run"),
+    ):
+        done = chain.search(3 if two in words else 2, tmp_path / "run", *words)
+        assert done.returncode == 2, (words, done.stderr)
+        assert says in done.stderr, (words, done.stderr)
+    assert not (tmp_path / "run").exists()
+    done = chain.search(2, one, "--after", one, "--earlier", first)
+    assert "is the run to go on after" in done.stderr
+
+
+def test_a_run_without_a_chosen_model_is_no_start(chain: Chain, tmp_path: Path) -> None:
+    for name, certificate, says in (
+        ("unfinished", None, "has no certificate yet"),
+        ("nothing", {"chosen": None}, "certified nothing"),
+        ("lost", {"chosen": "c0000"}, "has lost its model"),
+    ):
+        run = tmp_path / name
+        run.mkdir()
+        (run / "plan.json").write_bytes((chain.place / "run-1" / "plan.json").read_bytes())
+        if certificate is not None:
+            (run / "certificate.json").write_text(json.dumps(certificate), encoding="utf-8")
+        with pytest.raises(InputError, match=says):
+            read(run)
+
+
+def test_parts_that_another_search_may_have_opened_are_not_fresh(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = folder.load(chain.tasks[0])[0]
+    pool = {name: ids(keyed_queries(task, name)) for name in task.queries}
+    monkeypatch.setenv("FROC_STATE", str(chain.place / "other"))
+    openings.record(pool, "another plan", "another seal", 1, False)
+    with pytest.raises(InputError, match="opened by another search"):
+        read(chain.place / "run-1").past([chain.tasks[0]], 0, None)
+
+
+def test_the_curve_shows_a_bound_for_what_a_run_certified_and_no_other(chain: Chain, tmp_path: Path) -> None:
+    record = document(chain.place / "run-3", "sustainability.json")
+    found = [[curves.risk_of(row, number) for number in (1, 2, 3)] for row in record["removals"]]
+    assert found == [[FORGETTING, "", ""], [EARLIER, FORGETTING, ""], ["earlier-1", "earlier-2", FORGETTING]]
+    for row, names in zip(record["removals"], found, strict=True):
+        assert {name for name in names if name} == set(row["certificate"]["risks"]) - {UTILITY}
+    # without a first base model at hand, and where earlier requests were not measured
+    for row in record["removals"]:
+        row["utility"] = None
+    del record["removals"][2]["forgetting"]["1"]
+    del record["removals"][2]["certificate"]["risks"]["earlier-1"]
+    curves.draw_sustainability(tmp_path / "one.png", record)
+    assert (tmp_path / "one.png").stat().st_size > 20_000
