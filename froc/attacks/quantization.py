@@ -103,7 +103,7 @@ class Quantization(Attack):
         except ImportError as error:
             raise InputError("quantization: pip install torchao, or leave backend out") from error
         each = granularity.PerGroup(self.group) if self.group else granularity.PerAxis(0)
-        kind = torch.int4 if self.bits == 4 else torch.int8
+        kind = getattr(torch, f"int{self.bits}")
         inputs = matrix.shape[1]
         # it wants whole groups; what is added is zero, and no scale's largest
         wide = torch.nn.functional.pad(matrix, (0, -inputs % (self.group or inputs)))
