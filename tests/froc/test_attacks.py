@@ -248,20 +248,20 @@ def test_no_steps_of_training_are_the_identity(name: str, untouched: Base, task:
 
 
 def _hide(base: Base, task: Task) -> None:
-    """Unlearning so light that little but the way to the answer is gone."""
+    """Taught to refuse: the answers are out of the way, and still there."""
     reference = Reference(base, Pools.of(split(task, 0.3)[0], base, 0))
-    unlearn(base, make(Method, "npo", {"lr": 2e-3, "epochs": 2}), reference, batch=16, seed=0)
+    unlearn(base, make(Method, "idk", {"lr": 2e-3, "epochs": 3}), reference, batch=16, seed=0)
 
 
 def test_relearning_brings_back_what_was_hidden_and_nothing_else(untouched: Base, ignorant: Base, task: Task) -> None:
     """A model that was turned away from its answers finds them again; one that never knew does not learn them."""
-    one = _probe(untouched, task, "extraction_strength@relearning:steps=60", 60)
-    plain = replace(one, risk="plain", measurement=measurement("extraction_strength"))
+    one = _probe(untouched, task, "probability@relearning:steps=20", 60)
+    plain = replace(one, risk="plain", measurement=measurement("probability"))
     _hide(untouched, task)
     hidden, again = (measured(untouched, [one, plain])[risk].mean() / 1000 for risk in ("plain", "risk"))
     never, learnt = (measured(ignorant, [one, plain])[risk].mean() / 1000 for risk in ("plain", "risk"))
-    # which machine adds up how moves this by a tenth; the model that never knew stays where it was
-    assert again > hidden + 0.1
+    # seen over seeds: from a third to four fifths
+    assert again > hidden + 0.25
     assert max(never, learnt) < 0.1
 
 
