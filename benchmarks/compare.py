@@ -176,10 +176,10 @@ def tofu(quick: bool, keep: Path, data: Path) -> Found:
         _teach(place, model, 300 if quick else 1600)
     run, out = keep / "tofu-run", keep / "tofu-compare"
     common = ("--task", "tofu:forget05", "--data", str(place), "--model", str(model))
-    asked = ("search", "-b", "forgetting=0.2", "-b", "utility=0.2", *common, "-q")
-    print("\nwith authors as units of utility (the default), froc search says before it trains:")
-    print(f"  {_refused(keep, *asked, '--out', str(keep / 'authors'))}")
-    froc(keep, *asked, "--unit", "utility=query", "--out", str(run), "--trials", "12" if quick else "30",
+    asked = ("search", *common, "-q")
+    print("\nbudget 0.1 with authors as units of utility (the default): froc search says before it trains")
+    print(f"  {_refused(keep, *asked, '-b', '0.1', '--out', str(keep / 'authors'))}", flush=True)
+    froc(keep, *asked, "-b", "0.2", "--unit", "utility=query", "--out", str(run), "--trials", "12" if quick else "30",
          "--space", "lr=1e-4:2e-3", "--space", "epochs=2:6", "--openings", "2", "--sampler", "random", "--pruner", "none")  # fmt: skip
     certificate = json.loads((run / "certificate.json").read_text(encoding="utf-8"))
     print(f"with questions as units: {certificate['reason']}")
