@@ -325,7 +325,7 @@ def derived(
     more |= {"no-model-covered": not covered}
     tree = sha("".join(f"{covered[name]}  {name}\n" for name in sorted(covered)).encode()) if covered else None
     about = {part: {name: plan[part][name] for name in ("name", "digest")} for part in ("model", "task")}
-    follows = {
+    follows: Json = {
         "model": {"base": about["model"], "config": config, "format": "safetensors", "files": len(covered)}
         | {"treeDigest": {"alg": "dirHash-sha256", "value": tree}},
         "plan": {"sha256": planned, "created": plan["created"], "signed": signed, "task": about["task"]}

@@ -65,7 +65,7 @@ class _Switch(ast.NodeTransformer):
         function = ".".join(self.inside)
         place = f"{function}.{1 + sum(name.rpartition('.')[0] == function for name in self.checks)}"
         code = call.args[0]
-        self.checks[place] = code.value if isinstance(code, ast.Constant) else None
+        self.checks[place] = str(code.value) if isinstance(code, ast.Constant) else None
         made = ast.parse(f"_fault = None\nif _switched({place!r}, _fault):\n    raise _fault").body
         assert isinstance(made[0], ast.Assign)
         assert isinstance(made[1], ast.If)
