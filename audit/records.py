@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from audit.signing import compact, exact, strict_json
 from froc import digest
-from froc.errors import VerificationError
+from froc.errors import InputError, VerificationError
 from froc.losses import SCHEMA
 
 MIB = 2**20
@@ -131,7 +131,10 @@ class Trial(Strict):
 
 def read_bundle(folder: Path) -> dict[str, bytes]:
     """Every file of a bundle, each read once. Raises VerificationError for unlisted, missing, linked or huge files."""
-    found = sorted(entry.name for entry in os.scandir(folder))
+    try:
+        found = sorted(entry.name for entry in os.scandir(folder))
+    except OSError as error:
+        raise InputError(f"cannot list {folder} ({error.strerror}); verify as someone who may") from error
     wanted = LIMITS | (COMPARED if any(name in COMPARED for name in found) else {})
     for name in found:
         if name not in wanted:
@@ -173,18 +176,29 @@ def listing(files: Mapping[str, bytes]) -> list[dict[str, Any]]:
 
 
 def model_files(folder: Path) -> dict[str, str]:
-    """POSIX path -> digest of every file of a model. Raises VerificationError for links, code, pickles, odd names."""
+    """POSIX path -> digest of every file of a model. Raises VerificationError for links, code, pickles, odd names.
+
+    Raises InputError for what cannot be read: what is not seen is not verified.
+    """
     names = []
-    for place, folders, files in os.walk(folder):
-        for name in (*folders, *files):
-            path = Path(place) / name
-            mode = path.lstat().st_mode
-            if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
-                raise VerificationError("model-symlink", "the model folder holds a link or a special file")
-            if stat.S_ISREG(mode):
-                names.append(path.relative_to(folder).as_posix())
-    refuse_model_names(names)
-    return {name: digest.of_file(folder / name) for name in sorted(names, key=str.encode)}
+    try:
+        for place, folders, files in os.walk(folder, onerror=_raise):
+            for name in (*folders, *files):
+                path = Path(place) / name
+                mode = path.lstat().st_mode
+                if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
+                    raise VerificationError("model-symlink", "the model folder holds a link or a special file")
+                if stat.S_ISREG(mode):
+                    names.append(path.relative_to(folder).as_posix())
+        refuse_model_names(names)
+        return {name: digest.of_file(folder / name) for name in sorted(names, key=str.encode)}
+    except OSError as error:
+        raise InputError(f"cannot read all of {folder} ({error.strerror}); verify as someone who may") from error
+
+
+def _raise(error: OSError) -> None:
+    """A folder that cannot be listed may hold anything."""
+    raise error
 
 
 def refuse_model_names(names: Sequence[str]) -> None:

@@ -2,9 +2,9 @@
 
 python benchmarks/tamper.py [--quick] [--mutations 20000] [--seed 0]
 
-What is signed: names and contents of all files of the bundle and of the model. A mutation that leaves all of these as they
-were (the same bytes again, an empty folder beside the model's files, dates of files) must be accepted; every other must be
-refused, by a check and not by a crash. The last two kinds hold the trusted key. One edits a value of the report that follows
+What is signed: names and contents of all files of the bundle and of the model, but for signatures by others in
+report.dsse.json. A mutation that leaves all of these as they were (the same bytes again, an empty folder beside the model's
+files, dates of files, a further signature by someone unknown) must be accepted; every other must be refused, by a check and not by a crash. The last two kinds hold the trusted key. One edits a value of the report that follows
 from evidence, renders the page again and signs; that must be refused too. The other edits evidence, computes the report
 anew and signs everything: where that is accepted it is another true report, so only a crash counts.
 """
@@ -58,7 +58,30 @@ class Scratch:
             return False
         if any(path.is_dir() for path in (self.place / "bundle").iterdir()):
             return False
-        return {path.relative_to(self.place).as_posix(): path.read_bytes() for path in paths} == self.good
+        found = {path.relative_to(self.place).as_posix(): path.read_bytes() for path in paths}
+        report = "bundle/report.dsse.json"
+        return {**found, report: self._own(found.get(report, b""))} == self.good
+
+    def _own(self, report: bytes) -> bytes:
+        """The report's envelope without the signatures of others, as long as it is written as envelopes are."""
+        try:
+            document = json.loads(report)
+            if signing.compact(document) != report:
+                return report
+            keyids = [one["keyid"] for one in document["signatures"]]
+            own = [one for one in document["signatures"] if one["keyid"] == self.signer.public_key.keyid]
+            # unknown ones must still be signatures in form
+            forms = all(
+                set(one) == {"keyid", "sig"} and base64.b64decode(one["sig"], validate=True)
+                for one in document["signatures"]
+            )
+            return (
+                signing.compact({**document, "signatures": own})
+                if forms and len(set(keyids)) == len(keyids)
+                else report
+            )
+        except (ValueError, KeyError, TypeError):
+            return report
 
     def pick(self, draw: random.Random, below: str = "") -> Path:
         """A random file."""
@@ -255,9 +278,9 @@ def model(some: Scratch, draw: random.Random) -> None:
 
 
 def nothing(some: Scratch, draw: random.Random) -> None:
-    """Write the same bytes again, add an empty folder to the model, change dates and modes."""
+    """Write the same bytes again, add an empty folder to the model, change dates and modes, sign with an unknown key."""
     path = some.pick(draw)
-    match draw.randrange(3):
+    match draw.randrange(4):
         case 0:
             path.write_bytes(path.read_bytes())
         case 1:
@@ -265,6 +288,12 @@ def nothing(some: Scratch, draw: random.Random) -> None:
         case 2:
             os.utime(path, (0, 0))
             path.chmod(0o600)
+        case 3:
+            path = some.place / "bundle" / "report.dsse.json"
+            document = json.loads(path.read_bytes())
+            text = base64.b64encode(draw.randbytes(64)).decode()
+            document["signatures"].insert(draw.randrange(2), {"keyid": draw.randbytes(32).hex(), "sig": text})
+            path.write_bytes(signing.compact(document))
 
 
 def several(some: Scratch, draw: random.Random) -> None:

@@ -310,6 +310,7 @@ MORE: dict[str, Case] = {
     "a blank added to the plan": Case("plan-digest", _raw("plan.json", lambda b: b + b" ")),
     "plan without a bound": Case("plan-shape", _replan(lambda p: p["bound"].pop("utility"))),
     "plan with units of another risk": Case("plan-shape", _replan(lambda p: p["task"]["units"].update(privacy="query"))),
+    "plan with an endless list": Case("plan-shape", _replan(lambda p: p["listed"].update(forgetting=10**15))),
     "plan with no opening": Case("plan-shape", _replan(lambda p: p.update(openings=0))),
     "fewer trials planned than sealed": Case("seal-candidates", _replan(lambda p: p["search"].update(candidates=2))),
     "fewer trials planned than run": Case("trial-index", _replan(lambda p: p["search"].update(trials=4))),

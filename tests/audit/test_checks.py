@@ -1,12 +1,18 @@
 """Every case is refused by the check that it is for, and every check is needed: without it a case is no longer refused so."""
 
+import json
+import os
+import shutil
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from audit import signing
 from audit.records import COMPARED, LIMITS
-from froc.errors import VerificationError
+from froc import digest
+from froc.errors import InputError, VerificationError
 from tests.audit import switches
 from tests.audit.cases import CASES, Case, mutant
 from tests.audit.conftest import NOW, Made
@@ -90,3 +96,34 @@ def test_without_any_check_a_case_is_refused_so_no_more(
         assert any(verdict(room, outcomes[name].made, CASES[name]) != check[1] for name in names), (
             "another check masks it"
         )
+
+
+def test_further_signatures_change_nothing_that_is_signed(originals: dict[str, Made], tmp_path: Path) -> None:
+    """Who is not trusted may sign, too: an approver's signature must not make the engineer's worthless."""
+    both, alone = originals["both"], originals["good"]
+    assert both.verify().verdict == "PASS"
+    made = Made(Path(shutil.copytree(alone.bundle, tmp_path / alone.bundle.name)), alone.run, alone.key)
+    document = json.loads((made.bundle / "report.dsse.json").read_bytes())
+    document["signatures"].append({"keyid": "c" * 64, "sig": document["signatures"][0]["sig"]})
+    (made.bundle / "report.dsse.json").write_bytes(signing.compact(document))
+    assert made.verify().signers == alone.verify().signers
+    with pytest.raises(VerificationError, match="signature-threshold"):
+        made.verify(threshold=2, keys=[made.public, made.key.with_name("other.pub")])
+
+
+@pytest.mark.parametrize("what", ["of_file", "walk"])
+def test_a_model_that_cannot_be_read_in_full_is_not_verified(
+    originals: dict[str, Made], monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    made, scan = originals["good"], os.scandir
+
+    def refuse(path: Any) -> Any:
+        if made.model is not None and str(path).startswith(str(made.model)):
+            raise PermissionError(13, "Permission denied")
+        return scan(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(digest, "of_file", refuse) if what == "of_file" else patch.setattr(os, "scandir", refuse)
+        with pytest.raises(InputError, match="cannot read all of"):
+            made.verify()
+    assert made.verify().verdict == "PASS"
