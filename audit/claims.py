@@ -86,7 +86,8 @@ class Plan(Lenient):
     procedure: str
     bound: dict[str, str]
     population: dict[str, Literal["queries", "sample", "census"]]
-    listed: dict[str, Annotated[int, Field(ge=1)]]
+    # some bounds take time that grows with the list; nobody lists more
+    listed: dict[str, Annotated[int, Field(ge=1, le=10**9)]]
     weights: dict[str, Annotated[float, Field(gt=0, le=1)]]
     radius: float = Field(ge=0, lt=1)
     sequential: bool

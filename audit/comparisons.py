@@ -1,7 +1,7 @@
 """A comparison of methods inside a bundle: its plan and seal in `comparison.json`, its losses in `comparison.csv`."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import polars as pl
 from audit import claims, records, signing
 from audit.claims import Compared, ComparedFile, ComparedPlan, ComparedSeal, Plan
 from froc import digest
+from froc.comparison import BEFORE
 from froc.errors import InputError, VerificationError
 from froc.losses import SCHEMA
 
@@ -47,13 +48,7 @@ def read(found: Mapping[str, bytes], plan: Plan) -> Compared:
     if asked.model.digest != plan.model.digest or asked.task.get("name") != plan.task.name:
         raise VerificationError("comparison-other-task", "the comparison is about another base model or task")
     configs = [point.config for point in seal.candidates]
-    named = {name for some in seal.stages.values() for name in some.values()} | {
-        n for s in seal.fronts.values() for n in s
-    }
-    if len(set(configs)) != len(configs) or not named <= set(configs):
-        raise VerificationError(
-            "comparison-shape", "the comparison seals a point twice, or names one that it does not seal"
-        )
+    _refuse_gaps(asked, seal, configs)
     losses = records.read_losses(
         found["comparison.csv"],
         configs,
@@ -65,6 +60,18 @@ def read(found: Mapping[str, bytes], plan: Plan) -> Compared:
         if digest.of_json(sorted(set(some["query"].to_list()))) != seal.calibration.get(risk):
             raise VerificationError("comparison-other-queries", f"the compared {risk} queries are not the sealed ones")
     return Compared(asked, seal, losses, whole.opening, whole.planned)
+
+
+def _refuse_gaps(asked: ComparedPlan, seal: ComparedSeal, configs: Sequence[str]) -> None:
+    """Every asked level is a stage, every method stands in every stage and has a front, all of them its own points."""
+    methods = {point.config: point.method for point in seal.candidates}
+    own = all(methods.get(name) == method for some in seal.stages.values() for method, name in some.items())
+    own = own and all(methods.get(name) == method for method, names in seal.fronts.items() for name in names)
+    if not own or len(methods) != len(configs):
+        raise VerificationError("comparison-shape", "the comparison names a point that is not sealed, or sealed twice")
+    whole = all(some.keys() == seal.fronts.keys() for some in seal.stages.values())
+    if not whole or seal.stages.keys() != {BEFORE, *(f"{level:g}" for level in asked.levels)}:
+        raise VerificationError("comparison-stages", "the comparison leaves out a level or a method that it asked for")
 
 
 def _as_written(plan: Mapping[str, Any]) -> bytes:

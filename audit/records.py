@@ -4,6 +4,7 @@ Reading never follows a link, never reads more than a file may hold, and raises 
 check that failed. Messages name a file and a line, never its content.
 """
 
+import io
 import os
 import re
 import stat
@@ -18,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from audit.signing import compact, exact, strict_json
 from froc import digest
-from froc.errors import VerificationError
+from froc.errors import InputError, VerificationError
 from froc.losses import SCHEMA
 
 MIB = 2**20
@@ -130,7 +131,10 @@ class Trial(Strict):
 
 def read_bundle(folder: Path) -> dict[str, bytes]:
     """Every file of a bundle, each read once. Raises VerificationError for unlisted, missing, linked or huge files."""
-    found = sorted(entry.name for entry in os.scandir(folder))
+    try:
+        found = sorted(entry.name for entry in os.scandir(folder))
+    except OSError as error:
+        raise InputError(f"cannot list {folder} ({error.strerror}); verify as someone who may") from error
     wanted = LIMITS | (COMPARED if any(name in COMPARED for name in found) else {})
     for name in found:
         if name not in wanted:
@@ -172,18 +176,29 @@ def listing(files: Mapping[str, bytes]) -> list[dict[str, Any]]:
 
 
 def model_files(folder: Path) -> dict[str, str]:
-    """POSIX path -> digest of every file of a model. Raises VerificationError for links, code, pickles, odd names."""
+    """POSIX path -> digest of every file of a model. Raises VerificationError for links, code, pickles, odd names.
+
+    Raises InputError for what cannot be read: what is not seen is not verified.
+    """
     names = []
-    for place, folders, files in os.walk(folder):
-        for name in (*folders, *files):
-            path = Path(place) / name
-            mode = path.lstat().st_mode
-            if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
-                raise VerificationError("model-symlink", "the model folder holds a link or a special file")
-            if stat.S_ISREG(mode):
-                names.append(path.relative_to(folder).as_posix())
-    refuse_model_names(names)
-    return {name: digest.of_file(folder / name) for name in sorted(names, key=str.encode)}
+    try:
+        for place, folders, files in os.walk(folder, onerror=_raise):
+            for name in (*folders, *files):
+                path = Path(place) / name
+                mode = path.lstat().st_mode
+                if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
+                    raise VerificationError("model-symlink", "the model folder holds a link or a special file")
+                if stat.S_ISREG(mode):
+                    names.append(path.relative_to(folder).as_posix())
+        refuse_model_names(names)
+        return {name: digest.of_file(folder / name) for name in sorted(names, key=str.encode)}
+    except OSError as error:
+        raise InputError(f"cannot read all of {folder} ({error.strerror}); verify as someone who may") from error
+
+
+def _raise(error: OSError) -> None:
+    """A folder that cannot be listed may hold anything."""
+    raise error
 
 
 def refuse_model_names(names: Sequence[str]) -> None:
@@ -221,28 +236,37 @@ def read_losses(
     metrics: risk -> metric name. ragged: candidates may be measured on different queries, since measuring stopped
     early; which ones is checked against the seal then. Raises VerificationError naming the line.
     """
-    lines = data.decode("ascii", "replace").split("\n")
-    if lines[0] != HEADER:
+    if data.partition(b"\n")[0] != HEADER.encode():
         raise VerificationError("table-header", f"{csv.name} does not begin with the columns {HEADER}")
-    if lines[-1] != "":
+    if not data.endswith(b"\n"):
         raise VerificationError("table-line-ending", f"{csv.name} does not end with a line feed")
-    rows = [_cells(line, number, csv) for number, line in enumerate(lines[1:-1], start=2)]
+    columns: dict[str, list[str]] = {name: [] for name in HEADER.split(",")}
+    kept = tuple(columns.values())
+    known: dict[str, str] = {}
     last: tuple[str, ...] = ()
-    for number, (config, split, risk, _unit, query, _loss) in enumerate(rows, start=2):
-        if config not in configs or risk not in metrics:
+    wanted = frozenset(configs)
+    stream = io.BytesIO(data)
+    stream.readline()
+    for number, line in enumerate(stream, start=2):
+        cells = _cells(line[:-1].decode("ascii", "replace"), number, csv)
+        config, split, risk, _unit, query, _loss = cells
+        if config not in wanted or risk not in metrics:
             raise VerificationError("table-unplanned-row", f"{csv.name} line {number}: not a sealed candidate or risk")
         key = (config, split, risk, query)
         if key <= last:
             check = "table-duplicate-row" if key == last else "table-order"
             raise VerificationError(check, f"{csv.name} line {number}: repeats or precedes the line before it")
         last = key
+        # a name is kept once, however many rows have it: memory is that of the table
+        for column, cell in zip(kept, cells, strict=True):
+            column.append(known.setdefault(cell, cell))
+    table = pl.DataFrame(
+        {**columns, "metric": [metrics[risk] for risk in columns["risk"]], "loss": list(map(int, columns["loss"]))},
+        schema_overrides=SCHEMA,
+    ).select([pl.col(name).cast(kind) for name, kind in SCHEMA.items()])
     if not ragged:
-        _refuse_gaps(rows, configs, metrics)
-    columns = dict(zip(HEADER.split(","), zip(*rows, strict=True), strict=True)) if rows else {}
-    table = {name: list(columns.get(name, ())) for name in SCHEMA}
-    table["metric"] = [metrics[risk] for risk in table["risk"]]
-    table["loss"] = [int(loss) for loss in table["loss"]]
-    return pl.DataFrame(table, schema=SCHEMA)
+        _refuse_gaps(table, configs, metrics)
+    return table
 
 
 def _cells(line: str, number: int, csv: Csv) -> tuple[str, ...]:
@@ -257,18 +281,20 @@ def _cells(line: str, number: int, csv: Csv) -> tuple[str, ...]:
     raise VerificationError("table-columns", f"{csv.name} line {number}: not {len(csv.cells)} cells")
 
 
-def _refuse_gaps(rows: Sequence[tuple[str, ...]], configs: Sequence[str], metrics: Mapping[str, str]) -> None:
-    units: dict[tuple[str, str], dict[str, str]] = {(config, risk): {} for config in configs for risk in metrics}
-    for config, _split, risk, unit, query, _loss in rows:
-        units[config, risk][query] = unit
-    for (config, risk), found in units.items():
-        others = units[configs[0], risk]
-        if not found or found.keys() != others.keys():
-            raise VerificationError(
-                "table-missing-row", f"{config} was not measured on the same {risk} queries as the others"
-            )
-        if found != others:
-            raise VerificationError("table-unit-id", f"{config}: the same {risk} queries belong to other units")
+def _refuse_gaps(table: pl.DataFrame, configs: Sequence[str], metrics: Mapping[str, str]) -> None:
+    rows = table.select("config", "risk", "query", "unit").unique(
+        ["config", "risk", "query"], keep="last", maintain_order=True
+    )
+    parts = rows.sort("config", "risk", "query").partition_by("config", "risk", as_dict=True)
+    for config in configs:
+        for risk in metrics:
+            found, others = parts.get((config, risk)), parts.get((configs[0], risk))
+            if found is None or others is None or not found["query"].equals(others["query"]):
+                raise VerificationError(
+                    "table-missing-row", f"{config} was not measured on the same {risk} queries as the others"
+                )
+            if not found["unit"].equals(others["unit"]):
+                raise VerificationError("table-unit-id", f"{config}: the same {risk} queries belong to other units")
 
 
 def write_trials(lines: Iterable[Mapping[str, Any]]) -> bytes:

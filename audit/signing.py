@@ -31,7 +31,8 @@ SAFE_INT = 2**53
 """Whole numbers from here on are changed silently by readers that know doubles only."""
 MAX_BYTES = 16 * 2**20
 MAX_DEPTH = 32
-_TOKENS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]', re.DOTALL)
+# possessive, and a string without an end is one token to the end: no input makes it go over a byte twice
+_TOKENS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
 
 
 def keygen(path: Path, password: bytes | None) -> str:

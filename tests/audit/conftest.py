@@ -210,6 +210,14 @@ def short(tmp_path_factory: pytest.TempPathFactory, keys: Path) -> Made:
     return Made(evidence.build(run, folder, keys / "key", name="short", now=NOW), run, keys / "key")
 
 
+@pytest.fixture(scope="session")
+def originals(good: Made, failing: Made, short: Made, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Made]:
+    """All kinds of bundles, by name."""
+    from tests.audit import variants
+
+    return variants.originals(good, failing, short, tmp_path_factory.mktemp("originals"))
+
+
 @pytest.fixture
 def finished(tmp_path: Path) -> Path:
     """A fresh run folder that a test may spoil."""

@@ -6,60 +6,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import polars as pl
 import pytest
 
 from audit import evidence, records, verification
-from froc import comparison, digest
-from froc.comparison import BASE, BEFORE
+from froc import digest
 from froc.errors import InputError, VerificationError
-from froc.losses import SCHEMA
-from tests.audit.conftest import METRICS, NOW, UNITS, Made
-
-METHODS = {"npo": 60, "rmu": 300}
-"""Method -> mean loss, thousandths."""
-
-
-def _json(document: dict[str, Any]) -> str:
-    return json.dumps(document, indent=2, sort_keys=True) + "\n"
+from tests.audit.conftest import NOW, Made
+from tests.audit.variants import make_comparison, text
 
 
 @pytest.fixture(scope="module")
 def compared(good: Made, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished comparison about the task and base model of the synthetic run."""
-    place = tmp_path_factory.mktemp("compared")
-    plan = json.loads((good.run / "plan.json").read_text())
-    draw = np.random.default_rng(3)
-    points = {f"{method}/c0001@0.5000": (method, mean) for method, mean in METHODS.items()}
-    rows = []
-    for name, mean in {BASE: 900, **{name: mean for name, (_, mean) in points.items()}}.items():
-        for risk in METRICS:
-            for i in range(120):
-                query = digest.of_bytes(f"{risk}{i}".encode())[:16]
-                unit = query if UNITS[risk] == "query" else digest.of_bytes(f"{risk}{i // 2}".encode())[:16]
-                rows.append((name, risk, METRICS[risk], "calibration", unit, query, int(draw.integers(0, 2) * mean)))
-    table = pl.DataFrame(rows, schema=SCHEMA, orient="row")
-    asked = {
-        "format": 1, "kind": "comparison", "created": plan["created"], "levels": [0.95], "confidence": 0.9, "openings": 1,
-        "runs": [{"name": "run", "plan": "0" * 64}], "task": {"name": plan["task"]["name"], "digest": "0" * 64},
-        "model": plan["model"], "metrics": METRICS, "units": UNITS,
-    }  # fmt: skip
-    (place / "plan.json").write_text(_json(asked))
-    stage = {method: name for name, (method, _) in points.items()}
-    seal = {
-        "format": 1, "plan": digest.of_file(place / "plan.json"),
-        "candidates": [{"config": BASE, "method": BASE, "params": {"mix": 0.0}, "weight": 1.0}]
-        + [{"config": n, "method": m, "params": {"mix": 0.5}, "weight": 1.0} for n, (m, _) in points.items()],
-        "calibration": {risk: digest.of_json(sorted(set(table.filter(pl.col("risk") == risk)["query"]))) for risk in METRICS},
-        "stages": {BEFORE: stage, "0.95": stage}, "fronts": {m: [n] for m, n in stage.items()},
-        "monotone": {"entries": 2, "bends": 0, "worst": 0.0}, "failed": [],
-    }  # fmt: skip
-    (place / "seal.json").write_text(_json(seal))
-    (place / "losses").mkdir()
-    table.write_parquet(place / "losses" / "calibration.parquet")
-    (place / "comparison.json").write_text(_json(comparison.document(table, seal, asked, 1, 1)))
-    return place
+    return make_comparison(good.run, tmp_path_factory.mktemp("compared"))
 
 
 @pytest.fixture
@@ -146,9 +105,9 @@ def test_a_comparison_about_another_model_is_refused(good: Made, compared: Path,
     shutil.copytree(compared, other)
     plan = json.loads((other / "plan.json").read_text())
     plan["model"]["digest"] = "1" * 64
-    (other / "plan.json").write_text(_json(plan))
+    (other / "plan.json").write_text(text(plan))
     seal = json.loads((other / "seal.json").read_text()) | {"plan": digest.of_file(other / "plan.json")}
-    (other / "seal.json").write_text(_json(seal))
+    (other / "seal.json").write_text(text(seal))
     with pytest.raises(InputError, match="another base model"):
         evidence.build(good.run, tmp_path, good.key, comparison=other, name="other", now=NOW)
     assert not list(tmp_path.glob("*.froc-audit"))

@@ -3,6 +3,7 @@
 import base64
 import json
 import stat
+import time
 from pathlib import Path
 
 import pytest
@@ -158,3 +159,22 @@ def test_unused_base64_bits_leave_no_room(keys: Path) -> None:
     assert base64.b64decode(loose) == base64.b64decode(text)
     with pytest.raises(VerificationError, match="envelope-shape"):
         signing.verify(signing.compact({**envelope, "payload": loose}), [trusted])
+
+
+LONG = {
+    "escaped quotes": b'"' + b'\\"' * 2**20,
+    "depth": b'{"a":' * 2**18,
+    "open strings": b'"a' * 2**20,
+    "backslashes": b'"' + b"\\" * 2**20,
+    "half escapes": b'"\\u' * 2**20,
+}
+"""Documents that make a careless parser go back and forth."""
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_no_document_takes_long_to_refuse(name: str) -> None:
+    begin = time.process_time()
+    with pytest.raises(VerificationError):
+        signing.strict_json(LONG[name])
+    # two megabytes; a search that goes back would take hours
+    assert time.process_time() - begin < 5

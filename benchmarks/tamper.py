@@ -1,0 +1,447 @@
+"""Does any random change of a bundle or its model go unnoticed?
+
+python benchmarks/tamper.py [--quick] [--mutations 20000] [--seed 0]
+
+What is signed: names and contents of all files of the bundle and of the model, but for signatures by others in
+report.dsse.json. A mutation that leaves all of these as they were (the same bytes again, an empty folder beside the model's
+files, dates of files, a further signature by someone unknown) must be accepted; every other must be refused, by a check and not by a crash. The last two kinds hold the trusted key. One edits a value of the report that follows
+from evidence, renders the page again and signs; that must be refused too. The other edits evidence, computes the report
+anew and signs everything: where that is accepted it is another true report, so only a crash counts.
+"""
+
+import argparse
+import base64
+import copy
+import json
+import os
+import random
+import shutil
+import sys
+import tempfile
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from verifying import make_run
+
+from audit import claims, evidence, signing, verification
+from froc import digest
+from froc.errors import VerificationError
+
+NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
+Files = dict[str, bytes]
+"""Path below the scratch folder (`bundle/...`, `model/...`) -> bytes."""
+
+
+class Scratch:
+    """A bundle and model that are spoiled and put back."""
+
+    def __init__(self, place: Path, good: Files, other: Files, signer: Any) -> None:
+        self.place, self.good, self.other, self.signer = place, good, other, signer
+
+    def reset(self) -> None:
+        """As it was signed."""
+        shutil.rmtree(self.place, ignore_errors=True)
+        for name, data in self.good.items():
+            path = self.place / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+
+    def same(self) -> bool:
+        """Whether all that is signed is as it was."""
+        paths = [path for path in self.place.rglob("*") if path.is_symlink() or not path.is_dir()]
+        if any(path.is_symlink() or not path.is_file() for path in paths):
+            return False
+        if any(path.is_dir() for path in (self.place / "bundle").iterdir()):
+            return False
+        found = {path.relative_to(self.place).as_posix(): path.read_bytes() for path in paths}
+        report = "bundle/report.dsse.json"
+        return {**found, report: self._own(found.get(report, b""))} == self.good
+
+    def _own(self, report: bytes) -> bytes:
+        """The report's envelope without the signatures of others, as long as it is written as envelopes are."""
+        try:
+            document = json.loads(report)
+            if signing.compact(document) != report:
+                return report
+            keyids = [one["keyid"] for one in document["signatures"]]
+            own = [one for one in document["signatures"] if one["keyid"] == self.signer.public_key.keyid]
+            # unknown ones must still be signatures in form
+            forms = all(
+                set(one) == {"keyid", "sig"} and base64.b64decode(one["sig"], validate=True)
+                for one in document["signatures"]
+            )
+            return (
+                signing.compact({**document, "signatures": own})
+                if forms and len(set(keyids)) == len(keyids)
+                else report
+            )
+        except (ValueError, KeyError, TypeError):
+            return report
+
+    def pick(self, draw: random.Random, below: str = "") -> Path:
+        """A random file."""
+        return self.place / draw.choice([name for name in self.good if name.startswith(below)])
+
+
+def flip(some: Scratch, draw: random.Random, below: str = "bundle") -> None:
+    """Flip, insert, delete, overwrite, repeat or move bytes."""
+    path = some.pick(draw, below)
+    data = bytearray(path.read_bytes())
+    at, length = draw.randrange(len(data)), draw.choice((1, 1, 1, 2, 8, 64))
+    match draw.randrange(6):
+        case 0:
+            data[at] ^= 1 << draw.randrange(8)
+        case 1:
+            data[at:at] = draw.randbytes(length)
+        case 2:
+            del data[at : at + length]
+        case 3:
+            data[at : at + length] = draw.randbytes(length)
+        case 4:
+            data[at:at] = data[at : at + length]
+        case 5:
+            part = data[at : at + length]
+            del data[at : at + length]
+            to = draw.randrange(len(data) + 1)
+            data[to:to] = part
+    path.write_bytes(data)
+
+
+def flip_model(some: Scratch, draw: random.Random) -> None:
+    """The same in the model."""
+    flip(some, draw, "model")
+
+
+def field(some: Scratch, draw: random.Random) -> None:
+    """Edit a JSON file as a JSON file: values, keys, order, items."""
+    name = draw.choice(
+        ("plan.json", "seal.json", "trials.jsonl", "report.dsse.json", "plan.dsse.json", "report.dsse.json")
+    )
+    path = some.place / "bundle" / name
+    lines = path.read_bytes().split(b"\n") if name == "trials.jsonl" else [path.read_bytes()]
+    place = draw.randrange(max(1, len(lines) - 1))
+    document = json.loads(lines[place])
+    if name.endswith(".dsse.json") and draw.random() < 0.7:
+        body = json.loads(base64.b64decode(document["payload"]))
+        edit(body, draw)
+        document["payload"] = base64.b64encode(signing.compact(body)).decode()
+    else:
+        edit(document, draw)
+    indented = name in ("plan.json", "seal.json")
+    data = (json.dumps(document, indent=2, sort_keys=True) + "\n").encode() if indented else signing.compact(document)
+    lines[place] = data[:-1] if name == "trials.jsonl" else data
+    path.write_bytes(b"\n".join(lines))
+
+
+def edit(document: Any, draw: random.Random) -> None:
+    """Change one random place of a JSON document."""
+    holders = list(_holders(document))
+    holder = draw.choice(holders)
+    key = draw.choice(list(holder) if isinstance(holder, dict) else range(len(holder)))
+    match draw.randrange(5):
+        case 0 | 1:
+            holder[key] = _other(holder[key], draw)
+        case 2:
+            del holder[key]
+        case 3 if isinstance(holder, dict):
+            holder[f"{key}_"] = holder[key]
+        case 3:
+            holder.insert(key, copy.deepcopy(holder[key]))
+        case 4:
+            second = draw.choice(holders)
+            at = draw.choice(list(second) if isinstance(second, dict) else range(len(second)))
+            # values alone, so that the document stays a tree
+            if not isinstance(holder[key], dict | list) and not isinstance(second[at], dict | list):
+                holder[key], second[at] = second[at], holder[key]
+
+
+def _holders(value: Any) -> Any:
+    if isinstance(value, dict | list) and value:
+        yield value
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _holders(inner)
+
+
+def _other(value: Any, draw: random.Random) -> Any:
+    match value:
+        case bool():
+            return draw.choice((not value, int(value), None))
+        case int() | float():
+            return draw.choice((value + 1, -value, value * 2, str(value), 0, True, None))
+        case str():
+            if value and draw.random() < 0.5:
+                at = draw.randrange(len(value))
+                return value[:at] + draw.choice("0123456789abcXYZ.-\u200b") + value[at + 1 :]
+            return draw.choice((value + " ", value[:-1], value.upper(), "", "0.05", "PASS", None, 0))
+        case None:
+            return draw.choice((0, "", False, "c0001"))
+        case _:
+            return draw.choice(({}, [], None, ""))
+
+
+def row(some: Scratch, draw: random.Random) -> None:
+    """Edit losses.csv as a table: cells, rows, their order, columns."""
+    path = some.place / "bundle" / "losses.csv"
+    lines = path.read_text().splitlines()
+    at = draw.randrange(1, len(lines))
+    cells = lines[at].split(",")
+    match draw.randrange(6):
+        case 0:
+            cells[5] = draw.choice(
+                ("0", "1000", "1", "999", "-1", "1e3", "NaN", "", "00", " 0", str(draw.randrange(1001)))
+            )
+            lines[at] = ",".join(cells)
+        case 1:
+            place = draw.randrange(5)
+            cells[place] = draw.choice(
+                (lines[draw.randrange(1, len(lines))].split(",")[place], cells[place][::-1], "x")
+            )
+            lines[at] = ",".join(cells)
+        case 2:
+            del lines[at : at + draw.choice((1, 2, 10))]
+        case 3:
+            lines.insert(at, lines[draw.randrange(1, len(lines))])
+        case 4:
+            second = draw.randrange(1, len(lines))
+            lines[at], lines[second] = lines[second], lines[at]
+        case 5:
+            worst = [line for line in lines[1:] if line.endswith(",1000")]
+            lines = [line for line in lines if line not in draw.sample(worst, min(len(worst), 3))]
+    path.write_text("".join(f"{line}\n" for line in lines))
+
+
+def files(some: Scratch, draw: random.Random) -> None:
+    """Add, remove, rename, swap, empty, link or nest files of the bundle, or take them from another report."""
+    place, path, second = some.place / "bundle", some.pick(draw, "bundle"), some.pick(draw, "bundle")
+    match draw.randrange(8):
+        case 0:
+            (place / draw.choice(("README.md", "key.pub", ".hidden", "losses.csv.bak", "report.html "))).write_bytes(
+                b""
+            )
+        case 1:
+            path.unlink()
+        case 2:
+            path.rename(place / (path.name + draw.choice(("~", ".old", ".json"))))
+        case 3:
+            one, other = path.read_bytes(), second.read_bytes()
+            path.write_bytes(other)
+            second.write_bytes(one)
+        case 4:
+            path.write_bytes(b"")
+        case 5:
+            path.rename(some.place / "aside")
+            path.symlink_to(some.place / "aside")
+        case 6:
+            (place / "more").mkdir()
+        case 7:
+            for name in draw.sample(sorted(os.listdir(place)), draw.randrange(1, 7)):
+                (place / name).write_bytes(some.other[f"bundle/{name}"])
+
+
+def model(some: Scratch, draw: random.Random) -> None:
+    """Add, remove, rename, swap, link files of the model, or take them from another."""
+    place, path, second = some.place / "model", some.pick(draw, "model"), some.pick(draw, "model")
+    match draw.randrange(7):
+        case 0:
+            name = draw.choice(
+                (
+                    "adapter.safetensors",
+                    "modeling.py",
+                    "pytorch_model.bin",
+                    ".hidden.json",
+                    "sub/more.json",
+                    "CONFIG.json",
+                )
+            )
+            (place / name).write_bytes(b"{}")
+        case 1:
+            path.unlink()
+        case 2:
+            path.rename(path.with_name(draw.choice(("zz.json", "weights.safetensors", "a b.json", path.name + ".txt"))))
+        case 3:
+            one, other = path.read_bytes(), second.read_bytes()
+            path.write_bytes(other)
+            second.write_bytes(one)
+        case 4:
+            path.rename(some.place / "aside")
+            path.symlink_to(some.place / "aside")
+        case 5:
+            name = path.relative_to(some.place).as_posix()
+            path.write_bytes(some.other[name])
+        case 6:
+            (place / "sub" / path.name).write_bytes(path.read_bytes())
+
+
+def nothing(some: Scratch, draw: random.Random) -> None:
+    """Write the same bytes again, add an empty folder to the model, change dates and modes, sign with an unknown key."""
+    path = some.pick(draw)
+    match draw.randrange(4):
+        case 0:
+            path.write_bytes(path.read_bytes())
+        case 1:
+            (some.place / "model" / "empty").mkdir()
+        case 2:
+            os.utime(path, (0, 0))
+            path.chmod(0o600)
+        case 3:
+            path = some.place / "bundle" / "report.dsse.json"
+            document = json.loads(path.read_bytes())
+            text = base64.b64encode(draw.randbytes(64)).decode()
+            document["signatures"].insert(draw.randrange(2), {"keyid": draw.randbytes(32).hex(), "sig": text})
+            path.write_bytes(signing.compact(document))
+
+
+def several(some: Scratch, draw: random.Random) -> None:
+    """Two or three of the above, one after the other."""
+    for kind in draw.choices((flip, field, row, flip_model), k=draw.randrange(2, 4)):
+        # the first may have left nothing that the second can read
+        with suppress(ValueError, IndexError, KeyError, TypeError, AttributeError):
+            kind(some, draw)
+
+
+def signer(some: Scratch, draw: random.Random) -> None:
+    """The holder of the key edits a value of the report that follows from evidence, renders the page and signs."""
+    path = some.place / "bundle" / "report.dsse.json"
+    statement = json.loads(base64.b64decode(json.loads(path.read_bytes())["payload"]))
+    report = statement["predicate"]
+    own = {item.alias or name for name, item in claims.Asserted.model_fields.items()} | {"evidence"}
+    follows = {name: value for name, value in report.items() if name not in own}
+    before = signing.compact(follows)
+    while signing.compact(follows) == before:
+        edit(follows, draw)
+    changed = {**follows, **{name: report[name] for name in own}}
+    kept = {p.name: p.read_bytes() for p in (some.place / "bundle").iterdir() if not p.name.startswith("report.")}
+    subject = {item["name"]: item["digest"]["sha256"] for item in statement["subject"]}
+    try:
+        made = evidence.signed_report(changed, kept, subject, [some.signer])
+    except Exception:  # what cannot be rendered is signed with the old page
+        body = signing.statement(subject, claims.PREDICATE, {**changed, "evidence": report["evidence"]})
+        made = {"report.dsse.json": signing.sign(body, [some.signer])}
+    for name, data in made.items():
+        (some.place / "bundle" / name).write_bytes(data)
+
+
+def anew(some: Scratch, draw: random.Random) -> None:
+    """The holder of the key edits plan, seal or log, lets everything refer to it, and signs what then follows."""
+    place, trusted = some.place / "bundle", [signing.public_of(some.signer)]
+    kept = {path.name: path.read_bytes() for path in place.iterdir() if not path.name.startswith("report.")}
+    statement = json.loads(base64.b64decode(json.loads((place / "report.dsse.json").read_bytes())["payload"]))
+    subject = {item["name"]: item["digest"]["sha256"] for item in statement["subject"]}
+    name, old = draw.choice(("plan.json", "seal.json", "trials.jsonl")), digest.of_bytes(kept["plan.json"])
+    lines = kept[name].split(b"\n")[:-1] if name == "trials.jsonl" else [kept[name]]
+    at = draw.randrange(len(lines))
+    document = json.loads(lines[at])
+    edit(document, draw)
+    lines[at] = signing.compact(document)[:-1]
+    kept[name] = b"".join(line + b"\n" for line in lines)
+    if name == "plan.json":
+        kept["plan.dsse.json"] = evidence.plan_statement(kept[name], some.signer, "2026-03-01T12:00:00Z")
+        for other in ("seal.json", "trials.jsonl"):
+            kept[other] = kept[other].replace(old.encode(), digest.of_bytes(kept[name]).encode())
+    report = statement["predicate"]
+    # the verifier meets whatever goes wrong here once more
+    with suppress(Exception):
+        facts = verification.read(kept, trusted, subject, verification.Log())
+        report = report | claims.derive(facts, report["opening"], None)
+    for name, data in (kept | evidence.signed_report(report, kept, subject, [some.signer])).items():
+        (place / name).write_bytes(data)
+
+
+KINDS: dict[str, tuple[Callable[[Scratch, random.Random], None], float]] = {
+    "bytes": (flip, 0.22), "JSON fields": (field, 0.22), "CSV rows": (row, 0.14), "files": (files, 0.08), "model bytes": (flip_model, 0.08),
+    "model files": (model, 0.06), "several": (several, 0.08), "nothing signed": (nothing, 0.02), "report, signed again": (signer, 0.10),
+    "evidence, signed anew": (anew, 0.05),
+}  # fmt: skip
+"""Kind -> how, and its share."""
+
+
+def bundles(folder: Path) -> tuple[Files, Files]:
+    """Two signed bundles with their models, by the same signer; both say PASS."""
+    found = []
+    for name, queries in (("one", 240), ("two", 248)):
+        run = make_run(folder / name, 3, queries, weights=300 + queries)
+        bundle = evidence.build(run, folder, folder / "key", name=name, now=NOW)
+        places = {"bundle": bundle, "model": run / "model"}
+        found.append(
+            {
+                f"{kind}/{path.relative_to(place).as_posix()}": path.read_bytes()
+                for kind, place in places.items()
+                for path in place.rglob("*")
+                if path.is_file()
+            }
+        )
+    return found[0], found[1]
+
+
+def main() -> None:
+    """Print a table and one JSON line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--mutations", type=int)
+    parser.add_argument("--seed", type=int, default=0)
+    said = parser.parse_args()
+    many = said.mutations or (2000 if said.quick else 20_000)
+    draw = random.Random(said.seed)
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    codes: dict[str, Counter[str]] = defaultdict(Counter)
+    wrong: list[str] = []
+    start = time.process_time()
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as place:
+        folder = Path(place)
+        signing.keygen(folder / "key", None)
+        key = signing.load_signer(folder / "key")
+        good, other = bundles(folder)
+        some = Scratch(folder / "scratch", good, other, key)
+        trusted = [signing.public_of(key)]
+        for number in range(many):
+            name = draw.choices(list(KINDS), [share for _, share in KINDS.values()])[0]
+            some.reset()
+            KINDS[name][0](some, draw)
+            same = some.same()
+            true = same or name == "evidence, signed anew"
+            counts[name]["tried"] += 1
+            counts[name]["unchanged"] += same
+            try:
+                verification.check(some.place / "bundle", trusted, model=some.place / "model", now=NOW)
+                outcome = "accepted"
+            except VerificationError as error:
+                outcome = "refused"
+                codes[name][error.check.partition(":")[0]] += 1
+            except Exception as error:
+                outcome = "crashed"
+                wrong.append(f"mutation {number} ({name}): {type(error).__name__} {error}")
+            counts[name][outcome] += 1
+            if (outcome == "accepted" and not true) or (outcome == "refused" and same):
+                counts[name][f"{outcome} unduly"] += 1
+                wrong.append(f"mutation {number} ({name}): {outcome}, {'un' if same else ''}changed")
+    print(f"{'kind':<21} {'tried':>6} {'unchanged':>9} {'accepted':>8} {'refused':>7} {'crashed':>7}  most refused by")
+    for name in KINDS:
+        line, often = counts[name], ", ".join(f"{code} {count}" for code, count in codes[name].most_common(3))
+        print(
+            f"{name:<21} {line['tried']:>6} {line['unchanged']:>9} {line['accepted']:>8} {line['refused']:>7} {line['crashed']:>7}  {often}"
+        )
+    for one in wrong[:20]:
+        print(one)
+    whole = {name: sum(line[name] for line in counts.values()) for name in ("tried", "unchanged", "crashed")}
+    print(
+        f"{whole['tried']} mutations, {time.process_time() - start:.0f} s, {len(set().union(*codes.values()))} different checks refused"
+    )
+    passed = sum(line["accepted unduly"] for line in counts.values())
+    kept = sum(line["refused unduly"] for line in counts.values())
+    lies = sum(line["tried"] - line["unchanged"] for name, line in counts.items() if name != "evidence, signed anew")
+    promises = {
+        f"changed bundles accepted, of {lies}": {"value": passed, "goal": 0, "holds": passed == 0},
+        f"unchanged bundles refused, of {whole['unchanged']}": {"value": kept, "goal": 0, "holds": kept == 0},
+        "mutations answered by a crash": {"value": whole["crashed"], "goal": 0, "holds": whole["crashed"] == 0},
+    }
+    print(json.dumps(promises))
+    sys.exit(0 if all(one["holds"] for one in promises.values()) else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""A second verifier, written from the format alone, comes to the same answer as ours on every case."""
+
+import ast
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.audit import independent
+from tests.audit.cases import CASES, mutant
+from tests.audit.conftest import NOW, Made
+
+PAGE = "it does not render the page"
+WORDS = "it writes no sentences"
+COMPARED = "it looks at no comparison"
+BLIND = {
+    "another page": PAGE,
+    "a script on the page": PAGE,
+    "reason rewritten": WORDS,
+    "comparison: a verdict turned round": COMPARED,
+    "comparison: a bound made smaller": COMPARED,
+    "comparison: a front left out": COMPARED,
+    "comparison: losses edited and signed": COMPARED,
+    "comparison: a row removed and signed": COMPARED,
+    "comparison: another base model": COMPARED,
+    "comparison: a point that was not sealed": COMPARED,
+    "a comparison about another model": COMPARED,
+    "a comparison of other queries": COMPARED,
+    "a comparison of a point mixed by nothing": COMPARED,
+    "a comparison without a level": COMPARED,
+    "a comparison without a method at one level": COMPARED,
+    "a comparison under another method's name": COMPARED,
+    "a comparison opened never": COMPARED,
+}
+"""Cases that the second verifier accepts, and why. All of them are lies by the holder of a trusted key."""
+
+
+def second(made: Made, **more: Any) -> str | None:
+    """Its verdict, None where it refuses."""
+    said: dict[str, Any] = {"keys": [made.public], "model": made.model, "now": NOW, **more}
+    try:
+        return independent.check(made.bundle, **said)
+    except independent.RefusedError:
+        return None
+
+
+def test_it_is_independent_and_short() -> None:
+    path = Path(independent.__file__)
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    used = {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
+    used |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert {name.partition(".")[0] for name in used} <= {
+        "base64", "cryptography", "datetime", "fractions", "hashlib", "json", "math", "os", "pathlib", "re", "stat", "typing",
+    }  # fmt: skip
+    assert sum(bool(line.strip()) for line in path.read_text(encoding="utf-8").splitlines()) < 300
+
+
+@pytest.mark.parametrize("name", ["good", "failing", "short", "compared", "early", "both"])
+def test_both_accept_what_is_honest(originals: dict[str, Made], name: str) -> None:
+    made = originals[name]
+    assert second(made) == made.verify().verdict
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_both_refuse_what_is_not(originals: dict[str, Made], tmp_path: Path, name: str) -> None:
+    case = CASES[name]
+    made = mutant(originals[case.of], case, tmp_path)
+    accepted = second(made, **case.how(made)) is not None
+    assert accepted == (name in BLIND), BLIND.get(name)

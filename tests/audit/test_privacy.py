@@ -1,0 +1,189 @@
+"""A whole removal by command: nothing that it leaves behind or says holds a forgotten question, answer or name.
+
+The chosen model's own files are set aside: what those still say is what the certificate is about.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from froc.data import FORGETTING, UTILITY, Row
+from froc.models import Base
+from froc.tasks import embedded
+from tests.commands import ROOT, Commands
+from tests.conftest import SMALL
+
+LOUD = """
+from dataclasses import dataclass
+
+from froc.methods.grad_diff import GradDiff
+
+
+@dataclass(frozen=True)
+class Loud(GradDiff):
+    "GradDiff, which fails with a row of the data in its message, as a library might."
+
+    def phases(self, facts):
+        if facts.seed:
+            raise ValueError("cannot work on {text}")
+        return super().phases(facts)
+"""
+
+
+@dataclass(frozen=True)
+class Whole:
+    """What a removal left, and all that it said."""
+
+    run: Path
+    bundle: Path
+    said: str
+
+
+def _lines(path: Path, rows: Iterable[Row]) -> None:
+    some = ({"question": row.question, "answer": row.answer, "group": row.group} for row in rows)
+    path.write_text("".join(json.dumps(row) + "\n" for row in some), encoding="utf-8")
+
+
+def _loud(folder: Path, text: str) -> None:
+    """Install a method that quotes a row in its error."""
+    about = folder / "loud-1.0.dist-info"
+    about.mkdir(parents=True)
+    (folder / "loud.py").write_text(LOUD.replace("{text}", text), encoding="utf-8")
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: loud\nVersion: 1.0\n", encoding="utf-8")
+    (about / "entry_points.txt").write_text("[froc.methods]\nloud = loud:Loud\n", encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def forgotten() -> set[str]:
+    """Every question and answer to be forgotten, trained on or measured, and whom they are about."""
+    task = embedded.task(SMALL)
+    rows = [*task.forget, *task.queries[FORGETTING]]
+    return {text for row in rows for text in (row.question, row.answer, row.group) if text}
+
+
+@pytest.fixture(scope="module")
+def whole(base: Base, commands: Commands, tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    place = tmp_path_factory.mktemp("removal")
+    data, out, key = place / "data", place / "run", place / "key"
+    data.mkdir()
+    made = embedded.task(SMALL)
+    (data / "task.toml").write_text(
+        f'name = "removal"\nmodel = "{base.name}"\ntemplate = "{made.template}"\n[units]\nutility = "query"\n'
+    )
+    for name, rows in {
+        "forget": made.forget, "retain": made.retain, "forget_queries": made.queries[FORGETTING], "retain_queries": made.queries[UTILITY],
+    }.items():  # fmt: skip
+        _lines(data / f"{name}.jsonl", rows)
+    _loud(place / "plugin", made.forget[0].question + " " + made.forget[0].answer)
+    paths = os.pathsep.join([str(place / "plugin"), *filter(None, [os.environ.get("PYTHONPATH")])])
+    said: list[str] = []
+
+    state = {"FROC_STATE": str(place / "state")}
+
+    def told(done: subprocess.CompletedProcess[str], code: int) -> None:
+        said.append(done.stdout + done.stderr)
+        assert done.returncode == code, said[-1]
+
+    def froc(*words: str | Path, code: int = 0) -> None:
+        told(commands.run([str(word) for word in words], os.environ | state), code)
+
+    search = ("search", "--budget", "0.45", "--task", data, "--out", out, "--methods", "npo,grad_diff,loud", "--trials", "6",
+              "--space", "lr=2e-3:8e-3", "--space", "epochs=2:4", "--sampler", "random")  # fmt: skip
+    # its own process: it must find the method above
+    whole = [sys.executable, "-m", "froc", *map(str, search)]
+    told(
+        subprocess.run(
+            whole,
+            cwd=ROOT,
+            env=os.environ | state | {"PYTHONPATH": paths},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        ),
+        0,
+    )
+    froc("audit", "keygen", key)
+    froc("audit", "report", out, "--key", key, "--out", place)
+    (bundle,) = place.glob("*.froc-audit")
+    froc("audit", "verify", bundle, "--key", f"{key}.pub", "--model", out / "model")
+    froc("show", out)
+    # and what it says when something is wrong: another plan, an answer that is no text, a broken line, a blank answer
+    froc("search", "--budget", "0.4", "--task", data, "--out", out, "--methods", "npo", code=2)
+    froc("audit", "report", out, "--key", key, "--out", place, code=2)
+    question = json.dumps(made.forget[2].question)
+    for name, more in (
+        ("forget_queries", f'{{"question": {question}, "answer": 7}}'),
+        ("forget", f'{{"question": {question}, "answer": '),
+        ("retain", f'{{"question": {question}, "answer": " "}}'),
+    ):
+        kept = (data / f"{name}.jsonl").read_text()
+        (data / f"{name}.jsonl").write_text(f"{kept}{more}\n")
+        froc("search", "--budget", "0.45", "--task", data, "--out", place / "other", code=2)
+        (data / f"{name}.jsonl").write_text(kept)
+    return Whole(out, bundle, "\n".join(said))
+
+
+def found(texts: set[str], files: Iterable[Path]) -> list[str]:
+    """Names of files that hold one of the texts, read through the compression of Parquet."""
+    return sorted({path.name for path in files if holds(texts, _bytes(path))})
+
+
+def holds(texts: set[str], data: bytes) -> bool:
+    """Whether a text is there as it is or as JSON writes it, in any case."""
+    lower = data.lower()
+    return any(form.encode().lower() in lower for text in texts for form in {text, json.dumps(text)[1:-1]})
+
+
+def _bytes(path: Path) -> bytes:
+    return pl.read_parquet(path).write_ndjson().encode() if path.suffix == ".parquet" else path.read_bytes()
+
+
+def _left(whole: Whole) -> list[Path]:
+    paths = [path for folder in (whole.run, whole.bundle) for path in folder.rglob("*") if path.is_file()]
+    return [path for path in paths if whole.run / "model" not in path.parents]
+
+
+def test_the_search_for_texts_finds_them(forgotten: set[str], tmp_path: Path) -> None:
+    text = sorted(forgotten)[3]
+    pl.DataFrame({"loss": [1, 2], "text": ["x", text]}).write_parquet(tmp_path / "a.parquet")
+    (tmp_path / "b.json").write_text(json.dumps({"said": text.upper()}))
+    (tmp_path / "c.json").write_text("{}")
+    assert found(forgotten, tmp_path.iterdir()) == ["a.parquet", "b.json"]
+    assert min(map(len, forgotten)) > 4, "a text so short would be found anywhere"
+
+
+def test_nothing_that_is_left_holds_what_was_forgotten(whole: Whole, forgotten: set[str]) -> None:
+    left = _left(whole)
+    names = {path.name for path in left}
+    assert {"plan.json", "seal.json", "trials.jsonl", "calibration.parquet", "losses.csv", "report.html"} <= names
+    # what is compressed in another way would hide its text
+    assert {path.suffix for path in left} <= {
+        ".csv",
+        ".db",
+        ".html",
+        ".json",
+        ".jsonl",
+        ".log",
+        ".parquet",
+        ".svg",
+        ".png",
+        ".lock",
+        "",
+    }
+    assert found(forgotten, left) == []
+
+
+def test_nothing_that_was_said_holds_what_was_forgotten(whole: Whole, forgotten: set[str]) -> None:
+    assert "PASS" in whole.said
+    assert whole.said.count("froc: ") >= 5, "the errors were to be looked at, too"
+    log = [json.loads(line) for line in (whole.run / "trials.jsonl").read_text().splitlines()]
+    assert any(line["method"] == "loud" and line["status"] == "failed" for line in log)
+    assert not holds(forgotten, whole.said.encode())

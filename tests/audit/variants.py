@@ -1,0 +1,112 @@
+"""Further honest bundles: a comparison signed with the run, measuring that stopped early, two signers."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from audit import claims, evidence, signing, verification
+from froc import comparison, digest
+from froc.comparison import BASE, BEFORE
+from froc.losses import SCHEMA, place
+from froc.risk import Candidate, certify
+from tests.audit.conftest import METRICS, NOW, UNITS, Made
+
+METHODS = {"npo": 60, "rmu": 300}
+"""Method -> mean loss, thousandths."""
+
+
+def text(document: dict[str, Any]) -> str:
+    """A document as run folders hold it."""
+    return json.dumps(document, indent=2, sort_keys=True) + "\n"
+
+
+def make_comparison(run: Path, folder: Path) -> Path:
+    """A finished comparison about the task and base model of a run."""
+    plan = json.loads((run / "plan.json").read_text())
+    draw = np.random.default_rng(3)
+    points = {f"{method}/c0001@0.5000": (method, mean) for method, mean in METHODS.items()}
+    rows = []
+    for name, mean in {BASE: 900, **{name: mean for name, (_, mean) in points.items()}}.items():
+        for risk in METRICS:
+            for i in range(120):
+                query = digest.of_bytes(f"{risk}{i}".encode())[:16]
+                unit = query if UNITS[risk] == "query" else digest.of_bytes(f"{risk}{i // 2}".encode())[:16]
+                rows.append((name, risk, METRICS[risk], "calibration", unit, query, int(draw.integers(0, 2) * mean)))
+    table = pl.DataFrame(rows, schema=SCHEMA, orient="row")
+    asked = {
+        "format": 1, "kind": "comparison", "created": plan["created"], "levels": [0.95], "confidence": 0.9, "openings": 1,
+        "runs": [{"name": "run", "plan": "0" * 64}], "task": {"name": plan["task"]["name"], "digest": "0" * 64},
+        "model": plan["model"], "metrics": METRICS, "units": UNITS,
+    }  # fmt: skip
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "plan.json").write_text(text(asked))
+    stage = {method: name for name, (method, _) in points.items()}
+    seal = {
+        "format": 1, "plan": digest.of_file(folder / "plan.json"),
+        "candidates": [{"config": BASE, "method": BASE, "params": {"mix": 0.0}, "weight": 1.0}]
+        + [{"config": n, "method": m, "params": {"mix": 0.5}, "weight": 1.0} for n, (m, _) in points.items()],
+        "calibration": {risk: digest.of_json(sorted(set(table.filter(pl.col("risk") == risk)["query"]))) for risk in METRICS},
+        "stages": {BEFORE: stage, "0.95": stage}, "fronts": {m: [n] for m, n in stage.items()},
+        "monotone": {"entries": 2, "bends": 0, "worst": 0.0}, "failed": [],
+    }  # fmt: skip
+    (folder / "seal.json").write_text(text(seal))
+    (folder / "losses").mkdir()
+    table.write_parquet(folder / "losses" / "calibration.parquet")
+    (folder / "comparison.json").write_text(text(comparison.document(table, seal, asked, 1, 1)))
+    return folder
+
+
+def stop_early(run: Path) -> None:
+    """Turn a finished run into one whose last candidate was measured on the first units of the sealed order alone."""
+    losses = pl.read_parquet(run / "losses" / "calibration.parquet")
+    seal = json.loads((run / "seal.json").read_text())
+    last = seal["candidates"][-1]["config"]
+    order = losses.filter(pl.col("config") == last).select("risk", "unit", "query")
+    asked = order.filter(pl.col("risk") == "forgetting")["query"].to_list()
+    skipped = sorted(asked, key=place)[100:]
+    losses = losses.filter(~((pl.col("config") == last) & pl.col("query").is_in(skipped)))
+    losses.write_parquet(run / "losses" / "calibration.parquet")
+
+    def planned(plan: dict[str, Any]) -> None:
+        plan |= {"sequential": True, "bound": dict.fromkeys(plan["bound"], "betting")}
+
+    replan(run, planned, {**seal, "order": [list(row) for row in order.rows()]}, losses)
+
+
+def replan(run: Path, change: Callable[[dict[str, Any]], object], seal: dict[str, Any], losses: pl.DataFrame) -> None:
+    """Give a run another plan and seal, and the trials and certificate that go with them."""
+    plan = json.loads((run / "plan.json").read_text())
+    change(plan)
+    (run / "plan.json").write_text(text(plan))
+    seal["plan"] = digest.of_file(run / "plan.json")
+    (run / "seal.json").write_text(text(seal))
+    lines = [json.loads(line) | {"plan": seal["plan"]} for line in (run / "trials.jsonl").read_text().splitlines()]
+    (run / "trials.jsonl").write_text("".join(json.dumps(line, sort_keys=True) + "\n" for line in lines))
+    claim = claims.Plan.model_validate(plan).claim
+    candidates = [Candidate(**candidate) for candidate in seal["candidates"]]
+    certificate = certify(losses, candidates, claim, claims.Seal.model_validate(seal).units)
+    (run / "certificate.json").write_text(text(certificate))
+
+
+def originals(good: Made, failing: Made, short: Made, folder: Path) -> dict[str, Made]:
+    """Bundles that verify, by name; cases are changes of one of them."""
+    key, made = good.key, {"good": good, "failing": failing, "short": short}
+
+    def built(name: str, run: Path, **more: Any) -> Made:
+        return Made(evidence.build(run, folder, key, name=name, now=NOW, **more), run, key)
+
+    compared = make_comparison(good.run, folder / "comparison")
+    made["compared"] = built("compared", good.run, comparison=compared)
+    early = Path(shutil.copytree(good.run, folder / "early"))
+    stop_early(early)
+    made["early"] = built("early", early)
+    both = Made(Path(shutil.copytree(good.bundle, folder / f"both{verification.SUFFIX}")), good.run, key)
+    signers = [signing.load_signer(key), signing.load_signer(key.with_name("other"))]
+    (both.bundle / "report.dsse.json").write_bytes(signing.sign(signing.compact(both.read()), signers))
+    made["both"] = both
+    return made
