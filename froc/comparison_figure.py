@@ -96,8 +96,9 @@ def _fronts(axes: Any, document: Mapping[str, Any], styles: Mapping[str, tuple[s
             if p["point"] in union:
                 axes.plot(across, up, "o", ms=10, mfc="none", mec=INK, mew=0.8)
     axes.plot([], [], "o", ms=10, mfc="none", mec=INK, mew=0.8, ls="", label="union front")
-    axes.set_xlim(-0.02, 1.02)
-    axes.set_ylim(-0.02, 1.02)
+    for risk, limit in ((FORGETTING, axes.set_xlim), (UTILITY, axes.set_ylim)):
+        edge = min(1.0, 1.05 * max(p[risk]["upper"] for some in document["fronts"].values() for p in some))
+        limit(-0.02 * edge, 1.02 * edge)
     axes.set_xlabel("forgetting risk")
     axes.set_ylabel("utility risk")
     axes.legend(frameon=False, fontsize=7.5)
