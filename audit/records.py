@@ -45,12 +45,13 @@ POINT = r"base|[A-Za-z0-9][A-Za-z0-9._/-]{0,100}@[01]\.[0-9]{4}"
 _MODEL_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*(/[A-Za-z0-9_][A-Za-z0-9._+-]*)*")
 MODEL_SUFFIXES = (".safetensors", ".json", ".txt", ".model", ".jinja", ".md")
 """What a model folder may hold: weights without code, tokenizer and configuration. Pickles and programs are refused."""
-_REASON = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(Error|Exception)( at [A-Za-z0-9_.]+:[0-9]+)?")
+REASON = r"[A-Za-z_][A-Za-z0-9_]*(Error|Exception)( at [A-Za-z0-9_.]+:[0-9]+)?"
 
 Stamp = Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$")
 Hex = Field(pattern=r"^[0-9a-f]{64}$")
 Name = Field(pattern=rf"^{CONFIG}$")
 Loss = Field(pattern=r"^[0-9]{1,3}\.[0-9]{1,8}$|^[1-9](\.[0-9]{1,3})?e-[0-9]{2}$")
+Number = Field(pattern=r"^[0-9]{1,12}(\.[0-9]{1,20})?(e-[0-9]{1,3})?$")
 Share = Field(pattern=r"^0\.[0-9]{1,4}$|^1\.0$")
 
 
@@ -103,8 +104,8 @@ class Variant(Strict):
 
     config: str = Name
     stop: int = Field(ge=1)
-    mix: str
-    search: dict[str, str]
+    mix: str = Number
+    search: dict[Annotated[str, Field(pattern=rf"^{RISK}$")], Annotated[str, Number]]
     averages: dict[Annotated[str, Field(pattern=rf"^{RISK}$")], Average] | None = None
 
 
@@ -118,12 +119,12 @@ class Trial(Strict):
     params: dict[str, str | int | bool | None]
     seed: int | str
     status: Literal["complete", "pruned", "diverged", "out-of-memory", "timed-out", "failed", "interrupted"]
-    reason: str | None
+    reason: str | None = Field(pattern=rf"^{REASON}$")
     started: str = Stamp
-    ended: str | None
+    ended: str | None = Stamp
     steps: int = Field(ge=0)
-    seconds: str
-    search: dict[str, str] | None
+    seconds: str = Number
+    search: dict[Annotated[str, Field(pattern=rf"^{RISK}$")], Annotated[str, Number]] | None
     averages: dict[Annotated[str, Field(pattern=rf"^{RISK}$")], Average] | None = None
     variants: list[Variant] = Field(default_factory=list, max_length=64)
     plan: str = Hex
@@ -304,7 +305,7 @@ def write_trials(lines: Iterable[Mapping[str, Any]]) -> bytes:
         reason = line.get("reason")
         row = {name: exact(line.get(name)) for name in Trial.model_fields}
         # a reason may quote a path or a row; an exception's type and place cannot
-        row["reason"] = reason if isinstance(reason, str) and _REASON.fullmatch(reason) else None
+        row["reason"] = reason if isinstance(reason, str) and re.fullmatch(REASON, reason) else None
         row["status"] = "interrupted" if line.get("status") == "running" else line.get("status")
         row["seconds"] = repr(float(line.get("seconds") or 0))
         row["search"] = _means(line.get("search"))

@@ -329,6 +329,9 @@ MORE: dict[str, Case] = {
     "seal counts more trials": Case("trial-count", _resigned("seal.json", lambda s: s.update(trials=40))),
     "seal counts fewer trials": Case("trial-count", _resigned("seal.json", lambda s: s.update(trials=0))),
     "log without a last line feed": Case("trial-line-ending", _raw("trials.jsonl", lambda b: b[:-1])),
+    "text as a trial's reason": Case("trial-shape", _raw("trials.jsonl", lambda b: b.replace(b'"ValueError at froc.methods.npo:33"', b'"ann lives in paris"', 1))),
+    "text as a trial's mean": Case("trial-shape", _raw("trials.jsonl", lambda b: b.replace(b'"utility":"0.031"', b'"utility":"ann"', 1))),
+    "text as a trial's end": Case("trial-shape", _raw("trials.jsonl", lambda b: b.replace(b'"ended":"2026', b'"ended":"ann', 1))),
     "trial of another name": Case("trial-index", _raw("trials.jsonl", lambda b: b.replace(b'"config":"c0001"', b'"config":"c0009"', 1))),
     # table
     "loss of neither 0 nor 1": Case("statistics-refused", _cell(5, "500")),

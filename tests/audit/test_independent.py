@@ -12,11 +12,15 @@ from tests.audit.conftest import NOW, Made
 
 PAGE = "it does not render the page"
 WORDS = "it writes no sentences"
+FORM = "it looks at no field of a trial that no claim hangs on"
 COMPARED = "it looks at no comparison"
 BLIND = {
     "another page": PAGE,
     "a script on the page": PAGE,
     "reason rewritten": WORDS,
+    "text as a trial's reason": FORM,
+    "text as a trial's mean": FORM,
+    "text as a trial's end": FORM,
     "comparison: a verdict turned round": COMPARED,
     "comparison: a bound made smaller": COMPARED,
     "comparison: a front left out": COMPARED,

@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 import torch
 
+from audit import claims, comparisons
 from froc import models
 from froc.comparison import BASE, BEFORE
 from froc.data import FORGETTING, RISKS, UTILITY
@@ -113,6 +114,13 @@ def test_queries_that_chose_are_not_those_that_measure(side: Side, compared: tup
     table = pl.read_parquet(out / "losses" / "calibration.parquet")
     seen = {query.id for risk in RISKS for query in side.job.view.queries[risk]}
     assert not seen & set(table["query"])
+
+
+def test_an_auditor_reads_it_and_comes_to_the_same(side: Side, compared: tuple[Path, dict[str, Any]]) -> None:
+    out, document = compared
+    plan = claims.Plan.model_validate(json.loads((side.folder.plan).read_text()))
+    found = comparisons.read(comparisons.files(out), plan).document()
+    assert json.dumps(found, sort_keys=True) == json.dumps(document, sort_keys=True)
 
 
 def test_the_base_forgets_nothing_and_loses_nothing(compared: tuple[Path, dict[str, Any]]) -> None:
