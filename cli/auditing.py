@@ -1,6 +1,5 @@
 """`froc audit keygen / report / verify`."""
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -38,8 +37,6 @@ froc audit model --base base/ --unlearned out/ --task removal/ --budget 0.1 --pr
 
 froc audit report runs/npo --key signer.pem
 """
-PASSWORD = "FROC_KEY_PASSWORD"
-
 app = typer.Typer(
     help="Certify a model from elsewhere; signed reports, computed again by whoever verifies them.",
     no_args_is_help=True,
@@ -50,15 +47,17 @@ app = typer.Typer(
 def keygen(
     path: Annotated[Path, typer.Argument(help="Where the private key goes; the public one beside it as PATH.pub.")],
     encrypt: Annotated[
-        bool, typer.Option("--encrypt", help=f"Encrypt with the password in {PASSWORD}, or ask for one.")
+        bool, typer.Option("--encrypt", help=f"Encrypt with the password in {words.PASSWORD}, or ask for one.")
     ] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Make an Ed25519 key pair; an existing key is never written over."""
     from audit import signing
 
-    password = _password() or typer.prompt("password", hide_input=True, confirmation_prompt=True) if encrypt else None
-    fingerprint = signing.keygen(path, password.encode() if password else None)
+    password = words.password()
+    if encrypt and password is None:
+        password = str(typer.prompt("password", hide_input=True, confirmation_prompt=True)).encode()
+    fingerprint = signing.keygen(path, password if encrypt else None)
     if json_:
         words.emit({"private": str(path), "public": f"{path}.pub", "fingerprint": fingerprint})
     else:
@@ -102,6 +101,7 @@ def model(
     device: options.Device = None,
     dtype: options.Dtype = None,
     json_: Annotated[bool, typer.Option("--json", help="Print the certificate as JSON on standard output.")] = False,
+    key: options.PlanKey = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no table.")] = False,
 ) -> None:
     """Measure and certify an unlearned model from any other tool: one candidate, no search. Then froc audit report signs it.
@@ -112,7 +112,7 @@ def model(
     from dataclasses import replace
 
     from cli import jobs
-    from cli.searching import Screen, finish
+    from cli.searching import Screen, finish, signature
     from search.external import Given
     from search.folder import Folder
     from search.plan import Settings
@@ -128,7 +128,7 @@ def model(
     settings.check()
     Folder(out).refuse_unwritable()
     given = Given(unlearned)
-    with Screen(quiet) as screen:
+    with Screen(quiet, signature(out, key)) as screen:
         machine = jobs.Machine(device, dtype, executor="inline")
         job = jobs.job(settings, task, base, split_seed, machine, screen.training, data, unit or ())
         certificate = run(replace(job, given=given, space={}), out, screen)
@@ -154,9 +154,8 @@ def report(
     """Build and sign the audit bundle of a run. It holds no forgotten text and verifies without the forget set."""
     from audit import evidence
 
-    password = _password()
     bundle = evidence.build(
-        run, out, key, password=password.encode() if password else None, name=name, config=config, role=role,
+        run, out, key, password=words.password(), name=name, config=config, role=role,
         sequence=sequence, comparison=comparison,
     )  # fmt: skip
     if json_:
@@ -207,7 +206,3 @@ def verify(
             words.results.print("the model was not compared: give --model DIR to check its files", soft_wrap=True)
     if found.verdict != "PASS":
         raise NotCertifiedError(f"the report verifies and says {found.verdict}")
-
-
-def _password() -> str | None:
-    return os.environ.get(PASSWORD)

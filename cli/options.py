@@ -37,6 +37,14 @@ Weight = Annotated[
 ]
 Radius = Annotated[float, typer.Option(help="Hellinger radius of shift within which budgets must hold.")]
 Joint = Annotated[bool, typer.Option("--joint", help="Certified set and CURs hold together (delta / 2 each).")]
+PlanKey = Annotated[
+    Path | None,
+    typer.Option(
+        "--key",
+        help="Private key that signs the plan before the first trial (froc audit keygen); password in FROC_KEY_PASSWORD.",
+        show_default="the plan is not signed",
+    ),
+]
 Task = Annotated[
     Path | None,
     typer.Option(

@@ -1,6 +1,6 @@
 """The `search` command and its progress."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -30,6 +30,8 @@ froc search --budget 0.1 --profile strict --task DIR
 froc search --budget 0.1 --task tofu:forget10 --data DIR --unit utility=query --model DIR
 
 froc search --budget 0.1 --risk actor=rouge_l@role_play+prefix_injection
+
+froc search --budget 0.1 --key signer.pem
 """
 
 
@@ -140,6 +142,7 @@ def search(
             help="Optuna storage that several searches of one plan share: postgresql://USER@HOST/DATABASE.",
         ),
     ] = None,
+    key: options.PlanKey = None,
     json_: Annotated[bool, typer.Option("--json", help="Print the certificate as JSON on standard output.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no table.")] = False,
 ) -> None:
@@ -173,12 +176,24 @@ def search(
     )  # fmt: skip
     settings.check()
     Folder(out).refuse_unwritable()
-    with Screen(quiet) as screen:
+    with Screen(quiet, signature(out, key)) as screen:
         job = jobs.job(settings, task, model, split_seed, machine, screen.training, data, unit or ())
         from search.run import run
 
         certificate = run(job, out, screen)
     finish(out, certificate, json_, quiet)
+
+
+def signature(out: Path, key: Path | None) -> Callable[[], str] | None:
+    """What signs the plan of the run folder `out` before its first trial; None without a key.
+
+    InputError, before anything is trained, for a key that cannot be used or is not the one that signed the plan.
+    """
+    if key is None:
+        return None
+    from audit.evidence import PlanSigner
+
+    return PlanSigner(out, key, words.password()).before_first_trial
 
 
 def finish(out: Path, certificate: Mapping[str, Any], json_: bool, quiet: bool) -> None:
@@ -209,8 +224,9 @@ def _draw(out: Path) -> None:
 class Screen:
     """Progress on standard error; a `search.run.Listener`."""
 
-    def __init__(self, quiet: bool) -> None:
-        self._quiet = quiet
+    def __init__(self, quiet: bool, first: Callable[[], str] | None = None) -> None:
+        """first: is called once the plan is written, before the first trial; returns what is to be said."""
+        self._quiet, self._first = quiet, first
         self._progress = Progress(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"), console=words.messages, transient=True, disable=quiet,
@@ -233,6 +249,7 @@ class Screen:
     def planned(self, plan: "Plan") -> None:
         """Say what will be done, before the first trial."""
         self._budget = {risk: alpha for risk, alpha in plan.claim.budget.items() if risk in words.RISKS}
+        said = self._first() if self._first else ""
         if self._quiet:
             return
         units, metrics = plan.document["split"], plan.document["metrics"]
@@ -244,7 +261,7 @@ class Screen:
                 + ("" if metrics[risk].partition("/")[0] == "extraction_strength" else f"  [dim]{metrics[risk]}[/]"),
                 soft_wrap=True,
             )
-        for note in plan.notes:
+        for note in (*plan.notes, *([said] if said else [])):
             words.messages.print(f"[dim]note: {note}[/]")
 
     def trial(self, line: "Started", log: "Sequence[Started]", total: int) -> None:
