@@ -35,10 +35,12 @@ class Lenient(Strict, extra="ignore"):
 
 
 class TaskPlan(Lenient):
-    """What the plan says about the task. units: risk -> query | group."""
+    """What the plan says about the task. units: risk -> query | group. seed_from: who gave `split_seed`, where said."""
 
     name: str
     digest: str = Hex
+    split_seed: int = 0
+    seed_from: Literal["auditor"] | None = None
     units: dict[str, Literal["query", "group"]]
 
 
@@ -281,6 +283,7 @@ def derive(facts: Facts, opening: int, asked: str | None) -> dict[str, Any]:
         "plan": {
             "sha256": facts.plan_digest, "created": plan.created, "signed": facts.plan_signed,
             "status": plan_status(facts), "task": {"name": plan.task.name, "digest": plan.task.digest},
+            **({"auditSeed": str(plan.task.split_seed)} if plan.task.seed_from else {}),
         },
         "method": {
             "procedure": plan.procedure, "bound": dict(sorted(plan.bound.items())), "quantum": SCALE,

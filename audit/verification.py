@@ -78,16 +78,20 @@ def verify(
     threshold: int = 1,
     now: datetime | None = None,
     min_sequence: int = 1,
+    audit_seed: int | None = None,
 ) -> Result:
     """Check a bundle against trusted public keys, and against the model folder where one is given.
 
     threshold: how many different trusted keys must have signed the report. now: aware time, the present by default.
+    audit_seed: what an auditor gave for the draw, which the plan must then say.
     Raises InputError where the arguments cannot be used, VerificationError at the first check that fails.
     """
     if not keys:
         raise InputError("no trusted key was given; give the signer's public key, received apart from the bundle")
     trusted = [signing.load_public(path) for path in keys]
-    return check(bundle, trusted, model=model, threshold=threshold, now=now, min_sequence=min_sequence)
+    return check(
+        bundle, trusted, model=model, threshold=threshold, now=now, min_sequence=min_sequence, audit_seed=audit_seed
+    )
 
 
 def check(
@@ -98,6 +102,7 @@ def check(
     threshold: int = 1,
     now: datetime | None = None,
     min_sequence: int = 1,
+    audit_seed: int | None = None,
 ) -> Result:
     """`verify` with keys that are loaded already."""
     for folder, kind in ((bundle, f"the {SUFFIX} folder"), (model, "the model's folder")):
@@ -120,6 +125,7 @@ def check(
         _model(covered, model)
         log.held("model", "the model folder holds exactly the files that were signed")
     facts = read(files, trusted, covered, log)
+    _audit_seed(facts.plan, audit_seed)
     derived = _derived(report.predicate, facts, said)
     log.held("statistics", "p-values, bounds, certified configurations, choice and verdict, computed again")
     if files["report.html"] != rendering.html(report.predicate).encode("utf-8"):
@@ -340,6 +346,8 @@ def _losses(files: Mapping[str, bytes], plan: Plan, seal: Seal) -> Any:
         listed = plan.population[risk] != "queries"
         if bool(known) != listed or (listed and digest.of_json(known) != plan.split.searched.get(risk)):
             raise VerificationError("table-other-queries", f"the {risk} search rows are not those of a planned list")
+        if listed and plan.task.seed_from:
+            _draw(of_risk, risk)
         if plan.sequential:
             continue  # whether these are the first units of the sealed order is checked with the statistics
         some = of_risk.filter(pl.col("split") == "calibration")
@@ -348,6 +356,23 @@ def _losses(files: Mapping[str, bytes], plan: Plan, seal: Seal) -> Any:
         if some[key].n_unique() != plan.split.calibration[risk]:
             raise VerificationError("plan-units", f"{risk} was not measured on as many units as planned")
     return losses
+
+
+def _audit_seed(plan: Plan, wanted: int | None) -> None:
+    if wanted is not None and (plan.task.seed_from is None or plan.task.split_seed != wanted):
+        said = f"names {plan.task.split_seed}" if plan.task.seed_from else "names no auditor's seed"
+        raise VerificationError("audit-seed-differs", f"the plan {said}; the auditor gave {wanted}")
+
+
+def _draw(of_risk: pl.DataFrame, risk: str) -> None:
+    """The auditor's seed orders units by id and gives the first ones to the search; what is left is calibrated on.
+
+    Ids are keyed digests of rows, so that this order is all that can be seen without the data.
+    """
+    last = of_risk.filter(pl.col("split") == "search")["unit"].max()
+    first = of_risk.filter(pl.col("split") == "calibration")["unit"].min()
+    if str(last) >= str(first):
+        raise VerificationError("plan-draw", f"the {risk} units were not divided in the order that the seed gives")
 
 
 def _derived(report: Mapping[str, Any], facts: Facts, said: Asserted) -> Mapping[str, Any]:

@@ -94,6 +94,7 @@ def model(
         float, typer.Option(help="Part of the queries that is left to searches; not certified from.")
     ] = 0.2,
     split_seed: Annotated[int | None, typer.Option(help="Seed of the split.", show_default="the task's")] = None,
+    audit_seed: options.AuditSeed = None,
     openings: Annotated[int, typer.Option(help="Planned looks at the calibration queries: delta / K each.")] = 1,
     reopen: Annotated[
         bool, typer.Option("--reopen", help="Look once more than planned; every output says so.")
@@ -130,7 +131,9 @@ def model(
     given = Given(unlearned)
     with Screen(quiet, signature(out, key)) as screen:
         machine = jobs.Machine(device, dtype, executor="inline")
-        job = jobs.job(settings, task, base, split_seed, machine, screen.training, data, unit or ())
+        job = jobs.job(
+            settings, task, base, split_seed, machine, screen.training, data, unit or (), audit_seed=audit_seed
+        )
         certificate = run(replace(job, given=given, space={}), out, screen)
     finish(out, certificate, json_, quiet)
 
@@ -177,6 +180,9 @@ def verify(
     ] = None,
     threshold: Annotated[int, typer.Option(help="How many of the keys must have signed.")] = 1,
     min_sequence: Annotated[int, typer.Option(help="Refuse reports older than this one of their series.")] = 1,
+    audit_seed: Annotated[
+        int | None, typer.Option(help="Seed that you gave for the draw; the plan must say it.", show_default=False)
+    ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Check a bundle: signatures, every file, every number computed again, the model. Needs no GPU and no torch.
@@ -185,7 +191,9 @@ def verify(
     """
     from audit import verification
 
-    found = verification.verify(bundle, keys=key, model=model, threshold=threshold, min_sequence=min_sequence)
+    found = verification.verify(
+        bundle, keys=key, model=model, threshold=threshold, min_sequence=min_sequence, audit_seed=audit_seed
+    )
     if json_:
         checks = [{"number": c.number, "name": c.name, "passed": c.passed} for c in found.checks]
         words.emit(

@@ -43,12 +43,13 @@ class Machine:
 def job(
     settings: "Settings", folder: Path | None, model: str | None, split_seed: int | None, machine: Machine,
     training: Callable[[str, int, int], None], data: Path | None = None, unit: Sequence[str] = (),
-    questions: int | None = None,
+    questions: int | None = None, audit_seed: int | None = None,
 ) -> "Job":  # fmt: skip
     """Everything a search works on. training: is told (what, done, of) while the embedded model is made.
 
     folder: a task folder, or a layout's NAME:PART whose files are in `data`. unit: RISK=query or RISK=group.
     questions: seed of the embedded task's queries; by default what the settings say, so that every plan has its own.
+    audit_seed: seed of the split, where an auditor gave it.
 
     Raises InputError for a task, model or option that does not go together.
     """
@@ -77,8 +78,11 @@ def job(
     else:
         task, named = _task(folder, data)
     task = replace(task, units={**task.units, **units})
-    if split_seed is not None:
-        task = replace(task, split_seed=split_seed)
+    if split_seed is not None and audit_seed is not None:
+        raise InputError("--audit-seed is the seed of the split; leave --split-seed out")
+    if split_seed is not None or audit_seed is not None:
+        seed = split_seed if audit_seed is None else audit_seed
+        task = replace(task, split_seed=seed, audited=audit_seed is not None)
     measured = measures(settings)
     sample = {risk: settings.sample[one.pool] for risk, one in measured.items() if one.pool in settings.sample}
     view, sealed = split(task, settings.share, sample, {risk: one.source for risk, one in measured.items()})

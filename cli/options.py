@@ -37,6 +37,13 @@ Weight = Annotated[
 ]
 Radius = Annotated[float, typer.Option(help="Hellinger radius of shift within which budgets must hold.")]
 Joint = Annotated[bool, typer.Option("--joint", help="Certified set and CURs hold together (delta / 2 each).")]
+AuditSeed = Annotated[
+    int | None,
+    typer.Option(
+        help="Seed of the split that an auditor gave for this task; the plan and every report say so.",
+        show_default="no auditor's",
+    ),
+]
 PlanKey = Annotated[
     Path | None,
     typer.Option(

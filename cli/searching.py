@@ -90,9 +90,8 @@ def search(
     ] = False,
     joint: options.Joint = False,
     search_share: Annotated[float, typer.Option(help="Part of the queries that the search may look at.")] = 0.2,
-    split_seed: Annotated[
-        int | None, typer.Option(help="Seed of the split, e.g. an auditor's.", show_default="the task's")
-    ] = None,
+    split_seed: Annotated[int | None, typer.Option(help="Seed of the split.", show_default="the task's")] = None,
+    audit_seed: options.AuditSeed = None,
     openings: Annotated[int, typer.Option(help="Planned looks at the calibration queries: delta / K each.")] = 1,
     reopen: Annotated[
         bool, typer.Option("--reopen", help="Look once more than planned; every output says so.")
@@ -177,7 +176,9 @@ def search(
     settings.check()
     Folder(out).refuse_unwritable()
     with Screen(quiet, signature(out, key)) as screen:
-        job = jobs.job(settings, task, model, split_seed, machine, screen.training, data, unit or ())
+        job = jobs.job(
+            settings, task, model, split_seed, machine, screen.training, data, unit or (), audit_seed=audit_seed
+        )
         from search.run import run
 
         certificate = run(job, out, screen)

@@ -67,7 +67,7 @@ class Task:
 
     queries: pool -> rows; the pools are called `forgetting` and `utility`. holdout: rows like those to forget that the base
     model has never seen. population: risk -> what a claim about it is about, `queries` where left out (see
-    `froc.claim.Claim`).
+    `froc.claim.Claim`). audited: whether `split_seed` came from an auditor. questions: the embedded task's seed of queries.
     """
 
     name: str
@@ -82,6 +82,8 @@ class Task:
     space: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     population: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    audited: bool = False
+    questions: int | None = None
 
     @property
     def digest(self) -> str:

@@ -3,7 +3,7 @@
 import json
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,13 @@ PASSWORD = {"FROC_KEY_PASSWORD": "a long word"}
 
 
 @pytest.fixture(scope="module")
-def froc(commands: Commands, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Froc]:
+def froc(commands: Commands, tmp_path_factory: pytest.TempPathFactory) -> Froc:
     state = {"FROC_STATE": str(tmp_path_factory.mktemp("openings"))}
 
     def run(*words: object, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         return commands.run([str(word) for word in words], os.environ | state | (env or {}))
 
-    yield run
+    return run
 
 
 def _rows(path: Path, rows: list[tuple[str, str]]) -> None:
@@ -52,7 +52,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, froc: Froc, base: Any) -> Pa
 def _search(folder: Path) -> list[object]:
     return [
         "search", "-b", "0.3", "--task", folder / "task", "--model", folder / "model", "--trials", "3",
-        "--methods", "npo,simnpo", "--candidates", "2", "-o", folder / "run", "--key", folder / "engineer",
+        "--methods", "npo,simnpo", "--candidates", "2", "-o", folder / "run", "--key", folder / "engineer", "--audit-seed", 1234,
     ]  # fmt: skip
 
 
@@ -71,6 +71,8 @@ def test_a_plan_is_signed_before_the_first_trial(place: Path, froc: Froc, bundle
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["plan"] == "signed-before-first-trial"
+    for seed, code in ((1234, 0), (1235, 4)):
+        assert froc("audit", "verify", bundle, "--key", place / "engineer.pub", "--audit-seed", seed).returncode == code
     assert "plan-signed-after-run" not in (bundle / "report.html").read_text()
 
 
