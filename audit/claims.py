@@ -30,6 +30,9 @@ LIMITS = (
 """Limits that every report states; no signer can remove one."""
 
 
+Role = Literal["engineer", "approver", "auditor"]
+
+
 class Lenient(Strict, extra="ignore"):
     """A document that may say more than is needed here."""
 
@@ -147,7 +150,7 @@ class SignedPlan(Strict):
 class Signer(Strict):
     """Who signed, by function and key; never by name."""
 
-    role: Literal["engineer", "approver", "auditor"]
+    role: Role
     keyid: str = Hex
 
 

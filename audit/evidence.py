@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import polars as pl
 import froc
 from audit import claims, comparisons, records, rendering, signing, verification
 from audit.claims import Facts, Seal
+from audit.trust import Trust
 from froc import digest
 from froc.errors import InputError, VerificationError
 from froc.losses import SCHEMA
@@ -143,6 +145,44 @@ def build(
     except VerificationError as error:
         raise _unusable(run, error) from error
     return bundle
+
+
+def countersign(
+    bundle: Path,
+    key: Path,
+    trust: Trust,
+    *,
+    password: bytes | None = None,
+    model: Path | None = None,
+    now: datetime | None = None,
+) -> verification.Result:
+    """Verify a bundle, then add a signature over the same bytes to it; nothing else changes.
+
+    trust: keys whose signatures it carries already; how many it will need is not asked yet. Raises InputError for a key
+    that the trust file does not list or that has signed, VerificationError where the bundle does not verify.
+    """
+    signer = signing.load_signer(key, password)
+    mine = signing.public_of(signer)
+    if trust.roles and mine.keyid not in trust.roles:
+        raise InputError(f"{key} is not in the trust file, or revoked there; its signature would count for nothing")
+    found = verification.check(bundle, replace(trust, threshold=1, needed={}), model=model, now=now)
+    place = bundle / "report.dsse.json"
+    data = signing.add(place.read_bytes(), signer)
+    payload, _ = signing.verify(data, [mine])
+    if digest.of_bytes(payload) != found.payload:
+        raise InputError(f"{place} was changed while it was verified; verify it again")
+    replace_file(place, data)
+    return found
+
+
+def replace_file(place: Path, data: bytes) -> None:
+    """Write a file of a bundle, whole or not at all; what a killed process leaves lies beside the bundle, not in it."""
+    part = place.parent.with_name(f".{place.parent.name}.{place.name}.part")
+    try:
+        part.write_bytes(data)
+        part.replace(place)
+    except OSError as error:
+        raise InputError(f"cannot write {place} ({error.strerror}); make the bundle's folder writable") from error
 
 
 def signed_report(

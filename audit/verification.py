@@ -13,8 +13,10 @@ from typing import Any
 import polars as pl
 
 from audit import claims, comparisons, records, rendering, signing
+from audit import trust as trusting
 from audit.claims import Asserted, Facts, Plan, Seal, SignedPlan
 from audit.records import Trial
+from audit.trust import Trust
 from froc import digest
 from froc.errors import InputError, VerificationError
 
@@ -37,7 +39,8 @@ class Result:
     """A bundle that verifies. verdict: PASS | FAIL | NOT_ESTABLISHED, recomputed.
 
     fingerprint: of the (first) trusted key that signed. tree: digest of the model's names and contents, None where the
-    report covers no model. model_checked: whether the model on disk was compared. report: the predicate.
+    report covers no model. model_checked: whether the model on disk was compared. report: the predicate. payload: SHA-256
+    of the signed bytes. roles: keyid of each signer -> its role by the trust file; empty where keys were given by hand.
     """
 
     verdict: str
@@ -48,15 +51,18 @@ class Result:
     model_checked: bool
     plan_status: str
     report: Mapping[str, Any]
+    payload: str
+    roles: Mapping[str, str]
 
 
 @dataclass(frozen=True)
 class Statement:
-    """A verified in-toto statement. subject: name -> SHA-256."""
+    """A verified in-toto statement. subject: name -> SHA-256. payload: SHA-256 of its bytes."""
 
     subject: Mapping[str, str]
     predicate: Mapping[str, Any]
     signers: tuple[str, ...]
+    payload: str
 
 
 class Log:
@@ -73,7 +79,8 @@ class Log:
 def verify(
     bundle: Path,
     *,
-    keys: Sequence[Path],
+    keys: Sequence[Path] = (),
+    trust: Path | None = None,
     model: Path | None = None,
     threshold: int = 1,
     now: datetime | None = None,
@@ -82,24 +89,21 @@ def verify(
 ) -> Result:
     """Check a bundle against trusted public keys, and against the model folder where one is given.
 
-    threshold: how many different trusted keys must have signed the report. now: aware time, the present by default.
+    trust: a trust file, instead of keys and threshold. threshold: how many different trusted keys must have signed the report. now: aware time, the present by default.
     audit_seed: what an auditor gave for the draw, which the plan must then say.
     Raises InputError where the arguments cannot be used, VerificationError at the first check that fails.
     """
-    if not keys:
-        raise InputError("no trusted key was given; give the signer's public key, received apart from the bundle")
-    trusted = [signing.load_public(path) for path in keys]
-    return check(
-        bundle, trusted, model=model, threshold=threshold, now=now, min_sequence=min_sequence, audit_seed=audit_seed
-    )
+    if bool(keys) == (trust is not None):
+        raise InputError("give the signer's public key, received apart from the bundle, or a trust file, and not both")
+    trusted = trusting.read(trust) if trust else Trust(tuple(map(signing.load_public, keys)), threshold)
+    return check(bundle, trusted, model=model, now=now, min_sequence=min_sequence, audit_seed=audit_seed)
 
 
 def check(
     bundle: Path,
-    trusted: Sequence[signing.PublicKey],
+    trusted: Trust | Sequence[signing.PublicKey],
     *,
     model: Path | None = None,
-    threshold: int = 1,
     now: datetime | None = None,
     min_sequence: int = 1,
     audit_seed: int | None = None,
@@ -108,14 +112,16 @@ def check(
     for folder, kind in ((bundle, f"the {SUFFIX} folder"), (model, "the model's folder")):
         if folder is not None and not folder.is_dir():
             raise InputError(f"{folder} is no folder; give {kind}")
+    trust = trusted if isinstance(trusted, Trust) else Trust(tuple(trusted))
     log = Log()
     files = records.read_bundle(bundle)
     log.held("files", f"{len(files)} files, none unlisted, linked or too large")
-    report = _statement(files["report.dsse.json"], trusted, threshold, claims.PREDICATE)
-    log.held("signature", f"signed by {len(report.signers)} trusted key(s), {threshold} needed")
+    report = _statement(files["report.dsse.json"], trust.keys, trust.threshold, claims.PREDICATE)
+    log.held("signature", f"signed by {_signed_by(report.signers, trust)}; {trust.threshold} needed")
     said = _asserted(report)
+    trust.refuse(report.signers, said.signers)
     log.held("statement", "an in-toto statement of froc's report type, no floats, no duplicate keys")
-    _dates(said, now or datetime.now(UTC), min_sequence)
+    _dates(said, now or datetime.now(UTC), max(min_sequence, trust.min_sequence))
     log.held("dates", f"issued {said.issued}, expires {said.expires}, sequence {said.sequence}")
     _evidence(report.predicate.get("evidence"), files)
     log.held("evidence", "every evidence file has the digest and size that were signed")
@@ -124,7 +130,7 @@ def check(
     if model is not None:
         _model(covered, model)
         log.held("model", "the model folder holds exactly the files that were signed")
-    facts = read(files, trusted, covered, log)
+    facts = read(files, trust.keys, covered, log)
     _audit_seed(facts.plan, audit_seed)
     derived = _derived(report.predicate, facts, said)
     log.held("statistics", "p-values, bounds, certified configurations, choice and verdict, computed again")
@@ -140,7 +146,15 @@ def check(
         model_checked=model is not None,
         plan_status=derived["plan"]["status"],
         report=report.predicate,
+        payload=report.payload,
+        roles={keyid: trust.roles[keyid] for keyid in report.signers if keyid in trust.roles},
     )
+
+
+def _signed_by(signers: Sequence[str], trust: Trust) -> str:
+    if not trust.roles:
+        return f"{len(signers)} trusted key(s)"
+    return ", ".join(f"{trust.roles[keyid]} {keyid[:16]}" for keyid in signers)
 
 
 def read(
@@ -176,7 +190,7 @@ def _statement(data: bytes, keys: Sequence[signing.PublicKey], threshold: int, k
         raise VerificationError("predicate-type", f"the statement is not of type {kind}")
     if set(found) != {"_type", "subject", "predicateType", "predicate"} or not isinstance(found["predicate"], dict):
         raise VerificationError("statement-shape", "a statement has a type, subjects and a predicate, nothing else")
-    return Statement(_subjects(found["subject"]), found["predicate"], signers)
+    return Statement(_subjects(found["subject"]), found["predicate"], signers, digest.of_bytes(payload))
 
 
 def _subjects(listed: Any) -> dict[str, str]:

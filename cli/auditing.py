@@ -1,13 +1,16 @@
-"""`froc audit keygen / report / verify`."""
+"""`froc audit keygen / model / report / sign / verify`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from cli import options, words
-from froc.errors import NotCertifiedError
+from froc.errors import InputError, NotCertifiedError
+
+if TYPE_CHECKING:
+    from audit.trust import Trust as Trusted
 
 KEYGEN_EXAMPLES = """[bold]Examples[/]
 
@@ -28,6 +31,14 @@ VERIFY_EXAMPLES = """[bold]Examples[/]
 froc audit verify NAME.froc-audit --key signer.pem.pub --model froc-run/model
 
 froc audit verify NAME.froc-audit --key engineer.pub --key approver.pub --threshold 2 --json
+
+froc audit verify NAME.froc-audit --trust trust.json --audit-seed 20261125
+"""
+SIGN_EXAMPLES = """[bold]Examples[/]
+
+froc audit sign NAME.froc-audit --key approver.pem --signed-by engineer.pub --model froc-run/model
+
+froc audit sign NAME.froc-audit --key approver.pem --trust trust.json
 """
 MODEL_EXAMPLES = """[bold]Examples[/]
 
@@ -37,6 +48,13 @@ froc audit model --base base/ --unlearned out/ --task removal/ --budget 0.1 --pr
 
 froc audit report runs/npo --key signer.pem
 """
+Trust = Annotated[
+    Path | None,
+    typer.Option(
+        "--trust", help="Trust file: keys, roles and how many must have signed (docs/audit.md).", show_default=False
+    ),
+]
+
 app = typer.Typer(
     help="Certify a model from elsewhere; signed reports, computed again by whoever verifies them.",
     no_args_is_help=True,
@@ -149,6 +167,10 @@ def report(
     ] = None,
     role: Annotated[str, typer.Option(help="engineer, approver or auditor.")] = "engineer",
     sequence: Annotated[int, typer.Option(help="Number of this report in its series.")] = 1,
+    plan_key: Annotated[
+        list[Path] | None,
+        typer.Option(help="Public key of another person who signed the plan (repeatable).", show_default=False),
+    ] = None,
     comparison: Annotated[
         Path | None, typer.Option(help="Folder of froc compare, to be signed with it.", show_default=False)
     ] = None,
@@ -159,7 +181,7 @@ def report(
 
     bundle = evidence.build(
         run, out, key, password=words.password(), name=name, config=config, role=role,
-        sequence=sequence, comparison=comparison,
+        sequence=sequence, comparison=comparison, trusted=plan_key or (),
     )  # fmt: skip
     if json_:
         words.emit({"bundle": str(bundle), "page": str(bundle / "report.html")})
@@ -169,12 +191,45 @@ def report(
         words.results.print(f"anyone can check it: {check}", soft_wrap=True)
 
 
+@app.command("sign", epilog=SIGN_EXAMPLES)
+def sign(
+    bundle: Annotated[Path, typer.Argument(help="NAME.froc-audit folder.")],
+    key: Annotated[Path, typer.Option(help="Private key of the person who signs now.")],
+    signed_by: Annotated[
+        list[Path] | None,
+        typer.Option(help="Public key of who signed before, from its owner (repeatable).", show_default=False),
+    ] = None,
+    trust: Trust = None,
+    model: Annotated[
+        Path | None, typer.Option(help="Model folder to compare with the report.", show_default="not compared")
+    ] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+) -> None:
+    """Verify a bundle and sign the same bytes with a second person's key. Its role is what verifiers' trust files say.
+
+    Exit 4: it does not verify, and was not signed.
+    """
+    from audit import evidence
+
+    found = evidence.countersign(bundle, key, _trusted(signed_by, trust), password=words.password(), model=model)
+    if json_:
+        words.emit({"bundle": str(bundle), "verdict": found.verdict, "model_checked": found.model_checked})
+    else:
+        words.results.print(f"verified and signed {bundle}, which says [bold]{found.verdict}[/]", soft_wrap=True)
+        if not found.model_checked:
+            words.results.print("the model was not compared: give --model DIR to check its files", soft_wrap=True)
+
+
 @app.command("verify", epilog=VERIFY_EXAMPLES)
 def verify(
     bundle: Annotated[Path, typer.Argument(help="NAME.froc-audit folder.")],
     key: Annotated[
-        list[Path], typer.Option(help="Trusted public key, from its owner and not from the bundle (repeatable).")
-    ],
+        list[Path] | None,
+        typer.Option(
+            help="Trusted public key, from its owner and not from the bundle (repeatable).", show_default=False
+        ),
+    ] = None,
+    trust: Trust = None,
     model: Annotated[
         Path | None, typer.Option(help="Model folder to compare with the report.", show_default="not compared")
     ] = None,
@@ -192,13 +247,15 @@ def verify(
     from audit import verification
 
     found = verification.verify(
-        bundle, keys=key, model=model, threshold=threshold, min_sequence=min_sequence, audit_seed=audit_seed
-    )
+        bundle, keys=key or (), trust=trust, model=model, threshold=threshold, min_sequence=min_sequence,
+        audit_seed=audit_seed,
+    )  # fmt: skip
     if json_:
         checks = [{"number": c.number, "name": c.name, "passed": c.passed} for c in found.checks]
         words.emit(
             {"verdict": found.verdict, "checks": checks, "model_checked": found.model_checked, "tree": found.tree,
-             "fingerprint": found.fingerprint, "plan": found.plan_status}
+             "fingerprint": found.fingerprint, "plan": found.plan_status,
+             "signers": [{"keyid": keyid, "role": found.roles.get(keyid)} for keyid in found.signers]}
         )  # fmt: skip
     else:
         table = Table(box=None, header_style="bold")
@@ -207,6 +264,9 @@ def verify(
         for check in found.checks:
             table.add_row(str(check.number), check.name, check.passed)
         words.results.print(table)
+        for keyid in found.signers:
+            role = found.roles.get(keyid, "a trusted key")
+            words.results.print(f"signed by {role} {keyid}", soft_wrap=True)
         words.results.print(
             f"verified; the report says [bold]{found.verdict}[/]; plan {found.plan_status}", soft_wrap=True
         )
@@ -214,3 +274,12 @@ def verify(
             words.results.print("the model was not compared: give --model DIR to check its files", soft_wrap=True)
     if found.verdict != "PASS":
         raise NotCertifiedError(f"the report verifies and says {found.verdict}")
+
+
+def _trusted(keys: list[Path] | None, trust: Path | None) -> "Trusted":
+    from audit import signing
+    from audit import trust as trusting
+
+    if bool(keys) == (trust is not None):
+        raise InputError("give the public key of who signed before (--signed-by), or --trust, and not both")
+    return trusting.read(trust) if trust else trusting.Trust(tuple(map(signing.load_public, keys or ())))

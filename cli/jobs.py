@@ -80,8 +80,8 @@ def job(
     task = replace(task, units={**task.units, **units})
     if split_seed is not None and audit_seed is not None:
         raise InputError("--audit-seed is the seed of the split; leave --split-seed out")
-    if split_seed is not None or audit_seed is not None:
-        seed = split_seed if audit_seed is None else audit_seed
+    seed = split_seed if audit_seed is None else audit_seed
+    if seed is not None:
         task = replace(task, split_seed=seed, audited=audit_seed is not None)
     measured = measures(settings)
     sample = {risk: settings.sample[one.pool] for risk, one in measured.items() if one.pool in settings.sample}

@@ -96,3 +96,33 @@ def test_a_key_that_cannot_be_used_is_refused_first(
         assert done.returncode == 2, done.stderr
         assert str(key) in done.stderr
         assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture(scope="module")
+def signed(place: Path, froc: Froc, bundle: Path) -> Path:
+    """The bundle with an approver's signature, and a trust file that asks for both."""
+    trust = {
+        "format": 1, "keys": [{"role": role, "path": f"{role}.pub"} for role in ("engineer", "approver")],
+        "threshold": 2, "roles": {"engineer": 1, "approver": 1},
+    }  # fmt: skip
+    (place / "trust.json").write_text(json.dumps(trust))
+    assert froc("audit", "verify", bundle, "--trust", place / "trust.json").returncode == 4
+    done = froc(
+        "audit", "sign", bundle, "--key", place / "approver", "--trust", place / "trust.json",
+        "--model", place / "run" / "model", env=PASSWORD,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return bundle
+
+
+def test_two_people_sign(place: Path, froc: Froc, signed: Path) -> None:
+    done = froc("audit", "verify", signed, "--trust", place / "trust.json", "--json")
+    assert done.returncode == 0, done.stderr
+    assert sorted(one["role"] for one in json.loads(done.stdout)["signers"]) == ["approver", "engineer"]
+    shown = froc("audit", "verify", signed, "--trust", place / "trust.json").stdout
+    assert "signed by approver" in shown
+    again = froc("audit", "sign", signed, "--key", place / "approver", "--trust", place / "trust.json", env=PASSWORD)
+    assert again.returncode == 2
+    assert "has signed this already" in again.stderr
+    for words in ([], ["--key", place / "engineer.pub", "--trust", place / "trust.json"]):
+        assert froc("audit", "verify", signed, *words).returncode == 2
