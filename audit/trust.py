@@ -18,7 +18,6 @@ from audit.claims import Role, Signer
 from audit.records import Strict
 from froc.errors import InputError, VerificationError
 
-
 Count = Annotated[int, Field(ge=1)]
 
 
@@ -48,7 +47,7 @@ class Trust:
     keys: tuple[signing.PublicKey, ...]
     threshold: int = 1
     roles: Mapping[str, str] = field(default_factory=dict)
-    needed: Mapping[str, int] = field(default_factory=dict)
+    needed: Mapping[Role, int] = field(default_factory=dict)
     min_sequence: int = 1
 
     def refuse(self, signers: Sequence[str], named: Sequence[Signer]) -> None:
@@ -87,9 +86,8 @@ def read(path: Path) -> Trust:
         if not one.revoked:
             keys[key.keyid] = key
     _refuse_unreachable(said, [roles[keyid] for keyid in keys], path)
-    needed: dict[str, int] = {**said.roles}
     return Trust(
-        tuple(keys.values()), said.threshold, {keyid: roles[keyid] for keyid in keys}, needed, said.min_sequence
+        tuple(keys.values()), said.threshold, {keyid: roles[keyid] for keyid in keys}, said.roles, said.min_sequence
     )
 
 
