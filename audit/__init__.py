@@ -6,6 +6,7 @@
     claims        evidence -> everything in a report that follows from it; builder and verifier run the same code
     rendering     report -> one static page
     verification  numbered checks over a bundle, by someone who trusts only keys
+    reexecution   losses measured again: the draw, the counts, the bound that follows
     evidence      run folder -> signed bundle
 
 A bundle is a plain folder `NAME.froc-audit`: plan.json, plan.dsse.json, seal.json, trials.jsonl, losses.csv,

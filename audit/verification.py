@@ -5,17 +5,18 @@ Nothing is believed that can be computed. The first check that fails raises Veri
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from audit import claims, comparisons, records, rendering, signing
+from audit import claims, comparisons, records, reexecution, rendering, signing
 from audit import trust as trusting
 from audit.claims import Asserted, Facts, Plan, Seal, SignedPlan
 from audit.records import Trial
+from audit.reexecution import Reexecution
 from audit.trust import Trust
 from froc import digest
 from froc.errors import InputError, VerificationError
@@ -40,7 +41,8 @@ class Result:
 
     fingerprint: of the (first) trusted key that signed. tree: digest of the model's names and contents, None where the
     report covers no model. model_checked: whether the model on disk was compared. report: the predicate. payload: SHA-256
-    of the signed bytes. roles: keyid of each signer -> its role by the trust file; empty where keys were given by hand.
+    of the signed bytes. roles: keyid of each signer -> its role by the trust file; empty where keys were given by hand. reexecution:
+    what measuring again has shown, where the bundle holds that. files: the bytes that were verified.
     """
 
     verdict: str
@@ -53,6 +55,13 @@ class Result:
     report: Mapping[str, Any]
     payload: str
     roles: Mapping[str, str]
+    reexecution: Reexecution | None
+    files: Mapping[str, bytes] = field(repr=False)
+
+    @property
+    def assurance(self) -> str:
+        """What stands behind the losses: self_attested, or reproduced where others measured a sample again."""
+        return self.reexecution.assurance if self.reexecution else str(self.report["assuranceLevel"])
 
 
 @dataclass(frozen=True)
@@ -137,6 +146,9 @@ def check(
     if files["report.html"] != rendering.html(report.predicate).encode("utf-8"):
         raise VerificationError("html-not-rendering-of-signed-data", "report.html does not show what was signed")
     log.held("page", "report.html is the rendering of the signed report")
+    again = _again(files, trust, facts, report)
+    if again is not None:
+        log.held("reexecution", again.sentence)
     return Result(
         verdict=derived["verdict"],
         checks=tuple(log.checks),
@@ -148,6 +160,25 @@ def check(
         report=report.predicate,
         payload=report.payload,
         roles={keyid: trust.roles[keyid] for keyid in report.signers if keyid in trust.roles},
+        reexecution=again,
+        files=files,
+    )
+
+
+def _again(files: Mapping[str, bytes], trust: Trust, facts: Facts, report: Statement) -> Reexecution | None:
+    if reexecution.NAME not in files:
+        return None
+    try:
+        done = _statement(files[reexecution.NAME], trust.keys, 1, reexecution.PREDICATE)
+    except VerificationError as error:
+        if error.check != "signature-threshold":
+            raise
+        raise VerificationError(
+            "reexecution-signer",
+            f"{reexecution.NAME} is signed by no trusted key; trust who measured again, or take the file out",
+        ) from error
+    return reexecution.check(
+        done.subject, done.predicate, done.signers, facts, files["losses.csv"], report.predicate, report.payload
     )
 
 

@@ -1,16 +1,13 @@
-"""`froc audit keygen / model / report / sign / verify`."""
+"""`froc audit keygen / model / report / sign / reexecute / verify`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.table import Table
 
-from cli import options, words
-from froc.errors import InputError, NotCertifiedError
-
-if TYPE_CHECKING:
-    from audit.trust import Trust as Trusted
+from cli import options, reexecuting, words
+from froc.errors import NotCertifiedError
 
 KEYGEN_EXAMPLES = """[bold]Examples[/]
 
@@ -59,6 +56,9 @@ app = typer.Typer(
     help="Certify a model from elsewhere; signed reports, computed again by whoever verifies them.",
     no_args_is_help=True,
 )
+
+
+app.command("reexecute", epilog=reexecuting.EXAMPLES)(reexecuting.reexecute)
 
 
 @app.command("keygen", epilog=KEYGEN_EXAMPLES)
@@ -195,11 +195,8 @@ def report(
 def sign(
     bundle: Annotated[Path, typer.Argument(help="NAME.froc-audit folder.")],
     key: Annotated[Path, typer.Option(help="Private key of the person who signs now.")],
-    signed_by: Annotated[
-        list[Path] | None,
-        typer.Option(help="Public key of who signed before, from its owner (repeatable).", show_default=False),
-    ] = None,
-    trust: Trust = None,
+    signed_by: options.SignedBy = None,
+    trust: options.Trust = None,
     model: Annotated[
         Path | None, typer.Option(help="Model folder to compare with the report.", show_default="not compared")
     ] = None,
@@ -211,7 +208,9 @@ def sign(
     """
     from audit import evidence
 
-    found = evidence.countersign(bundle, key, _trusted(signed_by, trust), password=words.password(), model=model)
+    found = evidence.countersign(
+        bundle, key, reexecuting.trusted(signed_by, trust), password=words.password(), model=model
+    )
     if json_:
         words.emit({"bundle": str(bundle), "verdict": found.verdict, "model_checked": found.model_checked})
     else:
@@ -229,7 +228,7 @@ def verify(
             help="Trusted public key, from its owner and not from the bundle (repeatable).", show_default=False
         ),
     ] = None,
-    trust: Trust = None,
+    trust: options.Trust = None,
     model: Annotated[
         Path | None, typer.Option(help="Model folder to compare with the report.", show_default="not compared")
     ] = None,
@@ -238,6 +237,9 @@ def verify(
     audit_seed: Annotated[
         int | None, typer.Option(help="Seed that you gave for the draw; the plan must say it.", show_default=False)
     ] = None,
+    reproduced: Annotated[
+        bool, typer.Option("--reproduced", help="Exit 3 unless losses were measured again, without a difference.")
+    ] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Check a bundle: signatures, every file, every number computed again, the model. Needs no GPU and no torch.
@@ -255,6 +257,7 @@ def verify(
         words.emit(
             {"verdict": found.verdict, "checks": checks, "model_checked": found.model_checked, "tree": found.tree,
              "fingerprint": found.fingerprint, "plan": found.plan_status,
+             "assurance": found.assurance, "reexecution": found.reexecution and found.reexecution.sentence,
              "signers": [{"keyid": keyid, "role": found.roles.get(keyid)} for keyid in found.signers]}
         )  # fmt: skip
     else:
@@ -268,18 +271,16 @@ def verify(
             role = found.roles.get(keyid, "a trusted key")
             words.results.print(f"signed by {role} {keyid}", soft_wrap=True)
         words.results.print(
-            f"verified; the report says [bold]{found.verdict}[/]; plan {found.plan_status}", soft_wrap=True
+            f"verified; the report says [bold]{found.verdict}[/]; plan {found.plan_status}; losses {found.assurance}",
+            soft_wrap=True,
         )
         if not found.model_checked:
             words.results.print("the model was not compared: give --model DIR to check its files", soft_wrap=True)
     if found.verdict != "PASS":
         raise NotCertifiedError(f"the report verifies and says {found.verdict}")
-
-
-def _trusted(keys: list[Path] | None, trust: Path | None) -> "Trusted":
-    from audit import signing
-    from audit import trust as trusting
-
-    if bool(keys) == (trust is not None):
-        raise InputError("give the public key of who signed before (--signed-by), or --trust, and not both")
-    return trusting.read(trust) if trust else trusting.Trust(tuple(map(signing.load_public, keys or ())))
+    if found.reexecution and found.reexecution.outcome.differed:
+        raise NotCertifiedError(
+            f"the report verifies, but its losses were not found again: {found.reexecution.sentence}"
+        )
+    if reproduced and found.assurance != "reproduced":
+        raise NotCertifiedError("the report verifies, but its losses were not measured again (froc audit reexecute)")

@@ -37,6 +37,16 @@ Weight = Annotated[
 ]
 Radius = Annotated[float, typer.Option(help="Hellinger radius of shift within which budgets must hold.")]
 Joint = Annotated[bool, typer.Option("--joint", help="Certified set and CURs hold together (delta / 2 each).")]
+Trust = Annotated[
+    Path | None,
+    typer.Option(
+        "--trust", help="Trust file: keys, roles and how many must have signed (docs/audit.md).", show_default=False
+    ),
+]
+SignedBy = Annotated[
+    list[Path] | None,
+    typer.Option(help="Public key of who signed the report, from its owner (repeatable).", show_default=False),
+]
 AuditSeed = Annotated[
     int | None,
     typer.Option(

@@ -2,13 +2,18 @@
 
 import json
 import os
+import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
+from audit.claims import Plan
+from froc.data import Row, Task
+from froc.risk import Candidate, certify
 from tests.commands import Commands
 
 Froc = Callable[..., subprocess.CompletedProcess[str]]
@@ -25,19 +30,22 @@ def froc(commands: Commands, tmp_path_factory: pytest.TempPathFactory) -> Froc:
     return run
 
 
-def _rows(path: Path, rows: list[tuple[str, str]]) -> None:
-    path.write_text("".join(json.dumps({"question": q, "answer": a}) + "\n" for q, a in rows), encoding="utf-8")
+def _rows(path: Path, rows: Sequence[Row]) -> None:
+    lines = (json.dumps({"question": row.question, "answer": row.answer}) for row in rows)
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, froc: Froc, base: Any) -> Path:
-    """Keys, a task, a base model, and a run whose plan was signed before its first trial."""
+def place(tmp_path_factory: pytest.TempPathFactory, froc: Froc, base: Any, task: Task) -> Path:
+    """Keys, a task whose people the base model knows, and a run whose plan was signed before its first trial."""
     folder = tmp_path_factory.mktemp("audit")
     (folder / "task").mkdir()
-    _rows(folder / "task" / "forget.jsonl", [(f"who is {i}", f"person {i}") for i in range(40)])
-    _rows(folder / "task" / "retain.jsonl", [(f"what is {i}", f"thing {i}") for i in range(40)])
-    _rows(folder / "task" / "forget_queries.jsonl", [(f"tell me who {i} is", f"person {i}") for i in range(80)])
-    _rows(folder / "task" / "retain_queries.jsonl", [(f"tell me what {i} is", f"thing {i}") for i in range(80)])
+    (folder / "task" / "task.toml").write_text(f"template = {json.dumps(task.template)}\n")
+    parts = {"forget": task.forget, "retain": task.retain}
+    for name, rows in (
+        parts | {"forget_queries": task.queries["forgetting"], "retain_queries": task.queries["utility"]}
+    ).items():
+        _rows(folder / "task" / f"{name}.jsonl", rows)
     base.restore()
     base.model.save_pretrained(folder / "model")
     base.tokenizer.save_pretrained(folder / "model")
@@ -52,7 +60,8 @@ def place(tmp_path_factory: pytest.TempPathFactory, froc: Froc, base: Any) -> Pa
 def _search(folder: Path) -> list[object]:
     return [
         "search", "-b", "0.3", "--task", folder / "task", "--model", folder / "model", "--trials", "3",
-        "--methods", "npo,simnpo", "--candidates", "2", "-o", folder / "run", "--key", folder / "engineer", "--audit-seed", 1234,
+        "--methods", "npo,grad_diff", "--candidates", "2", "--batch", 16,
+        "--space", "lr=2e-3:8e-3", "--space", "epochs=2:4", "-o", folder / "run", "--key", folder / "engineer", "--audit-seed", 1234,
     ]  # fmt: skip
 
 
@@ -126,3 +135,93 @@ def test_two_people_sign(place: Path, froc: Froc, signed: Path) -> None:
     assert "has signed this already" in again.stderr
     for words in ([], ["--key", place / "engineer.pub", "--trust", place / "trust.json"]):
         assert froc("audit", "verify", signed, *words).returncode == 2
+
+
+@pytest.fixture(scope="module")
+def again(place: Path, froc: Froc, signed: Path) -> Path:
+    """A copy of the bundle with its losses measured again by an auditor."""
+    assert froc("audit", "keygen", place / "auditor").returncode == 0
+    copied = Path(shutil.copytree(signed, place / "again.froc-audit"))
+    done = froc(*_again(place, copied), "--seed", 7)
+    assert done.returncode == 0, done.stderr
+    assert "0 differed" in done.stdout
+    return copied
+
+
+def _again(place: Path, bundle: Path) -> list[object]:
+    return [
+        "audit", "reexecute", bundle, "--key", place / "auditor", "--signed-by", place / "engineer.pub",
+        "--rows", 59, "--task", place / "task", "--base", place / "model",
+    ]  # fmt: skip
+
+
+def test_losses_are_found_again(place: Path, froc: Froc, again: Path, signed: Path) -> None:
+    keys = ["--key", place / "engineer.pub", "--key", place / "auditor.pub"]
+    done = froc("audit", "verify", again, *keys, "--reproduced", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["assurance"] == "reproduced"
+    assert "59 of " in found["reexecution"]
+    assert "95% confidence" in found["reexecution"]
+    assert found["checks"][-1]["name"] == "reexecution"
+    assert froc("audit", "verify", signed, *keys[:2], "--reproduced").returncode == 3
+    assert froc("audit", "verify", signed, *keys[:2]).returncode == 0
+    # a re-execution by somebody who is not trusted is no word
+    assert froc("audit", "verify", again, *keys[:2]).returncode == 4
+    assert froc(*_again(place, again), "--seed", 8).returncode == 2
+
+
+def test_the_signed_model_is_measured_again(place: Path, froc: Froc, signed: Path, tmp_path: Path) -> None:
+    copied = Path(shutil.copytree(signed, tmp_path / "model.froc-audit"))
+    done = froc(*_again(place, copied), "--seed", -3, "--unlearned", place / "run" / "model", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["how"], found["differed"], found["rows"]) == ("model-measured", 0, 59)
+    assert found["assurance"] == "reproduced"
+
+
+def test_other_data_or_another_model_is_refused(place: Path, froc: Froc, signed: Path, tmp_path: Path) -> None:
+    copied = Path(shutil.copytree(signed, tmp_path / "other.froc-audit"))
+    task = Path(shutil.copytree(place / "task", tmp_path / "task"))
+    (task / "retain.jsonl").write_text("".join((task / "retain.jsonl").read_text().splitlines(keepends=True)[1:]))
+    words = [*_again(place, copied), "--seed", 7]
+    for more, word in (
+        (["--task", task], "another task"), (["--base", place / "run" / "model"], "another base model"),
+        (["--rows", 0], "--rows 0"), (["--role", "boss"], "no role"),
+    ):  # fmt: skip
+        done = froc(*words, *more)
+        assert done.returncode == 2, done.stderr
+        assert word in done.stderr
+    assert not (copied / "reexecution.dsse.json").exists()
+
+
+def test_losses_that_were_never_measured_are_found_out(place: Path, froc: Froc, tmp_path: Path) -> None:
+    """An engineer with a valid key writes losses of nothing: the report verifies, and measuring again says otherwise."""
+    run = Path(shutil.copytree(place / "run", tmp_path / "run"))
+    table = pl.read_parquet(run / "losses" / "calibration.parquet")
+    false = table.with_columns(
+        loss=pl.when(pl.col("risk") == "utility").then(0).otherwise(pl.col("loss")).cast(pl.Int16)
+    )
+    wrong = int((false["loss"] != table["loss"]).sum())
+    assert wrong
+    false.write_parquet(run / "losses" / "calibration.parquet")
+    plan, seal = (json.loads((run / f"{name}.json").read_text()) for name in ("plan", "seal"))
+    claim = Plan.model_validate(plan).claim
+    forged = certify(false, [Candidate(**one) for one in seal["candidates"]], claim)
+    (run / "certificate.json").write_text(json.dumps(forged))
+    args = ["--key", place / "engineer", "--out", tmp_path, "--name", "false"]
+    done = froc("audit", "report", run, *args, env=PASSWORD)
+    assert done.returncode == 0, done.stderr
+    bundle = tmp_path / "false.froc-audit"
+    assert froc("audit", "verify", bundle, "--key", place / "engineer.pub").returncode == 0
+    done = froc(*_again(place, bundle), "--seed", 7, "--rows", 100_000, "--json")
+    assert done.returncode == 3, done.stderr
+    assert "were not found again" in done.stderr
+    found = json.loads(done.stdout)
+    assert (found["differed"], found["rows"], found["assurance"]) == (wrong, len(table), "self_attested")
+    done = froc("audit", "verify", bundle, "--key", place / "engineer.pub", "--key", place / "auditor.pub")
+    assert done.returncode == 3
+    assert f"{wrong} differed" in done.stderr
+    answers = [json.loads(line)["answer"] for line in (place / "task" / "forget.jsonl").read_text().splitlines()]
+    for text in (done.stdout, done.stderr, (bundle / "reexecution.dsse.json").read_text()):
+        assert not [answer for answer in answers if f" {answer}" in text]
