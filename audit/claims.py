@@ -30,15 +30,20 @@ LIMITS = (
 """Limits that every report states; no signer can remove one."""
 
 
+Role = Literal["engineer", "approver", "auditor"]
+
+
 class Lenient(Strict, extra="ignore"):
     """A document that may say more than is needed here."""
 
 
 class TaskPlan(Lenient):
-    """What the plan says about the task. units: risk -> query | group."""
+    """What the plan says about the task. units: risk -> query | group. seed_from: who gave `split_seed`, where said."""
 
     name: str
     digest: str = Hex
+    split_seed: int = 0
+    seed_from: Literal["auditor"] | None = None
     units: dict[str, Literal["query", "group"]]
 
 
@@ -157,7 +162,7 @@ class SignedPlan(Strict):
 class Signer(Strict):
     """Who signed, by function and key; never by name."""
 
-    role: Literal["engineer", "approver", "auditor"]
+    role: Role
     keyid: str = Hex
 
 
@@ -293,6 +298,7 @@ def derive(facts: Facts, opening: int, asked: str | None) -> dict[str, Any]:
         "plan": {
             "sha256": facts.plan_digest, "created": plan.created, "signed": facts.plan_signed,
             "status": plan_status(facts), "task": {"name": plan.task.name, "digest": plan.task.digest},
+            **({"auditSeed": str(plan.task.split_seed)} if plan.task.seed_from else {}),
         },
         "method": {
             "procedure": plan.procedure, "bound": dict(sorted(plan.bound.items())), "quantum": SCALE,

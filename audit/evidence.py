@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import polars as pl
 import froc
 from audit import claims, comparisons, records, rendering, signing, verification
 from audit.claims import Facts, Seal
+from audit.trust import Trust
 from froc import digest
 from froc.errors import InputError, VerificationError
 from froc.losses import SCHEMA
@@ -32,13 +34,54 @@ def sign_plan(run: Path, key: Path, *, password: bytes | None = None, now: datet
 
     Raises InputError where there is no plan yet, or it is signed already.
     """
-    place = run / "plan.dsse.json"
-    if place.exists():
-        raise InputError(f"{place} exists and is not overwritten; a plan is signed once")
-    data = plan_statement(_bytes(run / "plan.json", run), signing.load_signer(key, password), stamped(now))
-    with place.open("xb") as stream:
-        stream.write(data)
-    return place
+    return PlanSigner(run, key, password).sign(now)
+
+
+class PlanSigner:
+    """Signs a run's plan between its writing and the first trial.
+
+    The key is read at once, so that one that cannot be used is refused before anything is trained; so is one that did
+    not make the signature which an earlier call left in the run.
+    """
+
+    def __init__(self, run: Path, key: Path, password: bytes | None = None) -> None:
+        self._run, self._place = run, run / "plan.dsse.json"
+        self._signer = signing.load_signer(key, password)
+        if self._place.exists():
+            self._refuse_other(key)
+
+    def sign(self, now: datetime | None = None) -> Path:
+        """Write plan.dsse.json. InputError where it is there already."""
+        if self._place.exists():
+            raise InputError(f"{self._place} exists and is not overwritten; a plan is signed once")
+        data = plan_statement(_bytes(self._run / "plan.json", self._run), self._signer, stamped(now))
+        part = self._place.with_name(f".{self._place.name}.part")
+        part.write_bytes(data)
+        part.rename(self._place)
+        return self._place
+
+    def before_first_trial(self) -> str:
+        """Sign unless that was done; returns what is to be said about it.
+
+        A plan whose trials have begun is left unsigned: no signature could show any more that it came first.
+        """
+        if self._place.exists():
+            return "the plan keeps the signature that it was given before the first trial"
+        if (self._run / "trials.jsonl").exists():
+            return "trials began before the plan was signed, so it stays unsigned; reports will call it asserted"
+        self.sign()
+        return f"plan signed before the first trial by {self._signer.public_key.keyid[:16]}"
+
+    def _refuse_other(self, key: Path) -> None:
+        try:
+            payload, _ = signing.verify(self._place.read_bytes(), [signing.public_of(self._signer)])
+            subject = signing.strict_json(payload)["subject"]
+        except (OSError, VerificationError) as error:
+            raise InputError(
+                f"{self._place} was not signed with {key}; give the key that signed it, or leave --key out"
+            ) from error
+        if subject[0]["digest"]["sha256"] != digest.of_bytes(_bytes(self._run / "plan.json", self._run)):
+            raise InputError(f"{self._place} is not about {self._run / 'plan.json'}; choose another --out")
 
 
 def plan_statement(plan: bytes, signer: signing.PrivateKey, signed: str) -> bytes:
@@ -102,6 +145,39 @@ def build(
     except VerificationError as error:
         raise _unusable(run, error) from error
     return bundle
+
+
+def countersign(
+    bundle: Path,
+    key: Path,
+    trust: Trust,
+    *,
+    password: bytes | None = None,
+    model: Path | None = None,
+    now: datetime | None = None,
+) -> verification.Result:
+    """Verify a bundle, then add a signature over the same bytes to it; nothing else changes.
+
+    trust: keys whose signatures it carries already; how many it will need is not asked yet. Raises InputError for a key
+    that the trust file does not list or that has signed, VerificationError where the bundle does not verify.
+    """
+    signer = signing.load_signer(key, password)
+    mine = signing.public_of(signer)
+    if trust.roles and mine.keyid not in trust.roles:
+        raise InputError(f"{key} is not in the trust file, or revoked there; its signature would count for nothing")
+    found = verification.check(bundle, replace(trust, threshold=1, needed={}), model=model, now=now)
+    replace_file(bundle / "report.dsse.json", signing.add(found.files["report.dsse.json"], signer))
+    return found
+
+
+def replace_file(place: Path, data: bytes) -> None:
+    """Write a file of a bundle, whole or not at all; what a killed process leaves lies beside the bundle, not in it."""
+    part = place.parent.with_name(f".{place.parent.name}.{place.name}.part")
+    try:
+        part.write_bytes(data)
+        part.replace(place)
+    except OSError as error:
+        raise InputError(f"cannot write {place} ({error.strerror}); make the bundle's folder writable") from error
 
 
 def signed_report(

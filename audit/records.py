@@ -35,6 +35,8 @@ LIMITS = {
 """Every file that a bundle has, and the most bytes of it that are read."""
 COMPARED = {"comparison.csv": 256 * MIB, "comparison.json": 4 * MIB}
 """What a bundle holds beside them where a comparison of methods was signed with it."""
+LATER = {"reexecution.dsse.json": 4 * MIB}
+"""What may be put into a bundle after its report was signed; each file has a signature of its own."""
 MEDIA = {".csv": "text/csv", ".html": "text/html", ".json": "application/json", ".jsonl": "application/jsonl"}
 PUBLIC = ("report.html",)
 """Files that may be shown to anyone, beside the report itself; the others are for auditors."""
@@ -137,6 +139,7 @@ def read_bundle(folder: Path) -> dict[str, bytes]:
     except OSError as error:
         raise InputError(f"cannot list {folder} ({error.strerror}); verify as someone who may") from error
     wanted = LIMITS | (COMPARED if any(name in COMPARED for name in found) else {})
+    wanted |= {name: limit for name, limit in LATER.items() if name in found}
     for name in found:
         if name not in wanted:
             raise VerificationError("bundle-unlisted-file", "the bundle holds a file that no bundle has")
@@ -172,7 +175,7 @@ def listing(files: Mapping[str, bytes]) -> list[dict[str, Any]]:
             "tier": "public" if name in PUBLIC else "restricted",
         }
         for name in sorted(files)
-        if name != "report.dsse.json"
+        if name != "report.dsse.json" and name not in LATER
     ]
 
 

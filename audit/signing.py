@@ -76,15 +76,19 @@ def load_signer(path: Path, password: bytes | None = None) -> CryptoSigner:
 
 def load_public(path: Path) -> SSlibKey:
     """A trusted public key from a PEM file; its keyid is its fingerprint. Raises InputError for anything else."""
-    data = _read_key(path, "public")
+    return public_from(_read_key(path, "public"), str(path))
+
+
+def public_from(data: bytes, where: str) -> SSlibKey:
+    """A trusted public key in PEM form. where: what an InputError calls it."""
     if b"PRIVATE KEY" in data:
-        raise InputError(f"{path} is a private key; trust the public one, {path.name}.pub")
+        raise InputError(f"{where} is a private key; trust the public one, which keygen writes beside it (.pub)")
     try:
         public = serialization.load_pem_public_key(data)
     except ValueError as error:
-        raise InputError(f"{path} is no public key in PEM form") from error
+        raise InputError(f"{where} is no public key in PEM form") from error
     if not isinstance(public, Ed25519PublicKey):
-        raise InputError(f"{path} is not an Ed25519 key; no other algorithm is accepted")
+        raise InputError(f"{where} is not an Ed25519 key; no other algorithm is accepted")
     return SSlibKey.from_crypto(public, keyid=_keyid(public))
 
 
@@ -109,6 +113,15 @@ def sign(body: bytes, signers: Sequence[Signer]) -> bytes:
     envelope = Envelope(body, PAYLOAD_TYPE, {})
     for signer in signers:
         envelope.sign(signer)
+    return compact(envelope.to_dict())
+
+
+def add(data: bytes, signer: Signer) -> bytes:
+    """The same envelope with one more signature over the same bytes. InputError where that key has signed already."""
+    envelope, key = _envelope(data), public_of(signer)
+    if key.keyid in envelope.signatures:
+        raise InputError(f"key {key.keyid[:16]} has signed this already; a second person needs another key")
+    envelope.sign(signer)
     return compact(envelope.to_dict())
 
 

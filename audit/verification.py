@@ -5,16 +5,19 @@ Nothing is believed that can be computed. The first check that fails raises Veri
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from audit import claims, comparisons, records, rendering, signing
+from audit import claims, comparisons, records, reexecution, rendering, signing
+from audit import trust as trusting
 from audit.claims import Asserted, Facts, Plan, Seal, SignedPlan
 from audit.records import Trial
+from audit.reexecution import Reexecution
+from audit.trust import Trust
 from froc import digest
 from froc.errors import InputError, VerificationError
 
@@ -37,7 +40,9 @@ class Result:
     """A bundle that verifies. verdict: PASS | FAIL | NOT_ESTABLISHED, recomputed.
 
     fingerprint: of the (first) trusted key that signed. tree: digest of the model's names and contents, None where the
-    report covers no model. model_checked: whether the model on disk was compared. report: the predicate.
+    report covers no model. model_checked: whether the model on disk was compared. report: the predicate. payload: SHA-256
+    of the signed bytes. roles: keyid of each signer -> its role by the trust file; empty where keys were given by hand. reexecution:
+    what measuring again has shown, where the bundle holds that. files: the bytes that were verified.
     """
 
     verdict: str
@@ -48,15 +53,25 @@ class Result:
     model_checked: bool
     plan_status: str
     report: Mapping[str, Any]
+    payload: str
+    roles: Mapping[str, str]
+    reexecution: Reexecution | None
+    files: Mapping[str, bytes] = field(repr=False)
+
+    @property
+    def assurance(self) -> str:
+        """What stands behind the losses: self_attested, or reproduced where others measured a sample again."""
+        return self.reexecution.assurance if self.reexecution else str(self.report["assuranceLevel"])
 
 
 @dataclass(frozen=True)
 class Statement:
-    """A verified in-toto statement. subject: name -> SHA-256."""
+    """A verified in-toto statement. subject: name -> SHA-256. payload: SHA-256 of its bytes."""
 
     subject: Mapping[str, str]
     predicate: Mapping[str, Any]
     signers: tuple[str, ...]
+    payload: str
 
 
 class Log:
@@ -73,44 +88,49 @@ class Log:
 def verify(
     bundle: Path,
     *,
-    keys: Sequence[Path],
+    keys: Sequence[Path] = (),
+    trust: Path | None = None,
     model: Path | None = None,
     threshold: int = 1,
     now: datetime | None = None,
     min_sequence: int = 1,
+    audit_seed: int | None = None,
 ) -> Result:
     """Check a bundle against trusted public keys, and against the model folder where one is given.
 
-    threshold: how many different trusted keys must have signed the report. now: aware time, the present by default.
+    trust: a trust file, instead of keys and threshold. threshold: how many different trusted keys must have signed the report. now: aware time, the present by default.
+    audit_seed: what an auditor gave for the draw, which the plan must then say.
     Raises InputError where the arguments cannot be used, VerificationError at the first check that fails.
     """
-    if not keys:
-        raise InputError("no trusted key was given; give the signer's public key, received apart from the bundle")
-    trusted = [signing.load_public(path) for path in keys]
-    return check(bundle, trusted, model=model, threshold=threshold, now=now, min_sequence=min_sequence)
+    if bool(keys) == (trust is not None):
+        raise InputError("give the signer's public key, received apart from the bundle, or a trust file, and not both")
+    trusted = trusting.read(trust) if trust else Trust(tuple(map(signing.load_public, keys)), threshold)
+    return check(bundle, trusted, model=model, now=now, min_sequence=min_sequence, audit_seed=audit_seed)
 
 
 def check(
     bundle: Path,
-    trusted: Sequence[signing.PublicKey],
+    trusted: Trust | Sequence[signing.PublicKey],
     *,
     model: Path | None = None,
-    threshold: int = 1,
     now: datetime | None = None,
     min_sequence: int = 1,
+    audit_seed: int | None = None,
 ) -> Result:
     """`verify` with keys that are loaded already."""
     for folder, kind in ((bundle, f"the {SUFFIX} folder"), (model, "the model's folder")):
         if folder is not None and not folder.is_dir():
             raise InputError(f"{folder} is no folder; give {kind}")
+    trust = trusted if isinstance(trusted, Trust) else Trust(tuple(trusted))
     log = Log()
     files = records.read_bundle(bundle)
     log.held("files", f"{len(files)} files, none unlisted, linked or too large")
-    report = _statement(files["report.dsse.json"], trusted, threshold, claims.PREDICATE)
-    log.held("signature", f"signed by {len(report.signers)} trusted key(s), {threshold} needed")
+    report = _statement(files["report.dsse.json"], trust.keys, trust.threshold, claims.PREDICATE)
+    log.held("signature", f"signed by {_signed_by(report.signers, trust)}; {trust.threshold} needed")
     said = _asserted(report)
+    trust.refuse(report.signers, said.signers)
     log.held("statement", "an in-toto statement of froc's report type, no floats, no duplicate keys")
-    _dates(said, now or datetime.now(UTC), min_sequence)
+    _dates(said, now or datetime.now(UTC), max(min_sequence, trust.min_sequence))
     log.held("dates", f"issued {said.issued}, expires {said.expires}, sequence {said.sequence}")
     _evidence(report.predicate.get("evidence"), files)
     log.held("evidence", "every evidence file has the digest and size that were signed")
@@ -119,12 +139,16 @@ def check(
     if model is not None:
         _model(covered, model)
         log.held("model", "the model folder holds exactly the files that were signed")
-    facts = read(files, trusted, covered, log)
+    facts = read(files, trust.keys, covered, log)
+    _audit_seed(facts.plan, audit_seed)
     derived = _derived(report.predicate, facts, said)
     log.held("statistics", "p-values, bounds, certified configurations, choice and verdict, computed again")
     if files["report.html"] != rendering.html(report.predicate).encode("utf-8"):
         raise VerificationError("html-not-rendering-of-signed-data", "report.html does not show what was signed")
     log.held("page", "report.html is the rendering of the signed report")
+    again = _again(files, trust, facts, report)
+    if again is not None:
+        log.held("reexecution", again.sentence)
     return Result(
         verdict=derived["verdict"],
         checks=tuple(log.checks),
@@ -134,7 +158,34 @@ def check(
         model_checked=model is not None,
         plan_status=derived["plan"]["status"],
         report=report.predicate,
+        payload=report.payload,
+        roles={keyid: trust.roles[keyid] for keyid in report.signers if keyid in trust.roles},
+        reexecution=again,
+        files=files,
     )
+
+
+def _again(files: Mapping[str, bytes], trust: Trust, facts: Facts, report: Statement) -> Reexecution | None:
+    if reexecution.NAME not in files:
+        return None
+    try:
+        done = _statement(files[reexecution.NAME], trust.keys, 1, reexecution.PREDICATE)
+    except VerificationError as error:
+        if error.check != "signature-threshold":
+            raise
+        raise VerificationError(
+            "reexecution-signer",
+            f"{reexecution.NAME} is signed by no trusted key; trust who measured again, or take the file out",
+        ) from error
+    return reexecution.check(
+        done.subject, done.predicate, done.signers, facts, files["losses.csv"], report.predicate, report.payload
+    )
+
+
+def _signed_by(signers: Sequence[str], trust: Trust) -> str:
+    if not trust.roles:
+        return f"{len(signers)} trusted key(s)"
+    return ", ".join(f"{trust.roles[keyid]} {keyid[:16]}" for keyid in signers)
 
 
 def read(
@@ -170,7 +221,7 @@ def _statement(data: bytes, keys: Sequence[signing.PublicKey], threshold: int, k
         raise VerificationError("predicate-type", f"the statement is not of type {kind}")
     if set(found) != {"_type", "subject", "predicateType", "predicate"} or not isinstance(found["predicate"], dict):
         raise VerificationError("statement-shape", "a statement has a type, subjects and a predicate, nothing else")
-    return Statement(_subjects(found["subject"]), found["predicate"], signers)
+    return Statement(_subjects(found["subject"]), found["predicate"], signers, digest.of_bytes(payload))
 
 
 def _subjects(listed: Any) -> dict[str, str]:
@@ -340,6 +391,8 @@ def _losses(files: Mapping[str, bytes], plan: Plan, seal: Seal) -> Any:
         listed = plan.population[risk] != "queries"
         if bool(known) != listed or (listed and digest.of_json(known) != plan.split.searched.get(risk)):
             raise VerificationError("table-other-queries", f"the {risk} search rows are not those of a planned list")
+        if listed and plan.task.seed_from:
+            _draw(of_risk, risk)
         if plan.sequential:
             continue  # whether these are the first units of the sealed order is checked with the statistics
         some = of_risk.filter(pl.col("split") == "calibration")
@@ -348,6 +401,23 @@ def _losses(files: Mapping[str, bytes], plan: Plan, seal: Seal) -> Any:
         if some[key].n_unique() != plan.split.calibration[risk]:
             raise VerificationError("plan-units", f"{risk} was not measured on as many units as planned")
     return losses
+
+
+def _audit_seed(plan: Plan, wanted: int | None) -> None:
+    if wanted is not None and (plan.task.seed_from is None or plan.task.split_seed != wanted):
+        said = f"names {plan.task.split_seed}" if plan.task.seed_from else "names no auditor's seed"
+        raise VerificationError("audit-seed-differs", f"the plan {said}; the auditor gave {wanted}")
+
+
+def _draw(of_risk: pl.DataFrame, risk: str) -> None:
+    """The auditor's seed orders units by id and gives the first ones to the search; what is left is calibrated on.
+
+    Ids are keyed digests of rows, so that this order is all that can be seen without the data.
+    """
+    last = of_risk.filter(pl.col("split") == "search")["unit"].max()
+    first = of_risk.filter(pl.col("split") == "calibration")["unit"].min()
+    if str(last) >= str(first):
+        raise VerificationError("plan-draw", f"the {risk} units were not divided in the order that the seed gives")
 
 
 def _derived(report: Mapping[str, Any], facts: Facts, said: Asserted) -> Mapping[str, Any]:

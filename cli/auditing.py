@@ -1,13 +1,12 @@
-"""`froc audit keygen / report / verify`."""
+"""`froc audit keygen / model / report / sign / reexecute / verify`."""
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
-from cli import options, words
+from cli import options, reexecuting, words
 from froc.errors import NotCertifiedError
 
 KEYGEN_EXAMPLES = """[bold]Examples[/]
@@ -29,6 +28,14 @@ VERIFY_EXAMPLES = """[bold]Examples[/]
 froc audit verify NAME.froc-audit --key signer.pem.pub --model froc-run/model
 
 froc audit verify NAME.froc-audit --key engineer.pub --key approver.pub --threshold 2 --json
+
+froc audit verify NAME.froc-audit --trust trust.json --audit-seed 20261125
+"""
+SIGN_EXAMPLES = """[bold]Examples[/]
+
+froc audit sign NAME.froc-audit --key approver.pem --signed-by engineer.pub --model froc-run/model
+
+froc audit sign NAME.froc-audit --key approver.pem --trust trust.json
 """
 MODEL_EXAMPLES = """[bold]Examples[/]
 
@@ -38,7 +45,12 @@ froc audit model --base base/ --unlearned out/ --task removal/ --budget 0.1 --pr
 
 froc audit report runs/npo --key signer.pem
 """
-PASSWORD = "FROC_KEY_PASSWORD"
+Trust = Annotated[
+    Path | None,
+    typer.Option(
+        "--trust", help="Trust file: keys, roles and how many must have signed (docs/audit.md).", show_default=False
+    ),
+]
 
 app = typer.Typer(
     help="Certify a model from elsewhere; signed reports, computed again by whoever verifies them.",
@@ -46,19 +58,24 @@ app = typer.Typer(
 )
 
 
+app.command("reexecute", epilog=reexecuting.EXAMPLES)(reexecuting.reexecute)
+
+
 @app.command("keygen", epilog=KEYGEN_EXAMPLES)
 def keygen(
     path: Annotated[Path, typer.Argument(help="Where the private key goes; the public one beside it as PATH.pub.")],
     encrypt: Annotated[
-        bool, typer.Option("--encrypt", help=f"Encrypt with the password in {PASSWORD}, or ask for one.")
+        bool, typer.Option("--encrypt", help=f"Encrypt with the password in {words.PASSWORD}, or ask for one.")
     ] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Make an Ed25519 key pair; an existing key is never written over."""
     from audit import signing
 
-    password = _password() or typer.prompt("password", hide_input=True, confirmation_prompt=True) if encrypt else None
-    fingerprint = signing.keygen(path, password.encode() if password else None)
+    password = words.password()
+    if encrypt and password is None:
+        password = str(typer.prompt("password", hide_input=True, confirmation_prompt=True)).encode()
+    fingerprint = signing.keygen(path, password if encrypt else None)
     if json_:
         words.emit({"private": str(path), "public": f"{path}.pub", "fingerprint": fingerprint})
     else:
@@ -95,6 +112,7 @@ def model(
         float, typer.Option(help="Part of the queries that is left to searches; not certified from.")
     ] = 0.2,
     split_seed: Annotated[int | None, typer.Option(help="Seed of the split.", show_default="the task's")] = None,
+    audit_seed: options.AuditSeed = None,
     openings: Annotated[int, typer.Option(help="Planned looks at the calibration queries: delta / K each.")] = 1,
     reopen: Annotated[
         bool, typer.Option("--reopen", help="Look once more than planned; every output says so.")
@@ -102,6 +120,7 @@ def model(
     device: options.Device = None,
     dtype: options.Dtype = None,
     json_: Annotated[bool, typer.Option("--json", help="Print the certificate as JSON on standard output.")] = False,
+    key: options.PlanKey = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no table.")] = False,
 ) -> None:
     """Measure and certify an unlearned model from any other tool: one candidate, no search. Then froc audit report signs it.
@@ -112,7 +131,7 @@ def model(
     from dataclasses import replace
 
     from cli import jobs
-    from cli.searching import Screen, finish
+    from cli.searching import Screen, finish, signature
     from search.external import Given
     from search.folder import Folder
     from search.plan import Settings
@@ -128,9 +147,11 @@ def model(
     settings.check()
     Folder(out).refuse_unwritable()
     given = Given(unlearned)
-    with Screen(quiet) as screen:
+    with Screen(quiet, signature(out, key)) as screen:
         machine = jobs.Machine(device, dtype, executor="inline")
-        job = jobs.job(settings, task, base, split_seed, machine, screen.training, data, unit or ())
+        job = jobs.job(
+            settings, task, base, split_seed, machine, screen.training, data, unit or (), audit_seed=audit_seed
+        )
         certificate = run(replace(job, given=given, space={}), out, screen)
     finish(out, certificate, json_, quiet)
 
@@ -146,6 +167,10 @@ def report(
     ] = None,
     role: Annotated[str, typer.Option(help="engineer, approver or auditor.")] = "engineer",
     sequence: Annotated[int, typer.Option(help="Number of this report in its series.")] = 1,
+    plan_key: Annotated[
+        list[Path] | None,
+        typer.Option(help="Public key of another person who signed the plan (repeatable).", show_default=False),
+    ] = None,
     comparison: Annotated[
         Path | None, typer.Option(help="Folder of froc compare, to be signed with it.", show_default=False)
     ] = None,
@@ -154,10 +179,9 @@ def report(
     """Build and sign the audit bundle of a run. It holds no forgotten text and verifies without the forget set."""
     from audit import evidence
 
-    password = _password()
     bundle = evidence.build(
-        run, out, key, password=password.encode() if password else None, name=name, config=config, role=role,
-        sequence=sequence, comparison=comparison,
+        run, out, key, password=words.password(), name=name, config=config, role=role,
+        sequence=sequence, comparison=comparison, trusted=plan_key or (),
     )  # fmt: skip
     if json_:
         words.emit({"bundle": str(bundle), "page": str(bundle / "report.html")})
@@ -167,17 +191,55 @@ def report(
         words.results.print(f"anyone can check it: {check}", soft_wrap=True)
 
 
+@app.command("sign", epilog=SIGN_EXAMPLES)
+def sign(
+    bundle: Annotated[Path, typer.Argument(help="NAME.froc-audit folder.")],
+    key: Annotated[Path, typer.Option(help="Private key of the person who signs now.")],
+    signed_by: options.SignedBy = None,
+    trust: options.Trust = None,
+    model: Annotated[
+        Path | None, typer.Option(help="Model folder to compare with the report.", show_default="not compared")
+    ] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+) -> None:
+    """Verify a bundle and sign the same bytes with a second person's key. Its role is what verifiers' trust files say.
+
+    Exit 4: it does not verify, and was not signed.
+    """
+    from audit import evidence
+
+    found = evidence.countersign(
+        bundle, key, reexecuting.trusted(signed_by, trust), password=words.password(), model=model
+    )
+    if json_:
+        words.emit({"bundle": str(bundle), "verdict": found.verdict, "model_checked": found.model_checked})
+    else:
+        words.results.print(f"verified and signed {bundle}, which says [bold]{found.verdict}[/]", soft_wrap=True)
+        if not found.model_checked:
+            words.results.print("the model was not compared: give --model DIR to check its files", soft_wrap=True)
+
+
 @app.command("verify", epilog=VERIFY_EXAMPLES)
 def verify(
     bundle: Annotated[Path, typer.Argument(help="NAME.froc-audit folder.")],
     key: Annotated[
-        list[Path], typer.Option(help="Trusted public key, from its owner and not from the bundle (repeatable).")
-    ],
+        list[Path] | None,
+        typer.Option(
+            help="Trusted public key, from its owner and not from the bundle (repeatable).", show_default=False
+        ),
+    ] = None,
+    trust: options.Trust = None,
     model: Annotated[
         Path | None, typer.Option(help="Model folder to compare with the report.", show_default="not compared")
     ] = None,
     threshold: Annotated[int, typer.Option(help="How many of the keys must have signed.")] = 1,
     min_sequence: Annotated[int, typer.Option(help="Refuse reports older than this one of their series.")] = 1,
+    audit_seed: Annotated[
+        int | None, typer.Option(help="Seed that you gave for the draw; the plan must say it.", show_default=False)
+    ] = None,
+    reproduced: Annotated[
+        bool, typer.Option("--reproduced", help="Exit 3 unless losses were measured again, without a difference.")
+    ] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Check a bundle: signatures, every file, every number computed again, the model. Needs no GPU and no torch.
@@ -186,12 +248,17 @@ def verify(
     """
     from audit import verification
 
-    found = verification.verify(bundle, keys=key, model=model, threshold=threshold, min_sequence=min_sequence)
+    found = verification.verify(
+        bundle, keys=key or (), trust=trust, model=model, threshold=threshold, min_sequence=min_sequence,
+        audit_seed=audit_seed,
+    )  # fmt: skip
     if json_:
         checks = [{"number": c.number, "name": c.name, "passed": c.passed} for c in found.checks]
         words.emit(
             {"verdict": found.verdict, "checks": checks, "model_checked": found.model_checked, "tree": found.tree,
-             "fingerprint": found.fingerprint, "plan": found.plan_status}
+             "fingerprint": found.fingerprint, "plan": found.plan_status,
+             "assurance": found.assurance, "reexecution": found.reexecution and found.reexecution.sentence,
+             "signers": [{"keyid": keyid, "role": found.roles.get(keyid)} for keyid in found.signers]}
         )  # fmt: skip
     else:
         table = Table(box=None, header_style="bold")
@@ -200,14 +267,20 @@ def verify(
         for check in found.checks:
             table.add_row(str(check.number), check.name, check.passed)
         words.results.print(table)
+        for keyid in found.signers:
+            role = found.roles.get(keyid, "a trusted key")
+            words.results.print(f"signed by {role} {keyid}", soft_wrap=True)
         words.results.print(
-            f"verified; the report says [bold]{found.verdict}[/]; plan {found.plan_status}", soft_wrap=True
+            f"verified; the report says [bold]{found.verdict}[/]; plan {found.plan_status}; losses {found.assurance}",
+            soft_wrap=True,
         )
         if not found.model_checked:
             words.results.print("the model was not compared: give --model DIR to check its files", soft_wrap=True)
     if found.verdict != "PASS":
         raise NotCertifiedError(f"the report verifies and says {found.verdict}")
-
-
-def _password() -> str | None:
-    return os.environ.get(PASSWORD)
+    if found.reexecution and found.reexecution.outcome.differed:
+        raise NotCertifiedError(
+            f"the report verifies, but its losses were not found again: {found.reexecution.sentence}"
+        )
+    if reproduced and found.assurance != "reproduced":
+        raise NotCertifiedError("the report verifies, but its losses were not measured again (froc audit reexecute)")

@@ -45,12 +45,14 @@ def job(
     settings: "Settings", folder: Path | None, model: str | None, split_seed: int | None, machine: Machine,
     training: Callable[[str, int, int], None], data: Path | None = None, unit: Sequence[str] = (),
     after: "After | None" = None, earlier: Sequence[Path] = (), questions: int | None = None,
+    audit_seed: int | None = None,
 ) -> "Job":  # fmt: skip
     """Everything a search works on. training: is told (what, done, of) while the embedded model is made. after: the run
     whose model is the base; earlier: task folders of what it and the runs before it removed.
 
     folder: a task folder, or a layout's NAME:PART whose files are in `data`. unit: RISK=query or RISK=group.
     questions: seed of the embedded task's queries; by default what the settings say, so that every plan has its own.
+    audit_seed: seed of the split, where an auditor gave it.
 
     Raises InputError for a task, model or option that does not go together.
     """
@@ -83,8 +85,11 @@ def job(
     else:
         task, named = _task(folder, data)
     task = replace(task, units={**task.units, **units})
-    if split_seed is not None:
-        task = replace(task, split_seed=split_seed)
+    if split_seed is not None and audit_seed is not None:
+        raise InputError("--audit-seed is the seed of the split; leave --split-seed out")
+    seed = split_seed if audit_seed is None else audit_seed
+    if seed is not None:
+        task = replace(task, split_seed=seed, audited=audit_seed is not None)
     original = None
     if after is not None:
         names = (model, named, *(folders.load(one)[1] for one in earlier))

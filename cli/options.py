@@ -37,6 +37,31 @@ Weight = Annotated[
 ]
 Radius = Annotated[float, typer.Option(help="Hellinger radius of shift within which budgets must hold.")]
 Joint = Annotated[bool, typer.Option("--joint", help="Certified set and CURs hold together (delta / 2 each).")]
+Trust = Annotated[
+    Path | None,
+    typer.Option(
+        "--trust", help="Trust file: keys, roles and how many must have signed (docs/audit.md).", show_default=False
+    ),
+]
+SignedBy = Annotated[
+    list[Path] | None,
+    typer.Option(help="Public key of who signed the report, from its owner (repeatable).", show_default=False),
+]
+AuditSeed = Annotated[
+    int | None,
+    typer.Option(
+        help="Seed of the split that an auditor gave for this task; the plan and every report say so.",
+        show_default="no auditor's",
+    ),
+]
+PlanKey = Annotated[
+    Path | None,
+    typer.Option(
+        "--key",
+        help="Private key that signs the plan before the first trial (froc audit keygen); password in FROC_KEY_PASSWORD.",
+        show_default="the plan is not signed",
+    ),
+]
 Task = Annotated[
     Path | None,
     typer.Option(

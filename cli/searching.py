@@ -1,6 +1,6 @@
 """The `search` command and its progress."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,6 +34,8 @@ froc search --budget 0.1 --risk actor=rouge_l@role_play+prefix_injection
 froc search --budget 0.1 --later 2 --task first/ --out runs/1
 
 froc search --budget 0.1 --budget earlier=0.05 --after runs/1 --earlier first/ --task second/ --out runs/2
+
+froc search --budget 0.1 --key signer.pem
 """
 
 
@@ -102,9 +104,8 @@ def search(
     ] = False,
     joint: options.Joint = False,
     search_share: Annotated[float, typer.Option(help="Part of the queries that the search may look at.")] = 0.2,
-    split_seed: Annotated[
-        int | None, typer.Option(help="Seed of the split, e.g. an auditor's.", show_default="the task's")
-    ] = None,
+    split_seed: Annotated[int | None, typer.Option(help="Seed of the split.", show_default="the task's")] = None,
+    audit_seed: options.AuditSeed = None,
     openings: Annotated[int, typer.Option(help="Planned looks at the calibration queries: delta / K each.")] = 1,
     reopen: Annotated[
         bool, typer.Option("--reopen", help="Look once more than planned; every output says so.")
@@ -154,6 +155,7 @@ def search(
             help="Optuna storage that several searches of one plan share: postgresql://USER@HOST/DATABASE.",
         ),
     ] = None,
+    key: options.PlanKey = None,
     json_: Annotated[bool, typer.Option("--json", help="Print the certificate as JSON on standard output.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no table.")] = False,
 ) -> None:
@@ -191,15 +193,37 @@ def search(
     )  # fmt: skip
     settings.check()
     Folder(place).refuse_unwritable()
-    with Screen(quiet) as screen:
+    with Screen(quiet, signature(place, key)) as screen:
         asked = continuing.request_after(task, before)
         job = jobs.job(
-            settings, asked, model, split_seed, machine, screen.training, data, unit or (), before, chain.earlier
+            settings,
+            asked,
+            model,
+            split_seed,
+            machine,
+            screen.training,
+            data,
+            unit or (),
+            before,
+            chain.earlier,
+            audit_seed=audit_seed,
         )
         from search.run import run
 
         certificate = run(job, place, screen)
     finish(place, certificate, json_, quiet)
+
+
+def signature(out: Path, key: Path | None) -> Callable[[], str] | None:
+    """What signs the plan of the run folder `out` before its first trial; None without a key.
+
+    InputError, before anything is trained, for a key that cannot be used or is not the one that signed the plan.
+    """
+    if key is None:
+        return None
+    from audit.evidence import PlanSigner
+
+    return PlanSigner(out, key, words.password()).before_first_trial
 
 
 def finish(out: Path, certificate: Mapping[str, Any], json_: bool, quiet: bool) -> None:
@@ -233,8 +257,9 @@ def _draw(out: Path) -> None:
 class Screen:
     """Progress on standard error; a `search.run.Listener`."""
 
-    def __init__(self, quiet: bool) -> None:
-        self._quiet = quiet
+    def __init__(self, quiet: bool, first: Callable[[], str] | None = None) -> None:
+        """first: is called once the plan is written, before the first trial; returns what is to be said."""
+        self._quiet, self._first = quiet, first
         self._progress = Progress(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"), console=words.messages, transient=True, disable=quiet,
@@ -257,6 +282,7 @@ class Screen:
     def planned(self, plan: "Plan") -> None:
         """Say what will be done, before the first trial."""
         self._budget = {risk: alpha for risk, alpha in plan.claim.budget.items() if risk in words.RISKS}
+        said = self._first() if self._first else ""
         if self._quiet:
             return
         units, metrics = plan.document["split"], plan.document["metrics"]
@@ -268,7 +294,7 @@ class Screen:
                 + ("" if metrics[risk].partition("/")[0] == "extraction_strength" else f"  [dim]{metrics[risk]}[/]"),
                 soft_wrap=True,
             )
-        for note in plan.notes:
+        for note in (*plan.notes, *([said] if said else [])):
             words.messages.print(f"[dim]note: {note}[/]")
 
     def trial(self, line: "Started", log: "Sequence[Started]", total: int) -> None:

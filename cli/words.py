@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +16,8 @@ from froc.errors import InputError
 T = TypeVar("T")
 RISKS = ("forgetting", "utility")
 COMBINED = "combined"
+PASSWORD = "FROC_KEY_PASSWORD"
+"""Variable that opens an encrypted key."""
 
 
 def _console(stream: TextIO, stderr: bool) -> Console:
@@ -25,6 +28,12 @@ def _console(stream: TextIO, stderr: bool) -> Console:
 messages = _console(sys.stderr, stderr=True)
 """Progress and messages go to standard error; results to standard output."""
 results = _console(sys.stdout, stderr=False)
+
+
+def password() -> bytes | None:
+    """What opens an encrypted key, from the environment alone: arguments stand in lists of processes."""
+    said = os.environ.get(PASSWORD)
+    return said.encode() if said else None
 
 
 def emit(document: Mapping[str, Any] | Sequence[Any]) -> None:

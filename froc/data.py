@@ -85,6 +85,7 @@ class Task:
     queries: pool -> rows; the pools are called `forgetting` and `utility`. holdout: rows like those to forget that the base
     model has never seen. population: risk -> what a claim about it is about, `queries` where left out (see
     `froc.claim.Claim`). earlier: what was removed before, for a third pool of that name; no part of the task's digest.
+    audited: whether `split_seed` came from an auditor. questions: the embedded task's seed of queries.
     """
 
     name: str
@@ -100,6 +101,8 @@ class Task:
     population: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     earlier: Earlier | None = None
+    audited: bool = False
+    questions: int | None = None
 
     @property
     def digest(self) -> str:

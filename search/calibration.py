@@ -55,7 +55,7 @@ def measure_in_rounds(
     found: dict[str, list[pl.DataFrame]] = {candidate.config: [] for candidate in candidates}
     active = list(candidates)
     for number in range(ROUNDS):
-        some = {risk: _round(these, number, claim.unit[risk]) for risk, these in queries.items()}
+        some = {risk: in_round(these, number, claim.unit[risk]) for risk, these in queries.items()}
         works = [Measure("calibration", one.config, kept[one.config], queries, some) for one in active]
         for candidate, measured in zip(active, executor.each(works), strict=True):
             found[candidate.config].append(measured)
@@ -75,7 +75,7 @@ def searched(table: pl.DataFrame, candidates: Sequence[Candidate], claim: Claim)
     return table.filter(pl.col("config").is_in(names) & pl.col("risk").is_in(listed))
 
 
-def _round(queries: Sequence[Query], number: int, unit: str) -> list[int]:
+def in_round(queries: Sequence[Query], number: int, unit: str) -> list[int]:
     """Places of the queries whose units are measured in a round."""
     keys = [query.id if unit == "query" else query.unit for query in queries]
     units = sorted(set(keys), key=place)

@@ -32,7 +32,7 @@ PACKAGES = ("torch", "transformers", "optuna", "numpy", "scipy", "mapie", "polar
 UNTIL = ("trials", "certified")
 LATER: dict[str, dict[str, Any]] = {"search": {"parallel": 1, "until": "trials", "shared": False}}
 """What plans of older versions do not say, and meant."""
-VOLATILE = ("created", "environment", "froc")
+VOLATILE = ("created", "environment", "froc", "questions")
 """Fields in which a resumed run may differ from the one that wrote the plan."""
 
 
@@ -259,7 +259,7 @@ def make_plan(
         "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "task": {
             "name": task.name, "digest": task.digest, "split_seed": task.split_seed, "units": units,
-            "notes": [*task.notes, *notes, *more],
+            "notes": [*task.notes, *notes, *more], **({"seed_from": "auditor"} if task.audited else {}),
         },
         "model": {
             "name": after.name if after else base.name.replace("\\", "/").rstrip("/").rpartition("/")[2],
@@ -294,6 +294,7 @@ def make_plan(
         },
         **({"given": given} if given else {}),
         **({"after": after.said} if after else {}),
+        **({"questions": task.questions} if task.questions is not None else {}),
         "environment": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
     }  # fmt: skip
     return Plan(document, claim, candidates, (*task.notes, *notes, *more))

@@ -139,6 +139,7 @@ def task(recipe: Recipe = Recipe(), questions: int = 0, request: int = 1) -> Tas
         holdout=_strangers(recipe, people),
         template="{question} {answer}",
         space={"lr": (3e-4, 3e-3), "epochs": (3, 10)},
+        questions=questions,
     )
 
 

@@ -135,10 +135,16 @@ def _params(number: int) -> dict[str, Any]:
     return {"lr": 0.001 / (number + 3), "epochs": 2, "retain_weight": 5.0, "schedule": "cosine"}
 
 
-def make_run(folder: Path, rates: Mapping[str, tuple[float, float]] = GOOD, opening: int = 1) -> Path:
-    """A run folder as `froc search` leaves it."""
+def make_run(
+    folder: Path,
+    rates: Mapping[str, tuple[float, float]] = GOOD,
+    opening: int = 1,
+    task: Mapping[str, Any] | None = None,
+) -> Path:
+    """A run folder as `froc search` leaves it. task: what its plan says of the task beside the usual."""
     (folder / "losses").mkdir(parents=True)
     plan = _plan()
+    plan["task"] |= task or {}
     losses = _losses(rates)
     queries = {
         risk: digest.of_json(sorted(set(losses.filter(pl.col("risk") == risk)["query"].to_list()))) for risk in BUDGET

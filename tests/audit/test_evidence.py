@@ -61,6 +61,28 @@ def test_a_plan_signed_before_the_run_is_kept(finished: Path, keys: Path, now: A
         evidence.sign_plan(finished, keys / "key")
 
 
+def test_a_plan_is_not_signed_once_trials_have_begun(finished: Path, keys: Path) -> None:
+    assert "asserted" in evidence.PlanSigner(finished, keys / "key").before_first_trial()
+    assert not (finished / "plan.dsse.json").exists()
+    log = finished / "trials.jsonl"
+    log.rename(finished / "kept")
+    assert "signed before" in evidence.PlanSigner(finished, keys / "key").before_first_trial()
+    signed = (finished / "plan.dsse.json").read_bytes()
+    (finished / "kept").rename(log)
+    assert "keeps the signature" in evidence.PlanSigner(finished, keys / "key").before_first_trial()
+    assert (finished / "plan.dsse.json").read_bytes() == signed
+
+
+def test_a_signature_that_is_not_ours_or_of_another_plan_is_refused(finished: Path, keys: Path) -> None:
+    evidence.sign_plan(finished, keys / "key")
+    with pytest.raises(InputError, match="was not signed with"):
+        evidence.PlanSigner(finished, keys / "other")
+    plan = finished / "plan.json"
+    plan.write_text(plan.read_text().replace("0.15", "0.16"))
+    with pytest.raises(InputError, match="is not about"):
+        evidence.PlanSigner(finished, keys / "key")
+
+
 def test_a_plan_signed_by_somebody_else_needs_their_key(finished: Path, keys: Path, now: Any) -> None:
     evidence.sign_plan(finished, keys / "other", now=now.replace(hour=8, minute=30))
     with pytest.raises(InputError, match="signature-threshold"):

@@ -5,16 +5,20 @@ An outsider changes bytes. A dishonest signer holds the trusted key, edits what 
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
-from audit import records, signing, verification
+from audit import evidence, records, signing, verification
 from froc import digest
+from froc.data import Row, Task, split
 from froc.errors import InputError, VerificationError
+from tests.audit.conftest import NOW, Made, make_run
 
 MODEL = ("config.json", "model.safetensors", "tokenizer.json")
 PLACES = (0.0, 0.13, 0.37, 0.5, 0.71, 0.93, 1.0)
@@ -483,6 +487,51 @@ def test_dates_are_kept(good: Any, now: Any) -> None:
             good.verify(now=when)
     with pytest.raises(VerificationError, match="rollback"):
         good.verify(min_sequence=2)
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory, keys: Path) -> Any:
+    """A bundle whose plan names an auditor's seed."""
+    folder = tmp_path_factory.mktemp("drawn")
+    run = make_run(folder / "run", task={"split_seed": 2**60 + 1, "seed_from": "auditor"})
+    return Made(evidence.build(run, folder, keys / "key", name="drawn", now=NOW), run, keys / "key")
+
+
+def test_an_auditors_seed_is_said_and_compared(drawn: Any, good: Any) -> None:
+    assert drawn.verify(audit_seed=2**60 + 1).report["plan"]["auditSeed"] == str(2**60 + 1)
+    assert f"seed {2**60 + 1}, which the plan says an auditor supplied" in (drawn.bundle / "report.html").read_text()
+    assert "auditSeed" not in good.verify().report["plan"]
+    assert "an auditor supplied" not in (good.bundle / "report.html").read_text()
+    for made, seed in ((drawn, 7), (good, 0)):
+        with pytest.raises(VerificationError, match="audit-seed-differs"):
+            made.verify(audit_seed=seed)
+
+
+def test_an_auditors_seed_cannot_be_claimed_or_hidden_afterwards(drawn: Any, good: Any, copy: Any) -> None:
+    for original, change in (
+        (good, lambda r: r["plan"].update(auditSeed="0")),
+        (drawn, lambda r: r["plan"].pop("auditSeed")),
+        (drawn, lambda r: r["plan"].update(auditSeed="7")),
+    ):
+        made = copy(original)
+        made.resign(change)
+        assert refused(made, original.digests()) == "plan-differ"
+        shutil.rmtree(made.bundle)
+        shutil.rmtree(made.run)
+
+
+def test_the_order_of_an_auditors_draw_is_checked() -> None:
+    rows = {pool: tuple(Row(f"{pool} {i}", "yes") for i in range(20)) for pool in ("forgetting", "utility")}
+    task = Task("t", (), (), rows, dict.fromkeys(rows, "query"), split_seed=7)
+    view, sealed = split(task, 0.3)
+    some = [("search", q.unit) for q in view.queries["utility"]]
+    some += [("calibration", unit) for risk, unit, _ in sealed.order.rows() if risk == "utility"]
+    table = pl.DataFrame(some, schema=["split", "unit"], orient="row")
+    verification._draw(table, "utility")
+    moved = {some[0][1]: "calibration", some[-1][1]: "search"}
+    picked = table.with_columns(split=pl.col("unit").replace_strict(moved, default=pl.col("split")))
+    with pytest.raises(VerificationError, match="plan-draw"):
+        verification._draw(picked, "utility")
 
 
 def test_arguments_that_cannot_be_used_are_input_errors(good: Any, tmp_path: Path) -> None:

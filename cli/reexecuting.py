@@ -1,0 +1,150 @@
+"""The `audit reexecute` command: losses of a report measured again, and the outcome signed."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli import jobs, options, words
+from froc.errors import InputError, NotCertifiedError
+
+if TYPE_CHECKING:
+    from audit.trust import Trust
+    from cli.searching import Screen
+    from search.remeasuring import Target
+    from search.run import Job
+
+EXAMPLES = """[bold]Examples[/]
+
+froc audit reexecute NAME.froc-audit --seed 20261125 --key auditor.pem --signed-by engineer.pub --task removal/ --base base/
+
+froc audit reexecute NAME.froc-audit --seed 7 --rows 598 --key auditor.pem --trust trust.json
+
+froc audit reexecute NAME.froc-audit --seed 7 --key auditor.pem --trust trust.json --task removal/ --unlearned froc-run/model
+"""
+
+
+def reexecute(
+    bundle: Annotated[Path, typer.Argument(help="NAME.froc-audit folder.")],
+    seed: Annotated[int, typer.Option(help="Draws the rows; choose it after the report was signed.")],
+    key: Annotated[Path, typer.Option(help="Private key of who measures again.")],
+    rows: Annotated[
+        int, typer.Option(help="Losses to draw: 299 without a difference show that at most 1 % differ, 59: 5 %.")
+    ] = 299,
+    signed_by: options.SignedBy = None,
+    trust: options.Trust = None,
+    role: Annotated[str, typer.Option(help="engineer, approver or auditor.")] = "auditor",
+    task: options.Task = None,
+    data: options.Data = None,
+    base: Annotated[
+        str | None,
+        typer.Option(help="Base model: a folder with safetensors or a hub id.", show_default="the task's"),
+    ] = None,
+    unlearned: Annotated[
+        Path | None,
+        typer.Option(
+            help="Measure this model, which the report covers, and draw from its rows alone.",
+            show_default="train the sealed configurations again",
+        ),
+    ] = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(help="RISK=METRIC, for a metric that needs a folder of its own.", show_default="as planned"),
+    ] = None,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+) -> None:
+    """Measure a random sample of a report's losses again, and sign what came of it into the bundle.
+
+    The sealed configurations that were drawn are trained again with their seeds. Whoever verifies with your public key then
+    reads how many rows were drawn, how many differed, and what share of all rows may differ.
+
+    Exit 0: no difference. Exit 3: some rows differed, which is signed too. Exit 4: the bundle does not verify.
+    """
+    from dataclasses import replace
+
+    import froc
+    from audit import evidence, reexecution, signing, verification
+    from audit.trust import Trust
+    from cli.searching import Screen
+    from search.remeasuring import environment, remeasure
+
+    reexecution.refuse_rows(rows)
+    reexecution.refuse_role(role)
+    signer = signing.load_signer(key, words.password())
+    known = trusted(signed_by, trust)
+    place = bundle / reexecution.NAME
+    if place.exists():
+        raise InputError(f"{place} exists and is not overwritten; work on a copy of the bundle without it")
+    found = verification.check(bundle, replace(known, threshold=1, needed={}), model=unlearned)
+    config = None if unlearned is None else str(found.report["config"])
+    losses = found.files["losses.csv"]
+    lines = reexecution.draw(losses, seed, rows, config)
+    if not lines:
+        raise InputError(f"{bundle} holds no losses that could be measured again: nothing was tested")
+    drawn = reexecution.table(losses, lines)
+    with Screen(quiet) as screen:
+        machine = jobs.Machine(device, dtype, executor="inline")
+        job = _job(found.files, task, data, base, metric or [], machine, screen)
+        targets = _targets(found.files, drawn["config"].unique(maintain_order=True).to_list())
+        seal = json.loads(found.files["seal.json"])
+        measured = remeasure(job, seal, targets, drawn, lambda done, of: screen.step("again", done, of), unlearned)
+    predicate = reexecution.document(
+        losses, seed, lines, config, reexecution.compare(drawn, measured), signed=evidence.stamped(None), role=role,
+        keyid=signing.public_of(signer).keyid, harness={"name": "froc", "version": froc.__version__},
+        environment=environment(job.base),
+    )  # fmt: skip
+    evidence.replace_file(place, reexecution.sign(found.payload, predicate, signer))
+    everyone = Trust((*known.keys, signing.public_of(signer)))
+    again = verification.check(bundle, everyone, model=unlearned).reexecution
+    assert again is not None
+    if json_:
+        words.emit({**again.outcome.model_dump(by_alias=True), "assurance": again.assurance})
+    else:
+        words.results.print(f"{again.sentence}\nsigned in {place}", soft_wrap=True)
+    if again.outcome.differed:
+        raise NotCertifiedError(f"{again.outcome.differed} of {again.outcome.rows} losses were not found again")
+
+
+def trusted(keys: list[Path] | None, trust: Path | None) -> "Trust":
+    """Whose signatures a bundle is verified by, before it is signed further."""
+    from audit import signing
+    from audit import trust as trusting
+
+    if bool(keys) == (trust is not None):
+        raise InputError("give the public key of who signed before (--signed-by), or --trust, and not both")
+    return trusting.read(trust) if trust else trusting.Trust(tuple(map(signing.load_public, keys or ())))
+
+
+def _job(
+    files: Mapping[str, bytes], task: Path | None, data: Path | None, base: str | None, metric: list[str],
+    machine: jobs.Machine, screen: "Screen",
+) -> "Job":  # fmt: skip
+    """What the report is about, made again; InputError where that is something else."""
+    from search.remeasuring import refuse_other, settings_of
+
+    plan: dict[str, Any] = json.loads(files["plan.json"])
+    if task is None and "questions" not in plan:
+        raise InputError(f"the report is about the task {plan['task']['name']}; give its folder with --task")
+    said = plan["task"]
+    units = [f"{risk}={said['units'][risk]}" for risk in words.RISKS]
+    job = jobs.job(
+        settings_of(plan, words.per_risk(metric, "metric", str)), task, base, said["split_seed"], machine,
+        screen.training, data, units, plan.get("questions"),
+    )  # fmt: skip
+    refuse_other(job, plan)
+    return job
+
+
+def _targets(files: Mapping[str, bytes], configs: list[str]) -> "list[Target]":
+    """The drawn configurations as they were sealed, with the seeds of their trials."""
+    from audit.records import read_trials
+    from search.remeasuring import Target
+
+    seeds = {line.config: int(line.seed) for line in read_trials(files["trials.jsonl"]) if line.status == "complete"}
+    sealed = {one["config"]: one for one in json.loads(files["seal.json"])["candidates"]}
+    return [Target(c, sealed[c]["method"], sealed[c]["params"], seeds[c.partition("-")[0]]) for c in configs]

@@ -1,0 +1,205 @@
+"""Losses measured again: the draw, the bound, and a statement that cannot say more than was found."""
+
+from collections.abc import Callable
+from fractions import Fraction
+from math import comb
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from audit import evidence, reexecution, signing
+from froc.errors import InputError, VerificationError
+
+
+def losses(made: Any) -> bytes:
+    return bytes((made.bundle / "losses.csv").read_bytes())
+
+
+def found_again(made: Any, lines: list[int]) -> pl.DataFrame:
+    return reexecution.table(losses(made), lines).rename({"signed": "loss"})
+
+
+def predicate(made: Any, now: Any, differed: int = 0, config: str | None = None, seed: int = 7) -> dict[str, Any]:
+    """What somebody with the key `other` says after measuring 299 rows again."""
+    data = losses(made)
+    lines = reexecution.draw(data, seed, 299, config)
+    return reexecution.document(
+        data, seed, lines, config, (differed, 3 if differed else 0), signed=evidence.stamped(now), role="auditor",
+        keyid=signing.load_public(made.key.with_name("other.pub")).keyid, harness={"name": "froc", "version": "0.1.0"},
+        environment={"python": "3.11.2"},
+    )  # fmt: skip
+
+
+def put(made: Any, said: dict[str, Any], key: str = "other", payload: str | None = None) -> None:
+    """Sign it into the bundle."""
+    signer = signing.load_signer(made.key.with_name(key))
+    data = reexecution.sign(payload or made.verify(model=None).payload, said, signer)
+    (made.bundle / reexecution.NAME).write_bytes(data)
+
+
+def verify(made: Any) -> Any:
+    return made.verify(keys=[made.public, made.key.with_name("other.pub")])
+
+
+def test_a_seed_draws_the_same_rows_whatever_their_losses(good: Any) -> None:
+    data = losses(good)
+    lines = reexecution.draw(data, 7, 299)
+    assert len(set(lines)) == 299
+    assert lines == sorted(lines)
+    assert min(lines) >= 2
+    assert lines == reexecution.draw(data.replace(b",1000\n", b",0\n"), 7, 299)
+    assert lines != reexecution.draw(data, 8, 299)
+    assert set(reexecution.draw(data, 7, 59)) < set(lines)
+    assert reexecution.draw(data, 7, 10**6) == list(range(2, data.count(b"\n") + 1))
+    text = data.decode().split("\n")
+    assert all(text[line - 1].startswith("c0001,") for line in reexecution.draw(data, 7, 299, "c0001"))
+    # every configuration and risk has its share: 1440 rows, of which one in six is of each
+    counts = reexecution.table(data, reexecution.draw(data, 1, 600)).group_by("config", "risk").len()["len"]
+    assert len(counts) == 6
+    assert counts.min() > 60  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(("rows", "differed"), [(299, 0), (59, 0), (598, 0), (299, 1), (299, 17), (20, 20)])
+def test_the_bound_is_the_exact_binomial_one(rows: int, differed: int) -> None:
+    def tail(share: Fraction) -> Fraction:
+        return sum(
+            (comb(rows, k) * share**k * (1 - share) ** (rows - k) for k in range(differed + 1)), start=Fraction(0)
+        )
+
+    found, step = Fraction(reexecution.bound(differed, rows, 10**6)), Fraction(1, 10**6)
+    if differed == rows:
+        assert found == 1
+        return
+    assert tail(found) <= Fraction(5, 100) < tail(found - 2 * step)
+
+
+def test_what_the_numbers_of_rows_are_said_to_show() -> None:
+    assert float(reexecution.bound(0, 299, 10**6)) <= 0.01 < float(reexecution.bound(0, 298, 10**6))
+    assert float(reexecution.bound(0, 59, 10**6)) <= 0.05
+    assert float(reexecution.bound(0, 598, 10**6)) <= 0.005 + 1e-5
+    assert (reexecution.bound(3, 100, 100), reexecution.bound(0, 100, 100)) == ("0.03", "0.0")
+
+
+def test_rows_are_compared_to_the_thousandth(good: Any) -> None:
+    lines = reexecution.draw(losses(good), 7, 50)
+    drawn, again = reexecution.table(losses(good), lines), found_again(good, lines)
+    assert reexecution.compare(drawn, again) == (0, 0)
+    first = pl.col("query") == again["query"][0]
+    other = again.with_columns(loss=pl.when(first).then(pl.col("loss").cast(pl.Int64) - 4).otherwise(pl.col("loss")))
+    same_query = int((again["query"] == again["query"][0]).sum())
+    assert reexecution.compare(drawn, other) == (same_query, 4)
+    assert reexecution.compare(drawn, again.head(49)) == (1, 1000)
+    assert reexecution.compare(drawn, again.head(0)) == (50, 1000)
+
+
+def test_a_report_is_reproduced_by_somebody_else(good: Any, copy: Any, now: Any) -> None:
+    made = copy(good)
+    before = made.digests()
+    put(made, predicate(made, now))
+    found = verify(made)
+    assert found.assurance == "reproduced"
+    assert found.reexecution.independent
+    assert (
+        "299 of 1440 losses drawn by seed 7, 0 differed; at most 1.00% of them differ with 95% confidence"
+        in found.checks[-1].passed
+    )
+    assert {name: made.digests()[name] for name in before} == before
+    assert good.verify().assurance == "self_attested"
+
+
+def test_a_model_is_reproduced_on_its_own_rows(good: Any, copy: Any, now: Any) -> None:
+    made = copy(good)
+    put(made, predicate(made, now, config="c0001"))
+    found = verify(made)
+    assert found.reexecution.outcome.of == 480
+    assert found.assurance == "reproduced"
+
+
+def test_differences_are_counted_and_lower_nothing_to_nothing(good: Any, copy: Any, now: Any) -> None:
+    made = copy(good)
+    put(made, predicate(made, now, differed=3))
+    found = verify(made)
+    assert found.assurance == "self_attested"
+    assert "3 differed" in found.reexecution.sentence
+    assert float(found.reexecution.outcome.bound) > 3 / 299
+
+
+def test_the_reports_own_signer_is_named_as_such(good: Any, copy: Any, now: Any) -> None:
+    made = copy(good)
+    mine = signing.load_public(made.public).keyid
+    put(made, {**predicate(made, now), "keyid": mine}, key="key")
+    found = made.verify()
+    assert not found.reexecution.independent
+    assert found.reexecution.sentence.endswith("done by a signer of the report itself")
+
+
+LIES: dict[str, tuple[str, Callable[[dict[str, Any]], object]]] = {
+    "a smaller bound": ("reexecution-bound", lambda p: p.update(bound="0.001")),
+    "a higher confidence": ("reexecution-bound", lambda p: p.update(confidence="0.99")),
+    "another number of rows to draw from": ("reexecution-bound", lambda p: p.update(of=14400)),
+    "more differences than rows": ("reexecution-counts", lambda p: p.update(differed=300, largest=1)),
+    "differences of nothing": ("reexecution-counts", lambda p: p.update(differed=1)),
+    "no differences of something": ("reexecution-counts", lambda p: p.update(largest=1)),
+    "rows that were picked": ("reexecution-draw", lambda p: p["lines"].__setitem__(0, 2 if p["lines"][0] != 2 else 3)),
+    "more rows than were drawn": ("reexecution-draw", lambda p: p.update(rows=300)),
+    "another seed": ("reexecution-draw", lambda p: p.update(seed="8")),
+    "the model instead of all": ("reexecution-draw", lambda p: p.update(how="model-measured")),
+    "a seed with zeros before": ("reexecution-bound", lambda p: p.update(seed="007")),
+    "a true count as another type": ("reexecution-shape", lambda p: p.update(differed=False)),
+    "a further field": ("reexecution-shape", lambda p: p.update(remark="fine")),
+    "another schema": ("reexecution-shape", lambda p: p.update(schema="2")),
+    "made before the report": ("reexecution-before-report", lambda p: p.update(signed="2026-02-01T12:00:00Z")),
+    "another signer named": ("reexecution-signer", lambda p: p.update(keyid="c" * 64)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", LIES)
+def test_a_re_execution_cannot_say_more_than_was_found(good: Any, copy: Any, now: Any, case: str) -> None:
+    check, change = LIES[case]
+    made = copy(good)
+    said = predicate(made, now)
+    change(said)
+    put(made, said)
+    with pytest.raises(VerificationError) as caught:
+        verify(made)
+    assert caught.value.check == check
+
+
+def test_it_is_about_these_signed_bytes_and_no_others(good: Any, failing: Any, copy: Any, now: Any) -> None:
+    made = copy(good)
+    put(made, predicate(made, now), payload=failing.verify().payload)
+    with pytest.raises(VerificationError, match="reexecution-other-report"):
+        verify(made)
+
+
+def test_a_report_without_a_model_has_none_to_measure(failing: Any, copy: Any, now: Any) -> None:
+    made = copy(failing)
+    put(made, predicate(made, now, config=failing.verify().report["config"]))
+    with pytest.raises(VerificationError, match="reexecution-other-report"):
+        made.verify(keys=[made.public, made.key.with_name("other.pub")])
+
+
+def test_a_stranger_and_broken_bytes_are_refused(good: Any, copy: Any, now: Any) -> None:
+    made = copy(good)
+    put(made, predicate(made, now))
+    with pytest.raises(VerificationError, match="reexecution-signer"):
+        made.verify()
+    path: Path = made.bundle / reexecution.NAME
+    whole = path.read_bytes()
+    for place in (0.0, 0.3, 0.6, 0.99):
+        data = bytearray(whole)
+        data[round(place * (len(data) - 2))] ^= 1
+        path.write_bytes(data)
+        with pytest.raises(VerificationError):
+            verify(made)
+    path.write_bytes((made.bundle / "plan.dsse.json").read_bytes())
+    with pytest.raises(VerificationError, match="predicate-type"):
+        verify(made)
+
+
+@pytest.mark.parametrize("rows", [0, -1, 10**9])
+def test_rows_that_cannot_be_drawn(rows: int) -> None:
+    with pytest.raises(InputError, match="299"):
+        reexecution.refuse_rows(rows)

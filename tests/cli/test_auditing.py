@@ -1,0 +1,227 @@
+"""The audit commands on a small real run: a plan signed first, two people, measuring again."""
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from audit.claims import Plan
+from froc.data import Row, Task
+from froc.risk import Candidate, certify
+from tests.commands import Commands
+
+Froc = Callable[..., subprocess.CompletedProcess[str]]
+PASSWORD = {"FROC_KEY_PASSWORD": "a long word"}
+
+
+@pytest.fixture(scope="module")
+def froc(commands: Commands, tmp_path_factory: pytest.TempPathFactory) -> Froc:
+    state = {"FROC_STATE": str(tmp_path_factory.mktemp("openings"))}
+
+    def run(*words: object, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        return commands.run([str(word) for word in words], os.environ | state | (env or {}))
+
+    return run
+
+
+def _rows(path: Path, rows: Sequence[Row]) -> None:
+    lines = (json.dumps({"question": row.question, "answer": row.answer}) for row in rows)
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory, froc: Froc, base: Any, task: Task) -> Path:
+    """Keys, a task whose people the base model knows, and a run whose plan was signed before its first trial."""
+    folder = tmp_path_factory.mktemp("audit")
+    (folder / "task").mkdir()
+    (folder / "task" / "task.toml").write_text(f"template = {json.dumps(task.template)}\n")
+    parts = {"forget": task.forget, "retain": task.retain}
+    for name, rows in (
+        parts | {"forget_queries": task.queries["forgetting"], "retain_queries": task.queries["utility"]}
+    ).items():
+        _rows(folder / "task" / f"{name}.jsonl", rows)
+    base.restore()
+    base.model.save_pretrained(folder / "model")
+    base.tokenizer.save_pretrained(folder / "model")
+    for name in ("engineer", "approver"):
+        assert froc("audit", "keygen", folder / name, "--encrypt", env=PASSWORD).returncode == 0
+    done = froc(*_search(folder), env=PASSWORD)
+    assert done.returncode == 0, done.stderr
+    assert "plan signed before the first trial" in done.stderr
+    return folder
+
+
+def _search(folder: Path) -> list[object]:
+    return [
+        "search", "-b", "0.3", "--task", folder / "task", "--model", folder / "model", "--trials", "3",
+        "--methods", "npo,grad_diff", "--candidates", "2", "--batch", 16,
+        "--space", "lr=2e-3:8e-3", "--space", "epochs=2:4", "-o", folder / "run", "--key", folder / "engineer", "--audit-seed", 1234,
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def bundle(place: Path, froc: Froc) -> Path:
+    done = froc(
+        "audit", "report", place / "run", "--key", place / "engineer", "--out", place, "--name", "small", env=PASSWORD
+    )
+    assert done.returncode == 0, done.stderr
+    return place / "small.froc-audit"
+
+
+def test_a_plan_is_signed_before_the_first_trial(place: Path, froc: Froc, bundle: Path) -> None:
+    done = froc(
+        "audit", "verify", bundle, "--key", place / "engineer.pub", "--model", place / "run" / "model", "--json"
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["plan"] == "signed-before-first-trial"
+    for seed, code in ((1234, 0), (1235, 4)):
+        assert froc("audit", "verify", bundle, "--key", place / "engineer.pub", "--audit-seed", seed).returncode == code
+    assert "plan-signed-after-run" not in (bundle / "report.html").read_text()
+
+
+def test_a_run_that_goes_on_keeps_its_signature(place: Path, froc: Froc, bundle: Path) -> None:
+    signed = (place / "run" / "plan.dsse.json").read_bytes()
+    done = froc(*_search(place), env=PASSWORD)
+    assert done.returncode == 0, done.stderr
+    assert "keeps the signature" in done.stderr
+    assert (place / "run" / "plan.dsse.json").read_bytes() == signed
+    other = froc(*_search(place), "--key", place / "approver", env=PASSWORD)
+    assert other.returncode == 2
+    assert "was not signed with" in other.stderr
+
+
+@pytest.mark.parametrize("command", [["search", "-b", "0.3"], ["audit", "model", "-b", "0.3", "--unlearned", "none"]])
+def test_a_key_that_cannot_be_used_is_refused_first(
+    place: Path, froc: Froc, tmp_path: Path, command: list[str]
+) -> None:
+    for key, env in ((place / "none", PASSWORD), (place / "engineer", {}), (place / "engineer.pub", PASSWORD)):
+        done = froc(*command, "-o", tmp_path / "run", "--key", key, env=env)
+        assert done.returncode == 2, done.stderr
+        assert str(key) in done.stderr
+        assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture(scope="module")
+def signed(place: Path, froc: Froc, bundle: Path) -> Path:
+    """The bundle with an approver's signature, and a trust file that asks for both."""
+    trust = {
+        "format": 1, "keys": [{"role": role, "path": f"{role}.pub"} for role in ("engineer", "approver")],
+        "threshold": 2, "roles": {"engineer": 1, "approver": 1},
+    }  # fmt: skip
+    (place / "trust.json").write_text(json.dumps(trust))
+    assert froc("audit", "verify", bundle, "--trust", place / "trust.json").returncode == 4
+    done = froc(
+        "audit", "sign", bundle, "--key", place / "approver", "--trust", place / "trust.json",
+        "--model", place / "run" / "model", env=PASSWORD,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return bundle
+
+
+def test_two_people_sign(place: Path, froc: Froc, signed: Path) -> None:
+    done = froc("audit", "verify", signed, "--trust", place / "trust.json", "--json")
+    assert done.returncode == 0, done.stderr
+    assert sorted(one["role"] for one in json.loads(done.stdout)["signers"]) == ["approver", "engineer"]
+    shown = froc("audit", "verify", signed, "--trust", place / "trust.json").stdout
+    assert "signed by approver" in shown
+    again = froc("audit", "sign", signed, "--key", place / "approver", "--trust", place / "trust.json", env=PASSWORD)
+    assert again.returncode == 2
+    assert "has signed this already" in again.stderr
+    for words in ([], ["--key", place / "engineer.pub", "--trust", place / "trust.json"]):
+        assert froc("audit", "verify", signed, *words).returncode == 2
+
+
+@pytest.fixture(scope="module")
+def again(place: Path, froc: Froc, signed: Path) -> Path:
+    """A copy of the bundle with its losses measured again by an auditor."""
+    assert froc("audit", "keygen", place / "auditor").returncode == 0
+    copied = Path(shutil.copytree(signed, place / "again.froc-audit"))
+    done = froc(*_again(place, copied), "--seed", 7)
+    assert done.returncode == 0, done.stderr
+    assert "0 differed" in done.stdout
+    return copied
+
+
+def _again(place: Path, bundle: Path) -> list[object]:
+    return [
+        "audit", "reexecute", bundle, "--key", place / "auditor", "--signed-by", place / "engineer.pub",
+        "--rows", 59, "--task", place / "task", "--base", place / "model",
+    ]  # fmt: skip
+
+
+def test_losses_are_found_again(place: Path, froc: Froc, again: Path, signed: Path) -> None:
+    keys = ["--key", place / "engineer.pub", "--key", place / "auditor.pub"]
+    done = froc("audit", "verify", again, *keys, "--reproduced", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["assurance"] == "reproduced"
+    assert "59 of " in found["reexecution"]
+    assert "95% confidence" in found["reexecution"]
+    assert found["checks"][-1]["name"] == "reexecution"
+    assert froc("audit", "verify", signed, *keys[:2], "--reproduced").returncode == 3
+    assert froc("audit", "verify", signed, *keys[:2]).returncode == 0
+    # a re-execution by somebody who is not trusted is no word
+    assert froc("audit", "verify", again, *keys[:2]).returncode == 4
+    assert froc(*_again(place, again), "--seed", 8).returncode == 2
+
+
+def test_the_signed_model_is_measured_again(place: Path, froc: Froc, signed: Path, tmp_path: Path) -> None:
+    copied = Path(shutil.copytree(signed, tmp_path / "model.froc-audit"))
+    done = froc(*_again(place, copied), "--seed", -3, "--unlearned", place / "run" / "model", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["how"], found["differed"], found["rows"]) == ("model-measured", 0, 59)
+    assert found["assurance"] == "reproduced"
+
+
+def test_other_data_or_another_model_is_refused(place: Path, froc: Froc, signed: Path, tmp_path: Path) -> None:
+    copied = Path(shutil.copytree(signed, tmp_path / "other.froc-audit"))
+    task = Path(shutil.copytree(place / "task", tmp_path / "task"))
+    (task / "retain.jsonl").write_text("".join((task / "retain.jsonl").read_text().splitlines(keepends=True)[1:]))
+    words = [*_again(place, copied), "--seed", 7]
+    for more, word in (
+        (["--task", task], "another task"), (["--base", place / "run" / "model"], "another base model"),
+        (["--rows", 0], "--rows 0"), (["--role", "boss"], "no role"),
+    ):  # fmt: skip
+        done = froc(*words, *more)
+        assert done.returncode == 2, done.stderr
+        assert word in done.stderr
+    assert not (copied / "reexecution.dsse.json").exists()
+
+
+def test_losses_that_were_never_measured_are_found_out(place: Path, froc: Froc, tmp_path: Path) -> None:
+    """An engineer with a valid key writes losses of nothing: the report verifies, and measuring again says otherwise."""
+    run = Path(shutil.copytree(place / "run", tmp_path / "run"))
+    table = pl.read_parquet(run / "losses" / "calibration.parquet")
+    false = table.with_columns(
+        loss=pl.when(pl.col("risk") == "utility").then(0).otherwise(pl.col("loss")).cast(pl.Int16)
+    )
+    wrong = int((false["loss"] != table["loss"]).sum())
+    assert wrong
+    false.write_parquet(run / "losses" / "calibration.parquet")
+    plan, seal = (json.loads((run / f"{name}.json").read_text()) for name in ("plan", "seal"))
+    claim = Plan.model_validate(plan).claim
+    forged = certify(false, [Candidate(**one) for one in seal["candidates"]], claim)
+    (run / "certificate.json").write_text(json.dumps(forged))
+    args = ["--key", place / "engineer", "--out", tmp_path, "--name", "false"]
+    done = froc("audit", "report", run, *args, env=PASSWORD)
+    assert done.returncode == 0, done.stderr
+    bundle = tmp_path / "false.froc-audit"
+    assert froc("audit", "verify", bundle, "--key", place / "engineer.pub").returncode == 0
+    done = froc(*_again(place, bundle), "--seed", 7, "--rows", 100_000, "--json")
+    assert done.returncode == 3, done.stderr
+    assert "were not found again" in done.stderr
+    found = json.loads(done.stdout)
+    assert (found["differed"], found["rows"], found["assurance"]) == (wrong, len(table), "self_attested")
+    done = froc("audit", "verify", bundle, "--key", place / "engineer.pub", "--key", place / "auditor.pub")
+    assert done.returncode == 3
+    assert f"{wrong} differed" in done.stderr
+    answers = [json.loads(line)["answer"] for line in (place / "task" / "forget.jsonl").read_text().splitlines()]
+    for text in (done.stdout, done.stderr, (bundle / "reexecution.dsse.json").read_text()):
+        assert not [answer for answer in answers if f" {answer}" in text]
