@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from audit import verification
+
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
@@ -68,3 +70,8 @@ def test_a_lie_is_found_by_hand(good: Any, copy: Any, keys: Path, script: Path) 
     assert "InvalidSignature" in run(script, made.bundle, keys / "other.pub").stderr
     made.edit("losses.csv", lambda text: text.replace(",1000\n", ",0\n", 1))
     assert "AssertionError" in run(script, made.bundle, made.public).stderr
+
+
+def test_steps_have_the_same_numbers_in_code_and_docs() -> None:
+    listed = re.findall(r"^([0-9]+)\. \*\*([a-z]+)\*\*", (DOCS / "audit.md").read_text(), re.MULTILINE)
+    assert [(int(number), name) for number, name in listed] == list(enumerate(verification.STEPS, start=1))
