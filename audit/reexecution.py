@@ -30,7 +30,7 @@ SUBJECT = "report"
 CONFIDENCE = 0.95
 MOST = 100_000
 REPRODUCED, SELF_ATTESTED = "reproduced", "self_attested"
-HOW = {"trained-again": "every tested configuration trained again", "model-measured": "the chosen model measured"}
+HOW = {"trained-again": "drawn configurations trained again", "model-measured": "the chosen model measured"}
 
 
 class Outcome(Strict):

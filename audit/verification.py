@@ -23,6 +23,12 @@ from froc.errors import InputError, VerificationError
 
 CLOCK_SKEW = timedelta(minutes=5)
 SUFFIX = ".froc-audit"
+STEPS = (
+    "files", "signature", "statement", "dates", "evidence", "subject", "model", "plan", "seal", "trials", "losses",
+    "comparison", "statistics", "page", "reexecution",
+)  # fmt: skip
+"""Every check in its order, numbered from 1: the same numbers in code, output and docs/audit.md. Some are left out where
+there is nothing to check: no model given, no comparison, nothing measured again."""
 STAMP = "%Y-%m-%dT%H:%M:%SZ"
 
 
@@ -82,7 +88,7 @@ class Log:
 
     def held(self, name: str, passed: str) -> None:
         """Write down the next check."""
-        self.checks.append(Check(len(self.checks) + 1, name, passed))
+        self.checks.append(Check(STEPS.index(name) + 1, name, passed))
 
 
 def verify(

@@ -270,6 +270,8 @@ def verify(
         for keyid in found.signers:
             role = found.roles.get(keyid, "a trusted key")
             words.results.print(f"signed by {role} {keyid}", soft_wrap=True)
+        if found.reexecution:
+            words.results.print(f"measured again by {found.reexecution.outcome.keyid}", soft_wrap=True)
         words.results.print(
             f"verified; the report says [bold]{found.verdict}[/]; plan {found.plan_status}; losses {found.assurance}",
             soft_wrap=True,

@@ -164,8 +164,8 @@ def held(row: Row) -> bool:
 class Sealed:
     """The calibration queries, out of reach until a seal is shown.
 
-    pool: pool -> digest over the ids of all the task's queries. Openings are counted by it: another share for the search,
-    another sample or another risk is another look at the same queries. listed: risk -> number of all its units. beside:
+    pool: pool -> digest over all the task's queries (`opened_as`). Openings are counted by it: another share for the search,
+    another split, sample or risk is another look at the same queries. listed: risk -> number of all its units. beside:
     digests of each earlier request's queries, which are counted by themselves: they may be opened with any later task.
     """
 
@@ -247,7 +247,7 @@ def split(
     rows = past.rows if past else ()
     view = SearchView(task.forget, task.retain, task.refusals, searched, task.template, task.holdout, rows)
     beside = [ids(some) for some in past.sealed] if past else ()
-    return view, Sealed(sealed, {pool: ids(some) for pool, some in pools.items()}, listed, beside)
+    return view, Sealed(sealed, opened_as(task), listed, beside)
 
 
 def request_of(name: str) -> int | None:
@@ -288,6 +288,15 @@ def _of_units(queries: Sequence[Query], most: int | None) -> tuple[Query, ...]:
 
 def _wanted(queries: Iterable[Query], source: Source) -> tuple[Query, ...]:
     return tuple(sorted((q for q in queries if not (source.unheld and held(q.row))), key=lambda q: q.id))
+
+
+def opened_as(task: Task) -> dict[str, str]:
+    """pool -> digest over all its queries, by which openings are counted: another split, or other rows to train on, are
+    another look at the same queries."""
+    return {
+        pool: digest.of_json(sorted(digest.keyed(b"froc opening", row.question, row.answer, row.group) for row in rows))
+        for pool, rows in task.queries.items()
+    }
 
 
 def keyed_queries(task: Task, pool: str) -> list[Query]:

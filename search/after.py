@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from froc import digest
-from froc.data import Task, ids, keyed_queries
+from froc.data import Task, opened_as
 from froc.earlier import Past
 from froc.errors import InputError
 from froc.tasks import embedded
@@ -132,8 +132,7 @@ def original(after: After, load: Callable[[], Any]) -> Callable[[], Any]:
 
 def _refuse_opened(task: Task, one: Mapping[str, Any]) -> None:
     """Parts that were held back are fresh only if no other run has opened this task's queries."""
-    pool = {name: ids(keyed_queries(task, name)) for name in task.queries}
-    if openings.by_others(pool, one["plan"]):
+    if openings.by_others(opened_as(task), one["plan"]):
         raise InputError(
             f"the queries of {one['name']} were opened by another search than the run that removed it, so what that run "
             "held back may not be fresh; --no-earlier goes on without measuring them, and every output says so"
