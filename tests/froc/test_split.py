@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from froc.data import Row, SearchView, Task, split
+from froc.data import FORGETTING, UTILITY, Row, SearchView, Task, split
 from froc.errors import InputError
 
 
@@ -61,3 +61,13 @@ def test_a_query_does_not_show_its_text() -> None:
     query = split(_task(), 0.2)[0].queries["forgetting"][0]
     assert query.row.question not in repr(query)
     assert len(query.id) == 16
+
+
+def test_openings_are_counted_by_the_queries_alone(task: Task) -> None:
+    pool = split(task, 0.2)[1].pool
+    assert split(replace(task, split_seed=5), 0.2)[1].pool == pool
+    assert split(replace(task, retain=task.retain[1:]), 0.3)[1].pool == pool
+    other = {**task.queries, FORGETTING: task.queries[FORGETTING][1:]}
+    changed = split(replace(task, queries=other), 0.2)[1].pool
+    assert changed[FORGETTING] != pool[FORGETTING]
+    assert changed[UTILITY] == pool[UTILITY]

@@ -12,7 +12,7 @@ import pytest
 
 from audit import evidence, signing, verification
 from froc import curves
-from froc.data import EARLIER, FORGETTING, UTILITY, Row, Source, Task, ids, keyed_queries, split
+from froc.data import EARLIER, FORGETTING, UTILITY, Row, Source, Task, opened_as, split
 from froc.earlier import Past, after, risks
 from froc.errors import InputError
 from froc.models import Base
@@ -340,7 +340,7 @@ def test_a_run_without_a_chosen_model_is_no_start(chain: Chain, tmp_path: Path) 
 
 def test_parts_that_another_search_may_have_opened_are_not_fresh(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
     task = folder.load(chain.tasks[0])[0]
-    pool = {name: ids(keyed_queries(task, name)) for name in task.queries}
+    pool = opened_as(task)
     monkeypatch.setenv("FROC_STATE", str(chain.place / "other"))
     openings.record(pool, "another plan", "another seal", 1, False)
     with pytest.raises(InputError, match="opened by another search"):
