@@ -19,7 +19,8 @@ The numbers are those of the published list of cases that this room was built ag
 | 17-19 | NaN, 1e999, floats, large numbers | `NaN ...`, `float ...`, `large number ...`, `plan with NaN`, `plan with an endless number` |
 | 20 | too large to parse | `a line of 17 MB in the log` |
 | 21-23 | depth, encoding, trailing bytes | `nested deeply`, `deep payload`, `UTF-16`, `half a surrogate pair`, `trailing bytes ...` |
-| 24, 25 | revoked key, key outside its window | need a trust file: where keys are given one by one, a revoked key is one that is not given |
+| 24 | revoked key | one that is not given, or listed as revoked: test_trust; `an approver's signature removed` |
+| 25 | key outside its window | trust files have no windows: a key that may no longer sign is taken out or revoked |
 | 26-28 | expired, from the future, rolled back | `expired`, `expires before it begins`, `issued in the future`, `an older report` |
 | 29-33 | another model; byte, name, file changed, added, removed | `another run's model`, `a weight changed`, MODEL_ATTACKS |
 | 35-37 | link, pickle, code in the model | `a link among the model's files`, MODEL_ATTACKS |
@@ -51,10 +52,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
 from securesystemslib.dsse import Envelope
 
-from audit import signing
+from audit import evidence, signing, verification
 from froc import digest
+from tests.audit import variants
 from tests.audit.conftest import NOW, Made
 from tests.audit.test_comparisons import LIES
 from tests.audit.test_verification import MODEL_ATTACKS, OUTSIDER, SIGNER
@@ -381,3 +384,79 @@ CASES: dict[str, Case] = {
     **MORE,
 }
 assert len(CASES) == len(OUTSIDER) + len(SIGNER) + len(MODEL_ATTACKS) + len(LIES) + len(MORE), "a name is there twice"
+
+
+def _trusting(made: Made) -> Mapping[str, Any]:
+    """The verifier's own file: `key` is an engineer's, `other` an approver's, and one of each must have signed."""
+    path = made.bundle.with_name("trust.json")
+    keys = [
+        {"role": r, "path": str(made.key.with_name(f"{k}.pub"))}
+        for r, k in (("engineer", "key"), ("approver", "other"))
+    ]
+    path.write_text(json.dumps({"format": 1, "keys": keys, "roles": {"engineer": 1, "approver": 1}}))
+    return {"keys": (), "trust": path}
+
+
+def _keep_one(made: Made) -> None:
+    _envelope(lambda document: document["signatures"].pop(_place_of(made, document, "other")))(made)
+
+
+def _place_of(made: Made, document: Mapping[str, Any], key: str) -> int:
+    keyid = signing.load_public(made.key.with_name(f"{key}.pub")).keyid
+    return next(k for k, one in enumerate(document["signatures"]) if one["keyid"] == keyid)
+
+
+def _rename_role(made: Made) -> None:
+    """Both sign a report that calls the engineer an auditor."""
+    made.resign(lambda report: report["signers"][0].update(role="auditor"))
+    signers = [signing.load_signer(made.key), signing.load_signer(made.key.with_name("other"))]
+    (made.bundle / "report.dsse.json").write_bytes(signing.sign(signing.compact(made.read()), signers))
+
+
+def _pick(made: Made) -> None:
+    """Another bundle in its place, built by somebody who leaves the check of the draw out."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(verification, "_draw", lambda *_: None)
+        run = variants.PICKED["run"]
+        built = evidence.build(run, made.bundle.parent / "picked", made.key, name="drawn", now=NOW)
+    shutil.rmtree(made.bundle)
+    shutil.move(built, made.bundle)
+
+
+def _again(change: Callable[[dict[str, Any]], object], **more: Any) -> Attack:
+    return lambda made: variants.measured_again(made, change, **more)
+
+
+CASES |= {
+    "an approver's signature removed": Case("signature-role", _keep_one, "both", _trusting),
+    "a role of the signer's own": Case("signers-differ", _rename_role, "both", _trusting),
+    "no auditor's seed": Case(
+        "audit-seed-differs", lambda m: m.resign(lambda r: r.update(sequence=2)), how=lambda m: {"audit_seed": 5}
+    ),
+    "queries picked against the auditor's seed": Case("plan-draw", _pick, "drawn"),
+    "measured again: another report": Case(
+        "reexecution-other-report", _again(lambda s: None, payload="0" * 64), "again"
+    ),
+    "measured again: by nobody who is trusted": Case(
+        "reexecution-signer", _again(lambda s: None, key="other"), "again"
+    ),
+    "measured again: in another's name": Case(
+        "reexecution-signer", _again(lambda s: s.update(keyid="c" * 64)), "again"
+    ),
+    "measured again: before the report": Case(
+        "reexecution-before-report", _again(lambda s: s.update(signed="2026-02-28T12:00:00Z")), "again"
+    ),
+    "measured again: a model that is not covered": Case(
+        "reexecution-other-report",
+        lambda m: variants.measured_again(m, config=m.read()["predicate"]["config"]),
+        "failing",
+    ),
+    "measured again: rows that were picked": Case(
+        "reexecution-draw", _again(lambda s: s.update(lines=list(range(2, 301)))), "again"
+    ),
+    "measured again: a difference that nobody counted": Case(
+        "reexecution-counts", _again(lambda s: s.update(largest=3)), "again"
+    ),
+    "measured again: a smaller bound": Case("reexecution-bound", _again(lambda s: s.update(bound="0.0001")), "again"),
+    "measured again: more is said": Case("reexecution-shape", _again(lambda s: s.update(note="all is well")), "again"),
+}

@@ -14,6 +14,7 @@ PAGE = "it does not render the page"
 WORDS = "it writes no sentences"
 FORM = "it looks at no field of a trial that no claim hangs on"
 COMPARED = "it looks at no comparison"
+AGAIN = "it looks at nothing that was measured again"
 BLIND = {
     "another page": PAGE,
     "a script on the page": PAGE,
@@ -35,8 +36,16 @@ BLIND = {
     "a comparison without a method at one level": COMPARED,
     "a comparison under another method's name": COMPARED,
     "a comparison opened never": COMPARED,
+    **{name: AGAIN for name in CASES if name.startswith("measured again")},
 }
 """Cases that the second verifier accepts, and why. All of them are lies by the holder of a trusted key."""
+
+
+OURS = (
+    "an approver's signature removed", "a role of the signer's own", "no auditor's seed",
+    "queries picked against the auditor's seed",
+)  # fmt: skip
+"""Cases about what the second verifier does not have: trust files, an auditor's seed, listed populations (it refuses them all)."""
 
 
 def second(made: Made, **more: Any) -> str | None:
@@ -59,13 +68,13 @@ def test_it_is_independent_and_short() -> None:
     assert sum(bool(line.strip()) for line in path.read_text(encoding="utf-8").splitlines()) < 300
 
 
-@pytest.mark.parametrize("name", ["good", "failing", "short", "compared", "early", "both"])
+@pytest.mark.parametrize("name", ["good", "failing", "short", "compared", "early", "both", "again"])
 def test_both_accept_what_is_honest(originals: dict[str, Made], name: str) -> None:
     made = originals[name]
     assert second(made) == made.verify().verdict
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [name for name in CASES if name not in OURS])
 def test_both_refuse_what_is_not(originals: dict[str, Made], tmp_path: Path, name: str) -> None:
     case = CASES[name]
     made = mutant(originals[case.of], case, tmp_path)

@@ -1,4 +1,7 @@
-"""Further honest bundles: a comparison signed with the run, measuring that stopped early, two signers."""
+"""Further honest bundles: a comparison signed with the run, measuring that stopped early, two signers, losses measured again,
+
+a listed population divided by an auditor's seed.
+"""
 
 import json
 import shutil
@@ -9,7 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from audit import claims, evidence, signing, verification
+from audit import claims, evidence, reexecution, signing, verification
 from froc import comparison, digest
 from froc.comparison import BASE, BEFORE
 from froc.losses import SCHEMA, place
@@ -93,6 +96,52 @@ def replan(run: Path, change: Callable[[dict[str, Any]], object], seal: dict[str
     (run / "certificate.json").write_text(text(certificate))
 
 
+def list_forgetting(run: Path, first: bool) -> None:
+    """Turn a finished run into one about listed forget queries, divided by an auditor's seed: the first units by id are the
+    search's, or, where somebody picked them, the last."""
+    losses = pl.read_parquet(run / "losses" / "calibration.parquet")
+    seal = json.loads((run / "seal.json").read_text())
+    every = sorted(set(losses.filter(pl.col("risk") == "forgetting")["query"].to_list()))
+    searched, rest = (every[:48], every[48:]) if first else (every[-48:], every[:-48])
+    split = pl.when(pl.col("query").is_in(searched)).then(pl.lit("search")).otherwise(pl.col("split"))
+    losses = losses.with_columns(split=split)
+    losses.write_parquet(run / "losses" / "calibration.parquet")
+
+    def planned(plan: dict[str, Any]) -> None:
+        plan["task"] |= {"seed_from": "auditor", "split_seed": 5}
+        for name, value in (("population", "census"), ("bound", "census"), ("listed", len(every))):
+            plan[name] = {**plan[name], "forgetting": value}
+        parts = {"searched": digest.of_json(searched), "queries": digest.of_json(rest)}
+        parts |= {"search": len(searched), "calibration": len(rest)}
+        for name, part in parts.items():
+            plan["split"][name] = {**plan["split"][name], "forgetting": part}
+
+    seal["calibration"] = {**seal["calibration"], "forgetting": digest.of_json(rest)}
+    replan(run, planned, seal, losses)
+
+
+def measured_again(
+    made: Made, change: Callable[[dict[str, Any]], object] = lambda said: None, *, key: str = "key", payload: str = "",
+    config: str | None = None,
+) -> None:  # fmt: skip
+    """Sign into a bundle that 299 losses were measured again and none differed; change: of what is said, before signing."""
+    losses = (made.bundle / "losses.csv").read_bytes()
+    lines = reexecution.draw(losses, 7, 299, config)
+    said = reexecution.document(
+        losses, 7, lines, config, (0, 0), signed=evidence.stamped(NOW), role="engineer",
+        keyid=signing.load_public(made.public).keyid, harness={"name": "froc", "version": "0.1.0"},
+        environment={"python": "3.11.2"},
+    )  # fmt: skip
+    change(said)
+    signed, _ = signing.verify((made.bundle / "report.dsse.json").read_bytes(), [signing.load_public(made.public)])
+    data = reexecution.sign(payload or digest.of_bytes(signed), said, signing.load_signer(made.key.with_name(key)))
+    (made.bundle / reexecution.NAME).write_bytes(data)
+
+
+PICKED: dict[str, Path] = {}
+"""`run`: a listed run whose search rows were picked; its bundle cannot be built while the draw is checked."""
+
+
 def originals(good: Made, failing: Made, short: Made, folder: Path) -> dict[str, Made]:
     """Bundles that verify, by name; cases are changes of one of them."""
     key, made = good.key, {"good": good, "failing": failing, "short": short}
@@ -109,4 +158,14 @@ def originals(good: Made, failing: Made, short: Made, folder: Path) -> dict[str,
     signers = [signing.load_signer(key), signing.load_signer(key.with_name("other"))]
     (both.bundle / "report.dsse.json").write_bytes(signing.sign(signing.compact(both.read()), signers))
     made["both"] = both
+    again = Made(Path(shutil.copytree(good.bundle, folder / f"again{verification.SUFFIX}")), good.run, key)
+    measured_again(again)
+    made["again"] = again
+    for name, first in (("drawn", True), ("picked", False)):
+        run = Path(shutil.copytree(good.run, folder / name))
+        list_forgetting(run, first)
+        if first:
+            made[name] = built(name, run)
+        else:
+            PICKED["run"] = run
     return made
