@@ -164,9 +164,8 @@ def p_value(kind: str, losses: list[int], planned: int, a: float, level: float) 
 
 def check(bundle: Path, keys: Any, model: Path | None, now: datetime, threshold: int = 1, min_sequence: int = 1) -> str:
     """The verdict of a bundle; RefusedError where it does not verify."""
-    kept = sorted(set(os.listdir(bundle)) - {"reexecution.dsse.json"})
-    need(set(kept) in (FILES, {*FILES, "comparison.csv", "comparison.json"}))
-    files = {name: read(bundle / name) for name in kept}
+    files = {name: read(bundle / name) for name in sorted({*os.listdir(bundle)} - {"reexecution.dsse.json"})}
+    need(set(files) in (FILES, {*FILES, "comparison.csv", "comparison.json"}))
     subject, report, signed = envelope(files["report.dsse.json"], keys, threshold, "urn:froc:unlearning-audit:1")
     need(set(report) - {"comparison"} == set(REPORT.split()), report["schema"] == "1")
     need(all(type(report[name]) is int and report[name] >= 1 for name in ("sequence", "opening")))
