@@ -44,7 +44,7 @@ class Machine:
 def job(
     settings: "Settings", folder: Path | None, model: str | None, split_seed: int | None, machine: Machine,
     training: Callable[[str, int, int], None], data: Path | None = None, unit: Sequence[str] = (),
-    after: "After | None" = None, earlier: Sequence[Path] = (), questions: int | None = None,
+    *, after: "After | None" = None, earlier: Sequence[Path] = (), questions: int | None = None,
     audit_seed: int | None = None,
 ) -> "Job":  # fmt: skip
     """Everything a search works on. training: is told (what, done, of) while the embedded model is made. after: the run

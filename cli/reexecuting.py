@@ -128,13 +128,17 @@ def _job(
     from search.remeasuring import refuse_other, settings_of
 
     plan: dict[str, Any] = json.loads(files["plan.json"])
+    if plan.get("after"):
+        raise InputError(
+            "the report is about a run that went on after another (--after), which cannot be measured again yet"
+        )
     if task is None and "questions" not in plan:
         raise InputError(f"the report is about the task {plan['task']['name']}; give its folder with --task")
     said = plan["task"]
     units = [f"{risk}={said['units'][risk]}" for risk in words.RISKS]
     job = jobs.job(
         settings_of(plan, words.per_risk(metric, "metric", str)), task, base, said["split_seed"], machine,
-        screen.training, data, units, plan.get("questions"),
+        screen.training, data, units, questions=plan.get("questions"),
     )  # fmt: skip
     refuse_other(job, plan)
     return job

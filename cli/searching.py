@@ -204,8 +204,8 @@ def search(
             screen.training,
             data,
             unit or (),
-            before,
-            chain.earlier,
+            after=before,
+            earlier=chain.earlier,
             audit_seed=audit_seed,
         )
         from search.run import run

@@ -48,7 +48,7 @@ def settings_of(plan: Mapping[str, Any], said: Mapping[str, str]) -> Settings:
         batch=search["batch"], population={risk: kind for risk, kind in kinds.items() if kind != "queries"},
         sample={risk: plan["split"]["calibration"][risk] for risk in RISKS if kinds.get(risk) == "sample"},
         sequential=plan["sequential"], train=search.get("train", "full"), pack=search.get("pack", 1),
-        autocast=search.get("autocast"), sweep=False,
+        autocast=search.get("autocast"), sweep=False, later=plan["split"].get("later", 0),
     )  # fmt: skip
 
 

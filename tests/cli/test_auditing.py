@@ -225,3 +225,16 @@ def test_losses_that_were_never_measured_are_found_out(place: Path, froc: Froc, 
     answers = [json.loads(line)["answer"] for line in (place / "task" / "forget.jsonl").read_text().splitlines()]
     for text in (done.stdout, done.stderr, (bundle / "reexecution.dsse.json").read_text()):
         assert not [answer for answer in answers if f" {answer}" in text]
+
+
+def test_the_embedded_task_is_measured_again_on_the_questions_of_its_plan(froc: Froc, tmp_path: Path) -> None:
+    assert froc("audit", "keygen", tmp_path / "key").returncode == 0
+    done = froc("search", "-b", "0.95", "--trials", 1, "--methods", "grad_diff", "--space", "epochs=1", "--no-sweep", "--audit-seed", 4,
+                "--out", tmp_path / "run", "--json")  # fmt: skip
+    assert done.returncode in (0, 3), done.stderr
+    assert froc("audit", "report", tmp_path / "run", "--key", tmp_path / "key", "--out", tmp_path).returncode == 0
+    (bundle,) = tmp_path.glob("*.froc-audit")
+    words = ["audit", "reexecute", bundle, "--key", tmp_path / "key", "--signed-by", tmp_path / "key.pub", "--seed", 1]
+    done = froc(*words, "--rows", 59)
+    assert done.returncode == 0, done.stderr
+    assert "59 of 960 losses drawn by seed 1, 0 differed" in done.stdout
