@@ -19,7 +19,7 @@ The numbers are those of the published list of cases that this room was built ag
 | 17-19 | NaN, 1e999, floats, large numbers | `NaN ...`, `float ...`, `large number ...`, `plan with NaN`, `plan with an endless number` |
 | 20 | too large to parse | `a line of 17 MB in the log` |
 | 21-23 | depth, encoding, trailing bytes | `nested deeply`, `deep payload`, `UTF-16`, `half a surrogate pair`, `trailing bytes ...` |
-| 24 | revoked key | one that is not given, or listed as revoked: test_trust; `an approver's signature removed` |
+| 24 | revoked key | one that is not given, or listed as revoked: `test_a_revoked_key_counts_for_nothing` in test_trust |
 | 25 | key outside its window | trust files have no windows: a key that may no longer sign is taken out or revoked |
 | 26-28 | expired, from the future, rolled back | `expired`, `expires before it begins`, `issued in the future`, `an older report` |
 | 29-33 | another model; byte, name, file changed, added, removed | `another run's model`, `a weight changed`, MODEL_ATTACKS |
@@ -32,7 +32,7 @@ The numbers are those of the published list of cases that this room was built ag
 | 55-62 | malformed losses | `loss ...` |
 | 63-65 | text columns, readable ids | `text column`, `text cells`, `readable query`, `another form of unit` |
 | 66, 68-70, 83 | trials removed, repeated, of another plan, too early, of unknown status | `trial ...`, `failed trial removed`, `unknown trial status` |
-| 73 | calibration picked, not drawn | the bundle holds the drawn ids, not the pool; a pick after the plan: `queries sealed that were not planned` |
+| 73 | calibration picked, not drawn | listed: `queries picked against the auditor's seed`; else the pool is not held, only `queries sealed that were not planned` |
 | 74 | one example in both pools | cannot be said: a query's id is keyed with its pool, and ids of different pools never meet |
 | 75 | repeated ids inflate n | `row repeated`, `more units planned than measured`, `order names a query twice` |
 | 76 | sample too small | no check: too small a sample certifies nothing, which is the verdict. A floor for privacy is not in the format |
