@@ -30,10 +30,10 @@ def process_start() -> float:
 STARTED = process_start()
 
 import torch  # noqa: E402  # the clock comes first, here and below
-import torch.nn.functional as F  # noqa: E402, N812
-from torch import Tensor  # noqa: E402
-from torch.utils.data import Dataset, RandomSampler  # noqa: E402
-from transformers import (  # noqa: E402
+import torch.nn.functional as F  # noqa: E402, N812  # as above, and the usual name
+from torch import Tensor  # noqa: E402  # as above
+from torch.utils.data import Dataset, RandomSampler  # noqa: E402  # as above
+from transformers import (  # noqa: E402  # as above
     AutoModelForCausalLM,
     AutoTokenizer,
     PreTrainedModel,

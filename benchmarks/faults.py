@@ -86,7 +86,8 @@ class Seen:
         """Largest memory of driver and workers in the last third of the trials over that in the middle one."""
         early = [one for one in self.memory if trials / 3 <= one[0] < 2 * trials / 3]
         late = [one for one in self.memory if one[0] >= 2 * trials / 3]
-        return tuple(max(one[k] for one in late) / max(one[k] for one in early) for k in (1, 2))  # type: ignore[return-value]
+        driver, workers = (max(one[k] for one in late) / max(one[k] for one in early) for k in (1, 2))
+        return driver, workers
 
 
 def log(out: Path) -> list[dict[str, Any]]:

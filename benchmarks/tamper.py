@@ -412,7 +412,7 @@ def main() -> None:
             except VerificationError as error:
                 outcome = "refused"
                 codes[name][error.check.partition(":")[0]] += 1
-            except Exception as error:
+            except Exception as error:  # a crash is what is looked for
                 outcome = "crashed"
                 wrong.append(f"mutation {number} ({name}): {type(error).__name__} {error}")
             counts[name][outcome] += 1

@@ -111,7 +111,7 @@ def _losses(configs: int, queries: int) -> pl.DataFrame:
             same = {"config": f"c{config:04d}", "risk": risk, "metric": METRICS[risk], "split": "calibration"}
             part = pl.DataFrame({"unit": units, "query": ids, "loss": values.astype(np.int16)})
             parts.append(part.with_columns(**{k: pl.lit(v) for k, v in same.items()}).select(list(SCHEMA)))
-    return pl.concat(parts).cast(SCHEMA)  # type: ignore[arg-type]
+    return pl.concat(parts).cast(dict(SCHEMA))  # type: ignore[arg-type]  # its stubs want one kind of column
 
 
 def _json(path: Path, document: Any) -> str:

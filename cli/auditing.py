@@ -113,10 +113,8 @@ def model(
     ] = 0.2,
     split_seed: Annotated[int | None, typer.Option(help="Seed of the split.", show_default="the task's")] = None,
     audit_seed: options.AuditSeed = None,
-    openings: Annotated[int, typer.Option(help="Planned looks at the calibration queries: delta / K each.")] = 1,
-    reopen: Annotated[
-        bool, typer.Option("--reopen", help="Look once more than planned; every output says so.")
-    ] = False,
+    openings: options.Openings = 1,
+    reopen: options.Reopen = False,
     device: options.Device = None,
     dtype: options.Dtype = None,
     json_: Annotated[bool, typer.Option("--json", help="Print the certificate as JSON on standard output.")] = False,

@@ -50,10 +50,8 @@ def compare(
         Path | None,
         typer.Option("--out", "-o", help="Folder of the comparison.", show_default="RUN-compare of the first run"),
     ] = None,
-    openings: Annotated[int, typer.Option(help="Planned looks at the calibration queries: delta / K each.")] = 1,
-    reopen: Annotated[
-        bool, typer.Option("--reopen", help="Look once more than planned; every output says so.")
-    ] = False,
+    openings: options.Openings = 1,
+    reopen: options.Reopen = False,
     device: options.Device = None,
     dtype: options.Dtype = None,
     json_: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON on standard output.")] = False,

@@ -62,6 +62,8 @@ PlanKey = Annotated[
         show_default="the plan is not signed",
     ),
 ]
+Openings = Annotated[int, typer.Option(help="Planned looks at the calibration queries: delta / K each.")]
+Reopen = Annotated[bool, typer.Option("--reopen", help="Look once more than planned; every output says so.")]
 Task = Annotated[
     Path | None,
     typer.Option(

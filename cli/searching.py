@@ -106,10 +106,8 @@ def search(
     search_share: Annotated[float, typer.Option(help="Part of the queries that the search may look at.")] = 0.2,
     split_seed: Annotated[int | None, typer.Option(help="Seed of the split.", show_default="the task's")] = None,
     audit_seed: options.AuditSeed = None,
-    openings: Annotated[int, typer.Option(help="Planned looks at the calibration queries: delta / K each.")] = 1,
-    reopen: Annotated[
-        bool, typer.Option("--reopen", help="Look once more than planned; every output says so.")
-    ] = False,
+    openings: options.Openings = 1,
+    reopen: options.Reopen = False,
     seed: Annotated[int, typer.Option(help="Seed of every random number of the run.")] = 0,
     batch: options.Batch = 32,
     train: options.Train = "full",

@@ -135,6 +135,6 @@ def _fingerprint(value: str) -> str:
 
 def _written(plugin: object) -> str:
     name = type(plugin).__module__.rpartition(".")[2]
-    values = {f.name: getattr(plugin, f.name) for f in fields(plugin) if getattr(plugin, f.name) != f.default}  # type: ignore[arg-type]
+    values = {f.name: getattr(plugin, f.name) for f in fields(plugin) if getattr(plugin, f.name) != f.default}  # type: ignore[arg-type]  # a dataclass
     said = [f"{key}={_fingerprint(value) if isinstance(value, str) else value}" for key, value in values.items()]
     return f"{name}:{','.join(said)}" if said else name

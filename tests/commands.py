@@ -106,7 +106,7 @@ def _command(words: list[str], env: dict[str, str], cwd: str, limit: int, place:
         if not isinstance(code, int | None):
             print(code, file=sys.stderr)
             code = 1
-    except BaseException:
+    except BaseException:  # a forked child must end here, whatever it was stopped by
         traceback.print_exc()
     finally:
         sys.stdout.flush()

@@ -82,7 +82,7 @@ class LatentPerturbation(Attack):
         best, least = push, float("inf")
         for _ in range(self.steps + 1):
             push = push.detach().requires_grad_()
-            value, grad = slope(model, known, lambda batch, push=push: pushed(block, _at_prompt(batch, push)), push)  # type: ignore[misc]
+            value, grad = slope(model, known, lambda batch, push=push: pushed(block, _at_prompt(batch, push)), push)  # type: ignore[misc]  # its type is not inferred with a default
             if value < least:
                 best, least = push.detach(), value
             push = push.detach() - 2 * radius / max(1, self.steps) * grad / grad.norm().clamp_min(1e-12)

@@ -58,9 +58,8 @@ from securesystemslib.dsse import Envelope
 from audit import evidence, signing, verification
 from froc import digest
 from tests.audit import variants
+from tests.audit.attacks import LIES, MODEL_ATTACKS, OUTSIDER, SIGNER
 from tests.audit.conftest import NOW, Made
-from tests.audit.test_comparisons import LIES
-from tests.audit.test_verification import MODEL_ATTACKS, OUTSIDER, SIGNER
 
 Attack = Callable[[Made], object]
 ORDER = 2**252 + 27742317777372353535851937790883648493

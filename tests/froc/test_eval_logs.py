@@ -64,6 +64,7 @@ def _observed(logp: Any, others: Any = None, restated: Any = None) -> Observed:
             "others": np.repeat(wrong[:, :, None], 2, axis=2),
             "restated": np.repeat(again[:, None], 2, axis=1),
         }
+    # a log has more digits than the single precision that models give
     return Observed(np.ones((n, 1), bool), one[:, None], np.ones(n, np.int64), **seen)  # type: ignore[arg-type]
 
 
@@ -253,7 +254,7 @@ def test_original_tofu(path: Path) -> None:
         # sums of losses over tokens, as one row of tokens: the metric divides by their number
         logp = np.zeros((len(loss), int(length.max())))
         logp[:, 0] = -loss
-        seen = Observed(np.ones(logp.shape, bool), logp, length)  # type: ignore[arg-type]
+        seen = Observed(np.ones(logp.shape, bool), logp, length)  # type: ignore[arg-type]  # as above
         np.testing.assert_allclose(_score("probability", seen), np.exp(-np.array(column("avg_gt_loss"))), rtol=1e-5)
         true, false = -np.array(column("avg_paraphrased_loss")), -np.array(column("average_perturb_loss"))
         share = _score("truth_ratio", _observed(true, false), mean="geometric")

@@ -21,6 +21,7 @@ from search.compare import Entry, Mixes, Side, Terms, entries, run
 from search.folder import Folder
 from search.run import bench_of
 from search.run import run as searched
+from search.trial import Asked
 from tests.commands import Commands
 from tests.search.test_named_risks import BUDGET, job
 from tests.search.test_run import Watch
@@ -51,8 +52,6 @@ def _mixes(side: Side, method: str) -> tuple[Entry, Mixes]:
     entry = next(one for one in entries([side], TERMS) if one.method == method)
     bench = bench_of(side.job)
     line = entry.line
-    from search.trial import Asked
-
     bench.retrain(Asked(line.method, line.params, line.seed), entry.stop)
     return entry, Mixes(entry, bench, bench.base.scope.take())
 
@@ -62,8 +61,6 @@ def test_shares_zero_and_one_are_the_two_models_bit_by_bit(side: Side) -> None:
     scope = bench.base.scope
     before = scope.take()
     line = entries([side], TERMS)[0].line
-    from search.trial import Asked
-
     bench.retrain(Asked(line.method, line.params, line.seed))
     after = scope.take()
     scope.put(after, 0.0)

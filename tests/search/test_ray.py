@@ -54,8 +54,7 @@ def test_a_machine_that_vanishes_changes_nothing(base: Base, cluster: Any, tmp_p
                 cluster.remove_node(cluster.second, allow_graceful=False)
 
     watch = Vanishes()
-    workers: Any = lambda _: Ray(recipe(made), cluster.address, 2)  # noqa: E731
-    run(replace(made, workers=workers), tmp_path / "run", watch)
+    run(replace(made, workers=lambda _: Ray(recipe(made), cluster.address, 2)), tmp_path / "run", watch)
     assert watch.gone
     for name in NAMES:
         assert (tmp_path / "plain" / name).read_bytes() == (tmp_path / "run" / name).read_bytes()
