@@ -127,9 +127,10 @@ def _sides(
 
 def _settings(path: Path, plan: Mapping[str, Any]) -> "Settings":
     """What a run was told, as far as training and measuring again hang on it."""
-    from search.plan import Settings
+    from dataclasses import replace
 
-    said = plan["search"]
+    from search.plan import settings_of
+
     kinds = {plan.get("population", {}).get(risk, "queries") for risk in words.RISKS}
     if plan.get("after"):
         raise InputError(
@@ -137,12 +138,10 @@ def _settings(path: Path, plan: Mapping[str, Any]) -> "Settings":
         )
     if kinds != {"queries"}:
         raise InputError(f"{path} is about listed rows; methods are compared on populations of queries alone")
-    return Settings(
-        budget={risk: plan["budget"].get(risk, 0.1) for risk in words.RISKS},
-        metrics={risk: plan["metrics"][risk] for risk in words.RISKS}, methods=tuple(said["methods"]),
-        share=plan["split"]["share"], seed=said["seed"], batch=said["batch"], train=said.get("train", "full"),
-        autocast=said.get("autocast"), sweep=False, later=plan["split"].get("later", 0),
-    )  # fmt: skip
+    # of the further risks, and of how candidates were tested, nothing is measured again
+    told = replace(settings_of(plan, {}), sequential=False, pack=1)
+    budget = {risk: told.budget.get(risk, 0.1) for risk in words.RISKS}
+    return replace(told, budget=budget, metrics={risk: told.metrics[risk] for risk in words.RISKS})
 
 
 def _refuse_other(path: Path, plan: Mapping[str, Any], job: Any, embedded: bool) -> None:

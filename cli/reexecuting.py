@@ -125,7 +125,8 @@ def _job(
     machine: jobs.Machine, screen: "Screen",
 ) -> "Job":  # fmt: skip
     """What the report is about, made again; InputError where that is something else."""
-    from search.remeasuring import refuse_other, settings_of
+    from search.plan import settings_of
+    from search.remeasuring import refuse_other
 
     plan: dict[str, Any] = json.loads(files["plan.json"])
     if plan.get("after"):

@@ -142,17 +142,13 @@ def _methods(
     losses: Mapping[str, Losses], place: Mapping[str, int], points: Mapping[str, Any],
     stages: Mapping[str, Mapping[str, str]], delta: float,
 ) -> dict[str, dict[str, Any]]:  # fmt: skip
-    count = sum(map(len, stages.values())) * len(RISKS)
-    return {
-        stage: {
-            method: {
-                "point": name, "mix": points[name]["params"]["mix"],
-                **{risk: _one(losses[risk][place[name]], delta / count) for risk in RISKS},
-            }
-            for method, name in some.items()
-        }
-        for stage, some in stages.items()
-    }  # fmt: skip
+    listed = [(stage, method, name) for stage, some in stages.items() for method, name in some.items()]
+    keys = [f"{stage} {method}" for stage, method, _ in listed]
+    bands = _intervals(losses, [place[name] for _, _, name in listed], keys, delta)
+    found: dict[str, dict[str, Any]] = {stage: {} for stage in stages}
+    for key, (stage, method, name) in zip(keys, listed, strict=True):
+        found[stage][method] = {"point": name, "mix": points[name]["params"]["mix"], **bands[key]}
+    return found
 
 
 def _families(stages: Mapping[str, Mapping[str, str]]) -> int:
@@ -162,12 +158,14 @@ def _families(stages: Mapping[str, Mapping[str, str]]) -> int:
 
 def _pairs(losses: Losses, place: Mapping[str, int], some: Mapping[str, str], error: float) -> list[dict[str, Any]]:
     found = []
-    for one, other in combinations(some, 2):
-        a, b = (losses[place[some[method]]][None] for method in (one, other))
-        low, high = (float(bound[0]) for bound in difference(a, b, error))
-        verdict = one if high < 0 else other if low > 0 else "tie"
-        mean = round(_mean(a[0]) - _mean(b[0]), 6)
-        found.append({"one": one, "other": other, "mean": mean, **_outward(low, high), "verdict": verdict})
+    pairs = list(combinations(some, 2))
+    ones, others = (losses[[place[some[pair[k]]] for pair in pairs]] for k in (0, 1))
+    low, high = difference(ones, others, error)
+    for k, (one, other) in enumerate(pairs):
+        verdict = one if high[k] < 0 else other if low[k] > 0 else "tie"
+        mean = round(_mean(ones[k]) - _mean(others[k]), 6)
+        bounds = _outward(float(low[k]), float(high[k]))
+        found.append({"one": one, "other": other, "mean": mean, **bounds, "verdict": verdict})
     return found
 
 
@@ -183,8 +181,21 @@ def _bands(
 ) -> dict[str, dict[str, Interval]]:
     """Point -> risk -> interval, simultaneous over all points and both risks."""
     names = sorted({name for some in fronts.values() for name in some})
+    return _intervals(losses, [place[name] for name in names], names, delta)
+
+
+def _intervals(
+    losses: Mapping[str, Losses], places: Sequence[int], names: Sequence[str], delta: float
+) -> dict[str, dict[str, Interval]]:
+    """Name -> risk -> interval of the rows at `places`; all of them hold together at error delta."""
     error = delta / max(1, len(names) * len(RISKS))
-    return {name: {risk: _one(losses[risk][place[name]], error) for risk in RISKS} for name in names}
+    found: dict[str, dict[str, Interval]] = {name: {} for name in names}
+    for risk in RISKS:
+        rows = losses[risk][list(places)]
+        low, high = interval(rows / SCALE, error)
+        for k, name in enumerate(names):
+            found[name][risk] = {"mean": _mean(rows[k]), **_outward(float(low[k]), float(high[k]), least=0.0)}
+    return found
 
 
 def _union(fronts: Mapping[str, Sequence[str]], bands: Mapping[str, Mapping[str, Interval]]) -> list[str]:
@@ -224,11 +235,6 @@ def _region(some: Sequence[Mapping[str, Interval]]) -> dict[str, Any]:
             steps.append((utility, forgetting))
     at = {f"{b:g}": min((f for u, f in steps if u <= b), default=None) for b in BUDGETS}
     return {"steps": [list(step) for step in steps], "at": at}
-
-
-def _one(losses: Losses, error: float) -> Interval:
-    low, high = interval(losses[None] / SCALE, error)
-    return {"mean": _mean(losses), **_outward(float(low[0]), float(high[0]), least=0.0)}
 
 
 def _mean(losses: Losses) -> float:

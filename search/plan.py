@@ -186,6 +186,19 @@ class Plan:
     notes: tuple[str, ...]
 
 
+def settings_of(plan: Mapping[str, Any], said: Mapping[str, str]) -> Settings:
+    """What a plan was told, as far as training and measuring again hang on it. said: risk -> metric, which wins."""
+    search, kinds = plan["search"], plan["population"]
+    return Settings(
+        budget=plan["budget"], confidence=plan["confidence"], metrics={**plan["metrics"], **said},
+        methods=tuple(search["methods"]), trials=search["trials"], share=plan["split"]["share"], seed=search["seed"],
+        batch=search["batch"], population={risk: kind for risk, kind in kinds.items() if kind != "queries"},
+        sample={risk: plan["split"]["calibration"][risk] for risk in RISKS if kinds.get(risk) == "sample"},
+        sequential=plan["sequential"], train=search.get("train", "full"), pack=search.get("pack", 1),
+        autocast=search.get("autocast"), sweep=False, later=plan["split"].get("later", 0),
+    )  # fmt: skip
+
+
 def measures(settings: Settings) -> dict[str, Measurement]:
     """risk -> how it is measured; extraction strength unless said otherwise (the most trustworthy, OpenUnlearning 2506.12618)."""
     return named((*RISKS, *(risk for risk in settings.limits if risk not in RISKS)), settings.metrics)

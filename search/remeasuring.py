@@ -13,14 +13,14 @@ from typing import Any
 
 import polars as pl
 
-from froc.data import RISKS, Query, ids
+from froc.data import Query, ids
 from froc.errors import FrocError, InputError
 from froc.losses import SCHEMA
 from froc.models import Base
 from froc.risks import written
 from search.calibration import ROUNDS, in_round
 from search.external import EXTERNAL, Given
-from search.plan import PACKAGES, Settings, measures
+from search.plan import PACKAGES, measures
 from search.run import Job, bench_of
 from search.trial import Asked, Bench
 from search.work import Again, Kept, Measure
@@ -37,19 +37,6 @@ class Target:
     method: str
     params: Mapping[str, Any]
     seed: int
-
-
-def settings_of(plan: Mapping[str, Any], said: Mapping[str, str]) -> Settings:
-    """What a plan was told, as far as training and measuring again hang on it. said: risk -> metric, which wins."""
-    search, kinds = plan["search"], plan["population"]
-    return Settings(
-        budget=plan["budget"], confidence=plan["confidence"], metrics={**plan["metrics"], **said},
-        methods=tuple(search["methods"]), trials=search["trials"], share=plan["split"]["share"], seed=search["seed"],
-        batch=search["batch"], population={risk: kind for risk, kind in kinds.items() if kind != "queries"},
-        sample={risk: plan["split"]["calibration"][risk] for risk in RISKS if kinds.get(risk) == "sample"},
-        sequential=plan["sequential"], train=search.get("train", "full"), pack=search.get("pack", 1),
-        autocast=search.get("autocast"), sweep=False, later=plan["split"].get("later", 0),
-    )  # fmt: skip
 
 
 def environment(base: Base) -> dict[str, str]:

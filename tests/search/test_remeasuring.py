@@ -12,7 +12,8 @@ from froc.data import FORGETTING, UTILITY, split
 from froc.errors import InputError
 from froc.models import Base
 from search.folder import Folder
-from search.remeasuring import Target, refuse_other, remeasure, settings_of
+from search.plan import settings_of
+from search.remeasuring import Target, refuse_other, remeasure
 from search.run import Job, run
 from tests.search.test_run import BUDGET, Watch, job
 
