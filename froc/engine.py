@@ -15,7 +15,7 @@ from froc.forward import blocks
 from froc.linear import as_they_were
 
 PRECISIONS = {"off": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
-PASS = {"cpu": 256, "cuda": 4096}
+PASS = {"cpu": 128, "cuda": 4096}
 """Tokens that a device could have computed in the time that one more pass costs in launches."""
 DEFAULT_PASS = 1024
 

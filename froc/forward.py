@@ -19,6 +19,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from froc.batches import Batch, Counts
+from froc.likelihood import token_nll
 
 
 class _Enough(Exception):  # noqa: N818  # no error: the rest of the pass is not needed
@@ -59,7 +60,7 @@ class Pass:
     def nll(self) -> Tensor:
         """(N,) float32 negative log-likelihood of the targets, nats."""
         assert self.logits is not None
-        return torch.nn.functional.cross_entropy(self.logits.float(), self.target, reduction="none")
+        return token_nll(self.logits, self.target)
 
     @cached_property
     def sum_nll(self) -> Tensor:

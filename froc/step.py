@@ -31,10 +31,12 @@ class Term(ABC):
 
     `role`: the rows it reads. `needs`: base-model numbers of these rows, handed to `losses` by name. `logits`: whether
     it reads likelihoods; where no term of a phase does, the pass ends at the last layer that some term reads.
+    `alone`: whether a row's loss needs no other row, so that gradients may be taken pass by pass.
     """
 
     needs: ClassVar[tuple[str, ...]] = ()
     logits: ClassVar[bool] = True
+    alone: ClassVar[bool] = True
     role: Role
 
     @property
@@ -128,6 +130,11 @@ class Phase:
     def logits(self) -> bool:
         """Whether some term reads likelihoods."""
         return any(part.term.logits for part in self.parts.values())
+
+    @property
+    def separable(self) -> bool:
+        """Whether the gradient is a sum over rows: what one row gives depends on no other."""
+        return self.combiner.linear and all(part.term.alone and not part.weighter for part in self.parts.values())
 
     @property
     def layers(self) -> tuple[int, ...]:

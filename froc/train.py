@@ -186,16 +186,18 @@ class Run:
         """role -> rows of the next step."""
         return {role: np.array(next(draw), dtype=np.int64) for role, draw in self._draws.items()}
 
-    def losses(self, forwards: Mapping[Role, Forward], picked: Picked, share: float) -> dict[str, Tensor]:
-        """name -> weighted scalar; share: part of the batch that these rows are."""
+    def losses(self, forwards: Mapping[Role, Forward], picked: Picked) -> dict[str, Tensor]:
+        """name -> weighted scalar of the rows at hand: what they add to the mean over the batch."""
         losses = {}
         for name, part in self.phase.parts.items():
             role = part.term.role
+            if role not in forwards:
+                continue
             numbers = self.reference.of(role, self.phase.needs(role), self.phase.hidden_at(role), picked[role])
             rows = part.term.losses(forwards[role], numbers, self._state)
             if part.weighter:
                 rows = rows * part.weighter.weights(forwards[role], self._state)
-            losses[name] = part.weight * share * rows.mean()
+            losses[name] = part.weight * rows.sum() / self.size
         return losses
 
     def scaled(self, loss: Tensor) -> Tensor:
@@ -338,61 +340,74 @@ def _step(base: Base, runs: Sequence[Run], engine: Engine) -> None:
 
 
 def _gradients(base: Base, runs: Sequence[Run], picked: Sequence[Picked], engine: Engine) -> Tensor:
-    """Add the gradients of some rows of each run; return the (runs,) losses, detached."""
-    with engine.precision(base.device):
-        forwards = _forwards(base, runs, picked, engine)
-    losses = [
-        run.losses(mine, rows, len(next(iter(rows.values()))) / run.size)
-        for run, mine, rows in zip(runs, forwards, picked, strict=True)
-    ]
-    if len(runs) == 1:
-        run, mine = runs[0], {name: runs[0].scaled(loss) for name, loss in losses[0].items()}
-        run.phase.combiner.backward(mine, base.model, run.state)
-    else:
-        scaled = [run.scaled(loss) for run, mine in zip(runs, losses, strict=True) for loss in mine.values()]
-        torch.stack(scaled).sum().backward()
-    return torch.stack([torch.stack([loss.detach() for loss in mine.values()]).sum() for mine in losses])
+    """Add the gradients of some rows of each run; return the (runs,) losses, detached.
+
+    Where rows do not need each other, each pass's activations are gone before the next pass makes its own.
+    """
+    reference = runs[0].reference
+    index, order = _laid(runs, picked)
+    cuts = chunks(reference.stack.length[index].max(axis=0), engine.overhead(base.device) // len(runs))
+
+    def part(some: Sequence[Counts]) -> Tensor:
+        with engine.precision(base.device):
+            passes = [(_pass(base, runs, index[:, cut]), cut) for cut in some]
+        return _backward(base, runs, [_roles(one, order[k], passes, k) for k, one in enumerate(picked)])
+
+    separable = all(run.phase.separable for run in runs)
+    return torch.stack([part(some) for some in ([[cut] for cut in cuts] if separable else [cuts])]).sum(0)
 
 
-def _forwards(base: Base, runs: Sequence[Run], picked: Sequence[Picked], engine: Engine) -> list[dict[Role, Forward]]:
-    """The passes over all roles of all runs: cut by length, in each pass equally many rows of every run."""
+def _laid(runs: Sequence[Run], picked: Sequence[Picked]) -> tuple[Counts, Counts]:
+    """(runs, N) rows of all roles in order of their lengths, and where each stood in the draw."""
     reference = runs[0].reference
     flat = [np.concatenate([index + reference.first[role] for role, index in one.items()]) for one in picked]
     most = max(map(len, flat))
     # a run with fewer rows is filled up with its first, which nobody reads
     index = np.stack([np.concatenate([some, np.repeat(some[:1], most - len(some))]) for some in flat])
     order = np.argsort(reference.stack.length[index], axis=1, kind="stable")
-    index = np.take_along_axis(index, order, axis=1)
-    widths = reference.stack.length[index].max(axis=0)
+    return np.take_along_axis(index, order, axis=1), order
+
+
+def _pass(base: Base, runs: Sequence[Run], index: Counts) -> Pass:
+    """A pass over (runs, n) rows, equally many of every run."""
     hidden_at = sorted({layer for run in runs for layer in run.phase.layers})
     logits = any(run.phase.logits for run in runs)
-    cuts = chunks(widths, engine.overhead(base.device) // len(runs))
-    passes = [
-        Pass(
-            base.model, reference.stack.batch(index[:, cut].reshape(-1)), hidden_at=hidden_at, logits=logits,
-            rows_stay=len(runs) > 1,
-        )
-        for cut in cuts
-    ]  # fmt: skip
-    return [
-        _roles(one, order[k], [(p, cut, k * len(cut)) for p, cut in zip(passes, cuts, strict=True)])
-        for k, one in enumerate(picked)
-    ]
+    batch = runs[0].reference.stack.batch(index.reshape(-1))
+    return Pass(base.model, batch, hidden_at=hidden_at, logits=logits, rows_stay=len(runs) > 1)
 
 
-def _roles(picked: Picked, order: Counts, passes: Sequence[tuple[Pass, Counts, int]]) -> dict[Role, Forward]:
-    """role -> its rows in the passes. order: drawn place of each row in sorted order."""
-    found, start = {}, 0
+def _backward(base: Base, runs: Sequence[Run], found: Sequence[tuple[dict[Role, Forward], Picked]]) -> Tensor:
+    """Gradients of what passes gave for each run; the (runs,) losses, detached."""
+    losses = [run.losses(forwards, rows) for run, (forwards, rows) in zip(runs, found, strict=True)]
+    if len(runs) == 1:
+        run, mine = runs[0], {name: runs[0].scaled(loss) for name, loss in losses[0].items()}
+        run.phase.combiner.backward(mine, base.model, run.state)
+    else:
+        scaled = [run.scaled(loss) for run, mine in zip(runs, losses, strict=True) for loss in mine.values()]
+        torch.stack(scaled).sum().backward()
+    nothing = torch.zeros((), device=base.device)
+    return torch.stack([sum((loss.detach() for loss in mine.values()), nothing) for mine in losses])
+
+
+def _roles(
+    picked: Picked, order: Counts, passes: Sequence[tuple[Pass, Counts]], run: int
+) -> tuple[dict[Role, Forward], Picked]:
+    """role -> its rows in the passes, and which rows these are. order: drawn place of each row in sorted order."""
+    found: dict[Role, Forward] = {}
+    rows: dict[Role, Counts] = {}
+    start = 0
     for role, index in picked.items():
         where = []
-        for one, cut, offset in passes:
+        for one, cut in passes:
             drawn = order[cut] - start
             mine = np.flatnonzero((drawn >= 0) & (drawn < len(index)))
             if len(mine):
-                where.append((one, mine + offset, drawn[mine]))
-        found[role] = Forward(where)
+                where.append((one, mine + run * len(cut), drawn[mine]))
+        if where:
+            found[role] = Forward(where)
+            rows[role] = index[np.sort(np.concatenate([drawn for _, _, drawn in where]))]
         start += len(index)
-    return found
+    return found, rows
 
 
 def _freeze(base: Base, runs: Sequence[Run]) -> None:

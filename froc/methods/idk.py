@@ -22,6 +22,7 @@ class RefusalPreferred(Term):
     """
 
     needs: ClassVar[tuple[str, ...]] = ("sum_nll",)
+    alone: ClassVar[bool] = False
     beta: float = 0.1
 
     def losses(self, forward: Forward, reference: Mapping[str, Tensor], state: dict[str, Any]) -> Tensor:

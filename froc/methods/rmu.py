@@ -48,6 +48,8 @@ class Hold(Term):
 
     needs: ClassVar[tuple[str, ...]] = ("hidden",)
     logits: ClassVar[bool] = False
+    # it reads the norm that `Steer` stored
+    alone: ClassVar[bool] = False
     layer: int = 0
 
     @property

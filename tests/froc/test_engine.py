@@ -3,16 +3,17 @@
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from froc import linear
+from froc import likelihood, linear, train
 from froc.batches import Stack, chunks, collate
 from froc.data import Sealed, SearchView
-from froc.engine import Engine, out_of_memory
+from froc.engine import PASS, Engine, out_of_memory
 from froc.errors import InputError
 from froc.forward import Forward, Pass, blocks
 from froc.methods import Method
@@ -94,14 +95,68 @@ def test_chunks_hold_every_row_once_and_waste_little() -> None:
     assert padded[0] < 0.75 * padded[1]
 
 
-def test_chunks_of_a_step_are_the_whole_batch(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["npo", "simnpo", "idk", "rmu"])
+def test_chunks_of_a_step_are_the_whole_batch(bench: Bench, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """The same gradients whether rows of all roles go through in one pass or in six."""
-    ends = []
+    run = Run(make(Method, name, NPO), bench.reference, batch=16, seed=1, engine=Engine())
+    picked, found = [run.draw()], []
     for tokens in (0, 10**9):
-        monkeypatch.setitem(__import__("froc.engine", fromlist=["PASS"]).PASS, "cpu", tokens)
-        unlearn(bench.base, make(Method, "idk", NPO), bench.reference, batch=16, seed=1)
-        ends.append(bench.base.scope.take())
-    assert _away(*ends) < 1e-4
+        monkeypatch.setitem(PASS, "cpu", tokens)
+        loss = train._gradients(bench.base, [run], picked, Engine())
+        found.append({n: p.grad.clone() for n, p in run.moving.items() if p.grad is not None} | {"loss": loss[0]})
+        run.forget_gradients()
+    most = max(float(grad.abs().max()) for grad in found[0].values())
+    assert _away(*found) < 1e-5 * most
+
+
+@pytest.mark.parametrize(("name", "most"), [("npo", 1), ("idk", 6)])
+def test_passes_are_let_go_where_rows_do_not_need_each_other(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, name: str, most: int
+) -> None:
+    """Activations of one pass at a time for a plain sum over rows; of all of them where refusals need their answers."""
+    alive: list[int] = []
+    kept: WeakSet[Pass] = WeakSet()
+
+    def counted(*args: Any) -> Pass:
+        one = _PASS(*args)
+        kept.add(one)
+        alive.append(len(kept))
+        return one
+
+    monkeypatch.setitem(PASS, "cpu", 0)
+    monkeypatch.setattr("froc.train._pass", counted)
+    unlearn(bench.base, make(Method, name, NPO), bench.reference, batch=16, seed=1)
+    assert max(alive) == most
+
+
+_PASS = train._pass
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("elements", [1, 300, 10**9])
+def test_likelihoods_without_a_second_tensor_of_logits_are_cross_entropies(
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, elements: int
+) -> None:
+    """Values and gradients, however many rows are worked on at a time; a token that is ruled out does no harm."""
+    monkeypatch.setattr(likelihood, "ELEMENTS", elements)
+    draw = torch.Generator().manual_seed(0)
+    logits = (4 * torch.randn(17, 40, generator=draw)).to(dtype)
+    logits[3, 5] = -torch.inf
+    target, weight = torch.randint(6, 40, (17,), generator=draw), torch.rand(17, generator=draw)
+    found = []
+    for nll in (likelihood.token_nll, _cross_entropy):
+        leaf = logits.clone().requires_grad_()
+        value = nll(leaf, target)
+        (value * weight).sum().backward()
+        assert leaf.grad is not None
+        found.append((value.detach(), leaf.grad))
+    close = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 1e-2}[dtype]
+    assert all(torch.allclose(one, other, rtol=close, atol=close) for one, other in zip(*found, strict=True))
+
+
+def _cross_entropy(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return torch.nn.functional.cross_entropy(wide, target, reduction="none")
 
 
 @pytest.mark.parametrize("name", ["npo", "idk", "rmu"])

@@ -1,0 +1,54 @@
+"""Negative log-likelihood of tokens, where logits are the largest tensor of a step.
+
+torch's cross-entropy keeps a float32 copy of half-precision logits and their log-softmax, and makes two more tensors of
+that size on the way back. This keeps the logits and makes one.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+ELEMENTS = 2**21
+"""Logits that are worked on in float32 at a time."""
+
+
+def token_nll(logits: Tensor, target: Tensor) -> Tensor:
+    """(N,) nats, in float32 or wider, of (N,) int64 targets under (N, V) logits of any floating dtype."""
+    found: Tensor = _TokenNLL.apply(logits, target)  # type: ignore[no-untyped-call]  # torch does not type it
+    return found
+
+
+class _TokenNLL(torch.autograd.Function):
+    """nll_n = log sum_v exp(z_nv) - z_n,t(n); its gradient in z is softmax(z_n) - onehot(t(n))."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, target: Tensor) -> Tensor:
+        wide = torch.promote_types(logits.dtype, torch.float32)
+        total = logits.new_empty(len(logits), dtype=wide)
+        for part in _parts(logits):
+            total[part] = logits[part].to(wide).logsumexp(-1)
+        ctx.save_for_backward(logits, target, total)
+        return total - logits.gather(-1, target[:, None])[:, 0]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        logits, target, total = ctx.saved_tensors
+        grad = torch.empty_like(logits)
+        exact = logits.dtype == total.dtype
+        for part in _parts(logits):
+            # in place of the result where that is as wide already
+            some = torch.sub(logits[part], total[part, None], out=grad[part] if exact else None)
+            some.exp_()[torch.arange(len(some)), target[part]] -= 1.0
+            some *= grads[0][part, None]
+            if not exact:
+                grad[part] = some
+        return grad, None
+
+
+def _parts(logits: Tensor) -> Iterator[slice]:
+    size = max(1, ELEMENTS // logits.shape[-1])
+    return (slice(start, start + size) for start in range(0, len(logits), size))
