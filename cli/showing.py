@@ -25,6 +25,10 @@ froc certify losses.csv --budget 0.1 --unit group --radius 0.05
 froc certify losses.csv --budget combined=0.1 --weight forgetting=0.5 --weight utility=0.5
 
 froc certify losses.csv --budget 0.1 --population forgetting=sample --listed forgetting=400
+
+froc certify saves/duet --format open-unlearning --measures
+
+froc certify saves/duet --format open-unlearning --loss forgetting=forget_qa_rouge --loss utility=1-holdout_qa_rouge --budget 0.3 --search-share 0.2
 """
 SHOW_EXAMPLES = """[bold]Examples[/]
 
@@ -106,10 +110,39 @@ def show(
 
 
 def certify(
-    table: Annotated[Path, typer.Argument(help="Loss table: Parquet, CSV, JSON Lines or JSON.")],
-    budget: options.Budget,
+    table: Annotated[
+        list[Path], typer.Argument(help="Loss table (Parquet, CSV, JSON Lines, JSON), or logs of a --format.")
+    ],
+    budget: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--budget", "-b", help="Accepted risk: 0.1 for every risk, or RISK=0.1 (repeatable).", show_default=False
+        ),
+    ] = None,
     confidence: options.Confidence = 0.9,
-    format_: Annotated[str, typer.Option("--format", help="Where the file comes from (froc list formats).")] = "table",
+    format_: Annotated[str, typer.Option("--format", help="Where the files come from (froc list formats).")] = "table",
+    loss: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="RISK=NAME, RISK=1-NAME or RISK=base-NAME: what of a log's scores is a loss (docs/how-to/logs.md).",
+            show_default=False,
+        ),
+    ] = None,
+    base: Annotated[Path | None, typer.Option(help="The base model's log, for base-NAME.", show_default=False)] = None,
+    search_share: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of the units that orders the configurations; the rest certifies.",
+            show_default="the table's own splits",
+        ),
+    ] = None,
+    split_seed: Annotated[int, typer.Option(help="Seed of that division.")] = 0,
+    named_beforehand: Annotated[
+        bool,
+        typer.Option(
+            "--named-beforehand", help="The configurations were named before anybody saw these losses: test on all."
+        ),
+    ] = False,
     procedure: options.Procedure = "weighted-holm",
     bound: options.Bound = "auto",
     binary: Annotated[
@@ -127,49 +160,34 @@ def certify(
     figure: Annotated[
         Path | None, typer.Option(help="Draw the bounds under shift into this PNG.", show_default=False)
     ] = None,
+    measures: Annotated[
+        bool, typer.Option("--measures", help="List what the logs measured, and do nothing else.")
+    ] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print the certificate as JSON.")] = False,
 ) -> None:
-    """Risk control on a loss table alone: which configurations are within budget?
+    """Risk control on losses that were measured already: which configurations are within budget?
 
-    Configurations with search rows are tested in the order that those suggest; without search rows all are equal, in
-    the table's order, which must not have been chosen by looking at these losses.
+    Configurations with search rows are tested in the order that those suggest. Without search rows all are equal, and must not
+    have been chosen by looking at these losses; --search-share divides the rows where they were.
     """
-    import polars as pl
+    from froc import certifying
 
-    from froc.bounds import Bound
-    from froc.claim import automatic
-    from froc.formats import Format
-    from froc.losses import check
-    from froc.plugins import find, make
-    from froc.risk import Claim
-    from froc.risk import certify as certified
-
-    losses = check(make(Format, format_).read(table))
-    risks = sorted(losses["risk"].unique().to_list())
-    if bound != "auto":
-        find(Bound, bound)
-    if not 0 < confidence < 1:
-        raise InputError(f"confidence {confidence:g} is outside (0, 1)")
-    if unit not in ("query", "group"):
-        raise InputError(f"no unit is called {unit!r}; there are: query, group")
-    kinds = words.per_risk(population or [], "population", str, risks)
-
-    def bound_of(risk: str) -> str:
-        kind = kinds.get(risk, "queries")
-        if bound != "auto" and kind != "census":
-            return bound.replace("-", "_")
-        return automatic(binary=binary, unit=unit, population=kind, sequential=False, procedure=procedure)
-
-    claim = Claim(
-        budget=words.budget(budget, risks), confidence=confidence, procedure=procedure, joint=joint, radius=radius,
-        bound={risk: bound_of(risk) for risk in risks}, unit=dict.fromkeys(risks, unit), population=kinds,
+    if measures:
+        _print_measures(table, format_, json_)
+        return
+    if not budget:
+        raise InputError("nothing to certify without a budget; give --budget 0.1, or RISK=0.1 for each risk")
+    rules = words.rules(loss or [])
+    read = certifying.read(table, format_, rules, base)
+    risks = sorted(read.losses["risk"].unique().to_list()) if "risk" in read.losses.columns else []
+    found = certifying.certificate_of(
+        read, words.budget(budget, risks), confidence=confidence, search_share=search_share, split_seed=split_seed,
+        named_beforehand=named_beforehand or format_ == "table", procedure=procedure, bound=bound, binary=binary, unit=unit,
+        population=words.per_risk(population or [], "population", str, risks),
         listed=words.per_risk(listed or [], "listed", int, risks),
-        weights=words.per_risk(weight or [], "weight", float, risks),
+        weights=words.per_risk(weight or [], "weight", float, risks), radius=radius, joint=joint,
     )  # fmt: skip
-    calibration = losses.filter(pl.col("split") == "calibration")
-    if calibration.is_empty():
-        raise InputError(f"{table.name} has no rows with split 'calibration'; those are what is certified")
-    certificate = certified(losses, _order(losses, calibration), claim)
+    certificate = found.document
     if figure is not None:
         from froc.curves import draw_shift
 
@@ -180,6 +198,34 @@ def certify(
         _print(certificate)
     if certificate["chosen"] is None:
         raise NotCertifiedError(certificate["reason"])
+
+
+def _print_measures(paths: Sequence[Path], format_: str, json_: bool) -> None:
+    """What rules may name, and its mean in every log."""
+    from froc.formats import Format
+    from froc.formats._logs import Logs
+    from froc.plugins import make
+
+    reader = make(Format, format_)
+    if not isinstance(reader, Logs):
+        raise InputError(
+            "a loss table has losses, not measures; give --format for another tool's logs (froc list formats)"
+        )
+    found = reader.measures(paths)
+    if json_:
+        words.emit(found.to_dicts())
+        return
+    configs = found["config"].unique(maintain_order=True).to_list()
+    table = Table(title="Mean per query, in [0, 1]", title_justify="left", box=None, header_style="bold")
+    table.add_column("measure", no_wrap=True)
+    table.add_column("queries", justify="right")
+    for config in configs:
+        table.add_column(config, justify="right", overflow="fold")
+    for (name, queries), some in found.group_by("measure", "queries", maintain_order=True):
+        means = dict(zip(some["config"], some["mean"], strict=True))
+        cells = ("" if means.get(config) is None else f"{means[config]:.3f}" for config in configs)
+        table.add_row(str(name), str(queries), *cells)
+    words.results.print(table)
 
 
 def listing(
@@ -280,12 +326,14 @@ def _ordered(budget: Mapping[str, float]) -> list[tuple[str, float]]:
 def _certificate(certificate: Mapping[str, Any]) -> Table:
     confidence = certificate["confidence"]
     table = Table(
-        title=f"Risks on sealed calibration queries, confidence {confidence:.0%}",
+        title=f"Risks on {_where(certificate)}, confidence {confidence:.0%}",
         title_justify="left",
         header_style="bold",
     )
     table.add_column("config", no_wrap=True)
-    table.add_column("method", no_wrap=True)
+    named = any(one["method"] for one in certificate["candidates"])
+    if named:
+        table.add_column("method", no_wrap=True)
     shown = _ordered(certificate["budget"])
     shown = shown if len(shown) <= FEW else [(risk, alpha) for risk, alpha in shown if risk in words.RISKS]
     for risk, alpha in shown:
@@ -302,8 +350,21 @@ def _certificate(certificate: Mapping[str, Any]) -> Table:
         verdict = "certified, chosen" if chosen else "certified" if one["certified"] else "not certified"
         verdict = "screened" if screened else verdict
         style = "bold green" if chosen else "green" if one["certified"] else "dim"
-        table.add_row(one["config"], one["method"], *cells, f"{one['p_value']:.2g}", verdict, style=style)
+        method = [one["method"]] if named else []
+        table.add_row(one["config"], *method, *cells, f"{one['p_value']:.2g}", verdict, style=style)
     return table
+
+
+def _where(certificate: Mapping[str, Any]) -> str:
+    """Which queries certify, and how configurations came to be in their order."""
+    design = certificate.get("design")
+    if design is None:
+        return "sealed calibration queries"
+    if design["kind"] == "named-beforehand":
+        return "all rows, for configurations named beforehand"
+    if design["kind"] == "split-as-given":
+        return "calibration rows, in the order of the search rows"
+    return f"rows that chose no order ({design['share']:g} of the units did, seed {design['seed']})"
 
 
 def trials(log: "Sequence[Started]", budget: Mapping[str, float]) -> Table:
@@ -320,24 +381,6 @@ def trials(log: "Sequence[Started]", budget: Mapping[str, float]) -> Table:
         status = line.status + (f" ({line.reason})" if line.reason else "")
         table.add_row(best.config, line.method, *means, f"{line.seconds:.1f}", status)
     return table
-
-
-def _order(losses: Any, calibration: Any) -> list[Any]:
-    import polars as pl
-
-    from froc.risk import Candidate
-
-    configs = calibration["config"].unique(maintain_order=True).to_list()
-    searched = losses.filter(pl.col("split") == "search")
-    if searched.is_empty():
-        return [Candidate(config, "", {}, 1.0) for config in configs]
-    means = searched.group_by("config", "risk").agg(pl.col("loss").mean()).group_by("config").agg(pl.col("loss").max())
-    worst = dict(zip(means["config"], means["loss"], strict=True))
-    missing = [config for config in configs if config not in worst]
-    if missing:
-        raise InputError(f"configuration {missing[0]} has calibration rows but no search rows; give both or neither")
-    ordered = sorted(configs, key=lambda config: (worst[config], config))
-    return [Candidate(config, "", {}, 1.0 / place) for place, config in enumerate(ordered, start=1)]
 
 
 def _plugins(package: str, base: str, name: str | None) -> list[dict[str, Any]]:

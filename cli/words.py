@@ -101,6 +101,19 @@ def definitions(words: Sequence[str]) -> dict[str, str]:
     return found
 
 
+def rules(words: Sequence[str]) -> dict[str, str]:
+    """`RISK=NAME`, `RISK=1-NAME`, `RISK=base-NAME` (repeatable) -> risk -> rule; InputError for another shape."""
+    found: dict[str, str] = {}
+    for word in words:
+        risk, given, rule = word.partition("=")
+        if not given or not rule or not re.fullmatch(r"[a-z][a-z0-9_-]{0,31}", risk) or risk == COMBINED:
+            raise InputError(f"--loss {word}: write RISK=NAME, RISK=1-NAME or RISK=base-NAME, the risk in lower case")
+        if risk in found:
+            raise InputError(f"--loss {risk} is there twice; a risk has one loss")
+        found[risk] = rule
+    return found
+
+
 def per_risk(words: Sequence[str], option: str, kind: Callable[[str], T], risks: Sequence[str] = RISKS) -> dict[str, T]:
     """`RISK=VALUE`, or `VALUE` for every risk that is not named; InputError for another risk or another kind of value."""
     named: dict[str, T] = {}

@@ -5,11 +5,14 @@ Torch-free; matplotlib is imported when a picture is drawn.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from froc.shift import crag, shifted
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 GREEN, GREY, INK = "#1b7f4d", "#9aa3ab", "#20262c"
 COLOURS = ("#1f4e8c", "#c2452d", "#1b7f4d", "#8a5a00", "#6b3fa0", "#20262c")
@@ -34,6 +37,32 @@ def draw_shift(path: Path, certificate: Mapping[str, Any]) -> None:
         for axes, risk in zip(panels, risks, strict=True):
             _panel(axes, risk, certificate)
         figure.savefig(path, metadata={"Software": None})
+
+
+def bounds(certificate: Mapping[str, Any]) -> "Figure":
+    """One panel per risk: every candidate's measured mean (dot) and simultaneous CUR (end of its line), and the budget."""
+    from matplotlib.figure import Figure
+
+    risks, rows = list(certificate["budget"]), certificate["candidates"]
+    figure = Figure(figsize=(3.2 * len(risks) + 1.6, 0.28 * len(rows) + 1.2), dpi=150, layout="constrained")
+    panels = figure.subplots(1, len(risks), squeeze=False, sharey=True)[0]
+    for axes, risk in zip(panels, risks, strict=True):
+        for place, row in enumerate(rows):
+            colour = GREEN if row["certified"] else GREY
+            mean, upper = row["empirical"][risk], row["cur"][risk]["simultaneous"]
+            axes.plot(
+                [mean, upper], [place, place], color=colour, lw=2.4 if row["config"] == certificate["chosen"] else 1.2
+            )
+            axes.plot(mean, place, "o", ms=4, color=colour)
+            axes.plot(upper, place, "|", ms=9, color=colour)
+        axes.axvline(certificate["budget"][risk], color=INK, lw=1, ls="--")
+        axes.set_title(f"{risk}, budget {certificate['budget'][risk]:g}", loc="left", fontsize=9)
+        axes.set_xlim(left=0.0)
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].set_yticks(range(len(rows)), [row["config"] for row in rows], fontsize=8)
+    panels[0].invert_yaxis()
+    figure.supxlabel("risk: measured (dot) and at most (line); green is certified, thick chosen", fontsize=8)
+    return figure
 
 
 def _panel(axes: Any, risk: str, certificate: Mapping[str, Any]) -> None:

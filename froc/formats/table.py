@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import polars as pl
 
 from froc.data import records
 from froc.errors import InputError
-from froc.formats import Format
+from froc.formats import Format, Read
 from froc.losses import SCALE, SCHEMA, check
 
 SUFFIXES = (".parquet", ".csv", ".jsonl", ".json")
@@ -22,19 +23,27 @@ NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
 class Table(Format):
     """Parquet, CSV, JSON Lines or a JSON array with config, risk, query, loss (and metric, split, unit)."""
 
-    def read(self, path: Path) -> pl.DataFrame:
+    def read(self, paths: Sequence[Path], losses: Mapping[str, str], base: Path | None = None) -> Read:
         """The checked loss table; losses are whole thousandths or floats in [0, 1]. Rows count from 1."""
-        if not path.is_file():
-            raise InputError(f"{path} does not exist; give a loss table ({', '.join(SUFFIXES)})")
-        if path.suffix not in SUFFIXES:
-            raise InputError(f"{path.name} ends in none of {', '.join(SUFFIXES)}; name it by what it holds")
-        read = {".csv": _csv, ".parquet": _parquet}.get(path.suffix, _json)
-        try:
-            return check(read(path))
-        except InputError as error:
-            # errors of `records` name the file already
-            named = str(error) if str(error).startswith(path.name) else f"{path.name}: {error}"
-            raise InputError(named) from error
+        if losses or base is not None:
+            raise InputError("a loss table holds losses already; leave --loss and --base out")
+        if len(paths) != 1:
+            raise InputError(f"{len(paths)} loss tables were given; put all configurations into one")
+        return Read(_read(paths[0]))
+
+
+def _read(path: Path) -> pl.DataFrame:
+    if not path.is_file():
+        raise InputError(f"{path} does not exist; give a loss table ({', '.join(SUFFIXES)})")
+    if path.suffix not in SUFFIXES:
+        raise InputError(f"{path.name} ends in none of {', '.join(SUFFIXES)}; name it by what it holds")
+    read = {".csv": _csv, ".parquet": _parquet}.get(path.suffix, _json)
+    try:
+        return check(read(path))
+    except InputError as error:
+        # errors of `records` name the file already
+        named = str(error) if str(error).startswith(path.name) else f"{path.name}: {error}"
+        raise InputError(named) from error
 
 
 def _parquet(path: Path) -> pl.DataFrame:

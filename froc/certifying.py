@@ -1,0 +1,264 @@
+"""Risk control on losses that are there already: `froc certify`, and `froc.certify` in Python. Torch-free.
+
+What stands at stake here is the choice of configurations. A list is either *named beforehand*, by nobody who had seen these
+losses, and tested on all of them (Holm); or it is ordered by one part of them and tested on the other (weighted Holm).
+The certificate says which it was.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from os import PathLike, fspath
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from froc import digest
+from froc.bounds import Bound
+from froc.claim import Candidate, Claim, automatic
+from froc.combined import COMBINED
+from froc.errors import InputError
+from froc.formats import Format, Read
+from froc.losses import SPLITS, UNITS, check
+from froc.plugins import find, make
+from froc.procedures import DEFAULT
+from froc.risk import certify as decided
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+BEFOREHAND = (
+    "the configurations are taken as named before anybody looked at these losses, and tested on all of them; were they chosen "
+    "by these losses, this certificate does not hold (then: --search-share)"
+)
+Table = str | PathLike[str] | Sequence[str | PathLike[str]] | pl.DataFrame
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """A certificate, as `froc certify --json` prints it. table: a row per configuration, in testing order.
+
+    certified: configurations whose risks are all within budget, together with the stated confidence. chosen: the one of them with
+    the widest margin, or None.
+    """
+
+    document: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def certified(self) -> list[str]:
+        """Names of certified configurations."""
+        return list(self.document["certified"])
+
+    @property
+    def chosen(self) -> str | None:
+        """The certified configuration with the widest margin in its worst risk."""
+        found: str | None = self.document["chosen"]
+        return found
+
+    @property
+    def reason(self) -> str:
+        """The result in a sentence."""
+        return str(self.document["reason"])
+
+    @property
+    def table(self) -> pl.DataFrame:
+        """config, per risk measured and at most (simultaneous CUR), p_value, certified."""
+        return pl.DataFrame(
+            [
+                {
+                    "config": row["config"],
+                    **{f"{risk} measured": row["empirical"][risk] for risk in self.document["budget"]},
+                    **{f"{risk} at most": row["cur"][risk]["simultaneous"] for risk in self.document["budget"]},
+                    "p_value": row["p_value"],
+                    "certified": row["certified"],
+                }
+                for row in self.document["candidates"]
+            ]
+        )
+
+    def plot(self) -> "Figure":
+        """Measured risk and its bound for every configuration, against the budgets; a matplotlib figure."""
+        from froc.curves import bounds
+
+        return bounds(self.document)
+
+    def __str__(self) -> str:
+        budget = ", ".join(f"{risk} at most {alpha:g}" for risk, alpha in self.document["budget"].items())
+        with pl.Config(tbl_rows=-1, tbl_cols=-1, tbl_hide_dataframe_shape=True, tbl_hide_column_data_types=True):
+            return f"{budget}, confidence {self.document['confidence']:g}\n{self.table}\n{self.reason}"
+
+    def _repr_html_(self) -> str:
+        with pl.Config(tbl_rows=-1, tbl_cols=-1, tbl_hide_dataframe_shape=True, tbl_hide_column_data_types=True):
+            words = self.reason.replace("&", "&amp;").replace("<", "&lt;")
+            return f"{self.table._repr_html_()}<p>{words}</p>"
+
+
+@dataclass(frozen=True)
+class Division:
+    """How losses of one split become two. share: of each risk's units, for the search. seed: of the draw."""
+
+    share: float
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share < 1:
+            raise InputError(f"a search share of {self.share:g} is outside (0, 1); 0.2 is a good one")
+
+    def of(self, losses: pl.DataFrame) -> pl.DataFrame:
+        """The table with units drawn into `search`; a unit that several risks share is in the same split for all of them."""
+        units = losses.select("risk", "unit").unique()
+        drawn = {u: digest.of_bytes(f"froc search share\0{self.seed}\0{u}".encode()) for u in units["unit"].unique()}
+        places = units.with_columns(place=pl.col("unit").replace_strict(drawn, return_dtype=pl.String)).sort("place")
+        rank = pl.int_range(pl.len()).over("risk")
+        most = (pl.len().over("risk") * self.share).round().clip(lower_bound=1)
+        split = pl.when(rank < most).then(pl.lit("search")).otherwise(pl.lit("calibration")).alias("split")
+        return losses.drop("split").join(
+            places.select("risk", "unit", split), on=["risk", "unit"], maintain_order="left"
+        )
+
+
+def certify(
+    table: Table,
+    budget: float | Mapping[str, float],
+    *,
+    confidence: float = 0.9,
+    format: str = "table",  # noqa: A002  # as the option is called
+    loss: Mapping[str, str] | None = None,
+    base: str | PathLike[str] | None = None,
+    search_share: float | None = None,
+    split_seed: int = 0,
+    named_beforehand: bool = False,
+    procedure: str = DEFAULT,
+    bound: str = "auto",
+    binary: bool = False,
+    unit: str = "query",
+    population: Mapping[str, str] | None = None,
+    listed: Mapping[str, int] | None = None,
+    weights: Mapping[str, float] | None = None,
+    radius: float = 0.0,
+    joint: bool = False,
+) -> Certificate:
+    """Which configurations keep every risk within budget, with the stated confidence for all of them together?
+
+    table: a loss table (a file, or a Polars frame with config, risk, query, loss), or logs of another tool with `format`; then `loss`
+    says risk -> measure (`forget_qa_rouge`, `1-retain_qa_rouge`, `base-retain_qa_rouge` with `base`, the base model's log).
+    budget: one for every risk, or by risk. search_share: this share of each risk's units orders the configurations, the rest
+    certifies. named_beforehand: the configurations were named before anybody saw these losses.
+    Everything else as `froc certify --help` says. Raises InputError where the losses cannot bear the claim.
+    """
+    found = (
+        Read(table)
+        if isinstance(table, pl.DataFrame)
+        else read(_paths(table), format, loss or {}, None if base is None else Path(base))
+    )
+    return certificate_of(
+        found, budget, confidence=confidence, search_share=search_share, split_seed=split_seed,
+        named_beforehand=named_beforehand or format == "table", procedure=procedure, bound=bound, binary=binary, unit=unit,
+        population=population, listed=listed, weights=weights, radius=radius, joint=joint,
+    )  # fmt: skip
+
+
+def certificate_of(
+    found: Read, budget: float | Mapping[str, float], *, search_share: float | None, split_seed: int,
+    named_beforehand: bool, **claim: Any,
+) -> Certificate:  # fmt: skip
+    """`certify` of files that were read already; claim: arguments of `claim_of`."""
+    division = None if search_share is None else Division(search_share, split_seed)
+    losses, design = designed(check(found.losses), division, named_beforehand)
+    document = decided(losses, candidates(losses), claim_of(losses, budget, **claim))
+    named = design["kind"] == "named-beforehand" and losses["config"].n_unique() > 1
+    notes = [*document["warnings"], *found.notes, *([BEFOREHAND] if named else [])]
+    sources = {name: [asdict(source) for source in some] for name, some in found.sources.items()}
+    return Certificate(document | {"warnings": notes, "design": design} | ({"sources": sources} if sources else {}))
+
+
+def read(paths: Sequence[Path], format_: str, loss: Mapping[str, str], base: Path | None = None) -> Read:
+    """Files of a format as a raw loss table."""
+    return make(Format, format_).read(paths, loss, base)
+
+
+def designed(
+    losses: pl.DataFrame, division: Division | None, beforehand: bool
+) -> tuple[pl.DataFrame, dict[str, str | int | float]]:
+    """Losses with their splits, and how the configurations came to be in their order, as the certificate says it.
+
+    Raises InputError where several configurations were measured on one split and nobody says how they were chosen.
+    """
+    have = set(losses["split"].unique())
+    if "calibration" not in have:
+        raise InputError("no row has the split 'calibration'; those are what is certified")
+    if division is not None:
+        if have == set(SPLITS):
+            raise InputError("the losses are divided into search and calibration already; leave --search-share out")
+        return division.of(losses), {"kind": "split", "share": division.share, "seed": division.seed}
+    if have == set(SPLITS):
+        return losses, {"kind": "split-as-given"}
+    if not beforehand and losses["config"].n_unique() > 1:
+        raise InputError(
+            "these logs have one split only. Were the configurations named before anybody saw these losses: --named-beforehand. "
+            "Else let a part of the rows order them and the rest certify: --search-share 0.2"
+        )
+    return losses, {"kind": "named-beforehand"}
+
+
+def claim_of(
+    losses: pl.DataFrame,
+    budget: float | Mapping[str, float],
+    *,
+    confidence: float,
+    procedure: str,
+    bound: str,
+    binary: bool,
+    unit: str,
+    population: Mapping[str, str] | None,
+    listed: Mapping[str, int] | None,
+    weights: Mapping[str, float] | None,
+    radius: float,
+    joint: bool,
+) -> Claim:
+    """What is to be certified about a checked table; InputError for names that are not there."""
+    risks = sorted(losses["risk"].unique().to_list())
+    if bound != "auto":
+        find(Bound, bound)
+    if unit not in UNITS:
+        raise InputError(f"no unit is called {unit!r}; there are: {', '.join(UNITS)}")
+    if not 0 < confidence < 1:
+        raise InputError(f"confidence {confidence:g} is outside (0, 1)")
+    kinds = dict(population or {})
+
+    def bound_of(risk: str) -> str:
+        kind = kinds.get(risk, "queries")
+        if bound != "auto" and kind != "census":
+            return bound.replace("-", "_")
+        return automatic(binary=binary, unit=unit, population=kind, sequential=False, procedure=procedure)
+
+    for name in (*kinds, *(listed or {}), *(weights or {}), *(budget if isinstance(budget, Mapping) else ())):
+        if name not in (*risks, COMBINED):
+            raise InputError(f"no risk is called {name!r}; there are: {', '.join(risks)}")
+    return Claim(
+        budget=dict(budget) if isinstance(budget, Mapping) else dict.fromkeys(risks, budget), confidence=confidence,
+        procedure=procedure, joint=joint, radius=radius, bound={risk: bound_of(risk) for risk in risks},
+        unit=dict.fromkeys(risks, unit), population=kinds, listed=dict(listed or {}), weights=dict(weights or {}),
+    )  # fmt: skip
+
+
+def candidates(losses: pl.DataFrame) -> list[Candidate]:
+    """Configurations in testing order: by their worst search risk, or all alike where nothing was searched.
+
+    Nothing but search rows and names is looked at. Raises InputError where a configuration has one split alone.
+    """
+    configs = losses.filter(pl.col("split") == "calibration")["config"].unique(maintain_order=True).to_list()
+    searched = losses.filter(pl.col("split") == "search")
+    if searched.is_empty():
+        return [Candidate(config, "", {}, 1.0) for config in configs]
+    means = searched.group_by("config", "risk").agg(pl.col("loss").mean()).group_by("config").agg(pl.col("loss").max())
+    worst = dict(zip(means["config"], means["loss"], strict=True))
+    missing = [config for config in configs if config not in worst]
+    if missing:
+        raise InputError(f"configuration {missing[0]} has calibration rows but no search rows; give both or neither")
+    ordered = sorted(configs, key=lambda config: (worst[config], config))
+    return [Candidate(config, "", {}, 1.0 / place) for place, config in enumerate(ordered, start=1)]
+
+
+def _paths(table: str | PathLike[str] | Sequence[str | PathLike[str]]) -> list[Path]:
+    return [Path(table)] if isinstance(table, str | PathLike) else [Path(fspath(one)) for one in table]
