@@ -12,6 +12,7 @@ import difflib
 import gzip
 import json
 import math
+import os
 import re
 import zlib
 from abc import abstractmethod
@@ -254,13 +255,21 @@ def _number(value: Any, where: str) -> float | None:
 
 
 def _names(paths: Sequence[Path]) -> dict[Path, str]:
-    """Short names: the words of the paths that not all of them share, or the paths where these do not tell them apart."""
+    """Short names: the words that not all paths share, below the folder that all lie in, or the paths below it."""
+    places = {path: path.resolve() for path in paths}
+    # a file is named by its folder where every file has its own
+    folders = {path: place.parent if path.is_file() else place for path, place in places.items()}
+    if len(set(folders.values())) == len(paths):
+        places = folders
     if len(paths) == 1:
-        return {path: path.parent.resolve().name if path.is_file() else path.name for path in paths}
-    words = {path: [word for part in path.resolve().parts for word in part.split("_")] for path in paths}
+        return {path: place.name for path, place in places.items()}
+    top = Path(os.path.commonpath(places.values()))
+    below = {path: place.relative_to(top) for path, place in places.items()}
+    words = {path: [word for part in place.parts for word in part.split("_")] for path, place in below.items()}
     shared = set.intersection(*(set(some) for some in words.values()))
     short = {path: "_".join(dict.fromkeys(word for word in some if word not in shared)) for path, some in words.items()}
-    return short if all(short.values()) and len(set(short.values())) == len(paths) else {p: str(p) for p in paths}
+    told_apart = all(short.values()) and len(set(short.values())) == len(paths)
+    return short if told_apart else {path: place.as_posix() for path, place in below.items()}
 
 
 def _tail(path: Path, given: Sequence[Path]) -> str:

@@ -22,7 +22,7 @@ ROWS = [
 
 def read(path: Path) -> pl.DataFrame:
     """What the plug-in reads."""
-    return make(Format, "table").read(path)
+    return make(Format, "table").read([path], {}).losses
 
 
 def write(folder: Path, name: str, content: str | bytes) -> Path:
