@@ -5,7 +5,8 @@ How the files depend on each other, top to bottom::
     errors  params  digest  plugins       words every file shares
     data  tasks/                          rows, queries, the sealed split; what can be worked on
     models  scope  linear                 a base model, what of it trials may change, its layers on this processor
-    batches  forward  step  methods/      rows as tensors, one pass, one training step in parts, the methods
+    batches  likelihood  forward          rows as tensors, nats of tokens, one pass
+    step  methods/                        one training step in parts, the methods
     engine  train                         precision and memory; the one training loop, for one run or a pack
     presets  risks                        risks by name: queries, metric, attacks
     observe  depth  metrics/  attacks/    what a model does with queries; scores of it; what an adversary may do first
@@ -14,10 +15,33 @@ How the files depend on each other, top to bottom::
     shift  combined  claim                losses -> p-values and bounds for one claim
     power  exchangeability  sentences     what it would take; do losses look like independent draws; words for it
     risk                                  -> certified set, CUR, certificate
-    formats/  published  diagnostics      tables from elsewhere; the paper's score; numbers that are shown, never certified
+    formats/  certifying                  tables and logs from elsewhere -> losses; risk control on losses that are there
+    published  diagnostics                the paper's score; numbers that are shown, never certified
     figures  curves                       pictures of a run
+
+In Python, `froc.certify(table, budget=0.1)` and `froc.search(budget=0.1)` do what the commands do; they are looked up at first
+use, so that `import froc` loads nothing.
 
 What stands from `losses` on, and `errors`, `params`, `plugins`, `digest`, `data`, never imports torch.
 """
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cli.calling import search as search
+    from froc.certifying import certify as certify
+
 __version__ = "0.1.0"
+PUBLIC = {"certify": "froc.certifying", "search": "cli.calling"}
+"""The commands as functions, and where they are."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in PUBLIC:
+        raise AttributeError(f"module 'froc' has no attribute {name!r}")
+    return getattr(importlib.import_module(PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *PUBLIC])

@@ -1,0 +1,53 @@
+"""`froc.search` in Python: the command's own work, with a result that prints and plots."""
+
+from pathlib import Path
+
+import pytest
+
+import froc
+from cli.calling import Run
+from froc.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Two trials on the embedded task; nothing can be certified at such a budget."""
+    place = tmp_path_factory.mktemp("runs") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FROC_STATE", str(place.parent / "state"))
+        return froc.search(
+            {"forgetting": 0.9, "utility": 0.9}, out=place, methods=["npo"], trials=2, progress=False, seed=3
+        )
+
+
+def test_a_search_comes_back_as_values(done: Run) -> None:
+    assert done.certificate.certified
+    assert done.certificate.chosen in done.certificate.certified
+    assert done.model is not None
+    assert (done.model / "config.json").is_file()
+    assert {"config", "method", "status", "forgetting", "utility"} <= set(done.trials.columns)
+    assert set(done.certificate.table["config"]) <= set(done.trials["config"])
+
+
+def test_a_search_prints_and_plots(done: Run, capfd: pytest.CaptureFixture[str]) -> None:
+    assert done.certificate.reason in str(done)
+    assert "<table" in done._repr_html_()
+    assert [axes.get_title("left") for axes in done.plot().axes] == ["forgetting, budget 0.9", "utility, budget 0.9"]
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("budget", "more", "words"),
+    [
+        (2.0, {}, "outside"),
+        (0.1, {"trails": 3}, "froc.search has no setting 'trails'"),
+        (0.1, {"smapler": "tpe"}, "did you mean 'sampler'"),
+        ({"forgeting": 0.1, "utility": 0.1}, {}, "did you mean 'forgetting'"),
+    ],
+)
+def test_what_cannot_be_searched_is_refused_before_anything_is_written(
+    tmp_path: Path, budget: float | dict[str, float], more: dict[str, int], words: str
+) -> None:
+    with pytest.raises(InputError, match=words):
+        froc.search(budget, out=tmp_path / "run", **more)
+    assert not (tmp_path / "run").exists()
