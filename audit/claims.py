@@ -254,7 +254,8 @@ class Asserted(Strict):
 class Facts:
     """Evidence, read and checked. files: digests of the model's files, empty where the report covers no model.
 
-    compared: a comparison of methods on the same task and base model, where one was signed with it.
+    compared: a comparison of methods on the same task and base model, where one was signed with it. plan_signers: trusted
+    keys that signed the plan.
     """
 
     plan: Plan
@@ -266,6 +267,12 @@ class Facts:
     files: Mapping[str, str]
     tree: str | None
     compared: Compared | None = None
+    plan_signers: tuple[str, ...] = ()
+
+    @property
+    def first(self) -> str:
+        """When the first trial was started, by the log; empty where none was."""
+        return min((trial.started for trial in self.trials), default="")
 
 
 def parse(model: type[Strict], document: Any, check: str) -> Any:
@@ -351,8 +358,7 @@ def verdict_of(certificate: Mapping[str, Any], config: str | None) -> str:
 
 def plan_status(facts: Facts) -> str:
     """Whether the plan's signer says that it was signed before the first trial started."""
-    first = min((trial.started for trial in facts.trials), default="")
-    return PLAN_SIGNED if facts.plan_signed <= first else PLAN_ASSERTED
+    return PLAN_SIGNED if facts.plan_signed <= facts.first else PLAN_ASSERTED
 
 
 def effort(plan: Plan, trials: Sequence[Trial]) -> dict[str, int]:

@@ -140,6 +140,11 @@ def verify(data: bytes, keys: Sequence[SSlibKey], threshold: int = 1) -> tuple[b
     return envelope.payload, accepted
 
 
+def signatures(data: bytes) -> dict[str, bytes]:
+    """keyid -> signature of an envelope, as it says; nothing is verified. Raises VerificationError for another shape."""
+    return {keyid: bytes.fromhex(one.signature) for keyid, one in _envelope(data).signatures.items()}
+
+
 def compact(document: Any) -> bytes:
     """One line of ASCII JSON with sorted keys: how every JSON file of a bundle that we write is written."""
     return json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii") + b"\n"

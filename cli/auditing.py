@@ -1,4 +1,4 @@
-"""`froc audit keygen / model / report / sign / reexecute / verify`."""
+"""`froc audit keygen / model / report / sign / stamp / reexecute / verify`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,7 +7,7 @@ import typer
 from rich.table import Table
 
 from cli import options, reexecuting, words
-from froc.errors import NotCertifiedError
+from froc.errors import InputError, NotCertifiedError
 
 KEYGEN_EXAMPLES = """[bold]Examples[/]
 
@@ -37,6 +37,14 @@ froc audit sign NAME.froc-audit --key approver.pem --signed-by engineer.pub --mo
 
 froc audit sign NAME.froc-audit --key approver.pem --trust trust.json
 """
+STAMP_EXAMPLES = """[bold]Examples[/]
+
+froc audit stamp NAME.froc-audit --tsa https://tsa.example.org/tsr --tsa-root tsa-root.pem
+
+froc audit stamp NAME.froc-audit --requests to-the-authority/
+
+froc audit stamp NAME.froc-audit --responses from-the-authority/ --tsa-root tsa-root.pem
+"""
 MODEL_EXAMPLES = """[bold]Examples[/]
 
 froc audit model --base meta-llama/Llama-3.2-1B-Instruct --unlearned out/npo --task removal/ --budget 0.1
@@ -45,13 +53,6 @@ froc audit model --base base/ --unlearned out/ --task removal/ --budget 0.1 --pr
 
 froc audit report runs/npo --key signer.pem
 """
-Trust = Annotated[
-    Path | None,
-    typer.Option(
-        "--trust", help="Trust file: keys, roles and how many must have signed (docs/audit.md).", show_default=False
-    ),
-]
-
 app = typer.Typer(
     help="Certify a model from elsewhere; signed reports, computed again by whoever verifies them.",
     no_args_is_help=True,
@@ -119,6 +120,8 @@ def model(
     dtype: options.Dtype = None,
     json_: Annotated[bool, typer.Option("--json", help="Print the certificate as JSON on standard output.")] = False,
     key: options.PlanKey = None,
+    tsa: options.Tsa = None,
+    tsa_root: options.TsaRoot = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no table.")] = False,
 ) -> None:
     """Measure and certify an unlearned model from any other tool: one candidate, no search. Then froc audit report signs it.
@@ -145,7 +148,7 @@ def model(
     settings.check()
     Folder(out).refuse_unwritable()
     given = Given(unlearned)
-    with Screen(quiet, signature(out, key)) as screen:
+    with Screen(quiet, signature(out, key, tsa, tsa_root)) as screen:
         machine = jobs.Machine(device, dtype, executor="inline")
         job = jobs.job(
             settings, task, base, split_seed, machine, screen.training, data, unit or (), audit_seed=audit_seed
@@ -217,6 +220,48 @@ def sign(
             words.results.print("the model was not compared: give --model DIR to check its files", soft_wrap=True)
 
 
+@app.command("stamp", epilog=STAMP_EXAMPLES)
+def stamp(
+    bundle: Annotated[Path, typer.Argument(help="NAME.froc-audit folder.")],
+    tsa: Annotated[
+        str | None, typer.Option("--tsa", help="Address of a time-stamping authority (RFC 3161).", show_default=False)
+    ] = None,
+    tsa_root: options.TsaRoot = None,
+    requests: Annotated[
+        Path | None, typer.Option(help="Folder that requests are written to, one per signature.", show_default=False)
+    ] = None,
+    responses: Annotated[
+        Path | None,
+        typer.Option(help="Folder with the answers to them, of the same names and .tsr.", show_default=False),
+    ] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+) -> None:
+    """Have an independent authority stamp each signature of a report that has no time stamp yet; nothing else changes.
+
+    Whoever pins the authority in the trust file then knows when the signatures existed at the latest, so that they still
+    count after their keys have expired or been revoked.
+    """
+    from audit import evidence, timestamps
+    from cli.searching import stamper
+
+    if sum(some is not None for some in (tsa, requests, responses)) != 1:
+        raise InputError("give --tsa with the authority's address, or --requests, or --responses")
+    if requests is not None:
+        made = evidence.write_requests(bundle, requests)
+    elif responses is not None:
+        if tsa_root is None:
+            raise InputError("--responses needs --tsa-root: the authority's root certificate")
+        made = evidence.take_responses(bundle, responses, timestamps.Authority(timestamps.read(tsa_root)))
+    else:
+        ask = stamper(tsa, tsa_root)
+        assert ask is not None
+        made = evidence.stamp(bundle, ask)
+    if json_:
+        words.emit({"bundle": str(bundle), "files": made})
+    else:
+        words.results.print("\n".join(f"wrote {name}" for name in made), soft_wrap=True)
+
+
 @app.command("verify", epilog=VERIFY_EXAMPLES)
 def verify(
     bundle: Annotated[Path, typer.Argument(help="NAME.froc-audit folder.")],
@@ -235,9 +280,15 @@ def verify(
     audit_seed: Annotated[
         int | None, typer.Option(help="Seed that you gave for the draw; the plan must say it.", show_default=False)
     ] = None,
-    reproduced: Annotated[
-        bool, typer.Option("--reproduced", help="Exit 3 unless losses were measured again, without a difference.")
-    ] = False,
+    level: Annotated[
+        list[int] | None,
+        typer.Option(
+            min=1,
+            max=5,
+            help="Exit 3 unless this level of assurance is reached: 4 or 5, say (repeatable).",
+            show_default=False,
+        ),
+    ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Check a bundle: signatures, every file, every number computed again, the model. Needs no GPU and no torch.
@@ -251,19 +302,19 @@ def verify(
         audit_seed=audit_seed,
     )  # fmt: skip
     if json_:
-        checks = [{"number": c.number, "name": c.name, "passed": c.passed} for c in found.checks]
+        checks = [{"number": c.number, "name": c.name, "seen": c.seen} for c in found.checks]
         words.emit(
             {"verdict": found.verdict, "checks": checks, "model_checked": found.model_checked, "tree": found.tree,
              "fingerprint": found.fingerprint, "plan": found.plan_status,
-             "assurance": found.assurance, "reexecution": found.reexecution and found.reexecution.sentence,
+             "assurance": found.assurance, "levels": {one.name: one.holds for one in found.levels}, "reexecution": found.reexecution and found.reexecution.sentence,
              "signers": [{"keyid": keyid, "role": found.roles.get(keyid)} for keyid in found.signers]}
         )  # fmt: skip
     else:
         table = Table(box=None, header_style="bold")
-        for column in ("", "check", "passed"):
+        for column in ("", "check", "seen"):
             table.add_column(column)
         for check in found.checks:
-            table.add_row(str(check.number), check.name, check.passed)
+            table.add_row(str(check.number), check.name, check.seen)
         words.results.print(table)
         for keyid in found.signers:
             role = found.roles.get(keyid, "a trusted key")
@@ -274,13 +325,14 @@ def verify(
             f"verified; the report says [bold]{found.verdict}[/]; plan {found.plan_status}; losses {found.assurance}",
             soft_wrap=True,
         )
-        if not found.model_checked:
-            words.results.print("the model was not compared: give --model DIR to check its files", soft_wrap=True)
+        for one in found.levels:
+            words.results.print(f"{one.name} {'holds' if one.holds else 'is not reached'}: {one.words}", soft_wrap=True)
     if found.verdict != "PASS":
         raise NotCertifiedError(f"the report verifies and says {found.verdict}")
     if found.reexecution and found.reexecution.outcome.differed:
         raise NotCertifiedError(
             f"the report verifies, but its losses were not found again: {found.reexecution.sentence}"
         )
-    if reproduced and found.assurance != "reproduced":
-        raise NotCertifiedError("the report verifies, but its losses were not measured again (froc audit reexecute)")
+    for one in found.levels:
+        if one.number in (level or ()) and not one.holds:
+            raise NotCertifiedError(f"the report verifies, but does not reach {one.name}: {one.words}")

@@ -62,6 +62,20 @@ PlanKey = Annotated[
         show_default="the plan is not signed",
     ),
 ]
+Tsa = Annotated[
+    str | None,
+    typer.Option(
+        "--tsa",
+        help="Address of a time-stamping authority (RFC 3161): stamps the plan's signature before the first trial.",
+        show_default=False,
+    ),
+]
+TsaRoot = Annotated[
+    Path | None,
+    typer.Option(
+        "--tsa-root", help="Root certificate (PEM) of the authority; its answer is checked.", show_default=False
+    ),
+]
 Openings = Annotated[int, typer.Option(help="Planned looks at the calibration queries: delta / K each.")]
 Reopen = Annotated[bool, typer.Option("--reopen", help="Look once more than planned; every output says so.")]
 Task = Annotated[

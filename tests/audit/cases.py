@@ -19,8 +19,8 @@ The numbers are those of the published list of cases that this room was built ag
 | 17-19 | NaN, 1e999, floats, large numbers | `NaN ...`, `float ...`, `large number ...`, `plan with NaN`, `plan with an endless number` |
 | 20 | too large to parse | `a line of 17 MB in the log` |
 | 21-23 | depth, encoding, trailing bytes | `nested deeply`, `deep payload`, `UTF-16`, `half a surrogate pair`, `trailing bytes ...` |
-| 24 | revoked key | one that is not given, or listed as revoked: `test_a_revoked_key_counts_for_nothing` in test_trust |
-| 25 | key outside its window | trust files have no windows: a key that may no longer sign is taken out or revoked |
+| 24, 25 | revoked key, key outside its window | `a key revoked since`, `a key past its end`, `a key before its beginning`, `stamped after the key was revoked`; others: test_trust |
+| - | time stamps | cases with a `time stamp`; `stamped ...`; who pins no authority believes none |
 | 26-28 | expired, from the future, rolled back | `expired`, `expires before it begins`, `issued in the future`, `an older report` |
 | 29-33 | another model; byte, name, file changed, added, removed | `another run's model`, `a weight changed`, MODEL_ATTACKS |
 | 35-37 | link, pickle, code in the model | `a link among the model's files`, MODEL_ATTACKS |
@@ -55,7 +55,7 @@ from typing import Any
 import pytest
 from securesystemslib.dsse import Envelope
 
-from audit import evidence, signing, verification
+from audit import evidence, facts, signing
 from froc import digest
 from tests.audit import variants
 from tests.audit.attacks import LIES, MODEL_ATTACKS, OUTSIDER, SIGNER
@@ -385,15 +385,27 @@ CASES: dict[str, Case] = {
 assert len(CASES) == len(OUTSIDER) + len(SIGNER) + len(MODEL_ATTACKS) + len(LIES) + len(MORE), "a name is there twice"
 
 
-def _trusting(made: Made) -> Mapping[str, Any]:
-    """The verifier's own file: `key` is an engineer's, `other` an approver's, and one of each must have signed."""
+def trusting(made: Made, tsa: bool = False, roles: Mapping[str, int] | None = None, **first: Any) -> Mapping[str, Any]:
+    """The verifier's own file: `key` is an engineer's, `other` an approver's. tsa: the trusted clock is pinned. first: more
+    about the engineer's key."""
     path = made.bundle.with_name("trust.json")
     keys = [
         {"role": r, "path": str(made.key.with_name(f"{k}.pub"))}
         for r, k in (("engineer", "key"), ("approver", "other"))
     ]
-    path.write_text(json.dumps({"format": 1, "keys": keys, "roles": {"engineer": 1, "approver": 1}}))
+    keys[0] |= first
+    pinned = [{"root": str(variants.CLOCKS["trusted"].root)}] if tsa else []
+    path.write_text(json.dumps({"format": 1, "keys": keys, "roles": roles or {}, "tsa": pinned}))
     return {"keys": (), "trust": path}
+
+
+def _both(made: Made) -> Mapping[str, Any]:
+    """One of each must have signed."""
+    return trusting(made, roles={"engineer": 1, "approver": 1})
+
+
+def _pinned(made: Made) -> Mapping[str, Any]:
+    return trusting(made, tsa=True)
 
 
 def _keep_one(made: Made) -> None:
@@ -415,11 +427,20 @@ def _rename_role(made: Made) -> None:
 def _pick(made: Made) -> None:
     """Another bundle in its place, built by somebody who leaves the check of the draw out."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(verification, "_draw", lambda *_: None)
+        patch.setattr(facts, "_draw", lambda *_: None)
         run = variants.PICKED["run"]
         built = evidence.build(run, made.bundle.parent / "picked", made.key, name="drawn", now=NOW)
     shutil.rmtree(made.bundle)
     shutil.move(built, made.bundle)
+
+
+def _next(made: Made) -> None:
+    made.resign(lambda report: report.update(sequence=2))
+
+
+def _earlier(made: Made) -> bytes:
+    (signature,) = signing.signatures((made.bundle / "plan.dsse.json").read_bytes()).values()
+    return variants.CLOCKS["trusted"].stamp(signature, variants.PLANNED - timedelta(minutes=20))
 
 
 def _again(change: Callable[[dict[str, Any]], object], **more: Any) -> Attack:
@@ -427,8 +448,57 @@ def _again(change: Callable[[dict[str, Any]], object], **more: Any) -> Attack:
 
 
 CASES |= {
-    "an approver's signature removed": Case("signature-role", _keep_one, "both", _trusting),
-    "a role of the signer's own": Case("signers-differ", _rename_role, "both", _trusting),
+    "an approver's signature removed": Case("signature-role", _keep_one, "both", _both),
+    "a role of the signer's own": Case("signers-differ", _rename_role, "both", _both),
+    "a key revoked since": Case(
+        "key-revoked-or-out-of-window", _next, how=lambda m: trusting(m, revoked="2026-03-01T12:00:00Z")
+    ),
+    "a key past its end": Case(
+        "key-revoked-or-out-of-window", _next, how=lambda m: trusting(m, not_after="2026-03-01T11:59:59Z")
+    ),
+    "a key before its beginning": Case(
+        "key-revoked-or-out-of-window", _next, how=lambda m: trusting(m, not_before="2026-03-01T12:00:01Z")
+    ),
+    "stamped after the key was revoked": Case(
+        "key-revoked-or-out-of-window",
+        lambda m: variants.token(m, NOW + timedelta(days=2)),
+        "stamped",
+        lambda m: trusting(m, tsa=True, revoked="2026-03-02T12:00:00Z") | {"now": NOW + timedelta(days=3)},
+    ),
+    "a stamped plan under a report that nobody stamped": Case(
+        "key-revoked-or-out-of-window",
+        lambda m: next(m.bundle.glob("report-*.tsr")).unlink(),
+        "stamped",
+        lambda m: trusting(m, tsa=True, revoked="2026-03-02T12:00:00Z") | {"now": NOW + timedelta(days=3)},
+    ),
+    "a stamped report over a plan that nobody stamped": Case(
+        "key-revoked-or-out-of-window",
+        lambda m: variants.token(m, NOW),
+        "good",
+        lambda m: trusting(m, tsa=True, revoked="2026-03-02T12:00:00Z") | {"now": NOW + timedelta(days=3)},
+    ),
+    "a time stamp by another authority": Case(
+        "timestamp-untrusted", lambda m: variants.token(m, NOW, "other"), "stamped", _pinned
+    ),
+    "a time stamp over something else": Case(
+        "timestamp-other-signature", lambda m: variants.token(m, NOW, over=b"another signature"), "stamped", _pinned
+    ),
+    "a time stamp of a signature that is not there": Case(
+        "timestamp-other-signature", lambda m: variants.token(m, NOW, keyid="c" * 64), "stamped"
+    ),
+    "a time stamp that is none": Case(
+        "timestamp-shape",
+        lambda m: next(m.bundle.glob("report-*.tsr")).write_bytes(b"a time stamp"),
+        "stamped",
+        _pinned,
+    ),
+    "an earlier time stamp of the plan": Case(
+        "evidence-digest:plan.tsr",
+        lambda m: (m.bundle / "plan.tsr").write_bytes(_earlier(m)),
+        "stamped",
+        _pinned,
+    ),
+    "the plan's time stamp removed": Case("evidence-list", lambda m: (m.bundle / "plan.tsr").unlink(), "stamped"),
     "no auditor's seed": Case(
         "audit-seed-differs", lambda m: m.resign(lambda r: r.update(sequence=2)), how=lambda m: {"audit_seed": 5}
     ),

@@ -75,7 +75,7 @@ class Made:
         """Edit the report, list the files as they are now, render the page and sign: a dishonest signer."""
         statement = self.read()
         change(statement["predicate"])
-        files = {path.name: path.read_bytes() for path in self.bundle.iterdir() if not path.name.startswith("report.")}
+        files = {path.name: path.read_bytes() for path in self.bundle.iterdir() if not path.name.startswith("report")}
         subject = {item["name"]: item["digest"]["sha256"] for item in statement["subject"]}
         made = evidence.signed_report(statement["predicate"], files, subject, [signing.load_signer(self.key)])
         for name, data in made.items():

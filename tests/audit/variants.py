@@ -1,22 +1,24 @@
 """Further honest bundles: a comparison signed with the run, measuring that stopped early, two signers, losses measured again,
 
-a listed population divided by an auditor's seed.
+a listed population divided by an auditor's seed, signatures that an authority has stamped.
 """
 
 import json
 import shutil
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from audit import claims, evidence, reexecution, signing, verification
+from audit import claims, evidence, records, reexecution, signing, verification
 from froc import comparison, digest
 from froc.comparison import BASE, BEFORE
 from froc.losses import SCHEMA, place
 from froc.risk import Candidate, certify
+from tests.audit.authority import Authority
 from tests.audit.conftest import METRICS, NOW, UNITS, Made
 
 METHODS = {"npo": 60, "rmu": 300}
@@ -138,6 +140,27 @@ def measured_again(
     (made.bundle / reexecution.NAME).write_bytes(data)
 
 
+PLANNED = datetime(2026, 3, 1, 8, 30, tzinfo=UTC)
+"""When the plan of the stamped run was: after it was written, before its first trial."""
+CLOCKS: dict[str, Authority] = {}
+"""`trusted`, whom trust files pin, and `other`."""
+
+
+def token(made: Made, at: datetime, clock: str = "trusted", over: bytes | None = None, keyid: str = "") -> None:
+    """Put a time stamp of the report's (first) signature into a bundle, or of something else."""
+    signatures = signing.signatures((made.bundle / "report.dsse.json").read_bytes())
+    first, signature = next(iter(signatures.items()))
+    name = records.report_token(keyid or first)
+    (made.bundle / name).write_bytes(CLOCKS[clock].stamp(over or signature, at))
+
+
+def stamped(run: Path, key: Path) -> None:
+    """Sign a run's plan and have it stamped."""
+    signed = evidence.sign_plan(run, key, now=PLANNED - timedelta(minutes=1))
+    (signature,) = signing.signatures(signed.read_bytes()).values()
+    (run / records.PLAN_TOKEN).write_bytes(CLOCKS["trusted"].stamp(signature, PLANNED))
+
+
 PICKED: dict[str, Path] = {}
 """`run`: a listed run whose search rows were picked; its bundle cannot be built while the draw is checked."""
 
@@ -161,6 +184,12 @@ def originals(good: Made, failing: Made, short: Made, folder: Path) -> dict[str,
     again = Made(Path(shutil.copytree(good.bundle, folder / f"again{verification.SUFFIX}")), good.run, key)
     measured_again(again)
     made["again"] = again
+    for clock in ("trusted", "other"):
+        CLOCKS[clock] = Authority(folder / clock, PLANNED - timedelta(days=400))
+    run = Path(shutil.copytree(good.run, folder / "stamped"))
+    stamped(run, key)
+    made["stamped"] = built("stamped", run)
+    token(made["stamped"], NOW)
     for name, first in (("drawn", True), ("picked", False)):
         run = Path(shutil.copytree(good.run, folder / name))
         list_forgetting(run, first)
