@@ -126,10 +126,9 @@ def test_the_package_is_needed_where_a_token_is_to_be_checked(
         made.verify(**trusting(made, tsa=True))
 
 
-def test_each_signature_has_a_token_of_its_own(
-    originals: dict[str, Made], tmp_path: Path, clock: Authority, trusted: timestamps.Authority
-) -> None:
-    made = originals["both"]
+def test_each_signature_has_a_token_of_its_own(originals: dict[str, Made], tmp_path: Path) -> None:
+    made, clock = originals["both"], variants.CLOCKS["trusted"]
+    trusted = timestamps.Authority(timestamps.read(clock.root))
     bundle = Path(shutil.copytree(made.bundle, tmp_path / made.bundle.name))
     asked: list[bytes] = []
 
