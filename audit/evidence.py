@@ -20,6 +20,7 @@ import polars as pl
 import froc
 from audit import claims, comparisons, facts, records, rendering, signing, timestamps, verification
 from audit.claims import Facts, Seal
+from audit.signing import Key
 from audit.timestamps import Authority, Proven, Token
 from audit.trust import Trust
 from froc import digest
@@ -34,7 +35,7 @@ _PLACE = re.compile(r"(^|[\s\"'=(:,])(~?/[\w.-]+/|[A-Za-z]:\\|\\\\\w|file:)")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
-def sign_plan(run: Path, key: Path, *, password: bytes | None = None, now: datetime | None = None) -> Path:
+def sign_plan(run: Path, key: Key, *, password: bytes | None = None, now: datetime | None = None) -> Path:
     """Sign a run's plan.json before its first trial: writes plan.dsse.json beside it.
 
     Raises InputError where there is no plan yet, or it is signed already.
@@ -49,7 +50,7 @@ class PlanSigner:
     not make the signature which an earlier call left in the run. stamp: asks an authority for a time stamp.
     """
 
-    def __init__(self, run: Path, key: Path, password: bytes | None = None, stamp: Stamper | None = None) -> None:
+    def __init__(self, run: Path, key: Key, password: bytes | None = None, stamp: Stamper | None = None) -> None:
         self._run, self._place, self._stamp = run, run / "plan.dsse.json", stamp
         self._signer = signing.load_signer(key, password)
         if self._place.exists():
@@ -98,7 +99,7 @@ class PlanSigner:
         replace_file(place, token.data)
         return f"stamped at {stamped(token.time)}"
 
-    def _refuse_other(self, key: Path) -> None:
+    def _refuse_other(self, key: Key) -> None:
         try:
             payload, _ = signing.verify(self._place.read_bytes(), [signing.public_of(self._signer)])
             subject = signing.strict_json(payload)["subject"]
@@ -121,7 +122,7 @@ def plan_statement(plan: bytes, signer: signing.PrivateKey, signed: str) -> byte
 def build(
     run: Path,
     out: Path,
-    key: Path,
+    key: Key,
     *,
     password: bytes | None = None,
     config: str | None = None,
@@ -175,7 +176,7 @@ def build(
 
 def countersign(
     bundle: Path,
-    key: Path,
+    key: Key,
     trust: Trust,
     *,
     password: bytes | None = None,

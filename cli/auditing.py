@@ -22,6 +22,8 @@ froc audit report froc-run --key signer.pem
 froc audit report froc-run --key signer.pem --out reports --name removal-2026-17
 
 froc audit report froc-run --key signer.pem --comparison froc-run-compare
+
+FROC_KEY_PASSWORD=PIN froc audit report froc-run --key "hsm:2?label=token#signer.pub"
 """
 VERIFY_EXAMPLES = """[bold]Examples[/]
 
@@ -160,7 +162,7 @@ def model(
 @app.command("report", epilog=REPORT_EXAMPLES)
 def report(
     run: Annotated[Path, typer.Argument(help="Finished run folder.")],
-    key: Annotated[Path, typer.Option(help="Private key (froc audit keygen).")],
+    key: options.Signer,
     out: Annotated[Path, typer.Option(help="Folder that the bundle is put in.")] = Path(),
     name: Annotated[str | None, typer.Option(help="Name of the bundle.", show_default="task and plan digest")] = None,
     config: Annotated[
@@ -178,7 +180,7 @@ def report(
     json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Build and sign the audit bundle of a run. It holds no forgotten text and verifies without the forget set."""
-    from audit import evidence
+    from audit import evidence, signing
 
     bundle = evidence.build(
         run, out, key, password=words.password(), name=name, config=config, role=role,
@@ -188,14 +190,14 @@ def report(
         words.emit({"bundle": str(bundle), "page": str(bundle / "report.html")})
     else:
         words.results.print(f"bundle {bundle}   page {bundle / 'report.html'}", soft_wrap=True)
-        check = f"froc audit verify {bundle} --key {key}.pub --model {run / 'model'}"
+        check = f"froc audit verify {bundle} --key {signing.public_place(key)} --model {run / 'model'}"
         words.results.print(f"anyone can check it: {check}", soft_wrap=True)
 
 
 @app.command("sign", epilog=SIGN_EXAMPLES)
 def sign(
     bundle: Annotated[Path, typer.Argument(help="NAME.froc-audit folder.")],
-    key: Annotated[Path, typer.Option(help="Private key of the person who signs now.")],
+    key: options.Signer,
     signed_by: options.SignedBy = None,
     trust: options.Trust = None,
     model: Annotated[

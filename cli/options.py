@@ -54,11 +54,20 @@ AuditSeed = Annotated[
         show_default="no auditor's",
     ),
 ]
-PlanKey = Annotated[
-    Path | None,
+Signer = Annotated[
+    str,
     typer.Option(
         "--key",
-        help="Private key that signs the plan before the first trial (froc audit keygen); password in FROC_KEY_PASSWORD.",
+        help="Private key that signs (froc audit keygen), or where it is kept: hsm:2#PUBLIC.pem, awskms:... (docs/audit.md); "
+        "password or PIN in FROC_KEY_PASSWORD.",
+    ),
+]
+PlanKey = Annotated[
+    str | None,
+    typer.Option(
+        "--key",
+        help="Private key that signs the plan before the first trial (froc audit keygen), or where it is kept: "
+        "hsm:2#PUBLIC.pem, awskms:... (docs/audit.md); password or PIN in FROC_KEY_PASSWORD.",
         show_default="the plan is not signed",
     ),
 ]

@@ -29,7 +29,7 @@ froc audit reexecute NAME.froc-audit --seed 7 --key auditor.pem --trust trust.js
 def reexecute(
     bundle: Annotated[Path, typer.Argument(help="NAME.froc-audit folder.")],
     seed: Annotated[int, typer.Option(help="Draws the rows; choose it after the report was signed.")],
-    key: Annotated[Path, typer.Option(help="Private key of who measures again.")],
+    key: options.Signer,
     rows: Annotated[
         int, typer.Option(help="Losses to draw: 299 without a difference show that at most 1 % differ, 59: 5 %.")
     ] = 299,

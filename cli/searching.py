@@ -215,7 +215,7 @@ def search(
     finish(place, certificate, json_, quiet)
 
 
-def signature(out: Path, key: Path | None, tsa: str | None, tsa_root: Path | None) -> Callable[[], str] | None:
+def signature(out: Path, key: str | None, tsa: str | None, tsa_root: Path | None) -> Callable[[], str] | None:
     """What signs (and stamps) the plan of the run folder `out` before its first trial; None without a key.
 
     InputError, before anything is trained, for a key that cannot be used or is not the one that signed the plan.

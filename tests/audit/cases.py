@@ -14,7 +14,7 @@ The numbers are those of the published list of cases that this room was built ag
 | 8 | signature malleated (S + L) | `a malleated signature` |
 | 9, 10 | payload type rewritten; the key signed another type | `payload type rewritten`, `another payload type signed` |
 | 11, 12 | another predicate type; statement v0.1 | `another predicate type`, `the plan's envelope as report`, `statement of another version` |
-| 13, 14 | algorithm confusion | `an algorithm in the envelope`. The algorithm is Ed25519, said nowhere in the data; other keys: test_signing |
+| 13, 14 | algorithm confusion | `an algorithm in the envelope`, `an ECDSA signature ...`, `ECDSA ...`. The algorithm is the trusted key's, said nowhere in the data; other keys: test_signing |
 | 15, 16 | duplicate JSON keys | `duplicate key in the envelope`, `... in the payload`, `plan with a key twice` |
 | 17-19 | NaN, 1e999, floats, large numbers | `NaN ...`, `float ...`, `large number ...`, `plan with NaN`, `plan with an endless number` |
 | 20 | too large to parse | `a line of 17 MB in the log` |
@@ -53,6 +53,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from securesystemslib.dsse import Envelope
 
 from audit import evidence, facts, signing
@@ -434,6 +438,46 @@ def _pick(made: Made) -> None:
     shutil.move(built, made.bundle)
 
 
+def _signed_by(key: str) -> Attack:
+    """The report signed by a key of another kind, under the keyid of the trusted one."""
+
+    def attack(made: Made) -> None:
+        data = signing.sign(signing.compact(made.read()), [signing.load_signer(made.key.with_name(key))])
+        document = json.loads(data)
+        document["signatures"][0]["keyid"] = signing.load_public(made.public).keyid
+        (made.bundle / "report.dsse.json").write_bytes(signing.compact(document))
+
+    return attack
+
+
+def _ecdsa(algorithm: hashes.HashAlgorithm) -> Attack:
+    """The trusted key's own signature, with a hash that is not its."""
+
+    def attack(made: Made) -> None:
+        private = load_pem_private_key(made.key.read_bytes(), None)
+        assert isinstance(private, ec.EllipticCurvePrivateKey)
+        body = Envelope(signing.compact(made.read()), signing.PAYLOAD_TYPE, {}).pae()
+        sig = base64.b64encode(private.sign(body, ec.ECDSA(algorithm))).decode()
+        _envelope(lambda document: document["signatures"][0].update(sig=sig))(made)
+
+    return attack
+
+
+def _pair(document: dict[str, Any]) -> tuple[int, int]:
+    return decode_dss_signature(base64.b64decode(document["signatures"][0]["sig"]))
+
+
+def _raw_pair(document: dict[str, Any]) -> None:
+    data = b"".join(number.to_bytes(32, "big") for number in _pair(document))
+    document["signatures"][0]["sig"] = base64.b64encode(data).decode()
+
+
+def _long_form(document: dict[str, Any]) -> None:
+    """The same numbers, with a length in the form that DER forbids here."""
+    data = base64.b64decode(document["signatures"][0]["sig"])
+    document["signatures"][0]["sig"] = base64.b64encode(data[:1] + b"\x81" + data[1:]).decode()
+
+
 def _next(made: Made) -> None:
     made.resign(lambda report: report.update(sequence=2))
 
@@ -499,6 +543,16 @@ CASES |= {
         _pinned,
     ),
     "the plan's time stamp removed": Case("evidence-list", lambda m: (m.bundle / "plan.tsr").unlink(), "stamped"),
+    "an ECDSA signature under an Ed25519 key": Case("signature-threshold", _signed_by("curve")),
+    "an Ed25519 signature under an ECDSA key": Case("signature-threshold", _signed_by("key"), "curve"),
+    "a P-384 signature under a P-256 key": Case("signature-threshold", _signed_by("wide"), "curve"),
+    "ECDSA with another hash": Case("signature-threshold", _ecdsa(hashes.SHA384()), "curve"),
+    "ECDSA with a weaker hash": Case("signature-threshold", _ecdsa(hashes.SHA256()), "wide"),
+    "ECDSA of nothing": Case(
+        "signature-threshold", _envelope(lambda d: d["signatures"][0].update(sig="MAYCAQACAQA=")), "curve"
+    ),
+    "ECDSA without DER": Case("signature-threshold", _envelope(_raw_pair), "curve"),
+    "ECDSA in loose DER": Case("signature-threshold", _envelope(_long_form), "curve"),
     "no auditor's seed": Case(
         "audit-seed-differs", lambda m: m.resign(lambda r: r.update(sequence=2)), how=lambda m: {"audit_seed": 5}
     ),

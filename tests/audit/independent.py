@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256, SHA384
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 
 FILES = {"losses.csv", "plan.dsse.json", "plan.json", "report.dsse.json", "report.html", "seal.json", "trials.jsonl"}
@@ -141,8 +143,12 @@ def envelope(data: bytes, keys: list[bytes], threshold: int, kind: str) -> tuple
     for pem in keys:
         key: Any = load_pem_public_key(pem)
         keyid = sha(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
+        how = {"secp256r1": [ec.ECDSA(SHA256())], "secp384r1": [ec.ECDSA(SHA384())]}
+        more = how[key.curve.name] if isinstance(key, ec.EllipticCurvePublicKey) else []
         try:
-            key.verify(given.get(keyid, b""), b"DSSEv1 28 application/vnd.in-toto+json %d %s" % (len(body), body))
+            key.verify(
+                given.get(keyid, b""), b"DSSEv1 28 application/vnd.in-toto+json %d %s" % (len(body), body), *more
+            )
         except InvalidSignature:
             continue
         signed.add(keyid)

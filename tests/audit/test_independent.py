@@ -67,7 +67,9 @@ def test_it_is_independent_and_short() -> None:
     assert sum(bool(line.strip()) for line in path.read_text(encoding="utf-8").splitlines()) < 350
 
 
-@pytest.mark.parametrize("name", ["good", "failing", "short", "compared", "early", "both", "again", "stamped"])
+@pytest.mark.parametrize(
+    "name", ["good", "failing", "short", "compared", "early", "both", "again", "stamped", "curve", "wide"]
+)
 def test_both_accept_what_is_honest(originals: dict[str, Made], name: str) -> None:
     made = originals[name]
     assert second(made) == made.verify().verdict

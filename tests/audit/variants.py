@@ -1,6 +1,6 @@
 """Further honest bundles: a comparison signed with the run, measuring that stopped early, two signers, losses measured again,
 
-a listed population divided by an auditor's seed, signatures that an authority has stamped.
+a listed population divided by an auditor's seed, signatures that an authority has stamped, keys of ECDSA.
 """
 
 import json
@@ -184,6 +184,9 @@ def originals(good: Made, failing: Made, short: Made, folder: Path) -> dict[str,
     again = Made(Path(shutil.copytree(good.bundle, folder / f"again{verification.SUFFIX}")), good.run, key)
     measured_again(again)
     made["again"] = again
+    for name in ("curve", "wide"):
+        other = key.with_name(name)
+        made[name] = Made(evidence.build(good.run, folder, other, name=name, now=NOW), good.run, other)
     for clock in ("trusted", "other"):
         CLOCKS[clock] = Authority(folder / clock, PLANNED - timedelta(days=400))
     run = Path(shutil.copytree(good.run, folder / "stamped"))
