@@ -28,6 +28,9 @@ LIMITS = (
     "dates-are-the-signers-word", "openings-are-the-signers-count",
 )  # fmt: skip
 """Limits that every report states; no signer can remove one."""
+SMALL = "small-sample"
+FLOOR = 50
+"""Sampling units below which a mean may tell about single ones."""
 
 
 Role = Literal["engineer", "approver", "auditor"]
@@ -381,5 +384,20 @@ def limits(facts: Facts, opening: int) -> list[str]:
         "unplanned-opening": opening > facts.plan.openings,
         "earlier-not-measured": facts.plan.after is not None and not facts.plan.after.measured,
         "no-model-covered": not facts.files,
+        SMALL: smallest(facts) < FLOOR,
     }
     return [*LIMITS, *(name for name, holds in more.items() if holds)]
+
+
+def smallest(facts: Facts) -> int:
+    """The fewest sampling units that any number of the report is a mean over; `FLOOR` where there are no numbers."""
+    tables: list[tuple[pl.DataFrame, Mapping[Any, str]]] = [(facts.losses, facts.plan.task.units)]
+    if facts.compared is not None:
+        tables.append((facts.compared.losses, facts.compared.plan.units))
+    counts = [FLOOR]
+    for table, units in tables:
+        for risk, unit in units.items():
+            some = table.filter(pl.col("risk") == risk).group_by("config")
+            column = "query" if unit == "query" else "unit"
+            counts += some.agg(pl.col(column).n_unique().alias("units"))["units"].to_list()
+    return min(counts)

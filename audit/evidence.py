@@ -131,13 +131,15 @@ def build(
     role: str = "engineer",
     comparison: Path | None = None,
     trusted: Sequence[Path] = (),
+    small: bool = False,
     now: datetime | None = None,
 ) -> Path:
     """Write the folder OUT/NAME.froc-audit about a finished run and return its path.
 
     config: a candidate to report on instead of the chosen one; no model is covered then, and it cannot pass.
     name: by default the task's name and the plan's fingerprint. trusted: further public keys, where another person
-    signed the plan. comparison: folder of `froc compare` about the same task, signed with the run. now: aware time of issue. Raises InputError for a run that is not finished, a bundle that exists,
+    signed the plan. small: report although some number is a mean over fewer than `claims.FLOOR` units; the report then says
+    so. comparison: folder of `froc compare` about the same task, signed with the run. now: aware time of issue. Raises InputError for a run that is not finished, a bundle that exists,
     or evidence that does not add up.
     """
     signer = signing.load_signer(key, password)
@@ -152,6 +154,11 @@ def build(
         derived = claims.derive(found, opening, config)
     except VerificationError as error:
         raise _unusable(run, error) from error
+    if claims.SMALL in derived["limits"] and not small:
+        raise InputError(
+            f"some risk was measured on {claims.smallest(found)} units, fewer than {claims.FLOOR}: the numbers may tell about "
+            "single ones; measure more, or --allow-small-sample, which the report then says"
+        )
     _refuse_other_numbers(run, certificate, derived["certificate"])
     _refuse_places(files)
     named = name or _name_of(found)

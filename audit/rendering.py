@@ -29,6 +29,7 @@ LIMITS = {
     "plan-signed-after-run": "The plan was signed after the run: that it was fixed before is asserted, not shown.",
     "unplanned-opening": "The calibration queries had been looked at before, unplanned: the confidence is lower than stated.",
     "earlier-not-measured": "Earlier removals were not measured: what was removed from the model before may have come back.",
+    "small-sample": "Under some risk so few queries or groups were measured that these numbers may tell about single ones.",
     "no-model-covered": "No model is covered: there is nothing here that could be deployed.",
 }
 DECISIONS = {"PASS": "Pass", "FAIL": "Fail", "NOT_ESTABLISHED": "Not established"}

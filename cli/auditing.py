@@ -177,6 +177,12 @@ def report(
     comparison: Annotated[
         Path | None, typer.Option(help="Folder of froc compare, to be signed with it.", show_default=False)
     ] = None,
+    small: Annotated[
+        bool,
+        typer.Option(
+            "--allow-small-sample", help="Report although fewer than 50 units were measured; the report says so."
+        ),
+    ] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Build and sign the audit bundle of a run. It holds no forgotten text and verifies without the forget set."""
@@ -184,7 +190,7 @@ def report(
 
     bundle = evidence.build(
         run, out, key, password=words.password(), name=name, config=config, role=role,
-        sequence=sequence, comparison=comparison, trusted=plan_key or (),
+        sequence=sequence, comparison=comparison, trusted=plan_key or (), small=small,
     )  # fmt: skip
     if json_:
         words.emit({"bundle": str(bundle), "page": str(bundle / "report.html")})

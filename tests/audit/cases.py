@@ -35,7 +35,7 @@ The numbers are those of the published list of cases that this room was built ag
 | 73 | calibration picked, not drawn | listed: `queries picked against the auditor's seed`; else the pool is not held, only `queries sealed that were not planned` |
 | 74 | one example in both pools | cannot be said: a query's id is keyed with its pool, and ids of different pools never meet |
 | 75 | repeated ids inflate n | `row repeated`, `more units planned than measured`, `order names a query twice` |
-| 76 | sample too small | no check: too small a sample certifies nothing, which is the verdict. A floor for privacy is not in the format |
+| 76 | sample too small | too small a sample certifies nothing, which is the verdict; one that may tell about single units is refused by the builder, or said: `a small sample that is not said` |
 | 78, 79 | page says other than the data; script on the page | `another page`, `a script on the page` |
 | 82, 85 | tree digest, subjects twice | `tree digest`, `subject twice`, `subjects that differ in capitals` |
 | 84 | chain head | the log has no chain: it is complete, and listed by digest in the signed report |
@@ -553,6 +553,12 @@ CASES |= {
     ),
     "ECDSA without DER": Case("signature-threshold", _envelope(_raw_pair), "curve"),
     "ECDSA in loose DER": Case("signature-threshold", _envelope(_long_form), "curve"),
+    "a small sample that is not said": Case(
+        "limits-differ", lambda m: m.resign(lambda r: r["limits"].remove("small-sample")), "small"
+    ),
+    "a small sample that there is not": Case(
+        "limits-differ", lambda m: m.resign(lambda r: r["limits"].append("small-sample"))
+    ),
     "no auditor's seed": Case(
         "audit-seed-differs", lambda m: m.resign(lambda r: r.update(sequence=2)), how=lambda m: {"audit_seed": 5}
     ),

@@ -68,7 +68,7 @@ def test_it_is_independent_and_short() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["good", "failing", "short", "compared", "early", "both", "again", "stamped", "curve", "wide"]
+    "name", ["good", "failing", "short", "compared", "early", "both", "again", "stamped", "curve", "wide", "small"]
 )
 def test_both_accept_what_is_honest(originals: dict[str, Made], name: str) -> None:
     made = originals[name]

@@ -66,14 +66,14 @@ def make_comparison(run: Path, folder: Path) -> Path:
     return folder
 
 
-def stop_early(run: Path) -> None:
+def stop_early(run: Path, units: int = 100) -> None:
     """Turn a finished run into one whose last candidate was measured on the first units of the sealed order alone."""
     losses = pl.read_parquet(run / "losses" / "calibration.parquet")
     seal = json.loads((run / "seal.json").read_text())
     last = seal["candidates"][-1]["config"]
     order = losses.filter(pl.col("config") == last).select("risk", "unit", "query")
     asked = order.filter(pl.col("risk") == "forgetting")["query"].to_list()
-    skipped = sorted(asked, key=place)[100:]
+    skipped = sorted(asked, key=place)[units:]
     losses = losses.filter(~((pl.col("config") == last) & pl.col("query").is_in(skipped)))
     losses.write_parquet(run / "losses" / "calibration.parquet")
 
@@ -177,6 +177,9 @@ def originals(good: Made, failing: Made, short: Made, folder: Path) -> dict[str,
     early = Path(shutil.copytree(good.run, folder / "early"))
     stop_early(early)
     made["early"] = built("early", early)
+    small = Path(shutil.copytree(good.run, folder / "small"))
+    stop_early(small, 49)
+    made["small"] = built("small", small, small=True)
     both = Made(Path(shutil.copytree(good.bundle, folder / f"both{verification.SUFFIX}")), good.run, key)
     signers = [signing.load_signer(key), signing.load_signer(key.with_name("other"))]
     (both.bundle / "report.dsse.json").write_bytes(signing.sign(signing.compact(both.read()), signers))
