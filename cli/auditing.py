@@ -137,7 +137,7 @@ def model(
     from cli.searching import Screen, finish, signature
     from search.external import Given
     from search.folder import Folder
-    from search.plan import Settings
+    from search.plan import Settings, label_of
     from search.run import run
 
     defined = words.definitions(risk or [])
@@ -153,7 +153,17 @@ def model(
     with Screen(quiet, signature(out, key, tsa, tsa_root)) as screen:
         machine = jobs.Machine(device, dtype, executor="inline")
         job = jobs.job(
-            settings, task, base, split_seed, machine, screen.training, data, unit or (), audit_seed=audit_seed
+            settings,
+            task,
+            base,
+            split_seed,
+            machine,
+            screen.training,
+            data,
+            unit or (),
+            audit_seed=audit_seed,
+            given=given.digest,
+            label=label_of(Folder(out)),
         )
         certificate = run(replace(job, given=given, space={}), out, screen)
     finish(out, certificate, json_, quiet)

@@ -177,7 +177,7 @@ def search(
     until_time, per_trial = words.seconds(timeout, "timeout"), words.seconds(trial_timeout, "trial-timeout")
 
     from search.folder import Folder
-    from search.plan import Settings, parallel_of
+    from search.plan import Settings, label_of, parallel_of
 
     machine = jobs.Machine(device, dtype, checkpointing, compiled, executor, workers, worker_gpus)
     at_once = parallel or parallel_of(Folder(place)) or max(1, len(jobs.places(machine)))
@@ -208,6 +208,7 @@ def search(
             after=before,
             earlier=chain.earlier,
             audit_seed=audit_seed,
+            label=label_of(Folder(place)),
         )
         from search.run import run
 

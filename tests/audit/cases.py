@@ -389,15 +389,19 @@ CASES: dict[str, Case] = {
 assert len(CASES) == len(OUTSIDER) + len(SIGNER) + len(MODEL_ATTACKS) + len(LIES) + len(MORE), "a name is there twice"
 
 
-def trusting(made: Made, tsa: bool = False, roles: Mapping[str, int] | None = None, **first: Any) -> Mapping[str, Any]:
-    """The verifier's own file: `key` is an engineer's, `other` an approver's. tsa: the trusted clock is pinned. first: more
-    about the engineer's key."""
+def trusting(
+    made: Made, tsa: bool = False, roles: Mapping[str, int] | None = None, approver: Mapping[str, Any] | None = None,
+    **first: Any,
+) -> Mapping[str, Any]:  # fmt: skip
+    """The verifier's own file: `key` is an engineer's, `other` an approver's. tsa: the trusted clock is pinned. approver, first:
+    more about the approver's and the engineer's key."""
     path = made.bundle.with_name("trust.json")
     keys = [
         {"role": r, "path": str(made.key.with_name(f"{k}.pub"))}
         for r, k in (("engineer", "key"), ("approver", "other"))
     ]
     keys[0] |= first
+    keys[1] |= approver or {}
     pinned = [{"root": str(variants.CLOCKS["trusted"].root)}] if tsa else []
     path.write_text(json.dumps({"format": 1, "keys": keys, "roles": roles or {}, "tsa": pinned}))
     return {"keys": (), "trust": path}
@@ -568,6 +572,14 @@ CASES |= {
     ),
     "measured again: by nobody who is trusted": Case(
         "reexecution-signer", _again(lambda s: None, key="other"), "again"
+    ),
+    "measured again: by a key that was revoked": Case(
+        "key-revoked-or-out-of-window",
+        lambda m: variants.measured_again(
+            m, lambda s: s.update(keyid=signing.load_public(m.key.with_name("other.pub")).keyid), key="other"
+        ),
+        "again",
+        lambda m: trusting(m, approver={"revoked": "2026-03-01T12:00:00Z"}),
     ),
     "measured again: in another's name": Case(
         "reexecution-signer", _again(lambda s: s.update(keyid="c" * 64)), "again"
