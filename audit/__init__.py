@@ -1,11 +1,15 @@
-"""EVIDENCE: what is claimed about a run, by whom, and whether it holds. Imports `froc` alone; no torch, no network.
+"""EVIDENCE: what is claimed about a run, by whom, and whether it holds. Imports `froc` alone; no torch, and no network but to ask for a time stamp.
 
     signing       keys, DSSE envelopes, in-toto statements, strict JSON
-    trust         whom a verifier trusts, in which role, and how many must have signed
+    trust         whom a verifier trusts, in which role and for how long, and how many must have signed
+    timestamps    when a signature existed at the latest, by an authority's word
+    statements    in-toto statements that enough keys have signed
     records       the files of a bundle and of a model folder: written one way, read one way
     claims        evidence -> everything in a report that follows from it; builder and verifier run the same code
     rendering     report -> one static page
+    facts         the files of a bundle against each other
     verification  numbered checks over a bundle, by someone who trusts only keys
+    levels        what stands behind a report that verifies
     reexecution   losses measured again: the draw, the counts, the bound that follows
     evidence      run folder -> signed bundle
 

@@ -28,6 +28,9 @@ LIMITS = (
     "dates-are-the-signers-word", "openings-are-the-signers-count",
 )  # fmt: skip
 """Limits that every report states; no signer can remove one."""
+SMALL = "small-sample"
+FLOOR = 50
+"""Sampling units below which a mean may tell about single ones."""
 
 
 Role = Literal["engineer", "approver", "auditor"]
@@ -254,7 +257,8 @@ class Asserted(Strict):
 class Facts:
     """Evidence, read and checked. files: digests of the model's files, empty where the report covers no model.
 
-    compared: a comparison of methods on the same task and base model, where one was signed with it.
+    compared: a comparison of methods on the same task and base model, where one was signed with it. plan_signers: trusted
+    keys that signed the plan.
     """
 
     plan: Plan
@@ -266,6 +270,12 @@ class Facts:
     files: Mapping[str, str]
     tree: str | None
     compared: Compared | None = None
+    plan_signers: tuple[str, ...] = ()
+
+    @property
+    def first(self) -> str:
+        """When the first trial was started, by the log; empty where none was."""
+        return min((trial.started for trial in self.trials), default="")
 
 
 def parse(model: type[Strict], document: Any, check: str) -> Any:
@@ -351,8 +361,7 @@ def verdict_of(certificate: Mapping[str, Any], config: str | None) -> str:
 
 def plan_status(facts: Facts) -> str:
     """Whether the plan's signer says that it was signed before the first trial started."""
-    first = min((trial.started for trial in facts.trials), default="")
-    return PLAN_SIGNED if facts.plan_signed <= first else PLAN_ASSERTED
+    return PLAN_SIGNED if facts.plan_signed <= facts.first else PLAN_ASSERTED
 
 
 def effort(plan: Plan, trials: Sequence[Trial]) -> dict[str, int]:
@@ -375,5 +384,20 @@ def limits(facts: Facts, opening: int) -> list[str]:
         "unplanned-opening": opening > facts.plan.openings,
         "earlier-not-measured": facts.plan.after is not None and not facts.plan.after.measured,
         "no-model-covered": not facts.files,
+        SMALL: smallest(facts) < FLOOR,
     }
     return [*LIMITS, *(name for name, holds in more.items() if holds)]
+
+
+def smallest(facts: Facts) -> int:
+    """The fewest sampling units that any number of the report is a mean over; `FLOOR` where there are no numbers."""
+    tables: list[tuple[pl.DataFrame, Mapping[Any, str]]] = [(facts.losses, facts.plan.task.units)]
+    if facts.compared is not None:
+        tables.append((facts.compared.losses, facts.compared.plan.units))
+    counts = [FLOOR]
+    for table, units in tables:
+        for risk, unit in units.items():
+            some = table.filter(pl.col("risk") == risk).group_by("config")
+            column = "query" if unit == "query" else "unit"
+            counts += some.agg(pl.col(column).n_unique().alias("units"))["units"].to_list()
+    return min(counts)

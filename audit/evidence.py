@@ -7,7 +7,8 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -17,19 +18,24 @@ from typing import Any
 import polars as pl
 
 import froc
-from audit import claims, comparisons, records, rendering, signing, verification
+from audit import claims, comparisons, facts, records, rendering, signing, timestamps, verification
 from audit.claims import Facts, Seal
+from audit.signing import Key
+from audit.timestamps import Authority, Proven, Token
 from audit.trust import Trust
 from froc import digest
 from froc.errors import InputError, VerificationError
 from froc.losses import SCHEMA
 
 VALID_DAYS = 365
+PATIENCE = 5.0
+"""Seconds that a first trial waits for its machine's clock to reach the time at which its plan was stamped."""
+Stamper = Callable[[bytes], Token]
 _PLACE = re.compile(r"(^|[\s\"'=(:,])(~?/[\w.-]+/|[A-Za-z]:\\|\\\\\w|file:)")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
-def sign_plan(run: Path, key: Path, *, password: bytes | None = None, now: datetime | None = None) -> Path:
+def sign_plan(run: Path, key: Key, *, password: bytes | None = None, now: datetime | None = None) -> Path:
     """Sign a run's plan.json before its first trial: writes plan.dsse.json beside it.
 
     Raises InputError where there is no plan yet, or it is signed already.
@@ -41,11 +47,11 @@ class PlanSigner:
     """Signs a run's plan between its writing and the first trial.
 
     The key is read at once, so that one that cannot be used is refused before anything is trained; so is one that did
-    not make the signature which an earlier call left in the run.
+    not make the signature which an earlier call left in the run. stamp: asks an authority for a time stamp.
     """
 
-    def __init__(self, run: Path, key: Path, password: bytes | None = None) -> None:
-        self._run, self._place = run, run / "plan.dsse.json"
+    def __init__(self, run: Path, key: Key, password: bytes | None = None, stamp: Stamper | None = None) -> None:
+        self._run, self._place, self._stamp = run, run / "plan.dsse.json", stamp
         self._signer = signing.load_signer(key, password)
         if self._place.exists():
             self._refuse_other(key)
@@ -63,16 +69,37 @@ class PlanSigner:
     def before_first_trial(self) -> str:
         """Sign unless that was done; returns what is to be said about it.
 
-        A plan whose trials have begun is left unsigned: no signature could show any more that it came first.
+        A plan whose trials have begun is left unsigned: no signature could show any more that it came first. So is one
+        left without a time stamp.
         """
-        if self._place.exists():
-            return "the plan keeps the signature that it was given before the first trial"
-        if (self._run / "trials.jsonl").exists():
+        begun = (self._run / "trials.jsonl").exists()
+        if not self._place.exists() and begun:
             return "trials began before the plan was signed, so it stays unsigned; reports will call it asserted"
-        self.sign()
-        return f"plan signed before the first trial by {self._signer.public_key.keyid[:16]}"
+        if self._place.exists():
+            said = "the plan keeps the signature that it was given before the first trial"
+        else:
+            self.sign()
+            said = f"plan signed before the first trial by {self._signer.public_key.keyid[:16]}"
+        return said if self._stamp is None else f"{said}; {self._stamped(self._stamp, begun)}"
 
-    def _refuse_other(self, key: Path) -> None:
+    def _stamped(self, stamp: Stamper, begun: bool) -> str:
+        place = self._run / records.PLAN_TOKEN
+        if place.exists():
+            return "it keeps its time stamp"
+        if begun:
+            return "trials began before it was stamped, so it has no time stamp"
+        token = stamp(signing.signatures(self._place.read_bytes())[self._signer.public_key.keyid])
+        behind = (token.time.replace(microsecond=0) - datetime.now(UTC)).total_seconds()
+        if behind > PATIENCE:
+            raise InputError(
+                f"this machine's clock is {behind:.0f} s behind the time stamp's, so that trials would seem to start before "
+                "their plan; set the clock"
+            )
+        time.sleep(max(0.0, behind))
+        replace_file(place, token.data)
+        return f"stamped at {stamped(token.time)}"
+
+    def _refuse_other(self, key: Key) -> None:
         try:
             payload, _ = signing.verify(self._place.read_bytes(), [signing.public_of(self._signer)])
             subject = signing.strict_json(payload)["subject"]
@@ -95,7 +122,7 @@ def plan_statement(plan: bytes, signer: signing.PrivateKey, signed: str) -> byte
 def build(
     run: Path,
     out: Path,
-    key: Path,
+    key: Key,
     *,
     password: bytes | None = None,
     config: str | None = None,
@@ -104,13 +131,15 @@ def build(
     role: str = "engineer",
     comparison: Path | None = None,
     trusted: Sequence[Path] = (),
+    small: bool = False,
     now: datetime | None = None,
 ) -> Path:
     """Write the folder OUT/NAME.froc-audit about a finished run and return its path.
 
     config: a candidate to report on instead of the chosen one; no model is covered then, and it cannot pass.
     name: by default the task's name and the plan's fingerprint. trusted: further public keys, where another person
-    signed the plan. comparison: folder of `froc compare` about the same task, signed with the run. now: aware time of issue. Raises InputError for a run that is not finished, a bundle that exists,
+    signed the plan. small: report although some number is a mean over fewer than `claims.FLOOR` units; the report then says
+    so. comparison: folder of `froc compare` about the same task, signed with the run. now: aware time of issue. Raises InputError for a run that is not finished, a bundle that exists,
     or evidence that does not add up.
     """
     signer = signing.load_signer(key, password)
@@ -120,14 +149,19 @@ def build(
     files, certificate = _files(run, signer, stamp)
     files |= comparisons.files(comparison) if comparison is not None else {}
     try:
-        facts = _facts(run, files, certificate, config, keys)
+        found = _facts(run, files, certificate, config, Trust(tuple(keys)), now)
         opening = int(certificate["opening"]["number"])
-        derived = claims.derive(facts, opening, config)
+        derived = claims.derive(found, opening, config)
     except VerificationError as error:
         raise _unusable(run, error) from error
+    if claims.SMALL in derived["limits"] and not small:
+        raise InputError(
+            f"some risk was measured on {claims.smallest(found)} units, fewer than {claims.FLOOR}: the numbers may tell about "
+            "single ones; measure more, or --allow-small-sample, which the report then says"
+        )
     _refuse_other_numbers(run, certificate, derived["certificate"])
     _refuse_places(files)
-    named = name or _name_of(facts)
+    named = name or _name_of(found)
     if not _NAME.fullmatch(named):
         raise InputError(f"the name {named!r} cannot be a bundle's; use letters, digits, dots and dashes")
     bundle = out / f"{named}{verification.SUFFIX}"
@@ -139,9 +173,9 @@ def build(
         "harness": {"name": "froc", "version": froc.__version__}, "assuranceLevel": "self_attested",
         "asked": config, "opening": opening, **derived,
     }  # fmt: skip
-    files |= signed_report(report, files, facts.files or {"plan.json": facts.plan_digest}, [signer])
+    files |= signed_report(report, files, found.files or {"plan.json": found.plan_digest}, [signer])
     try:
-        _write(bundle, files, keys, run / "model" if facts.files else None, now)
+        _write(bundle, files, keys, run / "model" if found.files else None, now)
     except VerificationError as error:
         raise _unusable(run, error) from error
     return bundle
@@ -149,7 +183,7 @@ def build(
 
 def countersign(
     bundle: Path,
-    key: Path,
+    key: Key,
     trust: Trust,
     *,
     password: bytes | None = None,
@@ -163,11 +197,59 @@ def countersign(
     """
     signer = signing.load_signer(key, password)
     mine = signing.public_of(signer)
-    if trust.roles and mine.keyid not in trust.roles:
-        raise InputError(f"{key} is not in the trust file, or revoked there; its signature would count for nothing")
+    if trust.roles and not (mine.keyid in trust.roles and trust.counts(mine.keyid, now or datetime.now(UTC))):
+        raise InputError(
+            f"{key} is not in the trust file, or revoked or outside its dates there; its signature would count for nothing"
+        )
     found = verification.check(bundle, replace(trust, threshold=1, needed={}), model=model, now=now)
     replace_file(bundle / "report.dsse.json", signing.add(found.files["report.dsse.json"], signer))
     return found
+
+
+def stamp(bundle: Path, ask: Stamper) -> list[str]:
+    """Put a time stamp of each signature of a bundle's report into it, those apart that have one; names of the new files.
+
+    Raises InputError where there is none to be stamped.
+    """
+    made = []
+    for name, signature in _unstamped(bundle).items():
+        replace_file(bundle / name, ask(signature).data)
+        made.append(name)
+    return made
+
+
+def write_requests(bundle: Path, folder: Path) -> list[str]:
+    """Write what `stamp` would send: a request (.tsq) per signature without a time stamp, for an authority elsewhere."""
+    folder.mkdir(parents=True, exist_ok=True)
+    wanted = {str((folder / name).with_suffix(".tsq")): one for name, one in _unstamped(bundle).items()}
+    for path, signature in wanted.items():
+        Path(path).write_bytes(timestamps.request(signature))
+    return list(wanted)
+
+
+def take_responses(bundle: Path, folder: Path, trusted: Authority) -> list[str]:
+    """Put the answers to `write_requests` into a bundle, each checked first. InputError where one is missing or wrong."""
+    found = {}
+    for name, signature in _unstamped(bundle).items():
+        found[name] = timestamps.usable(_bytes(folder / name, folder), signature, trusted, str(folder / name))
+    for name, token in found.items():
+        replace_file(bundle / name, token.data)
+    return list(found)
+
+
+def _unstamped(bundle: Path) -> dict[str, bytes]:
+    """Name of a token's file -> the signature that it has to be over. InputError where every signature has one."""
+    try:
+        signatures = signing.signatures(records.read_bundle(bundle)["report.dsse.json"])
+    except VerificationError as error:
+        raise InputError(f"{bundle} is no bundle ({error}); give a {verification.SUFFIX} folder") from error
+    wanted = {records.report_token(keyid): signature for keyid, signature in signatures.items()}
+    missing = {name: one for name, one in wanted.items() if not (bundle / name).exists()}
+    if not missing:
+        raise InputError(
+            f"every signature of {bundle} has a time stamp; it could have another one after another signature"
+        )
+    return missing
 
 
 def replace_file(place: Path, data: bytes) -> None:
@@ -177,7 +259,7 @@ def replace_file(place: Path, data: bytes) -> None:
         part.write_bytes(data)
         part.replace(place)
     except OSError as error:
-        raise InputError(f"cannot write {place} ({error.strerror}); make the bundle's folder writable") from error
+        raise InputError(f"cannot write {place} ({error.strerror}); make its folder writable") from error
 
 
 def signed_report(
@@ -208,6 +290,8 @@ def _files(run: Path, signer: signing.PrivateKey, stamp: str) -> tuple[dict[str,
             _bytes(signed, run) if signed.is_file() else plan_statement(files["plan.json"], signer, stamp)
         )
         int(certificate["opening"]["number"])
+        if (run / records.PLAN_TOKEN).is_file() and signed.is_file():
+            files[records.PLAN_TOKEN] = _bytes(run / records.PLAN_TOKEN, run)
     except (ValueError, TypeError, KeyError, AttributeError, VerificationError) as error:
         raise InputError(f"{run} holds a damaged file; run the same froc search again") from error
     return files, certificate
@@ -218,7 +302,8 @@ def _facts(
     files: dict[str, bytes],
     certificate: Mapping[str, Any],
     config: str | None,
-    keys: Sequence[signing.PublicKey],
+    trust: Trust,
+    now: datetime,
 ) -> Facts:
     """Read the evidence as the verifier will; adds losses.csv to `files`."""
     seal: Seal = claims.parse(Seal, signing.strict_json(files["seal.json"], decimals=True), "seal-shape")
@@ -229,12 +314,12 @@ def _facts(
     if covers and not (run / "model").is_dir():
         raise InputError(f"{run} has no model folder; run the same froc search again, it writes the chosen model")
     model = records.model_files(run / "model") if covers else {}
-    return verification.read(files, keys, model, verification.Log())
+    return facts.read(files, trust, now, Proven(), model, facts.Log())
 
 
-def _name_of(facts: Facts) -> str:
-    words = re.sub(r"[^a-z0-9]+", "-", facts.plan.task.name.lower()).strip("-")
-    return f"{words[:40] or 'run'}-{facts.plan_digest[:8]}"
+def _name_of(found: Facts) -> str:
+    words = re.sub(r"[^a-z0-9]+", "-", found.plan.task.name.lower()).strip("-")
+    return f"{words[:40] or 'run'}-{found.plan_digest[:8]}"
 
 
 def _refuse_config(config: str | None, configs: Sequence[str], certificate: Mapping[str, Any]) -> None:
@@ -333,4 +418,4 @@ def _unusable(run: Path, error: VerificationError) -> InputError:
 
 def stamped(now: datetime | None, days: int = 0) -> str:
     """RFC 3339 time in UTC, to the second, so many days from `now` (the present by default)."""
-    return ((now or datetime.now(UTC)).astimezone(UTC) + timedelta(days=days)).strftime(verification.STAMP)
+    return ((now or datetime.now(UTC)).astimezone(UTC) + timedelta(days=days)).strftime(records.STAMP)

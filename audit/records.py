@@ -10,6 +10,7 @@ import re
 import stat
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -37,7 +38,15 @@ COMPARED = {"comparison.csv": 256 * MIB, "comparison.json": 4 * MIB}
 """What a bundle holds beside them where a comparison of methods was signed with it."""
 LATER = {"reexecution.dsse.json": 4 * MIB}
 """What may be put into a bundle after its report was signed; each file has a signature of its own."""
-MEDIA = {".csv": "text/csv", ".html": "text/html", ".json": "application/json", ".jsonl": "application/jsonl"}
+TOKEN_BYTES = 64 * 2**10
+PLAN_TOKEN = "plan.tsr"
+"""A time stamp of the plan's signature, made before the report: evidence like other files."""
+_REPORT_TOKEN = re.compile(r"report-([0-9a-f]{64})\.tsr")
+"""A time stamp of the report's signature by the key so named, made after it."""
+MEDIA = {
+    ".csv": "text/csv", ".html": "text/html", ".json": "application/json", ".jsonl": "application/jsonl",
+    ".tsr": "application/timestamp-reply",
+}  # fmt: skip
 PUBLIC = ("report.html",)
 """Files that may be shown to anyone, beside the report itself; the others are for auditors."""
 HEADER = "config,split,risk,unit,query,loss"
@@ -49,6 +58,7 @@ MODEL_SUFFIXES = (".safetensors", ".json", ".txt", ".model", ".jinja", ".md")
 """What a model folder may hold: weights without code, tokenizer and configuration. Pickles and programs are refused."""
 REASON = r"[A-Za-z_][A-Za-z0-9_]*(Error|Exception)( at [A-Za-z0-9_.]+:[0-9]+)?"
 
+STAMP = "%Y-%m-%dT%H:%M:%SZ"
 Stamp = Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$")
 Hex = Field(pattern=r"^[0-9a-f]{64}$")
 Name = Field(pattern=rf"^{CONFIG}$")
@@ -140,6 +150,7 @@ def read_bundle(folder: Path) -> dict[str, bytes]:
         raise InputError(f"cannot list {folder} ({error.strerror}); verify as someone who may") from error
     wanted = LIMITS | (COMPARED if any(name in COMPARED for name in found) else {})
     wanted |= {name: limit for name, limit in LATER.items() if name in found}
+    wanted |= {name: TOKEN_BYTES for name in found if name == PLAN_TOKEN or _REPORT_TOKEN.fullmatch(name)}
     for name in found:
         if name not in wanted:
             raise VerificationError("bundle-unlisted-file", "the bundle holds a file that no bundle has")
@@ -147,6 +158,25 @@ def read_bundle(folder: Path) -> dict[str, bytes]:
         if name not in found:
             raise VerificationError("bundle-missing-file", f"{name} is missing")
     return {name: _read(folder / name, limit) for name, limit in wanted.items()}
+
+
+def report_token(keyid: str) -> str:
+    """Name of the file with the time stamp of a key's signature over the report."""
+    return f"report-{keyid}.tsr"
+
+
+def token_keyid(name: str) -> str | None:
+    """Whose signature over the report a time stamp is of; None for the plan's."""
+    match = _REPORT_TOKEN.fullmatch(name)
+    return match and match[1]
+
+
+def moment(stamp: str) -> datetime:
+    """A date in the form of `Stamp`, aware. Raises VerificationError for one that there is not."""
+    try:
+        return datetime.strptime(stamp, STAMP).replace(tzinfo=UTC)
+    except ValueError as error:
+        raise VerificationError("bad-timestamp", "a date is no RFC 3339 time in UTC") from error
 
 
 def _read(path: Path, limit: int) -> bytes:
@@ -175,7 +205,7 @@ def listing(files: Mapping[str, bytes]) -> list[dict[str, Any]]:
             "tier": "public" if name in PUBLIC else "restricted",
         }
         for name in sorted(files)
-        if name != "report.dsse.json" and name not in LATER
+        if name != "report.dsse.json" and name not in LATER and not _REPORT_TOKEN.fullmatch(name)
     ]
 
 

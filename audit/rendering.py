@@ -24,11 +24,12 @@ LIMITS = {
     "tested-population-only": "It holds for the queries that the claim names, and no others; other prompts, languages and attacks "
     "were not tested.",
     "one-artefact-only": "It covers the files that it lists: no copy, backup, fine-tuned or quantised version of them.",
-    "dates-are-the-signers-word": "Dates are the signer's word; no independent clock has stamped them.",
+    "dates-are-the-signers-word": "Dates are the signer's word; time stamps by an independent clock count for those who check them.",
     "openings-are-the-signers-count": "How often the calibration queries were looked at is counted by the signer.",
     "plan-signed-after-run": "The plan was signed after the run: that it was fixed before is asserted, not shown.",
     "unplanned-opening": "The calibration queries had been looked at before, unplanned: the confidence is lower than stated.",
     "earlier-not-measured": "Earlier removals were not measured: what was removed from the model before may have come back.",
+    "small-sample": "Under some risk so few queries or groups were measured that these numbers may tell about single ones.",
     "no-model-covered": "No model is covered: there is nothing here that could be deployed.",
 }
 DECISIONS = {"PASS": "Pass", "FAIL": "Fail", "NOT_ESTABLISHED": "Not established"}

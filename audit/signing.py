@@ -1,8 +1,9 @@
 """Keys, signatures, statements, and the one strict JSON parser.
 
 Signatures are DSSE over the transmitted bytes; only bytes that a trusted key has signed are parsed any further.
-A key is named by the SHA-256 of its SPKI DER, so that one key cannot pass for two. The algorithm is Ed25519: it comes
-from the trusted key, never from the data.
+A key is named by the SHA-256 of its SPKI DER, so that one key cannot pass for two. The algorithm comes from the trusted
+key, never from the data: Ed25519, or for keys that an HSM or a KMS keeps ECDSA, P-256 with SHA-256 and P-384 with SHA-384.
+Signatures name nothing: one of ECDSA can be turned into another one over the same bytes by anybody.
 """
 
 import base64
@@ -15,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from securesystemslib.dsse import Envelope
+from securesystemslib.exceptions import KeyMismatchError, UnsupportedLibraryError, UnverifiedSignatureError
 from securesystemslib.exceptions import VerificationError as UnverifiedError
 from securesystemslib.signer import CryptoSigner, Signer, SSlibKey  # type: ignore[attr-defined]  # it lists no exports
 
@@ -25,6 +28,20 @@ from froc.errors import InputError, VerificationError
 
 PublicKey = SSlibKey
 PrivateKey = Signer
+Key = Path | str
+"""Where a private key is: a file, or URI#PUBLIC.pem."""
+SIGNERS = {
+    "file2": "crypto",
+    "hsm": "hsm",
+    "awskms": "awskms",
+    "gcpkms": "gcpkms",
+    "azurekms": "azurekms",
+    "hv": "vault",
+}
+"""Scheme of a signer's URI -> the extra of securesystemslib that brings it."""
+CURVES = (ec.SECP256R1, ec.SECP384R1)
+PROBE = b"froc: does this private key belong to that public key?"
+"""Signed once when a signer is loaded; no envelope begins so."""
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 SAFE_INT = 2**53
@@ -58,8 +75,48 @@ def keygen(path: Path, password: bytes | None) -> str:
     return _keyid(private.public_key())
 
 
-def load_signer(path: Path, password: bytes | None = None) -> CryptoSigner:
-    """A signer from a private key file. Raises InputError for what is no readable Ed25519 key."""
+def load_signer(key: Key, password: bytes | None = None) -> Signer:
+    """A signer from a private key file, or for a key that is kept elsewhere: `hsm:2#public.pem`, `awskms:KEY#public.pem`.
+
+    password: of an encrypted file, or the PIN of an HSM. Raises InputError for what cannot sign.
+    """
+    if str(key).partition(":")[0] in SIGNERS:
+        return _elsewhere(str(key), password)
+    return _from_file(Path(key), password)
+
+
+def public_place(key: Key) -> str:
+    """Where the public half of a private key is."""
+    return str(key).rpartition("#")[2] if str(key).partition(":")[0] in SIGNERS else f"{key}.pub"
+
+
+def _elsewhere(key: str, password: bytes | None) -> Signer:
+    scheme, (uri, given, public) = key.partition(":")[0], key.rpartition("#")
+    if not given:
+        raise InputError(f"{key}: a key that is kept elsewhere needs its public half, after a #: {key}#public.pem")
+    trusted = load_public(Path(public))
+
+    def secret(what: str) -> str:
+        if password is None:
+            raise InputError(f"{uri} needs its {what}; give it in FROC_KEY_PASSWORD")
+        return password.decode()
+
+    try:
+        signer = Signer.from_priv_key_uri(uri, trusted, secret)
+        trusted.verify_signature(signer.sign(PROBE), PROBE)
+    except InputError:
+        raise
+    except (UnverifiedSignatureError, KeyMismatchError) as error:
+        raise InputError(f"{public} is not the public half of {uri}; give the one that is") from error
+    except UnsupportedLibraryError as error:
+        mend = f"pip install 'securesystemslib[{SIGNERS[scheme]}]'"
+        raise InputError(f"{uri}: the packages for such keys are not installed: {mend}") from error
+    except Exception as error:  # every vendor's library has errors of its own
+        raise InputError(f"{uri} cannot sign ({type(error).__name__}: {error})") from error
+    return signer
+
+
+def _from_file(path: Path, password: bytes | None) -> CryptoSigner:
     data = _read_key(path, "private")
     try:
         private = serialization.load_pem_private_key(data, password)
@@ -68,10 +125,7 @@ def load_signer(path: Path, password: bytes | None = None) -> CryptoSigner:
         raise InputError(f"{path}: {mend}") from error
     except ValueError as error:
         raise InputError(f"{path} is no private key in PEM form, or the password is wrong") from error
-    if not isinstance(private, Ed25519PrivateKey):
-        raise InputError(f"{path} is not an Ed25519 key; make one with froc audit keygen")
-    public = private.public_key()
-    return CryptoSigner(private, SSlibKey.from_crypto(public, keyid=_keyid(public)))
+    return CryptoSigner(private, _public(private.public_key(), str(path)))
 
 
 def load_public(path: Path) -> SSlibKey:
@@ -87,8 +141,15 @@ def public_from(data: bytes, where: str) -> SSlibKey:
         public = serialization.load_pem_public_key(data)
     except ValueError as error:
         raise InputError(f"{where} is no public key in PEM form") from error
-    if not isinstance(public, Ed25519PublicKey):
-        raise InputError(f"{where} is not an Ed25519 key; no other algorithm is accepted")
+    return _public(public, where)
+
+
+def _public(public: Any, where: str) -> SSlibKey:
+    curved = isinstance(public, ec.EllipticCurvePublicKey) and isinstance(public.curve, CURVES)
+    if not curved and not isinstance(public, Ed25519PublicKey):
+        raise InputError(
+            f"{where} is neither an Ed25519 key nor one on P-256 or P-384; make one with froc audit keygen"
+        )
     return SSlibKey.from_crypto(public, keyid=_keyid(public))
 
 
@@ -96,7 +157,7 @@ def public_of(signer: Signer) -> SSlibKey:
     """The public half of a signer."""
     key = signer.public_key
     if not isinstance(key, SSlibKey):
-        raise InputError("this signer has no public key that froc can use; use an Ed25519 key")
+        raise InputError("this signer has no public key that froc can use; use another key")
     return key
 
 
@@ -138,6 +199,11 @@ def verify(data: bytes, keys: Sequence[SSlibKey], threshold: int = 1) -> tuple[b
             "signature-threshold", f"{len(accepted)} trusted key(s) signed these bytes, {max(1, threshold)} must have"
         )
     return envelope.payload, accepted
+
+
+def signatures(data: bytes) -> dict[str, bytes]:
+    """keyid -> signature of an envelope, as it says; nothing is verified. Raises VerificationError for another shape."""
+    return {keyid: bytes.fromhex(one.signature) for keyid, one in _envelope(data).signatures.items()}
 
 
 def compact(document: Any) -> bytes:
@@ -196,7 +262,7 @@ def _read_key(path: Path, kind: str) -> bytes:
         ) from error
 
 
-def _keyid(public: Ed25519PublicKey) -> str:
+def _keyid(public: Ed25519PublicKey | ec.EllipticCurvePublicKey) -> str:
     der = public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     return digest.of_bytes(der)
 

@@ -1,4 +1,4 @@
-"""Whom a verifier trusts, in which role, and how many of them must have signed.
+"""Whom a verifier trusts, in which role and for how long, and how many of them must have signed.
 
 A trust file is the verifier's own: it comes from whoever governs the keys, never from a bundle. Roles are read from it
 alone. A report names the roles of those who signed when it was made, which is its word; who signs later is not named in
@@ -8,26 +8,45 @@ it at all, since every signature is over the same bytes.
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
+from cryptography import x509
 from pydantic import Field
 
-from audit import claims, signing
+from audit import claims, signing, timestamps
 from audit.claims import Role, Signer
-from audit.records import Strict
+from audit.records import Stamp, Strict, moment
+from audit.timestamps import Authority
 from froc.errors import InputError, VerificationError
 
 Count = Annotated[int, Field(ge=1)]
+Date = Annotated[str, Stamp]
+NEVER = datetime.min.replace(tzinfo=UTC)
+PEM = "-----BEGIN"
 
 
 class Listed(Strict):
-    """A trusted key: `pem` holds it, or `path`, relative to the trust file. A revoked one counts for nothing."""
+    """A trusted key: `pem` holds it, or `path`, relative to the trust file.
+
+    not_before, not_after: when it may sign. revoked: from when on it counts for nothing; true: from the beginning.
+    """
 
     role: Role
     pem: str | None = None
     path: str | None = None
-    revoked: bool = False
+    not_before: Date | None = None
+    not_after: Date | None = None
+    revoked: bool | Date = False
+
+
+class ListedAuthority(Strict):
+    """A pinned time-stamping authority. root, certificate: PEM text, or a path relative to the trust file."""
+
+    root: str
+    certificate: str | None = None
+    policy: str | None = Field(default=None, pattern=r"^[0-2](\.[0-9]{1,20}){1,30}$")
 
 
 class TrustFile(Strict):
@@ -38,17 +57,61 @@ class TrustFile(Strict):
     threshold: int = Field(default=1, ge=1)
     roles: dict[Role, Count] = Field(default_factory=dict)
     min_sequence: int = Field(default=1, ge=1)
+    tsa: list[ListedAuthority] = Field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Validity:
+    """When signatures of a key count: from `not_before` to `not_after`, and before `revoked`."""
+
+    not_before: datetime | None = None
+    not_after: datetime | None = None
+    revoked: datetime | None = None
+
+    def holds(self, at: datetime) -> bool:
+        """Whether a signature that existed at a time counts."""
+        begun = self.not_before is None or self.not_before <= at
+        ended = self.not_after is not None and at > self.not_after
+        return begun and not ended and (self.revoked is None or at < self.revoked)
+
+
+ALWAYS = Validity()
 
 
 @dataclass(frozen=True)
 class Trust:
-    """Trusted keys. roles: keyid -> role, empty where keys were given by hand. needed: role -> signatures."""
+    """Trusted keys. roles: keyid -> role, empty where keys were given by hand. needed: role -> signatures.
+
+    validity: keyid -> when it counts, always where left out. authorities: whose time stamps are believed.
+    """
 
     keys: tuple[signing.PublicKey, ...]
     threshold: int = 1
     roles: Mapping[str, str] = field(default_factory=dict)
     needed: Mapping[Role, int] = field(default_factory=dict)
     min_sequence: int = 1
+    validity: Mapping[str, Validity] = field(default_factory=dict)
+    authorities: tuple[Authority, ...] = ()
+
+    def counts(self, keyid: str, at: datetime) -> bool:
+        """Whether a listed key's signature counts that existed at a time."""
+        return self.validity.get(keyid, ALWAYS).holds(at)
+
+    def counting(
+        self, signed: Sequence[str], threshold: int, now: datetime, proven: Mapping[str, datetime]
+    ) -> tuple[str, ...]:
+        """Those of the signers whose keys count now, or counted when a trusted time stamp saw their signature.
+
+        Raises VerificationError where they are fewer than the threshold.
+        """
+        found = tuple(k for k in signed if self.counts(k, now) or (k in proven and self.counts(k, proven[k])))
+        if len(found) < threshold:
+            raise VerificationError(
+                "key-revoked-or-out-of-window",
+                f"{len(signed) - len(found)} trusted key(s) signed these bytes that are revoked or outside their dates, "
+                "and no trusted time stamp is from before",
+            )
+        return found
 
     def refuse(self, signers: Sequence[str], named: Sequence[Signer]) -> None:
         """VerificationError where a role has too few of the signers, or the report gives one another role."""
@@ -72,23 +135,29 @@ def read(path: Path) -> Trust:
     try:
         document = signing.strict_json(path.read_bytes())
         said: TrustFile = claims.parse(TrustFile, document, "trust-shape")
+        windows = [_validity(one) for one in said.keys]
     except OSError as error:
         raise InputError(f"cannot read the trust file {path} ({error.strerror})") from error
     except VerificationError as error:
         raise InputError(f"{path} is no trust file ({error}); docs/audit.md shows one") from error
     roles: dict[str, str] = {}
     keys: dict[str, signing.PublicKey] = {}
-    for number, one in enumerate(said.keys, start=1):
+    validity: dict[str, Validity] = {}
+    for number, (one, window) in enumerate(zip(said.keys, windows, strict=True), start=1):
         key = _key(one, number, path)
         if key.keyid in roles:
             raise InputError(f"{path} key {number} is there already; one key has one role, remove one of the two")
-        roles[key.keyid] = one.role
-        if not one.revoked:
-            keys[key.keyid] = key
-    _refuse_unreachable(said, [roles[keyid] for keyid in keys], path)
-    return Trust(
-        tuple(keys.values()), said.threshold, {keyid: roles[keyid] for keyid in keys}, said.roles, said.min_sequence
-    )
+        roles[key.keyid], keys[key.keyid], validity[key.keyid] = one.role, key, window
+    _refuse_unreachable(said, [roles[keyid] for keyid in keys if validity[keyid].revoked != NEVER], path)
+    authorities = tuple(_authority(one, number, path) for number, one in enumerate(said.tsa, start=1))
+    return Trust(tuple(keys.values()), said.threshold, roles, said.roles, said.min_sequence, validity, authorities)
+
+
+def _validity(one: Listed) -> Validity:
+    begin, end = (moment(date) if date else None for date in (one.not_before, one.not_after))
+    if isinstance(one.revoked, str):
+        return Validity(begin, end, moment(one.revoked))
+    return Validity(begin, end, NEVER if one.revoked else None)
 
 
 def _key(one: Listed, number: int, path: Path) -> signing.PublicKey:
@@ -97,6 +166,19 @@ def _key(one: Listed, number: int, path: Path) -> signing.PublicKey:
     if one.pem is None:
         return signing.load_public(path.parent / str(one.path))
     return signing.public_from(one.pem.encode(), f"{path} key {number}")
+
+
+def _authority(one: ListedAuthority, number: int, path: Path) -> Authority:
+    where = f"{path} tsa {number}"
+
+    def loaded(text: str) -> tuple[x509.Certificate, ...]:
+        return timestamps.certificates(text.encode(), where) if PEM in text else timestamps.read(path.parent / text)
+
+    try:
+        policy = x509.ObjectIdentifier(one.policy) if one.policy else None
+    except ValueError as error:
+        raise InputError(f"{where}: {one.policy} is no object identifier") from error
+    return Authority(loaded(one.root), loaded(one.certificate)[0] if one.certificate else None, policy)
 
 
 def _refuse_unreachable(said: TrustFile, roles: Sequence[str], path: Path) -> None:

@@ -28,7 +28,9 @@ from typing import Any
 
 from verifying import make_run
 
-from audit import claims, evidence, signing, verification
+from audit import claims, evidence, facts, signing, verification
+from audit.timestamps import Proven
+from audit.trust import Trust
 from froc import digest
 from froc.errors import VerificationError
 
@@ -329,7 +331,7 @@ def signer(some: Scratch, draw: random.Random) -> None:
 def anew(some: Scratch, draw: random.Random) -> None:
     """The holder of the key edits plan, seal or log, lets everything refer to it, and signs what then follows."""
     place, trusted = some.place / "bundle", [signing.public_of(some.signer)]
-    kept = {path.name: path.read_bytes() for path in place.iterdir() if not path.name.startswith("report.")}
+    kept = {path.name: path.read_bytes() for path in place.iterdir() if not path.name.startswith("report")}
     statement = json.loads(base64.b64decode(json.loads((place / "report.dsse.json").read_bytes())["payload"]))
     subject = {item["name"]: item["digest"]["sha256"] for item in statement["subject"]}
     name, old = draw.choice(("plan.json", "seal.json", "trials.jsonl")), digest.of_bytes(kept["plan.json"])
@@ -346,8 +348,8 @@ def anew(some: Scratch, draw: random.Random) -> None:
     report = statement["predicate"]
     # the verifier meets whatever goes wrong here once more
     with suppress(Exception):
-        facts = verification.read(kept, trusted, subject, verification.Log())
-        report = report | claims.derive(facts, report["opening"], None)
+        found = facts.read(kept, Trust(tuple(trusted)), NOW, Proven(), subject, facts.Log())
+        report = report | claims.derive(found, report["opening"], None)
     for name, data in (kept | evidence.signed_report(report, kept, subject, [some.signer])).items():
         (place / name).write_bytes(data)
 

@@ -1,4 +1,4 @@
-"""`froc audit keygen / model / report / sign / reexecute / verify`."""
+"""`froc audit keygen / model / report / sign / stamp / reexecute / verify`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,7 +7,7 @@ import typer
 from rich.table import Table
 
 from cli import options, reexecuting, words
-from froc.errors import NotCertifiedError
+from froc.errors import InputError, NotCertifiedError
 
 KEYGEN_EXAMPLES = """[bold]Examples[/]
 
@@ -22,6 +22,8 @@ froc audit report froc-run --key signer.pem
 froc audit report froc-run --key signer.pem --out reports --name removal-2026-17
 
 froc audit report froc-run --key signer.pem --comparison froc-run-compare
+
+FROC_KEY_PASSWORD=PIN froc audit report froc-run --key "hsm:2?label=token#signer.pub"
 """
 VERIFY_EXAMPLES = """[bold]Examples[/]
 
@@ -37,6 +39,14 @@ froc audit sign NAME.froc-audit --key approver.pem --signed-by engineer.pub --mo
 
 froc audit sign NAME.froc-audit --key approver.pem --trust trust.json
 """
+STAMP_EXAMPLES = """[bold]Examples[/]
+
+froc audit stamp NAME.froc-audit --tsa https://tsa.example.org/tsr --tsa-root tsa-root.pem
+
+froc audit stamp NAME.froc-audit --requests to-the-authority/
+
+froc audit stamp NAME.froc-audit --responses from-the-authority/ --tsa-root tsa-root.pem
+"""
 MODEL_EXAMPLES = """[bold]Examples[/]
 
 froc audit model --base meta-llama/Llama-3.2-1B-Instruct --unlearned out/npo --task removal/ --budget 0.1
@@ -45,13 +55,6 @@ froc audit model --base base/ --unlearned out/ --task removal/ --budget 0.1 --pr
 
 froc audit report runs/npo --key signer.pem
 """
-Trust = Annotated[
-    Path | None,
-    typer.Option(
-        "--trust", help="Trust file: keys, roles and how many must have signed (docs/audit.md).", show_default=False
-    ),
-]
-
 app = typer.Typer(
     help="Certify a model from elsewhere; signed reports, computed again by whoever verifies them.",
     no_args_is_help=True,
@@ -119,6 +122,8 @@ def model(
     dtype: options.Dtype = None,
     json_: Annotated[bool, typer.Option("--json", help="Print the certificate as JSON on standard output.")] = False,
     key: options.PlanKey = None,
+    tsa: options.Tsa = None,
+    tsa_root: options.TsaRoot = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no table.")] = False,
 ) -> None:
     """Measure and certify an unlearned model from any other tool: one candidate, no search. Then froc audit report signs it.
@@ -132,7 +137,7 @@ def model(
     from cli.searching import Screen, finish, signature
     from search.external import Given
     from search.folder import Folder
-    from search.plan import Settings
+    from search.plan import Settings, label_of
     from search.run import run
 
     defined = words.definitions(risk or [])
@@ -145,10 +150,20 @@ def model(
     settings.check()
     Folder(out).refuse_unwritable()
     given = Given(unlearned)
-    with Screen(quiet, signature(out, key)) as screen:
+    with Screen(quiet, signature(out, key, tsa, tsa_root)) as screen:
         machine = jobs.Machine(device, dtype, executor="inline")
         job = jobs.job(
-            settings, task, base, split_seed, machine, screen.training, data, unit or (), audit_seed=audit_seed
+            settings,
+            task,
+            base,
+            split_seed,
+            machine,
+            screen.training,
+            data,
+            unit or (),
+            audit_seed=audit_seed,
+            given=given.digest,
+            label=label_of(Folder(out)),
         )
         certificate = run(replace(job, given=given, space={}), out, screen)
     finish(out, certificate, json_, quiet)
@@ -157,7 +172,7 @@ def model(
 @app.command("report", epilog=REPORT_EXAMPLES)
 def report(
     run: Annotated[Path, typer.Argument(help="Finished run folder.")],
-    key: Annotated[Path, typer.Option(help="Private key (froc audit keygen).")],
+    key: options.Signer,
     out: Annotated[Path, typer.Option(help="Folder that the bundle is put in.")] = Path(),
     name: Annotated[str | None, typer.Option(help="Name of the bundle.", show_default="task and plan digest")] = None,
     config: Annotated[
@@ -172,27 +187,33 @@ def report(
     comparison: Annotated[
         Path | None, typer.Option(help="Folder of froc compare, to be signed with it.", show_default=False)
     ] = None,
+    small: Annotated[
+        bool,
+        typer.Option(
+            "--allow-small-sample", help="Report although fewer than 50 units were measured; the report says so."
+        ),
+    ] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Build and sign the audit bundle of a run. It holds no forgotten text and verifies without the forget set."""
-    from audit import evidence
+    from audit import evidence, signing
 
     bundle = evidence.build(
         run, out, key, password=words.password(), name=name, config=config, role=role,
-        sequence=sequence, comparison=comparison, trusted=plan_key or (),
+        sequence=sequence, comparison=comparison, trusted=plan_key or (), small=small,
     )  # fmt: skip
     if json_:
         words.emit({"bundle": str(bundle), "page": str(bundle / "report.html")})
     else:
         words.results.print(f"bundle {bundle}   page {bundle / 'report.html'}", soft_wrap=True)
-        check = f"froc audit verify {bundle} --key {key}.pub --model {run / 'model'}"
+        check = f"froc audit verify {bundle} --key {signing.public_place(key)} --model {run / 'model'}"
         words.results.print(f"anyone can check it: {check}", soft_wrap=True)
 
 
 @app.command("sign", epilog=SIGN_EXAMPLES)
 def sign(
     bundle: Annotated[Path, typer.Argument(help="NAME.froc-audit folder.")],
-    key: Annotated[Path, typer.Option(help="Private key of the person who signs now.")],
+    key: options.Signer,
     signed_by: options.SignedBy = None,
     trust: options.Trust = None,
     model: Annotated[
@@ -217,6 +238,48 @@ def sign(
             words.results.print("the model was not compared: give --model DIR to check its files", soft_wrap=True)
 
 
+@app.command("stamp", epilog=STAMP_EXAMPLES)
+def stamp(
+    bundle: Annotated[Path, typer.Argument(help="NAME.froc-audit folder.")],
+    tsa: Annotated[
+        str | None, typer.Option("--tsa", help="Address of a time-stamping authority (RFC 3161).", show_default=False)
+    ] = None,
+    tsa_root: options.TsaRoot = None,
+    requests: Annotated[
+        Path | None, typer.Option(help="Folder that requests are written to, one per signature.", show_default=False)
+    ] = None,
+    responses: Annotated[
+        Path | None,
+        typer.Option(help="Folder with the answers to them, of the same names and .tsr.", show_default=False),
+    ] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+) -> None:
+    """Have an independent authority stamp each signature of a report that has no time stamp yet; nothing else changes.
+
+    Whoever pins the authority in the trust file then knows when the signatures existed at the latest, so that they still
+    count after their keys have expired or been revoked.
+    """
+    from audit import evidence, timestamps
+    from cli.searching import stamper
+
+    if sum(some is not None for some in (tsa, requests, responses)) != 1:
+        raise InputError("give --tsa with the authority's address, or --requests, or --responses")
+    if requests is not None:
+        made = evidence.write_requests(bundle, requests)
+    elif responses is not None:
+        if tsa_root is None:
+            raise InputError("--responses needs --tsa-root: the authority's root certificate")
+        made = evidence.take_responses(bundle, responses, timestamps.Authority(timestamps.read(tsa_root)))
+    else:
+        ask = stamper(tsa, tsa_root)
+        assert ask is not None
+        made = evidence.stamp(bundle, ask)
+    if json_:
+        words.emit({"bundle": str(bundle), "files": made})
+    else:
+        words.results.print("\n".join(f"wrote {name}" for name in made), soft_wrap=True)
+
+
 @app.command("verify", epilog=VERIFY_EXAMPLES)
 def verify(
     bundle: Annotated[Path, typer.Argument(help="NAME.froc-audit folder.")],
@@ -235,9 +298,15 @@ def verify(
     audit_seed: Annotated[
         int | None, typer.Option(help="Seed that you gave for the draw; the plan must say it.", show_default=False)
     ] = None,
-    reproduced: Annotated[
-        bool, typer.Option("--reproduced", help="Exit 3 unless losses were measured again, without a difference.")
-    ] = False,
+    level: Annotated[
+        list[int] | None,
+        typer.Option(
+            min=1,
+            max=5,
+            help="Exit 3 unless this level of assurance is reached: 4 or 5, say (repeatable).",
+            show_default=False,
+        ),
+    ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Check a bundle: signatures, every file, every number computed again, the model. Needs no GPU and no torch.
@@ -251,19 +320,19 @@ def verify(
         audit_seed=audit_seed,
     )  # fmt: skip
     if json_:
-        checks = [{"number": c.number, "name": c.name, "passed": c.passed} for c in found.checks]
+        checks = [{"number": c.number, "name": c.name, "seen": c.seen} for c in found.checks]
         words.emit(
             {"verdict": found.verdict, "checks": checks, "model_checked": found.model_checked, "tree": found.tree,
              "fingerprint": found.fingerprint, "plan": found.plan_status,
-             "assurance": found.assurance, "reexecution": found.reexecution and found.reexecution.sentence,
+             "assurance": found.assurance, "levels": {one.name: one.holds for one in found.levels}, "reexecution": found.reexecution and found.reexecution.sentence,
              "signers": [{"keyid": keyid, "role": found.roles.get(keyid)} for keyid in found.signers]}
         )  # fmt: skip
     else:
         table = Table(box=None, header_style="bold")
-        for column in ("", "check", "passed"):
+        for column in ("", "check", "seen"):
             table.add_column(column)
         for check in found.checks:
-            table.add_row(str(check.number), check.name, check.passed)
+            table.add_row(str(check.number), check.name, check.seen)
         words.results.print(table)
         for keyid in found.signers:
             role = found.roles.get(keyid, "a trusted key")
@@ -274,13 +343,14 @@ def verify(
             f"verified; the report says [bold]{found.verdict}[/]; plan {found.plan_status}; losses {found.assurance}",
             soft_wrap=True,
         )
-        if not found.model_checked:
-            words.results.print("the model was not compared: give --model DIR to check its files", soft_wrap=True)
+        for one in found.levels:
+            words.results.print(f"{one.name} {'holds' if one.holds else 'is not reached'}: {one.words}", soft_wrap=True)
     if found.verdict != "PASS":
         raise NotCertifiedError(f"the report verifies and says {found.verdict}")
     if found.reexecution and found.reexecution.outcome.differed:
         raise NotCertifiedError(
             f"the report verifies, but its losses were not found again: {found.reexecution.sentence}"
         )
-    if reproduced and found.assurance != "reproduced":
-        raise NotCertifiedError("the report verifies, but its losses were not measured again (froc audit reexecute)")
+    for one in found.levels:
+        if one.number in (level or ()) and not one.holds:
+            raise NotCertifiedError(f"the report verifies, but does not reach {one.name}: {one.words}")

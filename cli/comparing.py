@@ -113,6 +113,7 @@ def _sides(
             data,
             units,
             questions=questions,
+            label=str(questions),
         )
         _refuse_other(path, plan, job, embedded=task is None)
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.resolve().name).strip("-.") or "run"

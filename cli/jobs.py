@@ -45,21 +45,23 @@ def job(
     settings: "Settings", folder: Path | None, model: str | None, split_seed: int | None, machine: Machine,
     training: Callable[[str, int, int], None], data: Path | None = None, unit: Sequence[str] = (),
     *, after: "After | None" = None, earlier: Sequence[Path] = (), questions: int | None = None,
-    audit_seed: int | None = None,
+    audit_seed: int | None = None, label: str | None = None, given: str = "",
 ) -> "Job":  # fmt: skip
     """Everything a search works on. training: is told (what, done, of) while the embedded model is made. after: the run
     whose model is the base; earlier: task folders of what it and the runs before it removed.
 
     folder: a task folder, or a layout's NAME:PART whose files are in `data`. unit: RISK=query or RISK=group.
     questions: seed of the embedded task's queries; by default what the settings say, so that every plan has its own.
-    audit_seed: seed of the split, where an auditor gave it.
+    audit_seed: seed of the split, where an auditor gave it. label: what the queries' ids are renamed by, empty for the ids of
+    the draw; by default one of this model's and these settings' own, and the draw's where an auditor's seed gives them an
+    order that verifiers look at. given: digest of the unlearned model, where one from elsewhere is measured.
 
     Raises InputError for a task, model or option that does not go together.
     """
     from dataclasses import replace
 
-    from froc import models
-    from froc.data import split
+    from froc import digest, models
+    from froc.data import renamed, split
     from froc.engine import Engine
     from froc.measure import refuse_unfit
     from froc.tasks import embedded
@@ -117,6 +119,10 @@ def job(
         base = models.load(str(model or named), device=device, dtype=dtype, **scope)
     else:
         raise InputError("no base model; give --model PATH_OR_HUB_ID, or model = ... in task.toml")
+    if label is None:
+        label = "" if task.audited else digest.of_json([questions, base.digest, given])
+    if label:
+        view, sealed = renamed(view, sealed, task, label)
     engine = Engine.of(
         base.model, autocast=settings.autocast, checkpointing=machine.checkpointing, compiled=machine.compiled
     )

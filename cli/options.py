@@ -54,12 +54,35 @@ AuditSeed = Annotated[
         show_default="no auditor's",
     ),
 ]
-PlanKey = Annotated[
-    Path | None,
+Signer = Annotated[
+    str,
     typer.Option(
         "--key",
-        help="Private key that signs the plan before the first trial (froc audit keygen); password in FROC_KEY_PASSWORD.",
+        help="Private key that signs (froc audit keygen), or where it is kept: hsm:2#PUBLIC.pem, awskms:... (docs/audit.md); "
+        "password or PIN in FROC_KEY_PASSWORD.",
+    ),
+]
+PlanKey = Annotated[
+    str | None,
+    typer.Option(
+        "--key",
+        help="Private key that signs the plan before the first trial (froc audit keygen), or where it is kept: "
+        "hsm:2#PUBLIC.pem, awskms:... (docs/audit.md); password or PIN in FROC_KEY_PASSWORD.",
         show_default="the plan is not signed",
+    ),
+]
+Tsa = Annotated[
+    str | None,
+    typer.Option(
+        "--tsa",
+        help="Address of a time-stamping authority (RFC 3161): stamps the plan's signature before the first trial.",
+        show_default=False,
+    ),
+]
+TsaRoot = Annotated[
+    Path | None,
+    typer.Option(
+        "--tsa-root", help="Root certificate (PEM) of the authority; its answer is checked.", show_default=False
     ),
 ]
 Openings = Annotated[int, typer.Option(help="Planned looks at the calibration queries: delta / K each.")]

@@ -1,7 +1,7 @@
 """The `audit reexecute` command: losses of a report measured again, and the outcome signed."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +13,7 @@ from froc.errors import InputError, NotCertifiedError
 if TYPE_CHECKING:
     from audit.trust import Trust
     from cli.searching import Screen
+    from search.after import After
     from search.remeasuring import Target
     from search.run import Job
 
@@ -23,13 +24,15 @@ froc audit reexecute NAME.froc-audit --seed 20261125 --key auditor.pem --signed-
 froc audit reexecute NAME.froc-audit --seed 7 --rows 598 --key auditor.pem --trust trust.json
 
 froc audit reexecute NAME.froc-audit --seed 7 --key auditor.pem --trust trust.json --task removal/ --unlearned froc-run/model
+
+froc audit reexecute NAME.froc-audit --seed 7 --key auditor.pem --trust trust.json --task second/ --after runs/1 --earlier first/
 """
 
 
 def reexecute(
     bundle: Annotated[Path, typer.Argument(help="NAME.froc-audit folder.")],
     seed: Annotated[int, typer.Option(help="Draws the rows; choose it after the report was signed.")],
-    key: Annotated[Path, typer.Option(help="Private key of who measures again.")],
+    key: options.Signer,
     rows: Annotated[
         int, typer.Option(help="Losses to draw: 299 without a difference show that at most 1 % differ, 59: 5 %.")
     ] = 299,
@@ -42,6 +45,14 @@ def reexecute(
         str | None,
         typer.Option(help="Base model: a folder with safetensors or a hub id.", show_default="the task's"),
     ] = None,
+    after: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where the report goes on after another run (--after): that run's folder; its model is the base.",
+            show_default=False,
+        ),
+    ] = None,
+    earlier: options.Earlier = None,
     unlearned: Annotated[
         Path | None,
         typer.Option(
@@ -69,7 +80,6 @@ def reexecute(
 
     import froc
     from audit import evidence, reexecution, signing, verification
-    from audit.trust import Trust
     from cli.searching import Screen
     from search.remeasuring import environment, remeasure
 
@@ -89,7 +99,8 @@ def reexecute(
     drawn = reexecution.table(losses, lines)
     with Screen(quiet) as screen:
         machine = jobs.Machine(device, dtype, executor="inline")
-        job = _job(found.files, task, data, base, metric or [], machine, screen)
+        chain = _chain(found.files, after)
+        job = _job(found.files, task, data, base, metric or [], machine, screen, chain, earlier or ())
         targets = _targets(found.files, drawn["config"].unique(maintain_order=True).to_list())
         seal = json.loads(found.files["seal.json"])
         measured = remeasure(job, seal, targets, drawn, lambda done, of: screen.step("again", done, of), unlearned)
@@ -99,8 +110,10 @@ def reexecute(
         environment=environment(job.base),
     )  # fmt: skip
     evidence.replace_file(place, reexecution.sign(found.payload, predicate, signer))
-    everyone = Trust((*known.keys, signing.public_of(signer)))
-    again = verification.check(bundle, everyone, model=unlearned).reexecution
+    everyone = (*known.keys, signing.public_of(signer))
+    again = verification.check(
+        bundle, replace(known, keys=everyone, threshold=1, needed={}), model=unlearned
+    ).reexecution
     assert again is not None
     if json_:
         words.emit({**again.outcome.model_dump(by_alias=True), "assurance": again.assurance})
@@ -122,27 +135,46 @@ def trusted(keys: list[Path] | None, trust: Path | None) -> "Trust":
 
 def _job(
     files: Mapping[str, bytes], task: Path | None, data: Path | None, base: str | None, metric: list[str],
-    machine: jobs.Machine, screen: "Screen",
+    machine: jobs.Machine, screen: "Screen", chain: "After | None", earlier: Sequence[Path],
 ) -> "Job":  # fmt: skip
     """What the report is about, made again; InputError where that is something else."""
     from search.plan import settings_of
     from search.remeasuring import refuse_other
 
     plan: dict[str, Any] = json.loads(files["plan.json"])
-    if plan.get("after"):
-        raise InputError(
-            "the report is about a run that went on after another (--after), which cannot be measured again yet"
-        )
-    if task is None and "questions" not in plan:
-        raise InputError(f"the report is about the task {plan['task']['name']}; give its folder with --task")
     said = plan["task"]
+    if task is None and "questions" not in plan:
+        raise InputError(f"the report is about the task {said['name']}; give its folder with --task")
     units = [f"{risk}={said['units'][risk]}" for risk in words.RISKS]
     job = jobs.job(
-        settings_of(plan, words.per_risk(metric, "metric", str)), task, base, said["split_seed"], machine,
-        screen.training, data, units, questions=plan.get("questions"),
+        settings_of(plan, words.per_risk(metric, "metric", str)), task or Path(said["name"]), base, said["split_seed"], machine,
+        screen.training, data, units, after=chain, earlier=earlier, questions=plan.get("questions"),
+        label=plan["split"].get("label", ""),
     )  # fmt: skip
     refuse_other(job, plan)
     return job
+
+
+def _chain(files: Mapping[str, bytes], after: Path | None) -> "After | None":
+    """The run that the report goes on after; InputError where that is another one than its plan says."""
+    from search.after import read
+
+    said = json.loads(files["plan.json"]).get("after")
+    if said is None and after is None:
+        return None
+    if said is None:
+        raise InputError("the report goes on after no other run; leave --after out")
+    if after is None:
+        raise InputError(
+            f"the report goes on after another run, which removed {len(said['tasks'])} request(s); give its folder with "
+            "--after, and the task folders of those requests with --earlier"
+        )
+    chain = read(after, said["measured"])
+    if chain.said != said:
+        raise InputError(
+            f"{after} is not the run that the report goes on after: its certificate or model is another one"
+        )
+    return chain
 
 
 def _targets(files: Mapping[str, bytes], configs: list[str]) -> "list[Target]":

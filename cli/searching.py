@@ -9,9 +9,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from cli import continuing, jobs, options, words
 from cli.showing import summary
-from froc.errors import NotCertifiedError
+from froc.errors import InputError, NotCertifiedError
 
 if TYPE_CHECKING:
+    from audit.evidence import Stamper
     from search.folder import Started
     from search.plan import Plan
 
@@ -35,7 +36,7 @@ froc search --budget 0.1 --later 2 --task first/ --out runs/1
 
 froc search --budget 0.1 --budget earlier=0.05 --after runs/1 --earlier first/ --task second/ --out runs/2
 
-froc search --budget 0.1 --key signer.pem
+froc search --budget 0.1 --key signer.pem --tsa https://tsa.example.org/tsr --tsa-root tsa-root.pem
 """
 
 
@@ -154,6 +155,8 @@ def search(
         ),
     ] = None,
     key: options.PlanKey = None,
+    tsa: options.Tsa = None,
+    tsa_root: options.TsaRoot = None,
     json_: Annotated[bool, typer.Option("--json", help="Print the certificate as JSON on standard output.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no table.")] = False,
 ) -> None:
@@ -174,7 +177,7 @@ def search(
     until_time, per_trial = words.seconds(timeout, "timeout"), words.seconds(trial_timeout, "trial-timeout")
 
     from search.folder import Folder
-    from search.plan import Settings, parallel_of
+    from search.plan import Settings, label_of, parallel_of
 
     machine = jobs.Machine(device, dtype, checkpointing, compiled, executor, workers, worker_gpus)
     at_once = parallel or parallel_of(Folder(place)) or max(1, len(jobs.places(machine)))
@@ -191,7 +194,7 @@ def search(
     )  # fmt: skip
     settings.check()
     Folder(place).refuse_unwritable()
-    with Screen(quiet, signature(place, key)) as screen:
+    with Screen(quiet, signature(place, key, tsa, tsa_root)) as screen:
         asked = continuing.request_after(task, before)
         job = jobs.job(
             settings,
@@ -205,6 +208,7 @@ def search(
             after=before,
             earlier=chain.earlier,
             audit_seed=audit_seed,
+            label=label_of(Folder(place)),
         )
         from search.run import run
 
@@ -212,16 +216,30 @@ def search(
     finish(place, certificate, json_, quiet)
 
 
-def signature(out: Path, key: Path | None) -> Callable[[], str] | None:
-    """What signs the plan of the run folder `out` before its first trial; None without a key.
+def signature(out: Path, key: str | None, tsa: str | None, tsa_root: Path | None) -> Callable[[], str] | None:
+    """What signs (and stamps) the plan of the run folder `out` before its first trial; None without a key.
 
     InputError, before anything is trained, for a key that cannot be used or is not the one that signed the plan.
     """
     if key is None:
+        if tsa is not None:
+            raise InputError("--tsa stamps a signature; give the --key that signs the plan")
         return None
     from audit.evidence import PlanSigner
 
-    return PlanSigner(out, key, words.password()).before_first_trial
+    return PlanSigner(out, key, words.password(), stamper(tsa, tsa_root)).before_first_trial
+
+
+def stamper(tsa: str | None, root: Path | None) -> "Stamper | None":
+    """What asks an authority for a time stamp of a signature; None where no authority is named."""
+    if tsa is None:
+        return None
+    if root is None:
+        raise InputError("--tsa needs --tsa-root: the authority's root certificate, which its answer is checked with")
+    from audit import timestamps
+
+    trusted = timestamps.Authority(timestamps.read(root))
+    return lambda signature: timestamps.ask(tsa, signature, trusted)
 
 
 def finish(out: Path, certificate: Mapping[str, Any], json_: bool, quiet: bool) -> None:

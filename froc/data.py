@@ -10,7 +10,7 @@ import itertools
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -167,6 +167,7 @@ class Sealed:
     pool: pool -> digest over all the task's queries (`opened_as`). Openings are counted by it: another share for the search,
     another split, sample or risk is another look at the same queries. listed: risk -> number of all its units. beside:
     digests of each earlier request's queries, which are counted by themselves: they may be opened with any later task.
+    label: what their ids were renamed by (`renamed`), None where they are those of the draw.
     """
 
     def __init__(
@@ -175,9 +176,10 @@ class Sealed:
         pool: Mapping[str, str],
         listed: Mapping[str, int],
         beside: Sequence[str] = (),
+        label: str | None = None,
     ) -> None:
         self.__queries = queries
-        self.pool, self.listed, self.beside = dict(pool), dict(listed), tuple(beside)
+        self.pool, self.listed, self.beside, self.label = dict(pool), dict(listed), tuple(beside), label
 
     @property
     def counted(self) -> list[dict[str, str]]:
@@ -199,6 +201,11 @@ class Sealed:
     def units(self) -> dict[str, int]:
         """risk -> number of sampling units."""
         return {risk: len({query.unit for query in some}) for risk, some in self.__queries.items()}
+
+    def renamed(self, key: bytes, label: str) -> "Sealed":
+        """The same queries under other ids."""
+        queries = {risk: _renamed(some, key) for risk, some in self.__queries.items()}
+        return Sealed(queries, self.pool, self.listed, self.beside, label)
 
     def open(self, seal: Mapping[str, Any]) -> Mapping[str, tuple[Query, ...]]:
         """The calibration queries, for a seal that names exactly these queries and lists its candidates."""
@@ -248,6 +255,23 @@ def split(
     view = SearchView(task.forget, task.retain, task.refusals, searched, task.template, task.holdout, rows)
     beside = [ids(some) for some in past.sealed] if past else ()
     return view, Sealed(sealed, opened_as(task), listed, beside)
+
+
+def renamed(view: SearchView, sealed: Sealed, task: Task, label: str) -> tuple[SearchView, Sealed]:
+    """A divided task whose queries have other ids: those of the draw, hashed once more with a key of the label's own.
+
+    Ids of the draw are the same in every run on the same task, so that who holds two reports could tell which losses are of
+    the same query. label: public; the key is derived from it and from the data, and is gone when the data are.
+    """
+    key = bytes.fromhex(digest.keyed(task.key, "renamed", label))
+    return replace(view, queries={risk: _renamed(some, key) for risk, some in view.queries.items()}), sealed.renamed(
+        key, label
+    )
+
+
+def _renamed(queries: Iterable[Query], key: bytes) -> tuple[Query, ...]:
+    named = (Query(digest.keyed(key, q.id)[:16], digest.keyed(key, q.unit)[:16], q.row) for q in queries)
+    return tuple(sorted(named, key=lambda q: q.id))
 
 
 def request_of(name: str) -> int | None:

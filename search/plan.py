@@ -189,8 +189,10 @@ class Plan:
 def settings_of(plan: Mapping[str, Any], said: Mapping[str, str]) -> Settings:
     """What a plan was told, as far as training and measuring again hang on it. said: risk -> metric, which wins."""
     search, kinds = plan["search"], plan["population"]
+    # what was removed before is measured as what is removed now
+    metrics = {risk: metric for risk, metric in plan["metrics"].items() if request_of(risk) is None}
     return Settings(
-        budget=plan["budget"], confidence=plan["confidence"], metrics={**plan["metrics"], **said},
+        budget=plan["budget"], confidence=plan["confidence"], metrics={**metrics, **said},
         methods=tuple(search["methods"]), trials=search["trials"], share=plan["split"]["share"], seed=search["seed"],
         batch=search["batch"], population={risk: kind for risk, kind in kinds.items() if kind != "queries"},
         sample={risk: plan["split"]["calibration"][risk] for risk in RISKS if kinds.get(risk) == "sample"},
@@ -297,6 +299,7 @@ def make_plan(
             "queries": sealed.digests, "searched": {risk: ids(some) for risk, some in view.queries.items()},
             "share": settings.share,
             **({"later": settings.later} if settings.later else {}),
+            **({"label": sealed.label} if sealed.label else {}),
         },
         "search": {
             "methods": list(space), "trials": settings.trials, "sampler": settings.sampler, "pruner": settings.pruner,
@@ -322,6 +325,12 @@ def parallel_of(folder: Folder) -> int | None:
     """How many packs an earlier call in this run folder had in flight; None where there was none."""
     old = folder.read(folder.plan)
     return None if old is None else int((LATER["search"] | dict(old.get("search") or {}))["parallel"])
+
+
+def label_of(folder: Folder) -> str | None:
+    """What an earlier call in this run folder renamed the queries' ids by, empty for nothing; None where there was none."""
+    old = folder.read(folder.plan)
+    return None if old is None else str(old["split"].get("label", ""))
 
 
 def refuse_other(old: Mapping[str, Any], new: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ import pytest
 from froc.errors import InputError
 from froc.risk import Candidate, Claim, certify
 from search.folder import Folder
-from search.plan import parallel_of, refuse_other
+from search.plan import label_of, parallel_of, refuse_other
 from tests.commands import ROOT, Commands
 
 OLD = ROOT / "tests" / "data" / "run-2026-11"
@@ -63,3 +63,6 @@ def test_it_goes_on_under_a_newer_version_and_no_other_plan(tmp_path: Path) -> N
         refuse_other(old, new | {"search": new["search"] | {"parallel": 2}})
     shutil.copytree(OLD, tmp_path / "run")
     assert parallel_of(Folder(tmp_path / "run")) == 1
+    # its queries keep the ids that they were sealed by
+    assert label_of(Folder(tmp_path / "run")) == ""
+    assert label_of(Folder(tmp_path / "none")) is None

@@ -14,13 +14,13 @@ The numbers are those of the published list of cases that this room was built ag
 | 8 | signature malleated (S + L) | `a malleated signature` |
 | 9, 10 | payload type rewritten; the key signed another type | `payload type rewritten`, `another payload type signed` |
 | 11, 12 | another predicate type; statement v0.1 | `another predicate type`, `the plan's envelope as report`, `statement of another version` |
-| 13, 14 | algorithm confusion | `an algorithm in the envelope`. The algorithm is Ed25519, said nowhere in the data; other keys: test_signing |
+| 13, 14 | algorithm confusion | `an algorithm in the envelope`, `an ECDSA signature ...`, `ECDSA ...`. The algorithm is the trusted key's, said nowhere in the data; other keys: test_signing |
 | 15, 16 | duplicate JSON keys | `duplicate key in the envelope`, `... in the payload`, `plan with a key twice` |
 | 17-19 | NaN, 1e999, floats, large numbers | `NaN ...`, `float ...`, `large number ...`, `plan with NaN`, `plan with an endless number` |
 | 20 | too large to parse | `a line of 17 MB in the log` |
 | 21-23 | depth, encoding, trailing bytes | `nested deeply`, `deep payload`, `UTF-16`, `half a surrogate pair`, `trailing bytes ...` |
-| 24 | revoked key | one that is not given, or listed as revoked: `test_a_revoked_key_counts_for_nothing` in test_trust |
-| 25 | key outside its window | trust files have no windows: a key that may no longer sign is taken out or revoked |
+| 24, 25 | revoked key, key outside its window | `a key revoked since`, `a key past its end`, `a key before its beginning`, `stamped after the key was revoked`; others: test_trust |
+| - | time stamps | cases with a `time stamp`; `stamped ...`; who pins no authority believes none |
 | 26-28 | expired, from the future, rolled back | `expired`, `expires before it begins`, `issued in the future`, `an older report` |
 | 29-33 | another model; byte, name, file changed, added, removed | `another run's model`, `a weight changed`, MODEL_ATTACKS |
 | 35-37 | link, pickle, code in the model | `a link among the model's files`, MODEL_ATTACKS |
@@ -35,7 +35,7 @@ The numbers are those of the published list of cases that this room was built ag
 | 73 | calibration picked, not drawn | listed: `queries picked against the auditor's seed`; else the pool is not held, only `queries sealed that were not planned` |
 | 74 | one example in both pools | cannot be said: a query's id is keyed with its pool, and ids of different pools never meet |
 | 75 | repeated ids inflate n | `row repeated`, `more units planned than measured`, `order names a query twice` |
-| 76 | sample too small | no check: too small a sample certifies nothing, which is the verdict. A floor for privacy is not in the format |
+| 76 | sample too small | too small a sample certifies nothing, which is the verdict; one that may tell about single units is refused by the builder, or said: `a small sample that is not said` |
 | 78, 79 | page says other than the data; script on the page | `another page`, `a script on the page` |
 | 82, 85 | tree digest, subjects twice | `tree digest`, `subject twice`, `subjects that differ in capitals` |
 | 84 | chain head | the log has no chain: it is complete, and listed by digest in the signed report |
@@ -53,9 +53,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from securesystemslib.dsse import Envelope
 
-from audit import evidence, signing, verification
+from audit import evidence, facts, signing
 from froc import digest
 from tests.audit import variants
 from tests.audit.attacks import LIES, MODEL_ATTACKS, OUTSIDER, SIGNER
@@ -385,15 +389,31 @@ CASES: dict[str, Case] = {
 assert len(CASES) == len(OUTSIDER) + len(SIGNER) + len(MODEL_ATTACKS) + len(LIES) + len(MORE), "a name is there twice"
 
 
-def _trusting(made: Made) -> Mapping[str, Any]:
-    """The verifier's own file: `key` is an engineer's, `other` an approver's, and one of each must have signed."""
+def trusting(
+    made: Made, tsa: bool = False, roles: Mapping[str, int] | None = None, approver: Mapping[str, Any] | None = None,
+    **first: Any,
+) -> Mapping[str, Any]:  # fmt: skip
+    """The verifier's own file: `key` is an engineer's, `other` an approver's. tsa: the trusted clock is pinned. approver, first:
+    more about the approver's and the engineer's key."""
     path = made.bundle.with_name("trust.json")
     keys = [
         {"role": r, "path": str(made.key.with_name(f"{k}.pub"))}
         for r, k in (("engineer", "key"), ("approver", "other"))
     ]
-    path.write_text(json.dumps({"format": 1, "keys": keys, "roles": {"engineer": 1, "approver": 1}}))
+    keys[0] |= first
+    keys[1] |= approver or {}
+    pinned = [{"root": str(variants.CLOCKS["trusted"].root)}] if tsa else []
+    path.write_text(json.dumps({"format": 1, "keys": keys, "roles": roles or {}, "tsa": pinned}))
     return {"keys": (), "trust": path}
+
+
+def _both(made: Made) -> Mapping[str, Any]:
+    """One of each must have signed."""
+    return trusting(made, roles={"engineer": 1, "approver": 1})
+
+
+def _pinned(made: Made) -> Mapping[str, Any]:
+    return trusting(made, tsa=True)
 
 
 def _keep_one(made: Made) -> None:
@@ -415,11 +435,60 @@ def _rename_role(made: Made) -> None:
 def _pick(made: Made) -> None:
     """Another bundle in its place, built by somebody who leaves the check of the draw out."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(verification, "_draw", lambda *_: None)
+        patch.setattr(facts, "_draw", lambda *_: None)
         run = variants.PICKED["run"]
         built = evidence.build(run, made.bundle.parent / "picked", made.key, name="drawn", now=NOW)
     shutil.rmtree(made.bundle)
     shutil.move(built, made.bundle)
+
+
+def _signed_by(key: str) -> Attack:
+    """The report signed by a key of another kind, under the keyid of the trusted one."""
+
+    def attack(made: Made) -> None:
+        data = signing.sign(signing.compact(made.read()), [signing.load_signer(made.key.with_name(key))])
+        document = json.loads(data)
+        document["signatures"][0]["keyid"] = signing.load_public(made.public).keyid
+        (made.bundle / "report.dsse.json").write_bytes(signing.compact(document))
+
+    return attack
+
+
+def _ecdsa(algorithm: hashes.HashAlgorithm) -> Attack:
+    """The trusted key's own signature, with a hash that is not its."""
+
+    def attack(made: Made) -> None:
+        private = load_pem_private_key(made.key.read_bytes(), None)
+        assert isinstance(private, ec.EllipticCurvePrivateKey)
+        body = Envelope(signing.compact(made.read()), signing.PAYLOAD_TYPE, {}).pae()
+        sig = base64.b64encode(private.sign(body, ec.ECDSA(algorithm))).decode()
+        _envelope(lambda document: document["signatures"][0].update(sig=sig))(made)
+
+    return attack
+
+
+def _pair(document: dict[str, Any]) -> tuple[int, int]:
+    return decode_dss_signature(base64.b64decode(document["signatures"][0]["sig"]))
+
+
+def _raw_pair(document: dict[str, Any]) -> None:
+    data = b"".join(number.to_bytes(32, "big") for number in _pair(document))
+    document["signatures"][0]["sig"] = base64.b64encode(data).decode()
+
+
+def _long_form(document: dict[str, Any]) -> None:
+    """The same numbers, with a length in the form that DER forbids here."""
+    data = base64.b64decode(document["signatures"][0]["sig"])
+    document["signatures"][0]["sig"] = base64.b64encode(data[:1] + b"\x81" + data[1:]).decode()
+
+
+def _next(made: Made) -> None:
+    made.resign(lambda report: report.update(sequence=2))
+
+
+def _earlier(made: Made) -> bytes:
+    (signature,) = signing.signatures((made.bundle / "plan.dsse.json").read_bytes()).values()
+    return variants.CLOCKS["trusted"].stamp(signature, variants.PLANNED - timedelta(minutes=20))
 
 
 def _again(change: Callable[[dict[str, Any]], object], **more: Any) -> Attack:
@@ -427,8 +496,73 @@ def _again(change: Callable[[dict[str, Any]], object], **more: Any) -> Attack:
 
 
 CASES |= {
-    "an approver's signature removed": Case("signature-role", _keep_one, "both", _trusting),
-    "a role of the signer's own": Case("signers-differ", _rename_role, "both", _trusting),
+    "an approver's signature removed": Case("signature-role", _keep_one, "both", _both),
+    "a role of the signer's own": Case("signers-differ", _rename_role, "both", _both),
+    "a key revoked since": Case(
+        "key-revoked-or-out-of-window", _next, how=lambda m: trusting(m, revoked="2026-03-01T12:00:00Z")
+    ),
+    "a key past its end": Case(
+        "key-revoked-or-out-of-window", _next, how=lambda m: trusting(m, not_after="2026-03-01T11:59:59Z")
+    ),
+    "a key before its beginning": Case(
+        "key-revoked-or-out-of-window", _next, how=lambda m: trusting(m, not_before="2026-03-01T12:00:01Z")
+    ),
+    "stamped after the key was revoked": Case(
+        "key-revoked-or-out-of-window",
+        lambda m: variants.token(m, NOW + timedelta(days=2)),
+        "stamped",
+        lambda m: trusting(m, tsa=True, revoked="2026-03-02T12:00:00Z") | {"now": NOW + timedelta(days=3)},
+    ),
+    "a stamped plan under a report that nobody stamped": Case(
+        "key-revoked-or-out-of-window",
+        lambda m: next(m.bundle.glob("report-*.tsr")).unlink(),
+        "stamped",
+        lambda m: trusting(m, tsa=True, revoked="2026-03-02T12:00:00Z") | {"now": NOW + timedelta(days=3)},
+    ),
+    "a stamped report over a plan that nobody stamped": Case(
+        "key-revoked-or-out-of-window",
+        lambda m: variants.token(m, NOW),
+        "good",
+        lambda m: trusting(m, tsa=True, revoked="2026-03-02T12:00:00Z") | {"now": NOW + timedelta(days=3)},
+    ),
+    "a time stamp by another authority": Case(
+        "timestamp-untrusted", lambda m: variants.token(m, NOW, "other"), "stamped", _pinned
+    ),
+    "a time stamp over something else": Case(
+        "timestamp-other-signature", lambda m: variants.token(m, NOW, over=b"another signature"), "stamped", _pinned
+    ),
+    "a time stamp of a signature that is not there": Case(
+        "timestamp-other-signature", lambda m: variants.token(m, NOW, keyid="c" * 64), "stamped"
+    ),
+    "a time stamp that is none": Case(
+        "timestamp-shape",
+        lambda m: next(m.bundle.glob("report-*.tsr")).write_bytes(b"a time stamp"),
+        "stamped",
+        _pinned,
+    ),
+    "an earlier time stamp of the plan": Case(
+        "evidence-digest:plan.tsr",
+        lambda m: (m.bundle / "plan.tsr").write_bytes(_earlier(m)),
+        "stamped",
+        _pinned,
+    ),
+    "the plan's time stamp removed": Case("evidence-list", lambda m: (m.bundle / "plan.tsr").unlink(), "stamped"),
+    "an ECDSA signature under an Ed25519 key": Case("signature-threshold", _signed_by("curve")),
+    "an Ed25519 signature under an ECDSA key": Case("signature-threshold", _signed_by("key"), "curve"),
+    "a P-384 signature under a P-256 key": Case("signature-threshold", _signed_by("wide"), "curve"),
+    "ECDSA with another hash": Case("signature-threshold", _ecdsa(hashes.SHA384()), "curve"),
+    "ECDSA with a weaker hash": Case("signature-threshold", _ecdsa(hashes.SHA256()), "wide"),
+    "ECDSA of nothing": Case(
+        "signature-threshold", _envelope(lambda d: d["signatures"][0].update(sig="MAYCAQACAQA=")), "curve"
+    ),
+    "ECDSA without DER": Case("signature-threshold", _envelope(_raw_pair), "curve"),
+    "ECDSA in loose DER": Case("signature-threshold", _envelope(_long_form), "curve"),
+    "a small sample that is not said": Case(
+        "limits-differ", lambda m: m.resign(lambda r: r["limits"].remove("small-sample")), "small"
+    ),
+    "a small sample that there is not": Case(
+        "limits-differ", lambda m: m.resign(lambda r: r["limits"].append("small-sample"))
+    ),
     "no auditor's seed": Case(
         "audit-seed-differs", lambda m: m.resign(lambda r: r.update(sequence=2)), how=lambda m: {"audit_seed": 5}
     ),
@@ -438,6 +572,14 @@ CASES |= {
     ),
     "measured again: by nobody who is trusted": Case(
         "reexecution-signer", _again(lambda s: None, key="other"), "again"
+    ),
+    "measured again: by a key that was revoked": Case(
+        "key-revoked-or-out-of-window",
+        lambda m: variants.measured_again(
+            m, lambda s: s.update(keyid=signing.load_public(m.key.with_name("other.pub")).keyid), key="other"
+        ),
+        "again",
+        lambda m: trusting(m, approver={"revoked": "2026-03-01T12:00:00Z"}),
     ),
     "measured again: in another's name": Case(
         "reexecution-signer", _again(lambda s: s.update(keyid="c" * 64)), "again"

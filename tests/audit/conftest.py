@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from safetensors.numpy import save_file
 
 from audit import evidence, signing, verification
@@ -75,7 +77,7 @@ class Made:
         """Edit the report, list the files as they are now, render the page and sign: a dishonest signer."""
         statement = self.read()
         change(statement["predicate"])
-        files = {path.name: path.read_bytes() for path in self.bundle.iterdir() if not path.name.startswith("report.")}
+        files = {path.name: path.read_bytes() for path in self.bundle.iterdir() if not path.name.startswith("report")}
         subject = {item["name"]: item["digest"]["sha256"] for item in statement["subject"]}
         made = evidence.signed_report(statement["predicate"], files, subject, [signing.load_signer(self.key)])
         for name, data in made.items():
@@ -185,11 +187,20 @@ def make_run(
 
 @pytest.fixture(scope="session")
 def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with two key pairs: `key` and `other`."""
+    """A folder with key pairs: `key` and `other`; of ECDSA `curve` (P-256) and `wide` (P-384)."""
     folder = tmp_path_factory.mktemp("keys")
     for name in ("key", "other"):
         signing.keygen(folder / name, None)
+    for name, curve in (("curve", ec.SECP256R1()), ("wide", ec.SECP384R1())):
+        write_pair(folder / name, ec.generate_private_key(curve))
     return folder
+
+
+def write_pair(path: Path, private: Any) -> None:
+    """A private key that keygen does not make, as PATH and PATH.pub."""
+    path.write_bytes(private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    public = private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    path.with_name(f"{path.name}.pub").write_bytes(public)
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
 It recomputes what plain Python can: exact binomial tails, betting capital, weighted Holm, choice and verdict. Bounds are
 tested instead of searched for: a printed bound must be excluded, and a millionth less must not be. It does not render the
-page, looks at no comparison, and believes `reason`, `warnings`, the opening's sentence and all of `closest` but the name.
+page, looks at no comparison and no time stamp, and believes `reason`, `warnings`, the opening's sentence and all of `closest` but the name.
 Other bounds, procedures and populations than the usual ones are beyond it.
 """
 
@@ -19,10 +19,18 @@ from pathlib import Path
 from typing import Any
 
 from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256, SHA384
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 
 FILES = {"losses.csv", "plan.dsse.json", "plan.json", "report.dsse.json", "report.html", "seal.json", "trials.jsonl"}
-MEDIA = {"csv": "text/csv", "html": "text/html", "json": "application/json", "jsonl": "application/jsonl"}
+MEDIA = {
+    "tsr": "application/timestamp-reply",
+    "csv": "text/csv",
+    "html": "text/html",
+    "json": "application/json",
+    "jsonl": "application/jsonl",
+}
 LIMITS = ["not-erasure", "not-anonymity", "self-reported-losses", "tested-population-only", "one-artefact-only"]
 LIMITS += ["dates-are-the-signers-word", "openings-are-the-signers-count"]
 STATUS = ["complete", "pruned", "interrupted", "diverged", "out-of-memory", "timed-out", "failed"]
@@ -37,6 +45,7 @@ CELLS = (
 )
 ROW = re.compile(",".join(f"({cell})" for cell in CELLS.split()))
 SAFE = re.compile(r"(?=.{1,255}$)\w[\w.+-]*(/\w[\w.+-]*)*\.(safetensors|json|txt|model|jinja|md)", re.ASCII)
+STAMP = "%Y-%m-%dT%H:%M:%SZ"
 Json = dict[str, Any]
 
 
@@ -107,7 +116,22 @@ def unbase(text: Any) -> bytes:
     return data
 
 
-def envelope(data: bytes, keys: list[Path], threshold: int, kind: str) -> tuple[dict[str, str], Json, set[str]]:
+def trusted(path: Path, now: datetime) -> tuple[list[bytes], Json]:
+    """Keys of a trust file that count at a time, in PEM form, and what else it says; `who`: keyid -> role."""
+    said: Json = {"threshold": 1, "roles": {}, "who": {}} | parse(path.read_bytes())
+    found = []
+    for one in said["keys"]:
+        data = one["pem"].encode() if "pem" in one else (path.parent / one["path"]).read_bytes()
+        der = load_pem_public_key(data).public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        said["who"][sha(der)] = one["role"]
+        begin, end = (moment(one.get(name, now.strftime(STAMP))) for name in ("not_before", "not_after"))
+        revoked = one.get("revoked", False)
+        if begin <= now <= end and (not revoked or (revoked is not True and now < moment(revoked))):
+            found.append(data)
+    return found, said
+
+
+def envelope(data: bytes, keys: list[bytes], threshold: int, kind: str) -> tuple[dict[str, str], Json, set[str]]:
     """Subjects in order, predicate and keyids of a statement that enough different keys have signed."""
     found = parse(data)
     need(isinstance(found, dict) and set(found) == {"payload", "payloadType", "signatures"} and line(found) == data)
@@ -116,11 +140,15 @@ def envelope(data: bytes, keys: list[Path], threshold: int, kind: str) -> tuple[
     given = {str(one["keyid"]): unbase(one["sig"]) for one in found["signatures"]}
     need(len(given) == len(found["signatures"]))
     body, signed = unbase(found["payload"]), set()
-    for path in keys:
-        key: Any = load_pem_public_key(path.read_bytes())
+    for pem in keys:
+        key: Any = load_pem_public_key(pem)
         keyid = sha(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
+        how = {"secp256r1": [ec.ECDSA(SHA256())], "secp384r1": [ec.ECDSA(SHA384())]}
+        more = how[key.curve.name] if isinstance(key, ec.EllipticCurvePublicKey) else []
         try:
-            key.verify(given.get(keyid, b""), b"DSSEv1 28 application/vnd.in-toto+json %d %s" % (len(body), body))
+            key.verify(
+                given.get(keyid, b""), b"DSSEv1 28 application/vnd.in-toto+json %d %s" % (len(body), body), *more
+            )
         except InvalidSignature:
             continue
         signed.add(keyid)
@@ -162,11 +190,21 @@ def p_value(kind: str, losses: list[int], planned: int, a: float, level: float) 
     return 1 / max(1.0, capital(losses, level, planned, a))
 
 
-def check(bundle: Path, keys: Any, model: Path | None, now: datetime, threshold: int = 1, min_sequence: int = 1) -> str:
-    """The verdict of a bundle; RefusedError where it does not verify."""
-    files = {name: read(bundle / name) for name in sorted({*os.listdir(bundle)} - {"reexecution.dsse.json"})}
-    need(set(files) in (FILES, {*FILES, "comparison.csv", "comparison.json"}))
-    subject, report, signed = envelope(files["report.dsse.json"], keys, threshold, "urn:froc:unlearning-audit:1")
+def check(
+    bundle: Path, keys: Any, model: Path | None, now: datetime, threshold: int = 1, min_sequence: int = 1,
+    trust: Path | None = None,
+) -> str:  # fmt: skip
+    """The verdict of a bundle; RefusedError where it does not verify. keys: files, or a trust file instead of them."""
+    later = {name for name in os.listdir(bundle) if re.fullmatch("reexecution.dsse.json|report-[0-9a-f]{64}.tsr", name)}
+    files = {name: read(bundle / name) for name in sorted({*os.listdir(bundle)} - later)}
+    need(set(files) - {"plan.tsr"} in (FILES, {*FILES, "comparison.csv", "comparison.json"}))
+    keys, rules = trusted(trust, now) if trust else ([path.read_bytes() for path in keys], {"threshold": threshold})
+    data = files["report.dsse.json"]
+    subject, report, signed = envelope(data, keys, rules["threshold"], "urn:froc:unlearning-audit:1")
+    need(all(name[7:-4] in {one["keyid"] for one in parse(data)["signatures"]} for name in later if name[-1] == "r"))
+    roles = rules.get("who", {})
+    need(all([roles.get(k) for k in signed].count(r) >= n for r, n in rules.get("roles", {}).items()))
+    need(all(roles.get(one["keyid"], one["role"]) == one["role"] for one in report["signers"]))
     need(set(report) - {"comparison"} == set(REPORT.split()), report["schema"] == "1")
     need(all(type(report[name]) is int and report[name] >= 1 for name in ("sequence", "opening")))
     issued, expires = moment(report["issued"]), moment(report["expires"])
@@ -323,6 +361,7 @@ def derived(
     counts["failed"] = sum(map(ended.count, STATUS[3:]))
     more = {"plan-signed-after-run": not before, "unplanned-opening": report["opening"] > plan["openings"]}
     more |= {"no-model-covered": not covered}
+    more |= {"small-sample": any(len(some) < 50 for every in losses.values() for some in every)}
     tree = sha("".join(f"{covered[name]}  {name}\n" for name in sorted(covered)).encode()) if covered else None
     about = {part: {name: plan[part][name] for name in ("name", "digest")} for part in ("model", "task")}
     follows: Json = {

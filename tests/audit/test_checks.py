@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from audit import signing
-from audit.records import COMPARED, LIMITS
+from audit.records import COMPARED, LIMITS, PLAN_TOKEN
 from froc import digest
 from froc.errors import InputError, VerificationError
 from tests.audit import switches
@@ -18,7 +18,7 @@ from tests.audit.cases import CASES, Case, mutant
 from tests.audit.conftest import NOW, Made
 
 COMPUTED = {
-    "verification._evidence.2": [f"evidence-digest:{name}" for name in LIMITS | COMPARED if name != "report.dsse.json"],
+    "verification._evidence.2": [f"evidence-digest:{name}" for name in (*LIMITS, *COMPARED, PLAN_TOKEN) if name != "report.dsse.json"],
     "verification._derived.5": [f"{part}-differ" for part in ("claims", "comparison", "environment", "limits", "method", "plan", "trials", "verdict")],
     "claims.parse.1": ["comparison-shape", "plan-shape", "reexecution-shape", "report-shape", "seal-shape"],
     "records.read_losses.4": ["table-duplicate-row", "table-order"],

@@ -1,6 +1,7 @@
 """Building a bundle: what it holds, what it must not hold, and what is refused."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from audit import evidence, records, signing
 from froc import digest
 from froc.errors import InputError
+from tests.audit import variants
 
 
 def build(run: Path, keys: Path, now: Any, **more: Any) -> Path:
@@ -47,6 +49,19 @@ def test_two_builds_differ_in_nothing(good: Any, keys: Path, tmp_path: Path, now
     again = evidence.build(good.run, tmp_path, keys / "key", name="good", now=now)
     for path in good.bundle.iterdir():
         assert (again / path.name).read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize("units", [49, 50])
+def test_a_sample_that_may_tell_about_single_units_is_refused(
+    good: Any, tmp_path: Path, keys: Path, now: Any, units: int
+) -> None:
+    run = Path(shutil.copytree(good.run, tmp_path / "run"))
+    variants.stop_early(run, units)
+    if units < 50:
+        with pytest.raises(InputError, match=r"measured on 49 units.*--allow-small-sample"):
+            build(run, keys, now)
+    bundle = build(run, keys, now, small=units < 50)
+    assert ("may tell about single ones" in (bundle / "report.html").read_text()) is (units < 50)
 
 
 def test_the_forget_set_is_not_needed(good: Any, copy: Any) -> None:

@@ -15,7 +15,7 @@ WORDS = "it writes no sentences"
 FORM = "it looks at no field of a trial that no claim hangs on"
 COMPARED = "it looks at no comparison"
 AGAIN = "it looks at nothing that was measured again"
-TRUST = "it is given keys, no trust file: it knows no roles"
+CLOCK = "it looks at no time stamp"
 SEED = "it is given no auditor's seed"
 BLIND = {
     "another page": PAGE,
@@ -38,8 +38,9 @@ BLIND = {
     "a comparison without a method at one level": COMPARED,
     "a comparison under another method's name": COMPARED,
     "a comparison opened never": COMPARED,
-    "an approver's signature removed": TRUST,
-    "a role of the signer's own": TRUST,
+    **dict.fromkeys(
+        ("a time stamp by another authority", "a time stamp over something else", "a time stamp that is none"), CLOCK
+    ),
     "no auditor's seed": SEED,
     **{name: AGAIN for name in CASES if name.startswith("measured again")},
 }
@@ -63,10 +64,12 @@ def test_it_is_independent_and_short() -> None:
     assert {name.partition(".")[0] for name in used} <= {
         "base64", "cryptography", "datetime", "fractions", "hashlib", "json", "math", "os", "pathlib", "re", "stat", "typing",
     }  # fmt: skip
-    assert sum(bool(line.strip()) for line in path.read_text(encoding="utf-8").splitlines()) < 300
+    assert sum(bool(line.strip()) for line in path.read_text(encoding="utf-8").splitlines()) < 350
 
 
-@pytest.mark.parametrize("name", ["good", "failing", "short", "compared", "early", "both", "again"])
+@pytest.mark.parametrize(
+    "name", ["good", "failing", "short", "compared", "early", "both", "again", "stamped", "curve", "wide", "small"]
+)
 def test_both_accept_what_is_honest(originals: dict[str, Made], name: str) -> None:
     made = originals[name]
     assert second(made) == made.verify().verdict
@@ -84,7 +87,5 @@ def test_both_refuse_what_is_not(originals: dict[str, Made], tmp_path: Path, nam
     made = mutant(originals[case.of], case, tmp_path)
     how = dict(case.how(made))
     how.pop("audit_seed", None)
-    if how.pop("trust", None):
-        how.pop("keys")  # the file's keys; it is given the engineer's alone
     accepted = second(made, **how) is not None
     assert accepted == (name in BLIND), BLIND.get(name)

@@ -103,7 +103,7 @@ def test_a_report_is_reproduced_by_somebody_else(good: Any, copy: Any, now: Any)
     assert found.reexecution.independent
     assert (
         "299 of 1440 losses drawn by seed 7, 0 differed; at most 1.00% of them differ with 95% confidence"
-        in found.checks[-1].passed
+        in found.checks[-1].seen
     )
     assert {name: made.digests()[name] for name in before} == before
     assert good.verify().assurance == "self_attested"

@@ -2,17 +2,23 @@
 
 import base64
 import json
+import shutil
 import stat
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from audit import signing
 from froc.errors import InputError, VerificationError
+from tests.audit.conftest import write_pair
 
+P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 BODY = b'{"a":1}'
 
 
@@ -159,6 +165,101 @@ def test_unused_base64_bits_leave_no_room(keys: Path) -> None:
     assert base64.b64decode(loose) == base64.b64decode(text)
     with pytest.raises(VerificationError, match="envelope-shape"):
         signing.verify(signing.compact({**envelope, "payload": loose}), [trusted])
+
+
+@pytest.mark.parametrize("name", ["curve", "wide"])
+def test_keys_of_ecdsa_sign_as_well(keys: Path, name: str) -> None:
+    signer, trusted = signing.load_signer(keys / name), signing.load_public(keys / f"{name}.pub")
+    data = signing.sign(BODY, [signer])
+    assert signing.verify(data, [trusted]) == (BODY, (trusted.keyid,))
+    assert data != signing.sign(BODY, [signer])
+    with pytest.raises(InputError, match="has signed this already"):
+        signing.add(data, signer)
+
+
+def test_an_ecdsa_signature_is_no_name(keys: Path) -> None:
+    """Anybody can write another signature of the same key over the same bytes: it is the same statement, by one signer."""
+    trusted = signing.load_public(keys / "curve.pub")
+    envelope = json.loads(signing.sign(BODY, [signing.load_signer(keys / "curve")]))
+    r, s = decode_dss_signature(base64.b64decode(envelope["signatures"][0]["sig"]))
+    other = encode_dss_signature(r, P256_ORDER - s)
+    envelope["signatures"][0]["sig"] = base64.b64encode(other).decode()
+    assert signing.verify(signing.compact(envelope), [trusted]) == (BODY, (trusted.keyid,))
+    envelope["signatures"].append({**envelope["signatures"][0], "keyid": "c" * 64})
+    with pytest.raises(VerificationError, match="signature-threshold"):
+        signing.verify(signing.compact(envelope), [trusted, signing.load_public(keys / "wide.pub")], 2)
+
+
+def test_no_other_kind_of_key_is_trusted(tmp_path: Path) -> None:
+    for private in (
+        ec.generate_private_key(ec.SECP521R1()), ec.generate_private_key(ec.SECP256K1()),
+        rsa.generate_private_key(65537, 2048), ed448.Ed448PrivateKey.generate(),
+    ):  # fmt: skip
+        write_pair(tmp_path / "key", private)
+        with pytest.raises(InputError, match="neither an Ed25519"):
+            signing.load_public(tmp_path / "key.pub")
+        with pytest.raises(InputError, match="neither an Ed25519"):
+            signing.load_signer(tmp_path / "key")
+
+
+@pytest.mark.parametrize("name", ["key", "curve", "wide"])
+def test_a_signer_by_its_address(keys: Path, name: str) -> None:
+    place = f"file2:{keys / name}#{keys / name}.pub"
+    data = signing.sign(BODY, [signing.load_signer(place)])
+    assert signing.verify(data, [signing.load_public(keys / f"{name}.pub")])[0] == BODY
+    assert signing.public_place(place) == signing.public_place(keys / name) == f"{keys / name}.pub"
+
+
+def test_a_signer_that_cannot_be_used_is_an_input_error(
+    keys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signing.keygen(tmp_path / "locked", b"a long word")
+    for place, word in (
+        (f"file2:{keys / 'key'}", "after a #"),
+        (f"file2:{keys / 'key'}#{keys / 'none.pub'}", "cannot read the public key"),
+        (f"file2:{keys / 'key'}#{keys / 'key'}", "is a private key"),
+        (f"file2:{keys / 'other'}#{keys / 'key.pub'}", "not the public half"),
+        (f"file2:{keys / 'curve'}#{keys / 'key.pub'}", "cannot sign"),
+        (f"file2:{keys / 'none'}#{keys / 'key.pub'}", "cannot sign"),
+        (f"file2:{tmp_path / 'locked'}#{tmp_path / 'locked.pub'}", "cannot sign"),
+        (f"awskms:alias/froc#{keys / 'curve.pub'}", r"securesystemslib\[awskms\]"),
+    ):
+        if place.startswith("awskms"):
+            monkeypatch.setattr("securesystemslib.signer._aws_signer.AWS_IMPORT_ERROR", "boto3 is needed")
+        with pytest.raises(InputError, match=word):
+            signing.load_signer(place)
+
+
+@pytest.fixture
+def token(keys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Address of the P-256 key in an HSM in software."""
+    pytest.importorskip("pkcs11", reason="python-pkcs11 is not installed (froc[hsm])")
+    library = next(iter(Path("/usr").glob("lib*/**/libsofthsm2.so")), None)
+    if library is None or shutil.which("softhsm2-util") is None:
+        pytest.skip("SoftHSM2, which stands for an HSM here, is not installed")
+    (tmp_path / "tokens").mkdir()
+    (tmp_path / "softhsm2.conf").write_text(f"directories.tokendir = {tmp_path / 'tokens'}\n")
+    monkeypatch.setenv("SOFTHSM2_CONF", str(tmp_path / "softhsm2.conf"))
+    monkeypatch.setenv("PYKCS11LIB", str(library))
+    said = ["--pin", "1234", "--so-pin", "5678"]
+    subprocess.run(
+        ["softhsm2-util", "--init-token", "--free", "--label", "froc", *said], check=True, capture_output=True
+    )
+    imported = ["--import", str(keys / "curve"), "--token", "froc", "--label", "signer", "--id", "02", "--pin", "1234"]
+    subprocess.run(["softhsm2-util", *imported], check=True, capture_output=True)
+    return f"hsm:2?label=froc#{keys / 'curve.pub'}"
+
+
+def test_an_hsm_signs(token: str, keys: Path) -> None:
+    with pytest.raises(InputError, match="FROC_KEY_PASSWORD"):
+        signing.load_signer(token)
+    with pytest.raises(InputError, match="cannot sign"):
+        signing.load_signer(token, b"9999")
+    data = signing.sign(BODY, [signing.load_signer(token, b"1234")])
+    assert signing.verify(data, [signing.load_public(keys / "curve.pub")])[0] == BODY
+    write_pair(keys / "stranger", ec.generate_private_key(ec.SECP256R1()))
+    with pytest.raises(InputError, match="not the public half"):
+        signing.load_signer(token.replace("curve.pub", "stranger.pub"), b"1234")
 
 
 LONG = {

@@ -2,13 +2,18 @@
 
 import json
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 import pytest
 
 from audit import evidence, signing, trust, verification
 from froc.errors import InputError, VerificationError
+from tests.audit.authority import Authority
+from tests.audit.cases import trusting
+from tests.audit.conftest import NOW
 
 
 @pytest.fixture
@@ -117,6 +122,27 @@ def test_a_revoked_key_counts_for_nothing(good: Any, copy: Any, keys: Path, now:
         evidence.countersign(made.bundle, keys / "key", trust.read(file(revoke)), now=now)
 
 
+def test_a_stamped_report_outlives_its_key(originals: Any) -> None:
+    made, late = originals["stamped"], NOW + timedelta(days=3)
+    for window in ({"revoked": "2026-03-02T12:00:00Z"}, {"not_after": "2026-03-01T12:00:00Z"}):
+        assert made.verify(**trusting(made, tsa=True, **window), now=late).verdict == "PASS"
+        for tsa in (True, False):
+            for revoked in ("2026-03-01T12:00:00Z", "2026-03-01T08:00:00Z"):
+                with pytest.raises(VerificationError, match="key-revoked-or-out-of-window"):
+                    made.verify(**trusting(made, tsa=tsa, revoked=revoked), now=late)
+        with pytest.raises(VerificationError, match="key-revoked-or-out-of-window"):
+            made.verify(**trusting(made, **window), now=late)
+
+
+def test_a_key_counts_to_the_second(good: Any) -> None:
+    for window in (
+        {"not_before": "2026-03-01T12:00:00Z"},
+        {"not_after": "2026-03-01T12:00:00Z"},
+        {"revoked": "2026-03-01T12:00:01Z"},
+    ):
+        assert good.verify(**trusting(good, **window)).verdict == "PASS"
+
+
 def test_an_old_report_of_a_series_is_refused(good: Any, now: Any, file: Any) -> None:
     with pytest.raises(VerificationError, match="rollback"):
         check(good, now, trust=file(lambda d: d.update(threshold=1, roles={}, min_sequence=2)))
@@ -131,6 +157,8 @@ def test_nothing_is_signed_that_does_not_verify(good: Any, copy: Any, keys: Path
     assert made.digests() == before
 
 
+LEAF = Authority(Path(mkdtemp()), NOW).leaf.read_text()
+"""A certificate that another one has issued."""
 BROKEN: dict[str, tuple[str, Callable[[dict[str, Any]], object]]] = {
     "no keys": ("keys", lambda d: d.update(keys=[])),
     "another format": ("format", lambda d: d.update(format=2)),
@@ -145,6 +173,14 @@ BROKEN: dict[str, tuple[str, Callable[[dict[str, Any]], object]]] = {
     "both": ("not both", lambda d: d["keys"][0].update(pem="x")),
     "a file that is not there": ("cannot read", lambda d: d["keys"][0].update(path="none.pub")),
     "no pem": ("key 2 is no public key", lambda d: d["keys"][1].update(pem="hello")),
+    "a date that is none": ("no trust file", lambda d: d["keys"][0].update(not_after="2026-02-30T00:00:00Z")),
+    "a date in another form": ("not_before", lambda d: d["keys"][0].update(not_before="2026-02-20")),
+    "revoked in words": ("revoked", lambda d: d["keys"][0].update(revoked="yesterday")),
+    "an authority without a certificate": ("cannot read", lambda d: d.update(tsa=[{"root": "none.pem"}])),
+    "an authority that is a key": ("holds no certificate", lambda d: d.update(tsa=[{"root": "key.pub"}])),
+    "an authority without a root": ("issued by itself", lambda d: d.update(tsa=[{"root": LEAF}])),
+    "a policy that is none": ("policy", lambda d: d.update(tsa=[{"root": LEAF, "policy": "mine"}])),
+    "a policy that cannot be": ("object identifier", lambda d: d.update(tsa=[{"root": LEAF, "policy": "1.99.1"}])),
     "an algorithm": ("alg", lambda d: d["keys"][0].update(alg="none")),
 }  # fmt: skip
 

@@ -13,7 +13,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from audit import evidence, records, signing, verification
+from audit import evidence, facts, records, signing, verification
 from froc import digest
 from froc.data import Row, Task, split
 from froc.errors import InputError, VerificationError
@@ -41,8 +41,8 @@ def test_bundles_verify(good: Any, failing: Any, short: Any) -> None:
 
 def test_the_result_says_what_was_checked(good: Any) -> None:
     result = good.verify()
-    assert [verification.STEPS[check.number - 1] for check in result.checks] == [check.name for check in result.checks]
-    assert [check.number for check in result.checks] == [*range(1, 12), 13, 14]
+    assert [facts.STEPS[check.number - 1] for check in result.checks] == [check.name for check in result.checks]
+    assert [check.number for check in result.checks] == [1, *range(3, 13), 14, 15]
     assert [check.name for check in result.checks] == [
         "files", "signature", "statement", "dates", "evidence", "subject", "model", "plan", "seal", "trials", "losses",
         "statistics", "page",
@@ -221,11 +221,11 @@ def test_the_order_of_an_auditors_draw_is_checked() -> None:
     some = [("search", q.unit) for q in view.queries["utility"]]
     some += [("calibration", unit) for risk, unit, _ in sealed.order.rows() if risk == "utility"]
     table = pl.DataFrame(some, schema=["split", "unit"], orient="row")
-    verification._draw(table, "utility")
+    facts._draw(table, "utility")
     moved = {some[0][1]: "calibration", some[-1][1]: "search"}
     picked = table.with_columns(split=pl.col("unit").replace_strict(moved, default=pl.col("split")))
     with pytest.raises(VerificationError, match="plan-draw"):
-        verification._draw(picked, "utility")
+        facts._draw(picked, "utility")
 
 
 def test_arguments_that_cannot_be_used_are_input_errors(good: Any, tmp_path: Path) -> None:

@@ -1,22 +1,24 @@
 """Further honest bundles: a comparison signed with the run, measuring that stopped early, two signers, losses measured again,
 
-a listed population divided by an auditor's seed.
+a listed population divided by an auditor's seed, signatures that an authority has stamped, keys of ECDSA.
 """
 
 import json
 import shutil
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from audit import claims, evidence, reexecution, signing, verification
+from audit import claims, evidence, records, reexecution, signing, verification
 from froc import comparison, digest
 from froc.comparison import BASE, BEFORE
 from froc.losses import SCHEMA, place
 from froc.risk import Candidate, certify
+from tests.audit.authority import Authority
 from tests.audit.conftest import METRICS, NOW, UNITS, Made
 
 METHODS = {"npo": 60, "rmu": 300}
@@ -64,14 +66,14 @@ def make_comparison(run: Path, folder: Path) -> Path:
     return folder
 
 
-def stop_early(run: Path) -> None:
+def stop_early(run: Path, units: int = 100) -> None:
     """Turn a finished run into one whose last candidate was measured on the first units of the sealed order alone."""
     losses = pl.read_parquet(run / "losses" / "calibration.parquet")
     seal = json.loads((run / "seal.json").read_text())
     last = seal["candidates"][-1]["config"]
     order = losses.filter(pl.col("config") == last).select("risk", "unit", "query")
     asked = order.filter(pl.col("risk") == "forgetting")["query"].to_list()
-    skipped = sorted(asked, key=place)[100:]
+    skipped = sorted(asked, key=place)[units:]
     losses = losses.filter(~((pl.col("config") == last) & pl.col("query").is_in(skipped)))
     losses.write_parquet(run / "losses" / "calibration.parquet")
 
@@ -138,6 +140,27 @@ def measured_again(
     (made.bundle / reexecution.NAME).write_bytes(data)
 
 
+PLANNED = datetime(2026, 3, 1, 8, 30, tzinfo=UTC)
+"""When the plan of the stamped run was: after it was written, before its first trial."""
+CLOCKS: dict[str, Authority] = {}
+"""`trusted`, whom trust files pin, and `other`."""
+
+
+def token(made: Made, at: datetime, clock: str = "trusted", over: bytes | None = None, keyid: str = "") -> None:
+    """Put a time stamp of the report's (first) signature into a bundle, or of something else."""
+    signatures = signing.signatures((made.bundle / "report.dsse.json").read_bytes())
+    first, signature = next(iter(signatures.items()))
+    name = records.report_token(keyid or first)
+    (made.bundle / name).write_bytes(CLOCKS[clock].stamp(over or signature, at))
+
+
+def stamped(run: Path, key: Path) -> None:
+    """Sign a run's plan and have it stamped."""
+    signed = evidence.sign_plan(run, key, now=PLANNED - timedelta(minutes=1))
+    (signature,) = signing.signatures(signed.read_bytes()).values()
+    (run / records.PLAN_TOKEN).write_bytes(CLOCKS["trusted"].stamp(signature, PLANNED))
+
+
 PICKED: dict[str, Path] = {}
 """`run`: a listed run whose search rows were picked; its bundle cannot be built while the draw is checked."""
 
@@ -154,6 +177,9 @@ def originals(good: Made, failing: Made, short: Made, folder: Path) -> dict[str,
     early = Path(shutil.copytree(good.run, folder / "early"))
     stop_early(early)
     made["early"] = built("early", early)
+    small = Path(shutil.copytree(good.run, folder / "small"))
+    stop_early(small, 49)
+    made["small"] = built("small", small, small=True)
     both = Made(Path(shutil.copytree(good.bundle, folder / f"both{verification.SUFFIX}")), good.run, key)
     signers = [signing.load_signer(key), signing.load_signer(key.with_name("other"))]
     (both.bundle / "report.dsse.json").write_bytes(signing.sign(signing.compact(both.read()), signers))
@@ -161,6 +187,15 @@ def originals(good: Made, failing: Made, short: Made, folder: Path) -> dict[str,
     again = Made(Path(shutil.copytree(good.bundle, folder / f"again{verification.SUFFIX}")), good.run, key)
     measured_again(again)
     made["again"] = again
+    for name in ("curve", "wide"):
+        other = key.with_name(name)
+        made[name] = Made(evidence.build(good.run, folder, other, name=name, now=NOW), good.run, other)
+    for clock in ("trusted", "other"):
+        CLOCKS[clock] = Authority(folder / clock, PLANNED - timedelta(days=400))
+    run = Path(shutil.copytree(good.run, folder / "stamped"))
+    stamped(run, key)
+    made["stamped"] = built("stamped", run)
+    token(made["stamped"], NOW)
     for name, first in (("drawn", True), ("picked", False)):
         run = Path(shutil.copytree(good.run, folder / name))
         list_forgetting(run, first)

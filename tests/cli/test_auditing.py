@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pytest
 from audit.claims import Plan
 from froc.data import Row, Task
 from froc.risk import Candidate, certify
+from tests.audit.authority import Authority, served
 from tests.commands import Commands
 
 Froc = Callable[..., subprocess.CompletedProcess[str]]
@@ -57,6 +58,12 @@ def place(tmp_path_factory: pytest.TempPathFactory, froc: Froc, base: Any, task:
     return folder
 
 
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Authority]]:
+    with served(tmp_path_factory.mktemp("authority")) as found:
+        yield found
+
+
 def _search(folder: Path) -> list[object]:
     return [
         "search", "-b", "0.3", "--task", folder / "task", "--model", folder / "model", "--trials", "3",
@@ -94,6 +101,35 @@ def test_a_run_that_goes_on_keeps_its_signature(place: Path, froc: Froc, bundle:
     other = froc(*_search(place), "--key", place / "approver", env=PASSWORD)
     assert other.returncode == 2
     assert "was not signed with" in other.stderr
+
+
+def test_an_independent_clock(place: Path, froc: Froc, authority: tuple[str, Authority], tmp_path: Path) -> None:
+    url, clock = authority
+    tsa = ["--tsa", url, "--tsa-root", clock.root]
+    done = froc(*_search(place), "--out", tmp_path / "run", *tsa, "--reopen", env=PASSWORD)
+    assert done.returncode in (0, 3), done.stderr
+    assert "stamped at" in done.stderr
+    report = ["audit", "report", tmp_path / "run", "--key", place / "engineer", "--out", tmp_path, "--name", "clock"]
+    assert froc(*report, env=PASSWORD).returncode == 0
+    bundle = tmp_path / "clock.froc-audit"
+    done = froc("audit", "stamp", bundle, *tsa, "--json")
+    assert done.returncode == 0, done.stderr
+    assert [(bundle / name).is_file() for name in json.loads(done.stdout)["files"]] == [True]
+    keys = [{"role": "engineer", "path": str(place / "engineer.pub")}]
+    (tmp_path / "trust.json").write_text(json.dumps({"format": 1, "keys": keys, "tsa": [{"root": str(clock.root)}]}))
+    pinned = froc("audit", "verify", bundle, "--trust", tmp_path / "trust.json", "--json")
+    assert json.loads(pinned.stdout)["levels"] == {"L1": True, "L2": False, "L3": True, "L4": True, "L5": False}
+    by_hand = froc("audit", "verify", bundle, "--key", place / "engineer.pub")
+    assert "L4 is not reached" in by_hand.stdout
+    assert "not checked" in by_hand.stdout
+    for trust, level, said in (("--trust", 2, True), ("--trust", 4, False), ("--key", 4, True)):
+        key = tmp_path / "trust.json" if trust == "--trust" else place / "engineer.pub"
+        found = froc("audit", "verify", bundle, trust, key, "--level", level)
+        assert found.returncode == (3 if said else pinned.returncode)
+        assert (f"does not reach L{level}" in found.stderr) is (said and pinned.returncode == 0)
+    for words in (["--tsa", url], ["--responses", tmp_path], [], [*tsa, "--requests", tmp_path]):
+        assert froc("audit", "stamp", bundle, *words).returncode == 2
+    assert froc(*_search(place)[:-4], "--out", tmp_path / "other", *tsa).returncode == 2
 
 
 @pytest.mark.parametrize("command", [["search", "-b", "0.3"], ["audit", "model", "-b", "0.3", "--unlearned", "none"]])
@@ -157,14 +193,14 @@ def _again(place: Path, bundle: Path) -> list[object]:
 
 def test_losses_are_found_again(place: Path, froc: Froc, again: Path, signed: Path) -> None:
     keys = ["--key", place / "engineer.pub", "--key", place / "auditor.pub"]
-    done = froc("audit", "verify", again, *keys, "--reproduced", "--json")
+    done = froc("audit", "verify", again, *keys, "--level", 5, "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["assurance"] == "reproduced"
     assert "59 of " in found["reexecution"]
     assert "95% confidence" in found["reexecution"]
     assert found["checks"][-1]["name"] == "reexecution"
-    assert froc("audit", "verify", signed, *keys[:2], "--reproduced").returncode == 3
+    assert froc("audit", "verify", signed, *keys[:2], "--level", 5).returncode == 3
     assert froc("audit", "verify", signed, *keys[:2]).returncode == 0
     # a re-execution by somebody who is not trusted is no word
     assert froc("audit", "verify", again, *keys[:2]).returncode == 4
@@ -229,11 +265,12 @@ def test_losses_that_were_never_measured_are_found_out(place: Path, froc: Froc, 
 
 def test_the_embedded_task_is_measured_again_on_the_questions_of_its_plan(froc: Froc, tmp_path: Path) -> None:
     assert froc("audit", "keygen", tmp_path / "key").returncode == 0
-    done = froc("search", "-b", "0.95", "--trials", 1, "--methods", "grad_diff", "--space", "epochs=1", "--no-sweep", "--audit-seed", 4,
+    done = froc("search", "-b", "0.95", "--trials", 1, "--methods", "grad_diff", "--space", "epochs=1", "--no-sweep",
                 "--out", tmp_path / "run", "--json")  # fmt: skip
     assert done.returncode in (0, 3), done.stderr
     assert froc("audit", "report", tmp_path / "run", "--key", tmp_path / "key", "--out", tmp_path).returncode == 0
     (bundle,) = tmp_path.glob("*.froc-audit")
+    assert json.loads((bundle / "plan.json").read_text())["split"]["label"]
     words = ["audit", "reexecute", bundle, "--key", tmp_path / "key", "--signed-by", tmp_path / "key.pub", "--seed", 1]
     done = froc(*words, "--rows", 59)
     assert done.returncode == 0, done.stderr

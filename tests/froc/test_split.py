@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from froc.data import FORGETTING, UTILITY, Row, SearchView, Task, split
+from froc.data import FORGETTING, UTILITY, Row, SearchView, Task, renamed, split
 from froc.errors import InputError
 
 
@@ -43,6 +43,34 @@ def test_one_query_more_changes_the_key_of_all() -> None:
     more = replace(task, forget=(*task.forget, Row("another", "row")))
     ids = {q.id for q in split(task, 0.2)[0].queries["forgetting"]}
     assert not ids & {q.id for q in split(more, 0.2)[0].queries["forgetting"]}
+
+
+@pytest.mark.parametrize("unit", ["query", "group"])
+def test_renamed_queries_are_the_same_queries(unit: str) -> None:
+    """Two labels give ids that nobody without the data can match; what is searched and sealed stays the same."""
+    task = _task(unit=unit)
+    view, sealed = split(task, 0.2)
+    parts = {label: renamed(view, sealed, task, label) for label in ("one", "two")}
+    again = renamed(view, sealed, task, "one")
+    names: list[set[str]] = []
+    for found, held in ((view, sealed), *parts.values()):
+        opened = held.open({"calibration": held.digests, "candidates": []})
+        for risk in task.queries:
+            assert {q.row for q in found.queries[risk]} == {q.row for q in view.queries[risk]}
+            assert [q.id for q in opened[risk]] == sorted(q.id for q in opened[risk])
+            assert all((q.unit == q.id) == (task.units[risk] == "query") for q in opened[risk])
+        assert held.units == sealed.units
+        assert held.counted == sealed.counted
+        some = [q for part in (found.queries, opened) for queries in part.values() for q in queries]
+        names.append({name for q in some for name in (q.id, q.unit)})
+    assert not names[0] & names[1]
+    assert not names[1] & names[2]
+    assert not names[0] & names[2]
+    assert again[0] == parts["one"][0]
+    assert again[1].digests == parts["one"][1].digests
+    assert (sealed.label, again[1].label) == (None, "one")
+    other = replace(task, forget=(*task.forget, Row("another", "row")))
+    assert renamed(view, sealed, other, "one")[1].digests != again[1].digests
 
 
 def test_the_search_cannot_reach_the_calibration_queries() -> None:

@@ -45,7 +45,7 @@ def test_every_kind_of_claim_runs_to_a_certificate_that_verifies(base: Base, tmp
     assert certificate["chosen"] in certificate["certified"]
     assert run(job(base, **KINDS[kind]), out, Watch()) == certificate
     signing.keygen(tmp_path / "key", None)
-    bundle = evidence.build(out, tmp_path, tmp_path / "key")
+    bundle = evidence.build(out, tmp_path, tmp_path / "key", small=kind == "sequential")
     result = verification.verify(bundle, keys=[tmp_path / "key.pub"], model=out / "model")
     assert result.verdict == "PASS"
     if kind == "sequential":

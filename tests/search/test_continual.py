@@ -11,8 +11,8 @@ import polars as pl
 import pytest
 
 from audit import evidence, signing, verification
-from froc import curves
-from froc.data import EARLIER, FORGETTING, UTILITY, Row, Source, Task, opened_as, split
+from froc import curves, digest
+from froc.data import EARLIER, FORGETTING, UTILITY, Row, Source, Task, keyed_queries, opened_as, split
 from froc.earlier import Past, after, risks
 from froc.errors import InputError
 from froc.models import Base
@@ -232,14 +232,24 @@ def test_every_earlier_request_is_certified(chain: Chain) -> None:
     assert two["budget"] == {FORGETTING: 0.45, UTILITY: 0.45, EARLIER: 0.45}
     assert three["budget"] == {FORGETTING: 0.45, UTILITY: 0.45, "earlier-1": 0.5, "earlier-2": 0.5}
     assert three["chosen"] in three["certified"]
-    ids_of = []
+    asked = []
     for k, risk in ((1, FORGETTING), (2, EARLIER), (3, "earlier-1")):
         table = pl.read_parquet(chain.place / f"run-{k}" / "losses" / "calibration.parquet")
-        ids_of.append(set(table.filter(pl.col("risk") == risk)["query"]))
+        known = _by_id(chain, k)
+        asked.append({known[name] for name in table.filter(pl.col("risk") == risk)["query"]})
     # three runs ask of the first request's removal, each with queries of its own
-    assert all(ids_of)
-    assert not ids_of[0] & ids_of[1]
-    assert not (ids_of[0] | ids_of[1]) & ids_of[2]
+    assert all(asked)
+    assert not asked[0] & asked[1]
+    assert not (asked[0] | asked[1]) & asked[2]
+
+
+def _by_id(chain: Chain, k: int) -> dict[str, str]:
+    """Id in the k-th run -> question, of the first request's queries."""
+    first, task = (folder.load(chain.tasks[n - 1])[0] for n in (1, k))
+    key = bytes.fromhex(
+        digest.keyed(task.key, "renamed", document(chain.place / f"run-{k}", "plan.json")["split"]["label"])
+    )
+    return {digest.keyed(key, q.id)[:16]: q.row.question for q in keyed_queries(first, FORGETTING)}
 
 
 def test_the_plan_names_the_chain(chain: Chain) -> None:
@@ -276,13 +286,41 @@ def test_a_report_on_a_later_request_verifies(chain: Chain, tmp_path: Path) -> N
     signing.keygen(tmp_path / "key", None)
     for k, words in ((2, "how much of what was removed before"), (3, "how much of what request 2 removed")):
         run = chain.place / f"run-{k}"
-        bundle = evidence.build(run, tmp_path, tmp_path / "key")
+        bundle = evidence.build(run, tmp_path, tmp_path / "key", small=True)
         found = verification.verify(bundle, keys=[tmp_path / "key.pub"], model=run / "model")
         assert found.verdict == "PASS"
         page = (bundle / "report.html").read_text(encoding="utf-8")
         assert words in page
         assert f"{k - 1} request(s), measured again here" in page
         assert "after" in found.report
+
+
+def test_a_later_run_is_measured_again_after_the_same_run(chain: Chain, tmp_path: Path) -> None:
+    signing.keygen(tmp_path / "key", None)
+    one, two, three = (chain.place / f"run-{k}" for k in (1, 2, 3))
+    report = ["audit", "report", three, "--key", tmp_path / "key", "--out", tmp_path, "--name", "third"]
+    # parts that were held back for later are small
+    assert "--allow-small-sample" in chain.froc(*report).stderr
+    assert chain.froc(*report, "--allow-small-sample").returncode == 0
+    bundle = tmp_path / "third.froc-audit"
+    words = [
+        "audit", "reexecute", bundle, "--key", tmp_path / "key", "--signed-by", tmp_path / "key.pub", "--seed", 7,
+        "--rows", 59, "--task", chain.tasks[2], "--quiet",
+    ]  # fmt: skip
+    earlier = ["--earlier", chain.tasks[0], "--earlier", chain.tasks[1]]
+    for more, word in (
+        (earlier, "goes on after another run"),
+        (["--after", one, *earlier], "not the run that the report goes on after"),
+        (["--after", two], "goes back to the request"),
+        (["--after", two, *earlier, "--task", chain.tasks[1]], "is also"),
+    ):
+        done = chain.froc(*words, *more)
+        assert done.returncode == 2, done.stderr
+        assert word in done.stderr
+    done = chain.froc(*words, "--after", two, *earlier)
+    assert done.returncode == 0, done.stderr
+    assert "59 of " in done.stdout
+    assert "0 differed" in done.stdout
 
 
 def test_not_measuring_is_said_everywhere(chain: Chain, tmp_path: Path) -> None:

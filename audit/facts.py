@@ -1,0 +1,187 @@
+"""The files of a bundle against each other: plan, seal, trials and losses -> `Facts`.
+
+The builder reads its own evidence with this, too.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import polars as pl
+
+from audit import claims, comparisons, records, signing, statements
+from audit.claims import Facts, Plan, Seal, SignedPlan
+from audit.records import Trial, moment
+from audit.timestamps import Proven
+from audit.trust import Trust
+from froc import digest
+from froc.errors import VerificationError
+
+STEPS = (
+    "files", "timestamps", "signature", "statement", "dates", "evidence", "subject", "model", "plan", "seal", "trials",
+    "losses", "comparison", "statistics", "page", "reexecution",
+)  # fmt: skip
+"""Every check in its order, numbered from 1: the same numbers in code, output and docs/audit.md. Some are left out where
+there is nothing to check: no time stamp, no model given, no comparison, nothing measured again."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """A check that held: its place in the order, its name, and what was seen."""
+
+    number: int
+    name: str
+    seen: str
+
+
+class Log:
+    """Checks that held so far, in order."""
+
+    def __init__(self) -> None:
+        self.checks: list[Check] = []
+
+    def held(self, name: str, seen: str) -> None:
+        """Write down the next check."""
+        self.checks.append(Check(STEPS.index(name) + 1, name, seen))
+
+
+def read(
+    files: Mapping[str, bytes], trust: Trust, now: datetime, proven: Proven, covered: Mapping[str, str], log: Log
+) -> Facts:
+    """The evidence of a bundle; the builder reads its own with this, too.
+
+    files: a bundle's, the report's apart. proven: what time stamps show. covered: model file -> digest, empty for none.
+    """
+    plan, signed, signers = _plan(files, trust, now, proven)
+    log.held("plan", "the plan is signed by a trusted key and is what trials and seal refer to")
+    seal = _seal(files, plan)
+    log.held("seal", f"{len(seal.candidates)} candidate(s) sealed under this plan")
+    trials = records.read_trials(files["trials.jsonl"])
+    plan_digest = digest.of_bytes(files["plan.json"])
+    _trials(trials, plan, seal, plan_digest)
+    log.held("trials", f"{len(trials)} started trial(s), every candidate among the complete ones, none run twice")
+    losses = _losses(files, plan, seal)
+    log.held("losses", f"{len(losses)} calibration losses: every candidate on every sealed query, once")
+    tree = digest.of_tree(dict(covered)) if covered else None
+    compared = comparisons.read(files, plan) if "comparison.json" in files else None
+    if compared is not None:
+        log.held("comparison", f"{len(compared.losses)} losses of {len(compared.seal.candidates)} sealed points")
+    return Facts(plan, plan_digest, signed, seal, trials, losses, covered, tree, compared, signers)
+
+
+def _plan(files: Mapping[str, bytes], trust: Trust, now: datetime, proven: Proven) -> tuple[Plan, str, tuple[str, ...]]:
+    statement = statements.read(files["plan.dsse.json"], trust, 1, claims.PLAN_PREDICATE, now, proven.plan)
+    signed: SignedPlan = claims.parse(SignedPlan, statement.predicate, "plan-shape")
+    moment(signed.signed)
+    if statement.subject != {"plan.json": digest.of_bytes(files["plan.json"])}:
+        raise VerificationError("plan-digest", "plan.json is not the plan that was signed")
+    document = signing.strict_json(files["plan.json"], decimals=True)
+    if not same(signing.exact(document), signed.plan):
+        raise VerificationError("plan-digest", "plan.json says something else than the signed plan")
+    plan: Plan = claims.parse(Plan, document, "plan-shape")
+    moment(plan.created)
+    risks = set(plan.claim.risks) if set(plan.weights) <= set(plan.bound) else set()
+    for name in ("bound", "metrics", "population"):
+        if getattr(plan, name).keys() != risks:
+            raise VerificationError("plan-shape", f"the plan's {name} are not those of its budget")
+    if any(some.keys() != risks for some in (plan.task.units, plan.split.calibration, plan.split.search)):
+        raise VerificationError("plan-shape", "the plan's sampling units are not those of its budget")
+    return plan, signed.signed, statement.signers
+
+
+def _seal(files: Mapping[str, bytes], plan: Plan) -> Seal:
+    seal: Seal = claims.parse(Seal, signing.strict_json(files["seal.json"], decimals=True), "seal-shape")
+    if seal.plan != digest.of_bytes(files["plan.json"]):
+        raise VerificationError("seal-other-plan", "the seal was made under another plan")
+    configs = [candidate.config for candidate in seal.candidates]
+    if len(set(configs)) != len(configs) or len(configs) > plan.search.candidates:
+        raise VerificationError("seal-candidates", "the seal lists a candidate twice, or more than were planned")
+    if plan.split.queries != seal.calibration:
+        raise VerificationError("seal-other-queries", "the sealed calibration queries are not the planned ones")
+    if plan.sequential != (seal.order is not None):
+        raise VerificationError("seal-order", "a plan that may stop early seals the order of measuring, others none")
+    if seal.units is not None:
+        _order(seal.units, plan, seal)
+    return seal
+
+
+def _order(order: pl.DataFrame, plan: Plan, seal: Seal) -> None:
+    """A sealed order names the sealed queries, each once, in as many units as planned."""
+    for risk, unit in plan.task.units.items():
+        some = order.filter(pl.col("risk") == risk)
+        if digest.of_json(sorted(some["query"].to_list())) != seal.calibration.get(risk):
+            raise VerificationError("seal-order", "the sealed order is not one of the sealed calibration queries")
+        if some["query" if unit == "query" else "unit"].n_unique() != plan.split.calibration[risk]:
+            raise VerificationError("plan-units", f"{risk} was not sealed on as many units as planned")
+
+
+def _configurations(line: Trial) -> list[tuple[str, dict[str, Any]]]:
+    """Name and hyperparameters of a trial's end, and of each stop and mix of it."""
+    others = [(one.config, {**line.params, "stop": one.stop, "mix": one.mix}) for one in line.variants]
+    return [(line.config, dict(line.params)), *others]
+
+
+def _trials(trials: Sequence[Trial], plan: Plan, seal: Seal, plan_digest: str) -> None:
+    attempts: dict[int, int] = {}
+    complete: dict[str, tuple[str, Any]] = {}
+    finished = 0
+    for line in trials:
+        if line.plan != plan_digest:
+            raise VerificationError("trial-other-plan", f"trial {line.trial} was started under another plan")
+        if line.started < plan.created:
+            raise VerificationError("trial-before-plan", f"trial {line.trial} was started before the plan existed")
+        attempts[line.trial] = attempts.get(line.trial, 0) + 1
+        if line.attempt != attempts[line.trial] or (line.config[:5] != f"c{line.trial:04d}"[:5]):
+            raise VerificationError("trial-index", f"trial {line.trial}: attempts or names are not in order")
+        finished += line.status == "complete"
+        for config, params in _configurations(line) if line.status == "complete" else ():
+            if config in complete or not config.startswith(line.config):
+                raise VerificationError("trial-repeated", f"{config} was completed twice")
+            complete[config] = line.method, params
+    if sorted(attempts) != list(range(len(attempts))) or len(attempts) > plan.search.trials:
+        raise VerificationError("trial-index", "the log lacks a trial, or has more than were planned")
+    for candidate in seal.candidates:
+        ran = complete.get(candidate.config)
+        if ran is None or not same(list(ran), [candidate.method, signing.exact(candidate.params)]):
+            raise VerificationError("trial-config-set", f"{candidate.config} is sealed but is no complete trial")
+    ended = sum(line.status != "interrupted" for line in trials)
+    if not finished <= seal.trials <= ended:
+        raise VerificationError("trial-count", "the seal counts other trials than the log")
+
+
+def _losses(files: Mapping[str, bytes], plan: Plan, seal: Seal) -> Any:
+    configs = [candidate.config for candidate in seal.candidates]
+    losses = records.read_losses(files["losses.csv"], configs, plan.metrics, ragged=plan.sequential)
+    for risk, unit in plan.task.units.items() if seal.candidates else ():
+        of_risk, key = losses.filter(pl.col("risk") == risk), "query" if unit == "query" else "unit"
+        known = sorted(set(of_risk.filter(pl.col("split") == "search")["query"].to_list()))
+        listed = plan.population[risk] != "queries"
+        if bool(known) != listed or (listed and digest.of_json(known) != plan.split.searched.get(risk)):
+            raise VerificationError("table-other-queries", f"the {risk} search rows are not those of a planned list")
+        if listed and plan.task.seed_from:
+            _draw(of_risk, risk)
+        if plan.sequential:
+            continue  # whether these are the first units of the sealed order is checked with the statistics
+        some = of_risk.filter(pl.col("split") == "calibration")
+        if digest.of_json(sorted(set(some["query"].to_list()))) != seal.calibration.get(risk):
+            raise VerificationError("table-other-queries", f"the {risk} queries are not the sealed ones")
+        if some[key].n_unique() != plan.split.calibration[risk]:
+            raise VerificationError("plan-units", f"{risk} was not measured on as many units as planned")
+    return losses
+
+
+def _draw(of_risk: pl.DataFrame, risk: str) -> None:
+    """The auditor's seed orders units by id and gives the first ones to the search; what is left is calibrated on.
+
+    Ids are keyed digests of rows, so that this order is all that can be seen without the data.
+    """
+    last = of_risk.filter(pl.col("split") == "search")["unit"].max()
+    first = of_risk.filter(pl.col("split") == "calibration")["unit"].min()
+    if str(last) >= str(first):
+        raise VerificationError("plan-draw", f"the {risk} units were not divided in the order that the seed gives")
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two float-free documents are the same to a reader; in Python alone, 1 equals True."""
+    return signing.compact(one) == signing.compact(other)

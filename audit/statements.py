@@ -1,0 +1,59 @@
+"""Signed in-toto statements: enough keys that count, the exact type, subjects by SHA-256."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from audit import signing
+from audit.trust import Trust
+from froc import digest
+from froc.errors import VerificationError
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A verified in-toto statement. subject: name -> SHA-256. payload: SHA-256 of its bytes."""
+
+    subject: Mapping[str, str]
+    predicate: Mapping[str, Any]
+    signers: tuple[str, ...]
+    payload: str
+
+
+def read(
+    data: bytes, trust: Trust, threshold: int, kind: str, now: datetime, proven: Mapping[str, datetime]
+) -> Statement:
+    """A statement that enough trusted keys have signed, each while it counted.
+
+    proven: keyid -> when its signature existed at the latest, by trusted time stamps. Raises VerificationError.
+    """
+    payload, signed = signing.verify(data, trust.keys, threshold)
+    signers = trust.counting(signed, threshold, now, proven)
+    found = signing.strict_json(payload)
+    if not isinstance(found, dict) or found.get("_type") != signing.STATEMENT_TYPE:
+        raise VerificationError("statement-type", f"the payload is no {signing.STATEMENT_TYPE}")
+    if found.get("predicateType") != kind:
+        raise VerificationError("predicate-type", f"the statement is not of type {kind}")
+    if set(found) != {"_type", "subject", "predicateType", "predicate"} or not isinstance(found["predicate"], dict):
+        raise VerificationError("statement-shape", "a statement has a type, subjects and a predicate, nothing else")
+    return Statement(_subjects(found["subject"]), found["predicate"], signers, digest.of_bytes(payload))
+
+
+def _subjects(listed: Any) -> dict[str, str]:
+    if not isinstance(listed, list) or not listed:
+        raise VerificationError("subject-name-or-digest", "the statement is about nothing")
+    found: dict[str, str] = {}
+    for item in listed:
+        try:
+            (name, hashes), count = (item["name"], item["digest"]), len(item)
+            value = hashes["sha256"]
+        except (TypeError, KeyError) as error:
+            raise VerificationError("subject-name-or-digest", "a subject has no name or no SHA-256") from error
+        texts = isinstance(name, str) and isinstance(value, str)
+        if count != 2 or not texts or set(hashes) != {"sha256"} or len(value) != 64 or value.strip("0123456789abcdef"):
+            raise VerificationError("subject-name-or-digest", "a subject has a name and a SHA-256, nothing else")
+        if name in found:
+            raise VerificationError("subject-duplicate", "two subjects have the same name")
+        found[name] = value
+    return found

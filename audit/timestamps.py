@@ -1,0 +1,208 @@
+"""RFC 3161 time stamps: an outsider's word for when a signature existed.
+
+A token is over the raw bytes of one signature of an envelope, so it is bound to a key and to what that key signed. It
+counts when an authority made it whose certificates the verifier has pinned. `rfc3161-client` (froc[timestamp]) reads
+tokens; it is imported where there is one to be read, and the network is used by `ask` alone.
+"""
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cryptography import x509
+
+from audit import signing
+from audit.records import PLAN_TOKEN, TOKEN_BYTES, token_keyid
+from froc.errors import InputError, VerificationError
+
+if TYPE_CHECKING:
+    from rfc3161_client import TimeStampRequest, VerifierBuilder
+
+TIMEOUT = 30.0
+"""Seconds that an authority has to answer."""
+_HASHES = (hashlib.sha256, hashlib.sha384, hashlib.sha512)
+
+
+@dataclass(frozen=True)
+class Authority:
+    """A pinned time-stamping authority.
+
+    certificates: its root and, where its tokens do not carry them, intermediate ones. certificate: the one that signs
+    tokens, where no other of the root's may. policy: OID that its tokens must name.
+    """
+
+    certificates: tuple[x509.Certificate, ...]
+    certificate: x509.Certificate | None = None
+    policy: x509.ObjectIdentifier | None = None
+
+    def __post_init__(self) -> None:
+        if not self.roots:
+            raise InputError("a time-stamping authority needs its root certificate, which is issued by itself")
+
+    @property
+    def roots(self) -> list[x509.Certificate]:
+        """Certificates that were issued by themselves."""
+        return [one for one in self.certificates if one.issuer == one.subject]
+
+
+@dataclass(frozen=True)
+class Proven:
+    """When signatures existed at the latest: keyid -> time in UTC, of the plan's and of the report's envelope.
+
+    tokens: how many the bundle holds. checked: whether there was an authority to check them by.
+    """
+
+    plan: Mapping[str, datetime] = field(default_factory=dict)
+    report: Mapping[str, datetime] = field(default_factory=dict)
+    tokens: int = 0
+    checked: bool = False
+
+    @property
+    def seen(self) -> str:
+        """What was found, in fixed words."""
+        if not self.checked:
+            return f"not checked: {self.tokens} token(s), no TSA in the trust file"
+        times = [("plan", self.plan), ("report", self.report)]
+        return ", ".join(f"{what} {k[:16]} at {t:%Y-%m-%dT%H:%M:%SZ}" for what, some in times for k, t in some.items())
+
+
+@dataclass(frozen=True)
+class Token:
+    """A time stamp that was checked. time: when the signature existed at the latest."""
+
+    data: bytes
+    time: datetime
+
+
+def certificates(data: bytes, where: str) -> tuple[x509.Certificate, ...]:
+    """Certificates in PEM form, at least one. where: what an InputError calls them."""
+    try:
+        return tuple(x509.load_pem_x509_certificates(data))
+    except ValueError as error:
+        raise InputError(f"{where} holds no certificate in PEM form; give one of the authority's") from error
+
+
+def read(path: Path) -> tuple[x509.Certificate, ...]:
+    """Certificates from a file."""
+    try:
+        return certificates(path.read_bytes(), str(path))
+    except OSError as error:
+        raise InputError(f"cannot read the authority's certificate {path} ({error.strerror})") from error
+
+
+def request(signature: bytes) -> bytes:
+    """A request (DER) for a token over the bytes of a signature."""
+    found: bytes = _request(signature).as_bytes()
+    return found
+
+
+def ask(url: str, signature: bytes, trusted: Authority) -> Token:
+    """A token over a signature from the authority at a URL, checked: also that it answers this request.
+
+    Raises InputError where none comes, or one that nobody could rely on.
+    """
+    asked = _request(signature)
+    return usable(_post(url, asked.as_bytes()), signature, trusted, url, asked.nonce)
+
+
+def usable(data: bytes, signature: bytes, trusted: Authority, where: str, nonce: int | None = None) -> Token:
+    """A token that may be stored; InputError where verifiers who pin this authority would refuse it."""
+    try:
+        return Token(data, time_of(data, signature, [trusted], nonce))
+    except VerificationError as error:
+        raise InputError(f"{where}: {error}; give the root certificate of who made it") from error
+
+
+def check(files: Mapping[str, bytes], trusted: Sequence[Authority]) -> Proven:
+    """Every token of a bundle over its signature. Raises VerificationError for one that does not hold."""
+    plan: dict[str, datetime] = {}
+    report: dict[str, datetime] = {}
+    tokens = [name for name in files if name.endswith(".tsr")]
+    for name in tokens:
+        keyid = token_keyid(name)
+        envelope = files["plan.dsse.json" if keyid is None else "report.dsse.json"]
+        signatures = signing.signatures(envelope)
+        if keyid is None:
+            # a plan has one signer
+            keyid = next(iter(signatures))
+        if keyid not in signatures:
+            raise VerificationError("timestamp-other-signature", f"{name} is over a signature that is not there")
+        if trusted:
+            times = plan if name == PLAN_TOKEN else report
+            times[keyid] = time_of(files[name], signatures[keyid], trusted)
+    return Proven(plan, report, len(tokens), bool(trusted))
+
+
+def time_of(token: bytes, signature: bytes, trusted: Sequence[Authority], nonce: int | None = None) -> datetime:
+    """When a signature existed at the latest: the token's time, and its accuracy on top. Raises VerificationError.
+
+    An authority's certificate must have been valid at that time; whether it was withdrawn is not asked anybody: who
+    learns of it takes the authority out of the trust file.
+    """
+    client = _client()
+    try:
+        answer = client.decode_timestamp_response(token)
+        info = answer.tst_info
+        imprint, moment, accuracy = info.message_imprint.message, info.gen_time, info.accuracy
+    except ValueError as error:
+        raise VerificationError("timestamp-shape", "no granted time stamp in strict DER") from error
+    if imprint not in [make(signature).digest() for make in _HASHES]:
+        raise VerificationError("timestamp-other-signature", "the time stamp is over something else")
+    if not any(_made_by(one, answer, signature, nonce) for one in trusted):
+        raise VerificationError("timestamp-untrusted", "the time stamp was made by no authority in the trust file")
+    off = accuracy and timedelta(
+        seconds=accuracy.seconds or 0, milliseconds=accuracy.millis or 0, microseconds=accuracy.micros or 0
+    )
+    latest: datetime = moment.astimezone(UTC) + (off or timedelta())
+    return latest
+
+
+def _request(signature: bytes) -> "TimeStampRequest":
+    client = _client()
+    made: TimeStampRequest = client.TimestampRequestBuilder(signature, client.HashAlgorithm.SHA256).build()
+    return made
+
+
+def _made_by(one: Authority, answer: Any, signature: bytes, nonce: int | None) -> bool:
+    client = _client()
+    builder: VerifierBuilder = client.VerifierBuilder(
+        policy_id=one.policy,
+        tsa_certificate=one.certificate,
+        intermediates=[some for some in one.certificates if some not in one.roots],
+        roots=one.roots,
+        nonce=nonce,
+    )
+    try:
+        return builder.build().verify_message(answer, signature)
+    except (client.VerificationError, ValueError):
+        return False
+
+
+def _client() -> Any:
+    try:
+        import rfc3161_client
+    except ImportError as error:
+        raise InputError("time stamps need rfc3161-client: pip install 'froc[timestamp]'") from error
+    return rfc3161_client
+
+
+def _post(url: str, body: bytes) -> bytes:
+    import http.client
+    import urllib.request
+
+    if not re.match(r"https?://", url):
+        raise InputError(f"--tsa {url} is no address of a time-stamping authority; give http:// or https://")
+    headers = {"Content-Type": "application/timestamp-query", "Accept": "application/timestamp-reply"}
+    try:
+        asked = urllib.request.Request(url, body, headers)
+        with urllib.request.urlopen(asked, timeout=TIMEOUT) as answer:
+            found: bytes = answer.read(TOKEN_BYTES + 1)
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise InputError(f"{url} gave no time stamp ({error}); try again, or another authority") from error
+    if len(found) > TOKEN_BYTES:
+        raise InputError(f"{url} answered with more than {TOKEN_BYTES} bytes, which no time stamp has")
+    return found
