@@ -139,7 +139,7 @@ def build(
         "harness": {"name": "froc", "version": froc.__version__}, "assuranceLevel": "self_attested",
         "asked": config, "opening": opening, **derived,
     }  # fmt: skip
-    files |= signed_report(report, files, facts.files or {"plan.json": facts.plan_digest}, [signer])
+    files |= signed_report(report, files, facts.files or {"plan.json": facts.plan_digest}, [signer], facts)
     try:
         _write(bundle, files, keys, run / "model" if facts.files else None, now)
     except VerificationError as error:
@@ -185,9 +185,10 @@ def signed_report(
     files: Mapping[str, bytes],
     subject: Mapping[str, str],
     signers: Sequence[signing.PrivateKey],
+    facts: Facts,
 ) -> dict[str, bytes]:
     """report.html and report.dsse.json for a predicate that lacks only its list of evidence."""
-    page = rendering.html({**report, "evidence": records.listing(files)}).encode("utf-8")
+    page = rendering.html({**report, "evidence": records.listing(files)}, facts).encode("utf-8")
     listed = records.listing({**files, "report.html": page})
     body = signing.statement(subject, claims.PREDICATE, {**report, "evidence": listed})
     return {"report.html": page, "report.dsse.json": signing.sign(body, signers)}
