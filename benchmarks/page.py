@@ -24,6 +24,10 @@ ROOT = Path(__file__).resolve().parents[1]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 PAPER = {"A4": ("210mm", "297mm"), "Letter": ("8.5in", "11in")}
 SIZES = {"desk": (1180, 900), "phone": (390, 844)}
+TALLEST = 12_000
+"""Pixels of a picture: browsers refuse more."""
+COLUMN = 687
+"""Pixels between the margins of an A4 sheet; what is wider is shrunk by the printer, all of it."""
 MOST = 300_000
 """Bytes that a page stays below."""
 
@@ -96,18 +100,20 @@ def look(chromium: Any, page: Path, pictures: Path | None = None) -> Look:
             if tab.evaluate("document.documentElement.scrollWidth > window.innerWidth"):
                 wide.append(size)
             if pictures is not None:
-                tab.screenshot(path=pictures / f"{name}-{scheme}-{size}.png", full_page=True)
+                tall = min(TALLEST, tab.evaluate("document.documentElement.scrollHeight"))
+                clip = {"x": 0, "y": 0, "width": width, "height": tall}
+                tab.screenshot(path=pictures / f"{name}-{scheme}-{size}.png", full_page=True, clip=clip)
             if size == "desk":
                 tab.evaluate(axe)
                 found = tab.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
                 violations[scheme] = [f"{one['id']} ({len(one['nodes'])})" for one in found]
             context.close()
-    first, sheets = _printed(chromium, page, name, pictures)
+    first, sheets = _printed(chromium, page, name, pictures, wide)
     return Look(name, page.stat().st_size, first, sheets, violations, said, asked, wide)
 
 
 def _printed(
-    chromium: Any, page: Path, name: str, pictures: Path | None
+    chromium: Any, page: Path, name: str, pictures: Path | None, wide: list[str]
 ) -> tuple[dict[str, int], dict[str, int]]:
     """Sheets before the appendix begins, and all sheets, on each paper. Dark screens print light."""
     from pypdf import PdfReader
@@ -116,6 +122,10 @@ def _printed(
     context = chromium.new_context(color_scheme="dark")
     tab = context.new_page()
     tab.goto(page.as_uri())
+    tab.emulate_media(media="print")
+    tab.set_viewport_size({"width": COLUMN, "height": 900})
+    if tab.evaluate("document.documentElement.scrollWidth > window.innerWidth"):
+        wide.append("paper")
     for paper, (width, height) in PAPER.items():
         data = tab.pdf(width=width, height=height, print_background=True, prefer_css_page_size=False)
         if pictures is not None:

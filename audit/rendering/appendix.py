@@ -4,24 +4,25 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from decimal import Decimal, localcontext
+from decimal import ROUND_CEILING, Decimal, localcontext
 from typing import Any
 
 import polars as pl
 
-from audit.claims import Facts, Plan, certificate_of
+from audit.claims import Facts, Plan
 from audit.records import Average, Trial
 from audit.rendering import figures
+from audit.rendering.figures import Both
 from audit.rendering.numbers import count, cut, percent, up
 from audit.rendering.summary import measured_by, ordered
 from audit.rendering.words import METRICS, STATUS
 from audit.signing import exact
 from froc import comparison, procedures
 from froc.bounds import Bound
-from froc.errors import InputError, VerificationError
 from froc.losses import SCALE
 from froc.plugins import find
 from froc.presets import KNOWN
+from froc.risk import bounds
 
 ROWS = 300
 """Trials that have a row of their own; the others are counted, and stand in the evidence."""
@@ -33,7 +34,6 @@ LEVELS = (0.8, 0.95, 0.99)
 """Confidences that the result is looked at beside its own."""
 CURVE = 33
 """Points of a curve."""
-Both = tuple[Decimal, Decimal]
 
 
 def appendix(report: Mapping[str, Any], facts: Facts, subject: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -146,15 +146,16 @@ def _landscape(facts: Facts, report: Mapping[str, Any], budget: Mapping[str, Dec
     both = {risk: budget[risk] for risk in ("forgetting", "utility") if risk in budget}
     if len(both) < 2 or not points:
         return None
-    found, line = figures.cells(points), _best(points)
+    ends = (_end(max(u for u, _ in points)), _end(max(f for _, f in points)))
+    found, line = figures.cells(points, ends), _best(points)
     rows = [{**row, "reported": row["config"] == report["config"]} for row in report["certificate"]["candidates"]]
     within = sum(u <= both["utility"] and f <= both["forgetting"] for u, f in points)
     return {
-        "picture": figures.landscape(found, both),
+        "picture": figures.landscape(found, ends, both),
         "count": len(points),
         "within": within,
         "cells": [
-            (f"{_share(i)} to {_share(i + 1)}", f"{_share(j)} to {_share(j + 1)}", n) for (i, j), n in _largest(found)
+            (_span(i, ends[0]), _span(j, ends[1]), n) for (i, j), n in _largest(found)
         ],
         "more": max(0, len(found) - len(_largest(found))),
         "front": figures.front(line, rows, both) if rows else None,
@@ -168,8 +169,13 @@ def _largest(found: Mapping[tuple[int, int], int]) -> list[tuple[tuple[int, int]
     return sorted(found.items(), key=lambda item: (-item[1], item[0]))[:20]
 
 
-def _share(cell: int) -> str:
-    return f"{round(Decimal(100 * cell) / figures.GRID)}%"
+def _end(most: Decimal) -> Decimal:
+    """The end of a landscape's axis: the next whole tenth."""
+    return max(Decimal("0.1"), most.quantize(Decimal("0.1"), ROUND_CEILING))
+
+
+def _span(cell: int, end: Decimal) -> str:
+    return f"{percent(str(end * cell / figures.GRID))} to {percent(str(end * (cell + 1) / figures.GRID))}"
 
 
 def _best(points: Sequence[Both]) -> list[Both]:
@@ -262,45 +268,35 @@ def _classes(facts: Facts, config: str) -> list[dict[str, Any]]:
 
 
 def sensitivity(facts: Facts, report: Mapping[str, Any]) -> dict[str, Any]:
-    """The reported configuration computed again with losses a thousandth lower and higher, and at other confidences.
+    """Bounds of the reported configuration with losses a thousandth lower and higher, and at other confidences.
 
     Risks whose losses are all 0 or 1 stay as they are: a thousandth is no error that those can have.
     """
-    config, opening = report["config"], report["opening"]
-    plan = facts.plan
+    config, claim = report["config"], replace(facts.plan.claim, opening=report["opening"])
+    losses = facts.losses.filter(pl.col("config") == config)
     cases = {
-        "one thousandth lower": replace(facts, losses=_moved(facts.losses, config, -1)),
-        "as signed": facts,
-        "one thousandth higher": replace(facts, losses=_moved(facts.losses, config, 1)),
+        "1‰ lower": (_moved(losses, -1), claim),
+        "as signed": (losses, claim),
+        "1‰ higher": (_moved(losses, 1), claim),
     }
     cases |= {
-        f"{percent(str(level))} confidence": replace(facts, plan=plan.model_copy(update={"confidence": level}))
+        f"at {percent(str(level))}": (losses, replace(claim, confidence=level))
         for level in LEVELS
-        if level != plan.confidence
+        if level != claim.confidence
     }
-    columns = [{"name": name, **_again(some, opening, config)} for name, some in cases.items()]
+    columns = []
+    for name, (table, asked) in cases.items():
+        found = exact(bounds(table, config, len(facts.seal.candidates), asked, facts.seal.units))
+        within = all(Decimal(found[risk]) <= Decimal(alpha) for risk, alpha in report["certificate"]["budget"].items())
+        columns.append({"name": name, "bounds": found, "within": within})
     return {"columns": columns, "risks": ordered(report["certificate"]["budget"])}
 
 
-def _moved(losses: pl.DataFrame, config: str, by: int) -> pl.DataFrame:
+def _moved(losses: pl.DataFrame, by: int) -> pl.DataFrame:
     binary = losses.group_by("risk").agg((pl.col("loss") % SCALE == 0).all().alias("binary"))
     fixed = binary.filter(pl.col("binary"))["risk"].to_list()
     moved = (pl.col("loss") + by).clip(0, SCALE).cast(losses.schema["loss"])
-    own = (pl.col("config") == config) & ~pl.col("risk").is_in(fixed)
-    return losses.with_columns(loss=pl.when(own).then(moved).otherwise(pl.col("loss")))
-
-
-def _again(facts: Facts, opening: int, config: str) -> dict[str, Any]:
-    try:
-        certificate = exact(certificate_of(facts, opening))
-    except (InputError, VerificationError):
-        # at another confidence, a claim with many openings may have no error level left to spend
-        return {"bounds": {}, "certified": None}
-    row = next(row for row in certificate["candidates"] if row["config"] == config)
-    return {
-        "bounds": {risk: both["simultaneous"] for risk, both in row["cur"].items()},
-        "certified": row["certified"],
-    }
+    return losses.with_columns(loss=pl.when(pl.col("risk").is_in(fixed)).then(pl.col("loss")).otherwise(moved))
 
 
 def _averages(trials: Sequence[Trial], config: str | None) -> dict[str, Average]:

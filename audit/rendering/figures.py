@@ -4,6 +4,7 @@ Every picture has a title and a description, and its numbers stand in a table be
 class, so that they follow light, dark and paper; shape and stroke say the same as colour does.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
@@ -13,10 +14,12 @@ from markupsafe import Markup, escape
 
 from audit.rendering.numbers import cut, percent
 
+Both = tuple[Decimal, Decimal]
+"""Utility and forgetting, or a distance and a bound."""
 TENTH = Decimal("0.1")
 STEPS = tuple(map(Decimal, ("0.01", "0.02", "0.05", "0.1", "0.2", "0.25", "0.5")))
-GRID = 14
-"""Cells along each side of the risk landscape: 196 in all."""
+GRID = 10
+"""Cells along each side of the risk landscape: 100 in all."""
 BARS = 150
 """Bars that a timeline has at most."""
 
@@ -67,7 +70,7 @@ def _label(x: str, y: str | int, text: str, anchor: str = "middle", kind: str = 
 
 def scale(most: Decimal) -> Markup:
     """The axis above the bars of page 1; its numbers are in the columns beside them."""
-    axis = Axis(6, 254, most)
+    axis = Axis(14, 246, most)
     marks = [f'<path class="grid" d="M{axis.at(t)} 15v5"/>' for t in ticks(most, 5)]
     words = [_label(axis.at(t), 11, percent(str(t))) for t in ticks(most, 5)]
     return Markup('<svg class="bar" viewBox="0 0 260 20" aria-hidden="true">{}</svg>').format(
@@ -77,14 +80,14 @@ def scale(most: Decimal) -> Markup:
 
 def bar(name: str, mean: Decimal, bound: Decimal, budget: Decimal, most: Decimal, within: bool) -> Markup:
     """One risk: a dot at the measured mean, a line to a diamond at the bound, a dashed line at the budget."""
-    axis, kind = Axis(6, 254, most), "ok" if within else "not"
-    width = tenth(axis.place(budget) - 6)
+    axis, kind = Axis(14, 246, most), "ok" if within else "not"
+    width = tenth(axis.place(budget) - axis.start)
     beyond = '<path class="line not" d="M250 6l5 6-5 6"/>' if bound > most else ""
     return svg(
         260, 24, f"{name}: measured, bound and budget",
         "Dot: measured mean. Diamond: upper bound. Dashed line: budget. The numbers stand in the same row.",
         *(f'<path class="grid" d="M{axis.at(t)} 0v24"/>' for t in ticks(most, 5)),
-        f'<rect class="zone" x="6" y="4" width="{width}" height="16"/><path class="budget" d="M{axis.at(budget)} 0v24"/>',
+        f'<rect class="zone" x="14" y="4" width="{width}" height="16"/><path class="budget" d="M{axis.at(budget)} 0v24"/>',
         f'<path class="line {kind}" d="M{axis.at(mean)} 12H{axis.at(bound)}"/>',
         f'<circle class="dot {kind}" cx="{axis.at(mean)}" cy="12" r="4.2"/>',
         f'<path class="gem {kind}" transform="translate({axis.at(bound)} 12)" d="M0-5.600L5.600 0 0 5.600-5.600 0z"/>',
@@ -116,23 +119,22 @@ def _budgets(x: Axis, y: Axis, budget: Mapping[str, Decimal]) -> list[str]:
     ]
 
 
-def cells(points: Sequence[tuple[Decimal, Decimal]]) -> dict[tuple[int, int], int]:
-    """(utility, forgetting) -> how many configurations fall in each cell of the landscape."""
-    found: dict[tuple[int, int], int] = {}
-    for point in points:
-        cell = tuple(min(GRID - 1, int(value * GRID)) for value in point)
-        found[cell] = found.get(cell, 0) + 1  # type: ignore[index, arg-type]
+def cells(points: Sequence[Both], ends: Both) -> dict[tuple[int, int], int]:
+    """(utility, forgetting) cell -> how many configurations fall in it. ends: of the two axes."""
+    found: Counter[tuple[int, int]] = Counter()
+    for u, f in points:
+        found[min(GRID - 1, int(u / ends[0] * GRID)), min(GRID - 1, int(f / ends[1] * GRID))] += 1
     return dict(sorted(found.items()))
 
 
-def landscape(found: Mapping[tuple[int, int], int], budget: Mapping[str, Decimal]) -> Markup:
+def landscape(found: Mapping[tuple[int, int], int], ends: Both, budget: Mapping[str, Decimal]) -> Markup:
     """Where all measured configurations lie, by their search losses: the larger a square, the more in its cell."""
-    x, y = Axis(58, 478, Decimal(1)), Axis(300, 14, Decimal(1))
+    x, y = Axis(58, 478, ends[0]), Axis(300, 14, ends[1])
     wide, high, most = Decimal(420) / GRID, Decimal(286) / GRID, max(found.values())
     squares = []
     for (i, j), number in found.items():
         # the area grows with the count
-        side = (Decimal(4) + 14 * (Decimal(number) / most).sqrt()).quantize(TENTH)
+        side = (Decimal(5) + 19 * (Decimal(number) / most).sqrt()).quantize(TENTH)
         left, upper = 58 + wide * i + (wide - side) / 2, 300 - high * (j + 1) + (high - side) / 2
         squares.append(
             f'<rect class="cell" x="{tenth(left)}" y="{tenth(upper)}" width="{tenth(side)}" height="{tenth(side)}"/>'
@@ -145,7 +147,7 @@ def landscape(found: Mapping[tuple[int, int], int], budget: Mapping[str, Decimal
 
 
 def front(
-    line: Sequence[tuple[Decimal, Decimal]], tested: Sequence[Mapping[str, Any]], budget: Mapping[str, Decimal]
+    line: Sequence[Both], tested: Sequence[Mapping[str, Any]], budget: Mapping[str, Decimal]
 ) -> Markup:
     """Search losses that no other configuration beats in both, and the tested candidates with their bounds."""
     ends = [Decimal(row["cur"][risk]["simultaneous"]) for row in tested for risk in budget]
@@ -172,7 +174,7 @@ def front(
     )  # fmt: skip
 
 
-def shift(name: str, curve: Sequence[tuple[Decimal, Decimal]], budget: Decimal, radius: Decimal | None) -> Markup:
+def shift(name: str, curve: Sequence[Both], budget: Decimal, radius: Decimal | None) -> Markup:
     """How the bound grows with the Hellinger distance; a dot where it meets the budget."""
     x, y = Axis(48, 228, curve[-1][0]), Axis(128, 12, top([budget * 2, curve[0][1]]))
     inside = [point for point in curve if point[1] <= y.most]

@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 from audit.rendering import figures
-from audit.rendering.numbers import count, cut, measured, percent, said, small, up
+from audit.rendering.numbers import cut, measured, percent, said, small, up
 from audit.rendering.words import ASSURANCE, DECISIONS, LIMITS, MEANINGS, METRICS, PLANS, POPULATIONS, UNITS
 from froc.data import request_of
 from froc.presets import KNOWN
@@ -15,8 +15,8 @@ FEW = 3
 """Risks that the claim names one by one; more are said to be those of the table."""
 ROWS = 12
 """Risks that page 1 has room for: those nearest to their budgets, or above."""
-DENSE = 5
-"""More risks than this, and page 1 is set smaller on paper."""
+DENSE = ((18, "dense tight"), (13, "dense"))
+"""From so many risks and limits on, page 1 is set smaller on paper: it is one sheet, whatever stands on it."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def summary(report: Mapping[str, Any]) -> dict[str, Any]:
         "risks": risks,
         "shown": shown,
         "scale": figures.scale(most) if shown else "",
-        "dense": len(shown) > DENSE,
+        "density": next((kind for many, kind in DENSE if len(shown) + len(report["limits"]) >= many), ""),
         "decision": DECISIONS[report["verdict"]],
         "sentence": _sentence(report, subject),
         "claim": claim(report, certificate),
@@ -131,18 +131,19 @@ def _sentence(report: Mapping[str, Any], row: Mapping[str, Any] | None) -> str:
         return "No configuration came near the budget during the search, so none was tested."
     named = f"configuration {row['config']} ({cut(row['method'], 32)})"
     if report["verdict"] == "PASS":
-        sure = (
-            f"with {confidence} confidence" if opening["number"] <= opening["planned"] else f"({opening['statement']})"
-        )
-        return f"The chosen {named} keeps every risk within its budget, {sure}."
+        planned = opening["number"] <= opening["planned"]
+        sure = f", with {confidence} confidence" if planned else f" ({opening['statement']})"
+        return f"The chosen {named} keeps every risk within its budget{sure}."
     if report["verdict"] == "FAIL":
         above = [
             risk
             for risk in ordered(report["certificate"]["budget"])
             if Decimal(row["empirical"][risk]) > Decimal(report["certificate"]["budget"][risk])
         ]
-        which = f"The {above[0]} risk" if len(above) == 1 else f"{count(len(above), 'risk')}"
-        return f"{which} of {named}, as measured, {'is above its budget' if len(above) == 1 else 'are above their budgets'}."
+        if len(above) == 1:
+            return f"The {above[0]} risk of {named}, as measured, is above its budget."
+        which = f"The {' and '.join(above)} risks" if len(above) <= FEW else f"{len(above)} risks"
+        return f"{which} of {named}, as measured, are above their budgets."
     return f"The risks of {named}, as measured, are within budget, but not surely enough for {confidence} confidence."
 
 
