@@ -139,7 +139,8 @@ def build(
         "harness": {"name": "froc", "version": froc.__version__}, "assuranceLevel": "self_attested",
         "asked": config, "opening": opening, **derived,
     }  # fmt: skip
-    files |= signed_report(report, files, facts.files or {"plan.json": facts.plan_digest}, [signer], facts)
+    subject = facts.files or {"plan.json": facts.plan_digest}
+    files |= signed_report(report, files, subject, [signer], page(report, files, facts))
     try:
         _write(bundle, files, keys, run / "model" if facts.files else None, now)
     except VerificationError as error:
@@ -180,18 +181,22 @@ def replace_file(place: Path, data: bytes) -> None:
         raise InputError(f"cannot write {place} ({error.strerror}); make the bundle's folder writable") from error
 
 
+def page(report: Mapping[str, Any], files: Mapping[str, bytes], facts: Facts) -> bytes:
+    """report.html for a predicate that lacks only its list of evidence."""
+    return rendering.html({**report, "evidence": records.listing(files)}, facts).encode("utf-8")
+
+
 def signed_report(
     report: Mapping[str, Any],
     files: Mapping[str, bytes],
     subject: Mapping[str, str],
     signers: Sequence[signing.PrivateKey],
-    facts: Facts,
+    html: bytes,
 ) -> dict[str, bytes]:
-    """report.html and report.dsse.json for a predicate that lacks only its list of evidence."""
-    page = rendering.html({**report, "evidence": records.listing(files)}, facts).encode("utf-8")
-    listed = records.listing({**files, "report.html": page})
+    """report.html, as it is given, and report.dsse.json for a predicate that lacks only its list of evidence."""
+    listed = records.listing({**files, "report.html": html})
     body = signing.statement(subject, claims.PREDICATE, {**report, "evidence": listed})
-    return {"report.html": page, "report.dsse.json": signing.sign(body, signers)}
+    return {"report.html": html, "report.dsse.json": signing.sign(body, signers)}
 
 
 def _files(run: Path, signer: signing.PrivateKey, stamp: str) -> tuple[dict[str, bytes], dict[str, Any]]:

@@ -139,7 +139,9 @@ def _printed(
 
 def table(looks: Sequence[Look]) -> str:
     """The looks for people."""
-    lines = [f"{'page':<22}{'kB':>6}  {'page 1: A4, Letter':<20}{'all':<9}{'axe light, dark':<18}{'console':<9}{'requests':<10}too wide"]
+    lines = [
+        f"{'page':<22}{'kB':>6}  {'page 1: A4, Letter':<20}{'all':<9}{'axe light, dark':<18}{'console':<9}{'requests':<10}too wide"
+    ]
     for one in looks:
         broken = ", ".join(str(len(rules)) for rules in one.violations.values())
         lines.append(
@@ -166,7 +168,17 @@ def main() -> None:
         with browser() as chromium:
             looks = [look(chromium, page.resolve(), asked.pictures) for page in pages]
     print(table(looks))
-    print(json.dumps({"page": {"value": sum(one.holds for one in looks), "goal": len(looks), "holds": all(one.holds for one in looks)}}))
+    print(
+        json.dumps(
+            {
+                "page": {
+                    "value": sum(one.holds for one in looks),
+                    "goal": len(looks),
+                    "holds": all(one.holds for one in looks),
+                }
+            }
+        )
+    )
     sys.exit(not all(one.holds for one in looks))
 
 

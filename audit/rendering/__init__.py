@@ -28,9 +28,7 @@ __all__ = ["Verified", "html"]
 HERE = Path(__file__).parent
 
 
-def html(
-    report: Mapping[str, Any], facts: Facts, *, verified: Verified | None = None, unsigned: bool = False
-) -> str:
+def html(report: Mapping[str, Any], facts: Facts, *, verified: Verified | None = None, unsigned: bool = False) -> str:
     """The page of a report predicate that was verified or is about to be signed, and the evidence that it follows from.
 
     verified: what a verifier found, for a copy of its own. unsigned: there is no signature, and no report in the folder.

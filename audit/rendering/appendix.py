@@ -10,12 +10,12 @@ from typing import Any
 import polars as pl
 
 from audit.claims import Facts, Plan
-from audit.records import Average, Trial
+from audit.records import Average, Trial, Variant
 from audit.rendering import figures
 from audit.rendering.figures import Both
 from audit.rendering.numbers import count, cut, percent, up
 from audit.rendering.summary import measured_by, ordered
-from audit.rendering.words import METRICS, STATUS
+from audit.rendering.words import STATUS
 from audit.signing import exact
 from froc import comparison, procedures
 from froc.bounds import Bound
@@ -137,7 +137,7 @@ def _timeline(trials: Sequence[Trial]) -> Any:
 
 def _points(trials: Sequence[Trial]) -> list[Both]:
     """(utility, forgetting) search losses of every configuration that was measured."""
-    found = [one.search for trial in trials if trial.status == "complete" for one in (trial, *trial.variants)]
+    found = [one.search for trial in trials if trial.status == "complete" for one in _ends(trial)]
     return [(Decimal(s["utility"]), Decimal(s["forgetting"])) for s in found if s and {"utility", "forgetting"} <= s.keys()]  # fmt: skip
 
 
@@ -154,9 +154,7 @@ def _landscape(facts: Facts, report: Mapping[str, Any], budget: Mapping[str, Dec
         "picture": figures.landscape(found, ends, both),
         "count": len(points),
         "within": within,
-        "cells": [
-            (_span(i, ends[0]), _span(j, ends[1]), n) for (i, j), n in _largest(found)
-        ],
+        "cells": [(_span(i, ends[0]), _span(j, ends[1]), n) for (i, j), n in _largest(found)],
         "more": max(0, len(found) - len(_largest(found))),
         "front": figures.front(line, rows, both) if rows else None,
         "line": line[:20],
@@ -263,7 +261,9 @@ def _classes(facts: Facts, config: str) -> list[dict[str, Any]]:
     for risk in ordered(facts.plan.task.units):
         losses = rows.filter(pl.col("risk") == risk)["loss"].to_list()
         some = merged(losses)
-        found.append({"risk": risk, "n": len(losses), "some": some, "picture": figures.classes(risk, some) if some else None})
+        found.append(
+            {"risk": risk, "n": len(losses), "some": some, "picture": figures.classes(risk, some) if some else None}
+        )
     return found
 
 
@@ -301,30 +301,44 @@ def _moved(losses: pl.DataFrame, by: int) -> pl.DataFrame:
 
 def _averages(trials: Sequence[Trial], config: str | None) -> dict[str, Average]:
     """What the search measured of the reported configuration beside its losses: risk -> accuracies and plain losses."""
-    for trial in trials:
-        for one in (trial, *trial.variants):
-            if one.config == config and one.averages and trial.status == "complete":
-                return one.averages
-    return {}
+    ends = (one for trial in trials if trial.status == "complete" for one in _ends(trial))
+    return next((one.averages for one in ends if one.config == config and one.averages), {})
 
 
-def _attacks(report: Mapping[str, Any], subject: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+def _ends(trial: Trial) -> list[Trial | Variant]:
+    """The configurations that one training gave."""
+    return [trial, *trial.variants]
+
+
+def _attacks(report: Mapping[str, Any], subject: Mapping[str, Any] | None) -> list[dict[str, str]]:
     """Every risk that froc knows by name, and those that the report defines: measured as what, or not run."""
-    metrics = report["method"]["metric"]
+    metrics: Mapping[str, str] = report["method"]["metric"]
+    own = [risk for risk in ordered(metrics) if risk not in KNOWN]
     found = []
     for name, known in KNOWN.items():
-        as_ = [risk for risk in ordered(metrics) if metrics[risk] == known.of]
-        found.append({"name": name, "says": known.says, "run": as_, "how": measured_by(known.of)})
-    own = [risk for risk in ordered(metrics) if metrics[risk] not in {known.of for known in KNOWN.values()}]
-    found += [
-        {"name": risk, "says": "defined for this report", "run": [risk], "how": measured_by(metrics[risk])}
+        run = [name] if name in metrics else [risk for risk in own if metrics[risk] == known.of]
+        how = measured_by(metrics[run[0]] if run else known.of)
+        found.append({"name": name, "says": known.says, "how": how, "run": _ran(run, name, subject)})
+    listed = {known.of for known in KNOWN.values()}
+    return found + [
+        {
+            "name": risk,
+            "says": "defined for this report",
+            "how": measured_by(metrics[risk]),
+            "run": _ran([risk], risk, subject),
+        }
         for risk in own
+        if metrics[risk] not in listed
     ]
-    cur = subject["cur"] if subject else {}
-    for one in found:
-        one["at_most"] = ", ".join(up(cur[risk]["simultaneous"]) for risk in one["run"] if risk in cur)
-        one["how"] = METRICS.get(one["how"], one["how"])
-    return found
+
+
+def _ran(risks: Sequence[str], name: str, subject: Mapping[str, Any] | None) -> str:
+    """What the report says of a risk; empty where it was not measured."""
+    if not risks:
+        return ""
+    as_ = "" if list(risks) == [name] else f" as {', '.join(risks)}"
+    bounds = [up(subject["cur"][risk]["simultaneous"]) for risk in risks if risk in subject["cur"]] if subject else []
+    return f"run{as_}" + (f": at most {', '.join(bounds)}" if bounds else ", on no configuration")
 
 
 def _compared(found: Mapping[str, Any] | None) -> dict[str, Any] | None:

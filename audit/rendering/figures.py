@@ -146,9 +146,7 @@ def landscape(found: Mapping[tuple[int, int], int], ends: Both, budget: Mapping[
     )  # fmt: skip
 
 
-def front(
-    line: Sequence[Both], tested: Sequence[Mapping[str, Any]], budget: Mapping[str, Decimal]
-) -> Markup:
+def front(line: Sequence[Both], tested: Sequence[Mapping[str, Any]], budget: Mapping[str, Decimal]) -> Markup:
     """Search losses that no other configuration beats in both, and the tested candidates with their bounds."""
     ends = [Decimal(row["cur"][risk]["simultaneous"]) for row in tested for risk in budget]
     most = top([*ends, *budget.values()])
@@ -163,7 +161,9 @@ def front(
         marks.append(f'<path class="reach {kind}" d="M{x.at(u)} {y.at(f)}L{x.at(bu)} {y.at(bf)}"/>')
         place = f"{x.at(u)} {y.at(f)}"
         shape = "M0-5a5 5 0 1 0 .1 0z" if row["certified"] else "M-4-4h8v8h-8z"
-        marks.append(f'<path class="{"dot" if row["certified"] else "box"} {kind}" transform="translate({place})" d="{shape}"/>')
+        marks.append(
+            f'<path class="{"dot" if row["certified"] else "box"} {kind}" transform="translate({place})" d="{shape}"/>'
+        )
         if row.get("reported"):
             marks.append(f'<circle class="ring" cx="{x.at(u)}" cy="{y.at(f)}" r="9"/>')
     return svg(
@@ -207,7 +207,7 @@ def classes(name: str, some: Sequence[tuple[int, int, int]]) -> Markup:
         )
     return svg(
         262, 50, f"{name}: distribution of losses", "Loss from 0 to 1 across; height: number of queries. The numbers stand beside it.",
-        *bars, '<path class="budget" d="M6 36H257"/>', _label("6", 48, "0", "start"), _label("257", 48, "1", "end"), kind="bar",
+        *bars, '<path class="base" d="M6 36H257"/>', _label("6", 48, "0", "start"), _label("257", 48, "1", "end"), kind="bar",
     )  # fmt: skip
 
 

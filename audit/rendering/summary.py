@@ -40,9 +40,8 @@ def summary(report: Mapping[str, Any]) -> dict[str, Any]:
     if shown:
         most = figures.top([Decimal(k[name]) for k in shown for name in ("bound", "budget", "measured")])
         for k in shown:
-            k["bar"] = figures.bar(
-                k["name"], *(Decimal(k[name]) for name in ("measured", "bound", "budget")), most, k["within"]
-            )
+            mean, bound, budget = (Decimal(k[name]) for name in ("measured", "bound", "budget"))
+            k["bar"] = figures.bar(k["name"], mean, bound, budget, most, k["within"])
     return {
         "subject": subject,
         "risks": risks,
