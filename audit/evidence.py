@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]  # it lists no exports
 
 import froc
 from audit import claims, comparisons, records, rendering, signing, verification
@@ -146,6 +147,33 @@ def build(
     except VerificationError as error:
         raise _unusable(run, error) from error
     return bundle
+
+
+def draft(run: Path, *, config: str | None = None, now: datetime | None = None) -> tuple[dict[str, Any], Facts]:
+    """What a report about a finished run would say, and the evidence, for a page that nobody has signed.
+
+    The plan is signed in memory, with a key that nobody keeps, so that evidence is read as a verifier reads it. Raises
+    InputError as `build` does.
+    """
+    signer = CryptoSigner.generate_ed25519()
+    files, certificate = _files(run, signer, "")
+    try:
+        created = str(signing.strict_json(files["plan.json"], decimals=True)["created"])
+        files["plan.dsse.json"] = plan_statement(files["plan.json"], signer, created)
+        facts = _facts(run, files, certificate, config, [signing.public_of(signer)])
+        opening = int(certificate["opening"]["number"])
+        derived = claims.derive(facts, opening, config)
+    except (VerificationError, KeyError, TypeError) as error:
+        raise InputError(f"{run} holds a damaged file ({error}); run the same froc search again") from error
+    _refuse_other_numbers(run, certificate, derived["certificate"])
+    del files["plan.dsse.json"]
+    report = {
+        "schema": "1", "name": _name_of(facts), "sequence": 1, "issued": stamped(now), "expires": stamped(now),
+        "supersedes": None, "signers": [], "harness": {"name": "froc", "version": froc.__version__},
+        "assuranceLevel": "self_attested", "asked": config, "opening": opening, **derived,
+        "evidence": records.listing(files),
+    }  # fmt: skip
+    return report, facts
 
 
 def countersign(
