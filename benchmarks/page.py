@@ -81,8 +81,8 @@ def browser() -> Iterator[Any]:
             made.close()
 
 
-def look(chromium: Any, page: Path, pictures: Path | None = None) -> Look:
-    """Open a page in every way that people will."""
+def look(chromium: Any, page: Path, pictures: Path | None = None, rules: bool = True) -> Look:
+    """Open a page in every way that people will. rules: run axe-core, which takes seconds on a long page."""
     axe = files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
     said: list[str] = []
     asked: list[str] = []
@@ -103,7 +103,7 @@ def look(chromium: Any, page: Path, pictures: Path | None = None) -> Look:
                 tall = min(TALLEST, tab.evaluate("document.documentElement.scrollHeight"))
                 clip = {"x": 0, "y": 0, "width": width, "height": tall}
                 tab.screenshot(path=pictures / f"{name}-{scheme}-{size}.png", full_page=True, clip=clip)
-            if size == "desk":
+            if size == "desk" and rules:
                 tab.evaluate(axe)
                 found = tab.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
                 violations[scheme] = [f"{one['id']} ({len(one['nodes'])})" for one in found]
@@ -130,9 +130,9 @@ def _printed(
         data = tab.pdf(width=width, height=height, print_background=True, prefer_css_page_size=False)
         if pictures is not None:
             (pictures / f"{name}-{paper}.pdf").write_bytes(data)
-        texts = [" ".join(sheet.extract_text().split()) for sheet in PdfReader(io.BytesIO(data)).pages]
-        begins = next(i for i, text in enumerate(texts) if "Appendix A Identity" in text or text.startswith("Appendix"))
-        first[paper], sheets[paper] = begins, len(texts)
+        found = PdfReader(io.BytesIO(data)).pages
+        first[paper] = next(i for i, sheet in enumerate(found) if "Appendix" in sheet.extract_text().split())
+        sheets[paper] = len(found)
     context.close()
     return first, sheets
 

@@ -36,9 +36,7 @@ def export(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="File to write.", show_default="standard output")] = None,
     url: Annotated[str | None, typer.Option(help="Where the report can be had, for model-card and cyclonedx.")] = None,
-    sign: Annotated[
-        Path | None, typer.Option(help="Private key of who verifies, for svr.", show_default=False)
-    ] = None,
+    sign: Annotated[Path | None, typer.Option(help="Private key of who verifies, for svr.", show_default=False)] = None,
     against: Annotated[
         Path | None, typer.Option(help="Check this svr statement instead of writing one.", show_default=False)
     ] = None,

@@ -36,6 +36,13 @@ def write(found: Result, given: Given) -> str:
         for risk in ordered(report["certificate"]["budget"])
     ]
     data = ModelCardData(model_name=report["name"], eval_results=results, tags=["machine-unlearning", "froc-audit"])
-    section = [f"## Unlearning audit: {DECISIONS[report['verdict']]}", "", f"Verified {given.when}.", "", *body(found), ""]
+    section = [
+        f"## Unlearning audit: {DECISIONS[report['verdict']]}",
+        "",
+        f"Verified {given.when}.",
+        "",
+        *body(found),
+        "",
+    ]
     card = ModelCard(f"---\n{data.to_yaml()}\n---\n\n" + "\n".join(section))
     return str(card)

@@ -33,7 +33,11 @@ def check(data: bytes, keys: Sequence[signing.PublicKey], found: Result) -> str:
     """
     payload, signers = signing.verify(data, keys)
     said = signing.strict_json(payload)
-    if not isinstance(said, dict) or said.get("predicateType") != PREDICATE or not isinstance(said.get("predicate"), dict):
+    if (
+        not isinstance(said, dict)
+        or said.get("predicateType") != PREDICATE
+        or not isinstance(said.get("predicate"), dict)
+    ):
         raise VerificationError("svr-type", f"the statement is not of type {PREDICATE}")
     if said.get("subject") != [{"name": n, "digest": {"sha256": v}} for n, v in _subject(found).items()]:
         raise VerificationError("svr-subject", "the statement is about other files than the report")
@@ -43,7 +47,9 @@ def check(data: bytes, keys: Sequence[signing.PublicKey], found: Result) -> str:
     properties = predicate.pop("properties", None)
     allowed = [wanted.pop("properties"), _properties(found, model=False)]
     if not isinstance(stamp, str) or predicate != wanted or properties not in allowed:
-        raise VerificationError("svr-contradicts", "the statement says something else than this verification of the report")
+        raise VerificationError(
+            "svr-contradicts", "the statement says something else than this verification of the report"
+        )
     return signers[0]
 
 

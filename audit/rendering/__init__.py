@@ -19,10 +19,9 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from audit.claims import Facts
-from audit.rendering import numbers, words
-from audit.rendering.appendix import FEWEST, appendix
+from audit.rendering import appendix, numbers, summary, words
 from audit.rendering.numbers import cut, down, four, measured, params, percent, said, short, small, up, visible, whole
-from audit.rendering.summary import Verified, summary
+from audit.rendering.summary import Verified
 
 __all__ = ["Verified", "html"]
 HERE = Path(__file__).parent
@@ -33,7 +32,7 @@ def html(report: Mapping[str, Any], facts: Facts, *, verified: Verified | None =
 
     verified: what a verifier found, for a copy of its own. unsigned: there is no signature, and no report in the folder.
     """
-    first = summary(report)
+    first = summary.view(report)
     return _template().render(
         r=report,
         c=report["certificate"],
@@ -42,9 +41,9 @@ def html(report: Mapping[str, Any], facts: Facts, *, verified: Verified | None =
         evidence=[item for item in report["evidence"] if item["name"] != "report.html"],
         verified=verified,
         unsigned=unsigned,
-        fewest=FEWEST,
+        fewest=appendix.FEWEST,
         **first,
-        **appendix(report, facts, first["subject"]),
+        **appendix.view(report, facts, first["subject"]),
     )
 
 

@@ -36,7 +36,7 @@ CURVE = 33
 """Points of a curve."""
 
 
-def appendix(report: Mapping[str, Any], facts: Facts, subject: Mapping[str, Any] | None) -> dict[str, Any]:
+def view(report: Mapping[str, Any], facts: Facts, subject: Mapping[str, Any] | None) -> dict[str, Any]:
     """What the appendix' template says beside report and facts."""
     budget = {risk: Decimal(report["certificate"]["budget"][risk]) for risk in ordered(report["certificate"]["budget"])}
     return {

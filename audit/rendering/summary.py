@@ -31,7 +31,7 @@ class Verified:
     checks: Sequence[tuple[str, str]]
 
 
-def summary(report: Mapping[str, Any]) -> dict[str, Any]:
+def view(report: Mapping[str, Any]) -> dict[str, Any]:
     """What the template of page 1 says beside the report itself."""
     certificate = report["certificate"]
     subject = next((row for row in certificate["candidates"] if row["config"] == report["config"]), None)
