@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 PAPER = {"A4": ("210mm", "297mm"), "Letter": ("8.5in", "11in")}
 SIZES = {"desk": (1180, 900), "phone": (390, 844)}
+WIDER = "document.documentElement.scrollWidth > window.innerWidth"
 TALLEST = 12_000
 """Pixels of a picture: browsers refuse more."""
 COLUMN = 687
@@ -89,15 +90,17 @@ def look(chromium: Any, page: Path, pictures: Path | None = None, rules: bool = 
     violations: dict[str, list[str]] = {}
     wide: list[str] = []
     name = page.parent.name.removesuffix(".froc-audit") if page.name == "report.html" else page.stem
+    context = chromium.new_context()
+    tab = context.new_page()
+    tab.on("console", lambda message: said.append(message.text))
+    tab.on("pageerror", lambda error: said.append(str(error)))
+    tab.on("request", lambda request: asked.append(request.url) if request.url != page.as_uri() else None)
+    tab.goto(page.as_uri())
     for scheme in ("light", "dark"):
+        tab.emulate_media(color_scheme=scheme)
         for size, (width, height) in SIZES.items():
-            context = chromium.new_context(color_scheme=scheme, viewport={"width": width, "height": height})
-            tab = context.new_page()
-            tab.on("console", lambda message: said.append(message.text))
-            tab.on("pageerror", lambda error: said.append(str(error)))
-            tab.on("request", lambda request: asked.append(request.url) if request.url != page.as_uri() else None)
-            tab.goto(page.as_uri())
-            if tab.evaluate("document.documentElement.scrollWidth > window.innerWidth"):
+            tab.set_viewport_size({"width": width, "height": height})
+            if tab.evaluate(WIDER):
                 wide.append(size)
             if pictures is not None:
                 tall = min(TALLEST, tab.evaluate("document.documentElement.scrollHeight"))
@@ -107,33 +110,28 @@ def look(chromium: Any, page: Path, pictures: Path | None = None, rules: bool = 
                 tab.evaluate(axe)
                 found = tab.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
                 violations[scheme] = [f"{one['id']} ({len(one['nodes'])})" for one in found]
-            context.close()
-    first, sheets = _printed(chromium, page, name, pictures, wide)
+    # a dark screen prints light
+    tab.emulate_media(media="print", color_scheme="dark")
+    tab.set_viewport_size({"width": COLUMN, "height": 900})
+    if tab.evaluate(WIDER):
+        wide.append("paper")
+    first, sheets = _printed(tab, None if pictures is None else pictures / name)
+    context.close()
     return Look(name, page.stat().st_size, first, sheets, violations, said, asked, wide)
 
 
-def _printed(
-    chromium: Any, page: Path, name: str, pictures: Path | None, wide: list[str]
-) -> tuple[dict[str, int], dict[str, int]]:
-    """Sheets before the appendix begins, and all sheets, on each paper. Dark screens print light."""
+def _printed(tab: Any, stem: Path | None) -> tuple[dict[str, int], dict[str, int]]:
+    """Sheets before the appendix begins, and all sheets, on each paper."""
     from pypdf import PdfReader
 
     first, sheets = {}, {}
-    context = chromium.new_context(color_scheme="dark")
-    tab = context.new_page()
-    tab.goto(page.as_uri())
-    tab.emulate_media(media="print")
-    tab.set_viewport_size({"width": COLUMN, "height": 900})
-    if tab.evaluate("document.documentElement.scrollWidth > window.innerWidth"):
-        wide.append("paper")
     for paper, (width, height) in PAPER.items():
         data = tab.pdf(width=width, height=height, print_background=True, prefer_css_page_size=False)
-        if pictures is not None:
-            (pictures / f"{name}-{paper}.pdf").write_bytes(data)
+        if stem is not None:
+            stem.with_name(f"{stem.name}-{paper}.pdf").write_bytes(data)
         found = PdfReader(io.BytesIO(data)).pages
         first[paper] = next(i for i, sheet in enumerate(found) if "Appendix" in sheet.extract_text().split())
         sheets[paper] = len(found)
-    context.close()
     return first, sheets
 
 

@@ -130,7 +130,7 @@ GLOSSARY = {
     "Fingerprint": "the first digits of a SHA-256 digest: other contents have another.",
     "Hellinger distance": "how far two distributions of queries are apart: 0 the same, 1 without overlap.",
     "Loss": "a number from 0 (good) to 1 (the worst) for one query; kept in whole thousandths, rounded up.",
-    "p-value": "how likely losses this low would be if the risk were above its budget.",
+    "p-value": "losses this low would be at most this likely, were the risk above its budget.",
     "Risk": "the mean loss over all queries that the claim is about, measured or not.",
     "Robust radius": "the largest Hellinger distance at which the bound is still within budget.",
     "Seal": "the list of candidates in testing order, written down before calibration queries are opened.",
