@@ -6,12 +6,13 @@
     statements    in-toto statements that enough keys have signed
     records       the files of a bundle and of a model folder: written one way, read one way
     claims        evidence -> everything in a report that follows from it; builder and verifier run the same code
-    rendering     report -> one static page
+    rendering     report and evidence -> one static page
     facts         the files of a bundle against each other
     verification  numbered checks over a bundle, by someone who trusts only keys
     levels        what stands behind a report that verifies
     reexecution   losses measured again: the draw, the counts, the bound that follows
     evidence      run folder -> signed bundle
+    exports       verified bundle -> what other tools read, one file per format
 
 A bundle is a plain folder `NAME.froc-audit`: plan.json, plan.dsse.json, seal.json, trials.jsonl, losses.csv,
 report.html, report.dsse.json. Nothing in it lets anyone read a forgotten row, and nothing outside it but the model

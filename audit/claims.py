@@ -67,10 +67,15 @@ class SplitPlan(Lenient):
 
 
 class SearchPlan(Lenient):
-    """How many trials were planned, and how many of them may be tested."""
+    """How many trials were planned, and how many of them may be tested. The rest is said on the page alone."""
 
     trials: int = Field(ge=1)
     candidates: int = Field(ge=1)
+    methods: list[str] = Field(default_factory=list)
+    sampler: str = ""
+    pruner: str = ""
+    objective: str = ""
+    seed: int = 0
 
 
 class AfterPlan(Lenient):

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]  # it lists no exports
 
 import froc
 from audit import claims, comparisons, facts, records, rendering, signing, timestamps, verification
@@ -173,12 +174,40 @@ def build(
         "harness": {"name": "froc", "version": froc.__version__}, "assuranceLevel": "self_attested",
         "asked": config, "opening": opening, **derived,
     }  # fmt: skip
-    files |= signed_report(report, files, found.files or {"plan.json": found.plan_digest}, [signer])
+    subject = found.files or {"plan.json": found.plan_digest}
+    files |= signed_report(report, files, subject, [signer], page(report, files, found))
     try:
         _write(bundle, files, keys, run / "model" if found.files else None, now)
     except VerificationError as error:
         raise _unusable(run, error) from error
     return bundle
+
+
+def draft(run: Path, *, config: str | None = None, now: datetime | None = None) -> tuple[dict[str, Any], Facts]:
+    """What a report about a finished run would say, and the evidence, for a page that nobody has signed.
+
+    The plan is signed in memory, with a key that nobody keeps, so that evidence is read as a verifier reads it. Raises
+    InputError as `build` does.
+    """
+    signer = CryptoSigner.generate_ed25519()
+    files, certificate = _files(run, signer, "")
+    try:
+        created = str(signing.strict_json(files["plan.json"], decimals=True)["created"])
+        files["plan.dsse.json"] = plan_statement(files["plan.json"], signer, created)
+        found = _facts(run, files, certificate, config, Trust((signing.public_of(signer),)), now or datetime.now(UTC))
+        opening = int(certificate["opening"]["number"])
+        derived = claims.derive(found, opening, config)
+    except (VerificationError, KeyError, TypeError) as error:
+        raise InputError(f"{run} holds a damaged file ({error}); run the same froc search again") from error
+    _refuse_other_numbers(run, certificate, derived["certificate"])
+    del files["plan.dsse.json"]
+    report = {
+        "schema": "1", "name": _name_of(found), "sequence": 1, "issued": stamped(now), "expires": stamped(now),
+        "supersedes": None, "signers": [], "harness": {"name": "froc", "version": froc.__version__},
+        "assuranceLevel": "self_attested", "asked": config, "opening": opening, **derived,
+        "evidence": records.listing(files),
+    }  # fmt: skip
+    return report, found
 
 
 def countersign(
@@ -262,17 +291,22 @@ def replace_file(place: Path, data: bytes) -> None:
         raise InputError(f"cannot write {place} ({error.strerror}); make its folder writable") from error
 
 
+def page(report: Mapping[str, Any], files: Mapping[str, bytes], facts: Facts) -> bytes:
+    """report.html for a predicate that lacks only its list of evidence."""
+    return rendering.html({**report, "evidence": records.listing(files)}, facts).encode("utf-8")
+
+
 def signed_report(
     report: Mapping[str, Any],
     files: Mapping[str, bytes],
     subject: Mapping[str, str],
     signers: Sequence[signing.PrivateKey],
+    html: bytes,
 ) -> dict[str, bytes]:
-    """report.html and report.dsse.json for a predicate that lacks only its list of evidence."""
-    page = rendering.html({**report, "evidence": records.listing(files)}).encode("utf-8")
-    listed = records.listing({**files, "report.html": page})
+    """report.html, as it is given, and report.dsse.json for a predicate that lacks only its list of evidence."""
+    listed = records.listing({**files, "report.html": html})
     body = signing.statement(subject, claims.PREDICATE, {**report, "evidence": listed})
-    return {"report.html": page, "report.dsse.json": signing.sign(body, signers)}
+    return {"report.html": html, "report.dsse.json": signing.sign(body, signers)}
 
 
 def _files(run: Path, signer: signing.PrivateKey, stamp: str) -> tuple[dict[str, bytes], dict[str, Any]]:

@@ -33,7 +33,8 @@ class Result:
     fingerprint: of the (first) trusted key that signed. tree: digest of the model's names and contents, None where the
     report covers no model. model_checked: whether the model on disk was compared. report: the predicate. payload: SHA-256
     of the signed bytes. roles: keyid of each signer -> its role by the trust file; empty where keys were given by hand. reexecution:
-    what measuring again has shown, where the bundle holds that. levels: which assurance is reached. files: the bytes that were verified.
+    what measuring again has shown, where the bundle holds that. levels: which assurance is reached. facts, files: the
+    evidence and the bytes that were verified.
     """
 
     verdict: str
@@ -48,6 +49,7 @@ class Result:
     roles: Mapping[str, str]
     reexecution: Reexecution | None
     levels: tuple[Level, ...]
+    facts: Facts = field(repr=False)
     files: Mapping[str, bytes] = field(repr=False)
 
     @property
@@ -119,7 +121,7 @@ def check(
     _audit_seed(found.plan, audit_seed)
     derived = _derived(report.predicate, found, said)
     log.held("statistics", "p-values, bounds, certified configurations, choice and verdict, computed again")
-    if files["report.html"] != rendering.html(report.predicate).encode("utf-8"):
+    if files["report.html"] != rendering.html(report.predicate, found).encode("utf-8"):
         raise VerificationError("html-not-rendering-of-signed-data", "report.html does not show what was signed")
     log.held("page", "report.html is the rendering of the signed report")
     again = _again(files, trust, now, found, report)
@@ -138,6 +140,7 @@ def check(
         roles={keyid: trust.roles[keyid] for keyid in report.signers if keyid in trust.roles},
         reexecution=again,
         levels=levels(found, model is not None, proven, again),
+        facts=found,
         files=files,
     )
 

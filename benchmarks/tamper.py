@@ -320,7 +320,9 @@ def signer(some: Scratch, draw: random.Random) -> None:
     kept = {p.name: p.read_bytes() for p in (some.place / "bundle").iterdir() if not p.name.startswith("report.")}
     subject = {item["name"]: item["digest"]["sha256"] for item in statement["subject"]}
     try:
-        made = evidence.signed_report(changed, kept, subject, [some.signer])
+        facts = verification.read(kept, [signing.public_of(some.signer)], subject, verification.Log())
+        page = evidence.page(changed, kept, facts)
+        made = evidence.signed_report(changed, kept, subject, [some.signer], page)
     except Exception:  # what cannot be rendered is signed with the old page
         body = signing.statement(subject, claims.PREDICATE, {**changed, "evidence": report["evidence"]})
         made = {"report.dsse.json": signing.sign(body, [some.signer])}
@@ -346,11 +348,13 @@ def anew(some: Scratch, draw: random.Random) -> None:
         for other in ("seal.json", "trials.jsonl"):
             kept[other] = kept[other].replace(old.encode(), digest.of_bytes(kept[name]).encode())
     report = statement["predicate"]
+    page = (place / "report.html").read_bytes()
     # the verifier meets whatever goes wrong here once more
     with suppress(Exception):
         found = facts.read(kept, Trust(tuple(trusted)), NOW, Proven(), subject, facts.Log())
         report = report | claims.derive(found, report["opening"], None)
-    for name, data in (kept | evidence.signed_report(report, kept, subject, [some.signer])).items():
+        page = evidence.page(report, kept, found)
+    for name, data in (kept | evidence.signed_report(report, kept, subject, [some.signer], page)).items():
         (place / name).write_bytes(data)
 
 

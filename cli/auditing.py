@@ -1,4 +1,4 @@
-"""`froc audit keygen / model / report / sign / stamp / reexecute / verify`."""
+"""`froc audit keygen / model / report / sign / stamp / reexecute / verify / export`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from cli import options, reexecuting, words
+from cli import exporting, options, reexecuting, words
 from froc.errors import InputError, NotCertifiedError
 
 KEYGEN_EXAMPLES = """[bold]Examples[/]
@@ -62,6 +62,7 @@ app = typer.Typer(
 
 
 app.command("reexecute", epilog=reexecuting.EXAMPLES)(reexecuting.reexecute)
+app.command("export", epilog=exporting.EXAMPLES)(exporting.export)
 
 
 @app.command("keygen", epilog=KEYGEN_EXAMPLES)

@@ -37,6 +37,8 @@ froc show froc-run
 froc show froc-run --json
 
 froc show froc-run --watch
+
+froc show froc-run --open
 """
 LIST_EXAMPLES = """[bold]Examples[/]
 
@@ -79,9 +81,19 @@ def show(
     json_: Annotated[bool, typer.Option("--json", help="Print the run as JSON.")] = False,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Keep looking until the run is finished.")] = False,
     interval: Annotated[float, typer.Option(min=0.05, help="Seconds between looks.")] = 1.0,
+    open_: Annotated[
+        bool, typer.Option("--open", help="Show a finished run as a report's page, marked unsigned, in the browser.")
+    ] = False,
+    page: Annotated[
+        Path | None, typer.Option(help="Write that page here instead of opening it.", show_default=False)
+    ] = None,
 ) -> None:
     """A run's trials, certificate and figures; exit 3 where it is finished and nothing is certified."""
     from search.folder import Folder
+
+    if open_ or page is not None:
+        _draft(run, page, open_)
+        return
 
     if watch and json_:
         raise InputError("--watch draws for people; leave --json out, or call froc show --json again and again")
@@ -107,6 +119,28 @@ def show(
             summary(run, certificate)
     if certificate is not None and certificate["chosen"] is None:
         raise NotCertifiedError(certificate["reason"])
+
+
+def _draft(run: Path, page: Path | None, open_: bool) -> None:
+    """Write the page of a run that nobody has signed; in the run folder, or beside other temporary files."""
+    import tempfile
+    import webbrowser
+
+    from audit import evidence, rendering
+
+    text = rendering.html(*evidence.draft(run), unsigned=True)
+    place = page or run / "unsigned.html"
+    try:
+        place.write_text(text, encoding="utf-8")
+    except OSError as error:
+        if page is not None:
+            raise InputError(f"cannot write {page} ({error.strerror}); choose another file") from error
+        with tempfile.NamedTemporaryFile("w", suffix=".html", prefix="froc-", delete=False, encoding="utf-8") as stream:
+            stream.write(text)
+        place = Path(stream.name)
+    words.results.print(f"unsigned page {place}", soft_wrap=True)
+    if open_ and not webbrowser.open(place.resolve().as_uri()):
+        words.messages.print("[yellow]no browser could be started[/]; open the file yourself")
 
 
 def certify(

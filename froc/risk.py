@@ -20,7 +20,7 @@ from froc.errors import InputError
 from froc.losses import SCALE, matrix, prefixes, refuse_shared_units
 from froc.power import required
 
-__all__ = ["Candidate", "Claim", "certify", "choose", "decide", "level", "refuse_unknown", "required"]
+__all__ = ["Candidate", "Claim", "bounds", "certify", "choose", "decide", "level", "refuse_unknown", "required"]
 
 
 def certify(
@@ -57,6 +57,19 @@ def decide(losses: Mapping[str, Losses], candidates: Sequence[Candidate], claim:
     """
     refuse_unknown(claim)
     return _document({risk: evidence(losses[risk]) for risk in claim.risks}, candidates, claim, [])
+
+
+def bounds(
+    table: pl.DataFrame, config: str, among: int, claim: Claim, order: pl.DataFrame | None = None
+) -> dict[str, float]:
+    """risk -> the simultaneous CUR of one configuration as one of `among` candidates, as `certify` prints it.
+
+    For what-ifs: another table or confidence asks nothing of the other candidates. Raises InputError as `certify` does.
+    """
+    refuse_unknown(claim)
+    found = {risk: _evidence(table, risk, [config], claim, order) for risk in claim.risks}
+    wide = uppers(claim, found, level(claim) / (among * len(claim.risks)))
+    return {risk: _shifted(wide, risk, 0, claim) for risk in wide}
 
 
 def choose(rows: Sequence[Mapping[str, Any]], budget: Mapping[str, float]) -> str | None:

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,8 +16,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from safetensors.numpy import save_file
 
-from audit import evidence, signing, verification
+from audit import evidence, records, signing, verification
+from audit.claims import Facts
 from froc import digest
+from froc.errors import InputError, VerificationError
 from froc.losses import SCHEMA
 from froc.risk import Candidate, Claim, certify
 
@@ -79,9 +82,19 @@ class Made:
         change(statement["predicate"])
         files = {path.name: path.read_bytes() for path in self.bundle.iterdir() if not path.name.startswith("report")}
         subject = {item["name"]: item["digest"]["sha256"] for item in statement["subject"]}
-        made = evidence.signed_report(statement["predicate"], files, subject, [signing.load_signer(self.key)])
+        page = (self.bundle / "report.html").read_bytes()
+        # what does not add up has no page; verification ends before it comes to that
+        with suppress(VerificationError, InputError, KeyError, TypeError, IndexError, AttributeError, ArithmeticError):
+            page = evidence.page(statement["predicate"], files, self.facts(files))
+        made = evidence.signed_report(statement["predicate"], files, subject, [signing.load_signer(self.key)], page)
         for name, data in made.items():
             (self.bundle / name).write_bytes(data)
+
+    def facts(self, files: Mapping[str, bytes] | None = None) -> Facts:
+        """The evidence of the bundle, or of other files."""
+        some = files or {path.name: path.read_bytes() for path in self.bundle.iterdir()}
+        covered = records.model_files(self.model) if self.model else {}
+        return verification.read(some, [signing.load_public(self.public)], covered, verification.Log())
 
     def edit(self, name: str, change: Callable[[str], str]) -> None:
         """Edit a text file of the bundle."""

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from audit.claims import Plan
 from froc.data import Row, Task
 from froc.risk import Candidate, certify
 from tests.audit.authority import Authority, served
-from tests.commands import Commands
+from tests.commands import ROOT, Commands
 
 Froc = Callable[..., subprocess.CompletedProcess[str]]
 PASSWORD = {"FROC_KEY_PASSWORD": "a long word"}
@@ -171,6 +172,61 @@ def test_two_people_sign(place: Path, froc: Froc, signed: Path) -> None:
     assert "has signed this already" in again.stderr
     for words in ([], ["--key", place / "engineer.pub", "--trust", place / "trust.json"]):
         assert froc("audit", "verify", signed, *words).returncode == 2
+
+
+def test_a_report_is_exported_once_it_verifies(place: Path, froc: Froc, signed: Path, tmp_path: Path) -> None:
+    words = ["audit", "export", signed, "--key", place / "engineer.pub", "--format"]
+    for name, said in (("markdown", "### ✅"), ("model-card", "model-index:"), ("cyclonedx", '"specVersion": "1.6"')):
+        done = froc(*words, name)
+        assert done.returncode == 0, done.stderr
+        assert said in done.stdout
+    page = tmp_path / "verified.html"
+    done = froc(*words, "page", "--model", place / "run" / "model", "--out", page)
+    assert done.returncode == 0, done.stderr
+    assert "<strong>Verified 2" in page.read_text(encoding="utf-8")
+    assert "model files match" in page.read_text(encoding="utf-8")
+    statement, held = tmp_path / "svr.json", ["--against", tmp_path / "svr.json", "--signed-by", place / "approver.pub"]
+    done = froc(*words, "svr", "--sign", place / "approver", "--out", statement, env=PASSWORD)
+    assert done.returncode == 0, done.stderr
+    assert "says what the report shows" in froc(*words, "svr", *held).stdout
+    statement.write_bytes((signed / "report.dsse.json").read_bytes())
+    assert froc(*words, "svr", *held).returncode == 4
+    for more, said in (
+        (["pdf"], "no format"), (["svr"], "--sign KEY"), (["markdown", *held], "--against"),
+        (["markdown", "--url", "javascript:alert(1)"], "no address"), (["markdown", "--out", tmp_path / "no" / "x"], "cannot write"),
+    ):  # fmt: skip
+        done = froc(*words, *more)
+        assert done.returncode == 2, done.stderr
+        assert said in done.stderr
+
+
+def test_nothing_unverified_is_exported(place: Path, froc: Froc, signed: Path, tmp_path: Path) -> None:
+    copied, out = Path(shutil.copytree(signed, tmp_path / "x.froc-audit")), tmp_path / "out.md"
+    (copied / "losses.csv").write_bytes((copied / "losses.csv").read_bytes().replace(b",1000\n", b",0\n", 1))
+    done = froc("audit", "export", copied, "--key", place / "engineer.pub", "--format", "markdown", "--out", out)
+    assert done.returncode == 4, done.stderr
+    assert not out.exists()
+    assert done.stdout == ""
+
+
+def test_a_run_that_is_not_audited_is_shown_unsigned(place: Path, froc: Froc, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    done = froc("show", place / "run", "--page", page)
+    assert done.returncode == 0, done.stderr
+    assert "<title>UNSIGNED: " in page.read_text(encoding="utf-8")
+    # a browser that notes what it was to open
+    seen = tmp_path / "seen"
+    browser = tmp_path / "browser"
+    browser.write_text(f'#!/bin/sh\necho "$1" > {seen}\n')
+    browser.chmod(0o755)
+    whole = [sys.executable, "-m", "froc", "show", str(place / "run"), "--open"]
+    env = os.environ | {"BROWSER": str(browser)}
+    opened = subprocess.run(whole, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    assert opened.returncode == 0, opened.stderr
+    assert seen.read_text().strip() == (place / "run" / "unsigned.html").as_uri()
+    assert (place / "run" / "unsigned.html").exists()
+    assert froc("show", tmp_path, "--open").returncode == 2
+    assert "cannot write" in froc("show", place / "run", "--page", tmp_path / "no" / "page.html").stderr
 
 
 @pytest.fixture(scope="module")

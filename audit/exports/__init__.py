@@ -1,0 +1,52 @@
+"""What other tools read of a report: one file per format, written from a bundle that was just verified, and from nothing else.
+
+`write(found, given)` of each file returns the text. None of them replaces the bundle: each says where the report is, by the
+SHA-256 of its signed bytes, and what it does not show.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from audit.signing import PrivateKey
+from audit.verification import Result
+from froc.errors import InputError
+
+FORMATS: Mapping[str, str] = {
+    "page": "report.html with a verification line, for whoever verified",
+    "markdown": "summary for a pull request",
+    "model-card": "section of a Hugging Face model card, with results in its header",
+    "cyclonedx": "CycloneDX 1.6 ML-BOM with declarations",
+    "svr": "in-toto Simple Verification Result, signed by who verified",
+}
+
+
+@dataclass(frozen=True)
+class Given:
+    """What the user gives beside the bundle. signer: who signs what a format wants signed. url: where the report can be had.
+    when: RFC 3339 time of verification."""
+
+    when: str
+    signer: PrivateKey | None = None
+    url: str | None = None
+
+
+def write(name: str, found: Result, given: Given) -> str:
+    """A verified report in a format. InputError for an unknown format, or one that cannot be written about this report."""
+    if name not in FORMATS:
+        raise InputError(f"no format is called {name!r}; there are: {', '.join(FORMATS)}")
+    text: str = import_module(f"audit.exports.{name.replace('-', '_')}").write(found, given)
+    return text
+
+
+def reported(found: Result) -> Mapping[str, Any] | None:
+    """The reported configuration's row of the certificate; None where none was tested."""
+    rows = found.report["certificate"]["candidates"]
+    return next((row for row in rows if row["config"] == found.report["config"]), None)
+
+
+def refuse_no_model(found: Result, what: str) -> None:
+    """InputError where the report covers no model: nothing may be written about one then."""
+    if not found.facts.files:
+        raise InputError(f"this report covers no model, so there is none that {what} could be about; export markdown")

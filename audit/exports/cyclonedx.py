@@ -1,0 +1,136 @@
+"""CycloneDX 1.6: the model as a component with a model card, budgets as requirements, bounds as claims, limits as counter-evidence."""
+
+import json
+from typing import Any
+from uuid import UUID
+
+from audit.exports import Given, refuse_no_model, reported
+from audit.rendering.numbers import cut
+from audit.rendering.summary import claim, measured_by, ordered
+from audit.rendering.words import ASSURANCE, LIMITS
+from audit.verification import Result
+
+Json = dict[str, Any]
+MODEL, ASSESSOR, REPORT, LIMITED, STANDARD = "model", "assessor", "report", "limits", "budgets"
+"""References within the document."""
+
+
+def write(found: Result, given: Given) -> str:
+    """The ML-BOM as JSON; the same report, time and address give the same bytes."""
+    refuse_no_model(found, "an ML-BOM")
+    report = found.report
+    document = {
+        "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.6",
+        "serialNumber": f"urn:uuid:{UUID(found.payload[:32], version=4)}",
+        "version": 1,
+        "metadata": {
+            "timestamp": given.when,
+            "tools": {"components": [{"type": "application", **report["harness"]}]},
+            "component": _model(found),
+        },
+        "components": [
+            {"type": "file", "bom-ref": f"file-{i}", "name": name, "hashes": [_hash(value)]}
+            for i, (name, value) in enumerate(sorted(found.facts.files.items()))
+        ],
+        "definitions": {"standards": [_budgets(found)]},
+        "declarations": _declarations(found, given),
+    }
+    return json.dumps(document, indent=2, sort_keys=True, ensure_ascii=True) + "\n"
+
+
+def _hash(value: str) -> Json:
+    return {"alg": "SHA-256", "content": value}
+
+
+def _model(found: Result) -> Json:
+    report, row = found.report, reported(found) or {}
+    risks = ordered(report["certificate"]["budget"])
+    metrics = [
+        {
+            "type": f"{risk} risk: {cut(measured_by(report['method']['metric'].get(risk, 'weighted sum')), 200)}",
+            "value": row["empirical"][risk],
+            "confidenceInterval": {"lowerBound": "0", "upperBound": row["cur"][risk]["simultaneous"]},
+        }
+        for risk in risks
+    ]
+    return {
+        "type": "machine-learning-model",
+        "bom-ref": MODEL,
+        "name": report["name"],
+        "properties": [
+            {"name": "froc:treeDigest:dirHash-sha256", "value": str(found.tree)},
+            {"name": "froc:verdict", "value": report["verdict"]},
+            {"name": "froc:report:sha256", "value": found.payload},
+        ],
+        "pedigree": {"ancestors": [{"type": "machine-learning-model", "name": cut(report["model"]["base"]["name"], 200)}]},
+        "modelCard": {
+            "quantitativeAnalysis": {"performanceMetrics": metrics},
+            "considerations": {"technicalLimitations": [LIMITS[name] for name in report["limits"]]},
+        },
+    }  # fmt: skip
+
+
+def _budgets(found: Result) -> Json:
+    certificate = found.report["certificate"]
+    return {
+        "bom-ref": STANDARD,
+        "name": "Unlearning budgets",
+        "version": found.report["plan"]["sha256"],
+        "description": "The risks that were accepted before the run, in its plan.",
+        "requirements": [
+            {
+                "bom-ref": f"budget-{risk}",
+                "identifier": risk,
+                "text": f"The {risk} risk is at most {alpha}, with confidence {certificate['confidence']}.",
+            }
+            for risk, alpha in sorted(certificate["budget"].items())
+        ],
+    }
+
+
+def _declarations(found: Result, given: Given) -> Json:
+    report, row = found.report, reported(found) or {}
+    risks = sorted(report["certificate"]["budget"])
+    passed = report["verdict"] == "PASS"
+    signers = [{"role": s["role"], "organization": {"name": f"holder of key {s['keyid']}"}} for s in report["signers"]]
+    document = {"type": "attestation", "url": given.url or "report.dsse.json", "hashes": [_hash(found.payload)]}
+    return {
+        "assessors": [{"bom-ref": ASSESSOR, "thirdParty": False, "organization": signers[0]["organization"]}],
+        "attestations": [
+            {
+                "summary": claim(report, report["certificate"]) if passed else f"Not claimed: {report['verdict']}.",
+                "assessor": ASSESSOR,
+                "map": [
+                    {
+                        "requirement": f"budget-{risk}",
+                        "claims": [f"claim-{risk}"],
+                        "conformance": {"score": 1 if passed else 0, "rationale": report["certificate"]["reason"][:1000]},
+                        "confidence": {"score": float(report["certificate"]["confidence"])},
+                    }
+                    for risk in risks
+                ],
+            }
+        ],
+        "claims": [
+            {
+                "bom-ref": f"claim-{risk}",
+                "target": MODEL,
+                "predicate": f"{risk} risk at most {row['cur'][risk]['simultaneous']}",
+                "reasoning": f"Bound: {report['certificate']['bound'].get(risk, 'of its parts')}; {report['certificate']['procedure']}.",
+                "evidence": [REPORT],
+                "counterEvidence": [LIMITED],
+            }
+            for risk in risks
+        ],
+        "evidence": [
+            {"bom-ref": REPORT, "propertyName": "froc:report", "description": f"Signed report, verified {given.when}: sha256 {found.payload}",
+             "created": report["issued"], "expires": report["expires"]},
+            {"bom-ref": LIMITED, "propertyName": "froc:limits", "description": " ".join(LIMITS[name] for name in report["limits"])},
+        ],
+        "affirmation": {
+            "statement": f"{ASSURANCE[report['assuranceLevel']]}.",
+            "signatories": [{**signer, "externalReference": document} for signer in signers],
+        },
+    }  # fmt: skip

@@ -1,0 +1,62 @@
+"""A summary for a pull request, in Markdown that no name can break out of."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from audit.exports import Given, reported
+from audit.rendering.numbers import cut, measured, percent, short, up
+from audit.rendering.summary import claim, ordered
+from audit.rendering.words import DECISIONS, LIMITS
+from audit.verification import Result
+
+MARKS = {"PASS": "✅", "FAIL": "❌", "NOT_ESTABLISHED": "❔"}
+
+
+def write(found: Result, given: Given) -> str:
+    """Decision, risks, limits and how to check."""
+    report = found.report
+    lines = [
+        f"### {MARKS[report['verdict']]} Unlearning audit {report['name']}: {DECISIONS[report['verdict']]}",
+        "",
+        f"Verified {given.when} with key `{short(found.fingerprint)}`; "
+        f"{'model files match' if found.model_checked else 'the model was not compared'}; losses {found.assurance.replace('_', '-')}.",
+        "",
+        *body(found),
+        "",
+        f"Report `sha256:{found.payload}`{f', {given.url}' if given.url else ''}",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def body(found: Result) -> list[str]:
+    """Claim, table of risks, limits and the command, as lines of Markdown."""
+    report, row = found.report, reported(found)
+    said = claim(report, report["certificate"])
+    lines = [said if report["verdict"] == "PASS" else f"Could not be claimed: “{said}”", ""]
+    lines += _table(report, row) if row else ["No configuration was tested.", ""]
+    lines += [
+        f"Model: {f'`{found.tree}`' if found.tree else 'none is covered'}, from {code(report['model']['base']['name'])}; "
+        f"task {code(report['plan']['task']['name'])}.",
+        "",
+        "What this does not show:",
+        "",
+        *(f"- {LIMITS[name]}" for name in report["limits"]),
+        "",
+        f"Check it: `froc audit verify {report['name']}.froc-audit --key SIGNER.pub`",
+    ]
+    return lines
+
+
+def _table(report: Mapping[str, Any], row: Mapping[str, Any]) -> list[str]:
+    budget = report["certificate"]["budget"]
+    lines = ["| risk | measured | at most | budget |", "| --- | ---: | ---: | ---: |"]
+    for risk in ordered(budget):
+        bound = row["cur"][risk]["simultaneous"]
+        lines.append(f"| {risk} | {measured(row['empirical'][risk])} | {up(bound)} | {percent(budget[risk])} |")
+    return [*lines, ""]
+
+
+def code(text: str, most: int = 80) -> str:
+    """A text that Markdown shows as it is: in a code span, visible, cut, without what would end the span."""
+    return f"`{cut(text, most).strip().replace('`', chr(92) + 'u0060') or '-'}`"

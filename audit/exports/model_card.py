@@ -1,0 +1,48 @@
+"""A model card's section, through huggingface_hub: bounds as evaluation results that name the report they come from."""
+
+from audit.exports import Given, refuse_no_model, reported
+from audit.exports.markdown import body
+from audit.rendering.numbers import cut
+from audit.rendering.summary import ordered
+from audit.rendering.words import DECISIONS
+from audit.verification import Result
+from froc.errors import InputError
+
+
+def write(found: Result, given: Given) -> str:
+    """YAML header and section, to be merged into the card of the model that the report covers."""
+    try:
+        from huggingface_hub import EvalResult, ModelCard, ModelCardData
+    except ImportError as error:
+        raise InputError("a model card needs huggingface_hub; pip install 'froc[export]'") from error
+    refuse_no_model(found, "a model card")
+    report, row = found.report, reported(found) or {}
+    where = given.url or f"urn:sha256:{found.payload}"
+    results = [
+        EvalResult(
+            task_type="text-generation",
+            task_name="Unlearning",
+            dataset_type="unlearning-task",
+            dataset_name=cut(report["plan"]["task"]["name"], 80),
+            dataset_revision=report["plan"]["task"]["digest"],
+            metric_type=f"{risk}-risk",
+            metric_name=f"{risk} risk, at most (confidence {report['certificate']['confidence']})",
+            # a number is asked for; the signed one is a decimal, rounded up already
+            metric_value=float(row["cur"][risk]["simultaneous"]),
+            metric_config=f"budget {report['certificate']['budget'][risk]}",
+            source_name=f"froc audit report {report['name']}",
+            source_url=where,
+        )
+        for risk in ordered(report["certificate"]["budget"])
+    ]
+    data = ModelCardData(model_name=report["name"], eval_results=results, tags=["machine-unlearning", "froc-audit"])
+    section = [
+        f"## Unlearning audit: {DECISIONS[report['verdict']]}",
+        "",
+        f"Verified {given.when}.",
+        "",
+        *body(found),
+        "",
+    ]
+    card = ModelCard(f"---\n{data.to_yaml()}\n---\n\n" + "\n".join(section))
+    return str(card)

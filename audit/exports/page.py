@@ -1,0 +1,17 @@
+"""The page with a verification line: what whoever verified has seen."""
+
+from audit import rendering
+from audit.exports import Given
+from audit.verification import Result
+
+
+def write(found: Result, given: Given) -> str:
+    """report.html, with what was checked; it is a copy for its reader, and part of no bundle."""
+    seen = rendering.Verified(
+        when=given.when,
+        keys=[(found.roles.get(keyid, "a trusted key"), keyid) for keyid in found.signers],
+        model=found.model_checked,
+        level=f"losses {found.assurance.replace('_', '-')}",
+        checks=[(check.name, check.seen) for check in found.checks],
+    )
+    return rendering.html(found.report, found.facts, verified=seen)

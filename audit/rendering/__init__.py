@@ -1,0 +1,63 @@
+"""Verified report and evidence -> one static page: no script, no link out, nothing loaded, the same bytes everywhere.
+
+    words      the fixed words: a signer chooses none of them
+    numbers    numbers and names, rounded against the claim, unable to hide anything
+    figures    pictures as inline SVG
+    summary    page 1, for a reader without statistics
+    appendix   what a reader with statistics needs
+
+The page of a bundle is a pure function of its report and evidence, so it cannot say that it was verified; it says how to
+verify it. Two other copies say more: the one that `froc audit verify --page` writes says what was found, and that of a run
+which nobody has signed says so everywhere. The list of evidence is shown without the page itself.
+"""
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+
+from audit.claims import Facts
+from audit.rendering import appendix, numbers, summary, words
+from audit.rendering.numbers import cut, down, four, measured, params, percent, said, short, small, up, visible, whole
+from audit.rendering.summary import Verified
+
+__all__ = ["Verified", "html"]
+HERE = Path(__file__).parent
+
+
+def html(report: Mapping[str, Any], facts: Facts, *, verified: Verified | None = None, unsigned: bool = False) -> str:
+    """The page of a report predicate that was verified or is about to be signed, and the evidence that it follows from.
+
+    verified: what a verifier found, for a copy of its own. unsigned: there is no signature, and no report in the folder.
+    """
+    first = summary.view(report)
+    return _template().render(
+        r=report,
+        c=report["certificate"],
+        f=facts,
+        w=words,
+        evidence=[item for item in report["evidence"] if item["name"] != "report.html"],
+        verified=verified,
+        unsigned=unsigned,
+        fewest=appendix.FEWEST,
+        **first,
+        **appendix.view(report, facts, first["subject"]),
+    )
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(
+        loader=FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=visible,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    filters = (up, down, measured, percent, short, params, small, four, cut, whole, said, numbers.count)
+    environment.filters |= {one.__name__: one for one in filters}
+    return environment.get_template("page.html.jinja")

@@ -1,0 +1,373 @@
+"""The appendix: what a reader with statistics needs, from verified evidence; aggregates alone, never a query's loss."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from decimal import ROUND_CEILING, Decimal, localcontext
+from typing import Any
+
+import polars as pl
+
+from audit.claims import Facts, Plan
+from audit.records import Average, Trial, Variant
+from audit.rendering import figures
+from audit.rendering.figures import Both
+from audit.rendering.numbers import count, cut, percent, up
+from audit.rendering.summary import measured_by, ordered
+from audit.rendering.words import STATUS
+from audit.signing import exact
+from froc import comparison, procedures
+from froc.bounds import Bound
+from froc.losses import SCALE
+from froc.plugins import find
+from froc.presets import KNOWN
+from froc.risk import bounds
+
+ROWS = 300
+"""Trials that have a row of their own; the others are counted, and stand in the evidence."""
+FEWEST = 10
+"""Queries that a class of losses holds at least, so that it tells of no single one."""
+ENOUGH = 50
+"""Queries below which no distribution is shown at all."""
+LEVELS = (0.8, 0.95, 0.99)
+"""Confidences that the result is looked at beside its own."""
+CURVE = 33
+"""Points of a curve."""
+
+
+def view(report: Mapping[str, Any], facts: Facts, subject: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What the appendix' template says beside report and facts."""
+    budget = {risk: Decimal(report["certificate"]["budget"][risk]) for risk in ordered(report["certificate"]["budget"])}
+    return {
+        "data": [_drawn(facts.plan, risk) for risk in ordered(facts.plan.task.units)],
+        "bounds": _theorems(report),
+        "procedure": procedures.find(facts.plan.procedure).theorem,
+        "deviations": deviations(report, facts),
+        "trials": _trials(facts),
+        "hidden": max(0, len(facts.trials) - ROWS),
+        "timeline": _timeline(facts.trials),
+        "landscape": _landscape(facts, report, budget),
+        "curves": _curves(report, subject, budget) if subject else [],
+        "classes": _classes(facts, report["config"]) if subject else [],
+        "sensitivity": sensitivity(facts, report) if subject else None,
+        "averages": _averages(facts.trials, report["config"]),
+        "attacks": _attacks(report, subject),
+        "compared": _compared(report.get("comparison")),
+    }
+
+
+def _drawn(plan: Plan, risk: str) -> dict[str, Any]:
+    """How one risk's queries were divided."""
+    return {
+        "risk": risk,
+        "population": plan.population[risk],
+        "listed": plan.listed.get(risk),
+        "unit": plan.task.units[risk],
+        "search": plan.split.search[risk],
+        "calibration": plan.split.calibration[risk],
+        "digest": plan.split.queries.get(risk, ""),
+    }
+
+
+def _theorems(report: Mapping[str, Any]) -> list[dict[str, str]]:
+    return [
+        {
+            "risk": risk,
+            "metric": measured_by(report["method"]["metric"][risk]),
+            "raw": report["method"]["metric"][risk],
+            "bound": name.replace("_", " "),
+            "theorem": find(Bound, name).theorem,
+        }
+        for risk, name in sorted(report["method"]["bound"].items())
+    ]
+
+
+def deviations(report: Mapping[str, Any], facts: Facts) -> list[str]:
+    """Where the run went another way than its plan, in words; empty where it did not."""
+    trials, plan, opening = report["trials"], facts.plan, report["certificate"]["opening"]
+    begun = len({trial.trial for trial in facts.trials})
+    found = {
+        f"{begun} of {trials['planned']} planned trials were begun.": begun < trials["planned"],
+        f"{count(trials['failed'], 'trial')} failed: what those configurations would have shown is not known.": trials["failed"] > 0,
+        f"{count(trials['interrupted'], 'attempt')} ended with the process that ran it, and {'was' if trials['interrupted'] == 1 else 'were'} "
+        "made again or left out.": trials["interrupted"] > 0,
+        f"The calibration queries were opened {opening['number']} times; {plan.openings} planned.": opening["number"] > plan.openings,
+        "The plan was signed after the run; nothing shows that it was not changed.": report["plan"]["status"] == "asserted-signed-after-run",
+        "The report is about another configuration than the chosen one, as its signer asked.": report["asked"] is not None
+        and report["config"] != report["chosen"],
+    }  # fmt: skip
+    return [text for text, holds in found.items() if holds]
+
+
+def _trials(facts: Facts) -> list[dict[str, Any]]:
+    first = min((trial.started for trial in facts.trials), default="")
+    sealed = Counter(candidate.config[:5] for candidate in facts.seal.candidates)
+    return [
+        {
+            "t": trial,
+            "after": _seconds(first, trial.started),
+            "seconds": str(Decimal(trial.seconds).quantize(Decimal("0.1"))),
+            "status": STATUS[trial.status],
+            "good": trial.status == "complete",
+            "reason": cut(trial.reason or "", 90),
+            "tested": sealed[trial.config[:5]] if trial.status == "complete" else 0,
+        }
+        for trial in facts.trials[:ROWS]
+    ]
+
+
+def _seconds(first: str, then: str | None) -> int:
+    if then is None:
+        return 0
+    return int((datetime.fromisoformat(then) - datetime.fromisoformat(first)).total_seconds())
+
+
+def _timeline(trials: Sequence[Trial]) -> Any:
+    kinds = {status: "failed" if words.startswith("failed") else status for status, words in STATUS.items()}
+    first = min((trial.started for trial in trials), default="")
+    spans = []
+    for trial in trials:
+        start = _seconds(first, trial.started)
+        # a process that ended before its trial left no end
+        end = _seconds(first, trial.ended) if trial.ended else start + int(Decimal(trial.seconds))
+        spans.append(figures.Span(start, max(start, end), kinds[trial.status]))
+    return figures.timeline(figures.lanes(spans)) if spans else None
+
+
+def _points(trials: Sequence[Trial]) -> list[Both]:
+    """(utility, forgetting) search losses of every configuration that was measured."""
+    found = [one.search for trial in trials if trial.status == "complete" for one in _ends(trial)]
+    return [(Decimal(s["utility"]), Decimal(s["forgetting"])) for s in found if s and {"utility", "forgetting"} <= s.keys()]  # fmt: skip
+
+
+def _landscape(facts: Facts, report: Mapping[str, Any], budget: Mapping[str, Decimal]) -> dict[str, Any] | None:
+    points = [point for point in _points(facts.trials) if 0 <= min(point) <= max(point) <= 1]
+    both = {risk: budget[risk] for risk in ("forgetting", "utility") if risk in budget}
+    if len(both) < 2 or not points:
+        return None
+    ends = (_end(max(u for u, _ in points)), _end(max(f for _, f in points)))
+    found, line = figures.cells(points, ends), _best(points)
+    rows = [{**row, "reported": row["config"] == report["config"]} for row in report["certificate"]["candidates"]]
+    within = sum(u <= both["utility"] and f <= both["forgetting"] for u, f in points)
+    return {
+        "picture": figures.landscape(found, ends, both),
+        "count": len(points),
+        "within": within,
+        "cells": [(_span(i, ends[0]), _span(j, ends[1]), n) for (i, j), n in _largest(found)],
+        "more": max(0, len(found) - len(_largest(found))),
+        "front": figures.front(line, rows, both) if rows else None,
+        "line": line[:20],
+        "longer": max(0, len(line) - 20),
+    }
+
+
+def _largest(found: Mapping[tuple[int, int], int]) -> list[tuple[tuple[int, int], int]]:
+    """The fullest cells, at most twenty."""
+    return sorted(found.items(), key=lambda item: (-item[1], item[0]))[:20]
+
+
+def _end(most: Decimal) -> Decimal:
+    """The end of a landscape's axis: the next whole tenth."""
+    return max(Decimal("0.1"), most.quantize(Decimal("0.1"), ROUND_CEILING))
+
+
+def _span(cell: int, end: Decimal) -> str:
+    return f"{percent(str(end * cell / figures.GRID))} to {percent(str(end * (cell + 1) / figures.GRID))}"
+
+
+def _best(points: Sequence[Both]) -> list[Both]:
+    """Points that no other is at least as good as in both, from the least utility loss on; at most 100."""
+    found: list[Both] = []
+    for point in sorted(set(points)):
+        if not found or point[1] < found[-1][1]:
+            found.append(point)
+    return found[:: -(-len(found) // 100)] if found else []
+
+
+def shifted(bound: Decimal, rho: Decimal) -> Decimal:
+    """`froc.shift.shifted` by square roots alone, which every machine rounds alike."""
+    with localcontext(prec=28):
+        keep = 1 - rho * rho
+        if bound >= keep * keep:
+            return Decimal(1)
+        return (bound.sqrt() * keep + (1 - bound).sqrt() * (1 - keep * keep).sqrt()) ** 2
+
+
+def _unshifted(bound: Decimal, rho: Decimal) -> Decimal:
+    """The bound without shift that has grown to this one."""
+    with localcontext(prec=28):
+        keep = 1 - rho * rho
+        root = bound.sqrt() * keep - (1 - bound).sqrt() * (1 - keep * keep).sqrt()
+        return max(Decimal(0), root) ** 2
+
+
+def _curves(
+    report: Mapping[str, Any], subject: Mapping[str, Any], budget: Mapping[str, Decimal]
+) -> list[dict[str, Any]]:
+    certificate = report["certificate"]
+    edge = max([Decimal("0.05"), *(Decimal(r or 0) * Decimal("1.5") for r in subject["robust_radius"].values())])
+    edge = min(Decimal(1), edge.quantize(Decimal("0.01")))
+    found = []
+    for risk, alpha in budget.items():
+        parts = {risk: Decimal(1)}
+        if risk not in certificate["unit"]:
+            parts = {name: Decimal(weight) for name, weight in certificate["weights"].items()}
+        plain = {
+            name: _unshifted(Decimal(subject["cur"][name]["simultaneous"]), Decimal(certificate["radius"]))
+            for name in parts
+        }
+        rhos = [edge * i / (CURVE - 1) for i in range(CURVE)]
+        curve = [(rho, sum((w * shifted(plain[name], rho) for name, w in parts.items()), Decimal(0))) for rho in rhos]
+        radius = subject["robust_radius"][risk]
+        found.append(
+            {
+                "risk": risk,
+                "picture": figures.shift(risk, curve, alpha, None if radius is None else Decimal(radius)),
+                "at": [up(str(bound)) for _, bound in curve[:: (CURVE - 1) // 4]],
+                "rhos": [f"{rho.normalize():f}" for rho, _ in curve[:: (CURVE - 1) // 4]],
+                "radius": radius,
+                "budget": percent(str(alpha)),
+            }
+        )
+    return found
+
+
+def merged(losses: Sequence[int]) -> list[tuple[int, int, int]]:
+    """(first thousandth, last, queries) of classes that hold FEWEST queries or more: 0, hundreds, 1000, put together upwards.
+
+    What is left over at the end is put to the class below it. Empty where there are too few queries to show any.
+    """
+    if len(losses) < ENOUGH:
+        return []
+    filled = Counter(0 if loss == 0 else 11 if loss == SCALE else (loss - 1) // 100 + 1 for loss in losses)
+    low, number, found = 0, 0, list[tuple[int, int, int]]()
+    for place in sorted(filled):
+        first = 0 if place == 0 else SCALE if place == 11 else 100 * (place - 1) + 1
+        last = 0 if place == 0 else SCALE if place == 11 else min(SCALE - 1, 100 * place)
+        low, number = (low, number + filled[place]) if number else (first, filled[place])
+        if number >= FEWEST:
+            found.append((low, last, number))
+            number = 0
+    if number:
+        low, _, below = found.pop()
+        found.append((low, last, below + number))
+    return found
+
+
+def _classes(facts: Facts, config: str) -> list[dict[str, Any]]:
+    rows = facts.losses.filter(pl.col("config") == config, pl.col("split") == "calibration")
+    found = []
+    for risk in ordered(facts.plan.task.units):
+        losses = rows.filter(pl.col("risk") == risk)["loss"].to_list()
+        some = merged(losses)
+        found.append(
+            {"risk": risk, "n": len(losses), "some": some, "picture": figures.classes(risk, some) if some else None}
+        )
+    return found
+
+
+def sensitivity(facts: Facts, report: Mapping[str, Any]) -> dict[str, Any]:
+    """Bounds of the reported configuration with losses a thousandth lower and higher, and at other confidences.
+
+    Risks whose losses are all 0 or 1 stay as they are: a thousandth is no error that those can have.
+    """
+    config, claim = report["config"], replace(facts.plan.claim, opening=report["opening"])
+    losses = facts.losses.filter(pl.col("config") == config)
+    cases = {
+        "1‰ lower": (_moved(losses, -1), claim),
+        "as signed": (losses, claim),
+        "1‰ higher": (_moved(losses, 1), claim),
+    }
+    cases |= {
+        f"at {percent(str(level))}": (losses, replace(claim, confidence=level))
+        for level in LEVELS
+        if level != claim.confidence
+    }
+    columns = []
+    for name, (table, asked) in cases.items():
+        found = exact(bounds(table, config, len(facts.seal.candidates), asked, facts.seal.units))
+        within = all(Decimal(found[risk]) <= Decimal(alpha) for risk, alpha in report["certificate"]["budget"].items())
+        columns.append({"name": name, "bounds": found, "within": within})
+    return {"columns": columns, "risks": ordered(report["certificate"]["budget"])}
+
+
+def _moved(losses: pl.DataFrame, by: int) -> pl.DataFrame:
+    binary = losses.group_by("risk").agg((pl.col("loss") % SCALE == 0).all().alias("binary"))
+    fixed = binary.filter(pl.col("binary"))["risk"].to_list()
+    moved = (pl.col("loss") + by).clip(0, SCALE).cast(losses.schema["loss"])
+    return losses.with_columns(loss=pl.when(pl.col("risk").is_in(fixed)).then(pl.col("loss")).otherwise(moved))
+
+
+def _averages(trials: Sequence[Trial], config: str | None) -> dict[str, Average]:
+    """What the search measured of the reported configuration beside its losses: risk -> accuracies and plain losses."""
+    ends = (one for trial in trials if trial.status == "complete" for one in _ends(trial))
+    return next((one.averages for one in ends if one.config == config and one.averages), {})
+
+
+def _ends(trial: Trial) -> list[Trial | Variant]:
+    """The configurations that one training gave."""
+    return [trial, *trial.variants]
+
+
+def _attacks(report: Mapping[str, Any], subject: Mapping[str, Any] | None) -> list[dict[str, str]]:
+    """Every risk that froc knows by name, and those that the report defines: measured as what, or not run."""
+    metrics: Mapping[str, str] = report["method"]["metric"]
+    own = [risk for risk in ordered(metrics) if risk not in KNOWN]
+    found = []
+    for name, known in KNOWN.items():
+        run = [name] if name in metrics else [risk for risk in own if metrics[risk] == known.of]
+        how = measured_by(metrics[run[0]] if run else known.of)
+        found.append({"name": name, "says": known.says, "how": how, "run": _ran(run, name, subject)})
+    listed = {known.of for known in KNOWN.values()}
+    return found + [
+        {
+            "name": risk,
+            "says": "defined for this report",
+            "how": measured_by(metrics[risk]),
+            "run": _ran([risk], risk, subject),
+        }
+        for risk in own
+        if metrics[risk] not in listed
+    ]
+
+
+def _ran(risks: Sequence[str], name: str, subject: Mapping[str, Any] | None) -> str:
+    """What the report says of a risk; empty where it was not measured."""
+    if not risks:
+        return ""
+    as_ = "" if list(risks) == [name] else f" as {', '.join(risks)}"
+    bounds = [up(subject["cur"][risk]["simultaneous"]) for risk in risks if risk in subject["cur"]] if subject else []
+    return f"run{as_}" + (f": at most {', '.join(bounds)}" if bounds else ", on no configuration")
+
+
+def _compared(found: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """A comparison's tables: per stage a line for each method, the least left first, and what its pairs say."""
+    if found is None:
+        return None
+    stages = [
+        {
+            "name": _stage(stage),
+            "tied": found["ranking"][stage]["tied"],
+            "rows": [{"method": m, **found["stages"][stage][m]} for m in found["ranking"][stage]["methods"]],
+            "pairs": _pairs(found["pairs"][stage], found["ranking"][stage]["methods"]),
+        }
+        for stage in comparison.ordered(found["ranking"])
+    ]
+    region = [{"method": method, "at": some["at"]} for method, some in found["region"].items()]
+    return {"stages": stages, "region": region, "budgets": list(region[0]["at"]), "c": found}
+
+
+def _stage(stage: str) -> str:
+    return "as trained, before mixing" if stage == "before" else f"at {percent(stage)} retained performance"
+
+
+def _pairs(pairs: Sequence[Mapping[str, Any]], order: Sequence[str]) -> list[str]:
+    """A phrase for each method that leaves less than others, the best first, then the ties."""
+    less = {
+        method: [p["other"] if p["one"] == method else p["one"] for p in pairs if p["verdict"] == method]
+        for method in order
+    }
+    ties = [f"{p['one']} and {p['other']}" for p in pairs if p["verdict"] == "tie"]
+    said = [f"{m} leaves less than {', '.join(o for o in order if o in less[m])}" for m in order if less[m]]
+    return [*said, *([f"ties: {', '.join(ties)}"] if ties else [])]

@@ -1,0 +1,100 @@
+"""Numbers and names as they stand on the page: rounded against the claim, and unable to hide or reorder anything.
+
+Which characters are shown as they are is decided by a fixed edition of Unicode, so that no version of Python writes
+another page.
+"""
+
+from collections.abc import Mapping
+from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
+from typing import Any
+from unicodedata import ucd_3_2_0
+
+from markupsafe import Markup
+
+CUT = Decimal("0.01")
+PICTOGRAPHS = range(0x1F300, 0x1FB00)
+"""Emoji: most are younger than the edition of Unicode that is asked."""
+LONGEST = 10_000
+"""Characters of a name that the appendix shows; what is longer stands in the evidence in full."""
+
+
+def visible(value: Any) -> Any:
+    """Text with every character that could hide, reorder or pile up on others written as its code point."""
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    shown, marks = [], 0
+    for sign in value:
+        kind = ucd_3_2_0.category(sign)
+        # one accent is a letter's; a heap of them covers the lines around it
+        marks = marks + 1 if kind[0] == "M" else 0
+        plain = sign == " " or kind[0] in "LNPS" or (kind == "Mn" and marks == 1) or ord(sign) in PICTOGRAPHS
+        shown.append(sign if plain else f"\\u{ord(sign):04x}")
+    return "".join(shown)
+
+
+def cut(value: str, most: int = 48) -> str:
+    """The first characters of a visible text; that something is missing is seen."""
+    text = str(visible(value[: most + 1]))
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def whole(value: str) -> str:
+    """A text in full, as far as a page can hold it."""
+    more = len(value) - LONGEST
+    return str(visible(value[:LONGEST])) + (f" … and {more} more characters" if more > 0 else "")
+
+
+def up(value: str) -> str:
+    """A bound as a percentage, rounded up: never smaller than it is."""
+    return f"{(Decimal(value) * 100).quantize(CUT, ROUND_CEILING)}%"
+
+
+def down(value: str) -> str:
+    """A lower bound as a percentage, rounded down."""
+    return f"{(Decimal(value) * 100).quantize(CUT, ROUND_FLOOR)}%"
+
+
+def measured(value: str) -> str:
+    """A measured mean as a percentage."""
+    return f"{(Decimal(value) * 100).quantize(CUT, ROUND_HALF_EVEN)}%"
+
+
+def percent(value: str) -> str:
+    """A number that somebody chose, as a percentage, in full."""
+    return f"{(Decimal(value) * 100).normalize():f}%"
+
+
+def small(value: str) -> str:
+    """A p-value, rounded up to two digits."""
+    number = Decimal(value)
+    if number >= CUT / 10:
+        return f"{number.quantize(CUT / 10, ROUND_CEILING)}"
+    return f"{number.quantize(Decimal(1).scaleb(number.adjusted() - 1), ROUND_CEILING):.1e}" if number else "0"
+
+
+def short(value: str) -> str:
+    """The first 16 digits of a fingerprint in groups of four."""
+    return " ".join(value[i : i + 4] for i in range(0, 16, 4))
+
+
+def params(value: Mapping[str, Any]) -> str:
+    """Hyperparameters on one line, decimal numbers to four digits; the sealed list has them in full."""
+    return cut(", ".join(f"{name} {four(value[name])}" for name in sorted(value)), 240)
+
+
+def four(value: Any) -> str:
+    """A decimal number to four digits; anything else as it is."""
+    try:
+        return f"{float(value):.4g}" if isinstance(value, str) else str(value)
+    except ValueError:
+        return str(value)
+
+
+def said(text: str) -> str:
+    """A clause as a sentence begins."""
+    return f"{text[:1].upper()}{text[1:]}"
+
+
+def count(number: int, one: str, many: str = "") -> str:
+    """`1 query`, `2 queries`."""
+    return f"{number} {one if number == 1 else many or one + 's'}"

@@ -1,0 +1,208 @@
+"""Page 1: what a reader without statistics needs, and no more than fits on one sheet."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from audit.rendering import figures
+from audit.rendering.numbers import cut, measured, percent, said, small, up
+from audit.rendering.words import ASSURANCE, DECISIONS, LIMITS, MEANINGS, METRICS, PLANS, POPULATIONS, UNITS
+from froc.data import request_of
+from froc.presets import KNOWN
+
+FEW = 3
+"""Risks that the claim names one by one; more are said to be those of the table."""
+ROWS = 12
+"""Risks that page 1 has room for: those nearest to their budgets, or above."""
+DENSE = ((18, "dense tight"), (13, "dense"))
+"""From so many risks and limits on, page 1 is set smaller on paper: it is one sheet, whatever stands on it."""
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What `froc audit verify` found, for the copy that it writes. when: UTC. keys: role or kind of key, and keyid. level: how
+    far verification went, in words. checks: name of a step and what was seen."""
+
+    when: str
+    keys: Sequence[tuple[str, str]]
+    model: bool
+    level: str
+    checks: Sequence[tuple[str, str]]
+
+
+def view(report: Mapping[str, Any]) -> dict[str, Any]:
+    """What the template of page 1 says beside the report itself."""
+    certificate = report["certificate"]
+    subject = next((row for row in certificate["candidates"] if row["config"] == report["config"]), None)
+    risks = [risk_of(report, subject, risk) for risk in ordered(certificate["budget"])] if subject else []
+    shown = _nearest(risks)
+    if shown:
+        most = figures.top([Decimal(k[name]) for k in shown for name in ("bound", "budget", "measured")])
+        for k in shown:
+            mean, bound, budget = (Decimal(k[name]) for name in ("measured", "bound", "budget"))
+            k["bar"] = figures.bar(k["name"], mean, bound, budget, most, k["within"])
+    return {
+        "subject": subject,
+        "risks": risks,
+        "shown": shown,
+        "scale": figures.scale(most) if shown else "",
+        "density": next((kind for many, kind in DENSE if len(shown) + len(report["limits"]) >= many), ""),
+        "decision": DECISIONS[report["verdict"]],
+        "sentence": _sentence(report, subject),
+        "claim": claim(report, certificate),
+        "cost": _cost(report, subject),
+        "limits": [LIMITS[name] for name in report["limits"]],
+        "plan": PLANS[report["plan"]["status"]],
+        "assurance": said(ASSURANCE[report["assuranceLevel"]]),
+    }
+
+
+def _nearest(risks: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those that page 1 shows, in their order: the nearest to their budgets, where there are too many."""
+    if len(risks) <= ROWS:
+        return list(risks)
+    near = sorted(risks, key=lambda k: Decimal(k["bound"]) / Decimal(k["budget"]), reverse=True)[:ROWS]
+    return [k for k in risks if k in near]
+
+
+def risk_of(report: Mapping[str, Any], row: Mapping[str, Any], risk: str) -> dict[str, Any]:
+    """One risk of the reported configuration: its numbers as signed, and its words."""
+    certificate = report["certificate"]
+    combined = risk not in certificate["unit"]
+    metric = "weighted sum" if combined else report["method"]["metric"][risk]
+    bound, budget = row["cur"][risk]["simultaneous"], certificate["budget"][risk]
+    return {
+        "name": risk,
+        "meaning": meaning(risk, metric),
+        "metric": measured_by(metric),
+        "n": "" if combined else row["n"][risk],
+        "unit": _weights(certificate) if combined else UNITS[certificate["unit"][risk]],
+        "by": "its parts" if combined else certificate["bound"][risk].replace("_", " "),
+        "measured": row["empirical"][risk],
+        "bound": bound,
+        "budget": budget,
+        "within": row["certified"] or Decimal(bound) <= Decimal(budget),
+        "strict": row["certified"] and Decimal(bound) > Decimal(budget),
+        "radius": row["robust_radius"][risk],
+        "p": small(row["p_values"][risk]),
+    }
+
+
+def ordered(budget: Mapping[str, Any]) -> list[str]:
+    """Forgetting and utility first, the others by name."""
+    first = [risk for risk in ("forgetting", "utility") if risk in budget]
+    return [*first, *sorted(risk for risk in budget if risk not in first)]
+
+
+def meaning(risk: str, metric: str) -> str:
+    """What a risk says: in fixed words for those that are measured as froc defines them, else by its name alone."""
+    known = KNOWN.get(risk)
+    if request_of(risk):
+        return f"how much of what request {request_of(risk)} removed can be had again"
+    if risk in MEANINGS:
+        return MEANINGS[risk]
+    return known.says if known is not None and known.of == metric else "the risk of that name"
+
+
+def measured_by(metric: str) -> str:
+    """A measurement in words: what is measured, on which queries, under the worst of which attacks."""
+    pool = metric.rpartition("/")[2]
+    removed = request_of(pool)
+    front, _, attacks = (
+        (metric if removed is None else metric.rpartition("/")[0]).removesuffix("/utility").partition("@")
+    )
+    words = _plugin(front) + (", on retain queries" if metric.endswith("/utility") and attacks else "")
+    words += "" if removed is None else f", on queries of {'earlier requests' if not removed else f'request {removed}'}"
+    many = [_plugin(attack) for attack in attacks.split("+")] if attacks else []
+    return words + (f", {'worst of: ' if len(many) > 1 else 'under '}{', '.join(many)}" if many else "")
+
+
+def _plugin(text: str) -> str:
+    name, _, settings = text.partition(":")
+    return METRICS.get(name, name.replace("_", " ")) + (f" ({settings.replace(',', ', ')})" if settings else "")
+
+
+def _sentence(report: Mapping[str, Any], row: Mapping[str, Any] | None) -> str:
+    confidence = percent(report["certificate"]["confidence"])
+    opening = report["certificate"]["opening"]
+    if row is None:
+        return "No configuration came near the budget during the search, so none was tested."
+    named = f"configuration {row['config']} ({cut(row['method'], 32)})"
+    if report["verdict"] == "PASS":
+        planned = opening["number"] <= opening["planned"]
+        sure = f", with {confidence} confidence" if planned else f" ({opening['statement']})"
+        return f"The chosen {named} keeps every risk within its budget{sure}."
+    if report["verdict"] == "FAIL":
+        above = [
+            risk
+            for risk in ordered(report["certificate"]["budget"])
+            if Decimal(row["empirical"][risk]) > Decimal(report["certificate"]["budget"][risk])
+        ]
+        if len(above) == 1:
+            return f"The {above[0]} risk of {named}, as measured, is above its budget."
+        which = f"The {' and '.join(above)} risks" if len(above) <= FEW else f"{len(above)} risks"
+        return f"{which} of {named}, as measured, are above their budgets."
+    return f"The risks of {named}, as measured, are within budget, but not surely enough for {confidence} confidence."
+
+
+def claim(report: Mapping[str, Any], certificate: Mapping[str, Any]) -> str:
+    """What is certified where the report passes, in plain words."""
+    budget = certificate["budget"]
+    limits = " and ".join(
+        f"the {risk} risk ({MEANINGS.get(risk, 'as measured')}) is at most {percent(budget[risk])}"
+        for risk in ordered(budget)
+    )
+    if len(budget) > FEW:
+        limits = f"each of the {len(budget)} risks below is at most its budget"
+    sure = (
+        f"With {percent(certificate['confidence'])} confidence, every certified configuration keeps all of this at once"
+    )
+    opening = certificate["opening"]["statement"]
+    shift = certificate["radius"]
+    if Decimal(shift):
+        sure += f" and on every distribution of queries within a Hellinger distance of {shift}"
+    return f"{sure}: {limits}. {_sample(certificate)}{_population(certificate)} {said(opening)}.{_early(certificate)}"
+
+
+def _sample(certificate: Mapping[str, Any]) -> str:
+    """On how much it was measured, where that can be said in few words."""
+    units, n = certificate["unit"], certificate["n"]
+    if len(n) > FEW or not n:
+        return ""
+    parts = [f"{n[risk]} {UNITS[units[risk]]} for {risk}" for risk in ordered(n)]
+    return f"It was measured on {' and '.join(parts)}. "
+
+
+def _population(certificate: Mapping[str, Any]) -> str:
+    kinds = certificate["population"]
+    if len(set(kinds.values())) == 1:
+        return f"This is about {POPULATIONS[next(iter(kinds.values()))]}."
+    alike = {kind: [risk for risk in ordered(kinds) if kinds[risk] == kind] for kind in kinds.values()}
+    words = "; ".join(f"{_few(risks)}: {POPULATIONS[kind]}" for kind, risks in alike.items())
+    return f"What this is about differs. {said(words)}."
+
+
+def _few(risks: Sequence[str]) -> str:
+    return ", ".join(risks) if len(risks) <= FEW else f"{', '.join(risks[:FEW])} and {len(risks) - FEW} more"
+
+
+def _early(certificate: Mapping[str, Any]) -> str:
+    spent = certificate["sequential"]
+    if spent is None or spent["saved"] == 0:
+        return ""
+    return f" Measuring stopped early, by a rule that keeps the confidence: {spent['measured']} of {spent['planned']} units."
+
+
+def _weights(certificate: Mapping[str, Any]) -> str:
+    return " + ".join(f"{weight} {risk}" for risk, weight in certificate["weights"].items())
+
+
+def _cost(report: Mapping[str, Any], row: Mapping[str, Any] | None) -> str:
+    """What forgetting has cost in utility."""
+    if row is None:
+        return "No configuration was tested, so no cost is known."
+    if "utility" not in row["cur"]:
+        return "Utility was not measured on calibration queries: what this removal costs is not shown."
+    mean, bound = row["empirical"]["utility"], row["cur"]["utility"]["simultaneous"]
+    return f"Against its base model, {measured(mean)} of the retained behaviour was lost as measured, and at most {up(bound)} by its bound."

@@ -1,0 +1,177 @@
+"""Exports: verified content alone, in forms that their own tools accept, whatever a name holds."""
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+from huggingface_hub import ModelCard
+
+from audit import exports, rendering, signing, verification
+from audit.exports import Given, svr
+from audit.exports.markdown import code
+from froc.errors import InputError, VerificationError
+from tests.audit import hard
+from tests.audit.conftest import Made
+
+WHEN = "2026-03-02T08:00:00Z"
+ABOUT_A_MODEL = ("model-card", "cyclonedx")
+
+
+@pytest.fixture
+def given(keys: Path) -> Given:
+    return Given(WHEN, signing.load_signer(keys / "other"))
+
+
+@pytest.fixture
+def nasty(good: Made) -> verification.Result:
+    """A verification of the report with the worst names; no verifier was asked."""
+    report, facts = hard.made()
+    return replace(good.verify(), report=report, facts=facts, verdict=report["verdict"])
+
+
+@pytest.mark.parametrize("kind", ["good", "failing", "short"])
+@pytest.mark.parametrize("name", exports.FORMATS)
+def test_a_verified_report_is_exported(name: str, kind: str, given: Given, request: pytest.FixtureRequest) -> None:
+    made: Made = request.getfixturevalue(kind)
+    found = made.verify()
+    if name in ABOUT_A_MODEL and kind != "good":
+        with pytest.raises(InputError, match="covers no model"):
+            exports.write(name, found, given)
+        return
+    text = exports.write(name, found, given)
+    assert text == exports.write(name, found, given)
+    if name != "svr":  # base64
+        assert rendering.words.DECISIONS[found.verdict] in text or found.verdict in text
+        assert WHEN in text or name == "page"
+
+
+@pytest.mark.parametrize("name", exports.FORMATS)
+def test_hostile_names_stay_text(name: str, nasty: verification.Result, given: Given) -> None:
+    text = exports.write(name, nasty, given)
+    assert not set(text) & set("\u202e\u200b\x07")
+    assert "<script" not in re.sub(r"`[^`\n]*`", "", text) or name in ABOUT_A_MODEL
+    assert len(text.encode()) < 300_000
+
+
+def test_a_name_cannot_leave_its_code_span() -> None:
+    for text in (hard.ENDLESS, "``` a `b` ```", "", "` [x](https://x) @you #1 |\n- www.x.org"):
+        assert re.fullmatch(r"`[^`\n]+`", code(text))
+        assert len(code(text)) < 100
+
+
+def test_a_summary_says_what_is_not_shown(short: Made, given: Given) -> None:
+    text = exports.write("markdown", short.verify(), given)
+    assert text.startswith("### ❔ Unlearning audit short: Not established")
+    assert "Could not be claimed" in text
+    for name in short.read()["predicate"]["limits"]:
+        assert f"- {rendering.words.LIMITS[name]}" in text
+
+
+@pytest.mark.parametrize("kind", ["good", "nasty"])
+def test_a_model_card_reads_back(kind: str, given: Given, request: pytest.FixtureRequest) -> None:
+    found = request.getfixturevalue(kind)
+    found = found.verify() if kind == "good" else found
+    text = exports.write("model-card", found, given)
+    card = ModelCard(text)
+    row = exports.reported(found)
+    assert row is not None
+    results = card.data.eval_results
+    assert {r.metric_type: r.metric_value for r in results} == {
+        f"{risk}-risk": float(both["simultaneous"]) for risk, both in row["cur"].items()
+    }
+    assert {r.source_url for r in results} == {f"urn:sha256:{found.payload}"}
+    assert [part.strip() for part in text.split("\n---\n")[:1]] == [text.split("\n---\n")[0].strip()]
+    header = yaml.safe_load(text.split("---\n")[1])
+    assert set(header) == {"model-index", "tags"}
+    linked = exports.write("model-card", found, replace(given, url="https://example.org/report"))
+    assert {r.source_url for r in ModelCard(linked).data.eval_results} == {"https://example.org/report"}
+
+
+@pytest.mark.parametrize("kind", ["good", "nasty"])
+def test_an_ml_bom_is_valid(kind: str, given: Given, request: pytest.FixtureRequest) -> None:
+    found = request.getfixturevalue(kind)
+    found = found.verify() if kind == "good" else found
+    text = exports.write("cyclonedx", found, given)
+    validator = JsonStrictValidator(SchemaVersion.V1_6)
+    assert validator.validate_str(text) is None
+    assert validator.validate_str(text.replace('"machine-learning-model"', '"no-such-kind"')) is not None
+    bom = json.loads(text)
+    assert text.isascii()
+    limits = bom["metadata"]["component"]["modelCard"]["considerations"]["technicalLimitations"]
+    assert limits == [rendering.words.LIMITS[name] for name in found.report["limits"]]
+    asked = {r["bom-ref"] for r in bom["definitions"]["standards"][0]["requirements"]}
+    assert asked == {row["requirement"] for row in bom["declarations"]["attestations"][0]["map"]}
+    hashes = {file["name"]: file["hashes"][0]["content"] for file in bom["components"]}
+    assert hashes == dict(found.facts.files)
+
+
+Change = Callable[[dict[str, Any]], object]
+
+
+def _statement(found: verification.Result, given: Given, change: Change) -> bytes:
+    """An svr statement that says something else, with a signature that is trusted."""
+    assert given.signer is not None
+    payload, _ = signing.verify(exports.write("svr", found, given).encode(), [signing.public_of(given.signer)])
+    said = json.loads(payload)
+    change(said)
+    return signing.sign(signing.compact(said), [given.signer])
+
+
+def test_an_svr_statement_agrees_with_its_report(good: Made, failing: Made, given: Given) -> None:
+    assert given.signer is not None
+    key = signing.public_of(given.signer)
+    for made in (good, failing):
+        found = made.verify()
+        data = exports.write("svr", found, given).encode()
+        assert svr.check(data, [key], found) == key.keyid
+    said = json.loads(signing.verify(exports.write("svr", good.verify(), given).encode(), [key])[0])
+    assert said["predicateType"] == "https://in-toto.io/attestation/svr/v0.2"
+    assert "FROC_VERDICT_PASS" in said["predicate"]["properties"]
+    assert "FROC_RISK_WITHIN_forgetting_0.1" in said["predicate"]["properties"]
+    # one that was made without the model shows less, and is no contradiction to somebody who has it
+    lesser = exports.write("svr", good.verify(model=None), given).encode()
+    assert svr.check(lesser, [key], good.verify()) == key.keyid
+    with pytest.raises(VerificationError, match="svr-contradicts"):
+        svr.check(exports.write("svr", good.verify(), given).encode(), [key], good.verify(model=None))
+
+
+@pytest.mark.parametrize(
+    ("check", "change"),
+    [
+        ("svr-contradicts", lambda s: s["predicate"]["properties"].append("FROC_VERDICT_PASS")),
+        ("svr-contradicts", lambda s: s["predicate"]["properties"].pop()),
+        ("svr-contradicts", lambda s: s["predicate"].update(note="trust me")),
+        ("svr-contradicts", lambda s: s["predicate"]["verifier"]["policies"].pop()),
+        ("svr-contradicts", lambda s: s["predicate"].pop("timeCreated")),
+        ("svr-subject", lambda s: s["subject"][0]["digest"].update(sha256="0" * 64)),
+        ("svr-type", lambda s: s.update(predicateType="https://in-toto.io/attestation/test-result/v0.1")),
+    ],
+)
+def test_an_svr_statement_cannot_contradict_its_report(check: str, change: Change, failing: Made, given: Given) -> None:
+    assert given.signer is not None
+    found = failing.verify()
+    with pytest.raises(VerificationError, match=check):
+        svr.check(_statement(found, given, change), [signing.public_of(given.signer)], found)
+
+
+def test_an_svr_statement_is_of_its_report_and_signer(good: Made, failing: Made, given: Given) -> None:
+    assert given.signer is not None
+    data, key = exports.write("svr", good.verify(), given).encode(), signing.public_of(given.signer)
+    with pytest.raises(VerificationError, match="svr-subject"):
+        svr.check(data, [key], failing.verify())
+    with pytest.raises(VerificationError, match="signature-threshold"):
+        svr.check(data, [signing.load_public(good.public)], good.verify())
+    with pytest.raises(InputError, match="--sign KEY"):
+        exports.write("svr", good.verify(), replace(given, signer=None))
+
+
+def test_an_unknown_format_is_refused(good: Made, given: Given) -> None:
+    with pytest.raises(InputError, match="there are: page, markdown"):
+        exports.write("pdf", good.verify(), given)
