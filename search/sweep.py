@@ -86,7 +86,8 @@ class Sweep:
     def stop(self, step: int) -> Point:
         """Look at the first queries here, at several shares; return the best point. Keeps the weights to come back."""
         self._base.scope.activate([self._member])
-        if self._effort.looks > 1:
+        # a stop that is looked at once can be among the best, too, and must be found again when training has gone on
+        if self._effort != NOTHING:
             self.kept[step] = self._base.scope.take(self._member)
         best = self._explore(step)
         self._back(step, self._points[-1].share)
