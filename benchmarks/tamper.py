@@ -320,8 +320,8 @@ def signer(some: Scratch, draw: random.Random) -> None:
     kept = {p.name: p.read_bytes() for p in (some.place / "bundle").iterdir() if not p.name.startswith("report.")}
     subject = {item["name"]: item["digest"]["sha256"] for item in statement["subject"]}
     try:
-        facts = verification.read(kept, [signing.public_of(some.signer)], subject, verification.Log())
-        page = evidence.page(changed, kept, facts)
+        found = facts.read(kept, Trust((signing.public_of(some.signer),)), NOW, Proven(), subject, facts.Log())
+        page = evidence.page(changed, kept, found)
         made = evidence.signed_report(changed, kept, subject, [some.signer], page)
     except Exception:  # what cannot be rendered is signed with the old page
         body = signing.statement(subject, claims.PREDICATE, {**changed, "evidence": report["evidence"]})

@@ -44,6 +44,7 @@ STATUS = {
 }  # fmt: skip
 VERIFY = (
     ("files", "the bundle holds its files, each plain and of bounded size, and no other"),
+    ("timestamps", "time stamps are over these signatures, by an authority that the verifier pinned"),
     ("signature", "enough trusted keys signed the exact bytes of the report"),
     ("statement", "it is a report of this kind, in strict JSON; each role has signed that must have"),
     ("dates", "issued, not expired, not older than the sequence asked for"),

@@ -17,7 +17,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from safetensors.numpy import save_file
 
 from audit import evidence, records, signing, verification
+from audit import facts as evident
 from audit.claims import Facts
+from audit.timestamps import Proven
+from audit.trust import Trust
 from froc import digest
 from froc.errors import InputError, VerificationError
 from froc.losses import SCHEMA
@@ -94,7 +97,7 @@ class Made:
         """The evidence of the bundle, or of other files."""
         some = files or {path.name: path.read_bytes() for path in self.bundle.iterdir()}
         covered = records.model_files(self.model) if self.model else {}
-        return verification.read(some, [signing.load_public(self.public)], covered, verification.Log())
+        return evident.read(some, Trust((signing.load_public(self.public),)), NOW, Proven(), covered, evident.Log())
 
     def edit(self, name: str, change: Callable[[str], str]) -> None:
         """Edit a text file of the bundle."""

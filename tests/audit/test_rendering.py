@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audit import claims, rendering, verification
+from audit import claims, facts, rendering
 from audit.claims import Facts
 from audit.rendering import appendix, figures, numbers, summary, words
 from froc import shift
@@ -128,7 +128,7 @@ def test_every_limit_status_and_step_has_words() -> None:
     assert set(claims.LIMITS) <= set(words.LIMITS)
     assert set(words.DECISIONS) == {claims.PASS, claims.FAIL, claims.NOT_ESTABLISHED}
     assert set(words.PLANS) == {claims.PLAN_SIGNED, claims.PLAN_ASSERTED}
-    assert tuple(name for name, _ in words.VERIFY) == verification.STEPS
+    assert tuple(name for name, _ in words.VERIFY) == facts.STEPS
 
 
 def test_limits_are_shown_in_full(page: Page) -> None:
