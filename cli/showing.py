@@ -92,7 +92,9 @@ def show(
     from search.folder import Folder
 
     if open_ or page is not None:
-        _draft(run, page, open_)
+        from cli.drafting import draft
+
+        draft(run, page, open_)
         return
 
     if watch and json_:
@@ -119,28 +121,6 @@ def show(
             summary(run, certificate)
     if certificate is not None and certificate["chosen"] is None:
         raise NotCertifiedError(certificate["reason"])
-
-
-def _draft(run: Path, page: Path | None, open_: bool) -> None:
-    """Write the page of a run that nobody has signed; in the run folder, or beside other temporary files."""
-    import tempfile
-    import webbrowser
-
-    from audit import evidence, rendering
-
-    text = rendering.html(*evidence.draft(run), unsigned=True)
-    place = page or run / "unsigned.html"
-    try:
-        place.write_text(text, encoding="utf-8")
-    except OSError as error:
-        if page is not None:
-            raise InputError(f"cannot write {page} ({error.strerror}); choose another file") from error
-        with tempfile.NamedTemporaryFile("w", suffix=".html", prefix="froc-", delete=False, encoding="utf-8") as stream:
-            stream.write(text)
-        place = Path(stream.name)
-    words.results.print(f"unsigned page {place}", soft_wrap=True)
-    if open_ and not webbrowser.open(place.resolve().as_uri()):
-        words.messages.print("[yellow]no browser could be started[/]; open the file yourself")
 
 
 def certify(

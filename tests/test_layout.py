@@ -15,6 +15,7 @@ DOOR = {"froc/__init__.py": {"cli"}}
 TORCH_FREE = (
     "froc.errors", "froc.params", "froc.plugins", "froc.digest", "froc.data", "froc.losses", "froc.risk",
     "froc.claim",
+    "audit.exports.page", "audit.exports.markdown", "audit.exports.model_card", "audit.exports.cyclonedx", "audit.exports.svr",
     "froc.combined", "froc.curves", "froc.exchangeability", "froc.power", "froc.procedures", "froc.published", "froc.sentences",
     "froc.shift", "froc.figures", "froc.bounds.betting", "froc.bounds.binomial", "froc.bounds.hoeffding_bentkus",
     "froc.formats.table", "froc.formats.open_unlearning", "froc.formats.tofu", "froc.formats.lm_eval", "froc.formats.inspect", "froc.certifying", "froc.layouts.tofu", "froc.layouts.muse", "froc.layouts.wmdp", "froc.layouts.rwku", "audit.evidence", "audit.signing", "audit.verification", "audit.rendering", "cli.main",

@@ -115,6 +115,14 @@ def whole(base: Base, commands: Commands, tmp_path_factory: pytest.TempPathFacto
     (bundle,) = place.glob("*.froc-audit")
     froc("audit", "verify", bundle, "--key", f"{key}.pub", "--model", out / "model")
     froc("show", out)
+    froc("show", out, "--page", out / "unsigned.html")
+    for name, file in (
+        ("page", "verified.html"),
+        ("markdown", "summary.md"),
+        ("model-card", "card.md"),
+        ("cyclonedx", "bom.json"),
+    ):
+        froc("audit", "export", bundle, "--key", f"{key}.pub", "--format", name, "--out", out / file)
     # and what it says when something is wrong: another plan, an answer that is no text, a broken line, a blank answer
     froc("search", "--budget", "0.4", "--task", data, "--out", out, "--methods", "npo", code=2)
     froc("audit", "report", out, "--key", key, "--out", place, code=2)
@@ -163,7 +171,16 @@ def test_the_search_for_texts_finds_them(forgotten: set[str], tmp_path: Path) ->
 def test_nothing_that_is_left_holds_what_was_forgotten(whole: Whole, forgotten: set[str]) -> None:
     left = _left(whole)
     names = {path.name for path in left}
-    assert {"plan.json", "seal.json", "trials.jsonl", "calibration.parquet", "losses.csv", "report.html"} <= names
+    assert {
+        "plan.json",
+        "seal.json",
+        "trials.jsonl",
+        "calibration.parquet",
+        "losses.csv",
+        "report.html",
+        "card.md",
+        "bom.json",
+    } <= names
     # what is compressed in another way would hide its text
     assert {path.suffix for path in left} <= {
         ".csv",
@@ -176,6 +193,7 @@ def test_nothing_that_is_left_holds_what_was_forgotten(whole: Whole, forgotten: 
         ".svg",
         ".png",
         ".lock",
+        ".md",
         "",
     }
     assert found(forgotten, left) == []
