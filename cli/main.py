@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import froc
-from cli import auditing, benching, comparing, searching, showing
+from cli import auditing, benching, comparing, planning, searching, showing
 from cli.words import messages
 from froc.errors import FrocError
 
@@ -26,6 +26,7 @@ app.command("search", epilog=searching.EXAMPLES)(searching.search)
 app.command("compare", epilog=comparing.EXAMPLES)(comparing.compare)
 app.command("bench", epilog=benching.EXAMPLES)(benching.bench)
 app.command("certify", epilog=showing.CERTIFY_EXAMPLES)(showing.certify)
+app.command("plan", epilog=planning.EXAMPLES)(planning.plan)
 app.command("show", epilog=showing.SHOW_EXAMPLES)(showing.show)
 app.command("list", epilog=showing.LIST_EXAMPLES)(showing.listing)
 app.add_typer(auditing.app, name="audit")
