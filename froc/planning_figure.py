@@ -5,11 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from froc.chances import First
 from froc.curves import COLOURS, GREY, INK
+from froc.laws import zero_one
 
 if TYPE_CHECKING:
     from froc.planning import Planned
 
+POINTS = 240
 STYLE: Any = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "text.color": INK}
 
 
@@ -39,40 +42,46 @@ def drawn(plan: "Planned") -> Any:
 
 
 def _panel(axes: Any, plan: "Planned", risks: tuple[str, ...]) -> None:
+    from matplotlib.ticker import LogLocator, NullLocator
+
     rungs = [rung for rung in plan.ladder if rung.risks == risks]
     units = np.array([rung.units for rung in rungs])
     for place, level in enumerate(plan.risks[risks[0]]):
         power = np.array([rung.chances[place].value for rung in rungs])
         errors = [2 * rung.chances[place].error for rung in rungs]
-        axes.errorbar(units, power, yerr=errors if any(errors) else None, fmt="o-", ms=4, lw=1.4, capsize=2,
-                      color=COLOURS[place % len(COLOURS)], label=f"risk {level:.3g}", zorder=3)  # fmt: skip
-    axes.axhline(plan.power, color=INK, lw=1, ls="--")
-    axes.annotate(
-        f"wanted {plan.power:g}", (1.0, plan.power), xycoords=("axes fraction", "data"), ha="right", va="bottom"
-    )
-    for rung in rungs:
-        if rung.note:
-            axes.axvline(rung.units, color=GREY, lw=0.8, ls=":", zorder=1)
-            axes.annotate(
-                f"{rung.note}: {rung.units}",
-                (rung.units, 0.02),
-                rotation=90,
-                ha="right",
-                va="bottom",
-                color=INK,
-                fontsize=8,
-            )
+        colour, counted = COLOURS[place % len(COLOURS)], rungs[0].lost is not None
+        axes.errorbar(units, power, yerr=errors if any(errors) else None, fmt="o" if counted else "o-", ms=4, lw=1.4,
+                      capsize=2, color=colour, label=f"risk {level:.3g}", zorder=3)  # fmt: skip
+        if counted:
+            axes.plot(*_saw(plan, risks[0], level, units), color=colour, lw=1.0, zorder=2)
+    wanted = plan.power ** (1 / len(plan.claim.budget))
+    axes.axhline(wanted, color=INK, lw=1, ls="--")
+    axes.annotate(f"wanted {plan.power:g}", (1.0, plan.power), xycoords=("axes fraction", "data"), ha="right", va="top")
+    for place, rung in enumerate(rung for rung in rungs if rung.note):
+        axes.axvline(rung.units, color=GREY, lw=0.8, ls=":", zorder=1)
+        height = (0.02, 0.36)[place % 2]
+        axes.annotate(f"{rung.note}: {rung.units}", (rung.units, height), rotation=90, ha="right", va="bottom",
+                      color=INK, fontsize=8)  # fmt: skip
     axes.set_ylim(0.0, 1.05)
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter("{x:.0f}")
-    axes.xaxis.set_minor_formatter("{x:.0f}")
-    axes.tick_params(axis="x", which="minor", labelsize=7)
     axes.set_xlabel(f"calibration units ({plan.claim.unit[risks[0]]})")
     axes.set_ylabel("power")
-    axes.legend(loc="center right", frameon=False)
+    axes.legend(loc="upper left", bbox_to_anchor=(0.1, 0.84), frameon=False)
     budget = plan.claim.budget[risks[0]]
     axes.set_title(f"{', '.join(risks)} at most {budget:g}: chance that the first of {plan.candidates}\n"
                    f"candidates passes ({plan.claim.bound[risks[0]]}, {plan.claim.procedure})", loc="left", fontsize=9)  # fmt: skip
+
+
+def _saw(
+    plan: "Planned", risk: str, level: float, units: np.ndarray[Any, np.dtype[Any]]
+) -> tuple[list[int], list[float]]:
+    """Power at the numbers between, where it falls until one more loss is borne."""
+    first, law = First(plan.claim, risk, plan.candidates), zero_one(level)
+    between = sorted({round(float(n)) for n in np.geomspace(units[0], units[-1], POINTS)})
+    return between, [first.chance(law, n).value for n in between]
 
 
 def _designs(axes: Any, plan: "Planned") -> None:
