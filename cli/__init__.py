@@ -8,6 +8,7 @@
     searching the `search` command and its progress
     benching  the `bench` command
     planning  the `plan` command
+    monitoring the `monitor` command
     showing   `show`, `certify`, `list`: tables for people
     watching  `show --watch`
     auditing  `audit keygen / report / verify`

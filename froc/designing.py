@@ -17,7 +17,7 @@ from froc.bounds import Losses
 from froc.chances import Chance, imagined, simulated
 from froc.claim import Claim, evidence, level, p_values
 from froc.errors import InputError
-from froc.losses import SCALE, matrix
+from froc.losses import SCALE, check, matrix
 from froc.tables import Table
 
 REPEATS = 300
@@ -51,11 +51,11 @@ class Design:
 
 
 def searched(table: pl.DataFrame) -> pl.DataFrame:
-    """The search rows of a checked loss table: all that a plan may see. InputError where there are none."""
-    rows = table.filter(pl.col("split") == "search")
+    """The search rows of a loss table, checked: all that a plan may see. InputError where there are none."""
+    rows = table.filter(pl.col("split") == "search") if "split" in table.columns else table.clear()
     if rows.is_empty():
         raise InputError("the table has no rows with split 'search'; a plan never looks at calibration losses")
-    return rows
+    return check(rows)
 
 
 def best(rows: pl.DataFrame, claim: Claim) -> str:

@@ -22,6 +22,7 @@ from froc.combined import COMBINED
 from froc.data import RISKS
 from froc.designing import Design
 from froc.errors import InputError
+from froc.formats.table import Table as Format
 from froc.laws import Law
 from froc.losses import SCALE, matrix
 from froc.power import required
@@ -135,7 +136,7 @@ def plan(
     clusters: Per = None,
     correlation: Per = None,
     spread: Per = None,
-    losses: pl.DataFrame | None = None,
+    losses: pl.DataFrame | Path | str | None = None,
     binary: bool = False,
     candidates: int | None = None,
     procedure: str = procedures.DEFAULT,
@@ -156,12 +157,13 @@ def plan(
     too. expected: risk of the configuration that is hoped for. units: calibration queries; clusters: sampling units
     that they come in, which then count instead; correlation: of 0-1 losses in a cluster, 1 (the worst) unless said.
     spread: standard deviation of a unit's loss (beta law); without it losses are 0 or 1, the widest law with that
-    mean. losses: a checked loss table; its search rows give the laws instead, calibration rows are left out first.
+    mean. losses: a loss table or its file; its search rows give the laws instead, calibration rows are left out first.
     binary: losses can only be 0 or 1, by what they measure. listed: size of the list of `population="sample"`.
     design: "auto" tries search shares, procedures and bounds on the search rows, for `units` queries in all.
     Raises InputError for what makes no sense, and where more than a million units would be needed.
     """
-    searched = None if losses is None else designing.searched(losses)
+    table = Format().read(Path(losses)) if isinstance(losses, Path | str) else losses
+    searched = None if table is None else designing.searched(table)
     risks = _risks(budget, searched)
     asked = _Asked(risks, expected, units, clusters, correlation, spread, population, listed)
     if not 0 < power < 1:

@@ -11,7 +11,10 @@ WIDTH = 160
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of cells under a title. The first column and one without a name (notes) stand to the left, the others to the right."""
+    """Rows of cells under a title; a column of notes has no name, and is left out where there are none.
+
+    The first column and notes stand to the left, the others to the right.
+    """
 
     title: str
     columns: tuple[str, ...]
@@ -24,17 +27,24 @@ class Table:
         drawn = Drawn(
             title=self.title, title_justify="left", header_style="bold", min_width=min(WIDTH, len(self.title))
         )
-        for place, name in enumerate(self.columns):
+        shown = self._shown()
+        for place in shown:
+            name = self.columns[place]
             drawn.add_column(name, justify="right" if place and name else "left", no_wrap=True)
         for row in self.rows:
-            drawn.add_row(*row)
+            drawn.add_row(*(row[place] for place in shown))
         return drawn
 
     def html(self) -> str:
         """A table element."""
-        head = "".join(f"<th>{html.escape(name)}</th>" for name in self.columns)
-        body = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in self.rows)
+        shown = self._shown()
+        head = "".join(f"<th>{html.escape(self.columns[place])}</th>" for place in shown)
+        rows = ("".join(f"<td>{html.escape(row[place])}</td>" for place in shown) for row in self.rows)
+        body = "".join(f"<tr>{row}</tr>" for row in rows)
         return f"<table><caption>{html.escape(self.title)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+    def _shown(self) -> list[int]:
+        return [i for i, name in enumerate(self.columns) if name or any(row[i] for row in self.rows)]
 
 
 def as_text(tables: Sequence[Table], lines: Sequence[str]) -> str:
