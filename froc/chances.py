@@ -10,7 +10,7 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binom
+from scipy.stats import binom, hypergeom
 
 from froc import digest, shift
 from froc.bounds import Bound, Losses
@@ -89,8 +89,7 @@ class First:
 
     def counts(self, law: Law) -> bool:
         """Whether all that matters is how many losses are 1."""
-        free = find(Bound, self.claim.bound[self.risk]).order_free
-        return binary(law) and free and self.claim.kind(self.risk) == "queries"
+        return binary(law) and find(Bound, self.claim.bound[self.risk]).order_free and not self.searched
 
     def allowed(self, units: int) -> int:
         """The most losses of 1 among so many units, the rest 0, with which it passes; -1 where none will do."""
@@ -102,12 +101,12 @@ class First:
 
     def useful(self, lost: int) -> int | None:
         """The smallest number of units with which it passes with so many losses of 1; None beyond a million."""
-        return smallest(lambda units: self._p(lost, units) <= self.share, max(1, lost), MOST_UNITS)
+        return smallest(lambda units: self._p(lost, units) <= self.share, max(1, lost), self._most(MOST_UNITS))
 
     def chance(self, law: Law, units: int) -> Chance:
         """That it passes with so many units."""
         if self.counts(law):
-            return Chance(float(binom.cdf(self.allowed(units), units, law[SCALE])))
+            return Chance(self._at_most(self.allowed(units), units, law))
         blocks = max(2, min(DRAWS, CELLS // units) // BLOCK)
         passed = 0
         for number in range(blocks):
@@ -125,22 +124,32 @@ class First:
             return None
         if self.counts(law):
             return self._useful_with(law, wanted)
-        listed = self.claim.listed.get(self.risk, 0) - self.searched
-        most = listed if self.claim.kind(self.risk) == "sample" else MOST_DRAWN
-        return smallest(lambda units: self.chance(law, units).value >= wanted, least, most)
+        return smallest(lambda units: self.chance(law, units).value >= wanted, least, self._most(MOST_DRAWN))
 
     def _useful_with(self, law: Law, wanted: float) -> int | None:
         """Chances fall between useful numbers of units, so that only those need to be looked at."""
 
         def enough(lost: int) -> bool:
             units = self.useful(lost)
-            return units is None or float(binom.cdf(lost, units, law[SCALE])) >= wanted
+            return units is None or self._at_most(lost, units, law) >= wanted
 
         found = 0 if enough(0) else smallest(enough, 1)
         if found is None:
             return None
         first = next(lost for lost in range(max(0, found - BACK), found + 1) if enough(lost))
         return self.useful(first)
+
+    def _most(self, otherwise: int) -> int:
+        """Units that there can be: no more than are left of a list."""
+        listed = self.claim.kind(self.risk) == "sample"
+        return self.claim.listed[self.risk] - self.searched if listed else otherwise
+
+    def _at_most(self, lost: int, units: int, law: Law) -> float:
+        """The chance of so many losses of 1 or fewer."""
+        if self.claim.kind(self.risk) != "sample":
+            return float(binom.cdf(lost, units, law[SCALE]))
+        everything = listed(law, self.claim.listed[self.risk])
+        return float(hypergeom.cdf(lost, len(everything), int((everything == SCALE).sum()), units))
 
     def _p(self, lost: int, units: int) -> float:
         losses = np.zeros((1, units), dtype=np.int16)

@@ -260,6 +260,10 @@ def _assumed(
     first = First(claim, risk, count, seen, seed)
     clusters = asked.of("clusters", risk)
     units = int(clusters or asked.of("units", risk) or 0) or None
+    if claim.kind(risk) == "sample" and (units or 0) + seen > claim.listed[risk]:
+        raise InputError(
+            f"{risk}: more units than the {claim.listed[risk]} that are listed; lower --units or --search-share"
+        )
     if searched is not None and best is not None:
         some = matrix(searched, risk=risk, split="search", configs=[best], unit=claim.unit[risk]).values[0]
         # few units without a loss must not pass for certainty

@@ -14,7 +14,7 @@ TORCH_FREE = (
     "froc.errors", "froc.params", "froc.plugins", "froc.digest", "froc.data", "froc.losses", "froc.risk",
     "froc.claim",
     "froc.combined", "froc.curves", "froc.exchangeability", "froc.power", "froc.procedures", "froc.published", "froc.sentences",
-    "froc.shift", "froc.figures", "froc.bounds.betting", "froc.bounds.binomial", "froc.bounds.hoeffding_bentkus",
+    "froc.shift", "froc.figures", "froc.planning", "froc.planning_figure", "froc.monitoring", "froc.monitoring_figure", "froc.bounds.betting", "froc.bounds.binomial", "froc.bounds.hoeffding_bentkus",
     "froc.formats.table", "froc.layouts.tofu", "froc.layouts.muse", "froc.layouts.wmdp", "froc.layouts.rwku", "audit.evidence", "audit.signing", "audit.verification", "audit.rendering", "cli.main",
 )  # fmt: skip
 
