@@ -127,9 +127,6 @@ def _budgets(said: Sequence[str]) -> dict[str, float] | float:
         return words.budget(said[-1:], ("forgetting",))["forgetting"]
     if bad := [name for name in named if name and not re.fullmatch(r"[a-z][a-z0-9_-]{0,31}", name)]:
         raise InputError(f"--budget {bad[0]}=...: a risk is named in lower case, such as forgetting=0.1")
-    risks = [
-        name
-        for name in (*words.RISKS, *sorted(named - set(words.RISKS)))
-        if name in named or (name in words.RISKS and "" in named)
-    ]
-    return words.budget(said, risks)
+    every = words.RISKS if "" in named else ()
+    risks = [name for name in words.RISKS if name in named or name in every]
+    return words.budget(said, [*risks, *sorted(named - {"", *words.RISKS})])

@@ -10,10 +10,9 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binom, hypergeom
 
 from froc import digest, shift
-from froc.bounds import Bound, Losses
+from froc.bounds import Bound, Losses, binomial
 from froc.claim import Claim, Evidence, evidence, p_values
 from froc.laws import Law, binary, draws, listed, mean
 from froc.losses import SCALE
@@ -87,9 +86,13 @@ class First:
         """The error level at which it is tested."""
         return first_share(self.claim, self.candidates)
 
+    @cached_property
+    def _free(self) -> bool:
+        return find(Bound, self.claim.bound[self.risk]).order_free
+
     def counts(self, law: Law) -> bool:
         """Whether all that matters is how many losses are 1."""
-        return binary(law) and find(Bound, self.claim.bound[self.risk]).order_free and not self.searched
+        return binary(law) and self._free and not self.searched
 
     def allowed(self, units: int) -> int:
         """The most losses of 1 among so many units, the rest 0, with which it passes; -1 where none will do."""
@@ -147,7 +150,10 @@ class First:
     def _at_most(self, lost: int, units: int, law: Law) -> float:
         """The chance of so many losses of 1 or fewer."""
         if self.claim.kind(self.risk) != "sample":
-            return float(binom.cdf(lost, units, law[SCALE]))
+            return float(binomial.tail(np.array([lost]), units, float(law[SCALE]))[0]) if lost >= 0 else 0.0
+        # scipy.stats takes a second to import
+        from scipy.stats import hypergeom
+
         everything = listed(law, self.claim.listed[self.risk])
         return float(hypergeom.cdf(lost, len(everything), int((everything == SCALE).sum()), units))
 

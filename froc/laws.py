@@ -5,7 +5,7 @@ Laws are assumptions that a plan is made from. No certificate rests on one.
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from froc.bounds import Losses, Reals
 from froc.errors import InputError
@@ -33,7 +33,7 @@ def spread(risk: float, deviation: float) -> Law:
             "leave the spread out for the widest"
         )
     many = risk * (1.0 - risk) / deviation**2 - 1.0
-    reached = stats.beta.cdf(np.arange(SCALE + 1) / SCALE, risk * many, (1.0 - risk) * many)
+    reached = special.betainc(risk * many, (1.0 - risk) * many, np.arange(SCALE + 1) / SCALE)
     return np.asarray(np.diff(reached, prepend=0.0))
 
 
@@ -46,14 +46,17 @@ def clustered(risk: float, size: int, correlation: float) -> Law:
         raise InputError(f"correlation {correlation:g} is outside [0, 1]")
     if correlation == 1.0 or size == 1 or risk in (0.0, 1.0):
         return zero_one(risk)
-    lost = np.arange(size + 1)
+    lost = np.arange(size + 1.0)
+    ways = special.gammaln(size + 1.0) - special.gammaln(lost + 1.0) - special.gammaln(size - lost + 1.0)
     if correlation == 0.0:
-        chances = stats.binom.pmf(lost, size, risk)
+        logs = special.xlogy(lost, risk) + special.xlog1py(size - lost, -risk)
     else:
         many = (1.0 - correlation) / correlation
-        chances = stats.betabinom.pmf(lost, size, risk * many, (1.0 - risk) * many)
+        a, b = risk * many, (1.0 - risk) * many
+        logs = special.betaln(lost + a, size - lost + b) - special.betaln(a, b)
+    chances, places = np.exp(ways + logs), -(-np.arange(size + 1) * SCALE // size)
     # more than a thousand queries may share a thousandth
-    return np.bincount(-(-lost * SCALE // size), weights=chances, minlength=SCALE + 1).astype(np.float64)
+    return np.bincount(places, weights=chances / chances.sum(), minlength=SCALE + 1).astype(np.float64)
 
 
 def binary(law: Law) -> bool:

@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 
 from froc import designing, laws, procedures
+from froc.bounds import Bound
 from froc.chances import DRAWS, Chance, First, together
 from froc.claim import Claim, automatic, level, refuse_unknown
 from froc.combined import COMBINED
@@ -25,6 +26,7 @@ from froc.errors import InputError
 from froc.formats.table import Table as Format
 from froc.laws import Law
 from froc.losses import SCALE, matrix
+from froc.plugins import find
 from froc.power import required
 from froc.tables import Table, as_html, as_text
 
@@ -215,6 +217,9 @@ class _Asked:
                     raise InputError(f"{name} names {risk!r}, which has no budget; there are: {', '.join(self.risks)}")
         for risk in self.risks:
             self._refuse(risk)
+        correlated = [risk for risk in self.risks if self.of("correlation", risk) is not None]
+        if correlated and not any(self.size(risk) for risk in correlated):
+            raise InputError("a correlation in clusters needs --clusters, and --units for how many queries are in one")
 
     def of(self, name: str, risk: str) -> Any:
         given = getattr(self, name)
@@ -230,13 +235,11 @@ class _Asked:
             value = self.of(name, risk)
             if value is not None and value < 1:
                 raise InputError(f"{name} {value} makes no sense; give at least 1")
-        expected, clusters, size = self.of("expected", risk), self.of("clusters", risk), self.size(risk)
+        expected, size = self.of("expected", risk), self.size(risk)
         if expected is not None and not 0 <= expected <= 1:
             raise InputError(f"an expected risk of {expected:g} is outside [0, 1]")
         if size == 0:
             raise InputError(f"{risk}: fewer queries than clusters; give at least one query for each")
-        if self.of("correlation", risk) is not None and not (clusters and size):
-            raise InputError("a correlation in clusters needs --clusters, and --units for how many queries are in one")
         if self.of("correlation", risk) is not None and self.of("spread", risk) is not None:
             raise InputError("correlation and spread both say how a cluster's losses vary; give one of them")
         if self.of("population", risk) == "census":
@@ -281,6 +284,8 @@ def _assumed(
         words = f"clusters of {size} queries whose 0-1 losses correlate by {correlation:g} (beta-binomial law)"
         return Assumed(first, {float(r): laws.clustered(r, size, correlation) for r in levels}, words, units)
     words = "losses of 0 or 1, the widest law with that mean"
+    if not find(Bound, claim.bound[risk]).binary_only and not clusters:
+        words += " (where they can be nothing else, say binary: exact bounds need fewer; where they vary less, say the spread)"
     if clusters:
         words = "all queries of a cluster alike, 0 or 1 (the worst case: a cluster is worth one query)"
     return Assumed(first, {float(r): laws.zero_one(r) for r in levels}, words, units)

@@ -6,6 +6,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from cli.planning import EXAMPLES
 from tests.commands import Commands
 
 
@@ -41,6 +42,15 @@ def test_a_table_gives_its_search_losses(commands: Commands, tmp_path: Path) -> 
     assert found["candidates"] == 2
     assert found["risks"]["leakage"] == [pytest.approx(3 / 81)]
     assert "80 search query units of a" in found["said"][0]
+
+
+@pytest.mark.parametrize(
+    "line", [line for line in EXAMPLES.splitlines() if line.startswith("froc") and "--from" not in line]
+)
+def test_examples_of_the_help_run(commands: Commands, tmp_path: Path, line: str) -> None:
+    done = commands.run([*line.split()[1:], "--json"], cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["ladder"]
 
 
 @pytest.mark.parametrize(
