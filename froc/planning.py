@@ -217,6 +217,10 @@ class _Asked:
                     raise InputError(f"{name} names {risk!r}, which has no budget; there are: {', '.join(self.risks)}")
         for risk in self.risks:
             self._refuse(risk)
+        expected = [risk for risk in self.risks if self.of("expected", risk) is not None]
+        if expected and len(expected) < len(self.risks):
+            missing = next(risk for risk in self.risks if risk not in expected)
+            raise InputError(f"no risk is expected of {missing}; give one for each, or none")
         correlated = [risk for risk in self.risks if self.of("correlation", risk) is not None]
         if correlated and not any(self.size(risk) for risk in correlated):
             raise InputError("a correlation in clusters needs --clusters, and --units for how many queries are in one")
@@ -428,11 +432,15 @@ def _ladder(made: Planned) -> Table:
     some = made.ladder
     levels = max((len(rung.chances) for rung in some), default=0)
     same = len({made.risks[rung.risks[0]] for rung in some}) == 1
-    heads = [f"power at {risk:.3g}" for risk in made.risks[some[0].risks[0]]] if same else ["power"] * levels
+    if same:
+        heads = [f"power at {risk:.3g}" for risk in made.risks[some[0].risks[0]]]
+    else:
+        heads = ["power"] if levels == 1 else [f"power at {part:g} of budget" for part in SHARES_OF_BUDGET]
     counted = any(rung.lost is not None for rung in some)
     columns = [
         "risk",
         "units",
+        *([] if same or levels > 1 else ["expected"]),
         *(["in all"] if made.share else []),
         *(["may be lost", "mean at most"] if counted else []),
     ]
@@ -440,7 +448,8 @@ def _ladder(made: Planned) -> Table:
     title = f"Calibration units for {budgets}, confidence {made.claim.confidence:.0%}"
     rows = []
     for rung in some:
-        cells = [", ".join(rung.risks), str(rung.units), *([str(_in_all(made, rung))] if made.share else [])]
+        expected = [] if same or levels > 1 else [f"{made.risks[rung.risks[0]][0]:.3g}"]
+        cells = [", ".join(rung.risks), str(rung.units), *expected, *([str(_in_all(made, rung))] if made.share else [])]
         if counted:
             bears = rung.lost is not None and rung.lost >= 0
             cells += [str(rung.lost), f"{(rung.lost or 0) / rung.units:.4f}"] if bears else ["", ""]

@@ -32,7 +32,7 @@ def drawn(plan: "Planned") -> Any:
 
     with mpl.rc_context(STYLE):
         groups = list(dict.fromkeys(rung.risks for rung in plan.ladder))
-        figure = Figure(figsize=(5.4 * max(1, len(groups)) + 0.4, 4.0), dpi=150, layout="constrained")
+        figure = Figure(figsize=(5.4 * len(groups) + 0.4 if groups else 8.4, 4.0), dpi=150, layout="constrained")
         panels = figure.subplots(1, max(1, len(groups)), squeeze=False)[0]
         for axes, risks in zip(panels, groups, strict=False):
             _panel(axes, plan, risks)
@@ -56,7 +56,8 @@ def _panel(axes: Any, plan: "Planned", risks: tuple[str, ...]) -> None:
             axes.plot(*_saw(plan, risks[0], level, units), color=colour, lw=1.0, zorder=2)
     wanted = plan.power ** (1 / len(plan.claim.budget))
     axes.axhline(wanted, color=INK, lw=1, ls="--")
-    axes.annotate(f"wanted {plan.power:g}", (1.0, plan.power), xycoords=("axes fraction", "data"), ha="right", va="top")
+    axes.annotate(f"wanted {wanted:.3g}", (0.0, wanted), xycoords=("axes fraction", "data"), xytext=(3, 3),
+                  textcoords="offset points")  # fmt: skip
     for place, rung in enumerate(rung for rung in rungs if rung.note):
         axes.axvline(rung.units, color=GREY, lw=0.8, ls=":", zorder=1)
         height = (0.02, 0.36)[place % 2]
@@ -95,5 +96,5 @@ def _designs(axes: Any, plan: "Planned") -> None:
     axes.set_yticks(places, [f"{one.procedure}, {one.bound}, share {one.share:g}" for one in some])
     axes.invert_yaxis()
     axes.set_xlim(0.0, 1.0)
-    axes.set_xlabel("chance to certify something right (bars: two standard errors)")
+    axes.set_xlabel("chance to certify something right, ± two standard errors")
     axes.set_title("Designs by simulation on search losses", loc="left", fontsize=9)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from scipy.stats import binom, hypergeom
+from scipy.stats import beta, betabinom, binom, hypergeom
 
 from froc import designing, laws, power
 from froc.bounds import Bound
@@ -72,6 +72,18 @@ def test_losses_in_a_cluster_correlate_as_was_said() -> None:
     """Var of a mean of k 0-1 losses: r (1 - r) (1 + (k - 1) correlation) / k."""
     law, values = laws.clustered(0.2, 20, 0.3), np.arange(SCALE + 1) / SCALE
     assert law @ (values - 0.2) ** 2 == pytest.approx(0.16 * (1 + 19 * 0.3) / 20)
+
+
+def test_laws_are_the_textbooks() -> None:
+    """Against SciPy's distributions."""
+    values, lost = np.arange(1, SCALE + 1) / SCALE, np.arange(21)
+    many = 0.1 * 0.9 / 0.07**2 - 1
+    np.testing.assert_allclose(
+        laws.spread(0.1, 0.07).cumsum()[1:], beta.cdf(values, 0.1 * many, 0.9 * many), atol=1e-12
+    )
+    np.testing.assert_allclose(laws.clustered(0.1, 20, 0.0)[::50], binom.pmf(lost, 20, 0.1), atol=1e-12)
+    a, b = 0.1 * 0.7 / 0.3, 0.9 * 0.7 / 0.3
+    np.testing.assert_allclose(laws.clustered(0.1, 20, 0.3)[::50], betabinom.pmf(lost, 20, a, b), atol=1e-12)
 
 
 # --- exact numbers
@@ -258,6 +270,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"confidence": 1.0}, "confidence"),
     ({"expected": 1.5}, "outside"),
     ({"expected": {"utility": 0.1}, "budget": {"forgetting": 0.1}}, "'utility', which has no budget"),
+    ({"expected": {"forgetting": 0.05}}, "expected of utility"),
     ({"units": 0}, "at least 1"),
     ({"units": 5, "clusters": 10}, "fewer queries than clusters"),
     ({"correlation": 0.3}, "--clusters"),
