@@ -104,7 +104,7 @@ class First:
 
     def useful(self, lost: int) -> int | None:
         """The smallest number of units with which it passes with so many losses of 1; None beyond a million."""
-        return smallest(lambda units: self._p(lost, units) <= self.share, max(1, lost), self._most(MOST_UNITS))
+        return smallest(lambda units: self._p(lost, units) <= self.share, max(1, lost), self.most(MOST_UNITS))
 
     def chance(self, law: Law, units: int) -> Chance:
         """That it passes with so many units."""
@@ -127,7 +127,7 @@ class First:
             return None
         if self.counts(law):
             return self._useful_with(law, wanted)
-        return smallest(lambda units: self.chance(law, units).value >= wanted, least, self._most(MOST_DRAWN))
+        return smallest(lambda units: self.chance(law, units).value >= wanted, least, self.most(MOST_DRAWN))
 
     def _useful_with(self, law: Law, wanted: float) -> int | None:
         """Chances fall between useful numbers of units, so that only those need to be looked at."""
@@ -142,10 +142,10 @@ class First:
         first = next(lost for lost in range(max(0, found - BACK), found + 1) if enough(lost))
         return self.useful(first)
 
-    def _most(self, otherwise: int) -> int:
-        """Units that there can be: no more than are left of a list."""
+    def most(self, wanted: int) -> int:
+        """So many units, or those that are left of a list where there are fewer."""
         listed = self.claim.kind(self.risk) == "sample"
-        return self.claim.listed[self.risk] - self.searched if listed else otherwise
+        return min(wanted, self.claim.listed[self.risk] - self.searched) if listed else wanted
 
     def _at_most(self, lost: int, units: int, law: Law) -> float:
         """The chance of so many losses of 1 or fewer."""

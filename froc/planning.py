@@ -6,7 +6,6 @@ What the losses will be like is assumed, and every result says what was. The bud
 own p-values. Losses of a table are read from its search rows alone: no plan has seen a calibration loss.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,10 +14,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from froc import designing, laws, procedures
+from froc import designing, laws, planning_words, procedures
 from froc.bounds import Bound
 from froc.chances import DRAWS, Chance, First, together
-from froc.claim import Claim, automatic, level, refuse_unknown
+from froc.claim import Claim, automatic, refuse_unknown
 from froc.combined import COMBINED
 from froc.data import RISKS
 from froc.designing import Design
@@ -94,7 +93,10 @@ class Planned:
 
     def tables(self) -> list[Table]:
         """The ladder, and the designs that were tried."""
-        return [*([_ladder(self)] if self.ladder else []), *([designing.table(self.designs)] if self.designs else [])]
+        return [
+            *([planning_words.ladder(self)] if self.ladder else []),
+            *([designing.table(self.designs)] if self.designs else []),
+        ]
 
     def __str__(self) -> str:
         return as_text(self.tables(), self.said)
@@ -143,7 +145,7 @@ def plan(
     candidates: int | None = None,
     procedure: str = procedures.DEFAULT,
     bound: str = "auto",
-    population: Per = None,
+    population: Mapping[str, str] | str | None = None,
     listed: Per = None,
     radius: float = 0.0,
     joint: bool = False,
@@ -207,7 +209,7 @@ class _Asked:
     clusters: Per
     correlation: Per
     spread: Per
-    population: Per | str
+    population: Mapping[str, str] | str | None
     listed: Per
 
     def __post_init__(self) -> None:
@@ -308,7 +310,7 @@ def _planned(
             groups[place] = (*groups[place], risk)
     needed: dict[str, int | None] = {}
     ladder: list[Rung] = []
-    known = best is not None or asked.expected is not None
+    known = best is not None or all(asked.of("expected", risk) is not None for risk in assumed)
     for group in groups:
         one = assumed[group[0]]
         law = next(iter(one.laws.values()))
@@ -321,7 +323,7 @@ def _planned(
         claim, count, power, {risk: tuple(one.laws) for risk, one in assumed.items()}, zero, needed, tuple(ladder),
         both, (), share, draws=(next(iter(assumed.values())).first.seed, DRAWS),
     )  # fmt: skip
-    return Planned(**{**vars(made), "said": tuple(_sentences(made, groups, assumed))})
+    return Planned(**{**vars(made), "said": tuple(planning_words.sentences(made, groups, assumed))})
 
 
 def _chance_of(ladder: Sequence[Rung], risk: str, one: Assumed) -> Chance | None:
@@ -338,10 +340,7 @@ def _rungs(group: tuple[str, ...], one: Assumed, zero: int, need: int | None) ->
         notes.setdefault(one.units, []).append("planned")
         if counted and (after := one.first.useful(one.first.allowed(one.units) + 1)):
             notes.setdefault(after, []).append("next useful" if one.first.allowed(one.units) >= 0 else "")
-    top = max(need or 0, one.units or 0) * 4 // 3 or 8 * zero
-    most = one.first.claim.listed.get(group[0], 0) - one.first.searched
-    if one.first.claim.kind(group[0]) == "sample":
-        top = min(top, most)
+    top = one.first.most(max(need or 0, one.units or 0) * 4 // 3 or 8 * zero)
     grid = np.geomspace(zero, max(top, zero), RUNGS)
     steps = [round(float(n)) for n in grid]
     if counted:
@@ -351,56 +350,6 @@ def _rungs(group: tuple[str, ...], one: Assumed, zero: int, need: int | None) ->
              tuple(one.first.chance(law, n) for law in one.laws.values()), ", ".join(filter(None, notes.get(n, []))))
         for n in sorted({*steps, *notes})
     ]  # fmt: skip
-
-
-def _sentences(made: Planned, groups: Sequence[tuple[str, ...]], assumed: Mapping[str, Assumed]) -> list[str]:
-    lines = []
-    for group in groups:
-        one, name = assumed[group[0]], " and ".join(group)
-        law = next(iter(one.laws.values()))
-        said = f"{name}: {made.zero[group[0]]} {one.first.claim.unit[group[0]]} units are needed even at zero loss"
-        if group[0] in made.needed:
-            need = made.needed[group[0]]
-            many = f"{need}" if need else "no number of units that could be planned"
-            each = "" if len(assumed) == 1 else f", so that all risks pass together with {made.power:g}"
-            said += f", {many} for an expected risk of {laws.mean(law):.4g} (power {made.power ** (1 / len(assumed)):.3g}{each})"
-        lines.append(f"{said}. Bound: {one.first.claim.bound[group[0]]}. Assumed: {one.words}.")
-        lines += _planned_units(one, name, law)
-    if made.together is not None:
-        both, least = made.together
-        hang = "" if len(assumed) == 1 else f"; at least {least:.3f} if their queries are not drawn apart"
-        lines.append(f"With the planned units, all risks pass with power {both}{hang}.")
-    share = next(iter(assumed.values())).first.share
-    lines.append(
-        f"Power is the chance that the first of {made.candidates} candidates in testing order passes at its own level "
-        f"({made.claim.procedure}: {share:.4g} of {level(made.claim):g}), whatever becomes of the others; more good "
-        "candidates only add to it."
-    )
-    if any(one.error for rung in made.ladder for one in rung.chances):
-        lines.append(
-            f"± is one standard error of up to {DRAWS} imagined calibrations, seed {made.draws[0]}; else it is exact."
-        )
-    return lines
-
-
-def _planned_units(one: Assumed, name: str, law: Law) -> list[str]:
-    """What the planned units bear, and what the next useful number would buy."""
-    if one.units is None:
-        return []
-    if not one.first.counts(law):
-        now, more = one.first.chance(law, one.units), -(-5 * one.units // 4)
-        return [f"{name}: {one.units} units have power {now}; {more} would have {one.first.chance(law, more)}."]
-    lost = one.first.allowed(one.units)
-    after = one.first.useful(lost + 1)
-    if lost < 0 or after is None:
-        return [f"{name}: {one.units} units cannot certify this, whatever the losses."]
-    now, then = one.first.chance(law, one.units), one.first.chance(law, after)
-    useful = one.first.useful(lost)
-    waste = f" ({useful} would do as well)" if useful and useful < one.units else ""
-    return [
-        f"{name}: {one.units} units bear {lost} losses of 1{waste}, power {now}; one more is borne from {after} units on, "
-        f"power {then}."
-    ]
 
 
 def _designed(
@@ -420,38 +369,3 @@ def _designed(
         claim, count, power, {}, {}, {}, (), None, tuple(designing.sentences(designs, claim, searched, seed)),
         designs=tuple(designs), command=designing.command(designs[0], claim, count), draws=(seed, designing.REPEATS),
     )  # fmt: skip
-
-
-def _in_all(made: Planned, rung: Rung) -> int:
-    """Units beside which the search has its share; of a list, the share is of the list."""
-    listed, share = made.claim.listed.get(rung.risks[0]), made.share or 0.0
-    return rung.units + round(share * listed) if listed else math.ceil(rung.units / (1.0 - share))
-
-
-def _ladder(made: Planned) -> Table:
-    some = made.ladder
-    levels = max((len(rung.chances) for rung in some), default=0)
-    same = len({made.risks[rung.risks[0]] for rung in some}) == 1
-    if same:
-        heads = [f"power at {risk:.3g}" for risk in made.risks[some[0].risks[0]]]
-    else:
-        heads = ["power"] if levels == 1 else [f"power at {part:g} of budget" for part in SHARES_OF_BUDGET]
-    counted = any(rung.lost is not None for rung in some)
-    columns = [
-        "risk",
-        "units",
-        *([] if same or levels > 1 else ["expected"]),
-        *(["in all"] if made.share else []),
-        *(["may be lost", "mean at most"] if counted else []),
-    ]
-    budgets = ", ".join(f"{risk} at most {alpha:g}" for risk, alpha in made.claim.budget.items())
-    title = f"Calibration units for {budgets}, confidence {made.claim.confidence:.0%}"
-    rows = []
-    for rung in some:
-        expected = [] if same or levels > 1 else [f"{made.risks[rung.risks[0]][0]:.3g}"]
-        cells = [", ".join(rung.risks), str(rung.units), *expected, *([str(_in_all(made, rung))] if made.share else [])]
-        if counted:
-            bears = rung.lost is not None and rung.lost >= 0
-            cells += [str(rung.lost), f"{(rung.lost or 0) / rung.units:.4f}"] if bears else ["", ""]
-        rows.append((*cells, *(str(one) for one in rung.chances), rung.note))
-    return Table(title, (*columns, *heads, ""), tuple(rows))
