@@ -7,6 +7,8 @@
     words     what several commands share: budgets, ranges, JSON on standard output
     searching the `search` command and its progress
     benching  the `bench` command
+    planning  the `plan` command
+    monitoring the `monitor` command
     showing   `show`, `certify`, `list`: tables for people
     watching  `show --watch`
     auditing  `audit keygen / report / verify`

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import froc
-from cli import auditing, benching, comparing, searching, showing
+from cli import auditing, benching, comparing, monitoring, planning, searching, showing
 from cli.words import messages
 from froc.errors import FrocError
 
@@ -19,13 +19,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 done and certified or verified · 2 bad input · 3 nothing certified, or a report that does not "
-    "say PASS · 4 a report that does not verify · 130 interrupted, can be resumed.",
+    epilog="Exit codes: 0 done and certified or verified · 2 bad input · 3 nothing certified, a report that does not "
+    "say PASS, or an alarm · 4 a report that does not verify · 130 interrupted, can be resumed.",
 )
 app.command("search", epilog=searching.EXAMPLES)(searching.search)
 app.command("compare", epilog=comparing.EXAMPLES)(comparing.compare)
 app.command("bench", epilog=benching.EXAMPLES)(benching.bench)
 app.command("certify", epilog=showing.CERTIFY_EXAMPLES)(showing.certify)
+app.command("plan", epilog=planning.EXAMPLES)(planning.plan)
+app.command("monitor", epilog=monitoring.EXAMPLES)(monitoring.monitor)
 app.command("show", epilog=showing.SHOW_EXAMPLES)(showing.show)
 app.command("list", epilog=showing.LIST_EXAMPLES)(showing.listing)
 app.add_typer(auditing.app, name="audit")

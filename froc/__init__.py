@@ -19,7 +19,7 @@ How the files depend on each other, top to bottom::
     published  diagnostics                the paper's score; numbers that are shown, never certified
     figures  curves                       pictures of a run
 
-In Python, `froc.certify(table, budget=0.1)` and `froc.search(budget=0.1)` do what the commands do; they are looked up at first
+In Python, `froc.plan`, `froc.search`, `froc.certify` and `froc.monitor` do what the commands do; they are looked up at first
 use, so that `import froc` loads nothing.
 
 What stands from `losses` on, and `errors`, `params`, `plugins`, `digest`, `data`, never imports torch.
@@ -31,9 +31,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cli.calling import search as search
     from froc.certifying import certify as certify
+    from froc.monitoring import monitor as monitor
+    from froc.planning import plan as plan
 
 __version__ = "0.1.0"
-PUBLIC = {"certify": "froc.certifying", "search": "cli.calling"}
+PUBLIC = {"certify": "froc.certifying", "monitor": "froc.monitoring", "plan": "froc.planning", "search": "cli.calling"}
 """The commands as functions, and where they are."""
 
 

@@ -2,7 +2,7 @@
 
 FrocError                  1   a bug, or a fault without a better name
 ├── InputError             2   bad usage or bad input: names the file, the row and the mend
-├── NotCertifiedError      3   the answer is no: nothing certified, or a report that does not say PASS
+├── NotCertifiedError      3   the answer is no: nothing certified, a report that does not say PASS, an alarm
 ├── VerificationError      4   a report that does not verify: names the check that failed
 └── InterruptedRunError  130   stopped by the user; the same command goes on
 
@@ -25,7 +25,7 @@ class InputError(FrocError):
 
 
 class NotCertifiedError(FrocError):
-    """Nothing could be certified, or a verified report does not say PASS."""
+    """Nothing could be certified, a verified report does not say PASS, or a monitored risk exceeds its budget."""
 
     exit_code = 3
 

@@ -1,6 +1,7 @@
 """What it takes to certify: how many units before a search, and how far off the closest candidate was after it.
 
-Everything is computed with the certificate's own p-values; nothing is read off a formula. Torch-free.
+Everything is computed with the certificate's own p-values; nothing is read off a formula. How likely it is to certify
+stands in `froc.chances`, which is built on this. Torch-free.
 """
 
 import math
@@ -28,12 +29,17 @@ def required(claim: Claim, candidates: int, searched: Mapping[str, int] | None =
     searched: units of a listed population that the search looks at; they too at zero loss. The combined risk asks as
     many of each of its parts. Raises InputError where that is more than a million.
     """
-    share = float(first_levels(claim.procedure, 1.0 / np.arange(1, candidates + 1), level(claim))[0])
+    share = first_share(claim, candidates)
     found = dict.fromkeys(claim.risks, 1)
     for budget in claim.budget:
         for risk in claim.parts if budget == COMBINED else [budget]:
             found[risk] = max(found[risk], _units_at_zero(claim, budget, candidates, share, searched or {}))
     return found
+
+
+def first_share(claim: Claim, candidates: int) -> float:
+    """The error level at which the first of `candidates` (weights 1 / rank) is tested, whatever becomes of the others."""
+    return float(first_levels(claim.procedure, 1.0 / np.arange(1, candidates + 1), level(claim))[0])
 
 
 def short(found: Mapping[str, Evidence], candidates: int, claim: Claim) -> str | None:
@@ -109,7 +115,7 @@ def _units_at_zero(claim: Claim, budget: str, candidates: int, share: float, sea
         return p_values(claim, budget, some, candidates)[0] <= share
 
     most = min((claim.listed[r] - searched.get(r, 0) for r in risks if claim.kind(r) == "sample"), default=MOST_UNITS)
-    units = _smallest(enough, 1, most)
+    units = smallest(enough, 1, most)
     if units is None:
         raise InputError(f"budget {budget}={claim.budget[budget]:g} needs more than {most} calibration units; raise it")
     return units
@@ -128,10 +134,10 @@ def _units_alike(claim: Claim, risk: str, some: Mapping[str, Evidence], candidat
     def enough(units: int) -> bool:
         return p_values(claim, risk, {risk: evidence(alike(losses, units))}, candidates)[0] <= share
 
-    return _smallest(enough, n + 1)
+    return smallest(enough, n + 1)
 
 
-def _smallest(holds: Callable[[int], bool], start: int, most: int = MOST_UNITS) -> int | None:
+def smallest(holds: Callable[[int], bool], start: int, most: int = MOST_UNITS) -> int | None:
     """Where `holds` begins, from `start` on, by doubling and bisection; None beyond `most`.
 
     The smallest such number where more units never hurt, as at zero loss; near it where p-values are a sawtooth.

@@ -16,6 +16,7 @@ import polars as pl
 
 from froc import digest
 from froc.errors import InputError
+from froc.files import write_text
 
 FINISHED = ("complete", "pruned", "diverged", "out-of-memory", "timed-out", "failed")
 
@@ -168,17 +169,6 @@ class Folder:
         if log:
             self.record(log)
         return log
-
-
-def write_text(path: Path, text: str) -> None:
-    """Replace a file by `text`, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    with part.open("w", encoding="utf-8", newline="\n") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(part, path)
 
 
 def write_json(path: Path, document: Mapping[str, Any]) -> None:

@@ -370,7 +370,7 @@ def _candidates(
     raise InputError(
         f"{risk}: {units[risk]} calibration units can never certify {_budgets(claim)} at confidence "
         f"{claim.confidence:g} with {count} candidate(s), even at zero loss; {needed[risk]} are needed "
-        f"(about {total:.0f} before the search takes its share): add queries, or raise the budget or lower --confidence"
+        f"(about {total:.0f} before the search takes its share): add queries, or raise the budget or lower --confidence; froc plan says what more would buy"
     )
 
 

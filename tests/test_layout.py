@@ -17,7 +17,7 @@ TORCH_FREE = (
     "froc.claim",
     "audit.exports.page", "audit.exports.markdown", "audit.exports.model_card", "audit.exports.cyclonedx", "audit.exports.svr",
     "froc.combined", "froc.curves", "froc.exchangeability", "froc.power", "froc.procedures", "froc.published", "froc.sentences",
-    "froc.shift", "froc.figures", "froc.bounds.betting", "froc.bounds.binomial", "froc.bounds.hoeffding_bentkus",
+    "froc.shift", "froc.figures", "froc.planning", "froc.planning_figure", "froc.monitoring", "froc.monitoring_figure", "froc.bounds.betting", "froc.bounds.binomial", "froc.bounds.hoeffding_bentkus",
     "froc.formats.table", "froc.formats.open_unlearning", "froc.formats.tofu", "froc.formats.lm_eval", "froc.formats.inspect", "froc.certifying", "froc.layouts.tofu", "froc.layouts.muse", "froc.layouts.wmdp", "froc.layouts.rwku", "audit.evidence", "audit.signing", "audit.verification", "audit.rendering", "cli.main",
 )  # fmt: skip
 
@@ -124,7 +124,7 @@ def test_importing_froc_loads_nothing() -> None:
         "import sys\nbefore = set(sys.modules)\nimport froc\n"
         "ours = {name.partition('.')[0] for name in set(sys.modules) - before} & {'numpy', 'polars', 'torch', 'cli', 'search', 'typer'}\n"
         "assert not ours, ours\n"
-        "assert {'certify', 'search'} <= set(dir(froc))\n"
+        "assert {'certify', 'monitor', 'plan', 'search'} <= set(dir(froc))\n"
         "assert froc.certify.__module__ == 'froc.certifying' and 'torch' not in sys.modules\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)

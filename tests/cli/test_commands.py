@@ -244,7 +244,9 @@ def test_list_is_json_and_complete(froc: Froc, kind: str) -> None:
     assert listed == files
 
 
-@pytest.mark.parametrize("words", [[], ["search"], ["certify"], ["show"], ["list"], ["audit"], ["audit", "verify"]])
+@pytest.mark.parametrize(
+    "words", [[], ["search"], ["certify"], ["plan"], ["monitor"], ["show"], ["list"], ["audit"], ["audit", "verify"]]
+)
 def test_every_command_has_a_help(froc: Froc, words: list[str]) -> None:
     done = froc(*words, "--help")
     assert done.returncode == 0

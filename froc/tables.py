@@ -1,0 +1,63 @@
+"""Tables of results, as text and as HTML for notebooks. Torch-free; rich is imported when text is made."""
+
+import html
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+WIDTH = 160
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of cells under a title; a column of notes has no name, and is left out where there are none.
+
+    The first column and notes stand to the left, the others to the right.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    def rich(self) -> Any:
+        """For a rich console."""
+        from rich.table import Table as Drawn
+
+        drawn = Drawn(
+            title=self.title, title_justify="left", header_style="bold", min_width=min(WIDTH, len(self.title))
+        )
+        shown = self._shown()
+        for place in shown:
+            name = self.columns[place]
+            drawn.add_column(name, justify="right" if place and name else "left", no_wrap=True)
+        for row in self.rows:
+            drawn.add_row(*(row[place] for place in shown))
+        return drawn
+
+    def html(self) -> str:
+        """A table element."""
+        shown = self._shown()
+        head = "".join(f"<th>{html.escape(self.columns[place])}</th>" for place in shown)
+        rows = ("".join(f"<td>{html.escape(row[place])}</td>" for place in shown) for row in self.rows)
+        body = "".join(f"<tr>{row}</tr>" for row in rows)
+        return f"<table><caption>{html.escape(self.title)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+    def _shown(self) -> list[int]:
+        return [i for i, name in enumerate(self.columns) if name or any(row[i] for row in self.rows)]
+
+
+def as_text(tables: Sequence[Table], lines: Sequence[str]) -> str:
+    """Tables, then sentences."""
+    from rich.console import Console
+
+    drawn = io.StringIO()
+    console = Console(file=drawn, width=WIDTH, highlight=False)
+    for table in tables:
+        console.print(table.rich())
+    return drawn.getvalue() + "\n".join(lines)
+
+
+def as_html(tables: Sequence[Table], lines: Sequence[str]) -> str:
+    """Tables, then sentences."""
+    return "".join(table.html() for table in tables) + "".join(f"<p>{html.escape(line)}</p>" for line in lines)

@@ -1,0 +1,327 @@
+"""The e-process against its definition and its promise; a state that survives whatever happens between two calls."""
+
+import fcntl
+import itertools
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from froc import monitoring
+from froc.bounds import mixture
+from froc.errors import InputError
+from froc.losses import SCALE
+from froc.monitoring import Monitored, monitor
+from froc.wealth import BETS, beginning, follow, waiting
+
+CERTIFICATE = {
+    "budget": {"forgetting": 0.1, "utility": 0.2}, "unit": {"forgetting": "query", "utility": "query"},
+    "certified": ["c0", "c1"], "chosen": "c0",
+}  # fmt: skip
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+def rows(losses: Array, start: int = 0, risk: str = "forgetting", **more: str) -> pl.DataFrame:
+    """Losses in thousandths, in order of arrival, with ids from `start` on."""
+    ids = [f"{risk}{start + i}" for i in range(len(losses))]
+    frame = pl.DataFrame({"query": ids, "loss": pl.Series(losses, dtype=pl.Int16)})
+    return frame.with_columns(**{k: pl.lit(v) for k, v in ({"config": "c0", "risk": risk} | more).items()})
+
+
+def lost(n: int, risk: float, seed: int = 0) -> Array:
+    return (np.random.default_rng(seed).random(n) < risk).astype(np.int16) * SCALE
+
+
+def both(n: int, start: int = 0, risk: float = 0.1) -> pl.DataFrame:
+    return pl.concat([rows(lost(n, risk, start), start), rows(lost(n, 0.1, start + 1), start, "utility")])
+
+
+# --- the e-process
+
+
+def _by_definition(losses: Array, budget: float) -> list[float]:
+    """E after each loss, from the sum over starts and bets."""
+    found = []
+    for t in range(1, len(losses) + 1):
+        total = float(waiting(t))
+        for j in range(t):
+            gains = 1 + BETS[:, None] / budget * (losses[None, j:t] / SCALE - budget)
+            total += float(waiting(j) - waiting(j + 1)) * float(gains.prod(axis=1).mean())
+        found.append(total)
+    return found
+
+
+@pytest.mark.parametrize("budget", [0.02, 0.1, 0.7])
+def test_it_is_what_its_definition_says(budget: float) -> None:
+    losses = np.random.default_rng(1).integers(0, SCALE + 1, (3, 60)).astype(np.int16)
+    path, _ = follow(losses, budget, beginning(3))
+    for row, log_e in zip(losses, path, strict=True):
+        np.testing.assert_allclose(np.exp(log_e), _by_definition(row, budget), rtol=1e-10)
+
+
+def test_calls_in_parts_are_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    losses = np.random.default_rng(2).integers(0, 300, (2, 500)).astype(np.int16)
+    whole, end = follow(losses, 0.1, beginning(2))
+    monkeypatch.setattr("froc.wealth.CELLS", 64)
+    place, parts = beginning(2), []
+    for part in (losses[:, :1], losses[:, 1:200], losses[:, 200:]):
+        path, place = follow(part, 0.1, place)
+        parts.append(path)
+    np.testing.assert_allclose(np.concatenate(parts, axis=1), whole, atol=1e-9)
+    np.testing.assert_allclose(place.logs, end.logs, atol=1e-9)
+    assert place.count == 500
+
+
+@pytest.mark.parametrize("budget", [0.1, 0.4])
+def test_at_the_budget_its_expectation_is_one_after_every_loss(budget: float) -> None:
+    """Over all sequences of ten 0-1 losses; below the budget it is smaller. So Ville's inequality holds."""
+    losses = np.array(list(itertools.product([0, SCALE], repeat=10)), dtype=np.int16)
+    path, _ = follow(losses, budget, beginning(len(losses)))
+    ones = (losses == SCALE).sum(axis=1)
+    for risk, expected in ((budget, 1.0), (budget / 2, None)):
+        chance = risk**ones * (1 - risk) ** (10 - ones)
+        mean = chance @ np.exp(path)
+        if expected is None:
+            assert (mean < 1.0).all()
+        else:
+            np.testing.assert_allclose(mean, expected, rtol=1e-9)
+
+
+def _first(losses: Array, level: float = 0.05) -> Array:
+    path, _ = follow(losses, 0.1, beginning(len(losses)))
+    passed = path >= math.log(1 / level)
+    return np.where(passed.any(axis=1), passed.argmax(axis=1) + 1.0, np.inf)
+
+
+@pytest.mark.parametrize("kind", ["0-1", "continuous"])
+def test_false_alarms_are_rare_and_true_ones_come(kind: str) -> None:
+    """The small form of benchmarks/monitoring.py: looked at after every loss."""
+    rng = np.random.default_rng(3)
+
+    def draw(risk: float, streams: int) -> Array:
+        if kind == "0-1":
+            return (rng.random((streams, 2000)) < risk).astype(np.int16) * SCALE
+        losses = rng.beta(2 * risk, 2 * (1 - risk), (streams, 2000))
+        return np.floor(losses * SCALE + rng.random(losses.shape)).astype(np.int16)
+
+    assert np.isfinite(_first(draw(0.1, 300))).mean() <= 0.05
+    assert np.median(_first(draw(0.2, 50))) < 200
+
+
+def test_a_late_drift_is_found_too() -> None:
+    rng = np.random.default_rng(4)
+    losses = (rng.random((50, 3000)) < np.where(np.arange(3000) < 2000, 0.03, 0.3)).astype(np.int16) * SCALE
+    found = _first(losses)
+    assert (found > 2000).all()
+    assert np.median(found) < 2150
+
+
+# --- what is said
+
+
+def test_an_alarm_stays_and_says_where() -> None:
+    table = rows(np.concatenate([lost(300, 0.05), np.full(40, SCALE, dtype=np.int16), np.zeros(400, dtype=np.int16)]))
+    found = monitor(table, certificate=CERTIFICATE, risks=["forgetting"])
+    one = found.state.risks["forgetting"]
+    assert found.threshold == 20
+    assert found.alarms == ("forgetting",)
+    path, _ = follow(table["loss"].to_numpy()[None, :], 0.1, beginning())
+    assert one.alarm == int((path[0] >= math.log(20)).argmax()) + 1
+    assert one.e == pytest.approx(path[0, -1])
+    assert one.e < math.log(20) < one.largest
+    assert "ALARM" in str(found)
+
+
+def test_risks_share_the_level() -> None:
+    found = monitor(both(50), certificate=CERTIFICATE, level=0.1)
+    assert found.threshold == 20
+    assert monitor(both(50), certificate=CERTIFICATE, level=0.1, risks=["utility"]).threshold == 10
+    assert list(found.state.risks) == ["forgetting", "utility"]
+
+
+def test_the_lower_bound_is_where_the_evidence_reaches_its_threshold() -> None:
+    found = monitor(rows(lost(500, 0.3)), certificate=CERTIFICATE, risks=["forgetting"])
+    least = found.at_least("forgetting")
+    assert least is not None
+    mean = found.state.risks["forgetting"].mean
+    assert mean is not None
+    assert 0.1 < least < mean
+    turned = SCALE - lost(500, 0.3)[None, :]
+    for step, above in ((-1e-6, True), (1e-6, False)):
+        e = mixture.Mixture().e_value(turned, 1 - (least + step))[0]
+        assert (e >= found.threshold) == above
+    assert monitor(rows(lost(5, 0.1)), certificate=CERTIFICATE).at_least("utility") is None
+
+
+def test_groups_count_once() -> None:
+    grouped = CERTIFICATE | {"unit": {"forgetting": "group", "utility": "query"}}
+    table = rows(np.array([SCALE, 0, 1, 0], dtype=np.int16)).with_columns(unit=pl.Series(["a", "b", "a", "b"]))
+    found = monitor(table, certificate=grouped).state.risks["forgetting"]
+    # 1001 / 2, rounded up; in the order in which groups first come
+    assert found.counts == {"0": 1, "501": 1}
+    path, _ = follow(np.array([[501, 0]], dtype=np.int16), 0.1, beginning())
+    assert found.e == pytest.approx(path[0, -1])
+
+
+# --- the state
+
+
+def test_batches_are_one_stream(tmp_path: Path) -> None:
+    kept = tmp_path / "monitor.json"
+    for start in range(0, 900, 300):
+        last = monitor(both(300, start), certificate=CERTIFICATE, state=kept)
+        assert (last.counted, last.skipped) == (600, 0)
+    whole = monitor(pl.concat([both(300, start) for start in range(0, 900, 300)]), certificate=CERTIFICATE)
+    for risk, one in whole.state.risks.items():
+        other = last.state.risks[risk]
+        assert (one.n, one.counts, one.alarm, one.course[-1][:2]) == (
+            other.n,
+            other.counts,
+            other.alarm,
+            other.course[-1][:2],
+        )
+        assert one.e == pytest.approx(other.e, abs=1e-9)
+        assert one.largest == pytest.approx(other.largest, abs=1e-9)
+
+
+def test_no_row_is_counted_twice(tmp_path: Path) -> None:
+    kept = tmp_path / "monitor.json"
+    monitor(both(100), certificate=CERTIFICATE, state=kept)
+    before = kept.read_bytes()
+    again = monitor(both(100), certificate=CERTIFICATE, state=kept)
+    assert (again.counted, again.skipped) == (0, 200)
+    assert kept.read_bytes() == before
+    grown = monitor(pl.concat([both(100), both(50, 100)]), certificate=CERTIFICATE, state=kept)
+    assert (grown.counted, grown.skipped) == (100, 200)
+    assert grown.state.risks["forgetting"].n == 150
+
+
+def test_an_alarm_is_remembered(tmp_path: Path) -> None:
+    kept = tmp_path / "monitor.json"
+    monitor(rows(np.full(60, SCALE, dtype=np.int16)), certificate=CERTIFICATE, state=kept)
+    later = monitor(rows(np.zeros(3000, dtype=np.int16), 60), certificate=CERTIFICATE, state=kept)
+    assert later.alarms == ("forgetting",)
+    one = later.state.risks["forgetting"]
+    assert one.alarm is not None
+    assert one.alarm < 10
+    assert one.e < 0
+    assert len(one.course) <= monitoring.POINTS
+
+
+def test_a_call_that_is_killed_has_counted_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = tmp_path / "monitor.json"
+    monitor(both(100), certificate=CERTIFICATE, state=kept)
+    before = kept.read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr("froc.files.os.replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            monitor(both(100, 100), certificate=CERTIFICATE, state=kept)
+    assert kept.read_bytes() == before
+    assert monitor(both(100, 100), certificate=CERTIFICATE, state=kept).counted == 200
+
+
+def test_two_calls_at_once_are_refused(tmp_path: Path) -> None:
+    with (tmp_path / ".monitor.json.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(InputError, match="in use by another"):
+            monitor(both(10), certificate=CERTIFICATE, state=tmp_path / "monitor.json")
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ({"level": 0.01}, "another level"),
+        ({"config": "c1"}, "another config"),
+        ({"certificate": CERTIFICATE | {"chosen": "c1"}, "config": "c0"}, "another certificate"),
+        ({"risks": ["forgetting"]}, "watches other risks"),
+    ],
+)
+def test_a_state_of_another_stream_is_refused(tmp_path: Path, said: dict[str, Any], words: str) -> None:
+    kept = tmp_path / "monitor.json"
+    monitor(both(100), certificate=CERTIFICATE, state=kept)
+    before = kept.read_bytes()
+    with pytest.raises(InputError, match=words):
+        monitor(both(10, 100), **({"certificate": CERTIFICATE, "state": kept} | said))
+    assert kept.read_bytes() == before
+
+
+def _damage(text: str, how: str) -> str:
+    document = json.loads(text)
+    one = document["risks"]["forgetting"]
+    match how:
+        case "torn":
+            return text[:-40]
+        case "word":
+            return json.dumps(document | {"more": 1})
+        case "count":
+            one["counts"]["0"] += 1
+        case "place":
+            one["counts"] = {"-1": one["n"]}
+        case "bets":
+            one["logs"] = one["logs"][:-1]
+        case "ids":
+            document["seen"] = document["seen"][:-4]
+        case "nan":
+            one["e"] = math.nan
+    return json.dumps(document)
+
+
+@pytest.mark.parametrize("how", ["torn", "word", "count", "place", "bets", "ids", "nan"])
+def test_a_damaged_state_is_refused(tmp_path: Path, how: str) -> None:
+    kept = tmp_path / "monitor.json"
+    monitor(both(100), certificate=CERTIFICATE, state=kept)
+    kept.write_text(_damage(kept.read_text(encoding="utf-8"), how), encoding="utf-8")
+    with pytest.raises(InputError, match="no state of froc monitor, or damaged"):
+        monitor(both(10, 100), certificate=CERTIFICATE, state=kept)
+
+
+def test_a_group_that_goes_on_after_it_was_counted_is_refused(tmp_path: Path) -> None:
+    grouped = CERTIFICATE | {"unit": {"forgetting": "group", "utility": "query"}}
+    kept = tmp_path / "monitor.json"
+    monitor(rows(lost(4, 0.5), unit="a"), certificate=grouped, state=kept)
+    assert monitor(rows(lost(4, 0.5), unit="a"), certificate=grouped, state=kept).skipped == 4
+    with pytest.raises(InputError, match="come in one call"):
+        monitor(rows(lost(4, 0.5), 4, unit="a"), certificate=grouped, state=kept)
+
+
+# --- what is refused, what is printed
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ({"certificate": {}}, "lacks its budget"),
+        ({"certificate": CERTIFICATE | {"budget": {"forgetting": 2.0}}}, "lacks its budget"),
+        ({"certificate": CERTIFICATE | {"certified": [], "chosen": None}}, "certifies nothing"),
+        ({"certificate": CERTIFICATE | {"budget": {"combined": 0.1}}}, "combined risk alone"),
+        ({"config": "c7"}, "c7 is not certified; there are: c0, c1"),
+        ({"config": "c1"}, "no rows of c1"),
+        ({"level": 0.0}, "outside"),
+        ({"risks": ["privacy"]}, "no budget for a risk 'privacy'"),
+        ({"losses": rows(lost(3, 0.5), split="search")}, "looked at by the search"),
+        ({"certificate": "nowhere.json"}, "is not there"),
+    ],
+)
+def test_refused(said: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        monitor(**({"losses": both(5), "certificate": CERTIFICATE} | said))
+
+
+def test_a_run_folder_is_a_certificate(tmp_path: Path) -> None:
+    (tmp_path / "certificate.json").write_text(json.dumps(CERTIFICATE), encoding="utf-8")
+    both(20).write_parquet(tmp_path / "losses.parquet")
+    found = monitor(tmp_path / "losses.parquet", certificate=tmp_path)
+    assert found.document() == monitor(both(20), certificate=CERTIFICATE).document()
+
+
+def test_it_prints_draws_and_is_json(tmp_path: Path) -> None:
+    found: Monitored = monitor(both(200, risk=0.4), certificate=CERTIFICATE)
+    assert "<table>" in found._repr_html_()
+    assert json.loads(json.dumps(found.document()))["alarms"] == ["forgetting"]
+    assert len(found.plot().axes) == 2
+    found.save(tmp_path / "monitor.png")
+    assert (tmp_path / "monitor.png").stat().st_size > 5000
