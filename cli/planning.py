@@ -97,7 +97,7 @@ def plan(
     from froc.formats.table import Table
     from froc.planning import plan as planned
 
-    losses = None if table is None else Table().read(table)
+    losses = None if table is None else Table().read([table], {}).losses
     if losses is not None and not isinstance(accepted, dict):
         names = tuple(sorted(losses["risk"].unique().to_list()))
     made = planned(

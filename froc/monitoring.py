@@ -197,7 +197,7 @@ def monitor(
     """
     document = _document(certificate)
     fresh = _fresh(document, level, risks, config)
-    table = check(losses) if isinstance(losses, pl.DataFrame) else Format().read(Path(losses))
+    table = check(losses) if isinstance(losses, pl.DataFrame) else Format().read([Path(losses)], {}).losses
     if state is None:
         return _count(table, fresh)
     with _held(Path(state)):

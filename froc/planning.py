@@ -166,7 +166,7 @@ def plan(
     design: "auto" tries search shares, procedures and bounds on the search rows, for `units` queries in all.
     Raises InputError for what makes no sense, and where more than a million units would be needed.
     """
-    table = Format().read(Path(losses)) if isinstance(losses, Path | str) else losses
+    table = Format().read([Path(losses)], {}).losses if isinstance(losses, Path | str) else losses
     searched = None if table is None else designing.searched(table)
     risks = _risks(budget, searched)
     asked = _Asked(risks, expected, units, clusters, correlation, spread, population, listed)
