@@ -29,14 +29,13 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from froc import digest
-from froc.bounds import mixture
 from froc.combined import COMBINED
 from froc.errors import InputError
 from froc.files import write_text
 from froc.formats.table import Table as Format
 from froc.losses import SCALE, check
 from froc.tables import Table, as_html, as_text
-from froc.wealth import BETS, Begun, beginning, follow
+from froc.wealth import BETS, Begun, beginning, follow, least
 
 LEVEL = 0.05
 SLACK = 1e-9
@@ -108,15 +107,13 @@ class Monitored:
     def at_least(self, risk: str) -> float | None:
         """Lower bound of the risk: with confidence 1 - level for all risks and times, it has been as large at some time.
 
-        By the mixture e-value, whose gamblers keep one bet each and wait for nothing, turned round.
+        See `froc.wealth.least`.
         """
         one = self.state.risks[risk]
-        if one.n == 0:
-            return None
-        turned = np.zeros((1, SCALE + 1))
+        counts = np.zeros(SCALE + 1)
         for loss, count in one.counts.items():
-            turned[0, SCALE - int(loss)] = count
-        return 1.0 - float(mixture.ceiling(turned, 1.0 / self.threshold)[0])
+            counts[int(loss)] = count
+        return least(counts, self.threshold) if one.n else None
 
     def tables(self) -> list[Table]:
         """One row per risk."""
@@ -170,8 +167,8 @@ class Monitored:
         }  # fmt: skip
 
     def _row(self, risk: str, one: Course) -> tuple[str, ...]:
-        least, mean = self.at_least(risk), one.mean
-        shown = ("", "") if mean is None or least is None else (f"{mean:.4f}", f"{least:.4f}")
+        low, mean = self.at_least(risk), one.mean
+        shown = ("", "") if mean is None or low is None else (f"{mean:.4f}", f"{low:.4f}")
         alarm = "" if one.alarm is None else str(one.alarm)
         note = "ALARM" if alarm else ""
         return (risk, str(one.n), *shown, f"{one.budget:g}", _e(one.e), _e(one.largest), f"{self.threshold:g}", note)

@@ -12,18 +12,22 @@ long one looks and whenever one stops. w_j = S(j) - S(j + 1) with S(j) = 1 / (1 
 are found late by little. The sum over starts is one number per bet, A_t = (A_{t-1} + w_{t-1}) (1 + v (L_t - budget)).
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from froc.bounds import Losses, Reals
+from froc.bounds.betting import log, root
 from froc.losses import SCALE
 
 BETS = 0.9 * 0.5 ** np.arange(9)
 """As parts of the largest bet that cannot go broke, 1 / budget."""
 CELLS = 1 << 18
 """Losses that are worked on at a time."""
+MOST = 600.0
+"""Logarithm of capital that is as good as any more."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,22 @@ def follow(losses: Losses, budget: float, begun: Begun) -> tuple[Reals, Begun]:
     for part in _parts(losses):
         found[:, part], begun = _block(losses[:, part], budget, begun)
     return found, begun
+
+
+def least(counts: Reals, threshold: float) -> float:
+    """Largest budget that all-time players rule out: a lower bound of the largest mean so far, at any stopping time.
+
+    counts: (SCALE + 1,) how often each loss was there. Here every gambler plays from the first loss on, so that the
+    order does not matter: mean_b prod_i (1 + v_b (L_i - budget)) reaches the threshold at smaller budgets.
+    """
+
+    def excess(above: Reals, rows: Reals) -> Reals:
+        budgets = np.maximum(1.0 - above, 1e-12)
+        gains = np.log1p(BETS * (np.arange(SCALE + 1)[:, None, None] / SCALE / budgets[:, None] - 1.0))
+        logs = np.einsum("l,lrb->rb", counts, gains)
+        return log(np.exp(np.minimum(logs, MOST)).mean(axis=1)) - math.log(threshold)
+
+    return 1.0 - float(root(excess, (np.zeros(1), np.ones(1)))[0])
 
 
 def waiting(count: int | Reals) -> Reals:

@@ -12,11 +12,11 @@ import polars as pl
 import pytest
 
 from froc import monitoring
-from froc.bounds import mixture
 from froc.errors import InputError
 from froc.losses import SCALE
 from froc.monitoring import Monitored, monitor
 from froc.wealth import BETS, beginning, follow, waiting
+from froc.wealth import least as lowest
 
 CERTIFICATE = {
     "budget": {"forgetting": 0.1, "utility": 0.2}, "unit": {"forgetting": "query", "utility": "query"},
@@ -145,16 +145,24 @@ def test_risks_share_the_level() -> None:
 
 def test_the_lower_bound_is_where_the_evidence_reaches_its_threshold() -> None:
     found = monitor(rows(lost(500, 0.3)), certificate=CERTIFICATE, risks=["forgetting"])
-    least = found.at_least("forgetting")
+    least, mean = found.at_least("forgetting"), found.state.risks["forgetting"].mean
     assert least is not None
-    mean = found.state.risks["forgetting"].mean
     assert mean is not None
-    assert 0.1 < least < mean
-    turned = SCALE - lost(500, 0.3)[None, :]
-    for step, above in ((-1e-6, True), (1e-6, False)):
-        e = mixture.Mixture().e_value(turned, 1 - (least + step))[0]
-        assert (e >= found.threshold) == above
+    assert 0.7 * mean < least < mean
+    for budget, above in ((least - 1e-6, True), (least + 1e-6, False)):
+        gains = 1 + BETS[:, None] / budget * (lost(500, 0.3)[None, :] / SCALE - budget)
+        assert (gains.prod(axis=1).mean() >= found.threshold) == above
     assert monitor(rows(lost(5, 0.1)), certificate=CERTIFICATE).at_least("utility") is None
+
+
+def test_the_lower_bound_holds_whenever_one_looks() -> None:
+    """Streams of one risk: how often the bound is ever above it, looked at twelve times."""
+    rng = np.random.default_rng(6)
+    streams = (rng.random((50, 120)) < 0.2) * SCALE
+    looks = [[np.bincount(row[:n], minlength=SCALE + 1) for n in range(10, 121, 10)] for row in streams]
+    missed = [max(lowest(counts.astype(float), 10.0) for counts in some) > 0.2 for some in looks]
+    assert np.mean(missed) <= 0.1
+    assert lowest(np.eye(SCALE + 1)[0] * 50, 10.0) == 0.0
 
 
 def test_groups_count_once() -> None:
