@@ -3,6 +3,7 @@
 How the files depend on each other, top to bottom::
 
     errors  params  digest  plugins       words every file shares
+    files  tables                         files that appear whole; tables as text and HTML
     data  tasks/                          rows, queries, the sealed split; what can be worked on
     models  scope  linear                 a base model, what of it trials may change, its layers on this processor
     batches  likelihood  forward          rows as tensors, nats of tokens, one pass
@@ -15,6 +16,8 @@ How the files depend on each other, top to bottom::
     shift  combined  claim                losses -> p-values and bounds for one claim
     power  exchangeability  sentences     what it would take; do losses look like independent draws; words for it
     risk                                  -> certified set, CUR, certificate
+    laws  chances  designing              what losses may be like, and how likely they are to pass; designs on search losses
+    planning  wealth  monitoring          before a calibration, and after deployment; `_words` and `_figure` beside each
     formats/  certifying                  tables and logs from elsewhere -> losses; risk control on losses that are there
     published  diagnostics                the paper's score; numbers that are shown, never certified
     figures  curves                       pictures of a run

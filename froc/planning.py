@@ -192,6 +192,11 @@ def plan(
     if count < 1:
         raise InputError(f"candidates {count} makes no sense; at least 1 is tested")
     if design != "given":
+        if procedure != procedures.DEFAULT or bound != "auto" or search_share is not None or expected is not None:
+            raise InputError(
+                "--design auto chooses procedure, bound and search share, and takes the risks from the search rows; leave "
+                "--procedure, --bound, --search-share and --expected-risk out"
+            )
         return _designed(design, claim, asked, searched, count, binary, power, seed)
     seen = {risk: round((search_share or 0) * claim.listed[risk]) for risk in claim.listed}
     best = None if searched is None else designing.best(searched, claim)

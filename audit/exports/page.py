@@ -11,7 +11,8 @@ def write(found: Result, given: Given) -> str:
         when=given.when,
         keys=[(found.roles.get(keyid, "a trusted key"), keyid) for keyid in found.signers],
         model=found.model_checked,
-        level=", ".join(one.name for one in found.levels if one.holds) + f"; losses {found.assurance.replace('_', '-')}",
+        level=", ".join(one.name for one in found.levels if one.holds)
+        + f"; losses {found.assurance.replace('_', '-')}",
         checks=[(check.name, check.seen) for check in found.checks],
     )
     return rendering.html(found.report, found.facts, verified=seen)

@@ -299,6 +299,9 @@ def test_refused(said: dict[str, Any], words: str) -> None:
 def test_an_automatic_design_needs_the_number_of_queries() -> None:
     with pytest.raises(InputError, match="--units 300"):
         plan(0.1, losses=searches((0.1,)), design="auto")
+    for said in ({"procedure": "holm"}, {"bound": "betting"}, {"search_share": 0.3}, {"expected": 0.03}):
+        with pytest.raises(InputError, match="leave"):
+            plan(0.1, losses=searches((0.1,)), units=100, design="auto", **said)
 
 
 def test_it_prints_draws_and_is_json(tmp_path: Path) -> None:
