@@ -30,6 +30,8 @@ class _TokenNLL(torch.autograd.Function):
         total = logits.new_empty(len(logits), dtype=wide)
         for part in _parts(logits):
             total[part] = logits[part].to(wide).logsumexp(-1)
+        # a logit of +inf leaves no probability that is a number, as in a softmax
+        total.masked_fill_(total.isposinf(), torch.nan)
         ctx.save_for_backward(logits, target, total)
         return total - logits.gather(-1, target[:, None])[:, 0]
 

@@ -154,6 +154,19 @@ def test_likelihoods_without_a_second_tensor_of_logits_are_cross_entropies(
     assert all(torch.allclose(one, other, rtol=close, atol=close) for one, other in zip(*found, strict=True))
 
 
+@pytest.mark.parametrize(
+    ("place", "value"), [(3, torch.inf), (3, torch.nan), (7, torch.inf), (7, -torch.inf), (3, -torch.inf)]
+)
+def test_likelihoods_of_broken_logits_are_those_of_a_softmax(place: int, value: float) -> None:
+    """NaN where torch says NaN, infinite where a target is ruled out: what cannot be measured must not look forgotten."""
+    logits = torch.zeros(2, 9)
+    logits[0, place] = value
+    target = torch.tensor([7, 7])
+    found, wanted = likelihood.token_nll(logits, target), _cross_entropy(logits, target)
+    assert torch.equal(found.isnan(), wanted.isnan())
+    assert torch.equal(found.isinf(), wanted.isinf())
+
+
 def _cross_entropy(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
     return torch.nn.functional.cross_entropy(wide, target, reduction="none")
