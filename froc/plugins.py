@@ -32,8 +32,11 @@ def names(base: type) -> list[str]:
 
 def find(base: type[T], name: str) -> type[T]:
     """The plug-in class called `name`; InputError with the nearest name where there is none."""
+    outer, bracket, rest = name.partition("(")
+    if bracket:
+        return _composed(base, outer, rest)
     kind = base.__module__.rpartition(".")[2]
-    name = name.replace("-", "_")
+    name = spelled(base, name)
     if name not in names(base):
         near = difflib.get_close_matches(name, names(base), n=1, cutoff=0.4)
         hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(names(base))}"
@@ -54,6 +57,28 @@ def find(base: type[T], name: str) -> type[T]:
     if len(found) != 1:
         raise TypeError(f"{module.__name__} must define exactly one {base.__name__}, it defines {len(found)}")
     return found[0]
+
+
+def spelled(base: type, name: str) -> str:
+    """A name as it is written here: graddiff, GradDiff and grad-diff are grad_diff. As it came where none is meant."""
+    outer, bracket, rest = name.strip().partition("(")
+    if bracket:
+        return f"{spelled(base, outer)}({spelled(base, rest.removesuffix(')'))})"
+    known = {_bare(one): one for one in names(base)}
+    return known.get(_bare(outer), outer.replace("-", "_"))
+
+
+def _bare(name: str) -> str:
+    return name.lower().replace("-", "").replace("_", "")
+
+
+def _composed(base: type[T], outer: str, rest: str) -> type[T]:
+    """A plug-in around another; its kind says how (`around`)."""
+    around: Any = getattr(find(base, outer), "around", None)
+    if around is None or not rest.endswith(")"):
+        raise InputError(f"{outer}({rest} is not understood; brackets are for methods, such as gu(npo)")
+    found: type[T] = around(find(base, rest.removesuffix(")")))
+    return found
 
 
 def make(base: type[T], name: str, params: Mapping[str, Any] | None = None) -> T:

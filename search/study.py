@@ -174,8 +174,12 @@ class Study:
     def _turn(self, number: int) -> str:
         """Every method twice, then the better ones more often: by 1 / rank of the best that each has come to."""
         methods = list(self._space)
-        if number < 2 * len(methods):
-            return methods[number % len(methods)]
+        if number < len(methods):
+            return methods[number]
+        # what has no hyperparameters has been seen
+        methods = [method for method in methods if self._space[method]] or methods
+        if number < len(self._space) + len(methods):
+            return methods[number - len(self._space)]
         ranked = sorted(methods, key=lambda method: (self._best.get(method, math.inf), methods.index(method)))
         shares = [1 / place for place in range(1, len(ranked) + 1)]
         draw = random.Random(digest.seed("method", self._seed, number))

@@ -21,8 +21,9 @@ from froc.metrics import Metric
 from froc.models import Base, load, save
 from froc.observe import observe
 from froc.plugins import make
+from froc.reference import Pools, Reference
 from froc.risks import plain
-from froc.train import DivergedError, Pools, Reference, Run, together, unlearn
+from froc.train import DivergedError, Run, together, unlearn
 from search.trial import Asked, Bench
 
 NPO = {"lr": 2e-3, "epochs": 2, "retain_weight": 2.0}
@@ -95,7 +96,7 @@ def test_chunks_hold_every_row_once_and_waste_little() -> None:
     assert padded[0] < 0.75 * padded[1]
 
 
-@pytest.mark.parametrize("name", ["npo", "simnpo", "idk", "rmu"])
+@pytest.mark.parametrize("name", ["npo", "simnpo", "idk", "rmu", "kl_min", "undial", "satimp", "ceu", "flat", "altpo"])
 def test_chunks_of_a_step_are_the_whole_batch(bench: Bench, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """The same gradients whether rows of all roles go through in one pass or in six."""
     run = Run(make(Method, name, NPO), bench.reference, batch=16, seed=1, engine=Engine())
