@@ -185,7 +185,7 @@ class ComparedPoint(Strict):
     """A configuration mixed with the base model, by name."""
 
     config: str = Field(pattern=rf"^({POINT})$")
-    method: str = Field(pattern=r"^[a-z0-9_]{1,40}$")
+    method: str = Field(pattern=r"^[a-z0-9_]{1,40}(\([a-z0-9_]{1,40}){0,3}\){0,3}$")
     params: dict[str, Any]
     weight: float
 

@@ -4,7 +4,7 @@ Shapes: B rows, N positions that predict an answer or its end, K buckets of the 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -33,11 +33,13 @@ class Pools:
     """Encoded rows of each role; `refusal` and `alternate` row i answer forget row i's question otherwise.
 
     asked: whether every forget row has a question, which other answers can be given to. seed: of drawn rows.
+    retrained: folder of a model that never saw the forget rows, where the task brings one.
     """
 
     rows: Mapping[Role, Sequence[Encoded]]
     asked: bool = True
     seed: int = 0
+    retrained: str | None = None
 
     @classmethod
     def of(cls, view: SearchView, base: Base, seed: int) -> "Pools":
@@ -53,7 +55,7 @@ class Pools:
             picks = torch.randint(len(view.refusals), (len(asked),), generator=draw).tolist()
             refused = [Row(row.question, view.refusals[i], row.group) for row, i in zip(asked, picks, strict=True)]
             rows["refusal"] = encode(base.tokenizer, refused, view.template)
-        return cls(rows, whole, seed)
+        return cls(rows, whole, seed, view.retrained)
 
 
 @dataclass
@@ -93,7 +95,7 @@ class Reference:
             mend = "questions in its forget rows" if role == "alternate" else "idk.txt"
             raise InputError(f"needs {role} rows, which this task lacks; add {mend} or leave the method out")
         made = alternates(self.base.model, self.pools.rows["forget"], digest.seed("alternates", self.pools.seed))
-        self.pools = Pools({**self.pools.rows, role: made}, self.pools.asked, self.pools.seed)
+        self.pools = replace(self.pools, rows={**self.pools.rows, role: made})
         self._lay()
 
     def prepare(self, role: Role, needs: Sequence[str], layers: Sequence[int], size: int) -> None:

@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from froc.engine import Engine
 from froc.errors import FrocError, InputError
 from froc.forward import Forward, Pass
 from froc.methods import Facts, Method
-from froc.models import Base
+from froc.models import Base, read_weights
 from froc.reference import Reference
 from froc.step import SIDES, Role, Side, Taken, Weights, side_of
 
@@ -72,6 +73,7 @@ class Run:
         self.done, self.stopped, self.error = 0, False, ""
         self._rungs, self._skipped = rungs or {}, 0
         self._state: dict[str, Any] = {}
+        self.moving: dict[str, torch.nn.Parameter] = {}
         self._sides: dict[Side, Weights] = {}
         self._watched: dict[Side, Any] = {}
         self.base.restore(seed, member)
@@ -182,6 +184,8 @@ class Run:
         if self.stopped or self.error:
             return
         scope, finish = self.base.scope, self.method.finish()
+        if self.method.brought:
+            scope.put(self._retrained(), 1.0, self.member)
         if self.method.share != 1.0:
             scope.put(scope.take(self.member), self.method.share, self.member)
         if finish is not None:
@@ -204,6 +208,12 @@ class Run:
         self._schedule = torch.optim.lr_scheduler.LambdaLR(self._optimiser, lambda step: _rate(step, steps))
         rows = self.reference.pools.rows
         self._draws = {role: _draw(len(rows[role]), self.size, role, self.seed) for role in self.phase.roles}
+
+    def _retrained(self) -> Weights:
+        folder = self.reference.pools.retrained
+        if folder is None or set(self.base.scope.own(self.member)) - {n for n, _ in self.base.model.named_parameters()}:
+            raise InputError("needs a model that the task brings, and --train full")
+        return read_weights(Path(folder) / "model.safetensors")
 
     @torch.no_grad()
     def _filter(self, before: Weights) -> None:

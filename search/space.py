@@ -56,7 +56,10 @@ def group(word: str) -> list[str]:
 
 def _lacks(name: str, view: SearchView) -> str | None:
     """What a method needs and the task lacks."""
-    roles = find(Method, name).roles()
+    method = find(Method, name)
+    roles = method.roles()
+    if method.brought and view.retrained is None:
+        return f"{name} needs a model that was trained without the forget rows, which only the embedded task brings"
     asked = all(row.question for row in view.forget)
     if "refusal" in roles and not (view.refusals and asked):
         return f"{name} needs refusals (idk.txt in the task folder) and forget rows with questions"

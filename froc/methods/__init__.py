@@ -7,6 +7,7 @@ A `Wrapper` changes the phases of another method: `gu(npo)` is made of both, wit
 """
 
 import dataclasses
+import inspect
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cache
@@ -45,6 +46,8 @@ class Method(ABC):
     family: ClassVar[str] = ""
     standard: ClassVar[bool] = False
     """Whether a search tries it where no methods are named."""
+    brought: ClassVar[bool] = False
+    """Whether the result is a model that the task brings, trained without the forget rows."""
 
     lr: float = hyper(1e-5, Range(1e-6, 1e-4, log=True))
     epochs: int = hyper(5, Range(1, 10))
@@ -66,6 +69,7 @@ class Method(ABC):
         found = [words[role] for role in cls.roles() if role in words]
         numbers = {need for phase in phases for role in phase.roles for need in phase.needs(role)}
         found += [f"base model's {name.replace('_', ' ')}" for name in sorted(numbers)]
+        found += ["a retrained model"] * cls.brought
         found += ["second moments"] * any(one.moments for phase in phases for one in phase.filters)
         return tuple(found)
 
@@ -156,7 +160,7 @@ def _around(outer: type[Wrapper], inner: type[Method]) -> type[Method]:
         return tuple(outer.change(self, phase, facts) for phase in inner.phases(self, facts))
 
     body: dict[str, Any] = {
-        "__doc__": f"{outer.__doc__}\n\nAround {inner.__name__}:\n\n{inner.__doc__}",
+        "__doc__": f"{inspect.getdoc(outer)}\n\nAround {inner.__name__}:\n\n{inspect.getdoc(inner)}",
         "__module__": outer.__module__,
         "__annotations__": dict.fromkeys(set_, float),
         "paper": f"{outer.paper}; {inner.paper}",
