@@ -54,9 +54,14 @@ def _parts(logits: Tensor) -> Iterator[slice]:
     return (slice(start, start + size) for start in range(0, len(logits), size))
 
 
+def widened(values: Tensor) -> Tensor:
+    """The same in float32 or wider."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
 def buckets(logits: Tensor, ids: Tensor | None = None) -> Tensor:
     """(N, V) log-probabilities of (N, V) logits, in float32 or wider; with (N, K) ids (N, K + 1): of these tokens and of all others."""
-    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    wide = widened(logits)
     if ids is None or not ids.numel():
         return wide.log_softmax(-1)
     rest = wide.scatter(-1, ids, -torch.inf).logsumexp(-1, keepdim=True)

@@ -170,7 +170,8 @@ class Run:
         self._left[0] = (self.phase, self._left[0][1] - 1)
         if self.done in self._rungs:
             self.base.scope.activate([self.member])
-            self.stopped = self._rungs[self.done]()
+            # at its end there is nothing left to be stopped, and an edit may be due
+            self.stopped = self._rungs[self.done]() and any(steps for _, steps in self._left)
         self._enter()
 
     def forget_gradients(self) -> None:

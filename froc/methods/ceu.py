@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from froc.forward import Forward
+from froc.likelihood import widened
 from froc.methods import Facts, Retaining
 from froc.params import Range, hyper
 from froc.step import Part, Phase, State, TokenTerm
@@ -24,7 +25,7 @@ class Otherwise(TokenTerm):
 
     def tokens(self, forward: Forward, reference: Mapping[str, Tensor], state: State) -> Tensor:
         """(N,) nats; 0 for the first `skip` tokens of an answer, scaled so that a row's mean is one over the others."""
-        log = forward.logits.to(torch.promote_types(forward.logits.dtype, torch.float32)).log_softmax(-1)
+        log = widened(forward.logits).log_softmax(-1)
         q = log.detach().scatter(-1, forward.target[:, None], -torch.inf).softmax(-1)
         counted = (forward.place >= self.skip).to(log)
         left = (forward.count - self.skip).clamp_min(1.0)

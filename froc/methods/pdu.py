@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from froc.forward import Forward
+from froc.likelihood import widened
 from froc.methods import Facts, Method
 from froc.params import Range, hyper
 from froc.step import Combiner, Part, Phase, Side, State, Term, TokenTerm
@@ -22,8 +23,7 @@ class Flatten(TokenTerm):
 
     def tokens(self, forward: Forward, reference: Mapping[str, Tensor], state: State) -> Tensor:
         """(N,), not negative."""
-        logits = forward.logits
-        wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        wide = widened(forward.logits)
         return (wide.amax(-1) - wide.mean(-1)) ** 2
 
 

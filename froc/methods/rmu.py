@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from froc.forward import Forward
+from froc.likelihood import widened
 from froc.methods import Facts, Method
 from froc.params import Range, hyper
 from froc.step import Part, Phase, State, Term
@@ -33,7 +34,7 @@ class Steer(Term):
 
     def losses(self, forward: Forward, reference: Mapping[str, Tensor], state: State) -> Tensor:
         """(B,) losses, mean over tokens and dimensions, in units of the squared hidden norm per dimension."""
-        hidden = forward.hidden(self.layer).float()
+        hidden = widened(forward.hidden(self.layer))
         distance = (hidden - self.target(hidden, reference, state)) ** 2
         unit: Tensor = state["norm"]
         return forward.mean_over_tokens(distance.sum(-1)) / unit**2
@@ -66,7 +67,7 @@ class Hold(Term):
     def losses(self, forward: Forward, reference: Mapping[str, Tensor], state: State) -> Tensor:
         """(B,) losses; 0 at the base model."""
         norm: Tensor = state["norm"]
-        distance = (forward.hidden(self.layer).float() - reference["hidden"].float()) ** 2
+        distance = (widened(forward.hidden(self.layer)) - widened(reference["hidden"])) ** 2
         return forward.mean_over_tokens(distance.sum(-1)) / norm**2
 
 

@@ -17,7 +17,7 @@ from froc.methods import Facts, Method, wrappers
 from froc.methods.npo import NegativePreference
 from froc.methods.rmu import RMU, Steer
 from froc.methods.simnpo import SimpleNegativePreference
-from froc.models import Base
+from froc.models import Base, wrap
 from froc.params import Choice, Range, spaces
 from froc.plugins import find, make, names
 from froc.reference import Pools, Reference
@@ -48,22 +48,36 @@ def _train(bench: Bench, name: str, **params: Any) -> tuple[float, float]:
     return _nll(bench.base, bench, "forget"), _nll(bench.base, bench, "retain")
 
 
-@pytest.mark.parametrize("name", [name for name in names(Method) if name not in (*wrappers(), "none", "retrain")])
+PLAIN = [name for name in names(Method) if name not in (*wrappers(), "none", "retrain")]
+WRAPPED = ["gu(npo)", "blur(grad_diff)", "sure(npo)", "guard(wga)", "lat(rmu)", "advunlearn(npo)", "gu(sure(idk))"]
+
+
+@pytest.mark.parametrize("name", PLAIN + WRAPPED)
 def test_contract(name: str, bench: Bench) -> None:
-    """Frozen, hashable, documented, ranges beside defaults, phases that add up, and a run that changes the model."""
+    """Frozen, hashable, documented, ranges beside defaults, phases that add up; a run changes the model, the same one twice
+    alike, and leaves the base as it was."""
     plugin = find(Method, name)
     method = plugin()
     assert dataclasses.is_dataclass(plugin)
     assert hash(method) == hash(plugin())
     assert plugin.paper
     assert plugin.__doc__
+    assert plugin.cost() > 0
     for field, space in spaces(plugin).items():
         default = getattr(method, field)
         assert default in space.options if isinstance(space, Choice) else space.low <= default <= space.high
     assert math.isclose(sum(phase.share for phase in method.phases(Facts(4, 8, 0))), 1.0)
-    assert unlearn(bench.base, dataclasses.replace(method, lr=1e-3, epochs=1), bench.reference, batch=16, seed=0) > 0
-    assert any(not torch.equal(bench.base.scope.start[n], p) for n, p in bench.base.scope.own().items())
-    assert all(bool(torch.isfinite(p).all()) for p in bench.base.scope.own().values())
+    short = dataclasses.replace(method, lr=1e-3, epochs=1)
+    ends = []
+    for _ in range(2):
+        assert unlearn(bench.base, short, bench.reference, batch=32, seed=0) > 0
+        ends.append(bench.base.scope.take())
+    assert all(torch.equal(ends[0][n], ends[1][n]) for n in ends[0])
+    assert any(not torch.equal(bench.base.scope.start[n], p) for n, p in ends[0].items())
+    assert all(bool(torch.isfinite(p).all()) for p in ends[0].values())
+    assert all(p.requires_grad and p.grad is None for p in bench.base.model.parameters())
+    bench.base.restore()
+    assert wrap("again", bench.base.model, bench.base.tokenizer).digest == bench.base.digest
 
 
 def test_same_seed_same_parameters_and_another_seed_others(bench: Bench) -> None:
