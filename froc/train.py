@@ -322,7 +322,9 @@ def _all_sides(base: Base, runs: Sequence[Run], picked: Sequence[Picked], engine
     return total
 
 
-def _gradients(base: Base, runs: Sequence[Run], picked: Sequence[Picked], engine: Engine, side: Side | None) -> Tensor:
+def _gradients(
+    base: Base, runs: Sequence[Run], picked: Sequence[Picked], engine: Engine, side: Side | None = None
+) -> Tensor:
     """Add the gradients of some rows of each run; return the (runs,) losses, detached. side: whose rows they are, if of one.
 
     Where rows do not need each other, each pass's activations are gone before the next pass makes its own.

@@ -81,7 +81,9 @@ def build(
     sources: tuple[Mapping[str, Said], ...] = (dict(task), user)
     for source in sources:
         for key, said in source.items():
-            _narrow(made, key, said)
+            # a task speaks to all methods; some have nothing to be searched
+            if source is user or key not in spaces(Method) or any(key in fields for fields in made.values()):
+                _narrow(made, key, said)
     return made
 
 

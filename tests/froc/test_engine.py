@@ -96,16 +96,21 @@ def test_chunks_hold_every_row_once_and_waste_little() -> None:
     assert padded[0] < 0.75 * padded[1]
 
 
-@pytest.mark.parametrize("name", ["npo", "simnpo", "idk", "rmu", "kl_min", "undial", "satimp", "ceu", "flat", "altpo"])
+@pytest.mark.parametrize("name", ["npo", "simnpo", "idk", "kl_min", "undial", "satimp", "ceu", "flat", "altpo", "rmu"])
 def test_chunks_of_a_step_are_the_whole_batch(bench: Bench, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """The same gradients whether rows of all roles go through in one pass or in six."""
     run = Run(make(Method, name, NPO), bench.reference, batch=16, seed=1, engine=Engine())
     picked, found = [run.draw()], []
+    draw = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        # at the base model itself some losses are nothing but rounding
+        for p in bench.base.scope.own().values():
+            p.add_(0.02 * torch.randn(p.shape, generator=draw))
     for tokens in (0, 10**9):
         monkeypatch.setitem(PASS, "cpu", tokens)
         loss = train._gradients(bench.base, [run], picked, Engine())
         found.append({n: p.grad.clone() for n, p in run.moving.items() if p.grad is not None} | {"loss": loss[0]})
-        run.forget_gradients()
+        bench.base.model.zero_grad()
     most = max(float(grad.abs().max()) for grad in found[0].values())
     assert _away(*found) < 1e-5 * most
 
