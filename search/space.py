@@ -11,7 +11,7 @@ from scipy.stats.qmc import Sobol
 from froc.data import SearchView
 from froc.errors import InputError
 from froc.methods import Method, Wrapper
-from froc.params import Choice, Range, Space, spaces
+from froc.params import Choice, Range, Space, meant, spaces
 from froc.plugins import find, names, spelled
 
 Spaces = Mapping[str, Mapping[str, Space]]
@@ -26,7 +26,7 @@ def choose(wanted: Sequence[str], view: SearchView) -> tuple[list[str], list[str
     """Methods to search and a note for each that is left out because the task lacks what it needs.
 
     A word is a method (`npo`, `gu(npo)`), a family (`preference`), `standard` (also where nothing is said: those that a search
-    tries unasked) or `all`, every method that stands by itself, controls left out. A method named by the user must fit.
+    tries unasked) or `all`, every method that stands by itself but `compose` and the controls. A method named by the user must fit.
     """
     chosen: dict[str, None] = {}
     notes: dict[str, None] = {}
@@ -50,7 +50,7 @@ def group(word: str) -> list[str]:
     if word == STANDARD:
         return [name for name, one in plain.items() if one.standard]
     if word == "all":
-        return [name for name, one in plain.items() if one.family != "control"]
+        return [name for name, one in plain.items() if one.family not in ("control", "composition")]
     return [name for name, one in plain.items() if one.family == word]
 
 
@@ -91,8 +91,11 @@ def suggest(trial: optuna.Trial, space: Spaces) -> tuple[str, dict[str, Any]]:
     """Draw (method, params) for a trial."""
     method = str(trial.suggest_categorical("method", list(space)))
     params: dict[str, Any] = {}
+    plugin = find(Method, method)
     for name, what in space[method].items():
         label = f"{method}.{name}"
+        if not meant(plugin, name, params):
+            continue
         if isinstance(what, Choice):
             params[name] = trial.suggest_categorical(label, list(what.options))
         elif what.integer:

@@ -272,7 +272,9 @@ def _constraints(line: Started, budget: Mapping[str, float]) -> dict[str, float]
 def _frozen(line: Started, best: Started, space: Spaces, budget: Mapping[str, float], aim: Aim) -> FrozenTrial:
     params = {"method": line.method} | {f"{line.method}.{name}": value for name, value in line.params.items()}
     kinds: dict[str, BaseDistribution] = {"method": CategoricalDistribution(list(space))}
-    kinds |= {f"{line.method}.{name}": distribution(what) for name, what in space[line.method].items()}
+    kinds |= {
+        f"{line.method}.{name}": distribution(what) for name, what in space[line.method].items() if name in line.params
+    }
     return optuna.trial.create_trial(
         state=_state(line), values=_values(best, aim), params=params, distributions=kinds,
         user_attrs=_attributes(best), constraints=_constraints(best, budget),

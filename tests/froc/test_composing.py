@@ -26,6 +26,7 @@ from froc.plugins import find, make, spelled
 from froc.reference import Pools, Reference
 from froc.step import Taken, Weights, dot
 from froc.train import Run, together, unlearn
+from search.folder import Started
 from search.space import build, choose, group, suggest
 from search.study import Study
 from search.trial import Asked, Bench
@@ -116,6 +117,34 @@ def test_a_method_without_hyperparameters_is_tried_once() -> None:
     study = Study(None, build(["none", "npo"], {}, {}), {"forgetting": 0.1}, sampler="tpe", pruner="none", seed=0)
     study.resume([])
     assert [study.ask(number)[0] for number in range(6)] == ["none", *["npo"] * 5]
+
+
+def test_every_composition_that_is_drawn_is_valid_and_nothing_idle_is_drawn(bench: Bench) -> None:
+    """Choices decide which hyperparameters a trial has; a study goes on from a log of such trials."""
+    space = build(["compose"], {}, {"compose.lr": (1e-4, 1e-3), "compose.epochs": (1, 1)})
+    told: dict[str, Any] = {"sampler": "random", "pruner": "none", "seed": 3}
+    study = Study(None, space, {"forgetting": 0.1}, **told)
+    study.resume([])
+    drawn = [study.ask(number)[1] for number in range(60)]
+    for params in drawn:
+        phase = make(Method, "compose", params).phases(Facts(2, 8, 0))[0]
+        assert ("retain_weight" in params) == (params["combiner"] == "sum")
+        assert ("memory" in params) == (params["update"] == "gu")
+        assert ("likely_up" in params) == (params.get("tokens") == "likely")
+        assert isinstance(phase.combiner, ForgetFirst) == (params["combiner"] == "blur")
+        assert set(phase.roles) == {"forget", "retain"}
+    assert {params["forget"] for params in drawn} == {"nll", "npo", "simnpo", "undial", "ceu", "flatten"}
+    log = []
+    for number, params in enumerate(drawn[:8]):
+        (outcome,) = bench.run([Asked("compose", params, number)], [_never])
+        assert outcome.status == "complete"
+        means = outcome.ended[0].means
+        log.append(
+            Started(number, 1, f"c{number:04d}", "compose", params, number, "", "", status="complete", search=means)
+        )
+    again = Study(None, space, {"forgetting": 0.1, "utility": 0.1}, **told | {"sampler": "tpe"})
+    again.resume(log)
+    assert make(Method, *again.ask(8))
 
 
 # controls

@@ -343,6 +343,26 @@ def test_packed_runs_end_where_each_ends_alone(
         assert _away(end, lora.scope.take(member)) < 1e-3
 
 
+def test_packed_runs_of_composed_methods_end_where_each_ends_alone(
+    folder: Path, lora: Base, parts: tuple[SearchView, Sealed]
+) -> None:
+    """Sides, filters, dual variables and adversaries of a run are its own, and an edit goes along its adapter alone."""
+    names = ["gu(npo)", "pdu", "lat(grad_diff)"]
+    jobs = [Asked(name, {"lr": 5e-3, "epochs": 1}, 5 + k) for k, name in enumerate(names)]
+    jobs.append(Asked("task_vector", {"lr": 5e-3, "epochs": 1, "scale": 2.0}, 9))
+    alone = load(str(folder), device="cpu", train="lora:rank=4")
+    ends = []
+    for one in jobs:
+        together(alone, [_run(alone, one, _reference(alone, parts[0]), 0)], Engine())
+        ends.append(alone.scope.take())
+    reference = _reference(lora, parts[0])
+    for some in (slice(0, 3), slice(1, 4)):
+        runs = [_run(lora, one, reference, member) for member, one in enumerate(jobs[some])]
+        together(lora, runs, Engine())
+        for member, end in enumerate(ends[some]):
+            assert _away(end, lora.scope.take(member)) < 1e-3
+
+
 def test_a_packed_run_that_diverges_or_stops_leaves_the_others_alone(
     folder: Path, lora: Base, parts: tuple[SearchView, Sealed]
 ) -> None:
