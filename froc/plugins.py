@@ -9,7 +9,7 @@ import difflib
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar
 
@@ -25,9 +25,14 @@ def _outside(base: type) -> dict[str, EntryPoint]:
 
 def names(base: type) -> list[str]:
     """All plug-in names of a kind, sorted; nothing is imported to find them."""
+    return sorted(_known(base))
+
+
+def _known(base: type) -> dict[str, EntryPoint | None]:
+    """Name -> where another package has it, None for ours."""
     package = importlib.import_module(base.__module__)
-    inside = {module.name for module in pkgutil.iter_modules(package.__path__) if not module.name.startswith("_")}
-    return sorted(inside | set(_outside(base)))
+    ours = [module.name for module in pkgutil.iter_modules(package.__path__) if not module.name.startswith("_")]
+    return dict.fromkeys(ours) | _outside(base)
 
 
 def find(base: type[T], name: str) -> type[T]:
@@ -35,13 +40,13 @@ def find(base: type[T], name: str) -> type[T]:
     outer, bracket, rest = name.partition("(")
     if bracket:
         return _composed(base, outer, rest)
-    kind = base.__module__.rpartition(".")[2]
-    name = spelled(base, name)
-    if name not in names(base):
-        near = difflib.get_close_matches(name, names(base), n=1, cutoff=0.4)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(names(base))}"
+    kind, known = base.__module__.rpartition(".")[2], _known(base)
+    name = _among(known, name)
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(sorted(known))}"
         raise InputError(f"no {kind.rstrip('s')} is called {name!r}; {hint} (froc list {kind})")
-    outside = _outside(base).get(name)
+    outside = known[name]
     if outside is not None:
         loaded: type[T] = outside.load()
         return loaded
@@ -64,8 +69,12 @@ def spelled(base: type, name: str) -> str:
     outer, bracket, rest = name.strip().partition("(")
     if bracket:
         return f"{spelled(base, outer)}({spelled(base, rest.removesuffix(')'))})"
-    known = {_bare(one): one for one in names(base)}
-    return known.get(_bare(outer), outer.replace("-", "_"))
+    return _among(_known(base), outer)
+
+
+def _among(known: Iterable[str], name: str) -> str:
+    alike = {_bare(one): one for one in known}
+    return alike.get(_bare(name), name.replace("-", "_"))
 
 
 def _bare(name: str) -> str:
