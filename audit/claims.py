@@ -189,11 +189,15 @@ class ComparedPlan(Lenient):
     openings: int = Field(ge=1)
 
 
+NAME = "[a-z0-9_]{1,40}"
+"""Of a method; one that goes around another has that in brackets."""
+
+
 class ComparedPoint(Strict):
     """A configuration mixed with the base model, by name."""
 
     config: str = Field(pattern=rf"^({POINT})$")
-    method: str = Field(pattern=r"^[a-z0-9_]{1,40}$")
+    method: str = Field(pattern=rf"^{NAME}(\({NAME}(\({NAME}(\({NAME}\))?\))?\))?$")
     params: dict[str, Any]
     weight: float
 

@@ -26,7 +26,12 @@ def bench(
     data: options.Data = None,
     unit: options.Unit = None,
     model: options.Model = None,
-    methods: Annotated[str, typer.Option(help="Comma-separated methods, or all (froc list methods).")] = "all",
+    methods: Annotated[
+        str,
+        typer.Option(
+            help="Comma-separated methods such as npo or gu(npo), families, standard, all (froc list methods)."
+        ),
+    ] = "standard",
     steps: Annotated[int, typer.Option(help="Optimiser steps timed per method, after two to warm up.")] = 8,
     batch: options.Batch = 32,
     train: options.Train = "full",

@@ -103,6 +103,9 @@ def job(
         task, settings.share, sample, {risk: one.source for risk, one in measured.items()}, settings.later
     )
     refuse_unfit(view, measured)
+    if request == 1 and after is None and _asks_for_retrained(settings.methods):
+        told = embedded.made(cache=cache_folder(), progress=training, retrained=True)
+        view = replace(view, retrained=str(told))
     methods, notes = spaces.choose(settings.methods, view)
     space = spaces.build(methods, task.space, settings.space)
     if settings.sampler == "grid":
@@ -128,6 +131,15 @@ def job(
     )
     made = Job(base, task, view, sealed, space, settings, tuple(notes), engine, after=after, original=original)
     return replace(made, workers=_workers(made, machine, crew)) if crew else made
+
+
+def _asks_for_retrained(methods: Sequence[str]) -> bool:
+    """Whether a search shall try the control that takes a minute to be made."""
+    from froc.methods import Method
+    from froc.plugins import find, spelled
+    from search.space import group
+
+    return any(find(Method, name).brought for word in methods for name in group(word) or [spelled(Method, word)])
 
 
 def _task(folder: Path, data: Path | None) -> "tuple[Task, str | None]":

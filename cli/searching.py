@@ -47,7 +47,12 @@ def search(
     data: options.Data = None,
     unit: options.Unit = None,
     model: options.Model = None,
-    methods: Annotated[str, typer.Option(help="Comma-separated methods, or all (froc list methods).")] = "all",
+    methods: Annotated[
+        str,
+        typer.Option(
+            help="Comma-separated methods such as npo or gu(npo), families, standard, all (froc list methods)."
+        ),
+    ] = "standard",
     trials: Annotated[int, typer.Option("--trials", "--max-trials", help="How many configurations to try.")] = 30,
     out: Annotated[
         Path | None,

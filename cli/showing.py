@@ -67,7 +67,6 @@ TASKS = {
     ),
 }
 KINDS = {
-    "methods": ("froc.methods", "Method"),
     "metrics": ("froc.metrics", "Metric"),
     "attacks": ("froc.attacks", "Attack"),
     "bounds": ("froc.bounds", "Bound"),
@@ -253,7 +252,9 @@ def listing(
     json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """What is there: hyperparameters, ranges and sources."""
-    made: dict[str, Listed] = {label: partial(_plugins, *place) for label, place in KINDS.items()}
+    made: dict[str, Listed] = {"methods": _methods} | {
+        label: partial(_plugins, *place) for label, place in KINDS.items()
+    }
     made |= NAMED
     if kind is not None and kind not in made:
         raise InputError(f"nothing is listed under {kind!r}; there are: {', '.join(made)}")
@@ -266,11 +267,13 @@ def listing(
             words.results.print(_in_full(entries[0]))
             continue
         table = Table(title=label, title_justify="left", box=None, header_style="bold")
-        for column in ("name", "what it is", "hyperparameters", "source"):
+        more = ("family", "needs", "cost") if label == "methods" else ()
+        for column in ("name", "what it is", *more, "hyperparameters", "source"):
             table.add_column(column, overflow="fold")
         for entry in entries:
             fields = ", ".join(f"{key} {value['range']}" for key, value in entry["hyperparameters"].items())
-            table.add_row(entry["name"], entry["summary"], fields, entry["source"])
+            told = (", ".join(entry[key]) if isinstance(entry[key], list) else str(entry[key]) for key in more)
+            table.add_row(entry["name"], entry["summary"], *told, fields, entry["source"])
         words.results.print(table)
 
 
@@ -425,6 +428,30 @@ def _plugins(package: str, base: str, name: str | None) -> list[dict[str, Any]]:
     return entries
 
 
+def _methods(name: str | None) -> list[dict[str, Any]]:
+    """Also what they need and what a step costs; of a wrapper, what it adds to gradient difference."""
+    from froc.methods import Method, Wrapper
+    from froc.plugins import find, spelled
+
+    entries = _plugins("froc.methods", "Method", name and spelled(Method, name))
+    plain = find(Method, "grad_diff")
+    for entry in entries:
+        method = find(Method, entry["name"])
+        less: tuple[str, ...] = ()
+        if issubclass(method, Wrapper) and "(" not in entry["name"]:
+            method, less = method.around(plain), plain.needs()
+        # a wrapper's own ranges are those of its fields alone
+        entry["hyperparameters"] = {
+            key: value for key, value in entry["hyperparameters"].items() if not (less and key in ("lr", "epochs"))
+        }
+        entry |= {
+            "needs": [one for one in method.needs() if one not in less],
+            "cost": round(method.cost(), 2),
+            "around": bool(less),
+        }
+    return entries
+
+
 def _entry(name: str, summary: str, source: str) -> dict[str, Any]:
     return {"name": name, "summary": summary, "doc": summary, "family": "", "source": source, "hyperparameters": {}}
 
@@ -492,6 +519,12 @@ def _in_full(entry: Mapping[str, Any]) -> str:
     if entry["source"]:
         lines += [f"source: {entry['source']}", ""]
     lines += [f"  {key} = {value['default']}   ({value['range']})" for key, value in entry["hyperparameters"].items()]
+    if "cost" in entry:
+        what = "gradient difference, changed by it, costs" if entry["around"] else "costs"
+        lines += ["", f"needs: {', '.join(entry['needs']) or 'forget rows alone'}"]
+        lines += [
+            f"{what} {entry['cost']:g} times gradient difference per step; what is computed once per task is not in it"
+        ]
     return "\n".join(lines)
 
 

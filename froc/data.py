@@ -134,7 +134,10 @@ class Task:
 
 @dataclass(frozen=True)
 class SearchView:
-    """All that a search may see of a task: it has no field for the calibration queries."""
+    """All that a search may see of a task: it has no field for the calibration queries.
+
+    retrained: folder of a model that was made as the base was, without the forget rows; a control, where a task brings one.
+    """
 
     forget: tuple[Row, ...]
     retain: tuple[Row, ...]
@@ -143,6 +146,7 @@ class SearchView:
     template: str
     holdout: tuple[Row, ...] = ()
     earlier: tuple[Row, ...] = ()
+    retrained: str | None = None
 
 
 @dataclass(frozen=True)

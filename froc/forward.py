@@ -7,8 +7,8 @@ of the others is read by nobody.
 Shapes: B rows, T tokens, N predicting positions, V vocabulary, D width.
 """
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -65,7 +65,7 @@ class Pass:
     @cached_property
     def sum_nll(self) -> Tensor:
         """(B,) negative log-likelihood of each row's targets, nats."""
-        return torch.zeros(len(self.batch.index), device=self.nll.device).index_add(0, self._row, self.nll)
+        return self.nll.new_zeros(len(self.batch.index)).index_add(0, self._row, self.nll)
 
     def _run(self, model: PreTrainedModel, hidden_at: Sequence[int], logits: bool, rows_stay: bool) -> Tensor | None:
         last = max(hidden_at, default=-1)
@@ -141,6 +141,46 @@ class Forward:
         return self.sum_nll / self.count
 
     @cached_property
+    def row(self) -> Tensor:
+        """(N,) int64, the row of each position that predicts an answer or its end, counted in the order drawn."""
+        found = []
+        for (one, _, _), mine, rows in zip(self._where, self._mine, self._places, strict=True):
+            found.append(torch.from_numpy(rows[one.row[mine]]).to(one.batch.ids.device))
+        return torch.cat(found)
+
+    @cached_property
+    def place(self) -> Tensor:
+        """(N,) int64, which token of the answer each position predicts, counted from 0."""
+        found = []
+        for (one, _, _), mine in zip(self._where, self._mine, strict=True):
+            some = one.column[mine] + 1 - one.batch.start[one.row[mine]]
+            found.append(torch.from_numpy(some).to(one.batch.ids.device))
+        return torch.cat(found)
+
+    @cached_property
+    def target(self) -> Tensor:
+        """(N,) the tokens to be predicted."""
+        return self._tokens([one.target for one, _, _ in self._where])
+
+    @cached_property
+    def nll(self) -> Tensor:
+        """(N,) negative log-likelihood of the targets, nats."""
+        return self._tokens([one.nll for one, _, _ in self._where])
+
+    @cached_property
+    def logits(self) -> Tensor:
+        """(N, V) as the model gave them."""
+        return self._tokens([_given(one) for one, _, _ in self._where])
+
+    def sum(self, tokens: Tensor) -> Tensor:
+        """(B,) sums of (N,) values over each row's positions."""
+        return tokens.new_zeros(len(self._back)).index_add(0, self.row, tokens)
+
+    def mean(self, tokens: Tensor) -> Tensor:
+        """(B,) means of (N,) values over each row's positions."""
+        return self.sum(tokens) / self.count
+
+    @cached_property
     def length(self) -> Tensor:
         """(B,) int64, tokens of the row."""
         device = self._where[0][0].batch.ids.device
@@ -157,6 +197,33 @@ class Forward:
         real = torch.arange(values.shape[1], device=values.device) < self.length[:, None]
         return (values * real).sum(1) / self.length
 
+    @cached_property
+    def _places(self) -> list[Counts]:
+        """For each pass, row of the batch -> row here, -1 for those of others."""
+        found = []
+        for one, place, here in self._where:
+            rows = np.full(len(one.batch.length), -1)
+            rows[place] = here
+            found.append(rows)
+        # a pass may hold some of the rows that were drawn: they are counted here from 0
+        taken = np.sort(np.concatenate([here for _, _, here in self._where]))
+        return [np.where(rows < 0, -1, np.searchsorted(taken, rows)) for rows in found]
+
+    @cached_property
+    def _mine(self) -> list[Counts]:
+        """For each pass, which of its positions belong to these rows."""
+        rows = zip(self._where, self._places, strict=True)
+        return [np.flatnonzero(places[one.row] >= 0) for (one, _, _), places in rows]
+
+    def _tokens(self, values: Sequence[Tensor]) -> Tensor:
+        """Values of passes at these rows' positions, in the order of the passes."""
+        pairs = zip(values, self._mine, strict=True)
+        some = [
+            value if len(mine) == len(value) else value[torch.from_numpy(mine).to(value.device)]
+            for value, mine in pairs
+        ]
+        return some[0] if len(some) == 1 else torch.cat(some)
+
     def _rows(self, values: Sequence[Tensor]) -> Tensor:
         device = values[0].device
         if len(values) == 1:
@@ -167,6 +234,20 @@ class Forward:
             value[torch.from_numpy(place).to(device)] for value, (_, place, _) in zip(values, self._where, strict=True)
         ]
         return torch.cat(some)[torch.from_numpy(self._back).to(device)]
+
+
+@contextmanager
+def pushed(module: torch.nn.Module, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """What a module gives passes through `change`."""
+
+    def hook(_module: Any, _args: Any, output: Any) -> Any:
+        return (change(output[0]), *output[1:]) if isinstance(output, tuple) else change(output)
+
+    handle = module.register_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def blocks(model: PreTrainedModel) -> torch.nn.ModuleList:
@@ -195,6 +276,11 @@ def _last_mlp(model: PreTrainedModel) -> torch.nn.Module | None:
     # a block that is compiled or recomputed must find its inside as it was
     plain = "forward" not in vars(block)
     return mlp if plain and isinstance(mlp, torch.nn.Module) and type(mlp).__name__.endswith("MLP") else None
+
+
+def _given(one: Pass) -> Tensor:
+    assert one.logits is not None
+    return one.logits
 
 
 def _wide(hidden: Tensor, width: int) -> Tensor:

@@ -54,3 +54,18 @@ class _TokenNLL(torch.autograd.Function):
 def _parts(logits: Tensor) -> Iterator[slice]:
     size = max(1, ELEMENTS // logits.shape[-1])
     return (slice(start, start + size) for start in range(0, len(logits), size))
+
+
+def widened(values: Tensor) -> Tensor:
+    """The same in float32 or wider."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
+def buckets(logits: Tensor, ids: Tensor | None = None) -> Tensor:
+    """(N, V) log-probabilities of (N, V) logits, in float32 or wider; with (N, K) ids (N, K + 1): of these tokens and of all others."""
+    wide = widened(logits)
+    if ids is None or not ids.numel():
+        return wide.log_softmax(-1)
+    rest = wide.scatter(-1, ids, -torch.inf).logsumexp(-1, keepdim=True)
+    found = torch.cat([wide.gather(-1, ids), rest], -1)
+    return found - wide.logsumexp(-1, keepdim=True)

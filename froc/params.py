@@ -9,6 +9,7 @@ A plug-in is a frozen dataclass; its fields are its hyperparameters::
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,9 +46,18 @@ class Choice:
 Space = Range | Choice
 
 
-def hyper(default: Any, space: Space) -> Any:
-    """A dataclass field with its default and the space that a search may draw it from."""
-    return dataclasses.field(default=default, metadata={"space": space})
+def hyper(default: Any, space: Space, **when: tuple[Any, ...]) -> Any:
+    """A dataclass field with its default and the space that a search may draw it from.
+
+    when: other fields, declared before, and the values at which this one means something; elsewhere it is not drawn.
+    """
+    return dataclasses.field(default=default, metadata={"space": space, "when": when})
+
+
+def meant(plugin: type, name: str, drawn: Mapping[str, Any]) -> bool:
+    """Whether a hyperparameter means something beside those that were drawn before it."""
+    (field,) = [f for f in dataclasses.fields(plugin) if f.name == name]
+    return all(drawn.get(other) in values for other, values in field.metadata.get("when", {}).items())
 
 
 def spaces(plugin: type) -> dict[str, Space]:

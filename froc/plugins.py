@@ -9,7 +9,7 @@ import difflib
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar
 
@@ -25,20 +25,28 @@ def _outside(base: type) -> dict[str, EntryPoint]:
 
 def names(base: type) -> list[str]:
     """All plug-in names of a kind, sorted; nothing is imported to find them."""
+    return sorted(_known(base))
+
+
+def _known(base: type) -> dict[str, EntryPoint | None]:
+    """Name -> where another package has it, None for ours."""
     package = importlib.import_module(base.__module__)
-    inside = {module.name for module in pkgutil.iter_modules(package.__path__) if not module.name.startswith("_")}
-    return sorted(inside | set(_outside(base)))
+    ours = [module.name for module in pkgutil.iter_modules(package.__path__) if not module.name.startswith("_")]
+    return dict.fromkeys(ours) | _outside(base)
 
 
 def find(base: type[T], name: str) -> type[T]:
     """The plug-in class called `name`; InputError with the nearest name where there is none."""
-    kind = base.__module__.rpartition(".")[2]
-    name = name.replace("-", "_")
-    if name not in names(base):
-        near = difflib.get_close_matches(name, names(base), n=1, cutoff=0.4)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(names(base))}"
+    outer, bracket, rest = name.partition("(")
+    if bracket:
+        return _composed(base, outer, rest)
+    kind, known = base.__module__.rpartition(".")[2], _known(base)
+    name = _among(known, name)
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(sorted(known))}"
         raise InputError(f"no {kind.rstrip('s')} is called {name!r}; {hint} (froc list {kind})")
-    outside = _outside(base).get(name)
+    outside = known[name]
     if outside is not None:
         loaded: type[T] = outside.load()
         return loaded
@@ -54,6 +62,32 @@ def find(base: type[T], name: str) -> type[T]:
     if len(found) != 1:
         raise TypeError(f"{module.__name__} must define exactly one {base.__name__}, it defines {len(found)}")
     return found[0]
+
+
+def spelled(base: type, name: str) -> str:
+    """A name as it is written here: graddiff, GradDiff and grad-diff are grad_diff. As it came where none is meant."""
+    outer, bracket, rest = name.strip().partition("(")
+    if bracket:
+        return f"{spelled(base, outer)}({spelled(base, rest.removesuffix(')'))})"
+    return _among(_known(base), outer)
+
+
+def _among(known: Iterable[str], name: str) -> str:
+    alike = {_bare(one): one for one in known}
+    return alike.get(_bare(name), name.replace("-", "_"))
+
+
+def _bare(name: str) -> str:
+    return name.lower().replace("-", "").replace("_", "")
+
+
+def _composed(base: type[T], outer: str, rest: str) -> type[T]:
+    """A plug-in around another; its kind says how (`around`)."""
+    around: Any = getattr(find(base, outer), "around", None)
+    if around is None or not rest.endswith(")"):
+        raise InputError(f"{outer}({rest} is not understood; brackets are for methods, such as gu(npo)")
+    found: type[T] = around(find(base, rest.removesuffix(")")))
+    return found
 
 
 def make(base: type[T], name: str, params: Mapping[str, Any] | None = None) -> T:

@@ -3,26 +3,34 @@
 A method declares phases; a phase sums weighted *terms* (all minimised), each on the rows of one *role*. Slots:
 
 * `Term`: per-row losses from one forward pass of its role; may ask for numbers of the base model (`needs`).
-* `Weighter`: detached weights on a term's rows.
-* `Combiner`: how the terms become one direction (their sum unless said otherwise).
+* `Weighter`: detached weights on a term's rows or tokens.
+* `Combiner`: how the two sides, forget and retain, become one direction (their sum unless said otherwise).
 * `UpdateFilter`: changes the realised optimiser step (projection, masking).
-* `trains`: which parameters may move. `finish`: a one-shot edit after the last step.
+* `Adversary`: what is done to the forget side's passes so that they remember; the loss is taken under it.
+* `trains`: which parameters may move. `Finish`: a one-shot edit after the last step.
 
-Shapes: B rows, T tokens. Shift, mask and reduction happen in `froc.forward` and nowhere else.
+Shapes: B rows, T tokens, N positions that predict an answer. Shift, mask and reduction happen in `froc.forward` and nowhere else.
 """
 
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
+from froc.batches import Batch
 from froc.forward import Forward
 
-Role = Literal["forget", "retain", "refusal"]
+Role = Literal["forget", "retain", "refusal", "alternate"]
+Side = Literal["forget", "retain"]
+SIDES: tuple[Side, ...] = ("forget", "retain")
+Weights = dict[str, Tensor]
+State = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -45,67 +53,143 @@ class Term(ABC):
         return ()
 
     @abstractmethod
-    def losses(self, forward: Forward, reference: Mapping[str, Tensor], state: dict[str, Any]) -> Tensor:
+    def losses(self, forward: Forward, reference: Mapping[str, Tensor], state: State) -> Tensor:
         """(B,) per-row losses, to be minimised. `state` outlives the step and is part of the run's state."""
 
 
 @dataclass(frozen=True)
-class NLL(Term):
+class TokenTerm(Term):
+    """A term that is a mean over a row's answer tokens: weights on tokens make sense for it."""
+
+    @abstractmethod
+    def tokens(self, forward: Forward, reference: Mapping[str, Tensor], state: State) -> Tensor:
+        """(N,) losses of tokens."""
+
+    def losses(self, forward: Forward, reference: Mapping[str, Tensor], state: State) -> Tensor:
+        """(B,) means over each row's answer tokens and its end."""
+        return forward.mean(self.tokens(forward, reference, state))
+
+
+@dataclass(frozen=True)
+class NLL(TokenTerm):
     """Mean negative log-likelihood of the answer's tokens; `sign` -1 ascends it (TOFU 2401.06121)."""
 
     sign: float = 1.0
 
-    def losses(self, forward: Forward, reference: Mapping[str, Tensor], state: dict[str, Any]) -> Tensor:
+    def tokens(self, forward: Forward, reference: Mapping[str, Tensor], state: State) -> Tensor:
+        """(N,) sign * NLL."""
+        return self.sign * forward.nll
+
+    def losses(self, forward: Forward, reference: Mapping[str, Tensor], state: State) -> Tensor:
         """(B,) sign * NLL per token."""
         return self.sign * forward.mean_nll
 
 
 class Weighter(ABC):
-    """Weights on a term's rows."""
+    """Weights on a term's rows, or on its tokens. `needs`: as of a term. A row's weights need no other row at hand."""
+
+    level: ClassVar[Literal["row", "token"]] = "row"
+    needs: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
-    def weights(self, forward: Forward, state: dict[str, Any]) -> Tensor:
-        """(B,) detached weights, not negative."""
-
-
-class Combiner(ABC):
-    """How the terms of one step become gradients in `parameter.grad`.
-
-    linear: the gradients of parts of a batch add up to those of the batch, so it may be taken in parts and beside others.
-    """
-
-    linear: ClassVar[bool] = False
-
-    @abstractmethod
-    def backward(self, losses: Mapping[str, Tensor], model: torch.nn.Module, state: dict[str, Any]) -> None:
-        """losses: name -> scalar, already weighted."""
-
-
-class Sum(Combiner):
-    """Plain sum, one backward pass."""
-
-    linear: ClassVar[bool] = True
-
-    def backward(self, losses: Mapping[str, Tensor], model: torch.nn.Module, state: dict[str, Any]) -> None:
-        """Gradients of the sum."""
-        torch.stack(list(losses.values())).sum().backward()
-
-
-class UpdateFilter(ABC):
-    """Changes the update that the optimiser made."""
-
-    @abstractmethod
-    def __call__(self, update: dict[str, Tensor], state: dict[str, Any]) -> dict[str, Tensor]:
-        """parameter name -> change, of the same shapes."""
+    def weights(self, forward: Forward, reference: Mapping[str, Tensor], state: State) -> Tensor:
+        """(B,) or (N,) detached weights, not negative."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """A term with its weight in the sum."""
+    """A term with its weight in the sum, and weights within it."""
 
     term: Term
     weight: float = 1.0
-    weighter: Weighter | None = None
+    weighters: tuple[Weighter, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.term, TokenTerm) and any(one.level == "token" for one in self.weighters):
+            raise TypeError(f"{type(self.term).__name__} is no mean over tokens: there is nothing to weigh them in")
+
+    @property
+    def side(self) -> Side:
+        """The side of the bargain it stands for."""
+        return side_of(self.term.role)
+
+    @property
+    def needs(self) -> set[str]:
+        """Base-model numbers that it reads."""
+        return {*self.term.needs, *(need for one in self.weighters for need in one.needs)}
+
+    def losses(self, forward: Forward, reference: Mapping[str, Tensor], state: State) -> Tensor:
+        """(B,) weighted within the term; its weight in the sum is not in it."""
+        tokens = [one for one in self.weighters if one.level == "token"]
+        if tokens and isinstance(self.term, TokenTerm):
+            some = self.term.tokens(forward, reference, state)
+            for one in tokens:
+                some = some * one.weights(forward, reference, state)
+            rows = forward.mean(some)
+        else:
+            rows = self.term.losses(forward, reference, state)
+        for one in self.weighters:
+            rows = rows * one.weights(forward, reference, state) if one.level == "row" else rows
+        return rows
+
+
+class Combiner:
+    """How the losses of the two sides become one gradient: their sum, which subclasses weigh or replace.
+
+    split: whether it reads each side's gradient. watches: whether `after` reads losses.
+    """
+
+    split: ClassVar[bool] = False
+    watches: ClassVar[bool] = False
+
+    def weights(self, state: State) -> Mapping[Side, float | Tensor]:
+        """Factor of a side in this step, 1 where none is given; constant within an optimiser step."""
+        return {}
+
+    def direction(self, sides: Mapping[Side, Weights], state: State) -> Weights:
+        """The gradient that the optimiser sees, from each side's over the whole batch."""
+        return {name: sum(side[name] for side in sides.values() if name in side) for name in _names(sides)}  # type: ignore[misc]  # no sum is empty
+
+    def after(self, losses: Mapping[Side, Tensor], state: State) -> None:
+        """Once per optimiser step: losses of the sides over its whole batch, without the factors of `weights`."""
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What an optimiser step was made of. sides: each side's gradient, where they are kept; moments: AdamW's second ones."""
+
+    sides: Mapping[Side, Weights]
+    moments: Weights
+    state: State
+
+
+class UpdateFilter(ABC):
+    """Changes the update that the optimiser made. split: whether it reads each side's gradient; moments: AdamW's second ones."""
+
+    split: ClassVar[bool] = False
+    moments: ClassVar[bool] = False
+
+    @abstractmethod
+    def __call__(self, update: Weights, taken: Taken) -> Weights:
+        """parameter name -> change, of the same shapes."""
+
+
+class Adversary(ABC):
+    """Makes the model remember while the forget side's loss is taken.
+
+    passes: forward and backward passes over the forget rows that finding it takes, per step.
+    """
+
+    @property
+    @abstractmethod
+    def passes(self) -> int:
+        """See above."""
+
+    @abstractmethod
+    def against(
+        self, model: PreTrainedModel, batch: Batch, state: State
+    ) -> tuple[Batch, Callable[[], AbstractContextManager[None]]]:
+        """The batch to be passed, and what holds during the pass. Parameters and their gradients are left alone."""
 
 
 @dataclass(frozen=True)
@@ -117,8 +201,9 @@ class Phase:
 
     parts: Mapping[str, Part]
     share: float = 1.0
-    combiner: Combiner = field(default_factory=Sum)
-    update_filter: UpdateFilter | None = None
+    combiner: Combiner = field(default_factory=Combiner)
+    filters: tuple[UpdateFilter, ...] = ()
+    adversary: Adversary | None = None
     trains: str = ""
 
     @property
@@ -134,7 +219,17 @@ class Phase:
     @property
     def separable(self) -> bool:
         """Whether the gradient is a sum over rows: what one row gives depends on no other."""
-        return self.combiner.linear and all(part.term.alone and not part.weighter for part in self.parts.values())
+        return all(part.term.alone for part in self.parts.values())
+
+    @property
+    def split(self) -> bool:
+        """Whether each side's gradient is kept by itself."""
+        return self.combiner.split or any(one.split for one in self.filters)
+
+    @property
+    def apart(self) -> bool:
+        """Whether the two sides go through the model in passes of their own."""
+        return self.split or self.adversary is not None
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -148,14 +243,33 @@ class Phase:
 
     def needs(self, role: Role) -> tuple[str, ...]:
         """Base-model numbers that some term of this role reads."""
-        return tuple(
-            sorted({need for part in self.parts.values() if part.term.role == role for need in part.term.needs})
-        )
+        return tuple(sorted({need for part in self.parts.values() if part.term.role == role for need in part.needs}))
 
     def moves(self, name: str) -> bool:
         """Whether the parameter may move."""
         return re.search(self.trains, name) is not None
 
+    def cost(self, layers: int) -> float:
+        """Of a step, relative to gradient difference's: two roles forward and backward through all `layers`."""
+        depth = 1.0 if self.logits else (1 + max(self.layers)) / layers
+        forget = sum(side_of(role) == "forget" for role in self.roles)
+        return (depth * len(self.roles) + forget * (self.adversary.passes if self.adversary else 0)) / 2
 
-Finish = Callable[[dict[str, Tensor], dict[str, Tensor]], dict[str, Tensor]]
+
+def side_of(role: Role) -> Side:
+    """Refusals and alternates stand in for forgotten answers."""
+    return "retain" if role == "retain" else "forget"
+
+
+def dot(one: Weights, other: Weights) -> Tensor:
+    """Inner product over all parameters that both have; 0 where there is none."""
+    shared = [(one[name] * other[name]).sum(dtype=torch.float64) for name in one if name in other]
+    return torch.stack(shared).sum() if shared else torch.zeros((), dtype=torch.float64)
+
+
+def _names(sides: Mapping[Side, Weights]) -> list[str]:
+    return list(dict.fromkeys(name for side in sides.values() for name in side))
+
+
+Finish = Callable[[Weights, Weights], Weights]
 """One-shot edit: (base parameters, trained parameters) -> parameters."""

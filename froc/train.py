@@ -7,7 +7,8 @@ its own optimiser steps and nothing else.
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,14 +17,14 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from froc import digest
-from froc.batches import Counts, Encoded, Stack, by_length, chunks, encode
-from froc.data import Row, SearchView
+from froc.batches import Counts, chunks
 from froc.engine import Engine
 from froc.errors import FrocError, InputError
 from froc.forward import Forward, Pass
 from froc.methods import Facts, Method
-from froc.models import Base
-from froc.step import Phase, Role
+from froc.models import Base, read_weights
+from froc.reference import Reference
+from froc.step import SIDES, Role, Side, Taken, Weights, side_of
 
 CLIP = 1.0
 WEIGHT_DECAY = 0.01
@@ -37,91 +38,6 @@ class DivergedError(FrocError):
 
 
 @dataclass(frozen=True)
-class Pools:
-    """Encoded rows of each role; `refusal` row i asks forget row i's question."""
-
-    rows: Mapping[Role, Sequence[Encoded]]
-
-    @classmethod
-    def of(cls, view: SearchView, base: Base, seed: int) -> "Pools":
-        """Encode the rows that may be trained on; refusals are drawn once per forget row by `seed`."""
-        rows: dict[Role, Sequence[Encoded]] = {
-            "forget": encode(base.tokenizer, view.forget, view.template),
-            "retain": encode(base.tokenizer, view.retain, view.template),
-        }
-        asked = [row for row in view.forget if row.question]
-        if view.refusals and len(asked) == len(view.forget):
-            draw = torch.Generator().manual_seed(digest.seed("refusals", seed))
-            picks = torch.randint(len(view.refusals), (len(asked),), generator=draw).tolist()
-            refused = [Row(row.question, view.refusals[i], row.group) for row, i in zip(asked, picks, strict=True)]
-            rows["refusal"] = encode(base.tokenizer, refused, view.template)
-        return cls(rows)
-
-
-@dataclass
-class Reference:
-    """Numbers of the base model on training rows, computed at first need and kept.
-
-    `stack`: the rows of all roles on the device; `first`: role -> where its rows begin there.
-    `sum_nll`: role -> (rows,) nats. `hidden`: (role, layer) -> one (T, D) tensor per row. `norm`: (role, layer) -> mean
-    norm of the hidden states over all tokens of all rows.
-    """
-
-    base: Base
-    pools: Pools
-    sum_nll: dict[Role, Tensor] = field(default_factory=dict)
-    hidden: dict[tuple[Role, int], list[Tensor]] = field(default_factory=dict)
-    norm: dict[tuple[Role, int], Tensor] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.first: dict[Role, int] = {}
-        every: list[Encoded] = []
-        for role, rows in self.pools.rows.items():
-            self.first[role] = len(every)
-            every += rows
-        self.stack = Stack(every, self.base.device)
-
-    @torch.no_grad()
-    def prepare(self, role: Role, needs: Sequence[str], layers: Sequence[int], size: int) -> None:
-        """Compute what is missing; the model must hold the base parameters."""
-        kept = [layer for layer in layers if "hidden" in needs and (role, layer) not in self.hidden]
-        norms = [layer for layer in layers if "hidden_norm" in needs and (role, layer) not in self.norm]
-        likely = "sum_nll" in needs and role not in self.sum_nll
-        if not (kept or norms or likely):
-            return
-        rows = self.pools.rows[role]
-        nll = torch.zeros(len(rows), device=self.base.device)
-        states: dict[int, list[Tensor]] = {layer: [torch.empty(0)] * len(rows) for layer in kept}
-        lengths: dict[int, list[Tensor]] = {layer: [] for layer in norms}
-        for index in by_length(rows, size):
-            batch = self.stack.batch(np.asarray(index) + self.first[role])
-            found = Pass(self.base.model, batch, hidden_at=sorted({*kept, *norms}), logits=likely)
-            if likely:
-                nll[index] = found.sum_nll
-            for layer in kept:
-                for place, i in enumerate(index):
-                    states[layer][i] = found.hidden[layer][place, : len(rows[i].ids)].clone()
-            for layer in norms:
-                lengths[layer].append(found.hidden[layer][batch.attention.bool()].float().norm(dim=-1))
-        if likely:
-            self.sum_nll[role] = nll
-        self.hidden |= {(role, layer): some for layer, some in states.items()}
-        self.norm |= {(role, layer): torch.cat(some).mean() for layer, some in lengths.items()}
-
-    def of(self, role: Role, needs: Sequence[str], layers: Sequence[int], index: Counts) -> dict[str, Tensor]:
-        """name -> the base model's numbers for rows of a role: sum_nll (B,), hidden (B, T, D), hidden_norm ()."""
-        found = {}
-        if "sum_nll" in needs:
-            found["sum_nll"] = self.sum_nll[role][torch.from_numpy(index).to(self.base.device)]
-        if "hidden" in needs:
-            rows = [self.hidden[role, layers[0]][i] for i in index.tolist()]
-            found["hidden"] = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
-        if "hidden_norm" in needs:
-            found["hidden_norm"] = self.norm[role, layers[0]]
-        return found
-
-
-@dataclass(frozen=True)
 class Budgeted:
     """How long a method trains here: `steps` optimiser steps of `batch` forget rows (and as many retain rows)."""
 
@@ -132,7 +48,7 @@ class Budgeted:
     def of(cls, method: Method, forget_rows: int, batch: int) -> "Budgeted":
         """`epochs` passes over the forget rows."""
         size = min(batch, forget_rows)
-        return cls(max(1, math.ceil(method.epochs * forget_rows / size)), size)
+        return cls(max(1, math.ceil(method.epochs * forget_rows / size)) if method.epochs else 0, size)
 
 
 def facts(model: PreTrainedModel, seed: int) -> Facts:
@@ -157,13 +73,19 @@ class Run:
         self.done, self.stopped, self.error = 0, False, ""
         self._rungs, self._skipped = rungs or {}, 0
         self._state: dict[str, Any] = {}
+        self.moving: dict[str, torch.nn.Parameter] = {}
+        self._sides: dict[Side, Weights] = {}
+        self._watched: dict[Side, Any] = {}
         self.base.restore(seed, member)
         plan = Budgeted.of(method, len(reference.pools.rows["forget"]), batch)
         self.size = plan.batch
         phases = method.phases(facts(self.base.model, seed))
         for phase in phases:
-            _refuse_missing(method, phase, reference.pools)
             for role in phase.roles:
+                try:
+                    reference.ensure(role)
+                except InputError as error:
+                    raise InputError(f"{type(method).__name__} {error}") from error
                 reference.prepare(role, phase.needs(role), phase.hidden_at(role), max(plan.batch, 64))
         self._left = [(phase, round(phase.share * plan.steps)) for phase in phases]
         self.steps = sum(steps for _, steps in self._left)
@@ -186,27 +108,45 @@ class Run:
         """role -> rows of the next step."""
         return {role: np.array(next(draw), dtype=np.int64) for role, draw in self._draws.items()}
 
-    def losses(self, forwards: Mapping[Role, Forward], picked: Picked) -> dict[str, Tensor]:
-        """name -> weighted scalar of the rows at hand: what they add to the mean over the batch."""
-        losses = {}
-        for name, part in self.phase.parts.items():
+    def losses(self, forwards: Mapping[Role, Forward], picked: Picked) -> dict[Side, Tensor]:
+        """side -> scalar of the rows at hand: what they add to the mean over the batch."""
+        losses: dict[Side, Tensor] = {}
+        for part in self.phase.parts.values():
             role = part.term.role
             if role not in forwards:
                 continue
-            numbers = self.reference.of(role, self.phase.needs(role), self.phase.hidden_at(role), picked[role])
-            rows = part.term.losses(forwards[role], numbers, self._state)
-            if part.weighter:
-                rows = rows * part.weighter.weights(forwards[role], self._state)
-            losses[name] = part.weight * rows.sum() / self.size
-        return losses
+            needs, layers = self.phase.needs(role), self.phase.hidden_at(role)
+            numbers = self.reference.of(role, needs, layers, picked[role], forwards[role])
+            rows = part.losses(forwards[role], numbers, self._state)
+            some = part.weight * rows.sum() / self.size
+            losses[part.side] = losses[part.side] + some if part.side in losses else some
+        if self.phase.combiner.watches:
+            for side, loss in losses.items():
+                self._watched[side] = self._watched.get(side, 0.0) + loss.detach()
+        factors = self.phase.combiner.weights(self._state)
+        return {side: loss * factors[side] if side in factors else loss for side, loss in losses.items()}
 
     def scaled(self, loss: Tensor) -> Tensor:
         """A loss as its gradients are taken of."""
         scaled: Tensor = self._scaler.scale(loss)
         return scaled
 
+    def keep_side(self, side: Side) -> None:
+        """Put by what the side's passes gave, where each side's gradient is wanted."""
+        if not self.phase.split:
+            return
+        mine = self._sides.setdefault(side, {})
+        for name, parameter in self.moving.items():
+            if parameter.grad is not None:
+                mine[name] = mine[name] + parameter.grad if name in mine else parameter.grad
+                parameter.grad = None
+
     def before(self) -> Tensor:
         """Make gradients ready for `after`; return their norm, which is not finite where a step cannot be taken."""
+        if self.phase.split:
+            for name, grad in self.phase.combiner.direction(self._sides, self._state).items():
+                # filters read the sides afterwards, and clipping works in place
+                self.moving[name].grad = grad.clone()
         self._scaler.unscale_(self._optimiser)
         return torch.nn.utils.clip_grad_norm_(self.moving.values(), CLIP)
 
@@ -216,33 +156,43 @@ class Run:
         if not finite and (not self._scaler.is_enabled() or self._skipped > SKIPS):
             self.error = "the training loss or its gradient is not finite"
             return
-        edited = self.phase.update_filter is not None
+        edited = bool(self.phase.filters)
         old = {name: p.detach().clone() for name, p in self.moving.items()} if edited else {}
         self._scaler.step(self._optimiser)
         self._scaler.update()
         self._schedule.step()
-        if edited:
-            _filter(self.moving, old, self.phase, self._state)
+        if edited and finite:
+            self._filter(old)
+        if self.phase.combiner.watches and finite:
+            self.phase.combiner.after(self._watched, self._state)
         self.forget_gradients()
         self.done += 1
         self._left[0] = (self.phase, self._left[0][1] - 1)
         if self.done in self._rungs:
             self.base.scope.activate([self.member])
-            self.stopped = self._rungs[self.done]()
+            # at its end there is nothing left to be stopped, and an edit may be due
+            self.stopped = self._rungs[self.done]() and any(steps for _, steps in self._left)
         self._enter()
 
     def forget_gradients(self) -> None:
-        """Drop gradients."""
+        """Drop gradients, and what was summed up beside them."""
+        self._sides, self._watched = {}, {}
         for parameter in self.moving.values():
             parameter.grad = None
 
     def leave(self) -> None:
         """Make the one-shot edit, where the method has one and training went to its end."""
-        finish = self.method.finish()
-        if finish is not None and not self.stopped and not self.error:
-            own = self.base.scope.own(self.member)
+        if self.stopped or self.error:
+            return
+        scope, finish = self.base.scope, self.method.finish()
+        if self.method.brought:
+            scope.put(self._retrained(), 1.0, self.member)
+        if self.method.share != 1.0:
+            scope.put(scope.take(self.member), self.method.share, self.member)
+        if finish is not None:
+            own = scope.own(self.member)
             with torch.no_grad():
-                for name, value in finish(self.base.scope.origin(), {n: p.detach() for n, p in own.items()}).items():
+                for name, value in finish(scope.origin(), {n: p.detach() for n, p in own.items()}).items():
                     own[name].copy_(value)
 
     def _enter(self) -> None:
@@ -259,6 +209,23 @@ class Run:
         self._schedule = torch.optim.lr_scheduler.LambdaLR(self._optimiser, lambda step: _rate(step, steps))
         rows = self.reference.pools.rows
         self._draws = {role: _draw(len(rows[role]), self.size, role, self.seed) for role in self.phase.roles}
+
+    def _retrained(self) -> Weights:
+        folder = self.reference.pools.retrained
+        if folder is None or set(self.base.scope.own(self.member)) - {n for n, _ in self.base.model.named_parameters()}:
+            raise InputError("needs a model that the task brings, and --train full")
+        return read_weights(Path(folder) / "model.safetensors")
+
+    @torch.no_grad()
+    def _filter(self, before: Weights) -> None:
+        update = {name: self.moving[name] - old for name, old in before.items()}
+        for one in self.phase.filters:
+            moments = (
+                {name: self._optimiser.state[p]["exp_avg_sq"] for name, p in self.moving.items()} if one.moments else {}
+            )
+            update = one(update, Taken(self._sides, moments, self._state))
+        for name, old in before.items():
+            self.moving[name].copy_(old + update[name])
 
     def _moving(self) -> dict[str, torch.nn.Parameter]:
         scope = self.base.scope
@@ -322,36 +289,56 @@ def _step(base: Base, runs: Sequence[Run], engine: Engine) -> None:
         total = torch.zeros(len(runs), device=base.device)
         for start in range(0, runs[0].size, size):
             some = [{role: index[start : start + size] for role, index in one.items()} for one in picked]
-            total += _gradients(base, runs, some, engine)
+            total += _all_sides(base, runs, some, engine)
         return total
 
     def undo() -> None:
         for run in runs:
             run.forget_gradients()
 
-    if all(run.phase.combiner.linear for run in runs):
-        total = engine.fitting(runs[0].size, work, undo)
-    else:
-        total = work(runs[0].size)
+    total = engine.fitting(runs[0].size, work, undo)
     norms = torch.stack([run.before() for run in runs])
     # one wait for the device per step, for all runs and both numbers
     for run, finite in zip(runs, torch.isfinite(total + norms.to(total)).tolist(), strict=True):
         run.after(finite)
 
 
-def _gradients(base: Base, runs: Sequence[Run], picked: Sequence[Picked], engine: Engine) -> Tensor:
-    """Add the gradients of some rows of each run; return the (runs,) losses, detached.
+def _all_sides(base: Base, runs: Sequence[Run], picked: Sequence[Picked], engine: Engine) -> Tensor:
+    """Gradients of some rows of each run, side by side where a run wants it; the (runs,) losses, detached."""
+    if not any(run.phase.apart for run in runs):
+        return _gradients(base, runs, picked, engine, None)
+    total = torch.zeros(len(runs), device=base.device)
+    for side in SIDES:
+        mine = [{role: index for role, index in one.items() if side_of(role) == side} for one in picked]
+        some = [k for k, one in enumerate(mine) if one]
+        alone = any(runs[k].phase.adversary for k in some)
+        # what an adversary finds is found for one run's parameters
+        for group in [[k] for k in some] if alone else [some]:
+            members = [runs[k] for k in group]
+            base.scope.activate([run.member for run in members])
+            total[group] += _gradients(base, members, [mine[k] for k in group], engine, side)
+            for run in members:
+                run.keep_side(side)
+    return total
+
+
+def _gradients(
+    base: Base, runs: Sequence[Run], picked: Sequence[Picked], engine: Engine, side: Side | None = None
+) -> Tensor:
+    """Add the gradients of some rows of each run; return the (runs,) losses, detached. side: whose rows they are, if of one.
 
     Where rows do not need each other, each pass's activations are gone before the next pass makes its own.
     """
+    if not runs:
+        return torch.zeros(0, device=base.device)
     reference = runs[0].reference
     index, order = _laid(runs, picked)
     cuts = chunks(reference.stack.length[index].max(axis=0), engine.overhead(base.device) // len(runs))
 
     def part(some: Sequence[Counts]) -> Tensor:
         with engine.precision(base.device):
-            passes = [(_pass(base, runs, index[:, cut]), cut) for cut in some]
-        return _backward(base, runs, [_roles(one, order[k], passes, k) for k, one in enumerate(picked)])
+            passes = [(_pass(base, runs, index[:, cut], side), cut) for cut in some]
+        return _backward([_roles(one, order[k], passes, k) for k, one in enumerate(picked)], runs, base.device)
 
     separable = all(run.phase.separable for run in runs)
     return torch.stack([part(some) for some in ([[cut] for cut in cuts] if separable else [cuts])]).sum(0)
@@ -368,24 +355,25 @@ def _laid(runs: Sequence[Run], picked: Sequence[Picked]) -> tuple[Counts, Counts
     return np.take_along_axis(index, order, axis=1), order
 
 
-def _pass(base: Base, runs: Sequence[Run], index: Counts) -> Pass:
+def _pass(base: Base, runs: Sequence[Run], index: Counts, side: Side | None) -> Pass:
     """A pass over (runs, n) rows, equally many of every run."""
     hidden_at = sorted({layer for run in runs for layer in run.phase.layers})
     logits = any(run.phase.logits for run in runs)
     batch = runs[0].reference.stack.batch(index.reshape(-1))
-    return Pass(base.model, batch, hidden_at=hidden_at, logits=logits, rows_stay=len(runs) > 1)
+    adversary = runs[0].phase.adversary if side == "forget" else None
+    if adversary is None:
+        return Pass(base.model, batch, hidden_at=hidden_at, logits=logits, rows_stay=len(runs) > 1)
+    changed, during = adversary.against(base.model, batch, runs[0].state)
+    with during():
+        return Pass(base.model, changed, hidden_at=hidden_at, logits=logits)
 
 
-def _backward(base: Base, runs: Sequence[Run], found: Sequence[tuple[dict[Role, Forward], Picked]]) -> Tensor:
+def _backward(found: Sequence[tuple[dict[Role, Forward], Picked]], runs: Sequence[Run], device: torch.device) -> Tensor:
     """Gradients of what passes gave for each run; the (runs,) losses, detached."""
     losses = [run.losses(forwards, rows) for run, (forwards, rows) in zip(runs, found, strict=True)]
-    if len(runs) == 1:
-        run, mine = runs[0], {name: runs[0].scaled(loss) for name, loss in losses[0].items()}
-        run.phase.combiner.backward(mine, base.model, run.state)
-    else:
-        scaled = [run.scaled(loss) for run, mine in zip(runs, losses, strict=True) for loss in mine.values()]
-        torch.stack(scaled).sum().backward()
-    nothing = torch.zeros((), device=base.device)
+    scaled = [run.scaled(loss) for run, mine in zip(runs, losses, strict=True) for loss in mine.values()]
+    torch.stack(scaled).sum().backward()
+    nothing = torch.zeros((), device=device)
     return torch.stack([sum((loss.detach() for loss in mine.values()), nothing) for mine in losses])
 
 
@@ -419,7 +407,7 @@ def _freeze(base: Base, runs: Sequence[Run]) -> None:
 
 def _draw(rows: int, size: int, role: Role, seed: int) -> Iterator[list[int]]:
     """Endless batches, every row once per pass; refusals follow the forget rows, which they answer."""
-    stream = "forget" if role == "refusal" else role
+    stream = side_of(role)
     generator = torch.Generator().manual_seed(digest.seed("rows", stream, seed))
     order: list[int] = []
     while True:
@@ -432,20 +420,3 @@ def _draw(rows: int, size: int, role: Role, seed: int) -> Iterator[list[int]]:
 def _rate(step: int, steps: int) -> float:
     warm = max(1, round(WARMUP * steps))
     return (step + 1) / warm if step < warm else max(0.0, (steps - step) / max(1, steps - warm))
-
-
-@torch.no_grad()
-def _filter(
-    moving: dict[str, torch.nn.Parameter], before: dict[str, Tensor], phase: Phase, state: dict[str, Any]
-) -> None:
-    assert phase.update_filter is not None
-    update = phase.update_filter({name: moving[name] - old for name, old in before.items()}, state)
-    for name, old in before.items():
-        moving[name].copy_(old + update[name])
-
-
-def _refuse_missing(method: Method, phase: Phase, pools: Pools) -> None:
-    for role in phase.roles:
-        if role not in pools.rows:
-            kind = type(method).__name__
-            raise InputError(f"{kind} needs {role} rows, which this task lacks; add idk.txt or leave the method out")

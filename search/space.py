@@ -10,32 +10,64 @@ from scipy.stats.qmc import Sobol
 
 from froc.data import SearchView
 from froc.errors import InputError
-from froc.methods import Method
-from froc.params import Choice, Range, Space, spaces
-from froc.plugins import find, names
+from froc.methods import Method, Wrapper
+from froc.params import Choice, Range, Space, meant, spaces
+from froc.plugins import find, names, spelled
 
 Spaces = Mapping[str, Mapping[str, Space]]
 Said = tuple[float, float] | list[str]
 """A range's ends, or values one by one."""
 
 
-def choose(wanted: Sequence[str], view: SearchView) -> tuple[list[str], list[str]]:
-    """Methods to search and a note for each that is left out because the task lacks rows it trains on.
+STANDARD = "standard"
 
-    `all` (or nothing) means every method there is; a method named by the user must fit.
+
+def choose(wanted: Sequence[str], view: SearchView) -> tuple[list[str], list[str]]:
+    """Methods to search and a note for each that is left out because the task lacks what it needs.
+
+    A word is a method (`npo`, `gu(npo)`), a family (`preference`), `standard` (also where nothing is said: those that a search
+    tries unasked) or `all`, every method that stands by itself but `compose` and the controls. A method named by the user must fit.
     """
-    everything = not wanted or list(wanted) == ["all"]
-    chosen, notes = [], []
-    for name in names(Method) if everything else dict.fromkeys(n.replace("-", "_") for n in wanted):
-        roles = find(Method, name).roles()
-        if "refusal" in roles and not (view.refusals and all(row.question for row in view.forget)):
-            reason = f"{name} needs refusals (idk.txt in the task folder) and forget rows with questions"
-            if not everything:
+    chosen: dict[str, None] = {}
+    notes: dict[str, None] = {}
+    for word in wanted or (STANDARD,):
+        some = group(word)
+        for name in some or [spelled(Method, word)]:
+            reason = _lacks(name, view)
+            if reason is None:
+                chosen[name] = None
+            elif some:
+                notes[f"left out: {reason}"] = None
+            else:
                 raise InputError(f"{reason}; add them or leave the method out")
-            notes.append(f"left out: {reason}")
-            continue
-        chosen.append(name)
-    return chosen, notes
+    return list(chosen), list(notes)
+
+
+def group(word: str) -> list[str]:
+    """Methods that a word stands for together; none where it is no such word."""
+    plain = {name: find(Method, name) for name in names(Method)}
+    plain = {name: one for name, one in plain.items() if not issubclass(one, Wrapper)}
+    if word == STANDARD:
+        return [name for name, one in plain.items() if one.standard]
+    if word == "all":
+        return [name for name, one in plain.items() if one.family not in ("control", "composition")]
+    return [name for name, one in plain.items() if one.family == word]
+
+
+def _lacks(name: str, view: SearchView) -> str | None:
+    """What a method needs and the task lacks."""
+    method = find(Method, name)
+    roles = method.roles()
+    if method.brought and view.retrained is None:
+        return f"{name} needs a model that was trained without the forget rows, which only the embedded task brings"
+    asked = all(row.question for row in view.forget)
+    if "refusal" in roles and not (view.refusals and asked):
+        return f"{name} needs refusals (idk.txt in the task folder) and forget rows with questions"
+    if "alternate" in roles and not asked:
+        return f"{name} needs forget rows with questions, for which it writes other answers"
+    if "retain" in roles and not view.retain:
+        return f"{name} needs retain rows"
+    return None
 
 
 def build(
@@ -49,7 +81,9 @@ def build(
     sources: tuple[Mapping[str, Said], ...] = (dict(task), user)
     for source in sources:
         for key, said in source.items():
-            _narrow(made, key, said)
+            # a task speaks to all methods; some have nothing to be searched
+            if source is user or key not in spaces(Method) or any(key in fields for fields in made.values()):
+                _narrow(made, key, said)
     return made
 
 
@@ -57,8 +91,11 @@ def suggest(trial: optuna.Trial, space: Spaces) -> tuple[str, dict[str, Any]]:
     """Draw (method, params) for a trial."""
     method = str(trial.suggest_categorical("method", list(space)))
     params: dict[str, Any] = {}
+    plugin = find(Method, method)
     for name, what in space[method].items():
         label = f"{method}.{name}"
+        if not meant(plugin, name, params):
+            continue
         if isinstance(what, Choice):
             params[name] = trial.suggest_categorical(label, list(what.options))
         elif what.integer:

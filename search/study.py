@@ -174,8 +174,12 @@ class Study:
     def _turn(self, number: int) -> str:
         """Every method twice, then the better ones more often: by 1 / rank of the best that each has come to."""
         methods = list(self._space)
-        if number < 2 * len(methods):
-            return methods[number % len(methods)]
+        if number < len(methods):
+            return methods[number]
+        # what has no hyperparameters has been seen
+        methods = [method for method in methods if self._space[method]] or methods
+        if number < len(self._space) + len(methods):
+            return methods[number - len(self._space)]
         ranked = sorted(methods, key=lambda method: (self._best.get(method, math.inf), methods.index(method)))
         shares = [1 / place for place in range(1, len(ranked) + 1)]
         draw = random.Random(digest.seed("method", self._seed, number))
@@ -268,7 +272,9 @@ def _constraints(line: Started, budget: Mapping[str, float]) -> dict[str, float]
 def _frozen(line: Started, best: Started, space: Spaces, budget: Mapping[str, float], aim: Aim) -> FrozenTrial:
     params = {"method": line.method} | {f"{line.method}.{name}": value for name, value in line.params.items()}
     kinds: dict[str, BaseDistribution] = {"method": CategoricalDistribution(list(space))}
-    kinds |= {f"{line.method}.{name}": distribution(what) for name, what in space[line.method].items()}
+    kinds |= {
+        f"{line.method}.{name}": distribution(what) for name, what in space[line.method].items() if name in line.params
+    }
     return optuna.trial.create_trial(
         state=_state(line), values=_values(best, aim), params=params, distributions=kinds,
         user_attrs=_attributes(best), constraints=_constraints(best, budget),

@@ -18,9 +18,10 @@ from froc.measure import Average, Probe, averaged, look, probes
 from froc.methods import Method
 from froc.models import Base
 from froc.plugins import make
+from froc.reference import Pools, Reference
 from froc.risks import Measurement, written
 from froc.scope import Weights
-from froc.train import Budgeted, DivergedError, Pools, Reference, Run, together
+from froc.train import Budgeted, DivergedError, Run, together
 from search.sweep import NOTHING, Effort, Found, Point, Sweep
 
 RUNGS = (1 / 3, 2 / 3)
@@ -175,11 +176,13 @@ class _Attempt:
         self._bad: tuple[str, str] | None = None
         self.run: Run | None = None
         try:
-            plan = Budgeted.of(make(Method, asked.method, asked.params), len(bench.view.forget), bench.batch)
-            effort = Effort.of(bench.probes, 2 * plan.steps * plan.batch) if bench.swept else NOTHING
+            method = make(Method, asked.method, asked.params)
+            plan = Budgeted.of(method, len(bench.view.forget), bench.batch)
+            effort = Effort.of(bench.probes, 2 * plan.steps * plan.batch) if bench.swept and plan.steps else NOTHING
             self._sweep = Sweep(bench.base, bench.probes, bench.limits, effort, member)
             places = {max(1, round(share * plan.steps)) for share in RUNGS}
-            looks = {step: self._rung(step) for step in places if step < plan.steps}
+            # what has not been edited yet says nothing about what will be
+            looks = {step: self._rung(step) for step in places if step < plan.steps and method.gradual}
             self.run = bench.prepared(asked, looks, member)
         except Exception as error:  # as above
             self.failed(error)

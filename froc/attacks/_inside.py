@@ -6,7 +6,7 @@ Shapes: B rows, T tokens, N positions that predict an answer, D width, V vocabul
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 from froc import digest
 from froc.batches import Batch, Encoded, Stack, chunks
 from froc.data import Row
-from froc.forward import Pass, blocks
+from froc.forward import Pass, blocks, pushed
 from froc.metrics import Observed, Sight
 
 ROWS = 64
@@ -28,20 +28,6 @@ AT_ONCE = 32
 """Rows of a pass that keeps what its gradient needs."""
 UNSEEN: frozenset[Sight] = frozenset({"written", "continued", "others", "spread", "hidden", "gradient"})
 """Everything but answer tokens."""
-
-
-@contextmanager
-def pushed(module: torch.nn.Module, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """What a module gives passes through `change`."""
-
-    def hook(_module: Any, _args: Any, output: Any) -> Any:
-        return (change(output[0]), *output[1:]) if isinstance(output, tuple) else change(output)
-
-    handle = module.register_forward_hook(hook)
-    try:
-        yield
-    finally:
-        handle.remove()
 
 
 def sample(rows: Sequence[Row], seed: int, most: int = ROWS) -> list[Row]:

@@ -9,10 +9,10 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from froc.attacks import Attack, Material
-from froc.attacks._inside import AT_ONCE, UNSEEN, Seen, batches, pushed, sample, slope
+from froc.attacks._inside import AT_ONCE, UNSEEN, Seen, batches, sample, slope
 from froc.batches import Batch, Encoded, encode
 from froc.data import Row
-from froc.forward import Pass, blocks
+from froc.forward import Pass, blocks, pushed
 from froc.metrics import Observed, Sight
 from froc.observe import generate
 from froc.params import Range, hyper

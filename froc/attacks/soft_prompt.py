@@ -11,9 +11,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from froc import digest
 from froc.attacks import Attack, Material
-from froc.attacks._inside import AT_ONCE, batches, nll, pushed, sample, slope
+from froc.attacks._inside import AT_ONCE, batches, nll, sample, slope
 from froc.batches import Encoded, encode
 from froc.data import Row
+from froc.forward import pushed
 from froc.metrics import Observed, Sight
 from froc.observe import observe
 from froc.params import Range, hyper

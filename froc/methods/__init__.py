@@ -2,12 +2,18 @@
 
 A method is a frozen dataclass. Its fields are its hyperparameters; `phases` says what one step is made of
 (see `froc.step`). Adding a file here is all it takes: the name, the search space, the contract tests follow.
+
+A `Wrapper` changes the phases of another method: `gu(npo)` is made of both, with the hyperparameters of both.
 """
 
+import dataclasses
+import inspect
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from functools import cache
+from typing import Any, ClassVar
 
+from froc.errors import InputError
 from froc.params import Range, hyper
 from froc.step import NLL, Finish, Part, Phase, Role
 
@@ -24,6 +30,10 @@ class Facts:
     seed: int
 
 
+TYPICAL = Facts(4, 8, 0)
+"""A model that a method's phases are shown for, where none is at hand."""
+
+
 @dataclass(frozen=True)
 class Method(ABC):
     """Hyperparameters that every method has.
@@ -34,22 +44,58 @@ class Method(ABC):
 
     paper: ClassVar[str] = ""
     family: ClassVar[str] = ""
+    standard: ClassVar[bool] = False
+    """Whether a search tries it where no methods are named."""
+    brought: ClassVar[bool] = False
+    """Whether the result is a model that the task brings, trained without the forget rows."""
 
     lr: float = hyper(1e-5, Range(1e-6, 1e-4, log=True))
     epochs: int = hyper(5, Range(1, 10))
 
     @abstractmethod
     def phases(self, facts: Facts) -> tuple[Phase, ...]:
-        """The phases of training, in order; shares add up to 1."""
+        """The phases of training, in order; shares add up to 1. None at all: the base model as it is."""
 
     @classmethod
     def roles(cls) -> tuple[Role, ...]:
         """Rows it trains on, with the defaults: a task that lacks them cannot run it."""
-        return tuple({role: None for phase in cls().phases(Facts(4, 8, 0)) for role in phase.roles})
+        return tuple({role: None for phase in cls().phases(TYPICAL) for role in phase.roles})
+
+    @classmethod
+    def needs(cls) -> tuple[str, ...]:
+        """What it takes beside a base model and forget rows, with the defaults."""
+        words = {"retain": "retain rows", "refusal": "refusals", "alternate": "questions (alternates are generated)"}
+        phases = cls().phases(TYPICAL)
+        found = [words[role] for role in cls.roles() if role in words]
+        numbers = {need for phase in phases for role in phase.roles for need in phase.needs(role)}
+        found += [f"base model's {name.replace('_', ' ')}" for name in sorted(numbers)]
+        found += ["a retrained model"] * cls.brought
+        found += ["second moments"] * any(one.moments for phase in phases for one in phase.filters)
+        return tuple(found)
+
+    @classmethod
+    def cost(cls) -> float:
+        """Of training, relative to gradient difference's, with the defaults; what is computed once per task is not in it."""
+        return sum(phase.share * phase.cost(TYPICAL.layers) for phase in cls().phases(TYPICAL))
+
+    @classmethod
+    def around(cls, inner: "type[Method]") -> "type[Method]":
+        """The method that this one makes of another: wrappers alone do."""
+        raise InputError(f"{cls.__name__} wraps no other method; there are: {', '.join(wrappers())}")
+
+    @property
+    def share(self) -> float:
+        """Where the result lies on the line from the base parameters (0) to the trained ones (1)."""
+        return 1.0
 
     def finish(self) -> Finish | None:
         """A one-shot edit of the parameters after training, or None."""
         return None
+
+    @property
+    def gradual(self) -> bool:
+        """Whether stopping on the way gives a weaker form of the result."""
+        return self.share == 1.0 and self.finish() is None
 
 
 @dataclass(frozen=True)
@@ -64,3 +110,74 @@ class Retaining(Method):
     def keep(self) -> dict[str, Part]:
         """The retain part."""
         return {"retain": Part(NLL("retain"), self.retain_weight)}
+
+
+@dataclass(frozen=True)
+class Wrapper(Method):
+    """A method around another: a mixin, whose `change` is made to each phase of the other.
+
+    fixed: fields of the other method that lose their meaning, and what they are then.
+    """
+
+    fixed: ClassVar[dict[str, float]] = {}
+
+    @abstractmethod
+    def change(self, phase: Phase, facts: Facts) -> Phase:
+        """What becomes of a phase."""
+
+    @classmethod
+    def refuses(cls, inner: type[Method]) -> str | None:
+        """Why it cannot go around a method; None where it can."""
+        return None
+
+    def phases(self, facts: Facts) -> tuple[Phase, ...]:
+        """By itself it has none."""
+        name = type(self).__module__.rpartition(".")[2]
+        raise InputError(f"{name} goes around another method; write {name}(npo), or another name in the brackets")
+
+    @classmethod
+    def around(cls, inner: type[Method]) -> type[Method]:
+        """The two as one class; InputError where they do not go together."""
+        return _around(cls, inner)
+
+
+@cache
+def _around(outer: type[Wrapper], inner: type[Method]) -> type[Method]:
+    name = f"{outer.__name__}({inner.__name__})"
+    if not inner().phases(TYPICAL):
+        raise InputError(f"{name}: {inner.__name__} trains nothing that could be changed")
+    reason = outer.refuses(inner)
+    common = {f.name for f in dataclasses.fields(Method)}
+    named = {f.name: f for f in dataclasses.fields(inner)}
+    twice = {f.name for f in dataclasses.fields(outer)} & set(named) - common
+    if reason is None and twice:
+        reason = f"both have a hyperparameter {min(twice)}"
+    if reason is not None:
+        raise InputError(f"{name}: {reason}")
+    set_ = {name: value for name, value in outer.fixed.items() if name in named}
+
+    def phases(self: Any, facts: Facts) -> tuple[Phase, ...]:
+        return tuple(outer.change(self, phase, facts) for phase in inner.phases(self, facts))
+
+    body: dict[str, Any] = {
+        "__doc__": f"{inspect.getdoc(outer)}\n\nAround {inner.__name__}:\n\n{inspect.getdoc(inner)}",
+        "__module__": outer.__module__,
+        "__annotations__": dict.fromkeys(set_, float),
+        "paper": f"{outer.paper}; {inner.paper}",
+        "family": outer.family,
+        "standard": False,
+        "phases": phases,
+        **set_,
+    }
+    # what every method has is as the inner method has it
+    for field in (named[name] for name in common):
+        body["__annotations__"][field.name] = field.type
+        body[field.name] = dataclasses.field(default=field.default, metadata=field.metadata)
+    return dataclass(frozen=True)(type(name, (outer, inner), body))
+
+
+def wrappers() -> list[str]:
+    """Names of the methods that go around others."""
+    from froc.plugins import find, names
+
+    return [name for name in names(Method) if issubclass(find(Method, name), Wrapper)]

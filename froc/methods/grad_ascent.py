@@ -16,6 +16,7 @@ class GradAscent(Method):
 
     paper: ClassVar[str] = "Jang et al. 2210.01504; TOFU 2401.06121"
     family: ClassVar[str] = "gradient"
+    standard: ClassVar[bool] = True
 
     def phases(self, facts: Facts) -> tuple[Phase, ...]:
         """One phase, one term."""

@@ -13,6 +13,7 @@ class GradDiff(Retaining):
 
     paper: ClassVar[str] = "Liu et al. 2203.12817; TOFU 2401.06121"
     family: ClassVar[str] = "gradient"
+    standard: ClassVar[bool] = True
 
     def phases(self, facts: Facts) -> tuple[Phase, ...]:
         """One phase, two terms."""

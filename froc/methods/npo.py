@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor
 from torch.nn.functional import logsigmoid
@@ -10,7 +10,7 @@ from torch.nn.functional import logsigmoid
 from froc.forward import Forward
 from froc.methods import Facts, Retaining
 from froc.params import Range, hyper
-from froc.step import Part, Phase, Term
+from froc.step import Part, Phase, State, Term
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class NegativePreference(Term):
     needs: ClassVar[tuple[str, ...]] = ("sum_nll",)
     beta: float = 0.1
 
-    def losses(self, forward: Forward, reference: Mapping[str, Tensor], state: dict[str, Any]) -> Tensor:
+    def losses(self, forward: Forward, reference: Mapping[str, Tensor], state: State) -> Tensor:
         """(B,) losses; 2 ln 2 / beta at the base model."""
         return -2.0 / self.beta * logsigmoid(self.beta * (forward.sum_nll - reference["sum_nll"]))
 
@@ -37,6 +37,7 @@ class NPO(Retaining):
 
     paper: ClassVar[str] = "Zhang et al. 2404.05868"
     family: ClassVar[str] = "preference"
+    standard: ClassVar[bool] = True
 
     beta: float = hyper(0.1, Range(0.01, 1.0, log=True))
 

@@ -2,15 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from froc.forward import Forward
+from froc.likelihood import widened
 from froc.methods import Facts, Method
 from froc.params import Range, hyper
-from froc.step import Part, Phase, Term
+from froc.step import Part, Phase, State, Term
 
 
 @dataclass(frozen=True)
@@ -31,15 +32,21 @@ class Steer(Term):
         """The steered layer."""
         return (self.layer,)
 
-    def losses(self, forward: Forward, reference: Mapping[str, Tensor], state: dict[str, Any]) -> Tensor:
+    def losses(self, forward: Forward, reference: Mapping[str, Tensor], state: State) -> Tensor:
         """(B,) losses, mean over tokens and dimensions, in units of the squared hidden norm per dimension."""
-        hidden = forward.hidden(self.layer).float()
+        hidden = widened(forward.hidden(self.layer))
+        distance = (hidden - self.target(hidden, reference, state)) ** 2
+        unit: Tensor = state["norm"]
+        return forward.mean_over_tokens(distance.sum(-1)) / unit**2
+
+    def target(self, hidden: Tensor, reference: Mapping[str, Tensor], state: State) -> Tensor:
+        """(D,) of length c * norm; drawn once."""
         if "target" not in state:
             direction = torch.rand(hidden.shape[-1], generator=torch.Generator().manual_seed(self.seed))
             state["norm"] = reference["hidden_norm"]
             state["target"] = (self.c * state["norm"] * (direction / direction.norm()).to(hidden.device)).detach()
-        unit: Tensor = state["norm"]
-        return forward.mean_over_tokens(((hidden - state["target"]) ** 2).sum(-1)) / unit**2
+        drawn: Tensor = state["target"]
+        return drawn
 
 
 @dataclass(frozen=True)
@@ -57,10 +64,10 @@ class Hold(Term):
         """The held layer."""
         return (self.layer,)
 
-    def losses(self, forward: Forward, reference: Mapping[str, Tensor], state: dict[str, Any]) -> Tensor:
+    def losses(self, forward: Forward, reference: Mapping[str, Tensor], state: State) -> Tensor:
         """(B,) losses; 0 at the base model."""
         norm: Tensor = state["norm"]
-        distance = (forward.hidden(self.layer).float() - reference["hidden"].float()) ** 2
+        distance = (widened(forward.hidden(self.layer)) - widened(reference["hidden"])) ** 2
         return forward.mean_over_tokens(distance.sum(-1)) / norm**2
 
 
@@ -75,6 +82,8 @@ class RMU(Method):
 
     paper: ClassVar[str] = "Li et al. 2403.03218; Huu-Tien et al. 2408.06223"
     family: ClassVar[str] = "representation"
+    standard: ClassVar[bool] = True
+    steer: ClassVar[type[Steer]] = Steer
 
     c: float = hyper(5.0, Range(0.5, 20.0, log=True))
     retain_weight: float = hyper(10.0, Range(0.5, 500.0, log=True))
@@ -85,7 +94,7 @@ class RMU(Method):
         layer = min(facts.layers - 1, round(self.depth * (facts.layers - 1)))
         layers = "|".join(str(n) for n in range(max(0, layer - 2), layer + 1))
         parts = {
-            "steer": Part(Steer("forget", layer, self.c, facts.seed)),
+            "steer": Part(self.steer("forget", layer, self.c, facts.seed)),
             "hold": Part(Hold("retain", layer), self.retain_weight),
         }
         return (Phase(parts, trains=rf"\.({layers})\..*(down_proj|dense_4h_to_h|fc2|fc_out|c_proj)\.weight$"),)

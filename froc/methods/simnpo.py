@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor
 from torch.nn.functional import logsigmoid
@@ -10,7 +10,7 @@ from torch.nn.functional import logsigmoid
 from froc.forward import Forward
 from froc.methods import Facts, Retaining
 from froc.params import Range, hyper
-from froc.step import Part, Phase, Term
+from froc.step import Part, Phase, State, Term
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class SimpleNegativePreference(Term):
     beta: float = 4.5
     margin: float = 0.0
 
-    def losses(self, forward: Forward, reference: Mapping[str, Tensor], state: dict[str, Any]) -> Tensor:
+    def losses(self, forward: Forward, reference: Mapping[str, Tensor], state: State) -> Tensor:
         """(B,) losses; their gradient is 2 sigmoid(-beta (NLL - margin)) times that of -NLL per token."""
         return -2.0 / self.beta * logsigmoid(self.beta * (forward.mean_nll - self.margin))
 
@@ -34,6 +34,7 @@ class SimNPO(Retaining):
 
     paper: ClassVar[str] = "Fan et al. 2410.07163"
     family: ClassVar[str] = "preference"
+    standard: ClassVar[bool] = True
 
     beta: float = hyper(4.5, Range(0.5, 6.0))
     margin: float = hyper(0.0, Range(0.0, 4.0))

@@ -3,10 +3,13 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from audit import evidence, records
+from audit.claims import ComparedPoint
 from froc import digest
 from froc.errors import InputError
 from tests.audit.conftest import NOW, Made
@@ -64,3 +67,17 @@ def test_a_folder_that_is_no_comparison_is_refused(good: Made, tmp_path: Path) -
 
 def test_a_bundle_has_no_other_files_for_it(made: Made) -> None:
     assert {path.name for path in made.bundle.iterdir()} == {*records.LIMITS, *records.COMPARED}
+
+
+@pytest.mark.parametrize(
+    ("method", "fine"),
+    [("npo", True), ("gu(npo)", True), ("gu(sure(npo))", True), ("gu(<b>)", False), ("npo)", False), ("gu(npo", False), ("gu()", False), ("gu npo", False), ("g" * 41, False)],
+)  # fmt: skip
+def test_a_points_method_is_a_name_or_names_in_brackets(method: str, fine: bool) -> None:
+    """Letters alone decide here: nothing in a claim can carry text or markup. What a name means is the run's business."""
+    said: dict[str, Any] = {"config": "base", "method": method, "params": {}, "weight": 1.0}
+    if fine:
+        assert ComparedPoint(**said).method == method
+        return
+    with pytest.raises(ValidationError):
+        ComparedPoint(**said)

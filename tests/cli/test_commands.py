@@ -244,6 +244,21 @@ def test_list_is_json_and_complete(froc: Froc, kind: str) -> None:
     assert listed == files
 
 
+def test_methods_are_listed_with_needs_and_cost(froc: Froc) -> None:
+    found = {one["name"]: one for one in json.loads(froc("list", "methods", "--json").stdout)}
+    assert found["grad_diff"]["cost"] == 1.0
+    assert found["grad_ascent"]["cost"] == 0.5
+    assert found["idk"]["cost"] == 1.5
+    assert found["none"]["hyperparameters"] == {}
+    assert "second moments" in found["gu"]["needs"]
+    assert set(found["gu"]["hyperparameters"]) == {"memory"}
+    (both,) = json.loads(froc("list", "methods", "GU(graddiff)", "--json").stdout)
+    assert set(both["hyperparameters"]) == {"lr", "epochs", "retain_weight", "memory"}
+    told = froc("list", "methods", "lat").stdout
+    assert "2407.15549" in told
+    assert "times gradient difference" in told
+
+
 @pytest.mark.parametrize(
     "words", [[], ["search"], ["certify"], ["plan"], ["monitor"], ["show"], ["list"], ["audit"], ["audit", "verify"]]
 )

@@ -9,22 +9,23 @@ import pytest
 import torch
 
 from froc.attacks import Attack, Material
-from froc.attacks._inside import nll, pushed
+from froc.attacks._inside import nll
 from froc.attacks.coordinate_suffix import CoordinateSuffix, _ends, _with
 from froc.attacks.quantization import Quantization, nf4
 from froc.attacks.soft_prompt import SoftPrompt, _before
 from froc.batches import encode
 from froc.data import FORGETTING, Row, SearchView, Task, held, split
 from froc.errors import InputError
-from froc.forward import blocks
+from froc.forward import blocks, pushed
 from froc.measure import Probe, material, measured, probes, refuse_unfit
 from froc.methods import Method
 from froc.models import Base, load, save, wrap
 from froc.observe import observe
 from froc.plugins import find, make, names
+from froc.reference import Pools, Reference
 from froc.risks import measurement
 from froc.tasks import embedded
-from froc.train import Pools, Reference, unlearn
+from froc.train import unlearn
 from tests.conftest import SMALL
 
 QUICK = {

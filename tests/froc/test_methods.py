@@ -13,15 +13,16 @@ from froc.batches import Batch, collate
 from froc.data import Row
 from froc.errors import InputError
 from froc.forward import Forward
-from froc.methods import Facts, Method
+from froc.methods import Facts, Method, wrappers
 from froc.methods.npo import NegativePreference
 from froc.methods.rmu import RMU, Steer
 from froc.methods.simnpo import SimpleNegativePreference
-from froc.models import Base
+from froc.models import Base, wrap
 from froc.params import Choice, Range, spaces
 from froc.plugins import find, make, names
-from froc.step import NLL, Combiner, Part, Phase, UpdateFilter, Weighter
-from froc.train import DivergedError, Pools, Reference, facts, unlearn
+from froc.reference import Pools, Reference
+from froc.step import NLL, Combiner, Part, Phase, Taken, UpdateFilter, Weighter
+from froc.train import DivergedError, facts, unlearn
 from search.trial import Bench
 
 LR = 2e-3
@@ -47,22 +48,36 @@ def _train(bench: Bench, name: str, **params: Any) -> tuple[float, float]:
     return _nll(bench.base, bench, "forget"), _nll(bench.base, bench, "retain")
 
 
-@pytest.mark.parametrize("name", names(Method))
+PLAIN = [name for name in names(Method) if name not in (*wrappers(), "none", "retrain")]
+WRAPPED = ["gu(npo)", "blur(grad_diff)", "sure(npo)", "guard(wga)", "lat(rmu)", "advunlearn(npo)", "gu(sure(idk))"]
+
+
+@pytest.mark.parametrize("name", PLAIN + WRAPPED)
 def test_contract(name: str, bench: Bench) -> None:
-    """Frozen, hashable, documented, ranges beside defaults, phases that add up, and a run that changes the model."""
+    """Frozen, hashable, documented, ranges beside defaults, phases that add up; a run changes the model, the same one twice
+    alike, and leaves the base as it was."""
     plugin = find(Method, name)
     method = plugin()
     assert dataclasses.is_dataclass(plugin)
     assert hash(method) == hash(plugin())
     assert plugin.paper
     assert plugin.__doc__
+    assert plugin.cost() > 0
     for field, space in spaces(plugin).items():
         default = getattr(method, field)
         assert default in space.options if isinstance(space, Choice) else space.low <= default <= space.high
     assert math.isclose(sum(phase.share for phase in method.phases(Facts(4, 8, 0))), 1.0)
-    assert unlearn(bench.base, dataclasses.replace(method, lr=1e-3, epochs=1), bench.reference, batch=16, seed=0) > 0
-    assert any(not torch.equal(bench.base.scope.start[n], p) for n, p in bench.base.scope.own().items())
-    assert all(bool(torch.isfinite(p).all()) for p in bench.base.scope.own().values())
+    short = dataclasses.replace(method, lr=1e-3, epochs=1)
+    ends = []
+    for _ in range(2):
+        assert unlearn(bench.base, short, bench.reference, batch=32, seed=0) > 0
+        ends.append(bench.base.scope.take())
+    assert all(torch.equal(ends[0][n], ends[1][n]) for n in ends[0])
+    assert any(not torch.equal(bench.base.scope.start[n], p) for n, p in ends[0].items())
+    assert all(bool(torch.isfinite(p).all()) for p in ends[0].values())
+    assert all(p.requires_grad and p.grad is None for p in bench.base.model.parameters())
+    bench.base.restore()
+    assert wrap("again", bench.base.model, bench.base.tokenizer).digest == bench.base.digest
 
 
 def test_same_seed_same_parameters_and_another_seed_others(bench: Bench) -> None:
@@ -208,20 +223,21 @@ class Slots(Method):
 
     def phases(self, facts: Facts) -> tuple[Phase, ...]:
         class Half(Weighter):
-            def weights(self, forward: Forward, state: dict[str, Any]) -> Tensor:
+            def weights(self, forward: Forward, reference: Any, state: dict[str, Any]) -> Tensor:
                 return torch.full_like(forward.mean_nll, 0.5).detach()
 
         class Count(Combiner):
-            def backward(self, losses: Any, model: torch.nn.Module, state: dict[str, Any]) -> None:
-                state["steps"] = state.get("steps", 0) + 1
-                sum(losses.values()).backward()
+            split = watches = True
+
+            def after(self, losses: Any, state: dict[str, Any]) -> None:
+                state.setdefault("steps", []).append({side: float(loss) for side, loss in losses.items()})
 
         class Freeze(UpdateFilter):
-            def __call__(self, update: dict[str, Tensor], state: dict[str, Any]) -> dict[str, Tensor]:
+            def __call__(self, update: dict[str, Tensor], taken: Taken) -> dict[str, Tensor]:
                 return {name: torch.zeros_like(change) for name, change in update.items()}
 
-        first = Phase({"a": Part(NLL("forget"), weighter=Half())}, share=0.5, combiner=Count(), trains="layers.0")
-        return first, Phase({"b": Part(NLL("retain"))}, share=0.5, update_filter=Freeze(), trains="layers.1")
+        first = Phase({"a": Part(NLL("forget"), weighters=(Half(),))}, share=0.5, combiner=Count(), trains="layers.0")
+        return first, Phase({"b": Part(NLL("retain"))}, share=0.5, filters=(Freeze(),), trains="layers.1")
 
     def finish(self) -> Any:
         return lambda before, after: {"model.norm.weight": before["model.norm.weight"] * 2}

@@ -23,8 +23,9 @@ from froc.tasks import embedded
 from search import openings
 from search.folder import Folder, Started
 from search.plan import Settings, measures
-from search.run import Job, run
+from search.run import Job, bench_of, run
 from search.space import build, choose
+from search.trial import Asked
 
 SMALL = embedded.Recipe(
     people=8, forgotten=2, steps=300, width=64, layers=2, queries=150, vocabulary=600, lr=5e-3, batch=32
@@ -97,6 +98,27 @@ def test_certificate_follows_the_contract(finished: tuple[Path, dict[str, Any]])
         "model",
     }
     assert not (out / "weights").exists()
+
+
+def test_methods_around_methods_controls_and_compositions_come_to_a_certificate(base: Base, tmp_path: Path) -> None:
+    """By name in the log, the seal and the certificate; a control is tried once; each is trained again to the same losses."""
+    out = tmp_path / "run"
+    one = job(base, methods=("none", "gu(npo)", "compose", "task_vector"), trials=6)
+    certificate = run(one, out, Watch())
+    log = Folder(out).log()
+    assert [line.method for line in log] == ["none", "gu(npo)", "compose", "task_vector", "gu(npo)", "compose"]
+    assert {line.status for line in log} <= {"complete", "pruned"}
+    assert log[0].search == {FORGETTING: 1.0, UTILITY: 0.0}
+    chosen = next(row for row in certificate["candidates"] if row["config"] == certificate["chosen"])
+    assert chosen["method"] in {"gu(npo)", "compose", "task_vector"}
+    line = next(line for line in log if line.config == chosen["config"].partition("-")[0])
+    bench = bench_of(one)
+    bench.retrain(
+        Asked(line.method, line.params, line.seed), chosen["params"].get("stop"), chosen["params"].get("mix", 1.0)
+    )
+    model = AutoModelForCausalLM.from_pretrained(out / "model")
+    saved = dict(model.named_parameters())
+    assert all(torch.equal(saved[name], p) for name, p in base.scope.own().items())
 
 
 def test_chosen_model_loads_and_has_the_certified_losses(base: Base, finished: tuple[Path, dict[str, Any]]) -> None:

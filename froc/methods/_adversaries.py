@@ -1,0 +1,114 @@
+"""Adversaries that make a model remember while it is trained to forget."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from froc import digest
+from froc.batches import Batch
+from froc.forward import Pass, blocks, pushed
+from froc.methods import Method
+from froc.step import Adversary, State
+
+
+@dataclass(frozen=True)
+class Latent(Adversary):
+    """A push for each prompt token behind `layer` blocks (0: the embeddings), as long as epsilon times the mean hidden norm.
+
+    Found from zero by `steps` normalised gradient steps down the answers' negative log-likelihood, projected after each.
+    """
+
+    layer: int
+    epsilon: float
+    steps: int
+
+    @property
+    def passes(self) -> int:
+        """One per step."""
+        return self.steps
+
+    def against(
+        self, model: PreTrainedModel, batch: Batch, state: State
+    ) -> tuple[Batch, Callable[[], AbstractContextManager[None]]]:
+        """The batch as it is, pushed."""
+        place = blocks(model)[self.layer - 1] if self.layer else model.get_input_embeddings()
+        start = torch.from_numpy(batch.start).to(batch.ids.device)
+        prompt = (torch.arange(batch.ids.shape[1], device=batch.ids.device) < start[:, None])[..., None]
+        push, radius = torch.zeros(1, device=batch.ids.device), 0.0
+
+        def add(out: Tensor) -> Tensor:
+            nonlocal push, radius
+            if push.dim() == 1:
+                push = torch.zeros_like(out, dtype=torch.float32).requires_grad_()
+                radius = self.epsilon * float(out.detach().float().norm(dim=-1)[prompt[..., 0]].mean())
+            return out + (prompt * push).to(out.dtype)
+
+        for _ in range(self.steps):
+            with pushed(place, add), torch.enable_grad():
+                (grad,) = torch.autograd.grad(Pass(model, batch).nll.sum(), [push])
+            length = grad.norm(dim=-1, keepdim=True).clamp_min(1e-20)
+            push = push.detach() - 2 * radius / self.steps * grad / length
+            size = push.norm(dim=-1, keepdim=True).clamp_min(1e-20)
+            push = (push * (radius / size).clamp_max(1.0)).requires_grad_()
+        push = push.detach()
+        return batch, lambda: pushed(place, add)
+
+
+@dataclass(frozen=True)
+class SoftPrompt(Adversary):
+    """`tokens` vectors before every prompt, found by signed gradient steps from where the last step left them.
+
+    rate: of a step, as a share of the embeddings' root mean square.
+    """
+
+    tokens: int
+    steps: int
+    rate: float
+    seed: int
+
+    @property
+    def passes(self) -> int:
+        """One per step."""
+        return self.steps
+
+    def against(
+        self, model: PreTrainedModel, batch: Batch, state: State
+    ) -> tuple[Batch, Callable[[], AbstractContextManager[None]]]:
+        """The batch with room before each row, filled."""
+        room = batch.ids.new_zeros(len(batch.ids), self.tokens)
+        start, stop, length = (part + self.tokens for part in (batch.start, batch.stop, batch.length))
+        longer = Batch(batch.index, torch.cat([room, batch.ids], 1), start, stop, length)
+        embeddings = model.get_input_embeddings()
+        soft: Tensor = state["soft"] if "soft" in state else self._first(model)
+        step = self.rate * float(soft.detach().square().mean().sqrt())
+
+        def put(out: Tensor) -> Tensor:
+            return torch.cat([soft.to(out.dtype).expand(len(out), -1, -1), out[:, self.tokens :]], 1)
+
+        for _ in range(self.steps):
+            soft = soft.detach().requires_grad_()
+            with pushed(embeddings, put), torch.enable_grad():
+                (grad,) = torch.autograd.grad(Pass(model, longer).nll.sum(), [soft])
+            soft = soft.detach() - step * grad.sign()
+        state["soft"] = soft = soft.detach()
+        return longer, lambda: pushed(embeddings, put)
+
+    @torch.no_grad()
+    def _first(self, model: PreTrainedModel) -> Tensor:
+        """Embeddings of drawn tokens."""
+        embeddings: Any = model.get_input_embeddings()
+        weight: Tensor = embeddings.weight
+        draw = torch.Generator().manual_seed(digest.seed("soft prompt", self.seed))
+        drawn: Tensor = weight[torch.randint(len(weight), (self.tokens,), generator=draw).to(weight.device)]
+        return drawn.float()
+
+
+def unfit(inner: type[Method]) -> str | None:
+    """Why no adversary goes with a method: what would it bring back, where other answers than the forgotten are learnt?"""
+    others = {"refusal", "alternate"} & set(inner.roles())
+    return f"needs a method that learns no other answers (here: {min(others)})" if others else None

@@ -1,0 +1,46 @@
+"""Direct preference optimisation, whose loser is the forgotten answer."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from froc.forward import Forward
+from froc.step import Part, Role, State, Term
+
+
+@dataclass(frozen=True)
+class Preferred(Term):
+    """-(2/beta) log sigmoid(beta [log-ratio(winner) - log-ratio(answer)]) (DPO 2305.18290; TOFU 2401.06121).
+
+    A log-ratio is the summed log-likelihood minus the base model's. The answer's side was stored by `Remember`
+    in the same step, for the winners answer the forget rows' questions in the same order.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("sum_nll",)
+    alone: ClassVar[bool] = False
+    beta: float = 0.1
+
+    def losses(self, forward: Forward, reference: Mapping[str, Tensor], state: State) -> Tensor:
+        """(B,) losses; 2 ln 2 / beta at the base model."""
+        winner = reference["sum_nll"] - forward.sum_nll
+        return -2.0 / self.beta * logsigmoid(self.beta * (winner - state["answer_ratio"]))
+
+
+@dataclass(frozen=True)
+class Remember(Term):
+    """Zero loss: hands the forgotten answer's log-ratio to `Preferred`, with its gradient."""
+
+    needs: ClassVar[tuple[str, ...]] = ("sum_nll",)
+
+    def losses(self, forward: Forward, reference: Mapping[str, Tensor], state: State) -> Tensor:
+        """(B,) zeros."""
+        state["answer_ratio"] = reference["sum_nll"] - forward.sum_nll
+        return forward.sum_nll.detach() * 0.0
+
+
+def preferring(winner: Role, beta: float) -> dict[str, Part]:
+    """Both parts; the forgotten answer's stands first, since the other reads what it stored."""
+    return {"answer": Part(Remember("forget")), "winner": Part(Preferred(winner, beta))}

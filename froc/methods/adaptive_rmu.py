@@ -1,0 +1,35 @@
+"""Adaptive representation misdirection."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from froc.methods.rmu import RMU, Steer
+from froc.step import State
+
+
+@dataclass(frozen=True)
+class SteerEach(Steer):
+    """`Steer` whose target is as long as c times the row's own hidden norm in the base model."""
+
+    needs: ClassVar[tuple[str, ...]] = ("hidden_norm", "row_norm")
+
+    def target(self, hidden: Tensor, reference: Mapping[str, Tensor], state: State) -> Tensor:
+        """(B, 1, D), of length c * norm of the row."""
+        drawn = super().target(hidden, reference, state)
+        norm: Tensor = state["norm"]
+        return drawn / norm * reference["row_norm"][:, None, None]
+
+
+@dataclass(frozen=True)
+class AdaptiveRMU(RMU):
+    """RMU with a target for each forget row: c times the mean norm of its own hidden states in the base model.
+
+    The paper measures a row's norm in the frozen model (our reading; its repository measures one batch per topic and keeps that).
+    """
+
+    paper: ClassVar[str] = "Huu-Tien et al. 2408.06223; Li et al. 2403.03218"
+    standard: ClassVar[bool] = False
+    steer: ClassVar[type[Steer]] = SteerEach

@@ -1,0 +1,38 @@
+"""Adversarial unlearning with soft prompts."""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from froc.methods import Facts, Method, Wrapper
+from froc.methods._adversaries import SoftPrompt, unfit
+from froc.params import Range, hyper
+from froc.step import Phase
+
+
+@dataclass(frozen=True)
+class AdvUnlearn(Wrapper):
+    """Forget under attack: vectors before the prompt are found that bring the answers back, then the step is taken.
+
+    AdvUnlearn's idea, made for the text encoders of image models, on language models (our reading): min over theta of
+    L_f(theta; [v*, x]) + L_r(theta), v* found by signed gradient steps on the step's forget rows, from where the last step left it.
+    tokens: how many vectors. push_rate: of their steps, as a share of the embeddings' root mean square.
+    """
+
+    paper: ClassVar[str] = "Zhang et al. 2405.15234"
+    family: ClassVar[str] = "wrapper"
+
+    tokens: int = hyper(2, Range(1, 8))
+    push_steps: int = hyper(2, Range(1, 8))
+    push_rate: float = hyper(0.1, Range(0.01, 1.0, log=True))
+
+    def change(self, phase: Phase, facts: Facts) -> Phase:
+        """The same, under attack."""
+        return replace(phase, adversary=SoftPrompt(self.tokens, self.push_steps, self.push_rate, facts.seed))
+
+    @classmethod
+    def refuses(cls, inner: type[Method]) -> str | None:
+        """One adversary, and only against forgetting by likelihood."""
+        phase = inner().phases(Facts(4, 8, 0))[0]
+        if not phase.logits:
+            return "moves the places of hidden states, which the other method reads"
+        return unfit(inner) or ("one adversary is enough" if phase.adversary else None)

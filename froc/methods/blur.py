@@ -1,0 +1,53 @@
+"""Bi-level unlearning."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from froc.methods import Facts, Method, Wrapper
+from froc.params import Range, hyper
+from froc.step import Combiner, Phase, Side, State, Weights, dot
+
+
+@dataclass(frozen=True)
+class ForgetFirst(Combiner):
+    """u = gamma g_f + g_r - (<g_r, g_f> / |g_f|^2) g_f, over all parameters: <g_f, u> = gamma |g_f|^2."""
+
+    split: ClassVar[bool] = True
+    gamma: float = 1.0
+
+    def direction(self, sides: Mapping[Side, Weights], state: State) -> Weights:
+        """u; g_r alone where g_f is zero."""
+        forget, retain = sides["forget"], sides["retain"]
+        size = dot(forget, forget)
+        share = (self.gamma - (dot(retain, forget) / size).nan_to_num(0.0, 0.0, 0.0)).to(next(iter(forget.values())))
+        made = {name: grad * share for name, grad in forget.items()}
+        return made | {name: made[name] + grad if name in made else grad for name, grad in retain.items()}
+
+
+@dataclass(frozen=True)
+class BLUR(Wrapper):
+    """Forgetting first: the retain gradient keeps only what does not touch forgetting.
+
+    u = gamma g_f + the part of g_r that is orthogonal to g_f. It protects forgetting from the retain rows, the opposite of gu:
+    <g_r, u> may be negative. Gradients are those of the whole step. gamma: 1 in the authors' code; it stands for both weights
+    of the other method, which are dropped.
+    """
+
+    paper: ClassVar[str] = "Reisizadeh et al. 2506.08164"
+    family: ClassVar[str] = "wrapper"
+    fixed: ClassVar[dict[str, float]] = {"retain_weight": 1.0, "forget_weight": 1.0}
+
+    gamma: float = hyper(1.0, Range(0.01, 10.0, log=True))
+
+    def change(self, phase: Phase, facts: Facts) -> Phase:
+        """Another combiner."""
+        return replace(phase, combiner=ForgetFirst(self.gamma))
+
+    @classmethod
+    def refuses(cls, inner: type[Method]) -> str | None:
+        """Two sides are needed, and nobody else may combine them."""
+        if "retain" not in inner.roles():
+            return "needs a method that trains on retain rows"
+        own = type(inner().phases(Facts(4, 8, 0))[0].combiner) is not Combiner
+        return "the other method combines its two sides itself" if own else None

@@ -1,0 +1,100 @@
+"""A method put together by the search."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+from froc.methods import Facts, Method, Wrapper
+from froc.methods.blur import BLUR
+from froc.methods.ceu import Otherwise
+from froc.methods.gu import GU
+from froc.methods.guard import GUARD
+from froc.methods.kl_min import BaseDivergence
+from froc.methods.lat import LAT
+from froc.methods.npo import NegativePreference
+from froc.methods.pdu import Excess, Flatten, PrimalDual
+from froc.methods.simnpo import SimpleNegativePreference
+from froc.methods.sure import SURE
+from froc.methods.undial import Distill
+from froc.methods.wga import Likely
+from froc.params import Choice, Range, hyper
+from froc.step import NLL, Combiner, Part, Phase, Term
+
+FEED_FORWARD = r"\.(mlp|feed_forward|fc1|fc2)\."
+
+
+@dataclass(frozen=True)
+class Compose(Method):
+    """Whatever terms, weights, combiner, filter, adversary and parameters the search finds best together.
+
+    forget, retain: terms. tokens: weights on tokens of an ascent; rows: on forget rows (`guard`). combiner: their weighted sum,
+    `blur`, or the primal-dual method's, whose lambda replaces the weight and whose retain term is the likelihood. update: filter.
+    under: adversary. parts: what moves. Every combination that can be drawn is valid: a hyperparameter is drawn only where the
+    choice that it belongs to was made.
+    """
+
+    paper: ClassVar[str] = "ours: the slots of the other methods, combined"
+    family: ClassVar[str] = "composition"
+
+    forget: str = hyper("npo", Choice(("nll", "npo", "simnpo", "undial", "ceu", "flatten")))
+    combiner: str = hyper("sum", Choice(("sum", "blur", "dual")))
+    retain: str = hyper("nll", Choice(("nll", "kl")), combiner=("sum", "blur"))
+    tokens: str = hyper("alike", Choice(("alike", "likely")), forget=("nll",))
+    rows: str = hyper("alike", Choice(("alike", "guard")))
+    update: str = hyper("as_is", Choice(("as_is", "gu", "sure")))
+    under: str = hyper("nothing", Choice(("nothing", "lat")))
+    parts: str = hyper("all", Choice(("all", "feed_forward")))
+
+    retain_weight: float = hyper(1.0, Range(0.1, 20.0, log=True), combiner=("sum",))
+    gamma: float = hyper(1.0, Range(0.01, 10.0, log=True), combiner=("blur",))
+    slack: float = hyper(0.3, Range(0.01, 2.0, log=True), combiner=("dual",))
+    dual_rate: float = hyper(5.0, Range(0.1, 10.0, log=True), combiner=("dual",))
+    dual_start: float = hyper(100.0, Range(1.0, 200.0, log=True), combiner=("dual",))
+    npo_beta: float = hyper(0.1, Range(0.01, 1.0, log=True), forget=("npo",))
+    simnpo_beta: float = hyper(4.5, Range(0.5, 6.0), forget=("simnpo",))
+    undial_beta: float = hyper(10.0, Range(3.0, 30.0), forget=("undial",))
+    ceu_skip: int = hyper(1, Range(0, 2), forget=("ceu",))
+    likely_up: float = hyper(1.0, Range(0.1, 7.0), tokens=("likely",))
+    likely_down: float = hyper(0.1, Range(0.05, 2.0, log=True), tokens=("likely",))
+    temperature: float = hyper(1.0, Range(0.1, 10.0, log=True), rows=("guard",))
+    memory: int = hyper(1, Range(1, 8), update=("gu",))
+    threshold: float = hyper(0.9, Range(0.5, 0.99), update=("sure",))
+    push_depth: float = hyper(0.3, Range(0.0, 0.8), under=("lat",))
+    epsilon: float = hyper(0.2, Range(0.05, 1.0, log=True), under=("lat",))
+
+    def phases(self, facts: Facts) -> tuple[Phase, ...]:
+        """One phase, to which each choice that was made adds its change."""
+        weights = (
+            (Likely(self.likely_up, self.likely_down),) if self.tokens == "likely" and self.forget == "nll" else ()
+        )
+        parts = {"forget": Part(self._term(), weighters=weights), "retain": self._keep()}
+        dual = self.combiner == "dual"
+        combiner = PrimalDual(self.slack, self.dual_rate, self.dual_start) if dual else Combiner()
+        phase = Phase(parts, combiner=combiner, trains=FEED_FORWARD if self.parts == "feed_forward" else "")
+        changes: dict[str, Callable[[], Wrapper]] = {
+            "blur": lambda: BLUR(gamma=self.gamma),
+            "guard": lambda: GUARD(temperature=self.temperature),
+            "gu": lambda: GU(memory=self.memory),
+            "sure": lambda: SURE(threshold=self.threshold),
+            "lat": lambda: LAT(push_depth=self.push_depth, epsilon=self.epsilon),
+        }
+        for choice in (self.combiner, self.rows, self.update, self.under):
+            phase = changes[choice]().change(phase, facts) if choice in changes else phase
+        return (phase,)
+
+    def _term(self) -> Term:
+        made: dict[str, Callable[[], Term]] = {
+            "nll": lambda: NLL("forget", sign=-1.0),
+            "npo": lambda: NegativePreference("forget", self.npo_beta),
+            "simnpo": lambda: SimpleNegativePreference("forget", self.simnpo_beta),
+            "undial": lambda: Distill("forget", self.undial_beta),
+            "ceu": lambda: Otherwise("forget", self.ceu_skip),
+            "flatten": lambda: Flatten("forget"),
+        }
+        return made[self.forget]()
+
+    def _keep(self) -> Part:
+        if self.combiner == "dual":
+            return Part(Excess("retain"))
+        term = NLL("retain") if self.retain == "nll" else BaseDivergence("retain")
+        return Part(term, self.retain_weight if self.combiner == "sum" else 1.0)

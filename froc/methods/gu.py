@@ -1,0 +1,84 @@
+"""Geometric-disentanglement unlearning."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+import torch
+from scipy.optimize import nnls
+from torch import Tensor
+
+from froc.methods import Facts, Method, Wrapper
+from froc.params import Range, hyper
+from froc.step import Phase, Taken, UpdateFilter, Weights, dot
+
+EPSILON = 1e-8
+"""AdamW's, in the metric that its second moments make."""
+
+
+@dataclass(frozen=True)
+class Harmless(UpdateFilter):
+    """The nearest update that raises none of the last retain losses, to first order.
+
+    min 1/2 |D - D0|^2_M subject to g' D <= 0 for each of the last `memory` retain gradients g, where M = sqrt(v) + epsilon:
+    D = D0 - M^-1 G mu with mu >= 0, a least-squares problem in as many unknowns as there are gradients.
+    """
+
+    split: ClassVar[bool] = True
+    moments: ClassVar[bool] = True
+    memory: int = 1
+
+    def __call__(self, update: Weights, taken: Taken) -> Weights:
+        """Unchanged where nothing is violated."""
+        if not self.memory or not taken.sides.get("retain"):
+            return update
+        past: list[Weights] = taken.state.setdefault("retain_gradients", [])
+        past.insert(0, {name: grad.detach().clone() for name, grad in taken.sides["retain"].items()})
+        del past[self.memory :]
+        raised = torch.stack([dot(grad, update) for grad in past])
+        if not bool((raised > 0).any()):
+            return update
+        steps = [{name: g / (taken.moments[name].sqrt() + EPSILON) for name, g in grad.items()} for grad in past]
+        gram = torch.stack([torch.stack([dot(grad, step) for step in steps]) for grad in past])
+        for share, step in zip(_shares(gram, raised), steps, strict=True):
+            if share > 0:
+                update = {name: some - share * step[name] if name in step else some for name, some in update.items()}
+        return update
+
+
+def _shares(gram: Tensor, raised: Tensor) -> Sequence[float]:
+    """mu >= 0 that minimises 1/2 mu' K mu - b' mu."""
+    scale = gram.diagonal().clamp_min(1e-300).sqrt()
+    k = (gram / scale[:, None] / scale).cpu().numpy()
+    b = (raised / scale).cpu().numpy()
+    values, vectors = np.linalg.eigh(k)
+    kept = values > 1e-10 * values.max()
+    root = np.sqrt(values[kept])
+    mu, _ = nnls(root[:, None] * vectors[:, kept].T, (vectors[:, kept].T @ b) / root)
+    return [float(one) for one in mu / scale.cpu().numpy()]
+
+
+@dataclass(frozen=True)
+class GU(Wrapper):
+    """Whatever another method's step does, without the part that raises the retain loss.
+
+    The optimiser's realised change, momentum and decay included, is moved to the nearest one, in the metric of AdamW's second
+    moments, along which the losses of the last retain batches do not rise to first order. This is the form that the authors'
+    repository specifies (July 2026); its released code never reached its projection, so do not compare with published numbers.
+    memory: retain gradients that are kept, this step's first; each costs as much memory as what is trained.
+    """
+
+    paper: ClassVar[str] = "2511.17100"
+    family: ClassVar[str] = "wrapper"
+
+    memory: int = hyper(1, Range(1, 8))
+
+    def change(self, phase: Phase, facts: Facts) -> Phase:
+        """One filter more."""
+        return replace(phase, filters=(*phase.filters, Harmless(self.memory)))
+
+    @classmethod
+    def refuses(cls, inner: type[Method]) -> str | None:
+        """Without retain rows there is nothing to be harmless to."""
+        return None if "retain" in inner.roles() else "needs a method that trains on retain rows"

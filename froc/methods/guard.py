@@ -1,0 +1,54 @@
+"""Guided unlearning by data attribution."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from torch import Tensor
+
+from froc.forward import Forward
+from froc.methods import Facts, Method, Wrapper
+from froc.params import Range, hyper
+from froc.step import Phase, State, Weighter
+
+
+@dataclass(frozen=True)
+class Unaligned(Weighter):
+    """n softmax(-a / temperature): mean 1 over all n forget rows, small for rows whose gradient is the retain rows' too."""
+
+    needs: ClassVar[tuple[str, ...]] = ("alignment",)
+    temperature: float = 1.0
+
+    def weights(self, forward: Forward, reference: Mapping[str, Tensor], state: State) -> Tensor:
+        """(B,), fixed before training."""
+        every = -reference["alignments"] / self.temperature
+        return len(every) * (-reference["alignment"] / self.temperature - every.logsumexp(0)).exp()
+
+
+@dataclass(frozen=True)
+class GUARD(Wrapper):
+    """Forget gently what the retain rows lean on: forget rows are weighed by how little they are aligned with these.
+
+    a_i = <gradient of row i's NLL, mean gradient of the retain rows' NLL> at the base model, in standard deviations from the mean;
+    w_i = n softmax(-a / temperature)_i. The paper's text could not be read: the inner product, the last block's parameters, at
+    most 512 retain rows and the softmax are our reading. At small temperatures some rows are hardly forgotten at all.
+    """
+
+    paper: ClassVar[str] = "2506.10946"
+    family: ClassVar[str] = "wrapper"
+
+    temperature: float = hyper(1.0, Range(0.1, 10.0, log=True))
+
+    def change(self, phase: Phase, facts: Facts) -> Phase:
+        """The forget side's parts, weighed."""
+        weigh = Unaligned(self.temperature)
+        parts = {
+            name: replace(part, weighters=(*part.weighters, weigh)) if part.side == "forget" else part
+            for name, part in phase.parts.items()
+        }
+        return replace(phase, parts=parts)
+
+    @classmethod
+    def refuses(cls, inner: type[Method]) -> str | None:
+        """Without retain rows there is nothing to be aligned with."""
+        return None if "retain" in inner.roles() else "needs a method that trains on retain rows"

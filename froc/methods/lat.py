@@ -1,0 +1,37 @@
+"""Latent adversarial training."""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from froc.methods import Facts, Method, Wrapper
+from froc.methods._adversaries import Latent, unfit
+from froc.params import Range, hyper
+from froc.step import Phase
+
+
+@dataclass(frozen=True)
+class LAT(Wrapper):
+    """Forget under attack: hidden states of forget prompts are pushed towards the answer, then the step is taken.
+
+    min over theta of L_f(theta; h + d*) + L_r(theta), d* the push of at most epsilon per prompt token that makes the answers likeliest.
+    The authors take 16 steps of AdamW for each push and several model steps per push; we take few normalised gradient steps and
+    one model step. push_depth: where it is pushed, as a share of all blocks, 0 being the embeddings; never behind what a term reads.
+    epsilon: as a share of the mean hidden norm there.
+    """
+
+    paper: ClassVar[str] = "Sheshadri et al. 2407.15549"
+    family: ClassVar[str] = "wrapper"
+
+    push_depth: float = hyper(0.3, Range(0.0, 0.8))
+    epsilon: float = hyper(0.2, Range(0.05, 1.0, log=True))
+    push_steps: int = hyper(4, Range(1, 8))
+
+    def change(self, phase: Phase, facts: Facts) -> Phase:
+        """The same, under attack."""
+        layer = min(round(self.push_depth * facts.layers), facts.layers - 1, *phase.layers)
+        return replace(phase, adversary=Latent(layer, self.epsilon, self.push_steps))
+
+    @classmethod
+    def refuses(cls, inner: type[Method]) -> str | None:
+        """One adversary, and only against forgetting."""
+        return unfit(inner) or ("one adversary is enough" if inner().phases(Facts(4, 8, 0))[0].adversary else None)

@@ -1,0 +1,22 @@
+"""The control that does nothing."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from froc.methods import Facts, Method
+from froc.step import Phase
+
+
+@dataclass(frozen=True)
+class Untouched(Method):
+    """The base model as it is, theta_0: what any method must beat. One trial, without a step."""
+
+    paper: ClassVar[str] = "a control"
+    family: ClassVar[str] = "control"
+
+    lr: float = 0.0
+    epochs: int = 0
+
+    def phases(self, facts: Facts) -> tuple[Phase, ...]:
+        """None."""
+        return ()

@@ -1,0 +1,26 @@
+"""The control that was never told."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from froc.methods import Facts, Method
+from froc.step import Phase
+
+
+@dataclass(frozen=True)
+class Retrained(Method):
+    """The model that the task brings, made as the base was but without the forget rows: what unlearning tries to come near to.
+
+    One trial, without a step. Only the embedded task's first request brings one.
+    """
+
+    paper: ClassVar[str] = "a control"
+    family: ClassVar[str] = "control"
+    brought: ClassVar[bool] = True
+
+    lr: float = 0.0
+    epochs: int = 0
+
+    def phases(self, facts: Facts) -> tuple[Phase, ...]:
+        """None."""
+        return ()

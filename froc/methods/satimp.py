@@ -1,0 +1,31 @@
+"""Saturation- and importance-weighted ascent."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from froc.methods import Facts, Retaining
+from froc.methods.wga import Likely
+from froc.params import Range, hyper
+from froc.step import NLL, Part, Phase
+
+
+@dataclass(frozen=True)
+class SatImp(Retaining):
+    """Gradient ascent with each token weighed by p^beta1 (1 - p)^beta2: neither the forgotten nor the surest tokens count.
+
+    Weights are largest at p = beta1 / (beta1 + beta2). A base model that is sure of every token (p = 0.999) gives almost no
+    gradient at first. beta2: 0.1 in the authors' README, 1 in OpenUnlearning's: losses differ by a factor of 9.
+    retain_weight: 0.1 in the authors' code, 1 for the forget term (OpenUnlearning's configuration has them reversed).
+    """
+
+    paper: ClassVar[str] = "Yang et al. 2505.11953"
+    family: ClassVar[str] = "weighted"
+
+    retain_weight: float = hyper(0.1, Range(0.01, 1.0, log=True))
+    beta1: float = hyper(5.0, Range(1.0, 8.0))
+    beta2: float = hyper(0.1, Range(0.05, 2.0, log=True))
+
+    def phases(self, facts: Facts) -> tuple[Phase, ...]:
+        """One phase: weighted ascent and the retain term."""
+        forget = Part(NLL("forget", sign=-1.0), weighters=(Likely(self.beta1, self.beta2),))
+        return (Phase({"forget": forget, **self.keep()}),)

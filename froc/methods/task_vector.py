@@ -1,0 +1,31 @@
+"""Task-vector negation."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from froc.methods import Facts, Method
+from froc.params import Range, hyper
+from froc.step import NLL, Part, Phase
+
+
+@dataclass(frozen=True)
+class TaskVector(Method):
+    """Learn the forget rows still better, then go the other way: theta_0 - scale * (theta_ft - theta_0).
+
+    theta_ft minimises NLL(forget) from theta_0. On rows that are known by heart the vector is short and noisy. Training goes the
+    wrong way until the end, so stops on the way are not looked at. scale: 5 in MUSE's scripts.
+    """
+
+    paper: ClassVar[str] = "Ilharco et al. 2212.04089; MUSE 2407.06460"
+    family: ClassVar[str] = "edit"
+
+    scale: float = hyper(5.0, Range(0.5, 20.0, log=True))
+
+    def phases(self, facts: Facts) -> tuple[Phase, ...]:
+        """One phase of descent."""
+        return (Phase({"learn": Part(NLL("forget"))}),)
+
+    @property
+    def share(self) -> float:
+        """Beyond the base, on the other side."""
+        return -self.scale

@@ -1,0 +1,49 @@
+"""Self-distillation from adjusted logits."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from froc.forward import Forward
+from froc.likelihood import buckets
+from froc.methods import Facts, Retaining
+from froc.params import Range, hyper
+from froc.step import Part, Phase, State, TokenTerm
+
+
+@dataclass(frozen=True)
+class Distill(TokenTerm):
+    """Cross-entropy with q(v), proportional to p_base(v) exp(-beta [v = true token]) (2402.10052)."""
+
+    needs: ClassVar[tuple[str, ...]] = ("spread",)
+    beta: float = 10.0
+
+    def tokens(self, forward: Forward, reference: Mapping[str, Tensor], state: State) -> Tensor:
+        """(N,) nats; never below the teacher's entropy."""
+        base, ids = reference["spread"], reference["buckets"]
+        # of likeliest tokens, the true one stands first
+        true = torch.zeros_like(forward.target) if ids.numel() else forward.target
+        lowered = base.scatter_add(-1, true[:, None], torch.full_like(base[:, :1], -self.beta))
+        return -(lowered.softmax(-1) * buckets(forward.logits, ids).clamp_min(-1e4)).sum(-1)
+
+
+@dataclass(frozen=True)
+class UNDIAL(Retaining):
+    """Learn from the base model with the true token's logit lowered by beta: all else about its predictions is kept.
+
+    CE(softmax(z_base - beta e_y), softmax(z)), mean over answer tokens (the authors' code averages over prompts and padding
+    too). Where beta is below the margin by which the base model prefers the true token, that token stays the likeliest; base
+    models that know their rows by heart have margins around 10. retain_weight: 0 in the paper, where nothing else is trained.
+    """
+
+    paper: ClassVar[str] = "Dong et al. 2402.10052"
+    family: ClassVar[str] = "distillation"
+
+    beta: float = hyper(10.0, Range(3.0, 30.0))
+
+    def phases(self, facts: Facts) -> tuple[Phase, ...]:
+        """One phase: distillation on forget rows, likelihood on retain rows."""
+        return (Phase({"forget": Part(Distill("forget", self.beta)), **self.keep()}),)

@@ -1,0 +1,46 @@
+"""Weighted gradient ascent."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from froc.forward import Forward
+from froc.methods import Facts, Retaining
+from froc.params import Range, hyper
+from froc.step import NLL, Part, Phase, State, Weighter
+
+
+@dataclass(frozen=True)
+class Likely(Weighter):
+    """p^up (1 - p)^down of each token's probability, detached."""
+
+    level: ClassVar[Literal["row", "token"]] = "token"
+    up: float = 1.0
+    down: float = 0.0
+
+    def weights(self, forward: Forward, reference: Mapping[str, Tensor], state: State) -> Tensor:
+        """(N,) in [0, 1]; largest at p = up / (up + down)."""
+        log = -forward.nll.detach()
+        return torch.exp(self.up * log) * (-torch.expm1(log)).clamp_min(0.0) ** self.down
+
+
+@dataclass(frozen=True)
+class WGA(Retaining):
+    """Gradient ascent with each token weighed by p^beta: what is forgotten already is left alone.
+
+    -mean over tokens of sg(p)^beta NLL, + retain_weight * NLL(retain). beta: 0 is gradient difference; OpenUnlearning's default
+    is 1, the authors' code takes 5 where nothing is said.
+    """
+
+    paper: ClassVar[str] = "Wang et al. 2502.19301"
+    family: ClassVar[str] = "weighted"
+
+    beta: float = hyper(1.0, Range(0.1, 7.0))
+
+    def phases(self, facts: Facts) -> tuple[Phase, ...]:
+        """One phase: weighted ascent and the retain term."""
+        forget = Part(NLL("forget", sign=-1.0), weighters=(Likely(self.beta),))
+        return (Phase({"forget": forget, **self.keep()}),)

@@ -1,0 +1,242 @@
+"""Rows that are trained on, and numbers of the base model on them: computed at first need, once per task, and kept.
+
+Shapes: B rows, N positions that predict an answer or its end, K buckets of the vocabulary, V vocabulary.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from froc import digest
+from froc.alternates import alternates
+from froc.batches import Counts, Encoded, Stack, by_length, encode
+from froc.data import Row, SearchView
+from froc.errors import InputError
+from froc.forward import Forward, Pass, blocks
+from froc.likelihood import buckets
+from froc.models import Base
+from froc.step import Role
+
+EXACT = 2**24
+"""Numbers (64 MiB) within which the base model's whole distributions of a role are kept; beyond, those of the likeliest tokens."""
+LIKELIEST = 256
+"""Tokens per position that are kept beyond `EXACT`, the rest of the vocabulary being one bucket."""
+ALIGNED = 512
+"""Retain rows that forget rows are aligned with, at most."""
+
+
+@dataclass(frozen=True)
+class Pools:
+    """Encoded rows of each role; `refusal` and `alternate` row i answer forget row i's question otherwise.
+
+    asked: whether every forget row has a question, which other answers can be given to. seed: of drawn rows.
+    retrained: folder of a model that never saw the forget rows, where the task brings one.
+    """
+
+    rows: Mapping[Role, Sequence[Encoded]]
+    asked: bool = True
+    seed: int = 0
+    retrained: str | None = None
+
+    @classmethod
+    def of(cls, view: SearchView, base: Base, seed: int) -> "Pools":
+        """Encode the rows that may be trained on; refusals are drawn once per forget row by `seed`."""
+        rows: dict[Role, Sequence[Encoded]] = {
+            "forget": encode(base.tokenizer, view.forget, view.template),
+            "retain": encode(base.tokenizer, view.retain, view.template),
+        }
+        asked = [row for row in view.forget if row.question]
+        whole = len(asked) == len(view.forget)
+        if view.refusals and whole:
+            draw = torch.Generator().manual_seed(digest.seed("refusals", seed))
+            picks = torch.randint(len(view.refusals), (len(asked),), generator=draw).tolist()
+            refused = [Row(row.question, view.refusals[i], row.group) for row, i in zip(asked, picks, strict=True)]
+            rows["refusal"] = encode(base.tokenizer, refused, view.template)
+        return cls(rows, whole, seed, view.retrained)
+
+
+@dataclass
+class Reference:
+    """Numbers of the base model on training rows, computed at first need and kept.
+
+    `stack`: the rows of all roles on the device; `first`: role -> where its rows begin there.
+    `sum_nll`: role -> (rows,) nats. `hidden`: (role, layer) -> one (T, D) tensor per row. `norm`: (role, layer) -> (rows,)
+    mean norm of the hidden states over each row's tokens, and over those of all rows. `spread`: role -> what `_Spread` says.
+    `alignment`: (forget rows,), see `_aligned`.
+    """
+
+    base: Base
+    pools: Pools
+    sum_nll: dict[Role, Tensor] = field(default_factory=dict)
+    hidden: dict[tuple[Role, int], list[Tensor]] = field(default_factory=dict)
+    norm: dict[tuple[Role, int], tuple[Tensor, Tensor]] = field(default_factory=dict)
+    spread: dict[Role, "_Spread"] = field(default_factory=dict)
+    alignment: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        self._lay()
+
+    def _lay(self) -> None:
+        self.first: dict[Role, int] = {}
+        every: list[Encoded] = []
+        for role, rows in self.pools.rows.items():
+            self.first[role] = len(every)
+            every += rows
+        self.stack = Stack(every, self.base.device)
+
+    def ensure(self, role: Role) -> None:
+        """Write alternates at first need; InputError where the task lacks rows of a role. The model must be the base."""
+        if role in self.pools.rows:
+            return
+        if role != "alternate" or not self.pools.asked:
+            mend = "questions in its forget rows" if role == "alternate" else "idk.txt"
+            raise InputError(f"needs {role} rows, which this task lacks; add {mend} or leave the method out")
+        made = alternates(self.base.model, self.pools.rows["forget"], digest.seed("alternates", self.pools.seed))
+        self.pools = replace(self.pools, rows={**self.pools.rows, role: made})
+        self._lay()
+
+    def prepare(self, role: Role, needs: Sequence[str], layers: Sequence[int], size: int) -> None:
+        """Compute what is missing; the model must hold the base parameters."""
+        if "alignment" in needs and self.alignment is None:
+            self.alignment = _aligned(self.base, self.pools.rows, size)
+        self._pass_over(role, needs, layers, size)
+
+    @torch.no_grad()
+    def _pass_over(self, role: Role, needs: Sequence[str], layers: Sequence[int], size: int) -> None:
+        kept = [layer for layer in layers if "hidden" in needs and (role, layer) not in self.hidden]
+        measured = {"hidden_norm", "row_norm"} & set(needs)
+        norms = [layer for layer in layers if measured and (role, layer) not in self.norm]
+        likely = "sum_nll" in needs and role not in self.sum_nll
+        spread = "spread" in needs and role not in self.spread
+        if not (kept or norms or likely or spread):
+            return
+        rows = self.pools.rows[role]
+        nll = torch.zeros(len(rows), device=self.base.device)
+        states: dict[int, list[Tensor]] = {layer: [torch.empty(0)] * len(rows) for layer in kept}
+        lengths: dict[int, list[Tensor]] = {layer: [] for layer in norms}
+        means = {layer: torch.zeros(len(rows), device=self.base.device) for layer in norms}
+        whole = _Spread(rows, self.base) if spread else None
+        for index in by_length(rows, size):
+            batch = self.stack.batch(np.asarray(index) + self.first[role])
+            found = Pass(self.base.model, batch, hidden_at=sorted({*kept, *norms}), logits=likely or spread)
+            if likely:
+                nll[index] = found.sum_nll.to(nll)
+            if whole is not None:
+                whole.add(index, found)
+            for layer in kept:
+                for place, i in enumerate(index):
+                    states[layer][i] = found.hidden[layer][place, : len(rows[i].ids)].clone()
+            for layer in norms:
+                every = found.hidden[layer].float().norm(dim=-1)
+                lengths[layer].append(every[batch.attention.bool()])
+                means[layer][index] = (every * batch.attention).sum(1) / batch.attention.sum(1)
+        if likely:
+            self.sum_nll[role] = nll
+        if whole is not None:
+            self.spread[role] = whole
+        self.hidden |= {(role, layer): some for layer, some in states.items()}
+        self.norm |= {(role, layer): (torch.cat(some).mean(), means[layer]) for layer, some in lengths.items()}
+
+    def of(
+        self, role: Role, needs: Sequence[str], layers: Sequence[int], index: Counts, forward: Forward | None = None
+    ) -> dict[str, Tensor]:
+        """name -> the base model's numbers for rows of a role.
+
+        sum_nll (B,), hidden (B, T, D), hidden_norm () and row_norm (B,) in the hidden states' units; alignment (B,) and
+        alignments of all forget rows (rows,); spread (N, K) log-probabilities of `buckets` (N, K) or (0,), for the forward pass.
+        """
+        found = {}
+        place = torch.from_numpy(index).to(self.base.device)
+        if "sum_nll" in needs:
+            found["sum_nll"] = self.sum_nll[role][place]
+        if "hidden" in needs:
+            rows = [self.hidden[role, layers[0]][i] for i in index.tolist()]
+            found["hidden"] = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+        if "hidden_norm" in needs:
+            found["hidden_norm"] = self.norm[role, layers[0]][0]
+        if "row_norm" in needs:
+            found["row_norm"] = self.norm[role, layers[0]][1][place]
+        if "alignment" in needs:
+            assert self.alignment is not None
+            found |= {"alignment": self.alignment[place], "alignments": self.alignment}
+        if "spread" in needs:
+            assert forward is not None
+            found["spread"], found["buckets"] = self.spread[role].of(place[forward.row], forward.place)
+        return found
+
+
+class _Spread:
+    """The base model's next-token distributions where answers are predicted.
+
+    Whole where they are few, else of each position's target and likeliest tokens, with one bucket for all others: a KL
+    divergence of bucketed distributions is a lower bound of that of the distributions, and equal to it where the base model
+    gives those others nothing.
+    """
+
+    def __init__(self, rows: Sequence[Encoded], base: Base) -> None:
+        count = np.array([len(row.ids) - row.prompt for row in rows])
+        self._first = torch.from_numpy(np.cumsum(count) - count).to(base.device)
+        size = int(base.model.get_output_embeddings().weight.shape[0])
+        total = int(count.sum())
+        self._few = None if total * size <= EXACT or size <= LIKELIEST else LIKELIEST
+        width = size if self._few is None else self._few + 1
+        self._logp = torch.zeros(total, width, device=base.device)
+        self._ids = torch.zeros((total if self._few else 0), self._few or 0, dtype=torch.int32, device=base.device)
+
+    def add(self, index: Sequence[int], found: Pass) -> None:
+        """Keep what a pass over some rows gave."""
+        every = Forward([(found, np.arange(len(index)), np.arange(len(index)))])
+        where = self._first[torch.tensor(index, device=self._first.device)[every.row]] + every.place
+        logits = every.logits.float()
+        ids = None
+        if self._few is not None:
+            # the target stands first, whatever its probability
+            ids = logits.scatter(-1, every.target[:, None], torch.inf).topk(self._few).indices
+            self._ids[where] = ids.int()
+        self._logp[where] = buckets(logits, ids)
+
+    def of(self, row: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, K) log-probabilities and (N, K - 1) tokens, or (0,) where the buckets are the tokens."""
+        where = self._first[row] + place
+        return self._logp[where], self._ids[where].long() if self._few is not None else self._ids.new_empty(0)
+
+
+def _aligned(base: Base, rows: Mapping[Role, Sequence[Encoded]], size: int) -> Tensor:
+    """(forget rows,) inner product of each row's gradient with the mean retain row's, in standard deviations from their mean.
+
+    Of the mean NLL by the last block's weights: what a gradient step on a row does to the retain rows, to first order.
+    """
+    block = {n: p for n, p in blocks(base.model)[-1].named_parameters() if "lora_" not in n}
+    before = {name: p.requires_grad for name, p in block.items()}
+    every = rows["retain"]
+    step = max(1, -(-len(every) // ALIGNED))
+    retain = [every[i] for i in range(0, len(every), step)]
+    try:
+        for p in block.values():
+            p.requires_grad_(True)
+        mean = [torch.zeros_like(p) for p in block.values()]
+        for index in by_length(retain, size):
+            for total, grad in zip(
+                mean, _gradient(base, [retain[i] for i in index], list(block.values())), strict=True
+            ):
+                total += grad / len(retain)
+        found = []
+        for row in rows["forget"]:
+            grads = _gradient(base, [row], list(block.values()))
+            found.append(torch.stack([(a * b).sum() for a, b in zip(grads, mean, strict=True)]).sum())
+    finally:
+        for name, p in block.items():
+            p.requires_grad_(before[name])
+    scores = torch.stack(found).float()
+    return (scores - scores.mean()) / scores.std(correction=0).clamp_min(1e-12)
+
+
+def _gradient(base: Base, rows: Sequence[Encoded], of: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Of the sum over rows of the mean NLL per token."""
+    batch = Stack(rows, base.device).batch(range(len(rows)))
+    with torch.enable_grad():
+        loss = Forward.of(base.model, batch).mean_nll.sum()
+        return torch.autograd.grad(loss, list(of))
