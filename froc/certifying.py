@@ -23,6 +23,8 @@ from froc.losses import SPLITS, UNITS, check
 from froc.plugins import find, make
 from froc.procedures import DEFAULT
 from froc.risk import certify as decided
+from froc.tables import Printed
+from froc.tables import Table as Drawn
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,7 +37,7 @@ Table = str | PathLike[str] | Sequence[str | PathLike[str]] | pl.DataFrame
 
 
 @dataclass(frozen=True)
-class Certificate:
+class Certificate(Printed):
     """A certificate, as `froc certify --json` prints it. table: a row per configuration, in testing order.
 
     certified: configurations whose risks are all within budget, together with the stated confidence. chosen: the one of them with
@@ -82,15 +84,30 @@ class Certificate:
 
         return bounds(self.document)
 
-    def __str__(self) -> str:
-        budget = ", ".join(f"{risk} at most {alpha:g}" for risk, alpha in self.document["budget"].items())
-        with pl.Config(tbl_rows=-1, tbl_cols=-1, tbl_hide_dataframe_shape=True, tbl_hide_column_data_types=True):
-            return f"{budget}, confidence {self.document['confidence']:g}\n{self.table}\n{self.reason}"
+    def tables(self) -> list[Drawn]:
+        """One: a row per configuration."""
+        budget = self.document["budget"]
+        columns = (
+            "config",
+            *(f"{risk} {what}" for risk in budget for what in ("measured", "at most")),
+            "p-value",
+            "certified",
+        )
+        rows = tuple(
+            (
+                row["config"],
+                *(f"{v:.3f}" for risk in budget for v in (row["empirical"][risk], row["cur"][risk]["simultaneous"])),
+                f"{row['p_value']:.2g}",
+                "yes" if row["certified"] else "no",
+            )
+            for row in self.document["candidates"]
+        )
+        said = ", ".join(f"{risk} at most {alpha:g}" for risk, alpha in budget.items())
+        return [Drawn(f"{said}, confidence {self.document['confidence']:g}", columns, rows)]
 
-    def _repr_html_(self) -> str:
-        with pl.Config(tbl_rows=-1, tbl_cols=-1, tbl_hide_dataframe_shape=True, tbl_hide_column_data_types=True):
-            words = self.reason.replace("&", "&amp;").replace("<", "&lt;")
-            return f"{self.table._repr_html_()}<p>{words}</p>"
+    def sentences(self) -> list[str]:
+        """The result, and what a reader should know."""
+        return [self.reason, *(f"warning: {line}" for line in self.document["warnings"])]
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ from froc.errors import InputError
 from froc.files import write_text
 from froc.formats.table import Table as Format
 from froc.losses import SCALE, check
-from froc.tables import Table, as_html, as_text
+from froc.tables import Printed, Table
 from froc.wealth import BETS, Begun, beginning, follow, least
 
 LEVEL = 0.05
@@ -87,7 +87,7 @@ class State(_Strict):
 
 
 @dataclass(frozen=True)
-class Monitored:
+class Monitored(Printed):
     """Where a stream stands; prints as a table, in a notebook too. counted, skipped: rows of this call."""
 
     state: State
@@ -135,11 +135,9 @@ class Monitored:
             lines.append("No alarm: the losses are no proof of a broken budget. That is no proof of a kept one.")
         return tuple(lines)
 
-    def __str__(self) -> str:
-        return as_text(self.tables(), self.said)
-
-    def _repr_html_(self) -> str:
-        return as_html(self.tables(), self.said)
+    def sentences(self) -> Sequence[str]:
+        """What is said of them."""
+        return self.said
 
     def plot(self) -> Any:
         """A matplotlib figure: e-values against the threshold, means against the budgets."""

@@ -27,7 +27,7 @@ from froc.laws import Law
 from froc.losses import SCALE, matrix
 from froc.plugins import find
 from froc.power import required
-from froc.tables import Table, as_html, as_text
+from froc.tables import Printed, Table
 
 CANDIDATES = 10
 """As many as `froc search` tests unless told otherwise."""
@@ -68,7 +68,7 @@ class Rung:
 
 
 @dataclass(frozen=True)
-class Planned:
+class Planned(Printed):
     """A plan; prints as a table, in a notebook too.
 
     zero: risk -> units that are needed at zero loss. needed: risk -> units with which all risks pass with the chance
@@ -98,11 +98,9 @@ class Planned:
             *([designing.table(self.designs)] if self.designs else []),
         ]
 
-    def __str__(self) -> str:
-        return as_text(self.tables(), self.said)
-
-    def _repr_html_(self) -> str:
-        return as_html(self.tables(), self.said)
+    def sentences(self) -> Sequence[str]:
+        """What is said of them."""
+        return self.said
 
     def plot(self) -> Any:
         """A matplotlib figure: power against the number of units."""

@@ -2,6 +2,7 @@
 
 import html
 import io
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -47,17 +48,26 @@ class Table:
         return [i for i, name in enumerate(self.columns) if name or any(row[i] for row in self.rows)]
 
 
-def as_text(tables: Sequence[Table], lines: Sequence[str]) -> str:
-    """Tables, then sentences."""
-    from rich.console import Console
+class Printed(ABC):
+    """A result that prints as its tables and what it says of them, in a terminal and in a notebook."""
 
-    drawn = io.StringIO()
-    console = Console(file=drawn, width=WIDTH, highlight=False)
-    for table in tables:
-        console.print(table.rich())
-    return drawn.getvalue() + "\n".join(lines)
+    @abstractmethod
+    def tables(self) -> Sequence[Table]:
+        """What is printed first."""
 
+    @abstractmethod
+    def sentences(self) -> Sequence[str]:
+        """What is printed then."""
 
-def as_html(tables: Sequence[Table], lines: Sequence[str]) -> str:
-    """Tables, then sentences."""
-    return "".join(table.html() for table in tables) + "".join(f"<p>{html.escape(line)}</p>" for line in lines)
+    def __str__(self) -> str:
+        from rich.console import Console
+
+        drawn = io.StringIO()
+        console = Console(file=drawn, width=WIDTH, highlight=False)
+        for table in self.tables():
+            console.print(table.rich())
+        return drawn.getvalue() + "\n".join(self.sentences())
+
+    def _repr_html_(self) -> str:
+        lines = "".join(f"<p>{html.escape(line)}</p>" for line in self.sentences())
+        return "".join(table.html() for table in self.tables()) + lines
