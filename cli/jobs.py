@@ -224,6 +224,8 @@ def _questions(settings: "Settings") -> int:
         if key not in ("reopen", "openings", "timeout", "trial_timeout", "storage")
         and not (key in LATER and value == plain[key])
     }
+    # what is tried unasked was called all when there was no more
+    said["methods"] = {("standard",): ("all",), ("all",): ("every",)}.get(settings.methods, settings.methods)
     return int(digest.of_json(said)[:8], 16)
 
 
