@@ -225,7 +225,8 @@ def _questions(settings: "Settings") -> int:
         and not (key in LATER and value == plain[key])
     }
     # what is tried unasked was called all when there was no more
-    said["methods"] = {("standard",): ("all",), ("all",): ("every",)}.get(settings.methods, settings.methods)
+    older = {"standard": "all", "all": "every"}
+    said["methods"] = tuple(older.get(word, word) for word in settings.methods)
     return int(digest.of_json(said)[:8], 16)
 
 
