@@ -37,7 +37,7 @@ METHODS = (
     "none,grad_ascent,task_vector,grad_diff,kl_min,wga,satimp,npo,simnpo,idk,altpo,flat,undial,ceu,rmu,adaptive_rmu,pdu,"
     "gu(npo),blur(npo),guard(npo),sure(npo),lat(npo),advunlearn(npo)"
 )
-QUICK = "none,grad_diff,npo,pdu,gu(npo)"
+QUICK = "none,pdu"
 
 
 def row(name: str, trials: int, out: Path) -> dict[str, Any]:

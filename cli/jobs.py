@@ -230,6 +230,9 @@ def _questions(settings: "Settings") -> int:
         if key not in ("reopen", "openings", "timeout", "trial_timeout", "storage")
         and not (key in LATER and value == plain[key])
     }
+    # what is tried unasked was called all when there was no more
+    older = {"standard": "all", "all": "every"}
+    said["methods"] = tuple(older.get(word, word) for word in settings.methods)
     return int(digest.of_json(said)[:8], 16)
 
 

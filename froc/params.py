@@ -10,14 +10,25 @@ A plug-in is a frozen dataclass; its fields are its hyperparameters::
 import dataclasses
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from froc.errors import InputError
 
 
 @dataclass(frozen=True)
-class Range:
+class Conditional:
+    """when: other hyperparameters, and the values of them beside which this one means something; elsewhere it is not drawn."""
+
+    when: Mapping[str, tuple[Any, ...]] = field(default_factory=dict, kw_only=True, compare=False)
+
+    def meant(self, drawn: Mapping[str, Any]) -> bool:
+        """Whether it means something beside those that were drawn before it."""
+        return all(drawn.get(other) in values for other, values in self.when.items())
+
+
+@dataclass(frozen=True)
+class Range(Conditional):
     """Numbers from `low` to `high`, both included; `log` searches the logarithm; integers where both ends are."""
 
     low: float
@@ -34,7 +45,7 @@ class Range:
 
 
 @dataclass(frozen=True)
-class Choice:
+class Choice(Conditional):
     """One of the `options`."""
 
     options: tuple[str | int | float | bool, ...]
@@ -49,15 +60,9 @@ Space = Range | Choice
 def hyper(default: Any, space: Space, **when: tuple[Any, ...]) -> Any:
     """A dataclass field with its default and the space that a search may draw it from.
 
-    when: other fields, declared before, and the values at which this one means something; elsewhere it is not drawn.
+    when: fields declared before, and the values of them beside which this one means something.
     """
-    return dataclasses.field(default=default, metadata={"space": space, "when": when})
-
-
-def meant(plugin: type, name: str, drawn: Mapping[str, Any]) -> bool:
-    """Whether a hyperparameter means something beside those that were drawn before it."""
-    (field,) = [f for f in dataclasses.fields(plugin) if f.name == name]
-    return all(drawn.get(other) in values for other, values in field.metadata.get("when", {}).items())
+    return field(default=default, metadata={"space": replace(space, when=when)})
 
 
 def spaces(plugin: type) -> dict[str, Space]:

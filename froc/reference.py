@@ -179,7 +179,8 @@ class _Spread:
     def __init__(self, rows: Sequence[Encoded], base: Base) -> None:
         count = np.array([len(row.ids) - row.prompt for row in rows])
         self._first = torch.from_numpy(np.cumsum(count) - count).to(base.device)
-        size = int(base.model.get_output_embeddings().weight.shape[0])
+        head = base.model.get_output_embeddings()
+        size = int(head.weight.shape[0] if head is not None else base.model.config.get_text_config().vocab_size)
         total = int(count.sum())
         self._few = None if total * size <= EXACT or size <= LIKELIEST else LIKELIEST
         width = size if self._few is None else self._few + 1

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from scipy.stats.qmc import Sobol
 from froc.data import SearchView
 from froc.errors import InputError
 from froc.methods import Method, Wrapper
-from froc.params import Choice, Range, Space, meant, spaces
+from froc.params import Choice, Range, Space, spaces
 from froc.plugins import find, names, spelled
 
 Spaces = Mapping[str, Mapping[str, Space]]
@@ -91,10 +92,9 @@ def suggest(trial: optuna.Trial, space: Spaces) -> tuple[str, dict[str, Any]]:
     """Draw (method, params) for a trial."""
     method = str(trial.suggest_categorical("method", list(space)))
     params: dict[str, Any] = {}
-    plugin = find(Method, method)
     for name, what in space[method].items():
         label = f"{method}.{name}"
-        if not meant(plugin, name, params):
+        if not what.meant(params):
             continue
         if isinstance(what, Choice):
             params[name] = trial.suggest_categorical(label, list(what.options))
@@ -152,7 +152,9 @@ def _narrow(made: dict[str, dict[str, Space]], key: str, said: Said) -> None:
         known = ", ".join(sorted({name for fields in made.values() for name in fields}))
         raise InputError(f"no method searched here has a hyperparameter {key!r}; there are: {known}")
     for fields in targets:
-        fields[name] = _listed(key, said, fields[name]) if isinstance(said, list) else _range(key, said, fields[name])
+        old = fields[name]
+        new = _listed(key, said, old) if isinstance(said, list) else _range(key, said, old)
+        fields[name] = replace(new, when=old.when)
 
 
 def _range(key: str, said: tuple[float, float], old: Space) -> Space:

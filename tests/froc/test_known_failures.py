@@ -62,7 +62,7 @@ def test_3_search_and_calibration_share_no_query(task: Task) -> None:
     for risk, some in view.queries.items():
         assert not {query.row for query in some} & {query.row for query in opened[risk]}
     assert {field.name for field in dataclasses.fields(SearchView)} == {
-        "forget", "retain", "refusals", "queries", "template", "holdout", "earlier",
+        "forget", "retain", "refusals", "queries", "template", "holdout", "earlier", "retrained",
     }  # fmt: skip
 
 

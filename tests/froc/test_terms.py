@@ -20,6 +20,7 @@ from froc.batches import Batch, Encoded, Stack
 from froc.forward import Forward, Pass
 from froc.likelihood import buckets
 from froc.methods import Facts, Method, wrappers
+from froc.methods._dpo import Preferred, Remember
 from froc.methods.ceu import Otherwise
 from froc.methods.flat import DIVERGENCES, Likelihood
 from froc.methods.kl_min import BaseDivergence
@@ -400,3 +401,47 @@ def test_tokens_of_cut_passes_find_their_rows(tiny: Reference) -> None:
     for k in range(4):
         assert cut.target[cut.row == k].tolist() == whole.target[whole.row == k].tolist()
         assert sorted(cut.place[cut.row == k].tolist()) == list(range(int(cut.count[k])))
+
+
+def test_the_first_token_of_an_answer_counts_and_nothing_after_its_end(tiny: Reference) -> None:
+    """PDU's mask in reference code stands one token off: it misses the first and takes one that follows."""
+    tiny.base.restore()
+    rows = tiny.pools.rows["forget"]
+    with torch.no_grad():
+        forward = Forward.of(tiny.base.model, tiny.stack.batch(range(len(rows))))
+    assert forward.target[forward.place == 0].tolist() == [row.ids[row.prompt] for row in rows]
+    assert forward.count.tolist() == [len(row.ids) - row.prompt for row in rows]
+    last = forward.place == (forward.count.long() - 1)[forward.row]
+    assert forward.target[last].tolist() == [row.ids[-1] for row in rows]
+
+
+class Sums:
+    """A forward pass whose summed likelihoods are given."""
+
+    def __init__(self, *sums: float) -> None:
+        self.sum_nll = torch.tensor(sums, dtype=torch.float64, requires_grad=True)
+
+
+def test_preference_starts_at_its_value_and_swapping_the_answers_turns_its_gradient() -> None:
+    """2 ln 2 / beta at the base (TOFU's code lacks the 2 / beta); there the gradient is -1 on one side and +1 on the other."""
+    reference = {"sum_nll": torch.tensor([2.0, 5.0], dtype=torch.float64)}
+    slopes = []
+    for swapped in (False, True):
+        forgotten, winner = Sums(2.0, 5.0), Sums(2.0, 5.0)
+        first, second = (winner, forgotten) if swapped else (forgotten, winner)
+        state: dict[str, Any] = {}
+        Remember("forget").losses(first, reference, state)  # type: ignore[arg-type]
+        loss = Preferred("refusal", 0.25).losses(second, reference, state)  # type: ignore[arg-type]
+        assert loss.tolist() == pytest.approx([2 * math.log(2) / 0.25] * 2)
+        slopes.append(torch.autograd.grad(loss.sum(), [forgotten.sum_nll, winner.sum_nll]))
+    assert slopes[0][0].tolist() == pytest.approx([-1.0, -1.0])
+    assert slopes[0][1].tolist() == pytest.approx([1.0, 1.0])
+    assert all(torch.allclose(one, -other) for one, other in zip(*slopes, strict=True))
+
+
+def test_weights_of_the_two_sides_are_the_authors_and_no_base_model_is_asked_for_nothing() -> None:
+    """SatImp: 1 for forgetting, 0.1 for retaining (OpenUnlearning's configuration has them reversed)."""
+    parts = find(Method, "satimp")().phases(FACTS)[0].parts
+    assert (parts["forget"].weight, parts["retain"].weight) == (1.0, 0.1)
+    for name in ("wga", "satimp", "simnpo", "ceu", "grad_diff"):
+        assert find(Method, name).needs() == ("retain rows",)
