@@ -74,8 +74,8 @@ def test_renamed_queries_are_the_same_queries(unit: str) -> None:
 
 
 def test_the_search_cannot_reach_the_calibration_queries() -> None:
-    # earlier: rows that earlier runs trained on
-    named = {"forget", "retain", "refusals", "queries", "template", "holdout", "earlier"}
+    # earlier: rows that earlier runs trained on; retrained: where a control model lies
+    named = {"forget", "retain", "refusals", "queries", "template", "holdout", "earlier", "retrained"}
     assert {f.name for f in fields(SearchView)} == named
     view, sealed = split(_task(), 0.2)
     assert not any("query" in name.lower() and not name.startswith("_") for name in vars(sealed))
