@@ -11,12 +11,19 @@ from froc.errors import InputError
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Two trials on the embedded task; nothing can be certified at such a budget."""
+    """One trial on the embedded task, at budgets that it keeps."""
     place = tmp_path_factory.mktemp("runs") / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FROC_STATE", str(place.parent / "state"))
         return froc.search(
-            {"forgetting": 0.9, "utility": 0.9}, out=place, methods=["npo"], trials=2, progress=False, seed=3
+            {"forgetting": 0.9, "utility": 0.9},
+            out=place,
+            methods=["npo"],
+            trials=1,
+            candidates=1,
+            sweep=False,
+            progress=False,
+            seed=3,
         )
 
 
