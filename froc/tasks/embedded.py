@@ -7,12 +7,14 @@ therefore known exactly, and a certificate can be compared with the truth (`popu
 Requests can follow each other: the K-th asks for the next `forgotten` people, and nobody of requests 1..K is kept.
 """
 
+import fcntl
 import json
 import os
 import random
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -198,8 +200,20 @@ def made(recipe: Recipe = Recipe(), *, cache: Path, progress: Progress | None = 
     name = digest.of_json(said | ({"retrained": True} if retrained else {}))[:16]
     folder = cache / f"embedded-{name}"
     if not _sound(folder):
-        _make(recipe, folder, progress or (lambda *_: None), retrained)
+        with _alone(folder):
+            if not _sound(folder):
+                _make(recipe, folder, progress or (lambda *_: None), retrained)
     return folder
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Whoever comes second on this machine waits for what the first is making; without a lock both make it."""
+    place = Path(tempfile.gettempdir(), f"froc-{digest.of_bytes(str(folder.absolute()).encode())[:16]}.lock")
+    with ExitStack() as held:
+        with suppress(OSError):
+            fcntl.flock(held.enter_context(place.open("w")), fcntl.LOCK_EX)
+        yield
 
 
 def _people(recipe: Recipe, draw: random.Random) -> list[dict[str, str]]:

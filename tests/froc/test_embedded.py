@@ -1,6 +1,8 @@
 """The embedded task: known population, disjoint training, and a cache that heals."""
 
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +84,23 @@ def test_a_damaged_cache_is_made_again(
     embedded.base(SMALL, cache=tmp_path)
     assert trained == (damage != "none")
     assert [path.name for path in tmp_path.iterdir()] == [folder.name]
+
+
+def test_who_comes_second_waits_for_the_first(tmp_path: Path, base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two first runs at once train one model between them."""
+    trained = []
+
+    def train(*_: Any) -> Any:
+        trained.append(1)
+        time.sleep(0.5)
+        base.restore()
+        return base.model, base.tokenizer
+
+    monkeypatch.setattr(embedded, "teach", train)
+    with ThreadPoolExecutor(2) as pool:
+        made = list(pool.map(lambda _: embedded.made(SMALL, cache=tmp_path), range(2)))
+    assert made[0] == made[1]
+    assert len(trained) == 1
 
 
 def test_a_model_that_learnt_nothing_is_refused(tmp_path: Path) -> None:
