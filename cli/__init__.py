@@ -1,17 +1,20 @@
-"""DOOR: words in, words out. Joins the rooms; nothing imports it.
+"""DOOR: words in, words out. Joins the rooms; `froc.search` looks it up at first use, nothing else imports it.
 
-    main      the command tree, and the one place where errors become words and exit codes
-    options   what is to be certified, what trials work on and how: the same words in every command
-    jobs      words -> task, split, space, base model and engine of a search
+    main        the command tree, and the one place where errors become words and exit codes
+    options     what is to be certified, what trials work on and how: the same words in every command
+    words       what several commands share: budgets, ranges, JSON on standard output
+    jobs        words -> task, split, space, base model and engine of a search
     continuing  words -> the run that a search goes on after
-    words     what several commands share: budgets, ranges, JSON on standard output
-    searching the `search` command and its progress
-    benching  the `bench` command
-    planning  the `plan` command
-    monitoring the `monitor` command
-    showing   `show`, `certify`, `list`: tables for people
-    watching  `show --watch`
-    auditing  `audit keygen / report / verify`
+    calling     `froc.search` in Python: values -> the same job
+    searching   `search` and its progress
+    showing     `show`, and how runs and certificates look; watching: `show --watch`; drafting: `show --open`
+    comparing   `compare`
+    certifying  `certify`
+    planning    `plan`
+    monitoring  `monitor`
+    benching    `bench`
+    listing     `list`
+    auditing    `audit keygen / model / report / sign / stamp / verify`; reexecuting, exporting: the two longer ones
 
-Torch is imported by `froc search` and `froc bench` only, when they start to work.
+Torch is imported by commands that train or measure only, when they start to work.
 """

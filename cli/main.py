@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import froc
-from cli import auditing, benching, comparing, monitoring, planning, searching, showing
+from cli import auditing, benching, certifying, comparing, listing, monitoring, planning, searching, showing
 from cli.words import messages
 from froc.errors import FrocError
 
@@ -25,11 +25,11 @@ app = typer.Typer(
 app.command("search", epilog=searching.EXAMPLES)(searching.search)
 app.command("compare", epilog=comparing.EXAMPLES)(comparing.compare)
 app.command("bench", epilog=benching.EXAMPLES)(benching.bench)
-app.command("certify", epilog=showing.CERTIFY_EXAMPLES)(showing.certify)
+app.command("certify", epilog=certifying.EXAMPLES)(certifying.certify)
 app.command("plan", epilog=planning.EXAMPLES)(planning.plan)
 app.command("monitor", epilog=monitoring.EXAMPLES)(monitoring.monitor)
-app.command("show", epilog=showing.SHOW_EXAMPLES)(showing.show)
-app.command("list", epilog=showing.LIST_EXAMPLES)(showing.listing)
+app.command("show", epilog=showing.EXAMPLES)(showing.show)
+app.command("list", epilog=listing.EXAMPLES)(listing.listing)
 app.add_typer(auditing.app, name="audit")
 
 
