@@ -41,8 +41,8 @@ from froc.metrics import Metric
 from froc.models import Base
 from froc.plugins import make
 from froc.risks import plain
+from froc.running import CLIP, WARMUP, WEIGHT_DECAY, Run
 from froc.tasks import embedded
-from froc.train import CLIP, WARMUP, WEIGHT_DECAY, Run
 from search.trial import Asked, Bench, Outcome
 
 ROOT = Path(__file__).resolve().parent.parent

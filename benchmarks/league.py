@@ -31,6 +31,7 @@ import torch
 
 import froc
 from froc.methods import Method
+from froc.params import spaces
 from froc.plugins import find, spelled
 from search.folder import Folder
 
@@ -48,10 +49,11 @@ def row(name: str, trials: int, out: Path) -> dict[str, Any]:
     """What a method came to."""
     place = out / name.replace("(", "-").replace(")", "")
     os.environ["FROC_STATE"] = str(place.with_name(f"state-{place.name}"))
-    space: Mapping[str, Any] = {} if name in ("none", "retrain") else {"epochs": [str(EPOCHS)]}
+    fields = spaces(find(Method, name))
+    space: Mapping[str, Any] = {"epochs": [str(EPOCHS)]} if "epochs" in fields else {}
     found = froc.search(
         dict.fromkeys(RISKS, LIMIT), out=place, methods=[name],
-        trials=1 if not space else trials, candidates=3 if space else 1, space=space, pruner="none", progress=False,
+        trials=trials if fields else 1, candidates=3 if fields else 1, space=space, pruner="none", progress=False,
         parallel=1,
     )  # fmt: skip
     done = found.trials.filter(pl.col("status") == "complete")

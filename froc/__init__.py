@@ -7,9 +7,9 @@ How the files depend on each other, top to bottom::
     data  tasks/                          rows, queries, the sealed split; what can be worked on
     models  scope  linear                 a base model, what of it trials may change, its layers on this processor
     batches  likelihood  forward          rows as tensors, nats of tokens, one pass
-    step  methods/                        one training step in parts, the methods
+    survey  step  methods/                questions to the base model, one training step in parts, the methods
     alternates  reference                 rows that the base model writes; its numbers on training rows, computed once
-    engine  train                         precision and memory; the one training loop, for one run or a pack
+    engine  running  train                precision and memory; one configuration in training; the loop, for one or a pack
     presets  risks                        risks by name: queries, metric, attacks
     observe  depth  metrics/  attacks/    what a model does with queries; scores of it; what an adversary may do first
     measure                               unlearned model -> per-query losses

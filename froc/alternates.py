@@ -1,15 +1,34 @@
 """Other answers that the base model itself gives to the forget rows' questions."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import groupby
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from froc import digest
 from froc.batches import Encoded, Stack
+from froc.survey import Source
+
+if TYPE_CHECKING:
+    from froc.reference import Reference
 
 ROWS = 64
+
+
+@dataclass(frozen=True)
+class Alternates(Source):
+    """One other answer per forget row, drawn by the task's seed."""
+
+    wants: ClassVar[str] = "questions (alternates are generated)"
+
+    def rows(self, reference: "Reference") -> Sequence[Encoded]:
+        """See `alternates`."""
+        pools = reference.pools
+        return alternates(reference.base.model, pools.rows["forget"], digest.seed("alternates", pools.seed))
 
 
 @torch.no_grad()

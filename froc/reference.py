@@ -5,13 +5,13 @@ Shapes: B rows, N positions that predict an answer or its end, K buckets of the 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from froc import digest
-from froc.alternates import alternates
 from froc.batches import Counts, Encoded, Stack, by_length, encode
 from froc.data import Row, SearchView
 from froc.errors import InputError
@@ -19,6 +19,7 @@ from froc.forward import Forward, Pass, blocks
 from froc.likelihood import buckets
 from froc.models import Base
 from froc.step import Role
+from froc.survey import Found, Source, Survey
 
 EXACT = 2**24
 """Numbers (64 MiB) within which the base model's whole distributions of a role are kept; beyond, those of the likeliest tokens."""
@@ -30,7 +31,7 @@ ALIGNED = 512
 
 @dataclass(frozen=True)
 class Pools:
-    """Encoded rows of each role; `refusal` and `alternate` row i answer forget row i's question otherwise.
+    """Encoded rows of each role; row i of roles other than `retain` is forget row i's, or answers its question otherwise.
 
     asked: whether every forget row has a question, which other answers can be given to. seed: of drawn rows.
     retrained: folder of a model that never saw the forget rows, where the task brings one.
@@ -75,6 +76,7 @@ class Reference:
     norm: dict[tuple[Role, int], tuple[Tensor, Tensor]] = field(default_factory=dict)
     spread: dict[Role, "_Spread"] = field(default_factory=dict)
     alignment: Tensor | None = None
+    answers: dict[Survey[Any], Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._lay()
@@ -87,16 +89,24 @@ class Reference:
             every += rows
         self.stack = Stack(every, self.base.device)
 
-    def ensure(self, role: Role) -> None:
-        """Write alternates at first need; InputError where the task lacks rows of a role. The model must be the base."""
+    def ensure(self, role: Role, source: Source | None = None) -> None:
+        """Make a role's rows at first need; InputError where the task lacks what that takes. The model must be the base."""
         if role in self.pools.rows:
             return
-        if role != "alternate" or not self.pools.asked:
-            mend = "questions in its forget rows" if role == "alternate" else "idk.txt"
+        if source is None:
+            mend = "idk.txt" if role == "refusal" else f"{role}.jsonl"
             raise InputError(f"needs {role} rows, which this task lacks; add {mend} or leave the method out")
-        made = alternates(self.base.model, self.pools.rows["forget"], digest.seed("alternates", self.pools.seed))
-        self.pools = replace(self.pools, rows={**self.pools.rows, role: made})
+        if source.asks and not self.pools.asked:
+            raise InputError("needs forget rows with questions; add them or leave the method out")
+        self.pools = replace(self.pools, rows={**self.pools.rows, role: source.rows(self)})
         self._lay()
+
+    def ask(self, survey: Survey[Found]) -> Found:
+        """What a survey finds, taken once. The model must be the base."""
+        if survey not in self.answers:
+            self.answers[survey] = survey.take(self)
+        found: Found = self.answers[survey]
+        return found
 
     def prepare(self, role: Role, needs: Sequence[str], layers: Sequence[int], size: int) -> None:
         """Compute what is missing; the model must hold the base parameters."""

@@ -7,26 +7,35 @@ A method declares phases; a phase sums weighted *terms* (all minimised), each on
 * `Combiner`: how the two sides, forget and retain, become one direction (their sum unless said otherwise).
 * `UpdateFilter`: changes the realised optimiser step (projection, masking).
 * `Adversary`: what is done to the forget side's passes so that they remember; the loss is taken under it.
-* `trains`: which parameters may move. `Finish`: a one-shot edit after the last step.
+* `Rollout`: rows that the model as it stands writes itself, with what they are worth.
+* `trains`: which parameters may move. `Edit`: writes the parameters itself, in place of gradient steps.
 
 Shapes: B rows, T tokens, N positions that predict an answer. Shift, mask and reduction happen in `froc.forward` and nowhere else.
 """
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import Parameter
 from transformers import PreTrainedModel
 
-from froc.batches import Batch
+from froc.batches import Batch, Encoded
 from froc.forward import Forward
+from froc.survey import Source
 
-Role = Literal["forget", "retain", "refusal", "alternate"]
+if TYPE_CHECKING:
+    from froc.reference import Reference
+
+Role = str
+"""`forget`, `retain`, `refusal`, or another, whose rows a phase's source or rollout makes."""
 Side = Literal["forget", "retain"]
 SIDES: tuple[Side, ...] = ("forget", "retain")
 Weights = dict[str, Tensor]
@@ -136,11 +145,18 @@ class Part:
 class Combiner:
     """How the losses of the two sides become one gradient: their sum, which subclasses weigh or replace.
 
-    split: whether it reads each side's gradient. watches: whether `after` reads losses.
+    split: whether it reads each side's gradient. probes: whether it takes gradients at other parameters, too (`explored`).
+    watches: whether `after` reads losses.
     """
 
     split: ClassVar[bool] = False
+    probes: ClassVar[bool] = False
     watches: ClassVar[bool] = False
+
+    @property
+    def probed(self) -> int:
+        """How often it calls `gradients` in a step."""
+        return 0
 
     def weights(self, state: State) -> Mapping[Side, float | Tensor]:
         """Factor of a side in this step, 1 where none is given; constant within an optimiser step."""
@@ -149,6 +165,23 @@ class Combiner:
     def direction(self, sides: Mapping[Side, Weights], state: State) -> Weights:
         """The gradient that the optimiser sees, from each side's over the whole batch."""
         return {name: sum(side[name] for side in sides.values() if name in side) for name in _names(sides)}  # type: ignore[misc]  # no sum is empty
+
+    def explored(
+        self,
+        sides: Mapping[Side, Weights],
+        gradients: Callable[[], Mapping[Side, Weights]],
+        moving: Mapping[str, Parameter],
+        state: State,
+    ) -> Weights:
+        """`direction` of a combiner that probes. gradients: each side's of the same rows at what `moving` holds when it is called.
+
+        `moving` may be written to, and must hold its values again afterwards.
+        """
+        return self.direction(sides, state)
+
+    def told(self, losses: Mapping[str, NDArray[np.float64]], budgets: Mapping[str, float], state: State) -> bool:
+        """Search losses in [0, 1] by risk, at each of the method's `looks`; True where training is done."""
+        return False
 
     def after(self, losses: Mapping[Side, Tensor], state: State) -> None:
         """Once per optimiser step: losses of the sides over its whole batch, without the factors of `weights`."""
@@ -193,10 +226,63 @@ class Adversary(ABC):
 
 
 @dataclass(frozen=True)
-class Phase:
-    """A stretch of training: `share` of all steps with the same parts.
+class Ground:
+    """Where an edit or a rollout stands. reference: the model, its rows, the base's numbers; moving: name -> parameter.
 
-    trains: regular expression on parameter names, searched in each name.
+    size: rows per pass. seed: of this trial. step: steps done in this run.
+    """
+
+    reference: "Reference"
+    moving: Mapping[str, Parameter]
+    state: State
+    size: int
+    seed: int
+    step: int
+
+
+class Edit(ABC):
+    """A step that writes the parameters itself.
+
+    rounds: how many such steps. passes: forward and backward passes over all forget and retain rows that each takes; what a survey
+    has found costs nothing.
+    """
+
+    @property
+    def rounds(self) -> int:
+        """See above."""
+        return 1
+
+    @property
+    def passes(self) -> float:
+        """See above."""
+        return 0.0
+
+    @abstractmethod
+    def __call__(self, ground: Ground) -> None:
+        """Write `ground.moving` in place."""
+
+
+class Rollout(ABC):
+    """Rows of the role `rollout`, written by the model as it stands. every: steps between two draws; passes: what a row costs."""
+
+    every: int
+
+    @property
+    @abstractmethod
+    def passes(self) -> float:
+        """Forward and backward passes over as many tokens that writing a row takes, per step."""
+
+    @abstractmethod
+    def draw(self, ground: Ground, count: int) -> tuple[Sequence[Encoded], Mapping[str, Tensor]]:
+        """`count` rows, and numbers by name, (count, ...), which terms of the role read by that name."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of training: `share` of all steps with the same parts; or an edit's rounds, which no share counts.
+
+    trains: regular expression on parameter names, searched in each name. sources: role -> what makes its rows. reads: roles that
+    surveys and edits read, beside the terms'.
     """
 
     parts: Mapping[str, Part]
@@ -204,7 +290,15 @@ class Phase:
     combiner: Combiner = field(default_factory=Combiner)
     filters: tuple[UpdateFilter, ...] = ()
     adversary: Adversary | None = None
+    rollout: Rollout | None = None
+    edit: Edit | None = None
+    sources: Mapping[Role, Source] = field(default_factory=dict)
+    reads: tuple[Role, ...] = ()
     trains: str = ""
+
+    def __post_init__(self) -> None:
+        if (self.edit is None) != bool(self.parts):
+            raise TypeError("a phase has parts that are trained on, or an edit, and not both")
 
     @property
     def roles(self) -> tuple[Role, ...]:
@@ -224,12 +318,17 @@ class Phase:
     @property
     def split(self) -> bool:
         """Whether each side's gradient is kept by itself."""
-        return self.combiner.split or any(one.split for one in self.filters)
+        return self.combiner.split or self.combiner.probes or any(one.split for one in self.filters)
 
     @property
     def apart(self) -> bool:
         """Whether the two sides go through the model in passes of their own."""
-        return self.split or self.adversary is not None
+        return self.split or self.lonely
+
+    @property
+    def lonely(self) -> bool:
+        """Whether passes serve one configuration alone: their rows or hidden states are made for its parameters."""
+        return self.adversary is not None or self.rollout is not None
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -253,11 +352,12 @@ class Phase:
         """Of a step, relative to gradient difference's: two roles forward and backward through all `layers`."""
         depth = 1.0 if self.logits else (1 + max(self.layers)) / layers
         forget = sum(side_of(role) == "forget" for role in self.roles)
-        return (depth * len(self.roles) + forget * (self.adversary.passes if self.adversary else 0)) / 2
+        extra = forget * (self.adversary.passes if self.adversary else 0) + (self.rollout.passes if self.rollout else 0)
+        return (depth * len(self.roles) * (1 + self.combiner.probed) + extra) / 2
 
 
 def side_of(role: Role) -> Side:
-    """Refusals and alternates stand in for forgotten answers."""
+    """All but retain rows are forgotten ones, or stand in for them."""
     return "retain" if role == "retain" else "forget"
 
 
@@ -269,7 +369,3 @@ def dot(one: Weights, other: Weights) -> Tensor:
 
 def _names(sides: Mapping[Side, Weights]) -> list[str]:
     return list(dict.fromkeys(name for side in sides.values() for name in side))
-
-
-Finish = Callable[[Weights, Weights], Weights]
-"""One-shot edit: (base parameters, trained parameters) -> parameters."""

@@ -64,7 +64,7 @@ def _lacks(name: str, view: SearchView) -> str | None:
     asked = all(row.question for row in view.forget)
     if "refusal" in roles and not (view.refusals and asked):
         return f"{name} needs refusals (idk.txt in the task folder) and forget rows with questions"
-    if "alternate" in roles and not asked:
+    if any(one.asks for one in method.sources().values()) and not asked:
         return f"{name} needs forget rows with questions, for which it writes other answers"
     if "retain" in roles and not view.retain:
         return f"{name} needs retain rows"

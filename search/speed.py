@@ -12,9 +12,7 @@ import torch
 from froc.engine import out_of_memory
 from froc.errors import InputError
 from froc.measure import look
-from froc.methods import Method
-from froc.plugins import make
-from froc.train import Budgeted, together
+from froc.train import together
 from search.sweep import NOTHING, Effort, first_of
 from search.trial import RUNGS, Asked, Bench
 
@@ -66,7 +64,10 @@ def measure(bench: Bench, method: str, steps: int, params: Mapping[str, Any] | N
         runs = [
             bench.prepared(asked, clock.rungs() if member == 0 else {WARM + steps: _stop}, member) for member in members
         ]
+        begin = time.perf_counter()
         together(bench.base, runs, bench.engine)
+        _settle(bench)
+        whole = time.perf_counter() - begin
         looked = _timed(bench, lambda: [look(bench.base, probe) for probe in bench.probes])
     except RuntimeError as error:
         if not out_of_memory(error):
@@ -74,23 +75,24 @@ def measure(bench: Bench, method: str, steps: int, params: Mapping[str, Any] | N
         raise InputError(
             f"{method}: not enough memory; try --train lora:rank=8, --checkpointing or a smaller --batch"
         ) from error
-    plan = Budgeted.of(make(Method, method, asked.params), len(bench.view.forget), bench.batch)
-    step = clock.seconds / max(1, clock.done) / len(members)
-    rest = _looks(bench, plan) * looked
+    first = runs[0]
+    # what ends before it is warm is timed from its beginning
+    step = (clock.seconds / clock.done if clock.done else whole / max(1, first.done)) / len(members)
+    rest = _looks(bench, first.rows) * looked
     return Speed(
         method,
-        plan.steps,
+        first.steps,
         step,
         looked,
-        plan.steps * step + rest,
+        first.steps * step + rest,
         _peak(device),
-        min(bench.engine.rows or plan.batch, plan.batch),
+        min(bench.engine.rows or first.size, first.size),
     )
 
 
-def _looks(bench: Bench, plan: Budgeted) -> float:
-    """How many looks at all search queries a trial's rungs and sweep amount to."""
-    effort = Effort.of(bench.probes, 2 * plan.steps * plan.batch) if bench.swept else NOTHING
+def _looks(bench: Bench, rows: int) -> float:
+    """How many looks at all search queries a trial's rungs and sweep amount to. rows: that it trains on."""
+    effort = Effort.of(bench.probes, rows) if bench.swept else NOTHING
     first = sum(len(first_of(p)) for p in bench.probes) / sum(len(p.rows) for p in bench.probes)
     stops = len(RUNGS) + 1
     return stops * effort.looks * first + (1 + effort.kept) * (1 - first)

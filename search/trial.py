@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,17 +15,20 @@ from froc.data import RISKS, Query, SearchView, ids
 from froc.engine import Engine, out_of_memory
 from froc.errors import FrocError
 from froc.losses import SCALE
-from froc.measure import Average, Probe, averaged, look, probes
+from froc.measure import Average, Probe, averaged, judged, look, probes
 from froc.methods import Method
 from froc.models import Base
 from froc.plugins import make
 from froc.reference import Pools, Reference
 from froc.risks import Measurement, written
+from froc.running import DivergedError, Run
 from froc.scope import Weights
-from froc.train import Budgeted, DivergedError, Run, together
+from froc.train import together
 from search.sweep import NOTHING, Effort, Found, Point, Sweep
 
 RUNGS = (1 / 3, 2 / 3)
+TOLD = 256
+"""Search queries of each risk, at most, whose losses a method is told on its way; they stand in keyed-hash order."""
 
 
 @dataclass(frozen=True)
@@ -125,11 +129,22 @@ class Bench:
             self.base.scope.put(self.base.scope.take(), share)
 
     def prepared(self, asked: Asked, rungs: Mapping[int, Callable[[], bool]], member: int = 0) -> Run:
-        """A run of this bench, about to start."""
+        """A run of this bench, about to start; methods that want it are told search losses on the way, however it is looked at."""
         made = make(Method, asked.method, asked.params)
-        return Run(
-            made, self.reference, batch=self.batch, seed=asked.seed, member=member, engine=self.engine, rungs=rungs
-        )
+        run = Run(made, self.reference, batch=self.batch, seed=asked.seed, member=member, engine=self.engine)
+        places = {max(1, round(run.steps * (k + 1) / (made.looks + 1))) for k in range(made.looks)}
+        run.look_at({step: partial(self._tell, run) for step in places if step < run.steps})
+        run.look_at(rungs)
+        return run
+
+    def _tell(self, run: Run) -> bool:
+        """Say the losses of the first search queries of each risk to the method."""
+        losses = {}
+        for probe in self.probes:
+            first = range(min(TOLD, len(probe.rows)))
+            losses[probe.risk] = judged(probe, look(self.base, probe, first), first).losses / SCALE
+        run.tell(losses, self.limits)
+        return False
 
     def put(self, outcome: Outcome, step: int, share: float) -> None:
         """Bring a configuration of an outcome back, before the next trial starts."""
@@ -176,14 +191,13 @@ class _Attempt:
         self._bad: tuple[str, str] | None = None
         self.run: Run | None = None
         try:
-            method = make(Method, asked.method, asked.params)
-            plan = Budgeted.of(method, len(bench.view.forget), bench.batch)
-            effort = Effort.of(bench.probes, 2 * plan.steps * plan.batch) if bench.swept and plan.steps else NOTHING
+            run = bench.prepared(asked, {}, member)
+            effort = Effort.of(bench.probes, run.rows) if bench.swept and run.steps else NOTHING
             self._sweep = Sweep(bench.base, bench.probes, bench.limits, effort, member)
-            places = {max(1, round(share * plan.steps)) for share in RUNGS}
+            places = {max(1, round(share * run.steps)) for share in RUNGS}
             # what has not been edited yet says nothing about what will be
-            looks = {step: self._rung(step) for step in places if step < plan.steps and method.gradual}
-            self.run = bench.prepared(asked, looks, member)
+            run.look_at({step: self._rung(step) for step in places if step < run.steps and run.method.gradual})
+            self.run = run
         except Exception as error:  # as above
             self.failed(error)
 

@@ -9,25 +9,39 @@ A `Wrapper` changes the phases of another method: `gu(npo)` is made of both, wit
 import dataclasses
 import inspect
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from froc.errors import InputError
 from froc.params import Range, hyper
-from froc.step import NLL, Finish, Part, Phase, Role
+from froc.step import NLL, Part, Phase, Role
+from froc.survey import Found, Source, Survey
 
 
 @dataclass(frozen=True)
 class Facts:
     """What a method may know before it trains.
 
-    layers: number of transformer blocks. width: size of the hidden states. seed: of this trial.
+    layers: number of transformer blocks. width: size of the hidden states. seed: of this trial. adapters: whether adapters are
+    trained beside frozen parameters. found: who answers surveys; without one they answer for themselves.
     """
 
     layers: int
     width: int
     seed: int
+    adapters: bool = False
+    found: Callable[[Survey[Any]], Any] | None = field(default=None, compare=False, repr=False)
+
+    def ask(self, survey: Survey[Found]) -> Found:
+        """What a survey finds in the base model, taken once per task."""
+        return survey.typical(self) if self.found is None else cast(Found, self.found(survey))
+
+    def whole(self, name: str) -> None:
+        """InputError where adapters are trained, for methods that write the parameters themselves."""
+        if self.adapters:
+            raise InputError(f"{name} writes the model's own matrices; it needs --train full")
 
 
 TYPICAL = Facts(4, 8, 0)
@@ -59,12 +73,18 @@ class Method(ABC):
     @classmethod
     def roles(cls) -> tuple[Role, ...]:
         """Rows it trains on, with the defaults: a task that lacks them cannot run it."""
-        return tuple({role: None for phase in cls().phases(TYPICAL) for role in phase.roles})
+        phases = cls().phases(TYPICAL)
+        return tuple(dict.fromkeys(role for phase in phases for role in (*phase.roles, *phase.reads)))
+
+    @classmethod
+    def sources(cls) -> dict[Role, Source]:
+        """role -> what makes its rows, with the defaults."""
+        return {role: one for phase in cls().phases(TYPICAL) for role, one in phase.sources.items()}
 
     @classmethod
     def needs(cls) -> tuple[str, ...]:
         """What it takes beside a base model and forget rows, with the defaults."""
-        words = {"retain": "retain rows", "refusal": "refusals", "alternate": "questions (alternates are generated)"}
+        words = {"retain": "retain rows", "refusal": "refusals"} | {r: one.wants for r, one in cls.sources().items()}
         phases = cls().phases(TYPICAL)
         found = [words[role] for role in cls.roles() if role in words]
         numbers = {need for phase in phases for role in phase.roles for need in phase.needs(role)}
@@ -76,7 +96,10 @@ class Method(ABC):
     @classmethod
     def cost(cls) -> float:
         """Of training, relative to gradient difference's, with the defaults; what is computed once per task is not in it."""
-        return sum(phase.share * phase.cost(TYPICAL.layers) for phase in cls().phases(TYPICAL))
+        typical = cls()
+        phases = typical.phases(TYPICAL)
+        edits = sum(one.edit.rounds * one.edit.passes for one in phases if one.edit) / (typical.epochs or 5)
+        return edits + sum(one.share * one.cost(TYPICAL.layers) for one in phases if not one.edit)
 
     @classmethod
     def around(cls, inner: "type[Method]") -> "type[Method]":
@@ -88,14 +111,16 @@ class Method(ABC):
         """Where the result lies on the line from the base parameters (0) to the trained ones (1)."""
         return 1.0
 
-    def finish(self) -> Finish | None:
-        """A one-shot edit of the parameters after training, or None."""
-        return None
-
     @property
     def gradual(self) -> bool:
-        """Whether stopping on the way gives a weaker form of the result."""
-        return self.share == 1.0 and self.finish() is None
+        """Whether stopping on the way gives a weaker form of the result: not where the end differs in kind from the way."""
+        kinds = [phase.edit is None for phase in self.phases(TYPICAL)]
+        return self.share == 1.0 and kinds == sorted(kinds)
+
+    @property
+    def looks(self) -> int:
+        """How often, evenly through training, its combiners are told the search losses."""
+        return 0
 
 
 @dataclass(frozen=True)
@@ -144,7 +169,7 @@ class Wrapper(Method):
 @cache
 def _around(outer: type[Wrapper], inner: type[Method]) -> type[Method]:
     name = f"{outer.__name__}({inner.__name__})"
-    if not inner().phases(TYPICAL):
+    if all(phase.edit for phase in inner().phases(TYPICAL)):
         raise InputError(f"{name}: {inner.__name__} trains nothing that could be changed")
     reason = outer.refuses(inner)
     common = {f.name for f in dataclasses.fields(Method)}
@@ -157,7 +182,8 @@ def _around(outer: type[Wrapper], inner: type[Method]) -> type[Method]:
     set_ = {name: value for name, value in outer.fixed.items() if name in named}
 
     def phases(self: Any, facts: Facts) -> tuple[Phase, ...]:
-        return tuple(outer.change(self, phase, facts) for phase in inner.phases(self, facts))
+        made = inner.phases(self, facts)
+        return tuple(phase if phase.edit else outer.change(self, phase, facts) for phase in made)
 
     body: dict[str, Any] = {
         "__doc__": f"{inspect.getdoc(outer)}\n\nAround {inner.__name__}:\n\n{inspect.getdoc(inner)}",
@@ -170,9 +196,9 @@ def _around(outer: type[Wrapper], inner: type[Method]) -> type[Method]:
         **set_,
     }
     # what every method has is as the inner method has it
-    for field in (named[name] for name in common):
-        body["__annotations__"][field.name] = field.type
-        body[field.name] = dataclasses.field(default=field.default, metadata=field.metadata)
+    for one in (named[name] for name in common):
+        body["__annotations__"][one.name] = one.type
+        body[one.name] = field(default=one.default, metadata=one.metadata)
     return dataclass(frozen=True)(type(name, (outer, inner), body))
 
 

@@ -110,5 +110,5 @@ class SoftPrompt(Adversary):
 
 def unfit(inner: type[Method]) -> str | None:
     """Why no adversary goes with a method: what would it bring back, where other answers than the forgotten are learnt?"""
-    others = {"refusal", "alternate"} & set(inner.roles())
+    others = set(inner.roles()) - {"forget", "retain"}
     return f"needs a method that learns no other answers (here: {min(others)})" if others else None

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from froc.alternates import Alternates
 from froc.methods import Facts, Retaining
 from froc.methods._dpo import preferring
 from froc.params import Range, hyper
@@ -25,4 +26,5 @@ class AltPO(Retaining):
 
     def phases(self, facts: Facts) -> tuple[Phase, ...]:
         """One phase: the preference and the retain term."""
-        return (Phase({**preferring("alternate", self.beta), **self.keep()}),)
+        parts = {**preferring("alternate", self.beta), **self.keep()}
+        return (Phase(parts, sources={"alternate": Alternates()}),)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from froc.alternates import Alternates
 from froc.batches import Stack, collate
 from froc.data import SearchView
 from froc.engine import Engine
@@ -24,8 +25,9 @@ from froc.methods.guard import Unaligned
 from froc.methods.pdu import PrimalDual
 from froc.plugins import find, make, spelled
 from froc.reference import Pools, Reference
+from froc.running import Run
 from froc.step import Taken, Weights, dot
-from froc.train import Run, together, unlearn
+from froc.train import together, unlearn
 from search.folder import Started
 from search.space import build, choose, group, suggest
 from search.study import Study
@@ -191,10 +193,10 @@ def test_methods_forget_and_hold(bench: Bench, name: str, params: dict[str, Any]
 
 def test_alternates_are_other_answers_of_the_base_and_are_learnt(bench: Bench) -> None:
     bench.base.restore()
-    bench.reference.ensure("alternate")
+    bench.reference.ensure("alternate", Alternates())
     rows, true = bench.reference.pools.rows["alternate"], bench.reference.pools.rows["forget"]
     again = Reference(bench.base, Pools({"forget": true, "retain": []}, seed=bench.reference.pools.seed))
-    again.ensure("alternate")
+    again.ensure("alternate", Alternates())
     assert list(again.pools.rows["alternate"]) == list(rows)
     for one, other in zip(rows, true, strict=True):
         assert one.ids[: one.prompt] == other.ids[: other.prompt]

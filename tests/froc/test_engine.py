@@ -23,7 +23,8 @@ from froc.observe import observe
 from froc.plugins import make
 from froc.reference import Pools, Reference
 from froc.risks import plain
-from froc.train import DivergedError, Run, together, unlearn
+from froc.running import DivergedError, Run
+from froc.train import together, unlearn
 from search.trial import Asked, Bench
 
 NPO = {"lr": 2e-3, "epochs": 2, "retain_weight": 2.0}

@@ -16,10 +16,11 @@ from torch.nn.functional import log_softmax, softmax
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from froc import reference as references
+from froc.alternates import Alternates
 from froc.batches import Batch, Encoded, Stack
 from froc.forward import Forward, Pass
 from froc.likelihood import buckets
-from froc.methods import Facts, Method, wrappers
+from froc.methods import TYPICAL, Facts, Method, wrappers
 from froc.methods._dpo import Preferred, Remember
 from froc.methods.ceu import Otherwise
 from froc.methods.flat import DIVERGENCES, Likelihood
@@ -32,12 +33,20 @@ from froc.models import Base
 from froc.plugins import find, names
 from froc.reference import Pools, Reference
 from froc.scope import Full
-from froc.step import NLL, Part, Weighter
+from froc.step import NLL, Part, Phase, Weighter
 
 V = 120
 """More tokens than 100: a label of -100 that is used as an index would hit one."""
-PLAIN = [name for name in names(Method) if name not in (*wrappers(), "none", "retrain")]
 FACTS = Facts(2, 16, 3)
+
+
+def _terms(name: str) -> bool:
+    """Whether all that a method does is train on rows of the task: edits have no terms, and rollouts have rows of their own."""
+    phases = find(Method, name)().phases(TYPICAL)
+    return bool(phases) and all(phase.parts and phase.rollout is None for phase in phases)
+
+
+PLAIN = [name for name in names(Method) if name not in wrappers() and _terms(name)]
 
 
 class Given:
@@ -225,7 +234,7 @@ def tiny() -> Reference:
     refused = [Encoded((*row.ids[: row.prompt], 7, 8, 9, 0)[: row.prompt + 4], row.prompt, 3) for row in forget]
     base = Base("tiny", model, None, Full(model), "")  # type: ignore[arg-type]  # no text is tokenised here
     made = Reference(base, Pools({"forget": forget, "retain": rows(7), "refusal": refused}))
-    made.ensure("alternate")
+    made.ensure("alternate", Alternates())
     return made
 
 
@@ -233,15 +242,27 @@ def _losses(
     made: Reference, name: str, index: Sequence[int], freeze: dict[str, Tensor] | None = None,
     junk: int | None = None,
 ) -> dict[str, Tensor]:  # fmt: skip
-    """part -> (B,) losses of a method's first phase. freeze: weights to keep or to be used again; junk: what padding holds."""
-    phase = find(Method, name)().phases(FACTS)[0]
-    state: dict[str, Any] = {}
-    found = {}
+    """part -> (B,) losses of a method's phases. freeze: weights to keep or to be used again; junk: what padding holds."""
     kept = {key: p.detach().clone() for key, p in made.base.scope.own().items()}
     made.base.restore()
-    for role in phase.roles:
-        made.prepare(role, phase.needs(role), phase.hidden_at(role), 3)
+    phases = find(Method, name)().phases(dataclasses.replace(FACTS, found=made.ask))
+    for phase in phases:
+        for role in phase.roles:
+            made.ensure(role, phase.sources.get(role))
+            made.prepare(role, phase.needs(role), phase.hidden_at(role), 3)
     made.base.scope.put(kept)
+    found = {}
+    for number, phase in enumerate(phases):
+        some = _of_phase(made, phase, index, freeze, junk)
+        found |= {f"{number} {label}": losses for label, losses in some.items()}
+    return found
+
+
+def _of_phase(
+    made: Reference, phase: Phase, index: Sequence[int], freeze: dict[str, Tensor] | None, junk: int | None
+) -> dict[str, Tensor]:
+    state: dict[str, Any] = {}
+    found = {}
     for label, part in phase.parts.items():
         role = part.term.role
         needs, layers = phase.needs(role), phase.hidden_at(role)
