@@ -27,7 +27,7 @@ from froc.train import together
 from search.sweep import NOTHING, Effort, Found, Point, Sweep
 
 RUNGS = (1 / 3, 2 / 3)
-TOLD = 256
+TOLD = 128
 """Search queries of each risk, at most, whose losses a method is told on its way; they stand in keyed-hash order."""
 
 

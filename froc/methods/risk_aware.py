@@ -1,0 +1,97 @@
+"""Risk-aware unlearning."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from froc.bounds import Losses
+from froc.bounds.betting import Betting
+from froc.data import UTILITY
+from froc.losses import SCALE
+from froc.methods import Facts, Method
+from froc.methods.ceu import Otherwise
+from froc.methods.wga import Likely
+from froc.params import Choice, Range, hyper
+from froc.step import NLL, Combiner, Part, Phase, Side, State
+
+LEVEL = 0.1
+"""Error level of the test that the margins are of; that of a certificate unless another confidence is asked for."""
+
+
+def shortfall(losses: NDArray[np.float64], budget: float) -> float:
+    """How much is missing for the betting test to say that the risk is within the budget: 1 - ln p / ln LEVEL, at least -1.
+
+    1 where the losses say nothing, 0 where p is LEVEL, negative beyond. losses: (n,) in [0, 1].
+    """
+    whole: Losses = np.rint(losses * SCALE).astype(np.int64)[None]
+    p = float(Betting(level=LEVEL).p_value(whole, budget)[0])
+    return max(-1.0, 1.0 - math.log(p) / math.log(LEVEL))
+
+
+@dataclass(frozen=True)
+class Certifying(Combiner):
+    """A step on lambda_f L_f + lambda_r L_r, lambda on the simplex, moved at each look by what the certified risks fall short of.
+
+    lambda_j <- lambda_j exp(rate * shortfall_j), normalised: multiplicative weights, the dual ascent of max over lambda of
+    sum_j lambda_j (R_j - budget_j), with the betting test's margin for R_j - budget_j. The forget side takes the largest shortfall
+    of all risks but utility. Training is over once none falls short of `headroom` times its budget.
+    """
+
+    rate: float = 1.0
+    headroom: float = 0.5
+    start: float = 0.5
+
+    def weights(self, state: State) -> Mapping[Side, float | Tensor]:
+        """Twice lambda, so that equal sides weigh 1."""
+        forget = 1.0 / (1.0 + math.exp(-self._balance(state)))
+        return {"forget": 2.0 * forget, "retain": 2.0 * (1.0 - forget)}
+
+    def told(self, losses: Mapping[str, NDArray[np.float64]], budgets: Mapping[str, float], state: State) -> bool:
+        """The dual step, on search losses; True once certification is likely."""
+        short = {risk: shortfall(some, self.headroom * budgets[risk]) for risk, some in losses.items()}
+        forget = max((value for risk, value in short.items() if risk != UTILITY), default=0.0)
+        state["balance"] = self._balance(state) + self.rate * (forget - short.get(UTILITY, 0.0))
+        return max(short.values(), default=1.0) <= 0.0
+
+    def _balance(self, state: State) -> float:
+        """ln(lambda_f / lambda_r)."""
+        told: float = state.setdefault("balance", math.log(self.start / (1.0 - self.start)))
+        return told
+
+
+@dataclass(frozen=True)
+class RiskAware(Method):
+    """Train under the certified risks themselves: weigh forgetting against retaining by what each lacks, stop when none lacks anything.
+
+    lambda_f L_f + lambda_r NLL(retain); at each of `tellings` looks the losses of search queries (never calibration ones, and never
+    in a gradient) are tested against `headroom` times their budgets as a certificate would test them, lambda goes to the side that
+    falls short (`Certifying`), and training ends once the betting test would certify both there. Ours, no paper's.
+    surrogate: L_f, CE-U's own prediction without the true token (`otherwise`), or ascent weighed by the token's probability
+    (`weighted`), both of bounded gradient. dual_rate: of lambda's steps, in e-folds per unit of shortfall. forget_share: lambda_f at first.
+    """
+
+    paper: ClassVar[str] = "ours; test by Waudby-Smith and Ramdas 2010.09686, terms of 2503.01224 and 2502.19301"
+    family: ClassVar[str] = "constrained"
+
+    surrogate: str = hyper("otherwise", Choice(("otherwise", "weighted")))
+    tellings: int = hyper(8, Range(4, 12))
+    dual_rate: float = hyper(1.0, Range(0.1, 3.0, log=True))
+    headroom: float = hyper(0.5, Range(0.25, 0.9, log=True))
+    forget_share: float = hyper(0.5, Range(0.2, 0.8))
+
+    def phases(self, facts: Facts) -> tuple[Phase, ...]:
+        """One phase: a bounded forget term and the retain rows' likelihood, lambda between them."""
+        weighted = Part(NLL("forget", sign=-1.0), weighters=(Likely(1.0),))
+        forget = Part(Otherwise("forget", 0)) if self.surrogate == "otherwise" else weighted
+        combiner = Certifying(self.dual_rate, self.headroom, self.forget_share)
+        return (Phase({"forget": forget, "retain": Part(NLL("retain"))}, combiner=combiner),)
+
+    @property
+    def looks(self) -> int:
+        """Evenly through training; a method that is told nothing trains to its end with lambda as it was."""
+        return self.tellings

@@ -1,0 +1,91 @@
+"""The method that trains under the certified risks: its margins, its dual steps, when it ends, what it may see."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from froc.bounds.betting import Betting
+from froc.data import FORGETTING, UTILITY, Sealed, SearchView
+from froc.methods.risk_aware import LEVEL, Certifying, RiskAware, shortfall
+from search.trial import TOLD, Asked, Bench
+
+BUDGET = {FORGETTING: 0.1, UTILITY: 0.1}
+
+
+def _losses(ones: int, n: int = 200) -> NDArray[np.float64]:
+    """n losses, `ones` of them 1, evenly spread."""
+    some = np.zeros(n)
+    if ones:
+        some[np.linspace(0, n - 1, ones).astype(int)] = 1.0
+    return some
+
+
+def test_shortfall_is_the_betting_tests_margin() -> None:
+    """0 where p is the level, 1 where it is 1, never below -1; larger losses leave more to be done."""
+    for ones in (0, 4, 10, 30):
+        p = float(Betting(level=LEVEL).p_value((_losses(ones) * 1000).astype(int)[None], 0.1)[0])
+        assert shortfall(_losses(ones), 0.1) == pytest.approx(max(-1.0, 1 - math.log(p, LEVEL)))
+    assert shortfall(_losses(0), 0.1) == -1.0
+    assert shortfall(_losses(60), 0.1) == 1.0
+    assert shortfall(_losses(0, n=3), 0.1) > 0  # three queries say little
+    values = [shortfall(_losses(ones), 0.1) for ones in range(0, 40, 4)]
+    assert values == sorted(values)
+
+
+def test_lambda_goes_to_what_falls_short_and_stays_on_the_simplex() -> None:
+    combiner, state = Certifying(rate=0.5, headroom=1.0, start=0.5), dict[str, Any]()
+    before = combiner.weights(state)
+    assert (before["forget"], before["retain"]) == pytest.approx((1.0, 1.0))
+    assert not combiner.told({FORGETTING: _losses(100), UTILITY: _losses(0)}, BUDGET, state)
+    after = combiner.weights(state)
+    # exp(rate * shortfall): 1 on the forget side, -1 on the retain side
+    assert after["forget"] / after["retain"] == pytest.approx(math.exp(0.5 * 2))
+    assert after["forget"] + after["retain"] == pytest.approx(2.0)
+    combiner.told({FORGETTING: _losses(0), UTILITY: _losses(100)}, BUDGET, state)
+    assert combiner.weights(state)["forget"] == pytest.approx(1.0)
+
+
+def test_training_is_over_once_no_risk_falls_short() -> None:
+    combiner = Certifying(headroom=0.5)
+    ended = [
+        combiner.told({FORGETTING: _losses(forgotten), UTILITY: _losses(lost)}, BUDGET, {})
+        for forgotten, lost in ((0, 0), (2, 2), (20, 0), (0, 20))
+    ]
+    assert ended == [True, True, False, False]
+
+
+def test_a_run_ends_early_where_certification_is_likely_and_is_trained_again_alike(bench: Bench) -> None:
+    params = {"lr": 3e-3, "epochs": 8, "headroom": 0.9, "tellings": 12, "surrogate": "otherwise"}
+    eased = Bench(bench.base, bench.view, bench.measures, batch=16, seed=1, limits=dict.fromkeys(BUDGET, 0.3))
+    outcome = eased.run([Asked("risk_aware", params, 3)], [lambda *_: False])[0]
+    whole = math.ceil(8 * len(bench.view.forget) / 16)
+    assert outcome.status == "complete"
+    assert outcome.steps < whole
+    assert max(outcome.ended[0].means.values()) < 0.3
+    kept = eased.base.scope.take()
+    eased.retrain(Asked("risk_aware", params, 3))
+    assert all((kept[name] == value).all() for name, value in eased.base.scope.take().items())
+
+
+def test_it_is_told_search_losses_and_nothing_else(
+    bench: Bench, parts: tuple[SearchView, Sealed], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[dict[str, int]] = []
+
+    def note(
+        self: Certifying, losses: Mapping[str, NDArray[np.float64]], budgets: Mapping[str, float], state: Any
+    ) -> bool:
+        told.append({risk: len(some) for risk, some in losses.items()})
+        return False
+
+    monkeypatch.setattr(Certifying, "told", note)
+    bench.retrain(Asked("risk_aware", {"lr": 1e-3, "epochs": 2, "tellings": 4}, 0))
+    view = parts[0]
+    assert told == [{risk: min(TOLD, len(view.queries[risk])) for risk in (FORGETTING, UTILITY)}] * 4
+    # what it is handed has no field for calibration queries
+    assert not any("calibration" in name or "sealed" in name for name in vars(view))
+    assert RiskAware().looks == 8
