@@ -87,7 +87,7 @@ def test_a_wrapped_method_has_the_hyperparameters_of_both() -> None:
         {"method": "blur(simnpo)", "blur(simnpo).lr": 2e-4, "blur(simnpo).epochs": 2, "blur(simnpo).beta": 1.0,
          "blur(simnpo).margin": 0.0, "blur(simnpo).gamma": 0.7}
     )  # fmt: skip
-    method, params = suggest(trial, space)  # type: ignore[arg-type]
+    method, params = suggest(trial, space)
     assert make(Method, method, params).phases(Facts(2, 8, 0))[0].combiner == ForgetFirst(0.7)
     weights = {name: part.weight for name, part in make(Method, method, params).phases(Facts(2, 8, 0))[0].parts.items()}
     assert weights == {"forget": 1.0, "retain": 1.0}
@@ -308,7 +308,8 @@ def test_gu_on_the_realised_step_and_without_memory_it_is_the_method_itself(
     def watched(self: Harmless, update: Weights, taken: Taken) -> Weights:
         after = plain(self, update, taken)
         size = math.sqrt(float(dot(taken.sides["retain"], taken.sides["retain"]) * dot(update, update))) + 1e-30
-        rises.append(tuple(float(dot(taken.sides["retain"], one)) / size for one in (update, after)))  # type: ignore[arg-type]
+        before, left = (float(dot(taken.sides["retain"], one)) / size for one in (update, after))
+        rises.append((before, left))
         return after
 
     monkeypatch.setattr(Harmless, "__call__", watched)
@@ -349,12 +350,14 @@ def test_guard_weights_have_mean_one_and_spare_what_the_retain_rows_lean_on(benc
     made.prepare("forget", ("alignment",), (), 16)
     every = np.arange(12)
     numbers = made.of("forget", ("alignment",), (), every)
-    weights = Unaligned(1.0).weights(None, numbers, {})  # type: ignore[arg-type]
+    # it looks at no pass
+    unseen: Any = None
+    weights = Unaligned(1.0).weights(unseen, numbers, {})
     assert float(weights.mean()) == pytest.approx(1.0, abs=1e-5)
     assert int(weights.argmin()) == 3
-    flat = Unaligned(1e6).weights(None, numbers, {})  # type: ignore[arg-type]
+    flat = Unaligned(1e6).weights(unseen, numbers, {})
     assert flat.tolist() == pytest.approx([1.0] * 12, abs=1e-4)
-    some = Unaligned(1.0).weights(None, made.of("forget", ("alignment",), (), every[[3, 0]]), {})  # type: ignore[arg-type]
+    some = Unaligned(1.0).weights(unseen, made.of("forget", ("alignment",), (), every[[3, 0]]), {})
     assert torch.allclose(some, weights[[3, 0]])
 
 
