@@ -369,7 +369,7 @@ def forgotten(bench: Bench) -> Iterator[Bench]:
     bench.base.restore()
 
 
-@pytest.mark.parametrize("adversary", [Latent(0, 0.5, 4), Latent(1, 0.5, 4), SoftPrompt(2, 4, 0.1, 1)])
+@pytest.mark.parametrize("adversary", [Latent(4, 0, 0.5), Latent(4, 1, 0.5), SoftPrompt(4, 2, 0.1, 1)])
 def test_adversaries_bring_answers_back_within_their_bounds(forgotten: Bench, adversary: Latent | SoftPrompt) -> None:
     model: Any = forgotten.base.model
     batch = Stack(forgotten.reference.pools.rows["forget"], "cpu").batch(range(16))
@@ -379,7 +379,7 @@ def test_adversaries_bring_answers_back_within_their_bounds(forgotten: Bench, ad
     plain = Pass(model, batch)
     if isinstance(adversary, SoftPrompt):
         # vectors of drawn tokens disturb; what is found must disturb less
-        first, before = SoftPrompt(adversary.tokens, 0, 0.1, adversary.seed).against(model, batch, {})
+        first, before = SoftPrompt(0, adversary.tokens, 0.1, adversary.seed).against(model, batch, {})
         with before():
             plain = Pass(model, first)
     state: dict[str, Any] = {}
@@ -414,7 +414,7 @@ def test_training_under_attack_leaves_less_to_bring_back(bench: Bench) -> None:
     for name, params in (("npo", {}), ("lat(npo)", {"push_depth": 0.0, "epsilon": 0.5})):
         _train(bench, name, retain_weight=2.0, epochs=4, **params)
         plain = float(Pass(bench.base.model, batch).nll.detach().sum())
-        changed, during = Latent(0, 0.5, 8).against(bench.base.model, batch, {})
+        changed, during = Latent(8, 0, 0.5).against(bench.base.model, batch, {})
         with during():
             left.append(float(Pass(bench.base.model, changed).nll.detach().sum()) / plain)
     bench.base.restore()
