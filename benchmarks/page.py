@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -60,9 +61,8 @@ def missing() -> str | None:
     if not any(map(shutil.which, BROWSERS)):
         return f"no browser ({', '.join(BROWSERS)}) is on the path"
     try:
-        import axe_playwright_python  # noqa: F401
-        import playwright  # noqa: F401
-        import pypdf  # noqa: F401
+        for name in ("axe_playwright_python", "playwright", "pypdf"):
+            import_module(name)
     except ImportError as error:
         return f"{error.name} is not installed (pip install -e '.[page]')"
     return None

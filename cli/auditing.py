@@ -71,7 +71,7 @@ def keygen(
     encrypt: Annotated[
         bool, typer.Option("--encrypt", help=f"Encrypt with the password in {words.PASSWORD}, or ask for one.")
     ] = False,
-    json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+    json_: options.Json = False,
 ) -> None:
     """Make an Ed25519 key pair; an existing key is never written over."""
     from audit import signing
@@ -194,7 +194,7 @@ def report(
             "--allow-small-sample", help="Report although fewer than 50 units were measured; the report says so."
         ),
     ] = False,
-    json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+    json_: options.Json = False,
 ) -> None:
     """Build and sign the audit bundle of a run. It holds no forgotten text and verifies without the forget set."""
     from audit import evidence, signing
@@ -213,14 +213,12 @@ def report(
 
 @app.command("sign", epilog=SIGN_EXAMPLES)
 def sign(
-    bundle: Annotated[Path, typer.Argument(help="NAME.froc-audit folder.")],
+    bundle: options.Bundle,
     key: options.Signer,
     signed_by: options.SignedBy = None,
     trust: options.Trust = None,
-    model: Annotated[
-        Path | None, typer.Option(help="Model folder to compare with the report.", show_default="not compared")
-    ] = None,
-    json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+    model: options.ReportedModel = None,
+    json_: options.Json = False,
 ) -> None:
     """Verify a bundle and sign the same bytes with a second person's key. Its role is what verifiers' trust files say.
 
@@ -241,7 +239,7 @@ def sign(
 
 @app.command("stamp", epilog=STAMP_EXAMPLES)
 def stamp(
-    bundle: Annotated[Path, typer.Argument(help="NAME.froc-audit folder.")],
+    bundle: options.Bundle,
     tsa: Annotated[
         str | None, typer.Option("--tsa", help="Address of a time-stamping authority (RFC 3161).", show_default=False)
     ] = None,
@@ -253,7 +251,7 @@ def stamp(
         Path | None,
         typer.Option(help="Folder with the answers to them, of the same names and .tsr.", show_default=False),
     ] = None,
-    json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+    json_: options.Json = False,
 ) -> None:
     """Have an independent authority stamp each signature of a report that has no time stamp yet; nothing else changes.
 
@@ -283,17 +281,10 @@ def stamp(
 
 @app.command("verify", epilog=VERIFY_EXAMPLES)
 def verify(
-    bundle: Annotated[Path, typer.Argument(help="NAME.froc-audit folder.")],
-    key: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="Trusted public key, from its owner and not from the bundle (repeatable).", show_default=False
-        ),
-    ] = None,
+    bundle: options.Bundle,
+    key: options.TrustedKey = None,
     trust: options.Trust = None,
-    model: Annotated[
-        Path | None, typer.Option(help="Model folder to compare with the report.", show_default="not compared")
-    ] = None,
+    model: options.ReportedModel = None,
     threshold: Annotated[int, typer.Option(help="How many of the keys must have signed.")] = 1,
     min_sequence: Annotated[int, typer.Option(help="Refuse reports older than this one of their series.")] = 1,
     audit_seed: Annotated[
@@ -308,7 +299,7 @@ def verify(
             show_default=False,
         ),
     ] = None,
-    json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+    json_: options.Json = False,
 ) -> None:
     """Check a bundle: signatures, every file, every number computed again, the model. Needs no GPU and no torch.
 

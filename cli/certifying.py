@@ -99,10 +99,10 @@ def certify(
         raise InputError("nothing to certify without a budget; give --budget 0.1, or RISK=0.1 for each risk")
     rules = words.rules(loss or [])
     read = certifying.read(table, format_, rules, base)
-    risks = sorted(read.losses["risk"].unique().to_list()) if "risk" in read.losses.columns else []
+    risks = sorted(read.losses["risk"].unique().to_list())
     found = certifying.certificate_of(
         read, words.budget(budget, risks), confidence=confidence, search_share=search_share, split_seed=split_seed,
-        named_beforehand=named_beforehand or format_ == "table", procedure=procedure, bound=bound, binary=binary, unit=unit,
+        named_beforehand=named_beforehand, procedure=procedure, bound=bound, binary=binary, unit=unit,
         population=words.per_risk(population or [], "population", str, risks),
         listed=words.per_risk(listed or [], "listed", int, risks),
         weights=words.per_risk(weight or [], "weight", float, risks), radius=radius, joint=joint,

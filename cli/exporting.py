@@ -22,18 +22,11 @@ froc audit export NAME.froc-audit --trust trust.json --format svr --against repo
 
 
 def export(
-    bundle: Annotated[Path, typer.Argument(help="NAME.froc-audit folder.")],
+    bundle: options.Bundle,
     format_: Annotated[str, typer.Option("--format", help="page, markdown, model-card, cyclonedx or svr.")],
-    key: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="Trusted public key, from its owner and not from the bundle (repeatable).", show_default=False
-        ),
-    ] = None,
+    key: options.TrustedKey = None,
     trust: options.Trust = None,
-    model: Annotated[
-        Path | None, typer.Option(help="Model folder to compare with the report.", show_default="not compared")
-    ] = None,
+    model: options.ReportedModel = None,
     out: Annotated[Path | None, typer.Option(help="File to write.", show_default="standard output")] = None,
     url: Annotated[str | None, typer.Option(help="Where the report can be had, for model-card and cyclonedx.")] = None,
     sign: Annotated[Path | None, typer.Option(help="Private key of who verifies, for svr.", show_default=False)] = None,

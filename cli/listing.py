@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from cli import words
+from cli import options, words
 from froc.errors import InputError
 
 EXAMPLES = """[bold]Examples[/]
@@ -53,7 +53,7 @@ def listing(
         ),
     ] = None,
     name: Annotated[str | None, typer.Argument(help="One of them, in full.")] = None,
-    json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+    json_: options.Json = False,
 ) -> None:
     """What is there: hyperparameters, ranges and sources."""
     made: dict[str, Listed] = {"methods": _methods} | {

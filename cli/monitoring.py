@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cli import words
+from cli import options, words
 from froc.errors import NotCertifiedError
 
 EXAMPLES = """[bold]Examples[/]
@@ -44,7 +44,7 @@ def monitor(
     figure: Annotated[
         Path | None, typer.Option(help="Draw e-values and means into this PNG.", show_default=False)
     ] = None,
-    json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+    json_: options.Json = False,
 ) -> None:
     """Does the model in use still keep its certified budgets? An alarm that may be looked at as often as one likes.
 

@@ -1,4 +1,4 @@
-"""Options of several commands: what is to be certified, what trials work on, how they are computed."""
+"""Options of several commands: what is to be certified, what trials work on, how they are computed, what is verified."""
 
 from pathlib import Path
 from typing import Annotated
@@ -37,6 +37,17 @@ Weight = Annotated[
 ]
 Radius = Annotated[float, typer.Option(help="Hellinger radius of shift within which budgets must hold.")]
 Joint = Annotated[bool, typer.Option("--joint", help="Certified set and CURs hold together (delta / 2 each).")]
+Bundle = Annotated[Path, typer.Argument(help="NAME.froc-audit folder.")]
+TrustedKey = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--key", help="Trusted public key, from its owner and not from the bundle (repeatable).", show_default=False
+    ),
+]
+ReportedModel = Annotated[
+    Path | None,
+    typer.Option("--model", help="Model folder to compare with the report.", show_default="not compared"),
+]
 Trust = Annotated[
     Path | None,
     typer.Option(
@@ -165,3 +176,4 @@ Workers = Annotated[
 WorkerGpus = Annotated[
     float, typer.Option(help="GPUs of each Ray worker, such as 0.5; 0 for CPU workers. They need no shared disk.")
 ]
+Json = Annotated[bool, typer.Option("--json", help="Print as JSON.")]

@@ -30,7 +30,7 @@ froc audit reexecute NAME.froc-audit --seed 7 --key auditor.pem --trust trust.js
 
 
 def reexecute(
-    bundle: Annotated[Path, typer.Argument(help="NAME.froc-audit folder.")],
+    bundle: options.Bundle,
     seed: Annotated[int, typer.Option(help="Draws the rows; choose it after the report was signed.")],
     key: options.Signer,
     rows: Annotated[
@@ -66,7 +66,7 @@ def reexecute(
     ] = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
-    json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+    json_: options.Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
     """Measure a random sample of a report's losses again, and sign what came of it into the bundle.

@@ -19,7 +19,7 @@ from froc.claim import Candidate, Claim, automatic
 from froc.combined import COMBINED
 from froc.errors import InputError
 from froc.formats import Format, Read
-from froc.losses import SPLITS, UNITS, check
+from froc.losses import SPLITS, UNITS
 from froc.plugins import find, make
 from froc.procedures import DEFAULT
 from froc.risk import certify as decided
@@ -160,17 +160,17 @@ def certify(
     table: a loss table (a file, or a Polars frame with config, risk, query, loss), or logs of another tool with `format`; then `loss`
     says risk -> measure (`forget_qa_rouge`, `1-retain_qa_rouge`, `base-retain_qa_rouge` with `base`, the base model's log).
     budget: one for every risk, or by risk. search_share: this share of each risk's units orders the configurations, the rest
-    certifies. named_beforehand: the configurations were named before anybody saw these losses.
+    certifies. named_beforehand: the configurations were named before anybody saw these losses; a loss table says so by itself.
     Everything else as `froc certify --help` says. Raises InputError where the losses cannot bear the claim.
     """
     found = (
-        Read(table)
+        Read(table, beforehand=True)
         if isinstance(table, pl.DataFrame)
         else read(_paths(table), format, loss or {}, None if base is None else Path(base))
     )
     return certificate_of(
         found, budget, confidence=confidence, search_share=search_share, split_seed=split_seed,
-        named_beforehand=named_beforehand or format == "table", procedure=procedure, bound=bound, binary=binary, unit=unit,
+        named_beforehand=named_beforehand, procedure=procedure, bound=bound, binary=binary, unit=unit,
         population=population, listed=listed, weights=weights, radius=radius, joint=joint,
     )  # fmt: skip
 
@@ -181,7 +181,7 @@ def certificate_of(
 ) -> Certificate:  # fmt: skip
     """`certify` of files that were read already; claim: arguments of `claim_of`."""
     division = None if search_share is None else Division(search_share, split_seed)
-    losses, design = designed(check(found.losses), division, named_beforehand)
+    losses, design = designed(found.losses, division, named_beforehand or found.beforehand)
     document = decided(losses, candidates(losses), claim_of(losses, budget, **claim))
     named = design["kind"] == "named-beforehand" and losses["config"].n_unique() > 1
     notes = [*document["warnings"], *found.notes, *([BEFOREHAND] if named else [])]
@@ -190,7 +190,7 @@ def certificate_of(
 
 
 def read(paths: Sequence[Path], format_: str, loss: Mapping[str, str], base: Path | None = None) -> Read:
-    """Files of a format as a raw loss table."""
+    """Files of a format as a checked loss table."""
     return make(Format, format_).read(paths, loss, base)
 
 

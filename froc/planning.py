@@ -52,8 +52,9 @@ class Assumed:
         one, two = self.first, other.first
         same = [(a.claim.budget[a.risk], a.claim.bound[a.risk], a.claim.unit[a.risk], a.claim.kind(a.risk),
                  a.claim.listed.get(a.risk), a.searched) for a in (one, two)]  # fmt: skip
-        given = all(np.array_equal(law, other.laws.get(risk)) for risk, law in self.laws.items())  # type: ignore[arg-type]
-        return same[0] == same[1] and self.laws.keys() == other.laws.keys() and given and self.units == other.units
+        if same[0] != same[1] or self.units != other.units or self.laws.keys() != other.laws.keys():
+            return False
+        return all(np.array_equal(law, other.laws[risk]) for risk, law in self.laws.items())
 
 
 @dataclass(frozen=True)
@@ -176,8 +177,9 @@ def plan(
     unit = {risk: "group" if asked.of("clusters", risk) else "query" for risk in risks}
 
     def bound_of(risk: str) -> str:
-        exact = {"binary": binary, "unit": unit[risk], "population": kinds[risk]}
-        return automatic(sequential=False, procedure=procedure, **exact) if bound == "auto" else bound.replace("-", "_")  # type: ignore[arg-type]
+        if bound != "auto":
+            return bound.replace("-", "_")
+        return automatic(binary=binary, unit=unit[risk], population=kinds[risk], sequential=False, procedure=procedure)
 
     claim = Claim(
         budget=risks, confidence=confidence, procedure=procedure, bound={risk: bound_of(risk) for risk in risks},

@@ -40,6 +40,8 @@ Side = Literal["forget", "retain"]
 SIDES: tuple[Side, ...] = ("forget", "retain")
 Weights = dict[str, Tensor]
 State = dict[str, Any]
+Held = Callable[[], AbstractContextManager[None]]
+"""What is held while the model is passed through."""
 
 
 @dataclass(frozen=True)
@@ -207,21 +209,17 @@ class UpdateFilter(ABC):
         """parameter name -> change, of the same shapes."""
 
 
+@dataclass(frozen=True)
 class Adversary(ABC):
     """Makes the model remember while the forget side's loss is taken.
 
-    passes: forward and backward passes over the forget rows that finding it takes, per step.
+    steps: that finding it takes for each step of training; each is a pass forward and backward over the forget rows.
     """
 
-    @property
-    @abstractmethod
-    def passes(self) -> int:
-        """See above."""
+    steps: int
 
     @abstractmethod
-    def against(
-        self, model: PreTrainedModel, batch: Batch, state: State
-    ) -> tuple[Batch, Callable[[], AbstractContextManager[None]]]:
+    def against(self, model: PreTrainedModel, batch: Batch, state: State) -> tuple[Batch, Held]:
         """The batch to be passed, and what holds during the pass. Parameters and their gradients are left alone."""
 
 
@@ -352,7 +350,7 @@ class Phase:
         """Of a step, relative to gradient difference's: two roles forward and backward through all `layers`."""
         depth = 1.0 if self.logits else (1 + max(self.layers)) / layers
         forget = sum(side_of(role) == "forget" for role in self.roles)
-        extra = forget * (self.adversary.passes if self.adversary else 0) + (self.rollout.passes if self.rollout else 0)
+        extra = forget * (self.adversary.steps if self.adversary else 0) + (self.rollout.passes if self.rollout else 0)
         return (depth * len(self.roles) * (1 + self.combiner.probed) + extra) / 2
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import optuna
+from optuna.trial import BaseTrial
 from scipy.stats.qmc import Sobol
 
 from froc.data import SearchView
@@ -88,7 +88,7 @@ def build(
     return made
 
 
-def suggest(trial: optuna.Trial, space: Spaces) -> tuple[str, dict[str, Any]]:
+def suggest(trial: BaseTrial, space: Spaces) -> tuple[str, dict[str, Any]]:
     """Draw (method, params) for a trial."""
     method = str(trial.suggest_categorical("method", list(space)))
     params: dict[str, Any] = {}

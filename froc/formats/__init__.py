@@ -1,7 +1,7 @@
 """Formats: one file each; every format reads somebody's files into a loss table (`froc.losses.SCHEMA`).
 
-A bad row is an InputError with file, row and mend. Values are checked once more by `froc.losses.check`. Logs of evaluation
-tools hold scores, not losses: `froc.formats._logs` makes losses of them by rules that the user states.
+A bad row is an InputError with file, row and mend; `Read` checks what any format gives. Logs of evaluation tools hold scores,
+not losses: `froc.formats._logs` makes losses of them by rules that the user states.
 """
 
 from abc import ABC, abstractmethod
@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
+
+from froc.losses import check
 
 
 @dataclass(frozen=True)
@@ -22,11 +24,19 @@ class Source:
 
 @dataclass(frozen=True)
 class Read:
-    """losses: a raw loss table. sources: configuration -> its files, where each has its own. notes: what a reader should know."""
+    """losses: a loss table, checked here (InputError). sources: configuration -> its files, where each has its own.
+
+    notes: what a reader should know. beforehand: whether giving these losses says that nobody had seen them when their
+    configurations were named, as giving a loss table does; logs do not say so.
+    """
 
     losses: pl.DataFrame
     sources: Mapping[str, tuple[Source, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    beforehand: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "losses", check(self.losses))
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import polars as pl
 from froc.data import records
 from froc.errors import InputError
 from froc.formats import Format, Read
-from froc.losses import SCALE, SCHEMA, check
+from froc.losses import SCALE, SCHEMA
 
 SUFFIXES = (".parquet", ".csv", ".jsonl", ".json")
 WHOLE = r"^\s*\d+\s*$"
@@ -24,22 +24,22 @@ class Table(Format):
     """Parquet, CSV, JSON Lines or a JSON array with config, risk, query, loss (and metric, split, unit)."""
 
     def read(self, paths: Sequence[Path], losses: Mapping[str, str], base: Path | None = None) -> Read:
-        """The checked loss table; losses are whole thousandths or floats in [0, 1]. Rows count from 1."""
+        """The loss table; losses are whole thousandths or floats in [0, 1]. Rows count from 1."""
         if losses or base is not None:
             raise InputError("a loss table holds losses already; leave --loss and --base out")
         if len(paths) != 1:
             raise InputError(f"{len(paths)} loss tables were given; put all configurations into one")
-        return Read(_read(paths[0]))
+        return _read(paths[0])
 
 
-def _read(path: Path) -> pl.DataFrame:
+def _read(path: Path) -> Read:
     if not path.is_file():
         raise InputError(f"{path} does not exist; give a loss table ({', '.join(SUFFIXES)})")
     if path.suffix not in SUFFIXES:
         raise InputError(f"{path.name} ends in none of {', '.join(SUFFIXES)}; name it by what it holds")
     read = {".csv": _csv, ".parquet": _parquet}.get(path.suffix, _json)
     try:
-        return check(read(path))
+        return Read(read(path), beforehand=True)
     except InputError as error:
         # errors of `records` name the file already
         named = str(error) if str(error).startswith(path.name) else f"{path.name}: {error}"

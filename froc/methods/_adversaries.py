@@ -1,7 +1,5 @@
 """Adversaries that make a model remember while it is trained to forget."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +11,7 @@ from froc import digest
 from froc.batches import Batch
 from froc.forward import Pass, blocks, pushed
 from froc.methods import Method
-from froc.step import Adversary, State
+from froc.step import Adversary, Held, State
 
 
 @dataclass(frozen=True)
@@ -25,16 +23,8 @@ class Latent(Adversary):
 
     layer: int
     epsilon: float
-    steps: int
 
-    @property
-    def passes(self) -> int:
-        """One per step."""
-        return self.steps
-
-    def against(
-        self, model: PreTrainedModel, batch: Batch, state: State
-    ) -> tuple[Batch, Callable[[], AbstractContextManager[None]]]:
+    def against(self, model: PreTrainedModel, batch: Batch, state: State) -> tuple[Batch, Held]:
         """The batch as it is, pushed."""
         place = blocks(model)[self.layer - 1] if self.layer else model.get_input_embeddings()
         start = torch.from_numpy(batch.start).to(batch.ids.device)
@@ -67,18 +57,10 @@ class SoftPrompt(Adversary):
     """
 
     tokens: int
-    steps: int
     rate: float
     seed: int
 
-    @property
-    def passes(self) -> int:
-        """One per step."""
-        return self.steps
-
-    def against(
-        self, model: PreTrainedModel, batch: Batch, state: State
-    ) -> tuple[Batch, Callable[[], AbstractContextManager[None]]]:
+    def against(self, model: PreTrainedModel, batch: Batch, state: State) -> tuple[Batch, Held]:
         """The batch with room before each row, filled."""
         room = batch.ids.new_zeros(len(batch.ids), self.tokens)
         start, stop, length = (part + self.tokens for part in (batch.start, batch.stop, batch.length))

@@ -27,7 +27,7 @@ class AdvUnlearn(Wrapper):
 
     def change(self, phase: Phase, facts: Facts) -> Phase:
         """The same, under attack."""
-        return replace(phase, adversary=SoftPrompt(self.tokens, self.push_steps, self.push_rate, facts.seed))
+        return replace(phase, adversary=SoftPrompt(self.push_steps, self.tokens, self.push_rate, facts.seed))
 
     @classmethod
     def refuses(cls, inner: type[Method]) -> str | None:

@@ -29,7 +29,7 @@ class LAT(Wrapper):
     def change(self, phase: Phase, facts: Facts) -> Phase:
         """The same, under attack."""
         layer = min(round(self.push_depth * facts.layers), facts.layers - 1, *phase.layers)
-        return replace(phase, adversary=Latent(layer, self.epsilon, self.push_steps))
+        return replace(phase, adversary=Latent(self.push_steps, layer, self.epsilon))
 
     @classmethod
     def refuses(cls, inner: type[Method]) -> str | None:

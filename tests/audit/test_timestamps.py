@@ -17,7 +17,7 @@ from audit.timestamps import Token
 from froc.errors import InputError, VerificationError
 from tests.audit import variants
 from tests.audit.authority import POLICY, Authority, served
-from tests.audit.cases import trusting
+from tests.audit.cases.trust import trusting
 from tests.audit.conftest import NOW, Made
 
 T = datetime(2026, 3, 1, 8, 0, 0, tzinfo=UTC)

@@ -12,7 +12,7 @@ import pytest
 from audit import evidence, signing, trust, verification
 from froc.errors import InputError, VerificationError
 from tests.audit.authority import Authority
-from tests.audit.cases import trusting
+from tests.audit.cases.trust import trusting
 from tests.audit.conftest import NOW
 
 

@@ -17,7 +17,7 @@ from audit import evidence, facts, records, signing, verification
 from froc import digest
 from froc.data import Row, Task, split
 from froc.errors import InputError, VerificationError
-from tests.audit.attacks import MODEL_ATTACKS
+from tests.audit.cases import models
 from tests.audit.conftest import NOW, Made, make_run
 
 MODEL = ("config.json", "model.safetensors", "tokenizer.json")
@@ -103,10 +103,10 @@ def test_a_report_of_another_run_does_not_fit(good: Any, failing: Any, copy: Any
 # --- the model on disk -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("case", MODEL_ATTACKS)
+@pytest.mark.parametrize("case", models.CHANGED)
 def test_a_changed_model_leaves_the_report_about_the_other_one_true(good: Any, copy: Any, case: str) -> None:
     made = copy(good)
-    MODEL_ATTACKS[case][1](made.model)
+    models.CHANGED[case].attack(made)
     assert made.digests() != good.digests()
     assert made.verify(model=None).verdict == "PASS"
 

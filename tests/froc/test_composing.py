@@ -89,7 +89,7 @@ def test_a_wrapped_method_has_the_hyperparameters_of_both() -> None:
         {"method": "blur(simnpo)", "blur(simnpo).lr": 2e-4, "blur(simnpo).epochs": 2, "blur(simnpo).beta": 1.0,
          "blur(simnpo).margin": 0.0, "blur(simnpo).gamma": 0.7}
     )  # fmt: skip
-    method, params = suggest(trial, space)  # type: ignore[arg-type]
+    method, params = suggest(trial, space)
     assert make(Method, method, params).phases(Facts(2, 8, 0))[0].combiner == ForgetFirst(0.7)
     weights = {name: part.weight for name, part in make(Method, method, params).phases(Facts(2, 8, 0))[0].parts.items()}
     assert weights == {"forget": 1.0, "retain": 1.0}
@@ -310,7 +310,8 @@ def test_gu_on_the_realised_step_and_without_memory_it_is_the_method_itself(
     def watched(self: Harmless, update: Weights, taken: Taken) -> Weights:
         after = plain(self, update, taken)
         size = math.sqrt(float(dot(taken.sides["retain"], taken.sides["retain"]) * dot(update, update))) + 1e-30
-        rises.append(tuple(float(dot(taken.sides["retain"], one)) / size for one in (update, after)))  # type: ignore[arg-type]
+        before, left = (float(dot(taken.sides["retain"], one)) / size for one in (update, after))
+        rises.append((before, left))
         return after
 
     monkeypatch.setattr(Harmless, "__call__", watched)
@@ -351,12 +352,14 @@ def test_guard_weights_have_mean_one_and_spare_what_the_retain_rows_lean_on(benc
     made.prepare("forget", ("alignment",), (), 16)
     every = np.arange(12)
     numbers = made.of("forget", ("alignment",), (), every)
-    weights = Unaligned(1.0).weights(None, numbers, {})  # type: ignore[arg-type]
+    # it looks at no pass
+    unseen: Any = None
+    weights = Unaligned(1.0).weights(unseen, numbers, {})
     assert float(weights.mean()) == pytest.approx(1.0, abs=1e-5)
     assert int(weights.argmin()) == 3
-    flat = Unaligned(1e6).weights(None, numbers, {})  # type: ignore[arg-type]
+    flat = Unaligned(1e6).weights(unseen, numbers, {})
     assert flat.tolist() == pytest.approx([1.0] * 12, abs=1e-4)
-    some = Unaligned(1.0).weights(None, made.of("forget", ("alignment",), (), every[[3, 0]]), {})  # type: ignore[arg-type]
+    some = Unaligned(1.0).weights(unseen, made.of("forget", ("alignment",), (), every[[3, 0]]), {})
     assert torch.allclose(some, weights[[3, 0]])
 
 
@@ -368,7 +371,7 @@ def forgotten(bench: Bench) -> Iterator[Bench]:
     bench.base.restore()
 
 
-@pytest.mark.parametrize("adversary", [Latent(0, 0.5, 4), Latent(1, 0.5, 4), SoftPrompt(2, 4, 0.1, 1)])
+@pytest.mark.parametrize("adversary", [Latent(4, 0, 0.5), Latent(4, 1, 0.5), SoftPrompt(4, 2, 0.1, 1)])
 def test_adversaries_bring_answers_back_within_their_bounds(forgotten: Bench, adversary: Latent | SoftPrompt) -> None:
     model: Any = forgotten.base.model
     batch = Stack(forgotten.reference.pools.rows["forget"], "cpu").batch(range(16))
@@ -378,7 +381,7 @@ def test_adversaries_bring_answers_back_within_their_bounds(forgotten: Bench, ad
     plain = Pass(model, batch)
     if isinstance(adversary, SoftPrompt):
         # vectors of drawn tokens disturb; what is found must disturb less
-        first, before = SoftPrompt(adversary.tokens, 0, 0.1, adversary.seed).against(model, batch, {})
+        first, before = SoftPrompt(0, adversary.tokens, 0.1, adversary.seed).against(model, batch, {})
         with before():
             plain = Pass(model, first)
     state: dict[str, Any] = {}
@@ -413,7 +416,7 @@ def test_training_under_attack_leaves_less_to_bring_back(bench: Bench) -> None:
     for name, params in (("npo", {}), ("lat(npo)", {"push_depth": 0.0, "epsilon": 0.5})):
         _train(bench, name, retain_weight=2.0, epochs=4, **params)
         plain = float(Pass(bench.base.model, batch).nll.detach().sum())
-        changed, during = Latent(0, 0.5, 8).against(bench.base.model, batch, {})
+        changed, during = Latent(8, 0, 0.5).against(bench.base.model, batch, {})
         with during():
             left.append(float(Pass(bench.base.model, changed).nll.detach().sum()) / plain)
     bench.base.restore()

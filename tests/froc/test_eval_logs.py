@@ -52,7 +52,8 @@ def _column(entry: dict[str, Any], field: str) -> Any:
 
 def _observed(logp: Any, others: Any = None, restated: Any = None) -> Observed:
     """Answers of one token with these log-probabilities; a mean over tokens is all that the logs have."""
-    one = np.asarray(logp, dtype=np.float64)
+    # a log has more digits than the single precision that models give
+    one: Any = np.asarray(logp, dtype=np.float64)
     n = len(one)
     seen: dict[str, Any] = {}
     if others is not None:
@@ -64,8 +65,7 @@ def _observed(logp: Any, others: Any = None, restated: Any = None) -> Observed:
             "others": np.repeat(wrong[:, :, None], 2, axis=2),
             "restated": np.repeat(again[:, None], 2, axis=1),
         }
-    # a log has more digits than the single precision that models give
-    return Observed(np.ones((n, 1), bool), one[:, None], np.ones(n, np.int64), **seen)  # type: ignore[arg-type]
+    return Observed(np.ones((n, 1), bool), one[:, None], np.ones(n, np.int64), **seen)
 
 
 def _texts(entry: dict[str, Any]) -> Observed:
@@ -252,9 +252,9 @@ def test_original_tofu(path: Path) -> None:
 
         loss, length = np.array(column("gt_loss")), np.array(column("num_token_gt"), dtype=np.int64)
         # sums of losses over tokens, as one row of tokens: the metric divides by their number
-        logp = np.zeros((len(loss), int(length.max())))
+        logp: Any = np.zeros((len(loss), int(length.max())))
         logp[:, 0] = -loss
-        seen = Observed(np.ones(logp.shape, bool), logp, length)  # type: ignore[arg-type]  # as above
+        seen = Observed(np.ones(logp.shape, bool), logp, length)
         np.testing.assert_allclose(_score("probability", seen), np.exp(-np.array(column("avg_gt_loss"))), rtol=1e-5)
         true, false = -np.array(column("avg_paraphrased_loss")), -np.array(column("average_perturb_loss"))
         share = _score("truth_ratio", _observed(true, false), mean="geometric")

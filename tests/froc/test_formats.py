@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from froc.errors import InputError
-from froc.formats import Format
+from froc.formats import Format, Read
 from froc.losses import SCHEMA, check
 from froc.plugins import make
 
@@ -125,6 +125,16 @@ def test_bad_parquet_and_bad_names(tmp_path: Path) -> None:
         read(tmp_path)
     pl.DataFrame(ROWS).with_columns(loss=pl.lit([0.1])).write_parquet(tmp_path / "list.parquet")
     _refused(tmp_path / "list.parquet", "the column loss holds List")
+
+
+def test_whatever_a_format_reads_is_checked() -> None:
+    """A format need not look at what it gives: 1.5 is no loss, and a table that is one gets its columns."""
+    rows = {"config": ["a"] * 2, "risk": ["r"] * 2, "query": ["q1", "q2"]}
+    with pytest.raises(InputError, match="row 2: loss is no number in"):
+        Read(pl.DataFrame(rows | {"loss": [0.5, 1.5]}))
+    found = Read(pl.DataFrame(rows | {"loss": [0.5, 1.0]}))
+    assert dict(found.losses.schema) == SCHEMA
+    assert found.losses["loss"].to_list() == [500, 1000]
 
 
 def _refused(path: Path, message: str) -> None:

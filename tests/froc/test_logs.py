@@ -339,6 +339,10 @@ def test_one_split_asks_how_configurations_were_chosen(tmp_path: Path) -> None:
     assert named["design"] == {"kind": "named-beforehand"}
     assert named["n"]["forgetting"] == 80
     assert any("does not hold" in line for line in named["warnings"])
+    # a loss table is its owner's list
+    owned = certify(sample(0), 0.4).document
+    assert owned["design"] == named["design"]
+    assert any("does not hold" in line for line in owned["warnings"])
     split = certify(tmp_path, 0.4, format="open-unlearning", loss=RULES, search_share=0.2).document
     assert split["n"]["forgetting"] == 64
     assert not any("does not hold" in line for line in split["warnings"])

@@ -49,7 +49,7 @@ def _terms(name: str) -> bool:
 PLAIN = [name for name in names(Method) if name not in wrappers() and _terms(name)]
 
 
-class Given:
+class Given(Forward):
     """A forward pass whose logits are given; `lengths`: answer tokens of each row."""
 
     def __init__(self, logits: Tensor, target: Sequence[int], lengths: Sequence[int]) -> None:
@@ -81,11 +81,11 @@ def test_kl_is_the_kl_of_distributions_and_no_shift_of_logits_changes_it() -> No
     base = {"spread": _chances([0.5, 0.25, 0.25]), "buckets": torch.empty(0, dtype=torch.int64)}
     for shift in (0.0, 1000.0):
         now = Given(_chances([0.25, 0.25, 0.5]) + shift, [0], [1])
-        found = BaseDivergence("retain").tokens(now, base, {})  # type: ignore[arg-type]
+        found = BaseDivergence("retain").tokens(now, base, {})
         assert found.tolist() == pytest.approx([0.25 * math.log(2)])
         assert now.slope(found).tolist()[0] == pytest.approx([0.25 - 0.5, 0.0, 0.5 - 0.25])
     same = Given(_chances([0.5, 0.25, 0.25]), [0], [1])
-    found = BaseDivergence("retain").tokens(same, base, {})  # type: ignore[arg-type]
+    found = BaseDivergence("retain").tokens(same, base, {})
     assert found.tolist() == pytest.approx([0.0])
     assert same.slope(found).abs().max() < 1e-12
 
@@ -99,7 +99,7 @@ def test_kl_over_buckets_is_a_lower_bound_that_the_likeliest_tokens_make_tight()
         ids = base.topk(few).indices
         one = Given(now, [0] * 7, [7])
         kept = {"spread": buckets(base, ids), "buckets": ids}
-        found = BaseDivergence("retain").tokens(one, kept, {})  # type: ignore[arg-type]
+        found = BaseDivergence("retain").tokens(one, kept, {})
         assert bool((found <= exact + 1e-9).all())
         assert bool((found >= last - 1e-9).all())
         last = found.detach()
@@ -111,7 +111,7 @@ def test_undial_lowers_the_true_token_alone_and_it_stays_first_below_the_margin(
     """p_base = (0.9, 0.06, 0.04): margin ln 15 = 2.7. q ~ (0.9 e^-beta, 0.06, 0.04); the gradient in the logits is p - q."""
     base = {"spread": _chances([0.9, 0.06, 0.04]), "buckets": torch.empty(0, dtype=torch.int64)}
     now = Given(_chances([0.2, 0.3, 0.5]), [0], [1])
-    loss = Distill("forget", beta).tokens(now, base, {})  # type: ignore[arg-type]
+    loss = Distill("forget", beta).tokens(now, base, {})
     q = [0.9 * math.exp(-beta), 0.06, 0.04]
     q = [one / sum(q) for one in q]
     assert loss.tolist() == pytest.approx([-sum(a * math.log(b) for a, b in zip(q, (0.2, 0.3, 0.5), strict=True))])
@@ -128,7 +128,7 @@ def test_undial_of_the_likeliest_tokens_is_that_of_all_where_the_others_have_no_
     ids = torch.tensor([[2, 0, 1, 3], [1, 0, 2, 3]])
     few = {"spread": buckets(logits, ids), "buckets": ids}
     now = Given(logits.flip(-1) * 0.1 + logits, target, [2])
-    one, other = (Distill("forget", 4.0).tokens(now, kept, {}) for kept in (whole, few))  # type: ignore[arg-type]
+    one, other = (Distill("forget", 4.0).tokens(now, kept, {}) for kept in (whole, few))
     assert torch.allclose(one, other, atol=1e-6)
 
 
@@ -136,14 +136,14 @@ def test_weighted_ascent_by_hand_and_its_weights_have_no_gradient() -> None:
     """One row of p = 0.5 and p = 0.8, another of p = 0.1; WGA beta 2: -(0.25 ln 2 + 0.64 ln 1.25) / 2 and -0.01 ln 10."""
     now = Given(_chances([0.5, 0.5], [0.2, 0.8], [0.9, 0.1]), [0, 1, 1], [2, 1])
     part = Part(NLL("forget", sign=-1.0), weighters=(Likely(2.0),))
-    loss = part.losses(now, {}, {})  # type: ignore[arg-type]
+    loss = part.losses(now, {}, {})
     assert loss.tolist() == pytest.approx([-(0.25 * math.log(2) + 0.64 * math.log(1.25)) / 2, -0.01 * math.log(10)])
     slope = now.slope(loss)
     # -w (p - onehot) / tokens of the row
     assert slope[0].tolist() == pytest.approx([-0.25 * (0.5 - 1) / 2, -0.25 * 0.5 / 2])
     assert slope[2].tolist() == pytest.approx([-0.01 * 0.9, -0.01 * (0.1 - 1)])
-    plain = Part(NLL("forget", sign=-1.0)).losses(now, {}, {})  # type: ignore[arg-type]
-    flat = Part(NLL("forget", sign=-1.0), weighters=(Likely(0.0),)).losses(now, {}, {})  # type: ignore[arg-type]
+    plain = Part(NLL("forget", sign=-1.0)).losses(now, {}, {})
+    flat = Part(NLL("forget", sign=-1.0), weighters=(Likely(0.0),)).losses(now, {}, {})
     assert torch.equal(plain, flat)
 
 
@@ -151,7 +151,7 @@ def test_weighted_ascent_by_hand_and_its_weights_have_no_gradient() -> None:
 def test_importance_weights_peak_where_both_powers_balance(up: float, down: float) -> None:
     p = torch.linspace(0.001, 0.999, 1997, dtype=torch.float64)
     now = Given(torch.stack([p, 1 - p], -1).log(), [0] * len(p), [len(p)])
-    weights = Likely(up, down).weights(now, {}, {})  # type: ignore[arg-type]
+    weights = Likely(up, down).weights(now, {}, {})
     assert not weights.requires_grad
     assert float(p[weights.argmax()]) == pytest.approx(up / (up + down), abs=1e-3)
     at = up / (up + down)
@@ -166,13 +166,13 @@ def test_a_likelihood_of_whole_answers_takes_no_weights_on_tokens() -> None:
 def test_ceu_pushes_the_true_token_alone_and_skips_the_first() -> None:
     """p = (0.6, 0.3, 0.1), true 0: q = (0, 0.75, 0.25), CE = -(0.75 ln 0.3 + 0.25 ln 0.1), gradient p - q of L1 norm 1.2."""
     now = Given(_chances([0.6, 0.3, 0.1], [0.6, 0.3, 0.1], [0.2, 0.5, 0.3]), [0, 0, 1], [2, 1])
-    loss = Otherwise("forget", 1).losses(now, {}, {})  # type: ignore[arg-type]
+    loss = Otherwise("forget", 1).losses(now, {}, {})
     assert loss.tolist() == pytest.approx([-(0.75 * math.log(0.3) + 0.25 * math.log(0.1)), 0.0])
     slope = now.slope(loss)
     assert slope.tolist()[0] == [0.0] * 3
     assert slope.tolist()[1] == pytest.approx([0.6, 0.3 - 0.75, 0.1 - 0.25])
     assert float(slope[1].abs().sum()) == pytest.approx(2 * 0.6)
-    every = Otherwise("forget", 0).losses(now, {}, {})  # type: ignore[arg-type]
+    every = Otherwise("forget", 0).losses(now, {}, {})
     assert float(every[1].detach()) == pytest.approx(-(0.4 * math.log(0.2) + 0.6 * math.log(0.3)))
 
 
@@ -194,8 +194,8 @@ def test_flat_conjugates_are_legendre_transforms(name: str) -> None:
 def test_flat_of_a_row_is_of_its_mean_probability() -> None:
     """P = (0.5 + 0.8) / 2 for the first row; Pearson: -P for a template, P^2 / 4 + P for a forgotten answer."""
     now = Given(_chances([0.5, 0.5], [0.2, 0.8], [0.9, 0.1]), [0, 1, 1], [2, 1])
-    up = Likelihood("refusal", "pearson").losses(now, {}, {})  # type: ignore[arg-type]
-    down = Likelihood("forget", "pearson", "forget").losses(now, {}, {})  # type: ignore[arg-type]
+    up = Likelihood("refusal", "pearson").losses(now, {}, {})
+    down = Likelihood("forget", "pearson", "forget").losses(now, {}, {})
     assert up.tolist() == pytest.approx([-0.65, -0.1])
     assert down.tolist() == pytest.approx([0.65**2 / 4 + 0.65, 0.1**2 / 4 + 0.1])
 
@@ -203,7 +203,7 @@ def test_flat_of_a_row_is_of_its_mean_probability() -> None:
 def test_flattened_logits_by_hand() -> None:
     """z = (3, 1, -1): (3 - 1)^2 = 4, gradient 2 * 2 * (e_0 - 1/3); alike logits cost nothing."""
     now = Given(torch.tensor([[3.0, 1.0, -1.0], [2.0, 2.0, 2.0]]), [1, 1], [1, 1])
-    loss = Flatten("forget").tokens(now, {}, {})  # type: ignore[arg-type]
+    loss = Flatten("forget").tokens(now, {}, {})
     assert loss.tolist() == pytest.approx([4.0, 0.0])
     assert now.slope(loss)[0].tolist() == pytest.approx([4 * (1 - 1 / 3), -4 / 3, -4 / 3])
 
@@ -441,7 +441,7 @@ def test_the_first_token_of_an_answer_counts_and_nothing_after_its_end(tiny: Ref
     assert forward.target[last].tolist() == [row.ids[-1] for row in rows]
 
 
-class Sums:
+class Sums(Forward):
     """A forward pass whose summed likelihoods are given."""
 
     def __init__(self, *sums: float) -> None:
@@ -456,8 +456,8 @@ def test_preference_starts_at_its_value_and_swapping_the_answers_turns_its_gradi
         forgotten, winner = Sums(2.0, 5.0), Sums(2.0, 5.0)
         first, second = (winner, forgotten) if swapped else (forgotten, winner)
         state: dict[str, Any] = {}
-        Remember("forget").losses(first, reference, state)  # type: ignore[arg-type]
-        loss = Preferred("refusal", 0.25).losses(second, reference, state)  # type: ignore[arg-type]
+        Remember("forget").losses(first, reference, state)
+        loss = Preferred("refusal", 0.25).losses(second, reference, state)
         assert loss.tolist() == pytest.approx([2 * math.log(2) / 0.25] * 2)
         slopes.append(torch.autograd.grad(loss.sum(), [forgotten.sum_nll, winner.sum_nll]))
     assert slopes[0][0].tolist() == pytest.approx([-1.0, -1.0])

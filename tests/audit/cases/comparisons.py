@@ -1,0 +1,40 @@
+"""A comparison of methods that is signed with the run."""
+
+import json
+from typing import Any
+
+from froc import digest
+from tests.audit.cases.forging import Attack, Case, Change, document, edited, lines, report
+
+
+def _compared(change: Change) -> Attack:
+    """Edit plan or seal of a comparison; the seal names the plan as it then is."""
+
+    def edit(found: dict[str, Any]) -> None:
+        change(found)
+        plan = json.dumps(found["plan"], indent=2, sort_keys=True) + "\n"
+        found["seal"]["plan"] = digest.of_bytes(plan.encode())
+
+    return document("comparison.json", edit)
+
+
+CASES: dict[str, Case] = {
+    "comparison: a verdict turned round": Case("comparison-differ", report(lambda r: r["comparison"]["pairs"]["0.95"][0].update(verdict="rmu")), "compared"),
+    "comparison: a bound made smaller": Case("comparison-differ", report(lambda r: r["comparison"]["stages"]["0.95"]["rmu"]["forgetting"].update(upper="0.1")), "compared"),
+    "comparison: a front left out": Case("comparison-differ", report(lambda r: r["comparison"]["fronts"].pop("rmu")), "compared"),
+    "comparison: the comparison left out": Case("comparison-differ", report(lambda r: r.pop("comparison")), "compared"),
+    "comparison: its losses left out": Case("bundle-missing-file", lambda m: (m.bundle / "comparison.csv").unlink(), "compared"),
+    "comparison: losses edited": Case("evidence-digest:comparison.csv", lambda m: m.edit("comparison.csv", lambda t: t.replace(",0\n", ",1\n", 1)), "compared"),
+    "comparison: losses edited and signed": Case("comparison-differ", edited("comparison.csv", lambda t: t.replace(",60\n", ",61\n", 1)), "compared"),
+    "comparison: a row removed and signed": Case("table-missing-row", lines(lambda ls: ls.pop(), "comparison.csv"), "compared"),
+    "comparison: another base model": Case("comparison-other-plan", document("comparison.json", lambda d: d["plan"]["model"].update(digest="1" * 64)), "compared"),
+    "comparison: a point that was not sealed": Case("comparison-shape", document("comparison.json", lambda d: d["seal"]["stages"]["0.95"].update(npo="x/c0009@1.0000")), "compared"),
+    "a comparison edited": Case("evidence-digest:comparison.json", lambda m: m.edit("comparison.json", lambda t: t.replace("0.95", "0.94")), "compared"),
+    "a comparison about another model": Case("comparison-other-task", _compared(lambda d: d["plan"]["model"].update(digest="1" * 64)), "compared"),
+    "a comparison of other queries": Case("comparison-other-queries", _compared(lambda d: d["seal"]["calibration"].update(utility="f" * 64)), "compared"),
+    "a comparison of a point mixed by nothing": Case("comparison-refused", _compared(lambda d: d["seal"]["candidates"][1]["params"].pop("mix")), "compared"),
+    "a comparison without a level": Case("comparison-stages", _compared(lambda d: d["seal"]["stages"].pop("0.95")), "compared"),
+    "a comparison without a method at one level": Case("comparison-stages", _compared(lambda d: d["seal"]["stages"]["0.95"].pop("rmu")), "compared"),
+    "a comparison under another method's name": Case("comparison-shape", _compared(lambda d: d["seal"]["stages"]["0.95"].update(rmu="npo/c0001@0.5000")), "compared"),
+    "a comparison opened never": Case("comparison-shape", _compared(lambda d: d.update(opening=0)), "compared"),
+}  # fmt: skip

@@ -1,0 +1,40 @@
+"""The log of trials."""
+
+import json
+
+from audit import signing
+from tests.audit.cases.forging import Attack, Case, Change, document, edited, lines
+
+
+def _line(place: int, change: Change) -> Attack:
+    """Edit a line of the log."""
+
+    def edit(rows: list[str]) -> None:
+        found = json.loads(rows[place])
+        change(found)
+        rows[place] = signing.compact(found).decode().rstrip()
+
+    return lines(edit, "trials.jsonl")
+
+
+CASES: dict[str, Case] = {
+    "trial removed": Case("trial-index", lines(lambda ls: ls.pop(0), "trials.jsonl")),
+    "failed trial removed": Case("trial-index", lines(lambda ls: ls.pop(2), "trials.jsonl")),
+    "first attempt removed": Case("trial-index", lines(lambda ls: ls.pop(4), "trials.jsonl")),
+    "trial run twice": Case("trial-repeated", lines(lambda ls: ls.append(ls[1].replace('"attempt":1', '"attempt":2')), "trials.jsonl")),
+    "trial of another plan": Case("trial-other-plan", _line(0, lambda t: t.update(plan="e" * 64))),
+    "trial before the plan": Case("trial-before-plan", _line(0, lambda t: t.update(started="2026-03-01T07:00:00Z"))),
+    "unknown trial status": Case("trial-status", _line(2, lambda t: t.update(status="ok"))),
+    "further trial field": Case("trial-shape", _line(2, lambda t: t.update(host="node7"))),
+    "other hyperparameters": Case("trial-config-set", _line(1, lambda t: t["params"].update(lr="0.5"))),
+    "float in a trial": Case("json-nan-or-float", _line(1, lambda t: t.update(seconds=1.5))),
+    "more trials than planned": Case("trial-index", lines(lambda ls: ls.append(ls[2].replace('"trial":2', '"trial":5').replace("c0002", "c0005")), "trials.jsonl")),
+    "sealed trial failed": Case("trial-config-set", _line(1, lambda t: t.update(status="failed"))),
+    "seal counts more trials": Case("trial-count", document("seal.json", lambda s: s.update(trials=40))),
+    "seal counts fewer trials": Case("trial-count", document("seal.json", lambda s: s.update(trials=0))),
+    "log without a last line feed": Case("trial-line-ending", edited("trials.jsonl", lambda t: t[:-1])),
+    "text as a trial's reason": Case("trial-shape", edited("trials.jsonl", lambda t: t.replace('"ValueError at froc.methods.npo:33"', '"ann lives in paris"', 1))),
+    "text as a trial's mean": Case("trial-shape", edited("trials.jsonl", lambda t: t.replace('"utility":"0.031"', '"utility":"ann"', 1))),
+    "text as a trial's end": Case("trial-shape", edited("trials.jsonl", lambda t: t.replace('"ended":"2026', '"ended":"ann', 1))),
+    "trial of another name": Case("trial-index", edited("trials.jsonl", lambda t: t.replace('"config":"c0001"', '"config":"c0009"', 1))),
+}  # fmt: skip
