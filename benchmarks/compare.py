@@ -46,6 +46,8 @@ TRUTH = (0.05, 0.08, 0.08, 0.25)
 RUNS = 200
 AUTHORS = 50
 """Authors of the retain set whose text the small model reads, beside the ten to be forgotten: the first ones."""
+TAUGHT = f"tofu-{AUTHORS}-authors"
+"""Where in the cache the model lies that knows them."""
 
 
 def goal(value: Any, wanted: str, holds: bool) -> dict[str, Any]:
@@ -170,10 +172,10 @@ def compare_embedded(quick: bool, keep: Path) -> Found:
 
 def tofu(quick: bool, keep: Path, data: Path) -> Found:
     """Four methods and more on TOFU's text, from the authors' files to the figure."""
-    place, model = keep / "tofu", cache_folder() / f"tofu-{digest.of_json([AUTHORS, quick, 3])[:12]}"
-    _cut(data, place)
+    place, model = keep / "tofu", cache_folder() / (f"{TAUGHT}-quick" if quick else TAUGHT)
+    cut(data, place)
     if not (model / "config.json").is_file():
-        _teach(place, model, 300 if quick else 1600)
+        teach(place, model, 300 if quick else 1600)
     run, out = keep / "tofu-run", keep / "tofu-compare"
     common = ("--task", "tofu:forget05", "--data", str(place), "--model", str(model))
     asked = ("search", *common, "-q")
@@ -192,7 +194,7 @@ def tofu(quick: bool, keep: Path, data: Path) -> Found:
     return {"methods with a front on TOFU": goal(count, ">= 4", count >= 4)}
 
 
-def _cut(data: Path, place: Path) -> None:
+def cut(data: Path, place: Path) -> None:
     """The authors' files, with the retain rows of the first authors alone, which a small model can learn."""
     place.mkdir(parents=True, exist_ok=True)
     for path in data.glob("*.json*"):
@@ -207,7 +209,7 @@ def _rows(path: Path) -> list[Row]:
     ]
 
 
-def _teach(place: Path, folder: Path, steps: int) -> None:
+def teach(place: Path, folder: Path, steps: int) -> None:
     """A model of 4 layers, width 192, that reads both sets until it has them nearly by heart."""
     rows = [*_rows(place / "forget05.json"), *_rows(place / "retain95.json")]
     raw = Tokenizer(tokenizer_models.BPE())

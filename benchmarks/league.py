@@ -1,108 +1,179 @@
-"""A league of unlearning methods on the embedded task, each with the same number of optimiser steps.
+"""A league of unlearning methods on one task, each with the same number of optimiser steps.
 
 Every method is searched by itself, with the same trials and passes over the forget rows, and its candidates are certified on
 sealed queries. A row says, of the method's best candidate:
 
 * utility: smallest utility risk on the search queries among all its configurations (stops and mixes too) whose forgetting risk
-  there is at most 0.1; nothing where it came to none;
+  there is at most the budget; nothing where it came to none;
 * CUR of forgetting and utility: upper bounds at confidence 0.9, simultaneous over the method's own candidates, of the candidate
-  whose larger one is smallest; certified: both at most 0.1;
-* relearned, quantised: CUR of forgetting after training on other facts of the same people, and in 4 and 8 bits; whether within 0.1;
+  whose larger one is smallest; certified: both within the budget;
+* relearned, quantised: CUR of forgetting after training on other facts of the same people, and in 4 and 8 bits;
+* depth: CUR of what the layers still carry of the answers (1 less the Unlearning Depth Score, against a retrained model);
 * cost: of a step relative to gradient difference, as declared, and CPU seconds of a trial, its search measurements included.
 
-    python benchmarks/league.py [--quick] [--trials N] [--methods npo,gu(npo),...] [--out FOLDER]
+    python benchmarks/league.py [--quick] [--tofu DIR] [--trials N] [--methods npo,gu(npo),...] [--out FOLDER]
 
-A method that leaves more utility risk than `none` leaves forgetting risk has not beaten it: the promise is that every method
-whose paper holds retain rows does. One thread; every row keeps its own count of openings, for each is a statement of its own.
-With --out, what was stopped goes on.
+--tofu takes forget05 of TOFU (budget 0.2, questions as units, forgetting and utility alone) and the model that
+`benchmarks/compare.py --only tofu` teaches. A method that leaves more utility risk than `none` leaves forgetting risk has not
+beaten it: the promise is that every method does, and that no certified one leaves less utility risk than `risk_aware`, which trains
+under the bounds. One thread; every row keeps its own count of openings, for each is a statement of its own. With --out, what was
+stopped goes on, and rows that are there are printed again.
 """
 
 import argparse
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import polars as pl
 import torch
+from compare import TAUGHT, cut, teach
 
 import froc
+from cli.jobs import cache_folder
 from froc.methods import Method
 from froc.params import spaces
 from froc.plugins import find, spelled
+from froc.tasks import embedded
 from search.folder import Folder
 
-LIMIT = 0.1
 EPOCHS = 5
-RISKS = ("forgetting", "utility", "relearning", "quantized")
 METHODS = (
-    "none,grad_ascent,task_vector,grad_diff,kl_min,wga,satimp,npo,simnpo,idk,altpo,flat,undial,ceu,rmu,adaptive_rmu,pdu,"
-    "gu(npo),blur(npo),guard(npo),sure(npo),lat(npo),advunlearn(npo)"
+    "none,retrain,grad_ascent,task_vector,grad_diff,kl_min,wga,satimp,npo,simnpo,idk,altpo,flat,undial,ceu,rmu,adaptive_rmu,pdu,"
+    "gu(npo),blur(npo),guard(npo),sure(npo),lat(npo),advunlearn(npo),risk_aware"
 )
 QUICK = "none,pdu"
+ON_TOFU = "none,grad_diff,npo,risk_aware"
+COLUMNS = {"relearning": "relearned", "quantized": "quantised", "depth": "depth"}
 
 
-def row(name: str, trials: int, out: Path) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Task:
+    """What the methods are let loose on. more: further settings of `froc.search`."""
+
+    limit: float
+    risks: tuple[str, ...]
+    more: Mapping[str, Any] = field(default_factory=dict)
+    space: Mapping[str, Any] = field(default_factory=dict)
+
+
+def on_embedded() -> Task:
+    """The embedded task, with the attacks that a profile would make."""
+    told = embedded.made(cache=cache_folder(), retrained=True)
+    metrics = {"depth": f"unlearning_depth:reference={told}"}
+    return Task(0.1, ("forgetting", "utility", "relearning", "quantized", "depth"), {"metrics": metrics})
+
+
+def on_tofu(data: Path, out: Path) -> Task:
+    """forget05 with a small model that knows the authors, taught at first need."""
+    place, model = out / "tofu", cache_folder() / TAUGHT
+    cut(data, place)
+    if not (model / "config.json").is_file():
+        teach(place, model, 1600)
+    more = {"task": "tofu:forget05", "data": place, "model": str(model), "unit": {"utility": "query"}}
+    return Task(0.2, ("forgetting", "utility"), more, {"lr": (1e-4, 2e-3)})
+
+
+def row(name: str, task: Task, trials: int, out: Path) -> dict[str, Any]:
     """What a method came to."""
     place = out / name.replace("(", "-").replace(")", "")
     os.environ["FROC_STATE"] = str(place.with_name(f"state-{place.name}"))
     fields = spaces(find(Method, name))
-    space: Mapping[str, Any] = {"epochs": [str(EPOCHS)]} if "epochs" in fields else {}
+    space = {key: value for key, value in task.space.items() if key in fields}
+    space |= {"epochs": [str(EPOCHS)]} if "epochs" in fields else {}
     found = froc.search(
-        dict.fromkeys(RISKS, LIMIT), out=place, methods=[name],
-        trials=trials if fields else 1, candidates=3 if fields else 1, space=space, pruner="none", progress=False,
-        parallel=1,
+        dict.fromkeys(task.risks, task.limit), out=place, methods=[name], trials=trials if fields else 1,
+        candidates=3 if fields else 1, space=space, pruner="none", progress=False, parallel=1, **task.more,
     )  # fmt: skip
     done = found.trials.filter(pl.col("status") == "complete")
-    within = done.filter(pl.col("forgetting") <= LIMIT)
-    curs = [
-        {risk: one["cur"][risk]["simultaneous"] for risk in RISKS} for one in found.certificate.document["candidates"]
-    ]
-    best = min(curs, key=lambda cur: max(cur["forgetting"], cur["utility"]))
+    within = done.filter(pl.col("forgetting") <= task.limit)
+    document = found.certificate.document["candidates"]
+    curs = [{risk: one["cur"][risk]["simultaneous"] for risk in task.risks} for one in document]
+    best = min(curs, key=worst)
     return {
         "method": name,
-        "utility": None if within.is_empty() else float(within["utility"].min()),  # type: ignore[arg-type]  # of floats
-        "lost": best["utility"],
-        **{risk: best[risk] for risk in RISKS if risk != "utility"},
-        "certified": max(best["forgetting"], best["utility"]) <= LIMIT,
+        "search utility": None if within.is_empty() else float(within["utility"].min()),  # type: ignore[arg-type]  # of floats
+        **best,
+        "certified": worst(best) <= task.limit,
+        "certified utility": min((cur["utility"] for cur in curs if worst(cur) <= task.limit), default=None),
         "cost": find(Method, name).cost(),
         "seconds": median(one.resources["cpu_seconds"] for one in Folder(place).log() if one.status == "complete"),
-        "beats_none": max(best["forgetting"], best["utility"]) < 1.0,
     }
+
+
+def worst(cur: Mapping[str, float]) -> float:
+    """The larger bound of the two that a method is certified by."""
+    return max(cur["forgetting"], cur["utility"])
+
+
+def line(one: Mapping[str, Any], risks: Sequence[str]) -> str:
+    """A row of the table."""
+    utility = "-" if one["search utility"] is None else f"{one['search utility']:.3f}"
+    further = [f"{one[risk]:.3f}" for risk in COLUMNS if risk in risks]
+    cells = [
+        one["method"],
+        utility,
+        f"{one['forgetting']:.3f}",
+        f"{one['utility']:.3f}",
+        "yes" if one["certified"] else "no",
+    ]
+    return "| " + " | ".join([*cells, *further, f"{one['cost']:.2f}", f"{one['seconds']:.1f}"]) + " |"
+
+
+def promises(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Every method beats doing nothing; the risk-aware one's certified utility risk is the least."""
+    idle = [one["method"] for one in rows if one["method"] != "none" and worst(one) >= 1.0]
+    told = {"every method beats none": {"value": idle, "goal": [], "holds": not idle}}
+    lost = {one["method"]: one["certified utility"] for one in rows if one["certified utility"] is not None}
+    # a control is no method: it was never told what is to be forgotten
+    others = [value for name, value in lost.items() if name not in ("risk_aware", "retrain")]
+    if "risk_aware" in {one["method"] for one in rows} and others:
+        mine = lost.get("risk_aware", 1.0)
+        told["certified utility risk of risk_aware"] = {
+            "value": mine,
+            "goal": min(others),
+            "holds": mine <= min(others),
+        }
+    return told
 
 
 def main() -> None:
     """Print the table, then one JSON line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--tofu", type=Path)
     parser.add_argument("--trials", type=int)
     parser.add_argument("--methods")
     parser.add_argument("--out", type=Path)
     said = parser.parse_args()
     torch.set_num_threads(1)
     trials = said.trials or (2 if said.quick else 12)
-    wanted = (said.methods or (QUICK if said.quick else METHODS)).split(",")
-    print(f"{trials} trials of {EPOCHS} passes over the forget rows per method\n")
-    print(
-        "| method | utility at forgetting <= 0.1 | CUR forgetting | CUR utility | certified | relearned | quantised | cost | CPU s |"
-    )
-    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    wanted = said.methods or (QUICK if said.quick else ON_TOFU if said.tofu else METHODS)
     with tempfile.TemporaryDirectory() as folder:
+        out = said.out or Path(folder)
+        task = on_tofu(said.tofu, out) if said.tofu else on_embedded()
+        print(f"{trials} trials of {EPOCHS} passes over the forget rows per method, budget {task.limit}\n")
+        further = [name for risk, name in COLUMNS.items() if risk in task.risks]
+        heads = [
+            "method",
+            f"utility at forgetting <= {task.limit}",
+            "CUR forgetting",
+            "CUR utility",
+            "certified",
+            *further,
+        ]
+        print("| " + " | ".join([*heads, "cost", "CPU s"]) + " |")
+        print("| " + " | ".join(["---"] * (len(heads) + 2)) + " |")
         rows = []
-        for name in wanted:
-            one = row(spelled(Method, name), trials, said.out or Path(folder))
-            rows.append(one)
-            utility = "-" if one["utility"] is None else f"{one['utility']:.3f}"
-            print(
-                f"| {one['method']} | {utility} | {one['forgetting']:.3f} | {one['lost']:.3f} | "
-                f"{'yes' if one['certified'] else 'no'} | {one['relearning']:.3f} | {one['quantized']:.3f} | {one['cost']:.2f} | {one['seconds']:.1f} |",
-                flush=True,
-            )
-    holds = [one["method"] for one in rows if not one["beats_none"] and one["method"] != "none"]
-    print(json.dumps({"every method beats none": {"value": holds, "goal": [], "holds": not holds}}))
+        for name in wanted.split(","):
+            rows.append(row(spelled(Method, name), task, trials, out))
+            print(line(rows[-1], task.risks), flush=True)
+    print(json.dumps(promises(rows)))
 
 
 if __name__ == "__main__":

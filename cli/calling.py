@@ -65,6 +65,7 @@ def search(
     trials: int = 30,
     confidence: float = 0.9,
     metrics: Mapping[str, str] | None = None,
+    unit: Mapping[str, str] | None = None,
     profile: str = "basic",
     device: str | None = None,
     dtype: str | None = None,
@@ -76,7 +77,8 @@ def search(
     """Search methods and configurations, certify them on sealed queries, pick one and save its model; `froc search` in Python.
 
     budget: one for every risk, or by risk. out: run folder; a search that was stopped goes on in it. task: task folder, or a
-    benchmark's NAME:PART with `data`; the embedded task without it. metrics: risk -> metric. progress: whether it is shown.
+    benchmark's NAME:PART with `data`; the embedded task without it. metrics: risk -> metric. unit: risk ->
+    `query` or `group`, what was drawn. progress: whether it is shown.
     more: further settings, called as in `search.plan.Settings` (seed, batch, sampler, pruner, candidates, space, train, ...).
     Raises InputError for what cannot be searched; a search that certifies nothing returns, with `certificate.chosen` None.
     """
@@ -106,5 +108,7 @@ def search(
     Folder(place).refuse_unwritable()
     with Screen(quiet=not progress) as screen:
         where = None if task is None else Path(task)
-        job = jobs.job(settings, where, model, None, machine, screen.training, None if data is None else Path(data))
+        drawn = [f"{risk}={kind}" for risk, kind in (unit or {}).items()]
+        files = None if data is None else Path(data)
+        job = jobs.job(settings, where, model, None, machine, screen.training, files, unit=drawn)
         return Run(place, Certificate(run(job, place, screen)))
