@@ -75,7 +75,8 @@ def build(
 ) -> dict[str, dict[str, Space]]:
     """The space of every method: its own ranges, narrowed by the task's, those overruled by the user's.
 
-    Keys of `task` and `user` are `field` or `method.field`. Raises InputError for a key that no method has.
+    A task's learning rates are multiplied by each method's pace. Keys of `task` and `user` are `field` or `method.field`.
+    Raises InputError for a key that no method has.
     """
     made: dict[str, dict[str, Space]] = {name: dict(spaces(find(Method, name))) for name in methods}
     sources: tuple[Mapping[str, Said], ...] = (dict(task), user)
@@ -84,7 +85,17 @@ def build(
             # a task speaks to all methods; some have nothing to be searched
             if source is user or key not in spaces(Method) or any(key in fields for fields in made.values()):
                 _narrow(made, key, said)
+                if key == "lr" and source is not user:
+                    _pace(made)
     return made
+
+
+def _pace(made: dict[str, dict[str, Space]]) -> None:
+    """Each method's own share of a learning rate that is said of all."""
+    for name, fields in made.items():
+        pace, rate = find(Method, name).pace, fields.get("lr")
+        if isinstance(rate, Range):
+            fields["lr"] = replace(rate, low=pace * rate.low, high=pace * rate.high)
 
 
 def suggest(trial: optuna.Trial, space: Spaces) -> tuple[str, dict[str, Any]]:

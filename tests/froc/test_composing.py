@@ -217,7 +217,8 @@ def test_adaptive_targets_are_as_long_as_each_rows_own_norm(bench: Bench) -> Non
         batch = bench.reference.stack.batch(where)
         forward = Forward.of(bench.base.model, batch, (0,), logits=False)
         target = SteerEach("forget", 0, 3.0, seed=1).target(forward.hidden(0), numbers, {})
-        own = [float(forward.hidden(0)[k, :n].norm(dim=-1).mean()) for k, n in enumerate(batch.length)]
+        spans = zip(batch.start - 1, batch.length - 1, strict=True)
+        own = [float(forward.hidden(0)[k, i:j].norm(dim=-1).mean()) for k, (i, j) in enumerate(spans)]
     assert target[:, 0].norm(dim=-1).tolist() == pytest.approx([3.0 * norm for norm in own], rel=1e-5)
     assert len({round(norm, 4) for norm in own}) > 1
 

@@ -1,0 +1,107 @@
+"""Methods against what their papers and authors' code say, by hand: what behaviour alone would not show."""
+
+import re
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from froc.batches import Encoded, Stack, collate
+from froc.forward import Forward, Pass
+from froc.methods import Facts, Method
+from froc.methods.rmu import Hold, Steer
+from froc.plugins import find, make
+from search.space import build
+from search.trial import Bench
+
+
+def _seen(bench: Bench, role: Any, count: int, layer: int) -> Forward:
+    return Forward.of(bench.base.model, collate(bench.reference.pools.rows[role], range(count), "cpu"), (layer,), False)
+
+
+# rmu
+
+
+def test_states_that_tell_of_an_answer_are_those_that_predict_it_but_never_a_rows_first() -> None:
+    """A question of 3 tokens: its last, and the answer's but the end. Plain text: the first token's state is left out."""
+    rows = [Encoded((5, 6, 7, 8, 9, 0), 3, 2), Encoded((5, 6, 7, 0), 1, 2)]
+    found = Stack(rows, "cpu").batch([0, 1]).telling
+    assert found.tolist() == [[False, False, True, True, True, False], [False, True, True, False, False, False]]
+
+
+@torch.no_grad()
+def test_rmu_steers_towards_one_positive_direction_as_long_as_it_says_and_holds_what_the_base_had(bench: Bench) -> None:
+    bench.base.restore()
+    layer, c = 1, 3.0
+    bench.reference.prepare("forget", ("hidden_norm",), (layer,), 7)
+    bench.reference.prepare("retain", ("hidden",), (layer,), 7)
+    rows = bench.reference.pools.rows
+    forget, retain = _seen(bench, "forget", len(rows["forget"]), layer), _seen(bench, "retain", 6, layer)
+    told = [h[row.prompt - 1 : len(row.ids) - 1] for h, row in zip(forget.hidden(layer), rows["forget"], strict=True)]
+    norm = float(torch.cat(told).norm(dim=-1).mean())
+    every = torch.arange(len(told)).numpy()
+    numbers = bench.reference.of("forget", ("hidden_norm",), (layer,), every)
+    assert float(numbers["hidden_norm"]) == pytest.approx(norm, rel=1e-5)
+    state: dict[str, Any] = {}
+    first = Steer("forget", layer, c, seed=1).losses(forget, numbers, state)
+    target: Tensor = state["target"]
+    assert float(target.norm()) == pytest.approx(c * norm, rel=1e-5)
+    assert bool((target >= 0).all())
+    assert first.tolist() == pytest.approx(
+        [float((h - target).square().sum(-1).mean()) / norm**2 for h in told], rel=1e-4
+    )
+    Steer("forget", layer, c, seed=2).losses(forget, numbers, state)
+    assert state["target"] is target
+    held = bench.reference.of("retain", ("hidden",), (layer,), every[:6])
+    assert Hold("retain", layer).losses(retain, held, state).abs().max() < 1e-8
+    away = {"hidden": held["hidden"] + 0.5}
+    by_hand = 0.25 * target.numel() / norm**2
+    assert Hold("retain", layer).losses(retain, away, state).tolist() == pytest.approx([by_hand] * 6, rel=1e-4)
+
+
+NAMES = {
+    "model.layers.{}.mlp.down_proj.weight": True,
+    "transformer.h.{}.mlp.c_proj.weight": True,
+    "gpt_neox.layers.{}.mlp.dense_4h_to_h.weight": True,
+    "model.decoder.layers.{}.fc2.weight": True,
+    "model.layers.{}.mlp.experts.7.down_proj.weight": True,
+    "model.layers.{}.mlp.experts.down_proj": True,
+    "transformer.h.{}.attn.c_proj.weight": False,
+    "model.layers.{}.self_attn.o_proj.weight": False,
+    "model.layers.{}.mlp.up_proj.weight": False,
+    "model.decoder.layers.{}.fc2.bias": False,
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_rmu_moves_the_feed_forward_outputs_of_three_layers_and_nothing_else(name: str) -> None:
+    """Of 17 blocks at depth 0.5: the block 8 and the two before it, whatever an expert's number."""
+    trains = make(Method, "rmu", {"depth": 0.5}).phases(Facts(17, 8, 0))[0].trains
+    moved = {layer for layer in range(17) if re.search(trains, name.format(layer))}
+    assert moved == ({6, 7, 8} if NAMES[name] else set())
+
+
+def test_a_tasks_learning_rates_count_at_each_methods_pace_and_a_users_do_not() -> None:
+    some = ["npo", "rmu", "gu(rmu)", "none"]
+    pace = find(Method, "rmu").pace
+    assert pace > 1 == find(Method, "npo").pace
+    rates = {name: fields["lr"] for name, fields in build(some, {"lr": (3e-4, 3e-3)}, {}).items() if fields}
+    assert {name: (rate.low, rate.high) for name, rate in rates.items()} == {
+        "npo": (3e-4, 3e-3), "rmu": (pace * 3e-4, pace * 3e-3), "gu(rmu)": (pace * 3e-4, pace * 3e-3)
+    }  # fmt: skip
+    plain = build(some, {"lr": (3e-4, 3e-3), "rmu.lr": (1e-2, 2e-2)}, {"npo.lr": (1e-4, 1e-3)})
+    assert [(plain[name]["lr"].low, plain[name]["lr"].high) for name in ("npo", "rmu")] == [(1e-4, 1e-3), (1e-2, 2e-2)]
+
+
+def test_passes_of_other_rows_do_not_change_which_states_tell(bench: Bench) -> None:
+    """Of rows cut into two passes, as of one pass over all."""
+    bench.base.restore()
+    stack = Stack(bench.reference.pools.rows["forget"][:6], "cpu")
+    with torch.no_grad():
+        first, second = (Pass(bench.base.model, stack.batch(some), hidden_at=(0,)) for some in ([4, 1, 0], [2, 5, 3]))
+        cut = Forward([(first, torch.tensor([2, 0]).numpy(), torch.tensor([0, 2]).numpy()),
+                       (second, torch.tensor([1]).numpy(), torch.tensor([1]).numpy())])  # fmt: skip
+        whole = Forward.of(bench.base.model, stack.batch([0, 5, 4]), (0,))
+        found, wanted = (one.mean_over_states(one.hidden(0).sum(-1)) for one in (cut, whole))
+    assert torch.allclose(found, wanted, atol=1e-4)
