@@ -1,5 +1,6 @@
 """Methods against what their papers and authors' code say, by hand: what behaviour alone would not show."""
 
+import math
 import re
 from typing import Any
 
@@ -10,8 +11,11 @@ from torch import Tensor
 from froc.batches import Encoded, Stack, collate
 from froc.forward import Forward, Pass
 from froc.methods import Facts, Method
+from froc.methods._adversaries import Latent, SoftPrompt
 from froc.methods.rmu import Hold, Steer
+from froc.methods.sure import Salient
 from froc.plugins import find, make
+from froc.step import Taken
 from search.space import build
 from search.trial import Bench
 
@@ -105,3 +109,80 @@ def test_passes_of_other_rows_do_not_change_which_states_tell(bench: Bench) -> N
         whole = Forward.of(bench.base.model, stack.batch([0, 5, 4]), (0,))
         found, wanted = (one.mean_over_states(one.hidden(0).sum(-1)) for one in (cut, whole))
     assert torch.allclose(found, wanted, atol=1e-4)
+
+
+# sure
+
+
+def test_sure_moves_rows_at_or_above_the_quantile_of_all_rows_and_nothing_by_momentum() -> None:
+    """Norms 1 to 10 over two parameters, one of them a vector: the 0.9 quantile is 9.1, the 0.5 quantile 5.5."""
+    grads = {"matrix": torch.tensor([[3.0, 4.0], [0.0, 1.0], [6.0, 8.0], [0.0, 2.0], [4.0, 0.0], [0.0, -3.0]]),
+             "vector": torch.tensor([-9.0, 8.0, 7.0, 6.0])}  # fmt: skip
+    update = {name: torch.ones_like(grad) for name, grad in grads.items()} | {"retain alone": torch.ones(2, 2)}
+    for threshold, left in ((0.9, {10}), (0.5, {6, 7, 8, 9, 10}), (0.7, {8, 9, 10}), (0.0, set(range(1, 11)))):
+        found = Salient(threshold)(update, Taken({"forget": grads}, {}, {}))
+        sizes = {"matrix": grads["matrix"].norm(dim=1), "vector": grads["vector"].abs()}
+        moved = {round(float(size)) for name, some in sizes.items() for size, row in zip(some, found[name], strict=True) if row.any()}  # fmt: skip
+        assert moved == left
+        assert not found["retain alone"].any()
+        assert all(bool(((one == 0) | (one == 1)).all()) for one in found.values())
+    few = {"embeddings": torch.tensor([[0.0]] * 8 + [[1.0]] * 2)}
+    found = Salient(0.5)({"embeddings": torch.ones(10, 1)}, Taken({"forget": few}, {}, {}))
+    assert found["embeddings"].flatten().tolist() == [0.0] * 8 + [1.0] * 2
+
+
+# adversaries
+
+
+def test_a_push_is_as_long_as_the_median_state_whatever_the_first_tokens_is(bench: Bench) -> None:
+    """First tokens' states a hundred times as large, as models have them, would make a mean of another size."""
+    bench.base.restore()
+    model: Any = bench.base.model
+    batch = Stack(bench.reference.pools.rows["forget"], "cpu").batch(range(8))
+    embeddings = model.get_input_embeddings()
+
+    def inflate(_module: Any, _args: Any, out: Tensor) -> Tensor:
+        return torch.cat([100 * out[:, :1], out[:, 1:]], 1)
+
+    handle = embeddings.register_forward_hook(inflate)
+    try:
+        seen: list[Tensor] = []
+        watch = embeddings.register_forward_hook(lambda _m, _a, out: seen.append(out.detach()))
+        Pass(model, batch)
+        watch.remove()
+        _, during = Latent(0, 0.5, 4).against(model, batch, {})
+        with during():
+            watch = embeddings.register_forward_hook(lambda _m, _a, out: seen.append(out.detach()))
+            Pass(model, batch)
+            watch.remove()
+    finally:
+        handle.remove()
+    norms = [seen[0][k, :stop].norm(dim=-1) for k, stop in enumerate(batch.start)]
+    every = sorted(float(norm) for some in norms for norm in some)
+    assert sum(every) / len(every) > 2 * every[(len(every) - 1) // 2]
+    by = (seen[1] - seen[0]).norm(dim=-1)
+    assert float(by.max()) == pytest.approx(0.5 * every[(len(every) - 1) // 2], rel=1e-3)
+
+
+def test_soft_prompts_take_steps_of_one_size_from_where_they_were(bench: Bench) -> None:
+    """Signed steps of rate * rms of the first vectors: after n of them none has moved further than n of these."""
+    bench.base.restore()
+    batch = Stack(bench.reference.pools.rows["forget"], "cpu").batch(range(4))
+    state: dict[str, Any] = {}
+    SoftPrompt(2, 0, 1.0, seed=3).against(bench.base.model, batch, state)
+    first = state.pop("soft")
+    size = float(first.square().mean().sqrt())
+    state = {}
+    before = first
+    for calls in range(1, 6):
+        SoftPrompt(2, 2, 1.0, seed=3).against(bench.base.model, batch, state)
+        assert float((state["soft"] - before).abs().max()) <= 2 * size * (1 + 1e-5)
+        assert float((state["soft"] - first).abs().max()) <= 2 * calls * size * (1 + 1e-5)
+        steps = (state["soft"] - before) / size
+        assert torch.allclose(steps, steps.round(), atol=1e-3)
+        before = state["soft"]
+
+
+def test_undial_has_the_authors_learning_rate() -> None:
+    assert find(Method, "undial")().lr == 10 * find(Method, "npo")().lr == pytest.approx(1e-4)
+    assert math.isclose(make(Method, "gu(undial)").lr, 1e-4)
