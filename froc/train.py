@@ -123,7 +123,8 @@ class Run:
         if self.phase.combiner.watches:
             for side, loss in losses.items():
                 self._watched[side] = self._watched.get(side, 0.0) + loss.detach()
-        factors = self.phase.combiner.weights(self._state)
+        # where each side's gradient is kept, it is the side's own; `direction` weighs it
+        factors = {} if self.phase.split else self.phase.combiner.weights(self._state)
         return {side: loss * factors[side] if side in factors else loss for side, loss in losses.items()}
 
     def scaled(self, loss: Tensor) -> Tensor:

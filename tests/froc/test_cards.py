@@ -12,10 +12,12 @@ from froc.batches import Encoded, Stack, collate
 from froc.forward import Forward, Pass
 from froc.methods import Facts, Method
 from froc.methods._adversaries import Latent, SoftPrompt
+from froc.methods.gu import Harmless
 from froc.methods.rmu import Hold, Steer
 from froc.methods.sure import Salient
 from froc.plugins import find, make
-from froc.step import Taken
+from froc.step import Taken, Weights, dot
+from froc.train import unlearn
 from search.space import build
 from search.trial import Bench
 
@@ -186,3 +188,32 @@ def test_soft_prompts_take_steps_of_one_size_from_where_they_were(bench: Bench) 
 def test_undial_has_the_authors_learning_rate() -> None:
     assert find(Method, "undial")().lr == 10 * find(Method, "npo")().lr == pytest.approx(1e-4)
     assert math.isclose(make(Method, "gu(undial)").lr, 1e-4)
+
+
+# around others
+
+
+def test_gu_keeps_the_retain_loss_where_a_dual_variable_has_come_down_to_zero(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A side's gradient is its own: under lambda = 0 there is still a retain loss that may not rise."""
+    seen: list[tuple[float, float, float, float]] = []
+    plain = Harmless.__call__
+
+    def watched(self: Harmless, update: Weights, taken: Taken) -> Weights:
+        after = plain(self, update, taken)
+        retain = taken.sides["retain"]
+        size = math.sqrt(float(dot(retain, retain) * dot(update, update))) + 1e-30
+        rises = [float(dot(retain, one)) / size for one in (update, after)]
+        seen.append((float(taken.state["lambda"]), float(dot(retain, retain)), rises[0], rises[1]))
+        return after
+
+    monkeypatch.setattr(Harmless, "__call__", watched)
+    told = {"lr": 2e-3, "epochs": 2, "slack": 2.0, "dual_rate": 1000.0, "dual_start": 1.0}
+    unlearn(bench.base, make(Method, "gu(pdu)", told), bench.reference, batch=16, seed=1)
+    bench.base.restore()
+    free = [one for one in seen if one[0] == 0.0]
+    assert len(free) >= len(seen) - 1 > 0
+    assert all(size > 0 for _, size, _, _ in free)
+    assert any(before > 1e-3 for _, _, before, _ in free)
+    assert all(after < 1e-4 for _, _, _, after in free)
