@@ -22,7 +22,7 @@ from froc.engine import Engine
 from froc.errors import FrocError, InputError
 from froc.forward import Forward, Pass
 from froc.methods import Facts, Method
-from froc.models import Base, read_weights
+from froc.models import Base, read_model
 from froc.reference import Reference
 from froc.step import SIDES, Role, Side, Taken, Weights, side_of
 
@@ -213,9 +213,11 @@ class Run:
 
     def _retrained(self) -> Weights:
         folder = self.reference.pools.retrained
-        if folder is None or set(self.base.scope.own(self.member)) - {n for n, _ in self.base.model.named_parameters()}:
+        if folder is None or set(self.base.scope.own(self.member)) != {
+            n for n, _ in self.base.model.named_parameters()
+        }:
             raise InputError("needs a model that the task brings, and --train full")
-        return read_weights(Path(folder) / "model.safetensors")
+        return read_model(Path(folder))
 
     @torch.no_grad()
     def _filter(self, before: Weights) -> None:

@@ -59,7 +59,7 @@ def _lacks(name: str, view: SearchView) -> str | None:
     method = find(Method, name)
     roles = method.roles()
     if method.brought and view.retrained is None:
-        return f"{name} needs a model that was trained without the forget rows, which only the embedded task brings"
+        return f"{name} needs a model trained without the forget rows, which the embedded task brings (or retrained = in task.toml)"
     asked = all(row.question for row in view.forget)
     if "refusal" in roles and not (view.refusals and asked):
         return f"{name} needs refusals (idk.txt in the task folder) and forget rows with questions"
