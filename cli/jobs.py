@@ -103,7 +103,8 @@ def job(
         task, settings.share, sample, {risk: one.source for risk, one in measured.items()}, settings.later
     )
     refuse_unfit(view, measured)
-    if request == 1 and after is None and _asks_for_retrained(settings.methods):
+    asked = _asks_for_retrained(settings.methods)
+    if request == 1 and after is None and asked:
         told = embedded.made(cache=cache_folder(), progress=training, retrained=True)
         view = replace(view, retrained=str(told))
     methods, notes = spaces.choose(settings.methods, view)
@@ -122,6 +123,8 @@ def job(
         base = models.load(str(model or named), device=device, dtype=dtype, **scope)
     else:
         raise InputError("no base model; give --model PATH_OR_HUB_ID, or model = ... in task.toml")
+    if asked and view.retrained is not None:
+        models.refuse_unlike(base, Path(view.retrained))
     if label is None:
         label = "" if task.audited else digest.of_json([questions, base.digest, given])
     if label:

@@ -85,7 +85,8 @@ class Task:
     queries: pool -> rows; the pools are called `forgetting` and `utility`. holdout: rows like those to forget that the base
     model has never seen. population: risk -> what a claim about it is about, `queries` where left out (see
     `froc.claim.Claim`). earlier: what was removed before, for a third pool of that name; no part of the task's digest.
-    audited: whether `split_seed` came from an auditor. questions: the embedded task's seed of queries.
+    audited: whether `split_seed` came from an auditor. questions: the embedded task's seed of queries. retrained: see
+    `SearchView`; no part of the digest, for it is a model.
     """
 
     name: str
@@ -103,6 +104,7 @@ class Task:
     earlier: Earlier | None = None
     audited: bool = False
     questions: int | None = None
+    retrained: str | None = None
 
     @property
     def digest(self) -> str:
@@ -256,7 +258,9 @@ def split(
         if not searched[risk] or not sealed[risk]:
             raise InputError(f"{risk}: too few queries about facts that no adversary holds; give more queries")
     rows = past.rows if past else ()
-    view = SearchView(task.forget, task.retain, task.refusals, searched, task.template, task.holdout, rows)
+    view = SearchView(
+        task.forget, task.retain, task.refusals, searched, task.template, task.holdout, rows, task.retrained
+    )
     beside = [ids(some) for some in past.sealed] if past else ()
     return view, Sealed(sealed, opened_as(task), listed, beside)
 

@@ -180,22 +180,18 @@ class Forward:
         """(B,) means of (N,) values over each row's positions."""
         return self.sum(tokens) / self.count
 
-    @cached_property
-    def length(self) -> Tensor:
-        """(B,) int64, tokens of the row."""
-        device = self._where[0][0].batch.ids.device
-        return self._rows([torch.from_numpy(one.batch.length).to(device) for one, _, _ in self._where])
-
     def hidden(self, layer: int) -> Tensor:
         """(B, T, D) output of transformer block `layer`, counted from 0; T is the longest row's."""
-        found = [one.hidden[layer] for one, _, _ in self._where]
-        width = int(max(one.batch.length[place].max() for one, place, _ in self._where))
-        return self._rows([_wide(some, width) for some in found])
+        return self._rows([_wide(one.hidden[layer], self._width) for one, _, _ in self._where])
 
-    def mean_over_tokens(self, values: Tensor) -> Tensor:
-        """(B,) mean of (B, T) values over the row's real tokens, prompt included and padding excluded."""
-        real = torch.arange(values.shape[1], device=values.device) < self.length[:, None]
-        return (values * real).sum(1) / self.length
+    def mean_over_states(self, values: Tensor) -> Tensor:
+        """(B,) mean of (B, T) values over the positions whose hidden states stand for the answer (`Batch.telling`)."""
+        telling = self._rows([_wide(one.batch.telling[..., None], self._width) for one, _, _ in self._where])[..., 0]
+        return (values * telling).sum(1) / telling.sum(1).clamp_min(1)
+
+    @property
+    def _width(self) -> int:
+        return int(max(one.batch.length[place].max() for one, place, _ in self._where))
 
     @cached_property
     def _places(self) -> list[Counts]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers import logging as transformers_logging
@@ -114,6 +115,42 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     return load_file(path)
 
 
+def read_model(folder: Path) -> dict[str, torch.Tensor]:
+    """The parameters that a saved model's files hold together."""
+    return {name: value for path in _files(folder) for name, value in load_file(path).items()}
+
+
+def refuse_unlike(base: Base, folder: Path) -> None:
+    """InputError where a folder's model cannot take the place of the base's parameters: all of them, by name and shape."""
+    if not folder.is_dir():
+        raise InputError(
+            f"the retrained model's folder {folder} does not exist; mend the path, or leave the method out"
+        )
+    _refuse_pickle(folder)
+    wanted = {name: tuple(p.shape) for name, p in base.model.named_parameters()}
+    if set(base.scope.own()) != set(wanted):
+        raise InputError(
+            "a retrained model takes the place of all parameters: give --train full, or leave the method out"
+        )
+    found: dict[str, tuple[int, ...]] = {}
+    try:
+        for path in _files(folder):
+            with safe_open(path, framework="pt") as file:
+                found |= {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118  # no mapping
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{folder} holds no readable weights; save the retrained model again") from error
+    wrong = [name for name, shape in wanted.items() if found.get(name) != shape]
+    if wrong:
+        raise InputError(
+            f"{folder}: {wrong[0]} is {found.get(wrong[0], 'missing')}, in the base model {wanted[wrong[0]]};"
+            " give a retrained model of the base's architecture, saved as the base was"
+        )
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.safetensors"))
+
+
 def save(base: Base, folder: Path) -> None:
     """Save the model as it stands, with its tokenizer: `AutoModelForCausalLM.from_pretrained(folder)` loads it."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -133,7 +170,7 @@ def _refuse_quantised(name: str, config: Any) -> None:
 
 
 def _refuse_pickle(folder: Path) -> None:
-    if any(folder.glob("*.safetensors")):
+    if _files(folder):
         return
     pickled = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLES)
     found = f"{pickled[0]} is a pickle, which can run code" if pickled else "there are no weights in it"

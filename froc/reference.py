@@ -65,7 +65,7 @@ class Reference:
 
     `stack`: the rows of all roles on the device; `first`: role -> where its rows begin there.
     `sum_nll`: role -> (rows,) nats. `hidden`: (role, layer) -> one (T, D) tensor per row. `norm`: (role, layer) -> (rows,)
-    mean norm of the hidden states over each row's tokens, and over those of all rows. `spread`: role -> what `_Spread` says.
+    mean norm of the hidden states over each row's `Batch.telling`, and over those of all rows. `spread`: role -> what `_Spread` says.
     `alignment`: (forget rows,), see `_aligned`.
     """
 
@@ -141,8 +141,8 @@ class Reference:
                     states[layer][i] = found.hidden[layer][place, : len(rows[i].ids)].clone()
             for layer in norms:
                 every = found.hidden[layer].float().norm(dim=-1)
-                lengths[layer].append(every[batch.attention.bool()])
-                means[layer][index] = (every * batch.attention).sum(1) / batch.attention.sum(1)
+                lengths[layer].append(every[batch.telling])
+                means[layer][index] = (every * batch.telling).sum(1) / batch.telling.sum(1).clamp_min(1)
         if likely:
             self.sum_nll[role] = nll
         if whole is not None:

@@ -20,7 +20,7 @@ from froc.engine import Engine
 from froc.errors import FrocError, InputError
 from froc.forward import Forward
 from froc.methods import Facts, Method
-from froc.models import read_weights
+from froc.models import read_model
 from froc.reference import Reference
 from froc.scope import Full
 from froc.step import Ground, Phase, Role, Rollout, Side, Taken, Weights, side_of
@@ -173,7 +173,8 @@ class Run:
         if self.phase.combiner.watches:
             for side, loss in losses.items():
                 self._watched[side] = self._watched.get(side, 0.0) + loss.detach()
-        factors = self.phase.combiner.weights(self._state)
+        # where each side's gradient is kept, it is the side's own; `direction` weighs it
+        factors = {} if self.phase.split else self.phase.combiner.weights(self._state)
         return {side: loss * factors[side] if side in factors else loss for side, loss in losses.items()}
 
     def scaled(self, loss: Tensor) -> Tensor:
@@ -324,9 +325,10 @@ class Run:
 
     def _retrained(self) -> Weights:
         folder = self.reference.pools.retrained
-        if folder is None or set(self.base.scope.own(self.member)) - {n for n, _ in self.base.model.named_parameters()}:
+        everything = {name for name, _ in self.base.model.named_parameters()}
+        if folder is None or set(self.base.scope.own(self.member)) != everything:
             raise InputError("needs a model that the task brings, and --train full")
-        return read_weights(Path(folder) / "model.safetensors")
+        return read_model(Path(folder))
 
     @torch.no_grad()
     def _filter(self, before: Weights) -> None:

@@ -165,7 +165,9 @@ class Combiner:
         return {}
 
     def direction(self, sides: Mapping[Side, Weights], state: State) -> Weights:
-        """The gradient that the optimiser sees, from each side's over the whole batch."""
+        """The gradient that the optimiser sees, from each side's over the whole batch, which are without the factors."""
+        for side, factor in self.weights(state).items():
+            sides = {**sides, side: {name: factor * grad for name, grad in sides.get(side, {}).items()}}
         return {name: sum(side[name] for side in sides.values() if name in side) for name in _names(sides)}  # type: ignore[misc]  # no sum is empty
 
     def explored(

@@ -1,6 +1,5 @@
 """Method fields -> Optuna suggestions. Each method has its own conditional subspace, named `method.field`."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -60,7 +59,7 @@ def _lacks(name: str, view: SearchView) -> str | None:
     method = find(Method, name)
     roles = method.roles()
     if method.brought and view.retrained is None:
-        return f"{name} needs a model that was trained without the forget rows, which only the embedded task brings"
+        return f"{name} needs a model trained without the forget rows, which the embedded task brings (or retrained = in task.toml)"
     asked = all(row.question for row in view.forget)
     if "refusal" in roles and not (view.refusals and asked):
         return f"{name} needs refusals (idk.txt in the task folder) and forget rows with questions"
@@ -76,7 +75,8 @@ def build(
 ) -> dict[str, dict[str, Space]]:
     """The space of every method: its own ranges, narrowed by the task's, those overruled by the user's.
 
-    Keys of `task` and `user` are `field` or `method.field`. Raises InputError for a key that no method has.
+    A task's learning rates are multiplied by each method's pace. Keys of `task` and `user` are `field` or `method.field`.
+    Raises InputError for a key that no method has.
     """
     made: dict[str, dict[str, Space]] = {name: dict(spaces(find(Method, name))) for name in methods}
     sources: tuple[Mapping[str, Said], ...] = (dict(task), user)
@@ -85,7 +85,17 @@ def build(
             # a task speaks to all methods; some have nothing to be searched
             if source is user or key not in spaces(Method) or any(key in fields for fields in made.values()):
                 _narrow(made, key, said)
+                if key == "lr" and source is not user:
+                    _pace(made)
     return made
+
+
+def _pace(made: dict[str, dict[str, Space]]) -> None:
+    """Each method's own share of a learning rate that is said of all."""
+    for name, fields in made.items():
+        pace, rate = find(Method, name).pace, fields.get("lr")
+        if isinstance(rate, Range):
+            fields["lr"] = replace(rate, low=pace * rate.low, high=pace * rate.high)
 
 
 def suggest(trial: BaseTrial, space: Spaces) -> tuple[str, dict[str, Any]]:
@@ -128,21 +138,41 @@ def written(space: Spaces) -> dict[str, dict[str, str]]:
 
 
 def size(space: Spaces) -> int:
-    """How many configurations a grid has; InputError for a hyperparameter that is not listed value by value."""
-    total = 0
-    for method, fields in space.items():
-        counts = {name: _count(what) for name, what in fields.items()}
-        loose = [f"{method}.{name}" for name, count in counts.items() if count is None]
-        if loose:
-            raise InputError(f"a grid needs values for {', '.join(loose)}, such as --space {loose[0]}=A,B,C")
-        total += math.prod(count or 1 for count in counts.values())
+    """How many configurations a grid has; InputError for a hyperparameter that is not listed value by value.
+
+    One that is drawn only beside some values of others counts beside these alone.
+    """
+    loose: dict[str, None] = {}
+    total = sum(_drawable(method, fields, list(fields), {}, loose) for method, fields in space.items())
+    if loose:
+        first = next(iter(loose))
+        raise InputError(f"a grid needs values for {', '.join(loose)}, such as --space {first}=A,B,C")
     return total
 
 
-def _count(what: Space) -> int | None:
+def _drawable(
+    method: str, fields: Mapping[str, Space], names: Sequence[str], drawn: dict[str, Any], loose: dict[str, None]
+) -> int:
+    """Combinations of what is yet to be drawn, beside what others wait for; `loose` gathers what has no list."""
+    if not names:
+        return 1
+    name, rest = names[0], names[1:]
+    what = fields[name]
+    if not what.meant(drawn):
+        return _drawable(method, fields, rest, drawn, loose)
+    values = _values(what)
+    if values is None:
+        loose[f"{method}.{name}"] = None
+        values = (None,)
+    if any(name in other.when for other in fields.values()):
+        return sum(_drawable(method, fields, rest, {**drawn, name: value}, loose) for value in values)
+    return len(values) * _drawable(method, fields, rest, drawn, loose)
+
+
+def _values(what: Space) -> Sequence[Any] | None:
     if isinstance(what, Choice):
-        return len(what.options)
-    return int(what.high) - int(what.low) + 1 if what.integer else None
+        return what.options
+    return range(int(what.low), int(what.high) + 1) if what.integer else None
 
 
 def _narrow(made: dict[str, dict[str, Space]], key: str, said: Said) -> None:

@@ -62,6 +62,8 @@ class Method(ABC):
     """Whether a search tries it where no methods are named."""
     brought: ClassVar[bool] = False
     """Whether the result is a model that the task brings, trained without the forget rows."""
+    pace: ClassVar[float] = 1.0
+    """What a task's learning rates are multiplied by: they are said of methods that move all parameters."""
 
     lr: float = hyper(1e-5, Range(1e-6, 1e-4, log=True))
     epochs: int = hyper(5, Range(1, 10))

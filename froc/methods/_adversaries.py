@@ -16,9 +16,9 @@ from froc.step import Adversary, Held, State
 
 @dataclass(frozen=True)
 class Latent(Adversary):
-    """A push for each prompt token behind `layer` blocks (0: the embeddings), as long as epsilon times the mean hidden norm.
+    """A push for each prompt token behind `layer` blocks (0: the embeddings), as long as epsilon times the median hidden norm.
 
-    Found from zero by `steps` normalised gradient steps down the answers' negative log-likelihood, projected after each.
+    Of the prompt tokens of a pass; a mean would be that of first tokens, whose states are a hundred times as large. Found from zero by `steps` normalised gradient steps down the answers' negative log-likelihood, projected after each.
     """
 
     layer: int
@@ -35,7 +35,7 @@ class Latent(Adversary):
             nonlocal push, radius
             if push.dim() == 1:
                 push = torch.zeros_like(out, dtype=torch.float32).requires_grad_()
-                radius = self.epsilon * float(out.detach().float().norm(dim=-1)[prompt[..., 0]].mean())
+                radius = self.epsilon * float(out.detach().float().norm(dim=-1)[prompt[..., 0]].median())
             return out + (prompt * push).to(out.dtype)
 
         for _ in range(self.steps):
@@ -51,9 +51,9 @@ class Latent(Adversary):
 
 @dataclass(frozen=True)
 class SoftPrompt(Adversary):
-    """`tokens` vectors before every prompt, found by signed gradient steps from where the last step left them.
+    """`tokens` vectors before every prompt, found by signed gradient steps from where the last pass left them.
 
-    rate: of a step, as a share of the embeddings' root mean square.
+    At first embeddings of drawn tokens. rate: of a step, as a share of their root mean square.
     """
 
     tokens: int
@@ -67,7 +67,8 @@ class SoftPrompt(Adversary):
         longer = Batch(batch.index, torch.cat([room, batch.ids], 1), start, stop, length)
         embeddings = model.get_input_embeddings()
         soft: Tensor = state["soft"] if "soft" in state else self._first(model)
-        step = self.rate * float(soft.detach().square().mean().sqrt())
+        # of the first vectors: steps that grow with what they have moved grow without end
+        step = state.setdefault("soft_step", self.rate * float(soft.square().mean().sqrt()))
 
         def put(out: Tensor) -> Tensor:
             return torch.cat([soft.to(out.dtype).expand(len(out), -1, -1), out[:, self.tokens :]], 1)

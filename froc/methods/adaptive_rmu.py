@@ -27,7 +27,8 @@ class SteerEach(Steer):
 class AdaptiveRMU(RMU):
     """RMU with a target for each forget row: c times the mean norm of its own hidden states in the base model.
 
-    The paper measures a row's norm in the frozen model (our reading; its repository measures one batch per topic and keeps that).
+    The paper measures a row's norm in the frozen model (our reading; its repository measures one batch per topic, in the model that
+    is trained, and keeps that). c: 5 in its repository.
     """
 
     paper: ClassVar[str] = "Huu-Tien et al. 2408.06223; Li et al. 2403.03218"

@@ -14,8 +14,10 @@ class AdvUnlearn(Wrapper):
     """Forget under attack: vectors before the prompt are found that bring the answers back, then the step is taken.
 
     AdvUnlearn's idea, made for the text encoders of image models, on language models (our reading): min over theta of
-    L_f(theta; [v*, x]) + L_r(theta), v* found by signed gradient steps on the step's forget rows, from where the last step left it.
-    tokens: how many vectors. push_rate: of their steps, as a share of the embeddings' root mean square.
+    L_f(theta; [v*, x]) + L_r(theta), v* found by signed gradient steps on the forget rows of each pass, from where the last pass left
+    it (a step's rows are one pass or, for memory's and padding's sake, several). The authors take 30 steps, and none in the first
+    fifth of training; we take few, from the start. tokens: how many vectors, 1 in the authors' code. push_rate: of their steps, as
+    a share of the drawn embeddings' root mean square; nothing bounds v* but the steps' size and number.
     """
 
     paper: ClassVar[str] = "Zhang et al. 2405.15234"

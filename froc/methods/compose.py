@@ -20,7 +20,7 @@ from froc.methods.wga import Likely
 from froc.params import Choice, Range, hyper
 from froc.step import NLL, Combiner, Part, Phase, Term
 
-FEED_FORWARD = r"\.(mlp|feed_forward|fc1|fc2)\."
+FEED_FORWARD = r"\.(mlp|ffn|feed_forward|block_sparse_moe|fc1|fc2)\."
 
 
 @dataclass(frozen=True)

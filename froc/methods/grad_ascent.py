@@ -11,6 +11,7 @@ from froc.step import NLL, Part, Phase
 class GradAscent(Method):
     """Gradient ascent on the forget rows: minimise -NLL per answer token; nothing holds the rest.
 
+    Each row counts once, whatever its length, as in all of our terms; TOFU's code takes one mean over the tokens of a batch.
     Unbounded below, so the model collapses when trained for long; the usual lower baseline.
     """
 

@@ -66,7 +66,7 @@ class GU(Wrapper):
     The optimiser's realised change, momentum and decay included, is moved to the nearest one, in the metric of AdamW's second
     moments, along which the losses of the last retain batches do not rise to first order. This is the form that the authors'
     repository specifies (July 2026); its released code never reached its projection, so do not compare with published numbers.
-    memory: retain gradients that are kept, this step's first; each costs as much memory as what is trained.
+    memory: retain gradients that are kept, this step's first; each costs as much memory as what is trained. The authors keep 8.
     """
 
     paper: ClassVar[str] = "2511.17100"

@@ -13,15 +13,16 @@ from froc.step import NLL, Part, Phase
 class IDK(Retaining):
     """Preference optimisation towards refusals ("I don't know"): DPO with the forgotten answer as the loser.
 
-    beta: inverse temperature of DPO. form: `dpo` prefers the refusal, `nll` only imitates it (TOFU's plain PO).
+    form: `dpo` prefers the refusal, -(2/beta) log sigmoid(beta [log-ratio(refusal) - log-ratio(answer)]); `nll` only imitates it
+    (TOFU's plain PO). beta: inverse temperature of `dpo`, and nothing else. TOFU's code lacks the factor 2/beta; later code has it.
     """
 
     paper: ClassVar[str] = "Maini et al. 2401.06121; Rafailov et al. 2305.18290"
     family: ClassVar[str] = "refusal"
     standard: ClassVar[bool] = True
 
-    beta: float = hyper(0.1, Range(0.01, 1.0, log=True))
     form: str = hyper("dpo", Choice(("dpo", "nll")))
+    beta: float = hyper(0.1, Range(0.01, 1.0, log=True), form=("dpo",))
 
     def phases(self, facts: Facts) -> tuple[Phase, ...]:
         """One phase: refusal (and forgotten answer) and retain terms."""

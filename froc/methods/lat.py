@@ -14,9 +14,9 @@ class LAT(Wrapper):
     """Forget under attack: hidden states of forget prompts are pushed towards the answer, then the step is taken.
 
     min over theta of L_f(theta; h + d*) + L_r(theta), d* the push of at most epsilon per prompt token that makes the answers likeliest.
-    The authors take 16 steps of AdamW for each push and several model steps per push; we take few normalised gradient steps and
+    L_f and L_r are the other method's: the authors' GA-LAT is lat(grad_diff), their RMU-LAT lat(rmu). They take 16 steps of AdamW for each push and several model steps per push; we take few normalised gradient steps and
     one model step. push_depth: where it is pushed, as a share of all blocks, 0 being the embeddings; never behind what a term reads.
-    epsilon: as a share of the mean hidden norm there.
+    epsilon: as a share of the median hidden norm there.
     """
 
     paper: ClassVar[str] = "Sheshadri et al. 2407.15549"

@@ -11,7 +11,7 @@ from froc.step import Phase
 class Retrained(Method):
     """The model that the task brings, made as the base was but without the forget rows: what unlearning tries to come near to.
 
-    One trial, without a step. Only the embedded task's first request brings one.
+    One trial, without a step. The embedded task's first request brings one, and task folders whose task.toml names one.
     """
 
     paper: ClassVar[str] = "a control"

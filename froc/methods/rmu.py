@@ -13,12 +13,16 @@ from froc.methods import Facts, Method
 from froc.params import Range, hyper
 from froc.step import Part, Phase, State, Term
 
+OUTPUTS = r"down_proj|dense_4h_to_h|fc2|fc_out|mlp\.c_proj"
+"""A feed-forward block's second matrix, by the names that architectures give it."""
+
 
 @dataclass(frozen=True)
 class Steer(Term):
     """Mean square distance of the forget rows' hidden states to a fixed random direction of length c * norm.
 
-    The norm is the base model's mean hidden norm over all forget rows: c is relative, so one range fits all models.
+    The norm is the base model's mean hidden norm over all forget rows: c is relative, so one range fits all models. Hidden states
+    are those that predict an answer or its end (`froc.batches.Batch.telling`).
     """
 
     needs: ClassVar[tuple[str, ...]] = ("hidden_norm",)
@@ -33,11 +37,11 @@ class Steer(Term):
         return (self.layer,)
 
     def losses(self, forward: Forward, reference: Mapping[str, Tensor], state: State) -> Tensor:
-        """(B,) losses, mean over tokens and dimensions, in units of the squared hidden norm per dimension."""
+        """(B,) losses, mean over positions and dimensions, in units of the squared hidden norm per dimension."""
         hidden = widened(forward.hidden(self.layer))
         distance = (hidden - self.target(hidden, reference, state)) ** 2
         unit: Tensor = state["norm"]
-        return forward.mean_over_tokens(distance.sum(-1)) / unit**2
+        return forward.mean_over_states(distance.sum(-1)) / unit**2
 
     def target(self, hidden: Tensor, reference: Mapping[str, Tensor], state: State) -> Tensor:
         """(D,) of length c * norm; drawn once."""
@@ -68,25 +72,30 @@ class Hold(Term):
         """(B,) losses; 0 at the base model."""
         norm: Tensor = state["norm"]
         distance = (widened(forward.hidden(self.layer)) - widened(reference["hidden"])) ** 2
-        return forward.mean_over_tokens(distance.sum(-1)) / norm**2
+        return forward.mean_over_states(distance.sum(-1)) / norm**2
 
 
 @dataclass(frozen=True)
 class RMU(Method):
     """Representation misdirection: steer one layer's hidden states on forget rows, hold them on retain rows.
 
-    c: length of the target relative to the mean hidden norm (Adaptive RMU's scale, 2408.06223; the paper's own c is
-    absolute). retain_weight: weight of holding. depth: the layer as a share of all layers. Only the feed-forward
-    output matrices (down_proj) of that layer and the two before it move.
+    MSE(h, c norm u) on forget rows + retain_weight * MSE(h, h_base) on retain rows, u drawn once from [0, 1)^D and made of length 1.
+    c: length of the target relative to the mean hidden norm (Adaptive RMU's scale, 2408.06223; the paper's own c is absolute).
+    depth: the layer as a share of all layers. Only the feed-forward output matrices (down_proj) of that layer and the two before
+    it move, so it takes larger learning rates than methods that move everything: 5e-5 in the authors' code; a task's range counts
+    five times. The authors' code takes the mean over all tokens of plain text, padding too; we take the states that predict an
+    answer, as OpenUnlearning takes the answer's: questions to forget and to keep begin alike, and cannot be told apart there.
     """
 
     paper: ClassVar[str] = "Li et al. 2403.03218; Huu-Tien et al. 2408.06223"
     family: ClassVar[str] = "representation"
     standard: ClassVar[bool] = True
+    pace: ClassVar[float] = 5.0
     steer: ClassVar[type[Steer]] = Steer
 
+    lr: float = hyper(5e-5, Range(5e-6, 5e-4, log=True))
     c: float = hyper(5.0, Range(0.5, 20.0, log=True))
-    retain_weight: float = hyper(10.0, Range(0.5, 500.0, log=True))
+    retain_weight: float = hyper(10.0, Range(0.5, 2000.0, log=True))
     depth: float = hyper(0.4, Range(0.2, 0.8))
 
     def phases(self, facts: Facts) -> tuple[Phase, ...]:
@@ -97,4 +106,5 @@ class RMU(Method):
             "steer": Part(self.steer("forget", layer, self.c, facts.seed)),
             "hold": Part(Hold("retain", layer), self.retain_weight),
         }
-        return (Phase(parts, trains=rf"\.({layers})\..*(down_proj|dense_4h_to_h|fc2|fc_out|c_proj)\.weight$"),)
+        # the first number in a name is the layer's, a later one an expert's; GPT-2's attention has a c_proj too
+        return (Phase(parts, trains=rf"^\D*\.({layers})\.(.*\.)?({OUTPUTS})(\.weight)?$"),)

@@ -1,5 +1,6 @@
 """Saliency-based unlearning with a large learning rate."""
 
+import math
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -13,7 +14,10 @@ from froc.step import Phase, Taken, UpdateFilter, Weights
 
 @dataclass(frozen=True)
 class Salient(UpdateFilter):
-    """Only neurons (rows of a parameter) move whose forget gradient's norm is among the largest of this step."""
+    """Only neurons (rows of a parameter) move whose forget gradient's norm is among the largest of this step.
+
+    That is, at or above the quantile `threshold` of all rows' norms, and not 0: embeddings of absent tokens are never salient.
+    """
 
     split: ClassVar[bool] = True
     threshold: float = 0.9
@@ -22,7 +26,9 @@ class Salient(UpdateFilter):
         """Zero for all other rows, momentum and decay included."""
         norms = {name: _rows(grad) for name, grad in taken.sides["forget"].items()}
         every = torch.cat(list(norms.values()))
-        least = every.kthvalue(max(1, min(len(every), round(self.threshold * len(every))))).values
+        # a quantile between two ranks lies above the lower; products of decimals may lie a little above a rank
+        rank = math.ceil(self.threshold * (len(every) - 1) - 1e-9)
+        least = every.kthvalue(rank + 1).values.clamp_min(torch.finfo(every.dtype).tiny)
         return {
             name: change * (norms[name] >= least).view(-1, *[1] * (change.dim() - 1))
             if name in norms
@@ -43,7 +49,8 @@ class SURE(Wrapper):
     A neuron is a row of a parameter; its saliency is the norm of the forget side's gradient, anew in each step; rows below the
     quantile `threshold` of all rows stay where they are. The authors' code masks gradients in a method that its trainer does not
     call, and counts the forget gradient twice; here the realised update is masked, for momentum would leak through a masked
-    gradient. Meant for learning rates ten times as large as without; narrow or widen with --space sure(npo).lr=...
+    gradient. threshold: 0.9 in the authors' README, 0.99 in their class. Meant for learning rates ten times as large as without;
+    narrow or widen with --space sure(npo).lr=...
     """
 
     paper: ClassVar[str] = "Zhang et al. 2410.16454"

@@ -37,11 +37,13 @@ class UNDIAL(Retaining):
     CE(softmax(z_base - beta e_y), softmax(z)), mean over answer tokens (the authors' code averages over prompts and padding
     too). Where beta is below the margin by which the base model prefers the true token, that token stays the likeliest; base
     models that know their rows by heart have margins around 10. retain_weight: 0 in the paper, where nothing else is trained.
+    beta: 10, and lr: 1e-4, in OpenUnlearning.
     """
 
     paper: ClassVar[str] = "Dong et al. 2402.10052"
     family: ClassVar[str] = "distillation"
 
+    lr: float = hyper(1e-4, Range(1e-5, 3e-4, log=True))
     beta: float = hyper(10.0, Range(3.0, 30.0))
 
     def phases(self, facts: Facts) -> tuple[Phase, ...]:

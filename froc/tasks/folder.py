@@ -39,6 +39,7 @@ class Config(BaseModel):
     model_config = ConfigDict(extra="forbid")
     name: str | None = None
     model: str | None = None
+    retrained: str | None = None
     template: str = Task.template
     split_seed: Annotated[int, Field(ge=0)] = 0
     units: Units = Units()
@@ -49,6 +50,8 @@ class Config(BaseModel):
 def load(folder: Path, split_seed: int | None = None) -> tuple[Task, str | None]:
     """The task in `folder` and the base model that its `task.toml` names (a path is relative to the folder).
 
+    A retrained model that it names is looked at where it is used (`froc.models.refuse_unlike`): who works on the task without it
+    need not have it.
     Raises InputError naming file, row and mend.
     """
     if not folder.is_dir():
@@ -84,6 +87,7 @@ def load(folder: Path, split_seed: int | None = None) -> tuple[Task, str | None]
         space=config.space,
         population=config.population.model_dump(exclude_none=True),
         notes=tuple(notes),
+        retrained=None if config.retrained is None else str(folder / config.retrained),
     )
     return task, _model(folder, config.model)
 

@@ -430,7 +430,7 @@ def test_forward_puts_cut_rows_back_in_order(bench: Bench) -> None:
         assert torch.allclose(cut.mean_nll, whole.mean_nll, atol=1e-5)
         some, all_of = cut.hidden(0), whole.hidden(0)
         assert some.shape == all_of.shape
-        means = [f.mean_over_tokens(h.sum(-1)) for f, h in ((cut, some), (whole, all_of))]
+        means = [f.mean_over_states(h.sum(-1)) for f, h in ((cut, some), (whole, all_of))]
         assert torch.allclose(*means, atol=1e-4)
 
 

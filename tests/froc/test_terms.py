@@ -363,7 +363,9 @@ def test_padding_neighbours_and_their_order_change_nothing(tiny: Reference, name
 
 
 def test_a_mean_over_rows_is_of_each_rows_own_mean(tiny: Reference) -> None:
-    """RMU's mean: each row counts once, whatever its length (a (b, b) broadcast of sums and counts would mix them)."""
+    """RMU's mean: each row counts once, whatever its length (a (b, b) broadcast of sums and counts would mix them).
+
+    Over the positions that predict the answer: from the prompt's last to the last but one."""
     tiny.base.restore()
     where = np.array([0, 4])
     batch = tiny.stack.batch(where)
@@ -372,12 +374,10 @@ def test_a_mean_over_rows_is_of_each_rows_own_mean(tiny: Reference) -> None:
     with torch.no_grad():
         forward = Forward([(Pass(tiny.base.model, batch, hidden_at=(1,)), np.arange(2), np.arange(2))])
         found = term.losses(forward, tiny.of("forget", ("hidden_norm",), (1,), where), state)
-        hidden, lengths = forward.hidden(1), batch.length
-        by_hand = [
-            float(((hidden[k, : lengths[k]] - state["target"]) ** 2).sum()) / lengths[k] / float(state["norm"]) ** 2
-            for k in range(2)
-        ]
-    assert lengths[0] != lengths[1]
+        rows = [tiny.pools.rows["forget"][i] for i in where]
+        told = [forward.hidden(1)[k, row.prompt - 1 : len(row.ids) - 1] for k, row in enumerate(rows)]
+        by_hand = [float(((h - state["target"]) ** 2).sum(1).mean()) / float(state["norm"]) ** 2 for h in told]
+    assert len(told[0]) != len(told[1])
     assert found.tolist() == pytest.approx(by_hand)
 
 

@@ -231,6 +231,27 @@ def test_a_grid_is_walked_once() -> None:
     assert len(found) == size(space) == 7
 
 
+def test_a_grid_counts_and_walks_what_can_be_drawn() -> None:
+    """By hand: npo takes 3 betas, nll is plain or weighed in 2 ways: 6 terms. Each with 2 retain terms, and with 3 weights under
+    `sum` or 1 gamma under `blur`: 6 * 2 * (3 + 1) = 48. What is drawn nowhere needs no list."""
+    said: dict[str, Any] = {
+        "lr": ["1e-3"], "epochs": ["3"], "forget": ["npo", "nll"], "npo_beta": ["0.1", "0.2", "0.3"], "likely_up": ["1"],
+        "likely_down": ["0.1", "0.2"], "combiner": ["sum", "blur"], "retain_weight": ["1", "2", "4"], "gamma": ["1"],
+        "rows": ["alike"], "update": ["as_is"], "under": ["nothing"], "parts": ["all"],
+    }  # fmt: skip
+    space = build(["compose"], {}, said)
+    assert size(space) == 48
+    with pytest.raises(InputError, match=r"a grid needs values for compose\.slack, compose\.dual_rate"):
+        size(build(["compose"], {}, said | {"combiner": ["sum", "blur", "dual"]}))
+    idk = build(["idk"], {}, {"lr": ["1e-3"], "epochs": ["3"], "beta": ["0.1", "0.5"], "retain_weight": ["1"]})
+    assert size(idk) == 3
+    for grid, count in ((space, 48), (idk, 3)):
+        study = Study(None, grid, BUDGET, sampler="grid", pruner="none", seed=3)
+        study.resume([])
+        found = {(method, *sorted(params.items())) for method, params in map(study.ask, range(count))}
+        assert len(found) == count
+
+
 def test_no_method_has_a_hyperparameter_named_like_the_sweeps() -> None:
     assert not any({"stop", "mix"} & set(spaces(find(Method, name))) for name in names(Method))
 

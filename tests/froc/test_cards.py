@@ -1,0 +1,219 @@
+"""Methods against what their papers and authors' code say, by hand: what behaviour alone would not show."""
+
+import math
+import re
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from froc.batches import Encoded, Stack, collate
+from froc.forward import Forward, Pass
+from froc.methods import Facts, Method
+from froc.methods._adversaries import Latent, SoftPrompt
+from froc.methods.gu import Harmless
+from froc.methods.rmu import Hold, Steer
+from froc.methods.sure import Salient
+from froc.plugins import find, make
+from froc.step import Taken, Weights, dot
+from froc.train import unlearn
+from search.space import build
+from search.trial import Bench
+
+
+def _seen(bench: Bench, role: Any, count: int, layer: int) -> Forward:
+    return Forward.of(bench.base.model, collate(bench.reference.pools.rows[role], range(count), "cpu"), (layer,), False)
+
+
+# rmu
+
+
+def test_states_that_tell_of_an_answer_are_those_that_predict_it_but_never_a_rows_first() -> None:
+    """A question of 3 tokens: its last, and the answer's but the end. Plain text: the first token's state is left out."""
+    rows = [Encoded((5, 6, 7, 8, 9, 0), 3, 2), Encoded((5, 6, 7, 0), 1, 2)]
+    found = Stack(rows, "cpu").batch([0, 1]).telling
+    assert found.tolist() == [[False, False, True, True, True, False], [False, True, True, False, False, False]]
+
+
+@torch.no_grad()
+def test_rmu_steers_towards_one_positive_direction_as_long_as_it_says_and_holds_what_the_base_had(bench: Bench) -> None:
+    bench.base.restore()
+    layer, c = 1, 3.0
+    bench.reference.prepare("forget", ("hidden_norm",), (layer,), 7)
+    bench.reference.prepare("retain", ("hidden",), (layer,), 7)
+    rows = bench.reference.pools.rows
+    forget, retain = _seen(bench, "forget", len(rows["forget"]), layer), _seen(bench, "retain", 6, layer)
+    told = [h[row.prompt - 1 : len(row.ids) - 1] for h, row in zip(forget.hidden(layer), rows["forget"], strict=True)]
+    norm = float(torch.cat(told).norm(dim=-1).mean())
+    every = torch.arange(len(told)).numpy()
+    numbers = bench.reference.of("forget", ("hidden_norm",), (layer,), every)
+    assert float(numbers["hidden_norm"]) == pytest.approx(norm, rel=1e-5)
+    state: dict[str, Any] = {}
+    first = Steer("forget", layer, c, seed=1).losses(forget, numbers, state)
+    target: Tensor = state["target"]
+    assert float(target.norm()) == pytest.approx(c * norm, rel=1e-5)
+    assert bool((target >= 0).all())
+    assert first.tolist() == pytest.approx(
+        [float((h - target).square().sum(-1).mean()) / norm**2 for h in told], rel=1e-4
+    )
+    Steer("forget", layer, c, seed=2).losses(forget, numbers, state)
+    assert state["target"] is target
+    held = bench.reference.of("retain", ("hidden",), (layer,), every[:6])
+    assert Hold("retain", layer).losses(retain, held, state).abs().max() < 1e-8
+    away = {"hidden": held["hidden"] + 0.5}
+    by_hand = 0.25 * target.numel() / norm**2
+    assert Hold("retain", layer).losses(retain, away, state).tolist() == pytest.approx([by_hand] * 6, rel=1e-4)
+
+
+NAMES = {
+    "model.layers.{}.mlp.down_proj.weight": True,
+    "transformer.h.{}.mlp.c_proj.weight": True,
+    "gpt_neox.layers.{}.mlp.dense_4h_to_h.weight": True,
+    "model.decoder.layers.{}.fc2.weight": True,
+    "model.layers.{}.mlp.experts.7.down_proj.weight": True,
+    "model.layers.{}.mlp.experts.down_proj": True,
+    "transformer.h.{}.attn.c_proj.weight": False,
+    "model.layers.{}.self_attn.o_proj.weight": False,
+    "model.layers.{}.mlp.up_proj.weight": False,
+    "model.decoder.layers.{}.fc2.bias": False,
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_rmu_moves_the_feed_forward_outputs_of_three_layers_and_nothing_else(name: str) -> None:
+    """Of 17 blocks at depth 0.5: the block 8 and the two before it, whatever an expert's number."""
+    trains = make(Method, "rmu", {"depth": 0.5}).phases(Facts(17, 8, 0))[0].trains
+    moved = {layer for layer in range(17) if re.search(trains, name.format(layer))}
+    assert moved == ({6, 7, 8} if NAMES[name] else set())
+
+
+def test_a_tasks_learning_rates_count_at_each_methods_pace_and_a_users_do_not() -> None:
+    some = ["npo", "rmu", "gu(rmu)", "none"]
+    pace = find(Method, "rmu").pace
+    assert pace > 1 == find(Method, "npo").pace
+    rates = {name: fields["lr"] for name, fields in build(some, {"lr": (3e-4, 3e-3)}, {}).items() if fields}
+    assert {name: (rate.low, rate.high) for name, rate in rates.items()} == {
+        "npo": (3e-4, 3e-3), "rmu": (pace * 3e-4, pace * 3e-3), "gu(rmu)": (pace * 3e-4, pace * 3e-3)
+    }  # fmt: skip
+    plain = build(some, {"lr": (3e-4, 3e-3), "rmu.lr": (1e-2, 2e-2)}, {"npo.lr": (1e-4, 1e-3)})
+    assert [(plain[name]["lr"].low, plain[name]["lr"].high) for name in ("npo", "rmu")] == [(1e-4, 1e-3), (1e-2, 2e-2)]
+
+
+def test_passes_of_other_rows_do_not_change_which_states_tell(bench: Bench) -> None:
+    """Of rows cut into two passes, as of one pass over all."""
+    bench.base.restore()
+    stack = Stack(bench.reference.pools.rows["forget"][:6], "cpu")
+    with torch.no_grad():
+        first, second = (Pass(bench.base.model, stack.batch(some), hidden_at=(0,)) for some in ([4, 1, 0], [2, 5, 3]))
+        cut = Forward([(first, torch.tensor([2, 0]).numpy(), torch.tensor([0, 2]).numpy()),
+                       (second, torch.tensor([1]).numpy(), torch.tensor([1]).numpy())])  # fmt: skip
+        whole = Forward.of(bench.base.model, stack.batch([0, 5, 4]), (0,))
+        found, wanted = (one.mean_over_states(one.hidden(0).sum(-1)) for one in (cut, whole))
+    assert torch.allclose(found, wanted, atol=1e-4)
+
+
+# sure
+
+
+def test_sure_moves_rows_at_or_above_the_quantile_of_all_rows_and_nothing_by_momentum() -> None:
+    """Norms 1 to 10 over two parameters, one of them a vector: the 0.9 quantile is 9.1, the 0.5 quantile 5.5."""
+    grads = {"matrix": torch.tensor([[3.0, 4.0], [0.0, 1.0], [6.0, 8.0], [0.0, 2.0], [4.0, 0.0], [0.0, -3.0]]),
+             "vector": torch.tensor([-9.0, 8.0, 7.0, 6.0])}  # fmt: skip
+    update = {name: torch.ones_like(grad) for name, grad in grads.items()} | {"retain alone": torch.ones(2, 2)}
+    for threshold, left in ((0.9, {10}), (0.5, {6, 7, 8, 9, 10}), (0.7, {8, 9, 10}), (0.0, set(range(1, 11)))):
+        found = Salient(threshold)(update, Taken({"forget": grads}, {}, {}))
+        sizes = {"matrix": grads["matrix"].norm(dim=1), "vector": grads["vector"].abs()}
+        moved = {round(float(size)) for name, some in sizes.items() for size, row in zip(some, found[name], strict=True) if row.any()}  # fmt: skip
+        assert moved == left
+        assert not found["retain alone"].any()
+        assert all(bool(((one == 0) | (one == 1)).all()) for one in found.values())
+    few = {"embeddings": torch.tensor([[0.0]] * 8 + [[1.0]] * 2)}
+    found = Salient(0.5)({"embeddings": torch.ones(10, 1)}, Taken({"forget": few}, {}, {}))
+    assert found["embeddings"].flatten().tolist() == [0.0] * 8 + [1.0] * 2
+
+
+# adversaries
+
+
+def test_a_push_is_as_long_as_the_median_state_whatever_the_first_tokens_is(bench: Bench) -> None:
+    """First tokens' states a hundred times as large, as models have them, would make a mean of another size."""
+    bench.base.restore()
+    model: Any = bench.base.model
+    batch = Stack(bench.reference.pools.rows["forget"], "cpu").batch(range(8))
+    embeddings = model.get_input_embeddings()
+
+    def inflate(_module: Any, _args: Any, out: Tensor) -> Tensor:
+        return torch.cat([100 * out[:, :1], out[:, 1:]], 1)
+
+    handle = embeddings.register_forward_hook(inflate)
+    try:
+        seen: list[Tensor] = []
+        watch = embeddings.register_forward_hook(lambda _m, _a, out: seen.append(out.detach()))
+        Pass(model, batch)
+        watch.remove()
+        _, during = Latent(4, 0, 0.5).against(model, batch, {})
+        with during():
+            watch = embeddings.register_forward_hook(lambda _m, _a, out: seen.append(out.detach()))
+            Pass(model, batch)
+            watch.remove()
+    finally:
+        handle.remove()
+    norms = [seen[0][k, :stop].norm(dim=-1) for k, stop in enumerate(batch.start)]
+    every = sorted(float(norm) for some in norms for norm in some)
+    assert sum(every) / len(every) > 2 * every[(len(every) - 1) // 2]
+    by = (seen[1] - seen[0]).norm(dim=-1)
+    assert float(by.max()) == pytest.approx(0.5 * every[(len(every) - 1) // 2], rel=1e-3)
+
+
+def test_soft_prompts_take_steps_of_one_size_from_where_they_were(bench: Bench) -> None:
+    """Signed steps of rate * rms of the first vectors: after n of them none has moved further than n of these."""
+    bench.base.restore()
+    batch = Stack(bench.reference.pools.rows["forget"], "cpu").batch(range(4))
+    state: dict[str, Any] = {}
+    SoftPrompt(0, 2, 1.0, seed=3).against(bench.base.model, batch, state)
+    first = state.pop("soft")
+    size = float(first.square().mean().sqrt())
+    state = {}
+    before = first
+    for calls in range(1, 6):
+        SoftPrompt(2, 2, 1.0, seed=3).against(bench.base.model, batch, state)
+        assert float((state["soft"] - before).abs().max()) <= 2 * size * (1 + 1e-5)
+        assert float((state["soft"] - first).abs().max()) <= 2 * calls * size * (1 + 1e-5)
+        steps = (state["soft"] - before) / size
+        assert torch.allclose(steps, steps.round(), atol=1e-3)
+        before = state["soft"]
+
+
+def test_undial_has_the_authors_learning_rate() -> None:
+    assert find(Method, "undial")().lr == 10 * find(Method, "npo")().lr == pytest.approx(1e-4)
+    assert math.isclose(make(Method, "gu(undial)").lr, 1e-4)
+
+
+# around others
+
+
+def test_gu_keeps_the_retain_loss_where_a_dual_variable_has_come_down_to_zero(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A side's gradient is its own: under lambda = 0 there is still a retain loss that may not rise."""
+    seen: list[tuple[float, float, float, float]] = []
+    plain = Harmless.__call__
+
+    def watched(self: Harmless, update: Weights, taken: Taken) -> Weights:
+        after = plain(self, update, taken)
+        retain = taken.sides["retain"]
+        size = math.sqrt(float(dot(retain, retain) * dot(update, update))) + 1e-30
+        rises = [float(dot(retain, one)) / size for one in (update, after)]
+        seen.append((float(taken.state["lambda"]), float(dot(retain, retain)), rises[0], rises[1]))
+        return after
+
+    monkeypatch.setattr(Harmless, "__call__", watched)
+    told = {"lr": 2e-3, "epochs": 2, "slack": 2.0, "dual_rate": 1000.0, "dual_start": 1.0}
+    unlearn(bench.base, make(Method, "gu(pdu)", told), bench.reference, batch=16, seed=1)
+    bench.base.restore()
+    free = [one for one in seen if one[0] == 0.0]
+    assert len(free) >= len(seen) - 1 > 0
+    assert all(size > 0 for _, size, _, _ in free)
+    assert any(before > 1e-3 for _, _, before, _ in free)
+    assert all(after < 1e-4 for _, _, _, after in free)
