@@ -9,7 +9,8 @@ How the files depend on each other, top to bottom::
     batches  likelihood  forward          rows as tensors, nats of tokens, one pass
     survey  step  methods/                questions to the base model, one training step in parts, the methods
     alternates  reference                 rows that the base model writes; its numbers on training rows, computed once
-    engine  running  train                precision and memory; one configuration in training; the loop, for one or a pack
+    engine  running  train  resuming      precision and memory; one configuration in training; the loop, for one or a pack;
+                                          its state on disk, from which it goes on
     presets  risks                        risks by name: queries, metric, attacks
     observe  depth  metrics/  attacks/    what a model does with queries; scores of it; what an adversary may do first
     measure                               unlearned model -> per-query losses

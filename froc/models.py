@@ -107,6 +107,8 @@ def write_weights(weights: dict[str, torch.Tensor], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
     save_file({name: value.contiguous() for name, value in weights.items()}, part)
+    with part.open("rb") as stream:
+        os.fsync(stream.fileno())
     os.replace(part, path)
 
 

@@ -6,6 +6,7 @@ Which passes a step is made of is the loop's business (`froc.train`).
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,7 @@ class Run:
         self.base, self.reference, self.method, self.seed, self.member = reference.base, reference, method, seed, member
         self.done, self.stopped, self.error = 0, False, ""
         self._rungs: dict[int, list[Look]] = {}
-        self._skipped, self._rolled = 0, _Rolled()
+        self._skipped, self._rolled, self._moved = 0, _Rolled(), set[str]()
         self.look_at(rungs or {})
         self._state: dict[str, Any] = {}
         self.moving: dict[str, torch.nn.Parameter] = {}
@@ -127,6 +128,45 @@ class Run:
     def first(self) -> Mapping[Role, int]:
         """role -> where its rows begin in the stack."""
         return self._rolled.first or self.reference.first
+
+    @property
+    def settled(self) -> bool:
+        """Whether `saved` says all there is: rows that the model has written are gone through first, and never kept."""
+        rollout = None if self.over else self.phase.rollout
+        return rollout is None or self._since % rollout.every == 0
+
+    def saved(self) -> dict[str, Any]:
+        """What `restore` needs, as it stands between two steps: no copy of it."""
+        own = self.base.scope.own(self.member)
+        training = bool(self._left) and self.phase.edit is None
+        return {
+            "weights": {name: own[name].detach() for name in sorted(self._moved)},
+            "phases": len(self._left), "left": self._left[0][1] if self._left else 0, "since": self._since,
+            "optimiser": self._optimiser.state_dict() if training else None,
+            "schedule": self._schedule.state_dict() if training else None,
+            "scaler": self._scaler.state_dict(), "state": self._state,
+            "done": self.done, "skipped": self._skipped, "stopped": self.stopped,
+        }  # fmt: skip
+
+    @torch.no_grad()
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """Be where `saved` was taken of the same configuration; this run has not begun yet."""
+        own = self.base.scope.own(self.member)
+        for name, value in saved["weights"].items():
+            own[name].copy_(value)
+        self._moved |= set(saved["weights"])
+        self._left = self._left[len(self._left) - saved["phases"] :]
+        self._enter()
+        if self._left:
+            self._left[0], self._since = (self.phase, saved["left"]), saved["since"]
+        if saved["optimiser"] is not None:
+            self._optimiser.load_state_dict(saved["optimiser"])
+            self._schedule.load_state_dict(saved["schedule"])
+            for draw in (draw for role, draw in self._draws.items() if role != ROLLED):
+                next(islice(draw, self._since, self._since), None)
+        self._scaler.load_state_dict(saved["scaler"])
+        self._state, self.done = saved["state"], saved["done"]
+        self._skipped, self.stopped = saved["skipped"], saved["stopped"]
 
     def look_at(self, rungs: Mapping[int, Look]) -> None:
         """Be looked at after these steps, after whoever looks there already."""
@@ -311,6 +351,7 @@ class Run:
             return
         self.phase, steps = self._left[0]
         self.moving = self._moving()
+        self._moved |= set(self.moving)
         self._since, self._rolled, self._draws = 0, _Rolled(), {}
         if self.phase.edit is not None:
             return

@@ -5,7 +5,7 @@ its own optimiser steps and nothing else.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -45,13 +45,21 @@ def unlearn(
     return run.done
 
 
-def together(base: Base, runs: Sequence[Run], engine: Engine, deadline: float | None = None) -> None:
+def together(
+    base: Base,
+    runs: Sequence[Run],
+    engine: Engine,
+    deadline: float | None = None,
+    each: Callable[[], object] = lambda: None,
+) -> None:
     """Train several configurations, each on its own member, rows and rate, in the same passes over the frozen base.
 
-    deadline: of `time.monotonic()`; TimeoutError at the first step after it.
+    deadline: of `time.monotonic()`; TimeoutError at the first step after it. each: is called after every step.
     A run that diverges or is stopped leaves the others alone: parameters and rows are disjoint.
     """
-    torch.manual_seed(digest.seed("dropout", *(run.seed for run in runs)))
+    # runs that go on from their middle have their draws from there
+    if not any(run.done for run in runs):
+        torch.manual_seed(digest.seed("dropout", *(run.seed for run in runs)))
     try:
         while active := [run for run in runs if not run.over]:
             if deadline is not None and time.monotonic() > deadline:
@@ -66,6 +74,7 @@ def together(base: Base, runs: Sequence[Run], engine: Engine, deadline: float | 
                 _freeze(base, training)
                 base.scope.activate([run.member for run in training])
                 _step(base, training, engine)
+            each()
     finally:
         for run in runs:
             run.forget_gradients()

@@ -6,6 +6,7 @@ there are. A result is written down as it comes and told in its turn.
 """
 
 import logging
+import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -22,7 +23,7 @@ from search.plan import Settings
 from search.pruning import Judge
 from search.study import Study
 from search.trial import trial_seed
-from search.work import Trained, Trials, now
+from search.work import Trained, Trials, now, saver_of
 
 LOG = logging.getLogger("froc")
 Heard = Callable[[Started, Sequence[Started], int], None]
@@ -51,6 +52,9 @@ class Driver:
         self._log = folder.interrupted()
         self._plan = of_document(folder.plan)
         self._done = {line.trial: line for line in self._log if line.status in FINISHED}
+        for line in self._done.values():
+            # of a process that ended just after it had written this down
+            self._forget(line)
         self._asked: deque[_Pack] = deque()
         self._sums: sealing.Sums = {}
         self._told: list[Started] = []
@@ -126,11 +130,18 @@ class Driver:
         seed = trial_seed(self._settings.seed, number)
         return Started(number, attempt, f"c{number:04d}", method, params, seed, now(), self._plan)
 
+    def _resumed(self, lines: list[Started]) -> list[Started]:
+        """The same with the steps that an earlier attempt was saved at, where the workers see this folder."""
+        steps = None if self._executor.remote else saver_of(lines, self._folder.path).steps()
+        return [replace(line, resumed=step) for line, step in zip(lines, steps, strict=True)] if steps else lines
+
     def _start(self, pack: _Pack) -> None:
+        pack.lines = self._resumed(pack.lines)
         self._log += pack.lines
         self._folder.record(self._log)
         for line in pack.lines:
-            LOG.info("%s starts: %s, attempt %d", line.config, line.method, line.attempt)
+            begun = "" if line.resumed is None else f", goes on from step {line.resumed}"
+            LOG.info("%s starts: %s, attempt %d%s", line.config, line.method, line.attempt, begun)
             self._heard(line, self._log, self._settings.trials)
         best = self._best()
         work = Trials(
@@ -147,6 +158,8 @@ class Driver:
             self._lost(pack, report.lost)
             return
         trained: list[Trained] = report.result
+        for note in dict.fromkeys(note for one in trained for note in one.notes):
+            LOG.warning("%s %s", " and ".join(line.config for line in pack.lines), note)
         for one in trained:
             if one.table is not None:
                 write_table(self._folder.trial_losses(one.line.config), one.table)
@@ -167,6 +180,7 @@ class Driver:
             self._replace(line)
             self._done[line.trial] = line
         self._folder.record(self._log)
+        self._forget(lines[0])
         for line in lines:
             LOG.info(
                 "%s %s after %.1f s%s",
@@ -176,6 +190,10 @@ class Driver:
                 f": {line.reason}" if line.reason else "",
             )
             self._heard(line, self._log, self._settings.trials)
+
+    def _forget(self, line: Started) -> None:
+        """Remove what a trial, or a pack by its first one, had left on its way."""
+        shutil.rmtree(self._folder.training(line.config), ignore_errors=True)
 
     def _lost(self, pack: _Pack, why: str) -> None:
         """Start a pack again on another worker, or give it up where it may be what kills them."""

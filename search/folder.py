@@ -30,6 +30,8 @@ class Started:
     averages: what FROC's score is made of, see `froc.published.Means`; null where a trial did not finish.
     variants: what else the same training gave: `config`, the step it stopped at (`stop`), the share of it in a mix with
     the base model (`mix`), and its own `search` and `averages`. resources: see `search.work`.
+    resumed: step at which this attempt took the training of an earlier one up, so that its `seconds` and `resources` are of
+    what came after; null where it began anew.
     """
 
     trial: int
@@ -50,6 +52,7 @@ class Started:
     averages: dict[str, dict[str, float]] | None = None
     variants: list[dict[str, Any]] = field(default_factory=list)
     resources: dict[str, float] = field(default_factory=dict)
+    resumed: int | None = None
 
     def configurations(self) -> list["Started"]:
         """This line and one like it for each variant, whose stop and mix stand among its hyperparameters."""
@@ -85,6 +88,10 @@ class Folder:
     def weights(self, config: str) -> Path:
         """Where a candidate's parameters wait for calibration."""
         return self.path / "weights" / f"{config}.safetensors"
+
+    def training(self, config: str) -> Path:
+        """Where the trials that are trained with this one, the first of them, leave their state on the way."""
+        return self.path / "training" / config
 
     def trial_losses(self, config: str) -> Path:
         """Search losses of one finished trial and its variants; config: of any of them."""

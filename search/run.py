@@ -154,7 +154,8 @@ def _work(job: Job, plan: Plan, folder: Folder, listener: Listener) -> dict[str,
         executor.close()
     write_json(folder.certificate, certificate)
     LOG.info("certified %d of %d, chosen %s", len(certificate["certified"]), len(candidates), certificate["chosen"])
-    shutil.rmtree(folder.path / "weights", ignore_errors=True)
+    for rest in ("weights", "training"):
+        shutil.rmtree(folder.path / rest, ignore_errors=True)
     return certificate
 
 

@@ -93,6 +93,14 @@ class Sweep:
         self._back(step, self._points[-1].share)
         return best
 
+    def again(self, kept: Mapping[int, Weights]) -> None:
+        """Look once more at the stops that an earlier process looked at; leaves the model at the last of them."""
+        self._base.scope.activate([self._member])
+        for step in sorted(kept):
+            self.kept[step] = kept[step]
+            self._explore(step)
+            self._back(step, self._points[-1].share)
+
     def end(self, step: int) -> list[Found]:
         """The end as it is, then the best other points, each measured on all search queries."""
         self.stop(step)

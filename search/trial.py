@@ -20,6 +20,8 @@ from froc.methods import Method
 from froc.models import Base
 from froc.plugins import make
 from froc.reference import Pools, Reference
+from froc.resuming import Found as Saved
+from froc.resuming import Saver, draws, set_draws
 from froc.risks import Measurement, written
 from froc.running import DivergedError, Run
 from froc.scope import Weights
@@ -60,7 +62,8 @@ class Outcome:
     """What a trial came to. `ended`: its end first, then what the sweep found; empty unless complete.
 
     queries: losses over budgets of the queries that each rung measured. kept: step -> weights, as far as the sweep needed
-    them. member: where the end's weights lie in the model.
+    them. member: where the end's weights lie in the model. resumed: step from which it went on, where an earlier process
+    had begun it; `seconds` are of this process alone.
     """
 
     status: str
@@ -72,6 +75,7 @@ class Outcome:
     ended: tuple[Ended, ...] = ()
     kept: Mapping[int, Weights] = field(default_factory=dict, repr=False, compare=False)
     member: int = 0
+    resumed: int | None = None
 
 
 Hopeless = Callable[[list[list[Any]], list[list[float]]], bool]
@@ -97,26 +101,89 @@ class Bench:
         self._opened: tuple[str, list[Probe]] | None = None
         self.start = {p.risk: p.start or averaged(look(base, p), p.risk) for p in self.probes}
 
-    def run(self, asked: Sequence[Asked], hopeless: Sequence[Hopeless], limit: float | None = None) -> list[Outcome]:
+    def run(
+        self,
+        asked: Sequence[Asked],
+        hopeless: Sequence[Hopeless],
+        limit: float | None = None,
+        saver: Saver | None = None,
+    ) -> list[Outcome]:
         """Train and measure configurations, several in the same passes; their ends stay in `base.model`'s members.
 
-        limit: seconds of training after which they are given up, times their number. A trial that fails in any way is an outcome with a reason, never an exception: the search goes on.
+        limit: seconds of training after which they are given up, times their number. saver: where they go on from, and
+        leave their state on the way. A trial that fails in any way is an outcome with a reason, never an exception: the search goes on.
         """
         begin = time.monotonic()
-        attempts = [_Attempt(self, one, k, watch) for k, (one, watch) in enumerate(zip(asked, hopeless, strict=True))]
+        attempts, before = self._begun(asked, hopeless, saver)
         ready = [one.run for one in attempts if one.run is not None]
+
+        def each() -> None:
+            if saver is not None and saver.due and all(run.settled for run in ready):
+                self._save(saver, attempts, before + time.monotonic() - begin)
+
         try:
-            together(self.base, ready, self.engine, limit and begin + limit * len(asked))
+            together(self.base, ready, self.engine, limit and begin + limit * len(asked) - before, each)
         except TimeoutError:
             for one in attempts:
                 one.overdue(limit)
         except Exception as error:  # whatever a method does wrong must not end the search
             if len(ready) > 1:
                 # whose fault it was is not known: each is tried alone
-                return [self.run([one], [watch], limit)[0] for one, watch in zip(asked, hopeless, strict=True)]
+                return [
+                    self.run([one], [watch], limit, saver and saver.part(k))[0]
+                    for k, (one, watch) in enumerate(zip(asked, hopeless, strict=True))
+                ]
             for one in attempts:
                 one.failed(error)
         return [one.outcome((time.monotonic() - begin) / len(asked)) for one in attempts]
+
+    def _begun(
+        self, asked: Sequence[Asked], hopeless: Sequence[Hopeless], saver: Saver | None
+    ) -> tuple[list["_Attempt"], float]:
+        """Attempts at their beginning, or where an earlier process left them after so many seconds."""
+
+        def anew() -> list[_Attempt]:
+            return [_Attempt(self, one, k, watch) for k, (one, watch) in enumerate(zip(asked, hopeless, strict=True))]
+
+        attempts = anew()
+        found = None if saver is None else saver.read(self.base.device)
+        if saver is None or found is None:
+            return attempts, 0.0
+        try:
+            self._take_up(attempts, found)
+        except Exception as error:  # whatever does not fit: a trial can always begin anew
+            saver.notes.append(f"its saved state does not fit ({type(error).__name__}): it began anew")
+            saver.drop()
+            return anew(), 0.0
+        return attempts, float(found.said["seconds"])
+
+    def _save(self, saver: Saver, attempts: Sequence["_Attempt"], seconds: float) -> None:
+        runs = [one.run for one in attempts if one.run is not None]
+        said = {
+            "steps": [one.steps for one in attempts], "seconds": seconds, "attempts": [one.said for one in attempts]
+        }  # fmt: skip
+        device = self.base.device
+        tree = {"runs": [run.saved() for run in runs], "rows": self.engine.rows, "draws": draws(device)}
+        kept = {f"{k}-{step}": some for k, one in enumerate(attempts) for step, some in one.kept.items()}
+        saver.write(said, tree, kept, device)
+
+    def _take_up(self, attempts: Sequence["_Attempt"], found: Saved) -> None:
+        kept: list[dict[int, Weights]] = [{} for _ in attempts]
+        for name, weights in found.lasting.items():
+            place, step = map(int, name.split("-"))
+            kept[place][step] = weights
+        for one, some in zip(attempts, kept, strict=True):
+            one.look_again(some)
+        ready = [one.run for one in attempts if one.run is not None]
+        for run, saved in zip(ready, found.tree["runs"], strict=True):
+            run.restore(saved)
+        rows = found.tree["rows"]
+        if rows is not None:
+            self.engine.rows = min(rows, self.engine.rows or rows)
+        set_draws(found.tree["draws"], self.base.device)
+        # last: what a judge was told cannot be taken back
+        for one, said in zip(attempts, found.said["attempts"], strict=True):
+            one.go_on(said)
 
     def retrain(self, asked: Asked, stop: int | None = None, share: float = 1.0) -> None:
         """Train a configuration again without looking at it: same seed, same parameters."""
@@ -189,6 +256,7 @@ class _Attempt:
         self._rungs: list[list[Any]] = []
         self._queries: list[list[float]] = []
         self._bad: tuple[str, str] | None = None
+        self._resumed: int | None = None
         self.run: Run | None = None
         try:
             run = bench.prepared(asked, {}, member)
@@ -200,6 +268,35 @@ class _Attempt:
             self.run = run
         except Exception as error:  # as above
             self.failed(error)
+
+    @property
+    def steps(self) -> int:
+        """Done so far."""
+        return self.run.done if self.run else 0
+
+    @property
+    def kept(self) -> Mapping[int, Weights]:
+        """Weights at the stops that were looked at."""
+        return self._sweep.kept if self.run else {}
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """What it showed so far."""
+        return {"rungs": self._rungs, "queries": self._queries, "error": self.run.error if self.run else ""}
+
+    def look_again(self, kept: Mapping[int, Weights]) -> None:
+        """Look at the stops again that an earlier process looked at: the same weights, the same losses."""
+        if self.run is not None:
+            self._sweep.again(kept)
+
+    def go_on(self, said: Mapping[str, Any]) -> None:
+        """Know what an earlier process saw, as its judge does then: this one has been asked nothing yet."""
+        if self.run is None:
+            return
+        self._rungs, self._queries, self.run.error = said["rungs"], said["queries"], said["error"]
+        self._resumed = self.run.done
+        for place in range(1, len(self._rungs) + 1):
+            self._hopeless(self._rungs[:place], self._queries[:place])
 
     def failed(self, error: Exception) -> None:
         """Note why there is no result."""
@@ -215,7 +312,7 @@ class _Attempt:
     def outcome(self, seconds: float) -> Outcome:
         """Measure what training left; the time of that counts too."""
         begin = time.monotonic()
-        steps = self.run.done if self.run else 0
+        steps = self.steps
         ended: tuple[Ended, ...] = ()
         if self.run is not None and self._bad is None:
             if self.run.error:
@@ -230,7 +327,9 @@ class _Attempt:
         status, reason = self._bad or ("complete", None)
         spent = round(seconds + time.monotonic() - begin, 3)
         kept = self._sweep.kept if ended else {}
-        return Outcome(status, reason, steps, spent, self._rungs, self._queries, ended, kept, self._member)
+        return Outcome(
+            status, reason, steps, spent, self._rungs, self._queries, ended, kept, self._member, self._resumed
+        )  # fmt: skip
 
     def _rung(self, step: int) -> Callable[[], bool]:
         def look() -> bool:

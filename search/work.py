@@ -16,10 +16,12 @@ from typing import Any
 import polars as pl
 import torch
 
+from froc import digest
 from froc.data import Query
 from froc.losses import SCHEMA
 from froc.measure import measured
 from froc.models import read_weights, write_weights
+from froc.resuming import Saver
 from froc.scope import Weights
 from search import sealing
 from search.folder import Folder, Started
@@ -50,13 +52,14 @@ class Trained:
     """What a trial came to. line: as it stands in the log; table: its search losses, None unless complete.
 
     queries: losses over budgets of the queries that each rung measured. weights: config -> parameters that would be
-    needed if the search ended now, where the worker has not written them itself.
+    needed if the search ended now, where the worker has not written them itself. notes: for the log.
     """
 
     line: Started
     table: pl.DataFrame | None
     queries: list[list[float]]
     weights: dict[str, Weights] = field(default_factory=dict, repr=False)
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,8 @@ class Trials(Work):
         """Train and measure; what goes wrong in a trial is its result."""
         asked = [Asked(line.method, line.params, line.seed) for line in self.lines]
         meter = _Meter(bench.base.device)
-        outcomes = bench.run(asked, [judge.begin() for judge in self.judges], self.limit)
+        saver = None if self.folder is None else saver_of(self.lines, self.folder)
+        outcomes = bench.run(asked, [judge.begin() for judge in self.judges], self.limit, saver)
         used = meter.read(len(asked))
         best = list(self.best)
         done = []
@@ -90,7 +94,7 @@ class Trials(Work):
             ended = replace(_ended(line, outcome), resources=used)
             table = _table(bench, ended, outcome)
             weights = {} if table is None else self._keep(bench, ended, outcome, table, best)
-            done.append(Trained(ended, table, outcome.queries, weights))
+            done.append(Trained(ended, table, outcome.queries, weights, tuple(saver.notes) if saver else ()))
         return done
 
     def _keep(
@@ -190,9 +194,15 @@ def _ended(line: Started, outcome: Outcome) -> Started:
         for one in outcome.ended[1:]
     ]  # fmt: skip
     return replace(
-        line, status=outcome.status, reason=outcome.reason, ended=now(), steps=outcome.steps, seconds=outcome.seconds,
+        line, status=outcome.status, reason=outcome.reason, ended=now(), steps=outcome.steps, seconds=outcome.seconds, resumed=outcome.resumed,
         search=plain.means if plain else None, rungs=outcome.rungs, averages=plain.averages if plain else None, variants=variants,
     )  # fmt: skip
+
+
+def saver_of(lines: Sequence[Started], folder: Path) -> Saver:
+    """Where trials that are trained together leave their state, whichever attempt it is."""
+    said = [[line.plan, line.config, line.method, line.params, line.seed] for line in lines]
+    return Saver(Folder(folder).training(lines[0].config), digest.of_json(said))
 
 
 def now() -> str:

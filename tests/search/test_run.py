@@ -291,7 +291,7 @@ def test_failing_trials_are_recorded_and_the_search_goes_on(
 
     real, count = module.together, 0
 
-    def unlucky(base: Base, runs: Any, engine: Any, deadline: float | None = None) -> None:
+    def unlucky(base: Base, runs: Any, engine: Any, *_: Any) -> None:
         nonlocal count
         count += 1
         if count == 1:
