@@ -3,7 +3,7 @@
 Shapes: B rows, N positions that predict an answer or its end, K buckets of the vocabulary, V vocabulary.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from froc import digest
-from froc.batches import Counts, Encoded, Stack, by_length, encode
+from froc.batches import Batch, Counts, Encoded, Stack, by_length, encode
 from froc.data import Row, SearchView
 from froc.errors import InputError
 from froc.forward import Forward, Pass, blocks
@@ -107,6 +107,13 @@ class Reference:
             self.answers[survey] = survey.take(self)
         found: Found = self.answers[survey]
         return found
+
+    def batches(self, role: Role, size: int = 64, most: int | None = None) -> Iterator[Batch]:
+        """The rows of a role, or `most` of them spread evenly over it, in batches of similar length."""
+        every = self.pools.rows[role]
+        some = range(0, len(every), 1 if most is None else max(1, -(-len(every) // most)))
+        for index in by_length([every[i] for i in some], size):
+            yield self.stack.batch(np.asarray(index) * some.step + self.first[role])
 
     def prepare(self, role: Role, needs: Sequence[str], layers: Sequence[int], size: int) -> None:
         """Compute what is missing; the model must hold the base parameters."""

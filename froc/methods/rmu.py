@@ -46,11 +46,16 @@ class Steer(Term):
     def target(self, hidden: Tensor, reference: Mapping[str, Tensor], state: State) -> Tensor:
         """(D,) of length c * norm; drawn once."""
         if "target" not in state:
-            direction = torch.rand(hidden.shape[-1], generator=torch.Generator().manual_seed(self.seed))
             state["norm"] = reference["hidden_norm"]
-            state["target"] = (self.c * state["norm"] * (direction / direction.norm()).to(hidden.device)).detach()
+            state["target"] = (self.c * state["norm"] * self.direction(hidden.shape[-1]).to(hidden.device)).detach()
         drawn: Tensor = state["target"]
         return drawn
+
+    def direction(self, width: int) -> Tensor:
+        """(D,) of length 1, by the seed; no coordinate is negative."""
+        drawn = torch.rand(width, generator=torch.Generator().manual_seed(self.seed))
+        direction: Tensor = drawn / drawn.norm()
+        return direction
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,107 @@
+"""Feature-selective representation misdirection."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import Tensor
+
+from froc import digest
+from froc.forward import Pass
+from froc.methods import Facts, Method
+from froc.methods.rmu import Hold, Steer
+from froc.params import Choice, Range, hyper
+from froc.step import Part, Phase
+from froc.survey import Survey
+
+if TYPE_CHECKING:
+    from froc.reference import Reference
+
+
+@dataclass(frozen=True)
+class Magnitudes(Survey[Tensor]):
+    """How large each coordinate of a layer's hidden states is on forget and on retain rows."""
+
+    layer: int
+
+    @torch.no_grad()
+    def take(self, reference: "Reference") -> Tensor:
+        """(2, D) float64 on the CPU: mean |h| over all tokens of all rows, prompts included; forget rows first."""
+        found = []
+        for role in ("forget", "retain"):
+            sums, count = [], 0
+            for batch in reference.batches(role):
+                hidden = Pass(reference.base.model, batch, hidden_at=(self.layer,), logits=False).hidden[self.layer]
+                sums.append(hidden.abs()[batch.attention.bool()].double().sum(0).cpu())
+                count += int(batch.length.sum())
+            found.append(torch.stack(sums).sum(0) / count)
+        return torch.stack(found)
+
+    def typical(self, facts: Facts) -> Tensor:
+        """All alike."""
+        return torch.ones(2, facts.width, dtype=torch.float64)
+
+
+@dataclass(frozen=True)
+class SteerFeatures(Steer):
+    """`Steer` whose target is as large in each coordinate as the coordinate is important, with random signs.
+
+    importance: (D,) not negative. Where it is zero throughout, the target is the origin.
+    """
+
+    importance: tuple[float, ...] = ()
+
+    def direction(self, width: int) -> Tensor:
+        """(D,) of length 1."""
+        size = torch.tensor(self.importance)
+        made: Tensor = self.signs(width) * size / size.norm().clamp_min(1e-12)
+        return made
+
+    def signs(self, width: int) -> Tensor:
+        """(D,) of -1 and 1, each as likely, by the seed."""
+        draw = torch.Generator().manual_seed(digest.seed("signs", self.seed))
+        return 2.0 * torch.randint(2, (width,), generator=draw) - 1.0
+
+
+@dataclass(frozen=True)
+class SRMU(Method):
+    """Feature-selective misdirection: steer a layer's hidden states where forget rows use it and retain rows do not.
+
+    L = E_f |h - T|^2 + retain_weight E_r |h - h_base|^2, T = c * norm * V I / |I|: V random signs, fixed before
+    training; I the importance of each coordinate, from the base model's means v_f and v_r of |h| on forget and retain
+    rows: ratio: log(1 + v_f / v_r). difference: max(0, v_f - subtract v_r). product: v_f v_r (its normalisation falls
+    away). c: length of the target relative to the mean hidden norm, as in rmu. retain_weight: 1200 in the paper; what
+    is held depends on retain_weight / c. depth: the layer as a share of all layers. Only that layer's weights move.
+    The paper was read second-hand: means of |h| (of h, the logarithm may not exist) and the length of T (the paper
+    scales I to a maximum of 1, by a constant that could not be read) are our reading.
+    """
+
+    paper: ClassVar[str] = "Chen et al. 2512.16297"
+    family: ClassVar[str] = "representation"
+
+    c: float = hyper(10.0, Range(1.0, 50.0, log=True))
+    retain_weight: float = hyper(100.0, Range(5.0, 2000.0, log=True))
+    depth: float = hyper(0.4, Range(0.2, 0.8))
+    importance: str = hyper("ratio", Choice(("ratio", "difference", "product")))
+    subtract: float = hyper(0.8, Range(0.5, 1.0), importance=("difference",))
+
+    def phases(self, facts: Facts) -> tuple[Phase, ...]:
+        """One phase; the first number in a parameter's name is its layer's."""
+        layer = min(facts.layers - 1, round(self.depth * (facts.layers - 1)))
+        important = tuple(self.important(*facts.ask(Magnitudes(layer))).tolist())
+        parts = {
+            "steer": Part(SteerFeatures("forget", layer, self.c, facts.seed, important)),
+            "hold": Part(Hold("retain", layer), self.retain_weight),
+        }
+        return (Phase(parts, trains=rf"^\D*\.{layer}\."),)
+
+    def important(self, forget: Tensor, retain: Tensor) -> Tensor:
+        """(D,) of the means (D,) on either side, 1 at most."""
+        if self.importance == "ratio":
+            # a coordinate that is never used has no importance, however small its divisor
+            found = torch.log1p(forget / (retain + 1e-6 * retain.mean()))
+        elif self.importance == "difference":
+            found = (forget - self.subtract * retain).clamp_min(0.0)
+        else:
+            found = forget * retain
+        return found / found.max().clamp_min(1e-12)
