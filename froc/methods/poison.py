@@ -1,0 +1,148 @@
+"""Unlearning by concept inference and poisoning."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from froc import digest
+from froc.batches import Batch, Counts, Encoded, by_length
+from froc.errors import InputError
+from froc.forward import Pass, pushed
+from froc.likelihood import widened
+from froc.methods import Facts, Retaining
+from froc.params import Choice, hyper
+from froc.step import NLL, Part, Phase
+from froc.survey import Source, Survey
+
+if TYPE_CHECKING:
+    from froc.reference import Reference
+
+STEPS = 16
+"""Points between no answer and the answer where gradients are taken."""
+ROWS = 64
+
+
+def integrated(model: PreTrainedModel, batch: Batch, steps: int = STEPS) -> Tensor:
+    """(B, T) integrated gradients of log p(answer and end | prompt) by the answer's tokens as inputs, nats; 0 elsewhere.
+
+    <x, mean over k of d log p / dx at x (k - 1/2) / steps> of each embedding x (Sundararajan et al. 1703.01365); the prompt's stay
+    as they are. A row's sum is log p minus what that is where the answer's inputs are zero vectors, up to the midpoint rule.
+    """
+    slopes = [_slope(model, batch, (k + 0.5) / steps) for k in range(steps)]
+    return sum(((x * slope).sum(-1) for x, slope in slopes), torch.zeros((), device=batch.ids.device)) / steps
+
+
+def _slope(model: PreTrainedModel, batch: Batch, share: float) -> tuple[Tensor, Tensor]:
+    """(B, T, D) embeddings, zero outside of the answer, and the gradient of log p where those are shrunk to a share."""
+    inside = batch.measured[..., None]
+    seen: list[Tensor] = []
+
+    def shrunk(out: Tensor) -> Tensor:
+        seen[:] = [out.detach(), torch.where(inside, out.detach() * share, out.detach()).requires_grad_()]
+        return seen[1]
+
+    with torch.enable_grad(), pushed(model.get_input_embeddings(), shrunk):
+        (grad,) = torch.autograd.grad(-Pass(model, batch).nll.sum(), seen[1:])
+    return widened(seen[0]) * inside, widened(grad)
+
+
+@dataclass(frozen=True)
+class Attributions(Survey[NDArray[np.float32]]):
+    """What each answer token of the forget rows, as an input, does to the likelihood of the answer."""
+
+    def take(self, reference: "Reference") -> NDArray[np.float32]:
+        """(forget rows, tokens of the longest answer), not negative; -1 where a row has no such token."""
+        rows = reference.pools.rows["forget"]
+        found = np.full((len(rows), max(row.answer for row in rows)), -1.0, dtype=np.float32)
+        for index in by_length(rows, ROWS):
+            batch = reference.stack.batch(np.asarray(index) + reference.first["forget"])
+            each = integrated(reference.base.model, batch).abs().float().cpu().numpy()
+            row, column = batch.predicting(end=False)
+            found[np.asarray(index)[row], column + 1 - batch.start[row]] = each[row, column + 1]
+        return found
+
+    def typical(self, facts: Facts) -> NDArray[np.float32]:
+        """Of one row with one token."""
+        return np.zeros((1, 1), dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class Poisoned(Source):
+    """The forget rows with a share of their answers' tokens, those of largest attribution, replaced by other answers' tokens.
+
+    kind: `random` draws each replacement anew; `targeted` puts the same token in place of a token everywhere.
+    """
+
+    asks: ClassVar[bool] = False
+    wants: ClassVar[str] = "base model's integrated gradients"
+    kind: str
+    fraction: float
+
+    def rows(self, reference: "Reference") -> Sequence[Encoded]:
+        """By the task's seed; InputError where a row's answer leaves no other answer's token to take."""
+        pools = reference.pools
+        draw = np.random.default_rng(digest.seed("poison", self.kind, pools.seed))
+        known = {token for role in ("forget", "retain") for row in pools.rows[role] for token in _told(row)}
+        order = draw.permutation(sorted(known))
+        chosen = largest(reference.ask(Attributions()), self.fraction)
+        return [
+            _replaced(row, np.flatnonzero(places), order, draw if self.kind == "random" else None)
+            for row, places in zip(pools.rows["forget"], chosen, strict=True)
+        ]
+
+
+def largest(values: NDArray[np.float32], fraction: float) -> NDArray[np.bool_]:
+    """(n, A) the largest of each row's values, the first of equals: a fraction of those not negative, at least one."""
+    rank = np.argsort(np.argsort(-values, axis=1, kind="stable"), axis=1)
+    count = np.maximum(1, np.rint(fraction * (values >= 0).sum(axis=1)))
+    chosen: NDArray[np.bool_] = rank < count[:, None]
+    return chosen
+
+
+def _told(row: Encoded) -> tuple[int, ...]:
+    return row.ids[row.prompt : row.prompt + row.answer]
+
+
+def _replaced(row: Encoded, places: Counts, order: Counts, draw: np.random.Generator | None) -> Encoded:
+    """A row with other tokens at some places of its answer: drawn, or those that follow the true ones in `order`."""
+    told = np.array(_told(row))
+    others = order[~np.isin(order, told)]
+    if not len(others):
+        raise InputError("needs answers that differ in their tokens")
+    if draw is None:
+        told[places] = order[(np.argmax(order == told[places, None], axis=1) + 1) % len(order)]
+    else:
+        told[places] = draw.choice(others, len(places))
+    return Encoded(
+        (*row.ids[: row.prompt], *told.tolist(), *row.ids[row.prompt + row.answer :]), row.prompt, row.answer
+    )
+
+
+@dataclass(frozen=True)
+class Poison(Retaining):
+    """Learn the forgotten answers with their telling tokens replaced by wrong ones: other answers in the place of none.
+
+    NLL(poisoned) + retain_weight * NLL(retain). The tokens are those with the largest |input x gradient| of log p(answer), integrated
+    over 16 points; what replaces them are tokens of the task's other answers. fraction: of an answer's tokens. kind: `random`
+    draws for each row and token, so no one answer can be learnt; `targeted` replaces a token by the same other one in all rows,
+    so another fact is learnt. The paper poisons classes of images and names language models without a recipe: everything about
+    tokens is our reading. What is learnt instead is wrong, not nothing.
+    """
+
+    paper: ClassVar[str] = "Chang et al. 2405.15662"
+    family: ClassVar[str] = "gradient"
+
+    fraction: float = hyper(1.0, Choice((0.25, 0.5, 1.0)))
+    kind: str = hyper("random", Choice(("random", "targeted")))
+
+    def phases(self, facts: Facts) -> tuple[Phase, ...]:
+        """One phase: likelihood of the poisoned and of the retained rows."""
+        role = f"poisoned-{self.kind}-{self.fraction:g}"
+        source = Poisoned(self.kind, self.fraction)
+        return (Phase({"poisoned": Part(NLL(role)), **self.keep()}, sources={role: source}),)
