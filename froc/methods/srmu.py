@@ -26,14 +26,14 @@ class Magnitudes(Survey[Tensor]):
 
     @torch.no_grad()
     def take(self, reference: "Reference") -> Tensor:
-        """(2, D) float64 on the CPU: mean |h| over all tokens of all rows, prompts included; forget rows first."""
+        """(2, D) float64 on the CPU: mean |h| over the states that predict answers (`Batch.telling`); forget rows first."""
         found = []
         for role in ("forget", "retain"):
             sums, count = [], 0
             for batch in reference.batches(role):
                 hidden = Pass(reference.base.model, batch, hidden_at=(self.layer,), logits=False).hidden[self.layer]
-                sums.append(hidden.abs()[batch.attention.bool()].double().sum(0).cpu())
-                count += int(batch.length.sum())
+                sums.append(hidden.abs()[batch.telling].double().sum(0).cpu())
+                count += int(batch.telling.sum())
             found.append(torch.stack(sums).sum(0) / count)
         return torch.stack(found)
 
@@ -69,7 +69,7 @@ class SRMU(Method):
 
     L = E_f |h - T|^2 + retain_weight E_r |h - h_base|^2, T = c * norm * V I / |I|: V random signs, fixed before
     training; I the importance of each coordinate, from the base model's means v_f and v_r of |h| on forget and retain
-    rows: ratio: log(1 + v_f / v_r). difference: max(0, v_f - subtract v_r). product: v_f v_r (its normalisation falls
+    rows, where answers are predicted: ratio: log(1 + v_f / v_r). difference: max(0, v_f - subtract v_r). product: v_f v_r (its normalisation falls
     away). c: length of the target relative to the mean hidden norm, as in rmu. retain_weight: 1200 in the paper; what
     is held depends on retain_weight / c. depth: the layer as a share of all layers. Only that layer's weights move.
     The paper was read second-hand: means of |h| (of h, the logarithm may not exist) and the length of T (the paper

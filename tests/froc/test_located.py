@@ -24,10 +24,9 @@ def _forward(bench: Bench, role: str, layer: int) -> Forward:
 
 
 def _tokens(bench: Bench, role: str, layer: int) -> Tensor:
-    """(tokens, D) hidden states of all rows."""
-    found = _forward(bench, role, layer)
-    real = torch.arange(found.hidden(layer).shape[1]) < found.length[:, None]
-    return found.hidden(layer)[real]
+    """(positions, D) hidden states of all rows where answers are predicted."""
+    rows = bench.reference.pools.rows[role]
+    return _forward(bench, role, layer).hidden(layer)[collate(rows, range(len(rows)), "cpu").telling]
 
 
 def _changed(base: Base) -> set[str]:
@@ -47,7 +46,7 @@ def test_importance_by_hand() -> None:
     assert not SRMU(importance="difference", subtract=0.9).important(forget * 0, retain).any()
 
 
-def test_magnitudes_are_means_over_real_tokens(bench: Bench) -> None:
+def test_magnitudes_are_means_where_answers_are_predicted(bench: Bench) -> None:
     bench.base.restore()
     found = bench.reference.ask(Magnitudes(1))
     by_hand = torch.stack([_tokens(bench, role, 1).abs().double().mean(0) for role in ("forget", "retain")])
