@@ -1,0 +1,127 @@
+"""Loss-curvature weight edit."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from froc.batches import Encoded
+from froc.kronecker import Spectrum, linear, spectra, upright
+from froc.likelihood import widened
+from froc.methods import Facts, Method
+from froc.methods._matrices import feedforward, window
+from froc.params import Choice, Range, hyper
+from froc.reference import Reference
+from froc.step import Edit, Ground, Phase, Role
+from froc.survey import Survey
+
+MOST = 4096
+"""Rows of each role that factors are formed on, at most."""
+ROLES: Mapping[str, tuple[Role, ...]] = {"all": ("forget", "retain"), "retain": ("retain",)}
+
+
+@dataclass(frozen=True)
+class _Known(Survey[dict[str, Spectrum]]):
+    """What has been decomposed so far on rows of these roles: name of a weight -> spectrum. Windows of layers overlap."""
+
+    roles: tuple[Role, ...]
+
+    def take(self, reference: Reference) -> dict[str, Spectrum]:
+        """Nothing yet."""
+        return {}
+
+    def typical(self, facts: Facts) -> dict[str, Spectrum]:
+        """Nothing."""
+        return {}
+
+
+@dataclass(frozen=True)
+class Spectra(Survey[Mapping[str, Spectrum]]):
+    """Name of a weight -> its spectrum on rows of these roles, for all linear layers' weights that `pattern` is found in."""
+
+    pattern: str
+    roles: tuple[Role, ...]
+
+    def take(self, reference: Reference) -> Mapping[str, Spectrum]:
+        """One pass forward and backward for all that is not known yet; labels are drawn by the task's seed."""
+        rows: list[Encoded] = []
+        for role in self.roles:
+            reference.ensure(role)
+            some = reference.pools.rows[role]
+            rows += some[:: max(1, -(-len(some) // MOST))]
+        model = reference.base.model
+        layers = linear(model, [name for name, _ in model.named_parameters() if re.search(self.pattern, name)])
+        known = reference.ask(_Known(self.roles))
+        new = {name: layer for name, layer in layers.items() if name not in known}
+        if new:
+            found = spectra(model, new, rows, reference.pools.seed)
+            known |= {name: one.on_host() for name, one in found.items()}
+        return {name: known[name] for name in layers}
+
+    def typical(self, facts: Facts) -> Mapping[str, Spectrum]:
+        """None."""
+        return {}
+
+
+@dataclass(frozen=True)
+class KeepCurved(Edit):
+    """Keeps each matrix's components of most curvature, up to a share of all of it."""
+
+    spectra: Mapping[str, Spectrum]
+    mass: float
+
+    @torch.no_grad()
+    def __call__(self, ground: Ground) -> None:
+        """See `Curvature`."""
+        layers = linear(ground.reference.base.model, list(ground.moving))
+        for name, layer in layers.items():
+            weight = upright(layer, ground.moving[name])
+            spectrum = self.spectra[name]
+            turned = spectrum.turned(widened(weight))
+            weight.copy_(spectrum.back(turned * heaviest(spectrum, self.mass).to(turned.device)))
+
+
+def heaviest(spectrum: Spectrum, mass: float) -> Tensor:
+    """(out, in) bool: the fewest pairs of eigenvectors whose products of eigenvalues make up this share of all; all of them at 1."""
+    product = torch.outer(spectrum.output_values, spectrum.input_values).double()
+    if mass >= 1.0:
+        return torch.ones_like(product, dtype=torch.bool)
+    values, order = product.flatten().sort(descending=True, stable=True)
+    total = values.cumsum(0)
+    kept = torch.zeros(product.numel(), dtype=torch.bool)
+    kept[order[: int(torch.searchsorted(total, mass * total[-1])) + 1]] = True
+    return kept.reshape(product.shape)
+
+
+@dataclass(frozen=True)
+class Curvature(Method):
+    """Keep what the loss is curved along: rows known by heart lie where it is flat, what many rows share where it is curved.
+
+    W' = U_G (M o U_G' W U_A) U_A', where A = E[x x'] and G = E[g g'] of a feed-forward matrix are taken apart into eigenvectors U
+    and eigenvalues, and M keeps the pairs with the largest products of eigenvalues that make up `mass` of their sum.
+    mass: share of the curvature that is kept. start, width: which neighbouring layers, 0 being the first ones and 1 the last ones.
+    matrices: those that read the hidden states (`into`), write to them (`out`), or both. rows: what the factors are formed on, `all`
+    (as the authors', who take general text) or `retain`, our reading of how to aim it: what only forget rows need is flat there.
+    The task's rows stand for the authors' text, and answers' tokens alone have a loss; factors are formed once per task.
+    """
+
+    paper: ClassVar[str] = "Merullo et al. 2510.24256"
+    family: ClassVar[str] = "edit"
+
+    lr: float = 0.0
+    epochs: int = 0
+    mass: float = hyper(0.6, Range(0.4, 0.99))
+    start: float = hyper(0.8, Range(0.0, 1.0))
+    width: int = hyper(3, Range(1, 3))
+    matrices: str = hyper("into", Choice(("into", "out", "both")))
+    rows: str = hyper("retain", Choice(("all", "retain")))
+
+    def phases(self, facts: Facts) -> tuple[Phase, ...]:
+        """One edit."""
+        facts.whole("curvature")
+        pattern, roles = feedforward(self.matrices, window(facts.layers, self.start, self.width)), ROLES[self.rows]
+        found = facts.ask(Spectra(pattern, roles))
+        return (Phase({}, edit=KeepCurved(found, self.mass), trains=pattern, reads=roles),)
