@@ -160,13 +160,13 @@ class Reference:
     def of(
         self, role: Role, needs: Sequence[str], layers: Sequence[int], index: Counts, forward: Forward | None = None
     ) -> dict[str, Tensor]:
-        """name -> the base model's numbers for rows of a role.
+        """name -> the base model's numbers for rows of a role, and which ones they are: row (B,) int64, places in its pool.
 
         sum_nll (B,), hidden (B, T, D), hidden_norm () and row_norm (B,) in the hidden states' units; alignment (B,) and
         alignments of all forget rows (rows,); spread (N, K) log-probabilities of `buckets` (N, K) or (0,), for the forward pass.
         """
-        found = {}
         place = torch.from_numpy(index).to(self.base.device)
+        found = {"row": place}
         if "sum_nll" in needs:
             found["sum_nll"] = self.sum_nll[role][place]
         if "hidden" in needs:

@@ -27,6 +27,8 @@ class Scope(ABC):
     """Parameters that trials may change, by the names that methods know them by."""
 
     members = 1
+    active: tuple[int, ...] = (0,)
+    """Members that the next pass is for, as `activate` was told."""
 
     @abstractmethod
     def own(self, member: int = 0) -> dict[str, Parameter]:
@@ -136,7 +138,6 @@ class Lora(Scope):
                 inject_adapter_in_model(config, model, adapter_name=f"m{member}")
         self._layers: dict[str, Any] = {n: m for n, m in model.named_modules() if isinstance(m, LoraLayer)}
         self._scale = alpha / rank
-        self._active: tuple[int, ...] = (0,)
         for layer in self._layers.values():
             layer.forward = _Joined(self, layer)
         self.reset(0)
@@ -193,7 +194,7 @@ class Lora(Scope):
     @torch.no_grad()
     def fold(self) -> None:
         """Add the active member's change to each adapted weight, and forget it."""
-        member = f"m{self._active[0]}"
+        member = f"m{self.active[0]}"
         for layer in self._layers.values():
             weight = layer.base_layer.weight
             weight.add_(layer.get_delta_weight(member).to(weight))
@@ -201,12 +202,12 @@ class Lora(Scope):
 
     def activate(self, members: Sequence[int]) -> None:
         """Which adapters the next pass goes through."""
-        self._active = tuple(members)
+        self.active = tuple(members)
 
     def added(self, layer: Any, x: Tensor) -> Tensor:
         """What the active adapters of a layer add: (B, T, out) for (B, T, in), rows standing member by member."""
-        down = [layer.lora_A[f"m{member}"].weight for member in self._active]
-        up = [layer.lora_B[f"m{member}"].weight for member in self._active]
+        down = [layer.lora_A[f"m{member}"].weight for member in self.active]
+        up = [layer.lora_B[f"m{member}"].weight for member in self.active]
         x = x.to(down[0].dtype)
         if len(down) == 1:
             alone: Tensor = x @ down[0].T @ up[0].T * self._scale

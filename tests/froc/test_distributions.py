@@ -1,19 +1,31 @@
 """Methods that move next-token distributions by pairs or teachers that are made from the base model's: DiPO and E2URec."""
 
 import math
+from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torch.nn.functional import log_softmax, logsigmoid, softmax
 
+from froc import digest
+from froc import reference as references
 from froc.batches import collate
+from froc.data import SearchView
+from froc.engine import Engine
 from froc.forward import Forward
 from froc.likelihood import buckets
-from froc.methods import Method
+from froc.methods import TYPICAL, Method
+from froc.methods._teacher import ROWS, Further, Rise, Teacher
 from froc.methods.dipo import DistributionPreference
+from froc.methods.e2urec import Lessened
+from froc.models import Base, load, save
 from froc.plugins import make
-from froc.train import unlearn
+from froc.reference import Pools, Reference
+from froc.running import Run
+from froc.train import together, unlearn
 from search.trial import Bench
 
 V = 120
@@ -130,3 +142,155 @@ def test_dipo_forgets_and_holds(bench: Bench) -> None:
     assert max(before) < 0.01
     assert after[0] > 1
     assert after[1] < 0.3
+
+
+# E2URec
+
+
+def _at(reference: Reference, index: list[int]) -> tuple[Forward, dict[str, Tensor]]:
+    """A pass over forget rows as the model stands, and the base's numbers of them."""
+    where = np.asarray(index)
+    forward = Forward.of(reference.base.model, reference.stack.batch(where + reference.first["forget"]))
+    return forward, reference.of("forget", ("spread",), (), where, forward)
+
+
+def test_lessened_logits_by_hand() -> None:
+    """p_base = (0.8, 0.1, 0.1), rises (1, 0, 0.5), alpha 2: q ~ (0.8 e^-2, 0.1, 0.1 e^-1); the gradient in the logits is p - q."""
+    q = np.array([0.8 * math.exp(-2), 0.1, 0.1 * math.exp(-1)])
+    q /= q.sum()
+    now = torch.tensor([[0.2, 0.3, 0.5]], dtype=torch.float64).log().requires_grad_()
+    rise = Rise(torch.tensor([0, 5]), torch.tensor([[9.0, 9.0, 9.0]] * 6 + [[1.0, 0.0, 0.5]], dtype=torch.float64))
+    numbers = {
+        "spread": torch.tensor([[0.8, 0.1, 0.1]], dtype=torch.float64).log(),
+        "buckets": WHOLE,
+        "row": torch.tensor([1]),
+    }
+
+    class Second:
+        """The second token of the only row here, which is the pool's second."""
+
+        logits, row, place = now, torch.tensor([0]), torch.tensor([1])
+
+    loss = Lessened("forget", 2.0, rise).tokens(Second(), numbers, {})  # type: ignore[arg-type]
+    assert loss.tolist() == pytest.approx([float(-(q * np.log([0.2, 0.3, 0.5])).sum())])
+    (slope,) = torch.autograd.grad(loss.sum(), [now])
+    assert slope[0].tolist() == pytest.approx([0.2 - q[0], 0.3 - q[1], 0.5 - q[2]])
+
+
+@pytest.fixture(scope="module")
+def adapted(base: Base, tmp_path_factory: pytest.TempPathFactory) -> Base:
+    """The embedded model with two members' adapters."""
+    place = tmp_path_factory.mktemp("adapted")
+    base.restore()
+    save(base, place)
+    return load(str(place), device="cpu", train="lora:rank=4", members=2)
+
+
+def _all(base: Base) -> dict[str, Tensor]:
+    return {name: p.detach().clone() for name, p in base.model.named_parameters()}
+
+
+@pytest.mark.parametrize("kind", ["full", "adapters"])
+def test_a_teacher_is_the_base_trained_on_and_the_base_comes_back(
+    kind: str, base: Base, adapted: Base, parts: tuple[SearchView, Any]
+) -> None:
+    """Rises are those of the logits of a model trained here; nothing else is left of it, whoever was active."""
+    one, lr = (base, 5e-4) if kind == "full" else (adapted, 5e-3)
+    pools = Pools.of(parts[0], one, 3)
+    reference = Reference(one, replace(pools, rows=pools.rows | {"forget": pools.rows["forget"][:24]}))
+    member = one.scope.members - 1
+    one.restore(5, member)
+    before, active = _all(one), one.scope.active
+    found = reference.ask(Teacher(lr, 2))
+    assert all(torch.equal(before[name], p) for name, p in one.model.named_parameters())
+    assert all(p.grad is None for p in one.model.parameters())
+    assert one.scope.active == active
+    rows = list(range(24))
+    with torch.no_grad():
+        forward = _at(reference, rows)[0]
+        start, place = forward.logits, (forward.row, forward.place)
+    unlearn(one, Further(lr, 2), reference, batch=ROWS, seed=digest.seed("teacher", 3))
+    with torch.no_grad():
+        rise = (_at(reference, rows)[0].logits - start).clamp_min(0)
+    one.restore()
+    assert torch.allclose(found.of(*place), rise, atol=1e-4)
+    assert float(rise.gather(-1, forward.target[:, None]).mean()) > 0.1
+
+
+def test_rises_of_the_likeliest_tokens_are_those_of_all(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.base.restore()
+    rows = {"forget": bench.reference.pools.rows["forget"][:20], "retain": []}
+    made = []
+    for exact in (10**9, 0):
+        monkeypatch.setattr(references, "EXACT", exact)
+        reference = Reference(bench.base, Pools(rows))
+        rise = reference.ask(Teacher(5e-4, 1))
+        with torch.no_grad():
+            forward, numbers = _at(reference, [3, 0, 11])
+        made.append((rise.of(numbers["row"][forward.row], forward.place), numbers["buckets"]))
+    (whole, _), (few, ids) = made
+    assert ids.shape[1] == references.LIKELIEST
+    assert few.shape[1] == references.LIKELIEST + 1
+    assert torch.allclose(few[:, :-1], whole.gather(-1, ids), atol=1e-4)
+    assert float(few[:, :-1].max()) > 0.1
+
+
+def _pull(bench: Bench, alpha: float, rise: Rise) -> float:
+    """Norm of the forget term's gradient at the base."""
+    bench.base.restore()
+    forward, numbers = _at(bench.reference, list(range(16)))
+    loss = Lessened("forget", alpha, rise).losses(forward, numbers, {}).sum()
+    grads = torch.autograd.grad(loss, list(bench.base.scope.own().values()))
+    return math.sqrt(sum(float(grad.square().sum()) for grad in grads))
+
+
+def test_without_alpha_or_a_teacher_that_learnt_more_the_base_is_left_where_it_is(bench: Bench) -> None:
+    bench.base.restore()
+    learnt, nothing = bench.reference.ask(Teacher(5e-4, 3)), bench.reference.ask(Teacher(5e-4, 0))
+    assert not nothing.values.any()
+    assert _pull(bench, 0.0, learnt) < 1e-4
+    assert _pull(bench, 20.0, nothing) < 1e-4
+    assert _pull(bench, 20.0, learnt) > 0.1
+
+
+def test_e2urec_moves_the_true_tokens_mass_to_others_and_holds_the_retain_distributions(bench: Bench) -> None:
+    bench.base.restore()
+    bench.reference.prepare("retain", ("spread",), (), 64)
+    rows = bench.reference.pools.rows
+    said = {"epochs": 6, "alpha": 40.0, "retain_share": 0.8}
+    unlearn(bench.base, make(Method, "e2urec", LR | said), bench.reference, batch=16, seed=1)
+    where = np.arange(len(rows["retain"]))
+    with torch.no_grad():
+        forward = Forward.of(bench.base.model, bench.reference.stack.batch(where + bench.reference.first["retain"]))
+        start = bench.reference.of("retain", ("spread",), (), where, forward)["spread"]
+        held = float(_kl(start, log_softmax(forward.logits, -1)).mean())
+        true = (-_at(bench.reference, list(range(len(rows["forget"]))))[0].nll).exp()
+    bench.base.restore()
+    assert held < 0.05
+    assert float(true.mean()) < 0.5
+
+
+def test_the_first_pass_is_of_forgetting_alone(bench: Bench) -> None:
+    """Then w times both retain terms and 1 - w times forgetting; one pass has no second phase."""
+    alone, both = make(Method, "e2urec", {"epochs": 4, "retain_share": 0.7}).phases(TYPICAL)
+    assert (alone.share, both.share) == (0.25, 0.75)
+    assert alone.roles == ("forget",)
+    assert {name: part.weight for name, part in both.parts.items()} == pytest.approx(
+        {"forget": 0.3, "retain": 0.7, "hold": 0.7}
+    )
+    assert len(make(Method, "e2urec", {"epochs": 1}).phases(TYPICAL)) == 1
+
+
+def test_members_of_a_pack_ask_for_one_teacher(adapted: Base, parts: tuple[SearchView, Any]) -> None:
+    """Trained side by side, each comes out as it does alone."""
+    reference = Reference(adapted, Pools.of(parts[0], adapted, 0))
+    some = [make(Method, "e2urec", {"lr": 5e-3, "epochs": 2, "alpha": alpha}) for alpha in (2.0, 20.0)]
+    runs = [Run(one, reference, batch=32, seed=1, member=k, engine=Engine()) for k, one in enumerate(some)]
+    together(adapted, runs, Engine())
+    assert list(reference.answers) == [Teacher(10 * 5e-5 * 768 / 64, 3)]
+    packed = [adapted.scope.take(k) for k in range(2)]
+    for one, kept in zip(some, packed, strict=True):
+        unlearn(adapted, one, reference, batch=32, seed=1)
+        alone = adapted.scope.take()
+        assert max(float((alone[a] - kept[b]).abs().max()) for a, b in zip(alone, kept, strict=True)) < 1e-4
+    adapted.restore()

@@ -1,0 +1,100 @@
+"""A teacher that knows the forget rows still better: what its logits have above the base model's. A file of a method defines one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from froc import digest
+from froc.batches import by_length
+from froc.forward import Forward
+from froc.likelihood import buckets, widened
+from froc.methods import Facts, Method
+from froc.reference import Reference
+from froc.step import NLL, Part, Phase
+from froc.survey import Survey
+from froc.train import unlearn
+
+ROWS = 16
+"""Rows of a step of the teacher's, as E2URec's code has; four times as many are passed where nothing is trained."""
+
+
+@dataclass(frozen=True, eq=False)
+class Rise:
+    """max(0, z_teacher - z_base) of logits where the forget rows' answers are predicted, of the buckets that the reference keeps.
+
+    first: (rows,) int64, where a row's positions begin. values: (positions, K) float32 or wider.
+    """
+
+    first: Tensor
+    values: Tensor
+
+    def of(self, row: Tensor, place: Tensor) -> Tensor:
+        """(N, K) for (N,) rows of the pool and (N,) tokens of their answers."""
+        return self.values[self.first[row] + place]
+
+
+@dataclass(frozen=True)
+class Further(Method):
+    """The base model trained on the forget rows once more."""
+
+    def phases(self, facts: Facts) -> tuple[Phase, ...]:
+        """One phase of descent."""
+        return (Phase({"learn": Part(NLL("forget"))}),)
+
+
+@dataclass(frozen=True)
+class Teacher(Survey[Rise]):
+    """What `epochs` more passes over the forget rows at peak rate `lr` add to the logits there.
+
+    The teacher is trained in place of the base, on the parameters or adapters that trials train, by the loop and the seed of the task;
+    a bucket's logit is the log-sum-exp of its tokens'.
+    """
+
+    lr: float
+    epochs: int
+
+    def take(self, reference: Reference) -> Rise:
+        """Two passes over the forget rows, training between them; the base is put back bit by bit."""
+        base, rows = reference.base, reference.pools.rows["forget"]
+        reference.prepare("forget", ("spread",), (), 4 * ROWS)
+        count = torch.tensor([len(row.ids) - row.prompt for row in rows], device=base.device)
+        first = count.cumsum(0) - count
+        before = self._logits(reference, first, int(count.sum()))
+        kept, active = base.scope.take(), base.scope.active
+        try:
+            seed = digest.seed("teacher", reference.pools.seed)
+            unlearn(base, Further(self.lr, self.epochs), reference, batch=ROWS, seed=seed)
+            return Rise(first, (self._logits(reference, first, len(before)) - before).clamp_min_(0.0))
+        finally:
+            base.scope.put(kept)
+            base.scope.activate(active)
+
+    def typical(self, facts: Facts) -> Rise:
+        """Of no rows."""
+        return Rise(torch.zeros(0, dtype=torch.int64), torch.zeros(0, 0))
+
+    @torch.no_grad()
+    def _logits(self, reference: Reference, first: Tensor, total: int) -> Tensor:
+        """(positions, K) as the model stands."""
+        made: Tensor | None = None
+        for index in by_length(reference.pools.rows["forget"], 4 * ROWS):
+            where, some = self._bucketed(reference, index)
+            place = first[where[0]] + where[1]
+            made = some.new_empty(total, some.shape[-1]) if made is None else made
+            made[place] = some
+        assert made is not None
+        return made
+
+    def _bucketed(self, reference: Reference, index: Sequence[int]) -> tuple[tuple[Tensor, Tensor], Tensor]:
+        """Row and place, (N,) each, and (N, K) logits of some forget rows."""
+        picked = np.asarray(index)
+        batch = reference.stack.batch(picked + reference.first["forget"])
+        forward = Forward.of(reference.base.model, batch)
+        ids = reference.of("forget", ("spread",), (), picked, forward)["buckets"]
+        row = torch.from_numpy(picked).to(forward.row.device)[forward.row]
+        total = widened(forward.logits).logsumexp(-1, keepdim=True)
+        # a token that is ruled out stays so
+        return (row, forward.place), (buckets(forward.logits, ids) + total).clamp_min(-1e4)
