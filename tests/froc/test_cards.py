@@ -12,11 +12,24 @@ from froc.batches import Encoded, Stack, collate
 from froc.forward import Forward, Pass
 from froc.methods import Facts, Method
 from froc.methods._adversaries import Latent, SoftPrompt
+from froc.methods._dpo import Preferred, Remember
+from froc.methods.adaptive_rmu import SteerEach
+from froc.methods.blur import ForgetFirst
+from froc.methods.ceu import Otherwise
+from froc.methods.flat import Likelihood
 from froc.methods.gu import Harmless
+from froc.methods.guard import Unaligned
+from froc.methods.kl_min import BaseDivergence
+from froc.methods.npo import NegativePreference
+from froc.methods.pdu import Excess, Flatten, PrimalDual
 from froc.methods.rmu import Hold, Steer
+from froc.methods.simnpo import SimpleNegativePreference
 from froc.methods.sure import Salient
+from froc.methods.undial import Distill
+from froc.methods.wga import Likely
+from froc.params import spaces
 from froc.plugins import find, make
-from froc.step import Taken, Weights, dot
+from froc.step import NLL, Combiner, Part, Taken, Weights, dot
 from froc.train import unlearn
 from search.space import build
 from search.trial import Bench
@@ -24,6 +37,132 @@ from search.trial import Bench
 
 def _seen(bench: Bench, role: Any, count: int, layer: int) -> Forward:
     return Forward.of(bench.base.model, collate(bench.reference.pools.rows[role], range(count), "cpu"), (layer,), False)
+
+
+# what each method sums, as its card has it: every hyperparameter at a value of its own, wherever it belongs
+
+UP, DOWN = NLL("retain"), NLL("forget", sign=-1.0)
+KEEP = Part(UP, 7.0)
+SUMS: dict[str, tuple[dict[str, Any], list[Part]]] = {
+    "grad_ascent": ({}, [Part(DOWN)]),
+    "grad_diff": ({"retain_weight": 7.0}, [Part(DOWN), KEEP]),
+    "kl_min": ({"retain_weight": 7.0}, [Part(DOWN), Part(BaseDivergence("retain"), 7.0)]),
+    "npo": ({"retain_weight": 7.0, "beta": 0.2}, [Part(NegativePreference("forget", 0.2)), KEEP]),
+    "simnpo": (
+        {"retain_weight": 7.0, "beta": 2.0, "margin": 0.5, "forget_weight": 0.3},
+        [Part(SimpleNegativePreference("forget", 2.0, 0.5), 0.3), KEEP],
+    ),
+    "idk": (
+        {"retain_weight": 7.0, "form": "dpo", "beta": 0.2},
+        [Part(Remember("forget")), Part(Preferred("refusal", 0.2)), KEEP],
+    ),
+    "altpo": (
+        {"retain_weight": 7.0, "beta": 0.2},
+        [Part(Remember("forget")), Part(Preferred("alternate", 0.2)), KEEP],
+    ),
+    "rmu": (
+        {"retain_weight": 7.0, "c": 3.0, "depth": 0.25},
+        [Part(Steer("forget", 4, 3.0, 9)), Part(Hold("retain", 4), 7.0)],
+    ),
+    "adaptive_rmu": (
+        {"retain_weight": 7.0, "c": 3.0, "depth": 0.25},
+        [Part(SteerEach("forget", 4, 3.0, 9)), Part(Hold("retain", 4), 7.0)],
+    ),
+    "flat": (
+        {"retain_weight": 7.0, "divergence": "pearson"},
+        [Part(Likelihood("refusal", "pearson", "template")), Part(Likelihood("forget", "pearson", "forget")), KEEP],
+    ),
+    "undial": ({"retain_weight": 7.0, "beta": 4.0}, [Part(Distill("forget", 4.0)), KEEP]),
+    "wga": ({"retain_weight": 7.0, "beta": 2.0}, [Part(DOWN, 1.0, (Likely(2.0, 0.0),)), KEEP]),
+    "satimp": ({"retain_weight": 7.0, "beta1": 3.0, "beta2": 0.2}, [Part(DOWN, 1.0, (Likely(3.0, 0.2),)), KEEP]),
+    "ceu": ({"retain_weight": 7.0, "skip": 2}, [Part(Otherwise("forget", 2)), KEEP]),
+    "task_vector": ({"scale": 3.0}, [Part(NLL("forget"))]),
+    "pdu": ({"slack": 0.2, "dual_rate": 3.0, "dual_start": 50.0}, [Part(Flatten("forget")), Part(Excess("retain"))]),
+}
+
+
+@pytest.mark.parametrize("name", SUMS)
+def test_a_method_is_the_sum_that_its_card_says(name: str) -> None:
+    told, parts = SUMS[name]
+    assert set(spaces(find(Method, name))) == {"lr", "epochs", *told}
+    (phase,) = make(Method, name, told).phases(Facts(17, 8, 9))
+    assert list(phase.parts.values()) == parts
+    dual = PrimalDual(slack=0.2, rate=3.0, start=50.0) if name == "pdu" else None
+    assert phase.combiner == dual if dual else type(phase.combiner) is Combiner
+    assert not phase.filters
+    assert phase.adversary is None
+    assert bool(phase.trains) == ("rmu" in name)
+
+
+def test_idk_in_its_other_form_learns_refusals_alone() -> None:
+    (phase,) = make(Method, "idk", {"form": "nll", "retain_weight": 7.0}).phases(Facts(17, 8, 9))
+    assert list(phase.parts.values()) == [Part(NLL("refusal")), KEEP]
+
+
+def test_a_wrapper_changes_its_slot_and_nothing_else() -> None:
+    """On npo, each hyperparameter at a value of its own; 17 blocks, of which 0.3 are 5."""
+    facts = Facts(17, 8, 9)
+    (plain,) = make(Method, "npo").phases(facts)
+    npo = plain.parts["forget"]
+    changes: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+        "blur": ({"gamma": 2.0}, {"combiner": ForgetFirst(2.0)}),
+        "gu": ({"memory": 3}, {"filters": (Harmless(3),)}),
+        "sure": ({"threshold": 0.7}, {"filters": (Salient(0.7),)}),
+        "guard": ({"temperature": 2.0}, {"parts": {**plain.parts, "forget": Part(npo.term, 1.0, (Unaligned(2.0),))}}),
+        "lat": ({"push_depth": 0.3, "epsilon": 0.4, "push_steps": 3}, {"adversary": Latent(5, 0.4, 3)}),
+        "advunlearn": ({"tokens": 3, "push_steps": 5, "push_rate": 0.2}, {"adversary": SoftPrompt(3, 5, 0.2, 9)}),
+    }
+    for name, (told, changed) in changes.items():
+        assert set(spaces(find(Method, name))) == {"lr", "epochs", *told}
+        (phase,) = make(Method, f"{name}(npo)", told).phases(facts)
+        for slot in ("parts", "combiner", "filters", "adversary", "trains", "share"):
+            if slot == "combiner" and slot not in changed:
+                assert type(phase.combiner) is Combiner
+            else:
+                assert getattr(phase, slot) == changed.get(slot, getattr(plain, slot)), (name, slot)
+
+
+def test_lat_never_pushes_behind_what_a_term_reads() -> None:
+    """Of 17 blocks rmu at depth 0.25 reads the output of block 4, so the push stands behind 4 blocks, before that one."""
+    (phase,) = make(Method, "lat(rmu)", {"depth": 0.25, "push_depth": 0.8}).phases(Facts(17, 8, 9))
+    assert phase.layers == (4,)
+    assert isinstance(phase.adversary, Latent)
+    assert phase.adversary.layer == 4
+
+
+def test_a_composition_is_made_of_what_was_chosen() -> None:
+    """Each choice beside those of a plain one, with its hyperparameters at values of their own; no other choice's are read."""
+    facts = Facts(17, 8, 9)
+    told: dict[str, Any] = {
+        "retain_weight": 7.0, "gamma": 2.0, "slack": 0.2, "dual_rate": 3.0, "dual_start": 50.0, "npo_beta": 0.2,
+        "simnpo_beta": 2.0, "undial_beta": 4.0, "ceu_skip": 2, "likely_up": 3.0, "likely_down": 0.3, "temperature": 5.0,
+        "memory": 3, "threshold": 0.7, "push_depth": 0.3, "epsilon": 0.4,
+    }  # fmt: skip
+
+    def made(**choices: str) -> Any:
+        return make(Method, "compose", told | choices).phases(facts)[0]
+
+    forgets = {
+        "nll": DOWN, "npo": NegativePreference("forget", 0.2), "simnpo": SimpleNegativePreference("forget", 2.0),
+        "undial": Distill("forget", 4.0), "ceu": Otherwise("forget", 2), "flatten": Flatten("forget"),
+    }  # fmt: skip
+    for forget, term in forgets.items():
+        weighed = (Likely(3.0, 0.3),) if forget == "nll" else ()
+        assert made(forget=forget).parts == {"forget": Part(term), "retain": KEEP}
+        assert made(forget=forget, tokens="likely").parts["forget"] == Part(term, 1.0, weighed)
+        assert made(forget=forget, rows="guard").parts["forget"] == Part(term, 1.0, (Unaligned(5.0),))
+    assert made(retain="kl").parts["retain"] == Part(BaseDivergence("retain"), 7.0)
+    blur, dual = made(combiner="blur", retain="kl"), made(combiner="dual", retain="kl")
+    assert (blur.parts["retain"], blur.combiner) == (Part(BaseDivergence("retain")), ForgetFirst(2.0))
+    assert (dual.parts["retain"], dual.combiner) == (Part(Excess("retain")), PrimalDual(0.2, 3.0, 50.0))
+    assert type(made().combiner) is Combiner
+    assert (made().filters, made().adversary, made().trains) == ((), None, "")
+    assert made(update="gu").filters == (Harmless(3),)
+    assert made(update="sure").filters == (Salient(0.7),)
+    assert made(under="lat").adversary == Latent(5, 0.4, 4)
+    some = made(parts="feed_forward").trains
+    assert all(re.search(some, name.format(1)) for name, second in NAMES.items() if second or "up_proj" in name)
+    assert not any(re.search(some, name.format(1)) for name in NAMES if "attn" in name)
 
 
 # rmu
