@@ -254,6 +254,13 @@ def blocks(model: PreTrainedModel) -> torch.nn.ModuleList:
     return known
 
 
+def blocks_path(model: PreTrainedModel) -> str:
+    """Name of the transformer blocks' list: parameters of block k are called PATH.k.something."""
+    found = blocks(model)
+    named: Iterator[tuple[str, torch.nn.Module]] = model.named_modules()
+    return next(name for name, module in named if module is found)
+
+
 _BLOCKS: "WeakKeyDictionary[PreTrainedModel, torch.nn.ModuleList]" = WeakKeyDictionary()
 
 

@@ -33,6 +33,7 @@ ALIGNED = 512
 class Pools:
     """Encoded rows of each role; row i of roles other than `retain` is forget row i's, or answers its question otherwise.
 
+    `earlier`, where requests came before, are their forget rows, which nobody trains on.
     asked: whether every forget row has a question, which other answers can be given to. seed: of drawn rows.
     retrained: folder of a model that never saw the forget rows, where the task brings one.
     """
@@ -49,6 +50,8 @@ class Pools:
             "forget": encode(base.tokenizer, view.forget, view.template),
             "retain": encode(base.tokenizer, view.retain, view.template),
         }
+        if view.earlier:
+            rows["earlier"] = encode(base.tokenizer, view.earlier, view.template)
         asked = [row for row in view.forget if row.question]
         whole = len(asked) == len(view.forget)
         if view.refusals and whole:

@@ -4,7 +4,7 @@ Which passes a step is made of is the loop's business (`froc.train`).
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -101,7 +101,7 @@ class Run:
         phases = method.phases(facts(reference, seed))
         for phase in phases:
             self._furnish(phase)
-        self._left = [(one, one.edit.rounds if one.edit else round(one.share * plan.steps)) for one in phases]
+        self._left = [(one, self._steps_of(one, plan.steps)) for one in phases]
         self.steps = sum(steps for _, steps in self._left)
         self.rows = sum(steps * self._rows_of(phase) for phase, steps in self._left)
         self._scaler = torch.amp.GradScaler(
@@ -320,6 +320,13 @@ class Run:
             if role in phase.roles:
                 self.reference.prepare(role, phase.needs(role), phase.hidden_at(role), max(self.size, 64))
 
+    def _steps_of(self, phase: Phase, every: int) -> int:
+        """Steps of a phase where all phases have `every` with all forget rows."""
+        if phase.edit is not None:
+            return phase.edit.rounds
+        drawn = 1.0 if phase.only is None else len(phase.only) / len(self.reference.pools.rows["forget"])
+        return round(phase.share * every * drawn)
+
     def _rows_of(self, phase: Phase) -> int:
         """Rows that go forward and backward in a step."""
         pools = self.reference.pools.rows
@@ -359,10 +366,15 @@ class Run:
             self.moving.values(), lr=self.method.lr, weight_decay=WEIGHT_DECAY, fused=True
         )
         self._schedule = torch.optim.lr_scheduler.LambdaLR(self._optimiser, lambda step: _rate(step, steps))
-        rows = self.reference.pools.rows
         for role in self.phase.roles:
             # rollouts are gone through as they are written
-            self._draws[role] = iter(()) if role == ROLLED else _draw(len(rows[role]), self.size, role, self.seed)
+            self._draws[role] = iter(()) if role == ROLLED else _draw(self._drawn(role), self.size, role, self.seed)
+
+    def _drawn(self, role: Role) -> Sequence[int]:
+        """The rows of a role that this phase draws from."""
+        if self.phase.only is not None and side_of(role) == "forget":
+            return self.phase.only
+        return range(len(self.reference.pools.rows[role]))
 
     def _retrained(self) -> Weights:
         folder = self.reference.pools.retrained
@@ -393,14 +405,14 @@ class Run:
         return moving
 
 
-def _draw(rows: int, size: int, role: Role, seed: int) -> Iterator[list[int]]:
+def _draw(rows: Sequence[int], size: int, role: Role, seed: int) -> Iterator[list[int]]:
     """Endless batches, every row once per pass; refusals follow the forget rows, which they answer."""
     stream = side_of(role)
     generator = torch.Generator().manual_seed(digest.seed("rows", stream, seed))
     order: list[int] = []
     while True:
         while len(order) < size:
-            order += torch.randperm(rows, generator=generator).tolist()
+            order += [rows[i] for i in torch.randperm(len(rows), generator=generator).tolist()]
         yield order[:size]
         order = order[size:]
 

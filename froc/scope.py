@@ -258,10 +258,9 @@ def read(text: str, members: int = 1) -> tuple[str, dict[str, int]]:
 
 def _within(model: PreTrainedModel, ends: Mapping[str, int]) -> str:
     """Pattern of the parameters of the first or last blocks."""
-    from froc.forward import blocks
+    from froc.forward import blocks, blocks_path
 
-    found = blocks(model)
-    path = next(name for name, module in model.named_modules() if module is found)
-    count = min(next(iter(ends.values())), len(found))
-    some = range(count) if "first" in ends else range(len(found) - count, len(found))
-    return rf"^{re.escape(path)}\.({'|'.join(map(str, some))})\."
+    layers = len(blocks(model))
+    count = min(next(iter(ends.values())), layers)
+    some = range(count) if "first" in ends else range(layers - count, layers)
+    return rf"^{re.escape(blocks_path(model))}\.({'|'.join(map(str, some))})\."

@@ -282,7 +282,8 @@ class Phase:
     """A stretch of training: `share` of all steps with the same parts; or an edit's rounds, which no share counts.
 
     trains: regular expression on parameter names, searched in each name. sources: role -> what makes its rows. reads: roles that
-    surveys and edits read, beside the terms'.
+    surveys and edits read, beside the terms'. only: the forget rows that are drawn, and with them what stands for each; steps
+    are as many fewer. All by default; with none there is no step.
     """
 
     parts: Mapping[str, Part]
@@ -294,6 +295,7 @@ class Phase:
     edit: Edit | None = None
     sources: Mapping[Role, Source] = field(default_factory=dict)
     reads: tuple[Role, ...] = ()
+    only: tuple[int, ...] | None = None
     trains: str = ""
 
     def __post_init__(self) -> None:

@@ -1,5 +1,8 @@
 """Methods that make or choose the rows they train on: poisoned rows, filtered requests, rollouts."""
 
+import copy
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,13 +11,17 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from froc.batches import Encoded, Stack, collate
+from froc.engine import Engine
 from froc.forward import Forward, Pass, pushed
 from froc.methods import Method
+from froc.methods._likeness import Directions
+from froc.methods.fit import BlockNorms, Gentle, kept
 from froc.methods.poison import Attributions, Poisoned, integrated, largest
-from froc.models import Base
+from froc.models import Base, wrap
 from froc.plugins import make
 from froc.reference import Pools, Reference
-from froc.scope import Full
+from froc.running import Run
+from froc.scope import Full, Weights
 from froc.train import unlearn
 from search.trial import Bench
 
@@ -140,3 +147,172 @@ def test_poisoned_answers_fall_to_chance_and_kinds_differ_in_entropy(bench: Benc
     # a target can be learnt by heart, what is drawn anew for each wording cannot
 
     assert entropy["random"] > entropy["targeted"] + 1
+
+
+# fit
+
+
+def _train(made: Reference, name: str, **params: Any) -> Weights:
+    method = make(Method, name, {"lr": 1e-3, "epochs": 2} | params)
+    unlearn(made.base, method, made, batch=16, seed=1)
+    return made.base.scope.take()
+
+
+def _run(made: Reference, name: str, **params: Any) -> Run:
+    method = make(Method, name, {"lr": 1e-3, "epochs": 2} | params)
+    return Run(method, made, batch=8, seed=1, engine=Engine())
+
+
+def _same(one: Weights, other: Weights) -> bool:
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_repetition_is_left_out_unless_the_requests_loss_would_change() -> None:
+    """Directions at 0, 10, 20, 90 and 100 degrees; losses 0, 0, 0, 0 and 10, so L = 2 and leaving one out changes it by 0.5 or 2."""
+    angle = torch.tensor([0.0, 10.0, 20.0, 90.0, 100.0]).deg2rad()
+    rows, losses = torch.stack([angle.cos(), angle.sin()], 1), torch.tensor([0.0, 0.0, 0.0, 0.0, 10.0])
+    none, near = torch.zeros(0, 2), math.cos(math.radians(15))
+    assert kept(rows, none, losses, near, 0.45) == (0, 1, 2, 3, 4)
+    # the second repeats the first; the third is alike to the second alone, which is gone; the last one's loss counts
+    assert kept(rows, none, losses, near, 1.9) == (0, 2, 3, 4)
+    assert kept(rows, none, losses, near, 2.1) == (0, 2, 3)
+    # removed before: at 5 degrees, alike to the first two
+    past = torch.tensor([[math.cos(math.radians(5)), math.sin(math.radians(5))]])
+    assert kept(rows, past, losses, near, 0.6) == (2, 3, 4)
+
+
+def test_directions_are_centred_means_of_each_rows_own_hidden_states(small: Any) -> None:
+    rows = {"forget": _rows(4, 8), "retain": _rows(5, 9), "earlier": _rows(2, 10)}
+    base = Base("small", small, None, Full(small), "")  # type: ignore[arg-type]  # no text is tokenised here
+    found = Directions().take(Reference(base, Pools(rows)))
+    means = {}
+    for role, some in rows.items():
+        alone = [Pass(small, Stack([row], "cpu").batch([0]), hidden_at=(1,)).hidden[1][0].mean(0) for row in some]
+        means[role] = torch.stack(alone).detach()
+    # what was removed before says nothing about what is usual now
+    centre = torch.cat([means["forget"], means["retain"]]).mean(0)
+    for role, some in means.items():
+        by_hand = (some - centre) / (some - centre).norm(dim=1, keepdim=True)
+        assert torch.allclose(found[role].double(), by_hand, atol=1e-5)
+
+
+def test_a_duplicate_request_is_filtered_and_takes_as_many_fewer_steps(bench: Bench) -> None:
+    bench.base.restore()
+    rows = bench.reference.pools.rows
+    some, whole = list(rows["forget"][::4]), {"gentle": 0.0, "top": 1.0, "similar": 0.95}
+    # each fact once and once again
+    twice = Reference(bench.base, Pools({"forget": some * 2, "retain": rows["retain"]}))
+    run = _run(twice, "fit(grad_diff)", **whole)
+    assert run.phase.only is not None
+    assert set(run.phase.only) <= set(range(len(some)))
+    assert run.steps == round(_run(twice, "grad_diff").steps * len(run.phase.only) / len(twice.pools.rows["forget"]))
+    seen = {role: set(index.tolist()) for _ in range(run.steps) for role, index in run.draw().items()}
+    assert seen["forget"] <= set(run.phase.only)
+    assert max(seen["retain"]) > len(some)
+    # what an earlier request removed is no new one
+    again = Reference(bench.base, Pools({"forget": some, "retain": rows["retain"], "earlier": some}))
+    assert unlearn(bench.base, make(Method, "fit(grad_diff)", whole), again, batch=8, seed=1) == 0
+    assert _same(bench.base.scope.take(), bench.base.scope.origin())
+
+
+def test_what_stands_for_a_forget_row_is_drawn_with_it(bench: Bench) -> None:
+    run = _run(bench.reference, "fit(idk)", similar=0.8, slight=0.5, top=1.0)
+    assert run.phase.only is not None
+    assert 0 < len(run.phase.only) < len(bench.reference.pools.rows["forget"])
+    for _ in range(run.steps):
+        picked = run.draw()
+        assert picked["forget"].tolist() == picked["refusal"].tolist()
+        assert set(picked["refusal"].tolist()) <= set(run.phase.only)
+    bench.base.restore()
+
+
+@pytest.mark.parametrize("inner", ["grad_ascent", "npo"])
+def test_without_filter_choice_and_layers_it_is_the_method_itself(bench: Bench, inner: str) -> None:
+    plain = _train(bench.reference, inner)
+    assert _same(plain, _train(bench.reference, f"fit({inner})", similar=1.0, gentle=0.0, top=1.0))
+    for part in ({"similar": 0.8}, {"gentle": 0.5}, {"top": 0.5}):
+        other = {"similar": 1.0, "gentle": 0.0, "top": 1.0, "slight": 0.5} | part
+        assert not _same(plain, _train(bench.reference, f"fit({inner})", **other))
+    bench.base.restore()
+
+
+def test_only_the_layers_of_the_largest_forget_gradient_move(bench: Bench) -> None:
+    bench.base.restore()
+    model, rows = bench.base.model, bench.reference.pools.rows["forget"]
+    loss = Forward.of(model, collate(rows, range(len(rows)), "cpu")).mean_nll.sum()
+    names = [name for name, _ in model.named_parameters()]
+    grads = dict(zip(names, torch.autograd.grad(loss, list(model.parameters())), strict=True))
+
+    def norm(layer: int, kind: str = "") -> float:
+        some = [g for n, g in grads.items() if f"layers.{layer}." in n and kind in n]
+        return math.sqrt(sum(float(g.square().sum()) for g in some))
+
+    assert BlockNorms().take(bench.reference)[1] == pytest.approx([norm(0), norm(1)], rel=1e-3)
+    down = BlockNorms(r"down_proj\.weight$").take(bench.reference)[1]
+    assert down == pytest.approx([norm(0, "down_proj"), norm(1, "down_proj")], rel=1e-3)
+    most = max((0, 1), key=norm)
+    start = bench.base.scope.origin()
+    moved = {n for n, p in _train(bench.reference, "fit(npo)", top=0.5).items() if not torch.equal(p, start[n])}
+    assert moved == {n for n in names if f"layers.{most}." in n}
+    most = max((0, 1), key=lambda layer: norm(layer, "down_proj"))
+    steered = _train(bench.reference, "fit(rmu)", top=0.5, depth=0.8)
+    moved = {n for n, p in steered.items() if not torch.equal(p, start[n])}
+    assert moved == {f"model.layers.{most}.mlp.down_proj.weight"}
+    bench.base.restore()
+
+
+def test_layers_of_adapters_are_those_of_the_weights_they_adapt(bench: Bench) -> None:
+    bench.base.restore()
+    plain = BlockNorms("_proj").take(bench.reference)
+    adapted = wrap("adapted", copy.deepcopy(bench.base.model), bench.base.tokenizer, "lora:rank=2")
+    made = Reference(adapted, bench.reference.pools)
+    found = BlockNorms("_proj").take(made)
+    assert found[0] == plain[0]
+    assert found[1] == pytest.approx(plain[1], rel=1e-3)
+    moved = {n for n, p in _train(made, "fit(npo)", top=0.5).items() if n.endswith("lora_B") and bool((p != 0).any())}
+    assert moved == {
+        n for n in adapted.scope.own() if f"layers.{int(np.argmax(plain[1]))}." in n and n.endswith("lora_B")
+    }
+
+
+def test_rows_of_much_loss_are_forgotten_gently() -> None:
+    """NLL 2 and 8 in sum, of 2 and 4 tokens, at the base: 1 and 2 nats per token. At 5 and 18 the weight is 2 / (1 + e^(0.1 x 10)) or 1."""
+
+    class Stand:
+        sum_nll, count = torch.tensor([5.0, 18.0]), torch.tensor([2.0, 4.0])
+
+    base = {"sum_nll": torch.tensor([2.0, 8.0])}
+    found = Gentle(1.5).weights(Stand(), base, {})  # type: ignore[arg-type]  # a stand-in
+    assert found.tolist() == pytest.approx([1.0, 2 / (1 + math.exp(1.0))])
+    both = Gentle(1.0).weights(Stand(), base, {})  # type: ignore[arg-type]  # a stand-in
+    assert both.tolist() == pytest.approx([2 / (1 + math.exp(0.3)), 2 / (1 + math.exp(1.0))])
+
+
+def test_the_share_that_is_gentle_is_that_of_largest_loss(bench: Bench) -> None:
+    bench.base.restore()
+    for share, count in ((0.25, 16), (1.0, 64)):
+        part = _run(bench.reference, "fit(grad_ascent)", similar=1.0, gentle=share, top=1.0).phase.parts["forget"]
+        (gentle,) = part.weighters
+        assert isinstance(gentle, Gentle)
+        forward = _at(bench, "forget")
+        assert int((forward.mean_nll >= gentle.least * (1 - 1e-4)).sum()) == count
+
+
+def test_many_requests_one_after_another_cost_less_of_what_is_kept(bench: Bench) -> None:
+    """Sixteen requests, a fact each: retain NLL after all of them at most plain gradient ascent's."""
+    bench.base.restore()
+    rows = bench.reference.pools.rows
+
+    def after(name: str) -> float:
+        model, earlier = copy.deepcopy(bench.base.model), list[Encoded]()
+        for first in range(0, len(rows["forget"]), 4):
+            request: Sequence[Encoded] = rows["forget"][first : first + 4]
+            base = wrap("next", model, bench.base.tokenizer)
+            made = Reference(base, Pools({"forget": request, "retain": rows["retain"], "earlier": earlier}))
+            unlearn(base, make(Method, name, {"lr": 1e-3, "epochs": 2}), made, batch=4, seed=first)
+            earlier += request
+        with torch.no_grad():
+            held = collate(rows["retain"], range(len(rows["retain"])), "cpu")
+            return float(Forward.of(model, held).mean_nll.mean())
+
+    assert after("fit(grad_ascent)") <= after("grad_ascent")

@@ -1,0 +1,55 @@
+"""How alike rows are to the base model: directions of their mean hidden states, whose inner products are cosines."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from froc.batches import by_length
+from froc.forward import Pass, blocks
+from froc.likelihood import widened
+from froc.methods import Facts
+from froc.step import Role
+from froc.survey import Survey
+
+if TYPE_CHECKING:
+    from froc.reference import Reference
+
+ROWS = 64
+
+
+@dataclass(frozen=True)
+class Directions(Survey[Mapping[Role, Tensor]]):
+    """Of the forget rows, the retain rows, and those that earlier requests removed.
+
+    A row's hidden states behind the last block, in the mean over its tokens, less the mean over all forget and retain rows:
+    hidden states of language models share most of their direction, and only what is left of it tells rows apart.
+    """
+
+    def take(self, reference: "Reference") -> Mapping[Role, Tensor]:
+        """role -> (rows, D) of length 1, or 0 where a row is as the mean; float32 on the CPU."""
+        means = {role: _means(reference, role) for role in ("forget", "retain", "earlier")}
+        centre = torch.cat([means["forget"], means["retain"]]).mean(0)
+        return {role: normalize(some - centre, dim=1) for role, some in means.items()}
+
+    def typical(self, facts: Facts) -> Mapping[Role, Tensor]:
+        """Of no rows."""
+        return {role: torch.zeros(0, facts.width) for role in ("forget", "retain", "earlier")}
+
+
+@torch.no_grad()
+def _means(reference: "Reference", role: Role) -> Tensor:
+    """(rows, D) mean hidden state of each row."""
+    model, rows = reference.base.model, reference.pools.rows.get(role, ())
+    last = len(blocks(model)) - 1
+    found = torch.zeros(len(rows), int(model.config.get_text_config().hidden_size))
+    for index in by_length(rows, ROWS):
+        batch = reference.stack.batch(np.asarray(index) + reference.first[role])
+        hidden = widened(Pass(model, batch, hidden_at=(last,), logits=False).hidden[last])
+        real = batch.attention[..., None]
+        found[index] = ((hidden * real).sum(1) / real.sum(1)).float().cpu()
+    return found
