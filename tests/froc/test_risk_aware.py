@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from froc.bounds.betting import Betting
 from froc.data import FORGETTING, UTILITY, Sealed, SearchView
-from froc.methods.risk_aware import LEVEL, Certifying, RiskAware, shortfall
+from froc.methods.risk_aware import LEVEL, TELLINGS, Certifying, RiskAware, shortfall
 from search.trial import TOLD, Asked, Bench
 
 BUDGET = {FORGETTING: 0.1, UTILITY: 0.1}
@@ -59,7 +59,7 @@ def test_training_is_over_once_no_risk_falls_short() -> None:
 
 
 def test_a_run_ends_early_where_certification_is_likely_and_is_trained_again_alike(bench: Bench) -> None:
-    params = {"lr": 3e-3, "epochs": 8, "headroom": 0.9, "tellings": 12, "surrogate": "otherwise"}
+    params = {"lr": 3e-3, "epochs": 8, "headroom": 0.9}
     eased = Bench(bench.base, bench.view, bench.measures, batch=16, seed=1, limits=dict.fromkeys(BUDGET, 0.3))
     outcome = eased.run([Asked("risk_aware", params, 3)], [lambda *_: False])[0]
     whole = math.ceil(8 * len(bench.view.forget) / 16)
@@ -83,9 +83,9 @@ def test_it_is_told_search_losses_and_nothing_else(
         return False
 
     monkeypatch.setattr(Certifying, "told", note)
-    bench.retrain(Asked("risk_aware", {"lr": 1e-3, "epochs": 2, "tellings": 4}, 0))
+    bench.retrain(Asked("risk_aware", {"lr": 1e-3, "epochs": 4}, 0))
     view = parts[0]
-    assert told == [{risk: min(TOLD, len(view.queries[risk])) for risk in (FORGETTING, UTILITY)}] * 4
+    assert told == [{risk: min(TOLD, len(view.queries[risk])) for risk in (FORGETTING, UTILITY)}] * TELLINGS
     # what it is handed has no field for calibration queries
     assert not any("calibration" in name or "sealed" in name for name in vars(view))
-    assert RiskAware().looks == 8
+    assert RiskAware().looks == TELLINGS
