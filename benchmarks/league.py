@@ -13,8 +13,8 @@ sealed queries. A row says, of the method's best candidate:
 
     python benchmarks/league.py [--quick] [--tofu DIR] [--trials N] [--methods npo,gu(npo),...] [--out FOLDER]
 
---tofu takes forget05 of TOFU (budget 0.2, questions as units, forgetting and utility alone) and the model that
-`benchmarks/compare.py --only tofu` teaches. A method that leaves more utility risk than `none` leaves forgetting risk has not
+--tofu takes forget05 of TOFU (budget 0.2, questions as units, forgetting and utility alone) and a small model that is taught its
+text as for `benchmarks/compare.py --only tofu`. A method that leaves more utility risk than `none` leaves forgetting risk has not
 beaten it: the promise is that every method does, and that no certified one leaves less utility risk than `risk_aware`, which trains
 under the bounds. One thread; every row keeps its own count of openings, for each is a statement of its own. With --out, what was
 stopped goes on, and rows that are there are printed again.
@@ -43,6 +43,8 @@ from froc.tasks import embedded
 from search.folder import Folder
 
 EPOCHS = 5
+STEPS = 800
+"""Of teaching TOFU's text to a small model."""
 METHODS = (
     "none,retrain,grad_ascent,task_vector,grad_diff,kl_min,wga,satimp,npo,simnpo,idk,altpo,flat,undial,ceu,rmu,adaptive_rmu,pdu,"
     "gu(npo),blur(npo),guard(npo),sure(npo),lat(npo),advunlearn(npo),risk_aware"
@@ -71,10 +73,10 @@ def on_embedded() -> Task:
 
 def on_tofu(data: Path, out: Path) -> Task:
     """forget05 with a small model that knows the authors, taught at first need."""
-    place, model = out / "tofu", cache_folder() / TAUGHT
+    place, model = out / "tofu", cache_folder() / f"{TAUGHT}-{STEPS}"
     cut(data, place)
     if not (model / "config.json").is_file():
-        teach(place, model, 1600)
+        teach(place, model, STEPS)
     more = {"task": "tofu:forget05", "data": place, "model": str(model), "unit": {"utility": "query"}}
     return Task(0.2, ("forgetting", "utility"), more, {"lr": (1e-4, 2e-3)})
 
