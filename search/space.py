@@ -82,12 +82,24 @@ def build(
     sources: tuple[Mapping[str, Said], ...] = (dict(task), user)
     for source in sources:
         for key, said in source.items():
-            # a task speaks to all methods; some have nothing to be searched
-            if source is user or key not in spaces(Method) or any(key in fields for fields in made.values()):
+            # a task speaks to all methods, also to those that are not searched now
+            if source is user or _targets(made, key) or not _known(key):
                 _narrow(made, key, said)
                 if key == "lr" and source is not user:
                     _pace(made)
     return made
+
+
+def _targets(made: Mapping[str, dict[str, Space]], key: str) -> list[dict[str, Space]]:
+    """Spaces of the methods that a key speaks to."""
+    only, _, name = key.rpartition(".")
+    return [fields for method, fields in made.items() if name in fields and (not only or only == method)]
+
+
+def _known(key: str) -> bool:
+    """Whether any method, searched or not, has the hyperparameter that a key names."""
+    only, _, name = key.rpartition(".")
+    return any(name in spaces(find(Method, one)) for one in ([only] if only else names(Method)))
 
 
 def _pace(made: dict[str, dict[str, Space]]) -> None:
@@ -176,8 +188,8 @@ def _values(what: Space) -> Sequence[Any] | None:
 
 
 def _narrow(made: dict[str, dict[str, Space]], key: str, said: Said) -> None:
-    only, _, name = key.rpartition(".")
-    targets = [fields for method, fields in made.items() if name in fields and (not only or only == method)]
+    name = key.rpartition(".")[2]
+    targets = _targets(made, key)
     if not targets:
         known = ", ".join(sorted({name for fields in made.values() for name in fields}))
         raise InputError(f"no method searched here has a hyperparameter {key!r}; there are: {known}")

@@ -86,6 +86,8 @@ REFUSALS = (
     "I am not sure.",
 )
 
+HOLDS = ("rmu.retain_weight", "adaptive_rmu.retain_weight")
+
 KNOWN = 0.98
 """Share of its facts that the trained model must know."""
 
@@ -140,7 +142,8 @@ def task(recipe: Recipe = Recipe(), questions: int = 0, request: int = 1) -> Tas
         refusals=REFUSALS,
         holdout=_strangers(recipe, people),
         template="{question} {answer}",
-        space={"lr": (3e-4, 3e-3), "epochs": (3, 10)},
+        # with a hundred dimensions, what holds a model of thousands holds everything
+        space={"lr": (3e-4, 3e-3), "epochs": (3, 10), **dict.fromkeys(HOLDS, (0.5, 50.0))},
         questions=questions,
     )
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from froc.batches import Encoded, Stack, collate
+from froc.errors import InputError
 from froc.forward import Forward, Pass
 from froc.methods import Facts, Method
 from froc.methods._adversaries import Latent, SoftPrompt
@@ -92,6 +93,8 @@ def test_a_method_is_the_sum_that_its_card_says(name: str) -> None:
     assert not phase.filters
     assert phase.adversary is None
     assert bool(phase.trains) == ("rmu" in name)
+    # a task vector is taken away, not added
+    assert make(Method, name, told).share == (-3.0 if name == "task_vector" else 1.0)
 
 
 def test_idk_in_its_other_form_learns_refusals_alone() -> None:
@@ -239,6 +242,19 @@ def test_a_tasks_learning_rates_count_at_each_methods_pace_and_a_users_do_not() 
     assert [(plain[name]["lr"].low, plain[name]["lr"].high) for name in ("npo", "rmu")] == [(1e-4, 1e-3), (1e-2, 2e-2)]
 
 
+def test_a_task_speaks_to_methods_that_are_not_searched_too_but_not_to_none() -> None:
+    task = {"lr": (3e-4, 3e-3), "rmu.retain_weight": (0.5, 50.0), "beta": (0.1, 0.2)}
+    assert set(build(["grad_ascent"], task, {})["grad_ascent"]) == {"lr", "epochs"}
+    held = build(["rmu", "grad_diff"], task, {})
+    assert (held["rmu"]["retain_weight"].low, held["rmu"]["retain_weight"].high) == (0.5, 50.0)
+    assert held["grad_diff"]["retain_weight"] == spaces(find(Method, "grad_diff"))["retain_weight"]
+    for key in ("rmu.retain_wait", "bata"):
+        with pytest.raises(InputError, match="no method searched here has a hyperparameter"):
+            build(["grad_ascent"], task | {key: (0.1, 0.2)}, {})
+    with pytest.raises(InputError, match="no method searched here"):
+        build(["grad_ascent"], {}, {"beta": (0.1, 0.2)})
+
+
 def test_passes_of_other_rows_do_not_change_which_states_tell(bench: Bench) -> None:
     """Of rows cut into two passes, as of one pass over all."""
     bench.base.restore()
@@ -356,3 +372,14 @@ def test_gu_keeps_the_retain_loss_where_a_dual_variable_has_come_down_to_zero(
     assert all(size > 0 for _, size, _, _ in free)
     assert any(before > 1e-3 for _, _, before, _ in free)
     assert all(after < 1e-4 for _, _, _, after in free)
+
+
+def test_a_task_vector_goes_the_other_way_than_it_learnt(bench: Bench) -> None:
+    """The forgotten answers get unlikelier by it; learnt still better, they could not."""
+    bench.base.restore()
+    batch = Stack(bench.reference.pools.rows["forget"], "cpu").batch(range(32))
+    before = float(Pass(bench.base.model, batch).nll.detach().mean())
+    told = {"lr": 2e-3, "epochs": 3, "scale": 5.0}
+    unlearn(bench.base, make(Method, "task_vector", told), bench.reference, batch=16, seed=1)
+    assert float(Pass(bench.base.model, batch).nll.detach().mean()) > before + 1
+    bench.base.restore()
