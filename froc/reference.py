@@ -3,7 +3,7 @@
 Shapes: B rows, N positions that predict an answer or its end, K buckets of the vocabulary, V vocabulary.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -161,9 +161,11 @@ class Reference:
         self.norm |= {(role, layer): (torch.cat(some).mean(), means[layer]) for layer, some in lengths.items()}
 
     def of(
-        self, role: Role, needs: Sequence[str], layers: Sequence[int], index: Counts, forward: Forward | None = None
+        self, role: Role, needs: Collection[str], layers: Sequence[int], index: Counts, forward: Forward | None = None
     ) -> dict[str, Tensor]:
         """name -> the base model's numbers for rows of a role, and which ones they are: row (B,) int64, places in its pool.
+
+        Of hidden states those of the first of the layers.
 
         sum_nll (B,), hidden (B, T, D), hidden_norm () and row_norm (B,) in the hidden states' units; alignment (B,) and
         alignments of all forget rows (rows,); spread (N, K) log-probabilities of `buckets` (N, K) or (0,), for the forward pass.

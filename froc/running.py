@@ -202,11 +202,10 @@ class Run:
             role = part.term.role
             if role not in forwards:
                 continue
-            needs, layers = self.phase.needs(role), self.phase.hidden_at(role)
             if role == ROLLED:
                 numbers = self._rolled.of(picked[role])
             else:
-                numbers = self.reference.of(role, needs, layers, picked[role], forwards[role])
+                numbers = self.reference.of(role, part.needs, part.term.hidden_at, picked[role], forwards[role])
             rows = part.losses(forwards[role], numbers, self._state)
             some = part.weight * rows.sum() / self.size
             losses[part.side] = losses[part.side] + some if part.side in losses else some

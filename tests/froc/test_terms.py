@@ -265,7 +265,6 @@ def _of_phase(
     found = {}
     for label, part in phase.parts.items():
         role = part.term.role
-        needs, layers = phase.needs(role), phase.hidden_at(role)
         where = np.asarray(index)
         batch = made.stack.batch(where + made.first[role])
         if junk is not None:
@@ -273,9 +272,15 @@ def _of_phase(
                 batch.index, torch.where(batch.attention.bool(), batch.ids, junk), batch.start, batch.stop, batch.length
             )
         forward = Forward(
-            [(Pass(made.base.model, batch, hidden_at=layers), np.arange(len(where)), np.arange(len(where)))]
+            [
+                (
+                    Pass(made.base.model, batch, hidden_at=part.term.hidden_at),
+                    np.arange(len(where)),
+                    np.arange(len(where)),
+                )
+            ]
         )
-        numbers = made.of(role, needs, layers, where, forward)
+        numbers = made.of(role, part.needs, part.term.hidden_at, where, forward)
         if freeze is not None:
             part = dataclasses.replace(
                 part, weighters=tuple(_Frozen(one, freeze, f"{label}{k}") for k, one in enumerate(part.weighters))

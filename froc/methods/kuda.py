@@ -1,0 +1,218 @@
+"""Knowledge unlearning by deviating representations."""
+
+import re
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cosine_similarity, softplus
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from froc import digest
+from froc.errors import InputError
+from froc.forward import Forward, Pass
+from froc.likelihood import widened
+from froc.methods import Facts, Method
+from froc.params import Range, hyper
+from froc.step import Part, Phase, State, Taken, Term, UpdateFilter, Weights
+from froc.survey import Survey
+from froc.tracing import Trace, components, uncompiled
+
+if TYPE_CHECKING:
+    from froc.reference import Reference
+
+MOST = 2048
+"""Retain rows whose inputs are protected, at most."""
+TILT = 0.01
+"""How far the base's states are tilted, in their lengths: where both states are the same, the cosine has no slope."""
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """Second moments of what a matrix reads: (D,) values from small to large, (D, D) vectors in columns.
+
+    axis: the one of the matrix's two that its inputs lie along.
+    """
+
+    axis: int
+    values: Tensor
+    vectors: Tensor
+
+
+@dataclass(frozen=True)
+class RetainInputs(Survey[dict[str, Spectrum]]):
+    """What a layer's feed-forward matrices read on retain rows: name of the matrix -> spectrum of E[a a^T], uncentred.
+
+    Over all tokens of `MOST` rows at most. Matrices that read the same (a gate and what it gates) share one.
+    """
+
+    layer: int
+
+    @torch.no_grad()
+    def take(self, reference: "Reference") -> dict[str, Spectrum]:
+        """InputError where matrices see others than whole rows, as experts do."""
+        model = reference.base.model
+        found = _matrices(model, self.layer)
+        moments, same = self._moments(reference, found)
+        kind = torch.promote_types(next(model.parameters()).dtype, torch.float32)
+        spectra = {name: [part.to(kind) for part in torch.linalg.eigh(some)] for name, some in moments.items()}
+        axes = {name: 0 if isinstance(module, Conv1D) else 1 for name, module in found.items()}
+        return {f"{name}.weight": Spectrum(axis, *spectra[same[name]]) for name, axis in axes.items()}
+
+    def _moments(
+        self, reference: "Reference", found: Mapping[str, torch.nn.Module]
+    ) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """(D, D) float64 of each distinct input by the first matrix that reads it, and matrix -> that matrix."""
+        model = reference.base.model
+        seen: dict[str, Tensor] = {}
+        total: dict[str, Tensor] = {}
+        same: dict[str, str] = {}
+        tokens = 0
+        with uncompiled(model), ExitStack() as hooks:
+            for name, module in found.items():
+                hooks.callback(module.register_forward_pre_hook(_noting(seen, name)).remove)
+            for batch in reference.batches("retain", most=MOST):
+                Pass(model, batch, hidden_at=(self.layer,), logits=False)
+                first: dict[int, str] = {}
+                same = {name: first.setdefault(inputs.data_ptr(), name) for name, inputs in seen.items()}
+                for name in first.values():
+                    rows = widened(seen[name].flatten(0, -2)[batch.attention.flatten().bool()])
+                    total[name] = total.get(name, 0.0) + (rows.T @ rows).double()
+                tokens += int(batch.length.sum())
+        return {name: some / tokens for name, some in total.items()}, same
+
+    def typical(self, facts: Facts) -> dict[str, Spectrum]:
+        """Of one matrix."""
+        spectrum = Spectrum(1, torch.ones(facts.width), torch.eye(facts.width))
+        return {f"layers.{self.layer}.mlp.down_proj.weight": spectrum}
+
+
+def _matrices(model: PreTrainedModel, layer: int) -> dict[str, torch.nn.Module]:
+    prefixes = tuple(
+        piece.prefix
+        for one in components(model, heads=False, attention=False)
+        if one.layer == layer
+        for piece in one.pieces
+    )
+    kinds: Any = (torch.nn.Linear, Conv1D)
+    found = {
+        name: module
+        for name, module in model.named_modules()
+        if f"{name}.".startswith(prefixes) and isinstance(module, kinds)
+    }
+    known = {f"{name}.weight" for name in found}
+    others = [n for n, p in model.named_parameters() if n.startswith(prefixes) and p.dim() > 1 and n not in known]
+    if others or not found:
+        raise InputError("does not know what the feed-forward matrices of this architecture read")
+    return found
+
+
+def _noting(seen: dict[str, Tensor], name: str) -> Any:
+    def note(_module: Any, args: tuple[Tensor, ...]) -> None:
+        seen[name] = args[0]
+
+    return note
+
+
+@dataclass(frozen=True)
+class NullSpace(UpdateFilter):
+    """Of each matrix's change what retain rows do not see: D <- D P, P onto directions with s_i <= threshold * max s.
+
+    By construction E|D a|^2 <= threshold |D|_F^2 E|a|^2 over retain inputs a. At a threshold of 1 or more everything is
+    free; at 0 only what no retain input touches, which leaves nothing to a matrix whose inputs fill their space.
+    """
+
+    spectra: Mapping[str, Spectrum] = field(compare=False)
+    threshold: float = 0.01
+
+    def __call__(self, update: Weights, taken: Taken) -> Weights:
+        """The rest of the realised change, decay and momentum included."""
+        if self.threshold >= 1.0:
+            return update
+        return {name: self._projected(change, name) for name, change in update.items()}
+
+    def _projected(self, change: Tensor, name: str) -> Tensor:
+        free, wide = self._free[name], widened(change)
+        found = wide @ free @ free.T if self.spectra[name].axis else free @ (free.T @ wide)
+        return found.to(change)
+
+    @cached_property
+    def _free(self) -> dict[str, Tensor]:
+        """(D, free) of each matrix. Values come in order, so that these are the first columns."""
+        counts = {name: (one.values <= self.threshold * one.values[-1]).sum() for name, one in self.spectra.items()}
+        return {name: self.spectra[name].vectors[:, : int(count)] for name, count in counts.items()}
+
+
+@dataclass(frozen=True)
+class Deviate(Term):
+    """(2 / beta) softplus(-beta (1 - cos(h, h_base))), mean over a row's tokens: 2 ln 2 / beta at the base, then less.
+
+    h_base is tilted by `TILT` of its length in one direction, drawn by `seed`. The cosine's slope is weighed by
+    2 sigmoid(-beta (1 - cos)): 1 at the start, small once a state points elsewhere.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("hidden",)
+    logits: ClassVar[bool] = False
+    layer: int = 0
+    beta: float = 1.0
+    seed: int = 0
+
+    @property
+    def hidden_at(self) -> tuple[int, ...]:
+        """The layer whose states deviate."""
+        return (self.layer,)
+
+    def losses(self, forward: Forward, reference: Mapping[str, Tensor], state: State) -> Tensor:
+        """(B,) losses."""
+        base = widened(reference["hidden"])
+        draw = torch.Generator().manual_seed(digest.seed("tilt", self.layer, self.seed))
+        tilt = torch.randn(base.shape[-1], generator=draw).to(base)
+        tilted = base + TILT * base.norm(dim=-1, keepdim=True) * (tilt / tilt.norm())
+        away = 1.0 - cosine_similarity(widened(forward.hidden(self.layer)), tilted, dim=-1)
+        return forward.mean_over_tokens(2.0 / self.beta * softplus(-self.beta * away))
+
+
+@dataclass(frozen=True)
+class KUDA(Method):
+    """Turn the hidden states of forget rows away from where they were, in directions that retain rows do not use.
+
+    Causal tracing finds the `window` consecutive blocks whose feed-forwards restore most of the answers' likelihood;
+    only their matrices move. L_f = E over window and tokens of (2 / beta) softplus(-beta (1 - cos(h, h_base))); the
+    realised update of each matrix keeps what lies along directions whose second moment on retain inputs is at most
+    `threshold` times the largest. beta: inverse temperature; large, it stops turning what has turned. threshold: 0
+    changes nothing for retain rows, 1 protects nothing. There is no retain loss: its gradients lie in what is projected
+    away. The paper was read second-hand: the loss's form, noise on all tokens of a question, and projecting behind
+    AdamW are our reading; the paper's random-proportion sampling and two-stage search are left out.
+    """
+
+    paper: ClassVar[str] = "Fang et al. 2602.19275"
+    family: ClassVar[str] = "representation"
+
+    window: int = hyper(2, Range(1, 3))
+    beta: float = hyper(1.0, Range(0.1, 10.0, log=True))
+    threshold: float = hyper(0.01, Range(1e-4, 0.3, log=True))
+
+    def phases(self, facts: Facts) -> tuple[Phase, ...]:
+        """One phase."""
+        facts.whole("kuda")
+        layers = located(facts, self.window)
+        spectra = {name: one for layer in layers for name, one in facts.ask(RetainInputs(layer)).items()}
+        terms = [Deviate("forget", layer, self.beta, facts.seed) for layer in layers]
+        parts = {f"deviate {term.layer}": Part(term, 1.0 / len(layers)) for term in terms}
+        matrices = "|".join(re.escape(name) for name in spectra)
+        filters = (NullSpace(spectra, self.threshold),)
+        return (Phase(parts, filters=filters, reads=("retain",), trains=rf"^({matrices})$"),)
+
+
+def located(facts: Facts, window: int) -> tuple[int, ...]:
+    """The consecutive blocks whose feed-forwards have the largest mean effect on the forget rows' answers."""
+    found = facts.ask(Trace("forget", attention=False))
+    effects = torch.zeros(facts.layers, dtype=torch.float64)
+    effects[[one.layer for one in found.parts]] = found.effects
+    first = int(effects.unfold(0, min(window, facts.layers), 1).mean(-1).argmax())
+    return tuple(range(first, first + min(window, facts.layers)))
