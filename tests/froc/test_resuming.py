@@ -70,6 +70,14 @@ def test_plain_data_comes_back_as_it_was() -> None:
     assert found["nothing"].shape == (0, 5)
 
 
+def test_tensors_go_back_to_the_device_or_to_the_host() -> None:
+    """A machine without one: meta stands in for the device."""
+    document, tensors = apart([torch.zeros(2), torch.ones(2)])
+    assert [one["tensor"][1] for one in document["list"]] == [True, True]
+    document["list"][0]["tensor"][1] = False
+    assert [one.device.type for one in whole(document, tensors, torch.device("meta"))] == ["meta", "cpu"]
+
+
 def test_a_state_is_memory_of_its_own_even_where_tensors_shared_theirs(tmp_path: Path) -> None:
     every = torch.arange(4.0)
     saver = Saver(tmp_path, "one")

@@ -143,7 +143,7 @@ def test_a_state_that_does_not_fit_is_left_alone(base: Base, parts: tuple[Search
 
 
 def test_time_before_the_interruption_counts(base: Base, parts: tuple[SearchView, Sealed], tmp_path: Path) -> None:
-    """A limit is a trial's and not an attempt's: who had used it up is out of time after the first step."""
+    """A limit is a trial's and not an attempt's: who had used it up is out of time at once."""
     asked, bench = [Asked("npo", {"lr": 2e-3, "epochs": 2}, 7)], bench_on(base, parts[0])
     with pytest.raises(Killed):
         bench.run(asked, [asking([])], 3600.0, dying(tmp_path, 2))
