@@ -150,7 +150,7 @@ class NullSpace(UpdateFilter):
 
 @dataclass(frozen=True)
 class Deviate(Term):
-    """(2 / beta) softplus(-beta (1 - cos(h, h_base))), mean over a row's tokens: 2 ln 2 / beta at the base, then less.
+    """(2 / beta) softplus(-beta (1 - cos(h, h_base))), mean over the states that predict a row's answer: 2 ln 2 / beta at the base, then less.
 
     h_base is tilted by `TILT` of its length in one direction, drawn by `seed`. The cosine's slope is weighed by
     2 sigmoid(-beta (1 - cos)): 1 at the start, small once a state points elsewhere.
@@ -174,7 +174,7 @@ class Deviate(Term):
         tilt = torch.randn(base.shape[-1], generator=draw).to(base)
         tilted = base + TILT * base.norm(dim=-1, keepdim=True) * (tilt / tilt.norm())
         away = 1.0 - cosine_similarity(widened(forward.hidden(self.layer)), tilted, dim=-1)
-        return forward.mean_over_tokens(2.0 / self.beta * softplus(-self.beta * away))
+        return forward.mean_over_states(2.0 / self.beta * softplus(-self.beta * away))
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ class KUDA(Method):
     """Turn the hidden states of forget rows away from where they were, in directions that retain rows do not use.
 
     Causal tracing finds the `window` consecutive blocks whose feed-forwards restore most of the answers' likelihood;
-    only their matrices move. L_f = E over window and tokens of (2 / beta) softplus(-beta (1 - cos(h, h_base))); the
+    only their matrices move. L_f = E over window and states that predict answers of (2 / beta) softplus(-beta (1 - cos(h, h_base))); the
     realised update of each matrix keeps what lies along directions whose second moment on retain inputs is at most
     `threshold` times the largest. beta: inverse temperature; large, it stops turning what has turned. threshold: 0
     changes nothing for retain rows, 1 protects nothing. There is no retain loss: its gradients lie in what is projected

@@ -459,7 +459,8 @@ def test_each_layer_of_the_window_deviates_from_its_own_states(bench: Bench) -> 
         losses = run.losses({"forget": Forward.of(bench.base.model, batch, (0, 1))}, picked)
     assert float(losses["forget"]) == pytest.approx(math.log(2), rel=1e-3)
     first, second = (_tokens(bench, "forget", layer) for layer in (0, 1))
-    assert float(cosine_similarity(first, second, dim=-1).mean()) < 0.9
+    # the wrong layer's states would show: at a cosine of 0.98 the loss is 2 % less, twenty times what is let pass
+    assert float(cosine_similarity(first, second, dim=-1).mean()) < 0.98
 
 
 def _turned(bench: Bench, **params: Any) -> tuple[list[float], float, float]:
