@@ -5,6 +5,7 @@ document, written last, that names them. No string that a method keeps is writte
 """
 
 import json
+import math
 import os
 import re
 import time
@@ -25,7 +26,8 @@ from froc.models import read_weights, write_weights
 from froc.scope import Weights
 
 EVERY = 300.0
-"""Seconds between two saves; FROC_SAVE_EVERY overrides it, and 0 saves after every step, whatever that costs."""
+"""Seconds between two saves. FROC_SAVE_EVERY overrides it: 0 saves after every step, whatever that costs, and inf never, nor
+does anything go on from a save then."""
 COST = 0.02
 """Share of the time that saving may take: the slower a save, the longer until the next one."""
 GUESS = 1e9
@@ -198,24 +200,22 @@ class Saver:
         """Save, unless no step was done since. said: JSON, among it `steps`; tree, lasting: see `Found`."""
         if said["steps"] == self._steps:
             return
+        begin = time.monotonic()
         try:
             document, tensors = apart(tree)
+            if self._cost is None:
+                self._cost = sum(one.nbytes for one in tensors.values()) / GUESS
+                if not self.due:
+                    return
+            named = {
+                "identity": self._known, "device": device.type, "said": said, "tree": document,
+                "tensors": f"at-{sum(said['steps'])}.safetensors", "lasting": {n: f"kept-{n}.safetensors" for n in lasting},
+            }  # fmt: skip
+            self._put(named, tensors, lasting)
+            self._steps = list(said["steps"])
         except UnwritableError as error:
             self._able = False
             self.notes.append(f"cannot go on from its middle if it is interrupted: {error}")
-            return
-        if self._cost is None:
-            self._cost = sum(one.nbytes for one in tensors.values()) / GUESS
-            if not self.due:
-                return
-        begin = time.monotonic()
-        named = {
-            "identity": self._known, "device": device.type, "said": said, "tree": document,
-            "tensors": f"at-{sum(said['steps'])}.safetensors", "lasting": {n: f"kept-{n}.safetensors" for n in lasting},
-        }  # fmt: skip
-        try:
-            self._put(named, tensors, lasting)
-            self._steps = list(said["steps"])
         except Exception as error:  # a full disk, say: what it would have been good for is still to be done
             note = f"its state could not be saved ({type(error).__name__})"
             self.notes += [] if note in self.notes else [note]
@@ -240,6 +240,8 @@ class Saver:
                 path.unlink()
 
     def _document(self) -> dict[str, Any] | None:
+        if math.isinf(self._every):
+            return None
         try:
             found = json.loads((self._folder / "state.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):

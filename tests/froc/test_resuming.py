@@ -242,6 +242,15 @@ def test_a_first_save_that_must_take_long_waits(tmp_path: Path, monkeypatch: pyt
         assert saver.steps() == saved
 
 
+def test_it_can_be_switched_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A save that cannot be gone on with, for want of memory say, must not be in anybody's way."""
+    Saver(tmp_path, "one").write({"steps": [3]}, {"w": torch.zeros(1)}, {}, CPU)
+    assert Saver(tmp_path, "one").steps() == [3]
+    monkeypatch.setenv("FROC_SAVE_EVERY", "inf")
+    saver = Saver(tmp_path, "one")
+    assert (saver.steps(), saver.read(CPU), saver.due, saver.notes) == (None, None, False, [])
+
+
 @pytest.mark.parametrize("said", ["often", "-1", "nan"])
 def test_an_interval_that_is_no_time_is_refused(monkeypatch: pytest.MonkeyPatch, said: str) -> None:
     monkeypatch.setenv("FROC_SAVE_EVERY", said)
