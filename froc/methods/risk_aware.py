@@ -20,6 +20,10 @@ from froc.step import NLL, Combiner, Part, Phase, Side, State
 
 LEVEL = 0.1
 """Error level of the test that the margins are of; that of a certificate unless another confidence is asked for."""
+CLOSE = 0.2
+"""Share of its budget that utility is tested against: forgetting must keep a budget, and utility be as little as can be told."""
+SHOWN = 1.25
+"""Times ln(1 / LEVEL) / n: a risk that n losses of 0 rule out; the best bettor's would do with 1."""
 TELLINGS = 8
 """Looks on the way."""
 
@@ -40,7 +44,7 @@ class Certifying(Combiner):
 
     lambda_j <- lambda_j exp(rate * shortfall_j), normalised: multiplicative weights, the dual ascent of max over lambda of
     sum_j lambda_j (R_j - budget_j), with the betting test's margin for R_j - budget_j. The forget side takes the largest shortfall
-    of all risks but utility. Training is over once none falls short of `headroom` times its budget.
+    of all risks but utility. Training is over once utility does not fall short of `CLOSE` times its budget, nor any other of `headroom` times its own.
     """
 
     rate: float = 0.3
@@ -54,10 +58,16 @@ class Certifying(Combiner):
 
     def told(self, losses: Mapping[str, NDArray[np.float64]], budgets: Mapping[str, float], state: State) -> bool:
         """The dual step, on search losses; True once certification is likely."""
-        short = {risk: shortfall(some, self.headroom * budgets[risk]) for risk, some in losses.items()}
+        short = {risk: shortfall(some, self._aim(risk, budgets[risk], len(some))) for risk, some in losses.items()}
         forget = max((value for risk, value in short.items() if risk != UTILITY), default=0.0)
         state["balance"] = self._balance(state) + self.rate * (forget - short.get(UTILITY, 0.0))
         return max(short.values(), default=1.0) <= 0.0
+
+    def _aim(self, risk: str, budget: float, count: int) -> float:
+        """What a risk is tested against; no less than what `count` losses of 0 could show."""
+        if risk != UTILITY:
+            return self.headroom * budget
+        return min(budget, max(CLOSE * budget, SHOWN * math.log(1.0 / LEVEL) / count))
 
     def _balance(self, state: State) -> float:
         """ln(lambda_f / lambda_r)."""
@@ -70,9 +80,9 @@ class RiskAware(Method):
     """Train under the certified risks themselves: weigh forgetting against retaining by what each lacks, stop when none lacks anything.
 
     lambda_f CE-U(forget) + lambda_r NLL(retain), CE-U's own prediction without the true token, whose gradient is bounded. At each of
-    8 looks the losses of search queries (never calibration ones, and never in a gradient) are put to the betting test against
-    `headroom` times their budgets, lambda goes to the side that falls short (`Certifying`), and training ends once neither does:
-    both would then be certified with room. Ours, no paper's. dual_rate: of lambda's steps, in e-folds per unit of shortfall.
+    8 looks the losses of search queries (never calibration ones, and never in a gradient) are put to the betting test, forgetting
+    against `headroom` times its budget and utility against a fifth of its own; lambda goes to the side that falls short
+    (`Certifying`), and training ends once neither does: both would then be certified with room. Ours, no paper's. dual_rate: of lambda's steps, in e-folds per unit of shortfall.
     forget_share: lambda_f at first.
     """
 

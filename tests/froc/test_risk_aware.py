@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from froc.bounds.betting import Betting
 from froc.data import FORGETTING, UTILITY, Sealed, SearchView
-from froc.methods.risk_aware import LEVEL, TELLINGS, Certifying, RiskAware, shortfall
+from froc.methods.risk_aware import CLOSE, LEVEL, TELLINGS, Certifying, RiskAware, shortfall
 from search.trial import TOLD, Asked, Bench
 
 BUDGET = {FORGETTING: 0.1, UTILITY: 0.1}
@@ -40,22 +40,35 @@ def test_lambda_goes_to_what_falls_short_and_stays_on_the_simplex() -> None:
     combiner, state = Certifying(rate=0.5, headroom=1.0, start=0.5), dict[str, Any]()
     before = combiner.weights(state)
     assert (before["forget"], before["retain"]) == pytest.approx((1.0, 1.0))
-    assert not combiner.told({FORGETTING: _losses(100), UTILITY: _losses(0)}, BUDGET, state)
+    assert not combiner.told({FORGETTING: _losses(500, 1000), UTILITY: _losses(0, 1000)}, BUDGET, state)
     after = combiner.weights(state)
-    # exp(rate * shortfall): 1 on the forget side, -1 on the retain side
+    # exp(rate * shortfall): 1 on the forget side, -1 on the retain side, with a thousand queries for each
     assert after["forget"] / after["retain"] == pytest.approx(math.exp(0.5 * 2))
     assert after["forget"] + after["retain"] == pytest.approx(2.0)
-    combiner.told({FORGETTING: _losses(0), UTILITY: _losses(100)}, BUDGET, state)
+    combiner.told({FORGETTING: _losses(0, 1000), UTILITY: _losses(500, 1000)}, BUDGET, state)
     assert combiner.weights(state)["forget"] == pytest.approx(1.0)
+
+
+def test_utility_is_aimed_as_low_as_can_be_shown_and_forgetting_at_its_headroom() -> None:
+    """Zero losses always satisfy the aim, however few they are, unless the budget itself is out of their reach."""
+    combiner = Certifying(headroom=0.5)
+    for count in (40, 60, 128, 1000):
+        aim = combiner._aim(UTILITY, 0.1, count)
+        assert CLOSE * 0.1 <= aim < 0.1
+        assert shortfall(np.zeros(count), aim) < 0
+        assert combiner._aim(FORGETTING, 0.1, count) == 0.05
+    assert combiner._aim(UTILITY, 0.1, 10) == 0.1
+    assert combiner._aim(UTILITY, 0.1, 1000) == pytest.approx(0.02)
 
 
 def test_training_is_over_once_no_risk_falls_short() -> None:
     combiner = Certifying(headroom=0.5)
     ended = [
         combiner.told({FORGETTING: _losses(forgotten), UTILITY: _losses(lost)}, BUDGET, {})
-        for forgotten, lost in ((0, 0), (2, 2), (20, 0), (0, 20))
+        for forgotten, lost in ((0, 0), (2, 0), (20, 0), (0, 4), (0, 20))
     ]
-    assert ended == [True, True, False, False]
+    # what is left of utility is held to a fifth of its budget, 4 of 200: four that are lost cannot show that
+    assert ended == [True, True, False, False, False]
 
 
 def test_a_run_ends_early_where_certification_is_likely_and_is_trained_again_alike(bench: Bench) -> None:
