@@ -2,7 +2,7 @@
 
 import math
 import re
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -383,3 +383,18 @@ def test_a_task_vector_goes_the_other_way_than_it_learnt(bench: Bench) -> None:
     unlearn(bench.base, make(Method, "task_vector", told), bench.reference, batch=16, seed=1)
     assert float(Pass(bench.base.model, batch).nll.detach().mean()) > before + 1
     bench.base.restore()
+
+
+class Sums:
+    """A forward pass whose summed likelihoods and lengths are given."""
+
+    def __init__(self, sums: list[float], lengths: list[int]) -> None:
+        self.sum_nll, self.count = torch.tensor(sums), torch.tensor(lengths)
+        self.mean_nll = self.sum_nll / self.count
+
+
+def test_the_constraint_of_pdu_is_on_what_comes_beyond_the_base() -> None:
+    """3 nats over 2 tokens where the base has 1: 1 per token; the base's own loss is no excess."""
+    numbers = {"sum_nll": torch.tensor([1.0, 4.0])}
+    found = Excess("retain").losses(cast(Any, Sums([3.0, 4.0], [2, 5])), numbers, {})
+    assert found.tolist() == pytest.approx([1.0, 0.0])
