@@ -59,6 +59,7 @@ WRAPPED = [
     "advunlearn(npo)",
     "gu(sure(idk))",
     "fit(npo)",
+    "cure(npo)",
 ]
 
 
