@@ -15,7 +15,7 @@ from froc.plugins import make
 from froc.risks import plain
 from froc.tasks import embedded
 from search.trial import Bench
-from tests.commands import Commands
+from tests.commands import Commands, unsynced
 
 SMALL = embedded.Recipe(
     people=8, forgotten=2, steps=300, width=64, layers=2, queries=150, vocabulary=600, lr=5e-3, batch=32
@@ -35,6 +35,7 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session", autouse=True)
 def _places(tmp_path_factory: pytest.TempPathFactory, together: Path) -> Iterator[None]:
     """Nothing a test does may count openings or fill caches of the person who runs it."""
+    unsynced()
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FROC_STATE", str(tmp_path_factory.mktemp("state")))
