@@ -112,6 +112,47 @@ def corrected(
     return {name: total / tokens for name, total in found.items()}
 
 
+@dataclass(frozen=True)
+class Fisher:
+    """The Fisher information G of some weights, per answer token: in each matrix's basis, the (out, in) diagonal.
+
+    Changes of weights come and go by the weights' names; `turned` ones are in the bases.
+    """
+
+    layers: Mapping[str, Module]
+    spectra: Mapping[str, Spectrum]
+    diagonal: Mapping[str, Tensor]
+
+    @classmethod
+    def of(cls, model: PreTrainedModel, weights: Sequence[str], rows: Sequence[Encoded], seed: int) -> "Fisher":
+        """Of those weights that are linear layers', at what the model holds; labels are drawn by `seed`."""
+        layers = linear(model, weights)
+        found = spectra(model, layers, rows, seed)
+        return cls(layers, found, corrected(model, layers, rows, seed, found))
+
+    def turned(self, change: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Into the bases."""
+        return {
+            name: self.spectra[name].turned(widened(upright(layer, change[name])))
+            for name, layer in self.layers.items()
+        }
+
+    def back(self, turned: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Out of the bases."""
+        return {name: upright(layer, self.spectra[name].back(turned[name])) for name, layer in self.layers.items()}
+
+    def solved(self, turned: Mapping[str, Tensor], damping: float) -> dict[str, Tensor]:
+        """(G + lambda I)^-1 of what is turned; lambda: damping times the mean of the diagonal over all weights."""
+        total = sum(float(some.sum(dtype=torch.float64)) for some in self.diagonal.values())
+        ridge = damping * total / sum(some.numel() for some in self.diagonal.values())
+        return {name: turned[name] / (some + ridge) for name, some in self.diagonal.items()}
+
+    def product(self, one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> float:
+        """one' G other of what is turned, in nats per answer token; half of it for both alike is a divergence."""
+        parts = [(one[name] * some * other[name]).sum(dtype=torch.float64) for name, some in self.diagonal.items()]
+        return float(torch.stack(parts).sum())
+
+
 def traces(model: PreTrainedModel, layers: Mapping[str, Module], rows: Sequence[Encoded], seed: int) -> Iterator[Trace]:
     """What passes through layers forward and backward, pass by pass: the loss is minus the summed log-likelihood of drawn answers.
 

@@ -1,0 +1,188 @@
+"""Gauss-Newton unlearning."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+
+from froc import digest
+from froc.batches import Counts, by_length
+from froc.forward import Forward
+from froc.kronecker import ROWS, Fisher
+from froc.methods import Facts, Method
+from froc.methods._matrices import feedforward
+from froc.methods.kl_min import BaseDivergence
+from froc.params import Choice, Range, hyper
+from froc.reference import Reference
+from froc.step import Edit, Ground, Phase, Weights
+from froc.survey import Survey
+
+MOST = 512
+"""Retain rows that curvature and divergence are measured on, at most."""
+TRIES = 8
+"""Lengths of a step that are measured, at most."""
+NEAR = 0.8
+"""Share of the divergence allowed that a step must use to be long enough."""
+
+
+@dataclass(frozen=True)
+class _Distributions(Survey[None]):
+    """The base model's distributions on the retain rows, which divergence is measured from; the reference keeps them."""
+
+    def take(self, reference: Reference) -> None:
+        """As a term that reads them would have it."""
+        reference.ensure("retain")
+        reference.prepare("retain", BaseDivergence.needs, (), 64)
+
+    def typical(self, facts: Facts) -> None:
+        """Nothing."""
+
+
+@dataclass(frozen=True)
+class GaussNewton(Edit):
+    """Steps uphill on the forget rows' NLL, each as long as the retain rows' divergence from the base model may be after it."""
+
+    count: int
+    budget: float
+    damping: float
+
+    @property
+    def rounds(self) -> int:
+        """Steps."""
+        return self.count
+
+    @property
+    def passes(self) -> float:
+        """Retain rows twice for their curvature and about five times forward alone for a length, forget rows once.
+
+        Of tasks with more than `MOST` retain rows less, since only so many are read.
+        """
+        return 2.0
+
+    def __call__(self, ground: Ground) -> None:
+        """See `KFade`."""
+        model, every = ground.reference.base.model, ground.reference.pools.rows["retain"]
+        index = np.arange(0, len(every), max(1, -(-len(every) // MOST)))
+        rows = [every[i] for i in index.tolist()]
+        curved = Fisher.of(model, list(ground.moving), rows, digest.seed("k_fade", ground.seed, ground.step))
+        up = curved.turned(slope(ground, list(curved.layers)))
+        turned = curved.solved(up, self.damping)
+        # of a step of length 1: d' (G + lambda I) d
+        bend = sum(float((up[name] * some).sum(dtype=torch.float64)) for name, some in turned.items())
+        if bend <= 0.0:
+            # nothing is left to be forgotten
+            return
+        direction = curved.back(turned)
+        start = {name: ground.moving[name].detach().clone() for name in direction}
+        used = float(ground.state.get("divergence", 0.0))
+
+        @torch.no_grad()
+        def put(length: float) -> None:
+            for name, value in start.items():
+                ground.moving[name].copy_(value + length * direction[name])
+
+        def more(length: float) -> float:
+            put(length)
+            return divergence(ground.reference, index) - used
+
+        room = self.budget * (ground.step + 1) / self.count - used
+        length, taken = longest(more, math.sqrt(2 * room / bend), room)
+        put(length)
+        ground.state["divergence"] = used + taken
+
+
+Tried = tuple[float, float]
+"""A length, and what it adds to the divergence."""
+
+
+def longest(more: Callable[[float], float], length: float, room: float) -> Tried:
+    """The longest of a few lengths for which there is room, and what `more` says it takes of it; zeros where all were too long.
+
+    length: the first one tried. more: length -> divergence, measured; nan where a model says nothing any more.
+    """
+    fits, fails = (0.0, 0.0), (math.inf, math.inf)
+    for _ in range(TRIES):
+        taken = more(length)
+        if taken <= room:
+            fits = (length, taken)
+        else:
+            fails = (length, taken)
+        if NEAR * room <= fits[1] or fits[0] >= fails[0]:
+            break
+        length = _next(fits, fails, (1 + NEAR) / 2 * room)
+    return fits
+
+
+def _next(fits: Tried, fails: Tried, aim: float) -> float:
+    """The length that a power law through both would have take what is aimed at; a square, where there is one alone."""
+    (short, little), (long, much) = fits, fails
+    if long == math.inf:
+        return short * min(4.0, math.sqrt(aim / max(little, aim / 16)))
+    if not short:
+        return long * (max(0.1, math.sqrt(aim / much)) if math.isfinite(much) else 0.1)
+    if little <= 0.0 or not math.isfinite(much):
+        return math.sqrt(short * long)
+    return short * math.pow(aim / little, math.log(long / short) / math.log(much / little))
+
+
+def slope(ground: Ground, names: list[str]) -> Weights:
+    """Gradient of the mean over forget rows of the mean NLL per token, by the named weights that move."""
+    rows, stack = ground.reference.pools.rows["forget"], ground.reference.stack
+    weights = [ground.moving[name] for name in names]
+    total = [torch.zeros_like(weight, dtype=torch.promote_types(weight.dtype, torch.float32)) for weight in weights]
+    for index in by_length(rows, ROWS):
+        batch = stack.batch(np.asarray(index) + ground.reference.first["forget"])
+        loss = Forward.of(ground.reference.base.model, batch).mean_nll.sum() / len(rows)
+        for some, grad in zip(total, torch.autograd.grad(loss, weights), strict=True):
+            some += grad
+    return dict(zip(names, total, strict=True))
+
+
+@torch.no_grad()
+def divergence(reference: Reference, index: Counts) -> float:
+    """KL(base || model) on some retain rows, nats per answer token; nan where the model says nothing."""
+    term, total, count = BaseDivergence("retain"), torch.zeros((), dtype=torch.float64), 0
+    rows = reference.pools.rows["retain"]
+    for part in by_length([rows[i] for i in index.tolist()], 4 * ROWS):
+        mine = index[part]
+        forward = Forward.of(reference.base.model, reference.stack.batch(mine + reference.first["retain"]))
+        tokens = term.tokens(forward, reference.of("retain", term.needs, (), mine, forward), {})
+        total += tokens.sum(dtype=torch.float64).cpu()
+        count += len(tokens)
+    return float(total) / count
+
+
+@dataclass(frozen=True)
+class KFade(Method):
+    """A few Gauss-Newton steps uphill on the forget rows: the farthest where the retain rows' answers move least.
+
+    Per step s (G + lambda I)^-1 g: g the gradient of NLL(forget), G the Fisher information of the retain rows' answers (K-FAC with
+    EK-FAC's diagonal, `froc.kronecker`), both at the present parameters. s: where half of d' (G + lambda I) d, d the step, is what is
+    left of the divergence allowed, KL(base || theta) on the retain rows in nats per answer token, at first; then as measured.
+    rounds: steps; after the k-th, k / rounds of the budget may be used. kl_budget: what all of them may use.
+    damping: lambda as a share of G's mean diagonal. matrices: `feedforward`, or every linear layer of the blocks (`linear`).
+    The paper's algorithm could not be read beyond its abstract: the budget's shares, damping, at most 512 retain rows and the
+    search for a length are our reading.
+    """
+
+    paper: ClassVar[str] = "McKinney et al. 2602.10568"
+    family: ClassVar[str] = "edit"
+
+    lr: float = 0.0
+    epochs: int = 0
+    rounds: int = hyper(3, Range(1, 5))
+    kl_budget: float = hyper(0.1, Range(1e-3, 3.0, log=True))
+    damping: float = hyper(1e-2, Range(1e-6, 1e-1, log=True))
+    matrices: str = hyper("linear", Choice(("feedforward", "linear")))
+
+    def phases(self, facts: Facts) -> tuple[Phase, ...]:
+        """One edit of several rounds."""
+        facts.whole("k_fade")
+        facts.ask(_Distributions())
+        every = r"^\D*\.\d+\..*\.weight$"
+        pattern = every if self.matrices == "linear" else feedforward("both", range(facts.layers))
+        edit = GaussNewton(self.rounds, self.kl_budget, self.damping)
+        return (Phase({}, edit=edit, trains=pattern, reads=("forget", "retain")),)
