@@ -132,7 +132,7 @@ def slope(ground: Ground, names: list[str]) -> Weights:
     """Gradient of the mean over forget rows of the mean NLL per token, by the named weights that move."""
     rows, stack = ground.reference.pools.rows["forget"], ground.reference.stack
     weights = [ground.moving[name] for name in names]
-    total = [torch.zeros_like(weight) for weight in weights]
+    total = [torch.zeros_like(weight, dtype=torch.promote_types(weight.dtype, torch.float32)) for weight in weights]
     for index in by_length(rows, ROWS):
         batch = stack.batch(np.asarray(index) + ground.reference.first["forget"])
         loss = Forward.of(ground.reference.base.model, batch).mean_nll.sum() / len(rows)
