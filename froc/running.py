@@ -56,7 +56,8 @@ def facts(reference: Reference, seed: int) -> Facts:
     """What methods may know about a model and its rows."""
     config: Any = reference.base.model.config.get_text_config()
     adapters = not isinstance(reference.base.scope, Full)
-    return Facts(int(config.num_hidden_layers), int(config.hidden_size), seed, adapters, reference.ask)
+    half = next(reference.base.model.parameters()).dtype.itemsize < 4
+    return Facts(int(config.num_hidden_layers), int(config.hidden_size), seed, adapters, reference.ask, half)
 
 
 Look = Callable[[], bool]
@@ -191,10 +192,10 @@ class Run:
                 mine[name] = mine[name] + parameter.grad if name in mine else parameter.grad
                 parameter.grad = None
 
-    def before(self, again: Callable[[], object]) -> Tensor:
+    def before(self, again: Callable[[Side | None, bool], object]) -> Tensor:
         """Make gradients ready for `after`; return their norm, which is not finite where a step cannot be taken.
 
-        again: makes the passes over the step's rows once more.
+        again: makes the passes over the step's rows once more, of both sides or one, as usual or without autocast.
         """
         if self.phase.split:
             for name, grad in self._direction(again).items():
@@ -234,17 +235,17 @@ class Run:
             self.stopped = look() and any(steps for _, steps in self._left)
         self._enter()
 
-    def _direction(self, again: Callable[[], object]) -> Weights:
+    def _direction(self, again: Callable[[Side | None, bool], object]) -> Weights:
         combiner = self.phase.combiner
         if not combiner.probes:
             return combiner.direction(self._sides, self._state)
         scale = self._scaler.get_scale()
         kept, watched = self._sides, self._watched
 
-        def gradients() -> Mapping[Side, Weights]:
+        def gradients(side: Side | None = None, *, exact: bool = False) -> Mapping[Side, Weights]:
             self._sides, self._watched = {}, {}
             with torch.enable_grad():
-                again()
+                again(side, exact)
             found, self._sides, self._watched = self._sides, kept, watched
             return {side: {n: g / scale for n, g in one.items()} for side, one in found.items()}
 

@@ -18,7 +18,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import torch
@@ -142,6 +142,13 @@ class Part:
         return rows
 
 
+class Gradients(Protocol):
+    """Takes a step's gradients again, at what the parameters hold when it is called."""
+
+    def __call__(self, side: Side | None = None, *, exact: bool = False) -> Mapping[Side, Weights]:
+        """Each side's over the whole batch, or one side's. exact: without autocast, for gradients that are to be subtracted."""
+
+
 class Combiner:
     """How the losses of the two sides become one gradient: their sum, which subclasses weigh or replace.
 
@@ -154,9 +161,9 @@ class Combiner:
     watches: ClassVar[bool] = False
 
     @property
-    def probed(self) -> int:
-        """How often it calls `gradients` in a step."""
-        return 0
+    def probed(self) -> float:
+        """How often it calls `gradients` in a step; for one side alone counts half."""
+        return 0.0
 
     def weights(self, state: State) -> Mapping[Side, float | Tensor]:
         """Factor of a side in this step, 1 where none is given; constant within an optimiser step."""
@@ -169,11 +176,11 @@ class Combiner:
     def explored(
         self,
         sides: Mapping[Side, Weights],
-        gradients: Callable[[], Mapping[Side, Weights]],
+        gradients: Gradients,
         moving: Mapping[str, Parameter],
         state: State,
     ) -> Weights:
-        """`direction` of a combiner that probes. gradients: each side's of the same rows at what `moving` holds when it is called.
+        """`direction` of a combiner that probes. gradients: of the same rows, at what `moving` holds when it is called.
 
         `moving` may be written to, and must hold its values again afterwards.
         """

@@ -6,6 +6,7 @@ its own optimiser steps and nothing else.
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -90,12 +91,14 @@ def _step(base: Base, runs: Sequence[Run], engine: Engine) -> None:
 
     total = engine.fitting(runs[0].size, work, undo)
 
-    def again(run: Run, mine: Picked) -> Tensor:
+    def again(run: Run, mine: Picked, side: Side | None, exact: bool) -> Tensor:
         base.scope.activate([run.member])
+        rows = {role: index for role, index in mine.items() if side in (None, side_of(role))}
         some = [
-            {role: index[start : start + size] for role, index in mine.items()} for start in range(0, run.size, size)
+            {role: index[start : start + size] for role, index in rows.items()} for start in range(0, run.size, size)
         ]
-        return torch.stack([_all_sides(base, [run], [one], engine) for one in some]).sum(0)
+        how = replace(engine, autocast=None) if exact else engine
+        return torch.stack([_all_sides(base, [run], [one], how) for one in some]).sum(0)
 
     size = min(engine.rows or runs[0].size, runs[0].size)
     norms = torch.stack([run.before(partial(again, run, mine)) for run, mine in zip(runs, picked, strict=True)])

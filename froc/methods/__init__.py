@@ -25,7 +25,8 @@ class Facts:
     """What a method may know before it trains.
 
     layers: number of transformer blocks. width: size of the hidden states. seed: of this trial. adapters: whether adapters are
-    trained beside frozen parameters. found: who answers surveys; without one they answer for themselves.
+    trained beside frozen parameters. found: who answers surveys; without one they answer for themselves. half: whether the model's
+    parameters are in half precision.
     """
 
     layers: int
@@ -33,6 +34,7 @@ class Facts:
     seed: int
     adapters: bool = False
     found: Callable[[Survey[Any]], Any] | None = field(default=None, compare=False, repr=False)
+    half: bool = False
 
     def ask(self, survey: Survey[Found]) -> Found:
         """What a survey finds in the base model, taken once per task."""
