@@ -67,11 +67,12 @@ class OFMU(OFMUFirst):
     The paper's text could not be read. Our reading: the outer step starts where the ascents end (else nothing would be forgotten);
     both loops have one eta, so what AdamW is handed is grad F(theta') - sum of the clipped grad Phi; the clips, of the penalty's
     gradient too; growth per step; all ranges. inner_rate: eta where gradients are taken, as a share of the parameters' norm.
-    penalty: the first rho. retain_weight: of L_r, ours.
+    penalty: the first rho. inner_steps: 5 to 10 in the paper, by others' notes. retain_weight: of L_r, ours.
 
     Products with Hessians are central differences of gradients, so any attention kernel will do, and the passes are made without
-    autocast; where parameters are in half precision rounding would outweigh the differences: refused. At a base that knows its rows by heart
-    g_f is nearly 0: the cosine's gradient, of the order of 1 / |g_f|, is then most of grad Phi, and the penalty pulls back to that base.
+    autocast; where parameters are in half precision rounding would outweigh the differences: refused. At a base that knows its rows
+    by heart g_f is nearly 0: the cosine's gradient, of the order of 1 / |g_f|, is then most of grad Phi, and the penalty, which wants
+    grad Phi to vanish, pulls back to that base.
     """
 
     paper: ClassVar[str] = "Asif and Amiri 2509.22483"
