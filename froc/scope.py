@@ -9,7 +9,7 @@ import re
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -75,6 +75,10 @@ class Scope(ABC):
                     parameter.requires_grad_(kept[name][1])
                     parameter.grad = None
 
+    @abstractmethod
+    def aside(self) -> AbstractContextManager[None]:
+        """Compute what the base model does, for a while; what was learnt is back afterwards, bit for bit."""
+
     def fold(self) -> None:  # noqa: B027  # most scopes change the parameters themselves
         """Put what is learnt beside the parameters into them."""
 
@@ -109,6 +113,19 @@ class Full(Scope):
         for name, parameter in self._own.items():
             some = weights[name].to(parameter.device)
             parameter.copy_(some if share == 1.0 else torch.lerp(self.start[name], some, share))
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """The base parameters in the place of the trained ones."""
+        learnt = {name: parameter.detach().clone() for name, parameter in self._own.items()}
+        try:
+            self.put(self.start)
+            # autocast would go on with copies of what has just been replaced
+            torch.clear_autocast_cache()
+            yield
+        finally:
+            self.put(learnt)
+            torch.clear_autocast_cache()
 
     def origin(self) -> Weights:
         """The base parameters."""
@@ -203,8 +220,19 @@ class Lora(Scope):
         """Which adapters the next pass goes through."""
         self._active = tuple(members)
 
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """No adapter is active."""
+        active, self._active = self._active, ()
+        try:
+            yield
+        finally:
+            self._active = active
+
     def added(self, layer: Any, x: Tensor) -> Tensor:
         """What the active adapters of a layer add: (B, T, out) for (B, T, in), rows standing member by member."""
+        if not self._active:
+            return x.new_zeros(())
         down = [layer.lora_A[f"m{member}"].weight for member in self._active]
         up = [layer.lora_B[f"m{member}"].weight for member in self._active]
         x = x.to(down[0].dtype)

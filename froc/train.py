@@ -75,7 +75,9 @@ def together(base: Base, runs: Sequence[Run], engine: Engine, deadline: float | 
 
 
 def _step(base: Base, runs: Sequence[Run], engine: Engine) -> None:
-    picked = [run.draw() for run in runs]
+    # a model that writes rows computes then as it does when it is trained on them
+    with engine.precision(base.device):
+        picked = [run.draw() for run in runs]
 
     def work(size: int) -> Tensor:
         total = torch.zeros(len(runs), device=base.device)

@@ -72,9 +72,14 @@ class Method(ABC):
 
     @classmethod
     def roles(cls) -> tuple[Role, ...]:
-        """Rows it trains on, with the defaults: a task that lacks them cannot run it."""
+        """Rows it reads, with the defaults: a task that lacks them cannot run it."""
         phases = cls().phases(TYPICAL)
         return tuple(dict.fromkeys(role for phase in phases for role in (*phase.roles, *phase.reads)))
+
+    @classmethod
+    def trained(cls) -> tuple[Role, ...]:
+        """Rows whose losses it trains on, with the defaults; surveys, edits and rollouts may read others beside them."""
+        return tuple(dict.fromkeys(role for phase in cls().phases(TYPICAL) for role in phase.roles))
 
     @classmethod
     def sources(cls) -> dict[Role, Source]:

@@ -51,4 +51,4 @@ class GUARD(Wrapper):
     @classmethod
     def refuses(cls, inner: type[Method]) -> str | None:
         """Without retain rows there is nothing to be aligned with."""
-        return None if "retain" in inner.roles() else "needs a method that trains on retain rows"
+        return None if "retain" in inner.trained() else "needs a method that trains on retain rows"

@@ -8,21 +8,26 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from froc.batches import Encoded, Stack, collate
 from froc.engine import Engine
+from froc.errors import InputError
 from froc.forward import Forward, Pass, pushed
-from froc.methods import Method
+from froc.methods import Facts, Method
 from froc.methods._likeness import Directions
+from froc.methods._sampling import likelihoods, sampled
 from froc.methods.fit import BlockNorms, Gentle, kept
 from froc.methods.poison import Attributions, Poisoned, integrated, largest
+from froc.methods.rule import BOUNDARY, Answers, Policy, advantages, nearest, rewards
 from froc.models import Base, wrap
-from froc.plugins import make
+from froc.plugins import find, make
 from froc.reference import Pools, Reference
 from froc.running import Run
 from froc.scope import Full, Weights
-from froc.train import unlearn
+from froc.step import Ground, Part, Phase, Rollout
+from froc.train import together, unlearn
 from search.trial import Bench
 
 V = 50
@@ -316,3 +321,240 @@ def test_many_requests_one_after_another_cost_less_of_what_is_kept(bench: Bench)
             return float(Forward.of(model, held).mean_nll.mean())
 
     assert after("fit(grad_ascent)") <= after("grad_ascent")
+
+
+# rule
+
+
+def _greedy(chances: Tensor, *_: Any, **__: Any) -> Tensor:
+    return chances.argmax(-1, keepdim=True)
+
+
+def test_answers_are_drawn_as_if_each_were_alone_and_stop_at_their_end(
+    small: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against the likeliest tokens, found without padding and without what is kept between tokens."""
+    asked = [Encoded((*row.ids[:-1], 7), row.prompt, row.answer) for row in _rows(6, 11)]
+    most = np.array([9, 4, 9, 9, 5, 9])
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "multinomial", _greedy)
+        found = sampled(small, asked, most, 0)
+    ended = 0
+    for row, one, own in zip(asked, found, most, strict=True):
+        ids = list(row.ids[: row.prompt])
+        while len(ids) < row.prompt + own and (len(ids) == row.prompt or ids[-1] != 7):
+            with torch.no_grad():
+                ids.append(int(small(input_ids=torch.tensor([ids])).logits[0, -1].argmax()))
+        assert one.ids == tuple(ids)
+        assert (one.prompt, one.answer) == (row.prompt, len(ids) - row.prompt - (ids[-1] == 7))
+        ended += ids[-1] == 7
+    print(ended, [len(o.ids) - o.prompt for o in found], found)
+    assert sampled(small, asked, most, 3) == sampled(small, asked, most, 3)
+    assert sampled(small, asked, most, 3) != sampled(small, asked, most, 4)
+
+
+def test_tokens_are_drawn_with_their_probabilities(small: Any) -> None:
+    """First tokens of 4000 answers to one question: each count within five standard deviations of its mean."""
+    row, count = _rows(1, 12)[0], 4000
+    found = sampled(small, [row] * count, np.full(count, 1), 5)
+    with torch.no_grad():
+        p = small(input_ids=torch.tensor([row.ids[: row.prompt]])).logits[0, -1].softmax(-1).numpy()
+    drawn = np.bincount([one.ids[one.prompt] for one in found], minlength=V)
+    assert (np.abs(drawn - count * p) <= 5 * np.sqrt(count * p * (1 - p)) + 1).all()
+    assert p.max() < 0.9
+
+
+def test_likelihoods_are_each_rows_own(small: Any) -> None:
+    rows = [*_rows(4, 13), Encoded((3, 4, 0), 2, 0)]
+    found = likelihoods(small, rows)
+    for row, some in zip(rows, found, strict=True):
+        with torch.no_grad():
+            alone = Pass(small, Stack([row], "cpu").batch([0])).nll
+        assert some[: len(alone)].tolist() == pytest.approx((-alone).tolist(), rel=1e-5)
+        assert bool((some[len(alone) :] == 0).all())
+
+
+@pytest.mark.parametrize("train", ["full", "layers:last=1", "lora:rank=2"])
+@pytest.mark.parametrize("half", [False, True])
+def test_aside_is_the_base_and_back_bit_for_bit(bench: Bench, train: str, half: bool) -> None:
+    bench.base.restore()
+    base = wrap("copy", copy.deepcopy(bench.base.model), bench.base.tokenizer, train)
+    rows = bench.reference.pools.rows["forget"][:8]
+    # one region of autocast: within it, what was cast once is not cast again
+    with torch.autocast("cpu", torch.bfloat16, enabled=half):
+        start = likelihoods(base.model, rows)
+        with torch.no_grad():
+            for parameter in base.scope.own().values():
+                parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+        learnt = base.scope.take()
+        torch.clear_autocast_cache()
+        now = likelihoods(base.model, rows)
+        with base.scope.aside():
+            assert torch.equal(likelihoods(base.model, rows), start)
+        assert torch.equal(likelihoods(base.model, rows), now)
+        assert not torch.equal(now, start)
+    assert _same(learnt, base.scope.take())
+
+
+def test_rewards_of_refusals_and_of_answers() -> None:
+    """Words in common: "I do not know" has 4 of 4 and 4 of 5 words of a refusal, F1 8/9; "I do know him" 3 of 4 and 5, F1 2/3."""
+    refusals = ["I do not know that.", "No answer."]
+    written = ["I do not know that.", "I do not know", "I do know him", "amber anchor", ""]
+    expected = ["amber anchor"] * 5
+    inside = np.zeros(5, dtype=bool)
+    assert rewards(written, expected, inside, refusals).tolist() == [1.0, 1.0, 0.0, 0.0, 0.0]
+    assert rewards(written, expected, ~inside, refusals).tolist() == [0.0, 0.0, 0.5, 1.0, 0.5]
+    # recall 1/3 of three words is above 0.3, 1/4 of four is not
+    some = rewards(["an anchor"] * 2, ["amber old anchor", "an old amber candle"], np.ones(2, dtype=bool), refusals)
+    assert some.tolist() == [1.0, 0.5]
+
+
+def test_advantages_are_standard_scores_within_each_question() -> None:
+    """1, 0, 0, 0 has mean 1/4 and deviation sqrt(3)/4: scores sqrt(3) and -1/sqrt(3)."""
+    worth, group = np.array([1.0, 0.0, 0.0, 0.0, 0.5, 0.5, 0.5, 1.0]), np.array([0, 0, 0, 0, 1, 1, 1, 2])
+    third = 1 / math.sqrt(3)
+    assert advantages(worth, group).tolist() == pytest.approx([3 * third, -third, -third, -third, 0, 0, 0, 0])
+
+
+class Drawn:
+    """A forward pass of two rows, of two tokens and one, whose probabilities are given."""
+
+    row, place = torch.tensor([0, 0, 1]), torch.tensor([0, 1, 0])
+
+    def __init__(self, *chances: float) -> None:
+        self.nll = -torch.tensor(chances, dtype=torch.float64).log()
+        self.nll.requires_grad_()
+
+
+def _numbers(advantage: Sequence[float], old: Sequence[float], base: Sequence[float]) -> dict[str, Tensor]:
+    def put(some: Sequence[float]) -> Tensor:
+        return torch.tensor([[some[0], some[1]], [some[2], 1.0]], dtype=torch.float64).log()
+
+    return {"advantage": torch.tensor(advantage, dtype=torch.float64), "old": put(old), "base": put(base)}
+
+
+def test_the_clipped_policy_term_by_hand() -> None:
+    """Ratios 0.6/0.4 = 1.5, 0.3/0.3 = 1 and 0.2/0.4 = 0.5. A = 2: 1.2 x 2, 1 x 2. A = -1: of -0.5 and -0.8 the smaller."""
+    now = Drawn(0.6, 0.3, 0.2)
+    loss = Policy("rollout", kl=0.0).tokens(now, _numbers([2, -1], [0.4, 0.3, 0.4], [0.1, 0.1, 0.1]), {})  # type: ignore[arg-type]  # a stand-in
+    assert loss.tolist() == pytest.approx([-2.4, -2.0, 0.8])
+    # d loss / d nll = r A where nothing is clipped, and 0 where it is
+    (slope,) = torch.autograd.grad(loss.sum(), [now.nll])
+    assert slope.tolist() == pytest.approx([0.0, 2.0, 0.0])
+    turned = Policy("rollout", kl=0.0).tokens(now, _numbers([-2, 1], [0.4, 0.3, 0.4], [0.1, 0.1, 0.1]), {})  # type: ignore[arg-type]  # a stand-in
+    assert turned.tolist() == pytest.approx([3.0, 2.0, -0.5])
+    (slope,) = torch.autograd.grad(turned.sum(), [now.nll])
+    assert slope.tolist() == pytest.approx([-3.0, -2.0, 0.5])
+
+
+def test_the_divergence_from_the_base_by_hand() -> None:
+    """e^d - d - 1 with e^d = p_base / p: 1/2, 1 and 3, so 1/2 + ln 2 - 1, 0 and 2 - ln 3; its slope in NLL is e^d - 1."""
+    now = Drawn(0.6, 0.3, 0.2)
+    loss = Policy("rollout", kl=0.5).tokens(now, _numbers([0, 0], [0.6, 0.3, 0.2], [0.3, 0.3, 0.6]), {})  # type: ignore[arg-type]  # a stand-in
+    assert loss.tolist() == pytest.approx([0.5 * (math.log(2) - 0.5), 0.0, 0.5 * (2 - math.log(3))])
+    (slope,) = torch.autograd.grad(loss.sum(), [now.nll])
+    assert slope.tolist() == pytest.approx([0.5 * -0.5, 0.0, 0.5 * 2])
+
+
+def _ground(bench: Bench, seed: int = 1, step: int = 0) -> Ground:
+    return Ground(bench.reference, bench.base.scope.own(), {}, 16, seed, step)
+
+
+def test_boundary_rows_are_those_most_alike() -> None:
+    forget = torch.tensor([[1.0, 0.0], [0.6, 0.8]])
+    retain = torch.tensor([[0.0, 1.0], [-1.0, 0.0], [0.8, 0.6], [0.0, -1.0], [1.0, 0.0]])
+    # largest cosines: 0.8, -0.6, 0.96, 0, 1
+    assert nearest({"forget": forget, "retain": retain}) == (2, 4)
+    assert nearest({"forget": forget, "retain": retain[:1]}) == (0,)
+    assert nearest({"forget": forget, "retain": retain[:0]}) == ()
+
+
+def test_a_draw_asks_both_kinds_and_says_what_its_answers_are_worth(bench: Bench) -> None:
+    bench.base.restore()
+    with torch.no_grad():
+        for parameter in bench.base.scope.own().values():
+            parameter.mul_(0.9)
+    learnt, rows = bench.base.scope.take(), bench.reference.pools.rows
+    drawn = Answers(4, (3, 5, 8))
+    found, numbers = drawn.draw(_ground(bench), 30)
+    again, same = drawn.draw(_ground(bench), 30)
+    assert found == again
+    assert all(torch.equal(numbers[name], same[name]) for name in numbers)
+    assert drawn.draw(_ground(bench, step=2), 30)[0] != found
+    assert drawn.draw(_ground(bench, seed=2), 30)[0] != found
+    assert len(found) == len(numbers["advantage"]) == 30
+    prompts = [one.ids[: one.prompt] for one in found]
+    assert all(len(set(prompts[k : k + 4])) == 1 for k in range(0, 30, 4))
+    outside = [rows["retain"][k].ids[: rows["retain"][k].prompt] for k in (3, 5, 8)]
+    inside = [row.ids[: row.prompt] for row in rows["forget"]]
+    assert all(one in outside or one in inside for one in prompts)
+    # two in five of eight questions, rounded by chance
+    assert sum(one in outside for one in prompts[::4]) in (int(8 * BOUNDARY), int(8 * BOUNDARY) + 1)
+    assert torch.equal(numbers["old"], likelihoods(bench.base.model, found))
+    assert _same(learnt, bench.base.scope.take())
+    bench.base.restore()
+    assert torch.equal(numbers["base"], likelihoods(bench.base.model, found))
+
+
+def test_where_all_answers_agree_nothing_moves(bench: Bench) -> None:
+    """Zero advantage, and no divergence: at the base model no forget answer is a refusal and every boundary one is right."""
+    run = _run(bench.reference, "rule", rejection=0.0, epochs=1)
+    picked = run.draw()
+    assert run.state["rewards"] and float(run._rolled.numbers["advantage"].abs().sum()) == 0
+    forward = Forward.of(bench.base.model, run.stack.batch(picked["rollout"]))
+    loss = sum(run.losses({"rollout": forward}, picked).values())
+    found = torch.autograd.grad(loss, list(run.moving.values()))
+    print(max(float(g.abs().max()) for g in found))
+    assert max(float(g.abs().max()) for g in found) < 1e-6
+    worth = torch.linspace(-1, 1, len(picked["rollout"]))
+    numbers = run._rolled.numbers | {"advantage": worth.repeat(2)}
+    object.__setattr__(run._rolled, "numbers", numbers)
+    found = torch.autograd.grad(
+        sum(run.losses({"rollout": Forward.of(bench.base.model, run.stack.batch(picked["rollout"]))}, picked).values()),
+        list(run.moving.values()),
+    )
+    print(max(float(g.abs().max()) for g in found))
+    bench.base.restore()
+
+
+def test_the_mean_reward_rises(bench: Bench) -> None:
+    run = _run(bench.reference, "rule", lr=2e-3, epochs=10, rejection=0.2)
+    together(bench.base, [run], Engine())
+    print(run.steps, [round(x, 2) for x in run.state["rewards"]])
+    print(float(_at(bench, "retain").mean_nll.mean()), float(_at(bench, "forget").mean_nll.mean()))
+    bench.base.restore()
+    assert 0
+
+
+class Watched(Rollout):
+    """The first forget rows, and whether they were written in lower precision."""
+
+    every = 1
+    passes = 0.0
+
+    def draw(self, ground: Ground, count: int) -> tuple[Sequence[Encoded], dict[str, Tensor]]:
+        ground.state["half"] = torch.is_autocast_enabled("cpu")
+        return ground.reference.pools.rows["forget"][:count], {}
+
+
+@pytest.mark.parametrize("autocast", [None, torch.bfloat16])
+def test_rows_are_written_as_precisely_as_they_are_trained_on(bench: Bench, autocast: torch.dtype | None) -> None:
+    from froc.step import NLL
+    from tests.froc.test_slots import Made
+
+    method = Made(lr=1e-4, epochs=1, given=(Phase({"a": Part(NLL("rollout"))}, rollout=Watched()),))
+    run = Run(method, bench.reference, batch=32, seed=1, engine=Engine())
+    together(bench.base, [run], Engine(autocast))
+    bench.base.restore()
+    assert run.state["half"] == (autocast is not None)
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [("gu(rule)", "trains on retain"), ("blur(rule)", "trains on retain"), ("guard(rule)", "trains on retain"),
+     ("fit(rule)", "rows are the task's"), ("lat(rule)", "other answers")],
+)  # fmt: skip
+def test_what_does_not_fit_rollouts_is_refused(name: str, why: str) -> None:
+    with pytest.raises(InputError, match=why):
+        find(Method, name)().phases(Facts(2, 8, 0))
+    assert set(find(Method, "rule").needs()) >= {"refusals", "retain rows"}
