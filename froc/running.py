@@ -363,7 +363,7 @@ class Run:
         if self.phase.edit is not None:
             return
         self._optimiser = torch.optim.AdamW(
-            self.moving.values(), lr=self.method.lr, weight_decay=WEIGHT_DECAY, fused=True
+            self.moving.values(), lr=self.method.lr * self.phase.rate, weight_decay=WEIGHT_DECAY, fused=True
         )
         self._schedule = torch.optim.lr_scheduler.LambdaLR(self._optimiser, lambda step: _rate(step, steps))
         for role in self.phase.roles:

@@ -294,7 +294,7 @@ class Phase:
 
     trains: regular expression on parameter names, searched in each name. sources: role -> what makes its rows. reads: roles that
     surveys and edits read, beside the terms'. only: the forget rows that are drawn, and with them what stands for each; steps
-    are as many fewer. All by default; with none there is no step.
+    are as many fewer. All by default; with none there is no step. rate: its learning rate in units of the method's.
     """
 
     parts: Mapping[str, Part]
@@ -308,6 +308,7 @@ class Phase:
     reads: tuple[Role, ...] = ()
     only: tuple[int, ...] | None = None
     trains: str = ""
+    rate: float = 1.0
 
     def __post_init__(self) -> None:
         if (self.edit is None) != bool(self.parts):

@@ -112,8 +112,8 @@ def test_a_wrapper_changes_its_slot_and_nothing_else() -> None:
         "gu": ({"memory": 3}, {"filters": (Harmless(3),)}),
         "sure": ({"threshold": 0.7}, {"filters": (Salient(0.7),)}),
         "guard": ({"temperature": 2.0}, {"parts": {**plain.parts, "forget": Part(npo.term, 1.0, (Unaligned(2.0),))}}),
-        "lat": ({"push_depth": 0.3, "epsilon": 0.4, "push_steps": 3}, {"adversary": Latent(5, 0.4, 3)}),
-        "advunlearn": ({"tokens": 3, "push_steps": 5, "push_rate": 0.2}, {"adversary": SoftPrompt(3, 5, 0.2, 9)}),
+        "lat": ({"push_depth": 0.3, "epsilon": 0.4, "push_steps": 3}, {"adversary": Latent(3, 5, 0.4)}),
+        "advunlearn": ({"tokens": 3, "push_steps": 5, "push_rate": 0.2}, {"adversary": SoftPrompt(5, 3, 0.2, 9)}),
     }
     for name, (told, changed) in changes.items():
         assert set(spaces(find(Method, name))) == {"lr", "epochs", *told}
@@ -162,7 +162,7 @@ def test_a_composition_is_made_of_what_was_chosen() -> None:
     assert (made().filters, made().adversary, made().trains) == ((), None, "")
     assert made(update="gu").filters == (Harmless(3),)
     assert made(update="sure").filters == (Salient(0.7),)
-    assert made(under="lat").adversary == Latent(5, 0.4, 4)
+    assert made(under="lat").adversary == Latent(4, 5, 0.4)
     some = made(parts="feed_forward").trains
     assert all(re.search(some, name.format(1)) for name, second in NAMES.items() if second or "up_proj" in name)
     assert not any(re.search(some, name.format(1)) for name in NAMES if "attn" in name)
