@@ -9,7 +9,9 @@ import difflib
 import importlib
 import inspect
 import pkgutil
+import sys
 from collections.abc import Iterable, Mapping
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar
 
@@ -19,8 +21,10 @@ from froc.params import check
 T = TypeVar("T")
 
 
-def _outside(base: type) -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=base.__module__)}
+@cache
+def _outside(group: str, path: tuple[str, ...]) -> Mapping[str, EntryPoint]:
+    """path: where packages lie; all of them are read to find those of a group, too slow for every question."""
+    return {point.name: point for point in entry_points(group=group)}
 
 
 def names(base: type) -> list[str]:
@@ -32,7 +36,7 @@ def _known(base: type) -> dict[str, EntryPoint | None]:
     """Name -> where another package has it, None for ours."""
     package = importlib.import_module(base.__module__)
     ours = [module.name for module in pkgutil.iter_modules(package.__path__) if not module.name.startswith("_")]
-    return dict.fromkeys(ours) | _outside(base)
+    return {**dict.fromkeys(ours), **_outside(base.__module__, tuple(sys.path))}
 
 
 def find(base: type[T], name: str) -> type[T]:

@@ -10,6 +10,7 @@ import json
 import os
 import runpy
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,9 @@ import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
+
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 
 ROOT = Path(__file__).resolve().parents[1]
 SLOW = (
@@ -69,8 +73,20 @@ class Commands:
         raise RuntimeError(f"the process that runs commands has ended: {self._log.read_text(encoding='utf-8')}")
 
 
+def unsynced() -> None:
+    """Wait for no disk in this process: what a test writes must outlive its processes, however they end, and no power cut."""
+    os.fsync = lambda _: None
+    event.listen(Engine, "connect", _unsynced)
+
+
+def _unsynced(connection: Any, _: Any) -> None:
+    if isinstance(connection, sqlite3.Connection):
+        connection.execute("PRAGMA synchronous = OFF")
+
+
 def serve() -> None:
     """Answer requests on standard input until it ends."""
+    unsynced()
     for name in SLOW:
         importlib.import_module(name)
     gc.collect()

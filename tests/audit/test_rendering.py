@@ -68,9 +68,14 @@ def made(name: str, request: pytest.FixtureRequest) -> Page:
     return found.read()["predicate"], found.facts()
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(scope="module", params=KINDS)
 def page(request: pytest.FixtureRequest) -> Page:
     return made(request.param, request)
+
+
+@pytest.fixture(scope="module")
+def text(page: Page) -> str:
+    return rendering.html(*page)
 
 
 def outline(text: str) -> Outline:
@@ -80,8 +85,7 @@ def outline(text: str) -> Outline:
     return found
 
 
-def test_the_page_is_static_and_accessible(page: Page) -> None:
-    text = rendering.html(*page)
+def test_the_page_is_static_and_accessible(text: str) -> None:
     found = outline(text)
     tags = [tag for tag, _ in found.tags]
     assert tags.count("h1") == tags.count("main") == tags.count("header") == tags.count("nav") == 1
@@ -95,8 +99,8 @@ def test_the_page_is_static_and_accessible(page: Page) -> None:
     assert len(text.encode()) < MOST
 
 
-def test_links_lead_to_sections_of_the_page_itself(page: Page) -> None:
-    found = outline(rendering.html(*page))
+def test_links_lead_to_sections_of_the_page_itself(text: str) -> None:
+    found = outline(text)
     places = [attrs["id"] for _, attrs in found.tags if "id" in attrs]
     asked = [attrs["href"] or "" for tag, attrs in found.tags if tag == "a"]
     assert len(places) == len(set(places))
@@ -107,8 +111,7 @@ def test_links_lead_to_sections_of_the_page_itself(page: Page) -> None:
     assert set(named) <= set(places)
 
 
-def test_pictures_are_aggregates_with_a_name(page: Page) -> None:
-    text = rendering.html(*page)
+def test_pictures_are_aggregates_with_a_name(text: str) -> None:
     found = outline(text)
     assert found.points
     assert max(found.points) <= 200
@@ -118,10 +121,10 @@ def test_pictures_are_aggregates_with_a_name(page: Page) -> None:
     assert all(re.fullmatch(r"-?\d+(\.\d)?", value) for value in drawn)
 
 
-def test_the_same_report_gives_the_same_bytes(page: Page) -> None:
+def test_the_same_report_gives_the_same_bytes(page: Page, text: str) -> None:
     report, facts = page
     shuffled = dict(sorted(report.items(), reverse=True))
-    assert rendering.html(shuffled, facts) == rendering.html(report, facts)
+    assert rendering.html(shuffled, facts) == text
 
 
 def test_every_limit_status_and_step_has_words() -> None:
@@ -131,8 +134,7 @@ def test_every_limit_status_and_step_has_words() -> None:
     assert tuple(name for name, _ in words.VERIFY) == facts.STEPS
 
 
-def test_limits_are_shown_in_full(page: Page) -> None:
-    text = rendering.html(*page)
+def test_limits_are_shown_in_full(page: Page, text: str) -> None:
     assert page[0]["limits"]
     for name in page[0]["limits"]:
         assert words.LIMITS[name].replace("'", "&#39;") in text

@@ -1,6 +1,7 @@
 """Calibration: in rounds, about listed populations, and out of reach of whoever tries after the seal."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +39,34 @@ KINDS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
+def _made(base: Base, place: Path, **said: Any) -> Path:
+    """A finished run and the openings that it counted, to be taken by tests that change them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FROC_STATE", str(place / "state"))
+        run(job(base, **said), place / "run", Watch())
+    return place
+
+
+@pytest.fixture(scope="module")
+def plain(base: Base, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return _made(base, tmp_path_factory.mktemp("plain"))
+
+
+@pytest.fixture(scope="module")
+def sequential(base: Base, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return _made(base, tmp_path_factory.mktemp("sequential"), sequential=True)
+
+
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_of_claim_runs_to_a_certificate_that_verifies(base: Base, tmp_path: Path, kind: str) -> None:
+def test_every_kind_of_claim_runs_to_a_certificate_that_verifies(
+    base: Base, sequential: Path, tmp_path: Path, kind: str
+) -> None:
     out = tmp_path / "run"
-    certificate = run(job(base, **KINDS[kind]), out, Watch())
+    if kind == "sequential":
+        shutil.copytree(sequential, tmp_path, dirs_exist_ok=True)
+        certificate = json.loads((out / "certificate.json").read_text())
+    else:
+        certificate = run(job(base, **KINDS[kind]), out, Watch())
     assert certificate["chosen"] in certificate["certified"]
     assert run(job(base, **KINDS[kind]), out, Watch()) == certificate
     signing.keygen(tmp_path / "key", None)
@@ -61,10 +86,9 @@ def test_every_kind_of_claim_runs_to_a_certificate_that_verifies(base: Base, tmp
         assert row["cur"][FORGETTING]["simultaneous"] == pytest.approx(row["empirical"][FORGETTING], abs=2e-6)
 
 
-def test_early_stopping_may_not_leave_units_out(base: Base, tmp_path: Path) -> None:
+def test_early_stopping_may_not_leave_units_out(sequential: Path, tmp_path: Path) -> None:
     """A sequential run whose worst measured query is dropped: neither certificate nor bundle comes of it."""
-    out = tmp_path / "run"
-    run(job(base, sequential=True), out, Watch())
+    out = shutil.copytree(sequential, tmp_path, dirs_exist_ok=True) / "run"
     path = out / "losses" / "calibration.parquet"
     table = pl.read_parquet(path)
     table[1:].write_parquet(path)
@@ -73,9 +97,8 @@ def test_early_stopping_may_not_leave_units_out(base: Base, tmp_path: Path) -> N
         evidence.build(out, tmp_path, tmp_path / "key")
 
 
-def test_a_sealed_order_is_the_order_of_the_sealed_queries(base: Base, tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    run(job(base, sequential=True), out, Watch())
+def test_a_sealed_order_is_the_order_of_the_sealed_queries(sequential: Path, tmp_path: Path) -> None:
+    out = shutil.copytree(sequential, tmp_path, dirs_exist_ok=True) / "run"
     signing.keygen(tmp_path / "key", None)
     seal = json.loads((out / "seal.json").read_text())
     measured = set(pl.read_parquet(out / "losses" / "calibration.parquet")["query"])
@@ -102,8 +125,8 @@ def test_samples_and_populations_go_together(base: Base, tmp_path: Path) -> None
             run(job(base, **said), tmp_path / "run", Watch())
 
 
-def test_another_share_or_sample_is_another_look_at_the_same_queries(base: Base, tmp_path: Path) -> None:
-    run(job(base), tmp_path / "one", Watch())
+def test_another_share_or_sample_is_another_look_at_the_same_queries(base: Base, plain: Path, tmp_path: Path) -> None:
+    shutil.copytree(plain, tmp_path, dirs_exist_ok=True)
     for said in ({"share": 0.25}, {"population": {UTILITY: "sample"}, "sample": {UTILITY: 100}}):
         with pytest.raises(InputError, match="were opened 1 time"):
             run(job(base, **said), tmp_path / "two", Watch())
@@ -169,10 +192,9 @@ def test_nothing_after_the_seal_can_move_the_certificate(counts: list[int], move
         openings.record(pool, plan, sealing.question(seal(changed), plan), 1, reopen=False)
 
 
-def test_a_seal_that_is_rewritten_after_calibration_is_another_opening(base: Base, tmp_path: Path) -> None:
+def test_a_seal_that_is_rewritten_after_calibration_is_another_opening(base: Base, plain: Path, tmp_path: Path) -> None:
     """The run folder belongs to the user: even so, a better order or fewer candidates come too late."""
-    out = tmp_path / "run"
-    run(job(base), out, Watch())
+    out = shutil.copytree(plain, tmp_path, dirs_exist_ok=True) / "run"
     seal = json.loads((out / "seal.json").read_text())
     assert len(seal["candidates"]) > 1
     for changed in (seal["candidates"][::-1], seal["candidates"][:1]):

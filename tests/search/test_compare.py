@@ -34,7 +34,7 @@ def side(base: Base, tmp_path_factory: pytest.TempPathFactory) -> Side:
     out = tmp_path_factory.mktemp("compared") / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FROC_STATE", str(out.parent / "state"))
-        searched(job(base, BUDGET, trials=6, methods=("npo", "grad_ascent", "grad_diff")), out, Watch())
+        searched(job(base, BUDGET, trials=4, methods=("grad_ascent", "npo", "grad_diff")), out, Watch())
     plan = json.loads((out / "plan.json").read_text())
     # the embedded task's questions are drawn afresh for a comparison
     return Side("run", Folder(out), plan, job(base, BUDGET, questions=7, sweep=False))

@@ -189,7 +189,7 @@ class Chain:
 
     def search(self, number: int, out: Path, *more: object) -> CompletedProcess[str]:
         return self.froc(
-            "search", "-b", 0.45, "--task", self.tasks[number - 1], "--model", self.model, "--trials", 4, "--methods",
+            "search", "-b", 0.45, "--task", self.tasks[number - 1], "--model", self.model, "--trials", 2, "--methods",
             "npo,grad_diff", "--space", "lr=1e-3:4e-3", "--space", "epochs=4:8", "--batch", 16, "--candidates", 3,
             "--executor", "inline", "--out", out, "--quiet", *more,
         )  # fmt: skip

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,33 +23,54 @@ from froc.errors import FrocError, InputError
 from froc.models import Base
 from search.executors import TRIES, Executor, Recipe, Report, cores
 from search.executors.inline import Inline
-from search.executors.processes import Processes
+from search.executors.processes import BEAT, Processes
 from search.folder import Folder, Started
 from search.plan import measures
 from search.run import Job, run
 from search.trial import Bench
 from search.work import Trials, Work
+from tests.commands import ROOT
 from tests.search.test_run import Watch, job
 
 SAID: dict[str, Any] = {"trials": 6, "parallel": 2, "methods": ("npo", "grad_diff")}
 
 
-def done(made: Job, out: Path, workers: Any = None, watch: Any = None) -> dict[str, bytes]:
+def done(made: Job, out: Path, workers: Any = None) -> dict[str, bytes]:
     """Run, and return what must not hang on the executor."""
-    run(made if workers is None else replace(made, workers=workers), out, watch or Watch())
+    run(made if workers is None else replace(made, workers=workers), out, Watch())
+    return outcome(out)
+
+
+def outcome(out: Path) -> dict[str, bytes]:
     names = ("certificate.json", "losses/search.parquet", "losses/calibration.parquet")
     return {name: (out / name).read_bytes() for name in names}
+
+
+def _apart(made: Job, tmp_path_factory: pytest.TempPathFactory, workers: Any = None) -> Path:
+    """Run for all tests of this file, whose own openings stay uncounted."""
+    place = tmp_path_factory.mktemp("apart")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FROC_STATE", str(place / "state"))
+        done(made, place / "run", workers)
+    return place / "run"
 
 
 @pytest.fixture(scope="module")
-def plain(base: Base, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+def whole(base: Base, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose trials were done one after the other."""
+    return _apart(job(base, **SAID), tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def plain(whole: Path) -> dict[str, bytes]:
     """What every executor must come to."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FROC_STATE", str(tmp_path_factory.mktemp("state")))
-        out = tmp_path_factory.mktemp("plain") / "run"
-        run(job(base, **SAID), out, Watch())
-    names = ("certificate.json", "losses/search.parquet", "losses/calibration.parquet")
-    return {name: (out / name).read_bytes() for name in names}
+    return outcome(whole)
+
+
+@pytest.fixture(scope="module")
+def lost(base: Base, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run in which trial 1 lost all workers but one that it may."""
+    return _apart(job(base, **SAID), tmp_path_factory, lambda make: Losing(make, 1, TRIES - 1))
 
 
 class Backwards(Inline):
@@ -85,16 +107,14 @@ def test_the_order_in_which_trials_end_changes_nothing(base: Base, tmp_path: Pat
     assert done(job(base, **SAID), tmp_path / "run", Backwards) == plain
 
 
-def test_the_window_is_part_of_the_plan(base: Base, tmp_path: Path, plain: dict[str, bytes]) -> None:
-    done(job(base, **SAID), tmp_path / "run")
+def test_the_window_is_part_of_the_plan(base: Base, whole: Path) -> None:
     with pytest.raises(InputError, match=r"search\.parallel differs"):
-        run(job(base, **SAID | {"parallel": 3}), tmp_path / "run", Watch())
+        run(job(base, **SAID | {"parallel": 3}), whole, Watch())
 
 
-def test_a_lost_worker_costs_an_attempt_and_nothing_else(base: Base, tmp_path: Path, plain: dict[str, bytes]) -> None:
-    found = done(job(base, **SAID), tmp_path / "run", lambda make: Losing(make, 1, TRIES - 1))
-    assert found == plain
-    log = [line for line in Folder(tmp_path / "run").log() if line.trial == 1]
+def test_a_lost_worker_costs_an_attempt_and_nothing_else(lost: Path, plain: dict[str, bytes]) -> None:
+    assert outcome(lost) == plain
+    log = [line for line in Folder(lost).log() if line.trial == 1]
     assert [(line.attempt, line.status) for line in log] == [
         (1, "interrupted"), (2, "interrupted"), (3, "complete")
     ]  # fmt: skip
@@ -109,27 +129,33 @@ def test_work_that_kills_every_worker_is_given_up(base: Base, tmp_path: Path) ->
     assert len({line.trial for line in Folder(tmp_path / "run").log()}) == 6
 
 
+class Stops(Watch):
+    """Stops the run when so many more trials have ended."""
+
+    def __init__(self, after: int) -> None:
+        super().__init__()
+        self._left = after
+
+    def trial(self, line: Started, log: Sequence[Started], total: int) -> None:
+        super().trial(line, log, total)
+        self._left -= line.status != "running"
+        if self._left == 0:
+            raise KeyboardInterrupt
+
+
 @pytest.mark.parametrize("executor", [Inline, Backwards])
-@pytest.mark.parametrize("stop", [1, 3, 4, 6])
+@pytest.mark.parametrize("stops", [(1, 4), (3, 6)])
 def test_stopped_anywhere_the_window_goes_on(
-    base: Base, tmp_path: Path, plain: dict[str, bytes], executor: Any, stop: int
+    base: Base, tmp_path: Path, plain: dict[str, bytes], executor: Any, stops: tuple[int, ...]
 ) -> None:
     """Stopped when a trial ends, others running or already over: what is asked next is what would have been."""
-
-    class Stops(Watch):
-        ended = 0
-
-        def trial(self, line: Started, log: Sequence[Started], total: int) -> None:
-            super().trial(line, log, total)
-            self.ended += line.status != "running"
-            if self.ended == stop:
-                raise KeyboardInterrupt
-
-    with pytest.raises(FrocError, match="stopped"):
-        run(replace(job(base, **SAID), workers=executor), tmp_path / "run", Stops())
-    finished = [line.config for line in Folder(tmp_path / "run").log() if line.ended]
-    assert len(finished) == stop
-    assert done(job(base, **SAID), tmp_path / "run", Inline) == plain
+    made, before = job(base, **SAID), 0
+    for stop in stops:
+        with pytest.raises(FrocError, match="stopped"):
+            run(replace(made, workers=executor), tmp_path / "run", Stops(stop - before))
+        before = len([line for line in Folder(tmp_path / "run").log() if line.ended])
+        assert before == stop
+    assert done(made, tmp_path / "run", Inline) == plain
     after = [line.config for line in Folder(tmp_path / "run").log() if line.status != "interrupted"]
     assert sorted(after) == [f"c{number:04d}" for number in range(6)]
 
@@ -148,28 +174,19 @@ class Noting(Backwards):
         super().submit(key, work)
 
 
-@pytest.mark.parametrize("stop", [2, 5])
-def test_a_trial_that_is_started_again_is_judged_by_what_it_would_have_been(
-    base: Base, tmp_path: Path, stop: int
-) -> None:
+def test_a_trial_that_is_started_again_is_judged_by_what_it_would_have_been(base: Base, tmp_path: Path) -> None:
     """Not by trials that ended in the meantime: else the same plan could prune another trial."""
     said: dict[str, Any] = {"trials": 8, "parallel": 3, "sweep": False, "methods": ("npo",), "sampler": "random"}
-
-    class Stops(Watch):
-        ended = 0
-
-        def trial(self, line: Started, log: Sequence[Started], total: int) -> None:
-            self.ended += line.status != "running"
-            if self.ended == stop:
-                raise KeyboardInterrupt
-
-    made, plain, again = job(base, **said), dict[int, int](), dict[int, int]()
+    made, plain = job(base, **said), dict[int, int]()
     done(made, tmp_path / "plain", lambda make: Noting(make, plain))
     assert plain == {0: 0, 1: 0, 2: 0, 3: 1, 4: 2, 5: 3, 6: 4, 7: 5}
-    with pytest.raises(FrocError, match="stopped"):
-        run(replace(made, workers=lambda make: Noting(make, again)), tmp_path / "run", Stops())
-    done(made, tmp_path / "run", lambda make: Noting(make, again))
-    assert again == plain
+    for stop in (2, 5):
+        again = dict[int, int]()
+        noting = replace(made, workers=partial(Noting, known=again))
+        with pytest.raises(FrocError, match="stopped"):
+            run(noting, tmp_path / f"run-{stop}", Stops(stop))
+        run(noting, tmp_path / f"run-{stop}", Watch())
+        assert again == plain
 
 
 def test_worker_processes_come_to_the_same_and_survive_a_kill(
@@ -187,7 +204,12 @@ def test_worker_processes_come_to_the_same_and_survive_a_kill(
             for worker in self._pool:
                 if worker.key in (2, 4) and worker.key not in hit:
                     hit[worker.key] = signal.SIGKILL if worker.key == 2 else signal.SIGSTOP
-                    threading.Timer(0.05, os.kill, (worker.process.pid or 0, hit[worker.key])).start()
+                    threading.Timer(0.05, self._strike, (worker, hit[worker.key])).start()
+
+        def _strike(self, worker: Any, blow: signal.Signals) -> None:
+            os.kill(worker.process.pid or 0, blow)
+            # who is frozen has two signs of life left to miss; who is not would give one
+            worker.heard -= 12.0 - 2 * BEAT
 
     def workers(_: Any) -> Executor:
         # long enough for a loaded machine: a worker that is only slow must not count as frozen
@@ -212,14 +234,12 @@ class Threads(Work):
 
 
 def test_cpu_workers_divide_the_processors(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether the device has a name or not; both are asked, since both are there."""
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    made = recipe(job(base))
-    for device in ("cpu", None):
-        with closing(Processes(made, [device] * cores())) as crew:
-            assert crew.each([Threads()] * cores()) == [1] * cores()
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    with closing(Processes(made, ["cpu"])) as alone:
-        assert alone.each([Threads()]) == [1]
+    with closing(Processes(recipe(job(base)), ["cpu", None])) as crew:
+        while not all(worker.ready for worker in crew._pool):
+            crew.wait(1.0)
+        assert crew.each([Threads()] * 2) == [max(1, cores() // 2)] * 2
 
 
 def test_a_worker_that_cannot_start_says_why(base: Base) -> None:
@@ -231,31 +251,47 @@ def test_a_worker_that_cannot_start_says_why(base: Base) -> None:
     broken.close()
 
 
+DRIVER = """
+import pickle, sys, time
+from froc.__main__ import pin
+pin()
+import torch
+from search.executors.processes import Processes
+from search.work import Work
+
+class Threads(Work):
+    def __call__(self, bench):
+        return torch.get_num_threads()
+
+class Rests(Work):
+    def __call__(self, bench):
+        time.sleep(600)
+
+if __name__ == "__main__":
+    crew = Processes(pickle.loads(open(sys.argv[1], "rb").read()), ["cpu"])
+    found = crew.each([Threads()])
+    crew.submit(0, Rests())
+    print(*found, *crew.pids, flush=True)
+    time.sleep(60)
+"""
+
+
 def test_workers_end_with_their_driver(base: Base, tmp_path: Path) -> None:
-    """A driver that is killed leaves nobody behind."""
-    (tmp_path / "driver.py").write_text(
-        "import pickle, sys, time\n"
-        "from froc.__main__ import pin\n"
-        "pin()\n"
-        "from search.executors.processes import Processes\n"
-        "if __name__ == '__main__':\n"
-        "    crew = Processes(pickle.loads(open(sys.argv[1], 'rb').read()), ['cpu'])\n"
-        "    print(crew.pids[0], flush=True)\n"
-        "    time.sleep(60)\n"
-    )
+    """A driver that is killed leaves nobody behind, however busy; and a user's word on threads outweighs a share of them."""
+    (tmp_path / "driver.py").write_text(DRIVER)
     (tmp_path / "recipe").write_bytes(pickle.dumps(recipe(job(base))))
-    root = Path(__file__).resolve().parents[2]
     driver = subprocess.Popen(
         [sys.executable, str(tmp_path / "driver.py"), str(tmp_path / "recipe")],
-        stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(root)},
+        stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert driver.stdout is not None
-    worker = int(driver.stdout.readline())
-    time.sleep(3.0)
+    threads, worker = map(int, driver.stdout.readline().split())
+    assert threads == 1
+    # long enough to have begun its work, where it looks for no driver
+    time.sleep(0.5)
     driver.kill()
     driver.wait()
     driver.stdout.close()
-    # a worker that is still importing notices it later
     end = time.monotonic() + 120
     while _alive(worker) and time.monotonic() < end:
         time.sleep(0.2)
@@ -283,9 +319,8 @@ def test_after_its_time_a_search_seals_what_it_has(base: Base, tmp_path: Path) -
     assert certificate["candidates"]
 
 
-def test_the_log_file_tells_the_run_and_no_text(base: Base, tmp_path: Path) -> None:
-    done(job(base, **SAID), tmp_path / "run", lambda make: Losing(make, 1, 1))
-    text = (tmp_path / "run" / "run.log").read_text()
+def test_the_log_file_tells_the_run_and_no_text(base: Base, lost: Path) -> None:
+    text = (lost / "run.log").read_text()
     assert "INFO c0000 starts" in text
     assert "WARNING trial(s) c0001 lost their worker: it was killed" in text
     assert "INFO sealed" in text
@@ -293,9 +328,8 @@ def test_the_log_file_tells_the_run_and_no_text(base: Base, tmp_path: Path) -> N
         assert row.answer not in text
 
 
-def test_each_trial_says_what_it_used(base: Base, tmp_path: Path) -> None:
-    done(job(base, **SAID), tmp_path / "run")
-    for line in (json.loads(text) for text in (tmp_path / "run" / "trials.jsonl").read_text().splitlines()):
+def test_each_trial_says_what_it_used(whole: Path) -> None:
+    for line in (json.loads(text) for text in (whole / "trials.jsonl").read_text().splitlines()):
         assert line["resources"]["cpu_seconds"] > 0
         assert line["resources"]["peak_mb"] > 50
 

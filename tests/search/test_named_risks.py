@@ -98,10 +98,14 @@ def test_stopped_while_further_risks_are_measured_goes_on(base: Base, tmp_path: 
     assert watch.screened
 
 
-def test_another_risk_on_the_same_queries_is_another_opening(base: Base, tmp_path: Path) -> None:
-    run(job(base, BUDGET, questions=6, trials=2), tmp_path / "one", Watch())
+@pytest.mark.parametrize("further", [{}, {"quantized": 0.6}, FURTHER | {"relearning": 0.9}])
+def test_another_risk_on_the_same_queries_is_another_opening(
+    base: Base, finished: tuple[Path, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, further: dict[str, float]
+) -> None:
+    monkeypatch.setenv("FROC_STATE", str(finished[0].parent / "state"))
     with pytest.raises(InputError, match="opened 1 time"):
-        run(job(base, BUDGET | {"quantized": 0.9}, questions=6, trials=2), tmp_path / "two", Watch())
+        run(job(base, BUDGET | further), tmp_path / "run", Watch())
+    assert not (tmp_path / "run").exists()
 
 
 def test_forgetting_itself_is_measured_without_attack() -> None:
@@ -152,7 +156,8 @@ def hiding(base: Base, task: Task) -> Base:
 
 @pytest.fixture(scope="module")
 def retrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return embedded.made(SMALL, cache=tmp_path_factory.mktemp("retrained"), retrained=True)
+    # fewer people are learnt sooner
+    return embedded.made(replace(SMALL, steps=200), cache=tmp_path_factory.mktemp("retrained"), retrained=True)
 
 
 ATTACKS = ("paraphrase", "quantized", "relearning")

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from froc.data import FORGETTING, UTILITY, split
-from froc.errors import InputError
+from froc.errors import InputError, InterruptedRunError
 from froc.models import Base
 from search.folder import Folder
 from search.plan import settings_of
@@ -72,8 +72,9 @@ def test_every_loss_is_found_again(base: Base, tmp_path: Path, kind: str) -> Non
 
 def test_another_draw_or_measurement_is_refused(base: Base, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    first = started(base)
-    run(first, out, Watch())
+    # plans are written before the first trial
+    with pytest.raises(InterruptedRunError):
+        run(started(base), out, Watch(stop_at=1))
     plan = json.loads(Folder(out).plan.read_text())
     again = made_again(base, plan)
     refuse_other(again, plan)

@@ -2,10 +2,13 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import polars as pl
 import pytest
@@ -166,11 +169,6 @@ def test_no_text_of_the_task_in_any_file(base: Base, finished: tuple[Path, dict[
             assert not found, f"{path.name} names {found}"
 
 
-def test_same_seed_gives_the_same_bytes(base: Base, finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
-    run(job(base), tmp_path / "again", Watch())
-    assert (tmp_path / "again" / "certificate.json").read_bytes() == (finished[0] / "certificate.json").read_bytes()
-
-
 def test_a_finished_run_is_not_done_again(base: Base, finished: tuple[Path, dict[str, Any]]) -> None:
     watch = Watch()
     assert run(job(base), finished[0], watch) == finished[1]
@@ -192,36 +190,49 @@ class Killed(BaseException):
     """Stands in for kill -9: nothing after it runs, and the next process finds the files as they are."""
 
 
-@pytest.mark.parametrize("place", [0, 1, 3, 6, 10, 15, 18, 19, 20, 21])
-def test_killed_at_any_write(
-    base: Base,
-    finished: tuple[Path, dict[str, Any]],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    place: int,
-) -> None:
-    """Dying just before the k-th file appears: the same call finishes, no finished trial runs twice, same certificate."""
-    calls, real = 0, os.replace
+@contextmanager
+def _dying_at(file: str, which: int) -> Iterator[None]:
+    """Killed just before a file appears that has such a path, for the `which`-th time."""
+    real, left = os.replace, which
 
     def replace_or_die(source: Any, target: Any) -> None:
-        nonlocal calls
-        if calls == place:
+        nonlocal left
+        left -= fnmatch(str(target), f"*/{file}")
+        if left == 0:
             raise Killed
-        calls += 1
         real(source, target)
 
-    watch = Watch()
-    with monkeypatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "replace", replace_or_die)
         with pytest.raises(Killed):
-            run(job(base), tmp_path / "run", watch)
-    if (tmp_path / "run" / "study.db").exists() and place % 2:
-        (tmp_path / "run" / "study.db").write_bytes(b"not a database")
-    finished_before = {line.trial for line in Folder(tmp_path / "run").log() if line.status in ("complete", "pruned")}
-    again = Watch()
-    run(job(base), tmp_path / "run", again)
-    assert not finished_before & {trial for trial, _ in again.started}
-    assert (tmp_path / "run" / "certificate.json").read_bytes() == (finished[0] / "certificate.json").read_bytes()
+            yield
+
+
+KILLS = [
+    [("plan.json", 1), ("c0001*.safetensors", 1), ("trials.jsonl", 4), ("search.parquet", 1), ("openings/*", 1), ("diagnostics.json", 1)],
+    [("trials.jsonl", 1), ("c0002.parquet", 1), ("trials.jsonl", 3), ("seal.json", 1), ("calibration.parquet", 1), ("certificate.json", 1)],
+]  # fmt: skip
+"""Where one process after the other dies. Each ends the trial or stage that the last one died in, so none hides another's fault."""
+
+
+@pytest.mark.parametrize("kills", KILLS)
+def test_killed_at_any_write(
+    base: Base, finished: tuple[Path, dict[str, Any]], tmp_path: Path, kills: list[tuple[str, int]]
+) -> None:
+    """Dying just before a file appears: the same call goes on, no finished trial runs twice, same certificate."""
+    out, over = tmp_path / "run", set[int]()
+    for number, (file, which) in enumerate(kills):
+        watch = Watch()
+        with _dying_at(file, which):
+            run(job(base), out, watch)
+        assert not over & {trial for trial, _ in watch.started}
+        over = {line.trial for line in Folder(out).log() if line.status in ("complete", "pruned")}
+        if (out / "study.db").exists() and number % 2:
+            (out / "study.db").write_bytes(b"not a database")
+    watch = Watch()
+    run(job(base), out, watch)
+    assert (len(over), watch.started) == (5, [])
+    assert (out / "certificate.json").read_bytes() == (finished[0] / "certificate.json").read_bytes()
 
 
 def test_another_plan_is_refused_and_nothing_written_over(base: Base, finished: tuple[Path, dict[str, Any]]) -> None:
@@ -251,19 +262,20 @@ def test_a_held_folder_names_its_holder(base: Base, tmp_path: Path) -> None:
 
 def test_openings_are_counted(base: Base, tmp_path: Path) -> None:
     """Same queries, another search: refused; planned before, granted at delta / K; --reopen says so everywhere."""
-    first = run(job(base, questions=7, trials=2), tmp_path / "a", Watch())
+    said: dict[str, Any] = {"trials": 1, "candidates": 1, "sweep": False}
+    first = run(job(base, questions=7, **said), tmp_path / "a", Watch())
     assert first["opening"]["statement"].startswith("first and only")
     with pytest.raises(InputError, match="--reopen"):
-        run(job(base, questions=7, trials=2, seed=5), tmp_path / "b", Watch())
-    second = run(job(base, questions=7, trials=2, seed=5, reopen=True), tmp_path / "b", Watch())
+        run(job(base, questions=7, seed=5, **said), tmp_path / "b", Watch())
+    second = run(job(base, questions=7, seed=5, reopen=True, **said), tmp_path / "b", Watch())
     assert second["opening"]["number"] == 2
     assert "jointly 0.8, not 0.9" in second["opening"]["statement"]
-    planned = run(job(base, questions=8, trials=2, openings=2), tmp_path / "c", Watch())
+    planned = run(job(base, questions=8, openings=2, **said), tmp_path / "c", Watch())
     assert planned["level"] == pytest.approx(0.05)
-    again = run(job(base, questions=8, trials=2, openings=2, seed=1), tmp_path / "d", Watch())
+    again = run(job(base, questions=8, openings=2, seed=1, **said), tmp_path / "d", Watch())
     assert again["opening"]["number"] == 2
     with pytest.raises(InputError, match="2 planned"):
-        run(job(base, questions=8, trials=2, openings=2, seed=2), tmp_path / "e", Watch())
+        run(job(base, questions=8, openings=2, seed=2, **said), tmp_path / "e", Watch())
 
 
 def test_an_opening_written_down_is_not_forgotten_when_the_count_is_damaged(base: Base, tmp_path: Path) -> None:
@@ -326,27 +338,20 @@ def test_nothing_certified_says_what_it_would_take(base: Base, tmp_path: Path) -
     assert needs["budget"] > 0.05
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
+def test_a_full_disk_is_said_and_survived(base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import search.work as module
+
+    made = job(base, questions=11, trials=2)
+    for error in (
         OSError(28, "No space left on device"),
         SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
         OperationalError("INSERT", {}, Exception("database or disk is full")),
-    ],
-)
-def test_a_full_disk_is_said_and_survived(
-    base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
-) -> None:
-    import search.work as module
-
-    def full(*_: Any) -> None:
-        raise error
-
-    with monkeypatch.context() as patch:
-        patch.setattr(module, "write_weights", full)
-        with pytest.raises(InputError, match=r"disk of .* is full"):
-            run(job(base, questions=11, trials=2), tmp_path / "run", Watch())
-    assert run(job(base, questions=11, trials=2), tmp_path / "run", Watch())["n"]
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "write_weights", Mock(side_effect=error))
+            with pytest.raises(InputError, match=r"disk of .* is full"):
+                run(made, tmp_path / "run", Watch())
+    assert run(made, tmp_path / "run", Watch())["n"]
 
 
 @pytest.mark.parametrize("metric", ["exact_memorization", "probability", "rouge_l"])
@@ -360,12 +365,14 @@ def test_every_metric_runs_to_a_certificate(base: Base, tmp_path: Path, metric: 
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2", "random"])
-def test_every_sampler_goes_on_where_it_was_stopped(base: Base, tmp_path: Path, sampler: str) -> None:
-    said = {"sampler": sampler, "questions": 30, "budget": {FORGETTING: 0.5, UTILITY: 0.5}}
-    whole = run(job(base, **said), tmp_path / "whole", Watch())
+def test_every_sampler_goes_on_where_it_was_stopped(
+    base: Base, finished: tuple[Path, dict[str, Any]], tmp_path: Path, sampler: str
+) -> None:
+    made = job(base, sampler=sampler)
+    whole = finished[1] if made.settings == job(base).settings else run(made, tmp_path / "whole", Watch())
     with pytest.raises(InterruptedRunError):
-        run(job(base, **said), tmp_path / "part", Watch(stop_at=5))
-    assert run(job(base, **said), tmp_path / "part", Watch()) == whole
+        run(made, tmp_path / "part", Watch(stop_at=5))
+    assert run(made, tmp_path / "part", Watch()) == whole
 
 
 def test_a_bound_for_binary_losses_is_refused_for_others(base: Base, tmp_path: Path) -> None:

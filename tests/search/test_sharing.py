@@ -79,28 +79,38 @@ DRIVER = """
 import json, sys
 from froc.__main__ import pin
 pin()
+from tests.commands import unsynced
 from tests.search.test_sharing import study, work
-done, made = [], study(sys.argv[1], "one-plan")
-print("ready", flush=True)
-sys.stdin.readline()
-work(made, done, 30, 0.15)
-print(json.dumps([line.trial for line in done]))
+unsynced()
+for url in iter(sys.stdin.readline, ""):
+    done, made = [], study(url.strip(), "one-plan")
+    print("ready", flush=True)
+    sys.stdin.readline()
+    work(made, done, 30, 0.1)
+    print(json.dumps([line.trial for line in done]), flush=True)
 """
 
 
-def test_two_drivers_never_do_the_same_trial(url: str) -> None:
-    """One in another process, one in this; they begin together, however long the other took to start."""
-    made, done = study(url, "one-plan"), list[Started]()
+@pytest.fixture(scope="module")
+def other() -> Iterator[subprocess.Popen[str]]:
+    """A driver in another process, started once for all databases: it is told of one, and then to begin."""
     with subprocess.Popen(
-        [sys.executable, "-c", DRIVER, url], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as other:
-        assert other.stdin is not None
-        assert other.stdout is not None
-        assert other.stdout.readline() == "ready\n"
-        other.stdin.write("\n")
-        other.stdin.flush()
-        work(made, done, 30, 0.15)
-        told = json.loads(other.communicate(timeout=120)[0])
+        [sys.executable, "-c", DRIVER], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+    ) as driver:
+        yield driver
+    assert driver.returncode == 0
+
+
+def test_two_drivers_never_do_the_same_trial(url: str, other: subprocess.Popen[str]) -> None:
+    """One in another process, one in this; they begin together, however long the other took to start."""
+    assert other.stdin is not None
+    assert other.stdout is not None
+    made, done = study(url, "one-plan"), list[Started]()
+    other.stdin.write(f"{url}\n")
+    assert other.stdout.readline() == "ready\n"
+    other.stdin.write("\n")
+    work(made, done, 30, 0.1)
+    told = json.loads(other.stdout.readline())
     own = [line.trial for line in done]
     assert sorted(own + told) == list(range(30))
     assert own

@@ -243,14 +243,25 @@ def packed(base: Base, tmp_path_factory: pytest.TempPathFactory) -> Base:
     return load(str(place), device="cpu", train="lora:rank=4", members=3)
 
 
-def _packed(packed: Base, questions: int = 11, **said: Any) -> Job:
-    made = job(packed, questions=questions, train="lora:rank=4", pack=3, trials=6, **said)
+def _packed(packed: Base) -> Job:
+    said: dict[str, Any] = {"train": "lora:rank=4", "pack": 3, "trials": 6, "budget": dict.fromkeys(BUDGET, 0.6)}
+    made = job(packed, questions=11, **said)
     return replace(made, space=build(("npo", "grad_diff"), {"lr": (3e-3, 3e-2), "epochs": (3, 9)}, {}))
 
 
-def test_a_packed_search_runs_to_a_report_and_a_plain_model(packed: Base, tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    certificate = run(_packed(packed, budget=dict.fromkeys(BUDGET, 0.6)), out, Watch())
+@pytest.fixture(scope="module")
+def whole(packed: Base, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run whose trials were trained in packs."""
+    place = tmp_path_factory.mktemp("packed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FROC_STATE", str(place / "state"))
+        run(_packed(packed), place / "run", Watch())
+    return place / "run"
+
+
+def test_a_packed_search_runs_to_a_report_and_a_plain_model(packed: Base, whole: Path, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(whole, tmp_path / "run"))
+    certificate = json.loads((out / "certificate.json").read_text())
     log = Folder(out).log()
     assert {line.status for line in log} <= {"complete", "pruned"}
     assert certificate["chosen"]
@@ -269,16 +280,11 @@ def test_a_packed_search_runs_to_a_report_and_a_plain_model(packed: Base, tmp_pa
     assert any(trial.variants for trial in trials) == any(line.variants for line in log)
 
 
-def test_a_pack_that_was_stopped_goes_on_to_the_same_certificate(
-    packed: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    monkeypatch.setenv("FROC_STATE", str(tmp_path / "one"))
-    certificate = run(_packed(packed), whole, Watch())
-    monkeypatch.setenv("FROC_STATE", str(tmp_path / "two"))
+def test_a_pack_that_was_stopped_goes_on_to_the_same_certificate(packed: Base, whole: Path, tmp_path: Path) -> None:
+    cut = tmp_path / "cut"
     with pytest.raises(InterruptedRunError):
         run(_packed(packed), cut, Watch(stop_at=5))
-    assert run(_packed(packed), cut, Watch()) == certificate
+    assert run(_packed(packed), cut, Watch()) == json.loads((whole / "certificate.json").read_text())
     lines = [line for line in Folder(cut).log() if line.status != "interrupted"]
     assert [line.trial for line in lines] == list(range(6))
     assert pl.read_parquet(whole / "losses" / "search.parquet").equals(
