@@ -275,8 +275,8 @@ def test_a_search_on_a_task_folder_from_the_command_line(froc: Froc, folder: Pat
     base.model.save_pretrained(model)
     base.tokenizer.save_pretrained(model)
     done = from_nothing(
-        "search", "-b", "0.3", "--task", str(folder), "--model", str(model), "--trials", "3", "--methods", "npo,simnpo",
-        "--candidates", "2", "-o", str(tmp_path / "run"), "--json",
+        "search", "-b", "0.3", "--task", str(folder), "--model", str(model), "--trials", "2", "--methods", "npo,simnpo",
+        "--space", "epochs=2:4", "--candidates", "2", "-o", str(tmp_path / "run"), "--json",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
@@ -439,21 +439,23 @@ def test_how_a_search_runs_is_checked_first(froc: Froc, tmp_path: Path, said: li
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
-def test_terminated_before_the_run_has_begun(tmp_path: Path, sent: signal.Signals) -> None:
-    watcher = subprocess.Popen(
-        [sys.executable, "-m", "froc", "show", str(tmp_path / "run"), "--watch"],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+def test_terminated_before_the_run_has_begun(tmp_path: Path) -> None:
+    watchers = {
+        sent: subprocess.Popen(
+            [sys.executable, "-m", "froc", "show", str(tmp_path / "run"), "--watch"],
+            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        ) for sent in (signal.SIGTERM, signal.SIGINT)
+    }  # fmt: skip
     end = time.monotonic() + 60
-    while not _catches(watcher.pid, signal.SIGTERM) and time.monotonic() < end:
+    while not all(_catches(one.pid, signal.SIGTERM) for one in watchers.values()) and time.monotonic() < end:
         time.sleep(0.05)
-    # it has begun, and now watches or loads what it needs to watch
+    # they have begun, and now watch or load what they need to watch
     time.sleep(1.0)
-    watcher.send_signal(sent)
-    _, error = watcher.communicate(timeout=60)
-    assert watcher.returncode == 130
-    assert "Traceback" not in error
+    for sent, watcher in watchers.items():
+        watcher.send_signal(sent)
+        _, error = watcher.communicate(timeout=60)
+        assert watcher.returncode == 130
+        assert "Traceback" not in error
 
 
 def _catches(pid: int, sent: signal.Signals) -> bool:
