@@ -330,7 +330,7 @@ class Run:
     @torch.no_grad()
     def _filter(self, before: Weights) -> None:
         update = {name: self.moving[name] - old for name, old in before.items()}
-        for one in self.phase.filters:
+        for one in sorted(self.phase.filters, key=lambda one: one.last):
             moments = (
                 {name: self._optimiser.state[p]["exp_avg_sq"] for name, p in self.moving.items()} if one.moments else {}
             )

@@ -197,10 +197,14 @@ class Taken:
 
 
 class UpdateFilter(ABC):
-    """Changes the update that the optimiser made. split: whether it reads each side's gradient; moments: AdamW's second ones."""
+    """Changes the update that the optimiser made. split: whether it reads each side's gradient; moments: AdamW's second ones.
+
+    last: whether it comes after those that do not say so, whatever a wrapper adds: what it freezes stays frozen.
+    """
 
     split: ClassVar[bool] = False
     moments: ClassVar[bool] = False
+    last: ClassVar[bool] = False
 
     @abstractmethod
     def __call__(self, update: Weights, taken: Taken) -> Weights:

@@ -77,6 +77,11 @@ class Method(ABC):
         return tuple(dict.fromkeys(role for phase in phases for role in (*phase.roles, *phase.reads)))
 
     @classmethod
+    def trained(cls) -> tuple[Role, ...]:
+        """Of these rows, those that its terms read."""
+        return tuple(dict.fromkeys(role for phase in cls().phases(TYPICAL) for role in phase.roles))
+
+    @classmethod
     def sources(cls) -> dict[Role, Source]:
         """role -> what makes its rows, with the defaults."""
         return {role: one for phase in cls().phases(TYPICAL) for role, one in phase.sources.items()}

@@ -47,7 +47,7 @@ class BLUR(Wrapper):
     @classmethod
     def refuses(cls, inner: type[Method]) -> str | None:
         """Two sides are needed, and nobody else may combine them."""
-        if "retain" not in inner.roles():
+        if "retain" not in inner.trained():
             return "needs a method that trains on retain rows"
         own = type(inner().phases(Facts(4, 8, 0))[0].combiner) is not Combiner
         return "the other method combines its two sides itself" if own else None

@@ -81,4 +81,4 @@ class GU(Wrapper):
     @classmethod
     def refuses(cls, inner: type[Method]) -> str | None:
         """Without retain rows there is nothing to be harmless to."""
-        return None if "retain" in inner.roles() else "needs a method that trains on retain rows"
+        return None if "retain" in inner.trained() else "needs a method that trains on retain rows"

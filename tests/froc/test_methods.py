@@ -50,7 +50,16 @@ def _train(bench: Bench, name: str, **params: Any) -> tuple[float, float]:
 
 
 PLAIN = [name for name in names(Method) if name not in (*wrappers(), "none", "retrain")]
-WRAPPED = ["gu(npo)", "blur(grad_diff)", "sure(npo)", "guard(wga)", "lat(rmu)", "advunlearn(npo)", "gu(sure(idk))"]
+WRAPPED = [
+    "gu(npo)",
+    "blur(grad_diff)",
+    "sure(npo)",
+    "guard(wga)",
+    "lat(rmu)",
+    "advunlearn(npo)",
+    "gu(sure(idk))",
+    "cure(npo)",
+]
 
 
 @pytest.mark.parametrize("name", PLAIN + WRAPPED)

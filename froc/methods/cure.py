@@ -1,0 +1,188 @@
+"""Circuit-aware unlearning."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import IntEnum
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from froc.methods import TYPICAL, Facts, Method, Wrapper
+from froc.params import Choice, Range, hyper
+from froc.step import Combiner, Phase, Side, State, Taken, UpdateFilter, Weights
+from froc.tracing import Component, Piece, Trace, Traced
+
+
+class Rule(IntEnum):
+    """Which gradient a module follows."""
+
+    FORGET = 0
+    RETAIN = 1
+    SHARED = 2
+    FROZEN = 3
+
+
+@dataclass(frozen=True)
+class Circuit:
+    """Modules, the rule of each, and the parameters of each; the last module is all that lies outside and is frozen."""
+
+    rules: tuple[Rule, ...]
+    pieces: tuple[tuple[Piece, int], ...]
+    _places: dict[str, Tensor] = field(default_factory=dict, compare=False, repr=False)
+
+    @classmethod
+    def of(cls, parts: Sequence[Component], rules: Mapping[int, Rule]) -> "Circuit":
+        """rules: index of a part in the circuit -> its rule.
+
+        What several heads have in common moves where all of them are in the circuit: as they do, or shared where not.
+        """
+        owners: dict[Piece, list[int]] = {}
+        for index, part in enumerate(parts):
+            for piece in part.pieces:
+                owners.setdefault(piece, []).append(index)
+        inside = {piece: tuple(some) for piece, some in owners.items() if all(one in rules for one in some)}
+        modules = {some: number for number, some in enumerate(dict.fromkeys(inside.values()))}
+        found = [{rules[one] for one in some} for some in modules]
+        agreed = [one.pop() if len(one) == 1 else Rule.SHARED for one in found]
+        return cls((*agreed, Rule.FROZEN), tuple((piece, modules[some]) for piece, some in inside.items()))
+
+    @property
+    def trains(self) -> str:
+        """Pattern of the parameters that have a piece in it."""
+        return "^(" + "|".join(re.escape(prefix) for prefix in dict.fromkeys(p.prefix for p, _ in self.pieces)) + ")"
+
+    def place(self, name: str, like: Tensor) -> Tensor:
+        """Index of the module that each element belongs to, int64, of a shape that spreads to the parameter's."""
+        if name not in self._places:
+            self._places[name] = self._place(name, like)
+        return self._places[name]
+
+    def _place(self, name: str, like: Tensor) -> Tensor:
+        outside = len(self.rules) - 1
+        mine = [(piece, module) for piece, module in self.pieces if name.startswith(piece.prefix)]
+        axes = {piece.axis for piece, _ in mine}
+        if not mine or None in axes:
+            return torch.tensor(mine[0][1] if mine else outside, device=like.device)
+        (axis,) = axes
+        assert axis is not None
+        found = torch.full((like.shape[axis],), outside)
+        for piece, module in mine:
+            found[piece.start : piece.stop] = module
+        return found.to(like.device).view([-1 if dim == axis else 1 for dim in range(like.dim())])
+
+    def sums(self, values: Weights) -> Tensor:
+        """(modules,) float64 sums over each module's elements."""
+        first = next(iter(values.values()))
+        total = torch.zeros(len(self.rules), dtype=torch.float64, device=first.device)
+        for name, some in values.items():
+            place = self.place(name, some)
+            others = [dim for dim in range(some.dim()) if place.dim() == 0 or place.shape[dim] == 1]
+            total.index_add_(0, place.flatten(), some.double().sum(others).flatten())
+        return total
+
+    def factors(self, of: Mapping[Rule, float]) -> Tensor:
+        """(modules,) float64."""
+        return torch.tensor([of.get(rule, 0.0) for rule in self.rules], dtype=torch.float64)
+
+
+@dataclass(frozen=True)
+class ByFunction(Combiner):
+    """Each module's own rule: g_f, g_r, or g_f' + g_r, g_f' = g_f - min(0, <g_f, g_r>) / |g_r|^2 g_r of the module."""
+
+    split: ClassVar[bool] = True
+    circuit: Circuit
+
+    def direction(self, sides: Mapping[Side, Weights], state: State) -> Weights:
+        """Zero outside the circuit."""
+        forget, retain = sides.get("forget", {}), sides.get("retain", {})
+        of_forget = self.circuit.factors({Rule.FORGET: 1.0, Rule.SHARED: 1.0})
+        of_retain = self.circuit.factors({Rule.RETAIN: 1.0, Rule.SHARED: 1.0})
+        both = {name: grad for name, grad in forget.items() if name in retain}
+        if both:
+            against = self.circuit.sums({name: grad * retain[name] for name, grad in both.items()}).clamp_max(0.0)
+            size = self.circuit.sums({name: retain[name].square() for name in both})
+            off = (against / size).nan_to_num(0.0, 0.0, 0.0)
+            of_retain = of_retain.to(off) - off * self.circuit.factors({Rule.SHARED: 1.0}).to(off)
+        made = self._scaled(forget, of_forget)
+        for name, grad in self._scaled(retain, of_retain).items():
+            made[name] = made[name] + grad if name in made else grad
+        return made
+
+    def _scaled(self, side: Weights, factors: Tensor) -> Weights:
+        return {name: grad * factors.to(grad)[self.circuit.place(name, grad)] for name, grad in side.items()}
+
+
+@dataclass(frozen=True)
+class Outside(UpdateFilter):
+    """What lies outside the circuit stays as it is, to the last bit: decay and momentum included."""
+
+    last: ClassVar[bool] = True
+    circuit: Circuit
+
+    def __call__(self, update: Weights, taken: Taken) -> Weights:
+        """Zero for all that follows no gradient."""
+        moves = self.circuit.factors(dict.fromkeys((Rule.FORGET, Rule.RETAIN, Rule.SHARED), 1.0)).bool()
+        return {
+            name: torch.where(moves.to(change.device)[self.circuit.place(name, change)], change, 0.0)
+            for name, change in update.items()
+        }
+
+
+@dataclass(frozen=True)
+class CURE(Wrapper):
+    """Each part of the circuit that holds the answers follows the side that it works for; all else is frozen.
+
+    Causal tracing gives each attention head and feed-forward m its effects e_f on forget and e_r on retain rows'
+    answers, in shares of what all parts have. The circuit is the `circuit` of all parts with the largest |e|. Where
+    |e_f| / (|e_f| + |e_r|) is above `specific`, m follows the forget gradient alone; below 1 - specific the retain
+    gradient alone, or none (`retaining`); between the two it is shared: if <g_f, g_r> < 0 in m, g_f loses its part
+    along g_r, and both are followed. A head's parameters are its rows of the query matrix and columns of the output
+    matrix; keys and values of a group move where all of its heads are in the circuit. Architectures with fused
+    projections, and adapters, have whole attentions in place of heads. The paper was read second-hand, and recommends
+    items: noise on all tokens of a question (for its counterfactual users), effects in shares, the larger of both as
+    what makes the circuit, and leaving the two losses to another method are our reading.
+    """
+
+    paper: ClassVar[str] = "Chen et al. 2604.04982"
+    family: ClassVar[str] = "wrapper"
+
+    circuit: float = hyper(0.4, Range(0.1, 0.8))
+    specific: float = hyper(0.6, Range(0.5, 0.9))
+    retaining: str = hyper("train", Choice(("train", "freeze")))
+
+    def change(self, phase: Phase, facts: Facts) -> Phase:
+        """Another combiner, one filter more, and fewer parameters that move."""
+        forget, retain = (facts.ask(Trace(role, heads=True)) for role in ("forget", "retain"))
+        circuit = self.found(forget, retain)
+        within = rf"(?=.*(?:{phase.trains}))" if phase.trains else ""
+        filters = (*phase.filters, Outside(circuit))
+        return replace(phase, combiner=ByFunction(circuit), filters=filters, trains=rf"(?={circuit.trains}){within}")
+
+    def found(self, forget: Traced, retain: Traced) -> Circuit:
+        """The circuit and its rules."""
+        own, others = (_shares(side.effects.abs()) for side in (forget, retain))
+        count = max(1, round(self.circuit * len(own)))
+        inside = torch.maximum(own, others).sort(descending=True, stable=True).indices[:count].tolist()
+        shares = (own / (own + others)).nan_to_num(0.5).tolist()
+        return Circuit.of(forget.parts, {index: self._rule(shares[index]) for index in inside})
+
+    def _rule(self, share: float) -> Rule:
+        if share > self.specific:
+            return Rule.FORGET
+        if share < 1.0 - self.specific:
+            return Rule.RETAIN if self.retaining == "train" else Rule.FROZEN
+        return Rule.SHARED
+
+    @classmethod
+    def refuses(cls, inner: type[Method]) -> str | None:
+        """Two sides are needed, and nobody else may combine them."""
+        if "retain" not in inner.trained():
+            return "needs a method that trains on retain rows"
+        own = type(inner().phases(TYPICAL)[0].combiner) is not Combiner
+        return "the other method combines its two sides itself" if own else None
+
+
+def _shares(effects: Tensor) -> Tensor:
+    return effects / effects.sum().clamp_min(1e-12)
