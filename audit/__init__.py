@@ -8,6 +8,7 @@
     claims        evidence -> everything in a report that follows from it; builder and verifier run the same code
     rendering     report and evidence -> one static page
     facts         the files of a bundle against each other
+    comparisons   a comparison of methods inside a bundle
     verification  numbered checks over a bundle, by someone who trusts only keys
     levels        what stands behind a report that verifies
     reexecution   losses measured again: the draw, the counts, the bound that follows

@@ -4,10 +4,11 @@ How the files depend on each other, top to bottom::
 
     errors  params  digest  plugins       words every file shares
     files  tables                         files that appear whole; tables as text and HTML
-    data  tasks/                          rows, queries, the sealed split; what can be worked on
+    data  tasks/  layouts/  earlier       rows, queries, the sealed split; what can be worked on; benchmarks' files; past requests
     models  scope  linear                 a base model, what of it trials may change, its layers on this processor
     batches  likelihood  forward          rows as tensors, nats of tokens, one pass
     survey  step  methods/                questions to the base model, one training step in parts, the methods
+    kronecker  tracing                    what Fisher information says of matrices; which parts of a model its answers need
     alternates  reference                 rows that the base model writes; its numbers on training rows, computed once
     engine  running  train  resuming      precision and memory; one configuration in training; the loop, for one or a pack;
                                           its state on disk, from which it goes on
@@ -19,7 +20,8 @@ How the files depend on each other, top to bottom::
     power  exchangeability  sentences     what it would take; do losses look like independent draws; words for it
     risk                                  -> certified set, CUR, certificate
     laws  chances  designing              what losses may be like, and how likely they are to pass; designs on search losses
-    planning  wealth  monitoring          before a calibration, and after deployment; `_words` and `_figure` beside each
+    planning  wealth  monitoring          before a calibration, and after deployment: planning_words, planning_figure, monitoring_figure
+    comparison                            methods at equal utility: comparison_figure, comparison_tables
     formats/  certifying                  tables and logs from elsewhere -> losses; risk control on losses that are there
     published  diagnostics                the paper's score; numbers that are shown, never certified
     figures  curves                       pictures of a run

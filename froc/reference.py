@@ -4,19 +4,21 @@ Shapes: B rows, N positions that predict an answer or its end, K buckets of the 
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 from froc import digest
 from froc.batches import Batch, Counts, Encoded, Stack, by_length, encode
 from froc.data import Row, SearchView
 from froc.errors import InputError
 from froc.forward import Forward, Pass, blocks
-from froc.likelihood import buckets
+from froc.likelihood import buckets, widened
 from froc.models import Base
 from froc.step import Role
 from froc.survey import Found, Source, Survey
@@ -111,17 +113,39 @@ class Reference:
         found: Found = self.answers[survey]
         return found
 
-    def batches(self, role: Role, size: int = 64, most: int | None = None) -> Iterator[Batch]:
-        """The rows of a role, or `most` of them spread evenly over it, in batches of similar length."""
-        every = self.pools.rows[role]
-        some = range(0, len(every), 1 if most is None else max(1, -(-len(every) // most)))
-        for index in by_length([every[i] for i in some], size):
-            yield self.stack.batch(np.asarray(index) * some.step + self.first[role])
+    def some(self, role: Role, most: int | None = None) -> range:
+        """Places of a role's rows, or of `most` of them spread evenly over it; none where the task has no such role."""
+        count = len(self.pools.rows.get(role, ()))
+        return range(0, count, 1 if most is None else max(1, -(-count // most)))
+
+    def batches(self, role: Role, size: int = 64, most: int | None = None) -> Iterator[tuple[Counts, Batch]]:
+        """`some` rows of a role in batches of similar length, each with its rows' places (B,) in the role."""
+        some = self.some(role, most)
+        for index in by_length([self.pools.rows[role][i] for i in some], size):
+            place = np.asarray(index) * some.step
+            yield place, self.stack.batch(place + self.first[role])
+
+    def slope(
+        self, role: Role, weights: Mapping[str, Parameter], size: int = 64, most: int | None = None
+    ) -> dict[str, Tensor]:
+        """name -> gradient, as the model stands, of the mean over `some` rows of a role of the mean NLL per token, in float32 or wider.
+
+        weights: name -> parameter, frozen or not; zero where the answers do not depend on one. No parameter's own gradient is touched.
+        """
+        total = {name: torch.zeros_like(p, dtype=widened(p).dtype) for name, p in weights.items()}
+        with _differentiable(weights.values()):
+            for _, batch in self.batches(role, size, most) if weights else ():
+                loss = Forward.of(self.base.model, batch).mean_nll.sum() / len(self.some(role, most))
+                found = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
+                for whole, grad in zip(total.values(), found, strict=True):
+                    if grad is not None:
+                        whole += grad
+        return total
 
     def prepare(self, role: Role, needs: Sequence[str], layers: Sequence[int], size: int) -> None:
         """Compute what is missing; the model must hold the base parameters."""
         if "alignment" in needs and self.alignment is None:
-            self.alignment = _aligned(self.base, self.pools.rows, size)
+            self.alignment = _aligned(self, size)
         self._pass_over(role, needs, layers, size)
 
     @torch.no_grad()
@@ -139,8 +163,7 @@ class Reference:
         lengths: dict[int, list[Tensor]] = {layer: [] for layer in norms}
         means = {layer: torch.zeros(len(rows), device=self.base.device) for layer in norms}
         whole = _Spread(rows, self.base) if spread else None
-        for index in by_length(rows, size):
-            batch = self.stack.batch(np.asarray(index) + self.first[role])
+        for index, batch in self.batches(role, size):
             found = Pass(self.base.model, batch, hidden_at=sorted({*kept, *norms}), logits=likely or spread)
             if likely:
                 nll[index] = found.sum_nll.to(nll)
@@ -209,10 +232,10 @@ class _Spread:
         self._logp = torch.zeros(total, width, device=base.device)
         self._ids = torch.zeros((total if self._few else 0), self._few or 0, dtype=torch.int32, device=base.device)
 
-    def add(self, index: Sequence[int], found: Pass) -> None:
+    def add(self, index: Counts, found: Pass) -> None:
         """Keep what a pass over some rows gave."""
         every = Forward([(found, np.arange(len(index)), np.arange(len(index)))])
-        where = self._first[torch.tensor(index, device=self._first.device)[every.row]] + every.place
+        where = self._first[torch.from_numpy(index).to(self._first.device)[every.row]] + every.place
         logits = every.logits.float()
         ids = None
         if self._few is not None:
@@ -227,39 +250,33 @@ class _Spread:
         return self._logp[where], self._ids[where].long() if self._few is not None else self._ids.new_empty(0)
 
 
-def _aligned(base: Base, rows: Mapping[Role, Sequence[Encoded]], size: int) -> Tensor:
+def _aligned(reference: Reference, size: int) -> Tensor:
     """(forget rows,) inner product of each row's gradient with the mean retain row's, in standard deviations from their mean.
 
     Of the mean NLL by the last block's weights: what a gradient step on a row does to the retain rows, to first order.
     """
-    block = {n: p for n, p in blocks(base.model)[-1].named_parameters() if "lora_" not in n}
-    before = {name: p.requires_grad for name, p in block.items()}
-    every = rows["retain"]
-    step = max(1, -(-len(every) // ALIGNED))
-    retain = [every[i] for i in range(0, len(every), step)]
-    try:
-        for p in block.values():
-            p.requires_grad_(True)
-        mean = [torch.zeros_like(p) for p in block.values()]
-        for index in by_length(retain, size):
-            for total, grad in zip(
-                mean, _gradient(base, [retain[i] for i in index], list(block.values())), strict=True
-            ):
-                total += grad / len(retain)
-        found = []
-        for row in rows["forget"]:
-            grads = _gradient(base, [row], list(block.values()))
-            found.append(torch.stack([(a * b).sum() for a, b in zip(grads, mean, strict=True)]).sum())
-    finally:
-        for name, p in block.items():
-            p.requires_grad_(before[name])
+    model = reference.base.model
+    block = {n: p for n, p in blocks(model)[-1].named_parameters() if "lora_" not in n}
+    mean = reference.slope("retain", block, size, ALIGNED)
+    found = []
+    with _differentiable(block.values()):
+        for place in range(len(reference.pools.rows["forget"])):
+            batch = reference.stack.batch([place + reference.first["forget"]])
+            grads = torch.autograd.grad(Forward.of(model, batch).mean_nll.sum(), list(block.values()))
+            found.append(torch.stack([(a * b).sum() for a, b in zip(grads, mean.values(), strict=True)]).sum())
     scores = torch.stack(found).float()
     return (scores - scores.mean()) / scores.std(correction=0).clamp_min(1e-12)
 
 
-def _gradient(base: Base, rows: Sequence[Encoded], of: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """Of the sum over rows of the mean NLL per token."""
-    batch = Stack(rows, base.device).batch(range(len(rows)))
-    with torch.enable_grad():
-        loss = Forward.of(base.model, batch).mean_nll.sum()
-        return torch.autograd.grad(loss, list(of))
+@contextmanager
+def _differentiable(weights: Collection[Parameter]) -> Iterator[None]:
+    """Gradients by these parameters can be asked for, frozen or not."""
+    before = [p.requires_grad for p in weights]
+    try:
+        for p in weights:
+            p.requires_grad_(True)
+        with torch.enable_grad():
+            yield
+    finally:
+        for p, trained in zip(weights, before, strict=True):
+            p.requires_grad_(trained)

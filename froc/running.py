@@ -174,7 +174,7 @@ class Run:
         for step, look in rungs.items():
             self._rungs.setdefault(step, []).append(look)
 
-    def tell(self, losses: Mapping[str, NDArray[np.float64]], budgets: Mapping[str, float]) -> None:
+    def tell(self, losses: Mapping[str, NDArray[np.int16]], budgets: Mapping[str, float]) -> None:
         """Say the search losses to the combiner, which may end training here."""
         if self._left and self.phase.combiner.told(losses, budgets, self._state):
             self._left = []

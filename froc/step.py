@@ -190,8 +190,8 @@ class Combiner:
         """
         return self.direction(sides, state)
 
-    def told(self, losses: Mapping[str, NDArray[np.float64]], budgets: Mapping[str, float], state: State) -> bool:
-        """Search losses in [0, 1] by risk, at each of the method's `looks`; True where training is done."""
+    def told(self, losses: Mapping[str, NDArray[np.int16]], budgets: Mapping[str, float], state: State) -> bool:
+        """Search losses by risk, (n,) whole thousandths, at each of the method's `looks`; True where training is done."""
         return False
 
     def after(self, losses: Mapping[Side, Tensor], state: State) -> None:

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 from froc import digest
 from froc.batches import Batch
 from froc.errors import InputError
-from froc.forward import Pass, blocks, pushed
+from froc.forward import Pass, blocks, blocks_path, pushed
 from froc.step import Role
 from froc.survey import Survey
 
@@ -95,7 +95,7 @@ class Trace(Survey[Traced]):
         model = reference.base.model
         parts = components(model, heads=self.heads, attention=self.attention)
         draw = torch.Generator().manual_seed(digest.seed("corruption", self.role, self.seed))
-        batches = list(reference.batches(self.role, most=MOST))
+        batches = [batch for _, batch in reference.batches(self.role, most=MOST)]
         level = NOISE * _spread(model, batches)
         effects, total = torch.zeros(len(parts), dtype=torch.float64), 0.0
         rows = sum(len(batch.length) for batch in batches)
@@ -115,7 +115,7 @@ class Trace(Survey[Traced]):
 
 def components(model: PreTrainedModel, *, heads: bool, attention: bool = True) -> tuple[Component, ...]:
     """A model's parts, block by block, attention first; InputError where none has a known name."""
-    root = next(name for name, module in model.named_modules() if module is blocks(model))
+    root = blocks_path(model)
     found: list[Component] = []
     for layer, block in enumerate(blocks(model)):
         inside, path = dict(block.named_children()), f"{root}.{layer}"
@@ -174,8 +174,7 @@ class _Runs:
         self._inputs = {one.place for one in parts if one.columns is not None}
         embeddings: Any = model.get_input_embeddings()
         noise = level * torch.randn(*batch.ids.shape, embeddings.weight.shape[-1], generator=draw)
-        question = torch.arange(batch.ids.shape[1]) < torch.from_numpy(batch.start)[:, None]
-        self._noise = (noise * question[..., None]).to(batch.ids.device)
+        self._noise = noise.to(batch.ids.device) * _question(batch)[..., None]
         self._states: dict[str, Tensor] = {}
         with torch.no_grad():
             self.clean = float(self._run(0.0, {place: self._kept(place) for place in self._modules}))
@@ -262,12 +261,15 @@ def uncompiled(model: PreTrainedModel) -> Iterator[None]:
 @torch.no_grad()
 def _spread(model: PreTrainedModel, batches: Sequence[Batch]) -> float:
     """Standard deviation of the embeddings of all questions' tokens, over tokens and dimensions."""
-    some = []
-    for batch in batches:
-        question = torch.arange(batch.ids.shape[1]) < torch.from_numpy(batch.start)[:, None]
-        some.append(batch.ids[question.to(batch.ids.device)])
-    ids, counts = torch.cat(some).unique(return_counts=True)
+    some = torch.cat([batch.ids[_question(batch)] for batch in batches])
+    ids, counts = some.unique(return_counts=True)
     found = model.get_input_embeddings()(ids).double()
     share = (counts / counts.sum())[:, None] / found.shape[1]
     mean = (share * found).sum()
     return float((share * (found - mean) ** 2).sum().sqrt())
+
+
+def _question(batch: Batch) -> Tensor:
+    """(B, T) which tokens come before the answer."""
+    start = torch.from_numpy(batch.start).to(batch.ids.device)
+    return torch.arange(batch.ids.shape[1], device=batch.ids.device) < start[:, None]

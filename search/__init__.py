@@ -16,6 +16,8 @@
     external   an unlearned model from any other tool, instead of trials
     sealing    search losses -> candidates in testing order, written down before calibration is opened
     calibration  the sealed candidates on calibration queries: all of them, or in rounds that may stop early
+    remeasuring  sealed configurations trained and measured once more, for an auditor
+    compare    methods mixed with the base model until they keep the same, and what is left there
     diagnosing  numbers of the chosen model that are shown and never certified
     after      the finished run whose model is the base, and what the runs before had removed
     sustaining  how removals add up over a chain of runs: a record for the reader, not certified

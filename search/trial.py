@@ -209,7 +209,7 @@ class Bench:
         losses = {}
         for probe in self.probes:
             first = range(min(TOLD, len(probe.rows)))
-            losses[probe.risk] = judged(probe, look(self.base, probe, first), first).losses / SCALE
+            losses[probe.risk] = judged(probe, look(self.base, probe, first), first).losses
         run.tell(losses, self.limits)
         return False
 

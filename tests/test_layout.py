@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -40,6 +41,17 @@ def test_arrows_point_one_way(room: str) -> None:
         allowed = MAY_IMPORT[room] | {room} | DOOR.get(path.relative_to(ROOT).as_posix(), set())
         wrong = _imports(path) & (set(MAY_IMPORT) - allowed)
         assert not wrong, f"{path.relative_to(ROOT)} imports {wrong}"
+
+
+@pytest.mark.parametrize("room", MAY_IMPORT)
+def test_a_rooms_map_names_what_is_in_it(room: str) -> None:
+    """Every file and package of a room."""
+    there = {path.stem for path in (ROOT / room).glob("*.py")} | {
+        p.parent.name for p in (ROOT / room).glob("*/__init__.py")
+    }
+    tree = ast.parse((ROOT / room / "__init__.py").read_text(encoding="utf-8"))
+    said = set(re.findall(r"\w+", ast.get_docstring(tree) or ""))
+    assert there - {"__init__", "__main__"} <= said
 
 
 def test_torch_free_rooms() -> None:

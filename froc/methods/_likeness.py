@@ -4,12 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from froc.batches import by_length
 from froc.forward import Pass, blocks
 from froc.likelihood import widened
 from froc.methods import Facts
@@ -18,8 +16,6 @@ from froc.survey import Survey
 
 if TYPE_CHECKING:
     from froc.reference import Reference
-
-ROWS = 64
 
 
 @dataclass(frozen=True)
@@ -44,11 +40,10 @@ class Directions(Survey[Mapping[Role, Tensor]]):
 @torch.no_grad()
 def _means(reference: "Reference", role: Role) -> Tensor:
     """(rows, D) mean hidden state of each row."""
-    model, rows = reference.base.model, reference.pools.rows.get(role, ())
+    model = reference.base.model
     last = len(blocks(model)) - 1
-    found = torch.zeros(len(rows), int(model.config.get_text_config().hidden_size))
-    for index in by_length(rows, ROWS):
-        batch = reference.stack.batch(np.asarray(index) + reference.first[role])
+    found = torch.zeros(len(reference.some(role)), int(model.config.get_text_config().hidden_size))
+    for index, batch in reference.batches(role):
         hidden = widened(Pass(model, batch, hidden_at=(last,), logits=False).hidden[last])
         real = batch.attention[..., None]
         found[index] = ((hidden * real).sum(1) / real.sum(1)).float().cpu()

@@ -1,14 +1,12 @@
 """A teacher that knows the forget rows still better: what its logits have above the base model's. A file of a method defines one."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from froc import digest
-from froc.batches import by_length
+from froc.batches import Batch, Counts
 from froc.forward import Forward
 from froc.likelihood import buckets, widened
 from froc.methods import Facts, Method
@@ -80,21 +78,19 @@ class Teacher(Survey[Rise]):
     def _logits(self, reference: Reference, first: Tensor, total: int) -> Tensor:
         """(positions, K) as the model stands."""
         made: Tensor | None = None
-        for index in by_length(reference.pools.rows["forget"], 4 * ROWS):
-            where, some = self._bucketed(reference, index)
+        for index, batch in reference.batches("forget", 4 * ROWS):
+            where, some = self._bucketed(reference, index, batch)
             place = first[where[0]] + where[1]
             made = some.new_empty(total, some.shape[-1]) if made is None else made
             made[place] = some
         assert made is not None
         return made
 
-    def _bucketed(self, reference: Reference, index: Sequence[int]) -> tuple[tuple[Tensor, Tensor], Tensor]:
+    def _bucketed(self, reference: Reference, index: Counts, batch: Batch) -> tuple[tuple[Tensor, Tensor], Tensor]:
         """Row and place, (N,) each, and (N, K) logits of some forget rows."""
-        picked = np.asarray(index)
-        batch = reference.stack.batch(picked + reference.first["forget"])
         forward = Forward.of(reference.base.model, batch)
-        ids = reference.of("forget", ("spread",), (), picked, forward)["buckets"]
-        row = torch.from_numpy(picked).to(forward.row.device)[forward.row]
+        ids = reference.of("forget", ("spread",), (), index, forward)["buckets"]
+        row = torch.from_numpy(index).to(forward.row.device)[forward.row]
         total = widened(forward.logits).logsumexp(-1, keepdim=True)
         # a token that is ruled out stays so
         return (row, forward.place), (buckets(forward.logits, ids) + total).clamp_min(-1e4)

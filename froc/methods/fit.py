@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from froc.batches import by_length
 from froc.forward import Forward, blocks, blocks_path
 from froc.methods import TYPICAL, Facts, Method, Wrapper
 from froc.methods._likeness import Directions
@@ -50,41 +49,20 @@ class BlockNorms(Survey[tuple[str, tuple[float, ...]]]):
     trains: str = ""
 
     def take(self, reference: "Reference") -> tuple[str, tuple[float, ...]]:
-        """Norms of the gradient of the summed NLL per token, not negative; 0 where nothing of a block counts."""
+        """Norms of the gradient of the mean NLL per token, not negative; 0 where nothing of a block counts."""
         base = reference.base
         path = blocks_path(base.model)
         homes = {base.scope.home(name) for name in base.scope.own()}
         named = {n.replace(".base_layer.", "."): p for n, p in base.model.named_parameters() if ".lora_" not in n}
         some = {n: p for n, p in named.items() if n in homes and n.startswith(f"{path}.") and re.search(self.trains, n)}
         squares = np.zeros(len(blocks(base.model)))
-        for name, grad in _gradient(reference, some).items():
+        for name, grad in reference.slope("forget", some).items():
             squares[int(name[len(path) + 1 :].partition(".")[0])] += float(grad.double().square().sum())
         return path, tuple(np.sqrt(squares).tolist())
 
     def typical(self, facts: Facts) -> tuple[str, tuple[float, ...]]:
         """Of alike blocks."""
         return "layers", (1.0,) * facts.layers
-
-
-def _gradient(reference: "Reference", some: Mapping[str, torch.nn.Parameter]) -> dict[str, Tensor]:
-    """name -> gradient of the sum over forget rows of the mean NLL per token."""
-    rows, before = reference.pools.rows["forget"], {name: p.requires_grad for name, p in some.items()}
-    total = {name: torch.zeros_like(p) for name, p in some.items()}
-    try:
-        for p in some.values():
-            p.requires_grad_(True)
-        for index in by_length(rows, ROWS) if some else ():
-            batch = reference.stack.batch(np.asarray(index) + reference.first["forget"])
-            with torch.enable_grad():
-                loss = Forward.of(reference.base.model, batch).mean_nll.sum()
-                found = torch.autograd.grad(loss, list(some.values()), allow_unused=True)
-            for name, grad in zip(some, found, strict=True):
-                if grad is not None:
-                    total[name] += grad
-    finally:
-        for name, p in some.items():
-            p.requires_grad_(before[name])
-    return total
 
 
 def kept(rows: Tensor, past: Tensor, losses: Tensor, similar: float, slight: float) -> tuple[int, ...]:

@@ -5,11 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
 import torch
 
 from froc import digest
-from froc.batches import Counts, by_length
 from froc.forward import Forward
 from froc.kronecker import ROWS, Fisher
 from froc.methods import Facts, Method
@@ -17,7 +15,7 @@ from froc.methods._matrices import feedforward
 from froc.methods.kl_min import BaseDivergence
 from froc.params import Choice, Range, hyper
 from froc.reference import Reference
-from froc.step import Edit, Ground, Phase, Weights
+from froc.step import Edit, Ground, Phase
 from froc.survey import Survey
 
 MOST = 512
@@ -64,11 +62,12 @@ class GaussNewton(Edit):
 
     def __call__(self, ground: Ground) -> None:
         """See `KFade`."""
-        model, every = ground.reference.base.model, ground.reference.pools.rows["retain"]
-        index = np.arange(0, len(every), max(1, -(-len(every) // MOST)))
-        rows = [every[i] for i in index.tolist()]
-        curved = Fisher.of(model, list(ground.moving), rows, digest.seed("k_fade", ground.seed, ground.step))
-        up = curved.turned(slope(ground, list(curved.layers)))
+        reference = ground.reference
+        rows = [reference.pools.rows["retain"][i] for i in reference.some("retain", MOST)]
+        seed = digest.seed("k_fade", ground.seed, ground.step)
+        curved = Fisher.of(reference.base.model, list(ground.moving), rows, seed)
+        weights = {name: ground.moving[name] for name in curved.layers}
+        up = curved.turned(reference.slope("forget", weights, ROWS))
         turned = curved.solved(up, self.damping)
         # of a step of length 1: d' (G + lambda I) d
         bend = sum(float((up[name] * some).sum(dtype=torch.float64)) for name, some in turned.items())
@@ -86,7 +85,7 @@ class GaussNewton(Edit):
 
         def more(length: float) -> float:
             put(length)
-            return divergence(ground.reference, index) - used
+            return divergence(reference) - used
 
         room = self.budget * (ground.step + 1) / self.count - used
         length, taken = longest(more, math.sqrt(2 * room / bend), room)
@@ -128,28 +127,13 @@ def _next(fits: Tried, fails: Tried, aim: float) -> float:
     return short * math.pow(aim / little, math.log(long / short) / math.log(much / little))
 
 
-def slope(ground: Ground, names: list[str]) -> Weights:
-    """Gradient of the mean over forget rows of the mean NLL per token, by the named weights that move."""
-    rows, stack = ground.reference.pools.rows["forget"], ground.reference.stack
-    weights = [ground.moving[name] for name in names]
-    total = [torch.zeros_like(weight, dtype=torch.promote_types(weight.dtype, torch.float32)) for weight in weights]
-    for index in by_length(rows, ROWS):
-        batch = stack.batch(np.asarray(index) + ground.reference.first["forget"])
-        loss = Forward.of(ground.reference.base.model, batch).mean_nll.sum() / len(rows)
-        for some, grad in zip(total, torch.autograd.grad(loss, weights), strict=True):
-            some += grad
-    return dict(zip(names, total, strict=True))
-
-
 @torch.no_grad()
-def divergence(reference: Reference, index: Counts) -> float:
-    """KL(base || model) on some retain rows, nats per answer token; nan where the model says nothing."""
+def divergence(reference: Reference) -> float:
+    """KL(base || model) on `MOST` retain rows, nats per answer token; nan where the model says nothing."""
     term, total, count = BaseDivergence("retain"), torch.zeros((), dtype=torch.float64), 0
-    rows = reference.pools.rows["retain"]
-    for part in by_length([rows[i] for i in index.tolist()], 4 * ROWS):
-        mine = index[part]
-        forward = Forward.of(reference.base.model, reference.stack.batch(mine + reference.first["retain"]))
-        tokens = term.tokens(forward, reference.of("retain", term.needs, (), mine, forward), {})
+    for index, batch in reference.batches("retain", 4 * ROWS, MOST):
+        forward = Forward.of(reference.base.model, batch)
+        tokens = term.tokens(forward, reference.of("retain", term.needs, (), index, forward), {})
         total += tokens.sum(dtype=torch.float64).cpu()
         count += len(tokens)
     return float(total) / count

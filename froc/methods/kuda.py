@@ -33,7 +33,7 @@ TILT = 0.01
 
 
 @dataclass(frozen=True)
-class Spectrum:
+class Moments:
     """Second moments of what a matrix reads: (D,) values from small to large, (D, D) vectors in columns.
 
     axis: the one of the matrix's two that its inputs lie along.
@@ -45,7 +45,7 @@ class Spectrum:
 
 
 @dataclass(frozen=True)
-class RetainInputs(Survey[dict[str, Spectrum]]):
+class RetainInputs(Survey[dict[str, Moments]]):
     """What a layer's feed-forward matrices read on retain rows: name of the matrix -> spectrum of E[a a^T], uncentred.
 
     Over all tokens of `MOST` rows at most. Matrices that read the same (a gate and what it gates) share one.
@@ -54,7 +54,7 @@ class RetainInputs(Survey[dict[str, Spectrum]]):
     layer: int
 
     @torch.no_grad()
-    def take(self, reference: "Reference") -> dict[str, Spectrum]:
+    def take(self, reference: "Reference") -> dict[str, Moments]:
         """InputError where matrices see others than whole rows, as experts do."""
         model = reference.base.model
         found = _matrices(model, self.layer)
@@ -62,7 +62,7 @@ class RetainInputs(Survey[dict[str, Spectrum]]):
         kind = torch.promote_types(next(model.parameters()).dtype, torch.float32)
         spectra = {name: [part.to(kind) for part in torch.linalg.eigh(some)] for name, some in moments.items()}
         axes = {name: 0 if isinstance(module, Conv1D) else 1 for name, module in found.items()}
-        return {f"{name}.weight": Spectrum(axis, *spectra[same[name]]) for name, axis in axes.items()}
+        return {f"{name}.weight": Moments(axis, *spectra[same[name]]) for name, axis in axes.items()}
 
     def _moments(
         self, reference: "Reference", found: Mapping[str, torch.nn.Module]
@@ -76,7 +76,7 @@ class RetainInputs(Survey[dict[str, Spectrum]]):
         with uncompiled(model), ExitStack() as hooks:
             for name, module in found.items():
                 hooks.callback(module.register_forward_pre_hook(_noting(seen, name)).remove)
-            for batch in reference.batches("retain", most=MOST):
+            for _, batch in reference.batches("retain", most=MOST):
                 Pass(model, batch, hidden_at=(self.layer,), logits=False)
                 first: dict[int, str] = {}
                 same = {name: first.setdefault(inputs.data_ptr(), name) for name, inputs in seen.items()}
@@ -86,9 +86,9 @@ class RetainInputs(Survey[dict[str, Spectrum]]):
                 tokens += int(batch.length.sum())
         return {name: some / tokens for name, some in total.items()}, same
 
-    def typical(self, facts: Facts) -> dict[str, Spectrum]:
+    def typical(self, facts: Facts) -> dict[str, Moments]:
         """Of one matrix."""
-        spectrum = Spectrum(1, torch.ones(facts.width), torch.eye(facts.width))
+        spectrum = Moments(1, torch.ones(facts.width), torch.eye(facts.width))
         return {f"layers.{self.layer}.mlp.down_proj.weight": spectrum}
 
 
@@ -127,7 +127,7 @@ class NullSpace(UpdateFilter):
     free; at 0 only what no retain input touches, which leaves nothing to a matrix whose inputs fill their space.
     """
 
-    spectra: Mapping[str, Spectrum] = field(compare=False)
+    spectra: Mapping[str, Moments] = field(compare=False)
     threshold: float = 0.01
 
     def __call__(self, update: Weights, taken: Taken) -> Weights:

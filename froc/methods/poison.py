@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from froc import digest
-from froc.batches import Batch, Counts, Encoded, by_length
+from froc.batches import Batch, Counts, Encoded
 from froc.errors import InputError
 from froc.forward import Pass, pushed
 from froc.likelihood import widened
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 STEPS = 16
 """Points between no answer and the answer where gradients are taken."""
-ROWS = 64
 
 
 def integrated(model: PreTrainedModel, batch: Batch, steps: int = STEPS) -> Tensor:
@@ -60,11 +59,10 @@ class Attributions(Survey[NDArray[np.float32]]):
         """(forget rows, tokens of the longest answer), not negative; -1 where a row has no such token."""
         rows = reference.pools.rows["forget"]
         found = np.full((len(rows), max(row.answer for row in rows)), -1.0, dtype=np.float32)
-        for index in by_length(rows, ROWS):
-            batch = reference.stack.batch(np.asarray(index) + reference.first["forget"])
+        for index, batch in reference.batches("forget"):
             each = integrated(reference.base.model, batch).abs().float().cpu().numpy()
             row, column = batch.predicting(end=False)
-            found[np.asarray(index)[row], column + 1 - batch.start[row]] = each[row, column + 1]
+            found[index[row], column + 1 - batch.start[row]] = each[row, column + 1]
         return found
 
     def typical(self, facts: Facts) -> NDArray[np.float32]:

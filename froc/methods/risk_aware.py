@@ -9,10 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from froc.bounds import Losses
 from froc.bounds.betting import Betting
 from froc.data import UTILITY
-from froc.losses import SCALE
 from froc.methods import Facts, Method
 from froc.methods.ceu import Otherwise
 from froc.params import Range, hyper
@@ -28,13 +26,12 @@ TELLINGS = 8
 """Looks on the way."""
 
 
-def shortfall(losses: NDArray[np.float64], budget: float) -> float:
+def shortfall(losses: NDArray[np.int16], budget: float) -> float:
     """How much is missing for the betting test to say that the risk is within the budget: 1 - ln p / ln LEVEL, at least -1.
 
-    1 where the losses say nothing, 0 where p is LEVEL, negative beyond. losses: (n,) in [0, 1].
+    1 where the losses say nothing, 0 where p is LEVEL, negative beyond. losses: (n,) whole thousandths.
     """
-    whole: Losses = np.rint(losses * SCALE).astype(np.int64)[None]
-    p = float(Betting(level=LEVEL).p_value(whole, budget)[0])
+    p = float(Betting(level=LEVEL).p_value(losses[None], budget)[0])
     return max(-1.0, 1.0 - math.log(p) / math.log(LEVEL))
 
 
@@ -56,7 +53,7 @@ class Certifying(Combiner):
         forget = 1.0 / (1.0 + math.exp(-self._balance(state)))
         return {"forget": 2.0 * forget, "retain": 2.0 * (1.0 - forget)}
 
-    def told(self, losses: Mapping[str, NDArray[np.float64]], budgets: Mapping[str, float], state: State) -> bool:
+    def told(self, losses: Mapping[str, NDArray[np.int16]], budgets: Mapping[str, float], state: State) -> bool:
         """The dual step, on search losses; True once certification is likely."""
         short = {risk: shortfall(some, self._aim(risk, budgets[risk], len(some))) for risk, some in losses.items()}
         forget = max((value for risk, value in short.items() if risk != UTILITY), default=0.0)

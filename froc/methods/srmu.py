@@ -30,7 +30,7 @@ class Magnitudes(Survey[Tensor]):
         found = []
         for role in ("forget", "retain"):
             sums, count = [], 0
-            for batch in reference.batches(role):
+            for _, batch in reference.batches(role):
                 hidden = Pass(reference.base.model, batch, hidden_at=(self.layer,), logits=False).hidden[self.layer]
                 sums.append(hidden.abs()[batch.telling].double().sum(0).cpu())
                 count += int(batch.telling.sum())

@@ -10,24 +10,25 @@ from numpy.typing import NDArray
 
 from froc.bounds.betting import Betting
 from froc.data import FORGETTING, UTILITY, Sealed, SearchView
+from froc.losses import SCALE
 from froc.methods.risk_aware import CLOSE, LEVEL, TELLINGS, Certifying, RiskAware, shortfall
 from search.trial import TOLD, Asked, Bench
 
 BUDGET = {FORGETTING: 0.1, UTILITY: 0.1}
 
 
-def _losses(ones: int, n: int = 200) -> NDArray[np.float64]:
-    """n losses, `ones` of them 1, evenly spread."""
-    some = np.zeros(n)
+def _losses(ones: int, n: int = 200) -> NDArray[np.int16]:
+    """n losses in thousandths, `ones` of them 1, evenly spread."""
+    some = np.zeros(n, dtype=np.int16)
     if ones:
-        some[np.linspace(0, n - 1, ones).astype(int)] = 1.0
+        some[np.linspace(0, n - 1, ones).astype(int)] = SCALE
     return some
 
 
 def test_shortfall_is_the_betting_tests_margin() -> None:
     """0 where p is the level, 1 where it is 1, never below -1; larger losses leave more to be done."""
     for ones in (0, 4, 10, 30):
-        p = float(Betting(level=LEVEL).p_value((_losses(ones) * 1000).astype(int)[None], 0.1)[0])
+        p = float(Betting(level=LEVEL).p_value(_losses(ones)[None], 0.1)[0])
         assert shortfall(_losses(ones), 0.1) == pytest.approx(max(-1.0, 1 - math.log(p, LEVEL)))
     assert shortfall(_losses(0), 0.1) == -1.0
     assert shortfall(_losses(60), 0.1) == 1.0
@@ -55,7 +56,7 @@ def test_utility_is_aimed_as_low_as_can_be_shown_and_forgetting_at_its_headroom(
     for count in (40, 60, 128, 1000):
         aim = combiner._aim(UTILITY, 0.1, count)
         assert CLOSE * 0.1 <= aim < 0.1
-        assert shortfall(np.zeros(count), aim) < 0
+        assert shortfall(_losses(0, count), aim) < 0
         assert combiner._aim(FORGETTING, 0.1, count) == 0.05
     assert combiner._aim(UTILITY, 0.1, 10) == 0.1
     assert combiner._aim(UTILITY, 0.1, 1000) == pytest.approx(0.02)
@@ -90,7 +91,7 @@ def test_it_is_told_search_losses_and_nothing_else(
     told: list[dict[str, int]] = []
 
     def note(
-        self: Certifying, losses: Mapping[str, NDArray[np.float64]], budgets: Mapping[str, float], state: Any
+        self: Certifying, losses: Mapping[str, NDArray[np.int16]], budgets: Mapping[str, float], state: Any
     ) -> bool:
         told.append({risk: len(some) for risk, some in losses.items()})
         return False
