@@ -7,7 +7,7 @@ of the others is read by nobody.
 Shapes: B rows, T tokens, N predicting positions, V vocabulary, D width.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from typing import Any
@@ -244,6 +244,34 @@ def pushed(module: torch.nn.Module, change: Callable[[Tensor], Tensor]) -> Itera
         yield
     finally:
         handle.remove()
+
+
+@contextmanager
+def reading(model: PreTrainedModel, modules: Mapping[str, torch.nn.Module]) -> Iterator[dict[str, Tensor]]:
+    """name -> what a module was given in the last pass that was made meanwhile; modules may lie within blocks."""
+    seen: dict[str, Tensor] = {}
+
+    def note(name: str) -> Any:
+        def hook(_module: Any, args: tuple[Tensor, ...]) -> None:
+            seen[name] = args[0]
+
+        return hook
+
+    with uncompiled(model), ExitStack() as hooks:
+        for name, module in modules.items():
+            hooks.callback(module.register_forward_pre_hook(note(name)).remove)
+        yield seen
+
+
+@contextmanager
+def uncompiled(model: PreTrainedModel) -> Iterator[None]:
+    """Blocks that are compiled or recomputed as they were: neither would see hooks that are put into them later."""
+    kept = {block: vars(block).pop("forward") for block in blocks(model) if "forward" in vars(block)}
+    try:
+        yield
+    finally:
+        for block, forward in kept.items():
+            block.forward = forward
 
 
 def blocks(model: PreTrainedModel) -> torch.nn.ModuleList:

@@ -23,7 +23,7 @@ from transformers.pytorch_utils import Conv1D
 from froc import digest
 from froc.batches import Encoded, Stack, by_length
 from froc.errors import InputError
-from froc.forward import Pass
+from froc.forward import Pass, uncompiled
 from froc.likelihood import token_nll, widened
 
 ROWS = 32
@@ -166,7 +166,7 @@ def traces(model: PreTrainedModel, layers: Mapping[str, Module], rows: Sequence[
     stack = Stack(rows, device)
     for index in by_length(rows, ROWS):
         batch = stack.batch(index)
-        with _listening(model, layers) as heard, torch.enable_grad():
+        with uncompiled(model), _listening(model, layers) as heard, torch.enable_grad():
             # whole rows: a layer that sees the predicting positions alone mixes rows
             found = Pass(model, batch, rows_stay=True)
             assert found.logits is not None

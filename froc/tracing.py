@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 from froc import digest
 from froc.batches import Batch
 from froc.errors import InputError
-from froc.forward import Pass, blocks, blocks_path, pushed
+from froc.forward import Pass, blocks, blocks_path, pushed, uncompiled
 from froc.step import Role
 from froc.survey import Survey
 
@@ -245,17 +245,6 @@ def _pulled(module: torch.nn.Module, change: Change) -> Iterator[None]:
         yield
     finally:
         handle.remove()
-
-
-@contextmanager
-def uncompiled(model: PreTrainedModel) -> Iterator[None]:
-    """Blocks that are compiled or recomputed as they were: neither would see hooks that are put into them later."""
-    kept = {block: vars(block).pop("forward") for block in blocks(model) if "forward" in vars(block)}
-    try:
-        yield
-    finally:
-        for block, forward in kept.items():
-            block.forward = forward
 
 
 @torch.no_grad()

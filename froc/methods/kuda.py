@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -15,13 +14,13 @@ from transformers.pytorch_utils import Conv1D
 
 from froc import digest
 from froc.errors import InputError
-from froc.forward import Forward, Pass
+from froc.forward import Forward, Pass, reading
 from froc.likelihood import widened
 from froc.methods import Facts, Method
 from froc.params import Range, hyper
 from froc.step import Part, Phase, State, Taken, Term, UpdateFilter, Weights
 from froc.survey import Survey
-from froc.tracing import Trace, components, uncompiled
+from froc.tracing import Trace, components
 
 if TYPE_CHECKING:
     from froc.reference import Reference
@@ -69,13 +68,10 @@ class RetainInputs(Survey[dict[str, Moments]]):
     ) -> tuple[dict[str, Tensor], dict[str, str]]:
         """(D, D) float64 of each distinct input by the first matrix that reads it, and matrix -> that matrix."""
         model = reference.base.model
-        seen: dict[str, Tensor] = {}
         total: dict[str, Tensor] = {}
         same: dict[str, str] = {}
         tokens = 0
-        with uncompiled(model), ExitStack() as hooks:
-            for name, module in found.items():
-                hooks.callback(module.register_forward_pre_hook(_noting(seen, name)).remove)
+        with reading(model, found) as seen:
             for _, batch in reference.batches("retain", most=MOST):
                 Pass(model, batch, hidden_at=(self.layer,), logits=False)
                 first: dict[int, str] = {}
@@ -110,13 +106,6 @@ def _matrices(model: PreTrainedModel, layer: int) -> dict[str, torch.nn.Module]:
     if others or not found:
         raise InputError("does not know what the feed-forward matrices of this architecture read")
     return found
-
-
-def _noting(seen: dict[str, Tensor], name: str) -> Any:
-    def note(_module: Any, args: tuple[Tensor, ...]) -> None:
-        seen[name] = args[0]
-
-    return note
 
 
 @dataclass(frozen=True)
