@@ -1,9 +1,10 @@
-"""Feed-forward matrices by name, across architectures: what reads the hidden states, and what writes to them."""
+"""Matrices of blocks by name, across architectures: what reads the hidden states, and what writes to them."""
 
 from collections.abc import Sequence
 
 INTO = "gate_proj|up_proj|gate_up_proj|dense_h_to_4h|fc1|fc_in|c_fc|w1|w3"
 OUT = "down_proj|dense_4h_to_h|fc2|fc_out|c_proj|w2"
+ATTENTION = "o_proj|out_proj|dense|wo"
 MATRICES = {"into": INTO, "out": OUT, "both": f"{INTO}|{OUT}"}
 
 
@@ -13,6 +14,11 @@ def feedforward(which: str, layers: Sequence[int]) -> str:
     GPT-2's attention has a c_proj, too, which is not meant; nor are experts whose number is a layer's.
     """
     return rf"^\D*\.({'|'.join(map(str, layers))})\.(?!.*att).*\b({MATRICES[which]})\.weight$"
+
+
+def writing(layers: Sequence[int]) -> str:
+    """Pattern of the weights that write to the hidden states: the last matrices of these layers' attentions and feed-forwards."""
+    return rf"^\D*\.({'|'.join(map(str, layers))})\.(.*\b({OUT})|.*att.*\b({ATTENTION}))\.weight$"
 
 
 def window(layers: int, start: float, width: int) -> tuple[int, ...]:
