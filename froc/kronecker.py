@@ -147,11 +147,6 @@ class Fisher:
         ridge = damping * total / sum(some.numel() for some in self.diagonal.values())
         return {name: turned[name] / (some + ridge) for name, some in self.diagonal.items()}
 
-    def product(self, one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> float:
-        """one' G other of what is turned, in nats per answer token; half of it for both alike is a divergence."""
-        parts = [(one[name] * some * other[name]).sum(dtype=torch.float64) for name, some in self.diagonal.items()]
-        return float(torch.stack(parts).sum())
-
 
 def traces(model: PreTrainedModel, layers: Mapping[str, Module], rows: Sequence[Encoded], seed: int) -> Iterator[Trace]:
     """What passes through layers forward and backward, pass by pass: the loss is minus the summed log-likelihood of drawn answers.

@@ -23,6 +23,7 @@ from froc.running import Run, facts
 from froc.step import NLL, Combiner, Part, Phase, Side, State, Weights, dot
 from froc.train import together, unlearn
 from search.trial import Bench
+from tests.froc.small import nll
 from tests.froc.test_slots import Made
 
 V = 40
@@ -268,12 +269,6 @@ def _watched(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     return seen
 
 
-def _nll(bench: Bench, role: str) -> float:
-    rows = bench.reference.pools.rows[role]
-    with torch.no_grad():
-        return float(Forward.of(bench.base.model, Stack(rows, "cpu").batch(range(len(rows)))).mean_nll.mean())
-
-
 @pytest.mark.parametrize(("name", "steps"), [("ofmu", 2), ("ofmu_first", 3)])
 def test_parameters_are_put_back_and_a_step_costs_what_it_says(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, name: str, steps: int
@@ -297,8 +292,8 @@ def test_ofmu_forgets_holds_and_keeps_the_gradients_apart(bench: Bench, monkeypa
         seen.clear()
         unlearn(bench.base, make(Method, name, {"lr": 1e-3, "epochs": 3} | params), bench.reference, batch=16, seed=1)
         cosines.append([one["cos"] for one in seen])
-        assert _nll(bench, "forget") > 0.5
-        assert _nll(bench, "retain") < 0.1
+        assert nll(bench.reference, "forget") > 0.5
+        assert nll(bench.reference, "retain") < 0.1
     bench.base.restore()
     last = [float(np.mean(some[-4:])) for some in cosines]
     assert last[0] < cosines[0][0]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from froc.alternates import Alternates
-from froc.batches import Stack, collate
+from froc.batches import Stack
 from froc.data import SearchView
 from froc.engine import Engine
 from froc.errors import InputError
@@ -32,14 +32,9 @@ from search.folder import Started
 from search.space import build, choose, group, suggest
 from search.study import Study
 from search.trial import Asked, Bench
+from tests.froc.small import nll
 
 LR = {"lr": 2e-3, "epochs": 3}
-
-
-def _nll(bench: Bench, role: Any) -> float:
-    rows = bench.reference.pools.rows[role]
-    with torch.no_grad():
-        return float(Forward.of(bench.base.model, collate(rows, range(len(rows)), "cpu")).mean_nll.mean())
 
 
 def _train(bench: Bench, name: str, engine: Engine | None = None, **params: Any) -> Weights:
@@ -187,8 +182,8 @@ def test_retrain_takes_the_model_that_the_task_brings(bench: Bench, tmp_path: An
 def test_methods_forget_and_hold(bench: Bench, name: str, params: dict[str, Any], forgot: float, kept: float) -> None:
     """From a base model whose mean NLL is below 0.01 on both sides; nats per token."""
     _train(bench, name, **params)
-    assert _nll(bench, "forget") > forgot
-    assert _nll(bench, "retain") < kept
+    assert nll(bench.reference, "forget") > forgot
+    assert nll(bench.reference, "retain") < kept
 
 
 def test_alternates_are_other_answers_of_the_base_and_are_learnt(bench: Bench) -> None:
@@ -203,11 +198,11 @@ def test_alternates_are_other_answers_of_the_base_and_are_learnt(bench: Bench) -
         assert one.answer > 0
         assert one.ids[one.prompt] != other.ids[other.prompt]
         assert one.ids[one.prompt + one.answer :] == other.ids[other.prompt + other.answer :]
-    before = _nll(bench, "alternate")
+    before = nll(bench.reference, "alternate")
     _train(bench, "altpo", retain_weight=5.0)
     # wordings of one fact have different alternates, so none can be learnt by heart
-    assert _nll(bench, "alternate") < before - 0.5
-    assert _nll(bench, "forget") > 1
+    assert nll(bench.reference, "alternate") < before - 0.5
+    assert nll(bench.reference, "forget") > 1
 
 
 def test_adaptive_targets_are_as_long_as_each_rows_own_norm(bench: Bench) -> None:

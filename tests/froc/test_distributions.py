@@ -12,7 +12,6 @@ from torch.nn.functional import log_softmax, logsigmoid, softmax
 
 from froc import digest
 from froc import reference as references
-from froc.batches import collate
 from froc.data import SearchView
 from froc.engine import Engine
 from froc.forward import Forward
@@ -27,6 +26,7 @@ from froc.reference import Pools, Reference
 from froc.running import Run
 from froc.train import together, unlearn
 from search.trial import Bench
+from tests.froc.small import nll
 
 V = 120
 LR = {"lr": 2e-3, "epochs": 3}
@@ -52,12 +52,6 @@ def _drawn(seed: int, scale: float = 3.0) -> Tensor:
 def _kl(p: Tensor, q: Tensor) -> Tensor:
     """(N,) KL(p || q) of (N, V) log-probabilities."""
     return (p.exp() * (p - q)).sum(-1)
-
-
-def _nll(bench: Bench, role: str) -> float:
-    rows = bench.reference.pools.rows[role]
-    with torch.no_grad():
-        return float(Forward.of(bench.base.model, collate(rows, range(len(rows)), "cpu")).mean_nll.mean())
 
 
 # DiPO
@@ -135,9 +129,9 @@ def test_dipo_takes_the_rest_of_the_vocabulary_for_no_token() -> None:
 
 def test_dipo_forgets_and_holds(bench: Bench) -> None:
     bench.base.restore()
-    before = _nll(bench, "forget"), _nll(bench, "retain")
+    before = nll(bench.reference, "forget"), nll(bench.reference, "retain")
     unlearn(bench.base, make(Method, "dipo", LR | {"retain_weight": 5.0}), bench.reference, batch=16, seed=1)
-    after = _nll(bench, "forget"), _nll(bench, "retain")
+    after = nll(bench.reference, "forget"), nll(bench.reference, "retain")
     bench.base.restore()
     assert max(before) < 0.01
     assert after[0] > 1

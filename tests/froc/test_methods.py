@@ -17,7 +17,7 @@ from froc.methods import Facts, Method, wrappers
 from froc.methods.npo import NegativePreference
 from froc.methods.rmu import RMU, Steer
 from froc.methods.simnpo import SimpleNegativePreference
-from froc.models import Base, wrap
+from froc.models import wrap
 from froc.params import Choice, Range, spaces
 from froc.plugins import find, make, names
 from froc.reference import Pools, Reference
@@ -25,6 +25,7 @@ from froc.running import DivergedError, facts
 from froc.step import NLL, Combiner, Edit, Ground, Part, Phase, Taken, UpdateFilter, Weighter
 from froc.train import unlearn
 from search.trial import Bench
+from tests.froc.small import nll
 
 LR = 2e-3
 
@@ -37,16 +38,10 @@ class Stand:
         self.mean_nll = self.sum_nll / torch.tensor(lengths)
 
 
-def _nll(base: Base, bench: Bench, role: str) -> float:
-    rows = bench.reference.pools.rows[role]
-    with torch.no_grad():
-        return float(Forward.of(base.model, collate(rows, range(len(rows)), "cpu")).mean_nll.mean())
-
-
 def _train(bench: Bench, name: str, **params: Any) -> tuple[float, float]:
     method = make(Method, name, {"lr": LR, "epochs": 6} | params)
     unlearn(bench.base, method, bench.reference, batch=16, seed=1)
-    return _nll(bench.base, bench, "forget"), _nll(bench.base, bench, "retain")
+    return nll(bench.reference, "forget"), nll(bench.reference, "retain")
 
 
 PLAIN = [name for name in names(Method) if name not in (*wrappers(), "none", "retrain")]
@@ -170,9 +165,9 @@ def test_simnpo_forgets_and_holds(bench: Bench) -> None:
 @pytest.mark.parametrize("form", ["dpo", "nll"])
 def test_idk_raises_the_refusal(bench: Bench, form: str) -> None:
     bench.base.restore()
-    before = _nll(bench.base, bench, "refusal")
+    before = nll(bench.reference, "refusal")
     forget, retain = _train(bench, "idk", form=form, retain_weight=5.0)
-    assert _nll(bench.base, bench, "refusal") < before / 2
+    assert nll(bench.reference, "refusal") < before / 2
     assert retain < 0.3
     if form == "dpo":
         assert forget > 1
@@ -190,7 +185,7 @@ def test_rmu_moves_only_three_matrices_and_steers(bench: Bench) -> None:
     changed = {n for n, p in bench.base.scope.own().items() if not torch.equal(bench.base.scope.start[n], p)}
     assert changed
     assert all(name.endswith("mlp.down_proj.weight") for name in changed)
-    assert _nll(bench.base, bench, "forget") > 1
+    assert nll(bench.reference, "forget") > 1
 
 
 def test_rmu_distance_to_its_target_falls(bench: Bench) -> None:

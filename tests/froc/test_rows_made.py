@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel
 
 from froc.batches import Encoded, Stack, collate
 from froc.engine import Engine
@@ -24,39 +23,15 @@ from froc.running import Run
 from froc.scope import Full, Weights
 from froc.train import unlearn
 from search.trial import Bench
+from tests.froc.small import encoded, gpt2, passed, reference
 
 V = 50
 
 
 @pytest.fixture(scope="module")
 def small() -> Any:
-    """A two-layer model in float64: no rounding hides a wrong formula."""
-    torch.manual_seed(3)
-    config = GPT2Config(
-        vocab_size=V, n_embd=16, n_inner=24, n_layer=2, n_head=2, n_positions=64, initializer_range=0.25,
-        bos_token_id=None, eos_token_id=0, pad_token_id=None,
-    )  # fmt: skip
-    return GPT2LMHeadModel(config).double().eval()
-
-
-def _rows(count: int, seed: int) -> list[Encoded]:
-    """Prompts and answers of unequal lengths."""
-    draw, made = np.random.default_rng(seed), []
-    for i in range(count):
-        prompt, answer = 2 + i % 3, 2 + (2 * i) % 5
-        made.append(Encoded((*draw.integers(1, V, prompt + answer).tolist(), 0), prompt, answer))
-    return made
-
-
-def _made(model: Any, forget: list[Encoded], retain: list[Encoded], seed: int = 0) -> Reference:
-    base = Base("small", model, None, Full(model), "")  # type: ignore[arg-type]  # no text is tokenised here
-    return Reference(base, Pools({"forget": forget, "retain": retain}, seed=seed))
-
-
-def _at(bench: Bench, role: str) -> Forward:
-    rows = bench.reference.pools.rows[role]
-    with torch.no_grad():
-        return Forward.of(bench.base.model, collate(rows, range(len(rows)), "cpu"))
+    """In float64: no rounding hides a wrong formula."""
+    return gpt2(V).double()
 
 
 # poison
@@ -64,7 +39,7 @@ def _at(bench: Bench, role: str) -> Forward:
 
 def test_attributions_add_up_to_what_the_answers_inputs_do(small: Any) -> None:
     """Completeness of integrated gradients: their sum is log p(answer) less what it is where those inputs are zero vectors."""
-    rows = _rows(5, 1)
+    rows = encoded(5, V, 1, 2, 6)
     batch = Stack(rows, "cpu").batch(range(5))
     inside = batch.measured[..., None]
     found = integrated(small, batch, 100)
@@ -80,8 +55,8 @@ def test_attributions_add_up_to_what_the_answers_inputs_do(small: Any) -> None:
 
 
 def test_attributions_stand_where_their_tokens_do(small: Any) -> None:
-    rows = _rows(9, 2)
-    found = Attributions().take(_made(small, rows, _rows(3, 4)))
+    rows = encoded(9, V, 2, 2, 6)
+    found = Attributions().take(reference(small, rows, encoded(3, V, 4, 2, 6)))
     for i in (0, 4, 8):
         row = rows[i]
         alone = integrated(small, Stack([row], "cpu").batch([0])).abs()[0, row.prompt : row.prompt + row.answer]
@@ -99,8 +74,8 @@ def test_a_fraction_of_each_answers_tokens_is_chosen_by_attribution() -> None:
 @pytest.mark.parametrize("kind", ["random", "targeted"])
 @pytest.mark.parametrize("fraction", [0.5, 1.0])
 def test_what_is_replaced_is_never_true_and_is_another_answers(small: Any, kind: str, fraction: float) -> None:
-    forget, retain = _rows(12, 5), _rows(12, 6)
-    made = _made(small, forget, retain, seed=7)
+    forget, retain = encoded(12, V, 5, 2, 6), encoded(12, V, 6, 2, 6)
+    made = reference(small, forget, retain, seed=7)
     rows = Poisoned(kind, fraction).rows(made)
     chosen = largest(Attributions().take(made), fraction)
     tokens = {t for row in (*forget, *retain) for t in row.ids[row.prompt : row.prompt + row.answer]}
@@ -113,14 +88,14 @@ def test_what_is_replaced_is_never_true_and_is_another_answers(small: Any, kind:
         assert {b for b, place in zip(told, places, strict=False) if place} <= tokens - own_too
         assert wrong.ids[: true.prompt] == true.ids[: true.prompt]
         assert wrong.ids[-1] == true.ids[-1]
-    assert Poisoned(kind, fraction).rows(_made(small, forget, retain, seed=7)) == rows
-    assert Poisoned(kind, fraction).rows(_made(small, forget, retain, seed=8)) != rows
+    assert Poisoned(kind, fraction).rows(reference(small, forget, retain, seed=7)) == rows
+    assert Poisoned(kind, fraction).rows(reference(small, forget, retain, seed=8)) != rows
 
 
 def test_a_target_takes_a_tokens_place_in_all_rows(small: Any) -> None:
     forget = [Encoded((1, 2, 10 + i % 3, 20 + i % 2, 0), 2, 2) for i in range(12)]
     for kind, most in (("targeted", 1), ("random", 4)):
-        rows = Poisoned(kind, 1.0).rows(_made(small, forget, [Encoded((1, 2, t, 0), 2, 1) for t in range(30, 49)]))
+        rows = Poisoned(kind, 1.0).rows(reference(small, forget, [Encoded((1, 2, t, 0), 2, 1) for t in range(30, 49)]))
         put: dict[int, set[int]] = {}
         for true, wrong in zip(forget, rows, strict=True):
             for a, b in zip(true.ids[2:4], wrong.ids[2:4], strict=True):
@@ -137,7 +112,7 @@ def test_poisoned_answers_fall_to_chance_and_kinds_differ_in_entropy(bench: Benc
     for kind in ("random", "targeted"):
         method = make(Method, "poison", {"lr": 4e-3, "epochs": 6, "kind": kind, "retain_weight": 2.0})
         unlearn(bench.base, method, bench.reference, batch=16, seed=1)
-        forget, retain = _at(bench, "forget"), _at(bench, "retain")
+        forget, retain = passed(bench.reference, "forget"), passed(bench.reference, "retain")
 
         assert float(torch.exp(-forget.sum_nll).mean()) <= chance
         assert float((retain.logits.argmax(-1) == retain.target).double().mean()) >= 0.98
@@ -182,7 +157,7 @@ def test_a_repetition_is_left_out_unless_the_requests_loss_would_change() -> Non
 
 
 def test_directions_are_centred_means_of_each_rows_own_hidden_states(small: Any) -> None:
-    rows = {"forget": _rows(4, 8), "retain": _rows(5, 9), "earlier": _rows(2, 10)}
+    rows = {"forget": encoded(4, V, 8, 2, 6), "retain": encoded(5, V, 9, 2, 6), "earlier": encoded(2, V, 10, 2, 6)}
     base = Base("small", small, None, Full(small), "")  # type: ignore[arg-type]  # no text is tokenised here
     found = Directions().take(Reference(base, Pools(rows)))
     means = {}
@@ -239,7 +214,7 @@ def test_without_filter_choice_and_layers_it_is_the_method_itself(bench: Bench, 
 def test_only_the_layers_of_the_largest_forget_gradient_move(bench: Bench) -> None:
     bench.base.restore()
     model, rows = bench.base.model, bench.reference.pools.rows["forget"]
-    loss = Forward.of(model, collate(rows, range(len(rows)), "cpu")).mean_nll.sum()
+    loss = Forward.of(model, collate(rows, range(len(rows)), "cpu")).mean_nll.mean()
     names = [name for name, _ in model.named_parameters()]
     grads = dict(zip(names, torch.autograd.grad(loss, list(model.parameters())), strict=True))
 
@@ -294,7 +269,7 @@ def test_the_share_that_is_gentle_is_that_of_largest_loss(bench: Bench) -> None:
         part = _run(bench.reference, "fit(grad_ascent)", similar=1.0, gentle=share, top=1.0).phase.parts["forget"]
         (gentle,) = part.weighters
         assert isinstance(gentle, Gentle)
-        forward = _at(bench, "forget")
+        forward = passed(bench.reference, "forget")
         assert int((forward.mean_nll >= gentle.least * (1 - 1e-4)).sum()) == count
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from froc.batches import Encoded, collate
+from froc.batches import Encoded
 from froc.engine import Engine
 from froc.errors import InputError
 from froc.forward import Forward
@@ -21,6 +21,7 @@ from froc.survey import Source, Survey
 from froc.train import together, unlearn
 from search import trial as module
 from search.trial import Bench
+from tests.froc.small import nll
 
 LR = {"lr": 2e-3, "epochs": 2}
 
@@ -87,20 +88,14 @@ class Backwards(Source):
 
 def test_a_source_makes_the_rows_of_its_role(bench: Bench) -> None:
     made = Made(**LR, given=(Phase({"learn": Part(NLL("backwards"))}, sources={"backwards": Backwards()}),))
-    before = _nll(bench, "backwards", Backwards())
+    bench.reference.ensure("backwards", Backwards())
+    before = nll(bench.reference, "backwards")
     _trained(bench, made)
-    assert _nll(bench, "backwards") < before / 2
+    assert nll(bench.reference, "backwards") < before / 2
     bare = Reference(bench.base, Pools(bench.reference.pools.rows | {}, asked=False))
     bare.pools.rows.pop("backwards")  # type: ignore[attr-defined]  # a dict of this test's own
     with pytest.raises(InputError, match="with questions"):
         unlearn(bench.base, made, bare, batch=16, seed=1)
-
-
-def _nll(bench: Bench, role: str, source: Source | None = None) -> float:
-    bench.reference.ensure(role, source)
-    rows = bench.reference.pools.rows[role]
-    with torch.no_grad():
-        return float(Forward.of(bench.base.model, collate(rows, range(len(rows)), "cpu")).mean_nll.mean())
 
 
 class Shrink(Edit):

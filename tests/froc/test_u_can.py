@@ -4,47 +4,26 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from transformers import GPT2Config, GPT2LMHeadModel
 
-from froc.batches import Encoded, Stack
 from froc.errors import InputError
-from froc.forward import Forward
 from froc.kronecker import linear
 from froc.methods import Facts
 from froc.methods._matrices import writing
 from froc.methods.u_can import UCAN, Attenuate, Contrast, Neurons, attenuation
-from froc.models import Base
-from froc.reference import Pools, Reference
+from froc.reference import Reference
 from froc.scope import Full
 from froc.step import Ground
 from froc.train import unlearn
 from search.trial import Bench
-
-V = 14
-
-
-def _gpt2(trains: str = "") -> Reference:
-    """A random model of two layers, whose matrices lie down, with six rows of several lengths a side."""
-    torch.manual_seed(3)
-    config = GPT2Config(
-        vocab_size=V, n_embd=8, n_inner=12, n_layer=2, n_head=2, n_positions=16, initializer_range=0.5, bos_token_id=None, eos_token_id=0
-    )  # fmt: skip
-    model: Any = GPT2LMHeadModel(config).eval()
-    draw, roles = np.random.default_rng(1), {}
-    for role in ("forget", "retain"):
-        shapes = [(1 + i % 3, 1 + (2 * i) % 4) for i in range(6)]
-        roles[role] = [Encoded((*draw.integers(1, V, p + a).tolist(), 0), p, a) for p, a in shapes]
-    return Reference(Base("made", model, None, Full(model, trains), ""), Pools(roles))  # type: ignore[arg-type]  # no text is tokenised here
+from tests.froc.small import gpt2, nll, reference
 
 
-def _nll(made: Reference, role: str) -> float:
-    rows = made.pools.rows[role]
-    with torch.no_grad():
-        return float(Forward.of(made.base.model, Stack(rows, "cpu").batch(range(len(rows)))).mean_nll.mean())
+def _small(trains: str = "") -> Reference:
+    model = gpt2(14, width=8, inner=12, spread=0.5)
+    return reference(model, scope=Full(model, trains))
 
 
 def _edited(made: Reference, **params: Any) -> dict[str, Tensor]:
@@ -66,7 +45,7 @@ def _read(made: Reference, role: str, name: str) -> Tensor:
 
 
 def test_risk_is_the_contrast_of_sizes_and_utility_what_is_written_on_retain_rows() -> None:
-    made = _gpt2()
+    made = _small()
     neurons = made.ask(Contrast(writing(range(2))))
     assert set(neurons) == {f"transformer.h.{k}.{part}.c_proj.weight" for k in (0, 1) for part in ("attn", "mlp")}
     for name, one in neurons.items():
@@ -94,7 +73,7 @@ def _edit(made: Reference, neurons: Mapping[str, Neurons], strength: float, thre
 
 def test_each_column_of_a_matrix_is_turned_down_by_its_own_score() -> None:
     """The quantile is over all matrices together: here 1 of 4 neurons is above that at 2/3."""
-    made = _gpt2()
+    made = _small()
     names = ["transformer.h.0.mlp.c_proj.weight", "transformer.h.1.mlp.c_proj.weight"]
     zero = torch.zeros(12, dtype=torch.float64)
     first, second = zero.clone(), zero.clone()
@@ -116,7 +95,7 @@ def test_at_no_strength_it_is_the_identity_and_more_strength_forgets_more(bench:
     risen = []
     for strength in (0.0, 2.0, 5.0, 10.0, 20.0, 50.0):
         changed = _edited(bench.reference, strength=strength)
-        risen.append(_nll(bench.reference, "forget"))
+        risen.append(nll(bench.reference, "forget"))
     assert risen == sorted(risen)
     assert risen[-1] > risen[0] + 0.3
     moved = {name for name, value in changed.items() if not torch.equal(value, start[name])}
@@ -129,10 +108,10 @@ def test_neurons_by_chance_cost_the_retain_rows_more_for_the_same_forgetting(ben
     """The same scores shuffled within each matrix, as strong as it takes to forget as much; several draws."""
     made = bench.reference
     bench.base.restore()
-    before = _nll(made, "retain")
+    before = nll(made, "retain")
     neurons = made.ask(Contrast(writing(range(bench.base.model.config.num_hidden_layers))))
     _edit(made, neurons, 20.0, 0.7, 0.3)
-    aim, ours = _nll(made, "forget"), _nll(made, "retain") - before
+    aim, ours = nll(made, "forget"), nll(made, "retain") - before
     assert aim > 0.2
     theirs = []
     for seed in range(5):
@@ -146,10 +125,10 @@ def test_neurons_by_chance_cost_the_retain_rows_more_for_the_same_forgetting(ben
         for _ in range(12):
             middle = (low + high) / 2
             _edit(made, shuffled, 20.0, 1.0 - middle, 0.3)
-            low, high = (middle, high) if _nll(made, "forget") < aim else (low, middle)
+            low, high = (middle, high) if nll(made, "forget") < aim else (low, middle)
         _edit(made, shuffled, 20.0, 1.0 - high, 0.3)
-        if _nll(made, "forget") >= aim:
-            theirs.append(_nll(made, "retain") - before)
+        if nll(made, "forget") >= aim:
+            theirs.append(nll(made, "retain") - before)
     bench.base.restore()
     assert len(theirs) >= 3
     assert min(theirs) > 1.3 * ours
@@ -158,7 +137,7 @@ def test_neurons_by_chance_cost_the_retain_rows_more_for_the_same_forgetting(ben
 def test_it_edits_what_may_move_and_refuses_adapters() -> None:
     with pytest.raises(InputError, match="--train full"):
         UCAN().phases(Facts(2, 8, 0, adapters=True))
-    made = _gpt2(r"\.h\.1\.")
+    made = _small(r"\.h\.1\.")
     before = {name: p.detach().clone() for name, p in made.base.model.named_parameters()}
     _edited(made, strength=50.0)
     changed = {name for name, p in made.base.model.named_parameters() if not torch.equal(p, before[name])}
