@@ -349,8 +349,7 @@ def anew(some: Scratch, draw: random.Random) -> None:
             kept[other] = kept[other].replace(old.encode(), digest.of_bytes(kept[name]).encode())
     report = statement["predicate"]
     page = (place / "report.html").read_bytes()
-    # the verifier meets whatever goes wrong here once more
-    with suppress(Exception):
+    with suppress(Exception):  # the verifier meets whatever goes wrong here once more
         found = facts.read(kept, Trust(tuple(trusted)), NOW, Proven(), subject, facts.Log())
         report = report | claims.derive(found, report["opening"], None)
         page = evidence.page(report, kept, found)

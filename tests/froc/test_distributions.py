@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,7 @@ WHOLE = torch.empty(0, dtype=torch.int64)
 """Buckets that are the tokens."""
 
 
-class Given:
+class Given(Forward):
     """A forward pass of rows of 2, 3 and 1 answer tokens whose logits are given."""
 
     def __init__(self, logits: Tensor) -> None:
@@ -76,9 +77,9 @@ def test_dipo_is_the_preference_between_sequence_divergences(strength: float, to
     expected = -2 / 0.05 * logsigmoid(0.05 * one.sum(margin))
     term = DistributionPreference("forget", 0.05, strength, top)
     for shift in (0.0, 700.0):
-        found = term.losses(Given(now + shift), {"spread": p, "buckets": WHOLE}, {})  # type: ignore[arg-type]
+        found = term.losses(Given(now + shift), {"spread": p, "buckets": WHOLE}, {})
         assert torch.allclose(found, expected, rtol=1e-10)
-    found = term.losses(Given(base), {"spread": p, "buckets": WHOLE}, {})  # type: ignore[arg-type]
+    found = term.losses(Given(base), {"spread": p, "buckets": WHOLE}, {})
     assert found.tolist() == pytest.approx([2 * math.log(2) / 0.05] * 3)
 
 
@@ -88,7 +89,7 @@ def test_dipo_at_the_base_takes_from_the_likeliest_and_gives_to_the_others() -> 
     p = log_softmax(base, -1)
     term = DistributionPreference("forget", 0.3, 1.0, 4)
     now = Given(base)
-    loss = term.losses(now, {"spread": p, "buckets": WHOLE}, {})  # type: ignore[arg-type]
+    loss = term.losses(now, {"spread": p, "buckets": WHOLE}, {})
     (slope,) = torch.autograd.grad(loss.sum(), [now.logits])
     first = base.argmax(-1, keepdim=True)
     assert bool((slope.gather(-1, first) > 0).all())
@@ -106,8 +107,8 @@ def test_dipo_of_the_likeliest_tokens_is_that_of_all_where_the_others_have_no_sh
     p = log_softmax(base, -1)
     ids = torch.stack([torch.randperm(40, generator=torch.Generator().manual_seed(k)) for k in range(6)])
     term = DistributionPreference("forget", 0.2, 0.5, top)
-    whole = term.losses(Given(now), {"spread": p, "buckets": WHOLE}, {})  # type: ignore[arg-type]
-    few = term.losses(Given(now), {"spread": buckets(base, ids), "buckets": ids}, {})  # type: ignore[arg-type]
+    whole = term.losses(Given(now), {"spread": p, "buckets": WHOLE}, {})
+    few = term.losses(Given(now), {"spread": buckets(base, ids), "buckets": ids}, {})
     assert torch.allclose(whole, few, rtol=1e-8)
 
 
@@ -160,12 +161,9 @@ def test_lessened_logits_by_hand() -> None:
         "row": torch.tensor([1]),
     }
 
-    class Second:
-        """The second token of the only row here, which is the pool's second."""
-
-        logits, row, place = now, torch.tensor([0]), torch.tensor([1])
-
-    loss = Lessened("forget", 2.0, rise).tokens(Second(), numbers, {})  # type: ignore[arg-type]
+    # the second token of the only row here, which is the pool's second
+    second: Any = SimpleNamespace(logits=now, row=torch.tensor([0]), place=torch.tensor([1]))
+    loss = Lessened("forget", 2.0, rise).tokens(second, numbers, {})
     assert loss.tolist() == pytest.approx([float(-(q * np.log([0.2, 0.3, 0.5])).sum())])
     (slope,) = torch.autograd.grad(loss.sum(), [now])
     assert slope[0].tolist() == pytest.approx([0.2 - q[0], 0.3 - q[1], 0.5 - q[2]])
