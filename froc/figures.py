@@ -114,8 +114,8 @@ def _pareto(figure: Any, done: Sequence[Mapping[str, Any]], certificate: Mapping
                       ms=6, color=colour, lw=1, capsize=2)  # fmt: skip
         if one["config"] == certificate["chosen"]:
             axes.plot(x, y, "o", ms=15, mfc="none", mec=GREEN, mew=1.5)
-            axes.annotate(f"chosen: {one['config']} ({one['method']})", (x, y), xytext=(16, 90), textcoords="offset points",
-                          color=GREEN, arrowprops={"arrowstyle": "-", "color": GREEN})  # fmt: skip
+            said = f"chosen: {one['config']} ({one['method']})" if one["method"] else f"chosen: {one['config']}"
+            axes.plot([], [], "o", ms=9, mfc="none", mec=GREEN, mew=1.5, ls="", label=said)
     edge = max([0.25, 2.5 * alpha, 2.5 * beta, *(min(1.0, 1.1 * max(c["cur"][across]["simultaneous"], c["cur"][up]["simultaneous"]))
                                                   for c in certificate["candidates"])])  # fmt: skip
     axes.set_xlim(-0.02 * edge, edge)
@@ -123,7 +123,8 @@ def _pareto(figure: Any, done: Sequence[Mapping[str, Any]], certificate: Mapping
     outside = sum(line["search"][across] > edge or line["search"][up] > edge for line in done)
     axes.set_xlabel(f"{across} risk   (dashed: budget {alpha:g})")
     axes.set_ylabel(f"{up} risk   (dashed: budget {beta:g})")
-    axes.legend(loc="upper right", frameon=False)
+    # below the axes, where it hides no point
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=4, frameon=False)
     axes.set_title("Green: certified; red: tested, not certified; bars reach to the CUR\n"
                    f"Grey: search losses of all trials ({outside} beyond the frame)", loc="left", fontsize=9)  # fmt: skip
 
