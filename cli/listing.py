@@ -126,7 +126,7 @@ def _methods(name: str | None) -> list[dict[str, Any]]:
             key: value for key, value in entry["hyperparameters"].items() if not (less and key in ("lr", "epochs"))
         }
         entry |= {
-            "needs": [one for one in method.needs() if one not in less],
+            "needs": ["another method"] * bool(less) + [one for one in method.needs() if one not in less],
             "cost": round(method.cost(), 2),
             "around": bool(less),
         }

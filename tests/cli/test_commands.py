@@ -251,6 +251,7 @@ def test_methods_are_listed_with_needs_and_cost(froc: Froc) -> None:
     assert found["idk"]["cost"] == 1.5
     assert found["none"]["hyperparameters"] == {}
     assert "second moments" in found["gu"]["needs"]
+    assert found["blur"]["needs"] == ["another method"]
     assert set(found["gu"]["hyperparameters"]) == {"memory"}
     (both,) = json.loads(froc("list", "methods", "GU(graddiff)", "--json").stdout)
     assert set(both["hyperparameters"]) == {"lr", "epochs", "retain_weight", "memory"}
