@@ -75,7 +75,7 @@ class Answers(Rollout):
         most = np.array([max(row.answer, longest) * 3 // 2 + 1 for row in asked])
         rows = sampled(base.model, asked, most, seed)
         shared, _, length = overlaps(_texts(ground, rows), _texts(ground, asked))
-        worth = rewards(refused(rows, pools["refusal"]), shared / length > RECALL, outside[group])
+        worth = rewards(refused(rows, pools["refusal"]), shared > RECALL * length, outside[group])
         ground.state.setdefault("rewards", []).append(float(worth.mean()))
         old = likelihoods(base.model, rows)
         with base.scope.aside():
@@ -160,7 +160,8 @@ class RULE(Retaining):
     states are nearest to a forget row's, two in five questions; a refusal is what has half of its tokens in common with one of the
     task's, as F1 of the longest common subsequence, for a model that has only begun to learn sentences writes none of them
     exactly, and where no answer is worth more than the others nothing is learnt; retain rows hold the first part; answers are drawn
-    anew every second step. The authors' policy_rate is 5, after a first part that is very slow. Refusing is not forgetting.
+    anew every second step. The authors' policy_rate is 5, to 2e-6 after a first part at 4e-7. Here the first part has few steps and
+    needs a high rate, and a second one at the same rate undid it on the embedded task. Refusing is not forgetting.
     """
 
     paper: ClassVar[str] = "2506.07171"
@@ -169,7 +170,7 @@ class RULE(Retaining):
     rejection: float = hyper(0.6, Range(0.3, 0.8))
     answers: int = hyper(4, Choice((4, 8)))
     kl_weight: float = hyper(0.01, Range(1e-3, 0.1, log=True))
-    policy_rate: float = hyper(0.3, Range(0.05, 5.0, log=True))
+    policy_rate: float = hyper(0.3, Range(0.05, 1.0, log=True))
 
     @property
     def gradual(self) -> bool:
