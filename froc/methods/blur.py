@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from froc.methods import Facts, Method, Wrapper
+from froc.methods import TYPICAL, Facts, Method, Wrapper
 from froc.params import Range, hyper
 from froc.step import Combiner, Phase, Side, State, Weights, dot
 
@@ -47,7 +47,8 @@ class BLUR(Wrapper):
     @classmethod
     def refuses(cls, inner: type[Method]) -> str | None:
         """Two sides are needed, and nobody else may combine them."""
-        if "retain" not in inner.trained():
-            return "needs a method that trains on retain rows"
-        own = type(inner().phases(Facts(4, 8, 0))[0].combiner) is not Combiner
+        phases = inner().phases(TYPICAL)
+        if any(phase.parts and "retain" not in phase.roles for phase in phases):
+            return "needs a method that trains on retain rows in each phase"
+        own = type(phases[0].combiner) is not Combiner
         return "the other method combines its two sides itself" if own else None

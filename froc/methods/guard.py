@@ -7,7 +7,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from froc.forward import Forward
-from froc.methods import Facts, Method, Wrapper
+from froc.methods import TYPICAL, Facts, Method, Wrapper
 from froc.params import Range, hyper
 from froc.step import Phase, State, Weighter
 
@@ -50,5 +50,7 @@ class GUARD(Wrapper):
 
     @classmethod
     def refuses(cls, inner: type[Method]) -> str | None:
-        """Without retain rows there is nothing to be aligned with."""
+        """Without retain rows there is nothing to be aligned with, and rows that are yet to be written have no alignment."""
+        if any(phase.rollout for phase in inner().phases(TYPICAL)):
+            return "needs a method whose rows are the task's"
         return None if "retain" in inner.trained() else "needs a method that trains on retain rows"

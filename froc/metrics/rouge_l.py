@@ -1,7 +1,7 @@
 """ROUGE-L recall."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -42,9 +42,9 @@ def overlaps(written: Sequence[str], expected: Sequence[str]) -> NDArray[np.floa
     return np.array(found, dtype=np.float64).reshape(-1, 3).T
 
 
-def common(one: Sequence[str], two: Sequence[str]) -> int:
+def common(one: Sequence[Hashable], two: Sequence[Hashable]) -> int:
     """Length of the longest common subsequence; a row of its table is the bits of one number (Hyyrö 2004)."""
-    at: dict[str, int] = {}
+    at: dict[Hashable, int] = {}
     for place, word in enumerate(one):
         at[word] = at.get(word, 0) | 1 << place
     whole = row = (1 << len(one)) - 1
