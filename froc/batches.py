@@ -30,6 +30,11 @@ class Encoded:
     prompt: int
     answer: int
 
+    @property
+    def told(self) -> tuple[int, ...]:
+        """The answer's tokens, without what ends it."""
+        return self.ids[self.prompt : self.prompt + self.answer]
+
 
 class Batch:
     """B rows as tensors on one device.

@@ -86,7 +86,7 @@ class Poisoned(Source):
         """By the task's seed; InputError where a row's answer leaves no other answer's token to take."""
         pools = reference.pools
         draw = np.random.default_rng(digest.seed("poison", self.kind, pools.seed))
-        known = {token for role in ("forget", "retain") for row in pools.rows[role] for token in _told(row)}
+        known = {token for role in ("forget", "retain") for row in pools.rows[role] for token in row.told}
         order = draw.permutation(sorted(known))
         chosen = largest(reference.ask(Attributions()), self.fraction)
         return [
@@ -103,13 +103,9 @@ def largest(values: NDArray[np.float32], fraction: float) -> NDArray[np.bool_]:
     return chosen
 
 
-def _told(row: Encoded) -> tuple[int, ...]:
-    return row.ids[row.prompt : row.prompt + row.answer]
-
-
 def _replaced(row: Encoded, places: Counts, order: Counts, draw: np.random.Generator | None) -> Encoded:
     """A row with other tokens at some places of its answer: drawn, or those that follow the true ones in `order`."""
-    told = np.array(_told(row))
+    told = np.array(row.told)
     others = order[~np.isin(order, told)]
     if not len(others):
         raise InputError("needs answers that differ in their tokens")

@@ -102,12 +102,8 @@ def _some(draw: np.random.Generator, rows: int, count: int) -> Counts:
 
 def refused(written: Sequence[Encoded], refusals: Sequence[Encoded]) -> NDArray[np.bool_]:
     """(n,) whether an answer is one of some refusals, or as near to one as `NEAR` says."""
-    known = {_told(one) for one in refusals}
-    return np.array([any(_f1(_told(row), one) >= NEAR for one in known) for row in written], dtype=bool)
-
-
-def _told(row: Encoded) -> tuple[int, ...]:
-    return row.ids[row.prompt : row.prompt + row.answer]
+    known = {one.told for one in refusals}
+    return np.array([any(_f1(row.told, one) >= NEAR for one in known) for row in written], dtype=bool)
 
 
 def _f1(one: Sequence[int], two: Sequence[int]) -> float:
@@ -129,7 +125,7 @@ def advantages(worth: NDArray[np.float64], group: Counts) -> NDArray[np.float64]
 
 
 def _texts(ground: Ground, rows: Sequence[Encoded]) -> list[str]:
-    return ground.reference.base.tokenizer.batch_decode([list(_told(row)) for row in rows], skip_special_tokens=True)
+    return ground.reference.base.tokenizer.batch_decode([list(row.told) for row in rows], skip_special_tokens=True)
 
 
 def nearest(directions: Mapping[str, Tensor]) -> tuple[int, ...]:
