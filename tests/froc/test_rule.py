@@ -127,11 +127,13 @@ def test_likelihoods_are_each_rows_own(small: Any) -> None:
         assert bool((some[len(alone) :] == 0).all())
 
 
-@pytest.mark.parametrize("wrong", [math.nan, math.inf, -math.inf])
-def test_a_diverged_model_is_an_error_that_says_so(small: Any, wrong: float) -> None:
+@pytest.mark.parametrize(("tokens", "wrong"), [([3], math.nan), ([3], math.inf), (list(range(V)), -math.inf)])
+def test_a_diverged_model_is_an_error_that_says_so(small: Any, tokens: list[int], wrong: float) -> None:
+    def spoil(_module: Any, _args: Any, scores: Tensor) -> Tensor:
+        return scores.index_fill(-1, torch.tensor(tokens), wrong)
+
     model = copy.deepcopy(small)
-    with torch.no_grad():
-        model.lm_head.weight.fill_(wrong)
+    model.lm_head.register_forward_hook(spoil)
     with pytest.raises(FrocError, match="no longer numbers"):
         sampled(model, encoded(3, V, 1), np.full(3, 2), 0)
 
@@ -342,6 +344,25 @@ def test_the_mean_reward_falls_where_advantages_are_turned(steered: Reference, m
     monkeypatch.setattr(module, "advantages", lambda *told: -advantages(*told))
     before, after = _rise(steered, 1)
     assert after < before - 0.05
+
+
+def test_members_of_one_model_draw_and_learn_as_if_each_were_alone(steered: Reference) -> None:
+    def trained(seeds: Sequence[int]) -> list[tuple[list[float], Weights]]:
+        model = copy.deepcopy(steered.base.model)
+        base = wrap("members", model, steered.base.tokenizer, "lora:rank=2", members=len(seeds))
+        made = Reference(base, steered.pools)
+        phase = replace(make(Method, "rule").phases(facts(made, 1))[1], share=1.0)
+        method = Made(lr=5e-2, epochs=1, given=(phase,))
+        runs = [Run(method, made, batch=16, seed=s, member=k, engine=Engine()) for k, s in enumerate(seeds)]
+        together(base, runs, Engine())
+        return [(run.state["rewards"], base.scope.take(k)) for k, run in enumerate(runs)]
+
+    steered.base.restore()
+    both = trained([1, 2])
+    for (worth, weights), ((told, alone),) in zip(both, [trained([1]), trained([2])], strict=True):
+        assert worth == told
+        assert _same(weights, alone)
+    assert not _same(both[0][1], both[1][1])
 
 
 class Watched(Rollout):
