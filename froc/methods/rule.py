@@ -157,7 +157,8 @@ class RULE(Retaining):
     task's, as F1 of the longest common subsequence, for a model that has only begun to learn sentences writes none of them
     exactly, and where no answer is worth more than the others nothing is learnt; retain rows hold the first part; answers are drawn
     anew every second step. The authors' policy_rate is 5, to 2e-6 after a first part at 4e-7. Here the first part has few steps and
-    needs a high rate, and a second one at the same rate undid it on the embedded task. Refusing is not forgetting.
+    needs a high rate, and a second one at the same rate undid it on the embedded task. Half a refusal earns as much as a whole one;
+    and where the first part taught too few refusals to be rewarded, the second goes back towards the base. Refusing is not forgetting.
     """
 
     paper: ClassVar[str] = "2506.07171"
