@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]  # it lists no exports
+from securesystemslib.signer import CryptoSigner
 
 import froc
 from audit import claims, comparisons, facts, records, rendering, signing, timestamps, verification

@@ -119,8 +119,8 @@ def compare(drawn: pl.DataFrame, measured: pl.DataFrame) -> tuple[int, int]:
     """How many drawn rows differ, and by how many thousandths at most; one that could not be measured again differs by 1000."""
     both = drawn.join(measured, on=["config", "split", "risk", "query"], how="left")
     apart = (pl.col("signed") - pl.col("loss").cast(pl.Int64)).abs().fill_null(1000)
-    found = both.select(apart.alias("apart"))["apart"]
-    return int((found > 0).sum()), int(found.max() or 0)  # type: ignore[arg-type]  # whole numbers alone
+    found = both.select(apart.alias("apart"))["apart"].to_numpy()
+    return int((found > 0).sum()), int(found.max(initial=0))
 
 
 def bound(differed: int, rows: int, of: int) -> str:

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from securesystemslib.dsse import Envelope
 from securesystemslib.exceptions import KeyMismatchError, UnsupportedLibraryError, UnverifiedSignatureError
 from securesystemslib.exceptions import VerificationError as UnverifiedError
-from securesystemslib.signer import CryptoSigner, Signer, SSlibKey  # type: ignore[attr-defined]  # it lists no exports
+from securesystemslib.signer import CryptoSigner, Signer, SSlibKey
 
 from froc import digest
 from froc.errors import InputError, VerificationError

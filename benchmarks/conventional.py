@@ -29,11 +29,12 @@ def process_start() -> float:
 
 STARTED = process_start()
 
-import torch  # noqa: E402  # the clock comes first, here and below
-import torch.nn.functional as F  # noqa: E402, N812  # as above, and the usual name
-from torch import Tensor  # noqa: E402  # as above
-from torch.utils.data import Dataset, RandomSampler  # noqa: E402  # as above
-from transformers import (  # noqa: E402  # as above
+# ruff: noqa: E402 - the clock comes before what is slow to import
+import torch
+import torch.nn.functional as F  # noqa: N812  # the usual name
+from torch import Tensor
+from torch.utils.data import Dataset, RandomSampler
+from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     PreTrainedModel,

@@ -189,7 +189,8 @@ class Replayed(Sweep):
     """froc's sweep with losses looked up."""
 
     def __init__(self, land: Landscape, trial: int, effort: Effort) -> None:
-        super().__init__(None, (), dict.fromkeys(RISKS, ALPHA), effort)  # type: ignore[arg-type]  # it looks at no model
+        no_model: Any = None
+        super().__init__(no_model, (), dict.fromkeys(RISKS, ALPHA), effort)
         self._land, self._trial = land, trial
 
     def stop(self, step: int) -> Point:

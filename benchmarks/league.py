@@ -49,7 +49,7 @@ STEPS = 800
 """Of teaching TOFU's text to a small model."""
 METHODS = (
     "none,retrain,grad_ascent,task_vector,grad_diff,kl_min,wga,satimp,npo,simnpo,idk,altpo,flat,undial,ceu,rmu,adaptive_rmu,pdu,"
-    "dipo,e2urec,poison,kuda,srmu,u_can,curvature,k_fade,ofmu,ofmu_first,compose,gu(npo),blur(npo),guard(npo),sure(npo),lat(npo),"
+    "dipo,e2urec,poison,kuda,srmu,u_can,rule,curvature,k_fade,ofmu,ofmu_first,compose,gu(npo),blur(npo),guard(npo),sure(npo),lat(npo),"
     "advunlearn(npo),fit(npo),cure(npo),risk_aware"
 )
 QUICK = "none,pdu"
@@ -103,7 +103,7 @@ def row(name: str, task: Task, trials: int, out: Path, seed: int) -> dict[str, A
     best = min(curs, key=worst)
     return {
         "method": name,
-        "search utility": None if within.is_empty() else float(within["utility"].min()),  # type: ignore[arg-type]  # of floats
+        "search utility": None if within.is_empty() else float(within["utility"].to_numpy().min()),
         **best,
         "larger bound": worst(best),
         "certified": worst(best) <= task.limit,

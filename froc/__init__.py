@@ -9,7 +9,7 @@ How the files depend on each other, top to bottom::
     batches  likelihood  forward          rows as tensors, nats of tokens, one pass
     survey  step  methods/                questions to the base model, one training step in parts, the methods
     kronecker  tracing                    what Fisher information says of matrices; which parts of a model its answers need
-    alternates  reference                 rows that the base model writes; its numbers on training rows, computed once
+    sampling  alternates  reference       answers that a model draws; the base model's; its numbers on training rows, computed once
     engine  running  train  resuming      precision and memory; one configuration in training; the loop, for one or a pack;
                                           its state on disk, from which it goes on
     presets  risks                        risks by name: queries, metric, attacks

@@ -35,6 +35,11 @@ class Encoded:
         """The answer's tokens, without what ends it."""
         return self.ids[self.prompt : self.prompt + self.answer]
 
+    @property
+    def ending(self) -> tuple[int, ...]:
+        """What ends the answer."""
+        return self.ids[self.prompt + self.answer :]
+
 
 class Batch:
     """B rows as tensors on one device.

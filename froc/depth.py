@@ -22,8 +22,8 @@ BATCH = 64
 
 def of_reference(base: Base, rows: Sequence[Encoded], metric: Metric) -> NDArray[np.float64]:
     """(n, L) what the base model loses with the blocks of the retrained model that `metric.reference` names."""
-    folder: str = getattr(metric, "reference")  # noqa: B009  # a setting of this metric alone
-    model = load(folder, device=str(base.device), dtype=base.dtype).model
+    told: Any = metric
+    model = load(told.reference, device=str(base.device), dtype=base.dtype).model
     base.restore()
     return _drops(base.model, rows, [_blocks_of(model, rows, index) for index in _batches(base, rows)], base)
 

@@ -17,7 +17,7 @@ ELEMENTS = 2**21
 
 def token_nll(logits: Tensor, target: Tensor) -> Tensor:
     """(N,) nats, in float32 or wider, of (N,) int64 targets under (N, V) logits of any floating dtype."""
-    found: Tensor = _TokenNLL.apply(logits, target)  # type: ignore[no-untyped-call]  # torch does not type it
+    found: Tensor = _TokenNLL.apply(logits, target)
     return found
 
 

@@ -138,7 +138,8 @@ def refuse_unlike(base: Base, folder: Path) -> None:
     try:
         for path in _files(folder):
             with safe_open(path, framework="pt") as file:
-                found |= {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118  # no mapping
+                names: list[str] = file.keys()
+                found |= {name: tuple(file.get_slice(name).get_shape()) for name in names}
     except (OSError, SafetensorError) as error:
         raise InputError(f"{folder} holds no readable weights; save the retrained model again") from error
     wrong = [name for name, shape in wanted.items() if found.get(name) != shape]

@@ -96,12 +96,12 @@ def _composed(base: type[T], outer: str, rest: str) -> type[T]:
 
 def make(base: type[T], name: str, params: Mapping[str, Any] | None = None) -> T:
     """The plug-in `name` built with `params`; unknown names and values out of range are InputErrors."""
-    plugin = find(base, name)
-    known = {f.name for f in dataclasses.fields(plugin)}  # type: ignore[arg-type]  # every plug-in is a dataclass
+    plugin: Any = find(base, name)
+    known = {f.name for f in dataclasses.fields(plugin)}
     for key in params or {}:
         if key not in known:
             raise InputError(f"{name} has no hyperparameter {key!r}; it has: {', '.join(sorted(known))}")
-    made = plugin(**(params or {}))
+    made: T = plugin(**(params or {}))
     check(made)
     return made
 

@@ -133,8 +133,8 @@ def _fingerprint(value: str) -> str:
     return f"{folder.resolve().name}#{digest.of_tree(digest.of_files(folder))[:12]}"
 
 
-def _written(plugin: object) -> str:
+def _written(plugin: Any) -> str:
     name = type(plugin).__module__.rpartition(".")[2]
-    values = {f.name: getattr(plugin, f.name) for f in fields(plugin) if getattr(plugin, f.name) != f.default}  # type: ignore[arg-type]  # a dataclass
+    values = {f.name: getattr(plugin, f.name) for f in fields(plugin) if getattr(plugin, f.name) != f.default}
     said = [f"{key}={_fingerprint(value) if isinstance(value, str) else value}" for key, value in values.items()]
     return f"{name}:{','.join(said)}" if said else name

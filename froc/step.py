@@ -175,7 +175,11 @@ class Combiner:
         """The gradient that the optimiser sees, from each side's over the whole batch, which are without the factors."""
         for side, factor in self.weights(state).items():
             sides = {**sides, side: {name: factor * grad for name, grad in sides.get(side, {}).items()}}
-        return {name: sum(side[name] for side in sides.values() if name in side) for name in _names(sides)}  # type: ignore[misc]  # no sum is empty
+        found: Weights = {}
+        for one in sides.values():
+            for name, grad in one.items():
+                found[name] = found[name] + grad if name in found else grad
+        return found
 
     def explored(
         self,
@@ -379,7 +383,3 @@ def dot(one: Weights, other: Weights) -> Tensor:
     """Inner product over all parameters that both have; 0 where there is none."""
     shared = [(one[name] * other[name]).sum(dtype=torch.float64) for name in one if name in other]
     return torch.stack(shared).sum() if shared else torch.zeros((), dtype=torch.float64)
-
-
-def _names(sides: Mapping[Side, Weights]) -> list[str]:
-    return list(dict.fromkeys(name for side in sides.values() for name in side))

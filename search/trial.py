@@ -266,7 +266,7 @@ class _Attempt:
             # what has not been edited yet says nothing about what will be
             run.look_at({step: self._rung(step) for step in places if step < run.steps and run.method.gradual})
             self.run = run
-        except Exception as error:  # as above
+        except Exception as error:  # whatever a method does wrong before its first step is its trial's outcome
             self.failed(error)
 
     @property
@@ -322,7 +322,7 @@ class _Attempt:
             else:
                 try:
                     ended = tuple(self._ended(found) for found in self._sweep.end(steps))
-                except Exception as error:  # as above
+                except Exception as error:  # a model that was spoilt may fail in any way when it is measured
                     self.failed(error)
         status, reason = self._bad or ("complete", None)
         spent = round(seconds + time.monotonic() - begin, 3)

@@ -8,15 +8,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from froc import digest
-from froc.batches import Counts, Encoded
+from froc.batches import Counts, Encoded, Stack, by_length
 from froc.forward import Forward
 from froc.methods import Facts, Retaining
 from froc.methods._likeness import Directions
-from froc.methods._sampling import likelihoods, sampled
 from froc.metrics.rouge_l import common, overlaps
 from froc.params import Choice, Range, hyper
+from froc.sampling import ROWS, sampled
 from froc.step import NLL, Ground, Part, Phase, Rollout, State, TokenTerm
 
 NEAR = 0.5
@@ -121,6 +122,17 @@ def advantages(worth: NDArray[np.float64], group: Counts) -> NDArray[np.float64]
     mean = (np.bincount(group, worth) / size)[group]
     spread = np.sqrt(np.bincount(group, (worth - mean) ** 2) / size)[group]
     found: NDArray[np.float64] = np.divide(worth - mean, spread, out=np.zeros_like(worth), where=spread > 1e-9)
+    return found
+
+
+@torch.no_grad()
+def likelihoods(model: PreTrainedModel, rows: Sequence[Encoded]) -> Tensor:
+    """(rows, tokens of the longest answer and its end) log-probabilities; 0 where a row has no such token."""
+    stack = Stack(rows, next(model.parameters()).device)
+    found = torch.zeros(len(rows), int((stack.length - stack.start).max()), device=stack.ids.device)
+    for index in by_length(rows, ROWS):
+        forward = Forward.of(model, stack.batch(np.asarray(index)))
+        found[torch.tensor(index, device=found.device)[forward.row], forward.place] = -forward.nll.to(found)
     return found
 
 

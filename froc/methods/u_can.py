@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from froc.errors import InputError
-from froc.forward import Pass, reading
+from froc.forward import Pass, blocks, reading
 from froc.kronecker import linear, upright
 from froc.likelihood import widened
 from froc.methods import Facts, Method
@@ -36,15 +36,14 @@ class Neurons:
 
 @dataclass(frozen=True)
 class Contrast(Survey[Mapping[str, Neurons]]):
-    """Name of a weight -> its neurons, for all linear layers' weights that `pattern` is found in."""
-
-    pattern: str
+    """Name of a weight -> its neurons, for the last matrices of all attentions and feed-forwards."""
 
     @torch.no_grad()
     def take(self, reference: "Reference") -> Mapping[str, Neurons]:
         """One pass over forget and retain rows; InputError where no matrix is found or one sees others than whole rows."""
         model = reference.base.model
-        layers = linear(model, [name for name, _ in model.named_parameters() if re.search(self.pattern, name)])
+        pattern = writing(range(len(blocks(model))))
+        layers = linear(model, [name for name, _ in model.named_parameters() if re.search(pattern, name)])
         if not layers:
             raise InputError("does not know the matrices of this architecture's blocks")
         forget, retain = _sizes(reference, "forget", layers), _sizes(reference, "retain", layers)
@@ -102,7 +101,8 @@ class Attenuate(Edit):
         least = torch.cat(list(scores.values())).quantile(self.threshold)
         for name, layer in linear(ground.reference.base.model, list(scores)).items():
             weight = upright(layer, ground.moving[name])
-            weight.copy_(widened(weight) * attenuation(scores[name], float(least), self.strength).to(widened(weight)))
+            wide = widened(weight)
+            weight.copy_(wide * attenuation(scores[name], float(least), self.strength).to(wide))
 
 
 def attenuation(scores: Tensor, least: float, strength: float) -> Tensor:
@@ -138,5 +138,5 @@ class UCAN(Method):
         facts.whole("u_can")
         every = range(facts.layers)
         pattern = writing(every) if self.matrices == "writing" else feedforward("out", every)
-        edit = Attenuate(facts.ask(Contrast(pattern)), self.strength, self.threshold, self.caution)
+        edit = Attenuate(facts.ask(Contrast()), self.strength, self.threshold, self.caution)
         return (Phase({}, edit=edit, trains=pattern, reads=("forget", "retain")),)

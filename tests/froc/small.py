@@ -1,6 +1,6 @@
 """Models that nobody trained and rows without words, for tests that work formulas out by hand."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -73,6 +73,10 @@ BUILDERS: dict[str, Callable[[int], Any]] = {"gpt2": gpt2, "llama": llama, "neox
 """Architecture -> what makes a model of so many tokens."""
 
 
+NO_TOKENIZER: Any = None
+"""No text is tokenised where rows are made of numbers."""
+
+
 def encoded(
     count: int, vocabulary: int, seed: int | np.random.Generator = 1, least: int = 1, most: int = 4
 ) -> list[Encoded]:
@@ -98,8 +102,7 @@ def reference(
         "forget": forget or encoded(5, model.config.vocab_size, draw),
         "retain": retain or encoded(6, model.config.vocab_size, draw),
     }
-    base = Base("small", model, None, scope or Full(model), "")  # type: ignore[arg-type]  # no text is tokenised here
-    return Reference(base, Pools(pools, seed=seed))
+    return Reference(Base("small", model, NO_TOKENIZER, scope or Full(model), ""), Pools(pools, seed=seed))
 
 
 def passed(made: Reference, role: str, layers: Sequence[int] = ()) -> Forward:
@@ -123,3 +126,8 @@ def states(made: Reference, role: str, layer: int) -> Tensor:
 def changed(base: Base) -> set[str]:
     """Names of parameters that are not the base's."""
     return {name for name, p in base.scope.own().items() if not torch.equal(base.scope.origin()[name], p)}
+
+
+def same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+    """Whether weights are alike to the bit."""
+    return all(torch.equal(one[name], other[name]) for name in one)

@@ -224,6 +224,7 @@ def test_a_library_that_is_missing_is_named(untouched: Base, monkeypatch: pytest
 
 @pytest.mark.parametrize(("bits", "group"), [(4, 32), (4, 64), (8, 0)])
 def test_torchao_rounds_as_closely_as_we_do(bits: int, group: int) -> None:
+    # not among what tests install: where it lies, transformers loads it at every start of froc, which then prints its warnings
     pytest.importorskip("torchao", reason="torchao is not installed")
     start = torch.randn(48, 72, generator=torch.Generator().manual_seed(1))
     ours = Quantization(bits=bits, group=group)._round(start)

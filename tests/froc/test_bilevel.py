@@ -20,7 +20,7 @@ from froc.methods._bilevel import ForgetThenRetain, Place
 from froc.methods.ofmu import WIDTH, Penalised
 from froc.plugins import find, make
 from froc.running import Run, facts
-from froc.step import NLL, Combiner, Part, Phase, Side, State, Weights, dot
+from froc.step import NLL, SIDES, Combiner, Part, Phase, Side, State, Weights, dot
 from froc.train import together, unlearn
 from search.trial import Bench
 from tests.froc.small import llama, nll, reference
@@ -89,10 +89,9 @@ class Tiny:
         """As a run gives them: of the terms, the forget one's with its minus; by froc's own passes, which go back once."""
         found: dict[Side, Weights] = {}
         with torch.enable_grad():
-            for one, sign in (("forget", -1.0), ("retain", 1.0)):
-                if side in (None, one):
-                    forward = Forward.of(self.model, self.rows[one].batch(range(8)))  # type: ignore[index]  # both are sides
-                    found[one] = self.slope(sign * forward.mean_nll.mean())  # type: ignore[index]  # as above
+            for one in SIDES if side is None else (side,):
+                forward = Forward.of(self.model, self.rows[one].batch(range(8)))
+                found[one] = self.slope((1.0 if one == "retain" else -1.0) * forward.mean_nll.mean())
         return found
 
     def step(self, combiner: ForgetThenRetain, state: State) -> Weights:

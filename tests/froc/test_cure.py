@@ -9,7 +9,6 @@ from transformers import PreTrainedModel
 
 from froc.methods import Method
 from froc.methods.cure import CURE, ByFunction, Circuit, Outside, Rule
-from froc.models import Base
 from froc.plugins import make
 from froc.reference import Reference
 from froc.scope import Lora
@@ -181,9 +180,8 @@ def test_shared_parts_do_not_work_against_retain_rows(bench: Bench, monkeypatch:
 def test_adapters_have_whole_attentions() -> None:
     """Only the adapters of parts in the circuit move."""
     model: Any = _llama().float()
-    plain = reference(model)
-    base = Base("tiny", model, None, Lora(model, rank=2), "")  # type: ignore[arg-type]  # no text is tokenised here
-    made = Reference(base, plain.pools)
+    made = reference(model, scope=Lora(model, rank=2))
+    base = made.base
     unlearn(base, make(Method, "cure(grad_diff)", {"lr": 1e-2, "epochs": 3, "circuit": 0.5}), made, batch=3, seed=0)
     traced = made.ask(Trace("forget", heads=True))
     assert [part.kind for part in traced.parts] == ["attention", "feed_forward"] * 2

@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from froc.running import Run
 from froc.scope import Full, Weights
 from froc.train import unlearn
 from search.trial import Bench
-from tests.froc.small import encoded, gpt2, passed, reference
+from tests.froc.small import NO_TOKENIZER, encoded, gpt2, passed, reference, same
 
 V = 50
 
@@ -138,10 +139,6 @@ def _run(made: Reference, name: str, **params: Any) -> Run:
     return Run(method, made, batch=8, seed=1, engine=Engine())
 
 
-def _same(one: Weights, other: Weights) -> bool:
-    return all(torch.equal(one[name], other[name]) for name in one)
-
-
 def test_a_repetition_is_left_out_unless_the_requests_loss_would_change() -> None:
     """Directions at 0, 10, 20, 90 and 100 degrees; losses 0, 0, 0, 0 and 10, so L = 2 and leaving one out changes it by 0.5 or 2."""
     angle = torch.tensor([0.0, 10.0, 20.0, 90.0, 100.0]).deg2rad()
@@ -158,7 +155,7 @@ def test_a_repetition_is_left_out_unless_the_requests_loss_would_change() -> Non
 
 def test_directions_are_centred_means_of_each_rows_own_hidden_states(small: Any) -> None:
     rows = {"forget": encoded(4, V, 8, 2, 6), "retain": encoded(5, V, 9, 2, 6), "earlier": encoded(2, V, 10, 2, 6)}
-    base = Base("small", small, None, Full(small), "")  # type: ignore[arg-type]  # no text is tokenised here
+    base = Base("small", small, NO_TOKENIZER, Full(small), "")
     found = Directions().take(Reference(base, Pools(rows)))
     means = {}
     for role, some in rows.items():
@@ -187,7 +184,7 @@ def test_a_duplicate_request_is_filtered_and_takes_as_many_fewer_steps(bench: Be
     # what an earlier request removed is no new one
     again = Reference(bench.base, Pools({"forget": some, "retain": rows["retain"], "earlier": some}))
     assert unlearn(bench.base, make(Method, "fit(grad_diff)", whole), again, batch=8, seed=1) == 0
-    assert _same(bench.base.scope.take(), bench.base.scope.origin())
+    assert same(bench.base.scope.take(), bench.base.scope.origin())
 
 
 def test_what_stands_for_a_forget_row_is_drawn_with_it(bench: Bench) -> None:
@@ -204,10 +201,10 @@ def test_what_stands_for_a_forget_row_is_drawn_with_it(bench: Bench) -> None:
 @pytest.mark.parametrize("inner", ["grad_ascent", "npo"])
 def test_without_filter_choice_and_layers_it_is_the_method_itself(bench: Bench, inner: str) -> None:
     plain = _train(bench.reference, inner)
-    assert _same(plain, _train(bench.reference, f"fit({inner})", similar=1.0, gentle=0.0, top=1.0))
+    assert same(plain, _train(bench.reference, f"fit({inner})", similar=1.0, gentle=0.0, top=1.0))
     for part in ({"similar": 0.8}, {"gentle": 0.5}, {"top": 0.5}):
         other = {"similar": 1.0, "gentle": 0.0, "top": 1.0, "slight": 0.5} | part
-        assert not _same(plain, _train(bench.reference, f"fit({inner})", **other))
+        assert not same(plain, _train(bench.reference, f"fit({inner})", **other))
     bench.base.restore()
 
 
@@ -253,13 +250,11 @@ def test_layers_of_adapters_are_those_of_the_weights_they_adapt(bench: Bench) ->
 def test_rows_of_much_loss_are_forgotten_gently() -> None:
     """NLL 2 and 8 in sum, of 2 and 4 tokens, at the base: 1 and 2 nats per token. At 5 and 18 the weight is 2 / (1 + e^(0.1 x 10)) or 1."""
 
-    class Stand:
-        sum_nll, count = torch.tensor([5.0, 18.0]), torch.tensor([2.0, 4.0])
-
+    stand: Any = SimpleNamespace(sum_nll=torch.tensor([5.0, 18.0]), count=torch.tensor([2.0, 4.0]))
     base = {"sum_nll": torch.tensor([2.0, 8.0])}
-    found = Gentle(1.5).weights(Stand(), base, {})  # type: ignore[arg-type]  # a stand-in
+    found = Gentle(1.5).weights(stand, base, {})
     assert found.tolist() == pytest.approx([1.0, 2 / (1 + math.exp(1.0))])
-    both = Gentle(1.0).weights(Stand(), base, {})  # type: ignore[arg-type]  # a stand-in
+    both = Gentle(1.0).weights(stand, base, {})
     assert both.tolist() == pytest.approx([2 / (1 + math.exp(0.3)), 2 / (1 + math.exp(1.0))])
 
 

@@ -34,6 +34,7 @@ from froc.plugins import find, names
 from froc.reference import Pools, Reference
 from froc.scope import Full
 from froc.step import NLL, Part, Phase, Weighter
+from tests.froc.small import NO_TOKENIZER
 
 V = 120
 """More tokens than 100: a label of -100 that is used as an index would hit one."""
@@ -232,7 +233,7 @@ def tiny() -> Reference:
 
     forget = rows(6)
     refused = [Encoded((*row.ids[: row.prompt], 7, 8, 9, 0)[: row.prompt + 4], row.prompt, 3) for row in forget]
-    base = Base("tiny", model, None, Full(model), "")  # type: ignore[arg-type]  # no text is tokenised here
+    base = Base("tiny", model, NO_TOKENIZER, Full(model), "")
     made = Reference(base, Pools({"forget": forget, "retain": rows(7), "refusal": refused}))
     made.ensure("alternate", Alternates())
     return made
@@ -293,7 +294,7 @@ class _Frozen(Weighter):
     """Another weighter's first weights, ever after."""
 
     def __init__(self, inner: Weighter, kept: dict[str, Tensor], key: str) -> None:
-        self.level, self.needs = inner.level, inner.needs  # type: ignore[misc]  # of the class elsewhere
+        vars(self).update(level=inner.level, needs=inner.needs)
         self._inner, self._kept, self._key = inner, kept, key
 
     def weights(self, *args: Any) -> Tensor:

@@ -11,14 +11,13 @@ from torch import Tensor
 from froc.errors import InputError
 from froc.kronecker import linear
 from froc.methods import Facts
-from froc.methods._matrices import writing
 from froc.methods.u_can import UCAN, Attenuate, Contrast, Neurons, attenuation
 from froc.reference import Reference
 from froc.scope import Full
 from froc.step import Ground
 from froc.train import unlearn
 from search.trial import Bench
-from tests.froc.small import gpt2, nll, reference
+from tests.froc.small import BUILDERS, gpt2, nll, reference
 
 
 def _small(trains: str = "") -> Reference:
@@ -46,7 +45,7 @@ def _read(made: Reference, role: str, name: str) -> Tensor:
 
 def test_risk_is_the_contrast_of_sizes_and_utility_what_is_written_on_retain_rows() -> None:
     made = _small()
-    neurons = made.ask(Contrast(writing(range(2))))
+    neurons = made.ask(Contrast())
     assert set(neurons) == {f"transformer.h.{k}.{part}.c_proj.weight" for k in (0, 1) for part in ("attn", "mlp")}
     for name, one in neurons.items():
         forget, retain = _read(made, "forget", name), _read(made, "retain", name)
@@ -57,6 +56,21 @@ def test_risk_is_the_contrast_of_sizes_and_utility_what_is_written_on_retain_row
         # GPT-2's matrices are (in, out)
         utility = weight.square().sum(1).sqrt() * retain.square().mean(0).sqrt()
         assert torch.allclose(one.utility, utility / utility.max(), atol=1e-5)
+
+
+LAST = {
+    "gpt2": ("attn.c_proj", "mlp.c_proj"),
+    "llama": ("self_attn.o_proj", "mlp.down_proj"),
+    "neox": ("attention.dense", "mlp.dense_4h_to_h"),
+    "opt": ("self_attn.out_proj", "fc2"),
+}
+
+
+@pytest.mark.parametrize("kind", LAST)
+def test_last_matrices_are_found_by_name_across_architectures(kind: str) -> None:
+    found = reference(BUILDERS[kind](20)).ask(Contrast())
+    expected = {f".{layer}.{name}.weight" for layer in (0, 1) for name in LAST[kind]}
+    assert {name[name.index(".0." if ".0." in name else ".1.") :] for name in found} == expected
 
 
 def test_attenuation_by_hand() -> None:
@@ -109,7 +123,7 @@ def test_neurons_by_chance_cost_the_retain_rows_more_for_the_same_forgetting(ben
     made = bench.reference
     bench.base.restore()
     before = nll(made, "retain")
-    neurons = made.ask(Contrast(writing(range(bench.base.model.config.num_hidden_layers))))
+    neurons = made.ask(Contrast())
     _edit(made, neurons, 20.0, 0.7, 0.3)
     aim, ours = nll(made, "forget"), nll(made, "retain") - before
     assert aim > 0.2

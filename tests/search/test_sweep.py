@@ -39,7 +39,8 @@ class Slope(Sweep):
     """A mix whose forgetting is 2 - share and whose utility loss is share, in units of the budgets, at every stop."""
 
     def __init__(self, effort: Effort, falls: float = 2.0) -> None:
-        super().__init__(None, (), BUDGET, effort)  # type: ignore[arg-type]  # it looks at no model
+        no_model: Any = None
+        super().__init__(no_model, (), BUDGET, effort)
         self.looked: list[tuple[int, float]] = []
         self._falls = falls
 
