@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError
 from audit.records import POINT, RISK, Hex, Name, Stamp, Strict, Trial
 from audit.signing import exact
 from froc import comparison
+from froc.control import Control, Kind, vacuous
 from froc.errors import InputError, VerificationError
 from froc.losses import SCALE
 from froc.risk import Candidate, Claim, certify
@@ -112,6 +113,9 @@ class Plan(Lenient):
     search: SearchPlan
     environment: dict[str, str]
     after: AfterPlan | None = None
+    # plans of older versions ask nothing of the base model, and none was ever extended
+    control: dict[str, Kind] | None = None
+    extends: list[Annotated[str, Hex]] = Field(default_factory=list)
 
     @property
     def claim(self) -> Claim:
@@ -267,7 +271,7 @@ class Facts:
     """Evidence, read and checked. files: digests of the model's files, empty where the report covers no model.
 
     compared: a comparison of methods on the same task and base model, where one was signed with it. plan_signers: trusted
-    keys that signed the plan.
+    keys that signed the plan. base: rows of the base model, None where the plan asks for none.
     """
 
     plan: Plan
@@ -280,6 +284,12 @@ class Facts:
     tree: str | None
     compared: Compared | None = None
     plan_signers: tuple[str, ...] = ()
+    base: pl.DataFrame | None = None
+
+    @property
+    def control(self) -> Control | None:
+        """The base model's rows, where the plan asks for them."""
+        return None if self.base is None or self.plan.control is None else Control(self.base, self.plan.control)
 
     @property
     def first(self) -> str:
@@ -325,7 +335,10 @@ def derive(facts: Facts, opening: int, asked: str | None) -> dict[str, Any]:
         },
         "certificate": exact(certificate),
         "claims": [
-            {"metric": risk, "comparator": "<=", "threshold": exact(alpha), "passed": verdict == PASS}
+            {
+                "metric": risk, "comparator": "<=", "threshold": exact(alpha), "passed": verdict == PASS,
+                **({"verdict": NOT_ESTABLISHED} if risk in vacuous(certificate.get("base")) else {}),
+            }
             for risk, alpha in certificate["budget"].items()
         ],
         "config": config,
@@ -352,13 +365,13 @@ def certificate_of(facts: Facts, opening: int) -> dict[str, Any]:
     claim = replace(facts.plan.claim, opening=opening)
     candidates = [Candidate(c.config, c.method, c.params, c.weight) for c in facts.seal.candidates]
     try:
-        return certify(facts.losses, candidates, claim, facts.seal.units)
+        return certify(facts.losses, candidates, claim, facts.seal.units, facts.control)
     except (InputError, KeyError) as error:
         raise VerificationError("statistics-refused", "the evidence allows no certificate under this plan") from error
 
 
 def verdict_of(certificate: Mapping[str, Any], config: str | None) -> str:
-    """PASS: certified. FAIL: measured above a budget. NOT_ESTABLISHED: measured within, but not surely enough."""
+    """PASS: certified. FAIL: measured above a budget. NOT_ESTABLISHED: measured within, but not surely enough, or vacuous."""
     if config is None:
         return NOT_ESTABLISHED
     row = next(row for row in certificate["candidates"] if row["config"] == config)

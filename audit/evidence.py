@@ -25,6 +25,7 @@ from audit.signing import Key
 from audit.timestamps import Authority, Proven, Token
 from audit.trust import Trust
 from froc import digest
+from froc.control import BASE
 from froc.errors import InputError, VerificationError
 from froc.losses import SCHEMA
 
@@ -343,7 +344,8 @@ def _facts(
     seal: Seal = claims.parse(Seal, signing.strict_json(files["seal.json"], decimals=True), "seal-shape")
     configs = [candidate.config for candidate in seal.candidates]
     _refuse_config(config, configs, certificate)
-    files["losses.csv"] = records.write_losses(_table(run) if configs else pl.DataFrame(schema=SCHEMA), configs)
+    measured = [*configs, BASE]
+    files["losses.csv"] = records.write_losses(_table(run) if configs else pl.DataFrame(schema=SCHEMA), measured)
     covers = certificate["chosen"] is not None and config in (None, certificate["chosen"])
     if covers and not (run / "model").is_dir():
         raise InputError(f"{run} has no model folder; run the same froc search again, it writes the chosen model")

@@ -16,6 +16,7 @@ from audit.records import Trial, moment
 from audit.timestamps import Proven
 from audit.trust import Trust
 from froc import digest
+from froc.control import BASE, built_in, kind_of, metric_of
 from froc.errors import VerificationError
 
 STEPS = (
@@ -62,12 +63,16 @@ def read(
     _trials(trials, plan, seal, plan_digest)
     log.held("trials", f"{len(trials)} started trial(s), every candidate among the complete ones, none run twice")
     losses = _losses(files, plan, seal)
-    log.held("losses", f"{len(losses)} calibration losses: every candidate on every sealed query, once")
+    losses, base = _divided(losses)
+    log.held(
+        "losses",
+        f"{len(losses)} calibration losses: every candidate on every sealed query, once" + _control(plan, base),
+    )
     tree = digest.of_tree(dict(covered)) if covered else None
     compared = comparisons.read(files, plan) if "comparison.json" in files else None
     if compared is not None:
         log.held("comparison", f"{len(compared.losses)} losses of {len(compared.seal.candidates)} sealed points")
-    return Facts(plan, plan_digest, signed, seal, trials, losses, covered, tree, compared, signers)
+    return Facts(plan, plan_digest, signed, seal, trials, losses, covered, tree, compared, signers, base)
 
 
 def _plan(files: Mapping[str, bytes], trust: Trust, now: datetime, proven: Proven) -> tuple[Plan, str, tuple[str, ...]]:
@@ -127,7 +132,7 @@ def _trials(trials: Sequence[Trial], plan: Plan, seal: Seal, plan_digest: str) -
     complete: dict[str, tuple[str, Any]] = {}
     finished = 0
     for line in trials:
-        if line.plan != plan_digest:
+        if line.plan not in (plan_digest, *plan.extends):
             raise VerificationError("trial-other-plan", f"trial {line.trial} was started under another plan")
         if line.started < plan.created:
             raise VerificationError("trial-before-plan", f"trial {line.trial} was started before the plan existed")
@@ -152,6 +157,7 @@ def _trials(trials: Sequence[Trial], plan: Plan, seal: Seal, plan_digest: str) -
 
 def _losses(files: Mapping[str, bytes], plan: Plan, seal: Seal) -> Any:
     configs = [candidate.config for candidate in seal.candidates]
+    configs += [BASE] if plan.control is not None and configs else []
     losses = records.read_losses(files["losses.csv"], configs, plan.metrics, ragged=plan.sequential)
     for risk, unit in plan.task.units.items() if seal.candidates else ():
         of_risk, key = losses.filter(pl.col("risk") == risk), "query" if unit == "query" else "unit"
@@ -169,6 +175,26 @@ def _losses(files: Mapping[str, bytes], plan: Plan, seal: Seal) -> Any:
         if some[key].n_unique() != plan.split.calibration[risk]:
             raise VerificationError("plan-units", f"{risk} was not measured on as many units as planned")
     return losses
+
+
+def _divided(losses: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame | None]:
+    """Rows of candidates, and those of the base model, None where there are none."""
+    base = losses.filter(pl.col("config") == BASE)
+    return losses.filter(pl.col("config") != BASE), None if base.is_empty() else base
+
+
+def _control(plan: Plan, base: pl.DataFrame | None) -> str:
+    """What is to be said about the base model. VerificationError where less was asked of it than its metrics ask."""
+    if plan.control is None:
+        return "; the base model was not measured, so nothing shows that there was anything to remove"
+    for risk, measurement in plan.metrics.items():
+        asked = plan.control.get(risk)
+        known = built_in(metric_of(measurement))
+        if asked is None or (known and asked != kind_of(risk, measurement)):
+            raise VerificationError(
+                "plan-control", f"the plan asks another thing of the base model's {risk} than froc does"
+            )
+    return "" if base is None else f"; the base model on the same queries: {len(base)}"
 
 
 def _draw(of_risk: pl.DataFrame, risk: str) -> None:

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from audit.signing import compact, exact, strict_json
 from froc import digest
+from froc.control import BASE
 from froc.errors import InputError, VerificationError
 from froc.losses import SCHEMA
 
@@ -92,7 +93,8 @@ class Csv:
         return re.compile(",".join(f"({cell.pattern})" for cell in self.cells.values()))
 
 
-LOSSES = Csv("losses.csv", CONFIG)
+LOSSES = Csv("losses.csv", f"{BASE}|{CONFIG}")
+"""Rows of the base model, where a plan asks for them, say how far it lacked what was asked (`froc.control`)."""
 COMPARED_LOSSES = Csv("comparison.csv", POINT)
 
 

@@ -43,6 +43,9 @@ class Quiet:
     def planned(self, plan: object) -> None:
         """Nothing to say."""
 
+    def controlled(self, base: object, notes: object) -> None:
+        """Nothing to say."""
+
     def trial(self, line: object, log: object, total: int) -> None:
         """Nothing to say."""
 

@@ -119,6 +119,7 @@ def model(
     audit_seed: options.AuditSeed = None,
     openings: options.Openings = 1,
     reopen: options.Reopen = False,
+    allow_vacuous: options.AllowVacuous = False,
     device: options.Device = None,
     dtype: options.Dtype = None,
     json_: Annotated[bool, typer.Option("--json", help="Print the certificate as JSON on standard output.")] = False,
@@ -146,7 +147,7 @@ def model(
         budget=words.budgets(budget, profile, defined), confidence=confidence,
         metrics=words.per_risk(metric or [], "metric", str) | defined, trials=1, candidates=1, sampler="random", pruner="none",
         bound=bound, population=words.per_risk(population or [], "population", str), radius=radius, joint=joint,
-        share=search_share, openings=openings, reopen=reopen, sweep=False,
+        share=search_share, openings=openings, reopen=reopen, sweep=False, allow_vacuous=allow_vacuous,
     )  # fmt: skip
     settings.check()
     Folder(out).refuse_unwritable()

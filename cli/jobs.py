@@ -230,7 +230,7 @@ def _questions(settings: "Settings") -> int:
     said = {
         key: value
         for key, value in asdict(settings).items()
-        if key not in ("reopen", "openings", "timeout", "trial_timeout", "storage")
+        if key not in ("reopen", "openings", "timeout", "trial_timeout", "storage", "allow_vacuous")
         and not (key in LATER and value == plain[key])
     }
     # what is tried unasked was called all when there was no more

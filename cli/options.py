@@ -98,6 +98,13 @@ TsaRoot = Annotated[
 ]
 Openings = Annotated[int, typer.Option(help="Planned looks at the calibration queries: delta / K each.")]
 Reopen = Annotated[bool, typer.Option("--reopen", help="Look once more than planned; every output says so.")]
+AllowVacuous = Annotated[
+    bool,
+    typer.Option(
+        "--allow-vacuous",
+        help="Go on where the base model itself keeps a budget; nothing is certified, every output says NOT ESTABLISHED.",
+    ),
+]
 Task = Annotated[
     Path | None,
     typer.Option(

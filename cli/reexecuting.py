@@ -180,8 +180,13 @@ def _chain(files: Mapping[str, bytes], after: Path | None) -> "After | None":
 def _targets(files: Mapping[str, bytes], configs: list[str]) -> "list[Target]":
     """The drawn configurations as they were sealed, with the seeds of their trials."""
     from audit.records import read_trials
+    from froc.control import BASE
     from search.remeasuring import Target
 
     seeds = {line.config: int(line.seed) for line in read_trials(files["trials.jsonl"]) if line.status == "complete"}
     sealed = {one["config"]: one for one in json.loads(files["seal.json"])["candidates"]}
-    return [Target(c, sealed[c]["method"], sealed[c]["params"], seeds[c.partition("-")[0]]) for c in configs]
+    # the base model is measured as it is
+    base = [Target(BASE, BASE, {}, 0)] if BASE in configs else []
+    return base + [
+        Target(c, sealed[c]["method"], sealed[c]["params"], seeds[c.partition("-")[0]]) for c in configs if c != BASE
+    ]

@@ -114,6 +114,7 @@ def search(
     audit_seed: options.AuditSeed = None,
     openings: options.Openings = 1,
     reopen: options.Reopen = False,
+    allow_vacuous: options.AllowVacuous = False,
     seed: Annotated[int, typer.Option(help="Seed of every random number of the run.")] = 0,
     batch: options.Batch = 32,
     train: options.Train = "full",
@@ -195,7 +196,7 @@ def search(
         population=populations, sample=samples, weights=weights, radius=radius, sequential=sequential, space=ranges,
         objective=objective, train=train, pack=pack, sweep=sweep, autocast=autocast,
         parallel=at_once, until=until, timeout=until_time, trial_timeout=per_trial,
-        storage=storage, later=later,
+        storage=storage, later=later, allow_vacuous=allow_vacuous,
     )  # fmt: skip
     settings.check()
     Folder(place).refuse_unwritable()
@@ -317,6 +318,15 @@ class Screen:
             )
         for note in (*plan.notes, *([said] if said else [])):
             words.messages.print(f"[dim]note: {note}[/]")
+
+    def controlled(self, base: Mapping[str, Any], notes: Sequence[str]) -> None:
+        """Say what the base model shows, before anything is removed from it."""
+        if self._quiet:
+            return
+        from froc.control import sentences
+
+        for line in (*sentences(base, [], None), *(f"note: {note}" for note in notes)):
+            words.messages.print(f"[dim]{line}[/]", soft_wrap=True)
 
     def trial(self, line: "Started", log: "Sequence[Started]", total: int) -> None:
         """One line per finished trial, with the best stop and mix of it, and the best so far beside the bar."""

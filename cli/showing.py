@@ -11,7 +11,7 @@ from cli import words
 from froc.errors import InputError, NotCertifiedError
 
 if TYPE_CHECKING:
-    from search.folder import Started
+    from search.folder import Folder, Started
 
 EXAMPLES = """[bold]Examples[/]
 
@@ -62,7 +62,9 @@ def show(
         words.emit({"plan": plan, "trials": [vars(line) for line in log], "certificate": certificate})
     else:
         words.results.print(trials(log, limits(plan["budget"])))
-        if certificate is None:
+        if certificate is None and unopened_reason(folder):
+            words.results.print(unopened_reason(folder), soft_wrap=True)
+        elif certificate is None:
             words.results.print(
                 f"not finished: {sum(line.status == 'complete' for line in log)} complete trials so far"
             )
@@ -70,10 +72,22 @@ def show(
             summary(run, certificate)
     if certificate is not None and certificate["chosen"] is None:
         raise NotCertifiedError(certificate["reason"])
+    if certificate is None and unopened_reason(folder):
+        raise NotCertifiedError(unopened_reason(folder))
+
+
+def unopened_reason(folder: "Folder") -> str:
+    """Why a search opened no calibration query; empty where it did, or has not come so far."""
+    if folder.read(folder.seal) is not None:
+        return ""
+    return str((folder.read(folder.unopened) or {}).get("reason", ""))
 
 
 def summary(run: Path, certificate: Mapping[str, Any]) -> None:
     """The result of a run, for a person who does not know the paper."""
+    if certificate.get("opened") is False:
+        words.results.print(certificate["reason"], soft_wrap=True)
+        return
     certified(certificate)
     if certificate["sequential"]:
         spent = certificate["sequential"]
@@ -114,6 +128,11 @@ def certified(certificate: Mapping[str, Any]) -> None:
     if len(certificate["budget"]) > FEW and row is not None:
         words.results.print(_every_risk(certificate, row))
     words.results.print(certificate["reason"], soft_wrap=True)
+    if certificate.get("base"):
+        from froc.control import sentences
+
+        for line in sentences(certificate["base"], certificate["candidates"], shown):
+            words.results.print(line, soft_wrap=True)
     for line in certificate["warnings"]:
         words.messages.print(f"[yellow]warning:[/] {line}", soft_wrap=True)
 
@@ -154,6 +173,9 @@ def _certificate(certificate: Mapping[str, Any]) -> Table:
         table.add_column(f"at most\n(budget {alpha:g})", justify="right", no_wrap=True)
     table.add_column("p-value", justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
+    if certificate.get("base"):
+        before = [cell for risk, _ in shown for cell in _before(certificate["base"][risk])]
+        table.add_row("base", *(["(before)"] if named else []), *before, "", "before unlearning", style="dim")
     for one in certificate["candidates"]:
         chosen = one["config"] == certificate["chosen"]
         cells = []
@@ -166,6 +188,11 @@ def _certificate(certificate: Mapping[str, Any]) -> Table:
         method = [one["method"]] if named else []
         table.add_row(one["config"], *method, *cells, f"{one['p_value']:.2g}", verdict, style=style)
     return table
+
+
+def _before(one: Mapping[str, Any]) -> tuple[str, str]:
+    """What the base model shows: its risk, or the score of which a part can be lost."""
+    return f"{'of ' if one['control'] == 'ceiling' else ''}{one['before']:.3f}", f"at least {one['lower']:.3f}"
 
 
 def _where(certificate: Mapping[str, Any]) -> str:

@@ -17,6 +17,7 @@ from froc import digest
 from froc.bounds import Bound
 from froc.claim import Candidate, Claim, automatic
 from froc.combined import COMBINED
+from froc.control import sentences
 from froc.errors import InputError
 from froc.formats import Format, Read
 from froc.losses import SPLITS, UNITS
@@ -63,6 +64,11 @@ class Certificate(Printed):
         return str(self.document["reason"])
 
     @property
+    def base(self) -> dict[str, Any]:
+        """risk -> what the base model shows (`froc.control.document`); empty where it was not measured."""
+        return dict(self.document.get("base") or {})
+
+    @property
     def table(self) -> pl.DataFrame:
         """config, per risk measured and at most (simultaneous CUR), p_value, certified."""
         return pl.DataFrame(
@@ -106,8 +112,10 @@ class Certificate(Printed):
         return [Drawn(f"{said}, confidence {self.document['confidence']:g}", columns, rows)]
 
     def sentences(self) -> list[str]:
-        """The result, and what a reader should know."""
-        return [self.reason, *(f"warning: {line}" for line in self.document["warnings"])]
+        """The result, before and after, and what a reader should know."""
+        shown = self.chosen or (self.document.get("closest") or {}).get("config")
+        before = sentences(self.document.get("base") or {}, self.document["candidates"], shown)
+        return [self.reason, *before, *(f"warning: {line}" for line in self.document["warnings"])]
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Measure a model as it stands under named risks -> per-query losses in thousandths. The last place that sees a tensor."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -180,30 +180,51 @@ def losses(base: Base, probe: Probe, some: Sequence[int] | None = None) -> NDArr
     return measured(base, [probe], {probe.risk: some})[probe.risk]
 
 
+def absences(base: Base, opened: Sequence[Probe]) -> dict[str, NDArray[np.int16]]:
+    """risk -> (n,) thousandths, rounded up, of 1 - what the base model shows: its score, or its loss under the worst attack.
+
+    Restores the base model. A query that could not be measured counts as wholly absent. See `froc.control`.
+    """
+    base.restore()
+    known = {probe.risk: _absences(probe, probe.base, None) for probe in opened if probe.base is not None}
+    others = [probe for probe in opened if probe.base is None]
+    return known | measured(base, others, judge=_absences, worst=np.min)
+
+
 def measured(
-    base: Base, some: Sequence[Probe], places: Mapping[str, Sequence[int] | None] | None = None
+    base: Base,
+    some: Sequence[Probe],
+    places: Mapping[str, Sequence[int] | None] | None = None,
+    judge: "Judge | None" = None,
+    worst: Callable[..., NDArray[np.int16]] = np.max,
 ) -> dict[str, NDArray[np.int16]]:
     """risk -> (n,) losses of the model as it stands; it is left as it was.
 
+    judge, worst: scores -> thousandths, and which form of a query counts; losses and the largest by default.
     places: risk -> which queries; all by default. Risks on the same queries share their passes; an attack that changes the
     model is carried out once for all risks that name it and an adversary who holds the same.
     """
+    judge = judge or _losses
     found: dict[str, list[NDArray[np.int16]]] = {probe.risk: [] for probe in some}
     where = {probe.risk: None if places is None else places.get(probe.risk) for probe in some}
     eyes = _Eyes(base, some)
     for probe in (probe for probe in some if not probe.measurement.attacks):
         seen = eyes.see(probe, where[probe.risk])
-        found[probe.risk].append(_losses(probe, probe.measurement.metric.scores(seen), where[probe.risk]))
+        found[probe.risk].append(judge(probe, probe.measurement.metric.scores(seen), where[probe.risk]))
     for attack, held_by in dict.fromkeys((a, id(p.material)) for p in some for a in p.measurement.attacks):
         same = [probe for probe in some if id(probe.material) == held_by]
         wanted = [(probe, k) for probe in same for k, a in enumerate(probe.measurement.attacks) if a == attack]
-        for probe, loss in _under(base, attack, wanted, where):
+        for probe, loss in _under(base, attack, wanted, where, judge):
             found[probe.risk].append(loss)
-    return {risk: np.max(np.stack(every), axis=0) for risk, every in found.items()}
+    return {risk: worst(np.stack(every), axis=0) for risk, every in found.items()}
 
 
 def _under(
-    base: Base, attack: Attack, wanted: Sequence[tuple[Probe, int]], where: Mapping[str, Sequence[int] | None]
+    base: Base,
+    attack: Attack,
+    wanted: Sequence[tuple[Probe, int]],
+    where: Mapping[str, Sequence[int] | None],
+    judge: "Judge",
 ) -> Iterator[tuple[Probe, NDArray[np.int16]]]:
     """Losses of risks under one attack, once per form and way of looking."""
     given = wanted[0][0].material
@@ -217,7 +238,7 @@ def _under(
                 rows, asked = _at(form.rows, some), _at(form.asked, some)
                 for seen in attack.looks(model, base.tokenizer, rows, asked, probe.sights, given):
                     seen = eyes.beside(probe, form, seen, some)
-                    yield probe, _losses(probe, probe.measurement.metric.scores(seen), some)
+                    yield probe, judge(probe, probe.measurement.metric.scores(seen), some)
 
 
 class _Eyes:
@@ -270,6 +291,15 @@ def averaged(seen: Observed, risk: str) -> Average:
 
 def _at(values: Sequence[T], some: Sequence[int] | None) -> Sequence[T]:
     return values if some is None else [values[i] for i in some]
+
+
+Judge = Callable[[Probe, NDArray[np.float64], Sequence[int] | None], NDArray[np.int16]]
+"""Scores of a risk's queries, or of those at some places -> whole thousandths."""
+
+
+def _absences(_probe: Probe, scores: NDArray[np.float64], _places: Sequence[int] | None) -> NDArray[np.int16]:
+    failed = ~np.isfinite(scores)
+    return np.where(failed, SCALE, quantise(1.0 - np.where(failed, 0.0, scores).clip(0.0, 1.0))).astype(np.int16)
 
 
 def _losses(probe: Probe, found: NDArray[np.float64], some: Sequence[int] | None) -> NDArray[np.int16]:

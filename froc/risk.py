@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from froc import control as controls
 from froc import exchangeability, power, procedures, sentences, shift
 from froc.bounds import Losses
 from froc.claim import Candidate, Claim, Evidence, down, evidence, level, p_values, refuse_unknown, up, uppers
 from froc.combined import COMBINED
+from froc.control import BASE, Control
 from froc.errors import InputError
 from froc.losses import SCALE, matrix, prefixes, refuse_shared_units
 from froc.power import required
@@ -24,13 +26,18 @@ __all__ = ["Candidate", "Claim", "bounds", "certify", "choose", "decide", "level
 
 
 def certify(
-    table: pl.DataFrame, candidates: Sequence[Candidate], claim: Claim, order: pl.DataFrame | None = None
+    table: pl.DataFrame,
+    candidates: Sequence[Candidate],
+    claim: Claim,
+    order: pl.DataFrame | None = None,
+    control: Control | None = None,
 ) -> dict[str, Any]:
     """The certificate as a JSON document; the same input gives the same document on any machine.
 
     table: a checked loss table, in any row order; its search rows are read for risks about a listed population alone,
     where they are part of the list. order: risk, unit and query of everything that was to be measured, for a
-    sequential claim. p-values and CURs are rounded up, robust radii down, and decisions are made from the rounded
+    sequential claim. control: what the base model shows on the same queries; without it nothing is said about before.
+    p-values and CURs are rounded up, robust radii down, and decisions are made from the rounded
     values. Raises InputError where the table cannot bear the claim.
     """
     refuse_unknown(claim)
@@ -46,7 +53,8 @@ def certify(
         if claim.kind(risk) == "queries"
         for line in exchangeability.warnings(table, risk=risk, configs=names, unit=claim.unit[risk])
     ]
-    return _document(found, candidates, claim, noticed)
+    base = None if control is None or not names else _base(control, claim, order)
+    return _document(found, candidates, claim, noticed, base)
 
 
 def decide(losses: Mapping[str, Losses], candidates: Sequence[Candidate], claim: Claim) -> dict[str, Any]:
@@ -85,6 +93,11 @@ def choose(rows: Sequence[Mapping[str, Any]], budget: Mapping[str, float]) -> st
     return None if best is None else str(best["config"])
 
 
+def _base(control: Control, claim: Claim, order: pl.DataFrame | None) -> dict[str, Any]:
+    absences = {risk: _evidence(control.table, risk, [BASE], claim, order) for risk in claim.risks}
+    return controls.document(control.kinds, absences, claim)
+
+
 def _evidence(
     table: pl.DataFrame, risk: str, names: Sequence[str], claim: Claim, order: pl.DataFrame | None
 ) -> Evidence:
@@ -105,15 +118,20 @@ def _evidence(
 
 
 def _document(
-    found: Mapping[str, Evidence], candidates: Sequence[Candidate], claim: Claim, noticed: Sequence[str]
+    found: Mapping[str, Evidence],
+    candidates: Sequence[Candidate],
+    claim: Claim,
+    noticed: Sequence[str],
+    base: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     rows = _rows(found, candidates, claim) if candidates else []
     certifies = procedures.find(claim.procedure).promise == "family-wise"
-    screened = [row["config"] for row in rows if row["certified"]]
-    if not certifies:
+    vacuous = controls.vacuous(base)
+    screened = [row["config"] for row in rows if row["certified"] and not vacuous]
+    if not certifies or vacuous:
         rows = [{**row, "certified": False} for row in rows]
     chosen = choose(rows, claim.budget)
-    closest = None if chosen or not rows or screened else power.closest(rows, found, claim)
+    closest = None if chosen or not rows or screened else _closest(rows, found, claim, vacuous)
     document = {
         "format": 2,
         "budget": dict(claim.budget),
@@ -137,9 +155,24 @@ def _document(
         "chosen": chosen,
         "closest": closest,
         "warnings": [*sentences.beforehand(claim), *noticed],
+        # certificates of older versions say nothing about before
+        **({} if base is None else {"base": dict(base)}),
     }
-    short = power.short(found, len(rows), claim) if closest else None
+    short = power.short(found, len(rows), claim) if closest and not vacuous else None
     return document | {"reason": sentences.reason(document, claim, short)}
+
+
+def _closest(
+    rows: Sequence[Mapping[str, Any]], found: Mapping[str, Evidence], claim: Claim, vacuous: Sequence[str]
+) -> dict[str, Any]:
+    if not vacuous:
+        return power.closest(rows, found, claim)
+    # no smaller loss and no more queries would help: what is shown is the first candidate
+    row, risk = rows[0], vacuous[0]
+    return {
+        "config": row["config"], "method": row["method"], "risk": risk, "bound": row["cur"][risk]["simultaneous"],
+        "needs": {"units": None, "budget": None}, "also": list(vacuous[1:]),
+    }  # fmt: skip
 
 
 def _rows(found: Mapping[str, Evidence], candidates: Sequence[Candidate], claim: Claim) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from froc import control
 from froc.claim import Claim, level
 
 FEW = 3
@@ -46,6 +47,10 @@ def reason(certificate: Mapping[str, Any], claim: Claim, short: str | None) -> s
             f"{len(certificate['screened'])} of {len(rows)} candidates screened ({limits}): the expected share of wrong "
             f"ones among them is at most {level(claim):.6g}; nothing is certified, each alone may be wrong"
         )
+    unshown = control.vacuous(certificate.get("base"))
+    if unshown:
+        why = "; ".join(control.complaint(risk, certificate["base"][risk], claim.budget[risk]) for risk in unshown)
+        return f"NOT ESTABLISHED for {' and '.join(unshown)}, so nothing is certified for {limits}; {why}"
     if closest is not None:
         return f"nothing certified for {limits}; " + (f"{short}; " if short else "") + closest_words(closest)
     if chosen is None:

@@ -82,6 +82,8 @@ class Folder:
         self.figures = path / "figures"
         self.search_losses = path / "losses" / "search.parquet"
         self.screened = path / "losses" / "screened.parquet"
+        self.base_losses = path / "losses" / "base.parquet"
+        self.unopened = path / "unopened.json"
         self.calibration_losses = path / "losses" / "calibration.parquet"
         self._lock: IO[str] | None = None
 

@@ -12,6 +12,7 @@ from froc import digest, procedures
 from froc.bounds import Bound
 from froc.claim import automatic
 from froc.combined import COMBINED
+from froc.control import Kind, kind_of
 from froc.data import RISKS, Sealed, SearchView, Task, Unit, ids, request_of
 from froc.engine import PRECISIONS
 from froc.errors import InputError
@@ -32,7 +33,7 @@ PACKAGES = ("torch", "transformers", "optuna", "numpy", "scipy", "mapie", "polar
 UNTIL = ("trials", "certified")
 LATER: dict[str, dict[str, Any]] = {"search": {"parallel": 1, "until": "trials", "shared": False}}
 """What plans of older versions do not say, and meant."""
-VOLATILE = ("created", "environment", "froc", "questions")
+VOLATILE = ("created", "environment", "extends", "froc", "questions")
 """Fields in which a resumed run may differ from the one that wrote the plan."""
 
 
@@ -64,6 +65,7 @@ class Settings:
     parallel: packs in flight: the sampler knows all but the last ones. until: `trials` or `certified`, which stops as soon
     as the search losses make a certificate likely. timeout, trial_timeout: seconds. later: requests to come, for which a
     part of the sealed queries each is held back (`froc.earlier`).
+    allow_vacuous: go on where the base model itself keeps a budget; nothing is certified then, so no plan says it.
     storage: address of a database whose study several drivers share; it may hold a password, so it is never written down.
     objective: what the sampler minimizes: `margin` (the worst risk over its budget),
     `pareto` (the mean loss of each risk) or `froc` (the published score under `weighing`); ranking and certificate are the
@@ -104,6 +106,7 @@ class Settings:
     trial_timeout: float | None = None
     storage: str | None = field(default=None, repr=False)
     later: int = 0
+    allow_vacuous: bool = False
 
     @property
     def limits(self) -> dict[str, float]:
@@ -206,6 +209,11 @@ def measures(settings: Settings) -> dict[str, Measurement]:
     return named((*RISKS, *(risk for risk in settings.limits if risk not in RISKS)), settings.metrics)
 
 
+def control_of(risk: str, measured: Measurement) -> Kind:
+    """What the base model must show under a measurement; another package's metric says by itself that it finds faults."""
+    return "none" if measured.metric.finds == "faults" else kind_of(risk, as_written(risk, measured))
+
+
 def bounds(
     settings: Settings, units: Mapping[str, Unit], measured: Mapping[str, Measurement], population: Mapping[str, str]
 ) -> dict[str, str]:
@@ -293,6 +301,7 @@ def make_plan(
         "joint": claim.joint,
         "metrics": {risk: as_written(risk, one) for risk, one in measured.items()},
         "quantum": SCALE,
+        "control": {risk: control_of(risk, one) for risk, one in measured.items()},
         "split": {
             "search": searched,
             "calibration": sealed.units,

@@ -13,6 +13,7 @@ from typing import Any
 
 import polars as pl
 
+from froc.control import BASE
 from froc.data import Query, ids
 from froc.errors import FrocError, InputError
 from froc.losses import SCHEMA
@@ -23,8 +24,10 @@ from search.external import EXTERNAL, Given
 from search.plan import PACKAGES, measures
 from search.run import Job, bench_of
 from search.trial import Asked, Bench
-from search.work import Again, Kept, Measure
+from search.work import Again, Kept, Measure, MeasureBase
 
+ROW = ["config", "split", "risk", "query"]
+"""What names a row of a loss table."""
 Progress = Callable[[int, int], None]
 """Called with (configurations done, of)."""
 
@@ -95,14 +98,19 @@ def remeasure(
             continue
         for split in rows["split"].unique(maintain_order=True):
             asked = rows.filter(pl.col("split") == split)
+            if one.config == BASE:
+                tables.append(MeasureBase(split, queries[split])(bench).join(asked, on=ROW, how="semi"))
+                continue
             for places in _parts(queries[split], asked, job.settings.sequential and split == "calibration", job):
                 table = Measure(split, one.config, kept, queries[split], places)(bench)
-                tables.append(table.join(asked, on=["config", "split", "risk", "query"], how="semi"))
+                tables.append(table.join(asked, on=ROW, how="semi"))
     told(len(configs), len(configs))
     return pl.concat(tables)
 
 
 def _weights(bench: Bench, one: Target, unlearned: Path | None) -> Kept:
+    if one.config == BASE:
+        return {}
     if unlearned is not None:
         return Given(unlearned).weights(bench.base)
     if one.method == EXTERNAL:

@@ -21,13 +21,14 @@ from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import SQLAlchemyError
 
 import froc
+from froc.control import BASE
 from froc.data import RISKS, Sealed, SearchView, Task
 from froc.engine import Engine
 from froc.errors import InputError, InterruptedRunError
 from froc.losses import SCALE
 from froc.models import Base, read_weights, save, write_weights
 from froc.risk import Candidate, Claim, certify
-from search import openings, sealing, sustaining
+from search import control, growth, openings, sealing, sustaining, unopened
 from search.after import After
 from search.calibration import measure, measure_in_rounds, searched
 from search.diagnosing import diagnose
@@ -54,6 +55,9 @@ class Listener(Protocol):
 
     def planned(self, plan: Plan) -> None:
         """Before the first trial."""
+
+    def controlled(self, base: Mapping[str, Any], notes: Sequence[str]) -> None:
+        """What the base model shows on search queries (`froc.control`), before the first trial."""
 
     def trial(self, line: Started, log: Sequence[Started], total: int) -> None:
         """A trial started or ended."""
@@ -97,8 +101,9 @@ def run(job: Job, out: Path, listener: Listener) -> dict[str, Any]:
     given = None if job.given is None else job.given.digest
     plan = make_plan(job.settings, job.task, job.view, job.sealed, job.base, job.space, job.notes, given, job.after)
     old = folder.read(folder.plan)
+    grown = old is not None and growth.allowed(old, plan.document, folder)
     if old is not None:
-        refuse_other(old, plan.document)
+        refuse_other(old, growth.grown(old, plan.document, folder) if grown else plan.document)
     elif out.is_dir() and any(not (path.name.startswith(".") or path == folder.run_log) for path in out.iterdir()):
         raise InputError(f"{out} holds files but no plan.json of a run; choose another --out")
     if folder.read(folder.seal) is None:
@@ -107,12 +112,14 @@ def run(job: Job, out: Path, listener: Listener) -> dict[str, Any]:
     try:
         with _interruptible(), _logged(folder.run_log):
             LOG.info("froc %s, %s", froc.__version__, "goes on" if old else "a new run")
-            if old is None:
-                write_json(folder.plan, plan.document)
-            listener.planned(plan)
+            if grown:
+                plan = growth.grow(plan, folder)
             done = folder.read(folder.certificate)
-            if done is None or not folder.model_is_whole(done):
-                done = _work(job, plan, folder, listener)
+            if done is not None and folder.model_is_whole(done):
+                listener.planned(plan)
+            else:
+                with closing(job.workers(lambda: bench_of(job))) as executor:
+                    done = _work(job, plan, folder, executor, listener)
             if job.after is not None and done["chosen"] and not folder.sustainability.is_file():
                 told = measures(job.settings)
                 sustaining.extend(job.base, job.view, job.task, job.after, folder, told, job.original)
@@ -134,24 +141,30 @@ def run(job: Job, out: Path, listener: Listener) -> dict[str, Any]:
         folder.release()
 
 
-def _work(job: Job, plan: Plan, folder: Folder, listener: Listener) -> dict[str, Any]:
-    executor = job.workers(lambda: bench_of(job))
-    try:
-        seal = folder.read(folder.seal)
-        if seal is None:
-            seal = (_search if job.given is None else _as_given)(job, plan, folder, executor, listener)
-        candidates = [Candidate(**c) for c in seal["candidates"]]
-        fixed = identity(plan.document)
-        asked = sealing.question(seal, fixed)
-        opening = openings.open_all(job.sealed.counted, fixed, asked, job.settings.openings, job.settings.reopen)
-        LOG.info("opening %d of %d planned", opening.number, opening.planned)
-        claim = replace(plan.claim, openings=opening.planned, opening=opening.number)
-        order = job.sealed.order if claim.sequential else None
-        _calibrate(job, folder, executor, candidates, claim, seal, listener)
-        certificate = certify(pl.read_parquet(folder.calibration_losses), candidates, claim, order)
-        _keep_chosen(job, folder, executor, candidates, certificate)
-    finally:
-        executor.close()
+def _work(job: Job, plan: Plan, folder: Folder, executor: Executor, listener: Listener) -> dict[str, Any]:
+    kinds, allowed = plan.document["control"], job.settings.allow_vacuous
+    absent, shown = control.before_search(executor, job.view.queries, kinds, plan.claim, folder, allowed)
+    if folder.read(folder.plan) is None:
+        write_json(folder.plan, plan.document)
+    write_table(folder.base_losses, absent)
+    listener.planned(plan)
+    listener.controlled(shown, control.notes(shown, plan.claim.budget))
+    seal = folder.read(folder.seal)
+    if seal is None:
+        seal = (_search if job.given is None else _as_given)(job, plan, folder, executor, listener, shown)
+    if seal is None:
+        return unopened.document(plan, folder, shown)
+    candidates = [Candidate(**c) for c in seal["candidates"]]
+    fixed = identity(plan.document)
+    asked = sealing.question(seal, fixed)
+    opening = openings.open_all(job.sealed.counted, fixed, asked, job.settings.openings, job.settings.reopen)
+    LOG.info("opening %d of %d planned", opening.number, opening.planned)
+    claim = replace(plan.claim, openings=opening.planned, opening=opening.number)
+    order = job.sealed.order if claim.sequential else None
+    _calibrate(job, folder, executor, candidates, claim, seal, listener)
+    table = pl.read_parquet(folder.calibration_losses)
+    certificate = certify(table, candidates, claim, order, control.control(table, plan.document))
+    _keep_chosen(job, folder, executor, candidates, certificate)
     write_json(folder.certificate, certificate)
     LOG.info("certified %d of %d, chosen %s", len(certificate["certified"]), len(candidates), certificate["chosen"])
     for rest in ("weights", "training"):
@@ -168,7 +181,10 @@ def bench_of(job: Job) -> Bench:
     )  # fmt: skip
 
 
-def _search(job: Job, plan: Plan, folder: Folder, executor: Executor, listener: Listener) -> dict[str, Any]:
+def _search(
+    job: Job, plan: Plan, folder: Folder, executor: Executor, listener: Listener, base: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """The seal; None where no candidate is worth opening the calibration queries for."""
     settings = job.settings
     told: dict[str, Any] = {
         "sampler": settings.sampler, "pruner": settings.pruner, "seed": settings.seed, "objective": settings.objective,
@@ -205,13 +221,21 @@ def _search(job: Job, plan: Plan, folder: Folder, executor: Executor, listener: 
         likely = sealing.shortlist(sealing.rank(done, sealing.sums(table), settings.steering), count)
         table = pl.concat([table, _screen(job, folder, executor, likely, listener)])
     write_table(folder.search_losses, table)
-    listed = sealing.shortlist(sealing.rank(done, sealing.sums(table), settings.limits), plan.candidates)
+    sums = sealing.sums(table)
+    listed = sealing.shortlist(sealing.rank(done, sums, settings.limits), plan.candidates)
+    if not sealing.worth_opening(
+        [sums[one.config] for one in listed], settings.limits, plan.document["split"]["search"]
+    ):
+        unopened.record(folder, listed, sums, settings.limits, base, len(done))
+        return None
     seal = _sealed(job, plan, folder, listed, len(done))
     LOG.info("sealed %d candidates of %d complete trials (%s)", len(seal["candidates"]), len(done), why)
     return seal
 
 
-def _as_given(job: Job, plan: Plan, folder: Folder, executor: Executor, listener: Listener) -> dict[str, Any]:
+def _as_given(
+    job: Job, plan: Plan, folder: Folder, executor: Executor, listener: Listener, _base: Mapping[str, Any]
+) -> dict[str, Any]:
     """One candidate, which no search chose: its losses on the search queries are for the reader alone."""
     assert job.given is not None
     line = Started(0, 1, GIVEN, EXTERNAL, {}, 0, now(), of_document(folder.plan))
@@ -269,8 +293,9 @@ def _calibrate(
         table = measure_in_rounds(executor, queries, candidates, kept, claim, job.sealed.order, listener.calibrating)
     else:
         table = measure(executor, queries, candidates, kept, listener.calibrating)
-    known = searched(pl.read_parquet(folder.search_losses), candidates, claim)
-    write_table(folder.calibration_losses, pl.concat([table, known]))
+    known = searched(pl.read_parquet(folder.search_losses), [c.config for c in candidates], claim)
+    base = control.opened(executor, queries, searched(pl.read_parquet(folder.base_losses), [BASE], claim))
+    write_table(folder.calibration_losses, pl.concat([table, known, base]))
 
 
 def _kept(job: Job, folder: Folder, executor: Executor, candidates: Sequence[Candidate]) -> dict[str, Kept]:

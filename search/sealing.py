@@ -19,6 +19,8 @@ NEAR_MISSES = 2
 """Candidates above a budget on the search queries that are tested all the same, when there is room."""
 PER_TRIAL = 2
 """Candidates from one training run."""
+HOPELESS = 0.01
+"""Search losses that are at most this likely under a risk within budget are no near miss."""
 
 Sums = dict[str, dict[str, tuple[int, int]]]
 """config -> risk -> (sum of search losses in thousandths, number of queries)."""
@@ -26,11 +28,12 @@ Sums = dict[str, dict[str, tuple[int, int]]]
 
 @dataclass(frozen=True)
 class Ranked:
-    """A configuration with what decides its place. doubt: largest search p-value; excess: see `excess`."""
+    """A configuration with what decides its place. doubt: largest search p-value; excess: see `excess`; totals: its sums of losses."""
 
     line: Started
     doubt: float
     excess: float
+    totals: tuple[int, ...] = ()
 
 
 def rank(
@@ -45,9 +48,11 @@ def rank(
     """
     done = [one for line in log if line.status == "complete" and line.search for one in line.configurations()]
     known = [one for one in done if budget.keys() <= found.get(one.config, {}).keys()]
-    return ordered(
-        [Ranked(one, _doubt(found[one.config], budget), _excess(found[one.config], budget)) for one in known]
-    )
+    return ordered([_ranked(one, found[one.config], budget) for one in known])
+
+
+def _ranked(line: Started, sums: Mapping[str, tuple[int, int]], budget: Mapping[str, float]) -> Ranked:
+    return Ranked(line, _doubt(sums, budget), _excess(sums, budget), tuple(sums[risk][0] for risk in budget))
 
 
 def ordered(found: Sequence[Ranked]) -> list[Ranked]:
@@ -71,7 +76,8 @@ def shortlist(ranked: Sequence[Ranked], count: int) -> list[Candidate]:
 
     At most `PER_TRIAL` of one training run: what is nearly the same mostly passes or fails together.
     """
-    some = [r for place, r in enumerate(ranked) if _before(ranked, place) < PER_TRIAL]
+    distinct = _distinct(ranked)
+    some = [r for place, r in enumerate(distinct) if _before(distinct, place) < PER_TRIAL]
     within = [r for r in some if r.excess <= 0]
     misses = [r for r in some if r.excess > 0][: NEAR_MISSES if within else NEAR_MISSES + 1]
     chosen = (within + misses)[:count]
@@ -96,6 +102,35 @@ def document(
 def question(seal: Mapping[str, Any], plan: str) -> str:
     """Digest of what a seal, made under a plan, asks of the calibration queries; the time it was made does not count."""
     return digest.of_json({"plan": plan, "seal": {key: value for key, value in seal.items() if key != "plan"}})
+
+
+def worth_opening(
+    sums: Sequence[Mapping[str, tuple[int, int]]], budget: Mapping[str, float], units: Mapping[str, int]
+) -> bool:
+    """Whether some candidate's search losses could come from risks that are all within budget.
+
+    Looking at calibration queries spends them; candidates that are surely above a budget on search queries, where choosing has
+    made them look better than they are, would not pass. sums: of each candidate; units: risk -> search units.
+    """
+    return any(all(_plausible(*one[risk], units[risk], alpha) for risk, alpha in budget.items()) for one in sums)
+
+
+def _plausible(total: int, count: int, units: int, alpha: float) -> bool:
+    # queries of one group hang together, so that only units count
+    lost = min(SCALE * units, round(total * units / count))
+    return p_value(SCALE * units - lost, units, 1.0 - alpha) > HOPELESS
+
+
+def _distinct(ranked: Sequence[Ranked]) -> list[Ranked]:
+    """Without stops and mixes whose losses sum up to those of an earlier one of the same training run: they do the same."""
+    known: set[tuple[int, tuple[int, ...]]] = set()
+    kept = []
+    for r in ranked:
+        key = r.line.trial, r.totals
+        if not r.totals or key not in known:
+            kept.append(r)
+        known.add(key)
+    return kept
 
 
 def _before(ranked: Sequence[Ranked], place: int) -> int:

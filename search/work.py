@@ -17,9 +17,10 @@ import polars as pl
 import torch
 
 from froc import digest
+from froc.control import BASE
 from froc.data import Query
 from froc.losses import SCHEMA
-from froc.measure import measured
+from froc.measure import absences, measured
 from froc.models import read_weights, write_weights
 from froc.resuming import Saver
 from froc.scope import Weights
@@ -146,6 +147,19 @@ class Measure(Work):
         found = measured(bench.base, some, self.places)
         chosen = {p.risk: tuple(p.queries[i] for i in self.places[p.risk]) for p in some}
         return bench.table(self.config, self.split, chosen, found) if some else pl.DataFrame(schema=SCHEMA)
+
+
+@dataclass(frozen=True)
+class MeasureBase(Work):
+    """The base model on queries of a split: the positive control (`froc.control`)."""
+
+    split: str
+    queries: Mapping[str, tuple[Query, ...]] = field(repr=False)
+
+    def __call__(self, bench: Bench) -> pl.DataFrame:
+        """Its absences, as a loss table."""
+        opened = bench.opened(self.queries)
+        return bench.table(BASE, self.split, self.queries, absences(bench.base, opened))
 
 
 class _Meter:

@@ -6,8 +6,9 @@ from decimal import Decimal
 from typing import Any
 
 from audit.rendering import figures
-from audit.rendering.numbers import cut, measured, percent, said, small, up
+from audit.rendering.numbers import cut, down, measured, percent, said, small, up
 from audit.rendering.words import ASSURANCE, DECISIONS, LIMITS, MEANINGS, METRICS, PLANS, POPULATIONS, UNITS
+from froc.control import vacuous
 from froc.data import request_of
 from froc.presets import KNOWN
 
@@ -51,6 +52,7 @@ def view(report: Mapping[str, Any]) -> dict[str, Any]:
         "decision": DECISIONS[report["verdict"]],
         "sentence": _sentence(report, subject),
         "claim": claim(report, certificate),
+        "before": before(certificate, subject),
         "cost": _cost(report, subject),
         "limits": [LIMITS[name] for name in report["limits"]],
         "plan": PLANS[report["plan"]["status"]],
@@ -85,8 +87,32 @@ def risk_of(report: Mapping[str, Any], row: Mapping[str, Any], risk: str) -> dic
         "within": row["certified"] or Decimal(bound) <= Decimal(budget),
         "strict": row["certified"] and Decimal(bound) > Decimal(budget),
         "radius": row["robust_radius"][risk],
+        "before": _before(certificate.get("base"), risk),
         "p": small(row["p_values"][risk]),
     }
+
+
+def _before(base: Mapping[str, Any] | None, risk: str) -> dict[str, Any] | None:
+    """What the base model showed, and whether that leaves anything to be said; None in reports that do not know."""
+    if base is None:
+        return None
+    one = base[risk]
+    return {
+        "measured": one["before"], "lower": one["lower"], "ceiling": one["control"] == "ceiling", "vacuous": one["vacuous"]
+    }  # fmt: skip
+
+
+def before(certificate: Mapping[str, Any], row: Mapping[str, Any] | None) -> str:
+    """Before and after in a sentence for forgetting, the risk that the request is about; empty where that is not known."""
+    base = certificate.get("base") or {}
+    one = base.get("forgetting")
+    if one is None or row is None or "forgetting" not in row["cur"]:
+        return ""
+    after = up(row["cur"]["forgetting"]["simultaneous"])
+    return (
+        f"Before, {measured(one['before'])} of these answers could be had as measured, at least {down(one['lower'])} by a bound; "
+        f"now at most {after}."
+    )
 
 
 def ordered(budget: Mapping[str, Any]) -> list[str]:
@@ -143,6 +169,12 @@ def _sentence(report: Mapping[str, Any], row: Mapping[str, Any] | None) -> str:
             return f"The {above[0]} risk of {named}, as measured, is above its budget."
         which = f"The {' and '.join(above)} risks" if len(above) <= FEW else f"{len(above)} risks"
         return f"{which} of {named}, as measured, are above their budgets."
+    unshown = vacuous(report["certificate"].get("base"))
+    if unshown:
+        return (
+            f"Nothing is established about {_few(unshown)}: the base model itself was not shown to be above the budget, so "
+            "that nothing could be seen to be removed or kept."
+        )
     return f"The risks of {named}, as measured, are within budget, but not surely enough for {confidence} confidence."
 
 

@@ -45,6 +45,9 @@ class Watch:
     def planned(self, plan: Any) -> None:
         self.plan = plan
 
+    def controlled(self, base: Any, notes: Sequence[str]) -> None:
+        self.base = base
+
     def trial(self, line: Started, log: Sequence[Started], total: int) -> None:
         if line.status == "running":
             self.started.append(line.trial)

@@ -1,0 +1,150 @@
+"""The positive control: what the base model shows under the very measurements that certify. Torch-free.
+
+A bound on what is left says something only where there was something before. So the base model is measured like a candidate,
+on search queries before the first trial and on calibration queries when they are opened: it is fixed beforehand, so this
+spends no confidence. A risk is *vacuous* where the base model is not shown to exceed the budget by itself:
+
+    exceeds   the base model's own risk must lie above the budget (what is to be forgotten, attacked or not)
+    ceiling   the base model's score must lie above the budget: no more than that can be lost (what is to be kept)
+    none      nothing is asked of the base model: faults such as refusals, which it should not have, and what earlier
+              requests removed, which it should not show
+
+Losses of the base model are *absences*, 1 - score, in whole thousandths rounded up: an upper bound on their mean is a lower
+bound on what was there, and rounding goes against the claim as it does everywhere.
+"""
+
+import pkgutil
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+
+from froc.claim import Claim, Evidence, down, level, uppers
+from froc.combined import COMBINED
+from froc.data import UTILITY, request_of
+from froc.losses import SCALE
+
+Kind = Literal["exceeds", "ceiling", "none"]
+BASE = "base"
+"""What the base model is called among the configurations of a loss table; no candidate's name begins so."""
+FAULTS = ("refusal", "gibberish")
+"""Metrics of faults: a good base model has none."""
+MEND = (
+    "is it the model that was taught these data (--model), asked with the prompt that it was taught with (template, system, "
+    "chat template), are answers free of stray blanks, and does the metric see them"
+)
+
+
+@dataclass(frozen=True)
+class Control:
+    """Absences of the base model. table: a checked loss table with the one configuration `BASE`; kinds: risk -> what it must show."""
+
+    table: pl.DataFrame = field(repr=False)
+    kinds: Mapping[str, Kind]
+
+
+def kind_of(risk: str, measurement: str) -> Kind:
+    """What the base model must show under a measurement, as plans write it (`froc.risks`)."""
+    metric = metric_of(measurement)
+    pool = measurement.rpartition("/")[2]
+    if request_of(risk) is not None or request_of(pool) is not None:
+        return "none"
+    if metric in FAULTS or re.match(r"membership:(\S+,)?over=1\b", measurement):
+        return "none"
+    return "ceiling" if risk == UTILITY or pool == UTILITY else "exceeds"
+
+
+def metric_of(measurement: str) -> str:
+    """Name of a measurement's metric."""
+    return re.split(r"[:@/]", measurement, maxsplit=1)[0]
+
+
+def built_in(metric: str) -> bool:
+    """Whether a metric is froc's own, so that what it asks of the base model is known to every verifier."""
+    from froc import metrics
+
+    return metric in {module.name for module in pkgutil.iter_modules(metrics.__path__)}
+
+
+def document(kinds: Mapping[str, Kind], absences: Mapping[str, Evidence], claim: Claim) -> dict[str, Any]:
+    """risk -> what the base model showed: `before` (its risk, or its score where that can be lost) and a lower bound on it.
+
+    absences: risk -> evidence of one row. The lower bounds hold together, at the claim's confidence. vacuous: whether a
+    budget could have been kept without removing, or without keeping, anything.
+    """
+    upper = uppers(claim, absences, level(claim) / len(claim.risks))
+    found = {
+        risk: _of_risk(kinds[risk], absences[risk], upper[risk][0], claim.budget.get(risk)) for risk in claim.risks
+    }
+    if COMBINED in claim.budget:
+        found[COMBINED] = _of_sum(found, claim)
+    return found
+
+
+def vacuous(base: Mapping[str, Any] | None) -> list[str]:
+    """Risks about which nothing can be certified."""
+    return [risk for risk, one in (base or {}).items() if one["vacuous"]]
+
+
+def _of_risk(kind: Kind, absence: Evidence, upper: float, budget: float | None) -> dict[str, Any]:
+    losses = np.asarray(absence.losses[0])
+    total, count = int(absence.seen[0]) + int(losses.sum(dtype=np.int64)), absence.searched + int(losses.size)
+    lower = max(0.0, down(1.0 - upper))
+    return {
+        "control": kind,
+        "n": int(losses.size),
+        "before": round(1.0 - total / (SCALE * count), 6) if count else 0.0,
+        "lower": lower,
+        "vacuous": kind != "none" and budget is not None and lower <= budget,
+    }
+
+
+def _of_sum(found: Mapping[str, Mapping[str, Any]], claim: Claim) -> dict[str, Any]:
+    """The weighted sum of risks: the base model loses no utility against itself, so what it shows must exceed the budget."""
+    shown = {risk: found[risk] for risk in claim.parts if found[risk]["control"] == "exceeds"}
+    lower = down(sum(claim.weights[risk] * one["lower"] for risk, one in shown.items())) if shown else 0.0
+    before = sum(claim.weights[risk] * one["before"] for risk, one in shown.items())
+    return {
+        "control": "exceeds" if shown else "none",
+        "n": min((int(one["n"]) for one in shown.values()), default=0),
+        "before": round(before, 6),
+        "lower": lower,
+        "vacuous": bool(shown) and lower <= claim.budget[COMBINED],
+    }
+
+
+def sentences(base: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], config: str | None) -> list[str]:
+    """Before and after, a line for each risk. config: whose bounds stand for after; none where there is no such row."""
+    row = next((one for one in rows if one["config"] == config), None)
+    return [
+        _sentence(risk, one, None if row is None else row["cur"][risk]["simultaneous"]) for risk, one in base.items()
+    ]
+
+
+def _sentence(risk: str, one: Mapping[str, Any], after: Any) -> str:
+    before, lower = f"{float(one['before']):.3f}", f"at least {float(one['lower']):.3f}"
+    now = "" if after is None else f", at most {_up(float(after)):.3f} now"
+    if one["control"] == "ceiling":
+        lost = "" if after is None else f", of which at most {_up(float(after)):.3f} is lost"
+        return f"{risk}: the base model scores {before} ({lower}){lost}"
+    return f"{risk}: {before} before ({lower}){now}"
+
+
+def _up(value: float) -> float:
+    return -(-round(value * 1e6) // 1000) / 1000
+
+
+def complaint(risk: str, one: Mapping[str, Any], budget: float) -> str:
+    """Why nothing can be certified about a risk, and what to look at."""
+    if one["control"] == "ceiling":
+        return (
+            f"{risk}: the base model itself scores {one['before']:.3f} (at least {one['lower']:.3f}), so that hardly more than its "
+            f"budget of {budget:g} could be lost whatever happened: {MEND}"
+        )
+    return (
+        f"{risk}: the base model itself shows {one['before']:.3f} (at least {one['lower']:.3f}), which does not exceed the "
+        f"budget of {budget:g}: nothing was there that could be removed, or the measurement does not see it: {MEND}"
+    )

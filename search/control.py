@@ -1,0 +1,74 @@
+"""The base model is measured before a trial is spent on it, and again on the calibration queries when they are opened.
+
+What must be there before it can be removed, and when a risk is vacuous, stands in `froc.control`.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import polars as pl
+
+from froc.claim import Claim, evidence
+from froc.control import BASE, Control, Kind, complaint, document
+from froc.data import Query
+from froc.errors import InputError
+from froc.losses import matrix
+from search.executors import Executor
+from search.folder import Folder
+from search.work import MeasureBase
+
+LOG = logging.getLogger("froc")
+Queries = Mapping[str, tuple[Query, ...]]
+
+
+def before_search(
+    executor: Executor, queries: Queries, kinds: Mapping[str, Kind], claim: Claim, folder: Folder, allowed: bool
+) -> tuple[pl.DataFrame, dict[str, Any]]:
+    """Absences of the base model on search queries, and what they show by risk, as certificates say it.
+
+    allowed: whether vacuous risks are gone on with. Raises InputError naming them and the mend where they are not.
+    """
+    if folder.base_losses.is_file():
+        table = pl.read_parquet(folder.base_losses)
+    else:
+        (table,) = executor.each([MeasureBase("search", queries)])
+    units = {
+        risk: evidence(matrix(table, risk=risk, split="search", configs=[BASE], unit=claim.unit[risk]).values)
+        for risk in claim.risks
+    }
+    shown = document(kinds, units, claim)
+    LOG.info("before: %s", ", ".join(f"{risk} {one['before']:.3f}" for risk, one in shown.items()))
+    refused = [risk for risk, one in shown.items() if _within(one, claim.budget.get(risk))]
+    if refused and not allowed:
+        raise InputError(
+            "; ".join(complaint(risk, shown[risk], claim.budget[risk]) for risk in refused)
+            + "; --allow-vacuous goes on, and every output then says NOT ESTABLISHED"
+        )
+    return table, shown
+
+
+def opened(executor: Executor, queries: Queries, searched: pl.DataFrame) -> pl.DataFrame:
+    """Absences on the calibration queries, and those on search queries that belong to a listed population."""
+    tables: list[pl.DataFrame] = executor.each([MeasureBase("calibration", queries)])
+    return pl.concat([*tables, searched])
+
+
+def control(table: pl.DataFrame, plan: Mapping[str, Any]) -> Control | None:
+    """The base model's rows of a run's calibration losses; None where a plan of an older version asked for none."""
+    kinds = plan.get("control")
+    return None if kinds is None else Control(table.filter(pl.col("config") == BASE), kinds)
+
+
+def notes(shown: Mapping[str, Mapping[str, Any]], budget: Mapping[str, float]) -> Sequence[str]:
+    """What a user should know before hours are spent: a lower bound that may not come to lie above the budget."""
+    near = [risk for risk, one in shown.items() if one["vacuous"] and not _within(one, budget.get(risk))]
+    return [
+        f"{risk}: the base model shows {shown[risk]['before']:.3f} on search queries, at least {shown[risk]['lower']:.3f}: whether "
+        f"that exceeds the budget of {budget[risk]:g} is open, and nothing is certified unless the calibration queries show it"
+        for risk in near
+    ]
+
+
+def _within(one: Mapping[str, Any], budget: float | None) -> bool:
+    return one["control"] != "none" and budget is not None and float(one["before"]) <= budget
