@@ -194,6 +194,12 @@ def _control(plan: Plan, base: pl.DataFrame | None) -> str:
             raise VerificationError(
                 "plan-control", f"the plan asks another thing of the base model's {risk} than froc does"
             )
+        if base is not None and plan.sequential:
+            whole = base.filter(pl.col("risk") == risk, pl.col("split") == "calibration")["query"].to_list()
+            if digest.of_json(sorted(whole)) != plan.split.queries[risk]:
+                raise VerificationError(
+                    "table-other-queries", f"the base model's {risk} queries are not the sealed ones"
+                )
     return "" if base is None else f"; the base model on the same queries: {len(base)}"
 
 

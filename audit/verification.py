@@ -274,6 +274,6 @@ def _numbers(certificate: Mapping[str, Any]) -> list[Any]:
     rows = [row if isinstance(row, dict) else {} for row in certificate["candidates"]]
     whole = [
         certificate.get(part)
-        for part in ("budget", "confidence", "level", "n", "opening", "population", "radius", "sequential")
+        for part in ("base", "budget", "confidence", "level", "n", "opening", "population", "radius", "sequential")
     ]
     return [*whole, *({name: value for name, value in row.items() if name != "certified"} for row in rows)]

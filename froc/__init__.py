@@ -17,6 +17,7 @@ How the files depend on each other, top to bottom::
     measure                               unlearned model -> per-query losses
     losses  bounds/  procedures/          the loss table; one theorem each; who may be rejected together
     shift  combined  claim                losses -> p-values and bounds for one claim
+    control                               what the base model shows under the same measurements
     power  exchangeability  sentences     what it would take; do losses look like independent draws; words for it
     risk                                  -> certified set, CUR, certificate
     laws  chances  designing              what losses may be like, and how likely they are to pass; designs on search losses

@@ -2,6 +2,8 @@
 
     run        the whole job in order: plan, trials, seal, calibration, certificate, chosen model
     plan       what is fixed before the first trial, and whether a run folder was made by the same plan
+    control    the base model measured first, and beside the candidates: what was not there cannot be removed
+    growth     more trials in the same run folder, as long as nothing was opened
     driver     the stage of trials: what is asked for, where it runs, what is written down, in an order no clock changes
     executors/ where work is done: this process, worker processes, a Ray cluster
     work       what a worker is asked to do: train trials, train a candidate again, measure one
@@ -15,6 +17,7 @@
     speed      how fast trials are here
     external   an unlearned model from any other tool, instead of trials
     sealing    search losses -> candidates in testing order, written down before calibration is opened
+    unopened   a search that found nothing worth opening the calibration queries for
     calibration  the sealed candidates on calibration queries: all of them, or in rounds that may stop early
     remeasuring  sealed configurations trained and measured once more, for an auditor
     compare    methods mixed with the base model until they keep the same, and what is left there

@@ -5,6 +5,7 @@ What must be there before it can be removed, and when a risk is vacuous, stands 
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import polars as pl
@@ -33,6 +34,9 @@ def before_search(
         table = pl.read_parquet(folder.base_losses)
     else:
         (table,) = executor.each([MeasureBase("search", queries)])
+    # of a list only a part is known yet, so that its bounds cannot be taken
+    plain = {risk: "betting" if claim.kind(risk) != "queries" else bound for risk, bound in claim.bound.items()}
+    claim = replace(claim, bound=plain, population={}, listed={})
     units = {
         risk: evidence(matrix(table, risk=risk, split="search", configs=[BASE], unit=claim.unit[risk]).values)
         for risk in claim.risks

@@ -22,6 +22,7 @@ from audit.claims import Facts
 from audit.timestamps import Proven
 from audit.trust import Trust
 from froc import digest
+from froc.control import BASE, Control, Kind
 from froc.errors import InputError, VerificationError
 from froc.losses import SCHEMA
 from froc.risk import Candidate, Claim, certify
@@ -31,6 +32,7 @@ BUDGET = {"forgetting": 0.1, "utility": 0.15}
 UNITS = {"forgetting": "query", "utility": "group"}
 BOUND = {"forgetting": "binomial", "utility": "betting"}
 METRICS = {"forgetting": "exact_memorization", "utility": "rouge_l"}
+CONTROL: dict[str, Kind] = {"forgetting": "exceeds", "utility": "ceiling"}
 GOOD = {"c0001": (0.02, 0.02), "c0003": (0.04, 0.03), "c0000": (0.01, 0.30)}
 """Candidate -> how likely a forgotten answer is still had, and the mean utility loss."""
 BAD = {"c0001": (0.40, 0.30), "c0003": (0.30, 0.40)}
@@ -125,6 +127,21 @@ def _losses(rates: Mapping[str, tuple[float, float]]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=SCHEMA, orient="row")
 
 
+def with_base(losses: pl.DataFrame) -> pl.DataFrame:
+    """Beside rows of the base model on the same queries, which knows nearly all of it; they say what it lacks."""
+    rng = np.random.default_rng(11)
+    base = losses.filter(pl.col("config") == losses["config"][0]).with_columns(config=pl.lit(BASE))
+    lacks = rng.random(len(base)) < 0.02
+    share = np.where((base["risk"] == "utility").to_numpy(), np.ceil(1000 * rng.random(len(base))), 1000)
+    return pl.concat([losses, base.with_columns(loss=pl.Series(np.where(lacks, share, 0), dtype=pl.Int16))])
+
+
+def certified(losses: pl.DataFrame, candidates: list[Candidate], claim: Claim, order: Any = None) -> dict[str, Any]:
+    """The certificate of a table that holds rows of the base model, or of one of older versions, which hold none."""
+    base = losses.filter(pl.col("config") == BASE)
+    return certify(losses, candidates, claim, order, None if base.is_empty() else Control(base, CONTROL))
+
+
 def _plan() -> dict[str, Any]:
     return {
         "format": 2, "froc": "0.1.0", "created": "2026-03-01T08:00:00Z",
@@ -132,7 +149,7 @@ def _plan() -> dict[str, Any]:
         "model": {"name": "embedded-base", "digest": "b" * 64},
         "budget": BUDGET, "confidence": 0.9, "procedure": "weighted-holm", "bound": BOUND,
         "population": dict.fromkeys(BUDGET, "queries"), "listed": {}, "weights": {}, "radius": 0.0, "sequential": False,
-        "openings": 1, "joint": False, "metrics": METRICS, "quantum": 1000,
+        "openings": 1, "joint": False, "metrics": METRICS, "quantum": 1000, "control": CONTROL,
         "split": {"search": {"forgetting": 60, "utility": 15}, "calibration": {"forgetting": 240, "utility": 60}, "share": 0.2},
         "search": {"methods": ["npo"], "trials": 5, "sampler": "tpe", "pruner": "median", "objective": "pareto", "seed": 0,
                    "candidates": 3, "space": {"npo": {"lr": "0.0001 .. 0.01 (log)"}}},
@@ -163,7 +180,7 @@ def make_run(
     (folder / "losses").mkdir(parents=True)
     plan = _plan()
     plan["task"] |= task or {}
-    losses = _losses(rates)
+    losses = with_base(_losses(rates))
     queries = {
         risk: digest.of_json(sorted(set(losses.filter(pl.col("risk") == risk)["query"].to_list()))) for risk in BUDGET
     }
@@ -190,7 +207,7 @@ def make_run(
         },
     )  # fmt: skip
     claim = Claim(budget=BUDGET, bound=BOUND, unit=UNITS, opening=opening)
-    certificate = certify(losses, candidates, claim)
+    certificate = certified(losses, candidates, claim)
     _json(folder / "certificate.json", certificate)
     if certificate["chosen"] is not None:
         (folder / "model").mkdir()

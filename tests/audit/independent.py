@@ -40,9 +40,7 @@ TRIAL = (
 REPORT = """schema name sequence issued expires supersedes signers harness assuranceLevel asked opening model plan method
 certificate claims config chosen verdict trials limits environment evidence"""
 SEAL = "format plan candidates search_losses trials calibration order"
-CELLS = (
-    "c[0-9]{4}[a-z0-9-]{0,32} calibration [a-z][a-z0-9_-]{0,31} [0-9a-f]{16,64} [0-9a-f]{16,64} 0|[1-9][0-9]{0,2}|1000"
-)
+CELLS = "base|c[0-9]{4}[a-z0-9-]{0,32} calibration [a-z][a-z0-9_-]{0,31} [0-9a-f]{16,64} [0-9a-f]{16,64} 0|[1-9][0-9]{0,2}|1000"
 ROW = re.compile(",".join(f"({cell})" for cell in CELLS.split()))
 SAFE = re.compile(r"(?=.{1,255}$)\w[\w.+-]*(/\w[\w.+-]*)*\.(safetensors|json|txt|model|jinja|md)", re.ASCII)
 STAMP = "%Y-%m-%dT%H:%M:%SZ"
@@ -262,12 +260,14 @@ def trials(data: bytes, plan: Json, seal: Json, planned: str) -> list[Json]:
 
 
 def matrices(data: bytes, plan: Json, seal: Json) -> dict[str, list[list[int]]]:
-    """risk -> per candidate the losses of its units, in the order of the units' digests."""
+    """risk -> per candidate the losses of its units, in the order of the units' digests; last those of the base model."""
     text, found = data.decode("ascii", "replace").split("\n"), dict[str, list[list[int]]]()
     need(text[0] == "config,split,risk,unit,query,loss", text[-1] == "", all(map(ROW.fullmatch, text[1:-1])))
     rows = [one.split(",") for one in text[1:-1]]
     order = [(config, risk, query) for config, _, risk, _, query, _ in rows]
-    need(order == sorted(set(order)), {row[0] for row in rows} <= {one["config"] for one in seal["candidates"]})
+    names = [one["config"] for one in seal["candidates"]]
+    names += ["base"] if names and "control" in plan else []
+    need(order == sorted(set(order)), {row[0] for row in rows} <= {*names})
     need({row[2] for row in rows} <= set(plan["budget"]))
     for risk, kind in plan["task"]["units"].items() if seal["candidates"] else ():
         listed = [(q, u) for r, u, q in seal.get("order") or [row[2:5] for row in rows] if r == risk]
@@ -280,11 +280,11 @@ def matrices(data: bytes, plan: Json, seal: Json) -> dict[str, list[list[int]]]:
             units.setdefault(query if kind == "query" else unit, []).append(query)
         need(len(units) == plan["split"]["calibration"][risk])
         ranked = sorted(units, key=lambda unit: sha(unit.encode()))
-        for one in seal["candidates"]:
-            mine = {row[4]: int(row[5]) for row in rows if row[0] == one["config"] and row[2] == risk}
+        for name in names:
+            mine = {row[4]: int(row[5]) for row in rows if row[0] == name and row[2] == risk}
             need(all(asked.get(row[4]) == row[3] for row in rows if row[2] == risk))
             first = [unit for unit in ranked if any(query in mine for query in units[unit])]
-            need(first == (ranked[: len(first)] if plan["sequential"] else ranked))
+            need(first == (ranked[: len(first)] if plan["sequential"] and name != "base" else ranked))
             need(sum(len(units[unit]) for unit in first) == len(mine))
             whole = [-(-sum(mine[query] for query in units[unit]) // len(units[unit])) for unit in first]
             need(plan["bound"][risk] != "binomial" or set(whole) <= {0, 1000})
@@ -315,6 +315,20 @@ def candidate(one: Json, row: Json, losses: dict[str, list[int]], plan: Json, de
     need(line(row) == line(plain({**one, **whole, "p_value": max(map(float, row["p_values"].values()))})))
 
 
+def shown(risk: str, said: Json, absences: list[int], plan: Json, level: float) -> Json:
+    """What the base model showed: 1 - the mean of its absences, and a lower bound that a millionth more would not be."""
+    kind, budget, lower = plan["bound"][risk], plan["budget"][risk], float(said["lower"])
+    planned = plan["split"]["calibration"][risk] if plan["sequential"] else 0
+    own = max(1e-300, level / (len(plan["budget"])))
+    u = 1 - lower
+    need(0 <= lower <= 1, u == 1 or p_value(kind, absences, planned, u + 1e-9, own) <= own * (1 + 1e-6))
+    need(u < 4e-6 or p_value(kind, absences, planned, u - 3e-6, own) > own * (1 - 1e-6))
+    asked = "ceiling" if risk == "utility" else "exceeds"
+    need(plan["control"].get(risk) == asked, repr(lower) == said["lower"])
+    before = round(1 - sum(absences) / 1000 / len(absences), 6)
+    return {"control": asked, "n": len(absences), "before": before, "lower": lower, "vacuous": lower <= budget}
+
+
 def derived(
     report: Json, covered: Json, plan: Json, planned: str, signed: str, seal: Json, log: Any, losses: Any
 ) -> str:
@@ -326,11 +340,14 @@ def derived(
     need(isinstance(found, dict), found and len(found["candidates"]) == m)
     for i, row in enumerate(found["candidates"]):
         candidate(seal["candidates"][i], row, {risk: losses[risk][i] for risk in budget}, plan, delta, m)
+    base = {risk: losses[risk].pop() for risk in budget} if "control" in plan and m else {}
+    before = {risk: shown(risk, found["base"][risk], base[risk], plan, delta) for risk in base}
+    void = [risk for risk in before if before[risk]["vacuous"]]
     rows, left, passed = found["candidates"], sum(float(row["weight"]) for row in found["candidates"]), set()
     for row in sorted(rows, key=lambda row: float(row["p_value"]) / float(row["weight"])):
         if float(row["p_value"]) > delta * float(row["weight"]) / left:
             break
-        passed.add(row["config"])
+        passed |= set() if void else {row["config"]}
         left -= float(row["weight"])
     need(all(row["certified"] is (row["config"] in passed) for row in rows))
 
@@ -354,6 +371,7 @@ def derived(
     whole |= {"opening": {**found["opening"], "number": report["opening"], "planned": plan["openings"]}}
     whole["certified"], whole["candidates"] = [row["config"] for row in rows if row["certified"]], rows
     whole |= {"sequential": {"planned": many, "measured": spent, "saved": many - spent} if plan["sequential"] else None}
+    whole |= {"base": before} if base else {}
     need(line(found) == line(plain(whole)))
     passes, before = verdict == "PASS", signed <= min((one["started"] for one in log), default="")
     ended = [one["status"] for one in log]
@@ -372,7 +390,9 @@ def derived(
         "method": {"procedure": plan["procedure"], "bound": plan["bound"], "quantum": 1000, "metric": plan["metrics"]}
         | {"selectionRule": "widest-margin-in-the-worst-risk"},
         "claims": [
-            {"metric": risk, "comparator": "<=", "threshold": budget[risk], "passed": passes} for risk in budget
+            {"metric": risk, "comparator": "<=", "threshold": budget[risk], "passed": passes}
+            | ({"verdict": "NOT_ESTABLISHED"} if risk in void else {})
+            for risk in budget
         ],
         "trials": {"planned": plan["search"]["trials"], "started": len(log), **counts},
         "limits": LIMITS + [name for name, holds in more.items() if holds],

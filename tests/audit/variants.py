@@ -17,9 +17,9 @@ from audit import claims, evidence, records, reexecution, signing, verification
 from froc import comparison, digest
 from froc.comparison import BASE, BEFORE
 from froc.losses import SCHEMA, place
-from froc.risk import Candidate, certify
+from froc.risk import Candidate
 from tests.audit.authority import Authority
-from tests.audit.conftest import METRICS, NOW, UNITS, Made
+from tests.audit.conftest import METRICS, NOW, UNITS, Made, certified
 
 METHODS = {"npo": 60, "rmu": 300}
 """Method -> mean loss, thousandths."""
@@ -94,8 +94,15 @@ def replan(run: Path, change: Callable[[dict[str, Any]], object], seal: dict[str
     (run / "trials.jsonl").write_text("".join(json.dumps(line, sort_keys=True) + "\n" for line in lines))
     claim = claims.Plan.model_validate(plan).claim
     candidates = [Candidate(**candidate) for candidate in seal["candidates"]]
-    certificate = certify(losses, candidates, claim, claims.Seal.model_validate(seal).units)
+    certificate = certified(losses, candidates, claim, claims.Seal.model_validate(seal).units)
     (run / "certificate.json").write_text(text(certificate))
+
+
+def without_control(run: Path) -> None:
+    """Turn a finished run into one of an older version, which did not measure the base model."""
+    losses = pl.read_parquet(run / "losses" / "calibration.parquet").filter(pl.col("config") != BASE)
+    losses.write_parquet(run / "losses" / "calibration.parquet")
+    replan(run, lambda plan: plan.pop("control"), json.loads((run / "seal.json").read_text()), losses)
 
 
 def list_forgetting(run: Path, first: bool) -> None:
@@ -177,6 +184,9 @@ def originals(good: Made, failing: Made, short: Made, folder: Path) -> dict[str,
     early = Path(shutil.copytree(good.run, folder / "early"))
     stop_early(early)
     made["early"] = built("early", early)
+    older = Path(shutil.copytree(good.run, folder / "older"))
+    without_control(older)
+    made["older"] = built("older", older)
     small = Path(shutil.copytree(good.run, folder / "small"))
     stop_early(small, 49)
     made["small"] = built("small", small, small=True)

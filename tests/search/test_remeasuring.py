@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from froc.control import BASE
 from froc.data import FORGETTING, UTILITY, split
 from froc.errors import InputError, InterruptedRunError
 from froc.models import Base
@@ -61,6 +62,7 @@ def test_every_loss_is_found_again(base: Base, tmp_path: Path, kind: str) -> Non
         Target(c["config"], c["method"], c["params"], seeds[c["config"].partition("-")[0]]) for c in seal["candidates"]
     ]
     assert any("mix" in target.params for target in targets)
+    targets.append(Target(BASE, BASE, {}, 0))
     keys = ["config", "split", "risk", "query"]
     found = remeasure(again, seal, targets, table.select(keys), lambda done, of: None)
     assert found.select(*keys, "loss").sort(keys).equals(table.select(*keys, "loss").sort(keys))

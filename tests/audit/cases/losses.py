@@ -1,5 +1,7 @@
 """The table of losses."""
 
+from collections.abc import Callable
+
 from tests.audit.cases.forging import Attack, Case, edited, lines
 
 
@@ -35,7 +37,21 @@ def _smuggled(rows: list[str]) -> None:
     rows[1:] = sorted([*rows[1:], *more], key=lambda row: [*row.split(",")[:3], row.split(",")[4]])
 
 
+def _base(change: Callable[[list[str]], str | None]) -> Attack:
+    """Edit the cells of the base model's rows; None takes a row out."""
+
+    def edit(rows: list[str]) -> None:
+        kept = [change(row.split(",")) if row.startswith("base,") else row for row in rows]
+        rows[:] = [row for row in kept if row is not None]
+
+    return lines(edit)
+
+
 CASES: dict[str, Case] = {
+    "the base model's rows taken out": Case("table-missing-row", _base(lambda cells: None)),
+    "a base model that knew nothing": Case("statistics-differ", _base(lambda cells: ",".join([*cells[:5], "1000"]))),
+    "a base model that knew more": Case("statistics-differ", _base(lambda cells: ",".join([*cells[:5], "0"]))),
+    "a base model measured in part": Case("table-other-queries", lines(lambda ls: ls.pop(2)), "early"),
     "worst row dropped": Case("table-missing-row", lines(_drop_worst)),
     "a query dropped for all": Case("table-other-queries", lines(_drop_for_all)),
     "row repeated": Case("table-duplicate-row", lines(lambda ls: ls.insert(5, ls[5]))),
@@ -60,7 +76,7 @@ CASES: dict[str, Case] = {
     "text cells": Case("table-columns", lines(lambda ls: ls.__setitem__(3, ls[3] + ",Ann"))),
     "no last line feed": Case("table-line-ending", edited("losses.csv", lambda t: t[:-1])),
     "carriage returns": Case("table-header", edited("losses.csv", lambda t: t.replace("\n", "\r\n"))),
-    "stopped early, then later units": Case("statistics-refused", lines(lambda ls: ls.pop(3)), "early"),
+    "stopped early, then later units": Case("statistics-refused", lines(lambda ls: ls.remove(next(row for row in ls if row.startswith("c0")))), "early"),
     "loss of neither 0 nor 1": Case("statistics-refused", _cell(5, "500")),
     "another form of configuration": Case("table-config", _cell(0, "best")),
     "another form of risk": Case("table-risk", _cell(2, "Ann")),
