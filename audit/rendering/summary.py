@@ -53,6 +53,7 @@ def view(report: Mapping[str, Any]) -> dict[str, Any]:
         "sentence": _sentence(report, subject),
         "claim": claim(report, certificate),
         "before": before(certificate, subject),
+        "established": not vacuous(certificate.get("base")),
         "cost": _cost(report, subject),
         "limits": [LIMITS[name] for name in report["limits"]],
         "plan": PLANS[report["plan"]["status"]],

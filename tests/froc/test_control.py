@@ -1,0 +1,152 @@
+"""The positive control: what was not there cannot be certified to be gone."""
+
+import numpy as np
+import polars as pl
+import pytest
+from scipy.stats import beta
+
+from froc.claim import Candidate, Claim
+from froc.control import BASE, FAULTS, Control, Kind, built_in, document, kind_of, metric_of, vacuous
+from froc.losses import SCHEMA
+from froc.metrics import Metric
+from froc.plugins import find, names
+from froc.risk import certify
+from froc.risks import measurement, written
+
+BUDGET = {"forgetting": 0.1, "utility": 0.1}
+KINDS: dict[str, Kind] = {"forgetting": "exceeds", "utility": "ceiling"}
+
+
+def claim(bound: str = "betting", **more: object) -> Claim:
+    said = {"budget": BUDGET, "bound": dict.fromkeys(BUDGET, bound), "unit": dict.fromkeys(BUDGET, "query")}
+    return Claim(**{**said, **more})  # type: ignore[arg-type]  # what tests say of a claim differs
+
+
+def table(config: str, shares: dict[str, float], n: int = 200) -> pl.DataFrame:
+    """0-1 losses: the stated share of them is 1."""
+    rows = [
+        (config, risk, "m", "calibration", f"{risk}{i}", f"{risk}{i}", 1000 * int(i < round(share * n)))
+        for risk, share in shares.items()
+        for i in range(n)
+    ]
+    return pl.DataFrame(rows, schema=SCHEMA, orient="row")
+
+
+def made(forgetting: float, utility: float, bound: str = "betting", n: int = 200) -> dict[str, object]:
+    """The certificate of a candidate without any loss, where the base model lacks so much."""
+    control = Control(table(BASE, {"forgetting": forgetting, "utility": utility}, n), KINDS)
+    good = table("c0000", {"forgetting": 0.0, "utility": 0.0}, n)
+    return certify(good, [Candidate("c0000", "npo", {}, 1.0)], claim(bound), control=control)
+
+
+def test_what_was_there_is_certified_to_be_gone() -> None:
+    found = made(0.03, 0.05)
+    assert found["chosen"] == "c0000"
+    base = found["base"]
+    assert isinstance(base, dict)
+    assert base["forgetting"]["before"] == 0.97
+    assert base["utility"]["before"] == 0.95
+    assert 0.9 < base["forgetting"]["lower"] < 0.97
+    assert not vacuous(base)
+
+
+@pytest.mark.parametrize(
+    ("forgetting", "utility", "unshown"),
+    [
+        (1.0, 1.0, ["forgetting", "utility"]),  # a model that knows nothing
+        (0.95, 0.0, ["forgetting"]),  # the answers were hardly to be had before
+        (0.0, 0.93, ["utility"]),  # nothing much could be lost
+        (0.89, 0.0, ["forgetting"]),  # above the budget as measured, and not surely
+    ],
+)
+def test_a_loss_of_zero_certifies_nothing_where_nothing_was(
+    forgetting: float, utility: float, unshown: list[str]
+) -> None:
+    """Every p-value is as small as can be: only the control stands between these models and a certificate."""
+    found = made(forgetting, utility)
+    assert max(row["p_value"] for row in found["candidates"]) < 1e-6  # type: ignore[attr-defined]
+    assert vacuous(found["base"]) == unshown  # type: ignore[arg-type]
+    assert found["certified"] == []
+    assert found["chosen"] is None
+    assert str(found["reason"]).startswith(f"NOT ESTABLISHED for {' and '.join(unshown)}")
+    assert found["closest"]["config"] == "c0000"  # type: ignore[index]
+    assert not any(row["certified"] for row in found["candidates"])  # type: ignore[attr-defined]
+
+
+def test_without_rows_of_the_base_a_certificate_is_as_it_was() -> None:
+    good = table("c0000", {"forgetting": 0.0, "utility": 0.0})
+    found = certify(good, [Candidate("c0000", "npo", {}, 1.0)], claim())
+    assert "base" not in found
+    assert found["chosen"] == "c0000"
+
+
+def test_the_lower_bound_is_the_exact_one_for_losses_of_0_and_1() -> None:
+    """Clopper and Pearson at half the level, since two risks are shown together."""
+    found = made(0.04, 0.2, "binomial")["base"]
+    for risk, lacking in (("forgetting", 8), ("utility", 40)):
+        exact = 1 - beta.ppf(1 - 0.05, lacking + 1, 200 - lacking)
+        assert found[risk]["lower"] == pytest.approx(exact, abs=3e-6)  # type: ignore[index]
+
+
+def test_lower_bounds_hold_as_often_as_they_say() -> None:
+    """A base model that shows exactly the budget is taken for one that shows more in at most delta of all draws."""
+    rng, wrong, draws = np.random.default_rng(5), 0, 400
+    for _ in range(draws):
+        absent = rng.random(150) < 0.9
+        rows = [
+            (BASE, r, "m", "calibration", f"{r}{i}", f"{r}{i}", 1000 * int(a))
+            for r in BUDGET
+            for i, a in enumerate(absent)
+        ]
+        losses = pl.DataFrame(rows, schema=SCHEMA, orient="row")
+        from froc.claim import evidence
+        from froc.losses import matrix
+
+        units = {
+            r: evidence(matrix(losses, risk=r, split="calibration", configs=[BASE], unit="query").values)
+            for r in BUDGET
+        }
+        wrong += not vacuous(document(KINDS, units, claim("binomial")))
+    # each risk alone is wrong with probability delta / 2 at most; both see the same draw here
+    assert wrong / draws <= 0.05 + 3 * (0.05 * 0.95 / draws) ** 0.5
+
+
+def test_a_weighted_sum_needs_the_base_to_exceed_it() -> None:
+    both = claim(budget={"combined": 0.2}, weights={"forgetting": 0.5, "utility": 0.5})
+    good = table("c0000", {"forgetting": 0.0, "utility": 0.0})
+    for lacking, shown in ((0.0, True), (0.7, False)):
+        control = Control(table(BASE, {"forgetting": lacking, "utility": 0.0}), KINDS)
+        found = certify(good, [Candidate("c0000", "npo", {}, 1.0)], both, control=control)
+        assert (found["chosen"] == "c0000") is shown
+        assert found["base"]["combined"]["before"] == pytest.approx(0.5 * (1 - lacking))
+
+
+@pytest.mark.parametrize(
+    ("risk", "text", "kind"),
+    [
+        ("forgetting", "extraction_strength", "exceeds"),
+        ("quantized", "extraction_strength@quantization+quantization:bits=8", "exceeds"),
+        ("options", "multiple_choice", "exceeds"),
+        ("privacy", "membership", "exceeds"),
+        ("privacy", "membership:score=loss", "exceeds"),
+        ("overforgetting", "membership:over=1", "none"),
+        ("overforgetting", "membership:score=zlib,over=1", "none"),
+        ("utility", "extraction_strength", "ceiling"),
+        ("flips", "negative_flips/utility", "ceiling"),
+        ("bits", "extraction_strength@quantization:bits=4/utility", "ceiling"),
+        ("refusal", "refusal/utility", "none"),
+        ("gibberish", "gibberish", "none"),
+        ("earlier", "extraction_strength/earlier", "none"),
+        ("earlier-2", "extraction_strength/earlier-2", "none"),
+    ],
+)
+def test_what_the_base_must_show(risk: str, text: str, kind: str) -> None:
+    assert kind_of(risk, written(risk, measurement(f"{text}/utility" if risk == "utility" else text))) == kind
+
+
+def test_metrics_of_faults_are_the_ones_that_say_so() -> None:
+    """The verifier goes by names, since it must not import what measures."""
+    said = {name for name in names(Metric) if find(Metric, name).finds == "faults"}
+    assert said == set(FAULTS)
+    assert all(built_in(metric_of(name)) for name in names(Metric))
+    assert not built_in("shady")
