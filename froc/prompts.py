@@ -161,6 +161,8 @@ def _behind(
 
 
 def _ids(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> list[tuple[int, ...]]:
+    if not texts:
+        return []
     made: Any = tokenizer([text or " " for text in texts], add_special_tokens=False)["input_ids"]
     return [tuple(ids) if text else () for text, ids in zip(texts, made, strict=True)]
 
@@ -192,11 +194,12 @@ def _rendered(
     from jinja2 import TemplateError
 
     messages = [{"role": role, "content": text} for role, text in turns]
+    given: dict[str, Any] = dict(form.arguments)
     template = tokenizer.get_chat_template()
     dated = CLOCK + template if "strftime_now" in template else template
     try:
         made: Any = tokenizer.apply_chat_template(
-            messages, chat_template=dated, add_generation_prompt=asking, tokenize=False, **dict(form.arguments)
+            messages, chat_template=dated, add_generation_prompt=asking, tokenize=False, **given
         )
     except (TemplateError, TypeError, ValueError, KeyError) as error:
         said = str(error).partition("\n")[0]
