@@ -33,7 +33,7 @@ VALID_DAYS = 365
 PATIENCE = 5.0
 """Seconds that a first trial waits for its machine's clock to reach the time at which its plan was stamped."""
 Stamper = Callable[[bytes], Token]
-_PLACE = re.compile(r"(^|[\s\"'=(:,])(~?/[\w.-]+/|[A-Za-z]:\\|\\\\\w|file:)")
+_PLACE = re.compile(r"(^|[\s\"'=(:,])(~?/[\w.-]+/|[A-Za-z]:\\|\\\\\w|file:/)")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 

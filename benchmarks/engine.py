@@ -40,6 +40,7 @@ from froc.methods import Method
 from froc.metrics import Metric
 from froc.models import Base
 from froc.plugins import make
+from froc.prompts import PromptFormat
 from froc.risks import plain
 from froc.running import CLIP, WARMUP, WEIGHT_DECAY, Run
 from froc.tasks import embedded
@@ -332,7 +333,7 @@ def _billion() -> Bench:
         return tuple(Row(" ".join(texts[i]), " ".join(texts[i + 1])) for i in range(0, len(texts), 2))
 
     queries = {risk: tuple(Query(f"{i:016x}", f"{i:016x}", row) for i, row in enumerate(rows(64))) for risk in RISKS}
-    return bench_of(base, SearchView(rows(256), rows(256), (), queries, "{question} {answer}"))
+    return bench_of(base, SearchView(rows(256), rows(256), (), queries, PromptFormat("{question} {answer}")))
 
 
 # --- scaling

@@ -144,7 +144,12 @@ def _conventional_data(view: SearchView) -> dict[str, Any]:
         return [[row.question, row.answer] for row in rows]
 
     queries = {risk: pairs(query.row for query in some) for risk, some in view.queries.items()}
-    return {"template": view.template, "forget": pairs(view.forget), "retain": pairs(view.retain), "queries": queries}
+    return {
+        "template": view.template.template,
+        "forget": pairs(view.forget),
+        "retain": pairs(view.retain),
+        "queries": queries,
+    }
 
 
 def process(quick: bool) -> Found:

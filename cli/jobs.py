@@ -64,6 +64,7 @@ def job(
     from froc.data import renamed, split
     from froc.engine import Engine
     from froc.measure import refuse_unfit
+    from froc.screening import refuse_rows
     from froc.tasks import embedded
     from froc.tasks import folder as folders
     from search import after as afters
@@ -123,6 +124,7 @@ def job(
         base = models.load(str(model or named), device=device, dtype=dtype, **scope)
     else:
         raise InputError("no base model; give --model PATH_OR_HUB_ID, or model = ... in task.toml")
+    refuse_rows(base, task, view, measured)
     if asked and view.retrained is not None:
         models.refuse_unlike(base, Path(view.retrained))
     if label is None:

@@ -4,7 +4,8 @@ How the files depend on each other, top to bottom::
 
     errors  params  digest  plugins       words every file shares
     files  tables                         files that appear whole; tables as text and HTML
-    data  tasks/  layouts/  earlier       rows, queries, the sealed split; what can be worked on; benchmarks' files; past requests
+    records  rows  passages  prompts      files of rows; rows; long texts in passages; where prompt, answer and end of a row are
+    data  tasks/  layouts/  earlier       queries, the sealed split; what can be worked on; benchmarks' files; past requests
     models  scope  linear                 a base model, what of it trials may change, its layers on this processor
     batches  likelihood  forward          rows as tensors, nats of tokens, one pass
     survey  step  methods/                questions to the base model, one training step in parts, the methods
@@ -14,7 +15,7 @@ How the files depend on each other, top to bottom::
                                           its state on disk, from which it goes on
     presets  risks                        risks by name: queries, metric, attacks
     observe  depth  metrics/  attacks/    what a model does with queries; scores of it; what an adversary may do first
-    measure                               unlearned model -> per-query losses
+    measure  screening                    unlearned model -> per-query losses; rows that a model cannot take
     losses  bounds/  procedures/          the loss table; one theorem each; who may be rejected together
     shift  combined  claim                losses -> p-values and bounds for one claim
     control                               what the base model shows under the same measurements
@@ -30,7 +31,7 @@ How the files depend on each other, top to bottom::
 In Python, `froc.plan`, `froc.search`, `froc.certify` and `froc.monitor` do what the commands do; they are looked up at first
 use, so that `import froc` loads nothing.
 
-What stands from `losses` on, and `errors`, `params`, `plugins`, `digest`, `data`, never imports torch.
+What stands from `losses` on, and `errors`, `params`, `plugins`, `digest`, `records`, `rows`, `passages`, `prompts`, `data`, never imports torch.
 """
 
 import importlib

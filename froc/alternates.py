@@ -35,8 +35,8 @@ def alternates(model: PreTrainedModel, rows: Sequence[Encoded], seed: int) -> li
     """
     most = np.array([row.answer + row.answer // 2 + 1 for row in rows])
     # an answer must differ from the true one, and must not be empty
-    banned = [(row.ids[row.prompt], *row.ending[:1]) for row in rows]
+    banned = [(row.ids[row.prompt], *row.marker) for row in rows]
     return [
-        Encoded((*row.ids[: row.prompt], *one.told, *row.ending), row.prompt, one.answer)
+        Encoded((*row.ids[: row.prompt], *one.told, *row.ending), row.prompt, one.answer, row.blank)
         for row, one in zip(rows, sampled(model, rows, most, seed, banned), strict=True)
     ]

@@ -1,4 +1,4 @@
-"""Text -> token tensors. The only place that knows where an answer begins and ends.
+"""Rows -> token tensors. Where an answer begins and ends is `froc.prompts`' to say.
 
 Shapes: B rows, T tokens (right-padded to the longest row of the batch).
 """
@@ -6,29 +6,35 @@ Shapes: B rows, T tokens (right-padded to the longest row of the batch).
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from froc.data import Row
 from froc.errors import InputError
+from froc.prompts import PromptFormat, tokenised
+from froc.rows import Row
 
 Counts = NDArray[np.int64]
+LONGEST = 1024
+"""Tokens of a row at most, whatever the model."""
 MOST = 6
 """Passes that the rows of one step are cut into at most, for their lengths' sake."""
 
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """One row as token ids: prompt, answer, and what ends the answer (end-of-text, end-of-turn)."""
+    """One row as token ids: prompt, answer, and what ends the answer (end-of-text, end-of-turn).
+
+    blank: tokens of whitespace between the answer and the token that marks its end, as Llama 2's template writes it.
+    """
 
     ids: tuple[int, ...]
     prompt: int
     answer: int
+    blank: int = 0
 
     @property
     def told(self) -> tuple[int, ...]:
@@ -39,6 +45,42 @@ class Encoded:
     def ending(self) -> tuple[int, ...]:
         """What ends the answer."""
         return self.ids[self.prompt + self.answer :]
+
+    @property
+    def marker(self) -> tuple[int, ...]:
+        """The token by which a model says that the answer ends; () where nothing does."""
+        return self.ending[self.blank : self.blank + 1]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a model takes. positions: tokens of a row, None where it has no limit. vocabulary: token ids; None: unknown."""
+
+    positions: int | None = None
+    vocabulary: int | None = None
+
+    @classmethod
+    def of(cls, model: PreTrainedModel) -> "Limits":
+        """By its configuration and its embedding."""
+        positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+        embedding = getattr(model.get_input_embeddings(), "weight", None)
+        return cls(
+            positions if isinstance(positions, int) and positions > 0 else None,
+            None if embedding is None else int(embedding.shape[0]),
+        )
+
+    def refuse(self, ids: Sequence[int], place: str) -> None:
+        """InputError where the model cannot take a row's tokens."""
+        if self.positions is not None and len(ids) > self.positions < LONGEST:
+            raise InputError(
+                f"{place} has {len(ids)} tokens, more than the model's {self.positions} positions; shorten it"
+            )
+        if len(ids) > LONGEST:
+            raise InputError(f"{place} has {len(ids)} tokens, more than {LONGEST}; shorten it")
+        if self.vocabulary is not None and max(ids) >= self.vocabulary:
+            raise InputError(
+                f"{place} has a token beyond the model's {self.vocabulary} embeddings; give the tokenizer that belongs to the model"
+            )
 
 
 class Batch:
@@ -113,29 +155,36 @@ class Stack:
 
 
 def encode(
-    tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], template: str, max_length: int = 1024
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Sequence[Row],
+    form: PromptFormat | str,
+    limits: Limits = Limits(),
+    name: str = "queries",
 ) -> list[Encoded]:
-    """Tokenise rows: chat template where the tokenizer has one, else the task's template.
+    """Tokenise rows: chat template where the tokenizer has one, else the task's template, which a text `form` is.
 
-    Prompt and answer are tokenised apart, so that the prompt's tokens are the same whatever the answer.
-    Rows of plain text have a prompt of one token: the first token cannot be predicted.
+    name: what rows that stand in no file are called in messages. InputError naming file and row where a template refuses a
+    row, an answer has no tokens, or the model cannot take it.
     """
-    texts = [_parts(tokenizer, row, template) for row in rows]
-    prompts = _ids(tokenizer, [prompt for prompt, _, _ in texts], special=tokenizer.chat_template is None)
-    answers = _ids(tokenizer, [answer for _, answer, _ in texts], special=False)
-    ends = _ids(tokenizer, [end for _, _, end in texts], special=False)
-    close = [] if tokenizer.chat_template or tokenizer.eos_token_id is None else [int(tokenizer.eos_token_id)]
+    form = PromptFormat(form) if isinstance(form, str) else form
+    places = [row.at(name, number) for number, row in enumerate(rows, start=1)]
+    blanks: dict[tuple[int, ...], int] = {}
     made = []
-    for number, (prompt, answer, end) in enumerate(zip(prompts, answers, ends, strict=True), start=1):
-        if not prompt:
-            prompt, answer = answer[:1], answer[1:]
-        if not answer:
-            raise InputError(f"row {number} has an answer of no tokens under this tokenizer; remove the row")
-        whole = [*prompt, *answer, *end, *close]
-        if len(whole) > max_length:
-            raise InputError(f"row {number} has {len(whole)} tokens, more than {max_length}; shorten it")
-        made.append(Encoded(tuple(whole), len(prompt), len(answer)))
+    for tokens, place in zip(tokenised(tokenizer, rows, form, places), places, strict=True):
+        if not tokens.answer:
+            raise InputError(f"{place} has an answer of no tokens under this tokenizer; remove the row")
+        if tokens.end not in blanks:
+            blanks[tokens.end] = _blank(tokenizer, tokens.end)
+        ids = (*tokens.prompt, *tokens.answer, *tokens.end)
+        limits.refuse(ids, place)
+        made.append(Encoded(ids, len(tokens.prompt), len(tokens.answer), blanks[tokens.end]))
     return made
+
+
+def _blank(tokenizer: PreTrainedTokenizerBase, end: Sequence[int]) -> int:
+    """How many tokens of whitespace an end begins with; none where it is nothing else."""
+    texts = [str(tokenizer.decode([token])) for token in end]
+    return next((place for place, text in enumerate(texts) if text.strip()), 0)
 
 
 def collate(rows: Sequence[Encoded], index: Sequence[int], device: torch.device | str) -> Batch:
@@ -160,33 +209,3 @@ def by_length(rows: Sequence[Encoded], size: int) -> list[list[int]]:
     """Positions of rows in batches of similar length: little padding, same batches every time."""
     order = sorted(range(len(rows)), key=lambda i: (len(rows[i].ids), i))
     return [order[start : start + size] for start in range(0, len(order), size)]
-
-
-def _parts(tokenizer: PreTrainedTokenizerBase, row: Row, template: str) -> tuple[str, str, str]:
-    if not row.question:
-        return "", row.answer, ""
-    if tokenizer.chat_template:
-        return _chat(tokenizer, row)
-    prompt = template.replace("{question}", row.question).removesuffix("{answer}")
-    bare = prompt.rstrip(" ")
-    # the blank before an answer belongs to its first token in every byte-pair and unigram vocabulary
-    return bare, prompt[len(bare) :] + row.answer, ""
-
-
-def _chat(tokenizer: PreTrainedTokenizerBase, row: Row) -> tuple[str, str, str]:
-    asked = [{"role": "user", "content": row.question}]
-    told = [*asked, {"role": "assistant", "content": row.answer}]
-    prompt: Any = tokenizer.apply_chat_template(asked, add_generation_prompt=True, tokenize=False)
-    whole: Any = tokenizer.apply_chat_template(told, tokenize=False)
-    at = whole.rfind(row.answer)
-    if not whole.startswith(prompt) or at < 0:
-        # templates that rewrite earlier turns: take the prompt as given, and the end-of-text token as the end
-        return prompt, row.answer, tokenizer.eos_token or ""
-    stop = at + len(row.answer)
-    return whole[:at], row.answer, whole[stop:].rstrip("\n")
-
-
-def _ids(tokenizer: PreTrainedTokenizerBase, texts: list[str], special: bool) -> list[list[int]]:
-    filled = [text or " " for text in texts]
-    made: Any = tokenizer(filled, add_special_tokens=special)["input_ids"]
-    return [[] if not text else list(ids) for text, ids in zip(texts, made, strict=True)]

@@ -1,23 +1,23 @@
 """Rows, queries and the sealed split. Torch-free.
 
-A *row* is a question with its answer; rows of plain text have an empty question. A *query* is a row that is measured
+A *row* is a question with its answer (`froc.rows`). A *query* is a row that is measured
 and never trained on. Queries are divided once per task into `search` and `calibration`, at random by sampling unit:
 units are ordered by a keyed hash and the first share is for the search. The key is derived from the task's own
 content and its split seed, so that every run on the same data seals the same queries.
 """
 
-import itertools
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Literal
 
 import polars as pl
 
 from froc import digest
 from froc.errors import InputError
+from froc.prompts import Argument, PromptFormat
+from froc.rows import Row as Row
 
 FORGETTING = "forgetting"
 UTILITY = "utility"
@@ -29,29 +29,6 @@ Unit = Literal["query", "group"]
 
 HELD = 0.25
 """Share of facts that an adversary may hold."""
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A question and its answer; `group` names the person or document it is about ("" where unknown).
-
-    others: wrong answers (options, perturbed answers). paraphrases: the question in other words. restated: the answer in
-    other words. translations: the question in other languages.
-    """
-
-    question: str
-    answer: str
-    group: str = ""
-    others: tuple[str, ...] = ()
-    paraphrases: tuple[str, ...] = ()
-    restated: str = ""
-    translations: tuple[str, ...] = ()
-
-    @property
-    def more(self) -> list[Any]:
-        """What a row may have beside question, answer and group; empty where it has nothing."""
-        found = [list(self.others), list(self.paraphrases), self.restated, list(self.translations)]
-        return found if any(found) else []
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +63,7 @@ class Task:
     model has never seen. population: risk -> what a claim about it is about, `queries` where left out (see
     `froc.claim.Claim`). earlier: what was removed before, for a third pool of that name; no part of the task's digest.
     audited: whether `split_seed` came from an auditor. questions: the embedded task's seed of queries. retrained: see
-    `SearchView`; no part of the digest, for it is a model.
+    `SearchView`; no part of the digest, for it is a model. template, system, arguments: see `froc.prompts.PromptFormat`.
     """
 
     name: str
@@ -96,7 +73,7 @@ class Task:
     units: Mapping[str, Unit]
     refusals: tuple[str, ...] = ()
     holdout: tuple[Row, ...] = ()
-    template: str = "Question: {question}\nAnswer: {answer}"
+    template: str = PromptFormat.template
     split_seed: int = 0
     space: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     population: Mapping[str, str] = field(default_factory=dict)
@@ -105,14 +82,21 @@ class Task:
     audited: bool = False
     questions: int | None = None
     retrained: str | None = None
+    system: str = ""
+    arguments: Mapping[str, Argument] = field(default_factory=dict)
+
+    @property
+    def format(self) -> PromptFormat:
+        """How its questions are asked."""
+        return PromptFormat(self.template, self.system, tuple(sorted(self.arguments.items())))
 
     @property
     def digest(self) -> str:
         """SHA-256 over everything that the task says; safe to publish, for it is over all texts at once."""
         every = [*self.holdout, *(row for rows in self.queries.values() for row in rows)]
         more = [row.more for row in every if row.more]
-        beside = {"holdout": [[row.question, row.answer, row.group] for row in self.holdout], "more": more}
-        content = self._content()
+        beside = {"holdout": [[row.asked, row.answer, row.group] for row in self.holdout], "more": more}
+        content = self._content() | self.format.more
         return digest.of_json(content | beside if more or self.holdout else content)
 
     @property
@@ -122,7 +106,7 @@ class Task:
 
     def _content(self) -> dict[str, Any]:
         def rows(some: Iterable[Row]) -> list[list[str]]:
-            return [[row.question, row.answer, row.group] for row in some]
+            return [[row.asked, row.answer, row.group] for row in some]
 
         return {
             "forget": rows(self.forget),
@@ -138,14 +122,15 @@ class Task:
 class SearchView:
     """All that a search may see of a task: it has no field for the calibration queries.
 
-    retrained: folder of a model that was made as the base was, without the forget rows; a control, where a task brings one.
+    template: how questions are asked. retrained: folder of a model that was made as the base was, without the forget rows; a
+    control, where a task brings one.
     """
 
     forget: tuple[Row, ...]
     retain: tuple[Row, ...]
     refusals: tuple[str, ...]
     queries: Mapping[str, tuple[Query, ...]]
-    template: str
+    template: PromptFormat
     holdout: tuple[Row, ...] = ()
     earlier: tuple[Row, ...] = ()
     retrained: str | None = None
@@ -250,7 +235,7 @@ def split(
             first, second = _removed(past, number, risk)
             every: Sequence[Query] = (*first, *second)
         else:
-            every = [q for q in pools[source.pool] if past is None or (q.row.question, q.row.answer) not in past.seen]
+            every = [q for q in pools[source.pool] if past is None or q.row.key not in past.seen]
             first, second, *_ = divide(every, share, later, risk)
             second = _of_units(second, (sample or {}).get(risk))
         searched[risk], sealed[risk] = _wanted(first, source), _wanted(second, source)
@@ -259,7 +244,7 @@ def split(
             raise InputError(f"{risk}: too few queries about facts that no adversary holds; give more queries")
     rows = past.rows if past else ()
     view = SearchView(
-        task.forget, task.retain, task.refusals, searched, task.template, task.holdout, rows, task.retrained
+        task.forget, task.retain, task.refusals, searched, task.format, task.holdout, rows, task.retrained
     )
     beside = [ids(some) for some in past.sealed] if past else ()
     return view, Sealed(sealed, opened_as(task), listed, beside)
@@ -326,7 +311,7 @@ def opened_as(task: Task) -> dict[str, str]:
     """pool -> digest over all its queries, by which openings are counted: another split, or other rows to train on, are
     another look at the same queries."""
     return {
-        pool: digest.of_json(sorted(digest.keyed(b"froc opening", row.question, row.answer, row.group) for row in rows))
+        pool: digest.of_json(sorted(digest.keyed(b"froc opening", row.asked, row.answer, row.group) for row in rows))
         for pool, rows in task.queries.items()
     }
 
@@ -338,127 +323,7 @@ def keyed_queries(task: Task, pool: str) -> list[Query]:
 
 
 def _query(task: Task, key: bytes, pool: str, row: Row) -> Query:
-    identity = digest.keyed(key, pool, row.question, row.answer, row.group)[:16]
+    identity = digest.keyed(key, pool, row.asked, row.answer, row.group)[:16]
     by_group = task.units[pool] == "group"
     unit = digest.keyed(key, pool, "group", row.group)[:16] if by_group else identity
     return Query(identity, unit, row)
-
-
-def read_rows(path: Path) -> tuple[Row, ...]:
-    """Rows of a JSON Lines, JSON array or Parquet file with `question` and `answer`, or one column `text`.
-
-    Raises InputError naming the file, the row (counted from 1) and the mend.
-    """
-    rows = []
-    for number, record in enumerate(records(path), start=1):
-        rows.append(_row(record, f"{path.name} row {number}"))
-    if not rows:
-        raise InputError(f"{path.name} is empty; give at least one row with 'question' and 'answer', or 'text'")
-    return tuple(rows)
-
-
-def records(path: Path, most: int | None = None) -> list[Any]:
-    """Rows of a JSON Lines, JSON array or Parquet file, as read, the first `most` of them; InputError names file and line."""
-    if not path.is_file():
-        raise InputError(f"{path} does not exist; a task folder needs it")
-    if path.suffix == ".parquet":
-        try:
-            return pl.read_parquet(path, n_rows=most).to_dicts()
-        except (pl.exceptions.PolarsError, OSError) as error:
-            raise InputError(f"{path.name} is no readable Parquet file; write it again") from error
-    try:
-        text = _head(path, most).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path.name} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
-    if text.lstrip().startswith("["):
-        return list(_parsed(text, path.name, 1, list))[:most]
-    lines = enumerate(text.split("\n"), start=1)
-    return [_parsed(line, path.name, number, dict) for number, line in lines if line.strip()]
-
-
-def _head(path: Path, most: int | None) -> bytes:
-    """The first lines of a file that may be too large to be read whole; all of an array."""
-    with path.open("rb") as stream:
-        lines = b"".join(itertools.islice(stream, most))
-        return lines + stream.read() if lines.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[") else lines
-
-
-def _parsed(text: str, name: str, line: int, kind: type) -> Any:
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InputError(
-            f"{name} line {line + error.lineno - 1}: invalid JSON ({error.msg}); mend that line"
-        ) from error
-    except RecursionError as error:
-        raise InputError(f"{name} line {line}: JSON nested too deeply; a row is one flat object") from error
-    if not isinstance(value, kind):
-        raise InputError(f"{name} line {line}: expected a JSON {'array' if kind is list else 'object'}")
-    return value
-
-
-OTHERS = ("others", "options", "choices", "perturbed_answer", "perturbed_answers")
-PARAPHRASES = ("paraphrases", "paraphrased_question", "paraphrased_questions")
-RESTATED = ("restated", "paraphrased_answer")
-TRANSLATIONS = ("translations", "translated_question")
-
-
-def _row(record: Any, where: str) -> Row:
-    if not isinstance(record, dict):
-        raise InputError(f"{where} is no object; give 'question' and 'answer', or 'text'")
-    record = _of_options(record, where)
-    wanted = ("text",) if "text" in record and "question" not in record else ("question", "answer")
-    for column in wanted:
-        if column not in record:
-            have = ", ".join(sorted(map(str, record)))
-            raise InputError(f"{where} has no column {column!r} (it has: {have}); name the columns question and answer")
-        if not isinstance(record[column], str) or not record[column].strip():
-            raise InputError(f"{where}: {column!r} must be text that is not blank")
-    group = record.get("group")
-    group = "" if group is None else str(group)
-    if wanted == ("text",):
-        return Row("", record["text"], group)
-    others, paraphrases, restated, translations = (
-        _texts(record, names, where) for names in (OTHERS, PARAPHRASES, RESTATED, TRANSLATIONS)
-    )
-    others = tuple(text for text in others if text != record["answer"])
-    return Row(record["question"], record["answer"], group, others, paraphrases, "".join(restated[:1]), translations)
-
-
-def _of_options(record: dict[str, Any], where: str) -> dict[str, Any]:
-    """A multiple-choice row with `answer` as a place among `choices` (WMDP, MMLU), as question, answer and others."""
-    place, choices = record.get("answer"), record.get("choices")
-    if isinstance(place, bool) or not isinstance(place, int):
-        return record
-    if not isinstance(choices, list) or not 0 <= place < len(choices):
-        raise InputError(
-            f"{where}: 'answer' is {place}, which is no place in 'choices'; count from 0, or give the text"
-        )
-    return record | {"answer": choices[place]}
-
-
-def _texts(record: dict[str, Any], names: Sequence[str], where: str) -> tuple[str, ...]:
-    """Texts of the first of some columns that is there; one text or a list of them."""
-    name = next((name for name in names if record.get(name) not in (None, "", [])), None)
-    if name is None:
-        return ()
-    found = [record[name]] if isinstance(record[name], str) else record[name]
-    if not isinstance(found, list) or not all(isinstance(text, str) and text.strip() for text in found):
-        raise InputError(f"{where}: {name!r} must be text or a list of texts, none of them blank")
-    return tuple(found)
-
-
-def refuse_overlaps(files: Mapping[str, Sequence[Row]]) -> None:
-    """InputError where a row stands twice: in one file of queries, or in two files that must be disjoint.
-
-    Rows that are trained on may repeat within their own file.
-    """
-    seen: dict[tuple[str, str], tuple[str, int]] = {}
-    for name, rows in files.items():
-        for number, row in enumerate(rows, start=1):
-            where = seen.setdefault((row.question, row.answer), (name, number))
-            if where == (name, number) or (where[0] == name and not name.endswith("queries")):
-                continue
-            if where[0] == name:
-                raise InputError(f"{name} row {number} repeats row {where[1]}; a query counts once, remove one")
-            raise InputError(f"{name} row {number} is also {where[0]} row {where[1]}; a row belongs to one file only")

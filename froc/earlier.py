@@ -88,9 +88,9 @@ def _parts(one: Past, pool: str, before: Sequence[Past]) -> list[tuple[Query, ..
 
 
 def _refuse_overlaps(task: Task, old: Task, number: int) -> None:
-    if task.template != old.template:
+    if task.format != old.format:
         raise InputError(
-            f"request {number} ({old.name}) has another template; give both tasks the same one in task.toml"
+            f"request {number} ({old.name}) has another template, system message or template arguments; give both tasks the same ones in task.toml"
         )
     removed = {_pair(row): f"forget row {k}" for k, row in enumerate(old.forget, start=1)}
     removed |= {_pair(row): f"forget query {k}" for k, row in enumerate(old.queries[FORGETTING], start=1)}
@@ -109,4 +109,4 @@ def _refuse_overlaps(task: Task, old: Task, number: int) -> None:
 
 
 def _pair(row: Row) -> Pair:
-    return row.question, row.answer
+    return row.key

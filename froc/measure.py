@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from froc import depth
 from froc.attacks import Attack, Material
-from froc.batches import Encoded, encode
+from froc.batches import Encoded, Limits, encode
 from froc.data import EARLIER, UTILITY, Query, Row, SearchView, held, request_of
 from froc.errors import InputError
 from froc.losses import SCALE, quantise
@@ -101,12 +101,13 @@ def probes(
     holds = {pool: material(view, pool) for pool in ("", EARLIER)}
     refuse_unfit(view, measures, queries)
     forms: dict[tuple[Row, ...], Form] = {}
+    limits = Limits.of(base.model)
 
     def form(rows: Sequence[Row]) -> Form:
         # risks about the same queries share them, and with them what is seen
         key = tuple(rows)
         if key not in forms:
-            forms[key] = Form(key, tuple(encode(base.tokenizer, key, view.template)))
+            forms[key] = Form(key, tuple(encode(base.tokenizer, key, view.template, limits)))
         return forms[key]
 
     made = []

@@ -12,10 +12,12 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from froc.batches import Encoded, Stack, by_length, chunks
-from froc.data import Row
+from froc.batches import Encoded, Limits, Stack, chunks
 from froc.forward import Pass, blocks
 from froc.metrics import Observed, Sight
+from froc.prompts import apart
+from froc.rows import Row
+from froc.sampling import likeliest
 
 BATCH = 256
 VERBATIM = 128
@@ -98,11 +100,14 @@ def _others(
     found = np.full((len(rows), most + 1, 2), np.nan, dtype=np.float32)
     texts = [(i, k, text) for i, row in enumerate(asked) for k, text in enumerate((row.restated, *row.others)) if text]
     if texts:
-        told: Any = tokenizer([_after(rows[i], tokenizer, text) for i, _, text in texts], add_special_tokens=False)
+        told = apart(tokenizer, [_after(rows[i], tokenizer, text) for i, _, text in texts])
         made = [
             Encoded((*rows[i].ids[: rows[i].prompt], *ids), rows[i].prompt, len(ids))
-            for (i, _, _), ids in zip(texts, told["input_ids"], strict=True)
+            for (i, _, _), ids in zip(texts, told, strict=True)
         ]
+        limits = Limits.of(model)
+        for (i, _, _), row in zip(texts, made, strict=True):
+            limits.refuse(row.ids, asked[i].at("queries", i + 1))
         seen = _tokens(model, made, size, spread=False, hidden=False)
         total = seen.logp.sum(axis=1, dtype=np.float64)
         for (i, k, _), whole, count in zip(texts, total, seen.length, strict=True):
@@ -112,39 +117,19 @@ def _others(
 
 def _after(row: Encoded, tokenizer: PreTrainedTokenizerBase, text: str) -> str:
     """A text as the answer stands after its prompt: with a blank before it where the answer has one."""
-    first = tokenizer.decode([row.ids[row.prompt]])
-    return f" {text}" if isinstance(first, str) and first.startswith(" ") else text
+    # some tokenizers leave out the blank of a text's first token
+    lead, both = (
+        str(tokenizer.decode(list(row.ids[max(0, row.prompt - 1) : stop]))) for stop in (row.prompt, row.prompt + 1)
+    )
+    return f" {text.strip()}" if both[len(lead) :].startswith(" ") else text.strip()
 
 
-@torch.inference_mode()
 def generate(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: Sequence[Encoded], size: int = BATCH
 ) -> list[str]:
-    """Greedy continuations of the prompts, each as long as its answer and half as much again, whatever its batch."""
-    written = [""] * len(rows)
-    # generation comes by a mixin that the stubs do not know
-    writer: Any = model
-    device = next(model.parameters()).device
-    end = tokenizer.eos_token_id
-    pad = end if isinstance(end, int) else 0
-    for index in by_length(rows, size):
-        prompts = [rows[i].ids[: rows[i].prompt] for i in index]
-        width = max(map(len, prompts))
-        ids = torch.tensor([[pad] * (width - len(prompt)) + list(prompt) for prompt in prompts], device=device)
-        attention = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
-        most = [rows[i].answer + rows[i].answer // 2 + 1 for i in index]
-        out = writer.generate(
-            input_ids=ids,
-            attention_mask=attention,
-            do_sample=False,
-            max_new_tokens=max(most),
-            pad_token_id=pad,
-        )
-        told = [ids[:own] for ids, own in zip(out[:, width:].tolist(), most, strict=True)]
-        texts = tokenizer.batch_decode(told, skip_special_tokens=True)
-        for i, text in zip(index, texts, strict=True):
-            written[i] = text
-    return written
+    """Greedy continuations of the prompts, as `froc.sampling.likeliest` writes them."""
+    told = [list(ids) for ids in likeliest(model, tokenizer, rows, size)]
+    return list(tokenizer.batch_decode(told, skip_special_tokens=True)) if told else []
 
 
 def _continued(

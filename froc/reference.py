@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from froc import digest
-from froc.batches import Batch, Counts, Encoded, Stack, by_length, encode
+from froc.batches import Batch, Counts, Encoded, Limits, Stack, by_length, encode
 from froc.data import Row, SearchView
 from froc.errors import InputError
 from froc.forward import Forward, Pass, blocks
@@ -48,19 +48,17 @@ class Pools:
     @classmethod
     def of(cls, view: SearchView, base: Base, seed: int) -> "Pools":
         """Encode the rows that may be trained on; refusals are drawn once per forget row by `seed`."""
-        rows: dict[Role, Sequence[Encoded]] = {
-            "forget": encode(base.tokenizer, view.forget, view.template),
-            "retain": encode(base.tokenizer, view.retain, view.template),
-        }
+        limits = Limits.of(base.model)
+        given: dict[Role, Sequence[Row]] = {"forget": view.forget, "retain": view.retain}
         if view.earlier:
-            rows["earlier"] = encode(base.tokenizer, view.earlier, view.template)
+            given["earlier"] = view.earlier
         asked = [row for row in view.forget if row.question]
         whole = len(asked) == len(view.forget)
         if view.refusals and whole:
             draw = torch.Generator().manual_seed(digest.seed("refusals", seed))
             picks = torch.randint(len(view.refusals), (len(asked),), generator=draw).tolist()
-            refused = [Row(row.question, view.refusals[i], row.group) for row, i in zip(asked, picks, strict=True)]
-            rows["refusal"] = encode(base.tokenizer, refused, view.template)
+            given["refusal"] = [replace(row, answer=view.refusals[i]) for row, i in zip(asked, picks, strict=True)]
+        rows = {role: encode(base.tokenizer, some, view.template, limits, role) for role, some in given.items()}
         return cls(rows, whole, seed, view.retrained)
 
 

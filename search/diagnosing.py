@@ -6,7 +6,7 @@ Nothing here is a bound, and nothing is certified, ranked or chosen by it: it is
 from collections.abc import Mapping
 from typing import Any
 
-from froc.batches import encode
+from froc.batches import Limits, encode
 from froc.data import FORGETTING, UTILITY, Row, SearchView
 from froc.diagnostics import linear_cka, mia_auc, model_utility, priv_leak
 from froc.metrics import Metric, Observed, Sight
@@ -48,7 +48,8 @@ def _seen(base: Base, view: SearchView, pool: str) -> Observed:
 
 
 def _look(base: Base, view: SearchView, rows: tuple[Row, ...], sights: frozenset[Sight]) -> Observed:
-    return observe(base.model, base.tokenizer, encode(base.tokenizer, rows, view.template), rows, sights)
+    encoded = encode(base.tokenizer, rows, view.template, Limits.of(base.model))
+    return observe(base.model, base.tokenizer, encoded, rows, sights)
 
 
 def _utility(seen: Observed) -> float:

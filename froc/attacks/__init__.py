@@ -19,6 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from froc.batches import Encoded
 from froc.data import Row
 from froc.metrics import Observed, Sight
+from froc.prompts import PromptFormat
 
 
 def parameters(model: PreTrainedModel) -> dict[str, Parameter]:
@@ -30,13 +31,13 @@ def parameters(model: PreTrainedModel) -> dict[str, Parameter]:
 class Material:
     """What an adversary may hold. known: forget rows about facts that are not measured; retain: rows about other things.
 
-    seed: of everything that an attack draws.
+    template: how questions are asked. seed: of everything that an attack draws.
     """
 
     known: tuple[Row, ...]
     retain: tuple[Row, ...]
     refusals: tuple[str, ...]
-    template: str
+    template: PromptFormat
     seed: int = 0
 
 

@@ -8,7 +8,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from froc import digest
 from froc.attacks import Attack, Material, parameters
-from froc.batches import Stack, encode
+from froc.batches import Limits, Stack, encode
 from froc.data import Row
 from froc.forward import Forward
 from froc.params import Range, hyper
@@ -33,7 +33,7 @@ class Training(Attack):
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: tuple[Row, ...], material: Material
     ) -> None:
         """Make the answers of `rows` likelier, in place: every parameter moves, each row is seen equally often."""
-        stack = Stack(encode(tokenizer, rows, material.template), model.device)
+        stack = Stack(encode(tokenizer, rows, material.template, Limits.of(model)), model.device)
         draw = np.random.default_rng(digest.seed("attack", material.seed))
         own = [p.requires_grad_() for p in parameters(model).values() if p.dtype.is_floating_point]
         # a small step is lost in a half-precision parameter: a float32 copy takes it

@@ -13,12 +13,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from froc import digest
 from froc.attacks import Attack, Material
 from froc.attacks._inside import AT_ONCE, batches, nll, sample, slope
-from froc.batches import Batch, Encoded, encode
+from froc.batches import Batch, Encoded, Limits, encode
 from froc.data import Row
 from froc.forward import pushed
 from froc.metrics import Observed, Sight
 from froc.observe import observe
 from froc.params import Range, hyper
+from froc.prompts import PromptFormat
 
 Tokens = tuple[int, ...]
 MARK = " |"
@@ -61,7 +62,7 @@ class CoordinateSuffix(Attack):
     ) -> Iterator[Observed]:
         """Once, with the suffix that was found."""
         some = sample(material.known, material.seed, ROWS)
-        known = encode(tokenizer, some, material.template)
+        known = encode(tokenizer, some, material.template, Limits.of(model))
         places = _ends(tokenizer, some, known, material.template)
         suffix = self._found(model, tokenizer, known, places, material.seed)
         ends = _ends(tokenizer, asked, rows, material.template)
@@ -123,7 +124,7 @@ def _with(row: Encoded, at: int, suffix: Tokens) -> Encoded:
 
 
 def _ends(
-    tokenizer: PreTrainedTokenizerBase, asked: Sequence[Row], rows: Sequence[Encoded], template: str
+    tokenizer: PreTrainedTokenizerBase, asked: Sequence[Row], rows: Sequence[Encoded], template: PromptFormat
 ) -> list[int]:
     """Where each question ends in its prompt: what follows it stays when something is put behind the question."""
     marked = encode(tokenizer, [replace(row, question=row.question + MARK) for row in asked], template)

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from froc.attacks import Attack, Material
 from froc.attacks._inside import AT_ONCE, UNSEEN, Seen, batches, sample, slope
-from froc.batches import Batch, Encoded, encode
+from froc.batches import Batch, Encoded, Limits, encode
 from froc.data import Row
 from froc.forward import Pass, blocks, pushed
 from froc.metrics import Observed, Sight
@@ -47,7 +47,7 @@ class LatentPerturbation(Attack):
         """Once, pushed."""
         layer = round(self.depth * (len(blocks(model)) - 1))
         block = blocks(model)[min(max(layer, 0), len(blocks(model)) - 1)]
-        known = encode(tokenizer, sample(material.known, material.seed), material.template)
+        known = encode(tokenizer, sample(material.known, material.seed), material.template, Limits.of(model))
         push = self._found(model, block, list(batches(model, known, AT_ONCE)))
         seen = Seen(rows)
         with torch.inference_mode():

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from froc.attacks import Attack, Material
 from froc.attacks._inside import UNSEEN, Seen, batches, lens, sample
-from froc.batches import Encoded, encode
+from froc.batches import Encoded, Limits, encode
 from froc.data import Row
 from froc.forward import Pass, blocks
 from froc.metrics import Observed, Sight
@@ -47,7 +47,9 @@ class LinearProbe(Attack):
         last = len(blocks(model)) - 1
         chosen = sorted({int(k) for k in np.linspace(0, last, max(1, self.layers), endpoint=False)})
         with torch.inference_mode():
-            known = encode(tokenizer, sample(material.retain, material.seed, self.rows), material.template)
+            known = encode(
+                tokenizer, sample(material.retain, material.seed, self.rows), material.template, Limits.of(model)
+            )
             maps = self._fitted(model, known, chosen, last)
             seen = [Seen(rows) for _ in chosen]
             for batch in batches(model, rows):

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from froc import digest
 from froc.attacks import Attack, Material
 from froc.attacks._inside import AT_ONCE, batches, nll, sample, slope
-from froc.batches import Encoded, encode
+from froc.batches import Encoded, Limits, encode
 from froc.data import Row
 from froc.forward import pushed
 from froc.metrics import Observed, Sight
@@ -46,7 +46,7 @@ class SoftPrompt(Attack):
         material: Material,
     ) -> Iterator[Observed]:
         """Once, with the prompt that was found."""
-        known = encode(tokenizer, sample(material.known, material.seed), material.template)
+        known = encode(tokenizer, sample(material.known, material.seed), material.template, Limits.of(model))
         soft = self._found(model, known, material.seed)
         if soft is None:
             yield observe(model, tokenizer, rows, asked, sights)

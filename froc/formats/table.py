@@ -9,10 +9,10 @@ from typing import Any
 
 import polars as pl
 
-from froc.data import records
 from froc.errors import InputError
 from froc.formats import Format, Read
 from froc.losses import SCALE, SCHEMA
+from froc.records import values as records
 
 SUFFIXES = (".parquet", ".csv", ".jsonl", ".json")
 WHOLE = r"^\s*\d+\s*$"

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from froc.data import FORGETTING, UTILITY, Row, Task, Unit, refuse_overlaps
+from froc.data import FORGETTING, UTILITY, Task, Unit
 from froc.errors import InputError
 from froc.plugins import make, names
+from froc.rows import Row, refuse_overlaps, stripped
 
 
 @dataclass(frozen=True)
@@ -80,11 +81,14 @@ def assemble(
     }  # fmt: skip
     kept: dict[str, tuple[Row, ...]] = {}
     seen: set[tuple[str, str]] = set()
-    for file, rows in files.items():
-        fresh = [row for row in rows if (row.question, row.answer) not in seen]
+    for file, read in files.items():
+        rows, blanks = stripped(read)
+        if blanks:
+            said.append(f"whitespace around the answers of {blanks} of {len(rows)} {file} rows is left out")
+        fresh = [row for row in rows if row.key not in seen]
         # rows that are trained on may repeat, a query counts once
-        fresh = list({(row.question, row.answer): row for row in fresh}.values()) if file.endswith("queries") else fresh
-        seen |= {(row.question, row.answer) for row in fresh}
+        fresh = list({row.key: row for row in fresh}.values()) if file.endswith("queries") else fresh
+        seen |= {row.key for row in fresh}
         kept[file] = tuple(fresh)
         if len(fresh) < len(rows):
             said.append(f"{len(rows) - len(fresh)} of {len(rows)} {file} rows are left out: the same stand elsewhere")

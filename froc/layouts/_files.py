@@ -1,19 +1,15 @@
 """Files of benchmarks: found under any of the endings they are published with, read, and cut where they are long."""
 
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from froc.data import Row, read_rows, records
 from froc.errors import InputError
+from froc.passages import pieces
+from froc.records import read
+from froc.rows import Row, read_rows
 
 SUFFIXES = (".json", ".jsonl", ".parquet")
-LONGEST = 1000
-"""UTF-8 bytes of a row of plain text: no byte-level tokenizer makes more tokens of them than `froc.batches.encode` takes."""
-SHORTEST = 50
-"""Characters that a row of plain text has at least; what is left of a text is dropped (RMU's code does so too)."""
-END = re.compile(r"[.!?][\"')\]”’]*\s+|\n\s*\n")
 
 
 def paths(folder: Path, *names: str, suffixes: Sequence[str] = SUFFIXES) -> list[Path]:
@@ -51,11 +47,10 @@ def objects(folder: Path, *names: str) -> list[tuple[str, dict[str, Any]]]:
     """Where each row stands (file and number, from 1) and the row; InputError for one that is no object."""
     found = []
     for path in needed(folder, *names):
-        for number, record in enumerate(records(path), start=1):
-            where = f"{path.name} row {number}"
-            if not isinstance(record, dict):
-                raise InputError(f"{where} is no object; take the file from the benchmark's release")
-            found.append((where, record))
+        for record in read(path):
+            if not isinstance(record.value, dict):
+                raise InputError(f"{record.origin} is no object; take the file from the benchmark's release")
+            found.append((record.origin, record.value))
     if not found:
         raise InputError(f"{names[0]} is empty; take it from the benchmark's release")
     return found
@@ -70,23 +65,22 @@ def field(record: dict[str, Any], name: str, where: str) -> str:
     return value
 
 
-def texts(folder: Path, *names: str, most: int | None = None) -> list[str]:
-    """Documents of the first of some files: a .txt file is one; else rows are strings or have a `text`.
+def texts(folder: Path, *names: str, most: int | None = None) -> list[tuple[str, str]]:
+    """Documents of the first of some files, and where each stands: a .txt file is one; else rows are strings or have a `text`.
 
     most: how many are read at most.
     """
-    found: list[str] = []
+    found: list[tuple[str, str]] = []
     for path in needed(folder, *names, suffixes=(*SUFFIXES, ".txt")):
         if path.suffix == ".txt":
-            found.append(_plain(path))
+            found.append((_plain(path), path.name))
             continue
         left = None if most is None else most - len(found)
-        for number, record in enumerate(records(path, left), start=1):
-            where = f"{path.name} row {number}"
-            row = {"text": record} if isinstance(record, str) else record
+        for record in read(path, left):
+            row = {"text": record.value} if isinstance(record.value, str) else record.value
             if not isinstance(row, dict):
-                raise InputError(f"{where} is neither text nor an object; give 'text'")
-            found.append(field(row, "text", where))
+                raise InputError(f"{record.origin} is neither text nor an object; give 'text'")
+            found.append((field(row, "text", record.origin), record.origin))
         if most is not None and len(found) >= most:
             return found[:most]
     if not found:
@@ -104,29 +98,10 @@ def _plain(path: Path) -> str:
     return text
 
 
-def pieces(text: str, longest: int = LONGEST) -> list[str]:
-    """A text in order, in pieces of at most `longest` UTF-8 bytes, cut after sentences, else words, else anywhere."""
-    found, start = [], 0
-    while start < len(text):
-        head = text[start : start + longest].encode()[:longest].decode("utf-8", "ignore")
-        cut = len(head) if start + len(head) >= len(text) else _boundary(head)
-        found.append(head[:cut].strip())
-        start += cut
-    return [piece for piece in found if len(piece) >= SHORTEST]
-
-
-def _boundary(head: str) -> int:
-    ends = [match.end() for match in END.finditer(head)]
-    if ends and ends[-1] > len(head) // 2:
-        return ends[-1]
-    blank = max(head.rfind(" "), head.rfind("\n"), head.rfind("\t"))
-    return blank + 1 if blank > 0 else len(head)
-
-
-def plain(documents: Iterable[str], label: str, most: int | None = None) -> tuple[Row, ...]:
+def plain(documents: Iterable[tuple[str, str]], label: str, most: int | None = None) -> tuple[Row, ...]:
     """Rows of plain text, the document as their group; most: pieces of each document at most."""
     return tuple(
-        Row("", piece, f"{label} {number}")
-        for number, text in enumerate(documents, start=1)
+        Row("", piece, f"{label} {number}", origin=origin)
+        for number, (text, origin) in enumerate(documents, start=1)
         for piece in pieces(text)[:most]
     )

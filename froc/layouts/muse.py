@@ -95,7 +95,10 @@ def _quoted(place: Path, kind: str) -> tuple[Row, ...]:
         size = min(HALF, len(prompt.encode()), len(truth.encode()))
         last = prompt.encode()[-size:].decode("utf-8", "ignore")
         first = truth.encode()[:size].decode("utf-8", "ignore")
-        found.append(Row("", f"{last} {first}", f"passage {number}"))
+        # a row begins and ends with no whitespace, and its middle stays where the prompt ends
+        while last[:1].isspace() or first[-1:].isspace():
+            last, first = last[1:], first[:-1]
+        found.append(Row("", f"{last} {first}", f"passage {number}", origin=where))
     return tuple(found)
 
 

@@ -1,6 +1,6 @@
 """RWKU."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -88,7 +88,7 @@ def _passages(place: Path, notes: list[str]) -> tuple[Row, ...]:
     if not paths(place, "passage"):
         notes.append(f"{place.name} has no passage: forget_mia is trained on")
     documents = texts(place, "passage", "forget_mia")
-    return tuple(Row("", row.answer, _name(place)) for row in plain(documents, ""))
+    return tuple(replace(row, group=_name(place), origin=f"{place.name}/{row.origin}") for row in plain(documents, ""))
 
 
 def _probes(place: Path, file: str, person: str | None) -> list[Row]:
@@ -99,4 +99,4 @@ def _probe(record: dict[str, Any], where: str, file: str, person: str | None, pl
     where = f"{place.name}/{where}"
     ask = CLOZE if file.endswith("level1") else BRIEFLY
     about = person or str(record.get("neighbor") or record.get("subject") or _name(place))
-    return Row(ask + field(record, "query", where), field(record, "answer", where), about)
+    return Row(ask + field(record, "query", where), field(record, "answer", where), about, origin=where)

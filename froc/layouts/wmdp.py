@@ -82,5 +82,5 @@ def _choice(record: dict[str, Any], where: str) -> Row:
     others = tuple(text for text in choices if text != choices[place])
     if not others:
         raise InputError(f"{where}: every option is the answer; give 'choices' that differ")
-    row = Row(field(record, "question", where), choices[place], others=others)
+    row = Row(field(record, "question", where), choices[place], others=others, origin=where)
     return replace(row, group=f"{record['subject']}") if record.get("subject") else row

@@ -113,7 +113,7 @@ def _replaced(row: Encoded, places: Counts, order: Counts, draw: np.random.Gener
         told[places] = order[(np.argmax(order == told[places, None], axis=1) + 1) % len(order)]
     else:
         told[places] = draw.choice(others, len(places))
-    return Encoded((*row.ids[: row.prompt], *told.tolist(), *row.ending), row.prompt, row.answer)
+    return Encoded((*row.ids[: row.prompt], *told.tolist(), *row.ending), row.prompt, row.answer, row.blank)
 
 
 @dataclass(frozen=True)

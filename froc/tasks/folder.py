@@ -7,14 +7,24 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr, ValidationError
 
 from froc import digest
-from froc.data import FORGETTING, UTILITY, Row, Task, Unit, read_rows, refuse_overlaps
+from froc.data import FORGETTING, UTILITY, Task, Unit
 from froc.errors import InputError
+from froc.passages import LONGEST, cut
+from froc.prompts import RESERVED
+from froc.records import SUFFIXES
+from froc.rows import Row, read_rows, refuse_overlaps, stripped
 
-SUFFIXES = (".jsonl", ".json", ".parquet")
 WITHHELD = 0.25
+MISSING = {
+    "forget": "it holds what shall be forgotten",
+    "retain": "it holds rows of the same kind that the model shall keep: they are trained on, and its utility is measured on some",
+    "forget_queries": "it holds what is asked about forgotten rows",
+    "retain_queries": "it holds what is asked about kept rows",
+    "holdout": "it holds rows that the model has never seen",
+}
 
 
 class Units(BaseModel):
@@ -41,6 +51,8 @@ class Config(BaseModel):
     model: str | None = None
     retrained: str | None = None
     template: str = Task.template
+    system: str = ""
+    template_arguments: dict[str, StrictBool | StrictInt | StrictFloat | StrictStr] = {}
     split_seed: Annotated[int, Field(ge=0)] = 0
     units: Units = Units()
     population: Population = Population()
@@ -57,18 +69,17 @@ def load(folder: Path, split_seed: int | None = None) -> tuple[Task, str | None]
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder; --task names a folder with the files forget and retain")
     config = _config(folder / "task.toml")
-    forget, retain = _rows(folder, "forget"), _rows(folder, "retain")
     notes: list[str] = []
-    files = {"forget": forget, "retain": retain}
+    files = {name: _rows(folder, name, notes) for name in ("forget", "retain")}
     for name in ("forget", "retain"):
         queries = f"{name}_queries"
         if _path(folder, queries) is not None:
-            files[queries] = _rows(folder, queries)
+            files[queries] = _rows(folder, queries, notes)
         else:
-            files[name], files[queries] = _withhold(files[name])
-            notes.append(f"no {queries} file: {len(files[queries])} of the {name} rows are withheld and measured")
+            files[name], files[queries] = _withhold(files[name], name)
+            notes.append(f"without {queries}, {len(files[queries])} of the {name} rows are withheld and measured")
     if _path(folder, "holdout") is not None:
-        files["holdout"] = _rows(folder, "holdout")
+        files["holdout"] = _rows(folder, "holdout", notes)
     refuse_overlaps(files)
     seed = config.split_seed if split_seed is None else split_seed
     task = Task(
@@ -83,6 +94,8 @@ def load(folder: Path, split_seed: int | None = None) -> tuple[Task, str | None]
         refusals=refusals(folder, "idk.txt", "idk.jsonl"),
         holdout=files.get("holdout", ()),
         template=_template(config.template),
+        system=config.system.strip(),
+        arguments=_arguments(config.template_arguments),
         split_seed=seed,
         space=config.space,
         population=config.population.model_dump(exclude_none=True),
@@ -114,22 +127,30 @@ def _path(folder: Path, name: str) -> Path | None:
     return found[0] if found else None
 
 
-def _rows(folder: Path, name: str) -> tuple[Row, ...]:
+def _rows(folder: Path, name: str, notes: list[str]) -> tuple[Row, ...]:
+    """The rows of a file, without whitespace around answers, long texts in passages; notes say what was done."""
     path = _path(folder, name)
     if path is None:
-        raise InputError(f"{folder} has no {name}.jsonl (nor .json, .parquet); a task needs forget and retain rows")
-    return read_rows(path)
+        raise InputError(f"{folder} has no {name}.jsonl (nor {', '.join(SUFFIXES[1:])}); {MISSING[name]}")
+    rows, blanks = stripped(read_rows(path))
+    if blanks:
+        notes.append(f"whitespace around the answers of {blanks} of {len(rows)} {name} rows is left out")
+    passages, texts = cut(rows, f"{name} document")
+    if texts:
+        notes.append(f"{texts} of {len(rows)} {name} texts are longer than {LONGEST} bytes: cut into passages")
+    return passages
 
 
-def _withhold(rows: tuple[Row, ...]) -> tuple[tuple[Row, ...], tuple[Row, ...]]:
-    distinct = {(row.question, row.answer): row for row in rows}
-    ordered = sorted(distinct.values(), key=lambda row: digest.keyed(b"froc withhold", row.question, row.answer))
-    cut = max(1, round(WITHHELD * len(ordered)))
+def _withhold(rows: tuple[Row, ...], name: str) -> tuple[tuple[Row, ...], tuple[Row, ...]]:
+    distinct = {row.key: row for row in rows}
+    ordered = sorted(distinct.values(), key=lambda row: digest.keyed(b"froc withhold", *row.key))
+    count = max(1, round(WITHHELD * len(ordered)))
     if len(ordered) < 4:
-        raise InputError(f"{len(ordered)} distinct rows are too few to withhold queries from; give a queries file")
-    measured = {(row.question, row.answer) for row in ordered[:cut]}
-    trained = tuple(row for row in rows if (row.question, row.answer) not in measured)
-    return trained, tuple(ordered[:cut])
+        raise InputError(
+            f"{name}: {len(ordered)} distinct rows are too few to withhold queries from; give {name}_queries"
+        )
+    measured = {row.key for row in ordered[:count]}
+    return tuple(row for row in rows if row.key not in measured), tuple(ordered[:count])
 
 
 def _default_unit(rows: tuple[Row, ...]) -> Unit:
@@ -146,7 +167,7 @@ def refusals(folder: Path, *names: str) -> tuple[str, ...]:
     except UnicodeDecodeError as error:
         raise InputError(f"{path.name} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
     if any(line.startswith("{") for line in lines):
-        return tuple(row.answer for row in read_rows(path))
+        return tuple(row.answer.strip() for row in read_rows(path))
     return tuple(line for line in lines if line)
 
 
@@ -156,6 +177,13 @@ def _template(template: str) -> str:
     if not template.endswith("{answer}"):
         raise InputError("task.toml: template must end with {answer}; the end of the answer is marked by the tokenizer")
     return template
+
+
+def _arguments(given: dict[str, bool | int | float | str]) -> dict[str, bool | int | float | str]:
+    wrong = sorted(RESERVED & set(given))
+    if wrong:
+        raise InputError(f"task.toml: template_arguments: {wrong[0]} is no argument of a chat template; leave it out")
+    return given
 
 
 def _model(folder: Path, named: str | None) -> str | None:

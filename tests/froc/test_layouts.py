@@ -9,12 +9,14 @@ from typing import Any
 import polars as pl
 import pytest
 
-from froc.data import FORGETTING, UTILITY, Row, Task, records, refuse_overlaps, split
+from froc.data import FORGETTING, UTILITY, Task, split
 from froc.errors import InputError
 from froc.layouts import Layout, _files, assemble, named, read
-from froc.layouts._files import LONGEST, SHORTEST, pieces
 from froc.metrics import Metric
+from froc.passages import LONGEST, SHORTEST, pieces
 from froc.plugins import make, names
+from froc.records import values as records
+from froc.rows import Row, refuse_overlaps
 
 Files = dict[str, list[Any]]
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "tofu"
@@ -265,8 +267,8 @@ def test_only_the_first_documents_are_read(tmp_path: Path, shape: Callable[[list
         assert len(records(path, 9)) == 9
     pl.DataFrame({"text": ["a", "b", "c"]}).write_parquet(tmp_path / "p-00000-of-00002.parquet")
     pl.DataFrame({"text": ["d"]}).write_parquet(tmp_path / "p-00001-of-00002.parquet")
-    assert _files.texts(tmp_path, "p", most=2) == ["a", "b"]
-    assert _files.texts(tmp_path, "p") == ["a", "b", "c", "d"]
+    assert [text for text, _ in _files.texts(tmp_path, "p", most=2)] == ["a", "b"]
+    assert [text for text, _ in _files.texts(tmp_path, "p")] == ["a", "b", "c", "d"]
 
 
 def test_tofu_queries(tmp_path: Path) -> None:

@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 
 from froc.attacks import Attack
-from froc.data import EARLIER, FORGETTING, UTILITY, Row, Source, Task, held, read_rows, split
+from froc.data import EARLIER, FORGETTING, UTILITY, Row, Source, Task, held, split
 from froc.errors import InputError
 from froc.measure import material, refuse_unfit
 from froc.metrics import Metric
 from froc.plugins import names
 from froc.presets import KNOWN, PROFILES
 from froc.risks import measurement, named
+from froc.rows import read_rows
 
 
 @pytest.mark.parametrize(
