@@ -11,7 +11,7 @@ import shutil
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
@@ -27,7 +27,7 @@ from froc.errors import InputError, InterruptedRunError
 from froc.losses import SCALE
 from froc.models import Base, read_weights, save, write_weights
 from froc.risk import Candidate, Claim, certify
-from search import openings, sealing, sustaining
+from search import openings, rates, sealing, sustaining
 from search.after import After
 from search.calibration import measure, measure_in_rounds, searched
 from search.diagnosing import diagnose
@@ -70,7 +70,8 @@ class Job:
     """What a search works on. workers: makes what trials run on; is handed what makes a bench of this process.
 
     given: an unlearned model from elsewhere, which is measured instead of searching for one. after: the run that made the
-    base model; original: loads the model before all removals, for the curve alone (None where there is none).
+    base model; original: loads the model before all removals, for the curve alone (None where there is none). told: hears
+    of (what, done, of) before the first trial. rates: learning rates that were measured, see `search.rates`.
     """
 
     base: Base
@@ -85,6 +86,8 @@ class Job:
     given: Given | None = None
     after: After | None = None
     original: Callable[[], Base | None] | None = None
+    told: Callable[[str, int, int], None] = lambda *_: None
+    rates: Mapping[str, Any] = field(default_factory=dict)
 
 
 def run(job: Job, out: Path, listener: Listener) -> dict[str, Any]:
@@ -94,9 +97,10 @@ def run(job: Job, out: Path, listener: Listener) -> dict[str, Any]:
     """
     job.settings.check()
     folder = Folder(out)
-    given = None if job.given is None else job.given.digest
-    plan = make_plan(job.settings, job.task, job.view, job.sealed, job.base, job.space, job.notes, given, job.after)
     old = folder.read(folder.plan)
+    # an earlier call in this folder has measured them, or was of a version that did not
+    job = rates.fitted(job, old.get("rates") or {}) if old is not None else job
+    plan = _planned(job)
     if old is not None:
         refuse_other(old, plan.document)
     elif out.is_dir() and any(not (path.name.startswith(".") or path == folder.run_log) for path in out.iterdir()):
@@ -107,12 +111,15 @@ def run(job: Job, out: Path, listener: Listener) -> dict[str, Any]:
     try:
         with _interruptible(), _logged(folder.run_log):
             LOG.info("froc %s, %s", froc.__version__, "goes on" if old else "a new run")
-            if old is None:
-                write_json(folder.plan, plan.document)
-            listener.planned(plan)
-            done = folder.read(folder.certificate)
-            if done is None or not folder.model_is_whole(done):
-                done = _work(job, plan, folder, listener)
+            with _executor(job) as executor:
+                if old is None:
+                    job = rates.fitted(job, rates.measured(job, executor, job.told))
+                    plan = _planned(job)
+                    write_json(folder.plan, plan.document)
+                listener.planned(plan)
+                done = folder.read(folder.certificate)
+                if done is None or not folder.model_is_whole(done):
+                    done = _work(job, plan, folder, executor(), listener)
             if job.after is not None and done["chosen"] and not folder.sustainability.is_file():
                 told = measures(job.settings)
                 sustaining.extend(job.base, job.view, job.task, job.after, folder, told, job.original)
@@ -134,24 +141,43 @@ def run(job: Job, out: Path, listener: Listener) -> dict[str, Any]:
         folder.release()
 
 
-def _work(job: Job, plan: Plan, folder: Folder, listener: Listener) -> dict[str, Any]:
-    executor = job.workers(lambda: bench_of(job))
+@contextmanager
+def _executor(job: Job) -> Iterator[Callable[[], Executor]]:
+    """The job's executor, made when it is first asked for."""
+    made: list[Executor] = []
+
+    def executor() -> Executor:
+        made.extend(() if made else (job.workers(lambda: bench_of(job)),))
+        return made[0]
+
     try:
-        seal = folder.read(folder.seal)
-        if seal is None:
-            seal = (_search if job.given is None else _as_given)(job, plan, folder, executor, listener)
-        candidates = [Candidate(**c) for c in seal["candidates"]]
-        fixed = identity(plan.document)
-        asked = sealing.question(seal, fixed)
-        opening = openings.open_all(job.sealed.counted, fixed, asked, job.settings.openings, job.settings.reopen)
-        LOG.info("opening %d of %d planned", opening.number, opening.planned)
-        claim = replace(plan.claim, openings=opening.planned, opening=opening.number)
-        order = job.sealed.order if claim.sequential else None
-        _calibrate(job, folder, executor, candidates, claim, seal, listener)
-        certificate = certify(pl.read_parquet(folder.calibration_losses), candidates, claim, order)
-        _keep_chosen(job, folder, executor, candidates, certificate)
+        yield executor
     finally:
-        executor.close()
+        for one in made:
+            one.close()
+
+
+def _planned(job: Job) -> Plan:
+    given = None if job.given is None else job.given.digest
+    return make_plan(
+        job.settings, job.task, job.view, job.sealed, job.base, job.space, job.notes, given, job.after, job.rates
+    )
+
+
+def _work(job: Job, plan: Plan, folder: Folder, executor: Executor, listener: Listener) -> dict[str, Any]:
+    seal = folder.read(folder.seal)
+    if seal is None:
+        seal = (_search if job.given is None else _as_given)(job, plan, folder, executor, listener)
+    candidates = [Candidate(**c) for c in seal["candidates"]]
+    fixed = identity(plan.document)
+    asked = sealing.question(seal, fixed)
+    opening = openings.open_all(job.sealed.counted, fixed, asked, job.settings.openings, job.settings.reopen)
+    LOG.info("opening %d of %d planned", opening.number, opening.planned)
+    claim = replace(plan.claim, openings=opening.planned, opening=opening.number)
+    order = job.sealed.order if claim.sequential else None
+    _calibrate(job, folder, executor, candidates, claim, seal, listener)
+    certificate = certify(pl.read_parquet(folder.calibration_losses), candidates, claim, order)
+    _keep_chosen(job, folder, executor, candidates, certificate)
     write_json(folder.certificate, certificate)
     LOG.info("certified %d of %d, chosen %s", len(certificate["certified"]), len(candidates), certificate["chosen"])
     for rest in ("weights", "training"):
