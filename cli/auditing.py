@@ -167,7 +167,7 @@ def model(
             given=given.digest,
             label=label_of(Folder(out)),
         )
-        certificate = run(replace(job, given=given, space={}), out, screen)
+        certificate = run(replace(job, given=given, space={}, notes=(*job.notes, *given.notes)), out, screen)
     finish(out, certificate, json_, quiet)
 
 

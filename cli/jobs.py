@@ -134,7 +134,19 @@ def job(
     engine = Engine.of(
         base.model, autocast=settings.autocast, checkpointing=machine.checkpointing, compiled=machine.compiled
     )
-    made = Job(base, task, view, sealed, space, settings, tuple(notes), engine, after=after, original=original)
+    made = Job(
+        base,
+        task,
+        view,
+        sealed,
+        space,
+        settings,
+        (*notes, *base.notes),
+        engine,
+        after=after,
+        original=original,
+        told=training,
+    )
     return replace(made, workers=_workers(made, machine, crew)) if crew else made
 
 

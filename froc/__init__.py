@@ -7,6 +7,7 @@ How the files depend on each other, top to bottom::
     records  rows  passages  prompts      files of rows; rows; long texts in passages; where prompt, answer and end of a row are
     data  tasks/  layouts/  earlier       queries, the sealed split; what can be worked on; benchmarks' files; past requests
     models  scope  linear                 a base model, what of it trials may change, its layers on this processor
+    architecture  adapters                what a model must be to be loaded; adapter folders, merged
     batches  likelihood  forward          rows as tensors, nats of tokens, one pass
     survey  step  methods/                questions to the base model, one training step in parts, the methods
     kronecker  tracing                    what Fisher information says of matrices; which parts of a model its answers need

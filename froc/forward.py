@@ -2,7 +2,7 @@
 
 Rows are padded on the right and models are causal, so no attention mask is needed: what stands after a row cannot
 change it. The output head and the last block's MLP see only the positions that predict an answer: what they would make
-of the others is read by nobody.
+of the others is read by nobody. Where that is not so (`try_narrowing`), they see all.
 
 Shapes: B rows, T tokens, N predicting positions, V vocabulary, D width.
 """
@@ -11,14 +11,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from froc.batches import Batch, Counts
+from froc.batches import Batch, Counts, Encoded, Stack
+from froc.errors import InputError
 from froc.likelihood import token_nll
 
 
@@ -74,7 +75,7 @@ class Pass:
                 stop = layer == last and not logits
                 hooks.callback(blocks(model)[layer].register_forward_hook(self._keep(layer, stop)).remove)
             head: Any = model.get_output_embeddings()
-            if head is not None and logits:
+            if head is not None and logits and model not in _WHOLE:
                 hooks.callback(head.register_forward_pre_hook(self._narrow).remove)
                 mlp = None if rows_stay or last == len(blocks(model)) - 1 else _last_mlp(model)
                 if mlp is not None:
@@ -289,6 +290,37 @@ def blocks_path(model: PreTrainedModel) -> str:
     return next(name for name, module in named if module is found)
 
 
+def try_narrowing(model: PreTrainedModel) -> bool:
+    """Whether head and last MLP may see the predicting positions alone: tried on a few tokens, and so it is from then on."""
+    _WHOLE.discard(model)
+    vocabulary = min(int(model.config.get_text_config().vocab_size), 1000)
+    drawn = np.random.default_rng(1).integers(0, vocabulary, (2, 8)).tolist()
+    rows = [Encoded(tuple(drawn[0]), 3, 4), Encoded(tuple(drawn[1][:6]), 2, 3)]
+    batch = Stack(rows, next(model.parameters()).device).batch([0, 1])
+    with torch.no_grad():
+        try:
+            narrow = Pass(model, batch).logits
+        except (
+            RuntimeError,
+            TypeError,
+            ValueError,
+            AttributeError,
+        ):  # a layer that takes or gives more than one tensor
+            narrow = None
+        _WHOLE.add(model)
+        whole = Pass(model, batch).logits
+    assert whole is not None
+    rounding = 1e-4 if whole.dtype.itemsize >= 4 else 0.05
+    spread = float((whole - whole.mean()).abs().max())
+    # logits that are no numbers agree with anything: they are measured as such
+    agrees = narrow is not None and not float((narrow - whole).abs().max()) > rounding * spread
+    if agrees:
+        _WHOLE.discard(model)
+    return agrees
+
+
+_WHOLE: "WeakSet[PreTrainedModel]" = WeakSet()
+"""Models whose head or last MLP must see whole rows."""
 _BLOCKS: "WeakKeyDictionary[PreTrainedModel, torch.nn.ModuleList]" = WeakKeyDictionary()
 
 
@@ -297,7 +329,10 @@ def _blocks(model: PreTrainedModel) -> torch.nn.ModuleList:
     for module in model.modules():
         if isinstance(module, torch.nn.ModuleList) and len(module) == config.num_hidden_layers:
             return module
-    raise TypeError(f"no list of {config.num_hidden_layers} transformer blocks in {type(model).__name__}")
+    raise InputError(
+        f"{type(model).__name__} has no list of {config.num_hidden_layers} transformer blocks, which methods and metrics work "
+        "on; give a model of a usual architecture (Llama, Qwen, Gemma, GPT-NeoX, ...)"
+    )
 
 
 def _last_mlp(model: PreTrainedModel) -> torch.nn.Module | None:

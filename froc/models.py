@@ -1,24 +1,29 @@
 """A base model, restored in memory between trials and saved as safetensors. No pickle, no remote code."""
 
 import os
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import try_to_load_from_cache
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers import logging as transformers_logging
 
-from froc import digest
+from froc import adapters, architecture, digest
 from froc.errors import InputError
+from froc.forward import blocks, try_narrowing
 from froc.linear import through_onednn
 from froc.scope import Scope, parse
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # their bars on standard error would run through ours
 transformers_logging.disable_progress_bar()
+HUB_ID = re.compile(r"(?!.*(\.\.|--))\w[\w.-]*(/\w[\w.-]*)?")
+"""A name, or an owner and a name: what the hub could know."""
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 
 
@@ -27,7 +32,7 @@ class Base:
     """The model before unlearning.
 
     model: the one copy that trials train in place. tokenizer: its tokenizer. scope: what of it trials may change.
-    digest: SHA-256 over the base parameters' names and bytes.
+    digest: SHA-256 over the base parameters' names and bytes. notes: what was chosen when it was loaded.
     """
 
     name: str
@@ -35,6 +40,7 @@ class Base:
     tokenizer: PreTrainedTokenizerBase
     scope: Scope
     digest: str
+    notes: tuple[str, ...] = ()
 
     @property
     def dtype(self) -> str:
@@ -63,43 +69,91 @@ def natural_dtype(device: str, train: str) -> str:
 
 
 def load(
-    name: str, *, device: str | None = None, dtype: str | None = None, train: str = "full", members: int = 1
-) -> Base:
-    """Load a causal language model from a folder or the hub.
+    name: str, *, device: str | None = None, dtype: str | None = None, train: str = "full", members: int = 1,
+    home: str | None = None,
+) -> Base:  # fmt: skip
+    """Load a causal language model from a folder or the hub; an adapter is merged into the base model that it names.
 
     dtype: of the parameters; float32 unless said otherwise, bfloat16 on cuda where only adapters train: small updates
-    are lost in bfloat16 parameters. train, members: see `froc.scope.parse`.
+    are lost in bfloat16 parameters. train, members: see `froc.scope.parse`. home: the base model at hand, for adapters of it.
 
-    Raises InputError for a folder without safetensors: pickled weights can run code. And for quantised weights: they can
-    neither be trained in small steps nor mixed, since between rounded weights there is no line.
+    Raises InputError for a folder without safetensors: pickled weights can run code. For quantised weights: they can
+    neither be trained in small steps nor mixed, since between rounded weights there is no line. And for models that are no
+    causal language models.
     """
-    folder = Path(name)
-    if folder.is_dir():
-        _refuse_pickle(folder)
-    elif name.startswith((".", "/", "~")):
-        raise InputError(f"the model folder {name} does not exist; give a folder or a hub id")
+    _refuse_absent(name)
     place = device or default_device()
     kind = DTYPES[dtype or natural_dtype(place, train)]
-    try:
-        _refuse_quantised(name, AutoConfig.from_pretrained(name, trust_remote_code=False))
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            name, dtype=kind, use_safetensors=True, trust_remote_code=False, attn_implementation="sdpa"
-        )
-        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        first = str(error).strip().partition("\n")[0]
-        raise InputError(f"cannot load the model {name}: {first}") from error
-    return wrap(name, model.to(place), tokenizer, train, members)
+    adapter = adapters.read(Path(name))
+    if adapter is None:
+        model, notes = _read(name, kind)
+    else:
+        model = adapter.merged(lambda base: _read(base, kind)[0], home)
+        notes = (adapter.note,)
+    tokenizer = _tokenizer(name, adapter, home)
+    loaded: Any = model
+    return replace(wrap(name, loaded.to(place), tokenizer, train, members), notes=notes)
 
 
 def wrap(
     name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, train: str = "full", members: int = 1
 ) -> Base:
-    """Take a model that is already in memory as the base of a search."""
+    """Take a model that is already in memory as the base of a search; InputError where it is none that froc knows."""
     model.eval()
+    blocks(model)
+    architecture.refuse_acausal(name, model)
     through_onednn(model)
+    try_narrowing(model)
     known = _digest(dict(model.named_parameters()))
     return Base(name, model, tokenizer, parse(train, model, members), known)
+
+
+def _read(name: str, kind: torch.dtype) -> tuple[PreTrainedModel, tuple[str, ...]]:
+    folder = Path(name)
+    if folder.is_dir():
+        _refuse_pickle(folder)
+    try:
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+        architecture.refuse_config(name, config)
+        return architecture.read(name, config, kind)
+    except (OSError, ValueError, KeyError) as error:
+        raise _unreadable(name, error) from error
+
+
+def _tokenizer(name: str, adapter: adapters.Adapter | None, home: str | None) -> PreTrainedTokenizerBase:
+    """An adapter's own, or its base model's."""
+    if adapter is not None and not (Path(name) / "tokenizer_config.json").is_file():
+        name = adapter.base(home)
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+        return tokenizer
+    except (OSError, ValueError, KeyError) as error:
+        raise _unreadable(name, error) from error
+
+
+def _unreadable(name: str, error: Exception) -> InputError:
+    first = str(error).strip().partition("\n")[0]
+    if not Path(name).exists():
+        return InputError(
+            f"there is no folder {name} in {Path.cwd()}, and no model of that name could be had from the hub ({first}); mend "
+            "the path, or give a hub id"
+        )
+    return InputError(f"cannot load the model {name}: {first}")
+
+
+def _refuse_absent(name: str) -> None:
+    """InputError for what is neither a folder nor may be a hub id: asking the hub for it would answer something else."""
+    folder = Path(name)
+    if folder.is_dir():
+        return
+    if folder.exists():
+        raise InputError(f"the model {name} is a file; give the folder that save_pretrained made")
+    known = HUB_ID.fullmatch(name) is not None
+    # beside a folder that is there, OWNER/NAME is a path that was mistyped, unless the hub has been asked for it before
+    if known and "/" in name and folder.parent.is_dir():
+        known = try_to_load_from_cache(name, "config.json") is not None
+    if not known:
+        raise InputError(f"the model folder {name} does not exist; give a folder or a hub id")
 
 
 def write_weights(weights: dict[str, torch.Tensor], path: Path) -> None:
@@ -160,16 +214,6 @@ def save(base: Base, folder: Path) -> None:
     saved: Any = base.model
     saved.save_pretrained(folder, safe_serialization=True, state_dict=base.scope.written())
     base.tokenizer.save_pretrained(folder)
-
-
-def _refuse_quantised(name: str, config: Any) -> None:
-    found = getattr(config, "quantization_config", None)
-    if found is not None:
-        kind = found.get("quant_method", "") if isinstance(found, dict) else ""
-        raise InputError(
-            f"{name} is quantised{f' ({kind})' if kind else ''}: its weights can be neither trained in small steps nor mixed; "
-            "give the unquantised model (what quantisation brings back is measured by --budget quantized=0.2)"
-        )
 
 
 def _refuse_pickle(folder: Path) -> None:

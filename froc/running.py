@@ -365,7 +365,7 @@ class Run:
         self._optimiser = torch.optim.AdamW(
             self.moving.values(), lr=self.method.lr * self.phase.rate, weight_decay=WEIGHT_DECAY, fused=True
         )
-        self._schedule = torch.optim.lr_scheduler.LambdaLR(self._optimiser, lambda step: _rate(step, steps))
+        self._schedule = torch.optim.lr_scheduler.LambdaLR(self._optimiser, lambda step: schedule(step, steps))
         for role in self.phase.roles:
             # rollouts are gone through as they are written
             self._draws[role] = iter(()) if role == ROLLED else _draw(self._drawn(role), self.size, role, self.seed)
@@ -417,6 +417,7 @@ def _draw(rows: Sequence[int], size: int, role: Role, seed: int) -> Iterator[lis
         order = order[size:]
 
 
-def _rate(step: int, steps: int) -> float:
+def schedule(step: int, steps: int) -> float:
+    """Share of the learning rate that a step takes, counted from 0: up for a tenth of the steps, then down to zero."""
     warm = max(1, round(WARMUP * steps))
     return (step + 1) / warm if step < warm else max(0.0, (steps - step) / max(1, steps - warm))

@@ -12,6 +12,7 @@
     pruning    which trial is hopeless
     outlook    would the best so far be certified? for searches that stop by themselves
     space      method fields -> Optuna suggestions
+    rates      learning rates that fit the model, found before the first trial where nobody said any
     trial      configurations -> unlearned models -> search losses
     sweep      the stops of one training run, mixed with the base model: candidates without training
     speed      how fast trials are here

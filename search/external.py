@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from froc import digest
+from froc import adapters, digest
 from froc.errors import InputError
 from froc.models import Base, load
 from froc.scope import Weights
@@ -31,12 +31,18 @@ class Given:
             )
         return digest.of_tree({path.name: digest.of_file(path) for path in self._files()})
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is said of it in the plan."""
+        adapter = adapters.read(self.folder)
+        return () if adapter is None else (adapter.note,)
+
     def weights(self, base: Base) -> Weights:
         """Its parameters by the base model's names, on the CPU, in the base model's precision.
 
         Raises InputError where they are other ones: a quantised or otherwise restructured model cannot be put in its place.
         """
-        theirs = dict(load(str(self.folder), device="cpu", dtype=base.dtype).model.named_parameters())
+        theirs = dict(load(str(self.folder), device="cpu", dtype=base.dtype, home=base.name).model.named_parameters())
         ours = base.scope.own()
         other = sorted({n for n in ours if n not in theirs} | {n for n in theirs if n not in ours})
         shape = [name for name in ours if name in theirs and ours[name].shape != theirs[name].shape]

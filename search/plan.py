@@ -33,7 +33,7 @@ PACKAGES = ("torch", "transformers", "optuna", "numpy", "scipy", "mapie", "polar
 UNTIL = ("trials", "certified")
 LATER: dict[str, dict[str, Any]] = {"search": {"parallel": 1, "until": "trials", "shared": False}}
 """What plans of older versions do not say, and meant."""
-VOLATILE = ("created", "environment", "extends", "froc", "questions")
+VOLATILE = ("created", "environment", "extends", "froc", "questions", "rates")
 """Fields in which a resumed run may differ from the one that wrote the plan."""
 
 
@@ -246,9 +246,10 @@ def make_plan(
     notes: tuple[str, ...],
     given: str | None = None,
     after: After | None = None,
+    rates: Mapping[str, Any] | None = None,
 ) -> Plan:
     """Write the plan. given: digest of an unlearned model from elsewhere, where that is what is measured. after: the runs
-    that this one goes on after.
+    that this one goes on after. rates: learning rates that were measured for it, see `search.rates`.
 
     Raises InputError where the queries are too few to certify the budget at all.
     """
@@ -317,6 +318,7 @@ def make_plan(
             "shared": settings.storage is not None,
             "space": written(space), **({"weighing": vars(settings.weighing)} if settings.objective == "froc" else {}),
         },
+        **({"rates": dict(rates)} if rates else {}),
         **({"given": given} if given else {}),
         **({"after": after.said} if after else {}),
         **({"questions": task.questions} if task.questions is not None else {}),

@@ -11,7 +11,7 @@ import shutil
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
@@ -28,7 +28,7 @@ from froc.errors import InputError, InterruptedRunError
 from froc.losses import SCALE
 from froc.models import Base, read_weights, save, write_weights
 from froc.risk import Candidate, Claim, certify
-from search import control, growth, openings, sealing, sustaining, unopened
+from search import control, growth, openings, rates, sealing, sustaining, unopened
 from search.after import After
 from search.calibration import measure, measure_in_rounds, searched
 from search.diagnosing import diagnose
@@ -74,7 +74,8 @@ class Job:
     """What a search works on. workers: makes what trials run on; is handed what makes a bench of this process.
 
     given: an unlearned model from elsewhere, which is measured instead of searching for one. after: the run that made the
-    base model; original: loads the model before all removals, for the curve alone (None where there is none).
+    base model; original: loads the model before all removals, for the curve alone (None where there is none). told: hears
+    of (what, done, of) before the first trial. rates: learning rates that were measured, see `search.rates`.
     """
 
     base: Base
@@ -89,6 +90,8 @@ class Job:
     given: Given | None = None
     after: After | None = None
     original: Callable[[], Base | None] | None = None
+    told: Callable[[str, int, int], None] = lambda *_: None
+    rates: Mapping[str, Any] = field(default_factory=dict)
 
 
 def run(job: Job, out: Path, listener: Listener) -> dict[str, Any]:
@@ -98,9 +101,10 @@ def run(job: Job, out: Path, listener: Listener) -> dict[str, Any]:
     """
     job.settings.check()
     folder = Folder(out)
-    given = None if job.given is None else job.given.digest
-    plan = make_plan(job.settings, job.task, job.view, job.sealed, job.base, job.space, job.notes, given, job.after)
     old = folder.read(folder.plan)
+    # an earlier call in this folder has measured them, or was of a version that did not
+    job = rates.fitted(job, old.get("rates") or {}) if old is not None else job
+    plan = _planned(job)
     grown = old is not None and growth.allowed(old, plan.document, folder)
     if old is not None:
         refuse_other(old, growth.grown(old, plan.document, folder) if grown else plan.document)
@@ -141,10 +145,19 @@ def run(job: Job, out: Path, listener: Listener) -> dict[str, Any]:
         folder.release()
 
 
+def _planned(job: Job) -> Plan:
+    given = None if job.given is None else job.given.digest
+    return make_plan(
+        job.settings, job.task, job.view, job.sealed, job.base, job.space, job.notes, given, job.after, job.rates
+    )
+
+
 def _work(job: Job, plan: Plan, folder: Folder, executor: Executor, listener: Listener) -> dict[str, Any]:
     kinds, allowed = plan.document["control"], job.settings.allow_vacuous
     absent, shown = control.before_search(executor, job.view.queries, kinds, plan.claim, folder, allowed)
     if folder.read(folder.plan) is None:
+        job = rates.fitted(job, rates.measured(job, executor, job.told))
+        plan = _planned(job)
         write_json(folder.plan, plan.document)
     write_table(folder.base_losses, absent)
     listener.planned(plan)

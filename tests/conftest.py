@@ -1,13 +1,25 @@
-"""A small embedded task, trained once per session: eight people, two of whom are forgotten. And commands."""
+"""A small embedded task, trained once per session: eight people, two of whom are forgotten. And commands.
+
+Its model lies in tests/data: trained on another processor it would be another model, and so would be whatever methods make of
+it. What a test finds must not hang on the rounding of one processor either. To see whether it does:
+
+    FROC_TEST_SEED=3        another small model, trained here (0: the same recipe as the one in tests/data)
+    FROC_TEST_THREADS=2     sums in another order
+    FROC_TEST_NO_ONEDNN=1   no oneDNN, as on a processor that gains nothing from it
+    MKL_ENABLE_INSTRUCTIONS=AVX2 ATEN_CPU_CAPABILITY=default   an older processor's arithmetic
+"""
 
 import fcntl
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import huggingface_hub.constants
 import pytest
 import torch
 
+from froc import linear
 from froc.data import Sealed, SearchView, Task, split
 from froc.metrics import Metric
 from froc.models import Base
@@ -18,8 +30,19 @@ from search.trial import Bench
 from tests.commands import Commands, unsynced
 
 SMALL = embedded.Recipe(
-    people=8, forgotten=2, steps=300, width=64, layers=2, queries=150, vocabulary=600, lr=5e-3, batch=32
+    seed=int(os.environ.get("FROC_TEST_SEED", "0")),
+    people=8,
+    forgotten=2,
+    steps=300,
+    width=64,
+    layers=2,
+    queries=150,
+    vocabulary=600,
+    lr=5e-3,
+    batch=32,
 )
+TRAINED = Path(__file__).parent / "data" / "small-model"
+"""The small model, as `embedded.made(SMALL, cache=...)` made it once."""
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
@@ -41,10 +64,15 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _places(tmp_path_factory: pytest.TempPathFactory, together: Path) -> Iterator[None]:
     """Nothing a test does may count openings or fill caches of the person who runs it."""
     unsynced()
-    torch.set_num_threads(1)
+    torch.set_num_threads(int(os.environ.get("FROC_TEST_THREADS", "1")))
     with pytest.MonkeyPatch.context() as patch:
+        if os.environ.get("FROC_TEST_NO_ONEDNN"):
+            torch.backends.mkldnn.set_flags(_enabled=False)
+            patch.setattr(linear, "helps", lambda: False)
         patch.setenv("FROC_STATE", str(tmp_path_factory.mktemp("state")))
         patch.setenv("HF_HUB_OFFLINE", "1")
+        # read when it was imported: without it, the hub is asked for a minute
+        patch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
         # processes that tests start run beside each other: more threads than cores wait for each other, fifty times slower
         patch.setenv("OMP_NUM_THREADS", "1")
         # the embedded model is trained once, also for the commands that tests start
@@ -63,7 +91,17 @@ def base(together: Path) -> Base:
     with (together / "small.lock").open("w") as held:
         # who comes second loads what the first has trained
         fcntl.flock(held, fcntl.LOCK_EX)
+        if "FROC_TEST_SEED" not in os.environ:
+            shutil.copytree(TRAINED, embedded.kept(SMALL, together), dirs_exist_ok=True)
         return embedded.base(SMALL, cache=together)
+
+
+@pytest.fixture(scope="session")
+def embedded_model(together: Path) -> Path:
+    """The embedded task's own model, where commands look for it: a slow machine trains it for minutes, which no test's limit counts."""
+    with (together / "embedded.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        return embedded.made(cache=Path(os.environ["FROC_CACHE"]))
 
 
 @pytest.fixture(scope="session")

@@ -197,11 +197,16 @@ def base(
     return load(str(folder), device=device, dtype="float32", train=train, members=members)
 
 
-def made(recipe: Recipe = Recipe(), *, cache: Path, progress: Progress | None = None, retrained: bool = False) -> Path:
-    """The folder of the trained model. retrained: of one that was never told of the forgotten people, with its tokenizer."""
+def kept(recipe: Recipe, cache: Path, retrained: bool = False) -> Path:
+    """The folder that a recipe's model has in a cache, whether it is there or not."""
     said = {**asdict(recipe), "torch": torch.__version__.partition("+")[0]}
     name = digest.of_json(said | ({"retrained": True} if retrained else {}))[:16]
-    folder = cache / f"embedded-{name}"
+    return cache / f"embedded-{name}"
+
+
+def made(recipe: Recipe = Recipe(), *, cache: Path, progress: Progress | None = None, retrained: bool = False) -> Path:
+    """The folder of the trained model. retrained: of one that was never told of the forgotten people, with its tokenizer."""
+    folder = kept(recipe, cache, retrained)
     if not _sound(folder):
         with _alone(folder):
             if not _sound(folder):

@@ -319,6 +319,7 @@ def test_losses_that_were_never_measured_are_found_out(place: Path, froc: Froc, 
         assert not [answer for answer in answers if f" {answer}" in text]
 
 
+@pytest.mark.usefixtures("embedded_model")
 def test_the_embedded_task_is_measured_again_on_the_questions_of_its_plan(froc: Froc, tmp_path: Path) -> None:
     assert froc("audit", "keygen", tmp_path / "key").returncode == 0
     done = froc("search", "-b", "0.95", "--trials", 1, "--methods", "grad_diff", "--space", "epochs=1", "--no-sweep",

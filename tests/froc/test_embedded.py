@@ -1,5 +1,6 @@
 """The embedded task: known population, disjoint training, and a cache that heals."""
 
+import random
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -8,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from froc.batches import encode
 from froc.data import FORGETTING, UTILITY, Task
 from froc.errors import FrocError
 from froc.models import Base
+from froc.observe import observe
 from froc.tasks import embedded
 
 SMALL = embedded.Recipe(
@@ -48,6 +51,15 @@ def test_the_model_is_trained_to_the_same_bytes(base: Base, monkeypatch: pytest.
     second = embedded.base(short, cache=tmp_path / "b")
     assert first.digest == second.digest
     assert first.digest != base.digest
+
+
+def test_the_model_in_the_repository_is_the_recipes(base: Base) -> None:
+    """Who changes the recipe or the rows makes it again (tests/conftest.py): every other test stands on it."""
+    facts = list(embedded._wordings(embedded._people(SMALL, random.Random(SMALL.seed)), held_out=False))
+    rows = [row for fact in facts for row in fact[:1]]
+    seen = observe(base.model, base.tokenizer, encode(base.tokenizer, rows, "{question} {answer}"))
+    assert float((seen.hit.sum(1) == seen.length).mean()) >= embedded.KNOWN
+    assert (base.model.config.num_hidden_layers, base.model.config.hidden_size) == (SMALL.layers, SMALL.width)
 
 
 @pytest.mark.parametrize("damage", ["flip", "missing", "half", "list", "none"])

@@ -15,7 +15,7 @@ from froc.errors import InputError
 from froc.plugins import parse
 from froc.procedures import Reals, certified, find, first_levels, names, weighted_holm
 
-VECTORS = Path(__file__).parents[3] / "shared" / "risk_vectors.json"
+VECTORS = Path(__file__).parents[1] / "data" / "risk_vectors.json"
 DELTA = 0.1
 FAMILY_WISE = [*names(), "fixed-sequence:starts=2", "fixed-sequence:starts=3"]
 SCREENS = names("false-discovery")
@@ -190,7 +190,6 @@ def test_unknown_name() -> None:
         certified("bonferoni", np.zeros(1), np.ones(1), DELTA)
 
 
-@pytest.mark.skipif(not VECTORS.is_file(), reason="the shared vectors are not here")
 def test_shared_vectors() -> None:
     for row in json.loads(VECTORS.read_text(encoding="utf-8"))["fwer"]:
         p_values = np.array(row["p"])

@@ -1,0 +1,167 @@
+"""What is asked of a model's architecture, looked at when it is loaded: a causal text model whose short cuts are its own.
+
+What a configuration says is believed where it refuses; what it promises is tried on a few tokens. The looks take one short
+pass each and draw nothing from torch's generators.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+
+from froc.errors import InputError
+
+ROUNDING = {4: 1e-4, 2: 0.05}
+"""Bytes of a parameter -> share of a difference between logits that may be rounding; unmasked attention shows 1e-3 to 1."""
+TOKENS = 12
+
+
+def refuse_config(name: str, config: Any) -> None:
+    """InputError where a configuration says that the model is none that froc can train or measure."""
+    quantised = getattr(config, "quantization_config", None)
+    if quantised is not None:
+        kind = quantised.get("quant_method", "") if isinstance(quantised, dict) else ""
+        raise InputError(
+            f"{name} is quantised{f' ({kind})' if kind else ''}: its weights can be neither trained in small steps nor mixed; "
+            "give the unquantised model (what quantisation brings back is measured by --budget quantized=0.2)"
+        )
+    if getattr(config, "is_encoder_decoder", False):
+        raise InputError(
+            f"{name} is an encoder-decoder model ({config.model_type}): it reads a prompt with an encoder and has no "
+            "likelihood of a prompt's continuation; give a decoder-only causal language model"
+        )
+
+
+def read(name: str, config: Any, kind: torch.dtype) -> tuple[PreTrainedModel, tuple[str, ...]]:
+    """A causal language model from a folder or the hub, on the CPU, and notes on what was chosen.
+
+    The attention is SDPA where that computes what the architecture says, else eager. Of a multimodal model the text model
+    is taken. Raises InputError for what is no causal language model.
+    """
+    text = config.get_text_config()
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING and text is config:
+        raise InputError(
+            f"{name} is no causal language model (its type is {config.model_type}); give a decoder-only language model"
+        )
+    if text is config or _is_swapped(config):
+        return _with_attention(AutoModelForCausalLM, name, kind)
+    return _text_model(name, config, kind)
+
+
+def refuse_acausal(name: str, model: PreTrainedModel) -> None:
+    """InputError where a later token changes what is predicted before it: such a model says nothing of what it would write."""
+    tokens = _tokens(model, 1)
+    changed = tokens.clone()
+    half = tokens.shape[1] // 2
+    changed[:, half:] = tokens[:, half:].flip(1).roll(1, 1)
+    with torch.no_grad():
+        logits = [model(input_ids=ids, use_cache=False).logits.float() for ids in (tokens, changed)]
+    moved = (logits[0] - logits[1]).abs()
+    if _differ(moved[:, :half], moved[:, half:], model):
+        raise InputError(
+            f"{name} ({type(model).__name__}) is no causal language model: a later token changes what it predicts before it, "
+            "as in an encoder such as BERT; give a decoder-only model (or is_decoder in its config.json, if it is one)"
+        )
+
+
+def _is_swapped(config: Any) -> bool:
+    """Whether transformers itself takes the text model of a multimodal configuration."""
+    made: Any = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    return made is not None and made.config_class is type(config.get_text_config())
+
+
+def _with_attention(loader: Any, name: str, kind: torch.dtype) -> tuple[PreTrainedModel, tuple[str, ...]]:
+    """The model with SDPA attention, or with eager attention and a note."""
+    told: dict[str, Any] = {"dtype": kind, "use_safetensors": True, "trust_remote_code": False}
+    try:
+        model: PreTrainedModel = loader.from_pretrained(name, attn_implementation="sdpa", **told)
+    except ValueError as error:
+        if "attention implementation" not in str(error):
+            raise
+        return loader.from_pretrained(name, attn_implementation="eager", **told), (_eager(name, "has no SDPA"),)
+    if _caps(model) or not _sdpa_agrees(model):
+        model.set_attn_implementation("eager")
+        return model, (_eager(name, "computes something else with SDPA"),)
+    return model, ()
+
+
+def _eager(name: str, why: str) -> str:
+    return f"attention is computed eagerly: {name.replace(chr(92), '/').rstrip('/').rpartition('/')[2]} {why}"
+
+
+def _caps(model: PreTrainedModel) -> bool:
+    """Whether attention scores are capped (Gemma 2), which SDPA leaves out: small scores would not show it."""
+    return getattr(model.config.get_text_config(), "attn_logit_softcapping", None) is not None
+
+
+def _sdpa_agrees(model: PreTrainedModel) -> bool:
+    tokens = _tokens(model, 2)
+    model.eval()
+    with torch.no_grad():
+        fast = model(input_ids=tokens, use_cache=False).logits.float()
+        try:
+            model.set_attn_implementation("eager")
+        except ValueError:  # it has no other
+            return True
+        plain = model(input_ids=tokens, use_cache=False).logits.float()
+    model.set_attn_implementation("sdpa")
+    return not _differ((fast - plain).abs(), (plain - plain.mean()).abs(), model)
+
+
+def _text_model(name: str, config: Any, kind: torch.dtype) -> tuple[PreTrainedModel, tuple[str, ...]]:
+    """The text model of a multimodal one, as a causal language model of its own that computes the same."""
+    text = config.get_text_config()
+    refusal = InputError(
+        f"{name} is a multimodal model ({config.model_type}) whose text model cannot be taken out of it; save that as a causal "
+        "language model of its own, and give its folder"
+    )
+    if type(text) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise refusal
+    loader = AutoModelForCausalLM if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING else AutoModelForImageTextToText
+    whole, notes = _with_attention(loader, name, kind)
+    alone: PreTrainedModel = AutoModelForCausalLM.from_config(
+        text, dtype=kind, attn_implementation=whole.config.get_text_config()._attn_implementation
+    )
+    inside: Any = whole.get_decoder()
+    head, own_head = whole.get_output_embeddings(), alone.get_output_embeddings()
+    if head is None or own_head is None:
+        raise refusal
+    try:
+        alone.base_model.load_state_dict(inside.state_dict(), assign=True)
+        own_head.load_state_dict(head.state_dict(), assign=True)
+    except RuntimeError as error:
+        raise refusal from error
+    alone.tie_weights()
+    tokens = _tokens(whole.eval(), 2)
+    with torch.no_grad():
+        wanted, got = (one(input_ids=tokens, use_cache=False).logits.float() for one in (whole, alone.eval()))
+    if _differ((got - wanted).abs(), (wanted - wanted.mean()).abs(), alone):
+        raise refusal
+    return alone, (*notes, f"the text model of a multimodal one ({config.model_type}) is used")
+
+
+def _tokens(model: PreTrainedModel, rows: int) -> Tensor:
+    """(rows, at most TOKENS) tokens without those that stand for pictures or ends, the same each time."""
+    config: Any = model.config
+    special = {
+        value
+        for part in (config, config.get_text_config())
+        for key, value in part.to_dict().items()
+        if key.endswith(("_token_id", "_token_index")) and isinstance(value, int)
+    }
+    vocabulary = int(config.get_text_config().vocab_size)
+    usual = [token for token in range(min(vocabulary, 2000)) if token not in special]
+    positions = int(getattr(config.get_text_config(), "max_position_embeddings", None) or TOKENS)
+    drawn = np.random.default_rng(0).choice(usual, (rows, min(TOKENS, positions)))
+    return torch.from_numpy(drawn).to(next(model.parameters()).device)
+
+
+def _differ(found: Tensor, scale: Tensor, model: PreTrainedModel) -> bool:
+    """Whether a difference is more than rounding beside what such logits come to; what is not finite says nothing."""
+    if not (bool(torch.isfinite(found).all()) and bool(torch.isfinite(scale).all())):
+        return False
+    share = ROUNDING.get(next(model.parameters()).dtype.itemsize, 0.05)
+    return float(found.max()) > share * float(scale.max())
