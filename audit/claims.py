@@ -58,12 +58,14 @@ class ModelPlan(Lenient):
 
 
 class SplitPlan(Lenient):
-    """search, calibration: risk -> units. searched, queries: risk -> digest over the sorted ids of either's queries."""
+    """search, calibration: risk -> units. searched, queries: risk -> digest over the sorted ids of either's queries. draw: how
+    units were divided: each by its own place, or (in older plans, which say nothing) in the order of their ids."""
 
     search: dict[str, int]
     calibration: dict[str, int]
     searched: dict[str, str]
     queries: dict[str, str]
+    draw: Literal["by-row"] | None = None
 
 
 class SearchPlan(Lenient):

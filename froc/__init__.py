@@ -15,6 +15,7 @@ How the files depend on each other, top to bottom::
     presets  risks                        risks by name: queries, metric, attacks
     observe  depth  metrics/  attacks/    what a model does with queries; scores of it; what an adversary may do first
     measure                               unlearned model -> per-query losses
+    normal_form  openings                 what stays of a row that is written otherwise; how often queries were looked at
     losses  bounds/  procedures/          the loss table; one theorem each; who may be rejected together
     shift  combined  claim                losses -> p-values and bounds for one claim
     power  exchangeability  sentences     what it would take; do losses look like independent draws; words for it
@@ -29,7 +30,7 @@ How the files depend on each other, top to bottom::
 In Python, `froc.plan`, `froc.search`, `froc.certify` and `froc.monitor` do what the commands do; they are looked up at first
 use, so that `import froc` loads nothing.
 
-What stands from `losses` on, and `errors`, `params`, `plugins`, `digest`, `data`, never imports torch.
+What stands from `losses` on, and `errors`, `params`, `plugins`, `digest`, `normal_form`, `openings`, `data`, never imports torch.
 """
 
 import importlib

@@ -12,7 +12,7 @@ from froc import digest, procedures
 from froc.bounds import Bound
 from froc.claim import automatic
 from froc.combined import COMBINED
-from froc.data import RISKS, Sealed, SearchView, Task, Unit, ids, request_of
+from froc.data import RISKS, Draw, Sealed, SearchView, Task, Unit, ids, request_of
 from froc.engine import PRECISIONS
 from froc.errors import InputError
 from froc.losses import SCALE
@@ -300,6 +300,7 @@ def make_plan(
             "share": settings.share,
             **({"later": settings.later} if settings.later else {}),
             **({"label": sealed.label} if sealed.label else {}),
+            **({"draw": sealed.draw} if sealed.draw != "in-order" else {}),
         },
         "search": {
             "methods": list(space), "trials": settings.trials, "sampler": settings.sampler, "pruner": settings.pruner,
@@ -331,6 +332,11 @@ def label_of(folder: Folder) -> str | None:
     """What an earlier call in this run folder renamed the queries' ids by, empty for nothing; None where there was none."""
     old = folder.read(folder.plan)
     return None if old is None else str(old["split"].get("label", ""))
+
+
+def draw_of(plan: Mapping[str, Any] | None) -> Draw:
+    """How a plan divides its queries; the way of today where there is no plan yet."""
+    return "by-row" if plan is None or plan["split"].get("draw") == "by-row" else "in-order"
 
 
 def refuse_other(old: Mapping[str, Any], new: Mapping[str, Any]) -> None:

@@ -21,13 +21,14 @@ from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import SQLAlchemyError
 
 import froc
+from froc import openings
 from froc.data import RISKS, Sealed, SearchView, Task
 from froc.engine import Engine
 from froc.errors import InputError, InterruptedRunError
 from froc.losses import SCALE
 from froc.models import Base, read_weights, save, write_weights
 from froc.risk import Candidate, Claim, certify
-from search import openings, sealing, sustaining
+from search import sealing, sustaining
 from search.after import After
 from search.calibration import measure, measure_in_rounds, searched
 from search.diagnosing import diagnose
@@ -102,7 +103,9 @@ def run(job: Job, out: Path, listener: Listener) -> dict[str, Any]:
     elif out.is_dir() and any(not (path.name.startswith(".") or path == folder.run_log) for path in out.iterdir()):
         raise InputError(f"{out} holds files but no plan.json of a run; choose another --out")
     if folder.read(folder.seal) is None:
-        openings.open_all(job.sealed.counted, identity(plan.document), None, job.settings.openings, job.settings.reopen)
+        settings = job.settings
+        looked = openings.check(job.sealed.counted, identity(plan.document), settings.openings, settings.reopen)
+        plan = replace(plan, notes=(*plan.notes, *filter(None, [looked.overlap])))
     folder.hold()
     try:
         with _interruptible(), _logged(folder.run_log):
@@ -143,8 +146,8 @@ def _work(job: Job, plan: Plan, folder: Folder, listener: Listener) -> dict[str,
         candidates = [Candidate(**c) for c in seal["candidates"]]
         fixed = identity(plan.document)
         asked = sealing.question(seal, fixed)
-        opening = openings.open_all(job.sealed.counted, fixed, asked, job.settings.openings, job.settings.reopen)
-        LOG.info("opening %d of %d planned", opening.number, opening.planned)
+        opening = openings.record(job.sealed.counted, fixed, asked, job.settings.openings, job.settings.reopen)
+        LOG.info("opening %d of %d planned; %s", opening.number, opening.planned, opening.overlap or "all are fresh")
         claim = replace(plan.claim, openings=opening.planned, opening=opening.number)
         order = job.sealed.order if claim.sequential else None
         _calibrate(job, folder, executor, candidates, claim, seal, listener)

@@ -17,13 +17,12 @@ from safetensors import SafetensorError
 from sqlalchemy.exc import OperationalError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from froc import digest
+from froc import digest, openings
 from froc.data import FORGETTING, UTILITY, split
 from froc.errors import InputError, InterruptedRunError
 from froc.measure import losses, probes
 from froc.models import Base, wrap
 from froc.tasks import embedded
-from search import openings
 from search.folder import Folder, Started
 from search.plan import Settings, measures
 from search.run import Job, bench_of, run
@@ -280,11 +279,11 @@ def test_openings_are_counted(base: Base, tmp_path: Path) -> None:
 
 def test_an_opening_written_down_is_not_forgotten_when_the_count_is_damaged(base: Base, tmp_path: Path) -> None:
     sealed = job(base, questions=9).sealed
-    openings.record(sealed.digests, "plan", "seal", 1, reopen=False)
-    for path in (tmp_path / "state" / "openings").iterdir():
+    openings.record(sealed.counted, "plan", "seal", 1, reopen=False)
+    for path in (tmp_path / "state" / "openings" / "looks").iterdir():
         path.write_text("{", encoding="utf-8")
     with pytest.raises(InputError, match="none is granted"):
-        openings.check(sealed.digests, "plan", 1, reopen=False)
+        run(job(base, questions=9), tmp_path / "run", Watch())
 
 
 def test_too_few_queries_are_refused_before_training(base: Base, tmp_path: Path) -> None:
