@@ -50,7 +50,7 @@ def job(
     """Everything a search works on. training: is told (what, done, of) while the embedded model is made. after: the run
     whose model is the base; earlier: task folders of what it and the runs before it removed.
 
-    folder: a task folder, or a layout's NAME:PART whose files are in `data`. unit: RISK=query or RISK=group.
+    folder: a task folder, or a layout's NAME:PART whose files are in `data`. unit: RISK=query, RISK=group or RISK=queries-by-group.
     questions: seed of the embedded task's queries; by default what the settings say, so that every plan has its own.
     audit_seed: seed of the split, where an auditor gave it. label: what the queries' ids are renamed by, empty for the ids of
     the draw; by default one of this model's and these settings' own. given: digest of the unlearned model, where one from
@@ -162,7 +162,9 @@ def _unit(text: str) -> "Unit":
         return "query"
     if text == "group":
         return "group"
-    raise InputError(f"--unit {text}: no unit is called {text!r}; there are: query, group")
+    if text == "queries-by-group":
+        return "queries-by-group"
+    raise InputError(f"--unit {text}: no unit is called {text!r}; there are: query, group, queries-by-group")
 
 
 def places(machine: Machine) -> list[str]:

@@ -9,6 +9,7 @@ queries, and a row that is added, left out or mended moves no other one. Ids are
 import itertools
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,7 +27,10 @@ UTILITY = "utility"
 RISKS = (FORGETTING, UTILITY)
 EARLIER = "earlier"
 """Queries about what earlier requests removed, and the risk that it can be had again; `earlier-2` for the second alone."""
-Unit = Literal["query", "group"]
+Unit = Literal["query", "group", "queries-by-group"]
+"""What is drawn at random, and what a risk is the mean of: of queries, of the means of groups, of queries that are drawn by
+group (see `froc.losses.tilted`).
+"""
 Draw = Literal["by-row", "in-order"]
 """How queries are divided. `in-order` is what older versions did: the first share in the order of the ids, so that a change
 to any row moved a third of the others; runs of then are read, measured again and gone on after by it."""
@@ -182,7 +186,7 @@ class Sealed:
 
     opened, searched: pool -> what its sealed and its searched queries are counted by (`froc.openings`): another share for the
     search, another split, sample or risk is another look at the same queries. older: by what older versions counted. listed:
-    risk -> number of all its units. label: what their ids were renamed by (`renamed`), None where they are those of the draw.
+    risk -> number of all its units. largest: risk -> most queries that a unit has, searched or sealed. label: what their ids were renamed by (`renamed`), None where they are those of the draw.
     draw: how they were divided.
     """
 
@@ -191,11 +195,12 @@ class Sealed:
         queries: Mapping[str, tuple[Query, ...]],
         counted: Counted,
         listed: Mapping[str, int],
+        largest: Mapping[str, int],
         label: str | None = None,
         draw: Draw = "by-row",
     ) -> None:
         self.__queries, self.__counted = queries, counted
-        self.listed, self.label, self.draw = dict(listed), label, draw
+        self.listed, self.largest, self.label, self.draw = dict(listed), dict(largest), label, draw
 
     @property
     def counted(self) -> Counted:
@@ -223,7 +228,7 @@ class Sealed:
     def renamed(self, key: bytes, label: str) -> "Sealed":
         """The same queries under other ids."""
         queries = {risk: _renamed(some, key) for risk, some in self.__queries.items()}
-        return Sealed(queries, self.__counted, self.listed, label, self.draw)
+        return Sealed(queries, self.__counted, self.listed, self.largest, label, self.draw)
 
     def open(self, seal: Mapping[str, Any]) -> Mapping[str, tuple[Query, ...]]:
         """The calibration queries, for a seal that names exactly these queries and lists its candidates."""
@@ -255,6 +260,7 @@ def split(
     searched: dict[str, tuple[Query, ...]] = {}
     sealed: dict[str, tuple[Query, ...]] = {}
     listed: dict[str, int] = {}
+    largest: dict[str, int] = {}
     past = task.earlier
     pools = {pool: keyed_queries(task, pool) for pool in task.queries}
     given = sources or {pool: Source(pool) for pool in pools}
@@ -268,7 +274,8 @@ def split(
             first, second, *_ = divide(every, share, later, risk, draw)
             second = _of_units(second, (sample or {}).get(risk), draw)
         searched[risk], sealed[risk] = _wanted(first, source), _wanted(second, source)
-        listed[risk] = len({query.unit for query in _wanted(every, source)})
+        sizes = Counter(query.unit for query in _wanted(every, source))
+        listed[risk], largest[risk] = len(sizes), max(sizes.values(), default=0)
         if not searched[risk] or not sealed[risk]:
             raise InputError(f"{risk}: too few queries about facts that no adversary holds; give more queries")
     rows = past.rows if past else ()
@@ -277,7 +284,7 @@ def split(
     )
     older = (opened_as(task), *({EARLIER: ids(some)} for some in (past.sealed if past else ())))
     counted = Counted(_counted(sealed, given), _counted(searched, given), older=older)
-    return view, Sealed(sealed, counted, listed, draw=draw)
+    return view, Sealed(sealed, counted, listed, largest, draw=draw)
 
 
 def _counted(queries: Mapping[str, Sequence[Query]], sources: Mapping[str, Source]) -> dict[str, frozenset[str]]:

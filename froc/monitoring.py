@@ -33,7 +33,7 @@ from froc.combined import COMBINED
 from froc.errors import InputError
 from froc.files import write_text
 from froc.formats.table import Table as Format
-from froc.losses import SCALE, check
+from froc.losses import SCALE, WEIGHTED, check
 from froc.tables import Printed, Table
 from froc.wealth import BETS, Begun, beginning, follow, least
 
@@ -294,6 +294,10 @@ def _fresh(document: Mapping[str, Any], level: float, risks: Sequence[str] | Non
         raise InputError(
             "the certificate lacks its budget, unit, certified or chosen; give certificate.json as froc wrote it"
         ) from error
+    if WEIGHTED in unit.values():
+        raise InputError(
+            f"a stream is followed by means of queries or of groups, not yet by {WEIGHTED}; certify one of these"
+        )
     if not 0 < level < 1:
         raise InputError(f"alarm level {level:g} is outside (0, 1); the chance of any false alarm, such as 0.05")
     if not certified:

@@ -179,7 +179,8 @@ def _plan(sides: Sequence[Side], terms: Terms) -> dict[str, Any]:
         "task": {"name": job.task.name, "digest": job.task.digest, "split_seed": job.task.split_seed},
         "model": first["model"],
         "metrics": {risk: first["metrics"][risk] for risk in RISKS},
-        "units": {risk: job.task.units[risk] for risk in RISKS},
+        # differences are taken of what units have on average
+        "units": {risk: "query" if job.task.units[risk] == "query" else "group" for risk in RISKS},
         "levels": list(terms.levels),
         "confidence": terms.confidence,
         "tries": terms.tries,

@@ -25,6 +25,7 @@ from froc import openings
 from froc.data import RISKS, Sealed, SearchView, Task
 from froc.engine import Engine
 from froc.errors import InputError, InterruptedRunError
+from froc.exchangeability import warnings
 from froc.losses import SCALE
 from froc.models import Base, read_weights, save, write_weights
 from froc.risk import Candidate, Claim, certify
@@ -38,7 +39,7 @@ from search.executors.inline import Inline
 from search.external import EXTERNAL, GIVEN, Given
 from search.folder import Folder, Started, of_document, write_json, write_table
 from search.outlook import LIKELY, chance
-from search.plan import Plan, Settings, identity, make_plan, measures, refuse_other
+from search.plan import Plan, Settings, as_planned, identity, make_plan, measures, refuse_other
 from search.sharing import Shared
 from search.space import Spaces
 from search.study import Study
@@ -100,6 +101,7 @@ def run(job: Job, out: Path, listener: Listener) -> dict[str, Any]:
     old = folder.read(folder.plan)
     if old is not None:
         refuse_other(old, plan.document)
+        plan = replace(plan, claim=as_planned(plan.claim, old))
     elif out.is_dir() and any(not (path.name.startswith(".") or path == folder.run_log) for path in out.iterdir()):
         raise InputError(f"{out} holds files but no plan.json of a run; choose another --out")
     if folder.read(folder.seal) is None:
@@ -308,12 +310,27 @@ def _keep_chosen(
     if chosen is None:
         return
     _kept(job, folder, executor, [chosen])
-    write_json(folder.diagnostics, diagnose(job.base, job.view, read_weights(folder.weights(chosen.config))))
+    told = diagnose(job.base, job.view, read_weights(folder.weights(chosen.config)))
+    write_json(folder.diagnostics, told | {"exchangeability": _noticed(job, folder, candidates, certificate)})
     if job.given is None:
         save(job.base, part)
     else:
         job.given.copy(part)
     part.rename(folder.model)
+
+
+def _noticed(job: Job, folder: Folder, candidates: Sequence[Candidate], certificate: Mapping[str, Any]) -> list[str]:
+    """Do calibration losses look like independent draws? By the rows' groups and places in their file, which no table tells."""
+    table, names = pl.read_parquet(folder.calibration_losses), [one.config for one in candidates]
+    places = {row: k for rows in job.task.queries.values() for k, row in enumerate(rows)}
+    found = []
+    for risk, some in job.sealed.open(folder.read(folder.seal) or {}).items():
+        if certificate["population"].get(risk) != "queries":
+            continue
+        rows = [(q.id, q.row.group or q.id, places.get(q.row, 0)) for q in some]
+        known = pl.DataFrame(rows, schema=["query", "unit", "place"], orient="row")
+        found += warnings(table, risk=risk, configs=names, unit=certificate["unit"][risk], known=known)
+    return found
 
 
 @contextmanager
