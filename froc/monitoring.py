@@ -288,16 +288,16 @@ def _fresh(document: Mapping[str, Any], level: float, risks: Sequence[str] | Non
     """The state of a stream without a loss."""
     try:
         budget, unit = dict(document["budget"]), dict(document["unit"])
+        if WEIGHTED in unit.values():
+            raise InputError(
+                f"a stream is followed by means of queries or of groups, not yet by {WEIGHTED}; certify these"
+            )
         certified, chosen = list(document["certified"]), document["chosen"]
         known = {name: Course(budget=float(budget[name]), unit=unit[name]) for name in budget if name != COMBINED}
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
             "the certificate lacks its budget, unit, certified or chosen; give certificate.json as froc wrote it"
         ) from error
-    if WEIGHTED in unit.values():
-        raise InputError(
-            f"a stream is followed by means of queries or of groups, not yet by {WEIGHTED}; certify one of these"
-        )
     if not 0 < level < 1:
         raise InputError(f"alarm level {level:g} is outside (0, 1); the chance of any false alarm, such as 0.05")
     if not certified:

@@ -159,7 +159,7 @@ def check(counted: Counted, plan: str, planned: int, reopen: bool) -> Opening:
     """
     with _held():
         ledger = _read(counted)
-        return _known(ledger, lambda by, _: by == plan) or _next(ledger, counted, planned, reopen)
+        return _known(ledger, counted, lambda by, _: by == plan) or _next(ledger, counted, planned, reopen)
 
 
 def record(counted: Counted, plan: str, seal: str, planned: int, reopen: bool) -> Opening:
@@ -170,7 +170,7 @@ def record(counted: Counted, plan: str, seal: str, planned: int, reopen: bool) -
     """
     with _held():
         ledger = _read(counted)
-        made = _known(ledger, lambda _, asked: asked == seal)
+        made = _known(ledger, counted, lambda _, asked: asked == seal)
         if made is not None:
             return made
         opening = _next(ledger, counted, planned, reopen)
@@ -234,12 +234,17 @@ def _certified(rows: Rows, options: str) -> Certified:
     )
 
 
-def _known(ledger: _Ledger, same: Callable[[str, str], bool]) -> Opening | None:
-    """The opening that was made under the same plan or seal; None where there is none."""
+def _known(ledger: _Ledger, counted: Counted, same: Callable[[str, str], bool]) -> Opening | None:
+    """The opening of these very queries that was made under the same plan or seal; None where there is none."""
+    mine = _keyed(ledger.key, counted.opened)
+    of = sum(map(len, mine.values()))
     for number, (plan, seal, planned) in enumerate(ledger.before, start=1):
         if same(plan, seal):
             return Opening(number, planned)
-    return next((Opening(look.number, look.planned) for look in ledger.looks if same(look.plan, look.seal)), None)
+    for look in ledger.looks:
+        if same(look.plan, look.seal) and len(_shared(look, mine)) == of:
+            return Opening(look.number, look.planned)
+    return None
 
 
 def _next(ledger: _Ledger, counted: Counted, planned: int, reopen: bool) -> Opening:

@@ -84,7 +84,7 @@ def test_certificate_follows_the_contract(finished: tuple[Path, dict[str, Any]])
     out, certificate = finished
     assert json.loads((out / "certificate.json").read_text()) == certificate
     assert certificate["budget"] == BUDGET
-    assert certificate["n"] == {FORGETTING: 120, UTILITY: 120}
+    assert certificate["n"] == json.loads((out / "plan.json").read_text())["split"]["calibration"]
     assert certificate["chosen"] in certificate["certified"]
     for row in certificate["candidates"]:
         assert set(row) == {
@@ -356,8 +356,9 @@ def test_a_full_disk_is_said_and_survived(base: Base, tmp_path: Path, monkeypatc
 @pytest.mark.parametrize("metric", ["exact_memorization", "probability", "rouge_l"])
 def test_every_metric_runs_to_a_certificate(base: Base, tmp_path: Path, metric: str) -> None:
     said = {"metrics": dict.fromkeys(BUDGET, metric), "trials": 2, "questions": 20, "bound": "hoeffding_bentkus"}
-    certificate = run(job(base, **said), tmp_path / "run", Watch())
-    assert certificate["n"] == {FORGETTING: 120, UTILITY: 120}
+    asked = job(base, **said)
+    certificate = run(asked, tmp_path / "run", Watch())
+    assert certificate["n"] == asked.sealed.units
     table = pl.read_parquet(tmp_path / "run" / "losses" / "calibration.parquet")
     assert set(table["metric"]) == {metric}
     assert certificate["candidates"]
