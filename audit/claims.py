@@ -42,13 +42,13 @@ class Lenient(Strict, extra="ignore"):
 
 
 class TaskPlan(Lenient):
-    """What the plan says about the task. units: risk -> query | group. seed_from: who gave `split_seed`, where said."""
+    """What the plan says about the task. units: risk -> sampling unit. seed_from: who gave `split_seed`, where said."""
 
     name: str
     digest: str = Hex
     split_seed: int = 0
     seed_from: Literal["auditor"] | None = None
-    units: dict[str, Literal["query", "group"]]
+    units: dict[str, Literal["query", "group", "queries-by-group"]]
 
 
 class ModelPlan(Lenient):
@@ -59,12 +59,14 @@ class ModelPlan(Lenient):
 
 
 class SplitPlan(Lenient):
-    """search, calibration: risk -> units. searched, queries: risk -> digest over the sorted ids of either's queries."""
+    """search, calibration: risk -> units. searched, queries: risk -> digest over the sorted ids of either's queries. draw: how
+    units were divided: each by its own place, or (in older plans, which say nothing) in the order of their ids."""
 
     search: dict[str, int]
     calibration: dict[str, int]
     searched: dict[str, str]
     queries: dict[str, str]
+    draw: Literal["by-row"] | None = None
 
 
 class SearchPlan(Lenient):
@@ -102,6 +104,9 @@ class Plan(Lenient):
     population: dict[str, Literal["queries", "sample", "census"]]
     # some bounds take time that grows with the list; nobody lists more
     listed: dict[str, Annotated[int, Field(ge=1, le=10**9)]]
+    # older plans name no estimand, and no group is larger than what whole numbers of 64 bits can be tilted by
+    estimand: dict[str, str] = Field(default_factory=dict)
+    largest: dict[str, Annotated[int, Field(ge=1, le=10**9)]] = Field(default_factory=dict)
     weights: dict[str, Annotated[float, Field(gt=0, le=1)]]
     radius: float = Field(ge=0, lt=1)
     sequential: bool
@@ -134,6 +139,9 @@ class Plan(Lenient):
             joint=self.joint,
             sequential=self.sequential,
             unmeasured=0 if self.after is None or self.after.measured else len(self.after.tasks),
+            largest=dict(sorted(self.largest.items())),
+            estimand=dict(sorted(self.estimand.items())),
+            keyed=bool(self.estimand),
         )
 
 

@@ -165,7 +165,7 @@ def _losses(files: Mapping[str, bytes], plan: Plan, seal: Seal) -> Any:
         listed = plan.population[risk] != "queries"
         if bool(known) != listed or (listed and digest.of_json(known) != plan.split.searched.get(risk)):
             raise VerificationError("table-other-queries", f"the {risk} search rows are not those of a planned list")
-        if listed and plan.task.seed_from:
+        if listed and plan.task.seed_from and plan.split.draw is None:
             _draw(of_risk, risk)
         if plan.sequential:
             continue  # whether these are the first units of the sealed order is checked with the statistics
@@ -204,9 +204,10 @@ def _control(plan: Plan, base: pl.DataFrame | None) -> str:
 
 
 def _draw(of_risk: pl.DataFrame, risk: str) -> None:
-    """The auditor's seed orders units by id and gives the first ones to the search; what is left is calibrated on.
+    """In older plans the auditor's seed orders units by id and gives the first ones to the search; the rest is calibrated on.
 
-    Ids are keyed digests of rows, so that this order is all that can be seen without the data.
+    Ids are keyed digests of rows, so that this order is all that can be seen without the data. Where each unit has a place of
+    its own (`draw`), nothing can be: a place that showed would let guessed texts be tried. Measuring again draws again.
     """
     last = of_risk.filter(pl.col("split") == "search")["unit"].max()
     first = of_risk.filter(pl.col("split") == "calibration")["unit"].min()

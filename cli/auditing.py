@@ -139,7 +139,7 @@ def model(
     from cli.searching import Screen, finish, signature
     from search.external import Given
     from search.folder import Folder
-    from search.plan import Settings, label_of
+    from search.plan import Settings, draw_of, label_of
     from search.run import run
 
     defined = words.definitions(risk or [])
@@ -166,6 +166,7 @@ def model(
             audit_seed=audit_seed,
             given=given.digest,
             label=label_of(Folder(out)),
+            draw=draw_of(Folder(out).read(Folder(out).plan)),
         )
         certificate = run(replace(job, given=given, space={}, notes=(*job.notes, *given.notes)), out, screen)
     finish(out, certificate, json_, quiet)

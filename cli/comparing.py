@@ -90,7 +90,7 @@ def _sides(
     from froc import digest
     from search.compare import Side
     from search.folder import Folder
-    from search.plan import identity
+    from search.plan import draw_of, identity
 
     found: list[Side] = []
     plans = {}
@@ -114,6 +114,7 @@ def _sides(
             units,
             questions=questions,
             label=str(questions),
+            draw="by-row" if task is None else draw_of(plan),
         )
         _refuse_other(path, plan, job, embedded=task is None)
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.resolve().name).strip("-.") or "run"

@@ -12,7 +12,7 @@ from cli import continuing, words
 from froc.errors import InputError
 
 if TYPE_CHECKING:
-    from froc.data import Task, Unit
+    from froc.data import Draw, Task, Unit
     from search.after import After
     from search.executors import Executor
     from search.plan import Settings
@@ -45,16 +45,16 @@ def job(
     settings: "Settings", folder: Path | None, model: str | None, split_seed: int | None, machine: Machine,
     training: Callable[[str, int, int], None], data: Path | None = None, unit: Sequence[str] = (),
     *, after: "After | None" = None, earlier: Sequence[Path] = (), questions: int | None = None,
-    audit_seed: int | None = None, label: str | None = None, given: str = "",
+    audit_seed: int | None = None, label: str | None = None, given: str = "", draw: "Draw" = "by-row",
 ) -> "Job":  # fmt: skip
     """Everything a search works on. training: is told (what, done, of) while the embedded model is made. after: the run
     whose model is the base; earlier: task folders of what it and the runs before it removed.
 
-    folder: a task folder, or a layout's NAME:PART whose files are in `data`. unit: RISK=query or RISK=group.
+    folder: a task folder, or a layout's NAME:PART whose files are in `data`. unit: RISK=query, RISK=group or RISK=queries-by-group.
     questions: seed of the embedded task's queries; by default what the settings say, so that every plan has its own.
     audit_seed: seed of the split, where an auditor gave it. label: what the queries' ids are renamed by, empty for the ids of
-    the draw; by default one of this model's and these settings' own, and the draw's where an auditor's seed gives them an
-    order that verifiers look at. given: digest of the unlearned model, where one from elsewhere is measured.
+    the draw; by default one of this model's and these settings' own. given: digest of the unlearned model, where one from
+    elsewhere is measured. draw: how the run folder's plan divides the queries, where it has one.
 
     Raises InputError for a task, model or option that does not go together.
     """
@@ -101,7 +101,7 @@ def job(
     measured = measures(settings)
     sample = {risk: settings.sample[one.pool] for risk, one in measured.items() if one.pool in settings.sample}
     view, sealed = split(
-        task, settings.share, sample, {risk: one.source for risk, one in measured.items()}, settings.later
+        task, settings.share, sample, {risk: one.source for risk, one in measured.items()}, settings.later, draw
     )
     refuse_unfit(view, measured)
     asked = _asks_for_retrained(settings.methods)
@@ -128,7 +128,7 @@ def job(
     if asked and view.retrained is not None:
         models.refuse_unlike(base, Path(view.retrained))
     if label is None:
-        label = "" if task.audited else digest.of_json([questions, base.digest, given])
+        label = digest.of_json([questions, base.digest, given])
     if label:
         view, sealed = renamed(view, sealed, task, label)
     engine = Engine.of(
@@ -176,7 +176,9 @@ def _unit(text: str) -> "Unit":
         return "query"
     if text == "group":
         return "group"
-    raise InputError(f"--unit {text}: no unit is called {text!r}; there are: query, group")
+    if text == "queries-by-group":
+        return "queries-by-group"
+    raise InputError(f"--unit {text}: no unit is called {text!r}; there are: query, group, queries-by-group")
 
 
 def places(machine: Machine) -> list[str]:

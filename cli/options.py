@@ -116,7 +116,10 @@ Task = Annotated[
 Data = Annotated[Path | None, typer.Option(help="Folder with a benchmark's files, as published.", show_default=False)]
 Unit = Annotated[
     list[str] | None,
-    typer.Option(help="RISK=query or RISK=group: what is drawn (docs/tasks.md).", show_default="the task's"),
+    typer.Option(
+        help="RISK=query, RISK=group or RISK=queries-by-group: what is drawn, and what the mean is of (docs/statistics.md).",
+        show_default="the task's",
+    ),
 ]
 After = Annotated[
     Path | None,

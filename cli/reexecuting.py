@@ -138,7 +138,7 @@ def _job(
     machine: jobs.Machine, screen: "Screen", chain: "After | None", earlier: Sequence[Path],
 ) -> "Job":  # fmt: skip
     """What the report is about, made again; InputError where that is something else."""
-    from search.plan import settings_of
+    from search.plan import draw_of, settings_of
     from search.remeasuring import refuse_other
 
     plan: dict[str, Any] = json.loads(files["plan.json"])
@@ -149,7 +149,7 @@ def _job(
     job = jobs.job(
         settings_of(plan, words.per_risk(metric, "metric", str)), task or Path(said["name"]), base, said["split_seed"], machine,
         screen.training, data, units, after=chain, earlier=earlier, questions=plan.get("questions"),
-        label=plan["split"].get("label", ""),
+        label=plan["split"].get("label", ""), draw=draw_of(plan),
     )  # fmt: skip
     refuse_other(job, plan)
     return job

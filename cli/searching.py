@@ -183,7 +183,7 @@ def search(
     until_time, per_trial = words.seconds(timeout, "timeout"), words.seconds(trial_timeout, "trial-timeout")
 
     from search.folder import Folder
-    from search.plan import Settings, label_of, parallel_of
+    from search.plan import Settings, draw_of, label_of, parallel_of
 
     machine = jobs.Machine(device, dtype, checkpointing, compiled, executor, workers, worker_gpus)
     at_once = parallel or parallel_of(Folder(place)) or max(1, len(jobs.places(machine)))
@@ -215,6 +215,7 @@ def search(
             earlier=chain.earlier,
             audit_seed=audit_seed,
             label=label_of(Folder(place)),
+            draw=draw_of(Folder(place).read(Folder(place).plan)),
         )
         from search.run import run
 

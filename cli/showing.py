@@ -114,6 +114,8 @@ def _diagnostics(run: Path) -> None:
     if "mia_auc" in found:
         parts.append(f"membership AUC {found['mia_auc']:.2f}, PrivLeak {found['priv_leak']:.0f} %")
     words.results.print(f"[dim]diagnostics, not certified: {'; '.join(parts)}[/]", soft_wrap=True)
+    for line in found.get("exchangeability", ()):
+        words.messages.print(f"[yellow]warning:[/] {line}", soft_wrap=True)
 
 
 FEW = 3

@@ -17,6 +17,7 @@ How the files depend on each other, top to bottom::
     presets  risks                        risks by name: queries, metric, attacks
     observe  depth  metrics/  attacks/    what a model does with queries; scores of it; what an adversary may do first
     measure  screening                    unlearned model -> per-query losses; rows that a model cannot take
+    normal_form  openings                 what stays of a row that is written otherwise; how often queries were looked at
     losses  bounds/  procedures/          the loss table; one theorem each; who may be rejected together
     shift  combined  claim                losses -> p-values and bounds for one claim
     control                               what the base model shows under the same measurements
@@ -32,7 +33,8 @@ How the files depend on each other, top to bottom::
 In Python, `froc.plan`, `froc.search`, `froc.certify` and `froc.monitor` do what the commands do; they are looked up at first
 use, so that `import froc` loads nothing.
 
-What stands from `losses` on, and `errors`, `params`, `plugins`, `digest`, `records`, `rows`, `passages`, `prompts`, `data`, never imports torch.
+What stands from `losses` on, and `errors`, `params`, `plugins`, `digest`, `normal_form`, `openings`, `records`, `rows`, `passages`,
+`prompts`, `data`, never imports torch.
 """
 
 import importlib

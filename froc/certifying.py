@@ -6,7 +6,7 @@ The certificate says which it was.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,12 +15,12 @@ import polars as pl
 
 from froc import digest
 from froc.bounds import Bound
-from froc.claim import Candidate, Claim, automatic
+from froc.claim import POPULATIONS, Candidate, Claim, automatic, estimands
 from froc.combined import COMBINED
 from froc.control import sentences
 from froc.errors import InputError
 from froc.formats import Format, Read
-from froc.losses import SPLITS, UNITS
+from froc.losses import SPLITS, UNITS, WEIGHTED
 from froc.plugins import find, make
 from froc.procedures import DEFAULT
 from froc.risk import certify as decided
@@ -260,11 +260,19 @@ def claim_of(
     for name in (*kinds, *(listed or {}), *(weights or {}), *(budget if isinstance(budget, Mapping) else ())):
         if name not in (*risks, COMBINED):
             raise InputError(f"no risk is called {name!r}; there are: {', '.join(risks)}")
-    return Claim(
+    sizes = (
+        losses.group_by("risk", "unit")
+        .agg(pl.col("query").n_unique().alias("n"))
+        .group_by("risk")
+        .agg(pl.col("n").max())
+    )
+    claim = Claim(
         budget=dict(budget) if isinstance(budget, Mapping) else dict.fromkeys(risks, budget), confidence=confidence,
         procedure=procedure, joint=joint, radius=radius, bound={risk: bound_of(risk) for risk in risks},
         unit=dict.fromkeys(risks, unit), population=kinds, listed=dict(listed or {}), weights=dict(weights or {}),
+        largest=dict(sizes.sort("risk").iter_rows()) if unit == WEIGHTED else {},
     )  # fmt: skip
+    return replace(claim, estimand=estimands(claim)) if set(kinds.values()) <= set(POPULATIONS) else claim
 
 
 def candidates(losses: pl.DataFrame) -> list[Candidate]:

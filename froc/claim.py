@@ -15,14 +15,18 @@ from froc import combined, procedures, shift
 from froc.bounds import Bound, Level, Losses, Reals, Wholes
 from froc.combined import COMBINED
 from froc.errors import InputError
-from froc.losses import SCALE, UNITS
+from froc.losses import SCALE, UNITS, WEIGHTED, tilted
 from froc.plugins import find, make
 
 SLACK = Decimal("1e-12")
 """Rounding gives this much (relative) away, so that no machine's last bits can round in the claim's favour."""
+STEPS = 64
+"""Levels that are tried at a time where a bound is found by trying."""
 TINY = Decimal("1e-300")
 """No p-value is printed smaller; a bound that underflows to 0 has not proved certainty."""
 POPULATIONS = ("queries", "sample", "census")
+MEANS = {"query": "mean over queries", "group": "mean of group means", WEIGHTED: "mean over queries, drawn by group"}
+LISTED = {"sample": "of a list that is measured in part", "census": "of a list that is measured completely"}
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,9 @@ class Claim:
     `sample` is drawn without replacement from `listed` many, `census` is all of them. radius: Hellinger distance
     within which the budget must hold. openings: planned looks, each at delta / openings; opening: which look this is.
     sequential: candidates may be measured on fewer units than planned. unmeasured: requests that were removed before and
-    that nothing here is measured about.
+    that nothing here is measured about. largest: risk -> queries that no group has more of, for `queries-by-group`.
+    estimand: risk -> what its mean is a mean of (`estimands`); older plans name none, and their certificates stay as they were.
+    keyed: units and queries are named by keyed digests, whose order says nothing about the queries.
     """
 
     budget: dict[str, float]
@@ -61,6 +67,9 @@ class Claim:
     joint: bool = False
     sequential: bool = False
     unmeasured: int = 0
+    largest: Mapping[str, int] = field(default_factory=dict)
+    estimand: Mapping[str, str] = field(default_factory=dict)
+    keyed: bool = False
 
     @property
     def risks(self) -> list[str]:
@@ -84,13 +93,16 @@ class Evidence:
 
     seen, searched: where the population is a list, the (m,) sums of losses of its units that the search has looked
     at, and how many those are. They are no sample any more, but known, and part of the list's mean. planned: units
-    that were to be measured.
+    that were to be measured. sizes: queries of each unit, where the claim is about the mean over queries: losses are then their
+    sums. pooled: the (m,) mean losses over all known queries, where units have several.
     """
 
     losses: Losses | Sequence[Losses]
     seen: Wholes
     searched: int = 0
     planned: int = 0
+    sizes: Wholes | None = None
+    pooled: Reals | None = None
 
     def count(self, place: int) -> int:
         """Units on which a candidate was measured for the claim."""
@@ -106,13 +118,25 @@ def evidence(losses: Losses) -> Evidence:
 def only(some: Evidence, place: int) -> Evidence:
     """The evidence of one candidate."""
     row = some.losses[place : place + 1] if isinstance(some.losses, np.ndarray) else some.losses[place]
-    return replace(some, losses=row, seen=some.seen[place : place + 1])
+    pooled = None if some.pooled is None else some.pooled[place : place + 1]
+    return replace(some, losses=row, seen=some.seen[place : place + 1], pooled=pooled)
 
 
 def level(claim: Claim) -> float:
     """The error level that one statement of this opening spends."""
     # 1 - 0.9 is 0.0999...98 in floats; the user said 0.1
     return round(1.0 - claim.confidence, 12) / claim.openings / (2 if claim.joint else 1)
+
+
+def estimands(claim: Claim) -> dict[str, str]:
+    """risk -> what the mean that is bounded is a mean of, in fixed words."""
+    found = {}
+    for risk in claim.risks:
+        unit, kind = MEANS[claim.unit[risk]], claim.kind(risk)
+        # all of a list is measured: nothing is drawn
+        unit = MEANS["query"] if (kind, claim.unit[risk]) == ("census", WEIGHTED) else unit
+        found[risk] = f"{unit} {LISTED[kind]}" if kind in LISTED else unit
+    return found
 
 
 def automatic(*, binary: bool, unit: str, population: str, sequential: bool, procedure: str) -> str:
@@ -155,6 +179,8 @@ def refuse_unknown(claim: Claim) -> None:
     _refuse_weights(claim)
     for risk in claim.risks:
         _refuse_risk(claim, risk)
+    if claim.estimand and dict(claim.estimand) != estimands(claim):
+        raise InputError("the claim names another estimand than its units and populations have")
 
 
 def _refuse_weights(claim: Claim) -> None:
@@ -186,10 +212,27 @@ def _refuse_risk(claim: Claim, risk: str) -> None:
         raise InputError(f"the bound {claim.bound[risk]} is not for population {kind} of {risk}; take --bound auto")
     if kind == "sample" and claim.listed.get(risk, 0) < 1:
         raise InputError(f"population sample needs the size of the list: --listed {risk}=400")
+    if claim.unit[risk] == WEIGHTED:
+        _refuse_weighted(claim, risk, bound)
     if claim.sequential and not bound.anytime:
         raise InputError(f"the bound {claim.bound[risk]} does not hold when measuring stops early; take betting")
     if procedures.find(claim.procedure).evidence == "e" and bound.e_value is Bound.e_value:
         raise InputError(f"{claim.procedure} needs e-values, {claim.bound[risk]} has none; take mixture or betting")
+
+
+def _refuse_weighted(claim: Claim, risk: str, bound: type[Bound]) -> None:
+    kind = claim.kind(risk)
+    if kind == "sample" or claim.sequential:
+        raise InputError(
+            f"{risk}: {WEIGHTED} is offered for populations queries and census, measured as planned; take --unit {risk}=group, "
+            "or leave --sequential and --population sample out"
+        )
+    if kind == "queries" and claim.largest.get(risk, 0) < 1:
+        raise InputError(f"{risk}: {WEIGHTED} needs the size of the largest group that there may be; it is in no plan")
+    if bound.binary_only:
+        raise InputError(
+            f"the bound {claim.bound[risk]} needs 0-1 losses of single queries; take --bound auto for {risk}"
+        )
 
 
 def p_values(
@@ -216,6 +259,8 @@ def raw_p(claim: Claim, risk: str, some: Evidence, candidates: int, alpha: Level
     risks = np.broadcast_to(np.asarray(alpha, dtype=np.float64), some.seen.shape)
     if claim.radius:
         risks = np.asarray(shift.shrunk(risks, claim.radius))
+    if some.sizes is not None:
+        some = replace(some, losses=tilted(_sums(some), some.sizes, claim.largest[risk], risks), sizes=None)
     if claim.kind(risk) != "sample":
         return _tails(_bound(claim, risk, some, aim), some, risks, claim)
     # what the rest of the list may have on average, when the units that the search saw are taken off
@@ -253,6 +298,8 @@ def uppers(claim: Claim, some: Mapping[str, Evidence], delta: float) -> dict[str
 def raw_upper(claim: Claim, risk: str, some: Evidence, delta: float) -> Reals:
     """(m,) unrounded upper bounds of one risk, without shift."""
     bound = _bound(claim, risk, some, delta)
+    if some.sizes is not None:
+        return np.array([_inverted(bound, row, some.sizes, claim.largest[risk], delta) for row in _sums(some)])
     if isinstance(some.losses, np.ndarray):
         found = bound.upper(some.losses, delta)
     else:
@@ -261,6 +308,26 @@ def raw_upper(claim: Claim, risk: str, some: Evidence, delta: float) -> Reals:
         return found
     many = claim.listed[risk]
     return (some.seen / SCALE + (many - some.searched) * found) / many
+
+
+def _sums(some: Evidence) -> Wholes:
+    assert isinstance(some.losses, np.ndarray)
+    return np.asarray(some.losses, dtype=np.int64)
+
+
+def _inverted(bound: Bound, sums: Wholes, sizes: Wholes, largest: int, delta: float) -> float:
+    """The smallest whole thousandth from which on every one is rejected at delta; 1 where none is.
+
+    Losses that are tilted to a level change with it, so that p-values need not fall everywhere: a level counts only where all
+    above it are rejected too. Of these the last one below the true risk is a fixed one, and wrongly rejected with chance delta.
+    """
+    for last in range(SCALE - 1, 0, -STEPS):
+        levels = np.arange(max(1, last - STEPS + 1), last + 1) / SCALE
+        losses = tilted(np.broadcast_to(sums, (len(levels), len(sums))), sizes, largest, levels)
+        kept = np.flatnonzero(bound.p_value(losses, levels) > delta)
+        if len(kept):
+            return float(levels[kept[-1]]) + 1 / SCALE
+    return 1 / SCALE
 
 
 def _bound(claim: Claim, risk: str, some: Evidence, aim: float) -> Bound:

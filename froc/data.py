@@ -2,12 +2,13 @@
 
 A *row* is a question with its answer (`froc.rows`). A *query* is a row that is measured
 and never trained on. Queries are divided once per task into `search` and `calibration`, at random by sampling unit:
-units are ordered by a keyed hash and the first share is for the search. The key is derived from the task's own
-content and its split seed, so that every run on the same data seals the same queries.
+a hash of the unit alone, under the task's split seed, says on which side it falls, so that every run seals the same
+queries, and a row that is added, left out or mended moves no other one. Ids are keyed by the task's whole content.
 """
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -16,6 +17,8 @@ import polars as pl
 
 from froc import digest
 from froc.errors import InputError
+from froc.normal_form import content, normal_form
+from froc.openings import Counted
 from froc.prompts import Argument, PromptFormat
 from froc.rows import Row as Row
 
@@ -24,7 +27,13 @@ UTILITY = "utility"
 RISKS = (FORGETTING, UTILITY)
 EARLIER = "earlier"
 """Queries about what earlier requests removed, and the risk that it can be had again; `earlier-2` for the second alone."""
-Unit = Literal["query", "group"]
+Unit = Literal["query", "group", "queries-by-group"]
+"""What is drawn at random, and what a risk is the mean of: of queries, of the means of groups, of queries that are drawn by
+group (see `froc.losses.tilted`).
+"""
+Draw = Literal["by-row", "in-order"]
+"""How queries are divided. `in-order` is what older versions did: the first share in the order of the ids, so that a change
+to any row moved a third of the others; runs of then are read, measured again and gone on after by it."""
 
 
 HELD = 0.25
@@ -33,11 +42,16 @@ HELD = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A measured row. `id` and `unit` are keyed digests (16 hex digits): they never show the text."""
+    """A measured row. `id` and `unit` are keyed digests (16 hex digits): they never show the text.
+
+    place: of its unit in the draw, in [0, 1). counted: what its openings are counted by.
+    """
 
     id: str
     unit: str
     row: Row = field(repr=False)
+    place: float = field(default=0.0, repr=False)
+    counted: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True)
@@ -155,27 +169,30 @@ def held(row: Row) -> bool:
 class Sealed:
     """The calibration queries, out of reach until a seal is shown.
 
-    pool: pool -> digest over all the task's queries (`opened_as`). Openings are counted by it: another share for the search,
-    another split, sample or risk is another look at the same queries. listed: risk -> number of all its units. beside:
-    digests of each earlier request's queries, which are counted by themselves: they may be opened with any later task.
-    label: what their ids were renamed by (`renamed`), None where they are those of the draw.
+    opened, searched: pool -> what its sealed and its searched queries are counted by (`froc.openings`): another share for the
+    search, another split, sample or risk is another look at the same queries. older: by what older versions counted. listed:
+    risk -> number of all its units. largest: risk -> most queries that a unit has, searched or sealed. label: what their ids were renamed by (`renamed`), None where they are those of the draw.
+    draw: how they were divided.
     """
 
     def __init__(
         self,
         queries: Mapping[str, tuple[Query, ...]],
-        pool: Mapping[str, str],
+        counted: Counted,
         listed: Mapping[str, int],
-        beside: Sequence[str] = (),
+        largest: Mapping[str, int],
         label: str | None = None,
+        draw: Draw = "by-row",
     ) -> None:
-        self.__queries = queries
-        self.pool, self.listed, self.beside, self.label = dict(pool), dict(listed), tuple(beside), label
+        self.__queries, self.__counted = queries, counted
+        self.listed, self.largest, self.label, self.draw = dict(listed), dict(largest), label, draw
 
     @property
-    def counted(self) -> list[dict[str, str]]:
-        """Sets of queries whose openings are counted, each by itself."""
-        return [self.pool, *({EARLIER: one} for one in self.beside)]
+    def counted(self) -> Counted:
+        """What an opening of them is counted by."""
+        return replace(
+            self.__counted, ids={risk: frozenset(q.id for q in some) for risk, some in self.__queries.items()}
+        )
 
     @property
     def digests(self) -> dict[str, str]:
@@ -196,7 +213,7 @@ class Sealed:
     def renamed(self, key: bytes, label: str) -> "Sealed":
         """The same queries under other ids."""
         queries = {risk: _renamed(some, key) for risk, some in self.__queries.items()}
-        return Sealed(queries, self.pool, self.listed, self.beside, label)
+        return Sealed(queries, self.__counted, self.listed, self.largest, label, self.draw)
 
     def open(self, seal: Mapping[str, Any]) -> Mapping[str, tuple[Query, ...]]:
         """The calibration queries, for a seal that names exactly these queries and lists its candidates."""
@@ -216,38 +233,53 @@ def split(
     sample: Mapping[str, int] | None = None,
     sources: Mapping[str, Source] | None = None,
     later: int = 0,
+    draw: Draw = "by-row",
 ) -> tuple[SearchView, Sealed]:
-    """Divide every pool's queries by sampling unit: the first `share` of units in keyed-hash order is searched.
+    """Divide every pool's queries by sampling unit: about `share` of the units is searched.
 
-    sample: risk -> how many of the other units are sealed and measured, the next ones in that order; all by default.
-    sources: risk -> its queries; by default each pool is a risk. Risks of one pool are divided alike: what the search has
-    looked at under one risk is never in the sample of another. later: requests to come, for each of which as many of the
-    sealed units are held back as this run may open.
+    sample: risk -> how many of the other units are sealed and measured, the first ones of the draw; all by default.
+    sources: risk -> its queries; by default each pool is a risk. Risks of one pool are divided alike, and so are units that
+    two pools share: what the search has looked at under one risk is never in the sample of another. later: requests to come,
+    for each of which about as many of the sealed units are held back as this run may open.
     """
     searched: dict[str, tuple[Query, ...]] = {}
     sealed: dict[str, tuple[Query, ...]] = {}
     listed: dict[str, int] = {}
+    largest: dict[str, int] = {}
     past = task.earlier
     pools = {pool: keyed_queries(task, pool) for pool in task.queries}
-    for risk, source in (sources or {pool: Source(pool) for pool in pools}).items():
+    given = sources or {pool: Source(pool) for pool in pools}
+    for risk, source in given.items():
         number = request_of(source.pool)
         if number is not None:
             first, second = _removed(past, number, risk)
             every: Sequence[Query] = (*first, *second)
         else:
             every = [q for q in pools[source.pool] if past is None or q.row.key not in past.seen]
-            first, second, *_ = divide(every, share, later, risk)
-            second = _of_units(second, (sample or {}).get(risk))
+            first, second, *_ = divide(every, share, later, risk, draw)
+            second = _of_units(second, (sample or {}).get(risk), draw)
         searched[risk], sealed[risk] = _wanted(first, source), _wanted(second, source)
-        listed[risk] = len({query.unit for query in _wanted(every, source)})
+        sizes = Counter(query.unit for query in _wanted(every, source))
+        listed[risk], largest[risk] = len(sizes), max(sizes.values(), default=0)
         if not searched[risk] or not sealed[risk]:
             raise InputError(f"{risk}: too few queries about facts that no adversary holds; give more queries")
     rows = past.rows if past else ()
     view = SearchView(
         task.forget, task.retain, task.refusals, searched, task.format, task.holdout, rows, task.retrained
     )
-    beside = [ids(some) for some in past.sealed] if past else ()
-    return view, Sealed(sealed, opened_as(task), listed, beside)
+    older = (opened_as(task), *({EARLIER: ids(some)} for some in (past.sealed if past else ())))
+    counted = Counted(_counted(sealed, given), _counted(searched, given), older=older)
+    return view, Sealed(sealed, counted, listed, largest, draw=draw)
+
+
+def _counted(queries: Mapping[str, Sequence[Query]], sources: Mapping[str, Source]) -> dict[str, frozenset[str]]:
+    """pool -> what the queries of all its risks are counted by; earlier requests are one pool."""
+    found: dict[str, set[str]] = {}
+    for risk, some in queries.items():
+        pool = sources[risk].pool
+        name = pool if request_of(pool) is None else EARLIER
+        found.setdefault(name, set()).update(query.counted for query in some)
+    return {pool: frozenset(names) for pool, names in found.items()}
 
 
 def renamed(view: SearchView, sealed: Sealed, task: Task, label: str) -> tuple[SearchView, Sealed]:
@@ -263,7 +295,7 @@ def renamed(view: SearchView, sealed: Sealed, task: Task, label: str) -> tuple[S
 
 
 def _renamed(queries: Iterable[Query], key: bytes) -> tuple[Query, ...]:
-    named = (Query(digest.keyed(key, q.id)[:16], digest.keyed(key, q.unit)[:16], q.row) for q in queries)
+    named = (replace(q, id=digest.keyed(key, q.id)[:16], unit=digest.keyed(key, q.unit)[:16]) for q in queries)
     return tuple(sorted(named, key=lambda q: q.id))
 
 
@@ -286,20 +318,43 @@ def _removed(past: Earlier | None, number: int, risk: str) -> tuple[tuple[Query,
     return first, second
 
 
-def divide(queries: Sequence[Query], share: float, later: int, what: str) -> list[tuple[Query, ...]]:
-    """The part that the search looks at, the part that this run may open, and one for each of `later` requests to come."""
-    units = sorted({query.unit for query in queries})
-    if len(units) < later + 2:
-        raise InputError(f"{what}: {len(units)} units that no run has looked at are too few; give new queries about it")
-    cut = min(max(1, math.floor(share * len(units))), len(units) - 1 - later)
-    rest, count = units[cut:], later + 1
-    parts = [units[:cut], *(rest[k * len(rest) // count : (k + 1) * len(rest) // count] for k in range(count))]
-    return [tuple(query for query in queries if query.unit in some) for some in map(set, parts)]
+def divide(
+    queries: Sequence[Query], share: float, later: int, what: str, draw: Draw = "by-row"
+) -> list[tuple[Query, ...]]:
+    """The part that the search looks at, the part that this run may open, and one for each of `later` requests to come.
+
+    A unit's place in the draw says in which part it is, whatever other units there are, so that sizes are random around
+    their shares. Where that leaves a part empty, as with a handful of units, the parts are cut in the order of the places.
+    """
+    places = {query.unit: query.place for query in queries}
+    if len(places) < later + 2:
+        raise InputError(
+            f"{what}: {len(places)} units that no run has looked at are too few; give new queries about it"
+        )
+    parts = [{unit for unit, place in places.items() if _part(place, share, later) == k} for k in range(later + 2)]
+    if draw == "in-order" or not all(parts):
+        units = _drawn(places, draw)
+        cut = min(max(1, math.floor(share * len(units))), len(units) - 1 - later)
+        rest, count = units[cut:], later + 1
+        parts = [
+            set(units[:cut]),
+            *(set(rest[k * len(rest) // count : (k + 1) * len(rest) // count]) for k in range(count)),
+        ]
+    return [tuple(query for query in queries if query.unit in some) for some in parts]
 
 
-def _of_units(queries: Sequence[Query], most: int | None) -> tuple[Query, ...]:
-    """Those of the first `most` units; all where nothing is said."""
-    units = set(sorted({query.unit for query in queries})[:most])
+def _part(place: float, share: float, later: int) -> int:
+    return 0 if place < share else 1 + min(later, int((place - share) / (1.0 - share) * (later + 1)))
+
+
+def _drawn(places: Mapping[str, float], draw: Draw) -> list[str]:
+    """Units in the order of the draw."""
+    return sorted(places) if draw == "in-order" else sorted(places, key=lambda unit: (places[unit], unit))
+
+
+def _of_units(queries: Sequence[Query], most: int | None, draw: Draw) -> tuple[Query, ...]:
+    """Those of the first `most` units of the draw; all where nothing is said."""
+    units = set(_drawn({query.unit: query.place for query in queries}, draw)[:most])
     return tuple(query for query in queries if query.unit in units)
 
 
@@ -308,8 +363,7 @@ def _wanted(queries: Iterable[Query], source: Source) -> tuple[Query, ...]:
 
 
 def opened_as(task: Task) -> dict[str, str]:
-    """pool -> digest over all its queries, by which openings are counted: another split, or other rows to train on, are
-    another look at the same queries."""
+    """pool -> digest over all its queries, by which older versions counted openings."""
     return {
         pool: digest.of_json(sorted(digest.keyed(b"froc opening", row.asked, row.answer, row.group) for row in rows))
         for pool, rows in task.queries.items()
@@ -317,13 +371,18 @@ def opened_as(task: Task) -> dict[str, str]:
 
 
 def keyed_queries(task: Task, pool: str) -> list[Query]:
-    """A pool's rows with their ids and units."""
+    """A pool's rows with their ids, units and places in the draw."""
     key = task.key
     return [_query(task, key, pool, row) for row in task.queries[pool]]
 
 
 def _query(task: Task, key: bytes, pool: str, row: Row) -> Query:
     identity = digest.keyed(key, pool, row.asked, row.answer, row.group)[:16]
-    by_group = task.units[pool] == "group"
+    by_group = task.units[pool] != "query"
     unit = digest.keyed(key, pool, "group", row.group)[:16] if by_group else identity
-    return Query(identity, unit, row)
+    # queries that were drawn anew from a known population are fresh by their draw, even where two draws meet
+    drawn = [] if task.questions is None else [str(task.questions)]
+    counted = digest.keyed(b"froc drawn", content(row.asked, row.answer), *drawn)
+    of_unit = ["group", normal_form(row.group), *drawn] if by_group else ["query", counted]
+    place = int(digest.keyed(b"froc split", str(task.split_seed), *of_unit)[:13], 16) / 2**52
+    return Query(identity, unit, row, place, counted)

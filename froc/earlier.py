@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 
-from froc.data import EARLIER, FORGETTING, Earlier, Query, Row, Task, Unit, divide, keyed_queries
+from froc.data import EARLIER, FORGETTING, Draw, Earlier, Query, Row, Task, Unit, divide, keyed_queries
 from froc.errors import InputError
 
 Pair = tuple[str, str]
@@ -19,12 +19,13 @@ Pair = tuple[str, str]
 
 @dataclass(frozen=True)
 class Past:
-    """A request that is done. share, later: how its run divided the queries. fresh: the task's queries were drawn for now."""
+    """A request that is done. share, later, draw: how its run divided the queries. fresh: they were drawn for now."""
 
     task: Task
     share: float
     later: int = 0
     fresh: bool = False
+    draw: Draw = "by-row"
 
 
 def after(task: Task, past: Sequence[Past]) -> Task:
@@ -84,7 +85,7 @@ def _parts(one: Past, pool: str, before: Sequence[Past]) -> list[tuple[Query, ..
     """How a request's own run divided a pool, after `before`."""
     seen = _seen(before, len(before))
     queries = [query for query in keyed_queries(one.task, pool) if _pair(query.row) not in seen]
-    return divide(queries, one.share, 0 if one.fresh else one.later, pool)
+    return divide(queries, one.share, 0 if one.fresh else one.later, pool, one.draw)
 
 
 def _refuse_overlaps(task: Task, old: Task, number: int) -> None:

@@ -3,7 +3,9 @@
 Every number of a certificate assumes independent units. Two ways in which a table shows that they are not are looked
 for, one test per risk each, on the mean loss over candidates of every query: rows of the same unit that are alike
 (clusters that a claim about single queries would pool), and losses that drift along the order of the ids. The tests
-are MAPIE's permutation tests, fed the losses themselves as scores and the two statistics that see this. They are a function of the table's content alone, so that whoever verifies gets the same advice.
+are MAPIE's permutation tests, fed the losses themselves as scores and the two statistics that see this. They are a function of the
+table's content alone, so that whoever verifies gets the same advice. In a run's table units and queries have keyed names that
+tell neither; there the run, which has the rows, hands over their groups and places, and shows the advice beside its certificate.
 """
 
 import re
@@ -21,17 +23,23 @@ MOST = 20_000
 Reals = NDArray[np.float64]
 
 
-def warnings(frame: pl.DataFrame, *, risk: str, configs: Sequence[str], unit: str) -> list[str]:
+def warnings(
+    frame: pl.DataFrame, *, risk: str, configs: Sequence[str], unit: str, known: pl.DataFrame | None = None
+) -> list[str]:
     """Findings in whole sentences, none where nothing was noticed. They name no query.
 
-    frame: a checked loss table, in any row order. unit: the claim's sampling unit, `query` or `group`.
+    frame: a checked loss table, in any row order. unit: the claim's sampling unit, `query` or by group. known: `query`,
+    `unit` (its group) and `place` (in its file) of each query, where the table's own names tell neither.
     """
     rows = frame.filter(pl.col("risk") == risk, pl.col("split") == "calibration", pl.col("config").is_in(list(configs)))
     means = rows.group_by("query").agg(pl.col("unit").first(), pl.col("loss").mean().alias("score"))
     if len(means) < 3 or means["score"].n_unique() < 2:
         return []
-    ids = means["query"].to_list()
-    means = means[sorted(range(len(ids)), key=lambda i: natural(ids[i]))]
+    if known is None:
+        ids, order = means["query"].to_list(), "the order of the query ids"
+        means = means[sorted(range(len(ids)), key=lambda i: natural(ids[i]))]
+    else:
+        means, order = means.drop("unit").join(known, on="query").sort("place"), "the order of the rows in their file"
     means = means.gather_every(-(-len(means) // MOST))
     scores = means["score"].to_numpy().astype(np.float64)
     found = []
@@ -43,7 +51,7 @@ def warnings(frame: pl.DataFrame, *, risk: str, configs: Sequence[str], unit: st
         )
     if unit == "query" and rejects(scores, drift):
         found.append(
-            f"{risk}: losses drift along the order of the query ids (permutation test, level {LEVEL:g}); if that order "
+            f"{risk}: losses drift along {order} (permutation test, level {LEVEL:g}); if that order "
             "has a meaning, such as time or topic, the queries are no random draw from one population"
         )
     return found

@@ -27,7 +27,11 @@ SCHEMA: dict[str, type[pl.DataType]] = {
 }
 REQUIRED = ("config", "risk", "query", "loss")
 SPLITS = ("search", "calibration")
-UNITS = ("query", "group")
+WEIGHTED = "queries-by-group"
+"""Groups are drawn, and the mean is that over queries: a group counts as often as it has queries."""
+UNITS = ("query", "group", WEIGHTED)
+NANO = 10**9
+"""A risk level is known to so many parts where it is worked on in whole numbers."""
 KEY = ("risk", "metric", "query")
 NOISE = 1e-9
 """Floats this close above a whole thousandth are that thousandth: 0.029 * 1000 is 29.000000000000004."""
@@ -37,6 +41,7 @@ NOISE = 1e-9
 class LossMatrix:
     """values: (m configs, n units) int16 thousandths; units: their ids, in the order of the columns.
 
+    sums: (m, n) sums of thousandths over each unit's queries, of which it has sizes (n,).
     Columns stand in the order of the ids' digests, which has nothing to do with losses or topics: bounds that
     depend on the order of units stay valid, whatever order a table from elsewhere was written in.
     """
@@ -44,6 +49,8 @@ class LossMatrix:
     configs: tuple[str, ...]
     units: tuple[str, ...]
     values: NDArray[np.int16]
+    sums: NDArray[np.int64]
+    sizes: NDArray[np.int64]
 
 
 def quantise(losses: ArrayLike) -> NDArray[np.int16]:
@@ -82,8 +89,8 @@ def check(frame: pl.DataFrame) -> pl.DataFrame:
 def matrix(frame: pl.DataFrame, *, risk: str, split: str | None, configs: Sequence[str], unit: str) -> LossMatrix:
     """Losses of one risk as a matrix with a row per config of `configs`, in that order.
 
-    frame: a table that passed `check`. split: None for both. unit: "query", or "group" for the mean over each unit,
-    rounded up to a whole thousandth. Raises InputError where configurations were not all measured on the same queries.
+    frame: a table that passed `check`. split: None for both. unit: "query", else the mean over each unit's queries, rounded
+    up to a whole thousandth. Raises InputError where configurations were not all measured on the same queries.
     """
     if unit not in UNITS:
         raise InputError(f"no unit is called {unit!r}; there are: {', '.join(UNITS)}")
@@ -110,11 +117,30 @@ def matrix(frame: pl.DataFrame, *, risk: str, split: str | None, configs: Sequen
     if unit == "query" and counts.max() > 1:
         raise InputError(f"risk {risk!r}: a query is there twice; one metric per risk can be certified")
     # upwards in whole numbers: -(-a // b) is the ceiling of a / b
-    means = (-(-totals["loss"].to_numpy() // counts)).reshape(len(names), -1)
+    sums = totals["loss"].to_numpy()
+    means = (-(-sums // counts)).reshape(len(names), -1)
     places = sorted(range(len(ids)), key=lambda i: place(ids[i]))
     row = {config: i for i, config in enumerate(names)}
-    values = means[np.ix_([row[config] for config in configs], places)].astype(np.int16)
-    return LossMatrix(tuple(configs), tuple(ids[i] for i in places), values)
+    cells = np.ix_([row[config] for config in configs], places)
+    return LossMatrix(
+        tuple(configs), tuple(ids[i] for i in places), means[cells].astype(np.int16),
+        sums.reshape(len(names), -1)[cells], counts[: len(ids)][places].astype(np.int64),
+    )  # fmt: skip
+
+
+def tilted(
+    sums: NDArray[np.int64], sizes: NDArray[np.int64], largest: int, alpha: NDArray[np.float64]
+) -> NDArray[np.int16]:
+    """(m, n) losses of groups whose mean is below alpha exactly where the mean over queries is; thousandths, rounded up.
+
+    A group of K queries with losses that add up to S has alpha + (S - alpha K) / largest. That is in [0, 1] since
+    0 <= S <= K <= largest, and its expectation is at least alpha exactly where E[S] >= alpha E[K], so every bound for losses
+    in [0, 1] tests the query-weighted mean E[S] / E[K] with it. sums: (m, n) thousandths; sizes: (n,); alpha: (m,) levels.
+    """
+    # whole numbers throughout, so that every machine rounds alike
+    level = np.ceil(alpha * NANO - 1e-6).astype(np.int64)[:, None]
+    found = -(-(level * (largest - sizes) + sums * (NANO // SCALE)) // (NANO // SCALE * largest))
+    return np.asarray(found, dtype=np.int16)
 
 
 def prefixes(

@@ -33,7 +33,7 @@ from froc.combined import COMBINED
 from froc.errors import InputError
 from froc.files import write_text
 from froc.formats.table import Table as Format
-from froc.losses import SCALE, check
+from froc.losses import SCALE, WEIGHTED, check
 from froc.tables import Printed, Table
 from froc.wealth import BETS, Begun, beginning, follow, least
 
@@ -288,6 +288,10 @@ def _fresh(document: Mapping[str, Any], level: float, risks: Sequence[str] | Non
     """The state of a stream without a loss."""
     try:
         budget, unit = dict(document["budget"]), dict(document["unit"])
+        if WEIGHTED in unit.values():
+            raise InputError(
+                f"a stream is followed by means of queries or of groups, not yet by {WEIGHTED}; certify these"
+            )
         certified, chosen = list(document["certified"]), document["chosen"]
         known = {name: Course(budget=float(budget[name]), unit=unit[name]) for name in budget if name != COMBINED}
     except (KeyError, TypeError, ValueError) as error:

@@ -11,15 +11,17 @@ from typing import Any
 import numpy as np
 
 from froc import shift
-from froc.bounds import Losses
+from froc.bounds import Losses, Reals
 from froc.claim import Claim, Evidence, evidence, level, only, p_values, up
 from froc.combined import COMBINED
 from froc.errors import InputError
-from froc.losses import SCALE
+from froc.losses import SCALE, tilted
 from froc.procedures import first_levels
 
 MOST_UNITS = 1_000_000
 """Nobody is told to measure more."""
+NEAR = 10
+"""Candidates that are looked at closely for the one nearest to passing."""
 GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
 
 
@@ -63,20 +65,11 @@ def closest(rows: Sequence[Mapping[str, Any]], found: Mapping[str, Evidence], cl
     how many units with the same distribution of losses; also: other risks that fell short.
     """
     own = first_levels(claim.procedure, np.array([row["weight"] for row in rows]), level(claim))
-
-    def distance(i: int) -> tuple[float, float]:
-        p = float(rows[i]["p_value"])
-        return (p / own[i] if p < 1 else math.inf, max(_strain(rows[i], risk, claim) for risk in claim.budget))
-
-    place = min((i for i in range(len(rows)) if own[i] > 0), key=distance)
+    place = (_nearest if claim.estimand else _nearest_by_p)(rows, found, claim, own)
     row, share = rows[place], float(own[place])
     risk = max(sorted(claim.budget), key=lambda name: (row["p_values"][name], _strain(row, name, claim)))
     some = {name: only(each, place) for name, each in found.items()}
-
-    def passes(alpha: float) -> bool:
-        return p_values(claim, risk, some, len(rows), alpha)[0] <= share
-
-    budget = _smallest_budget(passes, claim.budget[risk])
+    budget = _budget_needed(claim, risk, some, len(rows), share)
     return {
         "config": row["config"],
         "method": row["method"],
@@ -88,6 +81,41 @@ def closest(rows: Sequence[Mapping[str, Any]], found: Mapping[str, Evidence], cl
         },
         "also": [name for name in sorted(claim.budget) if name != risk and row["p_values"][name] > share],
     }
+
+
+def _nearest(rows: Sequence[Mapping[str, Any]], found: Mapping[str, Evidence], claim: Claim, own: Reals) -> int:
+    """The candidate whose budgets would have to grow by the smallest factor for it to pass at its own level.
+
+    Of the few whose bounds are nearest to their budgets. p-values alone would not do: a bet that was lucky early has a small
+    one, however large the mean became.
+    """
+
+    def factor(i: int) -> float:
+        some = {name: only(each, i) for name, each in found.items()}
+        failed = [risk for risk in claim.budget if rows[i]["p_values"][risk] > own[i]]
+        needed = {risk: _budget_needed(claim, risk, some, len(rows), float(own[i])) for risk in failed}
+        return max((needed[risk] / claim.budget[risk] for risk in failed), default=1.0)
+
+    able = [i for i in range(len(rows)) if own[i] > 0]
+    near = sorted(able, key=lambda i: max(_strain(rows[i], risk, claim) for risk in claim.budget))[:NEAR]
+    return min(near, key=lambda i: (factor(i), near.index(i)))
+
+
+def _nearest_by_p(rows: Sequence[Mapping[str, Any]], _found: Mapping[str, Evidence], claim: Claim, own: Reals) -> int:
+    """As older plans had it: the smallest p-value in terms of its own level."""
+
+    def distance(i: int) -> tuple[float, float]:
+        p = float(rows[i]["p_value"])
+        return (p / own[i] if p < 1 else math.inf, max(_strain(rows[i], risk, claim) for risk in claim.budget))
+
+    return min((i for i in range(len(rows)) if own[i] > 0), key=distance)
+
+
+def _budget_needed(claim: Claim, risk: str, some: Mapping[str, Evidence], candidates: int, share: float) -> float:
+    """The smallest budget above the claim's at which one candidate's risk would have passed at its own level."""
+    return _smallest_budget(
+        lambda alpha: p_values(claim, risk, some, candidates, alpha)[0] <= share, claim.budget[risk]
+    )
 
 
 def alike(losses: Losses, units: int) -> Losses:
@@ -127,6 +155,9 @@ def _units_alike(claim: Claim, risk: str, some: Mapping[str, Evidence], candidat
         return None
     losses = some[risk].losses
     assert isinstance(losses, np.ndarray)
+    if (sizes := some[risk].sizes) is not None:
+        at = np.array([shift.shrunk(claim.budget[risk], claim.radius)])
+        losses = tilted(losses.astype(np.int64), sizes, claim.largest[risk], at)
     n = losses.shape[1]
     if int(losses.sum(dtype=np.int64)) >= shift.shrunk(claim.budget[risk], claim.radius) * SCALE * n:
         return None

@@ -7,6 +7,7 @@ what it found stands under `screened`.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from froc.claim import Candidate, Claim, Evidence, down, evidence, level, p_valu
 from froc.combined import COMBINED
 from froc.control import BASE, Control
 from froc.errors import InputError
-from froc.losses import SCALE, matrix, prefixes, refuse_shared_units
+from froc.losses import SCALE, WEIGHTED, LossMatrix, matrix, prefixes, refuse_shared_units
 from froc.power import required
 
 __all__ = ["Candidate", "Claim", "bounds", "certify", "choose", "decide", "level", "refuse_unknown", "required"]
@@ -50,7 +51,7 @@ def certify(
     noticed = [
         line
         for risk in found
-        if claim.kind(risk) == "queries"
+        if claim.kind(risk) == "queries" and not claim.keyed
         for line in exchangeability.warnings(table, risk=risk, configs=names, unit=claim.unit[risk])
     ]
     base = None if control is None or not names else _base(control, claim, order)
@@ -64,6 +65,8 @@ def decide(losses: Mapping[str, Losses], candidates: Sequence[Candidate], claim:
     fixed before losses were seen; nothing can be checked for exchangeability.
     """
     refuse_unknown(claim)
+    if WEIGHTED in claim.unit.values():
+        raise InputError(f"matrices hold no sizes of groups, which {WEIGHTED} needs; give a table to certify")
     return _document({risk: evidence(losses[risk]) for risk in claim.risks}, candidates, claim, [])
 
 
@@ -102,19 +105,37 @@ def _evidence(
     table: pl.DataFrame, risk: str, names: Sequence[str], claim: Claim, order: pl.DataFrame | None
 ) -> Evidence:
     kind, unit = claim.kind(risk), claim.unit[risk]
-    if unit == "group" and kind != "census":
+    if kind == "census" and unit == WEIGHTED:
+        unit = "query"  # nothing is drawn, so the mean over all queries is the mean over all queries
+    if unit != "query" and kind != "census":
         refuse_shared_units(table, risk)
     if claim.sequential and order is not None:
         rows, planned = prefixes(table, order.filter(pl.col("risk") == risk), risk=risk, configs=names, unit=unit)
         return Evidence(rows, np.zeros(len(names), dtype=np.int64), 0, planned)
     split = None if kind == "census" else "calibration"
-    losses = matrix(table, risk=risk, split=split, configs=names, unit=unit).values
+    found = matrix(table, risk=risk, split=split, configs=names, unit=unit)
+    losses, sums, queries = found.values, found.sums.sum(axis=1), int(found.sizes.sum())
+    if unit == WEIGHTED:
+        return replace(_by_queries(found, risk, claim), pooled=sums / (SCALE * queries))
     if kind != "sample" or table.filter(pl.col("risk") == risk, pl.col("split") == "search").is_empty():
-        return evidence(losses)
-    looked = matrix(table, risk=risk, split="search", configs=names, unit=unit).values
+        return replace(evidence(losses), pooled=sums / (SCALE * queries) if unit == "group" else None)
+    known = matrix(table, risk=risk, split="search", configs=names, unit=unit)
+    looked, sums, queries = known.values, sums + known.sums.sum(axis=1), queries + int(known.sizes.sum())
     if looked.shape[1] + losses.shape[1] > claim.listed[risk]:
         raise InputError(f"{risk}: more units are measured than the {claim.listed[risk]} that are listed")
-    return Evidence(losses, looked.sum(axis=1, dtype=np.int64), looked.shape[1], losses.shape[1])
+    return Evidence(
+        losses, looked.sum(axis=1, dtype=np.int64), looked.shape[1], losses.shape[1],
+        pooled=sums / (SCALE * queries) if unit == "group" else None,
+    )  # fmt: skip
+
+
+def _by_queries(found: LossMatrix, risk: str, claim: Claim) -> Evidence:
+    """Sums of groups, for a claim about the mean over queries."""
+    if (most := int(found.sizes.max())) > claim.largest[risk]:
+        raise InputError(
+            f"{risk}: a group has {most} queries, more than the {claim.largest[risk]} that were planned for"
+        )
+    return replace(evidence(found.sums), sizes=found.sizes)
 
 
 def _document(
@@ -132,6 +153,7 @@ def _document(
         rows = [{**row, "certified": False} for row in rows]
     chosen = choose(rows, claim.budget)
     closest = None if chosen or not rows or screened else _closest(rows, found, claim, vacuous)
+    named: dict[str, Any] = {"estimand": dict(claim.estimand)} if claim.estimand else {}
     document = {
         "format": 2,
         "budget": dict(claim.budget),
@@ -154,7 +176,8 @@ def _document(
         "screened": None if certifies else screened,
         "chosen": chosen,
         "closest": closest,
-        "warnings": [*sentences.beforehand(claim), *noticed],
+        "warnings": [*sentences.beforehand(claim), *noticed, *sentences.otherwise(rows, claim)],
+        **(named | ({"largest": dict(claim.largest)} if claim.largest else {})),
         # certificates of older versions say nothing about before
         **({} if base is None else {"base": dict(base)}),
     }
@@ -197,6 +220,7 @@ def _rows(found: Mapping[str, Evidence], candidates: Sequence[Candidate], claim:
             "weight": candidate.weight,
             "n": {risk: some.count(i) for risk, some in found.items()},
             "empirical": {risk: round(some[i], 6) for risk, some in means.items()},
+            **_over_queries(found, i, claim),
             "p_values": {risk: some[i] for risk, some in p.items()},
             "p_value": float(worst[i]),
             "certified": bool(flags[i]),
@@ -210,8 +234,16 @@ def _rows(found: Mapping[str, Evidence], candidates: Sequence[Candidate], claim:
     ]
 
 
+def _over_queries(found: Mapping[str, Evidence], place: int, claim: Claim) -> dict[str, Any]:
+    """Mean losses over all queries of risks whose units are groups."""
+    means = {risk: round(float(one.pooled[place]), 6) for risk, one in found.items() if one.pooled is not None}
+    return {"empirical_queries": means} if means and claim.estimand else {}
+
+
 def _means(some: Evidence, claim: Claim, risk: str) -> list[float]:
     """(m,) mean losses of what was measured: of the list's known units, where the claim is about a list."""
+    if some.sizes is not None and some.pooled is not None:
+        return [float(mean) for mean in some.pooled]
     m = len(some.seen)
     sums = [int(some.seen[i]) + _total(some, i) for i in range(m)]
     return [total / (SCALE * (some.searched + some.count(i))) if some.count(i) else 1.0 for i, total in enumerate(sums)]

@@ -1,14 +1,17 @@
 """What a certificate says in words. Torch-free."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from froc import control
-from froc.claim import Claim, level
+from froc.claim import MEANS, Claim, level
+from froc.losses import WEIGHTED
 
 FEW = 3
 """Budgets that are named one by one; more are put together where they are equal."""
+PLAIN = MEANS["query"]
+"""The estimand that needs no words."""
 
 
 def statement(claim: Claim) -> str:
@@ -39,7 +42,7 @@ def beforehand(claim: Claim) -> list[str]:
 def reason(certificate: Mapping[str, Any], claim: Claim, short: str | None) -> str:
     """The outcome in one line. short: why so few units could not have certified anything, where that is so."""
     rows, chosen, closest = certificate["candidates"], certificate["chosen"], certificate["closest"]
-    limits = _limits(claim.budget)
+    limits = _limits(claim)
     if claim.radius:
         limits += f" within a Hellinger radius of {claim.radius:g}"
     if certificate["screened"]:
@@ -52,7 +55,9 @@ def reason(certificate: Mapping[str, Any], claim: Claim, short: str | None) -> s
         why = "; ".join(control.complaint(risk, certificate["base"][risk], claim.budget[risk]) for risk in unshown)
         return f"NOT ESTABLISHED for {' and '.join(unshown)}, so nothing is certified for {limits}; {why}"
     if closest is not None:
-        return f"nothing certified for {limits}; " + (f"{short}; " if short else "") + closest_words(closest)
+        return (
+            f"nothing certified for {limits}; " + (f"{short}; " if short else "") + closest_words(closest, rows, claim)
+        )
     if chosen is None:
         return f"nothing certified: no configuration came near {limits} on the search queries"
     count = sum(row["certified"] for row in rows)
@@ -62,20 +67,48 @@ def reason(certificate: Mapping[str, Any], claim: Claim, short: str | None) -> s
     return f"{count} of {len(rows)} candidates certified ({limits}, {sure}); chosen {named} for the widest margin"
 
 
-def _limits(budget: Mapping[str, float]) -> str:
+def otherwise(rows: Sequence[Mapping[str, Any]], claim: Claim) -> list[str]:
+    """Where a certified mean of group means hides a mean over queries that is above the budget."""
+    found = []
+    for risk in claim.risks if claim.estimand else ():
+        means = [row["empirical_queries"][risk] for row in rows if row["certified"] and claim.unit.get(risk) == "group"
+                 and risk in row.get("empirical_queries", {})]  # fmt: skip
+        if risk in claim.budget and max(means, default=0.0) > claim.budget[risk]:
+            found.append(
+                f"{risk}: what is certified is the {claim.estimand[risk]}; over all queries, the mean was up to {max(means):g}, "
+                f"above the budget of {claim.budget[risk]:g}, for large groups do worse: {WEIGHTED} as the unit is about that mean"
+            )
+    return found
+
+
+def _limits(claim: Claim) -> str:
+    budget = claim.budget
     if len(budget) <= FEW:
-        return " and ".join(f"{risk} at most {alpha:g}" for risk, alpha in budget.items())
+        return " and ".join(f"{risk} at most {alpha:g}{_of(risk, claim)}" for risk, alpha in budget.items())
     alike = {alpha: [risk for risk, other in budget.items() if other == alpha] for alpha in budget.values()}
-    return " and ".join(f"{', '.join(risks)} at most {alpha:g}" for alpha, risks in alike.items())
+    kinds = sorted({words for risk in claim.risks if (words := _of(risk, claim))})
+    return " and ".join(f"{', '.join(risks)} at most {alpha:g}" for alpha, risks in alike.items()) + "".join(kinds)
 
 
-def closest_words(closest: Mapping[str, Any]) -> str:
-    """What it would have taken, in words."""
+def _of(risk: str, claim: Claim) -> str:
+    """What the mean is of, in brackets, where that is not every reader's first thought."""
+    named = claim.estimand.get(risk, PLAIN)
+    return "" if named == PLAIN else f" ({named})"
+
+
+def closest_words(closest: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], claim: Claim) -> str:
+    """What it would have taken, in words. The bound is the one of the table, so that a number has one meaning."""
     risk, need, others = closest["risk"], closest["needs"], closest["also"]
     named = f"{closest['config']} ({closest['method']})" if closest["method"] else closest["config"]
-    units = f"about {need['units']} calibration units of {risk} with losses like these" if need["units"] else ""
+    fresh = "fresh " if claim.estimand else ""
+    units = f"about {need['units']} {fresh}calibration units of {risk} with losses like these" if need["units"] else ""
     budget = f"a {risk} budget of {need['budget']:g}" if need["budget"] else ""
     either = " or ".join(filter(None, (units, budget)))
     wanted = f"it would take {either or 'another configuration, for no budget below 1 would do'}"
     more = f"; its {' and '.join(others)} too {'falls' if len(others) == 1 else 'fall'} short" if others else ""
-    return f"closest is {named} with {risk} bounded by {math.ceil(closest['bound'] * 1000) / 1000:g}: {wanted}{more}"
+    if not claim.estimand:  # in the words of the plan's time: what was signed then is computed again to the letter
+        return (
+            f"closest is {named} with {risk} bounded by {math.ceil(closest['bound'] * 1000) / 1000:g}: {wanted}{more}"
+        )
+    bound = next(row["cur"][risk]["simultaneous"] for row in rows if row["config"] == closest["config"])
+    return f"closest is {named} with {risk} at most {bound:.3f} (budget {claim.budget[risk]:g}): {wanted}{more}"

@@ -25,7 +25,6 @@
     diagnosing  numbers of the chosen model that are shown and never certified
     after      the finished run whose model is the base, and what the runs before had removed
     sustaining  how removals add up over a chain of runs: a record for the reader, not certified
-    openings   how often these calibration queries have been looked at
     folder     the files of a run; the only place that knows their names
 
 A search is handed a `froc.data.SearchView`, which has no field for the calibration queries; they come out of

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from froc import digest
-from froc.data import Task, opened_as
+from froc.data import FORGETTING, Task, keyed_queries, opened_as
 from froc.earlier import Past
 from froc.errors import InputError
+from froc.openings import Counted, by_others
 from froc.tasks import embedded
 from froc.tasks import folder as folders
-from search import openings
 from search.external import Given
 from search.folder import Folder, of_document
 from search.plan import identity
@@ -62,7 +62,7 @@ class After:
             place, task = self._found(left, wanted, one)
             left.remove(place)
             _refuse_opened(task, one)
-            found.append(Past(task, one["share"], one["later"]))
+            found.append(Past(task, one["share"], one["later"], draw=one.get("draw", "in-order")))
         if left:
             raise InputError(
                 f"--earlier {left[0]} is no request that {self.run} or a run before it removed, or was changed since "
@@ -101,6 +101,7 @@ def read(run: Path, measured: bool = True) -> After:
     request = {
         "name": plan["task"]["name"], "split_seed": plan["task"]["split_seed"], "share": plan["split"]["share"],
         "later": plan["split"].get("later", 0), "plan": identity(plan),
+        **({"draw": plan["split"]["draw"]} if "draw" in plan["split"] else {}),
     }  # fmt: skip
     return After(
         run,
@@ -132,7 +133,8 @@ def original(after: After, load: Callable[[], Any]) -> Callable[[], Any]:
 
 def _refuse_opened(task: Task, one: Mapping[str, Any]) -> None:
     """Parts that were held back are fresh only if no other run has opened this task's queries."""
-    if openings.by_others(opened_as(task), one["plan"]):
+    asked = frozenset(query.counted for query in keyed_queries(task, FORGETTING))
+    if by_others(Counted({FORGETTING: asked}, older=(opened_as(task),)), one["plan"]):
         raise InputError(
             f"the queries of {one['name']} were opened by another search than the run that removed it, so what that run "
             "held back may not be fresh; --no-earlier goes on without measuring them, and every output says so"

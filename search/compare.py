@@ -20,7 +20,7 @@ import numpy as np
 import polars as pl
 
 import froc
-from froc import comparison
+from froc import comparison, openings
 from froc.claim import Candidate
 from froc.comparison import BASE, BEFORE, front
 from froc.data import FORGETTING, RISKS, UTILITY, Query
@@ -28,7 +28,7 @@ from froc.errors import FrocError, InputError
 from froc.measure import Probe, losses, measured
 from froc.models import read_weights, write_weights
 from froc.scope import Weights
-from search import openings, sealing
+from search import sealing
 from search.folder import Folder, Started, of_document, write_json, write_table
 from search.plan import identity, refuse_other
 from search.run import Job, bench_of
@@ -147,14 +147,16 @@ def run(sides: Sequence[Side], terms: Terms, out: Path, told: Progress) -> dict[
     elif out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir()):
         raise InputError(f"{out} holds files but no plan.json of a comparison; choose another --out")
     if folder.read(folder.seal) is None:
-        openings.check(job.sealed.pool, identity(plan), terms.openings, terms.reopen)
+        openings.check(job.sealed.counted, identity(plan), terms.openings, terms.reopen)
     folder.hold()
     try:
         if old is None:
             write_json(folder.plan, plan)
         seal = folder.read(folder.seal) or _seal(sides, chosen, terms, folder, told)
         fixed = identity(folder.read(folder.plan) or plan)
-        opening = openings.record(job.sealed.pool, fixed, sealing.question(seal, fixed), terms.openings, terms.reopen)
+        opening = openings.record(
+            job.sealed.counted, fixed, sealing.question(seal, fixed), terms.openings, terms.reopen
+        )
         if not folder.calibration_losses.is_file():
             write_table(folder.calibration_losses, _calibrate(sides, chosen, folder, seal, told))
         table = pl.read_parquet(folder.calibration_losses)
@@ -177,7 +179,8 @@ def _plan(sides: Sequence[Side], terms: Terms) -> dict[str, Any]:
         "task": {"name": job.task.name, "digest": job.task.digest, "split_seed": job.task.split_seed},
         "model": first["model"],
         "metrics": {risk: first["metrics"][risk] for risk in RISKS},
-        "units": {risk: job.task.units[risk] for risk in RISKS},
+        # differences are taken of what units have on average
+        "units": {risk: "query" if job.task.units[risk] == "query" else "group" for risk in RISKS},
         "levels": list(terms.levels),
         "confidence": terms.confidence,
         "tries": terms.tries,

@@ -12,7 +12,7 @@ import polars as pl
 from froc import digest
 from froc.chances import imagined
 from froc.claim import Claim, evidence, p_values
-from froc.losses import SCALE, matrix
+from froc.losses import SCALE, WEIGHTED, matrix, tilted
 from froc.power import first_share
 
 LIKELY = 0.8
@@ -28,11 +28,15 @@ def chance(table: pl.DataFrame, config: str, claim: Claim, units: Mapping[str, i
     draw = np.random.default_rng(digest.seed("outlook", config))
     some = {}
     for risk in claim.risks:
-        seen = matrix(table, risk=risk, split=None, configs=[config], unit=claim.unit[risk]).values[0]
+        found = matrix(table, risk=risk, split=None, configs=[config], unit=claim.unit[risk])
+        seen = found.values[0]
+        if claim.unit[risk] == WEIGHTED:
+            at = np.array([claim.budget.get(risk, 0.5)])
+            seen = tilted(found.sums, found.sizes, claim.largest[risk], at)[0]
         pool, places = imagined(draw, len(seen), units[risk], DRAWS)
         drawn = np.append(seen, SCALE)[np.take_along_axis(pool, places, 1)]
         some[risk] = evidence(drawn.astype(np.int16))
     # a listed population only makes it easier
-    plain = replace(claim, population={}, listed={})
+    plain = replace(claim, population={}, listed={}, estimand={})
     p = np.max([p_values(plain, risk, some, candidates) for risk in claim.budget], axis=0)
     return float((p <= first_share(claim, candidates)).mean())

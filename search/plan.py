@@ -2,7 +2,7 @@
 
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any, Protocol
@@ -10,13 +10,13 @@ from typing import Any, Protocol
 import froc
 from froc import digest, procedures
 from froc.bounds import Bound
-from froc.claim import automatic
+from froc.claim import automatic, estimands
 from froc.combined import COMBINED
 from froc.control import Kind, kind_of
-from froc.data import RISKS, Sealed, SearchView, Task, Unit, ids, request_of
+from froc.data import RISKS, Draw, Sealed, SearchView, Task, Unit, ids, request_of
 from froc.engine import PRECISIONS
 from froc.errors import InputError
-from froc.losses import SCALE
+from froc.losses import SCALE, WEIGHTED
 from froc.models import Base
 from froc.plugins import find
 from froc.published import Weighing
@@ -33,8 +33,8 @@ PACKAGES = ("torch", "transformers", "optuna", "numpy", "scipy", "mapie", "polar
 UNTIL = ("trials", "certified")
 LATER: dict[str, dict[str, Any]] = {"search": {"parallel": 1, "until": "trials", "shared": False}}
 """What plans of older versions do not say, and meant."""
-VOLATILE = ("created", "environment", "extends", "froc", "questions", "rates")
-"""Fields in which a resumed run may differ from the one that wrote the plan."""
+VOLATILE = ("created", "environment", "estimand", "extends", "froc", "questions", "rates")
+"""Fields in which a resumed run may differ from the one that wrote the plan; `estimand` follows from others."""
 
 
 class After(Protocol):
@@ -274,8 +274,10 @@ def make_plan(
         joint=settings.joint,
         sequential=settings.sequential,
         unmeasured=0 if after is None or after.measured else len(after.said["tasks"]),
+        largest={risk: sealed.largest[risk] for risk, unit in units.items() if unit == WEIGHTED},
     )
     refuse_unknown(claim)
+    claim = replace(claim, estimand=estimands(claim), keyed=True)
     candidates, more = _candidates(settings, claim, sealed.units, searched)
     document = {
         "format": 2,
@@ -294,6 +296,8 @@ def make_plan(
         "procedure": claim.procedure,
         "bound": claim.bound,
         "population": {risk: claim.kind(risk) for risk in claim.risks},
+        "estimand": dict(claim.estimand),
+        **({"largest": dict(claim.largest)} if claim.largest else {}),
         "listed": dict(claim.listed),
         "weights": dict(claim.weights),
         "radius": claim.radius,
@@ -310,6 +314,7 @@ def make_plan(
             "share": settings.share,
             **({"later": settings.later} if settings.later else {}),
             **({"label": sealed.label} if sealed.label else {}),
+            **({"draw": sealed.draw} if sealed.draw != "in-order" else {}),
         },
         "search": {
             "methods": list(space), "trials": settings.trials, "sampler": settings.sampler, "pruner": settings.pruner,
@@ -342,6 +347,16 @@ def label_of(folder: Folder) -> str | None:
     """What an earlier call in this run folder renamed the queries' ids by, empty for nothing; None where there was none."""
     old = folder.read(folder.plan)
     return None if old is None else str(old["split"].get("label", ""))
+
+
+def draw_of(plan: Mapping[str, Any] | None) -> Draw:
+    """How a plan divides its queries; the way of today where there is no plan yet."""
+    return "by-row" if plan is None or plan["split"].get("draw") == "by-row" else "in-order"
+
+
+def as_planned(claim: Claim, old: Mapping[str, Any] | None) -> Claim:
+    """The claim as the run folder's plan has it: an older one names no estimand, and its certificate stays what it was."""
+    return claim if old is None or "estimand" in old else replace(claim, estimand={}, keyed=False)
 
 
 def refuse_other(old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
@@ -381,7 +396,7 @@ def _candidates(
     raise InputError(
         f"{risk}: {units[risk]} calibration units can never certify {_budgets(claim)} at confidence "
         f"{claim.confidence:g} with {count} candidate(s), even at zero loss; {needed[risk]} are needed "
-        f"(about {total:.0f} before the search takes its share): add queries, or raise the budget or lower --confidence; froc plan says what more would buy"
+        f"(about {total:.0f} before the search takes its share): add fresh queries, or raise the budget or lower --confidence; froc plan says what more would buy"
     )
 
 

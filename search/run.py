@@ -21,14 +21,16 @@ from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import SQLAlchemyError
 
 import froc
+from froc import openings
 from froc.control import BASE
 from froc.data import RISKS, Sealed, SearchView, Task
 from froc.engine import Engine
 from froc.errors import InputError, InterruptedRunError
+from froc.exchangeability import warnings
 from froc.losses import SCALE
 from froc.models import Base, read_weights, save, write_weights
 from froc.risk import Candidate, Claim, certify
-from search import control, growth, openings, rates, sealing, sustaining, unopened
+from search import control, growth, rates, sealing, sustaining, unopened
 from search.after import After
 from search.calibration import measure, measure_in_rounds, searched
 from search.diagnosing import diagnose
@@ -38,7 +40,7 @@ from search.executors.inline import Inline
 from search.external import EXTERNAL, GIVEN, Given
 from search.folder import Folder, Started, of_document, write_json, write_table
 from search.outlook import LIKELY, chance
-from search.plan import Plan, Settings, identity, make_plan, measures, refuse_other
+from search.plan import Plan, Settings, as_planned, identity, make_plan, measures, refuse_other
 from search.sharing import Shared
 from search.space import Spaces
 from search.study import Study
@@ -108,10 +110,13 @@ def run(job: Job, out: Path, listener: Listener) -> dict[str, Any]:
     grown = old is not None and growth.allowed(old, plan.document, folder)
     if old is not None:
         refuse_other(old, growth.grown(old, plan.document, folder) if grown else plan.document)
+        plan = replace(plan, claim=as_planned(plan.claim, old))
     elif out.is_dir() and any(not (path.name.startswith(".") or path == folder.run_log) for path in out.iterdir()):
         raise InputError(f"{out} holds files but no plan.json of a run; choose another --out")
     if folder.read(folder.seal) is None:
-        openings.open_all(job.sealed.counted, identity(plan.document), None, job.settings.openings, job.settings.reopen)
+        settings = job.settings
+        looked = openings.check(job.sealed.counted, identity(plan.document), settings.openings, settings.reopen)
+        plan = replace(plan, notes=(*plan.notes, *filter(None, [looked.overlap])))
     folder.hold()
     try:
         with _interruptible(), _logged(folder.run_log):
@@ -157,7 +162,8 @@ def _work(job: Job, plan: Plan, folder: Folder, executor: Executor, listener: Li
     absent, shown = control.before_search(executor, job.view.queries, kinds, plan.claim, folder, allowed)
     if folder.read(folder.plan) is None:
         job = rates.fitted(job, rates.measured(job, executor, job.told))
-        plan = _planned(job)
+        fitted = _planned(job)
+        plan = replace(fitted, notes=tuple(dict.fromkeys((*fitted.notes, *plan.notes))))
         write_json(folder.plan, plan.document)
     write_table(folder.base_losses, absent)
     listener.planned(plan)
@@ -170,8 +176,8 @@ def _work(job: Job, plan: Plan, folder: Folder, executor: Executor, listener: Li
     candidates = [Candidate(**c) for c in seal["candidates"]]
     fixed = identity(plan.document)
     asked = sealing.question(seal, fixed)
-    opening = openings.open_all(job.sealed.counted, fixed, asked, job.settings.openings, job.settings.reopen)
-    LOG.info("opening %d of %d planned", opening.number, opening.planned)
+    opening = openings.record(job.sealed.counted, fixed, asked, job.settings.openings, job.settings.reopen)
+    LOG.info("opening %d of %d planned; %s", opening.number, opening.planned, opening.overlap or "all are fresh")
     claim = replace(plan.claim, openings=opening.planned, opening=opening.number)
     order = job.sealed.order if claim.sequential else None
     _calibrate(job, folder, executor, candidates, claim, seal, listener)
@@ -343,12 +349,27 @@ def _keep_chosen(
     if chosen is None:
         return
     _kept(job, folder, executor, [chosen])
-    write_json(folder.diagnostics, diagnose(job.base, job.view, read_weights(folder.weights(chosen.config))))
+    told = diagnose(job.base, job.view, read_weights(folder.weights(chosen.config)))
+    write_json(folder.diagnostics, told | {"exchangeability": _noticed(job, folder, candidates, certificate)})
     if job.given is None:
         save(job.base, part)
     else:
         job.given.copy(part)
     part.rename(folder.model)
+
+
+def _noticed(job: Job, folder: Folder, candidates: Sequence[Candidate], certificate: Mapping[str, Any]) -> list[str]:
+    """Do calibration losses look like independent draws? By the rows' groups and places in their file, which no table tells."""
+    table, names = pl.read_parquet(folder.calibration_losses), [one.config for one in candidates]
+    places = {row: k for rows in job.task.queries.values() for k, row in enumerate(rows)}
+    found = []
+    for risk, some in job.sealed.open(folder.read(folder.seal) or {}).items():
+        if certificate["population"].get(risk) != "queries":
+            continue
+        rows = [(q.id, q.row.group or q.id, places.get(q.row, 0)) for q in some]
+        known = pl.DataFrame(rows, schema=["query", "unit", "place"], orient="row")
+        found += warnings(table, risk=risk, configs=names, unit=certificate["unit"][risk], known=known)
+    return found
 
 
 @contextmanager

@@ -37,7 +37,7 @@ POPULATIONS = {
     "census": "exactly the listed queries, all of them measured",
 }
 METRICS = {"rouge_l": "ROUGE-L", "rouge_l_f1": "ROUGE-L F1", "token_f1": "token F1"}
-UNITS = {"query": "queries", "group": "groups of queries"}
+UNITS = {"query": "queries", "group": "groups of queries", "queries-by-group": "groups of queries"}
 STATUS = {
     "complete": "complete", "pruned": "stopped early", "failed": "failed", "diverged": "failed: diverged",
     "out-of-memory": "failed: out of memory", "timed-out": "failed: out of time", "interrupted": "interrupted",

@@ -31,8 +31,8 @@ class Units(BaseModel):
     """Sampling unit of each risk; unset means the default of DESIGN.md, item 10."""
 
     model_config = ConfigDict(extra="forbid")
-    forgetting: Literal["query", "group"] | None = None
-    utility: Literal["query", "group"] | None = None
+    forgetting: Unit | None = None
+    utility: Unit | None = None
 
 
 class Population(BaseModel):

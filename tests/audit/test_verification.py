@@ -214,10 +214,10 @@ def test_an_auditors_seed_cannot_be_claimed_or_hidden_afterwards(drawn: Any, goo
         shutil.rmtree(made.run)
 
 
-def test_the_order_of_an_auditors_draw_is_checked() -> None:
+def test_the_order_of_an_auditors_draw_is_checked_in_older_plans() -> None:
     rows = {pool: tuple(Row(f"{pool} {i}", "yes") for i in range(20)) for pool in ("forgetting", "utility")}
     task = Task("t", (), (), rows, dict.fromkeys(rows, "query"), split_seed=7)
-    view, sealed = split(task, 0.3)
+    view, sealed = split(task, 0.3, draw="in-order")
     some = [("search", q.unit) for q in view.queries["utility"]]
     some += [("calibration", unit) for risk, unit, _ in sealed.order.rows() if risk == "utility"]
     table = pl.DataFrame(some, schema=["split", "unit"], orient="row")

@@ -93,7 +93,7 @@ def test_risks_of_one_pool_are_divided_alike(task: Task) -> None:
     assert view.queries[FORGETTING] == plain_view.queries[FORGETTING]
     assert {q.id for q in opened["relearning"]} < {q.id for q in opened[FORGETTING]}
     # a further risk is another look at the same queries, not at others
-    assert sealed.pool == plain.pool
+    assert sealed.counted.opened == plain.counted.opened
 
 
 def test_what_an_adversary_holds_is_not_measured(task: Task) -> None:

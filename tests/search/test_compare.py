@@ -11,12 +11,11 @@ import pytest
 import torch
 
 from audit import claims, comparisons
-from froc import models
+from froc import models, openings
 from froc.comparison import BASE, BEFORE
 from froc.data import FORGETTING, RISKS, UTILITY
 from froc.errors import InputError
 from froc.models import Base
-from search import openings
 from search.compare import Entry, Mixes, Side, Terms, entries, run
 from search.folder import Folder
 from search.run import bench_of
@@ -142,8 +141,7 @@ def test_a_second_look_at_the_same_queries_must_be_asked_for(
     monkeypatch.setenv("FROC_STATE", str(compared[0].parent / "state"))
     with pytest.raises(InputError, match="--reopen"):
         run([side], replace(TERMS, levels=(0.8,)), tmp_path / "other", lambda *_: None)
-    state = openings.state_folder()
-    assert len(list((state / "openings").glob("*.json"))) == 1
+    assert len(list((openings.state_folder() / "openings" / "looks").glob("*.json"))) == 1
 
 
 @pytest.mark.parametrize(

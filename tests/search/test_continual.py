@@ -11,14 +11,13 @@ import polars as pl
 import pytest
 
 from audit import evidence, signing, verification
-from froc import curves, digest
-from froc.data import EARLIER, FORGETTING, UTILITY, Row, Source, Task, keyed_queries, opened_as, split
+from froc import curves, digest, openings
+from froc.data import EARLIER, FORGETTING, UTILITY, Row, Source, Task, keyed_queries, split
 from froc.earlier import Past, after, risks
 from froc.errors import InputError
 from froc.models import Base
 from froc.risks import named
 from froc.tasks import embedded, folder
-from search import openings
 from search.after import read
 from tests.commands import Commands
 from tests.conftest import SMALL
@@ -138,22 +137,27 @@ def test_each_earlier_request_is_a_pool_of_its_own() -> None:
     assert set(view.queries[EARLIER]) == set(view.queries["earlier-1"]) | set(view.queries["earlier-2"])
     assert {q.row.group for q in view.queries["earlier-2"]} <= {row.group for row in TASKS[1].forget}
     assert view.earlier == (*TASKS[0].forget, *TASKS[1].forget)
-    # the task's own queries are counted as ever, those of each earlier request by themselves
-    assert sealed.counted[0] == split(TASKS[2], 0.2)[1].pool
-    assert len(sealed.counted) == 3
+    # the task's own queries are counted as ever, those of earlier requests in a pool of their own
+    assert set(sealed.counted.opened) == {EARLIER}
+    both = split(task, 0.2, None, {risk: Source(risk) for risk in (FORGETTING, *some)})[1].counted.opened
+    assert set(both) == {FORGETTING, EARLIER}
+    assert both[EARLIER] == sealed.counted.opened[EARLIER]
 
 
 def test_openings_of_earlier_queries_are_counted_beside_any_task() -> None:
-    one, two, beside = {FORGETTING: "a"}, {FORGETTING: "b"}, {EARLIER: "c"}
-    assert openings.open_all([one, beside], "plan 1", "seal 1", 1, False).number == 1
-    with pytest.raises(InputError, match="opened 1 time"):
-        openings.open_all([two, beside], "plan 2", None, 1, False)
-    assert openings.open_all([two, beside], "plan 2", "seal 2", 1, True).number == 2
+    one, two, beside = (
+        {pool: frozenset(name)} for pool, name in ((FORGETTING, "a"), (FORGETTING, "b"), (EARLIER, "ac"))
+    )
+    assert openings.record(openings.Counted(one | beside), "plan 1", "seal 1", 1, False).number == 1
+    with pytest.raises(InputError, match=r"2 of 3 of these queries were opened before \(1 time"):
+        openings.check(openings.Counted(two | beside), "plan 2", 1, False)
+    assert openings.record(openings.Counted(two | beside), "plan 2", "seal 2", 1, True).number == 2
     # leaving the earlier request out hides no opening of the task's own queries
-    with pytest.raises(InputError, match="opened 1 time"):
-        openings.open_all([one], "plan 3", None, 1, False)
-    assert openings.by_others(one, "plan 2")
-    assert not openings.by_others(one, "plan 1")
+    with pytest.raises(InputError, match="1 time"):
+        openings.check(openings.Counted(one), "plan 3", 1, False)
+    # and a request's own queries are another pool than what it left for later ones
+    assert openings.by_others(openings.Counted(one), "plan 2")
+    assert not openings.by_others(openings.Counted(one), "plan 1")
 
 
 def write(task: Task, place: Path) -> Path:
@@ -378,9 +382,8 @@ def test_a_run_without_a_chosen_model_is_no_start(chain: Chain, tmp_path: Path) 
 
 def test_parts_that_another_search_may_have_opened_are_not_fresh(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
     task = folder.load(chain.tasks[0])[0]
-    pool = opened_as(task)
     monkeypatch.setenv("FROC_STATE", str(chain.place / "other"))
-    openings.record(pool, "another plan", "another seal", 1, False)
+    openings.record(split(task, 0.7)[1].counted, "another plan", "another seal", 1, False)
     with pytest.raises(InputError, match="opened by another search"):
         read(chain.place / "run-1").past([chain.tasks[0]], 0, None)
 

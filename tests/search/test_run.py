@@ -17,13 +17,12 @@ from safetensors import SafetensorError
 from sqlalchemy.exc import OperationalError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from froc import digest
+from froc import digest, openings
 from froc.data import FORGETTING, UTILITY, split
 from froc.errors import InputError, InterruptedRunError
 from froc.measure import losses, probes
 from froc.models import Base, wrap
 from froc.tasks import embedded
-from search import openings
 from search.folder import Folder, Started
 from search.plan import Settings, measures
 from search.run import Job, bench_of, run
@@ -88,7 +87,7 @@ def test_certificate_follows_the_contract(finished: tuple[Path, dict[str, Any]])
     out, certificate = finished
     assert json.loads((out / "certificate.json").read_text()) == certificate
     assert certificate["budget"] == BUDGET
-    assert certificate["n"] == {FORGETTING: 120, UTILITY: 120}
+    assert certificate["n"] == json.loads((out / "plan.json").read_text())["split"]["calibration"]
     assert certificate["chosen"] in certificate["certified"]
     for row in certificate["candidates"]:
         assert set(row) == {
@@ -283,11 +282,11 @@ def test_openings_are_counted(base: Base, tmp_path: Path) -> None:
 
 def test_an_opening_written_down_is_not_forgotten_when_the_count_is_damaged(base: Base, tmp_path: Path) -> None:
     sealed = job(base, questions=9).sealed
-    openings.record(sealed.digests, "plan", "seal", 1, reopen=False)
-    for path in (tmp_path / "state" / "openings").iterdir():
+    openings.record(sealed.counted, "plan", "seal", 1, reopen=False)
+    for path in (tmp_path / "state" / "openings" / "looks").iterdir():
         path.write_text("{", encoding="utf-8")
     with pytest.raises(InputError, match="none is granted"):
-        openings.check(sealed.digests, "plan", 1, reopen=False)
+        run(job(base, questions=9), tmp_path / "run", Watch())
 
 
 def test_too_few_queries_are_refused_before_training(base: Base, tmp_path: Path) -> None:
@@ -360,8 +359,9 @@ def test_a_full_disk_is_said_and_survived(base: Base, tmp_path: Path, monkeypatc
 @pytest.mark.parametrize("metric", ["exact_memorization", "probability", "rouge_l"])
 def test_every_metric_runs_to_a_certificate(base: Base, tmp_path: Path, metric: str) -> None:
     said = {"metrics": dict.fromkeys(BUDGET, metric), "trials": 2, "questions": 20, "bound": "hoeffding_bentkus"}
-    certificate = run(job(base, **said), tmp_path / "run", Watch())
-    assert certificate["n"] == {FORGETTING: 120, UTILITY: 120}
+    asked = job(base, **said)
+    certificate = run(asked, tmp_path / "run", Watch())
+    assert certificate["n"] == asked.sealed.units
     table = pl.read_parquet(tmp_path / "run" / "losses" / "calibration.parquet")
     assert set(table["metric"]) == {metric}
     assert certificate["candidates"]
