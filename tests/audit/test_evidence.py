@@ -33,7 +33,8 @@ def test_a_bundle_holds_exactly_its_files_and_no_float(good: Any) -> None:
 def test_losses_are_whole_numbers_of_calibration_rows_alone(good: Any) -> None:
     lines = (good.bundle / "losses.csv").read_text("ascii").splitlines()
     assert lines[0] == "config,split,risk,unit,query,loss"
-    assert len(lines) == 1 + 3 * 480
+    # of three candidates and the base model
+    assert len(lines) == 1 + 4 * 480
     assert lines[1:] == sorted(lines[1:], key=lambda line: (*line.split(",")[:3], line.split(",")[4]))
 
 

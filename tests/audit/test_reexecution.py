@@ -55,9 +55,9 @@ def test_a_seed_draws_the_same_rows_whatever_their_losses(good: Any) -> None:
     assert reexecution.draw(data, 7, 10**6) == list(range(2, data.count(b"\n") + 1))
     text = data.decode().split("\n")
     assert all(text[line - 1].startswith("c0001,") for line in reexecution.draw(data, 7, 299, "c0001"))
-    # every configuration and risk has its share: 1440 rows, of which one in six is of each
+    # every configuration and risk has its share, the base model too: 1920 rows, of which one in eight is of each
     counts = reexecution.table(data, reexecution.draw(data, 1, 600)).group_by("config", "risk").len()["len"].to_list()
-    assert len(counts) == 6
+    assert len(counts) == 8
     assert min(counts) > 60
 
 
@@ -102,7 +102,7 @@ def test_a_report_is_reproduced_by_somebody_else(good: Any, copy: Any, now: Any)
     assert found.assurance == "reproduced"
     assert found.reexecution.independent
     assert (
-        "299 of 1440 losses drawn by seed 7, 0 differed; at most 1.00% of them differ with 95% confidence"
+        "299 of 1920 losses drawn by seed 7, 0 differed; at most 1.00% of them differ with 95% confidence"
         in found.checks[-1].seen
     )
     assert {name: made.digests()[name] for name in before} == before

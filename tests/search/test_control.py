@@ -10,11 +10,12 @@ import torch
 from transformers import LlamaForCausalLM
 
 from audit import evidence, signing, verification
+from froc import openings
 from froc.control import BASE
 from froc.data import FORGETTING, UTILITY
 from froc.errors import InputError
 from froc.models import Base, wrap
-from search import openings, sealing
+from search import sealing
 from search.folder import Folder, Started
 from search.run import run
 from tests.search.test_run import BUDGET, Watch, job
@@ -76,7 +77,7 @@ def test_before_stands_beside_after(base: Base, tmp_path: Path) -> None:
 def test_where_nothing_is_near_the_queries_stay_sealed_and_trials_may_grow(base: Base, tmp_path: Path) -> None:
     """`none` is the base model itself: no search loss could come from a risk within budget."""
     out, watch = tmp_path / "run", Watch()
-    one = job(base, methods=("none", "npo"), trials=1)
+    one = job(base, methods=("none", "npo"), trials=1, budget=dict.fromkeys(BUDGET, 0.6))
     found = run(one, out, watch)
     folder = Folder(out)
     assert found["opened"] is False

@@ -50,7 +50,7 @@ def test_ranges_that_do_nothing_to_a_small_model_become_ranges_that_hold_what_wo
     """Before, every trial ends at 1.000; after, the range begins where little moves and ends beyond half forgotten."""
     one = job(base, methods=("npo", "rmu"))
     bench = bench_of(one)
-    fitted = rates.fitted(one, rates.measured(one, lambda: Inline(lambda: bench), _quiet))
+    fitted = rates.fitted(one, rates.measured(one, Inline(lambda: bench), _quiet))
 
     def forgetting(method: str, rate: float) -> float:
         (outcome,) = bench.run([Asked(method, {"lr": rate}, 1)], [lambda *_: False])
@@ -92,7 +92,7 @@ def test_what_is_found_is_the_same_each_time_and_takes_two_trials_worth_of_steps
 def test_what_somebody_said_is_not_looked_for(base: Base, task: dict[str, Any], said: dict[str, Any]) -> None:
     one = job(base, task, **said)
     assert rates.open_methods(one) == {}
-    assert rates.measured(one, lambda: pytest.fail("no executor is needed"), _quiet) == {}
+    assert rates.measured(one, Inline(lambda: pytest.fail("no bench is needed")), _quiet) == {}
     assert rates.fitted(one, {}).space == one.space
 
 
@@ -112,7 +112,7 @@ def test_where_no_rate_moves_anything_it_is_said_and_the_range_stays(
 ) -> None:
     monkeypatch.setattr(rates, "RATES", tuple(1e-9 * 2**k for k in range(9)))
     one = job(base)
-    fitted = rates.fitted(one, rates.measured(one, lambda: Inline(lambda: bench_of(one)), _quiet))
+    fitted = rates.fitted(one, rates.measured(one, Inline(lambda: bench_of(one)), _quiet))
     assert fitted.space == one.space
     assert [note for note in fitted.notes if "moved forgetting from the base's 1" in note and "--space lr=" in note]
 
