@@ -27,6 +27,8 @@ UTILITY = "utility"
 RISKS = (FORGETTING, UTILITY)
 EARLIER = "earlier"
 """Queries about what earlier requests removed, and the risk that it can be had again; `earlier-2` for the second alone."""
+WORDINGS = "wordings"
+"""Queries that ask in other words for what is forgotten, where the forget rows themselves are all measured (a census)."""
 Unit = Literal["query", "group", "queries-by-group"]
 """What is drawn at random, and what a risk is the mean of: of queries, of the means of groups, of queries that are drawn by
 group (see `froc.losses.tilted`).
@@ -73,7 +75,7 @@ class Earlier:
 class Task:
     """What is to be forgotten, what is to be kept, and the queries that measure both.
 
-    queries: pool -> rows; the pools are called `forgetting` and `utility`. holdout: rows like those to forget that the base
+    queries: pool -> rows; the pools are called `forgetting`, `utility` and, where there is one, `wordings`. holdout: rows like those to forget that the base
     model has never seen. population: risk -> what a claim about it is about, `queries` where left out (see
     `froc.claim.Claim`). earlier: what was removed before, for a third pool of that name; no part of the task's digest.
     audited: whether `split_seed` came from an auditor. questions: the embedded task's seed of queries. retrained: see
@@ -254,6 +256,10 @@ def split(
         if number is not None:
             first, second = _removed(past, number, risk)
             every: Sequence[Query] = (*first, *second)
+        elif source.pool not in pools:
+            raise InputError(
+                f"{risk} is about {source.pool} queries, which this task lacks; add a file {source.pool}.jsonl"
+            )
         else:
             every = [q for q in pools[source.pool] if past is None or q.row.key not in past.seen]
             first, second, *_ = divide(every, share, later, risk, draw)

@@ -16,6 +16,7 @@ KNOWN: dict[str, Known] = {
     "forgetting": Known("extraction_strength", "the forgotten answer follows from the question"),
     "utility": Known("extraction_strength/utility", "retained answers are lost against the base model"),
     "earlier": Known("extraction_strength/earlier", "what earlier requests removed can be had again (after --after RUN)"),
+    "wordings": Known("extraction_strength/wordings", "the forgotten answer follows from wordings that nobody trained on (a file wordings)"),
     "paraphrase": Known("extraction_strength@paraphrase", "the forgotten answer follows from the question in other words"),
     "quantized": Known("extraction_strength@quantization+quantization:bits=8", "it comes back when the model is stored in fewer bits"),
     "relearning": Known("extraction_strength@relearning", "it comes back when the model is trained on other facts of the same people"),

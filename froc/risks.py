@@ -4,6 +4,7 @@ A measurement is written `METRIC[:KEY=VALUE,...][@ATTACK[:KEY=VALUE,...][+ATTACK
 
     extraction_strength                                        forget queries, as they are
     extraction_strength/utility                                retain queries: the drop against the base model
+    extraction_strength/wordings                               other wordings of what is forgotten (a file wordings)
     extraction_strength/earlier                                queries about what earlier requests removed (--after)
     rouge_l@prefix_injection+role_play                         the worse of two attacks, for each query
     extraction_strength@relearning:steps=30,lr=0.001
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from froc import digest
-from froc.data import EARLIER, FORGETTING, UTILITY, Source, request_of
+from froc.data import EARLIER, FORGETTING, UTILITY, WORDINGS, Source, request_of
 from froc.errors import InputError
 from froc.metrics import Metric
 from froc.plugins import make
@@ -26,7 +27,14 @@ from froc.presets import KNOWN
 if TYPE_CHECKING:
     from froc.attacks import Attack
 
-ENDS = {FORGETTING: FORGETTING, UTILITY: UTILITY, EARLIER: EARLIER, "forget": FORGETTING, "retain": UTILITY}
+ENDS = {
+    FORGETTING: FORGETTING,
+    UTILITY: UTILITY,
+    EARLIER: EARLIER,
+    WORDINGS: WORDINGS,
+    "forget": FORGETTING,
+    "retain": UTILITY,
+}
 """What queries are called at the end of a measurement."""
 
 
@@ -90,7 +98,7 @@ def _measurement(text: str) -> Measurement:
         # a folder among the settings has slashes of its own
         front, slash = "", ""
     if slash and not known:
-        raise InputError(f"{text}: no queries are called {pool!r}; write /forgetting, /utility or /earlier")
+        raise InputError(f"{text}: no queries are called {pool!r}; write /forgetting, /utility, /wordings or /earlier")
     front, pool = (front, ENDS.get(pool, pool)) if slash else (text, FORGETTING)
     metric, at, attacks = front.partition("@")
     if at and not attacks:

@@ -94,7 +94,7 @@ def refuse_overlaps(files: Mapping[str, Sequence[Row]]) -> None:
                 seen[row.key] = name, place
                 continue
             file, first = seen[row.key]
-            if file == name and not name.endswith("queries"):
+            if file == name and not name.endswith(("queries", "wordings")):
                 continue
             if file == name:
                 raise InputError(f"{place} repeats {first}; a query counts once, remove one")

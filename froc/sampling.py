@@ -31,12 +31,14 @@ def sampled(
     """
     device = next(model.parameters()).device
     most = np.minimum(most, _room(model, asked))
-    found: list[Encoded] = []
+    parts = [list(range(start, min(start + ROWS, len(asked)))) for start in range(0, len(asked), ROWS)]
+    found = list(asked)
     with _plainly(model), torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
-        for start in range(0, len(asked), ROWS):
-            part = slice(start, start + ROWS)
-            found += _drawn(model, asked[part], most[part], banned[part], device)
+        for index in _fitting(model, parts, asked, most):
+            rows, ruled_out = [asked[i] for i in index], [banned[i] for i in index] if banned else ()
+            for i, row in zip(index, _drawn(model, rows, most[index], ruled_out, device), strict=True):
+                found[i] = row
     return found
 
 

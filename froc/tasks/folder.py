@@ -1,16 +1,18 @@
 """A task folder: `task.toml` beside the files `forget`, `retain`, `forget_queries`, `retain_queries`, `holdout`, `idk`.
 
-Where the queries are missing, a random quarter of the rows is withheld from training and measured instead.
+Where the queries are missing, a random quarter of the rows is withheld from training and measured instead. Where forgetting
+is a census, all forget rows are trained on and measured: the claim is about exactly these rows.
 """
 
 import tomllib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr, ValidationError
 
 from froc import digest
-from froc.data import FORGETTING, UTILITY, Task, Unit
+from froc.data import FORGETTING, UTILITY, WORDINGS, Task, Unit
 from froc.errors import InputError
 from froc.passages import LONGEST, cut
 from froc.prompts import RESERVED
@@ -23,6 +25,7 @@ MISSING = {
     "retain": "it holds rows of the same kind that the model shall keep: they are trained on, and its utility is measured on some",
     "forget_queries": "it holds what is asked about forgotten rows",
     "retain_queries": "it holds what is asked about kept rows",
+    WORDINGS: "it holds other wordings of what is forgotten",
     "holdout": "it holds rows that the model has never seen",
 }
 
@@ -33,6 +36,7 @@ class Units(BaseModel):
     model_config = ConfigDict(extra="forbid")
     forgetting: Unit | None = None
     utility: Unit | None = None
+    wordings: Unit | None = None
 
 
 class Population(BaseModel):
@@ -71,25 +75,34 @@ def load(folder: Path, split_seed: int | None = None) -> tuple[Task, str | None]
     config = _config(folder / "task.toml")
     notes: list[str] = []
     files = {name: _rows(folder, name, notes) for name in ("forget", "retain")}
+    census = config.population.forgetting == "census"
     for name in ("forget", "retain"):
         queries = f"{name}_queries"
         if _path(folder, queries) is not None:
             files[queries] = _rows(folder, queries, notes)
+        elif name == "forget" and census:
+            files[queries] = tuple({row.key: row for row in files[name]}.values())
+            notes.append(
+                f"all {len(files[queries])} forget rows are trained on and measured: the claim is about exactly these"
+            )
         else:
             files[name], files[queries] = _withhold(files[name], name)
             notes.append(f"without {queries}, {len(files[queries])} of the {name} rows are withheld and measured")
-    if _path(folder, "holdout") is not None:
-        files["holdout"] = _rows(folder, "holdout", notes)
-    refuse_overlaps(files)
+    for name in (WORDINGS, "holdout"):
+        if _path(folder, name) is not None:
+            files[name] = _rows(folder, name, notes)
+    _refuse_overlaps(files, census)
+    wordings = {WORDINGS: files[WORDINGS]} if WORDINGS in files else {}
     seed = config.split_seed if split_seed is None else split_seed
     task = Task(
         name=config.name or folder.resolve().name,
         forget=files["forget"],
         retain=files["retain"],
-        queries={FORGETTING: files["forget_queries"], UTILITY: files["retain_queries"]},
+        queries={FORGETTING: files["forget_queries"], UTILITY: files["retain_queries"], **wordings},
         units={
             FORGETTING: config.units.forgetting or "query",
             UTILITY: config.units.utility or _default_unit(files["retain_queries"]),
+            **dict.fromkeys(wordings, config.units.wordings or "query"),
         },
         refusals=refusals(folder, "idk.txt", "idk.jsonl"),
         holdout=files.get("holdout", ()),
@@ -139,6 +152,15 @@ def _rows(folder: Path, name: str, notes: list[str]) -> tuple[Row, ...]:
     if texts:
         notes.append(f"{texts} of {len(rows)} {name} texts are longer than {LONGEST} bytes: cut into passages")
     return passages
+
+
+def _refuse_overlaps(files: Mapping[str, Sequence[Row]], census: bool) -> None:
+    """InputError where files share a row; in a census, rows that are trained on may be the measured ones."""
+    if not census:
+        refuse_overlaps(files)
+        return
+    refuse_overlaps({name: rows for name, rows in files.items() if name != "forget_queries"})
+    refuse_overlaps({name: rows for name, rows in files.items() if name != "forget"})
 
 
 def _withhold(rows: tuple[Row, ...], name: str) -> tuple[tuple[Row, ...], tuple[Row, ...]]:

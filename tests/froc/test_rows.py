@@ -8,9 +8,10 @@ from typing import Any
 import polars as pl
 import pytest
 
-from froc.data import FORGETTING, UTILITY, Row, opened_as, split
+from froc.data import FORGETTING, UTILITY, WORDINGS, Row, opened_as, split
 from froc.errors import InputError
 from froc.passages import LONGEST
+from froc.risks import named
 from froc.rows import read_rows, refuse_overlaps, stripped
 from froc.tasks import folder as folders
 
@@ -233,3 +234,53 @@ def test_messages_before_a_question_tell_rows_apart(tmp_path: Path) -> None:
     assert task.digest != other.digest
     with pytest.raises(InputError, match=r"forget_queries\.jsonl row 2 repeats forget_queries\.jsonl row 1"):
         folders.load(_folder(tmp_path, {"forget_queries.jsonl": [chat("a"), chat("a")]}))
+
+
+# the removal list itself
+
+
+CENSUS = '[population]\nforgetting = "census"\n'
+
+
+def test_a_census_measures_exactly_the_rows_that_are_trained_on(tmp_path: Path) -> None:
+    rows = _rows("f")
+    task, _ = folders.load(_folder(tmp_path, {"forget.jsonl": [*rows, rows[0]]}, CENSUS))
+    assert len(task.forget) == 9
+    assert set(task.queries[FORGETTING]) == set(task.forget)
+    assert len(task.queries[FORGETTING]) == 8
+    assert len(task.queries[UTILITY]) == 2
+    assert "all 8 forget rows are trained on and measured: the claim is about exactly these" in task.notes
+    view, sealed = split(task, 0.5)
+    # those that the search looks at and those that are sealed are the whole list together
+    assert sealed.listed[FORGETTING] == len(view.queries[FORGETTING]) + sealed.units[FORGETTING] == 8
+
+
+def test_a_census_takes_a_list_that_is_trained_on_and_no_other_file(tmp_path: Path) -> None:
+    files = {"forget_queries.jsonl": _rows("f", 5)}
+    task, _ = folders.load(_folder(tmp_path, files, CENSUS))
+    assert len(task.queries[FORGETTING]) == 5
+    assert len(task.forget) == 8
+    with pytest.raises(InputError, match=r"is also forget\.jsonl row"):
+        folders.load(_folder(tmp_path, files, ""))
+    with pytest.raises(InputError, match=r"retain\.jsonl row 9 is also forget\.jsonl row 1"):
+        folders.load(_folder(tmp_path, {"retain.jsonl": [*_rows("r"), *_rows("f", 1)]} | files, CENSUS))
+    with pytest.raises(InputError, match=r"wordings\.jsonl row 1 is also forget\.jsonl row 1"):
+        folders.load(_folder(tmp_path, {"wordings.jsonl": _rows("f", 2), "retain.jsonl": _rows("r")} | files, CENSUS))
+
+
+def test_other_wordings_are_a_risk_of_their_own(tmp_path: Path) -> None:
+    files = {"wordings.jsonl": [{"question": f"Say who f {k} is", "answer": f"f {k}"} for k in range(6)]}
+    task, _ = folders.load(_folder(tmp_path, files, CENSUS))
+    measures = named(("forgetting", "wordings"), {})
+    assert measures["wordings"].pool == WORDINGS
+    assert not measures["wordings"].drop
+    sources = {risk: one.source for risk, one in measures.items()}
+    view, sealed = split(task, 0.5, sources=sources)
+    assert len(view.queries["wordings"]) + sealed.units["wordings"] == 6
+    assert task.population == {FORGETTING: "census"}
+    (tmp_path / "wordings.jsonl").unlink()
+    plain, _ = folders.load(tmp_path)
+    with pytest.raises(
+        InputError, match=r"wordings is about wordings queries, which this task lacks; add a file wordings\.jsonl"
+    ):
+        split(plain, 0.5, sources=sources)
