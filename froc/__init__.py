@@ -16,7 +16,7 @@ How the files depend on each other, top to bottom::
                                           its state on disk, from which it goes on
     presets  risks                        risks by name: queries, metric, attacks
     observe  depth  metrics/  attacks/    what a model does with queries; scores of it; what an adversary may do first
-    measure  screening                    unlearned model -> per-query losses; rows that a model cannot take
+    measure  screening  agreement         unlearned model -> per-query losses; rows that a model cannot take; does writing agree
     normal_form  openings                 what stays of a row that is written otherwise; how often queries were looked at
     losses  bounds/  procedures/          the loss table; one theorem each; who may be rejected together
     shift  combined  claim                losses -> p-values and bounds for one claim

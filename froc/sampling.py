@@ -33,7 +33,7 @@ def sampled(
     most = np.minimum(most, _room(model, asked))
     parts = [list(range(start, min(start + ROWS, len(asked)))) for start in range(0, len(asked), ROWS)]
     found = list(asked)
-    with _plainly(model), torch.random.fork_rng([device] if device.type == "cuda" else []):
+    with plainly(model), torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         for index in _fitting(model, parts, asked, most):
             rows, ruled_out = [asked[i] for i in index], [banned[i] for i in index] if banned else ()
@@ -54,7 +54,7 @@ def likeliest(
     ends = _ends(model, tokenizer, rows)
     written: list[tuple[int, ...]] = [()] * len(rows)
     device = next(model.parameters()).device
-    with _plainly(model):
+    with plainly(model):
         for index in _fitting(model, by_length(rows, size), rows, most):
             prompts, real = _padded([rows[i] for i in index], device)
             # generation comes by a mixin that the stubs do not know
@@ -141,7 +141,7 @@ def _drawn(
 
 
 @contextmanager
-def _plainly(model: Any) -> Iterator[None]:
+def plainly(model: Any) -> Iterator[None]:
     """Without a model's own habits of generation."""
     kept = model.generation_config
     try:

@@ -10,6 +10,7 @@ from typing import Any
 
 import polars as pl
 
+from froc.agreement import refuse
 from froc.claim import Claim, evidence
 from froc.control import BASE, Control, Kind, complaint, document
 from froc.data import Query
@@ -17,7 +18,7 @@ from froc.errors import InputError
 from froc.losses import matrix
 from search.executors import Executor
 from search.folder import Folder
-from search.work import MeasureBase
+from search.work import Agreement, CheckPrompt, MeasureBase
 
 LOG = logging.getLogger("froc")
 Queries = Mapping[str, tuple[Query, ...]]
@@ -25,15 +26,17 @@ Queries = Mapping[str, tuple[Query, ...]]
 
 def before_search(
     executor: Executor, queries: Queries, kinds: Mapping[str, Kind], claim: Claim, folder: Folder, allowed: bool
-) -> tuple[pl.DataFrame, dict[str, Any]]:
-    """Absences of the base model on search queries, and what they show by risk, as certificates say it.
+) -> tuple[pl.DataFrame, dict[str, Any], list[str]]:
+    """Absences of the base model on search queries, what they show by risk, as certificates say it, and notes for the user.
 
     allowed: whether vacuous risks are gone on with. Raises InputError naming them and the mend where they are not.
     """
     if folder.base_losses.is_file():
-        table = pl.read_parquet(folder.base_losses)
+        table, said = pl.read_parquet(folder.base_losses), []
     else:
-        (table,) = executor.each([MeasureBase("search", queries)])
+        agreement, table = executor.each([CheckPrompt(), MeasureBase("search", queries)])
+        refuse(agreement.disagreements, agreement.asked, agreement.prompt)
+        said = [_asked(agreement)]
     # of a list only a part is known yet, so that its bounds cannot be taken
     plain = {risk: "betting" if claim.kind(risk) != "queries" else bound for risk, bound in claim.bound.items()}
     claim = replace(claim, bound=plain, population={}, listed={})
@@ -49,7 +52,16 @@ def before_search(
             "; ".join(complaint(risk, shown[risk], claim.budget[risk]) for risk in refused)
             + "; --allow-vacuous goes on, and every output then says NOT ESTABLISHED"
         )
-    return table, shown
+    return table, shown, [*said, *notes(shown, claim.budget)]
+
+
+def _asked(agreement: Agreement) -> str:
+    likely = ", ".join(f"{value:.3f} of {risk}" for risk, value in agreement.likelihood.items())
+    odd = "".join(f"; one query disagrees ({one})" for one in agreement.disagreements)
+    return (
+        f"asked with {agreement.prompt}, the base model gives answer tokens a likelihood of {likely} (geometric mean); "
+        f"{agreement.asked} search queries were asked by plain generation, too{odd}"
+    )
 
 
 def opened(executor: Executor, queries: Queries, searched: pl.DataFrame) -> pl.DataFrame:

@@ -159,7 +159,7 @@ def _planned(job: Job) -> Plan:
 
 def _work(job: Job, plan: Plan, folder: Folder, executor: Executor, listener: Listener) -> dict[str, Any]:
     kinds, allowed = plan.document["control"], job.settings.allow_vacuous
-    absent, shown = control.before_search(executor, job.view.queries, kinds, plan.claim, folder, allowed)
+    absent, shown, said = control.before_search(executor, job.view.queries, kinds, plan.claim, folder, allowed)
     if folder.read(folder.plan) is None:
         job = rates.fitted(job, rates.measured(job, executor, job.told))
         fitted = _planned(job)
@@ -167,7 +167,7 @@ def _work(job: Job, plan: Plan, folder: Folder, executor: Executor, listener: Li
         write_json(folder.plan, plan.document)
     write_table(folder.base_losses, absent)
     listener.planned(plan)
-    listener.controlled(shown, control.notes(shown, plan.claim.budget))
+    listener.controlled(shown, said)
     seal = folder.read(folder.seal)
     if seal is None:
         seal = (_search if job.given is None else _as_given)(job, plan, folder, executor, listener, shown)

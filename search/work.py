@@ -3,6 +3,7 @@
 Workers on the driver's machine write parameters into the run folder themselves; others (`folder` is None) hand them over.
 """
 
+import math
 import resource
 import sys
 import time
@@ -17,6 +18,7 @@ import polars as pl
 import torch
 
 from froc import digest
+from froc.agreement import Disagreement, disagreements
 from froc.control import BASE
 from froc.data import Query
 from froc.losses import SCHEMA
@@ -160,6 +162,36 @@ class MeasureBase(Work):
         """Its absences, as a loss table."""
         opened = bench.opened(self.queries)
         return bench.table(BASE, self.split, self.queries, absences(bench.base, opened))
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How the base model is asked. prompt: in words without any row's text; likelihood: risk -> geometric mean over answer tokens.
+
+    disagreements: of `asked` search queries, those on which what is written is not what is measured (`froc.agreement`).
+    """
+
+    prompt: str
+    likelihood: Mapping[str, float]
+    disagreements: tuple[Disagreement, ...]
+    asked: int
+
+
+@dataclass(frozen=True)
+class CheckPrompt(Work):
+    """The base model is asked a few search queries by plain generation, beside the measurement."""
+
+    def __call__(self, bench: Bench) -> Agreement:
+        """What came of it."""
+        base, form = bench.base, bench.view.template
+        base.restore()
+        found: list[Disagreement] = []
+        asked = 0
+        for probe in bench.probes:
+            some, count = disagreements(base.model, base.tokenizer, probe.plain.asked, probe.rows, form)
+            found, asked = [*found, *some], asked + count
+        likelihood = {risk: math.exp(-average.loss) for risk, average in bench.start.items()}
+        return Agreement(form.describe(base.tokenizer), likelihood, tuple(found), asked)
 
 
 class _Meter:
