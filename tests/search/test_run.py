@@ -327,9 +327,7 @@ def test_failing_trials_are_recorded_and_the_search_goes_on(
     assert "RuntimeError" in log[2].reason
 
 
-def test_nothing_certified_says_what_it_would_take(
-    base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_certified_says_what_it_would_take(base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # else so strict a budget leaves the calibration queries sealed
     monkeypatch.setattr("search.sealing.HOPELESS", 0.0)
     strict = {FORGETTING: 0.05, UTILITY: 0.05}
