@@ -45,7 +45,7 @@ def _tokenizer(family: str = "", specials: tuple[str, ...] = ("<s>", "</s>"), ad
     if blank:
         tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
         tokenizer.decoder = decoders.Metaspace(prepend_scheme="always")
-        alphabet = sorted({c for text in TEXTS for c in text} | {"▁"})
+        alphabet = sorted({c for text in TEXTS for c in text} | {"▁", "\n"})
     else:
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         tokenizer.decoder = decoders.ByteLevel()

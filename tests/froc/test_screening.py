@@ -79,6 +79,17 @@ def test_other_answers_and_attacks_forms_are_looked_at_where_they_are_read(base:
     assert _refused(base, TASK, shown).startswith("fq.jsonl row 0 has ")
 
 
+@pytest.mark.parametrize("attack", ["soft_prompt:tokens={}", "coordinate_suffix:tokens={}"])
+def test_tokens_that_an_attack_puts_into_a_prompt_must_fit_too(base: Base, attack: str) -> None:
+    longest = max(len(f"{row.question} {row.answer}") + 1 for row in (*TASK.forget, *TASK.queries[FORGETTING]))
+    room = 64 - longest
+    rows = tuple(replace(row, question=row.question + "?" * (room - 9)) for row in TASK.queries[FORGETTING])
+    task = replace(TASK, queries={**TASK.queries, FORGETTING: rows})
+    risks = [PLAIN | {"attacked": measurement(f"extraction_strength@{attack.format(tokens)}")} for tokens in (9, 10)]
+    assert _refused(base, task, risks[0]) == ""
+    assert _refused(base, task, risks[1]).startswith("fq.jsonl row 0 has ")
+
+
 def test_a_token_that_the_model_does_not_know_is_named(base: Base) -> None:
     small = wrap("small", gpt2(200), base.tokenizer)
     assert "beyond the model's 200 embeddings" in _refused(small, TASK, PLAIN)
