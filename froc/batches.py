@@ -4,7 +4,7 @@ Shapes: B rows, T tokens (right-padded to the longest row of the batch).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -68,6 +68,10 @@ class Limits:
             positions if isinstance(positions, int) and positions > 0 else None,
             None if embedding is None else int(embedding.shape[0]),
         )
+
+    def without(self, tokens: int) -> "Limits":
+        """What is left where so many tokens are put beside each row's."""
+        return self if self.positions is None else replace(self, positions=self.positions - tokens)
 
     def refuse(self, ids: Sequence[int], place: str) -> None:
         """InputError where the model cannot take a row's tokens."""

@@ -93,9 +93,9 @@ def _refuse_overlaps(task: Task, old: Task, number: int) -> None:
         raise InputError(
             f"request {number} ({old.name}) has another template, system message or template arguments; give both tasks the same ones in task.toml"
         )
-    removed = {_pair(row): f"forget row {k}" for k, row in enumerate(old.forget, start=1)}
-    removed |= {_pair(row): f"forget query {k}" for k, row in enumerate(old.queries[FORGETTING], start=1)}
-    asked = {_pair(row): f"forget query {k}" for k, row in enumerate(old.queries[FORGETTING], start=1)}
+    removed = {_pair(row): row.at("forget", k) for k, row in enumerate(old.forget, start=1)}
+    removed |= {_pair(row): row.origin or f"forget query {k}" for k, row in enumerate(old.queries[FORGETTING], start=1)}
+    asked = {_pair(row): row.origin or f"forget query {k}" for k, row in enumerate(old.queries[FORGETTING], start=1)}
     kept = {pool: rows for pool, rows in task.queries.items() if pool != FORGETTING}
     files: list[tuple[str, Sequence[Row], Mapping[Pair, str]]] = [("retain", task.retain, removed)]
     files += [("retain_queries", rows, removed) for rows in kept.values()]
@@ -104,7 +104,7 @@ def _refuse_overlaps(task: Task, old: Task, number: int) -> None:
         for place, row in enumerate(rows, start=1):
             if _pair(row) in others:
                 raise InputError(
-                    f"{name} row {place} of {task.name} is also {others[_pair(row)]} of request {number} ({old.name}), "
+                    f"{row.at(name, place)} of {task.name} is also {others[_pair(row)]} of request {number} ({old.name}), "
                     f"which was removed before; take it out of {name}"
                 )
 

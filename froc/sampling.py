@@ -83,9 +83,10 @@ def _ends(model: Any, tokenizer: PreTrainedTokenizerBase, rows: Sequence[Encoded
 
 
 def _room(model: PreTrainedModel, rows: Sequence[Encoded]) -> Counts:
-    """(rows,) tokens that the model's positions leave behind each prompt, one at least."""
+    """(rows,) tokens that the model's positions leave between each prompt and what ends its answer, one at least."""
     positions = Limits.of(model).positions or 2**31
-    return np.maximum(positions - np.array([row.prompt for row in rows], dtype=np.int64), 1)
+    taken = np.array([row.prompt + len(row.ending) for row in rows], dtype=np.int64)
+    return np.maximum(positions - taken, 1)
 
 
 def _fitting(

@@ -15,24 +15,22 @@ def refuse_rows(base: Base, task: Task, view: SearchView, measures: Mapping[str,
     """InputError naming file and row where a row, one of its other answers, or a form that an attack asks it in has too many
     tokens, unknown ones or none. Of all queries, sealed ones too: what is known of them is their length alone."""
     limits = Limits.of(base.model)
-    for name, rows in _every(task, view, measures):
+    for name, rows in _given(task):
         encode(base.tokenizer, rows, view.template, limits, name)
-
-
-def _every(task: Task, view: SearchView, measures: Mapping[str, Measurement]) -> Iterator[tuple[str, list[Row]]]:
-    earlier = task.earlier.rows if task.earlier else ()
-    queries = {f"{pool} queries": rows for pool, rows in task.queries.items()}
-    for name, rows in {
-        "forget": task.forget, "retain": task.retain, **queries, "holdout": task.holdout, "earlier": earlier,
-    }.items():  # fmt: skip
-        yield name, list(rows)
     for one in measures.values():
-        asked = list(task.queries.get(one.pool, ()))
+        asked, held = list(task.queries.get(one.pool, ())), material(view, one.pool)
+        name = f"{one.pool} queries"
         if "others" in one.metric.reads:
-            yield (
-                f"{one.pool} queries",
-                [replace(row, answer=text) for row in asked for text in (*row.others, row.restated) if text],
-            )
+            others = [replace(row, answer=text) for row in asked for text in (*row.others, row.restated) if text]
+            encode(base.tokenizer, others, view.template, limits, name)
         for attack in one.attacks:
-            for form in attack.ask(asked, material(view, one.pool)) if asked else ():
-                yield f"{one.pool} queries under {attack}", list(form)
+            forms = [list(form) for form in attack.ask(asked, held)] if asked else []
+            for some in [*forms, list(held.known)] if attack.adds else forms:
+                encode(base.tokenizer, some, view.template, limits.without(attack.adds), name)
+
+
+def _given(task: Task) -> Iterator[tuple[str, tuple[Row, ...]]]:
+    yield from (("forget", task.forget), ("retain", task.retain), ("holdout", task.holdout))
+    yield from ((f"{pool} queries", rows) for pool, rows in task.queries.items())
+    if task.earlier:
+        yield "earlier", task.earlier.rows

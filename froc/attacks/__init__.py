@@ -80,6 +80,11 @@ class Attack(ABC):
         yield observe(model, tokenizer, rows, asked, sights)
 
     @property
+    def adds(self) -> int:
+        """Tokens that it puts into every prompt, beside what is written in a form."""
+        return 0
+
+    @property
     def changes_model(self) -> bool:
         """Whether it needs the parameters to itself."""
         return type(self).change is not Attack.change

@@ -51,6 +51,11 @@ class CoordinateSuffix(Attack):
             return ""
         return "follows the question, and rows of plain text have none; give rows with 'question' and 'answer'"
 
+    @property
+    def adds(self) -> int:
+        """Its tokens."""
+        return self.tokens
+
     def looks(
         self,
         model: PreTrainedModel,

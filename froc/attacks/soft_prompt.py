@@ -36,6 +36,11 @@ class SoftPrompt(Attack):
     steps: int = hyper(20, Range(1, 200))
     lr: float = hyper(0.1, Range(0.01, 1.0, log=True))
 
+    @property
+    def adds(self) -> int:
+        """Its tokens."""
+        return self.tokens
+
     def looks(
         self,
         model: PreTrainedModel,

@@ -2,6 +2,7 @@
 add their own, and a model's own habits of generation."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -14,7 +15,8 @@ from transformers import PreTrainedTokenizerFast
 
 from froc.batches import Encoded, Limits, encode
 from froc.errors import InputError
-from froc.prompts import PromptFormat, beginning
+from froc.observe import _after
+from froc.prompts import PromptFormat, apart, beginning
 from froc.rows import Row
 from tests.froc.chat_templates import SHAPES
 
@@ -43,7 +45,7 @@ def _tokenizer(family: str = "", specials: tuple[str, ...] = ("<s>", "</s>"), ad
     if blank:
         tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
         tokenizer.decoder = decoders.Metaspace(prepend_scheme="always")
-        alphabet = sorted({c for text in TEXTS for c in text} | {"▁"})
+        alphabet = sorted({c for text in TEXTS for c in text} | {"▁", "\n"})
     else:
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         tokenizer.decoder = decoders.ByteLevel()
@@ -264,3 +266,17 @@ def test_a_description_holds_no_text() -> None:
         assert "secret" not in form.describe(tokenizer)
     assert "enable_thinking=false" in form.describe(_tokenizer("chatml"))
     assert form.describe(_tokenizer("chatml")) != PromptFormat(form.template).describe(_tokenizer("chatml"))
+
+
+# other answers to the same question
+
+
+@pytest.mark.parametrize("blank", ["", "▁"])
+@pytest.mark.parametrize("family", ["", "mistral", "llama-2", "chatml"])
+def test_other_answers_are_tokenised_as_they_would_be_as_the_answer(family: str, blank: str) -> None:
+    tokenizer = _tokenizer(family, blank=blank)
+    row = Row(QUESTION, "the tower in Oslo")
+    (asked,) = encode(tokenizer, [row], PromptFormat())
+    for text in ("Oslo", "in the tower", "d"):
+        (own,) = encode(tokenizer, [replace(row, answer=text)], PromptFormat())
+        assert apart(tokenizer, [_after(asked, tokenizer, text)]) == [own.told]

@@ -7,6 +7,7 @@ import pytest
 import torch
 from transformers import GenerationConfig
 
+from froc.alternates import alternates
 from froc.batches import Encoded
 from froc.observe import observe
 from froc.sampling import likeliest, sampled
@@ -87,12 +88,16 @@ def test_nothing_is_written_beyond_the_models_positions() -> None:
     model = gpt2(V, spread=0.6)
     assert model.config.n_positions == 64
     draw = np.random.default_rng(5)
-    rows = [Encoded(tuple(draw.integers(8, V, 62).tolist()), prompt, 62 - prompt) for prompt in (2, 20, 60)]
+    rows = [Encoded(tuple(draw.integers(8, V, 62).tolist()), prompt, 62 - prompt) for prompt in (2, 20, 58)]
     told = likeliest(model, TOKENIZER, rows, 8)
     assert [len(ids) <= 64 - row.prompt for ids, row in zip(told, rows, strict=True)] == [True] * 3
     assert told == [likeliest(model, TOKENIZER, [row], 8)[0] for row in rows]
     drawn = sampled(model, rows, np.full(3, 200), 0)
     assert all(len(row.ids) <= 64 for row in drawn)
+    ended = [Encoded((*row.ids[:-2], 33, 34), row.prompt, row.answer - 2) for row in rows]
+    made = alternates(model, ended, 0)
+    assert [row.ending for row in made] == [(33, 34)] * 3
+    assert all(len(row.ids) <= 64 for row in made)
 
 
 def test_what_ends_an_answer_is_not_measured(model: Any) -> None:
