@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from froc import digest
+from froc import digest, openings
 from froc.bounds import Bound
 from froc.claim import POPULATIONS, Candidate, Claim, automatic, estimands
 from froc.combined import COMBINED
@@ -130,16 +130,29 @@ class Division:
             raise InputError(f"a search share of {self.share:g} is outside (0, 1); 0.2 is a good one")
 
     def of(self, losses: pl.DataFrame) -> pl.DataFrame:
-        """The table with units drawn into `search`; a unit that several risks share is in the same split for all of them."""
-        units = losses.select("risk", "unit").unique()
-        drawn = {u: digest.of_bytes(f"froc search share\0{self.seed}\0{u}".encode()) for u in units["unit"].unique()}
-        places = units.with_columns(place=pl.col("unit").replace_strict(drawn, return_dtype=pl.String)).sort("place")
-        rank = pl.int_range(pl.len()).over("risk")
-        most = (pl.len().over("risk") * self.share).round().clip(lower_bound=1)
-        split = pl.when(rank < most).then(pl.lit("search")).otherwise(pl.lit("calibration")).alias("split")
-        return losses.drop("split").join(
-            places.select("risk", "unit", split), on=["risk", "unit"], maintain_order="left"
-        )
+        """The table with units drawn into `search`; a unit that several risks share is in the same split for all of them.
+
+        Each by a hash of its own name, so that sizes are random around the share; a risk of a handful of units has one at least
+        on either side. Raises InputError where that cannot be.
+        """
+        units = losses.select("risk", "unit").unique().group_by("risk").agg("unit").sort("risk")
+        places = {unit: self._place(unit) for unit in losses["unit"].unique()}
+        first = {unit for unit, place in places.items() if place < self.share}
+        for some in units["unit"].to_list():
+            if first.isdisjoint(some):
+                first.add(min(some, key=places.__getitem__))
+            if first.issuperset(some):
+                first.discard(max(some, key=places.__getitem__))
+        for risk, some in units.iter_rows():
+            if first.isdisjoint(some) or first.issuperset(some):
+                raise InputError(
+                    f"{risk}: {len(some)} units are too few to be divided; name the configurations beforehand"
+                )
+        side = pl.when(pl.col("unit").is_in(list(first))).then(pl.lit("search")).otherwise(pl.lit("calibration"))
+        return losses.with_columns(split=side)
+
+    def _place(self, unit: str) -> float:
+        return int(digest.of_bytes(f"froc search share\0{self.seed}\0{unit}".encode())[:13], 16) / 2**52
 
 
 def certify(
@@ -180,21 +193,34 @@ def certify(
         found, budget, confidence=confidence, search_share=search_share, split_seed=split_seed,
         named_beforehand=named_beforehand, procedure=procedure, bound=bound, binary=binary, unit=unit,
         population=population, listed=listed, weights=weights, radius=radius, joint=joint,
+        counted=not isinstance(table, pl.DataFrame),
     )  # fmt: skip
 
 
 def certificate_of(
     found: Read, budget: float | Mapping[str, float], *, search_share: float | None, split_seed: int,
-    named_beforehand: bool, **claim: Any,
+    named_beforehand: bool, counted: bool = True, **claim: Any,
 ) -> Certificate:  # fmt: skip
-    """`certify` of files that were read already; claim: arguments of `claim_of`."""
+    """`certify` of files that were read already; claim: arguments of `claim_of`. counted: whether it is written down that these
+    rows were certified (`froc.openings.certified`): of files, not of frames, which simulations hand over by the thousand."""
     division = None if search_share is None else Division(search_share, split_seed)
     losses, design = designed(found.losses, division, named_beforehand or found.beforehand)
-    document = decided(losses, candidates(losses), claim_of(losses, budget, **claim))
+    asked = claim_of(losses, budget, **claim)
+    look = _counted(losses, asked, design) if counted else openings.Certified()
+    document = decided(losses, candidates(losses), replace(asked, opening=look.number))
+    document |= {"looks": {"times": look.times, "ways": look.options, "sealed": look.sealed}} if counted else {}
     named = design["kind"] == "named-beforehand" and losses["config"].n_unique() > 1
-    notes = [*document["warnings"], *found.notes, *([BEFOREHAND] if named else [])]
+    notes = [*document["warnings"], *look.sentences, *found.notes, *([BEFOREHAND] if named else [])]
     sources = {name: [asdict(source) for source in some] for name, some in found.sources.items()}
     return Certificate(document | {"warnings": notes, "design": design} | ({"sources": sources} if sources else {}))
+
+
+def _counted(losses: pl.DataFrame, asked: Claim, design: Mapping[str, Any]) -> openings.Certified:
+    """Count this look at the rows; a way of looking is what was claimed, how rows were divided, and what they lost."""
+    names = losses.select("risk", "query").unique().group_by("risk").agg(pl.col("query"))
+    content = losses.sort("config", "risk", "query").select("config", "risk", "query", "loss").write_csv()
+    way = digest.of_json([asdict(asked), dict(design), digest.of_bytes(content.encode())])
+    return openings.certified({risk: frozenset(some) for risk, some in names.iter_rows()}, way)
 
 
 def read(paths: Sequence[Path], format_: str, loss: Mapping[str, str], base: Path | None = None) -> Read:

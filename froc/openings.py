@@ -76,9 +76,10 @@ class Opening:
 
 @dataclass(frozen=True)
 class Certified:
-    """How often rows were certified by `froc certify`, this time included. times: calls; options: different sets of options;
-    number: which of these sets the present one is, in the order of their first use. sealed: whether the rows are calibration
-    queries of a search that this machine ran. failure: why nothing could be counted; empty where it was."""
+    """How often rows were certified by `froc certify`, this time included. times: calls; options: different ways, in what was
+    claimed or in the losses; number: which of these the present one is, in the order of their first use: the same again asks
+    nothing new. sealed: whether the rows are calibration queries of a search that this machine ran. failure: why nothing could
+    be counted; empty where it was."""
 
     times: int = 1
     options: int = 1
@@ -91,11 +92,13 @@ class Certified:
         """What a reader must be told; nothing for a first look."""
         told = []
         if self.times > 1:
-            told.append(f"this table was certified {self.times} times (with {self.options} different sets of options)")
+            told.append(
+                f"this table was certified {self.times} times (with {self.options} different sets of options or losses)"
+            )
         if self.options > 1:
             told.append(
-                "whoever chooses between certificates of the same rows has let their losses choose: only one that was fixed "
-                "before the first look keeps its confidence"
+                "whoever chooses between certificates of the same rows lets their losses choose: only what was fixed before the "
+                "first look keeps its confidence"
             )
         if self.sealed:
             told.append(
@@ -195,7 +198,8 @@ def by_others(counted: Counted, plan: str) -> bool:
 def certified(rows: Rows, options: str) -> Certified:
     """Count that `froc certify` certifies these rows now: risk -> names of its queries, whatever the configuration.
 
-    options: digest of what was asked of them. Names are compared in their normal form. Where the state folder cannot be
+    options: digest of what was asked of them. Names are compared in their normal form; those that are mere numbers say nothing
+    of their rows, so that as many of them must be there as well. Where the state folder cannot be
     written or is damaged, the answer says so, and nothing fails: a table's certificate is the caller's own affair.
     """
     try:
@@ -208,7 +212,7 @@ def certified(rows: Rows, options: str) -> Certified:
 
 def _certified(rows: Rows, options: str) -> Certified:
     ledger = _read(Counted({}))
-    mine = set(sorted(_names(ledger.key, rows))[:MOST])
+    mine = set(sorted(_names(ledger.key, {risk: _told(some) for risk, some in rows.items()}))[:MOST])
     folder = _place() / "certified"
     files = {path: _parsed(path, _Table, ledger.key) for path in sorted(folder.glob("*.json"))}
     own = digest.of_json([sorted(mine), options])[:32]
@@ -283,6 +287,11 @@ def _keyed(key: bytes, *parts: Rows) -> dict[str, set[str]]:
 
 def _names(key: bytes, names: Rows) -> set[str]:
     return {digest.keyed(key, "id", risk, normal_form(name))[:DIGITS] for risk, some in names.items() for name in some}
+
+
+def _told(names: frozenset[str]) -> frozenset[str]:
+    """Names of a risk's queries; mere numbers with how many they are."""
+    return frozenset(f"{name} of {len(names)}" for name in names) if all(map(str.isdecimal, names)) else names
 
 
 def _place() -> Path:

@@ -11,6 +11,7 @@ from audit.rendering.words import ASSURANCE, DECISIONS, LIMITS, MEANINGS, METRIC
 from froc.control import vacuous
 from froc.data import request_of
 from froc.presets import KNOWN
+from froc.sentences import PLAIN
 
 FEW = 3
 """Risks that the claim names one by one; more are said to be those of the table."""
@@ -195,7 +196,8 @@ def claim(report: Mapping[str, Any], certificate: Mapping[str, Any]) -> str:
     shift = certificate["radius"]
     if Decimal(shift):
         sure += f" and on every distribution of queries within a Hellinger distance of {shift}"
-    return f"{sure}: {limits}. {_sample(certificate)}{_population(certificate)} {said(opening)}.{_early(certificate)}"
+    about = _sample(certificate) + _estimand(report, certificate) + _population(certificate)
+    return f"{sure}: {limits}. {about} {said(opening)}.{_early(certificate)}"
 
 
 def _sample(certificate: Mapping[str, Any]) -> str:
@@ -205,6 +207,28 @@ def _sample(certificate: Mapping[str, Any]) -> str:
         return ""
     parts = [f"{n[risk]} {UNITS[units[risk]]} for {risk}" for risk in ordered(n)]
     return f"It was measured on {' and '.join(parts)}. "
+
+
+def _estimand(report: Mapping[str, Any], certificate: Mapping[str, Any]) -> str:
+    """What the mean is of, where it is not that over queries, with the mean over queries beside it. Older reports name none."""
+    named = certificate.get("estimand", {})
+    rows: Sequence[Mapping[str, Any]] = certificate["candidates"]
+    row: Mapping[str, Any] = next((row for row in rows if row["config"] == report["config"]), {})
+    others = [risk for risk in ordered(named) if named[risk] != PLAIN]
+    if len(others) > FEW:
+        kinds = sorted({named[risk] for risk in others})
+        return f"For {_few(others)}, what is bounded is the {' or the '.join(kinds)}. "
+    over = row.get("empirical_queries", {})
+    words = (
+        f"For {risk}, what is bounded is the {named[risk]}"
+        + (
+            f" (over all queries: {measured(over[risk])} as measured)"
+            if "group means" in named[risk] and risk in over
+            else ""
+        )
+        for risk in others
+    )
+    return "".join(f"{one}. " for one in words)
 
 
 def _population(certificate: Mapping[str, Any]) -> str:

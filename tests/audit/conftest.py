@@ -175,11 +175,13 @@ def make_run(
     rates: Mapping[str, tuple[float, float]] = GOOD,
     opening: int = 1,
     task: Mapping[str, Any] | None = None,
+    more: Mapping[str, Any] | None = None,
 ) -> Path:
-    """A run folder as `froc search` leaves it. task: what its plan says of the task beside the usual."""
+    """A run folder as `froc search` leaves it. task: what its plan says of the task beside the usual; more: of the rest."""
     (folder / "losses").mkdir(parents=True)
     plan = _plan()
     plan["task"] |= task or {}
+    plan |= more or {}
     losses = with_base(_losses(rates))
     queries = {
         risk: digest.of_json(sorted(set(losses.filter(pl.col("risk") == risk)["query"].to_list()))) for risk in BUDGET
@@ -206,7 +208,8 @@ def make_run(
             "candidates": [vars(candidate) for candidate in candidates],
         },
     )  # fmt: skip
-    claim = Claim(budget=BUDGET, bound=BOUND, unit=UNITS, opening=opening)
+    named = {name: plan.get(name, {}) for name in ("estimand", "largest")}
+    claim = Claim(BUDGET, BOUND, plan["task"]["units"], opening=opening, keyed=bool(named["estimand"]), **named)
     certificate = certified(losses, candidates, claim)
     _json(folder / "certificate.json", certificate)
     if certificate["chosen"] is not None:

@@ -3,6 +3,7 @@
 Known ways to cheat are a table of their own, each refused once, by `tests.audit.test_checks`.
 """
 
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -181,6 +182,52 @@ def test_dates_are_kept(good: Any, now: Any) -> None:
             good.verify(now=when)
     with pytest.raises(VerificationError, match="rollback"):
         good.verify(min_sequence=2)
+
+
+PLAIN = "mean over queries"
+
+
+@pytest.mark.parametrize(
+    ("unit", "more", "words"),
+    [
+        ("group", {"estimand": {"forgetting": PLAIN, "utility": "mean of group means"}}, "mean of group means (over all queries: "),
+        ("queries-by-group", {"estimand": {"forgetting": PLAIN, "utility": f"{PLAIN}, drawn by group"}, "largest": {"utility": 4}}, "drawn by group"),
+    ],
+)  # fmt: skip
+def test_what_the_mean_is_of_is_planned_derived_and_said(
+    unit: str, more: dict[str, Any], words: str, tmp_path: Path, keys: Path
+) -> None:
+    run = make_run(tmp_path / "run", task={"units": {"forgetting": "query", "utility": unit}}, more=more)
+    made = Made(evidence.build(run, tmp_path, keys / "key", name="named", now=NOW), run, keys / "key")
+    report = made.verify().report
+    assert report["certificate"]["estimand"] == more["estimand"]
+    page = (made.bundle / "report.html").read_text()
+    assert f"For utility, what is bounded is the {more['estimand']['utility']}" in page
+    assert words in page
+    # neither another mean nor none at all goes with the plan
+    for change in (
+        lambda r: r["certificate"]["estimand"].update(utility=PLAIN),
+        lambda r: r["certificate"].pop("estimand"),
+        lambda r: [row.pop("empirical_queries") for row in r["certificate"]["candidates"]],
+    ):
+        forged = Made(shutil.copytree(made.bundle, tmp_path / "forged"), run, keys / "key")
+        forged.resign(change)
+        assert refused(forged, made.digests()) in ("statistics-differ", "feasible-differ")
+        shutil.rmtree(forged.bundle)
+    false = {"estimand": more["estimand"] | {"utility": PLAIN}}
+    other = make_run(tmp_path / "other", task={"units": {"forgetting": "query", "utility": unit}}, more=more)
+    _replan(other, json.loads((other / "plan.json").read_text()) | false)
+    with pytest.raises(InputError, match="statistics-refused"):
+        evidence.build(other, tmp_path, keys / "key", name="false", now=NOW)
+
+
+def _replan(run: Path, plan: dict[str, Any]) -> None:
+    """Another plan in a run folder, which its seal and trials name."""
+    old = digest.of_file(run / "plan.json")
+    (run / "plan.json").write_text(json.dumps(plan, indent=2, sort_keys=True) + "\n")
+    for name in ("seal.json", "trials.jsonl"):
+        text = (run / name).read_text()
+        (run / name).write_text(text.replace(old, digest.of_file(run / "plan.json")))
 
 
 @pytest.fixture(scope="module")
