@@ -154,6 +154,8 @@ def certify(
     weights: Mapping[str, float] | None = None,
     radius: float = 0.0,
     joint: bool = False,
+    scale: str | None = None,
+    allow_other_mean: bool = False,
 ) -> Certificate:
     """Which configurations keep every risk within budget, with the stated confidence for all of them together?
 
@@ -161,12 +163,20 @@ def certify(
     says risk -> measure (`forget_qa_rouge`, `1-retain_qa_rouge`, `base-retain_qa_rouge` with `base`, the base model's log).
     budget: one for every risk, or by risk. search_share: this share of each risk's units orders the configurations, the rest
     certifies. named_beforehand: the configurations were named before anybody saw these losses; a loss table says so by itself.
-    Everything else as `froc certify --help` says. Raises InputError where the losses cannot bear the claim.
+    scale: "thousandths" where a loss table holds whole numbers 0..1000. allow_other_mean: take measures of a log whose rows have
+    another mean than it reports. Everything else as `froc certify --help` says. Raises InputError where the losses cannot bear the claim.
     """
     found = (
-        Read(table, beforehand=True)
+        Read(table, beforehand=True, scale=scale)
         if isinstance(table, pl.DataFrame)
-        else read(_paths(table), format, loss or {}, None if base is None else Path(base))
+        else read(
+            _paths(table),
+            format,
+            loss or {},
+            None if base is None else Path(base),
+            scale=scale,
+            allow_other_mean=allow_other_mean,
+        )
     )
     return certificate_of(
         found, budget, confidence=confidence, search_share=search_share, split_seed=split_seed,
@@ -189,9 +199,22 @@ def certificate_of(
     return Certificate(document | {"warnings": notes, "design": design} | ({"sources": sources} if sources else {}))
 
 
-def read(paths: Sequence[Path], format_: str, loss: Mapping[str, str], base: Path | None = None) -> Read:
-    """Files of a format as a checked loss table."""
-    return make(Format, format_).read(paths, loss, base)
+def read(
+    paths: Sequence[Path],
+    format_: str,
+    loss: Mapping[str, str],
+    base: Path | None = None,
+    *,
+    scale: str | None = None,
+    allow_other_mean: bool = False,
+) -> Read:
+    """Files of a format as a checked loss table; InputError for an option that the format does not have."""
+    given = {"scale": scale, "allow_other_mean": allow_other_mean or None}
+    settings = {name: value for name, value in given.items() if value is not None}
+    for name in settings:
+        if name not in find(Format, format_).__dataclass_fields__:
+            raise InputError(f"--{name.replace('_', '-')} is not for --format {format_}; leave it out")
+    return make(Format, format_, settings).read(paths, loss, base)
 
 
 def designed(
