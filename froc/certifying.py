@@ -6,7 +6,7 @@ The certificate says which it was.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from froc.formats import Format, Read
 from froc.losses import SPLITS, UNITS
 from froc.plugins import find, make
 from froc.procedures import DEFAULT
+from froc.reopening import further_look, opened_for
 from froc.risk import certify as decided
 from froc.tables import Printed
 from froc.tables import Table as Drawn
@@ -32,6 +33,16 @@ if TYPE_CHECKING:
 BEFOREHAND = (
     "the configurations are taken as named before anybody looked at these losses, and tested on all of them; were they chosen "
     "by these losses, this certificate does not hold (then: --search-share)"
+)
+ORDER_FREE = {
+    "betting": "betting_over_orders",
+    "betting_without_replacement": "betting_over_orders_without_replacement",
+}
+"""What `auto` takes here instead of bounds that hang on the order of units: a user's table has the order of the names that its
+owner gave to queries, who could try several."""
+ORDERED = (
+    "the p-value hangs on the order of units, which is made of their names; it holds only if those were given before anybody saw a "
+    "loss (--bound auto takes one that no name can change)"
 )
 Table = str | PathLike[str] | Sequence[str | PathLike[str]] | pl.DataFrame
 
@@ -192,11 +203,22 @@ def certificate_of(
     """`certify` of files that were read already; claim: arguments of `claim_of`."""
     division = None if search_share is None else Division(search_share, split_seed)
     losses, design = designed(found.losses, division, named_beforehand or found.beforehand)
-    document = decided(losses, candidates(losses), claim_of(losses, budget, **claim))
+    asked = claim_of(losses, budget, **claim)
+    # OPENINGS: the one place where a look at given losses can be counted, before anything is computed from them;
+    # froc.reopening.opening(losses, asked, design) says of which queries, and with which options
+    document = decided(losses, candidates(losses), asked)
     named = design["kind"] == "named-beforehand" and losses["config"].n_unique() > 1
-    notes = [*document["warnings"], *found.notes, *([BEFOREHAND] if named else [])]
+    notes = [*further(found, asked), *document["warnings"], *found.notes, *([BEFOREHAND] if named else [])]
     sources = {name: [asdict(source) for source in some] for name, some in found.sources.items()}
     return Certificate(document | {"warnings": notes, "design": design} | ({"sources": sources} if sources else {}))
+
+
+def further(found: Read, claim: Claim) -> list[str]:
+    """Warnings of a claim that its losses cannot bear as they should: opened before, or in an order that names decide."""
+    again = further_look(found.opened, claim)
+    ordered = sorted(risk for risk, bound in claim.bound.items() if not find(Bound, bound).order_free)
+    named = f"{', '.join(ordered)}: {ORDERED}" if ordered else None
+    return [line for line in (again, named) if line is not None]
 
 
 def read(
@@ -214,7 +236,8 @@ def read(
     for name in settings:
         if name not in find(Format, format_).__dataclass_fields__:
             raise InputError(f"--{name.replace('_', '-')} is not for --format {format_}; leave it out")
-    return make(Format, format_, settings).read(paths, loss, base)
+    found = make(Format, format_, settings).read(paths, loss, base)
+    return replace(found, opened=opened_for(paths[0])) if len(paths) == 1 else found
 
 
 def designed(
@@ -270,7 +293,8 @@ def claim_of(
         kind = kinds.get(risk, "queries")
         if bound != "auto" and kind != "census":
             return bound.replace("-", "_")
-        return automatic(binary=binary, unit=unit, population=kind, sequential=False, procedure=procedure)
+        chosen = automatic(binary=binary, unit=unit, population=kind, sequential=False, procedure=procedure)
+        return ORDER_FREE.get(chosen, chosen)
 
     for name in (*kinds, *(listed or {}), *(weights or {}), *(budget if isinstance(budget, Mapping) else ())):
         if name not in (*risks, COMBINED):

@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -28,7 +29,7 @@ class Read:
     """losses: a loss table, checked here (InputError). sources: configuration -> its files, where each has its own.
 
     scale: what whole numbers among the losses are (`froc.losses.check`). notes: what a reader should know. beforehand: whether giving these losses says that nobody had seen them when their
-    configurations were named, as giving a loss table does; logs do not say so.
+    configurations were named, as giving a loss table does; logs do not say so. opened: what a run has opened these losses for.
     """
 
     losses: pl.DataFrame
@@ -36,6 +37,7 @@ class Read:
     notes: tuple[str, ...] = ()
     beforehand: bool = False
     scale: str | None = None
+    opened: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "losses", check(self.losses, self.scale))
