@@ -9,10 +9,9 @@ from typing import Any
 
 import polars as pl
 
-from froc.data import records
 from froc.errors import InputError
 from froc.formats import Format, Read
-from froc.formats._files import UTF16, text_of
+from froc.formats._files import json_of, lines_of, text_of
 from froc.losses import REQUIRED, SCALE, SCHEMA, refuse_unknown_scale
 
 SUFFIXES = (".parquet", ".csv", ".jsonl", ".json")
@@ -51,9 +50,7 @@ def _read(path: Path, scale: str | None) -> Read:
     try:
         return Read(read(path), beforehand=True, scale=scale)
     except InputError as error:
-        # errors of `records` name the file already
-        named = str(error) if str(error).startswith(path.name) else f"{path.name}: {error}"
-        raise InputError(named) from error
+        raise InputError(f"{path.name}: {error}") from error
 
 
 def _parquet(path: Path) -> pl.DataFrame:
@@ -119,10 +116,8 @@ def _numbers(texts: pl.Series, delimiter: str) -> pl.Series:
 
 
 def _json(path: Path) -> pl.DataFrame:
-    with path.open("rb") as stream:
-        if stream.read(2) in UTF16:
-            raise InputError("this is UTF-16, which spreadsheets call Unicode text; save it as UTF-8")
-    rows = records(path)
+    text = text_of(path.read_bytes())
+    rows = json_of(text) if text.lstrip().startswith("[") else lines_of(text)
     if not rows:
         raise InputError("the file is empty; give at least one row")
     rows = [_row(row, number) for number, row in enumerate(rows, start=1)]

@@ -140,8 +140,8 @@ ROW = '{"config": "a", "risk": "r", "query": "q1", "loss": 0.5}\n'
 BAD_JSON: list[tuple[str | bytes, str]] = [
     ("", "empty"),
     ("[]", "empty"),
-    (ROW + '{"config": "a",\n', "line 2: invalid JSON"),
-    (ROW + "[1]\n", "line 2"),
+    (ROW + '{"config": "a",\n', r"no whole JSON \(line 2\)"),
+    (ROW + "[1]\n", "row 2 is no object"),
     ("[" + ROW + ", 3]", "row 2 is no object"),
     (ROW + '{"config": "a", "risk": "r", "query": "q2"}', "row 2: loss is missing"),
     (ROW + '{"config": "a", "risk": "r", "query": "q2", "loss": NaN}', "row 2: loss is no number in"),
