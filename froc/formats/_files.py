@@ -112,8 +112,9 @@ def names(paths: Sequence[Path]) -> dict[Path, str]:
 
     What stands behind a # in the last part of a path tells two apart that are called the same, and is left out elsewhere.
     """
-    bare = {path: path.with_name(path.name.partition("#")[0]) if path.name[0] != "#" else path for path in paths}
-    places = {path: place.resolve() for path, place in (bare if len(set(bare.values())) == len(paths) else {p: p for p in paths}).items()}  # fmt: skip
+    bare = {path: path.with_name(path.name.partition("#")[0] or path.name) for path in paths}
+    told_apart = len(set(bare.values())) == len(paths)
+    places = {path: (bare[path] if told_apart else path).resolve() for path in paths}
     # a file is named by its folder where every file has its own
     folders = {path: place.parent if path.is_file() else place for path, place in places.items()}
     if len(set(folders.values())) == len(paths):
