@@ -101,7 +101,7 @@ def searched(pool: Array) -> pl.DataFrame:
     rows = pl.DataFrame({"query": [f"q{i}" for i in range(len(pool))], "loss": pool})
     search = rows.with_columns(config=pl.lit("c0"), risk=pl.lit("forgetting"), split=pl.lit("search"))
     worst = search.with_columns(query="k" + pl.col("query"), split=pl.lit("calibration"), loss=pl.lit(SCALE, pl.Int16))
-    return check(pl.concat([search, worst]))
+    return check(pl.concat([search, worst]), "thousandths")
 
 
 def settings() -> list[Setting]:
@@ -169,7 +169,7 @@ def _table(losses: dict[str, Array]) -> tuple[pl.DataFrame, dict[str, Array]]:
         for risk, some in losses.items()
         for i, row in enumerate(some)
     ]
-    table = check(pl.concat(parts))
+    table = check(pl.concat(parts), "thousandths")
     names = [f"c{i}" for i in range(len(next(iter(losses.values()))))]
     return table, {
         risk: matrix(table, risk=risk, split="calibration", configs=names, unit="query").values for risk in losses

@@ -1,8 +1,8 @@
 """`froc certify`: words -> `froc.certifying`, and what logs measured."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -48,6 +48,13 @@ def certify(
         ),
     ] = None,
     base: Annotated[Path | None, typer.Option(help="The base model's log, for base-NAME.", show_default=False)] = None,
+    scale: options.Scale = None,
+    allow_other_mean: Annotated[
+        bool,
+        typer.Option(
+            "--allow-other-mean", help="Take a log's rows although their mean is not the one that it reports."
+        ),
+    ] = False,
     search_share: Annotated[
         float | None,
         typer.Option(
@@ -98,7 +105,7 @@ def certify(
     if not budget:
         raise InputError("nothing to certify without a budget; give --budget 0.1, or RISK=0.1 for each risk")
     rules = words.rules(loss or [])
-    read = certifying.read(table, format_, rules, base)
+    read = certifying.read(table, format_, rules, base, scale=scale, allow_other_mean=allow_other_mean)
     risks = sorted(read.losses["risk"].unique().to_list())
     found = certifying.certificate_of(
         read, words.budget(budget, risks), confidence=confidence, search_share=search_share, split_seed=split_seed,
@@ -124,6 +131,7 @@ def _print_measures(paths: Sequence[Path], format_: str, json_: bool) -> None:
     """What rules may name, and its mean in every log."""
     from froc.formats import Format
     from froc.formats._logs import Logs
+    from froc.formats._scores import AGREE
     from froc.plugins import make
 
     reader = make(Format, format_)
@@ -144,5 +152,18 @@ def _print_measures(paths: Sequence[Path], format_: str, json_: bool) -> None:
     for (name, queries), some in found.group_by("measure", "queries", maintain_order=True):
         means = dict(zip(some["config"], some["mean"], strict=True))
         cells = ("" if means.get(config) is None else f"{means[config]:.3f}" for config in configs)
-        table.add_row(str(name), str(queries), *cells)
+        table.add_row(str(name), "" if queries is None else str(queries), *cells)
     words.results.print(table)
+    for row in found.iter_rows(named=True):
+        for line in _doubts(row, AGREE):
+            words.results.print(f"{row['config']}: {line}", markup=False)
+
+
+def _doubts(row: Mapping[str, Any], near: float) -> Iterator[str]:
+    """What a reader should know of a measure before naming it."""
+    if row["note"]:
+        yield row["note"]
+    if row["missing"]:
+        yield f"{row['measure']}: {row['missing']} queries have no score, or not all; each counts as a loss of 1"
+    if row["reported"] is not None and row["mean"] is not None and abs(row["reported"] - row["mean"]) > near:
+        yield f"{row['measure']}: the log reports {row['reported']:.6g}; it is refused without --allow-other-mean"

@@ -44,6 +44,7 @@ def monitor(
     figure: Annotated[
         Path | None, typer.Option(help="Draw e-values and means into this PNG.", show_default=False)
     ] = None,
+    scale: options.Scale = None,
     json_: options.Json = False,
 ) -> None:
     """Does the model in use still keep its certified budgets? An alarm that may be looked at as often as one likes.
@@ -52,7 +53,7 @@ def monitor(
     """
     from froc.monitoring import monitor as monitored
 
-    found = monitored(table, certificate=certificate, state=state, level=alarm, risks=risk, config=config)
+    found = monitored(table, certificate=certificate, state=state, level=alarm, risks=risk, config=config, scale=scale)
     if figure is not None:
         found.save(figure)
     if json_:

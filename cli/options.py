@@ -35,6 +35,12 @@ Weight = Annotated[
     list[str] | None,
     typer.Option(help="RISK=0.5: weight in the combined risk, whose budget is combined=0.1.", show_default=False),
 ]
+Scale = Annotated[
+    str | None,
+    typer.Option(
+        help="Say thousandths where a loss table holds whole numbers 0..1000.", show_default="numbers in [0, 1]"
+    ),
+]
 Radius = Annotated[float, typer.Option(help="Hellinger radius of shift within which budgets must hold.")]
 Joint = Annotated[bool, typer.Option("--joint", help="Certified set and CURs hold together (delta / 2 each).")]
 Bundle = Annotated[Path, typer.Argument(help="NAME.froc-audit folder.")]

@@ -57,6 +57,7 @@ def plan(
         Path | None,
         typer.Option("--from", help="Loss table whose search rows say what losses are like.", show_default=False),
     ] = None,
+    scale: options.Scale = None,
     binary: Annotated[
         bool,
         typer.Option("--binary", help="The losses can only be 0 or 1, by what they measure: auto takes exact bounds."),
@@ -97,7 +98,7 @@ def plan(
     from froc.formats.table import Table
     from froc.planning import plan as planned
 
-    losses = None if table is None else Table().read([table], {}).losses
+    losses = None if table is None else Table(scale).read([table], {}).losses
     if losses is not None and not isinstance(accepted, dict):
         names = tuple(sorted(losses["risk"].unique().to_list()))
     made = planned(

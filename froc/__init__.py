@@ -26,7 +26,7 @@ How the files depend on each other, top to bottom::
     laws  chances  designing              what losses may be like, and how likely they are to pass; designs on search losses
     planning  wealth  monitoring          before a calibration, and after deployment: planning_words, planning_figure, monitoring_figure
     comparison                            methods at equal utility: comparison_figure, comparison_tables
-    formats/  certifying                  tables and logs from elsewhere -> losses; risk control on losses that are there
+    formats/  certifying  reopening       tables and logs from elsewhere -> losses; risk control on losses that are there
     published  diagnostics                the paper's score; numbers that are shown, never certified
     figures  curves                       pictures of a run
 

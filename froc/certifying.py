@@ -23,6 +23,7 @@ from froc.formats import Format, Read
 from froc.losses import SPLITS, UNITS, WEIGHTED
 from froc.plugins import find, make
 from froc.procedures import DEFAULT
+from froc.reopening import further_look, opened_for
 from froc.risk import certify as decided
 from froc.tables import Printed
 from froc.tables import Table as Drawn
@@ -33,6 +34,16 @@ if TYPE_CHECKING:
 BEFOREHAND = (
     "the configurations are taken as named before anybody looked at these losses, and tested on all of them; were they chosen "
     "by these losses, this certificate does not hold (then: --search-share)"
+)
+ORDER_FREE = {
+    "betting": "betting_over_orders",
+    "betting_without_replacement": "betting_over_orders_without_replacement",
+}
+"""What `auto` takes here instead of bounds that hang on the order of units: a user's table has the order of the names that its
+owner gave to queries, who could try several."""
+ORDERED = (
+    "the p-value hangs on the order of units, which is made of their names; it holds only if those were given before anybody saw a "
+    "loss (--bound auto takes one that no name can change)"
 )
 Table = str | PathLike[str] | Sequence[str | PathLike[str]] | pl.DataFrame
 
@@ -175,6 +186,8 @@ def certify(
     weights: Mapping[str, float] | None = None,
     radius: float = 0.0,
     joint: bool = False,
+    scale: str | None = None,
+    allow_other_mean: bool = False,
 ) -> Certificate:
     """Which configurations keep every risk within budget, with the stated confidence for all of them together?
 
@@ -182,12 +195,20 @@ def certify(
     says risk -> measure (`forget_qa_rouge`, `1-retain_qa_rouge`, `base-retain_qa_rouge` with `base`, the base model's log).
     budget: one for every risk, or by risk. search_share: this share of each risk's units orders the configurations, the rest
     certifies. named_beforehand: the configurations were named before anybody saw these losses; a loss table says so by itself.
-    Everything else as `froc certify --help` says. Raises InputError where the losses cannot bear the claim.
+    scale: "thousandths" where a loss table holds whole numbers 0..1000. allow_other_mean: take measures of a log whose rows have
+    another mean than it reports. Everything else as `froc certify --help` says. Raises InputError where the losses cannot bear the claim.
     """
     found = (
-        Read(table, beforehand=True)
+        Read(table, beforehand=True, scale=scale)
         if isinstance(table, pl.DataFrame)
-        else read(_paths(table), format, loss or {}, None if base is None else Path(base))
+        else read(
+            _paths(table),
+            format,
+            loss or {},
+            None if base is None else Path(base),
+            scale=scale,
+            allow_other_mean=allow_other_mean,
+        )
     )
     return certificate_of(
         found, budget, confidence=confidence, search_share=search_share, split_seed=split_seed,
@@ -210,7 +231,8 @@ def certificate_of(
     document = decided(losses, candidates(losses), replace(asked, opening=look.number))
     document |= {"looks": {"times": look.times, "ways": look.options, "sealed": look.sealed}} if counted else {}
     named = design["kind"] == "named-beforehand" and losses["config"].n_unique() > 1
-    notes = [*document["warnings"], *look.sentences, *found.notes, *([BEFOREHAND] if named else [])]
+    warned = [*further(found, asked), *document["warnings"]]
+    notes = [*warned, *look.sentences, *found.notes, *([BEFOREHAND] if named else [])]
     sources = {name: [asdict(source) for source in some] for name, some in found.sources.items()}
     return Certificate(document | {"warnings": notes, "design": design} | ({"sources": sources} if sources else {}))
 
@@ -223,9 +245,31 @@ def _counted(losses: pl.DataFrame, asked: Claim, design: Mapping[str, Any]) -> o
     return openings.certified({risk: frozenset(some) for risk, some in names.iter_rows()}, way)
 
 
-def read(paths: Sequence[Path], format_: str, loss: Mapping[str, str], base: Path | None = None) -> Read:
-    """Files of a format as a checked loss table."""
-    return make(Format, format_).read(paths, loss, base)
+def further(found: Read, claim: Claim) -> list[str]:
+    """Warnings of a claim that its losses cannot bear as they should: opened before, or in an order that names decide."""
+    again = further_look(found.opened, claim)
+    ordered = sorted(risk for risk, bound in claim.bound.items() if not find(Bound, bound).order_free)
+    named = f"{', '.join(ordered)}: {ORDERED}" if ordered else None
+    return [line for line in (again, named) if line is not None]
+
+
+def read(
+    paths: Sequence[Path],
+    format_: str,
+    loss: Mapping[str, str],
+    base: Path | None = None,
+    *,
+    scale: str | None = None,
+    allow_other_mean: bool = False,
+) -> Read:
+    """Files of a format as a checked loss table; InputError for an option that the format does not have."""
+    given = {"scale": scale, "allow_other_mean": allow_other_mean or None}
+    settings = {name: value for name, value in given.items() if value is not None}
+    for name in settings:
+        if name not in find(Format, format_).__dataclass_fields__:
+            raise InputError(f"--{name.replace('_', '-')} is not for --format {format_}; leave it out")
+    found = make(Format, format_, settings).read(paths, loss, base)
+    return replace(found, opened=opened_for(paths[0])) if len(paths) == 1 else found
 
 
 def designed(
@@ -281,7 +325,8 @@ def claim_of(
         kind = kinds.get(risk, "queries")
         if bound != "auto" and kind != "census":
             return bound.replace("-", "_")
-        return automatic(binary=binary, unit=unit, population=kind, sequential=False, procedure=procedure)
+        chosen = automatic(binary=binary, unit=unit, population=kind, sequential=False, procedure=procedure)
+        return ORDER_FREE.get(chosen, chosen)
 
     for name in (*kinds, *(listed or {}), *(weights or {}), *(budget if isinstance(budget, Mapping) else ())):
         if name not in (*risks, COMBINED):

@@ -50,12 +50,12 @@ class Design:
                 "any": vars(self.any), "mean_certified": self.found}  # fmt: skip
 
 
-def searched(table: pl.DataFrame) -> pl.DataFrame:
+def searched(table: pl.DataFrame, scale: str | None = None) -> pl.DataFrame:
     """The search rows of a loss table, checked: all that a plan may see. InputError where there are none."""
     rows = table.filter(pl.col("split") == "search") if "split" in table.columns else table.clear()
     if rows.is_empty():
         raise InputError("the table has no rows with split 'search'; a plan never looks at calibration losses")
-    return check(rows)
+    return check(rows, scale)
 
 
 def best(rows: pl.DataFrame, claim: Claim) -> str:

@@ -32,6 +32,8 @@ WEIGHTED = "queries-by-group"
 UNITS = ("query", "group", WEIGHTED)
 NANO = 10**9
 """A risk level is known to so many parts where it is worked on in whole numbers."""
+SCALES = ("thousandths",)
+"""What whole numbers may be said to be."""
 KEY = ("risk", "metric", "query")
 NOISE = 1e-9
 """Floats this close above a whole thousandth are that thousandth: 0.029 * 1000 is 29.000000000000004."""
@@ -64,17 +66,21 @@ def quantise(losses: ArrayLike) -> NDArray[np.int16]:
     return np.ceil((values - noise) * SCALE).clip(0, SCALE).astype(np.int16)
 
 
-def check(frame: pl.DataFrame) -> pl.DataFrame:
-    """A loss table with the columns and types of SCHEMA; floats in [0, 1] become thousandths.
+def check(frame: pl.DataFrame, scale: str | None = None) -> pl.DataFrame:
+    """A loss table with the columns and types of SCHEMA; losses in [0, 1] become thousandths.
 
-    `metric`, `split` and `unit` may be left out: one metric, calibration, the query itself.
+    `metric`, `split` and `unit` may be left out: one metric, calibration, the query itself. scale: "thousandths" where
+    losses are whole numbers 0..1000. Nothing else says so but a table that this function made, which has SCHEMA exactly:
+    whole numbers may be on any scale, and one that is taken for thousandths too many makes every loss small.
     Raises InputError naming the row (from 1) and the mend: missing columns, values out of range, duplicates,
     a query in both splits, configurations that lack queries which others have.
     """
+    refuse_unknown_scale(scale)
+    own = dict(frame.schema) == SCHEMA and list(frame.schema) == list(SCHEMA)
     table = _columns(frame)
     if table.is_empty():
         raise InputError("the loss table is empty; give at least one row")
-    table = _thousandths(table)
+    table = _thousandths(table, scale or (SCALES[0] if own else None))
     known = pl.col("split").is_in(list(SPLITS))
     _refuse(table, ~known, "the split is neither 'search' nor 'calibration'", "write one of the two")
     repeated = pl.struct("config", *KEY).is_first_distinct().not_()
@@ -213,19 +219,31 @@ def _text(table: pl.DataFrame, name: str) -> pl.DataFrame:
     return table
 
 
-def _thousandths(table: pl.DataFrame) -> pl.DataFrame:
+def refuse_unknown_scale(scale: str | None) -> None:
+    """InputError for a scale that is none."""
+    if scale is not None and scale not in SCALES:
+        raise InputError(f"no scale is called {scale!r}; there is: {', '.join(SCALES)}, and losses in [0, 1] need none")
+
+
+def _thousandths(table: pl.DataFrame, scale: str | None) -> pl.DataFrame:
     kind, loss = table.schema["loss"], pl.col("loss")
     _refuse(table, loss.is_null(), "loss is missing", "a query that could not be measured counts as 1")
-    if kind.is_integer():
+    if not (kind.is_integer() or kind.is_float()):
+        raise InputError(
+            f"the column loss holds {kind}; give floats in [0, 1], or --scale thousandths for whole 0..1000"
+        )
+    if scale is not None:
+        if not kind.is_integer():
+            raise InputError("losses are no whole numbers, although --scale thousandths says so; leave it out")
         _refuse(table, ~loss.is_between(0, SCALE), f"loss is outside 0..{SCALE} thousandths", "map it there")
-        if kind != pl.Int16 and table["loss"].max() == 1:
-            raise InputError(
-                "every loss is a whole 0 or 1, and whole numbers are thousandths; write 0.0 and 1.0, or 0 and 1000"
-            )
         return table
-    if not kind.is_float():
-        raise InputError(f"the column loss holds {kind}; give whole thousandths 0..{SCALE} or floats in [0, 1]")
-    good = loss.is_between(0, 1) & loss.is_not_nan()
+    if kind.is_integer():
+        # a larger whole number may be a grade, a percentage, a thousandth: each would be another loss
+        _refuse(
+            table, loss > 1, "loss is a whole number above 1, and whole numbers may be on any scale",
+            f"divide by the largest there can be, or say --scale thousandths for 0..{SCALE}",
+        )  # fmt: skip
+    good = loss.is_between(0, 1) & (loss.is_not_nan() if kind.is_float() else pl.lit(True))
     _refuse(table, ~good, "loss is no number in [0, 1]", "map it there; a query that failed counts as 1")
     return table.with_columns(pl.Series("loss", quantise(table["loss"].to_numpy())))
 

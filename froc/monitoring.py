@@ -180,6 +180,7 @@ def monitor(
     level: float = LEVEL,
     risks: Sequence[str] | None = None,
     config: str | None = None,
+    scale: str | None = None,
 ) -> Monitored:
     """Count the rows of a loss table, in their order, and say where the stream stands.
 
@@ -187,12 +188,12 @@ def monitor(
     its document, certificate.json, a run folder, or what `froc certify --json` printed. state: file that is kept between
     calls; made where it is not there. risks: those to watch, all with a budget unless said; they share the level.
     config: the deployed configuration, the chosen one unless said. Where the certificate's unit is the group, a loss is
-    the mean over a group, whose rows must come in one call. Raises InputError for a state of another certificate,
+    the mean over a group, whose rows must come in one call. scale: "thousandths" for whole numbers 0..1000. Raises InputError for a state of another certificate,
     configuration, level or choice of risks, and for rows that it cannot count.
     """
     document = _document(certificate)
     fresh = _fresh(document, level, risks, config)
-    table = check(losses) if isinstance(losses, pl.DataFrame) else Format().read([Path(losses)], {}).losses
+    table = check(losses, scale) if isinstance(losses, pl.DataFrame) else Format(scale).read([Path(losses)], {}).losses
     if state is None:
         return _count(table, fresh)
     with _held(Path(state)):

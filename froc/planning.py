@@ -153,6 +153,7 @@ def plan(
     power: float = 0.9,
     design: str = "given",
     seed: int = 0,
+    scale: str | None = None,
 ) -> Planned:
     """A plan of a calibration, before it.
 
@@ -161,12 +162,12 @@ def plan(
     that they come in, which then count instead; correlation: of 0-1 losses in a cluster, 1 (the worst) unless said.
     spread: standard deviation of a unit's loss (beta law); without it losses are 0 or 1, the widest law with that
     mean. losses: a loss table or its file; its search rows give the laws instead, calibration rows are left out first.
-    binary: losses can only be 0 or 1, by what they measure. listed: size of the list of `population="sample"`.
+    binary: losses can only be 0 or 1, by what they measure. scale: "thousandths" where the table's are whole 0..1000. listed: size of the list of `population="sample"`.
     design: "auto" tries search shares, procedures and bounds on the search rows, for `units` queries in all.
     Raises InputError for what makes no sense, and where more than a million units would be needed.
     """
-    table = Format().read([Path(losses)], {}).losses if isinstance(losses, Path | str) else losses
-    searched = None if table is None else designing.searched(table)
+    table = Format(scale).read([Path(losses)], {}).losses if isinstance(losses, Path | str) else losses
+    searched = None if table is None else designing.searched(table, scale if isinstance(losses, pl.DataFrame) else None)
     risks = _risks(budget, searched)
     asked = _Asked(risks, expected, units, clusters, correlation, spread, population, listed)
     if not 0 < power < 1:

@@ -70,11 +70,15 @@ def ceiling(values: Reals, population: int, delta: float) -> Reals:
 
 def largest(values: Reals, stakes: Reals, population: int, alpha: Reals) -> Reals:
     """(m,) largest capital after any draw, against risks (m,); never below 0."""
+    with np.errstate(over="ignore", under="ignore"):
+        return np.asarray(np.cumprod(steps(values, stakes, population, alpha), axis=1).max(axis=1))
+
+
+def steps(values: Reals, stakes: Reals, population: int, alpha: Reals) -> Reals:
+    """(m, n) what each draw multiplies the capital with, against risks (m,); never below 0."""
     n = values.shape[1]
     before = np.zeros_like(values)
     np.cumsum(values[:, :-1], axis=1, out=before[:, 1:])
     rest = (population * alpha[:, None] - before) / (population - np.arange(n))
     # a rest below 0 cannot be: R > alpha is certain then, and the capital is gone
-    steps = np.where(rest < 0, 0.0, 1.0 - stakes * (values - np.minimum(rest, 1.0)))
-    with np.errstate(over="ignore", under="ignore"):
-        return np.asarray(np.cumprod(np.maximum(steps, 0.0), axis=1).max(axis=1))
+    return np.asarray(np.maximum(np.where(rest < 0, 0.0, 1.0 - stakes * (values - np.minimum(rest, 1.0))), 0.0))

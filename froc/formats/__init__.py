@@ -1,13 +1,15 @@
 """Formats: one file each; every format reads somebody's files into a loss table (`froc.losses.SCHEMA`).
 
 A bad row is an InputError with file, row and mend; `Read` checks what any format gives. Logs of evaluation tools hold scores,
-not losses: `froc.formats._logs` makes losses of them by rules that the user states.
+not losses: `froc.formats._logs` makes losses of them by rules that the user states. tests/froc/test_format_contract.py
+holds every format, by name, to what this says.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -26,17 +28,19 @@ class Source:
 class Read:
     """losses: a loss table, checked here (InputError). sources: configuration -> its files, where each has its own.
 
-    notes: what a reader should know. beforehand: whether giving these losses says that nobody had seen them when their
-    configurations were named, as giving a loss table does; logs do not say so.
+    scale: what whole numbers among the losses are (`froc.losses.check`). notes: what a reader should know. beforehand: whether giving these losses says that nobody had seen them when their
+    configurations were named, as giving a loss table does; logs do not say so. opened: what a run has opened these losses for.
     """
 
     losses: pl.DataFrame
     sources: Mapping[str, tuple[Source, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     beforehand: bool = False
+    scale: str | None = None
+    opened: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "losses", check(self.losses))
+        object.__setattr__(self, "losses", check(self.losses, self.scale))
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,6 @@ class Format(ABC):
     def read(self, paths: Sequence[Path], losses: Mapping[str, str], base: Path | None = None) -> Read:
         """Files, or folders of them, as one loss table.
 
-        losses: risk -> rule that makes losses of scores (`froc.formats._logs.Rule`). base: log of the model before unlearning.
+        losses: risk -> rule that makes losses of scores (`froc.formats._scores.Rule`). base: log of the model before unlearning.
         Raises InputError naming the file.
         """

@@ -1,74 +1,162 @@
 """Logs of Inspect."""
 
+import posixpath
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from froc import digest
 from froc.errors import InputError
-from froc.formats._logs import Log, Logs, Scores, need, scores_of
+from froc.formats._files import json_of, text_of
+from froc.formats._inspect_zip import ZIP, log_of
+from froc.formats._logs import Logs, UnfinishedError
+from froc.formats._scores import Log, Scores, Unfit, fit, mean_reported, need, score
 
-GRADES = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0}
+GRADES = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0, "yes": 1.0, "true": 1.0, "no": 0.0, "false": 0.0}
 """Correct, partial, incorrect, no answer: numbers that Inspect gives them."""
+SAME_MODEL = re.compile(
+    r"device(_map)?|batch_size|max_connections|max_batch.*|timeout|port|seed|.*parallel_size|gpu_memory_utilization|"
+    r".*(key|token|secret|password).*|trust_remote_code|attn_implementation|tokenizer_call_args|hidden_states"
+)
+"""Arguments of a model that make no other model of it; and secrets, which no digest should be of."""
+MEAN = ("accuracy", "mean")
+"""Metrics that are the mean over samples."""
 
 
 @dataclass(frozen=True)
 class Inspect(Logs):
-    """Inspect's logs as JSON (`inspect log convert --to json`); plain or gzip.
+    """Inspect's logs, `.eval` or JSON; plain or gzip.
 
-    Logs in one folder of the same model are one configuration. Measures are called `TASK.SCORER` (`wmdp.choice`), `TASK.SCORER.KEY`
-    where a score has several values. A sample asked several times is a unit of several queries. Only finished logs (status success) are read; a sample without score counts as a loss of 1.
+    Logs in one folder of the same model are one configuration; the model's arguments (path, revision, base URL, adapter) tell
+    models apart that are called alike, as all local ones are. Measures are called `TASK.SCORER` (`wmdp.choice`),
+    `TASK.SCORER.KEY` where a score has several values. A sample is one query, however many epochs ask it: its value is the mean
+    over epochs, and epochs without a score count as a loss of 1. Only finished logs (status success) are read.
     """
 
-    files: ClassVar[tuple[str, ...]] = ("*.json", "*.json.gz")
+    files: ClassVar[tuple[str, ...]] = ("*.eval", "*.json", "*.json.gz")
+    no_logs: ClassVar[tuple[str, ...]] = ("logs.json", "eval-set.json", "listing.json", "eval-retryable.json")
+
+    def parse(self, data: bytes) -> Any:
+        """A zip archive or a JSON document."""
+        return log_of(data) if data[:4] == ZIP else json_of(text_of(data))
 
     def run(self, document: Any, path: Path) -> Path:
-        """Folder and model."""
-        return path.parent / re.sub(r"[^\w.-]+", "-", str(_said(document, "model")))
+        """Folder and model; behind the # what tells models of one name apart."""
+        _refuse_unfinished(document)
+        spec = need(document, "eval", dict)
+        model = need(spec, "model", str, "eval")
+        arguments = spec.get("model_args")
+        arguments = arguments if isinstance(arguments, dict) else {}
+        told = {key: _normal(value) for key, value in arguments.items() if not SAME_MODEL.fullmatch(key)}
+        place = told.get("model_path")
+        words = [model, *([posixpath.basename(place)] if isinstance(place, str) else [])]
+        label = "-".join(re.sub(r"[^\w.-]+", "-", word).strip("-") for word in words)
+        identity = digest.of_json({"model": model, "args": told, "url": spec.get("model_base_url")})
+        return path.parent / f"{label}#{identity[:12]}"
 
     def scores(self, document: Any, path: Path) -> Log:
-        """Every scorer's values."""
-        status = need(document, "status", str)
-        if status != "success":
-            raise InputError(
-                f"the key status says {status!r}; an evaluation that did not end has no losses, finish it first"
-            )
+        """Every scorer's values, a sample's mean over its epochs."""
         samples = need(document, "samples", list)
         if not samples:
-            raise InputError("the key samples is empty; the log was written without its samples")
-        task = str(_said(document, "task")).rpartition("/")[2]
-        return {f"{task}.{name}": some for name, some in _by_scorer(task, samples)}
+            raise InputError(
+                "the key samples is empty; the log was written without its samples, run it with log_samples"
+            )
+        spec = need(document, "eval", dict)
+        task = need(spec, "task", str, "eval").rpartition("/")[2]
+        for number, sample in enumerate(samples):
+            for key in ("id", "epoch"):
+                if not isinstance(sample, dict) or not isinstance(sample.get(key), str | int):
+                    raise InputError(f"samples[{number}] has no key {key}; is the log whole?")
+        asked = _Asked.of(samples, spec)
+        names = dict.fromkeys(name for sample in samples for name in _values(sample))
+        return {f"{task}.{name}": asked.scores(task, name, _reported(document, name)) for name in names}
 
 
-def _said(document: Any, key: str) -> Any:
-    return need(need(document, "eval", dict), key, str, "eval")
-
-
-def _by_scorer(task: str, samples: Sequence[Any]) -> Iterator[tuple[str, Scores]]:
-    for number, sample in enumerate(samples):
-        for key in ("id", "epoch"):
-            if not isinstance(sample, dict) or key not in sample:
-                raise InputError(f"samples[{number}] has no key {key}")
-    rows = sorted(samples, key=lambda sample: (str(sample["id"]), int(sample["epoch"])))
-    keys = [f"{sample['id']}#{sample['epoch']}" for sample in rows]
-    if len(set(keys)) != len(keys):
-        raise InputError("a sample is there twice with the same epoch")
-    numbered = {str(i): sample for i, sample in enumerate(rows)}
-    for name in dict.fromkeys(name for sample in rows for name in _values(sample)):
-        some = scores_of(
-            numbered, lambda sample, name=name: _grade(_values(sample).get(name)), name=name, prefix=task, asked=_asked
+def _refuse_unfinished(document: Any) -> None:
+    status = need(document, "status", str)
+    if status != "success":
+        raise UnfinishedError(
+            f"the key status says {status!r}; an evaluation that did not end has no losses, finish it first"
         )
-        # samples are named by what they are called, not by their place: another log may lack some
-        units = tuple(f"{task}-{sample['id']}" for sample in rows)
-        yield name, Scores(tuple(f"{task}-{key}" for key in keys), units, some.value, some.asked)
+    if document.get("invalidated") is True:
+        raise UnfinishedError("the key invalidated says that the log does not count; run the evaluation again")
+
+
+def _normal(value: Any) -> Any:
+    """Paths that differ in `./` alone are one."""
+    return posixpath.normpath(value) if isinstance(value, str) and "/" in value and "://" not in value else value
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """Samples by id, in order. epochs: how often each was to be asked. reducer: how the log makes one score of them."""
+
+    samples: Mapping[str, Sequence[Mapping[str, Any]]]
+    epochs: int
+    reducer: str
+
+    @classmethod
+    def of(cls, samples: Sequence[Mapping[str, Any]], spec: Mapping[str, Any]) -> "_Asked":
+        by_id: dict[str, list[Mapping[str, Any]]] = {str(sample["id"]): [] for sample in samples}
+        # samples that were to be asked and are not in the log have no score
+        dataset = spec.get("dataset")
+        listed = dataset.get("sample_ids") if isinstance(dataset, dict) else None
+        by_id |= {str(name): [] for name in listed or () if str(name) not in by_id}
+        for sample in samples:
+            by_id[str(sample["id"])].append(sample)
+        seen = [[int(sample["epoch"]) for sample in some] for some in by_id.values()]
+        if any(len(set(epochs)) < len(epochs) for epochs in seen):
+            raise InputError("a sample is there twice with the same epoch; the log holds several runs")
+        config = spec.get("config")
+        config = config if isinstance(config, dict) else {}
+        said = config.get("epochs")
+        # epochs beyond what the log plans are asked all the same
+        most = max([*map(len, seen), said if isinstance(said, int) else 1])
+        reducers = config.get("epochs_reducer") or ["mean"]
+        reducer = ", ".join(map(str, reducers)) if isinstance(reducers, list) else str(reducers)
+        return cls({name: by_id[name] for name in sorted(by_id)}, most, reducer)
+
+    def scores(self, task: str, name: str, reported: float | None) -> Scores | Unfit:
+        """One scorer's values."""
+        return fit(lambda: self._scores(task, name, reported))
+
+    def _scores(self, task: str, name: str, reported: float | None) -> Scores:
+        values: list[float | None] = []
+        lacking: list[float] = []
+        for number, some in enumerate(self.samples.values()):
+            each = [_score(sample, name, f"{task}.{name}, sample {number}") for sample in some]
+            there = [value for value in each if value is not None]
+            values.append(sum(there) / len(there) if there else None)
+            lacking.append(1.0 - len(there) / self.epochs)
+        note = f"a sample's {name} is its mean over {self.epochs} epochs" if self.epochs > 1 else ""
+        if note and self.reducer != "mean":
+            note += f"; the log itself reduces them by {self.reducer}"
+        query = tuple(f"{task}-{key}" for key in self.samples)
+        asked = tuple(_target(some) for some in self.samples.values())
+        return Scores(query, query, tuple(values), asked, reported, tuple(lacking), note)
+
+
+def _target(samples: Sequence[Mapping[str, Any]]) -> str:
+    return digest.of_bytes(f"{samples[0]['id']} {samples[0].get('target')}".encode()) if samples else ""
+
+
+def _score(sample: Mapping[str, Any], name: str, where: str) -> float | None:
+    value = None if sample.get("invalidation") else _values(sample).get(name)
+    if isinstance(value, bool):
+        value = float(value)
+    elif isinstance(value, str):
+        value = GRADES.get(value, GRADES.get(value.lower(), value))
+    return score([value], where)
 
 
 def _values(sample: Mapping[str, Any]) -> dict[str, Any]:
     """Scorer, or scorer and key -> value."""
     found: dict[str, Any] = {}
-    for scorer, score in (sample.get("scores") or {}).items():
-        value = score.get("value") if isinstance(score, dict) else None
+    scores = sample.get("scores")
+    for scorer, entry in scores.items() if isinstance(scores, dict) else ():
+        value = entry.get("value") if isinstance(entry, dict) else None
         if isinstance(value, dict):
             found |= {f"{scorer}.{key}": one for key, one in value.items()}
         else:
@@ -76,11 +164,18 @@ def _values(sample: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _grade(value: Any) -> Any:
-    if isinstance(value, bool):
-        return float(value)
-    return GRADES.get(value, value) if isinstance(value, str) else value
-
-
-def _asked(sample: Mapping[str, Any]) -> str:
-    return f"{sample['id']} {sample['epoch']} {sample.get('target')}"
+def _reported(document: Mapping[str, Any], name: str) -> float | None:
+    """The mean over samples that the log reports of a scorer, or of a key of its values."""
+    results = document.get("results")
+    entries = results.get("scores") if isinstance(results, dict) else None
+    for entry in entries if isinstance(entries, list) else ():
+        if not isinstance(entry, dict) or entry.get("reducer") not in (None, "mean"):
+            continue
+        if name not in (entry.get("scorer"), f"{entry.get('scorer')}.{entry.get('name')}"):
+            continue
+        metrics = entry.get("metrics")
+        for metric in MEAN:
+            value = metrics.get(metric) if isinstance(metrics, dict) else None
+            if isinstance(value, dict):
+                return mean_reported(value.get("value"))
+    return None

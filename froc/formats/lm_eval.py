@@ -1,50 +1,93 @@
 """Sample logs of lm-evaluation-harness."""
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from froc import digest
 from froc.errors import InputError
-from froc.formats._logs import Log, Logs, Scores, scores_of
+from froc.formats._files import json_of, lines_of, text_of
+from froc.formats._logs import Logs
+from froc.formats._scores import Log, Scores, Unfit, fit, scores_of
 
-TASK = re.compile(r"samples_(.+?)(?:_\d{4}-\d\d-\d\dT[\d.:-]+)?\.jsonl")
+TASK = re.compile(r"samples_(.+?)(?:_(\d{4}-\d\d-\d\dT[\d.:-]+))?\.jsonl")
 FILTER = "none"
 """What a task without filters calls its only one."""
+SAME_MODEL = (
+    "batch_size",
+    "max_batch_size",
+    "batch_sizes",
+    "device",
+    "limit",
+    "gen_kwargs",
+    "bootstrap_iters",
+    "use_cache",
+)
+"""Settings of a run that make no other model of it."""
 
 
 @dataclass(frozen=True)
 class LmEval(Logs):
     """samples_TASK_TIME.jsonl of lm-evaluation-harness (`--log_samples`); plain or gzip.
 
-    The files of one folder are one model's, as the harness writes them. Measures are called `TASK.METRIC` (`mmlu.acc`), with the
-    filter where a task has several (`gsm8k.exact_match,strict-match`). A metric that is a list per sample is left out.
+    The files of one folder are one model's, as the harness writes them; where the results beside them name several, the folder is
+    refused. Measures are called `TASK.METRIC` (`mmlu.acc`), with the filter where a task has several
+    (`gsm8k.exact_match,strict-match`). A metric that is a list per sample is left out.
     """
 
     files: ClassVar[tuple[str, ...]] = ("samples_*.jsonl", "samples_*.jsonl.gz")
 
-    def parse(self, text: str) -> Any:
+    def parse(self, data: bytes) -> Any:
         """One object per line."""
-        return [json.loads(line) for line in text.splitlines() if line.strip()]
+        return lines_of(text_of(data))
 
     def run(self, document: Any, path: Path) -> Path:
         """The folder."""
+        _refuse_several(path.parent)
         return path.parent
 
     def scores(self, document: Any, path: Path) -> Log:
         """Every metric that is a number per sample, by filter."""
-        if not document or not all(isinstance(row, dict) for row in document):
-            raise InputError("no line of samples; was the harness run with --log_samples?")
-        by_filter: dict[str, list[dict[str, Any]]] = {}
-        for number, row in enumerate(document, start=1):
-            if not isinstance(row.get("doc_id"), int):
-                raise InputError(f"line {number}: the key doc_id is missing or no number")
-            by_filter.setdefault(str(row.get("filter", FILTER)), []).append(row)
-        task = _task(path)
-        suffix = {name: f",{name}" if len(by_filter) > 1 else "" for name in by_filter}
-        return dict(found for name, rows in by_filter.items() for found in _filtered(task, rows, suffix[name]))
+        return samples(_task(path), document)
+
+
+def samples(task: str, rows: Any) -> dict[str, Scores | Unfit]:
+    """Measures of one task's samples, as the harness logs them. rows: a list of objects."""
+    if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
+        raise InputError("no line of samples; was the harness run with --log_samples?")
+    by_filter: dict[str, list[dict[str, Any]]] = {}
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row.get("doc_id"), int):
+            raise InputError(f"line {number}: the key doc_id is missing or no number; is it a file of samples?")
+        by_filter.setdefault(str(row.get("filter", FILTER)), []).append(row)
+    suffix = {name: f",{name}" if len(by_filter) > 1 else "" for name in by_filter}
+    return dict(found for name, some in by_filter.items() for found in _filtered(task, some, suffix[name]))
+
+
+def _refuse_several(folder: Path) -> None:
+    """InputError where the harness's results in a folder, of the same times as samples, name several models."""
+    times = {found[2] for path in folder.glob("samples_*") if (found := TASK.match(path.name)) and found[2]}
+    models = set()
+    for time in sorted(times):
+        path = folder / f"results_{time}.json"
+        if path.is_file():
+            document = json_of(text_of(path.read_bytes()))
+            config = document.get("config") if isinstance(document, dict) else None
+            told = {k: v for k, v in config.items() if k in ("model", "model_args")} if isinstance(config, dict) else {}
+            arguments = told.get("model_args")
+            if isinstance(arguments, str):
+                told["model_args"] = sorted(
+                    one for one in arguments.split(",") if one.partition("=")[0] not in SAME_MODEL
+                )
+            elif isinstance(arguments, dict):
+                told["model_args"] = {k: v for k, v in arguments.items() if k not in SAME_MODEL}
+            models.add(digest.of_json(told))
+    if len(models) > 1:
+        raise InputError(
+            f"the results in its folder name {len(models)} models, and samples do not say whose they are; give each model a folder"
+        )
 
 
 def _task(path: Path) -> str:
@@ -52,15 +95,18 @@ def _task(path: Path) -> str:
     return found[1] if found else path.name.partition(".")[0]
 
 
-def _filtered(task: str, rows: Sequence[Mapping[str, Any]], suffix: str) -> Iterator[tuple[str, Scores]]:
+def _filtered(task: str, rows: Sequence[Mapping[str, Any]], suffix: str) -> Iterator[tuple[str, Scores | Unfit]]:
     ids = [row["doc_id"] for row in rows]
     if len(set(ids)) != len(ids):
         raise InputError("a doc_id is there twice under one filter; the file holds several runs")
     # a run with --limit or a sharded one need not begin at 0
     ordered = {str(i): row for i, row in enumerate(sorted(rows, key=lambda row: row["doc_id"]))}
     for name in _metrics(rows):
-        some = scores_of(ordered, lambda row, name=name: _value(row.get(name)), name=name, prefix=task, asked=_asked)
-        yield f"{task}.{name}{suffix}", some
+        yield f"{task}.{name}{suffix}", fit(lambda name=name: _scores(task, name, ordered))  # type: ignore[misc]
+
+
+def _scores(task: str, name: str, ordered: Mapping[str, Any]) -> Scores:
+    return scores_of(ordered, lambda row: [_value(row.get(name))], name=f"{task}.{name}", prefix=task, asked=_asked)
 
 
 def _metrics(rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -11,76 +11,102 @@ import polars as pl
 
 from froc.errors import InputError
 from froc.formats import Format, Read
-from froc.losses import SCALE, SCHEMA
-from froc.records import values as records
+from froc.formats._files import json_of, lines_of, text_of
+from froc.losses import REQUIRED, SCALE, SCHEMA, refuse_unknown_scale
 
 SUFFIXES = (".parquet", ".csv", ".jsonl", ".json")
 WHOLE = r"^\s*\d+\s*$"
 NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
+COMMA = r"^\s*[+-]?\d+(,\d+)?\s*$"
+"""A number with a decimal comma, as spreadsheets write it where fields end in ; or tabs."""
+DELIMITERS = (",", ";", "\t")
 
 
 @dataclass(frozen=True)
 class Table(Format):
-    """Parquet, CSV, JSON Lines or a JSON array with config, risk, query, loss (and metric, split, unit)."""
+    """Parquet, CSV, JSON Lines or a JSON array with config, risk, query, loss (and metric, split, unit).
+
+    scale: "thousandths" where losses are whole numbers 0..1000; elsewhere they are numbers in [0, 1].
+    """
+
+    scale: str | None = None
 
     def read(self, paths: Sequence[Path], losses: Mapping[str, str], base: Path | None = None) -> Read:
-        """The loss table; losses are whole thousandths or floats in [0, 1]. Rows count from 1."""
+        """The loss table. Rows count from 1."""
+        refuse_unknown_scale(self.scale)
         if losses or base is not None:
             raise InputError("a loss table holds losses already; leave --loss and --base out")
         if len(paths) != 1:
             raise InputError(f"{len(paths)} loss tables were given; put all configurations into one")
-        return _read(paths[0])
+        return _read(paths[0], self.scale)
 
 
-def _read(path: Path) -> Read:
+def _read(path: Path, scale: str | None) -> Read:
     if not path.is_file():
         raise InputError(f"{path} does not exist; give a loss table ({', '.join(SUFFIXES)})")
     if path.suffix not in SUFFIXES:
         raise InputError(f"{path.name} ends in none of {', '.join(SUFFIXES)}; name it by what it holds")
     read = {".csv": _csv, ".parquet": _parquet}.get(path.suffix, _json)
     try:
-        return Read(read(path), beforehand=True)
+        return Read(read(path), beforehand=True, scale=scale)
     except InputError as error:
-        # errors of `records` name the file already
-        named = str(error) if str(error).startswith(path.name) else f"{path.name}: {error}"
-        raise InputError(named) from error
+        raise InputError(f"{path.name}: {error}") from error
 
 
 def _parquet(path: Path) -> pl.DataFrame:
     try:
-        return pl.read_parquet(path)
+        return _lower(pl.read_parquet(path))
     except (pl.exceptions.PolarsError, OSError) as error:
         raise InputError("no readable Parquet file; write it again") from error
 
 
+def _lower(frame: pl.DataFrame) -> pl.DataFrame:
+    return frame.rename(dict(zip(frame.columns, _columns(frame.columns), strict=True)))
+
+
+def _columns(names: Sequence[str]) -> list[str]:
+    """Column names without blanks and capitals; InputError where two are the same then."""
+    found = [name.strip().lower() for name in names]
+    if len(set(found)) < len(found):
+        raise InputError("a column is there twice; keep one of them")
+    return found
+
+
 def _csv(path: Path) -> pl.DataFrame:
     """Text columns stay text, so that a config called 007 keeps its name."""
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"not UTF-8 (byte {error.start}); save it as UTF-8") from error
-    lines = csv.reader(io.StringIO(text, newline=""), strict=True)
+    text = text_of(path.read_bytes())
+    delimiter = _delimiter(text)
+    lines = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
     try:
         rows = [row for row in lines if row]
     except csv.Error as error:
         raise InputError(f"line {lines.line_num}: no valid CSV ({error}); mend that line") from error
     if not rows:
         raise InputError("the file is empty; give a header and at least one row")
-    header, body = [name.strip() for name in rows[0]], rows[1:]
-    if len(set(header)) < len(header):
-        raise InputError("a column is there twice; keep one of them")
+    header, body = _columns(rows[0]), rows[1:]
     for number, row in enumerate(body, start=1):
         if len(row) != len(header):
             raise InputError(f"row {number} has {len(row)} fields, the header has {len(header)}; mend it")
     columns = [list(column) for column in zip(*body, strict=True)] or [[] for _ in header]
     raw = pl.DataFrame(dict(zip(header, columns, strict=True)), schema=dict.fromkeys(header, pl.String))
-    return raw.with_columns(_numbers(raw["loss"])) if "loss" in header and body else raw
+    return raw.with_columns(_numbers(raw["loss"], delimiter)) if "loss" in header and body else raw
 
 
-def _numbers(texts: pl.Series) -> pl.Series:
+def _delimiter(text: str) -> str:
+    """What stands between the fields of the header: the first delimiter that shows every column; a comma where none does."""
+    for delimiter in DELIMITERS:
+        header = next(csv.reader(io.StringIO(text.split("\n", 1)[0]), delimiter=delimiter), [])
+        if set(REQUIRED) <= {name.strip().lower() for name in header}:
+            return delimiter
+    return DELIMITERS[0]
+
+
+def _numbers(texts: pl.Series, delimiter: str) -> pl.Series:
     """Whole numbers where all are whole, else floats; blanks are missing."""
     stripped = texts.str.strip_chars()
     filled = stripped.set(stripped == "", None)
+    if delimiter != "," and filled.str.contains(COMMA).all() and filled.str.contains(",").any():
+        filled = filled.str.replace(",", ".", literal=True)
     bad = (~filled.str.contains(NUMBER)).fill_null(False).arg_true()
     if len(bad):
         raise InputError(f"row {bad[0] + 1}: loss is no number; write one in [0, 1], a query that failed counts as 1")
@@ -90,11 +116,11 @@ def _numbers(texts: pl.Series) -> pl.Series:
 
 
 def _json(path: Path) -> pl.DataFrame:
-    rows = records(path)
+    text = text_of(path.read_bytes())
+    rows = json_of(text) if text.lstrip().startswith("[") else lines_of(text)
     if not rows:
         raise InputError("the file is empty; give at least one row")
-    for number, row in enumerate(rows, start=1):
-        _refuse_row(row, number)
+    rows = [_row(row, number) for number, row in enumerate(rows, start=1)]
     mixed = any(isinstance(row.get("loss"), float) for row in rows)
     names = list(dict.fromkeys(key for row in rows for key in row))
     columns: dict[str, list[Any]] = {name: [_cell(row.get(name), name, mixed) for row in rows] for name in names}
@@ -102,10 +128,15 @@ def _json(path: Path) -> pl.DataFrame:
     return pl.DataFrame(columns, schema=kinds)
 
 
-def _refuse_row(row: Any, number: int) -> None:
+def _row(row: Any, number: int) -> dict[str, Any]:
+    """A row with lower-case names; InputError for what is no row."""
     if not isinstance(row, dict):
         raise InputError(f"row {number} is no object; give config, risk, query and loss")
-    for name, value in row.items():
+    try:
+        named = dict(zip(_columns(list(row)), row.values(), strict=True))
+    except InputError as error:
+        raise InputError(f"row {number}: {error}") from error
+    for name, value in named.items():
         if name not in SCHEMA:
             raise InputError(f"row {number}: unknown column {name!r}; remove it (known: {', '.join(SCHEMA)})")
         if value is None:
@@ -115,6 +146,7 @@ def _refuse_row(row: Any, number: int) -> None:
             raise InputError(f"row {number}: {name} is no {'number' if name == 'loss' else 'text'}; mend it")
         if name == "loss" and isinstance(value, int) and not 0 <= value <= SCALE:
             raise InputError(f"row {number}: loss is outside 0..{SCALE} thousandths; map it there")
+    return named
 
 
 def _cell(value: Any, name: str, mixed: bool) -> Any:

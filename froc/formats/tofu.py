@@ -1,13 +1,14 @@
 """Logs of TOFU's own code."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 from froc.errors import InputError
-from froc.formats._logs import Log, Logs, Scores, need, scores_of
+from froc.formats._logs import Logs
+from froc.formats._scores import Log, Scores, Unfit, fit, scores_of
 
 SECTIONS = {
     "eval_log_forget.json": "forget",
@@ -17,15 +18,25 @@ SECTIONS = {
 }
 AUTHOR = 20
 """Rows about one author in the forget and retain sets, in order."""
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "probability": ("avg_gt_loss",),
+    "rougeL_recall": ("rougeL_recall",),
+    "rouge1_recall": ("rouge1_recall",),
+    "truth_ratio": ("truth_ratio",),
+}
+PARTS = ("avg_paraphrased_loss", "average_perturb_loss")
+"""What a truth ratio is made of, where the log does not hold it itself."""
 
 
 @dataclass(frozen=True)
 class Tofu(Logs):
     """eval_log_aggregated.json of TOFU's original code (2401.06121); plain or gzip.
 
-    Measures are `SPLIT_probability` (exp of minus the mean loss per token), `SPLIT_rougeL_recall`, `SPLIT_rouge1_recall` and
-    `SPLIT_truth_ratio` (min(s, 1/s) on the forget set, max(0, 1 - s) elsewhere), SPLIT being forget, retain, real_authors or
-    world_facts. Rows of the forget and retain sets are units of 20, one for each author.
+    Values by index, or lists as in the logs that NPO and SimNPO released, where a row's index is its place. Measures are
+    `SPLIT_probability` (exp of minus the mean loss per token), `SPLIT_rougeL_recall`, `SPLIT_rouge1_recall` and `SPLIT_truth_ratio`
+    (min(s, 1/s) on the forget set, max(0, 1 - s) elsewhere; s is exp(avg_paraphrased_loss - mean(average_perturb_loss)) where the log
+    has no truth_ratio), SPLIT being forget, retain, real_authors or world_facts. Rows of the forget and retain sets are
+    units of 20, one for each author.
     """
 
     files: ClassVar[tuple[str, ...]] = ("eval_log_aggregated.json", "eval_log_aggregated.json.gz")
@@ -35,46 +46,60 @@ class Tofu(Logs):
         if not isinstance(document, dict) or not set(SECTIONS) & set(document):
             raise InputError(f"none of the keys {', '.join(SECTIONS)} is there; give eval_log_aggregated.json")
         return dict(
-            found
-            for key, split in SECTIONS.items()
-            if key in document
-            for found in _section(need(document, key, dict), key, split)
+            found for key, split in SECTIONS.items() if key in document for found in _section(document[key], key, split)
         )
 
 
-def _section(section: dict[str, Any], key: str, split: str) -> Iterator[tuple[str, Scores]]:
-    told = need(section, "generated_text", dict, key) if "generated_text" in section else {}
-    for measure, column, value in (
-        ("probability", "avg_gt_loss", _probability),
-        ("rougeL_recall", "rougeL_recall", _same),
-        ("rouge1_recall", "rouge1_recall", _same),
-        ("truth_ratio", "truth_ratio", _forget_ratio if split == "forget" else _ratio),
-    ):
-        if column not in section:
-            continue
-        values = need(section, column, dict, key)
-        # the reference answer tells rows apart; it is digested at once
-        rows = {number: (one, (told.get(number) or [None])[-1]) for number, one in values.items()}
-        yield (
-            f"{split}_{measure}",
-            scores_of(
-                rows, lambda row, value=value: value(row[0]), name=f"{key}.{column}", prefix=split,
-                block=AUTHOR if split in ("forget", "retain") else 1, asked=lambda row: row[1],
-            ),
-        )  # fmt: skip
+def _section(section: Any, key: str, split: str) -> Iterator[tuple[str, Scores | Unfit]]:
+    if not isinstance(section, dict):
+        raise InputError(f"the key {key} holds {type(section).__name__}, not an object; give eval_log_aggregated.json")
+    for measure, columns in COLUMNS.items():
+        if measure == "truth_ratio" and "truth_ratio" not in section:
+            columns = PARTS
+        if all(column in section for column in columns):
+            yield f"{split}_{measure}", fit(lambda m=measure, c=columns: _scores(section, key, split, m, c))  # type: ignore[misc]
 
 
-def _same(value: Any) -> Any:
-    return value
+def _scores(section: Mapping[str, Any], key: str, split: str, measure: str, columns: tuple[str, ...]) -> Scores:
+    values = [_by_index(section[column], f"{key}.{column}") for column in columns]
+    if any(set(some) != set(values[0]) for some in values):
+        raise InputError(f"{key}: {' and '.join(columns)} do not have the same rows; was the log cut?")
+    told = _by_index(section["generated_text"], f"{key}.generated_text") if "generated_text" in section else {}
+    rows = {number: ([some[number] for some in values], told.get(number)) for number in values[0]}
+    return scores_of(
+        rows, lambda row: row[0], _turn(measure, split, columns), name=f"{key}.{columns[0]}", prefix=split,
+        block=AUTHOR if split in ("forget", "retain") else 1, asked=lambda row: _answer(row[1]),
+    )  # fmt: skip
 
 
-def _probability(loss: Any) -> Any:
-    return None if loss is None else math.exp(-loss)
+def _by_index(values: Any, where: str) -> Mapping[str, Any]:
+    """Values under their numbers; the older form is a list, where the number is the place."""
+    if isinstance(values, list):
+        return {str(number): value for number, value in enumerate(values)}
+    if not isinstance(values, dict):
+        raise InputError(f"the key {where} holds {type(values).__name__}, neither a list nor an object; was it edited?")
+    return values
 
 
-def _forget_ratio(ratio: Any) -> Any:
+def _answer(told: Any) -> Any:
+    """The reference answer, which tells rows apart; it is digested at once."""
+    return told[-1] if isinstance(told, list) and told else None
+
+
+def _turn(measure: str, split: str, columns: tuple[str, ...]) -> Any:
+    if measure == "probability":
+        return lambda loss: math.exp(-loss)
+    if measure != "truth_ratio":
+        return float
+    turned = _forget_ratio if split == "forget" else _ratio
+    if columns == PARTS:
+        return lambda paraphrased, perturbed: turned(math.exp(paraphrased - perturbed))
+    return turned
+
+
+def _forget_ratio(ratio: float) -> float:
     return min(ratio, 1 / ratio) if ratio else ratio
 
 
-def _ratio(ratio: Any) -> Any:
-    return None if ratio is None else max(0.0, 1.0 - ratio)
+def _ratio(ratio: float) -> float:
+    return max(0.0, 1.0 - ratio)

@@ -355,7 +355,7 @@ def losses(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         (["-b", "0.1", "--binary"], {"bound": {"forgetting": "binomial", "utility": "binomial"}, "chosen": "good"}),
         (["-b", "0.1", "--procedure", "fixed-sequence:starts=2"], {"procedure": "fixed-sequence:starts=2"}),
-        (["-b", "combined=0.06", "--weight", "0.5"], {"budget": {"combined": 0.06}, "chosen": "good"}),
+        (["-b", "combined=0.07", "--weight", "0.5"], {"budget": {"combined": 0.07}, "chosen": "good"}),
         (
             [
                 "-b",
@@ -367,7 +367,7 @@ def losses(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 "--listed",
                 "utility=900",
             ],
-            {"bound": {"forgetting": "census", "utility": "betting_without_replacement"}, "chosen": "good"},
+            {"bound": {"forgetting": "census", "utility": "betting_over_orders_without_replacement"}, "chosen": "good"},
         ),
     ],
 )

@@ -20,9 +20,9 @@ ROWS = [
 ]
 
 
-def read(path: Path) -> pl.DataFrame:
+def read(path: Path, **settings: str) -> pl.DataFrame:
     """What the plug-in reads."""
-    return make(Format, "table").read([path], {}).losses
+    return make(Format, "table", settings).read([path], {}).losses
 
 
 def write(folder: Path, name: str, content: str | bytes) -> Path:
@@ -52,8 +52,61 @@ def test_own_thousandths_come_back_from_every_kind(tmp_path: Path) -> None:
     frame.write_parquet(tmp_path / "t.parquet")
     frame.write_csv(tmp_path / "t.csv")
     frame.write_ndjson(tmp_path / "t.jsonl")
+    # Parquet keeps the very columns and types that froc writes; elsewhere whole numbers are thousandths where said
+    assert read(tmp_path / "t.parquet").equals(frame)
     for name in ("t.parquet", "t.csv", "t.jsonl"):
-        assert read(tmp_path / name).equals(frame)
+        assert read(tmp_path / name, scale="thousandths").equals(frame)
+    for name in ("t.csv", "t.jsonl"):
+        with pytest.raises(InputError, match=f"{name}: row 2: .* any scale; .*--scale thousandths"):
+            read(tmp_path / name)
+
+
+@pytest.mark.parametrize("grades", [[0, 5], [1, 5], [0, 10], [0, 100], [3, 4], [2, 2]])
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet", "int16.parquet"])
+def test_grades_are_no_thousandths(tmp_path: Path, grades: list[int], kind: str) -> None:
+    """Scores of a judge, percentages, counts: a model that knows everything had a loss of .003 by them."""
+    whole = pl.Int16 if kind.startswith("int16") else pl.Int64
+    frame = pl.DataFrame(ROWS).with_columns(loss=pl.Series(grades * 6, dtype=whole))
+    path = tmp_path / f"t.{kind}"
+    {"csv": frame.write_csv, "jsonl": frame.write_ndjson}.get(kind, frame.write_parquet)(path)
+    _refused(path, "whole number above 1, and whole numbers may be on any scale; divide")
+
+
+def test_whole_zeros_and_ones_are_losses(tmp_path: Path) -> None:
+    """On no scale could they be larger."""
+    found = read(write(tmp_path, "t.csv", HEAD + "a,r,q1,0\na,r,q2,1\n"))
+    assert found["loss"].to_list() == [0, 1000]
+
+
+def test_a_scale_that_is_said_must_be_borne_out(tmp_path: Path) -> None:
+    path = write(tmp_path, "t.csv", HEAD + "a,r,q1,0.5\na,r,q2,1\n")
+    with pytest.raises(InputError, match="no whole numbers, although"):
+        read(path, scale="thousandths")
+    with pytest.raises(InputError, match="no scale is called 'percent'"):
+        read(path, scale="percent")
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_csv_of_spreadsheets(tmp_path: Path, delimiter: str, end: str) -> None:
+    """Delimiters, byte order marks, capitals, decimal commas: the same table."""
+    lines = [["Config", " RISK", "Query", "Loss"], ["a", "r", "q1", "0.25"], ["a", "r", "q2", "1.0"]]
+    text = end.join(delimiter.join(line) for line in lines)
+    assert read(write(tmp_path, "t.csv", "\ufeff" + text))["loss"].to_list() == [250, 1000]
+    if delimiter != ",":
+        assert read(write(tmp_path, "c.csv", text.replace(".", ",")))["loss"].to_list() == [250, 1000]
+        _refused(write(tmp_path, "m.csv", text.replace("0.25", "0,25")), "row 1: loss is no number")
+    for name in ("u.csv", "u.jsonl"):
+        _refused(write(tmp_path, name, text.encode("utf-16")), "UTF-16")
+
+
+def test_capitals_are_read_everywhere(tmp_path: Path) -> None:
+    frame = pl.DataFrame(ROWS).rename(str.title)
+    frame.write_parquet(tmp_path / "t.parquet")
+    frame.write_ndjson(tmp_path / "t.jsonl")
+    for name in ("t.parquet", "t.jsonl"):
+        assert read(tmp_path / name).equals(check(pl.DataFrame(ROWS)))
+    _refused(write(tmp_path, "t.csv", "loss,Loss,config,risk,query\n"), "a column is there twice")
 
 
 HEAD = "config,risk,query,loss\n"
@@ -76,7 +129,7 @@ BAD_CSV: list[tuple[str | bytes, str]] = [
     (HEAD + "a,r,q1,0.5\na,r,q2,\n", "row 2: loss is missing"),
     (HEAD + "a,r,q1,1_0\n", "row 1: loss is no number"),
     (HEAD + "a,r,q1,0.5\na,r,q2,1.0000001\n", "row 2: loss is no number in"),
-    (HEAD + f"a,r,q1,{'9' * 400}\n", "row 1: loss is outside"),
+    (HEAD + f"a,r,q1,{'9' * 400}\n", "row 1: loss is a whole number above 1"),
     (HEAD + "a,r,q1,0.5\na,r,q1,0.5\n", "row 2: repeats an earlier row"),
     (HEAD + "a,r,q1,0.5\n,r,q2,0.5\n", "row 2: config is missing"),
     (HEAD + "a,r,q1,0.5\nb,r,q2,0.5\n", "'a' lacks 1 calibration queries"),
@@ -87,8 +140,8 @@ ROW = '{"config": "a", "risk": "r", "query": "q1", "loss": 0.5}\n'
 BAD_JSON: list[tuple[str | bytes, str]] = [
     ("", "empty"),
     ("[]", "empty"),
-    (ROW + '{"config": "a",\n', "line 2: invalid JSON"),
-    (ROW + "[1]\n", "line 2"),
+    (ROW + '{"config": "a",\n', r"no whole JSON \(line 2\)"),
+    (ROW + "[1]\n", "row 2 is no object"),
     ("[" + ROW + ", 3]", "row 2 is no object"),
     (ROW + '{"config": "a", "risk": "r", "query": "q2"}', "row 2: loss is missing"),
     (ROW + '{"config": "a", "risk": "r", "query": "q2", "loss": NaN}', "row 2: loss is no number in"),

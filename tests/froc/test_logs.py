@@ -84,7 +84,7 @@ def test_no_text_of_a_log_is_kept(tmp_path: Path) -> None:
 def test_a_query_without_a_score_counts_as_one(tmp_path: Path) -> None:
     """Whichever way the rule turns scores, and it is said."""
     write(
-        tmp_path, "one", {"forget_qa_rouge": rouge([0.1, None, 0.2], 0.1), "holdout_qa_rouge": rouge([0.5, None], 0.1)}
+        tmp_path, "one", {"forget_qa_rouge": rouge([0.1, None, 0.2], 0.15), "holdout_qa_rouge": rouge([0.5, None], 0.5)}
     )
     found = read(tmp_path)
     assert thousandths(found, "one", "forgetting") == [100, 1000, 200]
@@ -105,7 +105,7 @@ def test_a_query_without_a_score_counts_as_one(tmp_path: Path) -> None:
         ({"forget_qa_rouge": {"value_by_index": {"0": {"rougeL_recall": "0.3"}}}}, ["row 0", "str"]),
         ({"forget_qa_rouge": {"value_by_index": {"0": {"rougeL_recall": 1.4}}}}, ["row 0", "outside"]),
         ({"forget_qa_rouge": {"value_by_index": {"0": {"rougeL_recall": 1.0}, "2": {"rougeL_recall": 1.0}}}}, ["2 rows", "number 1"]),
-        ({"mia_loss": {"forget": {}, "holdout": {}}}, ["mia_loss.forget.value_by_index"]),
+        ({"forget_qa_rouge": {"forget": {}, "holdout": {}}}, ["forget_qa_rouge.forget.value_by_index"]),
     ],
 )  # fmt: skip
 def test_a_broken_log_is_an_error_that_names_file_and_key(tmp_path: Path, document: Any, words: list[str]) -> None:
@@ -128,9 +128,13 @@ def test_a_null_aggregate_is_no_harm_and_a_wrong_one_is_said(tmp_path: Path) -> 
     write(tmp_path, "a", duet(forget_qa_rouge=rouge(FORGET, float("nan"))))
     assert read(tmp_path, {"forgetting": "forget_qa_rouge"}).notes == ()
     write(tmp_path, "b", duet(forget_qa_rouge=rouge(FORGET, 0.05)))
-    (note,) = read(tmp_path, {"forgetting": "forget_qa_rouge"}).notes
+    rules = {"forgetting": "forget_qa_rouge"}
+    with pytest.raises(InputError, match=r"b: the log reports 0\.05 .* mean of 0\.175; .*--allow-other-mean"):
+        read(tmp_path, rules)
+    (note,) = make(Format, "open-unlearning", {"allow_other_mean": True}).read([tmp_path], rules).notes
     assert "b: the log reports 0.05" in note
-    assert "0.175" in note
+    with pytest.raises(InputError, match="--allow-other-mean is not for --format table"):
+        certify(tmp_path, 0.1, allow_other_mean=True)
 
 
 def test_logs_that_cannot_be_compared_are_refused(tmp_path: Path) -> None:
@@ -227,14 +231,20 @@ def inspect(scores: list[Any], status: str = "success", model: str = "hf/llama")
 
 
 def test_inspect_grades_become_numbers(tmp_path: Path) -> None:
-    """Letters, booleans, numbers and several values per score; a sample asked twice is a unit of two queries."""
+    """Letters, booleans, numbers and several values per score; a sample asked twice is one query, of the mean."""
     path = tmp_path / "log.json"
     path.write_text(json.dumps(inspect(["C", "I", "P", True, 0.25, {"a": 1, "b": 0}])))
     found = read(path, {"forgetting": "wmdp.choice", "kept": "wmdp.choice.a"}, "inspect")
-    assert thousandths(found, "hf-llama", "forgetting") == [1000, 0, 500, 1000, 250, 1000]
-    assert thousandths(found, "hf-llama", "kept") == [1000] * 6
-    assert found.losses["unit"].unique().sort().to_list() == ["wmdp-f0", "wmdp-f1", "wmdp-f2"]
-    assert len(found.notes) == 2
+    # C and I; P and true; 0.25 and no single value, which counts as 1
+    assert thousandths(found, "hf-llama", "forgetting") == [500, 750, 625]
+    assert thousandths(found, "hf-llama", "kept") == [1000] * 3
+    assert (
+        found.losses["query"].to_list()[:3] == found.losses["unit"].to_list()[:3] == ["wmdp-f0", "wmdp-f1", "wmdp-f2"]
+    )
+    assert [note for note in found.notes if "no score" in note] == [
+        "hf-llama: 1 queries of wmdp.choice have no score, or not all; what is missing counts as a loss of 1",
+        "hf-llama: 3 queries of wmdp.choice.a have no score, or not all; what is missing counts as a loss of 1",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -298,7 +308,7 @@ def sample(seed: int, configs: int = 6, units: int = 60) -> pl.DataFrame:
     """Losses of both risks on shared units of two queries, one split."""
     draw = np.random.default_rng(seed)
     rows = [
-        {"config": f"c{c}", "risk": risk, "query": f"{risk}-{u}-{k}", "unit": f"u{u}", "loss": int(draw.integers(0, 300))}
+        {"config": f"c{c}", "risk": risk, "query": f"{risk}-{u}-{k}", "unit": f"u{u}", "loss": int(draw.integers(0, 300)) / 1000}
         for c in range(configs) for risk in ("forgetting", "utility") for u in range(units) for k in range(2)
     ]  # fmt: skip
     return pl.DataFrame(rows)
@@ -325,7 +335,7 @@ def test_a_search_share_divides_by_units_and_orders_by_its_rows_alone() -> None:
     calibration = split.filter(pl.col("split") == "calibration").select("query").unique()
     moved = losses.with_columns(
         loss=pl.when(pl.col("query").is_in(calibration["query"].implode()))
-        .then(300 - pl.col("loss"))
+        .then(0.3 - pl.col("loss"))
         .otherwise(pl.col("loss"))
     )
     other = certify(moved, 0.3, search_share=0.25, unit="group").document

@@ -56,25 +56,36 @@ def test_check_fills_in_and_normalises() -> None:
 
 
 def test_check_takes_thousandths_numbers_as_names_and_categories() -> None:
-    checked = check(table(loss=[0, 250, 1000, 1, 0, 29], query=[1, 2, 3] * 2))
+    checked = check(table(loss=[0, 250, 1000, 1, 0, 29], query=[1, 2, 3] * 2), "thousandths")
     assert checked["loss"].to_list() == [0, 250, 1000, 1, 0, 29]
     assert checked["query"].to_list() == ["1", "2", "3"] * 2
     assert check(table().with_columns(pl.col("config").cast(pl.Categorical)))["config"][0] == "a"
 
 
-def test_whole_zeros_and_ones_are_ambiguous() -> None:
-    with pytest.raises(InputError, match=r"write 0\.0 and 1\.0, or 0 and 1000"):
-        check(table(loss=[0, 1, 1, 0, 0, 1]))
-    assert check(table(loss=[0] * 6))["loss"].sum() == 0
-    own = pl.Series([0, 1, 1, 0, 0, 1], dtype=pl.Int16)
-    assert check(table(loss=own))["loss"].sum() == 3
+def test_whole_numbers_are_thousandths_where_said_or_where_froc_made_the_table() -> None:
+    """Type alone says nothing: a grade may be an Int16, too. A table with all columns of ours in our order is ours."""
+    assert check(table(loss=[0, 1, 1, 0, 0, 1]))["loss"].sum() == 3 * SCALE
+    assert check(table(loss=[0, 1, 1, 0, 0, 1]), "thousandths")["loss"].sum() == 3
+    for kind in (pl.Int8, pl.Int16, pl.UInt32, pl.Int64):
+        with pytest.raises(InputError, match=r"row 2: .* any scale; divide .* --scale thousandths .*\(4 more"):
+            check(table(loss=pl.Series([1, 5, 3, 4, 2, 5], dtype=kind)))
+    own = check(table(loss=pl.Series([1, 5, 3, 4, 2, 5], dtype=pl.Int16)), "thousandths")
+    assert check(own).equals(own)
+    for other in (own.drop("metric"), own.cast({"loss": pl.Int32}), own.select(reversed(own.columns))):
+        with pytest.raises(InputError, match="any scale"):
+            check(other)
+    with pytest.raises(InputError, match="no whole numbers"):
+        check(table(), "thousandths")
+    with pytest.raises(InputError, match="no scale is called"):
+        check(table(), "percent")
 
 
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"loss": [0.0, math.nan, 1, 0, 0, 0]}, r"row 2: loss is no number in \[0, 1\]"),
     ({"loss": [0.0, 0, 1, 0, 1.0000001, 0]}, r"row 5: loss is no number in \[0, 1\]"),
     ({"loss": [0.0, 0, 1, -0.1, 1, -0.2]}, r"row 4: .*\(1 more rows like it\)"),
-    ({"loss": [0, 0, 1001, 0, 0, 0]}, r"row 3: loss is outside 0\.\.1000"),
+    ({"loss": [0, 0, 1001, 0, 0, 0]}, r"row 3: loss is a whole number above 1"),
+    ({"loss": [0, 0, -1, 0, 0, 0]}, r"row 3: loss is no number in"),
     ({"loss": [0.0, None, 1, 0, 0, 0]}, "row 2: loss is missing; .* counts as 1"),
     ({"loss": ["0"] * 6}, "the column loss holds String"),
     ({"loss": [True] * 6}, "the column loss holds Boolean"),
@@ -134,7 +145,7 @@ def test_matrix_ignores_the_order_of_rows(order: list[int]) -> None:
 
 
 def test_group_means_are_rounded_up() -> None:
-    checked = check(table(unit=["u", "u", "v"] * 2, loss=[0, 1, 1000, 333, 334, 7]))
+    checked = check(table(unit=["u", "u", "v"] * 2, loss=[0, 1, 1000, 333, 334, 7]), "thousandths")
     found = matrix(checked, risk="forgetting", split="calibration", configs=["a", "b"], unit="group")
     by_name = dict(zip(found.units, found.values.T.tolist(), strict=True))
     assert by_name == {"u": [1, 334], "v": [1000, 7]}

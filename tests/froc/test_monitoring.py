@@ -13,7 +13,7 @@ import pytest
 
 from froc import monitoring
 from froc.errors import InputError
-from froc.losses import SCALE
+from froc.losses import SCALE, quantise
 from froc.monitoring import Monitored, monitor
 from froc.wealth import BETS, beginning, follow, waiting
 from froc.wealth import least as lowest
@@ -26,9 +26,9 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def rows(losses: Array, start: int = 0, risk: str = "forgetting", **more: str) -> pl.DataFrame:
-    """Losses in thousandths, in order of arrival, with ids from `start` on."""
+    """A loss table of losses in thousandths, in order of arrival, with ids from `start` on."""
     ids = [f"{risk}{start + i}" for i in range(len(losses))]
-    frame = pl.DataFrame({"query": ids, "loss": pl.Series(losses, dtype=pl.Int16)})
+    frame = pl.DataFrame({"query": ids, "loss": losses / SCALE})
     return frame.with_columns(**{k: pl.lit(v) for k, v in ({"config": "c0", "risk": risk} | more).items()})
 
 
@@ -129,7 +129,7 @@ def test_an_alarm_stays_and_says_where() -> None:
     one = found.state.risks["forgetting"]
     assert found.threshold == 20
     assert found.alarms == ("forgetting",)
-    path, _ = follow(table["loss"].to_numpy()[None, :], 0.1, beginning())
+    path, _ = follow(quantise(table["loss"].to_numpy())[None, :], 0.1, beginning())
     assert one.alarm == int((path[0] >= math.log(20)).argmax()) + 1
     assert one.e == pytest.approx(path[0, -1])
     assert one.e < math.log(20) < one.largest

@@ -152,7 +152,7 @@ def _losses(counts: list[int], seed: int) -> pl.DataFrame:
                 config=pl.lit(f"c{i}"), risk=pl.lit("forgetting")
             )
         )
-    return check(pl.concat(parts))
+    return check(pl.concat(parts), "thousandths")
 
 
 @given(counts=COUNTS, move=MOVES, seed=st.integers(0, 99))

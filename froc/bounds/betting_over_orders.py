@@ -1,0 +1,117 @@
+"""Betting bound that no order of units enters."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from froc.bounds import Bound, Level, Losses, Reals, each, shape
+from froc.bounds.betting import bets, root
+from froc.losses import SCALE
+from froc.params import Range, hyper
+
+ORDERS = 16
+"""Orders that the capital is averaged over; for long rows fewer, down to FEWEST: their capitals differ less."""
+FEWEST = 4
+LONG = 1 << 17
+"""Losses in all orders beyond which fewer orders are looked at."""
+CELLS = 1 << 16
+"""Losses in all orders that are worked on at a time: a table is never held in all of them."""
+
+
+@dataclass(frozen=True)
+class BettingOverOrders(Bound):
+    """Mean final capital of gamblers who bet that R < alpha, each on another order of the same losses.
+
+    e(a) = mean_k K_n(a; pi_k L) with K_n(a; L) = prod_i (1 - v_i (L_i - a)) and the bets v of `betting`, which see the past
+    only; p = min(1, 1 / e) by Markov's inequality; the upper bound is the smallest a with e(a) = 1 / delta or more.
+    Given which losses there are, independent units stand in every order alike, so that a uniformly random order pi
+    of the sorted losses has their law and K_n(R; pi L) has expectation at most 1; so has its mean over several. The final
+    capital, not the largest: a mean of running maxima is no e-value. The orders are drawn with the SHA-256 of the sorted losses
+    for a seed, which makes p a function of what was measured alone: no name of a unit and no order of rows can
+    change it, and nobody can try several. Weaker than one order that was fixed beforehand, by what the largest capital
+    gains over the last. Assumes independent units. level: see `betting`.
+    """
+
+    theorem: ClassVar[str] = "Waudby-Smith and Ramdas 2010.09686; a mean of e-values is one (Vovk and Wang 1912.06116)"
+
+    level: float = hyper(0.1, Range(1e-6, 0.5, log=True))
+
+    def p_value(self, losses: Losses, alpha: Level) -> Reals:
+        """(m,) one over the mean capital, at most 1."""
+        return np.asarray(np.exp(-np.maximum(0.0, self._logs(losses, alpha))))
+
+    def upper(self, losses: Losses, delta: float) -> Reals:
+        """(m,) smallest risks that the mean capital excludes at delta; 1 where it excludes none."""
+        shape(losses)
+        return in_blocks(losses, lambda b: _Orders(losses[b], delta).upper(delta))
+
+    def e_value(self, losses: Losses, alpha: Level) -> Reals:
+        """(m,) mean capital; the largest float where it is beyond that."""
+        return np.asarray(np.exp(np.minimum(700.0, self._logs(losses, alpha))))
+
+    def _logs(self, losses: Losses, alpha: Level) -> Reals:
+        risks = each(alpha, shape(losses)[0])
+        return in_blocks(losses, lambda b: _Orders(losses[b], self.level).log_e(risks[b]))
+
+
+class _Orders:
+    """(m, n) losses in k orders, with the bets of each. They depend on the level that bets aim at, never on a risk."""
+
+    def __init__(self, losses: Losses, level: float) -> None:
+        m, n = losses.shape
+        values = shuffled(losses).reshape(-1, n) / SCALE
+        self.stakes = bets(values, level)
+        self.kept = 1.0 - self.stakes * values
+        self.average = losses.mean(axis=1) / SCALE
+        self.shape = (m, len(values) // m, n)
+
+    def log_e(self, alpha: Reals, rows: slice | NDArray[np.intp] = slice(None)) -> Reals:
+        """(r,) logarithms of the mean final capital of some rows, at a risk each."""
+        kept, stakes = self.kept.reshape(self.shape)[rows], self.stakes.reshape(self.shape)[rows]
+        steps = stakes * alpha[:, None, None]
+        steps += kept
+        # a gambler who is broke stays so
+        np.maximum(steps, 1e-300, out=steps)
+        logs = np.log(steps, out=steps).sum(axis=2)
+        return np.asarray(np.logaddexp.reduce(logs, axis=1) - np.log(self.shape[1]))
+
+    def upper(self, delta: float) -> Reals:
+        """(m,) where the mean capital passes 1 / delta: it grows with the risk."""
+
+        def excess(a: Reals, rows: Reals) -> Reals:
+            whole = len(rows) == self.shape[0]
+            return np.asarray(self.log_e(a, slice(None) if whole else rows.astype(np.intp)) + np.log(delta))
+
+        return root(excess, (self.average, np.ones(self.shape[0])))
+
+
+def orders(n: int) -> int:
+    """How many orders rows of n losses are looked at in; n alone decides."""
+    return max(FEWEST, min(ORDERS, LONG // max(1, n)))
+
+
+def shuffled(losses: Losses) -> Losses:
+    """(m, k, n) the losses of every row in k orders, which hang on nothing but how often each loss is there."""
+    ranked = np.sort(np.asarray(losses, dtype=np.int16), axis=1)
+    k, n = orders(ranked.shape[1]), ranked.shape[1]
+    found = np.empty((len(ranked), k, n), dtype=np.int16)
+    for i, row in enumerate(ranked):
+        draw = np.random.Generator(np.random.PCG64(_seed(row)))
+        for place in range(k):
+            found[i, place] = row[np.argsort(draw.random(n), kind="stable")]
+    return found
+
+
+def _seed(row: NDArray[np.int16]) -> int:
+    return int.from_bytes(hashlib.sha256(b"froc orders\0" + row.astype("<i2").tobytes()).digest(), "big")
+
+
+def in_blocks(losses: Losses, work: Callable[[slice], Reals]) -> Reals:
+    """(m,) results of `work` on slices of rows that have, in all their orders, about CELLS losses."""
+    n = losses.shape[1]
+    step = max(1, CELLS // (n * orders(n)))
+    return np.concatenate([np.zeros(0), *(work(slice(at, at + step)) for at in range(0, len(losses), step))])

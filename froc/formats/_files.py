@@ -1,0 +1,134 @@
+"""Files of logs: where they lie, what they are called, and their bytes as JSON. Torch-free."""
+
+import gzip
+import io
+import json
+import os
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from froc.errors import InputError
+
+GZIP = b"\x1f\x8b"
+UTF16 = (b"\xff\xfe", b"\xfe\xff")
+LARGEST = 1 << 32
+"""Bytes that a packed file may unfold to."""
+
+
+class JsonError(InputError):
+    """JSON that is no JSON. line: where it ends to be; from 1."""
+
+    def __init__(self, message: str, line: int | None) -> None:
+        super().__init__(message)
+        self.line = line
+
+
+def text_of(data: bytes) -> str:
+    """UTF-8 text of plain or gzip bytes, with or without byte order mark; InputError for other encodings."""
+    if data[:2] == GZIP:
+        data = _unpacked(data)
+    if data[:2] in UTF16:
+        raise InputError("this is UTF-16, which spreadsheets call Unicode text; save it as UTF-8")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"not UTF-8 (byte {error.start}); is it this format's file?") from error
+
+
+def _unpacked(data: bytes) -> bytes:
+    try:
+        whole = gzip.GzipFile(fileobj=io.BytesIO(data)).read(LARGEST + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError("the gzip data ends too early or is damaged; copy the file again") from error
+    if len(whole) > LARGEST:
+        raise InputError(
+            f"the gzip data unfolds to more than {LARGEST >> 30} GiB; give the log without its transcripts"
+        )
+    return whole
+
+
+def json_of(text: str) -> Any:
+    """A JSON document, NaN and infinities as Python's; a key that is there twice is refused, since one value would be lost."""
+    try:
+        return json.loads(text, object_pairs_hook=_object)
+    except json.JSONDecodeError as error:
+        raise JsonError(_broken(error.lineno), error.lineno) from error
+    except (RecursionError, ValueError) as error:  # ValueError: a whole number of thousands of digits
+        raise JsonError(_broken(None), None) from error
+
+
+def lines_of(text: str) -> list[Any]:
+    """JSON Lines. Lines end at `\\n` alone: U+2028, U+0085 and others may stand inside of strings."""
+    rows = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            try:
+                rows.append(json_of(line))
+            except JsonError as error:
+                raise JsonError(_broken(number), number) from error
+    return rows
+
+
+def _broken(line: int | None) -> str:
+    where = f" (line {line})" if line is not None else ""
+    return f"no whole JSON{where}; the tool may have been stopped while writing, run it again"
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise InputError("an object has a key twice, so that one of its values would be lost; write the log again")
+    return found
+
+
+def inside(paths: Sequence[Path], patterns: Sequence[str], no_logs: Sequence[str] = ()) -> dict[Path, bool]:
+    """Files -> whether they were looked for in a folder. no_logs: names of other files that lie beside logs."""
+    found: dict[Path, bool] = {}
+    for path in paths:
+        if path.is_dir():
+            files = sorted({f for pattern in patterns for f in path.rglob(pattern) if f.name not in no_logs})
+            if not files:
+                raise InputError(f"{path} holds no {' or '.join(patterns)}; give the files themselves")
+            found |= {file: found.get(file, True) for file in files}
+        elif path.is_file():
+            found[path] = False
+        else:
+            raise InputError(f"{path} does not exist; give a log, or a folder of them")
+    return found
+
+
+def tail(path: Path, given: Sequence[Path]) -> str:
+    """The path below the folder that was given; nothing of where that lies."""
+    for folder in given:
+        if folder.is_dir() and path.is_relative_to(folder):
+            return path.relative_to(folder).as_posix()
+    return path.name
+
+
+def names(paths: Sequence[Path]) -> dict[Path, str]:
+    """Short names: the words that not all paths share, below the folder that all lie in, or the paths below it.
+
+    What stands behind a # in the last part of a path tells two apart that are called the same, and is left out elsewhere.
+    """
+    bare = {path: path.with_name(path.name.partition("#")[0] or path.name) for path in paths}
+    told_apart = len(set(bare.values())) == len(paths)
+    places = {path: (bare[path] if told_apart else path).resolve() for path in paths}
+    # a file is named by its folder where every file has its own
+    folders = {path: place.parent if path.is_file() else place for path, place in places.items()}
+    if len(set(folders.values())) == len(paths):
+        places = folders
+    if len(paths) == 1:
+        return {path: place.name for path, place in places.items()}
+    top = Path(os.path.commonpath(places.values()))
+    below = {path: place.relative_to(top) for path, place in places.items()}
+    words = {path: [word for part in place.parts for word in part.split("_")] for path, place in below.items()}
+    return _short(words) or {path: place.as_posix() for path, place in below.items()}
+
+
+def _short(words: Mapping[Path, Sequence[str]]) -> dict[Path, str] | None:
+    """Names without the words that all share; None where those do not tell the paths apart."""
+    shared = set.intersection(*(set(parts) for parts in words.values()))
+    short = {path: "_".join(dict.fromkeys(w for w in parts if w not in shared)) for path, parts in words.items()}
+    return short if all(short.values()) and len(set(short.values())) == len(words) else None

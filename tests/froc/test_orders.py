@@ -1,0 +1,160 @@
+"""Bounds that no order enters, and what `froc certify` takes on a user's table: no name of a query changes a p-value."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from scipy.stats import binom
+
+from froc.bounds import Bound, betting, betting_over_orders
+from froc.certifying import certify, claim_of
+from froc.losses import SCALE, check
+from froc.plugins import find, make
+from froc.reopening import Opening, opening
+from tests.froc.test_bounds import LAWS, SHUFFLED, counts
+
+
+@pytest.mark.parametrize("n", [20, 60, 150])
+@pytest.mark.parametrize("alpha", [0.05, 0.1, 0.3])
+def test_mean_capital_over_orders_has_expectation_at_most_one(n: int, alpha: float) -> None:
+    """Exactly, for 0-1 losses, but for the draw of 16 orders for every number of ones: four standard errors of that."""
+    k = np.arange(n + 1)
+    chance = binom.pmf(k, n, alpha)
+    bound = make(Bound, "betting_over_orders")
+    rng = np.random.default_rng(0)
+    alone = np.array(
+        [
+            [betting.last(rng.permuted(row[None, :] / SCALE, axis=1), alpha, 0.1)[0] for _ in range(40)]
+            for row in counts(n)
+        ]
+    )
+    error = math.sqrt(float((chance**2 * alone.var(axis=1)).sum()) / betting_over_orders.ORDERS)
+    assert chance @ bound.e_value(counts(n), alpha) <= 1 + 4 * error
+
+
+def test_a_mean_of_running_maxima_is_no_e_value() -> None:
+    """Why the final capital is averaged: at risk alpha itself the largest capital has an expectation far above 1."""
+    rng, repeats = np.random.default_rng(4), 20_000
+    losses = np.asarray(LAWS["rare"](rng, (repeats, 60)), dtype=np.int64)
+    assert (1 / make(Bound, "betting").p_value(losses, 0.1)).mean() > 1.3
+    e = make(Bound, "betting").e_value(losses, 0.1)
+    assert e.mean() <= 1 + 4 * e.std() / math.sqrt(repeats)
+
+
+@pytest.mark.parametrize("name", SHUFFLED)
+def test_orders_hang_on_the_losses_alone(name: str) -> None:
+    """Every order of the columns, and every company of other rows, gives the same bits; betting's own p-values differ."""
+    rng = np.random.default_rng(3)
+    row = np.asarray(LAWS["skewed"](rng, (1, 200)), dtype=np.int64)
+    many = rng.permuted(np.repeat(row, 30, axis=0), axis=1)
+    made = make(Bound, name, {"population": 400} if find(Bound, name).finite else {})
+    assert len(set(made.p_value(many, 0.12))) == 1
+    assert len(set(made.upper(many, 0.1))) == 1
+    assert made.p_value(many, 0.12)[0] == made.p_value(row, 0.12)[0]
+    assert len(set(make(Bound, "betting").p_value(many, 0.12))) > 10
+
+
+# --- on a user's table
+
+
+def table(losses: np.ndarray, names: list[str], units: list[str] | None = None) -> pl.DataFrame:
+    """One configuration with these losses of queries called so."""
+    frame = pl.DataFrame({"config": "c", "risk": "forgetting", "query": names, "loss": losses})
+    return frame if units is None else frame.with_columns(unit=pl.Series(units))
+
+
+def p_of(frame: pl.DataFrame, **more: object) -> float:
+    return float(certify(frame, 0.1, **more).document["candidates"][0]["p_value"])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "more", [{}, {"unit": "group"}, {"population": {"forgetting": "sample"}, "listed": {"forgetting": 900}}]
+)
+def test_no_naming_changes_a_p_value(more: dict[str, object]) -> None:
+    """Twenty namings and orders of the same 200 losses: betting's p-values spread, the default's are one."""
+    rng = np.random.default_rng(0)
+    losses = (rng.random(200) < 0.07).astype(float)
+    found, ordered = set(), set()
+    for naming in range(20):
+        order = rng.permutation(200)
+        units = [f"{naming}u{i // 2}" for i in range(200)] if more.get("unit") else None
+        names = [f"{naming}-{i}" for i in range(200)]
+        kept = order if units is None else order.reshape(-1)
+        pairs = losses.reshape(-1, 2)[rng.permutation(100)].reshape(-1) if units else losses[kept]
+        frame = table(pairs, names, units)[rng.permutation(200)]
+        found.add(p_of(frame, **more))
+        bound = "betting_without_replacement" if "population" in more else "betting"
+        ordered.add(p_of(frame, bound=bound, **more))
+    assert len(found) == 1
+    assert len(ordered) > 10
+
+
+def test_the_default_is_free_of_order_and_another_choice_is_marked() -> None:
+    losses = np.tile([0.0, 0.1], 60)
+    frame = table(losses, [f"q{i}" for i in range(120)])
+    for more in ({}, {"binary": True}, {"unit": "group"}, {"procedure": "e-bh"}):
+        data = frame if "binary" not in more else frame.with_columns(loss=pl.lit(0.0))
+        bound = certify(data, 0.3, **more).document["bound"]["forgetting"]  # type: ignore[arg-type]
+        assert find(Bound, bound).order_free, more
+    assert not any("order of units" in line for line in certify(frame, 0.3).document["warnings"])
+    assert any("order of units" in line for line in certify(frame, 0.3, bound="betting").document["warnings"])
+
+
+def test_the_best_of_twenty_namings_is_no_better_than_one() -> None:
+    """At a risk of the budget itself: certified in at most the stated share of tables, however they are named."""
+    rng = np.random.default_rng(5)
+    repeats, wrong = 300, 0
+    for _ in range(repeats):
+        losses = (rng.random(150) < 0.1).astype(np.int16) * SCALE
+        some = np.stack([rng.permutation(losses) for _ in range(20)])
+        p = make(Bound, "betting_over_orders").p_value(some, 0.1)
+        wrong += bool(p.min() <= 0.1)
+    assert wrong / repeats <= 0.1 + 4 * math.sqrt(0.09 / repeats)
+
+
+# --- a run's own losses
+
+
+RUN = Path(__file__).parents[1] / "data" / "run-2026-11"
+
+
+def test_a_further_look_at_a_runs_own_queries_is_marked() -> None:
+    """At another budget or confidence; the question that the run asked is no further look."""
+    path = RUN / "losses" / "calibration.parquet"
+    run = json.loads((RUN / "certificate.json").read_text(encoding="utf-8"))
+    same = run["budget"]
+    assert not any(
+        "further look" in line for line in certify(path, same, confidence=run["confidence"]).document["warnings"]
+    )
+    other = {risk: alpha / 2 for risk, alpha in same.items()}
+    for budget, confidence in ((other, run["confidence"]), (same, 0.5)):
+        first = certify(path, budget, confidence=confidence).document["warnings"][0]
+        assert first.startswith("these queries were opened for ")
+        assert "further look" in first
+
+
+def test_what_a_ledger_counts_is_the_queries_and_the_options() -> None:
+    """The same question gives the same digest in any order of rows; another budget, bound or list is another one."""
+    frame = table(np.zeros(30), [f"q{i}" for i in range(30)])
+    losses = check(pl.concat([frame, frame.with_columns(config=pl.lit("d"))]))
+    more = {
+        "confidence": 0.9,
+        "procedure": "holm",
+        "bound": "auto",
+        "binary": False,
+        "unit": "query",
+        "population": None,
+    }
+    more |= {"listed": None, "weights": None, "radius": 0.0, "joint": False}
+
+    def of(rows: pl.DataFrame, budget: float = 0.1, **other: object) -> Opening:
+        return opening(rows, claim_of(rows, budget, **(more | other)), {"kind": "named-beforehand"})  # type: ignore[arg-type]
+
+    first = of(losses)
+    assert first.queries == {"forgetting": tuple(sorted(f"q{i}" for i in range(30)))}
+    assert of(losses.sample(fraction=1.0, shuffle=True, seed=1)) == first
+    others = [of(losses, 0.2), of(losses, bound="mixture"), of(losses, confidence=0.8), of(losses.filter(config="d"))]
+    assert len({first.options, *(other.options for other in others)}) == 5
