@@ -344,8 +344,13 @@ def _facts(
     seal: Seal = claims.parse(Seal, signing.strict_json(files["seal.json"], decimals=True), "seal-shape")
     configs = [candidate.config for candidate in seal.candidates]
     _refuse_config(config, configs, certificate)
-    measured = [*configs, BASE]
-    files["losses.csv"] = records.write_losses(_table(run) if configs else pl.DataFrame(schema=SCHEMA), measured)
+    table = _table(run, "calibration") if configs else pl.DataFrame(schema=SCHEMA)
+    plan = signing.strict_json(files["plan.json"], decimals=True)
+    if configs and "control" in plan:
+        listed = [risk for risk, kind in plan["population"].items() if kind != "queries"]
+        known = (pl.col("split") == "calibration") | pl.col("risk").is_in(listed)
+        table = pl.concat([table, _table(run, "base").filter(known)])
+    files["losses.csv"] = records.write_losses(table, [*configs, BASE])
     covers = certificate["chosen"] is not None and config in (None, certificate["chosen"])
     if covers and not (run / "model").is_dir():
         raise InputError(f"{run} has no model folder; run the same froc search again, it writes the chosen model")
@@ -369,8 +374,8 @@ def _refuse_config(config: str | None, configs: Sequence[str], certificate: Mapp
         )
 
 
-def _table(run: Path) -> pl.DataFrame:
-    path = run / "losses" / "calibration.parquet"
+def _table(run: Path, name: str) -> pl.DataFrame:
+    path = run / "losses" / f"{name}.parquet"
     try:
         return pl.read_parquet(path, columns=list(SCHEMA))
     except (OSError, pl.exceptions.PolarsError) as error:

@@ -68,10 +68,11 @@ def measure_in_rounds(
     return table
 
 
-def searched(table: pl.DataFrame, configs: Sequence[str], claim: Claim) -> pl.DataFrame:
+def searched(table: pl.DataFrame, candidates: Sequence[Candidate], claim: Claim) -> pl.DataFrame:
     """Search losses that belong to a claim about a listed population: those units are known, not sampled."""
     listed = [risk for risk in claim.risks if claim.kind(risk) != "queries"]
-    return table.filter(pl.col("config").is_in(list(configs)) & pl.col("risk").is_in(listed))
+    names = [candidate.config for candidate in candidates]
+    return table.filter(pl.col("config").is_in(names) & pl.col("risk").is_in(listed))
 
 
 def in_round(queries: Sequence[Query], number: int, unit: str) -> list[int]:

@@ -17,7 +17,7 @@ from froc.data import Query
 from froc.errors import InputError
 from froc.losses import matrix
 from search.executors import Executor
-from search.folder import Folder
+from search.folder import Folder, write_table
 from search.work import Agreement, CheckPrompt, MeasureBase
 
 LOG = logging.getLogger("froc")
@@ -32,7 +32,7 @@ def before_search(
     allowed: whether vacuous risks are gone on with. Raises InputError naming them and the mend where they are not.
     """
     if folder.base_losses.is_file():
-        table, said = pl.read_parquet(folder.base_losses), []
+        table, said = pl.read_parquet(folder.base_losses).filter(pl.col("split") == "search"), []
     else:
         agreement, table = executor.each([CheckPrompt(), MeasureBase("search", queries)])
         refuse(agreement.disagreements, agreement.asked, agreement.prompt)
@@ -64,16 +64,17 @@ def _asked(agreement: Agreement) -> str:
     )
 
 
-def opened(executor: Executor, queries: Queries, searched: pl.DataFrame) -> pl.DataFrame:
-    """Absences on the calibration queries, and those on search queries that belong to a listed population."""
+def opened(executor: Executor, queries: Queries, folder: Folder) -> None:
+    """Measure the base model on the calibration queries; its absences stand in a file of their own, for they are no candidate's losses."""
+    table = pl.read_parquet(folder.base_losses).filter(pl.col("split") == "search")
     tables: list[pl.DataFrame] = executor.each([MeasureBase("calibration", queries)])
-    return pl.concat([*tables, searched])
+    write_table(folder.base_losses, pl.concat([table, *tables]))
 
 
-def control(table: pl.DataFrame, plan: Mapping[str, Any]) -> Control | None:
-    """The base model's rows of a run's calibration losses; None where a plan of an older version asked for none."""
+def control(folder: Folder, plan: Mapping[str, Any]) -> Control | None:
+    """The base model's absences of a run; None where a plan of an older version asked for none."""
     kinds = plan.get("control")
-    return None if kinds is None else Control(table.filter(pl.col("config") == BASE), kinds)
+    return None if kinds is None else Control(pl.read_parquet(folder.base_losses), kinds)
 
 
 def notes(shown: Mapping[str, Mapping[str, Any]], budget: Mapping[str, float]) -> Sequence[str]:

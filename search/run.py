@@ -22,7 +22,6 @@ from sqlalchemy.exc import SQLAlchemyError
 
 import froc
 from froc import openings
-from froc.control import BASE
 from froc.data import RISKS, Sealed, SearchView, Task
 from froc.engine import Engine
 from froc.errors import InputError, InterruptedRunError
@@ -165,7 +164,8 @@ def _work(job: Job, plan: Plan, folder: Folder, executor: Executor, listener: Li
         fitted = _planned(job)
         plan = replace(fitted, notes=tuple(dict.fromkeys((*fitted.notes, *plan.notes))))
         write_json(folder.plan, plan.document)
-    write_table(folder.base_losses, absent)
+    if not folder.base_losses.is_file():
+        write_table(folder.base_losses, absent)
     listener.planned(plan)
     listener.controlled(shown, said)
     seal = folder.read(folder.seal)
@@ -181,8 +181,8 @@ def _work(job: Job, plan: Plan, folder: Folder, executor: Executor, listener: Li
     claim = replace(plan.claim, openings=opening.planned, opening=opening.number)
     order = job.sealed.order if claim.sequential else None
     _calibrate(job, folder, executor, candidates, claim, seal, listener)
-    table = pl.read_parquet(folder.calibration_losses)
-    certificate = certify(table, candidates, claim, order, control.control(table, plan.document))
+    shown_too = control.control(folder, plan.document)
+    certificate = certify(pl.read_parquet(folder.calibration_losses), candidates, claim, order, shown_too)
     _keep_chosen(job, folder, executor, candidates, certificate)
     write_json(folder.certificate, certificate)
     LOG.info("certified %d of %d, chosen %s", len(certificate["certified"]), len(candidates), certificate["chosen"])
@@ -312,9 +312,9 @@ def _calibrate(
         table = measure_in_rounds(executor, queries, candidates, kept, claim, job.sealed.order, listener.calibrating)
     else:
         table = measure(executor, queries, candidates, kept, listener.calibrating)
-    known = searched(pl.read_parquet(folder.search_losses), [c.config for c in candidates], claim)
-    base = control.opened(executor, queries, searched(pl.read_parquet(folder.base_losses), [BASE], claim))
-    write_table(folder.calibration_losses, pl.concat([table, known, base]))
+    known = searched(pl.read_parquet(folder.search_losses), candidates, claim)
+    control.opened(executor, queries, folder)
+    write_table(folder.calibration_losses, pl.concat([table, known]))
 
 
 def _kept(job: Job, folder: Folder, executor: Executor, candidates: Sequence[Candidate]) -> dict[str, Kept]:

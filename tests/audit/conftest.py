@@ -127,19 +127,20 @@ def _losses(rates: Mapping[str, tuple[float, float]]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=SCHEMA, orient="row")
 
 
-def with_base(losses: pl.DataFrame) -> pl.DataFrame:
-    """Beside rows of the base model on the same queries, which knows nearly all of it; they say what it lacks."""
+def of_base(losses: pl.DataFrame) -> pl.DataFrame:
+    """Rows of the base model on the same queries, which knows nearly all of it; they say what it lacks."""
     rng = np.random.default_rng(11)
     base = losses.filter(pl.col("config") == losses["config"][0]).with_columns(config=pl.lit(BASE))
     lacks = rng.random(len(base)) < 0.02
     share = np.where((base["risk"] == "utility").to_numpy(), np.ceil(1000 * rng.random(len(base))), 1000)
-    return pl.concat([losses, base.with_columns(loss=pl.Series(np.where(lacks, share, 0), dtype=pl.Int16))])
+    return base.with_columns(loss=pl.Series(np.where(lacks, share, 0), dtype=pl.Int16))
 
 
-def certified(losses: pl.DataFrame, candidates: list[Candidate], claim: Claim, order: Any = None) -> dict[str, Any]:
-    """The certificate of a table that holds rows of the base model, or of one of older versions, which hold none."""
-    base = losses.filter(pl.col("config") == BASE)
-    return certify(losses, candidates, claim, order, None if base.is_empty() else Control(base, CONTROL))
+def certified(
+    losses: pl.DataFrame, candidates: list[Candidate], claim: Claim, base: pl.DataFrame | None, order: Any = None
+) -> dict[str, Any]:
+    """The certificate with the base model's rows, or as older versions made it."""
+    return certify(losses, candidates, claim, order, None if base is None else Control(base, CONTROL))
 
 
 def _plan() -> dict[str, Any]:
@@ -182,7 +183,8 @@ def make_run(
     plan = _plan()
     plan["task"] |= task or {}
     plan |= more or {}
-    losses = with_base(_losses(rates))
+    losses = _losses(rates)
+    base = of_base(losses)
     queries = {
         risk: digest.of_json(sorted(set(losses.filter(pl.col("risk") == risk)["query"].to_list()))) for risk in BUDGET
     }
@@ -198,6 +200,7 @@ def make_run(
     trials[4:] = [interrupted, {**trials[4], "attempt": 2}]
     (folder / "trials.jsonl").write_text("".join(json.dumps(line, sort_keys=True) + "\n" for line in trials))
     losses.write_parquet(folder / "losses" / "calibration.parquet")
+    base.write_parquet(folder / "losses" / "base.parquet")
     losses.with_columns(split=pl.lit("search")).write_parquet(folder / "losses" / "search.parquet")
     candidates = [Candidate(c, "npo", _params(int(c[1:])), 1 / rank) for rank, c in enumerate(rates, start=1)]
     _json(
@@ -210,7 +213,7 @@ def make_run(
     )  # fmt: skip
     named = {name: plan.get(name, {}) for name in ("estimand", "largest")}
     claim = Claim(BUDGET, BOUND, plan["task"]["units"], opening=opening, keyed=bool(named["estimand"]), **named)
-    certificate = certified(losses, candidates, claim)
+    certificate = certified(losses, candidates, claim, base)
     _json(folder / "certificate.json", certificate)
     if certificate["chosen"] is not None:
         (folder / "model").mkdir()

@@ -94,14 +94,14 @@ def replan(run: Path, change: Callable[[dict[str, Any]], object], seal: dict[str
     (run / "trials.jsonl").write_text("".join(json.dumps(line, sort_keys=True) + "\n" for line in lines))
     claim = claims.Plan.model_validate(plan).claim
     candidates = [Candidate(**candidate) for candidate in seal["candidates"]]
-    certificate = certified(losses, candidates, claim, claims.Seal.model_validate(seal).units)
+    base = pl.read_parquet(run / "losses" / "base.parquet") if "control" in plan else None
+    certificate = certified(losses, candidates, claim, base, claims.Seal.model_validate(seal).units)
     (run / "certificate.json").write_text(text(certificate))
 
 
 def without_control(run: Path) -> None:
     """Turn a finished run into one of an older version, which did not measure the base model."""
-    losses = pl.read_parquet(run / "losses" / "calibration.parquet").filter(pl.col("config") != BASE)
-    losses.write_parquet(run / "losses" / "calibration.parquet")
+    losses = pl.read_parquet(run / "losses" / "calibration.parquet")
     replan(run, lambda plan: plan.pop("control"), json.loads((run / "seal.json").read_text()), losses)
 
 
@@ -115,6 +115,7 @@ def list_forgetting(run: Path, first: bool) -> None:
     split = pl.when(pl.col("query").is_in(searched)).then(pl.lit("search")).otherwise(pl.col("split"))
     losses = losses.with_columns(split=split)
     losses.write_parquet(run / "losses" / "calibration.parquet")
+    pl.read_parquet(run / "losses" / "base.parquet").with_columns(split=split).write_parquet(run / "losses" / "base.parquet")
 
     def planned(plan: dict[str, Any]) -> None:
         plan["task"] |= {"seed_from": "auditor", "split_seed": 5}

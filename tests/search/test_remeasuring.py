@@ -54,7 +54,7 @@ def test_every_loss_is_found_again(base: Base, tmp_path: Path, kind: str) -> Non
     run(started(base, **KINDS[kind]), out, Watch())
     folder = Folder(out)
     plan, seal = json.loads(folder.plan.read_text()), json.loads(folder.seal.read_text())
-    table = pl.read_parquet(folder.calibration_losses)
+    table = pl.concat([pl.read_parquet(folder.calibration_losses), pl.read_parquet(folder.base_losses)])
     again = made_again(base, plan)
     refuse_other(again, plan)
     seeds = {line.config: line.seed for line in folder.log()}
