@@ -13,7 +13,6 @@ from froc.bounds import Bound, betting, betting_over_orders
 from froc.certifying import certify, claim_of
 from froc.losses import SCALE, check
 from froc.plugins import find, make
-from froc.reopening import Opening, opening
 from tests.froc.test_bounds import LAWS, SHUFFLED, counts
 
 
@@ -134,27 +133,3 @@ def test_a_further_look_at_a_runs_own_queries_is_marked() -> None:
         first = certify(path, budget, confidence=confidence).document["warnings"][0]
         assert first.startswith("these queries were opened for ")
         assert "further look" in first
-
-
-def test_what_a_ledger_counts_is_the_queries_and_the_options() -> None:
-    """The same question gives the same digest in any order of rows; another budget, bound or list is another one."""
-    frame = table(np.zeros(30), [f"q{i}" for i in range(30)])
-    losses = check(pl.concat([frame, frame.with_columns(config=pl.lit("d"))]))
-    more = {
-        "confidence": 0.9,
-        "procedure": "holm",
-        "bound": "auto",
-        "binary": False,
-        "unit": "query",
-        "population": None,
-    }
-    more |= {"listed": None, "weights": None, "radius": 0.0, "joint": False}
-
-    def of(rows: pl.DataFrame, budget: float = 0.1, **other: object) -> Opening:
-        return opening(rows, claim_of(rows, budget, **(more | other)), {"kind": "named-beforehand"})  # type: ignore[arg-type]
-
-    first = of(losses)
-    assert first.queries == {"forgetting": tuple(sorted(f"q{i}" for i in range(30)))}
-    assert of(losses.sample(fraction=1.0, shuffle=True, seed=1)) == first
-    others = [of(losses, 0.2), of(losses, bound="mixture"), of(losses, confidence=0.8), of(losses.filter(config="d"))]
-    assert len({first.options, *(other.options for other in others)}) == 5
