@@ -89,7 +89,9 @@ def keygen(
 
 @app.command("model", epilog=MODEL_EXAMPLES)
 def model(
-    unlearned: Annotated[Path, typer.Option(help="Unlearned model: a folder with safetensors.")],
+    unlearned: Annotated[
+        Path, typer.Option(help="Unlearned model: a folder with safetensors, or with an adapter of the base.")
+    ],
     budget: options.Budget,
     base: Annotated[
         str | None,

@@ -1,6 +1,7 @@
 """Adapter folders (peft's `adapter_config.json`): merged into the base model that they name."""
 
 import json
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -86,7 +87,10 @@ class Adapter:
             config = PeftConfig.from_pretrained(str(self.folder))
             # the folder's name of it may be another machine's
             config.inference_mode, config.base_model_name_or_path = True, base.name_or_path
-            made: Any = get_peft_model(base, config)
+            with warnings.catch_warnings():
+                # peft's own business with transformers
+                warnings.simplefilter("ignore", FutureWarning)
+                made: Any = get_peft_model(base, config)
             wanted = set(get_peft_model_state_dict(made))
             if wanted == set(weights):
                 set_peft_model_state_dict(made, weights)

@@ -115,7 +115,9 @@ def list_forgetting(run: Path, first: bool) -> None:
     split = pl.when(pl.col("query").is_in(searched)).then(pl.lit("search")).otherwise(pl.col("split"))
     losses = losses.with_columns(split=split)
     losses.write_parquet(run / "losses" / "calibration.parquet")
-    pl.read_parquet(run / "losses" / "base.parquet").with_columns(split=split).write_parquet(run / "losses" / "base.parquet")
+    pl.read_parquet(run / "losses" / "base.parquet").with_columns(split=split).write_parquet(
+        run / "losses" / "base.parquet"
+    )
 
     def planned(plan: dict[str, Any]) -> None:
         plan["task"] |= {"seed_from": "auditor", "split_seed": 5}

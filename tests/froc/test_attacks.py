@@ -74,6 +74,8 @@ def ignorant(base: Base) -> Base:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(embedded, "_people", lambda recipe, draw: people(recipe, draw)[recipe.forgotten :])
         patch.setattr(embedded, "_tokenizer", lambda rows, size: base.tokenizer)
+        # what it knows of other people is not asked
+        patch.setattr(embedded, "KNOWN", 0.0)
         model, tokenizer = embedded.teach(replace(SMALL, steps=150), lambda *_: None)
     return wrap("ignorant", model, tokenizer)
 
@@ -320,11 +322,14 @@ def test_a_probe_finds_a_map_that_is_there(untouched: Base, rows: Any) -> None:
     assert not np.allclose(lens[0].logp, plain.logp, atol=1.0)
 
 
-def test_a_push_of_no_length_is_no_push(untouched: Base, rows: Any) -> None:
+def test_a_push_of_no_length_is_no_push(untouched: Base, task: Task, rows: Any) -> None:
     plain = observe(untouched.model, untouched.tokenizer, rows[2], rows[1], frozenset({"written"}))
     (found,) = _looks(untouched, "latent_perturbation", rows, "written", epsilon=0.0)
     assert _same(found, plain)
     assert found.written == plain.written
+    # where nothing is hidden there is nothing to gain by a push
+    _hide(untouched, task)
+    plain = observe(untouched.model, untouched.tokenizer, rows[2], rows[1])
     (away,) = _looks(untouched, "latent_perturbation", rows, epsilon=1.0)
     assert not _same(away, plain)
 

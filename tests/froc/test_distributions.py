@@ -206,7 +206,8 @@ def test_a_teacher_is_the_base_trained_on_and_the_base_comes_back(
         rise = (_at(reference, rows)[0].logits - start).clamp_min(0)
     one.restore()
     assert torch.allclose(found.of(*place), rise, atol=1e-4)
-    assert float(rise.gather(-1, forward.target[:, None]).mean()) > 0.1
+    # a hundred times what two trainings may differ by
+    assert float(rise.gather(-1, forward.target[:, None]).mean()) > 0.01
 
 
 def test_rises_of_the_likeliest_tokens_are_those_of_all(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

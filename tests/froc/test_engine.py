@@ -26,6 +26,7 @@ from froc.risks import plain
 from froc.running import DivergedError, Run
 from froc.train import together, unlearn
 from search.trial import Asked, Bench
+from tests.froc.small import DRIFT, drift
 
 NPO = {"lr": 2e-3, "epochs": 2, "retain_weight": 2.0}
 
@@ -189,7 +190,7 @@ def test_an_out_of_memory_halves_the_rows_and_changes_nothing(bench: Bench, name
     unlearn(bench.base, make(Method, name, params), bench.reference, batch=16, seed=1, engine=tight)
     assert tight.rows == 4
     assert tight.refused == 2
-    assert _away(plain, bench.base.scope.take()) < 1e-4
+    assert drift(plain, bench.base.scope.take(), bench.base.scope.origin()) < DRIFT
 
 
 class Tight(Engine):
@@ -228,7 +229,7 @@ def test_checkpointing_changes_nothing(folder: Path, parts: tuple[SearchView, Se
         params = {"rounds": 1} if name == "k_fade" else {"lr": 2e-3, "epochs": 2}
         unlearn(base, make(Method, name, params), _reference(base, parts[0]), batch=16, seed=1, engine=engine)
         ends.append(base.scope.take())
-    assert _away(*ends) < 1e-5
+    assert drift(ends[0], ends[1], base.scope.origin()) < DRIFT
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])

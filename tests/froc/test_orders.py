@@ -10,8 +10,8 @@ import pytest
 from scipy.stats import binom
 
 from froc.bounds import Bound, betting, betting_over_orders
-from froc.certifying import certify, claim_of
-from froc.losses import SCALE, check
+from froc.certifying import certify
+from froc.losses import SCALE
 from froc.plugins import find, make
 from tests.froc.test_bounds import LAWS, SHUFFLED, counts
 
