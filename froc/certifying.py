@@ -17,10 +17,10 @@ from froc import digest, openings
 from froc.bounds import Bound
 from froc.claim import POPULATIONS, Candidate, Claim, automatic, estimands
 from froc.combined import COMBINED
-from froc.control import sentences
+from froc.control import Control, sentences
 from froc.errors import InputError
 from froc.formats import Format, Read
-from froc.losses import SPLITS, UNITS, WEIGHTED
+from froc.losses import SPLITS, UNITS, WEIGHTED, check
 from froc.plugins import find, make
 from froc.procedures import DEFAULT
 from froc.reopening import further_look, opened_for
@@ -228,13 +228,22 @@ def certificate_of(
     losses, design = designed(found.losses, division, named_beforehand or found.beforehand)
     asked = claim_of(losses, budget, **claim)
     look = _counted(losses, asked, design) if counted else openings.Certified()
-    document = decided(losses, candidates(losses), replace(asked, opening=look.number))
+    control = _divided_alike(found.control, losses)
+    document = decided(losses, candidates(losses), replace(asked, opening=look.number), control=control)
     document |= {"looks": {"times": look.times, "ways": look.options, "sealed": look.sealed}} if counted else {}
     named = design["kind"] == "named-beforehand" and losses["config"].n_unique() > 1
     warned = [*further(found, asked), *document["warnings"]]
     notes = [*warned, *look.sentences, *found.notes, *([BEFOREHAND] if named else [])]
     sources = {name: [asdict(source) for source in some] for name, some in found.sources.items()}
     return Certificate(document | {"warnings": notes, "design": design} | ({"sources": sources} if sources else {}))
+
+
+def _divided_alike(control: Control | None, losses: pl.DataFrame) -> Control | None:
+    """The base model's rows in the splits that the candidates' have."""
+    if control is None:
+        return None
+    splits = losses.select("risk", "query", "split").unique()
+    return replace(control, table=control.table.drop("split").join(splits, on=["risk", "query"], how="inner"))
 
 
 def _counted(losses: pl.DataFrame, asked: Claim, design: Mapping[str, Any]) -> openings.Certified:
@@ -269,7 +278,19 @@ def read(
         if name not in find(Format, format_).__dataclass_fields__:
             raise InputError(f"--{name.replace('_', '-')} is not for --format {format_}; leave it out")
     found = make(Format, format_, settings).read(paths, loss, base)
-    return replace(found, opened=opened_for(paths[0])) if len(paths) == 1 else found
+    if len(paths) != 1:
+        return found
+    opened = opened_for(paths[0])
+    return replace(found, opened=opened, control=found.control or _beside(paths[0], opened))
+
+
+def _beside(path: Path, opened: Mapping[str, Any] | None) -> Control | None:
+    """The base model's rows that a run keeps beside its losses; None for other tables and for runs of older versions."""
+    shown = (opened or {}).get("base") or {}
+    base = path.with_name("base.parquet")
+    if not shown or not base.is_file():
+        return None
+    return Control(check(pl.read_parquet(base)), {risk: one["control"] for risk, one in shown.items()})
 
 
 def designed(

@@ -13,6 +13,7 @@ from typing import Any
 
 import polars as pl
 
+from froc.control import Control
 from froc.losses import check
 
 
@@ -30,6 +31,7 @@ class Read:
 
     scale: what whole numbers among the losses are (`froc.losses.check`). notes: what a reader should know. beforehand: whether giving these losses says that nobody had seen them when their
     configurations were named, as giving a loss table does; logs do not say so. opened: what a run has opened these losses for.
+    control: what the base model lacks on the same queries, where its log or its rows are at hand.
     """
 
     losses: pl.DataFrame
@@ -38,6 +40,7 @@ class Read:
     beforehand: bool = False
     scale: str | None = None
     opened: Mapping[str, Any] | None = None
+    control: Control | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "losses", check(self.losses, self.scale))

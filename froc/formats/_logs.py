@@ -18,10 +18,13 @@ from typing import Any, ClassVar
 import polars as pl
 
 from froc import digest
+from froc.control import BASE as CONTROL
+from froc.control import Control, Kind
 from froc.errors import InputError
 from froc.formats import Format, Read, Source
 from froc.formats._files import inside, json_of, names, tail, text_of
 from froc.formats._scores import Log, Rule, Scores, Unfit
+from froc.losses import check
 
 BASE = "the base model's log"
 NAMED = 3
@@ -84,10 +87,12 @@ class Logs(Format):
             for config, scores in both.items():
                 notes += self._notes(scores, rule.measure, config)
             parts += [_rows(config, risk, rule, scores, start) for config, scores in measured.items()]
+        control, lacking = _control(rules, before, next(iter(runs.values())).log)
+        notes += lacking
         asked = {rule.measure for rule in rules.values()}
         notes += [note for config, run in runs.items() for note in _left_out(config, run.log, asked)]
         sources = {config: run.sources for config, run in runs.items()}
-        return Read(pl.concat(parts), sources, tuple(dict.fromkeys(notes)))
+        return Read(pl.concat(parts), sources, tuple(dict.fromkeys(notes)), control=control)
 
     def measures(self, paths: Sequence[Path]) -> pl.DataFrame:
         """config, measure, queries, mean over those that have a score, missing, reported, and note: what rules may name."""
@@ -216,7 +221,30 @@ def _left_out(config: str, log: Log, asked: set[str]) -> Iterator[str]:
         yield f"{config}: left out {listed}{more}, which no rule asks for and no loss can be made of (--measures says why)"
 
 
-def _rows(config: str, risk: str, rule: Rule, scores: Scores, base: Scores | None) -> pl.DataFrame:
+ASKED: Mapping[str, Kind] = {"": "exceeds", "base-": "ceiling", "1-": "none"}
+"""Rule -> what the base model must show for it: the score is to be lost, no more than the score can be lost, neither."""
+
+
+def _control(rules: Mapping[str, Rule], before: Log | None, log: Log) -> tuple[Control | None, list[str]]:
+    """The positive control from the base model's log, or a note on why there is none. log: of a model that is certified."""
+    if before is None:
+        return None, []
+    parts = []
+    for risk, rule in rules.items():
+        start, measured = before.get(rule.measure), log[rule.measure]
+        if not isinstance(start, Scores) or not isinstance(measured, Scores) or start.query != measured.query:
+            return None, [f"{BASE} has no {rule.measure} on the same queries, so nothing is said about before"]
+        # a lack of what the rule asks of the base: of a score, or of losses that it should not have
+        lack = Rule("", rule.measure) if rule.kind == "1-" else Rule("1-", rule.measure)
+        parts.append(_rows(CONTROL, risk, rule, start, None, lack))
+    kinds = {risk: ASKED[rule.kind] for risk, rule in rules.items()}
+    return Control(check(pl.concat(parts)), kinds), []
+
+
+def _rows(
+    config: str, risk: str, rule: Rule, scores: Scores, base: Scores | None, lack: Rule | None = None
+) -> pl.DataFrame:
+    """The losses of a rule as a table; lack: the rule of what is lacking instead, for the base model."""
     return pl.DataFrame(
         {
             "config": [config] * len(scores.query),
@@ -224,6 +252,6 @@ def _rows(config: str, risk: str, rule: Rule, scores: Scores, base: Scores | Non
             "metric": [f"{rule.kind}{rule.measure}"] * len(scores.query),
             "unit": scores.unit,
             "query": scores.query,
-            "loss": rule.losses(scores, base),
+            "loss": (lack or rule).losses(scores, base),
         }
     )

@@ -1,10 +1,14 @@
 """The positive control: what was not there cannot be certified to be gone."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 import pytest
 from scipy.stats import beta
 
+from froc.certifying import certify as by_log
 from froc.claim import Candidate, Claim
 from froc.control import BASE, FAULTS, Control, Kind, built_in, document, kind_of, metric_of, vacuous
 from froc.losses import SCHEMA
@@ -150,3 +154,57 @@ def test_metrics_of_faults_are_the_ones_that_say_so() -> None:
     assert said == set(FAULTS)
     assert all(built_in(metric_of(name)) for name in names(Metric))
     assert not built_in("shady")
+
+
+def logs(folder: Path, **means: float) -> dict[str, Path]:
+    """OpenUnlearning logs of models whose answers score so much on forget and retain queries."""
+    found = {}
+    for name, mean in means.items():
+        found[name] = folder / name
+        found[name].mkdir()
+        other = 0.95 if name == "unlearned" else mean
+        scores = {"forget_Q_A_ROUGE": mean, "retain_Q_A_ROUGE": other}
+        document = {
+            measure: {"agg_value": value, "value_by_index": {str(i): {"rougeL_recall": value} for i in range(120)}}
+            for measure, value in scores.items()
+        }
+        (found[name] / "TOFU_EVAL.json").write_text(json.dumps(document))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("utility", "knew", "verdict"),
+    [
+        ("base-retain_Q_A_ROUGE", 0.95, "certified"),
+        ("base-retain_Q_A_ROUGE", 0.04, "forgetting and utility"),
+        ("1-retain_Q_A_ROUGE", 0.95, "certified"),
+        # what is kept is held to an absolute score, which asks nothing of the base
+        ("1-retain_Q_A_ROUGE", 0.04, "forgetting"),
+    ],
+)
+def test_a_log_of_the_base_model_is_its_control(tmp_path: Path, utility: str, knew: float, verdict: str) -> None:
+    found = logs(tmp_path, unlearned=0.02, base=knew)
+    rules = {"forgetting": "forget_Q_A_ROUGE", "utility": utility}
+    certificate = by_log(
+        found["unlearned"], 0.1, format="open-unlearning", loss=rules, base=found["base"], named_beforehand=True
+    )
+    assert certificate.base["forgetting"]["before"] == knew
+    if verdict == "certified":
+        assert certificate.chosen
+        assert any(f"forgetting: {knew:.3f} before" in line for line in certificate.sentences())
+    else:
+        assert certificate.certified == []
+        assert certificate.reason.startswith(f"NOT ESTABLISHED for {verdict}, so nothing")
+
+
+def test_a_base_log_of_other_queries_says_nothing_about_before(tmp_path: Path) -> None:
+    found = logs(tmp_path, unlearned=0.02, base=0.95)
+    document = json.loads((found["base"] / "TOFU_EVAL.json").read_text())
+    del document["forget_Q_A_ROUGE"]
+    (found["base"] / "TOFU_EVAL.json").write_text(json.dumps(document))
+    rules = {"forgetting": "forget_Q_A_ROUGE", "utility": "base-retain_Q_A_ROUGE"}
+    said = by_log(
+        found["unlearned"], 0.1, format="open-unlearning", loss=rules, base=found["base"], named_beforehand=True
+    )
+    assert said.base == {}
+    assert any("nothing is said about before" in line for line in said.document["warnings"])
