@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from froc.attacks import Attack
-from froc.data import EARLIER, FORGETTING, UTILITY, Row, Source, Task, held, split
+from froc.data import EARLIER, FORGETTING, UTILITY, WORDINGS, Row, Source, Task, held, split
 from froc.errors import InputError
 from froc.measure import material, refuse_unfit
 from froc.metrics import Metric
@@ -40,8 +40,8 @@ def test_a_measurement_is_written_one_way(text: str, canonical: str) -> None:
         ("rouge", "did you mean 'rouge_l'"),
         ("rouge_l@", "no attack after @"),
         ("rouge_l@quantisation", "did you mean 'quantization'"),
-        ("rouge_l/elsewhere", "write /forgetting, /utility or /earlier"),
-        ("rouge_l/", "write /forgetting, /utility or /earlier"),
+        ("rouge_l/elsewhere", "write /forgetting, /utility, /wordings or /earlier"),
+        ("rouge_l/", "write /forgetting, /utility, /wordings or /earlier"),
         ("membership:score=luck", "makes no sense"),
         ("extraction_strength@quantization:bits=3", "makes no sense"),
         ("extraction_strength:depth=3", "has no hyperparameter"),
@@ -56,7 +56,7 @@ def test_every_known_risk_and_profile_can_be_made() -> None:
     for risk, one in KNOWN.items():
         made = measurement(one.of)
         pool = one.of.rpartition("/")[2]
-        assert made.pool == (pool if pool in (UTILITY, EARLIER) else FORGETTING)
+        assert made.pool == (pool if pool in (UTILITY, EARLIER, WORDINGS) else FORGETTING)
         assert risk == risk.lower()
     for risks in PROFILES.values():
         assert set(risks) <= set(KNOWN)
