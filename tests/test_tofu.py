@@ -83,7 +83,10 @@ def test_search_on_tofu(commands: Commands, folder: Path, tmp_path: Path, chat: 
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     certificate = json.loads(done.stdout)
-    assert certificate["n"] == {"forgetting": 32, "utility": 48}
+    plan = json.loads((tmp_path / "run" / "plan.json").read_text(encoding="utf-8"))
+    assert certificate["n"] == plan["split"]["calibration"]
+    parts = [plan["split"][part] for part in ("search", "calibration")]
+    assert [sum(part[risk] for part in parts) for risk in ("forgetting", "utility")] == [40, 60]
     assert certificate["chosen"] in certificate["certified"]
     chosen = AutoModelForCausalLM.from_pretrained(tmp_path / "run" / "model")
     assert chosen.config.hidden_size == 64
