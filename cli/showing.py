@@ -9,6 +9,7 @@ from rich.table import Table
 
 from cli import words
 from froc.errors import InputError, NotCertifiedError
+from froc.rounding import at_least, at_most
 
 if TYPE_CHECKING:
     from search.folder import Folder, Started
@@ -146,7 +147,7 @@ def _every_risk(certificate: Mapping[str, Any], row: Mapping[str, Any]) -> Table
         table.add_column(column, justify="left" if column == "risk" else "right", no_wrap=True)
     for risk, alpha in _ordered(certificate["budget"]):
         cur = row["cur"][risk]["simultaneous"]
-        cells = (f"{row['empirical'][risk]:.3f}", f"{cur:.3f}", f"{alpha:g}", f"{row['p_values'][risk]:.2g}")
+        cells = (f"{row['empirical'][risk]:.3f}", at_most(cur), f"{alpha:g}", f"{row['p_values'][risk]:.2g}")
         table.add_row(risk, str(row["n"].get(risk, "")), *cells, style="green" if cur <= alpha else "")
     return table
 
@@ -182,7 +183,7 @@ def _certificate(certificate: Mapping[str, Any]) -> Table:
         chosen = one["config"] == certificate["chosen"]
         cells = []
         for risk, _ in shown:
-            cells += [f"{one['empirical'][risk]:.3f}", f"{one['cur'][risk]['simultaneous']:.3f}"]
+            cells += [f"{one['empirical'][risk]:.3f}", at_most(one["cur"][risk]["simultaneous"])]
         screened = one["config"] in (certificate["screened"] or ())
         verdict = "certified, chosen" if chosen else "certified" if one["certified"] else "not certified"
         verdict = "screened" if screened else verdict
@@ -194,7 +195,7 @@ def _certificate(certificate: Mapping[str, Any]) -> Table:
 
 def _before(one: Mapping[str, Any]) -> tuple[str, str]:
     """What the base model shows: its risk, or the score of which a part can be lost."""
-    return f"{'of ' if one['control'] == 'ceiling' else ''}{one['before']:.3f}", f"at least {one['lower']:.3f}"
+    return f"{'of ' if one['control'] == 'ceiling' else ''}{one['before']:.3f}", f"at least {at_least(one['lower'])}"
 
 
 def _where(certificate: Mapping[str, Any]) -> str:

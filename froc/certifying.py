@@ -25,6 +25,7 @@ from froc.plugins import find, make
 from froc.procedures import DEFAULT
 from froc.reopening import further_look, opened_for
 from froc.risk import certify as decided
+from froc.rounding import at_most
 from froc.tables import Printed
 from froc.tables import Table as Drawn
 
@@ -113,7 +114,11 @@ class Certificate(Printed):
         rows = tuple(
             (
                 row["config"],
-                *(f"{v:.3f}" for risk in budget for v in (row["empirical"][risk], row["cur"][risk]["simultaneous"])),
+                *(
+                    cell
+                    for risk in budget
+                    for cell in (f"{row['empirical'][risk]:.3f}", at_most(row["cur"][risk]["simultaneous"]))
+                ),
                 f"{row['p_value']:.2g}",
                 "yes" if row["certified"] else "no",
             )

@@ -26,6 +26,7 @@ from froc.claim import Claim, Evidence, down, level, uppers
 from froc.combined import COMBINED
 from froc.data import UTILITY, request_of
 from froc.losses import SCALE
+from froc.rounding import at_least, at_most
 
 Kind = Literal["exceeds", "ceiling", "none"]
 BASE = "base"
@@ -125,26 +126,22 @@ def sentences(base: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], config
 
 
 def _sentence(risk: str, one: Mapping[str, Any], after: Any) -> str:
-    before, lower = f"{float(one['before']):.3f}", f"at least {float(one['lower']):.3f}"
-    now = "" if after is None else f", at most {_up(float(after)):.3f} now"
+    before, lower = f"{float(one['before']):.3f}", f"at least {at_least(float(one['lower']))}"
+    now = "" if after is None else f", at most {at_most(float(after))} now"
     if one["control"] == "ceiling":
-        lost = "" if after is None else f", of which at most {_up(float(after)):.3f} is lost"
+        lost = "" if after is None else f", of which at most {at_most(float(after))} is lost"
         return f"{risk}: the base model scores {before} ({lower}){lost}"
     return f"{risk}: {before} before ({lower}){now}"
-
-
-def _up(value: float) -> float:
-    return -(-round(value * 1e6) // 1000) / 1000
 
 
 def complaint(risk: str, one: Mapping[str, Any], budget: float) -> str:
     """Why nothing can be certified about a risk, and what to look at."""
     if one["control"] == "ceiling":
         return (
-            f"{risk}: the base model itself scores {one['before']:.3f} (at least {one['lower']:.3f}), so that hardly more than its "
+            f"{risk}: the base model itself scores {one['before']:.3f} (at least {at_least(one['lower'])}), so that hardly more than its "
             f"budget of {budget:g} could be lost whatever happened: {MEND}"
         )
     return (
-        f"{risk}: the base model itself shows {one['before']:.3f} (at least {one['lower']:.3f}), which does not exceed the "
+        f"{risk}: the base model itself shows {one['before']:.3f} (at least {at_least(one['lower'])}), which does not exceed the "
         f"budget of {budget:g}: nothing was there that could be removed, or the measurement does not see it: {MEND}"
     )

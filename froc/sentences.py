@@ -7,6 +7,7 @@ from typing import Any
 from froc import control
 from froc.claim import MEANS, Claim, level
 from froc.losses import WEIGHTED
+from froc.rounding import at_most
 
 FEW = 3
 """Budgets that are named one by one; more are put together where they are equal."""
@@ -111,4 +112,4 @@ def closest_words(closest: Mapping[str, Any], rows: Sequence[Mapping[str, Any]],
             f"closest is {named} with {risk} bounded by {math.ceil(closest['bound'] * 1000) / 1000:g}: {wanted}{more}"
         )
     bound = next(row["cur"][risk]["simultaneous"] for row in rows if row["config"] == closest["config"])
-    return f"closest is {named} with {risk} at most {bound:.3f} (budget {claim.budget[risk]:g}): {wanted}{more}"
+    return f"closest is {named} with {risk} at most {at_most(bound)} (budget {claim.budget[risk]:g}): {wanted}{more}"

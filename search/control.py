@@ -16,6 +16,7 @@ from froc.control import BASE, Control, Kind, complaint, document
 from froc.data import Query
 from froc.errors import InputError
 from froc.losses import matrix
+from froc.rounding import at_least
 from search.executors import Executor
 from search.folder import Folder, write_table
 from search.work import Agreement, CheckPrompt, MeasureBase
@@ -81,7 +82,7 @@ def notes(shown: Mapping[str, Mapping[str, Any]], budget: Mapping[str, float]) -
     """What a user should know before hours are spent: a lower bound that may not come to lie above the budget."""
     near = [risk for risk, one in shown.items() if one["vacuous"] and not _within(one, budget.get(risk))]
     return [
-        f"{risk}: the base model shows {shown[risk]['before']:.3f} on search queries, at least {shown[risk]['lower']:.3f}: whether "
+        f"{risk}: the base model shows {shown[risk]['before']:.3f} on search queries, at least {at_least(shown[risk]['lower'])}: whether "
         f"that exceeds the budget of {budget[risk]:g} is open, and nothing is certified unless the calibration queries show it"
         for risk in near
     ]
