@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError
 from audit.records import POINT, RISK, Hex, Name, Stamp, Strict, Trial
 from audit.signing import exact
 from froc import comparison
+from froc.claim import FLOOR as FLOOR
 from froc.control import Control, Kind, vacuous
 from froc.errors import InputError, VerificationError
 from froc.losses import SCALE
@@ -30,8 +31,6 @@ LIMITS = (
 )  # fmt: skip
 """Limits that every report states; no signer can remove one."""
 SMALL = "small-sample"
-FLOOR = 50
-"""Sampling units below which a mean may tell about single ones."""
 
 
 Role = Literal["engineer", "approver", "auditor"]

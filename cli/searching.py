@@ -308,6 +308,8 @@ class Screen:
         said = self._first() if self._first else ""
         if self._quiet:
             return
+        from froc.claim import FLOOR
+
         units, metrics = plan.document["split"], plan.document["metrics"]
         named = [risk for risk in plan.claim.budget if risk != words.COMBINED]
         for risk in named:
@@ -317,7 +319,9 @@ class Screen:
                 + ("" if metrics[risk].partition("/")[0] == "extraction_strength" else f"  [dim]{metrics[risk]}[/]"),
                 soft_wrap=True,
             )
-        for note in (*plan.notes, *([said] if said else [])):
+        few = [f"{units['calibration'][risk]} of {risk}" for risk in named if units["calibration"][risk] < FLOOR]
+        small = f"{', '.join(few)}: froc audit report refuses numbers on fewer than {FLOOR} units (--allow-small-sample reports them)"
+        for note in (*plan.notes, *([small] if few else []), *([said] if said else [])):
             words.messages.print(f"[dim]note: {note}[/]")
 
     def controlled(self, base: Mapping[str, Any], notes: Sequence[str]) -> None:

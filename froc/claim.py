@@ -25,6 +25,8 @@ STEPS = 64
 TINY = Decimal("1e-300")
 """No p-value is printed smaller; a bound that underflows to 0 has not proved certainty."""
 POPULATIONS = ("queries", "sample", "census")
+FLOOR = 50
+"""Sampling units below which a mean may tell about single ones: reports on fewer are refused unless they say so."""
 MEANS = {"query": "mean over queries", "group": "mean of group means", WEIGHTED: "mean over queries, drawn by group"}
 LISTED = {"sample": "of a list that is measured in part", "census": "of a list that is measured completely"}
 
