@@ -19,6 +19,7 @@ from audit.rendering.words import STATUS
 from audit.signing import exact
 from froc import comparison, procedures
 from froc.bounds import Bound
+from froc.data import WORDINGS
 from froc.losses import SCALE
 from froc.plugins import find
 from froc.presets import KNOWN
@@ -317,6 +318,8 @@ def _attacks(report: Mapping[str, Any], subject: Mapping[str, Any] | None) -> li
     found = []
     for name, known in KNOWN.items():
         run = [name] if name in metrics else [risk for risk in own if metrics[risk] == known.of]
+        if not run and known.of.endswith(f"/{WORDINGS}"):
+            continue  # queries that few tasks have: no way of asking that was left out
         how = measured_by(metrics[run[0]] if run else known.of)
         found.append({"name": name, "says": known.says, "how": how, "run": _ran(run, name, subject)})
     listed = {known.of for known in KNOWN.values()}
