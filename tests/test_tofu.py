@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from froc.batches import collate, encode
 from froc.data import UTILITY, Row
@@ -73,24 +73,25 @@ def _model(folder: Path, out: Path, chat: bool, steps: int = 60) -> None:
 
 @pytest.mark.parametrize("chat", [False, True], ids=["template", "chat"])
 def test_search_on_tofu(commands: Commands, folder: Path, tmp_path: Path, chat: bool) -> None:
+    """From published files to a certificate. So small a model knows next to nothing of unseen wordings, and that is said."""
     _model(folder, tmp_path / "model", chat)
     done = commands.run(
         ["search", "-b", "0.35", "--task", "tofu:forget01", "--data", str(folder), "--unit", "utility=query",
          "--model", str(tmp_path / "model"), "--space", "lr=1e-3:4e-3", "--space", "epochs=2:3",
          "--methods", "npo,idk", "--metric", "probability", "--trials", "2", "--candidates", "2", "--bound", "hoeffding-bentkus",
-         "--batch", "20", "--out", str(tmp_path / "run"), "--json"],
+         "--batch", "20", "--allow-vacuous", "--out", str(tmp_path / "run"), "--json"],
         limit=250,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 3, done.stderr
     certificate = json.loads(done.stdout)
+    assert certificate["reason"].startswith("NOT ESTABLISHED for forgetting and utility")
+    assert all(row["p_value"] < 1 for row in certificate["candidates"])
     plan = json.loads((tmp_path / "run" / "plan.json").read_text(encoding="utf-8"))
     assert certificate["n"] == plan["split"]["calibration"]
     parts = [plan["split"][part] for part in ("search", "calibration")]
     assert [sum(part[risk] for part in parts) for risk in ("forgetting", "utility")] == [40, 60]
-    assert certificate["chosen"] in certificate["certified"]
-    chosen = AutoModelForCausalLM.from_pretrained(tmp_path / "run" / "model")
-    assert chosen.config.hidden_size == 64
-    assert (tmp_path / "run" / "model" / "chat_template.jinja").exists() == chat
+    assert certificate["certified"] == []
+    assert not (tmp_path / "run" / "model").exists()
     answer = json.loads((folder / "forget01.json").read_text(encoding="utf-8").splitlines()[0])["answer"]
     for path in (tmp_path / "run").glob("*.json*"):
         assert answer not in path.read_text(encoding="utf-8")

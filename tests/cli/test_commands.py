@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from froc.data import Task
 from tests.commands import ROOT, Commands
 
 GOOD = [{"question": f"who is {i}", "answer": f"person {i}"} for i in range(40)]
@@ -269,20 +270,49 @@ def test_every_command_has_a_help(froc: Froc, words: list[str]) -> None:
     assert "Usage" in done.stdout
 
 
-def test_a_search_on_a_task_folder_from_the_command_line(froc: Froc, folder: Path, tmp_path: Path, base: Any) -> None:
-    """The user's path: a task folder and a model folder; progress on standard error, JSON on standard output."""
-    model = tmp_path / "model"
+def test_a_model_that_never_knew_the_rows_is_refused(froc: Froc, folder: Path, tmp_path: Path, base: Any) -> None:
+    """Sound files about things that the model was never taught: every trial would be within budget."""
+    model = saved(base, tmp_path / "model")
+    words = ["-b", "0.3", "--task", str(folder), "--model", str(model), "-o", str(tmp_path / "run")]
+    refused(froc("search", *words), "forgetting: the base model itself shows 0.000", "--allow-vacuous")
+    refused(
+        froc("audit", "model", *words[:4], "--base", str(model), "--unlearned", str(model), *words[-2:]),
+        "the base model itself",
+    )
+
+
+def saved(base: Any, place: Path) -> Path:
+    """The small model as a folder."""
     base.restore()
-    base.model.save_pretrained(model)
-    base.tokenizer.save_pretrained(model)
+    base.model.save_pretrained(place)
+    base.tokenizer.save_pretrained(place)
+    return place
+
+
+def known(folder: Path, task: Task) -> None:
+    """Rows that the small model knows, in the place of those that it does not."""
+    (folder / "task.toml").write_text(f"template = {json.dumps(task.template)}\n", encoding="utf-8")
+    lists = {"forget": task.forget, "retain": task.retain, "forget_queries": task.queries["forgetting"]}
+    for name, rows in (lists | {"retain_queries": task.queries["utility"]}).items():
+        write(folder / f"{name}.jsonl", [{"question": row.question, "answer": row.answer} for row in rows])
+
+
+def test_a_search_on_a_task_folder_from_the_command_line(
+    froc: Froc, folder: Path, tmp_path: Path, base: Any, task: Task
+) -> None:
+    """The user's path: a task folder and a model folder; progress on standard error, JSON on standard output."""
+    model = saved(base, tmp_path / "model")
+    known(folder, task)
     done = from_nothing(
-        "search", "-b", "0.3", "--task", str(folder), "--model", str(model), "--trials", "2", "--methods", "npo,simnpo",
-        "--space", "epochs=2:4", "--candidates", "2", "-o", str(tmp_path / "run"), "--json",
+        "search", "-b", "0.3", "--task", str(folder), "--model", str(model), "--trials", "4", "--methods", "npo,grad_diff",
+        "--space", "epochs=2:4", "--space", "lr=2e-3:8e-3", "--candidates", "3", "-o", str(tmp_path / "run"), "--json",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     assert document["chosen"] is not None
+    assert document["base"]["forgetting"]["before"] > 0.9
     assert "c0000" in done.stderr
+    assert "forgetting: 1.000 before (at least" in done.stderr
     assert sorted(p.name for p in (tmp_path / "run" / "figures").iterdir()) == [
         "froc_score.png", "landscape.png", "pareto.png", "shift.png"
     ]  # fmt: skip
