@@ -159,6 +159,7 @@ def _planned(job: Job) -> Plan:
 def _work(job: Job, plan: Plan, folder: Folder, executor: Executor, listener: Listener) -> dict[str, Any]:
     kinds, allowed = plan.document["control"], job.settings.allow_vacuous
     absent, shown, said = control.before_search(executor, job.view.queries, kinds, plan.claim, folder, allowed)
+    job = replace(job, settings=job.settings.known({risk: float(one["before"]) for risk, one in shown.items()}))
     if folder.read(folder.plan) is None:
         job = rates.fitted(job, rates.measured(job, executor, job.told))
         fitted = _planned(job)
@@ -166,7 +167,6 @@ def _work(job: Job, plan: Plan, folder: Folder, executor: Executor, listener: Li
         write_json(folder.plan, plan.document)
     if not folder.base_losses.is_file():
         write_table(folder.base_losses, absent)
-    job = replace(job, settings=job.settings.known({risk: float(one["before"]) for risk, one in shown.items()}))
     listener.planned(plan)
     listener.controlled(shown, said)
     seal = folder.read(folder.seal)
