@@ -106,6 +106,8 @@ class Plan(Lenient):
     # older plans name no estimand, and no group is larger than what whole numbers of 64 bits can be tilted by
     estimand: dict[str, str] = Field(default_factory=dict)
     largest: dict[str, Annotated[int, Field(ge=1, le=10**9)]] = Field(default_factory=dict)
+    # budgets that are shares of what the base model scored
+    relative: list[str] = Field(default_factory=list)
     weights: dict[str, Annotated[float, Field(gt=0, le=1)]]
     radius: float = Field(ge=0, lt=1)
     sequential: bool
@@ -141,6 +143,7 @@ class Plan(Lenient):
             largest=dict(sorted(self.largest.items())),
             estimand=dict(sorted(self.estimand.items())),
             keyed=bool(self.estimand),
+            relative=tuple(sorted(set(self.relative))),
         )
 
 

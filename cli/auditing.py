@@ -121,6 +121,7 @@ def model(
     audit_seed: options.AuditSeed = None,
     openings: options.Openings = 1,
     reopen: options.Reopen = False,
+    relative: options.Relative = None,
     allow_vacuous: options.AllowVacuous = False,
     device: options.Device = None,
     dtype: options.Dtype = None,
@@ -150,6 +151,7 @@ def model(
         metrics=words.per_risk(metric or [], "metric", str) | defined, trials=1, candidates=1, sampler="random", pruner="none",
         bound=bound, population=words.per_risk(population or [], "population", str), radius=radius, joint=joint,
         share=search_share, openings=openings, reopen=reopen, sweep=False, allow_vacuous=allow_vacuous,
+        relative=tuple(relative or ()),
     )  # fmt: skip
     settings.check()
     Folder(out).refuse_unwritable()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 LATER = (
     "population", "sample", "weights", "radius", "sequential", "objective", "weighing", "train", "pack", "sweep", "autocast",
-    "parallel", "until", "later",
+    "parallel", "until", "later", "relative", "before",
 )  # fmt: skip
 """Settings that came later: where they are not used, the embedded task's questions stay what they were."""
 

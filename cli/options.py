@@ -111,6 +111,13 @@ AllowVacuous = Annotated[
         help="Go on where the base model itself keeps a budget; nothing is certified, every output says NOT ESTABLISHED.",
     ),
 ]
+Relative = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="RISK whose budget is a share of what the base model scores, such as utility: 0.1 is then a tenth of it (repeatable).",
+        show_default=False,
+    ),
+]
 Task = Annotated[
     Path | None,
     typer.Option(

@@ -26,6 +26,8 @@ froc search --budget 0.1 --methods npo,simnpo --trials 60 --space lr=1e-6:1e-4 -
 
 froc search --budget 0.1 --budget quantized=0.2 --budget relearning=0.3
 
+froc search --budget 0.1 --relative utility
+
 froc search --budget 0.1 --profile strict --task DIR
 
 froc search --budget 0.1 --task tofu:forget10 --data DIR --unit utility=query --model DIR
@@ -114,6 +116,7 @@ def search(
     audit_seed: options.AuditSeed = None,
     openings: options.Openings = 1,
     reopen: options.Reopen = False,
+    relative: options.Relative = None,
     allow_vacuous: options.AllowVacuous = False,
     seed: Annotated[int, typer.Option(help="Seed of every random number of the run.")] = 0,
     batch: options.Batch = 32,
@@ -197,6 +200,7 @@ def search(
         objective=objective, train=train, pack=pack, sweep=sweep, autocast=autocast,
         parallel=at_once, until=until, timeout=until_time, trial_timeout=per_trial,
         storage=storage, later=later, allow_vacuous=allow_vacuous,
+        relative=tuple(relative or ()),
     )  # fmt: skip
     settings.check()
     Folder(place).refuse_unwritable()

@@ -147,7 +147,12 @@ def _every_risk(certificate: Mapping[str, Any], row: Mapping[str, Any]) -> Table
         table.add_column(column, justify="left" if column == "risk" else "right", no_wrap=True)
     for risk, alpha in _ordered(certificate["budget"]):
         cur = row["cur"][risk]["simultaneous"]
-        cells = (f"{row['empirical'][risk]:.3f}", at_most(cur), f"{alpha:g}", f"{row['p_values'][risk]:.2g}")
+        cells = (
+            f"{row['empirical'][risk]:.3f}",
+            at_most(cur),
+            f"{alpha:g}{_share(certificate, risk)}",
+            f"{row['p_values'][risk]:.2g}",
+        )
         table.add_row(risk, str(row["n"].get(risk, "")), *cells, style="green" if cur <= alpha else "")
     return table
 
@@ -173,7 +178,7 @@ def _certificate(certificate: Mapping[str, Any]) -> Table:
     shown = shown if len(shown) <= FEW else [(risk, alpha) for risk, alpha in shown if risk in words.RISKS]
     for risk, alpha in shown:
         table.add_column(f"{risk}\nmeasured", justify="right", no_wrap=True)
-        table.add_column(f"at most\n(budget {alpha:g})", justify="right", no_wrap=True)
+        table.add_column(f"at most\n(budget {alpha:g}{_share(certificate, risk)})", justify="right", no_wrap=True)
     table.add_column("p-value", justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     if certificate.get("base"):
@@ -191,6 +196,11 @@ def _certificate(certificate: Mapping[str, Any]) -> Table:
         method = [one["method"]] if named else []
         table.add_row(one["config"], *method, *cells, f"{one['p_value']:.2g}", verdict, style=style)
     return table
+
+
+def _share(certificate: Mapping[str, Any], risk: str) -> str:
+    """What a relative budget is a share of, measured and bound with it."""
+    return " of base" if risk in certificate.get("relative", ()) else ""
 
 
 def _before(one: Mapping[str, Any]) -> tuple[str, str]:

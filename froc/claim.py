@@ -10,18 +10,17 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from froc import combined, procedures, shift
+from froc import combined, procedures, shift, tilting
 from froc.bounds import Bound, Level, Losses, Reals, Wholes
 from froc.combined import COMBINED
 from froc.errors import InputError
-from froc.losses import SCALE, UNITS, WEIGHTED, tilted
+from froc.losses import SCALE, UNITS, WEIGHTED
 from froc.plugins import find, make
 
 SLACK = Decimal("1e-12")
 """Rounding gives this much (relative) away, so that no machine's last bits can round in the claim's favour."""
-STEPS = 64
-"""Levels that are tried at a time where a bound is found by trying."""
 TINY = Decimal("1e-300")
 """No p-value is printed smaller; a bound that underflows to 0 has not proved certainty."""
 POPULATIONS = ("queries", "sample", "census")
@@ -53,6 +52,7 @@ class Claim:
     that nothing here is measured about. largest: risk -> queries that no group has more of, for `queries-by-group`.
     estimand: risk -> what its mean is a mean of (`estimands`); older plans name none, and their certificates stay as they were.
     keyed: units and queries are named by keyed digests, whose order says nothing about the queries.
+    relative: risks whose budget is a share of what the base model scored: E[L] <= budget E[score].
     """
 
     budget: dict[str, float]
@@ -72,6 +72,7 @@ class Claim:
     largest: Mapping[str, int] = field(default_factory=dict)
     estimand: Mapping[str, str] = field(default_factory=dict)
     keyed: bool = False
+    relative: tuple[str, ...] = ()
 
     @property
     def risks(self) -> list[str]:
@@ -88,6 +89,10 @@ class Claim:
         """The population that a risk is about."""
         return self.population.get(risk, "queries")
 
+    def of_ratio(self, risk: str) -> bool:
+        """Whether the claim about a risk is about a ratio of means (`froc.tilting`)."""
+        return tilting.of_ratio(risk, self.unit, self.population, self.relative)
+
 
 @dataclass(frozen=True)
 class Evidence:
@@ -96,7 +101,8 @@ class Evidence:
     seen, searched: where the population is a list, the (m,) sums of losses of its units that the search has looked
     at, and how many those are. They are no sample any more, but known, and part of the list's mean. planned: units
     that were to be measured. sizes: queries of each unit, where the claim is about the mean over queries: losses are then their
-    sums. pooled: the (m,) mean losses over all known queries, where units have several.
+    sums. absences: the (n,) absences of the base model on these units (`froc.control`), where the claim is about a share of what it
+    scored. pooled: the (m,) mean losses over all known queries, where units have several, as shares where the claim is about shares.
     """
 
     losses: Losses | Sequence[Losses]
@@ -104,6 +110,7 @@ class Evidence:
     searched: int = 0
     planned: int = 0
     sizes: Wholes | None = None
+    absences: Wholes | None = None
     pooled: Reals | None = None
 
     def count(self, place: int) -> int:
@@ -181,6 +188,7 @@ def refuse_unknown(claim: Claim) -> None:
     _refuse_weights(claim)
     for risk in claim.risks:
         _refuse_risk(claim, risk)
+    _refuse_ratios(claim)
     if claim.estimand and dict(claim.estimand) != estimands(claim):
         raise InputError("the claim names another estimand than its units and populations have")
 
@@ -222,6 +230,31 @@ def _refuse_risk(claim: Claim, risk: str) -> None:
         raise InputError(f"{claim.procedure} needs e-values, {claim.bound[risk]} has none; take mixture or betting")
 
 
+def _refuse_ratios(claim: Claim) -> None:
+    for risk in claim.relative:
+        if risk not in claim.budget or risk == COMBINED or COMBINED in claim.budget:
+            raise InputError(
+                f"--relative {risk}: only single risks with budgets of their own have relative ones; "
+                f"take {' or '.join(r for r in claim.budget if r != COMBINED) or 'utility'}, and leave combined budgets out"
+            )
+        if claim.kind(risk) != "queries" or claim.sequential:
+            raise InputError(
+                f"--relative {risk} is offered for queries that are drawn and measured as planned; leave --sequential and "
+                f"--population {claim.kind(risk)} out"
+            )
+        if find(Bound, claim.bound[risk]).binary_only:
+            raise InputError(
+                f"the bound {claim.bound[risk]} needs 0-1 losses, which a share of what the base model scored has not; "
+                f"take --bound auto for {risk}"
+            )
+    ratios = [risk for risk in claim.risks if claim.of_ratio(risk)]
+    if claim.radius and ratios:
+        raise InputError(
+            f"{ratios[0]}: what a shift of the queries does to a ratio of means is not known; leave --radius out, or "
+            + (f"--relative {ratios[0]}" if ratios[0] in claim.relative else f"take --unit {ratios[0]}=group")
+        )
+
+
 def _refuse_weighted(claim: Claim, risk: str, bound: type[Bound]) -> None:
     kind = claim.kind(risk)
     if kind == "sample" or claim.sequential:
@@ -261,8 +294,7 @@ def raw_p(claim: Claim, risk: str, some: Evidence, candidates: int, alpha: Level
     risks = np.broadcast_to(np.asarray(alpha, dtype=np.float64), some.seen.shape)
     if claim.radius:
         risks = np.asarray(shift.shrunk(risks, claim.radius))
-    if some.sizes is not None:
-        some = replace(some, losses=tilted(_sums(some), some.sizes, claim.largest[risk], risks), sizes=None)
+    some = at_levels(claim, risk, some, risks)
     if claim.kind(risk) != "sample":
         return _tails(_bound(claim, risk, some, aim), some, risks, claim)
     # what the rest of the list may have on average, when the units that the search saw are taken off
@@ -270,6 +302,17 @@ def raw_p(claim: Claim, risk: str, some: Evidence, candidates: int, alpha: Level
     rest = (many * risks - some.seen / SCALE) / left
     p = _tails(_bound(claim, risk, some, aim), some, np.clip(rest, 0.0, 1.0 - 1e-12), claim)
     return np.where(rest < -1e-12, 1.0, np.where(rest >= 1.0, 0.0, p))
+
+
+def at_levels(claim: Claim, risk: str, some: Evidence, levels: Reals) -> Evidence:
+    """Evidence whose means are to be held against (m,) levels: tilted to them where the claim is about a ratio."""
+    if some.sizes is None and some.absences is None:
+        return some
+    assert isinstance(some.losses, np.ndarray)
+    sizes = np.ones(some.losses.shape[1], dtype=np.int64) if some.sizes is None else some.sizes
+    largest = 1 if some.sizes is None else claim.largest[risk]
+    losses = tilting.tilted(some.losses.astype(np.int64), sizes, largest, levels, some.absences)
+    return replace(some, losses=losses, sizes=None, absences=None)
 
 
 def _tails(bound: Bound, some: Evidence, risks: Reals, claim: Claim) -> Reals:
@@ -300,8 +343,8 @@ def uppers(claim: Claim, some: Mapping[str, Evidence], delta: float) -> dict[str
 def raw_upper(claim: Claim, risk: str, some: Evidence, delta: float) -> Reals:
     """(m,) unrounded upper bounds of one risk, without shift."""
     bound = _bound(claim, risk, some, delta)
-    if some.sizes is not None:
-        return np.array([_inverted(bound, row, some.sizes, claim.largest[risk], delta) for row in _sums(some)])
+    if some.sizes is not None or some.absences is not None:
+        return np.array([_inverted(bound, claim, risk, only(some, i), delta) for i in range(len(some.seen))])
     if isinstance(some.losses, np.ndarray):
         found = bound.upper(some.losses, delta)
     else:
@@ -312,24 +355,15 @@ def raw_upper(claim: Claim, risk: str, some: Evidence, delta: float) -> Reals:
     return (some.seen / SCALE + (many - some.searched) * found) / many
 
 
-def _sums(some: Evidence) -> Wholes:
-    assert isinstance(some.losses, np.ndarray)
-    return np.asarray(some.losses, dtype=np.int64)
+def _inverted(bound: Bound, claim: Claim, risk: str, some: Evidence, delta: float) -> float:
+    """The bound of one row on a ratio: in whole thousandths, by trying."""
+    row = np.asarray(some.losses)[0]
 
+    def rejected(levels: Reals) -> NDArray[np.bool_]:
+        found = at_levels(claim, risk, replace(some, losses=np.broadcast_to(row, (len(levels), len(row)))), levels)
+        return np.asarray(bound.p_value(np.asarray(found.losses), levels) <= delta)
 
-def _inverted(bound: Bound, sums: Wholes, sizes: Wholes, largest: int, delta: float) -> float:
-    """The smallest whole thousandth from which on every one is rejected at delta; 1 where none is.
-
-    Losses that are tilted to a level change with it, so that p-values need not fall everywhere: a level counts only where all
-    above it are rejected too. Of these the last one below the true risk is a fixed one, and wrongly rejected with chance delta.
-    """
-    for last in range(SCALE - 1, 0, -STEPS):
-        levels = np.arange(max(1, last - STEPS + 1), last + 1) / SCALE
-        losses = tilted(np.broadcast_to(sums, (len(levels), len(sums))), sizes, largest, levels)
-        kept = np.flatnonzero(bound.p_value(losses, levels) > delta)
-        if len(kept):
-            return float(levels[kept[-1]]) + 1 / SCALE
-    return 1 / SCALE
+    return tilting.inverted(rejected)
 
 
 def _bound(claim: Claim, risk: str, some: Evidence, aim: float) -> Bound:

@@ -5,7 +5,8 @@ on search queries before the first trial and on calibration queries when they ar
 spends no confidence. A risk is *vacuous* where the base model is not shown to exceed the budget by itself:
 
     exceeds   the base model's own risk must lie above the budget (what is to be forgotten, attacked or not)
-    ceiling   the base model's score must lie above the budget: no more than that can be lost (what is to be kept)
+    ceiling   the base model's score must lie above the budget: no more than that can be lost (what is to be kept); above 0 where the
+              budget is a share of that score, which cannot be kept by scoring little, but is no number where there is no score
     none      nothing is asked of the base model: faults such as refusals, which it should not have, and what earlier
               requests removed, which it should not show
 
@@ -78,7 +79,8 @@ def document(kinds: Mapping[str, Kind], absences: Mapping[str, Evidence], claim:
     """
     upper = uppers(claim, absences, level(claim) / len(claim.risks))
     found = {
-        risk: _of_risk(kinds[risk], absences[risk], upper[risk][0], claim.budget.get(risk)) for risk in claim.risks
+        risk: _of_risk(kinds[risk], absences[risk], upper[risk][0], claim.budget.get(risk), risk in claim.relative)
+        for risk in claim.risks
     }
     if COMBINED in claim.budget:
         found[COMBINED] = _of_sum(found, claim)
@@ -90,16 +92,23 @@ def vacuous(base: Mapping[str, Any] | None) -> list[str]:
     return [risk for risk, one in (base or {}).items() if one["vacuous"]]
 
 
-def _of_risk(kind: Kind, absence: Evidence, upper: float, budget: float | None) -> dict[str, Any]:
+def least(budget: float, relative: bool) -> float:
+    """What the base model must be shown to exceed."""
+    return 0.0 if relative else budget
+
+
+def _of_risk(kind: Kind, absence: Evidence, upper: float, budget: float | None, relative: bool) -> dict[str, Any]:
     losses = np.asarray(absence.losses[0])
-    total, count = int(absence.seen[0]) + int(losses.sum(dtype=np.int64)), absence.searched + int(losses.size)
+    measured = int(losses.size if absence.sizes is None else absence.sizes.sum())
+    total, count = int(absence.seen[0]) + int(losses.sum(dtype=np.int64)), absence.searched + measured
     lower = max(0.0, down(1.0 - upper))
     return {
         "control": kind,
         "n": int(losses.size),
         "before": round(1.0 - total / (SCALE * count), 6) if count else 0.0,
         "lower": lower,
-        "vacuous": kind != "none" and budget is not None and lower <= budget,
+        "vacuous": kind != "none" and budget is not None and lower <= least(budget, relative),
+        **({"relative": True} if relative else {}),
     }
 
 
@@ -129,13 +138,19 @@ def _sentence(risk: str, one: Mapping[str, Any], after: Any) -> str:
     before, lower = f"{float(one['before']):.3f}", f"at least {at_least(float(one['lower']))}"
     now = "" if after is None else f", at most {at_most(float(after))} now"
     if one["control"] == "ceiling":
-        lost = "" if after is None else f", of which at most {at_most(float(after))} is lost"
+        part = "a share of " if one.get("relative") else ""
+        lost = "" if after is None else f", of which at most {part}{at_most(float(after))} is lost"
         return f"{risk}: the base model scores {before} ({lower}){lost}"
     return f"{risk}: {before} before ({lower}){now}"
 
 
 def complaint(risk: str, one: Mapping[str, Any], budget: float) -> str:
     """Why nothing can be certified about a risk, and what to look at."""
+    if one.get("relative"):
+        return (
+            f"{risk}: the base model itself scores {one['before']:.3f} (at least {at_least(one['lower'])}), so that there is nothing which "
+            f"{budget:g} could be a share of: {MEND}"
+        )
     if one["control"] == "ceiling":
         return (
             f"{risk}: the base model itself scores {one['before']:.3f} (at least {at_least(one['lower'])}), so that hardly more than its "

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from froc.shift import crag, shifted
+from froc.tilting import ratio
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,7 +31,9 @@ def draw_shift(path: Path, certificate: Mapping[str, Any]) -> None:
     from matplotlib.figure import Figure
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    risks = list(certificate["budget"])
+    risks = [risk for risk in certificate["budget"] if not ratio(certificate, risk)]
+    if not risks:
+        return
     with mpl.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "text.color": INK}):
         figure = Figure(figsize=(4.4 * len(risks) + 0.4, 3.9), dpi=150, layout="constrained")
         panels = figure.subplots(1, len(risks), squeeze=False)[0]

@@ -31,7 +31,7 @@ WORDINGS = "wordings"
 """Queries that ask in other words for what is forgotten, where the forget rows themselves are all measured (a census)."""
 Unit = Literal["query", "group", "queries-by-group"]
 """What is drawn at random, and what a risk is the mean of: of queries, of the means of groups, of queries that are drawn by
-group (see `froc.losses.tilted`).
+group (see `froc.tilting.tilted`).
 """
 Draw = Literal["by-row", "in-order"]
 """How queries are divided. `in-order` is what older versions did: the first share in the order of the ids, so that a change

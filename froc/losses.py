@@ -30,8 +30,6 @@ SPLITS = ("search", "calibration")
 WEIGHTED = "queries-by-group"
 """Groups are drawn, and the mean is that over queries: a group counts as often as it has queries."""
 UNITS = ("query", "group", WEIGHTED)
-NANO = 10**9
-"""A risk level is known to so many parts where it is worked on in whole numbers."""
 SCALES = ("thousandths",)
 """What whole numbers may be said to be."""
 KEY = ("risk", "metric", "query")
@@ -132,21 +130,6 @@ def matrix(frame: pl.DataFrame, *, risk: str, split: str | None, configs: Sequen
         tuple(configs), tuple(ids[i] for i in places), means[cells].astype(np.int16),
         sums.reshape(len(names), -1)[cells], counts[: len(ids)][places].astype(np.int64),
     )  # fmt: skip
-
-
-def tilted(
-    sums: NDArray[np.int64], sizes: NDArray[np.int64], largest: int, alpha: NDArray[np.float64]
-) -> NDArray[np.int16]:
-    """(m, n) losses of groups whose mean is below alpha exactly where the mean over queries is; thousandths, rounded up.
-
-    A group of K queries with losses that add up to S has alpha + (S - alpha K) / largest. That is in [0, 1] since
-    0 <= S <= K <= largest, and its expectation is at least alpha exactly where E[S] >= alpha E[K], so every bound for losses
-    in [0, 1] tests the query-weighted mean E[S] / E[K] with it. sums: (m, n) thousandths; sizes: (n,); alpha: (m,) levels.
-    """
-    # whole numbers throughout, so that every machine rounds alike
-    level = np.ceil(alpha * NANO - 1e-6).astype(np.int64)[:, None]
-    found = -(-(level * (largest - sizes) + sums * (NANO // SCALE)) // (NANO // SCALE * largest))
-    return np.asarray(found, dtype=np.int16)
 
 
 def prefixes(

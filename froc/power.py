@@ -12,10 +12,10 @@ import numpy as np
 
 from froc import shift
 from froc.bounds import Losses, Reals
-from froc.claim import Claim, Evidence, evidence, level, only, p_values, up
+from froc.claim import Claim, Evidence, at_levels, evidence, level, only, p_values, up
 from froc.combined import COMBINED
 from froc.errors import InputError
-from froc.losses import SCALE, tilted
+from froc.losses import SCALE
 from froc.procedures import first_levels
 
 MOST_UNITS = 1_000_000
@@ -153,11 +153,9 @@ def _units_alike(claim: Claim, risk: str, some: Mapping[str, Evidence], candidat
     """About how many units; None where more would not do, or where the list has no more."""
     if risk == COMBINED or claim.kind(risk) != "queries" or claim.sequential:
         return None
-    losses = some[risk].losses
+    at = np.array([shift.shrunk(claim.budget[risk], claim.radius)])
+    losses = at_levels(claim, risk, some[risk], at).losses
     assert isinstance(losses, np.ndarray)
-    if (sizes := some[risk].sizes) is not None:
-        at = np.array([shift.shrunk(claim.budget[risk], claim.radius)])
-        losses = tilted(losses.astype(np.int64), sizes, claim.largest[risk], at)
     n = losses.shape[1]
     if int(losses.sum(dtype=np.int64)) >= shift.shrunk(claim.budget[risk], claim.radius) * SCALE * n:
         return None

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from froc import control as controls
 from froc import exchangeability, power, procedures, sentences, shift
@@ -47,15 +48,18 @@ def certify(
         raise InputError("a configuration is listed twice among the candidates; list it once")
     if claim.sequential and order is None:
         raise InputError("a sequential claim needs the list of everything that was to be measured")
-    found = {risk: _evidence(table, risk, names, claim, order) for risk in (claim.risks if names else ())}
+    base = None if control is None else control.table
+    if names:
+        _refuse_unmeasured(claim, control)
+    found = {risk: _evidence(table, risk, names, claim, order, base) for risk in (claim.risks if names else ())}
     noticed = [
         line
         for risk in found
         if claim.kind(risk) == "queries" and not claim.keyed
         for line in exchangeability.warnings(table, risk=risk, configs=names, unit=claim.unit[risk])
     ]
-    base = None if control is None or not names else _base(control, claim, order)
-    return _document(found, candidates, claim, noticed, base)
+    shown = None if control is None or not names else _base(control, claim, order)
+    return _document(found, candidates, claim, noticed, shown)
 
 
 def decide(losses: Mapping[str, Losses], candidates: Sequence[Candidate], claim: Claim) -> dict[str, Any]:
@@ -67,18 +71,26 @@ def decide(losses: Mapping[str, Losses], candidates: Sequence[Candidate], claim:
     refuse_unknown(claim)
     if WEIGHTED in claim.unit.values():
         raise InputError(f"matrices hold no sizes of groups, which {WEIGHTED} needs; give a table to certify")
+    _refuse_unmeasured(claim, None)
     return _document({risk: evidence(losses[risk]) for risk in claim.risks}, candidates, claim, [])
 
 
 def bounds(
-    table: pl.DataFrame, config: str, among: int, claim: Claim, order: pl.DataFrame | None = None
+    table: pl.DataFrame,
+    config: str,
+    among: int,
+    claim: Claim,
+    order: pl.DataFrame | None = None,
+    control: Control | None = None,
 ) -> dict[str, float]:
     """risk -> the simultaneous CUR of one configuration as one of `among` candidates, as `certify` prints it.
 
     For what-ifs: another table or confidence asks nothing of the other candidates. Raises InputError as `certify` does.
     """
     refuse_unknown(claim)
-    found = {risk: _evidence(table, risk, [config], claim, order) for risk in claim.risks}
+    _refuse_unmeasured(claim, control)
+    base = None if control is None else control.table
+    found = {risk: _evidence(table, risk, [config], claim, order, base) for risk in claim.risks}
     wide = uppers(claim, found, level(claim) / (among * len(claim.risks)))
     return {risk: _shifted(wide, risk, 0, claim) for risk in wide}
 
@@ -101,9 +113,28 @@ def _base(control: Control, claim: Claim, order: pl.DataFrame | None) -> dict[st
     return controls.document(control.kinds, absences, claim)
 
 
+def _refuse_unmeasured(claim: Claim, control: Control | None) -> None:
+    """InputError for a share of something that was not measured, or that is no score."""
+    for risk in claim.relative:
+        if control is None:
+            raise InputError(
+                f"--relative {risk}: a share of what the base model scored needs its rows on the same queries; they are not there"
+            )
+        if control.kinds.get(risk) != "ceiling":
+            raise InputError(
+                f"--relative {risk}: only what is lost against the base model can be a share of its score; leave {risk} out"
+            )
+
+
 def _evidence(
-    table: pl.DataFrame, risk: str, names: Sequence[str], claim: Claim, order: pl.DataFrame | None
+    table: pl.DataFrame,
+    risk: str,
+    names: Sequence[str],
+    claim: Claim,
+    order: pl.DataFrame | None,
+    base: pl.DataFrame | None = None,
 ) -> Evidence:
+    """Losses of calibration units. base: rows of the base model, which relative budgets are shares of."""
     kind, unit = claim.kind(risk), claim.unit[risk]
     if kind == "census" and unit == WEIGHTED:
         unit = "query"  # nothing is drawn, so the mean over all queries is the mean over all queries
@@ -114,6 +145,8 @@ def _evidence(
         return Evidence(rows, np.zeros(len(names), dtype=np.int64), 0, planned)
     split = None if kind == "census" else "calibration"
     found = matrix(table, risk=risk, split=split, configs=names, unit=unit)
+    if risk in claim.relative and base is not None:
+        return _of_share(found, matrix(base, risk=risk, split=split, configs=[BASE], unit=unit), risk, claim)
     losses, sums, queries = found.values, found.sums.sum(axis=1), int(found.sizes.sum())
     if unit == WEIGHTED:
         return replace(_by_queries(found, risk, claim), pooled=sums / (SCALE * queries))
@@ -127,6 +160,34 @@ def _evidence(
         losses, looked.sum(axis=1, dtype=np.int64), looked.shape[1], losses.shape[1],
         pooled=sums / (SCALE * queries) if unit == "group" else None,
     )  # fmt: skip
+
+
+def of_search(table: pl.DataFrame, risk: str, config: str, claim: Claim, base: pl.DataFrame | None = None) -> Evidence:
+    """Losses of one configuration on search units, as if they were what certifies. base: rows of the base model."""
+    found = matrix(table, risk=risk, split="search", configs=[config], unit=claim.unit[risk])
+    if risk in claim.relative and base is not None:
+        own = matrix(base, risk=risk, split="search", configs=[BASE], unit=claim.unit[risk])
+        return _of_share(found, own, risk, claim)
+    return _by_queries(found, risk, claim) if claim.unit[risk] == WEIGHTED else evidence(found.values)
+
+
+def _of_share(found: LossMatrix, base: LossMatrix, risk: str, claim: Claim) -> Evidence:
+    """Losses and the base model's absences on the same units."""
+    if found.units != base.units or not np.array_equal(found.sizes, base.sizes):
+        raise InputError(
+            f"{risk}: the base model was not measured on the queries of the others; measure it on the same"
+        )
+    score = SCALE * int(base.sizes.sum()) - int(base.sums.sum())
+    shares = _shares(found.sums.sum(axis=1), score)
+    if claim.unit[risk] == WEIGHTED:
+        return replace(_by_queries(found, risk, claim), absences=base.sums[0], pooled=shares)
+    some = replace(evidence(found.values), absences=base.values[0].astype(np.int64))
+    return replace(some, pooled=shares if claim.unit[risk] == "group" else None)
+
+
+def _shares(lost: NDArray[np.int64], score: int) -> NDArray[np.float64]:
+    """(m,) parts of a score that were lost, at most 1; all of it where there is none."""
+    return np.minimum(1.0, lost / score) if score > 0 else np.ones(len(lost))
 
 
 def _by_queries(found: LossMatrix, risk: str, claim: Claim) -> Evidence:
@@ -177,6 +238,7 @@ def _document(
         "chosen": chosen,
         "closest": closest,
         "warnings": [*sentences.beforehand(claim), *noticed, *sentences.otherwise(rows, claim)],
+        **({"relative": list(claim.relative)} if claim.relative else {}),
         **(named | ({"largest": dict(claim.largest)} if claim.largest else {})),
         # certificates of older versions say nothing about before
         **({} if base is None else {"base": dict(base)}),
@@ -241,10 +303,13 @@ def _over_queries(found: Mapping[str, Evidence], place: int, claim: Claim) -> di
 
 
 def _means(some: Evidence, claim: Claim, risk: str) -> list[float]:
-    """(m,) mean losses of what was measured: of the list's known units, where the claim is about a list."""
+    """(m,) mean losses of what was measured: of the list's known units, where the claim is about a list; or shares."""
     if some.sizes is not None and some.pooled is not None:
         return [float(mean) for mean in some.pooled]
     m = len(some.seen)
+    if some.absences is not None:
+        score = SCALE * len(some.absences) - int(some.absences.sum())
+        return [float(share) for share in _shares(np.array([_total(some, i) for i in range(m)], dtype=np.int64), score)]
     sums = [int(some.seen[i]) + _total(some, i) for i in range(m)]
     return [total / (SCALE * (some.searched + some.count(i))) if some.count(i) else 1.0 for i, total in enumerate(sums)]
 
@@ -266,8 +331,10 @@ def _within(upper: Mapping[str, Sequence[float]], risk: str, place: int, claim: 
 
 
 def _radius(upper: Mapping[str, Sequence[float]], risk: str, place: int, claim: Claim) -> float | None:
-    """Largest radius at which the budget holds, rounded down; None where it does not at 0."""
+    """Largest radius at which the budget holds, rounded down; None where it does not at 0, or where the risk is a ratio."""
     budget = claim.budget[risk]
+    if any(claim.of_ratio(name) for name in (claim.parts if risk == COMBINED else [risk])):
+        return None
     if risk != COMBINED:
         radius = shift.robust_radius(upper[risk][place], budget)
         return None if radius is None else down(radius)

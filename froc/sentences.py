@@ -85,10 +85,18 @@ def otherwise(rows: Sequence[Mapping[str, Any]], claim: Claim) -> list[str]:
 def _limits(claim: Claim) -> str:
     budget = claim.budget
     if len(budget) <= FEW:
-        return " and ".join(f"{risk} at most {alpha:g}{_of(risk, claim)}" for risk, alpha in budget.items())
-    alike = {alpha: [risk for risk, other in budget.items() if other == alpha] for alpha in budget.values()}
+        return " and ".join(f"{_at_most(risk, alpha, claim)}{_of(risk, claim)}" for risk, alpha in budget.items())
+    absolute = {risk: alpha for risk, alpha in budget.items() if risk not in claim.relative}
+    alike = {alpha: [risk for risk, other in absolute.items() if other == alpha] for alpha in absolute.values()}
     kinds = sorted({words for risk in claim.risks if (words := _of(risk, claim))})
-    return " and ".join(f"{', '.join(risks)} at most {alpha:g}" for alpha, risks in alike.items()) + "".join(kinds)
+    said = [f"{', '.join(risks)} at most {alpha:g}" for alpha, risks in alike.items()]
+    return " and ".join(said + [_at_most(risk, budget[risk], claim) for risk in claim.relative]) + "".join(kinds)
+
+
+def _at_most(risk: str, alpha: float, claim: Claim) -> str:
+    if risk in claim.relative:
+        return f"{risk} loss at most {alpha:g} of what the base model had"
+    return f"{risk} at most {alpha:g}"
 
 
 def _of(risk: str, claim: Claim) -> str:
@@ -112,4 +120,7 @@ def closest_words(closest: Mapping[str, Any], rows: Sequence[Mapping[str, Any]],
             f"closest is {named} with {risk} bounded by {math.ceil(closest['bound'] * 1000) / 1000:g}: {wanted}{more}"
         )
     bound = next(row["cur"][risk]["simultaneous"] for row in rows if row["config"] == closest["config"])
-    return f"closest is {named} with {risk} at most {at_most(bound)} (budget {claim.budget[risk]:g}): {wanted}{more}"
+    of = " of what the base model had" if risk in claim.relative else ""
+    return (
+        f"closest is {named} with {risk} at most {at_most(bound)}{of} (budget {claim.budget[risk]:g}): {wanted}{more}"
+    )

@@ -12,7 +12,7 @@ import polars as pl
 
 from froc.agreement import refuse
 from froc.claim import Claim, evidence
-from froc.control import BASE, Control, Kind, complaint, document
+from froc.control import BASE, Control, Kind, complaint, document, least
 from froc.data import Query
 from froc.errors import InputError
 from froc.losses import matrix
@@ -83,10 +83,11 @@ def notes(shown: Mapping[str, Mapping[str, Any]], budget: Mapping[str, float]) -
     near = [risk for risk, one in shown.items() if one["vacuous"] and not _within(one, budget.get(risk))]
     return [
         f"{risk}: the base model shows {shown[risk]['before']:.3f} on search queries, at least {at_least(shown[risk]['lower'])}: whether "
-        f"that exceeds the budget of {budget[risk]:g} is open, and nothing is certified unless the calibration queries show it"
+        f"that exceeds {'0' if shown[risk].get('relative') else f'the budget of {budget[risk]:g}'} is open, and nothing is certified unless the calibration queries show it"
         for risk in near
     ]
 
 
 def _within(one: Mapping[str, Any], budget: float | None) -> bool:
-    return one["control"] != "none" and budget is not None and float(one["before"]) <= budget
+    limit = None if budget is None else least(budget, bool(one.get("relative")))
+    return one["control"] != "none" and limit is not None and float(one["before"]) <= limit

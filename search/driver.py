@@ -147,6 +147,7 @@ class Driver:
         work = Trials(
             tuple(pack.lines), pack.judges, tuple(best), self._candidates,
             None if self._executor.remote else self._folder.path, self._settings.trial_timeout,
+            self._settings.steering if self._settings.relative else None,
         )  # fmt: skip
         self._executor.submit(pack.numbers[0], work)
 

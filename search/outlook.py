@@ -11,28 +11,33 @@ import polars as pl
 
 from froc import digest
 from froc.chances import imagined
-from froc.claim import Claim, evidence, p_values
-from froc.losses import SCALE, WEIGHTED, matrix, tilted
+from froc.claim import Claim, at_levels, evidence, p_values
+from froc.losses import SCALE
 from froc.power import first_share
+from froc.risk import of_search
 
 LIKELY = 0.8
 """Chance of a certificate at which a search may stop."""
 DRAWS = 100
 
 
-def chance(table: pl.DataFrame, config: str, claim: Claim, units: Mapping[str, int], candidates: int) -> float:
+def chance(
+    table: pl.DataFrame,
+    config: str,
+    claim: Claim,
+    units: Mapping[str, int],
+    candidates: int,
+    base: pl.DataFrame | None = None,
+) -> float:
     """Share of imagined calibrations, in [0, 1], in which a configuration passes at the first candidate's level.
 
-    table: search losses. units: risk -> calibration units. How one is imagined: `froc.chances.imagined`.
+    table: search losses; base: those of the base model, for relative budgets. units: risk -> calibration units. How one is imagined: `froc.chances.imagined`.
     """
     draw = np.random.default_rng(digest.seed("outlook", config))
     some = {}
     for risk in claim.risks:
-        found = matrix(table, risk=risk, split=None, configs=[config], unit=claim.unit[risk])
-        seen = found.values[0]
-        if claim.unit[risk] == WEIGHTED:
-            at = np.array([claim.budget.get(risk, 0.5)])
-            seen = tilted(found.sums, found.sizes, claim.largest[risk], at)[0]
+        found = of_search(table, risk, config, claim, base)
+        seen = np.asarray(at_levels(claim, risk, found, np.array([claim.budget.get(risk, 0.5)])).losses)[0]
         pool, places = imagined(draw, len(seen), units[risk], DRAWS)
         drawn = np.append(seen, SCALE)[np.take_along_axis(pool, places, 1)]
         some[risk] = evidence(drawn.astype(np.int16))

@@ -31,9 +31,13 @@ from search.study import OBJECTIVES, SAMPLERS
 
 PACKAGES = ("torch", "transformers", "optuna", "numpy", "scipy", "mapie", "polars")
 UNTIL = ("trials", "certified")
+LEAST = 1e-6
+"""The smallest limit that a search steers by."""
 LATER: dict[str, dict[str, Any]] = {"search": {"parallel": 1, "until": "trials", "shared": False}}
 """What plans of older versions do not say, and meant."""
-VOLATILE = ("created", "environment", "estimand", "extends", "froc", "questions", "rates")
+MISSING: dict[str, Any] = {"relative": None}
+"""Fields that only plans have which use them."""
+VOLATILE = ("before", "created", "environment", "estimand", "extends", "froc", "questions", "rates")
 """Fields in which a resumed run may differ from the one that wrote the plan; `estimand` follows from others."""
 
 
@@ -66,6 +70,8 @@ class Settings:
     as the search losses make a certificate likely. timeout, trial_timeout: seconds. later: requests to come, for which a
     part of the sealed queries each is held back (`froc.earlier`).
     allow_vacuous: go on where the base model itself keeps a budget; nothing is certified then, so no plan says it.
+    relative: risks whose budgets are shares of what the base model scores; before: risk -> that score on search queries, once it
+    is measured.
     storage: address of a database whose study several drivers share; it may hold a password, so it is never written down.
     objective: what the sampler minimizes: `margin` (the worst risk over its budget),
     `pareto` (the mean loss of each risk) or `froc` (the published score under `weighing`); ranking and certificate are the
@@ -107,11 +113,21 @@ class Settings:
     storage: str | None = field(default=None, repr=False)
     later: int = 0
     allow_vacuous: bool = False
+    relative: tuple[str, ...] = ()
+    before: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def limits(self) -> dict[str, float]:
-        """Budgets of single risks: what candidates are ranked by."""
-        return {risk: alpha for risk, alpha in self.budget.items() if risk != COMBINED}
+        """Budgets of single risks as losses: what candidates are ranked by. Shares are of the base model's mean on search queries."""
+        return {risk: self._limit(risk, alpha) for risk, alpha in self.budget.items() if risk != COMBINED}
+
+    def _limit(self, risk: str, alpha: float) -> float:
+        # a base that scores nothing is gone on with where the user wants it, and no limit is 0
+        return max(alpha * self.before.get(risk, 1.0), LEAST) if risk in self.relative else alpha
+
+    def known(self, before: Mapping[str, float]) -> "Settings":
+        """The same once it is known what the base model scores."""
+        return replace(self, before=before) if self.relative else self
 
     @property
     def steering(self) -> dict[str, float]:
@@ -177,6 +193,22 @@ class Settings:
                 )
         if self.bound != "auto":
             find(Bound, self.bound)
+        self._refuse_relative()
+
+    def _refuse_relative(self) -> None:
+        measured = measures(self)
+        for risk in self.relative:
+            able = [name for name in self.limits if control_of(name, measured[name]) == "ceiling"]
+            if risk not in able:
+                raise InputError(
+                    f"--relative {risk}: only what is lost against the base model can be a share of its score"
+                    + (f"; take {' or '.join(able)}" if able else "; leave it out")
+                )
+        if self.relative and (self.sequential or self.radius or COMBINED in self.budget):
+            raise InputError(
+                "--relative goes with budgets of single risks, for queries like the measured ones, measured as planned; leave "
+                "--sequential, --radius and combined budgets out"
+            )
 
 
 @dataclass(frozen=True)
@@ -201,6 +233,7 @@ def settings_of(plan: Mapping[str, Any], said: Mapping[str, str]) -> Settings:
         sample={risk: plan["split"]["calibration"][risk] for risk in RISKS if kinds.get(risk) == "sample"},
         sequential=plan["sequential"], train=search.get("train", "full"), pack=search.get("pack", 1),
         autocast=search.get("autocast"), sweep=False, later=plan["split"].get("later", 0),
+        relative=tuple(plan.get("relative", ())), before=plan.get("before", {}),
     )  # fmt: skip
 
 
@@ -221,10 +254,12 @@ def bounds(
     named = settings.bound.replace("-", "_")
     found = {}
     for risk, one in measured.items():
-        binary, kind = one.binary and units[risk] == "query", population.get(risk, "queries")
+        # a share of what the base model scored is tested with losses that are not 0 or 1
+        zero_one = one.binary and risk not in settings.relative
+        binary, kind = zero_one and units[risk] == "query", population.get(risk, "queries")
         if settings.bound == "auto" or kind == "census":
             found[risk] = automatic(
-                binary=one.binary, unit=units[risk], population=kind,
+                binary=zero_one, unit=units[risk], population=kind,
                 sequential=settings.sequential, procedure=settings.procedure,
             )  # fmt: skip
             continue
@@ -275,6 +310,7 @@ def make_plan(
         sequential=settings.sequential,
         unmeasured=0 if after is None or after.measured else len(after.said["tasks"]),
         largest={risk: sealed.largest[risk] for risk, unit in units.items() if unit == WEIGHTED},
+        relative=tuple(sorted(set(settings.relative))),
     )
     refuse_unknown(claim)
     claim = replace(claim, estimand=estimands(claim), keyed=True)
@@ -298,6 +334,9 @@ def make_plan(
         "population": {risk: claim.kind(risk) for risk in claim.risks},
         "estimand": dict(claim.estimand),
         **({"largest": dict(claim.largest)} if claim.largest else {}),
+        **({"relative": list(claim.relative)} if claim.relative else {}),
+        # what training may be told on its way hangs on it, so that who trains again must know
+        **({"before": {risk: settings.before[risk] for risk in claim.relative}} if claim.relative and settings.before else {}),
         "listed": dict(claim.listed),
         "weights": dict(claim.weights),
         "radius": claim.radius,
@@ -361,7 +400,7 @@ def as_planned(claim: Claim, old: Mapping[str, Any] | None) -> Claim:
 
 def refuse_other(old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
     """InputError naming the first field in which a run folder's plan differs from this command's."""
-    for key, value in new.items():
+    for key, value in (MISSING | dict(new)).items():
         before = LATER[key] | old[key] if key in LATER and isinstance(old.get(key), dict) else old.get(key)
         if key not in VOLATILE and before != value:
             inner = ""

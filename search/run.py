@@ -159,6 +159,7 @@ def _planned(job: Job) -> Plan:
 def _work(job: Job, plan: Plan, folder: Folder, executor: Executor, listener: Listener) -> dict[str, Any]:
     kinds, allowed = plan.document["control"], job.settings.allow_vacuous
     absent, shown, said = control.before_search(executor, job.view.queries, kinds, plan.claim, folder, allowed)
+    job = replace(job, settings=job.settings.known({risk: float(one["before"]) for risk, one in shown.items()}))
     if folder.read(folder.plan) is None:
         job = rates.fitted(job, rates.measured(job, executor, job.told))
         fitted = _planned(job)
@@ -217,11 +218,13 @@ def _search(
 
     # further risks are measured once the search is over
     budget = {risk: alpha for risk, alpha in plan.claim.budget.items() if risk not in settings.further}
-    steered = replace(plan.claim, budget=budget)
+    relative = tuple(risk for risk in plan.claim.relative if risk in budget)
+    steered = replace(plan.claim, budget=budget, relative=relative)
 
     def enough(config: str) -> bool:
         table = pl.read_parquet(folder.trial_losses(config)).filter(pl.col("config") == config)
-        likely = chance(table, config, steered, job.sealed.units, plan.candidates)
+        absent = pl.read_parquet(folder.base_losses)
+        likely = chance(table, config, steered, job.sealed.units, plan.candidates, absent)
         LOG.info("%s would be certified with a chance of %.2f", config, likely)
         return likely >= LIKELY
 
@@ -324,7 +327,8 @@ def _kept(job: Job, folder: Folder, executor: Executor, candidates: Sequence[Can
         write_weights(job.given.weights(job.base), folder.weights(GIVEN))
         missing = []
     complete = {line.config: line for line in folder.log() if line.status == "complete"}
-    works = [_again(complete[one.config.partition("-")[0]], one.config, executor, folder) for one in missing]
+    limits = job.settings.steering if job.settings.relative else None
+    works = [_again(complete[one.config.partition("-")[0]], one.config, executor, folder, limits) for one in missing]
     for handed in executor.each(works):
         for config, weights in handed.items():
             write_weights(weights, folder.weights(config))
@@ -332,11 +336,11 @@ def _kept(job: Job, folder: Folder, executor: Executor, candidates: Sequence[Can
     return {config: read_weights(path) if executor.remote else path for config, path in paths.items()}
 
 
-def _again(line: Started, config: str, executor: Executor, folder: Folder) -> Again:
+def _again(line: Started, config: str, executor: Executor, folder: Folder, limits: Mapping[str, float] | None) -> Again:
     one = next(o for o in line.configurations() if o.config == config)
     asked = Asked(line.method, line.params, line.seed)
     path = None if executor.remote else folder.path
-    return Again(config, asked, one.params.get("stop"), one.params.get("mix", 1.0), path)
+    return Again(config, asked, one.params.get("stop"), one.params.get("mix", 1.0), path, limits)
 
 
 def _keep_chosen(

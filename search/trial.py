@@ -101,6 +101,10 @@ class Bench:
         self._opened: tuple[str, list[Probe]] | None = None
         self.start = {p.risk: p.start or averaged(look(base, p), p.risk) for p in self.probes}
 
+    def steer(self, limits: Mapping[str, float] | None) -> None:
+        """Steer by other limits from now on; None: by those that there are."""
+        self.limits = self.limits if limits is None else dict(limits)
+
     def run(
         self,
         asked: Sequence[Asked],

@@ -59,7 +59,10 @@ def _reason(
 ) -> str:
     said = "nothing worth opening: no configuration is near its budgets on search queries, so the calibration queries stay sealed"
     if best is not None:
-        named = ", ".join(f"{risk} {means[best.config][risk]:.3f} (budget {alpha:g})" for risk, alpha in budget.items())
+        named = ", ".join(
+            f"{risk} {means[best.config][risk]:.3f} (budget {alpha:g}{_share_of(base.get(risk, {}))})"
+            for risk, alpha in budget.items()
+        )
         said += f"; closest is {best.config} ({best.method}) with {named}"
     before = base.get(FORGETTING, {}).get("before")
     lowest = min((of[FORGETTING] for of in means.values() if FORGETTING in of), default=None)
@@ -69,3 +72,7 @@ def _reason(
             "rates (--space lr=LOW:HIGH), train longer (--space epochs=5:20) or more parameters (--train full)"
         )
     return f"{said}; the same command with more --trials goes on in this run folder, or raise the budget in a new one"
+
+
+def _share_of(one: Mapping[str, Any]) -> str:
+    return f", a share of the base model's {one['before']:.3f}" if one.get("relative") else ""

@@ -69,7 +69,8 @@ class Trained:
 class Trials(Work):
     """Trials that are trained in the same passes, each with its judge.
 
-    best: what would be sealed if the search ended now; count: how many that are at most.
+    best: what would be sealed if the search ended now; count: how many that are at most. limits: what the search steers by, where
+    that is not what the bench was made with (budgets that are shares of what the base model scores).
     """
 
     lines: tuple[Started, ...]
@@ -78,6 +79,7 @@ class Trials(Work):
     count: int
     folder: Path | None
     limit: float | None = None
+    limits: Mapping[str, float] | None = None
 
     @property
     def trials(self) -> int:
@@ -86,6 +88,7 @@ class Trials(Work):
 
     def __call__(self, bench: Bench) -> list[Trained]:
         """Train and measure; what goes wrong in a trial is its result."""
+        bench.steer(self.limits)
         asked = [Asked(line.method, line.params, line.seed) for line in self.lines]
         meter = _Meter(bench.base.device)
         saver = None if self.folder is None else saver_of(self.lines, self.folder)
@@ -123,9 +126,11 @@ class Again(Work):
     stop: int | None
     share: float
     folder: Path | None
+    limits: Mapping[str, float] | None = None
 
     def __call__(self, bench: Bench) -> dict[str, Weights]:
         """Train, and keep."""
+        bench.steer(self.limits)
         bench.retrain(self.asked, self.stop, self.share)
         return _keep(bench, self.config, self.folder)
 

@@ -24,6 +24,7 @@ from froc.losses import SCALE
 from froc.plugins import find
 from froc.presets import KNOWN
 from froc.risk import bounds
+from froc.tilting import ratio
 
 ROWS = 300
 """Trials that have a row of their own; the others are counted, and stand in the evidence."""
@@ -212,6 +213,8 @@ def _curves(
     found = []
     for risk, alpha in budget.items():
         parts = {risk: Decimal(1)}
+        if ratio(certificate, risk):
+            continue
         if risk not in certificate["unit"]:
             parts = {name: Decimal(weight) for name, weight in certificate["weights"].items()}
         plain = {
@@ -287,7 +290,7 @@ def sensitivity(facts: Facts, report: Mapping[str, Any]) -> dict[str, Any]:
     }
     columns = []
     for name, (table, asked) in cases.items():
-        found = exact(bounds(table, config, len(facts.seal.candidates), asked, facts.seal.units))
+        found = exact(bounds(table, config, len(facts.seal.candidates), asked, facts.seal.units, facts.control))
         within = all(Decimal(found[risk]) <= Decimal(alpha) for risk, alpha in report["certificate"]["budget"].items())
         columns.append({"name": name, "bounds": found, "within": within})
     return {"columns": columns, "risks": ordered(report["certificate"]["budget"])}

@@ -78,7 +78,7 @@ def risk_of(report: Mapping[str, Any], row: Mapping[str, Any], risk: str) -> dic
     bound, budget = row["cur"][risk]["simultaneous"], certificate["budget"][risk]
     return {
         "name": risk,
-        "meaning": meaning(risk, metric),
+        "meaning": meaning(risk, metric) + _share(certificate, risk),
         "metric": measured_by(metric),
         "n": "" if combined else row["n"][risk],
         "unit": _weights(certificate) if combined else UNITS[certificate["unit"][risk]],
@@ -184,7 +184,7 @@ def claim(report: Mapping[str, Any], certificate: Mapping[str, Any]) -> str:
     """What is certified where the report passes, in plain words."""
     budget = certificate["budget"]
     limits = " and ".join(
-        f"the {risk} risk ({MEANINGS.get(risk, 'as measured')}) is at most {percent(budget[risk])}"
+        f"the {risk} risk ({MEANINGS.get(risk, 'as measured')}) is at most {percent(budget[risk])}{_share(certificate, risk)}"
         for risk in ordered(budget)
     )
     if len(budget) > FEW:
@@ -198,6 +198,11 @@ def claim(report: Mapping[str, Any], certificate: Mapping[str, Any]) -> str:
         sure += f" and on every distribution of queries within a Hellinger distance of {shift}"
     about = _sample(certificate) + _estimand(report, certificate) + _population(certificate)
     return f"{sure}: {limits}. {about} {said(opening)}.{_early(certificate)}"
+
+
+def _share(certificate: Mapping[str, Any], risk: str) -> str:
+    """What a relative budget is a share of; empty for the others."""
+    return " of what the base model had" if risk in certificate.get("relative", ()) else ""
 
 
 def _sample(certificate: Mapping[str, Any]) -> str:
@@ -262,4 +267,5 @@ def _cost(report: Mapping[str, Any], row: Mapping[str, Any] | None) -> str:
     if "utility" not in row["cur"]:
         return "Utility was not measured on calibration queries: what this removal costs is not shown."
     mean, bound = row["empirical"]["utility"], row["cur"]["utility"]["simultaneous"]
-    return f"Against its base model, {measured(mean)} of the retained behaviour was lost as measured, and at most {up(bound)} by its bound."
+    of = _share(report["certificate"], "utility") or " of the retained behaviour"
+    return f"Against its base model, {measured(mean)}{of} was lost as measured, and at most {up(bound)} by its bound."

@@ -212,6 +212,7 @@ def make_run(
         },
     )  # fmt: skip
     named = {name: plan.get(name, {}) for name in ("estimand", "largest")}
+    named["relative"] = tuple(plan.get("relative", ()))
     claim = Claim(BUDGET, BOUND, plan["task"]["units"], opening=opening, keyed=bool(named["estimand"]), **named)
     certificate = certified(losses, candidates, claim, base)
     _json(folder / "certificate.json", certificate)

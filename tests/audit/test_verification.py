@@ -18,8 +18,9 @@ from audit import evidence, facts, records, signing, verification
 from froc import digest
 from froc.data import Row, Task, split
 from froc.errors import InputError, VerificationError
+from tests.audit import conftest
 from tests.audit.cases import models
-from tests.audit.conftest import NOW, Made, make_run
+from tests.audit.conftest import NOW, Made, make_run, of_base
 
 MODEL = ("config.json", "model.safetensors", "tokenizer.json")
 PLACES = (0.0, 0.13, 0.37, 0.5, 0.71, 0.93, 1.0)
@@ -219,6 +220,68 @@ def test_what_the_mean_is_of_is_planned_derived_and_said(
     _replan(other, json.loads((other / "plan.json").read_text()) | false)
     with pytest.raises(InputError, match="statistics-refused"):
         evidence.build(other, tmp_path, keys / "key", name="false", now=NOW)
+
+
+def _half(losses: pl.DataFrame) -> pl.DataFrame:
+    """The base model on the same queries: it lacks half of every retained answer, and hardly a forgotten one."""
+    base = of_base(losses)
+    lacks = pl.when(pl.col("risk") == "utility").then(pl.lit(500)).otherwise(pl.col("loss"))
+    return base.with_columns(loss=lacks.cast(pl.Int16))
+
+
+def _halved(losses: pl.DataFrame) -> pl.DataFrame:
+    """Candidates that lose half as much of it as the usual ones."""
+    part = pl.when(pl.col("risk") == "utility").then(pl.col("loss") // 2).otherwise(pl.col("loss"))
+    return losses.with_columns(loss=part.cast(pl.Int16))
+
+
+def test_a_share_of_what_the_base_scores_is_derived_from_its_signed_rows(
+    tmp_path: Path, keys: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = conftest._losses
+    monkeypatch.setattr(conftest, "_losses", lambda rates: _halved(usual(rates)))
+    monkeypatch.setattr(conftest, "of_base", _half)
+    named = {"relative": ["utility"], "estimand": {"forgetting": PLAIN, "utility": "mean of group means"}}
+    run = make_run(tmp_path / "run", more=named)
+    made = Made(evidence.build(run, tmp_path, keys / "key", name="share", now=NOW), run, keys / "key")
+    result = made.verify()
+    assert result.verdict == "PASS"
+    certificate = result.report["certificate"]
+    assert certificate["relative"] == ["utility"]
+    row = next(one for one in certificate["candidates"] if one["config"] == certificate["chosen"])
+    # the usual loss is .02 of all, here of half of it
+    assert 0.01 < float(row["empirical"]["utility"]) < 0.05
+    assert row["robust_radius"]["utility"] is None
+    page = (made.bundle / "report.html").read_text()
+    assert "is at most 15% of what the base model had" in page
+    assert "a score above 0: the budget is a share of it" in page
+
+    def better(text: str) -> str:
+        """One row of the base model says that it scored more: a larger share may then be lost."""
+        return text.replace(",500\n", ",0\n", 1)
+
+    forged = Made(shutil.copytree(made.bundle, tmp_path / "forged"), run, keys / "key")
+    forged.edit("losses.csv", better)
+    assert refused(forged, made.digests()) == "evidence-digest:losses.csv"
+    # signed again by a dishonest signer: no number goes with it any more
+    forged.resign()
+    assert refused(forged, made.digests()) == "statistics-differ"
+    for change in (
+        lambda r: r["certificate"].pop("relative"),
+        lambda r: r["certificate"]["base"]["utility"].pop("relative"),
+        lambda r: r["certificate"]["relative"].append("forgetting"),
+    ):
+        shutil.rmtree(forged.bundle)
+        forged = Made(shutil.copytree(made.bundle, tmp_path / "forged"), run, keys / "key")
+        forged.resign(change)
+        assert refused(forged, made.digests()) == "statistics-differ"
+
+
+def test_a_plan_with_a_share_of_what_cannot_be_lost_allows_no_certificate(tmp_path: Path, keys: Path) -> None:
+    run = make_run(tmp_path / "run")
+    _replan(run, json.loads((run / "plan.json").read_text()) | {"relative": ["forgetting"]})
+    with pytest.raises(InputError, match="statistics-refused"):
+        evidence.build(run, tmp_path, keys / "key", name="false", now=NOW)
 
 
 def _replan(run: Path, plan: dict[str, Any]) -> None:

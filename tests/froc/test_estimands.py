@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from froc.certifying import certify as certify_table
 from froc.claim import Claim, estimands, raw_upper
 from froc.errors import InputError
-from froc.losses import SCALE, WEIGHTED, check, matrix, tilted
+from froc.losses import SCALE, WEIGHTED, check, matrix
 from froc.monitoring import monitor
 from froc.risk import Candidate, certify, decide
+from froc.tilting import tilted
 
 ONE = [Candidate("c0", "npo", {}, 1.0)]
 LARGE, SMALL = 20, 2

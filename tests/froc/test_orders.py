@@ -56,6 +56,24 @@ def test_orders_hang_on_the_losses_alone(name: str) -> None:
     assert len(set(make(Bound, "betting").p_value(many, 0.12))) > 10
 
 
+def test_a_tenth_of_the_capital_bets_constantly_and_costs_no_more_than_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Never below nine tenths of the ordered gamblers' capital, nor a tenth of the others'; far above where losses are alike."""
+    rng = np.random.default_rng(2)
+    bound, steady = make(Bound, "betting_over_orders"), make(Bound, "mixture")
+    alike = np.ceil(SCALE * rng.normal(0.95, 0.01, (20, 200)).clip(0, 1)).astype(np.int64)
+    wide, p = {}, {}
+    for share in (1e-12, betting_over_orders.STEADY):
+        monkeypatch.setattr(betting_over_orders, "STEADY", share)
+        wide[share], p[share] = bound.upper(alike, 0.1) - alike.mean(axis=1) / SCALE, {}
+        for law, draw in LAWS.items():
+            losses = np.asarray(draw(np.random.default_rng(7), (30, 200)), dtype=np.int64)
+            p[share][law] = bound.e_value(losses, 0.12)
+            if share > 1e-6:
+                assert (p[share][law] >= 0.9 * p[1e-12][law] * (1 - 1e-9)).all()
+                assert (p[share][law] >= 0.1 * steady.e_value(losses, 0.12) * (1 - 1e-9)).all()
+    assert (wide[betting_over_orders.STEADY] < 0.3 * wide[1e-12]).all()
+
+
 # --- on a user's table
 
 

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -14,10 +15,15 @@ from froc import openings
 from froc.control import BASE
 from froc.data import FORGETTING, UTILITY
 from froc.errors import InputError
+from froc.metrics import Metric
 from froc.models import Base, wrap
+from froc.plugins import make
 from search import sealing
 from search.folder import Folder, Started
+from search.plan import Settings, bounds, measures, settings_of
 from search.run import run
+from tests.commands import Commands
+from tests.search.test_continual import TASKS, write
 from tests.search.test_run import BUDGET, Watch, job
 
 
@@ -145,3 +151,101 @@ def test_equal_mixes_take_one_place() -> None:
     ranked = sealing.ordered([sealing._ranked(line(config, int(config[4])), sums[config], BUDGET) for config in sums])
     listed = [one.config for one in sealing.shortlist(ranked, 10)]
     assert sorted(listed) == ["c0000", "c0000-s8-m1000", "c0001"]
+
+
+@pytest.mark.parametrize("until", ["trials", "certified"])
+def test_a_budget_that_is_a_share_of_what_the_base_scores(base: Base, tmp_path: Path, until: str) -> None:
+    """From the search's limits to the signed report; the same folder goes on with the same plan alone."""
+    out = tmp_path / "run"
+    one = job(base, relative=(UTILITY,), until=until)
+    certificate = run(one, out, Watch())
+    assert certificate["chosen"]
+    assert certificate["relative"] == [UTILITY]
+    assert "utility loss at most 0.3 of what the base model had" in certificate["reason"]
+    plan = json.loads((out / "plan.json").read_text())
+    assert plan["relative"] == [UTILITY]
+    absent = pl.read_parquet(out / "losses" / "base.parquet").filter(
+        pl.col("split") == "search", pl.col("risk") == UTILITY
+    )
+    assert plan["before"][UTILITY] == pytest.approx(1 - float(str(absent["loss"].mean())) / 1000)
+    assert settings_of(plan, {}).limits[UTILITY] == pytest.approx(0.3 * plan["before"][UTILITY])
+    lost = pl.read_parquet(out / "losses" / "calibration.parquet").filter(pl.col("risk") == UTILITY)
+    rows = pl.read_parquet(out / "losses" / "base.parquet").filter(
+        pl.col("split") == "calibration", pl.col("risk") == UTILITY
+    )
+    row = certificate["candidates"][0]
+    share = lost.filter(pl.col("config") == row["config"])["loss"].sum() / (1000 * len(rows) - rows["loss"].sum())
+    assert row["empirical"][UTILITY] == pytest.approx(share, abs=1e-6)
+    signing.keygen(tmp_path / "key", None)
+    bundle = evidence.build(out, tmp_path, tmp_path / "key")
+    assert verification.verify(bundle, keys=[tmp_path / "key.pub"], model=out / "model").verdict == "PASS"
+    assert run(one, out, Watch()) == certificate
+    with pytest.raises(InputError, match=r"another plan \(relative differs\)"):
+        run(job(base, until=until), out, Watch())
+
+
+def test_what_the_search_steers_by_is_the_share_of_what_the_base_scores(base: Base) -> None:
+    one = job(base, relative=(UTILITY,)).settings
+    assert one.limits == BUDGET
+    assert one.known({UTILITY: 0.5, FORGETTING: 0.5}).limits == {FORGETTING: 0.3, UTILITY: 0.15}
+    assert one.known({UTILITY: 0.5}).steering == {FORGETTING: 0.3, UTILITY: 0.15}
+    assert one.known({UTILITY: 0.0}).limits[UTILITY] > 0
+    assert job(base).settings.known({UTILITY: 0.5}).limits == BUDGET
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ({"relative": (FORGETTING,)}, "take utility"),
+        ({"relative": ("quantized",)}, "take utility"),
+        ({"relative": (UTILITY,), "sequential": True}, "leave --sequential"),
+        ({"relative": (UTILITY,), "radius": 0.01}, "--radius"),
+        ({"relative": (UTILITY,), "metrics": {UTILITY: "refusal"}}, "only what is lost"),
+        ({"relative": (UTILITY,), "budget": {**BUDGET, "combined": 0.3}, "weights": {FORGETTING: 0.5, UTILITY: 0.5}}, "combined"),
+    ],
+)  # fmt: skip
+def test_relative_budgets_of_other_risks_are_refused(base: Base, said: dict[str, object], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        job(base, **said).settings.check()
+
+
+def test_a_share_of_a_binary_score_is_bet_on() -> None:
+    """Its losses are no longer 0 or 1, so that no binomial tail is theirs."""
+    some = Settings(
+        dict.fromkeys(BUDGET, 0.1), metrics=dict.fromkeys(BUDGET, "exact_memorization"), relative=(UTILITY,)
+    )
+    measured = measures(some)
+    zero_one = {risk: replace(one, metric=make(Metric, "negative_flips")) for risk, one in measured.items()}
+    found = bounds(some, dict.fromkeys(BUDGET, "query"), zero_one, {})
+    assert found == {FORGETTING: "binomial", UTILITY: "betting"}
+    with pytest.raises(InputError, match="0-1 losses of single queries, which utility has not"):
+        bounds(replace(some, bound="binomial"), dict.fromkeys(BUDGET, "query"), zero_one, {})
+
+
+def test_a_relative_budget_from_the_command_line(base: Base, commands: Commands, tmp_path: Path) -> None:
+    """Searched for, and for a model from elsewhere; the share is said wherever a budget is."""
+    task, model = write(TASKS[0], tmp_path / "task"), tmp_path / "model"
+    base.restore()
+    language_model: Any = base.model
+    language_model.save_pretrained(model)
+    base.tokenizer.save_pretrained(model)
+    said = ("-b", "0.45", "--relative", "utility", "--task", str(task), "--openings", "2")
+    done = commands.run(
+        ["search", *said, "--model", str(model), "--trials", "2", "--methods", "npo", "--space", "lr=1e-3:4e-3", "--space",
+         "epochs=4:8", "--batch", "16", "--candidates", "1", "--executor", "inline", "-o", str(tmp_path / "run")]
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert "budget 0.45 of base)" in done.stdout
+    assert "utility loss at most 0.45 of what the base model had" in done.stdout
+    assert "of which at most a share of" in done.stdout
+    audited = commands.run(
+        ["audit", "model", *said, "--base", str(model), "--unlearned", str(tmp_path / "run" / "model"), "-o",
+         str(tmp_path / "audited"), "--json"]
+    )  # fmt: skip
+    assert audited.returncode == 0, audited.stderr
+    assert json.loads(audited.stdout)["relative"] == ["utility"]
+    refused = commands.run(["search", "-b", "0.1", "--relative", "forgetting", "-o", str(tmp_path / "other")])
+    assert refused.returncode == 2
+    assert "--relative forgetting" in refused.stderr
+    assert "take utility" in refused.stderr
+    assert not (tmp_path / "other").exists()
