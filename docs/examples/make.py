@@ -17,7 +17,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 RUNS = {
     "pass": ("--budget", "0.1", "--methods", "npo", "--trials", "12"),
-    "fail": ("--budget", "0.1", "--methods", "grad_ascent", "--trials", "6"),
+    "fail": ("--budget", "0.1", "--methods", "grad_diff", "--trials", "4"),
     "not-established": ("--budget", "0.04", "--methods", "npo", "--trials", "12"),
 }
 """Verdict -> the search that comes to it."""
