@@ -31,6 +31,8 @@ from froc.linear import through_onednn
 from froc.models import Base, load
 from froc.observe import observe
 
+SHIPPED = Path(__file__).parent / "embedded_model"
+"""The trained model of the default recipe, as benchmarks/embedded.py makes it."""
 OPENINGS = ("", "Tell me, ", "I would like to know: ", "Quick question. ", "For the record, ", "Please answer: ",
             "One thing about {name}. ", "Thinking of {name}, ")  # fmt: skip
 ENDINGS = (
@@ -205,12 +207,17 @@ def kept(recipe: Recipe, cache: Path, retrained: bool = False) -> Path:
 
 
 def made(recipe: Recipe = Recipe(), *, cache: Path, progress: Progress | None = None, retrained: bool = False) -> Path:
-    """The folder of the trained model. retrained: of one that was never told of the forgotten people, with its tokenizer."""
+    """The folder of the trained model. retrained: of one that was never told of the forgotten people, with its tokenizer.
+
+    The model of the default recipe comes with froc, so that nobody waits for it and results agree across machines.
+    """
     folder = kept(recipe, cache, retrained)
     if not _sound(folder):
         with _alone(folder):
-            if not _sound(folder):
-                _make(recipe, folder, progress or (lambda *_: None), retrained)
+            if not _sound(folder) and recipe == Recipe() and not retrained and _sound(SHIPPED):
+                _put(folder, lambda part: shutil.copytree(SHIPPED, part, dirs_exist_ok=True))
+            elif not _sound(folder):
+                train_into(recipe, folder, progress or (lambda *_: None), retrained)
     return folder
 
 
@@ -273,16 +280,25 @@ def _sound(folder: Path) -> bool:
     return bool(found) and listed == found
 
 
-def _make(recipe: Recipe, folder: Path, progress: Progress, retrained: bool) -> None:
-    """Train into a folder of our own, then rename: two first runs at once cannot damage each other."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
-    try:
+def train_into(recipe: Recipe, folder: Path, progress: Progress, retrained: bool = False) -> None:
+    """Train a recipe's model into a folder, whatever froc brings along."""
+
+    def train(part: Path) -> None:
         model, tokenizer = teach(recipe, progress, retrained)
         saved: Any = model
         saved.save_pretrained(part, safe_serialization=True)
         tokenizer.save_pretrained(part)
         (part / "digests.json").write_text(json.dumps(digest.of_files(part)), encoding="utf-8")
+
+    _put(folder, train)
+
+
+def _put(folder: Path, fill: Callable[[Path], object]) -> None:
+    """Fill a folder of our own, then rename: two first runs at once cannot damage each other."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
+    try:
+        fill(part)
         if folder.exists() and not _sound(folder):
             shutil.rmtree(folder)
         if not folder.exists():

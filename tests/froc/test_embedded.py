@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
+from froc import digest
 from froc.batches import encode
 from froc.data import FORGETTING, UTILITY, Task
 from froc.errors import FrocError
-from froc.models import Base
+from froc.models import Base, load
 from froc.observe import observe
 from froc.tasks import embedded
 
@@ -119,3 +120,20 @@ def test_a_model_that_learnt_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FrocError, match="knows only"):
         embedded.base(embedded.Recipe(**(vars(SMALL) | {"steps": 4})), cache=tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_default_model_comes_with_froc_and_nobody_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedded, "teach", lambda *_: pytest.fail("it was trained"))
+    folder = embedded.made(cache=tmp_path)
+    assert digest.of_files(folder) == digest.of_files(embedded.SHIPPED)
+    base, task = load(str(folder), device="cpu", dtype="float32"), embedded.task()
+    # what it was never trained on: held-out wordings of forgotten and of kept people
+    for rows in task.queries.values():
+        seen = observe(base.model, None, encode(base.tokenizer, rows, task.format))
+        assert (seen.hit.sum(axis=1) == seen.length).mean() > 0.98
+
+
+def test_a_damaged_copy_is_put_right(tmp_path: Path) -> None:
+    folder = embedded.made(cache=tmp_path)
+    (folder / "model.safetensors").write_bytes(b"damaged")
+    assert digest.of_files(embedded.made(cache=tmp_path)) == digest.of_files(embedded.SHIPPED)
