@@ -18,6 +18,8 @@ SAID = embedded.task(SMALL).format
 
 
 def asked(base: Base, rows: list[Row], form: PromptFormat) -> tuple[list[Disagreement], int]:
+    # other tests of this process may have trained it
+    base.restore()
     return disagreements(base.model, base.tokenizer, rows, encode(base.tokenizer, rows, form), form)
 
 
@@ -49,6 +51,7 @@ def test_answers_that_come_and_are_not_seen_are_found(base: Base, task: Task) ->
 
 def test_a_measurement_that_sees_what_is_not_written_is_found(base: Base, task: Task) -> None:
     """The answer stands in the prompt that is measured: to the measurement all of it comes."""
+    base.restore()
     rows = queries(task)
     leaking = [encode(base.tokenizer, [row], SAID)[0] for row in rows]
     other = [Row(row.question, "never said of anybody", row.group) for row in rows]

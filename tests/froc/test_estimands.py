@@ -15,6 +15,7 @@ from froc.errors import InputError
 from froc.losses import SCALE, WEIGHTED, check, matrix
 from froc.monitoring import monitor
 from froc.risk import Candidate, certify, decide
+from froc.rounding import at_most
 from froc.tilting import tilted
 
 ONE = [Candidate("c0", "npo", {}, 1.0)]
@@ -218,5 +219,5 @@ def test_closest_is_the_nearest_to_passing_and_has_one_bound() -> None:
     assert p[0] < p[1]
     assert found["closest"]["config"] == "near"
     bound = found["candidates"][1]["cur"]["forgetting"]["simultaneous"]
-    assert f"with forgetting at most {bound:.3f} (budget 0.12)" in found["reason"]
+    assert f"with forgetting at most {at_most(bound)} (budget 0.12)" in found["reason"]
     assert "bounded by" not in found["reason"]
