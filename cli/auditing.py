@@ -213,7 +213,8 @@ def report(
         words.emit({"bundle": str(bundle), "page": str(bundle / "report.html")})
     else:
         words.results.print(f"bundle {bundle}   page {bundle / 'report.html'}", soft_wrap=True)
-        check = f"froc audit verify {bundle} --key {signing.public_place(key)} --model {run / 'model'}"
+        model_too = f" --model {run / 'model'}" if (run / "model").is_dir() else ""
+        check = f"froc audit verify {bundle} --key {signing.public_place(key)}{model_too}"
         words.results.print(f"anyone can check it: {check}", soft_wrap=True)
 
 
@@ -321,7 +322,7 @@ def verify(
         checks = [{"number": c.number, "name": c.name, "seen": c.seen} for c in found.checks]
         words.emit(
             {"verdict": found.verdict, "checks": checks, "model_checked": found.model_checked, "tree": found.tree,
-             "fingerprint": found.fingerprint, "plan": found.plan_status,
+             "fingerprint": found.fingerprint, "plan": found.plan_status, "control": found.facts.plan.control is not None,
              "assurance": found.assurance, "levels": {one.name: one.holds for one in found.levels}, "reexecution": found.reexecution and found.reexecution.sentence,
              "signers": [{"keyid": keyid, "role": found.roles.get(keyid)} for keyid in found.signers]}
         )  # fmt: skip
@@ -345,6 +346,11 @@ def verify(
             words.results.print(f"{one.name} {'holds' if one.holds else 'is not reached'}: {one.words}", soft_wrap=True)
     if found.verdict != "PASS":
         raise NotCertifiedError(f"the report verifies and says {found.verdict}")
+    if found.facts.plan.control is None:
+        raise NotCertifiedError(
+            "the report verifies and says PASS, but its plan did not ask what the base model shows: nothing says that there was "
+            "anything to remove (reports of older versions are so; whoever makes one today leaves it out)"
+        )
     if found.reexecution and found.reexecution.outcome.differed:
         raise NotCertifiedError(
             f"the report verifies, but its losses were not found again: {found.reexecution.sentence}"

@@ -9,7 +9,7 @@ import typer
 
 import froc
 from cli import auditing, benching, certifying, comparing, listing, monitoring, planning, searching, showing
-from cli.words import messages
+from cli.words import messages, visible
 from froc.errors import FrocError
 
 app = typer.Typer(
@@ -75,7 +75,7 @@ def main() -> None:
 def _say(text: str, error: BaseException) -> None:
     if os.environ.get("FROC_DEBUG"):
         raise error
-    messages.print(f"[red]froc:[/] {text.replace('[', chr(92) + '[')}", soft_wrap=True)
+    messages.print(f"[red]froc:[/] {visible(text)}", soft_wrap=True)
 
 
 def _bug(error: BaseException) -> None:

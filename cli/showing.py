@@ -87,7 +87,7 @@ def unopened_reason(folder: "Folder") -> str:
 def summary(run: Path, certificate: Mapping[str, Any]) -> None:
     """The result of a run, for a person who does not know the paper."""
     if certificate.get("opened") is False:
-        words.results.print(certificate["reason"], soft_wrap=True)
+        words.results.print(words.visible(certificate["reason"]), soft_wrap=True)
         return
     certified(certificate)
     if certificate["sequential"]:
@@ -130,19 +130,21 @@ def certified(certificate: Mapping[str, Any]) -> None:
     row = next((one for one in certificate["candidates"] if one["config"] == shown), None)
     if len(certificate["budget"]) > FEW and row is not None:
         words.results.print(_every_risk(certificate, row))
-    words.results.print(certificate["reason"], soft_wrap=True)
+    words.results.print(words.visible(certificate["reason"]), soft_wrap=True)
     if certificate.get("base"):
         from froc.control import sentences
 
         for line in sentences(certificate["base"], certificate["candidates"], shown):
-            words.results.print(line, soft_wrap=True)
+            words.results.print(words.visible(line), soft_wrap=True)
     for line in certificate["warnings"]:
-        words.messages.print(f"[yellow]warning:[/] {line}", soft_wrap=True)
+        words.messages.print(f"[yellow]warning:[/] {words.visible(line)}", soft_wrap=True)
 
 
 def _every_risk(certificate: Mapping[str, Any], row: Mapping[str, Any]) -> Table:
     which = "chosen" if row["certified"] else "closest, not certified"
-    table = Table(title=f"Every risk of {row['config']} ({which})", title_justify="left", header_style="bold")
+    table = Table(
+        title=f"Every risk of {words.visible(row['config'])} ({which})", title_justify="left", header_style="bold"
+    )
     for column in ("risk", "units", "measured", "at most", "budget", "p-value"):
         table.add_column(column, justify="left" if column == "risk" else "right", no_wrap=True)
     for risk, alpha in _ordered(certificate["budget"]):
@@ -153,7 +155,7 @@ def _every_risk(certificate: Mapping[str, Any], row: Mapping[str, Any]) -> Table
             f"{alpha:g}{_share(certificate, risk)}",
             f"{row['p_values'][risk]:.2g}",
         )
-        table.add_row(risk, str(row["n"].get(risk, "")), *cells, style="green" if cur <= alpha else "")
+        table.add_row(words.visible(risk), str(row["n"].get(risk, "")), *cells, style="green" if cur <= alpha else "")
     return table
 
 
@@ -177,7 +179,7 @@ def _certificate(certificate: Mapping[str, Any]) -> Table:
     shown = _ordered(certificate["budget"])
     shown = shown if len(shown) <= FEW else [(risk, alpha) for risk, alpha in shown if risk in words.RISKS]
     for risk, alpha in shown:
-        table.add_column(f"{risk}\nmeasured", justify="right", no_wrap=True)
+        table.add_column(f"{words.visible(risk)}\nmeasured", justify="right", no_wrap=True)
         table.add_column(f"at most\n(budget {alpha:g}{_share(certificate, risk)})", justify="right", no_wrap=True)
     table.add_column("p-value", justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
@@ -194,7 +196,7 @@ def _certificate(certificate: Mapping[str, Any]) -> Table:
         verdict = "screened" if screened else verdict
         style = "bold green" if chosen else "green" if one["certified"] else "dim"
         method = [one["method"]] if named else []
-        table.add_row(one["config"], *method, *cells, f"{one['p_value']:.2g}", verdict, style=style)
+        table.add_row(words.visible(one["config"]), *method, *cells, f"{one['p_value']:.2g}", verdict, style=style)
     return table
 
 

@@ -10,6 +10,7 @@ from typing import Any, TextIO, TypeVar
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from froc.errors import InputError
 
@@ -34,6 +35,12 @@ def password() -> bytes | None:
     """What opens an encrypted key, from the environment alone: arguments stand in lists of processes."""
     said = os.environ.get(PASSWORD)
     return said.encode() if said else None
+
+
+def visible(text: str) -> str:
+    """Text from a user's file as its characters: no escape reaches the terminal, no bracket is taken for markup."""
+    shown = "".join(sign if sign.isprintable() else f"\\x{ord(sign):02x}" for sign in text)
+    return escape(shown)
 
 
 def emit(document: Mapping[str, Any] | Sequence[Any]) -> None:
@@ -119,7 +126,10 @@ def per_risk(words: Sequence[str], option: str, kind: Callable[[str], T], risks:
     named: dict[str, T] = {}
     every: dict[str, T] = {}
     for word in words:
-        risk, given, value = word.rpartition("=")
+        risk, given, value = word.partition("=")
+        if ":" in risk:
+            # settings of one value, for every risk
+            risk, given, value = "", "", word
         if given and risk not in risks:
             raise InputError(f"--{option} {word}: no risk is called {risk!r}; there are: {', '.join(risks)}")
         try:

@@ -46,6 +46,10 @@ ORDERED = (
     "the p-value hangs on the order of units, which is made of their names; it holds only if those were given before anybody saw a "
     "loss (--bound auto takes one that no name can change)"
 )
+UNSHOWN = (
+    "nothing here shows what the base model had before: a risk that it kept within budget by itself is certified just so (logs take "
+    "--base; froc search and froc audit model measure it)"
+)
 Table = str | PathLike[str] | Sequence[str | PathLike[str]] | pl.DataFrame
 
 
@@ -237,7 +241,7 @@ def certificate_of(
     document = decided(losses, candidates(losses), replace(asked, opening=look.number), control=control)
     document |= {"looks": {"times": look.times, "ways": look.options, "sealed": look.sealed}} if counted else {}
     named = design["kind"] == "named-beforehand" and losses["config"].n_unique() > 1
-    warned = [*further(found, asked), *document["warnings"]]
+    warned = [*further(found, asked), *document["warnings"], *([] if control else [UNSHOWN])]
     notes = [*warned, *look.sentences, *found.notes, *([BEFOREHAND] if named else [])]
     sources = {name: [asdict(source) for source in some] for name, some in found.sources.items()}
     return Certificate(document | {"warnings": notes, "design": design} | ({"sources": sources} if sources else {}))

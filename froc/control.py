@@ -8,7 +8,7 @@ spends no confidence. A risk is *vacuous* where the base model is not shown to e
     ceiling   the base model's score must lie above the budget: no more than that can be lost (what is to be kept); above 0 where the
               budget is a share of that score, which cannot be kept by scoring little, but is no number where there is no score
     none      nothing is asked of the base model: faults such as refusals, which it should not have, and what earlier
-              requests removed, which it should not show
+              requests removed, which it should not show; never for the risks forgetting and utility, which are about knowledge
 
 Losses of the base model are *absences*, 1 - score, in whole thousandths rounded up: an upper bound on their mean is a lower
 bound on what was there, and rounding goes against the claim as it does everywhere.
@@ -25,7 +25,7 @@ import polars as pl
 
 from froc.claim import Claim, Evidence, down, level, uppers
 from froc.combined import COMBINED
-from froc.data import UTILITY, request_of
+from froc.data import RISKS, UTILITY, request_of
 from froc.losses import SCALE
 from froc.rounding import at_least, at_most
 
@@ -35,7 +35,7 @@ BASE = "base"
 FAULTS = ("refusal", "gibberish")
 """Metrics of faults: a good base model has none."""
 MEND = (
-    "is it the model that was taught these data (--model), asked with the prompt that it was taught with (template, system, "
+    "is it the model that was taught these data (--model, --base), asked with the prompt that it was taught with (template, system, "
     "chat template), are answers free of stray blanks, and does the metric see them"
 )
 
@@ -50,13 +50,16 @@ class Control:
 
 def kind_of(risk: str, measurement: str) -> Kind:
     """What the base model must show under a measurement, as plans write it (`froc.risks`)."""
+    if risk in RISKS:
+        # what these two say on the page is knowledge, whatever metric somebody gives them
+        return "ceiling" if risk == UTILITY else "exceeds"
     metric = metric_of(measurement)
     pool = measurement.rpartition("/")[2]
     if request_of(risk) is not None or request_of(pool) is not None:
         return "none"
     if metric in FAULTS or re.match(r"membership:(\S+,)?over=1\b", measurement):
         return "none"
-    return "ceiling" if risk == UTILITY or pool == UTILITY else "exceeds"
+    return "ceiling" if pool == UTILITY else "exceeds"
 
 
 def metric_of(measurement: str) -> str:

@@ -196,7 +196,8 @@ def _text(table: pl.DataFrame, name: str) -> pl.DataFrame:
     kind = table.schema[name]
     if not (kind in (pl.String, pl.Null, pl.Categorical, pl.Enum) or kind.is_integer()):
         raise InputError(f"the column {name} holds {kind}; give text")
-    table = table.with_columns(pl.col(name).cast(pl.String))
+    # a name is the same with blanks around it
+    table = table.with_columns(pl.col(name).cast(pl.String).str.strip_chars())
     blank = pl.col(name).is_null() | (pl.col(name).str.strip_chars() == "")
     _refuse(table, blank, f"{name} is missing", "fill it in")
     return table

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -54,6 +54,10 @@ class Counted:
     searched: Rows = field(default_factory=dict)
     ids: Rows = field(default_factory=dict)
     older: tuple[Mapping[str, str], ...] = ()
+
+
+COUNTED = re.compile(r"[^\W\d]{0,12}[ _.-]?\d{1,9}")
+"""A name that says nothing of its row."""
 
 
 @dataclass(frozen=True)
@@ -123,8 +127,15 @@ class _Look(_File):
     seal: str
     number: int = Field(ge=1)
     planned: int = Field(ge=1)
-    queries: dict[str, list[str]]
+    queries: dict[str, Annotated[list[str], Field(min_length=1)]] = Field(min_length=1)
     ids: list[str] = []
+
+
+class _Count(_File):
+    """How many looks there are: a folder from which all of them were taken is seen to lack them."""
+
+    format: Literal[1] = 1
+    looks: int = Field(ge=0)
 
 
 class _Table(_File):
@@ -183,6 +194,8 @@ def record(counted: Counted, plan: str, seal: str, planned: int, reopen: bool) -
             ids=sorted(_names(ledger.key, counted.ids)),
         )  # fmt: skip
         write_text(_looks() / f"{len(ledger.looks) + 1:06d}.json", look.model_dump_json() + "\n")
+        count = _Count(key=_fingerprint(ledger.key), looks=len(ledger.looks) + 1)
+        write_text(_place() / "count.json", count.model_dump_json() + "\n")
         return opening
 
 
@@ -290,8 +303,8 @@ def _names(key: bytes, names: Rows) -> set[str]:
 
 
 def _told(names: frozenset[str]) -> frozenset[str]:
-    """Names of a risk's queries; mere numbers with how many they are."""
-    return frozenset(f"{name} of {len(names)}" for name in names) if all(map(str.isdecimal, names)) else names
+    """Names of a risk's queries; those that merely count, such as 17 or q17, with how many they are."""
+    return frozenset(f"{name} of {len(names)}" for name in names) if all(map(COUNTED.fullmatch, names)) else names
 
 
 def _place() -> Path:
@@ -325,6 +338,10 @@ def _read(counted: Counted) -> _Ledger:
         raise _damaged(_looks())
     key = _key(bool(paths))
     looks = tuple(_parsed(path, _Look, key) for path in paths)
+    count = _place() / "count.json"
+    # a process that was killed between the two leaves one look more than were counted
+    if count.exists() and not 0 <= len(paths) - _parsed(count, _Count, key).looks <= 1:
+        raise _damaged(_looks())
     known = [_older(queries) for queries in counted.older]
     # a search is about all its pools at once, so that the larger count is of looks that cover the smaller
     return _Ledger(key, looks, max(known, key=len, default=()))

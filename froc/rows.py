@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from froc.errors import InputError
+from froc.normal_form import content
 from froc.records import Record, read
 
 ROLES = ("system", "user", "assistant")
@@ -87,9 +88,16 @@ def refuse_overlaps(files: Mapping[str, Sequence[Row]]) -> None:
     Rows that are trained on may repeat within their own file.
     """
     seen: dict[tuple[str, str], tuple[str, str]] = {}
+    spelled: dict[tuple[str, str], str] = {}
     for name, rows in files.items():
         for number, row in enumerate(rows, start=1):
             place = row.at(name, number)
+            if name.endswith(("queries", "wordings")) and row.key not in seen:
+                first = spelled.setdefault((name, content(row.asked, row.answer)), place)
+                if first != place:
+                    raise InputError(
+                        f"{place} repeats {first} but for case, blanks or punctuation; a query counts once, remove one"
+                    )
             if row.key not in seen:
                 seen[row.key] = name, place
                 continue
@@ -216,7 +224,7 @@ def _of_options(columns: dict[str, Any], where: str) -> dict[str, Any]:
         return columns
     if not isinstance(choices, list) or not 0 <= place < len(choices):
         raise InputError(
-            f"{where}: 'answer' is {place}, which is no place in 'choices'; count from 0, or give the text"
+            f"{where}: 'answer' is a number that is no place in 'choices'; put quotes around an answer, or count choices from 0"
         )
     return columns | {"answer": choices[place]}
 

@@ -187,6 +187,10 @@ class Settings:
             if count < 1:
                 raise InputError(f"sample {risk}={count} is too few; give at least 1")
         for risk, one in measures(self).items():
+            if risk in RISKS and (one.metric.finds == "faults" or control_of("", one) == "none"):
+                raise InputError(
+                    f"{risk} is about what the model knows, and {one} measures something else; give it a name of its own: --risk NAME={one}"
+                )
             if (risk in RISKS or request_of(risk) is not None) and (one.attacks or one.pool != risk):
                 raise InputError(
                     f"{risk} is measured on its own queries as they are; give {one} another name with --risk"
@@ -244,7 +248,8 @@ def measures(settings: Settings) -> dict[str, Measurement]:
 
 def control_of(risk: str, measured: Measurement) -> Kind:
     """What the base model must show under a measurement; another package's metric says by itself that it finds faults."""
-    return "none" if measured.metric.finds == "faults" else kind_of(risk, as_written(risk, measured))
+    faults = measured.metric.finds == "faults" and risk not in RISKS
+    return "none" if faults else kind_of(risk, as_written(risk, measured))
 
 
 def bounds(

@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 
+from froc.control import BASE
 from froc.errors import InputError
 from froc.formats import Format, Read
 from froc.formats._files import json_of, lines_of, text_of
@@ -48,9 +49,23 @@ def _read(path: Path, scale: str | None) -> Read:
         raise InputError(f"{path.name} ends in none of {', '.join(SUFFIXES)}; name it by what it holds")
     read = {".csv": _csv, ".parquet": _parquet}.get(path.suffix, _json)
     try:
-        return Read(read(path), beforehand=True, scale=scale)
+        frame = read(path)
+        refuse_base(frame)
+        return Read(frame, beforehand=True, scale=scale)
     except InputError as error:
         raise InputError(f"{path.name}: {error}") from error
+
+
+def refuse_base(frame: pl.DataFrame) -> None:
+    """InputError for rows of the base model: in froc's own files they say what it lacks, and are no candidate's losses."""
+    if "config" not in frame.columns or frame.schema["config"] != pl.String:
+        return
+    called = frame["config"].str.strip_chars().str.to_lowercase() == BASE
+    if called.any():
+        raise InputError(
+            f"row {int(called.fill_null(False).arg_max() or 0) + 1}: a configuration is called {BASE}, as the base model is in froc's own "
+            "files, where its rows say what it lacks; leave them out, or give a candidate another name"
+        )
 
 
 def _parquet(path: Path) -> pl.DataFrame:

@@ -494,3 +494,20 @@ def _catches(pid: int, sent: signal.Signals) -> bool:
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     (caught,) = (int(line.split()[1], 16) for line in lines if line.startswith("SigCgt:"))
     return bool(caught >> (sent - 1) & 1)
+
+
+def test_names_from_a_table_reach_the_terminal_as_characters(froc: Froc, tmp_path: Path) -> None:
+    """No escape is obeyed, no bracket is taken for markup."""
+    names = ["\x1b]0;owned\x07\x1b[31mred", "[link=http://a]x[/link]"]
+    rows = [f'"{name}",forgetting,q{i},0.0' for name in names for i in range(60)]
+    (tmp_path / "t.csv").write_text("config,risk,query,loss\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    done = froc("certify", str(tmp_path / "t.csv"), "--budget", "0.3", "--named-beforehand")
+    assert done.returncode == 0, done.stderr
+    assert "\x1b" not in done.stdout + done.stderr
+    assert "\\x1b]0;owned\\x07" in done.stdout
+    assert "[link=http://a]x[/link]" in done.stdout
+
+
+def test_a_metric_for_all_risks_may_have_settings(froc: Froc) -> None:
+    done = froc("search", "-b", "0.1", "--metric", "membership:score=loss,over=7")
+    refused(done, "over")

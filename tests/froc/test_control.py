@@ -11,11 +11,13 @@ from scipy.stats import beta
 from froc.certifying import certify as by_log
 from froc.claim import Candidate, Claim
 from froc.control import BASE, FAULTS, Control, Kind, built_in, document, kind_of, metric_of, vacuous
+from froc.errors import InputError
 from froc.losses import SCHEMA
 from froc.metrics import Metric
 from froc.plugins import find, names
 from froc.risk import certify
 from froc.risks import measurement, written
+from search.plan import Settings
 
 BUDGET = {"forgetting": 0.1, "utility": 0.1}
 KINDS: dict[str, Kind] = {"forgetting": "exceeds", "utility": "ceiling"}
@@ -142,6 +144,10 @@ def test_a_weighted_sum_needs_the_base_to_exceed_it() -> None:
         ("gibberish", "gibberish", "none"),
         ("earlier", "extraction_strength/earlier", "none"),
         ("earlier-2", "extraction_strength/earlier-2", "none"),
+        # under these two names nothing but knowledge is measured, whatever metric they are given
+        ("forgetting", "gibberish", "exceeds"),
+        ("forgetting", "membership:over=1", "exceeds"),
+        ("utility", "refusal", "ceiling"),
     ],
 )
 def test_what_the_base_must_show(risk: str, text: str, kind: str) -> None:
@@ -208,3 +214,29 @@ def test_a_base_log_of_other_queries_says_nothing_about_before(tmp_path: Path) -
     )
     assert said.base == {}
     assert any("nothing is said about before" in line for line in said.document["warnings"])
+
+
+@pytest.mark.parametrize("metric", ["gibberish", "refusal", "membership:over=1"])
+def test_forgetting_is_measured_by_what_is_known(metric: str) -> None:
+    """The base model has no gibberish to lose: certified at once, and a page that says its answers could not be had."""
+    for risk in ("forgetting", "utility"):
+        with pytest.raises(InputError, match=f"{risk} is about what the model knows, .*give it a name of its own"):
+            Settings({"forgetting": 0.3, "utility": 0.3}, metrics={risk: metric}).check()
+
+
+def test_a_candidate_is_not_called_base(tmp_path: Path) -> None:
+    """In a bundle's losses.csv rows of `base` are what the base model lacks: 0 where it knows all."""
+    both = pl.concat([table("c0000", {"forgetting": 0.9}), table(BASE, {"forgetting": 0.0})])
+    for name in (BASE, " Base "):
+        path = tmp_path / "losses.csv"
+        both.with_columns(config=pl.col("config").replace(BASE, name)).write_csv(path)
+        with pytest.raises(InputError, match=r"losses.csv: row 201: a configuration is called base"):
+            by_log(path, 0.3, scale="thousandths")
+
+
+def test_a_table_without_the_base_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "losses.csv"
+    table("c0000", {"forgetting": 0.0}).write_csv(path)
+    found = by_log(path, 0.3, scale="thousandths")
+    assert found.chosen == "c0000"
+    assert any("nothing here shows what the base model had before" in line for line in found.document["warnings"])

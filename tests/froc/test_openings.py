@@ -1,6 +1,7 @@
 """Openings are counted query by query: whatever a file is called, however its rows are written, whoever asks."""
 
 import json
+import shutil
 import stat
 import unicodedata
 from collections.abc import Callable
@@ -297,7 +298,7 @@ def test_a_table_says_how_often_it_was_certified(tmp_path: Path) -> None:
     first = certify(table(tmp_path / "a.csv", NAMES), 0.1).document
     assert first["looks"] == {"times": 1, "ways": 1, "sealed": False}
     assert first["opening"]["statement"].startswith("first and only")
-    assert not any("certified" in line for line in first["warnings"])
+    assert not any("was certified" in line for line in first["warnings"])
     # the same again asks nothing new, in whatever file or order
     again = certify(table(tmp_path / "b.csv", NAMES[::-1]), 0.1).document
     assert (again["looks"]["times"], again["looks"]["ways"], again["opening"]["number"]) == (2, 1, 1)
@@ -368,3 +369,33 @@ def test_units_that_risks_share_are_divided_alike(share: float) -> None:
         assert set(moved["unit"]) <= {"u1", "u2"}
     with pytest.raises(InputError, match="1 units are too few"):
         Division(share).of(frame.filter(pl.col("unit") == "u1", pl.col("risk") == "a"))
+
+
+@pytest.mark.parametrize("harm", ["all", "folder", "emptied"])
+def test_looks_that_were_taken_away_are_missed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, harm: str) -> None:
+    monkeypatch.setenv("FROC_STATE", str(tmp_path))
+    first = Counted({"forgetting": frozenset({"a", "b"})}, {})
+    record(first, "plan", "seal", 1, False)
+    looks = tmp_path / "openings" / "looks"
+    if harm == "folder":
+        shutil.rmtree(looks)
+    elif harm == "emptied":
+        path = looks / "000001.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"queries": {}}))
+    else:
+        for path in looks.iterdir():
+            path.unlink()
+    with pytest.raises(InputError, match="damaged"):
+        check(first, "other plan", 1, False)
+
+
+def test_a_look_that_was_not_counted_any_more_still_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed between the look and the count."""
+    monkeypatch.setenv("FROC_STATE", str(tmp_path))
+    counted = [Counted({"forgetting": frozenset({name})}, {}) for name in "ab"]
+    record(counted[0], "plan", "seal", 1, False)
+    kept = (tmp_path / "openings" / "count.json").read_bytes()
+    record(counted[1], "plan 2", "seal 2", 1, False)
+    (tmp_path / "openings" / "count.json").write_bytes(kept)
+    with pytest.raises(InputError, match="were opened before"):
+        check(counted[1], "plan 3", 1, False)

@@ -284,3 +284,22 @@ def test_other_wordings_are_a_risk_of_their_own(tmp_path: Path) -> None:
         InputError, match=r"wordings is about wordings queries, which this task lacks; add a file wordings\.jsonl"
     ):
         split(plain, 0.5, sources=sources)
+
+
+def test_queries_that_differ_by_spelling_alone_count_once() -> None:
+    """Three spellings of each question are no three times as many queries."""
+    rows = [Row("Who is Ann?", "a nurse"), Row("Where is Bo?", "Rome"), Row("who is  ANN", "A nurse.")]
+    with pytest.raises(
+        InputError, match="forget_queries row 3 repeats forget_queries row 1 but for case, blanks or punctuation"
+    ):
+        refuse_overlaps({"forget_queries": rows})
+    # rows that are trained on may repeat
+    refuse_overlaps({"forget": rows})
+
+
+def test_an_answer_that_is_a_number_is_not_quoted(tmp_path: Path) -> None:
+    path = tmp_path / "forget.jsonl"
+    path.write_text(json.dumps({"question": "Her number?", "answer": 5551234}))
+    with pytest.raises(InputError, match=r"forget.jsonl row 1: 'answer' is a number .*put quotes around") as refused:
+        read_rows(path)
+    assert "5551234" not in str(refused.value)
