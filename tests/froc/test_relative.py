@@ -54,7 +54,7 @@ def drawn(draw: np.random.Generator, n: int, share: float) -> tuple[Wholes, Whol
 @pytest.mark.parametrize("bound", ["betting", "hoeffding_bentkus", "mixture"])
 def test_at_the_budget_itself_it_is_wrong_no_more_often_than_stated(bound: str) -> None:
     """At E[L] = .1 E[B], which is .048 of all: four standard errors of the draws; bounds lie above the true share as often."""
-    made, wrong, below, repeats = claim(bound=bound), 0, 0, 200
+    made, wrong, below, repeats = claim(bound=bound), 0, 0, 80
     for seed in range(repeats):
         lost, absent = drawn(np.random.default_rng(seed), 200, 0.1)
         some = replace(evidence(lost[None, :].astype(np.int16)), absences=absent)
