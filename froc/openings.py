@@ -56,10 +56,6 @@ class Counted:
     older: tuple[Mapping[str, str], ...] = ()
 
 
-COUNTED = re.compile(r"[^\W\d]{0,12}[ _.-]?\d{1,9}")
-"""A name that says nothing of its row."""
-
-
 @dataclass(frozen=True)
 class Opening:
     """number: which opening this is, from 1. planned: how many were announced before the first. again: how many of the `of`
@@ -303,8 +299,8 @@ def _names(key: bytes, names: Rows) -> set[str]:
 
 
 def _told(names: frozenset[str]) -> frozenset[str]:
-    """Names of a risk's queries; those that merely count, such as 17 or q17, with how many they are."""
-    return frozenset(f"{name} of {len(names)}" for name in names) if all(map(COUNTED.fullmatch, names)) else names
+    """Names of a risk's queries; mere numbers with how many they are."""
+    return frozenset(f"{name} of {len(names)}" for name in names) if all(map(str.isdecimal, names)) else names
 
 
 def _place() -> Path:
