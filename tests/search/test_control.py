@@ -200,7 +200,7 @@ def test_what_the_search_steers_by_is_the_share_of_what_the_base_scores(base: Ba
         ({"relative": ("quantized",)}, "take utility"),
         ({"relative": (UTILITY,), "sequential": True}, "leave --sequential"),
         ({"relative": (UTILITY,), "radius": 0.01}, "--radius"),
-        ({"relative": (UTILITY,), "metrics": {UTILITY: "refusal"}}, "only what is lost"),
+        ({"relative": ("faults",), "metrics": {"faults": "refusal/utility"}, "budget": {**BUDGET, "faults": 0.3}}, "only what is lost"),
         ({"relative": (UTILITY,), "budget": {**BUDGET, "combined": 0.3}, "weights": {FORGETTING: 0.5, UTILITY: 0.5}}, "combined"),
     ],
 )  # fmt: skip
