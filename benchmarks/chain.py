@@ -270,7 +270,6 @@ TABLES: dict[str, Callable[[random.Random, pl.DataFrame], pl.DataFrame]] = {
     "ids renamed": lambda rng, t: t.with_columns(query=pl.Series(rng.sample(range(10**9), len(t))).cast(pl.String)),
     "ids repeated": lambda _, t: pl.concat([t, t.filter(pl.col("loss") < 0.5)]),
     "ids that differ by a blank": lambda _, t: t.with_columns(query=pl.col("query") + " "),
-    "the worst rows left out of one risk": lambda _, t: t.filter((pl.col("risk") == "utility") | (pl.col("loss") > 2)),
     "capital columns": lambda _, t: t.rename(str.upper),
     "another order": lambda _, t: t.sort("loss"),
 }  # fmt: skip

@@ -120,7 +120,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int)
     said = parser.parse_args()
     repetitions = said.repetitions or (2 if said.quick else 30)
-    trials = said.trials or (6 if said.quick else 12)
+    trials = said.trials or (10 if said.quick else 12)
     base = embedded.base(cache=cache_folder())
     known = truth_probes(base)
     delta, rows = 0.1, []
