@@ -5,6 +5,7 @@
     timestamps    when a signature existed at the latest, by an authority's word
     statements    in-toto statements that enough keys have signed
     records       the files of a bundle and of a model folder: written one way, read one way
+    documents     plan, seal, comparison and report, as far as a claim depends on them
     claims        evidence -> everything in a report that follows from it; builder and verifier run the same code
     rendering     report and evidence -> one static page
     facts         the files of a bundle against each other
@@ -13,6 +14,9 @@
     levels        what stands behind a report that verifies
     reexecution   losses measured again: the draw, the counts, the bound that follows
     evidence      run folder -> signed bundle
+    plan_signing  a plan signed and stamped before the first trial
+    countersigning  what is put into a bundle after its report was signed
+    writing       how its files are written
     exports       verified bundle -> what other tools read, one file per format
 
 A bundle is a plain folder `NAME.froc-audit`: plan.json, plan.dsse.json, seal.json, trials.jsonl, losses.csv,

@@ -7,19 +7,19 @@ signer's word; `Asserted` is the complete list of it.
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import polars as pl
-from pydantic import Field, ValidationError
 
-from audit.records import POINT, RISK, Hex, Name, Stamp, Strict, Trial
+from audit.documents import ComparedPlan, ComparedSeal, Plan, Seal
+from audit.records import Trial
 from audit.signing import exact
 from froc import comparison
 from froc.claim import FLOOR as FLOOR
-from froc.control import Control, Kind, vacuous
+from froc.control import Control, vacuous
 from froc.errors import InputError, VerificationError
 from froc.losses import SCALE
-from froc.risk import Candidate, Claim, certify
+from froc.risk import Candidate, certify
 
 PREDICATE = "urn:froc:unlearning-audit:1"
 PLAN_PREDICATE = "urn:froc:unlearning-plan:1"
@@ -31,210 +31,6 @@ LIMITS = (
 )  # fmt: skip
 """Limits that every report states; no signer can remove one."""
 SMALL = "small-sample"
-
-
-Role = Literal["engineer", "approver", "auditor"]
-
-
-class Lenient(Strict, extra="ignore"):
-    """A document that may say more than is needed here."""
-
-
-class TaskPlan(Lenient):
-    """What the plan says about the task. units: risk -> sampling unit. seed_from: who gave `split_seed`, where said."""
-
-    name: str
-    digest: str = Hex
-    split_seed: int = 0
-    seed_from: Literal["auditor"] | None = None
-    units: dict[str, Literal["query", "group", "queries-by-group"]]
-
-
-class ModelPlan(Lenient):
-    """The base model."""
-
-    name: str
-    digest: str = Hex
-
-
-class SplitPlan(Lenient):
-    """search, calibration: risk -> units. searched, queries: risk -> digest over the sorted ids of either's queries. draw: how
-    units were divided: each by its own place, or (in older plans, which say nothing) in the order of their ids."""
-
-    search: dict[str, int]
-    calibration: dict[str, int]
-    searched: dict[str, str]
-    queries: dict[str, str]
-    draw: Literal["by-row"] | None = None
-
-
-class SearchPlan(Lenient):
-    """How many trials were planned, and how many of them may be tested. The rest is said on the page alone."""
-
-    trials: int = Field(ge=1)
-    candidates: int = Field(ge=1)
-    methods: list[str] = Field(default_factory=list)
-    sampler: str = ""
-    pruner: str = ""
-    objective: str = ""
-    seed: int = 0
-
-
-class AfterPlan(Lenient):
-    """The runs that a plan goes on after. tasks: digests of what they removed, in their order."""
-
-    certificate: str = Hex
-    model: str = Hex
-    tasks: list[Annotated[str, Hex]] = Field(min_length=1)
-    measured: bool
-
-
-class Plan(Lenient):
-    """`plan.json`, as far as a claim depends on it."""
-
-    format: Literal[2]
-    created: str = Stamp
-    task: TaskPlan
-    model: ModelPlan
-    budget: dict[Annotated[str, Field(pattern=rf"^{RISK}$")], Annotated[float, Field(gt=0, lt=1)]] = Field(min_length=1)
-    confidence: float = Field(gt=0, lt=1)
-    procedure: str
-    bound: dict[str, str]
-    population: dict[str, Literal["queries", "sample", "census"]]
-    # some bounds take time that grows with the list; nobody lists more
-    listed: dict[str, Annotated[int, Field(ge=1, le=10**9)]]
-    # older plans name no estimand, and no group is larger than what whole numbers of 64 bits can be tilted by
-    estimand: dict[str, str] = Field(default_factory=dict)
-    largest: dict[str, Annotated[int, Field(ge=1, le=10**9)]] = Field(default_factory=dict)
-    # budgets that are shares of what the base model scored
-    relative: list[str] = Field(default_factory=list)
-    weights: dict[str, Annotated[float, Field(gt=0, le=1)]]
-    radius: float = Field(ge=0, lt=1)
-    sequential: bool
-    openings: int = Field(ge=1)
-    joint: bool
-    metrics: dict[str, str]
-    quantum: Literal[1000]
-    split: SplitPlan
-    search: SearchPlan
-    environment: dict[str, str]
-    after: AfterPlan | None = None
-    # plans of older versions ask nothing of the base model, and none was ever extended
-    control: dict[str, Kind] | None = None
-    extends: list[Annotated[str, Hex]] = Field(default_factory=list)
-
-    @property
-    def claim(self) -> Claim:
-        """What the plan wants to have certified, before any opening."""
-        return Claim(
-            budget=dict(sorted(self.budget.items())),
-            bound=dict(sorted(self.bound.items())),
-            unit=dict(sorted(self.task.units.items())),
-            confidence=self.confidence,
-            procedure=self.procedure,
-            population=dict(sorted(self.population.items())),
-            listed=dict(sorted(self.listed.items())),
-            weights=dict(sorted(self.weights.items())),
-            radius=self.radius,
-            openings=self.openings,
-            joint=self.joint,
-            sequential=self.sequential,
-            unmeasured=0 if self.after is None or self.after.measured else len(self.after.tasks),
-            largest=dict(sorted(self.largest.items())),
-            estimand=dict(sorted(self.estimand.items())),
-            keyed=bool(self.estimand),
-            relative=tuple(sorted(set(self.relative))),
-        )
-
-
-class SealedCandidate(Strict):
-    """A configuration in testing order."""
-
-    config: str = Name
-    method: str
-    params: dict[str, Any]
-    weight: float = Field(gt=0, le=1)
-
-
-class Seal(Strict):
-    """`seal.json`: written before the first calibration loss."""
-
-    format: Literal[1]
-    plan: str = Hex
-    candidates: list[SealedCandidate]
-    search_losses: str = Hex
-    trials: int = Field(ge=0)
-    calibration: dict[str, str]
-    order: list[Annotated[list[str], Field(min_length=3, max_length=3)]] | None = None
-
-    @property
-    def units(self) -> pl.DataFrame | None:
-        """risk, unit and query of everything that was to be measured, where measuring may have stopped early."""
-        schema = ["risk", "unit", "query"]
-        return None if self.order is None else pl.DataFrame(self.order, schema=schema, orient="row")
-
-
-class SignedPlan(Strict):
-    """The predicate of plan.dsse.json: plan.json without floats, and when its signer says it was signed."""
-
-    signed: str = Stamp
-    plan: dict[str, Any]
-
-
-class Signer(Strict):
-    """Who signed, by function and key; never by name."""
-
-    role: Role
-    keyid: str = Hex
-
-
-class ComparedPlan(Lenient):
-    """The plan of a comparison, as far as its document depends on it."""
-
-    format: Literal[1]
-    kind: Literal["comparison"]
-    task: dict[str, Any]
-    model: ModelPlan
-    runs: list[dict[str, str]]
-    metrics: dict[Literal["forgetting", "utility"], str] = Field(min_length=2)
-    units: dict[Literal["forgetting", "utility"], Literal["query", "group"]] = Field(min_length=2)
-    levels: list[Annotated[float, Field(gt=0, le=1)]] = Field(min_length=1)
-    confidence: float = Field(gt=0, lt=1)
-    openings: int = Field(ge=1)
-
-
-NAME = "[a-z0-9_]{1,40}"
-"""Of a method; one that goes around another has that in brackets."""
-
-
-class ComparedPoint(Strict):
-    """A configuration mixed with the base model, by name."""
-
-    config: str = Field(pattern=rf"^({POINT})$")
-    method: str = Field(pattern=rf"^{NAME}(\({NAME}(\({NAME}(\({NAME}\))?\))?\))?$")
-    params: dict[str, Any]
-    weight: float
-
-
-class ComparedSeal(Lenient):
-    """The seal of a comparison: what was to be measured, and what each point stands for."""
-
-    plan: str = Hex
-    candidates: list[ComparedPoint] = Field(min_length=1)
-    calibration: dict[str, str]
-    stages: dict[str, dict[str, str]]
-    fronts: dict[str, list[str]]
-    monotone: dict[str, Any]
-    failed: list[str]
-
-
-class ComparedFile(Strict):
-    """`comparison.json`: plan and seal of a comparison, and the openings of its queries, which are the signer's count."""
-
-    plan: dict[str, Any]
-    seal: dict[str, Any]
-    opening: Annotated[int, Field(ge=1)]
-    planned: Annotated[int, Field(ge=1)]
 
 
 @dataclass(frozen=True)
@@ -251,29 +47,6 @@ class Compared:
         """What follows from it."""
         plan, seal = self.plan.model_dump(), self.seal.model_dump()
         return comparison.document(self.losses, seal, plan, self.opening, self.planned)
-
-
-class Harness(Strict):
-    """What wrote the report."""
-
-    name: Literal["froc"]
-    version: str = Field(pattern=r"^[0-9A-Za-z.+_-]{1,40}$")
-
-
-class Asserted(Strict):
-    """What a report says that no evidence in the bundle can show."""
-
-    schema_: Literal["1"] = Field(alias="schema")
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
-    sequence: int = Field(ge=1)
-    issued: str = Stamp
-    expires: str = Stamp
-    supersedes: str | None = Field(pattern=r"^[0-9a-f]{64}$")
-    signers: list[Signer] = Field(min_length=1)
-    harness: Harness
-    assurance: Literal["self_attested"] = Field(alias="assuranceLevel")
-    asked: str | None
-    opening: int = Field(ge=1)
 
 
 @dataclass(frozen=True)
@@ -305,15 +78,6 @@ class Facts:
     def first(self) -> str:
         """When the first trial was started, by the log; empty where none was."""
         return min((trial.started for trial in self.trials), default="")
-
-
-def parse(model: type[Strict], document: Any, check: str) -> Any:
-    """A document as `model`; VerificationError `check` naming the field that is not as it must be."""
-    try:
-        return model.model_validate(document)
-    except ValidationError as error:
-        where = ".".join(str(part) for part in error.errors()[0]["loc"])
-        raise VerificationError(check, f"{where or 'the document'} is not as it must be") from error
 
 
 def derive(facts: Facts, opening: int, asked: str | None) -> dict[str, Any]:

@@ -7,8 +7,9 @@ from typing import Any
 
 import polars as pl
 
-from audit import claims, records, signing
-from audit.claims import Compared, ComparedFile, ComparedPlan, ComparedSeal, Plan
+from audit import documents, records, signing
+from audit.claims import Compared
+from audit.documents import ComparedFile, ComparedPlan, ComparedSeal, Plan
 from froc import digest
 from froc.comparison import BEFORE
 from froc.errors import InputError, VerificationError
@@ -38,11 +39,11 @@ def files(folder: Path) -> dict[str, bytes]:
 
 def read(found: Mapping[str, bytes], plan: Plan) -> Compared:
     """The comparison of a bundle about the run of `plan`. Raises VerificationError where it is not about the same thing."""
-    whole: ComparedFile = claims.parse(
+    whole: ComparedFile = documents.parse(
         ComparedFile, signing.strict_json(found["comparison.json"], decimals=True), "comparison-shape"
     )
-    asked: ComparedPlan = claims.parse(ComparedPlan, whole.plan, "comparison-shape")
-    seal: ComparedSeal = claims.parse(ComparedSeal, whole.seal, "comparison-shape")
+    asked: ComparedPlan = documents.parse(ComparedPlan, whole.plan, "comparison-shape")
+    seal: ComparedSeal = documents.parse(ComparedSeal, whole.seal, "comparison-shape")
     if seal.plan != digest.of_bytes(_as_written(whole.plan)):
         raise VerificationError("comparison-other-plan", "the comparison was sealed under another plan")
     if asked.model.digest != plan.model.digest or asked.task.get("name") != plan.task.name:

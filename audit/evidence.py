@@ -7,11 +7,9 @@ import json
 import re
 import shutil
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,106 +17,21 @@ import polars as pl
 from securesystemslib.signer import CryptoSigner
 
 import froc
-from audit import claims, comparisons, facts, records, rendering, signing, timestamps, verification
-from audit.claims import Facts, Seal
+from audit import claims, comparisons, documents, facts, records, rendering, signing, verification
+from audit.claims import Facts
+from audit.documents import Seal
+from audit.plan_signing import plan_statement
 from audit.signing import Key
-from audit.timestamps import Authority, Proven, Token
+from audit.timestamps import Proven
 from audit.trust import Trust
-from froc import digest
+from audit.writing import run_bytes, stamped
 from froc.control import BASE
 from froc.errors import InputError, VerificationError
 from froc.losses import SCHEMA
 
 VALID_DAYS = 365
-PATIENCE = 5.0
-"""Seconds that a first trial waits for its machine's clock to reach the time at which its plan was stamped."""
-Stamper = Callable[[bytes], Token]
 _PLACE = re.compile(r"(^|[\s\"'=(:,])(~?/[\w.-]+/|[A-Za-z]:\\|\\\\\w|file:/)")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-
-
-def sign_plan(run: Path, key: Key, *, password: bytes | None = None, now: datetime | None = None) -> Path:
-    """Sign a run's plan.json before its first trial: writes plan.dsse.json beside it.
-
-    Raises InputError where there is no plan yet, or it is signed already.
-    """
-    return PlanSigner(run, key, password).sign(now)
-
-
-class PlanSigner:
-    """Signs a run's plan between its writing and the first trial.
-
-    The key is read at once, so that one that cannot be used is refused before anything is trained; so is one that did
-    not make the signature which an earlier call left in the run. stamp: asks an authority for a time stamp.
-    """
-
-    def __init__(self, run: Path, key: Key, password: bytes | None = None, stamp: Stamper | None = None) -> None:
-        self._run, self._place, self._stamp = run, run / "plan.dsse.json", stamp
-        self._signer = signing.load_signer(key, password)
-        if self._place.exists():
-            self._refuse_other(key)
-
-    def sign(self, now: datetime | None = None) -> Path:
-        """Write plan.dsse.json. InputError where it is there already."""
-        if self._place.exists():
-            raise InputError(f"{self._place} exists and is not overwritten; a plan is signed once")
-        data = plan_statement(_bytes(self._run / "plan.json", self._run), self._signer, stamped(now))
-        part = self._place.with_name(f".{self._place.name}.part")
-        part.write_bytes(data)
-        part.rename(self._place)
-        return self._place
-
-    def before_first_trial(self) -> str:
-        """Sign unless that was done; returns what is to be said about it.
-
-        A plan whose trials have begun is left unsigned: no signature could show any more that it came first. So is one
-        left without a time stamp.
-        """
-        begun = (self._run / "trials.jsonl").exists()
-        if not self._place.exists() and begun:
-            return "trials began before the plan was signed, so it stays unsigned; reports will call it asserted"
-        if self._place.exists():
-            said = "the plan keeps the signature that it was given before the first trial"
-        else:
-            self.sign()
-            said = f"plan signed before the first trial by {self._signer.public_key.keyid[:16]}"
-        return said if self._stamp is None else f"{said}; {self._stamped(self._stamp, begun)}"
-
-    def _stamped(self, stamp: Stamper, begun: bool) -> str:
-        place = self._run / records.PLAN_TOKEN
-        if place.exists():
-            return "it keeps its time stamp"
-        if begun:
-            return "trials began before it was stamped, so it has no time stamp"
-        token = stamp(signing.signatures(self._place.read_bytes())[self._signer.public_key.keyid])
-        behind = (token.time.replace(microsecond=0) - datetime.now(UTC)).total_seconds()
-        if behind > PATIENCE:
-            raise InputError(
-                f"this machine's clock is {behind:.0f} s behind the time stamp's, so that trials would seem to start before "
-                "their plan; set the clock"
-            )
-        time.sleep(max(0.0, behind))
-        replace_file(place, token.data)
-        return f"stamped at {stamped(token.time)}"
-
-    def _refuse_other(self, key: Key) -> None:
-        try:
-            payload, _ = signing.verify(self._place.read_bytes(), [signing.public_of(self._signer)])
-            subject = signing.strict_json(payload)["subject"]
-        except (OSError, VerificationError) as error:
-            raise InputError(
-                f"{self._place} was not signed with {key}; give the key that signed it, or leave --key out"
-            ) from error
-        if subject[0]["digest"]["sha256"] != digest.of_bytes(_bytes(self._run / "plan.json", self._run)):
-            raise InputError(f"{self._place} is not about {self._run / 'plan.json'}; choose another --out")
-
-
-def plan_statement(plan: bytes, signer: signing.PrivateKey, signed: str) -> bytes:
-    """plan.dsse.json: a signed statement about the bytes of plan.json, which repeats it without floats."""
-    document = signing.strict_json(plan, decimals=True)
-    predicate = {"signed": signed, "plan": signing.exact(document)}
-    body = signing.statement({"plan.json": digest.of_bytes(plan)}, claims.PLAN_PREDICATE, predicate)
-    return signing.sign(body, [signer])
 
 
 def build(
@@ -211,87 +124,6 @@ def draft(run: Path, *, config: str | None = None, now: datetime | None = None) 
     return report, found
 
 
-def countersign(
-    bundle: Path,
-    key: Key,
-    trust: Trust,
-    *,
-    password: bytes | None = None,
-    model: Path | None = None,
-    now: datetime | None = None,
-) -> verification.Result:
-    """Verify a bundle, then add a signature over the same bytes to it; nothing else changes.
-
-    trust: keys whose signatures it carries already; how many it will need is not asked yet. Raises InputError for a key
-    that the trust file does not list or that has signed, VerificationError where the bundle does not verify.
-    """
-    signer = signing.load_signer(key, password)
-    mine = signing.public_of(signer)
-    if trust.roles and not (mine.keyid in trust.roles and trust.counts(mine.keyid, now or datetime.now(UTC))):
-        raise InputError(
-            f"{key} is not in the trust file, or revoked or outside its dates there; its signature would count for nothing"
-        )
-    found = verification.check(bundle, replace(trust, threshold=1, needed={}), model=model, now=now)
-    replace_file(bundle / "report.dsse.json", signing.add(found.files["report.dsse.json"], signer))
-    return found
-
-
-def stamp(bundle: Path, ask: Stamper) -> list[str]:
-    """Put a time stamp of each signature of a bundle's report into it, those apart that have one; names of the new files.
-
-    Raises InputError where there is none to be stamped.
-    """
-    made = []
-    for name, signature in _unstamped(bundle).items():
-        replace_file(bundle / name, ask(signature).data)
-        made.append(name)
-    return made
-
-
-def write_requests(bundle: Path, folder: Path) -> list[str]:
-    """Write what `stamp` would send: a request (.tsq) per signature without a time stamp, for an authority elsewhere."""
-    folder.mkdir(parents=True, exist_ok=True)
-    wanted = {str((folder / name).with_suffix(".tsq")): one for name, one in _unstamped(bundle).items()}
-    for path, signature in wanted.items():
-        Path(path).write_bytes(timestamps.request(signature))
-    return list(wanted)
-
-
-def take_responses(bundle: Path, folder: Path, trusted: Authority) -> list[str]:
-    """Put the answers to `write_requests` into a bundle, each checked first. InputError where one is missing or wrong."""
-    found = {}
-    for name, signature in _unstamped(bundle).items():
-        found[name] = timestamps.usable(_bytes(folder / name, folder), signature, trusted, str(folder / name))
-    for name, token in found.items():
-        replace_file(bundle / name, token.data)
-    return list(found)
-
-
-def _unstamped(bundle: Path) -> dict[str, bytes]:
-    """Name of a token's file -> the signature that it has to be over. InputError where every signature has one."""
-    try:
-        signatures = signing.signatures(records.read_bundle(bundle)["report.dsse.json"])
-    except VerificationError as error:
-        raise InputError(f"{bundle} is no bundle ({error}); give a {verification.SUFFIX} folder") from error
-    wanted = {records.report_token(keyid): signature for keyid, signature in signatures.items()}
-    missing = {name: one for name, one in wanted.items() if not (bundle / name).exists()}
-    if not missing:
-        raise InputError(
-            f"every signature of {bundle} has a time stamp; it could have another one after another signature"
-        )
-    return missing
-
-
-def replace_file(place: Path, data: bytes) -> None:
-    """Write a file of a bundle, whole or not at all; what a killed process leaves lies beside the bundle, not in it."""
-    part = place.parent.with_name(f".{place.parent.name}.{place.name}.part")
-    try:
-        part.write_bytes(data)
-        part.replace(place)
-    except OSError as error:
-        raise InputError(f"cannot write {place} ({error.strerror}); make its folder writable") from error
-
-
 def page(report: Mapping[str, Any], files: Mapping[str, bytes], facts: Facts) -> bytes:
     """report.html for a predicate that lacks only its list of evidence."""
     return rendering.html({**report, "evidence": records.listing(files)}, facts).encode("utf-8")
@@ -316,17 +148,17 @@ def _files(run: Path, signer: signing.PrivateKey, stamp: str) -> tuple[dict[str,
         raise InputError(f"{run} is no folder; give the run folder that froc search --out wrote")
     if not (run / "certificate.json").is_file():
         raise InputError(f"{run} has no certificate.json; let froc search finish, then write the report")
-    files = {name: _bytes(run / name, run) for name in ("plan.json", "seal.json", "trials.jsonl")}
+    files = {name: run_bytes(run / name, run) for name in ("plan.json", "seal.json", "trials.jsonl")}
     try:
-        certificate = json.loads(_bytes(run / "certificate.json", run))
+        certificate = json.loads(run_bytes(run / "certificate.json", run))
         files["trials.jsonl"] = records.write_trials(json.loads(line) for line in files["trials.jsonl"].splitlines())
         signed = run / "plan.dsse.json"
         files["plan.dsse.json"] = (
-            _bytes(signed, run) if signed.is_file() else plan_statement(files["plan.json"], signer, stamp)
+            run_bytes(signed, run) if signed.is_file() else plan_statement(files["plan.json"], signer, stamp)
         )
         int(certificate["opening"]["number"])
         if (run / records.PLAN_TOKEN).is_file() and signed.is_file():
-            files[records.PLAN_TOKEN] = _bytes(run / records.PLAN_TOKEN, run)
+            files[records.PLAN_TOKEN] = run_bytes(run / records.PLAN_TOKEN, run)
     except (ValueError, TypeError, KeyError, AttributeError, VerificationError) as error:
         raise InputError(f"{run} holds a damaged file; run the same froc search again") from error
     return files, certificate
@@ -341,7 +173,7 @@ def _facts(
     now: datetime,
 ) -> Facts:
     """Read the evidence as the verifier will; adds losses.csv to `files`."""
-    seal: Seal = claims.parse(Seal, signing.strict_json(files["seal.json"], decimals=True), "seal-shape")
+    seal: Seal = documents.parse(Seal, signing.strict_json(files["seal.json"], decimals=True), "seal-shape")
     configs = [candidate.config for candidate in seal.candidates]
     _refuse_config(config, configs, certificate)
     table = _table(run, "calibration") if configs else pl.DataFrame(schema=SCHEMA)
@@ -380,15 +212,6 @@ def _table(run: Path, name: str) -> pl.DataFrame:
         return pl.read_parquet(path, columns=list(SCHEMA))
     except (OSError, pl.exceptions.PolarsError) as error:
         raise InputError(f"{path} is missing or damaged; run the same froc search again") from error
-
-
-def _bytes(path: Path, run: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(
-            f"{run} has no readable {path.name}; give the run folder that froc search --out wrote"
-        ) from error
 
 
 def _refuse_other_numbers(run: Path, was: Mapping[str, Any], found: Mapping[str, Any]) -> None:
@@ -455,8 +278,3 @@ def _unusable(run: Path, error: VerificationError) -> InputError:
     return InputError(
         f"the evidence in {run} does not add up ({error}); was a file edited? search again in a new --out"
     )
-
-
-def stamped(now: datetime | None, days: int = 0) -> str:
-    """RFC 3339 time in UTC, to the second, so many days from `now` (the present by default)."""
-    return ((now or datetime.now(UTC)).astimezone(UTC) + timedelta(days=days)).strftime(records.STAMP)

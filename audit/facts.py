@@ -10,8 +10,9 @@ from typing import Any
 
 import polars as pl
 
-from audit import claims, comparisons, records, signing, statements
-from audit.claims import Facts, Plan, Seal, SignedPlan
+from audit import claims, comparisons, documents, records, signing, statements
+from audit.claims import Facts
+from audit.documents import Plan, Seal, SignedPlan
 from audit.records import Trial, moment
 from audit.timestamps import Proven
 from audit.trust import Trust
@@ -77,14 +78,14 @@ def read(
 
 def _plan(files: Mapping[str, bytes], trust: Trust, now: datetime, proven: Proven) -> tuple[Plan, str, tuple[str, ...]]:
     statement = statements.read(files["plan.dsse.json"], trust, 1, claims.PLAN_PREDICATE, now, proven.plan)
-    signed: SignedPlan = claims.parse(SignedPlan, statement.predicate, "plan-shape")
+    signed: SignedPlan = documents.parse(SignedPlan, statement.predicate, "plan-shape")
     moment(signed.signed)
     if statement.subject != {"plan.json": digest.of_bytes(files["plan.json"])}:
         raise VerificationError("plan-digest", "plan.json is not the plan that was signed")
     document = signing.strict_json(files["plan.json"], decimals=True)
     if not same(signing.exact(document), signed.plan):
         raise VerificationError("plan-digest", "plan.json says something else than the signed plan")
-    plan: Plan = claims.parse(Plan, document, "plan-shape")
+    plan: Plan = documents.parse(Plan, document, "plan-shape")
     moment(plan.created)
     risks = set(plan.claim.risks) if set(plan.weights) <= set(plan.bound) else set()
     for name in ("bound", "metrics", "population"):
@@ -96,7 +97,7 @@ def _plan(files: Mapping[str, bytes], trust: Trust, now: datetime, proven: Prove
 
 
 def _seal(files: Mapping[str, bytes], plan: Plan) -> Seal:
-    seal: Seal = claims.parse(Seal, signing.strict_json(files["seal.json"], decimals=True), "seal-shape")
+    seal: Seal = documents.parse(Seal, signing.strict_json(files["seal.json"], decimals=True), "seal-shape")
     if seal.plan != digest.of_bytes(files["plan.json"]):
         raise VerificationError("seal-other-plan", "the seal was made under another plan")
     configs = [candidate.config for candidate in seal.candidates]

@@ -14,14 +14,15 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
-from audit import claims, signing
-from audit.claims import Facts, Harness, Role
+from audit import documents, signing
+from audit.claims import Facts
+from audit.documents import Harness, Role
 from audit.records import HEADER, Hex, Stamp, Strict
 from audit.signing import exact
 from froc import digest
 from froc.bounds.binomial import ceiling
-from froc.claim import up
 from froc.errors import InputError, VerificationError
+from froc.rounding import up
 
 NAME = "reexecution.dsse.json"
 PREDICATE = "urn:froc:unlearning-reexecution:1"
@@ -149,7 +150,7 @@ def check(
     """A verified statement against the report and its losses. Raises VerificationError where it is about others."""
     if dict(subject) != {SUBJECT: payload}:
         raise VerificationError("reexecution-other-report", "the re-execution is about another report")
-    said: Outcome = claims.parse(Outcome, predicate, "reexecution-shape")
+    said: Outcome = documents.parse(Outcome, predicate, "reexecution-shape")
     if said.keyid not in signers:
         raise VerificationError(
             "reexecution-signer", "the re-execution names a signer whose trusted key did not sign it"

@@ -15,8 +15,8 @@ from typing import Annotated, Literal
 from cryptography import x509
 from pydantic import Field
 
-from audit import claims, signing, timestamps
-from audit.claims import Role, Signer
+from audit import documents, signing, timestamps
+from audit.documents import Role, Signer
 from audit.records import Stamp, Strict, moment
 from audit.timestamps import Authority
 from froc.errors import InputError, VerificationError
@@ -134,7 +134,7 @@ def read(path: Path) -> Trust:
     """A trust file. InputError where it is not one, lists a key twice, or asks for more signatures than it has keys."""
     try:
         document = signing.strict_json(path.read_bytes())
-        said: TrustFile = claims.parse(TrustFile, document, "trust-shape")
+        said: TrustFile = documents.parse(TrustFile, document, "trust-shape")
         windows = [_validity(one) for one in said.keys]
     except OSError as error:
         raise InputError(f"cannot read the trust file {path} ({error.strerror})") from error

@@ -10,9 +10,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from audit import claims, facts, records, reexecution, rendering, signing, statements, timestamps
+from audit import claims, documents, facts, records, reexecution, rendering, signing, statements, timestamps
 from audit import trust as trusting
-from audit.claims import Asserted, Facts, Plan
+from audit.claims import Facts
+from audit.documents import Asserted, Plan
 from audit.facts import Check, Log, same
 from audit.levels import Level, levels
 from audit.records import moment
@@ -172,7 +173,7 @@ def _signed_by(signers: Sequence[str], trust: Trust) -> str:
 
 def _asserted(report: Statement) -> Asserted:
     names = [field.alias or name for name, field in Asserted.model_fields.items()]
-    said: Asserted = claims.parse(
+    said: Asserted = documents.parse(
         Asserted, {n: report.predicate[n] for n in names if n in report.predicate}, "report-shape"
     )
     named = [signer.keyid for signer in said.signers]

@@ -27,8 +27,8 @@ from froc.certifying import certify
 from froc.errors import InputError
 from froc.tasks import embedded
 from search.external import Given
-from search.plan import Settings
 from search.run import run
+from search.settings import Settings
 
 MODEL = Path(__file__).resolve().parents[1] / "tests" / "data" / "small-model"
 RECIPE = embedded.Recipe(

@@ -24,7 +24,7 @@ from froc.losses import SCALE
 from froc.measure import measured, probes
 from froc.models import load
 from froc.tasks import embedded
-from search.plan import Settings, measures
+from search.settings import Settings, measures
 
 BUDGET = 0.1
 ROOT = Path(__file__).resolve().parents[1]

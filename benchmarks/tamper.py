@@ -28,7 +28,7 @@ from typing import Any
 
 from verifying import make_run
 
-from audit import claims, evidence, facts, signing, verification
+from audit import claims, documents, evidence, facts, plan_signing, signing, verification
 from audit.timestamps import Proven
 from audit.trust import Trust
 from froc import digest
@@ -311,7 +311,7 @@ def signer(some: Scratch, draw: random.Random) -> None:
     path = some.place / "bundle" / "report.dsse.json"
     statement = json.loads(base64.b64decode(json.loads(path.read_bytes())["payload"]))
     report = statement["predicate"]
-    own = {item.alias or name for name, item in claims.Asserted.model_fields.items()} | {"evidence"}
+    own = {item.alias or name for name, item in documents.Asserted.model_fields.items()} | {"evidence"}
     follows = {name: value for name, value in report.items() if name not in own}
     before = signing.compact(follows)
     while signing.compact(follows) == before:
@@ -344,7 +344,7 @@ def anew(some: Scratch, draw: random.Random) -> None:
     lines[at] = signing.compact(document)[:-1]
     kept[name] = b"".join(line + b"\n" for line in lines)
     if name == "plan.json":
-        kept["plan.dsse.json"] = evidence.plan_statement(kept[name], some.signer, "2026-03-01T12:00:00Z")
+        kept["plan.dsse.json"] = plan_signing.plan_statement(kept[name], some.signer, "2026-03-01T12:00:00Z")
         for other in ("seal.json", "trials.jsonl"):
             kept[other] = kept[other].replace(old.encode(), digest.of_bytes(kept[name]).encode())
     report = statement["predicate"]

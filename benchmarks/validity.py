@@ -27,8 +27,9 @@ from froc.losses import SCALE
 from froc.measure import Probe, losses, probes
 from froc.models import Base
 from froc.tasks import embedded
-from search.plan import Settings, measures
-from search.run import Job, run
+from search.job import Job
+from search.run import run
+from search.settings import Settings, measures
 from search.space import build, choose
 from search.trial import Asked, Bench
 

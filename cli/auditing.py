@@ -142,8 +142,9 @@ def model(
     from cli.searching import Screen, finish, signature
     from search.external import Given
     from search.folder import Folder
-    from search.plan import Settings, draw_of, label_of
+    from search.plan import draw_of, label_of
     from search.run import run
+    from search.settings import Settings
 
     defined = words.definitions(risk or [])
     settings = Settings(
@@ -231,9 +232,10 @@ def sign(
 
     Exit 4: it does not verify, and was not signed.
     """
-    from audit import evidence
 
-    found = evidence.countersign(
+    from audit import countersigning
+
+    found = countersigning.countersign(
         bundle, key, reexecuting.trusted(signed_by, trust), password=words.password(), model=model
     )
     if json_:
@@ -265,21 +267,21 @@ def stamp(
     Whoever pins the authority in the trust file then knows when the signatures existed at the latest, so that they still
     count after their keys have expired or been revoked.
     """
-    from audit import evidence, timestamps
+    from audit import countersigning, timestamps
     from cli.searching import stamper
 
     if sum(some is not None for some in (tsa, requests, responses)) != 1:
         raise InputError("give --tsa with the authority's address, or --requests, or --responses")
     if requests is not None:
-        made = evidence.write_requests(bundle, requests)
+        made = countersigning.write_requests(bundle, requests)
     elif responses is not None:
         if tsa_root is None:
             raise InputError("--responses needs --tsa-root: the authority's root certificate")
-        made = evidence.take_responses(bundle, responses, timestamps.Authority(timestamps.read(tsa_root)))
+        made = countersigning.take_responses(bundle, responses, timestamps.Authority(timestamps.read(tsa_root)))
     else:
         ask = stamper(tsa, tsa_root)
         assert ask is not None
-        made = evidence.stamp(bundle, ask)
+        made = countersigning.stamp(bundle, ask)
     if json_:
         words.emit({"bundle": str(bundle), "files": made})
     else:

@@ -50,7 +50,7 @@ def bench(
     its sweep, is worked out from them. Nothing is certified and no calibration query is looked at.
     """
     from search import speed
-    from search.plan import Settings, measures
+    from search.settings import Settings, measures
     from search.trial import Bench
 
     if steps < 1:

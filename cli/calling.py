@@ -84,8 +84,9 @@ def search(
     """
     from cli.searching import Screen
     from search.folder import Folder
-    from search.plan import Settings, parallel_of
+    from search.plan import parallel_of
     from search.run import run
+    from search.settings import Settings
 
     known = {field.name for field in fields(Settings)}
     for name in more:

@@ -14,7 +14,7 @@ from froc.errors import InputError
 
 if TYPE_CHECKING:
     from search.compare import Side
-    from search.plan import Settings
+    from search.settings import Settings
 
 EXAMPLES = """[bold]Examples[/]
 
@@ -131,7 +131,7 @@ def _settings(path: Path, plan: Mapping[str, Any]) -> "Settings":
     """What a run was told, as far as training and measuring again hang on it."""
     from dataclasses import replace
 
-    from search.plan import settings_of
+    from search.settings import settings_of
 
     kinds = {plan.get("population", {}).get(risk, "queries") for risk in words.RISKS}
     if plan.get("after"):

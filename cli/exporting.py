@@ -39,7 +39,7 @@ def export(
 
     Exit 0: written, whatever the verdict is; it is part of what is written. Exit 4: does not verify, nothing is written.
     """
-    from audit import evidence, exports, signing, verification
+    from audit import exports, signing, verification, writing
     from audit.exports import svr
 
     if (against is None) != (not signed_by) or (against is not None and format_ != "svr"):
@@ -58,7 +58,7 @@ def export(
         keyid = svr.check(data, [signing.load_public(path) for path in signed_by or ()], found)
         words.results.print(f"the statement says what the report shows; signed by {keyid}", soft_wrap=True)
         return
-    text = exports.write(format_, found, exports.Given(evidence.stamped(None), signer, url))
+    text = exports.write(format_, found, exports.Given(writing.stamped(None), signer, url))
     if out is None:
         typer.echo(text, nl=False)
         return

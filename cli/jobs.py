@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from froc.data import Draw, Task, Unit
     from search.after import After
     from search.executors import Executor
-    from search.plan import Settings
-    from search.run import Job
+    from search.job import Job
+    from search.settings import Settings
 
 LATER = (
     "population", "sample", "weights", "radius", "sequential", "objective", "weighing", "train", "pack", "sweep", "autocast",
@@ -69,8 +69,8 @@ def job(
     from froc.tasks import folder as folders
     from search import after as afters
     from search import space as spaces
-    from search.plan import measures
-    from search.run import Job
+    from search.job import Job
+    from search.settings import measures
 
     crew = places(machine)
     if machine.dtype is not None and machine.dtype not in models.DTYPES:
@@ -211,7 +211,7 @@ def _gpus(device: str | None) -> list[str]:
 def _workers(job: "Job", machine: Machine, crew: list[str]) -> "Callable[..., Executor]":
     from search.executors import Recipe
     from search.executors.processes import Processes
-    from search.plan import measures
+    from search.settings import measures
 
     settings, base = job.settings, job.base
     recipe = Recipe(
@@ -240,7 +240,7 @@ def _questions(settings: "Settings") -> int:
     from dataclasses import asdict
 
     from froc import digest
-    from search.plan import Settings
+    from search.settings import Settings
 
     plain = asdict(Settings(settings.budget))
     said = {

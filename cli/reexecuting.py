@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from audit.trust import Trust
     from cli.searching import Screen
     from search.after import After
+    from search.job import Job
     from search.remeasuring import Target
-    from search.run import Job
 
 EXAMPLES = """[bold]Examples[/]
 
@@ -79,7 +79,7 @@ def reexecute(
     from dataclasses import replace
 
     import froc
-    from audit import evidence, reexecution, signing, verification
+    from audit import reexecution, signing, verification, writing
     from cli.searching import Screen
     from search.remeasuring import environment, remeasure
 
@@ -105,11 +105,11 @@ def reexecute(
         seal = json.loads(found.files["seal.json"])
         measured = remeasure(job, seal, targets, drawn, lambda done, of: screen.step("again", done, of), unlearned)
     predicate = reexecution.document(
-        losses, seed, lines, config, reexecution.compare(drawn, measured), signed=evidence.stamped(None), role=role,
+        losses, seed, lines, config, reexecution.compare(drawn, measured), signed=writing.stamped(None), role=role,
         keyid=signing.public_of(signer).keyid, harness={"name": "froc", "version": froc.__version__},
         environment=environment(job.base),
     )  # fmt: skip
-    evidence.replace_file(place, reexecution.sign(found.payload, predicate, signer))
+    writing.replace_file(place, reexecution.sign(found.payload, predicate, signer))
     everyone = (*known.keys, signing.public_of(signer))
     again = verification.check(
         bundle, replace(known, keys=everyone, threshold=1, needed={}), model=unlearned
@@ -138,8 +138,9 @@ def _job(
     machine: jobs.Machine, screen: "Screen", chain: "After | None", earlier: Sequence[Path],
 ) -> "Job":  # fmt: skip
     """What the report is about, made again; InputError where that is something else."""
-    from search.plan import draw_of, settings_of
+    from search.plan import draw_of
     from search.remeasuring import refuse_other
+    from search.settings import settings_of
 
     plan: dict[str, Any] = json.loads(files["plan.json"])
     said = plan["task"]

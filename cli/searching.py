@@ -12,7 +12,7 @@ from cli.showing import summary
 from froc.errors import InputError, NotCertifiedError
 
 if TYPE_CHECKING:
-    from audit.evidence import Stamper
+    from audit.plan_signing import Stamper
     from search.folder import Started
     from search.plan import Plan
 
@@ -186,7 +186,8 @@ def search(
     until_time, per_trial = words.seconds(timeout, "timeout"), words.seconds(trial_timeout, "trial-timeout")
 
     from search.folder import Folder
-    from search.plan import Settings, draw_of, label_of, parallel_of
+    from search.plan import draw_of, label_of, parallel_of
+    from search.settings import Settings
 
     machine = jobs.Machine(device, dtype, checkpointing, compiled, executor, workers, worker_gpus)
     at_once = parallel or parallel_of(Folder(place)) or max(1, len(jobs.places(machine)))
@@ -236,7 +237,7 @@ def signature(out: Path, key: str | None, tsa: str | None, tsa_root: Path | None
         if tsa is not None:
             raise InputError("--tsa stamps a signature; give the --key that signs the plan")
         return None
-    from audit.evidence import PlanSigner
+    from audit.plan_signing import PlanSigner
 
     return PlanSigner(out, key, words.password(), stamper(tsa, tsa_root)).before_first_trial
 

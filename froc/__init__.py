@@ -21,6 +21,7 @@ How the files depend on each other, top to bottom::
     normal_form  openings                 what stays of a row that is written otherwise; how often queries were looked at
     losses  bounds/  procedures/          the loss table; one theorem each; who may be rejected together
     shift  combined  tilting  claim       losses -> p-values and bounds for one claim; ratios of means as means
+    claim_checks                          claims that cannot be certified as said
     control                               what the base model shows under the same measurements
     power  exchangeability  sentences     what it would take; do losses look like independent draws; words for it
     risk                                  -> certified set, CUR, certificate

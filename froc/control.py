@@ -23,11 +23,11 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 
-from froc.claim import Claim, Evidence, down, level, uppers
+from froc.claim import Claim, Evidence, level, uppers
 from froc.combined import COMBINED
 from froc.data import RISKS, UTILITY, request_of
 from froc.losses import SCALE
-from froc.rounding import at_least, at_most
+from froc.rounding import at_least, at_most, down
 
 Kind = Literal["exceeds", "ceiling", "none"]
 BASE = "base"

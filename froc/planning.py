@@ -17,7 +17,8 @@ import polars as pl
 from froc import designing, laws, planning_words, procedures
 from froc.bounds import Bound
 from froc.chances import DRAWS, Chance, First, together
-from froc.claim import Claim, automatic, refuse_unknown
+from froc.claim import Claim, automatic
+from froc.claim_checks import refuse_unknown
 from froc.combined import COMBINED
 from froc.data import RISKS
 from froc.designing import Design

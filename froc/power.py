@@ -12,11 +12,12 @@ import numpy as np
 
 from froc import shift
 from froc.bounds import Losses, Reals
-from froc.claim import Claim, Evidence, at_levels, evidence, level, only, p_values, up
+from froc.claim import Claim, Evidence, at_levels, evidence, level, only, p_values
 from froc.combined import COMBINED
 from froc.errors import InputError
 from froc.losses import SCALE
 from froc.procedures import first_levels
+from froc.rounding import up
 
 MOST_UNITS = 1_000_000
 """Nobody is told to measure more."""

@@ -17,12 +17,14 @@ from numpy.typing import NDArray
 from froc import control as controls
 from froc import exchangeability, power, procedures, sentences, shift
 from froc.bounds import Losses
-from froc.claim import Candidate, Claim, Evidence, down, evidence, level, p_values, refuse_unknown, up, uppers
+from froc.claim import Candidate, Claim, Evidence, evidence, level, p_values, uppers
+from froc.claim_checks import refuse_unknown
 from froc.combined import COMBINED
 from froc.control import BASE, Control
 from froc.errors import InputError
 from froc.losses import SCALE, WEIGHTED, LossMatrix, matrix, prefixes, refuse_shared_units
 from froc.power import required
+from froc.rounding import down, up
 
 __all__ = ["Candidate", "Claim", "bounds", "certify", "choose", "decide", "level", "refuse_unknown", "required"]
 

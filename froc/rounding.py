@@ -1,8 +1,35 @@
-"""Bounds as people read them: to three decimals, against the claim. Imports nothing slow."""
+"""Numbers of certificates, rounded against the claim: as documents hold them, and to three decimals as people read them.
 
-from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+Imports nothing slow.
+"""
 
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
+
+SLACK = Decimal("1e-12")
+"""Rounding gives this much (relative) away, so that no machine's last bits can round in the claim's favour."""
+TINY = Decimal("1e-300")
+"""No p-value is printed smaller; a bound that underflows to 0 has not proved certainty."""
 STEP = Decimal("0.001")
+
+
+def up_p(value: float, *, exact: bool = False) -> float:
+    """A p-value rounded up to 6 significant digits; at most 1, never 0 but where 0 is exact."""
+    if exact and value == 0:
+        return 0.0
+    exactly = max(Decimal(float(value)) * (1 + SLACK), TINY)
+    return min(1.0, float(Context(prec=6, rounding=ROUND_CEILING).plus(exactly)))
+
+
+def up(value: float, decimals: int = 6, *, exact: bool = False) -> float:
+    """A risk rounded up to so many decimals; at most 1. exact: a mean, which is known to the last digit."""
+    step = Decimal(1).scaleb(-decimals)
+    given = Decimal(str(round(value, 12))) if exact else Decimal(value) * (1 + SLACK)
+    return min(1.0, float(given.quantize(step, ROUND_CEILING)))
+
+
+def down(value: float, decimals: int = 6) -> float:
+    """A radius rounded down to so many decimals."""
+    return float((Decimal(value) * (1 - SLACK)).quantize(Decimal(1).scaleb(-decimals), ROUND_FLOOR))
 
 
 def at_most(value: float) -> str:

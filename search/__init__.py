@@ -1,6 +1,9 @@
 """STUDY: which candidate next, and where it runs.
 
-    run        the whole job in order: plan, trials, seal, calibration, certificate, chosen model
+    run        the whole job in order, and what of it is left
+    job        what a search works on, and who is told how it goes on
+    stages     trials, further risks, seal, calibration, chosen model: each leaves files that the next one starts from
+    settings   what a user says, validated once
     plan       what is fixed before the first trial, and whether a run folder was made by the same plan
     control    the base model measured first, and beside the candidates: what was not there cannot be removed
     growth     more trials in the same run folder, as long as nothing was opened

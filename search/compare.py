@@ -30,8 +30,8 @@ from froc.models import read_weights, write_weights
 from froc.scope import Weights
 from search import sealing
 from search.folder import Folder, Started, of_document, write_json, write_table
+from search.job import Job, bench_of
 from search.plan import identity, refuse_other
-from search.run import Job, bench_of
 from search.trial import Asked, Bench
 
 HALVINGS = 10

@@ -4,56 +4,80 @@ What must be there before it can be removed, and when a risk is vacuous, stands 
 """
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import polars as pl
 
 from froc.agreement import refuse
-from froc.claim import Claim, evidence
-from froc.control import BASE, Control, Kind, complaint, document, least
+from froc.claim import Claim, Evidence, evidence
+from froc.control import BASE, Control, complaint, document, least
 from froc.data import Query
 from froc.errors import InputError
 from froc.losses import matrix
 from froc.rounding import at_least
 from search.executors import Executor
 from search.folder import Folder, write_table
+from search.job import Job
+from search.plan import Plan
 from search.work import Agreement, CheckPrompt, MeasureBase
 
 LOG = logging.getLogger("froc")
 Queries = Mapping[str, tuple[Query, ...]]
+WHAT = "measuring the base model"
 
 
-def before_search(
-    executor: Executor, queries: Queries, kinds: Mapping[str, Kind], claim: Claim, folder: Folder, allowed: bool
-) -> tuple[pl.DataFrame, dict[str, Any], list[str]]:
-    """Absences of the base model on search queries, what they show by risk, as certificates say it, and notes for the user.
+@dataclass(frozen=True)
+class BaseMeasurement:
+    """The base model on search queries. absences: its loss table (`froc.control`); base: risk -> what that shows, as certificates
+    say it; notes: what a user should know before hours are spent."""
 
-    allowed: whether vacuous risks are gone on with. Raises InputError naming them and the mend where they are not.
+    absences: pl.DataFrame
+    base: dict[str, Any]
+    notes: list[str]
+
+
+def before_search(executor: Executor, job: Job, plan: Plan, folder: Folder) -> BaseMeasurement:
+    """Measure the base model, or read what an earlier call in this folder measured.
+
+    Raises InputError naming vacuous risks and the mend, unless the user goes on with them.
     """
+    claim, notes = plan.claim, []
     if folder.base_losses.is_file():
-        table, said = pl.read_parquet(folder.base_losses).filter(pl.col("split") == "search"), []
+        absences = _of_search(folder)
     else:
-        agreement, table = executor.each([CheckPrompt(), MeasureBase("search", queries)])
+        agreement, absences = executor.each(
+            [CheckPrompt(), MeasureBase("search", job.view.queries)], lambda done: job.told(WHAT, done, 2)
+        )
         refuse(agreement.disagreements, agreement.asked, agreement.prompt)
-        said = [_asked(agreement)]
-    # of a list only a part is known yet, so that its bounds cannot be taken
-    plain = {risk: "betting" if claim.kind(risk) != "queries" else bound for risk, bound in claim.bound.items()}
-    claim = replace(claim, bound=plain, population={}, listed={})
-    units = {
-        risk: evidence(matrix(table, risk=risk, split="search", configs=[BASE], unit=claim.unit[risk]).values)
-        for risk in claim.risks
-    }
-    shown = document(kinds, units, claim)
-    LOG.info("before: %s", ", ".join(f"{risk} {one['before']:.3f}" for risk, one in shown.items()))
-    refused = [risk for risk, one in shown.items() if _within(one, claim.budget.get(risk))]
-    if refused and not allowed:
+        notes.append(_asked(agreement))
+    base = document(plan.document["control"], _units(absences, claim), _plain(claim))
+    LOG.info("before: %s", ", ".join(f"{risk} {shown['before']:.3f}" for risk, shown in base.items()))
+    vacuous = [risk for risk, shown in base.items() if _within(shown, claim.budget.get(risk))]
+    if vacuous and not job.settings.allow_vacuous:
         raise InputError(
-            "; ".join(complaint(risk, shown[risk], claim.budget[risk]) for risk in refused)
+            "; ".join(complaint(risk, base[risk], claim.budget[risk]) for risk in vacuous)
             + "; --allow-vacuous goes on, and every output then says NOT ESTABLISHED"
         )
-    return table, shown, [*said, *notes(shown, claim.budget)]
+    return BaseMeasurement(absences, base, [*notes, *_open_questions(base, claim.budget)])
+
+
+def _plain(claim: Claim) -> Claim:
+    """The claim about queries like these: of a list only a part is known before calibration, so that its bounds cannot be taken."""
+    bound = {risk: "betting" if claim.kind(risk) != "queries" else name for risk, name in claim.bound.items()}
+    return replace(claim, bound=bound, population={}, listed={})
+
+
+def _units(absences: pl.DataFrame, claim: Claim) -> dict[str, Evidence]:
+    return {
+        risk: evidence(matrix(absences, risk=risk, split="search", configs=[BASE], unit=claim.unit[risk]).values)
+        for risk in claim.risks
+    }
+
+
+def _of_search(folder: Folder) -> pl.DataFrame:
+    return pl.read_parquet(folder.base_losses).filter(pl.col("split") == "search")
 
 
 def _asked(agreement: Agreement) -> str:
@@ -67,27 +91,28 @@ def _asked(agreement: Agreement) -> str:
 
 def opened(executor: Executor, queries: Queries, folder: Folder) -> None:
     """Measure the base model on the calibration queries; its absences stand in a file of their own, for they are no candidate's losses."""
-    table = pl.read_parquet(folder.base_losses).filter(pl.col("split") == "search")
     tables: list[pl.DataFrame] = executor.each([MeasureBase("calibration", queries)])
-    write_table(folder.base_losses, pl.concat([table, *tables]))
+    write_table(folder.base_losses, pl.concat([_of_search(folder), *tables]))
 
 
-def control(folder: Folder, plan: Mapping[str, Any]) -> Control | None:
+def read(folder: Folder, plan: Mapping[str, Any]) -> Control | None:
     """The base model's absences of a run; None where a plan of an older version asked for none."""
     kinds = plan.get("control")
     return None if kinds is None else Control(pl.read_parquet(folder.base_losses), kinds)
 
 
-def notes(shown: Mapping[str, Mapping[str, Any]], budget: Mapping[str, float]) -> Sequence[str]:
-    """What a user should know before hours are spent: a lower bound that may not come to lie above the budget."""
-    near = [risk for risk, one in shown.items() if one["vacuous"] and not _within(one, budget.get(risk))]
+def _open_questions(base: Mapping[str, Mapping[str, Any]], budget: Mapping[str, float]) -> list[str]:
+    """Risks whose lower bound may not come to lie above the budget."""
     return [
-        f"{risk}: the base model shows {shown[risk]['before']:.3f} on search queries, at least {at_least(shown[risk]['lower'])}: whether "
-        f"that exceeds {'0' if shown[risk].get('relative') else f'the budget of {budget[risk]:g}'} is open, and nothing is certified unless the calibration queries show it"
-        for risk in near
+        f"{risk}: the base model shows {shown['before']:.3f} on search queries, at least {at_least(shown['lower'])}: whether that exceeds "
+        f"{'0' if shown.get('relative') else f'the budget of {budget[risk]:g}'} is open, and nothing is certified unless the "
+        "calibration queries show it"
+        for risk, shown in base.items()
+        if shown["vacuous"] and not _within(shown, budget.get(risk))
     ]
 
 
-def _within(one: Mapping[str, Any], budget: float | None) -> bool:
-    limit = None if budget is None else least(budget, bool(one.get("relative")))
-    return one["control"] != "none" and limit is not None and float(one["before"]) <= limit
+def _within(shown: Mapping[str, Any], budget: float | None) -> bool:
+    if budget is None or shown["control"] == "none":
+        return False
+    return float(shown["before"]) <= least(budget, bool(shown.get("relative")))

@@ -19,8 +19,8 @@ from froc.models import write_weights
 from search import sealing
 from search.executors import TRIES, Executor, Report
 from search.folder import FINISHED, Folder, Started, of_document, write_json, write_table
-from search.plan import Settings
 from search.pruning import Judge
+from search.settings import Settings
 from search.study import Study
 from search.trial import trial_seed
 from search.work import Trained, Trials, now, saver_of

@@ -2,37 +2,28 @@
 
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any, Protocol
 
 import froc
-from froc import digest, procedures
+from froc import digest
 from froc.bounds import Bound
 from froc.claim import automatic, estimands
-from froc.combined import COMBINED
-from froc.control import Kind, kind_of
-from froc.data import RISKS, Draw, Sealed, SearchView, Task, Unit, ids, request_of
-from froc.engine import PRECISIONS
+from froc.data import Draw, Sealed, SearchView, Task, Unit, ids
 from froc.errors import InputError
 from froc.losses import SCALE, WEIGHTED
 from froc.models import Base
 from froc.plugins import find
-from froc.published import Weighing
 from froc.risk import Claim, refuse_unknown, required
-from froc.risks import Measurement, named
+from froc.risks import Measurement
 from froc.risks import written as as_written
-from froc.scope import read as read_scope
 from search.folder import Folder
-from search.pruning import PRUNERS
-from search.space import Spaces, pick, written
-from search.study import OBJECTIVES, SAMPLERS
+from search.settings import Settings, control_of, measures
+from search.space import Spaces, written
 
 PACKAGES = ("torch", "transformers", "optuna", "numpy", "scipy", "mapie", "polars")
-UNTIL = ("trials", "certified")
-LEAST = 1e-6
-"""The smallest limit that a search steers by."""
 LATER: dict[str, dict[str, Any]] = {"search": {"parallel": 1, "until": "trials", "shared": False}}
 """What plans of older versions do not say, and meant."""
 MISSING: dict[str, Any] = {"relative": None}
@@ -58,164 +49,6 @@ class After(Protocol):
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What a user says to `froc search`; validated here, once.
-
-    budget: risk -> accepted risk, in (0, 1). metrics: risk -> how it is measured (`froc.risks.measurement`). share: part of the units that the search may look at.
-    candidates: at most this many configurations are tested; None lets the number of queries decide (at most 10).
-    population, weights, radius, sequential: see `froc.claim.Claim`. sample: risk -> units of a listed population that
-    are measured beside those of the search. train: what trials may change, see `froc.scope.parse`; pack: how many are
-    trained in the same passes. sweep: whether stops and mixes with the base are tried. autocast: see `froc.engine`.
-    parallel: packs in flight: the sampler knows all but the last ones. until: `trials` or `certified`, which stops as soon
-    as the search losses make a certificate likely. timeout, trial_timeout: seconds. later: requests to come, for which a
-    part of the sealed queries each is held back (`froc.earlier`).
-    allow_vacuous: go on where the base model itself keeps a budget; nothing is certified then, so no plan says it.
-    relative: risks whose budgets are shares of what the base model scores; before: risk -> that score on search queries, once it
-    is measured.
-    storage: address of a database whose study several drivers share; it may hold a password, so it is never written down.
-    objective: what the sampler minimizes: `margin` (the worst risk over its budget),
-    `pareto` (the mean loss of each risk) or `froc` (the published score under `weighing`); ranking and certificate are the
-    same under all.
-    """
-
-    budget: Mapping[str, float]
-    confidence: float = 0.9
-    metrics: Mapping[str, str] = field(default_factory=dict)
-    methods: tuple[str, ...] = ()
-    trials: int = 30
-    sampler: str = "tpe"
-    pruner: str = "halving"
-    procedure: str = "weighted-holm"
-    bound: str = "auto"
-    joint: bool = False
-    candidates: int | None = None
-    share: float = 0.2
-    seed: int = 0
-    batch: int = 32
-    openings: int = 1
-    reopen: bool = False
-    population: Mapping[str, str] = field(default_factory=dict)
-    sample: Mapping[str, int] = field(default_factory=dict)
-    weights: Mapping[str, float] = field(default_factory=dict)
-    radius: float = 0.0
-    sequential: bool = False
-    space: Mapping[str, tuple[float, float] | list[str]] = field(default_factory=dict)
-    objective: str = "margin"
-    weighing: Weighing = field(default_factory=Weighing)
-    train: str = "full"
-    pack: int = 1
-    sweep: bool = True
-    autocast: str | None = None
-    parallel: int = 1
-    until: str = "trials"
-    timeout: float | None = None
-    trial_timeout: float | None = None
-    storage: str | None = field(default=None, repr=False)
-    later: int = 0
-    allow_vacuous: bool = False
-    relative: tuple[str, ...] = ()
-    before: Mapping[str, float] = field(default_factory=dict)
-
-    @property
-    def limits(self) -> dict[str, float]:
-        """Budgets of single risks as losses: what candidates are ranked by. Shares are of the base model's mean on search queries."""
-        return {risk: self._limit(risk, alpha) for risk, alpha in self.budget.items() if risk != COMBINED}
-
-    def _limit(self, risk: str, alpha: float) -> float:
-        # a base that scores nothing is gone on with where the user wants it, and no limit is 0
-        return max(alpha * self.before.get(risk, 1.0), LEAST) if risk in self.relative else alpha
-
-    def known(self, before: Mapping[str, float]) -> "Settings":
-        """The same once it is known what the base model scores."""
-        return replace(self, before=before) if self.relative else self
-
-    @property
-    def steering(self) -> dict[str, float]:
-        """Budgets of the risks that every trial measures: what the search steers by."""
-        return {risk: alpha for risk, alpha in self.limits.items() if risk in RISKS}
-
-    @property
-    def further(self) -> list[str]:
-        """Risks that are measured on candidates alone."""
-        return [risk for risk in self.limits if risk not in RISKS]
-
-    def check(self) -> None:
-        """Raise InputError for values out of range or unknown names."""
-        for risk, alpha in self.budget.items():
-            if not 0 < alpha < 1:
-                raise InputError(f"budget {risk}={alpha:g} is outside (0, 1); a budget is an accepted risk such as 0.1")
-        for name, value in (("confidence", self.confidence), ("search share", self.share)):
-            if not 0 < value < 1:
-                raise InputError(f"{name} {value:g} is outside (0, 1)")
-        counts = {
-            "trials": self.trials,
-            "batch": self.batch,
-            "openings": self.openings,
-            "pack": self.pack,
-            "parallel": self.parallel,
-        }
-        for name, count in counts.items():
-            if count < 1:
-                raise InputError(f"{name} {count} is too few; give at least 1")
-        if self.later < 0 or (self.later and "census" in self.population.values()):
-            raise InputError(
-                f"--later {self.later} holds queries back; give 0 or more, and no census, which measures all"
-            )
-        for name, seconds in (("timeout", self.timeout), ("trial timeout", self.trial_timeout)):
-            if seconds is not None and seconds <= 0:
-                raise InputError(f"{name} {seconds:g} is no time; give seconds, or 30m or 2h")
-        if self.storage is not None and (self.sampler == "grid" or "://" not in self.storage):
-            raise InputError("--storage takes an address such as postgresql://USER@HOST/DATABASE, and no grid")
-        if self.until not in UNTIL:
-            raise InputError(f"--until {self.until} is not known; there are: {', '.join(UNTIL)}")
-        if self.candidates is not None and self.candidates < 1:
-            raise InputError("candidates must be at least 1")
-        read_scope(self.train, self.pack)
-        if self.autocast is not None:
-            pick("precision", PRECISIONS, self.autocast)
-        pick("sampler", SAMPLERS, self.sampler)
-        pick("pruner", PRUNERS, self.pruner)
-        pick("objective", OBJECTIVES, self.objective)
-        if procedures.find(self.procedure).promise != "family-wise":
-            raise InputError(
-                f"{self.procedure} screens, it certifies nothing that could be deployed; take one of "
-                f"{', '.join(procedures.names())}, or use it with froc certify"
-            )
-        if not self.steering:
-            raise InputError("the search steers by the budgets of single risks; give --budget 0.1 beside combined")
-        for risk, count in self.sample.items():
-            if count < 1:
-                raise InputError(f"sample {risk}={count} is too few; give at least 1")
-        for risk, one in measures(self).items():
-            if risk in RISKS and (one.metric.finds == "faults" or control_of("", one) == "none"):
-                raise InputError(
-                    f"{risk} is about what the model knows, and {one} measures something else; give it a name of its own: --risk NAME={one}"
-                )
-            if (risk in RISKS or request_of(risk) is not None) and (one.attacks or one.pool != risk):
-                raise InputError(
-                    f"{risk} is measured on its own queries as they are; give {one} another name with --risk"
-                )
-        if self.bound != "auto":
-            find(Bound, self.bound)
-        self._refuse_relative()
-
-    def _refuse_relative(self) -> None:
-        measured = measures(self)
-        for risk in self.relative:
-            able = [name for name in self.limits if control_of(name, measured[name]) == "ceiling"]
-            if risk not in able:
-                raise InputError(
-                    f"--relative {risk}: only what is lost against the base model can be a share of its score"
-                    + (f"; take {' or '.join(able)}" if able else "; leave it out")
-                )
-        if self.relative and (self.sequential or self.radius or COMBINED in self.budget):
-            raise InputError(
-                "--relative goes with budgets of single risks, for queries like the measured ones, measured as planned; leave "
-                "--sequential, --radius and combined budgets out"
-            )
-
-
-@dataclass(frozen=True)
 class Plan:
     """The plan's document with what it decided: candidates to test, and the claim (its opening is set later)."""
 
@@ -223,33 +56,6 @@ class Plan:
     claim: Claim
     candidates: int
     notes: tuple[str, ...]
-
-
-def settings_of(plan: Mapping[str, Any], said: Mapping[str, str]) -> Settings:
-    """What a plan was told, as far as training and measuring again hang on it. said: risk -> metric, which wins."""
-    search, kinds = plan["search"], plan["population"]
-    # what was removed before is measured as what is removed now
-    metrics = {risk: metric for risk, metric in plan["metrics"].items() if request_of(risk) is None}
-    return Settings(
-        budget=plan["budget"], confidence=plan["confidence"], metrics={**metrics, **said},
-        methods=tuple(search["methods"]), trials=search["trials"], share=plan["split"]["share"], seed=search["seed"],
-        batch=search["batch"], population={risk: kind for risk, kind in kinds.items() if kind != "queries"},
-        sample={risk: plan["split"]["calibration"][risk] for risk in RISKS if kinds.get(risk) == "sample"},
-        sequential=plan["sequential"], train=search.get("train", "full"), pack=search.get("pack", 1),
-        autocast=search.get("autocast"), sweep=False, later=plan["split"].get("later", 0),
-        relative=tuple(plan.get("relative", ())), before=plan.get("before", {}),
-    )  # fmt: skip
-
-
-def measures(settings: Settings) -> dict[str, Measurement]:
-    """risk -> how it is measured; extraction strength unless said otherwise (the most trustworthy, OpenUnlearning 2506.12618)."""
-    return named((*RISKS, *(risk for risk in settings.limits if risk not in RISKS)), settings.metrics)
-
-
-def control_of(risk: str, measured: Measurement) -> Kind:
-    """What the base model must show under a measurement; another package's metric says by itself that it finds faults."""
-    faults = measured.metric.finds == "faults" and risk not in RISKS
-    return "none" if faults else kind_of(risk, as_written(risk, measured))
 
 
 def bounds(

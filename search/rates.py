@@ -23,7 +23,7 @@ from search.trial import Asked, Bench, mean, trial_seed
 from search.work import Work
 
 if TYPE_CHECKING:
-    from search.run import Job
+    from search.job import Job
 
 RATES = tuple(4.0**k * 1e-6 for k in range(10))
 """From 1e-6 to 0.26."""

@@ -21,8 +21,9 @@ from froc.models import Base
 from froc.risks import written
 from search.calibration import ROUNDS, in_round
 from search.external import EXTERNAL, Given
-from search.plan import PACKAGES, measures
-from search.run import Job, bench_of
+from search.job import Job, bench_of
+from search.plan import PACKAGES
+from search.settings import measures
 from search.trial import Asked, Bench
 from search.work import Again, Kept, Measure, MeasureBase
 

@@ -32,9 +32,7 @@ def record(
         {
             "format": 1,
             "trials": trials,
-            "closest": None
-            if best is None
-            else {"config": best.config, "method": best.method, "search": means[best.config]},
+            "closest": best and {"config": best.config, "method": best.method, "search": means[best.config]},
             "reason": _reason(best, means, budget, base),
         },
     )
@@ -42,12 +40,12 @@ def record(
 
 def document(plan: Plan, folder: Folder, base: Mapping[str, Any]) -> dict[str, Any]:
     """What stands for a certificate where nothing was opened: nothing is certified, and the queries are as they were."""
-    found = folder.read(folder.unopened)
-    assert found is not None
+    outcome = folder.read(folder.unopened)
+    assert outcome is not None
     return {
         "format": 2, "budget": dict(plan.claim.budget), "confidence": plan.claim.confidence, "opened": False,
-        "candidates": [], "certified": [], "screened": None, "chosen": None, "closest": found["closest"], "warnings": [],
-        "sequential": None, "base": dict(base), "reason": found["reason"],
+        "candidates": [], "certified": [], "screened": None, "chosen": None, "closest": outcome["closest"], "warnings": [],
+        "sequential": None, "base": dict(base), "reason": outcome["reason"],
     }  # fmt: skip
 
 
@@ -74,5 +72,5 @@ def _reason(
     return f"{said}; the same command with more --trials goes on in this run folder, or raise the budget in a new one"
 
 
-def _share_of(one: Mapping[str, Any]) -> str:
-    return f", a share of the base model's {one['before']:.3f}" if one.get("relative") else ""
+def _share_of(shown: Mapping[str, Any]) -> str:
+    return f", a share of the base model's {shown['before']:.3f}" if shown.get("relative") else ""

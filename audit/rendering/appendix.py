@@ -9,7 +9,8 @@ from typing import Any
 
 import polars as pl
 
-from audit.claims import Facts, Plan
+from audit.claims import Facts
+from audit.documents import Plan
 from audit.records import Average, Trial, Variant
 from audit.rendering import figures
 from audit.rendering.figures import Both

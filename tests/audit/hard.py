@@ -9,7 +9,8 @@ import numpy as np
 import polars as pl
 
 from audit import claims, comparisons, records, rendering
-from audit.claims import Facts, Plan, Seal
+from audit.claims import Facts
+from audit.documents import Plan, Seal
 from audit.records import Trial
 from froc import digest
 from froc.losses import SCHEMA

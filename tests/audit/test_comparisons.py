@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from audit import evidence, records
-from audit.claims import ComparedPoint
+from audit.documents import ComparedPoint
 from froc import digest
 from froc.errors import InputError
 from tests.audit.conftest import NOW, Made

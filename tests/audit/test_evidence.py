@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from audit import evidence, records, signing
+from audit import evidence, plan_signing, records, signing
 from froc import digest
 from froc.errors import InputError
 from tests.audit import variants
@@ -70,37 +70,37 @@ def test_the_forget_set_is_not_needed(good: Any, copy: Any) -> None:
 
 
 def test_a_plan_signed_before_the_run_is_kept(finished: Path, keys: Path, now: Any) -> None:
-    signed = evidence.sign_plan(finished, keys / "key", now=now.replace(hour=8, minute=30))
+    signed = plan_signing.sign_plan(finished, keys / "key", now=now.replace(hour=8, minute=30))
     bundle = build(finished, keys, now)
     assert (bundle / "plan.dsse.json").read_bytes() == signed.read_bytes()
     with pytest.raises(InputError, match="signed once"):
-        evidence.sign_plan(finished, keys / "key")
+        plan_signing.sign_plan(finished, keys / "key")
 
 
 def test_a_plan_is_not_signed_once_trials_have_begun(finished: Path, keys: Path) -> None:
-    assert "asserted" in evidence.PlanSigner(finished, keys / "key").before_first_trial()
+    assert "asserted" in plan_signing.PlanSigner(finished, keys / "key").before_first_trial()
     assert not (finished / "plan.dsse.json").exists()
     log = finished / "trials.jsonl"
     log.rename(finished / "kept")
-    assert "signed before" in evidence.PlanSigner(finished, keys / "key").before_first_trial()
+    assert "signed before" in plan_signing.PlanSigner(finished, keys / "key").before_first_trial()
     signed = (finished / "plan.dsse.json").read_bytes()
     (finished / "kept").rename(log)
-    assert "keeps the signature" in evidence.PlanSigner(finished, keys / "key").before_first_trial()
+    assert "keeps the signature" in plan_signing.PlanSigner(finished, keys / "key").before_first_trial()
     assert (finished / "plan.dsse.json").read_bytes() == signed
 
 
 def test_a_signature_that_is_not_ours_or_of_another_plan_is_refused(finished: Path, keys: Path) -> None:
-    evidence.sign_plan(finished, keys / "key")
+    plan_signing.sign_plan(finished, keys / "key")
     with pytest.raises(InputError, match="was not signed with"):
-        evidence.PlanSigner(finished, keys / "other")
+        plan_signing.PlanSigner(finished, keys / "other")
     plan = finished / "plan.json"
     plan.write_text(plan.read_text().replace("0.15", "0.16"))
     with pytest.raises(InputError, match="is not about"):
-        evidence.PlanSigner(finished, keys / "key")
+        plan_signing.PlanSigner(finished, keys / "key")
 
 
 def test_a_plan_signed_by_somebody_else_needs_their_key(finished: Path, keys: Path, now: Any) -> None:
-    evidence.sign_plan(finished, keys / "other", now=now.replace(hour=8, minute=30))
+    plan_signing.sign_plan(finished, keys / "other", now=now.replace(hour=8, minute=30))
     with pytest.raises(InputError, match="signature-threshold"):
         build(finished, keys, now)
     assert build(finished, keys, now, trusted=[keys / "other.pub"]).is_dir()

@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from audit import evidence, reexecution, signing
+from audit import reexecution, signing, writing
 from froc.errors import InputError, VerificationError
 
 
@@ -26,7 +26,7 @@ def predicate(made: Any, now: Any, differed: int = 0, config: str | None = None,
     data = losses(made)
     lines = reexecution.draw(data, seed, 299, config)
     return reexecution.document(
-        data, seed, lines, config, (differed, 3 if differed else 0), signed=evidence.stamped(now), role="auditor",
+        data, seed, lines, config, (differed, 3 if differed else 0), signed=writing.stamped(now), role="auditor",
         keyid=signing.load_public(made.key.with_name("other.pub")).keyid, harness={"name": "froc", "version": "0.1.0"},
         environment={"python": "3.11.2"},
     )  # fmt: skip

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from audit import evidence, signing, timestamps
+from audit import countersigning, evidence, plan_signing, signing, timestamps
 from audit.levels import Level
 from audit.timestamps import Token
 from froc.errors import InputError, VerificationError
@@ -100,7 +100,7 @@ def test_a_plan_that_was_stamped_too_late_is_not_proven(
     good: Made, tmp_path: Path, originals: dict[str, Made], minutes: float, holds: bool
 ) -> None:
     run = Path(shutil.copytree(good.run, tmp_path / "run"))
-    signed = evidence.sign_plan(run, good.key, now=T + timedelta(minutes=1))
+    signed = plan_signing.sign_plan(run, good.key, now=T + timedelta(minutes=1))
     (signature,) = signing.signatures(signed.read_bytes()).values()
     (run / "plan.tsr").write_bytes(variants.CLOCKS["trusted"].stamp(signature, T + timedelta(minutes=minutes)))
     made = Made(evidence.build(run, tmp_path, good.key, name="late", now=NOW), run, good.key)
@@ -136,24 +136,24 @@ def test_each_signature_has_a_token_of_its_own(originals: dict[str, Made], tmp_p
         asked.append(signature)
         return timestamps.usable(clock.stamp(signature, NOW), signature, trusted, "clock")
 
-    names = evidence.stamp(bundle, ask)
+    names = countersigning.stamp(bundle, ask)
     assert asked == list(signing.signatures((bundle / "report.dsse.json").read_bytes()).values())
     assert sorted(path.name for path in bundle.glob("report-*.tsr")) == sorted(names)
     with pytest.raises(InputError, match="every signature"):
-        evidence.stamp(bundle, ask)
+        countersigning.stamp(bundle, ask)
     (bundle / names[0]).write_bytes((bundle / names[1]).read_bytes())
     copied = Made(bundle, made.run, made.key)
     with pytest.raises(VerificationError, match="timestamp-other-signature"):
         copied.verify(**trusting(copied, tsa=True))
     with pytest.raises(InputError, match="no bundle"):
-        evidence.stamp(made.run, ask)
+        countersigning.stamp(made.run, ask)
 
 
 def test_without_a_network(
     good: Made, copy: Any, tmp_path: Path, clock: Authority, trusted: timestamps.Authority
 ) -> None:
     made = copy(good)
-    (path,) = evidence.write_requests(made.bundle, tmp_path / "out")
+    (path,) = countersigning.write_requests(made.bundle, tmp_path / "out")
     (signature,) = signing.signatures((made.bundle / "report.dsse.json").read_bytes()).values()
     assert hashlib.sha256(signature).digest() in Path(path).read_bytes()
     answer = Path(path).with_suffix(".tsr")
@@ -165,10 +165,10 @@ def test_without_a_network(
         if data is not None:
             answer.write_bytes(data)
         with pytest.raises(InputError, match=word):
-            evidence.take_responses(made.bundle, tmp_path / "out", trusted)
+            countersigning.take_responses(made.bundle, tmp_path / "out", trusted)
         assert not list(made.bundle.glob("*.tsr"))
     answer.write_bytes(clock.stamp(signature, NOW))
-    assert evidence.take_responses(made.bundle, tmp_path / "out", trusted) == [answer.name]
+    assert countersigning.take_responses(made.bundle, tmp_path / "out", trusted) == [answer.name]
     assert (made.bundle / answer.name).read_bytes() == answer.read_bytes()
 
 
@@ -196,7 +196,7 @@ def test_an_answer_that_nobody_could_check_is_not_stored(
 ) -> None:
     url, made = server[0], copy(good)
     with pytest.raises(InputError, match="timestamp-untrusted"):
-        evidence.stamp(made.bundle, lambda signature: timestamps.ask(url, signature, trusted))
+        countersigning.stamp(made.bundle, lambda signature: timestamps.ask(url, signature, trusted))
     assert not list(made.bundle.glob("*.tsr"))
     for address in ("file:///etc/passwd", "ftp://127.0.0.1/", "127.0.0.1"):
         with pytest.raises(InputError, match="no address"):
@@ -217,7 +217,7 @@ def test_a_plan_is_stamped_between_signature_and_first_trial(
     url, clock = server
     trusted = timestamps.Authority(timestamps.read(clock.root))
     run = _planned(finished)
-    signer = evidence.PlanSigner(run, keys / "key", stamp=lambda signature: timestamps.ask(url, signature, trusted))
+    signer = plan_signing.PlanSigner(run, keys / "key", stamp=lambda signature: timestamps.ask(url, signature, trusted))
     assert "stamped at" in signer.before_first_trial()
     assert datetime.now(UTC) >= _stamped(run, trusted).replace(microsecond=0)
     token = (run / "plan.tsr").read_bytes()
@@ -244,17 +244,21 @@ def test_an_authority_that_fails_leaves_a_signed_plan_to_be_stamped(
     ahead = datetime.now(UTC) + timedelta(hours=1)
     for one, word in ((fail, "gave no"), (lambda signature: stamp(signature, ahead), "set the clock")):
         with pytest.raises(InputError, match=word):
-            evidence.PlanSigner(run, keys / "key", stamp=one).before_first_trial()
+            plan_signing.PlanSigner(run, keys / "key", stamp=one).before_first_trial()
         assert not (run / "plan.tsr").exists()
     signed = (run / "plan.dsse.json").read_bytes()
     now = datetime.now(UTC).replace(microsecond=0)
-    said = evidence.PlanSigner(run, keys / "key", stamp=lambda signature: stamp(signature, now)).before_first_trial()
+    said = plan_signing.PlanSigner(
+        run, keys / "key", stamp=lambda signature: stamp(signature, now)
+    ).before_first_trial()
     assert "keeps the signature" in said
     assert "stamped at" in said
     assert (run / "plan.dsse.json").read_bytes() == signed
     (run / "plan.tsr").unlink()
     (run / "later.jsonl").rename(run / "trials.jsonl")
-    said = evidence.PlanSigner(run, keys / "key", stamp=lambda signature: stamp(signature, now)).before_first_trial()
+    said = plan_signing.PlanSigner(
+        run, keys / "key", stamp=lambda signature: stamp(signature, now)
+    ).before_first_trial()
     assert "has no time stamp" in said
     assert not (run / "plan.tsr").exists()
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from audit import evidence, signing, trust, verification
+from audit import countersigning, signing, trust, verification
 from froc.errors import InputError, VerificationError
 from tests.audit.authority import Authority
 from tests.audit.cases.trust import trusting
@@ -42,7 +42,7 @@ def check(made: Any, now: Any, **more: Any) -> verification.Result:
 
 
 def countersign(made: Any, key: Path, keys: Path, now: Any) -> None:
-    evidence.countersign(made.bundle, key, trust.Trust((signing.load_public(keys / "key.pub"),)), now=now)
+    countersigning.countersign(made.bundle, key, trust.Trust((signing.load_public(keys / "key.pub"),)), now=now)
 
 
 def test_a_second_person_signs_the_same_bytes(good: Any, copy: Any, keys: Path, now: Any, file: Any) -> None:
@@ -86,7 +86,7 @@ def test_an_unlisted_key_counts_for_nothing(
     alone = file(lambda d: d.update(threshold=1, roles={"engineer": 1}))
     assert check(made, now, trust=alone).signers == (signing.load_public(keys / "key.pub").keyid,)
     with pytest.raises(InputError, match="count for nothing"):
-        evidence.countersign(made.bundle, tmp_path / "stranger", trust.read(file()), now=now)
+        countersigning.countersign(made.bundle, tmp_path / "stranger", trust.read(file()), now=now)
 
 
 def test_each_role_needs_its_own(good: Any, copy: Any, keys: Path, now: Any, file: Any, tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_a_revoked_key_counts_for_nothing(good: Any, copy: Any, keys: Path, now:
     with pytest.raises(VerificationError, match="signers-differ"):
         check(made, now, trust=file(revoke))
     with pytest.raises(InputError, match="revoked"):
-        evidence.countersign(made.bundle, keys / "key", trust.read(file(revoke)), now=now)
+        countersigning.countersign(made.bundle, keys / "key", trust.read(file(revoke)), now=now)
 
 
 def test_a_stamped_report_outlives_its_key(originals: Any) -> None:

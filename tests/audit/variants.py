@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from audit import claims, evidence, records, reexecution, signing, verification
+from audit import documents, evidence, plan_signing, records, reexecution, signing, verification, writing
 from froc import comparison, digest
 from froc.comparison import BASE, BEFORE
 from froc.losses import SCHEMA, place
@@ -92,10 +92,10 @@ def replan(run: Path, change: Callable[[dict[str, Any]], object], seal: dict[str
     (run / "seal.json").write_text(text(seal))
     lines = [json.loads(line) | {"plan": seal["plan"]} for line in (run / "trials.jsonl").read_text().splitlines()]
     (run / "trials.jsonl").write_text("".join(json.dumps(line, sort_keys=True) + "\n" for line in lines))
-    claim = claims.Plan.model_validate(plan).claim
+    claim = documents.Plan.model_validate(plan).claim
     candidates = [Candidate(**candidate) for candidate in seal["candidates"]]
     base = pl.read_parquet(run / "losses" / "base.parquet") if "control" in plan else None
-    certificate = certified(losses, candidates, claim, base, claims.Seal.model_validate(seal).units)
+    certificate = certified(losses, candidates, claim, base, documents.Seal.model_validate(seal).units)
     (run / "certificate.json").write_text(text(certificate))
 
 
@@ -140,7 +140,7 @@ def measured_again(
     losses = (made.bundle / "losses.csv").read_bytes()
     lines = reexecution.draw(losses, 7, 299, config)
     said = reexecution.document(
-        losses, 7, lines, config, (0, 0), signed=evidence.stamped(NOW), role="engineer",
+        losses, 7, lines, config, (0, 0), signed=writing.stamped(NOW), role="engineer",
         keyid=signing.load_public(made.public).keyid, harness={"name": "froc", "version": "0.1.0"},
         environment={"python": "3.11.2"},
     )  # fmt: skip
@@ -166,7 +166,7 @@ def token(made: Made, at: datetime, clock: str = "trusted", over: bytes | None =
 
 def stamped(run: Path, key: Path) -> None:
     """Sign a run's plan and have it stamped."""
-    signed = evidence.sign_plan(run, key, now=PLANNED - timedelta(minutes=1))
+    signed = plan_signing.sign_plan(run, key, now=PLANNED - timedelta(minutes=1))
     (signature,) = signing.signatures(signed.read_bytes()).values()
     (run / records.PLAN_TOKEN).write_bytes(CLOCKS["trusted"].stamp(signature, PLANNED))
 

@@ -12,7 +12,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from audit.claims import Plan
+from audit.documents import Plan
 from froc.control import Control
 from froc.data import Row, Task
 from froc.risk import Candidate, certify

@@ -17,7 +17,7 @@ from froc.metrics import Metric
 from froc.plugins import find, names
 from froc.risk import certify
 from froc.risks import measurement, written
-from search.plan import Settings
+from search.settings import Settings
 
 BUDGET = {"forgetting": 0.1, "utility": 0.1}
 KINDS: dict[str, Kind] = {"forgetting": "exceeds", "utility": "ceiling"}

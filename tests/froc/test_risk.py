@@ -15,12 +15,13 @@ from scipy.stats import binom
 
 from froc import power, procedures
 from froc.bounds import Bound, Losses
-from froc.claim import down, evidence, up, up_p
+from froc.claim import evidence
 from froc.claim import p_values as p_values_of
 from froc.errors import InputError
 from froc.losses import SCALE, check, matrix
 from froc.plugins import find, make, names
 from froc.risk import Candidate, Claim, certify, choose, level, refuse_unknown, required
+from froc.rounding import down, up, up_p
 from froc.shift import robust_radius, shifted, shrunk
 
 RISKS = ("forgetting", "utility")

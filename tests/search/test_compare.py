@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 import torch
 
-from audit import claims, comparisons
+from audit import comparisons, documents
 from froc import models, openings
 from froc.comparison import BASE, BEFORE
 from froc.data import FORGETTING, RISKS, UTILITY
@@ -18,7 +18,7 @@ from froc.errors import InputError
 from froc.models import Base
 from search.compare import Entry, Mixes, Side, Terms, entries, run
 from search.folder import Folder
-from search.run import bench_of
+from search.job import bench_of
 from search.run import run as searched
 from search.trial import Asked
 from tests.commands import Commands
@@ -114,7 +114,7 @@ def test_queries_that_chose_are_not_those_that_measure(side: Side, compared: tup
 
 def test_an_auditor_reads_it_and_comes_to_the_same(side: Side, compared: tuple[Path, dict[str, Any]]) -> None:
     out, document = compared
-    plan = claims.Plan.model_validate(json.loads((side.folder.plan).read_text()))
+    plan = documents.Plan.model_validate(json.loads((side.folder.plan).read_text()))
     found = comparisons.read(comparisons.files(out), plan).document()
     assert json.dumps(found, sort_keys=True) == json.dumps(document, sort_keys=True)
 

@@ -20,10 +20,12 @@ from froc.models import Base, wrap
 from froc.plugins import make
 from search import sealing
 from search.folder import Folder, Started
-from search.plan import Settings, bounds, measures, settings_of
+from search.plan import bounds
 from search.run import run
+from search.settings import Settings, measures, settings_of
 from tests.commands import Commands
 from tests.search.test_continual import TASKS, write
+from tests.search.test_named_risks import job as named_job
 from tests.search.test_run import BUDGET, Watch, job
 
 
@@ -249,3 +251,23 @@ def test_a_relative_budget_from_the_command_line(base: Base, commands: Commands,
     assert "--relative forgetting" in refused.stderr
     assert "take utility" in refused.stderr
     assert not (tmp_path / "other").exists()
+
+
+def test_hopeless_candidates_are_not_attacked_and_later_ones_are(
+    base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Attacks are measured where forgetting and utility leave hope, and after more trials on the new candidates too."""
+    out, budget = tmp_path / "run", dict.fromkeys(BUDGET, 0.6) | {"quantized": 0.6}
+    one = named_job(base, budget, methods=("none", "npo"), trials=1)
+    assert run(one, out, Watch())["opened"] is False
+    folder = Folder(out)
+    assert not folder.screened.exists()
+    # whatever the attacks show is called hopeless: nothing is opened
+    monkeypatch.setattr(sealing, "worth_opening", lambda _sums, budget, _units: "quantized" not in budget)
+    trials_screened = []
+    for trials in (2, 4):
+        assert run(replace(one, settings=replace(one.settings, trials=trials)), out, Watch())["opened"] is False
+        screened = pl.read_parquet(folder.screened)
+        assert screened.select("config", "query").is_unique().all()
+        trials_screened.append(screened["config"].str.slice(0, 5).n_unique())
+    assert trials_screened[1] > trials_screened[0]

@@ -25,8 +25,9 @@ from search.executors import TRIES, Executor, Recipe, Report, cores
 from search.executors.inline import Inline
 from search.executors.processes import BEAT, Processes
 from search.folder import Folder, Started
-from search.plan import measures
-from search.run import Job, run
+from search.job import Job
+from search.run import run
+from search.settings import measures
 from search.trial import Bench
 from search.work import Trials, Work
 from tests.commands import ROOT

@@ -22,8 +22,9 @@ from froc.risk import Candidate, Claim, decide
 from froc.risks import named
 from froc.tasks import embedded
 from search.external import Given
-from search.plan import Settings, measures
-from search.run import Job, run
+from search.job import Job
+from search.run import run
+from search.settings import Settings, measures
 from search.space import build, choose
 from tests.search.test_run import SMALL, Watch
 

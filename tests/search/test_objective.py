@@ -23,8 +23,9 @@ from froc.params import Choice, Range
 from froc.published import Weighing, against_base
 from froc.tasks import embedded
 from search.folder import Folder, Started
-from search.plan import Settings
-from search.run import Job, run
+from search.job import Job
+from search.run import run
+from search.settings import Settings
 from search.space import build, choose
 from search.study import SAMPLERS, Study
 from search.trial import Bench, mean

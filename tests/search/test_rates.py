@@ -15,8 +15,9 @@ from froc.params import Range
 from froc.tasks import embedded
 from search import rates
 from search.executors.inline import Inline
-from search.plan import Settings
-from search.run import Job, bench_of, run
+from search.job import Job, bench_of
+from search.run import run
+from search.settings import Settings
 from search.space import build, choose
 from search.trial import Asked
 from tests.conftest import SMALL

@@ -13,9 +13,10 @@ from froc.data import FORGETTING, UTILITY, split
 from froc.errors import InputError, InterruptedRunError
 from froc.models import Base
 from search.folder import Folder
-from search.plan import settings_of
+from search.job import Job
 from search.remeasuring import Target, refuse_other, remeasure
-from search.run import Job, run
+from search.run import run
+from search.settings import settings_of
 from tests.search.test_run import BUDGET, Watch, job
 
 KINDS: dict[str, dict[str, Any]] = {
@@ -36,7 +37,7 @@ def made_again(base: Base, plan: dict[str, Any]) -> Job:
 
 
 def _measures(settings: Any) -> Any:
-    from search.plan import measures
+    from search.settings import measures
 
     return measures(settings)
 

@@ -15,8 +15,8 @@ from froc.methods import Method
 from froc.models import Base, load, save
 from froc.plugins import make
 from froc.train import unlearn
-from search.plan import Settings, measures
-from search.run import Job
+from search.job import Job
+from search.settings import Settings, measures
 from search.trial import Asked, Bench
 
 

@@ -24,8 +24,9 @@ from froc.measure import losses, probes
 from froc.models import Base, wrap
 from froc.tasks import embedded
 from search.folder import Folder, Started
-from search.plan import Settings, measures
-from search.run import Job, bench_of, run
+from search.job import Job, bench_of
+from search.run import run
+from search.settings import Settings, measures
 from search.space import build, choose
 from search.trial import Asked
 

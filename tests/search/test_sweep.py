@@ -23,9 +23,10 @@ from froc.plugins import find, names
 from froc.risks import measurement
 from search import sealing
 from search.folder import Folder, Started
-from search.plan import Settings, measures
+from search.job import Job
 from search.pruning import PRUNERS
-from search.run import Job, run
+from search.run import run
+from search.settings import Settings, measures
 from search.space import build, size, spread
 from search.study import Study
 from search.sweep import FURTHEST, NEAR, NOTHING, Effort, Found, Point, Sweep

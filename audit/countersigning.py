@@ -1,0 +1,84 @@
+"""What is put into a bundle after its report was signed: another person's signature, and time stamps."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from audit import records, signing, timestamps, verification
+from audit.plan_signing import Stamper
+from audit.signing import Key
+from audit.timestamps import Authority
+from audit.trust import Trust
+from audit.writing import replace_file, run_bytes
+from froc.errors import InputError, VerificationError
+
+
+def countersign(
+    bundle: Path,
+    key: Key,
+    trust: Trust,
+    *,
+    password: bytes | None = None,
+    model: Path | None = None,
+    now: datetime | None = None,
+) -> verification.Result:
+    """Verify a bundle, then add a signature over the same bytes to it; nothing else changes.
+
+    trust: keys whose signatures it carries already; how many it will need is not asked yet. Raises InputError for a key
+    that the trust file does not list or that has signed, VerificationError where the bundle does not verify.
+    """
+    signer = signing.load_signer(key, password)
+    mine = signing.public_of(signer)
+    if trust.roles and not (mine.keyid in trust.roles and trust.counts(mine.keyid, now or datetime.now(UTC))):
+        raise InputError(
+            f"{key} is not in the trust file, or revoked or outside its dates there; its signature would count for nothing"
+        )
+    found = verification.check(bundle, replace(trust, threshold=1, needed={}), model=model, now=now)
+    replace_file(bundle / "report.dsse.json", signing.add(found.files["report.dsse.json"], signer))
+    return found
+
+
+def stamp(bundle: Path, ask: Stamper) -> list[str]:
+    """Put a time stamp of each signature of a bundle's report into it, those apart that have one; names of the new files.
+
+    Raises InputError where there is none to be stamped.
+    """
+    made = []
+    for name, signature in _unstamped(bundle).items():
+        replace_file(bundle / name, ask(signature).data)
+        made.append(name)
+    return made
+
+
+def write_requests(bundle: Path, folder: Path) -> list[str]:
+    """Write what `stamp` would send: a request (.tsq) per signature without a time stamp, for an authority elsewhere."""
+    folder.mkdir(parents=True, exist_ok=True)
+    wanted = {str((folder / name).with_suffix(".tsq")): one for name, one in _unstamped(bundle).items()}
+    for path, signature in wanted.items():
+        Path(path).write_bytes(timestamps.request(signature))
+    return list(wanted)
+
+
+def take_responses(bundle: Path, folder: Path, trusted: Authority) -> list[str]:
+    """Put the answers to `write_requests` into a bundle, each checked first. InputError where one is missing or wrong."""
+    found = {}
+    for name, signature in _unstamped(bundle).items():
+        found[name] = timestamps.usable(run_bytes(folder / name, folder), signature, trusted, str(folder / name))
+    for name, token in found.items():
+        replace_file(bundle / name, token.data)
+    return list(found)
+
+
+def _unstamped(bundle: Path) -> dict[str, bytes]:
+    """Name of a token's file -> the signature that it has to be over. InputError where every signature has one."""
+    try:
+        signatures = signing.signatures(records.read_bundle(bundle)["report.dsse.json"])
+    except VerificationError as error:
+        raise InputError(f"{bundle} is no bundle ({error}); give a {verification.SUFFIX} folder") from error
+    wanted = {records.report_token(keyid): signature for keyid, signature in signatures.items()}
+    missing = {name: one for name, one in wanted.items() if not (bundle / name).exists()}
+    if not missing:
+        raise InputError(
+            f"every signature of {bundle} has a time stamp; it could have another one after another signature"
+        )
+    return missing

@@ -1,0 +1,103 @@
+"""A run's plan is signed, and stamped, between its writing and the first trial."""
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from audit import claims, records, signing
+from audit.signing import Key
+from audit.timestamps import Token
+from audit.writing import replace_file, run_bytes, stamped
+from froc import digest
+from froc.errors import InputError, VerificationError
+
+PATIENCE = 5.0
+"""Seconds that a first trial waits for its machine's clock to reach the time at which its plan was stamped."""
+
+
+Stamper = Callable[[bytes], Token]
+
+
+def sign_plan(run: Path, key: Key, *, password: bytes | None = None, now: datetime | None = None) -> Path:
+    """Sign a run's plan.json before its first trial: writes plan.dsse.json beside it.
+
+    Raises InputError where there is no plan yet, or it is signed already.
+    """
+    return PlanSigner(run, key, password).sign(now)
+
+
+class PlanSigner:
+    """Signs a run's plan between its writing and the first trial.
+
+    The key is read at once, so that one that cannot be used is refused before anything is trained; so is one that did
+    not make the signature which an earlier call left in the run. stamp: asks an authority for a time stamp.
+    """
+
+    def __init__(self, run: Path, key: Key, password: bytes | None = None, stamp: Stamper | None = None) -> None:
+        self._run, self._place, self._stamp = run, run / "plan.dsse.json", stamp
+        self._signer = signing.load_signer(key, password)
+        if self._place.exists():
+            self._refuse_other(key)
+
+    def sign(self, now: datetime | None = None) -> Path:
+        """Write plan.dsse.json. InputError where it is there already."""
+        if self._place.exists():
+            raise InputError(f"{self._place} exists and is not overwritten; a plan is signed once")
+        data = plan_statement(run_bytes(self._run / "plan.json", self._run), self._signer, stamped(now))
+        part = self._place.with_name(f".{self._place.name}.part")
+        part.write_bytes(data)
+        part.rename(self._place)
+        return self._place
+
+    def before_first_trial(self) -> str:
+        """Sign unless that was done; returns what is to be said about it.
+
+        A plan whose trials have begun is left unsigned: no signature could show any more that it came first. So is one
+        left without a time stamp.
+        """
+        begun = (self._run / "trials.jsonl").exists()
+        if not self._place.exists() and begun:
+            return "trials began before the plan was signed, so it stays unsigned; reports will call it asserted"
+        if self._place.exists():
+            said = "the plan keeps the signature that it was given before the first trial"
+        else:
+            self.sign()
+            said = f"plan signed before the first trial by {self._signer.public_key.keyid[:16]}"
+        return said if self._stamp is None else f"{said}; {self._stamped(self._stamp, begun)}"
+
+    def _stamped(self, stamp: Stamper, begun: bool) -> str:
+        place = self._run / records.PLAN_TOKEN
+        if place.exists():
+            return "it keeps its time stamp"
+        if begun:
+            return "trials began before it was stamped, so it has no time stamp"
+        token = stamp(signing.signatures(self._place.read_bytes())[self._signer.public_key.keyid])
+        behind = (token.time.replace(microsecond=0) - datetime.now(UTC)).total_seconds()
+        if behind > PATIENCE:
+            raise InputError(
+                f"this machine's clock is {behind:.0f} s behind the time stamp's, so that trials would seem to start before "
+                "their plan; set the clock"
+            )
+        time.sleep(max(0.0, behind))
+        replace_file(place, token.data)
+        return f"stamped at {stamped(token.time)}"
+
+    def _refuse_other(self, key: Key) -> None:
+        try:
+            payload, _ = signing.verify(self._place.read_bytes(), [signing.public_of(self._signer)])
+            subject = signing.strict_json(payload)["subject"]
+        except (OSError, VerificationError) as error:
+            raise InputError(
+                f"{self._place} was not signed with {key}; give the key that signed it, or leave --key out"
+            ) from error
+        if subject[0]["digest"]["sha256"] != digest.of_bytes(run_bytes(self._run / "plan.json", self._run)):
+            raise InputError(f"{self._place} is not about {self._run / 'plan.json'}; choose another --out")
+
+
+def plan_statement(plan: bytes, signer: signing.PrivateKey, signed: str) -> bytes:
+    """plan.dsse.json: a signed statement about the bytes of plan.json, which repeats it without floats."""
+    document = signing.strict_json(plan, decimals=True)
+    predicate = {"signed": signed, "plan": signing.exact(document)}
+    body = signing.statement({"plan.json": digest.of_bytes(plan)}, claims.PLAN_PREDICATE, predicate)
+    return signing.sign(body, [signer])

@@ -1,0 +1,31 @@
+"""How files of a bundle are written, and the time as every statement says it."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from audit import records
+from froc.errors import InputError
+
+
+def replace_file(place: Path, data: bytes) -> None:
+    """Write a file of a bundle, whole or not at all; what a killed process leaves lies beside the bundle, not in it."""
+    part = place.parent.with_name(f".{place.parent.name}.{place.name}.part")
+    try:
+        part.write_bytes(data)
+        part.replace(place)
+    except OSError as error:
+        raise InputError(f"cannot write {place} ({error.strerror}); make its folder writable") from error
+
+
+def run_bytes(path: Path, run: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(
+            f"{run} has no readable {path.name}; give the run folder that froc search --out wrote"
+        ) from error
+
+
+def stamped(now: datetime | None, days: int = 0) -> str:
+    """RFC 3339 time in UTC, to the second, so many days from `now` (the present by default)."""
+    return ((now or datetime.now(UTC)).astimezone(UTC) + timedelta(days=days)).strftime(records.STAMP)

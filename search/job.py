@@ -1,0 +1,71 @@
+"""What a search works on, who is told how it goes on, and the bench of this process."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from froc.data import Sealed, SearchView, Task
+from froc.engine import Engine
+from froc.models import Base
+from search.after import After
+from search.executors import Executor
+from search.executors.inline import Inline
+from search.external import Given
+from search.folder import Started
+from search.plan import Plan
+from search.settings import Settings, measures
+from search.space import Spaces
+from search.trial import Bench
+
+
+class Listener(Protocol):
+    """Is told how the job goes on; draws progress."""
+
+    def planned(self, plan: Plan) -> None:
+        """Before the first trial."""
+
+    def controlled(self, base: Mapping[str, Any], notes: Sequence[str]) -> None:
+        """What the base model shows on search queries (`froc.control`), before the first trial."""
+
+    def trial(self, line: Started, log: Sequence[Started], total: int) -> None:
+        """A trial started or ended."""
+
+    def screening(self, done: int, total: int) -> None:
+        """A configuration has been measured under the further risks, on search queries."""
+
+    def calibrating(self, done: int, total: int) -> None:
+        """A candidate has been measured on the calibration queries."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a search works on. workers: makes what trials run on; is handed what makes a bench of this process.
+
+    given: an unlearned model from elsewhere, which is measured instead of searching for one. after: the run that made the
+    base model; original: loads the model before all removals, for the curve alone (None where there is none). told: hears
+    of (what, done, of) before the first trial. rates: learning rates that were measured, see `search.rates`.
+    """
+
+    base: Base
+    task: Task
+    view: SearchView
+    sealed: Sealed
+    space: Spaces
+    settings: Settings
+    notes: tuple[str, ...] = ()
+    engine: Engine | None = None
+    workers: Callable[[Callable[[], Bench]], Executor] = Inline
+    given: Given | None = None
+    after: After | None = None
+    original: Callable[[], Base | None] | None = None
+    told: Callable[[str, int, int], None] = lambda *_: None
+    rates: Mapping[str, Any] = field(default_factory=dict)
+
+
+def bench_of(job: Job) -> Bench:
+    """What this process's trials run on."""
+    settings = job.settings
+    return Bench(
+        job.base, job.view, measures(settings), batch=settings.batch, seed=settings.seed,
+        limits=settings.steering, swept=settings.sweep, engine=job.engine,
+    )  # fmt: skip

@@ -1,0 +1,233 @@
+"""The stages of a search after its plan: trials, further risks, seal, calibration, chosen model. Each leaves files that the next one starts from."""
+
+import logging
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
+from typing import Any
+
+import polars as pl
+
+from froc.data import RISKS
+from froc.errors import InputError
+from froc.exchangeability import warnings
+from froc.losses import SCALE
+from froc.models import read_weights, save, write_weights
+from froc.risk import Candidate, Claim
+from search import control, sealing, unopened
+from search.calibration import measure, measure_in_rounds, searched
+from search.diagnosing import diagnose
+from search.driver import Driver
+from search.executors import Executor
+from search.external import EXTERNAL, GIVEN
+from search.folder import Folder, Started, of_document, write_json, write_table
+from search.job import Job, Listener
+from search.outlook import LIKELY, chance
+from search.plan import Plan, identity
+from search.sharing import Shared
+from search.study import Study
+from search.trial import Asked
+from search.work import Again, Kept, now
+
+LOG = logging.getLogger("froc")
+SCREENED = 2
+"""Times as many configurations as may be sealed are measured under further risks."""
+
+
+def seal_searched(
+    job: Job, plan: Plan, folder: Folder, executor: Executor, listener: Listener, base: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """The seal; None where no candidate is worth opening the calibration queries for."""
+    settings, units = job.settings, plan.document["split"]["search"]
+    count = plan.candidates * (SCREENED if settings.further else 1)
+    complete, why = _trials(job, plan, folder, executor, listener, count)
+    losses = pl.concat([pl.read_parquet(folder.trial_losses(line.config)) for line in complete])
+    sums = sealing.sums(losses)
+    candidates = sealing.shortlist(sealing.rank(complete, sums, settings.steering), count)
+    # attacks are too dear for candidates that are hopeless without them
+    if settings.further and sealing.worth_opening([sums[c.config] for c in candidates], settings.steering, units):
+        losses = pl.concat([losses, _screen(job, folder, executor, candidates, listener)])
+        sums = sealing.sums(losses)
+        candidates = sealing.shortlist(sealing.rank(complete, sums, settings.limits), plan.candidates)
+    write_table(folder.search_losses, losses)
+    measured = {
+        risk: alpha for risk, alpha in settings.limits.items() if all(risk in sums[c.config] for c in candidates)
+    }
+    if not sealing.worth_opening([sums[c.config] for c in candidates], measured, units):
+        unopened.record(folder, candidates, sums, measured, base, len(complete))
+        return None
+    seal = _sealed(job, plan, folder, candidates, len(complete))
+    LOG.info("sealed %d candidates of %d complete trials (%s)", len(seal["candidates"]), len(complete), why)
+    return seal
+
+
+def _trials(
+    job: Job, plan: Plan, folder: Folder, executor: Executor, listener: Listener, candidates: int
+) -> tuple[list[Started], str]:
+    """Complete trials in their order, and why there were no more. candidates: whose parameters are kept at most."""
+    settings = job.settings
+    with closing(_study(job, plan, folder)) as study:
+        enough = _likely_enough(job, plan, folder)
+        log, why = Driver(folder, study, executor, settings, candidates, listener.trial, enough).run()
+    complete = sorted((line for line in log if line.status == "complete"), key=lambda line: line.trial)
+    if not complete:
+        reasons = sorted({f"{line.status}: {line.reason}" for line in log if line.reason})
+        raise InputError(
+            f"none of {len(log)} trials finished ({'; '.join(reasons[:3])}); widen the space or mend the cause"
+        )
+    return complete, why
+
+
+def _study(job: Job, plan: Plan, folder: Folder) -> Study:
+    settings = job.settings
+    kinds: dict[str, Any] = {
+        "sampler": settings.sampler, "pruner": settings.pruner, "seed": settings.seed, "objective": settings.objective,
+        "weighing": settings.weighing,
+    }  # fmt: skip
+    if settings.storage:
+        return Shared(settings.storage, identity(plan.document), job.space, settings.steering, **kinds)
+    return Study(folder.study, job.space, settings.steering, **kinds)
+
+
+def _likely_enough(job: Job, plan: Plan, folder: Folder) -> Callable[[str], bool]:
+    """Whether a configuration is likely to be certified, judged by search losses; further risks are measured after the trials."""
+    budget = {risk: alpha for risk, alpha in plan.claim.budget.items() if risk not in job.settings.further}
+    relative = tuple(risk for risk in plan.claim.relative if risk in budget)
+    steered = replace(plan.claim, budget=budget, relative=relative)
+
+    def enough(config: str) -> bool:
+        losses = pl.read_parquet(folder.trial_losses(config)).filter(pl.col("config") == config)
+        absences = pl.read_parquet(folder.base_losses) if relative else None
+        likely = chance(losses, config, steered, job.sealed.units, plan.candidates, absences)
+        LOG.info("%s would be certified with a chance of %.2f", config, likely)
+        return likely >= LIKELY
+
+    return enough
+
+
+def seal_given(job: Job, plan: Plan, folder: Folder, executor: Executor, listener: Listener) -> dict[str, Any]:
+    """One candidate, which no search chose: its losses on the search queries are for the reader alone."""
+    assert job.given is not None
+    line = Started(0, 1, GIVEN, EXTERNAL, {}, 0, now(), of_document(folder.plan))
+    folder.record([line])
+    write_weights(job.given.weights(job.base), folder.weights(GIVEN))
+    one = Candidate(GIVEN, EXTERNAL, {}, 1.0)
+    queries = {risk: some for risk, some in job.view.queries.items() if risk in RISKS}
+    table = measure(executor, queries, [one], {GIVEN: folder.weights(GIVEN)}, listener.screening, "search")
+    sums = sealing.sums(table)[GIVEN]
+    means = {risk: total / (SCALE * count) for risk, (total, count) in sums.items()}
+    folder.record([replace(line, status="complete", ended=now(), search=means)])
+    write_table(folder.search_losses, table)
+    return _sealed(job, plan, folder, [one], 1)
+
+
+def _sealed(job: Job, plan: Plan, folder: Folder, candidates: Sequence[Candidate], trials: int) -> dict[str, Any]:
+    seal = sealing.document(
+        candidates,
+        plan=of_document(folder.plan),
+        losses=of_document(folder.search_losses),
+        trials=trials,
+        queries=job.sealed.digests,
+        order=job.sealed.order.rows() if plan.claim.sequential else None,
+    )
+    write_json(folder.seal, seal)
+    return seal
+
+
+def _screen(
+    job: Job, folder: Folder, executor: Executor, likely: Sequence[Candidate], listener: Listener
+) -> pl.DataFrame:
+    """Search losses under the further risks of the configurations that may be sealed; attacks are too dear for every trial."""
+    measured = [pl.read_parquet(folder.screened)] if folder.screened.is_file() else []
+    known = {config for table in measured for config in table["config"].unique()}
+    missing = [candidate for candidate in likely if candidate.config not in known]
+    if missing:
+        queries = {risk: job.view.queries[risk] for risk in job.settings.further}
+        kept = _kept(job, folder, executor, missing)
+        LOG.info("%d configurations are measured under %s", len(missing), ", ".join(queries))
+        measured.append(measure(executor, queries, missing, kept, listener.screening, "search"))
+        write_table(folder.screened, pl.concat(measured))
+    return pl.concat(measured)
+
+
+def calibrate(
+    job: Job,
+    folder: Folder,
+    executor: Executor,
+    candidates: Sequence[Candidate],
+    claim: Claim,
+    seal: Mapping[str, Any],
+    listener: Listener,
+) -> None:
+    """Measure the candidates and the base model on the opened queries, unless that was done."""
+    if folder.calibration_losses.is_file():
+        return
+    queries = job.sealed.open(seal)
+    kept = _kept(job, folder, executor, candidates)
+    if claim.sequential:
+        table = measure_in_rounds(executor, queries, candidates, kept, claim, job.sealed.order, listener.calibrating)
+    else:
+        table = measure(executor, queries, candidates, kept, listener.calibrating)
+    known = searched(pl.read_parquet(folder.search_losses), candidates, claim)
+    control.opened(executor, queries, folder)
+    write_table(folder.calibration_losses, pl.concat([table, known]))
+
+
+def _kept(job: Job, folder: Folder, executor: Executor, candidates: Sequence[Candidate]) -> dict[str, Kept]:
+    """config -> its parameters; those that were not kept are trained again with their seeds."""
+    missing = [one for one in candidates if not folder.weights(one.config).is_file()]
+    if job.given is not None and missing:
+        write_weights(job.given.weights(job.base), folder.weights(GIVEN))
+        missing = []
+    complete = {line.config: line for line in folder.log() if line.status == "complete"}
+    limits = job.settings.steering if job.settings.relative else None
+    works = [_again(complete[one.config.partition("-")[0]], one.config, executor, folder, limits) for one in missing]
+    for handed in executor.each(works):
+        for config, weights in handed.items():
+            write_weights(weights, folder.weights(config))
+    paths = {one.config: folder.weights(one.config) for one in candidates}
+    return {config: read_weights(path) if executor.remote else path for config, path in paths.items()}
+
+
+def _again(line: Started, config: str, executor: Executor, folder: Folder, limits: Mapping[str, float] | None) -> Again:
+    one = next(o for o in line.configurations() if o.config == config)
+    asked = Asked(line.method, line.params, line.seed)
+    path = None if executor.remote else folder.path
+    return Again(config, asked, one.params.get("stop"), one.params.get("mix", 1.0), path, limits)
+
+
+def keep_chosen(
+    job: Job, folder: Folder, executor: Executor, candidates: Sequence[Candidate], certificate: Mapping[str, Any]
+) -> None:
+    """Save the chosen model with its diagnostics; nothing where none was certified."""
+    chosen = next((c for c in candidates if c.config == certificate["chosen"]), None)
+    part = folder.path / ".model.part"
+    for stale in (part, folder.model):
+        shutil.rmtree(stale, ignore_errors=True)
+    if chosen is None:
+        return
+    _kept(job, folder, executor, [chosen])
+    told = diagnose(job.base, job.view, read_weights(folder.weights(chosen.config)))
+    write_json(folder.diagnostics, told | {"exchangeability": _exchangeability(job, folder, candidates, certificate)})
+    if job.given is None:
+        save(job.base, part)
+    else:
+        job.given.copy(part)
+    part.rename(folder.model)
+
+
+def _exchangeability(
+    job: Job, folder: Folder, candidates: Sequence[Candidate], certificate: Mapping[str, Any]
+) -> list[str]:
+    """Do calibration losses look like independent draws? By the rows' groups and places in their file, which no table tells."""
+    losses, configs = pl.read_parquet(folder.calibration_losses), [candidate.config for candidate in candidates]
+    places = {row: place for rows in job.task.queries.values() for place, row in enumerate(rows)}
+    lines = []
+    for risk, queries in job.sealed.open(folder.read(folder.seal) or {}).items():
+        if certificate["population"].get(risk) != "queries":
+            continue
+        rows = [(query.id, query.row.group or query.id, places.get(query.row, 0)) for query in queries]
+        known = pl.DataFrame(rows, schema=["query", "unit", "place"], orient="row")
+        lines += warnings(losses, risk=risk, configs=configs, unit=certificate["unit"][risk], known=known)
+    return lines
