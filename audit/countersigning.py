@@ -33,9 +33,9 @@ def countersign(
         raise InputError(
             f"{key} is not in the trust file, or revoked or outside its dates there; its signature would count for nothing"
         )
-    found = verification.check(bundle, replace(trust, threshold=1, needed={}), model=model, now=now)
-    replace_file(bundle / "report.dsse.json", signing.add(found.files["report.dsse.json"], signer))
-    return found
+    verified = verification.check(bundle, replace(trust, threshold=1, needed={}), model=model, now=now)
+    replace_file(bundle / "report.dsse.json", signing.add(verified.files["report.dsse.json"], signer))
+    return verified
 
 
 def stamp(bundle: Path, ask: Stamper) -> list[str]:
@@ -53,7 +53,7 @@ def stamp(bundle: Path, ask: Stamper) -> list[str]:
 def write_requests(bundle: Path, folder: Path) -> list[str]:
     """Write what `stamp` would send: a request (.tsq) per signature without a time stamp, for an authority elsewhere."""
     folder.mkdir(parents=True, exist_ok=True)
-    wanted = {str((folder / name).with_suffix(".tsq")): one for name, one in _unstamped(bundle).items()}
+    wanted = {str((folder / name).with_suffix(".tsq")): signature for name, signature in _unstamped(bundle).items()}
     for path, signature in wanted.items():
         Path(path).write_bytes(timestamps.request(signature))
     return list(wanted)
@@ -61,12 +61,12 @@ def write_requests(bundle: Path, folder: Path) -> list[str]:
 
 def take_responses(bundle: Path, folder: Path, trusted: Authority) -> list[str]:
     """Put the answers to `write_requests` into a bundle, each checked first. InputError where one is missing or wrong."""
-    found = {}
+    tokens = {}
     for name, signature in _unstamped(bundle).items():
-        found[name] = timestamps.usable(run_bytes(folder / name, folder), signature, trusted, str(folder / name))
-    for name, token in found.items():
+        tokens[name] = timestamps.usable(run_bytes(folder / name, folder), signature, trusted, str(folder / name))
+    for name, token in tokens.items():
         replace_file(bundle / name, token.data)
-    return list(found)
+    return list(tokens)
 
 
 def _unstamped(bundle: Path) -> dict[str, bytes]:
@@ -76,7 +76,7 @@ def _unstamped(bundle: Path) -> dict[str, bytes]:
     except VerificationError as error:
         raise InputError(f"{bundle} is no bundle ({error}); give a {verification.SUFFIX} folder") from error
     wanted = {records.report_token(keyid): signature for keyid, signature in signatures.items()}
-    missing = {name: one for name, one in wanted.items() if not (bundle / name).exists()}
+    missing = {name: signature for name, signature in wanted.items() if not (bundle / name).exists()}
     if not missing:
         raise InputError(
             f"every signature of {bundle} has a time stamp; it could have another one after another signature"

@@ -134,13 +134,13 @@ def level(claim: Claim) -> float:
 
 def estimands(claim: Claim) -> dict[str, str]:
     """risk -> what the mean that is bounded is a mean of, in fixed words."""
-    found = {}
+    names = {}
     for risk in claim.risks:
         unit, kind = MEANS[claim.unit[risk]], claim.kind(risk)
         # all of a list is measured: nothing is drawn
         unit = MEANS["query"] if (kind, claim.unit[risk]) == ("census", WEIGHTED) else unit
-        found[risk] = f"{unit} {LISTED[kind]}" if kind in LISTED else unit
-    return found
+        names[risk] = f"{unit} {LISTED[kind]}" if kind in LISTED else unit
+    return names
 
 
 def automatic(*, binary: bool, unit: str, population: str, sequential: bool, procedure: str) -> str:
@@ -248,8 +248,8 @@ def _inverted(bound: Bound, claim: Claim, risk: str, some: Evidence, delta: floa
     row = np.asarray(some.losses)[0]
 
     def rejected(levels: Reals) -> NDArray[np.bool_]:
-        found = at_levels(claim, risk, replace(some, losses=np.broadcast_to(row, (len(levels), len(row)))), levels)
-        return np.asarray(bound.p_value(np.asarray(found.losses), levels) <= delta)
+        held = at_levels(claim, risk, replace(some, losses=np.broadcast_to(row, (len(levels), len(row)))), levels)
+        return np.asarray(bound.p_value(np.asarray(held.losses), levels) <= delta)
 
     return tilting.inverted(rejected)
 

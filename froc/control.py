@@ -81,18 +81,18 @@ def document(kinds: Mapping[str, Kind], absences: Mapping[str, Evidence], claim:
     budget could have been kept without removing, or without keeping, anything.
     """
     upper = uppers(claim, absences, level(claim) / len(claim.risks))
-    found = {
+    shown = {
         risk: _of_risk(kinds[risk], absences[risk], upper[risk][0], claim.budget.get(risk), risk in claim.relative)
         for risk in claim.risks
     }
     if COMBINED in claim.budget:
-        found[COMBINED] = _of_sum(found, claim)
-    return found
+        shown[COMBINED] = _of_sum(shown, claim)
+    return shown
 
 
 def vacuous(base: Mapping[str, Any] | None) -> list[str]:
     """Risks about which nothing can be certified."""
-    return [risk for risk, one in (base or {}).items() if one["vacuous"]]
+    return [risk for risk, shown in (base or {}).items() if shown["vacuous"]]
 
 
 def least(budget: float, relative: bool) -> float:
@@ -115,51 +115,55 @@ def _of_risk(kind: Kind, absence: Evidence, upper: float, budget: float | None, 
     }
 
 
-def _of_sum(found: Mapping[str, Mapping[str, Any]], claim: Claim) -> dict[str, Any]:
-    """The weighted sum of risks: the base model loses no utility against itself, so what it shows must exceed the budget."""
-    shown = {risk: found[risk] for risk in claim.parts if found[risk]["control"] == "exceeds"}
-    lower = down(sum(claim.weights[risk] * one["lower"] for risk, one in shown.items())) if shown else 0.0
-    before = sum(claim.weights[risk] * one["before"] for risk, one in shown.items())
+def _of_sum(shown: Mapping[str, Mapping[str, Any]], claim: Claim) -> dict[str, Any]:
+    """The weighted sum of risks. The base model loses no utility against itself, so that what is to be forgotten must exceed the
+    budget; where the sum is of losses alone, what it scores must, for no more can be lost.
+    """
+    kinds = {shown[risk]["control"] for risk in claim.parts}
+    kind: Kind = "exceeds" if "exceeds" in kinds else "ceiling" if "ceiling" in kinds else "none"
+    parts = {risk: claim.weights[risk] for risk in claim.parts if kind != "none" and shown[risk]["control"] == kind}
+    lower = down(sum(weight * shown[risk]["lower"] for risk, weight in parts.items()))
     return {
-        "control": "exceeds" if shown else "none",
-        "n": min((int(one["n"]) for one in shown.values()), default=0),
-        "before": round(before, 6),
+        "control": kind,
+        "n": min((int(shown[risk]["n"]) for risk in parts), default=0),
+        "before": round(sum(weight * shown[risk]["before"] for risk, weight in parts.items()), 6),
         "lower": lower,
-        "vacuous": bool(shown) and lower <= claim.budget[COMBINED],
+        "vacuous": kind != "none" and lower <= claim.budget[COMBINED],
     }
 
 
 def sentences(base: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], config: str | None) -> list[str]:
     """Before and after, a line for each risk. config: whose bounds stand for after; none where there is no such row."""
-    row = next((one for one in rows if one["config"] == config), None)
+    row = next((shown for shown in rows if shown["config"] == config), None)
     return [
-        _sentence(risk, one, None if row is None else row["cur"][risk]["simultaneous"]) for risk, one in base.items()
+        _sentence(risk, shown, None if row is None else row["cur"][risk]["simultaneous"])
+        for risk, shown in base.items()
     ]
 
 
-def _sentence(risk: str, one: Mapping[str, Any], after: Any) -> str:
-    before, lower = f"{float(one['before']):.3f}", f"at least {at_least(float(one['lower']))}"
+def _sentence(risk: str, shown: Mapping[str, Any], after: Any) -> str:
+    before, lower = f"{float(shown['before']):.3f}", f"at least {at_least(float(shown['lower']))}"
     now = "" if after is None else f", at most {at_most(float(after))} now"
-    if one["control"] == "ceiling":
-        part = "a share of " if one.get("relative") else ""
+    if shown["control"] == "ceiling":
+        part = "a share of " if shown.get("relative") else ""
         lost = "" if after is None else f", of which at most {part}{at_most(float(after))} is lost"
         return f"{risk}: the base model scores {before} ({lower}){lost}"
     return f"{risk}: {before} before ({lower}){now}"
 
 
-def complaint(risk: str, one: Mapping[str, Any], budget: float) -> str:
+def complaint(risk: str, shown: Mapping[str, Any], budget: float) -> str:
     """Why nothing can be certified about a risk, and what to look at."""
-    if one.get("relative"):
+    if shown.get("relative"):
         return (
-            f"{risk}: the base model itself scores {one['before']:.3f} (at least {at_least(one['lower'])}), so that there is nothing which "
+            f"{risk}: the base model itself scores {shown['before']:.3f} (at least {at_least(shown['lower'])}), so that there is nothing which "
             f"{budget:g} could be a share of: {MEND}"
         )
-    if one["control"] == "ceiling":
+    if shown["control"] == "ceiling":
         return (
-            f"{risk}: the base model itself scores {one['before']:.3f} (at least {at_least(one['lower'])}), so that hardly more than its "
+            f"{risk}: the base model itself scores {shown['before']:.3f} (at least {at_least(shown['lower'])}), so that hardly more than its "
             f"budget of {budget:g} could be lost whatever happened: {MEND}"
         )
     return (
-        f"{risk}: the base model itself shows {one['before']:.3f} (at least {at_least(one['lower'])}), which does not exceed the "
+        f"{risk}: the base model itself shows {shown['before']:.3f} (at least {at_least(shown['lower'])}), which does not exceed the "
         f"budget of {budget:g}: nothing was there that could be removed, or the measurement does not see it: {MEND}"
     )

@@ -92,9 +92,9 @@ def _nearest(rows: Sequence[Mapping[str, Any]], found: Mapping[str, Evidence], c
     """
 
     def factor(i: int) -> float:
-        some = {name: only(each, i) for name, each in found.items()}
+        own_evidence = {name: only(every, i) for name, every in found.items()}
         failed = [risk for risk in claim.budget if rows[i]["p_values"][risk] > own[i]]
-        needed = {risk: _budget_needed(claim, risk, some, len(rows), float(own[i])) for risk in failed}
+        needed = {risk: _budget_needed(claim, risk, own_evidence, len(rows), float(own[i])) for risk in failed}
         return max((needed[risk] / claim.budget[risk] for risk in failed), default=1.0)
 
     able = [i for i in range(len(rows)) if own[i] > 0]

@@ -146,12 +146,12 @@ def _evidence(
         rows, planned = prefixes(table, order.filter(pl.col("risk") == risk), risk=risk, configs=names, unit=unit)
         return Evidence(rows, np.zeros(len(names), dtype=np.int64), 0, planned)
     split = None if kind == "census" else "calibration"
-    found = matrix(table, risk=risk, split=split, configs=names, unit=unit)
+    measured = matrix(table, risk=risk, split=split, configs=names, unit=unit)
     if risk in claim.relative and base is not None:
-        return _of_share(found, matrix(base, risk=risk, split=split, configs=[BASE], unit=unit), risk, claim)
-    losses, sums, queries = found.values, found.sums.sum(axis=1), int(found.sizes.sum())
+        return _of_share(measured, matrix(base, risk=risk, split=split, configs=[BASE], unit=unit), risk, claim)
+    losses, sums, queries = measured.values, measured.sums.sum(axis=1), int(measured.sizes.sum())
     if unit == WEIGHTED:
-        return replace(_by_queries(found, risk, claim), pooled=sums / (SCALE * queries))
+        return replace(_by_queries(measured, risk, claim), pooled=sums / (SCALE * queries))
     if kind != "sample" or table.filter(pl.col("risk") == risk, pl.col("split") == "search").is_empty():
         return replace(evidence(losses), pooled=sums / (SCALE * queries) if unit == "group" else None)
     known = matrix(table, risk=risk, split="search", configs=names, unit=unit)
@@ -166,25 +166,25 @@ def _evidence(
 
 def of_search(table: pl.DataFrame, risk: str, config: str, claim: Claim, base: pl.DataFrame | None = None) -> Evidence:
     """Losses of one configuration on search units, as if they were what certifies. base: rows of the base model."""
-    found = matrix(table, risk=risk, split="search", configs=[config], unit=claim.unit[risk])
+    searched = matrix(table, risk=risk, split="search", configs=[config], unit=claim.unit[risk])
     if risk in claim.relative and base is not None:
         own = matrix(base, risk=risk, split="search", configs=[BASE], unit=claim.unit[risk])
-        return _of_share(found, own, risk, claim)
-    return _by_queries(found, risk, claim) if claim.unit[risk] == WEIGHTED else evidence(found.values)
+        return _of_share(searched, own, risk, claim)
+    return _by_queries(searched, risk, claim) if claim.unit[risk] == WEIGHTED else evidence(searched.values)
 
 
-def _of_share(found: LossMatrix, base: LossMatrix, risk: str, claim: Claim) -> Evidence:
+def _of_share(measured: LossMatrix, base: LossMatrix, risk: str, claim: Claim) -> Evidence:
     """Losses and the base model's absences on the same units."""
-    if found.units != base.units or not np.array_equal(found.sizes, base.sizes):
+    if measured.units != base.units or not np.array_equal(measured.sizes, base.sizes):
         raise InputError(
             f"{risk}: the base model was not measured on the queries of the others; measure it on the same"
         )
     score = SCALE * int(base.sizes.sum()) - int(base.sums.sum())
-    shares = _shares(found.sums.sum(axis=1), score)
+    shares = _shares(measured.sums.sum(axis=1), score)
     if claim.unit[risk] == WEIGHTED:
-        return replace(_by_queries(found, risk, claim), absences=base.sums[0], pooled=shares)
-    some = replace(evidence(found.values), absences=base.values[0].astype(np.int64))
-    return replace(some, pooled=shares if claim.unit[risk] == "group" else None)
+        return replace(_by_queries(measured, risk, claim), absences=base.sums[0], pooled=shares)
+    of_units = replace(evidence(measured.values), absences=base.values[0].astype(np.int64))
+    return replace(of_units, pooled=shares if claim.unit[risk] == "group" else None)
 
 
 def _shares(lost: NDArray[np.int64], score: int) -> NDArray[np.float64]:
@@ -192,13 +192,13 @@ def _shares(lost: NDArray[np.int64], score: int) -> NDArray[np.float64]:
     return np.minimum(1.0, lost / score) if score > 0 else np.ones(len(lost))
 
 
-def _by_queries(found: LossMatrix, risk: str, claim: Claim) -> Evidence:
+def _by_queries(measured: LossMatrix, risk: str, claim: Claim) -> Evidence:
     """Sums of groups, for a claim about the mean over queries."""
-    if (most := int(found.sizes.max())) > claim.largest[risk]:
+    if (most := int(measured.sizes.max())) > claim.largest[risk]:
         raise InputError(
             f"{risk}: a group has {most} queries, more than the {claim.largest[risk]} that were planned for"
         )
-    return replace(evidence(found.sums), sizes=found.sizes)
+    return replace(evidence(measured.sums), sizes=measured.sizes)
 
 
 def _document(
@@ -300,7 +300,7 @@ def _rows(found: Mapping[str, Evidence], candidates: Sequence[Candidate], claim:
 
 def _over_queries(found: Mapping[str, Evidence], place: int, claim: Claim) -> dict[str, Any]:
     """Mean losses over all queries of risks whose units are groups."""
-    means = {risk: round(float(one.pooled[place]), 6) for risk, one in found.items() if one.pooled is not None}
+    means = {risk: round(float(e.pooled[place]), 6) for risk, e in found.items() if e.pooled is not None}
     return {"empirical_queries": means} if means and claim.estimand else {}
 
 

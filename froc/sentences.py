@@ -70,16 +70,16 @@ def reason(certificate: Mapping[str, Any], claim: Claim, short: str | None) -> s
 
 def otherwise(rows: Sequence[Mapping[str, Any]], claim: Claim) -> list[str]:
     """Where a certified mean of group means hides a mean over queries that is above the budget."""
-    found = []
+    lines = []
     for risk in claim.risks if claim.estimand else ():
         means = [row["empirical_queries"][risk] for row in rows if row["certified"] and claim.unit.get(risk) == "group"
                  and risk in row.get("empirical_queries", {})]  # fmt: skip
         if risk in claim.budget and max(means, default=0.0) > claim.budget[risk]:
-            found.append(
+            lines.append(
                 f"{risk}: what is certified is the {claim.estimand[risk]}; over all queries, the mean was up to {max(means):g}, "
                 f"above the budget of {claim.budget[risk]:g}, for large groups do worse: {WEIGHTED} as the unit is about that mean"
             )
-    return found
+    return lines
 
 
 def _limits(claim: Claim) -> str:
@@ -87,7 +87,7 @@ def _limits(claim: Claim) -> str:
     if len(budget) <= FEW:
         return " and ".join(f"{_at_most(risk, alpha, claim)}{_of(risk, claim)}" for risk, alpha in budget.items())
     absolute = {risk: alpha for risk, alpha in budget.items() if risk not in claim.relative}
-    alike = {alpha: [risk for risk, other in absolute.items() if other == alpha] for alpha in absolute.values()}
+    alike = {alpha: [risk for risk, limit in absolute.items() if limit == alpha] for alpha in absolute.values()}
     kinds = sorted({words for risk in claim.risks if (words := _of(risk, claim))})
     said = [f"{', '.join(risks)} at most {alpha:g}" for alpha, risks in alike.items()]
     return " and ".join(said + [_at_most(risk, budget[risk], claim) for risk in claim.relative]) + "".join(kinds)

@@ -53,8 +53,8 @@ def tilted(
     lost = sums * (NANO // SCALE)
     if absences is not None:
         lost = np.minimum(lost - (-level * absences // SCALE), NANO * sizes)
-    found = -(-(level * (largest - sizes) + lost) // (NANO // SCALE * largest))
-    return np.asarray(found, dtype=np.int16)
+    losses = -(-(level * (largest - sizes) + lost) // (NANO // SCALE * largest))
+    return np.asarray(losses, dtype=np.int16)
 
 
 def inverted(rejected: Callable[[NDArray[np.float64]], NDArray[np.bool_]]) -> float:

@@ -82,7 +82,7 @@ def _of_search(folder: Folder) -> pl.DataFrame:
 
 def _asked(agreement: Agreement) -> str:
     likely = ", ".join(f"{value:.3f} of {risk}" for risk, value in agreement.likelihood.items())
-    odd = "".join(f"; one query disagrees ({one})" for one in agreement.disagreements)
+    odd = "".join(f"; disagreement query disagrees ({disagreement})" for disagreement in agreement.disagreements)
     return (
         f"asked with {agreement.prompt}, the base model gives answer tokens a likelihood of {likely} (geometric mean); "
         f"{agreement.asked} search queries were asked by plain generation, too{odd}"

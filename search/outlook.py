@@ -36,8 +36,8 @@ def chance(
     draw = np.random.default_rng(digest.seed("outlook", config))
     some = {}
     for risk in claim.risks:
-        found = of_search(table, risk, config, claim, base)
-        seen = np.asarray(at_levels(claim, risk, found, np.array([claim.budget.get(risk, 0.5)])).losses)[0]
+        searched = of_search(table, risk, config, claim, base)
+        seen = np.asarray(at_levels(claim, risk, searched, np.array([claim.budget.get(risk, 0.5)])).losses)[0]
         pool, places = imagined(draw, len(seen), units[risk], DRAWS)
         drawn = np.append(seen, SCALE)[np.take_along_axis(pool, places, 1)]
         some[risk] = evidence(drawn.astype(np.int16))

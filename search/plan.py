@@ -156,7 +156,7 @@ def make_plan(
         "joint": claim.joint,
         "metrics": {risk: as_written(risk, one) for risk, one in measured.items()},
         "quantum": SCALE,
-        "control": {risk: control_of(risk, one) for risk, one in measured.items()},
+        "control": {risk: control_of(risk, measurement) for risk, measurement in measured.items()},
         "split": {
             "search": searched,
             "calibration": sealed.units,

@@ -77,12 +77,12 @@ class _Finder:
             place -= 1
         while place < len(RATES) - 1 and not self._moved(place) and not self._broken(place):
             place += 1
-        found: dict[str, Any] = {}
+        ends: dict[str, Any] = {}
         if self._moved(place) and place:
             still = place - 1
             while place < len(RATES) - 1 and not self._broken(place):
                 place += 1
-            found = {"low": _short(RATES[still] * self._share), "high": _short(2 * RATES[place] * self._share)}
+            ends = {"low": _short(RATES[still] * self._share), "high": _short(2 * RATES[place] * self._share)}
         self._bench.base.restore()
         tried = {
             f"{RATES[k]:.3g}": {FORGETTING: round(seen[0], 4), UTILITY: round(seen[1], 4)}
@@ -90,7 +90,7 @@ class _Finder:
         }
         base = {FORGETTING: round(self._base[0], 4), UTILITY: round(self._base[1], 4)}
         return {
-            "method": self._asked.method, "steps": self.steps, "share": round(self._share, 6), "base": base, "tried": tried, **found,
+            "method": self._asked.method, "steps": self.steps, "share": round(self._share, 6), "base": base, "tried": tried, **ends,
         }  # fmt: skip
 
     def _ask(self, rate: float) -> Asked:
@@ -106,12 +106,12 @@ class _Finder:
 
     def _losses(self) -> tuple[float, float]:
         self._bench.base.scope.activate([0])
-        found = {probe.risk: self._loss(probe) for probe in self._bench.probes}
-        return found.get(FORGETTING, 0.0), found.get(UTILITY, 0.0)
+        losses = {probe.risk: self._loss(probe) for probe in self._bench.probes}
+        return losses.get(FORGETTING, 0.0), losses.get(UTILITY, 0.0)
 
     def _loss(self, probe: Probe) -> float:
-        some = range(min(QUERIES, len(probe.rows)))
-        return mean(judged(probe, look(self._bench.base, probe, some), some).losses)
+        places = range(min(QUERIES, len(probe.rows)))
+        return mean(judged(probe, look(self._bench.base, probe, places), places).losses)
 
     def _moved(self, place: int) -> bool:
         return self._base[0] > 0 and self._at(place)[0] <= (1 - MOVED) * self._base[0]
@@ -123,17 +123,17 @@ class _Finder:
 def open_methods(job: "Job") -> dict[str, str]:
     """family -> the method that its rates are found with, of the families whose rates nobody has said."""
     said = (*job.task.space, *job.settings.space)
-    found: dict[str, str] = {}
+    chosen: dict[str, str] = {}
     for name, fields in job.space.items() if job.given is None else ():
         free = isinstance(fields.get("lr"), Range) and not {"lr", f"{name}.lr"} & set(said)
         method = find(Method, name)
         if not free or any(phase.edit for phase in method().phases(TYPICAL)):
             continue
-        kept = found.get(method.family)
+        kept = chosen.get(method.family)
         # what holds nothing breaks before it tells anything
         if kept is None or ("retain" in method.roles() and "retain" not in find(Method, kept).roles()):
-            found[method.family] = name
-    return found
+            chosen[method.family] = name
+    return chosen
 
 
 def measured(job: "Job", executor: Executor, told: Callable[[str, int, int], None]) -> dict[str, Any]:

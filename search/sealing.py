@@ -46,9 +46,9 @@ def rank(
 
     found: see `Sums`.
     """
-    done = [one for line in log if line.status == "complete" and line.search for one in line.configurations()]
-    known = [one for one in done if budget.keys() <= found.get(one.config, {}).keys()]
-    return ordered([_ranked(one, found[one.config], budget) for one in known])
+    complete = [one for line in log if line.status == "complete" and line.search for one in line.configurations()]
+    measured = [one for one in complete if budget.keys() <= found.get(one.config, {}).keys()]
+    return ordered([_ranked(one, found[one.config], budget) for one in measured])
 
 
 def _ranked(line: Started, sums: Mapping[str, tuple[int, int]], budget: Mapping[str, float]) -> Ranked:
@@ -77,9 +77,9 @@ def shortlist(ranked: Sequence[Ranked], count: int) -> list[Candidate]:
     At most `PER_TRIAL` of one training run: what is nearly the same mostly passes or fails together.
     """
     distinct = _distinct(ranked)
-    some = [r for place, r in enumerate(distinct) if _before(distinct, place) < PER_TRIAL]
-    within = [r for r in some if r.excess <= 0]
-    misses = [r for r in some if r.excess > 0][: NEAR_MISSES if within else NEAR_MISSES + 1]
+    candidates = [r for place, r in enumerate(distinct) if _before(distinct, place) < PER_TRIAL]
+    within = [r for r in candidates if r.excess <= 0]
+    misses = [r for r in candidates if r.excess > 0][: NEAR_MISSES if within else NEAR_MISSES + 1]
     chosen = (within + misses)[:count]
     return [
         Candidate(r.line.config, r.line.method, dict(r.line.params), 1.0 / place)

@@ -190,13 +190,13 @@ class CheckPrompt(Work):
         """What came of it."""
         base, form = bench.base, bench.view.template
         base.restore()
-        found: list[Disagreement] = []
+        differing: list[Disagreement] = []
         asked = 0
         for probe in bench.probes:
-            some, count = disagreements(base.model, base.tokenizer, probe.plain.asked, probe.rows, form)
-            found, asked = [*found, *some], asked + count
+            more, count = disagreements(base.model, base.tokenizer, probe.plain.asked, probe.rows, form)
+            differing, asked = [*differing, *more], asked + count
         likelihood = {risk: math.exp(-average.loss) for risk, average in bench.start.items()}
-        return Agreement(form.describe(base.tokenizer), likelihood, tuple(found), asked)
+        return Agreement(form.describe(base.tokenizer), likelihood, tuple(differing), asked)
 
 
 class _Meter:

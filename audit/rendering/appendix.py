@@ -291,9 +291,11 @@ def sensitivity(facts: Facts, report: Mapping[str, Any]) -> dict[str, Any]:
     }
     columns = []
     for name, (table, asked) in cases.items():
-        found = exact(bounds(table, config, len(facts.seal.candidates), asked, facts.seal.units, facts.control))
-        within = all(Decimal(found[risk]) <= Decimal(alpha) for risk, alpha in report["certificate"]["budget"].items())
-        columns.append({"name": name, "bounds": found, "within": within})
+        printed = exact(bounds(table, config, len(facts.seal.candidates), asked, facts.seal.units, facts.control))
+        within = all(
+            Decimal(printed[risk]) <= Decimal(alpha) for risk, alpha in report["certificate"]["budget"].items()
+        )
+        columns.append({"name": name, "bounds": printed, "within": within})
     return {"columns": columns, "risks": ordered(report["certificate"]["budget"])}
 
 

@@ -98,21 +98,21 @@ def _before(base: Mapping[str, Any] | None, risk: str) -> dict[str, Any] | None:
     """What the base model showed, and whether that leaves anything to be said; None in reports that do not know."""
     if base is None:
         return None
-    one = base[risk]
+    shown = base[risk]
     return {
-        "measured": one["before"], "lower": one["lower"], "ceiling": one["control"] == "ceiling", "vacuous": one["vacuous"]
+        "measured": shown["before"], "lower": shown["lower"], "ceiling": shown["control"] == "ceiling", "vacuous": shown["vacuous"]
     }  # fmt: skip
 
 
 def before(certificate: Mapping[str, Any], row: Mapping[str, Any] | None) -> str:
     """Before and after in a sentence for forgetting, the risk that the request is about; empty where that is not known."""
     base = certificate.get("base") or {}
-    one = base.get("forgetting")
-    if one is None or row is None or "forgetting" not in row["cur"]:
+    shown = base.get("forgetting")
+    if shown is None or row is None or "forgetting" not in row["cur"]:
         return ""
     after = up(row["cur"]["forgetting"]["simultaneous"])
     return (
-        f"Before, {measured(one['before'])} of these answers could be had as measured, at least {down(one['lower'])} by a bound; "
+        f"Before, {measured(shown['before'])} of these answers could be had as measured, at least {down(shown['lower'])} by a bound; "
         f"now at most {after}."
     )
 
@@ -233,7 +233,7 @@ def _estimand(report: Mapping[str, Any], certificate: Mapping[str, Any]) -> str:
         )
         for risk in others
     )
-    return "".join(f"{one}. " for one in words)
+    return "".join(f"{clause}. " for clause in words)
 
 
 def _population(certificate: Mapping[str, Any]) -> str:

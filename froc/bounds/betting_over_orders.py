@@ -106,12 +106,12 @@ def shuffled(losses: Losses) -> Losses:
     """(m, k, n) the losses of every row in k orders, which hang on nothing but how often each loss is there."""
     ranked = np.sort(np.asarray(losses, dtype=np.int16), axis=1)
     k, n = orders(ranked.shape[1]), ranked.shape[1]
-    found = np.empty((len(ranked), k, n), dtype=np.int16)
+    ordered = np.empty((len(ranked), k, n), dtype=np.int16)
     for i, row in enumerate(ranked):
         draw = np.random.Generator(np.random.PCG64(_seed(row)))
         for place in range(k):
-            found[i, place] = row[np.argsort(draw.random(n), kind="stable")]
-    return found
+            ordered[i, place] = row[np.argsort(draw.random(n), kind="stable")]
+    return ordered
 
 
 def _seed(row: NDArray[np.int16]) -> int:

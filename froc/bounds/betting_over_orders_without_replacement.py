@@ -61,7 +61,7 @@ class _Orders:
         """(r,) logarithms of the mean final capital of some rows, at a risk each."""
         at = rows if isinstance(rows, slice) else rows.astype(np.intp)
         k, n = self.shape[1:]
-        values, stakes = (some.reshape(self.shape)[at].reshape(-1, n) for some in (self.values, self.stakes))
+        values, stakes = (array.reshape(self.shape)[at].reshape(-1, n) for array in (self.values, self.stakes))
         gains = np.maximum(steps(values, stakes, self.population, np.repeat(alpha, k)), 1e-300)
         logs = np.log(gains).sum(axis=1).reshape(-1, k)
         return np.asarray(np.logaddexp.reduce(logs, axis=1) - np.log(k))

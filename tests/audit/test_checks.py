@@ -20,7 +20,7 @@ from tests.audit.conftest import NOW, Made
 COMPUTED = {
     "verification._evidence.2": [f"evidence-digest:{name}" for name in (*LIMITS, *COMPARED, PLAN_TOKEN) if name != "report.dsse.json"],
     "verification._derived.5": [f"{part}-differ" for part in ("claims", "comparison", "environment", "limits", "method", "plan", "trials", "verdict")],
-    "claims.parse.1": ["comparison-shape", "plan-shape", "reexecution-shape", "report-shape", "seal-shape"],
+    "documents.parse.1": ["comparison-shape", "plan-shape", "reexecution-shape", "report-shape", "seal-shape"],
     "records.read_losses.4": ["table-duplicate-row", "table-order"],
     "records._cells.1": ["table-config", "table-example-id", "table-loss-format", "table-risk", "table-split", "table-unit-id"],
     "records._trial.1": ["trial-shape", "trial-status"],

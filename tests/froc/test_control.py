@@ -127,6 +127,22 @@ def test_a_weighted_sum_needs_the_base_to_exceed_it() -> None:
         assert found["base"]["combined"]["before"] == pytest.approx(0.5 * (1 - lacking))
 
 
+def test_a_weighted_sum_of_losses_alone_needs_scores_that_could_be_lost() -> None:
+    weights = {"flips": 0.5, "utility": 0.5}
+    both = Claim(
+        budget={"combined": 0.2},
+        weights=weights,
+        bound=dict.fromkeys(weights, "betting"),
+        unit=dict.fromkeys(weights, "query"),
+    )
+    good = table("c0000", dict.fromkeys(weights, 0.0))
+    for lacking, shown in ((0.1, True), (0.9, False)):
+        control = Control(table(BASE, dict.fromkeys(weights, lacking)), dict.fromkeys(weights, "ceiling"))
+        found = certify(good, [Candidate("c0000", "npo", {}, 1.0)], both, control=control)
+        assert found["base"]["combined"]["control"] == "ceiling"
+        assert (found["chosen"] == "c0000") is shown
+
+
 @pytest.mark.parametrize(
     ("risk", "text", "kind"),
     [

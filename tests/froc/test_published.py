@@ -158,4 +158,4 @@ def test_certificates_do_not_know_the_score() -> None:
                 source = (node.module or "") if isinstance(node, ast.ImportFrom) else ""
                 if any("published" in f"{source}.{name}".split(".") for name in names):
                     users.add(path.relative_to(ROOT).as_posix())
-    assert users == {"froc/figures.py", "search/plan.py", "search/study.py"}
+    assert users == {"froc/figures.py", "search/settings.py", "search/study.py"}

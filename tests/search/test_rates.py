@@ -125,7 +125,7 @@ def test_the_plan_keeps_what_was_found_and_a_resumed_run_does_not_look_again(
     one = replace(job(base), told=lambda what, _done, _of: told.append(what))
     out = tmp_path / "run"
     certificate = run(one, out, Watch())
-    assert set(told) == {"finding learning rates"}
+    assert set(told) == {"finding learning rates", "measuring the base model"}
     plan = json.loads((out / "plan.json").read_text())
     low, high = plan["rates"]["preference"]["low"], plan["rates"]["preference"]["high"]
     assert plan["search"]["space"]["npo"]["lr"] == f"{low:g} .. {high:g} (log)"
