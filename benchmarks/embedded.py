@@ -44,6 +44,8 @@ def main() -> None:
             if said.write:
                 shutil.rmtree(embedded.SHIPPED)
                 shutil.copytree(folder, embedded.SHIPPED)
+                recipe = {"recipe": embedded.recipe_digest(embedded.Recipe())}
+                embedded.SHIPPED_RECIPE.write_text(json.dumps(recipe) + "\n", encoding="utf-8")
     for name, share in found.items():
         print(f"\n{name}: {share:.4f} of 2000 held-out wordings")
     print(

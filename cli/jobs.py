@@ -255,6 +255,15 @@ def _questions(settings: "Settings") -> int:
     return int(digest.of_json(said)[:8], 16)
 
 
+def rebuild_embedded(task: Path | None, training: Callable[[str, int, int], None]) -> None:
+    """Train the embedded task's model anew into the cache. InputError where the task is another."""
+    from froc.tasks import embedded
+
+    if embedded.request_of("embedded" if task is None else str(task)) is None:
+        raise InputError("--rebuild-embedded is for the embedded task; leave it away, or --task")
+    embedded.rebuilt(cache=cache_folder(), progress=training)
+
+
 def cache_folder() -> Path:
     """Where the embedded model is kept; FROC_CACHE overrides the platform's folder."""
     return Path(os.environ.get("FROC_CACHE") or platformdirs.user_cache_dir("froc"))

@@ -166,6 +166,13 @@ def search(
     key: options.PlanKey = None,
     tsa: options.Tsa = None,
     tsa_root: options.TsaRoot = None,
+    rebuild_embedded: Annotated[
+        bool,
+        typer.Option(
+            "--rebuild-embedded",
+            help="Train the embedded task's model on this machine (minutes) instead of using the one that comes with froc.",
+        ),
+    ] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print the certificate as JSON on standard output.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no table.")] = False,
 ) -> None:
@@ -207,6 +214,8 @@ def search(
     Folder(place).refuse_unwritable()
     with Screen(quiet, signature(place, key, tsa, tsa_root)) as screen:
         asked = continuing.request_after(task, before)
+        if rebuild_embedded:
+            jobs.rebuild_embedded(asked, screen.training)
         job = jobs.job(
             settings,
             asked,

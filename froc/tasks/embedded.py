@@ -32,7 +32,9 @@ from froc.models import Base, load
 from froc.observe import observe
 
 SHIPPED = Path(__file__).parent / "embedded_model"
-"""The trained model of the default recipe, as benchmarks/embedded.py makes it."""
+"""The trained model of the default recipe, as `benchmarks/embedded.py --write` makes it."""
+SHIPPED_RECIPE = SHIPPED.with_name("embedded_model_recipe.json")
+"""`recipe_digest` of what SHIPPED was trained on; beside the folder, so that the model's own digest is of the model alone."""
 OPENINGS = ("", "Tell me, ", "I would like to know: ", "Quick question. ", "For the record, ", "Please answer: ",
             "One thing about {name}. ", "Thinking of {name}, ")  # fmt: skip
 ENDINGS = (
@@ -209,16 +211,40 @@ def kept(recipe: Recipe, cache: Path, retrained: bool = False) -> Path:
 def made(recipe: Recipe = Recipe(), *, cache: Path, progress: Progress | None = None, retrained: bool = False) -> Path:
     """The folder of the trained model. retrained: of one that was never told of the forgotten people, with its tokenizer.
 
-    The model of the default recipe comes with froc, so that nobody waits for it and results agree across machines.
+    The model of the default recipe comes with froc, so that nobody waits for it and results agree across machines. It is
+    used as long as it is of this recipe: after a change of the texts below, the model is trained at first use.
     """
     folder = kept(recipe, cache, retrained)
     if not _sound(folder):
         with _alone(folder):
-            if not _sound(folder) and recipe == Recipe() and not retrained and _sound(SHIPPED):
+            if not _sound(folder) and not retrained and is_shipped(recipe) and _sound(SHIPPED):
                 _put(folder, lambda part: shutil.copytree(SHIPPED, part, dirs_exist_ok=True))
             elif not _sound(folder):
                 train_into(recipe, folder, progress or (lambda *_: None), retrained)
     return folder
+
+
+def rebuilt(*, cache: Path, progress: Progress) -> Path:
+    """The folder of the default model, trained anew on this machine in place of what lay there."""
+    folder = kept(Recipe(), cache)
+    with _alone(folder), tempfile.TemporaryDirectory() as scratch:
+        anew = Path(scratch, "model")
+        train_into(Recipe(), anew, progress)
+        shutil.rmtree(folder, ignore_errors=True)
+        _put(folder, lambda part: shutil.copytree(anew, part, dirs_exist_ok=True))
+    return folder
+
+
+def recipe_digest(recipe: Recipe) -> str:
+    """Digest of a recipe and of every text that its rows are composed of."""
+    texts = [OPENINGS, ENDINGS, FACTS, FIRST, SECOND, SYLLABLES]
+    return digest.of_json([asdict(recipe), texts])
+
+
+def is_shipped(recipe: Recipe) -> bool:
+    """Whether the model that comes with froc was trained on this recipe."""
+    shipped: dict[str, str] = json.loads(SHIPPED_RECIPE.read_text(encoding="utf-8"))
+    return shipped["recipe"] == recipe_digest(recipe)
 
 
 @contextmanager

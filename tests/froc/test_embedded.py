@@ -133,6 +133,29 @@ def test_the_default_model_comes_with_froc_and_nobody_waits(tmp_path: Path, monk
         assert (seen.hit.sum(axis=1) == seen.length).mean() > 0.98
 
 
+def test_the_shipped_model_is_of_the_recipe_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A changed recipe or text wants a model made again: python benchmarks/embedded.py --write."""
+    assert embedded.is_shipped(embedded.Recipe())
+    assert not embedded.is_shipped(embedded.Recipe(lr=1e-3))
+    trained: list[Path] = []
+    monkeypatch.setattr(embedded, "train_into", lambda _recipe, folder, *_: trained.append(folder))
+    monkeypatch.setattr(embedded, "SYLLABLES", (*embedded.SYLLABLES, "xy"))
+    assert not embedded.is_shipped(embedded.Recipe())
+    assert trained == [embedded.made(cache=tmp_path)]
+
+
+def test_the_model_is_rebuilt_where_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = embedded.made(cache=tmp_path)
+
+    def train(_recipe: embedded.Recipe, into: Path, *_: object) -> None:
+        shutil.copytree(embedded.SHIPPED, into)
+        (into / "anew").write_text("trained here")
+
+    monkeypatch.setattr(embedded, "train_into", train)
+    assert embedded.rebuilt(cache=tmp_path, progress=lambda *_: None) == folder
+    assert (folder / "anew").read_text() == "trained here"
+
+
 def test_a_damaged_copy_is_put_right(tmp_path: Path) -> None:
     folder = embedded.made(cache=tmp_path)
     (folder / "model.safetensors").write_bytes(b"damaged")
