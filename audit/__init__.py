@@ -8,6 +8,8 @@
     documents     plan, seal, comparison and report, as far as a claim depends on them
     claims        evidence -> everything in a report that follows from it; builder and verifier run the same code
     rendering     report and evidence -> one static page
+    chronology    dates against each other and against time stamps
+    ranking       the sealed order and weights against the log of trials
     facts         the files of a bundle against each other
     comparisons   a comparison of methods inside a bundle
     verification  numbered checks over a bundle, by someone who trusts only keys

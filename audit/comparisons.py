@@ -14,6 +14,7 @@ from froc import digest
 from froc.comparison import BEFORE
 from froc.errors import InputError, VerificationError
 from froc.losses import SCHEMA
+from froc.plan_identity import identity
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -48,6 +49,10 @@ def read(found: Mapping[str, bytes], plan: Plan) -> Compared:
         raise VerificationError("comparison-other-plan", "the comparison was sealed under another plan")
     if asked.model.digest != plan.model.digest or asked.task.get("name") != plan.task.name:
         raise VerificationError("comparison-other-task", "the comparison is about another base model or task")
+    # a task that draws its queries for each plan has another digest in each; the comparison then names this run
+    compared = plan.questions is not None and identity(json.loads(found["plan.json"])) in _compared(asked)
+    if asked.task.get("digest") != plan.task.digest and not compared:
+        raise VerificationError("comparison-other-digest", "the comparison is about other rows of a task of that name")
     configs = [point.config for point in seal.candidates]
     _refuse_gaps(asked, seal, configs)
     losses = records.read_losses(
@@ -61,6 +66,11 @@ def read(found: Mapping[str, bytes], plan: Plan) -> Compared:
         if digest.of_json(sorted(set(some["query"].to_list()))) != seal.calibration.get(risk):
             raise VerificationError("comparison-other-queries", f"the compared {risk} queries are not the sealed ones")
     return Compared(asked, seal, losses, whole.opening, whole.planned)
+
+
+def _compared(asked: ComparedPlan) -> list[str | None]:
+    """Identities of the plans whose runs were compared."""
+    return [run.get("plan") for run in asked.runs]
 
 
 def _refuse_gaps(asked: ComparedPlan, seal: ComparedSeal, configs: Sequence[str]) -> None:

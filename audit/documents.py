@@ -99,6 +99,8 @@ class Plan(Lenient):
     after: AfterPlan | None = None
     # plans of older versions ask nothing of the base model, and none was ever extended
     control: dict[str, Kind] | None = None
+    # the embedded task draws its queries for each plan by such a seed
+    questions: int | None = None
     extends: list[Annotated[str, Hex]] = Field(default_factory=list)
 
     @property

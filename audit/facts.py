@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from audit import claims, comparisons, documents, records, signing, statements
+from audit import chronology, claims, comparisons, documents, ranking, records, signing, statements
 from audit.claims import Facts
 from audit.documents import Plan, Seal, SignedPlan
 from audit.records import Trial, moment
@@ -18,6 +18,7 @@ from audit.timestamps import Proven
 from audit.trust import Trust
 from froc import digest
 from froc.control import BASE, built_in, kind_of, metric_of
+from froc.data import request_of
 from froc.errors import VerificationError
 
 STEPS = (
@@ -61,8 +62,13 @@ def read(
     log.held("seal", f"{len(seal.candidates)} candidate(s) sealed under this plan")
     trials = records.read_trials(files["trials.jsonl"])
     plan_digest = digest.of_bytes(files["plan.json"])
+    chronology.check_run(plan.created, signed, trials)
     _trials(trials, plan, seal, plan_digest)
-    log.held("trials", f"{len(trials)} started trial(s), every candidate among the complete ones, none run twice")
+    ranking.check(seal, trials, list(plan.claim.risks))
+    log.held(
+        "trials",
+        f"{len(trials)} logged trial(s), every candidate among the complete ones in the order of its rank, none run twice",
+    )
     losses = _losses(files, plan, seal)
     losses, base = _divided(losses)
     log.held(
@@ -93,7 +99,14 @@ def _plan(files: Mapping[str, bytes], trust: Trust, now: datetime, proven: Prove
             raise VerificationError("plan-shape", f"the plan's {name} are not those of its budget")
     if any(some.keys() != risks for some in (plan.task.units, plan.split.calibration, plan.split.search)):
         raise VerificationError("plan-shape", "the plan's sampling units are not those of its budget")
+    if plan.after is not None and plan.after.measured != _measures_earlier(plan):
+        raise VerificationError("plan-after", "the plan says of what was removed earlier what its risks do not")
     return plan, signed.signed, statement.signers
+
+
+def _measures_earlier(plan: Plan) -> bool:
+    """Whether some risk asks for what earlier requests removed."""
+    return any(request_of(metric.rpartition("/")[2]) is not None for metric in plan.metrics.values())
 
 
 def _seal(files: Mapping[str, bytes], plan: Plan) -> Seal:
@@ -135,8 +148,6 @@ def _trials(trials: Sequence[Trial], plan: Plan, seal: Seal, plan_digest: str) -
     for line in trials:
         if line.plan not in (plan_digest, *plan.extends):
             raise VerificationError("trial-other-plan", f"trial {line.trial} was started under another plan")
-        if line.started < plan.created:
-            raise VerificationError("trial-before-plan", f"trial {line.trial} was started before the plan existed")
         attempts[line.trial] = attempts.get(line.trial, 0) + 1
         if line.attempt != attempts[line.trial] or (line.config[:5] != f"c{line.trial:04d}"[:5]):
             raise VerificationError("trial-index", f"trial {line.trial}: attempts or names are not in order")
@@ -166,6 +177,8 @@ def _losses(files: Mapping[str, bytes], plan: Plan, seal: Seal) -> Any:
         listed = plan.population[risk] != "queries"
         if bool(known) != listed or (listed and digest.of_json(known) != plan.split.searched.get(risk)):
             raise VerificationError("table-other-queries", f"the {risk} search rows are not those of a planned list")
+        if listed and of_risk.filter(pl.col("split") == "search")[key].n_unique() != plan.split.search[risk]:
+            raise VerificationError("plan-search-units", f"the {risk} search has other units than planned")
         if listed and plan.task.seed_from and plan.split.draw is None:
             _draw(of_risk, risk)
         if plan.sequential:

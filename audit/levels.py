@@ -69,4 +69,6 @@ def stamped_at(signers: tuple[str, ...], times: Mapping[str, datetime]) -> datet
 
 
 def _measured(again: Reexecution | None) -> str:
-    return again.sentence if again else "have somebody else measure losses again: froc audit reexecute"
+    if again is None:
+        return "have somebody else measure losses again: froc audit reexecute"
+    return again.sentence + (f"; not enough: {again.lacks}" if again.lacks else "")

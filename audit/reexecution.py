@@ -8,6 +8,7 @@ difference say with 95 % confidence that fewer than 1 % differ.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -15,9 +16,10 @@ import polars as pl
 from pydantic import Field
 
 from audit import documents, signing
+from audit.chronology import CLOCK_SKEW
 from audit.claims import Facts
 from audit.documents import Harness, Role
-from audit.records import HEADER, Hex, Stamp, Strict
+from audit.records import HEADER, Hex, Stamp, Strict, moment
 from audit.signing import exact
 from froc import digest
 from froc.bounds.binomial import ceiling
@@ -31,6 +33,8 @@ SUBJECT = "report"
 CONFIDENCE = 0.95
 MOST = 100_000
 REPRODUCED, SELF_ATTESTED = "reproduced", "self_attested"
+SHARE = 0.05
+"""Share of all losses that may differ, by the bound of the statement, for a report to count as reproduced."""
 HOW = {"trained-again": "drawn configurations trained again", "model-measured": "the chosen model measured"}
 
 
@@ -60,19 +64,32 @@ class Outcome(Strict):
 
 @dataclass(frozen=True)
 class Reexecution:
-    """A re-execution that verifies. assurance: reproduced, or self_attested where a row differed.
+    """A re-execution that verifies.
 
-    independent: whether no signer whom the report names did it.
+    independent: whether no signer whom the report names did it. share: of all losses, the most that may differ for the
+    report to count as reproduced.
     """
 
     outcome: Outcome
     signers: tuple[str, ...]
     independent: bool
+    share: float = SHARE
 
     @property
     def assurance(self) -> str:
-        """The level that the report has with it."""
-        return SELF_ATTESTED if self.outcome.differed else REPRODUCED
+        """The level that the report has with it: reproduced, or still self_attested."""
+        return SELF_ATTESTED if self.lacks else REPRODUCED
+
+    @property
+    def lacks(self) -> str:
+        """Why the report does not count as reproduced, in fixed words; empty where it does."""
+        if self.outcome.differed:
+            return "losses differed"
+        if not self.independent:
+            return "a signer of the report measured them"
+        if float(self.outcome.bound) > self.share:
+            return f"more than {self.share:.2%} of all losses may differ; draw more rows"
+        return ""
 
     @property
     def sentence(self) -> str:
@@ -145,9 +162,12 @@ def document(
 
 def check(
     subject: Mapping[str, str], predicate: Mapping[str, Any], signers: Sequence[str], facts: Facts, losses: bytes,
-    report: Mapping[str, Any], payload: str,
+    report: Mapping[str, Any], payload: str, now: datetime, share: float = SHARE,
 ) -> Reexecution:  # fmt: skip
-    """A verified statement against the report and its losses. Raises VerificationError where it is about others."""
+    """A verified statement against the report and its losses. Raises VerificationError where it is about others.
+
+    now: aware time. share: see `Reexecution`.
+    """
     if dict(subject) != {SUBJECT: payload}:
         raise VerificationError("reexecution-other-report", "the re-execution is about another report")
     said: Outcome = documents.parse(Outcome, predicate, "reexecution-shape")
@@ -157,6 +177,8 @@ def check(
         )
     if said.signed < report["issued"]:
         raise VerificationError("reexecution-before-report", "the re-execution is older than the report")
+    if moment(said.signed) > now + CLOCK_SKEW:
+        raise VerificationError("reexecution-in-future", f"the re-execution says it was signed at {said.signed}")
     config = None if said.how == "trained-again" else report["config"]
     if config is not None and not facts.files:
         raise VerificationError("reexecution-other-report", "a model was measured again, and the report covers none")
@@ -168,7 +190,7 @@ def check(
     if any(predicate[name] != value for name, value in again.items()):
         raise VerificationError("reexecution-bound", "the bound is not the one that follows from the counts")
     named = {one["keyid"] for one in report["signers"]}
-    return Reexecution(said, tuple(signers), not named & {said.keyid})
+    return Reexecution(said, tuple(signers), not named & {said.keyid}, share)
 
 
 def refuse_rows(rows: int) -> None:

@@ -6,12 +6,13 @@ Nothing is believed that can be computed. The first check that fails raises Veri
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from audit import claims, documents, facts, records, reexecution, rendering, signing, statements, timestamps
+from audit import chronology, claims, documents, facts, records, reexecution, rendering, signing, statements, timestamps
 from audit import trust as trusting
+from audit.chronology import CLOCK_SKEW
 from audit.claims import Facts
 from audit.documents import Asserted, Plan
 from audit.facts import Check, Log, same
@@ -23,7 +24,6 @@ from audit.trust import Trust
 from froc import digest
 from froc.errors import InputError, VerificationError
 
-CLOCK_SKEW = timedelta(minutes=5)
 SUFFIX = ".froc-audit"
 
 
@@ -69,17 +69,19 @@ def verify(
     now: datetime | None = None,
     min_sequence: int = 1,
     audit_seed: int | None = None,
+    share: float = reexecution.SHARE,
 ) -> Result:
     """Check a bundle against trusted public keys, and against the model folder where one is given.
 
     trust: a trust file, instead of keys and threshold. threshold: how many different trusted keys must have signed the report. now: aware time, the present by default.
-    audit_seed: what an auditor gave for the draw, which the plan must then say.
+    audit_seed: what an auditor gave for the draw, which the plan must then say. share: of all losses, the most that may differ
+    (with 95 % confidence) where others measured some again, for the report to count as reproduced (L5).
     Raises InputError where the arguments cannot be used, VerificationError at the first check that fails.
     """
     if bool(keys) == (trust is not None):
         raise InputError("give the signer's public key, received apart from the bundle, or a trust file, and not both")
     trusted = trusting.read(trust) if trust else Trust(tuple(map(signing.load_public, keys)), threshold)
-    return check(bundle, trusted, model=model, now=now, min_sequence=min_sequence, audit_seed=audit_seed)
+    return check(bundle, trusted, model=model, now=now, min_sequence=min_sequence, audit_seed=audit_seed, share=share)
 
 
 def check(
@@ -90,6 +92,7 @@ def check(
     now: datetime | None = None,
     min_sequence: int = 1,
     audit_seed: int | None = None,
+    share: float = reexecution.SHARE,
 ) -> Result:
     """`verify` with keys that are loaded already."""
     for folder, kind in ((bundle, f"the {SUFFIX} folder"), (model, "the model's folder")):
@@ -119,13 +122,14 @@ def check(
         _model(covered, model)
         log.held("model", "the model folder holds exactly the files that were signed")
     found = facts.read(files, trust, now, proven, covered, log)
+    chronology.check_report(said, found.plan_signed, found.trials, proven)
     _audit_seed(found.plan, audit_seed)
     derived = _derived(report.predicate, found, said)
     log.held("statistics", "p-values, bounds, certified configurations, choice and verdict, computed again")
     if files["report.html"] != rendering.html(report.predicate, found).encode("utf-8"):
         raise VerificationError("html-not-rendering-of-signed-data", "report.html does not show what was signed")
     log.held("page", "report.html is the rendering of the signed report")
-    again = _again(files, trust, now, found, report)
+    again = _again(files, trust, now, found, report, share)
     if again is not None:
         log.held("reexecution", again.sentence)
     return Result(
@@ -147,7 +151,7 @@ def check(
 
 
 def _again(
-    files: Mapping[str, bytes], trust: Trust, now: datetime, facts: Facts, report: Statement
+    files: Mapping[str, bytes], trust: Trust, now: datetime, facts: Facts, report: Statement, share: float
 ) -> Reexecution | None:
     if reexecution.NAME not in files:
         return None
@@ -160,9 +164,13 @@ def _again(
             "reexecution-signer",
             f"{reexecution.NAME} is signed by no trusted key; trust who measured again, or take the file out",
         ) from error
-    return reexecution.check(
-        done.subject, done.predicate, done.signers, facts, files["losses.csv"], report.predicate, report.payload
+    losses, predicate = files["losses.csv"], report.predicate
+    checked = reexecution.check(
+        done.subject, done.predicate, done.signers, facts, losses, predicate, report.payload, now, share
     )
+    if trust.roles.get(checked.outcome.keyid, checked.outcome.role) != checked.outcome.role:
+        raise VerificationError("reexecution-role", "who measured again has another role by the trust file")
+    return checked
 
 
 def _signed_by(signers: Sequence[str], trust: Trust) -> str:

@@ -299,6 +299,12 @@ def verify(
     audit_seed: Annotated[
         int | None, typer.Option(help="Seed that you gave for the draw; the plan must say it.", show_default=False)
     ] = None,
+    share: Annotated[
+        float,
+        typer.Option(
+            help="Most losses that may differ, by the bound of who measured again, for L5 (0.05: 5 % with 95 % confidence)."
+        ),
+    ] = 0.05,
     level: Annotated[
         list[int] | None,
         typer.Option(
@@ -318,7 +324,7 @@ def verify(
 
     found = verification.verify(
         bundle, keys=key or (), trust=trust, model=model, threshold=threshold, min_sequence=min_sequence,
-        audit_seed=audit_seed,
+        audit_seed=audit_seed, share=share,
     )  # fmt: skip
     if json_:
         checks = [{"number": c.number, "name": c.name, "seen": c.seen} for c in found.checks]

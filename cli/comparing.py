@@ -88,9 +88,10 @@ def _sides(
     """The runs with what they work on; InputError where they cannot be compared. told: task, data and model."""
     task, data, model = told
     from froc import digest
+    from froc.plan_identity import identity
     from search.compare import Side
     from search.folder import Folder
-    from search.plan import draw_of, identity
+    from search.plan import draw_of
 
     found: list[Side] = []
     plans = {}

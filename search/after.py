@@ -10,11 +10,11 @@ from froc.data import FORGETTING, Task, keyed_queries, opened_as
 from froc.earlier import Past
 from froc.errors import InputError
 from froc.openings import Counted, by_others
+from froc.plan_identity import identity
 from froc.tasks import embedded
 from froc.tasks import folder as folders
 from search.external import Given
 from search.folder import Folder, of_document
-from search.plan import identity
 
 
 @dataclass(frozen=True)

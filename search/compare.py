@@ -27,11 +27,12 @@ from froc.data import FORGETTING, RISKS, UTILITY, Query
 from froc.errors import FrocError, InputError
 from froc.measure import Probe, losses, measured
 from froc.models import read_weights, write_weights
+from froc.plan_identity import identity
 from froc.scope import Weights
 from search import sealing
 from search.folder import Folder, Started, of_document, write_json, write_table
 from search.job import Job, bench_of
-from search.plan import identity, refuse_other
+from search.plan import refuse_other
 from search.trial import Asked, Bench
 
 HALVINGS = 10

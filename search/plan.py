@@ -8,13 +8,13 @@ from importlib.metadata import version
 from typing import Any, Protocol
 
 import froc
-from froc import digest
 from froc.bounds import Bound
 from froc.claim import automatic, estimands
 from froc.data import Draw, Sealed, SearchView, Task, Unit, ids
 from froc.errors import InputError
 from froc.losses import SCALE, WEIGHTED
 from froc.models import Base
+from froc.plan_identity import VOLATILE
 from froc.plugins import find
 from froc.risk import Claim, refuse_unknown, required
 from froc.risks import Measurement
@@ -28,8 +28,6 @@ LATER: dict[str, dict[str, Any]] = {"search": {"parallel": 1, "until": "trials",
 """What plans of older versions do not say, and meant."""
 MISSING: dict[str, Any] = {"relative": None}
 """Fields that only plans have which use them."""
-VOLATILE = ("before", "created", "environment", "estimand", "extends", "froc", "questions", "rates")
-"""Fields in which a resumed run may differ from the one that wrote the plan; `estimand` follows from others."""
 
 
 class After(Protocol):
@@ -180,11 +178,6 @@ def make_plan(
         "environment": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
     }  # fmt: skip
     return Plan(document, claim, candidates, (*task.notes, *notes, *more))
-
-
-def identity(document: Mapping[str, Any]) -> str:
-    """Digest of what a search was told: the same on the day after, and on another machine."""
-    return digest.of_json({key: value for key, value in document.items() if key not in VOLATILE})
 
 
 def parallel_of(folder: Folder) -> int | None:

@@ -23,12 +23,13 @@ from sqlalchemy.exc import SQLAlchemyError
 import froc
 from froc import openings
 from froc.errors import InputError, InterruptedRunError
+from froc.plan_identity import identity
 from froc.risk import Candidate, certify
 from search import control, growth, rates, sealing, sustaining, unopened
 from search.executors import Executor
 from search.folder import Folder, write_json, write_table
 from search.job import Job, Listener, bench_of
-from search.plan import Plan, as_planned, identity, make_plan, refuse_other
+from search.plan import Plan, as_planned, make_plan, refuse_other
 from search.settings import measures
 from search.stages import calibrate, keep_chosen, seal_given, seal_searched
 

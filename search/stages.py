@@ -14,6 +14,7 @@ from froc.errors import InputError
 from froc.exchangeability import warnings
 from froc.losses import SCALE
 from froc.models import read_weights, save, write_weights
+from froc.plan_identity import identity
 from froc.risk import Candidate, Claim
 from search import control, sealing, unopened
 from search.calibration import measure, measure_in_rounds, searched
@@ -24,7 +25,7 @@ from search.external import EXTERNAL, GIVEN
 from search.folder import Folder, Started, of_document, write_json, write_table
 from search.job import Job, Listener
 from search.outlook import LIKELY, chance
-from search.plan import Plan, identity
+from search.plan import Plan
 from search.sharing import Shared
 from search.study import Study
 from search.trial import Asked

@@ -246,7 +246,7 @@ def timeline(rows: Sequence[Sequence[Span]]) -> Markup:
     end = max([1, *(span.end for row in rows for span in row)])
     pitch = 16 if len(rows) <= 16 else 6
     x, low = Axis(8, 632, Decimal(end)), 8 + pitch * len(rows)
-    step = next(s for s in (1, 5, 10, 30, 60, 300, 600, 1800, 3600, 7200, 21600, 86400, 10**9) if end / s <= 8)
+    step = next((s for s in (1, 5, 10, 30, 60, 300, 600, 1800, 3600, 7200, 21600, 86400) if end / s <= 8), -(-end // 8))
     marks = [f'<path class="grid" d="M{x.at(Decimal(t))} 4V{low}"/>' for t in range(0, end + 1, step)]
     marks += [_label(x.at(Decimal(t)), low + 16, _time(t)) for t in range(0, end + 1, step)]
     for i, row in enumerate(rows):

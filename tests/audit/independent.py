@@ -206,7 +206,13 @@ def check(
     need(set(report) - {"comparison"} == set(REPORT.split()), report["schema"] == "1")
     need(all(type(report[name]) is int and report[name] >= 1 for name in ("sequence", "opening")))
     issued, expires = moment(report["issued"]), moment(report["expires"])
-    need(issued <= now + timedelta(minutes=5), issued < expires, now < expires, report["sequence"] >= min_sequence)
+    need(
+        issued <= now + timedelta(minutes=5),
+        issued < expires,
+        (expires - issued).days <= 3660,
+        now < expires,
+        report["sequence"] >= min_sequence,
+    )
     who = [one["keyid"] for one in report["signers"]]
     need(who, set(who) <= signed, len(set(who)) == len(who), report["assuranceLevel"] == "self_attested")
     listed = [
@@ -226,7 +232,12 @@ def check(
     about, said, _ = envelope(files["plan.dsse.json"], keys, 1, "urn:froc:unlearning-plan:1")
     plan, seal = parse(files["plan.json"], True), parse(files["seal.json"], True)
     need(about == {"plan.json": planned}, set(said) == {"signed", "plan"}, line(said["plan"]) == line(plain(plan)))
-    moment(said["signed"])
+    latest = max(
+        [said["signed"]] + [one["ended"] or one["started"] for one in map(parse, files["trials.jsonl"].splitlines())]
+    )
+    need(moment(plan["created"]) <= moment(said["signed"]), moment(latest) <= issued + timedelta(minutes=5))
+    after = plan.get("after") or {"measured": False}
+    need(after["measured"] == any("earlier" in metric.rpartition("/")[2] for metric in plan["metrics"].values()))
     parts = plan["bound"], plan["metrics"], plan["population"], plan["task"]["units"], plan["split"]["calibration"]
     need(all(set(part) == set(plan["budget"]) for part in parts), plan["openings"] >= 1)
     names = [one["config"] for one in seal["candidates"]]
@@ -253,6 +264,14 @@ def trials(data: bytes, plan: Json, seal: Json, planned: str) -> list[Json]:
             need(name not in done, name.startswith(one["config"]))
             done[name] = [one["method"], params]
     need(sorted(tries) == list(range(len(tries))), len(tries) <= plan["search"]["trials"])
+    need(all(moment(one["started"]) <= moment(one["ended"] or one["started"]) for one in log))
+    lost = {end["config"]: end["search"] for one in log for end in (one, *one["variants"]) if end["search"]}
+    for rank, one in enumerate(seal["candidates"], start=1):
+        need(one["weight"] == 1 / rank)
+        mine = lost.get(one["config"], {})
+        for other in seal["candidates"][: rank - 1]:
+            pairs = [(mine.get(r), lost.get(other["config"], {}).get(r)) for r in plan["budget"]]
+            need(any(None in pair or float(pair[0]) >= float(pair[1]) for pair in pairs))
     need(all(line(done.get(o["config"])) == line([o["method"], plain(o["params"])]) for o in seal["candidates"]))
     ended = [one["status"] for one in log if one["status"] != "interrupted"]
     need(ended.count("complete") <= seal["trials"] <= len(ended))

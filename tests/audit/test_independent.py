@@ -23,7 +23,6 @@ BLIND = {
     "reason rewritten": WORDS,
     "text as a trial's reason": FORM,
     "text as a trial's mean": FORM,
-    "text as a trial's end": FORM,
     "comparison: a verdict turned round": COMPARED,
     "comparison: a bound made smaller": COMPARED,
     "comparison: a front left out": COMPARED,
@@ -33,13 +32,20 @@ BLIND = {
     "comparison: a point that was not sealed": COMPARED,
     "a comparison about another model": COMPARED,
     "a comparison of other queries": COMPARED,
+    "a comparison of other rows": COMPARED,
     "a comparison of a point mixed by nothing": COMPARED,
     "a comparison without a level": COMPARED,
     "a comparison without a method at one level": COMPARED,
     "a comparison under another method's name": COMPARED,
     "a comparison opened never": COMPARED,
     **dict.fromkeys(
-        ("a time stamp by another authority", "a time stamp over something else", "a time stamp that is none"), CLOCK
+        (
+            "a report dated after its time stamp",
+            "a time stamp by another authority",
+            "a time stamp over something else",
+            "a time stamp that is none",
+        ),
+        CLOCK,
     ),
     "no auditor's seed": SEED,
     **{name: AGAIN for name in CASES if name.startswith("measured again")},
@@ -64,7 +70,7 @@ def test_it_is_independent_and_short() -> None:
     assert {name.partition(".")[0] for name in used} <= {
         "base64", "cryptography", "datetime", "fractions", "hashlib", "json", "math", "os", "pathlib", "re", "stat", "typing",
     }  # fmt: skip
-    assert sum(bool(line.strip()) for line in path.read_text(encoding="utf-8").splitlines()) < 375
+    assert sum(bool(line.strip()) for line in path.read_text(encoding="utf-8").splitlines()) < 390
 
 
 @pytest.mark.parametrize(

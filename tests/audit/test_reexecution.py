@@ -21,10 +21,12 @@ def found_again(made: Any, lines: list[int]) -> pl.DataFrame:
     return reexecution.table(losses(made), lines).rename({"signed": "loss"})
 
 
-def predicate(made: Any, now: Any, differed: int = 0, config: str | None = None, seed: int = 7) -> dict[str, Any]:
-    """What somebody with the key `other` says after measuring 299 rows again."""
+def predicate(
+    made: Any, now: Any, differed: int = 0, config: str | None = None, seed: int = 7, rows: int = 299
+) -> dict[str, Any]:
+    """What somebody with the key `other` says after measuring rows again."""
     data = losses(made)
-    lines = reexecution.draw(data, seed, 299, config)
+    lines = reexecution.draw(data, seed, rows, config)
     return reexecution.document(
         data, seed, lines, config, (differed, 3 if differed else 0), signed=writing.stamped(now), role="auditor",
         keyid=signing.load_public(made.key.with_name("other.pub")).keyid, harness={"name": "froc", "version": "0.1.0"},
@@ -39,8 +41,8 @@ def put(made: Any, said: dict[str, Any], key: str = "other", payload: str | None
     (made.bundle / reexecution.NAME).write_bytes(data)
 
 
-def verify(made: Any) -> Any:
-    return made.verify(keys=[made.public, made.key.with_name("other.pub")])
+def verify(made: Any, **more: Any) -> Any:
+    return made.verify(keys=[made.public, made.key.with_name("other.pub")], **more)
 
 
 def test_a_seed_draws_the_same_rows_whatever_their_losses(good: Any) -> None:
@@ -107,6 +109,22 @@ def test_a_report_is_reproduced_by_somebody_else(good: Any, copy: Any, now: Any)
     )
     assert {name: made.digests()[name] for name in before} == before
     assert good.verify().assurance == "self_attested"
+
+
+def test_a_report_is_reproduced_where_enough_rows_were_drawn(good: Any, copy: Any, now: Any) -> None:
+    made = copy(good)
+    for rows, share, holds in (
+        (58, 0.05, False),
+        (59, 0.05, True),
+        (59, 0.01, False),
+        (299, 0.01, True),
+        (1, 0.05, False),
+    ):
+        (made.bundle / reexecution.NAME).unlink(missing_ok=True)
+        put(made, predicate(made, now, rows=rows))
+        level = {one.name: one for one in verify(made, share=share).levels}["L5"]
+        assert level.holds is holds
+        assert ("draw more rows" in level.words) is not holds
 
 
 def test_a_model_is_reproduced_on_its_own_rows(good: Any, copy: Any, now: Any) -> None:

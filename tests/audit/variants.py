@@ -45,7 +45,7 @@ def make_comparison(run: Path, folder: Path) -> Path:
     table = pl.DataFrame(rows, schema=SCHEMA, orient="row")
     asked = {
         "format": 1, "kind": "comparison", "created": plan["created"], "levels": [0.95], "confidence": 0.9, "openings": 1,
-        "runs": [{"name": "run", "plan": "0" * 64}], "task": {"name": plan["task"]["name"], "digest": "0" * 64},
+        "runs": [{"name": "run", "plan": "0" * 64}], "task": {"name": plan["task"]["name"], "digest": plan["task"]["digest"]},
         "model": plan["model"], "metrics": METRICS, "units": UNITS,
     }  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)

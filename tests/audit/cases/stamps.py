@@ -29,6 +29,7 @@ CASES: dict[str, Case] = {
     "stamped after the key was revoked": Case("key-revoked-or-out-of-window", lambda m: variants.token(m, NOW + timedelta(days=2)), "stamped", _revoked),
     "a stamped plan under a report that nobody stamped": Case("key-revoked-or-out-of-window", lambda m: next(m.bundle.glob("report-*.tsr")).unlink(), "stamped", _revoked),
     "a stamped report over a plan that nobody stamped": Case("key-revoked-or-out-of-window", lambda m: variants.token(m, NOW), "good", _revoked),
+    "a report dated after its time stamp": Case("timestamp-before-date", lambda m: variants.token(m, NOW - timedelta(hours=1)), "stamped", _pinned),
     "a time stamp by another authority": Case("timestamp-untrusted", lambda m: variants.token(m, NOW, "other"), "stamped", _pinned),
     "a time stamp over something else": Case("timestamp-other-signature", lambda m: variants.token(m, NOW, over=b"another signature"), "stamped", _pinned),
     "a time stamp of a signature that is not there": Case("timestamp-other-signature", lambda m: variants.token(m, NOW, keyid="c" * 64), "stamped"),

@@ -37,6 +37,7 @@ CASES: dict[str, Case] = {
     "a date that is none": Case("bad-timestamp", report(lambda r: r.update(issued="2026-02-30T12:00:00Z"))),
     "expired": Case("expired", report(lambda r: r.update(expires="2026-03-01T12:00:00Z"))),
     "expires before it begins": Case("expired", report(lambda r: r.update(issued="2026-03-01T12:02:00Z", expires="2026-03-01T12:01:00Z"))),
+    "of use for ever": Case("expires-too-late", report(lambda r: r.update(expires="9999-03-01T12:00:00Z"))),
     "expired long ago": Case("expired", report(lambda r: r.update(sequence=2)), how=lambda m: {"now": NOW + timedelta(days=366)}),
     "issued in the future": Case("issued-in-future", report(lambda r: r.update(issued="2026-03-01T12:06:00Z"))),
     "an older report": Case("rollback", report(lambda r: r.update(sequence=2)), how=lambda m: {"min_sequence": 3}),

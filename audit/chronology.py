@@ -1,0 +1,48 @@
+"""Dates of a bundle against each other: what came after cannot be dated before.
+
+Dates are their signer's word. They must agree with each other all the same, and with the time stamps that a verifier
+trusts: created <= signed <= started <= ended <= issued <= now. Machines whose clocks are apart by a few minutes are
+forgiven; a trial in the year 2999, or a plan that was signed before it was written, is not.
+"""
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from audit.documents import Asserted
+from audit.records import Trial, moment
+from audit.timestamps import Proven
+from froc.errors import VerificationError
+
+CLOCK_SKEW = timedelta(minutes=5)
+"""How far the clocks of two machines may be apart."""
+LONGEST = timedelta(days=3660)
+"""How long a report may claim to be of use: ten years."""
+
+
+def check_run(created: str, signed: str, trials: Sequence[Trial]) -> None:
+    """Dates of plan and trials. created, signed: of the plan, RFC 3339 in UTC. VerificationError where they contradict."""
+    if moment(signed) < moment(created):
+        raise VerificationError("plan-signed-before-made", f"the plan was signed at {signed}, and made at {created}")
+    for trial in trials:
+        if moment(trial.started) < moment(created):
+            raise VerificationError("trial-before-plan", f"trial {trial.trial} was started before the plan existed")
+        if trial.ended is not None and moment(trial.ended) < moment(trial.started):
+            raise VerificationError("trial-dates", f"trial {trial.trial} ended before it was started")
+
+
+def check_report(said: Asserted, signed: str, trials: Sequence[Trial], proven: Proven) -> None:
+    """Dates of the report against those of plan and trials, and against time stamps. signed: the plan's date."""
+    issued = moment(said.issued)
+    if moment(said.expires) - issued > LONGEST:
+        raise VerificationError(
+            "expires-too-late", f"the report is said to be of use for more than {LONGEST.days} days"
+        )
+    if moment(signed) > issued + CLOCK_SKEW:
+        raise VerificationError("plan-after-report", f"the plan was signed at {signed}, after the report was issued")
+    last = max((trial.ended or trial.started for trial in trials), default=signed)
+    if moment(last) > issued + CLOCK_SKEW:
+        raise VerificationError("trial-after-report", f"a trial is dated {last}, after the report was issued")
+    for name, dated, times in (("plan", signed, proven.plan), ("report", said.issued, proven.report)):
+        stamped = min(times.values(), default=None)
+        if stamped is not None and moment(dated) > stamped + CLOCK_SKEW:
+            raise VerificationError("timestamp-before-date", f"the {name} is dated {dated}, and was stamped before")

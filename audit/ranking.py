@@ -1,0 +1,41 @@
+"""The sealed order against the log of trials: which weight each candidate has, and that nobody stands before a better one."""
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+
+from audit.documents import Seal
+from audit.records import Trial
+from froc.errors import VerificationError
+
+
+def check(seal: Seal, trials: Sequence[Trial], risks: Sequence[str]) -> None:
+    """Weights are 1 / rank, and no candidate stands before one that lost less under every risk in the search.
+
+    risks: those of the plan. Candidates that the log gives no mean search loss of some risk for (attacks are measured
+    later, on few) are not compared. Raises VerificationError.
+    """
+    means = _means(trials)
+    ranked = []
+    for rank, candidate in enumerate(seal.candidates, start=1):
+        if candidate.weight != 1.0 / rank:
+            raise VerificationError("seal-weights", f"the weight of {candidate.config} is not 1 / {rank}")
+        measured = means.get(candidate.config, {})
+        losses = [measured[risk] for risk in risks if risk in measured]
+        if len(losses) == len(risks):
+            ranked.append((candidate.config, losses))
+    for place, (later, lower) in enumerate(ranked):
+        for earlier, higher in ranked[:place]:
+            if all(low < high for low, high in zip(lower, higher, strict=True)):
+                raise VerificationError(
+                    "seal-rank", f"{earlier} stands before {later}, which lost less under every risk"
+                )
+
+
+def _means(trials: Sequence[Trial]) -> Mapping[str, Mapping[str, Decimal]]:
+    """Configuration -> risk -> mean search loss, of what complete trials gave."""
+    means: dict[str, dict[str, str]] = {}
+    for trial in trials:
+        if trial.status == "complete":
+            means[trial.config] = trial.search or {}
+            means |= {variant.config: variant.search for variant in trial.variants}
+    return {config: {risk: Decimal(mean) for risk, mean in of_risk.items()} for config, of_risk in means.items()}

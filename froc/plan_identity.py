@@ -1,0 +1,14 @@
+"""Which entries of a plan make it another plan, and the digest of those."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from froc import digest
+
+VOLATILE = ("before", "created", "environment", "estimand", "extends", "froc", "questions", "rates")
+"""Fields in which a resumed run may differ from the one that wrote the plan; `estimand` follows from others."""
+
+
+def identity(document: Mapping[str, Any]) -> str:
+    """Digest (64 hexadecimal digits) of what a search was told: the same on the day after, and on another machine."""
+    return digest.of_json({key: value for key, value in document.items() if key not in VOLATILE})
