@@ -58,7 +58,7 @@ VERIFY = (
         "listed trials are numbered without a gap, none repeated or of another plan; candidates stand in the order of their search losses",
     ),
     ("losses", "every candidate on every sealed query, once"),
-    ("comparison", "a signed comparison is about the same base model and task, and complete"),
+    ("comparison", "a signed comparison is about the same base model and rows, and complete"),
     ("statistics", "p-values, bounds, certified set, choice, verdict and limits follow from the evidence"),
     ("page", "this page shows what was signed"),
     ("reexecution", "rows measured again are those that the seed draws"),
@@ -80,7 +80,7 @@ LEGAL = (
     Mapped(
         "GDPR Art. 17 (right to erasure)",
         "Personal data are erased without undue delay where a ground applies.",
-        "Page 1 and F: what the model still gives away on the tested queries, against a budget set beforehand. A names the one "
+        "Page 1 and F: what the model still gives away on the tested queries, against the budget of the plan. A names the one "
         "model that this is about.",
         "Erasure itself, and anonymity. Source data, backups, logs, copies and derived models. Whether a budget above 0 is "
         "acceptable, whether a ground applies, who was told (Art. 19) and by when (Art. 12(3)).",
@@ -88,7 +88,7 @@ LEGAL = (
     Mapped(
         "GDPR Art. 5(2) and 35 (accountability, impact assessment)",
         "The controller can show what was done; risks and measures are described.",
-        "C, D, E: method, criteria fixed before, every trial. J: residual risks. H: attacks that were tried, and those that were not.",
+        "C, D, E: method, criteria and the date of the plan that fixed them, logged trials. J: residual risks. H: attacks that were tried, and those that were not.",
         "Necessity, proportionality and the interests of the people concerned.",
     ),
     Mapped(
@@ -120,14 +120,14 @@ LEGAL = (
     Mapped(
         "ISO/IEC 42001 Annex A: A.6.2.4, A.6.2.8",
         "Verification and validation, with criteria for their use; event logs.",
-        "D: criteria that were fixed before the run, and deviations. E: every logged trial.",
+        "D: criteria with the date of their plan, and deviations. E: every logged trial.",
         "A management system. Conformity with the standard.",
     ),
 )
 GLOSSARY = {
     "Base model": "the model before anything was removed from it here.",
     "Bound (CUR)": "conformal unlearning risk: the risk is at most this, with the stated confidence.",
-    "Budget": "the risk that the organisation accepts, fixed before the run.",
+    "Budget": "the risk that the organisation accepts, fixed in the plan.",
     "Calibration queries": "a random part of the queries that the search never saw, opened once the candidates were sealed.",
     "Certified": "shown to keep every budget; with the stated confidence, no certified configuration exceeds any.",
     "Confidence": "how often such a statement is right, over the random draw of calibration queries.",
