@@ -180,6 +180,7 @@ def limits(facts: Facts, opening: int) -> list[str]:
         "unplanned-opening": opening > facts.plan.openings,
         "earlier-not-measured": facts.plan.after is not None and not facts.plan.after.measured,
         "no-model-covered": not facts.files,
+        "tokenizer-from-the-data": bool(facts.files) and facts.plan.tokenizer is not None,
         SMALL: smallest(facts) < FLOOR,
     }
     return [*LIMITS, *(name for name, holds in more.items() if holds)]

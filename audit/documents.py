@@ -101,6 +101,8 @@ class Plan(Lenient):
     control: dict[str, Kind] | None = None
     # the embedded task draws its queries for each plan by such a seed
     questions: int | None = None
+    # said where the model's tokenizer was made from the data, or holds texts of them
+    tokenizer: Literal["from-the-data", "holds-forgotten-text"] | None = None
     extends: list[Annotated[str, Hex]] = Field(default_factory=list)
 
     @property

@@ -15,6 +15,7 @@ How the files depend on each other, top to bottom::
     sampling  alternates  reference       answers that a model draws; the base model's; its numbers on training rows, computed once
     engine  running  train  resuming      precision and memory; one configuration in training; the loop, for one or a pack;
                                           its state on disk, from which it goes on
+    vocabulary                            does a tokenizer give away what is to be forgotten
     presets  risks                        risks by name: queries, metric, attacks
     observe  depth  metrics/  attacks/    what a model does with queries; scores of it; what an adversary may do first
     measure  screening  agreement         unlearned model -> per-query losses; rows that a model cannot take; does writing agree

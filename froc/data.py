@@ -80,6 +80,7 @@ class Task:
     `froc.claim.Claim`). earlier: what was removed before, for a third pool of that name; no part of the task's digest.
     audited: whether `split_seed` came from an auditor. questions: the embedded task's seed of queries. retrained: see
     `SearchView`; no part of the digest, for it is a model. template, system, arguments: see `froc.prompts.PromptFormat`.
+    tokenizer_from_data: whether the base model's tokenizer was made from these data; no part of the digest.
     """
 
     name: str
@@ -100,6 +101,7 @@ class Task:
     retrained: str | None = None
     system: str = ""
     arguments: Mapping[str, Argument] = field(default_factory=dict)
+    tokenizer_from_data: bool = False
 
     @property
     def format(self) -> PromptFormat:

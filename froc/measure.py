@@ -131,7 +131,7 @@ def refuse_unfit(
         found = material(view, one.pool)
         why = one.metric.fits(rows) or next(filter(None, (a.fits(rows, found) for a in one.attacks)), "")
         if one.metric.bank == "holdout" and not view.holdout:
-            why = "needs rows that the base model has never seen; add a file holdout to the task"
+            why = "needs rows that the base model has never seen; add a file holdout to the task, or leave the profile away and name the risks you want (--budget paraphrase=0.1)"
         if any(attack.holds for attack in one.attacks) and not found.known:
             why = "needs forget rows about facts that are not measured, and there are none; give more forget rows"
         if "depth" in one.metric.reads and one.attacks:

@@ -5,8 +5,8 @@ from typing import Any
 
 from froc import digest
 
-VOLATILE = ("before", "created", "environment", "estimand", "extends", "froc", "questions", "rates")
-"""Fields in which a resumed run may differ from the one that wrote the plan; `estimand` follows from others."""
+VOLATILE = ("before", "created", "environment", "estimand", "extends", "froc", "questions", "rates", "tokenizer")
+"""Fields in which a resumed run may differ from the one that wrote the plan; `estimand` and `tokenizer` follow from others."""
 
 
 def identity(document: Mapping[str, Any]) -> str:

@@ -33,7 +33,7 @@ KNOWN: dict[str, Known] = {
 }  # fmt: skip
 PROFILES: dict[str, tuple[str, ...]] = {
     "basic": ("forgetting", "utility"),
-    "standard": ("forgetting", "utility", "paraphrase", "quantized", "relearning", "jailbreak"),
+    "standard": ("forgetting", "utility", "paraphrase", "quantized", "relearning", "jailbreak", "privacy", "overforgetting"),
     "strict": (
         "forgetting", "utility", "flips", "paraphrase", "quantized", "relearning", "drift", "jailbreak", "latent", "lens",
         "privacy", "overforgetting",

@@ -8,6 +8,7 @@ from importlib.metadata import version
 from typing import Any, Protocol
 
 import froc
+from froc import vocabulary
 from froc.bounds import Bound
 from froc.claim import automatic, estimands
 from froc.data import Draw, Sealed, SearchView, Task, Unit, ids
@@ -175,6 +176,7 @@ def make_plan(
         **({"given": given} if given else {}),
         **({"after": after.said} if after else {}),
         **({"questions": task.questions} if task.questions is not None else {}),
+        **({"tokenizer": known} if (known := vocabulary.judge(task, base.tokenizer)) else {}),
         "environment": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
     }  # fmt: skip
     return Plan(document, claim, candidates, (*task.notes, *notes, *more))

@@ -17,6 +17,7 @@ LIMITS = {
     "unplanned-opening": "The calibration queries had been looked at before, unplanned: the confidence is lower than stated.",
     "earlier-not-measured": "Earlier removals were not measured: what was removed from the model before may have come back.",
     "small-sample": "Under some risk so few queries or groups were measured that these numbers may tell about single ones.",
+    "tokenizer-from-the-data": "The model's tokenizer was made from the data, or holds texts of them: pieces of what was forgotten may be read in its files.",
     "no-model-covered": "No model is covered: there is nothing here that could be deployed.",
 }
 DECISIONS = {"PASS": "Pass", "FAIL": "Fail", "NOT_ESTABLISHED": "Not established"}

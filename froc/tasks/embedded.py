@@ -149,6 +149,7 @@ def task(recipe: Recipe = Recipe(), questions: int = 0, request: int = 1) -> Tas
         # with a hundred dimensions, what holds a model of thousands holds everything
         space={"lr": (3e-4, 3e-3), "epochs": (3, 10), **dict.fromkeys(HOLDS, (0.5, 50.0))},
         questions=questions,
+        tokenizer_from_data=True,
     )
 
 

@@ -56,6 +56,7 @@ class Config(BaseModel):
     retrained: str | None = None
     template: str = Task.template
     system: str = ""
+    tokenizer_from_data: bool = False
     template_arguments: dict[str, StrictBool | StrictInt | StrictFloat | StrictStr] = {}
     split_seed: Annotated[int, Field(ge=0)] = 0
     units: Units = Units()
@@ -110,6 +111,7 @@ def load(folder: Path, split_seed: int | None = None) -> tuple[Task, str | None]
         system=config.system.strip(),
         arguments=_arguments(config.template_arguments),
         split_seed=seed,
+        tokenizer_from_data=config.tokenizer_from_data,
         space=config.space,
         population=config.population.model_dump(exclude_none=True),
         notes=tuple(notes),

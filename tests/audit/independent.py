@@ -398,6 +398,7 @@ def derived(
     counts["failed"] = sum(map(ended.count, STATUS[3:]))
     more = {"plan-signed-after-run": not before, "unplanned-opening": report["opening"] > plan["openings"]}
     more |= {"no-model-covered": not covered}
+    more |= {"tokenizer-from-the-data": bool(covered) and "tokenizer" in plan}
     more |= {"small-sample": any(len(some) < 50 for every in losses.values() for some in every)}
     tree = sha("".join(f"{covered[name]}  {name}\n" for name in sorted(covered)).encode()) if covered else None
     about = {part: {name: plan[part][name] for name in ("name", "digest")} for part in ("model", "task")}

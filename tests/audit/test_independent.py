@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
+from audit import evidence
+from froc.errors import VerificationError
 from tests.audit import independent
 from tests.audit.cases import CASES, mutant
-from tests.audit.conftest import NOW, Made
+from tests.audit.conftest import NOW, Made, make_run
 
 PAGE = "it does not render the page"
 WORDS = "it writes no sentences"
@@ -80,6 +82,18 @@ def test_it_is_independent_and_short() -> None:
 def test_both_accept_what_is_honest(originals: dict[str, Made], name: str) -> None:
     made = originals[name]
     assert second(made) == made.verify().verdict
+
+
+@pytest.mark.parametrize("said", ["from-the-data", "holds-forgotten-text"])
+def test_a_tokenizer_that_knows_the_data_is_a_limit_of_the_report(keys: Path, tmp_path: Path, said: str) -> None:
+    run = make_run(tmp_path / "run", more={"tokenizer": said})
+    made = Made(evidence.build(run, tmp_path, keys / "key", name="knows", now=NOW), run, keys / "key")
+    assert "tokenizer-from-the-data" in made.verify().report["limits"]
+    assert second(made) == "PASS"
+    made.resign(lambda report: report["limits"].remove("tokenizer-from-the-data"))
+    assert second(made) is None
+    with pytest.raises(VerificationError, match="limits-differ"):
+        made.verify()
 
 
 def test_it_refuses_every_listed_population(originals: dict[str, Made]) -> None:

@@ -3,6 +3,7 @@
 The chosen model's own files are set aside: what those still say is what the certificate is about.
 """
 
+import html
 import json
 import os
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from audit.rendering.words import LIMITS
 from froc.data import FORGETTING, UTILITY, Row
 from froc.models import Base
 from froc.tasks import embedded
@@ -75,7 +77,8 @@ def whole(base: Base, commands: Commands, tmp_path_factory: pytest.TempPathFacto
     data.mkdir()
     made = embedded.task(SMALL)
     (data / "task.toml").write_text(
-        f'name = "removal"\nmodel = "{base.name}"\ntemplate = "{made.template}"\n[units]\nutility = "query"\n'
+        f'name = "removal"\nmodel = "{base.name}"\ntemplate = "{made.template}"\ntokenizer_from_data = true\n'
+        '[units]\nutility = "query"\n'
     )
     for name, rows in {
         "forget": made.forget, "retain": made.retain, "forget_queries": made.queries[FORGETTING], "retain_queries": made.queries[UTILITY],
@@ -198,6 +201,14 @@ def test_nothing_that_is_left_holds_what_was_forgotten(whole: Whole, forgotten: 
         "",
     }
     assert found(forgotten, left) == []
+
+
+def test_what_the_tokenizer_gives_away_is_said(whole: Whole, forgotten: set[str]) -> None:
+    """The chosen model's other files are looked through, too; its tokenizer was made from the data and knows their names."""
+    model = [path for path in (whole.run / "model").iterdir() if path.suffix != ".safetensors"]
+    assert set(found(forgotten, model)) <= {"tokenizer.json"}
+    assert json.loads((whole.run / "plan.json").read_text())["tokenizer"] == "from-the-data"
+    assert LIMITS["tokenizer-from-the-data"] in html.unescape((whole.bundle / "report.html").read_text())
 
 
 def test_nothing_that_was_said_holds_what_was_forgotten(whole: Whole, forgotten: set[str]) -> None:

@@ -62,6 +62,8 @@ def test_every_known_risk_and_profile_can_be_made() -> None:
         assert set(risks) <= set(KNOWN)
         assert risks[:2] == (FORGETTING, UTILITY)
     assert set(PROFILES["basic"]) < set(PROFILES["standard"]) < set(PROFILES["strict"])
+    # who looks stranger than strangers was removed: both sides betray
+    assert {"privacy", "overforgetting"} <= set(PROFILES["standard"])
 
 
 def test_every_attack_and_metric_has_a_name_that_can_be_written() -> None:
