@@ -15,8 +15,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -45,25 +47,45 @@ print(json.dumps({
 """
 
 
-def make_run(folder: Path, configs: int, queries: int, weights: int = 1000) -> Path:
+@dataclass(frozen=True)
+class Risk:
+    """What a plan says of a risk."""
+
+    budget: float
+    unit: Literal["query", "group"]
+    bound: str
+    metric: str
+
+
+def risks_of(attacked: int) -> dict[str, Risk]:
+    """Forgetting and utility, and so many risks under attack."""
+    plain = {risk: Risk(BUDGET[risk], UNITS[risk], BOUND[risk], METRICS[risk]) for risk in BUDGET}
+    return plain | {f"attacked-{i}": Risk(0.15, "query", "betting", "rouge_l@paraphrase") for i in range(attacked)}
+
+
+def make_run(folder: Path, configs: int, queries: int, weights: int = 1000, trials: int = 0, attacked: int = 0) -> Path:
     """A run folder as a search leaves it: so many candidates on so many queries of each of two risks.
 
-    weights: floats in the model's file.
+    weights: floats in the model's file. trials: in the log, at least one for each candidate. attacked: further risks.
     """
     (folder / "losses").mkdir(parents=True)
-    losses = _losses(configs, queries)
-    asked = {risk: losses.filter(pl.col("risk") == risk)["query"].unique().sort().to_list() for risk in BUDGET}
+    risks, trials = risks_of(attacked), max(trials, configs)
+    budget, units, bounds, metrics = (
+        {name: getattr(risk, part) for name, risk in risks.items()} for part in ("budget", "unit", "bound", "metric")
+    )
+    losses = _losses(configs, queries, risks)
+    asked = {risk: losses.filter(pl.col("risk") == risk)["query"].unique().sort().to_list() for risk in budget}
     plan = {
-        "format": 2, "created": "2026-03-01T08:00:00Z", "task": {"name": "synthetic", "digest": "a" * 64, "units": UNITS},
-        "model": {"name": "synthetic-base", "digest": "b" * 64}, "budget": BUDGET, "confidence": 0.9, "procedure": "weighted-holm",
-        "bound": BOUND, "population": dict.fromkeys(BUDGET, "queries"), "listed": {}, "weights": {}, "radius": 0.0, "sequential": False,
-        "openings": 1, "joint": False, "metrics": METRICS, "quantum": 1000, "environment": {"python": sys.version.split()[0]},
+        "format": 2, "created": "2026-03-01T08:00:00Z", "task": {"name": "synthetic", "digest": "a" * 64, "units": units},
+        "model": {"name": "synthetic-base", "digest": "b" * 64}, "budget": budget, "confidence": 0.9, "procedure": "weighted-holm",
+        "bound": bounds, "population": dict.fromkeys(budget, "queries"), "listed": {}, "weights": {}, "radius": 0.0, "sequential": False,
+        "openings": 1, "joint": False, "metrics": metrics, "quantum": 1000, "environment": {"python": sys.version.split()[0]},
         "split": {
-            "search": dict.fromkeys(BUDGET, 50), "searched": dict.fromkeys(BUDGET, "e" * 64),
-            "calibration": {risk: losses.filter(pl.col("risk") == risk)["query" if unit == "query" else "unit"].n_unique() for risk, unit in UNITS.items()},
+            "search": dict.fromkeys(budget, 50), "searched": dict.fromkeys(budget, "e" * 64),
+            "calibration": {risk: losses.filter(pl.col("risk") == risk)["query" if unit == "query" else "unit"].n_unique() for risk, unit in units.items()},
             "queries": {risk: digest.of_json(ids) for risk, ids in asked.items()},
         },
-        "search": {"trials": configs, "candidates": configs},
+        "search": {"trials": trials, "candidates": configs},
     }  # fmt: skip
     planned = _json(folder / "plan.json", plan)
     lines = [
@@ -72,17 +94,17 @@ def make_run(folder: Path, configs: int, queries: int, weights: int = 1000) -> P
             "status": "complete", "reason": None, "started": "2026-03-01T09:00:00Z", "ended": "2026-03-01T09:01:00Z", "steps": 60,
             "seconds": 29.5, "search": {"forgetting": 0.05, "utility": 0.03}, "plan": planned,
         }
-        for i in range(configs)
+        for i in range(trials)
     ]  # fmt: skip
     (folder / "trials.jsonl").write_text("".join(json.dumps(line, sort_keys=True) + "\n" for line in lines))
     losses.write_parquet(folder / "losses" / "calibration.parquet")
     candidates = [Candidate(f"c{i:04d}", "npo", {"lr": 0.001 / (i + 3)}, 1 / (i + 1)) for i in range(configs)]
     seal = {
-        "format": 1, "plan": planned, "trials": configs, "search_losses": "c" * 64, "candidates": [vars(one) for one in candidates],
+        "format": 1, "plan": planned, "trials": trials, "search_losses": "c" * 64, "candidates": [vars(one) for one in candidates],
         "calibration": plan["split"]["queries"],
     }  # fmt: skip
     _json(folder / "seal.json", seal)
-    certificate = certify(losses, candidates, Claim(budget=BUDGET, bound=BOUND, unit=UNITS))
+    certificate = certify(losses, candidates, Claim(budget=budget, bound=bounds, unit=units))
     _json(folder / "certificate.json", certificate)
     assert certificate["chosen"] is not None
     model = folder / "model"
@@ -95,20 +117,18 @@ def make_run(folder: Path, configs: int, queries: int, weights: int = 1000) -> P
     return folder
 
 
-def _losses(configs: int, queries: int) -> pl.DataFrame:
+def _losses(configs: int, queries: int, risks: Mapping[str, Risk]) -> pl.DataFrame:
     draw = np.random.default_rng(0)
     parts = []
-    for risk in BUDGET:
+    for risk, said in risks.items():
         ids = [digest.keyed(b"k", risk, str(i))[:16] for i in range(queries)]
-        units = (
-            ids if UNITS[risk] == "query" else [digest.keyed(b"k", "group", str(i // 4))[:16] for i in range(queries)]
-        )
+        units = ids if said.unit == "query" else [digest.keyed(b"k", "group", str(i // 4))[:16] for i in range(queries)]
         for config in range(configs):
             if risk == "forgetting":
                 values = 1000 * (draw.random(queries) < 0.02 + 0.001 * config)
             else:
                 values = np.ceil(1000 * draw.beta(1, 20, queries))
-            same = {"config": f"c{config:04d}", "risk": risk, "metric": METRICS[risk], "split": "calibration"}
+            same = {"config": f"c{config:04d}", "risk": risk, "metric": said.metric, "split": "calibration"}
             part = pl.DataFrame({"unit": units, "query": ids, "loss": values.astype(np.int16)})
             parts.append(part.with_columns(**{k: pl.lit(v) for k, v in same.items()}).select(list(SCHEMA)))
     return pl.concat(parts).cast(dict(SCHEMA))  # type: ignore[arg-type]  # its stubs want one kind of column
