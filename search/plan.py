@@ -28,7 +28,7 @@ LATER: dict[str, dict[str, Any]] = {"search": {"parallel": 1, "until": "trials",
 """What plans of older versions do not say, and meant."""
 MISSING: dict[str, Any] = {"relative": None}
 """Fields that only plans have which use them."""
-VOLATILE = ("before", "created", "environment", "estimand", "extends", "froc", "questions", "rates")
+VOLATILE = ("before", "created", "environment", "estimand", "extends", "froc", "notes", "questions", "rates")
 """Fields in which a resumed run may differ from the one that wrote the plan; `estimand` follows from others."""
 
 
