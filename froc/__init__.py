@@ -18,6 +18,7 @@ How the files depend on each other, top to bottom::
     vocabulary                            does a tokenizer give away what is to be forgotten
     presets  risks                        risks by name: queries, metric, attacks
     observe  depth  metrics/  attacks/    what a model does with queries; scores of it; what an adversary may do first
+    named_prompts                         prompts that files beside a model and logs name: other ones than in use?
     measure  screening  agreement         unlearned model -> per-query losses; rows that a model cannot take; does writing agree
     normal_form  openings                 what stays of a row that is written otherwise; how often queries were looked at
     losses  bounds/  procedures/          the loss table; one theorem each; who may be rejected together

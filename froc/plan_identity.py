@@ -5,7 +5,18 @@ from typing import Any
 
 from froc import digest
 
-VOLATILE = ("before", "created", "environment", "estimand", "extends", "froc", "questions", "rates", "tokenizer")
+VOLATILE = (
+    "before",
+    "created",
+    "environment",
+    "estimand",
+    "extends",
+    "froc",
+    "notes",
+    "questions",
+    "rates",
+    "tokenizer",
+)
 """Fields in which a resumed run may differ from the one that wrote the plan; `estimand` and `tokenizer` follow from others."""
 
 

@@ -6,10 +6,12 @@ What must be there before it can be removed, and when a risk is vacuous, stands 
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from froc import named_prompts
 from froc.agreement import refuse
 from froc.claim import Claim, Evidence, evidence
 from froc.control import BASE, Control, complaint, document, least
@@ -31,11 +33,12 @@ WHAT = "measuring the base model"
 @dataclass(frozen=True)
 class BaseMeasurement:
     """The base model on search queries. absences: its loss table (`froc.control`); base: risk -> what that shows, as certificates
-    say it; notes: what a user should know before hours are spent."""
+    say it; notes: how it was asked and what speaks against that, as plans keep them; doubts: risks that it may not exceed."""
 
     absences: pl.DataFrame
     base: dict[str, Any]
     notes: list[str]
+    doubts: list[str]
 
 
 def before_search(executor: Executor, job: Job, plan: Plan, folder: Folder) -> BaseMeasurement:
@@ -43,7 +46,8 @@ def before_search(executor: Executor, job: Job, plan: Plan, folder: Folder) -> B
 
     Raises InputError naming vacuous risks and the mend, unless the user goes on with them.
     """
-    claim, notes = plan.claim, []
+    claim, notes = plan.claim, list((folder.read(folder.plan) or {}).get("notes", ()))
+    others: list[str] = []
     if folder.base_losses.is_file():
         absences = _of_search(folder)
     else:
@@ -51,16 +55,17 @@ def before_search(executor: Executor, job: Job, plan: Plan, folder: Folder) -> B
             [CheckPrompt(), MeasureBase("search", job.view.queries)], lambda done: job.told(WHAT, done, 2)
         )
         refuse(agreement.disagreements, agreement.asked, agreement.prompt)
-        notes.append(_asked(agreement))
+        others = _other_prompts(job)
+        notes = [_asked(agreement), *others]
     base = document(plan.document["control"], _units(absences, claim), _plain(claim))
     LOG.info("before: %s", ", ".join(f"{risk} {shown['before']:.3f}" for risk, shown in base.items()))
     vacuous = [risk for risk, shown in base.items() if _within(shown, claim.budget.get(risk))]
     if vacuous and not job.settings.allow_vacuous:
         raise InputError(
-            "; ".join(complaint(risk, base[risk], claim.budget[risk]) for risk in vacuous)
+            "; ".join([*(complaint(risk, base[risk], claim.budget[risk]) for risk in vacuous), *others])
             + "; --allow-vacuous goes on, and every output then says NOT ESTABLISHED"
         )
-    return BaseMeasurement(absences, base, [*notes, *_open_questions(base, claim.budget)])
+    return BaseMeasurement(absences, base, notes, _open_questions(base, claim.budget))
 
 
 def _plain(claim: Claim) -> Claim:
@@ -87,6 +92,15 @@ def _asked(agreement: Agreement) -> str:
         f"asked with {agreement.prompt}, the base model gives answer tokens a likelihood of {likely} (geometric mean); "
         f"{agreement.asked} search queries were asked by plain generation, too{odd}"
     )
+
+
+def _other_prompts(job: Job) -> list[str]:
+    """Warnings where files beside the base model, or the unlearned one, name another prompt than the task's."""
+    folders = [Path(job.base.name), *([job.given.folder] if job.given is not None else [])]
+    prompts = [prompt for folder in folders for prompt in named_prompts.beside(folder)]
+    rows = [next((query.row for query in queries if query.row.question), None) for queries in job.view.queries.values()]
+    asked = [row for row in rows if row is not None]
+    return named_prompts.warnings(prompts, job.base.tokenizer, asked, job.view.template)
 
 
 def opened(executor: Executor, queries: Queries, folder: Folder) -> None:

@@ -40,7 +40,7 @@ def grow(plan: Plan, folder: Folder) -> Plan:
         path = folder.path / name
         if path.exists():
             path.rename(folder.path / f"{former[:8]}-{name}")
-    kept: dict[str, Any] = {name: old[name] for name in ("created", "before") if name in old}
+    kept: dict[str, Any] = {name: old[name] for name in ("created", "before", "notes") if name in old}
     document = {**plan.document, **kept, "extends": extends}
     write_json(folder.plan, document)
     return replace(plan, document=document)

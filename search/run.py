@@ -126,12 +126,16 @@ def _prepared(
     if folder.read(folder.plan) is None:
         job = rates.fitted(job, rates.measured(job, executor, job.told))
         fitted = _planned(job)
-        plan = replace(fitted, notes=tuple(dict.fromkeys((*fitted.notes, *plan.notes))))
+        plan = replace(
+            fitted,
+            document={**fitted.document, "notes": shown.notes},
+            notes=tuple(dict.fromkeys((*fitted.notes, *plan.notes))),
+        )
         write_json(folder.plan, plan.document)
     if not folder.base_losses.is_file():
         write_table(folder.base_losses, shown.absences)
     listener.planned(plan)
-    listener.controlled(shown.base, shown.notes)
+    listener.controlled(shown.base, [*shown.notes, *shown.doubts])
     return job, plan, shown.base
 
 

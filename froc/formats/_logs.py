@@ -25,6 +25,7 @@ from froc.formats import Format, Read, Source
 from froc.formats._files import inside, json_of, names, tail, text_of
 from froc.formats._scores import Log, Rule, Scores, Unfit
 from froc.losses import check
+from froc.named_prompts import NamedPrompt
 
 BASE = "the base model's log"
 NAMED = 3
@@ -37,10 +38,11 @@ class UnfinishedError(InputError):
 
 @dataclass(frozen=True)
 class _Run:
-    """Everything that was measured of one model, from one file or several."""
+    """Everything that was measured of one model, from one file or several. prompts: measure -> how it was asked, where files say so."""
 
     log: dict[str, Scores | Unfit]
     sources: tuple[Source, ...]
+    prompts: dict[str, NamedPrompt]
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,10 @@ class Logs(Format):
         """What tells one model's files from another's: the file itself, unless models have several."""
         return path
 
+    def prompt(self, document: Any, path: Path) -> NamedPrompt | None:
+        """How its questions were asked, where the log or a file beside it says so. `read` warns where two models were asked otherwise."""
+        return None
+
     def read(self, paths: Sequence[Path], losses: Mapping[str, str], base: Path | None = None) -> Read:
         """Losses of every log by the rules; see `Format.read`."""
         runs, notes = self._runs(paths)
@@ -75,7 +81,8 @@ class Logs(Format):
             raise InputError(
                 f"say which scores are losses, such as --loss forgetting=NAME --loss utility=1-NAME; there are: {known}"
             )
-        before = self._base(base) if base is not None else None
+        start_run = self._base(base) if base is not None else None
+        before = None if start_run is None else start_run.log
         rules = {risk: Rule.of(text) for risk, text in losses.items()}
         parts: list[pl.DataFrame] = []
         for risk, rule in rules.items():
@@ -87,6 +94,7 @@ class Logs(Format):
             for config, scores in both.items():
                 notes += self._notes(scores, rule.measure, config)
             parts += [_rows(config, risk, rule, scores, start) for config, scores in measured.items()]
+            notes += _other_prompts(rule.measure, ({BASE: start_run} if start_run else {}) | runs)
         control, lacking = _control(rules, before, next(iter(runs.values())).log)
         notes += lacking
         asked = {rule.measure for rule in rules.values()}
@@ -118,39 +126,43 @@ class Logs(Format):
             if known.setdefault(sha, path) != path:
                 raise InputError(f"{known[sha]} and {path} are the same file under two names; give each log once")
             try:
-                key, log = self._scores(data, path)
+                key, log, prompt = self._scores(data, path)
             except UnfinishedError as error:
                 if not searched:
                     raise
                 notes.append(f"skipped {tail(path, paths)}: {str(error).removeprefix(f'{path}: ')}")
                 continue
-            before = found.get(key, _Run({}, ()))
+            before = found.get(key, _Run({}, (), {}))
             twice = next((name for name in log if name in before.log), None)
             if twice is not None:
                 raise InputError(f"{path}: the measure {twice} of this model is in another file, too; give one of them")
-            found[key] = _Run({**before.log, **log}, (*before.sources, Source(tail(path, paths), sha)))
+            source = Source(tail(path, paths), sha)
+            prompts = {} if prompt is None else dict.fromkeys(log, prompt)
+            found[key] = _Run({**before.log, **log}, (*before.sources, source), {**before.prompts, **prompts})
         if not found:
             raise InputError(f"no log is whole: {notes[0]}")
         return {name: found[path] for path, name in names(list(found)).items()}, notes
 
-    def _base(self, path: Path) -> Log:
+    def _base(self, path: Path) -> _Run:
         runs, _ = self._runs([path])
         if len(runs) != 1:
             raise InputError(f"{path} holds logs of {len(runs)} models; --base is one model's")
-        return next(iter(runs.values())).log
+        return next(iter(runs.values()))
 
-    def _scores(self, data: bytes, path: Path) -> tuple[Path, dict[str, Scores | Unfit]]:
+    def _scores(self, data: bytes, path: Path) -> tuple[Path, dict[str, Scores | Unfit], NamedPrompt | None]:
         try:
             document = self.parse(data)
             key, log = self.run(document, path), dict(self.scores(document, path))
+            prompt = self.prompt(document, path)
         except InputError as error:
             raise (UnfinishedError if isinstance(error, UnfinishedError) else InputError)(f"{path}: {error}") from error
         if not log:
             raise InputError(f"{path}: no measure with a value per query; is it this format's file?")
-        return key, {
-            name: replace(some, reason=f"{path}: {some.reason}") if isinstance(some, Unfit) else some
-            for name, some in log.items()
+        named = {
+            name: replace(scores, reason=f"{path}: {scores.reason}") if isinstance(scores, Unfit) else scores
+            for name, scores in log.items()
         }
+        return key, named, prompt
 
     def _notes(self, scores: Scores, measure: str, config: str) -> Iterator[str]:
         """What a reader should know of a measure that is used; InputError where its rows are not what the log's mean is of."""
@@ -210,6 +222,19 @@ def _refuse_other_queries(measured: Mapping[str, Scores], measure: str) -> None:
                 raise InputError(
                     f"{measure}: query {query} asks another question in {config} than in {first}; the rows do not match"
                 )
+
+
+def _other_prompts(measure: str, runs: Mapping[str, _Run]) -> Iterator[str]:
+    """A warning on each model whose questions were asked otherwise than the first one's, as far as logs say so."""
+    asked = [(config, run.prompts[measure]) for config, run in runs.items() if measure in run.prompts]
+    for config, prompt in asked[1:]:
+        first, reference = asked[0]
+        unlike = prompt.unlike(reference)
+        if unlike:
+            yield (
+                f"{measure}: {config} was asked with another prompt than {first} ({unlike}), so that a difference between them may be "
+                "the prompt's; evaluate both with the prompt that the model was taught with"
+            )
 
 
 def _left_out(config: str, log: Log, asked: set[str]) -> Iterator[str]:

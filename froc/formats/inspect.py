@@ -13,6 +13,7 @@ from froc.formats._files import json_of, text_of
 from froc.formats._inspect_zip import ZIP, log_of
 from froc.formats._logs import Logs, UnfinishedError
 from froc.formats._scores import Log, Scores, Unfit, fit, mean_reported, need, score
+from froc.named_prompts import CHAT, SYSTEM, NamedPrompt
 
 GRADES = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0, "yes": 1.0, "true": 1.0, "no": 0.0, "false": 0.0}
 """Correct, partial, incorrect, no answer: numbers that Inspect gives them."""
@@ -47,14 +48,27 @@ class Inspect(Logs):
         _refuse_unfinished(document)
         spec = need(document, "eval", dict)
         model = need(spec, "model", str, "eval")
-        arguments = spec.get("model_args")
-        arguments = arguments if isinstance(arguments, dict) else {}
-        told = {key: _normal(value) for key, value in arguments.items() if not SAME_MODEL.fullmatch(key)}
+        told = {
+            key: _normal(value) for key, value in _inner(spec, "model_args").items() if not SAME_MODEL.fullmatch(key)
+        }
         place = told.get("model_path")
         words = [model, *([posixpath.basename(place)] if isinstance(place, str) else [])]
         label = "-".join(re.sub(r"[^\w.-]+", "-", word).strip("-") for word in words)
         identity = digest.of_json({"model": model, "args": told, "url": spec.get("model_base_url")})
         return path.parent / f"{label}#{identity[:12]}"
+
+    def prompt(self, document: Any, path: Path) -> NamedPrompt | None:
+        """Templates of the solvers that write into the prompt, and the system message and chat template that the model is given."""
+        plan, spec = _inner(document, "plan"), _inner(document, "eval")
+        steps = plan.get("steps")
+        if not isinstance(steps, list):
+            return None
+        key = "system_message"
+        system = _inner(plan, "config").get(key) or _inner(spec, "model_generate_config").get(key)
+        parts = {SYSTEM: system, CHAT: _inner(spec, "model_args").get("chat_template")}
+        for place, step in enumerate(step for step in steps if isinstance(step, dict)):
+            parts[f"solver {place} ({step.get('solver')})"] = _inner(step, "params").get("template")
+        return NamedPrompt(path.name, {name: text for name, text in parts.items() if isinstance(text, str)})
 
     def scores(self, document: Any, path: Path) -> Log:
         """Every scorer's values, a sample's mean over its epochs."""
@@ -72,6 +86,12 @@ class Inspect(Logs):
         asked = _Asked.of(samples, spec)
         names = dict.fromkeys(name for sample in samples for name in _values(sample))
         return {f"{task}.{name}": asked.scores(task, name, _reported(document, name)) for name in names}
+
+
+def _inner(document: Any, key: str) -> Mapping[str, Any]:
+    """An object inside of an object; empty where there is none."""
+    inner = document.get(key) if isinstance(document, dict) else None
+    return inner if isinstance(inner, dict) else {}
 
 
 def _refuse_unfinished(document: Any) -> None:
@@ -101,16 +121,14 @@ class _Asked:
     def of(cls, samples: Sequence[Mapping[str, Any]], spec: Mapping[str, Any]) -> "_Asked":
         by_id: dict[str, list[Mapping[str, Any]]] = {str(sample["id"]): [] for sample in samples}
         # samples that were to be asked and are not in the log have no score
-        dataset = spec.get("dataset")
-        listed = dataset.get("sample_ids") if isinstance(dataset, dict) else None
+        listed = _inner(spec, "dataset").get("sample_ids")
         by_id |= {str(name): [] for name in listed or () if str(name) not in by_id}
         for sample in samples:
             by_id[str(sample["id"])].append(sample)
         seen = [[int(sample["epoch"]) for sample in some] for some in by_id.values()]
         if any(len(set(epochs)) < len(epochs) for epochs in seen):
             raise InputError("a sample is there twice with the same epoch; the log holds several runs")
-        config = spec.get("config")
-        config = config if isinstance(config, dict) else {}
+        config = _inner(spec, "config")
         said = config.get("epochs")
         # epochs beyond what the log plans are asked all the same
         most = max([*map(len, seen), said if isinstance(said, int) else 1])
@@ -166,8 +184,7 @@ def _values(sample: Mapping[str, Any]) -> dict[str, Any]:
 
 def _reported(document: Mapping[str, Any], name: str) -> float | None:
     """The mean over samples that the log reports of a scorer, or of a key of its values."""
-    results = document.get("results")
-    entries = results.get("scores") if isinstance(results, dict) else None
+    entries = _inner(document, "results").get("scores")
     for entry in entries if isinstance(entries, list) else ():
         if not isinstance(entry, dict) or entry.get("reducer") not in (None, "mean"):
             continue

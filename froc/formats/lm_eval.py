@@ -11,6 +11,7 @@ from froc.errors import InputError
 from froc.formats._files import json_of, lines_of, text_of
 from froc.formats._logs import Logs
 from froc.formats._scores import Log, Scores, Unfit, fit, scores_of
+from froc.named_prompts import CHAT, SYSTEM, NamedPrompt, results
 
 TASK = re.compile(r"samples_(.+?)(?:_(\d{4}-\d\d-\d\dT[\d.:-]+))?\.jsonl")
 FILTER = "none"
@@ -26,6 +27,8 @@ SAME_MODEL = (
     "use_cache",
 )
 """Settings of a run that make no other model of it."""
+PROMPT = {"system_instruction": SYSTEM, "chat_template": CHAT, "fewshot_as_multiturn": "few-shot examples as turns"}
+"""What the harness's results call the parts of a prompt."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,15 @@ class LmEval(Logs):
         """The folder."""
         _refuse_several(path.parent)
         return path.parent
+
+    def prompt(self, document: Any, path: Path) -> NamedPrompt | None:
+        """What the results of the same time say; samples hold rendered prompts alone."""
+        time = (found := TASK.match(path.name)) and found[2]
+        told = results(path.with_name(f"results_{time}.json")) if time else {}
+        if not any(key in told for key in PROMPT):
+            return None
+        parts = {name: told[key] for key, name in PROMPT.items() if isinstance(told.get(key), str | bool)}
+        return NamedPrompt(f"results_{time}.json", parts)
 
     def scores(self, document: Any, path: Path) -> Log:
         """Every metric that is a number per sample, by filter."""

@@ -12,6 +12,7 @@ from froc.errors import InputError
 from froc.formats._logs import Logs
 from froc.formats._scores import AGREE, Columns, Log, Scores, Unfit, finite, fit, mean_reported, need, scores_of
 from froc.formats.lm_eval import samples
+from froc.named_prompts import NamedPrompt, run_prompt
 
 AUTHOR = 20
 """Rows about one author in TOFU's forget and retain sets, in order."""
@@ -38,6 +39,10 @@ class OpenUnlearning(Logs):
     def run(self, document: Any, path: Path) -> Path:
         """The folder."""
         return path.parent
+
+    def prompt(self, document: Any, path: Path) -> NamedPrompt | None:
+        """The run's configuration; the harness has a prompt of its own."""
+        return None if path.name.startswith("LMEval") else run_prompt(path.parent)
 
     def scores(self, document: Any, path: Path) -> Log:
         """Every metric that has values by index, and tasks of the harness."""
