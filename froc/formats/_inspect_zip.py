@@ -33,6 +33,7 @@ def log_of(data: bytes) -> Any:
             return _document(archive)
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
         raise InputError("the zip archive ends too early or is damaged; copy the file again") from error
+    # zipfile's own words for an unknown compression, and for a password that it was not given
     except (NotImplementedError, RuntimeError) as error:
         raise InputError(f"the zip archive is encrypted, or packed as this Python cannot unpack; {CONVERT}") from error
 

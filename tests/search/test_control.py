@@ -1,6 +1,7 @@
 """From the base model's own measurement to the seal: what was never there, and what is not worth opening."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,24 @@ def test_gone_on_with_it_is_not_established_and_its_report_says_so(ignorant: Bas
     page = (bundle / "report.html").read_text()
     assert "Nothing is established about forgetting, utility" in page
     assert "✓ yes" not in page
+
+
+def test_another_prompt_beside_the_model_is_warned_of_and_kept(base: Base, tmp_path: Path) -> None:
+    """Of the base model, when it is measured, and still where the run goes on and asks it nothing any more."""
+    folder = Path(shutil.copytree(base.name, tmp_path / "taught"))
+    (folder / ".hydra").mkdir()
+    asked = {"apply_chat_template": False, "user_start_tag": "The clerk asks: ", "asst_start_tag": " "}
+    (folder / ".hydra" / "config.yaml").write_text(json.dumps({"model": {"template_args": asked}}))
+    out, taught = tmp_path / "run", replace(base, name=str(folder))
+    run(job(taught, trials=1, methods=("npo",)), out, Watch())
+    (note,) = [note for note in json.loads((out / "plan.json").read_text())["notes"] if "another prompt" in note]
+    assert "taught/.hydra/config.yaml" in note
+    assert "clerk" not in (out / "plan.json").read_text()
+    (out / "certificate.json").unlink()
+    again = Watch()
+    run(job(taught, trials=1, methods=("npo",)), out, again)
+    assert json.loads((out / "plan.json").read_text())["notes"].count(note) == 1
+    assert note in again.notes
 
 
 def test_before_stands_beside_after(base: Base, tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ class Watch:
         self.plan = plan
 
     def controlled(self, base: Any, notes: Sequence[str]) -> None:
-        self.base = base
+        self.base, self.notes = base, list(notes)
 
     def trial(self, line: Started, log: Sequence[Started], total: int) -> None:
         if line.status == "running":
