@@ -252,4 +252,4 @@ def _digest(weights: Mapping[str, torch.Tensor]) -> str:
 
 def _of_tensor(value: torch.Tensor) -> str:
     raw = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-    return digest.of_parts(weights_digest.prefix(str(value.dtype), value.shape), memoryview(raw))
+    return digest.of_parts(weights_digest.prefix(str(value.dtype), value.shape), raw.data)

@@ -60,8 +60,8 @@ def prefix(dtype: str, shape: Iterable[int]) -> bytes:
 
 def of_tensors(parts: Mapping[str, str]) -> str:
     """The digest of a model. parts: tensor name -> SHA-256 of prefix and bytes."""
-    own = {value for name, value in parts.items() if not _is_head(name)}
-    return digest.of_tree({name: value for name, value in parts.items() if not (_is_head(name) and value in own)})
+    own = {value for name, value in parts.items() if not is_head(name)}
+    return digest.of_tree({name: value for name, value in parts.items() if not (is_head(name) and value in own)})
 
 
 def of_files(paths: Iterable[Path]) -> str:
@@ -81,6 +81,11 @@ def of_files(paths: Iterable[Path]) -> str:
 def of_folder(folder: Path) -> str:
     """The digest of the model that a folder's own safetensors files hold together."""
     return of_files(sorted(folder.glob("*.safetensors")))
+
+
+def names(folder: Path) -> set[str]:
+    """The tensors that a folder's own safetensors files hold together."""
+    return {one.name for path in folder.glob("*.safetensors") for one in header(path)}
 
 
 def header(path: Path) -> list[Stored]:
@@ -160,7 +165,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return made
 
 
-def _is_head(name: str) -> bool:
+def is_head(name: str) -> bool:
+    """Whether a tensor is called as output embeddings are."""
     return any(name == head or name.endswith(f".{head}") for head in HEADS)
 
 

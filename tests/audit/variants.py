@@ -100,9 +100,13 @@ def replan(run: Path, change: Callable[[dict[str, Any]], object], seal: dict[str
 
 
 def without_control(run: Path) -> None:
-    """Turn a finished run into one of an older version, which did not measure the base model."""
+    """Turn a finished run into one of an older version, which did not measure the base model and bound no weights."""
     losses = pl.read_parquet(run / "losses" / "calibration.parquet")
-    replan(run, lambda plan: plan.pop("control"), json.loads((run / "seal.json").read_text()), losses)
+    seal = json.loads((run / "seal.json").read_text())
+    del seal["base_weights_digest"]
+    for candidate in seal["candidates"]:
+        del candidate["weights_digest"]
+    replan(run, lambda plan: plan.pop("control"), seal, losses)
 
 
 def list_forgetting(run: Path, first: bool) -> None:
