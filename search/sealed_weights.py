@@ -52,18 +52,21 @@ def refuse_written(folder: Path, chosen: Candidate) -> None:
         )
 
 
-def _digest(base: Base, kept: Kept, given: Given | None) -> str:
-    """Of what would be written: a model from elsewhere is copied as it is, anything else is written as it stands in memory.
+def refuse_base(base: Base, known: str | None, given: Given | None) -> None:
+    """InputError where the model from elsewhere, which stands in the base model's place now, is the base model itself.
 
-    InputError where a model from elsewhere is the base model itself, in the precision that is measured.
+    Its files may hold the same weights in another precision, under another digest. known: the base model's digest, as sealed.
     """
-    base.scope.activate([0])
-    base.scope.put(read_weights(kept) if isinstance(kept, Path) else kept)
-    live = digest_of(base)
-    if given is None:
-        return live
-    if live == of_base(base):
+    if given is not None and known is not None and digest_of(base) == known:
         raise InputError(
             f"{given.folder} is the base model itself, weight by weight: nothing was unlearned; give the unlearned model"
         )
-    return live if given.adapted else weights_digest.of_folder(given.folder)
+
+
+def _digest(base: Base, kept: Kept, given: Given | None) -> str:
+    """Of what would be written: a whole model from elsewhere is copied as it is, anything else is written as it stands in memory."""
+    if given is not None and not given.adapted:
+        return weights_digest.of_folder(given.folder)
+    base.scope.activate([0])
+    base.scope.put(read_weights(kept) if isinstance(kept, Path) else kept)
+    return digest_of(base)

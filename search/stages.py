@@ -217,6 +217,8 @@ def keep_chosen(
     _kept(job, folder, executor, [chosen])
     told = diagnose(job.base, job.view, read_weights(folder.weights(chosen.config)))
     write_json(folder.diagnostics, told | {"exchangeability": _exchangeability(job, folder, candidates, certificate)})
+    known = (folder.read(folder.seal) or {}).get("base_weights_digest")
+    sealed_weights.refuse_base(job.base, known, job.given)
     if job.given is None or job.given.adapted:
         save(job.base, part)
     else:
