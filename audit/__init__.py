@@ -5,6 +5,7 @@
     timestamps    when a signature existed at the latest, by an authority's word
     statements    in-toto statements that enough keys have signed
     model_folder  the files of a model folder, and whether it is closed
+    model_hub     a model's files from a hub, in the place of a folder
     bound_weights  losses, weights and files are about one model
     records       the files of a bundle: written one way, read one way
     documents     plan, seal, comparison and report, as far as a claim depends on them

@@ -38,7 +38,7 @@ def levels(facts: Facts, compared: bool, proven: Proven, again: Reexecution | No
         Level(2, compared and bool(facts.files), _model(facts, compared)),
         Level(3, True, "every number follows from the losses, computed again here"),
         Level(4, stamped, words),
-        Level(5, again is not None and again.assurance == REPRODUCED, _measured(again)),
+        Level(5, again is not None and again.assurance == REPRODUCED and again.of_model, _measured(again)),
     )
 
 
@@ -69,4 +69,7 @@ def stamped_at(signers: tuple[str, ...], times: Mapping[str, datetime]) -> datet
 
 
 def _measured(again: Reexecution | None) -> str:
-    return again.sentence if again else "have somebody else measure losses again: froc audit reexecute"
+    if again is None:
+        return "have somebody else measure losses again: froc audit reexecute"
+    silent = again.covers and again.outcome.how == "trained-again" and again.outcome.model is None
+    return again.sentence + ("; whether the signed model has these losses was not looked at" if silent else "")

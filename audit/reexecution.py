@@ -17,7 +17,7 @@ from pydantic import Field
 from audit import documents, signing
 from audit.claims import Facts
 from audit.documents import Harness, Role
-from audit.records import HEADER, Hex, Stamp, Strict
+from audit.records import HEADER, Hex, Name, Stamp, Strict
 from audit.signing import exact
 from froc import digest
 from froc.bounds.binomial import ceiling
@@ -32,6 +32,42 @@ CONFIDENCE = 0.95
 MOST = 100_000
 REPRODUCED, SELF_ATTESTED = "reproduced", "self_attested"
 HOW = {"trained-again": "drawn configurations trained again", "model-measured": "the chosen model measured"}
+
+
+class SignedModel(Strict):
+    """What measuring again has shown of the model that the report covers, beside the losses.
+
+    how: `same-weights`: `config` trained again has the sealed digest, `digest`; `measured`: other bits came of it, and the signed
+    model, whose weights have `digest`, was measured on rows of its own that the seed draws; `not-compared`: neither.
+    The rest is as in `Outcome`, of those rows; all 0 and no bound where none were drawn.
+    """
+
+    how: Literal["same-weights", "measured", "not-compared"]
+    config: str = Name
+    digest: str | None = Field(pattern=r"^[0-9a-f]{64}$")
+    rows: int = Field(ge=0, le=MOST)
+    of: int = Field(ge=0)
+    lines: list[int]
+    differed: int = Field(ge=0)
+    largest: int = Field(ge=0, le=1000)
+    bound: str | None
+
+    @property
+    def holds(self) -> bool:
+        """Whether the signed model was shown to have the weights, or the losses, that were signed."""
+        return self.how == "same-weights" or (self.how == "measured" and self.differed == 0)
+
+    @property
+    def words(self) -> str:
+        """What was found, in fixed words."""
+        if self.how == "same-weights":
+            return f"{self.config} trained again has the sealed weights, to the bit"
+        if self.how == "not-compared":
+            return "the signed model was not compared with what was measured: give --model DIR to froc audit reexecute"
+        return (
+            f"the signed model measured itself, since training again came to other bits: {self.rows} of {self.of} losses of "
+            f"{self.config} drawn, {self.differed} differed"
+        )
 
 
 class Outcome(Strict):
@@ -56,23 +92,42 @@ class Outcome(Strict):
     bound: str
     harness: Harness
     environment: dict[str, str]
+    # older statements say nothing of the model
+    model: SignedModel | None = None
 
 
 @dataclass(frozen=True)
 class Reexecution:
     """A re-execution that verifies. assurance: reproduced, or self_attested where a row differed.
 
-    independent: whether no signer whom the report names did it.
+    independent: whether no signer whom the report names did it. covers: whether the report covers a model.
     """
 
     outcome: Outcome
     signers: tuple[str, ...]
     independent: bool
+    covers: bool = False
+
+    @property
+    def differed(self) -> int:
+        """Rows that differed, those of the signed model too."""
+        return self.outcome.differed + (self.outcome.model.differed if self.outcome.model else 0)
+
+    @property
+    def drawn(self) -> int:
+        """Rows that were drawn, those of the signed model too."""
+        return self.outcome.rows + (self.outcome.model.rows if self.outcome.model else 0)
+
+    @property
+    def of_model(self) -> bool:
+        """Whether what was measured again is the model that the report covers, where it covers one."""
+        shown = self.outcome.model is not None and self.outcome.model.holds
+        return not self.covers or self.outcome.how == "model-measured" or shown
 
     @property
     def assurance(self) -> str:
         """The level that the report has with it."""
-        return SELF_ATTESTED if self.outcome.differed else REPRODUCED
+        return SELF_ATTESTED if self.differed else REPRODUCED
 
     @property
     def sentence(self) -> str:
@@ -83,6 +138,7 @@ class Reexecution:
             share += f" with {CONFIDENCE:.0%} confidence"
         return (
             f"{HOW[one.how]}: {one.rows} of {one.of} losses drawn by seed {one.seed}, {one.differed} differed; {share}"
+            + (f"; {one.model.words}" if one.model else "")
             + ("" if self.independent else "; done by a signer of the report itself")
         )
 
@@ -143,6 +199,20 @@ def document(
     }  # fmt: skip
 
 
+def of_model(
+    losses: bytes, seed: int, config: str, digest_: str | None, same: bool, found: tuple[int, int] | None, rows: int
+) -> dict[str, Any]:
+    """What the predicate says of the signed model, see `SignedModel`. digest_: of weights. found: see `compare`, None where not measured."""
+    lines = draw(losses, seed, rows, config) if found is not None else []
+    of = pool(losses, config) if found is not None else 0
+    differed, largest = found or (0, 0)
+    return {
+        "how": "same-weights" if same else "not-compared" if found is None else "measured", "config": config, "digest": digest_,
+        "rows": len(lines), "of": of, "lines": lines, "differed": differed, "largest": largest,
+        "bound": bound(differed, len(lines), of) if found is not None else None,
+    }  # fmt: skip
+
+
 def check(
     subject: Mapping[str, str], predicate: Mapping[str, Any], signers: Sequence[str], facts: Facts, losses: bytes,
     report: Mapping[str, Any], payload: str,
@@ -167,8 +237,28 @@ def check(
     again = document(losses, int(said.seed), said.lines, config, (said.differed, said.largest))
     if any(predicate[name] != value for name, value in again.items()):
         raise VerificationError("reexecution-bound", "the bound is not the one that follows from the counts")
+    if said.model is not None:
+        _refuse_model(said, said.model, facts, losses, report["config"])
     named = {one["keyid"] for one in report["signers"]}
-    return Reexecution(said, tuple(signers), not named & {said.keyid})
+    return Reexecution(said, tuple(signers), not named & {said.keyid}, bool(facts.files))
+
+
+def _refuse_model(said: Outcome, model: SignedModel, facts: Facts, losses: bytes, config: str) -> None:
+    """VerificationError where a statement says of the signed model what it cannot."""
+    if not facts.files or said.how != "trained-again" or model.config != config:
+        raise VerificationError("reexecution-model", "the re-execution compares a model that the report does not cover")
+    sealed = facts.seal.weights_of(config)
+    if model.how != "not-compared" and (model.digest is None or sealed not in (None, model.digest)):
+        raise VerificationError(
+            "reexecution-weights", "the model that was compared has other weights than those that were sealed"
+        )
+    counts = model.differed, model.largest
+    if model.differed > model.rows or (model.differed > 0) != (model.largest > 0):
+        raise VerificationError("reexecution-counts", "the re-execution counts more than it drew of the model")
+    same, measured = model.how == "same-weights", model.how == "measured"
+    again = of_model(losses, int(said.seed), config, model.digest, same, counts if measured else None, model.rows)
+    if model.model_dump() != again or (measured and not model.rows):
+        raise VerificationError("reexecution-draw", "the model was not measured on the rows that the seed draws")
 
 
 def refuse_rows(rows: int) -> None:

@@ -16,6 +16,7 @@ from audit import (
     documents,
     facts,
     model_folder,
+    model_hub,
     records,
     reexecution,
     rendering,
@@ -103,7 +104,8 @@ def check(
     min_sequence: int = 1,
     audit_seed: int | None = None,
 ) -> Result:
-    """`verify` with keys that are loaded already."""
+    """`verify` with keys that are loaded already. model: a folder, or `hub:ID@REVISION`."""
+    model = model_hub.local(model)
     for folder, kind in ((bundle, f"the {SUFFIX} folder"), (model, "the model's folder")):
         if folder is not None and not folder.is_dir():
             raise InputError(f"{folder} is no folder; give {kind}")

@@ -353,7 +353,7 @@ def verify(
             "the report verifies and says PASS, but its plan did not ask what the base model shows: nothing says that there was "
             "anything to remove (reports of older versions are so; whoever makes one today leaves it out)"
         )
-    if found.reexecution and found.reexecution.outcome.differed:
+    if found.reexecution and found.reexecution.differed:
         raise NotCertifiedError(
             f"the report verifies, but its losses were not found again: {found.reexecution.sentence}"
         )

@@ -29,6 +29,13 @@ def of_base(base: Base) -> str:
     return digest_of(base)
 
 
+def of_kept(base: Base, kept: Kept) -> str:
+    """Of parameters that a trial came to; they stand in the base model's place afterwards."""
+    base.scope.activate([0])
+    base.scope.put(read_weights(kept) if isinstance(kept, Path) else kept)
+    return digest_of(base)
+
+
 def refuse_retrained(
     base: Base, candidates: Sequence[Candidate], kept: Mapping[str, Kept], given: Given | None
 ) -> None:
@@ -67,6 +74,4 @@ def _digest(base: Base, kept: Kept, given: Given | None) -> str:
     """Of what would be written: a whole model from elsewhere is copied as it is, anything else is written as it stands in memory."""
     if given is not None and not given.adapted:
         return weights_digest.of_folder(given.folder)
-    base.scope.activate([0])
-    base.scope.put(read_weights(kept) if isinstance(kept, Path) else kept)
-    return digest_of(base)
+    return of_kept(base, kept)
