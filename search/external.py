@@ -32,6 +32,11 @@ class Given:
         return digest.of_tree({path.name: digest.of_file(path) for path in self._files()})
 
     @property
+    def names(self) -> list[str]:
+        """The files that are copied into the run."""
+        return [path.name for path in self._files()]
+
+    @property
     def adapted(self) -> bool:
         """Whether it is an adapter, so that its weights are those of the base model with the adapter merged."""
         return adapters.read(self.folder) is not None

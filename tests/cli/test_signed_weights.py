@@ -206,6 +206,23 @@ def test_a_model_measured_alone_is_not_asked_for_twice(froc: Froc, place: Path, 
     assert "leave --model out" in done.stderr
 
 
+def test_an_open_folder_from_elsewhere_is_refused_before_anything_is_measured(
+    froc: Froc, place: Path, made: Made, tmp_path: Path
+) -> None:
+    assert made.model is not None
+    words = ["audit", "model", "-b", "0.3", "--base", place / "base", "--task", place / "task", "-o", tmp_path / "out"]
+    shutil.copy(made.model / "model.safetensors", made.model / "more.safetensors")
+    done = froc(*words, "--unlearned", made.model)
+    assert done.returncode == 2
+    assert "more.safetensors is no model.safetensors" in done.stderr
+    (made.model / "more.safetensors").unlink()
+    (made.model / "config.json").write_text('{"auto_map": {"AutoConfig": "code.Config"}}')
+    done = froc(*words, "--unlearned", made.model)
+    assert done.returncode == 2
+    assert "says auto_map" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_way_to_a_hub_and_back(froc: Froc, place: Path, made: Made) -> None:
     """As the hub's client leaves a folder, and as its cache does: links into a folder of blobs."""
     assert made.model is not None
