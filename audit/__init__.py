@@ -4,7 +4,10 @@
     trust         whom a verifier trusts, in which role and for how long, and how many must have signed
     timestamps    when a signature existed at the latest, by an authority's word
     statements    in-toto statements that enough keys have signed
-    records       the files of a bundle and of a model folder: written one way, read one way
+    model_folder  the files of a model folder, and whether it is closed
+    model_hub     a model's files from a hub, in the place of a folder
+    bound_weights  losses, weights and files are about one model
+    records       the files of a bundle: written one way, read one way
     documents     plan, seal, comparison and report, as far as a claim depends on them
     claims        evidence -> everything in a report that follows from it; builder and verifier run the same code
     rendering     report and evidence -> one static page

@@ -97,6 +97,7 @@ def derive(facts: Facts, opening: int, asked: str | None) -> dict[str, Any]:
             "format": "safetensors",
             "files": len(facts.files),
             "treeDigest": {"alg": "dirHash-sha256", "value": facts.tree},
+            **_weights(facts, config),
         },
         "plan": {
             "sha256": facts.plan_digest, "created": plan.created, "signed": facts.plan_signed,
@@ -127,6 +128,14 @@ def derive(facts: Facts, opening: int, asked: str | None) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _weights(facts: Facts, config: str | None) -> dict[str, Any]:
+    """Digests of the weights that were measured and of the base model's; nothing where the seal binds none."""
+    sealed = facts.seal.weights_of(config)
+    if sealed is None:
+        return {}
+    return {"weightsDigest": {"alg": "tensors-sha256", "value": sealed, "base": facts.seal.base_weights_digest}}
+
+
 def _compared(compared: Compared) -> dict[str, Any]:
     try:
         return compared.document()
@@ -137,7 +146,7 @@ def _compared(compared: Compared) -> dict[str, Any]:
 def certificate_of(facts: Facts, opening: int) -> dict[str, Any]:
     """The certificate, computed from integer losses, sealed candidates and the plan's claim alone."""
     claim = replace(facts.plan.claim, opening=opening)
-    candidates = [Candidate(c.config, c.method, c.params, c.weight) for c in facts.seal.candidates]
+    candidates = [Candidate(c.config, c.method, c.params, c.weight, c.weights_digest) for c in facts.seal.candidates]
     try:
         return certify(facts.losses, candidates, claim, facts.seal.units, facts.control)
     except (InputError, KeyError) as error:

@@ -136,6 +136,8 @@ class SealedCandidate(Strict):
     method: str
     params: dict[str, Any]
     weight: float = Field(gt=0, le=1)
+    # older versions sealed no weights
+    weights_digest: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
 
 
 class Seal(Strict):
@@ -148,6 +150,11 @@ class Seal(Strict):
     trials: int = Field(ge=0)
     calibration: dict[str, str]
     order: list[Annotated[list[str], Field(min_length=3, max_length=3)]] | None = None
+    base_weights_digest: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+
+    def weights_of(self, config: str | None) -> str | None:
+        """The digest of a candidate's weights; None where it was not sealed, or without one."""
+        return next((one.weights_digest for one in self.candidates if one.config == config), None)
 
     @property
     def units(self) -> pl.DataFrame | None:

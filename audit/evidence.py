@@ -17,7 +17,7 @@ import polars as pl
 from securesystemslib.signer import CryptoSigner
 
 import froc
-from audit import claims, comparisons, documents, facts, records, rendering, signing, verification
+from audit import claims, comparisons, documents, facts, model_folder, records, rendering, signing, verification
 from audit.claims import Facts
 from audit.documents import Seal
 from audit.plan_signing import plan_statement
@@ -186,7 +186,7 @@ def _facts(
     covers = certificate["chosen"] is not None and config in (None, certificate["chosen"])
     if covers and not (run / "model").is_dir():
         raise InputError(f"{run} has no model folder; run the same froc search again, it writes the chosen model")
-    model = records.model_files(run / "model") if covers else {}
+    model = model_folder.read(run / "model").files if covers else {}
     return facts.read(files, trust, now, Proven(), model, facts.Log())
 
 
@@ -273,7 +273,7 @@ def _write(
 
 
 def _unusable(run: Path, error: VerificationError) -> InputError:
-    if error.check.startswith(("model-", "subject-")):
+    if error.check.startswith(("model-", "subject-", "sealed-")):
         return InputError(f"{run / 'model'}: {error}; keep the model that froc search wrote, nothing else, in it")
     return InputError(
         f"the evidence in {run} does not add up ({error}); was a file edited? search again in a new --out"

@@ -23,7 +23,7 @@ from froc.errors import VerificationError
 
 STEPS = (
     "files", "timestamps", "signature", "statement", "dates", "evidence", "subject", "model", "plan", "seal", "trials",
-    "losses", "comparison", "statistics", "page", "reexecution",
+    "losses", "comparison", "statistics", "weights", "page", "reexecution",
 )  # fmt: skip
 """Every check in its order, numbered from 1: the same numbers in code, output and docs/audit.md. Some are left out where
 there is nothing to check: no time stamp, no model given, no comparison, nothing measured again."""
@@ -114,6 +114,11 @@ def _seal(files: Mapping[str, bytes], plan: Plan) -> Seal:
     if seal.plan != digest.of_bytes(files["plan.json"]):
         raise VerificationError("seal-other-plan", "the seal was made under another plan")
     configs = [candidate.config for candidate in seal.candidates]
+    bound = [seal.base_weights_digest is not None, *(one.weights_digest is not None for one in seal.candidates)]
+    if any(bound) and not all(bound):
+        raise VerificationError(
+            "seal-weights", "the seal names the weights of some candidates, and not of all and the base"
+        )
     if len(set(configs)) != len(configs) or len(configs) > plan.search.candidates:
         raise VerificationError("seal-candidates", "the seal lists a candidate twice, or more than were planned")
     if plan.split.queries != seal.calibration:

@@ -18,7 +18,7 @@ def check(seal: Seal, trials: Sequence[Trial], risks: Sequence[str]) -> None:
     ranked = []
     for rank, candidate in enumerate(seal.candidates, start=1):
         if candidate.weight != 1.0 / rank:
-            raise VerificationError("seal-weights", f"the weight of {candidate.config} is not 1 / {rank}")
+            raise VerificationError("seal-rank-weights", f"the weight of {candidate.config} is not 1 / {rank}")
         measured = means.get(candidate.config, {})
         losses = [measured[risk] for risk in risks if risk in measured]
         if len(losses) == len(risks):

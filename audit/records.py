@@ -1,4 +1,4 @@
-"""The files of a bundle and of a model folder: each is written one way and read one way.
+"""The files of a bundle: each is written one way and read one way.
 
 Reading never follows a link, never reads more than a file may hold, and raises VerificationError with the name of the
 check that failed. Messages name a file and a line, never its content.
@@ -54,9 +54,6 @@ HEADER = "config,split,risk,unit,query,loss"
 CONFIG = r"c[0-9]{4}[a-z0-9-]{0,32}"
 RISK = r"[a-z][a-z0-9_-]{0,31}"
 POINT = r"base|[A-Za-z0-9][A-Za-z0-9._/-]{0,100}@[01]\.[0-9]{4}"
-_MODEL_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*(/[A-Za-z0-9_][A-Za-z0-9._+-]*)*")
-MODEL_SUFFIXES = (".safetensors", ".json", ".txt", ".model", ".jinja", ".md")
-"""What a model folder may hold: weights without code, tokenizer and configuration. Pickles and programs are refused."""
 REASON = r"[A-Za-z_][A-Za-z0-9_]*(Error|Exception)( at [A-Za-z0-9_.]+:[0-9]+)?"
 
 STAMP = "%Y-%m-%dT%H:%M:%SZ"
@@ -209,45 +206,6 @@ def listing(files: Mapping[str, bytes]) -> list[dict[str, Any]]:
         for name in sorted(files)
         if name != "report.dsse.json" and name not in LATER and not _REPORT_TOKEN.fullmatch(name)
     ]
-
-
-def model_files(folder: Path) -> dict[str, str]:
-    """POSIX path -> digest of every file of a model. Raises VerificationError for links, code, pickles, odd names.
-
-    Raises InputError for what cannot be read: what is not seen is not verified.
-    """
-    names = []
-    try:
-        for place, folders, files in os.walk(folder, onerror=_raise):
-            for name in (*folders, *files):
-                path = Path(place) / name
-                mode = path.lstat().st_mode
-                if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
-                    raise VerificationError("model-symlink", "the model folder holds a link or a special file")
-                if stat.S_ISREG(mode):
-                    names.append(path.relative_to(folder).as_posix())
-        refuse_model_names(names)
-        return {name: digest.of_file(folder / name) for name in sorted(names, key=str.encode)}
-    except OSError as error:
-        raise InputError(f"cannot read all of {folder} ({error.strerror}); verify as someone who may") from error
-
-
-def _raise(error: OSError) -> None:
-    """A folder that cannot be listed may hold anything."""
-    raise error
-
-
-def refuse_model_names(names: Sequence[str]) -> None:
-    """VerificationError for names that are no plain relative path, hold code, or collide where case is ignored."""
-    for name in names:
-        if not name.endswith(MODEL_SUFFIXES):
-            raise VerificationError(
-                "model-code-or-pickle", f"a model file has a suffix other than {', '.join(MODEL_SUFFIXES)}"
-            )
-        if len(name) > 255 or not _MODEL_NAME.fullmatch(name):
-            raise VerificationError("subject-name-or-digest", "a model file's name is no plain relative path")
-    if len({name.casefold() for name in names}) != len(names):
-        raise VerificationError("subject-duplicate", "two model files have the same name where case is ignored")
 
 
 def write_losses(table: pl.DataFrame, configs: Iterable[str], csv: Csv = LOSSES) -> bytes:

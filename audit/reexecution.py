@@ -19,7 +19,7 @@ from audit import documents, signing
 from audit.chronology import CLOCK_SKEW
 from audit.claims import Facts
 from audit.documents import Harness, Role
-from audit.records import HEADER, Hex, Stamp, Strict, moment
+from audit.records import HEADER, Hex, Name, Stamp, Strict, moment
 from audit.signing import exact
 from froc import digest
 from froc.bounds.binomial import ceiling
@@ -36,6 +36,42 @@ REPRODUCED, SELF_ATTESTED = "reproduced", "self_attested"
 SHARE = 0.05
 """Share of all losses that may differ, by the bound of the statement, for a report to count as reproduced."""
 HOW = {"trained-again": "drawn configurations trained again", "model-measured": "the chosen model measured"}
+
+
+class SignedModel(Strict):
+    """What measuring again has shown of the model that the report covers, beside the losses.
+
+    how: `same-weights`: `config` trained again has the sealed digest, `digest`; `measured`: other bits came of it, and the signed
+    model, whose weights have `digest`, was measured on rows of its own that the seed draws; `not-compared`: neither.
+    The rest is as in `Outcome`, of those rows; all 0 and no bound where none were drawn.
+    """
+
+    how: Literal["same-weights", "measured", "not-compared"]
+    config: str = Name
+    digest: str | None = Field(pattern=r"^[0-9a-f]{64}$")
+    rows: int = Field(ge=0, le=MOST)
+    of: int = Field(ge=0)
+    lines: list[int]
+    differed: int = Field(ge=0)
+    largest: int = Field(ge=0, le=1000)
+    bound: str | None
+
+    @property
+    def holds(self) -> bool:
+        """Whether the signed model was shown to have the weights, or the losses, that were signed."""
+        return self.how == "same-weights" or (self.how == "measured" and self.differed == 0)
+
+    @property
+    def words(self) -> str:
+        """What was found, in fixed words."""
+        if self.how == "same-weights":
+            return f"{self.config} trained again has the sealed weights, to the bit"
+        if self.how == "not-compared":
+            return "the signed model was not compared with what was measured: give --model DIR to froc audit reexecute"
+        return (
+            f"the signed model measured itself, since training again came to other bits: {self.rows} of {self.of} losses of "
+            f"{self.config} drawn, {self.differed} differed"
+        )
 
 
 class Outcome(Strict):
@@ -60,6 +96,8 @@ class Outcome(Strict):
     bound: str
     harness: Harness
     environment: dict[str, str]
+    # older statements say nothing of the model
+    model: SignedModel | None = None
 
 
 @dataclass(frozen=True)
@@ -67,13 +105,14 @@ class Reexecution:
     """A re-execution that verifies.
 
     independent: whether no signer whom the report names did it. share: of all losses, the most that may differ for the
-    report to count as reproduced.
+    report to count as reproduced. covers: whether the report covers a model.
     """
 
     outcome: Outcome
     signers: tuple[str, ...]
     independent: bool
     share: float = SHARE
+    covers: bool = False
 
     @property
     def assurance(self) -> str:
@@ -83,13 +122,37 @@ class Reexecution:
     @property
     def lacks(self) -> str:
         """Why the report does not count as reproduced, in fixed words; empty where it does."""
-        if self.outcome.differed:
+        if self.differed:
             return "losses differed"
         if not self.independent:
             return "a signer of the report measured them"
-        if float(self.outcome.bound) > self.share:
+        if not self.of_model:
+            return "whether the signed model has these losses was not looked at"
+        if max(map(float, self.bounds)) > self.share:
             return f"more than {self.share:.2%} of all losses may differ; draw more rows"
         return ""
+
+    @property
+    def bounds(self) -> list[str]:
+        """Shares of losses that may differ: of all, and of the signed model's where it was measured itself."""
+        of_model = self.outcome.model.bound if self.outcome.model else None
+        return [self.outcome.bound, *([of_model] if of_model is not None else [])]
+
+    @property
+    def differed(self) -> int:
+        """Rows that differed, those of the signed model too."""
+        return self.outcome.differed + (self.outcome.model.differed if self.outcome.model else 0)
+
+    @property
+    def drawn(self) -> int:
+        """Rows that were drawn, those of the signed model too."""
+        return self.outcome.rows + (self.outcome.model.rows if self.outcome.model else 0)
+
+    @property
+    def of_model(self) -> bool:
+        """Whether what was measured again is the model that the report covers, where it covers one."""
+        shown = self.outcome.model is not None and self.outcome.model.holds
+        return not self.covers or self.outcome.how == "model-measured" or shown
 
     @property
     def sentence(self) -> str:
@@ -100,6 +163,7 @@ class Reexecution:
             share += f" with {CONFIDENCE:.0%} confidence"
         return (
             f"{HOW[one.how]}: {one.rows} of {one.of} losses drawn by seed {one.seed}, {one.differed} differed; {share}"
+            + (f"; {one.model.words}" if one.model else "")
             + ("" if self.independent else "; done by a signer of the report itself")
         )
 
@@ -160,6 +224,20 @@ def document(
     }  # fmt: skip
 
 
+def of_model(
+    losses: bytes, seed: int, config: str, digest_: str | None, same: bool, found: tuple[int, int] | None, rows: int
+) -> dict[str, Any]:
+    """What the predicate says of the signed model, see `SignedModel`. digest_: of weights. found: see `compare`, None where not measured."""
+    lines = draw(losses, seed, rows, config) if found is not None else []
+    of = pool(losses, config) if found is not None else 0
+    differed, largest = found or (0, 0)
+    return {
+        "how": "same-weights" if same else "not-compared" if found is None else "measured", "config": config, "digest": digest_,
+        "rows": len(lines), "of": of, "lines": lines, "differed": differed, "largest": largest,
+        "bound": bound(differed, len(lines), of) if found is not None else None,
+    }  # fmt: skip
+
+
 def check(
     subject: Mapping[str, str], predicate: Mapping[str, Any], signers: Sequence[str], facts: Facts, losses: bytes,
     report: Mapping[str, Any], payload: str, now: datetime, share: float = SHARE,
@@ -189,8 +267,28 @@ def check(
     again = document(losses, int(said.seed), said.lines, config, (said.differed, said.largest))
     if any(predicate[name] != value for name, value in again.items()):
         raise VerificationError("reexecution-bound", "the bound is not the one that follows from the counts")
+    if said.model is not None:
+        _refuse_model(said, said.model, facts, losses, report["config"])
     named = {one["keyid"] for one in report["signers"]}
-    return Reexecution(said, tuple(signers), not named & {said.keyid}, share)
+    return Reexecution(said, tuple(signers), not named & {said.keyid}, share, bool(facts.files))
+
+
+def _refuse_model(said: Outcome, model: SignedModel, facts: Facts, losses: bytes, config: str) -> None:
+    """VerificationError where a statement says of the signed model what it cannot."""
+    if not facts.files or said.how != "trained-again" or model.config != config:
+        raise VerificationError("reexecution-model", "the re-execution compares a model that the report does not cover")
+    sealed = facts.seal.weights_of(config)
+    if model.how != "not-compared" and (model.digest is None or sealed not in (None, model.digest)):
+        raise VerificationError(
+            "reexecution-weights", "the model that was compared has other weights than those that were sealed"
+        )
+    counts = model.differed, model.largest
+    if model.differed > model.rows or (model.differed > 0) != (model.largest > 0):
+        raise VerificationError("reexecution-counts", "the re-execution counts more than it drew of the model")
+    same, measured = model.how == "same-weights", model.how == "measured"
+    again = of_model(losses, int(said.seed), config, model.digest, same, counts if measured else None, model.rows)
+    if model.model_dump() != again or (measured and not model.rows):
+        raise VerificationError("reexecution-draw", "the model was not measured on the rows that the seed draws")
 
 
 def refuse_rows(rows: int) -> None:

@@ -10,7 +10,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from audit import chronology, claims, documents, facts, records, reexecution, rendering, signing, statements, timestamps
+from audit import (
+    bound_weights,
+    chronology,
+    claims,
+    documents,
+    facts,
+    model_folder,
+    model_hub,
+    records,
+    reexecution,
+    rendering,
+    signing,
+    statements,
+    timestamps,
+)
 from audit import trust as trusting
 from audit.chronology import CLOCK_SKEW
 from audit.claims import Facts
@@ -94,7 +108,8 @@ def check(
     audit_seed: int | None = None,
     share: float = reexecution.SHARE,
 ) -> Result:
-    """`verify` with keys that are loaded already."""
+    """`verify` with keys that are loaded already. model: a folder, or `hub:ID@REVISION`."""
+    model = model_hub.local(model)
     for folder, kind in ((bundle, f"the {SUFFIX} folder"), (model, "the model's folder")):
         if folder is not None and not folder.is_dir():
             raise InputError(f"{folder} is no folder; give {kind}")
@@ -119,13 +134,15 @@ def check(
     covered = _subject(report, digest.of_bytes(files["plan.json"]))
     log.held("subject", f"{len(covered)} model file(s)" if covered else "no model, the plan alone")
     if model is not None:
-        _model(covered, model)
-        log.held("model", "the model folder holds exactly the files that were signed")
+        beside = _model(covered, model)
+        log.held("model", f"the model folder holds exactly the files that were signed, and is closed{beside}")
     found = facts.read(files, trust, now, proven, covered, log)
     chronology.check_report(said, found.plan_signed, found.trials, proven)
     _audit_seed(found.plan, audit_seed)
     derived = _derived(report.predicate, found, said)
     log.held("statistics", "p-values, bounds, certified configurations, choice and verdict, computed again")
+    if found.files:
+        log.held("weights", bound_weights.check(found, derived["config"], model, covered))
     if files["report.html"] != rendering.html(report.predicate, found).encode("utf-8"):
         raise VerificationError("html-not-rendering-of-signed-data", "report.html does not show what was signed")
     log.held("page", "report.html is the rendering of the signed report")
@@ -216,19 +233,25 @@ def _subject(report: Statement, plan_digest: str) -> Mapping[str, str]:
     """The model's files; empty where the report covers none, which it then says by being about its plan."""
     if report.subject == {"plan.json": plan_digest}:
         return {}
-    records.refuse_model_names(list(report.subject))
+    model_folder.refuse_names(list(report.subject))
     if list(report.subject) != sorted(report.subject, key=str.encode):
         raise VerificationError("subject-name-or-digest", "the subjects are not sorted by name")
+    model_folder.refuse_open(report.subject)
     return report.subject
 
 
-def _model(covered: Mapping[str, str], folder: Path) -> None:
-    found = records.model_files(folder)
+def _model(covered: Mapping[str, str], folder: Path) -> str:
+    """What lies beside the model. VerificationError where the folder is not the signed model, or not closed."""
+    read = model_folder.read(folder, covered)
+    found = read.files
     if found != dict(covered):
         missing, extra = sorted(covered.keys() - found.keys()), sorted(found.keys() - covered.keys())
         changed = sorted(name for name in covered.keys() & found.keys() if covered[name] != found[name])
         counts = f"{len(changed)} file(s) changed, {len(missing)} missing, {len(extra)} not signed"
         raise VerificationError("model-mismatch", f"{counts}; this is not the model that the report is about")
+    if covered:
+        model_folder.refuse_content(folder, covered)
+    return read.beside
 
 
 def _audit_seed(plan: Plan, wanted: int | None) -> None:

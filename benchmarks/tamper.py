@@ -4,7 +4,7 @@ python benchmarks/tamper.py [--quick] [--mutations 20000] [--seed 0]
 
 What is signed: names and contents of all files of the bundle and of the model, but for signatures by others in
 report.dsse.json. A mutation that leaves all of these as they were (the same bytes again, an empty folder beside the model's
-files, dates of files, a further signature by someone unknown) must be accepted; every other must be refused, by a check and not by a crash. The last two kinds hold the trusted key. One edits a value of the report that follows
+files, a link to the same bytes there, dates of files, a further signature by someone unknown) must be accepted; every other must be refused, by a check and not by a crash. The last two kinds hold the trusted key. One edits a value of the report that follows
 from evidence, renders the page again and signs; that must be refused too. The other edits evidence, computes the report
 anew and signs everything: where that is accepted it is another true report, so only a crash counts.
 """
@@ -55,8 +55,10 @@ class Scratch:
 
     def same(self) -> bool:
         """Whether all that is signed is as it was."""
-        paths = [path for path in self.place.rglob("*") if path.is_symlink() or not path.is_dir()]
-        if any(path.is_symlink() or not path.is_file() for path in paths):
+        parts = [self.place / "bundle", self.place / "model"]
+        paths = [path for part in parts for path in part.rglob("*") if path.is_symlink() or not path.is_dir()]
+        # a link among the model's files counts as the file in which it ends, as in a hub's cache
+        if any(not path.is_file() or (path.is_symlink() and parts[0] in path.parents) for path in paths):
             return False
         if any(path.is_dir() for path in (self.place / "bundle").iterdir()):
             return False

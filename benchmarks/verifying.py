@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +24,7 @@ import numpy as np
 import polars as pl
 
 from audit import evidence, signing
-from froc import digest
+from froc import digest, weights_digest
 from froc.losses import SCHEMA
 from froc.risk import Candidate, Claim, certify
 
@@ -98,23 +98,32 @@ def make_run(folder: Path, configs: int, queries: int, weights: int = 1000, tria
     ]  # fmt: skip
     (folder / "trials.jsonl").write_text("".join(json.dumps(line, sort_keys=True) + "\n" for line in lines))
     losses.write_parquet(folder / "losses" / "calibration.parquet")
-    candidates = [Candidate(f"c{i:04d}", "npo", {"lr": 0.001 / (i + 3)}, 1 / (i + 1)) for i in range(configs)]
+    candidates = [
+        Candidate(f"c{i:04d}", "npo", {"lr": 0.001 / (i + 3)}, 1 / (i + 1), digest.of_bytes(b"%d" % i))
+        for i in range(configs)
+    ]
+    chosen = certify(losses, candidates, Claim(budget=budget, bound=bounds, unit=units))["chosen"]
+    sealed = weights_digest.of_folder(_model(folder / "model", weights))
+    candidates = [replace(one, weights_digest=sealed) if one.config == chosen else one for one in candidates]
     seal = {
         "format": 1, "plan": planned, "trials": trials, "search_losses": "c" * 64, "candidates": [vars(one) for one in candidates],
-        "calibration": plan["split"]["queries"],
+        "calibration": plan["split"]["queries"], "base_weights_digest": plan["model"]["digest"],
     }  # fmt: skip
     _json(folder / "seal.json", seal)
     certificate = certify(losses, candidates, Claim(budget=budget, bound=bounds, unit=units))
     _json(folder / "certificate.json", certificate)
     assert certificate["chosen"] is not None
-    model = folder / "model"
+    return folder
+
+
+def _model(model: Path, weights: int) -> Path:
     (model / "sub").mkdir(parents=True)
     header = json.dumps({"w": {"dtype": "F32", "shape": [weights], "data_offsets": [0, 4 * weights]}}).encode()
     values = np.random.default_rng(1).standard_normal(weights, dtype=np.float32).tobytes()
     (model / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + values)
     _json(model / "config.json", {"model_type": "llama", "hidden_size": 6})
     _json(model / "sub" / "tokenizer.json", {"version": "1.0"})
-    return folder
+    return model
 
 
 def _losses(configs: int, queries: int, risks: Mapping[str, Risk]) -> pl.DataFrame:

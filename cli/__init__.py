@@ -14,7 +14,7 @@
     monitoring  `monitor`
     benching    `bench`
     listing     `list`
-    auditing    `audit keygen / model / report / sign / stamp / verify`; reexecuting, exporting: the two longer ones
+    auditing    `audit keygen / model / report / sign / stamp / verify`; reexecuting (measuring_again), exporting: the two longer ones
 
 Torch is imported by commands that train or measure only, when they start to work.
 """

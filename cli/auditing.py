@@ -1,13 +1,16 @@
 """`froc audit keygen / model / report / sign / stamp / reexecute / verify / export`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from cli import exporting, options, reexecuting, words
-from froc.errors import InputError, NotCertifiedError
+from froc.errors import InputError, NotCertifiedError, VerificationError
+
+if TYPE_CHECKING:
+    from search.external import Given
 
 KEYGEN_EXAMPLES = """[bold]Examples[/]
 
@@ -157,6 +160,7 @@ def model(
     settings.check()
     Folder(out).refuse_unwritable()
     given = Given(unlearned)
+    _refuse_open(given)
     with Screen(quiet, signature(out, key, tsa, tsa_root)) as screen:
         machine = jobs.Machine(device, dtype, executor="inline")
         job = jobs.job(
@@ -175,6 +179,20 @@ def model(
         )
         certificate = run(replace(job, given=given, space={}, notes=(*job.notes, *given.notes)), out, screen)
     finish(out, certificate, json_, quiet)
+
+
+def _refuse_open(given: "Given") -> None:
+    """InputError for a folder that no report could be about, before anything is measured."""
+    from audit import model_folder
+
+    # also where there is no folder
+    if not given.digest or given.adapted:
+        return
+    try:
+        model_folder.refuse_open(given.names)
+        model_folder.refuse_content(given.folder, given.names)
+    except VerificationError as error:
+        raise InputError(f"{given.folder}: {error}") from error
 
 
 @app.command("report", epilog=REPORT_EXAMPLES)
@@ -359,7 +377,7 @@ def verify(
             "the report verifies and says PASS, but its plan did not ask what the base model shows: nothing says that there was "
             "anything to remove (reports of older versions are so; whoever makes one today leaves it out)"
         )
-    if found.reexecution and found.reexecution.outcome.differed:
+    if found.reexecution and found.reexecution.differed:
         raise NotCertifiedError(
             f"the report verifies, but its losses were not found again: {found.reexecution.sentence}"
         )

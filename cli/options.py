@@ -52,7 +52,9 @@ TrustedKey = Annotated[
 ]
 ReportedModel = Annotated[
     Path | None,
-    typer.Option("--model", help="Model folder to compare with the report.", show_default="not compared"),
+    typer.Option(
+        "--model", help="Model folder to compare with the report, or hub:ID@REVISION.", show_default="not compared"
+    ),
 ]
 Trust = Annotated[
     Path | None,

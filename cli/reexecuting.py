@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli import jobs, options, words
+from cli.measuring_again import Measuring
 from froc.errors import InputError, NotCertifiedError
 
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from cli.searching import Screen
     from search.after import After
     from search.job import Job
-    from search.remeasuring import Target
 
 EXAMPLES = """[bold]Examples[/]
 
@@ -60,6 +60,13 @@ def reexecute(
             show_default="train the sealed configurations again",
         ),
     ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            help="The signed model's folder, or hub:ID@REVISION: measured too, where training again comes to other bits than it has.",
+            show_default="the sealed digest is compared alone",
+        ),
+    ] = None,
     metric: Annotated[
         list[str] | None,
         typer.Option(help="RISK=METRIC, for a metric that needs a folder of its own.", show_default="as planned"),
@@ -71,17 +78,21 @@ def reexecute(
 ) -> None:
     """Measure a random sample of a report's losses again, and sign what came of it into the bundle.
 
-    The sealed configurations that were drawn are trained again with their seeds. Whoever verifies with your public key then
-    reads how many rows were drawn, how many differed, and what share of all rows may differ.
+    The sealed configurations that were drawn, and the chosen one, are trained again with their seeds. Whoever verifies with your
+    public key then reads how many rows were drawn, how many differed, what share of all rows may differ, and whether the signed
+    model has the weights that came of it: to the bit, or else by losses of its own (--model).
 
     Exit 0: no difference. Exit 3: some rows differed, which is signed too. Exit 4: the bundle does not verify.
     """
     from dataclasses import replace
 
     import froc
-    from audit import reexecution, signing, verification, writing
+    from audit import model_hub, reexecution, signing, verification, writing
     from cli.searching import Screen
-    from search.remeasuring import environment, remeasure
+
+    if unlearned is not None and model is not None:
+        raise InputError("--unlearned measures the signed model alone; leave --model out")
+    unlearned, model = model_hub.local(unlearned), model_hub.local(model)
 
     reexecution.refuse_rows(rows)
     reexecution.refuse_role(role)
@@ -90,7 +101,7 @@ def reexecute(
     place = bundle / reexecution.NAME
     if place.exists():
         raise InputError(f"{place} exists and is not overwritten; work on a copy of the bundle without it")
-    found = verification.check(bundle, replace(known, threshold=1, needed={}), model=unlearned)
+    found = verification.check(bundle, replace(known, threshold=1, needed={}), model=unlearned or model)
     config = None if unlearned is None else str(found.report["config"])
     losses = found.files["losses.csv"]
     lines = reexecution.draw(losses, seed, rows, config)
@@ -100,27 +111,32 @@ def reexecute(
     with Screen(quiet) as screen:
         machine = jobs.Machine(device, dtype, executor="inline")
         chain = _chain(found.files, after)
-        job = _job(found.files, task, data, base, metric or [], machine, screen, chain, earlier or ())
-        targets = _targets(found.files, drawn["config"].unique(maintain_order=True).to_list())
-        seal = json.loads(found.files["seal.json"])
-        measured = remeasure(job, seal, targets, drawn, lambda done, of: screen.step("again", done, of), unlearned)
+        measuring = Measuring(
+            found,
+            lambda whole: _job(
+                found.files, task, data, base, metric or [], machine, screen, chain, earlier or (), whole=whole
+            ),
+            lambda done, of: screen.step("again", done, of),
+        )
+        measured = measuring.losses(drawn, unlearned)
+        of_model = measuring.of_model(measured, model, seed, rows) if unlearned is None else {}
     predicate = reexecution.document(
-        losses, seed, lines, config, reexecution.compare(drawn, measured), signed=writing.stamped(None), role=role,
+        losses, seed, lines, config, reexecution.compare(drawn, measured.table), signed=writing.stamped(None), role=role,
         keyid=signing.public_of(signer).keyid, harness={"name": "froc", "version": froc.__version__},
-        environment=environment(job.base),
+        environment=measured.environment, **of_model,
     )  # fmt: skip
     writing.replace_file(place, reexecution.sign(found.payload, predicate, signer))
     everyone = (*known.keys, signing.public_of(signer))
     again = verification.check(
-        bundle, replace(known, keys=everyone, threshold=1, needed={}), model=unlearned
+        bundle, replace(known, keys=everyone, threshold=1, needed={}), model=unlearned or model
     ).reexecution
     assert again is not None
     if json_:
         words.emit({**again.outcome.model_dump(by_alias=True), "assurance": again.assurance})
     else:
         words.results.print(f"{again.sentence}\nsigned in {place}", soft_wrap=True)
-    if again.outcome.differed:
-        raise NotCertifiedError(f"{again.outcome.differed} of {again.outcome.rows} losses were not found again")
+    if again.differed:
+        raise NotCertifiedError(f"{again.differed} of {again.drawn} losses were not found again")
 
 
 def trusted(keys: list[Path] | None, trust: Path | None) -> "Trust":
@@ -136,8 +152,11 @@ def trusted(keys: list[Path] | None, trust: Path | None) -> "Trust":
 def _job(
     files: Mapping[str, bytes], task: Path | None, data: Path | None, base: str | None, metric: list[str],
     machine: jobs.Machine, screen: "Screen", chain: "After | None", earlier: Sequence[Path],
+    *, whole: bool,
 ) -> "Job":  # fmt: skip
-    """What the report is about, made again; InputError where that is something else."""
+    """What the report is about, made again; InputError where that is something else. whole: all parameters may be replaced."""
+    from dataclasses import replace
+
     from search.plan import draw_of
     from search.remeasuring import refuse_other
     from search.settings import settings_of
@@ -147,8 +166,11 @@ def _job(
     if task is None and "questions" not in plan:
         raise InputError(f"the report is about the task {said['name']}; give its folder with --task")
     units = [f"{risk}={said['units'][risk]}" for risk in words.RISKS]
+    settings = settings_of(plan, words.per_risk(metric, "metric", str))
+    if whole:
+        settings = replace(settings, train="full", pack=1)
     job = jobs.job(
-        settings_of(plan, words.per_risk(metric, "metric", str)), task or Path(said["name"]), base, said["split_seed"], machine,
+        settings, task or Path(said["name"]), base, said["split_seed"], machine,
         screen.training, data, units, after=chain, earlier=earlier, questions=plan.get("questions"),
         label=plan["split"].get("label", ""), draw=draw_of(plan),
     )  # fmt: skip
@@ -176,18 +198,3 @@ def _chain(files: Mapping[str, bytes], after: Path | None) -> "After | None":
             f"{after} is not the run that the report goes on after: its certificate or model is another one"
         )
     return chain
-
-
-def _targets(files: Mapping[str, bytes], configs: list[str]) -> "list[Target]":
-    """The drawn configurations as they were sealed, with the seeds of their trials."""
-    from audit.records import read_trials
-    from froc.control import BASE
-    from search.remeasuring import Target
-
-    seeds = {line.config: int(line.seed) for line in read_trials(files["trials.jsonl"]) if line.status == "complete"}
-    sealed = {one["config"]: one for one in json.loads(files["seal.json"])["candidates"]}
-    # the base model is measured as it is
-    base = [Target(BASE, BASE, {}, 0)] if BASE in configs else []
-    return base + [
-        Target(c, sealed[c]["method"], sealed[c]["params"], seeds[c.partition("-")[0]]) for c in configs if c != BASE
-    ]

@@ -8,6 +8,7 @@ How the files depend on each other, top to bottom::
     records  rows  passages  prompts      files of rows; rows; long texts in passages; where prompt, answer and end of a row are
     data  tasks/  layouts/  earlier       queries, the sealed split; what can be worked on; benchmarks' files; past requests
     models  scope  linear                 a base model, what of it trials may change, its layers on this processor
+    weights_digest                        one digest of a model's weights, read from files without torch
     architecture  adapters                what a model must be to be loaded; adapter folders, merged
     batches  likelihood  forward          rows as tensors, nats of tokens, one pass
     survey  step  methods/                questions to the base model, one training step in parts, the methods
@@ -38,7 +39,7 @@ How the files depend on each other, top to bottom::
 In Python, `froc.plan`, `froc.search`, `froc.certify` and `froc.monitor` do what the commands do; they are looked up at first
 use, so that `import froc` loads nothing.
 
-What stands from `losses` on, and `errors`, `params`, `plugins`, `digest`, `normal_form`, `openings`, `records`, `rows`, `passages`,
+What stands from `losses` on, and `errors`, `params`, `plugins`, `digest`, `weights_digest`, `normal_form`, `openings`, `records`, `rows`, `passages`,
 `prompts`, `data`, never imports torch.
 """
 

@@ -27,12 +27,16 @@ LISTED = {"sample": "of a list that is measured in part", "census": "of a list t
 
 @dataclass(frozen=True)
 class Candidate:
-    """A configuration to be tested; candidates stand in testing order, weight is 1 / rank."""
+    """A configuration to be tested; candidates stand in testing order, weight is 1 / rank.
+
+    weights_digest: of its parameters (`froc.weights_digest`), where they were sealed by it.
+    """
 
     config: str
     method: str
     params: dict[str, Any]
     weight: float
+    weights_digest: str | None = None
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,14 @@ def of_bytes(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def of_parts(*parts: "bytes | memoryview") -> str:
+    """SHA-256 of bytes that lie in several places, one after another."""
+    made = hashlib.sha256()
+    for part in parts:
+        made.update(part)
+    return made.hexdigest()
+
+
 def of_json(document: Any) -> str:
     """SHA-256 of a JSON document written with sorted keys and no blanks (for our own comparison only)."""
     return of_bytes(json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode())

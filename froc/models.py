@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers import logging as transformers_logging
+from transformers.core_model_loading import revert_weight_conversion
+from transformers.modeling_utils import remove_tied_weights_from_state_dict
 
-from froc import adapters, architecture, digest
+from froc import adapters, architecture, digest, weights_digest
 from froc.errors import InputError
 from froc.forward import blocks, try_narrowing
 from froc.linear import through_onednn
@@ -216,6 +219,23 @@ def save(base: Base, folder: Path) -> None:
     base.tokenizer.save_pretrained(folder)
 
 
+def written(base: Base) -> Mapping[str, torch.Tensor]:
+    """The tensors that `save` would write now, by the names in its files: adapters merged, tied ones once."""
+    model: Any = base.model
+    state = dict(base.scope.written() or model.state_dict())
+    for name in model._keys_to_ignore_on_save or ():
+        state.pop(name, None)
+    kept: Mapping[str, torch.Tensor] = revert_weight_conversion(
+        model, remove_tied_weights_from_state_dict(state, model)
+    )
+    return kept
+
+
+def digest_of(base: Base) -> str:
+    """The digest (`froc.weights_digest`) that the folder would have which `save` would write now."""
+    return weights_digest.of_tensors({name: _of_tensor(value) for name, value in written(base).items()})
+
+
 def _refuse_pickle(folder: Path) -> None:
     if _files(folder):
         return
@@ -226,9 +246,10 @@ def _refuse_pickle(folder: Path) -> None:
     )
 
 
-def _digest(weights: dict[str, torch.Tensor]) -> str:
-    parts = {}
-    for name, value in weights.items():
-        raw = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
-        parts[name] = digest.of_bytes(f"{value.dtype} {tuple(value.shape)} ".encode() + raw)
-    return digest.of_tree(parts)
+def _digest(weights: Mapping[str, torch.Tensor]) -> str:
+    return digest.of_tree({name: _of_tensor(value) for name, value in weights.items()})
+
+
+def _of_tensor(value: torch.Tensor) -> str:
+    raw = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+    return digest.of_parts(weights_digest.prefix(str(value.dtype), value.shape), raw.data)

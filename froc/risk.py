@@ -281,6 +281,7 @@ def _rows(found: Mapping[str, Evidence], candidates: Sequence[Candidate], claim:
             "config": candidate.config,
             "method": candidate.method,
             "params": candidate.params,
+            **({} if candidate.weights_digest is None else {"weights_digest": candidate.weights_digest}),
             "weight": candidate.weight,
             "n": {risk: some.count(i) for risk, some in found.items()},
             "empirical": {risk: round(some[i], 6) for risk, some in means.items()},

@@ -203,7 +203,8 @@ class Lora(Scope):
                 continue
             plain = name.replace(".base_layer.", ".")
             layer = self._layers.get(plain.rpartition(".")[0])
-            if layer is not None and plain.endswith(".weight"):
+            # what no adapter changes stays as it is to the bit, which adding a zero to -0.0 would not
+            if layer is not None and plain.endswith(".weight") and layer.lora_B["m0"].weight.any():
                 value = value + layer.get_delta_weight("m0").to(value)
             state[plain] = value
         return state

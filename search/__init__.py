@@ -21,6 +21,7 @@
     speed      how fast trials are here
     external   an unlearned model from any other tool, instead of trials
     sealing    search losses -> candidates in testing order, written down before calibration is opened
+    sealed_weights  digests of the candidates' weights, written with the seal and held against what is kept later
     unopened   a search that found nothing worth opening the calibration queries for
     calibration  the sealed candidates on calibration queries: all of them, or in rounds that may stop early
     remeasuring  sealed configurations trained and measured once more, for an auditor

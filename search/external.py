@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from froc import adapters, digest
+from froc import adapters, digest, weights_digest
 from froc.errors import InputError
-from froc.models import Base, load
+from froc.models import Base, load, written
 from froc.scope import Weights
 
 GIVEN, EXTERNAL = "c0000", "external"
@@ -32,6 +32,16 @@ class Given:
         return digest.of_tree({path.name: digest.of_file(path) for path in self._files()})
 
     @property
+    def names(self) -> list[str]:
+        """The files that are copied into the run."""
+        return [path.name for path in self._files()]
+
+    @property
+    def adapted(self) -> bool:
+        """Whether it is an adapter, so that its weights are those of the base model with the adapter merged."""
+        return adapters.read(self.folder) is not None
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What is said of it in the plan."""
         adapter = adapters.read(self.folder)
@@ -42,7 +52,10 @@ class Given:
 
         Raises InputError where they are other ones: a quantised or otherwise restructured model cannot be put in its place.
         """
-        theirs = dict(load(str(self.folder), device="cpu", dtype=base.dtype, home=base.name).model.named_parameters())
+        loaded = load(str(self.folder), device="cpu", dtype=base.dtype, home=base.name)
+        if not self.adapted:
+            self._refuse_other_tensors(loaded)
+        theirs = dict(loaded.model.named_parameters())
         ours = base.scope.own()
         other = sorted({n for n in ours if n not in theirs} | {n for n in theirs if n not in ours})
         shape = [name for name in ours if name in theirs and ours[name].shape != theirs[name].shape]
@@ -52,6 +65,18 @@ class Given:
                 "it was made from, merge adapters, and save it without quantisation"
             )
         return {name: value.detach() for name, value in theirs.items()}
+
+    def _refuse_other_tensors(self, loaded: Base) -> None:
+        """InputError where the files lack a tensor, which is then made up when they are loaded, or hold one that nothing loads."""
+        files = weights_digest.names(self.folder)
+        wanted = set(written(loaded))
+        missing = sorted(wanted - files)
+        orphans = sorted(name for name in files - wanted if not weights_digest.is_head(name))
+        if missing or orphans:
+            fault = f"lacks {missing[0]}, which" if missing else f"holds {orphans[0]}, which no part of"
+            raise InputError(
+                f"{self.folder.name} {fault} the model of its config.json {'has' if missing else 'is'}; save it again with save_pretrained"
+            )
 
     def copy(self, place: Path) -> None:
         """Copy the model's files as they are: what is signed is what was given."""

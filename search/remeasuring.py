@@ -19,6 +19,7 @@ from froc.errors import FrocError, InputError
 from froc.losses import SCHEMA
 from froc.models import Base
 from froc.risks import written
+from search import sealed_weights
 from search.calibration import ROUNDS, in_round
 from search.external import EXTERNAL, Given
 from search.job import Job, bench_of
@@ -72,6 +73,14 @@ def refuse_other(job: Job, plan: Mapping[str, Any]) -> None:
             )
 
 
+def refuse_other_base(job: Job, seal: Mapping[str, Any]) -> None:
+    """InputError where a seal names another base model than its plan does; those of older versions name none."""
+    if seal.get("base_weights_digest") not in (None, sealed_weights.of_base(job.base)):
+        raise InputError(
+            "the seal names other weights as the base model's than those that its plan is about; it is false"
+        )
+
+
 def remeasure(
     job: Job,
     seal: Mapping[str, Any],
@@ -79,11 +88,12 @@ def remeasure(
     wanted: pl.DataFrame,
     told: Progress,
     unlearned: Path | None = None,
+    weighed: Callable[[str, Kept], None] = lambda *_: None,
 ) -> pl.DataFrame:
     """Losses of the wanted rows (`config`, `split`, `risk`, `query`) in froc's schema.
 
     unlearned: a model folder that is measured as the one configuration there is. A configuration that cannot be trained
-    again has no rows.
+    again has no rows. weighed: hears of every configuration's parameters.
     """
     bench = bench_of(job)
     queries = {"calibration": job.sealed.open(seal), "search": job.view.queries}
@@ -97,6 +107,7 @@ def remeasure(
             if unlearned is not None:
                 raise
             continue
+        weighed(one.config, kept)
         for split in rows["split"].unique(maintain_order=True):
             asked = rows.filter(pl.col("split") == split)
             if one.config == BASE:

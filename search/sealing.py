@@ -89,13 +89,20 @@ def shortlist(ranked: Sequence[Ranked], count: int) -> list[Candidate]:
 
 def document(
     candidates: Sequence[Candidate], *, plan: str, losses: str, trials: int, queries: Mapping[str, str],
-    order: Sequence[Sequence[str]] | None = None,
+    order: Sequence[Sequence[str]] | None = None, base: str | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """`seal.json`. order: (risk, unit, query) of every sealed query, where measuring may stop early."""
-    listed = [{"config": c.config, "method": c.method, "params": c.params, "weight": c.weight} for c in candidates]
+    """`seal.json`. order: (risk, unit, query) of every sealed query, where measuring may stop early. base: digest of the base
+    model's weights, where those of the candidates are known, too.
+    """
+    listed = [
+        {"config": c.config, "method": c.method, "params": c.params, "weight": c.weight}
+        | ({} if c.weights_digest is None else {"weights_digest": c.weights_digest})
+        for c in candidates
+    ]
     return {
         "format": 1, "plan": plan, "search_losses": losses, "trials": trials,
         "candidates": listed, "calibration": dict(queries), "order": order and [list(row) for row in order],
+        **({} if base is None else {"base_weights_digest": base}),
     }  # fmt: skip
 
 

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -16,7 +17,7 @@ from froc.losses import SCALE
 from froc.models import read_weights, save, write_weights
 from froc.plan_identity import identity
 from froc.risk import Candidate, Claim
-from search import control, sealing, unopened
+from search import control, sealed_weights, sealing, unopened
 from search.calibration import measure, measure_in_rounds, searched
 from search.diagnosing import diagnose
 from search.driver import Driver
@@ -58,7 +59,7 @@ def seal_searched(
     if not sealing.worth_opening([sums[c.config] for c in candidates], measured, units):
         unopened.record(folder, candidates, sums, measured, base, len(complete))
         return None
-    seal = _sealed(job, plan, folder, candidates, len(complete))
+    seal = _sealed(job, plan, folder, executor, candidates, len(complete))
     LOG.info("sealed %d candidates of %d complete trials (%s)", len(seal["candidates"]), len(complete), why)
     return seal
 
@@ -120,17 +121,22 @@ def seal_given(job: Job, plan: Plan, folder: Folder, executor: Executor, listene
     means = {risk: total / (SCALE * count) for risk, (total, count) in sums.items()}
     folder.record([replace(line, status="complete", ended=now(), search=means)])
     write_table(folder.search_losses, table)
-    return _sealed(job, plan, folder, [one], 1)
+    return _sealed(job, plan, folder, executor, [one], 1)
 
 
-def _sealed(job: Job, plan: Plan, folder: Folder, candidates: Sequence[Candidate], trials: int) -> dict[str, Any]:
+def _sealed(
+    job: Job, plan: Plan, folder: Folder, executor: Executor, candidates: Sequence[Candidate], trials: int
+) -> dict[str, Any]:
+    kept = _kept(job, folder, executor, candidates)
+    base = sealed_weights.of_base(job.base)
     seal = sealing.document(
-        candidates,
+        sealed_weights.bound(job.base, candidates, kept, job.given),
         plan=of_document(folder.plan),
         losses=of_document(folder.search_losses),
         trials=trials,
         queries=job.sealed.digests,
         order=job.sealed.order.rows() if plan.claim.sequential else None,
+        base=base,
     )
     write_json(folder.seal, seal)
     return seal
@@ -177,7 +183,7 @@ def calibrate(
 
 def _kept(job: Job, folder: Folder, executor: Executor, candidates: Sequence[Candidate]) -> dict[str, Kept]:
     """config -> its parameters; those that were not kept are trained again with their seeds."""
-    missing = [one for one in candidates if not folder.weights(one.config).is_file()]
+    again = missing = [one for one in candidates if not folder.weights(one.config).is_file()]
     if job.given is not None and missing:
         write_weights(job.given.weights(job.base), folder.weights(GIVEN))
         missing = []
@@ -187,7 +193,8 @@ def _kept(job: Job, folder: Folder, executor: Executor, candidates: Sequence[Can
     for handed in executor.each(works):
         for config, weights in handed.items():
             write_weights(weights, folder.weights(config))
-    paths = {one.config: folder.weights(one.config) for one in candidates}
+    paths: dict[str, Path] = {one.config: folder.weights(one.config) for one in candidates}
+    sealed_weights.refuse_retrained(job.base, again, paths, job.given)
     return {config: read_weights(path) if executor.remote else path for config, path in paths.items()}
 
 
@@ -211,10 +218,13 @@ def keep_chosen(
     _kept(job, folder, executor, [chosen])
     told = diagnose(job.base, job.view, read_weights(folder.weights(chosen.config)))
     write_json(folder.diagnostics, told | {"exchangeability": _exchangeability(job, folder, candidates, certificate)})
-    if job.given is None:
+    known = (folder.read(folder.seal) or {}).get("base_weights_digest")
+    sealed_weights.refuse_base(job.base, known, job.given)
+    if job.given is None or job.given.adapted:
         save(job.base, part)
     else:
         job.given.copy(part)
+    sealed_weights.refuse_written(part, chosen)
     part.rename(folder.model)
 
 

@@ -15,7 +15,7 @@ DOOR = {"froc/__init__.py": {"cli"}}
 """The public functions of the package: looked up at first use, imported for type checkers alone."""
 TORCH_FREE = (
     "froc.errors", "froc.params", "froc.plugins", "froc.digest", "froc.data", "froc.losses", "froc.risk",
-    "froc.claim",
+    "froc.claim", "froc.weights_digest", "audit.model_folder",
     "audit.exports.page", "audit.exports.markdown", "audit.exports.model_card", "audit.exports.cyclonedx", "audit.exports.svr",
     "froc.combined", "froc.curves", "froc.exchangeability", "froc.power", "froc.procedures", "froc.published", "froc.sentences",
     "froc.shift", "froc.figures", "froc.planning", "froc.planning_figure", "froc.monitoring", "froc.monitoring_figure", "froc.bounds.betting", "froc.bounds.binomial", "froc.bounds.hoeffding_bentkus",

@@ -61,10 +61,14 @@ VERIFY = (
     ("losses", "every candidate on every sealed query, once"),
     ("comparison", "a signed comparison is about the same base model and rows, and complete"),
     ("statistics", "p-values, bounds, certified set, choice, verdict and limits follow from the evidence"),
+    (
+        "weights",
+        "the model's weights are those that were sealed before calibration was opened, and not the base model's",
+    ),
     ("page", "this page shows what was signed"),
     ("reexecution", "rows measured again are those that the seed draws"),
 )
-"""What `froc audit verify` goes through, by the names of its steps."""
+"""What `froc audit verify` goes through, by the names of its steps; `weights` is left out where none were sealed."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import json
 import shutil
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from safetensors.numpy import save_file
 
-from audit import evidence, records, signing, verification
+from audit import evidence, model_folder, signing, verification
 from audit import facts as evident
 from audit.claims import Facts
 from audit.timestamps import Proven
 from audit.trust import Trust
-from froc import digest
+from froc import digest, weights_digest
 from froc.control import BASE, Control, Kind
 from froc.errors import InputError, VerificationError
 from froc.losses import SCHEMA
@@ -98,7 +98,7 @@ class Made:
     def facts(self, files: Mapping[str, bytes] | None = None) -> Facts:
         """The evidence of the bundle, or of other files."""
         some = files or {path.name: path.read_bytes() for path in self.bundle.iterdir()}
-        covered = records.model_files(self.model) if self.model else {}
+        covered = model_folder.read(self.model).files if self.model else {}
         return evident.read(some, Trust((signing.load_public(self.public),)), NOW, Proven(), covered, evident.Log())
 
     def edit(self, name: str, change: Callable[[str], str]) -> None:
@@ -203,25 +203,34 @@ def make_run(
     base.write_parquet(folder / "losses" / "base.parquet")
     losses.with_columns(split=pl.lit("search")).write_parquet(folder / "losses" / "search.parquet")
     candidates = [Candidate(c, "npo", _params(int(c[1:])), 1 / rank) for rank, c in enumerate(rates, start=1)]
+    named = {name: plan.get(name, {}) for name in ("estimand", "largest")}
+    named["relative"] = tuple(plan.get("relative", ()))
+    claim = Claim(BUDGET, BOUND, plan["task"]["units"], opening=opening, keyed=bool(named["estimand"]), **named)
+    chosen = certified(losses, candidates, claim, base)["chosen"]
+    weights = {c.config: digest.of_bytes(c.config.encode()) for c in candidates}
+    if chosen is not None:
+        make_model(folder / "model")
+        weights[chosen] = weights_digest.of_folder(folder / "model")
+    candidates = [replace(c, weights_digest=weights[c.config]) for c in candidates]
     _json(
         folder / "seal.json",
         {
             "format": 1, "plan": planned, "trials": 3, "calibration": queries,
             "search_losses": digest.of_file(folder / "losses" / "search.parquet"),
-            "candidates": [vars(candidate) for candidate in candidates],
+            "candidates": [vars(candidate) for candidate in candidates], "base_weights_digest": plan["model"]["digest"],
         },
     )  # fmt: skip
-    named = {name: plan.get(name, {}) for name in ("estimand", "largest")}
-    named["relative"] = tuple(plan.get("relative", ()))
-    claim = Claim(BUDGET, BOUND, plan["task"]["units"], opening=opening, keyed=bool(named["estimand"]), **named)
-    certificate = certified(losses, candidates, claim, base)
-    _json(folder / "certificate.json", certificate)
-    if certificate["chosen"] is not None:
-        (folder / "model").mkdir()
-        weights = np.arange(24, dtype=np.float32).reshape(4, 6)
-        save_file({"embed": weights, "head": weights[::-1].copy()}, folder / "model" / "model.safetensors")
-        _json(folder / "model" / "config.json", {"model_type": "llama", "hidden_size": 6})
-        _json(folder / "model" / "tokenizer.json", {"version": "1.0"})
+    _json(folder / "certificate.json", certified(losses, candidates, claim, base))
+    return folder
+
+
+def make_model(folder: Path, first: float = 0.0) -> Path:
+    """A model folder as loaders take it, of two small tensors."""
+    folder.mkdir()
+    weights = np.arange(first, first + 24, dtype=np.float32).reshape(4, 6)
+    save_file({"embed": weights, "head": weights[::-1].copy()}, folder / "model.safetensors")
+    _json(folder / "config.json", {"model_type": "llama", "hidden_size": 6})
+    _json(folder / "tokenizer.json", {"version": "1.0"})
     return folder
 
 

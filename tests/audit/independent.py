@@ -39,7 +39,21 @@ TRIAL = (
 )
 REPORT = """schema name sequence issued expires supersedes signers harness assuranceLevel asked opening model plan method
 certificate claims config chosen verdict trials limits environment evidence"""
-SEAL = "format plan candidates search_losses trials calibration order"
+SEAL = "format plan candidates search_losses trials calibration order base_weights_digest"
+INDEX = "model.safetensors.index.json"
+BESIDE = re.compile(r"README.md|LICENSE(\.md|\.txt)?|.gitattributes|\.cache/huggingface/.*")
+HEAD = re.compile(r"(.*\.)?(lm_head|embed_out|lm_head\.decoder|cls\.predictions\.decoder)\.weight", re.DOTALL)
+TYPES = {
+    "BOOL": "bool",
+    "I64": "int64",
+    "I32": "int32",
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+}
+WIDTH = {"BOOL": 1, "I64": 8, "I32": 4, "F64": 8, "F32": 4, "F16": 2, "BF16": 2}
+OTHER = (b"PK", b"GGUF", b"\x1f\x8b", b"\x89HDF", *(bytes([128, version]) for version in range(2, 6)))
 CELLS = "base|c[0-9]{4}[a-z0-9-]{0,32} calibration [a-z][a-z0-9_-]{0,31} [0-9a-f]{16,64} [0-9a-f]{16,64} 0|[1-9][0-9]{0,2}|1000"
 ROW = re.compile(",".join(f"({cell})" for cell in CELLS.split()))
 SAFE = re.compile(r"(?=.{1,255}$)\w[\w.+-]*(/\w[\w.+-]*)*\.(safetensors|json|txt|model|jinja|md)", re.ASCII)
@@ -165,6 +179,59 @@ def read(path: Path) -> bytes:
     return path.read_bytes()
 
 
+def tensors(data: bytes) -> dict[str, str]:
+    """Name -> SHA-256 of type, shape and bytes, where tensors cover the whole file of safetensors."""
+    size = int.from_bytes(data[:8], "little")
+    head, found, place = parse(data[8 : 8 + size]), dict[str, str](), 8 + size
+    need(isinstance(head, dict), all(one.get("dtype") in TYPES for name, one in head.items() if name != "__metadata__"))
+    head.pop("__metadata__", None)
+    for name, one in sorted(head.items(), key=lambda item: list(item[1]["data_offsets"])):
+        begin, end = (8 + size + offset for offset in one["data_offsets"])
+        need(begin == place, end - begin == math.prod(one["shape"]) * WIDTH[one["dtype"]], end <= len(data))
+        place, said = end, f"torch.{TYPES[one['dtype']]} {tuple(one['shape'])} "
+        found[name] = sha(said.encode() + data[begin:end])
+    need(place == len(data))
+    return found
+
+
+def redirected(value: Any) -> bool:
+    if isinstance(value, list):
+        return any(map(redirected, value))
+    words = ["auto_map", "custom_pipelines", "transformers_weights"]
+    return isinstance(value, dict) and (
+        any(value.get(word) and not isinstance(value[word], int) for word in words)
+        or any(map(redirected, value.values()))
+    )
+
+
+def plain_set(names: Any) -> list[str]:
+    """The files with weights, where loaders take all of them and nothing else."""
+    found = sorted(name for name in names if name.endswith(".safetensors"))
+    need(found, "config.json" in names, not any(name.split("/")[-1].startswith("adapter_") for name in names))
+    need(found == ["model.safetensors"] or (INDEX in names and "model.safetensors" not in found))
+    return found
+
+
+def weights(model: Path, names: Any) -> str:
+    """The digest of the weights in a closed folder."""
+    files = {name: (model / name).read_bytes() for name in names}
+    stored = {name: tensors(files[name]) for name in plain_set(names)}
+    parts = {tensor: value for some in stored.values() for tensor, value in some.items()}
+    need(parts, len(parts) == sum(map(len, stored.values())))
+    where = {tensor: name for name, some in stored.items() for tensor in some}
+    need(INDEX not in files or parse(files[INDEX], True).get("weight_map") == where)
+    need(not any(redirected(parse(data, True)) for name, data in files.items() if name.endswith(".json")))
+    for name in (name for name in files if not name.endswith((".safetensors", ".json"))):
+        need(not files[name].startswith(OTHER), files[name][257:262] != b"ustar")
+        need(
+            name.endswith(".model")
+            or (b"\0" not in files[name] and files[name].decode("utf-8", "replace").encode() == files[name])
+        )
+    own = {value for tensor, value in parts.items() if not HEAD.fullmatch(tensor)}
+    kept = sorted(tensor for tensor in parts if not (HEAD.fullmatch(tensor) and parts[tensor] in own))
+    return sha("".join(f"{parts[tensor]}  {tensor}\n" for tensor in kept).encode())
+
+
 def binomial(k: int, n: int, a: float) -> Fraction:
     p, whole = Fraction(a).as_integer_ratio()
     return Fraction(sum(math.comb(n, i) * p**i * (whole - p) ** (n - i) for i in range(k + 1)), whole**n)
@@ -227,8 +294,11 @@ def check(
     need(list(covered) == sorted(covered), all(SAFE.fullmatch(name) for name in covered))
     need(len({name.casefold() for name in covered}) == len(covered))
     if model is not None:
-        found = [path for path in model.rglob("*") if not stat.S_ISDIR(path.lstat().st_mode)]
-        need({path.relative_to(model).as_posix(): sha(read(path)) for path in found} == covered)
+        found = {p.relative_to(model).as_posix(): p for p in model.rglob("*") if p.is_symlink() or not p.is_dir()}
+        found = {name: path for name, path in found.items() if name in covered or not BESIDE.fullmatch(name)}
+        need(all(path.is_file() and path.stat().st_size <= 2**28 for path in found.values()))
+        need({name: sha(path.read_bytes()) for name, path in found.items()} == covered)
+    need(not covered or plain_set(covered))
     about, said, _ = envelope(files["plan.dsse.json"], keys, 1, "urn:froc:unlearning-plan:1")
     plan, seal = parse(files["plan.json"], True), parse(files["seal.json"], True)
     need(about == {"plan.json": planned}, set(said) == {"signed", "plan"}, line(said["plan"]) == line(plain(plan)))
@@ -241,6 +311,17 @@ def check(
     parts = plan["bound"], plan["metrics"], plan["population"], plan["task"]["units"], plan["split"]["calibration"]
     need(all(set(part) == set(plan["budget"]) for part in parts), plan["openings"] >= 1)
     names = [one["config"] for one in seal["candidates"]]
+    bound = {
+        one.get("weights_digest") for one in [*seal["candidates"], {"weights_digest": seal.get("base_weights_digest")}]
+    }
+    need(None not in bound or bound == {None}, all(re.fullmatch("[0-9a-f]{64}", one) for one in bound - {None}))
+    if covered:
+        chosen = next(
+            (one.get("weights_digest") for one in seal["candidates"] if one["config"] == report["config"]), None
+        )
+        bases = {seal.get("base_weights_digest"), plan["model"]["digest"]}
+        there = weights(model, covered) if model is not None else chosen
+        need(chosen is None or (there == chosen and chosen not in bases), there is None or there not in bases)
     need(set(seal) <= set(SEAL.split()), seal["plan"] == planned, seal["calibration"] == plan["split"]["queries"])
     need(
         len(set(names)) == len(names) <= plan["search"]["candidates"],
@@ -401,10 +482,16 @@ def derived(
     more |= {"tokenizer-from-the-data": bool(covered) and "tokenizer" in plan}
     more |= {"small-sample": any(len(some) < 50 for every in losses.values() for some in every)}
     tree = sha("".join(f"{covered[name]}  {name}\n" for name in sorted(covered)).encode()) if covered else None
+    own = next((one.get("weights_digest") for one in seal["candidates"] if one["config"] == config), None)
     about = {part: {name: plan[part][name] for name in ("name", "digest")} for part in ("model", "task")}
     follows: Json = {
         "model": {"base": about["model"], "config": config, "format": "safetensors", "files": len(covered)}
-        | {"treeDigest": {"alg": "dirHash-sha256", "value": tree}},
+        | {"treeDigest": {"alg": "dirHash-sha256", "value": tree}}
+        | (
+            {}
+            if own is None
+            else {"weightsDigest": {"alg": "tensors-sha256", "value": own, "base": seal["base_weights_digest"]}}
+        ),
         "plan": {"sha256": planned, "created": plan["created"], "signed": signed, "task": about["task"]}
         | {"status": "signed-before-first-trial" if before else "asserted-signed-after-run"},
         "method": {"procedure": plan["procedure"], "bound": plan["bound"], "quantum": 1000, "metric": plan["metrics"]}

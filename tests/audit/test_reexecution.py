@@ -1,5 +1,6 @@
 """Losses measured again: the draw, the bound, and a statement that cannot say more than was found."""
 
+import json
 from collections.abc import Callable
 from fractions import Fraction
 from math import comb
@@ -24,13 +25,15 @@ def found_again(made: Any, lines: list[int]) -> pl.DataFrame:
 def predicate(
     made: Any, now: Any, differed: int = 0, config: str | None = None, seed: int = 7, rows: int = 299
 ) -> dict[str, Any]:
-    """What somebody with the key `other` says after measuring rows again."""
+    """What somebody with the key `other` says after measuring rows again; trained again, the sealed weights came of it."""
     data = losses(made)
     lines = reexecution.draw(data, seed, rows, config)
+    sealed = json.loads((made.bundle / "seal.json").read_text())["candidates"][0]
+    model = reexecution.of_model(data, seed, sealed["config"], sealed["weights_digest"], True, None, 0)
     return reexecution.document(
         data, seed, lines, config, (differed, 3 if differed else 0), signed=writing.stamped(now), role="auditor",
         keyid=signing.load_public(made.key.with_name("other.pub")).keyid, harness={"name": "froc", "version": "0.1.0"},
-        environment={"python": "3.11.2"},
+        environment={"python": "3.11.2"}, model=model if config is None else None,
     )  # fmt: skip
 
 

@@ -100,9 +100,13 @@ def replan(run: Path, change: Callable[[dict[str, Any]], object], seal: dict[str
 
 
 def without_control(run: Path) -> None:
-    """Turn a finished run into one of an older version, which did not measure the base model."""
+    """Turn a finished run into one of an older version, which did not measure the base model and bound no weights."""
     losses = pl.read_parquet(run / "losses" / "calibration.parquet")
-    replan(run, lambda plan: plan.pop("control"), json.loads((run / "seal.json").read_text()), losses)
+    seal = json.loads((run / "seal.json").read_text())
+    del seal["base_weights_digest"]
+    for candidate in seal["candidates"]:
+        del candidate["weights_digest"]
+    replan(run, lambda plan: plan.pop("control"), seal, losses)
 
 
 def list_forgetting(run: Path, first: bool) -> None:
@@ -134,9 +138,12 @@ def list_forgetting(run: Path, first: bool) -> None:
 
 def measured_again(
     made: Made, change: Callable[[dict[str, Any]], object] = lambda said: None, *, key: str = "key", payload: str = "",
-    config: str | None = None,
+    config: str | None = None, model: bool = False,
 ) -> None:  # fmt: skip
-    """Sign into a bundle that 299 losses were measured again and none differed; change: of what is said, before signing."""
+    """Sign into a bundle that 299 losses were measured again and none differed; change: of what is said, before signing.
+
+    model: the signed model was measured, too, on 99 of its own.
+    """
     losses = (made.bundle / "losses.csv").read_bytes()
     lines = reexecution.draw(losses, 7, 299, config)
     said = reexecution.document(
@@ -144,6 +151,11 @@ def measured_again(
         keyid=signing.load_public(made.public).keyid, harness={"name": "froc", "version": "0.1.0"},
         environment={"python": "3.11.2"},
     )  # fmt: skip
+    if model:
+        chosen = made.read()["predicate"]["model"]
+        said["model"] = reexecution.of_model(
+            losses, 7, chosen["config"], chosen["weightsDigest"]["value"], False, (0, 0), 99
+        )
     change(said)
     signed, _ = signing.verify((made.bundle / "report.dsse.json").read_bytes(), [signing.load_public(made.public)])
     data = reexecution.sign(payload or digest.of_bytes(signed), said, signing.load_signer(made.key.with_name(key)))
@@ -198,7 +210,7 @@ def originals(good: Made, failing: Made, short: Made, folder: Path) -> dict[str,
     (both.bundle / "report.dsse.json").write_bytes(signing.sign(signing.compact(both.read()), signers))
     made["both"] = both
     again = Made(Path(shutil.copytree(good.bundle, folder / f"again{verification.SUFFIX}")), good.run, key)
-    measured_again(again)
+    measured_again(again, model=True)
     made["again"] = again
     for name in ("curve", "wide"):
         other = key.with_name(name)

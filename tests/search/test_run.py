@@ -92,7 +92,7 @@ def test_certificate_follows_the_contract(finished: tuple[Path, dict[str, Any]])
     assert certificate["chosen"] in certificate["certified"]
     for row in certificate["candidates"]:
         assert set(row) == {
-            "config", "method", "params", "weight", "n", "empirical", "p_values", "p_value", "certified", "cur", "robust_radius"
+            "config", "method", "params", "weights_digest", "weight", "n", "empirical", "p_values", "p_value", "certified", "cur", "robust_radius"
         }  # fmt: skip
         assert row["p_value"] == max(row["p_values"].values())
     assert {p.name for p in out.iterdir()} >= {

@@ -25,6 +25,8 @@ Each kind of cheating has a file; `forging` is how bundles are edited.
 | 26-28 | expired, from the future, rolled back | `expired`, `expires before it begins`, `issued in the future`, `an older report` |
 | 29-33 | another model; byte, name, file changed, added, removed | `another run's model`, `a weight changed`, `model: ...` |
 | 35-37 | link, pickle, code in the model | `a link among the model's files`, `model: ...` |
+| - | another model, the base model's or one that loaders read otherwise, signed by the key's owner | `signed: ...`, `... sealed and signed`, `weights of one candidate not sealed` |
+| - | a re-execution that says it has seen the signed model | `measured again: ... model ...` |
 | 38, 39 | path traversal; weak digest | `path traversal`, `absolute path`; `md5`, `digest in capitals` |
 | 40, 41, 67, 71, 77 | outsider edits a file | `a loss lowered`, `an older table`, `a trial removed`, `the budget raised`, `the page edited`, ... |
 | 43-45 | unlisted, linked, oversized file | `an unlisted file`, `a link in the bundle`, `a pipe in the bundle`, `a file too large` |

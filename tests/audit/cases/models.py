@@ -1,10 +1,17 @@
 """The model on disk, and the subjects that name its files in the report."""
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from tests.audit.cases.forging import Attack, Case, report, statement
-from tests.audit.conftest import Made
+from safetensors.numpy import load_file, save_file
+
+from audit import model_folder
+from froc import digest, weights_digest
+from tests.audit.cases.forging import Attack, Case, document, report, statement
+from tests.audit.conftest import Made, make_model
 
 
 def _folder(change: Callable[[Path], object]) -> Attack:
@@ -18,9 +25,106 @@ def _folder(change: Callable[[Path], object]) -> Attack:
 
 
 def _link(model: Path) -> None:
+    """To where nothing is."""
     path = model / "config.json"
-    path.rename(model.parent / "config.json")
+    path.unlink()
     path.symlink_to(model.parent / "config.json")
+
+
+def _owner(change: Callable[[Path], object]) -> Attack:
+    """Change the model's folder and sign what it holds then: who holds the key and hands over another model."""
+
+    def attack(made: Made) -> None:
+        assert made.model is not None
+        change(made.model)
+        files = digest.of_files(made.model)
+        made.restate(lambda body: body.update(subject=[{"name": n, "digest": {"sha256": d}} for n, d in files.items()]))
+        tree = {"alg": "dirHash-sha256", "value": digest.of_tree(files)}
+        made.resign(lambda report: report["model"].update(files=len(files), treeDigest=tree))
+
+    return attack
+
+
+def reseal(made: Made, **digests: str) -> None:
+    """Seal other digests of weights (config -> digest; base) and sign report and evidence with them."""
+
+    def sealed(document: dict[str, Any]) -> None:
+        document["base_weights_digest"] = digests.get("base", document["base_weights_digest"])
+        for one in document["candidates"]:
+            one["weights_digest"] = digests.get(one["config"], one["weights_digest"])
+
+    def reported(report: dict[str, Any]) -> None:
+        for one in report["certificate"]["candidates"]:
+            one["weights_digest"] = digests.get(one["config"], one["weights_digest"])
+        said = report["model"]["weightsDigest"]
+        said.update(value=digests.get(report["config"], said["value"]), base=digests.get("base", said["base"]))
+
+    document = json.loads((made.bundle / "seal.json").read_text())
+    sealed(document)
+    (made.bundle / "seal.json").write_text(json.dumps(document))
+    made.resign(reported)
+
+
+def _weights(model: Path) -> None:
+    """The weights of another model, such as the base model's."""
+    shutil.rmtree(model)
+    make_model(model, first=100.0)
+
+
+def _base_as_chosen(made: Made) -> None:
+    """The base model's weights lie in the folder, and the seal names the base truly."""
+    _owner(_weights)(made)
+    assert made.model is not None
+    reseal(made, base=weights_digest.of_folder(made.model))
+
+
+def _base_sealed(made: Made) -> None:
+    """... and the seal calls them the chosen candidate's, too."""
+    _owner(_weights)(made)
+    assert made.model is not None
+    reseal(made, **dict.fromkeys(("base", "c0001"), weights_digest.of_folder(made.model)))
+
+
+def _planned_base_sealed(made: Made) -> None:
+    """The seal names another base model, but the plan does not."""
+    reseal(made, c0001=json.loads((made.bundle / "plan.json").read_text())["model"]["digest"], base="c" * 64)
+
+
+def _text(name: str, change: Callable[[str], str]) -> Callable[[Path], object]:
+    def changed(model: Path) -> None:
+        path = model / name
+        path.write_text(change(path.read_text() if path.exists() else ""))
+
+    return changed
+
+
+def _bytes(name: str, data: bytes) -> Callable[[Path], object]:
+    return lambda model: (model / name).write_bytes(data)
+
+
+def _sparse(model: Path) -> None:
+    with (model / "notes.txt").open("wb") as stream:
+        stream.truncate(model_folder.MOST_BYTES + 1)
+
+
+def shard(model: Path, change: Callable[[dict[str, Any]], object] = lambda index: None) -> None:
+    """The same weights in two files with an index. change: of the index."""
+    known = load_file(model / "model.safetensors")
+    (model / "model.safetensors").unlink()
+    where = {name: f"model-{place}.safetensors" for place, name in enumerate(known)}
+    for name, file in where.items():
+        save_file({name: known[name]}, model / file)
+    index = {"metadata": {"total_size": sum(one.nbytes for one in known.values())}, "weight_map": where}
+    change(index)
+    (model / model_folder.INDEX).write_text(json.dumps(index))
+
+
+def _elsewhere(index: dict[str, Any]) -> None:
+    index["weight_map"] = dict.fromkeys(index["weight_map"], "/somewhere/else/model.safetensors")
+
+
+def _sharded(change: Callable[[dict[str, Any]], object]) -> Attack:
+    return _owner(lambda model: shard(model, change))
 
 
 def _byte(model: Path) -> None:
@@ -50,8 +154,41 @@ CHANGED: dict[str, Case] = {
     "model: same name in capitals": Case("subject-duplicate", _folder(lambda m: (m / "CONFIG.json").write_text("{}"))),
 }  # fmt: skip
 """Another model in the folder, beside which the report stays true."""
+TINY = b'{"t":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
+OPEN: dict[str, Case] = {
+    "other weights, signed": Case("model-weights-differ", _owner(_weights)),
+    "the base model's weights, signed": Case("model-is-base", _base_as_chosen),
+    "the base model's weights, sealed and signed": Case("sealed-is-base", _base_sealed),
+    "the planned base model sealed as chosen": Case("sealed-is-base", _planned_base_sealed, how=lambda m: {"model": None}),
+    "weights of one candidate not sealed": Case("seal-weights", document("seal.json", lambda s: s["candidates"][1].pop("weights_digest"))),
+    "base model not sealed": Case("seal-weights", document("seal.json", lambda s: s.pop("base_weights_digest"))),
+    "signed: an adapter beside the weights": Case("model-adapter", _owner(_text("adapter_config.json", lambda _: "{}"))),
+    "signed: an adapter alone": Case("model-adapter", _owner(lambda m: (m / "model.safetensors").rename(m / "adapter_model.safetensors"))),
+    "signed: no weights": Case("model-no-weights", _owner(lambda m: (m / "model.safetensors").unlink())),
+    "signed: weights without a tensor": Case("model-no-weights", _owner(lambda m: save_file({}, m / "model.safetensors"))),
+    "signed: a second file of weights": Case("model-second-weights", _owner(lambda m: shutil.copy(m / "model.safetensors", m / "more.safetensors"))),
+    "signed: weights of another name alone": Case("model-second-weights", _owner(lambda m: (m / "model.safetensors").rename(m / "more.safetensors"))),
+    "signed: no configuration": Case("model-no-config", _owner(lambda m: (m / "config.json").unlink())),
+    "signed: a pickle under another name": Case("model-weights-file", _owner(_bytes("model.safetensors", b"\x80\x04\x95" + bytes(600)))),
+    "signed: an archive under another name": Case("model-weights-file", _owner(_bytes("model.safetensors", b"PK\x03\x04" + bytes(600)))),
+    "signed: bytes after the tensors": Case("model-weights-file", _owner(_bytes("model.safetensors", len(TINY).to_bytes(8, "little") + TINY + bytes(5)))),
+    "signed: a configuration with a key twice": Case("model-json", _owner(_text("config.json", lambda _: '{"hidden_size": 6, "hidden_size": 7}'))),
+    "signed: code of a repository": Case("model-redirect", _owner(_text("config.json", lambda t: t.replace("{", '{"auto_map": {"AutoModelForCausalLM": "them/repository--code.Model"},', 1)))),
+    "signed: a tokenizer's code": Case("model-redirect", _owner(_text("tokenizer_config.json", lambda _: '{"auto_map": {"AutoTokenizer": ["code.Tokenizer", null]}}'))),
+    "signed: weights of another name": Case("model-redirect", _owner(_text("config.json", lambda t: t.replace("{", '{"text_config": {"transformers_weights": "more.safetensors"},', 1)))),
+    "signed: an archive as tokenizer": Case("model-disguised", _owner(_bytes("tokenizer.model", b"PK\x03\x04" + bytes(600)))),
+    "signed: a pickle as text": Case("model-disguised", _owner(_bytes("merges.txt", b"\x80\x04\x95" + bytes(600)))),
+    "signed: bytes as text": Case("model-disguised", _owner(_bytes("merges.txt", b"\xff\xfe\x00"))),
+    "signed: a file that is too large for text": Case("model-file-too-large", _owner(_sparse)),
+    "signed: an index of weights elsewhere": Case("model-index-outside", _sharded(_elsewhere)),
+    "signed: an index without a map": Case("model-index", _sharded(lambda index: index.pop("weight_map"))),
+    "signed: an orphan tensor": Case("model-index", _sharded(lambda index: index["weight_map"].pop("head"))),
+    "signed: a tensor that no file has": Case("model-index", _sharded(lambda index: index["weight_map"].update(more="model-0.safetensors"))),
+}  # fmt: skip
+"""What only who holds the key can do: another model is signed, or one of which loaders take something else."""
 CASES: dict[str, Case] = {
     **CHANGED,
+    **OPEN,
     "a link among the model's files": Case("model-symlink", _folder(_link)),
     "a weight changed": Case("model-mismatch", _folder(_byte)),
     "another run's model": Case("model-mismatch", _folder(_other)),

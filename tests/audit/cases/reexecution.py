@@ -14,6 +14,16 @@ def _again(change: Change, **more: Any) -> Attack:
     return lambda made: variants.measured_again(made, change, **more)
 
 
+def _of_model(**said: Any) -> Attack:
+    """Other words about the signed model."""
+    return _again(lambda s: s["model"].update(said), model=True)
+
+
+def _same(said: dict[str, Any]) -> None:
+    """The model trained again has other weights than those that were sealed, which is called the same."""
+    said["model"] |= {"how": "same-weights", "digest": "d" * 64, "rows": 0, "of": 0, "lines": [], "bound": None}
+
+
 def _by_other(made: Made) -> None:
     """Signed by the approver's key, in its own name."""
     keyid = signing.load_public(made.key.with_name("other.pub")).keyid
@@ -32,5 +42,13 @@ CASES: dict[str, Case] = {
     "measured again: rows that were picked": Case("reexecution-draw", _again(lambda s: s.update(lines=list(range(2, 301)))), "again"),
     "measured again: a difference that nobody counted": Case("reexecution-counts", _again(lambda s: s.update(largest=3)), "again"),
     "measured again: a smaller bound": Case("reexecution-bound", _again(lambda s: s.update(bound="0.0001")), "again"),
+    "measured again: another configuration's model": Case("reexecution-model", _of_model(config="c0003"), "again"),
+    "measured again: other weights called the same": Case("reexecution-weights", _again(_same, model=True), "again"),
+    "measured again: a model of other weights": Case("reexecution-weights", _of_model(digest="d" * 64), "again"),
+    "measured again: a model without weights": Case("reexecution-weights", _of_model(digest=None), "again"),
+    "measured again: a difference of the model that nobody counted": Case("reexecution-counts", _of_model(largest=3), "again"),
+    "measured again: rows of the model that were picked": Case("reexecution-draw", _of_model(lines=list(range(2, 101))), "again"),
+    "measured again: a model measured on no row": Case("reexecution-draw", _of_model(rows=0, lines=[], bound="0.0"), "again"),
+    "measured again: a smaller bound of the model": Case("reexecution-draw", _of_model(bound="0.0001"), "again"),
     "measured again: more is said": Case("reexecution-shape", _again(lambda s: s.update(note="all is well")), "again"),
 }  # fmt: skip

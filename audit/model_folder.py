@@ -1,0 +1,230 @@
+"""A model's folder: which of its files are the model's, and whether it is closed.
+
+Closed means that what a loader of transformers takes is what was signed, and nothing else: safetensors alone, all of them whole and
+named by the index, no adapter beside them, no word that has a loader run code or take other files. Files that a model hub puts
+beside a model (`HUB_FILES`) are named and left out of account; loaders read none of them. A link counts as the regular file in which
+it ends: the hub's cache is made of such links. Messages name a file, never its content.
+"""
+
+import json
+import os
+import re
+import stat
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from froc import digest, weights_digest
+from froc.errors import InputError, VerificationError
+
+SUFFIXES = (".safetensors", ".json", ".txt", ".model", ".jinja", ".md")
+"""What a model folder may hold: weights without code, tokenizer and configuration. Pickles and programs are refused."""
+HUB_FILES = ("README.md", "LICENSE", "LICENSE.md", "LICENSE.txt", ".gitattributes")
+"""What a hub or its user puts beside a model; in a report only where an older version signed it."""
+HUB_CACHE = ".cache/huggingface"
+"""Where a hub's client keeps what it knows about a folder that it downloaded."""
+CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
+REDIRECTS = ("auto_map", "custom_pipelines", "transformers_weights")
+"""Words of a configuration by which a loader runs code of the folder, or takes another file than the usual one."""
+MOST_BYTES = 128 * 2**20
+"""Of a file that is no weights."""
+MEND = "give the folder as it was signed"
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*(/[A-Za-z0-9_][A-Za-z0-9._+-]*)*")
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """files: POSIX path -> digest of every file of the model, sorted; ignored: what a hub put beside them."""
+
+    files: Mapping[str, str]
+    ignored: tuple[str, ...]
+
+    @property
+    def beside(self) -> str:
+        """What is to be said of the files that were left out of account; empty where there are none."""
+        return f"; beside it, of a model hub and not looked at: {', '.join(self.ignored)}" if self.ignored else ""
+
+
+def read(folder: Path, covered: Collection[str] = ()) -> ModelFolder:
+    """Every file of a model with its digest. covered: names that count, whatever they are called.
+
+    Raises VerificationError for links that end nowhere, code, pickles and odd names; InputError for what cannot be read: what is
+    not seen is not verified.
+    """
+    names: list[str] = []
+    ignored: list[str] = []
+    try:
+        for name in _walk(folder):
+            hub = name not in covered and (name in HUB_FILES or name == HUB_CACHE)
+            (ignored if hub else names).append(name)
+        refuse_names(names)
+        files = {name: digest.of_file(folder / name) for name in sorted(names, key=str.encode)}
+    except OSError as error:
+        raise InputError(f"cannot read all of {folder} ({error.strerror}); verify as someone who may") from error
+    return ModelFolder(files, tuple(sorted(ignored)))
+
+
+def refuse_names(names: Sequence[str]) -> None:
+    """VerificationError for names that are no plain relative path, hold code, or collide where case is ignored."""
+    for name in names:
+        if not name.endswith(SUFFIXES):
+            raise VerificationError(
+                "model-code-or-pickle", f"a model file has a suffix other than {', '.join(SUFFIXES)}"
+            )
+        if len(name) > 255 or not _NAME.fullmatch(name):
+            raise VerificationError("subject-name-or-digest", "a model file's name is no plain relative path")
+    if len({name.casefold() for name in names}) != len(names):
+        raise VerificationError("subject-duplicate", "two model files have the same name where case is ignored")
+
+
+def refuse_open(names: Collection[str]) -> None:
+    """VerificationError for a set of files of which loaders take others than the model's weights."""
+    adapter = next((name for name in names if PurePosixPath(name).name in ADAPTER), None)
+    if adapter is not None:
+        raise VerificationError(
+            "model-adapter",
+            f"{adapter} is an adapter's, which loaders put into the weights unasked; merge it and save the merged model",
+        )
+    weights = sorted(name for name in names if name.endswith(".safetensors"))
+    if not weights:
+        raise VerificationError(
+            "model-no-weights", f"no file of the model holds weights; {MEND}, with its *.safetensors"
+        )
+    if weights != [WEIGHTS] and (INDEX not in names or WEIGHTS in weights):
+        other = next(name for name in weights if name != WEIGHTS)
+        raise VerificationError(
+            "model-second-weights",
+            f"{other} is no {WEIGHTS} and belongs to no {INDEX}, so that loaders take other weights; save the model again",
+        )
+    if CONFIG not in names:
+        raise VerificationError("model-no-config", f"the model has no {CONFIG}; save the model again")
+
+
+def refuse_content(folder: Path, names: Collection[str]) -> None:
+    """VerificationError where a file is not what its name says, or has a loader take others than the signed ones.
+
+    names: of a folder that `refuse_open` lets pass.
+    """
+    stored = []
+    for name in sorted(names):
+        if name.endswith(".safetensors"):
+            stored += [(tensor, name) for tensor in _tensors(folder / name)]
+        elif name.endswith(".json"):
+            _refuse_redirect(name, _json(folder / name))
+        else:
+            _refuse_disguise(folder / name)
+    if not stored:
+        raise VerificationError("model-no-weights", f"the files of the model hold no tensor; {MEND}")
+    if INDEX in names:
+        _refuse_index(_json(folder / INDEX), stored)
+
+
+def of_weights(folder: Path, names: Collection[str]) -> str:
+    """The digest of the weights that a folder's files hold (`froc.weights_digest`)."""
+    return weights_digest.of_files(folder / name for name in sorted(names) if name.endswith(".safetensors"))
+
+
+def _walk(folder: Path) -> Iterator[str]:
+    """POSIX paths of all files, the hub's cache as one."""
+    for place, folders, files in os.walk(folder, onerror=_raise):
+        below = Path(place).relative_to(folder)
+        for name in (*folders, *files):
+            path, known = Path(place) / name, (below / name).as_posix()
+            kind = path.lstat().st_mode
+            if stat.S_ISLNK(kind) and path.is_file():
+                kind = stat.S_IFREG
+            if not (stat.S_ISDIR(kind) or stat.S_ISREG(kind)):
+                raise VerificationError(
+                    "model-symlink", "the model folder holds a special file, or a link that ends in no regular file"
+                )
+            if stat.S_ISREG(kind) or known == HUB_CACHE:
+                yield known
+        folders[:] = [name for name in folders if (below / name).as_posix() != HUB_CACHE]
+
+
+def _raise(error: OSError) -> None:
+    """A folder that cannot be listed may hold anything."""
+    raise error
+
+
+def _tensors(path: Path) -> list[str]:
+    try:
+        return [one.name for one in weights_digest.header(path)]
+    except InputError as error:
+        raise VerificationError("model-weights-file", str(error)) from error
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(_text(path), object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        raise VerificationError("model-json", f"{path.name} is no JSON that has one meaning; {MEND}") from error
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        raise ValueError
+    return made
+
+
+def _refuse_redirect(name: str, document: Any) -> None:
+    """Wherever the word stands: configurations hold those of parts. A vocabulary may hold it as a token, with a number."""
+    left = [document]
+    while left:
+        part = left.pop()
+        if isinstance(part, list):
+            left += part
+        elif isinstance(part, dict):
+            for key, value in part.items():
+                if key in REDIRECTS and value and not isinstance(value, int):
+                    raise VerificationError(
+                        "model-redirect",
+                        f"{name} says {key}, which has loaders run code or take other files; take it out",
+                    )
+                left.append(value)
+
+
+def _refuse_disguise(path: Path) -> None:
+    other = weights_digest.disguise(_bytes(path)[:512])
+    if other is not None:
+        raise VerificationError("model-disguised", f"{path.name} is {other}, under another name; {MEND}")
+    if path.suffix != ".model":
+        try:
+            _text(path)
+        except ValueError as error:
+            raise VerificationError("model-disguised", f"{path.name} is no text; {MEND}") from error
+
+
+def _text(path: Path) -> str:
+    """ValueError for what is no text."""
+    text = _bytes(path).decode("utf-8")
+    if "\0" in text:
+        raise ValueError
+    return text
+
+
+def _bytes(path: Path) -> bytes:
+    if path.stat().st_size > MOST_BYTES:
+        raise VerificationError(
+            "model-file-too-large", f"{path.name} holds more than {MOST_BYTES} bytes and is no weights"
+        )
+    return path.read_bytes()
+
+
+def _refuse_index(document: Any, stored: Sequence[tuple[str, str]]) -> None:
+    said = document.get("weight_map") if isinstance(document, dict) else None
+    if not isinstance(said, dict):
+        raise VerificationError("model-index", f"{INDEX} has no weight_map; save the model again")
+    files = {file for _, file in stored}
+    if not all(isinstance(file, str) and file in files for file in said.values()):
+        raise VerificationError(
+            "model-index-outside", f"{INDEX} names a file that is none of the model's; save the model again"
+        )
+    if sorted(said.items()) != sorted(stored):
+        raise VerificationError(
+            "model-index",
+            f"{INDEX} lacks a tensor of the files, or names one that is not where it says; save the model again",
+        )

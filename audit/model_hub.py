@@ -1,0 +1,48 @@
+"""`hub:ID@REVISION` in the place of a model folder: that revision's files, from the Hugging Face hub or its cache.
+
+A revision is required: what a branch's name stands for changes, and what is verified must not.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from froc.errors import InputError
+
+SCHEME = "hub:"
+_ADDRESS = re.compile(r"hub:(?P<id>[\w.-]+(/[\w.-]+)?)@(?P<revision>[\w./-]+)", re.ASCII)
+
+
+def local(model: Path | None) -> Path | None:
+    """The folder itself, or where the hub's files lie on this machine after they were downloaded.
+
+    Raises InputError for an address without a revision, where huggingface-hub is not installed, and where the hub does not answer.
+    """
+    # a Path takes one of two slashes away, so that the address is read as it stands
+    text = "" if model is None else str(model)
+    if not text.startswith(SCHEME):
+        return model
+    match = _ADDRESS.fullmatch(text)
+    if match is None:
+        raise InputError(
+            f"{text!r} names no revision of a model; give hub:ID@REVISION with a commit or a tag, such as hub:OWNER/NAME@3f2a91c"
+        )
+    try:
+        return Path(download(match["id"], match["revision"]))
+    except ImportError as error:
+        raise InputError(
+            f"{text} needs the package huggingface-hub: pip install huggingface-hub, or give a folder"
+        ) from error
+    except (OSError, ValueError) as error:
+        first = str(error).strip().partition("\n")[0]
+        raise InputError(
+            f"{text} could not be had from the hub ({type(error).__name__}: {first}); mend the address or the network, or give a folder"
+        ) from error
+
+
+def download(name: str, revision: str) -> str:
+    """Every file of a revision, as links into the hub's cache: a file that is left out would not be seen."""
+    import huggingface_hub
+
+    client: Any = huggingface_hub
+    return str(client.snapshot_download(name, revision=revision))

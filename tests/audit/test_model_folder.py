@@ -1,0 +1,202 @@
+"""A model's folder as it comes from a search, a sharding saver, a hub's client and a hub's cache; messages name the true cause."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from audit import bound_weights, evidence, model_folder, model_hub, verification
+from froc import digest
+from froc.errors import InputError, VerificationError
+from tests.audit.cases.models import shard
+from tests.audit.conftest import NOW, Made, make_model
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return make_model(tmp_path / "model")
+
+
+def test_weights_in_shards_are_signed_and_verified(finished: Path, keys: Path, tmp_path: Path) -> None:
+    """The digest that was sealed is of one file; two files and an index have the same."""
+    shard(finished / "model")
+    bundle = evidence.build(finished, tmp_path, keys / "key", now=NOW)
+    found = verification.verify(bundle, keys=[keys / "key.pub"], model=finished / "model", now=NOW)
+    assert {check.name: check.seen for check in found.checks}["weights"] == bound_weights.BOUND
+
+
+def test_what_a_hub_puts_beside_a_model_is_named_and_left_out(model: Path) -> None:
+    before = model_folder.read(model)
+    for name in model_folder.HUB_FILES:
+        (model / name).write_text("x")
+    cache = model / model_folder.HUB_CACHE / "download"
+    cache.mkdir(parents=True)
+    (cache / "config.json.metadata").write_text("x")
+    found = model_folder.read(model)
+    assert found.files == before.files
+    assert set(found.ignored) == {*model_folder.HUB_FILES, model_folder.HUB_CACHE}
+    assert all(name in found.beside for name in found.ignored)
+    assert before.beside == ""
+    # older versions signed it
+    covered = model_folder.read(model, {"README.md"})
+    assert covered.files == {**before.files, "README.md": digest.of_bytes(b"x")}
+
+
+@pytest.mark.parametrize(
+    ("path", "check"),
+    [
+        (".cache/other/x.json", "subject-name-or-digest"),
+        (".cache/huggingface.json", "subject-name-or-digest"),
+        ("sub/README.md", None),
+        ("sub/.gitattributes", "model-code-or-pickle"),
+        ("LICENSE.py", "model-code-or-pickle"),
+    ],
+)
+def test_only_what_a_hub_puts_there_is_left_out(model: Path, path: str, check: str | None) -> None:
+    (model / path).parent.mkdir(parents=True, exist_ok=True)
+    (model / path).write_text("x")
+    if check is None:
+        assert path in model_folder.read(model).files
+        return
+    with pytest.raises(VerificationError) as caught:
+        model_folder.read(model)
+    assert caught.value.check == check
+
+
+def test_a_hubs_cache_that_is_a_link_is_no_part_of_a_folder(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (model / ".cache").mkdir()
+    (model / model_folder.HUB_CACHE).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(VerificationError, match="model-symlink"):
+        model_folder.read(model)
+
+
+def test_a_vocabulary_may_hold_the_words_that_configurations_must_not(model: Path) -> None:
+    words = {"model": {"vocab": {word: place for place, word in enumerate(model_folder.REDIRECTS)}}}
+    (model / "tokenizer.json").write_text(json.dumps(words))
+    (model / "generation_config.json").write_text(json.dumps({"custom_pipelines": {}, "auto_map": None}))
+    names = model_folder.read(model).files
+    model_folder.refuse_open(names)
+    model_folder.refuse_content(model, names)
+
+
+CAUSES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "pickle": (lambda m: (m / "model.safetensors").write_bytes(b"\x80\x02" + bytes(600)), "a pickle, which can run code"),
+    "torn": (lambda m: (m / "model.safetensors").write_bytes((m / "model.safetensors").read_bytes()[:-1]), "1 bytes are missing"),
+    "adapter": (lambda m: (m / "adapter_config.json").write_text("{}"), "merge it"),
+    "auto_map": (lambda m: (m / "config.json").write_text('{"auto_map": {"AutoConfig": "c.C"}}'), "says auto_map"),
+    "second": (lambda m: shutil.copy(m / "model.safetensors", m / "b.safetensors"), "b.safetensors is no model.safetensors"),
+    "none": (lambda m: (m / "model.safetensors").unlink(), "no file of the model holds weights"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("cause", CAUSES)
+def test_a_report_of_a_folder_that_is_not_closed_is_refused_by_its_cause(
+    finished: Path, keys: Path, tmp_path: Path, cause: str
+) -> None:
+    spoil, word = CAUSES[cause]
+    spoil(finished / "model")
+    with pytest.raises(InputError) as caught:
+        evidence.build(finished, tmp_path / "out", keys / "key", now=NOW)
+    assert word in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not list((tmp_path / "out").glob("*.froc-audit"))
+
+
+def test_a_report_of_an_older_version_says_that_no_weights_are_bound(originals: dict[str, Made]) -> None:
+    seen = {check.name: check.seen for check in originals["older"].verify().checks}
+    assert seen["weights"] == bound_weights.UNBOUND
+    assert "weightsDigest" not in originals["older"].read()["predicate"]["model"]
+    seen = {check.name: check.seen for check in originals["good"].verify(model=None).checks}
+    assert seen["weights"] == bound_weights.NOT_COMPARED
+
+
+# hub:ID@REVISION
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Path], list[tuple[str, str]]]:
+    """A hub that has one model: its client's cache, made of links, and a record of what was asked for."""
+
+    def filled(model: Path) -> list[tuple[str, str]]:
+        asked: list[tuple[str, str]] = []
+
+        def download(name: str, revision: str) -> str:
+            asked.append((name, revision))
+            blobs, snapshot = tmp_path / "hub" / "blobs", tmp_path / "hub" / "snapshots" / revision
+            blobs.mkdir(parents=True)
+            snapshot.mkdir(parents=True)
+            for path in model.iterdir():
+                blob = blobs / digest.of_file(path)
+                shutil.copy(path, blob)
+                (snapshot / path.name).symlink_to(Path("../../blobs") / blob.name)
+            (blobs / "card").write_text("# a model card\n")
+            (snapshot / "README.md").symlink_to(Path("../../blobs/card"))
+            return str(snapshot)
+
+        monkeypatch.setattr(model_hub, "download", download)
+        return asked
+
+    return filled
+
+
+def test_a_model_on_a_hub_is_verified(good: Made, hub: Any) -> None:
+    assert good.model is not None
+    asked = hub(good.model)
+    found = good.verify(model=Path("hub:owner/name@3f2a91c"))
+    assert asked == [("owner/name", "3f2a91c")]
+    assert found.model_checked
+    assert "README.md" in next(check.seen for check in found.checks if check.name == "model")
+
+
+def test_another_model_on_a_hub_is_refused(good: Made, hub: Any, tmp_path: Path) -> None:
+    hub(make_model(tmp_path / "other", first=1.0))
+    with pytest.raises(VerificationError, match="model-mismatch"):
+        good.verify(model=Path("hub:owner/name@v1.0"))
+
+
+@pytest.mark.parametrize(
+    "text", ["hub:owner/name", "hub:owner/name@", "hub:@main", "hub:a/b/c@v1", "hub:owner/na me@v1"]
+)
+def test_an_address_without_a_revision_is_refused(good: Made, hub: Any, text: str) -> None:
+    assert good.model is not None
+    asked = hub(good.model)
+    with pytest.raises(InputError, match="hub:ID@REVISION"):
+        good.verify(model=Path(text))
+    assert not asked
+
+
+@pytest.mark.parametrize(
+    ("error", "word"),
+    [
+        (ImportError("no"), "pip install huggingface-hub"),
+        (OSError("no route\nto host"), "no route"),
+        (ValueError("no id"), "no id"),
+    ],
+)
+def test_a_hub_that_cannot_be_asked_is_named_with_the_cause(
+    good: Made, monkeypatch: pytest.MonkeyPatch, error: Exception, word: str
+) -> None:
+    def fail(*_: str) -> str:
+        raise error
+
+    monkeypatch.setattr(model_hub, "download", fail)
+    with pytest.raises(InputError, match=word) as caught:
+        good.verify(model=Path("hub:owner/name@v1"))
+    assert "\n" not in str(caught.value)
+
+
+def test_the_hubs_own_client_is_asked_for_every_file_of_the_revision(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import huggingface_hub
+
+    asked: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(
+        huggingface_hub, "snapshot_download", lambda *words, **said: asked.append((words, said)) or str(tmp_path)
+    )
+    assert model_hub.local(Path("hub:owner/name@v1")) == tmp_path
+    assert asked == [(("owner/name",), {"revision": "v1"})]

@@ -1,0 +1,204 @@
+"""What is measured, sealed, saved and certified is one set of weights, by one digest."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from froc import weights_digest
+from froc.data import FORGETTING, UTILITY
+from froc.errors import InputError
+from froc.models import Base, load, save
+from search import stages
+from search.external import Given
+from search.folder import Folder
+from search.job import Job, bench_of
+from search.run import run
+from search.trial import Asked
+from tests.froc.test_architectures import adapt
+from tests.search.test_run import BUDGET, Killed, Watch, job
+
+
+@pytest.fixture(scope="module")
+def home(base: Base, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small model as a folder."""
+    place = tmp_path_factory.mktemp("home") / "model"
+    base.restore()
+    save(base, place)
+    return place
+
+
+KINDS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "full": ({}, {}),
+    "adapters": ({"train": "lora:rank=4"}, {"train": "lora:rank=4", "budget": dict.fromkeys(BUDGET, 0.9)}),
+    "bfloat16": ({"dtype": "bfloat16"}, {"budget": dict.fromkeys(BUDGET, 0.9)}),
+}
+"""How the base model is loaded, and what the search is told."""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_sealed_digest_is_that_of_the_model_that_is_written(home: Path, tmp_path: Path, kind: str) -> None:
+    loaded, said = KINDS[kind]
+    base, out = load(str(home), device="cpu", **loaded), tmp_path / "run"
+    certificate = run(job(base, trials=5, **said), out, Watch())
+    seal = json.loads((out / "seal.json").read_text())
+    sealed = {row["config"]: row["weights_digest"] for row in seal["candidates"]}
+    assert {row["config"]: row["weights_digest"] for row in certificate["candidates"]} == sealed
+    assert len(set(sealed.values())) == len(sealed)
+    assert certificate["chosen"] is not None
+    assert weights_digest.of_folder(out / "model") == sealed[certificate["chosen"]]
+    assert seal["base_weights_digest"] == base.digest
+    if kind == "full":
+        assert base.digest == weights_digest.of_folder(home)
+
+
+def test_trained_again_with_its_seed_a_candidate_has_its_sealed_digest(home: Path, tmp_path: Path) -> None:
+    base, out = load(str(home), device="cpu"), tmp_path / "run"
+    made = job(base, trials=5)
+    run(made, out, Watch())
+    lines = {line.config: line for line in Folder(out).log()}
+    bench = bench_of(made)
+    for row in json.loads((out / "seal.json").read_text())["candidates"]:
+        line = lines[row["config"].partition("-")[0]]
+        asked = Asked(line.method, line.params, line.seed)
+        bench.retrain(asked, row["params"].get("stop"), row["params"].get("mix", 1.0))
+        save(base, tmp_path / row["config"])
+        assert weights_digest.of_folder(tmp_path / row["config"]) == row["weights_digest"]
+
+
+def test_a_lost_model_is_written_again_or_not_at_all(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same weights, or a word about it: nothing else may stand under the certificate."""
+    base, out = load(str(home), device="cpu"), tmp_path / "run"
+    made = job(base, trials=5)
+    certificate = run(made, out, Watch())
+    before = weights_digest.of_folder(out / "model")
+    shutil.rmtree(out / "model")
+    assert run(made, out, Watch()) == certificate
+    assert weights_digest.of_folder(out / "model") == before
+    shutil.rmtree(out / "model")
+    # a machine that rounds otherwise
+    monkeypatch.setattr(stages, "Asked", lambda method, params, seed: Asked(method, params, seed + 1))
+    with pytest.raises(InputError, match="made once more, and its weights are not those that were sealed"):
+        run(made, out, Watch())
+    assert not (out / "model").exists()
+
+
+def test_weights_that_are_changed_between_seal_and_end_are_not_saved(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, out = load(str(home), device="cpu"), tmp_path / "run"
+    made, measure = job(base, trials=5), stages.measure
+
+    def stopped(*_: Any, **__: Any) -> Any:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stages, "measure", stopped)
+        with pytest.raises(Killed):
+            run(made, out, Watch())
+    assert stages.measure is measure
+    assert (out / "seal.json").is_file()
+    for path in (out / "weights").glob("*.safetensors"):
+        save_file({name: value + 1e-6 for name, value in load_file(path).items()}, path)
+    with pytest.raises(InputError, match="to be saved are not those that were sealed"):
+        run(made, out, Watch())
+    assert not (out / "model").exists()
+    assert not (out / "certificate.json").exists()
+
+
+def given(base: Base, folder: Path) -> Job:
+    made = job(base, budget={FORGETTING: 0.9, UTILITY: 0.9}, trials=1, candidates=1, reopen=True)
+    return replace(made, space={}, given=Given(folder))
+
+
+def noisy(home: Path, place: Path, scale: float = 0.15) -> Path:
+    """Another model of the same shape."""
+    shutil.copytree(home, place)
+    torch.manual_seed(2)
+    path = place / "model.safetensors"
+    known = load_file(path)
+    changed = {
+        name: value + scale * value.std() * torch.randn_like(value) if value.dim() > 1 else value
+        for name, value in known.items()
+    }
+    save_file(changed, path, metadata={"format": "pt"})
+    return place
+
+
+def test_a_model_from_elsewhere_is_sealed_by_its_own_files(base: Base, home: Path, tmp_path: Path) -> None:
+    unlearned = job(load(str(home), device="cpu"))
+    run(unlearned, tmp_path / "first", Watch())
+    folder, out = tmp_path / "first" / "model", tmp_path / "run"
+    certificate = run(given(base, folder), out, Watch())
+    wanted = weights_digest.of_folder(folder)
+    assert json.loads((out / "seal.json").read_text())["candidates"][0]["weights_digest"] == wanted
+    assert certificate["chosen"] == "c0000"
+    assert weights_digest.of_folder(out / "model") == wanted
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # peft's own business with transformers
+def test_an_adapter_from_elsewhere_is_written_merged(base: Base, home: Path, tmp_path: Path) -> None:
+    adapt(load(str(home), device="cpu"), tmp_path / "adapter", names=str(home))
+    path, out = tmp_path / "adapter" / "adapter_model.safetensors", tmp_path / "run"
+    # so small a change leaves something
+    save_file({name: 0.75 * value for name, value in load_file(path).items()}, path, metadata={"format": "pt"})
+    certificate = run(given(base, tmp_path / "adapter"), out, Watch())
+    sealed = json.loads((out / "seal.json").read_text())["candidates"][0]["weights_digest"]
+    assert sealed != weights_digest.of_folder(home)
+    assert certificate["chosen"] == "c0000"
+    assert not list((out / "model").glob("adapter*"))
+    assert weights_digest.of_folder(out / "model") == sealed
+    assert load(str(out / "model"), device="cpu").digest == sealed
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_base_model_itself_is_never_kept_as_the_chosen_one(
+    base: Base, home: Path, tmp_path: Path, dtype: torch.dtype
+) -> None:
+    """In another precision neither, in which its files have another digest."""
+    folder = Path(shutil.copytree(home, tmp_path / "given"))
+    path = folder / "model.safetensors"
+    save_file({name: value.to(dtype) for name, value in load_file(path).items()}, path, metadata={"format": "pt"})
+    made, out = given(base, folder), tmp_path / "run"
+    run(made, out, Watch())
+    candidate = json.loads((out / "certificate.json").read_text())["candidates"][0]
+    assert not candidate["certified"]
+    # whatever was certified, as if by chance
+    with pytest.raises(InputError, match="is the base model itself"):
+        stages.sealed_weights.refuse_base(loaded_as_base(base, folder), base.digest, Given(folder))
+
+
+def loaded_as_base(base: Base, folder: Path) -> Base:
+    base.scope.put(Given(folder).weights(base))
+    return base
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        (
+            lambda known: known.pop("model.norm.weight"),
+            "lacks model.norm.weight, which the model of its config.json has",
+        ),
+        (
+            lambda known: known.update(more=torch.zeros(2)),
+            "holds more, which no part of the model of its config.json is",
+        ),
+    ],
+)
+def test_tensors_that_are_missing_or_too_many_are_refused_before_anything_is_measured(
+    base: Base, home: Path, tmp_path: Path, change: Any, word: str
+) -> None:
+    folder = noisy(home, tmp_path / "given")
+    known = load_file(folder / "model.safetensors")
+    change(known)
+    save_file(known, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match=word):
+        run(given(base, folder), tmp_path / "run", Watch())
