@@ -160,8 +160,8 @@ def model(
     settings.check()
     Folder(out).refuse_unwritable()
     given = Given(unlearned)
-    _refuse_open(given)
     with Screen(quiet, signature(out, key, tsa, tsa_root)) as screen:
+        _refuse_open(given)
         machine = jobs.Machine(device, dtype, executor="inline")
         job = jobs.job(
             settings,
