@@ -16,7 +16,7 @@ from froc.data import FORGETTING, UTILITY, Row
 from froc.models import Base
 from froc.tasks import embedded
 from tests.commands import Commands
-from tests.conftest import SMALL
+from tests.small_model import SMALL
 
 LOUD = """
 from dataclasses import dataclass
