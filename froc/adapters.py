@@ -96,6 +96,7 @@ class Adapter:
                 set_peft_model_state_dict(made, weights)
                 merged: PreTrainedModel = made.merge_and_unload()
                 return merged
+        # peft says so in as many ways: unknown kind, unknown setting, absent layer, other shape, no merge for it
         except (ValueError, RuntimeError, KeyError, TypeError, AttributeError, NotImplementedError) as error:
             first = str(error).strip().partition("\n")[0]
             raise InputError(

@@ -113,7 +113,9 @@ def _command(words: list[str], env: dict[str, str], cwd: str, limit: int, place:
         os.environ.clear()
         os.environ.update(env)
         os.chdir(cwd)
-        sys.path[0] = cwd
+        # what an interpreter of its own would look through first
+        sys.path[:1] = [cwd, *filter(None, env.get("PYTHONPATH", "").split(os.pathsep))]
+        importlib.invalidate_caches()
         sys.argv[1:] = words
         runpy.run_module("froc", run_name="__main__", alter_sys=True)
         code = 0

@@ -1,6 +1,6 @@
 """A small embedded task, trained once per session: eight people, two of whom are forgotten. And commands.
 
-Its model lies in tests/data: trained on another processor it would be another model, and so would be whatever methods make of
+Its model lies in tests/data (tests/small_model.py says how to make it again): trained on another processor it would be another model, and so would be whatever methods make of
 it. What a test finds must not hang on the rounding of one processor either. To see whether it does:
 
     FROC_TEST_SEED=3        another small model, trained here (0: the same recipe as the one in tests/data)
@@ -28,21 +28,8 @@ from froc.risks import plain
 from froc.tasks import embedded
 from search.trial import Bench
 from tests.commands import Commands, unsynced
+from tests.small_model import SMALL, TRAINED
 
-SMALL = embedded.Recipe(
-    seed=int(os.environ.get("FROC_TEST_SEED", "0")),
-    people=8,
-    forgotten=2,
-    steps=300,
-    width=64,
-    layers=2,
-    queries=150,
-    vocabulary=600,
-    lr=5e-3,
-    batch=32,
-)
-TRAINED = Path(__file__).parent / "data" / "small-model"
-"""The small model, as `embedded.made(SMALL, cache=...)` made it once."""
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 

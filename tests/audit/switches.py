@@ -56,7 +56,7 @@ class _Switch(ast.NodeTransformer):
         self.inside.pop()
         return node
 
-    visit_ClassDef = visit_FunctionDef  # type: ignore[assignment]  # noqa: N815  # ast calls them so, and types each apart
+    visit_ClassDef = visit_FunctionDef  # noqa: N815  # ast calls them so, and types each apart
 
     def visit_Raise(self, node: ast.Raise) -> Any:
         call = node.exc

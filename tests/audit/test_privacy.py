@@ -6,8 +6,6 @@ The chosen model's own files are set aside: what those still say is what the cer
 import html
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +17,8 @@ from audit.rendering.words import LIMITS
 from froc.data import FORGETTING, UTILITY, Row
 from froc.models import Base
 from froc.tasks import embedded
-from tests.commands import ROOT, Commands
-from tests.conftest import SMALL
+from tests.commands import Commands
+from tests.small_model import SMALL
 
 LOUD = """
 from dataclasses import dataclass
@@ -88,32 +86,16 @@ def whole(base: Base, commands: Commands, tmp_path_factory: pytest.TempPathFacto
     paths = os.pathsep.join([str(place / "plugin"), *filter(None, [os.environ.get("PYTHONPATH")])])
     said: list[str] = []
 
-    state = {"FROC_STATE": str(place / "state")}
+    env = os.environ | {"FROC_STATE": str(place / "state"), "PYTHONPATH": paths}
 
-    def told(done: subprocess.CompletedProcess[str], code: int) -> None:
+    def froc(*words: str | Path, code: int = 0) -> None:
+        done = commands.run([str(word) for word in words], env)
         said.append(done.stdout + done.stderr)
         assert done.returncode == code, said[-1]
 
-    def froc(*words: str | Path, code: int = 0) -> None:
-        told(commands.run([str(word) for word in words], os.environ | state), code)
-
     # one trial of each method
-    search = ("search", "--budget", "0.45", "--task", data, "--out", out, "--methods", "npo,grad_diff,loud", "--trials", "3",
-              "--space", "lr=2e-3:8e-3", "--space", "epochs=2:4")  # fmt: skip
-    # its own process: it must find the method above
-    whole = [sys.executable, "-m", "froc", *map(str, search)]
-    told(
-        subprocess.run(
-            whole,
-            cwd=ROOT,
-            env=os.environ | state | {"PYTHONPATH": paths},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=300,
-        ),
-        0,
-    )
+    froc("search", "--budget", "0.45", "--task", data, "--out", out, "--methods", "npo,grad_diff,loud", "--trials", "3",
+         "--space", "lr=2e-3:8e-3", "--space", "epochs=2:4")  # fmt: skip
     froc("audit", "keygen", key)
     froc("audit", "report", out, "--key", key, "--out", place)
     (bundle,) = place.glob("*.froc-audit")

@@ -12,7 +12,7 @@ from froc.models import Base
 from froc.prompts import PromptFormat
 from froc.rows import Row
 from froc.tasks import embedded
-from tests.conftest import SMALL
+from tests.small_model import SMALL
 
 SAID = embedded.task(SMALL).format
 

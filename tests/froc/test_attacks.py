@@ -26,7 +26,7 @@ from froc.reference import Pools, Reference
 from froc.risks import measurement
 from froc.tasks import embedded
 from froc.train import unlearn
-from tests.conftest import SMALL
+from tests.small_model import SMALL
 
 QUICK = {
     "relearning": "steps=3", "drift": "steps=3", "soft_prompt": "steps=3", "coordinate_suffix": "steps=2,swaps=4",

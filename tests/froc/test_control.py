@@ -25,7 +25,7 @@ KINDS: dict[str, Kind] = {"forgetting": "exceeds", "utility": "ceiling"}
 
 def claim(bound: str = "betting", **more: object) -> Claim:
     said = {"budget": BUDGET, "bound": dict.fromkeys(BUDGET, bound), "unit": dict.fromkeys(BUDGET, "query")}
-    return Claim(**{**said, **more})  # type: ignore[arg-type]  # what tests say of a claim differs
+    return Claim(**{**said, **more})
 
 
 def table(config: str, shares: dict[str, float], n: int = 200) -> pl.DataFrame:
@@ -70,13 +70,13 @@ def test_a_loss_of_zero_certifies_nothing_where_nothing_was(
 ) -> None:
     """Every p-value is as small as can be: only the control stands between these models and a certificate."""
     found = made(forgetting, utility)
-    assert max(row["p_value"] for row in found["candidates"]) < 1e-6  # type: ignore[attr-defined]
-    assert vacuous(found["base"]) == unshown  # type: ignore[arg-type]
+    assert max(row["p_value"] for row in found["candidates"]) < 1e-6
+    assert vacuous(found["base"]) == unshown
     assert found["certified"] == []
     assert found["chosen"] is None
     assert str(found["reason"]).startswith(f"NOT ESTABLISHED for {' and '.join(unshown)}")
-    assert found["closest"]["config"] == "c0000"  # type: ignore[index]
-    assert not any(row["certified"] for row in found["candidates"])  # type: ignore[attr-defined]
+    assert found["closest"]["config"] == "c0000"
+    assert not any(row["certified"] for row in found["candidates"])
 
 
 def test_without_rows_of_the_base_a_certificate_is_as_it_was() -> None:
@@ -91,7 +91,7 @@ def test_the_lower_bound_is_the_exact_one_for_losses_of_0_and_1() -> None:
     found = made(0.04, 0.2, "binomial")["base"]
     for risk, lacking in (("forgetting", 8), ("utility", 40)):
         exact = 1 - beta.ppf(1 - 0.05, lacking + 1, 200 - lacking)
-        assert found[risk]["lower"] == pytest.approx(exact, abs=3e-6)  # type: ignore[index]
+        assert found[risk]["lower"] == pytest.approx(exact, abs=3e-6)
 
 
 def test_lower_bounds_hold_as_often_as_they_say() -> None:

@@ -4,6 +4,7 @@ import random
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,7 @@ from froc.errors import FrocError
 from froc.models import Base, load
 from froc.observe import observe
 from froc.tasks import embedded
-
-SMALL = embedded.Recipe(
-    people=8, forgotten=2, steps=300, width=64, layers=2, queries=150, vocabulary=600, lr=5e-3, batch=32
-)
+from tests.small_model import DIGEST, SMALL, made_from
 
 
 def test_queries_come_from_the_population_and_are_never_trained_on(task: Task) -> None:
@@ -55,12 +53,24 @@ def test_the_model_is_trained_to_the_same_bytes(base: Base, monkeypatch: pytest.
 
 
 def test_the_model_in_the_repository_is_the_recipes(base: Base) -> None:
-    """Who changes the recipe or the rows makes it again (tests/conftest.py): every other test stands on it."""
+    """Who changes the recipe or the texts makes it again (python -m tests.small_model): every other test stands on it."""
+    assert DIGEST.read_text(encoding="utf-8").strip() == made_from(SMALL)
     facts = list(embedded._wordings(embedded._people(SMALL, random.Random(SMALL.seed)), held_out=False))
     rows = [row for fact in facts for row in fact[:1]]
     seen = observe(base.model, base.tokenizer, encode(base.tokenizer, rows, "{question} {answer}"))
     assert float((seen.hit.sum(1) == seen.length).mean()) >= embedded.KNOWN
     assert (base.model.config.num_hidden_layers, base.model.config.hidden_size) == (SMALL.layers, SMALL.width)
+
+
+@pytest.mark.parametrize("change", [{"steps": 301}, {"width": 32}, {"people": 9}])
+def test_another_recipe_has_another_digest(change: dict[str, int]) -> None:
+    assert made_from(replace(SMALL, **change)) != made_from(SMALL)
+
+
+def test_other_texts_have_another_digest(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = made_from(SMALL)
+    monkeypatch.setattr(embedded, "FIRST", (*embedded.FIRST[1:], "azure"))
+    assert made_from(SMALL) != before
 
 
 @pytest.mark.parametrize("damage", ["flip", "missing", "half", "list", "none"])

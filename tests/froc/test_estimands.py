@@ -123,15 +123,21 @@ def test_groups_of_one_size_and_of_single_queries_are_what_they_were() -> None:
 
 
 def test_a_bound_is_rejected_from_there_on() -> None:
-    made = claim(WEIGHTED)
-    found = matrix(drawn(80, 3), risk="forgetting", split="calibration", configs=["c0"], unit=WEIGHTED)
+    made, table = claim(WEIGHTED), drawn(80, 3)
+    found = matrix(table, risk="forgetting", split="calibration", configs=["c0"], unit=WEIGHTED)
     from froc.risk import _by_queries
 
     some = _by_queries(found, "forgetting", made)
     upper = float(raw_upper(made, "forgetting", some, 0.1)[0])
-    for alpha in np.arange(1, 1000) / 1000:
-        row = certify(drawn(80, 3), ONE, replace(made, budget={"forgetting": float(alpha)}))["candidates"][0]
-        assert (row["p_values"]["forgetting"] <= 0.1) or alpha < upper
+    # every hundredth, and every thousandth around the bound: the first that is rejected is among them
+    nearest = round(1000 * upper) + np.arange(-20, 21)
+    levels = np.union1d(np.arange(10, 1000, 10), nearest[(nearest > 0) & (nearest < 1000)]) / 1000
+    p_values = []
+    for alpha in levels:
+        row = certify(table, ONE, replace(made, budget={"forgetting": float(alpha)}))["candidates"][0]
+        p_values.append(row["p_values"]["forgetting"])
+    assert all(p <= 0.1 or alpha < upper for p, alpha in zip(p_values, levels, strict=True))
+    assert min(p_values) <= 0.1 < max(p_values), "some are rejected, and some are not"
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from froc.plugins import make
 from froc.procedures import certified
 from froc.risk import certify, decide
 from froc.tasks import embedded
-from tests.conftest import SMALL
+from tests.small_model import SMALL
 
 FROC = Path(__file__).parents[2] / "froc"
 REPEATS = 3000

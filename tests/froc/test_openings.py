@@ -75,7 +75,7 @@ def test_the_same_queries_written_otherwise_are_a_further_look(edit: str, pools:
 )
 def test_another_split_template_or_model_is_a_further_look(change: dict[str, object]) -> None:
     opening(TASK)
-    assert opening(replace(TASK, **change), share=0.5, seal="other", reopen=True).number == 2  # type: ignore[arg-type]
+    assert opening(replace(TASK, **change), share=0.5, seal="other", reopen=True).number == 2
 
 
 def counted(task: Task) -> set[tuple[str, str]]:
@@ -306,7 +306,7 @@ def test_a_table_says_how_often_it_was_certified(tmp_path: Path) -> None:
         [(NAMES, {"confidence": 0.8}), ([n.upper() for n in NAMES[1:]], {}), (NAMES, {"bound": "hoeffding_bentkus"})],
         start=2,
     ):
-        found = certify(table(tmp_path / "c.csv", names), 0.1, **said)  # type: ignore[arg-type]
+        found = certify(table(tmp_path / "c.csv", names), 0.1, **said)
         assert found.document["looks"] == {"times": number + 1, "ways": number, "sealed": False}
         assert found.document["opening"]["number"] == number
         assert any(f"certified {number + 1} times (with {number} different sets" in line for line in found.sentences())

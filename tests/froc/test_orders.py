@@ -84,7 +84,7 @@ def table(losses: np.ndarray, names: list[str], units: list[str] | None = None) 
 
 
 def p_of(frame: pl.DataFrame, **more: object) -> float:
-    return float(certify(frame, 0.1, **more).document["candidates"][0]["p_value"])  # type: ignore[arg-type]
+    return float(certify(frame, 0.1, **more).document["candidates"][0]["p_value"])
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_the_default_is_free_of_order_and_another_choice_is_marked() -> None:
     frame = table(losses, [f"q{i}" for i in range(120)])
     for more in ({}, {"binary": True}, {"unit": "group"}, {"procedure": "e-bh"}):
         data = frame if "binary" not in more else frame.with_columns(loss=pl.lit(0.0))
-        bound = certify(data, 0.3, **more).document["bound"]["forgetting"]  # type: ignore[arg-type]
+        bound = certify(data, 0.3, **more).document["bound"]["forgetting"]
         assert find(Bound, bound).order_free, more
     assert not any("order of units" in line for line in certify(frame, 0.3).document["warnings"])
     assert any("order of units" in line for line in certify(frame, 0.3, bound="betting").document["warnings"])

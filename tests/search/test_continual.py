@@ -20,7 +20,7 @@ from froc.risks import named
 from froc.tasks import embedded, folder
 from search.after import read
 from tests.commands import Commands
-from tests.conftest import SMALL
+from tests.small_model import SMALL
 
 TASKS = tuple(embedded.task(SMALL, questions=k, request=k) for k in (1, 2, 3))
 

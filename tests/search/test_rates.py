@@ -20,8 +20,8 @@ from search.run import run
 from search.settings import Settings
 from search.space import build, choose
 from search.trial import Asked
-from tests.conftest import SMALL
 from tests.search.test_run import Watch
+from tests.small_model import SMALL
 
 BUDGET = {FORGETTING: 0.3, UTILITY: 0.3}
 

@@ -29,10 +29,8 @@ from search.run import run
 from search.settings import Settings, measures
 from search.space import build, choose
 from search.trial import Asked
+from tests.small_model import SMALL
 
-SMALL = embedded.Recipe(
-    people=8, forgotten=2, steps=300, width=64, layers=2, queries=150, vocabulary=600, lr=5e-3, batch=32
-)
 BUDGET = {FORGETTING: 0.3, UTILITY: 0.3}
 
 
