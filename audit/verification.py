@@ -23,6 +23,7 @@ from audit.statements import Statement
 from audit.trust import Trust
 from froc import digest
 from froc.errors import InputError, VerificationError
+from froc.plugins import own_alone
 
 SUFFIX = ".froc-audit"
 
@@ -99,7 +100,19 @@ def check(
         if folder is not None and not folder.is_dir():
             raise InputError(f"{folder} is no folder; give {kind}")
     trust = trusted if isinstance(trusted, Trust) else Trust(tuple(trusted))
-    now = now or datetime.now(UTC)
+    with own_alone():
+        return _check(bundle, trust, model, now or datetime.now(UTC), min_sequence, audit_seed, share)
+
+
+def _check(
+    bundle: Path,
+    trust: Trust,
+    model: Path | None,
+    now: datetime,
+    min_sequence: int,
+    audit_seed: int | None,
+    share: float,
+) -> Result:
     log = Log()
     files = records.read_bundle(bundle)
     log.held("files", f"{len(files)} files, none unlisted, linked or too large")
