@@ -44,6 +44,11 @@ class Log:
     def __init__(self) -> None:
         self.checks: list[Check] = []
 
+    @property
+    def last(self) -> str:
+        """Name of the last check that held."""
+        return self.checks[-1].name if self.checks else "none"
+
     def held(self, name: str, seen: str) -> None:
         """Write down the next check."""
         self.checks.append(Check(STEPS.index(name) + 1, name, seen))
