@@ -123,6 +123,7 @@ def derive(facts: Facts, opening: int, asked: str | None) -> dict[str, Any]:
         "limits": limits(facts, opening),
         "environment": plan.environment,
         # reports on other runs stay as they were
+        **({"plugins": [entry.model_dump() for entry in plan.plugins]} if plan.plugins else {}),
         **({"after": plan.after.model_dump()} if plan.after else {}),
         **({"comparison": exact(_compared(facts.compared))} if facts.compared else {}),
     }  # fmt: skip

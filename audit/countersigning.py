@@ -11,6 +11,7 @@ from audit.timestamps import Authority
 from audit.trust import Trust
 from audit.writing import replace_file, run_bytes
 from froc.errors import InputError, VerificationError
+from froc.files import write_bytes
 
 
 def countersign(
@@ -55,7 +56,7 @@ def write_requests(bundle: Path, folder: Path) -> list[str]:
     folder.mkdir(parents=True, exist_ok=True)
     wanted = {str((folder / name).with_suffix(".tsq")): signature for name, signature in _unstamped(bundle).items()}
     for path, signature in wanted.items():
-        Path(path).write_bytes(timestamps.request(signature))
+        write_bytes(Path(path), timestamps.request(signature))
     return list(wanted)
 
 

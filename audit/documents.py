@@ -67,6 +67,17 @@ class AfterPlan(Lenient):
     measured: bool
 
 
+class Outside(Strict):
+    """A plug-in of another package that took part in a run, see `froc.provenance`."""
+
+    kind: Literal["attack", "bound", "method", "metric", "procedure"]
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")
+    distribution: str = Field(pattern=r"^[A-Za-z0-9.+_-]{1,80}$")
+    version: str = Field(pattern=r"^[A-Za-z0-9.+_-]{1,80}$")
+    sha256: str = Hex
+    rule: Literal["distribution", "module"]
+
+
 class Plan(Lenient):
     """`plan.json`, as far as a claim depends on it."""
 
@@ -96,6 +107,8 @@ class Plan(Lenient):
     split: SplitPlan
     search: SearchPlan
     environment: dict[str, str]
+    # plans of older versions do not say whose code measured
+    plugins: list[Outside] | None = None
     after: AfterPlan | None = None
     # plans of older versions ask nothing of the base model, and none was ever extended
     control: dict[str, Kind] | None = None

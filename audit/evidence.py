@@ -27,6 +27,7 @@ from audit.trust import Trust
 from audit.writing import run_bytes, stamped
 from froc.control import BASE
 from froc.errors import InputError, VerificationError
+from froc.files import create
 from froc.losses import SCHEMA
 
 VALID_DAYS = 365
@@ -263,7 +264,7 @@ def _write(
         raise InputError(f"cannot write in {bundle.parent} ({error.strerror}); choose another folder") from error
     try:
         for name, data in files.items():
-            (part / name).write_bytes(data)
+            create(part / name, data)
         verification.check(part, keys, model=model, now=now)
         part.chmod(0o755)
         part.rename(bundle)

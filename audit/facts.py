@@ -16,7 +16,7 @@ from audit.documents import Plan, Seal, SignedPlan
 from audit.records import Trial, moment
 from audit.timestamps import Proven
 from audit.trust import Trust
-from froc import digest
+from froc import digest, provenance
 from froc.control import BASE, built_in, kind_of, metric_of
 from froc.data import request_of
 from froc.errors import VerificationError
@@ -44,6 +44,11 @@ class Log:
     def __init__(self) -> None:
         self.checks: list[Check] = []
 
+    @property
+    def last(self) -> str:
+        """Name of the last check that held."""
+        return self.checks[-1].name if self.checks else "none"
+
     def held(self, name: str, seen: str) -> None:
         """Write down the next check."""
         self.checks.append(Check(STEPS.index(name) + 1, name, seen))
@@ -57,7 +62,9 @@ def read(
     files: a bundle's, the report's apart. proven: what time stamps show. covered: model file -> digest, empty for none.
     """
     plan, signed, signers = _plan(files, trust, now, proven)
-    log.held("plan", "the plan is signed by a trusted key and is what trials and seal refer to")
+    foreign = provenance.sentences(entry.model_dump() for entry in plan.plugins or ())
+    code = f"; measured with code that is not froc's: {'; '.join(foreign)}" if foreign else ""
+    log.held("plan", f"the plan is signed by a trusted key and is what trials and seal refer to{code}")
     seal = _seal(files, plan)
     log.held("seal", f"{len(seal.candidates)} candidate(s) sealed under this plan")
     trials = records.read_trials(files["trials.jsonl"])
@@ -101,7 +108,19 @@ def _plan(files: Mapping[str, bytes], trust: Trust, now: datetime, proven: Prove
         raise VerificationError("plan-shape", "the plan's sampling units are not those of its budget")
     if plan.after is not None and plan.after.measured != _measures_earlier(plan):
         raise VerificationError("plan-after", "the plan says of what was removed earlier what its risks do not")
+    _plugins(plan)
     return plan, signed.signed, statement.signers
+
+
+def _plugins(plan: Plan) -> None:
+    """Code that is not froc's is what the plan names so, no more and no less; bounds and procedures are froc's own."""
+    foreign = provenance.unknown(plan.model_dump())
+    if any(kind in ("bound", "procedure") for kind, _ in foreign):
+        raise VerificationError(
+            "plan-plugins", "a bound or procedure is not froc's own, and nobody verifies with code of other packages"
+        )
+    if plan.plugins is not None and sorted(foreign) != [(entry.kind, entry.name) for entry in plan.plugins]:
+        raise VerificationError("plan-plugins", "the plan does not name exactly the code that is not froc's")
 
 
 def _measures_earlier(plan: Plan) -> bool:

@@ -11,6 +11,7 @@ from audit.timestamps import Token
 from audit.writing import replace_file, run_bytes, stamped
 from froc import digest
 from froc.errors import InputError, VerificationError
+from froc.files import write_bytes
 
 PATIENCE = 5.0
 """Seconds that a first trial waits for its machine's clock to reach the time at which its plan was stamped."""
@@ -42,12 +43,10 @@ class PlanSigner:
 
     def sign(self, now: datetime | None = None) -> Path:
         """Write plan.dsse.json. InputError where it is there already."""
-        if self._place.exists():
+        if self._place.exists() or self._place.is_symlink():
             raise InputError(f"{self._place} exists and is not overwritten; a plan is signed once")
         data = plan_statement(run_bytes(self._run / "plan.json", self._run), self._signer, stamped(now))
-        part = self._place.with_name(f".{self._place.name}.part")
-        part.write_bytes(data)
-        part.rename(self._place)
+        write_bytes(self._place, data)
         return self._place
 
     def before_first_trial(self) -> str:

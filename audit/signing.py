@@ -9,8 +9,8 @@ Signatures name nothing: one of ECDSA can be turned into another one over the sa
 import base64
 import json
 import math
-import os
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from securesystemslib.signer import CryptoSigner, Signer, SSlibKey
 
 from froc import digest
 from froc.errors import InputError, VerificationError
+from froc.files import create
 
 PublicKey = SSlibKey
 PrivateKey = Signer
@@ -68,8 +69,8 @@ def keygen(path: Path, password: bytes | None) -> str:
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )
     try:
-        _create(path, secret, 0o600)
-        _create(public, shown, 0o644)
+        create(path, secret, mode=0o600)
+        create(public, shown, mode=0o644)
     except OSError as error:
         raise InputError(f"cannot write {path} ({error.strerror}); choose a folder that exists") from error
     return _keyid(private.public_key())
@@ -118,6 +119,7 @@ def _elsewhere(key: str, password: bytes | None) -> Signer:
 
 def _from_file(path: Path, password: bytes | None) -> CryptoSigner:
     data = _read_key(path, "private")
+    _warn_of_readers(path)
     try:
         private = serialization.load_pem_private_key(data, password)
     except TypeError as error:
@@ -126,6 +128,13 @@ def _from_file(path: Path, password: bytes | None) -> CryptoSigner:
     except ValueError as error:
         raise InputError(f"{path} is no private key in PEM form, or the password is wrong") from error
     return CryptoSigner(private, _public(private.public_key(), str(path)))
+
+
+def _warn_of_readers(path: Path) -> None:
+    """Say so where others may read a private key; it is used all the same."""
+    mode = path.stat().st_mode
+    if mode & 0o077:
+        print(f"warning: {path} can be read by others (mode {mode & 0o777:o}); chmod 600 {path}", file=sys.stderr)
 
 
 def load_public(path: Path) -> SSlibKey:
@@ -245,11 +254,6 @@ def exact(document: Any) -> Any:
     ):
         return repr(document)
     return document
-
-
-def _create(path: Path, data: bytes, mode: int) -> None:
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as stream:
-        stream.write(data)
 
 
 def _read_key(path: Path, kind: str) -> bytes:

@@ -36,7 +36,8 @@ from audit.reexecution import Reexecution
 from audit.statements import Statement
 from audit.trust import Trust
 from froc import digest
-from froc.errors import InputError, VerificationError
+from froc.errors import FrocError, InputError, VerificationError
+from froc.plugins import own_alone
 
 SUFFIX = ".froc-audit"
 
@@ -94,6 +95,8 @@ def verify(
     """
     if bool(keys) == (trust is not None):
         raise InputError("give the signer's public key, received apart from the bundle, or a trust file, and not both")
+    if threshold < 1:
+        raise InputError(f"threshold {threshold} asks for no signature; give at least 1")
     trusted = trusting.read(trust) if trust else Trust(tuple(map(signing.load_public, keys)), threshold)
     return check(bundle, trusted, model=model, now=now, min_sequence=min_sequence, audit_seed=audit_seed, share=share)
 
@@ -114,8 +117,28 @@ def check(
         if folder is not None and not folder.is_dir():
             raise InputError(f"{folder} is no folder; give {kind}")
     trust = trusted if isinstance(trusted, Trust) else Trust(tuple(trusted))
-    now = now or datetime.now(UTC)
     log = Log()
+    try:
+        with own_alone():
+            return _check(bundle, trust, model, now or datetime.now(UTC), min_sequence, audit_seed, share, log)
+    except (FrocError, OSError, MemoryError):
+        raise
+    except Exception as error:  # whatever a document makes our code stumble over is no document that verifies
+        raise VerificationError(
+            "not-readable", f"{type(error).__name__} after the step {log.last}; the bundle holds what no froc writes"
+        ) from error
+
+
+def _check(
+    bundle: Path,
+    trust: Trust,
+    model: Path | None,
+    now: datetime,
+    min_sequence: int,
+    audit_seed: int | None,
+    share: float,
+    log: Log,
+) -> Result:
     files = records.read_bundle(bundle)
     log.held("files", f"{len(files)} files, none unlisted, linked or too large")
     proven = timestamps.check(files, trust.authorities)

@@ -5,14 +5,13 @@ from pathlib import Path
 
 from audit import records
 from froc.errors import InputError
+from froc.files import write_bytes
 
 
 def replace_file(place: Path, data: bytes) -> None:
     """Write a file of a bundle, whole or not at all; what a killed process leaves lies beside the bundle, not in it."""
-    part = place.parent.with_name(f".{place.parent.name}.{place.name}.part")
     try:
-        part.write_bytes(data)
-        part.replace(place)
+        write_bytes(place, data, beside=place.parent.absolute().parent)
     except OSError as error:
         raise InputError(f"cannot write {place} ({error.strerror}); make its folder writable") from error
 

@@ -11,6 +11,7 @@ from rich.table import Table
 from cli import jobs, options, words
 from cli.searching import Screen
 from froc.errors import InputError
+from froc.files import write_text
 
 if TYPE_CHECKING:
     from search.compare import Side
@@ -164,7 +165,7 @@ def _write(place: Path, document: Mapping[str, Any]) -> list[Path]:
     written = comparison_figure.draw(place, document)
     for name, text in (("md", comparison_tables.markdown(document)), ("tex", comparison_tables.latex(document))):
         path = place / f"comparison.{name}"
-        path.write_text(text, encoding="utf-8")
+        write_text(path, text)
         written.append(path)
     return written
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from cli import words
 from froc.errors import InputError
+from froc.files import write_text
 
 
 def draft(run: Path, page: Path | None, open_: bool) -> None:
@@ -18,7 +19,7 @@ def draft(run: Path, page: Path | None, open_: bool) -> None:
     text = rendering.html(*evidence.draft(run), unsigned=True)
     place = page or run / "unsigned.html"
     try:
-        place.write_text(text, encoding="utf-8")
+        write_text(place, text)
     except OSError as error:
         if page is not None:
             raise InputError(f"cannot write {page} ({error.strerror}); choose another file") from error

@@ -8,6 +8,7 @@ import typer
 
 from cli import options, words
 from froc.errors import InputError
+from froc.files import write_text
 
 EXAMPLES = """[bold]Examples[/]
 
@@ -63,7 +64,7 @@ def export(
         typer.echo(text, nl=False)
         return
     try:
-        out.write_text(text, encoding="utf-8")
+        write_text(out, text)
     except OSError as error:
         raise InputError(f"cannot write {out} ({error.strerror}); choose another file") from error
     words.results.print(f"verified, and written as {out}", soft_wrap=True)

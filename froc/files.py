@@ -1,15 +1,66 @@
-"""Files that appear whole or not at all. Torch-free."""
+"""The one place that writes files: each appears whole or not at all, and no link is ever followed. Torch-free.
+
+What is written goes to a random name that nobody could have laid a link under (O_EXCL, O_NOFOLLOW), is flushed to the disk
+and renamed. A place that is a symbolic link is refused, so that nothing elsewhere is ever replaced.
+"""
 
 import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
+
+from froc.errors import InputError
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a file by `text`, whole or not at all."""
+    """Replace a file by `text` in UTF-8, whole or not at all. InputError where the place is a symbolic link."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, data: bytes, *, mode: int = 0o666, beside: Path | None = None) -> None:
+    """Replace a file by `data`, whole or not at all. InputError where the place is a symbolic link.
+
+    mode: permissions before the umask. beside: folder on the same disk that the temporary file lies in; the file's own by default.
+    """
+    with replacing(path, mode=mode, beside=beside) as part, part.open("r+b") as stream:
+        stream.write(data)
+
+
+@contextmanager
+def replacing(path: Path, *, mode: int = 0o666, beside: Path | None = None) -> Iterator[Path]:
+    """An empty file under a random name, for libraries that write to a path; it takes the place of `path` at the end."""
+    refuse_link(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    with part.open("w", encoding="utf-8", newline="\n") as stream:
-        stream.write(text)
+    part = (beside or path.parent) / f".{path.stem}.{secrets.token_hex(8)}{path.suffix}"
+    os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode))
+    try:
+        yield part
+        with part.open("rb") as stream:
+            os.fsync(stream.fileno())
+        refuse_link(path)
+        os.replace(part, path)
+    finally:
+        with suppress(FileNotFoundError):  # renamed, it is no longer here
+            part.unlink()
+
+
+def create(path: Path, data: bytes, *, mode: int = 0o666) -> None:
+    """Write a file that is not there yet; FileExistsError where anything is."""
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode), "wb") as stream:
+        stream.write(data)
         stream.flush()
         os.fsync(stream.fileno())
-    os.replace(part, path)
+
+
+def lock_file(path: Path) -> IO[str]:
+    """An empty file to be locked, open; made where there is none. InputError where the place is a symbolic link."""
+    refuse_link(path)
+    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+")
+
+
+def refuse_link(path: Path) -> None:
+    """InputError where a file that is to be written is a symbolic link."""
+    if path.is_symlink():
+        raise InputError(f"{path} is a symbolic link, which is not written through; remove it, or choose another place")

@@ -1,6 +1,5 @@
 """A base model, restored in memory between trials and saved as safetensors. No pickle, no remote code."""
 
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from transformers.modeling_utils import remove_tied_weights_from_state_dict
 
 from froc import adapters, architecture, digest, weights_digest
 from froc.errors import InputError
+from froc.files import replacing
 from froc.forward import blocks, try_narrowing
 from froc.linear import through_onednn
 from froc.scope import Scope, parse
@@ -161,12 +161,8 @@ def _refuse_absent(name: str) -> None:
 
 def write_weights(weights: dict[str, torch.Tensor], path: Path) -> None:
     """Write parameters as one safetensors file; the file appears whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    save_file({name: value.contiguous() for name, value in weights.items()}, part)
-    with part.open("rb") as stream:
-        os.fsync(stream.fileno())
-    os.replace(part, path)
+    with replacing(path) as part:
+        save_file({name: value.contiguous() for name, value in weights.items()}, part)
 
 
 def read_weights(path: Path) -> dict[str, torch.Tensor]:

@@ -31,7 +31,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from froc import digest
 from froc.combined import COMBINED
 from froc.errors import InputError
-from froc.files import write_text
+from froc.files import lock_file, write_text
 from froc.formats.table import Table as Format
 from froc.losses import SCALE, WEIGHTED, check
 from froc.tables import Printed, Table
@@ -358,7 +358,7 @@ def _held(path: Path) -> Iterator[None]:
     """Hold a state against a second call at the same time, whose rows would be lost."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = path.with_name(f".{path.name}.lock").open("a", encoding="utf-8")
+        lock = lock_file(path.with_name(f".{path.name}.lock"))
     except OSError as error:
         raise InputError(f"cannot write the state {path} ({error.strerror}); choose another --state") from error
     with lock:

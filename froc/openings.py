@@ -30,7 +30,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from froc import digest
 from froc.errors import InputError
-from froc.files import write_text
+from froc.files import lock_file, write_bytes, write_text
 from froc.normal_form import normal_form
 
 Rows = Mapping[str, frozenset[str]]
@@ -316,7 +316,7 @@ def _held() -> Iterator[None]:
     """Nobody else reads or writes meanwhile."""
     try:
         _place().mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = (_place() / "lock").open("w")
+        lock = lock_file(_place() / "lock")
     except OSError as error:
         raise InputError(
             f"openings are counted in {state_folder()}, which cannot be written ({error.strerror}); set FROC_STATE to a folder "
@@ -353,12 +353,7 @@ def _key(needed: bool) -> bytes:
     except FileNotFoundError:
         if not needed:
             made = secrets.token_bytes(32)
-            part = path.with_name(".key.part")
-            with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="ascii") as stream:
-                stream.write(made.hex() + "\n")
-                stream.flush()
-                os.fsync(stream.fileno())
-            part.replace(path)
+            write_bytes(path, f"{made.hex()}\n".encode("ascii"), mode=0o600)
             return made
     except ValueError:
         pass

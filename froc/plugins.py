@@ -1,6 +1,7 @@
 """The folder is the registry: `froc/methods/npo.py` *is* the method `npo`.
 
 Other packages add plug-ins through the entry point groups `froc.methods`, `froc.metrics`, ...
+A name that is taken, by froc or by another package, is refused: nobody could say whose code was run.
 The class is found by subclass, not by name: the one concrete subclass that its own file defines.
 """
 
@@ -10,7 +11,9 @@ import importlib
 import inspect
 import pkgutil
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar
@@ -21,10 +24,49 @@ from froc.params import check
 T = TypeVar("T")
 
 
+_OWN_ALONE: ContextVar[bool] = ContextVar("own_alone", default=False)
+
+
+@contextmanager
+def own_alone() -> Iterator[None]:
+    """Within it no plug-in of another package exists: what verifies must not be what an installed package brought."""
+    token = _OWN_ALONE.set(True)
+    try:
+        yield
+    finally:
+        _OWN_ALONE.reset(token)
+
+
 @cache
 def _outside(group: str, path: tuple[str, ...]) -> Mapping[str, EntryPoint]:
-    """path: where packages lie; all of them are read to find those of a group, too slow for every question."""
-    return {point.name: point for point in entry_points(group=group)}
+    """path: where packages lie; all of them are read to find those of a group, too slow for every question.
+
+    Raises InputError for a name that is froc's own, or another package's: nobody could say which code was run.
+    """
+    owners = {_bare(name): "froc itself" for name in own(group)}
+    points: dict[str, EntryPoint] = {}
+    for point in entry_points(group=group):
+        owner = point.dist.name if point.dist else point.value
+        first = owners.setdefault(_bare(point.name), owner)
+        if first != owner or point.name in points:
+            raise InputError(
+                f"the package {owner} calls a plug-in of {group} {point.name!r}, which {first} has already; "
+                f"rename it there, or pip uninstall {owner}"
+            )
+        points[point.name] = point
+    return points
+
+
+@cache
+def own(group: str) -> frozenset[str]:
+    """Names of froc's own plug-ins of a kind: the files of its folder."""
+    package = importlib.import_module(group)
+    return frozenset(item.name for item in pkgutil.iter_modules(package.__path__) if not item.name.startswith("_"))
+
+
+def entry(group: str, name: str) -> EntryPoint | None:
+    """Where another package has a plug-in; None for froc's own and for unknown names."""
+    return None if _OWN_ALONE.get() else _outside(group, tuple(sys.path)).get(name)
 
 
 def names(base: type) -> list[str]:
@@ -34,9 +76,8 @@ def names(base: type) -> list[str]:
 
 def _known(base: type) -> dict[str, EntryPoint | None]:
     """Name -> where another package has it, None for ours."""
-    package = importlib.import_module(base.__module__)
-    ours = [module.name for module in pkgutil.iter_modules(package.__path__) if not module.name.startswith("_")]
-    return {**dict.fromkeys(ours), **_outside(base.__module__, tuple(sys.path))}
+    others = {} if _OWN_ALONE.get() else _outside(base.__module__, tuple(sys.path))
+    return {**dict.fromkeys(sorted(own(base.__module__))), **others}
 
 
 def find(base: type[T], name: str) -> type[T]:

@@ -16,7 +16,7 @@ import polars as pl
 
 from froc import digest
 from froc.errors import InputError
-from froc.files import write_text
+from froc.files import lock_file, replacing, write_text
 
 FINISHED = ("complete", "pruned", "diverged", "out-of-memory", "timed-out", "failed")
 
@@ -117,7 +117,7 @@ class Folder:
         """Create the folder and lock it. Raises InputError where another process holds it or it cannot be written."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            lock = (self.path / ".lock").open("a+", encoding="utf-8")
+            lock = lock_file(self.path / ".lock")
         except OSError as error:
             raise InputError(
                 f"cannot write the run folder {self.path} ({error.strerror}); choose another --out"
@@ -187,10 +187,8 @@ def write_json(path: Path, document: Mapping[str, Any]) -> None:
 
 def write_table(path: Path, table: pl.DataFrame) -> None:
     """Replace a file by a Parquet table."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    table.write_parquet(part)
-    os.replace(part, path)
+    with replacing(path) as part:
+        table.write_parquet(part)
 
 
 def of_document(path: Path) -> str:

@@ -8,7 +8,7 @@ from importlib.metadata import version
 from typing import Any, Protocol
 
 import froc
-from froc import vocabulary
+from froc import provenance, vocabulary
 from froc.bounds import Bound
 from froc.claim import automatic, estimands
 from froc.data import Draw, Sealed, SearchView, Task, Unit, ids
@@ -29,6 +29,8 @@ LATER: dict[str, dict[str, Any]] = {"search": {"parallel": 1, "until": "trials",
 """What plans of older versions do not say, and meant."""
 MISSING: dict[str, Any] = {"relative": None}
 """Fields that only plans have which use them."""
+UNSAID: dict[str, Any] = {"plugins": []}
+"""Fields that older plans do not have, and what they meant."""
 
 
 class After(Protocol):
@@ -179,6 +181,7 @@ def make_plan(
         **({"tokenizer": known} if (known := vocabulary.judge(task, base.tokenizer)) else {}),
         "environment": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
     }  # fmt: skip
+    document["plugins"] = provenance.outside(document)
     return Plan(document, claim, candidates, (*task.notes, *notes, *more))
 
 
@@ -207,7 +210,9 @@ def as_planned(claim: Claim, old: Mapping[str, Any] | None) -> Claim:
 def refuse_other(old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
     """InputError naming the first field in which a run folder's plan differs from this command's."""
     for key, value in (MISSING | dict(new)).items():
-        before = LATER[key] | old[key] if key in LATER and isinstance(old.get(key), dict) else old.get(key)
+        before = (
+            LATER[key] | old[key] if key in LATER and isinstance(old.get(key), dict) else old.get(key, UNSAID.get(key))
+        )
         if key not in VOLATILE and before != value:
             inner = ""
             if isinstance(value, dict) and isinstance(before, dict):

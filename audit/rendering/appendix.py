@@ -18,7 +18,7 @@ from audit.rendering.numbers import count, cut, percent, up
 from audit.rendering.summary import measured_by, ordered
 from audit.rendering.words import STATUS
 from audit.signing import exact
-from froc import comparison, procedures
+from froc import comparison, procedures, provenance
 from froc.bounds import Bound
 from froc.data import WORDINGS
 from froc.losses import SCALE
@@ -57,6 +57,7 @@ def view(report: Mapping[str, Any], facts: Facts, subject: Mapping[str, Any] | N
         "averages": _averages(facts.trials, report["config"]),
         "attacks": _attacks(report, subject),
         "compared": _compared(report.get("comparison")),
+        "foreign": provenance.sentences(report.get("plugins", [])),
     }
 
 

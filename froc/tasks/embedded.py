@@ -27,6 +27,7 @@ from froc import digest
 from froc.batches import collate, encode
 from froc.data import FORGETTING, UTILITY, Row, Task
 from froc.errors import FrocError, InputError
+from froc.files import lock_file, write_text
 from froc.linear import through_onednn
 from froc.models import Base, load
 from froc.observe import observe
@@ -254,7 +255,7 @@ def _alone(folder: Path) -> Iterator[None]:
     place = Path(tempfile.gettempdir(), f"froc-{digest.of_bytes(str(folder.absolute()).encode())[:16]}.lock")
     with ExitStack() as held:
         with suppress(OSError):
-            fcntl.flock(held.enter_context(place.open("w")), fcntl.LOCK_EX)
+            fcntl.flock(held.enter_context(lock_file(place)), fcntl.LOCK_EX)
         yield
 
 
@@ -315,7 +316,7 @@ def train_into(recipe: Recipe, folder: Path, progress: Progress, retrained: bool
         saved: Any = model
         saved.save_pretrained(part, safe_serialization=True)
         tokenizer.save_pretrained(part)
-        (part / "digests.json").write_text(json.dumps(digest.of_files(part)), encoding="utf-8")
+        write_text(part / "digests.json", json.dumps(digest.of_files(part)))
 
     _put(folder, train)
 

@@ -24,6 +24,7 @@ from typing import Any
 from froc.data import SearchView
 from froc.engine import Engine
 from froc.errors import FrocError, InputError
+from froc.files import write_bytes
 from froc.models import load
 from froc.risks import Measurement
 from search.trial import Bench
@@ -67,7 +68,7 @@ class Recipe:
         """Load the base model on a device. folder: empty, for the model's files where they travel along."""
         name = self.model if isinstance(self.model, str) else str(folder)
         for file, content in {} if isinstance(self.model, str) else self.model.items():
-            (folder / file).write_bytes(content)
+            write_bytes(folder / file, content)
         base = load(name, device=device, dtype=self.dtype, train=self.train, members=self.members)
         if base.digest != self.digest:
             raise InputError("a worker's base model is another than the driver's; give all machines the same files")

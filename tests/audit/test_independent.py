@@ -19,6 +19,7 @@ COMPARED = "it looks at no comparison"
 AGAIN = "it looks at nothing that was measured again"
 CLOCK = "it looks at no time stamp"
 SEED = "it is given no auditor's seed"
+CODE = "it has no list of froc's own plug-ins"
 BLIND = {
     "another page": PAGE,
     "a script on the page": PAGE,
@@ -50,6 +51,9 @@ BLIND = {
         CLOCK,
     ),
     "no auditor's seed": SEED,
+    "another package's bound": CODE,
+    "froc's own code said to be another package's": CODE,
+    "code of another package that is not named": CODE,
     **{name: AGAIN for name in CASES if name.startswith("measured again")},
 }
 """Cases that the second verifier accepts, and why: lies by the holder of a trusted key, or less than the verifier asked for."""

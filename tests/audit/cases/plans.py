@@ -89,7 +89,20 @@ def _pick(made: Made) -> None:
     shutil.move(built, made.bundle)
 
 
+_SHADY = {
+    "kind": "metric",
+    "name": "shady",
+    "distribution": "shady",
+    "version": "1.0",
+    "sha256": "a" * 64,
+    "rule": "module",
+}
+
+
 CASES: dict[str, Case] = {
+    "another package's bound": Case("plan-plugins", _replan(lambda p: p["bound"].update(utility="shady"))),
+    "froc's own code said to be another package's": Case("plan-plugins", _replan(lambda p: p.update(plugins=[_SHADY]))),
+    "code of another package that is not named": Case("plan-plugins", _replan(lambda p: (p["search"].update(methods=["shady"]), p.update(plugins=[])))),
     "plan edited and signed": Case("seal-other-plan", _plan_alone(lambda p: p["budget"].update(utility=0.95))),
     "plan with another budget in its statement": Case("plan-digest", _plan_statement(lambda b: b["predicate"]["plan"]["budget"].update(utility="0.95"))),
     "plan with NaN": Case("json-nan-or-float", _plan_text(lambda t: t.replace("0.15", "NaN"))),

@@ -1,0 +1,120 @@
+"""Whose code a plan names: every plug-in of another package by distribution, version and a digest of its code. Torch-free.
+
+The digest is SHA-256 over the sorted `sha256sum` lines of the distribution's code files (.py and compiled modules), as
+importlib.metadata lists them (`rule: distribution`). Where that list does not hold the plug-in's own file, as for editable
+installs and folders without a RECORD, it is over the code files of its top-level package, or of its module's file alone
+(`rule: module`).
+"""
+
+import importlib
+import re
+from collections.abc import Iterable, Mapping
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Any
+
+from froc import digest, plugins
+from froc.errors import InputError
+
+CODE = (".py", ".so", ".pyd")
+KINDS = {
+    "attack": ("froc.attacks", "Attack"),
+    "bound": ("froc.bounds", "Bound"),
+    "method": ("froc.methods", "Method"),
+    "metric": ("froc.metrics", "Metric"),
+    "procedure": ("froc.procedures", "Procedure"),
+}
+"""Kinds of plug-ins whose names a plan holds, and where their base class stands."""
+
+
+def named(plan: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(kind, name) of every plug-in that a plan's document names, each once, sorted."""
+    measurements = [str(text) for text in plan["metrics"].values()]
+    pairs = {("bound", str(name)) for name in plan["bound"].values()}
+    pairs.add(("procedure", _plain(str(plan["procedure"]))))
+    pairs |= {("metric", _plain(text)) for text in measurements}
+    pairs |= {("attack", name) for text in measurements for name in _attacks(text)}
+    methods = [str(name) for name in plan["search"].get("methods", ())]
+    pairs |= {("method", part) for name in methods for part in re.split(r"[()]", name) if part}
+    return sorted((kind, name.replace("-", "_")) for kind, name in pairs)
+
+
+def _plain(measurement: str) -> str:
+    """A name without settings, attacks and pool."""
+    return re.split(r"[:@/]", measurement, maxsplit=1)[0]
+
+
+def _attacks(measurement: str) -> list[str]:
+    _, at, rest = measurement.partition("@")
+    # settings hold paths and numbers such as 1e+3; a name begins with a letter and follows @ or +
+    return re.findall(r"(?:^|\+)([a-z][a-z0-9_]*)(?=[:+/]|$)", rest) if at else []
+
+
+def unknown(plan: Mapping[str, Any]) -> set[tuple[str, str]]:
+    """(kind, name) of what a plan names and froc itself has not."""
+    own = {kind: plugins.own(module) for kind, (module, _) in KINDS.items()}
+    return {(kind, name) for kind, name in named(plan) if name not in own[kind]}
+
+
+def outside(plan: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Every plug-in of another package that a plan names: kind, name, distribution, version, sha256 and rule; sorted."""
+    entries = []
+    for kind, name in named(plan):
+        point = plugins.entry(KINDS[kind][0], name)
+        if point is not None:
+            entries.append({"kind": kind, "name": name, **trace(point)})
+    return entries
+
+
+def trace(point: EntryPoint) -> dict[str, str]:
+    """distribution, version, and a digest of the code behind an entry point. InputError where there is no code to read."""
+    top = _place(point)
+    listed = [Path(str(path.locate())).resolve() for path in (point.dist.files if point.dist else None) or ()]
+    code = [path for path in listed if path.suffix in CODE and path.is_file()]
+    if top[0] in code:
+        root = Path(str(point.dist.locate_file(""))).resolve() if point.dist else top[0].parent
+        rule, names = "distribution", {_below(path, root): digest.of_file(path) for path in code}
+    else:
+        rule, names = "module", {_below(path, top[0].parent): digest.of_file(path) for path in top}
+    about = point.dist
+    return {
+        "distribution": _word(about.name if about else ""),
+        "version": _word(about.version if about else ""),
+        "sha256": digest.of_tree(names),
+        "rule": rule,
+    }
+
+
+def _place(point: EntryPoint) -> tuple[Path, ...]:
+    """The plug-in's own file first, then the other code files of its top-level package."""
+    module = importlib.import_module(point.module)
+    if not getattr(module, "__file__", None):
+        raise InputError(f"the plug-in {point.name} ({point.value}) has no file; install its package again")
+    own = Path(str(module.__file__)).resolve()
+    top = importlib.import_module(point.module.partition(".")[0])
+    if not getattr(top, "__file__", None) or not hasattr(top, "__path__"):
+        return (own,)
+    folder = Path(str(top.__file__)).resolve().parent
+    others = sorted(path.resolve() for path in folder.rglob("*") if path.suffix in CODE and path.is_file())
+    return (own, *(path for path in others if path != own))
+
+
+def _below(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
+
+
+def _word(text: str) -> str:
+    """A distribution's name or version in the few signs that a report takes."""
+    return re.sub(r"[^A-Za-z0-9.+_-]", "_", text)[:80] or "unknown"
+
+
+def sentences(entries: Iterable[Mapping[str, Any]]) -> list[str]:
+    """A line for each package: what of the run is its code."""
+    packages: dict[tuple[str, str, str], list[str]] = {}
+    for entry in entries:
+        key = (entry["distribution"], entry["version"], entry["sha256"])
+        packages.setdefault(key, []).append(f"{entry['kind']} {entry['name']}")
+    return [
+        f"{name} {version} ({', '.join(parts)}; code SHA-256 {sha[:16]})"
+        for (name, version, sha), parts in packages.items()
+    ]

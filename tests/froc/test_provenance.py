@@ -1,0 +1,90 @@
+"""Code of other packages: a name that is taken is refused, the rest is named with a digest, and nothing of it verifies."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from froc import plugins, provenance
+from froc.bounds import Bound
+from froc.errors import InputError
+from froc.metrics import Metric
+
+METRIC = """
+from froc.metrics.extraction_strength import ExtractionStrength
+
+
+class Shady(ExtractionStrength):
+    '''None.'''
+"""
+
+
+def _install(folder: Path, name: str, group: str, point: str, record: bool = False) -> Path:
+    about = folder / f"{name}-1.0.dist-info"
+    about.mkdir(parents=True)
+    (folder / f"{name}.py").write_text(METRIC, encoding="utf-8")
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n", encoding="utf-8")
+    (about / "entry_points.txt").write_text(f"[{group}]\n{point} = {name}:Shady\n", encoding="utf-8")
+    if record:
+        (about / "RECORD").write_text(f"{name}.py,,\n{name}-1.0.dist-info/METADATA,,\n", encoding="utf-8")
+    return folder
+
+
+def _plan(metric: str, bound: str = "betting") -> dict[str, Any]:
+    return {
+        "metrics": {"forgetting": metric},
+        "bound": {"forgetting": bound},
+        "procedure": "weighted-holm",
+        "search": {"methods": ["gu(npo)"]},
+    }
+
+
+@pytest.mark.parametrize("point", ["extraction_strength", "Extraction-Strength"])
+def test_a_name_of_ours_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, point: str) -> None:
+    monkeypatch.syspath_prepend(_install(tmp_path, "shadyname", "froc.metrics", point))
+    with pytest.raises(InputError, match=r"shadyname .*froc itself has already.*pip uninstall shadyname"):
+        plugins.find(Metric, "extraction_strength")
+
+
+def test_a_name_of_another_package_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("shadyleft", "shadyright"):
+        monkeypatch.syspath_prepend(_install(tmp_path / name, name, "froc.metrics", "both"))
+    with pytest.raises(InputError, match=r"shady(left|right) .*shady(left|right) has already"):
+        plugins.names(Metric)
+
+
+@pytest.mark.parametrize(("record", "rule"), [(True, "distribution"), (False, "module")])
+def test_what_takes_part_is_named_with_its_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record: bool, rule: str
+) -> None:
+    name = f"traced{rule}"
+    monkeypatch.syspath_prepend(_install(tmp_path, name, "froc.metrics", name, record))
+    entry = provenance.outside(_plan(f"{name}@prefix_injection+role_play"))[0]
+    assert (entry["kind"], entry["distribution"], entry["version"], entry["rule"]) == ("metric", name, "1.0", rule)
+    assert provenance.outside(_plan("extraction_strength@relearning:steps=30,lr=1e+3+role_play")) == []
+    (tmp_path / f"{name}.py").write_text(METRIC + "\n", encoding="utf-8")
+    assert provenance.outside(_plan(name))[0]["sha256"] != entry["sha256"]
+    assert f"{name} 1.0 (metric {name}" in provenance.sentences([entry])[0]
+
+
+def test_names_are_read_whole() -> None:
+    plan = _plan("extraction_strength@relearning:steps=30,lr=1e+3+role_play/utility")
+    assert provenance.named(plan) == [
+        ("attack", "relearning"), ("attack", "role_play"), ("bound", "betting"), ("method", "gu"), ("method", "npo"),
+        ("metric", "extraction_strength"), ("procedure", "weighted_holm"),
+    ]  # fmt: skip
+    assert provenance.unknown(plan) == set()
+
+
+def test_nothing_of_others_exists_while_verifying(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(_install(tmp_path, "boundless", "froc.bounds", "boundless"))
+    assert "boundless" in plugins.names(Bound)
+    with plugins.own_alone():
+        assert "boundless" not in plugins.names(Bound)
+        assert plugins.entry("froc.bounds", "boundless") is None
+    # not even one that could not be told from ours
+    monkeypatch.syspath_prepend(_install(tmp_path / "two", "clashing", "froc.bounds", "betting"))
+    with pytest.raises(InputError, match="clashing"):
+        plugins.find(Bound, "betting")
+    with plugins.own_alone():
+        assert plugins.find(Bound, "betting").__module__ == "froc.bounds.betting"
