@@ -5,6 +5,7 @@ check that failed. Messages name a file and a line, never its content.
 """
 
 import io
+import itertools
 import os
 import re
 import stat
@@ -18,7 +19,7 @@ from typing import Annotated, Any, Literal
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from audit.signing import compact, exact, strict_json
+from audit.signing import MAX_DEPTH, compact, exact, strict_json
 from froc import digest
 from froc.control import BASE
 from froc.errors import InputError, VerificationError
@@ -42,6 +43,8 @@ LATER = {"reexecution.dsse.json": 4 * MIB}
 TOKEN_BYTES = 64 * 2**10
 PLAN_TOKEN = "plan.tsr"
 """A time stamp of the plan's signature, made before the report: evidence like other files."""
+MOST_FILES = len(LIMITS) + len(COMPARED) + len(LATER) + 1 + MAX_DEPTH
+"""All that a bundle can have: a time stamp of the plan, and one of each signature; an envelope has no more than that."""
 _REPORT_TOKEN = re.compile(r"report-([0-9a-f]{64})\.tsr")
 """A time stamp of the report's signature by the key so named, made after it."""
 MEDIA = {
@@ -144,9 +147,12 @@ class Trial(Strict):
 def read_bundle(folder: Path) -> dict[str, bytes]:
     """Every file of a bundle, each read once. Raises VerificationError for unlisted, missing, linked or huge files."""
     try:
-        found = sorted(entry.name for entry in os.scandir(folder))
+        with os.scandir(folder) as entries:
+            found = sorted(entry.name for entry in itertools.islice(entries, MOST_FILES + 1))
     except OSError as error:
         raise InputError(f"cannot list {folder} ({error.strerror}); verify as someone who may") from error
+    if len(found) > MOST_FILES:
+        raise VerificationError("bundle-too-many-files", f"the bundle holds more than {MOST_FILES} files")
     wanted = LIMITS | (COMPARED if any(name in COMPARED for name in found) else {})
     wanted |= {name: limit for name, limit in LATER.items() if name in found}
     wanted |= {name: TOKEN_BYTES for name in found if name == PLAN_TOKEN or _REPORT_TOKEN.fullmatch(name)}

@@ -130,6 +130,12 @@ def _from_file(path: Path, password: bytes | None) -> CryptoSigner:
     return CryptoSigner(private, _public(private.public_key(), str(path)))
 
 
+def _refuse_several(data: bytes, path: Path) -> None:
+    """A file with two keys: which of them is meant, nobody can say."""
+    if len(re.findall(rb"-----BEGIN [A-Z ]*KEY-----", data)) > 1:
+        raise InputError(f"{path} holds more than one key; give a file with one")
+
+
 def _warn_of_readers(path: Path) -> None:
     """Say so where others may read a private key; it is used all the same."""
     mode = path.stat().st_mode
@@ -259,11 +265,13 @@ def exact(document: Any) -> Any:
 def _read_key(path: Path, kind: str) -> bytes:
     try:
         with path.open("rb") as stream:
-            return stream.read(2**16)
+            data = stream.read(2**16)
     except OSError as error:
         raise InputError(
             f"cannot read the {kind} key {path} ({error.strerror}); make one with froc audit keygen"
         ) from error
+    _refuse_several(data, path)
+    return data
 
 
 def _keyid(public: Ed25519PublicKey | ec.EllipticCurvePublicKey) -> str:

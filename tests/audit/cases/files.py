@@ -19,6 +19,13 @@ def _pipe(made: Made) -> None:
     os.mkfifo(made.bundle / "losses.csv")
 
 
+def _hoard(made: Made) -> None:
+    """Names of time stamps without end, which are one file."""
+    (made.bundle / records.report_token("0" * 64)).write_bytes(b"0" * records.TOKEN_BYTES)
+    for number in range(1, records.MOST_FILES):
+        os.link(made.bundle / records.report_token("0" * 64), made.bundle / records.report_token(f"{number:064x}"))
+
+
 def _page(change: Callable[[str], str]) -> Attack:
     """Ship another page, listed with its own digest."""
 
@@ -42,6 +49,7 @@ CASES: dict[str, Case] = {
     "a script on the page": Case("html-not-rendering-of-signed-data", _page(lambda t: t.replace("</body>", "<script>1</script></body>"))),
     "an unlisted file": Case("bundle-unlisted-file", lambda m: (m.bundle / "README.md").write_text("trust me")),
     "an unlisted folder": Case("bundle-unlisted-file", lambda m: ((m.bundle / "keys").mkdir(), (m.bundle / "keys" / "key.pub").write_text(""))),
+    "more time stamps than signatures": Case("bundle-too-many-files", _hoard),
     "a missing file": Case("bundle-missing-file", lambda m: (m.bundle / "seal.json").unlink()),
     "a file too large": Case("bundle-file-too-large", lambda m: os.truncate(m.bundle / "plan.json", records.LIMITS["plan.json"] + 1)),
     "a link in the bundle": Case("bundle-symlink-or-special", _linked),
