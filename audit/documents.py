@@ -5,13 +5,18 @@ from typing import Annotated, Any, Literal
 import polars as pl
 from pydantic import Field, ValidationError
 
-from audit.records import POINT, RISK, Hex, Name, Stamp, Strict
+from audit.records import MANY, POINT, RISK, Hex, Name, Stamp, Strict
 from froc.claim import FLOOR as FLOOR
 from froc.control import Kind
 from froc.errors import VerificationError
 from froc.risk import Claim
 
 Role = Literal["engineer", "approver", "auditor"]
+
+
+Count = Annotated[int, Field(ge=0, le=10**9)]
+LEAST = 1e-9
+"""Of budgets, confidences and weights, and how far below 1 they end: what lies beyond is lost in rounding."""
 
 
 class Lenient(Strict, extra="ignore"):
@@ -39,8 +44,8 @@ class SplitPlan(Lenient):
     """search, calibration: risk -> units. searched, queries: risk -> digest over the sorted ids of either's queries. draw: how
     units were divided: each by its own place, or (in older plans, which say nothing) in the order of their ids."""
 
-    search: dict[str, int]
-    calibration: dict[str, int]
+    search: dict[str, Count]
+    calibration: dict[str, Count]
     searched: dict[str, str]
     queries: dict[str, str]
     draw: Literal["by-row"] | None = None
@@ -49,8 +54,8 @@ class SplitPlan(Lenient):
 class SearchPlan(Lenient):
     """How many trials were planned, and how many of them may be tested. The rest is said on the page alone."""
 
-    trials: int = Field(ge=1)
-    candidates: int = Field(ge=1)
+    trials: int = Field(ge=1, le=MANY)
+    candidates: int = Field(ge=1, le=MANY)
     methods: list[str] = Field(default_factory=list)
     sampler: str = ""
     pruner: str = ""
@@ -85,8 +90,10 @@ class Plan(Lenient):
     created: str = Stamp
     task: TaskPlan
     model: ModelPlan
-    budget: dict[Annotated[str, Field(pattern=rf"^{RISK}$")], Annotated[float, Field(gt=0, lt=1)]] = Field(min_length=1)
-    confidence: float = Field(gt=0, lt=1)
+    budget: dict[Annotated[str, Field(pattern=rf"^{RISK}$")], Annotated[float, Field(ge=LEAST, le=1 - LEAST)]] = Field(
+        min_length=1
+    )
+    confidence: float = Field(ge=LEAST, le=1 - LEAST)
     procedure: str
     bound: dict[str, str]
     population: dict[str, Literal["queries", "sample", "census"]]
@@ -97,10 +104,10 @@ class Plan(Lenient):
     largest: dict[str, Annotated[int, Field(ge=1, le=10**9)]] = Field(default_factory=dict)
     # budgets that are shares of what the base model scored
     relative: list[str] = Field(default_factory=list)
-    weights: dict[str, Annotated[float, Field(gt=0, le=1)]]
+    weights: dict[str, Annotated[float, Field(ge=LEAST, le=1)]]
     radius: float = Field(ge=0, lt=1)
     sequential: bool
-    openings: int = Field(ge=1)
+    openings: int = Field(ge=1, le=MANY)
     joint: bool
     metrics: dict[str, str]
     quantum: Literal[1000]
@@ -148,7 +155,7 @@ class SealedCandidate(Strict):
     config: str = Name
     method: str
     params: dict[str, Any]
-    weight: float = Field(gt=0, le=1)
+    weight: float = Field(ge=LEAST, le=1)
     # older versions sealed no weights
     weights_digest: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
 
@@ -160,7 +167,7 @@ class Seal(Strict):
     plan: str = Hex
     candidates: list[SealedCandidate]
     search_losses: str = Hex
-    trials: int = Field(ge=0)
+    trials: int = Field(ge=0, le=MANY)
     calibration: dict[str, str]
     order: list[Annotated[list[str], Field(min_length=3, max_length=3)]] | None = None
     base_weights_digest: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
@@ -201,8 +208,8 @@ class ComparedPlan(Lenient):
     metrics: dict[Literal["forgetting", "utility"], str] = Field(min_length=2)
     units: dict[Literal["forgetting", "utility"], Literal["query", "group"]] = Field(min_length=2)
     levels: list[Annotated[float, Field(gt=0, le=1)]] = Field(min_length=1)
-    confidence: float = Field(gt=0, lt=1)
-    openings: int = Field(ge=1)
+    confidence: float = Field(ge=LEAST, le=1 - LEAST)
+    openings: int = Field(ge=1, le=MANY)
 
 
 NAME = "[a-z0-9_]{1,40}"
@@ -235,8 +242,8 @@ class ComparedFile(Strict):
 
     plan: dict[str, Any]
     seal: dict[str, Any]
-    opening: Annotated[int, Field(ge=1)]
-    planned: Annotated[int, Field(ge=1)]
+    opening: Annotated[int, Field(ge=1, le=MANY)]
+    planned: Annotated[int, Field(ge=1, le=MANY)]
 
 
 class Harness(Strict):
@@ -259,7 +266,7 @@ class Asserted(Strict):
     harness: Harness
     assurance: Literal["self_attested"] = Field(alias="assuranceLevel")
     asked: str | None
-    opening: int = Field(ge=1)
+    opening: int = Field(ge=1, le=MANY)
 
 
 def parse(model: type[Strict], document: Any, check: str) -> Any:

@@ -59,6 +59,8 @@ RISK = r"[a-z][a-z0-9_-]{0,31}"
 POINT = r"base|[A-Za-z0-9][A-Za-z0-9._/-]{0,100}@[01]\.[0-9]{4}"
 REASON = r"[A-Za-z_][A-Za-z0-9_]*(Error|Exception)( at [A-Za-z0-9_.]+:[0-9]+)?"
 
+MANY = 10**6
+"""More trials, candidates, attempts or openings than anybody has."""
 STAMP = "%Y-%m-%dT%H:%M:%SZ"
 Stamp = Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$")
 Hex = Field(pattern=r"^[0-9a-f]{64}$")
@@ -117,7 +119,7 @@ class Variant(Strict):
     """A configuration that a trial gave without training: stopped at a step, mixed with the base model by a share."""
 
     config: str = Name
-    stop: int = Field(ge=1)
+    stop: int = Field(ge=1, le=10**12)
     mix: str = Number
     search: dict[Annotated[str, Field(pattern=rf"^{RISK}$")], Annotated[str, Number]]
     averages: dict[Annotated[str, Field(pattern=rf"^{RISK}$")], Average] | None = None
@@ -126,8 +128,8 @@ class Variant(Strict):
 class Trial(Strict):
     """One line of trials.jsonl in a bundle: a started trial, without anything that could hold text."""
 
-    trial: int = Field(ge=0)
-    attempt: int = Field(ge=1)
+    trial: int = Field(ge=0, le=MANY)
+    attempt: int = Field(ge=1, le=MANY)
     config: str = Name
     method: str
     params: dict[str, str | int | bool | None]
@@ -136,7 +138,7 @@ class Trial(Strict):
     reason: str | None = Field(pattern=rf"^{REASON}$")
     started: str = Stamp
     ended: str | None = Stamp
-    steps: int = Field(ge=0)
+    steps: int = Field(ge=0, le=10**12)
     seconds: str = Number
     search: dict[Annotated[str, Field(pattern=rf"^{RISK}$")], Annotated[str, Number]] | None
     averages: dict[Annotated[str, Field(pattern=rf"^{RISK}$")], Average] | None = None

@@ -357,7 +357,7 @@ def verify(
         for column in ("", "check", "seen"):
             table.add_column(column)
         for check in found.checks:
-            table.add_row(str(check.number), check.name, check.seen)
+            table.add_row(str(check.number), check.name, words.visible(check.seen))
         words.results.print(table)
         for keyid in found.signers:
             role = found.roles.get(keyid, "a trusted key")

@@ -148,15 +148,15 @@ def _print_measures(paths: Sequence[Path], format_: str, json_: bool) -> None:
     table.add_column("measure", no_wrap=True)
     table.add_column("queries", justify="right")
     for config in configs:
-        table.add_column(config, justify="right", overflow="fold")
+        table.add_column(words.name(config), justify="right", overflow="fold")
     for (name, queries), some in found.group_by("measure", "queries", maintain_order=True):
         means = dict(zip(some["config"], some["mean"], strict=True))
         cells = ("" if means.get(config) is None else f"{means[config]:.3f}" for config in configs)
-        table.add_row(str(name), "" if queries is None else str(queries), *cells)
+        table.add_row(words.name(str(name)), "" if queries is None else str(queries), *cells)
     words.results.print(table)
     for row in found.iter_rows(named=True):
         for line in _doubts(row, AGREE):
-            words.results.print(f"{row['config']}: {line}", markup=False)
+            words.results.print(f"{words.name(row['config'])}: {words.visible(line)}")
 
 
 def _doubts(row: Mapping[str, Any], near: float) -> Iterator[str]:

@@ -177,13 +177,13 @@ def _print(document: Mapping[str, Any], written: Sequence[Path]) -> None:
     head, body = rows(document)
     table = Table(title=f"What is left of the forgotten, confidence {document['confidence']:.0%}", title_justify="left")
     for column in head:
-        table.add_column(column, justify="left" if column == "method" else "right")
+        table.add_column(words.visible(column), justify="left" if column == "method" else "right")
     for row in body:
-        table.add_row(*row)
+        table.add_row(*map(words.visible, row))
     words.results.print(table)
     first = next(stage for stage in ordered(document["stages"]) if stage != BEFORE)
     for line in sentences(document, [first]):
-        words.results.print(line, soft_wrap=True)
+        words.results.print(words.visible(line), soft_wrap=True)
     if document["failed"]:
         words.results.print(f"[dim]did not train again: {', '.join(document['failed'])}[/]", soft_wrap=True)
     if document["opening"]["number"] > 1:

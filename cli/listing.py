@@ -77,7 +77,11 @@ def listing(
         for entry in entries:
             fields = ", ".join(f"{key} {value['range']}" for key, value in entry["hyperparameters"].items())
             told = (", ".join(entry[key]) if isinstance(entry[key], list) else str(entry[key]) for key in more)
-            table.add_row(entry["name"], entry["summary"], *told, fields, entry["source"])
+            table.add_row(
+                words.name(entry["name"]),
+                words.visible(entry["summary"]),
+                *map(words.visible, (*told, fields, entry["source"])),
+            )
         words.results.print(table)
 
 

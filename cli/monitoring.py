@@ -62,6 +62,6 @@ def monitor(
         for one in found.tables():
             words.results.print(one.rich())
         for line in found.said:
-            words.results.print(line, soft_wrap=True, markup=False)
+            words.results.print(words.visible(line), soft_wrap=True)
     if found.alarms:
         raise NotCertifiedError(f"alarm: {' and '.join(found.alarms)} above budget")

@@ -116,9 +116,9 @@ def plan(
     for one in made.tables():
         words.results.print(one.rich())
     for line in made.said:
-        words.results.print(line, soft_wrap=True, markup=False)
+        words.results.print(words.visible(line), soft_wrap=True)
     if made.command:
-        words.results.print(f"next: {made.command}", soft_wrap=True, markup=False)
+        words.results.print(f"next: {words.visible(made.command)}", soft_wrap=True)
 
 
 def _budgets(said: Sequence[str]) -> dict[str, float] | float:

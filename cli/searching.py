@@ -330,13 +330,17 @@ class Screen:
             words.messages.print(
                 f"{risk:<{max(map(len, named))}} budget {plan.claim.budget[risk]:g}, {units['search'][risk]} search and "
                 f"{units['calibration'][risk]} sealed calibration {plan.claim.unit[risk]} units, {plan.claim.bound[risk]} bound"
-                + ("" if metrics[risk].partition("/")[0] == "extraction_strength" else f"  [dim]{metrics[risk]}[/]"),
+                + (
+                    ""
+                    if metrics[risk].partition("/")[0] == "extraction_strength"
+                    else f"  [dim]{words.visible(metrics[risk])}[/]"
+                ),
                 soft_wrap=True,
             )
         few = [f"{units['calibration'][risk]} of {risk}" for risk in named if units["calibration"][risk] < FLOOR]
         small = f"{', '.join(few)}: froc audit report refuses numbers on fewer than {FLOOR} units (--allow-small-sample reports them)"
         for note in (*plan.notes, *([small] if few else []), *([said] if said else [])):
-            words.messages.print(f"[dim]note: {note}[/]")
+            words.messages.print(f"[dim]note: {words.visible(note)}[/]")
 
     def controlled(self, base: Mapping[str, Any], notes: Sequence[str]) -> None:
         """Say what the base model shows, before anything is removed from it."""
@@ -345,7 +349,7 @@ class Screen:
         from froc.control import sentences
 
         for line in (*sentences(base, [], None), *(f"note: {note}" for note in notes)):
-            words.messages.print(f"[dim]{line}[/]", soft_wrap=True)
+            words.messages.print(f"[dim]{words.visible(line)}[/]", soft_wrap=True)
 
     def trial(self, line: "Started", log: "Sequence[Started]", total: int) -> None:
         """One line per finished trial, with the best stop and mix of it, and the best so far beside the bar."""
@@ -357,8 +361,10 @@ class Screen:
         means = " ".join(f"{risk} {mean:6.3f}" for risk, mean in (best or {}).items())
         within = best is not None and self._excess(best) <= 1
         verdict = "[green]within budget[/]" if within else f"[dim]{line.status if line.search is None else 'over'}[/]"
-        why = f" [dim]({line.reason})[/]" if line.reason and line.status != "pruned" else ""
-        words.messages.print(f"{line.config} {line.method:<12} {means:<36} {line.seconds:5.1f} s  {verdict}{why}")
+        why = f" [dim]({words.visible(line.reason)})[/]" if line.reason and line.status != "pruned" else ""
+        words.messages.print(
+            f"{line.config} {words.visible(line.method):<12} {means:<36} {line.seconds:5.1f} s  {verdict}{why}"
+        )
 
     def screening(self, done: int, total: int) -> None:
         """The likeliest configurations are measured under the further risks."""

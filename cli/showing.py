@@ -64,7 +64,7 @@ def show(
     else:
         words.results.print(trials(log, limits(plan["budget"])))
         if certificate is None and unopened_reason(folder):
-            words.results.print(unopened_reason(folder), soft_wrap=True)
+            words.results.print(words.visible(unopened_reason(folder)), soft_wrap=True)
         elif certificate is None:
             words.results.print(
                 f"not finished: {sum(line.status == 'complete' for line in log)} complete trials so far"
@@ -116,7 +116,7 @@ def _diagnostics(run: Path) -> None:
         parts.append(f"membership AUC {found['mia_auc']:.2f}, PrivLeak {found['priv_leak']:.0f} %")
     words.results.print(f"[dim]diagnostics, not certified: {'; '.join(parts)}[/]", soft_wrap=True)
     for line in found.get("exchangeability", ()):
-        words.messages.print(f"[yellow]warning:[/] {line}", soft_wrap=True)
+        words.messages.print(f"[yellow]warning:[/] {words.visible(line)}", soft_wrap=True)
 
 
 FEW = 3
@@ -143,7 +143,7 @@ def certified(certificate: Mapping[str, Any]) -> None:
 def _every_risk(certificate: Mapping[str, Any], row: Mapping[str, Any]) -> Table:
     which = "chosen" if row["certified"] else "closest, not certified"
     table = Table(
-        title=f"Every risk of {words.visible(row['config'])} ({which})", title_justify="left", header_style="bold"
+        title=f"Every risk of {words.name(row['config'])} ({which})", title_justify="left", header_style="bold"
     )
     for column in ("risk", "units", "measured", "at most", "budget", "p-value"):
         table.add_column(column, justify="left" if column == "risk" else "right", no_wrap=True)
@@ -155,7 +155,7 @@ def _every_risk(certificate: Mapping[str, Any], row: Mapping[str, Any]) -> Table
             f"{alpha:g}{_share(certificate, risk)}",
             f"{row['p_values'][risk]:.2g}",
         )
-        table.add_row(words.visible(risk), str(row["n"].get(risk, "")), *cells, style="green" if cur <= alpha else "")
+        table.add_row(words.name(risk), str(row["n"].get(risk, "")), *cells, style="green" if cur <= alpha else "")
     return table
 
 
@@ -179,7 +179,7 @@ def _certificate(certificate: Mapping[str, Any]) -> Table:
     shown = _ordered(certificate["budget"])
     shown = shown if len(shown) <= FEW else [(risk, alpha) for risk, alpha in shown if risk in words.RISKS]
     for risk, alpha in shown:
-        table.add_column(f"{words.visible(risk)}\nmeasured", justify="right", no_wrap=True)
+        table.add_column(f"{words.name(risk)}\nmeasured", justify="right", no_wrap=True)
         table.add_column(f"at most\n(budget {alpha:g}{_share(certificate, risk)})", justify="right", no_wrap=True)
     table.add_column("p-value", justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
@@ -195,8 +195,8 @@ def _certificate(certificate: Mapping[str, Any]) -> Table:
         verdict = "certified, chosen" if chosen else "certified" if one["certified"] else "not certified"
         verdict = "screened" if screened else verdict
         style = "bold green" if chosen else "green" if one["certified"] else "dim"
-        method = [one["method"]] if named else []
-        table.add_row(words.visible(one["config"]), *method, *cells, f"{one['p_value']:.2g}", verdict, style=style)
+        method = [words.name(one["method"])] if named and one["method"] else [""] if named else []
+        table.add_row(words.name(one["config"]), *method, *cells, f"{one['p_value']:.2g}", verdict, style=style)
     return table
 
 
@@ -234,7 +234,9 @@ def trials(log: "Sequence[Started]", budget: Mapping[str, float]) -> Table:
         best = min(measured, key=lambda one: max((one.search or {})[r] / a for r, a in budget.items()), default=line)
         means = [f"{best.search[risk]:.3f}" if best.search else "" for risk in budget]
         status = line.status + (f" ({line.reason})" if line.reason else "")
-        table.add_row(best.config, line.method, *means, f"{line.seconds:.1f}", status)
+        table.add_row(
+            words.name(best.config), words.name(line.method), *means, f"{line.seconds:.1f}", words.visible(status)
+        )
     return table
 
 

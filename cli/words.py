@@ -10,9 +10,10 @@ from typing import Any, TextIO, TypeVar
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 
 from froc.errors import InputError
+from froc.visible import marked
+from froc.visible import name as quoted
 
 T = TypeVar("T")
 RISKS = ("forgetting", "utility")
@@ -39,8 +40,12 @@ def password() -> bytes | None:
 
 def visible(text: str) -> str:
     """Text from a user's file as its characters: no escape reaches the terminal, no bracket is taken for markup."""
-    shown = "".join(sign if sign.isprintable() else f"\\x{ord(sign):02x}" for sign in text)
-    return escape(shown)
+    return marked(text)
+
+
+def name(text: str) -> str:
+    """A name that somebody else chose, for the terminal: in quotes where it could be read as more than a name."""
+    return marked(quoted(text))
 
 
 def emit(document: Mapping[str, Any] | Sequence[Any]) -> None:

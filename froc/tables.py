@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from froc.visible import marked, visible
+
 WIDTH = 160
 
 
@@ -26,23 +28,23 @@ class Table:
         from rich.table import Table as Drawn
 
         drawn = Drawn(
-            title=self.title, title_justify="left", header_style="bold", min_width=min(WIDTH, len(self.title))
+            title=marked(self.title), title_justify="left", header_style="bold", min_width=min(WIDTH, len(self.title))
         )
         shown = self._shown()
         for place in shown:
-            name = self.columns[place]
+            name = "\n".join(map(marked, self.columns[place].split("\n")))
             drawn.add_column(name, justify="right" if place and name else "left", no_wrap=True)
         for row in self.rows:
-            drawn.add_row(*(row[place] for place in shown))
+            drawn.add_row(*(marked(row[place]) for place in shown))
         return drawn
 
     def html(self) -> str:
         """A table element."""
         shown = self._shown()
-        head = "".join(f"<th>{html.escape(self.columns[place])}</th>" for place in shown)
-        rows = ("".join(f"<td>{html.escape(row[place])}</td>" for place in shown) for row in self.rows)
+        head = "".join(f"<th>{html.escape(visible(self.columns[place]))}</th>" for place in shown)
+        rows = ("".join(f"<td>{html.escape(visible(row[place]))}</td>" for place in shown) for row in self.rows)
         body = "".join(f"<tr>{row}</tr>" for row in rows)
-        return f"<table><caption>{html.escape(self.title)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        return f"<table><caption>{html.escape(visible(self.title))}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
     def _shown(self) -> list[int]:
         return [i for i, name in enumerate(self.columns) if name or any(row[i] for row in self.rows)]
@@ -66,8 +68,8 @@ class Printed(ABC):
         console = Console(file=drawn, width=WIDTH, highlight=False)
         for table in self.tables():
             console.print(table.rich())
-        return drawn.getvalue() + "\n".join(self.sentences())
+        return drawn.getvalue() + "\n".join(map(visible, self.sentences()))
 
     def _repr_html_(self) -> str:
-        lines = "".join(f"<p>{html.escape(line)}</p>" for line in self.sentences())
+        lines = "".join(f"<p>{html.escape(visible(line))}</p>" for line in self.sentences())
         return "".join(table.html() for table in self.tables()) + lines

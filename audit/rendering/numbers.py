@@ -1,35 +1,21 @@
-"""Numbers and names as they stand on the page: rounded against the claim, and unable to hide or reorder anything.
-
-Which characters are shown as they are is decided by a fixed edition of Unicode, so that no version of Python writes
-another page.
-"""
+"""Numbers and names as they stand on the page: rounded against the claim, and unable to hide or reorder anything."""
 
 from collections.abc import Mapping
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
 from typing import Any
-from unicodedata import ucd_3_2_0
 
 from markupsafe import Markup
 
+from froc.visible import visible as shown
+
 CUT = Decimal("0.01")
-PICTOGRAPHS = range(0x1F300, 0x1FB00)
-"""Emoji: most are younger than the edition of Unicode that is asked."""
 LONGEST = 10_000
 """Characters of a name that the appendix shows; what is longer stands in the evidence in full."""
 
 
 def visible(value: Any) -> Any:
-    """Text with every character that could hide, reorder or pile up on others written as its code point."""
-    if not isinstance(value, str) or isinstance(value, Markup):
-        return value
-    shown, marks = [], 0
-    for sign in value:
-        kind = ucd_3_2_0.category(sign)
-        # one accent is a letter's; a heap of them covers the lines around it
-        marks = marks + 1 if kind[0] == "M" else 0
-        plain = sign == " " or kind[0] in "LNPS" or (kind == "Mn" and marks == 1) or ord(sign) in PICTOGRAPHS
-        shown.append(sign if plain else f"\\u{ord(sign):04x}")
-    return "".join(shown)
+    """Text so that it can neither hide nor reorder anything; other values, and what is markup already, as they are."""
+    return shown(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def cut(value: str, most: int = 48) -> str:
