@@ -30,6 +30,7 @@ How the files depend on each other, top to bottom::
     risk                                  -> certified set, CUR, certificate
     laws  chances  designing              what losses may be like, and how likely they are to pass; designs on search losses
     plan_identity                         what makes a plan another plan
+    provenance                            whose code a plan names
     planning  wealth  monitoring          before a calibration, and after deployment: planning_words, planning_figure, monitoring_figure
     comparison                            methods at equal utility: comparison_figure, comparison_tables
     formats/  certifying  reopening       tables and logs from elsewhere -> losses; risk control on losses that are there

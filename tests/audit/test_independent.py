@@ -50,7 +50,6 @@ BLIND = {
         ),
         CLOCK,
     ),
-    "more time stamps than signatures": CLOCK,
     "no auditor's seed": SEED,
     "froc's own code said to be another package's": CODE,
     "code of another package that is not named": CODE,
