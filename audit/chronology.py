@@ -7,6 +7,7 @@ forgiven; a trial in the year 2999, or a plan that was signed before it was writ
 
 from collections.abc import Sequence
 from datetime import timedelta
+from decimal import Decimal
 
 from audit.documents import Asserted
 from audit.records import Trial, moment
@@ -28,6 +29,14 @@ def check_run(created: str, signed: str, trials: Sequence[Trial]) -> None:
             raise VerificationError("trial-before-plan", f"trial {trial.trial} was started before the plan existed")
         if trial.ended is not None and moment(trial.ended) < moment(trial.started):
             raise VerificationError("trial-dates", f"trial {trial.trial} ended before it was started")
+        if trial.ended is not None and _longer(trial):
+            raise VerificationError("trial-duration", f"trial {trial.trial} took longer than from its start to its end")
+
+
+def _longer(trial: Trial) -> bool:
+    """Whether a trial is said to have taken longer than its dates leave room for, clocks that were set meanwhile forgiven."""
+    room = moment(trial.ended or trial.started) - moment(trial.started) + CLOCK_SKEW
+    return Decimal(trial.seconds) > Decimal(room.total_seconds())
 
 
 def check_report(said: Asserted, signed: str, trials: Sequence[Trial], proven: Proven) -> None:

@@ -44,11 +44,6 @@ class Log:
     def __init__(self) -> None:
         self.checks: list[Check] = []
 
-    @property
-    def last(self) -> str:
-        """Name of the last check that held."""
-        return self.checks[-1].name if self.checks else "none"
-
     def held(self, name: str, seen: str) -> None:
         """Write down the next check."""
         self.checks.append(Check(STEPS.index(name) + 1, name, seen))
@@ -172,6 +167,10 @@ def _trials(trials: Sequence[Trial], plan: Plan, seal: Seal, plan_digest: str) -
     for line in trials:
         if line.plan not in (plan_digest, *plan.extends):
             raise VerificationError("trial-other-plan", f"trial {line.trial} was started under another plan")
+        if plan.search.methods and line.method not in plan.search.methods:
+            raise VerificationError("trial-method", f"trial {line.trial} is of a method that was not planned")
+        if any(variant.stop > line.steps for variant in line.variants):
+            raise VerificationError("trial-steps", f"trial {line.trial} has a stop after its last step")
         attempts[line.trial] = attempts.get(line.trial, 0) + 1
         if line.attempt != attempts[line.trial] or (line.config[:5] != f"c{line.trial:04d}"[:5]):
             raise VerificationError("trial-index", f"trial {line.trial}: attempts or names are not in order")

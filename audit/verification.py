@@ -36,7 +36,7 @@ from audit.reexecution import Reexecution
 from audit.statements import Statement
 from audit.trust import Trust
 from froc import digest
-from froc.errors import FrocError, InputError, VerificationError
+from froc.errors import InputError, VerificationError
 from froc.plugins import own_alone
 
 SUFFIX = ".froc-audit"
@@ -118,15 +118,31 @@ def check(
             raise InputError(f"{folder} is no folder; give {kind}")
     trust = trusted if isinstance(trusted, Trust) else Trust(tuple(trusted))
     log = Log()
-    try:
-        with own_alone():
+    with own_alone():
+        try:
             return _check(bundle, trust, model, now or datetime.now(UTC), min_sequence, audit_seed, share, log)
-    except (FrocError, OSError, MemoryError):
-        raise
-    except Exception as error:  # whatever a document makes our code stumble over is no document that verifies
-        raise VerificationError(
-            "not-readable", f"{type(error).__name__} after the step {log.last}; the bundle holds what no froc writes"
-        ) from error
+        except VerificationError:
+            raise
+        except Exception as error:  # what nobody thought of is no reason to believe a report
+            step = _step(log, bundle, model)
+            # a missing package or a folder that this user may not read says nothing about the report
+            if isinstance(error, InputError) and step in ("files", "timestamps", "model", "weights"):
+                raise
+            raise _undone(step, error) from error
+
+
+def _undone(step: str, error: Exception) -> VerificationError:
+    number = facts.STEPS.index(step) + 1
+    return VerificationError(f"failed-{step}", f"step {number} could not be done ({type(error).__name__})")
+
+
+def _step(log: Log, bundle: Path, model: Path | None) -> str:
+    """The name of the first step that did not hold."""
+    absent = {"model"} if model is None else set[str]()
+    absent |= set[str]() if any(bundle.glob("*.tsr")) else {"timestamps"}
+    absent |= set[str]() if (bundle / "comparison.json").exists() else {"comparison"}
+    last = log.checks[-1].number if log.checks else 0
+    return next(name for name in (*facts.STEPS[last:], facts.STEPS[-1]) if name not in absent)
 
 
 def _check(

@@ -19,7 +19,7 @@ def draft(run: Path, page: Path | None, open_: bool) -> None:
     text = rendering.html(*evidence.draft(run), unsigned=True)
     place = page or run / "unsigned.html"
     try:
-        write_text(place, text)
+        write_text(place, text, parents=False)
     except OSError as error:
         if page is not None:
             raise InputError(f"cannot write {page} ({error.strerror}); choose another file") from error

@@ -64,7 +64,7 @@ def export(
         typer.echo(text, nl=False)
         return
     try:
-        write_text(out, text)
+        write_text(out, text, parents=False)
     except OSError as error:
         raise InputError(f"cannot write {out} ({error.strerror}); choose another file") from error
     words.results.print(f"verified, and written as {out}", soft_wrap=True)

@@ -4,7 +4,7 @@ How the files depend on each other, top to bottom::
 
     errors  params  digest  plugins       words every file shares
     rounding                              bounds as people read them
-    files  tables                         files that appear whole; tables as text and HTML
+    files  visible  tables                files that appear whole; text of others, unable to hide; tables as text and HTML
     records  rows  passages  prompts      files of rows; rows; long texts in passages; where prompt, answer and end of a row are
     data  tasks/  layouts/  earlier       queries, the sealed split; what can be worked on; benchmarks' files; past requests
     models  scope  linear                 a base model, what of it trials may change, its layers on this processor

@@ -4,6 +4,7 @@ What is written goes to a random name that nobody could have laid a link under (
 and renamed. A place that is a symbolic link is refused, so that nothing elsewhere is ever replaced.
 """
 
+import errno
 import os
 import secrets
 from collections.abc import Iterator
@@ -14,8 +15,13 @@ from typing import IO
 from froc.errors import InputError
 
 
-def write_text(path: Path, text: str) -> None:
-    """Replace a file by `text` in UTF-8, whole or not at all. InputError where the place is a symbolic link."""
+def write_text(path: Path, text: str, *, parents: bool = True) -> None:
+    """Replace a file by `text` in UTF-8, whole or not at all. InputError where the place is a symbolic link.
+
+    parents: make folders that are missing; else FileNotFoundError.
+    """
+    if not parents and not path.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path.parent))
     write_bytes(path, text.encode("utf-8"))
 
 

@@ -153,7 +153,7 @@ THREATS = (
     ("The sample", "Bounds hold for queries drawn like the measured ones. Users who ask otherwise are covered within the robust radius alone."),
     ("The draw", "The division of queries is a keyed hash under a seed. Who chose seed and task together could have tried several."),
     ("The count", "Looking again at the same calibration queries spends confidence. Openings are counted by the signer's own machine."),
-    ("The log", "Trials are those that the signer's log lists. One that was taken out, and the others numbered anew, would not be missed."),
+    ("The log", "Trials are those that the signer's log lists. One that was taken out, and the others numbered anew, would not be missed; settings and search losses are the signer's word."),
     ("The procedure", "How queries were divided, what training read and when calibration queries were opened is what froc does; that it was done so in this run is the signer's word."),
     ("The word", "Losses are the signer's word until somebody measures a random sample again (froc audit reexecute)."),
     ("The clock", "What came before what rests on the signer's clock."),

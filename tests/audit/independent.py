@@ -345,7 +345,15 @@ def trials(data: bytes, plan: Json, seal: Json, planned: str) -> list[Json]:
             need(name not in done, name.startswith(one["config"]))
             done[name] = [one["method"], params]
     need(sorted(tries) == list(range(len(tries))), len(tries) <= plan["search"]["trials"])
-    need(all(moment(one["started"]) <= moment(one["ended"] or one["started"]) for one in log))
+    spans = [(moment(one["ended"] or one["started"]) - moment(one["started"]), one) for one in log]
+    need(
+        all(
+            (s := span.total_seconds()) >= 0 and (not one["ended"] or float(one["seconds"]) <= s + 300)
+            for span, one in spans
+        )
+    )
+    need(all(v["stop"] <= one["steps"] for one in log for v in one["variants"]))
+    need(all(one["method"] in (plan["search"].get("methods") or [one["method"]]) for one in log))
     lost = {end["config"]: end["search"] for one in log for end in (one, *one["variants"]) if end["search"]}
     for rank, one in enumerate(seal["candidates"], start=1):
         need(one["weight"] == 1 / rank)

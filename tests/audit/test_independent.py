@@ -52,7 +52,6 @@ BLIND = {
     ),
     "no auditor's seed": SEED,
     "froc's own code said to be another package's": CODE,
-    "code of another package that is not named": CODE,
     **{name: AGAIN for name in CASES if name.startswith("measured again")},
 }
 """Cases that the second verifier accepts, and why: lies by the holder of a trusted key, or less than the verifier asked for."""
@@ -75,7 +74,7 @@ def test_it_is_independent_and_short() -> None:
     assert {name.partition(".")[0] for name in used} <= {
         "base64", "cryptography", "datetime", "fractions", "hashlib", "json", "math", "os", "pathlib", "re", "stat", "typing",
     }  # fmt: skip
-    assert sum(bool(line.strip()) for line in path.read_text(encoding="utf-8").splitlines()) < 456
+    assert sum(bool(line.strip()) for line in path.read_text(encoding="utf-8").splitlines()) < 470
 
 
 @pytest.mark.parametrize(
