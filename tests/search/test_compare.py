@@ -115,7 +115,9 @@ def test_queries_that_chose_are_not_those_that_measure(side: Side, compared: tup
 def test_an_auditor_reads_it_and_comes_to_the_same(side: Side, compared: tuple[Path, dict[str, Any]]) -> None:
     out, document = compared
     plan = documents.Plan.model_validate(json.loads((side.folder.plan).read_text()))
-    found = comparisons.read(comparisons.files(out), plan).document()
+    # as a bundle about the run holds them
+    files = comparisons.files(out) | {"plan.json": side.folder.plan.read_bytes()}
+    found = comparisons.read(files, plan).document()
     assert json.dumps(found, sort_keys=True) == json.dumps(document, sort_keys=True)
 
 
