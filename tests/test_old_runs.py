@@ -1,13 +1,16 @@
 """Runs that older versions wrote stay readable: shown, certified again to the same certificate, and gone on with."""
 
+import base64
 import json
 import shutil
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 
+from audit import verification
 from froc.errors import InputError
 from froc.risk import Candidate, Claim, certify
 from search.folder import Folder
@@ -66,3 +69,14 @@ def test_it_goes_on_under_a_newer_version_and_no_other_plan(tmp_path: Path) -> N
     # its queries keep the ids that they were sealed by
     assert label_of(Folder(tmp_path / "run")) == ""
     assert label_of(Folder(tmp_path / "none")) is None
+
+
+def test_a_report_of_an_older_version_verifies_to_the_last_word_of_its_page() -> None:
+    """Signed before weights were sealed: its page has the words of then."""
+    place = ROOT / "tests" / "data" / "report-2026-11"
+    bundle = place / "not-established.froc-audit"
+    issued = json.loads(base64.b64decode(json.loads((bundle / "report.dsse.json").read_bytes())["payload"]))
+    now = datetime.fromisoformat(issued["predicate"]["issued"]) + timedelta(days=1)
+    found = verification.verify(bundle, keys=[place / "signer.pem.pub"], now=now)
+    assert found.verdict == "NOT_ESTABLISHED"
+    assert "no trial is missing" in (bundle / "report.html").read_text(encoding="utf-8")

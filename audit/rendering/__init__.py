@@ -1,5 +1,6 @@
 """Verified report and evidence -> one static page: no script, no link out, nothing loaded, the same bytes everywhere.
 
+    earlier_words  those of pages whose reports sealed no weights, so that they still verify
     words      the fixed words: a signer chooses none of them
     numbers    numbers and names, rounded against the claim, unable to hide anything
     figures    pictures as inline SVG
@@ -20,6 +21,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from audit.claims import Facts
 from audit.rendering import appendix, numbers, summary, words
+from audit.rendering.earlier_words import EARLIER
 from audit.rendering.numbers import cut, down, four, measured, params, percent, said, short, small, up, visible, whole
 from audit.rendering.summary import Verified
 
@@ -37,7 +39,7 @@ def html(report: Mapping[str, Any], facts: Facts, *, verified: Verified | None =
         r=report,
         c=report["certificate"],
         f=facts,
-        w=words,
+        w=words if facts.seal.base_weights_digest else EARLIER,
         evidence=[item for item in report["evidence"] if item["name"] != "report.html"],
         verified=verified,
         unsigned=unsigned,

@@ -43,6 +43,9 @@ STATUS = {
     "complete": "complete", "pruned": "stopped early", "failed": "failed", "diverged": "failed: diverged",
     "out-of-memory": "failed: out of memory", "timed-out": "failed: out of time", "interrupted": "interrupted",
 }  # fmt: skip
+TRIALS = "Every logged trial, failures included."
+COUNTED = True
+"""Whether the table of data says how its counts are known."""
 VERIFY = (
     ("files", "the bundle holds its files, each plain and of bounded size, and no other"),
     ("timestamps", "time stamps are over these signatures, by an authority that the verifier pinned"),

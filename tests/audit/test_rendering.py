@@ -288,3 +288,20 @@ def test_bounds_are_shown_rounded_up(value: str, text: str) -> None:
 )
 def test_p_values_are_shown_rounded_up(value: str, text: str) -> None:
     assert numbers.small(value) == text
+
+
+def test_pages_keep_the_words_that_they_were_signed_with(originals: dict[str, Made]) -> None:
+    """A report of a version that sealed no weights; and no report of today can have those words, which claimed more."""
+    older, today = (page_of(originals[name]) for name in ("older", "good"))
+    for text, said in (
+        ("no trial is missing", older),
+        ("numbered without a gap", today),
+        ("Every logged trial", today),
+    ):
+        assert text in said
+    assert "no trial is missing" not in today
+    assert "numbered without a gap" not in older
+
+
+def page_of(made: Made) -> str:
+    return (made.bundle / "report.html").read_text(encoding="utf-8")
