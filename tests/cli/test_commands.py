@@ -504,7 +504,7 @@ def test_names_from_a_table_reach_the_terminal_as_characters(froc: Froc, tmp_pat
     done = froc("certify", str(tmp_path / "t.csv"), "--budget", "0.3", "--named-beforehand")
     assert done.returncode == 0, done.stderr
     assert "\x1b" not in done.stdout + done.stderr
-    assert "\\x1b]0;owned\\x07" in done.stdout
+    assert "\\u001b]0;owned\\u0007" in done.stdout
     assert "[link=http://a]x[/link]" in done.stdout
 
 
