@@ -41,6 +41,8 @@ COMPARED = {"comparison.csv": 256 * MIB, "comparison.json": 4 * MIB}
 LATER = {"reexecution.dsse.json": 4 * MIB}
 """What may be put into a bundle after its report was signed; each file has a signature of its own."""
 TOKEN_BYTES = 64 * 2**10
+MOST_BYTES = 320 * MIB
+"""Of a whole bundle, by the sizes of its files before one of them is read: a file under several names counts each time."""
 PLAN_TOKEN = "plan.tsr"
 """A time stamp of the plan's signature, made before the report: evidence like other files."""
 MOST_FILES = len(LIMITS) + len(COMPARED) + len(LATER) + 1 + MAX_DEPTH
@@ -151,10 +153,13 @@ def read_bundle(folder: Path) -> dict[str, bytes]:
     try:
         with os.scandir(folder) as entries:
             found = sorted(entry.name for entry in itertools.islice(entries, MOST_FILES + 1))
+        size = sum((folder / name).lstat().st_size for name in found)
     except OSError as error:
         raise InputError(f"cannot list {folder} ({error.strerror}); verify as someone who may") from error
     if len(found) > MOST_FILES:
         raise VerificationError("bundle-too-many-files", f"the bundle holds more than {MOST_FILES} files")
+    if size > MOST_BYTES:
+        raise VerificationError("bundle-too-large", f"the bundle's files hold more than {MOST_BYTES} bytes together")
     wanted = LIMITS | (COMPARED if any(name in COMPARED for name in found) else {})
     wanted |= {name: limit for name, limit in LATER.items() if name in found}
     wanted |= {name: TOKEN_BYTES for name in found if name == PLAN_TOKEN or _REPORT_TOKEN.fullmatch(name)}

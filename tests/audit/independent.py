@@ -270,7 +270,8 @@ def check(
     roles = rules.get("who", {})
     need(all([roles.get(k) for k in signed].count(r) >= n for r, n in rules.get("roles", {}).items()))
     need(all(roles.get(one["keyid"], one["role"]) == one["role"] for one in report["signers"]))
-    need(set(report) - {"comparison"} == set(REPORT.split()), report["schema"] == "1")
+    need(sum((bundle / name).lstat().st_size for name in os.listdir(bundle)) <= 320 * 2**20)
+    need(set(report) - {"comparison", "plugins"} == set(REPORT.split()), report["schema"] == "1")
     need(all(type(report[name]) is int and report[name] >= 1 for name in ("sequence", "opening")))
     issued, expires = moment(report["issued"]), moment(report["expires"])
     need(
@@ -512,6 +513,8 @@ def derived(
         "trials": {"planned": plan["search"]["trials"], "started": len(log), **counts},
         "limits": LIMITS + [name for name, holds in more.items() if holds],
     }
+    follows |= {"plugins": plan["plugins"]} if plan.get("plugins") else {}
+    need(("plugins" in report) == bool(plan.get("plugins")))
     follows |= {"config": config, "chosen": chosen, "verdict": verdict, "environment": plan["environment"]}
     need(all(line(report[part]) == line(plain(value)) for part, value in follows.items()))
     return verdict

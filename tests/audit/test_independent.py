@@ -19,7 +19,6 @@ COMPARED = "it looks at no comparison"
 AGAIN = "it looks at nothing that was measured again"
 CLOCK = "it looks at no time stamp"
 SEED = "it is given no auditor's seed"
-CODE = "it has no list of froc's own plug-ins"
 BLIND = {
     "another page": PAGE,
     "a script on the page": PAGE,
@@ -51,7 +50,6 @@ BLIND = {
         CLOCK,
     ),
     "no auditor's seed": SEED,
-    "froc's own code said to be another package's": CODE,
     **{name: AGAIN for name in CASES if name.startswith("measured again")},
 }
 """Cases that the second verifier accepts, and why: lies by the holder of a trusted key, or less than the verifier asked for."""

@@ -38,6 +38,7 @@ def _page(change: Callable[[str], str]) -> Attack:
 
 
 CASES: dict[str, Case] = {
+    "more bytes than a bundle may have": Case("bundle-too-large", lambda m: (os.truncate(m.bundle / "losses.csv", records.LIMITS["losses.csv"]), os.truncate(m.bundle / "trials.jsonl", records.LIMITS["trials.jsonl"] + 0))),
     "a loss lowered": Case("evidence-digest:losses.csv", lambda m: m.edit("losses.csv", lambda t: t.replace(",1000\n", ",0\n", 1))),
     "an older table": Case("evidence-digest:losses.csv", lambda m: m.edit("losses.csv", lambda t: t.replace("c0003", "c0002"))),
     "a trial removed": Case("evidence-digest:trials.jsonl", lambda m: m.edit("trials.jsonl", lambda t: t.split("\n", 1)[1])),
