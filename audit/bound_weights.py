@@ -26,15 +26,15 @@ def check(facts: Facts, config: str, folder: Path | None, names: Collection[str]
         )
     if folder is None:
         return UNBOUND if sealed is None else NOT_COMPARED
-    found = model_folder.of_weights(folder, names)
-    if found in bases:
+    folder_digest = model_folder.of_weights(folder, names)
+    if folder_digest in bases:
         raise VerificationError(
             "model-is-base",
             "the folder holds the weights of the base model: nothing was unlearned; give the chosen model's folder",
         )
     if sealed is None:
         return UNBOUND
-    if found != sealed:
+    if folder_digest != sealed:
         raise VerificationError(
             "model-weights-differ",
             f"the weights in the folder are not those of {config} that were sealed and measured; give the folder that froc search wrote",

@@ -174,7 +174,7 @@ class Seal(Strict):
 
     def weights_of(self, config: str | None) -> str | None:
         """The digest of a candidate's weights; None where it was not sealed, or without one."""
-        return next((one.weights_digest for one in self.candidates if one.config == config), None)
+        return next((candidate.weights_digest for candidate in self.candidates if candidate.config == config), None)
 
     @property
     def units(self) -> pl.DataFrame | None:

@@ -128,7 +128,10 @@ def _seal(files: Mapping[str, bytes], plan: Plan) -> Seal:
     if seal.plan != digest.of_bytes(files["plan.json"]):
         raise VerificationError("seal-other-plan", "the seal was made under another plan")
     configs = [candidate.config for candidate in seal.candidates]
-    bound = [seal.base_weights_digest is not None, *(one.weights_digest is not None for one in seal.candidates)]
+    bound = [
+        seal.base_weights_digest is not None,
+        *(candidate.weights_digest is not None for candidate in seal.candidates),
+    ]
     if any(bound) and not all(bound):
         raise VerificationError(
             "seal-weights", "the seal names the weights of some candidates, and not of all and the base"

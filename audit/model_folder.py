@@ -151,7 +151,7 @@ def _raise(error: OSError) -> None:
 
 def _tensors(path: Path) -> list[str]:
     try:
-        return [one.name for one in weights_digest.header(path)]
+        return [tensor.name for tensor in weights_digest.header(path)]
     except InputError as error:
         raise VerificationError("model-weights-file", str(error)) from error
 
@@ -215,15 +215,15 @@ def _bytes(path: Path) -> bytes:
 
 
 def _refuse_index(document: Any, stored: Sequence[tuple[str, str]]) -> None:
-    said = document.get("weight_map") if isinstance(document, dict) else None
-    if not isinstance(said, dict):
+    weight_map = document.get("weight_map") if isinstance(document, dict) else None
+    if not isinstance(weight_map, dict):
         raise VerificationError("model-index", f"{INDEX} has no weight_map; save the model again")
     files = {file for _, file in stored}
-    if not all(isinstance(file, str) and file in files for file in said.values()):
+    if not all(isinstance(file, str) and file in files for file in weight_map.values()):
         raise VerificationError(
             "model-index-outside", f"{INDEX} names a file that is none of the model's; save the model again"
         )
-    if sorted(said.items()) != sorted(stored):
+    if sorted(weight_map.items()) != sorted(stored):
         raise VerificationError(
             "model-index",
             f"{INDEX} lacks a tensor of the files, or names one that is not where it says; save the model again",

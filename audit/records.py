@@ -152,22 +152,22 @@ def read_bundle(folder: Path) -> dict[str, bytes]:
     """Every file of a bundle, each read once. Raises VerificationError for unlisted, missing, linked or huge files."""
     try:
         with os.scandir(folder) as entries:
-            found = sorted(entry.name for entry in itertools.islice(entries, MOST_FILES + 1))
-        size = sum((folder / name).lstat().st_size for name in found)
+            names = sorted(entry.name for entry in itertools.islice(entries, MOST_FILES + 1))
+        size = sum((folder / name).lstat().st_size for name in names)
     except OSError as error:
         raise InputError(f"cannot list {folder} ({error.strerror}); verify as someone who may") from error
-    if len(found) > MOST_FILES:
+    if len(names) > MOST_FILES:
         raise VerificationError("bundle-too-many-files", f"the bundle holds more than {MOST_FILES} files")
     if size > MOST_BYTES:
         raise VerificationError("bundle-too-large", f"the bundle's files hold more than {MOST_BYTES} bytes together")
-    wanted = LIMITS | (COMPARED if any(name in COMPARED for name in found) else {})
-    wanted |= {name: limit for name, limit in LATER.items() if name in found}
-    wanted |= {name: TOKEN_BYTES for name in found if name == PLAN_TOKEN or _REPORT_TOKEN.fullmatch(name)}
-    for name in found:
+    wanted = LIMITS | (COMPARED if any(name in COMPARED for name in names) else {})
+    wanted |= {name: limit for name, limit in LATER.items() if name in names}
+    wanted |= {name: TOKEN_BYTES for name in names if name == PLAN_TOKEN or _REPORT_TOKEN.fullmatch(name)}
+    for name in names:
         if name not in wanted:
             raise VerificationError("bundle-unlisted-file", "the bundle holds a file that no bundle has")
     for name in wanted:
-        if name not in found:
+        if name not in names:
             raise VerificationError("bundle-missing-file", f"{name} is missing")
     return {name: _read(folder / name, limit) for name, limit in wanted.items()}
 

@@ -225,16 +225,16 @@ def document(
 
 
 def of_model(
-    losses: bytes, seed: int, config: str, digest_: str | None, same: bool, found: tuple[int, int] | None, rows: int
+    losses: bytes, seed: int, config: str, digest_: str | None, same: bool, counts: tuple[int, int] | None, rows: int
 ) -> dict[str, Any]:
     """What the predicate says of the signed model, see `SignedModel`. digest_: of weights. found: see `compare`, None where not measured."""
-    lines = draw(losses, seed, rows, config) if found is not None else []
-    of = pool(losses, config) if found is not None else 0
-    differed, largest = found or (0, 0)
+    lines = draw(losses, seed, rows, config) if counts is not None else []
+    of = pool(losses, config) if counts is not None else 0
+    differed, largest = counts or (0, 0)
     return {
-        "how": "same-weights" if same else "not-compared" if found is None else "measured", "config": config, "digest": digest_,
+        "how": "same-weights" if same else "not-compared" if counts is None else "measured", "config": config, "digest": digest_,
         "rows": len(lines), "of": of, "lines": lines, "differed": differed, "largest": largest,
-        "bound": bound(differed, len(lines), of) if found is not None else None,
+        "bound": bound(differed, len(lines), of) if counts is not None else None,
     }  # fmt: skip
 
 

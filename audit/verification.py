@@ -282,10 +282,10 @@ def _subject(report: Statement, plan_digest: str) -> Mapping[str, str]:
 def _model(covered: Mapping[str, str], folder: Path) -> str:
     """What lies beside the model. VerificationError where the folder is not the signed model, or not closed."""
     read = model_folder.read(folder, covered)
-    found = read.files
-    if found != dict(covered):
-        missing, extra = sorted(covered.keys() - found.keys()), sorted(found.keys() - covered.keys())
-        changed = sorted(name for name in covered.keys() & found.keys() if covered[name] != found[name])
+    files = read.files
+    if files != dict(covered):
+        missing, extra = sorted(covered.keys() - files.keys()), sorted(files.keys() - covered.keys())
+        changed = sorted(name for name in covered.keys() & files.keys() if covered[name] != files[name])
         counts = f"{len(changed)} file(s) changed, {len(missing)} missing, {len(extra)} not signed"
         raise VerificationError("model-mismatch", f"{counts}; this is not the model that the report is about")
     if covered:

@@ -104,9 +104,12 @@ def make_run(folder: Path, configs: int, queries: int, weights: int = 1000, tria
     ]
     chosen = certify(losses, candidates, Claim(budget=budget, bound=bounds, unit=units))["chosen"]
     sealed = weights_digest.of_folder(_model(folder / "model", weights))
-    candidates = [replace(one, weights_digest=sealed) if one.config == chosen else one for one in candidates]
+    candidates = [
+        replace(candidate, weights_digest=sealed) if candidate.config == chosen else candidate
+        for candidate in candidates
+    ]
     seal = {
-        "format": 1, "plan": planned, "trials": trials, "search_losses": "c" * 64, "candidates": [vars(one) for one in candidates],
+        "format": 1, "plan": planned, "trials": trials, "search_losses": "c" * 64, "candidates": [vars(candidate) for candidate in candidates],
         "calibration": plan["split"]["queries"], "base_weights_digest": plan["model"]["digest"],
     }  # fmt: skip
     _json(folder / "seal.json", seal)

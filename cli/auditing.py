@@ -253,14 +253,14 @@ def sign(
 
     from audit import countersigning
 
-    found = countersigning.countersign(
+    verified = countersigning.countersign(
         bundle, key, reexecuting.trusted(signed_by, trust), password=words.password(), model=model
     )
     if json_:
-        words.emit({"bundle": str(bundle), "verdict": found.verdict, "model_checked": found.model_checked})
+        words.emit({"bundle": str(bundle), "verdict": verified.verdict, "model_checked": verified.model_checked})
     else:
-        words.results.print(f"verified and signed {bundle}, which says [bold]{found.verdict}[/]", soft_wrap=True)
-        if not found.model_checked:
+        words.results.print(f"verified and signed {bundle}, which says [bold]{verified.verdict}[/]", soft_wrap=True)
+        if not verified.model_checked:
             words.results.print("the model was not compared: give --model DIR to check its files", soft_wrap=True)
 
 

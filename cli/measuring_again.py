@@ -96,7 +96,7 @@ class Measuring:
 
         lines = read_trials(self.found.files["trials.jsonl"])
         seeds = {line.config: int(line.seed) for line in lines if line.status == "complete"}
-        sealed = {one["config"]: one for one in self.seal["candidates"]}
+        sealed = {candidate["config"]: candidate for candidate in self.seal["candidates"]}
         # the base model is measured as it is
         base = [Target(BASE, BASE, {}, 0)] if BASE in configs else []
         return base + [

@@ -22,7 +22,7 @@ VOLATILE = (
 
 def identity(document: Mapping[str, Any]) -> str:
     """Digest (64 hexadecimal digits) of what a search was told: the same on the day after, and on another machine."""
-    told = {key: value for key, value in document.items() if key not in VOLATILE}
-    if not told.get("plugins"):
-        told.pop("plugins", None)  # plans of older versions do not say that there is none
-    return digest.of_json(told)
+    entries = {key: value for key, value in document.items() if key not in VOLATILE}
+    if not entries.get("plugins"):
+        entries.pop("plugins", None)  # plans of older versions do not say that there is none
+    return digest.of_json(entries)

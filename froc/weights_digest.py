@@ -85,7 +85,7 @@ def of_folder(folder: Path) -> str:
 
 def names(folder: Path) -> set[str]:
     """The tensors that a folder's own safetensors files hold together."""
-    return {one.name for path in folder.glob("*.safetensors") for one in header(path)}
+    return {tensor.name for path in folder.glob("*.safetensors") for tensor in header(path)}
 
 
 def header(path: Path) -> list[Stored]:
@@ -106,12 +106,14 @@ def header(path: Path) -> list[Stored]:
         entries = [_stored(name, said, 8 + length) for name, said in _tensors(read).items()]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise _broken(path, "its header is not as the format has it") from error
-    entries.sort(key=lambda one: (one.begin, one.end))
+    entries.sort(key=lambda tensor: (tensor.begin, tensor.end))
     place = 8 + length
-    for one in entries:
-        if one.begin != place or one.end - one.begin != prod(one.shape) * DTYPES[one.dtype][1]:
-            raise _broken(path, f"the bytes of {one.name!r} are not as many as its shape takes, or not in their place")
-        place = one.end
+    for tensor in entries:
+        if tensor.begin != place or tensor.end - tensor.begin != prod(tensor.shape) * DTYPES[tensor.dtype][1]:
+            raise _broken(
+                path, f"the bytes of {tensor.name!r} are not as many as its shape takes, or not in their place"
+            )
+        place = tensor.end
     if place != size:
         raise _broken(path, f"{abs(size - place)} bytes are {'left over' if size > place else 'missing'}")
     return entries
@@ -136,9 +138,9 @@ def _parts(path: Path) -> Iterator[tuple[str, str]]:
         mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data,
         memoryview(data) as view,
     ):
-        for one in entries:
-            with view[one.begin : one.end] as part:
-                yield one.name, digest.of_parts(one.prefix, part)
+        for tensor in entries:
+            with view[tensor.begin : tensor.end] as part:
+                yield tensor.name, digest.of_parts(tensor.prefix, part)
 
 
 def _tensors(read: Any) -> dict[str, Any]:
@@ -173,5 +175,5 @@ def is_head(name: str) -> bool:
 def _broken(path: Path, why: str) -> InputError:
     with path.open("rb") as stream:
         other = disguise(stream.read(512))
-    said = f"is {other}, under another name" if other else f"is no whole safetensors file: {why}"
-    return InputError(f"{path.name} {said}; save the model with save_pretrained and give all of that folder")
+    fault = f"is {other}, under another name" if other else f"is no whole safetensors file: {why}"
+    return InputError(f"{path.name} {fault}; save the model with save_pretrained and give all of that folder")

@@ -20,7 +20,7 @@ def bound(
     base: Base, candidates: Sequence[Candidate], kept: Mapping[str, Kept], given: Given | None
 ) -> list[Candidate]:
     """The candidates with the digests of their weights. kept: config -> parameters. given: the one candidate there is, from elsewhere."""
-    return [replace(one, weights_digest=_digest(base, kept[one.config], given)) for one in candidates]
+    return [replace(candidate, weights_digest=_digest(base, kept[candidate.config], given)) for candidate in candidates]
 
 
 def of_base(base: Base) -> str:
@@ -40,12 +40,12 @@ def refuse_retrained(
     base: Base, candidates: Sequence[Candidate], kept: Mapping[str, Kept], given: Given | None
 ) -> None:
     """InputError where parameters that were made once more are not those that were sealed; seals of older versions bind none."""
-    for one in candidates:
-        if one.weights_digest is None:
+    for candidate in candidates:
+        if candidate.weights_digest is None:
             continue
-        if _digest(base, kept[one.config], given) != one.weights_digest:
+        if _digest(base, kept[candidate.config], given) != candidate.weights_digest:
             raise InputError(
-                f"{one.config} was made once more, and its weights are not those that were sealed: another machine, device or "
+                f"{candidate.config} was made once more, and its weights are not those that were sealed: another machine, device or "
                 "library rounds otherwise; go on where the run began, or search again in a new --out"
             )
 

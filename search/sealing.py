@@ -46,9 +46,16 @@ def rank(
 
     found: see `Sums`.
     """
-    complete = [one for line in log if line.status == "complete" and line.search for one in line.configurations()]
-    measured = [one for one in complete if budget.keys() <= found.get(one.config, {}).keys()]
-    return ordered([_ranked(one, found[one.config], budget) for one in measured])
+    complete = [
+        configuration
+        for line in log
+        if line.status == "complete" and line.search
+        for configuration in line.configurations()
+    ]
+    measured = [
+        configuration for configuration in complete if budget.keys() <= found.get(configuration.config, {}).keys()
+    ]
+    return ordered([_ranked(configuration, found[configuration.config], budget) for configuration in measured])
 
 
 def _ranked(line: Started, sums: Mapping[str, tuple[int, int]], budget: Mapping[str, float]) -> Ranked:

@@ -156,14 +156,14 @@ class Settings:
         for risk, count in self.sample.items():
             if count < 1:
                 raise InputError(f"sample {risk}={count} is too few; give at least 1")
-        for risk, one in measures(self).items():
-            if risk in RISKS and (one.metric.finds == "faults" or control_of("", one) == "none"):
+        for risk, measurement in measures(self).items():
+            if risk in RISKS and (measurement.metric.finds == "faults" or control_of("", measurement) == "none"):
                 raise InputError(
-                    f"{risk} is about what the model knows, and {one} measures something else; give it a name of its own: --risk NAME={one}"
+                    f"{risk} is about what the model knows, and {measurement} measures something else; give it a name of its own: --risk NAME={measurement}"
                 )
-            if (risk in RISKS or request_of(risk) is not None) and (one.attacks or one.pool != risk):
+            if (risk in RISKS or request_of(risk) is not None) and (measurement.attacks or measurement.pool != risk):
                 raise InputError(
-                    f"{risk} is measured on its own queries as they are; give {one} another name with --risk"
+                    f"{risk} is measured on its own queries as they are; give {measurement} another name with --risk"
                 )
         if self.bound != "auto":
             find(Bound, self.bound)

@@ -115,7 +115,7 @@ def seal_given(job: Job, plan: Plan, folder: Folder, executor: Executor, listene
     folder.record([line])
     write_weights(job.given.weights(job.base), folder.weights(GIVEN))
     one = Candidate(GIVEN, EXTERNAL, {}, 1.0)
-    queries = {risk: some for risk, some in job.view.queries.items() if risk in RISKS}
+    queries = {risk: queries_of_risk for risk, queries_of_risk in job.view.queries.items() if risk in RISKS}
     table = measure(executor, queries, [one], {GIVEN: folder.weights(GIVEN)}, listener.screening, "search")
     sums = sealing.sums(table)[GIVEN]
     means = {risk: total / (SCALE * count) for risk, (total, count) in sums.items()}
@@ -183,17 +183,20 @@ def calibrate(
 
 def _kept(job: Job, folder: Folder, executor: Executor, candidates: Sequence[Candidate]) -> dict[str, Kept]:
     """config -> its parameters; those that were not kept are trained again with their seeds."""
-    again = missing = [one for one in candidates if not folder.weights(one.config).is_file()]
+    again = missing = [candidate for candidate in candidates if not folder.weights(candidate.config).is_file()]
     if job.given is not None and missing:
         write_weights(job.given.weights(job.base), folder.weights(GIVEN))
         missing = []
     complete = {line.config: line for line in folder.log() if line.status == "complete"}
     limits = job.settings.steering if job.settings.relative else None
-    works = [_again(complete[one.config.partition("-")[0]], one.config, executor, folder, limits) for one in missing]
+    works = [
+        _again(complete[candidate.config.partition("-")[0]], candidate.config, executor, folder, limits)
+        for candidate in missing
+    ]
     for handed in executor.each(works):
         for config, weights in handed.items():
             write_weights(weights, folder.weights(config))
-    paths: dict[str, Path] = {one.config: folder.weights(one.config) for one in candidates}
+    paths: dict[str, Path] = {candidate.config: folder.weights(candidate.config) for candidate in candidates}
     sealed_weights.refuse_retrained(job.base, again, paths, job.given)
     return {config: read_weights(path) if executor.remote else path for config, path in paths.items()}
 
@@ -216,8 +219,10 @@ def keep_chosen(
     if chosen is None:
         return
     _kept(job, folder, executor, [chosen])
-    told = diagnose(job.base, job.view, read_weights(folder.weights(chosen.config)))
-    write_json(folder.diagnostics, told | {"exchangeability": _exchangeability(job, folder, candidates, certificate)})
+    diagnosis = diagnose(job.base, job.view, read_weights(folder.weights(chosen.config)))
+    write_json(
+        folder.diagnostics, diagnosis | {"exchangeability": _exchangeability(job, folder, candidates, certificate)}
+    )
     known = (folder.read(folder.seal) or {}).get("base_weights_digest")
     sealed_weights.refuse_base(job.base, known, job.given)
     if job.given is None or job.given.adapted:

@@ -77,6 +77,6 @@ def test_a_report_of_an_older_version_verifies_to_the_last_word_of_its_page() ->
     bundle = place / "not-established.froc-audit"
     issued = json.loads(base64.b64decode(json.loads((bundle / "report.dsse.json").read_bytes())["payload"]))
     now = datetime.fromisoformat(issued["predicate"]["issued"]) + timedelta(days=1)
-    found = verification.verify(bundle, keys=[place / "signer.pem.pub"], now=now)
-    assert found.verdict == "NOT_ESTABLISHED"
+    result = verification.verify(bundle, keys=[place / "signer.pem.pub"], now=now)
+    assert result.verdict == "NOT_ESTABLISHED"
     assert "no trial is missing" in (bundle / "report.html").read_text(encoding="utf-8")

@@ -48,13 +48,13 @@ class Inspect(Logs):
         _refuse_unfinished(document)
         spec = need(document, "eval", dict)
         model = need(spec, "model", str, "eval")
-        told = {
+        arguments = {
             key: _normal(value) for key, value in _inner(spec, "model_args").items() if not SAME_MODEL.fullmatch(key)
         }
-        place = told.get("model_path")
+        place = arguments.get("model_path")
         words = [model, *([posixpath.basename(place)] if isinstance(place, str) else [])]
         label = "-".join(re.sub(r"[^\w.-]+", "-", word).strip("-") for word in words)
-        identity = digest.of_json({"model": model, "args": told, "url": spec.get("model_base_url")})
+        identity = digest.of_json({"model": model, "args": arguments, "url": spec.get("model_base_url")})
         return path.parent / f"{label}#{identity[:12]}"
 
     def prompt(self, document: Any, path: Path) -> NamedPrompt | None:

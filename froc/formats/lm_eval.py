@@ -54,10 +54,10 @@ class LmEval(Logs):
     def prompt(self, document: Any, path: Path) -> NamedPrompt | None:
         """What the results of the same time say; samples hold rendered prompts alone."""
         time = (found := TASK.match(path.name)) and found[2]
-        told = results(path.with_name(f"results_{time}.json")) if time else {}
-        if not any(key in told for key in PROMPT):
+        reported = results(path.with_name(f"results_{time}.json")) if time else {}
+        if not any(key in reported for key in PROMPT):
             return None
-        parts = {name: told[key] for key, name in PROMPT.items() if isinstance(told.get(key), str | bool)}
+        parts = {name: reported[key] for key, name in PROMPT.items() if isinstance(reported.get(key), str | bool)}
         return NamedPrompt(f"results_{time}.json", parts)
 
     def scores(self, document: Any, path: Path) -> Log:

@@ -18,9 +18,9 @@ UNHELD = {"earlier", "signer", "absence", "definition", "identifier"}
 
 def test_every_sentence_has_one_holder() -> None:
     listed = [sentence for sentences in HELD.values() for sentence in sentences]
-    said = set().union(*fixed_sentences.everywhere().values())
-    assert sorted(said - set(listed)) == [], "say in fixed_sentences.toml what makes these true"
-    assert sorted(set(listed) - said) == [], "nobody says these any more"
+    spoken = set().union(*fixed_sentences.everywhere().values())
+    assert sorted(spoken - set(listed)) == [], "say in fixed_sentences.toml what makes these true"
+    assert sorted(set(listed) - spoken) == [], "nobody says these any more"
     assert len(listed) == len(set(listed))
 
 
@@ -44,7 +44,7 @@ def test_what_holds_a_sentence_is_there_and_needed(holder: str) -> None:
     kind, _, name = holder.partition(" ")
     if kind == "check":
         codes = {code for code in switches.listed().values() if code} | {
-            code for some in COMPUTED.values() for code in some
+            code for codes_of_place in COMPUTED.values() for code in codes_of_place
         }
         # that the check cannot be taken away is shown by the cases, in test_checks
         assert name in codes

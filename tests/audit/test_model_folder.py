@@ -24,8 +24,8 @@ def test_weights_in_shards_are_signed_and_verified(finished: Path, keys: Path, t
     """The digest that was sealed is of one file; two files and an index have the same."""
     shard(finished / "model")
     bundle = evidence.build(finished, tmp_path, keys / "key", now=NOW)
-    found = verification.verify(bundle, keys=[keys / "key.pub"], model=finished / "model", now=NOW)
-    assert {check.name: check.seen for check in found.checks}["weights"] == bound_weights.BOUND
+    result = verification.verify(bundle, keys=[keys / "key.pub"], model=finished / "model", now=NOW)
+    assert {check.name: check.seen for check in result.checks}["weights"] == bound_weights.BOUND
 
 
 def test_what_a_hub_puts_beside_a_model_is_named_and_left_out(model: Path) -> None:
@@ -35,10 +35,10 @@ def test_what_a_hub_puts_beside_a_model_is_named_and_left_out(model: Path) -> No
     cache = model / model_folder.HUB_CACHE / "download"
     cache.mkdir(parents=True)
     (cache / "config.json.metadata").write_text("x")
-    found = model_folder.read(model)
-    assert found.files == before.files
-    assert set(found.ignored) == {*model_folder.HUB_FILES, model_folder.HUB_CACHE}
-    assert all(name in found.beside for name in found.ignored)
+    contents = model_folder.read(model)
+    assert contents.files == before.files
+    assert set(contents.ignored) == {*model_folder.HUB_FILES, model_folder.HUB_CACHE}
+    assert all(name in contents.beside for name in contents.ignored)
     assert before.beside == ""
     # older versions signed it
     covered = model_folder.read(model, {"README.md"})
@@ -146,10 +146,10 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Path], lis
 def test_a_model_on_a_hub_is_verified(good: Made, hub: Any) -> None:
     assert good.model is not None
     asked = hub(good.model)
-    found = good.verify(model=Path("hub:owner/name@3f2a91c"))
+    result = good.verify(model=Path("hub:owner/name@3f2a91c"))
     assert asked == [("owner/name", "3f2a91c")]
-    assert found.model_checked
-    assert "README.md" in next(check.seen for check in found.checks if check.name == "model")
+    assert result.model_checked
+    assert "README.md" in next(check.seen for check in result.checks if check.name == "model")
 
 
 def test_another_model_on_a_hub_is_refused(good: Made, hub: Any, tmp_path: Path) -> None:

@@ -125,7 +125,7 @@ def test_a_report_is_reproduced_where_enough_rows_were_drawn(good: Any, copy: An
     ):
         (made.bundle / reexecution.NAME).unlink(missing_ok=True)
         put(made, predicate(made, now, rows=rows))
-        level = {one.name: one for one in verify(made, share=share).levels}["L5"]
+        level = {level.name: level for level in verify(made, share=share).levels}["L5"]
         assert level.holds is holds
         assert ("draw more rows" in level.words) is not holds
 

@@ -83,7 +83,13 @@ def test_levels_say_what_holds(originals: dict[str, Made]) -> None:
     assert [one.holds for one in _levels(good, model=None).values()] == [True, False, True, False, False]
     assert [one.holds for one in _levels(originals["failing"]).values()] == [True, False, True, False, False]
     # the report's own signer measured again, which shows nothing to others
-    assert [one.holds for one in _levels(originals["again"], model=None).values()] == [True, False, True, False, False]
+    assert [level.holds for level in _levels(originals["again"], model=None).values()] == [
+        True,
+        False,
+        True,
+        False,
+        False,
+    ]
     assert "a signer of the report measured them" in _levels(originals["again"])["L5"].words
     assert [one.holds for one in _levels(stamped, **pinned).values()] == [True, True, True, True, False]
     found = _levels(stamped)["L4"]
@@ -250,18 +256,18 @@ def test_an_authority_that_fails_leaves_a_signed_plan_to_be_stamped(
         assert not (run / "plan.tsr").exists()
     signed = (run / "plan.dsse.json").read_bytes()
     now = datetime.now(UTC).replace(microsecond=0)
-    said = plan_signing.PlanSigner(
+    message = plan_signing.PlanSigner(
         run, keys / "key", stamp=lambda signature: stamp(signature, now)
     ).before_first_trial()
-    assert "keeps the signature" in said
-    assert "stamped at" in said
+    assert "keeps the signature" in message
+    assert "stamped at" in message
     assert (run / "plan.dsse.json").read_bytes() == signed
     (run / "plan.tsr").unlink()
     (run / "later.jsonl").rename(run / "trials.jsonl")
-    said = plan_signing.PlanSigner(
+    message = plan_signing.PlanSigner(
         run, keys / "key", stamp=lambda signature: stamp(signature, now)
     ).before_first_trial()
-    assert "has no time stamp" in said
+    assert "has no time stamp" in message
     assert not (run / "plan.tsr").exists()
 
 

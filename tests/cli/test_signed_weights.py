@@ -168,10 +168,10 @@ def test_nearly_the_base_model_sealed_by_its_owner_is_found_out_by_measuring_it(
     assert "was not compared" in done.stderr
     done = again(froc, place, made, "--model", made.model, "--json")
     assert done.returncode == 3, done.stderr
-    said = json.loads(done.stdout)
-    assert (said["differed"], said["model"]["how"], said["model"]["rows"]) == (0, "measured", 59)
-    assert said["model"]["differed"] > 0
-    assert said["assurance"] == "self_attested"
+    printed = json.loads(done.stdout)
+    assert (printed["differed"], printed["model"]["how"], printed["model"]["rows"]) == (0, "measured", 59)
+    assert printed["model"]["differed"] > 0
+    assert printed["assurance"] == "self_attested"
     done = verify(froc, place, made, "--model", made.model, *LEVELS)
     assert done.returncode == 3
     assert "were not found again" in done.stderr
@@ -249,5 +249,5 @@ def test_the_way_to_a_hub_and_back(froc: Froc, place: Path, made: Made) -> None:
     done = froc("audit", "report", made.run, "--key", place / "owner", "--out", made.run, "--name", "other")
     assert done.returncode == 0, done.stderr
     subject = Made(made.run / "other.froc-audit", made.run, made.key).read()["subject"]
-    assert {one["name"] for one in subject} == set(model_folder.read(model).files)
-    assert not {"README.md", "LICENSE"} & {one["name"] for one in subject}
+    assert {file["name"] for file in subject} == set(model_folder.read(model).files)
+    assert not {"README.md", "LICENSE"} & {file["name"] for file in subject}

@@ -138,9 +138,9 @@ def test_a_weighted_sum_of_losses_alone_needs_scores_that_could_be_lost() -> Non
     good = table("c0000", dict.fromkeys(weights, 0.0))
     for lacking, shown in ((0.1, True), (0.9, False)):
         control = Control(table(BASE, dict.fromkeys(weights, lacking)), dict.fromkeys(weights, "ceiling"))
-        found = certify(good, [Candidate("c0000", "npo", {}, 1.0)], both, control=control)
-        assert found["base"]["combined"]["control"] == "ceiling"
-        assert (found["chosen"] == "c0000") is shown
+        certificate = certify(good, [Candidate("c0000", "npo", {}, 1.0)], both, control=control)
+        assert certificate["base"]["combined"]["control"] == "ceiling"
+        assert (certificate["chosen"] == "c0000") is shown
 
 
 @pytest.mark.parametrize(

@@ -124,10 +124,10 @@ def test_groups_of_one_size_and_of_single_queries_are_what_they_were() -> None:
 
 def test_a_bound_is_rejected_from_there_on() -> None:
     made, table = claim(WEIGHTED), drawn(80, 3)
-    found = matrix(table, risk="forgetting", split="calibration", configs=["c0"], unit=WEIGHTED)
+    measured = matrix(table, risk="forgetting", split="calibration", configs=["c0"], unit=WEIGHTED)
     from froc.risk import _by_queries
 
-    some = _by_queries(found, "forgetting", made)
+    some = _by_queries(measured, "forgetting", made)
     upper = float(raw_upper(made, "forgetting", some, 0.1)[0])
     # every hundredth, and every thousandth around the bound: the first that is rejected is among them
     nearest = round(1000 * upper) + np.arange(-20, 21)

@@ -306,10 +306,12 @@ def test_a_table_says_how_often_it_was_certified(tmp_path: Path) -> None:
         [(NAMES, {"confidence": 0.8}), ([n.upper() for n in NAMES[1:]], {}), (NAMES, {"bound": "hoeffding_bentkus"})],
         start=2,
     ):
-        found = certify(table(tmp_path / "c.csv", names), 0.1, **said)
-        assert found.document["looks"] == {"times": number + 1, "ways": number, "sealed": False}
-        assert found.document["opening"]["number"] == number
-        assert any(f"certified {number + 1} times (with {number} different sets" in line for line in found.sentences())
+        certificate = certify(table(tmp_path / "c.csv", names), 0.1, **said)
+        assert certificate.document["looks"] == {"times": number + 1, "ways": number, "sealed": False}
+        assert certificate.document["opening"]["number"] == number
+        assert any(
+            f"certified {number + 1} times (with {number} different sets" in line for line in certificate.sentences()
+        )
     other = certify(table(tmp_path / "d.csv", [f"other {n}" for n in NAMES]), 0.1).document
     assert other["looks"]["times"] == 1
 

@@ -117,8 +117,8 @@ def test_an_auditor_reads_it_and_comes_to_the_same(side: Side, compared: tuple[P
     plan = documents.Plan.model_validate(json.loads((side.folder.plan).read_text()))
     # as a bundle about the run holds them
     files = comparisons.files(out) | {"plan.json": side.folder.plan.read_bytes()}
-    found = comparisons.read(files, plan).document()
-    assert json.dumps(found, sort_keys=True) == json.dumps(document, sort_keys=True)
+    theirs = comparisons.read(files, plan).document()
+    assert json.dumps(theirs, sort_keys=True) == json.dumps(document, sort_keys=True)
 
 
 def test_the_base_forgets_nothing_and_loses_nothing(compared: tuple[Path, dict[str, Any]]) -> None:

@@ -43,9 +43,9 @@ KINDS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_sealed_digest_is_that_of_the_model_that_is_written(home: Path, tmp_path: Path, kind: str) -> None:
-    loaded, said = KINDS[kind]
+    loaded, settings = KINDS[kind]
     base, out = load(str(home), device="cpu", **loaded), tmp_path / "run"
-    certificate = run(job(base, trials=5, **said), out, Watch())
+    certificate = run(job(base, trials=5, **settings), out, Watch())
     seal = json.loads((out / "seal.json").read_text())
     sealed = {row["config"]: row["weights_digest"] for row in seal["candidates"]}
     assert {row["config"]: row["weights_digest"] for row in certificate["candidates"]} == sealed

@@ -50,14 +50,17 @@ def reseal(made: Made, **digests: str) -> None:
 
     def sealed(document: dict[str, Any]) -> None:
         document["base_weights_digest"] = digests.get("base", document["base_weights_digest"])
-        for one in document["candidates"]:
-            one["weights_digest"] = digests.get(one["config"], one["weights_digest"])
+        for candidate in document["candidates"]:
+            candidate["weights_digest"] = digests.get(candidate["config"], candidate["weights_digest"])
 
     def reported(report: dict[str, Any]) -> None:
-        for one in report["certificate"]["candidates"]:
-            one["weights_digest"] = digests.get(one["config"], one["weights_digest"])
-        said = report["model"]["weightsDigest"]
-        said.update(value=digests.get(report["config"], said["value"]), base=digests.get("base", said["base"]))
+        for candidate in report["certificate"]["candidates"]:
+            candidate["weights_digest"] = digests.get(candidate["config"], candidate["weights_digest"])
+        digest_of_weights = report["model"]["weightsDigest"]
+        digest_of_weights.update(
+            value=digests.get(report["config"], digest_of_weights["value"]),
+            base=digests.get("base", digest_of_weights["base"]),
+        )
 
     document = json.loads((made.bundle / "seal.json").read_text())
     sealed(document)
@@ -114,7 +117,7 @@ def shard(model: Path, change: Callable[[dict[str, Any]], object] = lambda index
     where = {name: f"model-{place}.safetensors" for place, name in enumerate(known)}
     for name, file in where.items():
         save_file({name: known[name]}, model / file)
-    index = {"metadata": {"total_size": sum(one.nbytes for one in known.values())}, "weight_map": where}
+    index = {"metadata": {"total_size": sum(tensor.nbytes for tensor in known.values())}, "weight_map": where}
     change(index)
     (model / model_folder.INDEX).write_text(json.dumps(index))
 

@@ -1,0 +1,155 @@
+"""What follows from losses: p-values, bounds, certified set, choice, verdict, limits."""
+
+import math
+from fractions import Fraction
+from typing import Any
+
+from tests.audit.independent.evidence import STATUS
+from tests.audit.independent.reading import Json, line, need, plain, sha
+
+LIMITS = ["not-erasure", "not-anonymity", "self-reported-losses", "tested-population-only", "one-artefact-only"]
+LIMITS += ["dates-are-the-signers-word", "openings-are-the-signers-count"]
+
+
+def binomial(k: int, n: int, a: float) -> Fraction:
+    p, whole = Fraction(a).as_integer_ratio()
+    return Fraction(sum(math.comb(n, i) * p**i * (whole - p) ** (n - i) for i in range(k + 1)), whole**n)
+
+
+def capital(losses: list[int], level: float, planned: int, a: float) -> float:
+    """The most a gambler had who bets that the mean is below `a`, each time with what was seen before."""
+    total, squares, variance, wealth, most = 0.5, 0.25, 0.25, 1.0, 0.0
+    for i, loss in enumerate(losses):
+        bet = min(1.0, math.sqrt(2 * math.log(1 / level) / max(len(losses), planned) / variance))
+        wealth *= 1 - bet * (loss / 1000 - a)
+        most, total = max(most, wealth), total + loss / 1000
+        squares += (loss / 1000 - total / (i + 2)) ** 2
+        variance = squares / (i + 2)
+    return most
+
+
+def p_value(kind: str, losses: list[int], planned: int, a: float, level: float) -> float:
+    if kind == "binomial":
+        return float(binomial(sum(losses) // 1000, len(losses), a))
+    return 1 / max(1.0, capital(losses, level, planned, a))
+
+
+def candidate(one: Json, row: Json, losses: dict[str, list[int]], plan: Json, delta: float, m: int) -> None:
+    """The numbers of one candidate."""
+    for risk, alpha in plan["budget"].items():
+        kind, cur, mine, p = plan["bound"][risk], row["cur"][risk], losses[risk], float(row["p_values"][risk])
+        planned = plan["split"]["calibration"][risk] if plan["sequential"] else 0
+        own = max(1e-300, p_value(kind, mine, planned, alpha, delta / m))
+        need(own * (1 - 1e-9) <= p <= min(1.0, own * 1.0000101), set(cur) == {"pointwise", "simultaneous"})
+        for name, level in (("pointwise", delta), ("simultaneous", delta / (m * len(plan["budget"])))):
+            u, more = float(cur[name]), level * (1 + 1e-9)
+            need(0 < u <= 1, u == 1 or p_value(kind, mine, planned, u, level) <= more)
+            need(u < 2e-6 or p_value(kind, mine, planned, u - 1.00001e-6, level) > level * (1 - 1e-9))
+        upper, radius = float(cur["simultaneous"]), row["robust_radius"][risk]
+        angle = math.asin(math.sqrt(alpha)) - math.asin(math.sqrt(upper))
+        need((radius is None) == (upper > alpha))
+        need(radius is None or -1e-9 <= math.sqrt(2) * math.sin(angle / 2) - float(radius) <= 1e-6 + 1e-9)
+        need(all(repr(float(text)) == text for text in (*cur.values(), row["p_values"][risk], radius or "0.0")))
+    means = {risk: round(sum(some) / 1000 / len(some), 6) if some else 1.0 for risk, some in losses.items()}
+    whole = {name: row[name] for name in ("certified", "p_values", "cur", "robust_radius")}
+    need(all(set(row[name]) == set(losses) for name in ("p_values", "cur", "robust_radius")))
+    whole |= {"n": {risk: len(some) for risk, some in losses.items()}, "empirical": means}
+    need(line(row) == line(plain({**one, **whole, "p_value": max(map(float, row["p_values"].values()))})))
+
+
+def shown(risk: str, said: Json, absences: list[int], plan: Json, level: float) -> Json:
+    """What the base model showed: 1 - the mean of its absences, and a lower bound that a millionth more would not be."""
+    kind, budget, lower = plan["bound"][risk], plan["budget"][risk], float(said["lower"])
+    planned = plan["split"]["calibration"][risk] if plan["sequential"] else 0
+    own = max(1e-300, level / (len(plan["budget"])))
+    u = 1 - lower
+    need(0 <= lower <= 1, u == 1 or p_value(kind, absences, planned, u + 1e-9, own) <= own * (1 + 1e-6))
+    need(u < 4e-6 or p_value(kind, absences, planned, u - 3e-6, own) > own * (1 - 1e-6))
+    asked = "ceiling" if risk == "utility" else "exceeds"
+    need(plan["control"].get(risk) == asked, repr(lower) == said["lower"])
+    before = round(1 - sum(absences) / 1000 / len(absences), 6)
+    return {"control": asked, "n": len(absences), "before": before, "lower": lower, "vacuous": lower <= budget}
+
+
+def derived(
+    report: Json, covered: Json, plan: Json, planned: str, signed: str, seal: Json, log: Any, losses: Any
+) -> str:
+    """The verdict, where all that follows from the evidence is what the report says."""
+    found, budget, m = report["certificate"], dict(sorted(plan["budget"].items())), len(seal["candidates"])
+    need(plan["procedure"] == "weighted-holm", not plan["weights"], not plan["listed"], plan["radius"] == 0)
+    need(set(plan["bound"].values()) <= {"binomial", "betting"}, set(plan["population"].values()) == {"queries"})
+    delta = round(1 - plan["confidence"], 12) / plan["openings"] / (2 if plan["joint"] else 1)
+    need(isinstance(found, dict), found and len(found["candidates"]) == m)
+    for i, row in enumerate(found["candidates"]):
+        candidate(seal["candidates"][i], row, {risk: losses[risk][i] for risk in budget}, plan, delta, m)
+    base = {risk: losses[risk].pop() for risk in budget} if "control" in plan and m else {}
+    before = {risk: shown(risk, found["base"][risk], base[risk], plan, delta) for risk in base}
+    void = [risk for risk in before if before[risk]["vacuous"]]
+    rows, left, passed = found["candidates"], sum(float(row["weight"]) for row in found["candidates"]), set()
+    for row in sorted(rows, key=lambda row: float(row["p_value"]) / float(row["weight"])):
+        if float(row["p_value"]) > delta * float(row["weight"]) / left:
+            break
+        passed |= set() if void else {row["config"]}
+        left -= float(row["weight"])
+    need(all(row["certified"] is (row["config"] in passed) for row in rows))
+
+    nothing = {"config": None, "certified": False, "empirical": dict.fromkeys(budget, "0")}
+    strain = [max(float(row["cur"][risk]["simultaneous"]) / budget[risk] for risk in budget) for row in rows]
+    best = min((i for i, row in enumerate(rows) if row["certified"]), key=strain.__getitem__, default=None)
+    chosen = None if best is None else rows[best]["config"]
+    need((found["closest"] is None) == (chosen is not None or not rows), isinstance(found["warnings"], list))
+    config = report["asked"] or chosen or (found["closest"] or nothing)["config"]
+    need(any(row["config"] == config for row in (*rows, nothing)))
+    row = next(row for row in (*rows, nothing) if row["config"] == config)
+    above = any(float(row["empirical"][risk]) > alpha for risk, alpha in budget.items())
+    verdict = "PASS" if row["certified"] else "FAIL" if above else "NOT_ESTABLISHED"
+    need(bool(covered) == (config is not None and config == chosen), verdict != "PASS" or config == chosen)
+    many = sum(plan["split"]["calibration"][risk] * m for risk in budget)
+    spent = sum(len(some) for every in losses.values() for some in every)
+    copied = ("budget", "confidence", "joint", "procedure", "population", "weights", "listed", "bound", "radius")
+    whole = {name: plan[name] for name in copied} | {name: found[name] for name in ("closest", "warnings", "reason")}
+    whole |= {"format": 2, "level": delta, "promise": "family-wise", "screened": None, "chosen": chosen}
+    whole |= {"unit": plan["task"]["units"], "n": {risk: max(map(len, some)) for risk, some in losses.items()}}
+    whole |= {"opening": {**found["opening"], "number": report["opening"], "planned": plan["openings"]}}
+    whole["certified"], whole["candidates"] = [row["config"] for row in rows if row["certified"]], rows
+    whole |= {"sequential": {"planned": many, "measured": spent, "saved": many - spent} if plan["sequential"] else None}
+    whole |= {"base": before} if base else {}
+    need(line(found) == line(plain(whole)))
+    passes, before = verdict == "PASS", signed <= min((one["started"] for one in log), default="")
+    ended = [one["status"] for one in log]
+    counts = dict(zip(("completed", "pruned", "interrupted"), map(ended.count, STATUS), strict=False))
+    counts["failed"] = sum(map(ended.count, STATUS[3:]))
+    more = {"plan-signed-after-run": not before, "unplanned-opening": report["opening"] > plan["openings"]}
+    more |= {"no-model-covered": not covered}
+    more |= {"tokenizer-from-the-data": bool(covered) and "tokenizer" in plan}
+    more |= {"small-sample": any(len(some) < 50 for every in losses.values() for some in every)}
+    tree = sha("".join(f"{covered[name]}  {name}\n" for name in sorted(covered)).encode()) if covered else None
+    own = next(
+        (candidate.get("weights_digest") for candidate in seal["candidates"] if candidate["config"] == config), None
+    )
+    about = {part: {name: plan[part][name] for name in ("name", "digest")} for part in ("model", "task")}
+    follows: Json = {
+        "model": {"base": about["model"], "config": config, "format": "safetensors", "files": len(covered)}
+        | {"treeDigest": {"alg": "dirHash-sha256", "value": tree}}
+        | (
+            {}
+            if own is None
+            else {"weightsDigest": {"alg": "tensors-sha256", "value": own, "base": seal["base_weights_digest"]}}
+        ),
+        "plan": {"sha256": planned, "created": plan["created"], "signed": signed, "task": about["task"]}
+        | {"status": "signed-before-first-trial" if before else "asserted-signed-after-run"},
+        "method": {"procedure": plan["procedure"], "bound": plan["bound"], "quantum": 1000, "metric": plan["metrics"]}
+        | {"selectionRule": "widest-margin-in-the-worst-risk"},
+        "claims": [
+            {"metric": risk, "comparator": "<=", "threshold": budget[risk], "passed": passes}
+            | ({"verdict": "NOT_ESTABLISHED"} if risk in void else {})
+            for risk in budget
+        ],
+        "trials": {"planned": plan["search"]["trials"], "started": len(log), **counts},
+        "limits": LIMITS + [name for name, holds in more.items() if holds],
+    }
+    follows |= {"plugins": plan["plugins"]} if plan.get("plugins") else {}
+    need(("plugins" in report) == bool(plan.get("plugins")))
+    follows |= {"config": config, "chosen": chosen, "verdict": verdict, "environment": plan["environment"]}
+    need(all(line(report[part]) == line(plain(value)) for part, value in follows.items()))
+    return verdict
