@@ -1,30 +1,18 @@
 """The command line: bad input ends with exit 2 and one line that names file, row and mend; nothing is written over."""
 
 import json
-import os
-import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from froc.data import Task
+from tests.cli.conftest import Froc
 from tests.commands import ROOT, Commands
 
 GOOD = [{"question": f"who is {i}", "answer": f"person {i}"} for i in range(40)]
-Froc = Callable[..., subprocess.CompletedProcess[str]]
-
-
-@pytest.fixture
-def froc(commands: Commands) -> Froc:
-    def run(*words: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-        return commands.run(words, os.environ | (env or {}))
-
-    return run
 
 
 def from_nothing(*words: str) -> subprocess.CompletedProcess[str]:
@@ -201,41 +189,6 @@ def test_unwritable_folder(froc: Froc, tmp_path: Path) -> None:
     assert not (tmp_path / "cache").exists()
 
 
-def _table(path: Path, rows: list[str]) -> Path:
-    path.write_text("config,risk,query,loss\n" + "\n".join(rows) + "\n", encoding="utf-8")
-    return path
-
-
-def test_certify_says_yes_and_no(froc: Froc, tmp_path: Path) -> None:
-    good = [f"{c},forgetting,q{i},{loss}" for c, loss in (("a", 0), ("b", 0.4)) for i in range(100)]
-    done = froc("certify", str(_table(tmp_path / "t.csv", good)), "-b", "0.1", "--json")
-    assert done.returncode == 0, done.stderr
-    document = json.loads(done.stdout)
-    assert document["certified"] == ["a"]
-    assert document["chosen"] == "a"
-    no = froc("certify", str(tmp_path / "t.csv"), "-b", "0.001", "--json")
-    assert no.returncode == 3
-    assert json.loads(no.stdout)["chosen"] is None
-    assert "it would take" in no.stderr
-
-
-@pytest.mark.parametrize(
-    ("row", "words"),
-    [
-        ("a,forgetting,q3,nan", ["row 3"]),
-        ("a,forgetting,q3,1.0000001", ["row 3"]),
-        ("a,forgetting,q3,-0.1", ["row 3"]),
-        ("a,forgetting,q3,", ["row 3"]),
-        ("a,forgetting,q3,x", ["row 3", "number"]),
-        ("a,forgetting,q1,0.5", ["row 3", "repeats"]),
-        ("b,forgetting,q1,0.5", ["'b'", "lacks 1"]),
-    ],
-)
-def test_certify_refuses_bad_rows(froc: Froc, tmp_path: Path, row: str, words: list[str]) -> None:
-    table = _table(tmp_path / "t.csv", ["a,forgetting,q1,0.5", "a,forgetting,q2,0.5", row])
-    refused(froc("certify", str(table), "-b", "0.1"), "t.csv", *words)
-
-
 @pytest.mark.parametrize("kind", ["methods", "metrics", "attacks", "bounds", "formats", "layouts"])
 def test_list_is_json_and_complete(froc: Froc, kind: str) -> None:
     done = froc("list", kind, "--json")
@@ -366,96 +319,6 @@ def test_bench_says_what_trials_cost(froc: Froc, folder: Path, tmp_path: Path, b
     refused(froc("bench", "--steps", "0"), "--steps")
 
 
-@pytest.fixture(scope="module")
-def losses(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two configurations on 300 calibration queries per risk: one good, one bad."""
-    rows = [
-        {"config": config, "risk": risk, "query": f"{risk}{i}", "loss": float(i % 100 < rate)}
-        for config, rate in (("good", 2), ("bad", 30))
-        for risk in ("forgetting", "utility")
-        for i in range(300)
-    ]
-    path = tmp_path_factory.mktemp("table") / "losses.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
-
-
-@pytest.mark.parametrize(
-    ("options", "wanted"),
-    [
-        (["-b", "0.1", "--binary"], {"bound": {"forgetting": "binomial", "utility": "binomial"}, "chosen": "good"}),
-        (["-b", "0.1", "--procedure", "fixed-sequence:starts=2"], {"procedure": "fixed-sequence:starts=2"}),
-        (["-b", "combined=0.07", "--weight", "0.5"], {"budget": {"combined": 0.07}, "chosen": "good"}),
-        (
-            [
-                "-b",
-                "0.1",
-                "--population",
-                "forgetting=census",
-                "--population",
-                "utility=sample",
-                "--listed",
-                "utility=900",
-            ],
-            {"bound": {"forgetting": "census", "utility": "betting_over_orders_without_replacement"}, "chosen": "good"},
-        ),
-    ],
-)
-def test_certify_makes_every_kind_of_claim(
-    froc: Froc, losses: Path, tmp_path: Path, options: list[str], wanted: dict[str, Any]
-) -> None:
-    figure = tmp_path / "shift.png"
-    done = froc("certify", str(losses), *options, "--radius", "0.01", "--figure", str(figure), "--json")
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert {key: found[key] for key in wanted} == wanted
-    assert found["certified"] == ["good"]
-    assert figure.read_bytes().startswith(b"\x89PNG")
-
-
-def test_a_screening_is_no_certificate(froc: Froc, losses: Path) -> None:
-    done = froc("certify", str(losses), "-b", "0.1", "--procedure", "e-bh", "--json")
-    assert done.returncode == 3
-    found = json.loads(done.stdout)
-    assert (found["screened"], found["certified"], found["chosen"]) == (["good"], [], None)
-    assert "nothing is certified" in done.stderr
-
-
-def test_watching_ends_with_the_run(tmp_path: Path) -> None:
-    """It may begin before the run; it says each trial once, then what the run came to."""
-    run = tmp_path / "run"
-    watcher = subprocess.Popen(
-        [sys.executable, "-m", "froc", "show", str(run), "--watch", "--interval", "0.1"],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    run.mkdir()
-    lines = [
-        {"trial": number, "attempt": 1, "config": f"c000{number}", "method": "npo", "params": {}, "seed": 1,
-         "started": "2026-11-24T10:00:00Z", "plan": "", "status": "pruned"}
-        for number in range(3)
-    ]  # fmt: skip
-    for count in range(1, 4):
-        write(run / ".part", lines[:count])
-        os.replace(run / ".part", run / "trials.jsonl")
-        time.sleep(0.4)
-    certificate = {
-        "chosen": None, "reason": "nothing passed", "confidence": 0.9, "warnings": [], "sequential": None, "candidates": [],
-        "certified": [], "budget": {"forgetting": 0.1}, "cur": {},
-    }  # fmt: skip
-    (run / "plan.json").write_text(json.dumps({"budget": {"forgetting": 0.1}, "search": {"trials": 3}}))
-    (run / "certificate.json").write_text(json.dumps(certificate))
-    out, error = watcher.communicate(timeout=60)
-    assert watcher.returncode == 3, error
-    assert [line for line in out.splitlines() if line.endswith("npo pruned")] == [
-        f"c000{number} npo pruned" for number in range(3)
-    ]
-    assert "nothing passed" in out
-
-
-def test_watching_and_json_exclude_each_other(froc: Froc, tmp_path: Path) -> None:
-    refused(froc("show", str(tmp_path), "--watch", "--json"), "--watch")
-
-
 @pytest.mark.parametrize(
     ("said", "word"),
     [
@@ -468,44 +331,6 @@ def test_watching_and_json_exclude_each_other(froc: Froc, tmp_path: Path) -> Non
 def test_how_a_search_runs_is_checked_first(froc: Froc, tmp_path: Path, said: list[str], word: str) -> None:
     refused(froc("search", "--budget", "0.1", "--out", str(tmp_path / "run"), *said), word)
     assert not (tmp_path / "run").exists()
-
-
-def test_terminated_before_the_run_has_begun(tmp_path: Path) -> None:
-    watchers = {
-        sent: subprocess.Popen(
-            [sys.executable, "-m", "froc", "show", str(tmp_path / "run"), "--watch"],
-            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        ) for sent in (signal.SIGTERM, signal.SIGINT)
-    }  # fmt: skip
-    end = time.monotonic() + 60
-    while not all(_catches(one.pid, signal.SIGTERM) for one in watchers.values()) and time.monotonic() < end:
-        time.sleep(0.05)
-    # they have begun, and now watch or load what they need to watch
-    time.sleep(1.0)
-    for sent, watcher in watchers.items():
-        watcher.send_signal(sent)
-        _, error = watcher.communicate(timeout=60)
-        assert watcher.returncode == 130
-        assert "Traceback" not in error
-
-
-def _catches(pid: int, sent: signal.Signals) -> bool:
-    """Whether a process has a handler of its own for the signal."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    (caught,) = (int(line.split()[1], 16) for line in lines if line.startswith("SigCgt:"))
-    return bool(caught >> (sent - 1) & 1)
-
-
-def test_names_from_a_table_reach_the_terminal_as_characters(froc: Froc, tmp_path: Path) -> None:
-    """No escape is obeyed, no bracket is taken for markup."""
-    names = ["\x1b]0;owned\x07\x1b[31mred", "[link=http://a]x[/link]"]
-    rows = [f'"{name}",forgetting,q{i},0.0' for name in names for i in range(60)]
-    (tmp_path / "t.csv").write_text("config,risk,query,loss\n" + "\n".join(rows) + "\n", encoding="utf-8")
-    done = froc("certify", str(tmp_path / "t.csv"), "--budget", "0.3", "--named-beforehand")
-    assert done.returncode == 0, done.stderr
-    assert "\x1b" not in done.stdout + done.stderr
-    assert "\\u001b]0;owned\\u0007" in done.stdout
-    assert "[link=http://a]x[/link]" in done.stdout
 
 
 def test_a_metric_for_all_risks_may_have_settings(froc: Froc) -> None:

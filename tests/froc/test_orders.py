@@ -13,7 +13,8 @@ from froc.bounds import Bound, betting, betting_over_orders
 from froc.certifying import certify
 from froc.losses import SCALE
 from froc.plugins import find, make
-from tests.froc.test_bounds import LAWS, SHUFFLED, counts
+from tests.froc.test_bound_coverage import LAWS
+from tests.froc.test_bounds import SHUFFLED, counts
 
 
 @pytest.mark.parametrize("n", [20, 60, 150])
