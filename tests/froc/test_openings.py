@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from froc import digest
-from froc.certifying import Division, certify
-from froc.data import FORGETTING, UTILITY, Row, Task, keyed_queries, opened_as, split
+from froc.certifying import Division
+from froc.data import FORGETTING, UTILITY, Row, Task, opened_as, split
 from froc.errors import InputError
 from froc.losses import check as check_table
 from froc.normal_form import content, normal_form
@@ -197,76 +197,6 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: p
 # the split
 
 
-def sides(task: Task, share: float = 0.2) -> dict[tuple[str, str, str], bool]:
-    """(pool, normal form) -> whether the search looks at it."""
-    view, sealed = split(task, share)
-    opened = sealed.open({"calibration": sealed.digests, "candidates": []})
-    parts = ((view.queries, True), (opened, False))
-    return {
-        (pool, normal_form(q.row.question), normal_form(q.row.answer)): side
-        for part, side in parts
-        for pool, some in part.items()
-        for q in some
-    }
-
-
-@pytest.mark.parametrize("edit", EDITS)
-def test_an_edit_moves_no_row_to_the_other_side(edit: str) -> None:
-    before = sides(TASK)
-    after = sides(made(EDITS[edit](rows("jardin")), EDITS[edit](rows("maison"))))
-    assert len(before.keys() & after.keys()) >= len(before) - 2
-    assert {key: before[key] for key in before.keys() & after.keys()} == {
-        key: after[key] for key in before.keys() & after.keys()
-    }
-
-
-@given(place=st.integers(0, 59), text=st.text(min_size=1, max_size=5), seed=st.integers(0, 99))
-def test_editing_one_row_moves_no_other(place: int, text: str, seed: int) -> None:
-    some = rows("jardin")
-    some[place] = replace(some[place], question=some[place].question + "x" + text)
-    before, after = sides(made(rows("jardin"), rows("maison"), seed)), sides(made(some, rows("maison"), seed))
-    assert sum(before.get(key) != side for key, side in after.items()) <= 1
-
-
-def test_a_unit_that_pools_share_is_on_one_side() -> None:
-    shared = rows("jardin")
-    for units in ("query", "group"):
-        task = made(shared, [*shared, *rows("maison", 300)], units=units)
-        task = replace(task, units={FORGETTING: units, UTILITY: units})
-        found: dict[str, set[bool]] = {}
-        view, sealed = split(task, 0.2)
-        opened = sealed.open({"calibration": sealed.digests, "candidates": []})
-        for part, side in ((view.queries, True), (opened, False)):
-            for q in (q for some in part.values() for q in some):
-                found.setdefault(q.row.group if units == "group" else q.row.question, set()).add(side)
-        assert all(len(one) == 1 for one in found.values())
-        assert {True} in found.values()
-
-
-@pytest.mark.parametrize("share", [0.05, 0.2, 0.5])
-def test_the_share_is_kept_on_average(share: float) -> None:
-    """Binomial: four standard deviations, over 20,000 places in all."""
-    count = 0
-    for seed in range(20):
-        task = made(rows("jardin", 500), rows("maison", 500), seed)
-        count += sum(q.place < share for pool in task.queries for q in keyed_queries(task, pool))
-    assert abs(count - 20_000 * share) < 4 * (20_000 * share * (1 - share)) ** 0.5
-
-
-@pytest.mark.parametrize("later", [0, 2])
-@pytest.mark.parametrize("count", [2, 3, 4, 5, 9])
-def test_a_handful_of_units_has_some_on_every_side(count: int, later: int) -> None:
-    for seed in range(50):
-        task = made(rows("jardin", count), rows("maison", count), seed)
-        if count < later + 2:
-            with pytest.raises(InputError, match="too few"):
-                split(task, 0.01, later=later)
-            continue
-        view, sealed = split(task, 0.01, later=later)
-        assert min(len(some) for some in view.queries.values()) >= 1
-        assert min(sealed.units.values()) >= 1
-
-
 @given(text=st.text(max_size=40))
 def test_a_normal_form_is_its_own_and_ignores_case_blanks_and_unicode_form(text: str) -> None:
     form = normal_form(text)
@@ -282,77 +212,6 @@ def test_texts_of_punctuation_alone_stay_apart() -> None:
 
 
 # tables that are certified
-
-
-def table(path: Path, names: list[str], loss: float = 0.0, config: str = "c") -> Path:
-    pl.DataFrame(
-        {"config": config, "risk": "forgetting", "query": names, "loss": [loss, *[0.0] * (len(names) - 1)]}
-    ).write_csv(path)
-    return path
-
-
-NAMES = [f"q{i}" for i in range(100)]
-
-
-def test_a_table_says_how_often_it_was_certified(tmp_path: Path) -> None:
-    first = certify(table(tmp_path / "a.csv", NAMES), 0.1).document
-    assert first["looks"] == {"times": 1, "ways": 1, "sealed": False}
-    assert first["opening"]["statement"].startswith("first and only")
-    assert not any("was certified" in line for line in first["warnings"])
-    # the same again asks nothing new, in whatever file or order
-    again = certify(table(tmp_path / "b.csv", NAMES[::-1]), 0.1).document
-    assert (again["looks"]["times"], again["looks"]["ways"], again["opening"]["number"]) == (2, 1, 1)
-    for number, (names, said) in enumerate(
-        [(NAMES, {"confidence": 0.8}), ([n.upper() for n in NAMES[1:]], {}), (NAMES, {"bound": "hoeffding_bentkus"})],
-        start=2,
-    ):
-        certificate = certify(table(tmp_path / "c.csv", names), 0.1, **said)
-        assert certificate.document["looks"] == {"times": number + 1, "ways": number, "sealed": False}
-        assert certificate.document["opening"]["number"] == number
-        assert any(
-            f"certified {number + 1} times (with {number} different sets" in line for line in certificate.sentences()
-        )
-    other = certify(table(tmp_path / "d.csv", [f"other {n}" for n in NAMES]), 0.1).document
-    assert other["looks"]["times"] == 1
-
-
-def test_another_model_on_the_same_queries_is_another_way(tmp_path: Path) -> None:
-    certify(table(tmp_path / "a.csv", NAMES), 0.1)
-    assert certify(table(tmp_path / "a.csv", NAMES, 0.5, "d"), 0.1).document["looks"] == {
-        "times": 2,
-        "ways": 2,
-        "sealed": False,
-    }
-
-
-def test_names_that_are_mere_numbers_are_no_names(tmp_path: Path) -> None:
-    """Every log counts its rows from 0: other data with another number of rows are no second look."""
-    for count, times in ((100, 1), (120, 1), (100, 2)):
-        found = certify(table(tmp_path / "a.csv", [str(i) for i in range(count)]), 0.1).document
-        assert found["looks"]["times"] == times
-
-
-def test_a_runs_own_calibration_file_is_known(tmp_path: Path) -> None:
-    sealed = split(TASK, 0.2)[1]
-    record(sealed.counted, "plan", "seal", 1, False)
-    names = sealed.order.filter(pl.col("risk") == FORGETTING)["query"].to_list()
-    found = certify(table(tmp_path / "copy.csv", names), 0.5)
-    assert found.document["looks"]["sealed"]
-    assert any("calibration queries of a search on this machine" in line for line in found.document["warnings"])
-
-
-def test_frames_are_not_counted_and_no_table_fails_for_the_count(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = table(tmp_path / "a.csv", NAMES)
-    for _ in range(3):
-        assert "looks" not in certify(pl.read_csv(path), 0.1).document
-    assert not (tmp_path / "state").exists()
-    (tmp_path / "file").write_text("no folder")
-    monkeypatch.setenv("FROC_STATE", str(tmp_path / "file"))
-    found = certify(path, 0.1)
-    assert found.chosen == "c"
-    assert any("could not be counted" in line for line in found.document["warnings"])
 
 
 @pytest.mark.parametrize("share", [0.01, 0.2, 0.5])

@@ -1,0 +1,350 @@
+"""Ways to spoil a bundle or its model: by somebody without a key, and by the holder of the key who signs again."""
+
+import base64
+import copy
+import json
+import os
+import random
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from audit import claims, documents, evidence, facts, plan_signing, signing
+from audit.timestamps import Proven
+from audit.trust import Trust
+from froc import digest
+
+NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
+Files = dict[str, bytes]
+"""Path below the scratch folder (`bundle/...`, `model/...`) -> bytes."""
+
+
+class Scratch:
+    """A bundle and model that are spoiled and put back."""
+
+    def __init__(self, place: Path, good: Files, other: Files, signer: Any) -> None:
+        self.place, self.good, self.other, self.signer = place, good, other, signer
+
+    def reset(self) -> None:
+        """As it was signed."""
+        shutil.rmtree(self.place, ignore_errors=True)
+        for name, data in self.good.items():
+            path = self.place / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+
+    def same(self) -> bool:
+        """Whether all that is signed is as it was."""
+        parts = [self.place / "bundle", self.place / "model"]
+        paths = [path for part in parts for path in part.rglob("*") if path.is_symlink() or not path.is_dir()]
+        # a link among the model's files counts as the file in which it ends, as in a hub's cache
+        if any(not path.is_file() or (path.is_symlink() and parts[0] in path.parents) for path in paths):
+            return False
+        if any(path.is_dir() for path in (self.place / "bundle").iterdir()):
+            return False
+        found = {path.relative_to(self.place).as_posix(): path.read_bytes() for path in paths}
+        report = "bundle/report.dsse.json"
+        return {**found, report: self._own(found.get(report, b""))} == self.good
+
+    def _own(self, report: bytes) -> bytes:
+        """The report's envelope without the signatures of others, as long as it is written as envelopes are."""
+        try:
+            document = json.loads(report)
+            if signing.compact(document) != report:
+                return report
+            keyids = [one["keyid"] for one in document["signatures"]]
+            own = [one for one in document["signatures"] if one["keyid"] == self.signer.public_key.keyid]
+            # unknown ones must still be signatures in form
+            forms = all(
+                set(one) == {"keyid", "sig"} and base64.b64decode(one["sig"], validate=True)
+                for one in document["signatures"]
+            )
+            return (
+                signing.compact({**document, "signatures": own})
+                if forms and len(set(keyids)) == len(keyids)
+                else report
+            )
+        except (ValueError, KeyError, TypeError):
+            return report
+
+    def pick(self, draw: random.Random, below: str = "") -> Path:
+        """A random file."""
+        return self.place / draw.choice([name for name in self.good if name.startswith(below)])
+
+
+def flip(some: Scratch, draw: random.Random, below: str = "bundle") -> None:
+    """Flip, insert, delete, overwrite, repeat or move bytes."""
+    path = some.pick(draw, below)
+    data = bytearray(path.read_bytes())
+    at, length = draw.randrange(len(data)), draw.choice((1, 1, 1, 2, 8, 64))
+    match draw.randrange(6):
+        case 0:
+            data[at] ^= 1 << draw.randrange(8)
+        case 1:
+            data[at:at] = draw.randbytes(length)
+        case 2:
+            del data[at : at + length]
+        case 3:
+            data[at : at + length] = draw.randbytes(length)
+        case 4:
+            data[at:at] = data[at : at + length]
+        case 5:
+            part = data[at : at + length]
+            del data[at : at + length]
+            to = draw.randrange(len(data) + 1)
+            data[to:to] = part
+    path.write_bytes(data)
+
+
+def flip_model(some: Scratch, draw: random.Random) -> None:
+    """The same in the model."""
+    flip(some, draw, "model")
+
+
+def field(some: Scratch, draw: random.Random) -> None:
+    """Edit a JSON file as a JSON file: values, keys, order, items."""
+    name = draw.choice(
+        ("plan.json", "seal.json", "trials.jsonl", "report.dsse.json", "plan.dsse.json", "report.dsse.json")
+    )
+    path = some.place / "bundle" / name
+    lines = path.read_bytes().split(b"\n") if name == "trials.jsonl" else [path.read_bytes()]
+    place = draw.randrange(max(1, len(lines) - 1))
+    document = json.loads(lines[place])
+    if name.endswith(".dsse.json") and draw.random() < 0.7:
+        body = json.loads(base64.b64decode(document["payload"]))
+        edit(body, draw)
+        document["payload"] = base64.b64encode(signing.compact(body)).decode()
+    else:
+        edit(document, draw)
+    indented = name in ("plan.json", "seal.json")
+    data = (json.dumps(document, indent=2, sort_keys=True) + "\n").encode() if indented else signing.compact(document)
+    lines[place] = data[:-1] if name == "trials.jsonl" else data
+    path.write_bytes(b"\n".join(lines))
+
+
+def edit(document: Any, draw: random.Random) -> None:
+    """Change one random place of a JSON document."""
+    holders = list(_holders(document))
+    holder = draw.choice(holders)
+    key = draw.choice(list(holder) if isinstance(holder, dict) else range(len(holder)))
+    match draw.randrange(5):
+        case 0 | 1:
+            holder[key] = _other(holder[key], draw)
+        case 2:
+            del holder[key]
+        case 3 if isinstance(holder, dict):
+            holder[f"{key}_"] = holder[key]
+        case 3:
+            holder.insert(key, copy.deepcopy(holder[key]))
+        case 4:
+            second = draw.choice(holders)
+            at = draw.choice(list(second) if isinstance(second, dict) else range(len(second)))
+            # values alone, so that the document stays a tree
+            if not isinstance(holder[key], dict | list) and not isinstance(second[at], dict | list):
+                holder[key], second[at] = second[at], holder[key]
+
+
+def _holders(value: Any) -> Any:
+    if isinstance(value, dict | list) and value:
+        yield value
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _holders(inner)
+
+
+def _other(value: Any, draw: random.Random) -> Any:
+    match value:
+        case bool():
+            return draw.choice((not value, int(value), None))
+        case int() | float():
+            return draw.choice((value + 1, -value, value * 2, str(value), 0, True, None))
+        case str():
+            if value and draw.random() < 0.5:
+                at = draw.randrange(len(value))
+                return value[:at] + draw.choice("0123456789abcXYZ.-\u200b") + value[at + 1 :]
+            return draw.choice((value + " ", value[:-1], value.upper(), "", "0.05", "PASS", None, 0))
+        case None:
+            return draw.choice((0, "", False, "c0001"))
+        case _:
+            return draw.choice(({}, [], None, ""))
+
+
+def row(some: Scratch, draw: random.Random) -> None:
+    """Edit losses.csv as a table: cells, rows, their order, columns."""
+    path = some.place / "bundle" / "losses.csv"
+    lines = path.read_text().splitlines()
+    at = draw.randrange(1, len(lines))
+    cells = lines[at].split(",")
+    match draw.randrange(6):
+        case 0:
+            cells[5] = draw.choice(
+                ("0", "1000", "1", "999", "-1", "1e3", "NaN", "", "00", " 0", str(draw.randrange(1001)))
+            )
+            lines[at] = ",".join(cells)
+        case 1:
+            place = draw.randrange(5)
+            cells[place] = draw.choice(
+                (lines[draw.randrange(1, len(lines))].split(",")[place], cells[place][::-1], "x")
+            )
+            lines[at] = ",".join(cells)
+        case 2:
+            del lines[at : at + draw.choice((1, 2, 10))]
+        case 3:
+            lines.insert(at, lines[draw.randrange(1, len(lines))])
+        case 4:
+            second = draw.randrange(1, len(lines))
+            lines[at], lines[second] = lines[second], lines[at]
+        case 5:
+            worst = [line for line in lines[1:] if line.endswith(",1000")]
+            lines = [line for line in lines if line not in draw.sample(worst, min(len(worst), 3))]
+    path.write_text("".join(f"{line}\n" for line in lines))
+
+
+def files(some: Scratch, draw: random.Random) -> None:
+    """Add, remove, rename, swap, empty, link or nest files of the bundle, or take them from another report."""
+    place, path, second = some.place / "bundle", some.pick(draw, "bundle"), some.pick(draw, "bundle")
+    match draw.randrange(8):
+        case 0:
+            (place / draw.choice(("README.md", "key.pub", ".hidden", "losses.csv.bak", "report.html "))).write_bytes(
+                b""
+            )
+        case 1:
+            path.unlink()
+        case 2:
+            path.rename(place / (path.name + draw.choice(("~", ".old", ".json"))))
+        case 3:
+            one, other = path.read_bytes(), second.read_bytes()
+            path.write_bytes(other)
+            second.write_bytes(one)
+        case 4:
+            path.write_bytes(b"")
+        case 5:
+            path.rename(some.place / "aside")
+            path.symlink_to(some.place / "aside")
+        case 6:
+            (place / "more").mkdir()
+        case 7:
+            for name in draw.sample(sorted(os.listdir(place)), draw.randrange(1, 7)):
+                (place / name).write_bytes(some.other[f"bundle/{name}"])
+
+
+def model(some: Scratch, draw: random.Random) -> None:
+    """Add, remove, rename, swap, link files of the model, or take them from another."""
+    place, path, second = some.place / "model", some.pick(draw, "model"), some.pick(draw, "model")
+    match draw.randrange(7):
+        case 0:
+            name = draw.choice(
+                (
+                    "adapter.safetensors",
+                    "modeling.py",
+                    "pytorch_model.bin",
+                    ".hidden.json",
+                    "sub/more.json",
+                    "CONFIG.json",
+                )
+            )
+            (place / name).write_bytes(b"{}")
+        case 1:
+            path.unlink()
+        case 2:
+            path.rename(path.with_name(draw.choice(("zz.json", "weights.safetensors", "a b.json", path.name + ".txt"))))
+        case 3:
+            one, other = path.read_bytes(), second.read_bytes()
+            path.write_bytes(other)
+            second.write_bytes(one)
+        case 4:
+            path.rename(some.place / "aside")
+            path.symlink_to(some.place / "aside")
+        case 5:
+            name = path.relative_to(some.place).as_posix()
+            path.write_bytes(some.other[name])
+        case 6:
+            (place / "sub" / path.name).write_bytes(path.read_bytes())
+
+
+def nothing(some: Scratch, draw: random.Random) -> None:
+    """Write the same bytes again, add an empty folder to the model, change dates and modes, sign with an unknown key."""
+    path = some.pick(draw)
+    match draw.randrange(4):
+        case 0:
+            path.write_bytes(path.read_bytes())
+        case 1:
+            (some.place / "model" / "empty").mkdir()
+        case 2:
+            os.utime(path, (0, 0))
+            path.chmod(0o600)
+        case 3:
+            path = some.place / "bundle" / "report.dsse.json"
+            document = json.loads(path.read_bytes())
+            text = base64.b64encode(draw.randbytes(64)).decode()
+            document["signatures"].insert(draw.randrange(2), {"keyid": draw.randbytes(32).hex(), "sig": text})
+            path.write_bytes(signing.compact(document))
+
+
+def several(some: Scratch, draw: random.Random) -> None:
+    """Two or three of the above, one after the other."""
+    for kind in draw.choices((flip, field, row, flip_model), k=draw.randrange(2, 4)):
+        # the first may have left nothing that the second can read
+        with suppress(ValueError, IndexError, KeyError, TypeError, AttributeError):
+            kind(some, draw)
+
+
+def signer(some: Scratch, draw: random.Random) -> None:
+    """The holder of the key edits a value of the report that follows from evidence, renders the page and signs."""
+    path = some.place / "bundle" / "report.dsse.json"
+    statement = json.loads(base64.b64decode(json.loads(path.read_bytes())["payload"]))
+    report = statement["predicate"]
+    own = {item.alias or name for name, item in documents.Asserted.model_fields.items()} | {"evidence"}
+    follows = {name: value for name, value in report.items() if name not in own}
+    before = signing.compact(follows)
+    while signing.compact(follows) == before:
+        edit(follows, draw)
+    changed = {**follows, **{name: report[name] for name in own}}
+    kept = {p.name: p.read_bytes() for p in (some.place / "bundle").iterdir() if not p.name.startswith("report.")}
+    subject = {item["name"]: item["digest"]["sha256"] for item in statement["subject"]}
+    try:
+        found = facts.read(kept, Trust((signing.public_of(some.signer),)), NOW, Proven(), subject, facts.Log())
+        page = evidence.page(changed, kept, found)
+        made = evidence.signed_report(changed, kept, subject, [some.signer], page)
+    except Exception:  # what cannot be rendered is signed with the old page
+        body = signing.statement(subject, claims.PREDICATE, {**changed, "evidence": report["evidence"]})
+        made = {"report.dsse.json": signing.sign(body, [some.signer])}
+    for name, data in made.items():
+        (some.place / "bundle" / name).write_bytes(data)
+
+
+def anew(some: Scratch, draw: random.Random) -> None:
+    """The holder of the key edits plan, seal or log, lets everything refer to it, and signs what then follows."""
+    place, trusted = some.place / "bundle", [signing.public_of(some.signer)]
+    kept = {path.name: path.read_bytes() for path in place.iterdir() if not path.name.startswith("report")}
+    statement = json.loads(base64.b64decode(json.loads((place / "report.dsse.json").read_bytes())["payload"]))
+    subject = {item["name"]: item["digest"]["sha256"] for item in statement["subject"]}
+    name, old = draw.choice(("plan.json", "seal.json", "trials.jsonl")), digest.of_bytes(kept["plan.json"])
+    lines = kept[name].split(b"\n")[:-1] if name == "trials.jsonl" else [kept[name]]
+    at = draw.randrange(len(lines))
+    document = json.loads(lines[at])
+    edit(document, draw)
+    lines[at] = signing.compact(document)[:-1]
+    kept[name] = b"".join(line + b"\n" for line in lines)
+    if name == "plan.json":
+        kept["plan.dsse.json"] = plan_signing.plan_statement(kept[name], some.signer, "2026-03-01T12:00:00Z")
+        for other in ("seal.json", "trials.jsonl"):
+            kept[other] = kept[other].replace(old.encode(), digest.of_bytes(kept[name]).encode())
+    report = statement["predicate"]
+    page = (place / "report.html").read_bytes()
+    with suppress(Exception):  # the verifier meets whatever goes wrong here once more
+        found = facts.read(kept, Trust(tuple(trusted)), NOW, Proven(), subject, facts.Log())
+        report = report | claims.derive(found, report["opening"], None)
+        page = evidence.page(report, kept, found)
+    for name, data in (kept | evidence.signed_report(report, kept, subject, [some.signer], page)).items():
+        (place / name).write_bytes(data)
+
+
+KINDS: dict[str, tuple[Callable[[Scratch, random.Random], None], float]] = {
+    "bytes": (flip, 0.22), "JSON fields": (field, 0.22), "CSV rows": (row, 0.14), "files": (files, 0.08), "model bytes": (flip_model, 0.08),
+    "model files": (model, 0.06), "several": (several, 0.08), "nothing signed": (nothing, 0.02), "report, signed again": (signer, 0.10),
+    "evidence, signed anew": (anew, 0.05),
+}  # fmt: skip
+"""Kind -> how, and its share."""
