@@ -83,6 +83,14 @@ def base(together: Path) -> Base:
         return embedded.base(SMALL, cache=together)
 
 
+@pytest.fixture(autouse=True)
+def _base_as_it_was(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The model is shared by the whole session: no test finds in it what another one left."""
+    yield
+    if "base" in request.fixturenames:
+        request.getfixturevalue("base").restore()
+
+
 @pytest.fixture(scope="session")
 def embedded_model(together: Path) -> Path:
     """The embedded task's own model, where commands look for it: a slow machine trains it for minutes, which no test's limit counts."""

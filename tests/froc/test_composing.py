@@ -42,9 +42,6 @@ def _away(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> float:
     return max(float((one[name] - other[name]).abs().max()) for name in one)
 
 
-# names
-
-
 # controls
 
 
