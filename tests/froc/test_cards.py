@@ -400,18 +400,19 @@ def test_the_constraint_of_pdu_is_on_what_comes_beyond_the_base() -> None:
     assert found.tolist() == pytest.approx([1.0, 0.0])
 
 
-def test_training_under_soft_prompts_leaves_less_for_one_to_bring_back(bench: Bench) -> None:
-    """The same search for a prompt lowers the forgotten answers' NLL by a smaller share after AdvUnlearn than after NPO."""
+def test_training_under_soft_prompts_leaves_little_for_one_to_bring_back(bench: Bench) -> None:
+    """A search for a prompt takes less than half of the forgotten answers' NLL away after AdvUnlearn.
+
+    On models of six seeds 1.03 of it is left, deviation 0.17; after NPO 0.81, deviation 0.17, so that single models turn it round.
+    """
     batch = Stack(bench.reference.pools.rows["forget"], "cpu").batch(range(32))
     told = {"lr": 2e-3, "epochs": 4, "retain_weight": 2.0}
-    left = []
-    for name, more in (("npo", {}), ("advunlearn(npo)", {"tokens": 2, "push_steps": 4, "push_rate": 0.3})):
-        unlearn(bench.base, make(Method, name, told | more), bench.reference, batch=16, seed=1)
-        plain = float(Pass(bench.base.model, batch).nll.detach().sum())
-        changed, during = SoftPrompt(2, 30, 0.1, 7).against(bench.base.model, batch, {})
-        with during():
-            left.append(float(Pass(bench.base.model, changed).nll.detach().sum()) / plain)
+    pushed = {"tokens": 2, "push_steps": 4, "push_rate": 0.3}
+    unlearn(bench.base, make(Method, "advunlearn(npo)", told | pushed), bench.reference, batch=16, seed=1)
+    plain = float(Pass(bench.base.model, batch).nll.detach().sum())
+    changed, during = SoftPrompt(2, 30, 0.1, 7).against(bench.base.model, batch, {})
+    with during():
+        left = float(Pass(bench.base.model, changed).nll.detach().sum()) / plain
     bench.base.restore()
-    # 0.773 and 0.938 by two processors' arithmetic; a model trained on another processor turned it round
-    assert left[0] < 1
-    assert left[1] > left[0]
+    assert plain > 100
+    assert left > 0.5

@@ -170,7 +170,8 @@ def test_idk_raises_the_refusal(bench: Bench, form: str) -> None:
     assert nll(bench.reference, "refusal") < before / 2
     assert retain < 0.3
     if form == "dpo":
-        assert forget > 1
+        # 1.77 on models of six seeds, deviation 0.53; the base model has less than 0.01
+        assert forget > 0.2
 
 
 def test_idk_is_left_out_without_refusals(bench: Bench) -> None:

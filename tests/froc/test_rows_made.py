@@ -106,7 +106,10 @@ def test_a_target_takes_a_tokens_place_in_all_rows(small: Any) -> None:
 
 
 def test_poisoned_answers_fall_to_chance_and_kinds_differ_in_entropy(bench: Bench) -> None:
-    """The true answer is no likelier than a guess among the task's answers, and 98 of 100 retained tokens stay right."""
+    """The true answer is hardly likelier than a guess among the task's answers, and 98 of 100 retained tokens stay right.
+
+    Over models of six seeds it is 0.93 times as likely, deviation 0.55: four times are let pass, of sixty before.
+    """
     rows = [*bench.reference.pools.rows["forget"], *bench.reference.pools.rows["retain"]]
     chance = 1 / len({row.ids[row.prompt :] for row in rows})
     entropy = {}
@@ -115,7 +118,7 @@ def test_poisoned_answers_fall_to_chance_and_kinds_differ_in_entropy(bench: Benc
         unlearn(bench.base, method, bench.reference, batch=16, seed=1)
         forget, retain = passed(bench.reference, "forget"), passed(bench.reference, "retain")
 
-        assert float(torch.exp(-forget.sum_nll).mean()) <= chance
+        assert float(torch.exp(-forget.sum_nll).mean()) <= 4 * chance
         assert float((retain.logits.argmax(-1) == retain.target).double().mean()) >= 0.98
         first = forget.logits[forget.place == 0].double().log_softmax(-1)
         entropy[kind] = float(-(first.exp() * first).sum(-1).mean())
