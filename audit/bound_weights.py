@@ -1,19 +1,20 @@
 """Losses, weights and files are about one model: the digest that was sealed with a candidate, and the weights in its folder."""
 
-from collections.abc import Collection
 from pathlib import Path
 
 from audit import model_folder
 from audit.claims import Facts
+from froc import weights_digest
 from froc.errors import VerificationError
+from froc.visible import visible
 
-UNBOUND = "no digest of weights was sealed, as in older versions: nothing here ties the losses to the model's weights"
+UNBOUND = "no digest of weights was sealed: nothing here ties the losses to the model's weights"
 NOT_COMPARED = "the digest of the chosen weights was sealed before calibration was opened; the model's files were not compared with it"
-BOUND = "the model's weights are those that were sealed before calibration was opened, and not the base model's"
+BOUND = "the model's weights and the files beside them are those that were sealed before calibration was opened, and not what the plan calls the base model's"
 
 
-def check(facts: Facts, config: str, folder: Path | None, names: Collection[str]) -> str:
-    """What is seen, for a report that covers the model of `config`. folder, names: the model's, folder None where it is not at hand.
+def check(facts: Facts, config: str, folder: Path | None) -> str:
+    """What is seen, for a report that covers the model of `config`. folder: the model's, None where it is not at hand.
 
     Raises VerificationError where what was measured, what lies in the folder and the base model are not two different models.
     """
@@ -24,9 +25,10 @@ def check(facts: Facts, config: str, folder: Path | None, names: Collection[str]
             "sealed-is-base",
             f"the weights of {config} were sealed with the digest of the base model's: nothing was unlearned",
         )
+    _refuse_other_files(facts)
     if folder is None:
         return UNBOUND if sealed is None else NOT_COMPARED
-    folder_digest = model_folder.of_weights(folder, names)
+    folder_digest = model_folder.of_weights(folder, facts.files)
     if folder_digest in bases:
         raise VerificationError(
             "model-is-base",
@@ -40,3 +42,20 @@ def check(facts: Facts, config: str, folder: Path | None, names: Collection[str]
             f"the weights in the folder are not those of {config} that were sealed and measured; give the folder that froc search wrote",
         )
     return BOUND
+
+
+def _refuse_other_files(facts: Facts) -> None:
+    """VerificationError where files beside the weights are not those that were sealed: they decide what the weights do."""
+    if facts.seal.model_files is None:
+        return
+    sealed = {name: sha for name, sha in facts.seal.model_files.items() if name not in model_folder.HUB_FILES}
+    signed = {
+        name: sha for name, sha in weights_digest.beside(facts.files).items() if name not in model_folder.HUB_FILES
+    }
+    other = next((name for name in sorted({*sealed, *signed}) if sealed.get(name) != signed.get(name)), None)
+    if other is not None:
+        raise VerificationError(
+            "model-files-differ",
+            f"{visible(other)} of the model is not as it was when the candidates were sealed and measured; put the file back that froc "
+            "search wrote, or audit the changed model: froc audit model",
+        )

@@ -171,6 +171,8 @@ class Seal(Strict):
     calibration: dict[str, str]
     order: list[Annotated[list[str], Field(min_length=3, max_length=3)]] | None = None
     base_weights_digest: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    # file name -> SHA-256 of what stands beside the weights of whichever candidate is chosen
+    model_files: dict[str, Annotated[str, Hex]] | None = None
 
     def weights_of(self, config: str | None) -> str | None:
         """The digest of a candidate's weights; None where it was not sealed, or without one."""

@@ -129,6 +129,7 @@ def _seal(files: Mapping[str, bytes], plan: Plan) -> Seal:
         raise VerificationError("seal-other-plan", "the seal was made under another plan")
     configs = [candidate.config for candidate in seal.candidates]
     bound = [
+        seal.model_files is not None,
         seal.base_weights_digest is not None,
         *(candidate.weights_digest is not None for candidate in seal.candidates),
     ]

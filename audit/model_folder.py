@@ -17,6 +17,7 @@ from typing import Any
 
 from froc import digest, weights_digest
 from froc.errors import InputError, VerificationError
+from froc.visible import visible
 
 SUFFIXES = (".safetensors", ".json", ".txt", ".model", ".jinja", ".md")
 """What a model folder may hold: weights without code, tokenizer and configuration. Pickles and programs are refused."""
@@ -28,6 +29,8 @@ CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.
 ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 REDIRECTS = ("auto_map", "custom_pipelines", "transformers_weights")
 """Words of a configuration by which a loader runs code of the folder, or takes another file than the usual one."""
+ATTENTION = ("attn_implementation", "_attn_implementation", "experts_implementation")
+"""Words whose value, with a slash in it, is a repository of kernels that loaders fetch and run."""
 MOST_BYTES = 128 * 2**20
 """Of a file that is no weights."""
 MEND = "give the folder as it was signed"
@@ -60,10 +63,22 @@ def read(folder: Path, covered: Collection[str] = ()) -> ModelFolder:
             hub = name not in covered and (name in HUB_FILES or name == HUB_CACHE)
             (ignored if hub else names).append(name)
         refuse_names(names)
+        _refuse_other_names(names, covered)
         files = {name: digest.of_file(folder / name) for name in sorted(names, key=str.encode)}
     except OSError as error:
         raise InputError(f"cannot read all of {folder} ({error.strerror}); verify as someone who may") from error
     return ModelFolder(files, tuple(sorted(ignored)))
+
+
+def _refuse_other_names(names: Sequence[str], covered: Collection[str]) -> None:
+    """VerificationError before anything is hashed: a folder of other files is another model."""
+    missing, extra = sorted({*covered} - {*names}), sorted({*names} - {*covered})
+    if covered and (missing or extra):
+        raise VerificationError(
+            "model-other-files",
+            f"{len(missing)} file(s) missing, {len(extra)} not signed (such as {visible((extra or missing)[0])}); this is not the model that "
+            "the report is about",
+        )
 
 
 def refuse_names(names: Sequence[str]) -> None:
@@ -71,7 +86,7 @@ def refuse_names(names: Sequence[str]) -> None:
     for name in names:
         if not name.endswith(SUFFIXES):
             raise VerificationError(
-                "model-code-or-pickle", f"a model file has a suffix other than {', '.join(SUFFIXES)}"
+                "model-code-or-pickle", f"{visible(name)} has a suffix other than {', '.join(SUFFIXES)}"
             )
         if len(name) > 255 or not _NAME.fullmatch(name):
             raise VerificationError("subject-name-or-digest", "a model file's name is no plain relative path")
@@ -88,6 +103,12 @@ def refuse_open(names: Collection[str]) -> None:
             f"{adapter} is an adapter's, which loaders put into the weights unasked; merge it and save the merged model",
         )
     weights = sorted(name for name in names if name.endswith(".safetensors"))
+    below = next((name for name in weights if "/" in name), None)
+    if below is not None:
+        raise VerificationError(
+            "model-weights-below",
+            f"{below} lies in a folder of its own, where loaders look for none; save the model again",
+        )
     if not weights:
         raise VerificationError(
             "model-no-weights", f"no file of the model holds weights; {MEND}, with its *.safetensors"
@@ -179,12 +200,19 @@ def _refuse_redirect(name: str, document: Any) -> None:
             left += part
         elif isinstance(part, dict):
             for key, value in part.items():
-                if key in REDIRECTS and value and not isinstance(value, int):
+                if _leads_elsewhere(key, value):
                     raise VerificationError(
                         "model-redirect",
                         f"{name} says {key}, which has loaders run code or take other files; take it out",
                     )
                 left.append(value)
+
+
+def _leads_elsewhere(key: str, value: Any) -> bool:
+    """Whether a word has loaders run or fetch what is not in the folder. A vocabulary may hold it as a token, with a number."""
+    if key in ATTENTION:
+        return isinstance(value, str) and "/" in value
+    return key in REDIRECTS and bool(value) and not isinstance(value, int)
 
 
 def _refuse_disguise(path: Path) -> None:

@@ -181,7 +181,7 @@ def _check(
     derived = _derived(report.predicate, found, said)
     log.held("statistics", "p-values, bounds, certified configurations, choice and verdict, computed again")
     if found.files:
-        log.held("weights", bound_weights.check(found, derived["config"], model, covered))
+        log.held("weights", bound_weights.check(found, derived["config"], model))
     if files["report.html"] != rendering.html(report.predicate, found).encode("utf-8"):
         raise VerificationError("html-not-rendering-of-signed-data", "report.html does not show what was signed")
     log.held("page", "report.html is the rendering of the signed report")

@@ -111,6 +111,7 @@ def make_run(folder: Path, configs: int, queries: int, weights: int = 1000, tria
     seal = {
         "format": 1, "plan": planned, "trials": trials, "search_losses": "c" * 64, "candidates": [vars(candidate) for candidate in candidates],
         "calibration": plan["split"]["queries"], "base_weights_digest": plan["model"]["digest"],
+        "model_files": weights_digest.beside(digest.of_files(folder / "model")),
     }  # fmt: skip
     _json(folder / "seal.json", seal)
     certificate = certify(losses, candidates, Claim(budget=budget, bound=bounds, unit=units))

@@ -377,6 +377,11 @@ def verify(
             "the report verifies and says PASS, but its plan did not ask what the base model shows: nothing says that there was "
             "anything to remove (reports of older versions are so; whoever makes one today leaves it out)"
         )
+    if found.facts.files and not found.facts.seal.base_weights_digest:
+        raise NotCertifiedError(
+            "the report verifies and says PASS, but no digest of the model's weights was sealed: nothing ties the losses to this model "
+            "(reports of older versions are so; whoever makes one today leaves it out)"
+        )
     if found.reexecution and found.reexecution.differed:
         raise NotCertifiedError(
             f"the report verifies, but its losses were not found again: {found.reexecution.sentence}"

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from froc.errors import VerificationError
+
 if TYPE_CHECKING:
     import polars as pl
 
@@ -18,11 +20,12 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Again:
     """What came of it. table: losses of the drawn rows; chosen: digest of the chosen configuration's weights, where it was trained
-    again; environment: what measured.
+    again; files: of what stands beside them; environment: what measured.
     """
 
     table: "pl.DataFrame"
     chosen: str | None
+    files: Mapping[str, str]
     environment: dict[str, str]
 
 
@@ -51,6 +54,7 @@ class Measuring:
 
         unlearned: the signed model, which is measured instead.
         """
+        from froc.models import files_beside
         from search.remeasuring import environment, refuse_other_base, remeasure
         from search.sealed_weights import of_kept
 
@@ -66,7 +70,7 @@ class Measuring:
                 digests[config] = of_kept(job.base, kept)
 
         table = remeasure(job, self.seal, self._targets(names), drawn, self.told, unlearned, weighed)
-        return Again(table, digests.get(self.chosen or ""), environment(job.base))
+        return Again(table, digests.get(self.chosen or ""), files_beside(job.base), environment(job.base))
 
     def of_model(self, again: Again, model: Path | None, seed: int, rows: int) -> Mapping[str, Any]:
         """What the predicate says of the signed model; nothing where the report covers none. model: its folder, where at hand.
@@ -81,12 +85,32 @@ class Measuring:
         losses = self.found.files["losses.csv"]
         lies = None if model is None else model_folder.of_weights(model, self.found.facts.files)
         same = again.chosen is not None and again.chosen == (self.found.facts.seal.weights_of(self.chosen) or lies)
+        same = same and self._as_saved(again, model)
         if same or model is None:
             return {"model": reexecution.of_model(losses, seed, self.chosen, again.chosen, same, None, rows)}
         drawn = reexecution.table(losses, reexecution.draw(losses, seed, rows, self.chosen))
         table = remeasure(self.make(True), self.seal, self._targets([self.chosen]), drawn, self.told, model)
         counts = reexecution.compare(drawn, table)
         return {"model": reexecution.of_model(losses, seed, self.chosen, lies, False, counts, rows)}
+
+    def _as_saved(self, again: Again, model: Path | None) -> bool:
+        """Whether configuration and tokenizer of the signed model are those that belong to the weights, as far as can be seen.
+
+        VerificationError where the folder shows that they are others: such a model has other losses than were measured.
+        """
+        from froc.models import unlike_beside
+
+        sealed = self.found.facts.seal.model_files
+        if sealed is None or dict(sealed) == dict(again.files):
+            return True
+        other = None if model is None else unlike_beside(self.make(False).base, model)
+        if other is not None:
+            raise VerificationError(
+                "model-files-differ",
+                f"{other} of the signed model is not what belongs to these weights: it decides what they do, so that the signed model is "
+                "another one than was measured",
+            )
+        return model is not None
 
     def _targets(self, configs: Sequence[str]) -> "list[Target]":
         """Configurations as they were sealed, with the seeds of their trials."""

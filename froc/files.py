@@ -66,6 +66,14 @@ def lock_file(path: Path) -> IO[str]:
     return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+")
 
 
+def open_log(path: Path) -> IO[str]:
+    """A file in UTF-8 that lines are added to; made where there is none. InputError where the place is a symbolic link."""
+    refuse_link(path)
+    return os.fdopen(
+        os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o666), "a", encoding="utf-8"
+    )
+
+
 def refuse_link(path: Path) -> None:
     """InputError where a file that is to be written is a symbolic link."""
     if path.is_symlink():

@@ -10,6 +10,7 @@ import difflib
 import importlib
 import inspect
 import pkgutil
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -51,6 +52,11 @@ def _outside(group: str, path: tuple[str, ...]) -> Mapping[str, EntryPoint]:
         if first != owner or point.name in points:
             raise InputError(
                 f"the package {owner} calls a plug-in of {group} {point.name!r}, which {first} has already; "
+                f"rename it there, or pip uninstall {owner}"
+            )
+        if not re.fullmatch(r"[a-z][a-z0-9_]{0,63}", point.name):
+            raise InputError(
+                f"the package {owner} calls a plug-in of {group} {point.name!r}; names are lower-case letters, digits and underscores: "
                 f"rename it there, or pip uninstall {owner}"
             )
         points[point.name] = point
@@ -107,6 +113,22 @@ def find(base: type[T], name: str) -> type[T]:
     if len(found) != 1:
         raise TypeError(f"{module.__name__} must define exactly one {base.__name__}, it defines {len(found)}")
     return found[0]
+
+
+def name_of(plugin: object) -> str:
+    """The name by which a plug-in that was made is found again: its file's, or the one that another package's entry point gives it."""
+    kind = type(plugin)
+    package, _, name = kind.__module__.rpartition(".")
+    if package.startswith("froc.") and kind.__module__ in sys.modules and name in own(package):
+        return name
+    groups = {
+        base.__module__ for base in kind.__mro__[1:] if base.__module__.startswith("froc.") and inspect.isabstract(base)
+    }
+    for group in groups:
+        for point in _outside(group, tuple(sys.path)).values():
+            if point.value.replace(" ", "") == f"{kind.__module__}:{kind.__qualname__}":
+                return point.name
+    return name
 
 
 def spelled(base: type, name: str) -> str:

@@ -20,7 +20,7 @@ from froc import digest
 from froc.data import EARLIER, FORGETTING, UTILITY, WORDINGS, Source, request_of
 from froc.errors import InputError
 from froc.metrics import Metric
-from froc.plugins import make
+from froc.plugins import make, name_of
 from froc.plugins import parse as settings
 from froc.presets import KNOWN
 
@@ -142,7 +142,7 @@ def _fingerprint(value: str) -> str:
 
 
 def _written(plugin: Any) -> str:
-    name = type(plugin).__module__.rpartition(".")[2]
+    name = name_of(plugin)
     values = {f.name: getattr(plugin, f.name) for f in fields(plugin) if getattr(plugin, f.name) != f.default}
     said = [f"{key}={_fingerprint(value) if isinstance(value, str) else value}" for key, value in values.items()]
     return f"{name}:{','.join(said)}" if said else name

@@ -28,6 +28,8 @@ DTYPES = {
     "F32": ("float32", 4), "F64": ("float64", 8), "F8_E4M3": ("float8_e4m3fn", 1), "F8_E5M2": ("float8_e5m2", 1), "C64": ("complex64", 8),
 }  # fmt: skip
 """dtype in a safetensors header -> torch's name of it, and bytes of one number."""
+INDEX = ".safetensors.index.json"
+"""How the list of which file holds which tensor is called, at its end."""
 HEADER_BYTES = 100_000_000
 """The longest header that the safetensors library reads."""
 DIMENSIONS = 64
@@ -76,6 +78,11 @@ def of_files(paths: Iterable[Path]) -> str:
                 raise InputError(f"{path.name} holds {name!r}, which another file holds, too; save the model again")
             parts[name] = value
     return of_tensors(parts)
+
+
+def beside(files: Mapping[str, str]) -> dict[str, str]:
+    """Of a model's files (name -> digest) those that are neither weights nor their index: they say how weights are used."""
+    return {name: value for name, value in files.items() if not name.endswith((".safetensors", INDEX))}
 
 
 def of_folder(folder: Path) -> str:

@@ -23,6 +23,7 @@ from sqlalchemy.exc import SQLAlchemyError
 import froc
 from froc import openings
 from froc.errors import InputError, InterruptedRunError
+from froc.files import open_log
 from froc.plan_identity import identity
 from froc.risk import Candidate, certify
 from search import control, growth, rates, sealing, sustaining, unopened
@@ -162,7 +163,8 @@ def _certified(
 @contextmanager
 def _logged(path: Path) -> Iterator[None]:
     """Write what happens into the run's log file, with levels; FROC_DEBUG adds the smallest."""
-    handler = logging.FileHandler(path, encoding="utf-8")
+    stream = open_log(path)
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S%z"))
     LOG.setLevel(logging.DEBUG if os.environ.get("FROC_DEBUG") else logging.INFO)
     LOG.addHandler(handler)
@@ -173,6 +175,7 @@ def _logged(path: Path) -> Iterator[None]:
     finally:
         LOG.removeHandler(handler)
         handler.close()
+        stream.close()
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from froc import weights_digest
+from froc import digest, models, weights_digest
 from froc.claim import Candidate
 from froc.errors import InputError
 from froc.models import Base, digest_of, read_weights
@@ -27,6 +27,13 @@ def of_base(base: Base) -> str:
     """Of the base model; its parameters are back in their place afterwards."""
     base.restore()
     return digest_of(base)
+
+
+def files_beside(base: Base, given: Given | None) -> dict[str, str]:
+    """Of what would be written beside the weights, file by file (`froc.weights_digest.beside`): it decides what the weights do."""
+    if given is not None and not given.adapted:
+        return weights_digest.beside({name: digest.of_file(given.folder / name) for name in given.names})
+    return models.files_beside(base)
 
 
 def of_kept(base: Base, kept: Kept) -> str:
@@ -50,8 +57,13 @@ def refuse_retrained(
             )
 
 
-def refuse_written(folder: Path, chosen: Candidate) -> None:
-    """InputError where a model folder does not hold the weights that were sealed."""
+def refuse_written(folder: Path, chosen: Candidate, files: Mapping[str, str] | None) -> None:
+    """InputError where a model folder does not hold the weights, or the files beside them, that were sealed."""
+    if files is not None and weights_digest.beside(digest.of_files(folder)) != files:
+        raise InputError(
+            "the configuration or tokenizer that was to be saved is not the one that was sealed: another version of a library writes "
+            "it otherwise; go on with the versions that the plan names, or search again in a new --out"
+        )
     if chosen.weights_digest is not None and weights_digest.of_folder(folder) != chosen.weights_digest:
         raise InputError(
             f"the weights of {chosen.config} that were to be saved are not those that were sealed: another machine, device or "

@@ -96,10 +96,10 @@ def shortlist(ranked: Sequence[Ranked], count: int) -> list[Candidate]:
 
 def document(
     candidates: Sequence[Candidate], *, plan: str, losses: str, trials: int, queries: Mapping[str, str],
-    order: Sequence[Sequence[str]] | None = None, base: str | None = None,
+    order: Sequence[Sequence[str]] | None = None, base: str | None = None, files: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """`seal.json`. order: (risk, unit, query) of every sealed query, where measuring may stop early. base: digest of the base
-    model's weights, where those of the candidates are known, too.
+    model's weights, where those of the candidates are known, too. files: what will stand beside the chosen weights, by digest.
     """
     listed = [
         {"config": c.config, "method": c.method, "params": c.params, "weight": c.weight}
@@ -110,6 +110,7 @@ def document(
         "format": 1, "plan": plan, "search_losses": losses, "trials": trials,
         "candidates": listed, "calibration": dict(queries), "order": order and [list(row) for row in order],
         **({} if base is None else {"base_weights_digest": base}),
+        **({} if files is None else {"model_files": dict(files)}),
     }  # fmt: skip
 
 

@@ -137,6 +137,7 @@ def _sealed(
         queries=job.sealed.digests,
         order=job.sealed.order.rows() if plan.claim.sequential else None,
         base=base,
+        files=sealed_weights.files_beside(job.base, job.given),
     )
     write_json(folder.seal, seal)
     return seal
@@ -223,13 +224,13 @@ def keep_chosen(
     write_json(
         folder.diagnostics, diagnosis | {"exchangeability": _exchangeability(job, folder, candidates, certificate)}
     )
-    known = (folder.read(folder.seal) or {}).get("base_weights_digest")
-    sealed_weights.refuse_base(job.base, known, job.given)
+    seal = folder.read(folder.seal) or {}
+    sealed_weights.refuse_base(job.base, seal.get("base_weights_digest"), job.given)
     if job.given is None or job.given.adapted:
         save(job.base, part)
     else:
         job.given.copy(part)
-    sealed_weights.refuse_written(part, chosen)
+    sealed_weights.refuse_written(part, chosen, seal.get("model_files"))
     part.rename(folder.model)
 
 

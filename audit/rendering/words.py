@@ -66,7 +66,8 @@ VERIFY = (
     ("statistics", "p-values, bounds, certified set, choice, verdict and limits follow from the evidence"),
     (
         "weights",
-        "the model's weights are those that were sealed before calibration was opened, and not the base model's",
+        "the model's weights and the files beside them are those that were sealed before calibration was opened, and not what the plan "
+        "calls the base model's",
     ),
     ("page", "this page shows what was signed"),
     ("reexecution", "rows measured again are those that the seed draws"),

@@ -208,8 +208,10 @@ def make_run(
     claim = Claim(BUDGET, BOUND, plan["task"]["units"], opening=opening, keyed=bool(named["estimand"]), **named)
     chosen = certified(losses, candidates, claim, base)["chosen"]
     weights = {c.config: digest.of_bytes(c.config.encode()) for c in candidates}
+    beside = {"config.json": "c" * 64}
     if chosen is not None:
         make_model(folder / "model")
+        beside = weights_digest.beside(digest.of_files(folder / "model"))
         weights[chosen] = weights_digest.of_folder(folder / "model")
     candidates = [replace(c, weights_digest=weights[c.config]) for c in candidates]
     _json(
@@ -217,7 +219,7 @@ def make_run(
         {
             "format": 1, "plan": planned, "trials": 3, "calibration": queries,
             "search_losses": digest.of_file(folder / "losses" / "search.parquet"),
-            "candidates": [vars(candidate) for candidate in candidates], "base_weights_digest": plan["model"]["digest"],
+            "candidates": [vars(candidate) for candidate in candidates], "base_weights_digest": plan["model"]["digest"], "model_files": beside,
         },
     )  # fmt: skip
     _json(folder / "certificate.json", certified(losses, candidates, claim, base))

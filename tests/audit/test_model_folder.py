@@ -41,7 +41,7 @@ def test_what_a_hub_puts_beside_a_model_is_named_and_left_out(model: Path) -> No
     assert all(name in contents.beside for name in contents.ignored)
     assert before.beside == ""
     # older versions signed it
-    covered = model_folder.read(model, {"README.md"})
+    covered = model_folder.read(model, {*before.files, "README.md"})
     assert covered.files == {**before.files, "README.md": digest.of_bytes(b"x")}
 
 

@@ -103,7 +103,7 @@ def without_control(run: Path) -> None:
     """Turn a finished run into one of an older version, which did not measure the base model and bound no weights."""
     losses = pl.read_parquet(run / "losses" / "calibration.parquet")
     seal = json.loads((run / "seal.json").read_text())
-    del seal["base_weights_digest"]
+    del seal["base_weights_digest"], seal["model_files"]
     for candidate in seal["candidates"]:
         del candidate["weights_digest"]
     replan(run, lambda plan: plan.pop("control"), seal, losses)

@@ -113,7 +113,7 @@ def test_an_honest_report_reaches_all_levels(froc: Froc, place: Path, made: Made
     done = verify(froc, place, made, "--model", made.model, *LEVELS)
     assert done.returncode == 0, done.stderr
     assert "has the sealed weights, to the bit" in done.stdout
-    assert "and not the base model's" in done.stdout
+    assert "and not what the plan calls the base model's" in " ".join(done.stdout.split())
 
 
 def test_the_base_models_weights_are_refused_wherever_they_are_met(froc: Froc, place: Path, made: Made) -> None:
@@ -146,6 +146,33 @@ def test_an_edited_model_is_refused_with_the_cause(froc: Froc, place: Path, made
     assert "are not those of" in done.stderr
     assert "that were sealed and measured" in done.stderr
     assert "\n" not in done.stderr.strip()
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [("config.json", '"num_hidden_layers": 2', '"num_hidden_layers": 1'), ("config.json", '"rms_norm_eps": 1e-06', '"rms_norm_eps": 1.0'),
+     ("tokenizer.json", '"version": "1.0"', '"version": "1.1"'), ("generation_config.json", "{", '{"suppress_tokens": [3],')],
+)  # fmt: skip
+def test_what_stands_beside_the_weights_decides_what_they_do(
+    froc: Froc, place: Path, made: Made, name: str, old: str, new: str
+) -> None:
+    """The same tensors under another configuration or tokenizer are another model: for an honest user, and for the key's owner."""
+    assert made.model is not None
+    text = (made.model / name).read_text()
+    assert old in text
+    (made.model / name).write_text(text.replace(old, new, 1))
+    done = froc("audit", "report", made.run, "--key", place / "owner", "--out", made.run, "--name", "other")
+    assert done.returncode == 2
+    assert f"model-files-differ: {name}" in done.stderr
+    sign_model(made, sealed=False)
+    done = verify(froc, place, made)
+    assert done.returncode == 4
+    assert f"model-files-differ: {name}" in done.stderr
+    sign_model(made, sealed=True)
+    assert verify(froc, place, made, "--model", made.model).returncode == 0
+    done = again(froc, place, made, "--model", made.model)
+    assert done.returncode == 4
+    assert name in done.stderr
 
 
 def test_nearly_the_base_model_sealed_by_its_owner_is_found_out_by_measuring_it(

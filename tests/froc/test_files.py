@@ -99,3 +99,16 @@ def test_what_fails_leaves_nothing(tmp_path: Path) -> None:
         _half(place)
     assert place.read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["place"]
+
+
+def test_a_log_is_not_written_through_a_link(tmp_path: Path) -> None:
+    aim = tmp_path / "aim"
+    aim.write_text("precious\n")
+    (tmp_path / "run.log").symlink_to(aim)
+    with pytest.raises(InputError, match="symbolic link"):
+        files.open_log(tmp_path / "run.log")
+    assert aim.read_text() == "precious\n"
+    for line in ("one\n", "two\n"):
+        with files.open_log(tmp_path / "fresh.log") as stream:
+            stream.write(line)
+    assert (tmp_path / "fresh.log").read_text() == "one\ntwo\n"

@@ -9,6 +9,7 @@ from froc import plugins, provenance
 from froc.bounds import Bound
 from froc.errors import InputError
 from froc.metrics import Metric
+from froc.risks import Measurement, written
 
 METRIC = """
 from froc.metrics.extraction_strength import ExtractionStrength
@@ -88,3 +89,27 @@ def test_nothing_of_others_exists_while_verifying(tmp_path: Path, monkeypatch: p
         plugins.find(Bound, "betting")
     with plugins.own_alone():
         assert plugins.find(Bound, "betting").__module__ == "froc.bounds.betting"
+
+
+def test_a_plan_names_a_plug_in_as_it_is_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not by its file, which may be called as one of ours: then nobody would know whose code measured."""
+    _install(tmp_path, "otherwise", "froc.metrics", "named_otherwise")
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "inner" / "__init__.py").write_text("", encoding="utf-8")
+    (tmp_path / "otherwise.py").rename(tmp_path / "inner" / "extraction_strength.py")
+    point = "[froc.metrics]\nnamed_otherwise = inner.extraction_strength:Shady\n"
+    (tmp_path / "otherwise-1.0.dist-info" / "entry_points.txt").write_text(point, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    made = plugins.make(Metric, "named_otherwise")
+    assert plugins.name_of(made) == "named_otherwise"
+    assert plugins.name_of(plugins.make(Metric, "extraction_strength")) == "extraction_strength"
+    text = written("forgetting", Measurement("forgetting", made))
+    (entry,) = provenance.outside(_plan(text))
+    assert (entry["name"], entry["distribution"]) == ("named_otherwise", "otherwise")
+
+
+@pytest.mark.parametrize("point", ["MyMetric", "my-metric", "_hidden"])
+def test_a_name_that_no_plan_could_say_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, point: str) -> None:
+    monkeypatch.syspath_prepend(_install(tmp_path, "spelt", "froc.metrics", point))
+    with pytest.raises(InputError, match=r"spelt .*lower-case letters.*rename it there"):
+        plugins.names(Metric)

@@ -46,9 +46,11 @@ def _owner(change: Callable[[Path], object]) -> Attack:
 
 
 def reseal(made: Made, **digests: str) -> None:
-    """Seal other digests of weights (config -> digest; base) and sign report and evidence with them."""
+    """Seal other digests of weights (config -> digest; base), and the files beside them as they lie there, and sign all of it."""
 
     def sealed(document: dict[str, Any]) -> None:
+        if made.model is not None:
+            document["model_files"] = weights_digest.beside(digest.of_files(made.model))
         document["base_weights_digest"] = digests.get("base", document["base_weights_digest"])
         for candidate in document["candidates"]:
             candidate["weights_digest"] = digests.get(candidate["config"], candidate["weights_digest"])
@@ -145,11 +147,11 @@ def _other(model: Path) -> None:
 
 
 CHANGED: dict[str, Case] = {
-    "model: renamed": Case("model-mismatch", _folder(lambda m: (m / "tokenizer.json").rename(m / "zz.json"))),
+    "model: renamed": Case("model-other-files", _folder(lambda m: (m / "tokenizer.json").rename(m / "zz.json"))),
     "model: names swapped": Case("model-mismatch", _folder(lambda m: [(m / "config.json").rename(m / "t"), (m / "tokenizer.json").rename(m / "config.json"), (m / "t").rename(m / "tokenizer.json")])),
-    "model: extra": Case("model-mismatch", _folder(lambda m: (m / "adapter.safetensors").write_bytes(b""))),
-    "model: extra below": Case("model-mismatch", _folder(lambda m: ((m / "sub").mkdir(), (m / "sub" / "config.json").write_text("{}")))),
-    "model: missing": Case("model-mismatch", _folder(lambda m: (m / "config.json").unlink())),
+    "model: extra": Case("model-other-files", _folder(lambda m: (m / "adapter.safetensors").write_bytes(b""))),
+    "model: extra below": Case("model-other-files", _folder(lambda m: ((m / "sub").mkdir(), (m / "sub" / "config.json").write_text("{}")))),
+    "model: missing": Case("model-other-files", _folder(lambda m: (m / "config.json").unlink())),
     "model: pickle": Case("model-code-or-pickle", _folder(lambda m: (m / "pytorch_model.bin").write_bytes(b"\x80\x04."))),
     "model: checkpoint": Case("model-code-or-pickle", _folder(lambda m: (m / "weights.pt").write_bytes(b""))),
     "model: code": Case("model-code-or-pickle", _folder(lambda m: (m / "modeling_custom.py").write_text(""))),
@@ -164,6 +166,12 @@ OPEN: dict[str, Case] = {
     "the base model's weights, sealed and signed": Case("sealed-is-base", _base_sealed),
     "the planned base model sealed as chosen": Case("sealed-is-base", _planned_base_sealed, how=lambda m: {"model": None}),
     "weights of one candidate not sealed": Case("seal-weights", document("seal.json", lambda s: s["candidates"][1].pop("weights_digest"))),
+    "files beside the weights not sealed": Case("seal-weights", document("seal.json", lambda s: s.pop("model_files"))),
+    "signed: another configuration": Case("model-files-differ", _owner(_text("config.json", lambda t: t.replace('"hidden_size": 6', '"hidden_size": 7')))),
+    "signed: another tokenizer": Case("model-files-differ", _owner(_text("tokenizer.json", lambda t: t.replace("1.0", "1.1")))),
+    "signed: a chat template of later": Case("model-files-differ", _owner(_text("chat_template.jinja", lambda _: "{{ messages }}"))),
+    "signed: kernels of a repository": Case("model-redirect", _owner(_text("config.json", lambda t: t.replace("{", '{"attn_implementation": "them/kernels",', 1)))),
+    "signed: weights in a folder below": Case("model-weights-below", _owner(lambda m: ((m / "sub").mkdir(), (m / "model.safetensors").rename(m / "sub" / "model.safetensors")))),
     "base model not sealed": Case("seal-weights", document("seal.json", lambda s: s.pop("base_weights_digest"))),
     "signed: an adapter beside the weights": Case("model-adapter", _owner(_text("adapter_config.json", lambda _: "{}"))),
     "signed: an adapter alone": Case("model-adapter", _owner(lambda m: (m / "model.safetensors").rename(m / "adapter_model.safetensors"))),

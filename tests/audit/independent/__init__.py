@@ -39,7 +39,7 @@ MEDIA = {
 }
 REPORT = """schema name sequence issued expires supersedes signers harness assuranceLevel asked opening model plan method
 certificate claims config chosen verdict trials limits environment evidence"""
-SEAL = "format plan candidates search_losses trials calibration order base_weights_digest"
+SEAL = "format plan candidates search_losses trials calibration order base_weights_digest model_files"
 SAFE = re.compile(r"(?=.{1,255}$)\w[\w.+-]*(/\w[\w.+-]*)*\.(safetensors|json|txt|model|jinja|md)", re.ASCII)
 
 
@@ -105,6 +105,7 @@ def check(
         candidate.get("weights_digest")
         for candidate in [*seal["candidates"], {"weights_digest": seal.get("base_weights_digest")}]
     }
+    need((seal.get("model_files") is None) == (None in bound))
     need(None not in bound or bound == {None}, all(re.fullmatch("[0-9a-f]{64}", value) for value in bound - {None}))
     if covered:
         chosen = next(
@@ -117,6 +118,15 @@ def check(
         )
         bases = {seal.get("base_weights_digest"), plan["model"]["digest"]}
         there = weights(model, covered) if model is not None else chosen
+        beside = {
+            name: value
+            for name, value in covered.items()
+            if not name.endswith((".safetensors", ".safetensors.index.json"))
+        }
+        need(
+            seal.get("model_files") is None
+            or {n: v for n, v in seal["model_files"].items() if not BESIDE.fullmatch(n)} == beside
+        )
         need(chosen is None or (there == chosen and chosen not in bases), there is None or there not in bases)
     need(set(seal) <= set(SEAL.split()), seal["plan"] == planned, seal["calibration"] == plan["split"]["queries"])
     need(

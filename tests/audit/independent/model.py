@@ -47,6 +47,7 @@ def redirected(value: Any) -> bool:
     words = ["auto_map", "custom_pipelines", "transformers_weights"]
     return isinstance(value, dict) and (
         any(value.get(word) and not isinstance(value[word], int) for word in words)
+        or any(key.endswith("attn_implementation") and "/" in str(inner) for key, inner in value.items())
         or any(map(redirected, value.values()))
     )
 
