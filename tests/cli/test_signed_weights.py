@@ -168,11 +168,19 @@ def test_what_stands_beside_the_weights_decides_what_they_do(
     done = verify(froc, place, made)
     assert done.returncode == 4
     assert f"model-files-differ: {name}" in done.stderr
+
+
+def test_another_configuration_sealed_by_its_owner_is_found_out_by_training_again(
+    froc: Froc, place: Path, made: Made
+) -> None:
+    assert made.model is not None
+    path = made.model / "config.json"
+    path.write_text(path.read_text().replace('"rms_norm_eps": 1e-06', '"rms_norm_eps": 1.0', 1))
     sign_model(made, sealed=True)
     assert verify(froc, place, made, "--model", made.model).returncode == 0
     done = again(froc, place, made, "--model", made.model)
     assert done.returncode == 4
-    assert name in done.stderr
+    assert "config.json" in done.stderr
 
 
 def test_nearly_the_base_model_sealed_by_its_owner_is_found_out_by_measuring_it(
