@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from audit import model_folder
-from audit.claims import Facts
-from froc import weights_digest
+from froc.audit import model_folder
+from froc.audit.report import Facts
 from froc.errors import VerificationError
+from froc.models import weights_digest
 from froc.visible import visible
 
 UNBOUND = "no digest of weights was sealed: nothing here ties the losses to the model's weights"

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from datetime import timedelta
 from decimal import Decimal
 
-from audit.documents import Asserted
-from audit.records import Trial, moment
-from audit.timestamps import Proven
+from froc.audit.bundle_files import Trial, moment
+from froc.audit.documents import Asserted
+from froc.audit.timestamps import Proven
 from froc.errors import VerificationError
 
 CLOCK_SKEW = timedelta(minutes=5)

@@ -7,13 +7,13 @@ from typing import Any
 
 import polars as pl
 
-from audit import documents, records, signing
-from audit.claims import Compared
-from audit.documents import ComparedFile, ComparedPlan, ComparedSeal, Plan
-from froc import digest
-from froc.comparison import BEFORE
+from froc import hashing
+from froc.audit import bundle_files, canonical_json, documents
+from froc.audit.documents import ComparedFile, ComparedPlan, ComparedSeal, Plan
+from froc.audit.report import Compared
+from froc.comparison.document import BEFORE
 from froc.errors import InputError, VerificationError
-from froc.losses import SCHEMA
+from froc.loss_table import SCHEMA
 from froc.plan_identity import identity
 
 
@@ -30,22 +30,22 @@ def files(folder: Path) -> dict[str, bytes]:
             "planned": opening["planned"],
         }
         configs = [one["config"] for one in found["seal"]["candidates"]]
-        losses = records.write_losses(table, configs, records.COMPARED_LOSSES)
+        losses = bundle_files.write_losses(table, configs, bundle_files.COMPARED_LOSSES)
     except (OSError, ValueError, KeyError, TypeError, pl.exceptions.PolarsError, VerificationError) as error:
         raise InputError(
             f"{folder} holds no finished comparison; give the folder that froc compare --out wrote"
         ) from error
-    return {"comparison.json": signing.compact(whole), "comparison.csv": losses}
+    return {"comparison.json": canonical_json.compact(whole), "comparison.csv": losses}
 
 
 def read(found: Mapping[str, bytes], plan: Plan) -> Compared:
     """The comparison of a bundle about the run of `plan`. Raises VerificationError where it is not about the same thing."""
     whole: ComparedFile = documents.parse(
-        ComparedFile, signing.strict_json(found["comparison.json"], decimals=True), "comparison-shape"
+        ComparedFile, canonical_json.strict_json(found["comparison.json"], decimals=True), "comparison-shape"
     )
     asked: ComparedPlan = documents.parse(ComparedPlan, whole.plan, "comparison-shape")
     seal: ComparedSeal = documents.parse(ComparedSeal, whole.seal, "comparison-shape")
-    if seal.plan != digest.of_bytes(_as_written(whole.plan)):
+    if seal.plan != hashing.of_bytes(_as_written(whole.plan)):
         raise VerificationError("comparison-other-plan", "the comparison was sealed under another plan")
     if asked.model.digest != plan.model.digest or asked.task.get("name") != plan.task.name:
         raise VerificationError("comparison-other-task", "the comparison is about another base model or task")
@@ -55,15 +55,15 @@ def read(found: Mapping[str, bytes], plan: Plan) -> Compared:
         raise VerificationError("comparison-other-digest", "the comparison is about other rows of a task of that name")
     configs = [point.config for point in seal.candidates]
     _refuse_gaps(asked, seal, configs)
-    losses = records.read_losses(
+    losses = bundle_files.read_losses(
         found["comparison.csv"],
         configs,
         {str(risk): metric for risk, metric in asked.metrics.items()},
-        csv=records.COMPARED_LOSSES,
+        csv=bundle_files.COMPARED_LOSSES,
     )
     for risk in asked.metrics:
         some = losses.filter(pl.col("risk") == risk)
-        if digest.of_json(sorted(set(some["query"].to_list()))) != seal.calibration.get(risk):
+        if hashing.of_json(sorted(set(some["query"].to_list()))) != seal.calibration.get(risk):
             raise VerificationError("comparison-other-queries", f"the compared {risk} queries are not the sealed ones")
     return Compared(asked, seal, losses, whole.opening, whole.planned)
 

@@ -4,14 +4,14 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from audit import records, signing, timestamps, verification
-from audit.plan_signing import Stamper
-from audit.signing import Key
-from audit.timestamps import Authority
-from audit.trust import Trust
-from audit.writing import replace_file, run_bytes
+from froc.atomic import write_bytes
+from froc.audit import bundle_files, keys, timestamps, verification
+from froc.audit.keys import Key
+from froc.audit.plan_signing import Stamper
+from froc.audit.timestamps import Authority
+from froc.audit.trust import Trust
+from froc.audit.writing import replace_file, run_bytes
 from froc.errors import InputError, VerificationError
-from froc.files import write_bytes
 
 
 def countersign(
@@ -28,14 +28,14 @@ def countersign(
     trust: keys whose signatures it carries already; how many it will need is not asked yet. Raises InputError for a key
     that the trust file does not list or that has signed, VerificationError where the bundle does not verify.
     """
-    signer = signing.load_signer(key, password)
-    mine = signing.public_of(signer)
+    signer = keys.load_signer(key, password)
+    mine = keys.public_of(signer)
     if trust.roles and not (mine.keyid in trust.roles and trust.counts(mine.keyid, now or datetime.now(UTC))):
         raise InputError(
             f"{key} is not in the trust file, or revoked or outside its dates there; its signature would count for nothing"
         )
     verified = verification.check(bundle, replace(trust, threshold=1, needed={}), model=model, now=now)
-    replace_file(bundle / "report.dsse.json", signing.add(verified.files["report.dsse.json"], signer))
+    replace_file(bundle / "report.dsse.json", keys.add(verified.files["report.dsse.json"], signer))
     return verified
 
 
@@ -73,10 +73,10 @@ def take_responses(bundle: Path, folder: Path, trusted: Authority) -> list[str]:
 def _unstamped(bundle: Path) -> dict[str, bytes]:
     """Name of a token's file -> the signature that it has to be over. InputError where every signature has one."""
     try:
-        signatures = signing.signatures(records.read_bundle(bundle)["report.dsse.json"])
+        signatures = keys.signatures(bundle_files.read_bundle(bundle)["report.dsse.json"])
     except VerificationError as error:
         raise InputError(f"{bundle} is no bundle ({error}); give a {verification.SUFFIX} folder") from error
-    wanted = {records.report_token(keyid): signature for keyid, signature in signatures.items()}
+    wanted = {bundle_files.report_token(keyid): signature for keyid, signature in signatures.items()}
     missing = {name: signature for name, signature in wanted.items() if not (bundle / name).exists()}
     if not missing:
         raise InputError(

@@ -5,11 +5,11 @@ from typing import Annotated, Any, Literal
 import polars as pl
 from pydantic import Field, ValidationError
 
-from audit.records import MANY, POINT, RISK, Hex, Name, Stamp, Strict
-from froc.claim import FLOOR as FLOOR
-from froc.control import Kind
+from froc.audit.bundle_files import MANY, POINT, RISK, Hex, Name, Stamp, Strict
 from froc.errors import VerificationError
-from froc.risk import Claim
+from froc.risk.certificate import Claim
+from froc.risk.claim import FLOOR as FLOOR
+from froc.risk.control import Kind
 
 Role = Literal["engineer", "approver", "auditor"]
 

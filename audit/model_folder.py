@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from froc import digest, weights_digest
+from froc import hashing
 from froc.errors import InputError, VerificationError
+from froc.models import weights_digest
 from froc.visible import visible
 
 SUFFIXES = (".safetensors", ".json", ".txt", ".model", ".jinja", ".md")
@@ -64,7 +65,7 @@ def read(folder: Path, covered: Collection[str] = ()) -> ModelFolder:
             (ignored if hub else names).append(name)
         refuse_names(names)
         _refuse_other_names(names, covered)
-        files = {name: digest.of_file(folder / name) for name in sorted(names, key=str.encode)}
+        files = {name: hashing.of_file(folder / name) for name in sorted(names, key=str.encode)}
     except OSError as error:
         raise InputError(f"cannot read all of {folder} ({error.strerror}); verify as someone who may") from error
     return ModelFolder(files, tuple(sorted(ignored)))
@@ -143,7 +144,7 @@ def refuse_content(folder: Path, names: Collection[str]) -> None:
 
 
 def of_weights(folder: Path, names: Collection[str]) -> str:
-    """The digest of the weights that a folder's files hold (`froc.weights_digest`)."""
+    """The digest of the weights that a folder's files hold (`froc.models.weights_digest`)."""
     return weights_digest.of_files(folder / name for name in sorted(names) if name.endswith(".safetensors"))
 
 

@@ -5,13 +5,13 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from audit import claims, records, signing
-from audit.signing import Key
-from audit.timestamps import Token
-from audit.writing import replace_file, run_bytes, stamped
-from froc import digest
+from froc import hashing
+from froc.atomic import write_bytes
+from froc.audit import bundle_files, canonical_json, keys, report
+from froc.audit.keys import Key
+from froc.audit.timestamps import Token
+from froc.audit.writing import replace_file, run_bytes, stamped
 from froc.errors import InputError, VerificationError
-from froc.files import write_bytes
 
 PATIENCE = 5.0
 """Seconds that a first trial waits for its machine's clock to reach the time at which its plan was stamped."""
@@ -37,7 +37,7 @@ class PlanSigner:
 
     def __init__(self, run: Path, key: Key, password: bytes | None = None, stamp: Stamper | None = None) -> None:
         self._run, self._place, self._stamp = run, run / "plan.dsse.json", stamp
-        self._signer = signing.load_signer(key, password)
+        self._signer = keys.load_signer(key, password)
         if self._place.exists():
             self._refuse_other(key)
 
@@ -66,12 +66,12 @@ class PlanSigner:
         return said if self._stamp is None else f"{said}; {self._stamped(self._stamp, begun)}"
 
     def _stamped(self, stamp: Stamper, begun: bool) -> str:
-        place = self._run / records.PLAN_TOKEN
+        place = self._run / bundle_files.PLAN_TOKEN
         if place.exists():
             return "it keeps its time stamp"
         if begun:
             return "trials began before it was stamped, so it has no time stamp"
-        token = stamp(signing.signatures(self._place.read_bytes())[self._signer.public_key.keyid])
+        token = stamp(keys.signatures(self._place.read_bytes())[self._signer.public_key.keyid])
         behind = (token.time.replace(microsecond=0) - datetime.now(UTC)).total_seconds()
         if behind > PATIENCE:
             raise InputError(
@@ -84,19 +84,19 @@ class PlanSigner:
 
     def _refuse_other(self, key: Key) -> None:
         try:
-            payload, _ = signing.verify(self._place.read_bytes(), [signing.public_of(self._signer)])
-            subject = signing.strict_json(payload)["subject"]
+            payload, _ = keys.verify(self._place.read_bytes(), [keys.public_of(self._signer)])
+            subject = canonical_json.strict_json(payload)["subject"]
         except (OSError, VerificationError) as error:
             raise InputError(
                 f"{self._place} was not signed with {key}; give the key that signed it, or leave --key out"
             ) from error
-        if subject[0]["digest"]["sha256"] != digest.of_bytes(run_bytes(self._run / "plan.json", self._run)):
+        if subject[0]["digest"]["sha256"] != hashing.of_bytes(run_bytes(self._run / "plan.json", self._run)):
             raise InputError(f"{self._place} is not about {self._run / 'plan.json'}; choose another --out")
 
 
-def plan_statement(plan: bytes, signer: signing.PrivateKey, signed: str) -> bytes:
+def plan_statement(plan: bytes, signer: keys.PrivateKey, signed: str) -> bytes:
     """plan.dsse.json: a signed statement about the bytes of plan.json, which repeats it without floats."""
-    document = signing.strict_json(plan, decimals=True)
-    predicate = {"signed": signed, "plan": signing.exact(document)}
-    body = signing.statement({"plan.json": digest.of_bytes(plan)}, claims.PLAN_PREDICATE, predicate)
-    return signing.sign(body, [signer])
+    document = canonical_json.strict_json(plan, decimals=True)
+    predicate = {"signed": signed, "plan": canonical_json.exact(document)}
+    body = keys.statement({"plan.json": hashing.of_bytes(plan)}, report.PLAN_PREDICATE, predicate)
+    return keys.sign(body, [signer])

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
-from audit.documents import Seal
-from audit.records import Trial
+from froc.audit.bundle_files import Trial
+from froc.audit.documents import Seal
 from froc.errors import VerificationError
 
 

@@ -15,16 +15,16 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
-from audit import documents, signing
-from audit.chronology import CLOCK_SKEW
-from audit.claims import Facts
-from audit.documents import Harness, Role
-from audit.records import HEADER, Hex, Name, Stamp, Strict, moment
-from audit.signing import exact
-from froc import digest
+from froc import hashing as digest
+from froc.audit import documents, keys
+from froc.audit.bundle_files import HEADER, Hex, Name, Stamp, Strict, moment
+from froc.audit.canonical_json import exact
+from froc.audit.chronology import CLOCK_SKEW
+from froc.audit.documents import Harness, Role
+from froc.audit.report import Facts
 from froc.bounds.binomial import ceiling
 from froc.errors import InputError, VerificationError
-from froc.rounding import up
+from froc.risk.rounding import up
 
 NAME = "reexecution.dsse.json"
 PREDICATE = "urn:froc:unlearning-reexecution:1"
@@ -303,9 +303,9 @@ def refuse_role(role: str) -> None:
         raise InputError(f"no role is called {role!r}; there are: {', '.join(get_args(Role))}")
 
 
-def sign(payload: str, predicate: Mapping[str, Any], signer: signing.PrivateKey) -> bytes:
+def sign(payload: str, predicate: Mapping[str, Any], signer: keys.PrivateKey) -> bytes:
     """reexecution.dsse.json: a statement about the signed bytes of a report.
 
     payload: their SHA-256. predicate: see `document`.
     """
-    return signing.sign(signing.statement({SUBJECT: payload}, PREDICATE, predicate), [signer])
+    return keys.sign(keys.statement({SUBJECT: payload}, PREDICATE, predicate), [signer])

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from audit import signing
-from audit.trust import Trust
-from froc import digest
+from froc import hashing
+from froc.audit import canonical_json, keys
+from froc.audit.trust import Trust
 from froc.errors import VerificationError
 
 
@@ -28,16 +28,16 @@ def read(
 
     proven: keyid -> when its signature existed at the latest, by trusted time stamps. Raises VerificationError.
     """
-    payload, signed = signing.verify(data, trust.keys, threshold)
+    payload, signed = keys.verify(data, trust.keys, threshold)
     signers = trust.counting(signed, threshold, now, proven)
-    found = signing.strict_json(payload)
-    if not isinstance(found, dict) or found.get("_type") != signing.STATEMENT_TYPE:
-        raise VerificationError("statement-type", f"the payload is no {signing.STATEMENT_TYPE}")
+    found = canonical_json.strict_json(payload)
+    if not isinstance(found, dict) or found.get("_type") != keys.STATEMENT_TYPE:
+        raise VerificationError("statement-type", f"the payload is no {keys.STATEMENT_TYPE}")
     if found.get("predicateType") != kind:
         raise VerificationError("predicate-type", f"the statement is not of type {kind}")
     if set(found) != {"_type", "subject", "predicateType", "predicate"} or not isinstance(found["predicate"], dict):
         raise VerificationError("statement-shape", "a statement has a type, subjects and a predicate, nothing else")
-    return Statement(_subjects(found["subject"]), found["predicate"], signers, digest.of_bytes(payload))
+    return Statement(_subjects(found["subject"]), found["predicate"], signers, hashing.of_bytes(payload))
 
 
 def _subjects(listed: Any) -> dict[str, str]:

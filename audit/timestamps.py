@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
 
-from audit import signing
-from audit.records import PLAN_TOKEN, TOKEN_BYTES, token_keyid
+from froc.audit import keys
+from froc.audit.bundle_files import PLAN_TOKEN, TOKEN_BYTES, token_keyid
 from froc.errors import InputError, VerificationError
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def check(files: Mapping[str, bytes], trusted: Sequence[Authority]) -> Proven:
     for name in tokens:
         keyid = token_keyid(name)
         envelope = files["plan.dsse.json" if keyid is None else "report.dsse.json"]
-        signatures = signing.signatures(envelope)
+        signatures = keys.signatures(envelope)
         if keyid is None:
             # a plan has one signer
             keyid = next(iter(signatures))

@@ -15,10 +15,11 @@ from typing import Annotated, Literal
 from cryptography import x509
 from pydantic import Field
 
-from audit import documents, signing, timestamps
-from audit.documents import Role, Signer
-from audit.records import Stamp, Strict, moment
-from audit.timestamps import Authority
+from froc.audit import canonical_json, documents, timestamps
+from froc.audit import keys as signing
+from froc.audit.bundle_files import Stamp, Strict, moment
+from froc.audit.documents import Role, Signer
+from froc.audit.timestamps import Authority
 from froc.errors import InputError, VerificationError
 
 Count = Annotated[int, Field(ge=1)]
@@ -133,7 +134,7 @@ class Trust:
 def read(path: Path) -> Trust:
     """A trust file. InputError where it is not one, lists a key twice, or asks for more signatures than it has keys."""
     try:
-        document = signing.strict_json(path.read_bytes())
+        document = canonical_json.strict_json(path.read_bytes())
         said: TrustFile = documents.parse(TrustFile, document, "trust-shape")
         windows = [_validity(one) for one in said.keys]
     except OSError as error:

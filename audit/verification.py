@@ -10,32 +10,32 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from audit import (
+from froc import hashing
+from froc.audit import (
     bound_weights,
+    bundle_files,
     chronology,
-    claims,
     documents,
-    facts,
     model_folder,
     model_hub,
-    records,
     reexecution,
     rendering,
-    signing,
     statements,
     timestamps,
 )
-from audit import trust as trusting
-from audit.chronology import CLOCK_SKEW
-from audit.claims import Facts
-from audit.documents import Asserted, Plan
-from audit.facts import Check, Log, same
-from audit.levels import Level, levels
-from audit.records import moment
-from audit.reexecution import Reexecution
-from audit.statements import Statement
-from audit.trust import Trust
-from froc import digest
+from froc.audit import cross_checks as facts
+from froc.audit import keys as signing
+from froc.audit import report as claims
+from froc.audit import trust as trusting
+from froc.audit.assurance import Level, levels
+from froc.audit.bundle_files import moment
+from froc.audit.chronology import CLOCK_SKEW
+from froc.audit.cross_checks import Check, Log, same
+from froc.audit.documents import Asserted, Plan
+from froc.audit.reexecution import Reexecution
+from froc.audit.report import Facts
+from froc.audit.statements import Statement
+from froc.audit.trust import Trust
 from froc.errors import InputError, VerificationError
 from froc.plugins import own_alone
 
@@ -155,7 +155,7 @@ def _check(
     share: float,
     log: Log,
 ) -> Result:
-    files = records.read_bundle(bundle)
+    files = bundle_files.read_bundle(bundle)
     log.held("files", f"{len(files)} files, none unlisted, linked or too large")
     proven = timestamps.check(files, trust.authorities)
     if proven.tokens:
@@ -170,7 +170,7 @@ def _check(
     log.held("dates", f"issued {said.issued}, expires {said.expires}, sequence {said.sequence}")
     _evidence(report.predicate.get("evidence"), files)
     log.held("evidence", "every evidence file has the digest and size that were signed")
-    covered = _subject(report, digest.of_bytes(files["plan.json"]))
+    covered = _subject(report, hashing.of_bytes(files["plan.json"]))
     log.held("subject", f"{len(covered)} model file(s)" if covered else "no model, the plan alone")
     if model is not None:
         beside = _model(covered, model)
@@ -258,7 +258,7 @@ def _dates(said: Asserted, now: datetime, min_sequence: int) -> None:
 
 def _evidence(listed: Any, files: Mapping[str, bytes]) -> None:
     """Compare in the list's own order of names; report.html last, so that a page alone is never blamed on others."""
-    now = records.listing(files)
+    now = bundle_files.listing(files)
     if not isinstance(listed, list) or len(listed) != len(now):
         raise VerificationError("evidence-list", "the report does not list the bundle's files")
     for was, found in zip(listed, now, strict=True):

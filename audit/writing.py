@@ -3,9 +3,9 @@
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from audit import records
+from froc.atomic import write_bytes
+from froc.audit import bundle_files
 from froc.errors import InputError
-from froc.files import write_bytes
 
 
 def replace_file(place: Path, data: bytes) -> None:
@@ -27,4 +27,4 @@ def run_bytes(path: Path, run: Path) -> bytes:
 
 def stamped(now: datetime | None, days: int = 0) -> str:
     """RFC 3339 time in UTC, to the second, so many days from `now` (the present by default)."""
-    return ((now or datetime.now(UTC)).astimezone(UTC) + timedelta(days=days)).strftime(records.STAMP)
+    return ((now or datetime.now(UTC)).astimezone(UTC) + timedelta(days=days)).strftime(bundle_files.STAMP)

@@ -22,16 +22,16 @@ from typing import Any
 
 import polars as pl
 
-from cli import jobs
-from froc.certifying import certify
+from froc.certification.certify import certify
+from froc.data.tasks import embedded_text
 from froc.errors import InputError
-from froc.tasks import embedded
-from search.external import Given
-from search.run import run
-from search.settings import Settings
+from froc.search import build
+from froc.search.external_model import Given
+from froc.search.pipeline import run
+from froc.search.settings import Settings
 
 MODEL = Path(__file__).resolve().parents[1] / "tests" / "data" / "small-model"
-RECIPE = embedded.Recipe(
+RECIPE = embedded_text.Recipe(
     people=8, forgotten=2, steps=300, width=64, layers=2, queries=150, vocabulary=600, lr=5e-3, batch=32
 )
 """What that model was taught."""
@@ -186,7 +186,7 @@ TASKS: dict[str, Callable[[Spoilt], None]] = {
 
 def spoilt_task(rng: random.Random, folder: Path) -> tuple[str, Path, Path]:
     """A task and a model that were spoilt once or twice: how, and where they are."""
-    task = embedded.task(RECIPE, rng.randrange(10**6))
+    task = embedded_text.task(RECIPE, rng.randrange(10**6))
     lists = {"forget": task.forget, "retain": task.retain}
     lists |= {"forget_queries": task.queries["forgetting"], "retain_queries": task.queries["utility"]}
     files = {
@@ -225,17 +225,9 @@ def of_task(rng: random.Random, folder: Path) -> tuple[str, str]:
         {"forgetting": 0.3, "utility": 0.3}, trials=1, candidates=1, sampler="random", pruner="none", sweep=False
     )
     try:
-        machine = jobs.Machine("cpu", executor="inline")
-        job = jobs.job(
-            settings,
-            task,
-            str(model),
-            None,
-            machine,
-            lambda *_: None,
-            unit=("utility=query",),
-            given=Given(model).digest,
-        )
+        machine = build.Machine("cpu", executor="inline")
+        inputs = build.Inputs(task, str(model), unit={"utility": "query"}, unlearned_digest=Given(model).digest)
+        job = build.build_job(settings, inputs, machine, lambda *_: None)
         document = run(replace(job, given=Given(model), space={}), folder / "run", Quiet())
     except InputError as error:
         return name, f"refused: {str(error)[:70]}"

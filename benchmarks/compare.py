@@ -30,14 +30,14 @@ from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
 from tokenizers import models as tokenizer_models
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from cli.jobs import cache_folder
-from froc import digest
-from froc.batches import Stack, encode
-from froc.comparison import difference, interval, ordered
-from froc.data import FORGETTING, Row
-from froc.forward import Forward
-from froc.linear import through_onednn
-from froc.observe import observe
+from froc import hashing
+from froc.comparison.document import difference, interval, ordered
+from froc.data.task import FORGETTING, Row
+from froc.measuring.observe import observe
+from froc.models.batches import Stack, encode
+from froc.models.forward import Forward
+from froc.models.onednn import through_onednn
+from froc.search.build import cache_folder
 
 ROOT = Path(__file__).resolve().parent.parent
 Found = dict[str, dict[str, Any]]
@@ -71,7 +71,7 @@ def coverage(quick: bool) -> Found:
         missed = alone = tied = told = 0
         width = []
         for seed in range(runs):
-            drawn = _drawn(digest.seed("coverage", n, seed), n)
+            drawn = _drawn(hashing.seed("coverage", n, seed), n)
             low, high = _each(drawn, pairs)
             truth = np.array([TRUTH[a] - TRUTH[b] for a, b in pairs])
             missed += bool(((truth < low) | (truth > high)).any())

@@ -17,14 +17,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-from cli.jobs import cache_folder
-from froc.data import FORGETTING, UTILITY, Query, split
-from froc.earlier import risks
-from froc.losses import SCALE
-from froc.measure import measured, probes
-from froc.models import load
-from froc.tasks import embedded
-from search.settings import Settings, measures
+from froc.data.continual import risks
+from froc.data.splits import split
+from froc.data.task import FORGETTING, UTILITY, Query
+from froc.data.tasks import embedded_text
+from froc.loss_table import SCALE
+from froc.measuring.measure import measured, probes
+from froc.models.base import load
+from froc.search.build import cache_folder
+from froc.search.settings import Settings, measures
+from froc.training import embedded
 
 BUDGET = 0.1
 ROOT = Path(__file__).resolve().parents[1]
@@ -47,12 +49,13 @@ def truth(model: Path, requests: int) -> dict[str, float]:
     base = load(str(model), device="cpu", dtype="float32")
     known = {
         str(k): tuple(
-            Query(f"{i:016x}", f"{i:016x}", row) for i, row in enumerate(embedded.population(request=k)[FORGETTING])
+            Query(f"{i:016x}", f"{i:016x}", row)
+            for i, row in enumerate(embedded_text.population(request=k)[FORGETTING])
         )
         for k in range(1, requests + 1)
     }
     asked = measures(Settings(dict.fromkeys((FORGETTING, UTILITY), BUDGET)))[FORGETTING]
-    view, _ = split(embedded.task(), 0.2)
+    view, _ = split(embedded_text.task(), 0.2)
     found = measured(base, probes(base, known, dict.fromkeys(known, asked), view))
     return {k: int(losses.sum(dtype="int64")) / (SCALE * len(losses)) for k, losses in found.items()}
 

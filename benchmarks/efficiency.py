@@ -25,22 +25,24 @@ import optuna
 import polars as pl
 import torch
 
-from cli.jobs import cache_folder
 from froc import procedures
-from froc.data import split
-from froc.measure import losses, probes
-from froc.metrics import Metric
-from froc.params import Choice
+from froc.data.splits import split
+from froc.data.tasks import embedded_text
+from froc.hyperparameters import Choice
+from froc.measuring.measure import losses, probes
+from froc.measuring.measurement import plain
+from froc.measuring.metric import Metric
 from froc.plugins import make
-from froc.risks import plain
-from froc.tasks import embedded
-from search import sealing
-from search.folder import Started
-from search.pruning import Judge
-from search.space import Spaces, build, choose, suggest
-from search.study import Study, distribution
-from search.sweep import CHEAP, NOTHING, Effort, Found, Point, Sweep
-from search.trial import RUNGS, Asked, Bench
+from froc.search.build import cache_folder
+from froc.search.optuna.pruning import Judge
+from froc.search.optuna.space import Spaces, build, choose, suggest
+from froc.search.optuna.study import Study, distribution
+from froc.search.run_folder import Started
+from froc.search.sealed import ranking
+from froc.search.trial.bench import RUNGS, Bench
+from froc.search.trial.outcome import Asked
+from froc.search.trial.sweep import CHEAP, NOTHING, Effort, Found, Point, Sweep
+from froc.training import embedded
 
 HERE = Path(__file__).parent
 TABLE = HERE / "landscape.parquet"
@@ -54,7 +56,7 @@ FOCUS = ("idk", "npo", "simnpo", "grad_diff")
 def record(count: int, out: Path) -> None:
     """Train `count` random configurations and write the landscape."""
     torch.set_num_threads(1)
-    task = embedded.task(questions=2_000_000)
+    task = embedded_text.task(questions=2_000_000)
     base = embedded.base(cache=cache_folder())
     view, sealed = split(task, 0.2)
     measures = plain({risk: make(Metric, "extraction_strength") for risk in RISKS})
@@ -100,7 +102,7 @@ def _worst(row: Mapping[str, Any]) -> float:
 
 
 def _space() -> Spaces:
-    task = embedded.task()
+    task = embedded_text.task()
     view, _ = split(task, 0.2)
     return build(choose((), view)[0], task.space, {})
 
@@ -114,7 +116,7 @@ def _recorded(
     places = sorted({*(max(1, round(share * steps)) for share in RUNGS), steps})
     rungs = {step: (lambda step=step: bool(kept.update({step: bench.base.scope.take()}))) for step in places}
     run = bench.prepared(Asked(method, params, number), rungs)
-    from froc.train import together
+    from froc.training.loop import together
 
     together(bench.base, [run], bench.engine)
     rows = []
@@ -291,9 +293,9 @@ def _trial(
 
 def _margin(land: Landscape, log: Sequence[Started], sums: dict[str, dict[str, tuple[int, int]]]) -> float:
     """The widest margin among what would be certified if the search ended now; -1 where nothing would."""
-    ranked = sealing.rank(log, sums, dict.fromkeys(RISKS, ALPHA))
+    ranked = ranking.rank(log, sums, dict.fromkeys(RISKS, ALPHA))
     lines = {one.config: one for line in log for one in line.configurations()}
-    candidates = sealing.shortlist(ranked, 10)
+    candidates = ranking.shortlist(ranked, 10)
     rows = []
     for candidate in candidates:
         line = lines[candidate.config]
@@ -306,7 +308,7 @@ def _margin(land: Landscape, log: Sequence[Started], sums: dict[str, dict[str, t
 
 
 def _p_value(row: Mapping[str, Any], risk: str) -> float:
-    return sealing.p_value(row[f"{risk}_sealed"], row[f"{risk}_units"], ALPHA) if row[f"{risk}_units"] else 1.0
+    return ranking.p_value(row[f"{risk}_sealed"], row[f"{risk}_units"], ALPHA) if row[f"{risk}_units"] else 1.0
 
 
 def _score(row: Mapping[str, Any]) -> float:

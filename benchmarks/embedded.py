@@ -12,18 +12,21 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from froc.batches import encode
-from froc.models import load
-from froc.observe import observe
-from froc.tasks import embedded
+from froc.data.tasks import embedded_text
+from froc.measuring.observe import observe
+from froc.models.base import load
+from froc.models.batches import encode
+from froc.training import embedded
 
 GOAL = 0.99
 
 
 def knows(folder: Path, count: int) -> float:
     """Share of held-out wordings that a model answers to the last token."""
-    base, task = load(str(folder), device="cpu", dtype="float32"), embedded.task()
-    rows = [row for queries in embedded.population().values() for row in queries][:: max(1, 10_000 // count)][:count]
+    base, task = load(str(folder), device="cpu", dtype="float32"), embedded_text.task()
+    rows = [row for queries in embedded_text.population().values() for row in queries][:: max(1, 10_000 // count)][
+        :count
+    ]
     seen = observe(base.model, None, encode(base.tokenizer, rows, task.format))
     return float((seen.hit.sum(axis=1) == seen.length).mean())
 
@@ -38,13 +41,13 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch, "model")
             embedded.train_into(
-                embedded.Recipe(), folder, lambda what, done, of: print(f"\r{what} {done}/{of}", end="")
+                embedded_text.Recipe(), folder, lambda what, done, of: print(f"\r{what} {done}/{of}", end="")
             )
             found["anew"] = knows(folder, 2000)
             if said.write:
                 shutil.rmtree(embedded.SHIPPED)
                 shutil.copytree(folder, embedded.SHIPPED)
-                recipe = {"recipe": embedded.recipe_digest(embedded.Recipe())}
+                recipe = {"recipe": embedded.recipe_digest(embedded_text.Recipe())}
                 embedded.SHIPPED_RECIPE.write_text(json.dumps(recipe) + "\n", encoding="utf-8")
     for name, share in found.items():
         print(f"\n{name}: {share:.4f} of 2000 held-out wordings")

@@ -31,20 +31,24 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, logsigmoid
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
 
-from cli.jobs import cache_folder
-from froc import models
-from froc.batches import Encoded, collate
-from froc.data import FORGETTING, RISKS, Query, Row, SearchView, split
-from froc.engine import Engine
-from froc.methods import Method
-from froc.metrics import Metric
-from froc.models import Base
+from froc.data.prompts import PromptFormat
+from froc.data.splits import SearchView, split
+from froc.data.task import FORGETTING, RISKS, Query, Row
+from froc.data.tasks import embedded_text
+from froc.measuring.measurement import plain
+from froc.measuring.metric import Metric
+from froc.models import base as models
+from froc.models.base import Base
+from froc.models.batches import Encoded, collate
+from froc.models.compute import Engine
 from froc.plugins import make
-from froc.prompts import PromptFormat
-from froc.risks import plain
-from froc.running import CLIP, WARMUP, WEIGHT_DECAY, Run
-from froc.tasks import embedded
-from search.trial import Asked, Bench, Outcome
+from froc.search.build import cache_folder
+from froc.search.trial.bench import Bench
+from froc.search.trial.outcome import Asked, Outcome
+from froc.training import embedded
+from froc.training.method import Method
+from froc.training.run import CLIP, WEIGHT_DECAY, Run
+from froc.training.schedule import WARMUP
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARE = 0.2
@@ -263,7 +267,7 @@ def _mean_scores(bare: Bare, bench: Bench) -> dict[str, float]:
 
 
 def view_of() -> SearchView:
-    return split(embedded.task(), SHARE)[0]
+    return split(embedded_text.task(), SHARE)[0]
 
 
 def _ratio(times: Mapping[str, float], one: str, other: str) -> float:
@@ -367,7 +371,7 @@ def _by_rows(quick: bool) -> Works:
 def _by_queries() -> Works:
     """One step of training, so that a trial is little but the measuring of 300 to 2,400 queries per risk."""
     base, most = embedded.base(cache=cache_folder()), 300 * DOUBLED[-1]
-    view = split(embedded.task(replace(embedded.Recipe(), queries=most + 1)), most / (most + 1))[0]
+    view = split(embedded_text.task(replace(embedded_text.Recipe(), queries=most + 1)), most / (most + 1))[0]
     works: Works = {}
     for times in DOUBLED:
         some = {risk: queries[: 300 * times] for risk, queries in view.queries.items()}

@@ -19,7 +19,9 @@ from pathlib import Path
 import numpy as np
 from verifying import make_run
 
-from audit import evidence, records, signing, verification
+from froc.audit import bundle as evidence
+from froc.audit import bundle_files, verification
+from froc.audit import keys as signing
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 LIMIT = 1.35
@@ -53,7 +55,7 @@ def with_tokens(folder: Path, size: int) -> tuple[Path, list[Path]]:
         signers.append(signing.load_signer(folder / f"signer-{size}-{number}"))
     (bundle / "report.dsse.json").write_bytes(signing.sign(body, signers))
     for signer in signers:
-        (bundle / records.report_token(signer.public_key.keyid)).write_bytes(b"token" * 400)
+        (bundle / bundle_files.report_token(signer.public_key.keyid)).write_bytes(b"token" * 400)
     return bundle, keys
 
 

@@ -19,11 +19,11 @@ from scipy.stats import binom
 
 from froc import procedures
 from froc.bounds import Bound, hoeffding_bentkus, whole
-from froc.claim import Candidate, Claim
-from froc.losses import SCALE
+from froc.loss_table import SCALE
 from froc.plugins import make
-from froc.power import required
-from froc.risk import decide
+from froc.risk.certificate import decide
+from froc.risk.claim import Candidate, Claim
+from froc.risk.requirements import required
 
 DELTA, BUDGET = 0.1, 0.1
 Found = dict[str, dict[str, Any]]

@@ -37,12 +37,12 @@ import torch
 from compare import TAUGHT, cut, teach
 
 import froc
-from cli.jobs import cache_folder
-from froc.methods import Method
-from froc.params import spaces
+from froc.hyperparameters import spaces
 from froc.plugins import find, spelled
-from froc.tasks import embedded
-from search.folder import Folder
+from froc.search.build import cache_folder
+from froc.search.run_folder import Folder
+from froc.training import embedded
+from froc.training.method import Method
 
 EPOCHS = 5
 STEPS = 800
@@ -91,7 +91,7 @@ def row(name: str, task: Task, trials: int, out: Path, seed: int) -> dict[str, A
     fields = spaces(find(Method, name))
     space = {key: value for key, value in task.space.items() if key in fields}
     space |= {"epochs": [str(EPOCHS)]} if "epochs" in fields else {}
-    found = froc.search(
+    found = froc.search.run(
         dict.fromkeys(task.risks, task.limit), out=place, methods=[name], trials=trials if fields else 1,
         candidates=3 if fields else 1, space=space, pruner="none", progress=False, parallel=1, seed=seed,
         **task.more,

@@ -29,17 +29,20 @@ from metrics import UNLEARNED, Found, goal, measurable, options
 from safetensors.torch import load_file
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from cli.jobs import cache_folder
 from froc.attacks.quantization import Quantization
 from froc.attacks.relearning import Relearning
-from froc.data import UTILITY, Row, SearchView, split
-from froc.measure import Probe, material, measured, probes
-from froc.metrics import Metric
-from froc.models import Base
+from froc.data.splits import SearchView, split
+from froc.data.task import UTILITY, Row
+from froc.data.tasks import embedded_text
+from froc.measuring.measure import Probe, material, measured, probes
+from froc.measuring.measurement import measurement, plain
+from froc.measuring.metric import Metric
+from froc.models.base import Base
 from froc.plugins import find
-from froc.risks import measurement, plain
-from froc.tasks import embedded
-from search.trial import Asked, Bench
+from froc.search.build import cache_folder
+from froc.search.trial.bench import Bench
+from froc.search.trial.outcome import Asked
+from froc.training import embedded
 
 SHARE = 0.2
 """Share of the task's queries that is looked at here."""
@@ -69,7 +72,7 @@ class Place:
         """The embedded task, with its model and the one that was never told."""
         folder = embedded.made(cache=cache_folder(), retrained=True)
         base = embedded.base(cache=cache_folder())
-        view, _ = split(options(embedded.task()), SHARE)
+        view, _ = split(options(embedded_text.task()), SHARE)
         known = [one for one in measurable(view, base, {"unlearning_depth": f"reference={folder}"}) if _tells(one)]
         (lost,) = probes(base, {LOST: view.queries[UTILITY]}, {LOST: measurement("extraction_strength/utility")}, view)
         return cls(base, view, [*known, lost], load_file(folder / "model.safetensors"))

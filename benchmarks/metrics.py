@@ -18,17 +18,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from cli.jobs import cache_folder
-from froc.attacks import Attack
-from froc.data import FORGETTING, UTILITY, Row, SearchView, Task, split
+from froc.data.splits import SearchView, split
+from froc.data.task import FORGETTING, UTILITY, Row, Task
+from froc.data.tasks import embedded_text
 from froc.errors import InputError
-from froc.measure import Probe, measured, probes
-from froc.metrics import Metric
-from froc.models import Base
+from froc.measuring.attack import Attack
+from froc.measuring.measure import Probe, measured, probes
+from froc.measuring.measurement import measurement, plain
+from froc.measuring.metric import Metric
+from froc.models.base import Base
 from froc.plugins import find, names
-from froc.risks import measurement, plain
-from froc.tasks import embedded
-from search.trial import Asked, Bench
+from froc.search.build import cache_folder
+from froc.search.trial.bench import Bench
+from froc.search.trial.outcome import Asked
+from froc.training import embedded
 
 Found = dict[str, dict[str, Any]]
 UNLEARNED = (
@@ -76,7 +79,7 @@ def measurable(view: SearchView, base: Base, said: Mapping[str, str]) -> list[Pr
 def cost(quick: bool) -> Found:
     """Seconds of metrics and attacks, and teacher-forced metrics against training."""
     base = embedded.base(cache=cache_folder())
-    view, _ = split(options(embedded.task()), 0.2)
+    view, _ = split(options(embedded_text.task()), 0.2)
     bench = Bench(
         base,
         view,

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from froc.losses import SCALE
-from froc.wealth import beginning, follow
+from froc.loss_table import SCALE
+from froc.monitoring.e_process import beginning, follow
 
 BUDGET, LEVEL = 0.1, 0.05
 PORTION = 250

@@ -12,10 +12,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from audit import claims, documents, evidence, facts, plan_signing, signing
-from audit.timestamps import Proven
-from audit.trust import Trust
-from froc import digest
+from froc import hashing
+from froc.audit import bundle, canonical_json, cross_checks, documents, keys, plan_signing
+from froc.audit import report as claims
+from froc.audit.timestamps import Proven
+from froc.audit.trust import Trust
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 Files = dict[str, bytes]
@@ -53,7 +54,7 @@ class Scratch:
         """The report's envelope without the signatures of others, as long as it is written as envelopes are."""
         try:
             document = json.loads(report)
-            if signing.compact(document) != report:
+            if canonical_json.compact(document) != report:
                 return report
             keyids = [one["keyid"] for one in document["signatures"]]
             own = [one for one in document["signatures"] if one["keyid"] == self.signer.public_key.keyid]
@@ -63,7 +64,7 @@ class Scratch:
                 for one in document["signatures"]
             )
             return (
-                signing.compact({**document, "signatures": own})
+                canonical_json.compact({**document, "signatures": own})
                 if forms and len(set(keyids)) == len(keyids)
                 else report
             )
@@ -116,11 +117,15 @@ def field(some: Scratch, draw: random.Random) -> None:
     if name.endswith(".dsse.json") and draw.random() < 0.7:
         body = json.loads(base64.b64decode(document["payload"]))
         edit(body, draw)
-        document["payload"] = base64.b64encode(signing.compact(body)).decode()
+        document["payload"] = base64.b64encode(canonical_json.compact(body)).decode()
     else:
         edit(document, draw)
     indented = name in ("plan.json", "seal.json")
-    data = (json.dumps(document, indent=2, sort_keys=True) + "\n").encode() if indented else signing.compact(document)
+    data = (
+        (json.dumps(document, indent=2, sort_keys=True) + "\n").encode()
+        if indented
+        else canonical_json.compact(document)
+    )
     lines[place] = data[:-1] if name == "trials.jsonl" else data
     path.write_bytes(b"\n".join(lines))
 
@@ -280,7 +285,7 @@ def nothing(some: Scratch, draw: random.Random) -> None:
             document = json.loads(path.read_bytes())
             text = base64.b64encode(draw.randbytes(64)).decode()
             document["signatures"].insert(draw.randrange(2), {"keyid": draw.randbytes(32).hex(), "sig": text})
-            path.write_bytes(signing.compact(document))
+            path.write_bytes(canonical_json.compact(document))
 
 
 def several(some: Scratch, draw: random.Random) -> None:
@@ -298,47 +303,49 @@ def signer(some: Scratch, draw: random.Random) -> None:
     report = statement["predicate"]
     own = {item.alias or name for name, item in documents.Asserted.model_fields.items()} | {"evidence"}
     follows = {name: value for name, value in report.items() if name not in own}
-    before = signing.compact(follows)
-    while signing.compact(follows) == before:
+    before = canonical_json.compact(follows)
+    while canonical_json.compact(follows) == before:
         edit(follows, draw)
     changed = {**follows, **{name: report[name] for name in own}}
     kept = {p.name: p.read_bytes() for p in (some.place / "bundle").iterdir() if not p.name.startswith("report.")}
     subject = {item["name"]: item["digest"]["sha256"] for item in statement["subject"]}
     try:
-        found = facts.read(kept, Trust((signing.public_of(some.signer),)), NOW, Proven(), subject, facts.Log())
-        page = evidence.page(changed, kept, found)
-        made = evidence.signed_report(changed, kept, subject, [some.signer], page)
+        found = cross_checks.read(
+            kept, Trust((keys.public_of(some.signer),)), NOW, Proven(), subject, cross_checks.Log()
+        )
+        page = bundle.page(changed, kept, found)
+        made = bundle.signed_report(changed, kept, subject, [some.signer], page)
     except Exception:  # what cannot be rendered is signed with the old page
-        body = signing.statement(subject, claims.PREDICATE, {**changed, "evidence": report["evidence"]})
-        made = {"report.dsse.json": signing.sign(body, [some.signer])}
+        body = keys.statement(subject, claims.PREDICATE, {**changed, "evidence": report["evidence"]})
+        made = {"report.dsse.json": keys.sign(body, [some.signer])}
     for name, data in made.items():
         (some.place / "bundle" / name).write_bytes(data)
 
 
 def anew(some: Scratch, draw: random.Random) -> None:
     """The holder of the key edits plan, seal or log, lets everything refer to it, and signs what then follows."""
-    place, trusted = some.place / "bundle", [signing.public_of(some.signer)]
+    place, trusted = some.place / "bundle", [keys.public_of(some.signer)]
     kept = {path.name: path.read_bytes() for path in place.iterdir() if not path.name.startswith("report")}
     statement = json.loads(base64.b64decode(json.loads((place / "report.dsse.json").read_bytes())["payload"]))
     subject = {item["name"]: item["digest"]["sha256"] for item in statement["subject"]}
-    name, old = draw.choice(("plan.json", "seal.json", "trials.jsonl")), digest.of_bytes(kept["plan.json"])
+    name, old = draw.choice(("plan.json", "seal.json", "trials.jsonl")), hashing.of_bytes(kept["plan.json"])
     lines = kept[name].split(b"\n")[:-1] if name == "trials.jsonl" else [kept[name]]
     at = draw.randrange(len(lines))
     document = json.loads(lines[at])
     edit(document, draw)
-    lines[at] = signing.compact(document)[:-1]
+    lines[at] = canonical_json.compact(document)[:-1]
     kept[name] = b"".join(line + b"\n" for line in lines)
     if name == "plan.json":
         kept["plan.dsse.json"] = plan_signing.plan_statement(kept[name], some.signer, "2026-03-01T12:00:00Z")
         for other in ("seal.json", "trials.jsonl"):
-            kept[other] = kept[other].replace(old.encode(), digest.of_bytes(kept[name]).encode())
+            kept[other] = kept[other].replace(old.encode(), hashing.of_bytes(kept[name]).encode())
     report = statement["predicate"]
     page = (place / "report.html").read_bytes()
     with suppress(Exception):  # the verifier meets whatever goes wrong here once more
-        found = facts.read(kept, Trust(tuple(trusted)), NOW, Proven(), subject, facts.Log())
+        found = cross_checks.read(kept, Trust(tuple(trusted)), NOW, Proven(), subject, cross_checks.Log())
         report = report | claims.derive(found, report["opening"], None)
-        page = evidence.page(report, kept, found)
-    for name, data in (kept | evidence.signed_report(report, kept, subject, [some.signer], page)).items():
+        page = bundle.page(report, kept, found)
+    for name, data in (kept | bundle.signed_report(report, kept, subject, [some.signer], page)).items():
         (place / name).write_bytes(data)
 
 

@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from froc.claim import Candidate, Claim
-from froc.losses import SCALE, check, quantise
-from froc.planning import Planned, plan
-from froc.risk import certify, decide
+from froc.loss_table import SCALE, check, quantise
+from froc.planning import plan
+from froc.planning.plan import Plan
+from froc.risk.certificate import certify, decide
+from froc.risk.claim import Candidate, Claim
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Draw = Callable[[np.random.Generator, int], Array]
@@ -37,7 +38,7 @@ class Setting:
     name: str
     said: dict[str, Any]
     draws: dict[str, Draw]
-    planned: Planned = field(init=False)
+    planned: Plan = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "planned", plan(dict(self.said.pop("budget")), **self.said))
@@ -162,7 +163,7 @@ def _by_query(claim: Claim, table: pl.DataFrame, candidates: list[Candidate]) ->
 
 def _table(losses: dict[str, Array]) -> tuple[pl.DataFrame, dict[str, Array]]:
     """The same losses as a table with a row per unit, and as matrices in the order in which a table is read."""
-    from froc.losses import matrix
+    from froc.loss_table import matrix
 
     parts = [
         pl.DataFrame({"config": f"c{i}", "risk": risk, "query": [f"{risk}{q}" for q in range(len(row))], "loss": row})

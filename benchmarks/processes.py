@@ -28,13 +28,15 @@ import torch
 from engine import BATCH, NPO, SHARE, Found, bench_of, brief, goal, reported, show, trials, view_of
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from cli.jobs import cache_folder
-from froc import models
-from froc.data import FORGETTING, UTILITY, Row, SearchView, Task, split
-from froc.tasks import embedded
-from froc.tasks import folder as folders
-from search.folder import Folder, Started
-from search.trial import Asked, trial_seed
+from froc.data.splits import SearchView, split
+from froc.data.task import FORGETTING, UTILITY, Row, Task
+from froc.data.tasks import embedded_text
+from froc.data.tasks import folder as folders
+from froc.models import base
+from froc.search.build import cache_folder
+from froc.search.run_folder import Folder, Started
+from froc.search.trial.outcome import Asked, trial_seed
+from froc.training import embedded
 
 ROOT = Path(__file__).resolve().parent.parent
 AMORTISED = 30
@@ -53,7 +55,7 @@ class Place:
     @classmethod
     def make(cls, folder: Path) -> "Place":
         """Write the task: as froc reads it, and its search queries as the conventional script does."""
-        task, view = embedded.task(), view_of()
+        task, view = embedded_text.task(), view_of()
         _write_task(task, folder / "task")
         (folder / "data.json").write_text(json.dumps(_conventional_data(view)), encoding="utf-8")
         return cls(folder, embedded.base(cache=cache_folder()).name)
@@ -112,7 +114,7 @@ def child(count: int, folder: Path, model: str, params: Mapping[str, Any]) -> No
     """What `Place.ours` starts: trials, and the process's memory."""
     imported, taken = _resident(), []
     place = Place(folder, model)
-    bench = bench_of(models.load(model, device="cpu"), place.view())
+    bench = bench_of(base.load(model, device="cpu"), place.view())
     for seed in range(count):
         begin = time.perf_counter()
         steps = trials(bench, [Asked(NPO.method, params, seed)])[0].steps
@@ -276,7 +278,7 @@ def _search(place: Place, lists: Mapping[str, Sequence[float]]) -> tuple[float, 
 
 def _best(place: Place, params: Sequence[Mapping[str, Any]]) -> float:
     """Least worst search risk of the grid's points, trained to their ends and measured as they are."""
-    bench = bench_of(models.load(place.model, device="cpu"), place.view())
+    bench = bench_of(base.load(place.model, device="cpu"), place.view())
     ended = [trials(bench, [Asked(NPO.method, some, trial_seed(0, k))])[0].ended[0] for k, some in enumerate(params)]
     return min(max(one.means.values()) for one in ended)
 

@@ -20,7 +20,8 @@ from typing import Any
 
 from verifying import make_run
 
-from audit import evidence, signing
+from froc.audit import bundle as evidence
+from froc.audit import keys
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 ROOT = Path(__file__).resolve().parents[1]
@@ -32,7 +33,7 @@ from pathlib import Path
 import numpy as np
 from audit import evidence, signing, verification
 from froc import digest
-from froc.risk import Candidate, Claim, decide
+from froc.risk.certificate import Candidate, Claim, decide
 run, bundle, key, out, tables = map(Path, sys.argv[1:6])
 now = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 found = verification.verify(bundle, keys=[key.with_name("key.pub")], model=run / "model", now=now)
@@ -50,7 +51,7 @@ for _ in range(int(str(tables))):
         {"forgetting": "query", "utility": "query"}, radius=float(draw.choice([0.0, 0.05])),
     )
     candidates = [Candidate(f"c{i:04d}", "npo", {}, 1 / (i + 1)) for i in range(m)]
-    whole.update(signing.compact(signing.exact(decide(losses, candidates, claim))))
+    whole.update(canonical_json.compact(canonical_json.exact(decide(losses, candidates, claim))))
 print(json.dumps({
     "python": platform.python_version(), "versions": {n: version(n) for n in ("numpy", "scipy", "polars", "mapie", "pydantic", "cryptography")},
     "torch": "torch" in sys.modules, "verdict": found.verdict, "files": digest.of_files(again), "certificates": whole.hexdigest(),
@@ -77,7 +78,7 @@ def main() -> None:
     tables = 50 if said.quick else 500
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        signing.keygen(folder / "key", None)
+        keys.keygen(folder / "key", None)
         run = make_run(folder / "run", 20, 400)
         bundle = evidence.build(run, folder, folder / "key", name="bundle", now=NOW)
         made = [

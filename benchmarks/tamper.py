@@ -21,7 +21,8 @@ from pathlib import Path
 from mutations import KINDS, NOW, Files, Scratch
 from verifying import make_run
 
-from audit import evidence, signing, verification
+from froc.audit import bundle as evidence
+from froc.audit import keys, verification
 from froc.errors import VerificationError
 
 
@@ -58,11 +59,11 @@ def main() -> None:
     start = time.process_time()
     with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as place:
         folder = Path(place)
-        signing.keygen(folder / "key", None)
-        key = signing.load_signer(folder / "key")
+        keys.keygen(folder / "key", None)
+        key = keys.load_signer(folder / "key")
         good, other = bundles(folder)
         some = Scratch(folder / "scratch", good, other, key)
-        trusted = [signing.public_of(key)]
+        trusted = [keys.public_of(key)]
         for number in range(many):
             name = draw.choices(list(KINDS), [share for _, share in KINDS.values()])[0]
             some.reset()

@@ -20,18 +20,21 @@ import numpy as np
 import torch
 from scipy.stats import binom
 
-from cli.jobs import cache_folder
-from froc import digest
-from froc.data import Query, split
-from froc.losses import SCALE
-from froc.measure import Probe, losses, probes
-from froc.models import Base
-from froc.tasks import embedded
-from search.job import Job
-from search.run import run
-from search.settings import Settings, measures
-from search.space import build, choose
-from search.trial import Asked, Bench
+from froc import hashing
+from froc.data.splits import split
+from froc.data.task import Query
+from froc.data.tasks import embedded_text
+from froc.loss_table import SCALE
+from froc.measuring.measure import Probe, losses, probes
+from froc.models.base import Base
+from froc.search.build import cache_folder
+from froc.search.job import Job
+from froc.search.optuna.space import build, choose
+from froc.search.pipeline import run
+from froc.search.settings import Settings, measures
+from froc.search.trial.bench import Bench
+from froc.search.trial.outcome import Asked
+from froc.training import embedded
 
 FRESH = 100_000
 BUDGET = 0.1
@@ -61,9 +64,9 @@ def truth_probes(base: Base) -> dict[str, Probe]:
     """risk -> every query of the population, encoded once, with the base model's scores."""
     every = {
         risk: tuple(Query(f"{i:016x}", f"{i:016x}", row) for i, row in enumerate(rows))
-        for risk, rows in embedded.population().items()
+        for risk, rows in embedded_text.population().items()
     }
-    view, _ = split(embedded.task(), 0.2)
+    view, _ = split(embedded_text.task(), 0.2)
     return {probe.risk: probe for probe in probes(base, every, measures(Settings(dict.fromkeys(every, BUDGET))), view)}
 
 
@@ -71,7 +74,7 @@ def true_risks(base: Base, known: Mapping[str, Probe], seed: int) -> dict[str, f
     """risk -> mean loss over 100,000 fresh queries; each distinct query is measured once and counted as often as drawn."""
     risks = {}
     for risk, probe in known.items():
-        draw = np.random.default_rng(digest.seed("fresh", risk, seed)).integers(len(probe.rows), size=FRESH)
+        draw = np.random.default_rng(hashing.seed("fresh", risk, seed)).integers(len(probe.rows), size=FRESH)
         counts = np.bincount(draw, minlength=len(probe.rows))
         risks[risk] = float((losses(base, probe).astype(np.int64) * counts).sum()) / (SCALE * FRESH)
     return risks
@@ -79,7 +82,7 @@ def true_risks(base: Base, known: Mapping[str, Probe], seed: int) -> dict[str, f
 
 def repeat(base: Base, known: Mapping[str, Probe], seed: int, trials: int, folder: Path) -> dict[str, Any]:
     """One search; the certified configurations with their true risks."""
-    task = embedded.task(questions=1_000_000 + seed)
+    task = embedded_text.task(questions=1_000_000 + seed)
     settings = Settings(
         budget=dict.fromkeys(task.queries, BUDGET),
         trials=trials,

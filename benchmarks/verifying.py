@@ -23,10 +23,12 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 
-from audit import evidence, signing
-from froc import digest, weights_digest
-from froc.losses import SCHEMA
-from froc.risk import Candidate, Claim, certify
+from froc import hashing as digest
+from froc.audit import bundle as evidence
+from froc.audit import keys
+from froc.loss_table import SCHEMA
+from froc.models import weights_digest
+from froc.risk.certificate import Candidate, Claim, certify
 
 BUDGET = {"forgetting": 0.1, "utility": 0.15}
 UNITS = {"forgetting": "query", "utility": "group"}
@@ -190,7 +192,7 @@ def main() -> None:
     print(f"{'bundle':<22} {'rows':>9} {'seconds':>8} {'MiB':>6} {'torch':>6}  verdict")
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        signing.keygen(folder / "key", None)
+        keys.keygen(folder / "key", None)
         sizes = {"100 x 800": (100, 400, 3.0), f"100 x {2 * many}": (100, many, 30.0)}
         for name, (configs, queries, goal) in sizes.items():
             run = make_run(folder / name.replace(" ", ""), configs, queries)

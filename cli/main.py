@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 import froc
-from cli import auditing, benching, certifying, comparing, listing, monitoring, planning, searching, showing
-from cli.words import messages, visible
+from froc.cli import audit, bench, certify, compare, monitor, plan, search, show
+from froc.cli import list_ as listing
+from froc.cli.words import messages, visible
 from froc.errors import FrocError
 
 app = typer.Typer(
@@ -22,15 +23,15 @@ app = typer.Typer(
     epilog="Exit codes: 0 done and certified or verified · 2 bad input · 3 nothing certified, a report that does not "
     "say PASS, or an alarm · 4 a report that does not verify · 130 interrupted, can be resumed.",
 )
-app.command("search", epilog=searching.EXAMPLES)(searching.search)
-app.command("compare", epilog=comparing.EXAMPLES)(comparing.compare)
-app.command("bench", epilog=benching.EXAMPLES)(benching.bench)
-app.command("certify", epilog=certifying.EXAMPLES)(certifying.certify)
-app.command("plan", epilog=planning.EXAMPLES)(planning.plan)
-app.command("monitor", epilog=monitoring.EXAMPLES)(monitoring.monitor)
-app.command("show", epilog=showing.EXAMPLES)(showing.show)
+app.command("search", epilog=search.EXAMPLES)(search.search)
+app.command("compare", epilog=compare.EXAMPLES)(compare.compare)
+app.command("bench", epilog=bench.EXAMPLES)(bench.bench)
+app.command("certify", epilog=certify.EXAMPLES)(certify.certify)
+app.command("plan", epilog=plan.EXAMPLES)(plan.plan)
+app.command("monitor", epilog=monitor.EXAMPLES)(monitor.monitor)
+app.command("show", epilog=show.EXAMPLES)(show.show)
 app.command("list", epilog=listing.EXAMPLES)(listing.listing)
-app.add_typer(auditing.app, name="audit")
+app.add_typer(audit.app, name="audit")
 
 
 def _version(wanted: bool) -> None:

@@ -123,7 +123,7 @@ Relative = Annotated[
 Task = Annotated[
     Path | None,
     typer.Option(
-        help="Task folder, or a benchmark's NAME:PART with --data (froc list layouts); without it the embedded task, whose "
+        help="Task folder, or a benchmark's NAME:PART with --data (froc list benchmarks); without it the embedded task, whose "
         "K-th request is embedded:K.",
         show_default=False,
     ),

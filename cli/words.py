@@ -1,6 +1,5 @@
 """What several commands share: budgets, ranges, and JSON on standard output."""
 
-import difflib
 import json
 import os
 import re
@@ -12,12 +11,11 @@ import typer
 from rich.console import Console
 
 from froc.errors import InputError
+from froc.measuring.named_risks import BASIC, COMBINED
 from froc.visible import marked
 from froc.visible import name as quoted
 
 T = TypeVar("T")
-RISKS = ("forgetting", "utility")
-COMBINED = "combined"
 PASSWORD = "FROC_KEY_PASSWORD"
 """Variable that opens an encrypted key."""
 
@@ -53,51 +51,17 @@ def emit(document: Mapping[str, Any] | Sequence[Any]) -> None:
     typer.echo(json.dumps(document, indent=2, sort_keys=True))
 
 
-def budget(words: Sequence[str], risks: Sequence[str] = RISKS) -> dict[str, float]:
-    """`0.1` for every risk, or `forgetting=0.05` `utility=0.1`; both may be mixed, the named one wins.
-
-    `combined=0.1`, which must be named, is the budget of the weighted sum; alone it is the only budget.
-    Raises InputError for what is no number in (0, 1) or names no risk.
-    """
+def budgets(words: Sequence[str]) -> tuple[float | None, dict[str, float]]:
+    """`0.1` -> the budget of every risk without one of its own; `forgetting=0.05` -> the named ones. InputError outside (0, 1)."""
     every: float | None = None
     named: dict[str, float] = {}
     for word in words:
         risk, given, value = word.rpartition("=")
-        alpha = _share(value or word, "budget")
-        if not given:
-            every = alpha
-        elif risk in risks or risk == COMBINED:
-            named[risk] = alpha
+        if given:
+            named[risk] = _share(value, "budget")
         else:
-            raise InputError(f"no risk is called {risk!r}; there are: {', '.join(risks)}")
-    if every is None and list(named) == [COMBINED]:
-        return named
-    both = {COMBINED: named.pop(COMBINED)} if COMBINED in named else {}
-    missing = [risk for risk in risks if risk not in named]
-    if every is None and missing:
-        raise InputError(f"no budget for {missing[0]}; add --budget {missing[0]}=0.1, or one --budget for every risk")
-    return {risk: named.get(risk, every or 0.0) for risk in risks} | both
-
-
-def budgets(words: Sequence[str], profile: str, said: Mapping[str, str], more: Sequence[str] = ()) -> dict[str, float]:
-    """Budgets of a profile's risks, and of those that are named beside it: `0.1`, `quantized=0.2`.
-
-    said: risk -> how the user defined it. more: risks that a command adds. A risk that nobody gave a number has its own default, else the number without a
-    name. Raises InputError for a risk that has no definition.
-    """
-    from froc.presets import KNOWN, PROFILES
-
-    if profile not in PROFILES:
-        raise InputError(f"no profile is called {profile!r}; there are: {', '.join(PROFILES)} (froc list profiles)")
-    named = [word.rpartition("=")[0] for word in words if "=" in word]
-    wanted = list(dict.fromkeys([*PROFILES[profile], *more, *(risk for risk in named if risk != COMBINED), *said]))
-    for risk in wanted:
-        if risk not in KNOWN and risk not in said:
-            near = difflib.get_close_matches(risk, KNOWN, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(KNOWN)}"
-            raise InputError(f"no risk is called {risk!r}; {hint} Or define it: --risk {risk}=METRIC@ATTACK")
-    defaults = [f"{risk}={KNOWN[risk].budget}" for risk in wanted if risk in KNOWN and KNOWN[risk].budget]
-    return budget([*defaults, *words], wanted)
+            every = _share(word, "budget")
+    return every, named
 
 
 def definitions(words: Sequence[str]) -> dict[str, str]:
@@ -126,7 +90,7 @@ def rules(words: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def per_risk(words: Sequence[str], option: str, kind: Callable[[str], T], risks: Sequence[str] = RISKS) -> dict[str, T]:
+def per_risk(words: Sequence[str], option: str, kind: Callable[[str], T], risks: Sequence[str] = BASIC) -> dict[str, T]:
     """`RISK=VALUE`, or `VALUE` for every risk that is not named; InputError for another risk or another kind of value."""
     named: dict[str, T] = {}
     every: dict[str, T] = {}

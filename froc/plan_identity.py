@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from froc import digest
+from froc import hashing
 
 VOLATILE = (
     "before",
@@ -25,4 +25,4 @@ def identity(document: Mapping[str, Any]) -> str:
     entries = {key: value for key, value in document.items() if key not in VOLATILE}
     if not entries.get("plugins"):
         entries.pop("plugins", None)  # plans of older versions do not say that there is none
-    return digest.of_json(entries)
+    return hashing.of_json(entries)

@@ -20,7 +20,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar
 
 from froc.errors import InputError
-from froc.params import check
+from froc.hyperparameters import check
 
 T = TypeVar("T")
 
@@ -75,6 +75,11 @@ def entry(group: str, name: str) -> EntryPoint | None:
     return None if _OWN_ALONE.get() else _outside(group, tuple(sys.path)).get(name)
 
 
+def group(base: type) -> str:
+    """The package that holds the plug-ins of a kind, which is also the name of its entry point group."""
+    return str(getattr(base, "plugin_group", base.__module__))
+
+
 def names(base: type) -> list[str]:
     """All plug-in names of a kind, sorted; nothing is imported to find them."""
     return sorted(_known(base))
@@ -82,8 +87,8 @@ def names(base: type) -> list[str]:
 
 def _known(base: type) -> dict[str, EntryPoint | None]:
     """Name -> where another package has it, None for ours."""
-    others = {} if _OWN_ALONE.get() else _outside(base.__module__, tuple(sys.path))
-    return {**dict.fromkeys(sorted(own(base.__module__))), **others}
+    others = {} if _OWN_ALONE.get() else _outside(group(base), tuple(sys.path))
+    return {**dict.fromkeys(sorted(own(group(base)))), **others}
 
 
 def find(base: type[T], name: str) -> type[T]:
@@ -91,7 +96,7 @@ def find(base: type[T], name: str) -> type[T]:
     outer, bracket, rest = name.partition("(")
     if bracket:
         return _composed(base, outer, rest)
-    kind, known = base.__module__.rpartition(".")[2], _known(base)
+    kind, known = group(base).rpartition(".")[2], _known(base)
     name = _among(known, name)
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
@@ -101,7 +106,7 @@ def find(base: type[T], name: str) -> type[T]:
     if outside is not None:
         loaded: type[T] = outside.load()
         return loaded
-    module = importlib.import_module(f"{base.__module__}.{name}")
+    module = importlib.import_module(f"{group(base)}.{name}")
     found = [
         item
         for item in vars(module).values()
@@ -122,10 +127,10 @@ def name_of(plugin: object) -> str:
     if package.startswith("froc.") and kind.__module__ in sys.modules and name in own(package):
         return name
     groups = {
-        base.__module__ for base in kind.__mro__[1:] if base.__module__.startswith("froc.") and inspect.isabstract(base)
+        group(base) for base in kind.__mro__[1:] if base.__module__.startswith("froc.") and inspect.isabstract(base)
     }
-    for group in groups:
-        for point in _outside(group, tuple(sys.path)).values():
+    for kind_group in groups:
+        for point in _outside(kind_group, tuple(sys.path)).values():
             if point.value.replace(" ", "") == f"{kind.__module__}:{kind.__qualname__}":
                 return point.name
     return name

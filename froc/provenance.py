@@ -13,18 +13,18 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
-from froc import digest, plugins
+from froc import hashing, plugins
 from froc.errors import InputError
 
 CODE = (".py", ".so", ".pyd")
-KINDS = {
-    "attack": ("froc.attacks", "Attack"),
-    "bound": ("froc.bounds", "Bound"),
-    "method": ("froc.methods", "Method"),
-    "metric": ("froc.metrics", "Metric"),
-    "procedure": ("froc.procedures", "Procedure"),
+GROUPS = {
+    "attack": "froc.attacks",
+    "bound": "froc.bounds",
+    "method": "froc.methods",
+    "metric": "froc.metrics",
+    "procedure": "froc.procedures",
 }
-"""Kinds of plug-ins whose names a plan holds, and where their base class stands."""
+"""Kinds of plug-ins whose names a plan holds -> the entry point group that finds them."""
 
 
 def named(plan: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -52,7 +52,7 @@ def _attacks(measurement: str) -> list[str]:
 
 def unknown(plan: Mapping[str, Any]) -> set[tuple[str, str]]:
     """(kind, name) of what a plan names and froc itself has not."""
-    own = {kind: plugins.own(module) for kind, (module, _) in KINDS.items()}
+    own = {kind: plugins.own(module) for kind, module in GROUPS.items()}
     return {(kind, name) for kind, name in named(plan) if name not in own[kind]}
 
 
@@ -60,7 +60,7 @@ def outside(plan: Mapping[str, Any]) -> list[dict[str, str]]:
     """Every plug-in of another package that a plan names: kind, name, distribution, version, sha256 and rule; sorted."""
     entries = []
     for kind, name in named(plan):
-        point = plugins.entry(KINDS[kind][0], name)
+        point = plugins.entry(GROUPS[kind], name)
         if point is not None:
             entries.append({"kind": kind, "name": name, **trace(point)})
     return entries
@@ -73,14 +73,14 @@ def trace(point: EntryPoint) -> dict[str, str]:
     code = [path for path in listed if path.suffix in CODE and path.is_file()]
     if top[0] in code:
         root = Path(str(point.dist.locate_file(""))).resolve() if point.dist else top[0].parent
-        rule, names = "distribution", {_below(path, root): digest.of_file(path) for path in code}
+        rule, names = "distribution", {_below(path, root): hashing.of_file(path) for path in code}
     else:
-        rule, names = "module", {_below(path, top[0].parent): digest.of_file(path) for path in top}
+        rule, names = "module", {_below(path, top[0].parent): hashing.of_file(path) for path in top}
     about = point.dist
     return {
         "distribution": _word(about.name if about else ""),
         "version": _word(about.version if about else ""),
-        "sha256": digest.of_tree(names),
+        "sha256": hashing.of_tree(names),
         "rule": rule,
     }
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from search.folder import Folder, of_document, write_json
-from search.plan import Plan, refuse_other
+from froc.search.plan import Plan, refuse_other
+from froc.search.run_folder import Folder, of_document, write_json
 
 GROWING = ("trials", "candidates")
 """Fields of a plan's search that may become larger."""

@@ -4,18 +4,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from froc.data import Sealed, SearchView, Task
-from froc.engine import Engine
-from froc.models import Base
-from search.after import After
-from search.executors import Executor
-from search.executors.inline import Inline
-from search.external import Given
-from search.folder import Started
-from search.plan import Plan
-from search.settings import Settings, measures
-from search.space import Spaces
-from search.trial import Bench
+from froc.data.splits import Sealed, SearchView
+from froc.data.task import Task
+from froc.models.base import Base
+from froc.models.compute import Engine
+from froc.search.continual.chain import After
+from froc.search.executors import Executor
+from froc.search.executors.inline import Inline
+from froc.search.external_model import Given
+from froc.search.optuna.space import Spaces
+from froc.search.plan import Plan
+from froc.search.run_folder import Started
+from froc.search.settings import Settings, measures
+from froc.search.trial.bench import Bench
 
 
 class Listener(Protocol):
@@ -25,7 +26,7 @@ class Listener(Protocol):
         """Before the first trial."""
 
     def controlled(self, base: Mapping[str, Any], notes: Sequence[str]) -> None:
-        """What the base model shows on search queries (`froc.control`), before the first trial."""
+        """What the base model shows on search queries (`froc.risk.control`), before the first trial."""
 
     def trial(self, line: Started, log: Sequence[Started], total: int) -> None:
         """A trial started or ended."""
@@ -43,7 +44,7 @@ class Job:
 
     given: an unlearned model from elsewhere, which is measured instead of searching for one. after: the run that made the
     base model; original: loads the model before all removals, for the curve alone (None where there is none). told: hears
-    of (what, done, of) before the first trial. rates: learning rates that were measured, see `search.rates`.
+    of (what, done, of) before the first trial. rates: learning rates that were measured, see `froc.search.optuna.learning_rates`.
     """
 
     base: Base

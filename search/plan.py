@@ -8,21 +8,23 @@ from importlib.metadata import version
 from typing import Any, Protocol
 
 import froc
-from froc import provenance, vocabulary
+from froc import provenance
 from froc.bounds import Bound
-from froc.claim import automatic, estimands
-from froc.data import Draw, Sealed, SearchView, Task, Unit, ids
+from froc.data.splits import Draw, Sealed, SearchView, ids
+from froc.data.task import Task, Unit
 from froc.errors import InputError
-from froc.losses import SCALE, WEIGHTED
-from froc.models import Base
+from froc.loss_table import SCALE, WEIGHTED
+from froc.measuring.measurement import Measurement
+from froc.measuring.measurement import written as as_written
+from froc.models import vocabulary
+from froc.models.base import Base
 from froc.plan_identity import VOLATILE
 from froc.plugins import find
-from froc.risk import Claim, refuse_unknown, required
-from froc.risks import Measurement
-from froc.risks import written as as_written
-from search.folder import Folder
-from search.settings import Settings, control_of, measures
-from search.space import Spaces, written
+from froc.risk.certificate import Claim, refuse_unknown, required
+from froc.risk.claim import automatic, estimands
+from froc.search.optuna.space import Spaces, written
+from froc.search.run_folder import Folder
+from froc.search.settings import Settings, control_of, measures
 
 PACKAGES = ("torch", "transformers", "optuna", "numpy", "scipy", "mapie", "polars")
 LATER: dict[str, dict[str, Any]] = {"search": {"parallel": 1, "until": "trials", "shared": False}}
@@ -34,7 +36,7 @@ UNSAID: dict[str, Any] = {"plugins": []}
 
 
 class After(Protocol):
-    """What a plan says of the runs that it goes on after; see `search.after`."""
+    """What a plan says of the runs that it goes on after; see `froc.search.continual.chain`."""
 
     @property
     def measured(self) -> bool:
@@ -62,7 +64,7 @@ class Plan:
 def bounds(
     settings: Settings, units: Mapping[str, Unit], measured: Mapping[str, Measurement], population: Mapping[str, str]
 ) -> dict[str, str]:
-    """risk -> bound: what the user named, or `froc.claim.automatic`, which no loss can influence."""
+    """risk -> bound: what the user named, or `froc.risk.claim.automatic`, which no loss can influence."""
     named = settings.bound.replace("-", "_")
     found = {}
     for risk, one in measured.items():
@@ -96,7 +98,7 @@ def make_plan(
     rates: Mapping[str, Any] | None = None,
 ) -> Plan:
     """Write the plan. given: digest of an unlearned model from elsewhere, where that is what is measured. after: the runs
-    that this one goes on after. rates: learning rates that were measured for it, see `search.rates`.
+    that this one goes on after. rates: learning rates that were measured for it, see `froc.search.optuna.learning_rates`.
 
     Raises InputError where the queries are too few to certify the budget at all.
     """

@@ -6,19 +6,19 @@ from typing import Any
 
 from froc import procedures
 from froc.bounds import Bound
-from froc.combined import COMBINED
-from froc.control import Kind, kind_of
-from froc.data import RISKS, request_of
-from froc.engine import PRECISIONS
+from froc.data.task import RISKS, request_of
 from froc.errors import InputError
+from froc.measuring.measurement import Measurement, named
+from froc.measuring.measurement import written as as_written
+from froc.models.compute import PRECISIONS
+from froc.models.trainable import read as read_scope
 from froc.plugins import find
-from froc.published import Weighing
-from froc.risks import Measurement, named
-from froc.risks import written as as_written
-from froc.scope import read as read_scope
-from search.pruning import PRUNERS
-from search.space import pick
-from search.study import OBJECTIVES, SAMPLERS
+from froc.risk.control import Kind, kind_of
+from froc.risk.froc_score import Weighing
+from froc.risk.weighted_sum import COMBINED
+from froc.search.optuna.pruning import PRUNERS
+from froc.search.optuna.space import pick
+from froc.search.optuna.study import OBJECTIVES, SAMPLERS
 
 UNTIL = ("trials", "certified")
 
@@ -31,14 +31,14 @@ LEAST = 1e-6
 class Settings:
     """What a user says to `froc search`; validated here, once.
 
-    budget: risk -> accepted risk, in (0, 1). metrics: risk -> how it is measured (`froc.risks.measurement`). share: part of the units that the search may look at.
+    budget: risk -> accepted risk, in (0, 1). metrics: risk -> how it is measured (`froc.measuring.measurement.measurement`). share: part of the units that the search may look at.
     candidates: at most this many configurations are tested; None lets the number of queries decide (at most 10).
-    population, weights, radius, sequential: see `froc.claim.Claim`. sample: risk -> units of a listed population that
-    are measured beside those of the search. train: what trials may change, see `froc.scope.parse`; pack: how many are
-    trained in the same passes. sweep: whether stops and mixes with the base are tried. autocast: see `froc.engine`.
+    population, weights, radius, sequential: see `froc.risk.claim.Claim`. sample: risk -> units of a listed population that
+    are measured beside those of the search. train: what trials may change, see `froc.models.trainable.parse`; pack: how many are
+    trained in the same passes. sweep: whether stops and mixes with the base are tried. autocast: see `froc.models.compute`.
     parallel: packs in flight: the sampler knows all but the last ones. until: `trials` or `certified`, which stops as soon
     as the search losses make a certificate likely. timeout, trial_timeout: seconds. later: requests to come, for which a
-    part of the sealed queries each is held back (`froc.earlier`).
+    part of the sealed queries each is held back (`froc.data.continual`).
     allow_vacuous: go on where the base model itself keeps a budget; nothing is certified then, so no plan says it.
     relative: risks whose budgets are shares of what the base model scores; before: risk -> that score on search queries, once it
     is measured.

@@ -10,27 +10,29 @@ from typing import Any
 
 import polars as pl
 
-from froc.data import RISKS
+from froc.data.task import RISKS
 from froc.errors import InputError
-from froc.exchangeability import warnings
-from froc.losses import SCALE
-from froc.models import read_weights, save, write_weights
+from froc.loss_table import SCALE
+from froc.models.base import read_weights, save, write_weights
 from froc.plan_identity import identity
-from froc.risk import Candidate, Claim
-from search import control, sealed_weights, sealing, unopened
-from search.calibration import measure, measure_in_rounds, searched
-from search.diagnosing import diagnose
-from search.driver import Driver
-from search.executors import Executor
-from search.external import EXTERNAL, GIVEN
-from search.folder import Folder, Started, of_document, write_json, write_table
-from search.job import Job, Listener
-from search.outlook import LIKELY, chance
-from search.plan import Plan
-from search.sharing import Shared
-from search.study import Study
-from search.trial import Asked
-from search.work import Again, Kept, now
+from froc.risk.certificate import Candidate, Claim
+from froc.risk.exchangeability import warnings
+from froc.search import base_control
+from froc.search.diagnosis import diagnose
+from froc.search.executors import Executor
+from froc.search.external_model import EXTERNAL, GIVEN
+from froc.search.job import Job, Listener
+from froc.search.optuna.shared_study import Shared
+from froc.search.optuna.study import Study
+from froc.search.plan import Plan
+from froc.search.run_folder import Folder, Started, of_document, write_json, write_table
+from froc.search.sealed import ranking, unopened
+from froc.search.sealed import weights as sealed_weights
+from froc.search.sealed.calibration import measure, measure_in_rounds, searched
+from froc.search.sealed.forecast import LIKELY, chance
+from froc.search.trial.outcome import Asked
+from froc.search.trial.work import Again, Kept, now
+from froc.search.trial_loop import Driver
 
 LOG = logging.getLogger("froc")
 SCREENED = 2
@@ -45,18 +47,18 @@ def seal_searched(
     count = plan.candidates * (SCREENED if settings.further else 1)
     complete, why = _trials(job, plan, folder, executor, listener, count)
     losses = pl.concat([pl.read_parquet(folder.trial_losses(line.config)) for line in complete])
-    sums = sealing.sums(losses)
-    candidates = sealing.shortlist(sealing.rank(complete, sums, settings.steering), count)
+    sums = ranking.sums(losses)
+    candidates = ranking.shortlist(ranking.rank(complete, sums, settings.steering), count)
     # attacks are too dear for candidates that are hopeless without them
-    if settings.further and sealing.worth_opening([sums[c.config] for c in candidates], settings.steering, units):
+    if settings.further and ranking.worth_opening([sums[c.config] for c in candidates], settings.steering, units):
         losses = pl.concat([losses, _screen(job, folder, executor, candidates, listener)])
-        sums = sealing.sums(losses)
-        candidates = sealing.shortlist(sealing.rank(complete, sums, settings.limits), plan.candidates)
+        sums = ranking.sums(losses)
+        candidates = ranking.shortlist(ranking.rank(complete, sums, settings.limits), plan.candidates)
     write_table(folder.search_losses, losses)
     measured = {
         risk: alpha for risk, alpha in settings.limits.items() if all(risk in sums[c.config] for c in candidates)
     }
-    if not sealing.worth_opening([sums[c.config] for c in candidates], measured, units):
+    if not ranking.worth_opening([sums[c.config] for c in candidates], measured, units):
         unopened.record(folder, candidates, sums, measured, base, len(complete))
         return None
     seal = _sealed(job, plan, folder, executor, candidates, len(complete))
@@ -117,7 +119,7 @@ def seal_given(job: Job, plan: Plan, folder: Folder, executor: Executor, listene
     one = Candidate(GIVEN, EXTERNAL, {}, 1.0)
     queries = {risk: queries_of_risk for risk, queries_of_risk in job.view.queries.items() if risk in RISKS}
     table = measure(executor, queries, [one], {GIVEN: folder.weights(GIVEN)}, listener.screening, "search")
-    sums = sealing.sums(table)[GIVEN]
+    sums = ranking.sums(table)[GIVEN]
     means = {risk: total / (SCALE * count) for risk, (total, count) in sums.items()}
     folder.record([replace(line, status="complete", ended=now(), search=means)])
     write_table(folder.search_losses, table)
@@ -129,7 +131,7 @@ def _sealed(
 ) -> dict[str, Any]:
     kept = _kept(job, folder, executor, candidates)
     base = sealed_weights.of_base(job.base)
-    seal = sealing.document(
+    seal = ranking.document(
         sealed_weights.bound(job.base, candidates, kept, job.given),
         plan=of_document(folder.plan),
         losses=of_document(folder.search_losses),
@@ -178,7 +180,7 @@ def calibrate(
     else:
         table = measure(executor, queries, candidates, kept, listener.calibrating)
     known = searched(pl.read_parquet(folder.search_losses), candidates, claim)
-    control.opened(executor, queries, folder)
+    base_control.opened(executor, queries, folder)
     write_table(folder.calibration_losses, pl.concat([table, known]))
 
 

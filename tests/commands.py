@@ -25,8 +25,8 @@ from sqlalchemy.engine import Engine
 ROOT = Path(__file__).resolve().parents[1]
 SLOW = (
     "torch", "transformers", "transformers.models.llama.modeling_llama", "peft", "optuna", "polars", "scipy.stats", "mapie",
-    "matplotlib.figure", "cli.main", "froc.tasks.embedded", "froc.tasks.folder", "froc.measure", "froc.figures",
-    "search.plan", "search.run", "search.speed", "audit.evidence", "audit.verification",
+    "matplotlib.figure", "froc.cli.main", "froc.training.embedded", "froc.data.tasks.folder", "froc.measuring.measure", "froc.reporting.landscape",
+    "froc.search.plan", "froc.search.pipeline", "froc.search.trial.throughput", "froc.audit.bundle", "froc.audit.verification",
 )  # fmt: skip
 """Imported before the first fork, never run there: threads of a computation would be missing in the children."""
 

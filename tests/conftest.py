@@ -19,14 +19,16 @@ import huggingface_hub.constants
 import pytest
 import torch
 
-from froc import linear
-from froc.data import Sealed, SearchView, Task, split
-from froc.metrics import Metric
-from froc.models import Base
+from froc.data.splits import Sealed, SearchView, split
+from froc.data.task import Task
+from froc.data.tasks import embedded_text
+from froc.measuring.measurement import plain
+from froc.measuring.metric import Metric
+from froc.models import onednn
+from froc.models.base import Base
 from froc.plugins import make
-from froc.risks import plain
-from froc.tasks import embedded
-from search.trial import Bench
+from froc.search.trial.bench import Bench
+from froc.training import embedded
 from tests.commands import Commands, unsynced
 from tests.small_model import SMALL, TRAINED
 
@@ -55,7 +57,7 @@ def _places(tmp_path_factory: pytest.TempPathFactory, together: Path) -> Iterato
     with pytest.MonkeyPatch.context() as patch:
         if os.environ.get("FROC_TEST_NO_ONEDNN"):
             torch.backends.mkldnn.set_flags(_enabled=False)
-            patch.setattr(linear, "helps", lambda: False)
+            patch.setattr(onednn, "helps", lambda: False)
         patch.setenv("FROC_STATE", str(tmp_path_factory.mktemp("state")))
         patch.setenv("HF_HUB_OFFLINE", "1")
         # read when it was imported: without it, the hub is asked for a minute
@@ -109,7 +111,7 @@ def commands(_places: None, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 @pytest.fixture(scope="session")
 def task() -> Task:
-    return embedded.task(SMALL)
+    return embedded_text.task(SMALL)
 
 
 @pytest.fixture(scope="session")

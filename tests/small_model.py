@@ -13,10 +13,11 @@ import tempfile
 from dataclasses import asdict, astuple, replace
 from pathlib import Path
 
-from froc import digest
-from froc.tasks import embedded
+from froc import hashing
+from froc.data.tasks import embedded_text
+from froc.training import embedded
 
-SMALL = embedded.Recipe(
+SMALL = embedded_text.Recipe(
     seed=int(os.environ.get("FROC_TEST_SEED", "0")),
     people=8,
     forgotten=2,
@@ -33,12 +34,12 @@ TRAINED = Path(__file__).parent / "data" / "small-model"
 DIGEST = TRAINED.parent / "small-model.sha256"
 
 
-def made_from(recipe: embedded.Recipe) -> str:
+def made_from(recipe: embedded_text.Recipe) -> str:
     """Digest of a recipe and of all texts that its model learns; seed 0, whatever seed the tests run with."""
     recipe = replace(recipe, seed=0)
-    people = embedded._people(recipe, random.Random(recipe.seed))
-    learnt = [[astuple(row) for row in fact] for fact in embedded._wordings(people, held_out=False)]
-    return digest.of_json({"recipe": asdict(recipe), "texts": learnt, "refusals": embedded.REFUSALS})
+    people = embedded_text._people(recipe, random.Random(recipe.seed))
+    learnt = [[astuple(row) for row in fact] for fact in embedded_text._wordings(people, held_out=False)]
+    return hashing.of_json({"recipe": asdict(recipe), "texts": learnt, "refusals": embedded_text.REFUSALS})
 
 
 def main() -> None:

@@ -10,11 +10,11 @@ from typing import Any
 import polars as pl
 import pytest
 
-from audit import verification
+from froc.audit import verification
 from froc.errors import InputError
-from froc.risk import Candidate, Claim, certify
-from search.folder import Folder
-from search.plan import label_of, parallel_of, refuse_other
+from froc.risk.certificate import Candidate, Claim, certify
+from froc.search.plan import label_of, parallel_of, refuse_other
+from froc.search.run_folder import Folder
 from tests.commands import ROOT, Commands
 
 OLD = ROOT / "tests" / "data" / "run-2026-11"

@@ -9,9 +9,9 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from froc.batches import collate, encode
-from froc.data import UTILITY, Row
-from froc.layouts import read
+from froc.data.benchmarks import read
+from froc.data.task import UTILITY, Row
+from froc.models.batches import collate, encode
 from tests.commands import ROOT, Commands
 
 TOFU = ROOT.parent / "shared" / "data" / "tofu"

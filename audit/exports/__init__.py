@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from audit.signing import PrivateKey
-from audit.verification import Result
+from froc.audit.keys import PrivateKey
+from froc.audit.verification import Result
 from froc.errors import InputError
 
 FORMATS: Mapping[str, str] = {
@@ -36,7 +36,7 @@ def write(name: str, found: Result, given: Given) -> str:
     """A verified report in a format. InputError for an unknown format, or one that cannot be written about this report."""
     if name not in FORMATS:
         raise InputError(f"no format is called {name!r}; there are: {', '.join(FORMATS)}")
-    text: str = import_module(f"audit.exports.{name.replace('-', '_')}").write(found, given)
+    text: str = import_module(f"froc.audit.exports.{name.replace('-', '_')}").write(found, given)
     return text
 
 

@@ -4,11 +4,11 @@ import json
 from typing import Any
 from uuid import UUID
 
-from audit.exports import Given, refuse_no_model, reported
-from audit.rendering.numbers import cut
-from audit.rendering.summary import claim, measured_by, ordered
-from audit.rendering.words import ASSURANCE, LIMITS
-from audit.verification import Result
+from froc.audit.exports import Given, refuse_no_model, reported
+from froc.audit.rendering.numbers import cut
+from froc.audit.rendering.summary import claim, measured_by, ordered
+from froc.audit.rendering.words import ASSURANCE, LIMITS
+from froc.audit.verification import Result
 
 Json = dict[str, Any]
 MODEL, ASSESSOR, REPORT, LIMITED, STANDARD = "model", "assessor", "report", "limits", "budgets"

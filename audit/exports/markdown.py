@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from audit.exports import Given, reported
-from audit.rendering.numbers import cut, measured, percent, short, up
-from audit.rendering.summary import claim, ordered
-from audit.rendering.words import DECISIONS, LIMITS
-from audit.verification import Result
+from froc.audit.exports import Given, reported
+from froc.audit.rendering.numbers import cut, measured, percent, short, up
+from froc.audit.rendering.summary import claim, ordered
+from froc.audit.rendering.words import DECISIONS, LIMITS
+from froc.audit.verification import Result
 
 MARKS = {"PASS": "✅", "FAIL": "❌", "NOT_ESTABLISHED": "❔"}
 

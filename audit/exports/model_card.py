@@ -1,11 +1,11 @@
 """A model card's section, through huggingface_hub: bounds as evaluation results that name the report they come from."""
 
-from audit.exports import Given, refuse_no_model, reported
-from audit.exports.markdown import body
-from audit.rendering.numbers import cut
-from audit.rendering.summary import ordered
-from audit.rendering.words import DECISIONS
-from audit.verification import Result
+from froc.audit.exports import Given, refuse_no_model, reported
+from froc.audit.exports.markdown import body
+from froc.audit.rendering.numbers import cut
+from froc.audit.rendering.summary import ordered
+from froc.audit.rendering.words import DECISIONS
+from froc.audit.verification import Result
 from froc.errors import InputError
 
 

@@ -1,8 +1,8 @@
 """The page with a verification line: what whoever verified has seen."""
 
-from audit import rendering
-from audit.exports import Given
-from audit.verification import Result
+from froc.audit import rendering
+from froc.audit.exports import Given
+from froc.audit.verification import Result
 
 
 def write(found: Result, given: Given) -> str:

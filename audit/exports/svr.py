@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import froc
-from audit import signing
-from audit.exports import Given
-from audit.verification import Result
-from froc import digest
+from froc import hashing
+from froc.audit import canonical_json
+from froc.audit import keys as signing
+from froc.audit.exports import Given
+from froc.audit.verification import Result
 from froc.errors import InputError, VerificationError
 
 PREDICATE = "https://in-toto.io/attestation/svr/v0.2"
@@ -32,7 +33,7 @@ def check(data: bytes, keys: Sequence[signing.PublicKey], found: Result) -> str:
     the report. Properties that ask for more than this verification has checked (the model) contradict it, too.
     """
     payload, signers = signing.verify(data, keys)
-    said = signing.strict_json(payload)
+    said = canonical_json.strict_json(payload)
     if (
         not isinstance(said, dict)
         or said.get("predicateType") != PREDICATE
@@ -63,7 +64,7 @@ def _predicate(found: Result) -> dict[str, Any]:
             "id": f"urn:froc:audit-verify:{froc.__version__}",
             "policies": [
                 {"name": "plan.json", "digest": {"sha256": found.facts.plan_digest}},
-                {"name": "report.dsse.json", "digest": {"sha256": digest.of_bytes(found.files["report.dsse.json"])}},
+                {"name": "report.dsse.json", "digest": {"sha256": hashing.of_bytes(found.files["report.dsse.json"])}},
             ],
         },
         "properties": _properties(found, model=found.model_checked),

@@ -19,11 +19,24 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
-from audit.claims import Facts
-from audit.rendering import appendix, numbers, summary, words
-from audit.rendering.earlier_words import EARLIER
-from audit.rendering.numbers import cut, down, four, measured, params, percent, said, short, small, up, visible, whole
-from audit.rendering.summary import Verified
+from froc.audit.rendering import appendix, curves, numbers, summary, words
+from froc.audit.rendering.earlier_words import EARLIER
+from froc.audit.rendering.numbers import (
+    cut,
+    down,
+    four,
+    measured,
+    params,
+    percent,
+    said,
+    short,
+    small,
+    up,
+    visible,
+    whole,
+)
+from froc.audit.rendering.summary import Verified
+from froc.audit.report import Facts
 
 __all__ = ["Verified", "html"]
 HERE = Path(__file__).parent
@@ -43,7 +56,7 @@ def html(report: Mapping[str, Any], facts: Facts, *, verified: Verified | None =
         evidence=[item for item in report["evidence"] if item["name"] != "report.html"],
         verified=verified,
         unsigned=unsigned,
-        fewest=appendix.FEWEST,
+        fewest=curves.FEWEST,
         **first,
         **appendix.view(report, facts, first["subject"]),
     )

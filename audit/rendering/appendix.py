@@ -2,41 +2,28 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
-from decimal import ROUND_CEILING, Decimal, localcontext
+from decimal import ROUND_CEILING, Decimal
 from typing import Any
 
-import polars as pl
-
-from audit.claims import Facts
-from audit.documents import Plan
-from audit.records import Average, Trial, Variant
-from audit.rendering import figures
-from audit.rendering.figures import Both
-from audit.rendering.numbers import count, cut, percent, up
-from audit.rendering.summary import measured_by, ordered
-from audit.rendering.words import STATUS
-from audit.signing import exact
-from froc import comparison, procedures, provenance
+from froc import procedures, provenance
+from froc.audit.bundle_files import Average, Trial, Variant
+from froc.audit.documents import Plan
+from froc.audit.rendering import figures
+from froc.audit.rendering.curves import _classes, _curves, sensitivity
+from froc.audit.rendering.figures import Both
+from froc.audit.rendering.numbers import count, cut, percent, up
+from froc.audit.rendering.summary import measured_by, ordered
+from froc.audit.rendering.words import STATUS
+from froc.audit.report import Facts
 from froc.bounds import Bound
-from froc.data import WORDINGS
-from froc.losses import SCALE
+from froc.comparison import document
+from froc.data.task import WORDINGS
+from froc.measuring.named_risks import KNOWN
 from froc.plugins import find
-from froc.presets import KNOWN
-from froc.risk import bounds
-from froc.tilting import ratio
 
 ROWS = 300
 """Trials that have a row of their own; the others are counted, and stand in the evidence."""
-FEWEST = 10
-"""Queries that a class of losses holds at least, so that it tells of no single one."""
-ENOUGH = 50
-"""Queries below which no distribution is shown at all."""
-LEVELS = (0.8, 0.95, 0.99)
-"""Confidences that the result is looked at beside its own."""
-CURVE = 33
-"""Points of a curve."""
 
 
 def view(report: Mapping[str, Any], facts: Facts, subject: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -189,124 +176,6 @@ def _best(points: Sequence[Both]) -> list[Both]:
     return found[:: -(-len(found) // 100)] if found else []
 
 
-def shifted(bound: Decimal, rho: Decimal) -> Decimal:
-    """`froc.shift.shifted` by square roots alone, which every machine rounds alike."""
-    with localcontext(prec=28):
-        keep = 1 - rho * rho
-        if bound >= keep * keep:
-            return Decimal(1)
-        return (bound.sqrt() * keep + (1 - bound).sqrt() * (1 - keep * keep).sqrt()) ** 2
-
-
-def _unshifted(bound: Decimal, rho: Decimal) -> Decimal:
-    """The bound without shift that has grown to this one."""
-    with localcontext(prec=28):
-        keep = 1 - rho * rho
-        root = bound.sqrt() * keep - (1 - bound).sqrt() * (1 - keep * keep).sqrt()
-        return max(Decimal(0), root) ** 2
-
-
-def _curves(
-    report: Mapping[str, Any], subject: Mapping[str, Any], budget: Mapping[str, Decimal]
-) -> list[dict[str, Any]]:
-    certificate = report["certificate"]
-    edge = max([Decimal("0.05"), *(Decimal(r or 0) * Decimal("1.5") for r in subject["robust_radius"].values())])
-    edge = min(Decimal(1), edge.quantize(Decimal("0.01")))
-    found = []
-    for risk, alpha in budget.items():
-        parts = {risk: Decimal(1)}
-        if ratio(certificate, risk):
-            continue
-        if risk not in certificate["unit"]:
-            parts = {name: Decimal(weight) for name, weight in certificate["weights"].items()}
-        plain = {
-            name: _unshifted(Decimal(subject["cur"][name]["simultaneous"]), Decimal(certificate["radius"]))
-            for name in parts
-        }
-        rhos = [edge * i / (CURVE - 1) for i in range(CURVE)]
-        curve = [(rho, sum((w * shifted(plain[name], rho) for name, w in parts.items()), Decimal(0))) for rho in rhos]
-        radius = subject["robust_radius"][risk]
-        found.append(
-            {
-                "risk": risk,
-                "picture": figures.shift(risk, curve, alpha, None if radius is None else Decimal(radius)),
-                "at": [up(str(bound)) for _, bound in curve[:: (CURVE - 1) // 4]],
-                "rhos": [f"{rho.normalize():f}" for rho, _ in curve[:: (CURVE - 1) // 4]],
-                "radius": radius,
-                "budget": percent(str(alpha)),
-            }
-        )
-    return found
-
-
-def merged(losses: Sequence[int]) -> list[tuple[int, int, int]]:
-    """(first thousandth, last, queries) of classes that hold FEWEST queries or more: 0, hundreds, 1000, put together upwards.
-
-    What is left over at the end is put to the class below it. Empty where there are too few queries to show any.
-    """
-    if len(losses) < ENOUGH:
-        return []
-    filled = Counter(0 if loss == 0 else 11 if loss == SCALE else (loss - 1) // 100 + 1 for loss in losses)
-    low, number, found = 0, 0, list[tuple[int, int, int]]()
-    for place in sorted(filled):
-        first = 0 if place == 0 else SCALE if place == 11 else 100 * (place - 1) + 1
-        last = 0 if place == 0 else SCALE if place == 11 else min(SCALE - 1, 100 * place)
-        low, number = (low, number + filled[place]) if number else (first, filled[place])
-        if number >= FEWEST:
-            found.append((low, last, number))
-            number = 0
-    if number:
-        low, _, below = found.pop()
-        found.append((low, last, below + number))
-    return found
-
-
-def _classes(facts: Facts, config: str) -> list[dict[str, Any]]:
-    rows = facts.losses.filter(pl.col("config") == config, pl.col("split") == "calibration")
-    found = []
-    for risk in ordered(facts.plan.task.units):
-        losses = rows.filter(pl.col("risk") == risk)["loss"].to_list()
-        some = merged(losses)
-        found.append(
-            {"risk": risk, "n": len(losses), "some": some, "picture": figures.classes(risk, some) if some else None}
-        )
-    return found
-
-
-def sensitivity(facts: Facts, report: Mapping[str, Any]) -> dict[str, Any]:
-    """Bounds of the reported configuration with losses a thousandth lower and higher, and at other confidences.
-
-    Risks whose losses are all 0 or 1 stay as they are: a thousandth is no error that those can have.
-    """
-    config, claim = report["config"], replace(facts.plan.claim, opening=report["opening"])
-    losses = facts.losses.filter(pl.col("config") == config)
-    cases = {
-        "1‰ lower": (_moved(losses, -1), claim),
-        "as signed": (losses, claim),
-        "1‰ higher": (_moved(losses, 1), claim),
-    }
-    cases |= {
-        f"at {percent(str(level))}": (losses, replace(claim, confidence=level))
-        for level in LEVELS
-        if level != claim.confidence
-    }
-    columns = []
-    for name, (table, asked) in cases.items():
-        printed = exact(bounds(table, config, len(facts.seal.candidates), asked, facts.seal.units, facts.control))
-        within = all(
-            Decimal(printed[risk]) <= Decimal(alpha) for risk, alpha in report["certificate"]["budget"].items()
-        )
-        columns.append({"name": name, "bounds": printed, "within": within})
-    return {"columns": columns, "risks": ordered(report["certificate"]["budget"])}
-
-
-def _moved(losses: pl.DataFrame, by: int) -> pl.DataFrame:
-    binary = losses.group_by("risk").agg((pl.col("loss") % SCALE == 0).all().alias("binary"))
-    fixed = binary.filter(pl.col("binary"))["risk"].to_list()
-    moved = (pl.col("loss") + by).clip(0, SCALE).cast(losses.schema["loss"])
-    return losses.with_columns(loss=pl.when(pl.col("risk").is_in(fixed)).then(pl.col("loss")).otherwise(moved))
-
-
 def _averages(trials: Sequence[Trial], config: str | None) -> dict[str, Average]:
     """What the search measured of the reported configuration beside its losses: risk -> accuracies and plain losses."""
     ends = (one for trial in trials if trial.status == "complete" for one in _ends(trial))
@@ -362,7 +231,7 @@ def _compared(found: Mapping[str, Any] | None) -> dict[str, Any] | None:
             "rows": [{"method": m, **found["stages"][stage][m]} for m in found["ranking"][stage]["methods"]],
             "pairs": _pairs(found["pairs"][stage], found["ranking"][stage]["methods"]),
         }
-        for stage in comparison.ordered(found["ranking"])
+        for stage in document.ordered(found["ranking"])
     ]
     region = [{"method": method, "at": some["at"]} for method, some in found["region"].items()]
     return {"stages": stages, "region": region, "budgets": list(region[0]["at"]), "c": found}

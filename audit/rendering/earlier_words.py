@@ -6,7 +6,7 @@ A report that seals its weights always has the words of today: nobody can choose
 from dataclasses import replace
 from types import SimpleNamespace
 
-from audit.rendering import words
+from froc.audit.rendering import words
 
 _VERIFY = {
     "dates": "issued, not expired, not older than the sequence asked for",

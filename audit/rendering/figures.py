@@ -12,7 +12,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from audit.rendering.numbers import cut, percent
+from froc.audit.rendering.numbers import cut, percent
 
 Both = tuple[Decimal, Decimal]
 """Utility and forgetting, or a distance and a bound."""

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from audit.rendering import figures
-from audit.rendering.numbers import cut, down, measured, percent, said, small, up
-from audit.rendering.words import ASSURANCE, DECISIONS, LIMITS, MEANINGS, METRICS, PLANS, POPULATIONS, UNITS
-from froc.control import vacuous
-from froc.data import request_of
-from froc.presets import KNOWN
-from froc.sentences import PLAIN
+from froc.audit.rendering import figures
+from froc.audit.rendering.numbers import cut, down, measured, percent, said, small, up
+from froc.audit.rendering.words import ASSURANCE, DECISIONS, LIMITS, MEANINGS, METRICS, PLANS, POPULATIONS, UNITS
+from froc.data.task import request_of
+from froc.measuring.named_risks import KNOWN
+from froc.risk.control import vacuous
+from froc.risk.wording import PLAIN
 
 FEW = 3
 """Risks that the claim names one by one; more are said to be those of the table."""

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from froc.data import EARLIER
+from froc.data.task import EARLIER
 
 LIMITS = {
     "not-erasure": "It does not prove that the forgotten data had no influence on the model. It bounds what was measured.",

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from froc.attacks._asking import Templated
+from froc.attacks._question import Templated
 
 
 @dataclass(frozen=True)

@@ -10,16 +10,16 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from froc import digest
-from froc.attacks import Attack, Material
-from froc.attacks._inside import AT_ONCE, batches, nll, sample, slope
-from froc.batches import Batch, Encoded, Limits, encode
-from froc.data import Row
-from froc.forward import pushed
-from froc.metrics import Observed, Sight
-from froc.observe import observe
-from froc.params import Range, hyper
-from froc.prompts import PromptFormat
+from froc import hashing
+from froc.attacks._hidden_states import AT_ONCE, batches, nll, sample, slope
+from froc.data.prompts import PromptFormat
+from froc.data.task import Row
+from froc.hyperparameters import Range, hyper
+from froc.measuring.attack import Attack, Material
+from froc.measuring.metric import Observed, Sight
+from froc.measuring.observe import observe
+from froc.models.batches import Batch, Encoded, Limits, encode
+from froc.models.hooks import pushed
 
 Tokens = tuple[int, ...]
 MARK = " |"
@@ -83,7 +83,7 @@ class CoordinateSuffix(Attack):
             rows = [_with(row, at, suffix) for suffix in tried for row, at in zip(known, places, strict=True)]
             return [float(value) for value in nll(model, rows).reshape(len(tried), -1).sum(1)]
 
-        draw = np.random.default_rng(digest.seed("suffix", seed))
+        draw = np.random.default_rng(hashing.seed("suffix", seed))
         marks: Any = tokenizer(" !", add_special_tokens=False)["input_ids"]
         suffix = (int(marks[-1]),) * self.tokens
         none, least = losses([(), suffix])

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from froc.attacks import Material
-from froc.attacks._asking import Asking, drawing
-from froc.data import Row
-from froc.params import Range, hyper
+from froc.attacks._question import Asking, drawing
+from froc.data.task import Row
+from froc.hyperparameters import Range, hyper
+from froc.measuring.attack import Material
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,15 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from froc.attacks import Attack, Material
-from froc.attacks._inside import AT_ONCE, UNSEEN, Seen, batches, sample, slope
-from froc.batches import Batch, Encoded, Limits, encode
-from froc.data import Row
-from froc.forward import Pass, blocks, pushed
-from froc.metrics import Observed, Sight
-from froc.observe import generate
-from froc.params import Range, hyper
+from froc.attacks._hidden_states import AT_ONCE, UNSEEN, Seen, batches, sample, slope
+from froc.data.task import Row
+from froc.hyperparameters import Range, hyper
+from froc.measuring.attack import Attack, Material
+from froc.measuring.metric import Observed, Sight
+from froc.measuring.observe import generate
+from froc.models.batches import Batch, Encoded, Limits, encode
+from froc.models.forward import Pass
+from froc.models.hooks import blocks, pushed
 
 
 @dataclass(frozen=True)

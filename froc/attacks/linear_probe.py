@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from froc.attacks import Attack, Material
-from froc.attacks._inside import UNSEEN, Seen, batches, lens, sample
-from froc.batches import Encoded, Limits, encode
-from froc.data import Row
-from froc.forward import Pass, blocks
-from froc.metrics import Observed, Sight
-from froc.params import Range, hyper
+from froc.attacks._hidden_states import UNSEEN, Seen, batches, lens, sample
+from froc.data.task import Row
+from froc.hyperparameters import Range, hyper
+from froc.measuring.attack import Attack, Material
+from froc.measuring.metric import Observed, Sight
+from froc.models.batches import Encoded, Limits, encode
+from froc.models.forward import Pass
+from froc.models.hooks import blocks
 
 
 @dataclass(frozen=True)

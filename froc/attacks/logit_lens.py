@@ -7,12 +7,12 @@ from typing import ClassVar
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from froc.attacks import Attack, Material
-from froc.attacks._inside import BATCH, UNSEEN, Seen, batches, lens
-from froc.batches import Encoded
-from froc.data import Row
-from froc.forward import blocks
-from froc.metrics import Observed, Sight
+from froc.attacks._hidden_states import BATCH, UNSEEN, Seen, batches, lens
+from froc.data.task import Row
+from froc.measuring.attack import Attack, Material
+from froc.measuring.metric import Observed, Sight
+from froc.models.batches import Encoded
+from froc.models.hooks import blocks
 
 
 @dataclass(frozen=True)

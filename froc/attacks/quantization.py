@@ -10,9 +10,9 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.pytorch_utils import Conv1D
 
-from froc.attacks import Attack, Material, parameters
 from froc.errors import InputError
-from froc.params import Choice, hyper
+from froc.hyperparameters import Choice, hyper
+from froc.measuring.attack import Attack, Material, parameters
 
 
 def nf4() -> Tensor:

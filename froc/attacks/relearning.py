@@ -5,8 +5,8 @@ from typing import ClassVar
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from froc.attacks import Material
-from froc.attacks._loop import Training
+from froc.attacks._training import Training
+from froc.measuring.attack import Material
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from froc.attacks import Material
-from froc.attacks._asking import Asking, others
-from froc.data import Row
+from froc.attacks._question import Asking, others
+from froc.data.task import Row
+from froc.measuring.attack import Material
 
 
 @dataclass(frozen=True)

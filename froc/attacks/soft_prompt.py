@@ -9,15 +9,15 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from froc import digest
-from froc.attacks import Attack, Material
-from froc.attacks._inside import AT_ONCE, batches, nll, sample, slope
-from froc.batches import Encoded, Limits, encode
-from froc.data import Row
-from froc.forward import pushed
-from froc.metrics import Observed, Sight
-from froc.observe import observe
-from froc.params import Range, hyper
+from froc import hashing
+from froc.attacks._hidden_states import AT_ONCE, batches, nll, sample, slope
+from froc.data.task import Row
+from froc.hyperparameters import Range, hyper
+from froc.measuring.attack import Attack, Material
+from froc.measuring.metric import Observed, Sight
+from froc.measuring.observe import observe
+from froc.models.batches import Encoded, Limits, encode
+from froc.models.hooks import pushed
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class SoftPrompt(Attack):
         known = list(batches(model, [self._longer(row) for row in rows], AT_ONCE))
         least, best = float(nll(model, rows).sum()) / sum(row.answer for row in rows), None
         embeddings = model.get_input_embeddings()
-        draw = torch.Generator().manual_seed(digest.seed("soft prompt", seed))
+        draw = torch.Generator().manual_seed(hashing.seed("soft prompt", seed))
         first = torch.randint(model.config.get_text_config().vocab_size, (self.tokens,), generator=draw)
         with torch.no_grad():
             soft = embeddings(first.to(model.device)[None])[0].float()

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from froc.attacks import Material
-from froc.attacks._asking import Asking
-from froc.data import Row
+from froc.attacks._question import Asking
+from froc.data.task import Row
+from froc.measuring.attack import Material
 
 TABLE = {
     "afraid": "scared", "animal": "creature", "author": "writer", "award": "prize", "awards": "prizes", "begin": "start",

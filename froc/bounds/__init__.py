@@ -6,10 +6,10 @@
 
 losses: (m configurations, n units) whole thousandths; results: (m,) float64. Rows are independent of each other: a
 bound is vectorised over configurations and says of each what it would say of it alone. A bound that needs 0-1 losses
-refuses others. Nothing here rounds; `froc.claim` does, against the claim. Each file keeps its theorem in functions of
+refuses others. Nothing here rounds; `froc.risk.claim` does, against the claim. Each file keeps its theorem in functions of
 plain numbers beside the class, where it can be held against published values.
 
-Cluster means are no bound of their own: `froc.losses.matrix(unit="group")` makes one column per cluster, and every
+Cluster means are no bound of their own: `froc.loss_table.matrix(unit="group")` makes one column per cluster, and every
 bound for losses in [0, 1] holds for those.
 """
 
@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from froc.errors import InputError
-from froc.losses import SCALE
+from froc.loss_table import SCALE
 
 Losses = NDArray[np.integer[Any]]
 Reals = NDArray[np.float64]

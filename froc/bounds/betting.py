@@ -9,8 +9,8 @@ import numpy as np
 from scipy.optimize import elementwise
 
 from froc.bounds import Bound, Level, Losses, Reals, by_block, each, shape
-from froc.losses import SCALE
-from froc.params import Range, hyper
+from froc.hyperparameters import Range, hyper
+from froc.loss_table import SCALE
 
 STRETCH = 1 << 15
 """Steps of capital that are worked on at a time."""

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from froc.bounds import Bound, Level, Losses, Reals, each, mixture, shape
 from froc.bounds.betting import bets, root
 from froc.bounds.mixture import histogram
-from froc.losses import SCALE
-from froc.params import Range, hyper
+from froc.hyperparameters import Range, hyper
+from froc.loss_table import SCALE
 
 ORDERS = 16
 """Orders that the capital is averaged over; for long rows fewer, down to FEWEST: their capitals differ less."""

@@ -10,8 +10,8 @@ from froc.bounds.betting import bets, root
 from froc.bounds.betting_over_orders import in_blocks, shuffled
 from froc.bounds.betting_without_replacement import steps
 from froc.bounds.hypergeometric import size
-from froc.losses import SCALE
-from froc.params import Range, hyper
+from froc.hyperparameters import Range, hyper
+from froc.loss_table import SCALE
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import numpy as np
 from froc.bounds import Bound, Level, Losses, Reals, by_block, each, shape, total
 from froc.bounds.betting import bets, log, root
 from froc.bounds.hypergeometric import size
-from froc.losses import SCALE
-from froc.params import Range, hyper
+from froc.hyperparameters import Range, hyper
+from froc.loss_table import SCALE
 
 
 @dataclass(frozen=True)

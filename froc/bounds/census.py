@@ -7,8 +7,8 @@ import numpy as np
 
 from froc.bounds import Bound, Level, Losses, Reals, mean, shape, total
 from froc.errors import InputError
-from froc.losses import SCALE
-from froc.params import Range, hyper
+from froc.hyperparameters import Range, hyper
+from froc.loss_table import SCALE
 
 
 @dataclass(frozen=True)

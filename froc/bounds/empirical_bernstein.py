@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from froc.bounds import Bound, Level, Losses, Reals, mean, shape, total
-from froc.losses import SCALE
+from froc.loss_table import SCALE
 
 
 @dataclass(frozen=True)

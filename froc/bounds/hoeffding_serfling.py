@@ -8,7 +8,7 @@ import numpy as np
 
 from froc.bounds import Bound, Level, Losses, Reals, mean, shape
 from froc.bounds.hypergeometric import size
-from froc.params import Range, hyper
+from froc.hyperparameters import Range, hyper
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from scipy.stats import hypergeom
 
 from froc.bounds import Bound, Level, Losses, Reals, Wholes, counts, each, shape
 from froc.errors import InputError
-from froc.params import Range, hyper
+from froc.hyperparameters import Range, hyper
 
 
 @dataclass(frozen=True)

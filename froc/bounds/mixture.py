@@ -7,7 +7,7 @@ import numpy as np
 
 from froc.bounds import Bound, Level, Losses, Reals, by_block, each, shape
 from froc.bounds.betting import root
-from froc.losses import SCALE
+from froc.loss_table import SCALE
 
 SHARES = (np.arange(12) + 0.5) / 12
 """Bets as shares of the largest that cannot go broke."""

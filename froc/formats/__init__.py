@@ -1,7 +1,7 @@
-"""Formats: one file each; every format reads somebody's files into a loss table (`froc.losses.SCHEMA`).
+"""Formats: one file each; every format reads somebody's files into a loss table (`froc.loss_table.SCHEMA`).
 
 A bad row is an InputError with file, row and mend; `Read` checks what any format gives. Logs of evaluation tools hold scores,
-not losses: `froc.formats._logs` makes losses of them by rules that the user states. tests/froc/test_format_contract.py
+not losses: `froc.formats._score_logs` makes losses of them by rules that the user states. tests/froc/test_format_contract.py
 holds every format, by name, to what this says.
 """
 
@@ -13,8 +13,8 @@ from typing import Any
 
 import polars as pl
 
-from froc.control import Control
-from froc.losses import check
+from froc.loss_table import check
+from froc.risk.control import Control
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Source:
 class Read:
     """losses: a loss table, checked here (InputError). sources: configuration -> its files, where each has its own.
 
-    scale: what whole numbers among the losses are (`froc.losses.check`). notes: what a reader should know. beforehand: whether giving these losses says that nobody had seen them when their
+    scale: what whole numbers among the losses are (`froc.loss_table.check`). notes: what a reader should know. beforehand: whether giving these losses says that nobody had seen them when their
     configurations were named, as giving a loss table does; logs do not say so. opened: what a run has opened these losses for.
     control: what the base model lacks on the same queries, where its log or its rows are at hand.
     """

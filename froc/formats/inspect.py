@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from froc import digest
+from froc import hashing
+from froc.data.named_prompts import CHAT, SYSTEM, NamedPrompt
 from froc.errors import InputError
 from froc.formats._files import json_of, text_of
 from froc.formats._inspect_zip import ZIP, log_of
-from froc.formats._logs import Logs, UnfinishedError
+from froc.formats._score_logs import Logs, UnfinishedError
 from froc.formats._scores import Log, Scores, Unfit, fit, mean_reported, need, score
-from froc.named_prompts import CHAT, SYSTEM, NamedPrompt
 
 GRADES = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0, "yes": 1.0, "true": 1.0, "no": 0.0, "false": 0.0}
 """Correct, partial, incorrect, no answer: numbers that Inspect gives them."""
@@ -54,7 +54,7 @@ class Inspect(Logs):
         place = arguments.get("model_path")
         words = [model, *([posixpath.basename(place)] if isinstance(place, str) else [])]
         label = "-".join(re.sub(r"[^\w.-]+", "-", word).strip("-") for word in words)
-        identity = digest.of_json({"model": model, "args": arguments, "url": spec.get("model_base_url")})
+        identity = hashing.of_json({"model": model, "args": arguments, "url": spec.get("model_base_url")})
         return path.parent / f"{label}#{identity[:12]}"
 
     def prompt(self, document: Any, path: Path) -> NamedPrompt | None:
@@ -157,7 +157,7 @@ class _Asked:
 
 
 def _target(samples: Sequence[Mapping[str, Any]]) -> str:
-    return digest.of_bytes(f"{samples[0]['id']} {samples[0].get('target')}".encode()) if samples else ""
+    return hashing.of_bytes(f"{samples[0]['id']} {samples[0].get('target')}".encode()) if samples else ""
 
 
 def _score(sample: Mapping[str, Any], name: str, where: str) -> float | None:

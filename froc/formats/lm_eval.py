@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from froc import digest
+from froc import hashing
+from froc.data.named_prompts import CHAT, SYSTEM, NamedPrompt, results
 from froc.errors import InputError
 from froc.formats._files import json_of, lines_of, text_of
-from froc.formats._logs import Logs
+from froc.formats._score_logs import Logs
 from froc.formats._scores import Log, Scores, Unfit, fit, scores_of
-from froc.named_prompts import CHAT, SYSTEM, NamedPrompt, results
 
 TASK = re.compile(r"samples_(.+?)(?:_(\d{4}-\d\d-\d\dT[\d.:-]+))?\.jsonl")
 FILTER = "none"
@@ -95,7 +95,7 @@ def _refuse_several(folder: Path) -> None:
                 )
             elif isinstance(arguments, dict):
                 told["model_args"] = {k: v for k, v in arguments.items() if k not in SAME_MODEL}
-            models.add(digest.of_json(told))
+            models.add(hashing.of_json(told))
     if len(models) > 1:
         raise InputError(
             f"the results in its folder name {len(models)} models, and samples do not say whose they are; give each model a folder"

@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from froc.data.named_prompts import NamedPrompt, run_prompt
 from froc.errors import InputError
-from froc.formats._logs import Logs
+from froc.formats._score_logs import Logs
 from froc.formats._scores import AGREE, Columns, Log, Scores, Unfit, finite, fit, mean_reported, need, scores_of
 from froc.formats.lm_eval import samples
-from froc.named_prompts import NamedPrompt, run_prompt
 
 AUTHOR = 20
 """Rows about one author in TOFU's forget and retain sets, in order."""

@@ -9,11 +9,11 @@ from typing import Any
 
 import polars as pl
 
-from froc.control import BASE
 from froc.errors import InputError
 from froc.formats import Format, Read
 from froc.formats._files import json_of, lines_of, text_of
-from froc.losses import REQUIRED, SCALE, SCHEMA, refuse_unknown_scale
+from froc.loss_table import REQUIRED, SCALE, SCHEMA, refuse_unknown_scale
+from froc.risk.control import BASE
 
 SUFFIXES = (".parquet", ".csv", ".jsonl", ".json")
 WHOLE = r"^\s*\d+\s*$"

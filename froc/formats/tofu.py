@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from froc.errors import InputError
-from froc.formats._logs import Logs
+from froc.formats._score_logs import Logs
 from froc.formats._scores import Log, Scores, Unfit, fit, scores_of
 
 SECTIONS = {

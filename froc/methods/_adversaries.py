@@ -7,11 +7,13 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from froc import digest
-from froc.batches import Batch
-from froc.forward import Pass, blocks, pushed
-from froc.methods import Method
-from froc.step import Adversary, Held, State
+from froc import hashing
+from froc.models.batches import Batch
+from froc.models.forward import Pass
+from froc.models.hooks import blocks, pushed
+from froc.training.components import Adversary, Held
+from froc.training.method import Method
+from froc.training.terms import State
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ class SoftPrompt(Adversary):
         """Embeddings of drawn tokens."""
         embeddings: Any = model.get_input_embeddings()
         weight: Tensor = embeddings.weight
-        draw = torch.Generator().manual_seed(digest.seed("soft prompt", self.seed))
+        draw = torch.Generator().manual_seed(hashing.seed("soft prompt", self.seed))
         drawn: Tensor = weight[torch.randint(len(weight), (self.tokens,), generator=draw).to(weight.device)]
         return drawn.float()
 

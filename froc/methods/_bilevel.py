@@ -8,7 +8,8 @@ from typing import ClassVar
 
 from torch.nn import Parameter
 
-from froc.step import Combiner, Gradients, Side, State, Weights, dot
+from froc.training.components import Combiner, Gradients, dot
+from froc.training.terms import Side, State, Weights
 
 CLIP = 1.0
 """Norm of an ascent step's gradient, at most: the forget loss has no upper end."""

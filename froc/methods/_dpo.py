@@ -7,8 +7,9 @@ from typing import ClassVar
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from froc.forward import Forward
-from froc.step import Part, Role, State, Term
+from froc.models.forward import Forward
+from froc.training.base_statistics import Role
+from froc.training.terms import Part, State, Term
 
 
 @dataclass(frozen=True)

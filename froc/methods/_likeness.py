@@ -8,14 +8,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from froc.forward import Pass, blocks
-from froc.likelihood import widened
-from froc.methods import Facts
-from froc.step import Role
-from froc.survey import Survey
+from froc.models.forward import Pass
+from froc.models.hooks import blocks
+from froc.models.likelihood import widened
+from froc.training.base_statistics import Facts, Role, Survey
 
 if TYPE_CHECKING:
-    from froc.reference import Reference
+    from froc.training.base_statistics import Reference
 
 
 @dataclass(frozen=True)

@@ -5,15 +5,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from froc import digest
-from froc.batches import Batch, Counts
-from froc.forward import Forward
-from froc.likelihood import buckets, widened
-from froc.methods import Facts, Method
-from froc.reference import Reference
-from froc.step import NLL, Part, Phase
-from froc.survey import Survey
-from froc.train import unlearn
+from froc import hashing
+from froc.models.batches import Batch, Counts
+from froc.models.forward import Forward
+from froc.models.likelihood import buckets, widened
+from froc.training.base_statistics import Facts, Reference, Survey
+from froc.training.loop import unlearn
+from froc.training.method import Method
+from froc.training.phase import Phase
+from froc.training.terms import NLL, Part
 
 ROWS = 16
 """Rows of a step of the teacher's, as E2URec's code has; four times as many are passed where nothing is trained."""
@@ -63,7 +63,7 @@ class Teacher(Survey[Rise]):
         before = self._logits(reference, first, int(count.sum()))
         kept, active = base.scope.take(), base.scope.active
         try:
-            seed = digest.seed("teacher", reference.pools.seed)
+            seed = hashing.seed("teacher", reference.pools.seed)
             unlearn(base, Further(self.lr, self.epochs), reference, batch=ROWS, seed=seed)
             return Rise(first, (self._logits(reference, first, len(before)) - before).clamp_min_(0.0))
         finally:

@@ -7,7 +7,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from froc.methods.rmu import RMU, Steer
-from froc.step import State
+from froc.training.terms import State
 
 
 @dataclass(frozen=True)

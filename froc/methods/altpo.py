@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from froc.alternates import Alternates
-from froc.methods import Facts, Retaining
+from froc.hyperparameters import Range, hyper
 from froc.methods._dpo import preferring
-from froc.params import Range, hyper
-from froc.step import Phase
+from froc.training.alternates import Alternates
+from froc.training.base_statistics import Facts
+from froc.training.method import Retaining
+from froc.training.phase import Phase
 
 
 @dataclass(frozen=True)

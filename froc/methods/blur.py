@@ -4,9 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from froc.methods import TYPICAL, Facts, Method, Wrapper
-from froc.params import Range, hyper
-from froc.step import Combiner, Phase, Side, State, Weights, dot
+from froc.hyperparameters import Range, hyper
+from froc.training.base_statistics import TYPICAL, Facts
+from froc.training.components import Combiner, dot
+from froc.training.method import Method, Wrapper
+from froc.training.phase import Phase
+from froc.training.terms import Side, State, Weights
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from froc.forward import Forward
-from froc.likelihood import widened
-from froc.methods import Facts, Retaining
-from froc.params import Range, hyper
-from froc.step import Part, Phase, State, TokenTerm
+from froc.hyperparameters import Range, hyper
+from froc.models.forward import Forward
+from froc.models.likelihood import widened
+from froc.training.base_statistics import Facts
+from froc.training.method import Retaining
+from froc.training.phase import Phase
+from froc.training.terms import Part, State, TokenTerm
 
 
 @dataclass(frozen=True)

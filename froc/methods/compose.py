@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
-from froc.methods import Facts, Method, Wrapper
+from froc.hyperparameters import Choice, Range, hyper
 from froc.methods.blur import BLUR
 from froc.methods.ceu import Otherwise
 from froc.methods.gu import GU
@@ -17,8 +17,11 @@ from froc.methods.simnpo import SimpleNegativePreference
 from froc.methods.sure import SURE
 from froc.methods.undial import Distill
 from froc.methods.wga import Likely
-from froc.params import Choice, Range, hyper
-from froc.step import NLL, Combiner, Part, Phase, Term
+from froc.training.base_statistics import Facts
+from froc.training.components import Combiner
+from froc.training.method import Method, Wrapper
+from froc.training.phase import Phase
+from froc.training.terms import NLL, Part, Term
 
 FEED_FORWARD = r"\.(mlp|ffn|feed_forward|block_sparse_moe|fc1|fc2)\."
 

@@ -9,10 +9,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from froc.methods import TYPICAL, Facts, Method, Wrapper
-from froc.params import Choice, Range, hyper
-from froc.step import Combiner, Phase, Side, State, Taken, UpdateFilter, Weights
-from froc.tracing import Component, Piece, Trace, Traced
+from froc.hyperparameters import Choice, Range, hyper
+from froc.training.base_statistics import TYPICAL, Facts
+from froc.training.causal_tracing import Component, Piece, Trace, Traced
+from froc.training.components import Combiner, Taken, UpdateFilter
+from froc.training.method import Method, Wrapper
+from froc.training.phase import Phase
+from froc.training.terms import Side, State, Weights
 
 
 class Rule(IntEnum):

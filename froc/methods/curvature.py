@@ -8,15 +8,15 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from froc.batches import Encoded
-from froc.kronecker import Spectrum, linear, spectra, upright
-from froc.likelihood import widened
-from froc.methods import Facts, Method
+from froc.hyperparameters import Choice, Range, hyper
 from froc.methods._matrices import feedforward, window
-from froc.params import Choice, Range, hyper
-from froc.reference import Reference
-from froc.step import Edit, Ground, Phase, Role
-from froc.survey import Survey
+from froc.models.batches import Encoded
+from froc.models.likelihood import widened
+from froc.training.base_statistics import Facts, Reference, Role, Survey
+from froc.training.components import Edit, Ground
+from froc.training.fisher import Spectrum, linear, spectra, upright
+from froc.training.method import Method
+from froc.training.phase import Phase
 
 MOST = 4096
 """Rows of each role that factors are formed on, at most."""

@@ -7,11 +7,13 @@ from typing import ClassVar
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from froc.forward import Forward
-from froc.likelihood import buckets
-from froc.methods import Facts, Retaining
-from froc.params import Range, hyper
-from froc.step import Part, Phase, State, Term
+from froc.hyperparameters import Range, hyper
+from froc.models.forward import Forward
+from froc.models.likelihood import buckets
+from froc.training.base_statistics import Facts
+from froc.training.method import Retaining
+from froc.training.phase import Phase
+from froc.training.terms import Part, State, Term
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class DiPO(Retaining):
     source, m, the factor 2/beta (NPO's: at the base the gradient is S's), the retain term and all ranges. strength: a; at 1 the `top`
     are as likely as the next one under fgt, beyond 1 less likely. beta: inverse temperature; S is in nats, so a large beta ends the
     push early. Where the base's distributions are kept of its likeliest tokens and the rest as one, the divergences are of these
-    buckets (`froc.reference`).
+    buckets (`froc.training.base_statistics`).
     """
 
     paper: ClassVar[str] = "Qin et al. 2510.04773 (our reading)"

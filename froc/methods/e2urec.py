@@ -6,13 +6,15 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from froc.forward import Forward
-from froc.likelihood import buckets
-from froc.methods import Facts, Method
+from froc.hyperparameters import Choice, Range, hyper
 from froc.methods._teacher import Rise, Teacher
 from froc.methods.kl_min import BaseDivergence
-from froc.params import Choice, Range, hyper
-from froc.step import NLL, Part, Phase, State, TokenTerm
+from froc.models.forward import Forward
+from froc.models.likelihood import buckets
+from froc.training.base_statistics import Facts
+from froc.training.method import Method
+from froc.training.phase import Phase
+from froc.training.terms import NLL, Part, State, TokenTerm
 
 PER_WIDTH = 5e-5 * 768
 """The authors' learning rate of the teacher times the width of their T5-base: wide models take small steps."""

@@ -9,15 +9,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from froc.forward import Forward, blocks, blocks_path
-from froc.methods import TYPICAL, Facts, Method, Wrapper
+from froc.hyperparameters import Range, hyper
 from froc.methods._likeness import Directions
-from froc.params import Range, hyper
-from froc.step import Part, Phase, State, Weighter
-from froc.survey import Survey
+from froc.models.forward import Forward
+from froc.models.hooks import blocks, blocks_path
+from froc.training.base_statistics import TYPICAL, Facts, Survey
+from froc.training.method import Method, Wrapper
+from froc.training.phase import Phase
+from froc.training.terms import Part, State, Weighter
 
 if TYPE_CHECKING:
-    from froc.reference import Reference
+    from froc.training.base_statistics import Reference
 
 BETA = 0.1
 """Inverse temperature of what is bounded, as NPO's default."""

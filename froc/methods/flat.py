@@ -8,10 +8,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from froc.forward import Forward
-from froc.methods import Facts, Retaining
-from froc.params import Choice, hyper
-from froc.step import Part, Phase, State, Term
+from froc.hyperparameters import Choice, hyper
+from froc.models.forward import Forward
+from froc.training.base_statistics import Facts
+from froc.training.method import Retaining
+from froc.training.phase import Phase
+from froc.training.terms import Part, State, Term
 
 
 @dataclass(frozen=True)

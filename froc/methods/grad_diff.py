@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from froc.methods import Facts, Retaining
-from froc.step import NLL, Part, Phase
+from froc.training.base_statistics import Facts
+from froc.training.method import Retaining
+from froc.training.phase import Phase
+from froc.training.terms import NLL, Part
 
 
 @dataclass(frozen=True)

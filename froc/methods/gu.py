@@ -9,9 +9,12 @@ import torch
 from scipy.optimize import nnls
 from torch import Tensor
 
-from froc.methods import Facts, Method, Wrapper
-from froc.params import Range, hyper
-from froc.step import Phase, Taken, UpdateFilter, Weights, dot
+from froc.hyperparameters import Range, hyper
+from froc.training.base_statistics import Facts
+from froc.training.components import Taken, UpdateFilter, dot
+from froc.training.method import Method, Wrapper
+from froc.training.phase import Phase
+from froc.training.terms import Weights
 
 EPSILON = 1e-8
 """AdamW's, in the metric that its second moments make."""

@@ -6,10 +6,12 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from froc.forward import Forward
-from froc.methods import TYPICAL, Facts, Method, Wrapper
-from froc.params import Range, hyper
-from froc.step import Phase, State, Weighter
+from froc.hyperparameters import Range, hyper
+from froc.models.forward import Forward
+from froc.training.base_statistics import TYPICAL, Facts
+from froc.training.method import Method, Wrapper
+from froc.training.phase import Phase
+from froc.training.terms import State, Weighter
 
 
 @dataclass(frozen=True)

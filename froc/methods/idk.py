@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from froc.methods import Facts, Retaining
+from froc.hyperparameters import Choice, Range, hyper
 from froc.methods._dpo import preferring
-from froc.params import Choice, Range, hyper
-from froc.step import NLL, Part, Phase
+from froc.training.base_statistics import Facts
+from froc.training.method import Retaining
+from froc.training.phase import Phase
+from froc.training.terms import NLL, Part
 
 
 @dataclass(frozen=True)

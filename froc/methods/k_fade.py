@@ -7,16 +7,16 @@ from typing import ClassVar
 
 import torch
 
-from froc import digest
-from froc.forward import Forward
-from froc.kronecker import ROWS, Fisher
-from froc.methods import Facts, Method
+from froc import hashing
+from froc.hyperparameters import Choice, Range, hyper
 from froc.methods._matrices import feedforward
 from froc.methods.kl_min import BaseDivergence
-from froc.params import Choice, Range, hyper
-from froc.reference import Reference
-from froc.step import Edit, Ground, Phase
-from froc.survey import Survey
+from froc.models.forward import Forward
+from froc.training.base_statistics import Facts, Reference, Survey
+from froc.training.components import Edit, Ground
+from froc.training.fisher import ROWS, Fisher
+from froc.training.method import Method
+from froc.training.phase import Phase
 
 MOST = 512
 """Retain rows that curvature and divergence are measured on, at most."""
@@ -64,7 +64,7 @@ class GaussNewton(Edit):
         """See `KFade`."""
         reference = ground.reference
         rows = [reference.pools.rows["retain"][i] for i in reference.some("retain", MOST)]
-        seed = digest.seed("k_fade", ground.seed, ground.step)
+        seed = hashing.seed("k_fade", ground.seed, ground.step)
         curved = Fisher.of(reference.base.model, list(ground.moving), rows, seed)
         weights = {name: ground.moving[name] for name in curved.layers}
         up = curved.turned(reference.slope("forget", weights, ROWS))
@@ -144,7 +144,7 @@ class KFade(Method):
     """A few Gauss-Newton steps uphill on the forget rows: the farthest where the retain rows' answers move least.
 
     Per step s (G + lambda I)^-1 g: g the gradient of NLL(forget), G the Fisher information of the retain rows' answers (K-FAC with
-    EK-FAC's diagonal, `froc.kronecker`), both at the present parameters. s: where half of d' (G + lambda I) d, d the step, is what is
+    EK-FAC's diagonal, `froc.training.fisher`), both at the present parameters. s: where half of d' (G + lambda I) d, d the step, is what is
     left of the divergence allowed, KL(base || theta) on the retain rows in nats per answer token, at first; then as measured.
     rounds: steps; after the k-th, k / rounds of the budget may be used. kl_budget: what all of them may use.
     damping: lambda as a share of G's mean diagonal. matrices: `feedforward`, or every linear layer of the blocks (`linear`).

@@ -6,11 +6,13 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from froc.forward import Forward
-from froc.likelihood import buckets
-from froc.methods import Facts, Method
-from froc.params import Range, hyper
-from froc.step import NLL, Part, Phase, State, TokenTerm
+from froc.hyperparameters import Range, hyper
+from froc.models.forward import Forward
+from froc.models.likelihood import buckets
+from froc.training.base_statistics import Facts
+from froc.training.method import Method
+from froc.training.phase import Phase
+from froc.training.terms import NLL, Part, State, TokenTerm
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class KLMin(Method):
 
     -NLL(forget) + retain_weight * KL(base || theta)(retain), a mean over answer tokens. TOFU's code takes the mean over
     prompts and padding too; we take answers alone. The base's distributions are kept whole for small tasks, else of the 256
-    likeliest tokens and the rest as one (`froc.reference`). retain_weight: 1 in TOFU.
+    likeliest tokens and the rest as one (`froc.training.base_statistics`). retain_weight: 1 in TOFU.
     """
 
     paper: ClassVar[str] = "Maini et al. 2401.06121"

@@ -12,18 +12,21 @@ from torch.nn.functional import cosine_similarity, softplus
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from froc import digest
+from froc import hashing
 from froc.errors import InputError
-from froc.forward import Forward, Pass, reading
-from froc.likelihood import widened
-from froc.methods import Facts, Method
-from froc.params import Range, hyper
-from froc.step import Part, Phase, State, Taken, Term, UpdateFilter, Weights
-from froc.survey import Survey
-from froc.tracing import Trace, components
+from froc.hyperparameters import Range, hyper
+from froc.models.forward import Forward, Pass
+from froc.models.hooks import reading
+from froc.models.likelihood import widened
+from froc.training.base_statistics import Facts, Survey
+from froc.training.causal_tracing import Trace, components
+from froc.training.components import Taken, UpdateFilter
+from froc.training.method import Method
+from froc.training.phase import Phase
+from froc.training.terms import Part, State, Term, Weights
 
 if TYPE_CHECKING:
-    from froc.reference import Reference
+    from froc.training.base_statistics import Reference
 
 MOST = 2048
 """Retain rows whose inputs are protected, at most."""
@@ -159,7 +162,7 @@ class Deviate(Term):
     def losses(self, forward: Forward, reference: Mapping[str, Tensor], state: State) -> Tensor:
         """(B,) losses."""
         base = widened(reference["hidden"])
-        draw = torch.Generator().manual_seed(digest.seed("tilt", self.layer, self.seed))
+        draw = torch.Generator().manual_seed(hashing.seed("tilt", self.layer, self.seed))
         tilt = torch.randn(base.shape[-1], generator=draw).to(base)
         tilted = base + TILT * base.norm(dim=-1, keepdim=True) * (tilt / tilt.norm())
         away = 1.0 - cosine_similarity(widened(forward.hidden(self.layer)), tilted, dim=-1)

@@ -3,10 +3,11 @@
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from froc.methods import Facts, Method, Wrapper
+from froc.hyperparameters import Range, hyper
 from froc.methods._adversaries import Latent, unfit
-from froc.params import Range, hyper
-from froc.step import Phase
+from froc.training.base_statistics import Facts
+from froc.training.method import Method, Wrapper
+from froc.training.phase import Phase
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from froc.errors import InputError
-from froc.methods import Facts
+from froc.hyperparameters import Range, hyper
 from froc.methods._bilevel import ForgetThenRetain, Place, clipped, norm, plus
 from froc.methods.ofmu_first import OFMUFirst
-from froc.params import Range, hyper
-from froc.step import Phase, State, Weights, dot
+from froc.training.base_statistics import Facts
+from froc.training.components import dot
+from froc.training.phase import Phase
+from froc.training.terms import State, Weights
 
 WIDTH = 1e-4
 """Of differences, to either side, as a share of the parameters' norm: at a hundredth gradients are others altogether, at a

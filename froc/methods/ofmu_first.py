@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from froc.methods import Facts, Retaining
+from froc.hyperparameters import Range, hyper
 from froc.methods._bilevel import ForgetThenRetain
-from froc.params import Range, hyper
-from froc.step import NLL, Part, Phase
+from froc.training.base_statistics import Facts
+from froc.training.method import Retaining
+from froc.training.phase import Phase
+from froc.training.terms import NLL, Part
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from froc.forward import Forward
-from froc.likelihood import widened
-from froc.methods import Facts, Method
-from froc.params import Range, hyper
-from froc.step import Combiner, Part, Phase, Side, State, Term, TokenTerm
+from froc.hyperparameters import Range, hyper
+from froc.models.forward import Forward
+from froc.models.likelihood import widened
+from froc.training.base_statistics import Facts
+from froc.training.components import Combiner
+from froc.training.method import Method
+from froc.training.phase import Phase
+from froc.training.terms import Part, Side, State, Term, TokenTerm
 
 
 @dataclass(frozen=True)

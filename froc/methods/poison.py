@@ -10,18 +10,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from froc import digest
-from froc.batches import Batch, Counts, Encoded
+from froc import hashing
 from froc.errors import InputError
-from froc.forward import Pass, pushed
-from froc.likelihood import widened
-from froc.methods import Facts, Retaining
-from froc.params import Choice, hyper
-from froc.step import NLL, Part, Phase
-from froc.survey import Source, Survey
+from froc.hyperparameters import Choice, hyper
+from froc.models.batches import Batch, Counts, Encoded
+from froc.models.forward import Pass
+from froc.models.hooks import pushed
+from froc.models.likelihood import widened
+from froc.training.base_statistics import Facts, Source, Survey
+from froc.training.method import Retaining
+from froc.training.phase import Phase
+from froc.training.terms import NLL, Part
 
 if TYPE_CHECKING:
-    from froc.reference import Reference
+    from froc.training.base_statistics import Reference
 
 STEPS = 16
 """Points between no answer and the answer where gradients are taken."""
@@ -85,7 +87,7 @@ class Poisoned(Source):
     def rows(self, reference: "Reference") -> Sequence[Encoded]:
         """By the task's seed; InputError where a row's answer leaves no other answer's token to take."""
         pools = reference.pools
-        draw = np.random.default_rng(digest.seed("poison", self.kind, pools.seed))
+        draw = np.random.default_rng(hashing.seed("poison", self.kind, pools.seed))
         known = {token for role in ("forget", "retain") for row in pools.rows[role] for token in row.told}
         order = draw.permutation(sorted(known))
         chosen = largest(reference.ask(Attributions()), self.fraction)

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from froc.methods import Facts, Method
-from froc.step import Phase
+from froc.training.base_statistics import Facts
+from froc.training.method import Method
+from froc.training.phase import Phase
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from froc.bounds.betting import Betting
-from froc.data import UTILITY
-from froc.methods import Facts, Method
+from froc.data.task import UTILITY
+from froc.hyperparameters import Range, hyper
 from froc.methods.ceu import Otherwise
-from froc.params import Range, hyper
-from froc.step import NLL, Combiner, Part, Phase, Side, State
+from froc.training.base_statistics import Facts
+from froc.training.components import Combiner
+from froc.training.method import Method
+from froc.training.phase import Phase
+from froc.training.terms import NLL, Part, Side, State
 
 LEVEL = 0.1
 """Error level of the test that the margins are of; that of a certificate unless another confidence is asked for."""

@@ -7,11 +7,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from froc.forward import Forward
-from froc.likelihood import widened
-from froc.methods import Facts, Method
-from froc.params import Range, hyper
-from froc.step import Part, Phase, State, Term
+from froc.hyperparameters import Range, hyper
+from froc.models.forward import Forward
+from froc.models.likelihood import widened
+from froc.training.base_statistics import Facts
+from froc.training.method import Method
+from froc.training.phase import Phase
+from froc.training.terms import Part, State, Term
 
 OUTPUTS = r"down_proj|dense_4h_to_h|fc2|fc_out|mlp\.c_proj"
 """A feed-forward block's second matrix, by the names that architectures give it."""
@@ -22,7 +24,7 @@ class Steer(Term):
     """Mean square distance of the forget rows' hidden states to a fixed random direction of length c * norm.
 
     The norm is the base model's mean hidden norm over all forget rows: c is relative, so one range fits all models. Hidden states
-    are those that predict an answer or its end (`froc.batches.Batch.telling`).
+    are those that predict an answer or its end (`froc.models.batches.Batch.telling`).
     """
 
     needs: ClassVar[tuple[str, ...]] = ("hidden_norm",)

@@ -10,15 +10,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from froc import digest
-from froc.batches import Counts, Encoded, Stack, by_length
-from froc.forward import Forward
-from froc.methods import Facts, Retaining
+from froc import hashing
+from froc.hyperparameters import Choice, Range, hyper
 from froc.methods._likeness import Directions
 from froc.metrics.rouge_l import common, overlaps
-from froc.params import Choice, Range, hyper
-from froc.sampling import ROWS, sampled
-from froc.step import NLL, Ground, Part, Phase, Rollout, State, TokenTerm
+from froc.models.batches import Counts, Encoded, Stack, by_length
+from froc.models.forward import Forward
+from froc.models.generation import ROWS, sampled
+from froc.training.base_statistics import Facts
+from froc.training.components import Ground, Rollout
+from froc.training.method import Retaining
+from froc.training.phase import Phase
+from froc.training.terms import NLL, Part, State, TokenTerm
 
 NEAR = 0.5
 """F1 of the longest common subsequence of tokens with one of the task's refusals, from which on an answer is a refusal."""
@@ -68,7 +71,7 @@ class Answers(Rollout):
     def draw(self, ground: Ground, count: int) -> tuple[Sequence[Encoded], Mapping[str, Tensor]]:
         """Rows, and `advantage` (count,), `old` and `base` (count, tokens) log-probabilities."""
         base, pools = ground.reference.base, ground.reference.pools.rows
-        seed = digest.seed("rollout", ground.seed, ground.step)
+        seed = hashing.seed("rollout", ground.seed, ground.step)
         index, outside = self._asked(np.random.default_rng(seed), -(-count // self.answers), len(pools["forget"]))
         group = np.arange(count) // self.answers
         asked = [pools["retain" if outside[k] else "forget"][index[k]] for k in group]

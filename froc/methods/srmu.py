@@ -6,16 +6,17 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor
 
-from froc import digest
-from froc.forward import Pass
-from froc.methods import Facts, Method
+from froc import hashing
+from froc.hyperparameters import Choice, Range, hyper
 from froc.methods.rmu import Hold, Steer
-from froc.params import Choice, Range, hyper
-from froc.step import Part, Phase
-from froc.survey import Survey
+from froc.models.forward import Pass
+from froc.training.base_statistics import Facts, Survey
+from froc.training.method import Method
+from froc.training.phase import Phase
+from froc.training.terms import Part
 
 if TYPE_CHECKING:
-    from froc.reference import Reference
+    from froc.training.base_statistics import Reference
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class SteerFeatures(Steer):
 
     def signs(self, width: int) -> Tensor:
         """(D,) of -1 and 1, each as likely, by the seed."""
-        draw = torch.Generator().manual_seed(digest.seed("signs", self.seed))
+        draw = torch.Generator().manual_seed(hashing.seed("signs", self.seed))
         return 2.0 * torch.randint(2, (width,), generator=draw) - 1.0
 
 

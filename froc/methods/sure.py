@@ -7,9 +7,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from froc.methods import Facts, Wrapper
-from froc.params import Range, hyper
-from froc.step import Phase, Taken, UpdateFilter, Weights
+from froc.hyperparameters import Range, hyper
+from froc.training.base_statistics import Facts
+from froc.training.components import Taken, UpdateFilter
+from froc.training.method import Wrapper
+from froc.training.phase import Phase
+from froc.training.terms import Weights
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from froc.methods import Facts, Method
-from froc.params import Range, hyper
-from froc.step import NLL, Part, Phase
+from froc.hyperparameters import Range, hyper
+from froc.training.base_statistics import Facts
+from froc.training.method import Method
+from froc.training.phase import Phase
+from froc.training.terms import NLL, Part
 
 
 @dataclass(frozen=True)

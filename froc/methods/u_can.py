@@ -10,17 +10,19 @@ from torch import Tensor
 from torch.nn import Module
 
 from froc.errors import InputError
-from froc.forward import Pass, blocks, reading
-from froc.kronecker import linear, upright
-from froc.likelihood import widened
-from froc.methods import Facts, Method
+from froc.hyperparameters import Choice, Range, hyper
 from froc.methods._matrices import feedforward, writing
-from froc.params import Choice, Range, hyper
-from froc.step import Edit, Ground, Phase, Role
-from froc.survey import Survey
+from froc.models.forward import Pass
+from froc.models.hooks import blocks, reading
+from froc.models.likelihood import widened
+from froc.training.base_statistics import Facts, Role, Survey
+from froc.training.components import Edit, Ground
+from froc.training.fisher import linear, upright
+from froc.training.method import Method
+from froc.training.phase import Phase
 
 if TYPE_CHECKING:
-    from froc.reference import Reference
+    from froc.training.base_statistics import Reference
 
 
 @dataclass(frozen=True)

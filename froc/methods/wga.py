@@ -7,10 +7,12 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from froc.forward import Forward
-from froc.methods import Facts, Retaining
-from froc.params import Range, hyper
-from froc.step import NLL, Part, Phase, State, Weighter
+from froc.hyperparameters import Range, hyper
+from froc.models.forward import Forward
+from froc.training.base_statistics import Facts
+from froc.training.method import Retaining
+from froc.training.phase import Phase
+from froc.training.terms import NLL, Part, State, Weighter
 
 
 @dataclass(frozen=True)

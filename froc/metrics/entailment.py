@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from froc.data import Row
-from froc.metrics import Metric, Observed, Sight
+from froc.data.task import Row
+from froc.measuring.metric import Metric, Observed, Sight
 
 SIZE = 32
 

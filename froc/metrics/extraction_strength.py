@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from froc.metrics import Metric, Observed
+from froc.measuring.metric import Metric, Observed
 
 
 @dataclass(frozen=True)

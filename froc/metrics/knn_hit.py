@@ -7,10 +7,10 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from froc.data import Row
+from froc.data.task import Row
 from froc.errors import InputError
-from froc.metrics import Metric, Observed, Sight
-from froc.params import Range, hyper
+from froc.hyperparameters import Range, hyper
+from froc.measuring.metric import Metric, Observed, Sight
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,10 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from froc.data import Row
-from froc.metrics import Metric, Observed, Sight
-from froc.params import Choice, Range, hyper
+from froc.data.task import Row
+from froc.hyperparameters import Choice, Range, hyper
+from froc.measuring.metric import Metric, Observed, Sight
+from froc.measuring.placement import placement
 
 SIGHTS: dict[str, tuple[Sight, ...]] = {"min_k_pp": ("spread",), "reference": ("base",), "gradient": ("gradient",)}
 
@@ -66,14 +67,6 @@ class Membership(Metric):
             assert seen.gradient is not None
             return seen.measured(-seen.gradient)
         return seen.measured(seen.mean_logp)
-
-
-def placement(queries: NDArray[np.float64], bank: NDArray[np.float64], *, over: bool = False) -> NDArray[np.float64]:
-    """(n,) share of the bank below each query and half of what is level; over: 1 - that. NaN where a query is NaN."""
-    ordered = np.sort(np.where(np.isnan(bank), np.inf if over else -np.inf, bank))
-    twice = np.searchsorted(ordered, queries, "left") + np.searchsorted(ordered, queries, "right")
-    value = twice / (2 * len(ordered))
-    return np.where(np.isnan(queries), np.nan, 1.0 - value if over else value)
 
 
 def lowest(values: NDArray[np.float64], length: NDArray[np.int64], share: float) -> NDArray[np.float64]:

@@ -7,9 +7,9 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from froc.data import Row
-from froc.metrics import Metric, Observed, Sight
-from froc.metrics._others import lacking, wrong
+from froc.data.task import Row
+from froc.measuring.metric import Metric, Observed, Sight
+from froc.metrics._options import lacking, wrong
 
 
 @dataclass(frozen=True)

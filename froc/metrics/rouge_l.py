@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from froc.metrics import Metric, Observed, Sight
+from froc.measuring.metric import Metric, Observed, Sight
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from froc.metrics import Metric, Observed, Sight
+from froc.measuring.metric import Metric, Observed, Sight
 
 ARTICLES = frozenset({"a", "an", "the"})
 SIGNS = re.compile(f"[{re.escape(string.punctuation)}]")

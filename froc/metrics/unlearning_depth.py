@@ -8,8 +8,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from froc.data import Row
-from froc.metrics import Metric, Observed, Sight
+from froc.data.task import Row
+from froc.measuring.metric import Metric, Observed, Sight
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from froc.metrics import Metric, Observed, Sight
+from froc.measuring.metric import Metric, Observed, Sight
 from froc.metrics.rouge_l import overlaps
 
 

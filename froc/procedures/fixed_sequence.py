@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from froc.params import Range, hyper
+from froc.hyperparameters import Range, hyper
 from froc.procedures import Flags, Procedure, Reals
 
 

@@ -21,14 +21,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from froc.data import SearchView
-from froc.engine import Engine
+from froc.atomic import write_bytes
+from froc.data.splits import SearchView
 from froc.errors import FrocError, InputError
-from froc.files import write_bytes
-from froc.models import load
-from froc.risks import Measurement
-from search.trial import Bench
-from search.work import Work
+from froc.measuring.measurement import Measurement
+from froc.models.base import load
+from froc.models.compute import Engine
+from froc.search.trial.bench import Bench
+from froc.search.trial.work import Work
 
 LOG = logging.getLogger("froc")
 TRIES = 3

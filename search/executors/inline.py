@@ -4,9 +4,9 @@ from collections import deque
 from collections.abc import Callable
 from functools import cached_property
 
-from search.executors import Executor, Report, attempt
-from search.trial import Bench
-from search.work import Work
+from froc.search.executors import Executor, Report, attempt
+from froc.search.trial.bench import Bench
+from froc.search.trial.work import Work
 
 
 class Inline(Executor):

@@ -20,9 +20,9 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from froc.__main__ import call
 from froc.errors import InputError
-from search.executors import TRIES, Crew, Recipe, Report, attempt, cores
+from froc.search.executors import TRIES, Crew, Recipe, Report, attempt, cores
+from froc.search.worker_start import call
 
 LOG = logging.getLogger("froc")
 BEAT = 2.0

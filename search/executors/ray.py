@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from froc.__main__ import pin
 from froc.errors import InputError
-from search.executors import TRIES, Crew, Recipe, Report, attempt
-from search.work import Work
+from froc.search.executors import TRIES, Crew, Recipe, Report, attempt
+from froc.search.trial.work import Work
 
 LOG = logging.getLogger("froc")
 START = 600.0
@@ -147,9 +146,8 @@ def _connected(address: str | None) -> Any:
     except ImportError as error:
         raise InputError("Ray is not installed; pip install 'froc[ray]'") from error
     if not ray.is_initialized():
-        # Ray's workers must find our rooms even where a folder of the same name lies
         said: dict[str, Any] = {"address": address} if address else {"include_dashboard": False}
-        said |= {"runtime_env": {"worker_process_setup_hook": pin}, "log_to_driver": False}
+        said |= {"log_to_driver": False}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from audit import claims, comparisons, records, rendering
-from audit.claims import Facts
-from audit.documents import Plan, Seal
-from audit.records import Trial
-from froc import digest
-from froc.losses import SCHEMA
-from froc.presets import KNOWN, PROFILES
+from froc import hashing
+from froc.audit import bundle_files, comparisons, rendering
+from froc.audit import report as claims
+from froc.audit.bundle_files import Trial
+from froc.audit.documents import Plan, Seal
+from froc.audit.report import Facts
+from froc.loss_table import SCHEMA
+from froc.measuring.named_risks import KNOWN, PROFILES
 from tests.audit import conftest, variants
 
 RISKS = PROFILES["strict"]
@@ -38,7 +39,7 @@ def made() -> tuple[dict[str, Any], Facts]:
             ],
         }
     )  # fmt: skip
-    files = {f"weights/model-{i:05d}-of-00040.safetensors": digest.of_bytes(bytes([i])) for i in range(40)}
+    files = {f"weights/model-{i:05d}-of-00040.safetensors": hashing.of_bytes(bytes([i])) for i in range(40)}
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         (folder / "run").mkdir()
@@ -52,7 +53,7 @@ def made() -> tuple[dict[str, Any], Facts]:
         "issued": "2026-03-01T12:00:00Z", "expires": "2027-03-01T12:00:00Z", "supersedes": "3" * 64,
         "signers": [{"role": "engineer", "keyid": "4" * 64}], "harness": {"name": "froc", "version": "0.1.0"},
         "assuranceLevel": "self_attested", "asked": None, "opening": 2, **claims.derive(facts, 2, None),
-        "evidence": records.listing(dict.fromkeys((*records.LIMITS, *records.COMPARED), b"x")),
+        "evidence": bundle_files.listing(dict.fromkeys((*bundle_files.LIMITS, *bundle_files.COMPARED), b"x")),
     }  # fmt: skip
     return report, facts
 
@@ -103,6 +104,6 @@ def _losses(configs: list[str]) -> pl.DataFrame:
     for config in configs:
         for risk in RISKS:
             for i, loss in enumerate(draw.integers(0, 30, N)):
-                query = digest.of_bytes(f"{risk}{i}".encode())[:16]
+                query = hashing.of_bytes(f"{risk}{i}".encode())[:16]
                 rows.append((config, risk, KNOWN[risk].of, "calibration", query, query, int(loss)))
     return pl.DataFrame(rows, schema=SCHEMA, orient="row")

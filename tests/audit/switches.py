@@ -17,6 +17,9 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
+import froc
+import froc.audit
+
 ROOM = Path(__file__).resolve().parents[2] / "audit"
 Check = tuple[str, str]
 """Module and function of a refusal with its number in it, such as `records._read.1`; and the code."""
@@ -81,7 +84,7 @@ class _Loader(SourceFileLoader):
 
     def get_code(self, fullname: str) -> CodeType:
         tree = ast.parse(Path(self.path).read_text(encoding="utf-8"))
-        tree = _Switch(fullname.removeprefix("audit."), self.made.checks).visit(tree)
+        tree = _Switch(fullname.removeprefix("froc.audit."), self.made.checks).visit(tree)
         return compile(ast.fix_missing_locations(tree), self.path, "exec")
 
     def exec_module(self, module: ModuleType) -> None:
@@ -100,8 +103,8 @@ class _Finder(MetaPathFinder):
         self.made = made
 
     def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        place = ROOM / f"{fullname.removeprefix('audit.')}.py"
-        if not fullname.startswith("audit.") or not place.is_file():
+        place = ROOM / f"{fullname.removeprefix('froc.audit.')}.py"
+        if not fullname.startswith("froc.audit.") or not place.is_file():
             return None
         return spec_from_file_location(fullname, place, loader=_Loader(fullname, str(place), self.made))
 
@@ -117,16 +120,18 @@ def listed() -> dict[str, str | None]:
 def switched() -> Switched:
     """A fresh copy with every check on; the modules that others have imported stay as they are."""
     made = Switched(ModuleType("none"), {})
-    kept = {name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] == "audit"}
+    package = froc.audit
+    kept = {name: sys.modules.pop(name) for name in list(sys.modules) if (name + ".").startswith("froc.audit.")}
     finder = _Finder(made)
     sys.meta_path.insert(0, finder)
     try:
-        made.verification = importlib.import_module("audit.verification")
+        made.verification = importlib.import_module("froc.audit.verification")
         for path in ROOM.glob("*.py"):
-            importlib.import_module("audit" if path.stem == "__init__" else f"audit.{path.stem}")
+            importlib.import_module("froc.audit" if path.stem == "__init__" else f"froc.audit.{path.stem}")
     finally:
         sys.meta_path.remove(finder)
-        for name in [name for name in sys.modules if name.partition(".")[0] == "audit"]:
+        for name in [name for name in sys.modules if (name + ".").startswith("froc.audit.")]:
             del sys.modules[name]
         sys.modules.update(kept)
+        froc.audit = package
     return made

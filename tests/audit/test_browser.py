@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from audit import rendering
+from froc.audit import rendering
 from tests.audit import hard
 from tests.audit.test_examples import verified
 from tests.commands import ROOT

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from audit import facts
+from froc.audit import cross_checks
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -74,4 +74,4 @@ def test_a_lie_is_found_by_hand(good: Any, copy: Any, keys: Path, script: Path) 
 
 def test_steps_have_the_same_numbers_in_code_and_docs() -> None:
     listed = re.findall(r"^([0-9]+)\. \*\*([a-z]+)\*\*", (DOCS / "audit.md").read_text(), re.MULTILINE)
-    assert [(int(number), name) for number, name in listed] == list(enumerate(facts.STEPS, start=1))
+    assert [(int(number), name) for number, name in listed] == list(enumerate(cross_checks.STEPS, start=1))

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from audit import signing
-from audit.records import COMPARED, LIMITS, PLAN_TOKEN
-from froc import digest
+from froc import hashing
+from froc.audit import canonical_json
+from froc.audit.bundle_files import COMPARED, LIMITS, PLAN_TOKEN
 from froc.errors import InputError, VerificationError
 from tests.audit import switches
 from tests.audit.cases import CASES, Case, mutant
@@ -21,9 +21,9 @@ COMPUTED = {
     "verification._evidence.2": [f"evidence-digest:{name}" for name in (*LIMITS, *COMPARED, PLAN_TOKEN) if name != "report.dsse.json"],
     "verification._derived.5": [f"{part}-differ" for part in ("claims", "comparison", "environment", "limits", "method", "plan", "trials", "verdict")],
     "documents.parse.1": ["comparison-shape", "plan-shape", "reexecution-shape", "report-shape", "seal-shape"],
-    "records.read_losses.4": ["table-duplicate-row", "table-order"],
-    "records._cells.1": ["table-config", "table-example-id", "table-loss-format", "table-risk", "table-split", "table-unit-id"],
-    "records._trial.1": ["trial-shape", "trial-status"],
+    "bundle_files.read_losses.4": ["table-duplicate-row", "table-order"],
+    "bundle_files._cells.1": ["table-config", "table-example-id", "table-loss-format", "table-risk", "table-split", "table-unit-id"],
+    "bundle_files._trial.1": ["trial-shape", "trial-status"],
 }  # fmt: skip
 """Codes of the refusals that compute theirs."""
 
@@ -107,7 +107,7 @@ def test_further_signatures_change_nothing_that_is_signed(originals: dict[str, M
     made = Made(Path(shutil.copytree(alone.bundle, tmp_path / alone.bundle.name)), alone.run, alone.key)
     document = json.loads((made.bundle / "report.dsse.json").read_bytes())
     document["signatures"].append({"keyid": "c" * 64, "sig": document["signatures"][0]["sig"]})
-    (made.bundle / "report.dsse.json").write_bytes(signing.compact(document))
+    (made.bundle / "report.dsse.json").write_bytes(canonical_json.compact(document))
     assert made.verify().signers == alone.verify().signers
     with pytest.raises(VerificationError, match="signature-threshold"):
         made.verify(threshold=2, keys=[made.public, made.key.with_name("other.pub")])
@@ -125,7 +125,7 @@ def test_a_model_that_cannot_be_read_in_full_is_not_verified(
         return scan(path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(digest, "of_file", refuse) if what == "of_file" else patch.setattr(os, "scandir", refuse)
+        patch.setattr(hashing, "of_file", refuse) if what == "of_file" else patch.setattr(os, "scandir", refuse)
         with pytest.raises(InputError, match="cannot read all of"):
             made.verify()
     assert made.verify().verdict == "PASS"

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from audit import evidence, records
-from audit.documents import ComparedPoint
-from froc import digest
+from froc import hashing
+from froc.audit import bundle as evidence
+from froc.audit import bundle_files
+from froc.audit.documents import ComparedPoint
 from froc.errors import InputError
 from tests.audit.conftest import NOW, Made
 from tests.audit.variants import make_comparison, text
@@ -53,7 +54,7 @@ def test_a_comparison_about_another_model_is_refused(good: Made, compared: Path,
     plan = json.loads((other / "plan.json").read_text())
     plan["model"]["digest"] = "1" * 64
     (other / "plan.json").write_text(text(plan))
-    seal = json.loads((other / "seal.json").read_text()) | {"plan": digest.of_file(other / "plan.json")}
+    seal = json.loads((other / "seal.json").read_text()) | {"plan": hashing.of_file(other / "plan.json")}
     (other / "seal.json").write_text(text(seal))
     with pytest.raises(InputError, match="another base model"):
         evidence.build(good.run, tmp_path, good.key, comparison=other, name="other", now=NOW)
@@ -66,7 +67,7 @@ def test_a_folder_that_is_no_comparison_is_refused(good: Made, tmp_path: Path) -
 
 
 def test_a_bundle_has_no_other_files_for_it(made: Made) -> None:
-    assert {path.name for path in made.bundle.iterdir()} == {*records.LIMITS, *records.COMPARED}
+    assert {path.name for path in made.bundle.iterdir()} == {*bundle_files.LIMITS, *bundle_files.COMPARED}
 
 
 @pytest.mark.parametrize(

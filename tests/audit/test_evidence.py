@@ -8,8 +8,10 @@ from typing import Any
 import polars as pl
 import pytest
 
-from audit import evidence, plan_signing, records, signing
-from froc import digest
+from froc import hashing
+from froc.audit import bundle as evidence
+from froc.audit import bundle_files, plan_signing
+from froc.audit import keys as signing
 from froc.errors import InputError
 from tests.audit import variants
 
@@ -19,7 +21,7 @@ def build(run: Path, keys: Path, now: Any, **more: Any) -> Path:
 
 
 def test_a_bundle_holds_exactly_its_files_and_no_float(good: Any) -> None:
-    assert {path.name for path in good.bundle.iterdir()} == set(records.LIMITS)
+    assert {path.name for path in good.bundle.iterdir()} == set(bundle_files.LIMITS)
     assert good.bundle.name == "good.froc-audit"
     for name in ("report.dsse.json", "plan.dsse.json"):
         assert good.read(name)["predicate"]
@@ -156,13 +158,13 @@ def test_edited_losses_are_refused(finished: Path, keys: Path, now: Any) -> None
 
 @pytest.mark.parametrize("place", ["/home/someone/model", "see ~/data/rows", "C:\\Users\\someone"])
 def test_a_path_in_the_plan_is_refused(finished: Path, keys: Path, now: Any, place: str) -> None:
-    old = digest.of_file(finished / "plan.json")
+    old = hashing.of_file(finished / "plan.json")
     document = json.loads((finished / "plan.json").read_text())
     document["task"]["notes"] = [place]
     (finished / "plan.json").write_text(json.dumps(document))
     for name in ("trials.jsonl", "seal.json"):
         path = finished / name
-        path.write_text(path.read_text().replace(old, digest.of_file(finished / "plan.json")))
+        path.write_text(path.read_text().replace(old, hashing.of_file(finished / "plan.json")))
     with pytest.raises(InputError, match=r"plan\.json names a file path") as caught:
         build(finished, keys, now)
     assert "someone" not in str(caught.value)
@@ -180,7 +182,7 @@ def test_a_readable_query_id_is_refused() -> None:
         orient="row",
     )
     with pytest.raises(Exception, match="table-example-id") as caught:
-        records.write_losses(table, ["c0000"])
+        bundle_files.write_losses(table, ["c0000"])
     assert "Ann" not in str(caught.value)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from audit import signing, verification
+from froc.audit import canonical_json, keys, verification
 from tests.commands import ROOT
 
 PLACE = ROOT / "docs" / "examples"
@@ -41,8 +41,8 @@ def first_page(bundle: Path) -> str:
 def verified(name: str) -> verification.Result:
     """An example, verified a day after it was issued: reports expire, and examples would with them."""
     bundle, key = PLACE / f"{name}.froc-audit", PLACE / "signer.pem.pub"
-    payload, _ = signing.verify((bundle / "report.dsse.json").read_bytes(), [signing.load_public(key)])
-    issued = datetime.fromisoformat(signing.strict_json(payload)["predicate"]["issued"])
+    payload, _ = keys.verify((bundle / "report.dsse.json").read_bytes(), [keys.load_public(key)])
+    issued = datetime.fromisoformat(canonical_json.strict_json(payload)["predicate"]["issued"])
     return verification.verify(bundle, keys=[key], now=issued + timedelta(days=1))
 
 

@@ -13,9 +13,10 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from huggingface_hub import ModelCard
 
-from audit import exports, rendering, signing, verification
-from audit.exports import Given, svr
-from audit.exports.markdown import code
+from froc.audit import canonical_json, exports, rendering, verification
+from froc.audit import keys as signing
+from froc.audit.exports import Given, svr
+from froc.audit.exports.markdown import code
 from froc.errors import InputError, VerificationError
 from tests.audit import hard
 from tests.audit.conftest import Made
@@ -121,7 +122,7 @@ def _statement(found: verification.Result, given: Given, change: Change) -> byte
     payload, _ = signing.verify(exports.write("svr", found, given).encode(), [signing.public_of(given.signer)])
     said = json.loads(payload)
     change(said)
-    return signing.sign(signing.compact(said), [given.signer])
+    return signing.sign(canonical_json.compact(said), [given.signer])
 
 
 def test_an_svr_statement_agrees_with_its_report(good: Made, failing: Made, given: Given) -> None:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from audit import facts, records
+from froc.audit import bundle_files, cross_checks
 from froc.errors import InputError, VerificationError
 from tests.audit.cases.plans import _replan
 from tests.audit.conftest import Made
@@ -101,15 +101,15 @@ def test_every_mutation_has_an_answer(tried: Any, part: tuple[str, str], share: 
     if error is not None:
         assert "\n" not in str(error)
         if error.check.startswith("failed-"):
-            assert error.check.removeprefix("failed-") in facts.STEPS
+            assert error.check.removeprefix("failed-") in cross_checks.STEPS
 
 
 PLACES = {
-    "files": "audit.records.read_bundle", "timestamps": "audit.timestamps.check", "signature": "audit.statements.read",
-    "statement": "audit.trust.Trust.refuse", "dates": "audit.verification._dates", "evidence": "audit.records.listing",
-    "subject": "audit.verification._subject", "model": "audit.model_folder.read", "weights": "audit.bound_weights.check", "plan": "audit.facts._plan", "seal": "audit.facts._seal",
-    "trials": "audit.records.read_trials", "losses": "audit.records.read_losses", "comparison": "audit.comparisons.read",
-    "statistics": "audit.claims.derive", "page": "audit.rendering.html", "reexecution": "audit.verification._again",
+    "files": "froc.audit.bundle_files.read_bundle", "timestamps": "froc.audit.timestamps.check", "signature": "froc.audit.statements.read",
+    "statement": "froc.audit.trust.Trust.refuse", "dates": "froc.audit.verification._dates", "evidence": "froc.audit.bundle_files.listing",
+    "subject": "froc.audit.verification._subject", "model": "froc.audit.model_folder.read", "weights": "froc.audit.bound_weights.check", "plan": "froc.audit.cross_checks._plan", "seal": "froc.audit.cross_checks._seal",
+    "trials": "froc.audit.bundle_files.read_trials", "losses": "froc.audit.bundle_files.read_losses", "comparison": "froc.audit.comparisons.read",
+    "statistics": "froc.audit.report.derive", "page": "froc.audit.rendering.html", "reexecution": "froc.audit.verification._again",
 }  # fmt: skip
 """Step -> a function that it calls."""
 
@@ -117,7 +117,7 @@ PLACES = {
 @pytest.mark.parametrize(
     "fault", [OverflowError("cannot convert"), KeyError("x"), RecursionError(), MemoryError(), ZeroDivisionError()]
 )
-@pytest.mark.parametrize("step", facts.STEPS)
+@pytest.mark.parametrize("step", cross_checks.STEPS)
 def test_an_unforeseen_fault_is_a_refusal_that_names_its_step(
     originals: dict[str, Made], monkeypatch: pytest.MonkeyPatch, step: str, fault: Exception
 ) -> None:
@@ -127,7 +127,7 @@ def test_an_unforeseen_fault_is_a_refusal_that_names_its_step(
     made = originals["compared" if step == "comparison" else "stamped" if step == "timestamps" else "good"]
     monkeypatch.setattr(PLACES[step], broken)
     with pytest.raises(
-        VerificationError, match=rf"^failed-{step}: step {facts.STEPS.index(step) + 1} could not be done"
+        VerificationError, match=rf"^failed-{step}: step {cross_checks.STEPS.index(step) + 1} could not be done"
     ):
         made.verify()
 
@@ -136,7 +136,7 @@ def test_faults_of_this_machine_are_no_refusal(originals: dict[str, Made], monke
     def missing(*_: Any, **__: Any) -> Any:
         raise InputError("time stamps need rfc3161-client")
 
-    monkeypatch.setattr("audit.timestamps.check", missing)
+    monkeypatch.setattr("froc.audit.timestamps.check", missing)
     with pytest.raises(InputError, match="rfc3161"):
         originals["stamped"].verify()
 
@@ -148,14 +148,14 @@ def test_many_names_of_a_file_take_no_memory(originals: dict[str, Made], tmp_pat
         originals["good"].key,
     )
     first = made.bundle / f"report-{0:064x}.tsr"
-    first.write_bytes(b"0" * records.TOKEN_BYTES)
+    first.write_bytes(b"0" * bundle_files.TOKEN_BYTES)
     for number in range(1, 3000):
         os.link(first, made.bundle / f"report-{number:064x}.tsr")
     tracemalloc.start()
     try:
         with pytest.raises(VerificationError, match="bundle-too-many-files"):
-            records.read_bundle(made.bundle)
+            bundle_files.read_bundle(made.bundle)
         most = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert most < records.TOKEN_BYTES, "not one token was read, let alone 3,000"
+    assert most < bundle_files.TOKEN_BYTES, "not one token was read, let alone 3,000"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from audit.rendering import words
+from froc.audit.rendering import words
 from tests.audit import fixed_sentences, switches
 from tests.audit.cases import CASES
 from tests.audit.test_checks import COMPUTED

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from audit import evidence
+from froc.audit import bundle
 from froc.errors import VerificationError
 from tests.audit import independent
 from tests.audit.cases import CASES, mutant
@@ -89,7 +89,7 @@ def test_both_accept_what_is_honest(originals: dict[str, Made], name: str) -> No
 @pytest.mark.parametrize("said", ["from-the-data", "holds-forgotten-text"])
 def test_a_tokenizer_that_knows_the_data_is_a_limit_of_the_report(keys: Path, tmp_path: Path, said: str) -> None:
     run = make_run(tmp_path / "run", more={"tokenizer": said})
-    made = Made(evidence.build(run, tmp_path, keys / "key", name="knows", now=NOW), run, keys / "key")
+    made = Made(bundle.build(run, tmp_path, keys / "key", name="knows", now=NOW), run, keys / "key")
     assert "tokenizer-from-the-data" in made.verify().report["limits"]
     assert second(made) == "PASS"
     made.resign(lambda report: report["limits"].remove("tokenizer-from-the-data"))

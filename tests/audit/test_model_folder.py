@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from audit import bound_weights, evidence, model_folder, model_hub, verification
-from froc import digest
+from froc import hashing
+from froc.audit import bound_weights, model_folder, model_hub, verification
+from froc.audit import bundle as evidence
 from froc.errors import InputError, VerificationError
 from tests.audit.cases.models import shard
 from tests.audit.conftest import NOW, Made, make_model
@@ -42,7 +43,7 @@ def test_what_a_hub_puts_beside_a_model_is_named_and_left_out(model: Path) -> No
     assert before.beside == ""
     # older versions signed it
     covered = model_folder.read(model, {*before.files, "README.md"})
-    assert covered.files == {**before.files, "README.md": digest.of_bytes(b"x")}
+    assert covered.files == {**before.files, "README.md": hashing.of_bytes(b"x")}
 
 
 @pytest.mark.parametrize(
@@ -130,7 +131,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Path], lis
             blobs.mkdir(parents=True)
             snapshot.mkdir(parents=True)
             for path in model.iterdir():
-                blob = blobs / digest.of_file(path)
+                blob = blobs / hashing.of_file(path)
                 shutil.copy(path, blob)
                 (snapshot / path.name).symlink_to(Path("../../blobs") / blob.name)
             (blobs / "card").write_text("# a model card\n")

@@ -13,10 +13,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from audit.rendering.words import LIMITS
-from froc.data import FORGETTING, UTILITY, Row
-from froc.models import Base
-from froc.tasks import embedded
+from froc.audit.rendering.words import LIMITS
+from froc.data.task import FORGETTING, UTILITY, Row
+from froc.data.tasks import embedded_text
+from froc.models.base import Base
 from tests.commands import Commands
 from tests.small_model import SMALL
 
@@ -63,7 +63,7 @@ def _loud(folder: Path, text: str) -> None:
 @pytest.fixture(scope="module")
 def forgotten() -> set[str]:
     """Every question and answer to be forgotten, trained on or measured, and whom they are about."""
-    task = embedded.task(SMALL)
+    task = embedded_text.task(SMALL)
     rows = [*task.forget, *task.queries[FORGETTING]]
     return {text for row in rows for text in (row.question, row.answer, row.group) if text}
 
@@ -73,7 +73,7 @@ def whole(base: Base, commands: Commands, tmp_path_factory: pytest.TempPathFacto
     place = tmp_path_factory.mktemp("removal")
     data, out, key = place / "data", place / "run", place / "key"
     data.mkdir()
-    made = embedded.task(SMALL)
+    made = embedded_text.task(SMALL)
     (data / "task.toml").write_text(
         f'name = "removal"\nmodel = "{base.name}"\ntemplate = "{made.template}"\ntokenizer_from_data = true\n'
         '[units]\nutility = "query"\n'

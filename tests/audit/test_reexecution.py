@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from audit import reexecution, signing, writing
+from froc.audit import keys, reexecution, writing
 from froc.errors import InputError, VerificationError
 
 
@@ -32,14 +32,14 @@ def predicate(
     model = reexecution.of_model(data, seed, sealed["config"], sealed["weights_digest"], True, None, 0)
     return reexecution.document(
         data, seed, lines, config, (differed, 3 if differed else 0), signed=writing.stamped(now), role="auditor",
-        keyid=signing.load_public(made.key.with_name("other.pub")).keyid, harness={"name": "froc", "version": "0.1.0"},
+        keyid=keys.load_public(made.key.with_name("other.pub")).keyid, harness={"name": "froc", "version": "0.1.0"},
         environment={"python": "3.11.2"}, model=model if config is None else None,
     )  # fmt: skip
 
 
 def put(made: Any, said: dict[str, Any], key: str = "other", payload: str | None = None) -> None:
     """Sign it into the bundle."""
-    signer = signing.load_signer(made.key.with_name(key))
+    signer = keys.load_signer(made.key.with_name(key))
     data = reexecution.sign(payload or made.verify(model=None).payload, said, signer)
     (made.bundle / reexecution.NAME).write_bytes(data)
 
@@ -149,7 +149,7 @@ def test_differences_are_counted_and_lower_nothing_to_nothing(good: Any, copy: A
 
 def test_the_reports_own_signer_is_named_as_such(good: Any, copy: Any, now: Any) -> None:
     made = copy(good)
-    mine = signing.load_public(made.public).keyid
+    mine = keys.load_public(made.public).keyid
     put(made, {**predicate(made, now), "keyid": mine}, key="key")
     found = made.verify()
     assert not found.reexecution.independent

@@ -5,29 +5,29 @@ from pathlib import Path
 
 import pytest
 
-from audit import countersigning, signing, verification
-from audit.trust import Trust
+from froc.audit import countersigning, keys, verification
+from froc.audit.trust import Trust
 from froc.errors import InputError
 from tests.audit.conftest import NOW, Made
 
 
 def test_a_file_with_two_keys_is_refused(tmp_path: Path) -> None:
     for name in ("a", "b"):
-        signing.keygen(tmp_path / name, None)
+        keys.keygen(tmp_path / name, None)
     for end in ("", ".pub"):
         (tmp_path / f"both{end}").write_bytes((tmp_path / f"a{end}").read_bytes() + (tmp_path / f"b{end}").read_bytes())
     with pytest.raises(InputError, match="more than one key"):
-        signing.load_signer(tmp_path / "both")
+        keys.load_signer(tmp_path / "both")
     with pytest.raises(InputError, match="more than one key"):
-        signing.load_public(tmp_path / "both.pub")
+        keys.load_public(tmp_path / "both.pub")
 
 
 def test_a_key_that_others_may_read_is_used_with_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    signing.keygen(tmp_path / "key", None)
-    signing.load_signer(tmp_path / "key")
+    keys.keygen(tmp_path / "key", None)
+    keys.load_signer(tmp_path / "key")
     assert capsys.readouterr().err == ""
     (tmp_path / "key").chmod(0o640)
-    signing.load_signer(tmp_path / "key")
+    keys.load_signer(tmp_path / "key")
     assert "can be read by others (mode 640)" in capsys.readouterr().err
 
 
@@ -43,7 +43,7 @@ def test_signing_follows_no_link_beside_the_bundle(good: Made, copy: Callable[[M
     victim = tmp_path / "victim"
     victim.write_text("mine")
     (good.bundle.parent / f".{good.bundle.name}.report.dsse.json.part").symlink_to(victim)
-    signing.keygen(tmp_path / "approver", None)
-    countersigning.countersign(good.bundle, tmp_path / "approver", Trust((signing.load_public(good.public),)), now=NOW)
+    keys.keygen(tmp_path / "approver", None)
+    countersigning.countersign(good.bundle, tmp_path / "approver", Trust((keys.load_public(good.public),)), now=NOW)
     assert victim.read_text() == "mine"
     assert not (good.bundle / "report.dsse.json").is_symlink()

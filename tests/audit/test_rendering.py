@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audit import claims, facts, rendering
-from audit.claims import Facts
-from audit.rendering import appendix, figures, numbers, summary, words
-from froc import shift
+from froc.audit import cross_checks as facts
+from froc.audit import rendering
+from froc.audit import report as claims
+from froc.audit.rendering import curves, figures, numbers, summary, words
+from froc.audit.report import Facts
+from froc.risk import shift
 from tests.audit import hard
 from tests.audit.conftest import Made
 
@@ -217,7 +219,7 @@ def test_a_verified_copy_says_what_was_seen(good: Made) -> None:
 
 def test_what_would_be_otherwise_begins_with_what_is(page: Page) -> None:
     report, facts = page
-    found = appendix.sensitivity(facts, report)
+    found = curves.sensitivity(facts, report)
     row = next(row for row in report["certificate"]["candidates"] if row["config"] == report["config"])
     columns = {column["name"]: column["bounds"] for column in found["columns"]}
     assert columns["as signed"] == {risk: both["simultaneous"] for risk, both in row["cur"].items()}
@@ -229,19 +231,19 @@ def test_what_would_be_otherwise_begins_with_what_is(page: Page) -> None:
 
 @given(st.lists(st.integers(0, 1000), max_size=400))
 def test_a_class_of_losses_never_tells_of_few(losses: list[int]) -> None:
-    found = appendix.merged(losses)
-    if len(losses) < appendix.ENOUGH:
+    found = curves.merged(losses)
+    if len(losses) < curves.ENOUGH:
         assert found == []
         return
     assert sum(number for _, _, number in found) == len(losses)
-    assert all(number >= appendix.FEWEST for _, _, number in found)
+    assert all(number >= curves.FEWEST for _, _, number in found)
     assert all(sum(low <= loss <= high for loss in losses) == number for low, high, number in found)
     assert all(one[1] < other[0] for one, other in pairwise(found))
 
 
 @given(st.decimals(0, 1, places=6), st.decimals(0, 1, places=4))
 def test_shift_by_square_roots_is_shift_by_angles(bound: Any, rho: Any) -> None:
-    assert float(appendix.shifted(bound, rho)) == pytest.approx(shift.shifted(float(bound), float(rho)), abs=1e-9)
+    assert float(curves.shifted(bound, rho)) == pytest.approx(shift.shifted(float(bound), float(rho)), abs=1e-9)
 
 
 @given(st.lists(st.tuples(st.integers(0, 500), st.integers(0, 90), st.sampled_from(figures.WORST)), max_size=400))

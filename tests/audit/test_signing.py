@@ -14,7 +14,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from audit import signing
+from froc.audit import canonical_json
+from froc.audit import keys as signing
 from froc.errors import InputError, VerificationError
 from tests.audit.conftest import write_pair
 
@@ -24,7 +25,7 @@ BODY = b'{"a":1}'
 
 def check_of(data: bytes, **more: object) -> str:
     with pytest.raises(VerificationError) as caught:
-        signing.strict_json(data, **more)
+        canonical_json.strict_json(data, **more)
     return caught.value.check
 
 
@@ -52,7 +53,7 @@ def check_of(data: bytes, **more: object) -> str:
         (b'{"a":"\xff"}', "json-invalid"),
         (b'{"a":"\\ud800"}', "json-invalid"),
         (b'{"a":"\n"}', "json-invalid"),
-        (b'"' + b"x" * signing.MAX_BYTES + b'"', "json-too-large"),
+        (b'"' + b"x" * canonical_json.MAX_BYTES + b'"', "json-too-large"),
     ],
 )
 def test_strict_json_refuses(data: bytes, check: str) -> None:
@@ -64,19 +65,23 @@ def test_strict_json_refuses(data: bytes, check: str) -> None:
     [b'{"a":[1,-2,true,null,"[[[["]}', b"[" * 32 + b"]" * 32, b"9007199254740991", '"\u00e4\U0001f600"'.encode()],
 )
 def test_strict_json_reads_what_has_one_meaning(data: bytes) -> None:
-    assert signing.strict_json(data) == json.loads(data)
+    assert canonical_json.strict_json(data) == json.loads(data)
 
 
 def test_strict_json_with_decimals_still_refuses_what_is_no_number() -> None:
-    assert signing.strict_json(b"[0.1,1e-5,12345678901234567890]", decimals=True) == [0.1, 1e-5, 12345678901234567890]
+    assert canonical_json.strict_json(b"[0.1,1e-5,12345678901234567890]", decimals=True) == [
+        0.1,
+        1e-5,
+        12345678901234567890,
+    ]
     assert check_of(b"[1e999]", decimals=True) == "json-nan-or-float"
     assert check_of(b"[NaN]", decimals=True) == "json-nan-or-float"
 
 
 def test_exact_leaves_no_float_and_loses_nothing() -> None:
     document = {"a": [0.1, 1 / 3, 1e-300, True, None, 7, 2**60], "b": {"c": 1.0}}
-    found = signing.exact(document)
-    assert signing.strict_json(signing.compact(found)) == found
+    found = canonical_json.exact(document)
+    assert canonical_json.strict_json(canonical_json.compact(found)) == found
     assert [float(text) for text in found["a"][:3]] == document["a"][:3]
     assert found["a"][3:] == [True, None, 7, str(2**60)]
 
@@ -142,10 +147,10 @@ def test_one_key_under_two_keyids_is_one_key(keys: Path) -> None:
     envelope = json.loads(signing.sign(BODY, [signing.load_signer(keys / "key")]))
     envelope["signatures"].append({**envelope["signatures"][0], "keyid": "f" * 64})
     with pytest.raises(VerificationError, match="signature-threshold"):
-        signing.verify(signing.compact(envelope), [one, one], 2)
+        signing.verify(canonical_json.compact(envelope), [one, one], 2)
     envelope["signatures"][1]["keyid"] = one.keyid
     with pytest.raises(VerificationError, match="envelope-shape"):
-        signing.verify(signing.compact(envelope), [one], 2)
+        signing.verify(canonical_json.compact(envelope), [one], 2)
 
 
 def test_another_key_under_the_trusted_keyid_is_refused(keys: Path) -> None:
@@ -153,7 +158,7 @@ def test_another_key_under_the_trusted_keyid_is_refused(keys: Path) -> None:
     envelope = json.loads(signing.sign(BODY, [signing.load_signer(keys / "other")]))
     envelope["signatures"][0]["keyid"] = trusted.keyid
     with pytest.raises(VerificationError, match="signature-threshold"):
-        signing.verify(signing.compact(envelope), [trusted])
+        signing.verify(canonical_json.compact(envelope), [trusted])
 
 
 def test_unused_base64_bits_leave_no_room(keys: Path) -> None:
@@ -164,7 +169,7 @@ def test_unused_base64_bits_leave_no_room(keys: Path) -> None:
     loose = text[:-2] + chr(ord(text[-2]) + 1) + "="
     assert base64.b64decode(loose) == base64.b64decode(text)
     with pytest.raises(VerificationError, match="envelope-shape"):
-        signing.verify(signing.compact({**envelope, "payload": loose}), [trusted])
+        signing.verify(canonical_json.compact({**envelope, "payload": loose}), [trusted])
 
 
 @pytest.mark.parametrize("name", ["curve", "wide"])
@@ -184,10 +189,10 @@ def test_an_ecdsa_signature_is_no_name(keys: Path) -> None:
     r, s = decode_dss_signature(base64.b64decode(envelope["signatures"][0]["sig"]))
     other = encode_dss_signature(r, P256_ORDER - s)
     envelope["signatures"][0]["sig"] = base64.b64encode(other).decode()
-    assert signing.verify(signing.compact(envelope), [trusted]) == (BODY, (trusted.keyid,))
+    assert signing.verify(canonical_json.compact(envelope), [trusted]) == (BODY, (trusted.keyid,))
     envelope["signatures"].append({**envelope["signatures"][0], "keyid": "c" * 64})
     with pytest.raises(VerificationError, match="signature-threshold"):
-        signing.verify(signing.compact(envelope), [trusted, signing.load_public(keys / "wide.pub")], 2)
+        signing.verify(canonical_json.compact(envelope), [trusted, signing.load_public(keys / "wide.pub")], 2)
 
 
 def test_no_other_kind_of_key_is_trusted(tmp_path: Path) -> None:
@@ -276,6 +281,6 @@ LONG = {
 def test_no_document_takes_long_to_refuse(name: str) -> None:
     begin = time.process_time()
     with pytest.raises(VerificationError):
-        signing.strict_json(LONG[name])
+        canonical_json.strict_json(LONG[name])
     # two megabytes; a search that goes back would take hours
     assert time.process_time() - begin < 5

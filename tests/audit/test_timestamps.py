@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from audit import countersigning, evidence, plan_signing, signing, timestamps
-from audit.levels import Level
-from audit.timestamps import Token
+from froc.audit import bundle as evidence
+from froc.audit import countersigning, plan_signing, timestamps
+from froc.audit import keys as signing
+from froc.audit.assurance import Level
+from froc.audit.timestamps import Token
 from froc.errors import InputError, VerificationError
 from tests.audit import variants
 from tests.audit.authority import POLICY, Authority, served

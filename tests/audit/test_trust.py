@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from audit import countersigning, signing, trust, verification
+from froc.audit import canonical_json, countersigning, trust, verification
+from froc.audit import keys as signing
 from froc.errors import InputError, VerificationError
 from tests.audit.authority import Authority
 from tests.audit.cases.trust import trusting
@@ -70,7 +71,7 @@ def test_one_person_twice_is_one_person(good: Any, copy: Any, keys: Path, now: A
     document = json.loads(path.read_bytes())
     again = {**document["signatures"][0], "keyid": signing.load_public(keys / "other.pub").keyid}
     for signature in (document["signatures"][0], again):
-        path.write_bytes(signing.compact({**document, "signatures": [document["signatures"][0], signature]}))
+        path.write_bytes(canonical_json.compact({**document, "signatures": [document["signatures"][0], signature]}))
         with pytest.raises(VerificationError, match=r"envelope-shape|signature-threshold"):
             check(made, now, trust=file())
 

@@ -14,9 +14,11 @@ from typing import Any
 import polars as pl
 import pytest
 
-from audit import evidence, facts, records, signing, verification
-from froc import digest
-from froc.data import Row, Task, split
+from froc import hashing
+from froc.audit import bundle, bundle_files, cross_checks, verification
+from froc.audit import keys as signing
+from froc.data.splits import split
+from froc.data.task import Row, Task
 from froc.errors import InputError, VerificationError
 from tests.audit import conftest
 from tests.audit.cases import models
@@ -43,14 +45,14 @@ def test_bundles_verify(good: Any, failing: Any, short: Any) -> None:
 
 def test_the_result_says_what_was_checked(good: Any) -> None:
     result = good.verify()
-    assert [facts.STEPS[check.number - 1] for check in result.checks] == [check.name for check in result.checks]
+    assert [cross_checks.STEPS[check.number - 1] for check in result.checks] == [check.name for check in result.checks]
     assert [check.number for check in result.checks] == [1, *range(3, 13), 14, 15, 16]
     assert [check.name for check in result.checks] == [
         "files", "signature", "statement", "dates", "evidence", "subject", "model", "plan", "seal", "trials", "losses",
         "statistics", "weights", "page",
     ]  # fmt: skip
     assert result.fingerprint == signing.load_public(good.public).keyid
-    assert result.tree == digest.of_tree(digest.of_files(good.model))
+    assert result.tree == hashing.of_tree(hashing.of_files(good.model))
     assert result.model_checked
     assert result.plan_status == "asserted-signed-after-run"
     assert not good.verify(model=None).model_checked
@@ -58,7 +60,7 @@ def test_the_result_says_what_was_checked(good: Any) -> None:
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("bit", [0, 5])
-@pytest.mark.parametrize("name", [*sorted(records.LIMITS), *MODEL])
+@pytest.mark.parametrize("name", [*sorted(bundle_files.LIMITS), *MODEL])
 def test_one_flipped_bit_anywhere_is_refused(good: Any, copy: Any, name: str, place: float, bit: int) -> None:
     made = copy(good)
     path = made.model / name if name in MODEL else made.bundle / name
@@ -68,7 +70,7 @@ def test_one_flipped_bit_anywhere_is_refused(good: Any, copy: Any, name: str, pl
     assert refused(made, good.digests())
 
 
-@pytest.mark.parametrize("name", sorted(records.LIMITS))
+@pytest.mark.parametrize("name", sorted(bundle_files.LIMITS))
 @pytest.mark.parametrize("change", [lambda data: data + b"\n", lambda data: data[:-1], lambda data: b""])
 def test_longer_shorter_and_empty_files_are_refused(
     good: Any, copy: Any, name: str, change: Callable[[bytes], bytes]
@@ -205,7 +207,7 @@ def test_what_the_mean_is_of_is_planned_derived_and_said(
     unit: str, more: dict[str, Any], words: str, tmp_path: Path, keys: Path
 ) -> None:
     run = make_run(tmp_path / "run", task={"units": {"forgetting": "query", "utility": unit}}, more=more)
-    made = Made(evidence.build(run, tmp_path, keys / "key", name="named", now=NOW), run, keys / "key")
+    made = Made(bundle.build(run, tmp_path, keys / "key", name="named", now=NOW), run, keys / "key")
     report = made.verify().report
     assert report["certificate"]["estimand"] == more["estimand"]
     page = (made.bundle / "report.html").read_text()
@@ -225,7 +227,7 @@ def test_what_the_mean_is_of_is_planned_derived_and_said(
     other = make_run(tmp_path / "other", task={"units": {"forgetting": "query", "utility": unit}}, more=more)
     _replan(other, json.loads((other / "plan.json").read_text()) | false)
     with pytest.raises(InputError, match="statistics-refused"):
-        evidence.build(other, tmp_path, keys / "key", name="false", now=NOW)
+        bundle.build(other, tmp_path, keys / "key", name="false", now=NOW)
 
 
 def _half(losses: pl.DataFrame) -> pl.DataFrame:
@@ -249,7 +251,7 @@ def test_a_share_of_what_the_base_scores_is_derived_from_its_signed_rows(
     monkeypatch.setattr(conftest, "of_base", _half)
     named = {"relative": ["utility"], "estimand": {"forgetting": PLAIN, "utility": "mean of group means"}}
     run = make_run(tmp_path / "run", more=named)
-    made = Made(evidence.build(run, tmp_path, keys / "key", name="share", now=NOW), run, keys / "key")
+    made = Made(bundle.build(run, tmp_path, keys / "key", name="share", now=NOW), run, keys / "key")
     result = made.verify()
     assert result.verdict == "PASS"
     certificate = result.report["certificate"]
@@ -287,16 +289,16 @@ def test_a_plan_with_a_share_of_what_cannot_be_lost_allows_no_certificate(tmp_pa
     run = make_run(tmp_path / "run")
     _replan(run, json.loads((run / "plan.json").read_text()) | {"relative": ["forgetting"]})
     with pytest.raises(InputError, match="statistics-refused"):
-        evidence.build(run, tmp_path, keys / "key", name="false", now=NOW)
+        bundle.build(run, tmp_path, keys / "key", name="false", now=NOW)
 
 
 def _replan(run: Path, plan: dict[str, Any]) -> None:
     """Another plan in a run folder, which its seal and trials name."""
-    old = digest.of_file(run / "plan.json")
+    old = hashing.of_file(run / "plan.json")
     (run / "plan.json").write_text(json.dumps(plan, indent=2, sort_keys=True) + "\n")
     for name in ("seal.json", "trials.jsonl"):
         text = (run / name).read_text()
-        (run / name).write_text(text.replace(old, digest.of_file(run / "plan.json")))
+        (run / name).write_text(text.replace(old, hashing.of_file(run / "plan.json")))
 
 
 @pytest.fixture(scope="module")
@@ -304,7 +306,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory, keys: Path) -> Any:
     """A bundle whose plan names an auditor's seed."""
     folder = tmp_path_factory.mktemp("drawn")
     run = make_run(folder / "run", task={"split_seed": 2**60 + 1, "seed_from": "auditor"})
-    return Made(evidence.build(run, folder, keys / "key", name="drawn", now=NOW), run, keys / "key")
+    return Made(bundle.build(run, folder, keys / "key", name="drawn", now=NOW), run, keys / "key")
 
 
 def test_an_auditors_seed_is_said_and_compared(drawn: Any, good: Any) -> None:
@@ -337,11 +339,11 @@ def test_the_order_of_an_auditors_draw_is_checked_in_older_plans() -> None:
     some = [("search", q.unit) for q in view.queries["utility"]]
     some += [("calibration", unit) for risk, unit, _ in sealed.order.rows() if risk == "utility"]
     table = pl.DataFrame(some, schema=["split", "unit"], orient="row")
-    facts._draw(table, "utility")
+    cross_checks._draw(table, "utility")
     moved = {some[0][1]: "calibration", some[-1][1]: "search"}
     picked = table.with_columns(split=pl.col("unit").replace_strict(moved, default=pl.col("split")))
     with pytest.raises(VerificationError, match="plan-draw"):
-        facts._draw(picked, "utility")
+        cross_checks._draw(picked, "utility")
 
 
 def test_arguments_that_cannot_be_used_are_input_errors(good: Any, tmp_path: Path) -> None:

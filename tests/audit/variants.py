@@ -13,11 +13,22 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from audit import documents, evidence, plan_signing, records, reexecution, signing, verification, writing
-from froc import comparison, digest
-from froc.comparison import BASE, BEFORE
-from froc.losses import SCHEMA, place
-from froc.risk import Candidate
+from froc import hashing
+from froc.audit import (
+    bundle,
+    bundle_files,
+    canonical_json,
+    documents,
+    keys,
+    plan_signing,
+    reexecution,
+    verification,
+    writing,
+)
+from froc.comparison import document as comparison
+from froc.comparison.document import BASE, BEFORE
+from froc.loss_table import SCHEMA, place
+from froc.risk.certificate import Candidate
 from tests.audit.authority import Authority
 from tests.audit.conftest import METRICS, NOW, UNITS, Made, certified
 
@@ -39,8 +50,8 @@ def make_comparison(run: Path, folder: Path) -> Path:
     for name, mean in {BASE: 900, **{name: mean for name, (_, mean) in points.items()}}.items():
         for risk in METRICS:
             for i in range(120):
-                query = digest.of_bytes(f"{risk}{i}".encode())[:16]
-                unit = query if UNITS[risk] == "query" else digest.of_bytes(f"{risk}{i // 2}".encode())[:16]
+                query = hashing.of_bytes(f"{risk}{i}".encode())[:16]
+                unit = query if UNITS[risk] == "query" else hashing.of_bytes(f"{risk}{i // 2}".encode())[:16]
                 rows.append((name, risk, METRICS[risk], "calibration", unit, query, int(draw.integers(0, 2) * mean)))
     table = pl.DataFrame(rows, schema=SCHEMA, orient="row")
     asked = {
@@ -52,10 +63,10 @@ def make_comparison(run: Path, folder: Path) -> Path:
     (folder / "plan.json").write_text(text(asked))
     stage = {method: name for name, (method, _) in points.items()}
     seal = {
-        "format": 1, "plan": digest.of_file(folder / "plan.json"),
+        "format": 1, "plan": hashing.of_file(folder / "plan.json"),
         "candidates": [{"config": BASE, "method": BASE, "params": {"mix": 0.0}, "weight": 1.0}]
         + [{"config": n, "method": m, "params": {"mix": 0.5}, "weight": 1.0} for n, (m, _) in points.items()],
-        "calibration": {risk: digest.of_json(sorted(set(table.filter(pl.col("risk") == risk)["query"]))) for risk in METRICS},
+        "calibration": {risk: hashing.of_json(sorted(set(table.filter(pl.col("risk") == risk)["query"]))) for risk in METRICS},
         "stages": {BEFORE: stage, "0.95": stage}, "fronts": {m: [n] for m, n in stage.items()},
         "monotone": {"entries": 2, "bends": 0, "worst": 0.0}, "failed": [],
     }  # fmt: skip
@@ -88,7 +99,7 @@ def replan(run: Path, change: Callable[[dict[str, Any]], object], seal: dict[str
     plan = json.loads((run / "plan.json").read_text())
     change(plan)
     (run / "plan.json").write_text(text(plan))
-    seal["plan"] = digest.of_file(run / "plan.json")
+    seal["plan"] = hashing.of_file(run / "plan.json")
     (run / "seal.json").write_text(text(seal))
     lines = [json.loads(line) | {"plan": seal["plan"]} for line in (run / "trials.jsonl").read_text().splitlines()]
     (run / "trials.jsonl").write_text("".join(json.dumps(line, sort_keys=True) + "\n" for line in lines))
@@ -127,12 +138,12 @@ def list_forgetting(run: Path, first: bool) -> None:
         plan["task"] |= {"seed_from": "auditor", "split_seed": 5}
         for name, value in (("population", "census"), ("bound", "census"), ("listed", len(every))):
             plan[name] = {**plan[name], "forgetting": value}
-        parts = {"searched": digest.of_json(searched), "queries": digest.of_json(rest)}
+        parts = {"searched": hashing.of_json(searched), "queries": hashing.of_json(rest)}
         parts |= {"search": len(searched), "calibration": len(rest)}
         for name, part in parts.items():
             plan["split"][name] = {**plan["split"][name], "forgetting": part}
 
-    seal["calibration"] = {**seal["calibration"], "forgetting": digest.of_json(rest)}
+    seal["calibration"] = {**seal["calibration"], "forgetting": hashing.of_json(rest)}
     replan(run, planned, seal, losses)
 
 
@@ -148,7 +159,7 @@ def measured_again(
     lines = reexecution.draw(losses, 7, 299, config)
     said = reexecution.document(
         losses, 7, lines, config, (0, 0), signed=writing.stamped(NOW), role="engineer",
-        keyid=signing.load_public(made.public).keyid, harness={"name": "froc", "version": "0.1.0"},
+        keyid=keys.load_public(made.public).keyid, harness={"name": "froc", "version": "0.1.0"},
         environment={"python": "3.11.2"},
     )  # fmt: skip
     if model:
@@ -157,8 +168,8 @@ def measured_again(
             losses, 7, chosen["config"], chosen["weightsDigest"]["value"], False, (0, 0), 99
         )
     change(said)
-    signed, _ = signing.verify((made.bundle / "report.dsse.json").read_bytes(), [signing.load_public(made.public)])
-    data = reexecution.sign(payload or digest.of_bytes(signed), said, signing.load_signer(made.key.with_name(key)))
+    signed, _ = keys.verify((made.bundle / "report.dsse.json").read_bytes(), [keys.load_public(made.public)])
+    data = reexecution.sign(payload or hashing.of_bytes(signed), said, keys.load_signer(made.key.with_name(key)))
     (made.bundle / reexecution.NAME).write_bytes(data)
 
 
@@ -170,17 +181,17 @@ CLOCKS: dict[str, Authority] = {}
 
 def token(made: Made, at: datetime, clock: str = "trusted", over: bytes | None = None, keyid: str = "") -> None:
     """Put a time stamp of the report's (first) signature into a bundle, or of something else."""
-    signatures = signing.signatures((made.bundle / "report.dsse.json").read_bytes())
+    signatures = keys.signatures((made.bundle / "report.dsse.json").read_bytes())
     first, signature = next(iter(signatures.items()))
-    name = records.report_token(keyid or first)
+    name = bundle_files.report_token(keyid or first)
     (made.bundle / name).write_bytes(CLOCKS[clock].stamp(over or signature, at))
 
 
 def stamped(run: Path, key: Path) -> None:
     """Sign a run's plan and have it stamped."""
     signed = plan_signing.sign_plan(run, key, now=PLANNED - timedelta(minutes=1))
-    (signature,) = signing.signatures(signed.read_bytes()).values()
-    (run / records.PLAN_TOKEN).write_bytes(CLOCKS["trusted"].stamp(signature, PLANNED))
+    (signature,) = keys.signatures(signed.read_bytes()).values()
+    (run / bundle_files.PLAN_TOKEN).write_bytes(CLOCKS["trusted"].stamp(signature, PLANNED))
 
 
 PICKED: dict[str, Path] = {}
@@ -192,7 +203,7 @@ def originals(good: Made, failing: Made, short: Made, folder: Path) -> dict[str,
     key, made = good.key, {"good": good, "failing": failing, "short": short}
 
     def built(name: str, run: Path, **more: Any) -> Made:
-        return Made(evidence.build(run, folder, key, name=name, now=NOW, **more), run, key)
+        return Made(bundle.build(run, folder, key, name=name, now=NOW, **more), run, key)
 
     compared = make_comparison(good.run, folder / "comparison")
     made["compared"] = built("compared", good.run, comparison=compared)
@@ -206,15 +217,15 @@ def originals(good: Made, failing: Made, short: Made, folder: Path) -> dict[str,
     stop_early(small, 49)
     made["small"] = built("small", small, small=True)
     both = Made(Path(shutil.copytree(good.bundle, folder / f"both{verification.SUFFIX}")), good.run, key)
-    signers = [signing.load_signer(key), signing.load_signer(key.with_name("other"))]
-    (both.bundle / "report.dsse.json").write_bytes(signing.sign(signing.compact(both.read()), signers))
+    signers = [keys.load_signer(key), keys.load_signer(key.with_name("other"))]
+    (both.bundle / "report.dsse.json").write_bytes(keys.sign(canonical_json.compact(both.read()), signers))
     made["both"] = both
     again = Made(Path(shutil.copytree(good.bundle, folder / f"again{verification.SUFFIX}")), good.run, key)
     measured_again(again, model=True)
     made["again"] = again
     for name in ("curve", "wide"):
         other = key.with_name(name)
-        made[name] = Made(evidence.build(good.run, folder, other, name=name, now=NOW), good.run, other)
+        made[name] = Made(bundle.build(good.run, folder, other, name=name, now=NOW), good.run, other)
     for clock in ("trusted", "other"):
         CLOCKS[clock] = Authority(folder / clock, PLANNED - timedelta(days=400))
     run = Path(shutil.copytree(good.run, folder / "stamped"))

@@ -12,10 +12,10 @@ from typing import Any
 import polars as pl
 import pytest
 
-from audit.documents import Plan
-from froc.control import Control
-from froc.data import Row, Task
-from froc.risk import Candidate, certify
+from froc.audit.documents import Plan
+from froc.data.task import Row, Task
+from froc.risk.certificate import Candidate, certify
+from froc.risk.control import Control
 from tests.audit.authority import Authority, served
 from tests.commands import ROOT, Commands
 

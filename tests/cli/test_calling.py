@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 import froc
-from cli.calling import Run
+import froc.search
 from froc.errors import InputError
+from froc.search.api import Run
 
 
 @pytest.fixture(scope="module")
@@ -15,7 +16,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Run:
     place = tmp_path_factory.mktemp("runs") / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FROC_STATE", str(place.parent / "state"))
-        return froc.search(
+        return froc.search.run(
             {"forgetting": 0.9, "utility": 0.9},
             out=place,
             methods=["npo"],
@@ -47,7 +48,7 @@ def test_a_search_prints_and_plots(done: Run, capfd: pytest.CaptureFixture[str])
     ("budget", "more", "words"),
     [
         (2.0, {}, "outside"),
-        (0.1, {"trails": 3}, "froc.search has no setting 'trails'"),
+        (0.1, {"trails": 3}, "froc.search.run has no setting 'trails'"),
         (0.1, {"smapler": "tpe"}, "did you mean 'sampler'"),
         ({"forgeting": 0.1, "utility": 0.1}, {}, "did you mean 'forgetting'"),
     ],
@@ -56,5 +57,5 @@ def test_what_cannot_be_searched_is_refused_before_anything_is_written(
     tmp_path: Path, budget: float | dict[str, float], more: dict[str, int], words: str
 ) -> None:
     with pytest.raises(InputError, match=words):
-        froc.search(budget, out=tmp_path / "run", **more)
+        froc.search.run(budget, out=tmp_path / "run", **more)
     assert not (tmp_path / "run").exists()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from froc.data import Task
+from froc.data.task import Task
 from tests.cli.conftest import Froc
 from tests.commands import ROOT, Commands
 
@@ -189,7 +189,7 @@ def test_unwritable_folder(froc: Froc, tmp_path: Path) -> None:
     assert not (tmp_path / "cache").exists()
 
 
-@pytest.mark.parametrize("kind", ["methods", "metrics", "attacks", "bounds", "formats", "layouts"])
+@pytest.mark.parametrize("kind", ["methods", "metrics", "attacks", "bounds", "formats", "benchmarks"])
 def test_list_is_json_and_complete(froc: Froc, kind: str) -> None:
     done = froc("list", kind, "--json")
     assert done.returncode == 0, done.stderr

@@ -6,7 +6,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from cli.planning import EXAMPLES
+from froc.cli.plan import EXAMPLES
 from tests.commands import Commands
 
 

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from audit.rendering import numbers
-from cli import words
-from froc.tables import Printed, Table
+from froc.audit.rendering import numbers
+from froc.cli import words
+from froc.reporting.tables import Printed, Table
 from froc.visible import marked, name, visible
 from tests.commands import Commands
 

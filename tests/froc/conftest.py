@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from froc.models import Base, load, save
+from froc.models.base import Base, load, save
 
 
 @pytest.fixture(scope="module")

@@ -17,11 +17,11 @@ from transformers import (
     OPTForCausalLM,
 )
 
-from froc.batches import Encoded, collate
-from froc.forward import Forward
-from froc.models import Base
-from froc.reference import Pools, Reference
-from froc.scope import Full, Scope
+from froc.models.base import Base
+from froc.models.batches import Encoded, collate
+from froc.models.forward import Forward
+from froc.models.trainable import Full, Scope
+from froc.training.base_statistics import Pools, Reference
 
 
 def gpt2(

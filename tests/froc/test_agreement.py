@@ -4,17 +4,17 @@ import re
 
 import pytest
 
-from froc.agreement import TOLERATED, Disagreement, disagreements, refuse
-from froc.batches import encode
-from froc.data import FORGETTING, Task
+from froc.data.prompts import PromptFormat
+from froc.data.rows import Row
+from froc.data.task import FORGETTING, Task
+from froc.data.tasks import embedded_text
 from froc.errors import InputError
-from froc.models import Base
-from froc.prompts import PromptFormat
-from froc.rows import Row
-from froc.tasks import embedded
+from froc.measuring.agreement import TOLERATED, Disagreement, disagreements, refuse
+from froc.models.base import Base
+from froc.models.batches import encode
 from tests.small_model import SMALL
 
-SAID = embedded.task(SMALL).format
+SAID = embedded_text.task(SMALL).format
 
 
 def asked(base: Base, rows: list[Row], form: PromptFormat) -> tuple[list[Disagreement], int]:

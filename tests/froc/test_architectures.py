@@ -17,11 +17,11 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from froc import adapters, forward
-from froc.batches import Encoded, Stack
 from froc.errors import InputError
-from froc.forward import Pass
-from froc.models import Base, load, save
+from froc.models import adapters, forward
+from froc.models.base import Base, load, save
+from froc.models.batches import Encoded, Stack
+from froc.models.forward import Pass
 
 VOCABULARY = 40
 PLAIN = {
@@ -256,7 +256,7 @@ def test_an_adapter_folder_is_its_base_with_the_adapter_in_it(said: dict[str, An
 @pytest.mark.filterwarnings("ignore")
 def test_an_unlearned_adapter_takes_the_base_at_hand_where_the_names_agree(home: Base, tmp_path: Path) -> None:
     """The folder that it names is on the machine where it was trained."""
-    from search.external import Given
+    from froc.search.external_model import Given
 
     adapted = adapt(home, tmp_path / "adapter", names="/elsewhere/home")
     given = Given(tmp_path / "adapter")
@@ -271,7 +271,7 @@ def test_an_unlearned_adapter_takes_the_base_at_hand_where_the_names_agree(home:
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("names", ["/elsewhere/other", "other", "owner/other"])
 def test_an_adapter_whose_base_is_nowhere_is_refused_with_what_to_do(names: str, home: Base, tmp_path: Path) -> None:
-    from search.external import Given
+    from froc.search.external_model import Given
 
     adapt(home, tmp_path / "adapter", names=names)
     ways: list[Callable[[], object]] = [

@@ -8,24 +8,26 @@ import numpy as np
 import pytest
 import torch
 
-from froc.attacks import Attack, Material
-from froc.attacks._inside import nll
+from froc.attacks._hidden_states import nll
 from froc.attacks.coordinate_suffix import CoordinateSuffix, _ends, _with
 from froc.attacks.quantization import Quantization, nf4
 from froc.attacks.soft_prompt import SoftPrompt, _before
-from froc.batches import encode
-from froc.data import FORGETTING, Row, SearchView, Task, held, split
+from froc.data.splits import SearchView, held, split
+from froc.data.task import FORGETTING, Row, Task
+from froc.data.tasks import embedded_text
 from froc.errors import InputError
-from froc.forward import blocks, pushed
-from froc.measure import Probe, material, measured, probes, refuse_unfit
-from froc.methods import Method
-from froc.models import Base, load, save, wrap
-from froc.observe import observe
+from froc.measuring.attack import Attack, Material
+from froc.measuring.measure import Probe, material, measured, probes, refuse_unfit
+from froc.measuring.measurement import measurement
+from froc.measuring.observe import observe
+from froc.models.base import Base, load, save, wrap
+from froc.models.batches import encode
+from froc.models.hooks import blocks, pushed
 from froc.plugins import find, make, names
-from froc.reference import Pools, Reference
-from froc.risks import measurement
-from froc.tasks import embedded
-from froc.train import unlearn
+from froc.training import embedded
+from froc.training.base_statistics import Pools, Reference
+from froc.training.loop import unlearn
+from froc.training.method import Method
 from tests.small_model import SMALL
 
 QUICK = {
@@ -70,7 +72,7 @@ def lora(base: Base, tmp_path_factory: pytest.TempPathFactory) -> Base:
 @pytest.fixture(scope="module")
 def ignorant(base: Base) -> Base:
     """A model of the same making and tokenizer that never met the people to be forgotten."""
-    people = embedded._people
+    people = embedded_text._people
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(embedded, "_people", lambda recipe, draw: people(recipe, draw)[recipe.forgotten :])
         patch.setattr(embedded, "_tokenizer", lambda rows, size: base.tokenizer)

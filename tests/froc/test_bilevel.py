@@ -11,18 +11,21 @@ import torch
 from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from froc.batches import Encoded, Stack
-from froc.engine import Engine
 from froc.errors import InputError
-from froc.forward import Forward
-from froc.methods import TYPICAL, Method
 from froc.methods._bilevel import ForgetThenRetain, Place
 from froc.methods.ofmu import WIDTH, Penalised
+from froc.models.batches import Encoded, Stack
+from froc.models.compute import Engine
+from froc.models.forward import Forward
 from froc.plugins import find, make
-from froc.running import Run, facts
-from froc.step import NLL, SIDES, Combiner, Part, Phase, Side, State, Weights, dot
-from froc.train import together, unlearn
-from search.trial import Bench
+from froc.search.trial.bench import Bench
+from froc.training.base_statistics import TYPICAL
+from froc.training.components import Combiner, dot
+from froc.training.loop import together, unlearn
+from froc.training.method import Method
+from froc.training.phase import Phase
+from froc.training.run import Run, facts
+from froc.training.terms import NLL, SIDES, Part, Side, State, Weights
 from tests.froc.small import llama, nll, reference
 from tests.froc.test_slots import Made
 

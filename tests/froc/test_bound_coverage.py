@@ -15,7 +15,7 @@ from froc.bounds import (
     Bound,
 )
 from froc.errors import InputError
-from froc.losses import SCALE
+from froc.loss_table import SCALE
 from froc.plugins import find, make
 from tests.froc.test_bounds import ENDLESS, FINITE, LEVELLED, LISTS, ORDER_FREE, SHUFFLED, counts
 

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from mapie.risk_control.methods import compute_hoeffding_bentkus_p_value as mapie_p
 from scipy.stats import binom
 
-from froc import shift
 from froc.bounds import (
     Bound,
     Losses,
@@ -28,8 +27,9 @@ from froc.bounds import (
     whole,
 )
 from froc.errors import InputError
-from froc.losses import SCALE
+from froc.loss_table import SCALE
 from froc.plugins import find, make, names
+from froc.risk import shift
 
 VECTORS = Path(__file__).parents[1] / "data" / "risk_vectors.json"
 ROWS: dict[str, Any] = json.loads(VECTORS.read_text(encoding="utf-8"))

@@ -8,10 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from froc.batches import Encoded, Stack, collate
 from froc.errors import InputError
-from froc.forward import Forward, Pass
-from froc.methods import Facts, Method
+from froc.hyperparameters import spaces
 from froc.methods._adversaries import Latent, SoftPrompt
 from froc.methods._dpo import Preferred, Remember
 from froc.methods.adaptive_rmu import SteerEach
@@ -28,12 +26,16 @@ from froc.methods.simnpo import SimpleNegativePreference
 from froc.methods.sure import Salient
 from froc.methods.undial import Distill
 from froc.methods.wga import Likely
-from froc.params import spaces
+from froc.models.batches import Encoded, Stack, collate
+from froc.models.forward import Forward, Pass
 from froc.plugins import find, make
-from froc.step import NLL, Combiner, Part, Taken, Weights, dot
-from froc.train import unlearn
-from search.space import build
-from search.trial import Bench
+from froc.search.optuna.space import build
+from froc.search.trial.bench import Bench
+from froc.training.base_statistics import Facts
+from froc.training.components import Combiner, Taken, dot
+from froc.training.loop import unlearn
+from froc.training.method import Method
+from froc.training.terms import NLL, Part, Weights
 
 
 def _seen(bench: Bench, role: Any, count: int, layer: int) -> Forward:

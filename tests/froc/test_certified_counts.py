@@ -5,9 +5,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from froc.certifying import certify
-from froc.data import FORGETTING, split
-from froc.openings import record
+from froc.certification.certify import certify
+from froc.data.opening_ledger import record
+from froc.data.splits import split
+from froc.data.task import FORGETTING
 from tests.froc.test_openings import TASK
 
 

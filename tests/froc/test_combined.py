@@ -8,13 +8,13 @@ import polars as pl
 import pytest
 from scipy.stats import binom
 
-from froc import combined
 from froc.bounds import binomial
-from froc.claim import Claim
 from froc.errors import InputError
-from froc.losses import SCALE, check
-from froc.risk import Candidate, certify, decide
-from froc.shift import shifted, shrunk
+from froc.loss_table import SCALE, check
+from froc.risk import weighted_sum
+from froc.risk.certificate import Candidate, certify, decide
+from froc.risk.claim import Claim
+from froc.risk.shift import shifted, shrunk
 
 RISKS = ("forgetting", "utility")
 HALF = dict.fromkeys(RISKS, 0.5)
@@ -34,14 +34,14 @@ def matrix(*sums: int, n: int = 200) -> np.ndarray:
     return (np.arange(n)[None, :] < np.array(sums)[:, None]).astype(np.int16) * SCALE
 
 
-def exact(k: int, n: int) -> combined.Tail:
+def exact(k: int, n: int) -> weighted_sum.Tail:
     return lambda alpha: binomial.tail(np.full(len(alpha), k), n, alpha)
 
 
 @pytest.mark.parametrize(("k", "j", "budget"), [(3, 8, 0.08), (0, 0, 0.02), (10, 2, 0.05), (40, 3, 0.1)])
 def test_p_value_says_what_the_sum_of_bounds_says(k: int, j: int, budget: float) -> None:
     """p <= delta exactly where 0.4 U_1(delta / 2) + 0.6 U_2(delta / 2) <= c."""
-    p = combined.tail((0.4, exact(k, 200)), (0.6, exact(j, 150)), budget, 1)[0]
+    p = weighted_sum.tail((0.4, exact(k, 200)), (0.6, exact(j, 150)), budget, 1)[0]
     for delta in (0.9 * p, 1.1 * p):
         if delta < 1:
             upper = 0.4 * binomial.ceiling(np.array([k]), 200, delta / 2) + 0.6 * binomial.ceiling(
@@ -55,7 +55,7 @@ def test_combined_risk_is_valid_where_each_part_is_lopsided() -> None:
     rng, repeats = np.random.default_rng(1), 3000
     first, second = rng.binomial(200, 0.2, repeats), rng.binomial(200, 0.004, repeats)
     tails = [lambda alpha, k=k: binomial.tail(k, 200, alpha) for k in (first, second)]
-    p = combined.tail((0.5, tails[0]), (0.5, tails[1]), 0.1, repeats)
+    p = weighted_sum.tail((0.5, tails[0]), (0.5, tails[1]), 0.1, repeats)
     assert (p <= 0.1).mean() <= 0.1 + 4 * math.sqrt(0.09 / repeats)
 
 
@@ -150,7 +150,7 @@ def test_a_sample_is_covered_however_the_search_chose() -> None:
         order = rng.permutation(many)
         best = lists[int(lists[:, order[:20]].sum(axis=1).argmin())][order]
         seen, k = int(best[:20].sum()), int(best[20:60].sum())
-        from froc.claim import Evidence, raw_p
+        from froc.risk.claim import Evidence, raw_p
 
         asked = claim(
             budget={"forgetting": 0.1}, bounds={"forgetting": "hypergeometric"},

@@ -10,9 +10,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from froc import comparison_tables
-from froc.comparison import BASE, BEFORE, compare, difference, front, hypervolume, interval, sentence, sentences
-from froc.data import FORGETTING, RISKS, UTILITY
+from froc.comparison import tables
+from froc.comparison.document import (
+    BASE,
+    BEFORE,
+    compare,
+    difference,
+    front,
+    hypervolume,
+    interval,
+    sentence,
+    sentences,
+)
+from froc.data.task import FORGETTING, RISKS, UTILITY
 
 METHODS = ("npo", "rmu", "simnpo", "grad_diff")
 TRUTH = (0.10, 0.12, 0.12, 0.30)
@@ -180,12 +190,12 @@ def test_tables_have_a_line_per_method() -> None:
         "task": {"name": "a_task"}, "model": {"name": "m"}, "metrics": dict.fromkeys(RISKS, "extraction_strength"),
         "confidence": 0.9, "opening": {"statement": "first"},
     }  # fmt: skip
-    head, body = comparison_tables.rows(found)
+    head, body = tables.rows(found)
     assert [line[0] for line in body] == found["ranking"]["0.9"]["methods"]
     assert all(len(line) == len(head) for line in body)
-    tex = comparison_tables.latex(found)
+    tex = tables.latex(found)
     assert tex.count(r"\\") == 1 + len(METHODS)
     assert r"grad\_diff" in tex
     assert "share at 90\\%" in tex
-    markdown = comparison_tables.markdown(found)
+    markdown = tables.markdown(found)
     assert all(line in markdown for line in sentences(found))

@@ -9,24 +9,27 @@ import pytest
 import torch
 from torch import Tensor
 
-from froc.alternates import Alternates
-from froc.batches import Stack
-from froc.engine import Engine
 from froc.errors import InputError
-from froc.forward import Forward, Pass, blocks
-from froc.methods import Method
 from froc.methods._adversaries import Latent, SoftPrompt
 from froc.methods.adaptive_rmu import SteerEach
 from froc.methods.blur import ForgetFirst
 from froc.methods.gu import Harmless
 from froc.methods.guard import Unaligned
 from froc.methods.pdu import PrimalDual
+from froc.models.batches import Stack
+from froc.models.compute import Engine
+from froc.models.forward import Forward, Pass
+from froc.models.hooks import blocks
 from froc.plugins import make
-from froc.reference import Pools, Reference
-from froc.running import Run
-from froc.step import Taken, Weights, dot
-from froc.train import together, unlearn
-from search.trial import Asked, Bench
+from froc.search.trial.bench import Bench
+from froc.search.trial.outcome import Asked
+from froc.training.alternates import Alternates
+from froc.training.base_statistics import Pools, Reference
+from froc.training.components import Taken, dot
+from froc.training.loop import together, unlearn
+from froc.training.method import Method
+from froc.training.run import Run
+from froc.training.terms import Weights
 from tests.froc.small import DRIFT, drift, nll
 
 LR = {"lr": 2e-3, "epochs": 3}
@@ -46,7 +49,7 @@ def _away(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> float:
 
 
 def test_retrain_takes_the_model_that_the_task_brings(bench: Bench, tmp_path: Any) -> None:
-    from froc.models import write_weights
+    from froc.models.base import write_weights
 
     with pytest.raises(InputError, match="the task brings"):
         unlearn(bench.base, make(Method, "retrain"), bench.reference, batch=16, seed=1)

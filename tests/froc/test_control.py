@@ -8,16 +8,16 @@ import polars as pl
 import pytest
 from scipy.stats import beta
 
-from froc.certifying import certify as by_log
-from froc.claim import Candidate, Claim
-from froc.control import BASE, FAULTS, Control, Kind, built_in, document, kind_of, metric_of, vacuous
+from froc.certification.certify import certify as by_log
 from froc.errors import InputError
-from froc.losses import SCHEMA
-from froc.metrics import Metric
+from froc.loss_table import SCHEMA
+from froc.measuring.measurement import measurement, written
+from froc.measuring.metric import Metric
 from froc.plugins import find, names
-from froc.risk import certify
-from froc.risks import measurement, written
-from search.settings import Settings
+from froc.risk.certificate import certify
+from froc.risk.claim import Candidate, Claim
+from froc.risk.control import BASE, FAULTS, Control, Kind, built_in, document, kind_of, metric_of, vacuous
+from froc.search.settings import Settings
 
 BUDGET = {"forgetting": 0.1, "utility": 0.1}
 KINDS: dict[str, Kind] = {"forgetting": "exceeds", "utility": "ceiling"}
@@ -105,8 +105,8 @@ def test_lower_bounds_hold_as_often_as_they_say() -> None:
             for i, a in enumerate(absent)
         ]
         losses = pl.DataFrame(rows, schema=SCHEMA, orient="row")
-        from froc.claim import evidence
-        from froc.losses import matrix
+        from froc.loss_table import matrix
+        from froc.risk.claim import evidence
 
         units = {
             r: evidence(matrix(losses, risk=r, split="calibration", configs=[BASE], unit="query").values)

@@ -7,15 +7,16 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from froc.methods import Method
 from froc.methods.cure import CURE, ByFunction, Circuit, Outside, Rule
+from froc.models.trainable import Lora
 from froc.plugins import make
-from froc.reference import Reference
-from froc.scope import Lora
-from froc.step import Taken, Weights
-from froc.tracing import Component, Piece, Trace, Traced, components
-from froc.train import unlearn
-from search.trial import Bench
+from froc.search.trial.bench import Bench
+from froc.training.base_statistics import Reference
+from froc.training.causal_tracing import Component, Piece, Trace, Traced, components
+from froc.training.components import Taken
+from froc.training.loop import unlearn
+from froc.training.method import Method
+from froc.training.terms import Weights
 from tests.froc.small import llama, reference
 
 

@@ -11,17 +11,17 @@ from torch import Tensor
 from torch.nn import Module
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from froc import kronecker
-from froc.batches import Encoded, Stack
 from froc.errors import InputError
-from froc.forward import Forward
-from froc.kronecker import spectra
-from froc.methods import TYPICAL, Facts, Method
 from froc.methods.curvature import Curvature, Spectra, heaviest
+from froc.models.batches import Encoded, Stack
+from froc.models.forward import Forward
 from froc.plugins import find, make
-from froc.reference import Pools, Reference
-from froc.train import unlearn
-from search.trial import Bench
+from froc.search.trial.bench import Bench
+from froc.training import fisher
+from froc.training.base_statistics import TYPICAL, Facts, Pools, Reference
+from froc.training.fisher import spectra
+from froc.training.loop import unlearn
+from froc.training.method import Method
 from tests.froc.small import nll, reference
 
 
@@ -82,7 +82,7 @@ def test_all_of_the_curvature_is_the_model_itself_and_less_is_ever_farther(taugh
 
 def test_the_pairs_kept_are_the_fewest_that_hold_the_mass() -> None:
     """G (x) A of eigenvalues 4, 1 and 3, 1, by hand: products 12, 4, 3, 1 of 20."""
-    one = kronecker.Spectrum(torch.tensor([1.0, 4.0]), torch.eye(2), torch.tensor([1.0, 3.0]), torch.eye(2))
+    one = fisher.Spectrum(torch.tensor([1.0, 4.0]), torch.eye(2), torch.tensor([1.0, 3.0]), torch.eye(2))
     # rows are outputs: [[1, 3], [4, 12]]
     assert heaviest(one, 0.5).tolist() == [[False, False], [False, True]]
     assert heaviest(one, 0.7).tolist() == [[False, False], [True, True]]

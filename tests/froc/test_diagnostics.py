@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from froc.diagnostics import (
+from froc.measuring.diagnostics import (
     forget_degree,
     forget_quality,
     linear_cka,
@@ -83,5 +83,5 @@ def test_absence_is_no_number(bad: list[float]) -> None:
 
 
 def test_no_torch_is_needed() -> None:
-    code = "import sys, froc.diagnostics; sys.exit('torch' in sys.modules)"
+    code = "import sys, froc.measuring.diagnostics; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -11,22 +11,22 @@ import torch
 from torch import Tensor
 from torch.nn.functional import log_softmax, logsigmoid, softmax
 
-from froc import digest
-from froc import reference as references
-from froc.data import SearchView
-from froc.engine import Engine
-from froc.forward import Forward
-from froc.likelihood import buckets
-from froc.methods import TYPICAL, Method
+from froc import hashing
+from froc.data.splits import SearchView
 from froc.methods._teacher import ROWS, Further, Rise, Teacher
 from froc.methods.dipo import DistributionPreference
 from froc.methods.e2urec import Lessened
-from froc.models import Base, load, save
+from froc.models.base import Base, load, save
+from froc.models.compute import Engine
+from froc.models.forward import Forward
+from froc.models.likelihood import buckets
 from froc.plugins import make
-from froc.reference import Pools, Reference
-from froc.running import Run
-from froc.train import together, unlearn
-from search.trial import Bench
+from froc.search.trial.bench import Bench
+from froc.training import base_statistics as references
+from froc.training.base_statistics import TYPICAL, Pools, Reference
+from froc.training.loop import together, unlearn
+from froc.training.method import Method
+from froc.training.run import Run
 from tests.froc.small import nll
 
 V = 120
@@ -201,7 +201,7 @@ def test_a_teacher_is_the_base_trained_on_and_the_base_comes_back(
     with torch.no_grad():
         forward = _at(reference, rows)[0]
         start, place = forward.logits, (forward.row, forward.place)
-    unlearn(one, Further(lr, 2), reference, batch=ROWS, seed=digest.seed("teacher", 3))
+    unlearn(one, Further(lr, 2), reference, batch=ROWS, seed=hashing.seed("teacher", 3))
     with torch.no_grad():
         rise = (_at(reference, rows)[0].logits - start).clamp_min(0)
     one.restore()

@@ -10,18 +10,19 @@ from typing import Any
 
 import pytest
 
-from froc import digest
-from froc.batches import encode
-from froc.data import FORGETTING, UTILITY, Task
+from froc import hashing
+from froc.data.task import FORGETTING, UTILITY, Task
+from froc.data.tasks import embedded_text
 from froc.errors import FrocError
-from froc.models import Base, load
-from froc.observe import observe
-from froc.tasks import embedded
+from froc.measuring.observe import observe
+from froc.models.base import Base, load
+from froc.models.batches import encode
+from froc.training import embedded
 from tests.small_model import DIGEST, SMALL, made_from
 
 
 def test_queries_come_from_the_population_and_are_never_trained_on(task: Task) -> None:
-    population = embedded.population(SMALL)
+    population = embedded_text.population(SMALL)
     trained = {*task.forget, *task.retain}
     for risk, rows in task.queries.items():
         assert set(rows) <= set(population[risk])
@@ -32,19 +33,23 @@ def test_queries_come_from_the_population_and_are_never_trained_on(task: Task) -
 
 
 def test_default_has_thousands_of_wordings_per_person() -> None:
-    per_person = len(embedded.OPENINGS) * len(embedded.ENDINGS) * sum(len(cores) for cores in embedded.FACTS.values())
+    per_person = (
+        len(embedded_text.OPENINGS)
+        * len(embedded_text.ENDINGS)
+        * sum(len(cores) for cores in embedded_text.FACTS.values())
+    )
     assert per_person >= 2000
 
 
 def test_same_recipe_same_task_and_other_questions_other_queries() -> None:
-    assert embedded.task(SMALL) == embedded.task(SMALL)
-    other = embedded.task(SMALL, questions=1)
-    assert other.forget == embedded.task(SMALL).forget
-    assert set(other.queries[FORGETTING]) != set(embedded.task(SMALL).queries[FORGETTING])
+    assert embedded_text.task(SMALL) == embedded_text.task(SMALL)
+    other = embedded_text.task(SMALL, questions=1)
+    assert other.forget == embedded_text.task(SMALL).forget
+    assert set(other.queries[FORGETTING]) != set(embedded_text.task(SMALL).queries[FORGETTING])
 
 
 def test_the_model_is_trained_to_the_same_bytes(base: Base, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    short = embedded.Recipe(**(vars(SMALL) | {"steps": 4}))
+    short = embedded_text.Recipe(**(vars(SMALL) | {"steps": 4}))
     monkeypatch.setattr(embedded, "KNOWN", 0.0)
     first = embedded.base(short, cache=tmp_path / "a")
     second = embedded.base(short, cache=tmp_path / "b")
@@ -55,7 +60,7 @@ def test_the_model_is_trained_to_the_same_bytes(base: Base, monkeypatch: pytest.
 def test_the_model_in_the_repository_is_the_recipes(base: Base) -> None:
     """Who changes the recipe or the texts makes it again (python -m tests.small_model): every other test stands on it."""
     assert DIGEST.read_text(encoding="utf-8").strip() == made_from(SMALL)
-    facts = list(embedded._wordings(embedded._people(SMALL, random.Random(SMALL.seed)), held_out=False))
+    facts = list(embedded_text._wordings(embedded_text._people(SMALL, random.Random(SMALL.seed)), held_out=False))
     rows = [row for fact in facts for row in fact[:1]]
     seen = observe(base.model, base.tokenizer, encode(base.tokenizer, rows, "{question} {answer}"))
     assert float((seen.hit.sum(1) == seen.length).mean()) >= embedded.KNOWN
@@ -69,7 +74,7 @@ def test_another_recipe_has_another_digest(change: dict[str, int]) -> None:
 
 def test_other_texts_have_another_digest(monkeypatch: pytest.MonkeyPatch) -> None:
     before = made_from(SMALL)
-    monkeypatch.setattr(embedded, "FIRST", (*embedded.FIRST[1:], "azure"))
+    monkeypatch.setattr(embedded, "FIRST", (*embedded_text.FIRST[1:], "azure"))
     assert made_from(SMALL) != before
 
 
@@ -128,15 +133,15 @@ def test_who_comes_second_waits_for_the_first(tmp_path: Path, base: Base, monkey
 
 def test_a_model_that_learnt_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FrocError, match="knows only"):
-        embedded.base(embedded.Recipe(**(vars(SMALL) | {"steps": 4})), cache=tmp_path)
+        embedded.base(embedded_text.Recipe(**(vars(SMALL) | {"steps": 4})), cache=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_default_model_comes_with_froc_and_nobody_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedded, "teach", lambda *_: pytest.fail("it was trained"))
     folder = embedded.made(cache=tmp_path)
-    assert digest.of_files(folder) == digest.of_files(embedded.SHIPPED)
-    base, task = load(str(folder), device="cpu", dtype="float32"), embedded.task()
+    assert hashing.of_files(folder) == hashing.of_files(embedded.SHIPPED)
+    base, task = load(str(folder), device="cpu", dtype="float32"), embedded_text.task()
     # what it was never trained on: held-out wordings of forgotten and of kept people
     for rows in task.queries.values():
         seen = observe(base.model, None, encode(base.tokenizer, rows, task.format))
@@ -145,19 +150,19 @@ def test_the_default_model_comes_with_froc_and_nobody_waits(tmp_path: Path, monk
 
 def test_the_shipped_model_is_of_the_recipe_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A changed recipe or text wants a model made again: python benchmarks/embedded.py --write."""
-    assert embedded.is_shipped(embedded.Recipe())
-    assert not embedded.is_shipped(embedded.Recipe(lr=1e-3))
+    assert embedded.is_shipped(embedded_text.Recipe())
+    assert not embedded.is_shipped(embedded_text.Recipe(lr=1e-3))
     trained: list[Path] = []
     monkeypatch.setattr(embedded, "train_into", lambda _recipe, folder, *_: trained.append(folder))
-    monkeypatch.setattr(embedded, "SYLLABLES", (*embedded.SYLLABLES, "xy"))
-    assert not embedded.is_shipped(embedded.Recipe())
+    monkeypatch.setattr(embedded, "SYLLABLES", (*embedded_text.SYLLABLES, "xy"))
+    assert not embedded.is_shipped(embedded_text.Recipe())
     assert trained == [embedded.made(cache=tmp_path)]
 
 
 def test_the_model_is_rebuilt_where_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = embedded.made(cache=tmp_path)
 
-    def train(_recipe: embedded.Recipe, into: Path, *_: object) -> None:
+    def train(_recipe: embedded_text.Recipe, into: Path, *_: object) -> None:
         shutil.copytree(embedded.SHIPPED, into)
         (into / "anew").write_text("trained here")
 
@@ -169,4 +174,4 @@ def test_the_model_is_rebuilt_where_asked(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_damaged_copy_is_put_right(tmp_path: Path) -> None:
     folder = embedded.made(cache=tmp_path)
     (folder / "model.safetensors").write_bytes(b"damaged")
-    assert digest.of_files(embedded.made(cache=tmp_path)) == digest.of_files(embedded.SHIPPED)
+    assert hashing.of_files(embedded.made(cache=tmp_path)) == hashing.of_files(embedded.SHIPPED)

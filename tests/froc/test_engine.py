@@ -9,20 +9,22 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from froc import likelihood, linear, train
-from froc.batches import Stack, chunks, collate
-from froc.data import Sealed, SearchView
-from froc.engine import PASS, Engine, out_of_memory
+from froc.data.splits import Sealed, SearchView
 from froc.errors import InputError
-from froc.forward import Forward, Pass, blocks
-from froc.methods import Method
-from froc.models import Base, load, save
-from froc.observe import observe
+from froc.measuring.observe import observe
+from froc.models import likelihood, onednn
+from froc.models.base import Base, load, save
+from froc.models.batches import Stack, chunks, collate
+from froc.models.compute import PASS, Engine, out_of_memory
+from froc.models.forward import Forward, Pass
+from froc.models.hooks import blocks
 from froc.plugins import make
-from froc.reference import Pools, Reference
-from froc.running import DivergedError, Run
-from froc.train import unlearn
-from search.trial import Bench
+from froc.search.trial.bench import Bench
+from froc.training import loop as train
+from froc.training.base_statistics import Pools, Reference
+from froc.training.loop import unlearn
+from froc.training.method import Method
+from froc.training.run import DivergedError, Run
 from tests.froc.small import DRIFT, drift
 
 NPO = {"lr": 2e-3, "epochs": 2, "retain_weight": 2.0}
@@ -116,7 +118,7 @@ def test_passes_are_let_go_where_rows_do_not_need_each_other(
         return one
 
     monkeypatch.setitem(PASS, "cpu", 0)
-    monkeypatch.setattr("froc.train._pass", counted)
+    monkeypatch.setattr("froc.training.loop._pass", counted)
     unlearn(bench.base, make(Method, name, NPO), bench.reference, batch=16, seed=1)
     assert max(alive) == most
 
@@ -334,11 +336,11 @@ def test_forward_puts_cut_rows_back_in_order(bench: Bench) -> None:
 @pytest.mark.parametrize("bias", [False, True])
 def test_linear_layers_through_onednn_are_linear_layers(bias: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Values and gradients of all three inputs, for rows of any number of dimensions."""
-    monkeypatch.setattr(linear, "helps", lambda: True)
+    monkeypatch.setattr(onednn, "helps", lambda: True)
     torch.manual_seed(0)
     plain, routed = torch.nn.Linear(24, 40, bias=bias), torch.nn.Linear(24, 40, bias=bias)
     routed.load_state_dict(plain.state_dict())
-    assert linear.through_onednn(torch.nn.Sequential(routed)) == 1
+    assert onednn.through_onednn(torch.nn.Sequential(routed)) == 1
     for shape in ((24,), (5, 24), (3, 7, 24)):
         x = torch.randn(shape)
         found = []

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from froc.certifying import certify as certify_table
-from froc.claim import Claim, estimands, raw_upper
+from froc.certification.certify import certify as certify_table
 from froc.errors import InputError
-from froc.losses import SCALE, WEIGHTED, check, matrix
+from froc.loss_table import SCALE, WEIGHTED, check, matrix
 from froc.monitoring import monitor
-from froc.risk import Candidate, certify, decide
-from froc.rounding import at_most
-from froc.tilting import tilted
+from froc.risk.certificate import Candidate, certify, decide
+from froc.risk.claim import Claim, estimands, raw_upper
+from froc.risk.ratios import tilted
+from froc.risk.rounding import at_most
 
 ONE = [Candidate("c0", "npo", {}, 1.0)]
 LARGE, SMALL = 20, 2
@@ -125,7 +125,7 @@ def test_groups_of_one_size_and_of_single_queries_are_what_they_were() -> None:
 def test_a_bound_is_rejected_from_there_on() -> None:
     made, table = claim(WEIGHTED), drawn(80, 3)
     measured = matrix(table, risk="forgetting", split="calibration", configs=["c0"], unit=WEIGHTED)
-    from froc.risk import _by_queries
+    from froc.risk.evidence import _by_queries
 
     some = _by_queries(measured, "forgetting", made)
     upper = float(raw_upper(made, "forgetting", some, 0.1)[0])

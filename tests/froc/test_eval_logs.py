@@ -1,6 +1,6 @@
 """Numbers of real public logs, worked out again from their rows by our own code.
 
-Per-query values go through the metrics themselves (as what was observed), sets through `froc.diagnostics`. Logs keep values in
+Per-query values go through the metrics themselves (as what was observed), sets through `froc.measuring.diagnostics`. Logs keep values in
 single precision and OpenUnlearning adds 1e-10 to some denominators: where that reaches 1e-9, the test puts it in the data.
 """
 
@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from froc.data import Row
-from froc.diagnostics import forget_quality, mia_auc, model_utility, priv_leak
-from froc.metrics import Metric, Observed
-from froc.metrics.membership import placement
+from froc.data.task import Row
+from froc.measuring.diagnostics import forget_quality, mia_auc, model_utility, priv_leak
+from froc.measuring.metric import Metric, Observed
+from froc.measuring.placement import placement
 from froc.metrics.rouge_l import words
 from froc.plugins import make
 from tests.conftest import SHARED

@@ -4,9 +4,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from froc import exchangeability
-from froc.losses import check
-from froc.risk import Candidate, Claim, certify
+from froc.loss_table import check
+from froc.risk import exchangeability
+from froc.risk.certificate import Candidate, Claim, certify
 
 
 def table(scores: np.ndarray, groups: np.ndarray) -> pl.DataFrame:

@@ -6,32 +6,32 @@ from pathlib import Path
 
 import pytest
 
-from froc import files
+from froc import atomic
 from froc.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
 METHODS = {"write_text", "write_bytes", "savefig", "save_pretrained", "write_parquet", "write_csv", "write_ndjson", "mkstemp", "NamedTemporaryFile"}  # fmt: skip
 DELEGATED = {
-    ("cli/drafting.py", "NamedTemporaryFile"): "a random, exclusive name in the folder of temporary files",
-    ("froc/certifying.py", "write_csv"): "into memory: no path is given",
-    ("froc/comparison_figure.py", "savefig"): "matplotlib writes the picture that a user names",
-    ("froc/curves.py", "savefig"): "matplotlib writes the picture that a user names",
-    ("froc/figures.py", "savefig"): "matplotlib writes the picture that a user names",
-    ("froc/models.py", "save_file"): "into the exclusive file of froc.files.replacing",
-    ("froc/models.py", "save_pretrained"): "transformers writes into a folder of its own, which is renamed then",
-    ("froc/monitoring_figure.py", "savefig"): "matplotlib writes the picture that a user names",
-    ("froc/planning_figure.py", "savefig"): "matplotlib writes the picture that a user names",
+    ("cli/show/page.py", "NamedTemporaryFile"): "a random, exclusive name in the folder of temporary files",
+    ("froc/certification/certify.py", "write_csv"): "into memory: no path is given",
+    ("froc/comparison/figure.py", "savefig"): "matplotlib writes the picture that a user names",
+    ("froc/reporting/bounds.py", "savefig"): "matplotlib writes the picture that a user names",
+    ("froc/reporting/landscape.py", "savefig"): "matplotlib writes the picture that a user names",
+    ("froc/models/base.py", "save_file"): "into the exclusive file of froc.atomic.replacing",
+    ("froc/models/base.py", "save_pretrained"): "transformers writes into a folder of its own, which is renamed then",
+    ("froc/monitoring/figure.py", "savefig"): "matplotlib writes the picture that a user names",
+    ("froc/planning/figure.py", "savefig"): "matplotlib writes the picture that a user names",
     (
-        "froc/tasks/embedded.py",
+        "froc/training/embedded.py",
         "save_pretrained",
     ): "transformers writes into a folder of its own, which is renamed then",
-    ("search/folder.py", "write_parquet"): "into the exclusive file of froc.files.replacing",
+    ("search/run_folder.py", "write_parquet"): "into the exclusive file of froc.atomic.replacing",
 }
 """Who else writes files, and why that is as it must be."""
 
 
 def _writes(node: ast.Call) -> str | None:
-    """What a call writes with; None where it writes nothing, or with froc.files."""
+    """What a call writes with; None where it writes nothing, or with froc.atomic."""
     name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
     if isinstance(node.func, ast.Name):
         return name if name == "save_file" or (name == "open" and _opens(node, 1)) else None
@@ -67,11 +67,11 @@ def test_no_link_is_written_through(tmp_path: Path) -> None:
     victim, place = tmp_path / "victim", tmp_path / "place"
     victim.write_text("mine")
     place.symlink_to(victim)
-    for write in (lambda: files.write_text(place, "theirs"), lambda: files.lock_file(place)):
+    for write in (lambda: atomic.write_text(place, "theirs"), lambda: atomic.lock_file(place)):
         with pytest.raises(InputError, match="symbolic link"):
             write()
     with pytest.raises(FileExistsError):
-        files.create(place, b"theirs")
+        atomic.create(place, b"theirs")
     assert victim.read_text() == "mine"
     assert place.is_symlink()
 
@@ -80,21 +80,21 @@ def test_links_under_names_of_earlier_versions_are_not_met(tmp_path: Path) -> No
     victim, place = tmp_path / "victim", tmp_path / "place.json"
     victim.write_text("mine")
     (tmp_path / ".place.json.part").symlink_to(victim)
-    files.write_text(place, "whole")
-    files.write_bytes(tmp_path / "secret", b"1", mode=0o600)
+    atomic.write_text(place, "whole")
+    atomic.write_bytes(tmp_path / "secret", b"1", mode=0o600)
     assert (victim.read_text(), place.read_text()) == ("mine", "whole")
     assert stat.S_IMODE((tmp_path / "secret").stat().st_mode) == 0o600
 
 
 def _half(place: Path) -> None:
-    with files.replacing(place) as part:
+    with atomic.replacing(place) as part:
         part.write_text("half")
         raise ZeroDivisionError
 
 
 def test_what_fails_leaves_nothing(tmp_path: Path) -> None:
     place = tmp_path / "place"
-    files.write_text(place, "old")
+    atomic.write_text(place, "old")
     with pytest.raises(ZeroDivisionError):
         _half(place)
     assert place.read_text() == "old"
@@ -106,9 +106,9 @@ def test_a_log_is_not_written_through_a_link(tmp_path: Path) -> None:
     aim.write_text("precious\n")
     (tmp_path / "run.log").symlink_to(aim)
     with pytest.raises(InputError, match="symbolic link"):
-        files.open_log(tmp_path / "run.log")
+        atomic.open_log(tmp_path / "run.log")
     assert aim.read_text() == "precious\n"
     for line in ("one\n", "two\n"):
-        with files.open_log(tmp_path / "fresh.log") as stream:
+        with atomic.open_log(tmp_path / "fresh.log") as stream:
             stream.write(line)
     assert (tmp_path / "fresh.log").read_text() == "one\ntwo\n"

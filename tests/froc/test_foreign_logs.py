@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from froc.certifying import certify
+from froc.certification.certify import certify
 from froc.errors import InputError
 from froc.formats import Format, Read
-from froc.formats._logs import Logs
+from froc.formats._score_logs import Logs
 from froc.plugins import make
 from tests.froc.test_format_contract import archive
 

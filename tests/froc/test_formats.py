@@ -9,7 +9,7 @@ import pytest
 
 from froc.errors import InputError
 from froc.formats import Format, Read
-from froc.losses import SCHEMA, check
+from froc.loss_table import SCHEMA, check
 from froc.plugins import make
 
 ROWS = [

@@ -8,15 +8,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from froc.batches import Encoded, Stack
 from froc.errors import InputError
-from froc.forward import Forward
-from froc.methods import TYPICAL, Facts, Method
 from froc.methods.k_fade import NEAR, TRIES, KFade, longest
+from froc.models.batches import Encoded, Stack
+from froc.models.forward import Forward
 from froc.plugins import make
-from froc.reference import Reference
-from froc.train import unlearn
-from search.trial import Asked, Bench
+from froc.search.trial.bench import Bench
+from froc.search.trial.outcome import Asked
+from froc.training.base_statistics import TYPICAL, Facts, Reference
+from froc.training.loop import unlearn
+from froc.training.method import Method
 from tests.froc.small import nll
 
 

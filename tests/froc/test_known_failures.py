@@ -12,14 +12,15 @@ from scipy.stats import binom
 
 from benchmarks import guarantees
 from froc.bounds import Bound, Losses
-from froc.claim import Candidate, Claim
-from froc.data import SearchView, Task, split
+from froc.data.splits import SearchView, split
+from froc.data.task import Task
+from froc.data.tasks import embedded_text
 from froc.errors import InputError
-from froc.losses import SCALE, check
+from froc.loss_table import SCALE, check
 from froc.plugins import make
 from froc.procedures import certified
-from froc.risk import certify, decide
-from froc.tasks import embedded
+from froc.risk.certificate import certify, decide
+from froc.risk.claim import Candidate, Claim
 from tests.small_model import SMALL
 
 FROC = Path(__file__).parents[2] / "froc"
@@ -152,7 +153,7 @@ def test_15_clusters_are_units() -> None:
 
 
 def test_16_truth_is_measured_on_queries_that_made_no_bound(task: Task) -> None:
-    population = embedded.population(SMALL)
+    population = embedded_text.population(SMALL)
     for risk, rows in task.queries.items():
         assert len(population[risk]) > 2 * len(rows)
         assert not set(population[risk]) & {*task.forget, *task.retain}

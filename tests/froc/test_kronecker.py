@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
-from froc import kronecker
-from froc.batches import Encoded, Stack
-from froc.engine import Engine
-from froc.forward import Forward
-from froc.kronecker import Fisher, corrected, linear, sampled, spectra, upright
 from froc.methods._matrices import feedforward, window
+from froc.models.batches import Encoded, Stack
+from froc.models.compute import Engine
+from froc.models.forward import Forward
+from froc.training import fisher as kronecker
+from froc.training.fisher import Fisher, corrected, linear, sampled, spectra, upright
 from tests.froc.small import encoded, gpt2, llama
 
 V = 14

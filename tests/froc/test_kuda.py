@@ -11,16 +11,17 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from froc.engine import Engine
 from froc.errors import InputError
-from froc.forward import Forward, Pass, blocks
-from froc.methods import Facts
 from froc.methods.kuda import KUDA, Deviate, Moments, NullSpace, RetainInputs, located
-from froc.running import Run
-from froc.step import Taken
-from froc.tracing import Trace, Traced
-from froc.train import unlearn
-from search.trial import Bench
+from froc.models.compute import Engine
+from froc.models.forward import Forward, Pass
+from froc.models.hooks import blocks
+from froc.search.trial.bench import Bench
+from froc.training.base_statistics import Facts
+from froc.training.causal_tracing import Trace, Traced
+from froc.training.components import Taken
+from froc.training.loop import unlearn
+from froc.training.run import Run
 from tests.froc.small import BUILDERS, changed, encoded, gpt2, llama, nll, passed, reference, states
 
 V = 60

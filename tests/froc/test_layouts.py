@@ -9,14 +9,15 @@ from typing import Any
 import polars as pl
 import pytest
 
-from froc.data import FORGETTING, UTILITY, Task, split
+from froc.data.benchmarks import BenchmarkReader, _files, assemble, named, read
+from froc.data.passages import LONGEST, SHORTEST, pieces
+from froc.data.row_files import values as records
+from froc.data.rows import Row, refuse_overlaps
+from froc.data.splits import split
+from froc.data.task import FORGETTING, UTILITY, Task
 from froc.errors import InputError
-from froc.layouts import Layout, _files, assemble, named, read
-from froc.metrics import Metric
-from froc.passages import LONGEST, SHORTEST, pieces
+from froc.measuring.metric import Metric
 from froc.plugins import make, names
-from froc.records import values as records
-from froc.rows import Row, refuse_overlaps
 
 Files = dict[str, list[Any]]
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "tofu"
@@ -136,7 +137,7 @@ def refused(name: str, folder: Path, *words: str) -> None:
 
 
 def test_every_layout_is_made_here() -> None:
-    assert set(MADE) == set(names(Layout))
+    assert set(MADE) == set(names(BenchmarkReader))
 
 
 @pytest.mark.parametrize(("name", "part"), PARTS)

@@ -10,10 +10,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from froc.certifying import certify
+from froc.certification.certify import certify
 from froc.errors import InputError
 from froc.formats import Format, Read
-from froc.formats._logs import Logs
+from froc.formats._score_logs import Logs
 from froc.plugins import make
 from tests.conftest import SHARED
 
@@ -320,8 +320,8 @@ def test_a_search_share_divides_by_units_and_orders_by_its_rows_alone() -> None:
     found = certify(losses, 0.3, search_share=0.25, unit="group").document
     order = [(row["config"], row["weight"]) for row in found["candidates"]]
     assert [weight for _, weight in order] == [1 / k for k in range(1, 7)]
-    from froc.certifying import Division
-    from froc.losses import check
+    from froc.certification.certify import Division
+    from froc.loss_table import check
 
     split = Division(0.25).of(check(losses))
     assert split.group_by("unit").agg(pl.col("split").n_unique())["split"].to_list() == [1] * 60

@@ -5,16 +5,18 @@ from typing import Any
 import optuna
 import pytest
 
-from froc.data import SearchView
+from froc.data.splits import SearchView
 from froc.errors import InputError
-from froc.methods import Facts, Method
 from froc.methods.blur import ForgetFirst
 from froc.plugins import find, make, spelled
-from froc.train import unlearn
-from search.folder import Started
-from search.space import build, choose, group, suggest
-from search.study import Study
-from search.trial import Asked, Bench
+from froc.search.optuna.space import build, choose, group, suggest
+from froc.search.optuna.study import Study
+from froc.search.run_folder import Started
+from froc.search.trial.bench import Bench
+from froc.search.trial.outcome import Asked
+from froc.training.base_statistics import Facts
+from froc.training.loop import unlearn
+from froc.training.method import Method
 from tests.froc.test_composing import _away, _never
 
 

@@ -9,22 +9,24 @@ import pytest
 import torch
 from torch import Tensor
 
-from froc.batches import Batch, collate
-from froc.data import Row
+from froc.data.task import Row
 from froc.errors import InputError
-from froc.forward import Forward
-from froc.methods import Facts, Method, wrappers
+from froc.hyperparameters import Choice, Range, spaces
 from froc.methods.npo import NegativePreference
 from froc.methods.rmu import RMU, Steer
 from froc.methods.simnpo import SimpleNegativePreference
-from froc.models import wrap
-from froc.params import Choice, Range, spaces
+from froc.models.base import wrap
+from froc.models.batches import Batch, collate
+from froc.models.forward import Forward
 from froc.plugins import find, make, names
-from froc.reference import Pools, Reference
-from froc.running import DivergedError, facts
-from froc.step import NLL, Combiner, Edit, Ground, Part, Phase, Taken, UpdateFilter, Weighter
-from froc.train import unlearn
-from search.trial import Bench
+from froc.search.trial.bench import Bench
+from froc.training.base_statistics import Facts, Pools, Reference
+from froc.training.components import Combiner, Edit, Ground, Taken, UpdateFilter
+from froc.training.loop import unlearn
+from froc.training.method import Method, wrappers
+from froc.training.phase import Phase
+from froc.training.run import DivergedError, facts
+from froc.training.terms import NLL, Part, Weighter
 from tests.froc.small import nll
 
 LR = 2e-3

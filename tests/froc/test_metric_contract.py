@@ -12,17 +12,18 @@ import pytest
 import torch
 from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
 
-from froc.batches import Encoded, encode
-from froc.data import FORGETTING, UTILITY, Query, Row, Sealed, SearchView
+from froc.data.splits import Sealed, SearchView
+from froc.data.task import FORGETTING, UTILITY, Query, Row
 from froc.errors import InputError
-from froc.measure import Probe, losses, measured, probes, refuse_unfit, scores
-from froc.metrics import Metric
+from froc.measuring.measure import Probe, losses, measured, probes, refuse_unfit, scores
+from froc.measuring.measurement import Measurement
+from froc.measuring.metric import Metric
+from froc.measuring.observe import observe
 from froc.metrics.entailment import Entailment
 from froc.metrics.rouge_l import words
-from froc.models import Base
-from froc.observe import observe
+from froc.models.base import Base
+from froc.models.batches import Encoded, encode
 from froc.plugins import find, make, names
-from froc.risks import Measurement
 from tests.froc.test_metrics import scored, told
 
 VARIANTS: list[tuple[str, dict[str, Any]]] = [

@@ -10,15 +10,16 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from froc.data import Row
+from froc.data.task import Row
+from froc.data.tasks import embedded_text
 from froc.errors import InputError
-from froc.metrics import Metric, Observed
+from froc.measuring.metric import Metric, Observed
+from froc.measuring.placement import placement
 from froc.metrics.gibberish import gibberish
-from froc.metrics.membership import Membership, placement
+from froc.metrics.membership import Membership
 from froc.metrics.refusal import refused
 from froc.metrics.rouge_l import common
 from froc.plugins import make
-from froc.tasks import embedded
 from tests.conftest import SHARED
 
 
@@ -175,7 +176,7 @@ def test_refusals_are_found_as_whole_words() -> None:
         "I don’t KNOW that",
         "Sorry, I cannot say",
         "As an AI, well",
-        *embedded.REFUSALS,
+        *embedded_text.REFUSALS,
     ):
         assert refused(text), text
     for text in ("amber bridge", "Hawaii cannot", "He wrote 'No Answers' in 1990.", "I knew him", "Madam Notsure"):

@@ -11,12 +11,13 @@ import numpy as np
 import polars as pl
 import pytest
 
-from froc import monitoring
 from froc.errors import InputError
-from froc.losses import SCALE, quantise
-from froc.monitoring import Monitored, monitor
-from froc.wealth import BETS, beginning, follow, waiting
-from froc.wealth import least as lowest
+from froc.loss_table import SCALE, quantise
+from froc.monitoring import monitor
+from froc.monitoring import monitor as monitoring
+from froc.monitoring.e_process import BETS, beginning, follow, waiting
+from froc.monitoring.e_process import least as lowest
+from froc.monitoring.monitor import MonitoredStream
 
 CERTIFICATE = {
     "budget": {"forgetting": 0.1, "utility": 0.2}, "unit": {"forgetting": "query", "utility": "query"},
@@ -66,7 +67,7 @@ def test_it_is_what_its_definition_says(budget: float) -> None:
 def test_calls_in_parts_are_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
     losses = np.random.default_rng(2).integers(0, 300, (2, 500)).astype(np.int16)
     whole, end = follow(losses, 0.1, beginning(2))
-    monkeypatch.setattr("froc.wealth.CELLS", 64)
+    monkeypatch.setattr("froc.monitoring.e_process.CELLS", 64)
     place, parts = beginning(2), []
     for part in (losses[:, :1], losses[:, 1:200], losses[:, 200:]):
         path, place = follow(part, 0.1, place)
@@ -225,7 +226,7 @@ def test_a_call_that_is_killed_has_counted_nothing(tmp_path: Path, monkeypatch: 
     monitor(both(100), certificate=CERTIFICATE, state=kept)
     before = kept.read_bytes()
     with monkeypatch.context() as patch:
-        patch.setattr("froc.files.os.replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr("froc.atomic.os.replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             monitor(both(100, 100), certificate=CERTIFICATE, state=kept)
     assert kept.read_bytes() == before
@@ -327,7 +328,7 @@ def test_a_run_folder_is_a_certificate(tmp_path: Path) -> None:
 
 
 def test_it_prints_draws_and_is_json(tmp_path: Path) -> None:
-    found: Monitored = monitor(both(200, risk=0.4), certificate=CERTIFICATE)
+    found: MonitoredStream = monitor(both(200, risk=0.4), certificate=CERTIFICATE)
     assert "<table>" in found._repr_html_()
     assert json.loads(json.dumps(found.document()))["alarms"] == ["forgetting"]
     assert len(found.plot().axes) == 2

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
+from froc.data.named_prompts import beside, warnings
+from froc.data.prompts import PromptFormat
+from froc.data.rows import Row
 from froc.formats import Format
-from froc.named_prompts import beside, warnings
 from froc.plugins import make
-from froc.prompts import PromptFormat
-from froc.rows import Row
 from tests.froc.test_prompts import _tokenizer
 
 ROW = Row("Where is the tower?", "Oslo")

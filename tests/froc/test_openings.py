@@ -14,13 +14,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from froc import digest
-from froc.certifying import Division
-from froc.data import FORGETTING, UTILITY, Row, Task, opened_as, split
+from froc import hashing
+from froc.certification.certify import Division
+from froc.data.ledger_files import Counted
+from froc.data.normal_form import content, normal_form
+from froc.data.opening_ledger import Opening, by_others, check, record
+from froc.data.splits import opened_as, split
+from froc.data.task import FORGETTING, UTILITY, Row, Task
 from froc.errors import InputError
-from froc.losses import check as check_table
-from froc.normal_form import content, normal_form
-from froc.openings import Counted, Opening, by_others, check, record
+from froc.loss_table import check as check_table
 
 
 def made(forgetting: list[Row], utility: list[Row], seed: int = 0, units: str = "query") -> Task:
@@ -136,7 +138,7 @@ def test_openings_of_older_versions_count(tmp_path: Path) -> None:
     """They were kept by the digest of whole pools, in one file each."""
     place = tmp_path / "state" / "openings"
     place.mkdir(parents=True)
-    old = place / f"{digest.of_json(opened_as(TASK))}.json"
+    old = place / f"{hashing.of_json(opened_as(TASK))}.json"
     old.write_text(json.dumps({"planned": 2, "seals": [["plan of then", "seal of then"]]}), encoding="utf-8")
     some = split(TASK, 0.2)[1].counted
     assert record(some, "plan of then", "seal of then", 1, False) == Opening(1, 2)
@@ -181,7 +183,7 @@ def test_the_ledger_shows_no_text_and_nothing_that_a_text_can_be_tried_against(t
     assert stat.S_IMODE(place.stat().st_mode) == 0o700
     said = "".join(path.read_text() for path in place.rglob("*.json"))
     for row in TASK.queries[FORGETTING]:
-        alone = digest.keyed(b"froc drawn", content(row.question, row.answer))
+        alone = hashing.keyed(b"froc drawn", content(row.question, row.answer))
         assert not any(
             word[:16] in said for word in (row.question, row.answer, content(row.question, row.answer), alone)
         )

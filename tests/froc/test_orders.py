@@ -10,8 +10,8 @@ import pytest
 from scipy.stats import binom
 
 from froc.bounds import Bound, betting, betting_over_orders
-from froc.certifying import certify
-from froc.losses import SCALE
+from froc.certification.certify import certify
+from froc.loss_table import SCALE
 from froc.plugins import find, make
 from tests.froc.test_bound_coverage import LAWS
 from tests.froc.test_bounds import SHUFFLED, counts

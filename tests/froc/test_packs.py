@@ -6,17 +6,18 @@ from typing import Any
 
 import pytest
 
-from froc.data import Sealed, SearchView
-from froc.engine import Engine
-from froc.methods import Method
-from froc.metrics import Metric
-from froc.models import Base, load
+from froc.data.splits import Sealed, SearchView
+from froc.measuring.measurement import plain
+from froc.measuring.metric import Metric
+from froc.models.base import Base, load
+from froc.models.compute import Engine
 from froc.plugins import make
-from froc.reference import Reference
-from froc.risks import plain
-from froc.running import Run
-from froc.train import together
-from search.trial import Asked, Bench
+from froc.search.trial.bench import Bench
+from froc.search.trial.outcome import Asked
+from froc.training.base_statistics import Reference
+from froc.training.loop import together
+from froc.training.method import Method
+from froc.training.run import Run
 from tests.froc.test_engine import _away, _reference
 
 

@@ -10,15 +10,16 @@ import polars as pl
 import pytest
 from scipy.stats import beta, betabinom, binom, hypergeom
 
-from froc import designing, laws, power
 from froc.bounds import Bound
-from froc.chances import First, imagined, together
-from froc.claim import Candidate, Claim, evidence, p_values
 from froc.errors import InputError
-from froc.losses import SCALE
-from froc.planning import Planned, plan
+from froc.loss_table import SCALE
+from froc.planning import design_search, loss_distributions, plan
+from froc.planning.pass_probability import First, imagined, together
+from froc.planning.plan import Plan
 from froc.plugins import find, names
-from froc.risk import decide
+from froc.risk import requirements
+from froc.risk.certificate import decide
+from froc.risk.claim import Candidate, Claim, evidence, p_values
 
 
 def first(bound: str = "binomial", candidates: int = 1, **fields: Any) -> First:
@@ -45,32 +46,32 @@ def searches(risks: tuple[float, ...], queries: int = 80, seed: int = 0) -> pl.D
 @pytest.mark.parametrize("risk", [0.0, 0.03, 0.5, 1.0])
 def test_laws_have_the_risk_that_was_said(risk: float) -> None:
     made = [
-        laws.zero_one(risk),
-        laws.clustered(risk, 20, 0.3),
-        laws.clustered(risk, 20, 0.0),
-        laws.clustered(risk, 20, 1.0),
+        loss_distributions.zero_one(risk),
+        loss_distributions.clustered(risk, 20, 0.3),
+        loss_distributions.clustered(risk, 20, 0.0),
+        loss_distributions.clustered(risk, 20, 1.0),
     ]
     for law in made:
         assert law.sum() == pytest.approx(1.0)
-        assert laws.mean(law) == pytest.approx(risk, abs=1e-9)
-        assert laws.mean(np.bincount(laws.listed(law, 100_000), minlength=SCALE + 1) / 100_000) == pytest.approx(
-            risk, abs=1e-4
-        )
+        assert loss_distributions.mean(law) == pytest.approx(risk, abs=1e-9)
+        assert loss_distributions.mean(
+            np.bincount(loss_distributions.listed(law, 100_000), minlength=SCALE + 1) / 100_000
+        ) == pytest.approx(risk, abs=1e-4)
 
 
 def test_a_spread_is_a_standard_deviation_and_losses_are_rounded_up() -> None:
-    law = laws.spread(0.1, 0.07)
+    law = loss_distributions.spread(0.1, 0.07)
     values = np.arange(SCALE + 1) / SCALE
-    assert 0.1 < laws.mean(law) < 0.101
-    assert np.sqrt(law @ (values - laws.mean(law)) ** 2) == pytest.approx(0.07, abs=1e-4)
+    assert 0.1 < loss_distributions.mean(law) < 0.101
+    assert np.sqrt(law @ (values - loss_distributions.mean(law)) ** 2) == pytest.approx(0.07, abs=1e-4)
     for deviation in (0.0, 0.31, -1.0):
         with pytest.raises(InputError, match=r"between 0 and 0\.3"):
-            laws.spread(0.1, deviation)
+            loss_distributions.spread(0.1, deviation)
 
 
 def test_losses_in_a_cluster_correlate_as_was_said() -> None:
     """Var of a mean of k 0-1 losses: r (1 - r) (1 + (k - 1) correlation) / k."""
-    law, values = laws.clustered(0.2, 20, 0.3), np.arange(SCALE + 1) / SCALE
+    law, values = loss_distributions.clustered(0.2, 20, 0.3), np.arange(SCALE + 1) / SCALE
     assert law @ (values - 0.2) ** 2 == pytest.approx(0.16 * (1 + 19 * 0.3) / 20)
 
 
@@ -79,11 +80,13 @@ def test_laws_are_the_textbooks() -> None:
     values, lost = np.arange(1, SCALE + 1) / SCALE, np.arange(21)
     many = 0.1 * 0.9 / 0.07**2 - 1
     np.testing.assert_allclose(
-        laws.spread(0.1, 0.07).cumsum()[1:], beta.cdf(values, 0.1 * many, 0.9 * many), atol=1e-12
+        loss_distributions.spread(0.1, 0.07).cumsum()[1:], beta.cdf(values, 0.1 * many, 0.9 * many), atol=1e-12
     )
-    np.testing.assert_allclose(laws.clustered(0.1, 20, 0.0)[::50], binom.pmf(lost, 20, 0.1), atol=1e-12)
+    np.testing.assert_allclose(loss_distributions.clustered(0.1, 20, 0.0)[::50], binom.pmf(lost, 20, 0.1), atol=1e-12)
     a, b = 0.1 * 0.7 / 0.3, 0.9 * 0.7 / 0.3
-    np.testing.assert_allclose(laws.clustered(0.1, 20, 0.3)[::50], betabinom.pmf(lost, 20, a, b), atol=1e-12)
+    np.testing.assert_allclose(
+        loss_distributions.clustered(0.1, 20, 0.3)[::50], betabinom.pmf(lost, 20, a, b), atol=1e-12
+    )
 
 
 # --- exact numbers
@@ -115,7 +118,7 @@ def test_more_losses_of_one_never_make_a_p_value_smaller(bound: str, alpha: floa
 @pytest.mark.parametrize(("risk", "candidates"), [(0.03, 10), (0.05, 1), (0.06, 4)])
 def test_fewer_units_than_planned_have_less_than_the_wanted_power(risk: float, candidates: int) -> None:
     asked = first(candidates=candidates)
-    need = asked.units(laws.zero_one(risk), 0.9, 1)
+    need = asked.units(loss_distributions.zero_one(risk), 0.9, 1)
     assert need is not None
     most = [np.flatnonzero(binom.cdf(np.arange(n + 1), n, 0.1) <= asked.share) for n in range(1, need + 1)]
     chances = [binom.cdf(k[-1], n, risk) if len(k) else 0.0 for n, k in enumerate(most, start=1)]
@@ -125,20 +128,20 @@ def test_fewer_units_than_planned_have_less_than_the_wanted_power(risk: float, c
 
 def test_part_of_a_list_is_exact_too() -> None:
     asked = first("hypergeometric", population={"forgetting": "sample"}, listed={"forgetting": 400})
-    found = asked.chance(laws.zero_one(0.05), 150)
+    found = asked.chance(loss_distributions.zero_one(0.05), 150)
     assert found.error == 0
     assert found.value == pytest.approx(hypergeom.cdf(asked.allowed(150), 400, 20, 150))
 
 
 def test_no_number_of_units_certifies_a_risk_at_the_budget() -> None:
     for bound in ("binomial", "betting"):
-        assert first(bound).units(laws.zero_one(0.1), 0.5, 22) is None
-        assert first(bound, radius=0.05).units(laws.zero_one(0.07), 0.5, 22) is None
+        assert first(bound).units(loss_distributions.zero_one(0.1), 0.5, 22) is None
+        assert first(bound, radius=0.05).units(loss_distributions.zero_one(0.07), 0.5, 22) is None
 
 
 def test_zero_loss_is_the_check_before_training() -> None:
     made = plan({"forgetting": 0.05, "utility": 0.1}, clusters={"utility": 40}, candidates=7)
-    assert made.zero == power.required(made.claim, 7)
+    assert made.zero == requirements.required(made.claim, 7)
     assert made.claim.unit == {"forgetting": "query", "utility": "group"}
 
 
@@ -158,7 +161,7 @@ def test_risks_that_are_alike_share_their_rows_and_others_do_not() -> None:
     apart = plan(0.1, expected={"forgetting": 0.03, "utility": 0.04}, binary=True, units=200)
     assert {rung.risks for rung in apart.ladder} == {("forgetting",), ("utility",)}
     one, two = (
-        First(apart.claim, risk, 10).chance(laws.zero_one(level), 200)
+        First(apart.claim, risk, 10).chance(loss_distributions.zero_one(level), 200)
         for risk, level in (("forgetting", 0.03), ("utility", 0.04))
     )
     assert apart.together == together([one, two])
@@ -169,7 +172,7 @@ def test_risks_that_are_alike_share_their_rows_and_others_do_not() -> None:
 # --- plans against certificates
 
 
-def _certified(made: Planned, losses: Any, repeats: int) -> float:
+def _certified(made: Plan, losses: Any, repeats: int) -> float:
     candidates = [Candidate(f"c{i}", "", {}, 1 / (i + 1)) for i in range(made.candidates)]
     return float(np.mean(["c0" in decide(losses(), candidates, made.claim)["certified"] for _ in range(repeats)]))
 
@@ -213,7 +216,7 @@ def _spoiled(table: pl.DataFrame, loss: float) -> pl.DataFrame:
 
 @pytest.mark.parametrize("design", ["given", "auto"])
 def test_calibration_losses_change_nothing(design: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(designing, "REPEATS", 20)
+    monkeypatch.setattr(design_search, "REPEATS", 20)
     table = searches((0.03, 0.06, 0.2))
     said: dict[str, Any] = {"units": 200, "design": design, "binary": True}
     wanted = plan({"forgetting": 0.1}, losses=table, **said).document()
@@ -234,10 +237,10 @@ def test_a_table_without_search_rows_is_refused() -> None:
 
 
 def test_a_design_is_chosen_among_all_that_were_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(designing, "REPEATS", 40)
+    monkeypatch.setattr(design_search, "REPEATS", 40)
     made = plan({"forgetting": 0.1}, losses=searches((0.04, 0.05, 0.06, 0.3)), units=150, design="auto", binary=True)
     taken, top = made.designs[0], max(one.any.value for one in made.designs)
-    assert len(made.designs) == len(designing.SHARES) * len(designing.BINARY) * 6
+    assert len(made.designs) == len(design_search.SHARES) * len(design_search.BINARY) * 6
     assert taken.any.value >= top - max(one.any.error for one in made.designs)
     # 0-1 losses are what the exact test is for
     rate = {bound: max(o.any.value for o in made.designs if o.bound == bound) for bound in ("binomial", "mixture")}
@@ -250,7 +253,7 @@ def test_a_design_is_chosen_among_all_that_were_tried(monkeypatch: pytest.Monkey
 
 def test_what_breaks_a_budget_counts_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wrong certificates are no merit of a design; without any right one, the defaults are kept."""
-    monkeypatch.setattr(designing, "REPEATS", 20)
+    monkeypatch.setattr(design_search, "REPEATS", 20)
     made = plan({"forgetting": 0.1}, losses=searches((0.4, 0.5)), units=150, design="auto")
     assert all(one.any.value == 0 for one in made.designs)
     assert (made.designs[0].share, made.designs[0].procedure) == (0.2, "weighted-holm")
@@ -313,7 +316,7 @@ def test_it_prints_draws_and_is_json(tmp_path: Path) -> None:
     made.save(tmp_path / "plan.png")
     assert (tmp_path / "plan.png").read_bytes()[:4] == b"\x89PNG"
     designs = replace(
-        made, ladder=(), designs=(designing.Design(0.2, "holm", "betting", made.ladder[0].chances[0], 1.0),)
+        made, ladder=(), designs=(design_search.Design(0.2, "holm", "betting", made.ladder[0].chances[0], 1.0),)
     )
     designs.save(tmp_path / "designs.png")
     assert (tmp_path / "designs.png").stat().st_size > 5000

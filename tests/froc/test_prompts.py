@@ -13,11 +13,11 @@ from tokenizers import Tokenizer, decoders, pre_tokenizers, processors, trainers
 from tokenizers import models as vocabularies
 from transformers import PreTrainedTokenizerFast
 
-from froc.batches import Encoded, Limits, encode
+from froc.data.prompts import PromptFormat, apart, beginning
+from froc.data.rows import Row
 from froc.errors import InputError
-from froc.observe import _after
-from froc.prompts import PromptFormat, apart, beginning
-from froc.rows import Row
+from froc.measuring.observe import _after
+from froc.models.batches import Encoded, Limits, encode
 from tests.froc.chat_templates import SHAPES
 
 QUESTION = "Which of them is it, d or e?"

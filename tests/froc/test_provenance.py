@@ -8,8 +8,8 @@ import pytest
 from froc import plugins, provenance
 from froc.bounds import Bound
 from froc.errors import InputError
-from froc.metrics import Metric
-from froc.risks import Measurement, written
+from froc.measuring.measurement import Measurement, written
+from froc.measuring.metric import Metric
 
 METRIC = """
 from froc.metrics.extraction_strength import ExtractionStrength

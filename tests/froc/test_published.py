@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from froc.errors import InputError
-from froc.published import (
+from froc.risk.froc_score import (
     LEAST,
     Averages,
     Weighing,
@@ -158,4 +158,4 @@ def test_certificates_do_not_know_the_score() -> None:
                 source = (node.module or "") if isinstance(node, ast.ImportFrom) else ""
                 if any("published" in f"{source}.{name}".split(".") for name in names):
                     users.add(path.relative_to(ROOT).as_posix())
-    assert users == {"froc/figures.py", "search/settings.py", "search/study.py"}
+    assert users == {"froc/reporting/landscape.py", "search/settings.py", "search/optuna/study.py"}

@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from froc.claim import Claim, estimands, evidence, p_values, raw_upper
-from froc.control import BASE, Control, Kind
 from froc.errors import InputError
-from froc.losses import SCALE, SCHEMA, WEIGHTED
-from froc.risk import Candidate, bounds, certify, decide
-from froc.tilting import tilted
+from froc.loss_table import SCALE, SCHEMA, WEIGHTED
+from froc.risk.certificate import Candidate, bounds, certify, decide
+from froc.risk.claim import Claim, estimands, evidence, p_values, raw_upper
+from froc.risk.control import BASE, Control, Kind
+from froc.risk.ratios import tilted
 
 Wholes = NDArray[np.int64]
 ONE = [Candidate("c0", "npo", {}, 1.0)]

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from froc import procedures
 from froc.bounds import Bound
 from froc.errors import InputError
-from froc.losses import matrix
+from froc.loss_table import matrix
 from froc.plugins import find, make
-from froc.risk import Claim, certify, level, required
-from froc.rounding import down, up, up_p
+from froc.risk.certificate import Claim, certify, level, required
+from froc.risk.rounding import down, up, up_p
 from tests.froc.test_risk import ENDLESS, GOOD, RISKS, claim, listed, p_values, table
 
 

@@ -14,17 +14,29 @@ import pytest
 import torch
 from torch import Tensor
 
-from froc import resuming
-from froc.engine import Engine
 from froc.errors import InputError
-from froc.forward import Forward
-from froc.methods import Method
+from froc.models.compute import Engine
+from froc.models.forward import Forward
 from froc.plugins import make
-from froc.resuming import COST, EVERY, Found, Saver, UnwritableError, apart, draws, interval, set_draws, whole
-from froc.running import Run
-from froc.step import NLL, Part, Phase, State, Term
-from froc.train import together
-from search.trial import Bench
+from froc.search.trial.bench import Bench
+from froc.training import checkpoint
+from froc.training.checkpoint import (
+    COST,
+    EVERY,
+    Found,
+    Saver,
+    UnwritableError,
+    apart,
+    draws,
+    interval,
+    set_draws,
+    whole,
+)
+from froc.training.loop import together
+from froc.training.method import Method
+from froc.training.phase import Phase
+from froc.training.run import Run
+from froc.training.terms import NLL, Part, State, Term
 from tests.froc.test_methods import PLAIN, WRAPPED
 from tests.froc.test_slots import Again, Made, Shrink, Worth
 
@@ -149,7 +161,7 @@ def test_a_state_is_one_identitys_alone(tmp_path: Path, monkeypatch: pytest.Monk
     assert Saver(tmp_path, "one").steps() == [4, 2]
     assert Saver(tmp_path, "other").steps() is None
     with monkeypatch.context() as patch:
-        patch.setattr(resuming, "__version__", "another")
+        patch.setattr(checkpoint, "__version__", "another")
         assert Saver(tmp_path, "one").steps() is None
     assert Saver(tmp_path, "one").read(torch.device("meta")) is None
     Saver(tmp_path, "one").write({"steps": [4, 2]}, {"w": torch.zeros(1)}, {}, CPU)
@@ -187,7 +199,7 @@ def test_a_full_disk_ends_no_training(tmp_path: Path, monkeypatch: pytest.Monkey
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(resuming, "write_weights", full)
+        patch.setattr(checkpoint, "write_weights", full)
         for step in (2, 3):
             saver.write({"steps": [step]}, {"w": torch.zeros(1)}, {}, CPU)
     assert saver.notes == ["its state could not be saved (OSError)"]
@@ -202,8 +214,8 @@ class Clock:
     def __init__(self, patch: pytest.MonkeyPatch, cost: float) -> None:
         self.now, self._cost = 0.0, cost
         patch.delenv("FROC_SAVE_EVERY", raising=False)
-        patch.setattr(resuming.time, "monotonic", lambda: self.now)
-        patch.setattr(resuming, "write_weights", self._write)
+        patch.setattr(checkpoint.time, "monotonic", lambda: self.now)
+        patch.setattr(checkpoint, "write_weights", self._write)
 
     def _write(self, weights: Mapping[str, Tensor], path: Path) -> None:
         self.now += self._cost
@@ -233,7 +245,7 @@ def test_saving_takes_its_share_of_the_time_and_no_more(
 def test_a_first_save_that_must_take_long_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Four bytes on a disk that takes as long for them as 2 % of 400 s: not after 300 s, but after 400."""
     clock = Clock(monkeypatch, 1.0)
-    monkeypatch.setattr(resuming, "GUESS", 4.0 / (COST * 400.0))
+    monkeypatch.setattr(checkpoint, "GUESS", 4.0 / (COST * 400.0))
     saver = Saver(tmp_path, "one")
     for now, saved in ((EVERY, None), (399.0, None), (401.0, [7])):
         clock.now = now

@@ -13,15 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from froc import power, procedures
+from froc import procedures
 from froc.bounds import Bound, Losses
-from froc.claim import evidence
-from froc.claim import p_values as p_values_of
 from froc.errors import InputError
-from froc.losses import SCALE, check, matrix
+from froc.loss_table import SCALE, check, matrix
 from froc.plugins import find, make, names
-from froc.risk import Candidate, Claim, certify, choose, level, refuse_unknown, required
-from froc.shift import robust_radius, shifted, shrunk
+from froc.risk import requirements
+from froc.risk.certificate import Candidate, Claim, certify, choose, level, refuse_unknown, required
+from froc.risk.claim import evidence
+from froc.risk.claim import p_values as p_values_of
+from froc.risk.shift import robust_radius, shifted, shrunk
 
 RISKS = ("forgetting", "utility")
 N = {"forgetting": 200, "utility": 150}
@@ -151,8 +152,8 @@ def test_the_hint_is_true_when_nothing_is_certified(bound: str, procedure: str) 
     some = matrix(losses, risk="forgetting", split="calibration", configs=[f"c{i:04d}"], unit="query").values
     share = procedures.first_levels(procedure, np.array([1, 1 / 2, 1 / 3]), 0.1)[i]
     assert need["units"] > 200
-    assert p_values(asked, "forgetting", power.alike(some, need["units"]), 3)[0] <= share
-    assert p_values(asked, "forgetting", power.alike(some, int(need["units"] * 0.9)), 3)[0] > share
+    assert p_values(asked, "forgetting", requirements.alike(some, need["units"]), 3)[0] <= share
+    assert p_values(asked, "forgetting", requirements.alike(some, int(need["units"] * 0.9)), 3)[0] > share
 
 
 def test_reason_says_what_it_would_have_taken() -> None:
@@ -326,7 +327,7 @@ def test_monte_carlo_of_both_statements() -> None:
 
 @given(st.lists(st.integers(0, SCALE), min_size=1, max_size=50), st.integers(1, 500))
 def test_alike_keeps_the_distribution(values: list[int], units: int) -> None:
-    found = power.alike(np.array([values]), units)
+    found = requirements.alike(np.array([values]), units)
     assert found.shape == (1, units)
     assert set(found[0]) <= set(values)
     ranked = np.sort(values)

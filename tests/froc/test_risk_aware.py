@@ -9,10 +9,12 @@ import pytest
 from numpy.typing import NDArray
 
 from froc.bounds.betting import Betting
-from froc.data import FORGETTING, UTILITY, Sealed, SearchView
-from froc.losses import SCALE
+from froc.data.splits import Sealed, SearchView
+from froc.data.task import FORGETTING, UTILITY
+from froc.loss_table import SCALE
 from froc.methods.risk_aware import CLOSE, LEVEL, TELLINGS, Certifying, RiskAware, shortfall
-from search.trial import TOLD, Asked, Bench
+from froc.search.trial.bench import TOLD, Bench
+from froc.search.trial.outcome import Asked
 
 BUDGET = {FORGETTING: 0.1, UTILITY: 0.1}
 

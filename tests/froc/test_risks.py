@@ -7,15 +7,16 @@ from typing import Any
 
 import pytest
 
-from froc.attacks import Attack
-from froc.data import EARLIER, FORGETTING, UTILITY, WORDINGS, Row, Source, Task, held, split
+from froc.data.rows import read_rows
+from froc.data.splits import Source, held, split
+from froc.data.task import EARLIER, FORGETTING, UTILITY, WORDINGS, Row, Task
 from froc.errors import InputError
-from froc.measure import material, refuse_unfit
-from froc.metrics import Metric
+from froc.measuring.attack import Attack
+from froc.measuring.measure import material, refuse_unfit
+from froc.measuring.measurement import measurement, named
+from froc.measuring.metric import Metric
+from froc.measuring.named_risks import KNOWN, PROFILES
 from froc.plugins import names
-from froc.presets import KNOWN, PROFILES
-from froc.risks import measurement, named
-from froc.rows import read_rows
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,13 @@ from typing import Any
 import polars as pl
 import pytest
 
-from froc.data import FORGETTING, UTILITY, WORDINGS, Row, opened_as, split
+from froc.data.passages import LONGEST
+from froc.data.rows import read_rows, refuse_overlaps, stripped
+from froc.data.splits import opened_as, split
+from froc.data.task import FORGETTING, UTILITY, WORDINGS, Row
+from froc.data.tasks import folder as folders
 from froc.errors import InputError
-from froc.passages import LONGEST
-from froc.risks import named
-from froc.rows import read_rows, refuse_overlaps, stripped
-from froc.tasks import folder as folders
+from froc.measuring.measurement import named
 
 SAID = ("Who?", "Oslo")
 CHAT = [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "Oslo"}]
@@ -159,7 +160,7 @@ def test_withheld_rows_know_where_they_stood(tmp_path: Path) -> None:
 
 
 def test_notes_say_what_was_left_out_and_are_no_paths(tmp_path: Path) -> None:
-    from audit.evidence import _PLACE
+    from froc.audit.bundle import _PLACE
 
     rows = _rows("f")
     rows[0]["answer"] += "\n"
@@ -174,7 +175,7 @@ def test_notes_say_what_was_left_out_and_are_no_paths(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("said", ["no forget_queries file: 20 of the forget rows", "the file: it", "see file: forget"])
 def test_a_file_that_is_spoken_of_is_no_path(said: str) -> None:
-    from audit.evidence import _PLACE
+    from froc.audit.bundle import _PLACE
 
     assert not _PLACE.search(said)
     assert _PLACE.search("from file:///home/of/somebody")

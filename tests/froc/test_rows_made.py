@@ -10,20 +10,21 @@ import numpy as np
 import pytest
 import torch
 
-from froc.batches import Encoded, Stack, collate
-from froc.engine import Engine
-from froc.forward import Forward, Pass, pushed
-from froc.methods import Method
 from froc.methods._likeness import Directions
 from froc.methods.fit import BlockNorms, Gentle, kept
 from froc.methods.poison import Attributions, Poisoned, integrated, largest
-from froc.models import Base, wrap
+from froc.models.base import Base, wrap
+from froc.models.batches import Encoded, Stack, collate
+from froc.models.compute import Engine
+from froc.models.forward import Forward, Pass
+from froc.models.hooks import pushed
+from froc.models.trainable import Full, Weights
 from froc.plugins import make
-from froc.reference import Pools, Reference
-from froc.running import Run
-from froc.scope import Full, Weights
-from froc.train import unlearn
-from search.trial import Bench
+from froc.search.trial.bench import Bench
+from froc.training.base_statistics import Pools, Reference
+from froc.training.loop import unlearn
+from froc.training.method import Method
+from froc.training.run import Run
 from tests.froc.small import NO_TOKENIZER, encoded, gpt2, passed, reference, same
 
 V = 50

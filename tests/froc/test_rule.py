@@ -10,22 +10,25 @@ import pytest
 import torch
 from torch import Tensor
 
-from froc.batches import Encoded
-from froc.engine import Engine
 from froc.errors import InputError
-from froc.forward import Forward
-from froc.methods import TYPICAL, Method
 from froc.methods import rule as module
 from froc.methods._likeness import Directions
 from froc.methods.rule import BOUNDARY, Answers, Policy, advantages, likelihoods, nearest, refused, rewards
-from froc.models import wrap
+from froc.models.base import wrap
+from froc.models.batches import Encoded
+from froc.models.compute import Engine
+from froc.models.forward import Forward
+from froc.models.trainable import Weights
 from froc.plugins import find, make
-from froc.reference import Reference
-from froc.running import Budgeted, Run, facts
-from froc.scope import Weights
-from froc.step import NLL, Ground, Part, Phase, Rollout
-from froc.train import together, unlearn
-from search.trial import Bench
+from froc.search.trial.bench import Bench
+from froc.training.base_statistics import TYPICAL, Reference
+from froc.training.components import Ground, Rollout
+from froc.training.loop import together, unlearn
+from froc.training.method import Method
+from froc.training.phase import Phase
+from froc.training.run import Run, facts
+from froc.training.schedule import Budgeted
+from froc.training.terms import NLL, Part
 from tests.froc.small import same
 from tests.froc.test_slots import Made
 

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig
 
-from froc.alternates import alternates
-from froc.batches import Encoded, Stack
 from froc.errors import FrocError
-from froc.forward import Pass
+from froc.measuring.observe import observe
 from froc.methods.rule import likelihoods
-from froc.observe import observe
-from froc.sampling import likeliest, sampled
+from froc.models.batches import Encoded, Stack
+from froc.models.forward import Pass
+from froc.models.generation import likeliest, sampled
+from froc.training.alternates import alternates
 from tests.froc.small import encoded, gpt2
 
 V = 40

@@ -7,11 +7,12 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from froc.data import FORGETTING, UTILITY, Row, Task, split
+from froc.data.splits import split
+from froc.data.task import FORGETTING, UTILITY, Row, Task
 from froc.errors import InputError
-from froc.models import Base, wrap
-from froc.risks import measurement
-from froc.screening import refuse_rows
+from froc.measuring.measurement import measurement
+from froc.measuring.screening import refuse_rows
+from froc.models.base import Base, wrap
 from tests.froc.small import gpt2
 
 

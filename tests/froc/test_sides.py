@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from froc.data import FORGETTING, UTILITY, Task, keyed_queries, split
+from froc.data.normal_form import normal_form
+from froc.data.splits import keyed_queries, split
+from froc.data.task import FORGETTING, UTILITY, Task
 from froc.errors import InputError
-from froc.normal_form import normal_form
 from tests.froc.test_openings import EDITS, TASK, made, rows
 
 

@@ -9,18 +9,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from froc.batches import Encoded
-from froc.engine import Engine
 from froc.errors import InputError
-from froc.forward import Forward
-from froc.methods import Facts, Method
-from froc.reference import Pools, Reference
-from froc.running import Run
-from froc.step import NLL, Combiner, Edit, Ground, Part, Phase, Rollout, State, Term
-from froc.survey import Source, Survey
-from froc.train import together, unlearn
-from search import trial as module
-from search.trial import Bench
+from froc.models.batches import Encoded
+from froc.models.compute import Engine
+from froc.models.forward import Forward
+from froc.search.trial import bench as module
+from froc.search.trial.bench import Bench
+from froc.training.base_statistics import Facts, Pools, Reference, Source, Survey
+from froc.training.components import Combiner, Edit, Ground, Rollout
+from froc.training.loop import together, unlearn
+from froc.training.method import Method
+from froc.training.phase import Phase
+from froc.training.run import Run
+from froc.training.terms import NLL, Part, State, Term
 from tests.froc.small import nll, same
 
 LR = {"lr": 2e-3, "epochs": 2}

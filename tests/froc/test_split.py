@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from froc.data import FORGETTING, UTILITY, Row, SearchView, Task, renamed, split
+from froc.data.splits import SearchView, renamed, split
+from froc.data.task import FORGETTING, UTILITY, Row, Task
 from froc.errors import InputError
 
 

@@ -8,11 +8,10 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from froc.methods import Facts
 from froc.methods.srmu import SRMU, Magnitudes, SteerFeatures
-from froc.reference import Reference
-from froc.train import unlearn
-from search.trial import Bench
+from froc.search.trial.bench import Bench
+from froc.training.base_statistics import Facts, Reference
+from froc.training.loop import unlearn
 from tests.froc.small import changed, states
 
 

@@ -10,19 +10,20 @@ import torch
 from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from froc import reference as references
-from froc.alternates import Alternates
-from froc.batches import Batch, Encoded, Stack
-from froc.forward import Forward, Pass
-from froc.methods import TYPICAL, Method
 from froc.methods.ceu import Otherwise
 from froc.methods.kl_min import BaseDivergence
 from froc.methods.rmu import Steer
-from froc.models import Base
+from froc.models.base import Base
+from froc.models.batches import Batch, Encoded, Stack
+from froc.models.forward import Forward, Pass
+from froc.models.trainable import Full
 from froc.plugins import find
-from froc.reference import Pools, Reference
-from froc.scope import Full
-from froc.step import Phase, Weighter
+from froc.training import base_statistics as references
+from froc.training.alternates import Alternates
+from froc.training.base_statistics import TYPICAL, Pools, Reference
+from froc.training.method import Method
+from froc.training.phase import Phase
+from froc.training.terms import Weighter
 from tests.froc.small import NO_TOKENIZER
 from tests.froc.test_terms import FACTS, PLAIN, V
 

@@ -12,9 +12,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import log_softmax, softmax
 
-from froc.forward import Forward
-from froc.likelihood import buckets
-from froc.methods import TYPICAL, Facts, Method, wrappers
 from froc.methods._dpo import Preferred, Remember
 from froc.methods.ceu import Otherwise
 from froc.methods.flat import DIVERGENCES, Likelihood
@@ -22,8 +19,12 @@ from froc.methods.kl_min import BaseDivergence
 from froc.methods.pdu import Flatten
 from froc.methods.undial import Distill
 from froc.methods.wga import Likely
+from froc.models.forward import Forward
+from froc.models.likelihood import buckets
 from froc.plugins import find, names
-from froc.step import NLL, Part
+from froc.training.base_statistics import TYPICAL, Facts
+from froc.training.method import Method, wrappers
+from froc.training.terms import NLL, Part
 
 V = 120
 """More tokens than 100: a label of -100 that is used as an index would hit one."""

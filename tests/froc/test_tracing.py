@@ -9,13 +9,14 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from froc import digest, tracing
-from froc.engine import Engine
-from froc.forward import blocks
-from froc.reference import Reference
-from froc.running import facts
-from froc.tracing import Trace, components
-from search.trial import Bench
+from froc import hashing
+from froc.models.compute import Engine
+from froc.models.hooks import blocks
+from froc.search.trial.bench import Bench
+from froc.training import causal_tracing
+from froc.training.base_statistics import Reference
+from froc.training.causal_tracing import Trace, components
+from froc.training.run import facts
 from tests.froc.small import BUILDERS, llama, reference
 
 
@@ -31,7 +32,7 @@ def _by_hand(made: Reference, place: Callable[[torch.nn.Module], torch.nn.Module
     _, batch = next(made.batches("forget"))
     questions = [embed.weight[batch.ids[i, : batch.start[i]]] for i in range(len(batch.ids))]
     level = 3 * torch.cat(questions).std(correction=0)
-    draw = torch.Generator().manual_seed(digest.seed("corruption", "forget", 0))
+    draw = torch.Generator().manual_seed(hashing.seed("corruption", "forget", 0))
     noise = level * torch.randn(*batch.ids.shape, embed.weight.shape[1], generator=draw).double()
     gained = []
     for i in range(len(batch.ids)):
@@ -83,7 +84,7 @@ def test_effects_are_those_of_patching_by_hand() -> None:
 def test_attribution_is_patching_to_first_order(monkeypatch: pytest.MonkeyPatch) -> None:
     """At little noise they are the same; the untrained model is at no optimum, where the first order would vanish."""
     made = reference(_llama())
-    monkeypatch.setattr(tracing, "NOISE", 1e-3)
+    monkeypatch.setattr(causal_tracing, "NOISE", 1e-3)
     exact, attributed = (made.ask(Trace("forget", heads=True, steps=steps)) for steps in (0, 1))
     assert torch.allclose(exact.effects, attributed.effects, rtol=0.05, atol=1e-3 * float(exact.effects.abs().max()))
     assert exact.total == pytest.approx(attributed.total)
@@ -177,7 +178,7 @@ def test_heads_of_a_group_have_its_values_in_common() -> None:
 def test_many_parts_are_attributed_and_few_are_patched(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.base.restore()
     for few, steps in ((10, 0), (9, 4)):
-        monkeypatch.setattr(tracing, "FEW", few)
+        monkeypatch.setattr(causal_tracing, "FEW", few)
         found = Reference(bench.base, bench.reference.pools).ask(Trace("forget", heads=True))
         assert torch.equal(found.effects, bench.reference.ask(Trace("forget", heads=True, steps=steps)).effects)
     known = facts(bench.reference, 0)

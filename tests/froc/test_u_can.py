@@ -9,14 +9,13 @@ import torch
 from torch import Tensor
 
 from froc.errors import InputError
-from froc.kronecker import linear
-from froc.methods import Facts
 from froc.methods.u_can import UCAN, Attenuate, Contrast, Neurons, attenuation
-from froc.reference import Reference
-from froc.scope import Full
-from froc.step import Ground
-from froc.train import unlearn
-from search.trial import Bench
+from froc.models.trainable import Full
+from froc.search.trial.bench import Bench
+from froc.training.base_statistics import Facts, Reference
+from froc.training.components import Ground
+from froc.training.fisher import linear
+from froc.training.loop import unlearn
 from tests.froc.small import BUILDERS, gpt2, nll, reference
 
 

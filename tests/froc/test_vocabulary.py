@@ -6,8 +6,8 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from froc import vocabulary
-from froc.data import FORGETTING, UTILITY, Row, Task
+from froc.data.task import FORGETTING, UTILITY, Row, Task
+from froc.models import vocabulary
 
 ROWS = (Row("Where does Ann live?", "Rotterdam-Noord", "Ann Lee"), Row("What does Ann eat?", "soup", "Ann Lee"))
 

@@ -11,16 +11,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audit import evidence, signing, verification
-from froc import openings
-from froc.data import FORGETTING, UTILITY, split
+from froc.audit import bundle as evidence
+from froc.audit import keys, verification
+from froc.data import ledger_files, opening_ledger
+from froc.data.splits import split
+from froc.data.task import FORGETTING, UTILITY
 from froc.errors import InputError, VerificationError
-from froc.losses import SCALE, check
-from froc.models import Base
-from froc.risk import Candidate, Claim, certify
-from search import sealing
-from search.run import run
-from search.space import build, choose
+from froc.loss_table import SCALE, check
+from froc.models.base import Base
+from froc.risk.certificate import Candidate, Claim, certify
+from froc.search.optuna.space import build, choose
+from froc.search.pipeline import run
+from froc.search.sealed import ranking
 from tests.search.test_run import BUDGET, SMALL, Job, Settings, Watch, embedded
 
 
@@ -72,7 +74,7 @@ def test_every_kind_of_claim_runs_to_a_certificate_that_verifies(
         certificate = run(job(base, **KINDS[kind]), out, Watch())
     assert certificate["chosen"] in certificate["certified"]
     assert run(job(base, **KINDS[kind]), out, Watch()) == certificate
-    signing.keygen(tmp_path / "key", None)
+    keys.keygen(tmp_path / "key", None)
     bundle = evidence.build(out, tmp_path, tmp_path / "key", small=kind == "sequential")
     result = verification.verify(bundle, keys=[tmp_path / "key.pub"], model=out / "model")
     assert result.verdict == "PASS"
@@ -95,14 +97,14 @@ def test_early_stopping_may_not_leave_units_out(sequential: Path, tmp_path: Path
     path = out / "losses" / "calibration.parquet"
     table = pl.read_parquet(path)
     table[1:].write_parquet(path)
-    signing.keygen(tmp_path / "key", None)
+    keys.keygen(tmp_path / "key", None)
     with pytest.raises((InputError, VerificationError), match="statistics-refused"):
         evidence.build(out, tmp_path, tmp_path / "key")
 
 
 def test_a_sealed_order_is_the_order_of_the_sealed_queries(sequential: Path, tmp_path: Path) -> None:
     out = shutil.copytree(sequential, tmp_path, dirs_exist_ok=True) / "run"
-    signing.keygen(tmp_path / "key", None)
+    keys.keygen(tmp_path / "key", None)
     seal = json.loads((out / "seal.json").read_text())
     measured = set(pl.read_parquet(out / "losses" / "calibration.parquet")["query"])
     at, (risk, _, query) = next((at, row) for at, row in enumerate(seal["order"]) if row[2] in measured)
@@ -170,12 +172,12 @@ def test_nothing_after_the_seal_can_move_the_certificate(counts: list[int], move
     queries = {"forgetting": "of these queries"}
 
     def seal(some: list[Candidate]) -> dict[str, Any]:
-        return sealing.document(some, plan="p", losses="l", trials=9, queries=queries)
+        return ranking.document(some, plan="p", losses="l", trials=9, queries=queries)
 
-    honest, asked = certify(table, candidates, claim), sealing.question(seal(candidates), "plan")
-    pool = openings.Counted({"forgetting": frozenset({f"{counts} {move} {seed}"})})
-    openings.record(pool, "plan", asked, 1, reopen=False)
-    assert openings.record(pool, "plan", asked, 1, reopen=False).number == 1
+    honest, asked = certify(table, candidates, claim), ranking.question(seal(candidates), "plan")
+    pool = ledger_files.Counted({"forgetting": frozenset({f"{counts} {move} {seed}"})})
+    opening_ledger.record(pool, "plan", asked, 1, reopen=False)
+    assert opening_ledger.record(pool, "plan", asked, 1, reopen=False).number == 1
     best_first = sorted(candidates, key=lambda c: counts[int(c.config[1:])])
     if move == "row order":
         again = table.sample(fraction=1, shuffle=True, seed=seed)
@@ -192,7 +194,7 @@ def test_nothing_after_the_seal_can_move_the_certificate(counts: list[int], move
     }.get(move, candidates)
     plan = "another plan" if move == "other budget" else "plan"
     with pytest.raises(InputError, match=r"were opened before \(1 time"):
-        openings.record(pool, plan, sealing.question(seal(changed), plan), 1, reopen=False)
+        opening_ledger.record(pool, plan, ranking.question(seal(changed), plan), 1, reopen=False)
 
 
 def test_a_seal_that_is_rewritten_after_calibration_is_another_opening(base: Base, plain: Path, tmp_path: Path) -> None:

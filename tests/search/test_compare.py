@@ -10,17 +10,20 @@ import polars as pl
 import pytest
 import torch
 
-from audit import comparisons, documents
-from froc import models, openings
-from froc.comparison import BASE, BEFORE
-from froc.data import FORGETTING, RISKS, UTILITY
+from froc.audit import comparisons, documents
+from froc.comparison.document import BASE, BEFORE
+from froc.data import ledger_files
+from froc.data.task import FORGETTING, RISKS, UTILITY
 from froc.errors import InputError
-from froc.models import Base
-from search.compare import Entry, Mixes, Side, Terms, entries, run
-from search.folder import Folder
-from search.job import bench_of
-from search.run import run as searched
-from search.trial import Asked
+from froc.models import base as models
+from froc.models.base import Base
+from froc.search.comparison.mixing import Mixes
+from froc.search.comparison.run import run
+from froc.search.comparison.terms import Entry, Side, Terms, entries
+from froc.search.job import bench_of
+from froc.search.pipeline import run as searched
+from froc.search.run_folder import Folder
+from froc.search.trial.outcome import Asked
 from tests.commands import Commands
 from tests.search.test_named_risks import BUDGET, job
 from tests.search.test_run import Watch
@@ -143,7 +146,7 @@ def test_a_second_look_at_the_same_queries_must_be_asked_for(
     monkeypatch.setenv("FROC_STATE", str(compared[0].parent / "state"))
     with pytest.raises(InputError, match="--reopen"):
         run([side], replace(TERMS, levels=(0.8,)), tmp_path / "other", lambda *_: None)
-    assert len(list((openings.state_folder() / "openings" / "looks").glob("*.json"))) == 1
+    assert len(list((ledger_files.state_folder() / "openings" / "looks").glob("*.json"))) == 1
 
 
 @pytest.mark.parametrize(

@@ -10,17 +10,21 @@ from typing import Any
 import polars as pl
 import pytest
 
-from audit import evidence, signing, verification
-from froc import curves, digest, openings
-from froc.data import EARLIER, FORGETTING, UTILITY, Row, Task, keyed_queries, split
+from froc import hashing
+from froc.audit import bundle as evidence
+from froc.audit import keys, verification
+from froc.data import opening_ledger
+from froc.data.splits import keyed_queries, split
+from froc.data.task import EARLIER, FORGETTING, UTILITY, Row, Task
+from froc.data.tasks import embedded_text, folder
 from froc.errors import InputError
-from froc.models import Base
-from froc.tasks import embedded, folder
-from search.after import read
+from froc.models.base import Base
+from froc.reporting import sustainability
+from froc.search.continual.chain import read
 from tests.commands import Commands
 from tests.small_model import SMALL
 
-TASKS = tuple(embedded.task(SMALL, questions=k, request=k) for k in (1, 2, 3))
+TASKS = tuple(embedded_text.task(SMALL, questions=k, request=k) for k in (1, 2, 3))
 
 
 def write(task: Task, place: Path) -> Path:
@@ -114,9 +118,9 @@ def _by_id(chain: Chain, k: int) -> dict[str, str]:
     """Id in the k-th run -> question, of the first request's queries."""
     first, task = (folder.load(chain.tasks[n - 1])[0] for n in (1, k))
     key = bytes.fromhex(
-        digest.keyed(task.key, "renamed", document(chain.place / f"run-{k}", "plan.json")["split"]["label"])
+        hashing.keyed(task.key, "renamed", document(chain.place / f"run-{k}", "plan.json")["split"]["label"])
     )
-    return {digest.keyed(key, q.id)[:16]: q.row.question for q in keyed_queries(first, FORGETTING)}
+    return {hashing.keyed(key, q.id)[:16]: q.row.question for q in keyed_queries(first, FORGETTING)}
 
 
 def test_the_plan_names_the_chain(chain: Chain) -> None:
@@ -150,7 +154,7 @@ def test_the_record_grows_from_run_to_run(chain: Chain) -> None:
 
 
 def test_a_report_on_a_later_request_verifies(chain: Chain, tmp_path: Path) -> None:
-    signing.keygen(tmp_path / "key", None)
+    keys.keygen(tmp_path / "key", None)
     for k, words in ((2, "how much of what was removed before"), (3, "how much of what request 2 removed")):
         run = chain.place / f"run-{k}"
         bundle = evidence.build(run, tmp_path, tmp_path / "key", small=True)
@@ -163,7 +167,7 @@ def test_a_report_on_a_later_request_verifies(chain: Chain, tmp_path: Path) -> N
 
 
 def test_a_later_run_is_measured_again_after_the_same_run(chain: Chain, tmp_path: Path) -> None:
-    signing.keygen(tmp_path / "key", None)
+    keys.keygen(tmp_path / "key", None)
     one, two, three = (chain.place / f"run-{k}" for k in (1, 2, 3))
     report = ["audit", "report", three, "--key", tmp_path / "key", "--out", tmp_path, "--name", "third"]
     # parts that were held back for later are small
@@ -200,7 +204,7 @@ def test_not_measuring_is_said_everywhere(chain: Chain, tmp_path: Path) -> None:
     assert not document(run, "plan.json")["after"]["measured"]
     shown = chain.froc("show", run)
     assert "not measured" in shown.stderr + shown.stdout
-    signing.keygen(tmp_path / "key", None)
+    keys.keygen(tmp_path / "key", None)
     bundle = evidence.build(run, tmp_path, tmp_path / "key")
     assert verification.verify(bundle, keys=[tmp_path / "key.pub"]).verdict == "PASS"
     assert "Earlier removals were not measured" in (bundle / "report.html").read_text(encoding="utf-8")
@@ -246,14 +250,14 @@ def test_a_run_without_a_chosen_model_is_no_start(chain: Chain, tmp_path: Path) 
 def test_parts_that_another_search_may_have_opened_are_not_fresh(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
     task = folder.load(chain.tasks[0])[0]
     monkeypatch.setenv("FROC_STATE", str(chain.place / "other"))
-    openings.record(split(task, 0.7)[1].counted, "another plan", "another seal", 1, False)
+    opening_ledger.record(split(task, 0.7)[1].counted, "another plan", "another seal", 1, False)
     with pytest.raises(InputError, match="opened by another search"):
         read(chain.place / "run-1").past([chain.tasks[0]], 0, None)
 
 
 def test_the_curve_shows_a_bound_for_what_a_run_certified_and_no_other(chain: Chain, tmp_path: Path) -> None:
     record = document(chain.place / "run-3", "sustainability.json")
-    found = [[curves.risk_of(row, number) for number in (1, 2, 3)] for row in record["removals"]]
+    found = [[sustainability.risk_of(row, number) for number in (1, 2, 3)] for row in record["removals"]]
     assert found == [[FORGETTING, "", ""], [EARLIER, FORGETTING, ""], ["earlier-1", "earlier-2", FORGETTING]]
     for row, names in zip(record["removals"], found, strict=True):
         assert {name for name in names if name} == set(row["certificate"]["risks"]) - {UTILITY}
@@ -262,5 +266,5 @@ def test_the_curve_shows_a_bound_for_what_a_run_certified_and_no_other(chain: Ch
         row["utility"] = None
     del record["removals"][2]["forgetting"]["1"]
     del record["removals"][2]["certificate"]["risks"]["earlier-1"]
-    curves.draw_sustainability(tmp_path / "one.png", record)
+    sustainability.draw_sustainability(tmp_path / "one.png", record)
     assert (tmp_path / "one.png").stat().st_size > 20_000

@@ -11,19 +11,20 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
-from audit import evidence, signing, verification
-from froc import openings
-from froc.control import BASE
-from froc.data import FORGETTING, UTILITY
+from froc.audit import bundle as evidence
+from froc.audit import keys, verification
+from froc.data import ledger_files
+from froc.data.task import FORGETTING, UTILITY
 from froc.errors import InputError
-from froc.metrics import Metric
-from froc.models import Base, wrap
+from froc.measuring.metric import Metric
+from froc.models.base import Base, wrap
 from froc.plugins import make
-from search import sealing
-from search.folder import Folder, Started
-from search.plan import bounds
-from search.run import run
-from search.settings import Settings, measures, settings_of
+from froc.risk.control import BASE
+from froc.search.pipeline import run
+from froc.search.plan import bounds
+from froc.search.run_folder import Folder, Started
+from froc.search.sealed import ranking
+from froc.search.settings import Settings, measures, settings_of
 from tests.commands import Commands
 from tests.search.test_continual import TASKS, write
 from tests.search.test_named_risks import job as named_job
@@ -58,7 +59,7 @@ def test_gone_on_with_it_is_not_established_and_its_report_says_so(ignorant: Bas
     # a model that never knew has no risk: nothing but the control stands between it and a certificate
     assert certificate["candidates"][0]["p_value"] < 0.1
     assert not (out / "model").exists()
-    signing.keygen(tmp_path / "key", None)
+    keys.keygen(tmp_path / "key", None)
     bundle = evidence.build(out, tmp_path, tmp_path / "key")
     found = verification.verify(bundle, keys=[tmp_path / "key.pub"])
     assert found.verdict == "NOT_ESTABLISHED"
@@ -116,7 +117,7 @@ def test_where_nothing_is_near_the_queries_stay_sealed_and_trials_may_grow(base:
     assert not folder.calibration_losses.exists()
     assert not hasattr(watch, "calibrated")
     first = json.loads(folder.plan.read_text())
-    assert not list(openings.state_folder().rglob("*.json"))
+    assert not list(ledger_files.state_folder().rglob("*.json"))
     # the same command again asks nothing new
     assert run(one, out, Watch())["reason"] == found["reason"]
     certificate = run(replace(one, settings=replace(one.settings, trials=5)), out, Watch())
@@ -128,7 +129,7 @@ def test_where_nothing_is_near_the_queries_stay_sealed_and_trials_may_grow(base:
     assert len(plan["extends"]) == 1
     log = folder.log()
     assert [line.plan == plan["extends"][0] for line in log] == [True, *[False] * 4]
-    signing.keygen(tmp_path / "key", None)
+    keys.keygen(tmp_path / "key", None)
     bundle = evidence.build(out, tmp_path, tmp_path / "key")
     again = verification.verify(bundle, keys=[tmp_path / "key.pub"], model=out / "model")
     assert again.verdict == "PASS"
@@ -151,14 +152,14 @@ def test_where_nothing_is_near_the_queries_stay_sealed_and_trials_may_grow(base:
 )
 def test_what_is_worth_opening(means: list[dict[str, int]], worth: bool) -> None:
     sums = [{risk: (mean * 60, 60) for risk, mean in one.items()} for one in means]
-    assert sealing.worth_opening(sums, {FORGETTING: 0.1, UTILITY: 0.1}, {FORGETTING: 60, UTILITY: 60}) is worth
+    assert ranking.worth_opening(sums, {FORGETTING: 0.1, UTILITY: 0.1}, {FORGETTING: 60, UTILITY: 60}) is worth
 
 
 def test_queries_of_one_group_count_once() -> None:
     """A mean of .3 over 200 queries is no chance, over 5 groups of 40 it may be."""
     sums = [{FORGETTING: (300 * 200, 200)}]
-    assert not sealing.worth_opening(sums, {FORGETTING: 0.1}, {FORGETTING: 200})
-    assert sealing.worth_opening(sums, {FORGETTING: 0.1}, {FORGETTING: 5})
+    assert not ranking.worth_opening(sums, {FORGETTING: 0.1}, {FORGETTING: 200})
+    assert ranking.worth_opening(sums, {FORGETTING: 0.1}, {FORGETTING: 5})
 
 
 def test_equal_mixes_take_one_place() -> None:
@@ -169,8 +170,8 @@ def test_equal_mixes_take_one_place() -> None:
     sums = {
         "c0000": same, "c0000-s8-m0500": same, "c0000-s8-m1000": {FORGETTING: (1000, 60), UTILITY: (2500, 60)}, "c0001": same
     }  # fmt: skip
-    ranked = sealing.ordered([sealing._ranked(line(config, int(config[4])), sums[config], BUDGET) for config in sums])
-    listed = [one.config for one in sealing.shortlist(ranked, 10)]
+    ranked = ranking.ordered([ranking._ranked(line(config, int(config[4])), sums[config], BUDGET) for config in sums])
+    listed = [one.config for one in ranking.shortlist(ranked, 10)]
     assert sorted(listed) == ["c0000", "c0000-s8-m1000", "c0001"]
 
 
@@ -197,7 +198,7 @@ def test_a_budget_that_is_a_share_of_what_the_base_scores(base: Base, tmp_path: 
     row = certificate["candidates"][0]
     share = lost.filter(pl.col("config") == row["config"])["loss"].sum() / (1000 * len(rows) - rows["loss"].sum())
     assert row["empirical"][UTILITY] == pytest.approx(share, abs=1e-6)
-    signing.keygen(tmp_path / "key", None)
+    keys.keygen(tmp_path / "key", None)
     bundle = evidence.build(out, tmp_path, tmp_path / "key")
     assert verification.verify(bundle, keys=[tmp_path / "key.pub"], model=out / "model").verdict == "PASS"
     assert run(one, out, Watch()) == certificate
@@ -282,7 +283,7 @@ def test_hopeless_candidates_are_not_attacked_and_later_ones_are(
     folder = Folder(out)
     assert not folder.screened.exists()
     # whatever the attacks show is called hopeless: nothing is opened
-    monkeypatch.setattr(sealing, "worth_opening", lambda _sums, budget, _units: "quantized" not in budget)
+    monkeypatch.setattr(ranking, "worth_opening", lambda _sums, budget, _units: "quantized" not in budget)
     trials_screened = []
     for trials in (2, 4):
         assert run(replace(one, settings=replace(one.settings, trials=trials)), out, Watch())["opened"] is False

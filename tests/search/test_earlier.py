@@ -4,12 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from froc import openings
-from froc.data import EARLIER, FORGETTING, UTILITY, Source, Task, split
-from froc.earlier import Past, after, risks
+from froc.data import ledger_files, opening_ledger
+from froc.data.continual import Past, after, risks
+from froc.data.splits import Source, split
+from froc.data.task import EARLIER, FORGETTING, UTILITY, Task
+from froc.data.tasks import embedded_text
 from froc.errors import InputError
-from froc.risks import named
-from froc.tasks import embedded
+from froc.measuring.measurement import named
 from tests.search.test_continual import TASKS
 from tests.small_model import SMALL
 
@@ -21,8 +22,8 @@ def seen(task: Task) -> set[tuple[str, str]]:
 
 
 def test_the_first_request_is_what_it_was() -> None:
-    assert embedded.task().digest == "684c93f3a941b16c597a57c7e07101854f40ce63a492cb06d5a822cfae86378d"
-    assert embedded.task(request=1) == embedded.task()
+    assert embedded_text.task().digest == "684c93f3a941b16c597a57c7e07101854f40ce63a492cb06d5a822cfae86378d"
+    assert embedded_text.task(request=1) == embedded_text.task()
 
 
 def test_each_request_asks_for_the_next_people_and_keeps_none_of_those_before() -> None:
@@ -34,9 +35,9 @@ def test_each_request_asks_for_the_next_people_and_keeps_none_of_those_before() 
         removed |= asked
         assert not removed & {row.group for row in (*task.retain, *task.queries[UTILITY])}
     with pytest.raises(InputError, match="people for 3 requests"):
-        embedded.task(SMALL, request=4)
+        embedded_text.task(SMALL, request=4)
     with pytest.raises(InputError, match="write embedded:2"):
-        embedded.request_of("embedded:two")
+        embedded_text.request_of("embedded:two")
 
 
 def test_what_is_measured_again_was_opened_by_no_run_of_the_chain() -> None:
@@ -137,13 +138,13 @@ def test_openings_of_earlier_queries_are_counted_beside_any_task() -> None:
     one, two, beside = (
         {pool: frozenset(name)} for pool, name in ((FORGETTING, "a"), (FORGETTING, "b"), (EARLIER, "ac"))
     )
-    assert openings.record(openings.Counted(one | beside), "plan 1", "seal 1", 1, False).number == 1
+    assert opening_ledger.record(ledger_files.Counted(one | beside), "plan 1", "seal 1", 1, False).number == 1
     with pytest.raises(InputError, match=r"2 of 3 of these queries were opened before \(1 time"):
-        openings.check(openings.Counted(two | beside), "plan 2", 1, False)
-    assert openings.record(openings.Counted(two | beside), "plan 2", "seal 2", 1, True).number == 2
+        opening_ledger.check(ledger_files.Counted(two | beside), "plan 2", 1, False)
+    assert opening_ledger.record(ledger_files.Counted(two | beside), "plan 2", "seal 2", 1, True).number == 2
     # leaving the earlier request out hides no opening of the task's own queries
     with pytest.raises(InputError, match="1 time"):
-        openings.check(openings.Counted(one), "plan 3", 1, False)
+        opening_ledger.check(ledger_files.Counted(one), "plan 3", 1, False)
     # and a request's own queries are another pool than what it left for later ones
-    assert openings.by_others(openings.Counted(one), "plan 2")
-    assert not openings.by_others(openings.Counted(one), "plan 1")
+    assert opening_ledger.by_others(ledger_files.Counted(one), "plan 2")
+    assert not opening_ledger.by_others(ledger_files.Counted(one), "plan 1")

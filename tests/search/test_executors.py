@@ -20,16 +20,16 @@ import pytest
 import torch
 
 from froc.errors import FrocError, InputError
-from froc.models import Base
-from search.executors import TRIES, Executor, Recipe, Report, cores
-from search.executors.inline import Inline
-from search.executors.processes import BEAT, Processes
-from search.folder import Folder, Started
-from search.job import Job
-from search.run import run
-from search.settings import measures
-from search.trial import Bench
-from search.work import Trials, Work
+from froc.models.base import Base
+from froc.search.executors import TRIES, Executor, Recipe, Report, cores
+from froc.search.executors.inline import Inline
+from froc.search.executors.processes import BEAT, Processes
+from froc.search.job import Job
+from froc.search.pipeline import run
+from froc.search.run_folder import Folder, Started
+from froc.search.settings import measures
+from froc.search.trial.bench import Bench
+from froc.search.trial.work import Trials, Work
 from tests.commands import ROOT
 from tests.search.test_run import Watch, job
 
@@ -254,11 +254,9 @@ def test_a_worker_that_cannot_start_says_why(base: Base) -> None:
 
 DRIVER = """
 import pickle, sys, time
-from froc.__main__ import pin
-pin()
 import torch
-from search.executors.processes import Processes
-from search.work import Work
+from froc.search.executors.processes import Processes
+from froc.search.trial.work import Work
 
 class Threads(Work):
     def __call__(self, bench):

@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from froc.data import Sealed, SearchView
-from froc.engine import Engine
-from froc.metrics import Metric
-from froc.models import Base, load, save
+from froc.data.splits import Sealed, SearchView
+from froc.measuring.measurement import plain
+from froc.measuring.metric import Metric
+from froc.models.base import Base, load, save
+from froc.models.compute import Engine
 from froc.plugins import make
-from froc.resuming import Saver
-from froc.risks import plain
-from search import trial as module
-from search.trial import Asked, Bench, Hopeless, Outcome
+from froc.search.trial import bench as module
+from froc.search.trial.bench import Bench
+from froc.search.trial.outcome import Asked, Hopeless, Outcome
+from froc.training.checkpoint import Saver
 from tests.search.test_run import Killed
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -15,15 +15,15 @@ from typing import Any
 import pytest
 
 from froc.methods.pdu import PrimalDual
-from froc.models import Base
-from froc.resuming import Saver
-from search.driver import Driver
-from search.executors import Executor
-from search.executors.inline import Inline
-from search.executors.processes import Processes
-from search.folder import Folder, Started
-from search.run import run
-from search.work import saver_of
+from froc.models.base import Base
+from froc.search.executors import Executor
+from froc.search.executors.inline import Inline
+from froc.search.executors.processes import Processes
+from froc.search.pipeline import run
+from froc.search.run_folder import Folder, Started
+from froc.search.trial.work import saver_of
+from froc.search.trial_loop import Driver
+from froc.training.checkpoint import Saver
 from tests.commands import Commands
 from tests.search.test_executors import recipe
 from tests.search.test_interrupted import NAMES, ROOT

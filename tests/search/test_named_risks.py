@@ -12,20 +12,23 @@ import torch
 from transformers import LlamaForCausalLM
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from audit import evidence, signing, verification
-from froc.batches import encode
-from froc.data import FORGETTING, RISKS, UTILITY, Task, split
+from froc.audit import bundle as evidence
+from froc.audit import keys, verification
+from froc.data.splits import split
+from froc.data.task import FORGETTING, RISKS, UTILITY, Task
+from froc.data.tasks import embedded_text
 from froc.errors import InputError, InterruptedRunError
-from froc.measure import measured, probes
-from froc.models import Base, load, wrap
-from froc.risk import Candidate, Claim, decide
-from froc.risks import named
-from froc.tasks import embedded
-from search.external import Given
-from search.job import Job
-from search.run import run
-from search.settings import Settings, measures
-from search.space import build, choose
+from froc.measuring.measure import measured, probes
+from froc.measuring.measurement import named
+from froc.models.base import Base, load, wrap
+from froc.models.batches import encode
+from froc.risk.certificate import Candidate, Claim, decide
+from froc.search.external_model import Given
+from froc.search.job import Job
+from froc.search.optuna.space import build, choose
+from froc.search.pipeline import run
+from froc.search.settings import Settings, measures
+from froc.training import embedded
 from tests.search.test_run import SMALL, Watch
 
 BUDGET = {FORGETTING: 0.3, UTILITY: 0.3}
@@ -33,7 +36,7 @@ FURTHER = {"quantized": 0.6, "paraphrase": 0.6}
 
 
 def job(base: Base, budget: dict[str, float], questions: int = 0, **said: Any) -> Job:
-    task = embedded.task(SMALL, questions)
+    task = embedded_text.task(SMALL, questions)
     settings = Settings(**({"budget": budget, "trials": 4, "methods": ("npo", "grad_diff"), "batch": 16} | said))
     view, sealed = split(task, settings.share, None, {r: one.source for r, one in measures(settings).items()})
     methods, notes = choose(settings.methods, view)
@@ -75,7 +78,7 @@ def test_further_risks_are_searched_on_candidates_alone(finished: tuple[Path, di
 
 def test_a_report_on_many_risks_verifies(finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     out, certificate = finished
-    signing.keygen(tmp_path / "key", None)
+    keys.keygen(tmp_path / "key", None)
     bundle = evidence.build(out, tmp_path, tmp_path / "key")
     found = verification.verify(bundle, keys=[tmp_path / "key.pub"])
     assert found.verdict == ("PASS" if certificate["chosen"] else found.verdict)
@@ -203,7 +206,7 @@ def test_a_model_from_elsewhere_is_certified_and_signed(retrained: Path, base: B
     for path in (out / "model").iterdir():
         assert path.read_bytes() == (retrained / path.name).read_bytes()
     assert json.loads((out / "plan.json").read_text())["given"] == Given(retrained).digest
-    signing.keygen(tmp_path / "key", None)
+    keys.keygen(tmp_path / "key", None)
     bundle = evidence.build(out, tmp_path, tmp_path / "key")
     assert verification.verify(bundle, keys=[tmp_path / "key.pub"], model=out / "model").verdict == "PASS"
     # the same command again changes nothing

@@ -12,23 +12,25 @@ import optuna
 import polars as pl
 import pytest
 
-from audit.records import read_trials, write_trials
-from froc import figures
-from froc.data import FORGETTING, UTILITY, split
+from froc.audit.bundle_files import read_trials, write_trials
+from froc.data.splits import split
+from froc.data.task import FORGETTING, UTILITY
+from froc.data.tasks import embedded_text
 from froc.errors import InputError, InterruptedRunError, VerificationError
-from froc.measure import CAP, averaged, judged, look, losses
-from froc.metrics import Observed
-from froc.models import Base
-from froc.params import Choice, Range
-from froc.published import Weighing, against_base
-from froc.tasks import embedded
-from search.folder import Folder, Started
-from search.job import Job
-from search.run import run
-from search.settings import Settings
-from search.space import build, choose
-from search.study import SAMPLERS, Study
-from search.trial import Bench, mean
+from froc.hyperparameters import Choice, Range
+from froc.measuring.measure import CAP, averaged, judged, look, losses
+from froc.measuring.metric import Observed
+from froc.models.base import Base
+from froc.reporting import landscape
+from froc.risk.froc_score import Weighing, against_base
+from froc.search.job import Job
+from froc.search.optuna.space import build, choose
+from froc.search.optuna.study import SAMPLERS, Study
+from froc.search.pipeline import run
+from froc.search.run_folder import Folder, Started
+from froc.search.settings import Settings
+from froc.search.trial.bench import Bench
+from froc.search.trial.outcome import mean
 from tests.small_model import SMALL
 
 BUDGET = {FORGETTING: 0.3, UTILITY: 0.3}
@@ -60,7 +62,7 @@ class Watch:
 def job(base: Base, **said: Any) -> Job:
     given: dict[str, Any] = {"budget": BUDGET, "trials": 5, "methods": ("npo", "grad_diff"), "batch": 16}
     settings = Settings(**(given | {"objective": "froc"} | said))
-    task = embedded.task(SMALL, 40)
+    task = embedded_text.task(SMALL, 40)
     view, sealed = split(task, settings.share)
     methods, notes = choose(settings.methods, view)
     space = build(methods, {"lr": (2e-3, 8e-3), "epochs": (2, 4)}, {})
@@ -137,14 +139,14 @@ def test_the_picture_is_drawn_where_trials_carry_averages(
 ) -> None:
     out, certificate = finished
     lines = [vars(line) for line in Folder(out).log()]
-    names = {path.name for path in figures.draw(tmp_path / "new", lines, certificate)}
+    names = {path.name for path in landscape.draw(tmp_path / "new", lines, certificate)}
     assert names == {"landscape.png", "pareto.png", "froc_score.png"}
     old = [{key: value for key, value in line.items() if key != "averages"} for line in lines]
-    assert {path.name for path in figures.draw(tmp_path / "old", old, certificate)} == names - {"froc_score.png"}
+    assert {path.name for path in landscape.draw(tmp_path / "old", old, certificate)} == names - {"froc_score.png"}
 
 
 def test_one_forward_pass_gives_losses_and_averages(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    import froc.measure as module
+    import froc.measuring.measure as module
 
     real, passes = module.observe, 0
 

@@ -7,13 +7,13 @@ import numpy as np
 import polars as pl
 import pytest
 
-from froc.claim import Claim
-from froc.data import FORGETTING, UTILITY
-from froc.models import Base
-from froc.risk import Candidate, certify
-from search.folder import Folder
-from search.outlook import LIKELY, chance
-from search.run import run
+from froc.data.task import FORGETTING, UTILITY
+from froc.models.base import Base
+from froc.risk.certificate import Candidate, certify
+from froc.risk.claim import Claim
+from froc.search.pipeline import run
+from froc.search.run_folder import Folder
+from froc.search.sealed.forecast import LIKELY, chance
 from tests.search.test_run import Watch, job
 
 CLAIM = Claim(

@@ -10,16 +10,17 @@ import polars as pl
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from audit import evidence, records, signing
-from froc.data import FORGETTING
+from froc.audit import bundle as evidence
+from froc.audit import bundle_files, keys
+from froc.data.task import FORGETTING
 from froc.errors import InputError, InterruptedRunError
-from froc.measure import losses, probes
-from froc.models import Base, load, save, wrap
-from search.folder import Folder
-from search.job import Job
-from search.run import run
-from search.settings import Settings, measures
-from search.space import build
+from froc.measuring.measure import losses, probes
+from froc.models.base import Base, load, save, wrap
+from froc.search.job import Job
+from froc.search.optuna.space import build
+from froc.search.pipeline import run
+from froc.search.run_folder import Folder
+from froc.search.settings import Settings, measures
 from tests.search.test_run import BUDGET, Watch, job
 
 
@@ -62,9 +63,9 @@ def test_a_packed_search_runs_to_a_report_and_a_plain_model(packed: Base, whole:
     (probe,) = probes(loaded, {FORGETTING: queries[FORGETTING]}, measures(one.settings), one.view)
     found = losses(loaded, probe).mean() / 1000
     assert abs(found - rows[0]["empirical"][FORGETTING]) < 0.01
-    signing.keygen(tmp_path / "key", None)
+    keys.keygen(tmp_path / "key", None)
     bundle = evidence.build(out, tmp_path, tmp_path / "key")
-    trials = records.read_trials((bundle / "trials.jsonl").read_bytes())
+    trials = bundle_files.read_trials((bundle / "trials.jsonl").read_bytes())
     assert any(trial.variants for trial in trials) == any(line.variants for line in log)
 
 

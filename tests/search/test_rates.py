@@ -8,18 +8,19 @@ from typing import Any
 
 import pytest
 
-from froc.data import FORGETTING, UTILITY, split
+from froc.data.splits import split
+from froc.data.task import FORGETTING, UTILITY
+from froc.data.tasks import embedded_text
 from froc.errors import InputError
-from froc.models import Base
-from froc.params import Range
-from froc.tasks import embedded
-from search import rates
-from search.executors.inline import Inline
-from search.job import Job, bench_of
-from search.run import run
-from search.settings import Settings
-from search.space import build, choose
-from search.trial import Asked
+from froc.hyperparameters import Range
+from froc.models.base import Base
+from froc.search.executors.inline import Inline
+from froc.search.job import Job, bench_of
+from froc.search.optuna import learning_rates
+from froc.search.optuna.space import build, choose
+from froc.search.pipeline import run
+from froc.search.settings import Settings
+from froc.search.trial.outcome import Asked
 from tests.search.test_run import Watch
 from tests.small_model import SMALL
 
@@ -28,7 +29,7 @@ BUDGET = {FORGETTING: 0.3, UTILITY: 0.3}
 
 def job(base: Base, task: dict[str, Any] | None = None, **said: Any) -> Job:
     """A search in which nobody but `task` and `said` say what to draw from."""
-    whole = replace(embedded.task(SMALL), space=task or {})
+    whole = replace(embedded_text.task(SMALL), space=task or {})
     settings = Settings(
         **({"budget": BUDGET, "trials": 1, "methods": ("npo",), "batch": 16, "sampler": "random"} | said)
     )
@@ -51,7 +52,7 @@ def test_ranges_that_do_nothing_to_a_small_model_become_ranges_that_hold_what_wo
     """Before, every trial ends at 1.000; after, the range begins where little moves and ends beyond half forgotten."""
     one = job(base, methods=("npo", "rmu"))
     bench = bench_of(one)
-    fitted = rates.fitted(one, rates.measured(one, Inline(lambda: bench), _quiet))
+    fitted = learning_rates.fitted(one, learning_rates.measured(one, Inline(lambda: bench), _quiet))
 
     def forgetting(method: str, rate: float) -> float:
         (outcome,) = bench.run([Asked(method, {"lr": rate}, 1)], [lambda *_: False])
@@ -69,13 +70,13 @@ def test_ranges_that_do_nothing_to_a_small_model_become_ranges_that_hold_what_wo
 def test_what_is_found_is_the_same_each_time_and_takes_two_trials_worth_of_steps(base: Base) -> None:
     one = job(base, methods=("npo", "grad_diff", "idk", "rmu"))
     bench = bench_of(one)
-    work = rates.Find("npo", 0, 4)
+    work = learning_rates.Find("npo", 0, 4)
     found = pickle.loads(pickle.dumps(work))(bench)
     assert work(bench) == found
     assert all(bool((bench.base.scope.origin()[n] == p).all()) for n, p in bench.base.scope.own().items())
     whole = bench.prepared(Asked("npo", {}, 0), {}).steps
-    assert found["steps"] == max(rates.LEAST, rates.TRIALS * whole // (4 * rates.LOOKS))
-    assert len(found["tried"]) <= rates.LOOKS
+    assert found["steps"] == max(learning_rates.LEAST, learning_rates.TRIALS * whole // (4 * learning_rates.LOOKS))
+    assert len(found["tried"]) <= learning_rates.LOOKS
     bench.base.restore()
 
 
@@ -92,17 +93,17 @@ def test_what_is_found_is_the_same_each_time_and_takes_two_trials_worth_of_steps
 )
 def test_what_somebody_said_is_not_looked_for(base: Base, task: dict[str, Any], said: dict[str, Any]) -> None:
     one = job(base, task, **said)
-    assert rates.open_methods(one) == {}
-    assert rates.measured(one, Inline(lambda: pytest.fail("no bench is needed")), _quiet) == {}
-    assert rates.fitted(one, {}).space == one.space
+    assert learning_rates.open_methods(one) == {}
+    assert learning_rates.measured(one, Inline(lambda: pytest.fail("no bench is needed")), _quiet) == {}
+    assert learning_rates.fitted(one, {}).space == one.space
 
 
 def test_one_method_of_each_family_speaks_for_it_at_its_own_scale(base: Base) -> None:
     """What holds retain rows comes first; a method whose rates somebody said keeps them."""
     one = job(base, methods=("grad_ascent", "grad_diff", "npo", "simnpo"), space={"simnpo.lr": (1e-5, 2e-5)})
-    assert rates.open_methods(one) == {"gradient": "grad_diff", "preference": "npo"}
+    assert learning_rates.open_methods(one) == {"gradient": "grad_diff", "preference": "npo"}
     found = {"preference": {"method": "npo", "low": 1e-3, "high": 2e-2, "tried": {}}}
-    fitted = rates.fitted(one, found)
+    fitted = learning_rates.fitted(one, found)
     assert [_ends(fitted, name) for name in ("npo", "simnpo", "grad_diff")] == [
         (1e-3, 2e-2), (1e-5, 2e-5), _ends(one, "grad_diff")
     ]  # fmt: skip
@@ -111,9 +112,9 @@ def test_one_method_of_each_family_speaks_for_it_at_its_own_scale(base: Base) ->
 def test_where_no_rate_moves_anything_it_is_said_and_the_range_stays(
     base: Base, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rates, "RATES", tuple(1e-9 * 2**k for k in range(9)))
+    monkeypatch.setattr(learning_rates, "RATES", tuple(1e-9 * 2**k for k in range(9)))
     one = job(base)
-    fitted = rates.fitted(one, rates.measured(one, Inline(lambda: bench_of(one)), _quiet))
+    fitted = learning_rates.fitted(one, learning_rates.measured(one, Inline(lambda: bench_of(one)), _quiet))
     assert fitted.space == one.space
     assert [note for note in fitted.notes if "moved forgetting from the base's 1" in note and "--space lr=" in note]
 
@@ -132,9 +133,9 @@ def test_the_plan_keeps_what_was_found_and_a_resumed_run_does_not_look_again(
     (line,) = [json.loads(text) for text in (out / "trials.jsonl").read_text().splitlines()]
     assert low <= line["params"]["lr"] <= high
     (out / "certificate.json").unlink()
-    monkeypatch.setattr(rates.Find, "__call__", lambda *_: pytest.fail("it was measured before"))
+    monkeypatch.setattr(learning_rates.Find, "__call__", lambda *_: pytest.fail("it was measured before"))
     assert run(job(base), out, Watch()) == certificate
-    with pytest.raises(InputError, match=r"made by another plan \(search.space"):
+    with pytest.raises(InputError, match=r"made by another plan \(froc.search.optuna.space"):
         run(job(base, space={"lr": (1e-4, 1e-3)}), out, Watch())
 
 
@@ -142,7 +143,7 @@ def test_a_run_of_a_version_that_did_not_look_goes_on_with_its_ranges(
     base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # such rates do nothing, and nothing would be opened for that
-    monkeypatch.setattr("search.sealing.HOPELESS", 0.0)
+    monkeypatch.setattr("froc.search.sealed.ranking.HOPELESS", 0.0)
     out = tmp_path / "run"
     stated = job(base, space={"lr": (1e-6, 1e-4)})
     run(stated, out, Watch())

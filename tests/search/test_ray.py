@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from froc.errors import InputError
-from froc.models import Base
-from search.folder import Folder, Started
-from search.run import run
-from search.work import Trials
+from froc.models.base import Base
+from froc.search.pipeline import run
+from froc.search.run_folder import Folder, Started
+from froc.search.trial.work import Trials
 from tests.search.test_executors import SAID, recipe
 from tests.search.test_run import Watch, job
 
@@ -39,7 +39,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 def test_a_machine_that_vanishes_changes_nothing(base: Base, cluster: Any, tmp_path: Path) -> None:
     """The same bytes as in this process; no file but the driver's; a worker that cannot start says why."""
-    from search.executors.ray import Ray
+    from froc.search.executors.ray import Ray
 
     made = job(base, **SAID)
     run(made, tmp_path / "plain", Watch())

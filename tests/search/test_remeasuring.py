@@ -8,15 +8,16 @@ from typing import Any
 import polars as pl
 import pytest
 
-from froc.control import BASE
-from froc.data import FORGETTING, UTILITY, split
+from froc.data.splits import split
+from froc.data.task import FORGETTING, UTILITY
 from froc.errors import InputError, InterruptedRunError
-from froc.models import Base
-from search.folder import Folder
-from search.job import Job
-from search.remeasuring import Target, refuse_other, remeasure
-from search.run import run
-from search.settings import settings_of
+from froc.models.base import Base
+from froc.risk.control import BASE
+from froc.search.job import Job
+from froc.search.pipeline import run
+from froc.search.reexecution import Target, refuse_other, remeasure
+from froc.search.run_folder import Folder
+from froc.search.settings import settings_of
 from tests.search.test_run import BUDGET, Watch, job
 
 KINDS: dict[str, dict[str, Any]] = {
@@ -37,7 +38,7 @@ def made_again(base: Base, plan: dict[str, Any]) -> Job:
 
 
 def _measures(settings: Any) -> Any:
-    from search.settings import measures
+    from froc.search.settings import measures
 
     return measures(settings)
 

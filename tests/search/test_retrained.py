@@ -8,16 +8,17 @@ from typing import Any
 import pytest
 import torch
 
-from cli.jobs import Machine, job
-from froc.data import Row, Task
+from froc.data.task import Row, Task
 from froc.errors import InputError
-from froc.methods import Method
-from froc.models import Base, load, save
+from froc.models.base import Base, load, save
 from froc.plugins import make
-from froc.train import unlearn
-from search.job import Job
-from search.settings import Settings, measures
-from search.trial import Asked, Bench
+from froc.search.build import Inputs, Machine, build_job
+from froc.search.job import Job
+from froc.search.settings import Settings, measures
+from froc.search.trial.bench import Bench
+from froc.search.trial.outcome import Asked
+from froc.training.loop import unlearn
+from froc.training.method import Method
 
 
 def _rows(path: Path, rows: Sequence[Row]) -> None:
@@ -47,7 +48,7 @@ def _job(place: Path, retrained: str | None, train: str = "full", methods: Seque
     said += "" if retrained is None else f"retrained = {json.dumps(retrained)}\n"
     (place / "task.toml").write_text(said, encoding="utf-8")
     settings = Settings({"forgetting": 0.1, "utility": 0.1}, methods=tuple(methods), train=train)
-    return job(settings, place, None, None, Machine(device="cpu"), lambda *_: None)
+    return build_job(settings, Inputs(place), Machine(device="cpu"), lambda *_: None)
 
 
 def test_retrain_is_the_model_that_the_task_folder_names(place: Path) -> None:

@@ -17,18 +17,20 @@ from safetensors import SafetensorError
 from sqlalchemy.exc import OperationalError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from froc import digest, openings
-from froc.data import FORGETTING, UTILITY, split
+from froc import hashing
+from froc.data import opening_ledger
+from froc.data.splits import split
+from froc.data.task import FORGETTING, UTILITY
+from froc.data.tasks import embedded_text
 from froc.errors import InputError, InterruptedRunError
-from froc.measure import losses, probes
-from froc.models import Base, wrap
-from froc.tasks import embedded
-from search.folder import Folder, Started
-from search.job import Job, bench_of
-from search.run import run
-from search.settings import Settings, measures
-from search.space import build, choose
-from search.trial import Asked
+from froc.measuring.measure import losses, probes
+from froc.models.base import Base, wrap
+from froc.search.job import Job, bench_of
+from froc.search.optuna.space import build, choose
+from froc.search.pipeline import run
+from froc.search.run_folder import Folder, Started
+from froc.search.settings import Settings, measures
+from froc.search.trial.outcome import Asked
 from tests.small_model import SMALL
 
 BUDGET = {FORGETTING: 0.3, UTILITY: 0.3}
@@ -61,7 +63,7 @@ class Watch:
 
 
 def job(base: Base, questions: int = 0, **said: Any) -> Job:
-    task = embedded.task(SMALL, questions)
+    task = embedded_text.task(SMALL, questions)
     settings = Settings(**({"budget": BUDGET, "trials": 5, "methods": ("npo", "grad_diff"), "batch": 16} | said))
     view, sealed = split(task, settings.share)
     methods, notes = choose(settings.methods, view)
@@ -147,7 +149,7 @@ def test_seal_was_written_before_calibration_and_names_the_plan(
     out, certificate = finished
     seal = json.loads((out / "seal.json").read_text())
     assert (out / "seal.json").stat().st_mtime_ns < (out / "losses" / "calibration.parquet").stat().st_mtime_ns
-    assert seal["plan"] == digest.of_file(out / "plan.json")
+    assert seal["plan"] == hashing.of_file(out / "plan.json")
     assert [c["config"] for c in seal["candidates"]] == [c["config"] for c in certificate["candidates"]]
     assert [c["weight"] for c in seal["candidates"]] == [1 / rank for rank in range(1, 1 + len(seal["candidates"]))]
 
@@ -163,7 +165,7 @@ def test_search_never_touches_calibration_queries(finished: tuple[Path, dict[str
 
 def test_no_text_of_the_task_in_any_file(base: Base, finished: tuple[Path, dict[str, Any]]) -> None:
     out, _ = finished
-    names = {row.group for row in embedded.task(SMALL).forget}
+    names = {row.group for row in embedded_text.task(SMALL).forget}
     for path in out.rglob("*"):
         if path.is_file() and path.parent.name != "model":
             found = [name for name in names if name.encode() in path.read_bytes()]
@@ -281,7 +283,7 @@ def test_openings_are_counted(base: Base, tmp_path: Path) -> None:
 
 def test_an_opening_written_down_is_not_forgotten_when_the_count_is_damaged(base: Base, tmp_path: Path) -> None:
     sealed = job(base, questions=9).sealed
-    openings.record(sealed.counted, "plan", "seal", 1, reopen=False)
+    opening_ledger.record(sealed.counted, "plan", "seal", 1, reopen=False)
     for path in (tmp_path / "state" / "openings" / "looks").iterdir():
         path.write_text("{", encoding="utf-8")
     with pytest.raises(InputError, match="none is granted"):
@@ -300,7 +302,7 @@ def test_failing_trials_are_recorded_and_the_search_goes_on(
     base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """NaN, out of memory and an exception: each a status with a reason, none of which quotes a row."""
-    import search.trial as module
+    import froc.search.trial.bench as module
 
     real, count = module.together, 0
 
@@ -328,7 +330,7 @@ def test_failing_trials_are_recorded_and_the_search_goes_on(
 
 def test_nothing_certified_says_what_it_would_take(base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # else so strict a budget leaves the calibration queries sealed
-    monkeypatch.setattr("search.sealing.HOPELESS", 0.0)
+    monkeypatch.setattr("froc.search.sealed.ranking.HOPELESS", 0.0)
     strict = {FORGETTING: 0.05, UTILITY: 0.05}
     job_ = job(base, questions=4, budget=strict, trials=2, candidates=2)
     space = build(["npo"], {"lr": (2e-3, 3e-3), "epochs": (2, 2)}, {})
@@ -342,7 +344,7 @@ def test_nothing_certified_says_what_it_would_take(base: Base, tmp_path: Path, m
 
 
 def test_a_full_disk_is_said_and_survived(base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import search.work as module
+    import froc.search.trial.work as module
 
     made = job(base, questions=11, trials=2)
     for error in (

@@ -10,16 +10,16 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from froc import weights_digest
-from froc.data import FORGETTING, UTILITY
+from froc.data.task import FORGETTING, UTILITY
 from froc.errors import InputError
-from froc.models import Base, load, save
-from search import stages
-from search.external import Given
-from search.folder import Folder
-from search.job import Job, bench_of
-from search.run import run
-from search.trial import Asked
+from froc.models import weights_digest
+from froc.models.base import Base, load, save
+from froc.search import stages
+from froc.search.external_model import Given
+from froc.search.job import Job, bench_of
+from froc.search.pipeline import run
+from froc.search.run_folder import Folder
+from froc.search.trial.outcome import Asked
 from tests.froc.test_architectures import adapt
 from tests.search.test_run import BUDGET, Killed, Watch, job
 

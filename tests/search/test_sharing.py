@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
-from froc.data import FORGETTING, UTILITY
+from froc.data.task import FORGETTING, UTILITY
 from froc.errors import InputError
-from froc.models import Base
-from froc.params import Range
-from search.folder import Folder, Started
-from search.run import run
-from search.sharing import Shared
+from froc.hyperparameters import Range
+from froc.models.base import Base
+from froc.search.optuna.shared_study import Shared
+from froc.search.pipeline import run
+from froc.search.run_folder import Folder, Started
 from tests.commands import ROOT
 from tests.search.test_run import BUDGET, Watch, job
 
@@ -77,8 +77,6 @@ def work(made: Shared, done: list[Started], most: int, pause: float = 0.0) -> No
 
 DRIVER = """
 import json, sys
-from froc.__main__ import pin
-pin()
 from tests.commands import unsynced
 from tests.search.test_sharing import study, work
 unsynced()

@@ -10,23 +10,24 @@ from typing import Any
 import numpy as np
 import pytest
 
-from audit import evidence, signing
-from froc.data import FORGETTING, UTILITY
+from froc.audit import bundle, keys
+from froc.data.task import FORGETTING, UTILITY
 from froc.errors import InputError
-from froc.measure import losses
-from froc.methods import Method
-from froc.models import Base
-from froc.params import Choice, Range, spaces
+from froc.hyperparameters import Choice, Range, spaces
+from froc.measuring.measure import losses
+from froc.measuring.measurement import measurement
+from froc.models.base import Base
 from froc.plugins import find, names
-from froc.risks import measurement
-from search import sealing
-from search.folder import Started
-from search.pruning import PRUNERS
-from search.run import run
-from search.space import build, size, spread
-from search.study import Study
-from search.sweep import FURTHEST, NEAR, NOTHING, Effort, Found, Point, Sweep
-from search.trial import Asked, Bench
+from froc.search.optuna.pruning import PRUNERS
+from froc.search.optuna.space import build, size, spread
+from froc.search.optuna.study import Study
+from froc.search.pipeline import run
+from froc.search.run_folder import Started
+from froc.search.sealed import ranking
+from froc.search.trial.bench import Bench
+from froc.search.trial.outcome import Asked
+from froc.search.trial.sweep import FURTHEST, NEAR, NOTHING, Effort, Found, Point, Sweep
+from froc.training.method import Method
 from tests.search.test_run import BUDGET, Watch, job
 
 LINE = Started(0, 1, "c0000", "npo", {"lr": 0.1}, 0, "", "", status="complete", search={FORGETTING: 0.3, UTILITY: 0.0})
@@ -97,7 +98,7 @@ def test_a_variant_is_its_checkpoint_mixed_and_comes_back_by_training_again(
 
     Also where training is so short that each stop is looked at once: a stop is what the model was there, not its end.
     """
-    from search.trial import mean
+    from froc.search.trial.outcome import mean
 
     monkeypatch.setattr(bench, "limits", dict.fromkeys(bench.limits, 0.1 if looks > 1 else 0.6))
     asked = Asked("npo", {"lr": 3e-3, "epochs": epochs, "retain_weight": 3.0}, 4)
@@ -134,7 +135,7 @@ def test_the_shortlist_takes_two_of_a_training_run_and_the_likeliest_first() -> 
     budget = {FORGETTING: 0.1, UTILITY: 0.1}
     configs = [one for line in log for one in line.configurations()]
     sums = {one.config: {r: (round(m * 120_000), 120) for r, m in (one.search or {}).items()} for one in configs}
-    listed = sealing.shortlist(sealing.rank(log, sums, budget), 10)
+    listed = ranking.shortlist(ranking.rank(log, sums, budget), 10)
     assert [one.config for one in listed] == ["c0000-s3-m0100", "c0000-s3-m0200", "c0001"]
     assert listed[0].params == {"lr": 0.1, "stop": 3, "mix": 0.5}
     assert [one.weight for one in listed] == [1.0, 1 / 2, 1 / 3]
@@ -261,7 +262,7 @@ def swept(base: Base, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FROC_STATE", str(place / "state"))
         run(job(base, questions=21, trials=4), place / "run", Watch())
-    signing.keygen(place / "key", None)
+    keys.keygen(place / "key", None)
     return place
 
 
@@ -294,7 +295,7 @@ def test_a_sealed_variant_must_be_one_of_its_trial(swept: Path, tmp_path: Path, 
     """The report refuses a candidate whose stop or mix is not what the log of its trial says."""
     out = tmp_path / "run"
     shutil.copytree(swept / "run", out)
-    evidence.build(out, tmp_path, swept / "key")
+    bundle.build(out, tmp_path, swept / "key")
     sealed = {one["config"] for one in json.loads((out / "seal.json").read_text())["candidates"]}
     lines = [json.loads(line) for line in (out / "trials.jsonl").read_text().splitlines()]
     at = next(line for line in lines if any(one["config"] in sealed for one in line["variants"]))
@@ -302,7 +303,7 @@ def test_a_sealed_variant_must_be_one_of_its_trial(swept: Path, tmp_path: Path, 
     change(at)
     (out / "trials.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     with pytest.raises(InputError, match=check):
-        evidence.build(out, tmp_path / "again", swept / "key")
+        bundle.build(out, tmp_path / "again", swept / "key")
 
 
 def test_starts_cover_a_space_and_every_choice() -> None:

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from froc import digest
+from froc import hashing
 from tests.audit.cases.forging import Attack, Case, Change, document, edited, lines, report
 
 
@@ -13,7 +13,7 @@ def _compared(change: Change) -> Attack:
     def edit(found: dict[str, Any]) -> None:
         change(found)
         plan = json.dumps(found["plan"], indent=2, sort_keys=True) + "\n"
-        found["seal"]["plan"] = digest.of_bytes(plan.encode())
+        found["seal"]["plan"] = hashing.of_bytes(plan.encode())
 
     return document("comparison.json", edit)
 

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable
 
-from audit import records
+from froc.audit import bundle_files
 from tests.audit.cases.forging import Attack, Case, statement
 from tests.audit.conftest import Made
 
@@ -21,9 +21,11 @@ def _pipe(made: Made) -> None:
 
 def _hoard(made: Made) -> None:
     """Names of time stamps without end, which are one file."""
-    (made.bundle / records.report_token("0" * 64)).write_bytes(b"0" * records.TOKEN_BYTES)
-    for number in range(1, records.MOST_FILES):
-        os.link(made.bundle / records.report_token("0" * 64), made.bundle / records.report_token(f"{number:064x}"))
+    (made.bundle / bundle_files.report_token("0" * 64)).write_bytes(b"0" * bundle_files.TOKEN_BYTES)
+    for number in range(1, bundle_files.MOST_FILES):
+        os.link(
+            made.bundle / bundle_files.report_token("0" * 64), made.bundle / bundle_files.report_token(f"{number:064x}")
+        )
 
 
 def _page(change: Callable[[str], str]) -> Attack:
@@ -32,13 +34,13 @@ def _page(change: Callable[[str], str]) -> Attack:
     def attack(made: Made) -> None:
         made.edit("report.html", change)
         files = {path.name: path.read_bytes() for path in made.bundle.iterdir()}
-        made.restate(lambda body: body["predicate"].update(evidence=records.listing(files)))
+        made.restate(lambda body: body["predicate"].update(evidence=bundle_files.listing(files)))
 
     return attack
 
 
 CASES: dict[str, Case] = {
-    "more bytes than a bundle may have": Case("bundle-too-large", lambda m: (os.truncate(m.bundle / "losses.csv", records.LIMITS["losses.csv"]), os.truncate(m.bundle / "trials.jsonl", records.LIMITS["trials.jsonl"] + 0))),
+    "more bytes than a bundle may have": Case("bundle-too-large", lambda m: (os.truncate(m.bundle / "losses.csv", bundle_files.LIMITS["losses.csv"]), os.truncate(m.bundle / "trials.jsonl", bundle_files.LIMITS["trials.jsonl"] + 0))),
     "a loss lowered": Case("evidence-digest:losses.csv", lambda m: m.edit("losses.csv", lambda t: t.replace(",1000\n", ",0\n", 1))),
     "an older table": Case("evidence-digest:losses.csv", lambda m: m.edit("losses.csv", lambda t: t.replace("c0003", "c0002"))),
     "a trial removed": Case("evidence-digest:trials.jsonl", lambda m: m.edit("trials.jsonl", lambda t: t.split("\n", 1)[1])),
@@ -52,7 +54,7 @@ CASES: dict[str, Case] = {
     "an unlisted folder": Case("bundle-unlisted-file", lambda m: ((m.bundle / "keys").mkdir(), (m.bundle / "keys" / "key.pub").write_text(""))),
     "more time stamps than signatures": Case("bundle-too-many-files", _hoard),
     "a missing file": Case("bundle-missing-file", lambda m: (m.bundle / "seal.json").unlink()),
-    "a file too large": Case("bundle-file-too-large", lambda m: os.truncate(m.bundle / "plan.json", records.LIMITS["plan.json"] + 1)),
+    "a file too large": Case("bundle-file-too-large", lambda m: os.truncate(m.bundle / "plan.json", bundle_files.LIMITS["plan.json"] + 1)),
     "a link in the bundle": Case("bundle-symlink-or-special", _linked),
     "a pipe in the bundle": Case("bundle-symlink-or-special", _pipe),
     "evidence not listed": Case("evidence-list", statement(lambda b: b["predicate"]["evidence"].pop())),

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from audit import signing
+from froc.audit import canonical_json
 from tests.audit.conftest import Made
 
 Attack = Callable[[Made], object]
@@ -29,7 +29,7 @@ def envelope(change: Change) -> Attack:
         path = made.bundle / "report.dsse.json"
         found = json.loads(path.read_bytes())
         change(found)
-        path.write_bytes(signing.compact(found))
+        path.write_bytes(canonical_json.compact(found))
 
     return attack
 

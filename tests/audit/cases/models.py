@@ -8,8 +8,9 @@ from typing import Any
 
 from safetensors.numpy import load_file, save_file
 
-from audit import model_folder
-from froc import digest, weights_digest
+from froc import hashing
+from froc.audit import model_folder
+from froc.models import weights_digest
 from tests.audit.cases.forging import Attack, Case, document, report, statement
 from tests.audit.conftest import Made, make_model
 
@@ -37,9 +38,9 @@ def _owner(change: Callable[[Path], object]) -> Attack:
     def attack(made: Made) -> None:
         assert made.model is not None
         change(made.model)
-        files = digest.of_files(made.model)
+        files = hashing.of_files(made.model)
         made.restate(lambda body: body.update(subject=[{"name": n, "digest": {"sha256": d}} for n, d in files.items()]))
-        tree = {"alg": "dirHash-sha256", "value": digest.of_tree(files)}
+        tree = {"alg": "dirHash-sha256", "value": hashing.of_tree(files)}
         made.resign(lambda report: report["model"].update(files=len(files), treeDigest=tree))
 
     return attack
@@ -50,7 +51,7 @@ def reseal(made: Made, **digests: str) -> None:
 
     def sealed(document: dict[str, Any]) -> None:
         if made.model is not None:
-            document["model_files"] = weights_digest.beside(digest.of_files(made.model))
+            document["model_files"] = weights_digest.beside(hashing.of_files(made.model))
         document["base_weights_digest"] = digests.get("base", document["base_weights_digest"])
         for candidate in document["candidates"]:
             candidate["weights_digest"] = digests.get(candidate["config"], candidate["weights_digest"])

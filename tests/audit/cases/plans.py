@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from audit import evidence, facts, signing
-from froc import digest
+from froc import hashing
+from froc.audit import bundle, canonical_json, cross_checks
 from tests.audit import variants
 from tests.audit.cases.forging import Attack, Case, Change, document, edited, report
 from tests.audit.conftest import NOW, Made
@@ -29,7 +29,7 @@ def _plan_text(change: Callable[[str], str]) -> Attack:
 
     def attack(made: Made) -> None:
         made.edit("plan.json", change)
-        found = digest.of_file(made.bundle / "plan.json")
+        found = hashing.of_file(made.bundle / "plan.json")
         made.restate(lambda body: body["subject"][0]["digest"].update(sha256=found), "plan.dsse.json")
         made.resign()
 
@@ -39,15 +39,15 @@ def _plan_text(change: Callable[[str], str]) -> Attack:
 def _state_plan(made: Made, change: Change) -> tuple[str, str]:
     """Write another plan and sign it; digests of the old one and of the new one."""
     path = made.bundle / "plan.json"
-    old = digest.of_file(path)
+    old = hashing.of_file(path)
     plan = json.loads(path.read_text())
     change(plan)
     path.write_text(json.dumps(plan))
-    new = digest.of_file(path)
+    new = hashing.of_file(path)
     body = made.read("plan.dsse.json")
-    body["predicate"]["plan"] = signing.exact(plan)
+    body["predicate"]["plan"] = canonical_json.exact(plan)
     body["subject"][0]["digest"]["sha256"] = new
-    made.sign(signing.compact(body), "plan.dsse.json")
+    made.sign(canonical_json.compact(body), "plan.dsse.json")
     return old, new
 
 
@@ -82,9 +82,9 @@ def _twice_in_order(seal: dict[str, Any]) -> None:
 def _pick(made: Made) -> None:
     """Another bundle in its place, built by somebody who leaves the check of the draw out."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(facts, "_draw", lambda *_: None)
+        patch.setattr(cross_checks, "_draw", lambda *_: None)
         run = variants.PICKED["run"]
-        built = evidence.build(run, made.bundle.parent / "picked", made.key, name="drawn", now=NOW)
+        built = bundle.build(run, made.bundle.parent / "picked", made.key, name="drawn", now=NOW)
     shutil.rmtree(made.bundle)
     shutil.move(built, made.bundle)
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from audit import signing
+from froc.audit import keys
 from tests.audit import variants
 from tests.audit.cases.forging import Attack, Case, Change
 from tests.audit.cases.trust import trusting
@@ -26,7 +26,7 @@ def _same(said: dict[str, Any]) -> None:
 
 def _by_other(made: Made) -> None:
     """Signed by the approver's key, in its own name."""
-    keyid = signing.load_public(made.key.with_name("other.pub")).keyid
+    keyid = keys.load_public(made.key.with_name("other.pub")).keyid
     variants.measured_again(made, lambda said: said.update(keyid=keyid), key="other")
 
 

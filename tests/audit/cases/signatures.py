@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from securesystemslib.dsse import Envelope
 
-from audit import signing
+from froc.audit import canonical_json, keys
 from tests.audit.cases.forging import Attack, Case, envelope
 from tests.audit.conftest import Made
 
@@ -51,20 +51,20 @@ def _twice(keyid: str | None) -> Attack:
 
 
 def _other_type(made: Made) -> None:
-    signed = Envelope(signing.compact(made.read()), "application/json", {})
-    signed.sign(signing.load_signer(made.key))
-    (made.bundle / "report.dsse.json").write_bytes(signing.compact(signed.to_dict()))
+    signed = Envelope(canonical_json.compact(made.read()), "application/json", {})
+    signed.sign(keys.load_signer(made.key))
+    (made.bundle / "report.dsse.json").write_bytes(canonical_json.compact(signed.to_dict()))
 
 
 def _signed_by(key: str, *, posing: bool = True) -> Attack:
     """The report signed by another key, or one of another kind. posing: under the keyid of the trusted one."""
 
     def attack(made: Made) -> None:
-        data = signing.sign(signing.compact(made.read()), [signing.load_signer(made.key.with_name(key))])
+        data = keys.sign(canonical_json.compact(made.read()), [keys.load_signer(made.key.with_name(key))])
         document = json.loads(data)
         if posing:
-            document["signatures"][0]["keyid"] = signing.load_public(made.public).keyid
-        (made.bundle / "report.dsse.json").write_bytes(signing.compact(document))
+            document["signatures"][0]["keyid"] = keys.load_public(made.public).keyid
+        (made.bundle / "report.dsse.json").write_bytes(canonical_json.compact(document))
 
     return attack
 
@@ -75,7 +75,7 @@ def _ecdsa(algorithm: hashes.HashAlgorithm) -> Attack:
     def attack(made: Made) -> None:
         private = load_pem_private_key(made.key.read_bytes(), None)
         assert isinstance(private, ec.EllipticCurvePrivateKey)
-        body = Envelope(signing.compact(made.read()), signing.PAYLOAD_TYPE, {}).pae()
+        body = Envelope(canonical_json.compact(made.read()), keys.PAYLOAD_TYPE, {}).pae()
         sig = base64.b64encode(private.sign(body, ec.ECDSA(algorithm))).decode()
         envelope(lambda document: document["signatures"][0].update(sig=sig))(made)
 

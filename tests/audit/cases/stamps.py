@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from audit import signing
+from froc.audit import keys
 from tests.audit import variants
 from tests.audit.cases.forging import Case
 from tests.audit.cases.trust import trusting
@@ -21,7 +21,7 @@ def _revoked(made: Made) -> Mapping[str, Any]:
 
 
 def _earlier(made: Made) -> bytes:
-    (signature,) = signing.signatures((made.bundle / "plan.dsse.json").read_bytes()).values()
+    (signature,) = keys.signatures((made.bundle / "plan.dsse.json").read_bytes()).values()
     return variants.CLOCKS["trusted"].stamp(signature, variants.PLANNED - timedelta(minutes=20))
 
 

@@ -3,13 +3,13 @@
 from collections.abc import Callable
 from datetime import timedelta
 
-from audit import signing
+from froc.audit import canonical_json
 from tests.audit.cases.forging import Attack, Case, edited, report, statement
 from tests.audit.conftest import NOW
 
 
 def _signed_body(change: Callable[[bytes], bytes]) -> Attack:
-    return lambda made: made.sign(change(signing.compact(made.read())))
+    return lambda made: made.sign(change(canonical_json.compact(made.read())))
 
 
 CASES: dict[str, Case] = {

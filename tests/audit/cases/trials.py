@@ -2,7 +2,7 @@
 
 import json
 
-from audit import signing
+from froc.audit import canonical_json
 from tests.audit.cases.forging import Attack, Case, Change, document, edited, lines
 
 
@@ -12,7 +12,7 @@ def _line(place: int, change: Change) -> Attack:
     def edit(rows: list[str]) -> None:
         found = json.loads(rows[place])
         change(found)
-        rows[place] = signing.compact(found).decode().rstrip()
+        rows[place] = canonical_json.compact(found).decode().rstrip()
 
     return lines(edit, "trials.jsonl")
 

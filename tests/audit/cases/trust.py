@@ -4,7 +4,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from audit import signing
+from froc.audit import canonical_json
+from froc.audit import keys as signing
 from tests.audit import variants
 from tests.audit.cases.forging import Case, envelope, report
 from tests.audit.conftest import Made
@@ -46,7 +47,7 @@ def _rename_role(made: Made) -> None:
     """Both sign a report that calls the engineer an auditor."""
     made.resign(lambda report: report["signers"][0].update(role="auditor"))
     signers = [signing.load_signer(made.key), signing.load_signer(made.key.with_name("other"))]
-    (made.bundle / "report.dsse.json").write_bytes(signing.sign(signing.compact(made.read()), signers))
+    (made.bundle / "report.dsse.json").write_bytes(signing.sign(canonical_json.compact(made.read()), signers))
 
 
 def _next(made: Made) -> None:

@@ -1,0 +1,74 @@
+"""Assurance levels: what stands behind a report that verifies, and what it would take for more.
+
+Levels are numbered from the cheapest to the dearest. They do not contain each other: losses can be measured again of a
+report whose model nobody has at hand.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from froc.audit.bundle_files import moment
+from froc.audit.reexecution import REPRODUCED, Reexecution
+from froc.audit.report import Facts
+from froc.audit.timestamps import Proven
+
+NUMBERS = (1, 2, 3, 4, 5)
+
+
+@dataclass(frozen=True)
+class Level:
+    """number: as in L1. holds: whether it is reached. words: what that means, or what it takes where it is not."""
+
+    number: int
+    holds: bool
+    words: str
+
+    @property
+    def name(self) -> str:
+        """As it is printed."""
+        return f"L{self.number}"
+
+
+def levels(facts: Facts, compared: bool, proven: Proven, again: Reexecution | None) -> tuple[Level, ...]:
+    """All levels of a report whose signature and statistics hold. compared: whether the model on disk was."""
+    stamped, words = _plan(facts, proven)
+    return (
+        Level(1, True, "trusted keys signed these exact bytes"),
+        Level(2, compared and bool(facts.files), _model(facts, compared)),
+        Level(3, True, "every number follows from the losses, computed again here"),
+        Level(4, stamped, words),
+        Level(5, again is not None and again.assurance == REPRODUCED, _measured(again)),
+    )
+
+
+def _model(facts: Facts, compared: bool) -> str:
+    if not facts.files:
+        return "the report covers no model"
+    return "the model is the one that was signed, byte by byte" if compared else "give the model's folder: --model DIR"
+
+
+def _plan(facts: Facts, proven: Proven) -> tuple[bool, str]:
+    stamped = stamped_at(facts.plan_signers, proven.plan)
+    if stamped is not None:
+        # trials are logged by whole seconds
+        held = bool(facts.first) and stamped.replace(microsecond=0) <= moment(facts.first)
+        order = "before" if held else "not before"
+        return (
+            held,
+            f"an independent clock stamped the plan at {stamped:%Y-%m-%dT%H:%M:%SZ}, {order} the first logged trial",
+        )
+    if proven.tokens and not proven.checked:
+        return False, "list the authority whose time stamps you trust in the trust file (tsa)"
+    return False, "the plan has no time stamp: froc search --key KEY --tsa URL asks for one before the first trial"
+
+
+def stamped_at(signers: tuple[str, ...], times: Mapping[str, datetime]) -> datetime | None:
+    """The earliest time at which one of the signatures is shown to have existed."""
+    return min((times[keyid] for keyid in signers if keyid in times), default=None)
+
+
+def _measured(again: Reexecution | None) -> str:
+    if again is None:
+        return "have somebody else measure losses again: froc audit reexecute"
+    return again.sentence + (f"; not enough: {again.lacks}" if again.lacks else "")

@@ -1,0 +1,344 @@
+"""The files of a bundle: each is written one way and read one way.
+
+Reading never follows a link, never reads more than a file may hold, and raises VerificationError with the name of the
+check that failed. Messages name a file and a line, never its content.
+"""
+
+import io
+import itertools
+import os
+import re
+import stat
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import polars as pl
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from froc import hashing
+from froc.audit.canonical_json import MAX_DEPTH, compact, exact, strict_json
+from froc.errors import InputError, VerificationError
+from froc.loss_table import SCHEMA
+from froc.risk.control import BASE
+
+MIB = 2**20
+LIMITS = {
+    "losses.csv": 256 * MIB,
+    "plan.dsse.json": 4 * MIB,
+    "plan.json": 4 * MIB,
+    "report.dsse.json": 16 * MIB,
+    "report.html": 4 * MIB,
+    "seal.json": 4 * MIB,
+    "trials.jsonl": 64 * MIB,
+}
+"""Every file that a bundle has, and the most bytes of it that are read."""
+COMPARED = {"comparison.csv": 256 * MIB, "comparison.json": 4 * MIB}
+"""What a bundle holds beside them where a comparison of methods was signed with it."""
+LATER = {"reexecution.dsse.json": 4 * MIB}
+"""What may be put into a bundle after its report was signed; each file has a signature of its own."""
+TOKEN_BYTES = 64 * 2**10
+MOST_BYTES = 320 * MIB
+"""Of a whole bundle, by the sizes of its files before one of them is read: a file under several names counts each time."""
+PLAN_TOKEN = "plan.tsr"
+"""A time stamp of the plan's signature, made before the report: evidence like other files."""
+MOST_FILES = len(LIMITS) + len(COMPARED) + len(LATER) + 1 + MAX_DEPTH
+"""All that a bundle can have: a time stamp of the plan, and one of each signature; an envelope has no more than that."""
+_REPORT_TOKEN = re.compile(r"report-([0-9a-f]{64})\.tsr")
+"""A time stamp of the report's signature by the key so named, made after it."""
+MEDIA = {
+    ".csv": "text/csv", ".html": "text/html", ".json": "application/json", ".jsonl": "application/jsonl",
+    ".tsr": "application/timestamp-reply",
+}  # fmt: skip
+PUBLIC = ("report.html",)
+"""Files that may be shown to anyone, beside the report itself; the others are for auditors."""
+HEADER = "config,split,risk,unit,query,loss"
+CONFIG = r"c[0-9]{4}[a-z0-9-]{0,32}"
+RISK = r"[a-z][a-z0-9_-]{0,31}"
+POINT = r"base|[A-Za-z0-9][A-Za-z0-9._/-]{0,100}@[01]\.[0-9]{4}"
+REASON = r"[A-Za-z_][A-Za-z0-9_]*(Error|Exception)( at [A-Za-z0-9_.]+:[0-9]+)?"
+
+MANY = 10**6
+"""More trials, candidates, attempts or openings than anybody has."""
+STAMP = "%Y-%m-%dT%H:%M:%SZ"
+Stamp = Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$")
+Hex = Field(pattern=r"^[0-9a-f]{64}$")
+Name = Field(pattern=rf"^{CONFIG}$")
+Loss = Field(pattern=r"^[0-9]{1,3}\.[0-9]{1,8}$|^[1-9](\.[0-9]{1,3})?e-[0-9]{2}$")
+Number = Field(pattern=r"^[0-9]{1,12}(\.[0-9]{1,20})?(e-[0-9]{1,3})?$")
+Share = Field(pattern=r"^0\.[0-9]{1,4}$|^1\.0$")
+
+
+@dataclass(frozen=True)
+class Csv:
+    """A file of losses: its name, and how its configurations are called (a pattern)."""
+
+    name: str
+    config: str
+
+    @cached_property
+    def cells(self) -> dict[str, re.Pattern[str]]:
+        """Check -> form of a cell, in the order of columns."""
+        return {
+            "table-config": re.compile(self.config),
+            "table-split": re.compile("calibration|search"),
+            "table-risk": re.compile(RISK),
+            "table-unit-id": re.compile(r"[0-9a-f]{16,64}"),
+            "table-example-id": re.compile(r"[0-9a-f]{16,64}"),
+            "table-loss-format": re.compile(r"0|[1-9][0-9]{0,2}|1000"),
+        }
+
+    @cached_property
+    def row(self) -> re.Pattern[str]:
+        """A whole line."""
+        return re.compile(",".join(f"({cell.pattern})" for cell in self.cells.values()))
+
+
+LOSSES = Csv("losses.csv", f"{BASE}|{CONFIG}")
+"""Rows of the base model, where a plan asks for them, say how far it lacked what was asked (`froc.risk.control`)."""
+COMPARED_LOSSES = Csv("comparison.csv", POINT)
+
+
+class Strict(BaseModel):
+    """A document that crosses the boundary: exact types; unknown keys are for the caller to allow."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+
+
+class Average(Strict):
+    """Mean loss and accuracy of one risk's search queries, as decimals: after unlearning, and of the base model."""
+
+    loss: str = Loss
+    accuracy: str = Share
+    base_loss: str = Loss
+    base_accuracy: str = Share
+
+
+class Variant(Strict):
+    """A configuration that a trial gave without training: stopped at a step, mixed with the base model by a share."""
+
+    config: str = Name
+    stop: int = Field(ge=1, le=10**12)
+    mix: str = Number
+    search: dict[Annotated[str, Field(pattern=rf"^{RISK}$")], Annotated[str, Number]]
+    averages: dict[Annotated[str, Field(pattern=rf"^{RISK}$")], Average] | None = None
+
+
+class Trial(Strict):
+    """One line of trials.jsonl in a bundle: a started trial, without anything that could hold text."""
+
+    trial: int = Field(ge=0, le=MANY)
+    attempt: int = Field(ge=1, le=MANY)
+    config: str = Name
+    method: str
+    params: dict[str, str | int | bool | None]
+    seed: int | str
+    status: Literal["complete", "pruned", "diverged", "out-of-memory", "timed-out", "failed", "interrupted"]
+    reason: str | None = Field(pattern=rf"^{REASON}$")
+    started: str = Stamp
+    ended: str | None = Stamp
+    steps: int = Field(ge=0, le=10**12)
+    seconds: str = Number
+    search: dict[Annotated[str, Field(pattern=rf"^{RISK}$")], Annotated[str, Number]] | None
+    averages: dict[Annotated[str, Field(pattern=rf"^{RISK}$")], Average] | None = None
+    variants: list[Variant] = Field(default_factory=list, max_length=64)
+    plan: str = Hex
+
+
+def read_bundle(folder: Path) -> dict[str, bytes]:
+    """Every file of a bundle, each read once. Raises VerificationError for unlisted, missing, linked or huge files."""
+    try:
+        with os.scandir(folder) as entries:
+            names = sorted(entry.name for entry in itertools.islice(entries, MOST_FILES + 1))
+        size = sum((folder / name).lstat().st_size for name in names)
+    except OSError as error:
+        raise InputError(f"cannot list {folder} ({error.strerror}); verify as someone who may") from error
+    if len(names) > MOST_FILES:
+        raise VerificationError("bundle-too-many-files", f"the bundle holds more than {MOST_FILES} files")
+    if size > MOST_BYTES:
+        raise VerificationError("bundle-too-large", f"the bundle's files hold more than {MOST_BYTES} bytes together")
+    wanted = LIMITS | (COMPARED if any(name in COMPARED for name in names) else {})
+    wanted |= {name: limit for name, limit in LATER.items() if name in names}
+    wanted |= {name: TOKEN_BYTES for name in names if name == PLAN_TOKEN or _REPORT_TOKEN.fullmatch(name)}
+    for name in names:
+        if name not in wanted:
+            raise VerificationError("bundle-unlisted-file", "the bundle holds a file that no bundle has")
+    for name in wanted:
+        if name not in names:
+            raise VerificationError("bundle-missing-file", f"{name} is missing")
+    return {name: _read(folder / name, limit) for name, limit in wanted.items()}
+
+
+def report_token(keyid: str) -> str:
+    """Name of the file with the time stamp of a key's signature over the report."""
+    return f"report-{keyid}.tsr"
+
+
+def token_keyid(name: str) -> str | None:
+    """Whose signature over the report a time stamp is of; None for the plan's."""
+    match = _REPORT_TOKEN.fullmatch(name)
+    return match and match[1]
+
+
+def moment(stamp: str) -> datetime:
+    """A date in the form of `Stamp`, aware. Raises VerificationError for one that there is not."""
+    try:
+        return datetime.strptime(stamp, STAMP).replace(tzinfo=UTC)
+    except ValueError as error:
+        raise VerificationError("bad-timestamp", "a date is no RFC 3339 time in UTC") from error
+
+
+def _read(path: Path, limit: int) -> bytes:
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        raise VerificationError("bundle-symlink-or-special", f"{path.name} is no plain readable file") from error
+    with os.fdopen(handle, "rb") as stream:
+        facts = os.fstat(stream.fileno())
+        if not stat.S_ISREG(facts.st_mode):
+            raise VerificationError("bundle-symlink-or-special", f"{path.name} is no plain file")
+        data = stream.read(limit + 1) if facts.st_size <= limit else b" " * (limit + 1)
+    if len(data) > limit:
+        raise VerificationError("bundle-file-too-large", f"{path.name} holds more than {limit} bytes")
+    return data
+
+
+def listing(files: Mapping[str, bytes]) -> list[dict[str, Any]]:
+    """The evidence list of a report: name, digest, size, media type and who may see it."""
+    return [
+        {
+            "name": name,
+            "digest": {"sha256": hashing.of_bytes(files[name])},
+            "size": len(files[name]),
+            "mediaType": MEDIA[Path(name).suffix],
+            "tier": "public" if name in PUBLIC else "restricted",
+        }
+        for name in sorted(files)
+        if name != "report.dsse.json" and name not in LATER and not _REPORT_TOKEN.fullmatch(name)
+    ]
+
+
+def write_losses(table: pl.DataFrame, configs: Iterable[str], csv: Csv = LOSSES) -> bytes:
+    """The rows of configurations as losses.csv: sorted, ASCII, LF, whole thousandths.
+
+    table: a checked loss table; search rows are there for risks about a listed population alone. Raises
+    VerificationError where a cell would not read back.
+    """
+    rows = table.filter(pl.col("config").is_in(list(configs))).select(HEADER.split(",")).rows()
+    rows.sort(key=lambda row: (row[0], row[1], row[2], row[4]))
+    lines = [",".join(map(str, row)) for row in rows]
+    for number, line in enumerate(lines, start=2):
+        _cells(line, number, csv)
+    return "".join(f"{line}\n" for line in (HEADER, *lines)).encode("ascii")
+
+
+def read_losses(
+    data: bytes, configs: Sequence[str], metrics: Mapping[str, str], *, ragged: bool = False, csv: Csv = LOSSES
+) -> pl.DataFrame:
+    """The loss table of a file of losses, in froc's schema: exactly candidates x risks x queries, each once.
+
+    metrics: risk -> metric name. ragged: candidates may be measured on different queries, since measuring stopped
+    early; which ones is checked against the seal then. Raises VerificationError naming the line.
+    """
+    if data.partition(b"\n")[0] != HEADER.encode():
+        raise VerificationError("table-header", f"{csv.name} does not begin with the columns {HEADER}")
+    if not data.endswith(b"\n"):
+        raise VerificationError("table-line-ending", f"{csv.name} does not end with a line feed")
+    columns: dict[str, list[str]] = {name: [] for name in HEADER.split(",")}
+    kept = tuple(columns.values())
+    known: dict[str, str] = {}
+    last: tuple[str, ...] = ()
+    wanted = frozenset(configs)
+    stream = io.BytesIO(data)
+    stream.readline()
+    for number, line in enumerate(stream, start=2):
+        cells = _cells(line[:-1].decode("ascii", "replace"), number, csv)
+        config, split, risk, _unit, query, _loss = cells
+        if config not in wanted or risk not in metrics:
+            raise VerificationError("table-unplanned-row", f"{csv.name} line {number}: not a sealed candidate or risk")
+        key = (config, split, risk, query)
+        if key <= last:
+            check = "table-duplicate-row" if key == last else "table-order"
+            raise VerificationError(check, f"{csv.name} line {number}: repeats or precedes the line before it")
+        last = key
+        # a name is kept once, however many rows have it: memory is that of the table
+        for column, cell in zip(kept, cells, strict=True):
+            column.append(known.setdefault(cell, cell))
+    table = pl.DataFrame(
+        {**columns, "metric": [metrics[risk] for risk in columns["risk"]], "loss": list(map(int, columns["loss"]))},
+        schema_overrides=SCHEMA,
+    ).select([pl.col(name).cast(kind) for name, kind in SCHEMA.items()])
+    if not ragged:
+        _refuse_gaps(table, configs, metrics)
+    return table
+
+
+def _cells(line: str, number: int, csv: Csv) -> tuple[str, ...]:
+    match = csv.row.fullmatch(line)
+    if match is not None:
+        return match.groups()
+    cells = line.split(",")
+    if len(cells) == len(csv.cells):
+        for (check, grammar), cell in zip(csv.cells.items(), cells, strict=True):
+            if not grammar.fullmatch(cell):
+                raise VerificationError(check, f"{csv.name} line {number}: a cell is not of the form {grammar.pattern}")
+    raise VerificationError("table-columns", f"{csv.name} line {number}: not {len(csv.cells)} cells")
+
+
+def _refuse_gaps(table: pl.DataFrame, configs: Sequence[str], metrics: Mapping[str, str]) -> None:
+    rows = table.select("config", "risk", "query", "unit").unique(
+        ["config", "risk", "query"], keep="last", maintain_order=True
+    )
+    parts = rows.sort("config", "risk", "query").partition_by("config", "risk", as_dict=True)
+    for config in configs:
+        for risk in metrics:
+            found, others = parts.get((config, risk)), parts.get((configs[0], risk))
+            if found is None or others is None or not found["query"].equals(others["query"]):
+                raise VerificationError(
+                    "table-missing-row", f"{config} was not measured on the same {risk} queries as the others"
+                )
+            if not found["unit"].equals(others["unit"]):
+                raise VerificationError("table-unit-id", f"{config}: the same {risk} queries belong to other units")
+
+
+def write_trials(lines: Iterable[Mapping[str, Any]]) -> bytes:
+    """trials.jsonl of a run without anything that could hold text."""
+    kept = []
+    for line in lines:
+        reason = line.get("reason")
+        row = {name: exact(line.get(name)) for name in Trial.model_fields}
+        # a reason may quote a path or a row; an exception's type and place cannot
+        row["reason"] = reason if isinstance(reason, str) and re.fullmatch(REASON, reason) else None
+        row["status"] = "interrupted" if line.get("status") == "running" else line.get("status")
+        row["seconds"] = repr(float(line.get("seconds") or 0))
+        row["search"] = _means(line.get("search"))
+        row["variants"] = [
+            {name: exact(one.get(name)) for name in Variant.model_fields} | {"search": _means(one["search"])}
+            for one in line.get("variants") or ()
+        ]
+        kept.append(compact(row))
+    return b"".join(kept)
+
+
+def _means(search: Mapping[str, Any] | None) -> dict[str, str] | None:
+    return {risk: repr(float(mean)) for risk, mean in search.items()} if search else None
+
+
+def read_trials(data: bytes) -> tuple[Trial, ...]:
+    """Every started trial. Raises VerificationError naming the line."""
+    lines = data.split(b"\n")
+    if lines[-1] != b"":
+        raise VerificationError("trial-line-ending", "trials.jsonl does not end with a line feed")
+    return tuple(_trial(line, number) for number, line in enumerate(lines[:-1], start=1))
+
+
+def _trial(line: bytes, number: int) -> Trial:
+    try:
+        return Trial.model_validate(strict_json(line))
+    except ValidationError as error:
+        field = str(error.errors()[0]["loc"][0]) if error.errors()[0]["loc"] else "shape"
+        check = "trial-status" if field == "status" else "trial-shape"
+        raise VerificationError(check, f"trials.jsonl line {number}: {field} is not as it must be") from error

@@ -1,0 +1,261 @@
+"""The files of a bundle against each other: plan, seal, trials and losses -> `Facts`.
+
+The builder reads its own evidence with this, too.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import polars as pl
+
+from froc import hashing, provenance
+from froc.audit import bundle_files, canonical_json, chronology, comparisons, documents, ranking, report, statements
+from froc.audit.bundle_files import Trial, moment
+from froc.audit.documents import Plan, Seal, SignedPlan
+from froc.audit.report import Facts
+from froc.audit.timestamps import Proven
+from froc.audit.trust import Trust
+from froc.data.task import request_of
+from froc.errors import VerificationError
+from froc.risk.control import BASE, built_in, kind_of, metric_of
+
+STEPS = (
+    "files", "timestamps", "signature", "statement", "dates", "evidence", "subject", "model", "plan", "seal", "trials",
+    "losses", "comparison", "statistics", "weights", "page", "reexecution",
+)  # fmt: skip
+"""Every check in its order, numbered from 1: the same numbers in code, output and docs/audit.md. Some are left out where
+there is nothing to check: no time stamp, no model given, no comparison, nothing measured again."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """A check that held: its place in the order, its name, and what was seen."""
+
+    number: int
+    name: str
+    seen: str
+
+
+class Log:
+    """Checks that held so far, in order."""
+
+    def __init__(self) -> None:
+        self.checks: list[Check] = []
+
+    def held(self, name: str, seen: str) -> None:
+        """Write down the next check."""
+        self.checks.append(Check(STEPS.index(name) + 1, name, seen))
+
+
+def read(
+    files: Mapping[str, bytes], trust: Trust, now: datetime, proven: Proven, covered: Mapping[str, str], log: Log
+) -> Facts:
+    """The evidence of a bundle; the builder reads its own with this, too.
+
+    files: a bundle's, the report's apart. proven: what time stamps show. covered: model file -> digest, empty for none.
+    """
+    plan, signed, signers = _plan(files, trust, now, proven)
+    foreign = provenance.sentences(entry.model_dump() for entry in plan.plugins or ())
+    code = f"; measured with code that is not froc's: {'; '.join(foreign)}" if foreign else ""
+    log.held("plan", f"the plan is signed by a trusted key and is what trials and seal refer to{code}")
+    seal = _seal(files, plan)
+    log.held("seal", f"{len(seal.candidates)} candidate(s) sealed under this plan")
+    trials = bundle_files.read_trials(files["trials.jsonl"])
+    plan_digest = hashing.of_bytes(files["plan.json"])
+    chronology.check_run(plan.created, signed, trials)
+    _trials(trials, plan, seal, plan_digest)
+    ranking.check(seal, trials, list(plan.claim.risks))
+    log.held(
+        "trials",
+        f"{len(trials)} logged trial(s), every candidate among the complete ones in the order of its rank, none run twice",
+    )
+    losses = _losses(files, plan, seal)
+    losses, base = _divided(losses)
+    log.held(
+        "losses",
+        f"{len(losses)} calibration losses: every candidate on every sealed query, once" + _control(plan, base),
+    )
+    tree = hashing.of_tree(dict(covered)) if covered else None
+    compared = comparisons.read(files, plan) if "comparison.json" in files else None
+    if compared is not None:
+        log.held("comparison", f"{len(compared.losses)} losses of {len(compared.seal.candidates)} sealed points")
+    return Facts(plan, plan_digest, signed, seal, trials, losses, covered, tree, compared, signers, base)
+
+
+def _plan(files: Mapping[str, bytes], trust: Trust, now: datetime, proven: Proven) -> tuple[Plan, str, tuple[str, ...]]:
+    statement = statements.read(files["plan.dsse.json"], trust, 1, report.PLAN_PREDICATE, now, proven.plan)
+    signed: SignedPlan = documents.parse(SignedPlan, statement.predicate, "plan-shape")
+    moment(signed.signed)
+    if statement.subject != {"plan.json": hashing.of_bytes(files["plan.json"])}:
+        raise VerificationError("plan-digest", "plan.json is not the plan that was signed")
+    document = canonical_json.strict_json(files["plan.json"], decimals=True)
+    if not same(canonical_json.exact(document), signed.plan):
+        raise VerificationError("plan-digest", "plan.json says something else than the signed plan")
+    plan: Plan = documents.parse(Plan, document, "plan-shape")
+    moment(plan.created)
+    risks = set(plan.claim.risks) if set(plan.weights) <= set(plan.bound) else set()
+    for name in ("bound", "metrics", "population"):
+        if getattr(plan, name).keys() != risks:
+            raise VerificationError("plan-shape", f"the plan's {name} are not those of its budget")
+    if any(some.keys() != risks for some in (plan.task.units, plan.split.calibration, plan.split.search)):
+        raise VerificationError("plan-shape", "the plan's sampling units are not those of its budget")
+    if plan.after is not None and plan.after.measured != _measures_earlier(plan):
+        raise VerificationError("plan-after", "the plan says of what was removed earlier what its risks do not")
+    _plugins(plan)
+    return plan, signed.signed, statement.signers
+
+
+def _plugins(plan: Plan) -> None:
+    """Code that is not froc's is what the plan names so, no more and no less; bounds and procedures are froc's own."""
+    foreign = provenance.unknown(plan.model_dump())
+    if any(kind in ("bound", "procedure") for kind, _ in foreign):
+        raise VerificationError(
+            "plan-plugins", "a bound or procedure is not froc's own, and nobody verifies with code of other packages"
+        )
+    if plan.plugins is not None and sorted(foreign) != [(entry.kind, entry.name) for entry in plan.plugins]:
+        raise VerificationError("plan-plugins", "the plan does not name exactly the code that is not froc's")
+
+
+def _measures_earlier(plan: Plan) -> bool:
+    """Whether some risk asks for what earlier requests removed."""
+    return any(request_of(metric.rpartition("/")[2]) is not None for metric in plan.metrics.values())
+
+
+def _seal(files: Mapping[str, bytes], plan: Plan) -> Seal:
+    seal: Seal = documents.parse(Seal, canonical_json.strict_json(files["seal.json"], decimals=True), "seal-shape")
+    if seal.plan != hashing.of_bytes(files["plan.json"]):
+        raise VerificationError("seal-other-plan", "the seal was made under another plan")
+    configs = [candidate.config for candidate in seal.candidates]
+    bound = [
+        seal.model_files is not None,
+        seal.base_weights_digest is not None,
+        *(candidate.weights_digest is not None for candidate in seal.candidates),
+    ]
+    if any(bound) and not all(bound):
+        raise VerificationError(
+            "seal-weights", "the seal names the weights of some candidates, and not of all and the base"
+        )
+    if len(set(configs)) != len(configs) or len(configs) > plan.search.candidates:
+        raise VerificationError("seal-candidates", "the seal lists a candidate twice, or more than were planned")
+    if plan.split.queries != seal.calibration:
+        raise VerificationError("seal-other-queries", "the sealed calibration queries are not the planned ones")
+    if plan.sequential != (seal.order is not None):
+        raise VerificationError("seal-order", "a plan that may stop early seals the order of measuring, others none")
+    if seal.units is not None:
+        _order(seal.units, plan, seal)
+    return seal
+
+
+def _order(order: pl.DataFrame, plan: Plan, seal: Seal) -> None:
+    """A sealed order names the sealed queries, each once, in as many units as planned."""
+    for risk, unit in plan.task.units.items():
+        some = order.filter(pl.col("risk") == risk)
+        if hashing.of_json(sorted(some["query"].to_list())) != seal.calibration.get(risk):
+            raise VerificationError("seal-order", "the sealed order is not one of the sealed calibration queries")
+        if some["query" if unit == "query" else "unit"].n_unique() != plan.split.calibration[risk]:
+            raise VerificationError("plan-units", f"{risk} was not sealed on as many units as planned")
+
+
+def _configurations(line: Trial) -> list[tuple[str, dict[str, Any]]]:
+    """Name and hyperparameters of a trial's end, and of each stop and mix of it."""
+    others = [(one.config, {**line.params, "stop": one.stop, "mix": one.mix}) for one in line.variants]
+    return [(line.config, dict(line.params)), *others]
+
+
+def _trials(trials: Sequence[Trial], plan: Plan, seal: Seal, plan_digest: str) -> None:
+    attempts: dict[int, int] = {}
+    complete: dict[str, tuple[str, Any]] = {}
+    finished = 0
+    for line in trials:
+        if line.plan not in (plan_digest, *plan.extends):
+            raise VerificationError("trial-other-plan", f"trial {line.trial} was started under another plan")
+        if plan.search.methods and line.method not in plan.search.methods:
+            raise VerificationError("trial-method", f"trial {line.trial} is of a method that was not planned")
+        if any(variant.stop > line.steps for variant in line.variants):
+            raise VerificationError("trial-steps", f"trial {line.trial} has a stop after its last step")
+        attempts[line.trial] = attempts.get(line.trial, 0) + 1
+        if line.attempt != attempts[line.trial] or (line.config[:5] != f"c{line.trial:04d}"[:5]):
+            raise VerificationError("trial-index", f"trial {line.trial}: attempts or names are not in order")
+        finished += line.status == "complete"
+        for config, params in _configurations(line) if line.status == "complete" else ():
+            if config in complete or not config.startswith(line.config):
+                raise VerificationError("trial-repeated", f"{config} was completed twice")
+            complete[config] = line.method, params
+    if sorted(attempts) != list(range(len(attempts))) or len(attempts) > plan.search.trials:
+        raise VerificationError("trial-index", "the log lacks a trial, or has more than were planned")
+    for candidate in seal.candidates:
+        ran = complete.get(candidate.config)
+        if ran is None or not same(list(ran), [candidate.method, canonical_json.exact(candidate.params)]):
+            raise VerificationError("trial-config-set", f"{candidate.config} is sealed but is no complete trial")
+    ended = sum(line.status != "interrupted" for line in trials)
+    if not finished <= seal.trials <= ended:
+        raise VerificationError("trial-count", "the seal counts other trials than the log")
+
+
+def _losses(files: Mapping[str, bytes], plan: Plan, seal: Seal) -> Any:
+    configs = [candidate.config for candidate in seal.candidates]
+    configs += [BASE] if plan.control is not None and configs else []
+    losses = bundle_files.read_losses(files["losses.csv"], configs, plan.metrics, ragged=plan.sequential)
+    for risk, unit in plan.task.units.items() if seal.candidates else ():
+        of_risk, key = losses.filter(pl.col("risk") == risk), "query" if unit == "query" else "unit"
+        known = sorted(set(of_risk.filter(pl.col("split") == "search")["query"].to_list()))
+        listed = plan.population[risk] != "queries"
+        if bool(known) != listed or (listed and hashing.of_json(known) != plan.split.searched.get(risk)):
+            raise VerificationError("table-other-queries", f"the {risk} search rows are not those of a planned list")
+        if listed and of_risk.filter(pl.col("split") == "search")[key].n_unique() != plan.split.search[risk]:
+            raise VerificationError("plan-search-units", f"the {risk} search has other units than planned")
+        if listed and plan.task.seed_from and plan.split.draw is None:
+            _draw(of_risk, risk)
+        if plan.sequential:
+            continue  # whether these are the first units of the sealed order is checked with the statistics
+        some = of_risk.filter(pl.col("split") == "calibration")
+        if hashing.of_json(sorted(set(some["query"].to_list()))) != seal.calibration.get(risk):
+            raise VerificationError("table-other-queries", f"the {risk} queries are not the sealed ones")
+        if some[key].n_unique() != plan.split.calibration[risk]:
+            raise VerificationError("plan-units", f"{risk} was not measured on as many units as planned")
+    return losses
+
+
+def _divided(losses: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame | None]:
+    """Rows of candidates, and those of the base model, None where there are none."""
+    base = losses.filter(pl.col("config") == BASE)
+    return losses.filter(pl.col("config") != BASE), None if base.is_empty() else base
+
+
+def _control(plan: Plan, base: pl.DataFrame | None) -> str:
+    """What is to be said about the base model. VerificationError where less was asked of it than its metrics ask."""
+    if plan.control is None:
+        return "; the base model was not measured, so nothing shows that there was anything to remove"
+    for risk, measurement in plan.metrics.items():
+        asked = plan.control.get(risk)
+        known = built_in(metric_of(measurement))
+        if asked is None or (known and asked != kind_of(risk, measurement)):
+            raise VerificationError(
+                "plan-control", f"the plan asks another thing of the base model's {risk} than froc does"
+            )
+        if base is not None and plan.sequential:
+            whole = base.filter(pl.col("risk") == risk, pl.col("split") == "calibration")["query"].to_list()
+            if hashing.of_json(sorted(whole)) != plan.split.queries[risk]:
+                raise VerificationError(
+                    "table-other-queries", f"the base model's {risk} queries are not the sealed ones"
+                )
+    return "" if base is None else f"; the base model on the same queries: {len(base)}"
+
+
+def _draw(of_risk: pl.DataFrame, risk: str) -> None:
+    """In older plans the auditor's seed orders units by id and gives the first ones to the search; the rest is calibrated on.
+
+    Ids are keyed digests of rows, so that this order is all that can be seen without the data. Where each unit has a place of
+    its own (`draw`), nothing can be: a place that showed would let guessed texts be tried. Measuring again draws again.
+    """
+    last = of_risk.filter(pl.col("split") == "search")["unit"].max()
+    first = of_risk.filter(pl.col("split") == "calibration")["unit"].min()
+    if str(last) >= str(first):
+        raise VerificationError("plan-draw", f"the {risk} units were not divided in the order that the seed gives")
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two float-free documents are the same to a reader; in Python alone, 1 equals True."""
+    return canonical_json.compact(one) == canonical_json.compact(other)

@@ -1,0 +1,70 @@
+"""The `audit export` command: a report in the forms that other tools read, after it was verified."""
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from froc.atomic import write_text
+from froc.cli import options, words
+from froc.errors import InputError
+
+EXAMPLES = """[bold]Examples[/]
+
+froc audit export NAME.froc-audit --key signer.pem.pub --format markdown
+
+froc audit export NAME.froc-audit --key signer.pem.pub --model froc-run/model --format page --out verified.html
+
+froc audit export NAME.froc-audit --trust trust.json --format svr --sign auditor.pem --out report.svr.json
+
+froc audit export NAME.froc-audit --trust trust.json --format svr --against report.svr.json --signed-by auditor.pem.pub
+"""
+
+
+def export(
+    bundle: options.Bundle,
+    format_: Annotated[str, typer.Option("--format", help="page, markdown, model-card, cyclonedx or svr.")],
+    key: options.TrustedKey = None,
+    trust: options.Trust = None,
+    model: options.ReportedModel = None,
+    out: Annotated[Path | None, typer.Option(help="File to write.", show_default="standard output")] = None,
+    url: Annotated[str | None, typer.Option(help="Where the report can be had, for model-card and cyclonedx.")] = None,
+    sign: Annotated[Path | None, typer.Option(help="Private key of who verifies, for svr.", show_default=False)] = None,
+    against: Annotated[
+        Path | None, typer.Option(help="Check this svr statement instead of writing one.", show_default=False)
+    ] = None,
+    signed_by: options.SignedBy = None,
+) -> None:
+    """Verify a bundle, then write what it shows in a form that other tools read. Nothing unverified is ever written.
+
+    Exit 0: written, whatever the verdict is; it is part of what is written. Exit 4: does not verify, nothing is written.
+    """
+    from froc.audit import exports, keys, verification, writing
+    from froc.audit.exports import svr
+
+    if (against is None) != (not signed_by) or (against is not None and format_ != "svr"):
+        raise InputError("--against FILE goes with --format svr and --signed-by, the public key of who signed it")
+    if url is not None and not re.fullmatch(r"https?://[!-;=?-Z_a-z~]+", url):
+        raise InputError(f"--url {url!r} is no address; give one that begins with https:// and holds no blank")
+    if format_ not in exports.FORMATS:
+        raise InputError(f"no format is called {format_!r}; there are: {', '.join(exports.FORMATS)}")
+    signer = keys.load_signer(sign, words.password()) if sign else None
+    found = verification.verify(bundle, keys=key or (), trust=trust, model=model)
+    if against is not None:
+        try:
+            data = against.read_bytes()
+        except OSError as error:
+            raise InputError(f"cannot read {against} ({error.strerror}); give the statement's file") from error
+        keyid = svr.check(data, [keys.load_public(path) for path in signed_by or ()], found)
+        words.results.print(f"the statement says what the report shows; signed by {keyid}", soft_wrap=True)
+        return
+    text = exports.write(format_, found, exports.Given(writing.stamped(None), signer, url))
+    if out is None:
+        typer.echo(text, nl=False)
+        return
+    try:
+        write_text(out, text, parents=False)
+    except OSError as error:
+        raise InputError(f"cannot write {out} ({error.strerror}); choose another file") from error
+    words.results.print(f"verified, and written as {out}", soft_wrap=True)

@@ -1,0 +1,130 @@
+"""What `audit reexecute` measures: the drawn losses, and whether the signed model is the one that they belong to."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from froc.errors import VerificationError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from froc.audit.verification import Result
+    from froc.search.job import Job
+    from froc.search.reexecution import Target
+    from froc.search.trial.work import Kept
+
+
+@dataclass(frozen=True)
+class Again:
+    """What came of it. table: losses of the drawn rows; chosen: digest of the chosen configuration's weights, where it was trained
+    again; files: of what stands beside them; environment: what measured.
+    """
+
+    table: "pl.DataFrame"
+    chosen: str | None
+    files: Mapping[str, str]
+    environment: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """A verified report, to be measured again. make: the job it is about; whole: with all parameters in a model's reach, as a
+    model from a folder takes their place. told: hears of (configurations done, of).
+    """
+
+    found: "Result"
+    make: Callable[[bool], "Job"]
+    told: Callable[[int, int], None]
+
+    @property
+    def chosen(self) -> str | None:
+        """The configuration whose model the report covers."""
+        return str(self.found.report["config"]) if self.found.facts.files else None
+
+    @property
+    def seal(self) -> dict[str, Any]:
+        """As it was sealed."""
+        return dict(json.loads(self.found.files["seal.json"]))
+
+    def losses(self, drawn: "pl.DataFrame", unlearned: Path | None) -> Again:
+        """Of the drawn rows; the chosen configuration is trained again, whether rows of it were drawn or not.
+
+        unlearned: the signed model, which is measured instead.
+        """
+        from froc.models.base import files_beside
+        from froc.search.reexecution import environment, refuse_other_base, remeasure
+        from froc.search.sealed.weights import of_kept
+
+        job = self.make(unlearned is not None)
+        refuse_other_base(job, self.seal)
+        names = drawn["config"].unique(maintain_order=True).to_list()
+        if unlearned is None and self.chosen is not None and self.chosen not in names:
+            names.append(self.chosen)
+        digests: dict[str, str] = {}
+
+        def weighed(config: str, kept: "Kept") -> None:
+            if unlearned is None and config == self.chosen:
+                digests[config] = of_kept(job.base, kept)
+
+        table = remeasure(job, self.seal, self._targets(names), drawn, self.told, unlearned, weighed)
+        return Again(table, digests.get(self.chosen or ""), files_beside(job.base), environment(job.base))
+
+    def of_model(self, again: Again, model: Path | None, seed: int, rows: int) -> Mapping[str, Any]:
+        """What the predicate says of the signed model; nothing where the report covers none. model: its folder, where at hand.
+
+        Where bits agree there is nothing to measure; where they do not, the model itself is measured on rows of its own.
+        """
+        from froc.audit import model_folder, reexecution
+        from froc.search.reexecution import remeasure
+
+        if self.chosen is None:
+            return {}
+        losses = self.found.files["losses.csv"]
+        lies = None if model is None else model_folder.of_weights(model, self.found.facts.files)
+        same = again.chosen is not None and again.chosen == (self.found.facts.seal.weights_of(self.chosen) or lies)
+        same = same and self._as_saved(again, model)
+        if same or model is None:
+            return {"model": reexecution.of_model(losses, seed, self.chosen, again.chosen, same, None, rows)}
+        drawn = reexecution.table(losses, reexecution.draw(losses, seed, rows, self.chosen))
+        table = remeasure(self.make(True), self.seal, self._targets([self.chosen]), drawn, self.told, model)
+        counts = reexecution.compare(drawn, table)
+        return {"model": reexecution.of_model(losses, seed, self.chosen, lies, False, counts, rows)}
+
+    def _as_saved(self, again: Again, model: Path | None) -> bool:
+        """Whether configuration and tokenizer of the signed model are those that belong to the weights, as far as can be seen.
+
+        VerificationError where the folder shows that they are others: such a model has other losses than were measured.
+        """
+        from froc.models.base import unlike_beside
+
+        sealed = self.found.facts.seal.model_files
+        if sealed is None or dict(sealed) == dict(again.files):
+            return True
+        other = None if model is None else unlike_beside(self.make(False).base, model)
+        if other is not None:
+            raise VerificationError(
+                "model-files-differ",
+                f"{other} of the signed model is not what belongs to these weights: it decides what they do, so that the signed model is "
+                "another one than was measured",
+            )
+        return model is not None
+
+    def _targets(self, configs: Sequence[str]) -> "list[Target]":
+        """Configurations as they were sealed, with the seeds of their trials."""
+        from froc.audit.bundle_files import read_trials
+        from froc.risk.control import BASE
+        from froc.search.reexecution import Target
+
+        lines = read_trials(self.found.files["trials.jsonl"])
+        seeds = {line.config: int(line.seed) for line in lines if line.status == "complete"}
+        sealed = {candidate["config"]: candidate for candidate in self.seal["candidates"]}
+        # the base model is measured as it is
+        base = [Target(BASE, BASE, {}, 0)] if BASE in configs else []
+        return base + [
+            Target(c, sealed[c]["method"], sealed[c]["params"], seeds[c.partition("-")[0]])
+            for c in configs
+            if c != BASE
+        ]

@@ -1,0 +1,131 @@
+"""The `audit model` command: certify an unlearned model that another tool made."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from froc.cli import options, words
+from froc.errors import InputError, VerificationError
+from froc.measuring import named_risks
+
+if TYPE_CHECKING:
+    from froc.search.external_model import Given
+
+
+EXAMPLES = """[bold]Examples[/]
+
+froc audit model --base meta-llama/Llama-3.2-1B-Instruct --unlearned out/npo --task removal/ --budget 0.1
+
+froc audit model --base base/ --unlearned out/ --task removal/ --budget 0.1 --profile standard --out runs/npo
+
+froc audit report runs/npo --key signer.pem
+"""
+
+
+def model(
+    unlearned: Annotated[
+        Path, typer.Option(help="Unlearned model: a folder with safetensors, or with an adapter of the base.")
+    ],
+    budget: options.Budget,
+    base: Annotated[
+        str | None,
+        typer.Option(help="Model that it was made from: a folder or a hub id.", show_default="the task's"),
+    ] = None,
+    task: options.Task = None,
+    data: options.Data = None,
+    unit: options.Unit = None,
+    confidence: options.Confidence = 0.9,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Run folder; an audit that was stopped goes on in it.")
+    ] = Path("froc-audit"),
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(help="Metric of forgetting and utility, or RISK=METRIC.", show_default="extraction_strength"),
+    ] = None,
+    risk: options.Risk = None,
+    profile: options.Profile = "basic",
+    bound: options.Bound = "auto",
+    population: options.Population = None,
+    radius: options.Radius = 0.0,
+    joint: options.Joint = False,
+    search_share: Annotated[
+        float, typer.Option(help="Part of the queries that is left to searches; not certified from.")
+    ] = 0.2,
+    split_seed: Annotated[int | None, typer.Option(help="Seed of the split.", show_default="the task's")] = None,
+    audit_seed: options.AuditSeed = None,
+    openings: options.Openings = 1,
+    reopen: options.Reopen = False,
+    relative: options.Relative = None,
+    allow_vacuous: options.AllowVacuous = False,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print the certificate as JSON on standard output.")] = False,
+    key: options.PlanKey = None,
+    tsa: options.Tsa = None,
+    tsa_root: options.TsaRoot = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no table.")] = False,
+) -> None:
+    """Measure and certify an unlearned model from any other tool: one candidate, no search. Then froc audit report signs it.
+
+    The queries are divided as froc search divides them, and opened once: several models compared on the same task need
+    --openings, said before the first. The model's files are copied into the run as they are.
+    """
+    from dataclasses import replace
+
+    from froc.cli.search import finish, plan_signature
+    from froc.search import build
+    from froc.search.external_model import Given
+    from froc.search.pipeline import run
+    from froc.search.plan import draw_of, label_of
+    from froc.search.progress import ProgressDisplay
+    from froc.search.run_folder import Folder
+    from froc.search.settings import Settings
+
+    defined = words.definitions(risk or [])
+    settings = Settings(
+        budget=named_risks.budgets_of_profile(*words.budgets(budget), profile, defined), confidence=confidence,
+        metrics=words.per_risk(metric or [], "metric", str) | defined, trials=1, candidates=1, sampler="random", pruner="none",
+        bound=bound, population=words.per_risk(population or [], "population", str), radius=radius, joint=joint,
+        share=search_share, openings=openings, reopen=reopen, sweep=False, allow_vacuous=allow_vacuous,
+        relative=tuple(relative or ()),
+    )  # fmt: skip
+    settings.check()
+    Folder(out).refuse_unwritable()
+    given = Given(unlearned)
+    signer = plan_signature(out, key, tsa, tsa_root)
+    with ProgressDisplay(words.messages, quiet) as display:
+        _refuse_open(given)
+        machine = build.Machine(device, dtype, executor="inline")
+        job = build.build_job(
+            settings,
+            build.Inputs(
+                task,
+                base,
+                data,
+                words.per_risk(unit or [], "unit", str),
+                split_seed,
+                audit_seed,
+                unlearned_digest=given.digest,
+                label=label_of(Folder(out)),
+                draw=draw_of(Folder(out).read(Folder(out).plan)),
+            ),
+            machine,
+            display.training,
+        )
+        certificate = run(replace(job, given=given, space={}, notes=(*job.notes, *given.notes)), out, display, signer)
+    finish(out, certificate, json_, quiet)
+
+
+def _refuse_open(given: "Given") -> None:
+    """InputError for a folder that no report could be about, before anything is measured."""
+    from froc.audit import model_folder
+
+    # also where there is no folder
+    if not given.digest or given.adapted:
+        return
+    try:
+        model_folder.refuse_open(given.names)
+        model_folder.refuse_content(given.folder, given.names)
+    except VerificationError as error:
+        raise InputError(f"{given.folder}: {error}") from error

@@ -1,0 +1,207 @@
+"""The `audit reexecute` command: losses of a report measured again, and the outcome signed."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from froc.cli import options, words
+from froc.cli.audit.measuring_again import Measuring
+from froc.errors import InputError, NotCertifiedError
+from froc.measuring import named_risks
+from froc.search import build
+
+if TYPE_CHECKING:
+    from froc.audit.trust import Trust
+    from froc.search.continual.chain import After
+    from froc.search.job import Job
+    from froc.search.progress import ProgressDisplay
+
+EXAMPLES = """[bold]Examples[/]
+
+froc audit reexecute NAME.froc-audit --seed 20261125 --key auditor.pem --signed-by engineer.pub --task removal/ --base base/
+
+froc audit reexecute NAME.froc-audit --seed 7 --rows 598 --key auditor.pem --trust trust.json
+
+froc audit reexecute NAME.froc-audit --seed 7 --key auditor.pem --trust trust.json --task removal/ --unlearned froc-run/model
+
+froc audit reexecute NAME.froc-audit --seed 7 --key auditor.pem --trust trust.json --task second/ --after runs/1 --earlier first/
+"""
+
+
+def reexecute(
+    bundle: options.Bundle,
+    seed: Annotated[int, typer.Option(help="Draws the rows; choose it after the report was signed.")],
+    key: options.Signer,
+    rows: Annotated[
+        int, typer.Option(help="Losses to draw: 299 without a difference show that at most 1 % differ, 59: 5 %.")
+    ] = 299,
+    signed_by: options.SignedBy = None,
+    trust: options.Trust = None,
+    role: Annotated[str, typer.Option(help="engineer, approver or auditor.")] = "auditor",
+    task: options.Task = None,
+    data: options.Data = None,
+    base: Annotated[
+        str | None,
+        typer.Option(help="Base model: a folder with safetensors or a hub id.", show_default="the task's"),
+    ] = None,
+    after: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where the report goes on after another run (--after): that run's folder; its model is the base.",
+            show_default=False,
+        ),
+    ] = None,
+    earlier: options.Earlier = None,
+    unlearned: Annotated[
+        Path | None,
+        typer.Option(
+            help="Measure this model, which the report covers, and draw from its rows alone.",
+            show_default="train the sealed configurations again",
+        ),
+    ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            help="The signed model's folder, or hub:ID@REVISION: measured too, where training again comes to other bits than it has.",
+            show_default="the sealed digest is compared alone",
+        ),
+    ] = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(help="RISK=METRIC, for a metric that needs a folder of its own.", show_default="as planned"),
+    ] = None,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    json_: options.Json = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+) -> None:
+    """Measure a random sample of a report's losses again, and sign what came of it into the bundle.
+
+    The sealed configurations that were drawn, and the chosen one, are trained again with their seeds. Whoever verifies with your
+    public key then reads how many rows were drawn, how many differed, what share of all rows may differ, and whether the signed
+    model has the weights that came of it: to the bit, or else by losses of its own (--model).
+
+    Exit 0: no difference. Exit 3: some rows differed, which is signed too. Exit 4: the bundle does not verify.
+    """
+    from dataclasses import replace
+
+    import froc
+    from froc.audit import keys as signing
+    from froc.audit import model_hub, reexecution, verification, writing
+    from froc.search.progress import ProgressDisplay
+
+    if unlearned is not None and model is not None:
+        raise InputError("--unlearned measures the signed model alone; leave --model out")
+    unlearned, model = model_hub.local(unlearned), model_hub.local(model)
+
+    reexecution.refuse_rows(rows)
+    reexecution.refuse_role(role)
+    signer = signing.load_signer(key, words.password())
+    known = trusted(signed_by, trust)
+    place = bundle / reexecution.NAME
+    if place.exists():
+        raise InputError(f"{place} exists and is not overwritten; work on a copy of the bundle without it")
+    found = verification.check(bundle, replace(known, threshold=1, needed={}), model=unlearned or model)
+    config = None if unlearned is None else str(found.report["config"])
+    losses = found.files["losses.csv"]
+    lines = reexecution.draw(losses, seed, rows, config)
+    if not lines:
+        raise InputError(f"{bundle} holds no losses that could be measured again: nothing was tested")
+    drawn = reexecution.table(losses, lines)
+    with ProgressDisplay(words.messages, quiet) as display:
+        machine = build.Machine(device, dtype, executor="inline")
+        chain = _chain(found.files, after)
+        measuring = Measuring(
+            found,
+            lambda whole: _job(
+                found.files, task, data, base, metric or [], machine, display, chain, earlier or (), whole=whole
+            ),
+            lambda done, of: display.step("again", done, of),
+        )
+        measured = measuring.losses(drawn, unlearned)
+        of_model = measuring.of_model(measured, model, seed, rows) if unlearned is None else {}
+    predicate = reexecution.document(
+        losses, seed, lines, config, reexecution.compare(drawn, measured.table), signed=writing.stamped(None), role=role,
+        keyid=signing.public_of(signer).keyid, harness={"name": "froc", "version": froc.__version__},
+        environment=measured.environment, **of_model,
+    )  # fmt: skip
+    writing.replace_file(place, reexecution.sign(found.payload, predicate, signer))
+    everyone = (*known.keys, signing.public_of(signer))
+    again = verification.check(
+        bundle, replace(known, keys=everyone, threshold=1, needed={}), model=unlearned or model
+    ).reexecution
+    assert again is not None
+    if json_:
+        words.emit({**again.outcome.model_dump(by_alias=True), "assurance": again.assurance})
+    else:
+        words.results.print(f"{again.sentence}\nsigned in {place}", soft_wrap=True)
+    if again.differed:
+        raise NotCertifiedError(f"{again.differed} of {again.drawn} losses were not found again")
+
+
+def trusted(keys: list[Path] | None, trust: Path | None) -> "Trust":
+    """Whose signatures a bundle is verified by, before it is signed further."""
+    from froc.audit import keys as signing
+    from froc.audit import trust as trusting
+
+    if bool(keys) == (trust is not None):
+        raise InputError("give the public key of who signed before (--signed-by), or --trust, and not both")
+    return trusting.read(trust) if trust else trusting.Trust(tuple(map(signing.load_public, keys or ())))
+
+
+def _job(
+    files: Mapping[str, bytes], task: Path | None, data: Path | None, base: str | None, metric: list[str],
+    machine: build.Machine, display: "ProgressDisplay", chain: "After | None", earlier: Sequence[Path],
+    *, whole: bool,
+) -> "Job":  # fmt: skip
+    """What the report is about, made again; InputError where that is something else. whole: all parameters may be replaced."""
+    from dataclasses import replace
+
+    from froc.search.plan import draw_of
+    from froc.search.reexecution import refuse_other
+    from froc.search.settings import settings_of
+
+    plan: dict[str, Any] = json.loads(files["plan.json"])
+    said = plan["task"]
+    if task is None and "questions" not in plan:
+        raise InputError(f"the report is about the task {said['name']}; give its folder with --task")
+    units = {risk: said["units"][risk] for risk in named_risks.BASIC}
+    settings = settings_of(plan, words.per_risk(metric, "metric", str))
+    if whole:
+        settings = replace(settings, train="full", pack=1)
+    job = build.build_job(
+        settings,
+        build.Inputs(
+            task or Path(said["name"]), base, data, units, said["split_seed"], after=chain, earlier=earlier,
+            questions=plan.get("questions"), label=plan["split"].get("label", ""), draw=draw_of(plan),
+        ),
+        machine,
+        display.training,
+    )  # fmt: skip
+    refuse_other(job, plan)
+    return job
+
+
+def _chain(files: Mapping[str, bytes], after: Path | None) -> "After | None":
+    """The run that the report goes on after; InputError where that is another one than its plan says."""
+    from froc.search.continual.chain import read
+
+    said = json.loads(files["plan.json"]).get("after")
+    if said is None and after is None:
+        return None
+    if said is None:
+        raise InputError("the report goes on after no other run; leave --after out")
+    if after is None:
+        raise InputError(
+            f"the report goes on after another run, which removed {len(said['tasks'])} request(s); give its folder with "
+            "--after, and the task folders of those requests with --earlier"
+        )
+    chain = read(after, said["measured"])
+    if chain.said != said:
+        raise InputError(
+            f"{after} is not the run that the report goes on after: its certificate or model is another one"
+        )
+    return chain

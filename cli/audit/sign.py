@@ -1,0 +1,43 @@
+"""The `audit sign` command: a further signature on somebody's report."""
+
+from typing import TYPE_CHECKING
+
+from froc.cli import options, words
+from froc.cli.audit import reexecute
+
+if TYPE_CHECKING:
+    pass
+
+
+EXAMPLES = """[bold]Examples[/]
+
+froc audit sign NAME.froc-audit --key approver.pem --signed-by engineer.pub --model froc-run/model
+
+froc audit sign NAME.froc-audit --key approver.pem --trust trust.json
+"""
+
+
+def sign(
+    bundle: options.Bundle,
+    key: options.Signer,
+    signed_by: options.SignedBy = None,
+    trust: options.Trust = None,
+    model: options.ReportedModel = None,
+    json_: options.Json = False,
+) -> None:
+    """Verify a bundle and sign the same bytes with a second person's key. Its role is what verifiers' trust files say.
+
+    Exit 4: it does not verify, and was not signed.
+    """
+
+    from froc.audit import countersigning
+
+    verified = countersigning.countersign(
+        bundle, key, reexecute.trusted(signed_by, trust), password=words.password(), model=model
+    )
+    if json_:
+        words.emit({"bundle": str(bundle), "verdict": verified.verdict, "model_checked": verified.model_checked})
+    else:
+        words.results.print(f"verified and signed {bundle}, which says [bold]{verified.verdict}[/]", soft_wrap=True)
+        if not verified.model_checked:
+            words.results.print("the model was not compared: give --model DIR to check its files", soft_wrap=True)

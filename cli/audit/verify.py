@@ -1,0 +1,106 @@
+"""The `audit verify` command: check a report, every file, every number, the model."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from froc.cli import options, words
+from froc.errors import NotCertifiedError
+
+if TYPE_CHECKING:
+    pass
+
+
+EXAMPLES = """[bold]Examples[/]
+
+froc audit verify NAME.froc-audit --key signer.pem.pub --model froc-run/model
+
+froc audit verify NAME.froc-audit --key engineer.pub --key approver.pub --threshold 2 --json
+
+froc audit verify NAME.froc-audit --trust trust.json --audit-seed 20261125
+"""
+
+
+def verify(
+    bundle: options.Bundle,
+    key: options.TrustedKey = None,
+    trust: options.Trust = None,
+    model: options.ReportedModel = None,
+    threshold: Annotated[int, typer.Option(help="How many of the keys must have signed.")] = 1,
+    min_sequence: Annotated[int, typer.Option(help="Refuse reports older than this one of their series.")] = 1,
+    audit_seed: Annotated[
+        int | None, typer.Option(help="Seed that you gave for the draw; the plan must say it.", show_default=False)
+    ] = None,
+    share: Annotated[
+        float,
+        typer.Option(
+            help="Most losses that may differ, by the bound of who measured again, for L5 (0.05: 5 % with 95 % confidence)."
+        ),
+    ] = 0.05,
+    level: Annotated[
+        list[int] | None,
+        typer.Option(
+            min=1,
+            max=5,
+            help="Exit 3 unless this level of assurance is reached: 4 or 5, say (repeatable).",
+            show_default=False,
+        ),
+    ] = None,
+    json_: options.Json = False,
+) -> None:
+    """Check a bundle: signatures, every file, every number computed again, the model. Needs no GPU and no torch.
+
+    Exit 0: verified, and the report says PASS. Exit 3: verified, but it does not say PASS. Exit 4: does not verify.
+    """
+    from froc.audit import verification
+
+    found = verification.verify(
+        bundle, keys=key or (), trust=trust, model=model, threshold=threshold, min_sequence=min_sequence,
+        audit_seed=audit_seed, share=share,
+    )  # fmt: skip
+    if json_:
+        checks = [{"number": c.number, "name": c.name, "seen": c.seen} for c in found.checks]
+        words.emit(
+            {"verdict": found.verdict, "checks": checks, "model_checked": found.model_checked, "tree": found.tree,
+             "fingerprint": found.fingerprint, "plan": found.plan_status, "control": found.facts.plan.control is not None,
+             "assurance": found.assurance, "levels": {one.name: one.holds for one in found.levels}, "reexecution": found.reexecution and found.reexecution.sentence,
+             "signers": [{"keyid": keyid, "role": found.roles.get(keyid)} for keyid in found.signers]}
+        )  # fmt: skip
+    else:
+        table = Table(box=None, header_style="bold")
+        for column in ("", "check", "seen"):
+            table.add_column(column)
+        for check in found.checks:
+            table.add_row(str(check.number), check.name, words.visible(check.seen))
+        words.results.print(table)
+        for keyid in found.signers:
+            role = found.roles.get(keyid, "a trusted key")
+            words.results.print(f"signed by {role} {keyid}", soft_wrap=True)
+        if found.reexecution:
+            words.results.print(f"measured again by {found.reexecution.outcome.keyid}", soft_wrap=True)
+        words.results.print(
+            f"verified; the report says [bold]{found.verdict}[/]; plan {found.plan_status}; losses {found.assurance}",
+            soft_wrap=True,
+        )
+        for one in found.levels:
+            words.results.print(f"{one.name} {'holds' if one.holds else 'is not reached'}: {one.words}", soft_wrap=True)
+    if found.verdict != "PASS":
+        raise NotCertifiedError(f"the report verifies and says {found.verdict}")
+    if found.facts.plan.control is None:
+        raise NotCertifiedError(
+            "the report verifies and says PASS, but its plan did not ask what the base model shows: nothing says that there was "
+            "anything to remove (reports of older versions are so; whoever makes one today leaves it out)"
+        )
+    if found.facts.files and not found.facts.seal.base_weights_digest:
+        raise NotCertifiedError(
+            "the report verifies and says PASS, but no digest of the model's weights was sealed: nothing ties the losses to this model "
+            "(reports of older versions are so; whoever makes one today leaves it out)"
+        )
+    if found.reexecution and found.reexecution.differed:
+        raise NotCertifiedError(
+            f"the report verifies, but its losses were not found again: {found.reexecution.sentence}"
+        )
+    for one in found.levels:
+        if one.number in (level or ()) and not one.holds:
+            raise NotCertifiedError(f"the report verifies, but does not reach {one.name}: {one.words}")

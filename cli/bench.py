@@ -1,0 +1,109 @@
+"""The `bench` command: how fast trials are on the user's own model and device."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from froc.cli import options, words
+from froc.errors import InputError
+from froc.measuring import named_risks
+from froc.search import build
+
+if TYPE_CHECKING:
+    from froc.search.trial.throughput import Speed
+
+EXAMPLES = """[bold]Examples[/]
+
+froc bench
+
+froc bench --task DIR --model meta-llama/Llama-3.2-1B-Instruct --methods npo,rmu --train lora:rank=8 --pack 4
+
+froc bench --methods npo --compile --json
+"""
+
+
+def bench(
+    task: options.Task = None,
+    data: options.Data = None,
+    unit: options.Unit = None,
+    model: options.Model = None,
+    methods: Annotated[
+        str,
+        typer.Option(
+            help="Comma-separated methods such as npo or gu(npo), families, standard, all (froc list methods)."
+        ),
+    ] = "standard",
+    steps: Annotated[int, typer.Option(help="Optimiser steps timed per method, after two to warm up.")] = 8,
+    batch: options.Batch = 32,
+    train: options.Train = "full",
+    pack: options.Pack = 1,
+    sweep: Annotated[bool, typer.Option(help="Count the stops and mixes that a search would try.")] = True,
+    autocast: options.Autocast = None,
+    checkpointing: options.Checkpointing = False,
+    compiled: options.Compiled = False,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")] = False,
+) -> None:
+    """Time training steps and measuring, and say how many trials an hour that makes.
+
+    A few steps per method are trained and thrown away; a whole trial, with the method's default epochs, its rungs and
+    its sweep, is worked out from them. Nothing is certified and no calibration query is looked at.
+    """
+    from froc.search.settings import Settings, measures
+    from froc.search.trial import throughput
+    from froc.search.trial.bench import Bench
+
+    if steps < 1:
+        raise InputError("--steps must be at least 1")
+    settings = Settings(
+        budget=dict.fromkeys(named_risks.BASIC, 0.1), methods=tuple(name.strip() for name in methods.split(",") if name.strip()),
+        batch=batch, train=train, pack=pack, sweep=sweep, autocast=autocast,
+    )  # fmt: skip
+    settings.check()
+    machine = build.Machine(device, dtype, checkpointing, compiled)
+    with words.messages.status("preparing") as status:
+        job = build.build_job(
+            settings,
+            build.Inputs(task, model, data, words.per_risk(unit or [], "unit", str)),
+            machine,
+            lambda what, done, of: status.update(f"{what} {done}/{of}"),
+        )  # fmt: skip
+        stand = Bench(job.base, job.view, measures(settings), batch=batch, seed=0, swept=sweep, engine=job.engine)
+        found = []
+        for name in job.space:
+            status.update(f"timing {name}")
+            found.append(throughput.measure(stand, name, steps))
+    facts = {
+        "model": job.base.name.rstrip("/").rpartition("/")[2], "digest": job.base.digest[:12], "device": str(job.base.device),
+        "dtype": str(next(job.base.model.parameters()).dtype).removeprefix("torch."),
+        "parameters": sum(p.numel() for n, p in job.base.model.named_parameters() if "lora_" not in n),
+        "batch": batch, "train": train, "pack": pack, "sweep": sweep, "compiled": compiled, "checkpointing": checkpointing,
+        "forget_rows": len(job.view.forget), "search_queries": {r: len(some) for r, some in job.view.queries.items()},
+    }  # fmt: skip
+    if json_:
+        words.emit({**facts, "methods": [one.document for one in found]})
+    else:
+        words.results.print(_table(found, facts))
+
+
+def _table(found: list["Speed"], facts: dict[str, Any]) -> Table:
+    title = (
+        f"{facts['parameters'] / 1e6:,.1f} M parameters ({facts['dtype']}) on {facts['device']}, {facts['train']}, "
+        f"batch {facts['batch']}, pack {facts['pack']}"
+    )
+    table = Table(title=title, title_justify="left", header_style="bold", box=None)
+    table.add_column("method")
+    for column in ("steps/trial", "steps/s", "trials/hour", "s/trial", "outside steps", "peak MiB"):
+        table.add_column(column, justify="right")
+    for one in found:
+        table.add_row(
+            one.method, str(one.steps), f"{1 / one.step:.1f}", f"{3600 / one.trial:,.0f}", f"{one.trial:.1f}",
+            f"{one.outside:.0%}", f"{one.peak:,.0f}",
+        )  # fmt: skip
+    table.caption = (
+        "s/trial: default epochs with rungs, sweep and measuring; outside steps: share of it that does not train"
+    )
+    table.caption_justify = "left"
+    return table

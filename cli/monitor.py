@@ -1,0 +1,67 @@
+"""The `monitor` command."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from froc.cli import options, words
+from froc.errors import NotCertifiedError
+
+EXAMPLES = """[bold]Examples[/]
+
+froc monitor today.csv --certificate froc-run --state monitor.json
+
+froc monitor log.jsonl --certificate certificate.json --state monitor.json --alarm 0.01 --figure monitor.png
+
+froc monitor log.parquet --certificate froc-run --risk forgetting --json
+"""
+
+
+def monitor(
+    table: Annotated[
+        Path,
+        typer.Argument(
+            help="Losses of the model in use, in order of arrival: a loss table (config, risk, query, loss)."
+        ),
+    ],
+    certificate: Annotated[
+        Path, typer.Option(help="Run folder, its certificate.json, or what froc certify --json printed.")
+    ],
+    state: Annotated[
+        Path | None,
+        typer.Option(
+            help="File that is kept between calls: rows that were counted are skipped.",
+            show_default="the table is all there is",
+        ),
+    ] = None,
+    alarm: Annotated[float, typer.Option(help="Chance of any false alarm over the whole stream.")] = 0.05,
+    risk: Annotated[
+        list[str] | None,
+        typer.Option(help="Risk to watch (repeatable); those that are watched share the level.", show_default="all"),
+    ] = None,
+    config: Annotated[str | None, typer.Option(help="Configuration in use.", show_default="the chosen one")] = None,
+    figure: Annotated[
+        Path | None, typer.Option(help="Draw e-values and means into this PNG.", show_default=False)
+    ] = None,
+    scale: options.Scale = None,
+    json_: options.Json = False,
+) -> None:
+    """Does the model in use still keep its certified budgets? An alarm that may be looked at as often as one likes.
+
+    Exit 0: no alarm. Exit 3: a risk exceeds its budget; the alarm stays.
+    """
+    from froc.monitoring.monitor import monitor as monitored
+
+    found = monitored(table, certificate=certificate, state=state, level=alarm, risks=risk, config=config, scale=scale)
+    if figure is not None:
+        found.save(figure)
+    if json_:
+        words.emit(found.document())
+    else:
+        for one in found.tables():
+            words.results.print(one.rich())
+        for line in found.said:
+            words.results.print(words.visible(line), soft_wrap=True)
+    if found.alarms:
+        raise NotCertifiedError(f"alarm: {' and '.join(found.alarms)} above budget")

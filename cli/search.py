@@ -1,0 +1,273 @@
+"""The `search` command and its progress."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from froc.cli import options, words
+from froc.cli.show.summary import summary
+from froc.errors import InputError, NotCertifiedError
+from froc.measuring import named_risks
+from froc.search import build, continuation
+from froc.search.progress import ProgressDisplay
+from froc.search.search_options import SearchOptions, search_job, search_settings
+
+if TYPE_CHECKING:
+    from froc.audit.plan_signing import Stamper
+
+EXAMPLES = """[bold]Examples[/]
+
+froc search --budget 0.1
+
+froc search --budget forgetting=0.05 --budget utility=0.1 --task DIR --model meta-llama/Llama-3.2-1B-Instruct
+
+froc search --budget 0.1 --methods npo,simnpo --trials 60 --space lr=1e-6:1e-4 --out runs/npo
+
+froc search --budget 0.1 --budget quantized=0.2 --budget relearning=0.3
+
+froc search --budget 0.1 --relative utility
+
+froc search --budget 0.1 --profile strict --task DIR
+
+froc search --budget 0.1 --task tofu:forget10 --data DIR --unit utility=query --model DIR
+
+froc search --budget 0.1 --risk actor=rouge_l@role_play+prefix_injection
+
+froc search --budget 0.1 --later 2 --task first/ --out runs/1
+
+froc search --budget 0.1 --budget earlier=0.05 --after runs/1 --earlier first/ --task second/ --out runs/2
+
+froc search --budget 0.1 --key signer.pem --tsa https://tsa.example.org/tsr --tsa-root tsa-root.pem
+"""
+
+
+def search(
+    budget: options.Budget,
+    confidence: options.Confidence = 0.9,
+    task: options.Task = None,
+    data: options.Data = None,
+    unit: options.Unit = None,
+    model: options.Model = None,
+    methods: Annotated[
+        str,
+        typer.Option(
+            help="Comma-separated methods such as npo or gu(npo), families, standard, all (froc list methods)."
+        ),
+    ] = "standard",
+    trials: Annotated[int, typer.Option("--trials", "--max-trials", help="How many configurations to try.")] = 30,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            help="Run folder; a run that was stopped goes on in it.",
+            show_default="froc-run; with --after RUN, RUN-2",
+        ),
+    ] = None,
+    after: options.After = None,
+    earlier: options.Earlier = None,
+    no_earlier: options.NoEarlier = False,
+    later: options.Later = 0,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Metric of forgetting and utility, or RISK=METRIC (froc list metrics).",
+            show_default="extraction_strength",
+        ),
+    ] = None,
+    risk: options.Risk = None,
+    profile: options.Profile = "basic",
+    space: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Search range or list: lr=1e-5:1e-3, npo.beta=0.05:0.5, epochs=3,6,9 (repeatable).", show_default=False
+        ),
+    ] = None,
+    sampler: Annotated[str, typer.Option(help="tpe, nsga2, gp, random, or grid (all of --space's lists).")] = "tpe",
+    objective: Annotated[
+        str,
+        typer.Option(
+            help="What the sampler minimizes: margin (the worst risk over its budget), pareto (each risk) or froc (the score)."
+        ),
+    ] = "margin",
+    pruner: Annotated[
+        str, typer.Option(help="halving, median, hyperband, wilcoxon or none: stops hopeless trials early.")
+    ] = "halving",
+    procedure: options.Procedure = "weighted-holm",
+    bound: options.Bound = "auto",
+    candidates: Annotated[
+        int | None,
+        typer.Option(help="How many configurations are tested on calibration queries.", show_default="up to 10"),
+    ] = None,
+    population: options.Population = None,
+    sample: Annotated[
+        list[str] | None,
+        typer.Option(help="RISK=100: units of a listed population to measure beside the search's.", show_default=False),
+    ] = None,
+    weight: options.Weight = None,
+    radius: options.Radius = 0.0,
+    sequential: Annotated[
+        bool, typer.Option("--sequential", help="Measure candidates in rounds; stop once certified or hopeless.")
+    ] = False,
+    joint: options.Joint = False,
+    search_share: Annotated[float, typer.Option(help="Part of the queries that the search may look at.")] = 0.2,
+    split_seed: Annotated[int | None, typer.Option(help="Seed of the split.", show_default="the task's")] = None,
+    audit_seed: options.AuditSeed = None,
+    openings: options.Openings = 1,
+    reopen: options.Reopen = False,
+    relative: options.Relative = None,
+    allow_vacuous: options.AllowVacuous = False,
+    seed: Annotated[int, typer.Option(help="Seed of every random number of the run.")] = 0,
+    batch: options.Batch = 32,
+    train: options.Train = "full",
+    pack: options.Pack = 1,
+    sweep: Annotated[
+        bool, typer.Option(help="Try stops on the way and mixes with the base model: candidates without training.")
+    ] = True,
+    autocast: options.Autocast = None,
+    checkpointing: options.Checkpointing = False,
+    compiled: options.Compiled = False,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    executor: options.Executor = "auto",
+    workers: options.Workers = None,
+    worker_gpus: options.WorkerGpus = 0.0,
+    parallel: Annotated[
+        int | None,
+        typer.Option(
+            help="Packs of trials in flight: part of the plan, so that results do not hang on the machine.",
+            show_default="the workers; a run that goes on keeps its own",
+        ),
+    ] = None,
+    until: Annotated[
+        str,
+        typer.Option(help="trials, or certified: stop as soon as the search losses make a certificate likely."),
+    ] = "trials",
+    timeout: Annotated[
+        str | None,
+        typer.Option(
+            help="30m, 2h or seconds: no trial starts after; what is done by then goes on to calibration.",
+            show_default="none",
+        ),
+    ] = None,
+    trial_timeout: Annotated[
+        str | None, typer.Option(help="Time that the training of one trial may take.", show_default="none")
+    ] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            envvar="FROC_STORAGE",
+            show_envvar=True,
+            show_default="study.db in the run folder",
+            help="Optuna storage that several searches of one plan share: postgresql://USER@HOST/DATABASE.",
+        ),
+    ] = None,
+    key: options.PlanKey = None,
+    tsa: options.Tsa = None,
+    tsa_root: options.TsaRoot = None,
+    rebuild_embedded: Annotated[
+        bool,
+        typer.Option(
+            "--rebuild-embedded",
+            help="Train the embedded task's model on this machine (minutes) instead of using the one that comes with froc.",
+        ),
+    ] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print the certificate as JSON on standard output.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no table.")] = False,
+) -> None:
+    """Search methods and configurations, certify them, pick one and save its model.
+
+    Trains unlearning runs, seals a list of candidates, measures those on queries that the search never saw, and
+    certifies the configurations whose risks are within budget with the stated confidence.
+    """
+    # what the words themselves show to be wrong is said before anything slow is imported
+    defined = words.definitions(risk or [])
+    chain = continuation.ContinuationOptions(after, tuple(earlier or ()), no_earlier)
+    chain.check()
+    named = named_risks.budgets_of_profile(*words.budgets(budget), profile, defined, chain.risks)
+    values: dict[str, Any] = {
+        "space": words.spaces(space or []),
+        "metrics": words.per_risk(metric or [], "metric", str) | defined,
+        "population": words.per_risk(population or [], "population", str),
+        "sample": words.per_risk(sample or [], "sample", int),
+        "weights": words.per_risk(weight or [], "weight", float),
+        "timeout": words.seconds(timeout, "timeout"),
+        "trial_timeout": words.seconds(trial_timeout, "trial-timeout"),
+        "methods": tuple(name.strip() for name in methods.split(",") if name.strip()),
+        "relative": tuple(relative or ()),
+    }
+    machine = build.Machine(device, dtype, checkpointing, compiled, executor, workers, worker_gpus)
+    chosen = SearchOptions(
+        out, task, model, data, words.per_risk(unit or [], "unit", str), split_seed, audit_seed, chain, machine, parallel,
+        rebuild_embedded,
+    )  # fmt: skip
+    settings = search_settings(
+        chosen, named, confidence=confidence, trials=trials, sampler=sampler, pruner=pruner, procedure=procedure,
+        bound=bound, joint=joint, candidates=candidates, share=search_share, seed=seed, batch=batch, openings=openings,
+        reopen=reopen, radius=radius, sequential=sequential, objective=objective, train=train, pack=pack, sweep=sweep,
+        autocast=autocast, until=until, storage=storage, later=later, allow_vacuous=allow_vacuous, **values,
+    )  # fmt: skip
+    place = chosen.run_folder
+    sign_plan = plan_signature(place, key, tsa, tsa_root)
+    with ProgressDisplay(words.messages, quiet) as display:
+        job = search_job(chosen, settings, display.training)
+        from froc.search.pipeline import run
+
+        certificate = run(job, place, display, sign_plan)
+    finish(place, certificate, json_, quiet)
+
+
+def plan_signature(out: Path, key: str | None, tsa: str | None, tsa_root: Path | None) -> Callable[[], str] | None:
+    """What signs (and stamps) the plan of the run folder `out` before its first trial; None without a key.
+
+    InputError, before anything is trained, for a key that cannot be used or is not the one that signed the plan.
+    """
+    if key is None:
+        if tsa is not None:
+            raise InputError("--tsa stamps a signature; give the --key that signs the plan")
+        return None
+    from froc.audit.plan_signing import PlanSigner
+
+    return PlanSigner(out, key, words.password(), stamper(tsa, tsa_root)).before_first_trial
+
+
+def stamper(tsa: str | None, root: Path | None) -> "Stamper | None":
+    """What asks an authority for a time stamp of a signature; None where no authority is named."""
+    if tsa is None:
+        return None
+    if root is None:
+        raise InputError("--tsa needs --tsa-root: the authority's root certificate, which its answer is checked with")
+    from froc.audit import timestamps
+
+    trusted = timestamps.Authority(timestamps.read(root))
+    return lambda signature: timestamps.ask(tsa, signature, trusted)
+
+
+def finish(out: Path, certificate: Mapping[str, Any], json_: bool, quiet: bool) -> None:
+    """Draw and print what a run came to; NotCertifiedError where nothing is chosen."""
+    _draw(out)
+    if json_:
+        words.emit(certificate)
+    elif not quiet:
+        summary(out, certificate)
+    if certificate["chosen"] is None:
+        raise NotCertifiedError(certificate["reason"])
+
+
+def _draw(out: Path) -> None:
+    from froc.reporting import bounds, landscape, sustainability
+    from froc.search.run_folder import Folder
+
+    folder = Folder(out)
+    plan, certificate = folder.read(folder.plan), folder.read(folder.certificate)
+    if plan is not None and certificate is not None:
+        weighing = plan["search"].get("weighing")
+        tried = [vars(one) for line in folder.log() for one in line.configurations()]
+        landscape.draw(folder.figures, tried, certificate, weighing)
+        if certificate["candidates"]:
+            bounds.draw_shift(folder.figures / "shift.png", certificate)
+    record = folder.read(folder.sustainability)
+    if record is not None:
+        sustainability.draw_sustainability(folder.figures / "sustainability.png", record)

@@ -1,0 +1,182 @@
+"""How runs and certificates look in a terminal."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from froc.cli import words
+from froc.measuring import named_risks
+from froc.risk.rounding import at_least, at_most
+
+if TYPE_CHECKING:
+    from froc.search.run_folder import Folder, Started
+
+
+def unopened_reason(folder: "Folder") -> str:
+    """Why a search opened no calibration query; empty where it did, or has not come so far."""
+    if folder.read(folder.seal) is not None:
+        return ""
+    return str((folder.read(folder.unopened) or {}).get("reason", ""))
+
+
+def summary(run: Path, certificate: Mapping[str, Any]) -> None:
+    """The result of a run, for a person who does not know the paper."""
+    if certificate.get("opened") is False:
+        words.results.print(words.visible(certificate["reason"]), soft_wrap=True)
+        return
+    certified(certificate)
+    if certificate["sequential"]:
+        spent = certificate["sequential"]
+        words.results.print(f"measured {spent['measured']} of {spent['planned']} planned units, {spent['saved']} saved")
+    if certificate["chosen"] is not None:
+        _diagnostics(run)
+        words.results.print(
+            f"model: {run / 'model'}   figures: {run / 'figures'}   next: froc audit report {run}",
+            soft_wrap=True,
+        )
+
+
+def _diagnostics(run: Path) -> None:
+    """What is computed beside the certificate, on search queries; runs of older versions have none."""
+    from froc.search.run_folder import Folder
+
+    folder = Folder(run)
+    found = folder.read(folder.diagnostics)
+    if found is None:
+        return
+    utility = found["model_utility"]
+    parts = [f"model utility {utility['chosen']:.3f} (base {utility['base']:.3f})"]
+    parts += [f"{name} CKA to the base {min(layers):.2f} .. {max(layers):.2f}" for name, layers in found["cka"].items()]
+    if "mia_auc" in found:
+        parts.append(f"membership AUC {found['mia_auc']:.2f}, PrivLeak {found['priv_leak']:.0f} %")
+    words.results.print(f"[dim]diagnostics, not certified: {'; '.join(parts)}[/]", soft_wrap=True)
+    for line in found.get("exchangeability", ()):
+        words.messages.print(f"[yellow]warning:[/] {words.visible(line)}", soft_wrap=True)
+
+
+FEW = 3
+"""Risks that have columns of their own; more stand in a table of the chosen or closest configuration."""
+
+
+def certified(certificate: Mapping[str, Any]) -> None:
+    """Print a certificate: its table, its result and its warnings."""
+    words.results.print(_certificate(certificate))
+    shown = certificate["chosen"] or (certificate.get("closest") or {}).get("config")
+    row = next((one for one in certificate["candidates"] if one["config"] == shown), None)
+    if len(certificate["budget"]) > FEW and row is not None:
+        words.results.print(_every_risk(certificate, row))
+    words.results.print(words.visible(certificate["reason"]), soft_wrap=True)
+    if certificate.get("base"):
+        from froc.risk.control import sentences
+
+        for line in sentences(certificate["base"], certificate["candidates"], shown):
+            words.results.print(words.visible(line), soft_wrap=True)
+    for line in certificate["warnings"]:
+        words.messages.print(f"[yellow]warning:[/] {words.visible(line)}", soft_wrap=True)
+
+
+def _every_risk(certificate: Mapping[str, Any], row: Mapping[str, Any]) -> Table:
+    which = "chosen" if row["certified"] else "closest, not certified"
+    table = Table(
+        title=f"Every risk of {words.name(row['config'])} ({which})", title_justify="left", header_style="bold"
+    )
+    for column in ("risk", "units", "measured", "at most", "budget", "p-value"):
+        table.add_column(column, justify="left" if column == "risk" else "right", no_wrap=True)
+    for risk, alpha in _ordered(certificate["budget"]):
+        cur = row["cur"][risk]["simultaneous"]
+        cells = (
+            f"{row['empirical'][risk]:.3f}",
+            at_most(cur),
+            f"{alpha:g}{_share(certificate, risk)}",
+            f"{row['p_values'][risk]:.2g}",
+        )
+        table.add_row(words.name(risk), str(row["n"].get(risk, "")), *cells, style="green" if cur <= alpha else "")
+    return table
+
+
+def _ordered(budget: Mapping[str, float]) -> list[tuple[str, float]]:
+    """Forgetting and utility first, the others after them."""
+    first = [risk for risk in named_risks.BASIC if risk in budget]
+    return [(risk, budget[risk]) for risk in (*first, *(risk for risk in budget if risk not in first))]
+
+
+def _certificate(certificate: Mapping[str, Any]) -> Table:
+    confidence = certificate["confidence"]
+    table = Table(
+        title=f"Risks on {_where(certificate)}, confidence {confidence:.0%}",
+        title_justify="left",
+        header_style="bold",
+    )
+    table.add_column("config", no_wrap=True)
+    named = any(one["method"] for one in certificate["candidates"])
+    if named:
+        table.add_column("method", no_wrap=True)
+    shown = _ordered(certificate["budget"])
+    shown = shown if len(shown) <= FEW else [(risk, alpha) for risk, alpha in shown if risk in named_risks.BASIC]
+    for risk, alpha in shown:
+        table.add_column(f"{words.name(risk)}\nmeasured", justify="right", no_wrap=True)
+        table.add_column(f"at most\n(budget {alpha:g}{_share(certificate, risk)})", justify="right", no_wrap=True)
+    table.add_column("p-value", justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    if certificate.get("base"):
+        before = [cell for risk, _ in shown for cell in _before(certificate["base"][risk])]
+        table.add_row("base", *(["(before)"] if named else []), *before, "", "before unlearning", style="dim")
+    for one in certificate["candidates"]:
+        chosen = one["config"] == certificate["chosen"]
+        cells = []
+        for risk, _ in shown:
+            cells += [f"{one['empirical'][risk]:.3f}", at_most(one["cur"][risk]["simultaneous"])]
+        screened = one["config"] in (certificate["screened"] or ())
+        verdict = "certified, chosen" if chosen else "certified" if one["certified"] else "not certified"
+        verdict = "screened" if screened else verdict
+        style = "bold green" if chosen else "green" if one["certified"] else "dim"
+        method = [words.name(one["method"])] if named and one["method"] else [""] if named else []
+        table.add_row(words.name(one["config"]), *method, *cells, f"{one['p_value']:.2g}", verdict, style=style)
+    return table
+
+
+def _share(certificate: Mapping[str, Any], risk: str) -> str:
+    """What a relative budget is a share of, measured and bound with it."""
+    return " of base" if risk in certificate.get("relative", ()) else ""
+
+
+def _before(one: Mapping[str, Any]) -> tuple[str, str]:
+    """What the base model shows: its risk, or the score of which a part can be lost."""
+    return f"{'of ' if one['control'] == 'ceiling' else ''}{one['before']:.3f}", f"at least {at_least(one['lower'])}"
+
+
+def _where(certificate: Mapping[str, Any]) -> str:
+    """Which queries certify, and how configurations came to be in their order."""
+    design = certificate.get("design")
+    if design is None:
+        return "sealed calibration queries"
+    if design["kind"] == "named-beforehand":
+        return "all rows, for configurations named beforehand"
+    if design["kind"] == "split-as-given":
+        return "calibration rows, in the order of the search rows"
+    return f"rows that chose no order ({design['share']:g} of the units did, seed {design['seed']})"
+
+
+def trials(log: "Sequence[Started]", budget: Mapping[str, float]) -> Table:
+    """A row per trial: the best of its stops and mixes."""
+    table = Table(
+        title="Trials (search queries), the best of each", title_justify="left", header_style="bold", box=None
+    )
+    for column in ("configuration", "method", *budget, "seconds", "status"):
+        table.add_column(column, justify="right" if column in (*budget, "seconds") else "left")
+    for line in log:
+        measured = [one for one in line.configurations() if one.search]
+        best = min(measured, key=lambda one: max((one.search or {})[r] / a for r, a in budget.items()), default=line)
+        means = [f"{best.search[risk]:.3f}" if best.search else "" for risk in budget]
+        status = line.status + (f" ({line.reason})" if line.reason else "")
+        table.add_row(
+            words.name(best.config), words.name(line.method), *means, f"{line.seconds:.1f}", words.visible(status)
+        )
+    return table
+
+
+def limits(budget: Mapping[str, float]) -> dict[str, float]:
+    """Budgets of the risks that trials measure."""
+    return {risk: alpha for risk, alpha in budget.items() if risk in named_risks.BASIC}

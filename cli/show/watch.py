@@ -1,0 +1,72 @@
+"""`froc show --watch`: a run as it goes on, in another terminal than the one that runs it."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.text import Text
+
+from froc.cli import words
+from froc.errors import InputError
+
+if TYPE_CHECKING:
+    from froc.search.run_folder import Folder, Started
+
+SHOWN = 20
+"""Trials that are drawn, the latest ones."""
+
+
+def follow(run: Path, interval: float) -> None:
+    """Show a run's trials until it has a certificate; waits for a run that has not begun. Ctrl-C only ends the watching.
+
+    On a terminal the picture is drawn again and again, elsewhere a line is printed for each trial that ends.
+    """
+    from froc.search.run_folder import Folder
+
+    if not run.absolute().parent.is_dir():
+        raise InputError(f"{run} cannot become a run folder: {run.absolute().parent} is not there")
+    folder = Folder(run)
+    if not words.results.is_terminal:
+        _print(folder, interval)
+        return
+    with Live(console=words.results, auto_refresh=False, transient=True) as live:
+        while folder.read(folder.certificate) is None:
+            live.update(_picture(folder), refresh=True)
+            time.sleep(interval)
+
+
+def _print(folder: "Folder", interval: float) -> None:
+    said: set[tuple[int, int]] = set()
+    while True:
+        # read first: what ends a run comes after its last trial
+        over = folder.read(folder.certificate) is not None
+        for line in folder.log():
+            if line.status != "running" and (line.trial, line.attempt) not in said:
+                said.add((line.trial, line.attempt))
+                words.results.print(f"{line.config} {line.method} {line.status}", soft_wrap=True)
+        if over:
+            return
+        time.sleep(interval)
+
+
+def _picture(folder: "Folder") -> RenderableType:
+    from froc.cli.show.summary import limits, trials
+
+    plan = folder.read(folder.plan)
+    if plan is None:
+        return Text(f"waiting for a search in {folder.path}", style="dim")
+    log = folder.log()
+    latest = sorted(log, key=lambda line: line.started)[-SHOWN:]
+    return Group(trials(latest, limits(plan["budget"])), Text(_state(folder, log, int(plan["search"]["trials"]))))
+
+
+def _state(folder: "Folder", log: "Sequence[Started]", planned: int) -> str:
+    from froc.search.run_folder import FINISHED
+
+    ended = sum(line.status in FINISHED for line in log)
+    running = sum(line.status == "running" for line in log)
+    stage = "sealed, measuring the candidates" if folder.seal.is_file() else f"{running} running"
+    return f"{ended} of {planned} trials ended, {stage}"

@@ -1,0 +1,134 @@
+"""What attacks that look inside share: pushing what a module gives, losses of known rows, and what is seen of answers.
+
+Gradients are taken for what is optimised alone, so the parameters' own are left as they are.
+
+Shapes: B rows, T tokens, N positions that predict an answer, D width, V vocabulary, L layers.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from froc import hashing
+from froc.data.task import Row
+from froc.measuring.metric import Observed, Sight
+from froc.models.batches import Batch, Encoded, Stack, chunks
+from froc.models.forward import Pass
+from froc.models.hooks import blocks, pushed
+
+ROWS = 64
+"""Rows that something is optimised on, at most."""
+BATCH = 256
+AT_ONCE = 32
+"""Rows of a pass that keeps what its gradient needs."""
+UNSEEN: frozenset[Sight] = frozenset({"written", "continued", "others", "spread", "hidden", "gradient"})
+"""Everything but answer tokens."""
+
+
+def sample(rows: Sequence[Row], seed: int, most: int = ROWS) -> list[Row]:
+    """At most `most` rows, drawn."""
+    draw = np.random.default_rng(hashing.seed("sample", seed))
+    return [rows[i] for i in sorted(draw.permutation(len(rows))[:most])]
+
+
+class Seen:
+    """Hits and log-probabilities of answers, filled in batch by batch; what `froc.measuring.observe` says of a plain model."""
+
+    def __init__(self, rows: Sequence[Encoded]) -> None:
+        self._length = np.array([row.answer for row in rows], dtype=np.int64)
+        self._hit = np.zeros((len(rows), int(self._length.max())), dtype=bool)
+        self._logp = np.zeros(self._hit.shape, dtype=np.float32)
+
+    def add(self, batch: Batch, logits: Tensor) -> None:
+        """(N, V) logits where the answers of a batch are predicted."""
+        row, column = batch.predicting(end=False)
+        target = batch.ids[
+            torch.from_numpy(row).to(batch.ids.device), torch.from_numpy(column + 1).to(batch.ids.device)
+        ]
+        logits = logits.float()
+        nll = torch.nn.functional.cross_entropy(logits, target, reduction="none")
+        right = (logits.argmax(-1) == target) & torch.isfinite(nll)
+        place = batch.index.cpu().numpy()[row], column + 1 - batch.start[row]
+        self._hit[place] = right.cpu().numpy()
+        self._logp[place] = -nll.cpu().numpy()
+
+    def observed(self, asked: Sequence[Row]) -> Observed:
+        """As metrics read it."""
+        return Observed(self._hit, self._logp, self._length, rows=tuple(asked))
+
+
+def batches(model: PreTrainedModel, rows: Sequence[Encoded], size: int = BATCH) -> Iterator[Batch]:
+    """All rows, in batches of similar length; `Batch.index` says which."""
+    stack = Stack(rows, model.device)
+    for index in chunks(stack.length, 1024, max(1, size)):
+        yield stack.batch(index)
+
+
+Place = Callable[[Batch], AbstractContextManager[None]]
+"""What is pushed, and where in a batch."""
+
+
+def nll(model: PreTrainedModel, rows: Sequence[Encoded]) -> NDArray[np.float64]:
+    """(n,) negative log-likelihood of each row's answer, nats."""
+    found = np.zeros(len(rows))
+    with torch.no_grad():
+        for batch in batches(model, rows):
+            found[batch.index.cpu().numpy()] = Pass(model, batch, end=False).sum_nll.double().cpu().numpy()
+    return found
+
+
+def slope(model: PreTrainedModel, some: Sequence[Batch], place: Place, pushing: Tensor) -> tuple[float, Tensor]:
+    """Negative log-likelihood per answer token, nats, with something pushed in some places, and its gradient by that."""
+    count = sum(int((batch.stop - batch.start).sum()) for batch in some)
+    total, grad = 0.0, torch.zeros_like(pushing)
+    for batch in some:
+        with place(batch), torch.enable_grad():
+            part = Pass(model, batch, end=False).nll.sum() / count
+            grad += torch.autograd.grad(part, [pushing])[0]
+        total += float(part.detach())
+    return total, grad
+
+
+def lens(
+    model: PreTrainedModel, batch: Batch, layers: Sequence[int], through: Callable[[int, Tensor], Tensor] | None = None
+) -> list[Tensor]:
+    """(N, V) logits of each layer's hidden states where answers are predicted, one tensor a layer.
+
+    One pass: the layers' outputs take the last block's place side by side, so whatever the model does after its blocks -
+    final norm, head, capping - is done to each. through: what a layer's (B, T, D) output becomes before.
+    """
+    states: dict[int, Tensor] = {}
+
+    def keep(layer: int) -> Callable[[Tensor], Tensor]:
+        def kept(output: Tensor) -> Tensor:
+            states[layer] = output
+            return output
+
+        return kept
+
+    def together(_: Tensor) -> Tensor:
+        return torch.cat([through(k, states[k]) if through else states[k] for k in layers])
+
+    row, column = batch.predicting(end=False)
+    many = torch.from_numpy(np.concatenate([row + k * len(batch.ids) for k in range(len(layers))]))
+    where = many.to(batch.ids.device), torch.from_numpy(np.tile(column, len(layers))).to(batch.ids.device)
+
+    def narrow(_module: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (args[0][where], *args[1:]) if args[0].dim() == 3 else args
+
+    with ExitStack() as hooks:
+        for layer in {*layers, len(blocks(model)) - 1}:
+            hooks.enter_context(pushed(blocks(model)[layer], keep(layer)))
+        hooks.enter_context(pushed(blocks(model)[-1], together))
+        head: Any = model.get_output_embeddings()
+        if head is not None:
+            hooks.callback(head.register_forward_pre_hook(narrow).remove)
+        found: Tensor = model(input_ids=batch.ids, use_cache=False).logits
+    found = found if found.dim() == 2 else found[where]
+    return list(found.split(len(row)))

@@ -1,0 +1,312 @@
+"""Risk control on losses that are there already: `froc certify`, and `froc.certify` in Python. Torch-free.
+
+What stands at stake here is the choice of configurations. A list is either *named beforehand*, by nobody who had seen these
+losses, and tested on all of them (Holm); or it is ordered by one part of them and tested on the other (weighted Holm).
+The certificate says which it was.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from os import PathLike, fspath
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from froc import hashing
+from froc.bounds import Bound
+from froc.certification.reopening import further_look, opened_for
+from froc.certification.result import Certificate
+from froc.data import opening_ledger
+from froc.errors import InputError
+from froc.formats import Format, Read
+from froc.loss_table import SPLITS, UNITS, WEIGHTED, check
+from froc.plugins import find, make
+from froc.procedures import DEFAULT
+from froc.risk.certificate import certify as decided
+from froc.risk.claim import POPULATIONS, Candidate, Claim, automatic, estimands
+from froc.risk.control import Control
+from froc.risk.weighted_sum import COMBINED
+
+if TYPE_CHECKING:
+    pass
+
+BEFOREHAND = (
+    "the configurations are taken as named before anybody looked at these losses, and tested on all of them; were they chosen "
+    "by these losses, this certificate does not hold (then: --search-share)"
+)
+ORDER_FREE = {
+    "betting": "betting_over_orders",
+    "betting_without_replacement": "betting_over_orders_without_replacement",
+}
+"""What `auto` takes here instead of bounds that hang on the order of units: a user's table has the order of the names that its
+owner gave to queries, who could try several."""
+ORDERED = (
+    "the p-value hangs on the order of units, which is made of their names; it holds only if those were given before anybody saw a "
+    "loss (--bound auto takes one that no name can change)"
+)
+UNSHOWN = (
+    "nothing here shows what the base model had before: a risk that it kept within budget by itself is certified just so (logs take "
+    "--base; froc search and froc audit model measure it)"
+)
+Table = str | PathLike[str] | Sequence[str | PathLike[str]] | pl.DataFrame
+
+
+@dataclass(frozen=True)
+class Division:
+    """How losses of one split become two. share: of each risk's units, for the search. seed: of the draw."""
+
+    share: float
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share < 1:
+            raise InputError(f"a search share of {self.share:g} is outside (0, 1); 0.2 is a good one")
+
+    def of(self, losses: pl.DataFrame) -> pl.DataFrame:
+        """The table with units drawn into `search`; a unit that several risks share is in the same split for all of them.
+
+        Each by a hash of its own name, so that sizes are random around the share; a risk of a handful of units has one at least
+        on either side. Raises InputError where that cannot be.
+        """
+        units = losses.select("risk", "unit").unique().group_by("risk").agg("unit").sort("risk")
+        places = {unit: self._place(unit) for unit in losses["unit"].unique()}
+        first = {unit for unit, place in places.items() if place < self.share}
+        for some in units["unit"].to_list():
+            if first.isdisjoint(some):
+                first.add(min(some, key=places.__getitem__))
+            if first.issuperset(some):
+                first.discard(max(some, key=places.__getitem__))
+        for risk, some in units.iter_rows():
+            if first.isdisjoint(some) or first.issuperset(some):
+                raise InputError(
+                    f"{risk}: {len(some)} units are too few to be divided; name the configurations beforehand"
+                )
+        side = pl.when(pl.col("unit").is_in(list(first))).then(pl.lit("search")).otherwise(pl.lit("calibration"))
+        return losses.with_columns(split=side)
+
+    def _place(self, unit: str) -> float:
+        return int(hashing.of_bytes(f"froc search share\0{self.seed}\0{unit}".encode())[:13], 16) / 2**52
+
+
+def certify(
+    table: Table,
+    budget: float | Mapping[str, float],
+    *,
+    confidence: float = 0.9,
+    format: str = "table",  # noqa: A002  # as the option is called
+    loss: Mapping[str, str] | None = None,
+    base: str | PathLike[str] | None = None,
+    search_share: float | None = None,
+    split_seed: int = 0,
+    named_beforehand: bool = False,
+    procedure: str = DEFAULT,
+    bound: str = "auto",
+    binary: bool = False,
+    unit: str = "query",
+    population: Mapping[str, str] | None = None,
+    listed: Mapping[str, int] | None = None,
+    weights: Mapping[str, float] | None = None,
+    radius: float = 0.0,
+    joint: bool = False,
+    scale: str | None = None,
+    allow_other_mean: bool = False,
+) -> Certificate:
+    """Which configurations keep every risk within budget, with the stated confidence for all of them together?
+
+    table: a loss table (a file, or a Polars frame with config, risk, query, loss), or logs of another tool with `format`; then `loss`
+    says risk -> measure (`forget_qa_rouge`, `1-retain_qa_rouge`, `base-retain_qa_rouge` with `base`, the base model's log).
+    budget: one for every risk, or by risk. search_share: this share of each risk's units orders the configurations, the rest
+    certifies. named_beforehand: the configurations were named before anybody saw these losses; a loss table says so by itself.
+    scale: "thousandths" where a loss table holds whole numbers 0..1000. allow_other_mean: take measures of a log whose rows have
+    another mean than it reports. Everything else as `froc certify --help` says. Raises InputError where the losses cannot bear the claim.
+    """
+    found = (
+        Read(table, beforehand=True, scale=scale)
+        if isinstance(table, pl.DataFrame)
+        else read(
+            _paths(table),
+            format,
+            loss or {},
+            None if base is None else Path(base),
+            scale=scale,
+            allow_other_mean=allow_other_mean,
+        )
+    )
+    return certificate_of(
+        found, budget, confidence=confidence, search_share=search_share, split_seed=split_seed,
+        named_beforehand=named_beforehand, procedure=procedure, bound=bound, binary=binary, unit=unit,
+        population=population, listed=listed, weights=weights, radius=radius, joint=joint,
+        counted=not isinstance(table, pl.DataFrame),
+    )  # fmt: skip
+
+
+def certificate_of(
+    found: Read, budget: float | Mapping[str, float], *, search_share: float | None, split_seed: int,
+    named_beforehand: bool, counted: bool = True, **claim: Any,
+) -> Certificate:  # fmt: skip
+    """`certify` of files that were read already; claim: arguments of `claim_of`. counted: whether it is written down that these
+    rows were certified (`froc.data.opening_ledger.certified`): of files, not of frames, which simulations hand over by the thousand."""
+    division = None if search_share is None else Division(search_share, split_seed)
+    losses, design = designed(found.losses, division, named_beforehand or found.beforehand)
+    asked = claim_of(losses, budget, **claim)
+    look = _counted(losses, asked, design) if counted else opening_ledger.Certified()
+    control = _divided_alike(found.control, losses)
+    document = decided(losses, candidates(losses), replace(asked, opening=look.number), control=control)
+    document |= {"looks": {"times": look.times, "ways": look.options, "sealed": look.sealed}} if counted else {}
+    named = design["kind"] == "named-beforehand" and losses["config"].n_unique() > 1
+    warned = [*further(found, asked), *document["warnings"], *([] if control else [UNSHOWN])]
+    notes = [*warned, *look.sentences, *found.notes, *([BEFOREHAND] if named else [])]
+    sources = {name: [asdict(source) for source in some] for name, some in found.sources.items()}
+    return Certificate(document | {"warnings": notes, "design": design} | ({"sources": sources} if sources else {}))
+
+
+def _divided_alike(control: Control | None, losses: pl.DataFrame) -> Control | None:
+    """The base model's rows in the splits that the candidates' have."""
+    if control is None:
+        return None
+    splits = losses.select("risk", "query", "split").unique()
+    return replace(control, table=control.table.drop("split").join(splits, on=["risk", "query"], how="inner"))
+
+
+def _counted(losses: pl.DataFrame, asked: Claim, design: Mapping[str, Any]) -> opening_ledger.Certified:
+    """Count this look at the rows; a way of looking is what was claimed, how rows were divided, and what they lost."""
+    names = losses.select("risk", "query").unique().group_by("risk").agg(pl.col("query"))
+    content = losses.sort("config", "risk", "query").select("config", "risk", "query", "loss").write_csv()
+    way = hashing.of_json([asdict(asked), dict(design), hashing.of_bytes(content.encode())])
+    return opening_ledger.certified({risk: frozenset(some) for risk, some in names.iter_rows()}, way)
+
+
+def further(found: Read, claim: Claim) -> list[str]:
+    """Warnings of a claim that its losses cannot bear as they should: opened before, or in an order that names decide."""
+    again = further_look(found.opened, claim)
+    ordered = sorted(risk for risk, bound in claim.bound.items() if not find(Bound, bound).order_free)
+    named = f"{', '.join(ordered)}: {ORDERED}" if ordered else None
+    return [line for line in (again, named) if line is not None]
+
+
+def read(
+    paths: Sequence[Path],
+    format_: str,
+    loss: Mapping[str, str],
+    base: Path | None = None,
+    *,
+    scale: str | None = None,
+    allow_other_mean: bool = False,
+) -> Read:
+    """Files of a format as a checked loss table; InputError for an option that the format does not have."""
+    given = {"scale": scale, "allow_other_mean": allow_other_mean or None}
+    settings = {name: value for name, value in given.items() if value is not None}
+    for name in settings:
+        if name not in find(Format, format_).__dataclass_fields__:
+            raise InputError(f"--{name.replace('_', '-')} is not for --format {format_}; leave it out")
+    found = make(Format, format_, settings).read(paths, loss, base)
+    if len(paths) != 1:
+        return found
+    opened = opened_for(paths[0])
+    return replace(found, opened=opened, control=found.control or _beside(paths[0], opened))
+
+
+def _beside(path: Path, opened: Mapping[str, Any] | None) -> Control | None:
+    """The base model's rows that a run keeps beside its losses; None for other tables and for runs of older versions."""
+    shown = (opened or {}).get("base") or {}
+    base = path.with_name("base.parquet")
+    if not shown or not base.is_file():
+        return None
+    return Control(check(pl.read_parquet(base)), {risk: one["control"] for risk, one in shown.items()})
+
+
+def designed(
+    losses: pl.DataFrame, division: Division | None, beforehand: bool
+) -> tuple[pl.DataFrame, dict[str, str | int | float]]:
+    """Losses with their splits, and how the configurations came to be in their order, as the certificate says it.
+
+    Raises InputError where several configurations were measured on one split and nobody says how they were chosen.
+    """
+    have = set(losses["split"].unique())
+    if "calibration" not in have:
+        raise InputError("no row has the split 'calibration'; those are what is certified")
+    if division is not None:
+        if have == set(SPLITS):
+            raise InputError("the losses are divided into search and calibration already; leave --search-share out")
+        return division.of(losses), {"kind": "split", "share": division.share, "seed": division.seed}
+    if have == set(SPLITS):
+        return losses, {"kind": "split-as-given"}
+    if not beforehand and losses["config"].n_unique() > 1:
+        raise InputError(
+            "these logs have one split only. Were the configurations named before anybody saw these losses: --named-beforehand. "
+            "Else let a part of the rows order them and the rest certify: --search-share 0.2"
+        )
+    return losses, {"kind": "named-beforehand"}
+
+
+def claim_of(
+    losses: pl.DataFrame,
+    budget: float | Mapping[str, float],
+    *,
+    confidence: float,
+    procedure: str,
+    bound: str,
+    binary: bool,
+    unit: str,
+    population: Mapping[str, str] | None,
+    listed: Mapping[str, int] | None,
+    weights: Mapping[str, float] | None,
+    radius: float,
+    joint: bool,
+) -> Claim:
+    """What is to be certified about a checked table; InputError for names that are not there."""
+    risks = sorted(losses["risk"].unique().to_list())
+    if bound != "auto":
+        find(Bound, bound)
+    if unit not in UNITS:
+        raise InputError(f"no unit is called {unit!r}; there are: {', '.join(UNITS)}")
+    if not 0 < confidence < 1:
+        raise InputError(f"confidence {confidence:g} is outside (0, 1)")
+    kinds = dict(population or {})
+
+    def bound_of(risk: str) -> str:
+        kind = kinds.get(risk, "queries")
+        if bound != "auto" and kind != "census":
+            return bound.replace("-", "_")
+        chosen = automatic(binary=binary, unit=unit, population=kind, sequential=False, procedure=procedure)
+        return ORDER_FREE.get(chosen, chosen)
+
+    for name in (*kinds, *(listed or {}), *(weights or {}), *(budget if isinstance(budget, Mapping) else ())):
+        if name not in (*risks, COMBINED):
+            raise InputError(f"no risk is called {name!r}; there are: {', '.join(risks)}")
+    sizes = (
+        losses.group_by("risk", "unit")
+        .agg(pl.col("query").n_unique().alias("n"))
+        .group_by("risk")
+        .agg(pl.col("n").max())
+    )
+    claim = Claim(
+        budget=dict(budget) if isinstance(budget, Mapping) else dict.fromkeys(risks, budget), confidence=confidence,
+        procedure=procedure, joint=joint, radius=radius, bound={risk: bound_of(risk) for risk in risks},
+        unit=dict.fromkeys(risks, unit), population=kinds, listed=dict(listed or {}), weights=dict(weights or {}),
+        largest=dict(sizes.sort("risk").iter_rows()) if unit == WEIGHTED else {},
+    )  # fmt: skip
+    return replace(claim, estimand=estimands(claim)) if set(kinds.values()) <= set(POPULATIONS) else claim
+
+
+def candidates(losses: pl.DataFrame) -> list[Candidate]:
+    """Configurations in testing order: by their worst search risk, or all alike where nothing was searched.
+
+    Nothing but search rows and names is looked at. Raises InputError where a configuration has one split alone.
+    """
+    configs = losses.filter(pl.col("split") == "calibration")["config"].unique(maintain_order=True).to_list()
+    searched = losses.filter(pl.col("split") == "search")
+    if searched.is_empty():
+        return [Candidate(config, "", {}, 1.0) for config in configs]
+    means = searched.group_by("config", "risk").agg(pl.col("loss").mean()).group_by("config").agg(pl.col("loss").max())
+    worst = dict(zip(means["config"], means["loss"], strict=True))
+    missing = [config for config in configs if config not in worst]
+    if missing:
+        raise InputError(f"configuration {missing[0]} has calibration rows but no search rows; give both or neither")
+    ordered = sorted(configs, key=lambda config: (worst[config], config))
+    return [Candidate(config, "", {}, 1.0 / place) for place, config in enumerate(ordered, start=1)]
+
+
+def _paths(table: str | PathLike[str] | Sequence[str | PathLike[str]]) -> list[Path]:
+    return [Path(table)] if isinstance(table, str | PathLike) else [Path(fspath(one)) for one in table]

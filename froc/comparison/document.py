@@ -1,0 +1,249 @@
+"""Losses of sealed points -> methods compared at equal utility: intervals, differences, fronts. Torch-free.
+
+After UWC (2406.09179) with honest uncertainty. A *point* is a configuration mixed with the base model by a share. Which points
+there are, and what each stands for, was sealed before a calibration loss was computed (`froc.search.comparison.run`); so each of these
+families holds with probability at least 1 - delta over the calibration draw, whatever the search did:
+
+* methods: every method's risks at every stage;
+* pairs: every difference of two methods' forgetting at every stage, on the same queries;
+* fronts: both risks of every point of every front, and with them hypervolumes and the budgets that could be met.
+
+Stages: `before` mixing, and each level of retained performance. Intervals are betting bounds from both sides.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations, pairwise
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from froc.bounds import Losses, Reals
+from froc.bounds.betting import ceiling
+from froc.data.task import FORGETTING, RISKS, UTILITY
+from froc.loss_table import SCALE, matrix
+from froc.risk.claim import Claim, level
+from froc.risk.wording import statement
+
+BEFORE = "before"
+BASE = "base"
+"""The base model itself, which is the point that every method shares."""
+BUDGETS = (0.02, 0.05, 0.1, 0.15, 0.2)
+"""Utility budgets for which the smallest forgetting budget is listed; the staircase between them is there too."""
+Interval = dict[str, float]
+"""mean, lower, upper."""
+
+
+def compare(table: pl.DataFrame, seal: Mapping[str, Any], delta: float, unit: Mapping[str, str]) -> dict[str, Any]:
+    """The comparison as a JSON document; the same input gives the same document on any machine.
+
+    table: a checked loss table whose configurations are the seal's points. seal: points, stages and fronts, see
+    `froc.search.comparison.run`. delta: error level of each family. unit: risk -> sampling unit.
+    """
+    names = [point["config"] for point in seal["candidates"]]
+    losses = {
+        risk: matrix(table, risk=risk, split="calibration", configs=names, unit=unit[risk]).values for risk in RISKS
+    }
+    place = {name: k for k, name in enumerate(names)}
+    points = {point["config"]: point for point in seal["candidates"]}
+    stages: dict[str, dict[str, str]] = seal["stages"]
+    fronts: dict[str, list[str]] = seal["fronts"]
+    methods = _methods(losses, place, points, stages, delta)
+    pairs = {
+        stage: _pairs(losses[FORGETTING], place, some, delta / _families(stages)) for stage, some in stages.items()
+    }
+    bands = _bands(losses, place, fronts, delta)
+    return {
+        "format": 1,
+        "delta": delta,
+        "unit": dict(unit),
+        "n": {risk: int(some.shape[1]) for risk, some in losses.items()},
+        "base": {risk: _mean(losses[risk][place[BASE]]) for risk in RISKS},
+        "stages": methods,
+        "pairs": pairs,
+        "ranking": {stage: _ranking(methods[stage], pairs[stage]) for stage in stages},
+        "fronts": {
+            method: [{"point": name, "mix": points[name]["params"]["mix"], **bands[name]} for name in some]
+            for method, some in fronts.items()
+        },
+        "union": _union(fronts, bands),
+        "hypervolume": {method: _volume([bands[name] for name in some]) for method, some in fronts.items()},
+        "region": {method: _region([bands[name] for name in some]) for method, some in fronts.items()},
+    }
+
+
+def document(
+    table: pl.DataFrame, seal: Mapping[str, Any], plan: Mapping[str, Any], opening: int, planned: int
+) -> dict[str, Any]:
+    """`comparison.json`: what follows from the losses, with what was asked. opening, planned: looks at these queries."""
+    claim = Claim({}, {}, plan["units"], plan["confidence"], openings=planned, opening=opening)
+    said = {"number": opening, "planned": planned, "statement": statement(claim)}
+    asked = {name: plan[name] for name in ("task", "model", "metrics", "confidence", "levels", "runs")}
+    told = {name: seal[name] for name in ("monotone", "failed")}
+    return compare(table, seal, level(claim), plan["units"]) | asked | told | {"opening": said}
+
+
+def interval(values: Reals, error: float) -> tuple[Reals, Reals]:
+    """(m,) lower and (m,) upper bounds of the means behind (m, n) values in [0, 1]; each row is missed with at most `error`."""
+    return 1.0 - ceiling(1.0 - values, error / 2), ceiling(values, error / 2)
+
+
+def difference(one: Losses, other: Losses, error: float) -> tuple[Reals, Reals]:
+    """(m,) lower and upper bounds of mean(one) - mean(other), from losses (m, n) of the same units."""
+    # a difference in [-1, 1] is moved to [0, 1], where the bound lives
+    half = (one.astype(np.float64) - other + SCALE) / (2 * SCALE)
+    low, high = interval(half, error)
+    return 2.0 * low - 1.0, 2.0 * high - 1.0
+
+
+def hypervolume(front: Sequence[tuple[float, float]]) -> float:
+    """Area of the unit square that points of (forgetting, utility) losses leave behind them: 1 is perfect, 0 nothing."""
+    area, best = 0.0, 1.0
+    for (forgetting, utility), (after, _) in pairwise([*sorted(front), (1.0, 1.0)]):
+        best = min(best, utility)
+        area += (after - forgetting) * (1.0 - best)
+    return area
+
+
+def ordered(stages: Iterable[str]) -> list[str]:
+    """Before calibration first, then from the strictest level on: JSON does not keep an order."""
+    return sorted(stages, key=lambda stage: (stage != BEFORE, 0.0 if stage == BEFORE else -float(stage)))
+
+
+def sentences(document: Mapping[str, Any], stages: Sequence[str] = ()) -> list[str]:
+    """One line per pair and stage, and one per stage before them; stages: all by default."""
+    lines = []
+    for stage in stages or ordered(document["pairs"]):
+        pairs = document["pairs"][stage]
+        order = document["ranking"][stage]
+        tied = f", not told apart from {', '.join(order['tied'])}" if order["tied"] else ""
+        lines.append(f"{_when(stage)}: least is left by {order['methods'][0]}{tied}.")
+        lines += [sentence(pair, stage) for pair in pairs]
+    return lines
+
+
+def sentence(pair: Mapping[str, Any], stage: str) -> str:
+    """What one pair's interval says."""
+    one, other, low, high = pair["one"], pair["other"], pair["lower"], pair["upper"]
+    when = _when(stage)
+    if pair["verdict"] == "tie":
+        return f"{when}: {one} and {other} are a tie; the difference lies between {low:+.3f} and {high:+.3f}."
+    less, more = (one, other) if pair["verdict"] == one else (other, one)
+    least, most = sorted((abs(low), abs(high)))
+    return f"{when}: {less} leaves {least:.3f} to {most:.3f} less of what was to be forgotten than {more}."
+
+
+def _when(stage: str) -> str:
+    return "Before calibration" if stage == BEFORE else f"At {float(stage):.0%} retained performance"
+
+
+def _methods(
+    losses: Mapping[str, Losses], place: Mapping[str, int], points: Mapping[str, Any],
+    stages: Mapping[str, Mapping[str, str]], delta: float,
+) -> dict[str, dict[str, Any]]:  # fmt: skip
+    listed = [(stage, method, name) for stage, some in stages.items() for method, name in some.items()]
+    keys = [f"{stage} {method}" for stage, method, _ in listed]
+    bands = _intervals(losses, [place[name] for _, _, name in listed], keys, delta)
+    found: dict[str, dict[str, Any]] = {stage: {} for stage in stages}
+    for key, (stage, method, name) in zip(keys, listed, strict=True):
+        found[stage][method] = {"point": name, "mix": points[name]["params"]["mix"], **bands[key]}
+    return found
+
+
+def _families(stages: Mapping[str, Mapping[str, str]]) -> int:
+    """Pairs over all stages."""
+    return max(1, sum(math.comb(len(some), 2) for some in stages.values()))
+
+
+def _pairs(losses: Losses, place: Mapping[str, int], some: Mapping[str, str], error: float) -> list[dict[str, Any]]:
+    found = []
+    pairs = list(combinations(some, 2))
+    ones, others = (losses[[place[some[pair[k]]] for pair in pairs]] for k in (0, 1))
+    low, high = difference(ones, others, error)
+    for k, (one, other) in enumerate(pairs):
+        verdict = one if high[k] < 0 else other if low[k] > 0 else "tie"
+        mean = round(_mean(ones[k]) - _mean(others[k]), 6)
+        bounds = _outward(float(low[k]), float(high[k]))
+        found.append({"one": one, "other": other, "mean": mean, **bounds, "verdict": verdict})
+    return found
+
+
+def _ranking(methods: Mapping[str, Any], pairs: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Methods by mean forgetting, and those that cannot be told apart from the first."""
+    order = sorted(methods, key=lambda method: methods[method][FORGETTING]["mean"])
+    ties = [{pair["one"], pair["other"]} for pair in pairs if pair["verdict"] == "tie"]
+    return {"methods": order, "tied": [method for method in order[1:] if {order[0], method} in ties]}
+
+
+def _bands(
+    losses: Mapping[str, Losses], place: Mapping[str, int], fronts: Mapping[str, Sequence[str]], delta: float
+) -> dict[str, dict[str, Interval]]:
+    """Point -> risk -> interval, simultaneous over all points and both risks."""
+    names = sorted({name for some in fronts.values() for name in some})
+    return _intervals(losses, [place[name] for name in names], names, delta)
+
+
+def _intervals(
+    losses: Mapping[str, Losses], places: Sequence[int], names: Sequence[str], delta: float
+) -> dict[str, dict[str, Interval]]:
+    """Name -> risk -> interval of the rows at `places`; all of them hold together at error delta."""
+    error = delta / max(1, len(names) * len(RISKS))
+    found: dict[str, dict[str, Interval]] = {name: {} for name in names}
+    for risk in RISKS:
+        rows = losses[risk][list(places)]
+        low, high = interval(rows / SCALE, error)
+        for k, name in enumerate(names):
+            found[name][risk] = {"mean": _mean(rows[k]), **_outward(float(low[k]), float(high[k]), least=0.0)}
+    return found
+
+
+def _union(fronts: Mapping[str, Sequence[str]], bands: Mapping[str, Mapping[str, Interval]]) -> list[str]:
+    """Points that no other point of any method beats in both means."""
+    names = list(dict.fromkeys(name for some in fronts.values() for name in some))
+    means = np.array([[bands[name][risk]["mean"] for risk in RISKS] for name in names]).reshape(-1, len(RISKS))
+    return [name for name, mine in zip(names, means, strict=True) if not _beaten(mine, means)]
+
+
+def _beaten(mine: Reals, others: Reals) -> bool:
+    return bool(((others <= mine).all(axis=1) & (others < mine).any(axis=1)).any())
+
+
+def front(means: Reals) -> list[int]:
+    """Places of the (m, 2) means that no other one beats."""
+    return [k for k, mine in enumerate(means) if not _beaten(mine, means)]
+
+
+def _volume(some: Sequence[Mapping[str, Interval]]) -> Interval:
+    """Of the front as listed; losses at their upper bounds leave the least area, at their lower bounds the most."""
+
+    def at(bound: str) -> float:
+        return hypervolume([(one[FORGETTING][bound], one[UTILITY][bound]) for one in some])
+
+    return {"mean": round(at("mean"), 6), **_outward(at("upper"), at("lower"), least=0.0)}
+
+
+def _region(some: Sequence[Mapping[str, Interval]]) -> dict[str, Any]:
+    """Smallest forgetting budget that the method's points could have met with confidence, by utility budget.
+
+    steps: (utility budget, forgetting budget) where it falls; at: for `BUDGETS`, None where no point meets the utility.
+    All bounds hold together, so budgets may be read off after the fact.
+    """
+    steps: list[tuple[float, float]] = []
+    for utility, forgetting in sorted((one[UTILITY]["upper"], one[FORGETTING]["upper"]) for one in some):
+        if not steps or forgetting < steps[-1][1]:
+            steps.append((utility, forgetting))
+    at = {f"{b:g}": min((f for u, f in steps if u <= b), default=None) for b in BUDGETS}
+    return {"steps": [list(step) for step in steps], "at": at}
+
+
+def _mean(losses: Losses) -> float:
+    return round(float(losses.sum(dtype=np.int64)) / (SCALE * losses.size), 6)
+
+
+def _outward(low: float, high: float, least: float = -1.0) -> Interval:
+    """Six digits, rounded away from each other, with room for a machine's last bits."""
+    return {
+        "lower": max(least, math.floor(low * 1e6 - 1e-3) / 1e6),
+        "upper": min(1.0, math.ceil(high * 1e6 + 1e-3) / 1e6),
+    }

@@ -1,0 +1,107 @@
+"""Files of benchmarks: found under any of the endings they are published with, read, and cut where they are long."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from froc.data.passages import pieces
+from froc.data.row_files import read
+from froc.data.rows import Row, read_rows
+from froc.errors import InputError
+
+SUFFIXES = (".json", ".jsonl", ".parquet")
+
+
+def paths(folder: Path, *names: str, suffixes: Sequence[str] = SUFFIXES) -> list[Path]:
+    """The file of the first of some names that is there, or its Parquet shards; [] where none is.
+
+    `a/b` is found as a/b.json, a/b.jsonl, a/b.parquet, a/b-00000-of-00001.parquet or a/b/test-00000-of-00001.parquet.
+    """
+    for name in names:
+        found = [folder / f"{name}{suffix}" for suffix in suffixes if (folder / f"{name}{suffix}").is_file()]
+        if len(found) > 1:
+            raise InputError(f"{folder} holds {found[0].name} and {found[1].name}; keep one of them")
+        place = folder / name
+        shards = sorted(place.parent.glob(f"{place.name}-*-of-*.parquet")) or sorted(place.glob("*-*-of-*.parquet"))
+        if found or shards:
+            return found or shards
+    return []
+
+
+def needed(folder: Path, *names: str, suffixes: Sequence[str] = SUFFIXES) -> list[Path]:
+    """As `paths`; InputError where none is there."""
+    found = paths(folder, *names, suffixes=suffixes)
+    if not found:
+        raise InputError(
+            f"{folder} has no {' nor '.join(names)} ({', '.join(suffixes)}); take it from the benchmark's release"
+        )
+    return found
+
+
+def questions(folder: Path, *names: str) -> tuple[Row, ...]:
+    """Rows of question and answer of the first of some files."""
+    return tuple(row for path in needed(folder, *names) for row in read_rows(path))
+
+
+def objects(folder: Path, *names: str) -> list[tuple[str, dict[str, Any]]]:
+    """Where each row stands (file and number, from 1) and the row; InputError for one that is no object."""
+    found = []
+    for path in needed(folder, *names):
+        for record in read(path):
+            if not isinstance(record.value, dict):
+                raise InputError(f"{record.origin} is no object; take the file from the benchmark's release")
+            found.append((record.origin, record.value))
+    if not found:
+        raise InputError(f"{names[0]} is empty; take it from the benchmark's release")
+    return found
+
+
+def field(record: dict[str, Any], name: str, where: str) -> str:
+    """A text of a row; InputError where it is missing, blank or no text."""
+    value = record.get(name)
+    if not isinstance(value, str) or not value.strip():
+        have = ", ".join(sorted(map(str, record)))
+        raise InputError(f"{where}: {name!r} must be text that is not blank (it has: {have}); mend the row")
+    return value
+
+
+def texts(folder: Path, *names: str, most: int | None = None) -> list[tuple[str, str]]:
+    """Documents of the first of some files, and where each stands: a .txt file is one; else rows are strings or have a `text`.
+
+    most: how many are read at most.
+    """
+    found: list[tuple[str, str]] = []
+    for path in needed(folder, *names, suffixes=(*SUFFIXES, ".txt")):
+        if path.suffix == ".txt":
+            found.append((_plain(path), path.name))
+            continue
+        left = None if most is None else most - len(found)
+        for record in read(path, left):
+            row = {"text": record.value} if isinstance(record.value, str) else record.value
+            if not isinstance(row, dict):
+                raise InputError(f"{record.origin} is neither text nor an object; give 'text'")
+            found.append((field(row, "text", record.origin), record.origin))
+        if most is not None and len(found) >= most:
+            return found[:most]
+    if not found:
+        raise InputError(f"{names[0]} is empty; take it from the benchmark's release")
+    return found
+
+
+def _plain(path: Path) -> str:
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path.name} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
+    if not text.strip():
+        raise InputError(f"{path.name} is empty; take it from the benchmark's release")
+    return text
+
+
+def plain(documents: Iterable[tuple[str, str]], label: str, most: int | None = None) -> tuple[Row, ...]:
+    """Rows of plain text, the document as their group; most: pieces of each document at most."""
+    return tuple(
+        Row("", piece, f"{label} {number}", origin=origin)
+        for number, (text, origin) in enumerate(documents, start=1)
+        for piece in pieces(text)[:most]
+    )

@@ -1,0 +1,114 @@
+"""What earlier requests removed, as a third pool of queries for a later one. Torch-free.
+
+Why not all their queries: the base model of a later run was chosen by what the earlier runs saw, calibration losses
+included. A bound on its risk from those losses again would not hold, and splitting the level over openings does not mend
+that, since what is tested now was chosen by what was seen then. So the queries of an earlier request that are measured now
+must be such that no run of the chain has looked at them: drawn anew where the population is known (the embedded task), or
+held back by the request's own run (`--later K`), one part for each request that follows.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+
+from froc.data.splits import Draw, divide, keyed_queries
+from froc.data.task import EARLIER, FORGETTING, Earlier, Query, Row, Task, Unit
+from froc.errors import InputError
+
+Pair = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Past:
+    """A request that is done. share, later, draw: how its run divided the queries. fresh: they were drawn for now."""
+
+    task: Task
+    share: float
+    later: int = 0
+    fresh: bool = False
+    draw: Draw = "by-row"
+
+
+def after(task: Task, past: Sequence[Past]) -> Task:
+    """The task with what was removed before it, in the order of the requests.
+
+    Raises InputError where rows are to be forgotten and kept, where queries repeat, or none are left that no run has seen.
+    """
+    for number, one in enumerate(past, start=1):
+        _refuse_overlaps(task, one.task, number)
+    parts = [_fresh(one, past[:place], len(past) - place) for place, one in enumerate(past)]
+    found = Earlier(
+        rows=tuple(chain.from_iterable(one.task.forget for one in past)),
+        searched=tuple(first for first, _ in parts),
+        sealed=tuple(second for _, second in parts),
+        seen=_seen(past, len(past)),
+    )
+    each: dict[str, Unit] = {f"{EARLIER}-{k}": one.task.units[FORGETTING] for k, one in enumerate(past, start=1)}
+    # of all together: queries that are their own units are groups of one
+    both: Unit = "group" if "group" in each.values() else "query"
+    return replace(task, earlier=found, units={**task.units, EARLIER: both, **each})
+
+
+def risks(requests: int) -> tuple[str, ...]:
+    """One risk per earlier request: a mean over all of them could hide one that has come back."""
+    return (EARLIER,) if requests == 1 else tuple(f"{EARLIER}-{k}" for k in range(1, requests + 1))
+
+
+def _fresh(one: Past, before: Sequence[Past], distance: int) -> tuple[tuple[Query, ...], tuple[Query, ...]]:
+    """The searched queries of a request, and sealed ones for the run that comes `distance` runs after its own."""
+    parts = _parts(one, FORGETTING, before)
+    if one.fresh:
+        return parts[0], parts[1]
+    if distance > one.later:
+        held = f"only {one.later} part(s) of them" if one.later else "none of them"
+        raise InputError(
+            f"the queries of {one.task.name} have been opened: its run held back {held} (--later), so nothing fresh is "
+            "left to certify that it stays forgotten; --no-earlier goes on without, and every output says so"
+        )
+    return parts[0], parts[1 + distance]
+
+
+def _seen(past: Sequence[Past], runs: int) -> frozenset[Pair]:
+    """Question and answer of every row that the first `runs` runs of a chain have looked at, on either split."""
+    found: set[Pair] = set()
+    for place, one in enumerate(past[:runs]):
+        if one.fresh:
+            continue
+        for pool in one.task.queries:
+            first, *sealed = _parts(one, pool, past[:place])
+            # later runs have opened the next parts: of what was forgotten for certain, of what was kept perhaps
+            looked = [first, *sealed[: runs - place]]
+            found |= {_pair(query.row) for query in chain.from_iterable(looked)}
+    return frozenset(found)
+
+
+def _parts(one: Past, pool: str, before: Sequence[Past]) -> list[tuple[Query, ...]]:
+    """How a request's own run divided a pool, after `before`."""
+    seen = _seen(before, len(before))
+    queries = [query for query in keyed_queries(one.task, pool) if _pair(query.row) not in seen]
+    return divide(queries, one.share, 0 if one.fresh else one.later, pool, one.draw)
+
+
+def _refuse_overlaps(task: Task, old: Task, number: int) -> None:
+    if task.format != old.format:
+        raise InputError(
+            f"request {number} ({old.name}) has another template, system message or template arguments; give both tasks the same ones in task.toml"
+        )
+    removed = {_pair(row): row.at("forget", k) for k, row in enumerate(old.forget, start=1)}
+    removed |= {_pair(row): row.origin or f"forget query {k}" for k, row in enumerate(old.queries[FORGETTING], start=1)}
+    asked = {_pair(row): row.origin or f"forget query {k}" for k, row in enumerate(old.queries[FORGETTING], start=1)}
+    kept = {pool: rows for pool, rows in task.queries.items() if pool != FORGETTING}
+    files: list[tuple[str, Sequence[Row], Mapping[Pair, str]]] = [("retain", task.retain, removed)]
+    files += [("retain_queries", rows, removed) for rows in kept.values()]
+    files += [("forget_queries", task.queries[FORGETTING], asked), ("forget", task.forget, asked)]
+    for name, rows, others in files:
+        for place, row in enumerate(rows, start=1):
+            if _pair(row) in others:
+                raise InputError(
+                    f"{row.at(name, place)} of {task.name} is also {others[_pair(row)]} of request {number} ({old.name}), "
+                    f"which was removed before; take it out of {name}"
+                )
+
+
+def _pair(row: Row) -> Pair:
+    return row.key

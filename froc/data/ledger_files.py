@@ -1,0 +1,182 @@
+"""The files of the opening ledger: a key and one file per look, in the user's state folder."""
+
+import fcntl
+import json
+import os
+import re
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+import platformdirs
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from froc import hashing
+from froc.atomic import lock_file, write_bytes
+from froc.errors import InputError
+
+Rows = Mapping[str, frozenset[str]]
+"""pool -> digests of rows' normal forms (`froc.data.normal_form.content`)."""
+
+
+DIGITS = 24
+"""Hexadecimal digits of a keyed digest that are written down: a million rows share none by chance."""
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What an opening is counted by.
+
+    opened: the queries that it opens. searched: those that its search has looked at, which later openings may not take for
+    fresh ones. ids: names of opened queries in the run's loss table, by risk. older: digests of whole pools, by which older
+    versions counted.
+    """
+
+    opened: Rows
+    searched: Rows = field(default_factory=dict)
+    ids: Rows = field(default_factory=dict)
+    older: tuple[Mapping[str, str], ...] = ()
+
+
+class _File(BaseModel):
+    """A file of the ledger. key: fingerprint of the key that it was written with."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    key: str
+
+
+class _Look(_File):
+    """An opening that was made. plan: digest of what the search was told; seal: of what it asked. queries: pool -> keyed
+    digests of all queries that it looked at; ids: keyed digests of the names of the opened ones."""
+
+    format: Literal[1] = 1
+    plan: str
+    seal: str
+    number: int = Field(ge=1)
+    planned: int = Field(ge=1)
+    queries: dict[str, Annotated[list[str], Field(min_length=1)]] = Field(min_length=1)
+    ids: list[str] = []
+
+
+class _Count(_File):
+    """How many looks there are: a folder from which all of them were taken is seen to lack them."""
+
+    format: Literal[1] = 1
+    looks: int = Field(ge=0)
+
+
+class _Table(_File):
+    """Rows that were certified under one set of options, how often, and when first, in the order of all such files."""
+
+    format: Literal[1] = 1
+    options: str
+    place: int = Field(ge=1)
+    times: int = Field(ge=1)
+    queries: list[str]
+
+
+Kind = TypeVar("Kind", bound=_File)
+
+
+@dataclass(frozen=True)
+class _Ledger:
+    """What the state folder says. before: looks that older versions counted of the queries at hand, as (plan, seal, planned)."""
+
+    key: bytes
+    looks: tuple[_Look, ...]
+    before: tuple[tuple[str, str, int], ...]
+
+
+def state_folder() -> Path:
+    """Where openings are counted; FROC_STATE overrides the platform's folder."""
+    return Path(os.environ.get("FROC_STATE") or platformdirs.user_state_dir("froc"))
+
+
+def _place() -> Path:
+    return state_folder() / "openings"
+
+
+def _looks() -> Path:
+    return _place() / "looks"
+
+
+@contextmanager
+def _held() -> Iterator[None]:
+    """Nobody else reads or writes meanwhile."""
+    try:
+        _place().mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = lock_file(_place() / "lock")
+    except OSError as error:
+        raise InputError(
+            f"openings are counted in {state_folder()}, which cannot be written ({error.strerror}); set FROC_STATE to a folder "
+            "that can, and keep it"
+        ) from error
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _read(counted: Counted) -> _Ledger:
+    """The ledger, checked; InputError where it is damaged."""
+    paths = sorted(_looks().glob("*.json")) if _looks().is_dir() else []
+    if [path.name for path in paths] != [f"{number:06d}.json" for number in range(1, len(paths) + 1)]:
+        raise _damaged(_looks())
+    key = _key(bool(paths))
+    looks = tuple(_parsed(path, _Look, key) for path in paths)
+    count = _place() / "count.json"
+    # a process that was killed between the two leaves one look more than were counted
+    if count.exists() and not 0 <= len(paths) - _parsed(count, _Count, key).looks <= 1:
+        raise _damaged(_looks())
+    known = [_older(queries) for queries in counted.older]
+    # a search is about all its pools at once, so that the larger count is of looks that cover the smaller
+    return _Ledger(key, looks, max(known, key=len, default=()))
+
+
+def _key(needed: bool) -> bytes:
+    """The machine's secret; made where there is none, unless looks were written with one."""
+    path = _place() / "key"
+    try:
+        text = path.read_text(encoding="ascii")
+        if re.fullmatch(r"[0-9a-f]{64}\n", text):
+            return bytes.fromhex(text.strip())
+    except FileNotFoundError:
+        if not needed:
+            made = secrets.token_bytes(32)
+            write_bytes(path, f"{made.hex()}\n".encode("ascii"), mode=0o600)
+            return made
+    except ValueError:
+        pass
+    raise _damaged(path)
+
+
+def _parsed(path: Path, kind: type[Kind], key: bytes) -> Kind:
+    try:
+        found = kind.model_validate_json(path.read_bytes())
+    except (ValidationError, OSError) as error:
+        raise _damaged(path) from error
+    if found.key != _fingerprint(key):
+        raise _damaged(path)
+    return found
+
+
+def _fingerprint(key: bytes) -> str:
+    return hashing.keyed(key, "fingerprint")[:16]
+
+
+def _older(queries: Mapping[str, str]) -> tuple[tuple[str, str, int], ...]:
+    """Looks that an older version counted of the same queries, by the digest of whole pools."""
+    path = _place() / f"{hashing.of_json(dict(queries))}.json"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return tuple((str(plan), str(seal), int(found["planned"])) for plan, seal in found["seals"])
+    except FileNotFoundError:
+        return ()
+    except (ValueError, KeyError, TypeError) as error:
+        raise _damaged(path) from error
+
+
+def _damaged(path: Path) -> InputError:
+    return InputError(f"{path} is damaged; the number of openings is unknown, so none is granted")

@@ -1,0 +1,53 @@
+"""Long texts, cut into passages that fit a row. Torch-free."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from froc.data.rows import Row
+
+LONGEST = 1000
+"""UTF-8 bytes of a row of plain text: no byte-level tokenizer makes more tokens of them than `froc.models.batches.encode` takes."""
+SHORTEST = 50
+"""Characters that a row of plain text has at least; what is left of a text is dropped (RMU's code does so too)."""
+END = re.compile(r"[.!?][\"')\]”’]*\s+|\n\s*\n")
+
+
+def pieces(text: str, longest: int = LONGEST) -> list[str]:
+    """A text in order, in pieces of at most `longest` UTF-8 bytes, cut after sentences, else words, else anywhere."""
+    found, start = [], 0
+    while start < len(text):
+        head = text[start : start + longest].encode()[:longest].decode("utf-8", "ignore")
+        cut = len(head) if start + len(head) >= len(text) else _boundary(head)
+        found.append(head[:cut].strip())
+        start += cut
+    return [piece for piece in found if len(piece) >= SHORTEST]
+
+
+def _boundary(head: str) -> int:
+    ends = [match.end() for match in END.finditer(head)]
+    if ends and ends[-1] > len(head) // 2:
+        return ends[-1]
+    blank = max(head.rfind(" "), head.rfind("\n"), head.rfind("\t"))
+    return blank + 1 if blank > 0 else len(head)
+
+
+def cut(rows: Sequence[Row], label: str) -> tuple[tuple[Row, ...], int]:
+    """Rows whose plain texts are at most `LONGEST` bytes, and how many texts were cut.
+
+    The passages of a text keep its group; where it has none, they get one of their own, for they are about one document.
+    """
+    made = [list(_cut(row, f"{label} {number}")) for number, row in enumerate(rows, start=1)]
+    return tuple(row for some in made for row in some), sum(_long(row) for row in rows)
+
+
+def _long(row: Row) -> bool:
+    return not row.question and len(row.answer.encode()) > LONGEST
+
+
+def _cut(row: Row, document: str) -> Iterator[Row]:
+    if not _long(row):
+        yield row
+        return
+    for piece in pieces(row.answer):
+        yield replace(row, answer=piece, group=row.group or document)

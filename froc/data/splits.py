@@ -1,0 +1,277 @@
+"""The sealed split: which queries a search sees, which wait for calibration, which are held back. Torch-free."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import polars as pl
+
+from froc import hashing as digest
+from froc.data.ledger_files import Counted
+from froc.data.normal_form import content, normal_form
+from froc.data.prompts import PromptFormat
+from froc.data.rows import Row as Row
+from froc.data.task import EARLIER, Earlier, Query, Task, request_of
+from froc.errors import InputError
+
+Draw = Literal["by-row", "in-order"]
+"""How queries are divided. `in-order` is what older versions did: the first share in the order of the ids, so that a change
+to any row moved a third of the others; runs of then are read, measured again and gone on after by it."""
+
+
+HELD = 0.25
+"""Share of facts that an adversary may hold."""
+
+
+@dataclass(frozen=True)
+class SearchView:
+    """All that a search may see of a task: it has no field for the calibration queries.
+
+    template: how questions are asked. retrained: folder of a model that was made as the base was, without the forget rows; a
+    control, where a task brings one.
+    """
+
+    forget: tuple[Row, ...]
+    retain: tuple[Row, ...]
+    refusals: tuple[str, ...]
+    queries: Mapping[str, tuple[Query, ...]]
+    template: PromptFormat
+    holdout: tuple[Row, ...] = ()
+    earlier: tuple[Row, ...] = ()
+    retrained: str | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """Which queries a risk is measured on. pool: whose; unheld: only those about facts that no adversary holds."""
+
+    pool: str
+    unheld: bool = False
+
+
+def held(row: Row) -> bool:
+    """Whether an adversary with data may hold the fact that a row is about: one in four, by a hash of group and answer.
+
+    Training rows and queries about one fact fall on the same side, so what such an adversary knows is never measured.
+    """
+    return int(digest.keyed(b"froc held", row.group, row.answer)[:8], 16) < HELD * 2**32
+
+
+class Sealed:
+    """The calibration queries, out of reach until a seal is shown.
+
+    opened, searched: pool -> what its sealed and its searched queries are counted by (`froc.data.opening_ledger`): another share for the
+    search, another split, sample or risk is another look at the same queries. older: by what older versions counted. listed:
+    risk -> number of all its units. largest: risk -> most queries that a unit has, searched or sealed. label: what their ids were renamed by (`renamed`), None where they are those of the draw.
+    draw: how they were divided.
+    """
+
+    def __init__(
+        self,
+        queries: Mapping[str, tuple[Query, ...]],
+        counted: Counted,
+        listed: Mapping[str, int],
+        largest: Mapping[str, int],
+        label: str | None = None,
+        draw: Draw = "by-row",
+    ) -> None:
+        self.__queries, self.__counted = queries, counted
+        self.listed, self.largest, self.label, self.draw = dict(listed), dict(largest), label, draw
+
+    @property
+    def counted(self) -> Counted:
+        """What an opening of them is counted by."""
+        return replace(
+            self.__counted, ids={risk: frozenset(q.id for q in some) for risk, some in self.__queries.items()}
+        )
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """risk -> digest over the sorted query ids: what a seal binds itself to."""
+        return {risk: ids(some) for risk, some in self.__queries.items()}
+
+    @property
+    def order(self) -> pl.DataFrame:
+        """risk, unit and query id of every sealed query; ids tell nothing of their text."""
+        rows = [(risk, query.unit, query.id) for risk, some in self.__queries.items() for query in some]
+        return pl.DataFrame(rows, schema=["risk", "unit", "query"], orient="row").sort("risk", "unit", "query")
+
+    @property
+    def units(self) -> dict[str, int]:
+        """risk -> number of sampling units."""
+        return {risk: len({query.unit for query in some}) for risk, some in self.__queries.items()}
+
+    def renamed(self, key: bytes, label: str) -> "Sealed":
+        """The same queries under other ids."""
+        queries = {risk: _renamed(some, key) for risk, some in self.__queries.items()}
+        return Sealed(queries, self.__counted, self.listed, self.largest, label, self.draw)
+
+    def open(self, seal: Mapping[str, Any]) -> Mapping[str, tuple[Query, ...]]:
+        """The calibration queries, for a seal that names exactly these queries and lists its candidates."""
+        if seal.get("calibration") != self.digests or "candidates" not in seal:
+            raise InputError("the seal was made for other calibration queries; start a new run folder (--out)")
+        return self.__queries
+
+
+def ids(queries: Iterable[Query]) -> str:
+    """Digest over the sorted ids of queries."""
+    return digest.of_json(sorted(query.id for query in queries))
+
+
+def split(
+    task: Task,
+    share: float,
+    sample: Mapping[str, int] | None = None,
+    sources: Mapping[str, Source] | None = None,
+    later: int = 0,
+    draw: Draw = "by-row",
+) -> tuple[SearchView, Sealed]:
+    """Divide every pool's queries by sampling unit: about `share` of the units is searched.
+
+    sample: risk -> how many of the other units are sealed and measured, the first ones of the draw; all by default.
+    sources: risk -> its queries; by default each pool is a risk. Risks of one pool are divided alike, and so are units that
+    two pools share: what the search has looked at under one risk is never in the sample of another. later: requests to come,
+    for each of which about as many of the sealed units are held back as this run may open.
+    """
+    searched: dict[str, tuple[Query, ...]] = {}
+    sealed: dict[str, tuple[Query, ...]] = {}
+    listed: dict[str, int] = {}
+    largest: dict[str, int] = {}
+    past = task.earlier
+    pools = {pool: keyed_queries(task, pool) for pool in task.queries}
+    given = sources or {pool: Source(pool) for pool in pools}
+    for risk, source in given.items():
+        number = request_of(source.pool)
+        if number is not None:
+            first, second = _removed(past, number, risk)
+            every: Sequence[Query] = (*first, *second)
+        elif source.pool not in pools:
+            raise InputError(
+                f"{risk} is about {source.pool} queries, which this task lacks; add a file {source.pool}.jsonl"
+            )
+        else:
+            every = [q for q in pools[source.pool] if past is None or q.row.key not in past.seen]
+            first, second, *_ = divide(every, share, later, risk, draw)
+            second = _of_units(second, (sample or {}).get(risk), draw)
+        searched[risk], sealed[risk] = _wanted(first, source), _wanted(second, source)
+        sizes = Counter(query.unit for query in _wanted(every, source))
+        listed[risk], largest[risk] = len(sizes), max(sizes.values(), default=0)
+        if not searched[risk] or not sealed[risk]:
+            raise InputError(f"{risk}: too few queries about facts that no adversary holds; give more queries")
+    rows = past.rows if past else ()
+    view = SearchView(
+        task.forget, task.retain, task.refusals, searched, task.format, task.holdout, rows, task.retrained
+    )
+    older = (opened_as(task), *({EARLIER: ids(some)} for some in (past.sealed if past else ())))
+    counted = Counted(_counted(sealed, given), _counted(searched, given), older=older)
+    return view, Sealed(sealed, counted, listed, largest, draw=draw)
+
+
+def _counted(queries: Mapping[str, Sequence[Query]], sources: Mapping[str, Source]) -> dict[str, frozenset[str]]:
+    """pool -> what the queries of all its risks are counted by; earlier requests are one pool."""
+    found: dict[str, set[str]] = {}
+    for risk, some in queries.items():
+        pool = sources[risk].pool
+        name = pool if request_of(pool) is None else EARLIER
+        found.setdefault(name, set()).update(query.counted for query in some)
+    return {pool: frozenset(names) for pool, names in found.items()}
+
+
+def renamed(view: SearchView, sealed: Sealed, task: Task, label: str) -> tuple[SearchView, Sealed]:
+    """A divided task whose queries have other ids: those of the draw, hashed once more with a key of the label's own.
+
+    Ids of the draw are the same in every run on the same task, so that who holds two reports could tell which losses are of
+    the same query. label: public; the key is derived from it and from the data, and is gone when the data are.
+    """
+    key = bytes.fromhex(digest.keyed(task.key, "renamed", label))
+    return replace(view, queries={risk: _renamed(some, key) for risk, some in view.queries.items()}), sealed.renamed(
+        key, label
+    )
+
+
+def _renamed(queries: Iterable[Query], key: bytes) -> tuple[Query, ...]:
+    named = (replace(q, id=digest.keyed(key, q.id)[:16], unit=digest.keyed(key, q.unit)[:16]) for q in queries)
+    return tuple(sorted(named, key=lambda q: q.id))
+
+
+def _removed(past: Earlier | None, number: int, risk: str) -> tuple[tuple[Query, ...], tuple[Query, ...]]:
+    """Searched and sealed queries of one earlier request, or of all."""
+    if past is None:
+        raise InputError(f"{risk} is about what earlier requests removed; go on after a run: --after RUN")
+    if number > len(past.searched):
+        raise InputError(f"{risk}: there were {len(past.searched)} earlier requests; leave it out")
+    some = slice(number - 1, number) if number else slice(None)
+    first, second = (tuple(q for one in part[some] for q in one) for part in (past.searched, past.sealed))
+    return first, second
+
+
+def divide(
+    queries: Sequence[Query], share: float, later: int, what: str, draw: Draw = "by-row"
+) -> list[tuple[Query, ...]]:
+    """The part that the search looks at, the part that this run may open, and one for each of `later` requests to come.
+
+    A unit's place in the draw says in which part it is, whatever other units there are, so that sizes are random around
+    their shares. Where that leaves a part empty, as with a handful of units, the parts are cut in the order of the places.
+    """
+    places = {query.unit: query.place for query in queries}
+    if len(places) < later + 2:
+        raise InputError(
+            f"{what}: {len(places)} units that no run has looked at are too few; give new queries about it"
+        )
+    parts = [{unit for unit, place in places.items() if _part(place, share, later) == k} for k in range(later + 2)]
+    if draw == "in-order" or not all(parts):
+        units = _drawn(places, draw)
+        cut = min(max(1, math.floor(share * len(units))), len(units) - 1 - later)
+        rest, count = units[cut:], later + 1
+        parts = [
+            set(units[:cut]),
+            *(set(rest[k * len(rest) // count : (k + 1) * len(rest) // count]) for k in range(count)),
+        ]
+    return [tuple(query for query in queries if query.unit in some) for some in parts]
+
+
+def _part(place: float, share: float, later: int) -> int:
+    return 0 if place < share else 1 + min(later, int((place - share) / (1.0 - share) * (later + 1)))
+
+
+def _drawn(places: Mapping[str, float], draw: Draw) -> list[str]:
+    """Units in the order of the draw."""
+    return sorted(places) if draw == "in-order" else sorted(places, key=lambda unit: (places[unit], unit))
+
+
+def _of_units(queries: Sequence[Query], most: int | None, draw: Draw) -> tuple[Query, ...]:
+    """Those of the first `most` units of the draw; all where nothing is said."""
+    units = set(_drawn({query.unit: query.place for query in queries}, draw)[:most])
+    return tuple(query for query in queries if query.unit in units)
+
+
+def _wanted(queries: Iterable[Query], source: Source) -> tuple[Query, ...]:
+    return tuple(sorted((q for q in queries if not (source.unheld and held(q.row))), key=lambda q: q.id))
+
+
+def opened_as(task: Task) -> dict[str, str]:
+    """pool -> digest over all its queries, by which older versions counted openings."""
+    return {
+        pool: digest.of_json(sorted(digest.keyed(b"froc opening", row.asked, row.answer, row.group) for row in rows))
+        for pool, rows in task.queries.items()
+    }
+
+
+def keyed_queries(task: Task, pool: str) -> list[Query]:
+    """A pool's rows with their ids, units and places in the draw."""
+    key = task.key
+    return [_query(task, key, pool, row) for row in task.queries[pool]]
+
+
+def _query(task: Task, key: bytes, pool: str, row: Row) -> Query:
+    identity = digest.keyed(key, pool, row.asked, row.answer, row.group)[:16]
+    by_group = task.units[pool] != "query"
+    unit = digest.keyed(key, pool, "group", row.group)[:16] if by_group else identity
+    # queries that were drawn anew from a known population are fresh by their draw, even where two draws meet
+    drawn = [] if task.questions is None else [str(task.questions)]
+    counted = digest.keyed(b"froc drawn", content(row.asked, row.answer), *drawn)
+    of_unit = ["group", normal_form(row.group), *drawn] if by_group else ["query", counted]
+    place = int(digest.keyed(b"froc split", str(task.split_seed), *of_unit)[:13], 16) / 2**52
+    return Query(identity, unit, row, place, counted)

@@ -1,0 +1,12 @@
+"""Measuring a model on queries: observations, scores, per-query losses.
+
+    metric  attack       the contracts of metrics and attacks (plug-ins are in `froc.metrics` and `froc.attacks`)
+    named_risks          risks that have a name, profiles, budgets
+    measurement          a risk as text (metric, attacks, queries) and as an object
+    observe  layer_patching   what a model does with queries; hidden states of one model put into another
+    measure  screening   an unlearned model -> per-query losses; rows that a model cannot take
+    agreement            do teacher-forced scores agree with what the model writes
+    placement  diagnostics    familiarity among unseen rows; numbers that are shown and never certified
+
+May import: models, data, loss_table.
+"""

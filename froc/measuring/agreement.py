@@ -1,0 +1,115 @@
+"""Does plain generation come to the answers that the measurement says come? A self-test of where prompt and answer are.
+
+The measurement reads answers off one teacher-forced pass over tokens that froc has put together. Here the prompt is put together
+by the tokenizer alone, as anybody would who asks the model, and the model writes. Where both disagree on whether an answer comes, the
+prompt is not what it seems to be, and no number of the run is about it.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from froc.data.prompts import PromptFormat
+from froc.data.rows import Row
+from froc.errors import InputError
+from froc.measuring.observe import observe
+from froc.models.batches import Encoded
+from froc.models.generation import plainly
+
+CHECKED = 8
+"""Queries of a risk that are asked both ways."""
+TOLERATED = 1
+"""Disagreements that rounding may make: two tokens as likely as each other."""
+LONGEST = 64
+"""Tokens of an answer up to which it is written out; a long text tells no more."""
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """A query on which both ways differ. place: where its row stands. measured, generated: whether the answer comes. tokens, length:
+    of the answer in tokens, and of what was written in characters."""
+
+    place: str
+    measured: bool
+    generated: bool
+    tokens: int
+    length: int
+
+    def __str__(self) -> str:
+        came, wrote = ("comes" if flag else "does not come" for flag in (self.measured, self.generated))
+        return f"{self.place}: by its {self.tokens} tokens the answer {came}, in {self.length} generated characters it {wrote}"
+
+
+def refuse(found: Sequence[Disagreement], asked: int, prompt: str) -> None:
+    """InputError where more of the `asked` queries disagree than rounding explains. prompt: how questions are asked, in words."""
+    if len(found) > TOLERATED or (found and asked <= TOLERATED):
+        raise InputError(
+            f"what the model writes and what the measurement reads disagree on {len(found)} of {asked} queries ({found[0]}): the "
+            f"prompt in use is not the one that the model answers to ({prompt}); mend template, system or arguments in task.toml"
+        )
+
+
+def disagreements(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Sequence[Row],
+    encoded: Sequence[Encoded],
+    form: PromptFormat,
+) -> tuple[list[Disagreement], int]:
+    """The first questions with short answers asked both ways: those that disagree, and how many were asked.
+
+    rows: queries; encoded: the same as the measurement reads them. Rows of plain text have no question to ask.
+    """
+    chosen = [k for k, row in enumerate(rows) if row.question and encoded[k].answer <= LONGEST][:CHECKED]
+    if not chosen:
+        return [], 0
+    read = [encoded[k] for k in chosen]
+    seen = observe(model, None, read)
+    measured = (seen.hit.sum(axis=1) == seen.length).tolist()
+    texts = [_written(model, tokenizer, rows[k], form, encoded[k].answer) for k in chosen]
+    found = []
+    for k, comes, text in zip(chosen, measured, texts, strict=True):
+        generated = _begins(text, rows[k].answer)
+        if comes != generated:
+            place = rows[k].at("queries", k + 1)
+            found.append(Disagreement(place, bool(comes), generated, encoded[k].answer, len(text)))
+    return found, len(chosen)
+
+
+@torch.inference_mode()
+def _written(model: Any, tokenizer: PreTrainedTokenizerBase, row: Row, form: PromptFormat, tokens: int) -> str:
+    prompt = _prompt(tokenizer, row, form)
+    ids = torch.tensor([prompt], device=model.device)
+    room = int(getattr(model.config.get_text_config(), "max_position_embeddings", None) or 10**6) - len(prompt)
+    with plainly(model):
+        out = model.generate(
+            input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=max(1, min(tokens + 4, room)),
+            pad_token_id=tokenizer.pad_token_id or 0, eos_token_id=tokenizer.eos_token_id,
+        )  # fmt: skip
+    return str(tokenizer.decode(out[0, len(prompt) :], skip_special_tokens=True))
+
+
+def _prompt(tokenizer: Any, row: Row, form: PromptFormat) -> list[int]:
+    """As the tokenizer itself puts a question; a token that it would end texts with is not put between question and answer."""
+    if tokenizer.chat_template:
+        turns = [*row.context, ("user", row.question)]
+        if form.system and turns[0][0] != "system":
+            turns = [("system", form.system), *turns]
+        messages = [{"role": role, "content": text} for role, text in turns]
+        made = tokenizer.apply_chat_template(
+            messages, add_generation_prompt=True, tokenize=True, return_dict=True, **dict(form.arguments)
+        )
+        return list(made["input_ids"])
+    text = form.template.removesuffix("{answer}").replace("{question}", row.question).rstrip(" ")
+    ids = list(tokenizer(text)["input_ids"])
+    return ids[:-1] if len(ids) > 1 and ids[-1] == tokenizer.eos_token_id else ids
+
+
+def _begins(text: str, answer: str) -> bool:
+    """Whether a text begins with an answer that does not go on: `id` is not answered by `idea`."""
+    rest = text.strip()
+    return rest.startswith(answer.strip()) and not re.match(r"\w", rest[len(answer.strip()) :])

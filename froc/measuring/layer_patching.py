@@ -1,0 +1,79 @@
+"""Where in its layers a model still carries an answer: block outputs of one model are put into another, layer by layer.
+
+After the Unlearning Depth Score (arXiv 2605.24614). Shapes: n queries, L blocks, T tokens, D width.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from froc.measuring.metric import Metric
+from froc.models.base import Base, load
+from froc.models.batches import Encoded, Stack, chunks
+from froc.models.forward import Pass
+from froc.models.hooks import blocks
+
+BATCH = 64
+
+
+def of_reference(base: Base, rows: Sequence[Encoded], metric: Metric) -> NDArray[np.float64]:
+    """(n, L) what the base model loses with the blocks of the retrained model that `metric.reference` names."""
+    told: Any = metric
+    model = load(told.reference, device=str(base.device), dtype=base.dtype).model
+    base.restore()
+    return _drops(base.model, rows, [_blocks_of(model, rows, index) for index in _batches(base, rows)], base)
+
+
+def of_current(base: Base, rows: Sequence[Encoded]) -> NDArray[np.float64]:
+    """(n, L) the same with the blocks of the model as it stands, which is left as it was."""
+    states = [_blocks_of(base.model, rows, index) for index in _batches(base, rows)]
+    kept = base.scope.take()
+    try:
+        base.restore()
+        return _drops(base.model, rows, states, base)
+    finally:
+        base.scope.put(kept)
+
+
+def _batches(base: Base, rows: Sequence[Encoded]) -> list[NDArray[np.int64]]:
+    return chunks(Stack(rows, base.device).length, 1024, BATCH)
+
+
+@torch.inference_mode()
+def _blocks_of(model: PreTrainedModel, rows: Sequence[Encoded], index: NDArray[np.int64]) -> list[Tensor]:
+    """L block outputs (B, T, D) of the rows at `index`."""
+    depth = len(blocks(model))
+    seen = Pass(model, Stack(rows, model.device).batch(index), end=False, hidden_at=range(depth))
+    return [seen.hidden[layer] for layer in range(depth)]
+
+
+@torch.inference_mode()
+def _drops(
+    model: PreTrainedModel, rows: Sequence[Encoded], states: Sequence[list[Tensor]], base: Base
+) -> NDArray[np.float64]:
+    found = np.zeros((len(rows), len(blocks(model))))
+    stack = Stack(rows, base.device)
+    for index, some in zip(_batches(base, rows), states, strict=True):
+        batch = stack.batch(index)
+        count = torch.from_numpy(batch.stop - batch.start).to(batch.ids.device)
+        plain = Pass(model, batch, end=False).sum_nll / count
+        for layer, state in enumerate(some):
+            handle = blocks(model)[layer].register_forward_hook(_instead(state))
+            try:
+                patched = Pass(model, batch, end=False, rows_stay=True).sum_nll / count
+            finally:
+                handle.remove()
+            found[index, layer] = (patched - plain).double().cpu().numpy()
+    return found
+
+
+def _instead(state: Tensor) -> Any:
+    def hook(_module: Any, _args: Any, output: Any) -> Any:
+        return (state, *output[1:]) if isinstance(output, tuple) else state
+
+    return hook

@@ -1,0 +1,149 @@
+"""Named risks: which queries, under which attacks, judged by which metric. Torch-free until one is made.
+
+A measurement is written `METRIC[:KEY=VALUE,...][@ATTACK[:KEY=VALUE,...][+ATTACK...]][/POOL]`::
+
+    extraction_strength                                        forget queries, as they are
+    extraction_strength/utility                                retain queries: the drop against the base model
+    extraction_strength/wordings                               other wordings of what is forgotten (a file wordings)
+    extraction_strength/earlier                                queries about what earlier requests removed (--after)
+    rouge_l@prefix_injection+role_play                         the worse of two attacks, for each query
+    extraction_strength@relearning:steps=30,lr=0.001
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from froc import hashing
+from froc.data.splits import Source
+from froc.data.task import EARLIER, FORGETTING, UTILITY, WORDINGS, request_of
+from froc.errors import InputError
+from froc.measuring.metric import Metric
+from froc.measuring.named_risks import KNOWN
+from froc.plugins import make, name_of
+from froc.plugins import parse as settings
+
+if TYPE_CHECKING:
+    from froc.measuring.attack import Attack
+
+ENDS = {
+    FORGETTING: FORGETTING,
+    UTILITY: UTILITY,
+    EARLIER: EARLIER,
+    WORDINGS: WORDINGS,
+    "forget": FORGETTING,
+    "retain": UTILITY,
+}
+"""What queries are called at the end of a measurement."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """How a risk is measured. drop: the loss is what is lost against the base model, not the score itself."""
+
+    pool: str
+    metric: Metric
+    attacks: tuple["Attack", ...] = ()
+
+    @property
+    def drop(self) -> bool:
+        """Whether the loss is what is lost against the base model; else it is the score."""
+        return self.pool == UTILITY and self.metric.finds == "knowledge"
+
+    @property
+    def source(self) -> Source:
+        """Which queries."""
+        return Source(self.pool, any(attack.holds for attack in self.attacks))
+
+    @property
+    def plain(self) -> bool:
+        """Whether one look at the model as it stands is all it takes."""
+        return not self.attacks and not self.metric.bank
+
+    @property
+    def binary(self) -> bool:
+        """Whether losses can only be 0 or 1."""
+        return self.metric.binary
+
+    def __str__(self) -> str:
+        """As it is written; settings that are the default are left out."""
+        attacks = "+".join(map(_written, self.attacks))
+        pool = "" if self.pool == FORGETTING else f"/{self.pool}"
+        return f"{_written(self.metric)}{'@' if attacks else ''}{attacks}{pool}"
+
+
+def written(risk: str, one: Measurement) -> str:
+    """As plans and loss tables say it: that utility is about what is kept goes without saying."""
+    return str(one).removesuffix(f"/{UTILITY}") if risk == UTILITY else str(one)
+
+
+def plain(metrics: Mapping[str, Metric]) -> dict[str, Measurement]:
+    """Each pool's queries as they are."""
+    return {pool: Measurement(pool, metric) for pool, metric in metrics.items()}
+
+
+def measurement(text: str) -> Measurement:
+    """What is written; InputError for an unknown metric, attack, setting or pool."""
+    return _measurement(text)
+
+
+@lru_cache(maxsize=256)
+def _measurement(text: str) -> Measurement:
+    from froc.measuring.attack import Attack
+
+    front, slash, pool = text.rpartition("/")
+    known = pool in ENDS or request_of(pool) is not None
+    if not known and "=" in text:
+        # a folder among the settings has slashes of its own
+        front, slash = "", ""
+    if slash and not known:
+        raise InputError(f"{text}: no queries are called {pool!r}; write /forgetting, /utility, /wordings or /earlier")
+    front, pool = (front, ENDS.get(pool, pool)) if slash else (text, FORGETTING)
+    metric, at, attacks = front.partition("@")
+    if at and not attacks:
+        raise InputError(f"{text}: no attack after @; write METRIC@ATTACK (froc list attacks)")
+    made = tuple(_made(Attack, one) for one in attacks.split("+")) if attacks else ()
+    return Measurement(pool, _made(Metric, metric), made)
+
+
+def named(risks: Sequence[str], said: Mapping[str, str]) -> dict[str, Measurement]:
+    """risk -> measurement, for risks in their order. said: risk -> what the user wrote, which wins.
+
+    What is written for forgetting, utility and earlier may leave the pool out. InputError for a risk that has no definition.
+    """
+    found = {}
+    for risk in risks:
+        text = said.get(risk, KNOWN[risk].of if risk in KNOWN else "")
+        if request_of(risk) is not None:
+            # as forgetting itself was and is measured, unless said otherwise
+            alike = said.get(FORGETTING, KNOWN[FORGETTING].of).removesuffix(f"/{FORGETTING}")
+            text = f"{said.get(risk, said.get(EARLIER, alike)).removesuffix(f'/{EARLIER}')}/{risk}"
+        if not text:
+            raise InputError(f"no risk is called {risk!r}; define it: --risk {risk}=METRIC@ATTACK (froc list risks)")
+        if risk == UTILITY and "/" not in text:
+            text += f"/{UTILITY}"
+        found[risk] = measurement(text)
+    return found
+
+
+def _made(base: Any, text: str) -> Any:
+    name, params = settings(text)
+    return make(base, name, params)
+
+
+@lru_cache(maxsize=64)
+def _fingerprint(value: str) -> str:
+    """A model's folder as its name and what is in it: a plan must say which model judged, and not where it lies."""
+    folder = Path(value)
+    if not folder.is_dir():
+        return value
+    return f"{folder.resolve().name}#{hashing.of_tree(hashing.of_files(folder))[:12]}"
+
+
+def _written(plugin: Any) -> str:
+    name = name_of(plugin)
+    values = {f.name: getattr(plugin, f.name) for f in fields(plugin) if getattr(plugin, f.name) != f.default}
+    said = [f"{key}={_fingerprint(value) if isinstance(value, str) else value}" for key, value in values.items()]
+    return f"{name}:{','.join(said)}" if said else name

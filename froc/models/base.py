@@ -1,0 +1,295 @@
+"""A base model, restored in memory between trials and saved as safetensors. No pickle, no remote code."""
+
+import json
+import re
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import try_to_load_from_cache
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import logging as transformers_logging
+from transformers.core_model_loading import revert_weight_conversion
+from transformers.modeling_utils import remove_tied_weights_from_state_dict
+
+from froc import hashing as digest
+from froc.atomic import replacing
+from froc.errors import InputError
+from froc.models import adapters, architecture, weights_digest
+from froc.models.forward import try_narrowing
+from froc.models.hooks import blocks
+from froc.models.onednn import through_onednn
+from froc.models.trainable import Scope, parse
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+# their bars on standard error would run through ours
+transformers_logging.disable_progress_bar()
+HUB_ID = re.compile(r"(?!.*(\.\.|--))\w[\w.-]*(/\w[\w.-]*)?")
+"""A name, or an owner and a name: what the hub could know."""
+PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
+
+
+@dataclass(frozen=True)
+class Base:
+    """The model before unlearning.
+
+    model: the one copy that trials train in place. tokenizer: its tokenizer. scope: what of it trials may change.
+    digest: SHA-256 over the base parameters' names and bytes. notes: what was chosen when it was loaded.
+    """
+
+    name: str
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    scope: Scope
+    digest: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def dtype(self) -> str:
+        """Of its parameters, by the name that `load` takes."""
+        return next(name for name, kind in DTYPES.items() if kind == next(self.model.parameters()).dtype)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes."""
+        return next(self.model.parameters()).device
+
+    def restore(self, seed: int = 0, member: int = 0) -> None:
+        """Be the base model again, in memory. seed: of adapters, whose first values change nothing yet."""
+        self.scope.activate([member])
+        self.scope.reset(seed, member)
+
+
+def default_device() -> str:
+    """cuda where there is one, else the CPU (mps is slower than it for small batches and lacks determinism)."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def natural_dtype(device: str, train: str) -> str:
+    """Of parameters, where nothing is said: small updates are lost in bfloat16, so only a frozen base is stored in it."""
+    return "bfloat16" if device.startswith("cuda") and train.startswith("lora") else "float32"
+
+
+def load(
+    name: str, *, device: str | None = None, dtype: str | None = None, train: str = "full", members: int = 1,
+    home: str | None = None,
+) -> Base:  # fmt: skip
+    """Load a causal language model from a folder or the hub; an adapter is merged into the base model that it names.
+
+    dtype: of the parameters; float32 unless said otherwise, bfloat16 on cuda where only adapters train: small updates
+    are lost in bfloat16 parameters. train, members: see `froc.models.trainable.parse`. home: the base model at hand, for adapters of it.
+
+    Raises InputError for a folder without safetensors: pickled weights can run code. For quantised weights: they can
+    neither be trained in small steps nor mixed, since between rounded weights there is no line. And for models that are no
+    causal language models.
+    """
+    _refuse_absent(name)
+    place = device or default_device()
+    kind = DTYPES[dtype or natural_dtype(place, train)]
+    adapter = adapters.read(Path(name))
+    if adapter is None:
+        model, notes = _read(name, kind)
+    else:
+        model = adapter.merged(lambda base: _read(base, kind)[0], home)
+        notes = (adapter.note,)
+    tokenizer = _tokenizer(name, adapter, home)
+    loaded: Any = model
+    return replace(wrap(name, loaded.to(place), tokenizer, train, members), notes=notes)
+
+
+def wrap(
+    name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, train: str = "full", members: int = 1
+) -> Base:
+    """Take a model that is already in memory as the base of a search; InputError where it is none that froc knows."""
+    model.eval()
+    blocks(model)
+    architecture.refuse_acausal(name, model)
+    through_onednn(model)
+    try_narrowing(model)
+    known = _digest(dict(model.named_parameters()))
+    return Base(name, model, tokenizer, parse(train, model, members), known)
+
+
+def _read(name: str, kind: torch.dtype) -> tuple[PreTrainedModel, tuple[str, ...]]:
+    folder = Path(name)
+    if folder.is_dir():
+        _refuse_pickle(folder)
+    try:
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+        architecture.refuse_config(name, config)
+        return architecture.read(name, config, kind)
+    except (OSError, ValueError, KeyError) as error:
+        raise _unreadable(name, error) from error
+
+
+def _tokenizer(name: str, adapter: adapters.Adapter | None, home: str | None) -> PreTrainedTokenizerBase:
+    """An adapter's own, or its base model's."""
+    if adapter is not None and not (Path(name) / "tokenizer_config.json").is_file():
+        name = adapter.base(home)
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+        return tokenizer
+    except (OSError, ValueError, KeyError) as error:
+        raise _unreadable(name, error) from error
+
+
+def _unreadable(name: str, error: Exception) -> InputError:
+    first = str(error).strip().partition("\n")[0]
+    if not Path(name).exists():
+        return InputError(
+            f"there is no folder {name} in {Path.cwd()}, and no model of that name could be had from the hub ({first}); mend "
+            "the path, or give a hub id"
+        )
+    return InputError(f"cannot load the model {name}: {first}")
+
+
+def _refuse_absent(name: str) -> None:
+    """InputError for what is neither a folder nor may be a hub id: asking the hub for it would answer something else."""
+    folder = Path(name)
+    if folder.is_dir():
+        return
+    if folder.exists():
+        raise InputError(f"the model {name} is a file; give the folder that save_pretrained made")
+    known = HUB_ID.fullmatch(name) is not None
+    # beside a folder that is there, OWNER/NAME is a path that was mistyped, unless the hub has been asked for it before
+    if known and "/" in name and folder.parent.is_dir():
+        known = try_to_load_from_cache(name, "config.json") is not None
+    if not known:
+        raise InputError(f"the model folder {name} does not exist; give a folder or a hub id")
+
+
+def write_weights(weights: dict[str, torch.Tensor], path: Path) -> None:
+    """Write parameters as one safetensors file; the file appears whole or not at all."""
+    with replacing(path) as part:
+        save_file({name: value.contiguous() for name, value in weights.items()}, part)
+
+
+def read_weights(path: Path) -> dict[str, torch.Tensor]:
+    """Read parameters written by `write_weights`."""
+    return load_file(path)
+
+
+def read_model(folder: Path) -> dict[str, torch.Tensor]:
+    """The parameters that a saved model's files hold together."""
+    return {name: value for path in _files(folder) for name, value in load_file(path).items()}
+
+
+def refuse_unlike(base: Base, folder: Path) -> None:
+    """InputError where a folder's model cannot take the place of the base's parameters: all of them, by name and shape."""
+    if not folder.is_dir():
+        raise InputError(
+            f"the retrained model's folder {folder} does not exist; mend the path, or leave the method out"
+        )
+    _refuse_pickle(folder)
+    wanted = {name: tuple(p.shape) for name, p in base.model.named_parameters()}
+    if set(base.scope.own()) != set(wanted):
+        raise InputError(
+            "a retrained model takes the place of all parameters: give --train full, or leave the method out"
+        )
+    found: dict[str, tuple[int, ...]] = {}
+    try:
+        for path in _files(folder):
+            with safe_open(path, framework="pt") as file:
+                names: list[str] = file.keys()
+                found |= {name: tuple(file.get_slice(name).get_shape()) for name in names}
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{folder} holds no readable weights; save the retrained model again") from error
+    wrong = [name for name, shape in wanted.items() if found.get(name) != shape]
+    if wrong:
+        raise InputError(
+            f"{folder}: {wrong[0]} is {found.get(wrong[0], 'missing')}, in the base model {wanted[wrong[0]]};"
+            " give a retrained model of the base's architecture, saved as the base was"
+        )
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.safetensors"))
+
+
+def save(base: Base, folder: Path) -> None:
+    """Save the model as it stands, with its tokenizer: `AutoModelForCausalLM.from_pretrained(folder)` loads it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    saved: Any = base.model
+    saved.save_pretrained(folder, safe_serialization=True, state_dict=base.scope.written())
+    base.tokenizer.save_pretrained(folder)
+
+
+def written(base: Base) -> Mapping[str, torch.Tensor]:
+    """The tensors that `save` would write now, by the names in its files: adapters merged, tied ones once."""
+    model: Any = base.model
+    state = dict(base.scope.written() or model.state_dict())
+    for name in model._keys_to_ignore_on_save or ():
+        state.pop(name, None)
+    kept: Mapping[str, torch.Tensor] = revert_weight_conversion(
+        model, remove_tied_weights_from_state_dict(state, model)
+    )
+    return kept
+
+
+def digest_of(base: Base) -> str:
+    """The digest (`froc.models.weights_digest`) that the folder would have which `save` would write now."""
+    return weights_digest.of_tensors({name: _of_tensor(value) for name, value in written(base).items()})
+
+
+def files_beside(base: Base) -> dict[str, str]:
+    """File name -> SHA-256 of all that `save` writes beside the weights: configuration, generation settings, tokenizer, chat template."""
+    with _beside(base) as place:
+        return weights_digest.beside(digest.of_files(place))
+
+
+def unlike_beside(base: Base, folder: Path) -> str | None:
+    """The first file beside a folder's weights that says something else than `save` would write; None where none does.
+
+    The version of transformers that wrote a configuration is no difference.
+    """
+    with _beside(base) as place:
+        ours, theirs = (weights_digest.beside(digest.of_files(where)) for where in (place, folder))
+        names = [name for name in sorted(ours) if _said(place / name) != _said(folder / name)]
+        return next(iter([*names, *sorted(theirs.keys() - ours.keys() - {"README.md"})]), None)
+
+
+@contextmanager
+def _beside(base: Base) -> Iterator[Path]:
+    """A folder as `save` writes it, with one tensor in the place of all."""
+    model: Any = base.model
+    with tempfile.TemporaryDirectory() as place:
+        model.save_pretrained(place, state_dict={"none": torch.zeros(1)})
+        base.tokenizer.save_pretrained(place)
+        yield Path(place)
+
+
+def _said(path: Path) -> Any:
+    """What a file says; None where it is not there or not to be read."""
+    try:
+        data = path.read_bytes()
+        document = json.loads(data) if path.suffix == ".json" else data
+    except (OSError, ValueError):
+        return None
+    if isinstance(document, dict):
+        document.pop("transformers_version", None)
+    return document
+
+
+def _refuse_pickle(folder: Path) -> None:
+    if _files(folder):
+        return
+    pickled = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLES)
+    found = f"{pickled[0]} is a pickle, which can run code" if pickled else "there are no weights in it"
+    raise InputError(
+        f"{folder} holds no *.safetensors file: {found}; save it with save_pretrained(safe_serialization=True)"
+    )
+
+
+def _digest(weights: Mapping[str, torch.Tensor]) -> str:
+    return digest.of_tree({name: _of_tensor(value) for name, value in weights.items()})
+
+
+def _of_tensor(value: torch.Tensor) -> str:
+    raw = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+    return digest.of_parts(weights_digest.prefix(str(value.dtype), value.shape), raw.data)

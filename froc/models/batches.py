@@ -1,0 +1,215 @@
+"""Rows -> token tensors. Where an answer begins and ends is `froc.data.prompts`' to say.
+
+Shapes: B rows, T tokens (right-padded to the longest row of the batch).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from froc.data.prompts import PromptFormat, tokenised
+from froc.data.rows import Row
+from froc.errors import InputError
+
+Counts = NDArray[np.int64]
+LONGEST = 1024
+"""Tokens of a row at most, whatever the model."""
+MOST = 6
+"""Passes that the rows of one step are cut into at most, for their lengths' sake."""
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """One row as token ids: prompt, answer, and what ends the answer (end-of-text, end-of-turn).
+
+    blank: tokens of whitespace between the answer and the token that marks its end, as Llama 2's template writes it.
+    """
+
+    ids: tuple[int, ...]
+    prompt: int
+    answer: int
+    blank: int = 0
+
+    @property
+    def told(self) -> tuple[int, ...]:
+        """The answer's tokens, without what ends it."""
+        return self.ids[self.prompt : self.prompt + self.answer]
+
+    @property
+    def ending(self) -> tuple[int, ...]:
+        """What ends the answer."""
+        return self.ids[self.prompt + self.answer :]
+
+    @property
+    def marker(self) -> tuple[int, ...]:
+        """The token by which a model says that the answer ends; () where nothing does."""
+        return self.ending[self.blank : self.blank + 1]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a model takes. positions: tokens of a row, None where it has no limit. vocabulary: token ids; None: unknown."""
+
+    positions: int | None = None
+    vocabulary: int | None = None
+
+    @classmethod
+    def of(cls, model: PreTrainedModel) -> "Limits":
+        """By its configuration and its embedding."""
+        positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+        embedding = getattr(model.get_input_embeddings(), "weight", None)
+        return cls(
+            positions if isinstance(positions, int) and positions > 0 else None,
+            None if embedding is None else int(embedding.shape[0]),
+        )
+
+    def without(self, tokens: int) -> "Limits":
+        """What is left where so many tokens are put beside each row's."""
+        return self if self.positions is None else replace(self, positions=self.positions - tokens)
+
+    def refuse(self, ids: Sequence[int], place: str) -> None:
+        """InputError where the model cannot take a row's tokens."""
+        if self.positions is not None and len(ids) > self.positions < LONGEST:
+            raise InputError(
+                f"{place} has {len(ids)} tokens, more than the model's {self.positions} positions; shorten it"
+            )
+        if len(ids) > LONGEST:
+            raise InputError(f"{place} has {len(ids)} tokens, more than {LONGEST}; shorten it")
+        if self.vocabulary is not None and max(ids) >= self.vocabulary:
+            raise InputError(
+                f"{place} has a token beyond the model's {self.vocabulary} embeddings; give the tokenizer that belongs to the model"
+            )
+
+
+class Batch:
+    """B rows as tensors on one device.
+
+    index: (B,) position of each row in its pool. ids: (B, T) int64. start, stop: (B,) on the host, the columns of the
+    answer; length: (B,) on the host, with what ends the answer.
+    """
+
+    def __init__(self, index: Tensor, ids: Tensor, start: Counts, stop: Counts, length: Counts) -> None:
+        self.index, self.ids, self.start, self.stop, self.length = index, ids, start, stop, length
+
+    @cached_property
+    def attention(self) -> Tensor:
+        """(B, T) int64, 1 on real tokens. Causal models need none of it for rows padded on the right."""
+        return self._columns(np.zeros_like(self.length), self.length).long()
+
+    @cached_property
+    def trained(self) -> Tensor:
+        """(B, T) bool, tokens whose prediction is trained: the answer and its end."""
+        return self._columns(self.start, self.length)
+
+    @cached_property
+    def measured(self) -> Tensor:
+        """(B, T) bool, tokens whose prediction is measured: the answer alone, since an end is easily guessed."""
+        return self._columns(self.start, self.stop)
+
+    @cached_property
+    def telling(self) -> Tensor:
+        """(B, T) bool, positions whose hidden states stand for the answer: those that predict it and its end, but no row's first.
+
+        Models keep constant states a hundred times as large at the first token (2402.17762), which would be most of any mean.
+        """
+        return self._columns(np.maximum(self.start - 1, 1), self.length - 1)
+
+    def predicting(self, end: bool) -> tuple[Counts, Counts]:
+        """(N,) rows and (N,) columns, in order, of the positions that predict the answer, its `end` too or not.
+
+        Worked out on the host from lengths: finding them in a mask would wait for the device.
+        """
+        count = (self.length if end else self.stop) - self.start
+        row = np.repeat(np.arange(len(count)), count)
+        first = np.repeat(self.start - 1 - (np.cumsum(count) - count), count)
+        return row, np.arange(len(row)) + first
+
+    def _columns(self, start: Counts, stop: Counts) -> Tensor:
+        place = np.arange(self.ids.shape[1])
+        return torch.from_numpy((place >= start[:, None]) & (place < stop[:, None])).to(self.ids.device)
+
+
+class Stack:
+    """Rows as one padded tensor on a device, made once; a batch is a slice of it.
+
+    ids: (N, T) int32. start, stop, length: (N,) on the host, see `Batch`.
+    """
+
+    def __init__(self, rows: Sequence[Encoded], device: torch.device | str) -> None:
+        self.length = np.array([len(row.ids) for row in rows], dtype=np.int64)
+        self.start = np.array([row.prompt for row in rows], dtype=np.int64)
+        self.stop = self.start + np.array([row.answer for row in rows], dtype=np.int64)
+        ids = np.zeros((len(rows), int(self.length.max(initial=0))), dtype=np.int32)
+        for i, row in enumerate(rows):
+            ids[i, : len(row.ids)] = row.ids
+        self.ids = torch.from_numpy(ids).to(device)
+
+    def batch(self, index: Sequence[int] | Counts) -> Batch:
+        """The rows at `index`, padded to the longest of them; padding is never trained or measured."""
+        some = np.asarray(index, dtype=np.int64)
+        place = torch.from_numpy(some).to(self.ids.device)
+        ids = self.ids[place, : int(self.length[some].max())].long()
+        return Batch(place, ids, self.start[some], self.stop[some], self.length[some])
+
+
+def encode(
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Sequence[Row],
+    form: PromptFormat | str,
+    limits: Limits = Limits(),
+    name: str = "queries",
+) -> list[Encoded]:
+    """Tokenise rows: chat template where the tokenizer has one, else the task's template, which a text `form` is.
+
+    name: what rows that stand in no file are called in messages. InputError naming file and row where a template refuses a
+    row, an answer has no tokens, or the model cannot take it.
+    """
+    form = PromptFormat(form) if isinstance(form, str) else form
+    places = [row.at(name, number) for number, row in enumerate(rows, start=1)]
+    blanks: dict[tuple[int, ...], int] = {}
+    made = []
+    for tokens, place in zip(tokenised(tokenizer, rows, form, places), places, strict=True):
+        if not tokens.answer:
+            raise InputError(f"{place} has an answer of no tokens under this tokenizer; remove the row")
+        if tokens.end not in blanks:
+            blanks[tokens.end] = _blank(tokenizer, tokens.end)
+        ids = (*tokens.prompt, *tokens.answer, *tokens.end)
+        limits.refuse(ids, place)
+        made.append(Encoded(ids, len(tokens.prompt), len(tokens.answer), blanks[tokens.end]))
+    return made
+
+
+def _blank(tokenizer: PreTrainedTokenizerBase, end: Sequence[int]) -> int:
+    """How many tokens of whitespace an end begins with; none where it is nothing else."""
+    texts = [str(tokenizer.decode([token])) for token in end]
+    return next((place for place, text in enumerate(texts) if text.strip()), 0)
+
+
+def collate(rows: Sequence[Encoded], index: Sequence[int], device: torch.device | str) -> Batch:
+    """A batch of the rows at `index`, for those who need it once."""
+    batch = Stack([rows[i] for i in index], device).batch(range(len(index)))
+    batch.index = torch.tensor(list(index), device=device)
+    return batch
+
+
+def chunks(length: Counts, overhead: int, limit: int | None = None) -> list[Counts]:
+    """Positions of rows cut into passes of similar length, at most `limit` rows each.
+
+    Cut into as many equal parts as makes padded tokens and `overhead` tokens per pass fewest.
+    """
+    order = np.argsort(length, kind="stable")
+    least = 1 if limit is None else -(-len(order) // limit)
+    cuts = [np.array_split(order, parts) for parts in range(least, max(least, min(MOST, len(order))) + 1)]
+    return min(cuts, key=lambda cut: sum(len(part) * int(length[part[-1]]) + overhead for part in cut))
+
+
+def by_length(rows: Sequence[Encoded], size: int) -> list[list[int]]:
+    """Positions of rows in batches of similar length: little padding, same batches every time."""
+    order = sorted(range(len(rows)), key=lambda i: (len(rows[i].ids), i))
+    return [order[start : start + size] for start in range(0, len(order), size)]

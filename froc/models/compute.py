@@ -1,0 +1,82 @@
+"""How a step is computed: precision, memory and passes. Nothing here changes what is computed, but by rounding."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+import torch
+from torch.utils.checkpoint import checkpoint
+from transformers import PreTrainedModel
+
+from froc.errors import InputError
+from froc.models.hooks import blocks
+from froc.models.onednn import as_they_were
+
+PRECISIONS = {"off": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+PASS = {"cpu": 128, "cuda": 4096}
+"""Tokens that a device could have computed in the time that one more pass costs in launches."""
+DEFAULT_PASS = 1024
+
+Result = TypeVar("Result")
+
+
+@dataclass
+class Engine:
+    """autocast: dtype of matrix products while training (parameters keep theirs), None for the parameters' own.
+
+    rows: rows per role that a pass may hold; None: all of a batch. Halved after an out-of-memory, and remembered.
+    """
+
+    autocast: torch.dtype | None = None
+    rows: int | None = None
+
+    @classmethod
+    def of(
+        cls, model: PreTrainedModel, *, autocast: str | None = None, checkpointing: bool = False, compiled: bool = False
+    ) -> "Engine":
+        """Set a model up; autocast None takes bfloat16 where the device is fast at it and parameters are float32."""
+        if autocast is not None and autocast not in PRECISIONS:
+            raise InputError(f"no precision is called {autocast!r}; there are: {', '.join(PRECISIONS)}")
+        if compiled:
+            as_they_were(model)
+        for block in blocks(model) if checkpointing or compiled else ():
+            plain: Callable[..., Any] = block.forward
+            compact = torch.compile(plain, dynamic=True) if compiled else plain
+            # the block alone is replaced: hooks and early ends of a pass stay outside of it
+            block.forward = partial(checkpoint, compact, use_reentrant=False) if checkpointing else compact
+        if autocast is not None:
+            return cls(PRECISIONS[autocast])
+        first = next(model.parameters())
+        fast = first.is_cuda and first.dtype == torch.float32 and torch.cuda.is_bf16_supported()
+        return cls(torch.bfloat16 if fast else None)
+
+    def overhead(self, device: torch.device) -> int:
+        """Tokens' worth of one more pass."""
+        return PASS.get(device.type, DEFAULT_PASS)
+
+    @contextmanager
+    def precision(self, device: torch.device) -> Iterator[None]:
+        """Passes of a training step run inside."""
+        with torch.autocast(device.type, self.autocast or torch.bfloat16, enabled=self.autocast is not None):
+            yield
+
+    def fitting(self, rows: int, work: Callable[[int], Result], undo: Callable[[], None]) -> Result:
+        """Do `work` with as many rows at once as memory holds. undo: what to do before it is tried again."""
+        while True:
+            size = min(self.rows or rows, rows)
+            try:
+                return work(size)
+            except RuntimeError as error:
+                if not out_of_memory(error) or size == 1:
+                    raise
+            undo()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            self.rows = size // 2
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an allocator gave up, on whatever device."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -1,0 +1,286 @@
+"""One pass of a model over rows: logits where an answer is predicted, hidden states where asked, and nothing else.
+
+Rows are padded on the right and models are causal, so no attention mask is needed: what stands after a row cannot
+change it. The output head and the last block's MLP see only the positions that predict an answer: what they would make
+of the others is read by nobody. Where that is not so (`try_narrowing`), they see all.
+
+Shapes: B rows, T tokens, N predicting positions, V vocabulary, D width.
+"""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import cached_property
+from typing import Any
+from weakref import WeakSet
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from froc.models.batches import Batch, Counts, Encoded, Stack
+from froc.models.hooks import blocks
+from froc.models.likelihood import token_nll
+
+
+class _Enough(Exception):  # noqa: N818  # no error: the rest of the pass is not needed
+    pass
+
+
+class Pass:
+    """What one pass gave. row, column: (N,) on the host. logits: (N, V) there, or None where nobody reads them.
+
+    hidden: layer -> (B, T, D) output of the transformer block, counted from 0. rows_stay: the blocks must see whole rows,
+    as adapters of several members do, which tell them apart by row.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        batch: Batch,
+        *,
+        end: bool = True,
+        hidden_at: Sequence[int] = (),
+        logits: bool = True,
+        rows_stay: bool = False,
+    ) -> None:
+        self.batch = batch
+        self.row, self.column = batch.predicting(end)
+        self.hidden: dict[int, Tensor] = {}
+        device = batch.ids.device
+        self._row = torch.from_numpy(self.row).to(device)
+        self._column = torch.from_numpy(self.column).to(device)
+        self.logits = self._run(model, hidden_at, logits, rows_stay)
+
+    @cached_property
+    def target(self) -> Tensor:
+        """(N,) the tokens to be predicted."""
+        return self.batch.ids[self._row, self._column + 1]
+
+    @cached_property
+    def nll(self) -> Tensor:
+        """(N,) float32 negative log-likelihood of the targets, nats."""
+        assert self.logits is not None
+        return token_nll(self.logits, self.target)
+
+    @cached_property
+    def sum_nll(self) -> Tensor:
+        """(B,) negative log-likelihood of each row's targets, nats."""
+        return self.nll.new_zeros(len(self.batch.index)).index_add(0, self._row, self.nll)
+
+    def _run(self, model: PreTrainedModel, hidden_at: Sequence[int], logits: bool, rows_stay: bool) -> Tensor | None:
+        last = max(hidden_at, default=-1)
+        with ExitStack() as hooks:
+            for layer in hidden_at:
+                stop = layer == last and not logits
+                hooks.callback(blocks(model)[layer].register_forward_hook(self._keep(layer, stop)).remove)
+            head: Any = model.get_output_embeddings()
+            if head is not None and logits and model not in _WHOLE:
+                hooks.callback(head.register_forward_pre_hook(self._narrow).remove)
+                mlp = None if rows_stay or last == len(blocks(model)) - 1 else _last_mlp(model)
+                if mlp is not None:
+                    hooks.callback(mlp.register_forward_pre_hook(self._pick).remove)
+                    hooks.callback(mlp.register_forward_hook(self._spread).remove)
+            try:
+                found: Tensor = model(input_ids=self.batch.ids, use_cache=False).logits
+            except _Enough:
+                return None
+        # a model whose head is no module of its own gives logits everywhere
+        return found if found.dim() == 2 else found[self._row, self._column]
+
+    def _narrow(self, _module: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        hidden = args[0]
+        return (hidden[self._row, self._column], *args[1:]) if hidden.dim() == 3 else args
+
+    def _pick(self, _module: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (args[0][self._row, self._column][None], *args[1:])
+
+    def _spread(self, _module: Any, _args: Any, output: Tensor) -> Tensor:
+        wide = output.new_zeros(*self.batch.ids.shape, output.shape[-1])
+        return wide.index_put((self._row, self._column), output[0])
+
+    def _keep(self, layer: int, stop: bool) -> Any:
+        def hook(_module: Any, _args: Any, output: Any) -> None:
+            self.hidden[layer] = output[0] if isinstance(output, tuple) else output
+            if stop:
+                raise _Enough
+
+        return hook
+
+
+class Forward:
+    """The passes over one role's rows in a step, put together in the order in which they were drawn.
+
+    `where` names each pass, the places in it of these rows, and the places they take here.
+    """
+
+    def __init__(self, where: Sequence[tuple[Pass, Counts, Counts]]) -> None:
+        self._where = where
+        self._back = np.argsort(np.concatenate([here for _, _, here in where]))
+
+    @classmethod
+    def of(cls, model: PreTrainedModel, batch: Batch, hidden_at: Sequence[int] = (), logits: bool = True) -> "Forward":
+        """One pass over one batch."""
+        rows = np.arange(len(batch.index))
+        return cls([(Pass(model, batch, hidden_at=hidden_at, logits=logits), rows, rows)])
+
+    @cached_property
+    def sum_nll(self) -> Tensor:
+        """(B,) negative log-likelihood of the whole answer and its end, nats."""
+        return self._rows([one.sum_nll for one, _, _ in self._where])
+
+    @cached_property
+    def count(self) -> Tensor:
+        """(B,) float32, tokens of the answer and its end."""
+        counts = [one.batch.length - one.batch.start for one, _, _ in self._where]
+        device = self._where[0][0].batch.ids.device
+        return self._rows([torch.from_numpy(count).to(device, torch.float32) for count in counts])
+
+    @property
+    def mean_nll(self) -> Tensor:
+        """(B,) negative log-likelihood per answer token, nats."""
+        return self.sum_nll / self.count
+
+    @cached_property
+    def row(self) -> Tensor:
+        """(N,) int64, the row of each position that predicts an answer or its end, counted in the order drawn."""
+        found = []
+        for (one, _, _), mine, rows in zip(self._where, self._mine, self._places, strict=True):
+            found.append(torch.from_numpy(rows[one.row[mine]]).to(one.batch.ids.device))
+        return torch.cat(found)
+
+    @cached_property
+    def place(self) -> Tensor:
+        """(N,) int64, which token of the answer each position predicts, counted from 0."""
+        found = []
+        for (one, _, _), mine in zip(self._where, self._mine, strict=True):
+            some = one.column[mine] + 1 - one.batch.start[one.row[mine]]
+            found.append(torch.from_numpy(some).to(one.batch.ids.device))
+        return torch.cat(found)
+
+    @cached_property
+    def target(self) -> Tensor:
+        """(N,) the tokens to be predicted."""
+        return self._tokens([one.target for one, _, _ in self._where])
+
+    @cached_property
+    def nll(self) -> Tensor:
+        """(N,) negative log-likelihood of the targets, nats."""
+        return self._tokens([one.nll for one, _, _ in self._where])
+
+    @cached_property
+    def logits(self) -> Tensor:
+        """(N, V) as the model gave them."""
+        return self._tokens([_given(one) for one, _, _ in self._where])
+
+    def sum(self, tokens: Tensor) -> Tensor:
+        """(B,) sums of (N,) values over each row's positions."""
+        return tokens.new_zeros(len(self._back)).index_add(0, self.row, tokens)
+
+    def mean(self, tokens: Tensor) -> Tensor:
+        """(B,) means of (N,) values over each row's positions."""
+        return self.sum(tokens) / self.count
+
+    def hidden(self, layer: int) -> Tensor:
+        """(B, T, D) output of transformer block `layer`, counted from 0; T is the longest row's."""
+        return self._rows([_wide(one.hidden[layer], self._width) for one, _, _ in self._where])
+
+    def mean_over_states(self, values: Tensor) -> Tensor:
+        """(B,) mean of (B, T) values over the positions whose hidden states stand for the answer (`Batch.telling`)."""
+        telling = self._rows([_wide(one.batch.telling[..., None], self._width) for one, _, _ in self._where])[..., 0]
+        return (values * telling).sum(1) / telling.sum(1).clamp_min(1)
+
+    @property
+    def _width(self) -> int:
+        return int(max(one.batch.length[place].max() for one, place, _ in self._where))
+
+    @cached_property
+    def _places(self) -> list[Counts]:
+        """For each pass, row of the batch -> row here, -1 for those of others."""
+        found = []
+        for one, place, here in self._where:
+            rows = np.full(len(one.batch.length), -1)
+            rows[place] = here
+            found.append(rows)
+        # a pass may hold some of the rows that were drawn: they are counted here from 0
+        taken = np.sort(np.concatenate([here for _, _, here in self._where]))
+        return [np.where(rows < 0, -1, np.searchsorted(taken, rows)) for rows in found]
+
+    @cached_property
+    def _mine(self) -> list[Counts]:
+        """For each pass, which of its positions belong to these rows."""
+        rows = zip(self._where, self._places, strict=True)
+        return [np.flatnonzero(places[one.row] >= 0) for (one, _, _), places in rows]
+
+    def _tokens(self, values: Sequence[Tensor]) -> Tensor:
+        """Values of passes at these rows' positions, in the order of the passes."""
+        pairs = zip(values, self._mine, strict=True)
+        some = [
+            value if len(mine) == len(value) else value[torch.from_numpy(mine).to(value.device)]
+            for value, mine in pairs
+        ]
+        return some[0] if len(some) == 1 else torch.cat(some)
+
+    def _rows(self, values: Sequence[Tensor]) -> Tensor:
+        device = values[0].device
+        if len(values) == 1:
+            _, place, here = self._where[0]
+            if len(place) == len(values[0]) and (place == here).all() and (here == np.arange(len(here))).all():
+                return values[0]
+        some = [
+            value[torch.from_numpy(place).to(device)] for value, (_, place, _) in zip(values, self._where, strict=True)
+        ]
+        return torch.cat(some)[torch.from_numpy(self._back).to(device)]
+
+
+def try_narrowing(model: PreTrainedModel) -> bool:
+    """Whether head and last MLP may see the predicting positions alone: tried on a few tokens, and so it is from then on."""
+    _WHOLE.discard(model)
+    vocabulary = min(int(model.config.get_text_config().vocab_size), 1000)
+    drawn = np.random.default_rng(1).integers(0, vocabulary, (2, 8)).tolist()
+    rows = [Encoded(tuple(drawn[0]), 3, 4), Encoded(tuple(drawn[1][:6]), 2, 3)]
+    batch = Stack(rows, next(model.parameters()).device).batch([0, 1])
+    with torch.no_grad():
+        try:
+            narrow = Pass(model, batch).logits
+        except (
+            RuntimeError,
+            TypeError,
+            ValueError,
+            AttributeError,
+        ):  # a layer that takes or gives more than one tensor
+            narrow = None
+        _WHOLE.add(model)
+        whole = Pass(model, batch).logits
+    assert whole is not None
+    rounding = 1e-4 if whole.dtype.itemsize >= 4 else 0.05
+    spread = float((whole - whole.mean()).abs().max())
+    # logits that are no numbers agree with anything: they are measured as such
+    agrees = narrow is not None and not float((narrow - whole).abs().max()) > rounding * spread
+    if agrees:
+        _WHOLE.discard(model)
+    return agrees
+
+
+_WHOLE: "WeakSet[PreTrainedModel]" = WeakSet()
+"""Models whose head or last MLP must see whole rows."""
+
+
+def _last_mlp(model: PreTrainedModel) -> torch.nn.Module | None:
+    """The last block's MLP, which treats each position alone; None where there is none by that name."""
+    block = blocks(model)[-1]
+    mlp = getattr(block, "mlp", None)
+    # a block that is compiled or recomputed must find its inside as it was
+    plain = "forward" not in vars(block)
+    return mlp if plain and isinstance(mlp, torch.nn.Module) and type(mlp).__name__.endswith("MLP") else None
+
+
+def _given(one: Pass) -> Tensor:
+    assert one.logits is not None
+    return one.logits
+
+
+def _wide(hidden: Tensor, width: int) -> Tensor:
+    if hidden.shape[1] >= width:
+        return hidden[:, :width]
+    return torch.nn.functional.pad(hidden, (0, 0, 0, width - hidden.shape[1]))

@@ -1,0 +1,83 @@
+"""Transformer blocks of a model: finding them, reading and changing what they give."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from froc.errors import InputError
+
+
+@contextmanager
+def pushed(module: torch.nn.Module, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """What a module gives passes through `change`."""
+
+    def hook(_module: Any, _args: Any, output: Any) -> Any:
+        return (change(output[0]), *output[1:]) if isinstance(output, tuple) else change(output)
+
+    handle = module.register_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def reading(model: PreTrainedModel, modules: Mapping[str, torch.nn.Module]) -> Iterator[dict[str, Tensor]]:
+    """name -> what a module was given in the last pass that was made meanwhile; modules may lie within blocks."""
+    seen: dict[str, Tensor] = {}
+
+    def note(name: str) -> Any:
+        def hook(_module: Any, args: tuple[Tensor, ...]) -> None:
+            seen[name] = args[0]
+
+        return hook
+
+    with uncompiled(model), ExitStack() as hooks:
+        for name, module in modules.items():
+            hooks.callback(module.register_forward_pre_hook(note(name)).remove)
+        yield seen
+
+
+@contextmanager
+def uncompiled(model: PreTrainedModel) -> Iterator[None]:
+    """Blocks that are compiled or recomputed as they were: neither would see hooks that are put into them later."""
+    kept = {block: vars(block).pop("forward") for block in blocks(model) if "forward" in vars(block)}
+    try:
+        yield
+    finally:
+        for block, forward in kept.items():
+            block.forward = forward
+
+
+def blocks(model: PreTrainedModel) -> torch.nn.ModuleList:
+    """The transformer blocks, by what they are: the list as long as the configuration says there are layers."""
+    known = _BLOCKS.get(model)
+    if known is None:
+        known = _BLOCKS[model] = _blocks(model)
+    return known
+
+
+def blocks_path(model: PreTrainedModel) -> str:
+    """Name of the transformer blocks' list: parameters of block k are called PATH.k.something."""
+    found = blocks(model)
+    named: Iterator[tuple[str, torch.nn.Module]] = model.named_modules()
+    return next(name for name, module in named if module is found)
+
+
+_BLOCKS: "WeakKeyDictionary[PreTrainedModel, torch.nn.ModuleList]" = WeakKeyDictionary()
+
+
+def _blocks(model: PreTrainedModel) -> torch.nn.ModuleList:
+    config: Any = model.config.get_text_config()
+    for module in model.modules():
+        if isinstance(module, torch.nn.ModuleList) and len(module) == config.num_hidden_layers:
+            return module
+    raise InputError(
+        f"{type(model).__name__} has no list of {config.num_hidden_layers} transformer blocks, which methods and metrics work "
+        "on; give a model of a usual architecture (Llama, Qwen, Gemma, GPT-NeoX, ...)"
+    )

@@ -1,0 +1,295 @@
+"""What a trial may change - all parameters, some of them, or adapters - and how that is put back, kept and mixed.
+
+`full`, `layers:last=2`, `lora:rank=8`. Adapters are peft's; several *members*, one per configuration, can lie in one
+model and be trained in one pass, each on its own rows (`froc.training.loop`).
+"""
+
+import math
+import re
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+from transformers import PreTrainedModel
+
+from froc import hashing
+from froc.errors import InputError
+
+Weights = dict[str, Tensor]
+
+
+class Scope(ABC):
+    """Parameters that trials may change, by the names that methods know them by."""
+
+    members = 1
+    active: tuple[int, ...] = (0,)
+    """Members that the next pass is for, as `activate` was told."""
+
+    @abstractmethod
+    def own(self, member: int = 0) -> dict[str, Parameter]:
+        """name -> parameter of one member."""
+
+    @abstractmethod
+    def reset(self, seed: int, member: int = 0) -> None:
+        """Make the model compute what the base model does, ready to be trained."""
+
+    @abstractmethod
+    def put(self, weights: Mapping[str, Tensor], share: float = 1.0, member: int = 0) -> None:
+        """Write kept weights back in place, mixed with the base: theta(a) = (1 - a) theta_0 + a theta_u.
+
+        share: a; beyond 1 the change goes on in the same direction.
+        """
+
+    @abstractmethod
+    def origin(self) -> Weights:
+        """name -> the base model's value, never written to."""
+
+    @abstractmethod
+    def written(self) -> Weights | None:
+        """The whole model's state with the change in it, or None where the model's own state says it."""
+
+    def home(self, name: str) -> str:
+        """The base parameter that one of `own` changes: what a phase's `trains` is matched with."""
+        return name
+
+    @contextmanager
+    def opened(self, model: PreTrainedModel, *, change: bool) -> Iterator[PreTrainedModel]:
+        """The model as it would be deployed, every parameter free to be changed; all of it is put back afterwards.
+
+        change: False where nothing will be changed, so that nothing need be kept.
+        """
+        if not change:
+            yield model
+            return
+        kept = {name: (p.detach().to("cpu", copy=True), p.requires_grad) for name, p in model.named_parameters()}
+        try:
+            self.fold()
+            yield model
+        finally:
+            with torch.no_grad():
+                for name, parameter in model.named_parameters():
+                    parameter.copy_(kept[name][0])
+                    parameter.requires_grad_(kept[name][1])
+                    parameter.grad = None
+
+    @abstractmethod
+    def aside(self) -> AbstractContextManager[None]:
+        """Compute what the base model does, for a while; what was learnt is back afterwards, bit for bit."""
+
+    def fold(self) -> None:  # noqa: B027  # most scopes change the parameters themselves
+        """Put what is learnt beside the parameters into them."""
+
+    def activate(self, members: Sequence[int]) -> None:  # noqa: B027  # most have one member, which is always active
+        """Which members the next pass is for: rows stand member by member, equally many each."""
+
+    def take(self, member: int = 0) -> Weights:
+        """A copy of what the member has learnt, on the CPU."""
+        return {name: value.detach().to("cpu", copy=True) for name, value in self.own(member).items()}
+
+
+class Full(Scope):
+    """All parameters, or those whose names `pattern` is found in; the others are frozen and never copied."""
+
+    def __init__(self, model: PreTrainedModel, pattern: str = "") -> None:
+        self._own = {name: p for name, p in model.named_parameters() if re.search(pattern, name)}
+        if not self._own:
+            raise InputError(f"no parameter of this model matches {pattern!r}; see --train in froc search --help")
+        self.start = {name: value.detach().clone() for name, value in self._own.items()}
+
+    def own(self, member: int = 0) -> dict[str, Parameter]:
+        """name -> parameter; tied parameters stand once."""
+        return self._own
+
+    def reset(self, seed: int, member: int = 0) -> None:
+        """Put the base parameters back, in memory."""
+        self.put(self.start)
+
+    @torch.no_grad()
+    def put(self, weights: Mapping[str, Tensor], share: float = 1.0, member: int = 0) -> None:
+        """Straight line through the base parameters and the trained ones."""
+        for name, parameter in self._own.items():
+            some = weights[name].to(parameter.device)
+            parameter.copy_(some if share == 1.0 else torch.lerp(self.start[name], some, share))
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """The base parameters in the place of the trained ones."""
+        learnt = {name: parameter.detach().clone() for name, parameter in self._own.items()}
+        try:
+            self.put(self.start)
+            # autocast would go on with copies of what has just been replaced
+            torch.clear_autocast_cache()
+            yield
+        finally:
+            self.put(learnt)
+            torch.clear_autocast_cache()
+
+    def origin(self) -> Weights:
+        """The base parameters."""
+        return self.start
+
+    def written(self) -> Weights | None:
+        """The model's own state says it."""
+        return None
+
+
+class Lora(Scope):
+    """Low-rank adapters on every linear layer of the blocks; the base is frozen (Hu et al. 2106.09685)."""
+
+    def __init__(self, model: PreTrainedModel, *, rank: int = 8, alpha: int = 16, members: int = 1) -> None:
+        from peft import LoraConfig, inject_adapter_in_model
+        from peft.tuners.lora import LoraLayer
+
+        self.members, self._model = members, model
+        model.requires_grad_(False)
+        with warnings.catch_warnings():
+            # peft asks whether several adapters in one model are meant: they are
+            warnings.filterwarnings("ignore", message="Already found a `peft_config`")
+            for member in range(members):
+                config = LoraConfig(r=rank, lora_alpha=alpha, target_modules="all-linear", task_type="CAUSAL_LM")
+                inject_adapter_in_model(config, model, adapter_name=f"m{member}")
+        self._layers: dict[str, Any] = {n: m for n, m in model.named_modules() if isinstance(m, LoraLayer)}
+        self._scale = alpha / rank
+        for layer in self._layers.values():
+            layer.forward = _Joined(self, layer)
+        self.reset(0)
+
+    def own(self, member: int = 0) -> dict[str, Parameter]:
+        """name -> factor A (rank, in) or B (out, rank) of each adapted layer."""
+        found: dict[str, Parameter] = {}
+        for name, layer in self._layers.items():
+            found[f"{name}.lora_A"] = layer.lora_A[f"m{member}"].weight
+            found[f"{name}.lora_B"] = layer.lora_B[f"m{member}"].weight
+        return found
+
+    def home(self, name: str) -> str:
+        """The weight of the layer that the factor adapts."""
+        return name.rpartition(".")[0] + ".weight"
+
+    @torch.no_grad()
+    def reset(self, seed: int, member: int = 0) -> None:
+        """A from its usual uniform distribution by `seed`, B zero: the base model's function exactly."""
+        draw = torch.Generator().manual_seed(hashing.seed("adapter", seed))
+        for name, parameter in self.own(member).items():
+            if name.endswith("lora_B"):
+                parameter.zero_()
+                continue
+            bound = math.sqrt(1.0 / parameter.shape[1])
+            parameter.copy_((torch.rand(parameter.shape, generator=draw) * 2 - 1) * bound)
+
+    @torch.no_grad()
+    def put(self, weights: Mapping[str, Tensor], share: float = 1.0, member: int = 0) -> None:
+        """The change of each weight is B A, so B alone is scaled."""
+        for name, parameter in self.own(member).items():
+            parameter.copy_(weights[name])
+            if share != 1.0 and name.endswith("lora_B"):
+                parameter.mul_(share)
+
+    def origin(self) -> Weights:
+        """Adapters have none."""
+        raise InputError("a method that edits the base parameters once needs --train full")
+
+    @torch.no_grad()
+    def written(self) -> Weights | None:
+        """The base's state with the first member's change added to each adapted weight."""
+        state = {}
+        for name, value in self._model.state_dict().items():
+            if ".lora_" in name:
+                continue
+            plain = name.replace(".base_layer.", ".")
+            layer = self._layers.get(plain.rpartition(".")[0])
+            # what no adapter changes stays as it is to the bit, which adding a zero to -0.0 would not
+            if layer is not None and plain.endswith(".weight") and layer.lora_B["m0"].weight.any():
+                value = value + layer.get_delta_weight("m0").to(value)
+            state[plain] = value
+        return state
+
+    @torch.no_grad()
+    def fold(self) -> None:
+        """Add the active member's change to each adapted weight, and forget it."""
+        member = f"m{self.active[0]}"
+        for layer in self._layers.values():
+            weight = layer.base_layer.weight
+            weight.add_(layer.get_delta_weight(member).to(weight))
+            layer.lora_B[member].weight.zero_()
+
+    def activate(self, members: Sequence[int]) -> None:
+        """Which adapters the next pass goes through."""
+        self.active = tuple(members)
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """No adapter is active."""
+        active, self.active = self.active, ()
+        try:
+            yield
+        finally:
+            self.active = active
+
+    def added(self, layer: Any, x: Tensor) -> Tensor:
+        """What the active adapters of a layer add: (B, T, out) for (B, T, in), rows standing member by member."""
+        if not self.active:
+            return x.new_zeros(())
+        down = [layer.lora_A[f"m{member}"].weight for member in self.active]
+        up = [layer.lora_B[f"m{member}"].weight for member in self.active]
+        x = x.to(down[0].dtype)
+        if len(down) == 1:
+            alone: Tensor = x @ down[0].T @ up[0].T * self._scale
+            return alone
+        if x.dim() != 3:
+            raise InputError("this architecture mixes rows before its linear layers; train with --pack 1")
+        split = x.reshape(len(down), -1, x.shape[-1])
+        change: Tensor = torch.bmm(torch.bmm(split, torch.stack(down).transpose(1, 2)), torch.stack(up).transpose(1, 2))
+        return change.reshape(*x.shape[:2], change.shape[-1]) * self._scale
+
+
+class _Joined:
+    """Forward of an adapted layer: the frozen layer once for all rows, each member's factors on its own rows."""
+
+    def __init__(self, scope: Lora, layer: Any) -> None:
+        self._scope, self._layer = scope, layer
+
+    def __call__(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        base: Tensor = self._layer.base_layer(x, *args, **kwargs)
+        return base + self._scope.added(self._layer, x).to(base.dtype)
+
+
+def parse(text: str, model: PreTrainedModel, members: int = 1) -> Scope:
+    """`full`, `layers:last=2`, `layers:first=2` or `lora:rank=8,alpha=16`; InputError for anything else."""
+    kind, numbers = read(text, members)
+    if kind == "lora":
+        rank = numbers.get("rank", 8)
+        return Lora(model, rank=rank, alpha=numbers.get("alpha", 2 * rank), members=members)
+    return Full(model, _within(model, numbers) if kind == "layers" else "")
+
+
+def read(text: str, members: int = 1) -> tuple[str, dict[str, int]]:
+    """Kind and numbers of a scope, before there is a model; InputError for what is none."""
+    kind, _, rest = text.partition(":")
+    try:
+        said = dict(pair.split("=") for pair in rest.split(",") if pair)
+        numbers = {name: int(value) for name, value in said.items()}
+    except ValueError as error:
+        raise InputError(f"--train {text} is not understood; write full, layers:last=2 or lora:rank=8") from error
+    allowed = {"full": set(), "layers": {"first", "last"}, "lora": {"rank", "alpha"}}.get(kind)
+    bad = allowed is None or not set(numbers) <= allowed or any(value < 1 for value in numbers.values())
+    if bad or (kind == "layers" and len(numbers) != 1):
+        raise InputError(f"--train {text} is not understood; write full, layers:last=2 or lora:rank=8")
+    if members > 1 and kind != "lora":
+        raise InputError("--pack trains several adapters over one frozen base; give --train lora:rank=8 with it")
+    return kind, numbers
+
+
+def _within(model: PreTrainedModel, ends: Mapping[str, int]) -> str:
+    """Pattern of the parameters of the first or last blocks."""
+    from froc.models.hooks import blocks, blocks_path
+
+    layers = len(blocks(model))
+    count = min(next(iter(ends.values())), layers)
+    some = range(count) if "first" in ends else range(layers - count, layers)
+    return rf"^{re.escape(blocks_path(model))}\.({'|'.join(map(str, some))})\."

@@ -1,0 +1,186 @@
+"""One digest of a model's weights, whatever files they lie in: names, dtypes, shapes and bytes. Torch-free.
+
+The digest is `digest.of_tree` over tensor name -> SHA-256 of `torch.DTYPE (SHAPE) ` followed by the tensor's bytes, little-endian in
+C order, as safetensors holds them; the shape is written as Python writes a tuple. How many files there are, in which order tensors
+stand and what a header says beside them does not count.
+
+Tied weights: an output embedding (`HEADS`) with the dtype, shape and bytes of another tensor does not count. Such a matrix says
+nothing of its own, most savers leave it out and some write it twice; either way the digest is the same. Nothing else is left out.
+"""
+
+import json
+import mmap
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from froc import hashing
+from froc.errors import InputError
+
+HEADS = ("lm_head.weight", "embed_out.weight", "lm_head.decoder.weight", "cls.predictions.decoder.weight")
+"""What output embeddings are called: a name's end, after a dot or from its beginning."""
+DTYPES = {
+    "BOOL": ("bool", 1), "U8": ("uint8", 1), "I8": ("int8", 1), "U16": ("uint16", 2), "I16": ("int16", 2), "U32": ("uint32", 4),
+    "I32": ("int32", 4), "U64": ("uint64", 8), "I64": ("int64", 8), "F16": ("float16", 2), "BF16": ("bfloat16", 2),
+    "F32": ("float32", 4), "F64": ("float64", 8), "F8_E4M3": ("float8_e4m3fn", 1), "F8_E5M2": ("float8_e5m2", 1), "C64": ("complex64", 8),
+}  # fmt: skip
+"""dtype in a safetensors header -> torch's name of it, and bytes of one number."""
+INDEX = ".safetensors.index.json"
+"""How the list of which file holds which tensor is called, at its end."""
+HEADER_BYTES = 100_000_000
+"""The longest header that the safetensors library reads."""
+DIMENSIONS = 64
+"""More than any tensor has; products stay short."""
+DISGUISES = {b"PK": "a zip archive, such as a pickled checkpoint", b"GGUF": "a GGUF file", b"\x1f\x8b": "a gzip archive", b"\x89HDF": "an HDF5 file"}  # fmt: skip
+"""First bytes -> what files of another kind are."""
+_TAR = 257
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A tensor in a safetensors file. dtype: as the header says it; begin, end: its bytes, counted from the file's first."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    begin: int
+    end: int
+
+    @property
+    def prefix(self) -> bytes:
+        """What stands before the bytes where they are hashed."""
+        return prefix(f"torch.{DTYPES[self.dtype][0]}", self.shape)
+
+
+def prefix(dtype: str, shape: Iterable[int]) -> bytes:
+    """dtype and shape as they are hashed before a tensor's bytes; dtype: torch's full name of it."""
+    return f"{dtype} {tuple(shape)} ".encode()
+
+
+def of_tensors(parts: Mapping[str, str]) -> str:
+    """The digest of a model. parts: tensor name -> SHA-256 of prefix and bytes."""
+    own = {value for name, value in parts.items() if not is_head(name)}
+    return hashing.of_tree({name: value for name, value in parts.items() if not (is_head(name) and value in own)})
+
+
+def of_files(paths: Iterable[Path]) -> str:
+    """The digest of the model that safetensors files hold together; each file is read once, in order.
+
+    Raises InputError for a file that is no whole safetensors file, or a tensor that stands in two.
+    """
+    parts: dict[str, str] = {}
+    for path in paths:
+        for name, value in _parts(path):
+            if name in parts:
+                raise InputError(f"{path.name} holds {name!r}, which another file holds, too; save the model again")
+            parts[name] = value
+    return of_tensors(parts)
+
+
+def beside(files: Mapping[str, str]) -> dict[str, str]:
+    """Of a model's files (name -> digest) those that are neither weights nor their index: they say how weights are used."""
+    return {name: value for name, value in files.items() if not name.endswith((".safetensors", INDEX))}
+
+
+def of_folder(folder: Path) -> str:
+    """The digest of the model that a folder's own safetensors files hold together."""
+    return of_files(sorted(folder.glob("*.safetensors")))
+
+
+def names(folder: Path) -> set[str]:
+    """The tensors that a folder's own safetensors files hold together."""
+    return {tensor.name for path in folder.glob("*.safetensors") for tensor in header(path)}
+
+
+def header(path: Path) -> list[Stored]:
+    """The tensors of a safetensors file in the order of their bytes.
+
+    Raises InputError, naming what the file is instead, unless the header is plain JSON whose tensors cover the rest of the file
+    exactly, without a gap or an overlap.
+    """
+    with path.open("rb") as stream:
+        size = os.fstat(stream.fileno()).st_size
+        first = stream.read(8)
+        length = int.from_bytes(first, "little")
+        if len(first) < 8 or not 2 <= length <= min(HEADER_BYTES, size - 8):
+            raise _broken(path, "it does not begin with a header's length")
+        text = stream.read(length)
+    try:
+        read = json.loads(text.decode("utf-8"), object_pairs_hook=_unique)
+        entries = [_stored(name, said, 8 + length) for name, said in _tensors(read).items()]
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise _broken(path, "its header is not as the format has it") from error
+    entries.sort(key=lambda tensor: (tensor.begin, tensor.end))
+    place = 8 + length
+    for tensor in entries:
+        if tensor.begin != place or tensor.end - tensor.begin != prod(tensor.shape) * DTYPES[tensor.dtype][1]:
+            raise _broken(
+                path, f"the bytes of {tensor.name!r} are not as many as its shape takes, or not in their place"
+            )
+        place = tensor.end
+    if place != size:
+        raise _broken(path, f"{abs(size - place)} bytes are {'left over' if size > place else 'missing'}")
+    return entries
+
+
+def disguise(first: bytes) -> str | None:
+    """What a file is by its first 512 bytes, where it is an archive or a pickle; None for anything else."""
+    known = next((kind for start, kind in DISGUISES.items() if first.startswith(start)), None)
+    if known is None and first[_TAR : _TAR + 5] == b"ustar":
+        known = "a tar archive, such as a pickled checkpoint"
+    # protocol 2 and later; older ones begin with an operation of text and are no weights anyone writes
+    if known is None and first[:1] == b"\x80" and first[1:2] and first[1] in range(2, 6):
+        known = "a pickle, which can run code"
+    return known
+
+
+def _parts(path: Path) -> Iterator[tuple[str, str]]:
+    """Name and SHA-256 of every tensor, streamed from the file."""
+    entries = header(path)
+    with (
+        path.open("rb") as stream,
+        mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data,
+        memoryview(data) as view,
+    ):
+        for tensor in entries:
+            with view[tensor.begin : tensor.end] as part:
+                yield tensor.name, hashing.of_parts(tensor.prefix, part)
+
+
+def _tensors(read: Any) -> dict[str, Any]:
+    metadata = read.pop("__metadata__", {})
+    if not all(isinstance(value, str) for value in metadata.values()):
+        raise ValueError
+    return dict(read)
+
+
+def _stored(name: str, said: Mapping[str, Any], offset: int) -> Stored:
+    begin, end = said["data_offsets"]
+    numbers = (begin, end, *said["shape"])
+    if set(said) != {"dtype", "shape", "data_offsets"} or said["dtype"] not in DTYPES:
+        raise ValueError
+    if len(said["shape"]) > DIMENSIONS or any(type(number) is not int or not 0 <= number < 2**63 for number in numbers):
+        raise ValueError
+    return Stored(name, said["dtype"], tuple(said["shape"]), offset + begin, offset + end)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        raise ValueError
+    return made
+
+
+def is_head(name: str) -> bool:
+    """Whether a tensor is called as output embeddings are."""
+    return any(name == head or name.endswith(f".{head}") for head in HEADS)
+
+
+def _broken(path: Path, why: str) -> InputError:
+    with path.open("rb") as stream:
+        other = disguise(stream.read(512))
+    fault = f"is {other}, under another name" if other else f"is no whole safetensors file: {why}"
+    return InputError(f"{path.name} {fault}; save the model with save_pretrained and give all of that folder")

@@ -1,0 +1,96 @@
+"""An e-process against H: at every time, the mean of the next loss given those before is at most the budget. Torch-free.
+
+A gambler bets that losses are larger: 1 + v (L - budget) is what one unit becomes, and under H it grows on average
+never. Bets v are kept constant, several at once (as in `froc.bounds.mixture`, whose gamblers bet the other way), since
+a stream has no planned length to tune one for. And since a drift may begin after a long good stretch, in which every
+such gambler has lost nearly everything, part of the money waits: at each time j the share w_j of it starts to play anew.
+
+    E_t = mean_b sum_{j < t} w_j prod_{j < i <= t} (1 + v_b (L_i - budget)) + sum_{j >= t} w_j
+
+is a mixture of nonnegative supermartingales that start at 1, so P(E_t >= 1 / level for any t) <= level (Ville), however
+long one looks and whenever one stops. w_j = S(j) - S(j + 1) with S(j) = 1 / (1 + ln(1 + j)): drifts that begin late
+are found late by little. The sum over starts is one number per bet, A_t = (A_{t-1} + w_{t-1}) (1 + v (L_t - budget)).
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from froc.bounds import Losses, Reals
+from froc.bounds.betting import log, root
+from froc.loss_table import SCALE
+
+BETS = 0.9 * 0.5 ** np.arange(9)
+"""As parts of the largest bet that cannot go broke, 1 / budget."""
+CELLS = 1 << 18
+"""Losses that are worked on at a time."""
+MOST = 600.0
+"""Logarithm of capital that is as good as any more."""
+
+
+@dataclass(frozen=True)
+class Begun:
+    """Where streams stand: how many losses they have had, and (streams, bets) ln A; nothing so far: minus infinity."""
+
+    count: int
+    logs: Reals
+
+
+def beginning(streams: int = 1) -> Begun:
+    """Before the first loss."""
+    return Begun(0, np.full((streams, len(BETS)), -np.inf))
+
+
+def follow(losses: Losses, budget: float, begun: Begun) -> tuple[Reals, Begun]:
+    """(streams, n) ln E after each of (streams, n) losses in thousandths, in order of arrival, and where they stand then.
+
+    Cutting streams into several calls changes nothing but the last bits.
+    """
+    found = np.empty(losses.shape)
+    for part in _parts(losses):
+        found[:, part], begun = _block(losses[:, part], budget, begun)
+    return found, begun
+
+
+def least(counts: Reals, threshold: float) -> float:
+    """Largest budget that all-time players rule out: a lower bound of the largest mean so far, at any stopping time.
+
+    counts: (SCALE + 1,) how often each loss was there. Here every gambler plays from the first loss on, so that the
+    order does not matter: mean_b prod_i (1 + v_b (L_i - budget)) reaches the threshold at smaller budgets.
+    """
+
+    def excess(above: Reals, rows: Reals) -> Reals:
+        budgets = np.maximum(1.0 - above, 1e-12)
+        gains = np.log1p(BETS * (np.arange(SCALE + 1)[:, None, None] / SCALE / budgets[:, None] - 1.0))
+        logs = np.einsum("l,lrb->rb", counts, gains)
+        return log(np.exp(np.minimum(logs, MOST)).mean(axis=1)) - math.log(threshold)
+
+    return 1.0 - float(root(excess, (np.zeros(1), np.ones(1)))[0])
+
+
+def waiting(count: int | Reals) -> Reals:
+    """S: the share of the money that has not begun to play after so many losses."""
+    return np.asarray(1.0 / (1.0 + np.log1p(count)))
+
+
+def _parts(losses: Losses) -> Iterator[slice]:
+    step = max(1, CELLS // max(1, losses.shape[0]))
+    return (slice(start, start + step) for start in range(0, losses.shape[1], step))
+
+
+def _block(losses: Losses, budget: float, begun: Begun) -> tuple[Reals, Begun]:
+    n = losses.shape[1]
+    times = begun.count + np.arange(n + 1.0)
+    gains = np.log1p(BETS * (np.arange(SCALE + 1)[:, None] / SCALE - budget) / budget)
+    grown = gains[losses].cumsum(axis=1)
+    starts = np.log(waiting(times[:-1]) - waiting(times[1:]))[:, None]
+    # what starts at a time has not grown by what came before it in this block
+    played = np.empty_like(grown)
+    played[:, :1], played[:, 1:] = starts[0], starts[1:] - grown[:, :-1]
+    played[:, 0] = np.logaddexp(played[:, 0], begun.logs)
+    logs = grown + np.logaddexp.accumulate(played, axis=1)
+    most = logs.max(axis=2, keepdims=True)
+    mean = most[:, :, 0] + np.log(np.exp(logs - most).mean(axis=2))
+    return np.logaddexp(mean, np.log(waiting(times[1:]))), Begun(begun.count + n, logs[:, -1])

@@ -1,0 +1,270 @@
+"""Does a deployed model still keep the budgets that were certified? An alarm with a known rate of false ones. Torch-free.
+
+    monitor("losses.csv", certificate="froc-run", state="monitor.json")
+
+Per risk, the e-process of `froc.monitoring.e_process` against H: the mean of each next loss, given those before, is at most the
+budget. The alarm is raised, for good, when it reaches K / level (K risks share the level), so that the chance of any
+false alarm is at most `level` over the whole stream, however often one looks.
+
+Why not MAPIE's `RiskMonitoring` (1.6): it takes losses of 0 or 1 alone, computes its bound again from the first loss on
+at every update in a Python loop, has no state to keep between calls, and compares the latest bound alone.
+`benchmarks/monitoring.py` has it beside ours.
+
+Rows stand in order of arrival. A state knows which rows were counted, by digests of risk and query: those are skipped,
+so that the same call again, or a log that has grown, counts nothing twice. What was counted stays counted.
+"""
+
+import base64
+import fcntl
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from froc import hashing
+from froc.atomic import lock_file, write_text
+from froc.errors import InputError
+from froc.formats.table import Table as Format
+from froc.loss_table import SCALE, WEIGHTED, check
+from froc.monitoring import figure
+from froc.monitoring.e_process import BETS, Begun, beginning, follow
+from froc.monitoring.state import LEVEL, POINTS, SLACK, WORD, Course, Known, State, StreamStatus
+from froc.reporting.tables import Printed, Table
+from froc.risk.weighted_sum import COMBINED
+
+
+class MonitoredStream(StreamStatus, Printed):
+    """Where a stream stands; prints as a table, in a notebook too."""
+
+    def tables(self) -> list[Table]:
+        """One row per risk."""
+        title = f"{self.state.config} in use: alarm level {self.state.level:g} over the whole stream"
+        columns = ("risk", "losses", "mean", "at least", "budget", "e-value", "largest", "alarm from", "")
+        return [Table(title, columns, tuple(self._row(risk, one) for risk, one in self.state.risks.items()))]
+
+    def sentences(self) -> Sequence[str]:
+        """What the numbers mean."""
+        return self.said
+
+    def plot(self) -> Any:
+        """A matplotlib figure: e-values against the threshold, means against the budgets."""
+        return figure.drawn(self)
+
+    def save(self, path: Path) -> None:
+        """Write the figure as PNG."""
+        figure.save(self, path)
+
+    def _row(self, risk: str, one: Course) -> tuple[str, ...]:
+        low, mean = self.at_least(risk), one.mean
+        shown = ("", "") if mean is None or low is None else (f"{mean:.4f}", f"{low:.4f}")
+        alarm = "" if one.alarm is None else str(one.alarm)
+        note = "ALARM" if alarm else ""
+        return (risk, str(one.n), *shown, f"{one.budget:g}", _e(one.e), _e(one.largest), f"{self.threshold:g}", note)
+
+
+def _e(log: float) -> str:
+    """An e-value that may be too large for a float."""
+    return f"{np.exp(log):.3g}" if log < 700 else f"1e{log / np.log(10):.0f}"
+
+
+def monitor(
+    losses: pl.DataFrame | Path | str,
+    *,
+    certificate: Mapping[str, Any] | Path | str,
+    state: Path | str | None = None,
+    level: float = LEVEL,
+    risks: Sequence[str] | None = None,
+    config: str | None = None,
+    scale: str | None = None,
+) -> MonitoredStream:
+    """Count the rows of a loss table, in their order, and say where the stream stands.
+
+    losses: a loss table, or its file: what the deployed configuration lost, in order of arrival. certificate:
+    its document, certificate.json, a run folder, or what `froc certify --json` printed. state: file that is kept between
+    calls; made where it is not there. risks: those to watch, all with a budget unless said; they share the level.
+    config: the deployed configuration, the chosen one unless said. Where the certificate's unit is the group, a loss is
+    the mean over a group, whose rows must come in one call. scale: "thousandths" for whole numbers 0..1000. Raises InputError for a state of another certificate,
+    configuration, level or choice of risks, and for rows that it cannot count.
+    """
+    document = _document(certificate)
+    fresh = _fresh(document, level, risks, config)
+    table = check(losses, scale) if isinstance(losses, pl.DataFrame) else Format(scale).read([Path(losses)], {}).losses
+    if state is None:
+        return _count(table, fresh)
+    with _held(Path(state)):
+        made = _count(table, _read(Path(state), fresh))
+        write_text(Path(state), made.state.model_dump_json(indent=1) + "\n")
+    return made
+
+
+def _count(table: pl.DataFrame, state: State) -> MonitoredStream:
+    rows = table.filter(pl.col("config") == state.config)
+    if rows.is_empty():
+        raise InputError(f"the table has no rows of {state.config}, the configuration in use; --config names another")
+    if (rows["split"] == "search").any():
+        raise InputError("rows of split 'search' were looked at by the search; give losses of the model in use")
+    rows = rows.filter(pl.col("risk").is_in(list(state.risks)))
+    known = np.frombuffer(base64.b64decode(state.seen), dtype=np.uint64)
+    ids = _ids(rows, "query")
+    new = ~np.isin(ids, known)
+    fresh, added = rows.filter(pl.Series(new)), [ids[new]]
+    courses = {}
+    for risk, one in state.risks.items():
+        some = fresh.filter(pl.col("risk") == risk)
+        if one.unit == "group":
+            groups = _ids(some, "unit")
+            if np.isin(groups, known).any():
+                raise InputError(
+                    f"{risk}: a group that was counted before has more rows; the rows of a group come in one call"
+                )
+            added.append(np.unique(groups))
+            means = some.group_by("unit", maintain_order=True).agg(pl.col("loss").cast(pl.Int64).sum(), pl.len())
+            arrived = -(-means["loss"].to_numpy() // means["len"].to_numpy().astype(np.int64))
+        else:
+            arrived = some["loss"].to_numpy()
+        courses[risk] = _follow(one, arrived.astype(np.int16), len(state.risks) / state.level)
+    seen = base64.b64encode(np.concatenate([known, *added]).tobytes()).decode()
+    return MonitoredStream(state.model_copy(update={"risks": courses, "seen": seen}), int(new.sum()), int((~new).sum()))
+
+
+def _follow(one: Course, losses: NDArray[np.int16], threshold: float) -> Course:
+    """A risk's course after more losses."""
+    if not len(losses):
+        return one
+    logs = np.array([[-np.inf if log is None else log for log in one.logs]])
+    path, end = follow(losses[None, :], one.budget, Begun(one.n, logs) if one.n else beginning())
+    e, n = path[0], one.n + np.arange(1, len(losses) + 1)
+    passed = np.flatnonzero(e >= np.log(threshold) + SLACK)
+    counts = np.bincount(losses, minlength=SCALE + 1)
+    for loss, count in one.counts.items():
+        counts[int(loss)] += count
+    before = sum(int(loss) * count for loss, count in one.counts.items())
+    means = (before + losses.astype(np.int64).cumsum()) / (SCALE * n)
+    stride = one.stride
+    while end.count // stride > POINTS:
+        stride *= 2
+    course = [point for point in one.course if point[0] % stride == 0]
+    course += [(int(n[i]), round(float(means[i]), 4), round(float(e[i]), 3)) for i in np.flatnonzero(n % stride == 0)]
+    return one.model_copy(update={
+        "n": end.count, "counts": {str(loss): int(counts[loss]) for loss in np.flatnonzero(counts)},
+        "logs": [float(log) for log in end.logs[0]], "e": float(e[-1]), "largest": max(one.largest, float(e.max())),
+        "alarm": one.alarm if one.alarm is not None else (int(n[passed[0]]) if len(passed) else None),
+        "stride": stride, "course": course,
+    })  # fmt: skip
+
+
+def _ids(rows: pl.DataFrame, column: str) -> Known:
+    """(n,) digests of risk and query, or risk and unit."""
+    pairs = zip(rows["risk"].to_list(), rows[column].to_list(), strict=True)
+    whole = b"".join(bytes.fromhex(hashing.of_json([column, *pair]))[:WORD] for pair in pairs)
+    return np.frombuffer(whole, dtype=np.uint64)
+
+
+def _document(certificate: Mapping[str, Any] | Path | str) -> Mapping[str, Any]:
+    if isinstance(certificate, Mapping):
+        return certificate
+    path = Path(certificate)
+    path = path / "certificate.json" if path.is_dir() else path
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(
+            f"{path} is not there; give certificate.json, a run folder, or what froc certify --json printed"
+        ) from None
+    except (ValueError, OSError) as error:
+        raise InputError(
+            f"{path} is no JSON document; give certificate.json or what froc certify --json printed"
+        ) from error
+    if not isinstance(found, dict):
+        raise InputError(f"{path} is no certificate; give certificate.json or what froc certify --json printed")
+    return found
+
+
+def _fresh(document: Mapping[str, Any], level: float, risks: Sequence[str] | None, config: str | None) -> State:
+    """The state of a stream without a loss."""
+    try:
+        budget, unit = dict(document["budget"]), dict(document["unit"])
+        if WEIGHTED in unit.values():
+            raise InputError(
+                f"a stream is followed by means of queries or of groups, not yet by {WEIGHTED}; certify these"
+            )
+        certified, chosen = list(document["certified"]), document["chosen"]
+        known = {name: Course(budget=float(budget[name]), unit=unit[name]) for name in budget if name != COMBINED}
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            "the certificate lacks its budget, unit, certified or chosen; give certificate.json as froc wrote it"
+        ) from error
+    if not 0 < level < 1:
+        raise InputError(f"alarm level {level:g} is outside (0, 1); the chance of any false alarm, such as 0.05")
+    if not certified:
+        raise InputError(
+            "the certificate certifies nothing, so that there is no budget that a model in use was said to keep"
+        )
+    used = config or chosen
+    if used not in certified:
+        raise InputError(f"{used} is not certified; there are: {', '.join(certified)}")
+    for name in risks or ():
+        if name not in known:
+            raise InputError(f"the certificate has no budget for a risk {name!r}; there are: {', '.join(known)}")
+    named = {name: known[name] for name in (dict.fromkeys(risks) if risks else known)}
+    if not named:
+        raise InputError("the certificate has a budget for the combined risk alone, which is no mean of single losses")
+    return State(certificate=hashing.of_json(dict(document)), config=str(used), level=level, risks=named)
+
+
+def _read(path: Path, fresh: State) -> State:
+    """The state that was kept, held against this call's settings; a fresh one where there is none."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return fresh
+    except OSError as error:
+        raise InputError(f"cannot read the state {path} ({error.strerror})") from error
+    try:
+        found = State.model_validate_json(text)
+        _refuse_damage(found)
+    except (ValidationError, ValueError) as error:
+        raise InputError(f"{path} is no state of froc monitor, or damaged; a new file starts a new stream") from error
+    for name in ("certificate", "config", "level"):
+        if getattr(found, name) != getattr(fresh, name):
+            raise InputError(f"{path} belongs to another {name}; give a state file of its own to each stream")
+    if {risk: (one.budget, one.unit) for risk, one in found.risks.items()} != {
+        risk: (one.budget, one.unit) for risk, one in fresh.risks.items()
+    }:
+        raise InputError(
+            f"{path} watches other risks ({', '.join(found.risks)}); the risks share the level from the first call on"
+        )
+    return found
+
+
+def _refuse_damage(state: State) -> None:
+    """ValueError where numbers of a state contradict each other."""
+    if len(base64.b64decode(state.seen, validate=True)) % WORD:
+        raise ValueError("torn digests")
+    for one in state.risks.values():
+        places = all(0 <= int(loss) <= SCALE and count > 0 for loss, count in one.counts.items())
+        empty = all(log is None for log in one.logs)
+        if not places or sum(one.counts.values()) != one.n or len(one.logs) != len(BETS) or empty != (one.n == 0):
+            raise ValueError("counts do not sum up")
+
+
+@contextmanager
+def _held(path: Path) -> Iterator[None]:
+    """Hold a state against a second call at the same time, whose rows would be lost."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = lock_file(path.with_name(f".{path.name}.lock"))
+    except OSError as error:
+        raise InputError(f"cannot write the state {path} ({error.strerror}); choose another --state") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise InputError(f"{path} is in use by another froc monitor; wait for it") from error
+        yield

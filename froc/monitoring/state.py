@@ -1,0 +1,124 @@
+"""Where a monitored stream stands: what is kept between calls, and what it says."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from froc.loss_table import SCALE
+from froc.monitoring.e_process import BETS, least
+
+LEVEL = 0.05
+
+
+SLACK = 1e-9
+"""What the logarithm of an e-value must exceed its threshold by: no machine's last bits raise an alarm."""
+
+
+POINTS = 400
+"""Points of a risk's course that a state keeps for the figure."""
+
+
+WORD = 8
+"""Bytes of a digest by which a row is known."""
+
+
+Known = NDArray[np.uint64]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class Course(_Strict):
+    """One risk of a stream. counts: thousandth -> how many losses; logs: ln A of each bet, None where nothing plays yet;
+    e: ln E now; largest: its largest value; alarm: the loss, from 1, at which it first passed the threshold.
+    course: every `stride`-th (n, mean, ln E).
+    """
+
+    budget: float = Field(gt=0, lt=1)
+    unit: Literal["query", "group"]
+    n: int = Field(default=0, ge=0)
+    counts: dict[str, int] = {}
+    logs: list[float | None] = [None] * len(BETS)
+    e: float = 0.0
+    largest: float = 0.0
+    alarm: int | None = None
+    stride: int = Field(default=1, ge=1)
+    course: list[tuple[int, float, float]] = []
+
+    @property
+    def mean(self) -> float | None:
+        """Mean loss so far."""
+        total = sum(int(loss) * count for loss, count in self.counts.items())
+        return total / (SCALE * self.n) if self.n else None
+
+
+class State(_Strict):
+    """What is kept between calls; certificate: digest of its content; seen: digests of counted rows."""
+
+    format: Literal[1] = 1
+    certificate: str = Field(pattern=r"^[0-9a-f]{64}$")
+    config: str
+    level: float = Field(gt=0, lt=1)
+    risks: dict[str, Course]
+    seen: str = ""
+
+
+@dataclass(frozen=True)
+class StreamStatus:
+    """Where a stream stands. counted, skipped: rows of this call."""
+
+    state: State
+    counted: int
+    skipped: int
+    alarms: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        found = tuple(risk for risk, one in self.state.risks.items() if one.alarm is not None)
+        object.__setattr__(self, "alarms", found)
+
+    @property
+    def threshold(self) -> float:
+        """The e-value at which the alarm of a risk is raised."""
+        return len(self.state.risks) / self.state.level
+
+    def at_least(self, risk: str) -> float | None:
+        """Lower bound of the risk: with confidence 1 - level for all risks and times, it has been as large at some time.
+
+        See `froc.monitoring.e_process.least`.
+        """
+        one = self.state.risks[risk]
+        counts = np.zeros(SCALE + 1)
+        for loss, count in one.counts.items():
+            counts[int(loss)] = count
+        return least(counts, self.threshold) if one.n else None
+
+    @property
+    def said(self) -> tuple[str, ...]:
+        """What the numbers mean, in sentences."""
+        lines = [f"{self.counted} rows counted, {self.skipped} were counted before."]
+        for risk in self.alarms:
+            one = self.state.risks[risk]
+            lines.append(
+                f"Alarm: the {risk} risk has exceeded its budget of {one.budget:g} (e-value {self.threshold:g} reached at loss "
+                f"{one.alarm} of {one.n}). If no risk had, an alarm at any time had a chance of at most {self.state.level:g}."
+            )
+        if not self.alarms:
+            lines.append("No alarm: the losses are no proof of a broken budget. That is no proof of a kept one.")
+        return tuple(lines)
+
+    def document(self) -> dict[str, Any]:
+        """A JSON document."""
+        risks = {
+            risk: {"n": one.n, "mean": one.mean, "at_least": self.at_least(risk), "budget": one.budget, "unit": one.unit,
+                   "log_e": one.e, "largest_log_e": one.largest, "alarm": one.alarm}
+            for risk, one in self.state.risks.items()
+        }  # fmt: skip
+        return {
+            "config": self.state.config, "certificate": self.state.certificate, "level": self.state.level,
+            "threshold": self.threshold, "risks": risks, "alarms": list(self.alarms), "counted": self.counted,
+            "skipped": self.skipped, "said": list(self.said),
+        }  # fmt: skip

@@ -1,0 +1,178 @@
+"""Search share, procedure and bound, chosen by simulation on search losses alone. Torch-free.
+
+Legal however often it is done: what is certified, in which order and at which level stays a function of what the
+search saw. So a table's rows of any other split are left out before anything is computed (`searched`).
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from froc import hashing, procedures
+from froc.bounds import Losses
+from froc.errors import InputError
+from froc.loss_table import SCALE, check, matrix
+from froc.planning.pass_probability import Chance, imagined, simulated
+from froc.reporting.tables import Table
+from froc.risk.claim import Claim, evidence, level, p_values
+
+REPEATS = 300
+SHARES = (0.2, 0.1, 0.33, 0.5)
+"""The default first: where designs do as well, the first one listed is taken."""
+BOUNDS = ("betting", "hoeffding_bentkus", "mixture")
+BINARY = ("binomial", *BOUNDS)
+SHOWN = 12
+CLOSE = 0.05
+"""Part of the mean number certified that is no reason to leave the default."""
+Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Design:
+    """A search share, a procedure and a bound, with the chance that they certify something that keeps the budgets.
+
+    found: mean number of such configurations.
+    """
+
+    share: float
+    procedure: str
+    bound: str
+    any: Chance
+    found: float
+
+    def document(self) -> dict[str, object]:
+        """As JSON."""
+        return {"search_share": self.share, "procedure": self.procedure, "bound": self.bound,
+                "any": vars(self.any), "mean_certified": self.found}  # fmt: skip
+
+
+def searched(table: pl.DataFrame, scale: str | None = None) -> pl.DataFrame:
+    """The search rows of a loss table, checked: all that a plan may see. InputError where there are none."""
+    rows = table.filter(pl.col("split") == "search") if "split" in table.columns else table.clear()
+    if rows.is_empty():
+        raise InputError("the table has no rows with split 'search'; a plan never looks at calibration losses")
+    return check(rows, scale)
+
+
+def best(rows: pl.DataFrame, claim: Claim) -> str:
+    """The configuration whose worst search mean over budget is smallest; ties: the first by name."""
+    means = rows.group_by("config", "risk").agg(pl.col("loss").mean())
+    worst: dict[str, float] = {}
+    for config, risk, loss in means.iter_rows():
+        if risk in claim.budget:
+            worst[config] = max(worst.get(config, 0.0), loss / SCALE / claim.budget[risk])
+    return min(worst, key=lambda config: (worst[config], config))
+
+
+def tried(
+    rows: pl.DataFrame, claim: Claim, units: Mapping[str, int], candidates: int, binary: bool, seed: int
+) -> list[Design]:
+    """Every design: the one to take, then by the chance to certify anything right, then by how much.
+
+    Taken is the first one listed, the default's neighbours first, of those within a standard error of the best chance
+    and near the largest number.
+
+    rows: search rows. units: risk -> queries in all. Each repetition imagines a world (`froc.planning.pass_probability.imagined`), divides
+    its queries, ranks the configurations on its search part and tests at most `candidates` of them on the rest.
+    """
+    configs = sorted(rows["config"].unique().to_list())
+    known = {
+        risk: matrix(rows, risk=risk, split="search", configs=configs, unit="query").values for risk in claim.budget
+    }
+    names = [procedures.DEFAULT, *(name for name in procedures.names() if name != procedures.DEFAULT)]
+    names.insert(1, "fixed-sequence:starts=4")
+    kinds = list(product(names, BINARY if binary else BOUNDS))
+    counts = {(share, *kind): [0, 0] for share in SHARES for kind in kinds}
+    for number in range(REPEATS):
+        world, keeps = _world(known, claim, units, hashing.seed("design", seed, number))
+        for share in SHARES:
+            order, measured = _divided(world, claim, share, candidates)
+            for kind, passed in _certified(measured, claim, kinds):
+                right = int((passed & keeps[order]).sum())
+                counts[(share, *kind)][0] += right > 0
+                counts[(share, *kind)][1] += right
+    designs = [Design(*key, simulated(some, REPEATS), total / REPEATS) for key, (some, total) in counts.items()]
+    top = max(designs, key=lambda one: one.any.value).any
+    good = [one for one in designs if one.any.value >= top.value - top.error]
+    taken = next(one for one in good if one.found >= (1.0 - CLOSE) * max(other.found for other in good))
+    return sorted(designs, key=lambda one: (one is not taken, -one.any.value, -one.found))
+
+
+def _world(
+    known: Mapping[str, Losses], claim: Claim, units: Mapping[str, int], seed: int
+) -> tuple[dict[str, Losses], Flags]:
+    """risk -> (m, units) losses of all queries, and (m,) whether a configuration keeps every budget there."""
+    world: dict[str, Losses] = {}
+    keeps = np.ones(len(next(iter(known.values()))), dtype=bool)
+    for risk, losses in known.items():
+        draw = np.random.default_rng(hashing.seed(seed, risk))
+        pool, places = imagined(draw, losses.shape[1], units[risk], 1)
+        whole = np.concatenate([losses, np.full((len(losses), 1), SCALE, dtype=np.int16)], axis=1)
+        world[risk] = whole[:, pool[0][places[0]]]
+        keeps &= whole[:, pool[0]].mean(axis=1) <= claim.budget[risk] * SCALE
+    return world, keeps
+
+
+def _divided(
+    world: Mapping[str, Losses], claim: Claim, share: float, candidates: int
+) -> tuple[NDArray[np.intp], dict[str, Losses]]:
+    """Configurations to be tested, in order, and their losses on the part that the search did not see."""
+    cut = {risk: max(1, min(losses.shape[1] - 1, round(share * losses.shape[1]))) for risk, losses in world.items()}
+    strain = np.max([world[r][:, : cut[r]].mean(axis=1) / SCALE / alpha for r, alpha in claim.budget.items()], axis=0)
+    order = np.argsort(strain, kind="stable")
+    within = max(1, int((strain <= 1.0).sum()))
+    order = order[: min(within, candidates)]
+    return order, {risk: losses[order, cut[risk] :] for risk, losses in world.items()}
+
+
+def _certified(
+    measured: Mapping[str, Losses], claim: Claim, kinds: Sequence[tuple[str, str]]
+) -> Iterator[tuple[tuple[str, str], Flags]]:
+    m = len(next(iter(measured.values())))
+    weights, cache = 1.0 / np.arange(1, m + 1), {}
+    for name, bound in kinds:
+        # a p-value hangs on the procedure through the level that bets aim at, and on nothing else
+        aim = float(procedures.first_levels(name, np.ones(m), level(claim))[0]) if bound == "betting" else 0.0
+        if (bound, aim) not in cache:
+            one = replace(claim, procedure=name, bound=dict.fromkeys(claim.budget, bound))
+            some = {risk: evidence(losses) for risk, losses in measured.items()}
+            cache[bound, aim] = np.max([p_values(one, risk, some, m) for risk in claim.budget], axis=0)
+        yield (name, bound), procedures.certified(name, cache[bound, aim], weights, level(claim))
+
+
+def command(one: Design, claim: Claim, candidates: int) -> str:
+    """What to run with the best design."""
+    budgets = " ".join(f"--budget {risk}={alpha:g}" for risk, alpha in claim.budget.items())
+    more = f" --radius {claim.radius:g}" if claim.radius else ""
+    more += (" --joint" if claim.joint else "") + (f" --openings {claim.openings}" if claim.openings > 1 else "")
+    return (
+        f"froc search {budgets} --confidence {claim.confidence:g} --search-share {one.share:g} --procedure {one.procedure} "
+        f"--bound {one.bound} --candidates {candidates}{more}"
+    )
+
+
+def sentences(designs: Sequence[Design], claim: Claim, rows: pl.DataFrame, seed: int) -> list[str]:
+    """What was done, and what it does not say."""
+    top = max(designs, key=lambda one: one.any.value)
+    return [
+        f"Simulated from {rows['config'].n_unique()} configurations on search rows alone, {REPEATS} times, seed {seed}; calibration "
+        "losses were not looked at, so that a certificate needs no correction for this choice.",
+        f"Taken: {designs[0].procedure} with {designs[0].bound} and a search share of {designs[0].share:g}, which certifies something "
+        f"right with chance {designs[0].any}; no design has more than {top.any.value:.3f}. Where designs are as good as equal, the "
+        "defaults are kept. That a larger search share also finds better configurations is not simulated.",
+    ]
+
+
+def table(designs: Sequence[Design]) -> Table:
+    """The best designs."""
+    rows = tuple(
+        (one.procedure, one.bound, f"{one.share:g}", str(one.any), f"{one.found:.2f}") for one in designs[:SHOWN]
+    )
+    return Table(
+        f"Designs: the one to take, and the best of {len(designs)} tried on search losses",
+        ("procedure", "bound", "search share", "certifies any", "mean certified"), rows,
+    )  # fmt: skip

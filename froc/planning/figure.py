@@ -1,0 +1,97 @@
+"""The picture of a plan: power against units. Torch-free; matplotlib is imported when it is drawn."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from froc.planning.loss_distributions import zero_one
+from froc.planning.pass_probability import First
+from froc.planning.result import PlanResult
+from froc.reporting.style import COLOURS, GREY, INK, STYLE
+
+POINTS = 240
+
+
+def save(plan: PlanResult, path: Path) -> None:
+    """Write the picture as PNG."""
+    import matplotlib as mpl
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with mpl.rc_context(STYLE):
+        drawn(plan).savefig(path, metadata={"Software": None})
+
+
+def drawn(plan: PlanResult) -> Any:
+    """One panel for risks that are alike, one curve for each risk level; for designs, their chances as bars."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context(STYLE):
+        groups = list(dict.fromkeys(rung.risks for rung in plan.ladder))
+        figure = Figure(figsize=(5.4 * len(groups) + 0.4 if groups else 8.4, 4.0), dpi=150, layout="constrained")
+        panels = figure.subplots(1, max(1, len(groups)), squeeze=False)[0]
+        for axes, risks in zip(panels, groups, strict=False):
+            _panel(axes, plan, risks)
+        if not groups:
+            _designs(panels[0], plan)
+    return figure
+
+
+def _panel(axes: Any, plan: PlanResult, risks: tuple[str, ...]) -> None:
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    rungs = [rung for rung in plan.ladder if rung.risks == risks]
+    units = np.array([rung.units for rung in rungs])
+    for place, level in enumerate(plan.risks[risks[0]]):
+        power = np.array([rung.chances[place].value for rung in rungs])
+        errors = [2 * rung.chances[place].error for rung in rungs]
+        colour, counted = COLOURS[place % len(COLOURS)], rungs[0].lost is not None
+        axes.errorbar(units, power, yerr=errors if any(errors) else None, fmt="o" if counted else "o-", ms=4, lw=1.4,
+                      capsize=2, color=colour, label=f"risk {level:.3g}", zorder=3)  # fmt: skip
+        if counted:
+            axes.plot(*_saw(plan, risks[0], level, units), color=colour, lw=1.0, zorder=2)
+    wanted = plan.power ** (1 / len(plan.claim.budget))
+    axes.axhline(wanted, color=INK, lw=1, ls="--")
+    axes.annotate(f"wanted {wanted:.3g}", (0.0, wanted), xycoords=("axes fraction", "data"), xytext=(3, 3),
+                  textcoords="offset points")  # fmt: skip
+    for place, rung in enumerate(rung for rung in rungs if rung.note):
+        axes.axvline(rung.units, color=GREY, lw=0.8, ls=":", zorder=1)
+        height = (0.02, 0.36)[place % 2]
+        axes.annotate(f"{rung.note}: {rung.units}", (rung.units, height), rotation=90, ha="right", va="bottom",
+                      color=INK, fontsize=8)  # fmt: skip
+    axes.set_ylim(0.0, 1.05)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter("{x:.0f}")
+    axes.set_xlabel(f"calibration units ({plan.claim.unit[risks[0]]})")
+    axes.set_ylabel("power")
+    axes.legend(loc="upper left", bbox_to_anchor=(0.1, 0.84), frameon=False)
+    budget = plan.claim.budget[risks[0]]
+    axes.set_title(f"{', '.join(risks)} at most {budget:g}: chance that the first of {plan.candidates}\n"
+                   f"candidates passes ({plan.claim.bound[risks[0]]}, {plan.claim.procedure})", loc="left", fontsize=9)  # fmt: skip
+
+
+def _saw(
+    plan: PlanResult, risk: str, level: float, units: np.ndarray[Any, np.dtype[Any]]
+) -> tuple[list[int], list[float]]:
+    """Power at the numbers between, where it falls until one more loss is borne."""
+    first, law = First(plan.claim, risk, plan.candidates), zero_one(level)
+    between = sorted({round(float(n)) for n in np.geomspace(units[0], units[-1], POINTS)})
+    return between, [first.chance(law, n).value for n in between]
+
+
+def _designs(axes: Any, plan: PlanResult) -> None:
+    from froc.planning.design_search import SHOWN
+
+    some = plan.designs[:SHOWN]
+    places = np.arange(len(some))
+    axes.barh(
+        places, [one.any.value for one in some], xerr=[2 * one.any.error for one in some], color=COLOURS[0], alpha=0.8
+    )
+    axes.set_yticks(places, [f"{one.procedure}, {one.bound}, share {one.share:g}" for one in some])
+    axes.invert_yaxis()
+    axes.set_xlim(0.0, 1.0)
+    axes.set_xlabel("chance to certify something right, ± two standard errors")
+    axes.set_title("Designs by simulation on search losses", loc="left", fontsize=9)

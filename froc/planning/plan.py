@@ -1,0 +1,312 @@
+"""How many calibration units it takes to certify, and with which chance that many will do. Torch-free.
+
+    plan(budget=0.1, expected=0.03, candidates=10, units=300)
+
+What the losses will be like is assumed, and every result says what was. The budgets are tested with the certificate's
+own p-values. Losses of a table are read from its search rows alone: no plan has seen a calibration loss.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from froc import procedures
+from froc.bounds import Bound
+from froc.data.task import RISKS
+from froc.errors import InputError
+from froc.formats.table import Table as Format
+from froc.loss_table import SCALE, matrix
+from froc.planning import design_search, figure, wording
+from froc.planning import loss_distributions as laws
+from froc.planning.pass_probability import DRAWS, Chance, First, together
+from froc.planning.result import Assumed, PlanResult, Rung
+from froc.plugins import find
+from froc.reporting.tables import Printed, Table
+from froc.risk.claim import Claim, automatic
+from froc.risk.claim_checks import refuse_unknown
+from froc.risk.requirements import required
+from froc.risk.weighted_sum import COMBINED
+
+CANDIDATES = 10
+"""As many as `froc search` tests unless told otherwise."""
+SHARES_OF_BUDGET = (0.25, 0.5, 0.75)
+"""Risks that are looked at where none is expected, as parts of the budget."""
+RUNGS = 7
+Per = Mapping[str, Any] | float | int | None
+"""One value for every risk, or risk -> value."""
+
+
+class Plan(PlanResult, Printed):
+    """A plan; prints as a table, in a notebook too."""
+
+    def tables(self) -> list[Table]:
+        """The ladder, and the designs that were tried."""
+        return [
+            *([wording.ladder(self)] if self.ladder else []),
+            *([design_search.table(self.designs)] if self.designs else []),
+        ]
+
+    def sentences(self) -> Sequence[str]:
+        """What the numbers mean."""
+        return self.said
+
+    def plot(self) -> Any:
+        """A matplotlib figure: power against the number of units."""
+        return figure.drawn(self)
+
+    def save(self, path: Path) -> None:
+        """Write the figure as PNG."""
+        figure.save(self, path)
+
+
+def plan(
+    budget: Mapping[str, float] | float,
+    *,
+    confidence: float = 0.9,
+    expected: Per = None,
+    units: Per = None,
+    clusters: Per = None,
+    correlation: Per = None,
+    spread: Per = None,
+    losses: pl.DataFrame | Path | str | None = None,
+    binary: bool = False,
+    candidates: int | None = None,
+    procedure: str = procedures.DEFAULT,
+    bound: str = "auto",
+    population: Mapping[str, str] | str | None = None,
+    listed: Per = None,
+    radius: float = 0.0,
+    joint: bool = False,
+    openings: int = 1,
+    search_share: float | None = None,
+    power: float = 0.9,
+    design: str = "given",
+    seed: int = 0,
+    scale: str | None = None,
+) -> Plan:
+    """A plan of a calibration, before it.
+
+    budget: accepted risk, for forgetting and utility or by name; other options that are not one number take either
+    too. expected: risk of the configuration that is hoped for. units: calibration queries; clusters: sampling units
+    that they come in, which then count instead; correlation: of 0-1 losses in a cluster, 1 (the worst) unless said.
+    spread: standard deviation of a unit's loss (beta law); without it losses are 0 or 1, the widest law with that
+    mean. losses: a loss table or its file; its search rows give the laws instead, calibration rows are left out first.
+    binary: losses can only be 0 or 1, by what they measure. scale: "thousandths" where the table's are whole 0..1000. listed: size of the list of `population="sample"`.
+    design: "auto" tries search shares, procedures and bounds on the search rows, for `units` queries in all.
+    Raises InputError for what makes no sense, and where more than a million units would be needed.
+    """
+    table = Format(scale).read([Path(losses)], {}).losses if isinstance(losses, Path | str) else losses
+    searched = (
+        None if table is None else design_search.searched(table, scale if isinstance(losses, pl.DataFrame) else None)
+    )
+    risks = _risks(budget, searched)
+    asked = _Asked(risks, expected, units, clusters, correlation, spread, population, listed)
+    if not 0 < power < 1:
+        raise InputError(f"power {power:g} is outside (0, 1)")
+    if search_share is not None and not 0 < search_share < 1:
+        raise InputError(f"search share {search_share:g} is outside (0, 1)")
+    kinds = {risk: str(asked.of("population", risk) or "queries") for risk in risks}
+    unit = {risk: "group" if asked.of("clusters", risk) else "query" for risk in risks}
+
+    def bound_of(risk: str) -> str:
+        if bound != "auto":
+            return bound.replace("-", "_")
+        return automatic(binary=binary, unit=unit[risk], population=kinds[risk], sequential=False, procedure=procedure)
+
+    claim = Claim(
+        budget=risks, confidence=confidence, procedure=procedure, bound={risk: bound_of(risk) for risk in risks},
+        unit=unit, population={risk: kind for risk, kind in kinds.items() if kind != "queries"},
+        listed={risk: int(asked.of("listed", risk)) for risk in risks if asked.of("listed", risk)},
+        radius=radius, joint=joint, openings=openings,
+    )  # fmt: skip
+    refuse_unknown(claim)
+    count = candidates or (CANDIDATES if searched is None else min(CANDIDATES, searched["config"].n_unique()))
+    if count < 1:
+        raise InputError(f"candidates {count} makes no sense; at least 1 is tested")
+    if design != "given":
+        if procedure != procedures.DEFAULT or bound != "auto" or search_share is not None or expected is not None:
+            raise InputError(
+                "--design auto chooses procedure, bound and search share, and takes the risks from the search rows; leave "
+                "--procedure, --bound, --search-share and --expected-risk out"
+            )
+        return _designed(design, claim, asked, searched, count, binary, power, seed)
+    seen = {risk: round((search_share or 0) * claim.listed[risk]) for risk in claim.listed}
+    best = None if searched is None else design_search.best(searched, claim)
+    assumed = {risk: _assumed(claim, risk, count, seen.get(risk, 0), seed, asked, searched, best) for risk in risks}
+    return _planned(claim, count, power, assumed, required(claim, count, seen), search_share, best, asked)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """Options as they were given, looked up per risk."""
+
+    risks: Mapping[str, float]
+    expected: Per
+    units: Per
+    clusters: Per
+    correlation: Per
+    spread: Per
+    population: Mapping[str, str] | str | None
+    listed: Per
+
+    def __post_init__(self) -> None:
+        for name, given in vars(self).items():
+            for risk in given if isinstance(given, Mapping) else ():
+                if risk not in self.risks:
+                    raise InputError(f"{name} names {risk!r}, which has no budget; there are: {', '.join(self.risks)}")
+        for risk in self.risks:
+            self._refuse(risk)
+        expected = [risk for risk in self.risks if self.of("expected", risk) is not None]
+        if expected and len(expected) < len(self.risks):
+            missing = next(risk for risk in self.risks if risk not in expected)
+            raise InputError(f"no risk is expected of {missing}; give one for each, or none")
+        correlated = [risk for risk in self.risks if self.of("correlation", risk) is not None]
+        if correlated and not any(self.size(risk) for risk in correlated):
+            raise InputError("a correlation in clusters needs --clusters, and --units for how many queries are in one")
+
+    def of(self, name: str, risk: str) -> Any:
+        given = getattr(self, name)
+        return given.get(risk) if isinstance(given, Mapping) else given
+
+    def size(self, risk: str) -> int | None:
+        """Queries per cluster, where it is known."""
+        many, clusters = self.of("units", risk), self.of("clusters", risk)
+        return int(many) // int(clusters) if many and clusters else None
+
+    def _refuse(self, risk: str) -> None:
+        for name in ("units", "clusters", "listed"):
+            value = self.of(name, risk)
+            if value is not None and value < 1:
+                raise InputError(f"{name} {value} makes no sense; give at least 1")
+        expected, size = self.of("expected", risk), self.size(risk)
+        if expected is not None and not 0 <= expected <= 1:
+            raise InputError(f"an expected risk of {expected:g} is outside [0, 1]")
+        if size == 0:
+            raise InputError(f"{risk}: fewer queries than clusters; give at least one query for each")
+        if self.of("correlation", risk) is not None and self.of("spread", risk) is not None:
+            raise InputError("correlation and spread both say how a cluster's losses vary; give one of them")
+        if self.of("population", risk) == "census":
+            raise InputError(f"{risk}: a census measures every row, so that there is no number of units to plan")
+
+
+def _risks(budget: Mapping[str, float] | float, searched: pl.DataFrame | None) -> dict[str, float]:
+    names = RISKS if searched is None else sorted(searched["risk"].unique().to_list())
+    risks = dict(budget) if isinstance(budget, Mapping) else dict.fromkeys(names, budget)
+    if COMBINED in risks:
+        raise InputError("a plan knows no combined risk; plan its parts with budgets of their own")
+    for risk in risks:
+        if searched is not None and risk not in names:
+            raise InputError(f"the table has no search rows for risk {risk!r}; there are: {', '.join(names)}")
+    return risks
+
+
+def _assumed(
+    claim: Claim, risk: str, count: int, seen: int, seed: int, asked: _Asked, searched: pl.DataFrame | None, best: str | None
+) -> Assumed:  # fmt: skip
+    first = First(claim, risk, count, seen, seed)
+    clusters = asked.of("clusters", risk)
+    units = int(clusters or asked.of("units", risk) or 0) or None
+    if claim.kind(risk) == "sample" and (units or 0) + seen > claim.listed[risk]:
+        raise InputError(
+            f"{risk}: more units than the {claim.listed[risk]} that are listed; lower --units or --search-share"
+        )
+    if searched is not None and best is not None:
+        some = matrix(searched, risk=risk, split="search", configs=[best], unit=claim.unit[risk]).values[0]
+        # few units without a loss must not pass for certainty
+        law = np.bincount(np.append(some, SCALE), minlength=SCALE + 1) / (len(some) + 1)
+        words = f"losses like the {len(some)} search {claim.unit[risk]} units of {best}, and one of 1"
+        return Assumed(first, {laws.mean(law): law}, words, units)
+    expected = asked.of("expected", risk)
+    levels = [expected] if expected is not None else [part * claim.budget[risk] for part in SHARES_OF_BUDGET]
+    deviation, size = asked.of("spread", risk), asked.size(risk)
+    correlation = asked.of("correlation", risk)
+    if deviation is not None:
+        words = f"losses with standard deviation {deviation:g} (beta law)"
+        return Assumed(first, {float(r): laws.spread(r, deviation) for r in levels}, words, units)
+    if clusters and size and correlation is not None:
+        words = f"clusters of {size} queries whose 0-1 losses correlate by {correlation:g} (beta-binomial law)"
+        return Assumed(first, {float(r): laws.clustered(r, size, correlation) for r in levels}, words, units)
+    words = "losses of 0 or 1, the widest law with that mean"
+    if not find(Bound, claim.bound[risk]).binary_only and not clusters:
+        words += " (where they can be nothing else, say binary: exact bounds need fewer; where they vary less, say the spread)"
+    if clusters:
+        words = "all queries of a cluster alike, 0 or 1 (the worst case: a cluster is worth one query)"
+    return Assumed(first, {float(r): laws.zero_one(r) for r in levels}, words, units)
+
+
+def _planned(
+    claim: Claim, count: int, power: float, assumed: Mapping[str, Assumed], zero: Mapping[str, int],
+    share: float | None, best: str | None, asked: _Asked,
+) -> Plan:  # fmt: skip
+    groups: list[tuple[str, ...]] = []
+    for risk, one in assumed.items():
+        place = next((i for i, group in enumerate(groups) if one.alike(assumed[group[0]])), None)
+        if place is None:
+            groups.append((risk,))
+        else:
+            groups[place] = (*groups[place], risk)
+    needed: dict[str, int | None] = {}
+    ladder: list[Rung] = []
+    known = best is not None or all(asked.of("expected", risk) is not None for risk in assumed)
+    for group in groups:
+        one = assumed[group[0]]
+        law = next(iter(one.laws.values()))
+        need = one.first.units(law, power ** (1 / len(assumed)), zero[group[0]]) if known else None
+        needed |= dict.fromkeys(group, need) if known else {}
+        ladder += _rungs(group, one, zero[group[0]], need)
+    chances = [_chance_of(ladder, risk, one) for risk, one in assumed.items()]
+    both = together([one for one in chances if one]) if known and all(chances) else None
+    made = Plan(
+        claim, count, power, {risk: tuple(one.laws) for risk, one in assumed.items()}, zero, needed, tuple(ladder),
+        both, (), share, draws=(next(iter(assumed.values())).first.seed, DRAWS),
+    )  # fmt: skip
+    return Plan(**{**vars(made), "said": tuple(wording.sentences(made, groups, assumed))})
+
+
+def _chance_of(ladder: Sequence[Rung], risk: str, one: Assumed) -> Chance | None:
+    return next((rung.chances[0] for rung in ladder if risk in rung.risks and rung.units == one.units), None)
+
+
+def _rungs(group: tuple[str, ...], one: Assumed, zero: int, need: int | None) -> list[Rung]:
+    """From the units at zero loss to somewhat more than are needed or planned; useful numbers only, where those are known."""
+    counted = all(one.first.counts(law) for law in one.laws.values())
+    notes: dict[int, list[str]] = {zero: ["needed at zero loss"]}
+    if need is not None:
+        notes.setdefault(need, []).append("wanted power")
+    if one.units is not None:
+        notes.setdefault(one.units, []).append("planned")
+        if counted and (after := one.first.useful(one.first.allowed(one.units) + 1)):
+            notes.setdefault(after, []).append("next useful" if one.first.allowed(one.units) >= 0 else "")
+    top = one.first.most(max(need or 0, one.units or 0) * 4 // 3 or 8 * zero)
+    grid = np.geomspace(zero, max(top, zero), RUNGS)
+    steps = [round(float(n)) for n in grid]
+    if counted:
+        steps = [one.first.useful(max(0, one.first.allowed(n))) or n for n in steps]
+    return [
+        Rung(group, n, one.first.allowed(n) if counted else None,
+             tuple(one.first.chance(law, n) for law in one.laws.values()), ", ".join(filter(None, notes.get(n, []))))
+        for n in sorted({*steps, *notes})
+    ]  # fmt: skip
+
+
+def _designed(
+    design: str, claim: Claim, asked: _Asked, searched: pl.DataFrame | None, count: int, binary: bool, power: float, seed: int
+) -> Plan:  # fmt: skip
+    if design != "auto":
+        raise InputError(f"no design is called {design!r}; write auto, or leave it out")
+    if searched is None:
+        raise InputError("--design auto simulates on search losses; give a table that has some with --from")
+    if claim.population:
+        raise InputError("--design auto is for population queries; a list's design is its sample")
+    units = {risk: asked.of("units", risk) for risk in claim.budget}
+    if not all(units.values()) or any(asked.of("clusters", risk) for risk in claim.budget):
+        raise InputError("--design auto needs how many queries there are in all, search and calibration: --units 300")
+    designs = design_search.tried(searched, claim, {r: int(n) for r, n in units.items()}, count, binary, seed)
+    return Plan(
+        claim, count, power, {}, {}, {}, (), None, tuple(design_search.sentences(designs, claim, searched, seed)),
+        designs=tuple(designs), command=design_search.command(designs[0], claim, count), draws=(seed, design_search.REPEATS),
+    )  # fmt: skip

@@ -1,0 +1,11 @@
+"""Tables and figures of runs and certificates. Torch-free; matplotlib is imported when something is drawn.
+
+    tables               text, HTML and console tables
+    landscape            losses of all configurations against the budgets, and the Pareto front
+    bounds               measured risks with their bounds; bounds under distribution shift
+    froc_score           the paper's score
+    sustainability       a chain of runs
+    style                colours, markers and settings that all share
+
+May import: risk.
+"""

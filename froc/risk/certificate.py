@@ -1,0 +1,284 @@
+"""Losses -> p-values -> certified set, CUR, certificate. Torch-free; the verifier runs this very code.
+
+A certificate makes two statements, each with probability at least 1 - delta over the calibration draw (both at
+once with `joint`): no certified configuration exceeds any budget; and no candidate's risk exceeds its
+simultaneous CUR. A procedure that controls false discoveries makes another promise: then nothing is certified, and
+what it found stands under `screened`.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from froc import procedures
+from froc.bounds import Losses
+from froc.errors import InputError
+from froc.loss_table import SCALE, WEIGHTED
+from froc.risk import control as controls
+from froc.risk import exchangeability, requirements, shift, wording
+from froc.risk.claim import Candidate, Claim, Evidence, evidence, level, p_values, uppers
+from froc.risk.claim_checks import refuse_unknown
+from froc.risk.control import BASE, Control
+from froc.risk.evidence import _evidence, _shares
+from froc.risk.requirements import required
+from froc.risk.rounding import down, up
+from froc.risk.weighted_sum import COMBINED
+
+__all__ = ["Candidate", "Claim", "bounds", "certify", "choose", "decide", "level", "refuse_unknown", "required"]
+
+
+def certify(
+    table: pl.DataFrame,
+    candidates: Sequence[Candidate],
+    claim: Claim,
+    order: pl.DataFrame | None = None,
+    control: Control | None = None,
+) -> dict[str, Any]:
+    """The certificate as a JSON document; the same input gives the same document on any machine.
+
+    table: a checked loss table, in any row order; its search rows are read for risks about a listed population alone,
+    where they are part of the list. order: risk, unit and query of everything that was to be measured, for a
+    sequential claim. control: what the base model shows on the same queries; without it nothing is said about before.
+    p-values and CURs are rounded up, robust radii down, and decisions are made from the rounded
+    values. Raises InputError where the table cannot bear the claim.
+    """
+    refuse_unknown(claim)
+    names = [candidate.config for candidate in candidates]
+    if len(set(names)) < len(names):
+        raise InputError("a configuration is listed twice among the candidates; list it once")
+    if claim.sequential and order is None:
+        raise InputError("a sequential claim needs the list of everything that was to be measured")
+    base = None if control is None else control.table
+    if names:
+        _refuse_unmeasured(claim, control)
+    found = {risk: _evidence(table, risk, names, claim, order, base) for risk in (claim.risks if names else ())}
+    noticed = [
+        line
+        for risk in found
+        if claim.kind(risk) == "queries" and not claim.keyed
+        for line in exchangeability.warnings(table, risk=risk, configs=names, unit=claim.unit[risk])
+    ]
+    shown = None if control is None or not names else _base(control, claim, order)
+    return _document(found, candidates, claim, noticed, shown)
+
+
+def decide(losses: Mapping[str, Losses], candidates: Sequence[Candidate], claim: Claim) -> dict[str, Any]:
+    """The certificate from loss matrices: risk -> (m candidates, n units) whole thousandths, columns in a fixed order.
+
+    For tables too large to hold as rows, and for simulations. Order-dependent bounds need columns whose order was
+    fixed before losses were seen; nothing can be checked for exchangeability.
+    """
+    refuse_unknown(claim)
+    if WEIGHTED in claim.unit.values():
+        raise InputError(f"matrices hold no sizes of groups, which {WEIGHTED} needs; give a table to certify")
+    _refuse_unmeasured(claim, None)
+    return _document({risk: evidence(losses[risk]) for risk in claim.risks}, candidates, claim, [])
+
+
+def bounds(
+    table: pl.DataFrame,
+    config: str,
+    among: int,
+    claim: Claim,
+    order: pl.DataFrame | None = None,
+    control: Control | None = None,
+) -> dict[str, float]:
+    """risk -> the simultaneous CUR of one configuration as one of `among` candidates, as `certify` prints it.
+
+    For what-ifs: another table or confidence asks nothing of the other candidates. Raises InputError as `certify` does.
+    """
+    refuse_unknown(claim)
+    _refuse_unmeasured(claim, control)
+    base = None if control is None else control.table
+    found = {risk: _evidence(table, risk, [config], claim, order, base) for risk in claim.risks}
+    wide = uppers(claim, found, level(claim) / (among * len(claim.risks)))
+    return {risk: _shifted(wide, risk, 0, claim) for risk in wide}
+
+
+def choose(rows: Sequence[Mapping[str, Any]], budget: Mapping[str, float]) -> str | None:
+    """The certified configuration with the widest margin: smallest CUR / budget in its worst risk; ties: earlier.
+
+    Any rule is valid: the certified set and the simultaneous CURs hold for all members together.
+    """
+
+    def strain(row: Mapping[str, Any]) -> float:
+        return max(float(row["cur"][risk]["simultaneous"]) / alpha for risk, alpha in budget.items())
+
+    best = min((row for row in rows if row["certified"]), key=strain, default=None)
+    return None if best is None else str(best["config"])
+
+
+def _base(control: Control, claim: Claim, order: pl.DataFrame | None) -> dict[str, Any]:
+    absences = {risk: _evidence(control.table, risk, [BASE], claim, order) for risk in claim.risks}
+    return controls.document(control.kinds, absences, claim)
+
+
+def _refuse_unmeasured(claim: Claim, control: Control | None) -> None:
+    """InputError for a share of something that was not measured, or that is no score."""
+    for risk in claim.relative:
+        if control is None:
+            raise InputError(
+                f"--relative {risk}: a share of what the base model scored needs its rows on the same queries; they are not there"
+            )
+        if control.kinds.get(risk) != "ceiling":
+            raise InputError(
+                f"--relative {risk}: only what is lost against the base model can be a share of its score; leave {risk} out"
+            )
+
+
+def _document(
+    found: Mapping[str, Evidence],
+    candidates: Sequence[Candidate],
+    claim: Claim,
+    noticed: Sequence[str],
+    base: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    rows = _rows(found, candidates, claim) if candidates else []
+    certifies = procedures.find(claim.procedure).promise == "family-wise"
+    vacuous = controls.vacuous(base)
+    screened = [row["config"] for row in rows if row["certified"] and not vacuous]
+    if not certifies or vacuous:
+        rows = [{**row, "certified": False} for row in rows]
+    chosen = choose(rows, claim.budget)
+    closest = None if chosen or not rows or screened else _closest(rows, found, claim, vacuous)
+    named: dict[str, Any] = {"estimand": dict(claim.estimand)} if claim.estimand else {}
+    document = {
+        "format": 2,
+        "budget": dict(claim.budget),
+        "confidence": claim.confidence,
+        "level": level(claim),
+        "joint": claim.joint,
+        "opening": {"number": claim.opening, "planned": claim.openings, "statement": wording.statement(claim)},
+        "procedure": claim.procedure,
+        "promise": procedures.find(claim.procedure).promise,
+        "bound": {risk: claim.bound[risk] for risk in claim.risks},
+        "population": {risk: claim.kind(risk) for risk in claim.risks},
+        "listed": {risk: claim.listed[risk] for risk in claim.risks if risk in claim.listed},
+        "weights": dict(claim.weights),
+        "radius": claim.radius,
+        "sequential": _saved(found, candidates) if claim.sequential else None,
+        "unit": {risk: claim.unit[risk] for risk in claim.risks},
+        "n": {risk: max((some.count(i) for i in range(len(rows))), default=0) for risk, some in found.items()},
+        "candidates": rows,
+        "certified": screened if certifies else [],
+        "screened": None if certifies else screened,
+        "chosen": chosen,
+        "closest": closest,
+        "warnings": [*wording.beforehand(claim), *noticed, *wording.otherwise(rows, claim)],
+        **({"relative": list(claim.relative)} if claim.relative else {}),
+        **(named | ({"largest": dict(claim.largest)} if claim.largest else {})),
+        # certificates of older versions say nothing about before
+        **({} if base is None else {"base": dict(base)}),
+    }
+    short = requirements.short(found, len(rows), claim) if closest and not vacuous else None
+    return document | {"reason": wording.reason(document, claim, short)}
+
+
+def _closest(
+    rows: Sequence[Mapping[str, Any]], found: Mapping[str, Evidence], claim: Claim, vacuous: Sequence[str]
+) -> dict[str, Any]:
+    if not vacuous:
+        return requirements.closest(rows, found, claim)
+    # no smaller loss and no more queries would help: what is shown is the first candidate
+    row, risk = rows[0], vacuous[0]
+    return {
+        "config": row["config"], "method": row["method"], "risk": risk, "bound": row["cur"][risk]["simultaneous"],
+        "needs": {"units": None, "budget": None}, "also": list(vacuous[1:]),
+    }  # fmt: skip
+
+
+def _rows(found: Mapping[str, Evidence], candidates: Sequence[Candidate], claim: Claim) -> list[dict[str, Any]]:
+    m, delta = len(candidates), level(claim)
+    p = {risk: p_values(claim, risk, found, m) for risk in claim.budget}
+    # simultaneous over candidates and measured risks; the combined risk's bound holds where its parts' do
+    wide = uppers(claim, found, delta / (m * len(claim.risks)))
+    narrow = uppers(claim, found, delta)
+    if COMBINED in claim.budget:
+        narrow[COMBINED] = uppers(claim, found, delta / len(claim.parts))[COMBINED]
+    means = {risk: _means(some, claim, risk) for risk, some in found.items()}
+    if COMBINED in claim.budget:
+        means[COMBINED] = [sum(w * means[risk][i] for risk, w in claim.weights.items()) for i in range(m)]
+    worst = np.array([max(some[i] for some in p.values()) for i in range(m)])
+    weights = np.array([candidate.weight for candidate in candidates], dtype=np.float64)
+    flags = procedures.certified(claim.procedure, worst, weights, delta)
+    return [
+        {
+            "config": candidate.config,
+            "method": candidate.method,
+            "params": candidate.params,
+            **({} if candidate.weights_digest is None else {"weights_digest": candidate.weights_digest}),
+            "weight": candidate.weight,
+            "n": {risk: some.count(i) for risk, some in found.items()},
+            "empirical": {risk: round(some[i], 6) for risk, some in means.items()},
+            **_over_queries(found, i, claim),
+            "p_values": {risk: some[i] for risk, some in p.items()},
+            "p_value": float(worst[i]),
+            "certified": bool(flags[i]),
+            "cur": {
+                risk: {"pointwise": _shifted(narrow, risk, i, claim), "simultaneous": _shifted(wide, risk, i, claim)}
+                for risk in wide
+            },
+            "robust_radius": {risk: _radius(wide, risk, i, claim) for risk in claim.budget},
+        }
+        for i, candidate in enumerate(candidates)
+    ]
+
+
+def _over_queries(found: Mapping[str, Evidence], place: int, claim: Claim) -> dict[str, Any]:
+    """Mean losses over all queries of risks whose units are groups."""
+    means = {risk: round(float(e.pooled[place]), 6) for risk, e in found.items() if e.pooled is not None}
+    return {"empirical_queries": means} if means and claim.estimand else {}
+
+
+def _means(some: Evidence, claim: Claim, risk: str) -> list[float]:
+    """(m,) mean losses of what was measured: of the list's known units, where the claim is about a list; or shares."""
+    if some.sizes is not None and some.pooled is not None:
+        return [float(mean) for mean in some.pooled]
+    m = len(some.seen)
+    if some.absences is not None:
+        score = SCALE * len(some.absences) - int(some.absences.sum())
+        return [float(share) for share in _shares(np.array([_total(some, i) for i in range(m)], dtype=np.int64), score)]
+    sums = [int(some.seen[i]) + _total(some, i) for i in range(m)]
+    return [total / (SCALE * (some.searched + some.count(i))) if some.count(i) else 1.0 for i, total in enumerate(sums)]
+
+
+def _total(some: Evidence, place: int) -> int:
+    row = some.losses[place] if isinstance(some.losses, np.ndarray) else some.losses[place][0]
+    return int(row.sum(dtype=np.int64))
+
+
+def _shifted(upper: Mapping[str, Sequence[float]], risk: str, place: int, claim: Claim) -> float:
+    """An upper bound within the claim's radius."""
+    return upper[risk][place] if claim.radius == 0 else up(_within(upper, risk, place, claim, claim.radius))
+
+
+def _within(upper: Mapping[str, Sequence[float]], risk: str, place: int, claim: Claim, rho: float) -> float:
+    if risk != COMBINED:
+        return float(shift.shifted(upper[risk][place], rho))
+    return sum(weight * float(shift.shifted(upper[name][place], rho)) for name, weight in claim.weights.items())
+
+
+def _radius(upper: Mapping[str, Sequence[float]], risk: str, place: int, claim: Claim) -> float | None:
+    """Largest radius at which the budget holds, rounded down; None where it does not at 0, or where the risk is a ratio."""
+    budget = claim.budget[risk]
+    if any(claim.of_ratio(name) for name in (claim.parts if risk == COMBINED else [risk])):
+        return None
+    if risk != COMBINED:
+        radius = shift.robust_radius(upper[risk][place], budget)
+        return None if radius is None else down(radius)
+    if _within(upper, risk, place, claim, 0.0) > budget:
+        return None
+    low, high = 0.0, 1.0
+    while high - low > 1e-9:
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if _within(upper, risk, place, claim, middle) <= budget else (low, middle)
+    return down(low)
+
+
+def _saved(found: Mapping[str, Evidence], candidates: Sequence[Candidate]) -> dict[str, int]:
+    """Units that were to be measured over all candidates and risks, and how many of them were."""
+    planned = sum(some.planned * len(candidates) for some in found.values())
+    measured = sum(some.count(i) for some in found.values() for i in range(len(candidates)))
+    return {"planned": planned, "measured": measured, "saved": planned - measured}

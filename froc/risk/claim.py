@@ -1,0 +1,273 @@
+"""The claim that is to be certified, and the p-values and bounds it asks for. Torch-free.
+
+Numbers that a certificate prints are rounded here, always against the claim.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from froc import procedures
+from froc.bounds import Bound, Level, Losses, Reals, Wholes
+from froc.loss_table import SCALE, WEIGHTED
+from froc.plugins import find, make
+from froc.risk import ratios, shift, weighted_sum
+from froc.risk.rounding import up, up_p
+from froc.risk.weighted_sum import COMBINED
+
+POPULATIONS = ("queries", "sample", "census")
+FLOOR = 50
+"""Sampling units below which a mean may tell about single ones: reports on fewer are refused unless they say so."""
+MEANS = {"query": "mean over queries", "group": "mean of group means", WEIGHTED: "mean over queries, drawn by group"}
+LISTED = {"sample": "of a list that is measured in part", "census": "of a list that is measured completely"}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A configuration to be tested; candidates stand in testing order, weight is 1 / rank.
+
+    weights_digest: of its parameters (`froc.models.weights_digest`), where they were sealed by it.
+    """
+
+    config: str
+    method: str
+    params: dict[str, Any]
+    weight: float
+    weights_digest: str | None = None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What is to be certified, all of it fixed before calibration is opened.
+
+    budget: risk -> accepted risk in (0, 1); `combined` stands for the sum of `weights` times risks. bound, unit: per
+    measured risk. population: per risk, `queries` where left out: `queries` are drawn from all there might be,
+    `sample` is drawn without replacement from `listed` many, `census` is all of them. radius: Hellinger distance
+    within which the budget must hold. openings: planned looks, each at delta / openings; opening: which look this is.
+    sequential: candidates may be measured on fewer units than planned. unmeasured: requests that were removed before and
+    that nothing here is measured about. largest: risk -> queries that no group has more of, for `queries-by-group`.
+    estimand: risk -> what its mean is a mean of (`estimands`); older plans name none, and their certificates stay as they were.
+    keyed: units and queries are named by keyed digests, whose order says nothing about the queries.
+    relative: risks whose budget is a share of what the base model scored: E[L] <= budget E[score].
+    """
+
+    budget: dict[str, float]
+    bound: dict[str, str]
+    unit: Mapping[str, str]
+    confidence: float = 0.9
+    procedure: str = procedures.DEFAULT
+    population: Mapping[str, str] = field(default_factory=dict)
+    listed: Mapping[str, int] = field(default_factory=dict)
+    weights: Mapping[str, float] = field(default_factory=dict)
+    radius: float = 0.0
+    openings: int = 1
+    opening: int = 1
+    joint: bool = False
+    sequential: bool = False
+    unmeasured: int = 0
+    largest: Mapping[str, int] = field(default_factory=dict)
+    estimand: Mapping[str, str] = field(default_factory=dict)
+    keyed: bool = False
+    relative: tuple[str, ...] = ()
+
+    @property
+    def risks(self) -> list[str]:
+        """The risks that are measured: those with a budget, then those that only the combined risk needs."""
+        named = [risk for risk in self.budget if risk != COMBINED]
+        return named + [risk for risk in self.parts if risk not in named]
+
+    @property
+    def parts(self) -> list[str]:
+        """The risks that the combined risk is made of."""
+        return list(self.weights) if COMBINED in self.budget else []
+
+    def kind(self, risk: str) -> str:
+        """The population that a risk is about."""
+        return self.population.get(risk, "queries")
+
+    def of_ratio(self, risk: str) -> bool:
+        """Whether the claim about a risk is about a ratio of means (`froc.risk.ratios`)."""
+        return ratios.of_ratio(risk, self.unit, self.population, self.relative)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Losses of one risk. losses: (m, n) thousandths of calibration units, or a list of m rows of different lengths.
+
+    seen, searched: where the population is a list, the (m,) sums of losses of its units that the search has looked
+    at, and how many those are. They are no sample any more, but known, and part of the list's mean. planned: units
+    that were to be measured. sizes: queries of each unit, where the claim is about the mean over queries: losses are then their
+    sums. absences: the (n,) absences of the base model on these units (`froc.risk.control`), where the claim is about a share of what it
+    scored. pooled: the (m,) mean losses over all known queries, where units have several, as shares where the claim is about shares.
+    """
+
+    losses: Losses | Sequence[Losses]
+    seen: Wholes
+    searched: int = 0
+    planned: int = 0
+    sizes: Wholes | None = None
+    absences: Wholes | None = None
+    pooled: Reals | None = None
+
+    def count(self, place: int) -> int:
+        """Units on which a candidate was measured for the claim."""
+        row = self.losses if isinstance(self.losses, np.ndarray) else self.losses[place]
+        return int(row.shape[1])
+
+
+def evidence(losses: Losses) -> Evidence:
+    """A plain matrix as evidence."""
+    return Evidence(losses, np.zeros(len(losses), dtype=np.int64), 0, losses.shape[1])
+
+
+def only(some: Evidence, place: int) -> Evidence:
+    """The evidence of one candidate."""
+    row = some.losses[place : place + 1] if isinstance(some.losses, np.ndarray) else some.losses[place]
+    pooled = None if some.pooled is None else some.pooled[place : place + 1]
+    return replace(some, losses=row, seen=some.seen[place : place + 1], pooled=pooled)
+
+
+def level(claim: Claim) -> float:
+    """The error level that one statement of this opening spends."""
+    # 1 - 0.9 is 0.0999...98 in floats; the user said 0.1
+    return round(1.0 - claim.confidence, 12) / claim.openings / (2 if claim.joint else 1)
+
+
+def estimands(claim: Claim) -> dict[str, str]:
+    """risk -> what the mean that is bounded is a mean of, in fixed words."""
+    names = {}
+    for risk in claim.risks:
+        unit, kind = MEANS[claim.unit[risk]], claim.kind(risk)
+        # all of a list is measured: nothing is drawn
+        unit = MEANS["query"] if (kind, claim.unit[risk]) == ("census", WEIGHTED) else unit
+        names[risk] = f"{unit} {LISTED[kind]}" if kind in LISTED else unit
+    return names
+
+
+def automatic(*, binary: bool, unit: str, population: str, sequential: bool, procedure: str) -> str:
+    """The bound that `auto` means, by rules that no loss can influence.
+
+    binary: the metric can only be 0 or 1, said by its contract and not read off the losses.
+    """
+    exact = binary and unit == "query"
+    if population == "census":
+        return "census"
+    if population == "sample":
+        return "hypergeometric" if exact else "betting_without_replacement"
+    if procedures.find(procedure).evidence == "e":
+        return "mixture"
+    return "binomial" if exact and not sequential else "betting"
+
+
+def p_values(
+    claim: Claim, risk: str, some: Mapping[str, Evidence], candidates: int, alpha: float | None = None
+) -> list[float]:
+    """(m,) rounded p-values of one risk, or the combined one, at its budget, or at `alpha`. some: measured risks."""
+    budget = claim.budget[risk] if alpha is None else alpha
+    if risk != COMBINED:
+        exact = claim.kind(risk) == "census"
+        return [up_p(float(p), exact=exact) for p in raw_p(claim, risk, some[risk], candidates, budget)]
+
+    def part(name: str) -> tuple[float, weighted_sum.Tail]:
+        return claim.weights[name], lambda level: raw_p(claim, name, some[name], candidates, level)
+
+    first, second = map(part, claim.parts)
+    both = weighted_sum.tail(first, second, budget, len(some[claim.parts[0]].seen))
+    return [up_p(float(p)) for p in both]
+
+
+def raw_p(claim: Claim, risk: str, some: Evidence, candidates: int, alpha: Level) -> Reals:
+    """(m,) unrounded p-values of one risk at (m,) or one risk level, within the claim's radius."""
+    # bets aim at the level that each of equally weighted candidates would get: known before calibration
+    aim = float(procedures.first_levels(claim.procedure, np.ones(candidates), level(claim))[0])
+    risks = np.broadcast_to(np.asarray(alpha, dtype=np.float64), some.seen.shape)
+    if claim.radius:
+        risks = np.asarray(shift.shrunk(risks, claim.radius))
+    some = at_levels(claim, risk, some, risks)
+    if claim.kind(risk) != "sample":
+        return _tails(_bound(claim, risk, some, aim), some, risks, claim)
+    # what the rest of the list may have on average, when the units that the search saw are taken off
+    many, left = claim.listed[risk], claim.listed[risk] - some.searched
+    rest = (many * risks - some.seen / SCALE) / left
+    p = _tails(_bound(claim, risk, some, aim), some, np.clip(rest, 0.0, 1.0 - 1e-12), claim)
+    return np.where(rest < -1e-12, 1.0, np.where(rest >= 1.0, 0.0, p))
+
+
+def at_levels(claim: Claim, risk: str, some: Evidence, levels: Reals) -> Evidence:
+    """Evidence whose means are to be held against (m,) levels: tilted to them where the claim is about a ratio."""
+    if some.sizes is None and some.absences is None:
+        return some
+    assert isinstance(some.losses, np.ndarray)
+    sizes = np.ones(some.losses.shape[1], dtype=np.int64) if some.sizes is None else some.sizes
+    largest = 1 if some.sizes is None else claim.largest[risk]
+    losses = ratios.tilted(some.losses.astype(np.int64), sizes, largest, levels, some.absences)
+    return replace(some, losses=losses, sizes=None, absences=None)
+
+
+def _tails(bound: Bound, some: Evidence, risks: Reals, claim: Claim) -> Reals:
+    by_e = procedures.find(claim.procedure).evidence == "e"
+
+    def tail(losses: Losses, alpha: Level) -> Reals:
+        return 1.0 / np.maximum(1.0, bound.e_value(losses, alpha)) if by_e else bound.p_value(losses, alpha)
+
+    if isinstance(some.losses, np.ndarray):
+        # one risk for all where there is one: some bounds are faster then
+        return tail(some.losses, float(risks[0]) if len(risks) and bool((risks == risks[0]).all()) else risks)
+    return np.array([tail(row, float(risks[i]))[0] if row.size else 1.0 for i, row in enumerate(some.losses)])
+
+
+def uppers(claim: Claim, some: Mapping[str, Evidence], delta: float) -> dict[str, list[float]]:
+    """risk -> (m,) rounded upper bounds at error `delta` each, without shift. Of the combined risk: the weighted sum."""
+    found = {
+        risk: [up(float(u), exact=claim.kind(risk) == "census") for u in raw_upper(claim, risk, some[risk], delta)]
+        for risk in claim.risks
+    }
+    if COMBINED in claim.budget:
+        parts = zip(*(found[risk] for risk in claim.parts), strict=True)
+        weights = list(claim.weights.values())
+        found[COMBINED] = [up(sum(w * u for w, u in zip(weights, both, strict=True))) for both in parts]
+    return found
+
+
+def raw_upper(claim: Claim, risk: str, some: Evidence, delta: float) -> Reals:
+    """(m,) unrounded upper bounds of one risk, without shift."""
+    bound = _bound(claim, risk, some, delta)
+    if some.sizes is not None or some.absences is not None:
+        return np.array([_inverted(bound, claim, risk, only(some, i), delta) for i in range(len(some.seen))])
+    if isinstance(some.losses, np.ndarray):
+        found = bound.upper(some.losses, delta)
+    else:
+        found = np.array([bound.upper(row, delta)[0] if row.size else 1.0 for row in some.losses])
+    if claim.kind(risk) != "sample":
+        return found
+    many = claim.listed[risk]
+    return (some.seen / SCALE + (many - some.searched) * found) / many
+
+
+def _inverted(bound: Bound, claim: Claim, risk: str, some: Evidence, delta: float) -> float:
+    """The bound of one row on a ratio: in whole thousandths, by trying."""
+    row = np.asarray(some.losses)[0]
+
+    def rejected(levels: Reals) -> NDArray[np.bool_]:
+        held = at_levels(claim, risk, replace(some, losses=np.broadcast_to(row, (len(levels), len(row)))), levels)
+        return np.asarray(bound.p_value(np.asarray(held.losses), levels) <= delta)
+
+    return ratios.inverted(rejected)
+
+
+def _bound(claim: Claim, risk: str, some: Evidence, aim: float) -> Bound:
+    name = claim.bound[risk]
+    listed = max(0, claim.listed.get(risk, 0) - (some.searched if claim.kind(risk) == "sample" else 0))
+    return _made(name, aim, some.planned if claim.sequential else 0, listed)
+
+
+@lru_cache(maxsize=64)
+def _made(name: str, aim: float, planned: int, listed: int) -> Bound:
+    # looking a plug-in up takes longer than most bounds, and a search for budgets asks for the same one again
+    fields = find(Bound, name).__dataclass_fields__
+    wanted = {"level": aim, "planned": planned, "population": listed}
+    return make(Bound, name, {key: value for key, value in wanted.items() if key in fields})

@@ -1,0 +1,86 @@
+"""Tables of losses -> evidence for each risk of a claim."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from froc.errors import InputError
+from froc.loss_table import SCALE, WEIGHTED, LossMatrix, matrix, prefixes, refuse_shared_units
+from froc.risk.claim import Claim, Evidence, evidence
+from froc.risk.control import BASE
+
+
+def _evidence(
+    table: pl.DataFrame,
+    risk: str,
+    names: Sequence[str],
+    claim: Claim,
+    order: pl.DataFrame | None,
+    base: pl.DataFrame | None = None,
+) -> Evidence:
+    """Losses of calibration units. base: rows of the base model, which relative budgets are shares of."""
+    kind, unit = claim.kind(risk), claim.unit[risk]
+    if kind == "census" and unit == WEIGHTED:
+        unit = "query"  # nothing is drawn, so the mean over all queries is the mean over all queries
+    if unit != "query" and kind != "census":
+        refuse_shared_units(table, risk)
+    if claim.sequential and order is not None:
+        rows, planned = prefixes(table, order.filter(pl.col("risk") == risk), risk=risk, configs=names, unit=unit)
+        return Evidence(rows, np.zeros(len(names), dtype=np.int64), 0, planned)
+    split = None if kind == "census" else "calibration"
+    measured = matrix(table, risk=risk, split=split, configs=names, unit=unit)
+    if risk in claim.relative and base is not None:
+        return _of_share(measured, matrix(base, risk=risk, split=split, configs=[BASE], unit=unit), risk, claim)
+    losses, sums, queries = measured.values, measured.sums.sum(axis=1), int(measured.sizes.sum())
+    if unit == WEIGHTED:
+        return replace(_by_queries(measured, risk, claim), pooled=sums / (SCALE * queries))
+    if kind != "sample" or table.filter(pl.col("risk") == risk, pl.col("split") == "search").is_empty():
+        return replace(evidence(losses), pooled=sums / (SCALE * queries) if unit == "group" else None)
+    known = matrix(table, risk=risk, split="search", configs=names, unit=unit)
+    looked, sums, queries = known.values, sums + known.sums.sum(axis=1), queries + int(known.sizes.sum())
+    if looked.shape[1] + losses.shape[1] > claim.listed[risk]:
+        raise InputError(f"{risk}: more units are measured than the {claim.listed[risk]} that are listed")
+    return Evidence(
+        losses, looked.sum(axis=1, dtype=np.int64), looked.shape[1], losses.shape[1],
+        pooled=sums / (SCALE * queries) if unit == "group" else None,
+    )  # fmt: skip
+
+
+def of_search(table: pl.DataFrame, risk: str, config: str, claim: Claim, base: pl.DataFrame | None = None) -> Evidence:
+    """Losses of one configuration on search units, as if they were what certifies. base: rows of the base model."""
+    searched = matrix(table, risk=risk, split="search", configs=[config], unit=claim.unit[risk])
+    if risk in claim.relative and base is not None:
+        own = matrix(base, risk=risk, split="search", configs=[BASE], unit=claim.unit[risk])
+        return _of_share(searched, own, risk, claim)
+    return _by_queries(searched, risk, claim) if claim.unit[risk] == WEIGHTED else evidence(searched.values)
+
+
+def _of_share(measured: LossMatrix, base: LossMatrix, risk: str, claim: Claim) -> Evidence:
+    """Losses and the base model's absences on the same units."""
+    if measured.units != base.units or not np.array_equal(measured.sizes, base.sizes):
+        raise InputError(
+            f"{risk}: the base model was not measured on the queries of the others; measure it on the same"
+        )
+    score = SCALE * int(base.sizes.sum()) - int(base.sums.sum())
+    shares = _shares(measured.sums.sum(axis=1), score)
+    if claim.unit[risk] == WEIGHTED:
+        return replace(_by_queries(measured, risk, claim), absences=base.sums[0], pooled=shares)
+    of_units = replace(evidence(measured.values), absences=base.values[0].astype(np.int64))
+    return replace(of_units, pooled=shares if claim.unit[risk] == "group" else None)
+
+
+def _shares(lost: NDArray[np.int64], score: int) -> NDArray[np.float64]:
+    """(m,) parts of a score that were lost, at most 1; all of it where there is none."""
+    return np.minimum(1.0, lost / score) if score > 0 else np.ones(len(lost))
+
+
+def _by_queries(measured: LossMatrix, risk: str, claim: Claim) -> Evidence:
+    """Sums of groups, for a claim about the mean over queries."""
+    if (most := int(measured.sizes.max())) > claim.largest[risk]:
+        raise InputError(
+            f"{risk}: a group has {most} queries, more than the {claim.largest[risk]} that were planned for"
+        )
+    return replace(evidence(measured.sums), sizes=measured.sizes)

@@ -1,0 +1,189 @@
+"""FROC as published (2512.13337): the score e_R, and what its paper probably makes of it. Torch-free.
+
+What is a *score* here: everything. `scores` computes s, r, both soft margins and e_R. They steer a search
+(`froc search --objective froc`) and draw a picture; no certificate may be made from them, since e_R
+
+* is unbounded: the softplus of a large distortion is that distortion, and no tail bound for losses in [0, 1] holds;
+* is a function of four averages over data sets: no mean of independent losses, so there is no n to put into a bound;
+* is coupled: max and min run over configurations, so that trying one more changes the score of all others.
+
+What is a *bound* here: nothing. `published_p_value`, `published_set` and `published_cur` have a bound's form, but
+without [0, 1] losses and independent units they promise nothing; they are here to be compared with. Bounds that hold
+are in `froc.bounds`, for per-query losses with a budget for each risk.
+
+What of the paper could be read (in reviews of it, no code was found): s, r, the two margins and e_R. What could not,
+and is our reading after its likely parent C-RAG (2402.03181): p-value and conformal unlearning risk (CUR) of the
+score, and the configuration set by Bonferroni's p < delta / m. Nor could the value of alpha_unlearn be read, or
+whether w_f and w_u are normalized.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from froc.bounds import hoeffding_bentkus
+from froc.data.task import FORGETTING, UTILITY
+from froc.errors import InputError
+from froc.loss_table import NOISE
+
+Reals = NDArray[np.float64]
+LEAST = 1e-6
+"""Nats per token: smaller average losses are read as this one, since float32 log-probabilities do not tell them from 0."""
+Means = Mapping[str, Mapping[str, float]]
+"""risk -> {loss, accuracy, base_loss, base_accuracy}, as a line of trials.jsonl holds them under `averages`."""
+
+
+@dataclass(frozen=True)
+class Weighing:
+    """The free numbers of e_R.
+
+    alpha_unlearn: forgetting score s below which the margin grows linearly. The default 0 is our choice: a loss of one
+    nat per token at the reference's accuracy, or less loss where accuracy fell. A guess among V tokens has
+    s = log log V + the accuracy lost, about 3.3 for V = 32,000. w_f, w_u: weights of forgetting and utility, 0 or larger.
+    """
+
+    alpha_unlearn: float = 0.0
+    w_f: float = 0.5
+    w_u: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not all(np.isfinite((self.alpha_unlearn, self.w_f, self.w_u))) or min(self.w_f, self.w_u) < 0:
+            raise InputError("alpha_unlearn, w_f and w_u must be numbers, and both weights 0 or larger")
+        if self.w_f + self.w_u <= 0:
+            raise InputError("w_f and w_u are both 0; give at least one of them weight")
+
+
+@dataclass(frozen=True)
+class Averages:
+    """Data-set averages of m configurations, (m,) each.
+
+    loss_u, loss_r: mean negative log-likelihood of the answer on forget and retain data, nats per token, finite, >= 0.
+    acc_u, acc_r: mean share of answer tokens that are predicted, in [0, 1]. Raises InputError for anything else.
+    """
+
+    loss_u: Reals
+    acc_u: Reals
+    loss_r: Reals
+    acc_r: Reals
+
+    def __post_init__(self) -> None:
+        columns = {field.name: np.asarray(getattr(self, field.name), dtype=np.float64) for field in fields(self)}
+        if len({column.shape for column in columns.values()}) > 1 or columns["loss_u"].ndim != 1:
+            raise InputError("the four averages must be lists with one number per configuration")
+        for name, column in columns.items():
+            limit = 1.0 if name.startswith("acc") else np.inf
+            if not bool(np.all((column >= 0) & (column <= limit) & np.isfinite(column))):
+                raise InputError(f"{name} holds an average that is no number from 0 to {limit:g}; leave that trial out")
+            object.__setattr__(self, name, column)
+
+    @classmethod
+    def of(cls, trials: Sequence[Means]) -> "Averages":
+        """Those of the unlearned models of `trials`."""
+        return cls._read(trials, "")
+
+    @classmethod
+    def base_of(cls, trials: Sequence[Means]) -> "Averages":
+        """Those of the base models that `trials` began with."""
+        return cls._read(trials, "base_")
+
+    @classmethod
+    def _read(cls, trials: Sequence[Means], whose: str) -> "Averages":
+        wanted = [(risk, whose + what) for risk in (FORGETTING, UTILITY) for what in ("loss", "accuracy")]
+        try:
+            table = [[float(trial[risk][name]) for risk, name in wanted] for trial in trials]
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"a trial lacks the averages of {FORGETTING} or {UTILITY}; run it again") from error
+        return cls(*np.array(table, dtype=np.float64).reshape(-1, len(wanted)).T)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What the paper computes for m configurations, (m,) each: s, r, their margins and e_R. Scores, not bounds."""
+
+    s: Reals
+    r: Reals
+    margin_f: Reals
+    margin_u: Reals
+    e_r: Reals
+
+
+def scores(some: Averages, weighing: Weighing | None = None, reference: Averages | None = None) -> Scores:
+    """Score configurations; smaller e_R is better.
+
+    s = log Loss_U + max Acc_U - Acc_U: larger means more is forgotten.
+    r = log Loss_R - log min Loss_R + max Acc_R - Acc_R: 0 for what is best in both, larger means more is spoiled.
+    e_R = w_f softplus(alpha_unlearn - s) + w_u softplus(r).
+
+    max and min run over `reference`; over `some` itself where none is given, as published. Then r >= 0, and e_R is at
+    least w_u log 2 for all. The search gives the base model alone: so the score of a finished trial stays what
+    Optuna was told, whatever is tried after it.
+    """
+    against = some if reference is None else reference
+    if not len(against.loss_u):
+        raise InputError("max and min over no configuration; give at least one as reference")
+    return _scores(some, against.acc_u.max(), against.loss_r.min(), against.acc_r.max(), weighing or Weighing())
+
+
+def against_base(trials: Sequence[Means], weighing: Weighing | None = None) -> Scores:
+    """Scores of trials, each with its own base model as the only reference: what `--objective froc` minimizes."""
+    base = Averages.base_of(trials)
+    return _scores(Averages.of(trials), base.acc_u, base.loss_r, base.acc_r, weighing or Weighing())
+
+
+def softplus(z: ArrayLike) -> Reals:
+    """log(1 + e^z), without overflow."""
+    return np.logaddexp(0.0, np.asarray(z, dtype=np.float64))
+
+
+def published_p_value(score: ArrayLike, n: int, alpha: float) -> Reals:
+    """(m,) C-RAG's p-value of min(e_R, 1) as if it were a mean of n losses; 1 above alpha. No p-value: see above.
+
+    min(exp(-n h1(min(alpha, e), alpha)), e P(Bin(n, alpha) <= ceil(n e))), with 0 log 0 = 0.
+    """
+    _refuse(n, "alpha", alpha)
+    clipped, k = _as_mean(score, n)
+    return np.where(clipped > alpha, 1.0, hoeffding_bentkus.tail(clipped, k, n, alpha))
+
+
+def published_set(score: ArrayLike, n: int, alpha: float, delta: float) -> NDArray[np.bool_]:
+    """(m,) which configurations C-RAG's Bonferroni rule would call valid: p < delta / m, strictly. Certifies nothing."""
+    _refuse(n, "delta", delta)
+    p = published_p_value(score, n, alpha)
+    return np.asarray(p < delta / max(1, len(p)))
+
+
+def published_cur(score: ArrayLike, n: int, delta: float) -> Reals:
+    """(m,) C-RAG's risk bound of min(e_R, 1) at delta, in [0, 1]. No bound: see above."""
+    _refuse(n, "delta", delta)
+    clipped, k = _as_mean(score, n)
+    return np.clip(hoeffding_bentkus.ceiling(clipped, k, n, delta), 0.0, 1.0)
+
+
+def _scores(some: Averages, acc_u: ArrayLike, loss_r: ArrayLike, acc_r: ArrayLike, weighing: Weighing) -> Scores:
+    """acc_u, loss_r, acc_r: what counts as best, one number or (m,)."""
+    s = _log(some.loss_u) + np.asarray(acc_u) - some.acc_u
+    r = _log(some.loss_r) - _log(loss_r) + np.asarray(acc_r) - some.acc_r
+    margin_f, margin_u = softplus(weighing.alpha_unlearn - s), softplus(r)
+    return Scores(s, r, margin_f, margin_u, weighing.w_f * margin_f + weighing.w_u * margin_u)
+
+
+def _log(loss: ArrayLike) -> Reals:
+    return np.log(np.maximum(loss, LEAST))
+
+
+def _as_mean(score: ArrayLike, n: int) -> tuple[Reals, NDArray[np.int64]]:
+    given = np.atleast_1d(np.asarray(score, dtype=np.float64))
+    if given.ndim != 1 or not bool(np.all(given >= 0)):
+        raise InputError("e_R is a list of numbers from 0 on; one of them is not")
+    clipped = np.minimum(given, 1.0)
+    # 100 * 0.28 is 28.000000000000004: no 29th loss
+    return clipped, np.ceil(n * clipped - NOISE).clip(0, n).astype(np.int64)
+
+
+def _refuse(n: int, name: str, value: float) -> None:
+    if n < 1:
+        raise InputError(f"n={n} is too few queries; give at least 1")
+    if not 0 < value < 1:
+        raise InputError(f"{name} {value:g} is outside (0, 1)")

@@ -1,0 +1,72 @@
+"""Ratios of means, tested as means of losses in [0, 1] that are tilted to a level. Torch-free.
+
+Two claims are about a ratio: the mean over queries where groups are drawn, E[S] / E[K], and a loss as a share of what the base
+model scored, E[L] / E[B]. Such a ratio exceeds a level exactly where the mean of other losses, which hang on the level, exceeds it.
+So every bound for losses in [0, 1] tests it. What shifts of the queries do to a mean says nothing about a ratio.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from froc.loss_table import SCALE, WEIGHTED
+
+NANO = 10**9
+"""A risk level is known to so many parts where it is worked on in whole numbers."""
+STEPS = 64
+"""Levels that are tried at a time where a bound is found by trying."""
+
+
+def of_ratio(risk: str, unit: Mapping[str, str], population: Mapping[str, str], relative: Sequence[str]) -> bool:
+    """Whether what is claimed about a risk is a ratio of two means, neither of which is known."""
+    return risk in relative or (unit.get(risk) == WEIGHTED and population.get(risk) != "census")
+
+
+def ratio(certificate: Mapping[str, Any], risk: str) -> bool:
+    """`of_ratio` of a risk in a certificate, whatever version it is of."""
+    relative = certificate.get("relative", ())
+    parts = [risk] if risk in certificate["unit"] else list(certificate["weights"])
+    return any(of_ratio(part, certificate["unit"], certificate["population"], relative) for part in parts)
+
+
+def tilted(
+    sums: NDArray[np.int64],
+    sizes: NDArray[np.int64],
+    largest: int,
+    alpha: NDArray[np.float64],
+    absences: NDArray[np.int64] | None = None,
+) -> NDArray[np.int16]:
+    """(m, n) losses whose mean is below alpha exactly where a ratio is; thousandths, rounded up.
+
+    A group of K queries with losses that add up to S has alpha + (S - alpha K) / largest. That is in [0, 1] since
+    0 <= S <= K <= largest, and its expectation is at least alpha exactly where E[S] >= alpha E[K], so every bound for losses
+    in [0, 1] tests the query-weighted mean E[S] / E[K] with it. Where the base model's absences on these queries add up to A,
+    it is alpha + (S + alpha A - alpha K) / largest: the test of E[S] >= alpha E[K - A], of a share of what the base model scored.
+    Still in [0, 1]: no more than its score K - A can be lost, and what rounding or a query without a score adds to that is cut
+    off at S + alpha A = K, which is the most that any scores could have come to. Single queries: sizes and largest are 1.
+    sums: (m, n) thousandths; sizes, absences: (n,); alpha: (m,) levels.
+    """
+    # whole numbers throughout, so that every machine rounds alike
+    level = np.ceil(alpha * NANO - 1e-6).astype(np.int64)[:, None]
+    lost = sums * (NANO // SCALE)
+    if absences is not None:
+        lost = np.minimum(lost - (-level * absences // SCALE), NANO * sizes)
+    losses = -(-(level * (largest - sizes) + lost) // (NANO // SCALE * largest))
+    return np.asarray(losses, dtype=np.int16)
+
+
+def inverted(rejected: Callable[[NDArray[np.float64]], NDArray[np.bool_]]) -> float:
+    """The smallest whole thousandth from which on every level is rejected; 1 where none is.
+
+    rejected: (k,) levels -> whether each is. Losses that are tilted to a level change with it, so that p-values need not fall
+    everywhere: a level counts only where all above it are rejected too. Of these the last one below the true risk is a fixed
+    one, and wrongly rejected with the chance of one test.
+    """
+    for last in range(SCALE - 1, 0, -STEPS):
+        levels = np.arange(max(1, last - STEPS + 1), last + 1) / SCALE
+        kept = np.flatnonzero(~rejected(levels))
+        if len(kept):
+            return float(levels[kept[-1]]) + 1 / SCALE
+    return 1 / SCALE

@@ -1,0 +1,42 @@
+"""Other answers that the base model itself gives to the forget rows' questions."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+from transformers import PreTrainedModel
+
+from froc import hashing
+from froc.models.batches import Encoded
+from froc.models.generation import sampled
+from froc.training.base_statistics import Source
+
+if TYPE_CHECKING:
+    from froc.training.base_statistics import Reference
+
+
+@dataclass(frozen=True)
+class Alternates(Source):
+    """One other answer per forget row, drawn by the task's seed."""
+
+    wants: ClassVar[str] = "questions (alternates are generated)"
+
+    def rows(self, reference: "Reference") -> Sequence[Encoded]:
+        """See `alternates`."""
+        pools = reference.pools
+        return alternates(reference.base.model, pools.rows["forget"], hashing.seed("alternates", pools.seed))
+
+
+def alternates(model: PreTrainedModel, rows: Sequence[Encoded], seed: int) -> list[Encoded]:
+    """One other answer per row, drawn from the model at temperature 1 with the true answer's first token ruled out.
+
+    Each ends where the model ends it, or at half as many tokens again as the true answer has. Same seed, same answers.
+    """
+    most = np.array([row.answer + row.answer // 2 + 1 for row in rows])
+    # an answer must differ from the true one, and must not be empty
+    banned = [(row.ids[row.prompt], *row.marker) for row in rows]
+    return [
+        Encoded((*row.ids[: row.prompt], *one.told, *row.ending), row.prompt, one.answer, row.blank)
+        for row, one in zip(rows, sampled(model, rows, most, seed, banned), strict=True)
+    ]

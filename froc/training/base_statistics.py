@@ -1,0 +1,302 @@
+"""Rows that are trained on, and numbers of the base model on them: computed at first need, once per task, and kept.
+
+Shapes: B rows, N positions that predict an answer or its end, K buckets of the vocabulary, V vocabulary.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Generic, TypeVar, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from froc import hashing
+from froc.data.splits import SearchView
+from froc.data.task import Row
+from froc.errors import InputError
+from froc.models.base import Base
+from froc.models.batches import Batch, Counts, Encoded, Limits, Stack, by_length, encode
+from froc.models.forward import Forward, Pass
+from froc.models.hooks import blocks
+from froc.models.likelihood import widened
+from froc.training.token_distribution import TokenDistribution
+
+ALIGNED = 512
+"""Retain rows that forget rows are aligned with, at most."""
+
+
+Role = str
+"""What rows are for in training: `forget`, `retain`, `refusal`, or a pool that a phase's source or rollout makes."""
+Found = TypeVar("Found")
+
+
+class Survey(ABC, Generic[Found]):
+    """A question to the base model: where an answer lies, which directions retained inputs take, a second model's numbers."""
+
+    @abstractmethod
+    def take(self, reference: "Reference") -> Found:
+        """The answer. The model holds the base parameters and must do so afterwards; every draw comes from a seed in the fields."""
+
+    @abstractmethod
+    def typical(self, facts: "Facts") -> Found:
+        """An answer of the same form where there is no model, for lists of methods."""
+
+
+class Source(ABC):
+    """Makes the rows of a role from the task's: row i stands for forget row i.
+
+    asks: whether every forget row must have a question. wants: what a task must have, in words.
+    """
+
+    asks: ClassVar[bool] = True
+    wants: ClassVar[str] = "questions"
+
+    @abstractmethod
+    def rows(self, reference: "Reference") -> Sequence[Encoded]:
+        """As many rows as there are forget rows. The model holds the base parameters and must do so afterwards."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a method may know before it trains.
+
+    layers: number of transformer blocks. width: size of the hidden states. seed: of this trial. adapters: whether adapters are
+    trained beside frozen parameters. found: who answers surveys; without one they answer for themselves. half: whether the model's
+    parameters are in half precision.
+    """
+
+    layers: int
+    width: int
+    seed: int
+    adapters: bool = False
+    found: Callable[[Survey[Any]], Any] | None = field(default=None, compare=False, repr=False)
+    half: bool = False
+
+    def ask(self, survey: Survey[Found]) -> Found:
+        """What a survey finds in the base model, taken once per task."""
+        return survey.typical(self) if self.found is None else cast(Found, self.found(survey))
+
+    def whole(self, name: str) -> None:
+        """InputError where adapters are trained, for methods that write the parameters themselves."""
+        if self.adapters:
+            raise InputError(f"{name} writes the model's own matrices; it needs --train full")
+
+
+TYPICAL = Facts(4, 8, 0)
+"""A model that a method's phases are shown for, where none is at hand."""
+
+
+@dataclass(frozen=True)
+class Pools:
+    """Encoded rows of each role; row i of roles other than `retain` is forget row i's, or answers its question otherwise.
+
+    `earlier`, where requests came before, are their forget rows, which nobody trains on.
+    asked: whether every forget row has a question, which other answers can be given to. seed: of drawn rows.
+    retrained: folder of a model that never saw the forget rows, where the task brings one.
+    """
+
+    rows: Mapping[Role, Sequence[Encoded]]
+    asked: bool = True
+    seed: int = 0
+    retrained: str | None = None
+
+    @classmethod
+    def of(cls, view: SearchView, base: Base, seed: int) -> "Pools":
+        """Encode the rows that may be trained on; refusals are drawn once per forget row by `seed`."""
+        limits = Limits.of(base.model)
+        given: dict[Role, Sequence[Row]] = {"forget": view.forget, "retain": view.retain}
+        if view.earlier:
+            given["earlier"] = view.earlier
+        asked = [row for row in view.forget if row.question]
+        whole = len(asked) == len(view.forget)
+        if view.refusals and whole:
+            draw = torch.Generator().manual_seed(hashing.seed("refusals", seed))
+            picks = torch.randint(len(view.refusals), (len(asked),), generator=draw).tolist()
+            given["refusal"] = [replace(row, answer=view.refusals[i]) for row, i in zip(asked, picks, strict=True)]
+        rows = {role: encode(base.tokenizer, some, view.template, limits, role) for role, some in given.items()}
+        return cls(rows, whole, seed, view.retrained)
+
+
+@dataclass
+class Reference:
+    """Numbers of the base model on training rows, computed at first need and kept.
+
+    `stack`: the rows of all roles on the device; `first`: role -> where its rows begin there.
+    `sum_nll`: role -> (rows,) nats. `hidden`: (role, layer) -> one (T, D) tensor per row. `norm`: (role, layer) -> (rows,)
+    mean norm of the hidden states over each row's `Batch.telling`, and over those of all rows. `spread`: role -> what `TokenDistribution` says.
+    `alignment`: (forget rows,), see `_aligned`.
+    """
+
+    base: Base
+    pools: Pools
+    sum_nll: dict[Role, Tensor] = field(default_factory=dict)
+    hidden: dict[tuple[Role, int], list[Tensor]] = field(default_factory=dict)
+    norm: dict[tuple[Role, int], tuple[Tensor, Tensor]] = field(default_factory=dict)
+    spread: dict[Role, "TokenDistribution"] = field(default_factory=dict)
+    alignment: Tensor | None = None
+    answers: dict[Survey[Any], Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._lay()
+
+    def _lay(self) -> None:
+        self.first: dict[Role, int] = {}
+        every: list[Encoded] = []
+        for role, rows in self.pools.rows.items():
+            self.first[role] = len(every)
+            every += rows
+        self.stack = Stack(every, self.base.device)
+
+    def ensure(self, role: Role, source: Source | None = None) -> None:
+        """Make a role's rows at first need; InputError where the task lacks what that takes. The model must be the base."""
+        if role in self.pools.rows:
+            return
+        if source is None:
+            mend = "idk.txt" if role == "refusal" else f"{role}.jsonl"
+            raise InputError(f"needs {role} rows, which this task lacks; add {mend} or leave the method out")
+        if source.asks and not self.pools.asked:
+            raise InputError("needs forget rows with questions; add them or leave the method out")
+        self.pools = replace(self.pools, rows={**self.pools.rows, role: source.rows(self)})
+        self._lay()
+
+    def ask(self, survey: Survey[Found]) -> Found:
+        """What a survey finds, taken once. The model must be the base."""
+        if survey not in self.answers:
+            self.answers[survey] = survey.take(self)
+        found: Found = self.answers[survey]
+        return found
+
+    def some(self, role: Role, most: int | None = None) -> range:
+        """Places of a role's rows, or of `most` of them spread evenly over it; none where the task has no such role."""
+        count = len(self.pools.rows.get(role, ()))
+        return range(0, count, 1 if most is None else max(1, -(-count // most)))
+
+    def batches(self, role: Role, size: int = 64, most: int | None = None) -> Iterator[tuple[Counts, Batch]]:
+        """`some` rows of a role in batches of similar length, each with its rows' places (B,) in the role."""
+        some = self.some(role, most)
+        for index in by_length([self.pools.rows[role][i] for i in some], size):
+            place = np.asarray(index) * some.step
+            yield place, self.stack.batch(place + self.first[role])
+
+    def slope(
+        self, role: Role, weights: Mapping[str, Parameter], size: int = 64, most: int | None = None
+    ) -> dict[str, Tensor]:
+        """name -> gradient, as the model stands, of the mean over `some` rows of a role of the mean NLL per token, in float32 or wider.
+
+        weights: name -> parameter, frozen or not; zero where the answers do not depend on one. No parameter's own gradient is touched.
+        """
+        total = {name: torch.zeros_like(p, dtype=widened(p).dtype) for name, p in weights.items()}
+        with _differentiable(weights.values()):
+            for _, batch in self.batches(role, size, most) if weights else ():
+                loss = Forward.of(self.base.model, batch).mean_nll.sum() / len(self.some(role, most))
+                found = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
+                for whole, grad in zip(total.values(), found, strict=True):
+                    if grad is not None:
+                        whole += grad
+        return total
+
+    def prepare(self, role: Role, needs: Sequence[str], layers: Sequence[int], size: int) -> None:
+        """Compute what is missing; the model must hold the base parameters."""
+        if "alignment" in needs and self.alignment is None:
+            self.alignment = _aligned(self, size)
+        self._pass_over(role, needs, layers, size)
+
+    @torch.no_grad()
+    def _pass_over(self, role: Role, needs: Sequence[str], layers: Sequence[int], size: int) -> None:
+        kept = [layer for layer in layers if "hidden" in needs and (role, layer) not in self.hidden]
+        measured = {"hidden_norm", "row_norm"} & set(needs)
+        norms = [layer for layer in layers if measured and (role, layer) not in self.norm]
+        likely = "sum_nll" in needs and role not in self.sum_nll
+        spread = "spread" in needs and role not in self.spread
+        if not (kept or norms or likely or spread):
+            return
+        rows = self.pools.rows[role]
+        nll = torch.zeros(len(rows), device=self.base.device)
+        states: dict[int, list[Tensor]] = {layer: [torch.empty(0)] * len(rows) for layer in kept}
+        lengths: dict[int, list[Tensor]] = {layer: [] for layer in norms}
+        means = {layer: torch.zeros(len(rows), device=self.base.device) for layer in norms}
+        whole = TokenDistribution(rows, self.base) if spread else None
+        for index, batch in self.batches(role, size):
+            found = Pass(self.base.model, batch, hidden_at=sorted({*kept, *norms}), logits=likely or spread)
+            if likely:
+                nll[index] = found.sum_nll.to(nll)
+            if whole is not None:
+                whole.add(index, found)
+            for layer in kept:
+                for place, i in enumerate(index):
+                    states[layer][i] = found.hidden[layer][place, : len(rows[i].ids)].clone()
+            for layer in norms:
+                every = found.hidden[layer].float().norm(dim=-1)
+                lengths[layer].append(every[batch.telling])
+                means[layer][index] = (every * batch.telling).sum(1) / batch.telling.sum(1).clamp_min(1)
+        if likely:
+            self.sum_nll[role] = nll
+        if whole is not None:
+            self.spread[role] = whole
+        self.hidden |= {(role, layer): some for layer, some in states.items()}
+        self.norm |= {(role, layer): (torch.cat(some).mean(), means[layer]) for layer, some in lengths.items()}
+
+    def of(
+        self, role: Role, needs: Collection[str], layers: Sequence[int], index: Counts, forward: Forward | None = None
+    ) -> dict[str, Tensor]:
+        """name -> the base model's numbers for rows of a role, and which ones they are: row (B,) int64, places in its pool.
+
+        Of hidden states those of the first of the layers.
+
+        sum_nll (B,), hidden (B, T, D), hidden_norm () and row_norm (B,) in the hidden states' units; alignment (B,) and
+        alignments of all forget rows (rows,); spread (N, K) log-probabilities of `buckets` (N, K) or (0,), for the forward pass.
+        """
+        place = torch.from_numpy(index).to(self.base.device)
+        found = {"row": place}
+        if "sum_nll" in needs:
+            found["sum_nll"] = self.sum_nll[role][place]
+        if "hidden" in needs:
+            rows = [self.hidden[role, layers[0]][i] for i in index.tolist()]
+            found["hidden"] = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+        if "hidden_norm" in needs:
+            found["hidden_norm"] = self.norm[role, layers[0]][0]
+        if "row_norm" in needs:
+            found["row_norm"] = self.norm[role, layers[0]][1][place]
+        if "alignment" in needs:
+            assert self.alignment is not None
+            found |= {"alignment": self.alignment[place], "alignments": self.alignment}
+        if "spread" in needs:
+            assert forward is not None
+            found["spread"], found["buckets"] = self.spread[role].of(place[forward.row], forward.place)
+        return found
+
+
+def _aligned(reference: Reference, size: int) -> Tensor:
+    """(forget rows,) inner product of each row's gradient with the mean retain row's, in standard deviations from their mean.
+
+    Of the mean NLL by the last block's weights: what a gradient step on a row does to the retain rows, to first order.
+    """
+    model = reference.base.model
+    block = {n: p for n, p in blocks(model)[-1].named_parameters() if "lora_" not in n}
+    mean = reference.slope("retain", block, size, ALIGNED)
+    found = []
+    with _differentiable(block.values()):
+        for place in range(len(reference.pools.rows["forget"])):
+            batch = reference.stack.batch([place + reference.first["forget"]])
+            grads = torch.autograd.grad(Forward.of(model, batch).mean_nll.sum(), list(block.values()))
+            found.append(torch.stack([(a * b).sum() for a, b in zip(grads, mean.values(), strict=True)]).sum())
+    scores = torch.stack(found).float()
+    return (scores - scores.mean()) / scores.std(correction=0).clamp_min(1e-12)
+
+
+@contextmanager
+def _differentiable(weights: Collection[Parameter]) -> Iterator[None]:
+    """Gradients by these parameters can be asked for, frozen or not."""
+    before = [p.requires_grad for p in weights]
+    try:
+        for p in weights:
+            p.requires_grad_(True)
+        with torch.enable_grad():
+            yield
+    finally:
+        for p, trained in zip(weights, before, strict=True):
+            p.requires_grad_(trained)

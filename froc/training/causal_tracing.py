@@ -1,0 +1,263 @@
+"""What each part of a model does for its answers, by causal tracing: how much likelier they become when one part's
+clean output is put into a run whose questions are corrupted.
+
+Parts are feed-forwards and attention heads, or whole attentions where an architecture fuses its projections. Corrupted
+are all tokens of a question, since nobody says which of them name the subject, by Gaussian noise on their embeddings
+(Meng et al. 2202.05262 corrupt the subject's). Shapes: B rows, T tokens, D width, P parts.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from froc import hashing
+from froc.errors import InputError
+from froc.models.batches import Batch
+from froc.models.forward import Pass
+from froc.models.hooks import blocks, blocks_path, pushed, uncompiled
+from froc.training.base_statistics import Role, Survey
+
+if TYPE_CHECKING:
+    from froc.training.base_statistics import Facts, Reference
+
+NOISE = 3.0
+"""Standard deviation of the corruption, in those of the questions' embeddings (2202.05262)."""
+MOST = 128
+"""Rows of a role that are traced, at most."""
+FEW = 64
+"""Parts that are patched one by one, at most."""
+FEED_FORWARDS = ("mlp", "feed_forward", "ffn")
+ATTENTIONS = ("self_attn", "attention", "attn", "self_attention")
+OUTPUTS = ("o_proj", "out_proj", "dense")
+Change = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Parameters whose names begin with `prefix`: what lies from `start` to `stop` along `axis`, or all of them."""
+
+    prefix: str
+    axis: int | None = None
+    start: int = 0
+    stop: int = 0
+
+
+@dataclass(frozen=True)
+class Component:
+    """A part of block `layer`. place: path of the module whose output it is; of a head, whose input holds its output.
+
+    pieces: its parameters. Heads of grouped-query attention have those of their keys and values in common.
+    columns: where in that input it lies; None for whole outputs.
+    """
+
+    kind: Literal["feed_forward", "attention", "head"]
+    layer: int
+    place: str
+    pieces: tuple[Piece, ...]
+    columns: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Traced:
+    """parts: P of them. effects: (P,) float64, mean over rows of what each alone restores, in nats per answer token.
+
+    total: what all of it would restore: the clean run's log-likelihood less the corrupted one's.
+    """
+
+    parts: tuple[Component, ...]
+    effects: Tensor
+    total: float
+
+
+@dataclass(frozen=True)
+class Trace(Survey[Traced]):
+    """Effects of a model's parts on a role's rows.
+
+    heads: whether attentions are taken apart. attention: whether they are traced at all. steps: 0 patches part by part,
+    a pass each; K >= 1 attributes by the gradient at K points of the way from the corrupted embeddings to the clean
+    ones, K passes and as many back; None patches up to `FEW` parts, and attributes more of them at 4 points.
+    """
+
+    role: Role
+    heads: bool = False
+    attention: bool = True
+    steps: int | None = None
+    seed: int = 0
+
+    def take(self, reference: "Reference") -> Traced:
+        """Of `MOST` rows at most."""
+        model = reference.base.model
+        parts = components(model, heads=self.heads, attention=self.attention)
+        draw = torch.Generator().manual_seed(hashing.seed("corruption", self.role, self.seed))
+        batches = [batch for _, batch in reference.batches(self.role, most=MOST)]
+        level = NOISE * _spread(model, batches)
+        effects, total = torch.zeros(len(parts), dtype=torch.float64), 0.0
+        rows = sum(len(batch.length) for batch in batches)
+        steps = (0 if len(parts) <= FEW else 4) if self.steps is None else self.steps
+        with uncompiled(model):
+            for batch in batches:
+                runs = _Runs(model, parts, batch, level, draw)
+                effects += runs.attributed(steps) if steps else runs.patched()
+                total += runs.clean - runs.corrupted
+        return Traced(parts, effects / rows, total / rows)
+
+    def typical(self, facts: "Facts") -> Traced:
+        """Feed-forwards of equal effect."""
+        parts = tuple(_feed_forward(layer, f"layers.{layer}", ("mlp",)) for layer in range(facts.layers))
+        return Traced(parts, torch.ones(len(parts), dtype=torch.float64), 1.0)
+
+
+def components(model: PreTrainedModel, *, heads: bool, attention: bool = True) -> tuple[Component, ...]:
+    """A model's parts, block by block, attention first; InputError where none has a known name."""
+    root = blocks_path(model)
+    found: list[Component] = []
+    for layer, block in enumerate(blocks(model)):
+        inside, path = dict(block.named_children()), f"{root}.{layer}"
+        for name in [one for one in ATTENTIONS if one in inside and attention][:1]:
+            whole = Component("attention", layer, f"{path}.{name}", (Piece(f"{path}.{name}."),))
+            found += (heads and _heads(layer, whole.place, inside[name], model)) or (whole,)
+        for names in [one for one in (*((name,) for name in FEED_FORWARDS), ("fc1", "fc2")) if one[-1] in inside][:1]:
+            found.append(_feed_forward(layer, path, names))
+    if not found:
+        raise InputError("does not know the parts of this architecture's blocks")
+    return tuple(found)
+
+
+def _feed_forward(layer: int, path: str, names: tuple[str, ...]) -> Component:
+    return Component("feed_forward", layer, f"{path}.{names[-1]}", tuple(Piece(f"{path}.{name}.") for name in names))
+
+
+def _heads(layer: int, path: str, attention: torch.nn.Module, model: PreTrainedModel) -> tuple[Component, ...]:
+    """The heads of an attention that has a matrix each for queries, keys, values and outputs; none of another's."""
+    inside: dict[str, Any] = dict(attention.named_children())
+    out = next((name for name in OUTPUTS if name in inside), "")
+    if not all(isinstance(inside.get(name), torch.nn.Linear) for name in ("q_proj", "k_proj", "v_proj", out)):
+        return ()
+    count = int(model.config.get_text_config().num_attention_heads)
+    size = inside[out].in_features // count
+    groups = inside["k_proj"].out_features // size
+    # some architectures put gates beside queries, or give values a width of their own
+    if (
+        inside["q_proj"].out_features != count * size
+        or inside["v_proj"].out_features != groups * size
+        or count % groups
+    ):
+        return ()
+
+    def rows(name: str, index: int) -> list[Piece]:
+        some = dict(inside[name].named_parameters())
+        return [Piece(f"{path}.{name}.{one}", 0, index * size, (index + 1) * size) for one in some]
+
+    found = []
+    for head in range(count):
+        columns, group = (head * size, (head + 1) * size), head * groups // count
+        pieces = (*rows("q_proj", head), *rows("k_proj", group), *rows("v_proj", group))
+        output = Piece(f"{path}.{out}.weight", 1, *columns)
+        found.append(Component("head", layer, f"{path}.{out}", (*pieces, output), columns))
+    return tuple(found)
+
+
+class _Runs:
+    """A batch's clean run and its corrupted one. clean, corrupted: sums over rows of nats per answer token."""
+
+    def __init__(
+        self, model: PreTrainedModel, parts: Sequence[Component], batch: Batch, level: float, draw: torch.Generator
+    ) -> None:
+        self._model, self._parts, self._batch = model, parts, batch
+        self._modules = {one.place: model.get_submodule(one.place) for one in parts}
+        self._inputs = {one.place for one in parts if one.columns is not None}
+        embeddings: Any = model.get_input_embeddings()
+        noise = level * torch.randn(*batch.ids.shape, embeddings.weight.shape[-1], generator=draw)
+        self._noise = noise.to(batch.ids.device) * _question(batch)[..., None]
+        self._states: dict[str, Tensor] = {}
+        with torch.no_grad():
+            self.clean = float(self._run(0.0, {place: self._kept(place) for place in self._modules}))
+            self.corrupted = float(self._run(1.0, {}))
+
+    @torch.no_grad()
+    def patched(self) -> Tensor:
+        """(P,) sums over rows of what each part restores, exactly."""
+        found = [float(self._run(1.0, {one.place: self._restored(one)})) for one in self._parts]
+        return torch.tensor(found, dtype=torch.float64) - self.corrupted
+
+    def attributed(self, steps: int) -> Tensor:
+        """(P,) the same to first order: what separates the runs, times the mean gradient on the way between them."""
+        total = {place: torch.zeros_like(state) for place, state in self._states.items()}
+        with torch.no_grad():
+            away: dict[str, Tensor] = {}
+            self._run(1.0, {place: self._kept(place, away) for place in self._modules})
+        for step in range(steps):
+            probes = {place: torch.zeros_like(state).requires_grad_() for place, state in self._states.items()}
+            with torch.enable_grad():
+                found = self._run(1.0 - (step + 0.5) / steps, {place: probe.add for place, probe in probes.items()})
+            for place, grad in zip(probes, torch.autograd.grad(found, list(probes.values())), strict=True):
+                total[place] += grad / steps
+        sums = {
+            place: ((state - away[place]) * total[place]).flatten(0, -2).sum(0, dtype=torch.float64).cpu()
+            for place, state in self._states.items()
+        }
+        return torch.stack([sums[one.place][slice(*(one.columns or (None,)))].sum() for one in self._parts])
+
+    def _run(self, share: float, changes: Mapping[str, Change]) -> Tensor:
+        """Scalar. share: of the noise. changes: of what passes a place."""
+        with ExitStack() as hooks:
+            embeddings = self._model.get_input_embeddings()
+            hooks.enter_context(pushed(embeddings, lambda out: out + (share * self._noise).to(out.dtype)))
+            for place, change in changes.items():
+                put = _pulled if place in self._inputs else pushed
+                hooks.enter_context(put(self._modules[place], change))
+            found = Pass(self._model, self._batch, end=False, rows_stay=True)
+        count = torch.from_numpy(self._batch.stop - self._batch.start).to(found.sum_nll)
+        return -(found.sum_nll / count).sum()
+
+    def _kept(self, place: str, states: dict[str, Tensor] | None = None) -> Change:
+        kept = self._states if states is None else states
+
+        def keep(state: Tensor) -> Tensor:
+            kept[place] = state
+            return state
+
+        return keep
+
+    def _restored(self, part: Component) -> Change:
+        clean = self._states[part.place]
+
+        def restore(state: Tensor) -> Tensor:
+            if part.columns is None:
+                return clean
+            start, stop = part.columns
+            return torch.cat([state[..., :start], clean[..., start:stop], state[..., stop:]], -1)
+
+        return restore
+
+
+@contextmanager
+def _pulled(module: torch.nn.Module, change: Change) -> Iterator[None]:
+    """What a module is given passes through `change`."""
+    handle = module.register_forward_pre_hook(lambda _module, args: (change(args[0]), *args[1:]))
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@torch.no_grad()
+def _spread(model: PreTrainedModel, batches: Sequence[Batch]) -> float:
+    """Standard deviation of the embeddings of all questions' tokens, over tokens and dimensions."""
+    some = torch.cat([batch.ids[_question(batch)] for batch in batches])
+    ids, counts = some.unique(return_counts=True)
+    found = model.get_input_embeddings()(ids).double()
+    share = (counts / counts.sum())[:, None] / found.shape[1]
+    mean = (share * found).sum()
+    return float((share * (found - mean) ** 2).sum().sqrt())
+
+
+def _question(batch: Batch) -> Tensor:
+    """(B, T) which tokens come before the answer."""
+    start = torch.from_numpy(batch.start).to(batch.ids.device)
+    return torch.arange(batch.ids.shape[1], device=batch.ids.device) < start[:, None]

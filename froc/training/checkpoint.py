@@ -1,0 +1,249 @@
+"""Training in the middle, on disk: who is interrupted goes on where the last save was, to the same bit.
+
+A state is tensors and numbers, and lists, tuples and dicts of them. Tensors lie in safetensors files and all else in one JSON
+document, written last, that names them. No string that a method keeps is written, for it could be a row.
+"""
+
+import json
+import math
+import os
+import re
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from froc import __version__, hashing
+from froc.atomic import write_text
+from froc.errors import FrocError, InputError
+from froc.models.base import read_weights, write_weights
+from froc.models.trainable import Weights
+
+EVERY = 300.0
+"""Seconds between two saves. FROC_SAVE_EVERY overrides it: 0 saves after every step, whatever that costs, and inf never, nor
+does anything go on from a save then."""
+COST = 0.02
+"""Share of the time that saving may take: the slower a save, the longer until the next one."""
+GUESS = 1e9
+"""Bytes per second that a disk takes, until the first save has been timed."""
+NAME = re.compile(r"[\w.\-/:]+", re.ASCII)
+"""Keys that are written: names of parameters, sides or numbers, and no sentence."""
+
+
+class UnwritableError(FrocError):
+    """A state holds something that is neither a number nor a tensor."""
+
+
+def interval() -> float:
+    """Seconds between two saves; InputError where FROC_SAVE_EVERY is no time."""
+    said = os.environ.get("FROC_SAVE_EVERY") or EVERY
+    try:
+        seconds = float(said)
+    except ValueError:
+        seconds = -1.0
+    if not seconds >= 0:
+        raise InputError(f"FROC_SAVE_EVERY={said} is no time; give seconds, 0 for every step or inf for never")
+    return seconds
+
+
+def apart(tree: Any) -> tuple[Any, dict[str, Tensor]]:
+    """A state as JSON and the tensors that it names, detached, where they are. Raises UnwritableError.
+
+    A tensor that stands in several places stays one; arrays and scalars of numpy count as tensors.
+    """
+    tensors: dict[str, Tensor] = {}
+    names: dict[int, str] = {}
+    storages: set[int] = set()
+
+    def named(value: Tensor) -> str:
+        if value.layout is not torch.strided or value.is_quantized or value.is_complex():
+            raise UnwritableError(f"it holds a tensor of {value.dtype}, {value.layout}")
+        if id(value) not in names:
+            names[id(value)] = f"t{len(names)}"
+            whole = value.detach().contiguous()
+            place = whole.untyped_storage().data_ptr()
+            # safetensors refuses tensors that share memory
+            tensors[names[id(value)]] = whole.clone() if place in storages else whole
+            storages.add(place)
+        return names[id(value)]
+
+    def walk(value: Any) -> Any:
+        kind = type(value)
+        if value is None or kind in (bool, int, float):
+            return value
+        # a parameter would come back as a copy that no training moves
+        if kind is Tensor:
+            # sums run in the order of memory, so that the layout counts to the last bit
+            stride = torch.empty_like(value, device="meta").stride()
+            return {"tensor": [named(value), value.device.type == "cpu", list(stride)]}
+        if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "biuf":
+            held.append(torch.from_numpy(np.array(value)))
+            return {"array" if isinstance(value, np.ndarray) else "scalar": named(held[-1])}
+        if kind in (list, tuple):
+            return {kind.__name__: [walk(one) for one in value]}
+        if kind is dict and all(type(key) is int or (type(key) is str and NAME.fullmatch(key)) for key in value):
+            return {"dict": [[key, walk(one)] for key, one in value.items()]}
+        raise UnwritableError(f"it holds a {kind.__name__} that is neither numbers nor tensors by name")
+
+    # ids are of living objects alone
+    held: list[Tensor] = []
+    return walk(tree), tensors
+
+
+def whole(document: Any, tensors: Mapping[str, Tensor], device: torch.device) -> Any:
+    """The state that `apart` took apart, in memory of its own. device: of tensors that were not on the host."""
+    made: dict[str, Tensor] = {}
+
+    def walk(value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        ((kind, inner),) = value.items()
+        if kind == "tensor":
+            name, host, stride = inner
+            if name not in made:
+                some = tensors[name]
+                place = torch.device("cpu") if host else device
+                made[name] = torch.empty_strided(some.shape, stride, dtype=some.dtype, device=place).copy_(some)
+            return made[name]
+        if kind in ("array", "scalar"):
+            array = tensors[inner].clone().numpy()
+            return array if kind == "array" else array[()]
+        if kind == "dict":
+            return {key: walk(one) for key, one in inner}
+        return {"list": list, "tuple": tuple}[kind](map(walk, inner))
+
+    return walk(document)
+
+
+def draws(device: torch.device) -> dict[str, Tensor]:
+    """Where torch's own draws stand."""
+    here = {"host": torch.get_rng_state()}
+    return here | ({"device": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {})
+
+
+def set_draws(states: Mapping[str, Tensor], device: torch.device) -> None:
+    """Draw on from there."""
+    torch.set_rng_state(states["host"])
+    if "device" in states:
+        torch.cuda.set_rng_state(states["device"].cpu(), device)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was saved. said: plain JSON; tree: a state; lasting: name -> weights that did not change any more."""
+
+    said: dict[str, Any]
+    tree: Any
+    lasting: dict[str, Weights]
+
+
+class Saver:
+    """Where configurations that are trained together leave their state, as often as that is cheap.
+
+    identity: of what is trained; what was left under another one, or by another version of froc or torch, is ignored.
+    notes: what went wrong, for the log; nothing of it ends training.
+    """
+
+    def __init__(self, folder: Path, identity: str) -> None:
+        self._folder, self._identity = folder, identity
+        self._known = hashing.of_json([__version__, torch.__version__, identity])
+        self._every, self._last = interval(), time.monotonic()
+        self._cost: float | None = None
+        self._able = True
+        self._files: set[str] = set()
+        self._steps: list[int] | None = None
+        self.notes: list[str] = []
+
+    def part(self, place: int) -> "Saver":
+        """Of one of the configurations, where it is trained alone after all."""
+        return Saver(self._folder / str(place), f"{self._identity}/{place}")
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time to save."""
+        wait = max(self._every, (self._cost or 0.0) / COST) if self._every else 0.0
+        return self._able and time.monotonic() - self._last >= wait
+
+    def steps(self) -> list[int] | None:
+        """Steps that each configuration had done at the last save; None where there is none."""
+        found = self._document()
+        return None if found is None else list(found["said"]["steps"])
+
+    def read(self, device: torch.device) -> Found | None:
+        """The last save; None where there is none that can be read, which is then forgotten."""
+        document = self._document()
+        try:
+            if document is not None and document["device"] == device.type:
+                tensors = read_weights(self._folder / document["tensors"])
+                kept = {name: read_weights(self._folder / file) for name, file in document["lasting"].items()}
+                lasting = {name: {n: one.clone() for n, one in some.items()} for name, some in kept.items()}
+                found = Found(document["said"], whole(document["tree"], tensors, device), lasting)
+                self._files = {"state.json", document["tensors"], *document["lasting"].values()}
+                return found
+        except Exception as error:  # a damaged file raises whatever its reader likes
+            self.notes.append(f"its saved state is damaged ({type(error).__name__}): it began anew")
+        self.drop()
+        return None
+
+    def drop(self) -> None:
+        """Forget what was saved, before anything else is written under its names."""
+        self._files = set()
+        (self._folder / "state.json").unlink(missing_ok=True)
+
+    def write(self, said: Mapping[str, Any], tree: Any, lasting: Mapping[str, Weights], device: torch.device) -> None:
+        """Save, unless no step was done since. said: JSON, among it `steps`; tree, lasting: see `Found`."""
+        if said["steps"] == self._steps:
+            return
+        begin = time.monotonic()
+        try:
+            document, tensors = apart(tree)
+            if self._cost is None:
+                self._cost = sum(one.nbytes for one in tensors.values()) / GUESS
+                if not self.due:
+                    return
+            named = {
+                "identity": self._known, "device": device.type, "said": said, "tree": document,
+                "tensors": f"at-{sum(said['steps'])}.safetensors", "lasting": {n: f"kept-{n}.safetensors" for n in lasting},
+            }  # fmt: skip
+            self._put(named, tensors, lasting)
+            self._steps = list(said["steps"])
+        except UnwritableError as error:
+            self._able = False
+            self.notes.append(f"cannot go on from its middle if it is interrupted: {error}")
+        except Exception as error:  # a full disk, say: what it would have been good for is still to be done
+            note = f"its state could not be saved ({type(error).__name__})"
+            self.notes += [] if note in self.notes else [note]
+            with suppress(OSError):
+                self._tidy()
+        self._last = time.monotonic()
+        self._cost = self._last - begin
+
+    def _put(self, document: Mapping[str, Any], tensors: Weights, lasting: Mapping[str, Weights]) -> None:
+        for name, file in document["lasting"].items():
+            if file not in self._files:
+                write_weights(lasting[name], self._folder / file)
+        write_weights(tensors, self._folder / document["tensors"])
+        # whoever reads this finds the files that it names
+        write_text(self._folder / "state.json", json.dumps(document, sort_keys=True) + "\n")
+        self._files = {"state.json", document["tensors"], *document["lasting"].values()}
+        self._tidy()
+
+    def _tidy(self) -> None:
+        for path in self._folder.glob("*"):
+            if path.is_file() and path.name not in self._files:
+                path.unlink()
+
+    def _document(self) -> dict[str, Any] | None:
+        if math.isinf(self._every):
+            return None
+        try:
+            found = json.loads((self._folder / "state.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return found if isinstance(found, dict) and found.get("identity") == self._known else None

@@ -1,0 +1,222 @@
+"""The small Llama-shaped model of the embedded task, which knows everybody in it (`froc.data.tasks.embedded_text`).
+
+Its weights come with the package; `rebuilt` trains them again from the recipe.
+"""
+
+import fcntl
+import json
+import os
+import random
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from froc import hashing
+from froc.atomic import lock_file, write_text
+from froc.data.task import Row
+from froc.data.tasks.embedded_text import (
+    DEFAULT_RECIPE,
+    ENDINGS,
+    FACTS,
+    FIRST,
+    OPENINGS,
+    REFUSALS,
+    SECOND,
+    SYLLABLES,
+    Recipe,
+    _people,
+    _wordings,
+)
+from froc.errors import FrocError
+from froc.measuring.observe import observe
+from froc.models.base import Base, load
+from froc.models.batches import collate, encode
+from froc.models.onednn import through_onednn
+
+SHIPPED = Path(__file__).parent / "embedded_model"
+"""The trained model of the default recipe, as `benchmarks/embedded.py --write` makes it."""
+SHIPPED_RECIPE = SHIPPED.with_name("embedded_model_recipe.json")
+"""`recipe_digest` of what SHIPPED was trained on; beside the folder, so that the model's own digest is of the model alone."""
+
+
+KNOWN = 0.98
+"""Share of its facts that the trained model must know."""
+
+
+Progress = Callable[[str, int, int], None]
+"""Called with (what, done, of)."""
+
+
+def base(
+    recipe: Recipe = DEFAULT_RECIPE, *, cache: Path, device: str = "cpu", progress: Progress | None = None,
+    train: str = "full", members: int = 1,
+) -> Base:  # fmt: skip
+    """The model that knows every person, trained at first use and cached under the recipe's digest.
+
+    A cache that is half-written or damaged is noticed by its digests and made again.
+    """
+    folder = made(recipe, cache=cache, progress=progress)
+    return load(str(folder), device=device, dtype="float32", train=train, members=members)
+
+
+def kept(recipe: Recipe, cache: Path, retrained: bool = False) -> Path:
+    """The folder that a recipe's model has in a cache, whether it is there or not."""
+    said = {**asdict(recipe), "torch": torch.__version__.partition("+")[0]}
+    name = hashing.of_json(said | ({"retrained": True} if retrained else {}))[:16]
+    return cache / f"embedded-{name}"
+
+
+def made(
+    recipe: Recipe = DEFAULT_RECIPE, *, cache: Path, progress: Progress | None = None, retrained: bool = False
+) -> Path:
+    """The folder of the trained model. retrained: of one that was never told of the forgotten people, with its tokenizer.
+
+    The model of the default recipe comes with froc, so that nobody waits for it and results agree across machines. It is
+    used as long as it is of this recipe: after a change of the texts below, the model is trained at first use.
+    """
+    folder = kept(recipe, cache, retrained)
+    if not _sound(folder):
+        with _alone(folder):
+            if not _sound(folder) and not retrained and is_shipped(recipe) and _sound(SHIPPED):
+                _put(folder, lambda part: shutil.copytree(SHIPPED, part, dirs_exist_ok=True))
+            elif not _sound(folder):
+                train_into(recipe, folder, progress or (lambda *_: None), retrained)
+    return folder
+
+
+def rebuilt(*, cache: Path, progress: Progress) -> Path:
+    """The folder of the default model, trained anew on this machine in place of what lay there."""
+    folder = kept(Recipe(), cache)
+    with _alone(folder), tempfile.TemporaryDirectory() as scratch:
+        anew = Path(scratch, "model")
+        train_into(Recipe(), anew, progress)
+        shutil.rmtree(folder, ignore_errors=True)
+        _put(folder, lambda part: shutil.copytree(anew, part, dirs_exist_ok=True))
+    return folder
+
+
+def recipe_digest(recipe: Recipe) -> str:
+    """Digest of a recipe and of every text that its rows are composed of."""
+    texts = [OPENINGS, ENDINGS, FACTS, FIRST, SECOND, SYLLABLES]
+    return hashing.of_json([asdict(recipe), texts])
+
+
+def is_shipped(recipe: Recipe) -> bool:
+    """Whether the model that comes with froc was trained on this recipe."""
+    shipped: dict[str, str] = json.loads(SHIPPED_RECIPE.read_text(encoding="utf-8"))
+    return shipped["recipe"] == recipe_digest(recipe)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Whoever comes second on this machine waits for what the first is making; without a lock both make it."""
+    place = Path(tempfile.gettempdir(), f"froc-{hashing.of_bytes(str(folder.absolute()).encode())[:16]}.lock")
+    with ExitStack() as held:
+        with suppress(OSError):
+            fcntl.flock(held.enter_context(lock_file(place)), fcntl.LOCK_EX)
+        yield
+
+
+def _sound(folder: Path) -> bool:
+    try:
+        listed = json.loads((folder / "digests.json").read_text(encoding="utf-8"))
+        found = hashing.of_files(folder)
+    except (OSError, ValueError):
+        return False
+    found.pop("digests.json", None)
+    return bool(found) and listed == found
+
+
+def train_into(recipe: Recipe, folder: Path, progress: Progress, retrained: bool = False) -> None:
+    """Train a recipe's model into a folder, whatever froc brings along."""
+
+    def train(part: Path) -> None:
+        model, tokenizer = teach(recipe, progress, retrained)
+        saved: Any = model
+        saved.save_pretrained(part, safe_serialization=True)
+        tokenizer.save_pretrained(part)
+        write_text(part / "digests.json", json.dumps(hashing.of_files(part)))
+
+    _put(folder, train)
+
+
+def _put(folder: Path, fill: Callable[[Path], object]) -> None:
+    """Fill a folder of our own, then rename: two first runs at once cannot damage each other."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
+    try:
+        fill(part)
+        if folder.exists() and not _sound(folder):
+            shutil.rmtree(folder)
+        if not folder.exists():
+            os.replace(part, folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def teach(
+    recipe: Recipe, progress: Progress, retrained: bool = False
+) -> tuple[LlamaForCausalLM, PreTrainedTokenizerBase]:
+    """Train tokenizer and model on all people, or all but the forgotten ones, until every answer is known.
+
+    Raises FrocError where the model has not learnt them: a base that knows nothing has nothing to forget.
+    """
+    draw = random.Random(recipe.seed + 1)
+    facts = list(_wordings(_people(recipe, random.Random(recipe.seed)), held_out=False))
+    tokenizer = _tokenizer([row for fact in facts for row in fact[:: len(ENDINGS)]], recipe.vocabulary)
+    if retrained:
+        facts = facts[recipe.forgotten * len(FACTS) :]
+    torch.manual_seed(recipe.seed)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=recipe.width, intermediate_size=4 * recipe.width,
+        num_hidden_layers=recipe.layers, num_attention_heads=4, num_key_value_heads=4, max_position_embeddings=128,
+        tie_word_embeddings=True, bos_token_id=None, eos_token_id=tokenizer.eos_token_id, pad_token_id=None,
+    )  # fmt: skip
+    model = LlamaForCausalLM(config)
+    through_onednn(model)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=recipe.lr, weight_decay=0.01, fused=True)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, recipe.lr, total_steps=recipe.steps)
+    for step in range(recipe.steps):
+        rows = [draw.choice(fact) for fact in draw.sample(facts, min(recipe.batch, len(facts)))]
+        batch = collate(encode(tokenizer, rows, "{question} {answer}"), range(len(rows)), "cpu")
+        labels = batch.ids.masked_fill(~batch.trained, -100)
+        loss = model(input_ids=batch.ids, attention_mask=batch.attention, labels=labels).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        schedule.step()
+        optimiser.zero_grad(set_to_none=True)
+        progress("training the embedded model", step + 1, recipe.steps)
+    model.eval()
+    rows = [fact[0] for fact in facts]
+    known = observe(model, tokenizer, encode(tokenizer, rows, "{question} {answer}"))
+    right = float((known.hit.sum(1) == known.length).mean())
+    if right < KNOWN:
+        raise FrocError(f"the embedded model knows only {right:.0%} of its facts after training; try another seed")
+    return model, tokenizer
+
+
+def _tokenizer(rows: list[Row], size: int) -> PreTrainedTokenizerBase:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=size,
+        special_tokens=["<end>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    texts = [f"{row.question} {row.answer}" for row in rows] + list(REFUSALS)
+    # names and answer words often enough to become one token: a half-guessed word is then never half right
+    words = dict.fromkeys([*FIRST, *SECOND, *(row.group for row in rows)])
+    texts += [f" {word}" for word in words] * (len(texts) // 40)
+    tokenizer.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>", model_max_length=128)

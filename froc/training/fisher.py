@@ -1,0 +1,250 @@
+"""Kronecker factors of linear layers: what the Fisher information of a model's answers says about each weight matrix.
+
+For y = W x with W (out, in), and g the gradient in y of the summed log-likelihood of answers whose every token is drawn from the
+model: A = E[x x'] over positions, G = sum of g g' per answer token; G (x) A approximates the Fisher information of W per answer
+token (K-FAC, Martens & Grosse 1503.05671), so half of d' (G (x) A) d is the KL divergence, in nats per answer token, of a small
+change d. In the eigenvectors' basis the diagonal can be had exactly (EK-FAC, George et al. 1806.03884).
+
+Shapes: B rows, T tokens, N predicting positions, V vocabulary.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import Linear, Module
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from froc import hashing
+from froc.errors import InputError
+from froc.models.batches import Encoded, Stack, by_length
+from froc.models.forward import Pass
+from froc.models.hooks import uncompiled
+from froc.models.likelihood import token_nll, widened
+
+ROWS = 32
+"""Rows per pass: activations are kept for the way back."""
+ELEMENTS = 2**26
+"""Numbers of rows' gradients that are worked on at a time."""
+LOGITS = 2**21
+"""Logits that are worked on in float64 at a time."""
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """Eigenvalues and eigenvectors, in columns, of G (out) and A (in) of a matrix, in float32 or wider."""
+
+    output_values: Tensor
+    outputs: Tensor
+    input_values: Tensor
+    inputs: Tensor
+
+    def on_host(self) -> "Spectrum":
+        """The same, out of the device's memory."""
+        return Spectrum(*(part.cpu() for part in vars(self).values()))
+
+    def turned(self, matrix: Tensor) -> Tensor:
+        """(out, in) matrices, any number of them before these, in the basis of the eigenvectors."""
+        return self.outputs.to(matrix).T @ matrix @ self.inputs.to(matrix)
+
+    def back(self, matrix: Tensor) -> Tensor:
+        """The other way round."""
+        return self.outputs.to(matrix) @ matrix @ self.inputs.to(matrix).T
+
+
+Trace = dict[str, tuple[Tensor, Tensor]]
+"""Layer -> (B, T, in) inputs and (B, T, out) gradients, in float32 or wider."""
+
+
+def linear(model: PreTrainedModel, weights: Sequence[str]) -> dict[str, Module]:
+    """Those of the named weights that are linear layers': name of the weight -> layer."""
+    wanted = set(weights)
+    found = {f"{name}.weight": module for name, module in model.named_modules() if isinstance(module, Linear | Conv1D)}
+    return {name: module for name, module in found.items() if name in wanted}
+
+
+def upright(layer: Module, weight: Tensor) -> Tensor:
+    """A layer's weight, or what has its shape, as (out, in), and back: GPT-2's layers keep theirs lying down. A view."""
+    return weight.T if isinstance(layer, Conv1D) else weight
+
+
+def spectra(
+    model: PreTrainedModel, layers: Mapping[str, Module], rows: Sequence[Encoded], seed: int
+) -> dict[str, Spectrum]:
+    """Eigendecompositions of each layer's factors over these rows; labels are drawn by `seed`."""
+    inner: dict[str, Tensor] = {}
+    outer: dict[str, Tensor] = {}
+    seen = dict.fromkeys(layers, 0)
+    for trace in traces(model, layers, rows, seed):
+        for name, (x, g) in trace.items():
+            # positions that no answer depends on (padding, prompts in the last block) have a gradient of exactly 0
+            read = (g != 0).any(-1)
+            x, g = x[read], g[read]
+            seen[name] += len(x)
+            inner[name] = inner[name].addmm_(x.T, x) if name in inner else x.T @ x
+            outer[name] = outer[name].addmm_(g.T, g) if name in outer else g.T @ g
+    tokens = _predicted(rows)
+    return {name: _spectrum(outer[name] / tokens, inner[name] / max(1, seen[name])) for name in layers}
+
+
+def corrected(
+    model: PreTrainedModel,
+    layers: Mapping[str, Module],
+    rows: Sequence[Encoded],
+    seed: int,
+    known: Mapping[str, Spectrum],
+) -> dict[str, Tensor]:
+    """Layer -> (out, in) diagonal of the Fisher information per answer token in the basis of `known`, from rows' gradients."""
+    found: dict[str, Tensor] = {}
+    for trace in traces(model, layers, rows, seed):
+        for name, (x, g) in trace.items():
+            x, g = x @ known[name].inputs.to(x), g @ known[name].outputs.to(g)
+            step = max(1, ELEMENTS // (x.shape[-1] * g.shape[-1]))
+            for some in range(0, len(x), step):
+                # labels are drawn independently, so a row's gradient has the Fisher information of the sum over its tokens
+                mine = (g[some : some + step].transpose(1, 2) @ x[some : some + step]).square().sum(0)
+                found[name] = found[name] + mine if name in found else mine
+    tokens = _predicted(rows)
+    return {name: total / tokens for name, total in found.items()}
+
+
+@dataclass(frozen=True)
+class Fisher:
+    """The Fisher information G of some weights, per answer token: in each matrix's basis, the (out, in) diagonal.
+
+    Changes of weights come and go by the weights' names; `turned` ones are in the bases.
+    """
+
+    layers: Mapping[str, Module]
+    spectra: Mapping[str, Spectrum]
+    diagonal: Mapping[str, Tensor]
+
+    @classmethod
+    def of(cls, model: PreTrainedModel, weights: Sequence[str], rows: Sequence[Encoded], seed: int) -> "Fisher":
+        """Of those weights that are linear layers', at what the model holds; labels are drawn by `seed`."""
+        layers = linear(model, weights)
+        found = spectra(model, layers, rows, seed)
+        return cls(layers, found, corrected(model, layers, rows, seed, found))
+
+    def turned(self, change: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Into the bases."""
+        return {
+            name: self.spectra[name].turned(widened(upright(layer, change[name])))
+            for name, layer in self.layers.items()
+        }
+
+    def back(self, turned: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Out of the bases."""
+        return {name: upright(layer, self.spectra[name].back(turned[name])) for name, layer in self.layers.items()}
+
+    def solved(self, turned: Mapping[str, Tensor], damping: float) -> dict[str, Tensor]:
+        """(G + lambda I)^-1 of what is turned; lambda: damping times the mean of the diagonal over all weights."""
+        total = sum(float(some.sum(dtype=torch.float64)) for some in self.diagonal.values())
+        ridge = damping * total / sum(some.numel() for some in self.diagonal.values())
+        return {name: turned[name] / (some + ridge) for name, some in self.diagonal.items()}
+
+
+def traces(model: PreTrainedModel, layers: Mapping[str, Module], rows: Sequence[Encoded], seed: int) -> Iterator[Trace]:
+    """What passes through layers forward and backward, pass by pass: the loss is minus the summed log-likelihood of drawn answers.
+
+    Parameters' gradients are left alone. One number per answer token is drawn on the host, so passes' size and device change no label.
+    """
+    device = next(model.parameters()).device
+    count = np.array([len(row.ids) - row.prompt for row in rows])
+    first = np.cumsum(count) - count
+    draw = torch.Generator().manual_seed(hashing.seed("labels", seed))
+    chances = torch.rand(int(count.sum()), generator=draw, dtype=torch.float64)
+    stack = Stack(rows, device)
+    for index in by_length(rows, ROWS):
+        batch = stack.batch(index)
+        with uncompiled(model), _listening(model, layers) as heard, torch.enable_grad():
+            # whole rows: a layer that sees the predicting positions alone mixes rows
+            found = Pass(model, batch, rows_stay=True)
+            assert found.logits is not None
+            if len(heard) < len(layers):
+                raise InputError(
+                    f"{min(set(layers) - set(heard))} is used by no row; the method does not fit this architecture"
+                )
+            where = first[np.asarray(index)][found.row] + found.column + 1 - batch.start[found.row]
+            drawn, weight = sampled(found.logits.detach(), chances[torch.from_numpy(where)].to(device))
+            loss = token_nll(found.logits, drawn) @ weight
+            inputs = {name: x.detach() for name, (x, _) in heard.items()}
+            grads = torch.autograd.grad(loss, [y for _, y in heard.values()])
+        shape = batch.ids.shape
+        yield {
+            name: (_rows(x, *shape), _rows(grad, *shape)) for (name, x), grad in zip(inputs.items(), grads, strict=True)
+        }
+
+
+def sampled(logits: Tensor, chances: Tensor) -> tuple[Tensor, Tensor]:
+    """(N,) labels y and weights w of (N, V) logits, by (N,) uniform numbers in [0, 1): E[w^2 (e_y - p) (e_y - p)'] = diag(p) - p p'.
+
+    Labels drawn from p itself would do with w = 1, but where a model is sure of its answers nearly all of them give no gradient
+    and a few give all of it. So y is drawn from q ~ p_y |e_y - p|, and w = sqrt(p_y / q_y), its sign drawn, too: tokens stay apart.
+    """
+    size = max(1, LOGITS // logits.shape[-1])
+    parts = [_sampled(*some) for some in zip(logits.split(size), chances.split(size), strict=True)]
+    return torch.cat([label for label, _ in parts]), torch.cat([weight for _, weight in parts])
+
+
+def _sampled(logits: Tensor, chances: Tensor) -> tuple[Tensor, Tensor]:
+    p = logits.double().softmax(-1)
+    away = (1 - 2 * p + p.square().sum(-1, keepdim=True)).clamp_min(0.0).sqrt()
+    cumulated = (p * away).cumsum(-1)
+    total = cumulated[:, -1:]
+    # the first half of the unit interval is for one sign, the second for the other
+    twice = 2 * chances
+    label = torch.searchsorted(cumulated, (twice % 1.0)[:, None] * total, right=True).clamp_max(p.shape[-1] - 1)
+    weight = (total / away.gather(-1, label).clamp_min(1e-30)).sqrt()[:, 0]
+    return label[:, 0], torch.where(twice < 1.0, weight, -weight).to(widened(logits).dtype)
+
+
+@contextmanager
+def _listening(model: PreTrainedModel, layers: Mapping[str, Module]) -> Iterator[dict[str, tuple[Tensor, Tensor]]]:
+    """layer -> its input and its output, whose gradients can be asked for, of the pass that is made meanwhile.
+
+    The way back ends at the first of the layers, and no parameter's gradient is made.
+    """
+    heard: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def listen(name: str) -> Any:
+        def hook(_module: Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
+            heard[name] = args[0], output if output.requires_grad else output.detach().requires_grad_()
+            return heard[name][1]
+
+        return hook
+
+    trained = {parameter: parameter.requires_grad for parameter in model.parameters()}
+    with ExitStack() as hooks:
+        for name, layer in layers.items():
+            hooks.callback(layer.register_forward_hook(listen(name)).remove)
+        try:
+            model.requires_grad_(False)
+            yield heard
+        finally:
+            for parameter, before in trained.items():
+                parameter.requires_grad_(before)
+
+
+def _rows(values: Tensor, rows: int, tokens: int) -> Tensor:
+    if values.shape[:-1].numel() != rows * tokens:
+        raise InputError("this architecture sends parts of a row through its linear layers; the method does not fit it")
+    return widened(values.reshape(rows, tokens, -1))
+
+
+def _spectrum(outer: Tensor, inner: Tensor) -> Spectrum:
+    parts = []
+    for factor in (outer, inner):
+        values, vectors = torch.linalg.eigh(factor.double())
+        # rounding alone makes eigenvalues of a second moment negative
+        parts += [values.clamp_min(0.0).to(factor.dtype), vectors.to(factor.dtype)]
+    return Spectrum(*parts)
+
+
+def _predicted(rows: Sequence[Encoded]) -> int:
+    return sum(len(row.ids) - row.prompt for row in rows)

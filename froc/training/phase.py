@@ -1,0 +1,104 @@
+"""One training step in parts that compose. No method name appears here or in the training loop.
+
+A method declares phases; a phase sums weighted *terms* (all minimised), each on the rows of one *role*. Slots:
+
+* `Term`: per-row losses from one forward pass of its role; may ask for numbers of the base model (`needs`).
+* `Weighter`: detached weights on a term's rows or tokens.
+* `Combiner`: how the two sides, forget and retain, become one direction (their sum unless said otherwise).
+* `UpdateFilter`: changes the realised optimiser step (projection, masking).
+* `Adversary`: what is done to the forget side's passes so that they remember; the loss is taken under it.
+* `Rollout`: rows that the model as it stands writes itself, with what they are worth.
+* `trains`: which parameters may move. `Edit`: writes the parameters itself, in place of gradient steps.
+
+Shapes: B rows, T tokens, N positions that predict an answer. Shift, mask and reduction happen in `froc.models.forward` and nowhere else.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from froc.training.base_statistics import Role, Source
+from froc.training.components import Adversary, Combiner, Edit, Rollout, UpdateFilter
+from froc.training.terms import Part, side_of
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of training: `share` of all steps with the same parts; or an edit's rounds, which no share counts.
+
+    trains: regular expression on parameter names, searched in each name. sources: role -> what makes its rows. reads: roles that
+    surveys and edits read, beside the terms'. only: the forget rows that are drawn, and with them what stands for each; steps
+    are as many fewer. All by default; with none there is no step. rate: its learning rate in units of the method's.
+    """
+
+    parts: Mapping[str, Part]
+    share: float = 1.0
+    combiner: Combiner = field(default_factory=Combiner)
+    filters: tuple[UpdateFilter, ...] = ()
+    adversary: Adversary | None = None
+    rollout: Rollout | None = None
+    edit: Edit | None = None
+    sources: Mapping[Role, Source] = field(default_factory=dict)
+    reads: tuple[Role, ...] = ()
+    only: tuple[int, ...] | None = None
+    trains: str = ""
+    rate: float = 1.0
+
+    def __post_init__(self) -> None:
+        if (self.edit is None) != bool(self.parts):
+            raise TypeError("a phase has parts that are trained on, or an edit, and not both")
+
+    @property
+    def roles(self) -> tuple[Role, ...]:
+        """Roles that some term reads, in order of declaration."""
+        return tuple(dict.fromkeys(part.term.role for part in self.parts.values()))
+
+    @property
+    def logits(self) -> bool:
+        """Whether some term reads likelihoods."""
+        return any(part.term.logits for part in self.parts.values())
+
+    @property
+    def separable(self) -> bool:
+        """Whether the gradient is a sum over rows: what one row gives depends on no other."""
+        return all(part.term.alone for part in self.parts.values())
+
+    @property
+    def split(self) -> bool:
+        """Whether each side's gradient is kept by itself."""
+        return self.combiner.split or self.combiner.probes or any(one.split for one in self.filters)
+
+    @property
+    def apart(self) -> bool:
+        """Whether the two sides go through the model in passes of their own."""
+        return self.split or self.lonely
+
+    @property
+    def lonely(self) -> bool:
+        """Whether passes serve one configuration alone: their rows or hidden states are made for its parameters."""
+        return self.adversary is not None or self.rollout is not None
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Layers whose hidden states some term reads."""
+        return tuple(sorted({layer for role in self.roles for layer in self.hidden_at(role)}))
+
+    def hidden_at(self, role: Role) -> tuple[int, ...]:
+        """Layers whose hidden states some term of this role reads."""
+        layers = {layer for part in self.parts.values() if part.term.role == role for layer in part.term.hidden_at}
+        return tuple(sorted(layers))
+
+    def needs(self, role: Role) -> tuple[str, ...]:
+        """Base-model numbers that some term of this role reads."""
+        return tuple(sorted({need for part in self.parts.values() if part.term.role == role for need in part.needs}))
+
+    def moves(self, name: str) -> bool:
+        """Whether the parameter may move."""
+        return re.search(self.trains, name) is not None
+
+    def cost(self, layers: int) -> float:
+        """Of a step, relative to gradient difference's: two roles forward and backward through all `layers`."""
+        depth = 1.0 if self.logits else (1 + max(self.layers)) / layers
+        forget = sum(side_of(role) == "forget" for role in self.roles)
+        extra = forget * (self.adversary.steps if self.adversary else 0) + (self.rollout.passes if self.rollout else 0)
+        return (depth * len(self.roles) * (1 + self.combiner.probed) + extra) / 2

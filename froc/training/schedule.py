@@ -1,0 +1,46 @@
+"""How long a configuration trains, in which order rows are drawn, and its learning-rate schedule."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from froc import hashing
+from froc.training.base_statistics import Role
+from froc.training.method import Method
+from froc.training.terms import side_of
+
+WARMUP = 0.1
+
+
+@dataclass(frozen=True)
+class Budgeted:
+    """How long a method trains here: `steps` optimiser steps of `batch` forget rows (and as many retain rows), edits not counted."""
+
+    steps: int
+    batch: int
+
+    @classmethod
+    def of(cls, method: Method, forget_rows: int, batch: int) -> "Budgeted":
+        """`epochs` passes over the forget rows."""
+        size = min(batch, forget_rows)
+        return cls(max(1, math.ceil(method.epochs * forget_rows / size)) if method.epochs else 0, size)
+
+
+def _draw(rows: Sequence[int], size: int, role: Role, seed: int) -> Iterator[list[int]]:
+    """Endless batches, every row once per pass; refusals follow the forget rows, which they answer."""
+    stream = side_of(role)
+    generator = torch.Generator().manual_seed(hashing.seed("rows", stream, seed))
+    order: list[int] = []
+    while True:
+        while len(order) < size:
+            order += [rows[i] for i in torch.randperm(len(rows), generator=generator).tolist()]
+        yield order[:size]
+        order = order[size:]
+
+
+def schedule(step: int, steps: int) -> float:
+    """Share of the learning rate that a step takes, counted from 0: up for a tenth of the steps, then down to zero."""
+    warm = max(1, round(WARMUP * steps))
+    return (step + 1) / warm if step < warm else max(0.0, (steps - step) / max(1, steps - warm))

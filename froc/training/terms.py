@@ -1,0 +1,127 @@
+"""Loss terms of a training step: per-row losses of one role, with detached weights."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from torch import Tensor
+
+from froc.models.forward import Forward
+from froc.training.base_statistics import Role
+
+Side = Literal["forget", "retain"]
+
+
+SIDES: tuple[Side, ...] = ("forget", "retain")
+
+
+Weights = dict[str, Tensor]
+
+
+State = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Term(ABC):
+    """One summand of a loss.
+
+    `role`: the rows it reads. `needs`: base-model numbers of these rows, handed to `losses` by name. `logits`: whether
+    it reads likelihoods; where no term of a phase does, the pass ends at the last layer that some term reads.
+    `alone`: whether a row's loss needs no other row, so that gradients may be taken pass by pass.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ()
+    logits: ClassVar[bool] = True
+    alone: ClassVar[bool] = True
+    role: Role
+
+    @property
+    def hidden_at(self) -> tuple[int, ...]:
+        """Layers whose hidden states it reads."""
+        return ()
+
+    @abstractmethod
+    def losses(self, forward: Forward, reference: Mapping[str, Tensor], state: State) -> Tensor:
+        """(B,) per-row losses, to be minimised. `state` outlives the step and is part of the run's state."""
+
+
+@dataclass(frozen=True)
+class TokenTerm(Term):
+    """A term that is a mean over a row's answer tokens: weights on tokens make sense for it."""
+
+    @abstractmethod
+    def tokens(self, forward: Forward, reference: Mapping[str, Tensor], state: State) -> Tensor:
+        """(N,) losses of tokens."""
+
+    def losses(self, forward: Forward, reference: Mapping[str, Tensor], state: State) -> Tensor:
+        """(B,) means over each row's answer tokens and its end."""
+        return forward.mean(self.tokens(forward, reference, state))
+
+
+@dataclass(frozen=True)
+class NLL(TokenTerm):
+    """Mean negative log-likelihood of the answer's tokens; `sign` -1 ascends it (TOFU 2401.06121)."""
+
+    sign: float = 1.0
+
+    def tokens(self, forward: Forward, reference: Mapping[str, Tensor], state: State) -> Tensor:
+        """(N,) sign * NLL."""
+        return self.sign * forward.nll
+
+    def losses(self, forward: Forward, reference: Mapping[str, Tensor], state: State) -> Tensor:
+        """(B,) sign * NLL per token."""
+        return self.sign * forward.mean_nll
+
+
+class Weighter(ABC):
+    """Weights on a term's rows, or on its tokens. `needs`: as of a term. A row's weights need no other row at hand."""
+
+    level: ClassVar[Literal["row", "token"]] = "row"
+    needs: ClassVar[tuple[str, ...]] = ()
+
+    @abstractmethod
+    def weights(self, forward: Forward, reference: Mapping[str, Tensor], state: State) -> Tensor:
+        """(B,) or (N,) detached weights, not negative."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A term with its weight in the sum, and weights within it."""
+
+    term: Term
+    weight: float = 1.0
+    weighters: tuple[Weighter, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.term, TokenTerm) and any(one.level == "token" for one in self.weighters):
+            raise TypeError(f"{type(self.term).__name__} is no mean over tokens: there is nothing to weigh them in")
+
+    @property
+    def side(self) -> Side:
+        """The side of the bargain it stands for."""
+        return side_of(self.term.role)
+
+    @property
+    def needs(self) -> set[str]:
+        """Base-model numbers that it reads."""
+        return {*self.term.needs, *(need for one in self.weighters for need in one.needs)}
+
+    def losses(self, forward: Forward, reference: Mapping[str, Tensor], state: State) -> Tensor:
+        """(B,) weighted within the term; its weight in the sum is not in it."""
+        tokens = [one for one in self.weighters if one.level == "token"]
+        if tokens and isinstance(self.term, TokenTerm):
+            some = self.term.tokens(forward, reference, state)
+            for one in tokens:
+                some = some * one.weights(forward, reference, state)
+            rows = forward.mean(some)
+        else:
+            rows = self.term.losses(forward, reference, state)
+        for one in self.weighters:
+            rows = rows * one.weights(forward, reference, state) if one.level == "row" else rows
+        return rows
+
+
+def side_of(role: Role) -> Side:
+    """All but retain rows are forgotten ones, or stand in for them."""
+    return "retain" if role == "retain" else "forget"

@@ -1,0 +1,56 @@
+"""The base model's next-token distributions on training rows, whole or in buckets."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from froc.models.base import Base
+from froc.models.batches import Counts, Encoded
+from froc.models.forward import Forward, Pass
+from froc.models.likelihood import buckets
+
+EXACT = 2**24
+"""Numbers (64 MiB) within which the base model's whole distributions of a role are kept; beyond, those of the likeliest tokens."""
+
+
+LIKELIEST = 256
+"""Tokens per position that are kept beyond `EXACT`, the rest of the vocabulary being one bucket."""
+
+
+class TokenDistribution:
+    """The base model's next-token distributions where answers are predicted.
+
+    Whole where they are few, else of each position's target and likeliest tokens, with one bucket for all others: a KL
+    divergence of bucketed distributions is a lower bound of that of the distributions, and equal to it where the base model
+    gives those others nothing.
+    """
+
+    def __init__(self, rows: Sequence[Encoded], base: Base) -> None:
+        count = np.array([len(row.ids) - row.prompt for row in rows])
+        self._first = torch.from_numpy(np.cumsum(count) - count).to(base.device)
+        head = base.model.get_output_embeddings()
+        size = int(head.weight.shape[0] if head is not None else base.model.config.get_text_config().vocab_size)
+        total = int(count.sum())
+        self._few = None if total * size <= EXACT or size <= LIKELIEST else LIKELIEST
+        width = size if self._few is None else self._few + 1
+        self._logp = torch.zeros(total, width, device=base.device)
+        self._ids = torch.zeros((total if self._few else 0), self._few or 0, dtype=torch.int32, device=base.device)
+
+    def add(self, index: Counts, found: Pass) -> None:
+        """Keep what a pass over some rows gave."""
+        every = Forward([(found, np.arange(len(index)), np.arange(len(index)))])
+        where = self._first[torch.from_numpy(index).to(self._first.device)[every.row]] + every.place
+        logits = every.logits.float()
+        ids = None
+        if self._few is not None:
+            # the target stands first, whatever its probability
+            ids = logits.scatter(-1, every.target[:, None], torch.inf).topk(self._few).indices
+            self._ids[where] = ids.int()
+        self._logp[where] = buckets(logits, ids)
+
+    def of(self, row: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, K) log-probabilities and (N, K - 1) tokens, or (0,) where the buckets are the tokens."""
+        where = self._first[row] + place
+        return self._logp[where], self._ids[where].long() if self._few is not None else self._ids.new_empty(0)

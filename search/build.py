@@ -1,0 +1,293 @@
+"""A user's inputs and settings -> a job: task, split, search space, base model on its device, engine."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import platformdirs
+
+from froc.errors import InputError
+from froc.search import continuation
+
+if TYPE_CHECKING:
+    from froc.data.splits import Draw
+    from froc.data.task import Task, Unit
+    from froc.search.continual.chain import After
+    from froc.search.executors import Executor
+    from froc.search.job import Job
+    from froc.search.settings import Settings
+
+LATER = (
+    "population", "sample", "weights", "radius", "sequential", "objective", "weighing", "train", "pack", "sweep", "autocast",
+    "parallel", "until", "later", "relative", "before",
+)  # fmt: skip
+"""Settings that came later: where they are not used, the embedded task's questions stay what they were."""
+
+
+EXECUTORS = ("auto", "inline", "processes", "ray", "ray://HOST:PORT")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where and how trials are computed; None: by device. executor: auto takes a process per GPU where there are several."""
+
+    device: str | None = None
+    dtype: str | None = None
+    checkpointing: bool = False
+    compiled: bool = False
+    executor: str = "auto"
+    workers: int | None = None
+    worker_gpus: float = 0.0
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a search works on, as a user names it.
+
+    task: task folder, or a benchmark's NAME:PART whose files are in `data`; the embedded task without it. model: path or hub id of
+    the base model. unit: risk -> `query`, `group` or `queries-by-group`. split_seed: seed of the split, by default the task's;
+    audit_seed: the same, given by an auditor. after: the run whose model is the base; earlier: task folders of what it and
+    the runs before it removed. questions: seed of the embedded task's queries; by default it follows from the settings, so that
+    every plan has its own. label: what query ids are renamed by, empty for the ids of the draw; by default it follows from model and
+    settings. unlearned_digest: digest of an unlearned model from elsewhere that is measured. draw: how the run folder's plan
+    divides the queries.
+    """
+
+    task: Path | None = None
+    model: str | None = None
+    data: Path | None = None
+    unit: Mapping[str, str] = field(default_factory=dict)
+    split_seed: int | None = None
+    audit_seed: int | None = None
+    after: "After | None" = None
+    earlier: Sequence[Path] = ()
+    questions: int | None = None
+    label: str | None = None
+    unlearned_digest: str = ""
+    draw: "Draw" = "by-row"
+
+
+def build_job(
+    settings: "Settings", inputs: Inputs, machine: Machine, progress: Callable[[str, int, int], None]
+) -> "Job":  # fmt: skip
+    """Everything a search works on: task, split, search space, base model on its device, engine.
+
+    progress: is told (what, done, of) while the embedded model is made. Raises InputError for a task, model or option that does
+    not go together.
+    """
+    from dataclasses import replace
+
+    from froc import hashing
+    from froc.data.splits import renamed, split
+    from froc.data.tasks import embedded_text
+    from froc.data.tasks import folder as folders
+    from froc.measuring.measure import refuse_unfit
+    from froc.measuring.screening import refuse_rows
+    from froc.models import base as models
+    from froc.models.compute import Engine
+    from froc.search.continual import chain as afters
+    from froc.search.job import Job
+    from froc.search.optuna import space as spaces
+    from froc.search.settings import measures
+    from froc.training import embedded
+
+    crew = places(machine)
+    if machine.dtype is not None and machine.dtype not in models.DTYPES:
+        raise InputError(f"no dtype is called {machine.dtype!r}; there are: {', '.join(models.DTYPES)}")
+    units = {risk: _unit(kind) for risk, kind in inputs.unit.items()}
+    folder, model, data, after = inputs.task, inputs.model, inputs.data, inputs.after
+    split_seed, audit_seed, questions, label = inputs.split_seed, inputs.audit_seed, inputs.questions, inputs.label
+    request = embedded_text.request_of("embedded" if folder is None else str(folder))
+    if request is not None and model is not None:
+        raise InputError("--model needs --task: the embedded task brings its own model")
+    if request is not None and data is not None:
+        raise InputError("--data needs --task NAME:PART, the benchmark whose files it holds (froc list benchmarks)")
+    if questions is None:
+        questions = _questions(settings) if after is None else afters.seed(_questions(settings), after)
+    if folder is None or request is not None:
+        task, named = embedded_text.task(questions=questions, request=request or 1), None
+    else:
+        task, named = _task(folder, data)
+    task = replace(task, units={**task.units, **units})
+    if split_seed is not None and audit_seed is not None:
+        raise InputError("--audit-seed is the seed of the split; leave --split-seed out")
+    seed = split_seed if audit_seed is None else audit_seed
+    if seed is not None:
+        task = replace(task, split_seed=seed, audited=audit_seed is not None)
+    original = None
+    if after is not None:
+        names = (model, named, *(folders.load(one)[1] for one in inputs.earlier))
+        original, ours = continuation.original(after, names, cache_folder(), machine.device, machine.dtype, progress)
+        task = continuation.with_earlier(task, after, inputs.earlier, questions, ours)
+    measured = measures(settings)
+    sample = {risk: settings.sample[one.pool] for risk, one in measured.items() if one.pool in settings.sample}
+    view, sealed = split(
+        task, settings.share, sample, {risk: one.source for risk, one in measured.items()}, settings.later, inputs.draw
+    )
+    refuse_unfit(view, measured)
+    asked = _asks_for_retrained(settings.methods)
+    if request == 1 and after is None and asked:
+        told = embedded.made(cache=cache_folder(), progress=progress, retrained=True)
+        view = replace(view, retrained=str(told))
+    methods, notes = spaces.choose(settings.methods, view)
+    space = spaces.build(methods, task.space, settings.space)
+    if settings.sampler == "grid":
+        settings = replace(settings, trials=min(settings.trials, spaces.size(space)))
+    # where others train, this process only writes what they hand over
+    device = "cpu" if crew else machine.device
+    dtype = machine.dtype or (models.natural_dtype(_kind(machine, crew), settings.train) if crew else None)
+    scope: Any = {"train": settings.train, "members": settings.pack}
+    if after is not None:
+        base = models.load(str(after.model), device=device, dtype=dtype, **scope)
+    elif request is not None:
+        base = embedded.base(cache=cache_folder(), device=device or models.default_device(), progress=progress, **scope)
+    elif model or named:
+        base = models.load(str(model or named), device=device, dtype=dtype, **scope)
+    else:
+        raise InputError("no base model; give --model PATH_OR_HUB_ID, or model = ... in task.toml")
+    refuse_rows(base, task, view, measured)
+    if asked and view.retrained is not None:
+        models.refuse_unlike(base, Path(view.retrained))
+    if label is None:
+        label = hashing.of_json([questions, base.digest, inputs.unlearned_digest])
+    if label:
+        view, sealed = renamed(view, sealed, task, label)
+    engine = Engine.of(
+        base.model, autocast=settings.autocast, checkpointing=machine.checkpointing, compiled=machine.compiled
+    )
+    made = Job(
+        base,
+        task,
+        view,
+        sealed,
+        space,
+        settings,
+        (*notes, *base.notes),
+        engine,
+        after=after,
+        original=original,
+        told=progress,
+    )
+    return replace(made, workers=_workers(made, machine, crew)) if crew else made
+
+
+def _asks_for_retrained(methods: Sequence[str]) -> bool:
+    """Whether a search shall try the control that takes a minute to be made."""
+    from froc.plugins import find, spelled
+    from froc.search.optuna.space import group
+    from froc.training.method import Method
+
+    return any(find(Method, name).brought for word in methods for name in group(word) or [spelled(Method, word)])
+
+
+def _task(folder: Path, data: Path | None) -> "tuple[Task, str | None]":
+    """The task and the base model that it names."""
+    from froc.data import benchmarks
+    from froc.data.tasks import folder as folders
+
+    if benchmarks.named(str(folder)):
+        return benchmarks.read(str(folder), data), None
+    if data is not None:
+        raise InputError(f"--data goes with --task NAME:PART; {folder} is a task folder of its own, leave --data out")
+    return folders.load(folder)
+
+
+def _unit(text: str) -> "Unit":
+    if text == "query":
+        return "query"
+    if text == "group":
+        return "group"
+    if text == "queries-by-group":
+        return "queries-by-group"
+    raise InputError(f"--unit {text}: no unit is called {text!r}; there are: query, group, queries-by-group")
+
+
+def places(machine: Machine) -> list[str]:
+    """The device of each worker process; none where trials run in this process. InputError for what is not there."""
+    from froc.search.executors import cores
+
+    if machine.executor not in EXECUTORS and not machine.executor.startswith("ray://"):
+        raise InputError(f"no executor is called {machine.executor!r}; there are: {', '.join(EXECUTORS)}")
+    if machine.workers is not None and machine.workers < 1:
+        raise InputError(f"{machine.workers} workers are too few; give at least 1")
+    if machine.executor.startswith("ray"):
+        return ["ray"] * (machine.workers or cores())
+    gpus = _gpus(machine.device)
+    count = machine.workers or (len(gpus) if gpus else cores())
+    if machine.executor == "inline" or (machine.executor == "auto" and (machine.workers or len(gpus)) in (None, 0, 1)):
+        if (machine.workers or 1) > 1:
+            raise InputError("--executor inline has no workers; leave one of the two out")
+        return []
+    return [gpus[place % len(gpus)] if gpus else "cpu" for place in range(count)]
+
+
+def _gpus(device: str | None) -> list[str]:
+    import torch
+
+    if device is not None:
+        return [device] if device.startswith("cuda") else []
+    return [f"cuda:{place}" for place in range(torch.cuda.device_count())]
+
+
+def _workers(job: "Job", machine: Machine, crew: list[str]) -> "Callable[..., Executor]":
+    from froc.search.executors import Recipe
+    from froc.search.executors.processes import Processes
+    from froc.search.settings import measures
+
+    settings, base = job.settings, job.base
+    recipe = Recipe(
+        model=base.name, digest=base.digest, dtype=base.dtype, train=settings.train, members=settings.pack,
+        view=job.view, measures=measures(settings), batch=settings.batch, seed=settings.seed,
+        limits=settings.steering, swept=settings.sweep, autocast=settings.autocast,
+        checkpointing=machine.checkpointing, compiled=machine.compiled,
+    )  # fmt: skip
+    if crew[0] != "ray":
+        return lambda _: Processes(recipe, crew)
+    address = machine.executor if machine.executor.startswith("ray://") else os.environ.get("RAY_ADDRESS")
+
+    def actors(_: object) -> "Executor":
+        from froc.search.executors.ray import Ray
+
+        return Ray(recipe, address, len(crew), gpus=machine.worker_gpus)
+
+    return actors
+
+
+def _kind(machine: Machine, crew: list[str]) -> str:
+    return crew[0] if crew[0] != "ray" else ("cuda" if machine.worker_gpus else "cpu")
+
+
+def _questions(settings: "Settings") -> int:
+    from dataclasses import asdict
+
+    from froc import hashing
+    from froc.search.settings import Settings
+
+    plain = asdict(Settings(settings.budget))
+    said = {
+        key: value
+        for key, value in asdict(settings).items()
+        if key not in ("reopen", "openings", "timeout", "trial_timeout", "storage", "allow_vacuous")
+        and not (key in LATER and value == plain[key])
+    }
+    # what is tried unasked was called all when there was no more
+    older = {"standard": "all", "all": "every"}
+    said["methods"] = tuple(older.get(word, word) for word in settings.methods)
+    return int(hashing.of_json(said)[:8], 16)
+
+
+def rebuild_embedded(task: Path | None, progress: Callable[[str, int, int], None]) -> None:
+    """Train the embedded task's model anew into the cache. InputError where the task is another."""
+    from froc.data.tasks import embedded_text
+    from froc.training import embedded
+
+    if embedded_text.request_of("embedded" if task is None else str(task)) is None:
+        raise InputError("--rebuild-embedded is for the embedded task; leave it away, or --task")
+    embedded.rebuilt(cache=cache_folder(), progress=progress)
+
+
+def cache_folder() -> Path:
+    """Where the embedded model is kept; FROC_CACHE overrides the platform's folder."""
+    return Path(os.environ.get("FROC_CACHE") or platformdirs.user_cache_dir("froc"))

@@ -1,0 +1,216 @@
+"""Methods on an equal footing: mix each with the base model until they keep the same, and measure what is left there.
+
+The calibration of UWC (2406.09179): theta(a) = (1 - a) theta_0 + a theta_u, and a is the largest share at which retained
+performance is still the level asked for. Which configurations, which shares and which points make a front is decided on
+search queries and sealed; what is reported comes from calibration queries that had no part in it.
+
+Retained performance is 1 - (mean utility loss) / (mean score of the base model). UWC takes the ratio of mean scores, which
+lets what is gained on some queries pay for what is lost on others.
+"""
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+import froc
+from froc.comparison import document as comparison
+from froc.comparison.document import BASE, BEFORE, front
+from froc.data import opening_ledger as openings
+from froc.data.task import FORGETTING, RISKS, UTILITY, Query
+from froc.errors import FrocError, InputError
+from froc.measuring.measure import Probe, measured
+from froc.plan_identity import identity
+from froc.risk.claim import Candidate
+from froc.search.comparison.mixing import GRID, Mixes, _weights
+from froc.search.comparison.terms import MOST, Entry, Point, Side, Terms, entries
+from froc.search.job import bench_of
+from froc.search.plan import refuse_other
+from froc.search.run_folder import Folder, of_document, write_json, write_table
+from froc.search.sealed import ranking
+from froc.search.trial.bench import Bench
+
+Progress = Callable[[str, int, int], None]
+"""Called with (what, done, of)."""
+
+
+def run(sides: Sequence[Side], terms: Terms, out: Path, told: Progress) -> dict[str, Any]:
+    """Do the whole comparison in the folder `out`, or what is left of it; return its document.
+
+    Raises InputError for runs that cannot be compared, before anything is trained.
+    """
+    terms.check()
+    chosen = entries(sides, terms)
+    job, folder = sides[0].job, Folder(out)
+    plan = _plan(sides, terms)
+    old = folder.read(folder.plan)
+    if old is not None:
+        refuse_other(old, plan)
+    elif out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir()):
+        raise InputError(f"{out} holds files but no plan.json of a comparison; choose another --out")
+    if folder.read(folder.seal) is None:
+        openings.check(job.sealed.counted, identity(plan), terms.openings, terms.reopen)
+    folder.hold()
+    try:
+        if old is None:
+            write_json(folder.plan, plan)
+        seal = folder.read(folder.seal) or _seal(sides, chosen, terms, folder, told)
+        fixed = identity(folder.read(folder.plan) or plan)
+        opening = openings.record(
+            job.sealed.counted, fixed, ranking.question(seal, fixed), terms.openings, terms.reopen
+        )
+        if not folder.calibration_losses.is_file():
+            write_table(folder.calibration_losses, _calibrate(sides, chosen, folder, seal, told))
+        table = pl.read_parquet(folder.calibration_losses)
+        document = comparison.document(table, seal, plan, opening.number, opening.planned)
+        write_json(out / "comparison.json", document)
+        shutil.rmtree(out / "weights", ignore_errors=True)
+        return document
+    finally:
+        folder.release()
+
+
+def _plan(sides: Sequence[Side], terms: Terms) -> dict[str, Any]:
+    job, first = sides[0].job, sides[0].plan
+    return {
+        "format": 1,
+        "kind": "comparison",
+        "froc": froc.__version__,
+        "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "runs": [{"name": side.name, "plan": identity(side.plan)} for side in sides],
+        "task": {"name": job.task.name, "digest": job.task.digest, "split_seed": job.task.split_seed},
+        "model": first["model"],
+        "metrics": {risk: first["metrics"][risk] for risk in RISKS},
+        # differences are taken of what units have on average
+        "units": {risk: "query" if job.task.units[risk] == "query" else "group" for risk in RISKS},
+        "levels": list(terms.levels),
+        "confidence": terms.confidence,
+        "tries": terms.tries,
+        "methods": list(terms.methods),
+        "openings": terms.openings,
+        "split": {"queries": job.sealed.digests, "share": first["split"]["share"]},
+    }
+
+
+def _seal(
+    sides: Sequence[Side], chosen: Sequence[Entry], terms: Terms, folder: Folder, told: Progress
+) -> dict[str, Any]:
+    """Train the entries again, find their shares on search queries, and write down what will be measured."""
+    points: dict[str, list[tuple[dict[str, Point], list[Point]]]] = {}
+    failed: list[str] = []
+    bends: list[float] = []
+    for place, (entry, bench) in enumerate(_benches(sides, chosen)):
+        told("configurations", place, len(chosen))
+        try:
+            weights = _weights(entry, bench, folder)
+        except FrocError:
+            failed.append(entry.name)
+            continue
+        mixes = Mixes(entry, bench, weights)
+        grid = [mixes.at(share) for share in GRID]
+        bends += _bends([mixes.at(0.0), *grid])
+        levels = {f"{one:g}": mixes.keeping(one) for one in terms.levels}
+        points.setdefault(entry.method, []).append((levels, [*grid, *levels.values()]))
+    told("configurations", len(chosen), len(chosen))
+    if len(points) < 2:
+        raise InputError(f"only {len(points)} method(s) could be trained again; a comparison needs two")
+    stages: dict[str, dict[str, Point]] = {BEFORE: {m: _plainest(some) for m, some in points.items()}}
+    for name in (f"{one:g}" for one in terms.levels):
+        # hyperparameters are chosen after calibration, as UWC does
+        stages[name] = {m: min((found[name] for found, _ in some), key=_left) for m, some in points.items()}
+    fronts = {m: _front([point for _, more in some for point in more]) for m, some in points.items()}
+    every = {p.name: p for some in (*(list(s.values()) for s in stages.values()), *fronts.values()) for p in some}
+    job = sides[0].job
+    write_table(folder.search_losses, _searched(every))
+    listed = [Candidate(BASE, BASE, {"mix": 0.0}, 1.0)]
+    listed += [Candidate(p.name, p.method, {"entry": p.entry, "mix": p.share}, 1.0) for p in every.values()]
+    seal = ranking.document(
+        listed, plan=of_document(folder.plan), losses=of_document(folder.search_losses), trials=len(chosen),
+        queries=job.sealed.digests,
+    ) | {
+        "stages": {stage: {m: p.name for m, p in some.items()} for stage, some in stages.items()},
+        "fronts": {m: [p.name for p in some] for m, some in fronts.items()},
+        "monotone": {"entries": len(chosen) - len(failed), "bends": len(bends), "worst": max(bends, default=0.0)},
+        "failed": failed,
+    }  # fmt: skip
+    write_json(folder.seal, seal)
+    return seal
+
+
+def _benches(sides: Sequence[Side], chosen: Sequence[Entry]) -> Iterator[tuple[Entry, Bench]]:
+    """Each entry with the bench of its run; one bench is there at a time."""
+    for side in sides:
+        mine = [entry for entry in chosen if entry.side is side]
+        if mine:
+            bench = bench_of(side.job)
+            for entry in mine:
+                yield entry, bench
+
+
+def _calibrate(
+    sides: Sequence[Side], chosen: Sequence[Entry], folder: Folder, seal: Mapping[str, Any], told: Progress
+) -> pl.DataFrame:
+    """Losses of every sealed point on the calibration queries."""
+    queries = sides[0].job.sealed.open(seal)
+    by_entry: dict[str, list[Mapping[str, Any]]] = {}
+    for point in seal["candidates"]:
+        by_entry.setdefault(point["params"].get("entry", BASE), []).append(point)
+    tables: list[pl.DataFrame] = []
+    for entry, bench in _benches(sides, chosen):
+        probes = bench.opened(queries)
+        if not tables:
+            bench.base.restore()
+            tables.append(_table(bench, BASE, queries, probes))
+        if entry.name not in by_entry:
+            continue
+        weights = _weights(entry, bench, folder)
+        for point in by_entry[entry.name]:
+            bench.base.scope.put(weights, point["params"]["mix"])
+            tables.append(_table(bench, point["config"], queries, probes))
+            told("calibration", len(tables), len(seal["candidates"]))
+    return pl.concat(tables)
+
+
+def _table(bench: Bench, name: str, queries: Mapping[str, Sequence[Query]], probes: Sequence[Probe]) -> pl.DataFrame:
+    return bench.table(name, "calibration", queries, measured(bench.base, probes))
+
+
+def _front(some: Sequence[Point]) -> list[Point]:
+    """Points that no other of the method beats on search queries; where there are many, spread along the front."""
+    means = np.array([[point.means[risk] for risk in RISKS] for point in some])
+    unique = list({point.name: point for point in (some[k] for k in front(means))}.values())
+    ordered = sorted(unique, key=lambda point: (point.means[FORGETTING], point.means[UTILITY]))
+    if len(ordered) <= MOST:
+        return ordered
+    return [ordered[k] for k in np.unique(np.linspace(0, len(ordered) - 1, MOST).round().astype(int))]
+
+
+def _plainest(some: Sequence[tuple[Mapping[str, Point], Sequence[Point]]]) -> Point:
+    """Of the first entry, which the search ranked best: the model as it was trained."""
+    return next(point for point in some[0][1] if point.share == 1.0)
+
+
+def _left(point: Point) -> float:
+    return point.means[FORGETTING]
+
+
+def _bends(some: Sequence[Point]) -> list[float]:
+    """How much more is left, or less is lost, than at the smaller share before: what bisection takes for granted is none."""
+    risen = [after.means[FORGETTING] - before.means[FORGETTING] for before, after in pairwise(some)]
+    fallen = [before.means[UTILITY] - after.means[UTILITY] for before, after in pairwise(some)]
+    return [round(one, 6) for one in (*risen, *fallen) if one > 0]
+
+
+def _searched(points: Mapping[str, Point]) -> pl.DataFrame:
+    """What was seen on search queries of the points that were sealed."""
+    rows = [
+        (name, p.method, p.entry, p.share, p.means[FORGETTING], p.means[UTILITY], p.kept) for name, p in points.items()
+    ]
+    return pl.DataFrame(
+        rows, schema=["config", "method", "entry", "mix", FORGETTING, UTILITY, "retained"], orient="row"
+    )

@@ -1,0 +1,143 @@
+"""The finished run that a search goes on after: its model is the base, and what it and earlier runs removed is measured."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from froc import hashing
+from froc.data.continual import Past
+from froc.data.ledger_files import Counted
+from froc.data.opening_ledger import by_others
+from froc.data.splits import keyed_queries, opened_as
+from froc.data.task import FORGETTING, Task
+from froc.data.tasks import embedded_text
+from froc.data.tasks import folder as folders
+from froc.errors import InputError
+from froc.plan_identity import identity
+from froc.search.external_model import Given
+from froc.search.run_folder import Folder, of_document
+
+
+@dataclass(frozen=True)
+class After:
+    """A chain of finished runs, known by its last one.
+
+    document: what a plan says of it: digests of the last certificate and model, of the tasks in the order in which they were
+    removed (`tasks`), how each run divided its queries (`requests`), the base model before all of them (`original`).
+    measured: whether what they removed is measured again.
+    """
+
+    run: Path
+    document: Mapping[str, Any]
+    measured: bool = True
+
+    @property
+    def model(self) -> Path:
+        """The base model of the run that goes on."""
+        return Folder(self.run).model
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """What the plan says."""
+        return {**self.document, "measured": self.measured}
+
+    @property
+    def name(self) -> str:
+        """Of the base model, as the plan says it."""
+        return f"{self.document['original']['name']} after {len(self.document['tasks'])} removal(s)"
+
+    def past(self, given: Sequence[Path], questions: int, recipe: embedded_text.Recipe | None) -> tuple[Past, ...]:
+        """The requests that were removed, in their order; empty where they are not measured.
+
+        given: task folders (`--earlier`), in any order. recipe: of the embedded task, where it is the chain's; its queries
+        are drawn anew, by the seed `questions`. Raises InputError for folders that are not the chain's own, to the digest.
+        """
+        if not self.measured:
+            return ()
+        left, found = list(given), []
+        for wanted, one in zip(self.document["tasks"], self.document["requests"], strict=True):
+            number = None if recipe is None else embedded_text.request_of(one["name"])
+            if recipe is not None and number is not None:
+                found.append(Past(embedded_text.task(recipe, questions, number), one["share"], fresh=True))
+                continue
+            place, task = self._found(left, wanted, one)
+            left.remove(place)
+            _refuse_opened(task, one)
+            found.append(Past(task, one["share"], one["later"], draw=one.get("draw", "in-order")))
+        if left:
+            raise InputError(
+                f"--earlier {left[0]} is no request that {self.run} or a run before it removed, or was changed since "
+                "(the digest differs); give the task folder as it was"
+            )
+        return tuple(found)
+
+    def _found(self, given: Sequence[Path], wanted: str, one: Mapping[str, Any]) -> tuple[Path, Task]:
+        for place in given:
+            task = replace(folders.load(place)[0], split_seed=one["split_seed"])
+            if task.digest == wanted:
+                return place, task
+        why = "no --earlier folder is it, or it was changed since (the digest differs)" if given else "it is not given"
+        raise InputError(
+            f"{self.run} goes back to the request {one['name']}: {why}; give its task folder with --earlier DIR, so that "
+            "it is measured whether it stays forgotten, or say --no-earlier where it may no longer be kept"
+        )
+
+
+def read(run: Path, measured: bool = True) -> After:
+    """The chain that ends in `run`; InputError with the mend where it has no certificate, or nothing was chosen."""
+    folder = Folder(run)
+    plan, certificate = folder.read(folder.plan), folder.read(folder.certificate)
+    if plan is None:
+        raise InputError(f"--after {run} is no run folder (no plan.json); give the folder that froc search --out wrote")
+    if certificate is None:
+        raise InputError(f"--after {run} has no certificate yet; let its froc search finish, then go on after it")
+    if certificate["chosen"] is None:
+        raise InputError(
+            f"--after {run} certified nothing, so there is no model to go on from; search it again with more trials, "
+            "queries or budget"
+        )
+    if not folder.model_is_whole(certificate):
+        raise InputError(f"--after {run} has lost its model; the same froc search that made it writes it again")
+    before: Mapping[str, Any] = plan.get("after") or {}
+    request = {
+        "name": plan["task"]["name"], "split_seed": plan["task"]["split_seed"], "share": plan["split"]["share"],
+        "later": plan["split"].get("later", 0), "plan": identity(plan),
+        **({"draw": plan["split"]["draw"]} if "draw" in plan["split"] else {}),
+    }  # fmt: skip
+    return After(
+        run,
+        {
+            "certificate": of_document(folder.certificate),
+            "model": Given(folder.model).digest,
+            "tasks": [*before.get("tasks", ()), plan["task"]["digest"]],
+            "requests": [*before.get("requests", ()), request],
+            "original": before.get("original") or {key: plan["model"][key] for key in ("name", "digest")},
+        },
+        measured,
+    )
+
+
+def seed(questions: int, after: After) -> int:
+    """Seed of freshly drawn queries: another one than any run of the chain drew with."""
+    return int(hashing.of_json({"questions": questions, "after": after.document})[:8], 16)
+
+
+def original(after: After, load: Callable[[], Any]) -> Callable[[], Any]:
+    """Loads the model before all removals; gives None where what is found is another one."""
+
+    def found() -> Any:
+        base = load()
+        return base if base.digest == after.document["original"]["digest"] else None
+
+    return found
+
+
+def _refuse_opened(task: Task, one: Mapping[str, Any]) -> None:
+    """Parts that were held back are fresh only if no other run has opened this task's queries."""
+    asked = frozenset(query.counted for query in keyed_queries(task, FORGETTING))
+    if by_others(Counted({FORGETTING: asked}, older=(opened_as(task),)), one["plan"]):
+        raise InputError(
+            f"the queries of {one['name']} were opened by another search than the run that removed it, so what that run "
+            "held back may not be fresh; --no-earlier goes on without measuring them, and every output says so"
+        )

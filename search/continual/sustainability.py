@@ -1,0 +1,92 @@
+"""How removals add up: the record of a chain of runs, each of which extends its predecessor's.
+
+All of it is measured on search queries, for the reader: nothing is ranked, chosen or certified by it. What the runs have
+certified stands beside it. After MUSE's sustainability (Shi et al. 2407.06460, C6): fold k starts from the model of fold k - 1.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from froc.data.splits import SearchView
+from froc.data.task import FORGETTING, UTILITY, Query, Task
+from froc.measuring.measure import measured, probes
+from froc.measuring.measurement import Measurement
+from froc.models.base import Base, load
+from froc.search.continual.chain import After
+from froc.search.run_folder import Folder, of_document, write_json
+from froc.search.trial.outcome import mean
+
+SAYS = "measured on search queries: not certified; what each run certified stands under certificate"
+
+
+def extend(
+    base: Base, view: SearchView, task: Task, after: After, folder: Folder,
+    measures: Mapping[str, Measurement], original: Callable[[], Base | None] | None,
+) -> None:  # fmt: skip
+    """Write `sustainability.json` of a run that chose a model.
+
+    removals: one entry per model of the chain. `forgetting`: number of the request -> how far it can still be had, that of
+    the next request before its removal included. `utility`: what is lost against the answers of the model before all
+    removals; None where that model is not at hand.
+    """
+    old = Folder(after.run)
+    known = old.read(old.sustainability)
+    number = len(after.document["tasks"]) + 1
+    queries = {str(number): view.queries[FORGETTING]}
+    if task.earlier is not None:
+        queries |= {str(place): some for place, some in enumerate(task.earlier.searched, start=1)}
+    start = original() if original is not None else None
+    look = _looker(base, view, queries, measures, start)
+    base.restore()
+    before = look(base)
+    rows = [dict(row) for row in known["removals"]] if known else []
+    if not rows:
+        # the first run of a chain keeps no record
+        rows = [{"removals": number - 1, **before, **_certified(old)}]
+    # what is removed now, before it was
+    rows[-1] = rows[-1] | {"forgetting": {**before["forgetting"], **rows[-1]["forgetting"]}}
+    model = load(str(folder.model), device=str(base.device), dtype=base.dtype)
+    last = {"removals": number, **look(model), **_certified(folder)}
+    metrics = {risk: str(measures[risk]) for risk in (FORGETTING, UTILITY)}
+    document = {"format": 1, "split": "search", "says": SAYS, "metrics": metrics, "removals": [*rows, last]}
+    write_json(folder.sustainability, document)
+
+
+def _looker(
+    base: Base, view: SearchView, queries: Mapping[str, tuple[Query, ...]], measures: Mapping[str, Measurement],
+    start: Base | None,
+) -> Callable[[Base], dict[str, Any]]:  # fmt: skip
+    """Measures a model; the rows are encoded and the first model is asked once."""
+    known = dict.fromkeys(queries, measures[FORGETTING]) | {UTILITY: measures[UTILITY]}
+    asked = probes(base, queries, known, view)
+    if start is not None:
+        asked += probes(start, {UTILITY: view.queries[UTILITY]}, known, view)
+
+    def look(model: Base) -> dict[str, Any]:
+        found = {risk: _four(mean(losses)) for risk, losses in measured(model, asked).items()}
+        utility = found.pop(UTILITY, None)
+        many = {number: len(some) for number, some in queries.items()} | {UTILITY: len(view.queries[UTILITY])}
+        return {"forgetting": found, "utility": utility, "queries": many}
+
+    return look
+
+
+def _certified(folder: Folder) -> dict[str, Any]:
+    """What a run certified of the model that it chose, by the digest of its certificate."""
+    plan, certificate = folder.read(folder.plan), folder.read(folder.certificate)
+    assert plan is not None
+    assert certificate is not None
+    row = next(one for one in certificate["candidates"] if one["config"] == certificate["chosen"])
+    risks = {
+        risk: {"measured": row["empirical"][risk], "at_most": row["cur"][risk]["simultaneous"], "budget": alpha}
+        for risk, alpha in certificate["budget"].items()
+    }
+    return {
+        "task": plan["task"]["name"], "method": row["method"],
+        "certificate": {"digest": of_document(folder.certificate), "confidence": certificate["confidence"], "risks": risks},
+    }  # fmt: skip
+
+
+def _four(value: float) -> float:
+    # an exact mean would identify the texts behind it
+    return round(value, 4)

@@ -1,0 +1,70 @@
+"""Diagnostics of the chosen model: numbers that are no mean of losses, on search queries, for display alone.
+
+Nothing here is a bound, and nothing is certified, ranked or chosen by it: it is computed when all that is done.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from froc.data.splits import SearchView
+from froc.data.task import FORGETTING, UTILITY, Row
+from froc.measuring.diagnostics import linear_cka, mia_auc, model_utility, priv_leak
+from froc.measuring.metric import Metric, Observed, Sight
+from froc.measuring.observe import observe
+from froc.metrics.membership import Membership
+from froc.models.base import Base
+from froc.models.batches import Limits, encode
+from froc.models.trainable import Weights
+from froc.plugins import make
+
+SIGHTS: frozenset[Sight] = frozenset({"hidden", "written", "others"})
+
+
+def diagnose(base: Base, view: SearchView, weights: Weights) -> dict[str, Any]:
+    """JSON document. The base model's parameters are those of the chosen model afterwards.
+
+    model_utility: TOFU's harmonic mean of probability, ROUGE-L recall and, where rows have other answers, truth ratio of
+    retain queries, with the base model's beside it. cka: of the last hidden state before the answer, per block, against the
+    base model. mia_auc, priv_leak: of forget queries against the holdout, Min-K.
+    """
+    base.scope.activate([0])
+    base.restore()
+    before = {pool: _seen(base, view, pool) for pool in (FORGETTING, UTILITY)}
+    base.scope.put(weights)
+    after = {pool: _seen(base, view, pool) for pool in (FORGETTING, UTILITY)}
+    found: dict[str, Any] = {
+        "model_utility": {"base": _utility(before[UTILITY]), "chosen": _utility(after[UTILITY])},
+        "cka": {pool: _cka(before[pool], after[pool]) for pool in before},
+    }
+    if view.holdout:
+        attack = Membership()
+        bank = attack.familiar(_look(base, view, view.holdout, frozenset()))
+        auc = mia_auc(attack.familiar(after[FORGETTING]), bank)
+        found |= {"mia_auc": _four(auc), "priv_leak": _four(priv_leak(auc))}
+    return found
+
+
+def _seen(base: Base, view: SearchView, pool: str) -> Observed:
+    return _look(base, view, tuple(query.row for query in view.queries[pool]), SIGHTS)
+
+
+def _look(base: Base, view: SearchView, rows: tuple[Row, ...], sights: frozenset[Sight]) -> Observed:
+    encoded = encode(base.tokenizer, rows, view.template, Limits.of(base.model))
+    return observe(base.model, base.tokenizer, encoded, rows, sights)
+
+
+def _utility(seen: Observed) -> float:
+    wanted: Mapping[str, dict[str, Any]] = {"probability": {}, "rouge_l": {}, "truth_ratio": {"form": "margin"}}
+    metrics = [make(Metric, name, params) for name, params in wanted.items()]
+    return _four(model_utility([float(m.scores(seen).mean()) for m in metrics if not m.fits(seen.rows)]))
+
+
+def _cka(one: Observed, two: Observed) -> list[float]:
+    assert one.hidden is not None
+    assert two.hidden is not None
+    return [_four(linear_cka(one.hidden[:, k], two.hidden[:, k])) for k in range(one.hidden.shape[1])]
+
+
+def _four(value: float) -> float:
+    # an exact number would identify the texts behind it
+    return round(float(value), 4)

@@ -1,0 +1,89 @@
+"""An unlearned model from any other tool: one candidate that is measured and certified as it is."""
+
+import shutil
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from froc import hashing as digest
+from froc.errors import InputError
+from froc.models import adapters, weights_digest
+from froc.models.base import Base, load, written
+from froc.models.trainable import Weights
+
+GIVEN, EXTERNAL = "c0000", "external"
+"""Its name among the candidates, and its method's."""
+FILES = (".safetensors", ".json", ".txt", ".model", ".jinja", ".md")
+"""What of a model folder is copied into the run: weights without code, tokenizer and configuration."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """A folder with an unlearned model of the base model's shape."""
+
+    folder: Path
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over the files that would be deployed; the plan names it before anything is measured."""
+        if not self.folder.is_dir():
+            raise InputError(
+                f"{self.folder} is no folder; --unlearned names one with safetensors, as save_pretrained makes it"
+            )
+        return digest.of_tree({path.name: digest.of_file(path) for path in self._files()})
+
+    @property
+    def names(self) -> list[str]:
+        """The files that are copied into the run."""
+        return [path.name for path in self._files()]
+
+    @property
+    def adapted(self) -> bool:
+        """Whether it is an adapter, so that its weights are those of the base model with the adapter merged."""
+        return adapters.read(self.folder) is not None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is said of it in the plan."""
+        adapter = adapters.read(self.folder)
+        return () if adapter is None else (adapter.note,)
+
+    def weights(self, base: Base) -> Weights:
+        """Its parameters by the base model's names, on the CPU, in the base model's precision.
+
+        Raises InputError where they are other ones: a quantised or otherwise restructured model cannot be put in its place.
+        """
+        loaded = load(str(self.folder), device="cpu", dtype=base.dtype, home=base.name)
+        if not self.adapted:
+            self._refuse_other_tensors(loaded)
+        theirs = dict(loaded.model.named_parameters())
+        ours = base.scope.own()
+        other = sorted({n for n in ours if n not in theirs} | {n for n in theirs if n not in ours})
+        shape = [name for name in ours if name in theirs and ours[name].shape != theirs[name].shape]
+        if other or shape:
+            raise InputError(
+                f"{self.folder.name} is no model of the base model's shape ({(other or shape)[0]} differs); give the base that "
+                "it was made from, merge adapters, and save it without quantisation"
+            )
+        return {name: value.detach() for name, value in theirs.items()}
+
+    def _refuse_other_tensors(self, loaded: Base) -> None:
+        """InputError where the files lack a tensor, which is then made up when they are loaded, or hold one that nothing loads."""
+        files = weights_digest.names(self.folder)
+        wanted = set(written(loaded))
+        missing = sorted(wanted - files)
+        orphans = sorted(name for name in files - wanted if not weights_digest.is_head(name))
+        if missing or orphans:
+            fault = f"lacks {missing[0]}, which" if missing else f"holds {orphans[0]}, which no part of"
+            raise InputError(
+                f"{self.folder.name} {fault} the model of its config.json {'has' if missing else 'is'}; save it again with save_pretrained"
+            )
+
+    def copy(self, place: Path) -> None:
+        """Copy the model's files as they are: what is signed is what was given."""
+        place.mkdir(parents=True)
+        for path in self._files():
+            shutil.copyfile(path, place / path.name)
+
+    def _files(self) -> list[Path]:
+        return sorted(path for path in self.folder.iterdir() if path.suffix in FILES and path.is_file())

@@ -1,0 +1,229 @@
+"""Method fields -> Optuna suggestions. Each method has its own conditional subspace, named `method.field`."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from optuna.trial import BaseTrial
+from scipy.stats.qmc import Sobol
+
+from froc.data.splits import SearchView
+from froc.errors import InputError
+from froc.hyperparameters import Choice, Range, Space, spaces
+from froc.plugins import find, names, spelled
+from froc.training.method import Method, Wrapper
+
+Spaces = Mapping[str, Mapping[str, Space]]
+Said = tuple[float, float] | list[str]
+"""A range's ends, or values one by one."""
+
+
+STANDARD = "standard"
+
+
+def choose(wanted: Sequence[str], view: SearchView) -> tuple[list[str], list[str]]:
+    """Methods to search and a note for each that is left out because the task lacks what it needs.
+
+    A word is a method (`npo`, `gu(npo)`), a family (`preference`), `standard` (also where nothing is said: those that a search
+    tries unasked) or `all`, every method that stands by itself but `compose` and the controls. A method named by the user must fit.
+    """
+    chosen: dict[str, None] = {}
+    notes: dict[str, None] = {}
+    for word in wanted or (STANDARD,):
+        some = group(word)
+        for name in some or [spelled(Method, word)]:
+            reason = _lacks(name, view)
+            if reason is None:
+                chosen[name] = None
+            elif some:
+                notes[f"left out: {reason}"] = None
+            else:
+                raise InputError(f"{reason}; add them or leave the method out")
+    return list(chosen), list(notes)
+
+
+def group(word: str) -> list[str]:
+    """Methods that a word stands for together; none where it is no such word."""
+    plain = {name: find(Method, name) for name in names(Method)}
+    plain = {name: one for name, one in plain.items() if not issubclass(one, Wrapper)}
+    if word == STANDARD:
+        return [name for name, one in plain.items() if one.standard]
+    if word == "all":
+        return [name for name, one in plain.items() if one.family not in ("control", "composition")]
+    return [name for name, one in plain.items() if one.family == word]
+
+
+def _lacks(name: str, view: SearchView) -> str | None:
+    """What a method needs and the task lacks."""
+    method = find(Method, name)
+    roles = method.roles()
+    if method.brought and view.retrained is None:
+        return f"{name} needs a model trained without the forget rows, which the embedded task brings (or retrained = in task.toml)"
+    asked = all(row.question for row in view.forget)
+    if "refusal" in roles and not (view.refusals and asked):
+        return f"{name} needs refusals (idk.txt in the task folder) and forget rows with questions"
+    if any(one.asks for one in method.sources().values()) and not asked:
+        return f"{name} needs forget rows with questions, for which it writes other answers"
+    if "retain" in roles and not view.retain:
+        return f"{name} needs retain rows"
+    return None
+
+
+def build(
+    methods: Sequence[str], task: Mapping[str, tuple[float, float]], user: Mapping[str, Said]
+) -> dict[str, dict[str, Space]]:
+    """The space of every method: its own ranges, narrowed by the task's, those overruled by the user's.
+
+    A task's learning rates are multiplied by each method's pace. Keys of `task` and `user` are `field` or `method.field`.
+    Raises InputError for a key that no method has.
+    """
+    made: dict[str, dict[str, Space]] = {name: dict(spaces(find(Method, name))) for name in methods}
+    sources: tuple[Mapping[str, Said], ...] = (dict(task), user)
+    for source in sources:
+        for key, said in source.items():
+            # a task speaks to all methods, also to those that are not searched now
+            if source is user or _targets(made, key) or not _known(key):
+                _narrow(made, key, said)
+                if key == "lr" and source is not user:
+                    _pace(made)
+    return made
+
+
+def _targets(made: Mapping[str, dict[str, Space]], key: str) -> list[dict[str, Space]]:
+    """Spaces of the methods that a key speaks to."""
+    only, _, name = key.rpartition(".")
+    return [fields for method, fields in made.items() if name in fields and (not only or only == method)]
+
+
+def _known(key: str) -> bool:
+    """Whether any method, searched or not, has the hyperparameter that a key names."""
+    only, _, name = key.rpartition(".")
+    return any(name in spaces(find(Method, one)) for one in ([only] if only else names(Method)))
+
+
+def _pace(made: dict[str, dict[str, Space]]) -> None:
+    """Each method's own share of a learning rate that is said of all."""
+    for name, fields in made.items():
+        pace, rate = find(Method, name).pace, fields.get("lr")
+        if isinstance(rate, Range):
+            fields["lr"] = replace(rate, low=pace * rate.low, high=pace * rate.high)
+
+
+def suggest(trial: BaseTrial, space: Spaces) -> tuple[str, dict[str, Any]]:
+    """Draw (method, params) for a trial."""
+    method = str(trial.suggest_categorical("method", list(space)))
+    params: dict[str, Any] = {}
+    for name, what in space[method].items():
+        label = f"{method}.{name}"
+        if not what.meant(params):
+            continue
+        if isinstance(what, Choice):
+            params[name] = trial.suggest_categorical(label, list(what.options))
+        elif what.integer:
+            params[name] = trial.suggest_int(label, int(what.low), int(what.high), log=what.log)
+        else:
+            params[name] = trial.suggest_float(label, what.low, what.high, log=what.log)
+    return method, params
+
+
+def spread(fields: Mapping[str, Space], count: int, seed: int) -> list[dict[str, Any]]:
+    """`count` configurations that cover a method's space evenly, options of a choice in turn (scrambled Sobol)."""
+    points = Sobol(max(1, len(fields)), rng=np.random.default_rng(seed)).random(count)
+    return [{name: _at(what, float(u)) for (name, what), u in zip(fields.items(), row, strict=False)} for row in points]
+
+
+def _at(what: Space, share: float) -> Any:
+    """The value at a share in [0, 1) of a space."""
+    if isinstance(what, Choice):
+        return what.options[int(share * len(what.options))]
+    if what.integer:
+        return int(what.low) + int(share * (int(what.high) - int(what.low) + 1))
+    if what.log:
+        return min(what.high, max(what.low, what.low * (what.high / what.low) ** share))
+    return what.low + share * (what.high - what.low)
+
+
+def written(space: Spaces) -> dict[str, dict[str, str]]:
+    """The space as text, for the plan."""
+    return {method: {name: str(what) for name, what in fields.items()} for method, fields in space.items()}
+
+
+def size(space: Spaces) -> int:
+    """How many configurations a grid has; InputError for a hyperparameter that is not listed value by value.
+
+    One that is drawn only beside some values of others counts beside these alone.
+    """
+    loose: dict[str, None] = {}
+    total = sum(_drawable(method, fields, list(fields), {}, loose) for method, fields in space.items())
+    if loose:
+        first = next(iter(loose))
+        raise InputError(f"a grid needs values for {', '.join(loose)}, such as --space {first}=A,B,C")
+    return total
+
+
+def _drawable(
+    method: str, fields: Mapping[str, Space], names: Sequence[str], drawn: dict[str, Any], loose: dict[str, None]
+) -> int:
+    """Combinations of what is yet to be drawn, beside what others wait for; `loose` gathers what has no list."""
+    if not names:
+        return 1
+    name, rest = names[0], names[1:]
+    what = fields[name]
+    if not what.meant(drawn):
+        return _drawable(method, fields, rest, drawn, loose)
+    values = _values(what)
+    if values is None:
+        loose[f"{method}.{name}"] = None
+        values = (None,)
+    if any(name in other.when for other in fields.values()):
+        return sum(_drawable(method, fields, rest, {**drawn, name: value}, loose) for value in values)
+    return len(values) * _drawable(method, fields, rest, drawn, loose)
+
+
+def _values(what: Space) -> Sequence[Any] | None:
+    if isinstance(what, Choice):
+        return what.options
+    return range(int(what.low), int(what.high) + 1) if what.integer else None
+
+
+def _narrow(made: dict[str, dict[str, Space]], key: str, said: Said) -> None:
+    name = key.rpartition(".")[2]
+    targets = _targets(made, key)
+    if not targets:
+        known = ", ".join(sorted({name for fields in made.values() for name in fields}))
+        raise InputError(f"no method searched here has a hyperparameter {key!r}; there are: {known}")
+    for fields in targets:
+        old = fields[name]
+        new = _listed(key, said, old) if isinstance(said, list) else _range(key, said, old)
+        fields[name] = replace(new, when=old.when)
+
+
+def _range(key: str, said: tuple[float, float], old: Space) -> Space:
+    low, high = said
+    if not isinstance(old, Range) or not low <= high or (old.log and low <= 0):
+        raise InputError(f"{key}={low:g}:{high:g} is no range; give LOW:HIGH with LOW <= HIGH (above 0 on a log scale)")
+    return Range(int(low), int(high)) if old.integer else Range(low, high, old.log)
+
+
+def _listed(key: str, said: Sequence[str], old: Space) -> Space:
+    if isinstance(old, Choice):
+        known = {str(option): option for option in old.options}
+        unknown = [value for value in said if value not in known]
+        if unknown:
+            raise InputError(f"{key}={unknown[0]} makes no sense; it is one of {', '.join(known)}")
+        return Choice(tuple(known[value] for value in dict.fromkeys(said)))
+    try:
+        values = [int(value) if old.integer else float(value) for value in said]
+    except ValueError:
+        raise InputError(f"{key}={','.join(said)} is no list of numbers that this hyperparameter takes") from None
+    if old.log and min(values) <= 0:
+        raise InputError(f"{key}={min(values):g} is not above 0, as it must be on a log scale")
+    return Choice(tuple(dict.fromkeys(values)))
+
+
+def pick(kind: str, table: Mapping[str, Any], name: str) -> Any:
+    """A sampler, pruner or the like by name; InputError where there is none."""
+    if name not in table:
+        raise InputError(f"no {kind} is called {name!r}; there are: {', '.join(table)}")
+    return table[name]

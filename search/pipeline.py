@@ -1,0 +1,222 @@
+"""The whole job, in order: plan, trials, seal, calibration, certificate, chosen model.
+
+Killed at any point, the same call goes on: each stage leaves a file that appears whole or not at all, and the next
+stage starts from the files.
+"""
+
+import errno
+import logging
+import os
+import shutil
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import polars as pl
+from optuna.exceptions import StorageInternalError
+from sqlalchemy.exc import SQLAlchemyError
+
+import froc
+from froc.atomic import open_log
+from froc.data import opening_ledger
+from froc.errors import InputError, InterruptedRunError
+from froc.plan_identity import identity
+from froc.risk.certificate import Candidate, certify
+from froc.search import base_control, growth
+from froc.search.continual import sustainability
+from froc.search.executors import Executor
+from froc.search.job import Job, Listener, bench_of
+from froc.search.optuna import learning_rates
+from froc.search.plan import Plan, as_planned, make_plan, refuse_other
+from froc.search.run_folder import Folder, write_json, write_table
+from froc.search.sealed import ranking, unopened
+from froc.search.settings import measures
+from froc.search.stages import calibrate, keep_chosen, seal_given, seal_searched
+
+LOG = logging.getLogger("froc")
+
+
+def run(
+    job: Job, out: Path, listener: Listener, sign_plan: Callable[[], str] | None = None
+) -> dict[str, Any]:  # fmt: skip
+    """Do the whole job in the run folder `out`, or what is left of it; return the certificate.
+
+    sign_plan: is called once the plan is written, before the first trial; returns what is to be said.
+
+    Raises InputError for bad input before anything is written over, InterruptedRunError when the user stops it.
+    """
+    job.settings.check()
+    folder = Folder(out)
+    old = folder.read(folder.plan)
+    # an earlier call in this folder has measured them, or was of a version that did not
+    job = learning_rates.fitted(job, old.get("rates") or {}) if old is not None else job
+    plan = _planned(job)
+    grown = old is not None and growth.allowed(old, plan.document, folder)
+    if old is not None:
+        refuse_other(old, growth.grown(old, plan.document, folder) if grown else plan.document)
+        plan = replace(plan, claim=as_planned(plan.claim, old))
+    elif out.is_dir() and any(not (path.name.startswith(".") or path == folder.run_log) for path in out.iterdir()):
+        raise InputError(f"{out} holds files but no plan.json of a run; choose another --out")
+    if folder.read(folder.seal) is None:
+        settings = job.settings
+        looked = opening_ledger.check(job.sealed.counted, identity(plan.document), settings.openings, settings.reopen)
+        plan = replace(plan, notes=(*plan.notes, *filter(None, [looked.overlap])))
+    folder.hold()
+    try:
+        with _interruptible(), _logged(folder.run_log):
+            LOG.info("froc %s, %s", froc.__version__, "goes on" if old else "a new run")
+            if grown:
+                plan = growth.grow(plan, folder)
+            done = folder.read(folder.certificate)
+            if done is not None and folder.model_is_whole(done):
+                listener.planned(_signed(plan, sign_plan))
+            else:
+                with closing(job.workers(lambda: bench_of(job))) as executor:
+                    done = _work(job, plan, folder, executor, listener, sign_plan)
+            if job.after is not None and done["chosen"] and not folder.sustainability.is_file():
+                told = measures(job.settings)
+                sustainability.extend(job.base, job.view, job.task, job.after, folder, told, job.original)
+            return done
+    except KeyboardInterrupt as stop:
+        LOG.warning("stopped by the user")
+        folder.interrupted()
+        raise InterruptedRunError(f"stopped; the same command goes on where {out} ends") from stop
+    except Exception as error:  # each library has its own word for a full disk; anything else goes on as it came
+        if _disk_is_full(error):
+            raise InputError(f"the disk of {out} is full; free some space and run the same command again") from error
+        if isinstance(error, (SQLAlchemyError, StorageInternalError)):
+            raise InputError(
+                f"the study's database failed ({type(error).__name__}): another program may lock it, or it is gone; mend "
+                "that and run the same command again, no finished trial is lost"
+            ) from error
+        raise
+    finally:
+        folder.release()
+
+
+def _planned(job: Job) -> Plan:
+    given = None if job.given is None else job.given.digest
+    return make_plan(
+        job.settings, job.task, job.view, job.sealed, job.base, job.space, job.notes, given, job.after, job.rates
+    )
+
+
+def _signed(plan: Plan, sign_plan: Callable[[], str] | None) -> Plan:
+    """The plan, signed before the first trial where there is a key; what the signer says is one of its notes."""
+    said = "" if sign_plan is None else sign_plan()
+    return replace(plan, notes=(*plan.notes, said)) if said else plan
+
+
+def _work(
+    job: Job, plan: Plan, folder: Folder, executor: Executor, listener: Listener, sign_plan: Callable[[], str] | None
+) -> dict[str, Any]:
+    """What is left to do after the plan was made; a certificate, or what stands for one where nothing was opened."""
+    job, plan, base = _prepared(job, plan, folder, executor, listener, sign_plan)
+    seal = folder.read(folder.seal)
+    if seal is None and job.given is not None:
+        seal = seal_given(job, plan, folder, executor, listener)
+    elif seal is None:
+        seal = seal_searched(job, plan, folder, executor, listener, base)
+    if seal is None:
+        return unopened.document(plan, folder, base)
+    certificate = _certified(job, plan, folder, executor, seal, listener)
+    for rest in ("weights", "training"):
+        shutil.rmtree(folder.path / rest, ignore_errors=True)
+    return certificate
+
+
+def _prepared(
+    job: Job,
+    plan: Plan,
+    folder: Folder,
+    executor: Executor,
+    listener: Listener,
+    sign_plan: Callable[[], str] | None,
+) -> tuple[Job, Plan, dict[str, Any]]:
+    """Measure the base model, find learning rates, write the plan: what a first call does before its first trial.
+
+    Returns job and plan as they are then, and what the base model shows on search queries.
+    """
+    shown = base_control.before_search(executor, job, plan, folder)
+    scores = {risk: float(entry["before"]) for risk, entry in shown.base.items()}
+    job = replace(job, settings=job.settings.known(scores))
+    if folder.read(folder.plan) is None:
+        job = learning_rates.fitted(job, learning_rates.measured(job, executor, job.told))
+        fitted = _planned(job)
+        plan = replace(
+            fitted,
+            document={**fitted.document, "notes": shown.notes},
+            notes=tuple(dict.fromkeys((*fitted.notes, *plan.notes))),
+        )
+        write_json(folder.plan, plan.document)
+    if not folder.base_losses.is_file():
+        write_table(folder.base_losses, shown.absences)
+    plan = _signed(plan, sign_plan)
+    listener.planned(plan)
+    listener.controlled(shown.base, [*shown.notes, *shown.doubts])
+    return job, plan, shown.base
+
+
+def _certified(
+    job: Job, plan: Plan, folder: Folder, executor: Executor, seal: Mapping[str, Any], listener: Listener
+) -> dict[str, Any]:
+    """Open the calibration queries for a seal, measure, certify, keep the chosen model."""
+    candidates = [Candidate(**candidate) for candidate in seal["candidates"]]
+    fixed = identity(plan.document)
+    question = ranking.question(seal, fixed)
+    opening = opening_ledger.record(job.sealed.counted, fixed, question, job.settings.openings, job.settings.reopen)
+    LOG.info("opening %d of %d planned; %s", opening.number, opening.planned, opening.overlap or "all are fresh")
+    claim = replace(plan.claim, openings=opening.planned, opening=opening.number)
+    calibrate(job, folder, executor, candidates, claim, seal, listener)
+    order = job.sealed.order if claim.sequential else None
+    losses = pl.read_parquet(folder.calibration_losses)
+    certificate = certify(losses, candidates, claim, order, base_control.read(folder, plan.document))
+    keep_chosen(job, folder, executor, candidates, certificate)
+    write_json(folder.certificate, certificate)
+    LOG.info("certified %d of %d, chosen %s", len(certificate["certified"]), len(candidates), certificate["chosen"])
+    return certificate
+
+
+@contextmanager
+def _logged(path: Path) -> Iterator[None]:
+    """Write what happens into the run's log file, with levels; FROC_DEBUG adds the smallest."""
+    stream = open_log(path)
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S%z"))
+    LOG.setLevel(logging.DEBUG if os.environ.get("FROC_DEBUG") else logging.INFO)
+    LOG.addHandler(handler)
+    # what is said belongs into the file; the screen has its own words
+    LOG.propagate = False
+    try:
+        yield
+    finally:
+        LOG.removeHandler(handler)
+        handler.close()
+        stream.close()
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Treat SIGTERM like Ctrl-C: finish writing, say how to go on."""
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        old = signal.signal(signal.SIGTERM, stop)
+    except ValueError:  # signals belong to the main thread; elsewhere there is none to catch
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, old)
+
+
+def _disk_is_full(error: BaseException) -> bool:
+    text = str(error).lower()
+    return "no space left" in text or "disk is full" in text or getattr(error, "errno", None) == errno.ENOSPC

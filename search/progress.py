@@ -1,0 +1,116 @@
+"""How a search's progress looks on a terminal. Imports nothing slow."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from froc.measuring.named_risks import BASIC, COMBINED
+from froc.visible import marked
+
+if TYPE_CHECKING:
+    from froc.search.plan import Plan
+    from froc.search.run_folder import Started
+
+
+class ProgressDisplay:
+    """Progress of a search on a terminal; a `froc.search.job.Listener`."""
+
+    def __init__(self, console: Console, quiet: bool) -> None:
+        """console: where progress and messages are written. quiet: write none."""
+        self._quiet, self._console = quiet, console
+        self._progress = Progress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"), console=console, transient=True, disable=quiet,
+        )  # fmt: skip
+        self._bars: dict[str, Any] = {}
+        self._budget: Mapping[str, float] = {}
+        self._shown = 0
+
+    def __enter__(self) -> "ProgressDisplay":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def training(self, what: str, done: int, of: int) -> None:
+        """The embedded model is being trained (first use only)."""
+        self._advance(f"{what} (once)", done, of, "")
+
+    def planned(self, plan: "Plan") -> None:
+        """Say what will be done, before the first trial."""
+        self._budget = {risk: alpha for risk, alpha in plan.claim.budget.items() if risk in BASIC}
+        if self._quiet:
+            return
+        from froc.risk.claim import FLOOR
+
+        units, metrics = plan.document["split"], plan.document["metrics"]
+        named = [risk for risk in plan.claim.budget if risk != COMBINED]
+        for risk in named:
+            self._console.print(
+                f"{risk:<{max(map(len, named))}} budget {plan.claim.budget[risk]:g}, {units['search'][risk]} search and "
+                f"{units['calibration'][risk]} sealed calibration {plan.claim.unit[risk]} units, {plan.claim.bound[risk]} bound"
+                + (
+                    ""
+                    if metrics[risk].partition("/")[0] == "extraction_strength"
+                    else f"  [dim]{marked(metrics[risk])}[/]"
+                ),
+                soft_wrap=True,
+            )
+        few = [f"{units['calibration'][risk]} of {risk}" for risk in named if units["calibration"][risk] < FLOOR]
+        small = f"{', '.join(few)}: froc audit report refuses numbers on fewer than {FLOOR} units (--allow-small-sample reports them)"
+        for note in (*plan.notes, *([small] if few else [])):
+            self._console.print(f"[dim]note: {marked(note)}[/]")
+
+    def controlled(self, base: Mapping[str, Any], notes: Sequence[str]) -> None:
+        """Say what the base model shows, before anything is removed from it."""
+        if self._quiet:
+            return
+        from froc.risk.control import sentences
+
+        for line in (*sentences(base, [], None), *(f"note: {note}" for note in notes)):
+            self._console.print(f"[dim]{marked(line)}[/]", soft_wrap=True)
+
+    def trial(self, line: "Started", log: "Sequence[Started]", total: int) -> None:
+        """One line per finished trial, with the best stop and mix of it, and the best so far beside the bar."""
+        done = [item for item in log if item.status not in ("running", "interrupted")]
+        self._advance("trials", len(done), total, self._best(done))
+        if line.status == "running" or self._quiet:
+            return
+        best = min((one.search for one in line.configurations() if one.search), key=self._excess, default=None)
+        means = " ".join(f"{risk} {mean:6.3f}" for risk, mean in (best or {}).items())
+        within = best is not None and self._excess(best) <= 1
+        verdict = "[green]within budget[/]" if within else f"[dim]{line.status if line.search is None else 'over'}[/]"
+        why = f" [dim]({marked(line.reason)})[/]" if line.reason and line.status != "pruned" else ""
+        self._console.print(
+            f"{line.config} {marked(line.method):<12} {means:<36} {line.seconds:5.1f} s  {verdict}{why}"
+        )
+
+    def screening(self, done: int, total: int) -> None:
+        """The likeliest configurations are measured under the further risks."""
+        self._advance("further risks", done, total, "on search queries")
+
+    def calibrating(self, done: int, total: int) -> None:
+        """The sealed candidates are measured on the calibration queries."""
+        self._advance("calibration", done, total, "search is closed")
+
+    def step(self, what: str, done: int, of: int) -> None:
+        """Any other long work."""
+        self._advance(what, done, of, "")
+
+    def _best(self, done: "Sequence[Started]") -> str:
+        means = [one.search for item in done for one in item.configurations() if one.search]
+        if not means:
+            return ""
+        best = min(means, key=self._excess)
+        return "best so far " + ", ".join(f"{risk} {value:.3f}" for risk, value in best.items())
+
+    def _excess(self, means: Mapping[str, float]) -> float:
+        return max(means[risk] / alpha for risk, alpha in self._budget.items())
+
+    def _advance(self, what: str, done: int, of: int, note: str) -> None:
+        if what not in self._bars:
+            self._bars[what] = self._progress.add_task(what, total=of, note="")
+        self._progress.update(self._bars[what], completed=done, total=of, note=note)

@@ -1,0 +1,123 @@
+"""The sealed candidates are measured on the calibration queries: all of them, or in rounds that may stop early."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+
+from froc import procedures
+from froc.bounds import Losses
+from froc.data.task import Query
+from froc.loss_table import place, prefixes
+from froc.risk.claim import Candidate, Claim, Evidence, level, only, p_values
+from froc.risk.requirements import alike
+from froc.search.executors import Executor
+from froc.search.trial.work import Kept, Measure
+
+Queries = Mapping[str, tuple[Query, ...]]
+"""risk -> opened calibration queries."""
+ROUNDS = 8
+"""Parts in which a sequential claim measures; each brings every candidate's parameters back once."""
+EARLY = 2
+"""Rounds before which nothing is given up."""
+
+
+def measure(
+    executor: Executor,
+    queries: Queries,
+    candidates: Sequence[Candidate],
+    kept: Mapping[str, Kept],
+    done: Callable[[int, int], None],
+    split: str = "calibration",
+) -> pl.DataFrame:
+    """The losses of every candidate on every query of a split. kept: config -> its parameters."""
+    everywhere = {risk: range(len(some)) for risk, some in queries.items()}
+    works = [Measure(split, one.config, kept[one.config], queries, everywhere) for one in candidates]
+    tables: list[pl.DataFrame] = executor.each(works, lambda count: done(count, len(candidates)))
+    return pl.concat(tables)
+
+
+def measure_in_rounds(
+    executor: Executor,
+    queries: Queries,
+    candidates: Sequence[Candidate],
+    kept: Mapping[str, Kept],
+    claim: Claim,
+    order: pl.DataFrame,
+    done: Callable[[int, int], None],
+) -> pl.DataFrame:
+    """Calibration losses of each candidate on the first units of the sealed order, until it is certified or hopeless.
+
+    Valid whenever it stops: each p-value is one over the largest capital of a bet that is fair if the risk is too
+    large, and looking at it earlier can only have shown a smaller capital.
+    """
+    found: dict[str, list[pl.DataFrame]] = {candidate.config: [] for candidate in candidates}
+    active = list(candidates)
+    for number in range(ROUNDS):
+        some = {risk: in_round(these, number, claim.unit[risk]) for risk, these in queries.items()}
+        works = [Measure("calibration", one.config, kept[one.config], queries, some) for one in active]
+        for candidate, measured in zip(active, executor.each(works), strict=True):
+            found[candidate.config].append(measured)
+        table = pl.concat([one for tables in found.values() for one in tables])
+        active = _undecided(table, candidates, active, claim, order, number + 1)
+        done(number + 1, ROUNDS)
+        if not active:
+            done(ROUNDS, ROUNDS)
+            break
+    return table
+
+
+def searched(table: pl.DataFrame, candidates: Sequence[Candidate], claim: Claim) -> pl.DataFrame:
+    """Search losses that belong to a claim about a listed population: those units are known, not sampled."""
+    listed = [risk for risk in claim.risks if claim.kind(risk) != "queries"]
+    names = [candidate.config for candidate in candidates]
+    return table.filter(pl.col("config").is_in(names) & pl.col("risk").is_in(listed))
+
+
+def in_round(queries: Sequence[Query], number: int, unit: str) -> list[int]:
+    """Places of the queries whose units are measured in a round."""
+    keys = [query.id if unit == "query" else query.unit for query in queries]
+    units = sorted(set(keys), key=place)
+    first, last = len(units) * number // ROUNDS, len(units) * (number + 1) // ROUNDS
+    wanted = set(units[first:last])
+    return [i for i, key in enumerate(keys) if key in wanted]
+
+
+def _undecided(
+    table: pl.DataFrame,
+    candidates: Sequence[Candidate],
+    active: Sequence[Candidate],
+    claim: Claim,
+    order: pl.DataFrame,
+    rounds: int,
+) -> list[Candidate]:
+    """Active candidates that are neither certified by what is measured so far nor hopeless."""
+    names = [candidate.config for candidate in candidates]
+    found: dict[str, Evidence] = {}
+    for risk in claim.risks:
+        rows, planned = prefixes(
+            table, order.filter(pl.col("risk") == risk), risk=risk, configs=names, unit=claim.unit[risk]
+        )
+        found[risk] = Evidence(rows, np.zeros(len(names), dtype=np.int64), 0, planned)
+    p = np.max([p_values(claim, risk, found, len(names)) for risk in claim.budget], axis=0)
+    weights = np.array([candidate.weight for candidate in candidates])
+    passed = procedures.certified(claim.procedure, p, weights, level(claim))
+    return [
+        candidate
+        for i, candidate in enumerate(candidates)
+        if candidate in active
+        and not passed[i]
+        and not (rounds >= EARLY and _hopeless({r: only(e, i) for r, e in found.items()}, claim, len(names)))
+    ]
+
+
+def _hopeless(found: Mapping[str, Evidence], claim: Claim, candidates: int) -> bool:
+    """Whether it would not be certified, at the whole level, even if the rest went twice as well as what was seen."""
+    rest = {risk: replace(some, losses=_twice_as_well(some)) for risk, some in found.items()}
+    return any(p_values(claim, risk, rest, candidates)[0] > level(claim) for risk in claim.budget)
+
+
+def _twice_as_well(some: Evidence) -> Losses:
+    seen = np.asarray(some.losses)
+    return np.concatenate([seen, alike(seen // 2, some.planned - seen.shape[1])], axis=1)

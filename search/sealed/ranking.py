@@ -1,0 +1,176 @@
+"""Search losses -> candidates in testing order, written down before one calibration loss exists."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from froc import hashing
+from froc.bounds import Bound
+from froc.loss_table import SCALE
+from froc.plugins import make
+from froc.risk.certificate import Candidate
+from froc.search.run_folder import Started
+
+NEAR_MISSES = 2
+"""Candidates above a budget on the search queries that are tested all the same, when there is room."""
+PER_TRIAL = 2
+"""Candidates from one training run."""
+HOPELESS = 0.01
+"""Search losses that are at most this likely under a risk within budget are no near miss."""
+
+Sums = dict[str, dict[str, tuple[int, int]]]
+"""config -> risk -> (sum of search losses in thousandths, number of queries)."""
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A configuration with what decides its place. doubt: largest search p-value; excess: see `excess`; totals: its sums of losses."""
+
+    line: Started
+    doubt: float
+    excess: float
+    totals: tuple[int, ...] = ()
+
+
+def rank(
+    log: Sequence[Started], found: Mapping[str, Mapping[str, tuple[int, int]]], budget: Mapping[str, float]
+) -> list[Ranked]:
+    """Configurations that were measured under every budgeted risk, best first: within budget the likeliest to be
+    feasible, then the nearest misses.
+
+    A configuration that another one beats on every risk never stands before it: its p-values are larger.
+
+    found: see `Sums`.
+    """
+    complete = [
+        configuration
+        for line in log
+        if line.status == "complete" and line.search
+        for configuration in line.configurations()
+    ]
+    measured = [
+        configuration for configuration in complete if budget.keys() <= found.get(configuration.config, {}).keys()
+    ]
+    return ordered([_ranked(configuration, found[configuration.config], budget) for configuration in measured])
+
+
+def _ranked(line: Started, sums: Mapping[str, tuple[int, int]], budget: Mapping[str, float]) -> Ranked:
+    return Ranked(line, _doubt(sums, budget), _excess(sums, budget), tuple(sums[risk][0] for risk in budget))
+
+
+def ordered(found: Sequence[Ranked]) -> list[Ranked]:
+    """Best first."""
+    within = sorted((r for r in found if r.excess <= 0), key=lambda r: (r.doubt, r.excess, r.line.trial))
+    misses = sorted((r for r in found if r.excess > 0), key=lambda r: (r.excess, r.line.trial))
+    return within + misses
+
+
+def sums(table: pl.DataFrame) -> Sums:
+    """Of a loss table."""
+    found: Sums = {}
+    grouped = table.group_by("config", "risk").agg(pl.col("loss").cast(pl.Int64).sum(), pl.len().alias("n"))
+    for config, risk, total, count in grouped.iter_rows():
+        found.setdefault(config, {})[risk] = total, count
+    return found
+
+
+def shortlist(ranked: Sequence[Ranked], count: int) -> list[Candidate]:
+    """The candidates to test: those within budget, then the nearest misses, at most `count`; weight 1 / rank.
+
+    At most `PER_TRIAL` of one training run: what is nearly the same mostly passes or fails together.
+    """
+    distinct = _distinct(ranked)
+    candidates = [r for place, r in enumerate(distinct) if _before(distinct, place) < PER_TRIAL]
+    within = [r for r in candidates if r.excess <= 0]
+    misses = [r for r in candidates if r.excess > 0][: NEAR_MISSES if within else NEAR_MISSES + 1]
+    chosen = (within + misses)[:count]
+    return [
+        Candidate(r.line.config, r.line.method, dict(r.line.params), 1.0 / place)
+        for place, r in enumerate(chosen, start=1)
+    ]
+
+
+def document(
+    candidates: Sequence[Candidate], *, plan: str, losses: str, trials: int, queries: Mapping[str, str],
+    order: Sequence[Sequence[str]] | None = None, base: str | None = None, files: Mapping[str, str] | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """`seal.json`. order: (risk, unit, query) of every sealed query, where measuring may stop early. base: digest of the base
+    model's weights, where those of the candidates are known, too. files: what will stand beside the chosen weights, by digest.
+    """
+    listed = [
+        {"config": c.config, "method": c.method, "params": c.params, "weight": c.weight}
+        | ({} if c.weights_digest is None else {"weights_digest": c.weights_digest})
+        for c in candidates
+    ]
+    return {
+        "format": 1, "plan": plan, "search_losses": losses, "trials": trials,
+        "candidates": listed, "calibration": dict(queries), "order": order and [list(row) for row in order],
+        **({} if base is None else {"base_weights_digest": base}),
+        **({} if files is None else {"model_files": dict(files)}),
+    }  # fmt: skip
+
+
+def question(seal: Mapping[str, Any], plan: str) -> str:
+    """Digest of what a seal, made under a plan, asks of the calibration queries; the time it was made does not count."""
+    return hashing.of_json({"plan": plan, "seal": {key: value for key, value in seal.items() if key != "plan"}})
+
+
+def worth_opening(
+    sums: Sequence[Mapping[str, tuple[int, int]]], budget: Mapping[str, float], units: Mapping[str, int]
+) -> bool:
+    """Whether some candidate's search losses could come from risks that are all within budget.
+
+    Looking at calibration queries spends them; candidates that are surely above a budget on search queries, where choosing has
+    made them look better than they are, would not pass. sums: of each candidate; units: risk -> search units.
+    """
+    return any(all(_plausible(*one[risk], units[risk], alpha) for risk, alpha in budget.items()) for one in sums)
+
+
+def _plausible(total: int, count: int, units: int, alpha: float) -> bool:
+    # queries of one group hang together, so that only units count
+    lost = min(SCALE * units, round(total * units / count))
+    return p_value(SCALE * units - lost, units, 1.0 - alpha) > HOPELESS
+
+
+def _distinct(ranked: Sequence[Ranked]) -> list[Ranked]:
+    """Without stops and mixes whose losses sum up to those of an earlier one of the same training run: they do the same."""
+    known: set[tuple[int, tuple[int, ...]]] = set()
+    kept = []
+    for r in ranked:
+        key = r.line.trial, r.totals
+        if not r.totals or key not in known:
+            kept.append(r)
+        known.add(key)
+    return kept
+
+
+def _before(ranked: Sequence[Ranked], place: int) -> int:
+    return sum(r.line.trial == ranked[place].line.trial for r in ranked[:place])
+
+
+def _excess(sums: Mapping[str, tuple[int, int]], budget: Mapping[str, float]) -> float:
+    return excess({risk: sums[risk][0] / (SCALE * sums[risk][1]) for risk in budget}, budget)
+
+
+def _doubt(sums: Mapping[str, tuple[int, int]], budget: Mapping[str, float]) -> float:
+    return max(p_value(*sums[risk], alpha) for risk, alpha in budget.items())
+
+
+@cache
+def p_value(total: int, count: int, alpha: float) -> float:
+    """Hoeffding-Bentkus p-value of `count` losses that add up to `total` thousandths; kept, for ranks are taken often."""
+    # any losses with this sum will do: the p-value is a function of the sum alone
+    whole, rest = divmod(total, 1000)
+    losses = np.zeros((1, count), dtype=np.int64)
+    losses[0, :whole] = 1000
+    losses[0, whole : whole + (rest > 0)] = rest
+    return float(make(Bound, "hoeffding_bentkus").p_value(losses, alpha)[0])
+
+
+def excess(means: Mapping[str, float], budget: Mapping[str, float]) -> float:
+    """How far the worst risk lies above its budget, in units of the budget; below 0 where all are within."""
+    return max(means[risk] / alpha for risk, alpha in budget.items()) - 1.0

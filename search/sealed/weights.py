@@ -1,0 +1,91 @@
+"""The weights that a seal binds: a digest of each candidate's and of the base model's, taken before calibration is opened.
+
+Digests are of the folder that would be written (`froc.models.base.digest_of`), so that whoever holds the chosen model's files can
+compare them without torch. What is measured, kept and written later is held against them.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from froc import hashing
+from froc.errors import InputError
+from froc.models import base as models
+from froc.models import weights_digest
+from froc.models.base import Base, digest_of, read_weights
+from froc.risk.claim import Candidate
+from froc.search.external_model import Given
+from froc.search.trial.work import Kept
+
+
+def bound(
+    base: Base, candidates: Sequence[Candidate], kept: Mapping[str, Kept], given: Given | None
+) -> list[Candidate]:
+    """The candidates with the digests of their weights. kept: config -> parameters. given: the one candidate there is, from elsewhere."""
+    return [replace(candidate, weights_digest=_digest(base, kept[candidate.config], given)) for candidate in candidates]
+
+
+def of_base(base: Base) -> str:
+    """Of the base model; its parameters are back in their place afterwards."""
+    base.restore()
+    return digest_of(base)
+
+
+def files_beside(base: Base, given: Given | None) -> dict[str, str]:
+    """Of what would be written beside the weights, file by file (`froc.models.weights_digest.beside`): it decides what the weights do."""
+    if given is not None and not given.adapted:
+        return weights_digest.beside({name: hashing.of_file(given.folder / name) for name in given.names})
+    return models.files_beside(base)
+
+
+def of_kept(base: Base, kept: Kept) -> str:
+    """Of parameters that a trial came to; they stand in the base model's place afterwards."""
+    base.scope.activate([0])
+    base.scope.put(read_weights(kept) if isinstance(kept, Path) else kept)
+    return digest_of(base)
+
+
+def refuse_retrained(
+    base: Base, candidates: Sequence[Candidate], kept: Mapping[str, Kept], given: Given | None
+) -> None:
+    """InputError where parameters that were made once more are not those that were sealed; seals of older versions bind none."""
+    for candidate in candidates:
+        if candidate.weights_digest is None:
+            continue
+        if _digest(base, kept[candidate.config], given) != candidate.weights_digest:
+            raise InputError(
+                f"{candidate.config} was made once more, and its weights are not those that were sealed: another machine, device or "
+                "library rounds otherwise; go on where the run began, or search again in a new --out"
+            )
+
+
+def refuse_written(folder: Path, chosen: Candidate, files: Mapping[str, str] | None) -> None:
+    """InputError where a model folder does not hold the weights, or the files beside them, that were sealed."""
+    if files is not None and weights_digest.beside(hashing.of_files(folder)) != files:
+        raise InputError(
+            "the configuration or tokenizer that was to be saved is not the one that was sealed: another version of a library writes "
+            "it otherwise; go on with the versions that the plan names, or search again in a new --out"
+        )
+    if chosen.weights_digest is not None and weights_digest.of_folder(folder) != chosen.weights_digest:
+        raise InputError(
+            f"the weights of {chosen.config} that were to be saved are not those that were sealed: another machine, device or "
+            "library rounds otherwise; go on where the run began, or search again in a new --out"
+        )
+
+
+def refuse_base(base: Base, known: str | None, given: Given | None) -> None:
+    """InputError where the model from elsewhere, which stands in the base model's place now, is the base model itself.
+
+    Its files may hold the same weights in another precision, under another digest. known: the base model's digest, as sealed.
+    """
+    if given is not None and known is not None and digest_of(base) == known:
+        raise InputError(
+            f"{given.folder} is the base model itself, weight by weight: nothing was unlearned; give the unlearned model"
+        )
+
+
+def _digest(base: Base, kept: Kept, given: Given | None) -> str:
+    """Of what would be written: a whole model from elsewhere is copied as it is, anything else is written as it stands in memory."""
+    if given is not None and not given.adapted:
+        return weights_digest.of_folder(given.folder)
+    return of_kept(base, kept)

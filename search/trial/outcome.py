@@ -1,0 +1,94 @@
+"""What is asked of a trial and what comes out of it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from froc import hashing
+from froc.errors import FrocError
+from froc.loss_table import SCALE
+from froc.measuring.measure import Average
+from froc.models.trainable import Weights
+from froc.search.trial.sweep import Point
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A configuration to be trained."""
+
+    method: str
+    params: Mapping[str, Any]
+    seed: int
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A configuration that was measured on all search queries: training stopped at `step`, mixed by `share`.
+
+    means: risk -> mean search loss in [0, 1]. tables: risk -> (n,) thousandths. averages: risk -> loss and accuracy of
+    it and the base model, see `froc.risk.froc_score.Means`.
+    """
+
+    step: int
+    share: float
+    means: dict[str, float]
+    tables: dict[str, NDArray[np.int16]]
+    averages: dict[str, dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a trial came to. `ended`: its end first, then what the sweep found; empty unless complete.
+
+    queries: losses over budgets of the queries that each rung measured. kept: step -> weights, as far as the sweep needed
+    them. member: where the end's weights lie in the model. resumed: step from which it went on, where an earlier process
+    had begun it; `seconds` are of this process alone.
+    """
+
+    status: str
+    reason: str | None
+    steps: int
+    seconds: float
+    rungs: list[list[Any]] = field(default_factory=list)
+    queries: list[list[float]] = field(default_factory=list)
+    ended: tuple[Ended, ...] = ()
+    kept: Mapping[int, Weights] = field(default_factory=dict, repr=False, compare=False)
+    member: int = 0
+    resumed: int | None = None
+
+
+Hopeless = Callable[[list[list[Any]], list[list[float]]], bool]
+"""Is told [step, means] of each rung so far, and the losses in units of their budgets of each query measured there."""
+
+
+def mean(thousandths: NDArray[np.int16]) -> float:
+    """Mean loss in [0, 1]."""
+    return int(thousandths.sum(dtype=np.int64)) / (SCALE * len(thousandths))
+
+
+def trial_seed(run: int, number: int) -> int:
+    """Seed of a trial, from the run's seed."""
+    return hashing.seed("trial", run, number) % 2**31
+
+
+def _ratios(point: Point, limits: Mapping[str, float]) -> list[float]:
+    return [float(loss) / SCALE / limits[risk] for risk, some in point.losses.items() for loss in some]
+
+
+def _beside(after: Average, before: Average) -> dict[str, float]:
+    # the base's own numbers stand in every line, so that a line's score needs nothing but the line
+    return vars(after) | {f"base_{name}": value for name, value in vars(before).items()}
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, without text that could hold a forgotten row: our own messages, else type and place."""
+    if isinstance(error, FrocError):
+        return str(error)
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    place = f" at {trace.tb_frame.f_globals.get('__name__')}:{trace.tb_lineno}" if trace else ""
+    return f"{type(error).__name__}{place}"

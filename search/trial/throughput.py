@@ -1,0 +1,147 @@
+"""How fast trials are on a model and device: a few steps and one look are timed, a whole trial is worked out from them."""
+
+import resource
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from froc.errors import InputError
+from froc.measuring.measure import look
+from froc.models.compute import out_of_memory
+from froc.search.trial.bench import RUNGS, Bench
+from froc.search.trial.outcome import Asked
+from froc.search.trial.sweep import NOTHING, Effort, first_of
+from froc.training.loop import together
+
+WARM = 2
+"""Steps before the clock starts: first calls allocate, compile and tune."""
+
+
+@dataclass(frozen=True)
+class Speed:
+    """step: seconds of one optimiser step of one configuration (a pack's step over its size). look: seconds to measure
+    one configuration on all search queries. trial: seconds of a whole trial with default epochs, projected: steps, rungs,
+    sweep. outside: share of it that is no optimiser step. peak: MiB, of the device's allocator on cuda, else of the process.
+    rows: rows per role in a pass that memory allowed.
+    """
+
+    method: str
+    steps: int
+    step: float
+    look: float
+    trial: float
+    peak: float
+    rows: int
+
+    @property
+    def outside(self) -> float:
+        """Share of a trial's time outside optimiser steps."""
+        return 1.0 - self.steps * self.step / self.trial
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """What `froc bench --json` prints of it."""
+        return {
+            "method": self.method, "steps_per_trial": self.steps, "steps_per_second": 1 / self.step,
+            "seconds_per_step": self.step, "seconds_per_look": self.look, "seconds_per_trial": self.trial,
+            "trials_per_hour": 3600 / self.trial, "share_outside_steps": self.outside, "peak_memory_mib": self.peak,
+            "rows_per_pass": self.rows,
+        }  # fmt: skip
+
+
+def measure(bench: Bench, method: str, steps: int, params: Mapping[str, Any] | None = None) -> Speed:
+    """Time `steps` steps after a warm-up, and one look. Raises InputError where memory does not hold one row."""
+    asked = Asked(method, params or {}, 0)
+    clock = _Clock(bench, WARM, WARM + steps)
+    device = bench.base.device
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    members = range(bench.base.scope.members)
+    try:
+        runs = [
+            bench.prepared(asked, clock.rungs() if member == 0 else {WARM + steps: _stop}, member) for member in members
+        ]
+        begin = time.perf_counter()
+        together(bench.base, runs, bench.engine)
+        _settle(bench)
+        whole = time.perf_counter() - begin
+        looked = _timed(bench, lambda: [look(bench.base, probe) for probe in bench.probes])
+    except RuntimeError as error:
+        if not out_of_memory(error):
+            raise
+        raise InputError(
+            f"{method}: not enough memory; try --train lora:rank=8, --checkpointing or a smaller --batch"
+        ) from error
+    first = runs[0]
+    # what ends before it is warm is timed from its beginning
+    step = (clock.seconds / clock.done if clock.done else whole / max(1, first.done)) / len(members)
+    rest = _looks(bench, first.rows) * looked
+    return Speed(
+        method,
+        first.steps,
+        step,
+        looked,
+        first.steps * step + rest,
+        _peak(device),
+        min(bench.engine.rows or first.size, first.size),
+    )
+
+
+def _looks(bench: Bench, rows: int) -> float:
+    """How many looks at all search queries a trial's rungs and sweep amount to. rows: that it trains on."""
+    effort = Effort.of(bench.probes, rows) if bench.swept else NOTHING
+    first = sum(len(first_of(p)) for p in bench.probes) / sum(len(p.rows) for p in bench.probes)
+    stops = len(RUNGS) + 1
+    return stops * effort.looks * first + (1 + effort.kept) * (1 - first)
+
+
+class _Clock:
+    """Reads the time at two steps of a run."""
+
+    def __init__(self, bench: Bench, first: int, last: int) -> None:
+        self._bench, self._first, self._last = bench, first, last
+        self._begin = self.seconds = 0.0
+        self.done = 0
+
+    def rungs(self) -> dict[int, Callable[[], bool]]:
+        """Looks that start and stop the clock."""
+        return {self._first: self._start, self._last: self._end}
+
+    def _start(self) -> bool:
+        _settle(self._bench)
+        self._begin = time.perf_counter()
+        return False
+
+    def _end(self) -> bool:
+        _settle(self._bench)
+        self.seconds, self.done = time.perf_counter() - self._begin, self._last - self._first
+        return True
+
+
+def _timed(bench: Bench, work: Callable[[], Any]) -> float:
+    work()
+    _settle(bench)
+    begin = time.perf_counter()
+    work()
+    _settle(bench)
+    return time.perf_counter() - begin
+
+
+def _settle(bench: Bench) -> None:
+    if bench.base.device.type == "cuda":
+        torch.cuda.synchronize(bench.base.device)
+
+
+def _stop() -> bool:
+    return True
+
+
+def _peak(device: torch.device) -> float:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return used / (2**20 if sys.platform == "darwin" else 2**10)

@@ -1,0 +1,262 @@
+"""What a worker is asked to do. Each kind of work is a value that travels, is done on a `Bench`, and keeps no state.
+
+Workers on the driver's machine write parameters into the run folder themselves; others (`folder` is None) hand them over.
+"""
+
+import math
+import resource
+import sys
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import torch
+
+from froc import hashing
+from froc.data.task import Query
+from froc.loss_table import SCHEMA
+from froc.measuring.agreement import Disagreement, disagreements
+from froc.measuring.measure import absences, measured
+from froc.models.base import read_weights, write_weights
+from froc.models.trainable import Weights
+from froc.risk.control import BASE
+from froc.search.optuna.pruning import Judge
+from froc.search.run_folder import Folder, Started
+from froc.search.sealed import ranking
+from froc.search.trial.bench import Bench
+from froc.search.trial.outcome import Asked, Outcome
+from froc.training.checkpoint import Saver
+
+Kept = Path | Weights
+"""Parameters of a configuration: where they lie, or themselves."""
+
+
+class Work(ABC):
+    """Something to be done on a bench. limit: seconds that each of its trials may take; None: as long as it likes."""
+
+    limit: float | None = None
+
+    @property
+    def trials(self) -> int:
+        """How many trials it is."""
+        return 1
+
+    @abstractmethod
+    def __call__(self, bench: Bench) -> Any:
+        """Do it; the result travels back."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a trial came to. line: as it stands in the log; table: its search losses, None unless complete.
+
+    queries: losses over budgets of the queries that each rung measured. weights: config -> parameters that would be
+    needed if the search ended now, where the worker has not written them itself. notes: for the log.
+    """
+
+    line: Started
+    table: pl.DataFrame | None
+    queries: list[list[float]]
+    weights: dict[str, Weights] = field(default_factory=dict, repr=False)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Trials(Work):
+    """Trials that are trained in the same passes, each with its judge.
+
+    best: what would be sealed if the search ended now; count: how many that are at most. limits: what the search steers by, where
+    that is not what the bench was made with (budgets that are shares of what the base model scores).
+    """
+
+    lines: tuple[Started, ...]
+    judges: tuple[Judge, ...]
+    best: tuple[ranking.Ranked, ...]
+    count: int
+    folder: Path | None
+    limit: float | None = None
+    limits: Mapping[str, float] | None = None
+
+    @property
+    def trials(self) -> int:
+        """As many as lines."""
+        return len(self.lines)
+
+    def __call__(self, bench: Bench) -> list[Trained]:
+        """Train and measure; what goes wrong in a trial is its result."""
+        bench.steer(self.limits)
+        asked = [Asked(line.method, line.params, line.seed) for line in self.lines]
+        meter = _Meter(bench.base.device)
+        saver = None if self.folder is None else saver_of(self.lines, self.folder)
+        outcomes = bench.run(asked, [judge.begin() for judge in self.judges], self.limit, saver)
+        used = meter.read(len(asked))
+        best = list(self.best)
+        done = []
+        for line, outcome in zip(self.lines, outcomes, strict=True):
+            ended = replace(_ended(line, outcome), resources=used)
+            table = _table(bench, ended, outcome)
+            weights = {} if table is None else self._keep(bench, ended, outcome, table, best)
+            done.append(Trained(ended, table, outcome.queries, weights, tuple(saver.notes) if saver else ()))
+        return done
+
+    def _keep(
+        self, bench: Bench, line: Started, outcome: Outcome, table: pl.DataFrame, best: list[ranking.Ranked]
+    ) -> dict[str, Weights]:
+        """Keep the parameters of what would be candidates now; `best` learns of them."""
+        best += ranking.rank([line], ranking.sums(table), bench.limits)
+        wanted = {c.config for c in ranking.shortlist(ranking.ordered(best), self.count)}
+        kept: dict[str, Weights] = {}
+        for one, found in zip(line.configurations(), outcome.ended, strict=True):
+            if one.config in wanted:
+                bench.put(outcome, found.step, found.share)
+                kept |= _keep(bench, one.config, self.folder)
+        return kept
+
+
+@dataclass(frozen=True)
+class Again(Work):
+    """A candidate whose parameters were not kept is trained once more, with its seed and without a look at it."""
+
+    config: str
+    asked: Asked
+    stop: int | None
+    share: float
+    folder: Path | None
+    limits: Mapping[str, float] | None = None
+
+    def __call__(self, bench: Bench) -> dict[str, Weights]:
+        """Train, and keep."""
+        bench.steer(self.limits)
+        bench.retrain(self.asked, self.stop, self.share)
+        return _keep(bench, self.config, self.folder)
+
+
+@dataclass(frozen=True)
+class Measure(Work):
+    """A candidate on queries of a split. places: risk -> which of `queries` are measured."""
+
+    split: str
+    config: str
+    kept: Kept = field(repr=False)
+    queries: Mapping[str, tuple[Query, ...]] = field(repr=False)
+    places: Mapping[str, Sequence[int]]
+
+    def __call__(self, bench: Bench) -> pl.DataFrame:
+        """Its loss table."""
+        opened = bench.opened(self.queries)
+        bench.base.scope.activate([0])
+        bench.base.scope.put(read_weights(self.kept) if isinstance(self.kept, Path) else self.kept)
+        some = [probe for probe in opened if len(self.places[probe.risk])]
+        found = measured(bench.base, some, self.places)
+        chosen = {p.risk: tuple(p.queries[i] for i in self.places[p.risk]) for p in some}
+        return bench.table(self.config, self.split, chosen, found) if some else pl.DataFrame(schema=SCHEMA)
+
+
+@dataclass(frozen=True)
+class MeasureBase(Work):
+    """The base model on queries of a split: the positive control (`froc.risk.control`)."""
+
+    split: str
+    queries: Mapping[str, tuple[Query, ...]] = field(repr=False)
+
+    def __call__(self, bench: Bench) -> pl.DataFrame:
+        """Its absences, as a loss table."""
+        opened = bench.opened(self.queries)
+        return bench.table(BASE, self.split, self.queries, absences(bench.base, opened))
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How the base model is asked. prompt: in words without any row's text; likelihood: risk -> geometric mean over answer tokens.
+
+    disagreements: of `asked` search queries, those on which what is written is not what is measured (`froc.measuring.agreement`).
+    """
+
+    prompt: str
+    likelihood: Mapping[str, float]
+    disagreements: tuple[Disagreement, ...]
+    asked: int
+
+
+@dataclass(frozen=True)
+class CheckPrompt(Work):
+    """The base model is asked a few search queries by plain generation, beside the measurement."""
+
+    def __call__(self, bench: Bench) -> Agreement:
+        """What came of it."""
+        base, form = bench.base, bench.view.template
+        base.restore()
+        differing: list[Disagreement] = []
+        asked = 0
+        for probe in bench.probes:
+            more, count = disagreements(base.model, base.tokenizer, probe.plain.asked, probe.rows, form)
+            differing, asked = [*differing, *more], asked + count
+        likelihood = {risk: math.exp(-average.loss) for risk, average in bench.start.items()}
+        return Agreement(form.describe(base.tokenizer), likelihood, tuple(differing), asked)
+
+
+class _Meter:
+    """What a trial uses of the machine."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._cuda = device if device.type == "cuda" else None
+        if self._cuda is not None:
+            torch.cuda.reset_peak_memory_stats(self._cuda)
+        self._cpu = time.process_time()
+
+    def read(self, trials: int) -> dict[str, float]:
+        """cpu_seconds: of all threads, per trial; peak_mb: of the device, or of the worker's process since it began."""
+        if self._cuda is not None:
+            peak = float(torch.cuda.max_memory_allocated(self._cuda))
+        else:
+            # Linux counts in KiB, macOS in bytes
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1.0 if sys.platform == "darwin" else 1024.0)
+        return {"cpu_seconds": round((time.process_time() - self._cpu) / trials, 3), "peak_mb": round(peak / 2**20, 1)}
+
+
+def _keep(bench: Bench, config: str, folder: Path | None) -> dict[str, Weights]:
+    weights = bench.base.scope.take()
+    if folder is None:
+        return {config: weights}
+    write_weights(weights, Folder(folder).weights(config))
+    return {}
+
+
+def _table(bench: Bench, line: Started, outcome: Outcome) -> pl.DataFrame | None:
+    if not outcome.ended:
+        return None
+    return pl.concat(
+        bench.table(one.config, "search", {p.risk: p.queries for p in bench.probes}, found.tables)
+        for one, found in zip(line.configurations(), outcome.ended, strict=True)
+    )
+
+
+def _ended(line: Started, outcome: Outcome) -> Started:
+    plain = outcome.ended[0] if outcome.ended else None
+    variants = [
+        {
+            "config": f"{line.config}-s{one.step}-m{round(1000 * one.share):04d}", "stop": one.step, "mix": one.share,
+            "search": one.means, "averages": one.averages,
+        }
+        for one in outcome.ended[1:]
+    ]  # fmt: skip
+    return replace(
+        line, status=outcome.status, reason=outcome.reason, ended=now(), steps=outcome.steps, seconds=outcome.seconds, resumed=outcome.resumed,
+        search=plain.means if plain else None, rungs=outcome.rungs, averages=plain.averages if plain else None, variants=variants,
+    )  # fmt: skip
+
+
+def saver_of(lines: Sequence[Started], folder: Path) -> Saver:
+    """Where trials that are trained together leave their state, whichever attempt it is."""
+    said = [[line.plan, line.config, line.method, line.params, line.seed] for line in lines]
+    return Saver(Folder(folder).training(lines[0].config), hashing.of_json(said))
+
+
+def now() -> str:
+    """The time as every file of a run says it."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
