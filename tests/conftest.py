@@ -12,32 +12,27 @@ it. What a test finds must not hang on the rounding of one processor either. To 
 import fcntl
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import huggingface_hub.constants
 import pytest
-import torch
 
-from froc.data.splits import Sealed, SearchView, split
-from froc.data.task import Task
-from froc.data.tasks import embedded_text
-from froc.measuring.measurement import plain
-from froc.measuring.metric import Metric
-from froc.models import onednn
-from froc.models.base import Base
-from froc.plugins import make
-from froc.search.trial.bench import Bench
-from froc.training import embedded
 from tests.commands import Commands, unsynced
-from tests.small_model import SMALL, TRAINED
+
+if TYPE_CHECKING:
+    from froc.data.splits import Sealed, SearchView
+    from froc.data.task import Task
+    from froc.models.base import Base
+    from froc.search.trial.bench import Bench
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files that are over soon come last, so that the workers end together; they are sent out in this order."""
-    items.sort(key=lambda item: item.path.parent.name == "froc")
+    items.sort(key=lambda item: item.path.parent.name not in ("search", "cli", "audit"))
 
 
 @pytest.fixture(scope="session")
@@ -53,20 +48,31 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _places(tmp_path_factory: pytest.TempPathFactory, together: Path) -> Iterator[None]:
     """Nothing a test does may count openings or fill caches of the person who runs it."""
     unsynced()
-    torch.set_num_threads(int(os.environ.get("FROC_TEST_THREADS", "1")))
     with pytest.MonkeyPatch.context() as patch:
-        if os.environ.get("FROC_TEST_NO_ONEDNN"):
-            torch.backends.mkldnn.set_flags(_enabled=False)
-            patch.setattr(onednn, "helps", lambda: False)
+        # tests of files without models run without torch
+        if "torch" in sys.modules:
+            _arithmetic(patch)
         patch.setenv("FROC_STATE", str(tmp_path_factory.mktemp("state")))
         patch.setenv("HF_HUB_OFFLINE", "1")
-        # read when it was imported: without it, the hub is asked for a minute
-        patch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
         # processes that tests start run beside each other: more threads than cores wait for each other, fifty times slower
         patch.setenv("OMP_NUM_THREADS", "1")
         # the embedded model is trained once, also for the commands that tests start
         patch.setenv("FROC_CACHE", os.environ.get("FROC_TEST_CACHE") or str(together / "cache"))
         yield
+
+
+def _arithmetic(patch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub.constants
+    import torch
+
+    from froc.models import onednn
+
+    # read when it was imported: without it, the hub is asked for a minute
+    patch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    torch.set_num_threads(int(os.environ.get("FROC_TEST_THREADS", "1")))
+    if os.environ.get("FROC_TEST_NO_ONEDNN"):
+        torch.backends.mkldnn.set_flags(_enabled=False)
+        patch.setattr(onednn, "helps", lambda: False)
 
 
 @pytest.fixture(autouse=True)
@@ -76,7 +82,10 @@ def _own_openings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def base(together: Path) -> Base:
+def base(together: Path) -> "Base":
+    from froc.training import embedded
+    from tests.small_model import SMALL, TRAINED
+
     with (together / "small.lock").open("w") as held:
         # who comes second loads what the first has trained
         fcntl.flock(held, fcntl.LOCK_EX)
@@ -96,6 +105,8 @@ def _base_as_it_was(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def embedded_model(together: Path) -> Path:
     """The embedded task's own model, where commands look for it: a slow machine trains it for minutes, which no test's limit counts."""
+    from froc.training import embedded
+
     with (together / "embedded.lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         return embedded.made(cache=Path(os.environ["FROC_CACHE"]))
@@ -110,16 +121,45 @@ def commands(_places: None, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 @pytest.fixture(scope="session")
-def task() -> Task:
+def task() -> "Task":
+    from froc.data.tasks import embedded_text
+    from tests.small_model import SMALL
+
     return embedded_text.task(SMALL)
 
 
 @pytest.fixture(scope="session")
-def parts(task: Task) -> tuple[SearchView, Sealed]:
+def parts(task: "Task") -> "tuple[SearchView, Sealed]":
+    from froc.data.splits import split
+
     return split(task, 0.2)
 
 
 @pytest.fixture(scope="session")
-def bench(base: Base, parts: tuple[SearchView, Sealed]) -> Bench:
+def bench(base: "Base", parts: "tuple[SearchView, Sealed]") -> "Bench":
+    from froc.measuring.measurement import plain
+    from froc.measuring.metric import Metric
+    from froc.plugins import make
+    from froc.search.trial.bench import Bench
+
     measures = plain(dict.fromkeys(("forgetting", "utility"), make(Metric, "extraction_strength")))
     return Bench(base, parts[0], measures, batch=16, seed=0)
+
+
+@pytest.fixture(scope="module")
+def folder(base: "Base", tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the small model on disk."""
+    from froc.models.base import save
+
+    place = tmp_path_factory.mktemp("model")
+    base.restore()
+    save(base, place)
+    return place
+
+
+@pytest.fixture
+def lora(folder: Path) -> "Base":
+    """The small model with three LoRA adapters."""
+    from froc.models.base import load
+
+    return load(str(folder), device="cpu", train="lora:rank=4", members=3)

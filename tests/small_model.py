@@ -3,7 +3,7 @@
     python -m tests.small_model
 
 trains it again into tests/data/small-model and writes the digest of recipe and texts beside it (small-model.sha256). Who changes
-the recipe or what the generator writes must do so: tests/froc/test_embedded.py compares the digests.
+the recipe or what the generator writes must do so: tests/training/test_embedded.py compares the digests.
 """
 
 import os

@@ -1,7 +1,7 @@
 """Formats: one file each; every format reads somebody's files into a loss table (`froc.loss_table.SCHEMA`).
 
 A bad row is an InputError with file, row and mend; `Read` checks what any format gives. Logs of evaluation tools hold scores,
-not losses: `froc.formats._score_logs` makes losses of them by rules that the user states. tests/froc/test_format_contract.py
+not losses: `froc.formats._score_logs` makes losses of them by rules that the user states. tests/formats/test_format_contract.py
 holds every format, by name, to what this says.
 """
 

@@ -17,7 +17,7 @@ from froc.data.task import Task
 from froc.models import weights_digest
 from tests.audit.cases.models import reseal
 from tests.audit.conftest import Made
-from tests.cli.test_auditing import _rows
+from tests.cli.test_audit import _rows
 from tests.commands import Commands
 
 Froc = Callable[..., subprocess.CompletedProcess[str]]

@@ -23,13 +23,13 @@ from froc.risk.certificate import Candidate, Claim, certify
 from froc.search.optuna.space import build, choose
 from froc.search.pipeline import run
 from froc.search.sealed import ranking
-from tests.search.test_run import BUDGET, SMALL, Job, Settings, Watch, embedded
+from tests.search.test_pipeline import BUDGET, SMALL, Job, Settings, Watch, embedded_text
 
 
 def job(base: Base, **said: Any) -> Job:
     """As in test_run, with populations."""
     told = Settings(**({"budget": BUDGET, "trials": 4, "methods": ("npo", "grad_diff"), "batch": 16} | said))
-    task = embedded.task(SMALL, said.get("seed", 0) + 50)
+    task = embedded_text.task(SMALL, said.get("seed", 0) + 50)
     view, sealed = split(task, told.share, told.sample)
     methods, notes = choose(told.methods, view)
     return Job(base, task, view, sealed, build(methods, {"lr": (2e-3, 8e-3), "epochs": (2, 4)}, {}), told, tuple(notes))

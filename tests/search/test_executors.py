@@ -31,7 +31,7 @@ from froc.search.settings import measures
 from froc.search.trial.bench import Bench
 from froc.search.trial.work import Trials, Work
 from tests.commands import ROOT
-from tests.search.test_run import Watch, job
+from tests.search.test_pipeline import Watch, job
 
 SAID: dict[str, Any] = {"trials": 6, "parallel": 2, "methods": ("npo", "grad_diff")}
 

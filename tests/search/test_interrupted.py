@@ -19,7 +19,7 @@ from froc.search.trial import bench as module
 from froc.search.trial.bench import Bench
 from froc.search.trial.outcome import Asked, Hopeless, Outcome
 from froc.training.checkpoint import Saver
-from tests.search.test_run import Killed
+from tests.search.test_pipeline import Killed
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = ("certificate.json", "losses/search.parquet", "losses/calibration.parquet")

@@ -27,7 +27,7 @@ from froc.training.checkpoint import Saver
 from tests.commands import Commands
 from tests.search.test_executors import recipe
 from tests.search.test_interrupted import NAMES, ROOT
-from tests.search.test_run import Killed, Watch, job
+from tests.search.test_pipeline import Killed, Watch, job
 
 SAID: dict[str, Any] = {"trials": 4, "parallel": 2, "methods": ("pdu", "gu(npo)"), "pruner": "wilcoxon"}
 

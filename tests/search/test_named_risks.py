@@ -29,7 +29,7 @@ from froc.search.optuna.space import build, choose
 from froc.search.pipeline import run
 from froc.search.settings import Settings, measures
 from froc.training import embedded
-from tests.search.test_run import SMALL, Watch
+from tests.search.test_pipeline import SMALL, Watch
 
 BUDGET = {FORGETTING: 0.3, UTILITY: 0.3}
 FURTHER = {"quantized": 0.6, "paraphrase": 0.6}

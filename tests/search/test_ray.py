@@ -14,7 +14,7 @@ from froc.search.pipeline import run
 from froc.search.run_folder import Folder, Started
 from froc.search.trial.work import Trials
 from tests.search.test_executors import SAID, recipe
-from tests.search.test_run import Watch, job
+from tests.search.test_pipeline import Watch, job
 
 ray = pytest.importorskip("ray", reason="froc[ray] is not installed")
 NAMES = ("certificate.json", "losses/search.parquet", "losses/calibration.parquet")

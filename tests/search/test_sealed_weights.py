@@ -20,8 +20,8 @@ from froc.search.job import Job, bench_of
 from froc.search.pipeline import run
 from froc.search.run_folder import Folder
 from froc.search.trial.outcome import Asked
-from tests.froc.test_architectures import adapt
-from tests.search.test_run import BUDGET, Killed, Watch, job
+from tests.models.test_architecture import adapt
+from tests.search.test_pipeline import BUDGET, Killed, Watch, job
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ from froc.search.trial.bench import Bench
 from froc.search.trial.outcome import Asked
 from froc.search.trial.sweep import FURTHEST, NEAR, NOTHING, Effort, Found, Point, Sweep
 from froc.training.method import Method
-from tests.search.test_run import BUDGET, Watch, job
+from tests.search.test_pipeline import BUDGET, Watch, job
 
 LINE = Started(0, 1, "c0000", "npo", {"lr": 0.1}, 0, "", "", status="complete", search={FORGETTING: 0.3, UTILITY: 0.0})
 

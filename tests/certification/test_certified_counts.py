@@ -1,0 +1,83 @@
+"""froc certify counts how often a table was looked at, and with what."""
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from froc.certification.certify import certify
+from froc.data.opening_ledger import record
+from froc.data.splits import split
+from froc.data.task import FORGETTING
+from tests.data.test_opening_ledger import TASK
+
+
+def table(path: Path, names: list[str], loss: float = 0.0, config: str = "c") -> Path:
+    pl.DataFrame(
+        {"config": config, "risk": "forgetting", "query": names, "loss": [loss, *[0.0] * (len(names) - 1)]}
+    ).write_csv(path)
+    return path
+
+
+NAMES = [f"q{i}" for i in range(100)]
+
+
+def test_a_table_says_how_often_it_was_certified(tmp_path: Path) -> None:
+    first = certify(table(tmp_path / "a.csv", NAMES), 0.1).document
+    assert first["looks"] == {"times": 1, "ways": 1, "sealed": False}
+    assert first["opening"]["statement"].startswith("first and only")
+    assert not any("was certified" in line for line in first["warnings"])
+    # the same again asks nothing new, in whatever file or order
+    again = certify(table(tmp_path / "b.csv", NAMES[::-1]), 0.1).document
+    assert (again["looks"]["times"], again["looks"]["ways"], again["opening"]["number"]) == (2, 1, 1)
+    for number, (names, said) in enumerate(
+        [(NAMES, {"confidence": 0.8}), ([n.upper() for n in NAMES[1:]], {}), (NAMES, {"bound": "hoeffding_bentkus"})],
+        start=2,
+    ):
+        certificate = certify(table(tmp_path / "c.csv", names), 0.1, **said)
+        assert certificate.document["looks"] == {"times": number + 1, "ways": number, "sealed": False}
+        assert certificate.document["opening"]["number"] == number
+        assert any(
+            f"certified {number + 1} times (with {number} different sets" in line for line in certificate.sentences()
+        )
+    other = certify(table(tmp_path / "d.csv", [f"other {n}" for n in NAMES]), 0.1).document
+    assert other["looks"]["times"] == 1
+
+
+def test_another_model_on_the_same_queries_is_another_way(tmp_path: Path) -> None:
+    certify(table(tmp_path / "a.csv", NAMES), 0.1)
+    assert certify(table(tmp_path / "a.csv", NAMES, 0.5, "d"), 0.1).document["looks"] == {
+        "times": 2,
+        "ways": 2,
+        "sealed": False,
+    }
+
+
+def test_names_that_are_mere_numbers_are_no_names(tmp_path: Path) -> None:
+    """Every log counts its rows from 0: other data with another number of rows are no second look."""
+    for count, times in ((100, 1), (120, 1), (100, 2)):
+        found = certify(table(tmp_path / "a.csv", [str(i) for i in range(count)]), 0.1).document
+        assert found["looks"]["times"] == times
+
+
+def test_a_runs_own_calibration_file_is_known(tmp_path: Path) -> None:
+    sealed = split(TASK, 0.2)[1]
+    record(sealed.counted, "plan", "seal", 1, False)
+    names = sealed.order.filter(pl.col("risk") == FORGETTING)["query"].to_list()
+    found = certify(table(tmp_path / "copy.csv", names), 0.5)
+    assert found.document["looks"]["sealed"]
+    assert any("calibration queries of a search on this machine" in line for line in found.document["warnings"])
+
+
+def test_frames_are_not_counted_and_no_table_fails_for_the_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = table(tmp_path / "a.csv", NAMES)
+    for _ in range(3):
+        assert "looks" not in certify(pl.read_csv(path), 0.1).document
+    assert not (tmp_path / "state").exists()
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("FROC_STATE", str(tmp_path / "file"))
+    found = certify(path, 0.1)
+    assert found.chosen == "c"
+    assert any("could not be counted" in line for line in found.document["warnings"])

@@ -1,0 +1,342 @@
+"""RULE: answers that a model draws, what they are worth, and what is learnt from them."""
+
+import copy
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from froc.errors import InputError
+from froc.methods import rule as module
+from froc.methods._likeness import Directions
+from froc.methods.rule import BOUNDARY, Answers, Policy, advantages, likelihoods, nearest, refused, rewards
+from froc.models.base import wrap
+from froc.models.batches import Encoded
+from froc.models.compute import Engine
+from froc.models.forward import Forward
+from froc.models.trainable import Weights
+from froc.plugins import find, make
+from froc.search.trial.bench import Bench
+from froc.training.base_statistics import TYPICAL, Reference
+from froc.training.components import Ground, Rollout
+from froc.training.loop import together, unlearn
+from froc.training.method import Method
+from froc.training.phase import Phase
+from froc.training.run import Run, facts
+from froc.training.schedule import Budgeted
+from froc.training.terms import NLL, Part
+from tests.training.small import same
+from tests.training.test_components import Made
+
+# what is drawn
+
+
+@pytest.mark.parametrize("train", ["full", "layers:last=1", "lora:rank=2"])
+@pytest.mark.parametrize("half", [False, True])
+def test_aside_is_the_base_and_back_bit_for_bit(bench: Bench, train: str, half: bool) -> None:
+    bench.base.restore()
+    base = wrap("copy", copy.deepcopy(bench.base.model), bench.base.tokenizer, train)
+    rows = bench.reference.pools.rows["forget"][:8]
+    # one region of autocast: within it, what was cast once is not cast again
+    with torch.autocast("cpu", torch.bfloat16, enabled=half):
+        start = likelihoods(base.model, rows)
+        with torch.no_grad():
+            for parameter in base.scope.own().values():
+                parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+        learnt = base.scope.take()
+        torch.clear_autocast_cache()
+        now = likelihoods(base.model, rows)
+        with base.scope.aside():
+            assert torch.equal(likelihoods(base.model, rows), start)
+        assert torch.equal(likelihoods(base.model, rows), now)
+        assert not torch.equal(now, start)
+    assert same(learnt, base.scope.take())
+
+
+# what it is worth
+
+
+def test_an_answer_refuses_where_half_of_it_and_of_a_refusal_agree_in_order() -> None:
+    """Refusal 1 2 3 4. Of 1 9 3 9, two of 4 and 4 tokens: F1 4/8. Of 1 9 3 9 9, 4/9; of 3 1, one in order: 2/6."""
+    told = [(1, 2, 3, 4), (1, 9, 3, 9), (1, 9, 3, 9, 9), (3, 1), (), (8,)]
+    rows = [Encoded((7, 7, *one, 0), 2, len(one)) for one in told]
+    refusals = [Encoded((5, 1, 2, 3, 4, 0), 1, 4), Encoded((5, 8, 0), 1, 1)]
+    assert refused(rows, refusals).tolist() == [True, True, False, False, False, True]
+
+
+def test_rewards_of_both_kinds_of_questions() -> None:
+    """Columns: refuses and is right, refuses, is right, neither."""
+    refusing, right = np.array([True, True, False, False]), np.array([True, False, True, False])
+    assert rewards(refusing, right, np.zeros(4, dtype=bool)).tolist() == [1.0, 1.0, 0.0, 0.0]
+    assert rewards(refusing, right, np.ones(4, dtype=bool)).tolist() == [0.0, 0.0, 1.0, 0.5]
+
+
+def test_advantages_are_standard_scores_within_each_question() -> None:
+    """1, 0, 0, 0 has mean 1/4 and deviation sqrt(3)/4: scores sqrt(3) and -1/sqrt(3). Where all agree, 0."""
+    worth, group = np.array([1.0, 0.0, 0.0, 0.0, 0.5, 0.5, 0.5, 1.0]), np.array([0, 0, 0, 0, 1, 1, 1, 2])
+    third = 1 / math.sqrt(3)
+    assert advantages(worth, group).tolist() == pytest.approx([3 * third, -third, -third, -third, 0, 0, 0, 0])
+    assert advantages(worth, group)[4:].tolist() == [0.0] * 4
+
+
+def test_boundary_rows_are_those_most_alike() -> None:
+    forget = torch.tensor([[1.0, 0.0], [0.6, 0.8]])
+    retain = torch.tensor([[0.0, 1.0], [-1.0, 0.0], [0.8, 0.6], [0.0, -1.0], [1.0, 0.0]])
+    # largest cosines: 0.8, -0.6, 0.96, 0, 1
+    assert nearest({"forget": forget, "retain": retain}) == (2, 4)
+    assert nearest({"forget": forget, "retain": retain[:1]}) == (0,)
+    assert nearest({"forget": forget, "retain": retain[:0]}) == ()
+
+
+# what is learnt from it
+
+
+class Given(Forward):
+    """A pass over two rows, of two tokens and one, whose probabilities are given."""
+
+    def __init__(self, *chances: float) -> None:
+        self.row, self.place = torch.tensor([0, 0, 1]), torch.tensor([0, 1, 0])
+        self.nll = -torch.tensor(chances, dtype=torch.float64).log()
+        self.nll.requires_grad_()
+
+
+def _numbers(advantage: Sequence[float], old: Sequence[float], base: Sequence[float]) -> dict[str, Tensor]:
+    def put(some: Sequence[float]) -> Tensor:
+        return torch.tensor([[some[0], some[1]], [some[2], 1.0]], dtype=torch.float64).log()
+
+    return {"advantage": torch.tensor(advantage, dtype=torch.float64), "old": put(old), "base": put(base)}
+
+
+def _slope(loss: Tensor, now: Given) -> list[float]:
+    (found,) = torch.autograd.grad(loss.sum(), [now.nll])
+    return [float(one) for one in found]
+
+
+def test_the_clipped_policy_term_by_hand() -> None:
+    """Ratios 0.6/0.4 = 1.5, 0.3/0.3 = 1 and 0.2/0.4 = 0.5. A = 2: 1.2 x 2, 1 x 2. A = -1: of -0.5 and -0.8 the smaller.
+
+    d loss / d nll = r A where nothing is clipped, and 0 where it is.
+    """
+    now, term = Given(0.6, 0.3, 0.2), Policy("rollout", kl=0.0)
+    loss = term.tokens(now, _numbers([2, -1], [0.4, 0.3, 0.4], [0.1, 0.1, 0.1]), {})
+    assert loss.tolist() == pytest.approx([-2.4, -2.0, 0.8])
+    assert _slope(loss, now) == pytest.approx([0.0, 2.0, 0.0])
+    turned = term.tokens(now, _numbers([-2, 1], [0.4, 0.3, 0.4], [0.1, 0.1, 0.1]), {})
+    assert turned.tolist() == pytest.approx([3.0, 2.0, -0.5])
+    assert _slope(turned, now) == pytest.approx([-3.0, -2.0, 0.5])
+
+
+def test_the_divergence_from_the_base_by_hand() -> None:
+    """e^d - d - 1 with e^d = p_base / p: 1/2, 1 and 3, so 1/2 + ln 2 - 1, 0 and 2 - ln 3; its slope in NLL is e^d - 1."""
+    now = Given(0.6, 0.3, 0.2)
+    loss = Policy("rollout", kl=0.5).tokens(now, _numbers([0, 0], [0.6, 0.3, 0.2], [0.3, 0.3, 0.6]), {})
+    assert loss.tolist() == pytest.approx([0.5 * (math.log(2) - 0.5), 0.0, 0.5 * (2 - math.log(3))])
+    assert _slope(loss, now) == pytest.approx([0.5 * -0.5, 0.0, 0.5 * 2])
+
+
+def _ground(bench: Bench, seed: int = 1, step: int = 0) -> Ground:
+    return Ground(bench.reference, bench.base.scope.own(), {}, 16, seed, step)
+
+
+def test_a_draw_asks_both_kinds_and_says_what_its_answers_are_worth(bench: Bench) -> None:
+    bench.base.restore()
+    with torch.no_grad():
+        for parameter in bench.base.scope.own().values():
+            parameter.mul_(0.9)
+    learnt, rows = bench.base.scope.take(), bench.reference.pools.rows
+    drawn = Answers(4, (3, 5, 8))
+    found, numbers = drawn.draw(_ground(bench), 30)
+    again, repeated = drawn.draw(_ground(bench), 30)
+    assert found == again
+    assert all(torch.equal(numbers[name], repeated[name]) for name in numbers)
+    assert drawn.draw(_ground(bench, step=2), 30)[0] != found
+    assert drawn.draw(_ground(bench, seed=2), 30)[0] != found
+    assert len(found) == len(numbers["advantage"]) == 30
+    prompts = [one.ids[: one.prompt] for one in found]
+    assert all(len(set(prompts[k : k + 4])) == 1 for k in range(0, 30, 4))
+    outside = [rows["retain"][k].ids[: rows["retain"][k].prompt] for k in (3, 5, 8)]
+    inside = [row.ids[: row.prompt] for row in rows["forget"]]
+    assert all(one in outside or one in inside for one in prompts)
+    # two in five of eight questions, rounded by chance
+    assert sum(one in outside for one in prompts[::4]) in (int(8 * BOUNDARY), int(8 * BOUNDARY) + 1)
+    assert torch.equal(numbers["old"], likelihoods(bench.base.model, found))
+    assert same(learnt, bench.base.scope.take())
+    bench.base.restore()
+    assert torch.equal(numbers["base"], likelihoods(bench.base.model, found))
+
+
+class Worth(Answers):
+    """Answers of the given class, as if all to a question were worth the same, or the first of each more than the others."""
+
+    differ = False
+
+    def draw(self, ground: Ground, count: int) -> tuple[Sequence[Encoded], Mapping[str, Tensor]]:
+        rows, numbers = super().draw(ground, count)
+        group = np.arange(count) // self.answers
+        worth = (np.arange(count) % self.answers == 0) * 1.0 if self.differ else group * 1.0
+        return rows, {**numbers, "advantage": torch.from_numpy(advantages(worth, group)).float()}
+
+
+class Differing(Worth):
+    differ = True
+
+
+@pytest.mark.parametrize(("kind", "zero"), [(Worth, True), (Differing, False)])
+def test_where_all_answers_are_worth_the_same_the_policy_has_no_gradient(
+    bench: Bench, kind: type[Worth], zero: bool
+) -> None:
+    """None at all without divergence, for questions of unlike rewards, too; where one answer stands out there is one."""
+    phase = Phase({"policy": Part(Policy("rollout", kl=0.0))}, rollout=kind(4, (3, 5, 8)), reads=("refusal", "retain"))
+    run = Run(Made(lr=1e-3, epochs=1, given=(phase,)), bench.reference, batch=16, seed=1, engine=Engine())
+    picked = run.draw()
+    forward = Forward.of(bench.base.model, run.stack.batch(picked["rollout"]))
+    (loss,) = run.losses({"rollout": forward}, picked).values()
+    found = torch.autograd.grad(loss, list(run.moving.values()))
+    bench.base.restore()
+    assert all(not bool(one.any()) for one in found) == zero
+
+
+@pytest.fixture(scope="module")
+def steered(bench: Bench) -> Reference:
+    """The bench with a base model that has begun to learn its refusals."""
+    parts = {"refuse": Part(NLL("refusal")), "retain": Part(NLL("retain"))}
+    unlearn(bench.base, Made(lr=5e-3, epochs=8, given=(Phase(parts),)), bench.reference, batch=16, seed=1)
+    model = copy.deepcopy(bench.base.model)
+    bench.base.restore()
+    return Reference(wrap("steered", model, bench.base.tokenizer), bench.reference.pools)
+
+
+MANY = 1920
+"""Answers: rewards deviate by at most 1/2, so two standard errors of a difference of two means are at most 0.033."""
+
+
+def _worth(made: Reference) -> float:
+    """Mean reward of `MANY` answers as the model stands."""
+    drawn = Answers(4, nearest(made.ask(Directions())))
+    ground = Ground(made, {}, {}, 16, seed=9, step=0)
+    drawn.draw(ground, MANY)
+    return float(ground.state["rewards"][0])
+
+
+def _taught(made: Reference, seed: int) -> float:
+    """Mean reward after the second phase alone."""
+    phase = replace(make(Method, "rule").phases(facts(made, seed))[1], share=1.0)
+    made.base.restore()
+    unlearn(made.base, Made(lr=2e-3, epochs=6, given=(phase,)), made, batch=16, seed=seed)
+    after = _worth(made)
+    made.base.restore()
+    return after
+
+
+@pytest.fixture(scope="module")
+def untaught(steered: Reference) -> float:
+    """Mean reward before it, which leaves room on both sides."""
+    steered.base.restore()
+    worth = _worth(steered)
+    assert 0.5 < worth < 0.8
+    return worth
+
+
+def test_the_mean_reward_rises(steered: Reference, untaught: float) -> None:
+    """Characteristic test of the card. On models of five seeds it rises by 0.047, deviation 0.037, 0.016 at least: that it rises is
+    asked of any; the next test, where advantages are turned, shows that it is their doing."""
+    after = [_taught(steered, seed) for seed in (1, 2, 3)]
+    assert sum(after) / 3 > untaught
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_the_second_phase_of_the_whole_method_earns_more_than_its_first_left(bench: Bench, seed: int) -> None:
+    method = make(Method, "rule", {"lr": 2e-3, "epochs": 30})
+    bench.base.restore()
+    first = round(method.phases(TYPICAL)[0].share * Budgeted.of(method, len(bench.view.forget), 16).steps)
+    seen: list[float] = []
+
+    def look() -> bool:
+        seen.append(_worth(bench.reference))
+        return False
+
+    unlearn(bench.base, method, bench.reference, batch=16, seed=seed, rungs={first: look})
+    after = _worth(bench.reference)
+    bench.base.restore()
+    assert after > seen[0] + 0.033
+
+
+def test_the_mean_reward_falls_where_advantages_are_turned(
+    steered: Reference, untaught: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "advantages", lambda *told: -advantages(*told))
+    assert _taught(steered, 1) < untaught - 0.05
+
+
+def test_members_of_one_model_draw_and_learn_as_if_each_were_alone(steered: Reference) -> None:
+    def trained(seeds: Sequence[int]) -> list[tuple[list[float], Weights]]:
+        model = copy.deepcopy(steered.base.model)
+        base = wrap("members", model, steered.base.tokenizer, "lora:rank=2", members=len(seeds))
+        made = Reference(base, steered.pools)
+        phase = replace(make(Method, "rule").phases(facts(made, 1))[1], share=1.0)
+        method = Made(lr=5e-2, epochs=1, given=(phase,))
+        runs = [Run(method, made, batch=16, seed=s, member=k, engine=Engine()) for k, s in enumerate(seeds)]
+        together(base, runs, Engine())
+        return [(run.state["rewards"], base.scope.take(k)) for k, run in enumerate(runs)]
+
+    steered.base.restore()
+    both = trained([1, 2])
+    for (worth, weights), ((told, alone),) in zip(both, [trained([1]), trained([2])], strict=True):
+        assert worth == told
+        assert same(weights, alone)
+    assert not same(both[0][1], both[1][1])
+
+
+class Watched(Rollout):
+    """The first forget rows, and whether they were written in lower precision."""
+
+    every = 1
+    passes = 0.0
+
+    def draw(self, ground: Ground, count: int) -> tuple[Sequence[Encoded], dict[str, Tensor]]:
+        ground.state["half"] = torch.is_autocast_enabled("cpu")
+        return ground.reference.pools.rows["forget"][:count], {}
+
+
+@pytest.mark.parametrize("autocast", [None, torch.bfloat16])
+def test_rows_are_written_as_precisely_as_they_are_trained_on(bench: Bench, autocast: torch.dtype | None) -> None:
+    method = Made(lr=1e-4, epochs=1, given=(Phase({"a": Part(NLL("rollout"))}, rollout=Watched()),))
+    run = Run(method, bench.reference, batch=32, seed=1, engine=Engine())
+    together(bench.base, [run], Engine(autocast))
+    bench.base.restore()
+    assert run.state["half"] == (autocast is not None)
+
+
+def test_the_second_phase_has_a_rate_of_its_own(bench: Bench) -> None:
+    """Of the highest rates that the two phases' optimisers see, the ratio is policy_rate."""
+    method = make(Method, "rule", {"lr": 1e-4, "epochs": 5, "policy_rate": 0.2})
+    run = Run(method, bench.reference, batch=32, seed=1, engine=Engine())
+    seen: dict[tuple[str, ...], float] = {}
+
+    def each() -> None:
+        if not run.over:
+            rate = run._optimiser.param_groups[0]["lr"]
+            seen[run.phase.roles] = max(seen.get(run.phase.roles, 0.0), rate)
+
+    together(bench.base, [run], Engine(), None, each)
+    bench.base.restore()
+    first, second = seen.values()
+    assert second / first == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [("blur(rule)", "in each phase"), ("blur(e2urec)", "in each phase"), ("guard(rule)", "rows are the task's"),
+     ("fit(rule)", "rows are the task's"), ("lat(rule)", "other answers"), ("advunlearn(rule)", "other answers")],
+)  # fmt: skip
+def test_what_does_not_fit_rollouts_is_refused(name: str, why: str) -> None:
+    with pytest.raises(InputError, match=why):
+        find(Method, name)().phases(TYPICAL)
+
+
+def test_it_needs_refusals_and_retain_rows() -> None:
+    assert set(find(Method, "rule").needs()) == {"refusals", "retain rows"}

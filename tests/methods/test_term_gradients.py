@@ -1,0 +1,263 @@
+"""Gradients of terms by finite differences, and what no loss may depend on: neighbours, padding, order."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from froc.methods.ceu import Otherwise
+from froc.methods.kl_min import BaseDivergence
+from froc.methods.rmu import Steer
+from froc.models.base import Base
+from froc.models.batches import Batch, Encoded, Stack
+from froc.models.forward import Forward, Pass
+from froc.models.trainable import Full
+from froc.plugins import find
+from froc.training import base_statistics as references
+from froc.training.alternates import Alternates
+from froc.training.base_statistics import TYPICAL, Pools, Reference
+from froc.training.method import Method
+from froc.training.phase import Phase
+from froc.training.terms import Weighter
+from tests.methods.test_terms import FACTS, PLAIN, V
+from tests.training.small import NO_TOKENIZER
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Reference:
+    torch.manual_seed(5)
+    # Llama's norms are computed in float32 whatever the model's dtype is
+    config = GPT2Config(
+        vocab_size=V, n_embd=16, n_inner=24, n_layer=2, n_head=2, n_positions=64, initializer_range=0.25,
+        bos_token_id=None, eos_token_id=0, pad_token_id=None,
+    )  # fmt: skip
+    model: Any = GPT2LMHeadModel(config).double().eval()
+    draw = np.random.default_rng(1)
+
+    def rows(count: int) -> list[Encoded]:
+        made = []
+        for i in range(count):
+            prompt, answer = 2 + i % 4, 1 + (3 * i) % 5
+            ids = (*draw.integers(1, V, prompt + answer).tolist(), 0)
+            made.append(Encoded(ids, prompt, answer))
+        return made
+
+    forget = rows(6)
+    refused = [Encoded((*row.ids[: row.prompt], 7, 8, 9, 0)[: row.prompt + 4], row.prompt, 3) for row in forget]
+    base = Base("tiny", model, NO_TOKENIZER, Full(model), "")
+    made = Reference(base, Pools({"forget": forget, "retain": rows(7), "refusal": refused}))
+    made.ensure("alternate", Alternates())
+    return made
+
+
+def _losses(
+    made: Reference, name: str, index: Sequence[int], freeze: dict[str, Tensor] | None = None,
+    junk: int | None = None,
+) -> dict[str, Tensor]:  # fmt: skip
+    """part -> (B,) losses of a method's phases. freeze: weights to keep or to be used again; junk: what padding holds."""
+    kept = {key: p.detach().clone() for key, p in made.base.scope.own().items()}
+    made.base.restore()
+    phases = find(Method, name)().phases(dataclasses.replace(FACTS, found=made.ask))
+    for phase in phases:
+        for role in phase.roles:
+            made.ensure(role, phase.sources.get(role))
+            made.prepare(role, phase.needs(role), phase.hidden_at(role), 3)
+    made.base.scope.put(kept)
+    found = {}
+    for number, phase in enumerate(phases):
+        some = _of_phase(made, phase, index, freeze, junk)
+        found |= {f"{number} {label}": losses for label, losses in some.items()}
+    return found
+
+
+def _of_phase(
+    made: Reference, phase: Phase, index: Sequence[int], freeze: dict[str, Tensor] | None, junk: int | None
+) -> dict[str, Tensor]:
+    state: dict[str, Any] = {}
+    found = {}
+    for label, part in phase.parts.items():
+        role = part.term.role
+        where = np.asarray(index)
+        batch = made.stack.batch(where + made.first[role])
+        if junk is not None:
+            batch = Batch(
+                batch.index, torch.where(batch.attention.bool(), batch.ids, junk), batch.start, batch.stop, batch.length
+            )
+        forward = Forward(
+            [
+                (
+                    Pass(made.base.model, batch, hidden_at=part.term.hidden_at),
+                    np.arange(len(where)),
+                    np.arange(len(where)),
+                )
+            ]
+        )
+        numbers = made.of(role, part.needs, part.term.hidden_at, where, forward)
+        if freeze is not None:
+            part = dataclasses.replace(
+                part, weighters=tuple(_Frozen(one, freeze, f"{label}{k}") for k, one in enumerate(part.weighters))
+            )
+        found[label] = part.losses(forward, numbers, state)
+    return found
+
+
+class _Frozen(Weighter):
+    """Another weighter's first weights, ever after."""
+
+    def __init__(self, inner: Weighter, kept: dict[str, Tensor], key: str) -> None:
+        vars(self).update(level=inner.level, needs=inner.needs)
+        self._inner, self._kept, self._key = inner, kept, key
+
+    def weights(self, *args: Any) -> Tensor:
+        if self._key not in self._kept:
+            self._kept[self._key] = self._inner.weights(*args)
+        return self._kept[self._key]
+
+
+def _shifted(made: Reference, size: float, seed: int) -> dict[str, Tensor]:
+    draw = torch.Generator().manual_seed(seed)
+    return {
+        name: size * torch.randn(p.shape, generator=draw, dtype=torch.float64)
+        for name, p in made.base.scope.own().items()
+    }
+
+
+@torch.no_grad()
+def _move(made: Reference, by: dict[str, Tensor], share: float) -> None:
+    for name, p in made.base.scope.own().items():
+        p.add_(by[name] * share)
+
+
+def _fixed(name: str) -> bool:
+    """Whether its targets stand still: one that is the model's own prediction has another slope than gradient (see the test above)."""
+    parts = [part for phase in find(Method, name)().phases(TYPICAL) for part in phase.parts.values()]
+    return not any(isinstance(part.term, Otherwise) for part in parts)
+
+
+SLOPES = [name for name in PLAIN if _fixed(name)]
+
+
+@pytest.mark.parametrize("name", SLOPES)
+def test_gradients_are_finite_differences(tiny: Reference, name: str) -> None:
+    """Of every part of every method, along a random direction, away from the base model; weights are held where they were."""
+    tiny.base.restore()
+    away, along = _shifted(tiny, 0.05, 1), _shifted(tiny, 1.0, 2)
+    _move(tiny, away, 1.0)
+    frozen: dict[str, Tensor] = {}
+    index = [0, 3, 4, 1]
+    total = sum(some.sum() for some in _losses(tiny, name, index, frozen).values())
+    own = tiny.base.scope.own()
+    grads = torch.autograd.grad(total, list(own.values()), allow_unused=True)
+    slope = sum(float((g * along[n]).sum()) for n, g in zip(own, grads, strict=True) if g is not None)
+    step, ends = 1e-5, []
+    for sign in (1.0, -1.0):
+        _move(tiny, along, sign * step)
+        with torch.no_grad():
+            ends.append(float(sum(some.sum() for some in _losses(tiny, name, index, frozen).values())))
+        _move(tiny, along, -sign * step)
+    tiny.base.restore()
+    assert slope == pytest.approx((ends[0] - ends[1]) / (2 * step), rel=2e-5, abs=1e-6)
+    assert abs(slope) > 1e-3
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_padding_neighbours_and_their_order_change_nothing(tiny: Reference, name: str) -> None:
+    """A row's loss is the same alone, among longer rows, in another order, and whatever stands in its padding."""
+    tiny.base.restore()
+    _move(tiny, _shifted(tiny, 0.05, 1), 1.0)
+    with torch.no_grad():
+        whole = _losses(tiny, name, [0, 1, 2, 3, 4, 5])
+        order = [4, 0, 5, 2, 1, 3]
+        mixed = _losses(tiny, name, order)
+        filled = _losses(tiny, name, [0, 1, 2, 3, 4, 5], junk=V - 100)
+        for label, losses in whole.items():
+            assert torch.allclose(mixed[label], losses[order], atol=1e-9)
+            assert torch.equal(filled[label], losses)
+        for i in (0, 3):
+            alone = _losses(tiny, name, [i])
+            assert all(torch.allclose(alone[label][0], whole[label][i], atol=1e-9) for label in whole)
+    tiny.base.restore()
+
+
+def test_a_mean_over_rows_is_of_each_rows_own_mean(tiny: Reference) -> None:
+    """RMU's mean: each row counts once, whatever its length (a (b, b) broadcast of sums and counts would mix them).
+
+    Over the positions that predict the answer: from the prompt's last to the last but one."""
+    tiny.base.restore()
+    where = np.array([0, 4])
+    batch = tiny.stack.batch(where)
+    tiny.prepare("forget", ("hidden_norm",), (1,), 3)
+    term, state = Steer("forget", 1, 2.0, seed=0), dict[str, Any]()
+    with torch.no_grad():
+        forward = Forward([(Pass(tiny.base.model, batch, hidden_at=(1,)), np.arange(2), np.arange(2))])
+        found = term.losses(forward, tiny.of("forget", ("hidden_norm",), (1,), where), state)
+        rows = [tiny.pools.rows["forget"][i] for i in where]
+        told = [forward.hidden(1)[k, row.prompt - 1 : len(row.ids) - 1] for k, row in enumerate(rows)]
+        by_hand = [float(((h - state["target"]) ** 2).sum(1).mean()) / float(state["norm"]) ** 2 for h in told]
+    assert len(told[0]) != len(told[1])
+    assert found.tolist() == pytest.approx(by_hand)
+
+
+def test_few_or_all_tokens_kept_say_the_same_where_the_others_have_no_share(
+    tiny: Reference, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reference's buckets: the true token first, each row's own positions, a bound below the exact divergence."""
+    tiny.base.restore()
+    rows = tiny.pools.rows
+    found = []
+    for exact, few in ((10**9, V), (0, 40)):
+        monkeypatch.setattr(references, "EXACT", exact)
+        monkeypatch.setattr(references, "LIKELIEST", few)
+        made = Reference(tiny.base, Pools(rows))
+        made.prepare("retain", ("spread",), (), 3)
+        _move(made, _shifted(made, 0.02, 4), 1.0)
+        with torch.no_grad():
+            found.append(torch.cat([_kl(made, [i]) for i in (3, 0, 6)] + [_kl(made, [3, 0, 6])]))
+        tiny.base.restore()
+    assert torch.allclose(found[0][:3], found[0][3:], atol=1e-6)
+    assert torch.allclose(found[1][:3], found[1][3:], atol=1e-6)
+    assert bool((found[1] <= found[0] + 1e-6).all())
+    assert float(found[1].sum()) > 0.3 * float(found[0].sum())
+
+
+def _kl(made: Reference, index: list[int]) -> Tensor:
+    batch = made.stack.batch(np.asarray(index) + made.first["retain"])
+    where = np.arange(len(index))
+    forward = Forward([(Pass(made.base.model, batch), where, where)])
+    numbers = made.of("retain", ("spread",), (), np.asarray(index), forward)
+    if numbers["buckets"].numel():
+        assert torch.equal(numbers["buckets"][:, 0], forward.target)
+    return BaseDivergence("retain").losses(forward, numbers, {})
+
+
+def test_tokens_of_cut_passes_find_their_rows(tiny: Reference) -> None:
+    """`row`, `place`, `target`, `nll` of rows that went through in two passes, with others between."""
+    tiny.base.restore()
+    stack = Stack(tiny.pools.rows["retain"], "cpu")
+    with torch.no_grad():
+        first, second = (Pass(tiny.base.model, stack.batch(some)) for some in ([5, 2, 0], [6, 1, 3, 4]))
+        # rows drawn as 1, 2, 5, 3: places 0, 1, 2, 3 here
+        cut = Forward([(first, np.array([1, 0]), np.array([1, 2])), (second, np.array([1, 2]), np.array([0, 3]))])
+        whole = Forward.of(tiny.base.model, stack.batch([1, 2, 5, 3]))
+    assert torch.allclose(cut.mean(cut.nll), whole.mean_nll, atol=1e-9)
+    assert torch.allclose(cut.sum(cut.logits.square().sum(-1)), whole.sum(whole.logits.square().sum(-1)), atol=1e-6)
+    for k in range(4):
+        assert cut.target[cut.row == k].tolist() == whole.target[whole.row == k].tolist()
+        assert sorted(cut.place[cut.row == k].tolist()) == list(range(int(cut.count[k])))
+
+
+def test_the_first_token_of_an_answer_counts_and_nothing_after_its_end(tiny: Reference) -> None:
+    """PDU's mask in reference code stands one token off: it misses the first and takes one that follows."""
+    tiny.base.restore()
+    rows = tiny.pools.rows["forget"]
+    with torch.no_grad():
+        forward = Forward.of(tiny.base.model, tiny.stack.batch(range(len(rows))))
+    assert forward.target[forward.place == 0].tolist() == [row.ids[row.prompt] for row in rows]
+    assert forward.count.tolist() == [len(row.ids) - row.prompt for row in rows]
+    last = forward.place == (forward.count.long() - 1)[forward.row]
+    assert forward.target[last].tolist() == [row.ids[-1] for row in rows]

@@ -1,0 +1,285 @@
+"""The contract that every metric keeps on a real model, and the judge of entailment, which is one."""
+
+import copy
+import math
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
+
+from froc.data.splits import Sealed, SearchView
+from froc.data.task import FORGETTING, UTILITY, Query, Row
+from froc.errors import InputError
+from froc.measuring.measure import Probe, losses, measured, probes, refuse_unfit, scores
+from froc.measuring.measurement import Measurement
+from froc.measuring.metric import Metric
+from froc.measuring.observe import observe
+from froc.metrics.entailment import Entailment
+from froc.metrics.rouge_l import words
+from froc.models.base import Base
+from froc.models.batches import Encoded, encode
+from froc.plugins import find, make, names
+from tests.metrics.test_metrics import scored, told
+
+VARIANTS: list[tuple[str, dict[str, Any]]] = [
+    *((name, {}) for name in names(Metric)),
+    *(("membership", {"score": score}) for score in ("loss", "zlib", "min_k_pp", "reference", "gradient")),
+    ("membership", {"over": 1}),
+    *(("truth_ratio", {"form": form, "mean": mean}) for form in ("ratio", "margin") for mean in ("arithmetic", "geometric")),
+    ("knn_hit", {"layer": 0, "k": 3}),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def judge(base: Base, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A classifier of random weights."""
+    folder = tmp_path_factory.mktemp("judge")
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(base.tokenizer), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
+        max_position_embeddings=130, id2label={0: "NOT_ENTAILMENT", 1: "ENTAILMENT"}, label2id={"NOT_ENTAILMENT": 0, "ENTAILMENT": 1},
+        initializer_range=0.5,
+    )  # fmt: skip
+    made: Any = BertForSequenceClassification(config)
+    made.save_pretrained(folder)
+    base.tokenizer.save_pretrained(folder)
+    told = AutoTokenizer.from_pretrained(folder)
+    told.pad_token = told.eos_token
+    told.save_pretrained(folder)
+    return str(folder)
+
+
+def test_entailment_is_the_judges_probability(judge: str, tmp_path: Path) -> None:
+    fixed: Any = BertForSequenceClassification.from_pretrained(judge)
+    fixed.classifier.weight.data.zero_()
+    fixed.classifier.bias.data = torch.log(torch.tensor([2.0, 3.0]))
+    fixed.save_pretrained(tmp_path)
+    AutoTokenizer.from_pretrained(judge).save_pretrained(tmp_path)
+    seen = replace(
+        told(*[("it is amber", "amber"), ("", "bridge"), ("amber " * 300, "x")] * 20), rows=(Row("who", "a"),) * 60
+    )
+    assert scored("entailment", seen, judge=str(tmp_path)) == pytest.approx([0.6] * 60)
+    # with weights it does depend on the texts, and not on which texts are judged together
+    found = make(Metric, "entailment", {"judge": judge}).scores(seen)
+    assert len(np.unique(found.round(3))) == 3
+    assert make(Metric, "entailment", {"judge": judge}).scores(seen.at([2, 1]))[::-1] == pytest.approx(
+        found[1:3], abs=1e-6
+    )
+
+
+def test_the_judge_reads_the_question_with_both_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[Any] = []
+    monkeypatch.setattr("froc.metrics.entailment._entailed", lambda *said: heard.append(said) or np.ones(2))
+    seen = replace(told(("green hat", "red"), ("b", "c")), rows=(Row("which?", "red"), Row("", "c")))
+    assert scored("entailment", seen, judge="J") == [1.0, 1.0]
+    assert heard == [("J", ["which? green hat", "b"], ["which? red", "c"])]
+
+
+def test_a_judge_that_cannot_judge_is_refused(judge: str, tmp_path: Path) -> None:
+    rows = [Row("q", "a")]
+    assert Entailment(judge).fits(rows) == ""
+    assert "entailment:judge=PATH" in Entailment().fits(rows)
+    assert "no config.json" in Entailment(str(tmp_path)).fits(rows)
+    (tmp_path / "model.safetensors").touch()
+    (tmp_path / "config.json").write_text('{"id2label": {"0": "not_entailment", "1": "neutral"}}', encoding="utf-8")
+    assert "not_entailment, neutral" in Entailment(str(tmp_path)).fits(rows)
+    (tmp_path / "config.json").write_text("{", encoding="utf-8")
+    assert "no JSON" in Entailment(str(tmp_path)).fits(rows)
+
+
+@pytest.fixture(scope="module")
+def rich(parts: tuple[SearchView, Sealed]) -> SearchView:
+    """A dozen queries of either pool that every metric can measure."""
+    view = parts[0]
+    strange = tuple(Row(f"who made {word}?", word, "none") for word in ("amber zither", "olive engine", "rusty hammer"))
+
+    def more(row: Row, i: int) -> Row:
+        others = ("velvet temple", "misty jacket", "quiet ribbon")[: 1 + i % 3]
+        return replace(
+            row, others=tuple(o for o in others if o != row.answer), restated=f"it is {row.answer}" if i % 2 else ""
+        )
+
+    def query(query: Query, i: int) -> Query:
+        return replace(query, row=more(query.row, i))
+
+    found = {pool: tuple(query(q, i) for i, q in enumerate(some[:12])) for pool, some in view.queries.items()}
+    forget = view.forget + tuple(
+        Row(f"and what has {i}?", q.row.answer, f"twin {i}") for i, q in enumerate(found[FORGETTING])
+    )
+    # one question is also another person's
+    first = found[FORGETTING][0]
+    found[FORGETTING] = (*found[FORGETTING], Query("twin", "twin", replace(first.row, question="and?", group="twin")))
+    return replace(view, queries=found, forget=forget, holdout=strange)
+
+
+@pytest.fixture(scope="module")
+def retrained(base: Base, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A model of the base's shape that knows less."""
+    folder = tmp_path_factory.mktemp("retrained")
+    base.restore()
+    told: Any = copy.deepcopy(base.model)
+    with torch.no_grad():
+        for p in told.parameters():
+            p.mul_(0.8)
+    told.save_pretrained(folder)
+    base.tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def made(judge: str, retrained: str) -> Any:
+    folders = {"entailment": {"judge": judge}, "unlearning_depth": {"reference": retrained}}
+
+    @cache
+    def one(name: str, *params: tuple[str, Any]) -> Metric:
+        return make(Metric, name, dict(params) | folders.get(name, {}))
+
+    return one
+
+
+def _probe(base: Base, rich: SearchView, metric: Metric, pool: str = FORGETTING) -> Probe:
+    (probe,) = probes(base, {"risk": rich.queries[pool]}, {"risk": Measurement(pool, metric)}, rich)
+    return probe
+
+
+@pytest.mark.parametrize(("name", "params"), VARIANTS)
+def test_every_metric_scores_each_query_by_itself(
+    base: Base, rich: SearchView, made: Any, name: str, params: dict[str, Any]
+) -> None:
+    metric = made(name, *params.items())
+    assert find(Metric, name).one_means
+    assert metric.fits([query.row for query in rich.queries[FORGETTING]]) == ""
+    probe = _probe(base, rich, metric)
+    found = scores(base, probe)
+    assert found.shape == (len(probe.rows),)
+    assert found.dtype == np.float64
+    ok = found[~np.isnan(found)]
+    assert ((ok >= 0) & (ok <= 1)).all()
+    assert len(ok) >= (1 if name == "knn_hit" else len(found))
+    if metric.binary:
+        assert set(ok) <= {0.0, 1.0}
+    order = np.random.default_rng(0).permutation(len(found)).tolist()
+    assert scores(base, probe, order) == pytest.approx(found[order], abs=2e-4, nan_ok=True)
+    for i in (0, 1, len(found) - 1):
+        assert scores(base, probe, [i]) == pytest.approx(found[[i]], abs=2e-4, nan_ok=True)
+    whole = losses(base, probe)
+    assert whole == pytest.approx(np.where(np.isnan(found), 1000, np.ceil(found * 1000)), abs=1)
+
+
+@pytest.mark.parametrize(("name", "params"), VARIANTS)
+def test_a_query_that_cannot_be_measured_is_the_worst_loss(
+    base: Base, rich: SearchView, made: Any, name: str, params: dict[str, Any]
+) -> None:
+    metric = made(name, *params.items())
+    base.restore()
+    for pool in (FORGETTING, UTILITY):
+        if name == "knn_hit" and pool == UTILITY:
+            continue
+        probe = _probe(base, rich, metric, pool)
+        try:
+            base.model.get_input_embeddings().weight.data.fill_(float("nan"))
+            assert losses(base, probe).tolist() == [1000] * len(probe.rows)
+        finally:
+            base.restore()
+
+
+@pytest.mark.parametrize("name", ["rouge_l", "extraction_strength", "membership", "refusal"])
+def test_the_utility_risk_is_the_drop_or_the_fault(base: Base, rich: SearchView, made: Any, name: str) -> None:
+    probe = _probe(base, rich, made(name), UTILITY)
+    assert (probe.base is None) == (name == "refusal")
+    # the base model has lost nothing and refuses nothing
+    assert losses(base, probe).max() == 0
+
+
+def test_metrics_that_read_different_texts_of_the_same_queries_do_not_meet(base: Base, rich: SearchView) -> None:
+    some = rich.queries[FORGETTING]
+    measures = {name: Measurement(FORGETTING, make(Metric, name)) for name in ("rouge_l", "verbatim", "probability")}
+    every = probes(base, dict.fromkeys(measures, some), measures, rich)
+    together = measured(base, every)
+    for probe in every:
+        assert together[probe.risk].tolist() == losses(base, probe).tolist()
+    assert together["rouge_l"].tolist() != together["verbatim"].tolist()
+
+
+def test_what_is_written_is_as_long_as_its_own_answer_allows(base: Base) -> None:
+    template = "{question} {answer}"
+    texts = [Row("who", "amber"), Row("who", "amber bridge candle donkey engine feather garden hammer")]
+    rows = encode(base.tokenizer, texts, template)
+    eos, base.model.generation_config.eos_token_id = base.model.generation_config.eos_token_id, None
+    try:
+        alone = [observe(base.model, base.tokenizer, [r], [t], frozenset({"written"})).written for r, t in zip(rows, texts, strict=True)]  # fmt: skip
+        both = observe(base.model, base.tokenizer, rows, texts, frozenset({"written"})).written
+    finally:
+        base.model.generation_config.eos_token_id = eos
+    assert both == tuple(one[0] for one in alone if one)
+
+
+def test_unfit_risks_are_refused_before_anything_is_trained(parts: tuple[SearchView, Sealed]) -> None:
+    view = replace(parts[0], holdout=())
+    queries = {FORGETTING: tuple(replace(q, row=replace(q.row, others=())) for q in view.queries[FORGETTING])}
+    for name, mend in (("multiple_choice", "column 'others'"), ("membership", "holdout"), ("entailment", "judge=PATH")):
+        with pytest.raises(InputError, match=mend):
+            refuse_unfit(view, {FORGETTING: Measurement(FORGETTING, make(Metric, name))}, queries)
+
+
+def test_padding_and_batching_do_not_change_what_is_seen(base: Base) -> None:
+    texts = [
+        ("a", "amber"),
+        ("what is it, if you know, and why would you", "amber bridge"),
+        ("b c", "olive engine really"),
+    ]
+    rows = encode(base.tokenizer, [Row(q, a) for q, a in texts], "{question} {answer}")
+    together = observe(base.model, None, rows)
+    for i, row in enumerate(rows):
+        alone = observe(base.model, None, [row])
+        assert together.hit[i, : row.answer].tolist() == alone.hit[0].tolist()
+        assert together.logp[i, : row.answer] == pytest.approx(alone.logp[0], abs=1e-4)
+
+
+def test_a_token_that_is_ruled_out_makes_no_other_one_wrong(base: Base, parts: tuple[SearchView, Sealed]) -> None:
+    base.restore()
+    rows = encode(base.tokenizer, [query.row for query in parts[0].queries[FORGETTING][:5]], parts[0].template)
+    unused = next(i for i in range(len(base.tokenizer)) if not any(i in row.ids for row in rows))
+    before = observe(base.model, None, rows, sights=frozenset({"spread"}))
+    head: Any = base.model.get_output_embeddings()
+    for value, right in ((-math.inf, True), (math.nan, False), (math.inf, False)):
+        handle = head.register_forward_hook(lambda _m, _a, out, v=value: out.index_fill(-1, torch.tensor([unused]), v))
+        try:
+            after = observe(base.model, None, rows, sights=frozenset({"spread"}))
+        finally:
+            handle.remove()
+        assert after.hit.tolist() == (before.hit & right).tolist()
+        assert before.spread is not None
+        assert after.spread is not None
+        if right:
+            assert after.logp == pytest.approx(before.logp, abs=1e-2)
+            assert after.spread == pytest.approx(before.spread, abs=5e-2)
+        else:
+            assert np.isnan(make(Metric, "exact_memorization").scores(after)).all()
+
+
+def test_the_end_of_text_is_trained_but_not_measured(base: Base) -> None:
+    (row,) = encode(base.tokenizer, [Row("what", "amber bridge")], "{question} {answer}")
+    assert row.ids[-1] == base.tokenizer.eos_token_id
+    assert row.prompt + row.answer == len(row.ids) - 1
+
+
+def test_prompt_tokens_do_not_depend_on_the_answer(base: Base) -> None:
+    short, long = encode(base.tokenizer, [Row("who", "amber"), Row("who", "olive engine")], "{question}\n{answer}")
+    assert short.ids[: short.prompt] == long.ids[: long.prompt]
+
+
+def test_plain_text_rows_are_measured_from_their_second_token(base: Base) -> None:
+    (row,) = encode(base.tokenizer, [Row("", "amber bridge candle")], "{question} {answer}")
+    assert isinstance(row, Encoded)
+    assert row.prompt == 1
+
+
+def test_words_are_of_any_script() -> None:
+    assert words("Straße, ÉCOLE; 3.5") == ["straße", "école", "3", "5"]
+    assert words("?! --") == ["?!", "--"]

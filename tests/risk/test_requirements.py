@@ -1,0 +1,84 @@
+"""How many units it takes to certify, and what the printed bound is rounded to."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from froc import procedures
+from froc.bounds import Bound
+from froc.errors import InputError
+from froc.loss_table import matrix
+from froc.plugins import find, make
+from froc.risk.certificate import Claim, certify, level, required
+from froc.risk.rounding import down, up, up_p
+from tests.risk.test_certificate import ENDLESS, GOOD, RISKS, claim, listed, p_values, table
+
+
+@pytest.mark.parametrize("bound", ENDLESS)
+def test_what_is_printed_is_rounded_against_the_claim(bound: str) -> None:
+    losses, asked = table(GOOD), claim(bound)
+    found = certify(losses, listed(3), asked)
+    for risk in RISKS:
+        configs = [candidate.config for candidate in listed(3)]
+        values = matrix(losses, risk=risk, split="calibration", configs=configs, unit="query").values
+        aim = {"level": procedures.first_levels("weighted-holm", np.ones(3), 0.1)[0]}
+        exact = make(Bound, bound, aim if "level" in find(Bound, bound).__dataclass_fields__ else None)
+        for row, p in zip(found["candidates"], exact.p_value(values, 0.1), strict=True):
+            assert p < row["p_values"][risk] <= min(1, p * (1 + 1.1e-5)) or row["p_values"][risk] == 1 == p
+        for kind, delta in (("pointwise", 0.1), ("simultaneous", 0.1 / 6)):
+            for row, u in zip(found["candidates"], exact.upper(values, delta), strict=True):
+                assert u < row["cur"][risk][kind] <= u + 1.1e-6
+
+
+@given(st.floats(0, 1))
+def test_rounding(value: float) -> None:
+    assert value <= up(value) <= min(1.0, value + 1.1e-6)
+    assert value <= up_p(value) <= min(1.0, max(1e-300, value * (1 + 1.1e-5)))
+    assert value - 1.1e-6 <= down(value) <= value
+    assert up(up_p(value)) >= value
+
+
+def test_rounding_by_hand() -> None:
+    assert up(0.1234561) == 0.123457
+    assert up(0.0864, 3) == 0.087
+    assert up_p(0.02193993208) == 0.0219400
+    assert up_p(1.234561e-12) == 1.23457e-12
+    assert up_p(0.0) == 1e-300
+    assert up_p(1.0) == up(1.0) == 1.0
+    assert down(0.226546) == 0.226545
+    assert down(0.0) == up(0.0) == 0.0
+
+
+@pytest.mark.parametrize("procedure", procedures.names())
+@pytest.mark.parametrize("bound", ENDLESS)
+@pytest.mark.parametrize("count", [1, 10])
+def test_required_is_the_smallest_number_that_certifies(bound: str, procedure: str, count: int) -> None:
+    asked = claim(bound, budget={"forgetting": 0.08, "utility": 0.3}, procedure=procedure)
+    need = required(asked, count)
+    for risk, units in need.items():
+        for short, passes in ((0, True), (1, False)):
+            n = need | {risk: units - short}
+            # nobody but the first is any good: it must pass on its own share
+            sums = {name: (0,) + (n[name],) * (count - 1) for name in RISKS}
+            found = certify(table(sums, n), listed(count), asked)
+            assert ("c0000" in found["certified"]) == passes
+        assert all(_first_p(asked, risk, n, count) <= _share(asked, count) for n in range(units, units + 60))
+        assert all(_first_p(asked, risk, n, count) > _share(asked, count) for n in range(1, units))
+
+
+def _first_p(asked: Claim, risk: str, n: int, count: int) -> float:
+    return p_values(asked, risk, np.zeros((1, n), dtype=np.int64), count)[0]
+
+
+def _share(asked: Claim, count: int) -> float:
+    weights = 1.0 / np.arange(1, count + 1)
+    return float(procedures.first_levels(asked.procedure, weights, level(asked))[0])
+
+
+def test_required_by_formula() -> None:
+    for count, units in ((1, 22), (10, 44), (50, 59), (200, 73), (1000, 88)):
+        assert required(claim(procedure="bonferroni"), count) == dict.fromkeys(RISKS, units)
+    with pytest.raises(InputError, match="more than 1000000 calibration units"):
+        required(claim(budget={"forgetting": 1e-7}), 1)
+    assert required(claim(budget={"forgetting": 3e-6}), 1)["forgetting"] == 767_528

@@ -1,0 +1,85 @@
+"""When a search may stop: the chance of a certificate, from search losses alone."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from froc.data.task import FORGETTING, UTILITY
+from froc.models.base import Base
+from froc.risk.certificate import Candidate, certify
+from froc.risk.claim import Claim
+from froc.search.pipeline import run
+from froc.search.run_folder import Folder
+from froc.search.sealed.forecast import LIKELY, chance
+from tests.search.test_pipeline import Watch, job
+
+CLAIM = Claim(
+    budget={FORGETTING: 0.1, UTILITY: 0.1}, bound={FORGETTING: "hoeffding_bentkus", UTILITY: "hoeffding_bentkus"},
+    unit={FORGETTING: "query", UTILITY: "query"},
+)  # fmt: skip
+UNITS = {FORGETTING: 400, UTILITY: 400}
+
+
+def table(share: float, queries: int) -> pl.DataFrame:
+    """0-1 losses of both risks with a share of ones."""
+    losses = np.where(np.arange(queries) < share * queries, 1000, 0)
+    parts = [
+        pl.DataFrame(
+            {
+                "config": ["c0000"] * queries, "risk": [risk] * queries, "split": ["search"] * queries,
+                "unit": [f"{i:016x}" for i in range(queries)], "query": [f"{i:016x}" for i in range(queries)],
+                "loss": pl.Series(losses, dtype=pl.Int16),
+            }
+        )
+        for risk in (FORGETTING, UTILITY)
+    ]  # fmt: skip
+    return pl.concat(parts)
+
+
+def test_more_loss_is_less_chance() -> None:
+    found = [chance(table(share, 200), "c0000", CLAIM, UNITS, 5) for share in (0.0, 0.04, 0.06, 0.1, 0.5)]
+    assert found == sorted(found, reverse=True)
+    assert found[0] > 0.99
+    assert found[-1] == 0.0
+
+
+def test_few_search_queries_are_not_certainty() -> None:
+    """Ten queries without a loss are compatible with a tenth of losses."""
+    assert chance(table(0.0, 10), "c0000", CLAIM, UNITS, 5) < 0.7
+    assert chance(table(0.0, 10), "c0000", CLAIM, UNITS, 5) < chance(table(0.0, 300), "c0000", CLAIM, UNITS, 5)
+
+
+def test_more_candidates_are_less_chance() -> None:
+    few, many = (chance(table(0.05, 200), "c0000", CLAIM, UNITS, count) for count in (1, 10))
+    assert few > many
+
+
+def test_where_it_says_likely_a_certificate_follows() -> None:
+    """True means anywhere around the budget: of those that the search calls likely, at least that share passes."""
+    draw = np.random.default_rng(0)
+    likely, passed = 0, 0
+    for _ in range(150):
+        share = draw.uniform(0.0, 0.12)
+        some = table(0.0, 150).with_columns(loss=pl.Series((draw.random(300) < share) * 1000, dtype=pl.Int16))
+        if chance(some, "c0000", CLAIM, UNITS, 1) < LIKELY:
+            continue
+        fresh = table(0.0, 400).with_columns(loss=pl.Series((draw.random(800) < share) * 1000, dtype=pl.Int16))
+        found = certify(fresh.with_columns(split=pl.lit("calibration")), [Candidate("c0000", "npo", {}, 1.0)], CLAIM)
+        likely, passed = likely + 1, passed + bool(found["certified"])
+    assert likely > 20
+    assert passed / likely >= LIKELY
+
+
+def test_a_search_until_certified_ends_early(base: Base, tmp_path: Path) -> None:
+    made = job(base, trials=40, until="certified")
+    certificate = run(made, tmp_path / "run", Watch())
+    started = len(Folder(tmp_path / "run").log())
+    assert started < 30
+    assert certificate["chosen"]
+    assert "(likely)" in (tmp_path / "run" / "run.log").read_text()
+    # it is part of the plan: the same folder does not go on under another rule
+    with pytest.raises(Exception, match=r"search\.until differs"):
+        run(replace(made, settings=replace(made.settings, until="trials")), tmp_path / "run", Watch())

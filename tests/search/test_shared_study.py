@@ -1,0 +1,162 @@
+"""Several drivers on one study: no trial twice, all learn from all. On SQLite, and on PostgreSQL where it is installed."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from froc.data.task import FORGETTING, UTILITY
+from froc.errors import InputError
+from froc.hyperparameters import Range
+from froc.models.base import Base
+from froc.search.optuna.shared_study import Shared
+from froc.search.pipeline import run
+from froc.search.run_folder import Folder, Started
+from tests.commands import ROOT
+from tests.search.test_pipeline import BUDGET, Watch, job
+
+SPACE: dict[str, Any] = {"npo": {"lr": Range(0.01, 1.0)}, "rmu": {"c": Range(1.0, 9.0)}}
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("database")
+    if request.param == "sqlite":
+        yield f"sqlite:///{folder}/shared.db"
+        return
+    pytest.importorskip("psycopg", reason="froc[postgresql] is not installed")
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if not found or os.geteuid() != 0:
+        pytest.skip("no PostgreSQL server is installed here, or nobody else to start it as (it refuses root)")
+    tools = found[-1].parent
+    # the server's user must reach its folder
+    place = Path("/var/tmp") / f"froc-test-{os.getpid()}"
+    place.mkdir()
+    shutil.chown(place, "postgres", "postgres")
+    quiet: dict[str, Any] = {
+        "user": "postgres",
+        "cwd": place,
+        "stdout": subprocess.DEVNULL,
+        "stderr": subprocess.DEVNULL,
+    }
+    data = place / "data"
+    try:
+        subprocess.run([tools / "initdb", "-D", data, "-A", "trust"], check=True, **quiet)
+        options = f"-c listen_addresses='' -c unix_socket_directories={place} -c fsync=off"
+        subprocess.run([tools / "pg_ctl", "-D", data, "-w", "-o", options, "start"], check=True, **quiet)
+        yield f"postgresql://postgres@/postgres?host={place}"
+        subprocess.run([tools / "pg_ctl", "-D", data, "-m", "immediate", "stop"], check=True, **quiet)
+    finally:
+        shutil.rmtree(place)
+
+
+def study(url: str, plan: str) -> Shared:
+    made = Shared(url, plan, SPACE, BUDGET, sampler="tpe", pruner="none", seed=0)
+    made.resume([])
+    return made
+
+
+def work(made: Shared, done: list[Started], most: int, pause: float = 0.0) -> None:
+    while (number := made.claim(0, most)) is not None:
+        method, params = made.ask(number)
+        means = {FORGETTING: params.get("lr", 0.9), UTILITY: 0.1}
+        line = Started(number, 1, f"c{number:04d}", method, params, 0, "", "", status="complete", search=means)
+        time.sleep(pause)
+        made.tell(line)
+        done.append(line)
+    made.close()
+
+
+DRIVER = """
+import json, sys
+from tests.commands import unsynced
+from tests.search.test_shared_study import study, work
+unsynced()
+for url in iter(sys.stdin.readline, ""):
+    done, made = [], study(url.strip(), "one-plan")
+    print("ready", flush=True)
+    sys.stdin.readline()
+    work(made, done, 30, 0.1)
+    print(json.dumps([line.trial for line in done]), flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def other() -> Iterator[subprocess.Popen[str]]:
+    """A driver in another process, started once for all databases: it is told of one, and then to begin."""
+    with subprocess.Popen(
+        [sys.executable, "-c", DRIVER], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+    ) as driver:
+        yield driver
+    assert driver.returncode == 0
+
+
+def test_two_drivers_never_do_the_same_trial(url: str, other: subprocess.Popen[str]) -> None:
+    """One in another process, one in this; they begin together, however long the other took to start."""
+    assert other.stdin is not None
+    assert other.stdout is not None
+    made, done = study(url, "one-plan"), list[Started]()
+    other.stdin.write(f"{url}\n")
+    assert other.stdout.readline() == "ready\n"
+    other.stdin.write("\n")
+    work(made, done, 30, 0.1)
+    told = json.loads(other.stdout.readline())
+    own = [line.trial for line in done]
+    assert sorted(own + told) == list(range(30))
+    assert own
+    assert told
+
+
+def test_drivers_learn_from_each_other(url: str) -> None:
+    """One driver's good trials move the other's: it has never been told of a trial itself."""
+    first, second = study(url, "learns"), study(url, "learns")
+    work(first, [], 24)
+    asked = []
+    for _ in range(16):
+        number = second.claim(0, 100)
+        assert number is not None
+        asked.append(second.ask(number))
+    second.close()
+    near = [params["lr"] for method, params in asked if method == "npo"]
+    assert len(near) >= 6
+    assert min(near) < 0.1
+
+
+def test_drivers_under_another_plan_never_meet(url: str) -> None:
+    work(study(url, "a" * 16), [], 3)
+    other = study(url, "b" * 16)
+    assert other.claim(0, 3) == 0
+    other.close()
+
+
+def test_two_runs_share_their_trials_and_each_goes_on(url: str, base: Base, tmp_path: Path) -> None:
+    """Two run folders, one study of 6 trials; the first is stopped and goes on after the second has begun."""
+    made = job(base, trials=6, storage=url, openings=2, questions=int("sqlite" in url))
+    with pytest.raises(Exception, match="stopped"):
+        run(made, tmp_path / "one", Watch(stop_at=3))
+    run(made, tmp_path / "two", Watch())
+    certificate = run(made, tmp_path / "one", Watch())
+    logs = [[line for line in Folder(tmp_path / name).log() if line.status != "interrupted"] for name in ("one", "two")]
+    assert sorted(line.trial for log in logs for line in log) == list(range(6))
+    assert len(logs[0]) == 3
+    assert certificate["opening"]["number"] == 2
+    text = b"".join(path.read_bytes() for path in (tmp_path / "one").rglob("*") if path.is_file())
+    assert url.encode() not in text
+
+
+def test_a_storage_that_is_not_there_is_said_without_its_address(base: Base, tmp_path: Path) -> None:
+    made = job(base, storage="postgresql://me:secret@127.0.0.1:1/none")
+    with pytest.raises(InputError, match="storage cannot be reached") as caught:
+        run(made, tmp_path / "run", Watch())
+    assert "secret" not in str(caught.value)
+    assert "secret" not in repr(made.settings)
+    with pytest.raises(InputError, match="no grid"):
+        replace(made.settings, sampler="grid").check()
