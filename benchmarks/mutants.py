@@ -14,27 +14,20 @@ plug-in, then those that import what imports it; in each of these the smallest f
 import argparse
 import difflib
 import json
-import os
 import random
-import shutil
-import signal
-import subprocess
 import sys
 import tempfile
-import time
 import tomllib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
-from multiprocessing import get_context
-from multiprocessing.process import BaseProcess
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from mutant_runs import PATIENCE, ROOT, SPARE, Costs, Pool, Run, warm
 from mutation_operators import Mutant, mutants
 from tests_of_modules import Tests
 
-ROOT = Path(__file__).resolve().parents[1]
 EQUIVALENT = Path(__file__).with_name("equivalent_mutants.toml")
 PACKAGES: dict[str, tuple[str, ...]] = {
     "risk": ("froc/risk.py", "froc/claim.py", "froc/claim_checks.py", "froc/combined.py", "froc/losses.py", "froc/shift.py",
@@ -48,127 +41,10 @@ PACKAGES: dict[str, tuple[str, ...]] = {
     "metrics": ("froc/metrics/*.py",),
 }  # fmt: skip
 """Package -> its modules, as patterns from the root. What moves is changed here and nowhere else."""
-QUICK = {"only": "bounds,procedures", "count": 4, "seconds": 1.0}
+WHOLE = (",".join(PACKAGES), 300, 60.0)
+"""Packages, mutants and seconds of tests, where nothing else is said."""
+QUICK = ("bounds,procedures", 4, 1.0)
 GOAL = 0.95
-SLOW_IMPORTS = (
-    "numpy",
-    "scipy.stats",
-    "polars",
-    "torch",
-    "transformers",
-    "peft",
-    "optuna",
-    "mapie",
-    "hypothesis",
-    "pydantic",
-    "pytest",
-)
-"""Imported once, before each run of tests is forked; nothing of ours is among them."""
-PATIENCE, SPARE = 3.0, 30.0
-"""A mutant's tests may take so many times what they take without it, and so many seconds more."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """Test files for one mutant, or for none, whose seconds are measured. limit: seconds."""
-
-    tests: tuple[str, ...]
-    limit: float
-    mutant: Mutant | None = None
-
-
-@dataclass
-class Copy:
-    """A tree of its own, and the process that runs tests there."""
-
-    place: Path
-    run: Run | None = None
-    process: BaseProcess | None = None
-    began: float = 0.0
-    source: str = field(default="", repr=False)
-
-    def start(self, run: Run) -> None:
-        """Put the fault in and run the tests."""
-        if run.mutant is not None:
-            path = self.place / run.mutant.file
-            self.source = path.read_text(encoding="utf-8")
-            path.write_text(run.mutant.apply(self.source), encoding="utf-8")
-        self.run, self.began = run, time.monotonic()
-        self.process = get_context("fork").Process(target=_tested, args=(self.place, run.tests))
-        self.process.start()
-
-    def finish(self) -> tuple[str, float]:
-        """How the run ended and its seconds; the fault is taken out."""
-        assert self.process is not None
-        assert self.run is not None
-        if self.process.is_alive():
-            outcome = "timeout"
-            assert self.process.pid is not None
-            os.killpg(self.process.pid, signal.SIGKILL)
-        else:
-            outcome = {0: "survived", 5: "no tests"}.get(self.process.exitcode or 0, "killed")
-        self.process.join()
-        if self.run.mutant is not None:
-            (self.place / self.run.mutant.file).write_text(self.source, encoding="utf-8")
-        self.process = None
-        return outcome, round(time.monotonic() - self.began, 1)
-
-    def ended(self) -> bool:
-        """Whether its process has ended or taken too long."""
-        assert self.process is not None
-        assert self.run is not None
-        return not self.process.is_alive() or time.monotonic() - self.began > self.run.limit
-
-
-def _tested(place: Path, tests: Sequence[str]) -> None:
-    """In a process of its own: run pytest in the copy and exit with its code."""
-    os.setsid()
-    os.chdir(place)
-    sys.path[:] = [str(place), *(path for path in sys.path if path not in (str(ROOT), str(ROOT / "benchmarks")))]
-    os.environ |= {
-        "PYTHONPATH": str(place), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1", "FROC_STATE": str(place.parent / "state"),
-        "FROC_TEST_CACHE": str(place.parent.parent / "cache"), "HYPOTHESIS_STORAGE_DIRECTORY": str(place.parent / "hypothesis"),
-    }  # fmt: skip
-    sys.dont_write_bytecode = True
-    out = os.open(place.parent / "output.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    os.dup2(out, 1)
-    os.dup2(out, 2)
-    import pytest
-
-    # imported before pytest could rewrite their assertions, which nothing here reads
-    quiet = ("-W", "ignore::pytest.PytestAssertRewriteWarning")
-    base = f"--basetemp={place.parent / 'temporary'}"
-    code = pytest.main(["-x", "-n0", "-p", "no:cacheprovider", "--no-header", "--tb=line", *quiet, base, *tests])
-    sys.stdout.flush()
-    os._exit(int(code))
-
-
-def copied(folder: Path) -> Copy:
-    """A copy of all files that git tracks or would track; compiled, each file checked by its bytes and not by its date."""
-    place = folder / "tree"
-    place.mkdir(parents=True)
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        check=True,
-    )
-    for name in filter(None, listed.stdout.decode().split("\0")):
-        if not (ROOT / name).exists():
-            continue
-        (place / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(ROOT / name, place / name, follow_symlinks=False)
-    shared = ROOT.parent / "shared"
-    if shared.is_dir():
-        (folder / "shared").symlink_to(shared.resolve())
-    rooms = [
-        path.name
-        for path in place.iterdir()
-        if path.is_dir() and not path.is_symlink() and not path.name.startswith(".")
-    ]
-    compiled = ["-m", "compileall", "-q", "--invalidation-mode", "checked-hash", *rooms]
-    subprocess.run([sys.executable, *compiled], cwd=place, check=True)
-    return Copy(place)
 
 
 def sampled(count: int, seed: int, packages: Sequence[str]) -> dict[str, list[Mutant]]:
@@ -184,7 +60,7 @@ def _drawn(patterns: Iterable[str], count: int, draw: random.Random) -> list[Mut
     every = [mutant for file, source in sources.items() for mutant in mutants(source, file)]
     draw.shuffle(every)
     turns: Counter[str] = Counter()
-    order = []
+    order: list[tuple[int, int, Mutant]] = []
     for mutant in every:
         # the first of every kind, then the second of every kind
         order.append((turns[mutant.kind], len(order), mutant))
@@ -203,14 +79,15 @@ def changed_lines(mutant: Mutant) -> tuple[str, str]:
     before = (ROOT / mutant.file).read_text(encoding="utf-8")
     old, new = before.splitlines(), mutant.apply(before).splitlines()
     first, rest = mutant.start[0] - 1, len(old) - mutant.end[0]
-    return tuple(" ".join(line.strip() for line in lines[first : len(lines) - rest]) for lines in (old, new))  # type: ignore[return-value]
+    one, other = (" ".join(line.strip() for line in lines[first : len(lines) - rest]) for lines in (old, new))
+    return one, other
 
 
 def diff(mutant: Mutant) -> str:
     """The fault as a patch."""
     before = (ROOT / mutant.file).read_text(encoding="utf-8")
-    lines = [text.splitlines(keepends=True) for text in (before, mutant.apply(before))]
-    return "".join(difflib.unified_diff(*lines, mutant.file, mutant.file, n=1))
+    old, new = (text.splitlines(keepends=True) for text in (before, mutant.apply(before)))
+    return "".join(difflib.unified_diff(old, new, mutant.file, mutant.file, n=1))
 
 
 def equivalent() -> dict[tuple[str, str], str]:
@@ -236,7 +113,7 @@ class Results:
         """Keep an outcome."""
         assert run.mutant is not None
         before, after = changed_lines(run.mutant)
-        row = {
+        row: dict[str, Any] = {
             "package": package, "file": run.mutant.file, "line": run.mutant.start[0], "kind": run.mutant.kind, "outcome": outcome,
             "seconds": seconds, "before": before, "after": after, "tests": run.tests, "mutant": asdict(run.mutant),
         }  # fmt: skip
@@ -249,73 +126,6 @@ class Results:
         return json.dumps(mutant, sort_keys=True)
 
 
-class Pool:
-    """Copies of the tree, each with one run of tests at a time."""
-
-    def __init__(self, folder: Path, workers: int) -> None:
-        self.copies = [copied(folder / str(number)) for number in range(workers)]
-
-    def over(self, runs: Iterable[Run]) -> Iterator[tuple[Run, str, float]]:
-        """(run, outcome, seconds) as they end."""
-        waiting = iter(runs)
-        while True:
-            for copy in self.copies:
-                if copy.process is None and (run := next(waiting, None)) is not None:
-                    copy.start(run)
-            busy = [copy for copy in self.copies if copy.process is not None]
-            if not busy:
-                return
-            for copy in busy:
-                if copy.ended():
-                    assert copy.run is not None
-                    yield copy.run, *copy.finish()
-            time.sleep(0.05)
-
-    def said(self) -> str:
-        """The end of what the latest run of tests printed."""
-        outputs = [path for copy in self.copies if (path := copy.place.parent / "output.txt").is_file()]
-        latest = max(outputs, key=lambda path: path.stat().st_mtime)
-        return latest.read_text(encoding="utf-8", errors="replace")[-1500:]
-
-    def close(self) -> None:
-        """End what still runs."""
-        for copy in self.copies:
-            if copy.process is not None:
-                copy.finish()
-
-
-class Costs:
-    """Seconds that each test file takes without a fault, measured once and kept beside the results."""
-
-    def __init__(self, path: Path, pool: Pool, limit: float) -> None:
-        self.path, self.pool, self.limit = path, pool, limit
-        self.seconds: dict[str, float | None] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-
-    def chosen(self, ordered: Sequence[str]) -> tuple[tuple[str, ...], float]:
-        """The first of these files that take `limit` seconds together, at least one where one passes at all; and their seconds."""
-        files: list[str] = []
-        total = 0.0
-        for file in ordered:
-            taken = self._of(file)
-            if taken is not None and (total + taken <= self.limit or not files):
-                files.append(file)
-                total += taken
-            # no file of tests is over sooner, and each one more must be measured
-            if total + 3.0 > self.limit:
-                break
-        return tuple(files), total
-
-    def _of(self, file: str) -> float | None:
-        """Seconds; None where it fails as it stands or takes far too long."""
-        if file not in self.seconds:
-            ((_, outcome, taken),) = self.pool.over([Run((file,), max(60.0, 2 * self.limit))])
-            self.seconds[file] = taken if outcome == "survived" else None
-            if outcome != "survived":
-                print(f"{file} is left out: {outcome} without a fault\n{self.pool.said()}", file=sys.stderr)
-            self.path.write_text(json.dumps(self.seconds, indent=1, sort_keys=True), encoding="utf-8")
-        return self.seconds[file]
-
-
 def run_all(sample: dict[str, list[Mutant]], results: Results, seconds: float, workers: int) -> None:
     """Run what is not known yet."""
     package_of = {mutant: name for name, chosen in sample.items() for mutant in chosen}
@@ -323,8 +133,7 @@ def run_all(sample: dict[str, list[Mutant]], results: Results, seconds: float, w
     todo = [m for m in package_of if results.get(m) is None and changed_lines(m) not in known]
     if not todo:
         return
-    for name in SLOW_IMPORTS:
-        __import__(name)
+    warm()
     tests = Tests(ROOT)
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "cache").mkdir()
@@ -398,17 +207,16 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--list", action="store_true", help="show survivors among the results; run nothing")
     options = parser.parse_args()
-    small = QUICK if options.quick else {"only": ",".join(PACKAGES), "count": 300, "seconds": 60.0}
-    packages = (options.only or str(small["only"])).split(",")
+    only, count, seconds = QUICK if options.quick else WHOLE
+    packages = (options.only or only).split(",")
     if unknown := set(packages) - set(PACKAGES):
         parser.error(f"no package is called {', '.join(sorted(unknown))}; there are: {', '.join(PACKAGES)}")
-    count = options.count or int(small["count"])
     results = Results(options.results or Path(tempfile.mkdtemp()) / "mutants.jsonl", options.again)
-    sample = sampled(count, options.seed, packages)
+    sample = sampled(options.count or count, options.seed, packages)
     if options.list:
         show(sample, results)
     else:
-        run_all(sample, results, options.seconds or float(small["seconds"]), options.workers)
+        run_all(sample, results, options.seconds or seconds, options.workers)
     found = outcomes(sample, results)
     columns = ("killed", "timeout", "survived", "no tests", "equivalent")
     print(f"{'package':<12} {'mutants':>7} " + " ".join(f"{name:>10}" for name in columns) + f" {'kill rate':>10}")
