@@ -1,7 +1,7 @@
 """Small faults in source code, for `benchmarks/mutants.py`: each changes one expression or statement of one file.
 
 Left alone: annotations, docstrings, decorators, texts and their parts, assertions (they narrow types), messages of errors, blocks for type
-checkers.
+checkers, and the ranges of hyperparameters, which are choices and claim nothing.
 """
 
 import ast
@@ -21,6 +21,7 @@ PAIRS = (("min", "max"), ("minimum", "maximum"), ("any", "all"), ("floor", "ceil
 SWAPPED = {name: other for pair in PAIRS for name, other in (pair, pair[::-1])}
 DEFAULTS = {"bool": ("False", "True"), "int": ("0",), "float": ("0.0",), "str": ("''",)}
 """What a function of this type returns instead of its result; others return None."""
+RANGES = ("Range", "Choice")
 REMOVED = (ast.AugAssign, ast.Raise, ast.Continue, ast.Break)
 
 
@@ -78,7 +79,7 @@ def _visit(node: ast.AST, returns: str, emit: Emit) -> None:
 
 def _children(node: ast.AST) -> Iterator[ast.AST]:
     """Parts of a node in which faults make sense."""
-    if isinstance(node, ast.JoinedStr | ast.Assert | ast.Raise | ast.Import | ast.ImportFrom):
+    if isinstance(node, ast.JoinedStr | ast.Assert | ast.Raise | ast.Import | ast.ImportFrom) or _is_range(node):
         return
     if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
         return
@@ -90,7 +91,7 @@ def _children(node: ast.AST) -> Iterator[ast.AST]:
 
 def _replacements(node: ast.AST, returns: str) -> Iterator[tuple[str, str]]:
     """(kind, source) of whatever a node may be replaced by."""
-    if isinstance(node, ast.expr):
+    if isinstance(node, ast.expr) and not _is_range(node):
         yield from _of_expression(node)
     elif isinstance(node, ast.Return) and node.value is not None:
         for default in DEFAULTS.get(returns, ("None",)):
@@ -100,6 +101,10 @@ def _replacements(node: ast.AST, returns: str) -> Iterator[tuple[str, str]]:
         yield "arithmetic", _unparsed(node, op=ARITHMETIC[type(node.op)]())
     if isinstance(node, REMOVED) or _is_call(node) or _stores_in_place(node):
         yield "removed", "pass"
+
+
+def _is_range(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) and getattr(node.func, "id", "") in RANGES
 
 
 def _is_call(node: ast.AST) -> bool:

@@ -37,9 +37,11 @@ class Tests:
         own = (package not in ROOMS and package in about) or (stem != "__init__" and stem.strip("_") in about)
         if direct & names:
             return 0 if own else 1
+        if own and direct & (parents - set(ROOMS)):
+            return 1  # a suite that goes through every plug-in of a package by its name
         word = re.compile(rf"\b{re.escape(stem).replace('_', '[-_]')}\b")
         if stem != "__init__" and direct & (parents - set(ROOMS)) and word.search(self.texts[file]):
-            return 2 if own else 3
+            return 3
         if self._of_helpers(file) & names:
             return 4
         if direct & self._importers(names):
