@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
@@ -79,7 +80,9 @@ class Copy:
         if self.process.is_alive():
             outcome = "timeout"
             assert self.process.pid is not None
-            os.killpg(self.process.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it has no group of its own yet
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.kill()
         else:
             outcome = {0: "survived", 5: "no tests"}.get(self.process.exitcode or 0, "killed")
         self.process.join()
@@ -202,12 +205,17 @@ class Costs:
                 break
         return tuple(files), total
 
-    def _of(self, file: str) -> float | None:
-        """Seconds; None where it fails as it stands or takes far too long."""
-        if file not in self.seconds:
-            ((_, outcome, taken),) = self.pool.over([Run((file,), max(60.0, 2 * self.limit))])
+    def measure(self, files: Iterable[str]) -> None:
+        """Measure those that are not known, as many at a time as there are copies."""
+        runs = [Run((file,), max(60.0, 2 * self.limit)) for file in dict.fromkeys(files) if file not in self.seconds]
+        for run, outcome, taken in self.pool.over(runs):
+            (file,) = run.tests
+            # None where it fails as it stands or takes far too long
             self.seconds[file] = taken if outcome == "survived" else None
             if outcome != "survived":
                 print(f"{file} is left out: {outcome} without a fault\n{self.pool.said()}", file=sys.stderr)
             self.path.write_text(json.dumps(self.seconds, indent=1, sort_keys=True), encoding="utf-8")
+
+    def _of(self, file: str) -> float | None:
+        self.measure([file])
         return self.seconds[file]

@@ -140,8 +140,8 @@ def run_all(sample: dict[str, list[Mutant]], results: Results, seconds: float, w
         pool = Pool(Path(folder), workers)
         try:
             costs = Costs(results.path.with_suffix(".seconds.json"), pool, seconds)
-            for file in dict.fromkeys(mutant.file for mutant in todo):
-                costs.chosen(tests.of(file))
+            # the nearest file of every module, beside each other; the others as they are needed
+            costs.measure(file for mutant in todo for file in tests.of(mutant.file)[:1])
             runs = []
             for mutant in todo:
                 files, taken = costs.chosen(tests.of(mutant.file))
