@@ -34,6 +34,8 @@ SLOW_IMPORTS = (
     "pytest",
 )
 """Imported once, before each run of tests is forked; nothing of ours is among them."""
+MOST_FILES = 4
+"""Test files that a mutant is run against."""
 PATIENCE, SPARE = 3.0, 30.0
 """A mutant's tests may take so many times what they take without it, and so many seconds more."""
 
@@ -200,8 +202,8 @@ class Costs:
             if taken is not None and (total + taken <= self.limit or not files):
                 files.append(file)
                 total += taken
-            # no file of tests is over sooner, and each one more must be measured
-            if total + 3.0 > self.limit:
+            # each one more must be measured, and those that come next are farther from the module
+            if total > 0.6 * self.limit or len(files) == MOST_FILES:
                 break
         return tuple(files), total
 
