@@ -34,7 +34,7 @@ SLOW_IMPORTS = (
     "pytest",
 )
 """Imported once, before each run of tests is forked; nothing of ours is among them."""
-MOST_FILES = 4
+MOST_FILES = 6
 """Test files that a mutant is run against."""
 PATIENCE, SPARE = 3.0, 30.0
 """A mutant's tests may take so many times what they take without it, and so many seconds more."""

@@ -8,7 +8,7 @@ Results are appended to --results, a line per mutant, and what is there already 
 tests were written); --list shows survivors with their diffs. A mutant is `killed` where a test fails, `timeout` where the tests
 take three times as long as they did without it and half a minute more (it counts as killed), and `equivalent` where
 equivalent_mutants.toml says why no test can fail. Which tests are run: those that import the module, then those that name the
-plug-in, then those that import what imports it; in each of these the smallest first, up to four, as long as they take --seconds together.
+plug-in, then those that import what imports it; in each of these the smallest first, up to six, as long as they take --seconds together.
 """
 
 import argparse

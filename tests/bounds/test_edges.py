@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from froc import bounds
-from froc.bounds import Bound, betting_over_orders, hoeffding_serfling
+from froc.bounds import Bound, betting_over_orders, empirical_bernstein, hoeffding_serfling
 from froc.bounds.hoeffding_kl import kl
 from froc.errors import InputError
 from froc.losses import SCALE
@@ -99,3 +99,29 @@ def test_how_many_rows_are_worked_on_at_a_time_changes_nothing(name: str, monkey
         monkeypatch.setattr(betting_over_orders, "CELLS", cells)
         assert (bound.p_value(losses, 0.2) == whole[0]).all()
         assert bound.upper(losses, 0.1) == pytest.approx(whole[1], abs=1e-10)
+
+
+def test_variances_are_unbiased_and_reach_the_bound() -> None:
+    """0, 0, 1, 1: 1/3. By Maurer and Pontil: r + sqrt(2 V ln(2 / delta) / n) + 7 ln(2 / delta) / (3 (n - 1))."""
+    quarter = np.array([[0, 0, SCALE, SCALE], [500, 500, 500, 500], [0, 0, 0, 400]], dtype=np.int16)
+    assert empirical_bernstein.variance(quarter) == pytest.approx([1 / 3, 0.0, 0.04])
+    assert empirical_bernstein.variance(quarter[:, :1]).tolist() == [0.0, 0.0, 0.0]
+    losses = np.random.default_rng(0).integers(0, SCALE + 1, (5, 400)).astype(np.int16)
+    log, values = math.log(2 / 0.1), losses / SCALE
+    wanted = values.mean(axis=1) + np.sqrt(2 * values.var(axis=1, ddof=1) * log / 400) + 7 * log / (3 * 399)
+    bound = make(Bound, "empirical_bernstein")
+    assert bound.upper(losses, 0.1) == pytest.approx(wanted, rel=1e-9)
+    # and the p-value is delta at the bound itself
+    assert bound.p_value(losses, wanted) == pytest.approx(np.full(5, 0.1), rel=1e-6)
+
+
+def test_a_mean_capital_is_one_over_its_p_value() -> None:
+    """Where it is above 1; and the largest float or so where it is beyond all floats."""
+    losses = np.random.default_rng(0).integers(0, 300, (6, 100)).astype(np.int16)
+    bound = make(Bound, "betting_over_orders")
+    e, p = bound.e_value(losses, 0.25), bound.p_value(losses, 0.25)
+    assert (e > 1).any()
+    assert p[e > 1] == pytest.approx(1 / e[e > 1], rel=1e-9)
+    assert (p[e <= 1] == 1).all()
+    assert bound.e_value(np.full((1, 60), SCALE), 0.1)[0] < 1
+    assert np.isfinite(bound.e_value(np.zeros((1, 20_000), dtype=np.int16), 0.5)[0])
