@@ -141,10 +141,10 @@ def run_all(sample: dict[str, list[Mutant]], results: Results, seconds: float, w
         try:
             costs = Costs(results.path.with_suffix(".seconds.json"), pool, seconds)
             # the nearest file of every module, beside each other; the others as they are needed
-            costs.measure(file for mutant in todo for file in tests.of(mutant.file)[:1])
+            costs.measure(file for mutant in todo for file in tests.of(mutant.file, mutant.start[0])[:1])
             runs = []
             for mutant in todo:
-                files, taken = costs.chosen(tests.of(mutant.file))
+                files, taken = costs.chosen(tests.of(mutant.file, mutant.start[0]))
                 if files:
                     runs.append(Run(files, PATIENCE * taken + SPARE, mutant))
                 else:

@@ -23,11 +23,30 @@ class Tests:
         }
         self.imports = {file: _imported(text, _dotted(file)) for file, text in self.texts.items()}
 
-    def of(self, module: str) -> list[str]:
-        """Test files of a module (its path), nearest first: of its name, that import it, that name the plug-in, that reach it."""
+    def of(self, module: str, line: int = 1) -> list[str]:
+        """Test files of a module (its path), nearest first: of its name, that import it, that name the plug-in, that reach it.
+
+        Of equally near ones, those come first that name the function or class around the line, then the smallest.
+        """
+        around = self._definition(module, line)
         files = [file for file in self.texts if Path(file).name.startswith("test_")]
-        ranked = [(self._rank(file, module), len(self.texts[file]), file) for file in files]
-        return [file for rank, _, file in sorted(ranked) if rank < 9]
+        ranked = [
+            (
+                self._rank(file, module),
+                around is None or not around.search(self.texts[file]),
+                len(self.texts[file]),
+                file,
+            )
+            for file in files
+        ]
+        return [file for rank, _, _, file in sorted(ranked) if rank < 9]
+
+    def _definition(self, module: str, line: int) -> re.Pattern[str] | None:
+        """Finds the name of what is defined around a line of a module."""
+        for node in ast.parse((self.root / module).read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.lineno <= line <= (node.end_lineno or line):
+                return re.compile(rf"\b{re.escape(node.name)}\b")
+        return None
 
     def _rank(self, file: str, module: str) -> int:
         names, stem = _names(module), Path(module).stem
