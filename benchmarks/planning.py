@@ -18,8 +18,7 @@ import numpy as np
 import polars as pl
 
 from froc.loss_table import SCALE, check, quantise
-from froc.planning import plan
-from froc.planning.plan import Plan
+from froc.planning.plan import Plan, plan
 from froc.risk.certificate import certify, decide
 from froc.risk.claim import Candidate, Claim
 

@@ -12,6 +12,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from froc.data.benchmarks import read
 from froc.data.task import UTILITY, Row
 from froc.models.batches import collate, encode
+from tests import invented_authors
 from tests.commands import ROOT, Commands
 
 TOFU = ROOT.parent / "shared" / "data" / "tofu"
@@ -19,13 +20,15 @@ CHAT = (
     "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
-pytestmark = pytest.mark.skipif(not TOFU.is_dir(), reason="the TOFU files are not at hand")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The published files; of the kept rows only the first, for time's sake."""
+    """The published files; of the kept rows only the first, for time's sake. Where they are not at hand, authors of our own."""
     place = tmp_path_factory.mktemp("tofu")
+    if not TOFU.is_dir():
+        invented_authors.write(place)
+        return place
     for name, count in {"forget01": 40, "forget01_perturbed": 40, "retain99": 100, "retain_perturbed": 60}.items():
         lines = (TOFU / f"{name}.json").read_text(encoding="utf-8").splitlines(keepends=True)
         (place / f"{name}.json").write_text("".join(lines[:count]), encoding="utf-8")

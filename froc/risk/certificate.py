@@ -195,8 +195,8 @@ def _rows(found: Mapping[str, Evidence], candidates: Sequence[Candidate], claim:
     # simultaneous over candidates and measured risks; the combined risk's bound holds where its parts' do
     wide = uppers(claim, found, delta / (m * len(claim.risks)))
     narrow = uppers(claim, found, delta)
-    if COMBINED in claim.budget:
-        narrow[COMBINED] = uppers(claim, found, delta / len(claim.parts))[COMBINED]
+    # the sum is bounded where all its parts are: each errs at its share of the level, within a radius, too
+    parts = uppers(claim, found, delta / len(claim.parts)) if COMBINED in claim.budget else {}
     means = {risk: _means(some, claim, risk) for risk, some in found.items()}
     if COMBINED in claim.budget:
         means[COMBINED] = [sum(w * means[risk][i] for risk, w in claim.weights.items()) for i in range(m)]
@@ -217,7 +217,10 @@ def _rows(found: Mapping[str, Evidence], candidates: Sequence[Candidate], claim:
             "p_value": float(worst[i]),
             "certified": bool(flags[i]),
             "cur": {
-                risk: {"pointwise": _shifted(narrow, risk, i, claim), "simultaneous": _shifted(wide, risk, i, claim)}
+                risk: {
+                    "pointwise": _shifted(parts if risk == COMBINED else narrow, risk, i, claim),
+                    "simultaneous": _shifted(wide, risk, i, claim),
+                }
                 for risk in wide
             },
             "robust_radius": {risk: _radius(wide, risk, i, claim) for risk in claim.budget},

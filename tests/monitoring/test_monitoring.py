@@ -13,11 +13,10 @@ import pytest
 
 from froc.errors import InputError
 from froc.loss_table import SCALE, quantise
-from froc.monitoring import monitor
 from froc.monitoring import monitor as monitoring
 from froc.monitoring.e_process import BETS, beginning, follow, waiting
 from froc.monitoring.e_process import least as lowest
-from froc.monitoring.monitor import MonitoredStream
+from froc.monitoring.monitor import MonitoredStream, monitor
 
 CERTIFICATE = {
     "budget": {"forgetting": 0.1, "utility": 0.2}, "unit": {"forgetting": "query", "utility": "query"},

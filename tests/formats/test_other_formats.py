@@ -1,0 +1,51 @@
+"""What each format makes of another's file, and of one bad row among good ones. The samples are the format contract's."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from froc.errors import InputError
+from tests.formats.test_format_contract import FORMATS, GOOD, SAMPLES, SECRET, place, read, refused
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("other", FORMATS)
+def test_a_file_of_another_format_is_not_taken(name: str, other: str, tmp_path: Path) -> None:
+    """Under the name that the format looks for, with good scores: one line, without a row's text."""
+    folder = tmp_path / "model"
+    path = place(folder, name, SAMPLES[other].of(GOOD, ""))
+    if name == other:
+        assert read(name, path).losses["loss"].to_list() == [0, 250, 1000]
+        return
+    with pytest.raises(InputError) as caught:
+        read(name, path)
+    message = str(caught.value)
+    # a log without the measure is called by its configuration, which is its folder
+    assert path.name in message or message.startswith("model has no measure ")
+    assert "\n" not in message
+    assert SECRET not in message
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("position", [0, 2, 3])
+@pytest.mark.parametrize("bad", [1.5, -0.5, "word"])
+def test_the_bad_row_is_named(name: str, position: int, bad: float | str, tmp_path: Path) -> None:
+    """Logs number their rows (or lines) from 0 as the tools do, froc's table from 1."""
+    if name == "lm_eval" and isinstance(bad, str):
+        return  # a task whose values are words has no measure
+    values = [0.5] * 4
+    values[position] = bad  # type: ignore[call-overload]
+    message = refused(name, place(tmp_path, name, SAMPLES[name].of(values, "")))
+    rows = re.findall(r"\b(?:row|sample) s?(\d+)\b", message)
+    assert rows == [str(position + (name == "table"))]
+
+
+@pytest.mark.parametrize("name", [name for name in FORMATS if name != "table"])
+def test_losses_stay_with_their_queries(name: str, tmp_path: Path) -> None:
+    """The same rows in another order of scores are other losses of the same queries."""
+    one = read(name, place(tmp_path / "one", name, SAMPLES[name].of([0.0, 0.25, 1.0], ""))).losses
+    two = read(name, place(tmp_path / "two", name, SAMPLES[name].of([1.0, 0.0, 0.25], ""))).losses
+    assert dict(zip(one["query"], one["loss"], strict=True)).keys() == set(two["query"])
+    assert one["query"].to_list() == two["query"].to_list()
+    assert two["loss"].to_list() == [1000, 0, 250]
