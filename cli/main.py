@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 import froc
+from froc import extras
 from froc.cli import audit, bench, certify, compare, monitor, plan, search, show
 from froc.cli import list_ as listing
 from froc.cli.words import messages, visible
@@ -61,6 +62,12 @@ def main() -> None:
     except FrocError as error:
         _say(str(error), error)
         sys.exit(error.exit_code)
+    except ModuleNotFoundError as error:
+        needed = extras.missing(error.name or "")
+        if needed is None:
+            _bug(error)
+        _say(str(needed), error)
+        sys.exit(2)
     except KeyboardInterrupt:
         messages.print("[yellow]stopped[/]; the same command goes on")
         sys.exit(130)

@@ -7,6 +7,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from froc import extras
 from froc.certification.result import Certificate
 from froc.errors import InputError
 from froc.measuring import named_risks
@@ -96,6 +97,7 @@ def run(
     The same values draw the same questions and give the same certificate as the command's.
     Raises InputError for what cannot be searched; a search that certifies nothing returns, with `certificate.chosen` None.
     """
+    extras.require("search")
     from rich.console import Console
 
     from froc.search.pipeline import run as run_job
