@@ -57,7 +57,7 @@ def build(
 
     config: a candidate to report on instead of the chosen one; no model is covered then, and it cannot pass.
     name: by default the task's name and the plan's fingerprint. trusted: further public keys, where another person
-    signed the plan. small: report although some number is a mean over fewer than `claims.FLOOR` units; the report then says
+    signed the plan. small: report although some number is a mean over fewer than `claims.MIN_REPORTED_UNITS` units; the report then says
     so. comparison: folder of `froc compare` about the same task, signed with the run. now: aware time of issue. Raises InputError for a run that is not finished, a bundle that exists,
     or evidence that does not add up.
     """
@@ -75,7 +75,7 @@ def build(
         raise _unusable(run, error) from error
     if claims.SMALL in derived["limits"] and not small:
         raise InputError(
-            f"some risk was measured on {claims.smallest(found)} units, fewer than {claims.FLOOR}: the numbers may tell about "
+            f"some risk was measured on {claims.smallest(found)} units, fewer than {claims.MIN_REPORTED_UNITS}: the numbers may tell about "
             "single ones; measure more, or --allow-small-sample, which the report then says"
         )
     _refuse_other_numbers(run, certificate, derived["certificate"])

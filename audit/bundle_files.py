@@ -211,7 +211,7 @@ def listing(files: Mapping[str, bytes]) -> list[dict[str, Any]]:
     return [
         {
             "name": name,
-            "digest": {"sha256": hashing.of_bytes(files[name])},
+            "digest": {"sha256": hashing.sha256_bytes(files[name])},
             "size": len(files[name]),
             "mediaType": MEDIA[Path(name).suffix],
             "tier": "public" if name in PUBLIC else "restricted",

@@ -45,7 +45,7 @@ def read(found: Mapping[str, bytes], plan: Plan) -> Compared:
     )
     asked: ComparedPlan = documents.parse(ComparedPlan, whole.plan, "comparison-shape")
     seal: ComparedSeal = documents.parse(ComparedSeal, whole.seal, "comparison-shape")
-    if seal.plan != hashing.of_bytes(_as_written(whole.plan)):
+    if seal.plan != hashing.sha256_bytes(_as_written(whole.plan)):
         raise VerificationError("comparison-other-plan", "the comparison was sealed under another plan")
     if asked.model.digest != plan.model.digest or asked.task.get("name") != plan.task.name:
         raise VerificationError("comparison-other-task", "the comparison is about another base model or task")
@@ -63,7 +63,7 @@ def read(found: Mapping[str, bytes], plan: Plan) -> Compared:
     )
     for risk in asked.metrics:
         some = losses.filter(pl.col("risk") == risk)
-        if hashing.of_json(sorted(set(some["query"].to_list()))) != seal.calibration.get(risk):
+        if hashing.sha256_json(sorted(set(some["query"].to_list()))) != seal.calibration.get(risk):
             raise VerificationError("comparison-other-queries", f"the compared {risk} queries are not the sealed ones")
     return Compared(asked, seal, losses, whole.opening, whole.planned)
 

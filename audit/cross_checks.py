@@ -63,7 +63,7 @@ def read(
     seal = _seal(files, plan)
     log.held("seal", f"{len(seal.candidates)} candidate(s) sealed under this plan")
     trials = bundle_files.read_trials(files["trials.jsonl"])
-    plan_digest = hashing.of_bytes(files["plan.json"])
+    plan_digest = hashing.sha256_bytes(files["plan.json"])
     chronology.check_run(plan.created, signed, trials)
     _trials(trials, plan, seal, plan_digest)
     ranking.check(seal, trials, list(plan.claim.risks))
@@ -77,7 +77,7 @@ def read(
         "losses",
         f"{len(losses)} calibration losses: every candidate on every sealed query, once" + _control(plan, base),
     )
-    tree = hashing.of_tree(dict(covered)) if covered else None
+    tree = hashing.sha256_tree(dict(covered)) if covered else None
     compared = comparisons.read(files, plan) if "comparison.json" in files else None
     if compared is not None:
         log.held("comparison", f"{len(compared.losses)} losses of {len(compared.seal.candidates)} sealed points")
@@ -88,7 +88,7 @@ def _plan(files: Mapping[str, bytes], trust: Trust, now: datetime, proven: Prove
     statement = statements.read(files["plan.dsse.json"], trust, 1, report.PLAN_PREDICATE, now, proven.plan)
     signed: SignedPlan = documents.parse(SignedPlan, statement.predicate, "plan-shape")
     moment(signed.signed)
-    if statement.subject != {"plan.json": hashing.of_bytes(files["plan.json"])}:
+    if statement.subject != {"plan.json": hashing.sha256_bytes(files["plan.json"])}:
         raise VerificationError("plan-digest", "plan.json is not the plan that was signed")
     document = canonical_json.strict_json(files["plan.json"], decimals=True)
     if not same(canonical_json.exact(document), signed.plan):
@@ -125,7 +125,7 @@ def _measures_earlier(plan: Plan) -> bool:
 
 def _seal(files: Mapping[str, bytes], plan: Plan) -> Seal:
     seal: Seal = documents.parse(Seal, canonical_json.strict_json(files["seal.json"], decimals=True), "seal-shape")
-    if seal.plan != hashing.of_bytes(files["plan.json"]):
+    if seal.plan != hashing.sha256_bytes(files["plan.json"]):
         raise VerificationError("seal-other-plan", "the seal was made under another plan")
     configs = [candidate.config for candidate in seal.candidates]
     bound = [
@@ -152,7 +152,7 @@ def _order(order: pl.DataFrame, plan: Plan, seal: Seal) -> None:
     """A sealed order names the sealed queries, each once, in as many units as planned."""
     for risk, unit in plan.task.units.items():
         some = order.filter(pl.col("risk") == risk)
-        if hashing.of_json(sorted(some["query"].to_list())) != seal.calibration.get(risk):
+        if hashing.sha256_json(sorted(some["query"].to_list())) != seal.calibration.get(risk):
             raise VerificationError("seal-order", "the sealed order is not one of the sealed calibration queries")
         if some["query" if unit == "query" else "unit"].n_unique() != plan.split.calibration[risk]:
             raise VerificationError("plan-units", f"{risk} was not sealed on as many units as planned")
@@ -202,7 +202,7 @@ def _losses(files: Mapping[str, bytes], plan: Plan, seal: Seal) -> Any:
         of_risk, key = losses.filter(pl.col("risk") == risk), "query" if unit == "query" else "unit"
         known = sorted(set(of_risk.filter(pl.col("split") == "search")["query"].to_list()))
         listed = plan.population[risk] != "queries"
-        if bool(known) != listed or (listed and hashing.of_json(known) != plan.split.searched.get(risk)):
+        if bool(known) != listed or (listed and hashing.sha256_json(known) != plan.split.searched.get(risk)):
             raise VerificationError("table-other-queries", f"the {risk} search rows are not those of a planned list")
         if listed and of_risk.filter(pl.col("split") == "search")[key].n_unique() != plan.split.search[risk]:
             raise VerificationError("plan-search-units", f"the {risk} search has other units than planned")
@@ -211,7 +211,7 @@ def _losses(files: Mapping[str, bytes], plan: Plan, seal: Seal) -> Any:
         if plan.sequential:
             continue  # whether these are the first units of the sealed order is checked with the statistics
         some = of_risk.filter(pl.col("split") == "calibration")
-        if hashing.of_json(sorted(set(some["query"].to_list()))) != seal.calibration.get(risk):
+        if hashing.sha256_json(sorted(set(some["query"].to_list()))) != seal.calibration.get(risk):
             raise VerificationError("table-other-queries", f"the {risk} queries are not the sealed ones")
         if some[key].n_unique() != plan.split.calibration[risk]:
             raise VerificationError("plan-units", f"{risk} was not measured on as many units as planned")
@@ -237,7 +237,7 @@ def _control(plan: Plan, base: pl.DataFrame | None) -> str:
             )
         if base is not None and plan.sequential:
             whole = base.filter(pl.col("risk") == risk, pl.col("split") == "calibration")["query"].to_list()
-            if hashing.of_json(sorted(whole)) != plan.split.queries[risk]:
+            if hashing.sha256_json(sorted(whole)) != plan.split.queries[risk]:
                 raise VerificationError(
                     "table-other-queries", f"the base model's {risk} queries are not the sealed ones"
                 )

@@ -8,7 +8,7 @@ from pydantic import Field, ValidationError
 from froc.audit.bundle_files import MANY, POINT, RISK, Hex, Name, Stamp, Strict
 from froc.errors import VerificationError
 from froc.risk.certificate import Claim
-from froc.risk.claim import FLOOR as FLOOR
+from froc.risk.claim import MIN_REPORTED_UNITS as MIN_REPORTED_UNITS
 from froc.risk.control import Kind
 
 Role = Literal["engineer", "approver", "auditor"]

@@ -228,7 +228,7 @@ def _read_key(path: Path, kind: str) -> bytes:
 
 def _keyid(public: Ed25519PublicKey | ec.EllipticCurvePublicKey) -> str:
     der = public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-    return hashing.of_bytes(der)
+    return hashing.sha256_bytes(der)
 
 
 def _envelope(data: bytes) -> Envelope:

@@ -65,7 +65,7 @@ def read(folder: Path, covered: Collection[str] = ()) -> ModelFolder:
             (ignored if hub else names).append(name)
         refuse_names(names)
         _refuse_other_names(names, covered)
-        files = {name: hashing.of_file(folder / name) for name in sorted(names, key=str.encode)}
+        files = {name: hashing.sha256_file(folder / name) for name in sorted(names, key=str.encode)}
     except OSError as error:
         raise InputError(f"cannot read all of {folder} ({error.strerror}); verify as someone who may") from error
     return ModelFolder(files, tuple(sorted(ignored)))

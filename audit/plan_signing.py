@@ -90,7 +90,7 @@ class PlanSigner:
             raise InputError(
                 f"{self._place} was not signed with {key}; give the key that signed it, or leave --key out"
             ) from error
-        if subject[0]["digest"]["sha256"] != hashing.of_bytes(run_bytes(self._run / "plan.json", self._run)):
+        if subject[0]["digest"]["sha256"] != hashing.sha256_bytes(run_bytes(self._run / "plan.json", self._run)):
             raise InputError(f"{self._place} is not about {self._run / 'plan.json'}; choose another --out")
 
 
@@ -98,5 +98,5 @@ def plan_statement(plan: bytes, signer: keys.PrivateKey, signed: str) -> bytes:
     """plan.dsse.json: a signed statement about the bytes of plan.json, which repeats it without floats."""
     document = canonical_json.strict_json(plan, decimals=True)
     predicate = {"signed": signed, "plan": canonical_json.exact(document)}
-    body = keys.statement({"plan.json": hashing.of_bytes(plan)}, report.PLAN_PREDICATE, predicate)
+    body = keys.statement({"plan.json": hashing.sha256_bytes(plan)}, report.PLAN_PREDICATE, predicate)
     return keys.sign(body, [signer])

@@ -15,14 +15,14 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
-from froc import hashing as digest
+from froc import hashing
 from froc.audit import documents, keys
 from froc.audit.bundle_files import HEADER, Hex, Name, Stamp, Strict, moment
 from froc.audit.canonical_json import exact
 from froc.audit.chronology import CLOCK_SKEW
 from froc.audit.documents import Harness, Role
 from froc.audit.report import Facts
-from froc.bounds.binomial import ceiling
+from froc.bounds.binomial import upper_from_count
 from froc.errors import InputError, VerificationError
 from froc.risk.rounding import up
 
@@ -178,7 +178,7 @@ def draw(losses: bytes, seed: int, rows: int, config: str | None = None) -> list
     for number, line in enumerate(losses.decode("ascii").split("\n")[1:-1], start=2):
         cells = line.split(",")
         if config is None or cells[0] == config:
-            found.append((digest.keyed(key, *cells[:-1]), number))
+            found.append((hashing.hmac_sha256(key, *cells[:-1]), number))
     return sorted(number for _, number in sorted(found)[:rows])
 
 
@@ -209,7 +209,7 @@ def bound(differed: int, rows: int, of: int) -> str:
     """Largest share of all rows that may differ: exact binomial (Clopper and Pearson), rounded up; exact where all were drawn."""
     if rows == of:
         return str(exact(up(differed / of, exact=True)))
-    return str(exact(up(float(ceiling(np.array([differed]), rows, 1 - CONFIDENCE)[0]))))
+    return str(exact(up(float(upper_from_count(np.array([differed]), rows, 1 - CONFIDENCE)[0]))))
 
 
 def document(

@@ -18,7 +18,7 @@ from froc.comparison import document as comparison
 from froc.errors import InputError, VerificationError
 from froc.loss_table import SCALE
 from froc.risk.certificate import Candidate, certify
-from froc.risk.claim import FLOOR as FLOOR
+from froc.risk.claim import MIN_REPORTED_UNITS as MIN_REPORTED_UNITS
 from froc.risk.control import Control, vacuous
 
 PREDICATE = "urn:froc:unlearning-audit:1"
@@ -191,17 +191,17 @@ def limits(facts: Facts, opening: int) -> list[str]:
         "earlier-not-measured": facts.plan.after is not None and not facts.plan.after.measured,
         "no-model-covered": not facts.files,
         "tokenizer-from-the-data": bool(facts.files) and facts.plan.tokenizer is not None,
-        SMALL: smallest(facts) < FLOOR,
+        SMALL: smallest(facts) < MIN_REPORTED_UNITS,
     }
     return [*LIMITS, *(name for name, holds in more.items() if holds)]
 
 
 def smallest(facts: Facts) -> int:
-    """The fewest sampling units that any number of the report is a mean over; `FLOOR` where there are no numbers."""
+    """The fewest sampling units that any number of the report is a mean over; `MIN_REPORTED_UNITS` where there are no numbers."""
     tables: list[tuple[pl.DataFrame, Mapping[Any, str]]] = [(facts.losses, facts.plan.task.units)]
     if facts.compared is not None:
         tables.append((facts.compared.losses, facts.compared.plan.units))
-    counts = [FLOOR]
+    counts = [MIN_REPORTED_UNITS]
     for table, units in tables:
         for risk, unit in units.items():
             some = table.filter(pl.col("risk") == risk).group_by("config")

@@ -37,7 +37,7 @@ def read(
         raise VerificationError("predicate-type", f"the statement is not of type {kind}")
     if set(found) != {"_type", "subject", "predicateType", "predicate"} or not isinstance(found["predicate"], dict):
         raise VerificationError("statement-shape", "a statement has a type, subjects and a predicate, nothing else")
-    return Statement(_subjects(found["subject"]), found["predicate"], signers, hashing.of_bytes(payload))
+    return Statement(_subjects(found["subject"]), found["predicate"], signers, hashing.sha256_bytes(payload))
 
 
 def _subjects(listed: Any) -> dict[str, str]:

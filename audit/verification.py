@@ -170,7 +170,7 @@ def _check(
     log.held("dates", f"issued {said.issued}, expires {said.expires}, sequence {said.sequence}")
     _evidence(report.predicate.get("evidence"), files)
     log.held("evidence", "every evidence file has the digest and size that were signed")
-    covered = _subject(report, hashing.of_bytes(files["plan.json"]))
+    covered = _subject(report, hashing.sha256_bytes(files["plan.json"]))
     log.held("subject", f"{len(covered)} model file(s)" if covered else "no model, the plan alone")
     if model is not None:
         beside = _model(covered, model)

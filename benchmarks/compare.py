@@ -71,7 +71,7 @@ def coverage(quick: bool) -> Found:
         missed = alone = tied = told = 0
         width = []
         for seed in range(runs):
-            drawn = _drawn(hashing.seed("coverage", n, seed), n)
+            drawn = _drawn(hashing.derive_seed("coverage", n, seed), n)
             low, high = _each(drawn, pairs)
             truth = np.array([TRUTH[a] - TRUTH[b] for a, b in pairs])
             missed += bool(((truth < low) | (truth > high)).any())

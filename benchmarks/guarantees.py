@@ -18,12 +18,12 @@ from scipy.special import betaincinv, ndtr, ndtri
 from scipy.stats import binom
 
 from froc import procedures
-from froc.bounds import Bound, hoeffding_bentkus, whole
+from froc.bounds import Bound, ceil_sum, hoeffding_bentkus
 from froc.loss_table import SCALE
 from froc.plugins import make
 from froc.risk.certificate import decide
 from froc.risk.claim import Candidate, Claim
-from froc.risk.requirements import required
+from froc.risk.requirements import required_units
 
 DELTA, BUDGET = 0.1, 0.1
 Found = dict[str, dict[str, Any]]
@@ -190,7 +190,7 @@ def clusters(quick: bool) -> Found:
         found[f"clusters {authors} authors"] = goal(rate, f"<= {DELTA}", rate <= DELTA + margin(DELTA, repeats))
         found[f"pooling errs with {authors} authors"] = goal(float(pooled), f"> {2 * DELTA}", pooled > 2 * DELTA)
     claim = Claim({"forgetting": BUDGET}, {"forgetting": "betting"}, {"forgetting": "group"})
-    needed = required(claim, 1)["forgetting"]
+    needed = required_units(claim, 1)["forgetting"]
     found["ten clusters are refused"] = goal(needed, "> 10", needed > 10)
     return found
 
@@ -280,10 +280,10 @@ def _ratio(times: dict[str, float], slow: str, fast: str) -> float:
 def _by_root(row: Array) -> float:
     """One configuration's HB bound, as SciPy's root finder has it."""
     n, total = len(row), float(row.mean()) / SCALE
-    k = whole(row[None, :])
+    k = ceil_sum(row[None, :])
 
     def excess(alpha: float) -> float:
-        return float(hoeffding_bentkus.tail(np.array([total]), k, n, alpha)[0]) - DELTA
+        return float(hoeffding_bentkus.p_value_from_mean(np.array([total]), k, n, alpha)[0]) - DELTA
 
     return float(brentq(excess, max(total, 1e-9), 1 - 1e-12)) if total < 1 else 1.0
 

@@ -328,7 +328,7 @@ def anew(some: Scratch, draw: random.Random) -> None:
     kept = {path.name: path.read_bytes() for path in place.iterdir() if not path.name.startswith("report")}
     statement = json.loads(base64.b64decode(json.loads((place / "report.dsse.json").read_bytes())["payload"]))
     subject = {item["name"]: item["digest"]["sha256"] for item in statement["subject"]}
-    name, old = draw.choice(("plan.json", "seal.json", "trials.jsonl")), hashing.of_bytes(kept["plan.json"])
+    name, old = draw.choice(("plan.json", "seal.json", "trials.jsonl")), hashing.sha256_bytes(kept["plan.json"])
     lines = kept[name].split(b"\n")[:-1] if name == "trials.jsonl" else [kept[name]]
     at = draw.randrange(len(lines))
     document = json.loads(lines[at])
@@ -338,7 +338,7 @@ def anew(some: Scratch, draw: random.Random) -> None:
     if name == "plan.json":
         kept["plan.dsse.json"] = plan_signing.plan_statement(kept[name], some.signer, "2026-03-01T12:00:00Z")
         for other in ("seal.json", "trials.jsonl"):
-            kept[other] = kept[other].replace(old.encode(), hashing.of_bytes(kept[name]).encode())
+            kept[other] = kept[other].replace(old.encode(), hashing.sha256_bytes(kept[name]).encode())
     report = statement["predicate"]
     page = (place / "report.html").read_bytes()
     with suppress(Exception):  # the verifier meets whatever goes wrong here once more

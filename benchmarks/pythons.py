@@ -32,7 +32,7 @@ from importlib.metadata import version
 from pathlib import Path
 import numpy as np
 from audit import evidence, signing, verification
-from froc import digest
+from froc import hashing
 from froc.risk.certificate import Candidate, Claim, decide
 run, bundle, key, out, tables = map(Path, sys.argv[1:6])
 now = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
@@ -54,7 +54,7 @@ for _ in range(int(str(tables))):
     whole.update(canonical_json.compact(canonical_json.exact(decide(losses, candidates, claim))))
 print(json.dumps({
     "python": platform.python_version(), "versions": {n: version(n) for n in ("numpy", "scipy", "polars", "mapie", "pydantic", "cryptography")},
-    "torch": "torch" in sys.modules, "verdict": found.verdict, "files": digest.of_files(again), "certificates": whole.hexdigest(),
+    "torch": "torch" in sys.modules, "verdict": found.verdict, "files": hashing.sha256_files(again), "certificates": whole.hexdigest(),
 }))
 """
 

@@ -74,7 +74,7 @@ def true_risks(base: Base, known: Mapping[str, Probe], seed: int) -> dict[str, f
     """risk -> mean loss over 100,000 fresh queries; each distinct query is measured once and counted as often as drawn."""
     risks = {}
     for risk, probe in known.items():
-        draw = np.random.default_rng(hashing.seed("fresh", risk, seed)).integers(len(probe.rows), size=FRESH)
+        draw = np.random.default_rng(hashing.derive_seed("fresh", risk, seed)).integers(len(probe.rows), size=FRESH)
         counts = np.bincount(draw, minlength=len(probe.rows))
         risks[risk] = float((losses(base, probe).astype(np.int64) * counts).sum()) / (SCALE * FRESH)
     return risks

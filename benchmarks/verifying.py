@@ -23,7 +23,7 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 
-from froc import hashing as digest
+from froc import hashing
 from froc.audit import bundle as evidence
 from froc.audit import keys
 from froc.loss_table import SCHEMA
@@ -85,7 +85,7 @@ def make_run(folder: Path, configs: int, queries: int, weights: int = 1000, tria
         "split": {
             "search": dict.fromkeys(budget, 50), "searched": dict.fromkeys(budget, "e" * 64),
             "calibration": {risk: losses.filter(pl.col("risk") == risk)["query" if unit == "query" else "unit"].n_unique() for risk, unit in units.items()},
-            "queries": {risk: digest.of_json(ids) for risk, ids in asked.items()},
+            "queries": {risk: hashing.sha256_json(ids) for risk, ids in asked.items()},
         },
         "search": {"trials": trials, "candidates": configs},
     }  # fmt: skip
@@ -101,7 +101,7 @@ def make_run(folder: Path, configs: int, queries: int, weights: int = 1000, tria
     (folder / "trials.jsonl").write_text("".join(json.dumps(line, sort_keys=True) + "\n" for line in lines))
     losses.write_parquet(folder / "losses" / "calibration.parquet")
     candidates = [
-        Candidate(f"c{i:04d}", "npo", {"lr": 0.001 / (i + 3)}, 1 / (i + 1), digest.of_bytes(b"%d" % i))
+        Candidate(f"c{i:04d}", "npo", {"lr": 0.001 / (i + 3)}, 1 / (i + 1), hashing.sha256_bytes(b"%d" % i))
         for i in range(configs)
     ]
     chosen = certify(losses, candidates, Claim(budget=budget, bound=bounds, unit=units))["chosen"]
@@ -113,7 +113,7 @@ def make_run(folder: Path, configs: int, queries: int, weights: int = 1000, tria
     seal = {
         "format": 1, "plan": planned, "trials": trials, "search_losses": "c" * 64, "candidates": [vars(candidate) for candidate in candidates],
         "calibration": plan["split"]["queries"], "base_weights_digest": plan["model"]["digest"],
-        "model_files": weights_digest.beside(digest.of_files(folder / "model")),
+        "model_files": weights_digest.beside(hashing.sha256_files(folder / "model")),
     }  # fmt: skip
     _json(folder / "seal.json", seal)
     certificate = certify(losses, candidates, Claim(budget=budget, bound=bounds, unit=units))
@@ -136,8 +136,12 @@ def _losses(configs: int, queries: int, risks: Mapping[str, Risk]) -> pl.DataFra
     draw = np.random.default_rng(0)
     parts = []
     for risk, said in risks.items():
-        ids = [digest.keyed(b"k", risk, str(i))[:16] for i in range(queries)]
-        units = ids if said.unit == "query" else [digest.keyed(b"k", "group", str(i // 4))[:16] for i in range(queries)]
+        ids = [hashing.hmac_sha256(b"k", risk, str(i))[:16] for i in range(queries)]
+        units = (
+            ids
+            if said.unit == "query"
+            else [hashing.hmac_sha256(b"k", "group", str(i // 4))[:16] for i in range(queries)]
+        )
         for config in range(configs):
             if risk == "forgetting":
                 values = 1000 * (draw.random(queries) < 0.02 + 0.001 * config)
@@ -151,7 +155,7 @@ def _losses(configs: int, queries: int, risks: Mapping[str, Risk]) -> pl.DataFra
 
 def _json(path: Path, document: Any) -> str:
     path.write_text(json.dumps(document, indent=2, sort_keys=True) + "\n")
-    return digest.of_file(path)
+    return hashing.sha256_file(path)
 
 
 def verified(bundle: Path, key: Path, model: Path) -> dict[str, Any]:
@@ -163,7 +167,7 @@ def verified(bundle: Path, key: Path, model: Path) -> dict[str, Any]:
     return found
 
 
-def hashing(folder: Path, gigabytes: float) -> tuple[float, float]:
+def hashing_speed(folder: Path, gigabytes: float) -> tuple[float, float]:
     """GB per second of CPU time: a model folder of that size, and SHA-256 over memory."""
     block = os.urandom(2**24)
     folder.mkdir()
@@ -173,7 +177,7 @@ def hashing(folder: Path, gigabytes: float) -> tuple[float, float]:
             for _ in range(some):
                 stream.write(block)
     start = time.process_time()
-    digest.of_files(folder)
+    hashing.sha256_files(folder)
     on_disk = count * len(block) / 1e9 / (time.process_time() - start)
     start = time.process_time()
     for _ in range(count):
@@ -212,7 +216,7 @@ def main() -> None:
                 "goal": round(most),
                 "holds": used["mib"] < most,
             }
-        ours, plain = hashing(folder / "model", said.hash_gigabytes or (0.2 if said.quick else 2.0))
+        ours, plain = hashing_speed(folder / "model", said.hash_gigabytes or (0.2 if said.quick else 2.0))
     print(f"hashing a model folder: {ours:.2f} GB/s of CPU time; SHA-256 over memory: {plain:.2f} GB/s")
     share = ours / plain
     promises["hashing, share of SHA-256 over memory"] = {"value": round(share, 2), "goal": 0.8, "holds": share >= 0.8}

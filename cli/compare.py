@@ -105,7 +105,7 @@ def _sides(
             raise InputError(f"{path} is no run folder (no plan.json); give folders that froc search --out wrote")
         plans[path] = plan
     # of the embedded task, whose questions are known, a comparison asks others than any search did
-    questions = int(hashing.of_json([[identity(plan) for plan in plans.values()], vars(terms)])[:8], 16)
+    questions = int(hashing.sha256_json([[identity(plan) for plan in plans.values()], vars(terms)])[:8], 16)
     for path, plan in plans.items():
         units = {risk: plan["task"]["units"][risk] for risk in named_risks.BASIC}
         job = build.build_job(

@@ -7,50 +7,50 @@ from pathlib import Path
 from typing import Any
 
 
-def of_bytes(data: bytes) -> str:
+def sha256_bytes(data: bytes) -> str:
     """SHA-256 of bytes."""
     return hashlib.sha256(data).hexdigest()
 
 
-def of_parts(*parts: "bytes | memoryview") -> str:
+def sha256_parts(*parts: "bytes | memoryview") -> str:
     """SHA-256 of bytes that lie in several places, one after another."""
-    made = hashlib.sha256()
+    digest = hashlib.sha256()
     for part in parts:
-        made.update(part)
-    return made.hexdigest()
+        digest.update(part)
+    return digest.hexdigest()
 
 
-def of_json(document: Any) -> str:
+def sha256_json(document: Any) -> str:
     """SHA-256 of a JSON document written with sorted keys and no blanks (for our own comparison only)."""
-    return of_bytes(json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode())
+    return sha256_bytes(json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode())
 
 
-def of_file(path: Path) -> str:
+def sha256_file(path: Path) -> str:
     """SHA-256 of a file's bytes, read in blocks."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def of_files(folder: Path) -> dict[str, str]:
+def sha256_files(folder: Path) -> dict[str, str]:
     """POSIX path below `folder` -> digest, for every regular file, sorted by the path's bytes."""
     files = [path for path in folder.rglob("*") if path.is_file()]
-    found = {path.relative_to(folder).as_posix(): path for path in files}
-    return {name: of_file(found[name]) for name in sorted(found, key=str.encode)}
+    paths = {path.relative_to(folder).as_posix(): path for path in files}
+    return {name: sha256_file(paths[name]) for name in sorted(paths, key=str.encode)}
 
 
-def of_tree(files: dict[str, str]) -> str:
+def sha256_tree(files: dict[str, str]) -> str:
     """Digest over names and contents, after in-toto's `dirHash`: SHA-256 of the sorted `sha256sum` lines."""
     lines = (f"{files[name]}  {name}\n" for name in sorted(files, key=str.encode))
-    return of_bytes("".join(lines).encode())
+    return sha256_bytes("".join(lines).encode())
 
 
-def keyed(key: bytes, *parts: str) -> str:
+def hmac_sha256(key: bytes, *parts: str) -> str:
     """HMAC-SHA256 over length-prefixed parts, so that no two lists of parts collide."""
     message = b"".join(len(part.encode()).to_bytes(8, "big") + part.encode() for part in parts)
     return hmac.new(key, message, hashlib.sha256).hexdigest()
 
 
-def seed(*parts: str | int) -> int:
+def derive_seed(*parts: str | int) -> int:
     """A 63-bit seed that depends on all parts: independent streams from one written-down number."""
     text = "\x00".join(str(part) for part in parts)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1

@@ -24,7 +24,7 @@ class Conditional:
 
     def meant(self, drawn: Mapping[str, Any]) -> bool:
         """Whether it means something beside those that were drawn before it."""
-        return all(drawn.get(other) in values for other, values in self.when.items())
+        return all(drawn.get(name) in values for name, values in self.when.items())
 
 
 @dataclass(frozen=True)

@@ -55,10 +55,10 @@ class LossMatrix:
 
 def quantise(losses: ArrayLike) -> NDArray[np.int16]:
     """(n,) losses in [0, 1] -> whole thousandths, rounded up. Raises InputError for NaN and values outside."""
-    given = np.asarray(losses)
+    raw = np.asarray(losses)
     # a float32 cannot say 0.1 more exactly than this
-    noise = float(np.finfo(np.float32).eps) if given.dtype == np.float32 else NOISE
-    values = given.astype(np.float64)
+    noise = float(np.finfo(np.float32).eps) if raw.dtype == np.float32 else NOISE
+    values = raw.astype(np.float64)
     if not bool(np.all((values >= 0) & (values <= 1))):
         raise InputError("a loss is not a number in [0, 1]; map it there first")
     return np.ceil((values - noise) * SCALE).clip(0, SCALE).astype(np.int16)
@@ -150,15 +150,15 @@ def prefixes(
         raise InputError(f"risk {risk!r}: a query was measured that is not in the sealed order, or of another unit")
     sums = rows.group_by("config", key).agg(pl.col("loss").cast(pl.Int64).sum(), pl.len().alias("count"))
     sums = sums.join(ranks, on=key).sort("rank")
-    found = []
+    rows_of_configs = []
     for config in configs:
-        some = sums.filter(pl.col("config") == config)
-        first = some["rank"].to_list() == list(range(len(some)))
-        if not first or not (some["count"] == some["whole"]).all():
+        measured = sums.filter(pl.col("config") == config)
+        is_prefix = measured["rank"].to_list() == list(range(len(measured)))
+        if not is_prefix or not (measured["count"] == measured["whole"]).all():
             raise InputError(f"risk {risk!r}: {config} was not measured on the first units of the sealed order")
-        losses, counts = some["loss"].to_numpy(), some["count"].to_numpy().astype(np.int64)
-        found.append((-(-losses // counts)).astype(np.int16).reshape(1, -1))
-    return found, len(planned)
+        losses, counts = measured["loss"].to_numpy(), measured["count"].to_numpy().astype(np.int64)
+        rows_of_configs.append((-(-losses // counts)).astype(np.int16).reshape(1, -1))
+    return rows_of_configs, len(planned)
 
 
 def refuse_shared_units(frame: pl.DataFrame, risk: str) -> None:
@@ -174,7 +174,7 @@ def refuse_shared_units(frame: pl.DataFrame, risk: str) -> None:
 
 def place(unit: str) -> str:
     """What units are sorted by: a digest of the id, which knows neither losses nor topics."""
-    return hashing.of_bytes(unit.encode())
+    return hashing.sha256_bytes(unit.encode())
 
 
 def _columns(table: pl.DataFrame) -> pl.DataFrame:
@@ -244,15 +244,15 @@ def _refuse_gaps(table: pl.DataFrame) -> None:
     twice = kinds.filter(pl.col("n") > 1)
     if len(twice):
         raise InputError(f"risk {twice['risk'][0]!r} has several metrics; give each a risk name of its own")
-    for (split,), some in table.group_by("split", maintain_order=True):
-        asked = some.select("risk", "query").unique(maintain_order=True)
-        counts = some.group_by("config", maintain_order=True).len()
-        short = counts.filter(pl.col("len") < len(asked))
+    for (split,), rows in table.group_by("split", maintain_order=True):
+        queries = rows.select("risk", "query").unique(maintain_order=True)
+        counts = rows.group_by("config", maintain_order=True).len()
+        short = counts.filter(pl.col("len") < len(queries))
         if short.is_empty():
             continue
         config = short["config"][0]
-        lacking = asked.join(some.filter(pl.col("config") == config), on=["risk", "query"], how="anti")
-        first = some.with_row_index().join(lacking.head(1), on=["risk", "query"], how="semi")["config"][0]
+        lacking = queries.join(rows.filter(pl.col("config") == config), on=["risk", "query"], how="anti")
+        first = rows.with_row_index().join(lacking.head(1), on=["risk", "query"], how="semi")["config"][0]
         raise InputError(
             f"configuration {config!r} lacks {len(lacking)} {split} queries of {lacking['risk'][0]} that {first!r} "
             "has; measure all configurations on the same queries, a failed one counts as 1"

@@ -25,4 +25,4 @@ def identity(document: Mapping[str, Any]) -> str:
     entries = {key: value for key, value in document.items() if key not in VOLATILE}
     if not entries.get("plugins"):
         entries.pop("plugins", None)  # plans of older versions do not say that there is none
-    return hashing.of_json(entries)
+    return hashing.sha256_json(entries)

@@ -107,7 +107,7 @@ def find(base: type[T], name: str) -> type[T]:
         loaded: type[T] = outside.load()
         return loaded
     module = importlib.import_module(f"{group(base)}.{name}")
-    found = [
+    classes = [
         item
         for item in vars(module).values()
         if inspect.isclass(item)
@@ -115,9 +115,9 @@ def find(base: type[T], name: str) -> type[T]:
         and item.__module__ == module.__name__
         and not inspect.isabstract(item)
     ]
-    if len(found) != 1:
-        raise TypeError(f"{module.__name__} must define exactly one {base.__name__}, it defines {len(found)}")
-    return found[0]
+    if len(classes) != 1:
+        raise TypeError(f"{module.__name__} must define exactly one {base.__name__}, it defines {len(classes)}")
+    return classes[0]
 
 
 def name_of(plugin: object) -> str:
@@ -145,7 +145,7 @@ def spelled(base: type, name: str) -> str:
 
 
 def _among(known: Iterable[str], name: str) -> str:
-    alike = {_bare(one): one for one in known}
+    alike = {_bare(candidate): candidate for candidate in known}
     return alike.get(_bare(name), name.replace("-", "_"))
 
 
@@ -158,20 +158,20 @@ def _composed(base: type[T], outer: str, rest: str) -> type[T]:
     around: Any = getattr(find(base, outer), "around", None)
     if around is None or not rest.endswith(")"):
         raise InputError(f"{outer}({rest} is not understood; brackets are for methods, such as gu(npo)")
-    found: type[T] = around(find(base, rest.removesuffix(")")))
-    return found
+    plugin: type[T] = around(find(base, rest.removesuffix(")")))
+    return plugin
 
 
 def make(base: type[T], name: str, params: Mapping[str, Any] | None = None) -> T:
     """The plug-in `name` built with `params`; unknown names and values out of range are InputErrors."""
-    plugin: Any = find(base, name)
-    known = {f.name for f in dataclasses.fields(plugin)}
+    kind: Any = find(base, name)
+    known = {f.name for f in dataclasses.fields(kind)}
     for key in params or {}:
         if key not in known:
             raise InputError(f"{name} has no hyperparameter {key!r}; it has: {', '.join(sorted(known))}")
-    made: T = plugin(**(params or {}))
-    check(made)
-    return made
+    plugin: T = kind(**(params or {}))
+    check(plugin)
+    return plugin
 
 
 def parse(text: str) -> tuple[str, dict[str, Any]]:
@@ -179,8 +179,8 @@ def parse(text: str) -> tuple[str, dict[str, Any]]:
     name, _, rest = text.partition(":")
     params: dict[str, Any] = {}
     for word in filter(None, rest.split(",")):
-        key, given, value = word.partition("=")
-        if not given:
+        key, equals, value = word.partition("=")
+        if not equals:
             raise InputError(f"{text!r}: {word!r} is no setting; write {name}:KEY=VALUE")
         params[key.strip()] = _number(value.strip())
     return name, params

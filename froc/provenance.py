@@ -73,14 +73,14 @@ def trace(point: EntryPoint) -> dict[str, str]:
     code = [path for path in listed if path.suffix in CODE and path.is_file()]
     if top[0] in code:
         root = Path(str(point.dist.locate_file(""))).resolve() if point.dist else top[0].parent
-        rule, names = "distribution", {_below(path, root): hashing.of_file(path) for path in code}
+        rule, names = "distribution", {_below(path, root): hashing.sha256_file(path) for path in code}
     else:
-        rule, names = "module", {_below(path, top[0].parent): hashing.of_file(path) for path in top}
+        rule, names = "module", {_below(path, top[0].parent): hashing.sha256_file(path) for path in top}
     about = point.dist
     return {
         "distribution": _word(about.name if about else ""),
         "version": _word(about.version if about else ""),
-        "sha256": hashing.of_tree(names),
+        "sha256": hashing.sha256_tree(names),
         "rule": rule,
     }
 

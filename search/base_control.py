@@ -16,8 +16,8 @@ from froc.data.task import Query
 from froc.errors import InputError
 from froc.loss_table import matrix
 from froc.measuring.agreement import refuse
-from froc.risk.claim import Claim, Evidence, evidence
-from froc.risk.control import BASE, Control, complaint, document, least
+from froc.risk.claim import Claim, Evidence, evidence_from_matrix
+from froc.risk.control import BASE, Control, complaint, document, score_threshold
 from froc.risk.rounding import at_least
 from froc.search.executors import Executor
 from froc.search.job import Job
@@ -76,7 +76,9 @@ def _plain(claim: Claim) -> Claim:
 
 def _units(absences: pl.DataFrame, claim: Claim) -> dict[str, Evidence]:
     return {
-        risk: evidence(matrix(absences, risk=risk, split="search", configs=[BASE], unit=claim.unit[risk]).values)
+        risk: evidence_from_matrix(
+            matrix(absences, risk=risk, split="search", configs=[BASE], unit=claim.unit[risk]).values
+        )
         for risk in claim.risks
     }
 
@@ -129,4 +131,4 @@ def _open_questions(base: Mapping[str, Mapping[str, Any]], budget: Mapping[str, 
 def _within(shown: Mapping[str, Any], budget: float | None) -> bool:
     if budget is None or shown["control"] == "none":
         return False
-    return float(shown["before"]) <= least(budget, bool(shown.get("relative")))
+    return float(shown["before"]) <= score_threshold(budget, bool(shown.get("relative")))

@@ -151,7 +151,7 @@ def build_job(
     if asked and view.retrained is not None:
         models.refuse_unlike(base, Path(view.retrained))
     if label is None:
-        label = hashing.of_json([questions, base.digest, inputs.unlearned_digest])
+        label = hashing.sha256_json([questions, base.digest, inputs.unlearned_digest])
     if label:
         view, sealed = renamed(view, sealed, task, label)
     engine = Engine.of(
@@ -275,7 +275,7 @@ def _questions(settings: "Settings") -> int:
     # what is tried unasked was called all when there was no more
     older = {"standard": "all", "all": "every"}
     said["methods"] = tuple(older.get(word, word) for word in settings.methods)
-    return int(hashing.of_json(said)[:8], 16)
+    return int(hashing.sha256_json(said)[:8], 16)
 
 
 def rebuild_embedded(task: Path | None, progress: Callable[[str, int, int], None]) -> None:

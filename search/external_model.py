@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from froc import hashing as digest
+from froc import hashing
 from froc.errors import InputError
 from froc.models import adapters, weights_digest
 from froc.models.base import Base, load, written
@@ -30,7 +30,7 @@ class Given:
             raise InputError(
                 f"{self.folder} is no folder; --unlearned names one with safetensors, as save_pretrained makes it"
             )
-        return digest.of_tree({path.name: digest.of_file(path) for path in self._files()})
+        return hashing.sha256_tree({path.name: hashing.sha256_file(path) for path in self._files()})
 
     @property
     def names(self) -> list[str]:

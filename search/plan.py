@@ -20,8 +20,9 @@ from froc.models import vocabulary
 from froc.models.base import Base
 from froc.plan_identity import VOLATILE
 from froc.plugins import find
-from froc.risk.certificate import Claim, refuse_unknown, required
+from froc.risk.certificate import Claim, refuse_unknown
 from froc.risk.claim import automatic, estimands
+from froc.risk.requirements import required_units
 from froc.search.optuna.space import Spaces, written
 from froc.search.run_folder import Folder
 from froc.search.settings import Settings, control_of, measures
@@ -236,7 +237,7 @@ def _candidates(
     """How many configurations can be tested with these queries; InputError where not even one could be certified."""
     wanted = settings.candidates or min(10, settings.trials)
     for count in range(wanted, 0, -1):
-        needed = required(claim, count, searched)
+        needed = required_units(claim, count, searched)
         short = [risk for risk, need in needed.items() if units[risk] < need]
         if not short:
             note = f"only {count} of {wanted} candidates can be tested with so few queries" if count < wanted else ""

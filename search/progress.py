@@ -44,7 +44,7 @@ class ProgressDisplay:
         self._budget = {risk: alpha for risk, alpha in plan.claim.budget.items() if risk in BASIC}
         if self._quiet:
             return
-        from froc.risk.claim import FLOOR
+        from froc.risk.claim import MIN_REPORTED_UNITS
 
         units, metrics = plan.document["split"], plan.document["metrics"]
         named = [risk for risk in plan.claim.budget if risk != COMBINED]
@@ -59,8 +59,12 @@ class ProgressDisplay:
                 ),
                 soft_wrap=True,
             )
-        few = [f"{units['calibration'][risk]} of {risk}" for risk in named if units["calibration"][risk] < FLOOR]
-        small = f"{', '.join(few)}: froc audit report refuses numbers on fewer than {FLOOR} units (--allow-small-sample reports them)"
+        few = [
+            f"{units['calibration'][risk]} of {risk}"
+            for risk in named
+            if units["calibration"][risk] < MIN_REPORTED_UNITS
+        ]
+        small = f"{', '.join(few)}: froc audit report refuses numbers on fewer than {MIN_REPORTED_UNITS} units (--allow-small-sample reports them)"
         for note in (*plan.notes, *([small] if few else [])):
             self._console.print(f"[dim]note: {marked(note)}[/]")
 

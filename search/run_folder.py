@@ -193,4 +193,4 @@ def write_table(path: Path, table: pl.DataFrame) -> None:
 
 def of_document(path: Path) -> str:
     """Digest of a document's bytes."""
-    return hashing.of_file(path)
+    return hashing.sha256_file(path)

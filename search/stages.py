@@ -248,5 +248,5 @@ def _exchangeability(
             continue
         rows = [(query.id, query.row.group or query.id, places.get(query.row, 0)) for query in queries]
         known = pl.DataFrame(rows, schema=["query", "unit", "place"], orient="row")
-        lines += warnings(losses, risk=risk, configs=configs, unit=certificate["unit"][risk], known=known)
+        lines += warnings(losses, risk=risk, configs=configs, unit=certificate["unit"][risk], positions=known)
     return lines

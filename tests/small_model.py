@@ -39,7 +39,7 @@ def made_from(recipe: embedded_text.Recipe) -> str:
     recipe = replace(recipe, seed=0)
     people = embedded_text._people(recipe, random.Random(recipe.seed))
     learnt = [[astuple(row) for row in fact] for fact in embedded_text._wordings(people, held_out=False)]
-    return hashing.of_json({"recipe": asdict(recipe), "texts": learnt, "refusals": embedded_text.REFUSALS})
+    return hashing.sha256_json({"recipe": asdict(recipe), "texts": learnt, "refusals": embedded_text.REFUSALS})
 
 
 def main() -> None:

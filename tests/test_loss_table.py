@@ -129,7 +129,7 @@ def test_search_may_hold_more_configurations_than_calibration() -> None:
 def test_matrix_has_configs_as_asked_and_units_by_digest() -> None:
     found = matrix(check(table()), risk="forgetting", split="calibration", configs=["b", "a"], unit="query")
     assert found.configs == ("b", "a")
-    assert list(found.units) == sorted(("q1", "q2", "q3"), key=lambda name: hashing.of_bytes(name.encode()))
+    assert list(found.units) == sorted(("q1", "q2", "q3"), key=lambda name: hashing.sha256_bytes(name.encode()))
     by_name = dict(zip(found.units, found.values.T.tolist(), strict=True))
     assert by_name == {"q1": [500, 0], "q2": [100, 250], "q3": [29, 1000]}
     assert found.values.dtype == np.int16

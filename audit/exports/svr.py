@@ -64,7 +64,10 @@ def _predicate(found: Result) -> dict[str, Any]:
             "id": f"urn:froc:audit-verify:{froc.__version__}",
             "policies": [
                 {"name": "plan.json", "digest": {"sha256": found.facts.plan_digest}},
-                {"name": "report.dsse.json", "digest": {"sha256": hashing.of_bytes(found.files["report.dsse.json"])}},
+                {
+                    "name": "report.dsse.json",
+                    "digest": {"sha256": hashing.sha256_bytes(found.files["report.dsse.json"])},
+                },
             ],
         },
         "properties": _properties(found, model=found.model_checked),

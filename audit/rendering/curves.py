@@ -15,7 +15,7 @@ from froc.audit.rendering.summary import ordered
 from froc.audit.report import Facts
 from froc.loss_table import SCALE
 from froc.risk.certificate import bounds
-from froc.risk.ratios import ratio
+from froc.risk.ratios import certifies_ratio
 
 FEWEST = 10
 """Queries that a class of losses holds at least, so that it tells of no single one."""
@@ -59,7 +59,7 @@ def _curves(
     found = []
     for risk, alpha in budget.items():
         parts = {risk: Decimal(1)}
-        if ratio(certificate, risk):
+        if certifies_ratio(certificate, risk):
             continue
         if risk not in certificate["unit"]:
             parts = {name: Decimal(weight) for name, weight in certificate["weights"].items()}

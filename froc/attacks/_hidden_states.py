@@ -33,7 +33,7 @@ UNSEEN: frozenset[Sight] = frozenset({"written", "continued", "others", "spread"
 
 def sample(rows: Sequence[Row], seed: int, most: int = ROWS) -> list[Row]:
     """At most `most` rows, drawn."""
-    draw = np.random.default_rng(hashing.seed("sample", seed))
+    draw = np.random.default_rng(hashing.derive_seed("sample", seed))
     return [rows[i] for i in sorted(draw.permutation(len(rows))[:most])]
 
 

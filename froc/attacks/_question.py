@@ -59,7 +59,7 @@ def filled(text: str, row: Row) -> str:
 
 def drawing(name: str, row: Row, material: Material) -> random.Random:
     """Draws that the row and the seed settle."""
-    return random.Random(hashing.seed(name, material.seed, row.question, row.answer, row.group))
+    return random.Random(hashing.derive_seed(name, material.seed, row.question, row.answer, row.group))
 
 
 def others(row: Row, material: Material, count: int, name: str, of: str = "answer") -> list[str]:

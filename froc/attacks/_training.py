@@ -34,7 +34,7 @@ class Training(Attack):
     ) -> None:
         """Make the answers of `rows` likelier, in place: every parameter moves, each row is seen equally often."""
         stack = Stack(encode(tokenizer, rows, material.template, Limits.of(model)), model.device)
-        draw = np.random.default_rng(hashing.seed("attack", material.seed))
+        draw = np.random.default_rng(hashing.derive_seed("attack", material.seed))
         own = [p.requires_grad_() for p in parameters(model).values() if p.dtype.is_floating_point]
         # a small step is lost in a half-precision parameter: a float32 copy takes it
         moved = [p if p.dtype == torch.float32 else p.detach().float() for p in own]

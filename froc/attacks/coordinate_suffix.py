@@ -83,7 +83,7 @@ class CoordinateSuffix(Attack):
             rows = [_with(row, at, suffix) for suffix in tried for row, at in zip(known, places, strict=True)]
             return [float(value) for value in nll(model, rows).reshape(len(tried), -1).sum(1)]
 
-        draw = np.random.default_rng(hashing.seed("suffix", seed))
+        draw = np.random.default_rng(hashing.derive_seed("suffix", seed))
         marks: Any = tokenizer(" !", add_special_tokens=False)["input_ids"]
         suffix = (int(marks[-1]),) * self.tokens
         none, least = losses([(), suffix])

@@ -68,7 +68,7 @@ class SoftPrompt(Attack):
         known = list(batches(model, [self._longer(row) for row in rows], AT_ONCE))
         least, best = float(nll(model, rows).sum()) / sum(row.answer for row in rows), None
         embeddings = model.get_input_embeddings()
-        draw = torch.Generator().manual_seed(hashing.seed("soft prompt", seed))
+        draw = torch.Generator().manual_seed(hashing.derive_seed("soft prompt", seed))
         first = torch.randint(model.config.get_text_config().vocab_size, (self.tokens,), generator=draw)
         with torch.no_grad():
             soft = embeddings(first.to(model.device)[None])[0].float()

@@ -27,13 +27,13 @@ from froc.errors import InputError
 from froc.loss_table import SCALE
 
 Losses = NDArray[np.integer[Any]]
-Reals = NDArray[np.float64]
-Wholes = NDArray[np.int64]
-Level = float | Reals
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+Level = float | FloatArray
 """One risk for all configurations, or (m,) one for each."""
-BLOCK = 1 << 16
+BLOCK_LOSSES = 1 << 16
 """Losses that are worked on at a time: temporary arrays stay in the processor's cache, and far below the table."""
-MANY = 10**7
+THREADED_LOSSES = 10**7
 """Losses from which on starting threads is worth it."""
 
 
@@ -53,14 +53,14 @@ class Bound(ABC):
     theorem: ClassVar[str]
 
     @abstractmethod
-    def p_value(self, losses: Losses, alpha: Level) -> Reals:
+    def p_value(self, losses: Losses, alpha: Level) -> FloatArray:
         """(m,) p-values for H: R > alpha, alpha in (0, 1)."""
 
     @abstractmethod
-    def upper(self, losses: Losses, delta: float) -> Reals:
+    def upper(self, losses: Losses, delta: float) -> FloatArray:
         """(m,) upper bounds at error delta in (0, 1), each in [0, 1]."""
 
-    def e_value(self, losses: Losses, alpha: Level) -> Reals:
+    def e_value(self, losses: Losses, alpha: Level) -> FloatArray:
         """(m,) e-values against H: R > alpha, 0 or larger. InputError where the theorem gives none."""
         raise InputError(f"{type(self).__name__} has no e-values; take --bound mixture or betting")
 
@@ -73,7 +73,7 @@ def shape(losses: Losses) -> tuple[int, int]:
     return int(m), int(n)
 
 
-def total(losses: Losses) -> Wholes:
+def total(losses: Losses) -> IntArray:
     """(m,) sums of thousandths, exact."""
     n = shape(losses)[1]
     # 32 bits hold two million losses, and are summed twice as fast
@@ -81,47 +81,47 @@ def total(losses: Losses) -> Wholes:
     return np.asarray(losses.sum(axis=1, dtype=kind), dtype=np.int64)
 
 
-def mean(losses: Losses) -> Reals:
+def mean(losses: Losses) -> FloatArray:
     """(m,) mean losses in [0, 1]."""
     return np.asarray(total(losses) / (SCALE * losses.shape[1]))
 
 
-def whole(losses: Losses) -> Wholes:
+def ceil_sum(losses: Losses) -> IntArray:
     """(m,) smallest whole number not below the sum of losses: exact, since losses are integers."""
-    return rounded(total(losses))
+    return ceil_thousandths(total(losses))
 
 
-def rounded(sums: Wholes) -> Wholes:
+def ceil_thousandths(sums: IntArray) -> IntArray:
     """(m,) sums of thousandths as whole losses, rounded up."""
     return np.asarray(-(-sums // SCALE), dtype=np.int64)
 
 
-def counts(losses: Losses) -> Wholes:
+def counts(losses: Losses) -> IntArray:
     """(m,) numbers of losses of 1; InputError for losses other than 0 and 1."""
     # of 0..SCALE, these two alone are multiples of SCALE
-    if any(bool((losses[some] % SCALE).any()) for some in blocks(losses)):
+    if any(bool((losses[block] % SCALE).any()) for block in blocks(losses)):
         raise InputError("this bound needs losses of 0 or 1; take --bound auto, betting or hoeffding_bentkus")
-    return whole(losses)
+    return ceil_sum(losses)
 
 
 def blocks(losses: Losses) -> list[slice]:
-    """Slices of configurations, about BLOCK losses each."""
+    """Slices of configurations, about BLOCK_LOSSES losses each."""
     m, n = losses.shape
-    step = max(1, BLOCK // max(1, n))
+    step = max(1, BLOCK_LOSSES // max(1, n))
     return [slice(start, start + step) for start in range(0, m, step)]
 
 
-def by_block(losses: Losses, work: Callable[[slice], Reals]) -> Reals:
+def by_block(losses: Losses, work: Callable[[slice], FloatArray]) -> FloatArray:
     """(m,) results of `work` on every block; large tables are shared among the processor's cores."""
-    some = blocks(losses)
-    if losses.size < MANY:
-        parts = [work(one) for one in some]
+    slices = blocks(losses)
+    if losses.size < THREADED_LOSSES:
+        parts = [work(block) for block in slices]
     else:
         with ThreadPoolExecutor(os.cpu_count()) as pool:  # numpy lets go of Python's lock
-            parts = list(pool.map(work, some))
+            parts = list(pool.map(work, slices))
     return np.concatenate([np.zeros(0), *parts])
 
 
-def each(level: Level, m: int) -> Reals:
+def per_config(level: Level, m: int) -> FloatArray:
     """(m,) a level for each configuration."""
     return np.broadcast_to(np.asarray(level, dtype=np.float64), (m,))

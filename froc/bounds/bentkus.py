@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from froc.bounds import Bound, Level, Losses, Reals, Wholes, binomial, shape, whole
+from froc.bounds import Bound, FloatArray, IntArray, Level, Losses, binomial, ceil_sum, shape
 
 
 @dataclass(frozen=True)
@@ -19,20 +19,20 @@ class Bentkus(Bound):
 
     theorem: ClassVar[str] = "Bentkus 2004; Bates et al. 2101.02703"
 
-    def p_value(self, losses: Losses, alpha: Level) -> Reals:
+    def p_value(self, losses: Losses, alpha: Level) -> FloatArray:
         """(m,) e times the binomial tail, at most 1."""
-        return tail(whole(losses), shape(losses)[1], alpha)
+        return p_value_from_sum(ceil_sum(losses), shape(losses)[1], alpha)
 
-    def upper(self, losses: Losses, delta: float) -> Reals:
+    def upper(self, losses: Losses, delta: float) -> FloatArray:
         """(m,) inverted tails."""
-        return ceiling(whole(losses), shape(losses)[1], delta)
+        return upper_from_sum(ceil_sum(losses), shape(losses)[1], delta)
 
 
-def tail(k: Wholes, n: int, alpha: Level) -> Reals:
+def p_value_from_sum(k: IntArray, n: int, alpha: Level) -> FloatArray:
     """(m,) min(1, e P(Bin(n, alpha) <= k)), k the sum of losses rounded up to a whole number."""
-    return np.minimum(1.0, math.e * binomial.tail(k, n, alpha))
+    return np.minimum(1.0, math.e * binomial.p_value_from_count(k, n, alpha))
 
 
-def ceiling(k: Wholes, n: int, delta: float) -> Reals:
+def upper_from_sum(k: IntArray, n: int, delta: float) -> FloatArray:
     """(m,) Clopper-Pearson bounds at delta / e."""
-    return binomial.ceiling(k, n, delta / math.e)
+    return binomial.upper_from_count(k, n, delta / math.e)

@@ -8,13 +8,13 @@ from typing import ClassVar
 import numpy as np
 from scipy.optimize import elementwise
 
-from froc.bounds import Bound, Level, Losses, Reals, by_block, each, shape
+from froc.bounds import Bound, FloatArray, Level, Losses, by_block, per_config, shape
 from froc.hyperparameters import Range, hyper
 from froc.loss_table import SCALE
 
-STRETCH = 1 << 15
+CHUNK_STEPS = 1 << 15
 """Steps of capital that are worked on at a time."""
-CLOSE = 1e-12
+ROOT_TOLERANCE = 1e-12
 """How far above a root the search may end, in risk."""
 
 
@@ -37,51 +37,51 @@ class Betting(Bound):
     level: float = hyper(0.1, Range(1e-6, 0.5, log=True))
     planned: int = hyper(0, Range(0, 10**9))
 
-    def p_value(self, losses: Losses, alpha: Level) -> Reals:
+    def p_value(self, losses: Losses, alpha: Level) -> FloatArray:
         """(m,) one over the largest capital."""
-        risks = each(alpha, shape(losses)[0])
-        return by_block(losses, lambda b: tail(losses[b] / SCALE, risks[b], self.level, self.planned))
+        risks = per_config(alpha, shape(losses)[0])
+        return by_block(losses, lambda b: p_value_from_losses(losses[b] / SCALE, risks[b], self.level, self.planned))
 
-    def upper(self, losses: Losses, delta: float) -> Reals:
+    def upper(self, losses: Losses, delta: float) -> FloatArray:
         """(m,) smallest risks that the capital excludes at delta; 1 where it excludes none."""
         shape(losses)
-        return by_block(losses, lambda b: ceiling(losses[b] / SCALE, delta, self.planned))
+        return by_block(losses, lambda b: upper_from_losses(losses[b] / SCALE, delta, self.planned))
 
-    def e_value(self, losses: Losses, alpha: Level) -> Reals:
+    def e_value(self, losses: Losses, alpha: Level) -> FloatArray:
         """(m,) capital after the last unit."""
-        risks = each(alpha, shape(losses)[0])
-        return by_block(losses, lambda b: last(losses[b] / SCALE, risks[b], self.level, self.planned))
+        risks = per_config(alpha, shape(losses)[0])
+        return by_block(losses, lambda b: e_value_from_losses(losses[b] / SCALE, risks[b], self.level, self.planned))
 
 
-def tail(values: Reals, alpha: Level, level: float, planned: int = 0) -> Reals:
+def p_value_from_losses(values: FloatArray, alpha: Level, level: float, planned: int = 0) -> FloatArray:
     """(m,) p-values of (m, n) losses in [0, 1]."""
-    largest, _ = capital(values, bets(values, level, planned), each(alpha, len(values)))
+    largest, _ = capital(values, bets(values, level, planned), per_config(alpha, len(values)))
     return np.asarray(1.0 / np.maximum(1.0, largest))
 
 
-def last(values: Reals, alpha: Level, level: float, planned: int = 0) -> Reals:
+def e_value_from_losses(values: FloatArray, alpha: Level, level: float, planned: int = 0) -> FloatArray:
     """(m,) e-values of (m, n) losses in [0, 1]."""
-    return capital(values, bets(values, level, planned), each(alpha, len(values)))[1]
+    return capital(values, bets(values, level, planned), per_config(alpha, len(values)))[1]
 
 
-def ceiling(values: Reals, delta: float, planned: int = 0) -> Reals:
+def upper_from_losses(values: FloatArray, delta: float, planned: int = 0) -> FloatArray:
     """(m,) upper bounds: the capital grows with a, and the bets do not depend on it."""
     stakes = bets(values, delta, planned)
     kept = 1.0 - stakes * values
 
-    def excess(a: Reals, rows: Reals) -> Reals:
+    def excess(a: FloatArray, rows: FloatArray) -> FloatArray:
         # all rows are taken as they lie; picking them would copy the table
-        some = slice(None) if len(rows) == len(kept) else rows.astype(np.intp)
-        return log(grown(kept[some], stakes[some], a)[0]) + math.log(delta)
+        selected = slice(None) if len(rows) == len(kept) else rows.astype(np.intp)
+        return log(capital_from_kept(kept[selected], stakes[selected], a)[0]) + math.log(delta)
 
     average, room, n = values.mean(axis=1), math.log(1.0 / delta), values.shape[1]
     # with bets of sqrt(2 room / (n variance)) the capital passes 1 / delta near here
-    spread = np.maximum(0.0, np.einsum("ij,ij->i", values, values) / n - average**2)
-    near, far = np.sqrt(2.0 * spread * room / n), 4.0 * room / n
-    return root(excess, (average + 0.5 * near, average + 1.4 * near + far))
+    variance = np.maximum(0.0, np.einsum("ij,ij->i", values, values) / n - average**2)
+    deviation, linear = np.sqrt(2.0 * variance * room / n), 4.0 * room / n
+    return root(excess, (average + 0.5 * deviation, average + 1.4 * deviation + linear))
 
 
-def bets(values: Reals, level: float, planned: int = 0) -> Reals:
+def bets(values: FloatArray, level: float, planned: int = 0) -> FloatArray:
     """(m, n) bets in (0, 1]: bet i uses the losses before i only."""
     n = values.shape[1]
     count = np.arange(2.0, n + 2.0)
@@ -101,16 +101,16 @@ def bets(values: Reals, level: float, planned: int = 0) -> Reals:
     return np.asarray(np.minimum(stakes, 1.0, out=stakes))
 
 
-def capital(values: Reals, stakes: Reals, alpha: Reals) -> tuple[Reals, Reals]:
+def capital(values: FloatArray, stakes: FloatArray, alpha: FloatArray) -> tuple[FloatArray, FloatArray]:
     """(m,) largest capital after any unit, and (m,) capital after the last, against risks (m,)."""
-    return grown(1.0 - stakes * values, stakes, alpha)
+    return capital_from_kept(1.0 - stakes * values, stakes, alpha)
 
 
-def grown(kept: Reals, stakes: Reals, alpha: Reals) -> tuple[Reals, Reals]:
+def capital_from_kept(kept: FloatArray, stakes: FloatArray, alpha: FloatArray) -> tuple[FloatArray, FloatArray]:
     """`capital` from kept = 1 - v L, which is the same for all risks; a stretch at a time, since cache is fast."""
     m, n = kept.shape
     largest, end = np.zeros(m), np.ones(m)
-    stretch = max(1, STRETCH // max(1, m))
+    stretch = max(1, CHUNK_STEPS // max(1, m))
     for start in range(0, n, stretch):
         part = slice(start, start + stretch)
         steps = stakes[:, part] * alpha[:, None]
@@ -123,27 +123,27 @@ def grown(kept: Reals, stakes: Reals, alpha: Reals) -> tuple[Reals, Reals]:
     return largest, end
 
 
-def log(capital: Reals) -> Reals:
+def log(capital: FloatArray) -> FloatArray:
     """Logarithm of a capital, kept finite: a root search needs numbers."""
     return np.asarray(np.log(np.clip(capital, 1e-300, 1e300)))
 
 
-def root(excess: Callable[[Reals, Reals], Reals], *guesses: tuple[Reals, Reals]) -> Reals:
-    """(m,) where rising functions on [0, 1] pass 0, from above, to CLOSE; 1 where they do not.
+def root(excess: Callable[[FloatArray, FloatArray], FloatArray], *guesses: tuple[FloatArray, FloatArray]) -> FloatArray:
+    """(m,) where rising functions on [0, 1] pass 0, from above, to ROOT_TOLERANCE; 1 where they do not.
 
     excess(a, rows): values of the functions of these rows (whole numbers) at a. guesses: brackets to try first.
     """
-    found = np.ones(len(guesses[0][0]))
-    left = np.arange(len(found))
-    for low, high in (*guesses, (np.zeros(len(found)), np.ones(len(found)))):
-        if not len(left):
+    roots = np.ones(len(guesses[0][0]))
+    open_rows = np.arange(len(roots))
+    for low, high in (*guesses, (np.zeros(len(roots)), np.ones(len(roots)))):
+        if not len(open_rows):
             break
         result = elementwise.find_root(
             excess,
-            (low[left], np.minimum(1.0, high[left])),
-            args=(left.astype(np.float64),),
-            tolerances={"xatol": CLOSE / 2, "xrtol": 0.0},
+            (low[open_rows], np.minimum(1.0, high[open_rows])),
+            args=(open_rows.astype(np.float64),),
+            tolerances={"xatol": ROOT_TOLERANCE / 2, "xrtol": 0.0},
         )
-        found[left[result.success]] = np.minimum(1.0, result.x[result.success] + CLOSE / 2)
-        left = left[~result.success]
-    return found
+        roots[open_rows[result.success]] = np.minimum(1.0, result.x[result.success] + ROOT_TOLERANCE / 2)
+        open_rows = open_rows[~result.success]
+    return roots

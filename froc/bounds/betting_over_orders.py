@@ -8,20 +8,20 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from froc.bounds import Bound, Level, Losses, Reals, each, mixture, shape
+from froc.bounds import Bound, FloatArray, Level, Losses, mixture, per_config, shape
 from froc.bounds.betting import bets, root
 from froc.bounds.mixture import histogram
 from froc.hyperparameters import Range, hyper
 from froc.loss_table import SCALE
 
-ORDERS = 16
-"""Orders that the capital is averaged over; for long rows fewer, down to FEWEST: their capitals differ less."""
-FEWEST = 4
-LONG = 1 << 17
+MAX_ORDERS = 16
+"""Orders that the capital is averaged over; for long rows fewer, down to MIN_ORDERS: their capitals differ less."""
+MIN_ORDERS = 4
+MAX_ORDERED_LOSSES = 1 << 17
 """Losses in all orders beyond which fewer orders are looked at."""
-STEADY = 0.1
+CONSTANT_BETS_FRACTION = 0.1
 """Share of the capital that constant bets play with: it costs others ln(1 / 0.9), 2 % of a width, and rescues them where they fail."""
-CELLS = 1 << 16
+BLOCK_LOSSES = 1 << 16
 """Losses in all orders that are worked on at a time: a table is never held in all of them."""
 
 
@@ -45,22 +45,22 @@ class BettingOverOrders(Bound):
 
     level: float = hyper(0.1, Range(1e-6, 0.5, log=True))
 
-    def p_value(self, losses: Losses, alpha: Level) -> Reals:
+    def p_value(self, losses: Losses, alpha: Level) -> FloatArray:
         """(m,) one over the mean capital, at most 1."""
         return np.asarray(np.exp(-np.maximum(0.0, self._logs(losses, alpha))))
 
-    def upper(self, losses: Losses, delta: float) -> Reals:
+    def upper(self, losses: Losses, delta: float) -> FloatArray:
         """(m,) smallest risks that the mean capital excludes at delta; 1 where it excludes none."""
         shape(losses)
-        return in_blocks(losses, lambda b: _Orders(losses[b], delta).upper(delta))
+        return by_ordered_block(losses, lambda b: _Orders(losses[b], delta).upper(delta))
 
-    def e_value(self, losses: Losses, alpha: Level) -> Reals:
+    def e_value(self, losses: Losses, alpha: Level) -> FloatArray:
         """(m,) mean capital; the largest float where it is beyond that."""
         return np.asarray(np.exp(np.minimum(700.0, self._logs(losses, alpha))))
 
-    def _logs(self, losses: Losses, alpha: Level) -> Reals:
-        risks = each(alpha, shape(losses)[0])
-        return in_blocks(losses, lambda b: _Orders(losses[b], self.level).log_e(risks[b]))
+    def _logs(self, losses: Losses, alpha: Level) -> FloatArray:
+        risks = per_config(alpha, shape(losses)[0])
+        return by_ordered_block(losses, lambda b: _Orders(losses[b], self.level).log_e(risks[b]))
 
 
 class _Orders:
@@ -68,14 +68,14 @@ class _Orders:
 
     def __init__(self, losses: Losses, level: float) -> None:
         m, n = losses.shape
-        values = shuffled(losses).reshape(-1, n) / SCALE
+        values = in_random_orders(losses).reshape(-1, n) / SCALE
         self.stakes = bets(values, level)
         self.kept = 1.0 - self.stakes * values
         self.count = histogram(losses)
         self.average = losses.mean(axis=1) / SCALE
         self.shape = (m, len(values) // m, n)
 
-    def log_e(self, alpha: Reals, rows: slice | NDArray[np.intp] = slice(None)) -> Reals:
+    def log_e(self, alpha: FloatArray, rows: slice | NDArray[np.intp] = slice(None)) -> FloatArray:
         """(r,) logarithms of the mean final capital of some rows, at a risk each."""
         kept, stakes = self.kept.reshape(self.shape)[rows], self.stakes.reshape(self.shape)[rows]
         steps = stakes * alpha[:, None, None]
@@ -85,27 +85,29 @@ class _Orders:
         logs = np.log(steps, out=steps).sum(axis=2)
         ordered = np.logaddexp.reduce(logs, axis=1) - np.log(self.shape[1])
         steady = mixture.log_e(self.count[rows], np.minimum(alpha, 1.0 - 1e-12))
-        return np.asarray(np.logaddexp(ordered + np.log1p(-STEADY), steady + np.log(STEADY)))
+        return np.asarray(
+            np.logaddexp(ordered + np.log1p(-CONSTANT_BETS_FRACTION), steady + np.log(CONSTANT_BETS_FRACTION))
+        )
 
-    def upper(self, delta: float) -> Reals:
+    def upper(self, delta: float) -> FloatArray:
         """(m,) where the mean capital passes 1 / delta: it grows with the risk."""
 
-        def excess(a: Reals, rows: Reals) -> Reals:
-            whole = len(rows) == self.shape[0]
-            return np.asarray(self.log_e(a, slice(None) if whole else rows.astype(np.intp)) + np.log(delta))
+        def excess(a: FloatArray, rows: FloatArray) -> FloatArray:
+            all_rows = len(rows) == self.shape[0]
+            return np.asarray(self.log_e(a, slice(None) if all_rows else rows.astype(np.intp)) + np.log(delta))
 
         return root(excess, (self.average, np.ones(self.shape[0])))
 
 
-def orders(n: int) -> int:
+def n_orders(n: int) -> int:
     """How many orders rows of n losses are looked at in; n alone decides."""
-    return max(FEWEST, min(ORDERS, LONG // max(1, n)))
+    return max(MIN_ORDERS, min(MAX_ORDERS, MAX_ORDERED_LOSSES // max(1, n)))
 
 
-def shuffled(losses: Losses) -> Losses:
+def in_random_orders(losses: Losses) -> Losses:
     """(m, k, n) the losses of every row in k orders, which hang on nothing but how often each loss is there."""
     ranked = np.sort(np.asarray(losses, dtype=np.int16), axis=1)
-    k, n = orders(ranked.shape[1]), ranked.shape[1]
+    k, n = n_orders(ranked.shape[1]), ranked.shape[1]
     ordered = np.empty((len(ranked), k, n), dtype=np.int16)
     for i, row in enumerate(ranked):
         draw = np.random.Generator(np.random.PCG64(_seed(row)))
@@ -118,8 +120,8 @@ def _seed(row: NDArray[np.int16]) -> int:
     return int.from_bytes(hashlib.sha256(b"froc orders\0" + row.astype("<i2").tobytes()).digest(), "big")
 
 
-def in_blocks(losses: Losses, work: Callable[[slice], Reals]) -> Reals:
-    """(m,) results of `work` on slices of rows that have, in all their orders, about CELLS losses."""
+def by_ordered_block(losses: Losses, work: Callable[[slice], FloatArray]) -> FloatArray:
+    """(m,) results of `work` on slices of rows that have, in all their orders, about BLOCK_LOSSES losses."""
     n = losses.shape[1]
-    step = max(1, CELLS // (n * orders(n)))
+    step = max(1, BLOCK_LOSSES // (n * n_orders(n)))
     return np.concatenate([np.zeros(0), *(work(slice(at, at + step)) for at in range(0, len(losses), step))])

@@ -5,11 +5,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from froc.bounds import Bound, Level, Losses, Reals, each, shape, total
+from froc.bounds import Bound, FloatArray, Level, Losses, per_config, shape, total
 from froc.bounds.betting import bets, root
-from froc.bounds.betting_over_orders import in_blocks, shuffled
-from froc.bounds.betting_without_replacement import steps
-from froc.bounds.hypergeometric import size
+from froc.bounds.betting_over_orders import by_ordered_block, in_random_orders
+from froc.bounds.betting_without_replacement import capital_factors
+from froc.bounds.hypergeometric import population_size
 from froc.hyperparameters import Range, hyper
 from froc.loss_table import SCALE
 
@@ -29,22 +29,26 @@ class BettingOverOrdersWithoutReplacement(Bound):
     level: float = hyper(0.1, Range(1e-6, 0.5, log=True))
     population: int = hyper(0, Range(0, 10**9))
 
-    def p_value(self, losses: Losses, alpha: Level) -> Reals:
+    def p_value(self, losses: Losses, alpha: Level) -> FloatArray:
         """(m,) one over the mean capital; 0 or 1 where the losses decide."""
-        risks, many = each(alpha, shape(losses)[0]), size(self.population, losses.shape[1])
-        p = in_blocks(losses, lambda b: np.exp(-np.maximum(0.0, _Orders(losses[b], many, self.level).log_e(risks[b]))))
-        seen, unseen = total(losses) / SCALE, many - losses.shape[1]
+        risks, listed = per_config(alpha, shape(losses)[0]), population_size(self.population, losses.shape[1])
+        p = by_ordered_block(
+            losses, lambda b: np.exp(-np.maximum(0.0, _Orders(losses[b], listed, self.level).log_e(risks[b])))
+        )
+        seen, unseen = total(losses) / SCALE, listed - losses.shape[1]
         # sums of thousandths are far apart compared with what floats add
-        p = np.where(seen > many * risks + 1e-9, 1.0, p)
-        return np.asarray(np.where(seen + unseen <= many * risks + 1e-9, 0.0, p))
+        p = np.where(seen > listed * risks + 1e-9, 1.0, p)
+        return np.asarray(np.where(seen + unseen <= listed * risks + 1e-9, 0.0, p))
 
-    def upper(self, losses: Losses, delta: float) -> Reals:
+    def upper(self, losses: Losses, delta: float) -> FloatArray:
         """(m,) smallest risks that the mean capital or the losses exclude at delta."""
-        many = size(self.population, shape(losses)[1])
-        low = total(losses) / (SCALE * many)
-        high = (total(losses) + SCALE * (many - losses.shape[1])) / (SCALE * many)
+        listed = population_size(self.population, shape(losses)[1])
+        low = total(losses) / (SCALE * listed)
+        high = (total(losses) + SCALE * (listed - losses.shape[1])) / (SCALE * listed)
         return np.clip(
-            in_blocks(losses, lambda b: _Orders(losses[b], many, delta).upper(delta, low[b], high[b])), low, high
+            by_ordered_block(losses, lambda b: _Orders(losses[b], listed, delta).upper(delta, low[b], high[b])),
+            low,
+            high,
         )
 
 
@@ -53,19 +57,19 @@ class _Orders:
 
     def __init__(self, losses: Losses, population: int, level: float) -> None:
         m, n = losses.shape
-        self.values = shuffled(losses).reshape(-1, n) / SCALE
+        self.values = in_random_orders(losses).reshape(-1, n) / SCALE
         self.stakes = bets(self.values, level)
         self.population, self.shape = population, (m, len(self.values) // m, n)
 
-    def log_e(self, alpha: Reals, rows: slice | Reals = slice(None)) -> Reals:
+    def log_e(self, alpha: FloatArray, rows: slice | FloatArray = slice(None)) -> FloatArray:
         """(r,) logarithms of the mean final capital of some rows, at a risk each."""
         at = rows if isinstance(rows, slice) else rows.astype(np.intp)
         k, n = self.shape[1:]
         values, stakes = (array.reshape(self.shape)[at].reshape(-1, n) for array in (self.values, self.stakes))
-        gains = np.maximum(steps(values, stakes, self.population, np.repeat(alpha, k)), 1e-300)
+        gains = np.maximum(capital_factors(values, stakes, self.population, np.repeat(alpha, k)), 1e-300)
         logs = np.log(gains).sum(axis=1).reshape(-1, k)
         return np.asarray(np.logaddexp.reduce(logs, axis=1) - np.log(k))
 
-    def upper(self, delta: float, low: Reals, high: Reals) -> Reals:
+    def upper(self, delta: float, low: FloatArray, high: FloatArray) -> FloatArray:
         """(m,) where the mean capital passes 1 / delta."""
         return root(lambda a, rows: np.asarray(self.log_e(a, rows) + np.log(delta)), (low, high))

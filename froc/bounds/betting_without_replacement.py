@@ -6,9 +6,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from froc.bounds import Bound, Level, Losses, Reals, by_block, each, shape, total
+from froc.bounds import Bound, FloatArray, Level, Losses, by_block, per_config, shape, total
 from froc.bounds.betting import bets, log, root
-from froc.bounds.hypergeometric import size
+from froc.bounds.hypergeometric import population_size
 from froc.hyperparameters import Range, hyper
 from froc.loss_table import SCALE
 
@@ -32,49 +32,49 @@ class BettingWithoutReplacement(Bound):
     level: float = hyper(0.1, Range(1e-6, 0.5, log=True))
     population: int = hyper(0, Range(0, 10**9))
 
-    def p_value(self, losses: Losses, alpha: Level) -> Reals:
+    def p_value(self, losses: Losses, alpha: Level) -> FloatArray:
         """(m,) one over the largest capital; 0 or 1 where the losses decide."""
-        risks, many = each(alpha, shape(losses)[0]), size(self.population, losses.shape[1])
-        return by_block(losses, lambda b: tail(losses[b] / SCALE, many, risks[b], self.level))
+        risks, many = per_config(alpha, shape(losses)[0]), population_size(self.population, losses.shape[1])
+        return by_block(losses, lambda b: p_value_from_losses(losses[b] / SCALE, many, risks[b], self.level))
 
-    def upper(self, losses: Losses, delta: float) -> Reals:
+    def upper(self, losses: Losses, delta: float) -> FloatArray:
         """(m,) smallest risks that the capital or the losses exclude at delta."""
-        many = size(self.population, shape(losses)[1])
-        found = by_block(losses, lambda b: ceiling(losses[b] / SCALE, many, delta))
+        many = population_size(self.population, shape(losses)[1])
+        upper_by_capital = by_block(losses, lambda b: upper_from_losses(losses[b] / SCALE, many, delta))
         unseen = SCALE * (many - losses.shape[1])
-        return np.asarray(np.minimum(found, (total(losses) + unseen) / (SCALE * many)))
+        return np.asarray(np.minimum(upper_by_capital, (total(losses) + unseen) / (SCALE * many)))
 
 
-def tail(values: Reals, population: int, alpha: Reals, level: float) -> Reals:
+def p_value_from_losses(values: FloatArray, population: int, alpha: FloatArray, level: float) -> FloatArray:
     """(m,) p-values of (m, n) losses in [0, 1] at risks (m,)."""
     n, seen = values.shape[1], values.sum(axis=1)
-    p = 1.0 / np.maximum(1.0, largest(values, bets(values, level), population, alpha))
+    p = 1.0 / np.maximum(1.0, largest_capital(values, bets(values, level), population, alpha))
     # sums of thousandths are far apart compared with what floats add
     p = np.where(seen > population * alpha + 1e-9, 1.0, p)
     return np.asarray(np.where(seen + (population - n) <= population * alpha + 1e-9, 0.0, p))
 
 
-def ceiling(values: Reals, population: int, delta: float) -> Reals:
+def upper_from_losses(values: FloatArray, population: int, delta: float) -> FloatArray:
     """(m,) upper bounds; at least the mean of a list whose unseen losses are all 0."""
     stakes = bets(values, delta)
 
-    def excess(a: Reals, rows: Reals) -> Reals:
-        some = rows.astype(np.intp)
-        return log(largest(values[some], stakes[some], population, a)) + math.log(delta)
+    def excess(a: FloatArray, rows: FloatArray) -> FloatArray:
+        selected = rows.astype(np.intp)
+        return log(largest_capital(values[selected], stakes[selected], population, a)) + math.log(delta)
 
     n, seen = values.shape[1], values.sum(axis=1)
     low, high = seen / population, (seen + population - n) / population
-    found = root(excess, (low, high))
-    return np.clip(found, low, high)
+    roots = root(excess, (low, high))
+    return np.clip(roots, low, high)
 
 
-def largest(values: Reals, stakes: Reals, population: int, alpha: Reals) -> Reals:
+def largest_capital(values: FloatArray, stakes: FloatArray, population: int, alpha: FloatArray) -> FloatArray:
     """(m,) largest capital after any draw, against risks (m,); never below 0."""
     with np.errstate(over="ignore", under="ignore"):
-        return np.asarray(np.cumprod(steps(values, stakes, population, alpha), axis=1).max(axis=1))
+        return np.asarray(np.cumprod(capital_factors(values, stakes, population, alpha), axis=1).max(axis=1))
 
 
-def steps(values: Reals, stakes: Reals, population: int, alpha: Reals) -> Reals:
+def capital_factors(values: FloatArray, stakes: FloatArray, population: int, alpha: FloatArray) -> FloatArray:
     """(m, n) what each draw multiplies the capital with, against risks (m,); never below 0."""
     n = values.shape[1]
     before = np.zeros_like(values)

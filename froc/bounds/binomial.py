@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 from scipy import special
 
-from froc.bounds import Bound, Level, Losses, Reals, Wholes, counts, shape
+from froc.bounds import Bound, FloatArray, IntArray, Level, Losses, counts, shape
 
 
 @dataclass(frozen=True)
@@ -19,22 +19,22 @@ class Binomial(Bound):
     binary_only: ClassVar[bool] = True
     theorem: ClassVar[str] = "Clopper and Pearson 1934"
 
-    def p_value(self, losses: Losses, alpha: Level) -> Reals:
+    def p_value(self, losses: Losses, alpha: Level) -> FloatArray:
         """(m,) P(Bin(n, alpha) <= k), k the number of losses of 1."""
-        return tail(counts(losses), shape(losses)[1], alpha)
+        return p_value_from_count(counts(losses), shape(losses)[1], alpha)
 
-    def upper(self, losses: Losses, delta: float) -> Reals:
+    def upper(self, losses: Losses, delta: float) -> FloatArray:
         """(m,) largest risk that k or fewer losses do not exclude at level delta; 1 where all are lost."""
-        return ceiling(counts(losses), shape(losses)[1], delta)
+        return upper_from_count(counts(losses), shape(losses)[1], delta)
 
 
-def tail(k: Wholes, n: int, alpha: Level) -> Reals:
+def p_value_from_count(k: IntArray, n: int, alpha: Level) -> FloatArray:
     """(m,) P(Bin(n, alpha) <= k) for counts k in 0..n."""
     return np.asarray(special.bdtr(k.astype(np.float64), n, alpha), dtype=np.float64)
 
 
-def ceiling(k: Wholes, n: int, delta: float) -> Reals:
+def upper_from_count(k: IntArray, n: int, delta: float) -> FloatArray:
     """(m,) u with P(Bin(n, u) <= k) = delta; 1 for k >= n."""
     inside = k < n
-    some = np.where(inside, k, 0)
-    return np.where(inside, special.betaincinv(some + 1.0, n - some, 1.0 - delta), 1.0)
+    count = np.where(inside, k, 0)
+    return np.where(inside, special.betaincinv(count + 1.0, n - count, 1.0 - delta), 1.0)

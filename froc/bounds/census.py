@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from froc.bounds import Bound, Level, Losses, Reals, mean, shape, total
+from froc.bounds import Bound, FloatArray, Level, Losses, mean, shape, total
 from froc.errors import InputError
 from froc.hyperparameters import Range, hyper
 from froc.loss_table import SCALE
@@ -24,13 +24,13 @@ class Census(Bound):
 
     population: int = hyper(0, Range(0, 10**9))
 
-    def p_value(self, losses: Losses, alpha: Level) -> Reals:
+    def p_value(self, losses: Losses, alpha: Level) -> FloatArray:
         """(m,) 0 or 1."""
         n = self._all(losses)
         # thousandths are whole; what a float adds to alpha n is far below one of them
         return np.where(total(losses) <= np.asarray(alpha) * SCALE * n + 1e-6, 0.0, 1.0)
 
-    def upper(self, losses: Losses, delta: float) -> Reals:
+    def upper(self, losses: Losses, delta: float) -> FloatArray:
         """(m,) mean losses."""
         self._all(losses)
         return mean(losses)

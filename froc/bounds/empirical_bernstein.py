@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from froc.bounds import Bound, Level, Losses, Reals, mean, shape, total
+from froc.bounds import Bound, FloatArray, Level, Losses, mean, shape, total
 from froc.loss_table import SCALE
 
 
@@ -20,16 +20,16 @@ class EmpiricalBernstein(Bound):
 
     theorem: ClassVar[str] = "Maurer and Pontil 0907.3740"
 
-    def p_value(self, losses: Losses, alpha: Level) -> Reals:
+    def p_value(self, losses: Losses, alpha: Level) -> FloatArray:
         """(m,) levels at which the bound meets alpha."""
-        return tail(mean(losses), variance(losses), shape(losses)[1], alpha)
+        return p_value_from_moments(mean(losses), variance(losses), shape(losses)[1], alpha)
 
-    def upper(self, losses: Losses, delta: float) -> Reals:
+    def upper(self, losses: Losses, delta: float) -> FloatArray:
         """(m,) bounds, at most 1; 1 for a single unit, which has no variance."""
-        return ceiling(mean(losses), variance(losses), shape(losses)[1], delta)
+        return upper_from_moments(mean(losses), variance(losses), shape(losses)[1], delta)
 
 
-def variance(losses: Losses) -> Reals:
+def variance(losses: Losses) -> FloatArray:
     """(m,) unbiased variances of the losses; 0 for a single unit."""
     n = losses.shape[1]
     first = total(losses).astype(np.float64)
@@ -37,7 +37,7 @@ def variance(losses: Losses) -> Reals:
     return np.asarray(np.maximum(0.0, (squares - first * first / max(1, n)) / max(1, n - 1)) / SCALE**2)
 
 
-def tail(average: Reals, spread: Reals, n: int, alpha: Level) -> Reals:
+def p_value_from_moments(average: FloatArray, spread: FloatArray, n: int, alpha: Level) -> FloatArray:
     """(m,) min(1, 2 exp(-x^2)), x the root of b x^2 + a x = alpha - r with a = sqrt(2 V / n), b = 7 / (3 (n - 1))."""
     if n < 2:
         return np.ones(len(average))
@@ -49,7 +49,7 @@ def tail(average: Reals, spread: Reals, n: int, alpha: Level) -> Reals:
     return np.asarray(np.minimum(1.0, 2.0 * np.exp(-x * x)))
 
 
-def ceiling(average: Reals, spread: Reals, n: int, delta: float) -> Reals:
+def upper_from_moments(average: FloatArray, spread: FloatArray, n: int, delta: float) -> FloatArray:
     """(m,) upper bounds from means and unbiased variances."""
     if n < 2:
         return np.ones(len(average))

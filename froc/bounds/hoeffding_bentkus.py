@@ -5,7 +5,18 @@ from typing import ClassVar
 
 import numpy as np
 
-from froc.bounds import Bound, Level, Losses, Reals, Wholes, bentkus, each, hoeffding_kl, rounded, total
+from froc.bounds import (
+    Bound,
+    FloatArray,
+    IntArray,
+    Level,
+    Losses,
+    bentkus,
+    ceil_thousandths,
+    hoeffding_kl,
+    per_config,
+    total,
+)
 from froc.loss_table import SCALE
 
 
@@ -19,18 +30,18 @@ class HoeffdingBentkus(Bound):
 
     theorem: ClassVar[str] = "Hoeffding 1963; Bentkus 2004; Bates et al. 2101.02703"
 
-    def p_value(self, losses: Losses, alpha: Level) -> Reals:
+    def p_value(self, losses: Losses, alpha: Level) -> FloatArray:
         """(m,) p-values, MAPIE's."""
         sums, n = total(losses), losses.shape[1]
-        return tail(sums / (SCALE * n), rounded(sums), n, alpha)
+        return p_value_from_mean(sums / (SCALE * n), ceil_thousandths(sums), n, alpha)
 
-    def upper(self, losses: Losses, delta: float) -> Reals:
+    def upper(self, losses: Losses, delta: float) -> FloatArray:
         """(m,) the smaller of the two inverted parts."""
         sums, n = total(losses), losses.shape[1]
-        return ceiling(sums / (SCALE * n), rounded(sums), n, delta)
+        return upper_from_mean(sums / (SCALE * n), ceil_thousandths(sums), n, delta)
 
 
-def tail(average: Reals, k: Wholes, n: int, alpha: Level) -> Reals:
+def p_value_from_mean(average: FloatArray, k: IntArray, n: int, alpha: Level) -> FloatArray:
     """(m,) p-values by MAPIE for mean losses with k = ceil(n mean), k known exactly."""
     from mapie.risk_control.methods import compute_hoeffding_bentkus_p_value
 
@@ -38,13 +49,13 @@ def tail(average: Reals, k: Wholes, n: int, alpha: Level) -> Reals:
     average = np.where(np.ceil(average * n) > k, np.nextafter(average, 0.0), average)
     if isinstance(alpha, float):
         return np.asarray(np.minimum(1.0, compute_hoeffding_bentkus_p_value(average, int(n), alpha)[:, 0]))
-    found = np.ones(len(average))
-    for one in np.unique(alpha):
-        some = each(alpha, len(average)) == one
-        found[some] = compute_hoeffding_bentkus_p_value(average[some], int(n), float(one))[:, 0]
-    return np.clip(found, 0.0, 1.0)
+    p = np.ones(len(average))
+    for level in np.unique(alpha):
+        at_level = per_config(alpha, len(average)) == level
+        p[at_level] = compute_hoeffding_bentkus_p_value(average[at_level], int(n), float(level))[:, 0]
+    return np.clip(p, 0.0, 1.0)
 
 
-def ceiling(average: Reals, k: Wholes, n: int, delta: float) -> Reals:
+def upper_from_mean(average: FloatArray, k: IntArray, n: int, delta: float) -> FloatArray:
     """(m,) upper bounds at delta for mean losses with k = ceil(n mean)."""
-    return np.minimum(bentkus.ceiling(k, n, delta), hoeffding_kl.ceiling(average, n, delta))
+    return np.minimum(bentkus.upper_from_sum(k, n, delta), hoeffding_kl.upper_from_mean(average, n, delta))

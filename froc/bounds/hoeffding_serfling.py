@@ -6,8 +6,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from froc.bounds import Bound, Level, Losses, Reals, mean, shape
-from froc.bounds.hypergeometric import size
+from froc.bounds import Bound, FloatArray, Level, Losses, mean, shape
+from froc.bounds.hypergeometric import population_size
 from froc.hyperparameters import Range, hyper
 
 
@@ -25,15 +25,15 @@ class HoeffdingSerfling(Bound):
 
     population: int = hyper(0, Range(0, 10**9))
 
-    def p_value(self, losses: Losses, alpha: Level) -> Reals:
+    def p_value(self, losses: Losses, alpha: Level) -> FloatArray:
         """(m,) exp(-2 n (alpha - r)^2 / kappa)."""
         n = shape(losses)[1]
-        return tail(mean(losses), n, size(self.population, n), alpha)
+        return p_value_from_mean(mean(losses), n, population_size(self.population, n), alpha)
 
-    def upper(self, losses: Losses, delta: float) -> Reals:
+    def upper(self, losses: Losses, delta: float) -> FloatArray:
         """(m,) upper bounds, at most 1; the mean itself for the whole list."""
         n = shape(losses)[1]
-        return ceiling(mean(losses), n, size(self.population, n), delta)
+        return upper_from_mean(mean(losses), n, population_size(self.population, n), delta)
 
 
 def kappa(n: int, population: int) -> float:
@@ -43,7 +43,7 @@ def kappa(n: int, population: int) -> float:
     return (1.0 - n / population) * (1.0 + 1.0 / n)
 
 
-def tail(average: Reals, n: int, population: int, alpha: Level) -> Reals:
+def p_value_from_mean(average: FloatArray, n: int, population: int, alpha: Level) -> FloatArray:
     """(m,) p-values; 0 or 1 for the whole list."""
     factor = kappa(n, population)
     if factor <= 0:
@@ -52,6 +52,6 @@ def tail(average: Reals, n: int, population: int, alpha: Level) -> Reals:
     return np.asarray(np.exp(-2.0 * n * gap * gap / factor))
 
 
-def ceiling(average: Reals, n: int, population: int, delta: float) -> Reals:
+def upper_from_mean(average: FloatArray, n: int, population: int, delta: float) -> FloatArray:
     """(m,) upper bounds from means."""
     return np.minimum(1.0, average + math.sqrt(kappa(n, population) * math.log(1.0 / delta) / (2.0 * n)))

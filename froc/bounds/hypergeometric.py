@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 from scipy.stats import hypergeom
 
-from froc.bounds import Bound, Level, Losses, Reals, Wholes, counts, each, shape
+from froc.bounds import Bound, FloatArray, IntArray, Level, Losses, counts, per_config, shape
 from froc.errors import InputError
 from froc.hyperparameters import Range, hyper
 
@@ -26,34 +26,34 @@ class Hypergeometric(Bound):
 
     population: int = hyper(0, Range(0, 10**9))
 
-    def p_value(self, losses: Losses, alpha: Level) -> Reals:
+    def p_value(self, losses: Losses, alpha: Level) -> FloatArray:
         """(m,) hypergeometric tails."""
         n = shape(losses)[1]
-        return tail(counts(losses), n, size(self.population, n), alpha)
+        return p_value_from_count(counts(losses), n, population_size(self.population, n), alpha)
 
-    def upper(self, losses: Losses, delta: float) -> Reals:
+    def upper(self, losses: Losses, delta: float) -> FloatArray:
         """(m,) multiples of 1 / N."""
         n = shape(losses)[1]
-        return ceiling(counts(losses), n, size(self.population, n), delta)
+        return upper_from_count(counts(losses), n, population_size(self.population, n), delta)
 
 
-def size(population: int, n: int) -> int:
+def population_size(population: int, n: int) -> int:
     """The population's size; InputError where fewer are listed than measured."""
     if population and population < n:
         raise InputError(f"{n} units are measured, but only {population} are listed; correct the list's size")
     return population or n
 
 
-def tail(k: Wholes, n: int, population: int, alpha: Level) -> Reals:
+def p_value_from_count(k: IntArray, n: int, population: int, alpha: Level) -> FloatArray:
     """(m,) P(Hyp(N, M, n) <= k), M the smallest number of losses with M / N > alpha; 0 where there is none."""
     # alpha N is a whole number more often than floats admit
-    least = np.floor(each(alpha, len(k)) * population + 1e-9).astype(np.int64) + 1
+    least = np.floor(per_config(alpha, len(k)) * population + 1e-9).astype(np.int64) + 1
     possible = (least <= population) & (k <= n)
     p = hypergeom.cdf(k, population, np.clip(least, 0, population), n)
     return np.asarray(np.clip(np.where(possible, p, 0.0), 0.0, 1.0))
 
 
-def ceiling(k: Wholes, n: int, population: int, delta: float) -> Reals:
+def upper_from_count(k: IntArray, n: int, population: int, delta: float) -> FloatArray:
     """(m,) largest M / N that k losses among n do not exclude, by bisection over M: the tail falls as M grows."""
     low, high = k.copy(), population - n + k
     while bool((low < high).any()):

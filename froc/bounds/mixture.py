@@ -5,13 +5,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from froc.bounds import Bound, Level, Losses, Reals, by_block, each, shape
+from froc.bounds import Bound, FloatArray, Level, Losses, by_block, per_config, shape
 from froc.bounds.betting import root
 from froc.loss_table import SCALE
 
-SHARES = (np.arange(12) + 0.5) / 12
+BET_FRACTIONS = (np.arange(12) + 0.5) / 12
 """Bets as shares of the largest that cannot go broke."""
-TABLE = np.arange(SCALE + 1) / SCALE
+LOSS_VALUES = np.arange(SCALE + 1) / SCALE
 """Every loss there is."""
 
 
@@ -26,25 +26,25 @@ class Mixture(Bound):
 
     theorem: ClassVar[str] = "Waudby-Smith and Ramdas 2010.09686 (constant bets, mixed)"
 
-    def p_value(self, losses: Losses, alpha: Level) -> Reals:
+    def p_value(self, losses: Losses, alpha: Level) -> FloatArray:
         """(m,) one over the e-value, at most 1."""
         return np.exp(-np.maximum(0.0, self._logs(losses, alpha)))
 
-    def upper(self, losses: Losses, delta: float) -> Reals:
+    def upper(self, losses: Losses, delta: float) -> FloatArray:
         """(m,) smallest risks with e-value 1 / delta or more; 1 where there is none."""
         shape(losses)
-        return by_block(losses, lambda b: ceiling(histogram(losses[b]), delta))
+        return by_block(losses, lambda b: upper_from_histogram(histogram(losses[b]), delta))
 
-    def e_value(self, losses: Losses, alpha: Level) -> Reals:
+    def e_value(self, losses: Losses, alpha: Level) -> FloatArray:
         """(m,) mean capital; the largest float where it is beyond that."""
         return np.exp(np.minimum(700.0, self._logs(losses, alpha)))
 
-    def _logs(self, losses: Losses, alpha: Level) -> Reals:
-        risks = each(alpha, shape(losses)[0])
+    def _logs(self, losses: Losses, alpha: Level) -> FloatArray:
+        risks = per_config(alpha, shape(losses)[0])
         return by_block(losses, lambda b: log_e(histogram(losses[b]), risks[b]))
 
 
-def histogram(losses: Losses) -> Reals:
+def histogram(losses: Losses) -> FloatArray:
     """(m, SCALE + 1) how often each loss is there: all that an order-free product needs."""
     m = len(losses)
     places = losses.astype(np.int64)
@@ -52,22 +52,22 @@ def histogram(losses: Losses) -> Reals:
     return np.bincount(places.ravel(), minlength=m * (SCALE + 1)).reshape(m, SCALE + 1).astype(np.float64)
 
 
-def log_e(count: Reals, alpha: Reals) -> Reals:
+def log_e(count: FloatArray, alpha: FloatArray) -> FloatArray:
     """(m,) logarithms of e-values at risks (m,) in [0, 1), from histograms."""
     # 1 - c (L - a) / (1 - a) is (1 - c) + c (1 - L) / (1 - a): it grows with a
-    gain = (1.0 - TABLE)[None, :] / (1.0 - alpha)[:, None]
-    capital = np.empty((len(SHARES), len(count)))
-    for place, share in enumerate(SHARES):
+    gain = (1.0 - LOSS_VALUES)[None, :] / (1.0 - alpha)[:, None]
+    capital = np.empty((len(BET_FRACTIONS), len(count)))
+    for place, share in enumerate(BET_FRACTIONS):
         capital[place] = (count * np.log1p(share * (gain - 1.0))).sum(axis=1)
-    return np.asarray(np.logaddexp.reduce(capital, axis=0) - np.log(len(SHARES)))
+    return np.asarray(np.logaddexp.reduce(capital, axis=0) - np.log(len(BET_FRACTIONS)))
 
 
-def ceiling(count: Reals, delta: float) -> Reals:
+def upper_from_histogram(count: FloatArray, delta: float) -> FloatArray:
     """(m,) upper bounds from histograms."""
 
-    def excess(a: Reals, rows: Reals) -> Reals:
+    def excess(a: FloatArray, rows: FloatArray) -> FloatArray:
         # at a = 1 every gambler but those with losses of 1 alone has endless capital
         return np.asarray(log_e(count[rows.astype(np.intp)], np.minimum(a, 1.0 - 1e-12)) + np.log(delta))
 
-    average = count @ TABLE / count.sum(axis=1)
+    average = count @ LOSS_VALUES / count.sum(axis=1)
     return root(excess, (average, np.ones(len(count))))

@@ -72,21 +72,21 @@ class Division:
         units = losses.select("risk", "unit").unique().group_by("risk").agg("unit").sort("risk")
         places = {unit: self._place(unit) for unit in losses["unit"].unique()}
         first = {unit for unit, place in places.items() if place < self.share}
-        for some in units["unit"].to_list():
-            if first.isdisjoint(some):
-                first.add(min(some, key=places.__getitem__))
-            if first.issuperset(some):
-                first.discard(max(some, key=places.__getitem__))
-        for risk, some in units.iter_rows():
-            if first.isdisjoint(some) or first.issuperset(some):
+        for names in units["unit"].to_list():
+            if first.isdisjoint(names):
+                first.add(min(names, key=places.__getitem__))
+            if first.issuperset(names):
+                first.discard(max(names, key=places.__getitem__))
+        for risk, names in units.iter_rows():
+            if first.isdisjoint(names) or first.issuperset(names):
                 raise InputError(
-                    f"{risk}: {len(some)} units are too few to be divided; name the configurations beforehand"
+                    f"{risk}: {len(names)} units are too few to be divided; name the configurations beforehand"
                 )
         side = pl.when(pl.col("unit").is_in(list(first))).then(pl.lit("search")).otherwise(pl.lit("calibration"))
         return losses.with_columns(split=side)
 
     def _place(self, unit: str) -> float:
-        return int(hashing.of_bytes(f"froc search share\0{self.seed}\0{unit}".encode())[:13], 16) / 2**52
+        return int(hashing.sha256_bytes(f"froc search share\0{self.seed}\0{unit}".encode())[:13], 16) / 2**52
 
 
 def certify(
@@ -121,7 +121,7 @@ def certify(
     scale: "thousandths" where a loss table holds whole numbers 0..1000. allow_other_mean: take measures of a log whose rows have
     another mean than it reports. Everything else as `froc certify --help` says. Raises InputError where the losses cannot bear the claim.
     """
-    found = (
+    losses_read = (
         Read(table, beforehand=True, scale=scale)
         if isinstance(table, pl.DataFrame)
         else read(
@@ -134,7 +134,7 @@ def certify(
         )
     )
     return certificate_of(
-        found, budget, confidence=confidence, search_share=search_share, split_seed=split_seed,
+        losses_read, budget, confidence=confidence, search_share=search_share, split_seed=split_seed,
         named_beforehand=named_beforehand, procedure=procedure, bound=bound, binary=binary, unit=unit,
         population=population, listed=listed, weights=weights, radius=radius, joint=joint,
         counted=not isinstance(table, pl.DataFrame),
@@ -142,22 +142,22 @@ def certify(
 
 
 def certificate_of(
-    found: Read, budget: float | Mapping[str, float], *, search_share: float | None, split_seed: int,
+    losses_read: Read, budget: float | Mapping[str, float], *, search_share: float | None, split_seed: int,
     named_beforehand: bool, counted: bool = True, **claim: Any,
 ) -> Certificate:  # fmt: skip
     """`certify` of files that were read already; claim: arguments of `claim_of`. counted: whether it is written down that these
     rows were certified (`froc.data.opening_ledger.certified`): of files, not of frames, which simulations hand over by the thousand."""
     division = None if search_share is None else Division(search_share, split_seed)
-    losses, design = designed(found.losses, division, named_beforehand or found.beforehand)
-    asked = claim_of(losses, budget, **claim)
-    look = _counted(losses, asked, design) if counted else opening_ledger.Certified()
-    control = _divided_alike(found.control, losses)
-    document = decided(losses, candidates(losses), replace(asked, opening=look.number), control=control)
+    losses, design = designed(losses_read.losses, division, named_beforehand or losses_read.beforehand)
+    stated_claim = claim_of(losses, budget, **claim)
+    look = _counted(losses, stated_claim, design) if counted else opening_ledger.Certified()
+    control = _divided_alike(losses_read.control, losses)
+    document = decided(losses, candidates(losses), replace(stated_claim, opening=look.number), control=control)
     document |= {"looks": {"times": look.times, "ways": look.options, "sealed": look.sealed}} if counted else {}
     named = design["kind"] == "named-beforehand" and losses["config"].n_unique() > 1
-    warned = [*further(found, asked), *document["warnings"], *([] if control else [UNSHOWN])]
-    notes = [*warned, *look.sentences, *found.notes, *([BEFOREHAND] if named else [])]
-    sources = {name: [asdict(source) for source in some] for name, some in found.sources.items()}
+    warned = [*further(losses_read, stated_claim), *document["warnings"], *([] if control else [UNSHOWN])]
+    notes = [*warned, *look.sentences, *losses_read.notes, *([BEFOREHAND] if named else [])]
+    sources = {name: [asdict(source) for source in files] for name, files in losses_read.sources.items()}
     return Certificate(document | {"warnings": notes, "design": design} | ({"sources": sources} if sources else {}))
 
 
@@ -169,17 +169,17 @@ def _divided_alike(control: Control | None, losses: pl.DataFrame) -> Control | N
     return replace(control, table=control.table.drop("split").join(splits, on=["risk", "query"], how="inner"))
 
 
-def _counted(losses: pl.DataFrame, asked: Claim, design: Mapping[str, Any]) -> opening_ledger.Certified:
+def _counted(losses: pl.DataFrame, claim: Claim, design: Mapping[str, Any]) -> opening_ledger.Certified:
     """Count this look at the rows; a way of looking is what was claimed, how rows were divided, and what they lost."""
     names = losses.select("risk", "query").unique().group_by("risk").agg(pl.col("query"))
     content = losses.sort("config", "risk", "query").select("config", "risk", "query", "loss").write_csv()
-    way = hashing.of_json([asdict(asked), dict(design), hashing.of_bytes(content.encode())])
-    return opening_ledger.certified({risk: frozenset(some) for risk, some in names.iter_rows()}, way)
+    way = hashing.sha256_json([asdict(claim), dict(design), hashing.sha256_bytes(content.encode())])
+    return opening_ledger.certified({risk: frozenset(queries) for risk, queries in names.iter_rows()}, way)
 
 
-def further(found: Read, claim: Claim) -> list[str]:
+def further(losses_read: Read, claim: Claim) -> list[str]:
     """Warnings of a claim that its losses cannot bear as they should: opened before, or in an order that names decide."""
-    again = further_look(found.opened, claim)
+    again = further_look(losses_read.opened, claim)
     ordered = sorted(risk for risk, bound in claim.bound.items() if not find(Bound, bound).order_free)
     named = f"{', '.join(ordered)}: {ORDERED}" if ordered else None
     return [line for line in (again, named) if line is not None]
@@ -195,16 +195,16 @@ def read(
     allow_other_mean: bool = False,
 ) -> Read:
     """Files of a format as a checked loss table; InputError for an option that the format does not have."""
-    given = {"scale": scale, "allow_other_mean": allow_other_mean or None}
-    settings = {name: value for name, value in given.items() if value is not None}
+    options = {"scale": scale, "allow_other_mean": allow_other_mean or None}
+    settings = {name: value for name, value in options.items() if value is not None}
     for name in settings:
         if name not in find(Format, format_).__dataclass_fields__:
             raise InputError(f"--{name.replace('_', '-')} is not for --format {format_}; leave it out")
-    found = make(Format, format_, settings).read(paths, loss, base)
+    losses_read = make(Format, format_, settings).read(paths, loss, base)
     if len(paths) != 1:
-        return found
+        return losses_read
     opened = opened_for(paths[0])
-    return replace(found, opened=opened, control=found.control or _beside(paths[0], opened))
+    return replace(losses_read, opened=opened, control=losses_read.control or _beside(paths[0], opened))
 
 
 def _beside(path: Path, opened: Mapping[str, Any] | None) -> Control | None:
@@ -213,7 +213,7 @@ def _beside(path: Path, opened: Mapping[str, Any] | None) -> Control | None:
     base = path.with_name("base.parquet")
     if not shown or not base.is_file():
         return None
-    return Control(check(pl.read_parquet(base)), {risk: one["control"] for risk, one in shown.items()})
+    return Control(check(pl.read_parquet(base)), {risk: entry["control"] for risk, entry in shown.items()})
 
 
 def designed(
@@ -309,4 +309,4 @@ def candidates(losses: pl.DataFrame) -> list[Candidate]:
 
 
 def _paths(table: str | PathLike[str] | Sequence[str | PathLike[str]]) -> list[Path]:
-    return [Path(table)] if isinstance(table, str | PathLike) else [Path(fspath(one)) for one in table]
+    return [Path(table)] if isinstance(table, str | PathLike) else [Path(fspath(path)) for path in table]

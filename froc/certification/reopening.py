@@ -18,11 +18,11 @@ def opened_for(path: Path) -> Mapping[str, Any] | None:
         if (folder / "plan.json").is_file() and any((folder / name).is_file() for name in SEALED):
             for name in (CERTIFICATE, "plan.json"):
                 try:
-                    found: Any = json.loads((folder / name).read_text(encoding="utf-8"))
+                    document: Any = json.loads((folder / name).read_text(encoding="utf-8"))
                 except (OSError, ValueError):
                     continue
-                if isinstance(found, dict) and isinstance(found.get("budget"), dict):
-                    return found
+                if isinstance(document, dict) and isinstance(document.get("budget"), dict):
+                    return document
     return None
 
 
@@ -30,8 +30,8 @@ def further_look(before: Mapping[str, Any] | None, claim: Claim) -> str | None:
     """A warning where a run's own calibration losses are asked something else than the run asked."""
     if before is None or (before["budget"] == claim.budget and before.get("confidence") == claim.confidence):
         return None
-    asked = " and ".join(f"{risk} at most {alpha:g}" for risk, alpha in before["budget"].items())
+    budgets = " and ".join(f"{risk} at most {alpha:g}" for risk, alpha in before["budget"].items())
     return (
-        f"these queries were opened for {asked} by the run that they belong to; this is a further look at them, and what a further "
+        f"these queries were opened for {budgets} by the run that they belong to; this is a further look at them, and what a further "
         "look certifies does not hold with the stated confidence (take fresh queries, or plan the looks beforehand: --openings)"
     )

@@ -33,8 +33,8 @@ class Certificate(Printed):
     @property
     def chosen(self) -> str | None:
         """The certified configuration with the widest margin in its worst risk."""
-        found: str | None = self.document["chosen"]
-        return found
+        config: str | None = self.document["chosen"]
+        return config
 
     @property
     def reason(self) -> str:
@@ -73,7 +73,7 @@ class Certificate(Printed):
         budget = self.document["budget"]
         columns = (
             "config",
-            *(f"{risk} {what}" for risk in budget for what in ("measured", "at most")),
+            *(f"{risk} {column}" for risk in budget for column in ("measured", "at most")),
             "p-value",
             "certified",
         )
@@ -90,8 +90,8 @@ class Certificate(Printed):
             )
             for row in self.document["candidates"]
         )
-        said = ", ".join(f"{risk} at most {alpha:g}" for risk, alpha in budget.items())
-        return [Drawn(f"{said}, confidence {self.document['confidence']:g}", columns, rows)]
+        budgets = ", ".join(f"{risk} at most {alpha:g}" for risk, alpha in budget.items())
+        return [Drawn(f"{budgets}, confidence {self.document['confidence']:g}", columns, rows)]
 
     def sentences(self) -> list[str]:
         """The result, before and after, and what a reader should know."""

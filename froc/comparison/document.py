@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from froc.bounds import Losses, Reals
-from froc.bounds.betting import ceiling
+from froc.bounds import FloatArray, Losses
+from froc.bounds.betting import upper_from_losses
 from froc.data.task import FORGETTING, RISKS, UTILITY
 from froc.loss_table import SCALE, matrix
 from froc.risk.claim import Claim, level
@@ -51,25 +51,26 @@ def compare(table: pl.DataFrame, seal: Mapping[str, Any], delta: float, unit: Ma
     fronts: dict[str, list[str]] = seal["fronts"]
     methods = _methods(losses, place, points, stages, delta)
     pairs = {
-        stage: _pairs(losses[FORGETTING], place, some, delta / _families(stages)) for stage, some in stages.items()
+        stage: _pairs(losses[FORGETTING], place, points_of_stage, delta / _families(stages))
+        for stage, points_of_stage in stages.items()
     }
     bands = _bands(losses, place, fronts, delta)
     return {
         "format": 1,
         "delta": delta,
         "unit": dict(unit),
-        "n": {risk: int(some.shape[1]) for risk, some in losses.items()},
+        "n": {risk: int(values.shape[1]) for risk, values in losses.items()},
         "base": {risk: _mean(losses[risk][place[BASE]]) for risk in RISKS},
         "stages": methods,
         "pairs": pairs,
         "ranking": {stage: _ranking(methods[stage], pairs[stage]) for stage in stages},
         "fronts": {
-            method: [{"point": name, "mix": points[name]["params"]["mix"], **bands[name]} for name in some]
-            for method, some in fronts.items()
+            method: [{"point": name, "mix": points[name]["params"]["mix"], **bands[name]} for name in front]
+            for method, front in fronts.items()
         },
         "union": _union(fronts, bands),
-        "hypervolume": {method: _volume([bands[name] for name in some]) for method, some in fronts.items()},
-        "region": {method: _region([bands[name] for name in some]) for method, some in fronts.items()},
+        "hypervolume": {method: _volume([bands[name] for name in front]) for method, front in fronts.items()},
+        "region": {method: _region([bands[name] for name in front]) for method, front in fronts.items()},
     }
 
 
@@ -78,21 +79,21 @@ def document(
 ) -> dict[str, Any]:
     """`comparison.json`: what follows from the losses, with what was asked. opening, planned: looks at these queries."""
     claim = Claim({}, {}, plan["units"], plan["confidence"], openings=planned, opening=opening)
-    said = {"number": opening, "planned": planned, "statement": statement(claim)}
-    asked = {name: plan[name] for name in ("task", "model", "metrics", "confidence", "levels", "runs")}
-    told = {name: seal[name] for name in ("monotone", "failed")}
-    return compare(table, seal, level(claim), plan["units"]) | asked | told | {"opening": said}
+    opening_entry = {"number": opening, "planned": planned, "statement": statement(claim)}
+    plan_entries = {name: plan[name] for name in ("task", "model", "metrics", "confidence", "levels", "runs")}
+    seal_entries = {name: seal[name] for name in ("monotone", "failed")}
+    return compare(table, seal, level(claim), plan["units"]) | plan_entries | seal_entries | {"opening": opening_entry}
 
 
-def interval(values: Reals, error: float) -> tuple[Reals, Reals]:
+def interval(values: FloatArray, error: float) -> tuple[FloatArray, FloatArray]:
     """(m,) lower and (m,) upper bounds of the means behind (m, n) values in [0, 1]; each row is missed with at most `error`."""
-    return 1.0 - ceiling(1.0 - values, error / 2), ceiling(values, error / 2)
+    return 1.0 - upper_from_losses(1.0 - values, error / 2), upper_from_losses(values, error / 2)
 
 
-def difference(one: Losses, other: Losses, error: float) -> tuple[Reals, Reals]:
+def difference(first: Losses, second: Losses, error: float) -> tuple[FloatArray, FloatArray]:
     """(m,) lower and upper bounds of mean(one) - mean(other), from losses (m, n) of the same units."""
     # a difference in [-1, 1] is moved to [0, 1], where the bound lives
-    half = (one.astype(np.float64) - other + SCALE) / (2 * SCALE)
+    half = (first.astype(np.float64) - second + SCALE) / (2 * SCALE)
     low, high = interval(half, error)
     return 2.0 * low - 1.0, 2.0 * high - 1.0
 
@@ -125,11 +126,11 @@ def sentences(document: Mapping[str, Any], stages: Sequence[str] = ()) -> list[s
 
 def sentence(pair: Mapping[str, Any], stage: str) -> str:
     """What one pair's interval says."""
-    one, other, low, high = pair["one"], pair["other"], pair["lower"], pair["upper"]
+    first, second, low, high = pair["one"], pair["other"], pair["lower"], pair["upper"]
     when = _when(stage)
     if pair["verdict"] == "tie":
-        return f"{when}: {one} and {other} are a tie; the difference lies between {low:+.3f} and {high:+.3f}."
-    less, more = (one, other) if pair["verdict"] == one else (other, one)
+        return f"{when}: {first} and {second} are a tie; the difference lies between {low:+.3f} and {high:+.3f}."
+    less, more = (first, second) if pair["verdict"] == first else (second, first)
     least, most = sorted((abs(low), abs(high)))
     return f"{when}: {less} leaves {least:.3f} to {most:.3f} less of what was to be forgotten than {more}."
 
@@ -142,31 +143,35 @@ def _methods(
     losses: Mapping[str, Losses], place: Mapping[str, int], points: Mapping[str, Any],
     stages: Mapping[str, Mapping[str, str]], delta: float,
 ) -> dict[str, dict[str, Any]]:  # fmt: skip
-    listed = [(stage, method, name) for stage, some in stages.items() for method, name in some.items()]
+    listed = [
+        (stage, method, name) for stage, points_of_stage in stages.items() for method, name in points_of_stage.items()
+    ]
     keys = [f"{stage} {method}" for stage, method, _ in listed]
     bands = _intervals(losses, [place[name] for _, _, name in listed], keys, delta)
-    found: dict[str, dict[str, Any]] = {stage: {} for stage in stages}
+    by_stage: dict[str, dict[str, Any]] = {stage: {} for stage in stages}
     for key, (stage, method, name) in zip(keys, listed, strict=True):
-        found[stage][method] = {"point": name, "mix": points[name]["params"]["mix"], **bands[key]}
-    return found
+        by_stage[stage][method] = {"point": name, "mix": points[name]["params"]["mix"], **bands[key]}
+    return by_stage
 
 
 def _families(stages: Mapping[str, Mapping[str, str]]) -> int:
     """Pairs over all stages."""
-    return max(1, sum(math.comb(len(some), 2) for some in stages.values()))
+    return max(1, sum(math.comb(len(points_of_stage), 2) for points_of_stage in stages.values()))
 
 
-def _pairs(losses: Losses, place: Mapping[str, int], some: Mapping[str, str], error: float) -> list[dict[str, Any]]:
-    found = []
-    pairs = list(combinations(some, 2))
-    ones, others = (losses[[place[some[pair[k]]] for pair in pairs]] for k in (0, 1))
-    low, high = difference(ones, others, error)
-    for k, (one, other) in enumerate(pairs):
-        verdict = one if high[k] < 0 else other if low[k] > 0 else "tie"
-        mean = round(_mean(ones[k]) - _mean(others[k]), 6)
+def _pairs(
+    losses: Losses, place: Mapping[str, int], points_of_stage: Mapping[str, str], error: float
+) -> list[dict[str, Any]]:
+    rows = []
+    pairs = list(combinations(points_of_stage, 2))
+    first_losses, second_losses = (losses[[place[points_of_stage[pair[k]]] for pair in pairs]] for k in (0, 1))
+    low, high = difference(first_losses, second_losses, error)
+    for k, (first, second) in enumerate(pairs):
+        verdict = first if high[k] < 0 else second if low[k] > 0 else "tie"
+        mean = round(_mean(first_losses[k]) - _mean(second_losses[k]), 6)
         bounds = _outward(float(low[k]), float(high[k]))
-        found.append({"one": one, "other": other, "mean": mean, **bounds, "verdict": verdict})
-    return found
+        rows.append({"one": first, "other": second, "mean": mean, **bounds, "verdict": verdict})
+    return rows
 
 
 def _ranking(methods: Mapping[str, Any], pairs: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
@@ -180,7 +185,7 @@ def _bands(
     losses: Mapping[str, Losses], place: Mapping[str, int], fronts: Mapping[str, Sequence[str]], delta: float
 ) -> dict[str, dict[str, Interval]]:
     """Point -> risk -> interval, simultaneous over all points and both risks."""
-    names = sorted({name for some in fronts.values() for name in some})
+    names = sorted({name for names_of_front in fronts.values() for name in names_of_front})
     return _intervals(losses, [place[name] for name in names], names, delta)
 
 
@@ -189,48 +194,48 @@ def _intervals(
 ) -> dict[str, dict[str, Interval]]:
     """Name -> risk -> interval of the rows at `places`; all of them hold together at error delta."""
     error = delta / max(1, len(names) * len(RISKS))
-    found: dict[str, dict[str, Interval]] = {name: {} for name in names}
+    intervals: dict[str, dict[str, Interval]] = {name: {} for name in names}
     for risk in RISKS:
         rows = losses[risk][list(places)]
         low, high = interval(rows / SCALE, error)
         for k, name in enumerate(names):
-            found[name][risk] = {"mean": _mean(rows[k]), **_outward(float(low[k]), float(high[k]), least=0.0)}
-    return found
+            intervals[name][risk] = {"mean": _mean(rows[k]), **_outward(float(low[k]), float(high[k]), least=0.0)}
+    return intervals
 
 
 def _union(fronts: Mapping[str, Sequence[str]], bands: Mapping[str, Mapping[str, Interval]]) -> list[str]:
     """Points that no other point of any method beats in both means."""
-    names = list(dict.fromkeys(name for some in fronts.values() for name in some))
+    names = list(dict.fromkeys(name for names_of_front in fronts.values() for name in names_of_front))
     means = np.array([[bands[name][risk]["mean"] for risk in RISKS] for name in names]).reshape(-1, len(RISKS))
     return [name for name, mine in zip(names, means, strict=True) if not _beaten(mine, means)]
 
 
-def _beaten(mine: Reals, others: Reals) -> bool:
+def _beaten(mine: FloatArray, others: FloatArray) -> bool:
     return bool(((others <= mine).all(axis=1) & (others < mine).any(axis=1)).any())
 
 
-def front(means: Reals) -> list[int]:
+def front(means: FloatArray) -> list[int]:
     """Places of the (m, 2) means that no other one beats."""
     return [k for k, mine in enumerate(means) if not _beaten(mine, means)]
 
 
-def _volume(some: Sequence[Mapping[str, Interval]]) -> Interval:
+def _volume(points: Sequence[Mapping[str, Interval]]) -> Interval:
     """Of the front as listed; losses at their upper bounds leave the least area, at their lower bounds the most."""
 
     def at(bound: str) -> float:
-        return hypervolume([(one[FORGETTING][bound], one[UTILITY][bound]) for one in some])
+        return hypervolume([(point[FORGETTING][bound], point[UTILITY][bound]) for point in points])
 
     return {"mean": round(at("mean"), 6), **_outward(at("upper"), at("lower"), least=0.0)}
 
 
-def _region(some: Sequence[Mapping[str, Interval]]) -> dict[str, Any]:
+def _region(points: Sequence[Mapping[str, Interval]]) -> dict[str, Any]:
     """Smallest forgetting budget that the method's points could have met with confidence, by utility budget.
 
     steps: (utility budget, forgetting budget) where it falls; at: for `BUDGETS`, None where no point meets the utility.
     All bounds hold together, so budgets may be read off after the fact.
     """
     steps: list[tuple[float, float]] = []
-    for utility, forgetting in sorted((one[UTILITY]["upper"], one[FORGETTING]["upper"]) for one in some):
+    for utility, forgetting in sorted((point[UTILITY]["upper"], point[FORGETTING]["upper"]) for point in points):
         if not steps or forgetting < steps[-1][1]:
             steps.append((utility, forgetting))
     at = {f"{b:g}": min((f for u, f in steps if u <= b), default=None) for b in BUDGETS}

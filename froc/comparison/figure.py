@@ -52,14 +52,14 @@ def _left(axes: Any, document: Mapping[str, Any], styles: Mapping[str, tuple[str
     for row, method in enumerate(order):
         colour, mark = styles[method]
         for place, stage in enumerate(stages):
-            one = document["stages"][stage][method][FORGETTING]
+            interval = document["stages"][stage][method][FORGETTING]
             y = row + 0.22 * (place - (len(stages) - 1) / 2)
-            axes.errorbar(one["mean"], y, xerr=[[max(0.0, one["mean"] - one["lower"])], [max(0.0, one["upper"] - one["mean"])]],
+            axes.errorbar(interval["mean"], y, xerr=[[max(0.0, interval["mean"] - interval["lower"])], [max(0.0, interval["upper"] - interval["mean"])]],
                           fmt=mark, ms=5, color=colour, mfc="white" if stage == BEFORE else colour, lw=1, capsize=2)  # fmt: skip
             label = stage if stage == BEFORE else f"{float(stage):.0%}"
             axes.annotate(
                 label,
-                (one["upper"], y),
+                (interval["upper"], y),
                 xytext=(4, 0),
                 textcoords="offset points",
                 fontsize=6.5,
@@ -92,7 +92,10 @@ def _fronts(axes: Any, document: Mapping[str, Any], styles: Mapping[str, tuple[s
                 axes.plot(across, up, "o", ms=10, mfc="none", mec=INK, mew=0.8)
     axes.plot([], [], "o", ms=10, mfc="none", mec=INK, mew=0.8, ls="", label="union front")
     for risk, limit in ((FORGETTING, axes.set_xlim), (UTILITY, axes.set_ylim)):
-        edge = min(1.0, 1.05 * max(p[risk]["upper"] for some in document["fronts"].values() for p in some))
+        edge = min(
+            1.0,
+            1.05 * max(p[risk]["upper"] for points_of_method in document["fronts"].values() for p in points_of_method),
+        )
         limit(-0.02 * edge, 1.02 * edge)
     axes.set_xlabel("forgetting risk")
     axes.set_ylabel("utility risk")
@@ -102,9 +105,9 @@ def _fronts(axes: Any, document: Mapping[str, Any], styles: Mapping[str, tuple[s
 
 def _budgets(axes: Any, document: Mapping[str, Any], styles: Mapping[str, tuple[str, str]]) -> None:
     """Staircases: budgets up and right of a method's line could have been met by it."""
-    for method, found in document["region"].items():
+    for method, region in document["region"].items():
         colour, _ = styles[method]
-        steps = found["steps"]
+        steps = region["steps"]
         axes.step(
             [u for u, _ in steps] + [1.0], [f for _, f in steps] + [steps[-1][1]], where="post", color=colour, lw=1.4
         )

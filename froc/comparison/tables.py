@@ -20,8 +20,8 @@ def rows(document: Mapping[str, Any]) -> Rows:
         before = document["stages"][BEFORE][method]
         line = [method, _interval(before[FORGETTING]), f"{before[UTILITY]['mean']:.3f}"]
         for level in levels:
-            one = document["stages"][level][method]
-            line += [f"{one['mix']:.3f}", _interval(one[FORGETTING])]
+            point = document["stages"][level][method]
+            line += [f"{point['mix']:.3f}", _interval(point[FORGETTING])]
         body.append([*line, _interval(document["hypervolume"][method])])
     return [*head, "hypervolume"], body
 
@@ -30,9 +30,9 @@ def region(document: Mapping[str, Any]) -> Rows:
     """(head, body): the smallest forgetting budget that each method could have met, by utility budget."""
     head = ["method", *(f"utility {budget:g}" for budget in BUDGETS)]
     body = []
-    for method, found in document["region"].items():
-        at = [found["at"][f"{budget:g}"] for budget in BUDGETS]
-        body.append([method, *("none" if one is None else f"{one:.3f}" for one in at)])
+    for method, of_method in document["region"].items():
+        at = [of_method["at"][f"{budget:g}"] for budget in BUDGETS]
+        body.append([method, *("none" if forgetting is None else f"{forgetting:.3f}" for forgetting in at)])
     return head, body
 
 
@@ -64,12 +64,12 @@ def _said(document: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _interval(one: Mapping[str, float]) -> str:
-    return f"{one['mean']:.3f} [{one['lower']:.3f}, {one['upper']:.3f}]"
+def _interval(interval: Mapping[str, float]) -> str:
+    return f"{interval['mean']:.3f} [{interval['lower']:.3f}, {interval['upper']:.3f}]"
 
 
-def _markdown(some: Rows) -> list[str]:
-    head, body = some
+def _markdown(table: Rows) -> list[str]:
+    head, body = table
     return [_line(head), _line(["---"] * len(head)), *(_line(line) for line in body)]
 
 

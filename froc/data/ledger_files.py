@@ -163,12 +163,12 @@ def _parsed(path: Path, kind: type[Kind], key: bytes) -> Kind:
 
 
 def _fingerprint(key: bytes) -> str:
-    return hashing.keyed(key, "fingerprint")[:16]
+    return hashing.hmac_sha256(key, "fingerprint")[:16]
 
 
 def _older(queries: Mapping[str, str]) -> tuple[tuple[str, str, int], ...]:
     """Looks that an older version counted of the same queries, by the digest of whole pools."""
-    path = _place() / f"{hashing.of_json(dict(queries))}.json"
+    path = _place() / f"{hashing.sha256_json(dict(queries))}.json"
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         return tuple((str(plan), str(seal), int(found["planned"])) for plan, seal in found["seals"])

@@ -155,7 +155,7 @@ def _certified(rows: Rows, options: str) -> Certified:
     mine = set(sorted(_names(ledger.key, {risk: _told(some) for risk, some in rows.items()}))[:MOST])
     folder = _place() / "certified"
     files = {path: _parsed(path, _Table, ledger.key) for path in sorted(folder.glob("*.json"))}
-    own = hashing.of_json([sorted(mine), options])[:32]
+    own = hashing.sha256_json([sorted(mine), options])[:32]
     before = files.get(folder / f"{own}.json")
     kept = _Table(
         key=_fingerprint(ledger.key), options=options, place=before.place if before else len(files) + 1,
@@ -221,12 +221,16 @@ def _keyed(key: bytes, *parts: Rows) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for part in parts:
         for pool, rows in part.items():
-            found.setdefault(pool, set()).update(hashing.keyed(key, "row", pool, row)[:DIGITS] for row in rows)
+            found.setdefault(pool, set()).update(hashing.hmac_sha256(key, "row", pool, row)[:DIGITS] for row in rows)
     return found
 
 
 def _names(key: bytes, names: Rows) -> set[str]:
-    return {hashing.keyed(key, "id", risk, normal_form(name))[:DIGITS] for risk, some in names.items() for name in some}
+    return {
+        hashing.hmac_sha256(key, "id", risk, normal_form(name))[:DIGITS]
+        for risk, some in names.items()
+        for name in some
+    }
 
 
 def _told(names: frozenset[str]) -> frozenset[str]:

@@ -211,4 +211,4 @@ def _rendered(
 
 
 def _short(text: str) -> str:
-    return f"{len(text)} characters, {hashing.of_bytes(text.encode())[:8]}"
+    return f"{len(text)} characters, {hashing.sha256_bytes(text.encode())[:8]}"

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import polars as pl
 
-from froc import hashing as digest
+from froc import hashing
 from froc.data.ledger_files import Counted
 from froc.data.normal_form import content, normal_form
 from froc.data.prompts import PromptFormat
@@ -56,7 +56,7 @@ def held(row: Row) -> bool:
 
     Training rows and queries about one fact fall on the same side, so what such an adversary knows is never measured.
     """
-    return int(digest.keyed(b"froc held", row.group, row.answer)[:8], 16) < HELD * 2**32
+    return int(hashing.hmac_sha256(b"froc held", row.group, row.answer)[:8], 16) < HELD * 2**32
 
 
 class Sealed:
@@ -117,7 +117,7 @@ class Sealed:
 
 def ids(queries: Iterable[Query]) -> str:
     """Digest over the sorted ids of queries."""
-    return digest.of_json(sorted(query.id for query in queries))
+    return hashing.sha256_json(sorted(query.id for query in queries))
 
 
 def split(
@@ -185,14 +185,16 @@ def renamed(view: SearchView, sealed: Sealed, task: Task, label: str) -> tuple[S
     Ids of the draw are the same in every run on the same task, so that who holds two reports could tell which losses are of
     the same query. label: public; the key is derived from it and from the data, and is gone when the data are.
     """
-    key = bytes.fromhex(digest.keyed(task.key, "renamed", label))
+    key = bytes.fromhex(hashing.hmac_sha256(task.key, "renamed", label))
     return replace(view, queries={risk: _renamed(some, key) for risk, some in view.queries.items()}), sealed.renamed(
         key, label
     )
 
 
 def _renamed(queries: Iterable[Query], key: bytes) -> tuple[Query, ...]:
-    named = (replace(q, id=digest.keyed(key, q.id)[:16], unit=digest.keyed(key, q.unit)[:16]) for q in queries)
+    named = (
+        replace(q, id=hashing.hmac_sha256(key, q.id)[:16], unit=hashing.hmac_sha256(key, q.unit)[:16]) for q in queries
+    )
     return tuple(sorted(named, key=lambda q: q.id))
 
 
@@ -254,7 +256,9 @@ def _wanted(queries: Iterable[Query], source: Source) -> tuple[Query, ...]:
 def opened_as(task: Task) -> dict[str, str]:
     """pool -> digest over all its queries, by which older versions counted openings."""
     return {
-        pool: digest.of_json(sorted(digest.keyed(b"froc opening", row.asked, row.answer, row.group) for row in rows))
+        pool: hashing.sha256_json(
+            sorted(hashing.hmac_sha256(b"froc opening", row.asked, row.answer, row.group) for row in rows)
+        )
         for pool, rows in task.queries.items()
     }
 
@@ -266,12 +270,12 @@ def keyed_queries(task: Task, pool: str) -> list[Query]:
 
 
 def _query(task: Task, key: bytes, pool: str, row: Row) -> Query:
-    identity = digest.keyed(key, pool, row.asked, row.answer, row.group)[:16]
+    identity = hashing.hmac_sha256(key, pool, row.asked, row.answer, row.group)[:16]
     by_group = task.units[pool] != "query"
-    unit = digest.keyed(key, pool, "group", row.group)[:16] if by_group else identity
+    unit = hashing.hmac_sha256(key, pool, "group", row.group)[:16] if by_group else identity
     # queries that were drawn anew from a known population are fresh by their draw, even where two draws meet
     drawn = [] if task.questions is None else [str(task.questions)]
-    counted = digest.keyed(b"froc drawn", content(row.asked, row.answer), *drawn)
+    counted = hashing.hmac_sha256(b"froc drawn", content(row.asked, row.answer), *drawn)
     of_unit = ["group", normal_form(row.group), *drawn] if by_group else ["query", counted]
-    place = int(digest.keyed(b"froc split", str(task.split_seed), *of_unit)[:13], 16) / 2**52
+    place = int(hashing.hmac_sha256(b"froc split", str(task.split_seed), *of_unit)[:13], 16) / 2**52
     return Query(identity, unit, row, place, counted)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from froc import hashing as digest
+from froc import hashing
 from froc.data.prompts import Argument, PromptFormat
 from froc.data.rows import Row as Row
 
@@ -101,12 +101,12 @@ class Task:
         more = [row.more for row in every if row.more]
         beside = {"holdout": [[row.asked, row.answer, row.group] for row in self.holdout], "more": more}
         content = self._content() | self.format.more
-        return digest.of_json(content | beside if more or self.holdout else content)
+        return hashing.sha256_json(content | beside if more or self.holdout else content)
 
     @property
     def key(self) -> bytes:
         """Secret key of the query ids: only who holds the data can make it again (AUDIT.md 2.4)."""
-        return bytes.fromhex(digest.keyed(b"froc query key", json.dumps(self._content(), sort_keys=True)))
+        return bytes.fromhex(hashing.hmac_sha256(b"froc query key", json.dumps(self._content(), sort_keys=True)))
 
     def _content(self) -> dict[str, Any]:
         def rows(some: Iterable[Row]) -> list[list[str]]:

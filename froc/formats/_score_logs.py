@@ -122,7 +122,7 @@ class Logs(Format):
         notes: list[str] = []
         for path, searched in inside(paths, self.files, self.no_logs).items():
             data = path.read_bytes()
-            sha = hashing.of_bytes(data)
+            sha = hashing.sha256_bytes(data)
             if known.setdefault(sha, path) != path:
                 raise InputError(f"{known[sha]} and {path} are the same file under two names; give each log once")
             try:

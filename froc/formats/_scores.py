@@ -177,7 +177,7 @@ def scores_of(
         query=tuple(f"{prefix}-{i}" for i in numbers),
         unit=tuple(f"{prefix}-{i // block}" if block == 1 else f"{prefix}-unit-{i // block}" for i in numbers),
         value=tuple(score(columns(rows[str(i)]), f"{name}, row {i}", turn) for i in numbers),
-        asked=tuple("" if text is None else hashing.of_bytes(str(text).encode()) for text in told),
+        asked=tuple("" if text is None else hashing.sha256_bytes(str(text).encode()) for text in told),
         reported=mean_reported(reported),
         note=note,
     )

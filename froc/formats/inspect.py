@@ -54,7 +54,7 @@ class Inspect(Logs):
         place = arguments.get("model_path")
         words = [model, *([posixpath.basename(place)] if isinstance(place, str) else [])]
         label = "-".join(re.sub(r"[^\w.-]+", "-", word).strip("-") for word in words)
-        identity = hashing.of_json({"model": model, "args": arguments, "url": spec.get("model_base_url")})
+        identity = hashing.sha256_json({"model": model, "args": arguments, "url": spec.get("model_base_url")})
         return path.parent / f"{label}#{identity[:12]}"
 
     def prompt(self, document: Any, path: Path) -> NamedPrompt | None:
@@ -157,7 +157,7 @@ class _Asked:
 
 
 def _target(samples: Sequence[Mapping[str, Any]]) -> str:
-    return hashing.of_bytes(f"{samples[0]['id']} {samples[0].get('target')}".encode()) if samples else ""
+    return hashing.sha256_bytes(f"{samples[0]['id']} {samples[0].get('target')}".encode()) if samples else ""
 
 
 def _score(sample: Mapping[str, Any], name: str, where: str) -> float | None:

@@ -95,7 +95,7 @@ def _refuse_several(folder: Path) -> None:
                 )
             elif isinstance(arguments, dict):
                 told["model_args"] = {k: v for k, v in arguments.items() if k not in SAME_MODEL}
-            models.add(hashing.of_json(told))
+            models.add(hashing.sha256_json(told))
     if len(models) > 1:
         raise InputError(
             f"the results in its folder name {len(models)} models, and samples do not say whose they are; give each model a folder"

@@ -139,7 +139,7 @@ def _fingerprint(value: str) -> str:
     folder = Path(value)
     if not folder.is_dir():
         return value
-    return f"{folder.resolve().name}#{hashing.of_tree(hashing.of_files(folder))[:12]}"
+    return f"{folder.resolve().name}#{hashing.sha256_tree(hashing.sha256_files(folder))[:12]}"
 
 
 def _written(plugin: Any) -> str:

@@ -88,7 +88,7 @@ class SoftPrompt(Adversary):
         """Embeddings of drawn tokens."""
         embeddings: Any = model.get_input_embeddings()
         weight: Tensor = embeddings.weight
-        draw = torch.Generator().manual_seed(hashing.seed("soft prompt", self.seed))
+        draw = torch.Generator().manual_seed(hashing.derive_seed("soft prompt", self.seed))
         drawn: Tensor = weight[torch.randint(len(weight), (self.tokens,), generator=draw).to(weight.device)]
         return drawn.float()
 

@@ -63,7 +63,7 @@ class Teacher(Survey[Rise]):
         before = self._logits(reference, first, int(count.sum()))
         kept, active = base.scope.take(), base.scope.active
         try:
-            seed = hashing.seed("teacher", reference.pools.seed)
+            seed = hashing.derive_seed("teacher", reference.pools.seed)
             unlearn(base, Further(self.lr, self.epochs), reference, batch=ROWS, seed=seed)
             return Rise(first, (self._logits(reference, first, len(before)) - before).clamp_min_(0.0))
         finally:

@@ -64,7 +64,7 @@ class GaussNewton(Edit):
         """See `KFade`."""
         reference = ground.reference
         rows = [reference.pools.rows["retain"][i] for i in reference.some("retain", MOST)]
-        seed = hashing.seed("k_fade", ground.seed, ground.step)
+        seed = hashing.derive_seed("k_fade", ground.seed, ground.step)
         curved = Fisher.of(reference.base.model, list(ground.moving), rows, seed)
         weights = {name: ground.moving[name] for name in curved.layers}
         up = curved.turned(reference.slope("forget", weights, ROWS))

@@ -162,7 +162,7 @@ class Deviate(Term):
     def losses(self, forward: Forward, reference: Mapping[str, Tensor], state: State) -> Tensor:
         """(B,) losses."""
         base = widened(reference["hidden"])
-        draw = torch.Generator().manual_seed(hashing.seed("tilt", self.layer, self.seed))
+        draw = torch.Generator().manual_seed(hashing.derive_seed("tilt", self.layer, self.seed))
         tilt = torch.randn(base.shape[-1], generator=draw).to(base)
         tilted = base + TILT * base.norm(dim=-1, keepdim=True) * (tilt / tilt.norm())
         away = 1.0 - cosine_similarity(widened(forward.hidden(self.layer)), tilted, dim=-1)

@@ -87,7 +87,7 @@ class Poisoned(Source):
     def rows(self, reference: "Reference") -> Sequence[Encoded]:
         """By the task's seed; InputError where a row's answer leaves no other answer's token to take."""
         pools = reference.pools
-        draw = np.random.default_rng(hashing.seed("poison", self.kind, pools.seed))
+        draw = np.random.default_rng(hashing.derive_seed("poison", self.kind, pools.seed))
         known = {token for role in ("forget", "retain") for row in pools.rows[role] for token in row.told}
         order = draw.permutation(sorted(known))
         chosen = largest(reference.ask(Attributions()), self.fraction)

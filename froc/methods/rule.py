@@ -71,7 +71,7 @@ class Answers(Rollout):
     def draw(self, ground: Ground, count: int) -> tuple[Sequence[Encoded], Mapping[str, Tensor]]:
         """Rows, and `advantage` (count,), `old` and `base` (count, tokens) log-probabilities."""
         base, pools = ground.reference.base, ground.reference.pools.rows
-        seed = hashing.seed("rollout", ground.seed, ground.step)
+        seed = hashing.derive_seed("rollout", ground.seed, ground.step)
         index, outside = self._asked(np.random.default_rng(seed), -(-count // self.answers), len(pools["forget"]))
         group = np.arange(count) // self.answers
         asked = [pools["retain" if outside[k] else "forget"][index[k]] for k in group]

@@ -60,7 +60,7 @@ class SteerFeatures(Steer):
 
     def signs(self, width: int) -> Tensor:
         """(D,) of -1 and 1, each as likely, by the seed."""
-        draw = torch.Generator().manual_seed(hashing.seed("signs", self.seed))
+        draw = torch.Generator().manual_seed(hashing.derive_seed("signs", self.seed))
         return 2.0 * torch.randint(2, (width,), generator=draw) - 1.0
 
 

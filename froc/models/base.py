@@ -18,7 +18,7 @@ from transformers import logging as transformers_logging
 from transformers.core_model_loading import revert_weight_conversion
 from transformers.modeling_utils import remove_tied_weights_from_state_dict
 
-from froc import hashing as digest
+from froc import hashing
 from froc.atomic import replacing
 from froc.errors import InputError
 from froc.models import adapters, architecture, weights_digest
@@ -240,7 +240,7 @@ def digest_of(base: Base) -> str:
 def files_beside(base: Base) -> dict[str, str]:
     """File name -> SHA-256 of all that `save` writes beside the weights: configuration, generation settings, tokenizer, chat template."""
     with _beside(base) as place:
-        return weights_digest.beside(digest.of_files(place))
+        return weights_digest.beside(hashing.sha256_files(place))
 
 
 def unlike_beside(base: Base, folder: Path) -> str | None:
@@ -249,7 +249,7 @@ def unlike_beside(base: Base, folder: Path) -> str | None:
     The version of transformers that wrote a configuration is no difference.
     """
     with _beside(base) as place:
-        ours, theirs = (weights_digest.beside(digest.of_files(where)) for where in (place, folder))
+        ours, theirs = (weights_digest.beside(hashing.sha256_files(where)) for where in (place, folder))
         names = [name for name in sorted(ours) if _said(place / name) != _said(folder / name)]
         return next(iter([*names, *sorted(theirs.keys() - ours.keys() - {"README.md"})]), None)
 
@@ -287,9 +287,9 @@ def _refuse_pickle(folder: Path) -> None:
 
 
 def _digest(weights: Mapping[str, torch.Tensor]) -> str:
-    return digest.of_tree({name: _of_tensor(value) for name, value in weights.items()})
+    return hashing.sha256_tree({name: _of_tensor(value) for name, value in weights.items()})
 
 
 def _of_tensor(value: torch.Tensor) -> str:
     raw = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-    return digest.of_parts(weights_digest.prefix(str(value.dtype), value.shape), raw.data)
+    return hashing.sha256_parts(weights_digest.prefix(str(value.dtype), value.shape), raw.data)

@@ -174,7 +174,7 @@ class Lora(Scope):
     @torch.no_grad()
     def reset(self, seed: int, member: int = 0) -> None:
         """A from its usual uniform distribution by `seed`, B zero: the base model's function exactly."""
-        draw = torch.Generator().manual_seed(hashing.seed("adapter", seed))
+        draw = torch.Generator().manual_seed(hashing.derive_seed("adapter", seed))
         for name, parameter in self.own(member).items():
             if name.endswith("lora_B"):
                 parameter.zero_()

@@ -1,6 +1,6 @@
 """One digest of a model's weights, whatever files they lie in: names, dtypes, shapes and bytes. Torch-free.
 
-The digest is `digest.of_tree` over tensor name -> SHA-256 of `torch.DTYPE (SHAPE) ` followed by the tensor's bytes, little-endian in
+The digest is `hashing.sha256_tree` over tensor name -> SHA-256 of `torch.DTYPE (SHAPE) ` followed by the tensor's bytes, little-endian in
 C order, as safetensors holds them; the shape is written as Python writes a tuple. How many files there are, in which order tensors
 stand and what a header says beside them does not count.
 
@@ -63,7 +63,7 @@ def prefix(dtype: str, shape: Iterable[int]) -> bytes:
 def of_tensors(parts: Mapping[str, str]) -> str:
     """The digest of a model. parts: tensor name -> SHA-256 of prefix and bytes."""
     own = {value for name, value in parts.items() if not is_head(name)}
-    return hashing.of_tree({name: value for name, value in parts.items() if not (is_head(name) and value in own)})
+    return hashing.sha256_tree({name: value for name, value in parts.items() if not (is_head(name) and value in own)})
 
 
 def of_files(paths: Iterable[Path]) -> str:
@@ -147,7 +147,7 @@ def _parts(path: Path) -> Iterator[tuple[str, str]]:
     ):
         for tensor in entries:
             with view[tensor.begin : tensor.end] as part:
-                yield tensor.name, hashing.of_parts(tensor.prefix, part)
+                yield tensor.name, hashing.sha256_parts(tensor.prefix, part)
 
 
 def _tensors(read: Any) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from froc.bounds import Losses, Reals
+from froc.bounds import FloatArray, Losses
 from froc.bounds.betting import log, root
 from froc.loss_table import SCALE
 
@@ -35,7 +35,7 @@ class Begun:
     """Where streams stand: how many losses they have had, and (streams, bets) ln A; nothing so far: minus infinity."""
 
     count: int
-    logs: Reals
+    logs: FloatArray
 
 
 def beginning(streams: int = 1) -> Begun:
@@ -43,25 +43,25 @@ def beginning(streams: int = 1) -> Begun:
     return Begun(0, np.full((streams, len(BETS)), -np.inf))
 
 
-def follow(losses: Losses, budget: float, begun: Begun) -> tuple[Reals, Begun]:
+def follow(losses: Losses, budget: float, begun: Begun) -> tuple[FloatArray, Begun]:
     """(streams, n) ln E after each of (streams, n) losses in thousandths, in order of arrival, and where they stand then.
 
     Cutting streams into several calls changes nothing but the last bits.
     """
-    found = np.empty(losses.shape)
+    log_e = np.empty(losses.shape)
     for part in _parts(losses):
-        found[:, part], begun = _block(losses[:, part], budget, begun)
-    return found, begun
+        log_e[:, part], begun = _block(losses[:, part], budget, begun)
+    return log_e, begun
 
 
-def least(counts: Reals, threshold: float) -> float:
+def least(counts: FloatArray, threshold: float) -> float:
     """Largest budget that all-time players rule out: a lower bound of the largest mean so far, at any stopping time.
 
     counts: (SCALE + 1,) how often each loss was there. Here every gambler plays from the first loss on, so that the
     order does not matter: mean_b prod_i (1 + v_b (L_i - budget)) reaches the threshold at smaller budgets.
     """
 
-    def excess(above: Reals, rows: Reals) -> Reals:
+    def excess(above: FloatArray, rows: FloatArray) -> FloatArray:
         budgets = np.maximum(1.0 - above, 1e-12)
         gains = np.log1p(BETS * (np.arange(SCALE + 1)[:, None, None] / SCALE / budgets[:, None] - 1.0))
         logs = np.einsum("l,lrb->rb", counts, gains)
@@ -70,7 +70,7 @@ def least(counts: Reals, threshold: float) -> float:
     return 1.0 - float(root(excess, (np.zeros(1), np.ones(1)))[0])
 
 
-def waiting(count: int | Reals) -> Reals:
+def waiting(count: int | FloatArray) -> FloatArray:
     """S: the share of the money that has not begun to play after so many losses."""
     return np.asarray(1.0 / (1.0 + np.log1p(count)))
 
@@ -80,7 +80,7 @@ def _parts(losses: Losses) -> Iterator[slice]:
     return (slice(start, start + step) for start in range(0, losses.shape[1], step))
 
 
-def _block(losses: Losses, budget: float, begun: Begun) -> tuple[Reals, Begun]:
+def _block(losses: Losses, budget: float, begun: Begun) -> tuple[FloatArray, Begun]:
     n = losses.shape[1]
     times = begun.count + np.arange(n + 1.0)
     gains = np.log1p(BETS * (np.arange(SCALE + 1)[:, None] / SCALE - budget) / budget)
@@ -91,6 +91,6 @@ def _block(losses: Losses, budget: float, begun: Begun) -> tuple[Reals, Begun]:
     played[:, :1], played[:, 1:] = starts[0], starts[1:] - grown[:, :-1]
     played[:, 0] = np.logaddexp(played[:, 0], begun.logs)
     logs = grown + np.logaddexp.accumulate(played, axis=1)
-    most = logs.max(axis=2, keepdims=True)
-    mean = most[:, :, 0] + np.log(np.exp(logs - most).mean(axis=2))
+    largest = logs.max(axis=2, keepdims=True)
+    mean = largest[:, :, 0] + np.log(np.exp(logs - largest).mean(axis=2))
     return np.logaddexp(mean, np.log(waiting(times[1:]))), Begun(begun.count + n, logs[:, -1])

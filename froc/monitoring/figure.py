@@ -30,19 +30,23 @@ def drawn(monitored: StreamStatus) -> Any:
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9.6, 3.9), dpi=150, layout="constrained")
         left, right = figure.subplots(1, 2)
-        for place, (risk, one) in enumerate(monitored.state.risks.items()):
+        for place, (risk, risk_course) in enumerate(monitored.state.risks.items()):
             colour = COLOURS[place % len(COLOURS)]
-            course = np.array(list(one.course), dtype=np.float64).reshape(-1, 3)
+            course = np.array(list(risk_course.course), dtype=np.float64).reshape(-1, 3)
             left.plot(course[:, 0], course[:, 2] / np.log(10), color=colour, lw=1.4, label=risk)
             right.plot(course[:, 0], course[:, 1], color=colour, lw=1.4, label=f"{risk}, mean so far")
-            right.axhline(one.budget, color=colour, lw=1, ls="--", label=f"{risk}, budget {one.budget:g}")
-            if one.alarm is not None:
-                left.axvline(one.alarm, color=colour, lw=1, ls=":", label=f"{risk}, alarm at {one.alarm}")
+            right.axhline(
+                risk_course.budget, color=colour, lw=1, ls="--", label=f"{risk}, budget {risk_course.budget:g}"
+            )
+            if risk_course.alarm is not None:
+                left.axvline(
+                    risk_course.alarm, color=colour, lw=1, ls=":", label=f"{risk}, alarm at {risk_course.alarm}"
+                )
         threshold = float(np.log10(monitored.threshold))
         left.axhline(threshold, color=INK, lw=1, ls="--")
         left.annotate(f"alarm at {monitored.threshold:g}", (0.0, threshold), xycoords=("axes fraction", "data"),
                       xytext=(3, 2), textcoords="offset points")  # fmt: skip
-        top = max([threshold, *(one.largest / np.log(10) for one in monitored.state.risks.values())])
+        top = max([threshold, *(risk_course.largest / np.log(10) for risk_course in monitored.state.risks.values())])
         left.set_ylim(np.log10(LOW), 1.15 * top + 0.3)
         left.yaxis.set_major_locator(MaxNLocator(integer=True))
         left.yaxis.set_major_formatter(lambda power, _: f"$10^{{{power:.0f}}}$")

@@ -46,7 +46,7 @@ class MonitoredStream(StreamStatus, Printed):
         """One row per risk."""
         title = f"{self.state.config} in use: alarm level {self.state.level:g} over the whole stream"
         columns = ("risk", "losses", "mean", "at least", "budget", "e-value", "largest", "alarm from", "")
-        return [Table(title, columns, tuple(self._row(risk, one) for risk, one in self.state.risks.items()))]
+        return [Table(title, columns, tuple(self._row(risk, course) for risk, course in self.state.risks.items()))]
 
     def sentences(self) -> Sequence[str]:
         """What the numbers mean."""
@@ -60,12 +60,21 @@ class MonitoredStream(StreamStatus, Printed):
         """Write the figure as PNG."""
         figure.save(self, path)
 
-    def _row(self, risk: str, one: Course) -> tuple[str, ...]:
-        low, mean = self.at_least(risk), one.mean
+    def _row(self, risk: str, course: Course) -> tuple[str, ...]:
+        low, mean = self.at_least(risk), course.mean
         shown = ("", "") if mean is None or low is None else (f"{mean:.4f}", f"{low:.4f}")
-        alarm = "" if one.alarm is None else str(one.alarm)
+        alarm = "" if course.alarm is None else str(course.alarm)
         note = "ALARM" if alarm else ""
-        return (risk, str(one.n), *shown, f"{one.budget:g}", _e(one.e), _e(one.largest), f"{self.threshold:g}", note)
+        return (
+            risk,
+            str(course.n),
+            *shown,
+            f"{course.budget:g}",
+            _e(course.e),
+            _e(course.largest),
+            f"{self.threshold:g}",
+            note,
+        )
 
 
 def _e(log: float) -> str:
@@ -112,57 +121,61 @@ def _count(table: pl.DataFrame, state: State) -> MonitoredStream:
     rows = rows.filter(pl.col("risk").is_in(list(state.risks)))
     known = np.frombuffer(base64.b64decode(state.seen), dtype=np.uint64)
     ids = _ids(rows, "query")
-    new = ~np.isin(ids, known)
-    fresh, added = rows.filter(pl.Series(new)), [ids[new]]
+    is_new = ~np.isin(ids, known)
+    fresh, added = rows.filter(pl.Series(is_new)), [ids[is_new]]
     courses = {}
-    for risk, one in state.risks.items():
-        some = fresh.filter(pl.col("risk") == risk)
-        if one.unit == "group":
-            groups = _ids(some, "unit")
+    for risk, state_of_risk in state.risks.items():
+        losses_of_risk = fresh.filter(pl.col("risk") == risk)
+        if state_of_risk.unit == "group":
+            groups = _ids(losses_of_risk, "unit")
             if np.isin(groups, known).any():
                 raise InputError(
                     f"{risk}: a group that was counted before has more rows; the rows of a group come in one call"
                 )
             added.append(np.unique(groups))
-            means = some.group_by("unit", maintain_order=True).agg(pl.col("loss").cast(pl.Int64).sum(), pl.len())
+            means = losses_of_risk.group_by("unit", maintain_order=True).agg(
+                pl.col("loss").cast(pl.Int64).sum(), pl.len()
+            )
             arrived = -(-means["loss"].to_numpy() // means["len"].to_numpy().astype(np.int64))
         else:
-            arrived = some["loss"].to_numpy()
-        courses[risk] = _follow(one, arrived.astype(np.int16), len(state.risks) / state.level)
+            arrived = losses_of_risk["loss"].to_numpy()
+        courses[risk] = _follow(state_of_risk, arrived.astype(np.int16), len(state.risks) / state.level)
     seen = base64.b64encode(np.concatenate([known, *added]).tobytes()).decode()
-    return MonitoredStream(state.model_copy(update={"risks": courses, "seen": seen}), int(new.sum()), int((~new).sum()))
+    return MonitoredStream(
+        state.model_copy(update={"risks": courses, "seen": seen}), int(is_new.sum()), int((~is_new).sum())
+    )
 
 
-def _follow(one: Course, losses: NDArray[np.int16], threshold: float) -> Course:
+def _follow(course: Course, losses: NDArray[np.int16], threshold: float) -> Course:
     """A risk's course after more losses."""
     if not len(losses):
-        return one
-    logs = np.array([[-np.inf if log is None else log for log in one.logs]])
-    path, end = follow(losses[None, :], one.budget, Begun(one.n, logs) if one.n else beginning())
-    e, n = path[0], one.n + np.arange(1, len(losses) + 1)
+        return course
+    logs = np.array([[-np.inf if log is None else log for log in course.logs]])
+    path, end = follow(losses[None, :], course.budget, Begun(course.n, logs) if course.n else beginning())
+    e, n = path[0], course.n + np.arange(1, len(losses) + 1)
     passed = np.flatnonzero(e >= np.log(threshold) + SLACK)
     counts = np.bincount(losses, minlength=SCALE + 1)
-    for loss, count in one.counts.items():
+    for loss, count in course.counts.items():
         counts[int(loss)] += count
-    before = sum(int(loss) * count for loss, count in one.counts.items())
+    before = sum(int(loss) * count for loss, count in course.counts.items())
     means = (before + losses.astype(np.int64).cumsum()) / (SCALE * n)
-    stride = one.stride
+    stride = course.stride
     while end.count // stride > POINTS:
         stride *= 2
-    course = [point for point in one.course if point[0] % stride == 0]
-    course += [(int(n[i]), round(float(means[i]), 4), round(float(e[i]), 3)) for i in np.flatnonzero(n % stride == 0)]
-    return one.model_copy(update={
+    points = [point for point in course.course if point[0] % stride == 0]
+    points += [(int(n[i]), round(float(means[i]), 4), round(float(e[i]), 3)) for i in np.flatnonzero(n % stride == 0)]
+    return course.model_copy(update={
         "n": end.count, "counts": {str(loss): int(counts[loss]) for loss in np.flatnonzero(counts)},
-        "logs": [float(log) for log in end.logs[0]], "e": float(e[-1]), "largest": max(one.largest, float(e.max())),
-        "alarm": one.alarm if one.alarm is not None else (int(n[passed[0]]) if len(passed) else None),
-        "stride": stride, "course": course,
+        "logs": [float(log) for log in end.logs[0]], "e": float(e[-1]), "largest": max(course.largest, float(e.max())),
+        "alarm": course.alarm if course.alarm is not None else (int(n[passed[0]]) if len(passed) else None),
+        "stride": stride, "course": points,
     })  # fmt: skip
 
 
 def _ids(rows: pl.DataFrame, column: str) -> Known:
     """(n,) digests of risk and query, or risk and unit."""
     pairs = zip(rows["risk"].to_list(), rows[column].to_list(), strict=True)
-    whole = b"".join(bytes.fromhex(hashing.of_json([column, *pair]))[:WORD] for pair in pairs)
+    whole = b"".join(bytes.fromhex(hashing.sha256_json([column, *pair]))[:WORD] for pair in pairs)
     return np.frombuffer(whole, dtype=np.uint64)
 
 
@@ -172,7 +185,7 @@ def _document(certificate: Mapping[str, Any] | Path | str) -> Mapping[str, Any]:
     path = Path(certificate)
     path = path / "certificate.json" if path.is_dir() else path
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(
             f"{path} is not there; give certificate.json, a run folder, or what froc certify --json printed"
@@ -181,9 +194,9 @@ def _document(certificate: Mapping[str, Any] | Path | str) -> Mapping[str, Any]:
         raise InputError(
             f"{path} is no JSON document; give certificate.json or what froc certify --json printed"
         ) from error
-    if not isinstance(found, dict):
+    if not isinstance(document, dict):
         raise InputError(f"{path} is no certificate; give certificate.json or what froc certify --json printed")
-    return found
+    return document
 
 
 def _fresh(document: Mapping[str, Any], level: float, risks: Sequence[str] | None, config: str | None) -> State:
@@ -215,7 +228,7 @@ def _fresh(document: Mapping[str, Any], level: float, risks: Sequence[str] | Non
     named = {name: known[name] for name in (dict.fromkeys(risks) if risks else known)}
     if not named:
         raise InputError("the certificate has a budget for the combined risk alone, which is no mean of single losses")
-    return State(certificate=hashing.of_json(dict(document)), config=str(used), level=level, risks=named)
+    return State(certificate=hashing.sha256_json(dict(document)), config=str(used), level=level, risks=named)
 
 
 def _read(path: Path, fresh: State) -> State:
@@ -227,30 +240,35 @@ def _read(path: Path, fresh: State) -> State:
     except OSError as error:
         raise InputError(f"cannot read the state {path} ({error.strerror})") from error
     try:
-        found = State.model_validate_json(text)
-        _refuse_damage(found)
+        stored = State.model_validate_json(text)
+        _refuse_damage(stored)
     except (ValidationError, ValueError) as error:
         raise InputError(f"{path} is no state of froc monitor, or damaged; a new file starts a new stream") from error
     for name in ("certificate", "config", "level"):
-        if getattr(found, name) != getattr(fresh, name):
+        if getattr(stored, name) != getattr(fresh, name):
             raise InputError(f"{path} belongs to another {name}; give a state file of its own to each stream")
-    if {risk: (one.budget, one.unit) for risk, one in found.risks.items()} != {
-        risk: (one.budget, one.unit) for risk, one in fresh.risks.items()
+    if {risk: (course.budget, course.unit) for risk, course in stored.risks.items()} != {
+        risk: (course.budget, course.unit) for risk, course in fresh.risks.items()
     }:
         raise InputError(
-            f"{path} watches other risks ({', '.join(found.risks)}); the risks share the level from the first call on"
+            f"{path} watches other risks ({', '.join(stored.risks)}); the risks share the level from the first call on"
         )
-    return found
+    return stored
 
 
 def _refuse_damage(state: State) -> None:
     """ValueError where numbers of a state contradict each other."""
     if len(base64.b64decode(state.seen, validate=True)) % WORD:
         raise ValueError("torn digests")
-    for one in state.risks.values():
-        places = all(0 <= int(loss) <= SCALE and count > 0 for loss, count in one.counts.items())
-        empty = all(log is None for log in one.logs)
-        if not places or sum(one.counts.values()) != one.n or len(one.logs) != len(BETS) or empty != (one.n == 0):
+    for course in state.risks.values():
+        places = all(0 <= int(loss) <= SCALE and count > 0 for loss, count in course.counts.items())
+        empty = all(log is None for log in course.logs)
+        if (
+            not places
+            or sum(course.counts.values()) != course.n
+            or len(course.logs) != len(BETS)
+            or empty != (course.n == 0)
+        ):
             raise ValueError("counts do not sum up")
 
 

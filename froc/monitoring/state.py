@@ -77,8 +77,8 @@ class StreamStatus:
     alarms: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        found = tuple(risk for risk, one in self.state.risks.items() if one.alarm is not None)
-        object.__setattr__(self, "alarms", found)
+        alarms = tuple(risk for risk, course in self.state.risks.items() if course.alarm is not None)
+        object.__setattr__(self, "alarms", alarms)
 
     @property
     def threshold(self) -> float:
@@ -90,21 +90,21 @@ class StreamStatus:
 
         See `froc.monitoring.e_process.least`.
         """
-        one = self.state.risks[risk]
+        course = self.state.risks[risk]
         counts = np.zeros(SCALE + 1)
-        for loss, count in one.counts.items():
+        for loss, count in course.counts.items():
             counts[int(loss)] = count
-        return least(counts, self.threshold) if one.n else None
+        return least(counts, self.threshold) if course.n else None
 
     @property
     def said(self) -> tuple[str, ...]:
         """What the numbers mean, in sentences."""
         lines = [f"{self.counted} rows counted, {self.skipped} were counted before."]
         for risk in self.alarms:
-            one = self.state.risks[risk]
+            course = self.state.risks[risk]
             lines.append(
-                f"Alarm: the {risk} risk has exceeded its budget of {one.budget:g} (e-value {self.threshold:g} reached at loss "
-                f"{one.alarm} of {one.n}). If no risk had, an alarm at any time had a chance of at most {self.state.level:g}."
+                f"Alarm: the {risk} risk has exceeded its budget of {course.budget:g} (e-value {self.threshold:g} reached at loss "
+                f"{course.alarm} of {course.n}). If no risk had, an alarm at any time had a chance of at most {self.state.level:g}."
             )
         if not self.alarms:
             lines.append("No alarm: the losses are no proof of a broken budget. That is no proof of a kept one.")
@@ -113,9 +113,9 @@ class StreamStatus:
     def document(self) -> dict[str, Any]:
         """A JSON document."""
         risks = {
-            risk: {"n": one.n, "mean": one.mean, "at_least": self.at_least(risk), "budget": one.budget, "unit": one.unit,
-                   "log_e": one.e, "largest_log_e": one.largest, "alarm": one.alarm}
-            for risk, one in self.state.risks.items()
+            risk: {"n": course.n, "mean": course.mean, "at_least": self.at_least(risk), "budget": course.budget, "unit": course.unit,
+                   "log_e": course.e, "largest_log_e": course.largest, "alarm": course.alarm}
+            for risk, course in self.state.risks.items()
         }  # fmt: skip
         return {
             "config": self.state.config, "certificate": self.state.certificate, "level": self.state.level,

@@ -18,7 +18,7 @@ from froc.errors import InputError
 from froc.loss_table import SCALE, check, matrix
 from froc.planning.pass_probability import Chance, imagined, simulated
 from froc.reporting.tables import Table
-from froc.risk.claim import Claim, evidence, level, p_values
+from froc.risk.claim import Claim, evidence_from_matrix, level, p_values
 
 REPEATS = 300
 SHARES = (0.2, 0.1, 0.33, 0.5)
@@ -88,18 +88,24 @@ def tried(
     kinds = list(product(names, BINARY if binary else BOUNDS))
     counts = {(share, *kind): [0, 0] for share in SHARES for kind in kinds}
     for number in range(REPEATS):
-        world, keeps = _world(known, claim, units, hashing.seed("design", seed, number))
+        world, keeps = _world(known, claim, units, hashing.derive_seed("design", seed, number))
         for share in SHARES:
             order, measured = _divided(world, claim, share, candidates)
             for kind, passed in _certified(measured, claim, kinds):
                 right = int((passed & keeps[order]).sum())
                 counts[(share, *kind)][0] += right > 0
                 counts[(share, *kind)][1] += right
-    designs = [Design(*key, simulated(some, REPEATS), total / REPEATS) for key, (some, total) in counts.items()]
-    top = max(designs, key=lambda one: one.any.value).any
-    good = [one for one in designs if one.any.value >= top.value - top.error]
-    taken = next(one for one in good if one.found >= (1.0 - CLOSE) * max(other.found for other in good))
-    return sorted(designs, key=lambda one: (one is not taken, -one.any.value, -one.found))
+    designs = [
+        Design(*key, simulated(certified, REPEATS), total / REPEATS) for key, (certified, total) in counts.items()
+    ]
+    best_chance = max(designs, key=lambda design: design.any.value).any
+    good = [design for design in designs if design.any.value >= best_chance.value - best_chance.error]
+    chosen = next(
+        design
+        for design in good
+        if design.found >= (1.0 - CLOSE) * max(candidate_design.found for candidate_design in good)
+    )
+    return sorted(designs, key=lambda design: (design is not chosen, -design.any.value, -design.found))
 
 
 def _world(
@@ -109,11 +115,11 @@ def _world(
     world: dict[str, Losses] = {}
     keeps = np.ones(len(next(iter(known.values()))), dtype=bool)
     for risk, losses in known.items():
-        draw = np.random.default_rng(hashing.seed(seed, risk))
+        draw = np.random.default_rng(hashing.derive_seed(seed, risk))
         pool, places = imagined(draw, losses.shape[1], units[risk], 1)
-        whole = np.concatenate([losses, np.full((len(losses), 1), SCALE, dtype=np.int16)], axis=1)
-        world[risk] = whole[:, pool[0][places[0]]]
-        keeps &= whole[:, pool[0]].mean(axis=1) <= claim.budget[risk] * SCALE
+        padded = np.concatenate([losses, np.full((len(losses), 1), SCALE, dtype=np.int16)], axis=1)
+        world[risk] = padded[:, pool[0][places[0]]]
+        keeps &= padded[:, pool[0]].mean(axis=1) <= claim.budget[risk] * SCALE
     return world, keeps
 
 
@@ -122,9 +128,11 @@ def _divided(
 ) -> tuple[NDArray[np.intp], dict[str, Losses]]:
     """Configurations to be tested, in order, and their losses on the part that the search did not see."""
     cut = {risk: max(1, min(losses.shape[1] - 1, round(share * losses.shape[1]))) for risk, losses in world.items()}
-    strain = np.max([world[r][:, : cut[r]].mean(axis=1) / SCALE / alpha for r, alpha in claim.budget.items()], axis=0)
-    order = np.argsort(strain, kind="stable")
-    within = max(1, int((strain <= 1.0).sum()))
+    budget_ratio = np.max(
+        [world[r][:, : cut[r]].mean(axis=1) / SCALE / alpha for r, alpha in claim.budget.items()], axis=0
+    )
+    order = np.argsort(budget_ratio, kind="stable")
+    within = max(1, int((budget_ratio <= 1.0).sum()))
     order = order[: min(within, candidates)]
     return order, {risk: losses[order, cut[risk] :] for risk, losses in world.items()}
 
@@ -138,31 +146,31 @@ def _certified(
         # a p-value hangs on the procedure through the level that bets aim at, and on nothing else
         aim = float(procedures.first_levels(name, np.ones(m), level(claim))[0]) if bound == "betting" else 0.0
         if (bound, aim) not in cache:
-            one = replace(claim, procedure=name, bound=dict.fromkeys(claim.budget, bound))
-            some = {risk: evidence(losses) for risk, losses in measured.items()}
-            cache[bound, aim] = np.max([p_values(one, risk, some, m) for risk in claim.budget], axis=0)
+            variant = replace(claim, procedure=name, bound=dict.fromkeys(claim.budget, bound))
+            evidence = {risk: evidence_from_matrix(losses) for risk, losses in measured.items()}
+            cache[bound, aim] = np.max([p_values(variant, risk, evidence, m) for risk in claim.budget], axis=0)
         yield (name, bound), procedures.certified(name, cache[bound, aim], weights, level(claim))
 
 
-def command(one: Design, claim: Claim, candidates: int) -> str:
+def command(design: Design, claim: Claim, candidates: int) -> str:
     """What to run with the best design."""
     budgets = " ".join(f"--budget {risk}={alpha:g}" for risk, alpha in claim.budget.items())
     more = f" --radius {claim.radius:g}" if claim.radius else ""
     more += (" --joint" if claim.joint else "") + (f" --openings {claim.openings}" if claim.openings > 1 else "")
     return (
-        f"froc search {budgets} --confidence {claim.confidence:g} --search-share {one.share:g} --procedure {one.procedure} "
-        f"--bound {one.bound} --candidates {candidates}{more}"
+        f"froc search {budgets} --confidence {claim.confidence:g} --search-share {design.share:g} --procedure {design.procedure} "
+        f"--bound {design.bound} --candidates {candidates}{more}"
     )
 
 
 def sentences(designs: Sequence[Design], claim: Claim, rows: pl.DataFrame, seed: int) -> list[str]:
     """What was done, and what it does not say."""
-    top = max(designs, key=lambda one: one.any.value)
+    best_design = max(designs, key=lambda design: design.any.value)
     return [
         f"Simulated from {rows['config'].n_unique()} configurations on search rows alone, {REPEATS} times, seed {seed}; calibration "
         "losses were not looked at, so that a certificate needs no correction for this choice.",
         f"Taken: {designs[0].procedure} with {designs[0].bound} and a search share of {designs[0].share:g}, which certifies something "
-        f"right with chance {designs[0].any}; no design has more than {top.any.value:.3f}. Where designs are as good as equal, the "
+        f"right with chance {designs[0].any}; no design has more than {best_design.any.value:.3f}. Where designs are as good as equal, the "
         "defaults are kept. That a larger search share also finds better configurations is not simulated.",
     ]
 
@@ -170,7 +178,8 @@ def sentences(designs: Sequence[Design], claim: Claim, rows: pl.DataFrame, seed:
 def table(designs: Sequence[Design]) -> Table:
     """The best designs."""
     rows = tuple(
-        (one.procedure, one.bound, f"{one.share:g}", str(one.any), f"{one.found:.2f}") for one in designs[:SHOWN]
+        (design.procedure, design.bound, f"{design.share:g}", str(design.any), f"{design.found:.2f}")
+        for design in designs[:SHOWN]
     )
     return Table(
         f"Designs: the one to take, and the best of {len(designs)} tried on search losses",

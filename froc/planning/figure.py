@@ -28,7 +28,7 @@ def drawn(plan: PlanResult) -> Any:
     from matplotlib.figure import Figure
 
     with mpl.rc_context(STYLE):
-        groups = list(dict.fromkeys(rung.risks for rung in plan.ladder))
+        groups = list(dict.fromkeys(row.risks for row in plan.ladder))
         figure = Figure(figsize=(5.4 * len(groups) + 0.4 if groups else 8.4, 4.0), dpi=150, layout="constrained")
         panels = figure.subplots(1, max(1, len(groups)), squeeze=False)[0]
         for axes, risks in zip(panels, groups, strict=False):
@@ -41,12 +41,12 @@ def drawn(plan: PlanResult) -> Any:
 def _panel(axes: Any, plan: PlanResult, risks: tuple[str, ...]) -> None:
     from matplotlib.ticker import LogLocator, NullLocator
 
-    rungs = [rung for rung in plan.ladder if rung.risks == risks]
-    units = np.array([rung.units for rung in rungs])
+    rows = [row for row in plan.ladder if row.risks == risks]
+    units = np.array([row.units for row in rows])
     for place, level in enumerate(plan.risks[risks[0]]):
-        power = np.array([rung.chances[place].value for rung in rungs])
-        errors = [2 * rung.chances[place].error for rung in rungs]
-        colour, counted = COLOURS[place % len(COLOURS)], rungs[0].lost is not None
+        power = np.array([row.chances[place].value for row in rows])
+        errors = [2 * row.chances[place].error for row in rows]
+        colour, counted = COLOURS[place % len(COLOURS)], rows[0].lost is not None
         axes.errorbar(units, power, yerr=errors if any(errors) else None, fmt="o" if counted else "o-", ms=4, lw=1.4,
                       capsize=2, color=colour, label=f"risk {level:.3g}", zorder=3)  # fmt: skip
         if counted:
@@ -55,10 +55,10 @@ def _panel(axes: Any, plan: PlanResult, risks: tuple[str, ...]) -> None:
     axes.axhline(wanted, color=INK, lw=1, ls="--")
     axes.annotate(f"wanted {wanted:.3g}", (0.0, wanted), xycoords=("axes fraction", "data"), xytext=(3, 3),
                   textcoords="offset points")  # fmt: skip
-    for place, rung in enumerate(rung for rung in rungs if rung.note):
-        axes.axvline(rung.units, color=GREY, lw=0.8, ls=":", zorder=1)
+    for place, row in enumerate(row for row in rows if row.note):
+        axes.axvline(row.units, color=GREY, lw=0.8, ls=":", zorder=1)
         height = (0.02, 0.36)[place % 2]
-        axes.annotate(f"{rung.note}: {rung.units}", (rung.units, height), rotation=90, ha="right", va="bottom",
+        axes.annotate(f"{row.note}: {row.units}", (row.units, height), rotation=90, ha="right", va="bottom",
                       color=INK, fontsize=8)  # fmt: skip
     axes.set_ylim(0.0, 1.05)
     axes.set_xscale("log")
@@ -77,20 +77,24 @@ def _saw(
     plan: PlanResult, risk: str, level: float, units: np.ndarray[Any, np.dtype[Any]]
 ) -> tuple[list[int], list[float]]:
     """Power at the numbers between, where it falls until one more loss is borne."""
-    first, law = First(plan.claim, risk, plan.candidates), zero_one(level)
+    first, distribution = First(plan.claim, risk, plan.candidates), zero_one(level)
     between = sorted({round(float(n)) for n in np.geomspace(units[0], units[-1], POINTS)})
-    return between, [first.chance(law, n).value for n in between]
+    return between, [first.chance(distribution, n).value for n in between]
 
 
 def _designs(axes: Any, plan: PlanResult) -> None:
     from froc.planning.design_search import SHOWN
 
-    some = plan.designs[:SHOWN]
-    places = np.arange(len(some))
+    shown = plan.designs[:SHOWN]
+    places = np.arange(len(shown))
     axes.barh(
-        places, [one.any.value for one in some], xerr=[2 * one.any.error for one in some], color=COLOURS[0], alpha=0.8
+        places,
+        [design.any.value for design in shown],
+        xerr=[2 * design.any.error for design in shown],
+        color=COLOURS[0],
+        alpha=0.8,
     )
-    axes.set_yticks(places, [f"{one.procedure}, {one.bound}, share {one.share:g}" for one in some])
+    axes.set_yticks(places, [f"{design.procedure}, {design.bound}, share {design.share:g}" for design in shown])
     axes.invert_yaxis()
     axes.set_xlim(0.0, 1.0)
     axes.set_xlabel("chance to certify something right, ± two standard errors")

@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from froc.bounds import Losses, Reals
+from froc.bounds import FloatArray, Losses
 from froc.errors import InputError
 from froc.loss_table import SCALE
 
-Law = Reals
+Law = FloatArray
 
 
 def zero_one(risk: float) -> Law:
@@ -26,14 +26,14 @@ def spread(risk: float, deviation: float) -> Law:
 
     InputError where no law on [0, 1] with this mean spreads so far, or not at all.
     """
-    most = float(np.sqrt(risk * (1.0 - risk)))
-    if not 0.0 < deviation < most:
+    max_deviation = float(np.sqrt(risk * (1.0 - risk)))
+    if not 0.0 < deviation < max_deviation:
         raise InputError(
-            f"losses with mean {risk:g} have a standard deviation between 0 and {most:.4g}, not {deviation:g}; "
+            f"losses with mean {risk:g} have a standard deviation between 0 and {max_deviation:.4g}, not {deviation:g}; "
             "leave the spread out for the widest"
         )
-    many = risk * (1.0 - risk) / deviation**2 - 1.0
-    reached = special.betainc(risk * many, (1.0 - risk) * many, np.arange(SCALE + 1) / SCALE)
+    concentration = risk * (1.0 - risk) / deviation**2 - 1.0
+    reached = special.betainc(risk * concentration, (1.0 - risk) * concentration, np.arange(SCALE + 1) / SCALE)
     return np.asarray(np.diff(reached, prepend=0.0))
 
 
@@ -51,8 +51,8 @@ def clustered(risk: float, size: int, correlation: float) -> Law:
     if correlation == 0.0:
         logs = special.xlogy(lost, risk) + special.xlog1py(size - lost, -risk)
     else:
-        many = (1.0 - correlation) / correlation
-        a, b = risk * many, (1.0 - risk) * many
+        concentration = (1.0 - correlation) / correlation
+        a, b = risk * concentration, (1.0 - risk) * concentration
         logs = special.betaln(lost + a, size - lost + b) - special.betaln(a, b)
     chances, places = np.exp(ways + logs), -(-np.arange(size + 1) * SCALE // size)
     # more than a thousand queries may share a thousandth
@@ -69,7 +69,7 @@ def mean(law: Law) -> float:
     return float(law @ np.arange(SCALE + 1)) / SCALE
 
 
-def draws(law: Law, luck: Reals) -> Losses:
+def draws(law: Law, luck: FloatArray) -> Losses:
     """Losses in thousandths from uniform numbers of any shape: the same luck gives alike losses under alike laws."""
     values = np.flatnonzero(law)
     reached = law[values].cumsum()

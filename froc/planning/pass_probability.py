@@ -17,8 +17,8 @@ from froc.loss_table import SCALE
 from froc.planning.loss_distributions import Law, binary, draws, listed, mean
 from froc.plugins import find
 from froc.risk import shift
-from froc.risk.claim import Claim, Evidence, evidence, p_values
-from froc.risk.requirements import MOST_UNITS, first_share, smallest
+from froc.risk.claim import Claim, Evidence, evidence_from_matrix, p_values
+from froc.risk.requirements import MOST_UNITS, first_level, smallest_integer
 
 DRAWS = 2000
 """Calibrations that are imagined for one number of units."""
@@ -54,9 +54,9 @@ def simulated(passed: int, of: int) -> Chance:
 
 def together(chances: list[Chance]) -> tuple[Chance, float]:
     """That all happen, if they are independent; and the least it can be, whatever hangs together."""
-    value = math.prod(one.value for one in chances)
-    parts = [one.error * math.prod(o.value for o in chances if o is not one) for one in chances]
-    return Chance(value, math.hypot(*parts)), max(0.0, 1.0 - sum(1.0 - one.value for one in chances))
+    value = math.prod(chance.value for chance in chances)
+    parts = [chance.error * math.prod(o.value for o in chances if o is not chance) for chance in chances]
+    return Chance(value, math.hypot(*parts)), max(0.0, 1.0 - sum(1.0 - chance.value for chance in chances))
 
 
 def imagined(draw: np.random.Generator, known: int, units: int, times: int) -> tuple[Places, Places]:
@@ -85,7 +85,7 @@ class First:
     @cached_property
     def share(self) -> float:
         """The error level at which it is tested."""
-        return first_share(self.claim, self.candidates)
+        return first_level(self.claim, self.candidates)
 
     @cached_property
     def _free(self) -> bool:
@@ -105,7 +105,7 @@ class First:
 
     def useful(self, lost: int) -> int | None:
         """The smallest number of units with which it passes with so many losses of 1; None beyond a million."""
-        return smallest(lambda units: self._p(lost, units) <= self.share, max(1, lost), self.most(MOST_UNITS))
+        return smallest_integer(lambda units: self._p(lost, units) <= self.share, max(1, lost), self.most(MOST_UNITS))
 
     def chance(self, law: Law, units: int) -> Chance:
         """That it passes with so many units."""
@@ -114,7 +114,7 @@ class First:
         blocks = max(2, min(DRAWS, CELLS // units) // BLOCK)
         passed = 0
         for number in range(blocks):
-            draw = np.random.default_rng(hashing.seed("plan", self.seed, self.risk, number))
+            draw = np.random.default_rng(hashing.derive_seed("plan", self.seed, self.risk, number))
             p = p_values(self.claim, self.risk, {self.risk: self._imagined(law, units, draw)}, self.candidates)
             passed += int((np.array(p) <= self.share).sum())
         return simulated(passed, blocks * BLOCK)
@@ -128,7 +128,7 @@ class First:
             return None
         if self.counts(law):
             return self._useful_with(law, wanted)
-        return smallest(lambda units: self.chance(law, units).value >= wanted, least, self.most(MOST_DRAWN))
+        return smallest_integer(lambda units: self.chance(law, units).value >= wanted, least, self.most(MOST_DRAWN))
 
     def _useful_with(self, law: Law, wanted: float) -> int | None:
         """Chances fall between useful numbers of units, so that only those need to be looked at."""
@@ -137,10 +137,10 @@ class First:
             units = self.useful(lost)
             return units is None or self._at_most(lost, units, law) >= wanted
 
-        found = 0 if enough(0) else smallest(enough, 1)
-        if found is None:
+        lost_enough = 0 if enough(0) else smallest_integer(enough, 1)
+        if lost_enough is None:
             return None
-        first = next(lost for lost in range(max(0, found - BACK), found + 1) if enough(lost))
+        first = next(lost for lost in range(max(0, lost_enough - BACK), lost_enough + 1) if enough(lost))
         return self.useful(first)
 
     def most(self, wanted: int) -> int:
@@ -151,7 +151,9 @@ class First:
     def _at_most(self, lost: int, units: int, law: Law) -> float:
         """The chance of so many losses of 1 or fewer."""
         if self.claim.kind(self.risk) != "sample":
-            return float(binomial.tail(np.array([lost]), units, float(law[SCALE]))[0]) if lost >= 0 else 0.0
+            return (
+                float(binomial.p_value_from_count(np.array([lost]), units, float(law[SCALE]))[0]) if lost >= 0 else 0.0
+            )
         # scipy.stats takes a second to import
         from scipy.stats import hypergeom
 
@@ -161,11 +163,11 @@ class First:
     def _p(self, lost: int, units: int) -> float:
         losses = np.zeros((1, units), dtype=np.int16)
         losses[0, :lost] = SCALE
-        return p_values(self.claim, self.risk, {self.risk: evidence(losses)}, self.candidates)[0]
+        return p_values(self.claim, self.risk, {self.risk: evidence_from_matrix(losses)}, self.candidates)[0]
 
     def _imagined(self, law: Law, units: int, draw: np.random.Generator) -> Evidence:
         if self.claim.kind(self.risk) != "sample":
-            return evidence(draws(law, draw.random((units, BLOCK)).T))
+            return evidence_from_matrix(draws(law, draw.random((units, BLOCK)).T))
         everything = listed(law, self.claim.listed[self.risk])
         mixed: Losses = everything[draw.random((BLOCK, len(everything))).argsort(axis=1)]
         seen, rest = mixed[:, : self.searched], mixed[:, self.searched :]

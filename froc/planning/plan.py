@@ -28,7 +28,7 @@ from froc.plugins import find
 from froc.reporting.tables import Printed, Table
 from froc.risk.claim import Claim, automatic
 from froc.risk.claim_checks import refuse_unknown
-from froc.risk.requirements import required
+from froc.risk.requirements import required_units
 from froc.risk.weighted_sum import COMBINED
 
 CANDIDATES = 10
@@ -104,13 +104,13 @@ def plan(
         None if table is None else design_search.searched(table, scale if isinstance(losses, pl.DataFrame) else None)
     )
     risks = _risks(budget, searched)
-    asked = _Asked(risks, expected, units, clusters, correlation, spread, population, listed)
+    options = _Asked(risks, expected, units, clusters, correlation, spread, population, listed)
     if not 0 < power < 1:
         raise InputError(f"power {power:g} is outside (0, 1)")
     if search_share is not None and not 0 < search_share < 1:
         raise InputError(f"search share {search_share:g} is outside (0, 1)")
-    kinds = {risk: str(asked.of("population", risk) or "queries") for risk in risks}
-    unit = {risk: "group" if asked.of("clusters", risk) else "query" for risk in risks}
+    kinds = {risk: str(options.of("population", risk) or "queries") for risk in risks}
+    unit = {risk: "group" if options.of("clusters", risk) else "query" for risk in risks}
 
     def bound_of(risk: str) -> str:
         if bound != "auto":
@@ -120,7 +120,7 @@ def plan(
     claim = Claim(
         budget=risks, confidence=confidence, procedure=procedure, bound={risk: bound_of(risk) for risk in risks},
         unit=unit, population={risk: kind for risk, kind in kinds.items() if kind != "queries"},
-        listed={risk: int(asked.of("listed", risk)) for risk in risks if asked.of("listed", risk)},
+        listed={risk: int(options.of("listed", risk)) for risk in risks if options.of("listed", risk)},
         radius=radius, joint=joint, openings=openings,
     )  # fmt: skip
     refuse_unknown(claim)
@@ -133,11 +133,15 @@ def plan(
                 "--design auto chooses procedure, bound and search share, and takes the risks from the search rows; leave "
                 "--procedure, --bound, --search-share and --expected-risk out"
             )
-        return _designed(design, claim, asked, searched, count, binary, power, seed)
-    seen = {risk: round((search_share or 0) * claim.listed[risk]) for risk in claim.listed}
+        return _designed(design, claim, options, searched, count, binary, power, seed)
+    searched_units = {risk: round((search_share or 0) * claim.listed[risk]) for risk in claim.listed}
     best = None if searched is None else design_search.best(searched, claim)
-    assumed = {risk: _assumed(claim, risk, count, seen.get(risk, 0), seed, asked, searched, best) for risk in risks}
-    return _planned(claim, count, power, assumed, required(claim, count, seen), search_share, best, asked)
+    assumed = {
+        risk: _assumed(claim, risk, count, searched_units.get(risk, 0), seed, options, searched, best) for risk in risks
+    }
+    return _planned(
+        claim, count, power, assumed, required_units(claim, count, searched_units), search_share, best, options
+    )
 
 
 @dataclass(frozen=True)
@@ -154,8 +158,8 @@ class _Asked:
     listed: Per
 
     def __post_init__(self) -> None:
-        for name, given in vars(self).items():
-            for risk in given if isinstance(given, Mapping) else ():
+        for name, value in vars(self).items():
+            for risk in value if isinstance(value, Mapping) else ():
                 if risk not in self.risks:
                     raise InputError(f"{name} names {risk!r}, which has no budget; there are: {', '.join(self.risks)}")
         for risk in self.risks:
@@ -169,8 +173,8 @@ class _Asked:
             raise InputError("a correlation in clusters needs --clusters, and --units for how many queries are in one")
 
     def of(self, name: str, risk: str) -> Any:
-        given = getattr(self, name)
-        return given.get(risk) if isinstance(given, Mapping) else given
+        value = getattr(self, name)
+        return value.get(risk) if isinstance(value, Mapping) else value
 
     def size(self, risk: str) -> int | None:
         """Queries per cluster, where it is known."""
@@ -205,25 +209,25 @@ def _risks(budget: Mapping[str, float] | float, searched: pl.DataFrame | None) -
 
 
 def _assumed(
-    claim: Claim, risk: str, count: int, seen: int, seed: int, asked: _Asked, searched: pl.DataFrame | None, best: str | None
+    claim: Claim, risk: str, count: int, searched_units: int, seed: int, options: _Asked, searched: pl.DataFrame | None, best: str | None
 ) -> Assumed:  # fmt: skip
-    first = First(claim, risk, count, seen, seed)
-    clusters = asked.of("clusters", risk)
-    units = int(clusters or asked.of("units", risk) or 0) or None
-    if claim.kind(risk) == "sample" and (units or 0) + seen > claim.listed[risk]:
+    first = First(claim, risk, count, searched_units, seed)
+    clusters = options.of("clusters", risk)
+    units = int(clusters or options.of("units", risk) or 0) or None
+    if claim.kind(risk) == "sample" and (units or 0) + searched_units > claim.listed[risk]:
         raise InputError(
             f"{risk}: more units than the {claim.listed[risk]} that are listed; lower --units or --search-share"
         )
     if searched is not None and best is not None:
-        some = matrix(searched, risk=risk, split="search", configs=[best], unit=claim.unit[risk]).values[0]
+        measured = matrix(searched, risk=risk, split="search", configs=[best], unit=claim.unit[risk]).values[0]
         # few units without a loss must not pass for certainty
-        law = np.bincount(np.append(some, SCALE), minlength=SCALE + 1) / (len(some) + 1)
-        words = f"losses like the {len(some)} search {claim.unit[risk]} units of {best}, and one of 1"
-        return Assumed(first, {laws.mean(law): law}, words, units)
-    expected = asked.of("expected", risk)
+        distribution = np.bincount(np.append(measured, SCALE), minlength=SCALE + 1) / (len(measured) + 1)
+        words = f"losses like the {len(measured)} search {claim.unit[risk]} units of {best}, and one of 1"
+        return Assumed(first, {laws.mean(distribution): distribution}, words, units)
+    expected = options.of("expected", risk)
     levels = [expected] if expected is not None else [part * claim.budget[risk] for part in SHARES_OF_BUDGET]
-    deviation, size = asked.of("spread", risk), asked.size(risk)
-    correlation = asked.of("correlation", risk)
+    deviation, size = options.of("spread", risk), options.size(risk)
+    correlation = options.of("correlation", risk)
     if deviation is not None:
         words = f"losses with standard deviation {deviation:g} (beta law)"
         return Assumed(first, {float(r): laws.spread(r, deviation) for r in levels}, words, units)
@@ -240,61 +244,61 @@ def _assumed(
 
 def _planned(
     claim: Claim, count: int, power: float, assumed: Mapping[str, Assumed], zero: Mapping[str, int],
-    share: float | None, best: str | None, asked: _Asked,
+    share: float | None, best: str | None, options: _Asked,
 ) -> Plan:  # fmt: skip
     groups: list[tuple[str, ...]] = []
-    for risk, one in assumed.items():
-        place = next((i for i, group in enumerate(groups) if one.alike(assumed[group[0]])), None)
+    for risk, assumption in assumed.items():
+        place = next((i for i, group in enumerate(groups) if assumption.alike(assumed[group[0]])), None)
         if place is None:
             groups.append((risk,))
         else:
             groups[place] = (*groups[place], risk)
     needed: dict[str, int | None] = {}
     ladder: list[Rung] = []
-    known = best is not None or all(asked.of("expected", risk) is not None for risk in assumed)
+    known = best is not None or all(options.of("expected", risk) is not None for risk in assumed)
     for group in groups:
-        one = assumed[group[0]]
-        law = next(iter(one.laws.values()))
-        need = one.first.units(law, power ** (1 / len(assumed)), zero[group[0]]) if known else None
+        assumption = assumed[group[0]]
+        distribution = next(iter(assumption.laws.values()))
+        need = assumption.first.units(distribution, power ** (1 / len(assumed)), zero[group[0]]) if known else None
         needed |= dict.fromkeys(group, need) if known else {}
-        ladder += _rungs(group, one, zero[group[0]], need)
-    chances = [_chance_of(ladder, risk, one) for risk, one in assumed.items()]
-    both = together([one for one in chances if one]) if known and all(chances) else None
-    made = Plan(
-        claim, count, power, {risk: tuple(one.laws) for risk, one in assumed.items()}, zero, needed, tuple(ladder),
-        both, (), share, draws=(next(iter(assumed.values())).first.seed, DRAWS),
+        ladder += _rungs(group, assumption, zero[group[0]], need)
+    chances = [_chance_of(ladder, risk, assumption) for risk, assumption in assumed.items()]
+    joint = together([chance for chance in chances if chance]) if known and all(chances) else None
+    result = Plan(
+        claim, count, power, {risk: tuple(assumption.laws) for risk, assumption in assumed.items()}, zero, needed, tuple(ladder),
+        joint, (), share, draws=(next(iter(assumed.values())).first.seed, DRAWS),
     )  # fmt: skip
-    return Plan(**{**vars(made), "said": tuple(wording.sentences(made, groups, assumed))})
+    return Plan(**{**vars(result), "said": tuple(wording.sentences(result, groups, assumed))})
 
 
-def _chance_of(ladder: Sequence[Rung], risk: str, one: Assumed) -> Chance | None:
-    return next((rung.chances[0] for rung in ladder if risk in rung.risks and rung.units == one.units), None)
+def _chance_of(ladder: Sequence[Rung], risk: str, assumption: Assumed) -> Chance | None:
+    return next((row.chances[0] for row in ladder if risk in row.risks and row.units == assumption.units), None)
 
 
-def _rungs(group: tuple[str, ...], one: Assumed, zero: int, need: int | None) -> list[Rung]:
+def _rungs(group: tuple[str, ...], assumption: Assumed, zero: int, need: int | None) -> list[Rung]:
     """From the units at zero loss to somewhat more than are needed or planned; useful numbers only, where those are known."""
-    counted = all(one.first.counts(law) for law in one.laws.values())
+    counted = all(assumption.first.counts(law) for law in assumption.laws.values())
     notes: dict[int, list[str]] = {zero: ["needed at zero loss"]}
     if need is not None:
         notes.setdefault(need, []).append("wanted power")
-    if one.units is not None:
-        notes.setdefault(one.units, []).append("planned")
-        if counted and (after := one.first.useful(one.first.allowed(one.units) + 1)):
-            notes.setdefault(after, []).append("next useful" if one.first.allowed(one.units) >= 0 else "")
-    top = one.first.most(max(need or 0, one.units or 0) * 4 // 3 or 8 * zero)
+    if assumption.units is not None:
+        notes.setdefault(assumption.units, []).append("planned")
+        if counted and (after := assumption.first.useful(assumption.first.allowed(assumption.units) + 1)):
+            notes.setdefault(after, []).append("next useful" if assumption.first.allowed(assumption.units) >= 0 else "")
+    top = assumption.first.most(max(need or 0, assumption.units or 0) * 4 // 3 or 8 * zero)
     grid = np.geomspace(zero, max(top, zero), RUNGS)
     steps = [round(float(n)) for n in grid]
     if counted:
-        steps = [one.first.useful(max(0, one.first.allowed(n))) or n for n in steps]
+        steps = [assumption.first.useful(max(0, assumption.first.allowed(n))) or n for n in steps]
     return [
-        Rung(group, n, one.first.allowed(n) if counted else None,
-             tuple(one.first.chance(law, n) for law in one.laws.values()), ", ".join(filter(None, notes.get(n, []))))
+        Rung(group, n, assumption.first.allowed(n) if counted else None,
+             tuple(assumption.first.chance(law, n) for law in assumption.laws.values()), ", ".join(filter(None, notes.get(n, []))))
         for n in sorted({*steps, *notes})
     ]  # fmt: skip
 
 
 def _designed(
-    design: str, claim: Claim, asked: _Asked, searched: pl.DataFrame | None, count: int, binary: bool, power: float, seed: int
+    design: str, claim: Claim, options: _Asked, searched: pl.DataFrame | None, count: int, binary: bool, power: float, seed: int
 ) -> Plan:  # fmt: skip
     if design != "auto":
         raise InputError(f"no design is called {design!r}; write auto, or leave it out")
@@ -302,8 +306,8 @@ def _designed(
         raise InputError("--design auto simulates on search losses; give a table that has some with --from")
     if claim.population:
         raise InputError("--design auto is for population queries; a list's design is its sample")
-    units = {risk: asked.of("units", risk) for risk in claim.budget}
-    if not all(units.values()) or any(asked.of("clusters", risk) for risk in claim.budget):
+    units = {risk: options.of("units", risk) for risk in claim.budget}
+    if not all(units.values()) or any(options.of("clusters", risk) for risk in claim.budget):
         raise InputError("--design auto needs how many queries there are in all, search and calibration: --units 300")
     designs = design_search.tried(searched, claim, {r: int(n) for r, n in units.items()}, count, binary, seed)
     return Plan(

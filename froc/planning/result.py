@@ -21,14 +21,14 @@ class Assumed:
     words: str
     units: int | None
 
-    def alike(self, other: "Assumed") -> bool:
+    def alike(self, counterpart: "Assumed") -> bool:
         """Whether the same numbers hold for both."""
-        one, two = self.first, other.first
+        mine, theirs = self.first, counterpart.first
         same = [(a.claim.budget[a.risk], a.claim.bound[a.risk], a.claim.unit[a.risk], a.claim.kind(a.risk),
-                 a.claim.listed.get(a.risk), a.searched) for a in (one, two)]  # fmt: skip
-        if same[0] != same[1] or self.units != other.units or self.laws.keys() != other.laws.keys():
+                 a.claim.listed.get(a.risk), a.searched) for a in (mine, theirs)]  # fmt: skip
+        if same[0] != same[1] or self.units != counterpart.units or self.laws.keys() != counterpart.laws.keys():
             return False
-        return all(np.array_equal(law, other.laws[risk]) for risk, law in self.laws.items())
+        return all(np.array_equal(law, counterpart.laws[risk]) for risk, law in self.laws.items())
 
 
 @dataclass(frozen=True)
@@ -68,14 +68,14 @@ class PlanResult:
 
     def document(self) -> dict[str, Any]:
         """A JSON document."""
-        both = self.together
+        joint = self.together
         return {
             "budget": dict(self.claim.budget), "confidence": self.claim.confidence, "procedure": self.claim.procedure,
             "bound": dict(self.claim.bound), "unit": dict(self.claim.unit), "candidates": self.candidates,
-            "risks": {risk: list(some) for risk, some in self.risks.items()}, "power": self.power,
+            "risks": {risk: list(levels) for risk, levels in self.risks.items()}, "power": self.power,
             "zero": dict(self.zero), "needed": dict(self.needed), "seed": self.draws[0], "draws": self.draws[1],
-            "ladder": [{"risks": list(rung.risks), "units": rung.units, "lost": rung.lost, "note": rung.note,
-                        "power": [vars(one) for one in rung.chances]} for rung in self.ladder],
-            "together": both and {"power": both[0].value, "error": both[0].error, "at_least": both[1]},
-            "designs": [one.document() for one in self.designs], "command": self.command, "said": list(self.said),
+            "ladder": [{"risks": list(row.risks), "units": row.units, "lost": row.lost, "note": row.note,
+                        "power": [vars(chance) for chance in row.chances]} for row in self.ladder],
+            "together": joint and {"power": joint[0].value, "error": joint[0].error, "at_least": joint[1]},
+            "designs": [chance.document() for chance in self.designs], "command": self.command, "said": list(self.said),
         }  # fmt: skip

@@ -22,7 +22,7 @@ from froc import plugins
 from froc.errors import InputError
 
 Flags = NDArray[np.bool_]
-Reals = NDArray[np.float64]
+FloatArray = NDArray[np.float64]
 DEFAULT = "weighted-holm"
 
 
@@ -35,11 +35,11 @@ class Procedure(ABC):
     theorem: ClassVar[str]
 
     @abstractmethod
-    def reject(self, p_values: Reals, weights: Reals, delta: float) -> Flags:
+    def reject(self, p_values: FloatArray, weights: FloatArray, delta: float) -> Flags:
         """(m,) True where a hypothesis is rejected; m >= 1, p_values in [0, 1], weights above 0."""
 
     @abstractmethod
-    def first_levels(self, weights: Reals, delta: float) -> Reals:
+    def first_levels(self, weights: FloatArray, delta: float) -> FloatArray:
         """(m,) the level at which each hypothesis is tested while no other has been rejected; 0: not before others."""
 
 
@@ -56,7 +56,7 @@ def names(promise: str = "family-wise") -> list[str]:
     return sorted(kept, key=lambda name: (name != DEFAULT, name))
 
 
-def certified(name: str, p_values: Reals, weights: Reals, delta: float) -> Flags:
+def certified(name: str, p_values: FloatArray, weights: FloatArray, delta: float) -> Flags:
     """(m,) True where the hypothesis 'some risk exceeds its budget' is rejected.
 
     p_values: (m,) in [0, 1]. weights: (m,) above 0, read by procedures that say so. Raises InputError for unknown
@@ -71,12 +71,12 @@ def certified(name: str, p_values: Reals, weights: Reals, delta: float) -> Flags
     return procedure.reject(p_values, weights, delta)
 
 
-def first_levels(name: str, weights: Reals, delta: float) -> Reals:
+def first_levels(name: str, weights: FloatArray, delta: float) -> FloatArray:
     """(m,) the level at which each hypothesis is tested while no other has been rejected; 0: not before others."""
     _refuse_weights(weights)
     return find(name).first_levels(weights, delta)
 
 
-def _refuse_weights(weights: Reals) -> None:
+def _refuse_weights(weights: FloatArray) -> None:
     if not bool(np.all(np.isfinite(weights) & (weights > 0))):
         raise InputError("a weight is not a number above 0")

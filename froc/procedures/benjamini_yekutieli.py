@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from scipy.stats import false_discovery_control
 
-from froc.procedures import Flags, Procedure, Reals
+from froc.procedures import Flags, FloatArray, Procedure
 
 
 @dataclass(frozen=True)
@@ -21,11 +21,11 @@ class BenjaminiYekutieli(Procedure):
     promise: ClassVar[Literal["family-wise", "false-discovery"]] = "false-discovery"
     theorem: ClassVar[str] = "Benjamini and Yekutieli 2001"
 
-    def reject(self, p_values: Reals, weights: Reals, delta: float) -> Flags:
+    def reject(self, p_values: FloatArray, weights: FloatArray, delta: float) -> Flags:
         """By SciPy's adjusted p-values."""
         return np.asarray(false_discovery_control(p_values, method="by") <= delta)
 
-    def first_levels(self, weights: Reals, delta: float) -> Reals:
+    def first_levels(self, weights: FloatArray, delta: float) -> FloatArray:
         """(m,) delta / (m (1 + ... + 1 / m))."""
         m = max(1, len(weights))
         return np.full(len(weights), delta / (m * (1.0 / np.arange(1, m + 1)).sum()))

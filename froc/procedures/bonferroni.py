@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from froc.procedures import Flags, Procedure, Reals
+from froc.procedures import Flags, FloatArray, Procedure
 
 
 @dataclass(frozen=True)
@@ -14,10 +14,10 @@ class Bonferroni(Procedure):
 
     theorem: ClassVar[str] = "Bonferroni 1936; Dunn 1961"
 
-    def reject(self, p_values: Reals, weights: Reals, delta: float) -> Flags:
+    def reject(self, p_values: FloatArray, weights: FloatArray, delta: float) -> Flags:
         """All at one level."""
         return np.asarray(p_values <= delta / len(p_values))
 
-    def first_levels(self, weights: Reals, delta: float) -> Reals:
+    def first_levels(self, weights: FloatArray, delta: float) -> FloatArray:
         """(m,) delta / m."""
         return np.full(len(weights), delta / max(1, len(weights)))

@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from froc.procedures import Flags, Procedure, Reals
+from froc.procedures import Flags, FloatArray, Procedure
 
 
 @dataclass(frozen=True)
@@ -20,12 +20,12 @@ class EBH(Procedure):
     evidence: ClassVar[Literal["p", "e"]] = "e"
     theorem: ClassVar[str] = "Wang and Ramdas 2009.02824"
 
-    def reject(self, p_values: Reals, weights: Reals, delta: float) -> Flags:
+    def reject(self, p_values: FloatArray, weights: FloatArray, delta: float) -> Flags:
         """p_values: inverted e-values, 1 / e, at most 1."""
         m, ranked = len(p_values), np.sort(p_values)
         passing = np.flatnonzero(ranked <= delta * np.arange(1, m + 1) / m)
         return np.asarray(p_values <= (ranked[passing[-1]] if len(passing) else -1.0))
 
-    def first_levels(self, weights: Reals, delta: float) -> Reals:
+    def first_levels(self, weights: FloatArray, delta: float) -> FloatArray:
         """(m,) delta / m."""
         return np.full(len(weights), delta / max(1, len(weights)))

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from froc.procedures import Flags, Procedure, Reals
+from froc.procedures import Flags, FloatArray, Procedure
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Fallback(Procedure):
 
     theorem: ClassVar[str] = "Wiens 2003; Wiens and Dmitrienko 2005"
 
-    def reject(self, p_values: Reals, weights: Reals, delta: float) -> Flags:
+    def reject(self, p_values: FloatArray, weights: FloatArray, delta: float) -> Flags:
         """One pass."""
         own, flags, passed = self.first_levels(weights, delta), np.zeros(len(p_values), dtype=bool), 0.0
         for place, p in enumerate(p_values):
@@ -27,6 +27,6 @@ class Fallback(Procedure):
             passed = level if flags[place] else 0.0
         return flags
 
-    def first_levels(self, weights: Reals, delta: float) -> Reals:
+    def first_levels(self, weights: FloatArray, delta: float) -> FloatArray:
         """(m,) delta in proportion to the weights."""
         return np.asarray(delta * weights / weights.sum())

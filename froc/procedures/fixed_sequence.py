@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 
 from froc.hyperparameters import Range, hyper
-from froc.procedures import Flags, Procedure, Reals
+from froc.procedures import Flags, FloatArray, Procedure
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class FixedSequence(Procedure):
 
     starts: int = hyper(1, Range(1, 100))
 
-    def reject(self, p_values: Reals, weights: Reals, delta: float) -> Flags:
+    def reject(self, p_values: FloatArray, weights: FloatArray, delta: float) -> Flags:
         """What any walker passes."""
         places = self._places(len(p_values))
         small, flags = p_values <= delta / len(places), np.zeros(len(p_values), dtype=bool)
@@ -30,7 +30,7 @@ class FixedSequence(Procedure):
             flags[place:] |= np.logical_and.accumulate(small[place:])
         return flags
 
-    def first_levels(self, weights: Reals, delta: float) -> Reals:
+    def first_levels(self, weights: FloatArray, delta: float) -> FloatArray:
         """(m,) delta / starts where a walker begins, 0 elsewhere."""
         levels, places = np.zeros(len(weights)), self._places(len(weights))
         levels[places] = delta / max(1, len(places))

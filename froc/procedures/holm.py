@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from froc.procedures import Flags, Procedure, Reals
+from froc.procedures import Flags, FloatArray, Procedure
 from froc.procedures.weighted_holm import WeightedHolm
 
 
@@ -15,10 +15,10 @@ class Holm(Procedure):
 
     theorem: ClassVar[str] = "Holm 1979"
 
-    def reject(self, p_values: Reals, weights: Reals, delta: float) -> Flags:
+    def reject(self, p_values: FloatArray, weights: FloatArray, delta: float) -> Flags:
         """Weighted Holm with equal weights."""
         return WeightedHolm().reject(p_values, np.ones(len(weights)), delta)
 
-    def first_levels(self, weights: Reals, delta: float) -> Reals:
+    def first_levels(self, weights: FloatArray, delta: float) -> FloatArray:
         """(m,) delta / m."""
         return np.full(len(weights), delta / max(1, len(weights)))

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from froc.procedures import Flags, Procedure, Reals
+from froc.procedures import Flags, FloatArray, Procedure
 
 
 @dataclass(frozen=True)
@@ -19,13 +19,13 @@ class WeightedHolm(Procedure):
 
     theorem: ClassVar[str] = "Holm 1979"
 
-    def reject(self, p_values: Reals, weights: Reals, delta: float) -> Flags:
+    def reject(self, p_values: FloatArray, weights: FloatArray, delta: float) -> Flags:
         """By MAPIE's engine for step-wise procedures."""
         flags = np.zeros(len(p_values), dtype=bool)
         flags[steps()(weights).run(p_values, delta)] = True
         return flags
 
-    def first_levels(self, weights: Reals, delta: float) -> Reals:
+    def first_levels(self, weights: FloatArray, delta: float) -> FloatArray:
         """(m,) delta in proportion to the weights."""
         return np.asarray(delta * weights / weights.sum())
 
@@ -39,24 +39,24 @@ def steps() -> Any:
     from mapie.risk_control import FWERProcedure
 
     class MapieWeightedHolm(FWERProcedure):  # type: ignore[misc]  # mapie ships no types
-        def __init__(self, weights: Reals) -> None:
+        def __init__(self, weights: FloatArray) -> None:
             self.weights = weights
 
         def _init_state(self, n_lambdas: int, delta: float) -> None:
             self.delta, self.rank = delta, 0
 
-        def _select_next_hypothesis(self, p_values: Reals) -> int | None:
+        def _select_next_hypothesis(self, p_values: FloatArray) -> int | None:
             if self.rank == 0:
                 self._sort(p_values)
             return int(self.order[self.rank]) if self.rank < len(self.order) else None
 
-        def _local_significance_levels(self) -> Reals:
+        def _local_significance_levels(self) -> FloatArray:
             return self.levels
 
         def _update_on_reject(self, hypothesis_index: int) -> None:
             self.rank += 1
 
-        def _sort(self, p_values: Reals) -> None:
+        def _sort(self, p_values: FloatArray) -> None:
             # the order of rejection never changes, so every level is known at once: left are those from here on
             self.order = np.argsort(p_values / self.weights, kind="stable")
             ranked = self.weights[self.order]

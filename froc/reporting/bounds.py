@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from froc.reporting.style import GREEN, GREY, INK, STYLE
-from froc.risk.ratios import ratio
+from froc.risk.ratios import certifies_ratio
 from froc.risk.shift import crag, shifted
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def draw_shift(path: Path, certificate: Mapping[str, Any]) -> None:
     from matplotlib.figure import Figure
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    risks = [risk for risk in certificate["budget"] if not ratio(certificate, risk)]
+    risks = [risk for risk in certificate["budget"] if not certifies_ratio(certificate, risk)]
     if not risks:
         return
     with mpl.rc_context(STYLE):
@@ -72,11 +72,11 @@ def _panel(axes: Any, risk: str, certificate: Mapping[str, Any]) -> None:
     edge = min(1.0, 1.35 * max([0.05, certificate["radius"], *radii]))
     rho = np.linspace(0.0, edge, POINTS)
     for row in rows:
-        one = row["config"] == certificate["chosen"]
-        style = {"color": GREEN if row["certified"] else GREY, "lw": 2.2 if one else 1.0}
-        axes.plot(rho, _curve(row, risk, certificate, rho), zorder=3 if one else 2, **style)
+        is_chosen = row["config"] == certificate["chosen"]
+        style = {"color": GREEN if row["certified"] else GREY, "lw": 2.2 if is_chosen else 1.0}
+        axes.plot(rho, _curve(row, risk, certificate, rho), zorder=3 if is_chosen else 2, **style)
         if row["robust_radius"][risk] is not None:
-            axes.plot(row["robust_radius"][risk], budget, "o", ms=7 if one else 4, color=style["color"], zorder=4)
+            axes.plot(row["robust_radius"][risk], budget, "o", ms=7 if is_chosen else 4, color=style["color"], zorder=4)
     axes.axhline(budget, color=INK, lw=1, ls="--")
     axes.annotate(f"budget {budget:g}", (1.0, budget), xycoords=("axes fraction", "data"), ha="right", va="bottom")
     axes.set_xlim(0.0, edge)
@@ -99,7 +99,7 @@ def _curve(
     """The bound along the radii; of the combined risk, the weighted sum of its parts' bounds."""
     parts = {risk: 1.0} if risk in certificate["unit"] else certificate["weights"]
     plain = {name: _plain(row, name, certificate) for name in parts}
-    return [sum(w * float(shifted(plain[name], float(one))) for name, w in parts.items()) for one in rho]
+    return [sum(w * float(shifted(plain[name], float(radius))) for name, w in parts.items()) for radius in rho]
 
 
 def _compare(
@@ -114,7 +114,7 @@ def _compare(
     if row is None or certificate["population"].get(risk) != "queries" or row["n"][risk] < 2:
         return
     mean, level = row["empirical"][risk], certificate["level"] / (len(rows) * len(certificate["unit"]))
-    bounds = [crag(mean, mean * (1.0 - mean), row["n"][risk], float(one), level) for one in rho]
+    bounds = [crag(mean, mean * (1.0 - mean), row["n"][risk], float(radius), level) for radius in rho]
     axes.plot(rho, bounds, color=INK, lw=1, ls=":", zorder=1)
     axes.annotate(
         "C-RAG's bound", (0.0, min(bounds[0], 0.95 * axes.get_ylim()[1])), xytext=(6, -13), textcoords="offset points"

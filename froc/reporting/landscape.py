@@ -90,10 +90,10 @@ def _pareto(figure: Any, done: Sequence[Mapping[str, Any]], certificate: Mapping
     axes.fill_between([0, alpha], 0, beta, color=GREEN, alpha=0.08, lw=0)
     methods = list(dict.fromkeys(line["method"] for line in done))
     for method, mark in zip(methods, MARKERS * 3, strict=False):
-        some = [line for line in done if line["method"] == method]
+        lines = [line for line in done if line["method"] == method]
         axes.plot(
-            [s["search"][across] for s in some],
-            [s["search"][up] for s in some],
+            [s["search"][across] for s in lines],
+            [s["search"][up] for s in lines],
             mark,
             ms=4,
             color=GREY,
@@ -103,16 +103,20 @@ def _pareto(figure: Any, done: Sequence[Mapping[str, Any]], certificate: Mapping
     front = _front([(line["search"][across], line["search"][up]) for line in done])
     axes.step([x for x, _ in front], [y for _, y in front], where="post", color=GREY, lw=1)
     mark_of = dict(zip(methods, MARKERS * 3, strict=False))
-    for one in certificate["candidates"]:
-        x, y = one["empirical"][across], one["empirical"][up]
-        right, top = one["cur"][across]["simultaneous"], one["cur"][up]["simultaneous"]
-        colour = GREEN if one["certified"] else RED
-        axes.errorbar(x, y, xerr=[[0], [max(0.0, right - x)]], yerr=[[0], [max(0.0, top - y)]], fmt=mark_of.get(one["method"], "o"),
+    for candidate in certificate["candidates"]:
+        x, y = candidate["empirical"][across], candidate["empirical"][up]
+        right, top = candidate["cur"][across]["simultaneous"], candidate["cur"][up]["simultaneous"]
+        colour = GREEN if candidate["certified"] else RED
+        axes.errorbar(x, y, xerr=[[0], [max(0.0, right - x)]], yerr=[[0], [max(0.0, top - y)]], fmt=mark_of.get(candidate["method"], "o"),
                       ms=6, color=colour, lw=1, capsize=2)  # fmt: skip
-        if one["config"] == certificate["chosen"]:
+        if candidate["config"] == certificate["chosen"]:
             axes.plot(x, y, "o", ms=15, mfc="none", mec=GREEN, mew=1.5)
-            said = f"chosen: {one['config']} ({one['method']})" if one["method"] else f"chosen: {one['config']}"
-            axes.plot([], [], "o", ms=9, mfc="none", mec=GREEN, mew=1.5, ls="", label=said)
+            label = (
+                f"chosen: {candidate['config']} ({candidate['method']})"
+                if candidate["method"]
+                else f"chosen: {candidate['config']}"
+            )
+            axes.plot([], [], "o", ms=9, mfc="none", mec=GREEN, mew=1.5, ls="", label=label)
     edge = max([0.25, 2.5 * alpha, 2.5 * beta, *(min(1.0, 1.1 * max(c["cur"][across]["simultaneous"], c["cur"][up]["simultaneous"]))
                                                   for c in certificate["candidates"])])  # fmt: skip
     axes.set_xlim(-0.02 * edge, edge)

@@ -10,7 +10,7 @@ STYLE: Any = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": Fal
 """matplotlib rcParams."""
 
 
-def axis_limits(some: Any) -> tuple[float, float]:
-    low, high = float(some.min()), float(some.max())
+def axis_limits(values: Any) -> tuple[float, float]:
+    low, high = float(values.min()), float(values.max())
     edge = 0.08 * max(high - low, 0.5)
     return low - edge, high + edge

@@ -43,8 +43,8 @@ def _requests(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
     for place, number in enumerate(numbers):
         colour, beside = COLOURS[place % len(COLOURS)], 0.07 * (place - (len(numbers) - 1) / 2)
         style = {"color": colour, "marker": MARKERS[place % len(MARKERS)], "ms": 5}
-        found = {row["removals"]: row["forgetting"][str(number)] for row in rows if str(number) in row["forgetting"]}
-        done, before = ([(k + beside, value) for k, value in found.items() if wanted(k)]
+        losses = {row["removals"]: row["forgetting"][str(number)] for row in rows if str(number) in row["forgetting"]}
+        done, before = ([(k + beside, value) for k, value in losses.items() if wanted(k)]
                         for wanted in (number.__le__, number.__ge__))  # fmt: skip
         axes.plot(*zip(*done, strict=True), lw=1.6, label=f"request {number}", zorder=3, **style)
         axes.plot(*zip(*before, strict=True), ls=":", lw=1, **style)
@@ -69,8 +69,8 @@ def _kept(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
     points = [(row["removals"], row["utility"]) for row in rows if row["utility"] is not None]
     if points:
         axes.plot(*zip(*points, strict=True), "o-", color=INK, lw=1.6, ms=5, label="from the first base", zorder=3)
-    told = [(row["removals"], row["certificate"]["risks"].get("utility")) for row in rows]
-    bounds = [(k, risk["at_most"]) for k, risk in told if risk]
+    certified = [(row["removals"], row["certificate"]["risks"].get("utility")) for row in rows]
+    bounds = [(k, risk["at_most"]) for k, risk in certified if risk]
     if bounds:
         axes.plot(*zip(*bounds, strict=True), "D", ms=9, mfc="none", mec=INK, mew=1.3, ls="",
                   label="certified: at most, from its own base", zorder=4)  # fmt: skip

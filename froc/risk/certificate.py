@@ -18,15 +18,14 @@ from froc.errors import InputError
 from froc.loss_table import SCALE, WEIGHTED
 from froc.risk import control as controls
 from froc.risk import exchangeability, requirements, shift, wording
-from froc.risk.claim import Candidate, Claim, Evidence, evidence, level, p_values, uppers
+from froc.risk.claim import Candidate, Claim, Evidence, evidence_from_matrix, level, p_values, uppers
 from froc.risk.claim_checks import refuse_unknown
 from froc.risk.control import BASE, Control
-from froc.risk.evidence import _evidence, _shares
-from froc.risk.requirements import required
+from froc.risk.evidence import evidence_from_table, shares_lost
 from froc.risk.rounding import down, up
 from froc.risk.weighted_sum import COMBINED
 
-__all__ = ["Candidate", "Claim", "bounds", "certify", "choose", "decide", "level", "refuse_unknown", "required"]
+__all__ = ["Candidate", "Claim", "bounds", "certify", "choose", "decide", "level", "refuse_unknown"]
 
 
 def certify(
@@ -52,16 +51,18 @@ def certify(
         raise InputError("a sequential claim needs the list of everything that was to be measured")
     base = None if control is None else control.table
     if names:
-        _refuse_unmeasured(claim, control)
-    found = {risk: _evidence(table, risk, names, claim, order, base) for risk in (claim.risks if names else ())}
-    noticed = [
+        _refuse_missing_control(claim, control)
+    evidence = {
+        risk: evidence_from_table(table, risk, names, claim, order, base) for risk in (claim.risks if names else ())
+    }
+    warnings = [
         line
-        for risk in found
+        for risk in evidence
         if claim.kind(risk) == "queries" and not claim.keyed
         for line in exchangeability.warnings(table, risk=risk, configs=names, unit=claim.unit[risk])
     ]
-    shown = None if control is None or not names else _base(control, claim, order)
-    return _document(found, candidates, claim, noticed, shown)
+    base_document = None if control is None or not names else _base(control, claim, order)
+    return _document(evidence, candidates, claim, warnings, base_document)
 
 
 def decide(losses: Mapping[str, Losses], candidates: Sequence[Candidate], claim: Claim) -> dict[str, Any]:
@@ -73,8 +74,8 @@ def decide(losses: Mapping[str, Losses], candidates: Sequence[Candidate], claim:
     refuse_unknown(claim)
     if WEIGHTED in claim.unit.values():
         raise InputError(f"matrices hold no sizes of groups, which {WEIGHTED} needs; give a table to certify")
-    _refuse_unmeasured(claim, None)
-    return _document({risk: evidence(losses[risk]) for risk in claim.risks}, candidates, claim, [])
+    _refuse_missing_control(claim, None)
+    return _document({risk: evidence_from_matrix(losses[risk]) for risk in claim.risks}, candidates, claim, [])
 
 
 def bounds(
@@ -90,11 +91,11 @@ def bounds(
     For what-ifs: another table or confidence asks nothing of the other candidates. Raises InputError as `certify` does.
     """
     refuse_unknown(claim)
-    _refuse_unmeasured(claim, control)
+    _refuse_missing_control(claim, control)
     base = None if control is None else control.table
-    found = {risk: _evidence(table, risk, [config], claim, order, base) for risk in claim.risks}
-    wide = uppers(claim, found, level(claim) / (among * len(claim.risks)))
-    return {risk: _shifted(wide, risk, 0, claim) for risk in wide}
+    evidence = {risk: evidence_from_table(table, risk, [config], claim, order, base) for risk in claim.risks}
+    simultaneous_upper = uppers(claim, evidence, level(claim) / (among * len(claim.risks)))
+    return {risk: _shifted(simultaneous_upper, risk, 0, claim) for risk in simultaneous_upper}
 
 
 def choose(rows: Sequence[Mapping[str, Any]], budget: Mapping[str, float]) -> str | None:
@@ -103,19 +104,19 @@ def choose(rows: Sequence[Mapping[str, Any]], budget: Mapping[str, float]) -> st
     Any rule is valid: the certified set and the simultaneous CURs hold for all members together.
     """
 
-    def strain(row: Mapping[str, Any]) -> float:
+    def budget_ratio(row: Mapping[str, Any]) -> float:
         return max(float(row["cur"][risk]["simultaneous"]) / alpha for risk, alpha in budget.items())
 
-    best = min((row for row in rows if row["certified"]), key=strain, default=None)
+    best = min((row for row in rows if row["certified"]), key=budget_ratio, default=None)
     return None if best is None else str(best["config"])
 
 
 def _base(control: Control, claim: Claim, order: pl.DataFrame | None) -> dict[str, Any]:
-    absences = {risk: _evidence(control.table, risk, [BASE], claim, order) for risk in claim.risks}
+    absences = {risk: evidence_from_table(control.table, risk, [BASE], claim, order) for risk in claim.risks}
     return controls.document(control.kinds, absences, claim)
 
 
-def _refuse_unmeasured(claim: Claim, control: Control | None) -> None:
+def _refuse_missing_control(claim: Claim, control: Control | None) -> None:
     """InputError for a share of something that was not measured, or that is no score."""
     for risk in claim.relative:
         if control is None:
@@ -129,21 +130,21 @@ def _refuse_unmeasured(claim: Claim, control: Control | None) -> None:
 
 
 def _document(
-    found: Mapping[str, Evidence],
+    evidence: Mapping[str, Evidence],
     candidates: Sequence[Candidate],
     claim: Claim,
-    noticed: Sequence[str],
+    warnings: Sequence[str],
     base: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    rows = _rows(found, candidates, claim) if candidates else []
+    rows = _rows(evidence, candidates, claim) if candidates else []
     certifies = procedures.find(claim.procedure).promise == "family-wise"
     vacuous = controls.vacuous(base)
     screened = [row["config"] for row in rows if row["certified"] and not vacuous]
     if not certifies or vacuous:
         rows = [{**row, "certified": False} for row in rows]
     chosen = choose(rows, claim.budget)
-    closest = None if chosen or not rows or screened else _closest(rows, found, claim, vacuous)
-    named: dict[str, Any] = {"estimand": dict(claim.estimand)} if claim.estimand else {}
+    closest = None if chosen or not rows or screened else _closest(rows, evidence, claim, vacuous)
+    estimand_entries: dict[str, Any] = {"estimand": dict(claim.estimand)} if claim.estimand else {}
     document = {
         "format": 2,
         "budget": dict(claim.budget),
@@ -158,29 +159,29 @@ def _document(
         "listed": {risk: claim.listed[risk] for risk in claim.risks if risk in claim.listed},
         "weights": dict(claim.weights),
         "radius": claim.radius,
-        "sequential": _saved(found, candidates) if claim.sequential else None,
+        "sequential": _sequential_savings(evidence, candidates) if claim.sequential else None,
         "unit": {risk: claim.unit[risk] for risk in claim.risks},
-        "n": {risk: max((some.count(i) for i in range(len(rows))), default=0) for risk, some in found.items()},
+        "n": {risk: max((units.count(i) for i in range(len(rows))), default=0) for risk, units in evidence.items()},
         "candidates": rows,
         "certified": screened if certifies else [],
         "screened": None if certifies else screened,
         "chosen": chosen,
         "closest": closest,
-        "warnings": [*wording.beforehand(claim), *noticed, *wording.otherwise(rows, claim)],
+        "warnings": [*wording.unmeasured_warnings(claim), *warnings, *wording.estimand_warnings(rows, claim)],
         **({"relative": list(claim.relative)} if claim.relative else {}),
-        **(named | ({"largest": dict(claim.largest)} if claim.largest else {})),
+        **(estimand_entries | ({"largest": dict(claim.largest)} if claim.largest else {})),
         # certificates of older versions say nothing about before
         **({} if base is None else {"base": dict(base)}),
     }
-    short = requirements.short(found, len(rows), claim) if closest and not vacuous else None
-    return document | {"reason": wording.reason(document, claim, short)}
+    shortage = requirements.shortage(evidence, len(rows), claim) if closest and not vacuous else None
+    return document | {"reason": wording.reason(document, claim, shortage)}
 
 
 def _closest(
-    rows: Sequence[Mapping[str, Any]], found: Mapping[str, Evidence], claim: Claim, vacuous: Sequence[str]
+    rows: Sequence[Mapping[str, Any]], evidence: Mapping[str, Evidence], claim: Claim, vacuous: Sequence[str]
 ) -> dict[str, Any]:
     if not vacuous:
-        return requirements.closest(rows, found, claim)
+        return requirements.closest_candidate(rows, evidence, claim)
     # no smaller loss and no more queries would help: what is shown is the first candidate
     row, risk = rows[0], vacuous[0]
     return {
@@ -189,18 +190,18 @@ def _closest(
     }  # fmt: skip
 
 
-def _rows(found: Mapping[str, Evidence], candidates: Sequence[Candidate], claim: Claim) -> list[dict[str, Any]]:
+def _rows(evidence: Mapping[str, Evidence], candidates: Sequence[Candidate], claim: Claim) -> list[dict[str, Any]]:
     m, delta = len(candidates), level(claim)
-    p = {risk: p_values(claim, risk, found, m) for risk in claim.budget}
+    p = {risk: p_values(claim, risk, evidence, m) for risk in claim.budget}
     # simultaneous over candidates and measured risks; the combined risk's bound holds where its parts' do
-    wide = uppers(claim, found, delta / (m * len(claim.risks)))
-    narrow = uppers(claim, found, delta)
+    simultaneous_upper = uppers(claim, evidence, delta / (m * len(claim.risks)))
+    pointwise_upper = uppers(claim, evidence, delta)
     # the sum is bounded where all its parts are: each errs at its share of the level, within a radius, too
-    parts = uppers(claim, found, delta / len(claim.parts)) if COMBINED in claim.budget else {}
-    means = {risk: _means(some, claim, risk) for risk, some in found.items()}
+    parts = uppers(claim, evidence, delta / len(claim.parts)) if COMBINED in claim.budget else {}
+    means = {risk: _means(units, claim, risk) for risk, units in evidence.items()}
     if COMBINED in claim.budget:
         means[COMBINED] = [sum(w * means[risk][i] for risk, w in claim.weights.items()) for i in range(m)]
-    worst = np.array([max(some[i] for some in p.values()) for i in range(m)])
+    worst = np.array([max(values[i] for values in p.values()) for i in range(m)])
     weights = np.array([candidate.weight for candidate in candidates], dtype=np.float64)
     flags = procedures.certified(claim.procedure, worst, weights, delta)
     return [
@@ -210,45 +211,49 @@ def _rows(found: Mapping[str, Evidence], candidates: Sequence[Candidate], claim:
             "params": candidate.params,
             **({} if candidate.weights_digest is None else {"weights_digest": candidate.weights_digest}),
             "weight": candidate.weight,
-            "n": {risk: some.count(i) for risk, some in found.items()},
-            "empirical": {risk: round(some[i], 6) for risk, some in means.items()},
-            **_over_queries(found, i, claim),
-            "p_values": {risk: some[i] for risk, some in p.items()},
+            "n": {risk: units.count(i) for risk, units in evidence.items()},
+            "empirical": {risk: round(values[i], 6) for risk, values in means.items()},
+            **_query_means(evidence, i, claim),
+            "p_values": {risk: values[i] for risk, values in p.items()},
             "p_value": float(worst[i]),
             "certified": bool(flags[i]),
             "cur": {
                 risk: {
-                    "pointwise": _shifted(parts if risk == COMBINED else narrow, risk, i, claim),
-                    "simultaneous": _shifted(wide, risk, i, claim),
+                    "pointwise": _shifted(parts if risk == COMBINED else pointwise_upper, risk, i, claim),
+                    "simultaneous": _shifted(simultaneous_upper, risk, i, claim),
                 }
-                for risk in wide
+                for risk in simultaneous_upper
             },
-            "robust_radius": {risk: _radius(wide, risk, i, claim) for risk in claim.budget},
+            "robust_radius": {risk: _radius(simultaneous_upper, risk, i, claim) for risk in claim.budget},
         }
         for i, candidate in enumerate(candidates)
     ]
 
 
-def _over_queries(found: Mapping[str, Evidence], place: int, claim: Claim) -> dict[str, Any]:
+def _query_means(evidence: Mapping[str, Evidence], place: int, claim: Claim) -> dict[str, Any]:
     """Mean losses over all queries of risks whose units are groups."""
-    means = {risk: round(float(e.pooled[place]), 6) for risk, e in found.items() if e.pooled is not None}
+    means = {risk: round(float(units.pooled[place]), 6) for risk, units in evidence.items() if units.pooled is not None}
     return {"empirical_queries": means} if means and claim.estimand else {}
 
 
-def _means(some: Evidence, claim: Claim, risk: str) -> list[float]:
+def _means(units: Evidence, claim: Claim, risk: str) -> list[float]:
     """(m,) mean losses of what was measured: of the list's known units, where the claim is about a list; or shares."""
-    if some.sizes is not None and some.pooled is not None:
-        return [float(mean) for mean in some.pooled]
-    m = len(some.seen)
-    if some.absences is not None:
-        score = SCALE * len(some.absences) - int(some.absences.sum())
-        return [float(share) for share in _shares(np.array([_total(some, i) for i in range(m)], dtype=np.int64), score)]
-    sums = [int(some.seen[i]) + _total(some, i) for i in range(m)]
-    return [total / (SCALE * (some.searched + some.count(i))) if some.count(i) else 1.0 for i, total in enumerate(sums)]
+    if units.sizes is not None and units.pooled is not None:
+        return [float(mean) for mean in units.pooled]
+    m = len(units.search_sums)
+    if units.absences is not None:
+        score = SCALE * len(units.absences) - int(units.absences.sum())
+        return [
+            float(share) for share in shares_lost(np.array([_total(units, i) for i in range(m)], dtype=np.int64), score)
+        ]
+    sums = [int(units.search_sums[i]) + _total(units, i) for i in range(m)]
+    return [
+        total / (SCALE * (units.n_searched + units.count(i))) if units.count(i) else 1.0 for i, total in enumerate(sums)
+    ]
 
 
-def _total(some: Evidence, place: int) -> int:
-    row = some.losses[place] if isinstance(some.losses, np.ndarray) else some.losses[place][0]
+def _total(units: Evidence, place: int) -> int:
+    row = units.losses[place] if isinstance(units.losses, np.ndarray) else units.losses[place][0]
     return int(row.sum(dtype=np.int64))
 
 
@@ -266,7 +271,7 @@ def _within(upper: Mapping[str, Sequence[float]], risk: str, place: int, claim: 
 def _radius(upper: Mapping[str, Sequence[float]], risk: str, place: int, claim: Claim) -> float | None:
     """Largest radius at which the budget holds, rounded down; None where it does not at 0, or where the risk is a ratio."""
     budget = claim.budget[risk]
-    if any(claim.of_ratio(name) for name in (claim.parts if risk == COMBINED else [risk])):
+    if any(claim.is_ratio(name) for name in (claim.parts if risk == COMBINED else [risk])):
         return None
     if risk != COMBINED:
         radius = shift.robust_radius(upper[risk][place], budget)
@@ -280,8 +285,8 @@ def _radius(upper: Mapping[str, Sequence[float]], risk: str, place: int, claim: 
     return down(low)
 
 
-def _saved(found: Mapping[str, Evidence], candidates: Sequence[Candidate]) -> dict[str, int]:
+def _sequential_savings(evidence: Mapping[str, Evidence], candidates: Sequence[Candidate]) -> dict[str, int]:
     """Units that were to be measured over all candidates and risks, and how many of them were."""
-    planned = sum(some.planned * len(candidates) for some in found.values())
-    measured = sum(some.count(i) for some in found.values() for i in range(len(candidates)))
+    planned = sum(units.planned * len(candidates) for units in evidence.values())
+    measured = sum(units.count(i) for units in evidence.values() for i in range(len(candidates)))
     return {"planned": planned, "measured": measured, "saved": planned - measured}

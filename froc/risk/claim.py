@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from froc import procedures
-from froc.bounds import Bound, Level, Losses, Reals, Wholes
+from froc.bounds import Bound, FloatArray, IntArray, Level, Losses
 from froc.loss_table import SCALE, WEIGHTED
 from froc.plugins import find, make
 from froc.risk import ratios, shift, weighted_sum
@@ -20,7 +20,7 @@ from froc.risk.rounding import up, up_p
 from froc.risk.weighted_sum import COMBINED
 
 POPULATIONS = ("queries", "sample", "census")
-FLOOR = 50
+MIN_REPORTED_UNITS = 50
 """Sampling units below which a mean may tell about single ones: reports on fewer are refused unless they say so."""
 MEANS = {"query": "mean over queries", "group": "mean of group means", WEIGHTED: "mean over queries, drawn by group"}
 LISTED = {"sample": "of a list that is measured in part", "census": "of a list that is measured completely"}
@@ -89,9 +89,9 @@ class Claim:
         """The population that a risk is about."""
         return self.population.get(risk, "queries")
 
-    def of_ratio(self, risk: str) -> bool:
+    def is_ratio(self, risk: str) -> bool:
         """Whether the claim about a risk is about a ratio of means (`froc.risk.ratios`)."""
-        return ratios.of_ratio(risk, self.unit, self.population, self.relative)
+        return ratios.is_ratio(risk, self.unit, self.population, self.relative)
 
 
 @dataclass(frozen=True)
@@ -106,12 +106,12 @@ class Evidence:
     """
 
     losses: Losses | Sequence[Losses]
-    seen: Wholes
-    searched: int = 0
+    search_sums: IntArray
+    n_searched: int = 0
     planned: int = 0
-    sizes: Wholes | None = None
-    absences: Wholes | None = None
-    pooled: Reals | None = None
+    sizes: IntArray | None = None
+    absences: IntArray | None = None
+    pooled: FloatArray | None = None
 
     def count(self, place: int) -> int:
         """Units on which a candidate was measured for the claim."""
@@ -119,16 +119,16 @@ class Evidence:
         return int(row.shape[1])
 
 
-def evidence(losses: Losses) -> Evidence:
+def evidence_from_matrix(losses: Losses) -> Evidence:
     """A plain matrix as evidence."""
     return Evidence(losses, np.zeros(len(losses), dtype=np.int64), 0, losses.shape[1])
 
 
-def only(some: Evidence, place: int) -> Evidence:
+def evidence_of_candidate(evidence: Evidence, place: int) -> Evidence:
     """The evidence of one candidate."""
-    row = some.losses[place : place + 1] if isinstance(some.losses, np.ndarray) else some.losses[place]
-    pooled = None if some.pooled is None else some.pooled[place : place + 1]
-    return replace(some, losses=row, seen=some.seen[place : place + 1], pooled=pooled)
+    row = evidence.losses[place : place + 1] if isinstance(evidence.losses, np.ndarray) else evidence.losses[place]
+    pooled = None if evidence.pooled is None else evidence.pooled[place : place + 1]
+    return replace(evidence, losses=row, search_sums=evidence.search_sums[place : place + 1], pooled=pooled)
 
 
 def level(claim: Claim) -> float:
@@ -164,110 +164,118 @@ def automatic(*, binary: bool, unit: str, population: str, sequential: bool, pro
 
 
 def p_values(
-    claim: Claim, risk: str, some: Mapping[str, Evidence], candidates: int, alpha: float | None = None
+    claim: Claim, risk: str, evidence: Mapping[str, Evidence], candidates: int, alpha: float | None = None
 ) -> list[float]:
-    """(m,) rounded p-values of one risk, or the combined one, at its budget, or at `alpha`. some: measured risks."""
+    """(m,) rounded p-values of one risk, or the combined one, at its budget, or at `alpha`. evidence: of the measured risks."""
     budget = claim.budget[risk] if alpha is None else alpha
     if risk != COMBINED:
         exact = claim.kind(risk) == "census"
-        return [up_p(float(p), exact=exact) for p in raw_p(claim, risk, some[risk], candidates, budget)]
+        return [up_p(float(p), exact=exact) for p in raw_p(claim, risk, evidence[risk], candidates, budget)]
 
-    def part(name: str) -> tuple[float, weighted_sum.Tail]:
-        return claim.weights[name], lambda level: raw_p(claim, name, some[name], candidates, level)
+    def part(name: str) -> tuple[float, weighted_sum.PValueFunction]:
+        return claim.weights[name], lambda level: raw_p(claim, name, evidence[name], candidates, level)
 
     first, second = map(part, claim.parts)
-    both = weighted_sum.tail(first, second, budget, len(some[claim.parts[0]].seen))
-    return [up_p(float(p)) for p in both]
+    combined = weighted_sum.p_value(first, second, budget, len(evidence[claim.parts[0]].search_sums))
+    return [up_p(float(p)) for p in combined]
 
 
-def raw_p(claim: Claim, risk: str, some: Evidence, candidates: int, alpha: Level) -> Reals:
+def raw_p(claim: Claim, risk: str, evidence: Evidence, candidates: int, alpha: Level) -> FloatArray:
     """(m,) unrounded p-values of one risk at (m,) or one risk level, within the claim's radius."""
     # bets aim at the level that each of equally weighted candidates would get: known before calibration
     aim = float(procedures.first_levels(claim.procedure, np.ones(candidates), level(claim))[0])
-    risks = np.broadcast_to(np.asarray(alpha, dtype=np.float64), some.seen.shape)
+    risks = np.broadcast_to(np.asarray(alpha, dtype=np.float64), evidence.search_sums.shape)
     if claim.radius:
         risks = np.asarray(shift.shrunk(risks, claim.radius))
-    some = at_levels(claim, risk, some, risks)
+    evidence = at_levels(claim, risk, evidence, risks)
     if claim.kind(risk) != "sample":
-        return _tails(_bound(claim, risk, some, aim), some, risks, claim)
+        return _p_values(_bound(claim, risk, evidence, aim), evidence, risks, claim)
     # what the rest of the list may have on average, when the units that the search saw are taken off
-    many, left = claim.listed[risk], claim.listed[risk] - some.searched
-    rest = (many * risks - some.seen / SCALE) / left
-    p = _tails(_bound(claim, risk, some, aim), some, np.clip(rest, 0.0, 1.0 - 1e-12), claim)
+    listed, left = claim.listed[risk], claim.listed[risk] - evidence.n_searched
+    rest = (listed * risks - evidence.search_sums / SCALE) / left
+    p = _p_values(_bound(claim, risk, evidence, aim), evidence, np.clip(rest, 0.0, 1.0 - 1e-12), claim)
     return np.where(rest < -1e-12, 1.0, np.where(rest >= 1.0, 0.0, p))
 
 
-def at_levels(claim: Claim, risk: str, some: Evidence, levels: Reals) -> Evidence:
+def at_levels(claim: Claim, risk: str, evidence: Evidence, levels: FloatArray) -> Evidence:
     """Evidence whose means are to be held against (m,) levels: tilted to them where the claim is about a ratio."""
-    if some.sizes is None and some.absences is None:
-        return some
-    assert isinstance(some.losses, np.ndarray)
-    sizes = np.ones(some.losses.shape[1], dtype=np.int64) if some.sizes is None else some.sizes
-    largest = 1 if some.sizes is None else claim.largest[risk]
-    losses = ratios.tilted(some.losses.astype(np.int64), sizes, largest, levels, some.absences)
-    return replace(some, losses=losses, sizes=None, absences=None)
+    if evidence.sizes is None and evidence.absences is None:
+        return evidence
+    assert isinstance(evidence.losses, np.ndarray)
+    sizes = np.ones(evidence.losses.shape[1], dtype=np.int64) if evidence.sizes is None else evidence.sizes
+    largest = 1 if evidence.sizes is None else claim.largest[risk]
+    losses = ratios.tilted(evidence.losses.astype(np.int64), sizes, largest, levels, evidence.absences)
+    return replace(evidence, losses=losses, sizes=None, absences=None)
 
 
-def _tails(bound: Bound, some: Evidence, risks: Reals, claim: Claim) -> Reals:
+def _p_values(bound: Bound, evidence: Evidence, risks: FloatArray, claim: Claim) -> FloatArray:
     by_e = procedures.find(claim.procedure).evidence == "e"
 
-    def tail(losses: Losses, alpha: Level) -> Reals:
+    def p_value(losses: Losses, alpha: Level) -> FloatArray:
         return 1.0 / np.maximum(1.0, bound.e_value(losses, alpha)) if by_e else bound.p_value(losses, alpha)
 
-    if isinstance(some.losses, np.ndarray):
+    if isinstance(evidence.losses, np.ndarray):
         # one risk for all where there is one: some bounds are faster then
-        return tail(some.losses, float(risks[0]) if len(risks) and bool((risks == risks[0]).all()) else risks)
-    return np.array([tail(row, float(risks[i]))[0] if row.size else 1.0 for i, row in enumerate(some.losses)])
+        return p_value(evidence.losses, float(risks[0]) if len(risks) and bool((risks == risks[0]).all()) else risks)
+    return np.array([p_value(row, float(risks[i]))[0] if row.size else 1.0 for i, row in enumerate(evidence.losses)])
 
 
-def uppers(claim: Claim, some: Mapping[str, Evidence], delta: float) -> dict[str, list[float]]:
+def uppers(claim: Claim, evidence: Mapping[str, Evidence], delta: float) -> dict[str, list[float]]:
     """risk -> (m,) rounded upper bounds at error `delta` each, without shift. Of the combined risk: the weighted sum."""
-    found = {
-        risk: [up(float(u), exact=claim.kind(risk) == "census") for u in raw_upper(claim, risk, some[risk], delta)]
+    bounds = {
+        risk: [
+            up(float(bound), exact=claim.kind(risk) == "census")
+            for bound in raw_upper(claim, risk, evidence[risk], delta)
+        ]
         for risk in claim.risks
     }
     if COMBINED in claim.budget:
-        parts = zip(*(found[risk] for risk in claim.parts), strict=True)
+        parts = zip(*(bounds[risk] for risk in claim.parts), strict=True)
         weights = list(claim.weights.values())
-        found[COMBINED] = [up(sum(w * u for w, u in zip(weights, both, strict=True))) for both in parts]
-    return found
+        bounds[COMBINED] = [up(sum(w * bound for w, bound in zip(weights, values, strict=True))) for values in parts]
+    return bounds
 
 
-def raw_upper(claim: Claim, risk: str, some: Evidence, delta: float) -> Reals:
+def raw_upper(claim: Claim, risk: str, evidence: Evidence, delta: float) -> FloatArray:
     """(m,) unrounded upper bounds of one risk, without shift."""
-    bound = _bound(claim, risk, some, delta)
-    if some.sizes is not None or some.absences is not None:
-        return np.array([_inverted(bound, claim, risk, only(some, i), delta) for i in range(len(some.seen))])
-    if isinstance(some.losses, np.ndarray):
-        found = bound.upper(some.losses, delta)
+    bound = _bound(claim, risk, evidence, delta)
+    if evidence.sizes is not None or evidence.absences is not None:
+        return np.array(
+            [
+                _inverted(bound, claim, risk, evidence_of_candidate(evidence, i), delta)
+                for i in range(len(evidence.search_sums))
+            ]
+        )
+    if isinstance(evidence.losses, np.ndarray):
+        upper = bound.upper(evidence.losses, delta)
     else:
-        found = np.array([bound.upper(row, delta)[0] if row.size else 1.0 for row in some.losses])
+        upper = np.array([bound.upper(row, delta)[0] if row.size else 1.0 for row in evidence.losses])
     if claim.kind(risk) != "sample":
-        return found
-    many = claim.listed[risk]
-    return (some.seen / SCALE + (many - some.searched) * found) / many
+        return upper
+    listed = claim.listed[risk]
+    return (evidence.search_sums / SCALE + (listed - evidence.n_searched) * upper) / listed
 
 
-def _inverted(bound: Bound, claim: Claim, risk: str, some: Evidence, delta: float) -> float:
+def _inverted(bound: Bound, claim: Claim, risk: str, evidence: Evidence, delta: float) -> float:
     """The bound of one row on a ratio: in whole thousandths, by trying."""
-    row = np.asarray(some.losses)[0]
+    row = np.asarray(evidence.losses)[0]
 
-    def rejected(levels: Reals) -> NDArray[np.bool_]:
-        held = at_levels(claim, risk, replace(some, losses=np.broadcast_to(row, (len(levels), len(row)))), levels)
-        return np.asarray(bound.p_value(np.asarray(held.losses), levels) <= delta)
+    def rejected(levels: FloatArray) -> NDArray[np.bool_]:
+        tilted = at_levels(claim, risk, replace(evidence, losses=np.broadcast_to(row, (len(levels), len(row)))), levels)
+        return np.asarray(bound.p_value(np.asarray(tilted.losses), levels) <= delta)
 
     return ratios.inverted(rejected)
 
 
-def _bound(claim: Claim, risk: str, some: Evidence, aim: float) -> Bound:
+def _bound(claim: Claim, risk: str, evidence: Evidence, aim: float) -> Bound:
     name = claim.bound[risk]
-    listed = max(0, claim.listed.get(risk, 0) - (some.searched if claim.kind(risk) == "sample" else 0))
-    return _made(name, aim, some.planned if claim.sequential else 0, listed)
+    listed = max(0, claim.listed.get(risk, 0) - (evidence.n_searched if claim.kind(risk) == "sample" else 0))
+    return _make_bound(name, aim, evidence.planned if claim.sequential else 0, listed)
 
 
 @lru_cache(maxsize=64)
-def _made(name: str, aim: float, planned: int, listed: int) -> Bound:
+def _make_bound(name: str, aim: float, planned: int, listed: int) -> Bound:
     # looking a plug-in up takes longer than most bounds, and a search for budgets asks for the same one again
     fields = find(Bound, name).__dataclass_fields__
-    wanted = {"level": aim, "planned": planned, "population": listed}
-    return make(Bound, name, {key: value for key, value in wanted.items() if key in fields})
+    settings = {"level": aim, "planned": planned, "population": listed}
+    return make(Bound, name, {key: value for key, value in settings.items() if key in fields})

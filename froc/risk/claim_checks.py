@@ -94,7 +94,7 @@ def _refuse_ratios(claim: Claim) -> None:
                 f"the bound {claim.bound[risk]} needs 0-1 losses, which a share of what the base model scored has not; "
                 f"take --bound auto for {risk}"
             )
-    ratios = [risk for risk in claim.risks if claim.of_ratio(risk)]
+    ratios = [risk for risk in claim.risks if claim.is_ratio(risk)]
     if claim.radius and ratios:
         raise InputError(
             f"{ratios[0]}: what a shift of the queries does to a ratio of means is not known; leave --radius out, or "

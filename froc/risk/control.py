@@ -34,7 +34,7 @@ BASE = "base"
 """What the base model is called among the configurations of a loss table; no candidate's name begins so."""
 FAULTS = ("refusal", "gibberish")
 """Metrics of faults: a good base model has none."""
-MEND = (
+ADVICE = (
     "is it the model that was taught these data (--model, --base), asked with the prompt that it was taught with (template, system, "
     "chat template), are answers free of stray blanks, and does the metric see them"
 )
@@ -93,7 +93,7 @@ def vacuous(base: Mapping[str, Any] | None) -> list[str]:
     return [risk for risk, shown in (base or {}).items() if shown["vacuous"]]
 
 
-def least(budget: float, relative: bool) -> float:
+def score_threshold(budget: float, relative: bool) -> float:
     """What the base model must be shown to exceed."""
     return 0.0 if relative else budget
 
@@ -101,14 +101,14 @@ def least(budget: float, relative: bool) -> float:
 def _of_risk(kind: Kind, absence: Evidence, upper: float, budget: float | None, relative: bool) -> dict[str, Any]:
     losses = np.asarray(absence.losses[0])
     measured = int(losses.size if absence.sizes is None else absence.sizes.sum())
-    total, count = int(absence.seen[0]) + int(losses.sum(dtype=np.int64)), absence.searched + measured
+    total, count = int(absence.search_sums[0]) + int(losses.sum(dtype=np.int64)), absence.n_searched + measured
     lower = max(0.0, down(1.0 - upper))
     return {
         "control": kind,
         "n": int(losses.size),
         "before": round(1.0 - total / (SCALE * count), 6) if count else 0.0,
         "lower": lower,
-        "vacuous": kind != "none" and budget is not None and lower <= least(budget, relative),
+        "vacuous": kind != "none" and budget is not None and lower <= score_threshold(budget, relative),
         **({"relative": True} if relative else {}),
     }
 
@@ -154,14 +154,14 @@ def complaint(risk: str, shown: Mapping[str, Any], budget: float) -> str:
     if shown.get("relative"):
         return (
             f"{risk}: the base model itself scores {shown['before']:.3f} (at least {at_least(shown['lower'])}), so that there is nothing which "
-            f"{budget:g} could be a share of: {MEND}"
+            f"{budget:g} could be a share of: {ADVICE}"
         )
     if shown["control"] == "ceiling":
         return (
             f"{risk}: the base model itself scores {shown['before']:.3f} (at least {at_least(shown['lower'])}), so that hardly more than its "
-            f"budget of {budget:g} could be lost whatever happened: {MEND}"
+            f"budget of {budget:g} could be lost whatever happened: {ADVICE}"
         )
     return (
         f"{risk}: the base model itself shows {shown['before']:.3f} (at least {at_least(shown['lower'])}), which does not exceed the "
-        f"budget of {budget:g}: nothing was there that could be removed, or the measurement does not see it: {MEND}"
+        f"budget of {budget:g}: nothing was there that could be removed, or the measurement does not see it: {ADVICE}"
     )

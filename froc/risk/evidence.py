@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from froc.errors import InputError
 from froc.loss_table import SCALE, WEIGHTED, LossMatrix, matrix, prefixes, refuse_shared_units
-from froc.risk.claim import Claim, Evidence, evidence
+from froc.risk.claim import Claim, Evidence, evidence_from_matrix
 from froc.risk.control import BASE
 
 
-def _evidence(
+def evidence_from_table(
     table: pl.DataFrame,
     risk: str,
     names: Sequence[str],
@@ -38,7 +38,7 @@ def _evidence(
     if unit == WEIGHTED:
         return replace(_by_queries(measured, risk, claim), pooled=sums / (SCALE * queries))
     if kind != "sample" or table.filter(pl.col("risk") == risk, pl.col("split") == "search").is_empty():
-        return replace(evidence(losses), pooled=sums / (SCALE * queries) if unit == "group" else None)
+        return replace(evidence_from_matrix(losses), pooled=sums / (SCALE * queries) if unit == "group" else None)
     known = matrix(table, risk=risk, split="search", configs=names, unit=unit)
     looked, sums, queries = known.values, sums + known.sums.sum(axis=1), queries + int(known.sizes.sum())
     if looked.shape[1] + losses.shape[1] > claim.listed[risk]:
@@ -55,7 +55,7 @@ def of_search(table: pl.DataFrame, risk: str, config: str, claim: Claim, base: p
     if risk in claim.relative and base is not None:
         own = matrix(base, risk=risk, split="search", configs=[BASE], unit=claim.unit[risk])
         return _of_share(searched, own, risk, claim)
-    return _by_queries(searched, risk, claim) if claim.unit[risk] == WEIGHTED else evidence(searched.values)
+    return _by_queries(searched, risk, claim) if claim.unit[risk] == WEIGHTED else evidence_from_matrix(searched.values)
 
 
 def _of_share(measured: LossMatrix, base: LossMatrix, risk: str, claim: Claim) -> Evidence:
@@ -65,14 +65,14 @@ def _of_share(measured: LossMatrix, base: LossMatrix, risk: str, claim: Claim) -
             f"{risk}: the base model was not measured on the queries of the others; measure it on the same"
         )
     score = SCALE * int(base.sizes.sum()) - int(base.sums.sum())
-    shares = _shares(measured.sums.sum(axis=1), score)
+    shares = shares_lost(measured.sums.sum(axis=1), score)
     if claim.unit[risk] == WEIGHTED:
         return replace(_by_queries(measured, risk, claim), absences=base.sums[0], pooled=shares)
-    of_units = replace(evidence(measured.values), absences=base.values[0].astype(np.int64))
+    of_units = replace(evidence_from_matrix(measured.values), absences=base.values[0].astype(np.int64))
     return replace(of_units, pooled=shares if claim.unit[risk] == "group" else None)
 
 
-def _shares(lost: NDArray[np.int64], score: int) -> NDArray[np.float64]:
+def shares_lost(lost: NDArray[np.int64], score: int) -> NDArray[np.float64]:
     """(m,) parts of a score that were lost, at most 1; all of it where there is none."""
     return np.minimum(1.0, lost / score) if score > 0 else np.ones(len(lost))
 
@@ -83,4 +83,4 @@ def _by_queries(measured: LossMatrix, risk: str, claim: Claim) -> Evidence:
         raise InputError(
             f"{risk}: a group has {most} queries, more than the {claim.largest[risk]} that were planned for"
         )
-    return replace(evidence(measured.sums), sizes=measured.sizes)
+    return replace(evidence_from_matrix(measured.sums), sizes=measured.sizes)

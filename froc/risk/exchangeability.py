@@ -18,46 +18,47 @@ from numpy.typing import NDArray
 LEVEL = 0.01
 """Chance that a test warns of exchangeable losses."""
 PERMUTATIONS = 999
-MOST = 20_000
+MAX_QUERIES = 20_000
 """Queries that are tested; of more, evenly spaced ones."""
-Reals = NDArray[np.float64]
+FloatArray = NDArray[np.float64]
 
 
 def warnings(
-    frame: pl.DataFrame, *, risk: str, configs: Sequence[str], unit: str, known: pl.DataFrame | None = None
+    frame: pl.DataFrame, *, risk: str, configs: Sequence[str], unit: str, positions: pl.DataFrame | None = None
 ) -> list[str]:
     """Findings in whole sentences, none where nothing was noticed. They name no query.
 
-    frame: a checked loss table, in any row order. unit: the claim's sampling unit, `query` or by group. known: `query`,
+    frame: a checked loss table, in any row order. unit: the claim's sampling unit, `query` or by group. positions: `query`,
     `unit` (its group) and `place` (in its file) of each query, where the table's own names tell neither.
     """
     rows = frame.filter(pl.col("risk") == risk, pl.col("split") == "calibration", pl.col("config").is_in(list(configs)))
     means = rows.group_by("query").agg(pl.col("unit").first(), pl.col("loss").mean().alias("score"))
     if len(means) < 3 or means["score"].n_unique() < 2:
         return []
-    if known is None:
+    if positions is None:
         ids, order = means["query"].to_list(), "the order of the query ids"
         means = means[sorted(range(len(ids)), key=lambda i: natural(ids[i]))]
     else:
-        means, order = means.drop("unit").join(known, on="query").sort("place"), "the order of the rows in their file"
-    means = means.gather_every(-(-len(means) // MOST))
+        means = means.drop("unit").join(positions, on="query").sort("place")
+        order = "the order of the rows in their file"
+    means = means.gather_every(-(-len(means) // MAX_QUERIES))
     scores = means["score"].to_numpy().astype(np.float64)
-    found = []
+    findings = []
     groups = means["unit"].rank("dense").to_numpy().astype(np.int64) - 1
-    if unit == "query" and 1 < groups.max() + 1 < len(groups) and rejects(scores, likeness(groups)):
-        found.append(
+    if unit == "query" and 1 < groups.max() + 1 < len(groups) and rejects(scores, similarity_within(groups)):
+        findings.append(
             f"{risk}: queries of the same unit have losses that are alike (permutation test, level {LEVEL:g}); a claim "
             "that reaches beyond these units needs groups as the sampling unit, else its error may be far above its level"
         )
     if unit == "query" and rejects(scores, drift):
-        found.append(
+        findings.append(
             f"{risk}: losses drift along {order} (permutation test, level {LEVEL:g}); if that order "
             "has a meaning, such as time or topic, the queries are no random draw from one population"
         )
-    return found
+    return findings
 
 
-def rejects(scores: Reals, statistic: Callable[[Reals], float]) -> bool:
+def rejects(scores: FloatArray, statistic: Callable[[FloatArray], float]) -> bool:
     """Whether MAPIE's permutation test rejects exchangeability of (n,) scores at LEVEL.
 
     statistic: large where the order of the scores is telling.
@@ -73,11 +74,11 @@ def rejects(scores: Reals, statistic: Callable[[Reals], float]) -> bool:
         mapie_estimator=SplitConformalRegressor(nothing, prefit=True),
     )  # fmt: skip
     # equal arrangements must count as ties, whatever order a float sum is taken in
-    test.test_statistic = lambda some: float(f"{statistic(some):.12g}")
+    test.test_statistic = lambda values: float(f"{statistic(values):.12g}")
     return test.run(scores[:, None], scores).is_exchangeable is False
 
 
-def drift(scores: Reals) -> float:
+def drift(scores: FloatArray) -> float:
     """The largest difference between the means of (n,) scores before and after a place.
 
     It is MAPIE's own statistic, which takes seconds in its Python loop, weighted so that no end is favoured.
@@ -88,11 +89,11 @@ def drift(scores: Reals) -> float:
     return float(np.abs(gap / np.sqrt(before * (n - before))).max())
 
 
-def likeness(groups: NDArray[np.int64]) -> Callable[[Reals], float]:
+def similarity_within(groups: NDArray[np.int64]) -> Callable[[FloatArray], float]:
     """A statistic of (n,) scores that is large where scores of the same group are alike: the sum of squares between."""
     sizes = np.bincount(groups)
 
-    def between(scores: Reals) -> float:
+    def between(scores: FloatArray) -> float:
         sums = np.bincount(groups, weights=scores)
         return float((sums * sums / sizes).sum())
 

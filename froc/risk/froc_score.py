@@ -28,8 +28,8 @@ from froc.data.task import FORGETTING, UTILITY
 from froc.errors import InputError
 from froc.loss_table import NOISE
 
-Reals = NDArray[np.float64]
-LEAST = 1e-6
+FloatArray = NDArray[np.float64]
+MIN_LOSS = 1e-6
 """Nats per token: smaller average losses are read as this one, since float32 log-probabilities do not tell them from 0."""
 Means = Mapping[str, Mapping[str, float]]
 """risk -> {loss, accuracy, base_loss, base_accuracy}, as a line of trials.jsonl holds them under `averages`."""
@@ -63,10 +63,10 @@ class Averages:
     acc_u, acc_r: mean share of answer tokens that are predicted, in [0, 1]. Raises InputError for anything else.
     """
 
-    loss_u: Reals
-    acc_u: Reals
-    loss_r: Reals
-    acc_r: Reals
+    loss_u: FloatArray
+    acc_u: FloatArray
+    loss_r: FloatArray
+    acc_r: FloatArray
 
     def __post_init__(self) -> None:
         columns = {field.name: np.asarray(getattr(self, field.name), dtype=np.float64) for field in fields(self)}
@@ -89,8 +89,8 @@ class Averages:
         return cls._read(trials, "base_")
 
     @classmethod
-    def _read(cls, trials: Sequence[Means], whose: str) -> "Averages":
-        wanted = [(risk, whose + what) for risk in (FORGETTING, UTILITY) for what in ("loss", "accuracy")]
+    def _read(cls, trials: Sequence[Means], prefix: str) -> "Averages":
+        wanted = [(risk, prefix + quantity) for risk in (FORGETTING, UTILITY) for quantity in ("loss", "accuracy")]
         try:
             table = [[float(trial[risk][name]) for risk, name in wanted] for trial in trials]
         except (KeyError, TypeError, ValueError) as error:
@@ -102,28 +102,28 @@ class Averages:
 class Scores:
     """What the paper computes for m configurations, (m,) each: s, r, their margins and e_R. Scores, not bounds."""
 
-    s: Reals
-    r: Reals
-    margin_f: Reals
-    margin_u: Reals
-    e_r: Reals
+    s: FloatArray
+    r: FloatArray
+    margin_f: FloatArray
+    margin_u: FloatArray
+    e_r: FloatArray
 
 
-def scores(some: Averages, weighing: Weighing | None = None, reference: Averages | None = None) -> Scores:
+def scores(averages: Averages, weighing: Weighing | None = None, reference: Averages | None = None) -> Scores:
     """Score configurations; smaller e_R is better.
 
     s = log Loss_U + max Acc_U - Acc_U: larger means more is forgotten.
     r = log Loss_R - log min Loss_R + max Acc_R - Acc_R: 0 for what is best in both, larger means more is spoiled.
     e_R = w_f softplus(alpha_unlearn - s) + w_u softplus(r).
 
-    max and min run over `reference`; over `some` itself where none is given, as published. Then r >= 0, and e_R is at
+    max and min run over `reference`; over `averages` themselves where none is given, as published. Then r >= 0, and e_R is at
     least w_u log 2 for all. The search gives the base model alone: so the score of a finished trial stays what
     Optuna was told, whatever is tried after it.
     """
-    against = some if reference is None else reference
+    against = averages if reference is None else reference
     if not len(against.loss_u):
         raise InputError("max and min over no configuration; give at least one as reference")
-    return _scores(some, against.acc_u.max(), against.loss_r.min(), against.acc_r.max(), weighing or Weighing())
+    return _scores(averages, against.acc_u.max(), against.loss_r.min(), against.acc_r.max(), weighing or Weighing())
 
 
 def against_base(trials: Sequence[Means], weighing: Weighing | None = None) -> Scores:
@@ -132,19 +132,19 @@ def against_base(trials: Sequence[Means], weighing: Weighing | None = None) -> S
     return _scores(Averages.of(trials), base.acc_u, base.loss_r, base.acc_r, weighing or Weighing())
 
 
-def softplus(z: ArrayLike) -> Reals:
+def softplus(z: ArrayLike) -> FloatArray:
     """log(1 + e^z), without overflow."""
     return np.logaddexp(0.0, np.asarray(z, dtype=np.float64))
 
 
-def published_p_value(score: ArrayLike, n: int, alpha: float) -> Reals:
+def published_p_value(score: ArrayLike, n: int, alpha: float) -> FloatArray:
     """(m,) C-RAG's p-value of min(e_R, 1) as if it were a mean of n losses; 1 above alpha. No p-value: see above.
 
     min(exp(-n h1(min(alpha, e), alpha)), e P(Bin(n, alpha) <= ceil(n e))), with 0 log 0 = 0.
     """
     _refuse(n, "alpha", alpha)
     clipped, k = _as_mean(score, n)
-    return np.where(clipped > alpha, 1.0, hoeffding_bentkus.tail(clipped, k, n, alpha))
+    return np.where(clipped > alpha, 1.0, hoeffding_bentkus.p_value_from_mean(clipped, k, n, alpha))
 
 
 def published_set(score: ArrayLike, n: int, alpha: float, delta: float) -> NDArray[np.bool_]:
@@ -154,30 +154,30 @@ def published_set(score: ArrayLike, n: int, alpha: float, delta: float) -> NDArr
     return np.asarray(p < delta / max(1, len(p)))
 
 
-def published_cur(score: ArrayLike, n: int, delta: float) -> Reals:
+def published_cur(score: ArrayLike, n: int, delta: float) -> FloatArray:
     """(m,) C-RAG's risk bound of min(e_R, 1) at delta, in [0, 1]. No bound: see above."""
     _refuse(n, "delta", delta)
     clipped, k = _as_mean(score, n)
-    return np.clip(hoeffding_bentkus.ceiling(clipped, k, n, delta), 0.0, 1.0)
+    return np.clip(hoeffding_bentkus.upper_from_mean(clipped, k, n, delta), 0.0, 1.0)
 
 
-def _scores(some: Averages, acc_u: ArrayLike, loss_r: ArrayLike, acc_r: ArrayLike, weighing: Weighing) -> Scores:
+def _scores(averages: Averages, acc_u: ArrayLike, loss_r: ArrayLike, acc_r: ArrayLike, weighing: Weighing) -> Scores:
     """acc_u, loss_r, acc_r: what counts as best, one number or (m,)."""
-    s = _log(some.loss_u) + np.asarray(acc_u) - some.acc_u
-    r = _log(some.loss_r) - _log(loss_r) + np.asarray(acc_r) - some.acc_r
+    s = _log(averages.loss_u) + np.asarray(acc_u) - averages.acc_u
+    r = _log(averages.loss_r) - _log(loss_r) + np.asarray(acc_r) - averages.acc_r
     margin_f, margin_u = softplus(weighing.alpha_unlearn - s), softplus(r)
     return Scores(s, r, margin_f, margin_u, weighing.w_f * margin_f + weighing.w_u * margin_u)
 
 
-def _log(loss: ArrayLike) -> Reals:
-    return np.log(np.maximum(loss, LEAST))
+def _log(loss: ArrayLike) -> FloatArray:
+    return np.log(np.maximum(loss, MIN_LOSS))
 
 
-def _as_mean(score: ArrayLike, n: int) -> tuple[Reals, NDArray[np.int64]]:
-    given = np.atleast_1d(np.asarray(score, dtype=np.float64))
-    if given.ndim != 1 or not bool(np.all(given >= 0)):
+def _as_mean(score: ArrayLike, n: int) -> tuple[FloatArray, NDArray[np.int64]]:
+    values = np.atleast_1d(np.asarray(score, dtype=np.float64))
+    if values.ndim != 1 or not bool(np.all(values >= 0)):
         raise InputError("e_R is a list of numbers from 0 on; one of them is not")
-    clipped = np.minimum(given, 1.0)
+    clipped = np.minimum(values, 1.0)
     # 100 * 0.28 is 28.000000000000004: no 29th loss
     return clipped, np.ceil(n * clipped - NOISE).clip(0, n).astype(np.int64)
 

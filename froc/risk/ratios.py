@@ -15,20 +15,20 @@ from froc.loss_table import SCALE, WEIGHTED
 
 NANO = 10**9
 """A risk level is known to so many parts where it is worked on in whole numbers."""
-STEPS = 64
+LEVELS_PER_STEP = 64
 """Levels that are tried at a time where a bound is found by trying."""
 
 
-def of_ratio(risk: str, unit: Mapping[str, str], population: Mapping[str, str], relative: Sequence[str]) -> bool:
+def is_ratio(risk: str, unit: Mapping[str, str], population: Mapping[str, str], relative: Sequence[str]) -> bool:
     """Whether what is claimed about a risk is a ratio of two means, neither of which is known."""
     return risk in relative or (unit.get(risk) == WEIGHTED and population.get(risk) != "census")
 
 
-def ratio(certificate: Mapping[str, Any], risk: str) -> bool:
-    """`of_ratio` of a risk in a certificate, whatever version it is of."""
+def certifies_ratio(certificate: Mapping[str, Any], risk: str) -> bool:
+    """`is_ratio` of a risk in a certificate, whatever version it is of."""
     relative = certificate.get("relative", ())
     parts = [risk] if risk in certificate["unit"] else list(certificate["weights"])
-    return any(of_ratio(part, certificate["unit"], certificate["population"], relative) for part in parts)
+    return any(is_ratio(part, certificate["unit"], certificate["population"], relative) for part in parts)
 
 
 def tilted(
@@ -64,8 +64,8 @@ def inverted(rejected: Callable[[NDArray[np.float64]], NDArray[np.bool_]]) -> fl
     everywhere: a level counts only where all above it are rejected too. Of these the last one below the true risk is a fixed
     one, and wrongly rejected with the chance of one test.
     """
-    for last in range(SCALE - 1, 0, -STEPS):
-        levels = np.arange(max(1, last - STEPS + 1), last + 1) / SCALE
+    for last in range(SCALE - 1, 0, -LEVELS_PER_STEP):
+        levels = np.arange(max(1, last - LEVELS_PER_STEP + 1), last + 1) / SCALE
         kept = np.flatnonzero(~rejected(levels))
         if len(kept):
             return float(levels[kept[-1]]) + 1 / SCALE

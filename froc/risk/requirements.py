@@ -10,55 +10,57 @@ from typing import Any
 
 import numpy as np
 
-from froc.bounds import Losses, Reals
+from froc.bounds import FloatArray, Losses
 from froc.errors import InputError
 from froc.loss_table import SCALE
 from froc.procedures import first_levels
 from froc.risk import shift
-from froc.risk.claim import Claim, Evidence, at_levels, evidence, level, only, p_values
+from froc.risk.claim import Claim, Evidence, at_levels, evidence_from_matrix, evidence_of_candidate, level, p_values
 from froc.risk.rounding import up
 from froc.risk.weighted_sum import COMBINED
 
 MOST_UNITS = 1_000_000
 """Nobody is told to measure more."""
-NEAR = 10
+MAX_CLOSE_CANDIDATES = 10
 """Candidates that are looked at closely for the one nearest to passing."""
 GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
 
 
-def required(claim: Claim, candidates: int, searched: Mapping[str, int] | None = None) -> dict[str, int]:
+def required_units(claim: Claim, candidates: int, searched: Mapping[str, int] | None = None) -> dict[str, int]:
     """risk -> smallest number of units with which the first of `candidates` (weights 1 / rank) passes at zero loss.
 
     searched: units of a listed population that the search looks at; they too at zero loss. The combined risk asks as
     many of each of its parts. Raises InputError where that is more than a million.
     """
-    share = first_share(claim, candidates)
-    found = dict.fromkeys(claim.risks, 1)
+    first = first_level(claim, candidates)
+    units = dict.fromkeys(claim.risks, 1)
     for budget in claim.budget:
         for risk in claim.parts if budget == COMBINED else [budget]:
-            found[risk] = max(found[risk], _units_at_zero(claim, budget, candidates, share, searched or {}))
-    return found
+            units[risk] = max(units[risk], _units_at_zero(claim, budget, candidates, first, searched or {}))
+    return units
 
 
-def first_share(claim: Claim, candidates: int) -> float:
+def first_level(claim: Claim, candidates: int) -> float:
     """The error level at which the first of `candidates` (weights 1 / rank) is tested, whatever becomes of the others."""
     return float(first_levels(claim.procedure, 1.0 / np.arange(1, candidates + 1), level(claim))[0])
 
 
-def short(found: Mapping[str, Evidence], candidates: int, claim: Claim) -> str | None:
+def shortage(evidence: Mapping[str, Evidence], candidates: int, claim: Claim) -> str | None:
     """Why so few units could not have certified anything, whatever the losses; None where they could have."""
     try:
-        needed = required(claim, candidates, {risk: some.searched for risk, some in found.items()})
+        needed = required_units(claim, candidates, {risk: of_risk.n_searched for risk, of_risk in evidence.items()})
     except InputError as error:
         return str(error)
-    for risk, some in found.items():
-        n = max(some.count(i) for i in range(candidates))
+    for risk, of_risk in evidence.items():
+        n = max(of_risk.count(i) for i in range(candidates))
         if not claim.sequential and n < needed[risk]:
             return f"{n} {claim.unit[risk]} units of {risk} cannot certify this even at zero loss, {needed[risk]} are needed"
     return None
 
 
-def closest(rows: Sequence[Mapping[str, Any]], found: Mapping[str, Evidence], claim: Claim) -> dict[str, Any]:
+def closest_candidate(
+    rows: Sequence[Mapping[str, Any]], evidence: Mapping[str, Evidence], claim: Claim
+) -> dict[str, Any]:
     """The candidate nearest to being certified where none is, the risk that stopped it, and what it would have taken.
 
     rows: the certificate's candidates. bound: the smallest budget at which that risk would have passed at the
@@ -66,25 +68,25 @@ def closest(rows: Sequence[Mapping[str, Any]], found: Mapping[str, Evidence], cl
     how many units with the same distribution of losses; also: other risks that fell short.
     """
     own = first_levels(claim.procedure, np.array([row["weight"] for row in rows]), level(claim))
-    place = (_nearest if claim.estimand else _nearest_by_p)(rows, found, claim, own)
-    row, share = rows[place], float(own[place])
-    risk = max(sorted(claim.budget), key=lambda name: (row["p_values"][name], _strain(row, name, claim)))
-    some = {name: only(each, place) for name, each in found.items()}
-    budget = _budget_needed(claim, risk, some, len(rows), share)
+    place = (_nearest if claim.estimand else _nearest_by_p)(rows, evidence, claim, own)
+    row, own_level = rows[place], float(own[place])
+    risk = max(sorted(claim.budget), key=lambda name: (row["p_values"][name], _budget_ratio(row, name, claim)))
+    of_candidate = {name: evidence_of_candidate(of_risk, place) for name, of_risk in evidence.items()}
+    budget = _budget_needed(claim, risk, of_candidate, len(rows), own_level)
     return {
         "config": row["config"],
         "method": row["method"],
         "risk": risk,
         "bound": budget,
         "needs": {
-            "units": _units_alike(claim, risk, some, len(rows), share),
+            "units": _units_alike(claim, risk, of_candidate, len(rows), own_level),
             "budget": up(budget, 3) if up(budget, 3) < 1 else None,
         },
-        "also": [name for name in sorted(claim.budget) if name != risk and row["p_values"][name] > share],
+        "also": [name for name in sorted(claim.budget) if name != risk and row["p_values"][name] > own_level],
     }
 
 
-def _nearest(rows: Sequence[Mapping[str, Any]], found: Mapping[str, Evidence], claim: Claim, own: Reals) -> int:
+def _nearest(rows: Sequence[Mapping[str, Any]], evidence: Mapping[str, Evidence], claim: Claim, own: FloatArray) -> int:
     """The candidate whose budgets would have to grow by the smallest factor for it to pass at its own level.
 
     Of the few whose bounds are nearest to their budgets. p-values alone would not do: a bet that was lucky early has a small
@@ -92,34 +94,40 @@ def _nearest(rows: Sequence[Mapping[str, Any]], found: Mapping[str, Evidence], c
     """
 
     def factor(i: int) -> float:
-        own_evidence = {name: only(every, i) for name, every in found.items()}
+        own_evidence = {name: evidence_of_candidate(of_risk, i) for name, of_risk in evidence.items()}
         failed = [risk for risk in claim.budget if rows[i]["p_values"][risk] > own[i]]
         needed = {risk: _budget_needed(claim, risk, own_evidence, len(rows), float(own[i])) for risk in failed}
         return max((needed[risk] / claim.budget[risk] for risk in failed), default=1.0)
 
     able = [i for i in range(len(rows)) if own[i] > 0]
-    near = sorted(able, key=lambda i: max(_strain(rows[i], risk, claim) for risk in claim.budget))[:NEAR]
+    near = sorted(able, key=lambda i: max(_budget_ratio(rows[i], risk, claim) for risk in claim.budget))[
+        :MAX_CLOSE_CANDIDATES
+    ]
     return min(near, key=lambda i: (factor(i), near.index(i)))
 
 
-def _nearest_by_p(rows: Sequence[Mapping[str, Any]], _found: Mapping[str, Evidence], claim: Claim, own: Reals) -> int:
+def _nearest_by_p(
+    rows: Sequence[Mapping[str, Any]], _evidence: Mapping[str, Evidence], claim: Claim, own: FloatArray
+) -> int:
     """As older plans had it: the smallest p-value in terms of its own level."""
 
     def distance(i: int) -> tuple[float, float]:
         p = float(rows[i]["p_value"])
-        return (p / own[i] if p < 1 else math.inf, max(_strain(rows[i], risk, claim) for risk in claim.budget))
+        return (p / own[i] if p < 1 else math.inf, max(_budget_ratio(rows[i], risk, claim) for risk in claim.budget))
 
     return min((i for i in range(len(rows)) if own[i] > 0), key=distance)
 
 
-def _budget_needed(claim: Claim, risk: str, some: Mapping[str, Evidence], candidates: int, share: float) -> float:
+def _budget_needed(
+    claim: Claim, risk: str, evidence: Mapping[str, Evidence], candidates: int, own_level: float
+) -> float:
     """The smallest budget above the claim's at which one candidate's risk would have passed at its own level."""
     return _smallest_budget(
-        lambda alpha: p_values(claim, risk, some, candidates, alpha)[0] <= share, claim.budget[risk]
+        lambda alpha: p_values(claim, risk, evidence, candidates, alpha)[0] <= own_level, claim.budget[risk]
     )
 
 
-def alike(losses: Losses, units: int) -> Losses:
+def resized(losses: Losses, units: int) -> Losses:
     """(1, units) losses distributed like `losses` (1, n), for any number of units; deterministic.
 
     Quantiles at multiples of the golden ratio: every stretch of them covers the distribution evenly.
@@ -129,45 +137,47 @@ def alike(losses: Losses, units: int) -> Losses:
     return np.asarray(ranked[places][None, :])
 
 
-def _strain(row: Mapping[str, Any], risk: str, claim: Claim) -> float:
+def _budget_ratio(row: Mapping[str, Any], risk: str, claim: Claim) -> float:
     return float(row["cur"][risk]["pointwise"]) / claim.budget[risk]
 
 
-def _units_at_zero(claim: Claim, budget: str, candidates: int, share: float, searched: Mapping[str, int]) -> int:
+def _units_at_zero(claim: Claim, budget: str, candidates: int, own_level: float, searched: Mapping[str, int]) -> int:
     risks = claim.parts if budget == COMBINED else [budget]
     if all(claim.kind(risk) == "census" for risk in risks):
         return 1
 
     def enough(units: int) -> bool:
         zero, none = np.zeros((1, units), dtype=np.int16), np.zeros(1, dtype=np.int64)
-        some = {risk: Evidence(zero, none, searched.get(risk, 0), units) for risk in risks}
-        return p_values(claim, budget, some, candidates)[0] <= share
+        evidence = {risk: Evidence(zero, none, searched.get(risk, 0), units) for risk in risks}
+        return p_values(claim, budget, evidence, candidates)[0] <= own_level
 
     most = min((claim.listed[r] - searched.get(r, 0) for r in risks if claim.kind(r) == "sample"), default=MOST_UNITS)
-    units = smallest(enough, 1, most)
+    units = smallest_integer(enough, 1, most)
     if units is None:
         raise InputError(f"budget {budget}={claim.budget[budget]:g} needs more than {most} calibration units; raise it")
     return units
 
 
-def _units_alike(claim: Claim, risk: str, some: Mapping[str, Evidence], candidates: int, share: float) -> int | None:
+def _units_alike(
+    claim: Claim, risk: str, evidence: Mapping[str, Evidence], candidates: int, own_level: float
+) -> int | None:
     """About how many units; None where more would not do, or where the list has no more."""
     if risk == COMBINED or claim.kind(risk) != "queries" or claim.sequential:
         return None
     at = np.array([shift.shrunk(claim.budget[risk], claim.radius)])
-    losses = at_levels(claim, risk, some[risk], at).losses
+    losses = at_levels(claim, risk, evidence[risk], at).losses
     assert isinstance(losses, np.ndarray)
     n = losses.shape[1]
     if int(losses.sum(dtype=np.int64)) >= shift.shrunk(claim.budget[risk], claim.radius) * SCALE * n:
         return None
 
     def enough(units: int) -> bool:
-        return p_values(claim, risk, {risk: evidence(alike(losses, units))}, candidates)[0] <= share
+        return p_values(claim, risk, {risk: evidence_from_matrix(resized(losses, units))}, candidates)[0] <= own_level
 
-    return smallest(enough, n + 1)
+    return smallest_integer(enough, n + 1)
 
 
-def smallest(holds: Callable[[int], bool], start: int, most: int = MOST_UNITS) -> int | None:
+def smallest_integer(holds: Callable[[int], bool], start: int, most: int = MOST_UNITS) -> int | None:
     """Where `holds` begins, from `start` on, by doubling and bisection; None beyond `most`.
 
     The smallest such number where more units never hurt, as at zero loss; near it where p-values are a sawtooth.

@@ -22,8 +22,8 @@ def shifted(upper: Risk, rho: float) -> Risk:
     if rho == 0:
         return upper
     angle = np.minimum(math.pi / 2, np.arcsin(np.sqrt(upper)) + math.acos(1.0 - rho * rho))
-    found: Risk = np.sin(angle) ** 2
-    return found
+    bound: Risk = np.sin(angle) ** 2
+    return bound
 
 
 def shrunk(budget: Risk, rho: float) -> Risk:
@@ -31,8 +31,8 @@ def shrunk(budget: Risk, rho: float) -> Risk:
     if rho == 0:
         return budget
     angle = np.maximum(0.0, np.arcsin(np.sqrt(budget)) - math.acos(1.0 - rho * rho))
-    found: Risk = np.sin(angle) ** 2
-    return found
+    level: Risk = np.sin(angle) ** 2
+    return level
 
 
 def robust_radius(upper: float, budget: float) -> float | None:
@@ -78,4 +78,4 @@ def crag(mean: float, variance: float, n: int, rho: float, delta: float) -> floa
     moved += keep * inner * math.sqrt(math.log(4.0 / delta)) + math.sqrt(math.log(8.0 / delta) / (2.0 * n))
     moved = min(1.0, moved)
     whole = np.array([math.ceil(n * moved - 1e-9)])
-    return float(hoeffding_bentkus.ceiling(np.array([moved]), whole, n, delta)[0])
+    return float(hoeffding_bentkus.upper_from_mean(np.array([moved]), whole, n, delta)[0])

@@ -16,20 +16,22 @@ from numpy.typing import NDArray
 
 COMBINED = "combined"
 """The name of this risk among budgets."""
-Reals = NDArray[np.float64]
-Tail = Callable[[Reals], Reals]
+FloatArray = NDArray[np.float64]
+PValueFunction = Callable[[FloatArray], FloatArray]
 """(m,) p-values of one risk at levels (m,) in (0, 1); they fall as the level grows."""
-STEPS = 50
+BISECTIONS = 50
 
 
-def tail(first: tuple[float, Tail], second: tuple[float, Tail], budget: float, m: int) -> Reals:
+def p_value(
+    first: tuple[float, PValueFunction], second: tuple[float, PValueFunction], budget: float, m: int
+) -> FloatArray:
     """(m,) p-values of the combined risk from (weight, tail) of each part, from above.
 
     Along the splits one p-value falls and the other grows: the largest smaller one is where they cross.
     """
     low, high = np.zeros(m), np.ones(m)
     p_low, p_high = np.ones(m), np.ones(m)
-    for _ in range(STEPS):
+    for _ in range(BISECTIONS):
         share = 0.5 * (low + high)
         p, q = _at(*first, share * budget), _at(*second, (1.0 - share) * budget)
         before = p >= q
@@ -39,7 +41,7 @@ def tail(first: tuple[float, Tail], second: tuple[float, Tail], budget: float, m
     return np.minimum(1.0, 2.0 * np.minimum(p_low, p_high))
 
 
-def _at(weight: float, tail: Tail, cost: Reals) -> Reals:
+def _at(weight: float, tail: PValueFunction, cost: FloatArray) -> FloatArray:
     level = cost / weight
     # no risk is above 1
     return np.where(level >= 1.0, 0.0, tail(np.clip(level, 1e-12, 1.0 - 1e-12)))

@@ -9,7 +9,7 @@ from froc.risk import control
 from froc.risk.claim import MEANS, Claim, level
 from froc.risk.rounding import at_most
 
-FEW = 3
+MAX_LISTED_BUDGETS = 3
 """Budgets that are named one by one; more are put together where they are equal."""
 PLAIN = MEANS["query"]
 """The estimand that needs no words."""
@@ -19,8 +19,8 @@ def statement(claim: Claim) -> str:
     """How often these calibration queries were looked at, and what that does to the confidence."""
     spent = level(claim) * (2 if claim.joint else 1)
     if claim.opening > claim.openings:
-        together = max(0.0, 1.0 - claim.opening * spent)
-        return f"opening {claim.opening}, {claim.openings} planned: jointly {together:.6g}, not {claim.confidence:g}"
+        joint_confidence = max(0.0, 1.0 - claim.opening * spent)
+        return f"opening {claim.opening}, {claim.openings} planned: jointly {joint_confidence:.6g}, not {claim.confidence:g}"
     if claim.openings > 1:
         return (
             f"opening {claim.opening} of {claim.openings} planned: "
@@ -29,7 +29,7 @@ def statement(claim: Claim) -> str:
     return "first and only opening of these calibration queries"
 
 
-def beforehand(claim: Claim) -> list[str]:
+def unmeasured_warnings(claim: Claim) -> list[str]:
     """What a reader must be told whatever the losses are."""
     if not claim.unmeasured:
         return []
@@ -68,7 +68,7 @@ def reason(certificate: Mapping[str, Any], claim: Claim, short: str | None) -> s
     return f"{count} of {len(rows)} candidates certified ({limits}, {sure}); chosen {named} for the widest margin"
 
 
-def otherwise(rows: Sequence[Mapping[str, Any]], claim: Claim) -> list[str]:
+def estimand_warnings(rows: Sequence[Mapping[str, Any]], claim: Claim) -> list[str]:
     """Where a certified mean of group means hides a mean over queries that is above the budget."""
     lines = []
     for risk in claim.risks if claim.estimand else ():
@@ -84,13 +84,13 @@ def otherwise(rows: Sequence[Mapping[str, Any]], claim: Claim) -> list[str]:
 
 def _limits(claim: Claim) -> str:
     budget = claim.budget
-    if len(budget) <= FEW:
+    if len(budget) <= MAX_LISTED_BUDGETS:
         return " and ".join(f"{_at_most(risk, alpha, claim)}{_of(risk, claim)}" for risk, alpha in budget.items())
     absolute = {risk: alpha for risk, alpha in budget.items() if risk not in claim.relative}
     alike = {alpha: [risk for risk, limit in absolute.items() if limit == alpha] for alpha in absolute.values()}
     kinds = sorted({words for risk in claim.risks if (words := _of(risk, claim))})
-    said = [f"{', '.join(risks)} at most {alpha:g}" for alpha, risks in alike.items()]
-    return " and ".join(said + [_at_most(risk, budget[risk], claim) for risk in claim.relative]) + "".join(kinds)
+    phrases = [f"{', '.join(risks)} at most {alpha:g}" for alpha, risks in alike.items()]
+    return " and ".join(phrases + [_at_most(risk, budget[risk], claim) for risk in claim.relative]) + "".join(kinds)
 
 
 def _at_most(risk: str, alpha: float, claim: Claim) -> str:

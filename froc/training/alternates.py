@@ -25,7 +25,7 @@ class Alternates(Source):
     def rows(self, reference: "Reference") -> Sequence[Encoded]:
         """See `alternates`."""
         pools = reference.pools
-        return alternates(reference.base.model, pools.rows["forget"], hashing.seed("alternates", pools.seed))
+        return alternates(reference.base.model, pools.rows["forget"], hashing.derive_seed("alternates", pools.seed))
 
 
 def alternates(model: PreTrainedModel, rows: Sequence[Encoded], seed: int) -> list[Encoded]:

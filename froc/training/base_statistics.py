@@ -114,7 +114,7 @@ class Pools:
         asked = [row for row in view.forget if row.question]
         whole = len(asked) == len(view.forget)
         if view.refusals and whole:
-            draw = torch.Generator().manual_seed(hashing.seed("refusals", seed))
+            draw = torch.Generator().manual_seed(hashing.derive_seed("refusals", seed))
             picks = torch.randint(len(view.refusals), (len(asked),), generator=draw).tolist()
             given["refusal"] = [replace(row, answer=view.refusals[i]) for row, i in zip(asked, picks, strict=True)]
         rows = {role: encode(base.tokenizer, some, view.template, limits, role) for role, some in given.items()}

@@ -93,7 +93,7 @@ class Trace(Survey[Traced]):
         """Of `MOST` rows at most."""
         model = reference.base.model
         parts = components(model, heads=self.heads, attention=self.attention)
-        draw = torch.Generator().manual_seed(hashing.seed("corruption", self.role, self.seed))
+        draw = torch.Generator().manual_seed(hashing.derive_seed("corruption", self.role, self.seed))
         batches = [batch for _, batch in reference.batches(self.role, most=MOST)]
         level = NOISE * _spread(model, batches)
         effects, total = torch.zeros(len(parts), dtype=torch.float64), 0.0

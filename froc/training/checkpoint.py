@@ -152,7 +152,7 @@ class Saver:
 
     def __init__(self, folder: Path, identity: str) -> None:
         self._folder, self._identity = folder, identity
-        self._known = hashing.of_json([__version__, torch.__version__, identity])
+        self._known = hashing.sha256_json([__version__, torch.__version__, identity])
         self._every, self._last = interval(), time.monotonic()
         self._cost: float | None = None
         self._able = True

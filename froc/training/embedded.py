@@ -70,7 +70,7 @@ def base(
 def kept(recipe: Recipe, cache: Path, retrained: bool = False) -> Path:
     """The folder that a recipe's model has in a cache, whether it is there or not."""
     said = {**asdict(recipe), "torch": torch.__version__.partition("+")[0]}
-    name = hashing.of_json(said | ({"retrained": True} if retrained else {}))[:16]
+    name = hashing.sha256_json(said | ({"retrained": True} if retrained else {}))[:16]
     return cache / f"embedded-{name}"
 
 
@@ -106,7 +106,7 @@ def rebuilt(*, cache: Path, progress: Progress) -> Path:
 def recipe_digest(recipe: Recipe) -> str:
     """Digest of a recipe and of every text that its rows are composed of."""
     texts = [OPENINGS, ENDINGS, FACTS, FIRST, SECOND, SYLLABLES]
-    return hashing.of_json([asdict(recipe), texts])
+    return hashing.sha256_json([asdict(recipe), texts])
 
 
 def is_shipped(recipe: Recipe) -> bool:
@@ -118,7 +118,7 @@ def is_shipped(recipe: Recipe) -> bool:
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """Whoever comes second on this machine waits for what the first is making; without a lock both make it."""
-    place = Path(tempfile.gettempdir(), f"froc-{hashing.of_bytes(str(folder.absolute()).encode())[:16]}.lock")
+    place = Path(tempfile.gettempdir(), f"froc-{hashing.sha256_bytes(str(folder.absolute()).encode())[:16]}.lock")
     with ExitStack() as held:
         with suppress(OSError):
             fcntl.flock(held.enter_context(lock_file(place)), fcntl.LOCK_EX)
@@ -128,7 +128,7 @@ def _alone(folder: Path) -> Iterator[None]:
 def _sound(folder: Path) -> bool:
     try:
         listed = json.loads((folder / "digests.json").read_text(encoding="utf-8"))
-        found = hashing.of_files(folder)
+        found = hashing.sha256_files(folder)
     except (OSError, ValueError):
         return False
     found.pop("digests.json", None)
@@ -143,7 +143,7 @@ def train_into(recipe: Recipe, folder: Path, progress: Progress, retrained: bool
         saved: Any = model
         saved.save_pretrained(part, safe_serialization=True)
         tokenizer.save_pretrained(part)
-        write_text(part / "digests.json", json.dumps(hashing.of_files(part)))
+        write_text(part / "digests.json", json.dumps(hashing.sha256_files(part)))
 
     _put(folder, train)
 

@@ -157,7 +157,7 @@ def traces(model: PreTrainedModel, layers: Mapping[str, Module], rows: Sequence[
     device = next(model.parameters()).device
     count = np.array([len(row.ids) - row.prompt for row in rows])
     first = np.cumsum(count) - count
-    draw = torch.Generator().manual_seed(hashing.seed("labels", seed))
+    draw = torch.Generator().manual_seed(hashing.derive_seed("labels", seed))
     chances = torch.rand(int(count.sum()), generator=draw, dtype=torch.float64)
     stack = Stack(rows, device)
     for index in by_length(rows, ROWS):

@@ -60,7 +60,7 @@ def together(
     """
     # runs that go on from their middle have their draws from there
     if not any(run.done for run in runs):
-        torch.manual_seed(hashing.seed("dropout", *(run.seed for run in runs)))
+        torch.manual_seed(hashing.derive_seed("dropout", *(run.seed for run in runs)))
     try:
         while active := [run for run in runs if not run.over]:
             if deadline is not None and time.monotonic() > deadline:

@@ -31,7 +31,7 @@ class Budgeted:
 def _draw(rows: Sequence[int], size: int, role: Role, seed: int) -> Iterator[list[int]]:
     """Endless batches, every row once per pass; refusals follow the forget rows, which they answer."""
     stream = side_of(role)
-    generator = torch.Generator().manual_seed(hashing.seed("rows", stream, seed))
+    generator = torch.Generator().manual_seed(hashing.derive_seed("rows", stream, seed))
     order: list[int] = []
     while True:
         while len(order) < size:

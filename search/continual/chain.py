@@ -120,7 +120,7 @@ def read(run: Path, measured: bool = True) -> After:
 
 def seed(questions: int, after: After) -> int:
     """Seed of freshly drawn queries: another one than any run of the chain drew with."""
-    return int(hashing.of_json({"questions": questions, "after": after.document})[:8], 16)
+    return int(hashing.sha256_json({"questions": questions, "after": after.document})[:8], 16)
 
 
 def original(after: After, load: Callable[[], Any]) -> Callable[[], Any]:

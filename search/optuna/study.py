@@ -145,7 +145,7 @@ class Study:
         return method, params
 
     def _seeded(self, number: int) -> BaseSampler:
-        made: BaseSampler = self._sampler(hashing.seed("sampler", self._seed, number) % 2**32)
+        made: BaseSampler = self._sampler(hashing.derive_seed("sampler", self._seed, number) % 2**32)
         return made
 
     def _drawn(self, number: int, again: tuple[str, Mapping[str, Any]] | None) -> tuple[str, Mapping[str, Any]] | None:
@@ -157,14 +157,14 @@ class Study:
             return again
         method = again[0] if again else self._turn(number)
         study = self._methods[method]
-        draw = random.Random(hashing.seed("explore", self._seed, number))
+        draw = random.Random(hashing.derive_seed("explore", self._seed, number))
         away = draw.random() < AWAY
         study.sampler = optuna.samplers.RandomSampler(seed=draw.getrandbits(32)) if away else self._seeded(number)
         before = len(study.get_trials(deepcopy=False))
         if again:
             study.enqueue_trial({f"{method}.{name}": value for name, value in again[1].items()})
         elif before < STARTS:
-            first = spread(self._space[method], STARTS, hashing.seed("starts", method, self._seed))[before]
+            first = spread(self._space[method], STARTS, hashing.derive_seed("starts", method, self._seed))[before]
             study.enqueue_trial({f"{method}.{name}": value for name, value in first.items()})
         trial = study.ask()
         found = suggest(trial, {method: self._space[method]})
@@ -182,7 +182,7 @@ class Study:
             return methods[number - len(self._space)]
         ranked = sorted(methods, key=lambda method: (self._best.get(method, math.inf), methods.index(method)))
         shares = [1 / place for place in range(1, len(ranked) + 1)]
-        draw = random.Random(hashing.seed("method", self._seed, number))
+        draw = random.Random(hashing.derive_seed("method", self._seed, number))
         return draw.choices(ranked, shares)[0]
 
     def tell(self, line: Started, seen: Sequence[Sequence[float]] = ()) -> None:

@@ -10,8 +10,8 @@ from froc import procedures
 from froc.bounds import Losses
 from froc.data.task import Query
 from froc.loss_table import place, prefixes
-from froc.risk.claim import Candidate, Claim, Evidence, level, only, p_values
-from froc.risk.requirements import alike
+from froc.risk.claim import Candidate, Claim, Evidence, evidence_of_candidate, level, p_values
+from froc.risk.requirements import resized
 from froc.search.executors import Executor
 from froc.search.trial.work import Kept, Measure
 
@@ -108,7 +108,9 @@ def _undecided(
         for i, candidate in enumerate(candidates)
         if candidate in active
         and not passed[i]
-        and not (rounds >= EARLY and _hopeless({r: only(e, i) for r, e in found.items()}, claim, len(names)))
+        and not (
+            rounds >= EARLY and _hopeless({r: evidence_of_candidate(e, i) for r, e in found.items()}, claim, len(names))
+        )
     ]
 
 
@@ -120,4 +122,4 @@ def _hopeless(found: Mapping[str, Evidence], claim: Claim, candidates: int) -> b
 
 def _twice_as_well(some: Evidence) -> Losses:
     seen = np.asarray(some.losses)
-    return np.concatenate([seen, alike(seen // 2, some.planned - seen.shape[1])], axis=1)
+    return np.concatenate([seen, resized(seen // 2, some.planned - seen.shape[1])], axis=1)

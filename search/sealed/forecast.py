@@ -12,9 +12,9 @@ import polars as pl
 from froc import hashing
 from froc.loss_table import SCALE
 from froc.planning.pass_probability import imagined
-from froc.risk.claim import Claim, at_levels, evidence, p_values
+from froc.risk.claim import Claim, at_levels, evidence_from_matrix, p_values
 from froc.risk.evidence import of_search
-from froc.risk.requirements import first_share
+from froc.risk.requirements import first_level
 
 LIKELY = 0.8
 """Chance of a certificate at which a search may stop."""
@@ -33,15 +33,15 @@ def chance(
 
     table: search losses; base: those of the base model, for relative budgets. units: risk -> calibration units. How one is imagined: `froc.planning.pass_probability.imagined`.
     """
-    draw = np.random.default_rng(hashing.seed("outlook", config))
+    draw = np.random.default_rng(hashing.derive_seed("outlook", config))
     some = {}
     for risk in claim.risks:
         searched = of_search(table, risk, config, claim, base)
         seen = np.asarray(at_levels(claim, risk, searched, np.array([claim.budget.get(risk, 0.5)])).losses)[0]
         pool, places = imagined(draw, len(seen), units[risk], DRAWS)
         drawn = np.append(seen, SCALE)[np.take_along_axis(pool, places, 1)]
-        some[risk] = evidence(drawn.astype(np.int16))
+        some[risk] = evidence_from_matrix(drawn.astype(np.int16))
     # a listed population only makes it easier
     plain = replace(claim, population={}, listed={}, estimand={})
     p = np.max([p_values(plain, risk, some, candidates) for risk in claim.budget], axis=0)
-    return float((p <= first_share(claim, candidates)).mean())
+    return float((p <= first_level(claim, candidates)).mean())

@@ -116,7 +116,7 @@ def document(
 
 def question(seal: Mapping[str, Any], plan: str) -> str:
     """Digest of what a seal, made under a plan, asks of the calibration queries; the time it was made does not count."""
-    return hashing.of_json({"plan": plan, "seal": {key: value for key, value in seal.items() if key != "plan"}})
+    return hashing.sha256_json({"plan": plan, "seal": {key: value for key, value in seal.items() if key != "plan"}})
 
 
 def worth_opening(

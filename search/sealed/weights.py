@@ -34,7 +34,7 @@ def of_base(base: Base) -> str:
 def files_beside(base: Base, given: Given | None) -> dict[str, str]:
     """Of what would be written beside the weights, file by file (`froc.models.weights_digest.beside`): it decides what the weights do."""
     if given is not None and not given.adapted:
-        return weights_digest.beside({name: hashing.of_file(given.folder / name) for name in given.names})
+        return weights_digest.beside({name: hashing.sha256_file(given.folder / name) for name in given.names})
     return models.files_beside(base)
 
 
@@ -61,7 +61,7 @@ def refuse_retrained(
 
 def refuse_written(folder: Path, chosen: Candidate, files: Mapping[str, str] | None) -> None:
     """InputError where a model folder does not hold the weights, or the files beside them, that were sealed."""
-    if files is not None and weights_digest.beside(hashing.of_files(folder)) != files:
+    if files is not None and weights_digest.beside(hashing.sha256_files(folder)) != files:
         raise InputError(
             "the configuration or tokenizer that was to be saved is not the one that was sealed: another version of a library writes "
             "it otherwise; go on with the versions that the plan names, or search again in a new --out"

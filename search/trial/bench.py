@@ -174,7 +174,7 @@ class Bench:
 
     def opened(self, queries: Mapping[str, tuple[Query, ...]]) -> list[Probe]:
         """Queries of sealed candidates, or of those that might be, encoded and measured on the base model once."""
-        key = hashing.of_json({risk: ids(some) for risk, some in queries.items()})
+        key = hashing.sha256_json({risk: ids(some) for risk, some in queries.items()})
         if self._opened is None or self._opened[0] != key:
             self._opened = key, probes(self.base, queries, self.measures, self.view)
         return self._opened[1]

@@ -71,7 +71,7 @@ def mean(thousandths: NDArray[np.int16]) -> float:
 
 def trial_seed(run: int, number: int) -> int:
     """Seed of a trial, from the run's seed."""
-    return hashing.seed("trial", run, number) % 2**31
+    return hashing.derive_seed("trial", run, number) % 2**31
 
 
 def _ratios(point: Point, limits: Mapping[str, float]) -> list[float]:

@@ -254,7 +254,7 @@ def _ended(line: Started, outcome: Outcome) -> Started:
 def saver_of(lines: Sequence[Started], folder: Path) -> Saver:
     """Where trials that are trained together leave their state, whichever attempt it is."""
     said = [[line.plan, line.config, line.method, line.params, line.seed] for line in lines]
-    return Saver(Folder(folder).training(lines[0].config), hashing.of_json(said))
+    return Saver(Folder(folder).training(lines[0].config), hashing.sha256_json(said))
 
 
 def now() -> str:

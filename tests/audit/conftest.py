@@ -65,7 +65,7 @@ class Made:
     def digests(self) -> dict[str, str]:
         """What stands on disk: bundle and model."""
         places = [self.bundle, *([self.model] if self.model else [])]
-        return {f"{p.name}/{name}": value for p in places for name, value in hashing.of_files(p).items()}
+        return {f"{p.name}/{name}": value for p in places for name, value in hashing.sha256_files(p).items()}
 
     def read(self, name: str = "report.dsse.json") -> dict[str, Any]:
         """The statement inside an envelope."""
@@ -113,7 +113,7 @@ class Made:
 def _json(path: Path, document: Any) -> str:
     data = (json.dumps(document, indent=2, sort_keys=True) + "\n").encode()
     path.write_bytes(data)
-    return hashing.of_bytes(data)
+    return hashing.sha256_bytes(data)
 
 
 def _losses(rates: Mapping[str, tuple[float, float]]) -> pl.DataFrame:
@@ -121,11 +121,11 @@ def _losses(rates: Mapping[str, tuple[float, float]]) -> pl.DataFrame:
     rows = []
     for config, (forgetting, utility) in rates.items():
         for i, hit in enumerate(rng.permutation(240) < round(forgetting * 240)):
-            query = hashing.keyed(b"k", "forgetting", str(i))[:16]
+            query = hashing.hmac_sha256(b"k", "forgetting", str(i))[:16]
             rows.append((config, "forgetting", METRICS["forgetting"], "calibration", query, query, 1000 * int(hit)))
         for i, loss in enumerate(np.ceil(1000 * rng.beta(1, 1 / utility - 1, 240))):
-            unit = hashing.keyed(b"k", "group", str(i // 4))[:16]
-            query = hashing.keyed(b"k", "utility", str(i))[:16]
+            unit = hashing.hmac_sha256(b"k", "group", str(i // 4))[:16]
+            query = hashing.hmac_sha256(b"k", "utility", str(i))[:16]
             rows.append((config, "utility", METRICS["utility"], "calibration", unit, query, int(loss)))
     return pl.DataFrame(rows, schema=SCHEMA, orient="row")
 
@@ -189,7 +189,8 @@ def make_run(
     losses = _losses(rates)
     base = of_base(losses)
     queries = {
-        risk: hashing.of_json(sorted(set(losses.filter(pl.col("risk") == risk)["query"].to_list()))) for risk in BUDGET
+        risk: hashing.sha256_json(sorted(set(losses.filter(pl.col("risk") == risk)["query"].to_list())))
+        for risk in BUDGET
     }
     plan["split"] |= {"queries": queries, "searched": dict.fromkeys(queries, "e" * 64)}
     planned = _json(folder / "plan.json", plan)
@@ -210,18 +211,18 @@ def make_run(
     named["relative"] = tuple(plan.get("relative", ()))
     claim = Claim(BUDGET, BOUND, plan["task"]["units"], opening=opening, keyed=bool(named["estimand"]), **named)
     chosen = certified(losses, candidates, claim, base)["chosen"]
-    weights = {c.config: hashing.of_bytes(c.config.encode()) for c in candidates}
+    weights = {c.config: hashing.sha256_bytes(c.config.encode()) for c in candidates}
     beside = {"config.json": "c" * 64}
     if chosen is not None:
         make_model(folder / "model")
-        beside = weights_digest.beside(hashing.of_files(folder / "model"))
+        beside = weights_digest.beside(hashing.sha256_files(folder / "model"))
         weights[chosen] = weights_digest.of_folder(folder / "model")
     candidates = [replace(c, weights_digest=weights[c.config]) for c in candidates]
     _json(
         folder / "seal.json",
         {
             "format": 1, "plan": planned, "trials": 3, "calibration": queries,
-            "search_losses": hashing.of_file(folder / "losses" / "search.parquet"),
+            "search_losses": hashing.sha256_file(folder / "losses" / "search.parquet"),
             "candidates": [vars(candidate) for candidate in candidates], "base_weights_digest": plan["model"]["digest"], "model_files": beside,
         },
     )  # fmt: skip

@@ -39,7 +39,7 @@ def made() -> tuple[dict[str, Any], Facts]:
             ],
         }
     )  # fmt: skip
-    files = {f"weights/model-{i:05d}-of-00040.safetensors": hashing.of_bytes(bytes([i])) for i in range(40)}
+    files = {f"weights/model-{i:05d}-of-00040.safetensors": hashing.sha256_bytes(bytes([i])) for i in range(40)}
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         (folder / "run").mkdir()
@@ -104,6 +104,6 @@ def _losses(configs: list[str]) -> pl.DataFrame:
     for config in configs:
         for risk in RISKS:
             for i, loss in enumerate(draw.integers(0, 30, N)):
-                query = hashing.of_bytes(f"{risk}{i}".encode())[:16]
+                query = hashing.sha256_bytes(f"{risk}{i}".encode())[:16]
                 rows.append((config, risk, KNOWN[risk].of, "calibration", query, query, int(loss)))
     return pl.DataFrame(rows, schema=SCHEMA, orient="row")

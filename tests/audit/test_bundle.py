@@ -158,13 +158,13 @@ def test_edited_losses_are_refused(finished: Path, keys: Path, now: Any) -> None
 
 @pytest.mark.parametrize("place", ["/home/someone/model", "see ~/data/rows", "C:\\Users\\someone"])
 def test_a_path_in_the_plan_is_refused(finished: Path, keys: Path, now: Any, place: str) -> None:
-    old = hashing.of_file(finished / "plan.json")
+    old = hashing.sha256_file(finished / "plan.json")
     document = json.loads((finished / "plan.json").read_text())
     document["task"]["notes"] = [place]
     (finished / "plan.json").write_text(json.dumps(document))
     for name in ("trials.jsonl", "seal.json"):
         path = finished / name
-        path.write_text(path.read_text().replace(old, hashing.of_file(finished / "plan.json")))
+        path.write_text(path.read_text().replace(old, hashing.sha256_file(finished / "plan.json")))
     with pytest.raises(InputError, match=r"plan\.json names a file path") as caught:
         build(finished, keys, now)
     assert "someone" not in str(caught.value)

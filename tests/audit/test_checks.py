@@ -113,7 +113,7 @@ def test_further_signatures_change_nothing_that_is_signed(originals: dict[str, M
         made.verify(threshold=2, keys=[made.public, made.key.with_name("other.pub")])
 
 
-@pytest.mark.parametrize("what", ["of_file", "walk"])
+@pytest.mark.parametrize("what", ["sha256_file", "walk"])
 def test_a_model_that_cannot_be_read_in_full_is_not_verified(
     originals: dict[str, Made], monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
@@ -125,7 +125,7 @@ def test_a_model_that_cannot_be_read_in_full_is_not_verified(
         return scan(path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(hashing, "of_file", refuse) if what == "of_file" else patch.setattr(os, "scandir", refuse)
+        patch.setattr(hashing, "sha256_file", refuse) if what == "sha256_file" else patch.setattr(os, "scandir", refuse)
         with pytest.raises(InputError, match="cannot read all of"):
             made.verify()
     assert made.verify().verdict == "PASS"

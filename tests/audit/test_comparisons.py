@@ -54,7 +54,7 @@ def test_a_comparison_about_another_model_is_refused(good: Made, compared: Path,
     plan = json.loads((other / "plan.json").read_text())
     plan["model"]["digest"] = "1" * 64
     (other / "plan.json").write_text(text(plan))
-    seal = json.loads((other / "seal.json").read_text()) | {"plan": hashing.of_file(other / "plan.json")}
+    seal = json.loads((other / "seal.json").read_text()) | {"plan": hashing.sha256_file(other / "plan.json")}
     (other / "seal.json").write_text(text(seal))
     with pytest.raises(InputError, match="another base model"):
         evidence.build(good.run, tmp_path, good.key, comparison=other, name="other", now=NOW)

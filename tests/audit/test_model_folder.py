@@ -43,7 +43,7 @@ def test_what_a_hub_puts_beside_a_model_is_named_and_left_out(model: Path) -> No
     assert before.beside == ""
     # older versions signed it
     covered = model_folder.read(model, {*before.files, "README.md"})
-    assert covered.files == {**before.files, "README.md": hashing.of_bytes(b"x")}
+    assert covered.files == {**before.files, "README.md": hashing.sha256_bytes(b"x")}
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Path], lis
             blobs.mkdir(parents=True)
             snapshot.mkdir(parents=True)
             for path in model.iterdir():
-                blob = blobs / hashing.of_file(path)
+                blob = blobs / hashing.sha256_file(path)
                 shutil.copy(path, blob)
                 (snapshot / path.name).symlink_to(Path("../../blobs") / blob.name)
             (blobs / "card").write_text("# a model card\n")

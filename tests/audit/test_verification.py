@@ -52,7 +52,7 @@ def test_the_result_says_what_was_checked(good: Any) -> None:
         "statistics", "weights", "page",
     ]  # fmt: skip
     assert result.fingerprint == signing.load_public(good.public).keyid
-    assert result.tree == hashing.of_tree(hashing.of_files(good.model))
+    assert result.tree == hashing.sha256_tree(hashing.sha256_files(good.model))
     assert result.model_checked
     assert result.plan_status == "asserted-signed-after-run"
     assert not good.verify(model=None).model_checked
@@ -294,11 +294,11 @@ def test_a_plan_with_a_share_of_what_cannot_be_lost_allows_no_certificate(tmp_pa
 
 def _replan(run: Path, plan: dict[str, Any]) -> None:
     """Another plan in a run folder, which its seal and trials name."""
-    old = hashing.of_file(run / "plan.json")
+    old = hashing.sha256_file(run / "plan.json")
     (run / "plan.json").write_text(json.dumps(plan, indent=2, sort_keys=True) + "\n")
     for name in ("seal.json", "trials.jsonl"):
         text = (run / name).read_text()
-        (run / name).write_text(text.replace(old, hashing.of_file(run / "plan.json")))
+        (run / name).write_text(text.replace(old, hashing.sha256_file(run / "plan.json")))
 
 
 @pytest.fixture(scope="module")

@@ -50,8 +50,8 @@ def make_comparison(run: Path, folder: Path) -> Path:
     for name, mean in {BASE: 900, **{name: mean for name, (_, mean) in points.items()}}.items():
         for risk in METRICS:
             for i in range(120):
-                query = hashing.of_bytes(f"{risk}{i}".encode())[:16]
-                unit = query if UNITS[risk] == "query" else hashing.of_bytes(f"{risk}{i // 2}".encode())[:16]
+                query = hashing.sha256_bytes(f"{risk}{i}".encode())[:16]
+                unit = query if UNITS[risk] == "query" else hashing.sha256_bytes(f"{risk}{i // 2}".encode())[:16]
                 rows.append((name, risk, METRICS[risk], "calibration", unit, query, int(draw.integers(0, 2) * mean)))
     table = pl.DataFrame(rows, schema=SCHEMA, orient="row")
     asked = {
@@ -63,10 +63,10 @@ def make_comparison(run: Path, folder: Path) -> Path:
     (folder / "plan.json").write_text(text(asked))
     stage = {method: name for name, (method, _) in points.items()}
     seal = {
-        "format": 1, "plan": hashing.of_file(folder / "plan.json"),
+        "format": 1, "plan": hashing.sha256_file(folder / "plan.json"),
         "candidates": [{"config": BASE, "method": BASE, "params": {"mix": 0.0}, "weight": 1.0}]
         + [{"config": n, "method": m, "params": {"mix": 0.5}, "weight": 1.0} for n, (m, _) in points.items()],
-        "calibration": {risk: hashing.of_json(sorted(set(table.filter(pl.col("risk") == risk)["query"]))) for risk in METRICS},
+        "calibration": {risk: hashing.sha256_json(sorted(set(table.filter(pl.col("risk") == risk)["query"]))) for risk in METRICS},
         "stages": {BEFORE: stage, "0.95": stage}, "fronts": {m: [n] for m, n in stage.items()},
         "monotone": {"entries": 2, "bends": 0, "worst": 0.0}, "failed": [],
     }  # fmt: skip
@@ -99,7 +99,7 @@ def replan(run: Path, change: Callable[[dict[str, Any]], object], seal: dict[str
     plan = json.loads((run / "plan.json").read_text())
     change(plan)
     (run / "plan.json").write_text(text(plan))
-    seal["plan"] = hashing.of_file(run / "plan.json")
+    seal["plan"] = hashing.sha256_file(run / "plan.json")
     (run / "seal.json").write_text(text(seal))
     lines = [json.loads(line) | {"plan": seal["plan"]} for line in (run / "trials.jsonl").read_text().splitlines()]
     (run / "trials.jsonl").write_text("".join(json.dumps(line, sort_keys=True) + "\n" for line in lines))
@@ -138,12 +138,12 @@ def list_forgetting(run: Path, first: bool) -> None:
         plan["task"] |= {"seed_from": "auditor", "split_seed": 5}
         for name, value in (("population", "census"), ("bound", "census"), ("listed", len(every))):
             plan[name] = {**plan[name], "forgetting": value}
-        parts = {"searched": hashing.of_json(searched), "queries": hashing.of_json(rest)}
+        parts = {"searched": hashing.sha256_json(searched), "queries": hashing.sha256_json(rest)}
         parts |= {"search": len(searched), "calibration": len(rest)}
         for name, part in parts.items():
             plan["split"][name] = {**plan["split"][name], "forgetting": part}
 
-    seal["calibration"] = {**seal["calibration"], "forgetting": hashing.of_json(rest)}
+    seal["calibration"] = {**seal["calibration"], "forgetting": hashing.sha256_json(rest)}
     replan(run, planned, seal, losses)
 
 
@@ -169,7 +169,7 @@ def measured_again(
         )
     change(said)
     signed, _ = keys.verify((made.bundle / "report.dsse.json").read_bytes(), [keys.load_public(made.public)])
-    data = reexecution.sign(payload or hashing.of_bytes(signed), said, keys.load_signer(made.key.with_name(key)))
+    data = reexecution.sign(payload or hashing.sha256_bytes(signed), said, keys.load_signer(made.key.with_name(key)))
     (made.bundle / reexecution.NAME).write_bytes(data)
 
 

@@ -14,17 +14,17 @@ from scipy.stats import binom
 
 from froc.bounds import (
     Bound,
+    FloatArray,
     Losses,
-    Reals,
     bentkus,
     betting,
     binomial,
+    ceil_sum,
     empirical_bernstein,
     hoeffding_bentkus,
     hoeffding_kl,
     hoeffding_serfling,
     hypergeometric,
-    whole,
 )
 from froc.errors import InputError
 from froc.loss_table import SCALE
@@ -55,7 +55,7 @@ def with_sum(n: int, k: int) -> Losses:
     return counts(n)[k : k + 1]
 
 
-def sample(row: dict[str, Any]) -> Reals:
+def sample(row: dict[str, Any]) -> FloatArray:
     """(1, n) losses of a sample row, by its formula."""
     i = np.arange(row["n"])
     if row["kind"] == "bits":
@@ -84,7 +84,7 @@ def test_upper_bounds_to_nine_digits() -> None:
             same(make(Bound, name).upper(with_sum(row["n"], row["sum"]), row["delta"])[0], row[key])
         # Serfling's bound for an endless list is Hoeffding's plain one
         mean = np.array([row["sum"] / row["n"]])
-        plain = hoeffding_serfling.ceiling(mean, row["n"], 10**18, row["delta"])[0]
+        plain = hoeffding_serfling.upper_from_mean(mean, row["n"], 10**18, row["delta"])[0]
         same(plain, min(1.0, row["hoeffding_simple"]))
 
 
@@ -92,24 +92,24 @@ def test_samples_to_nine_digits() -> None:
     for row in ROWS["samples"]:
         values, n = sample(row), row["n"]
         alpha, delta = row["alpha"], row["delta"]
-        same(betting.tail(values, alpha, delta)[0], row["wsr_p"])
-        same(betting.ceiling(values, delta)[0], row["wsr_ub"])
+        same(betting.p_value_from_losses(values, alpha, delta)[0], row["wsr_p"])
+        same(betting.upper_from_losses(values, delta)[0], row["wsr_ub"])
         mean, k = values.mean(axis=1), np.ceil(values.sum(axis=1) - 1e-9).astype(np.int64)
-        same(hoeffding_bentkus.tail(mean, k, n, alpha)[0], row["hb_p"])
-        same(hoeffding_bentkus.ceiling(mean, k, n, delta)[0], row["hb_ub"])
+        same(hoeffding_bentkus.p_value_from_mean(mean, k, n, alpha)[0], row["hb_p"])
+        same(hoeffding_bentkus.upper_from_mean(mean, k, n, delta)[0], row["hb_ub"])
         spread = values.var(axis=1, ddof=1)
         same(spread[0], row["var_unbiased"])
-        same(empirical_bernstein.ceiling(mean, spread, n, delta)[0], row["eb_maurer_pontil"])
+        same(empirical_bernstein.upper_from_moments(mean, spread, n, delta)[0], row["eb_maurer_pontil"])
 
 
 def test_shift_to_nine_digits() -> None:
     for row in ROWS["hellinger"]:
         n, mean, rho, delta = row["n"], row["rhat"], row["rho"], row["delta"]
         k = np.array([round(n * mean)])
-        own = hoeffding_bentkus.ceiling(np.array([mean]), k, n, delta)[0]
+        own = hoeffding_bentkus.upper_from_mean(np.array([mean]), k, n, delta)[0]
         same(own, row["hb_ub"])
         same(shift.shifted(own, rho), row["robust_ub_hb"])
-        same(shift.shifted(binomial.ceiling(k, n, delta)[0], rho), row["robust_ub_cp"])
+        same(shift.shifted(binomial.upper_from_count(k, n, delta)[0], rho), row["robust_ub_cp"])
         same(shift.shrunk(0.1, rho), row["shrunk_budget_of_0p1"])
         same(shift.shifted(mean, rho), row["population_any_loss"])
         same(shift.weber(mean, row["var"], rho), row["population_weber"])
@@ -120,9 +120,9 @@ def test_shift_to_nine_digits() -> None:
 def test_finite_populations_to_nine_digits() -> None:
     for row in ROWS["finite_population"]:
         many, n, k, delta = row["N"], row["n"], np.array([row["k"]]), row["delta"]
-        same(hypergeometric.ceiling(k, n, many, delta)[0], row["hypergeom_ub"])
-        same(hoeffding_serfling.ceiling(k / n, n, many, delta)[0], row["serfling_ub"])
-        same(binomial.ceiling(k, n, delta)[0], row["clopper_pearson_ub"])
+        same(hypergeometric.upper_from_count(k, n, many, delta)[0], row["hypergeom_ub"])
+        same(hoeffding_serfling.upper_from_mean(k / n, n, many, delta)[0], row["serfling_ub"])
+        same(binomial.upper_from_count(k, n, delta)[0], row["clopper_pearson_ub"])
 
 
 def test_ten_thousand_p_values_are_mapies() -> None:
@@ -134,9 +134,9 @@ def test_ten_thousand_p_values_are_mapies() -> None:
         k = rng.integers(0, n + 1, 130)
         slips = np.ceil(k / n * n) != k
         p = mapie_p(k / n, n, alpha)[:, 0]
-        found = hoeffding_bentkus.tail(k / n, k, n, alpha)
+        found = hoeffding_bentkus.p_value_from_mean(k / n, k, n, alpha)
         assert abs(found - np.minimum(1, p))[~slips].max() <= 1e-12
-        own = np.minimum(hoeffding_kl.tail(k / n, n, alpha), bentkus.tail(k, n, alpha))
+        own = np.minimum(hoeffding_kl.p_value_from_mean(k / n, n, alpha), bentkus.p_value_from_sum(k, n, alpha))
         assert found == pytest.approx(own, rel=1e-9, abs=1e-100)
         seen += int((~slips).sum())
     assert seen >= 10_000
@@ -150,7 +150,7 @@ def test_float_noise_never_adds_a_loss(n: int) -> None:
     low = np.minimum(mean, alpha)
     hoeffding = np.exp(-n * hoeffding_kl.kl(low, np.full(n + 1, alpha)))
     wanted = np.minimum(1, np.minimum(hoeffding, math.e * binom.cdf(k, n, alpha)))
-    found = hoeffding_bentkus.tail(mean, k, n, alpha)
+    found = hoeffding_bentkus.p_value_from_mean(mean, k, n, alpha)
     assert found == pytest.approx(wanted, rel=1e-9, abs=1e-300)
 
 
@@ -248,7 +248,7 @@ def test_capital_may_be_infinite() -> None:
 
 
 def test_whole_is_exact() -> None:
-    assert whole(np.array([[0, 0], [1, 0], [500, 500], [999, 2], [1000, 1000]])).tolist() == [0, 1, 1, 2, 2]
+    assert ceil_sum(np.array([[0, 0], [1, 0], [500, 500], [999, 2], [1000, 1000]])).tolist() == [0, 1, 1, 2, 2]
 
 
 LISTS = {

@@ -22,7 +22,7 @@ def test_sums_that_32_bits_do_not_hold_are_exact(n: int) -> None:
     losses = np.broadcast_to(np.int16(SCALE), (1, n))
     assert bounds.total(losses).tolist() == [1000 * n]
     assert bounds.mean(losses).tolist() == [1.0]
-    assert bounds.whole(losses).tolist() == [n]
+    assert bounds.ceil_sum(losses).tolist() == [n]
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -86,7 +86,7 @@ def test_p_value_and_bound_of_a_list_say_the_same(name: str, n: int, population:
 
 def test_sixteen_orders_of_short_rows_and_fewer_of_long_ones() -> None:
     """docs/statistics.md says sixteen; 131,072 losses in all orders, and never fewer than four."""
-    assert [betting_over_orders.orders(n) for n in (1, 8192, 8193, 26_214, 32_768, 10**6)] == [16, 16, 15, 5, 4, 4]
+    assert [betting_over_orders.n_orders(n) for n in (1, 8192, 8193, 26_214, 32_768, 10**6)] == [16, 16, 15, 5, 4, 4]
 
 
 @pytest.mark.parametrize("name", [name for name in ALL if name.startswith("betting_over_orders")])

@@ -27,11 +27,11 @@ def test_mean_capital_over_orders_has_expectation_at_most_one(n: int, alpha: flo
     rng = np.random.default_rng(0)
     alone = np.array(
         [
-            [betting.last(rng.permuted(row[None, :] / SCALE, axis=1), alpha, 0.1)[0] for _ in range(40)]
+            [betting.e_value_from_losses(rng.permuted(row[None, :] / SCALE, axis=1), alpha, 0.1)[0] for _ in range(40)]
             for row in counts(n)
         ]
     )
-    error = math.sqrt(float((chance**2 * alone.var(axis=1)).sum()) / betting_over_orders.ORDERS)
+    error = math.sqrt(float((chance**2 * alone.var(axis=1)).sum()) / betting_over_orders.MAX_ORDERS)
     assert chance @ bound.e_value(counts(n), alpha) <= 1 + 4 * error
 
 
@@ -63,7 +63,7 @@ def test_a_tenth_of_the_capital_bets_constantly_and_costs_no_more_than_that(monk
     bound, steady = make(Bound, "betting_over_orders"), make(Bound, "mixture")
     alike = np.ceil(SCALE * rng.normal(0.95, 0.01, (20, 200)).clip(0, 1)).astype(np.int64)
     wide, p = {}, {}
-    for share in (1e-12, betting_over_orders.STEADY):
+    for share in (1e-12, betting_over_orders.CONSTANT_BETS_FRACTION):
         monkeypatch.setattr(betting_over_orders, "STEADY", share)
         wide[share], p[share] = bound.upper(alike, 0.1) - alike.mean(axis=1) / SCALE, {}
         for law, draw in LAWS.items():
@@ -72,7 +72,7 @@ def test_a_tenth_of_the_capital_bets_constantly_and_costs_no_more_than_that(monk
             if share > 1e-6:
                 assert (p[share][law] >= 0.9 * p[1e-12][law] * (1 - 1e-9)).all()
                 assert (p[share][law] >= 0.1 * steady.e_value(losses, 0.12) * (1 - 1e-9)).all()
-    assert (wide[betting_over_orders.STEADY] < 0.3 * wide[1e-12]).all()
+    assert (wide[betting_over_orders.CONSTANT_BETS_FRACTION] < 0.3 * wide[1e-12]).all()
 
 
 # --- on a user's table

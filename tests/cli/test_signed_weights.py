@@ -69,9 +69,9 @@ def made(place: Path, tmp_path: Path) -> Made:
 def sign_model(made: Made, sealed: bool) -> None:
     """The owner signs what lies in the model folder now. sealed: and says that it was this that was sealed and measured."""
     assert made.model is not None
-    files = hashing.of_files(made.model)
+    files = hashing.sha256_files(made.model)
     made.restate(lambda body: body.update(subject=[{"name": n, "digest": {"sha256": d}} for n, d in files.items()]))
-    tree = {"alg": "dirHash-sha256", "value": hashing.of_tree(files)}
+    tree = {"alg": "dirHash-sha256", "value": hashing.sha256_tree(files)}
     made.resign(lambda report: report["model"].update(files=len(files), treeDigest=tree))
     if sealed:
         config = made.read()["predicate"]["config"]
@@ -274,8 +274,8 @@ def test_the_way_to_a_hub_and_back(froc: Froc, place: Path, made: Made) -> None:
     blobs.mkdir(parents=True)
     snapshot.mkdir(parents=True)
     for path in (path for path in made.model.iterdir() if path.is_file()):
-        path.rename(blobs / hashing.of_bytes(path.name.encode()))
-        (snapshot / path.name).symlink_to(Path("../../blobs") / hashing.of_bytes(path.name.encode()))
+        path.rename(blobs / hashing.sha256_bytes(path.name.encode()))
+        (snapshot / path.name).symlink_to(Path("../../blobs") / hashing.sha256_bytes(path.name.encode()))
     done = verify(froc, place, made, "--model", snapshot)
     assert done.returncode == 0, done.stderr
     # what a report of such a folder covers is the model alone

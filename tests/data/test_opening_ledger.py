@@ -138,7 +138,7 @@ def test_openings_of_older_versions_count(tmp_path: Path) -> None:
     """They were kept by the digest of whole pools, in one file each."""
     place = tmp_path / "state" / "openings"
     place.mkdir(parents=True)
-    old = place / f"{hashing.of_json(opened_as(TASK))}.json"
+    old = place / f"{hashing.sha256_json(opened_as(TASK))}.json"
     old.write_text(json.dumps({"planned": 2, "seals": [["plan of then", "seal of then"]]}), encoding="utf-8")
     some = split(TASK, 0.2)[1].counted
     assert record(some, "plan of then", "seal of then", 1, False) == Opening(1, 2)
@@ -183,7 +183,7 @@ def test_the_ledger_shows_no_text_and_nothing_that_a_text_can_be_tried_against(t
     assert stat.S_IMODE(place.stat().st_mode) == 0o700
     said = "".join(path.read_text() for path in place.rglob("*.json"))
     for row in TASK.queries[FORGETTING]:
-        alone = hashing.keyed(b"froc drawn", content(row.question, row.answer))
+        alone = hashing.hmac_sha256(b"froc drawn", content(row.question, row.answer))
         assert not any(
             word[:16] in said for word in (row.question, row.answer, content(row.question, row.answer), alone)
         )

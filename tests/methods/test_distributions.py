@@ -201,7 +201,7 @@ def test_a_teacher_is_the_base_trained_on_and_the_base_comes_back(
     with torch.no_grad():
         forward = _at(reference, rows)[0]
         start, place = forward.logits, (forward.row, forward.place)
-    unlearn(one, Further(lr, 2), reference, batch=ROWS, seed=hashing.seed("teacher", 3))
+    unlearn(one, Further(lr, 2), reference, batch=ROWS, seed=hashing.derive_seed("teacher", 3))
     with torch.no_grad():
         rise = (_at(reference, rows)[0].logits - start).clamp_min(0)
     one.restore()

@@ -146,8 +146,8 @@ def test_the_digest_is_worked_out_by_hand(tmp_path: Path) -> None:
     """As the module's text says it, from nothing but two numbers and SHA-256."""
     path = tmp_path / "model.safetensors"
     save_file({"a": np.float32([1.5, -2.0])}, path)
-    tensor = hashing.of_bytes(b"torch.float32 (2,) " + b"\x00\x00\xc0\x3f" + b"\x00\x00\x00\xc0")
-    assert weights_digest.of_files([path]) == hashing.of_bytes(f"{tensor}  a\n".encode())
+    tensor = hashing.sha256_bytes(b"torch.float32 (2,) " + b"\x00\x00\xc0\x3f" + b"\x00\x00\x00\xc0")
+    assert weights_digest.of_files([path]) == hashing.sha256_bytes(f"{tensor}  a\n".encode())
 
 
 def _header(said: Any, data: bytes = b"\0" * 8) -> bytes:

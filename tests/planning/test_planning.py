@@ -19,7 +19,7 @@ from froc.planning.plan import Plan
 from froc.plugins import find, names
 from froc.risk import requirements
 from froc.risk.certificate import decide
-from froc.risk.claim import Candidate, Claim, evidence, p_values
+from froc.risk.claim import Candidate, Claim, evidence_from_matrix, p_values
 
 
 def first(bound: str = "binomial", candidates: int = 1, **fields: Any) -> First:
@@ -111,7 +111,7 @@ def test_more_losses_of_one_never_make_a_p_value_smaller(bound: str, alpha: floa
     """What lets a plan look for the most losses by bisection."""
     losses = np.tril(np.full((61, 60), SCALE, dtype=np.int16), -1)
     claim = Claim({"forgetting": alpha}, {"forgetting": bound}, {"forgetting": "query"})
-    p = p_values(claim, "forgetting", {"forgetting": evidence(losses)}, 3)
+    p = p_values(claim, "forgetting", {"forgetting": evidence_from_matrix(losses)}, 3)
     assert p == sorted(p)
 
 
@@ -141,7 +141,7 @@ def test_no_number_of_units_certifies_a_risk_at_the_budget() -> None:
 
 def test_zero_loss_is_the_check_before_training() -> None:
     made = plan({"forgetting": 0.05, "utility": 0.1}, clusters={"utility": 40}, candidates=7)
-    assert made.zero == requirements.required(made.claim, 7)
+    assert made.zero == requirements.required_units(made.claim, 7)
     assert made.claim.unit == {"forgetting": "query", "utility": "group"}
 
 

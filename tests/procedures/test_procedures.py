@@ -13,7 +13,7 @@ from mapie.risk_control import control_fwer
 
 from froc.errors import InputError
 from froc.plugins import parse
-from froc.procedures import Reals, certified, find, first_levels, names, weighted_holm
+from froc.procedures import FloatArray, certified, find, first_levels, names, weighted_holm
 
 VECTORS = Path(__file__).parents[1] / "data" / "risk_vectors.json"
 DELTA = 0.1
@@ -24,13 +24,13 @@ WEIGHTS = st.floats(0.01, 10)
 FAMILIES = st.lists(st.tuples(P_VALUES, WEIGHTS), min_size=1, max_size=6)
 
 
-def arrays(family: list[tuple[float, float]]) -> tuple[Reals, Reals]:
+def arrays(family: list[tuple[float, float]]) -> tuple[FloatArray, FloatArray]:
     """(m,) p-values and (m,) weights."""
     p_values, weights = zip(*family, strict=True)
     return np.array(p_values), np.array(weights)
 
 
-def closed_test(p_values: Reals, weights: Reals, delta: float) -> list[bool]:
+def closed_test(p_values: FloatArray, weights: FloatArray, delta: float) -> list[bool]:
     """Reject i where every set with i in it has a member j with p_j <= delta w_j / (sum of the set's weights)."""
     members = range(len(p_values))
     sets = [s for size in range(1, len(p_values) + 1) for s in itertools.combinations(members, size)]
@@ -42,7 +42,7 @@ def closed_test(p_values: Reals, weights: Reals, delta: float) -> list[bool]:
     return [all(rejected(some) for some in sets if i in some) for i in members]
 
 
-def near(p_values: Reals, weights: Reals, delta: float) -> bool:
+def near(p_values: FloatArray, weights: FloatArray, delta: float) -> bool:
     """Whether some p-value is so near to a level that a float's last digit decides."""
     members = range(len(p_values))
     sums = [math.fsum(weights[j] for j in s) for k in range(1, 7) for s in itertools.combinations(members, k)]

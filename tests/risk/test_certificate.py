@@ -19,9 +19,10 @@ from froc.errors import InputError
 from froc.loss_table import SCALE, check, matrix
 from froc.plugins import find, make, names
 from froc.risk import requirements
-from froc.risk.certificate import Candidate, Claim, certify, choose, level, refuse_unknown, required
-from froc.risk.claim import evidence
+from froc.risk.certificate import Candidate, Claim, certify, choose, level, refuse_unknown
+from froc.risk.claim import evidence_from_matrix
 from froc.risk.claim import p_values as p_values_of
+from froc.risk.requirements import required_units
 from froc.risk.shift import robust_radius, shifted, shrunk
 
 RISKS = ("forgetting", "utility")
@@ -36,7 +37,7 @@ def claim(bound: str = "binomial", risks: tuple[str, ...] = RISKS, **fields: Any
 
 def p_values(asked: Claim, risk: str, losses: Losses, candidates: int) -> list[float]:
     """(m,) rounded p-values of a plain matrix."""
-    return p_values_of(asked, risk, {risk: evidence(losses)}, candidates)
+    return p_values_of(asked, risk, {risk: evidence_from_matrix(losses)}, candidates)
 
 
 def listed(count: int) -> list[Candidate]:
@@ -152,8 +153,8 @@ def test_the_hint_is_true_when_nothing_is_certified(bound: str, procedure: str) 
     some = matrix(losses, risk="forgetting", split="calibration", configs=[f"c{i:04d}"], unit="query").values
     share = procedures.first_levels(procedure, np.array([1, 1 / 2, 1 / 3]), 0.1)[i]
     assert need["units"] > 200
-    assert p_values(asked, "forgetting", requirements.alike(some, need["units"]), 3)[0] <= share
-    assert p_values(asked, "forgetting", requirements.alike(some, int(need["units"] * 0.9)), 3)[0] > share
+    assert p_values(asked, "forgetting", requirements.resized(some, need["units"]), 3)[0] <= share
+    assert p_values(asked, "forgetting", requirements.resized(some, int(need["units"] * 0.9)), 3)[0] > share
 
 
 def test_reason_says_what_it_would_have_taken() -> None:
@@ -180,7 +181,7 @@ def test_too_few_units_are_said_to_be_too_few() -> None:
     assert found["chosen"] is None
     assert "10 group units of forgetting cannot certify this even at zero loss, " in found["reason"]
     needed = int(found["reason"].split("zero loss, ")[1].split()[0])
-    assert required(asked, 1)["forgetting"] == needed > 20
+    assert required_units(asked, 1)["forgetting"] == needed > 20
 
 
 def test_all_lost() -> None:
@@ -327,7 +328,7 @@ def test_monte_carlo_of_both_statements() -> None:
 
 @given(st.lists(st.integers(0, SCALE), min_size=1, max_size=50), st.integers(1, 500))
 def test_alike_keeps_the_distribution(values: list[int], units: int) -> None:
-    found = requirements.alike(np.array([values]), units)
+    found = requirements.resized(np.array([values]), units)
     assert found.shape == (1, units)
     assert set(found[0]) <= set(values)
     ranked = np.sort(values)

@@ -106,10 +106,10 @@ def test_lower_bounds_hold_as_often_as_they_say() -> None:
         ]
         losses = pl.DataFrame(rows, schema=SCHEMA, orient="row")
         from froc.loss_table import matrix
-        from froc.risk.claim import evidence
+        from froc.risk.claim import evidence_from_matrix
 
         units = {
-            r: evidence(matrix(losses, risk=r, split="calibration", configs=[BASE], unit="query").values)
+            r: evidence_from_matrix(matrix(losses, risk=r, split="calibration", configs=[BASE], unit="query").values)
             for r in BUDGET
         }
         wrong += not vacuous(document(KINDS, units, claim("binomial")))

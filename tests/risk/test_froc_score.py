@@ -10,7 +10,7 @@ import pytest
 
 from froc.errors import InputError
 from froc.risk.froc_score import (
-    LEAST,
+    MIN_LOSS,
     Averages,
     Weighing,
     against_base,
@@ -100,7 +100,7 @@ def test_extremes_stay_numbers() -> None:
     assert softplus([-1e9, 0.0, 1e9]).tolist() == [0.0, math.log(2), 1e9]
     nothing = Averages(np.zeros(1), np.ones(1), np.zeros(1), np.ones(1))
     found = scores(nothing)
-    assert found.s[0] == math.log(LEAST)
+    assert found.s[0] == math.log(MIN_LOSS)
     assert found.r[0] == 0.0
     assert np.isfinite(found.e_r).all()
 

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from froc.errors import InputError
 from froc.loss_table import SCALE, SCHEMA, WEIGHTED
 from froc.risk.certificate import Candidate, bounds, certify, decide
-from froc.risk.claim import Claim, estimands, evidence, p_values, raw_upper
+from froc.risk.claim import Claim, estimands, evidence_from_matrix, p_values, raw_upper
 from froc.risk.control import BASE, Control, Kind
 from froc.risk.ratios import tilted
 
-Wholes = NDArray[np.int64]
+IntArray = NDArray[np.int64]
 ONE = [Candidate("c0", "npo", {}, 1.0)]
 KIND: dict[str, Kind] = {"utility": "ceiling"}
 
@@ -30,7 +30,7 @@ def claim(alpha: float = 0.1, bound: str = "betting", unit: str = "query", **sai
     return replace(made, estimand=estimands(made))
 
 
-def table(config: str, losses: Wholes, units: Wholes | None = None) -> pl.DataFrame:
+def table(config: str, losses: IntArray, units: IntArray | None = None) -> pl.DataFrame:
     """Thousandths of queries, each its own unit where no groups are given."""
     rows = [
         (config, "utility", "m", "calibration", f"q{i}" if units is None else f"g{units[i]}", f"q{i}", int(loss))
@@ -39,11 +39,11 @@ def table(config: str, losses: Wholes, units: Wholes | None = None) -> pl.DataFr
     return pl.DataFrame(rows, schema=SCHEMA, orient="row")
 
 
-def certified(lost: Wholes, absent: Wholes, made: Claim, units: Wholes | None = None) -> dict[str, Any]:
+def certified(lost: IntArray, absent: IntArray, made: Claim, units: IntArray | None = None) -> dict[str, Any]:
     return certify(table("c0", lost, units), ONE, made, control=Control(table(BASE, absent, units), KIND))
 
 
-def drawn(draw: np.random.Generator, n: int, share: float) -> tuple[Wholes, Wholes]:
+def drawn(draw: np.random.Generator, n: int, share: float) -> tuple[IntArray, IntArray]:
     """Losses and absences: the base scores .2 or .9, and loses more of the smaller scores; E[L] = share * E[B] exactly."""
     score = np.where(draw.random(n) < 0.6, 200, 900)
     # of the small scores twice the share is lost, of the others what makes it come out
@@ -57,7 +57,7 @@ def test_at_the_budget_itself_it_is_wrong_no_more_often_than_stated(bound: str) 
     made, wrong, below, repeats = claim(bound=bound), 0, 0, 80
     for seed in range(repeats):
         lost, absent = drawn(np.random.default_rng(seed), 200, 0.1)
-        some = replace(evidence(lost[None, :].astype(np.int16)), absences=absent)
+        some = replace(evidence_from_matrix(lost[None, :].astype(np.int16)), absences=absent)
         wrong += p_values(made, "utility", {"utility": some}, 1)[0] <= 0.1
         below += raw_upper(made, "utility", some, 0.1)[0] < 0.1
     assert max(wrong, below) <= 0.1 * repeats + 4 * (repeats * 0.1 * 0.9) ** 0.5

@@ -10,7 +10,8 @@ from froc.bounds import Bound
 from froc.errors import InputError
 from froc.loss_table import matrix
 from froc.plugins import find, make
-from froc.risk.certificate import Claim, certify, level, required
+from froc.risk.certificate import Claim, certify, level
+from froc.risk.requirements import required_units
 from froc.risk.rounding import down, up, up_p
 from tests.risk.test_certificate import ENDLESS, GOOD, RISKS, claim, listed, p_values, table
 
@@ -53,9 +54,9 @@ def test_rounding_by_hand() -> None:
 @pytest.mark.parametrize("procedure", procedures.names())
 @pytest.mark.parametrize("bound", ENDLESS)
 @pytest.mark.parametrize("count", [1, 10])
-def test_required_is_the_smallest_number_that_certifies(bound: str, procedure: str, count: int) -> None:
+def test_required_units_is_the_smallest_number_that_certifies(bound: str, procedure: str, count: int) -> None:
     asked = claim(bound, budget={"forgetting": 0.08, "utility": 0.3}, procedure=procedure)
-    need = required(asked, count)
+    need = required_units(asked, count)
     for risk, units in need.items():
         for short, passes in ((0, True), (1, False)):
             n = need | {risk: units - short}
@@ -76,9 +77,9 @@ def _share(asked: Claim, count: int) -> float:
     return float(procedures.first_levels(asked.procedure, weights, level(asked))[0])
 
 
-def test_required_by_formula() -> None:
+def test_required_units_by_formula() -> None:
     for count, units in ((1, 22), (10, 44), (50, 59), (200, 73), (1000, 88)):
-        assert required(claim(procedure="bonferroni"), count) == dict.fromkeys(RISKS, units)
+        assert required_units(claim(procedure="bonferroni"), count) == dict.fromkeys(RISKS, units)
     with pytest.raises(InputError, match="more than 1000000 calibration units"):
-        required(claim(budget={"forgetting": 1e-7}), 1)
-    assert required(claim(budget={"forgetting": 3e-6}), 1)["forgetting"] == 767_528
+        required_units(claim(budget={"forgetting": 1e-7}), 1)
+    assert required_units(claim(budget={"forgetting": 3e-6}), 1)["forgetting"] == 767_528

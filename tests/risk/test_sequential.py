@@ -40,10 +40,10 @@ def test_each_is_judged_by_the_units_it_was_measured_on() -> None:
         assert row["empirical"]["r"] == pytest.approx(sum(LOST[name]) / len(LOST[name]), abs=1e-6)
         # bets aim at a half of the level, which is each one's share, and at all units that were planned
         values = np.array([LOST[name]], dtype=np.float64)
-        p = float(betting.tail(values, 0.3, 0.05, planned=60)[0])
+        p = float(betting.p_value_from_losses(values, 0.3, 0.05, planned=60)[0])
         assert row["p_values"]["r"] == up_p(p)
         assert row["certified"] == (p <= 0.05)
-        upper = betting.ceiling(values, 0.1, planned=60)[0]
+        upper = betting.upper_from_losses(values, 0.1, planned=60)[0]
         assert row["cur"]["r"]["pointwise"] == pytest.approx(float(upper), abs=2e-6)
 
 

@@ -34,17 +34,17 @@ def matrix(*sums: int, n: int = 200) -> np.ndarray:
     return (np.arange(n)[None, :] < np.array(sums)[:, None]).astype(np.int16) * SCALE
 
 
-def exact(k: int, n: int) -> weighted_sum.Tail:
-    return lambda alpha: binomial.tail(np.full(len(alpha), k), n, alpha)
+def exact(k: int, n: int) -> weighted_sum.PValueFunction:
+    return lambda alpha: binomial.p_value_from_count(np.full(len(alpha), k), n, alpha)
 
 
 @pytest.mark.parametrize(("k", "j", "budget"), [(3, 8, 0.08), (0, 0, 0.02), (10, 2, 0.05), (40, 3, 0.1)])
 def test_p_value_says_what_the_sum_of_bounds_says(k: int, j: int, budget: float) -> None:
     """p <= delta exactly where 0.4 U_1(delta / 2) + 0.6 U_2(delta / 2) <= c."""
-    p = weighted_sum.tail((0.4, exact(k, 200)), (0.6, exact(j, 150)), budget, 1)[0]
+    p = weighted_sum.p_value((0.4, exact(k, 200)), (0.6, exact(j, 150)), budget, 1)[0]
     for delta in (0.9 * p, 1.1 * p):
         if delta < 1:
-            upper = 0.4 * binomial.ceiling(np.array([k]), 200, delta / 2) + 0.6 * binomial.ceiling(
+            upper = 0.4 * binomial.upper_from_count(np.array([k]), 200, delta / 2) + 0.6 * binomial.upper_from_count(
                 np.array([j]), 150, delta / 2
             )
             assert (upper[0] <= budget) == (p <= delta)
@@ -54,8 +54,8 @@ def test_combined_risk_is_valid_where_each_part_is_lopsided() -> None:
     """True risks (0.2, 0.004): the combined one, 0.102, is just above 0.1 and may be certified at most 10 % of times."""
     rng, repeats = np.random.default_rng(1), 3000
     first, second = rng.binomial(200, 0.2, repeats), rng.binomial(200, 0.004, repeats)
-    tails = [lambda alpha, k=k: binomial.tail(k, 200, alpha) for k in (first, second)]
-    p = weighted_sum.tail((0.5, tails[0]), (0.5, tails[1]), 0.1, repeats)
+    tails = [lambda alpha, k=k: binomial.p_value_from_count(k, 200, alpha) for k in (first, second)]
+    p = weighted_sum.p_value((0.5, tails[0]), (0.5, tails[1]), 0.1, repeats)
     assert (p <= 0.1).mean() <= 0.1 + 4 * math.sqrt(0.09 / repeats)
 
 
@@ -69,7 +69,7 @@ def test_certificate_of_the_combined_risk() -> None:
     assert row["empirical"]["combined"] == 0.025
     share = 0.1 / 4
     parts = [row["cur"][risk]["simultaneous"] for risk in RISKS]
-    assert parts[0] == pytest.approx(binomial.ceiling(np.array([4]), 200, share)[0], abs=2e-6)
+    assert parts[0] == pytest.approx(binomial.upper_from_count(np.array([4]), 200, share)[0], abs=2e-6)
     assert row["cur"]["combined"]["simultaneous"] == pytest.approx(sum(parts) / 2, abs=2e-6)
     radius = row["robust_radius"]["combined"]
     assert sum(shifted(part, radius) for part in parts) / 2 == pytest.approx(0.06, abs=1e-4)

@@ -118,9 +118,9 @@ def _by_id(chain: Chain, k: int) -> dict[str, str]:
     """Id in the k-th run -> question, of the first request's queries."""
     first, task = (folder.load(chain.tasks[n - 1])[0] for n in (1, k))
     key = bytes.fromhex(
-        hashing.keyed(task.key, "renamed", document(chain.place / f"run-{k}", "plan.json")["split"]["label"])
+        hashing.hmac_sha256(task.key, "renamed", document(chain.place / f"run-{k}", "plan.json")["split"]["label"])
     )
-    return {hashing.keyed(key, q.id)[:16]: q.row.question for q in keyed_queries(first, FORGETTING)}
+    return {hashing.hmac_sha256(key, q.id)[:16]: q.row.question for q in keyed_queries(first, FORGETTING)}
 
 
 def test_the_plan_names_the_chain(chain: Chain) -> None:

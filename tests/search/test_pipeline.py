@@ -149,7 +149,7 @@ def test_seal_was_written_before_calibration_and_names_the_plan(
     out, certificate = finished
     seal = json.loads((out / "seal.json").read_text())
     assert (out / "seal.json").stat().st_mtime_ns < (out / "losses" / "calibration.parquet").stat().st_mtime_ns
-    assert seal["plan"] == hashing.of_file(out / "plan.json")
+    assert seal["plan"] == hashing.sha256_file(out / "plan.json")
     assert [c["config"] for c in seal["candidates"]] == [c["config"] for c in certificate["candidates"]]
     assert [c["weight"] for c in seal["candidates"]] == [1 / rank for rank in range(1, 1 + len(seal["candidates"]))]
 

@@ -32,7 +32,7 @@ def _by_hand(made: Reference, place: Callable[[torch.nn.Module], torch.nn.Module
     _, batch = next(made.batches("forget"))
     questions = [embed.weight[batch.ids[i, : batch.start[i]]] for i in range(len(batch.ids))]
     level = 3 * torch.cat(questions).std(correction=0)
-    draw = torch.Generator().manual_seed(hashing.seed("corruption", "forget", 0))
+    draw = torch.Generator().manual_seed(hashing.derive_seed("corruption", "forget", 0))
     noise = level * torch.randn(*batch.ids.shape, embed.weight.shape[1], generator=draw).double()
     gained = []
     for i in range(len(batch.ids)):

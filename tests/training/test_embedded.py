@@ -140,7 +140,7 @@ def test_a_model_that_learnt_nothing_is_refused(tmp_path: Path) -> None:
 def test_the_default_model_comes_with_froc_and_nobody_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedded, "teach", lambda *_: pytest.fail("it was trained"))
     folder = embedded.made(cache=tmp_path)
-    assert hashing.of_files(folder) == hashing.of_files(embedded.SHIPPED)
+    assert hashing.sha256_files(folder) == hashing.sha256_files(embedded.SHIPPED)
     base, task = load(str(folder), device="cpu", dtype="float32"), embedded_text.task()
     # what it was never trained on: held-out wordings of forgotten and of kept people
     for rows in task.queries.values():
@@ -174,4 +174,4 @@ def test_the_model_is_rebuilt_where_asked(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_damaged_copy_is_put_right(tmp_path: Path) -> None:
     folder = embedded.made(cache=tmp_path)
     (folder / "model.safetensors").write_bytes(b"damaged")
-    assert hashing.of_files(embedded.made(cache=tmp_path)) == hashing.of_files(embedded.SHIPPED)
+    assert hashing.sha256_files(embedded.made(cache=tmp_path)) == hashing.sha256_files(embedded.SHIPPED)

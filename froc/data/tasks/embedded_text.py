@@ -112,7 +112,7 @@ def task(recipe: Recipe = DEFAULT_RECIPE, questions: int = 0, request: int = 1) 
     forgotten, kept = _asked(recipe, people, request)
     forget = tuple(_sample(_wordings(forgotten, held_out=False), recipe.rows_per_fact, draw))
     retain = tuple(_sample(_wordings(kept, held_out=False), recipe.rows_per_fact, draw))
-    draw = random.Random(hashing.seed("questions", recipe.seed, questions, *([request] if request > 1 else [])))
+    draw = random.Random(hashing.derive_seed("questions", recipe.seed, questions, *([request] if request > 1 else [])))
     return Task(
         name=named(request),
         forget=forget,
@@ -181,7 +181,7 @@ def _people(recipe: Recipe, draw: random.Random) -> list[dict[str, str]]:
 
 def _strangers(recipe: Recipe, people: list[dict[str, str]]) -> tuple[Row, ...]:
     """As many people as are forgotten whom no model has seen, each asked for every fact in a few held-out wordings."""
-    draw = random.Random(hashing.seed("strangers", recipe.seed))
+    draw = random.Random(hashing.derive_seed("strangers", recipe.seed))
     known = {person["name"] for person in people}
     found = [p for p in _people(replace(recipe, people=4 * recipe.forgotten), draw) if p["name"] not in known]
     return tuple(row for fact in _wordings(found[: recipe.forgotten], held_out=True) for row in draw.sample(fact, 4))

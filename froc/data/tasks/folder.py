@@ -167,7 +167,7 @@ def _refuse_overlaps(files: Mapping[str, Sequence[Row]], census: bool) -> None:
 
 def _withhold(rows: tuple[Row, ...], name: str) -> tuple[tuple[Row, ...], tuple[Row, ...]]:
     distinct = {row.key: row for row in rows}
-    ordered = sorted(distinct.values(), key=lambda row: hashing.keyed(b"froc withhold", *row.key))
+    ordered = sorted(distinct.values(), key=lambda row: hashing.hmac_sha256(b"froc withhold", *row.key))
     count = max(1, round(WITHHELD * len(ordered)))
     if len(ordered) < 4:
         raise InputError(

@@ -13,7 +13,7 @@ def _compared(change: Change) -> Attack:
     def edit(found: dict[str, Any]) -> None:
         change(found)
         plan = json.dumps(found["plan"], indent=2, sort_keys=True) + "\n"
-        found["seal"]["plan"] = hashing.of_bytes(plan.encode())
+        found["seal"]["plan"] = hashing.sha256_bytes(plan.encode())
 
     return document("comparison.json", edit)
 

@@ -38,9 +38,9 @@ def _owner(change: Callable[[Path], object]) -> Attack:
     def attack(made: Made) -> None:
         assert made.model is not None
         change(made.model)
-        files = hashing.of_files(made.model)
+        files = hashing.sha256_files(made.model)
         made.restate(lambda body: body.update(subject=[{"name": n, "digest": {"sha256": d}} for n, d in files.items()]))
-        tree = {"alg": "dirHash-sha256", "value": hashing.of_tree(files)}
+        tree = {"alg": "dirHash-sha256", "value": hashing.sha256_tree(files)}
         made.resign(lambda report: report["model"].update(files=len(files), treeDigest=tree))
 
     return attack
@@ -51,7 +51,7 @@ def reseal(made: Made, **digests: str) -> None:
 
     def sealed(document: dict[str, Any]) -> None:
         if made.model is not None:
-            document["model_files"] = weights_digest.beside(hashing.of_files(made.model))
+            document["model_files"] = weights_digest.beside(hashing.sha256_files(made.model))
         document["base_weights_digest"] = digests.get("base", document["base_weights_digest"])
         for candidate in document["candidates"]:
             candidate["weights_digest"] = digests.get(candidate["config"], candidate["weights_digest"])

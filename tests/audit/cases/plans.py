@@ -29,7 +29,7 @@ def _plan_text(change: Callable[[str], str]) -> Attack:
 
     def attack(made: Made) -> None:
         made.edit("plan.json", change)
-        found = hashing.of_file(made.bundle / "plan.json")
+        found = hashing.sha256_file(made.bundle / "plan.json")
         made.restate(lambda body: body["subject"][0]["digest"].update(sha256=found), "plan.dsse.json")
         made.resign()
 
@@ -39,11 +39,11 @@ def _plan_text(change: Callable[[str], str]) -> Attack:
 def _state_plan(made: Made, change: Change) -> tuple[str, str]:
     """Write another plan and sign it; digests of the old one and of the new one."""
     path = made.bundle / "plan.json"
-    old = hashing.of_file(path)
+    old = hashing.sha256_file(path)
     plan = json.loads(path.read_text())
     change(plan)
     path.write_text(json.dumps(plan))
-    new = hashing.of_file(path)
+    new = hashing.sha256_file(path)
     body = made.read("plan.dsse.json")
     body["predicate"]["plan"] = canonical_json.exact(plan)
     body["subject"][0]["digest"]["sha256"] = new

@@ -23,7 +23,7 @@ def _widen(report: dict[str, Any]) -> None:
 
 def _pass_another(made: Made) -> None:
     """A report about a configuration that is certified, not chosen, and covers no model."""
-    plan = hashing.of_file(made.bundle / "plan.json")
+    plan = hashing.sha256_file(made.bundle / "plan.json")
     made.restate(lambda body: body.update(subject=[{"name": "plan.json", "digest": {"sha256": plan}}]))
 
     def change(report: dict[str, Any]) -> None:
