@@ -26,7 +26,7 @@ from froc.certification.certify import certify
 from froc.data.tasks import embedded_text
 from froc.errors import InputError
 from froc.search import build
-from froc.search.external_model import Given
+from froc.search.external_model import ExternalModel
 from froc.search.pipeline import run
 from froc.search.settings import Settings
 
@@ -226,9 +226,9 @@ def of_task(rng: random.Random, folder: Path) -> tuple[str, str]:
     )
     try:
         machine = build.Machine("cpu", executor="inline")
-        inputs = build.Inputs(task, str(model), unit={"utility": "query"}, unlearned_digest=Given(model).digest)
+        inputs = build.Inputs(task, str(model), unit={"utility": "query"}, unlearned_digest=ExternalModel(model).digest)
         job = build.build_job(settings, inputs, machine, lambda *_: None)
-        document = run(replace(job, given=Given(model), space={}), folder / "run", Quiet())
+        document = run(replace(job, external=ExternalModel(model), space={}), folder / "run", Quiet())
     except InputError as error:
         return name, f"refused: {str(error)[:70]}"
     return name, "CERTIFIED" if document["chosen"] or document["certified"] else "not certified"

@@ -34,14 +34,14 @@ from froc.measuring.measurement import plain
 from froc.measuring.metric import Metric
 from froc.plugins import make
 from froc.search.build import cache_folder
-from froc.search.optuna.pruning import Judge
+from froc.search.optuna.pruning import TrialPruner
 from froc.search.optuna.space import Spaces, build, choose, suggest
 from froc.search.optuna.study import Study, distribution
-from froc.search.run_folder import Started
+from froc.search.run_folder import TrialRecord
 from froc.search.sealed import ranking
-from froc.search.trial.bench import RUNGS, Bench
-from froc.search.trial.outcome import Asked
-from froc.search.trial.sweep import CHEAP, NOTHING, Effort, Found, Point, Sweep
+from froc.search.trial.outcome import TrialSpec
+from froc.search.trial.runner import RUNGS, TrialRunner
+from froc.search.trial.sweep import FIRST_QUERIES, NO_SWEEP, Effort, MeasuredPoint, Sweep, SweepPoint
 from froc.training import embedded
 
 HERE = Path(__file__).parent
@@ -60,7 +60,7 @@ def record(count: int, out: Path) -> None:
     base = embedded.base(cache=cache_folder())
     view, sealed = split(task, 0.2)
     measures = plain({risk: make(Metric, "extraction_strength") for risk in RISKS})
-    bench = Bench(base, view, measures, batch=32, seed=0, swept=False)
+    bench = TrialRunner(base, view, measures, batch=32, seed=0, swept=False)
     # a landscape is no certificate: it is opened to be looked at
     opened = probes(base, sealed.open({"calibration": sealed.digests, "candidates": []}), measures, view)
     space = _space()
@@ -108,14 +108,14 @@ def _space() -> Spaces:
 
 
 def _recorded(
-    bench: Bench, opened: Sequence[Any], number: int, method: str, params: dict[str, Any]
+    bench: TrialRunner, opened: Sequence[Any], number: int, method: str, params: dict[str, Any]
 ) -> list[dict[str, Any]]:
     """A row per stop and share; calibration sums only where the search losses are anywhere near the budgets."""
     kept: dict[int, Any] = {}
-    steps = bench.prepared(Asked(method, params, number), {}).steps
+    steps = bench.prepared(TrialSpec(method, params, number), {}).steps
     places = sorted({*(max(1, round(share * steps)) for share in RUNGS), steps})
     rungs = {step: (lambda step=step: bool(kept.update({step: bench.base.scope.take()}))) for step in places}
-    run = bench.prepared(Asked(method, params, number), rungs)
+    run = bench.prepared(TrialSpec(method, params, number), rungs)
     from froc.training.loop import together
 
     together(bench.base, [run], bench.engine)
@@ -128,7 +128,7 @@ def _recorded(
             row |= {"steps": steps, "stop": step, "share": share, "diverged": bool(run.error)}
             for risk, some in found.items():
                 row |= {
-                    f"{risk}_first": int(some[:CHEAP].sum()),
+                    f"{risk}_first": int(some[:FIRST_QUERIES].sum()),
                     f"{risk}_search": int(some.sum()),
                     f"{risk}_n": len(some),
                 }
@@ -195,17 +195,17 @@ class Replayed(Sweep):
         super().__init__(no_model, (), dict.fromkeys(RISKS, ALPHA), effort)
         self._land, self._trial = land, trial
 
-    def stop(self, step: int) -> Point:
+    def stop(self, step: int) -> SweepPoint:
         """As the real one, without a model to come back to."""
         return self._explore(step)
 
-    def _look(self, step: int, share: float) -> Point:
+    def _look(self, step: int, share: float) -> SweepPoint:
         row = self._land.at(self._trial, step, share)
-        means = {risk: row[f"{risk}_first"] / (1000 * CHEAP) for risk in RISKS}
-        return Point(step, row["share"], {}, {}, {risk: mean / ALPHA for risk, mean in means.items()})
+        means = {risk: row[f"{risk}_first"] / (1000 * FIRST_QUERIES) for risk in RISKS}
+        return SweepPoint(step, row["share"], {}, {}, {risk: mean / ALPHA for risk, mean in means.items()})
 
-    def _whole(self, point: Point) -> Found:
-        return Found(point.step, point.share, {})
+    def _whole(self, point: SweepPoint) -> MeasuredPoint:
+        return MeasuredPoint(point.step, point.mix, {})
 
     def _back(self, step: int, share: float) -> None:
         pass
@@ -248,12 +248,12 @@ def replay(land: Landscape, searcher: Searcher, seed: int, goal: float, most: in
     limits = dict.fromkeys(RISKS, ALPHA)
     study = Study(None, land.space, limits, sampler=searcher.sampler, pruner=searcher.pruner, seed=seed)
     study.resume([])
-    log: list[Started] = []
+    log: list[TrialRecord] = []
     sums: dict[str, dict[str, tuple[int, int]]] = {}
     done = 0
     for number in range(most):
         method, params = study.ask(number)
-        line = _trial(land, searcher, study.judge(method), number, method, params, sums)
+        line = _trial(land, searcher, study.pruner(method), number, method, params, sums)
         study.tell(line)
         log.append(line)
         done += line.steps
@@ -263,13 +263,13 @@ def replay(land: Landscape, searcher: Searcher, seed: int, goal: float, most: in
 
 
 def _trial(
-    land: Landscape, searcher: Searcher, judge: Judge, number: int, method: str, params: dict[str, Any],
+    land: Landscape, searcher: Searcher, judge: TrialPruner, number: int, method: str, params: dict[str, Any],
     sums: dict[str, dict[str, tuple[int, int]]],
-) -> Started:  # fmt: skip
+) -> TrialRecord:  # fmt: skip
     trial = land.nearest(method, params)
     stops = land.stops[trial]
-    line = Started(number, 1, f"c{number:04d}", method, params, trial, "", "", ended="", seconds=1.0)
-    effort = Effort(4, 6) if searcher.swept else NOTHING
+    line = TrialRecord(number, 1, f"c{number:04d}", method, params, trial, "", "", ended="", seconds=1.0)
+    effort = Effort(4, 6) if searcher.swept else NO_SWEEP
     sweep = Replayed(land, trial, effort)
     rungs: list[list[Any]] = []
     hopeless = judge.begin()
@@ -278,7 +278,7 @@ def _trial(
         rungs.append([stop, {risk: ratio * ALPHA for risk, ratio in point.ratio.items()}])
         if hopeless(rungs):
             return replace(line, status="pruned", steps=stop, rungs=rungs)
-    found = {(one.step, one.share): land.at(trial, one.step, one.share) for one in sweep.end(stops[-1])}
+    found = {(one.step, one.mix): land.at(trial, one.step, one.mix) for one in sweep.end(stops[-1])}
     names = [line.config, *(f"{line.config}-s{step}-m{round(1000 * share):04d}" for step, share in list(found)[1:])]
     means = []
     for name, row in zip(names, found.values(), strict=True):
@@ -291,7 +291,7 @@ def _trial(
     return replace(line, status="complete", steps=stops[-1], rungs=rungs, search=means[0], variants=variants)
 
 
-def _margin(land: Landscape, log: Sequence[Started], sums: dict[str, dict[str, tuple[int, int]]]) -> float:
+def _margin(land: Landscape, log: Sequence[TrialRecord], sums: dict[str, dict[str, tuple[int, int]]]) -> float:
     """The widest margin among what would be certified if the search ended now; -1 where nothing would."""
     ranked = ranking.rank(log, sums, dict.fromkeys(RISKS, ALPHA))
     lines = {one.config: one for line in log for one in line.configurations()}

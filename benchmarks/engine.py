@@ -43,8 +43,8 @@ from froc.models.batches import Encoded, collate
 from froc.models.compute import Engine
 from froc.plugins import make
 from froc.search.build import cache_folder
-from froc.search.trial.bench import Bench
-from froc.search.trial.outcome import Asked, Outcome
+from froc.search.trial.outcome import Outcome, TrialSpec
+from froc.search.trial.runner import TrialRunner
 from froc.training import embedded
 from froc.training.method import Method
 from froc.training.run import CLIP, WEIGHT_DECAY, Run
@@ -53,7 +53,7 @@ from froc.training.schedule import WARMUP
 ROOT = Path(__file__).resolve().parent.parent
 SHARE = 0.2
 BATCH = 32
-NPO = Asked("npo", {"lr": 1e-3, "beta": 0.1, "retain_weight": 3.0, "epochs": 7}, 0)
+NPO = TrialSpec("npo", {"lr": 1e-3, "beta": 0.1, "retain_weight": 3.0, "epochs": 7}, 0)
 SAME = 1e-3
 """Largest difference of parameters that rounding may make."""
 DOUBLED = (1, 2, 4, 8)
@@ -93,13 +93,13 @@ def hopeful(_rungs: object, _queries: object) -> bool:
     return False
 
 
-def bench_of(base: Base, view: SearchView) -> Bench:
+def bench_of(base: Base, view: SearchView) -> TrialRunner:
     """Trials without a sweep, measured by extraction strength."""
     measures = plain({risk: make(Metric, "extraction_strength") for risk in view.queries})
-    return Bench(base, view, measures, batch=BATCH, seed=0, swept=False)
+    return TrialRunner(base, view, measures, batch=BATCH, seed=0, swept=False)
 
 
-def trials(bench: Bench, asked: Sequence[Asked]) -> list[Outcome]:
+def trials(bench: TrialRunner, asked: Sequence[TrialSpec]) -> list[Outcome]:
     """Train and measure configurations in the same passes; RuntimeError where one does not come to its end."""
     outcomes = bench.run(asked, [hopeful] * len(asked))
     for one in outcomes:
@@ -153,7 +153,7 @@ class Bare:
     steps: (forget, retain, the base model's NLL of the forget rows) of each step.
     """
 
-    def __init__(self, base: Base, bench: Bench, asked: Asked) -> None:
+    def __init__(self, base: Base, bench: TrialRunner, asked: TrialSpec) -> None:
         self.params, self.size = asked.params, BATCH
         self.model: Any = _fresh(base)
         self._frozen: Any = _fresh(base).requires_grad_(False)
@@ -217,7 +217,7 @@ def _fresh(base: Base) -> torch.nn.Module:
     return model.eval()
 
 
-def _steps(forget_rows: int, asked: Asked) -> int:
+def _steps(forget_rows: int, asked: TrialSpec) -> int:
     return -(-int(asked.params["epochs"]) * forget_rows // min(BATCH, forget_rows))
 
 
@@ -258,7 +258,7 @@ def loop(quick: bool) -> Found:
     }
 
 
-def _mean_scores(bare: Bare, bench: Bench) -> dict[str, float]:
+def _mean_scores(bare: Bare, bench: TrialRunner) -> dict[str, float]:
     scores, found, start = bare.measure(), {}, 0
     for probe in bench.probes:
         found[probe.risk] = float(np.mean(scores[start : start + len(probe.rows)]))
@@ -290,9 +290,9 @@ def packed(quick: bool) -> Found:
     return found
 
 
-def _packed(where: str, bench: Bench, epochs: int, times: int) -> Found:
+def _packed(where: str, bench: TrialRunner, epochs: int, times: int) -> Found:
     asked = [
-        Asked("npo", {"lr": lr, "beta": beta, "retain_weight": 3.0, "epochs": epochs}, seed)
+        TrialSpec("npo", {"lr": lr, "beta": beta, "retain_weight": 3.0, "epochs": epochs}, seed)
         for seed, (lr, beta) in enumerate(itertools.product((3e-4, 5e-4, 1e-3, 2e-3), (0.1, 0.5)))
     ]
     trials(bench, asked[:1])
@@ -319,7 +319,7 @@ def _packed(where: str, bench: Bench, epochs: int, times: int) -> Found:
     return found
 
 
-def _billion() -> Bench:
+def _billion() -> TrialRunner:
     """A Llama-shaped model of about a billion random parameters on cuda, with rows of random words."""
     config = LlamaConfig(
         hidden_size=2048, intermediate_size=8192, num_hidden_layers=16, num_attention_heads=32, num_key_value_heads=8,
@@ -394,7 +394,7 @@ def _by_parameters() -> Works:
     return works
 
 
-def brief(epochs: int) -> Asked:
+def brief(epochs: int) -> TrialSpec:
     return replace(NPO, params={**NPO.params, "epochs": epochs})
 
 

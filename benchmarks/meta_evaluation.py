@@ -40,8 +40,8 @@ from froc.measuring.metric import Metric
 from froc.models.base import Base
 from froc.plugins import find
 from froc.search.build import cache_folder
-from froc.search.trial.bench import Bench
-from froc.search.trial.outcome import Asked
+from froc.search.trial.outcome import TrialSpec
+from froc.search.trial.runner import TrialRunner
 from froc.training import embedded
 
 SHARE = 0.2
@@ -153,12 +153,12 @@ def robustness(place: Place, thresholds: Mapping[str, float], quick: bool) -> di
     regained = {name: value - before[name] for name, value in place.relearnt().items()}
     place.base.restore()
     strength = find(Metric, "extraction_strength")()
-    bench = Bench(
+    bench = TrialRunner(
         place.base, place.view, plain(dict.fromkeys(place.view.queries, strength)), batch=BATCH, seed=0, swept=False
     )
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in before}
     for asked, factor, seed in product(UNLEARNED, (1.0,) if quick else (0.7, 1.0, 1.4), (0,) if quick else (0, 1)):
-        bench.retrain(Asked(asked.method, {**asked.params, "lr": asked.params["lr"] * factor}, seed))
+        bench.retrain(TrialSpec(asked.method, {**asked.params, "lr": asked.params["lr"] * factor}, seed))
         plainly = place.numbers()
         kept = plainly[LOST] <= KEPT
         print(f"  {asked.method:10} lr {asked.params['lr'] * factor:g}: extraction strength "

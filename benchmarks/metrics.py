@@ -29,17 +29,17 @@ from froc.measuring.metric import Metric
 from froc.models.base import Base
 from froc.plugins import find, names
 from froc.search.build import cache_folder
-from froc.search.trial.bench import Bench
-from froc.search.trial.outcome import Asked
+from froc.search.trial.outcome import TrialSpec
+from froc.search.trial.runner import TrialRunner
 from froc.training import embedded
 
 Found = dict[str, dict[str, Any]]
 UNLEARNED = (
-    Asked("npo", {"lr": 1e-3, "beta": 0.1, "retain_weight": 3.0, "epochs": 5}, 0),
-    Asked("grad_diff", {"lr": 1e-3, "retain_weight": 5.0, "epochs": 5}, 0),
-    Asked("simnpo", {"lr": 1e-3, "epochs": 5}, 0),
-    Asked("idk", {"lr": 1e-3, "epochs": 5}, 0),
-    Asked("rmu", {"lr": 3e-3, "epochs": 5}, 0),
+    TrialSpec("npo", {"lr": 1e-3, "beta": 0.1, "retain_weight": 3.0, "epochs": 5}, 0),
+    TrialSpec("grad_diff", {"lr": 1e-3, "retain_weight": 5.0, "epochs": 5}, 0),
+    TrialSpec("simnpo", {"lr": 1e-3, "epochs": 5}, 0),
+    TrialSpec("idk", {"lr": 1e-3, "epochs": 5}, 0),
+    TrialSpec("rmu", {"lr": 3e-3, "epochs": 5}, 0),
 )
 
 
@@ -80,7 +80,7 @@ def cost(quick: bool) -> Found:
     """Seconds of metrics and attacks, and teacher-forced metrics against training."""
     base = embedded.base(cache=cache_folder())
     view, _ = split(options(embedded_text.task()), 0.2)
-    bench = Bench(
+    bench = TrialRunner(
         base,
         view,
         plain({r: find(Metric, "extraction_strength")() for r in view.queries}),

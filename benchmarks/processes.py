@@ -34,8 +34,8 @@ from froc.data.tasks import embedded_text
 from froc.data.tasks import folder as folders
 from froc.models import base
 from froc.search.build import cache_folder
-from froc.search.run_folder import Folder, Started
-from froc.search.trial.outcome import Asked, trial_seed
+from froc.search.run_folder import Folder, TrialRecord
+from froc.search.trial.outcome import TrialSpec, trial_seed
 from froc.training import embedded
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -91,7 +91,7 @@ class Place:
             raise RuntimeError(f"{' '.join(words[:3])} failed: {done.stderr[-2000:]}{done.stdout[-500:]}")
         return taken, done.stdout
 
-    def conventional(self, asked: Asked = NPO) -> dict[str, Any]:
+    def conventional(self, asked: TrialSpec = NPO) -> dict[str, Any]:
         """One conventional trial; `wall`: seconds of the whole process."""
         said = {"--lr": "lr", "--beta": "beta", "--retain-weight": "retain_weight", "--epochs": "epochs"}
         words = [word for option, name in said.items() for word in (option, str(asked.params[name]))]
@@ -101,7 +101,7 @@ class Place:
         )  # fmt: skip
         return json.loads(printed.strip().splitlines()[-1]) | {"wall": wall}
 
-    def ours(self, count: int, asked: Asked = NPO) -> dict[str, Any]:
+    def ours(self, count: int, asked: TrialSpec = NPO) -> dict[str, Any]:
         """Trials one after another in a process of their own; `start`: its seconds for anything but trials."""
         wall, printed = self.call(
             str(Path(__file__)), "--child", str(count), str(self.folder), self.model, json.dumps(asked.params)
@@ -117,7 +117,7 @@ def child(count: int, folder: Path, model: str, params: Mapping[str, Any]) -> No
     bench = bench_of(base.load(model, device="cpu"), place.view())
     for seed in range(count):
         begin = time.perf_counter()
-        steps = trials(bench, [Asked(NPO.method, params, seed)])[0].steps
+        steps = trials(bench, [TrialSpec(NPO.method, params, seed)])[0].steps
         taken.append(time.perf_counter() - begin)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
     found = {"trials": taken, "steps": steps, "rss_after_import_mb": imported, "peak_rss_mb": peak}
@@ -244,7 +244,7 @@ def grid(quick: bool) -> Found:
     return found | {"the choice against the best plain grid point": goal(mine, f"<= {best:.4f}", mine <= best)}
 
 
-def _search(place: Place, lists: Mapping[str, Sequence[float]]) -> tuple[float, Started | None]:
+def _search(place: Place, lists: Mapping[str, Sequence[float]]) -> tuple[float, TrialRecord | None]:
     """(seconds, the chosen configuration) of `froc search` over the grid, certificate, figures and model included."""
     space = [word for name, some in lists.items() for word in ("--space", f"{name}={','.join(map(str, some))}")]
     out = place.folder / "run"
@@ -279,7 +279,9 @@ def _search(place: Place, lists: Mapping[str, Sequence[float]]) -> tuple[float, 
 def _best(place: Place, params: Sequence[Mapping[str, Any]]) -> float:
     """Least worst search risk of the grid's points, trained to their ends and measured as they are."""
     bench = bench_of(base.load(place.model, device="cpu"), place.view())
-    ended = [trials(bench, [Asked(NPO.method, some, trial_seed(0, k))])[0].ended[0] for k, some in enumerate(params)]
+    ended = [
+        trials(bench, [TrialSpec(NPO.method, some, trial_seed(0, k))])[0].ended[0] for k, some in enumerate(params)
+    ]
     return min(max(one.means.values()) for one in ended)
 
 

@@ -32,8 +32,8 @@ from froc.search.job import Job
 from froc.search.optuna.space import build, choose
 from froc.search.pipeline import run
 from froc.search.settings import Settings, measures
-from froc.search.trial.bench import Bench
-from froc.search.trial.outcome import Asked
+from froc.search.trial.outcome import TrialSpec
+from froc.search.trial.runner import TrialRunner
 from froc.training import embedded
 
 FRESH = 100_000
@@ -93,14 +93,14 @@ def repeat(base: Base, known: Mapping[str, Probe], seed: int, trials: int, folde
     methods, _ = choose(settings.methods, view)
     job = Job(base, task, view, sealed, build(methods, task.space, {}), settings)
     certificate = run(job, folder, Quiet())
-    bench = Bench(base, view, measures(settings), batch=settings.batch, seed=settings.seed)
+    bench = TrialRunner(base, view, measures(settings), batch=settings.batch, seed=settings.seed)
     lines = {line["config"]: line for line in map(json.loads, (folder / "trials.jsonl").read_text().splitlines())}
     true = {}
     for row in certificate["candidates"]:
         if row["certified"]:
             line, params = lines[row["config"].partition("-")[0]], dict(row["params"])
             stop, share = params.pop("stop", None), params.pop("mix", 1.0)
-            bench.retrain(Asked(row["method"], params, line["seed"]), stop, share)
+            bench.retrain(TrialSpec(row["method"], params, line["seed"]), stop, share)
             true[row["config"]] = true_risks(base, known, seed)
     broken = [config for config, risks in true.items() if max(risks.values()) > BUDGET]
     covered = all(

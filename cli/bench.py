@@ -53,7 +53,7 @@ def bench(
     """
     from froc.search.settings import Settings, measures
     from froc.search.trial import throughput
-    from froc.search.trial.bench import Bench
+    from froc.search.trial.runner import TrialRunner
 
     if steps < 1:
         raise InputError("--steps must be at least 1")
@@ -68,27 +68,27 @@ def bench(
             settings,
             build.Inputs(task, model, data, words.per_risk(unit or [], "unit", str)),
             machine,
-            lambda what, done, of: status.update(f"{what} {done}/{of}"),
+            lambda label, done, of: status.update(f"{label} {done}/{of}"),
         )  # fmt: skip
-        stand = Bench(job.base, job.view, measures(settings), batch=batch, seed=0, swept=sweep, engine=job.engine)
-        found = []
+        stand = TrialRunner(job.base, job.view, measures(settings), batch=batch, seed=0, swept=sweep, engine=job.engine)
+        speeds = []
         for name in job.space:
             status.update(f"timing {name}")
-            found.append(throughput.measure(stand, name, steps))
+            speeds.append(throughput.measure(stand, name, steps))
     facts = {
         "model": job.base.name.rstrip("/").rpartition("/")[2], "digest": job.base.digest[:12], "device": str(job.base.device),
         "dtype": str(next(job.base.model.parameters()).dtype).removeprefix("torch."),
         "parameters": sum(p.numel() for n, p in job.base.model.named_parameters() if "lora_" not in n),
         "batch": batch, "train": train, "pack": pack, "sweep": sweep, "compiled": compiled, "checkpointing": checkpointing,
-        "forget_rows": len(job.view.forget), "search_queries": {r: len(some) for r, some in job.view.queries.items()},
+        "forget_rows": len(job.view.forget), "search_queries": {r: len(queries) for r, queries in job.view.queries.items()},
     }  # fmt: skip
     if json_:
-        words.emit({**facts, "methods": [one.document for one in found]})
+        words.emit({**facts, "methods": [speed.document for speed in speeds]})
     else:
-        words.results.print(_table(found, facts))
+        words.results.print(_table(speeds, facts))
 
 
-def _table(found: list["Speed"], facts: dict[str, Any]) -> Table:
+def _table(speeds: list["Speed"], facts: dict[str, Any]) -> Table:
     title = (
         f"{facts['parameters'] / 1e6:,.1f} M parameters ({facts['dtype']}) on {facts['device']}, {facts['train']}, "
         f"batch {facts['batch']}, pack {facts['pack']}"
@@ -97,10 +97,10 @@ def _table(found: list["Speed"], facts: dict[str, Any]) -> Table:
     table.add_column("method")
     for column in ("steps/trial", "steps/s", "trials/hour", "s/trial", "outside steps", "peak MiB"):
         table.add_column(column, justify="right")
-    for one in found:
+    for speed in speeds:
         table.add_row(
-            one.method, str(one.steps), f"{1 / one.step:.1f}", f"{3600 / one.trial:,.0f}", f"{one.trial:.1f}",
-            f"{one.outside:.0%}", f"{one.peak:,.0f}",
+            speed.method, str(speed.steps), f"{1 / speed.step:.1f}", f"{3600 / speed.trial:,.0f}", f"{speed.trial:.1f}",
+            f"{speed.outside:.0%}", f"{speed.peak:,.0f}",
         )  # fmt: skip
     table.caption = (
         "s/trial: default epochs with rungs, sweep and measuring; outside steps: share of it that does not train"

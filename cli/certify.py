@@ -108,14 +108,14 @@ def certify(
     rules = words.rules(loss or [])
     read = certifying.read(table, format_, rules, base, scale=scale, allow_other_mean=allow_other_mean)
     risks = sorted(read.losses["risk"].unique().to_list())
-    found = certifying.certificate_of(
+    result = certifying.certificate_of(
         read, named_risks.complete(*words.budgets(budget), risks), confidence=confidence, search_share=search_share, split_seed=split_seed,
         named_beforehand=named_beforehand, procedure=procedure, bound=bound, binary=binary, unit=unit,
         population=words.per_risk(population or [], "population", str, risks),
         listed=words.per_risk(listed or [], "listed", int, risks),
         weights=words.per_risk(weight or [], "weight", float, risks), radius=radius, joint=joint,
     )  # fmt: skip
-    certificate = found.document
+    certificate = result.document
     if figure is not None:
         from froc.reporting.bounds import draw_shift
 
@@ -140,22 +140,22 @@ def _print_measures(paths: Sequence[Path], format_: str, json_: bool) -> None:
         raise InputError(
             "a loss table has losses, not measures; give --format for another tool's logs (froc list formats)"
         )
-    found = reader.measures(paths)
+    measured = reader.measures(paths)
     if json_:
-        words.emit(found.to_dicts())
+        words.emit(measured.to_dicts())
         return
-    configs = found["config"].unique(maintain_order=True).to_list()
+    configs = measured["config"].unique(maintain_order=True).to_list()
     table = Table(title="Mean per query, in [0, 1]", title_justify="left", box=None, header_style="bold")
     table.add_column("measure", no_wrap=True)
     table.add_column("queries", justify="right")
     for config in configs:
         table.add_column(words.name(config), justify="right", overflow="fold")
-    for (name, queries), some in found.group_by("measure", "queries", maintain_order=True):
-        means = dict(zip(some["config"], some["mean"], strict=True))
+    for (name, queries), rows in measured.group_by("measure", "queries", maintain_order=True):
+        means = dict(zip(rows["config"], rows["mean"], strict=True))
         cells = ("" if means.get(config) is None else f"{means[config]:.3f}" for config in configs)
         table.add_row(words.name(str(name)), "" if queries is None else str(queries), *cells)
     words.results.print(table)
-    for row in found.iter_rows(named=True):
+    for row in measured.iter_rows(named=True):
         for line in _doubts(row, AGREE):
             words.results.print(f"{words.name(row['config'])}: {words.visible(line)}")
 

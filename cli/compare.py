@@ -16,7 +16,7 @@ from froc.search import build
 from froc.search.progress import ProgressDisplay
 
 if TYPE_CHECKING:
-    from froc.search.comparison.terms import Side
+    from froc.search.comparison.terms import ComparedRun
     from froc.search.settings import Settings
 
 EXAMPLES = """[bold]Examples[/]
@@ -85,19 +85,19 @@ def compare(
 def _sides(
     runs: Sequence[Path],
     terms: Any,
-    told: tuple[Path | None, Path | None, str | None],
+    inputs: tuple[Path | None, Path | None, str | None],
     machine: build.Machine,
     display: ProgressDisplay,
-) -> "list[Side]":
+) -> "list[ComparedRun]":
     """The runs with what they work on; InputError where they cannot be compared. told: task, data and model."""
-    task, data, model = told
+    task, data, model = inputs
     from froc import hashing
     from froc.plan_identity import identity
-    from froc.search.comparison.terms import Side
+    from froc.search.comparison.terms import ComparedRun
     from froc.search.plan import draw_of
     from froc.search.run_folder import Folder
 
-    found: list[Side] = []
+    compared: list[ComparedRun] = []
     plans = {}
     for path in runs:
         plan = Folder(path).read(Folder(path).plan)
@@ -125,13 +125,15 @@ def _sides(
         )
         _refuse_other(path, plan, job, embedded=task is None)
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.resolve().name).strip("-.") or "run"
-        found.append(Side(name, Folder(path), plan, job))
-    if len({side.name for side in found}) < len(found):
+        compared.append(ComparedRun(name, Folder(path), plan, job))
+    if len({side.name for side in compared}) < len(compared):
         raise InputError("two runs have the same name; rename one of the folders")
-    for side in found[1:]:
-        if side.job.sealed.digests != found[0].job.sealed.digests:
-            raise InputError(f"{side.name} divides the queries otherwise than {found[0].name}; they cannot be compared")
-    return found
+    for side in compared[1:]:
+        if side.job.sealed.digests != compared[0].job.sealed.digests:
+            raise InputError(
+                f"{side.name} divides the queries otherwise than {compared[0].name}; they cannot be compared"
+            )
+    return compared
 
 
 def _settings(path: Path, plan: Mapping[str, Any]) -> "Settings":
@@ -148,9 +150,9 @@ def _settings(path: Path, plan: Mapping[str, Any]) -> "Settings":
     if kinds != {"queries"}:
         raise InputError(f"{path} is about listed rows; methods are compared on populations of queries alone")
     # of the further risks, and of how candidates were tested, nothing is measured again
-    told = replace(settings_of(plan, {}), sequential=False, pack=1)
-    budget = {risk: told.budget.get(risk, 0.1) for risk in named_risks.BASIC}
-    return replace(told, budget=budget, metrics={risk: told.metrics[risk] for risk in named_risks.BASIC})
+    settings = replace(settings_of(plan, {}), sequential=False, pack=1)
+    budget = {risk: settings.budget.get(risk, 0.1) for risk in named_risks.BASIC}
+    return replace(settings, budget=budget, metrics={risk: settings.metrics[risk] for risk in named_risks.BASIC})
 
 
 def _refuse_other(path: Path, plan: Mapping[str, Any], job: Any, embedded: bool) -> None:

@@ -53,15 +53,15 @@ def monitor(
     """
     from froc.monitoring.monitor import monitor as monitored
 
-    found = monitored(table, certificate=certificate, state=state, level=alarm, risks=risk, config=config, scale=scale)
+    report = monitored(table, certificate=certificate, state=state, level=alarm, risks=risk, config=config, scale=scale)
     if figure is not None:
-        found.save(figure)
+        report.save(figure)
     if json_:
-        words.emit(found.document())
+        words.emit(report.document())
     else:
-        for one in found.tables():
-            words.results.print(one.rich())
-        for line in found.said:
+        for section in report.tables():
+            words.results.print(section.rich())
+        for line in report.said:
             words.results.print(words.visible(line), soft_wrap=True)
-    if found.alarms:
-        raise NotCertifiedError(f"alarm: {' and '.join(found.alarms)} above budget")
+    if report.alarms:
+        raise NotCertifiedError(f"alarm: {' and '.join(report.alarms)} above budget")

@@ -93,8 +93,8 @@ def plan(
     accepted = _budgets(budget)
     names = tuple(accepted) if isinstance(accepted, dict) else named_risks.BASIC
 
-    def each(given: Sequence[str] | None, option: str, kind: Callable[[str], Any]) -> dict[str, Any]:
-        return words.per_risk(given or [], option, kind, names)
+    def numbers(texts: Sequence[str] | None, option: str, kind: Callable[[str], Any]) -> dict[str, Any]:
+        return words.per_risk(texts or [], option, kind, names)
 
     from froc.formats.table import Table
     from froc.planning.plan import plan as planned
@@ -103,10 +103,10 @@ def plan(
     if losses is not None and not isinstance(accepted, dict):
         names = tuple(sorted(losses["risk"].unique().to_list()))
     made = planned(
-        accepted, confidence=confidence, expected=each(expected_risk, "expected-risk", float) or None, candidates=candidates,
-        units=each(units, "units", int), clusters=each(clusters, "clusters", int), losses=losses, binary=binary,
-        correlation=each(correlation, "correlation", float), spread=each(spread, "spread", float), procedure=procedure,
-        bound=bound, population=each(population, "population", str), listed=each(listed, "listed", int), radius=radius,
+        accepted, confidence=confidence, expected=numbers(expected_risk, "expected-risk", float) or None, candidates=candidates,
+        units=numbers(units, "units", int), clusters=numbers(clusters, "clusters", int), losses=losses, binary=binary,
+        correlation=numbers(correlation, "correlation", float), spread=numbers(spread, "spread", float), procedure=procedure,
+        bound=bound, population=numbers(population, "population", str), listed=numbers(listed, "listed", int), radius=radius,
         joint=joint, openings=openings, search_share=search_share, power=power, design=design, seed=seed,
     )  # fmt: skip
     if figure is not None:
@@ -114,21 +114,21 @@ def plan(
     if json_:
         words.emit(made.document())
         return
-    for one in made.tables():
-        words.results.print(one.rich())
+    for section in made.tables():
+        words.results.print(section.rich())
     for line in made.said:
         words.results.print(words.visible(line), soft_wrap=True)
     if made.command:
         words.results.print(f"next: {words.visible(made.command)}", soft_wrap=True)
 
 
-def _budgets(said: Sequence[str]) -> dict[str, float] | float:
+def _budgets(texts: Sequence[str]) -> dict[str, float] | float:
     """One number for forgetting and utility or for the table's risks; with names, those that are named."""
-    named = {word.rpartition("=")[0] for word in said}
+    named = {word.rpartition("=")[0] for word in texts}
     if named == {""}:
-        return words.budgets(said[-1:])[0] or 0.0
+        return words.budgets(texts[-1:])[0] or 0.0
     if bad := [name for name in named if name and not re.fullmatch(r"[a-z][a-z0-9_-]{0,31}", name)]:
         raise InputError(f"--budget {bad[0]}=...: a risk is named in lower case, such as forgetting=0.1")
     every = named_risks.BASIC if "" in named else ()
     risks = [name for name in named_risks.BASIC if name in named or name in every]
-    return named_risks.complete(*words.budgets(said), [*risks, *sorted(named - {"", *named_risks.BASIC})])
+    return named_risks.complete(*words.budgets(texts), [*risks, *sorted(named - {"", *named_risks.BASIC})])

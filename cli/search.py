@@ -264,7 +264,7 @@ def _draw(out: Path) -> None:
     plan, certificate = folder.read(folder.plan), folder.read(folder.certificate)
     if plan is not None and certificate is not None:
         weighing = plan["search"].get("weighing")
-        tried = [vars(one) for line in folder.log() for one in line.configurations()]
+        tried = [vars(configuration) for record in folder.log() for configuration in record.configurations()]
         landscape.draw(folder.figures, tried, certificate, weighing)
         if certificate["candidates"]:
             bounds.draw_shift(folder.figures / "shift.png", certificate)

@@ -32,8 +32,8 @@ results = _console(sys.stdout, stderr=False)
 
 def password() -> bytes | None:
     """What opens an encrypted key, from the environment alone: arguments stand in lists of processes."""
-    said = os.environ.get(PASSWORD)
-    return said.encode() if said else None
+    secret = os.environ.get(PASSWORD)
+    return secret.encode() if secret else None
 
 
 def visible(text: str) -> str:
@@ -56,8 +56,8 @@ def budgets(words: Sequence[str]) -> tuple[float | None, dict[str, float]]:
     every: float | None = None
     named: dict[str, float] = {}
     for word in words:
-        risk, given, value = word.rpartition("=")
-        if given:
+        risk, equals, value = word.rpartition("=")
+        if equals:
             named[risk] = _share(value, "budget")
         else:
             every = _share(word, "budget")
@@ -66,28 +66,28 @@ def budgets(words: Sequence[str]) -> tuple[float | None, dict[str, float]]:
 
 def definitions(words: Sequence[str]) -> dict[str, str]:
     """`NAME=METRIC@ATTACK/POOL` (repeatable) -> name -> measurement, as it was written; InputError for another shape."""
-    found = {}
+    measurements = {}
     for word in words:
-        name, given, text = word.partition("=")
-        if not given or not text or not re.fullmatch(r"[a-z][a-z0-9_-]{0,31}", name) or name == COMBINED:
+        name, equals, text = word.partition("=")
+        if not equals or not text or not re.fullmatch(r"[a-z][a-z0-9_-]{0,31}", name) or name == COMBINED:
             raise InputError(
                 f"--risk {word}: write NAME=METRIC, NAME=METRIC@ATTACK+ATTACK or NAME=METRIC/utility, the name in lower case"
             )
-        found[name] = text
-    return found
+        measurements[name] = text
+    return measurements
 
 
 def rules(words: Sequence[str]) -> dict[str, str]:
     """`RISK=NAME`, `RISK=1-NAME`, `RISK=base-NAME` (repeatable) -> risk -> rule; InputError for another shape."""
-    found: dict[str, str] = {}
+    by_risk: dict[str, str] = {}
     for word in words:
-        risk, given, rule = word.partition("=")
-        if not given or not rule or not re.fullmatch(r"[a-z][a-z0-9_-]{0,31}", risk) or risk == COMBINED:
+        risk, equals, rule = word.partition("=")
+        if not equals or not rule or not re.fullmatch(r"[a-z][a-z0-9_-]{0,31}", risk) or risk == COMBINED:
             raise InputError(f"--loss {word}: write RISK=NAME, RISK=1-NAME or RISK=base-NAME, the risk in lower case")
-        if risk in found:
+        if risk in by_risk:
             raise InputError(f"--loss {risk} is there twice; a risk has one loss")
-        found[risk] = rule
-    return found
+        by_risk[risk] = rule
+    return by_risk
 
 
 def per_risk(words: Sequence[str], option: str, kind: Callable[[str], T], risks: Sequence[str] = BASIC) -> dict[str, T]:
@@ -95,26 +95,26 @@ def per_risk(words: Sequence[str], option: str, kind: Callable[[str], T], risks:
     named: dict[str, T] = {}
     every: dict[str, T] = {}
     for word in words:
-        risk, given, value = word.partition("=")
+        risk, equals, value = word.partition("=")
         if ":" in risk:
             # settings of one value, for every risk
-            risk, given, value = "", "", word
-        if given and risk not in risks:
+            risk, equals, value = "", "", word
+        if equals and risk not in risks:
             raise InputError(f"--{option} {word}: no risk is called {risk!r}; there are: {', '.join(risks)}")
         try:
-            found = kind(value or word)
+            parsed = kind(value or word)
         except ValueError:
             raise InputError(f"--{option} {word}: {value or word!r} is no number that this option takes") from None
-        if given:
-            named[risk] = found
+        if equals:
+            named[risk] = parsed
         else:
-            every = dict.fromkeys(risks, found)
+            every = dict.fromkeys(risks, parsed)
     return every | named
 
 
 def spaces(words: Sequence[str]) -> dict[str, tuple[float, float] | list[str]]:
     """`lr=1e-5:1e-3` -> (low, high); `lr=1e-4,3e-4` or `idk.form=dpo` -> the values as they were written."""
-    found: dict[str, tuple[float, float] | list[str]] = {}
+    domains: dict[str, tuple[float, float] | list[str]] = {}
     for word in words:
         key, _, span = word.partition("=")
         low, colon, high = span.partition(":")
@@ -122,22 +122,22 @@ def spaces(words: Sequence[str]) -> dict[str, tuple[float, float] | list[str]]:
         if not key or not all(listed):
             raise InputError(f"--space {word} is no range; write NAME=LOW:HIGH or NAME=A,B,C, such as lr=1e-5:1e-3")
         if not colon:
-            found[key] = listed
+            domains[key] = listed
             continue
         try:
-            found[key] = (float(low), float(high))
+            domains[key] = (float(low), float(high))
         except ValueError:
             raise InputError(f"--space {word} is no range; write NAME=LOW:HIGH, such as lr=1e-5:1e-3") from None
-    return found
+    return domains
 
 
-def _share(text: str, what: str) -> float:
+def _share(text: str, option: str) -> float:
     try:
         value = float(text)
     except ValueError:
-        raise InputError(f"{what} {text!r} is no number; give an accepted risk in (0, 1), such as 0.1") from None
+        raise InputError(f"{option} {text!r} is no number; give an accepted risk in (0, 1), such as 0.1") from None
     if not 0 < value < 1:
-        raise InputError(f"{what} {text} is outside (0, 1); give an accepted risk such as 0.1")
+        raise InputError(f"{option} {text} is outside (0, 1); give an accepted risk such as 0.1")
     return value
 
 
@@ -145,7 +145,7 @@ def seconds(text: str | None, name: str) -> float | None:
     """90, 90s, 30m or 2h in seconds; InputError for anything else."""
     if text is None:
         return None
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
-    if not found or float(found[1]) == 0:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
+    if not match or float(match[1]) == 0:
         raise InputError(f"--{name} {text} is no time; give 30m, 2h, or seconds")
-    return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]

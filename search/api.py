@@ -43,8 +43,8 @@ class Run:
         from froc.search.run_folder import Folder
 
         rows = [
-            {"config": one.config, "method": one.method, "status": one.status, "seconds": one.seconds, **(one.search or {})}
-            for line in Folder(self.out).log() for one in line.configurations()
+            {"config": configuration.config, "method": configuration.method, "status": configuration.status, "seconds": configuration.seconds, **(configuration.search or {})}
+            for record in Folder(self.out).log() for configuration in record.configurations()
         ]  # fmt: skip
         return pl.DataFrame(rows, infer_schema_length=None)
 

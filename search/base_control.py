@@ -52,11 +52,11 @@ def before_search(executor: Executor, job: Job, plan: Plan, folder: Folder) -> B
         absences = _of_search(folder)
     else:
         agreement, absences = executor.each(
-            [CheckPrompt(), MeasureBase("search", job.view.queries)], lambda done: job.told(WHAT, done, 2)
+            [CheckPrompt(), MeasureBase("search", job.view.queries)], lambda done: job.progress(WHAT, done, 2)
         )
-        refuse(agreement.disagreements, agreement.asked, agreement.prompt)
+        refuse(agreement.disagreements, agreement.n_queries, agreement.prompt)
         others = _other_prompts(job)
-        notes = [_asked(agreement), *others]
+        notes = [_prompt_note(agreement), *others]
     base = document(plan.document["control"], _units(absences, claim), _plain(claim))
     LOG.info("before: %s", ", ".join(f"{risk} {shown['before']:.3f}" for risk, shown in base.items()))
     vacuous = [risk for risk, shown in base.items() if _within(shown, claim.budget.get(risk))]
@@ -87,22 +87,22 @@ def _of_search(folder: Folder) -> pl.DataFrame:
     return pl.read_parquet(folder.base_losses).filter(pl.col("split") == "search")
 
 
-def _asked(agreement: Agreement) -> str:
+def _prompt_note(agreement: Agreement) -> str:
     likely = ", ".join(f"{value:.3f} of {risk}" for risk, value in agreement.likelihood.items())
     odd = "".join(f"; disagreement query disagrees ({disagreement})" for disagreement in agreement.disagreements)
     return (
         f"asked with {agreement.prompt}, the base model gives answer tokens a likelihood of {likely} (geometric mean); "
-        f"{agreement.asked} search queries were asked by plain generation, too{odd}"
+        f"{agreement.n_queries} search queries were asked by plain generation, too{odd}"
     )
 
 
 def _other_prompts(job: Job) -> list[str]:
     """Warnings where files beside the base model, or the unlearned one, name another prompt than the task's."""
-    folders = [Path(job.base.name), *([job.given.folder] if job.given is not None else [])]
+    folders = [Path(job.base.name), *([job.external.folder] if job.external is not None else [])]
     prompts = [prompt for folder in folders for prompt in named_prompts.beside(folder)]
     rows = [next((query.row for query in queries if query.row.question), None) for queries in job.view.queries.values()]
-    asked = [row for row in rows if row is not None]
-    return named_prompts.warnings(prompts, job.base.tokenizer, asked, job.view.template)
+    with_question = [row for row in rows if row is not None]
+    return named_prompts.warnings(prompts, job.base.tokenizer, with_question, job.view.template)
 
 
 def opened(executor: Executor, queries: Queries, folder: Folder) -> None:

@@ -14,12 +14,12 @@ from froc.search import continuation
 if TYPE_CHECKING:
     from froc.data.splits import Draw
     from froc.data.task import Task, Unit
-    from froc.search.continual.chain import After
+    from froc.search.continual.chain import RunChain
     from froc.search.executors import Executor
     from froc.search.job import Job
     from froc.search.settings import Settings
 
-LATER = (
+UNSEEDED_AT_DEFAULT = (
     "population", "sample", "weights", "radius", "sequential", "objective", "weighing", "train", "pack", "sweep", "autocast",
     "parallel", "until", "later", "relative", "before",
 )  # fmt: skip
@@ -61,7 +61,7 @@ class Inputs:
     unit: Mapping[str, str] = field(default_factory=dict)
     split_seed: int | None = None
     audit_seed: int | None = None
-    after: "After | None" = None
+    after: "RunChain | None" = None
     earlier: Sequence[Path] = ()
     questions: int | None = None
     label: str | None = None
@@ -93,7 +93,7 @@ def build_job(
     from froc.search.settings import measures
     from froc.training import embedded
 
-    crew = places(machine)
+    crew = worker_devices(machine)
     if machine.dtype is not None and machine.dtype not in models.DTYPES:
         raise InputError(f"no dtype is called {machine.dtype!r}; there are: {', '.join(models.DTYPES)}")
     units = {risk: _unit(kind) for risk, kind in inputs.unit.items()}
@@ -118,19 +118,28 @@ def build_job(
         task = replace(task, split_seed=seed, audited=audit_seed is not None)
     original = None
     if after is not None:
-        names = (model, named, *(folders.load(one)[1] for one in inputs.earlier))
+        names = (model, named, *(folders.load(path)[1] for path in inputs.earlier))
         original, ours = continuation.original(after, names, cache_folder(), machine.device, machine.dtype, progress)
         task = continuation.with_earlier(task, after, inputs.earlier, questions, ours)
     measured = measures(settings)
-    sample = {risk: settings.sample[one.pool] for risk, one in measured.items() if one.pool in settings.sample}
+    sample = {
+        risk: settings.sample[measurement.pool]
+        for risk, measurement in measured.items()
+        if measurement.pool in settings.sample
+    }
     view, sealed = split(
-        task, settings.share, sample, {risk: one.source for risk, one in measured.items()}, settings.later, inputs.draw
+        task,
+        settings.share,
+        sample,
+        {risk: measurement.source for risk, measurement in measured.items()},
+        settings.later,
+        inputs.draw,
     )
     refuse_unfit(view, measured)
-    asked = _asks_for_retrained(settings.methods)
-    if request == 1 and after is None and asked:
-        told = embedded.made(cache=cache_folder(), progress=progress, retrained=True)
-        view = replace(view, retrained=str(told))
+    wants_retrained = _asks_for_retrained(settings.methods)
+    if request == 1 and after is None and wants_retrained:
+        retrained_model = embedded.made(cache=cache_folder(), progress=progress, retrained=True)
+        view = replace(view, retrained=str(retrained_model))
     methods, notes = spaces.choose(settings.methods, view)
     space = spaces.build(methods, task.space, settings.space)
     if settings.sampler == "grid":
@@ -148,7 +157,7 @@ def build_job(
     else:
         raise InputError("no base model; give --model PATH_OR_HUB_ID, or model = ... in task.toml")
     refuse_rows(base, task, view, measured)
-    if asked and view.retrained is not None:
+    if wants_retrained and view.retrained is not None:
         models.refuse_unlike(base, Path(view.retrained))
     if label is None:
         label = hashing.sha256_json([questions, base.digest, inputs.unlearned_digest])
@@ -168,7 +177,7 @@ def build_job(
         engine,
         after=after,
         original=original,
-        told=progress,
+        progress=progress,
     )
     return replace(made, workers=_workers(made, machine, crew)) if crew else made
 
@@ -204,7 +213,7 @@ def _unit(text: str) -> "Unit":
     raise InputError(f"--unit {text}: no unit is called {text!r}; there are: query, group, queries-by-group")
 
 
-def places(machine: Machine) -> list[str]:
+def worker_devices(machine: Machine) -> list[str]:
     """The device of each worker process; none where trials run in this process. InputError for what is not there."""
     from froc.search.executors import cores
 
@@ -232,12 +241,12 @@ def _gpus(device: str | None) -> list[str]:
 
 
 def _workers(job: "Job", machine: Machine, crew: list[str]) -> "Callable[..., Executor]":
-    from froc.search.executors import Recipe
+    from froc.search.executors import WorkerSpec
     from froc.search.executors.processes import Processes
     from froc.search.settings import measures
 
     settings, base = job.settings, job.base
-    recipe = Recipe(
+    recipe = WorkerSpec(
         model=base.name, digest=base.digest, dtype=base.dtype, train=settings.train, members=settings.pack,
         view=job.view, measures=measures(settings), batch=settings.batch, seed=settings.seed,
         limits=settings.steering, swept=settings.sweep, autocast=settings.autocast,
@@ -266,16 +275,16 @@ def _questions(settings: "Settings") -> int:
     from froc.search.settings import Settings
 
     plain = asdict(Settings(settings.budget))
-    said = {
+    values = {
         key: value
         for key, value in asdict(settings).items()
         if key not in ("reopen", "openings", "timeout", "trial_timeout", "storage", "allow_vacuous")
-        and not (key in LATER and value == plain[key])
+        and not (key in UNSEEDED_AT_DEFAULT and value == plain[key])
     }
     # what is tried unasked was called all when there was no more
     older = {"standard": "all", "all": "every"}
-    said["methods"] = tuple(older.get(word, word) for word in settings.methods)
-    return int(hashing.sha256_json(said)[:8], 16)
+    values["methods"] = tuple(older.get(word, word) for word in settings.methods)
+    return int(hashing.sha256_json(values)[:8], 16)
 
 
 def rebuild_embedded(task: Path | None, progress: Callable[[str, int, int], None]) -> None:

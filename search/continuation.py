@@ -10,7 +10,7 @@ from froc.errors import InputError
 
 if TYPE_CHECKING:
     from froc.data.task import Task
-    from froc.search.continual.chain import After
+    from froc.search.continual.chain import RunChain
 
 OUT = Path("froc-run")
 
@@ -41,19 +41,19 @@ class ContinuationOptions:
             return out or OUT
         name = re.fullmatch(r"(.*?)(?:-(\d+))?", self.after.resolve().name)
         assert name is not None
-        found = out or self.after.parent / f"{name[1]}-{int(name[2] or 1) + 1}"
-        if found.resolve() == self.after.resolve():
-            raise InputError(f"--out {found} is the run to go on after; choose another run folder")
-        return found
+        place = out or self.after.parent / f"{name[1]}-{int(name[2] or 1) + 1}"
+        if place.resolve() == self.after.resolve():
+            raise InputError(f"--out {place} is the run to go on after; choose another run folder")
+        return place
 
-    def read(self) -> "After | None":
+    def read(self) -> "RunChain | None":
         """The chain of runs."""
         from froc.search.continual.chain import read
 
         return None if self.after is None else read(self.after, not self.unmeasured)
 
 
-def expand_earlier_budget(budget: Mapping[str, float], after: "After | None") -> dict[str, float]:
+def expand_earlier_budget(budget: Mapping[str, float], after: "RunChain | None") -> dict[str, float]:
     """Budgets with that of `earlier` given to each earlier request."""
     from froc.data.continual import risks
     from froc.data.task import EARLIER
@@ -61,10 +61,10 @@ def expand_earlier_budget(budget: Mapping[str, float], after: "After | None") ->
     if after is None or EARLIER not in budget:
         return dict(budget)
     many = risks(len(after.document["tasks"]))
-    return {one: alpha for risk, alpha in budget.items() for one in (many if risk == EARLIER else (risk,))}
+    return {name: alpha for risk, alpha in budget.items() for name in (many if risk == EARLIER else (risk,))}
 
 
-def request_after(task: Path | None, after: "After | None") -> Path | None:
+def request_after(task: Path | None, after: "RunChain | None") -> Path | None:
     """The task; without a word after a run on the embedded task, its next request."""
 
     from froc.data.tasks import embedded_text
@@ -78,7 +78,7 @@ def request_after(task: Path | None, after: "After | None") -> Path | None:
 
 
 def original(
-    after: "After", names: Sequence[str | None], cache: Path, device: str | None, dtype: str | None,
+    after: "RunChain", names: Sequence[str | None], cache: Path, device: str | None, dtype: str | None,
     training: Callable[[str, int, int], None],
 ) -> tuple[Callable[[], Any], bool]:  # fmt: skip
     """(loads the model before all removals, or gives None; whether it is the embedded task's). names: where it may lie."""
@@ -97,12 +97,12 @@ def original(
     return afters.original(after, lambda: base.load(name, device=device, dtype=dtype)), False
 
 
-def with_earlier(task: "Task", after: "After", earlier: Sequence[Path], questions: int, known: bool) -> "Task":
+def with_earlier(task: "Task", after: "RunChain", earlier: Sequence[Path], questions: int, known: bool) -> "Task":
     """The task with what was removed before it. known: the chain's requests are the embedded task's."""
     from froc.data.continual import after as follow
     from froc.data.tasks import embedded_text
 
     past = after.past(earlier, questions, embedded_text.Recipe() if known else None)
-    if task.name in [one["name"] for one in after.document["requests"]] and known:
+    if task.name in [request["name"] for request in after.document["requests"]] and known:
         raise InputError(f"{task.name} was removed before; the next request is the default, without --task")
     return follow(task, past) if past else task

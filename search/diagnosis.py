@@ -32,7 +32,7 @@ def diagnose(base: Base, view: SearchView, weights: Weights) -> dict[str, Any]:
     before = {pool: _seen(base, view, pool) for pool in (FORGETTING, UTILITY)}
     base.scope.put(weights)
     after = {pool: _seen(base, view, pool) for pool in (FORGETTING, UTILITY)}
-    found: dict[str, Any] = {
+    document: dict[str, Any] = {
         "model_utility": {"base": _utility(before[UTILITY]), "chosen": _utility(after[UTILITY])},
         "cka": {pool: _cka(before[pool], after[pool]) for pool in before},
     }
@@ -40,8 +40,8 @@ def diagnose(base: Base, view: SearchView, weights: Weights) -> dict[str, Any]:
         attack = Membership()
         bank = attack.familiar(_look(base, view, view.holdout, frozenset()))
         auc = mia_auc(attack.familiar(after[FORGETTING]), bank)
-        found |= {"mia_auc": _four(auc), "priv_leak": _four(priv_leak(auc))}
-    return found
+        document |= {"mia_auc": _four(auc), "priv_leak": _four(priv_leak(auc))}
+    return document
 
 
 def _seen(base: Base, view: SearchView, pool: str) -> Observed:
@@ -59,10 +59,10 @@ def _utility(seen: Observed) -> float:
     return _four(model_utility([float(m.scores(seen).mean()) for m in metrics if not m.fits(seen.rows)]))
 
 
-def _cka(one: Observed, two: Observed) -> list[float]:
-    assert one.hidden is not None
-    assert two.hidden is not None
-    return [_four(linear_cka(one.hidden[:, k], two.hidden[:, k])) for k in range(one.hidden.shape[1])]
+def _cka(before: Observed, after: Observed) -> list[float]:
+    assert before.hidden is not None
+    assert after.hidden is not None
+    return [_four(linear_cka(before.hidden[:, k], after.hidden[:, k])) for k in range(before.hidden.shape[1])]
 
 
 def _four(value: float) -> float:

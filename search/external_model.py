@@ -11,14 +11,14 @@ from froc.models import adapters, weights_digest
 from froc.models.base import Base, load, written
 from froc.models.trainable import Weights
 
-GIVEN, EXTERNAL = "c0000", "external"
+EXTERNAL_CONFIG, EXTERNAL_METHOD = "c0000", "external"
 """Its name among the candidates, and its method's."""
 FILES = (".safetensors", ".json", ".txt", ".model", ".jinja", ".md")
 """What of a model folder is copied into the run: weights without code, tokenizer and configuration."""
 
 
 @dataclass(frozen=True)
-class Given:
+class ExternalModel:
     """A folder with an unlearned model of the base model's shape."""
 
     folder: Path
@@ -58,11 +58,11 @@ class Given:
             self._refuse_other_tensors(loaded)
         theirs = dict(loaded.model.named_parameters())
         ours = base.scope.own()
-        other = sorted({n for n in ours if n not in theirs} | {n for n in theirs if n not in ours})
+        unshared = sorted({n for n in ours if n not in theirs} | {n for n in theirs if n not in ours})
         shape = [name for name in ours if name in theirs and ours[name].shape != theirs[name].shape]
-        if other or shape:
+        if unshared or shape:
             raise InputError(
-                f"{self.folder.name} is no model of the base model's shape ({(other or shape)[0]} differs); give the base that "
+                f"{self.folder.name} is no model of the base model's shape ({(unshared or shape)[0]} differs); give the base that "
                 "it was made from, merge adapters, and save it without quantisation"
             )
         return {name: value.detach() for name, value in theirs.items()}

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from froc.search.plan import Plan, refuse_other
+from froc.search.plan import Plan, refuse_other_plan
 from froc.search.run_folder import Folder, of_document, write_json
 
 GROWING = ("trials", "candidates")
@@ -33,7 +33,7 @@ def grow(plan: Plan, folder: Folder) -> Plan:
     """Put the new plan into the old one's place, which is kept beside it; the signature was of the old one."""
     old = folder.read(folder.plan)
     assert old is not None
-    refuse_other(old, grown(old, plan.document, folder))
+    refuse_other_plan(old, grown(old, plan.document, folder))
     former = of_document(folder.plan)
     extends = [former, *old.get("extends", [])]
     for name in ("plan.json", "plan.dsse.json", "plan.tsr"):

@@ -1,4 +1,4 @@
-"""What a search works on, who is told how it goes on, and the bench of this process."""
+"""What a search works on, who is told how it goes on, and the runner of this process."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,15 +8,15 @@ from froc.data.splits import Sealed, SearchView
 from froc.data.task import Task
 from froc.models.base import Base
 from froc.models.compute import Engine
-from froc.search.continual.chain import After
+from froc.search.continual.chain import RunChain
 from froc.search.executors import Executor
 from froc.search.executors.inline import Inline
-from froc.search.external_model import Given
+from froc.search.external_model import ExternalModel
 from froc.search.optuna.space import Spaces
 from froc.search.plan import Plan
-from froc.search.run_folder import Started
+from froc.search.run_folder import TrialRecord
 from froc.search.settings import Settings, measures
-from froc.search.trial.bench import Bench
+from froc.search.trial.runner import TrialRunner
 
 
 class Listener(Protocol):
@@ -28,7 +28,7 @@ class Listener(Protocol):
     def controlled(self, base: Mapping[str, Any], notes: Sequence[str]) -> None:
         """What the base model shows on search queries (`froc.risk.control`), before the first trial."""
 
-    def trial(self, line: Started, log: Sequence[Started], total: int) -> None:
+    def trial(self, line: TrialRecord, log: Sequence[TrialRecord], total: int) -> None:
         """A trial started or ended."""
 
     def screening(self, done: int, total: int) -> None:
@@ -40,7 +40,7 @@ class Listener(Protocol):
 
 @dataclass(frozen=True)
 class Job:
-    """What a search works on. workers: makes what trials run on; is handed what makes a bench of this process.
+    """What a search works on. workers: makes what trials run on; is handed what makes a runner of this process.
 
     given: an unlearned model from elsewhere, which is measured instead of searching for one. after: the run that made the
     base model; original: loads the model before all removals, for the curve alone (None where there is none). told: hears
@@ -55,18 +55,18 @@ class Job:
     settings: Settings
     notes: tuple[str, ...] = ()
     engine: Engine | None = None
-    workers: Callable[[Callable[[], Bench]], Executor] = Inline
-    given: Given | None = None
-    after: After | None = None
+    workers: Callable[[Callable[[], TrialRunner]], Executor] = Inline
+    external: ExternalModel | None = None
+    after: RunChain | None = None
     original: Callable[[], Base | None] | None = None
-    told: Callable[[str, int, int], None] = lambda *_: None
+    progress: Callable[[str, int, int], None] = lambda *_: None
     rates: Mapping[str, Any] = field(default_factory=dict)
 
 
-def bench_of(job: Job) -> Bench:
+def runner_of(job: Job) -> TrialRunner:
     """What this process's trials run on."""
     settings = job.settings
-    return Bench(
+    return TrialRunner(
         job.base, job.view, measures(settings), batch=settings.batch, seed=settings.seed,
         limits=settings.steering, swept=settings.sweep, engine=job.engine,
     )  # fmt: skip

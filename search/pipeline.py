@@ -29,9 +29,9 @@ from froc.risk.certificate import Candidate, certify
 from froc.search import base_control, growth
 from froc.search.continual import sustainability
 from froc.search.executors import Executor
-from froc.search.job import Job, Listener, bench_of
+from froc.search.job import Job, Listener, runner_of
 from froc.search.optuna import learning_rates
-from froc.search.plan import Plan, as_planned, make_plan, refuse_other
+from froc.search.plan import Plan, as_planned, make_plan, refuse_other_plan
 from froc.search.run_folder import Folder, write_json, write_table
 from froc.search.sealed import ranking, unopened
 from froc.search.settings import measures
@@ -57,7 +57,7 @@ def run(
     plan = _planned(job)
     grown = old is not None and growth.allowed(old, plan.document, folder)
     if old is not None:
-        refuse_other(old, growth.grown(old, plan.document, folder) if grown else plan.document)
+        refuse_other_plan(old, growth.grown(old, plan.document, folder) if grown else plan.document)
         plan = replace(plan, claim=as_planned(plan.claim, old))
     elif out.is_dir() and any(not (path.name.startswith(".") or path == folder.run_log) for path in out.iterdir()):
         raise InputError(f"{out} holds files but no plan.json of a run; choose another --out")
@@ -75,11 +75,11 @@ def run(
             if done is not None and folder.model_is_whole(done):
                 listener.planned(_signed(plan, sign_plan))
             else:
-                with closing(job.workers(lambda: bench_of(job))) as executor:
+                with closing(job.workers(lambda: runner_of(job))) as executor:
                     done = _work(job, plan, folder, executor, listener, sign_plan)
             if job.after is not None and done["chosen"] and not folder.sustainability.is_file():
-                told = measures(job.settings)
-                sustainability.extend(job.base, job.view, job.task, job.after, folder, told, job.original)
+                measurements = measures(job.settings)
+                sustainability.extend(job.base, job.view, job.task, job.after, folder, measurements, job.original)
             return done
     except KeyboardInterrupt as stop:
         LOG.warning("stopped by the user")
@@ -99,16 +99,25 @@ def run(
 
 
 def _planned(job: Job) -> Plan:
-    given = None if job.given is None else job.given.digest
+    external_digest = None if job.external is None else job.external.digest
     return make_plan(
-        job.settings, job.task, job.view, job.sealed, job.base, job.space, job.notes, given, job.after, job.rates
+        job.settings,
+        job.task,
+        job.view,
+        job.sealed,
+        job.base,
+        job.space,
+        job.notes,
+        external_digest,
+        job.after,
+        job.rates,
     )
 
 
 def _signed(plan: Plan, sign_plan: Callable[[], str] | None) -> Plan:
     """The plan, signed before the first trial where there is a key; what the signer says is one of its notes."""
-    said = "" if sign_plan is None else sign_plan()
-    return replace(plan, notes=(*plan.notes, said)) if said else plan
+    note = "" if sign_plan is None else sign_plan()
+    return replace(plan, notes=(*plan.notes, note)) if note else plan
 
 
 def _work(
@@ -117,7 +126,7 @@ def _work(
     """What is left to do after the plan was made; a certificate, or what stands for one where nothing was opened."""
     job, plan, base = _prepared(job, plan, folder, executor, listener, sign_plan)
     seal = folder.read(folder.seal)
-    if seal is None and job.given is not None:
+    if seal is None and job.external is not None:
         seal = seal_given(job, plan, folder, executor, listener)
     elif seal is None:
         seal = seal_searched(job, plan, folder, executor, listener, base)
@@ -145,7 +154,7 @@ def _prepared(
     scores = {risk: float(entry["before"]) for risk, entry in shown.base.items()}
     job = replace(job, settings=job.settings.known(scores))
     if folder.read(folder.plan) is None:
-        job = learning_rates.fitted(job, learning_rates.measured(job, executor, job.told))
+        job = learning_rates.fitted(job, learning_rates.measured(job, executor, job.progress))
         fitted = _planned(job)
         plan = replace(
             fitted,

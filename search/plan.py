@@ -28,15 +28,15 @@ from froc.search.run_folder import Folder
 from froc.search.settings import Settings, control_of, measures
 
 PACKAGES = ("torch", "transformers", "optuna", "numpy", "scipy", "mapie", "polars")
-LATER: dict[str, dict[str, Any]] = {"search": {"parallel": 1, "until": "trials", "shared": False}}
+LEGACY_DEFAULTS: dict[str, dict[str, Any]] = {"search": {"parallel": 1, "until": "trials", "shared": False}}
 """What plans of older versions do not say, and meant."""
-MISSING: dict[str, Any] = {"relative": None}
+OPTIONAL_FIELDS: dict[str, Any] = {"relative": None}
 """Fields that only plans have which use them."""
-UNSAID: dict[str, Any] = {"plugins": []}
+LEGACY_FIELD_DEFAULTS: dict[str, Any] = {"plugins": []}
 """Fields that older plans do not have, and what they meant."""
 
 
-class After(Protocol):
+class EarlierRuns(Protocol):
     """What a plan says of the runs that it goes on after; see `froc.search.continual.chain`."""
 
     @property
@@ -48,7 +48,7 @@ class After(Protocol):
         """Of the base model."""
 
     @property
-    def said(self) -> dict[str, Any]:
+    def plan_entry(self) -> dict[str, Any]:
         """Digests of the last run's certificate and model, and of the tasks."""
 
 
@@ -67,13 +67,13 @@ def bounds(
 ) -> dict[str, str]:
     """risk -> bound: what the user named, or `froc.risk.claim.automatic`, which no loss can influence."""
     named = settings.bound.replace("-", "_")
-    found = {}
-    for risk, one in measured.items():
+    named_bounds = {}
+    for risk, measurement in measured.items():
         # a share of what the base model scored is tested with losses that are not 0 or 1
-        zero_one = one.binary and risk not in settings.relative
+        zero_one = measurement.binary and risk not in settings.relative
         binary, kind = zero_one and units[risk] == "query", population.get(risk, "queries")
         if settings.bound == "auto" or kind == "census":
-            found[risk] = automatic(
+            named_bounds[risk] = automatic(
                 binary=zero_one, unit=units[risk], population=kind,
                 sequential=settings.sequential, procedure=settings.procedure,
             )  # fmt: skip
@@ -82,8 +82,8 @@ def bounds(
             raise InputError(
                 f"the bound {settings.bound} needs 0-1 losses of single queries, which {risk} has not; take auto"
             )
-        found[risk] = named
-    return found
+        named_bounds[risk] = named
+    return named_bounds
 
 
 def make_plan(
@@ -94,8 +94,8 @@ def make_plan(
     base: Base,
     space: Spaces,
     notes: tuple[str, ...],
-    given: str | None = None,
-    after: After | None = None,
+    external_digest: str | None = None,
+    after: EarlierRuns | None = None,
     rates: Mapping[str, Any] | None = None,
 ) -> Plan:
     """Write the plan. given: digest of an unlearned model from elsewhere, where that is what is measured. after: the runs
@@ -104,11 +104,13 @@ def make_plan(
     Raises InputError where the queries are too few to certify the budget at all.
     """
     measured = measures(settings)
-    units = {risk: task.units[one.pool] for risk, one in measured.items()}
-    searched = {risk: len({q.unit for q in some}) for risk, some in view.queries.items()}
-    said = dict(task.population) | dict(settings.population)
-    _refuse_samples(settings, said)
-    population = {risk: said.get(risk, said.get(one.pool, "")) for risk, one in measured.items()}
+    units = {risk: task.units[measurement.pool] for risk, measurement in measured.items()}
+    searched = {risk: len({q.unit for q in queries}) for risk, queries in view.queries.items()}
+    plan_entry = dict(task.population) | dict(settings.population)
+    _refuse_samples(settings, plan_entry)
+    population = {
+        risk: plan_entry.get(risk, plan_entry.get(measurement.pool, "")) for risk, measurement in measured.items()
+    }
     population = {risk: kind for risk, kind in population.items() if kind}
     claim = Claim(
         budget=dict(settings.budget),
@@ -123,7 +125,7 @@ def make_plan(
         openings=settings.openings,
         joint=settings.joint,
         sequential=settings.sequential,
-        unmeasured=0 if after is None or after.measured else len(after.said["tasks"]),
+        unmeasured=0 if after is None or after.measured else len(after.plan_entry["tasks"]),
         largest={risk: sealed.largest[risk] for risk, unit in units.items() if unit == WEIGHTED},
         relative=tuple(sorted(set(settings.relative))),
     )
@@ -158,13 +160,13 @@ def make_plan(
         "sequential": claim.sequential,
         "openings": claim.openings,
         "joint": claim.joint,
-        "metrics": {risk: as_written(risk, one) for risk, one in measured.items()},
+        "metrics": {risk: as_written(risk, measurement) for risk, measurement in measured.items()},
         "quantum": SCALE,
         "control": {risk: control_of(risk, measurement) for risk, measurement in measured.items()},
         "split": {
             "search": searched,
             "calibration": sealed.units,
-            "queries": sealed.digests, "searched": {risk: ids(some) for risk, some in view.queries.items()},
+            "queries": sealed.digests, "searched": {risk: ids(queries) for risk, queries in view.queries.items()},
             "share": settings.share,
             **({"later": settings.later} if settings.later else {}),
             **({"label": sealed.label} if sealed.label else {}),
@@ -178,8 +180,8 @@ def make_plan(
             "space": written(space), **({"weighing": vars(settings.weighing)} if settings.objective == "froc" else {}),
         },
         **({"rates": dict(rates)} if rates else {}),
-        **({"given": given} if given else {}),
-        **({"after": after.said} if after else {}),
+        **({"given": external_digest} if external_digest else {}),
+        **({"after": after.plan_entry} if after else {}),
         **({"questions": task.questions} if task.questions is not None else {}),
         **({"tokenizer": known} if (known := vocabulary.judge(task, base.tokenizer)) else {}),
         "environment": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
@@ -191,7 +193,7 @@ def make_plan(
 def parallel_of(folder: Folder) -> int | None:
     """How many packs an earlier call in this run folder had in flight; None where there was none."""
     old = folder.read(folder.plan)
-    return None if old is None else int((LATER["search"] | dict(old.get("search") or {}))["parallel"])
+    return None if old is None else int((LEGACY_DEFAULTS["search"] | dict(old.get("search") or {}))["parallel"])
 
 
 def label_of(folder: Folder) -> str | None:
@@ -210,11 +212,13 @@ def as_planned(claim: Claim, old: Mapping[str, Any] | None) -> Claim:
     return claim if old is None or "estimand" in old else replace(claim, estimand={}, keyed=False)
 
 
-def refuse_other(old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+def refuse_other_plan(old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
     """InputError naming the first field in which a run folder's plan differs from this command's."""
-    for key, value in (MISSING | dict(new)).items():
+    for key, value in (OPTIONAL_FIELDS | dict(new)).items():
         before = (
-            LATER[key] | old[key] if key in LATER and isinstance(old.get(key), dict) else old.get(key, UNSAID.get(key))
+            LEGACY_DEFAULTS[key] | old[key]
+            if key in LEGACY_DEFAULTS and isinstance(old.get(key), dict)
+            else old.get(key, LEGACY_FIELD_DEFAULTS.get(key))
         )
         if key not in VOLATILE and before != value:
             inner = ""

@@ -11,7 +11,7 @@ from froc.visible import marked
 
 if TYPE_CHECKING:
     from froc.search.plan import Plan
-    from froc.search.run_folder import Started
+    from froc.search.run_folder import TrialRecord
 
 
 class ProgressDisplay:
@@ -35,9 +35,9 @@ class ProgressDisplay:
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
-    def training(self, what: str, done: int, of: int) -> None:
+    def training(self, label: str, done: int, of: int) -> None:
         """The embedded model is being trained (first use only)."""
-        self._advance(f"{what} (once)", done, of, "")
+        self._advance(f"{label} (once)", done, of, "")
 
     def planned(self, plan: "Plan") -> None:
         """Say what will be done, before the first trial."""
@@ -77,19 +77,25 @@ class ProgressDisplay:
         for line in (*sentences(base, [], None), *(f"note: {note}" for note in notes)):
             self._console.print(f"[dim]{marked(line)}[/]", soft_wrap=True)
 
-    def trial(self, line: "Started", log: "Sequence[Started]", total: int) -> None:
+    def trial(self, record: "TrialRecord", log: "Sequence[TrialRecord]", total: int) -> None:
         """One line per finished trial, with the best stop and mix of it, and the best so far beside the bar."""
         done = [item for item in log if item.status not in ("running", "interrupted")]
         self._advance("trials", len(done), total, self._best(done))
-        if line.status == "running" or self._quiet:
+        if record.status == "running" or self._quiet:
             return
-        best = min((one.search for one in line.configurations() if one.search), key=self._excess, default=None)
+        best = min(
+            (configuration.search for configuration in record.configurations() if configuration.search),
+            key=self._excess,
+            default=None,
+        )
         means = " ".join(f"{risk} {mean:6.3f}" for risk, mean in (best or {}).items())
         within = best is not None and self._excess(best) <= 1
-        verdict = "[green]within budget[/]" if within else f"[dim]{line.status if line.search is None else 'over'}[/]"
-        why = f" [dim]({marked(line.reason)})[/]" if line.reason and line.status != "pruned" else ""
+        verdict = (
+            "[green]within budget[/]" if within else f"[dim]{record.status if record.search is None else 'over'}[/]"
+        )
+        why = f" [dim]({marked(record.reason)})[/]" if record.reason and record.status != "pruned" else ""
         self._console.print(
-            f"{line.config} {marked(line.method):<12} {means:<36} {line.seconds:5.1f} s  {verdict}{why}"
+            f"{record.config} {marked(record.method):<12} {means:<36} {record.seconds:5.1f} s  {verdict}{why}"
         )
 
     def screening(self, done: int, total: int) -> None:
@@ -100,12 +106,14 @@ class ProgressDisplay:
         """The sealed candidates are measured on the calibration queries."""
         self._advance("calibration", done, total, "search is closed")
 
-    def step(self, what: str, done: int, of: int) -> None:
+    def step(self, label: str, done: int, of: int) -> None:
         """Any other long work."""
-        self._advance(what, done, of, "")
+        self._advance(label, done, of, "")
 
-    def _best(self, done: "Sequence[Started]") -> str:
-        means = [one.search for item in done for one in item.configurations() if one.search]
+    def _best(self, done: "Sequence[TrialRecord]") -> str:
+        means = [
+            configuration.search for item in done for configuration in item.configurations() if configuration.search
+        ]
         if not means:
             return ""
         best = min(means, key=self._excess)
@@ -114,7 +122,7 @@ class ProgressDisplay:
     def _excess(self, means: Mapping[str, float]) -> float:
         return max(means[risk] / alpha for risk, alpha in self._budget.items())
 
-    def _advance(self, what: str, done: int, of: int, note: str) -> None:
-        if what not in self._bars:
-            self._bars[what] = self._progress.add_task(what, total=of, note="")
-        self._progress.update(self._bars[what], completed=done, total=of, note=note)
+    def _advance(self, label: str, done: int, of: int, note: str) -> None:
+        if label not in self._bars:
+            self._bars[label] = self._progress.add_task(label, total=of, note="")
+        self._progress.update(self._bars[label], completed=done, total=of, note=note)

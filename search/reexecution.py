@@ -20,15 +20,15 @@ from froc.loss_table import SCHEMA
 from froc.measuring.measurement import written
 from froc.models.base import Base
 from froc.risk.control import BASE
-from froc.search.external_model import EXTERNAL, Given
-from froc.search.job import Job, bench_of
+from froc.search.external_model import EXTERNAL_METHOD, ExternalModel
+from froc.search.job import Job, runner_of
 from froc.search.plan import PACKAGES
 from froc.search.sealed import weights
-from froc.search.sealed.calibration import ROUNDS, in_round
+from froc.search.sealed.calibration import ROUNDS, round_places
 from froc.search.settings import measures
-from froc.search.trial.bench import Bench
-from froc.search.trial.outcome import Asked
-from froc.search.trial.work import Again, Kept, Measure, MeasureBase
+from froc.search.trial.outcome import TrialSpec
+from froc.search.trial.runner import TrialRunner
+from froc.search.trial.work import KeptWeights, Measure, MeasureBase, Retrain
 
 ROW = ["config", "split", "risk", "query"]
 """What names a row of a loss table."""
@@ -52,7 +52,7 @@ def environment(base: Base) -> dict[str, str]:
     return {"python": platform.python_version(), "device": base.device.type, **versions}
 
 
-def refuse_other(job: Job, plan: Mapping[str, Any]) -> None:
+def refuse_other_job(job: Job, plan: Mapping[str, Any]) -> None:
     """InputError where a job is not what a plan was about: base model, task, measurements, and the draw, made again."""
     if job.base.digest != plan["model"]["digest"]:
         raise InputError(
@@ -60,11 +60,11 @@ def refuse_other(job: Job, plan: Mapping[str, Any]) -> None:
         )
     if job.task.digest != plan["task"]["digest"]:
         raise InputError(f"the report is about another task ({plan['task']['name']}); give its folder with --task")
-    found = {risk: written(risk, one) for risk, one in measures(job.settings).items()}
-    for risk, said in plan["metrics"].items():
-        if found.get(risk) != said:
-            raise InputError(f"{risk} was measured as {said}; say that with --metric {risk}=...")
-    searched = {risk: ids(some) for risk, some in job.view.queries.items()}
+    metrics = {risk: written(risk, measurement) for risk, measurement in measures(job.settings).items()}
+    for risk, planned in plan["metrics"].items():
+        if metrics.get(risk) != planned:
+            raise InputError(f"{risk} was measured as {planned}; say that with --metric {risk}=...")
+    searched = {risk: ids(queries) for risk, queries in job.view.queries.items()}
     for risk in plan["metrics"]:
         if (
             job.sealed.digests[risk] != plan["split"]["queries"][risk]
@@ -88,63 +88,65 @@ def remeasure(
     seal: Mapping[str, Any],
     configs: Sequence[Target],
     wanted: pl.DataFrame,
-    told: Progress,
+    progress: Progress,
     unlearned: Path | None = None,
-    weighed: Callable[[str, Kept], None] = lambda *_: None,
+    weighed: Callable[[str, KeptWeights], None] = lambda *_: None,
 ) -> pl.DataFrame:
     """Losses of the wanted rows (`config`, `split`, `risk`, `query`) in froc's schema.
 
     unlearned: a model folder that is measured as the one configuration there is. A configuration that cannot be trained
     again has no rows. weighed: hears of every configuration's parameters.
     """
-    bench = bench_of(job)
+    runner = runner_of(job)
     queries = {"calibration": job.sealed.open(seal), "search": job.view.queries}
     tables = [pl.DataFrame(schema=SCHEMA)]
-    for place, one in enumerate(configs):
-        told(place, len(configs))
-        rows = wanted.filter(pl.col("config") == one.config)
+    for place, target in enumerate(configs):
+        progress(place, len(configs))
+        rows = wanted.filter(pl.col("config") == target.config)
         try:
-            kept = _weights(bench, one, unlearned)
+            kept = _weights(runner, target, unlearned)
         except FrocError:
             if unlearned is not None:
                 raise
             continue
-        weighed(one.config, kept)
+        weighed(target.config, kept)
         for split in rows["split"].unique(maintain_order=True):
-            asked = rows.filter(pl.col("split") == split)
-            if one.config == BASE:
-                tables.append(MeasureBase(split, queries[split])(bench).join(asked, on=ROW, how="semi"))
+            split_rows = rows.filter(pl.col("split") == split)
+            if target.config == BASE:
+                tables.append(MeasureBase(split, queries[split])(runner).join(split_rows, on=ROW, how="semi"))
                 continue
-            for places in _parts(queries[split], asked, job.settings.sequential and split == "calibration", job):
-                table = Measure(split, one.config, kept, queries[split], places)(bench)
-                tables.append(table.join(asked, on=ROW, how="semi"))
-    told(len(configs), len(configs))
+            for places in _parts(queries[split], split_rows, job.settings.sequential and split == "calibration", job):
+                table = Measure(split, target.config, kept, queries[split], places)(runner)
+                tables.append(table.join(split_rows, on=ROW, how="semi"))
+    progress(len(configs), len(configs))
     return pl.concat(tables)
 
 
-def _weights(bench: Bench, one: Target, unlearned: Path | None) -> Kept:
-    if one.config == BASE:
+def _weights(runner: TrialRunner, target: Target, unlearned: Path | None) -> KeptWeights:
+    if target.config == BASE:
         return {}
     if unlearned is not None:
-        return Given(unlearned).weights(bench.base)
-    if one.method == EXTERNAL:
-        raise InputError(f"{one.config} came from another tool and cannot be trained again; give it with --unlearned")
-    params = {name: value for name, value in one.params.items() if name not in ("stop", "mix")}
-    asked = Asked(one.method, params, one.seed)
-    again = Again(one.config, asked, one.params.get("stop"), one.params.get("mix", 1.0), None)
-    return again(bench)[one.config]
+        return ExternalModel(unlearned).weights(runner.base)
+    if target.method == EXTERNAL_METHOD:
+        raise InputError(
+            f"{target.config} came from another tool and cannot be trained again; give it with --unlearned"
+        )
+    params = {name: value for name, value in target.params.items() if name not in ("stop", "mix")}
+    spec = TrialSpec(target.method, params, target.seed)
+    again = Retrain(target.config, spec, target.params.get("stop"), target.params.get("mix", 1.0), None)
+    return again(runner)[target.config]
 
 
 def _parts(
-    queries: Mapping[str, tuple[Query, ...]], asked: pl.DataFrame, sequential: bool, job: Job
+    queries: Mapping[str, tuple[Query, ...]], rows: pl.DataFrame, sequential: bool, job: Job
 ) -> Iterator[Mapping[str, Sequence[int]]]:
     """Places that are measured together: all, or the rounds of a sequential claim in which there are rows that were asked for."""
     if not sequential:
-        yield {risk: range(len(some)) for risk, some in queries.items()}
+        yield {risk: range(len(of_risk)) for risk, of_risk in queries.items()}
         return
-    units = {risk: job.task.units[one.pool] for risk, one in measures(job.settings).items()}
-    wanted = {risk: set(asked.filter(pl.col("risk") == risk)["query"]) for risk in queries}
+    units = {risk: job.task.units[measurement.pool] for risk, measurement in measures(job.settings).items()}
+    wanted = {risk: set(rows.filter(pl.col("risk") == risk)["query"]) for risk in queries}
     for number in range(ROUNDS):
-        places = {risk: in_round(some, number, units[risk]) for risk, some in queries.items()}
-        if any(queries[risk][i].id in wanted[risk] for risk, some in places.items() for i in some):
+        places = {risk: round_places(of_risk, number, units[risk]) for risk, of_risk in queries.items()}
+        if any(queries[risk][i].id in wanted[risk] for risk, of_risk in places.items() for i in of_risk):
             yield places

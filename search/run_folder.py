@@ -22,7 +22,7 @@ FINISHED = ("complete", "pruned", "diverged", "out-of-memory", "timed-out", "fai
 
 
 @dataclass(frozen=True)
-class Started:
+class TrialRecord:
     """One line of `trials.jsonl`.
 
     status: running | complete | pruned | diverged | out-of-memory | timed-out | failed | interrupted.
@@ -54,14 +54,14 @@ class Started:
     resources: dict[str, float] = field(default_factory=dict)
     resumed: int | None = None
 
-    def configurations(self) -> list["Started"]:
-        """This line and one like it for each variant, whose stop and mix stand among its hyperparameters."""
+    def configurations(self) -> list["TrialRecord"]:
+        """This record and one like it for each variant, whose stop and mix stand among its hyperparameters."""
         return [self] + [
             replace(
-                self, config=one["config"], params=self.params | {"stop": one["stop"], "mix": one["mix"]},
-                search=one["search"], averages=one["averages"], variants=[],
+                self, config=variant["config"], params=self.params | {"stop": variant["stop"], "mix": variant["mix"]},
+                search=variant["search"], averages=variant["averages"], variants=[],
             )
-            for one in self.variants
+            for variant in self.variants
         ]  # fmt: skip
 
 
@@ -144,39 +144,39 @@ class Folder:
     def read(self, path: Path) -> dict[str, Any] | None:
         """A JSON document of this run, or None where it is not there yet."""
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
+            document = json.loads(path.read_text(encoding="utf-8"))
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (ValueError, OSError) as error:
             raise InputError(f"{path} is damaged; remove it and run the same command again") from error
-        if not isinstance(found, dict):
+        if not isinstance(document, dict):
             raise InputError(f"{path} is damaged; remove it and run the same command again")
-        return found
+        return document
 
     def model_is_whole(self, certificate: Mapping[str, Any]) -> bool:
         """Whether the chosen model is there, where one was chosen."""
         return certificate.get("chosen") is None or (self.model / "config.json").is_file()
 
-    def log(self) -> list[Started]:
+    def log(self) -> list[TrialRecord]:
         """All started trials; a torn last line cannot be, since the file is always replaced whole."""
         if not self.trials.is_file():
             return []
         lines = self.trials.read_text(encoding="utf-8").splitlines()
         try:
-            return [Started(**json.loads(line)) for line in lines]
+            return [TrialRecord(**json.loads(line)) for line in lines]
         except (ValueError, TypeError) as error:
             raise InputError(f"{self.trials} is damaged; start a new run folder (--out)") from error
 
-    def record(self, log: list[Started]) -> None:
+    def write_log(self, log: list[TrialRecord]) -> None:
         """Write the log of started trials."""
-        write_text(self.trials, "".join(json.dumps(asdict(line), sort_keys=True) + "\n" for line in log))
+        write_text(self.trials, "".join(json.dumps(asdict(record), sort_keys=True) + "\n" for record in log))
 
-    def interrupted(self) -> list[Started]:
+    def interrupted(self) -> list[TrialRecord]:
         """The log with trials that a killed process left running marked as interrupted."""
         reason = "the process ended before the trial did"
         log = [replace(s, status="interrupted", reason=reason) if s.status == "running" else s for s in self.log()]
         if log:
-            self.record(log)
+            self.write_log(log)
         return log
 
 

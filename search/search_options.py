@@ -11,7 +11,7 @@ from froc.search.continuation import ContinuationOptions, expand_earlier_budget
 if TYPE_CHECKING:
     from froc.search.job import Job
     from froc.search.settings import Settings
-from froc.search.build import Inputs, Machine, build_job, places, rebuild_embedded
+from froc.search.build import Inputs, Machine, build_job, rebuild_embedded, worker_devices
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def search_settings(options: SearchOptions, budget: Mapping[str, float], **value
     from froc.search.settings import Settings
 
     folder = Folder(options.run_folder)
-    parallel = options.parallel or parallel_of(folder) or max(1, len(places(options.machine)))
+    parallel = options.parallel or parallel_of(folder) or max(1, len(worker_devices(options.machine)))
     budget = expand_earlier_budget(budget, options.continuation.read())
     settings = Settings(budget=budget, parallel=parallel, **values)
     settings.check()

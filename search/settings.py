@@ -23,7 +23,7 @@ from froc.search.optuna.study import OBJECTIVES, SAMPLERS
 UNTIL = ("trials", "certified")
 
 
-LEAST = 1e-6
+MIN_LIMIT = 1e-6
 """The smallest limit that a search steers by."""
 
 
@@ -93,7 +93,7 @@ class Settings:
 
     def _limit(self, risk: str, alpha: float) -> float:
         # a base that scores nothing is gone on with where the user wants it, and no limit is 0
-        return max(alpha * self.before.get(risk, 1.0), LEAST) if risk in self.relative else alpha
+        return max(alpha * self.before.get(risk, 1.0), MIN_LIMIT) if risk in self.relative else alpha
 
     def known(self, before: Mapping[str, float]) -> "Settings":
         """The same once it is known what the base model scores."""
@@ -185,13 +185,13 @@ class Settings:
             )
 
 
-def settings_of(plan: Mapping[str, Any], said: Mapping[str, str]) -> Settings:
+def settings_of(plan: Mapping[str, Any], overrides: Mapping[str, str]) -> Settings:
     """What a plan was told, as far as training and measuring again hang on it. said: risk -> metric, which wins."""
     search, kinds = plan["search"], plan["population"]
     # what was removed before is measured as what is removed now
     metrics = {risk: metric for risk, metric in plan["metrics"].items() if request_of(risk) is None}
     return Settings(
-        budget=plan["budget"], confidence=plan["confidence"], metrics={**metrics, **said},
+        budget=plan["budget"], confidence=plan["confidence"], metrics={**metrics, **overrides},
         methods=tuple(search["methods"]), trials=search["trials"], share=plan["split"]["share"], seed=search["seed"],
         batch=search["batch"], population={risk: kind for risk, kind in kinds.items() if kind != "queries"},
         sample={risk: plan["split"]["calibration"][risk] for risk in RISKS if kinds.get(risk) == "sample"},

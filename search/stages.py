@@ -20,22 +20,22 @@ from froc.risk.exchangeability import warnings
 from froc.search import base_control
 from froc.search.diagnosis import diagnose
 from froc.search.executors import Executor
-from froc.search.external_model import EXTERNAL, GIVEN
+from froc.search.external_model import EXTERNAL_CONFIG, EXTERNAL_METHOD
 from froc.search.job import Job, Listener
 from froc.search.optuna.shared_study import Shared
 from froc.search.optuna.study import Study
 from froc.search.plan import Plan
-from froc.search.run_folder import Folder, Started, of_document, write_json, write_table
+from froc.search.run_folder import Folder, TrialRecord, of_document, write_json, write_table
 from froc.search.sealed import ranking, unopened
 from froc.search.sealed import weights as sealed_weights
-from froc.search.sealed.calibration import measure, measure_in_rounds, searched
-from froc.search.sealed.forecast import LIKELY, chance
-from froc.search.trial.outcome import Asked
-from froc.search.trial.work import Again, Kept, now
-from froc.search.trial_loop import Driver
+from froc.search.sealed.calibration import listed_search_losses, measure, measure_in_rounds
+from froc.search.sealed.forecast import STOP_PROBABILITY, certification_probability
+from froc.search.trial.outcome import TrialSpec
+from froc.search.trial.work import KeptWeights, Retrain, now
+from froc.search.trial_loop import TrialLoop
 
 LOG = logging.getLogger("froc")
-SCREENED = 2
+SCREENING_FACTOR = 2
 """Times as many configurations as may be sealed are measured under further risks."""
 
 
@@ -44,9 +44,9 @@ def seal_searched(
 ) -> dict[str, Any] | None:
     """The seal; None where no candidate is worth opening the calibration queries for."""
     settings, units = job.settings, plan.document["split"]["search"]
-    count = plan.candidates * (SCREENED if settings.further else 1)
+    count = plan.candidates * (SCREENING_FACTOR if settings.further else 1)
     complete, why = _trials(job, plan, folder, executor, listener, count)
-    losses = pl.concat([pl.read_parquet(folder.trial_losses(line.config)) for line in complete])
+    losses = pl.concat([pl.read_parquet(folder.trial_losses(record.config)) for record in complete])
     sums = ranking.sums(losses)
     candidates = ranking.shortlist(ranking.rank(complete, sums, settings.steering), count)
     # attacks are too dear for candidates that are hopeless without them
@@ -59,7 +59,7 @@ def seal_searched(
         risk: alpha for risk, alpha in settings.limits.items() if all(risk in sums[c.config] for c in candidates)
     }
     if not ranking.worth_opening([sums[c.config] for c in candidates], measured, units):
-        unopened.record(folder, candidates, sums, measured, base, len(complete))
+        unopened.write_unopened(folder, candidates, sums, measured, base, len(complete))
         return None
     seal = _sealed(job, plan, folder, executor, candidates, len(complete))
     LOG.info("sealed %d candidates of %d complete trials (%s)", len(seal["candidates"]), len(complete), why)
@@ -68,15 +68,15 @@ def seal_searched(
 
 def _trials(
     job: Job, plan: Plan, folder: Folder, executor: Executor, listener: Listener, candidates: int
-) -> tuple[list[Started], str]:
+) -> tuple[list[TrialRecord], str]:
     """Complete trials in their order, and why there were no more. candidates: whose parameters are kept at most."""
     settings = job.settings
     with closing(_study(job, plan, folder)) as study:
         enough = _likely_enough(job, plan, folder)
-        log, why = Driver(folder, study, executor, settings, candidates, listener.trial, enough).run()
-    complete = sorted((line for line in log if line.status == "complete"), key=lambda line: line.trial)
+        log, why = TrialLoop(folder, study, executor, settings, candidates, listener.trial, enough).run()
+    complete = sorted((record for record in log if record.status == "complete"), key=lambda record: record.trial)
     if not complete:
-        reasons = sorted({f"{line.status}: {line.reason}" for line in log if line.reason})
+        reasons = sorted({f"{record.status}: {record.reason}" for record in log if record.reason})
         raise InputError(
             f"none of {len(log)} trials finished ({'; '.join(reasons[:3])}); widen the space or mend the cause"
         )
@@ -103,27 +103,29 @@ def _likely_enough(job: Job, plan: Plan, folder: Folder) -> Callable[[str], bool
     def enough(config: str) -> bool:
         losses = pl.read_parquet(folder.trial_losses(config)).filter(pl.col("config") == config)
         absences = pl.read_parquet(folder.base_losses) if relative else None
-        likely = chance(losses, config, steered, job.sealed.units, plan.candidates, absences)
+        likely = certification_probability(losses, config, steered, job.sealed.units, plan.candidates, absences)
         LOG.info("%s would be certified with a chance of %.2f", config, likely)
-        return likely >= LIKELY
+        return likely >= STOP_PROBABILITY
 
     return enough
 
 
 def seal_given(job: Job, plan: Plan, folder: Folder, executor: Executor, listener: Listener) -> dict[str, Any]:
     """One candidate, which no search chose: its losses on the search queries are for the reader alone."""
-    assert job.given is not None
-    line = Started(0, 1, GIVEN, EXTERNAL, {}, 0, now(), of_document(folder.plan))
-    folder.record([line])
-    write_weights(job.given.weights(job.base), folder.weights(GIVEN))
-    one = Candidate(GIVEN, EXTERNAL, {}, 1.0)
+    assert job.external is not None
+    record = TrialRecord(0, 1, EXTERNAL_CONFIG, EXTERNAL_METHOD, {}, 0, now(), of_document(folder.plan))
+    folder.write_log([record])
+    write_weights(job.external.weights(job.base), folder.weights(EXTERNAL_CONFIG))
+    candidate = Candidate(EXTERNAL_CONFIG, EXTERNAL_METHOD, {}, 1.0)
     queries = {risk: queries_of_risk for risk, queries_of_risk in job.view.queries.items() if risk in RISKS}
-    table = measure(executor, queries, [one], {GIVEN: folder.weights(GIVEN)}, listener.screening, "search")
-    sums = ranking.sums(table)[GIVEN]
+    table = measure(
+        executor, queries, [candidate], {EXTERNAL_CONFIG: folder.weights(EXTERNAL_CONFIG)}, listener.screening, "search"
+    )
+    sums = ranking.sums(table)[EXTERNAL_CONFIG]
     means = {risk: total / (SCALE * count) for risk, (total, count) in sums.items()}
-    folder.record([replace(line, status="complete", ended=now(), search=means)])
+    folder.write_log([replace(record, status="complete", ended=now(), search=means)])
     write_table(folder.search_losses, table)
-    return _sealed(job, plan, folder, executor, [one], 1)
+    return _sealed(job, plan, folder, executor, [candidate], 1)
 
 
 def _sealed(
@@ -132,14 +134,14 @@ def _sealed(
     kept = _kept(job, folder, executor, candidates)
     base = sealed_weights.of_base(job.base)
     seal = ranking.document(
-        sealed_weights.bound(job.base, candidates, kept, job.given),
+        sealed_weights.bound(job.base, candidates, kept, job.external),
         plan=of_document(folder.plan),
         losses=of_document(folder.search_losses),
         trials=trials,
         queries=job.sealed.digests,
         order=job.sealed.order.rows() if plan.claim.sequential else None,
         base=base,
-        files=sealed_weights.files_beside(job.base, job.given),
+        files=sealed_weights.files_beside(job.base, job.external),
     )
     write_json(folder.seal, seal)
     return seal
@@ -179,18 +181,18 @@ def calibrate(
         table = measure_in_rounds(executor, queries, candidates, kept, claim, job.sealed.order, listener.calibrating)
     else:
         table = measure(executor, queries, candidates, kept, listener.calibrating)
-    known = searched(pl.read_parquet(folder.search_losses), candidates, claim)
+    known = listed_search_losses(pl.read_parquet(folder.search_losses), candidates, claim)
     base_control.opened(executor, queries, folder)
     write_table(folder.calibration_losses, pl.concat([table, known]))
 
 
-def _kept(job: Job, folder: Folder, executor: Executor, candidates: Sequence[Candidate]) -> dict[str, Kept]:
+def _kept(job: Job, folder: Folder, executor: Executor, candidates: Sequence[Candidate]) -> dict[str, KeptWeights]:
     """config -> its parameters; those that were not kept are trained again with their seeds."""
     again = missing = [candidate for candidate in candidates if not folder.weights(candidate.config).is_file()]
-    if job.given is not None and missing:
-        write_weights(job.given.weights(job.base), folder.weights(GIVEN))
+    if job.external is not None and missing:
+        write_weights(job.external.weights(job.base), folder.weights(EXTERNAL_CONFIG))
         missing = []
-    complete = {line.config: line for line in folder.log() if line.status == "complete"}
+    complete = {record.config: record for record in folder.log() if record.status == "complete"}
     limits = job.settings.steering if job.settings.relative else None
     works = [
         _again(complete[candidate.config.partition("-")[0]], candidate.config, executor, folder, limits)
@@ -200,15 +202,17 @@ def _kept(job: Job, folder: Folder, executor: Executor, candidates: Sequence[Can
         for config, weights in handed.items():
             write_weights(weights, folder.weights(config))
     paths: dict[str, Path] = {candidate.config: folder.weights(candidate.config) for candidate in candidates}
-    sealed_weights.refuse_retrained(job.base, again, paths, job.given)
+    sealed_weights.refuse_retrained(job.base, again, paths, job.external)
     return {config: read_weights(path) if executor.remote else path for config, path in paths.items()}
 
 
-def _again(line: Started, config: str, executor: Executor, folder: Folder, limits: Mapping[str, float] | None) -> Again:
-    one = next(o for o in line.configurations() if o.config == config)
-    asked = Asked(line.method, line.params, line.seed)
+def _again(
+    record: TrialRecord, config: str, executor: Executor, folder: Folder, limits: Mapping[str, float] | None
+) -> Retrain:
+    configuration = next(o for o in record.configurations() if o.config == config)
+    spec = TrialSpec(record.method, record.params, record.seed)
     path = None if executor.remote else folder.path
-    return Again(config, asked, one.params.get("stop"), one.params.get("mix", 1.0), path, limits)
+    return Retrain(config, spec, configuration.params.get("stop"), configuration.params.get("mix", 1.0), path, limits)
 
 
 def keep_chosen(
@@ -227,11 +231,11 @@ def keep_chosen(
         folder.diagnostics, diagnosis | {"exchangeability": _exchangeability(job, folder, candidates, certificate)}
     )
     seal = folder.read(folder.seal) or {}
-    sealed_weights.refuse_base(job.base, seal.get("base_weights_digest"), job.given)
-    if job.given is None or job.given.adapted:
+    sealed_weights.refuse_base(job.base, seal.get("base_weights_digest"), job.external)
+    if job.external is None or job.external.adapted:
         save(job.base, part)
     else:
-        job.given.copy(part)
+        job.external.copy(part)
     sealed_weights.refuse_written(part, chosen, seal.get("model_files"))
     part.rename(folder.model)
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from froc.data.splits import Sealed, SearchView
     from froc.data.task import Task
     from froc.models.base import Base
-    from froc.search.trial.bench import Bench
+    from froc.search.trial.runner import TrialRunner
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -136,14 +136,14 @@ def parts(task: "Task") -> "tuple[SearchView, Sealed]":
 
 
 @pytest.fixture(scope="session")
-def bench(base: "Base", parts: "tuple[SearchView, Sealed]") -> "Bench":
+def bench(base: "Base", parts: "tuple[SearchView, Sealed]") -> "TrialRunner":
     from froc.measuring.measurement import plain
     from froc.measuring.metric import Metric
     from froc.plugins import make
-    from froc.search.trial.bench import Bench
+    from froc.search.trial.runner import TrialRunner
 
     measures = plain(dict.fromkeys(("forgetting", "utility"), make(Metric, "extraction_strength")))
-    return Bench(base, parts[0], measures, batch=16, seed=0)
+    return TrialRunner(base, parts[0], measures, batch=16, seed=0)
 
 
 @pytest.fixture(scope="module")

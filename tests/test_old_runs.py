@@ -13,7 +13,7 @@ import pytest
 from froc.audit import verification
 from froc.errors import InputError
 from froc.risk.certificate import Candidate, Claim, certify
-from froc.search.plan import label_of, parallel_of, refuse_other
+from froc.search.plan import label_of, parallel_of, refuse_other_plan
 from froc.search.run_folder import Folder
 from tests.commands import ROOT, Commands
 
@@ -61,9 +61,9 @@ def test_it_goes_on_under_a_newer_version_and_no_other_plan(tmp_path: Path) -> N
     old = document("plan.json")
     assert "parallel" not in old["search"]
     new = old | {"search": old["search"] | {"parallel": 1, "until": "trials", "shared": False}, "froc": "9.9.9"}
-    refuse_other(old, new)
+    refuse_other_plan(old, new)
     with pytest.raises(InputError, match=r"search\.parallel differs"):
-        refuse_other(old, new | {"search": new["search"] | {"parallel": 2}})
+        refuse_other_plan(old, new | {"search": new["search"] | {"parallel": 2}})
     shutil.copytree(OLD, tmp_path / "run")
     assert parallel_of(Folder(tmp_path / "run")) == 1
     # its queries keep the ids that they were sealed by

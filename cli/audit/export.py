@@ -50,16 +50,16 @@ def export(
     if format_ not in exports.FORMATS:
         raise InputError(f"no format is called {format_!r}; there are: {', '.join(exports.FORMATS)}")
     signer = keys.load_signer(sign, words.password()) if sign else None
-    found = verification.verify(bundle, keys=key or (), trust=trust, model=model)
+    result = verification.verify(bundle, keys=key or (), trust=trust, model=model)
     if against is not None:
         try:
             data = against.read_bytes()
         except OSError as error:
             raise InputError(f"cannot read {against} ({error.strerror}); give the statement's file") from error
-        keyid = svr.check(data, [keys.load_public(path) for path in signed_by or ()], found)
+        keyid = svr.check(data, [keys.load_public(path) for path in signed_by or ()], result)
         words.results.print(f"the statement says what the report shows; signed by {keyid}", soft_wrap=True)
         return
-    text = exports.write(format_, found, exports.Given(writing.stamped(None), signer, url))
+    text = exports.write(format_, result, exports.Given(writing.stamped(None), signer, url))
     if out is None:
         typer.echo(text, nl=False)
         return

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from froc.audit.verification import Result
     from froc.search.job import Job
     from froc.search.reexecution import Target
-    from froc.search.trial.work import Kept
+    from froc.search.trial.work import KeptWeights
 
 
 @dataclass(frozen=True)
@@ -35,19 +35,19 @@ class Measuring:
     model from a folder takes their place. told: hears of (configurations done, of).
     """
 
-    found: "Result"
+    verified: "Result"
     make: Callable[[bool], "Job"]
-    told: Callable[[int, int], None]
+    progress: Callable[[int, int], None]
 
     @property
     def chosen(self) -> str | None:
         """The configuration whose model the report covers."""
-        return str(self.found.report["config"]) if self.found.facts.files else None
+        return str(self.verified.report["config"]) if self.verified.facts.files else None
 
     @property
     def seal(self) -> dict[str, Any]:
         """As it was sealed."""
-        return dict(json.loads(self.found.files["seal.json"]))
+        return dict(json.loads(self.verified.files["seal.json"]))
 
     def losses(self, drawn: "pl.DataFrame", unlearned: Path | None) -> Again:
         """Of the drawn rows; the chosen configuration is trained again, whether rows of it were drawn or not.
@@ -65,11 +65,11 @@ class Measuring:
             names.append(self.chosen)
         digests: dict[str, str] = {}
 
-        def weighed(config: str, kept: "Kept") -> None:
+        def weighed(config: str, kept: "KeptWeights") -> None:
             if unlearned is None and config == self.chosen:
                 digests[config] = of_kept(job.base, kept)
 
-        table = remeasure(job, self.seal, self._targets(names), drawn, self.told, unlearned, weighed)
+        table = remeasure(job, self.seal, self._targets(names), drawn, self.progress, unlearned, weighed)
         return Again(table, digests.get(self.chosen or ""), files_beside(job.base), environment(job.base))
 
     def of_model(self, again: Again, model: Path | None, seed: int, rows: int) -> Mapping[str, Any]:
@@ -82,14 +82,14 @@ class Measuring:
 
         if self.chosen is None:
             return {}
-        losses = self.found.files["losses.csv"]
-        lies = None if model is None else model_folder.of_weights(model, self.found.facts.files)
-        same = again.chosen is not None and again.chosen == (self.found.facts.seal.weights_of(self.chosen) or lies)
+        losses = self.verified.files["losses.csv"]
+        lies = None if model is None else model_folder.of_weights(model, self.verified.facts.files)
+        same = again.chosen is not None and again.chosen == (self.verified.facts.seal.weights_of(self.chosen) or lies)
         same = same and self._as_saved(again, model)
         if same or model is None:
             return {"model": reexecution.of_model(losses, seed, self.chosen, again.chosen, same, None, rows)}
         drawn = reexecution.table(losses, reexecution.draw(losses, seed, rows, self.chosen))
-        table = remeasure(self.make(True), self.seal, self._targets([self.chosen]), drawn, self.told, model)
+        table = remeasure(self.make(True), self.seal, self._targets([self.chosen]), drawn, self.progress, model)
         counts = reexecution.compare(drawn, table)
         return {"model": reexecution.of_model(losses, seed, self.chosen, lies, False, counts, rows)}
 
@@ -100,14 +100,14 @@ class Measuring:
         """
         from froc.models.base import unlike_beside
 
-        sealed = self.found.facts.seal.model_files
+        sealed = self.verified.facts.seal.model_files
         if sealed is None or dict(sealed) == dict(again.files):
             return True
-        other = None if model is None else unlike_beside(self.make(False).base, model)
-        if other is not None:
+        differing = None if model is None else unlike_beside(self.make(False).base, model)
+        if differing is not None:
             raise VerificationError(
                 "model-files-differ",
-                f"{other} of the signed model is not what belongs to these weights: it decides what they do, so that the signed model is "
+                f"{differing} of the signed model is not what belongs to these weights: it decides what they do, so that the signed model is "
                 "another one than was measured",
             )
         return model is not None
@@ -118,7 +118,7 @@ class Measuring:
         from froc.risk.control import BASE
         from froc.search.reexecution import Target
 
-        lines = read_trials(self.found.files["trials.jsonl"])
+        lines = read_trials(self.verified.files["trials.jsonl"])
         seeds = {line.config: int(line.seed) for line in lines if line.status == "complete"}
         sealed = {candidate["config"]: candidate for candidate in self.seal["candidates"]}
         # the base model is measured as it is

@@ -10,7 +10,7 @@ from froc.errors import InputError, VerificationError
 from froc.measuring import named_risks
 
 if TYPE_CHECKING:
-    from froc.search.external_model import Given
+    from froc.search.external_model import ExternalModel
 
 
 EXAMPLES = """[bold]Examples[/]
@@ -75,7 +75,7 @@ def model(
 
     from froc.cli.search import finish, plan_signature
     from froc.search import build
-    from froc.search.external_model import Given
+    from froc.search.external_model import ExternalModel
     from froc.search.pipeline import run
     from froc.search.plan import draw_of, label_of
     from froc.search.progress import ProgressDisplay
@@ -92,10 +92,10 @@ def model(
     )  # fmt: skip
     settings.check()
     Folder(out).refuse_unwritable()
-    given = Given(unlearned)
+    external = ExternalModel(unlearned)
     signer = plan_signature(out, key, tsa, tsa_root)
     with ProgressDisplay(words.messages, quiet) as display:
-        _refuse_open(given)
+        _refuse_open(external)
         machine = build.Machine(device, dtype, executor="inline")
         job = build.build_job(
             settings,
@@ -106,26 +106,28 @@ def model(
                 words.per_risk(unit or [], "unit", str),
                 split_seed,
                 audit_seed,
-                unlearned_digest=given.digest,
+                unlearned_digest=external.digest,
                 label=label_of(Folder(out)),
                 draw=draw_of(Folder(out).read(Folder(out).plan)),
             ),
             machine,
             display.training,
         )
-        certificate = run(replace(job, given=given, space={}, notes=(*job.notes, *given.notes)), out, display, signer)
+        certificate = run(
+            replace(job, external=external, space={}, notes=(*job.notes, *external.notes)), out, display, signer
+        )
     finish(out, certificate, json_, quiet)
 
 
-def _refuse_open(given: "Given") -> None:
+def _refuse_open(external: "ExternalModel") -> None:
     """InputError for a folder that no report could be about, before anything is measured."""
     from froc.audit import model_folder
 
     # also where there is no folder
-    if not given.digest or given.adapted:
+    if not external.digest or external.adapted:
         return
     try:
-        model_folder.refuse_open(given.names)
-        model_folder.refuse_content(given.folder, given.names)
+        model_folder.refuse_open(external.names)
+        model_folder.refuse_content(external.folder, external.names)
     except VerificationError as error:
-        raise InputError(f"{given.folder}: {error}") from error
+        raise InputError(f"{external.folder}: {error}") from error

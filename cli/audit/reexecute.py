@@ -15,7 +15,7 @@ from froc.search import build
 
 if TYPE_CHECKING:
     from froc.audit.trust import Trust
-    from froc.search.continual.chain import After
+    from froc.search.continual.chain import RunChain
     from froc.search.job import Job
     from froc.search.progress import ProgressDisplay
 
@@ -104,20 +104,20 @@ def reexecute(
     place = bundle / reexecution.NAME
     if place.exists():
         raise InputError(f"{place} exists and is not overwritten; work on a copy of the bundle without it")
-    found = verification.check(bundle, replace(known, threshold=1, needed={}), model=unlearned or model)
-    config = None if unlearned is None else str(found.report["config"])
-    losses = found.files["losses.csv"]
+    verified = verification.check(bundle, replace(known, threshold=1, needed={}), model=unlearned or model)
+    config = None if unlearned is None else str(verified.report["config"])
+    losses = verified.files["losses.csv"]
     lines = reexecution.draw(losses, seed, rows, config)
     if not lines:
         raise InputError(f"{bundle} holds no losses that could be measured again: nothing was tested")
     drawn = reexecution.table(losses, lines)
     with ProgressDisplay(words.messages, quiet) as display:
         machine = build.Machine(device, dtype, executor="inline")
-        chain = _chain(found.files, after)
+        chain = _chain(verified.files, after)
         measuring = Measuring(
-            found,
+            verified,
             lambda whole: _job(
-                found.files, task, data, base, metric or [], machine, display, chain, earlier or (), whole=whole
+                verified.files, task, data, base, metric or [], machine, display, chain, earlier or (), whole=whole
             ),
             lambda done, of: display.step("again", done, of),
         )
@@ -128,7 +128,7 @@ def reexecute(
         keyid=signing.public_of(signer).keyid, harness={"name": "froc", "version": froc.__version__},
         environment=measured.environment, **of_model,
     )  # fmt: skip
-    writing.replace_file(place, reexecution.sign(found.payload, predicate, signer))
+    writing.replace_file(place, reexecution.sign(verified.payload, predicate, signer))
     everyone = (*known.keys, signing.public_of(signer))
     again = verification.check(
         bundle, replace(known, keys=everyone, threshold=1, needed={}), model=unlearned or model
@@ -154,53 +154,53 @@ def trusted(keys: list[Path] | None, trust: Path | None) -> "Trust":
 
 def _job(
     files: Mapping[str, bytes], task: Path | None, data: Path | None, base: str | None, metric: list[str],
-    machine: build.Machine, display: "ProgressDisplay", chain: "After | None", earlier: Sequence[Path],
+    machine: build.Machine, display: "ProgressDisplay", chain: "RunChain | None", earlier: Sequence[Path],
     *, whole: bool,
 ) -> "Job":  # fmt: skip
     """What the report is about, made again; InputError where that is something else. whole: all parameters may be replaced."""
     from dataclasses import replace
 
     from froc.search.plan import draw_of
-    from froc.search.reexecution import refuse_other
+    from froc.search.reexecution import refuse_other_job
     from froc.search.settings import settings_of
 
     plan: dict[str, Any] = json.loads(files["plan.json"])
-    said = plan["task"]
+    planned_task = plan["task"]
     if task is None and "questions" not in plan:
-        raise InputError(f"the report is about the task {said['name']}; give its folder with --task")
-    units = {risk: said["units"][risk] for risk in named_risks.BASIC}
+        raise InputError(f"the report is about the task {planned_task['name']}; give its folder with --task")
+    units = {risk: planned_task["units"][risk] for risk in named_risks.BASIC}
     settings = settings_of(plan, words.per_risk(metric, "metric", str))
     if whole:
         settings = replace(settings, train="full", pack=1)
     job = build.build_job(
         settings,
         build.Inputs(
-            task or Path(said["name"]), base, data, units, said["split_seed"], after=chain, earlier=earlier,
+            task or Path(planned_task["name"]), base, data, units, planned_task["split_seed"], after=chain, earlier=earlier,
             questions=plan.get("questions"), label=plan["split"].get("label", ""), draw=draw_of(plan),
         ),
         machine,
         display.training,
     )  # fmt: skip
-    refuse_other(job, plan)
+    refuse_other_job(job, plan)
     return job
 
 
-def _chain(files: Mapping[str, bytes], after: Path | None) -> "After | None":
+def _chain(files: Mapping[str, bytes], after: Path | None) -> "RunChain | None":
     """The run that the report goes on after; InputError where that is another one than its plan says."""
     from froc.search.continual.chain import read
 
-    said = json.loads(files["plan.json"]).get("after")
-    if said is None and after is None:
+    planned = json.loads(files["plan.json"]).get("after")
+    if planned is None and after is None:
         return None
-    if said is None:
+    if planned is None:
         raise InputError("the report goes on after no other run; leave --after out")
     if after is None:
         raise InputError(
-            f"the report goes on after another run, which removed {len(said['tasks'])} request(s); give its folder with "
+            f"the report goes on after another run, which removed {len(planned['tasks'])} request(s); give its folder with "
             "--after, and the task folders of those requests with --earlier"
         )
-    chain = read(after, said["measured"])
-    if chain.said != said:
+    chain = read(after, planned["measured"])
+    if chain.plan_entry != planned:
         raise InputError(
             f"{after} is not the run that the report goes on after: its certificate or model is another one"
         )

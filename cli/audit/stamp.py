@@ -45,7 +45,7 @@ def stamp(
     from froc.audit import countersigning, timestamps
     from froc.cli.search import stamper
 
-    if sum(some is not None for some in (tsa, requests, responses)) != 1:
+    if sum(option is not None for option in (tsa, requests, responses)) != 1:
         raise InputError("give --tsa with the authority's address, or --requests, or --responses")
     if requests is not None:
         made = countersigning.write_requests(bundle, requests)

@@ -55,52 +55,54 @@ def verify(
     """
     from froc.audit import verification
 
-    found = verification.verify(
+    result = verification.verify(
         bundle, keys=key or (), trust=trust, model=model, threshold=threshold, min_sequence=min_sequence,
         audit_seed=audit_seed, share=share,
     )  # fmt: skip
     if json_:
-        checks = [{"number": c.number, "name": c.name, "seen": c.seen} for c in found.checks]
+        checks = [{"number": c.number, "name": c.name, "seen": c.seen} for c in result.checks]
         words.emit(
-            {"verdict": found.verdict, "checks": checks, "model_checked": found.model_checked, "tree": found.tree,
-             "fingerprint": found.fingerprint, "plan": found.plan_status, "control": found.facts.plan.control is not None,
-             "assurance": found.assurance, "levels": {one.name: one.holds for one in found.levels}, "reexecution": found.reexecution and found.reexecution.sentence,
-             "signers": [{"keyid": keyid, "role": found.roles.get(keyid)} for keyid in found.signers]}
+            {"verdict": result.verdict, "checks": checks, "model_checked": result.model_checked, "tree": result.tree,
+             "fingerprint": result.fingerprint, "plan": result.plan_status, "control": result.facts.plan.control is not None,
+             "assurance": result.assurance, "levels": {reached.name: reached.holds for reached in result.levels}, "reexecution": result.reexecution and result.reexecution.sentence,
+             "signers": [{"keyid": keyid, "role": result.roles.get(keyid)} for keyid in result.signers]}
         )  # fmt: skip
     else:
         table = Table(box=None, header_style="bold")
         for column in ("", "check", "seen"):
             table.add_column(column)
-        for check in found.checks:
+        for check in result.checks:
             table.add_row(str(check.number), check.name, words.visible(check.seen))
         words.results.print(table)
-        for keyid in found.signers:
-            role = found.roles.get(keyid, "a trusted key")
+        for keyid in result.signers:
+            role = result.roles.get(keyid, "a trusted key")
             words.results.print(f"signed by {role} {keyid}", soft_wrap=True)
-        if found.reexecution:
-            words.results.print(f"measured again by {found.reexecution.outcome.keyid}", soft_wrap=True)
+        if result.reexecution:
+            words.results.print(f"measured again by {result.reexecution.outcome.keyid}", soft_wrap=True)
         words.results.print(
-            f"verified; the report says [bold]{found.verdict}[/]; plan {found.plan_status}; losses {found.assurance}",
+            f"verified; the report says [bold]{result.verdict}[/]; plan {result.plan_status}; losses {result.assurance}",
             soft_wrap=True,
         )
-        for one in found.levels:
-            words.results.print(f"{one.name} {'holds' if one.holds else 'is not reached'}: {one.words}", soft_wrap=True)
-    if found.verdict != "PASS":
-        raise NotCertifiedError(f"the report verifies and says {found.verdict}")
-    if found.facts.plan.control is None:
+        for reached in result.levels:
+            words.results.print(
+                f"{reached.name} {'holds' if reached.holds else 'is not reached'}: {reached.words}", soft_wrap=True
+            )
+    if result.verdict != "PASS":
+        raise NotCertifiedError(f"the report verifies and says {result.verdict}")
+    if result.facts.plan.control is None:
         raise NotCertifiedError(
             "the report verifies and says PASS, but its plan did not ask what the base model shows: nothing says that there was "
             "anything to remove (reports of older versions are so; whoever makes one today leaves it out)"
         )
-    if found.facts.files and not found.facts.seal.base_weights_digest:
+    if result.facts.files and not result.facts.seal.base_weights_digest:
         raise NotCertifiedError(
             "the report verifies and says PASS, but no digest of the model's weights was sealed: nothing ties the losses to this model "
             "(reports of older versions are so; whoever makes one today leaves it out)"
         )
-    if found.reexecution and found.reexecution.differed:
+    if result.reexecution and result.reexecution.differed:
         raise NotCertifiedError(
-            f"the report verifies, but its losses were not found again: {found.reexecution.sentence}"
+            f"the report verifies, but its losses were not found again: {result.reexecution.sentence}"
         )
-    for one in found.levels:
-        if one.number in (level or ()) and not one.holds:
-            raise NotCertifiedError(f"the report verifies, but does not reach {one.name}: {one.words}")
+    for reached in result.levels:
+        if reached.number in (level or ()) and not reached.holds:
+            raise NotCertifiedError(f"the report verifies, but does not reach {reached.name}: {reached.words}")

@@ -55,14 +55,14 @@ def show(
     log = folder.log()
     certificate = folder.read(folder.certificate)
     if json_:
-        words.emit({"plan": plan, "trials": [vars(line) for line in log], "certificate": certificate})
+        words.emit({"plan": plan, "trials": [vars(record) for record in log], "certificate": certificate})
     else:
         words.results.print(trials(log, limits(plan["budget"])))
         if certificate is None and unopened_reason(folder):
             words.results.print(words.visible(unopened_reason(folder)), soft_wrap=True)
         elif certificate is None:
             words.results.print(
-                f"not finished: {sum(line.status == 'complete' for line in log)} complete trials so far"
+                f"not finished: {sum(record.status == 'complete' for record in log)} complete trials so far"
             )
         else:
             summary(run, certificate)

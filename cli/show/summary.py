@@ -11,7 +11,7 @@ from froc.measuring import named_risks
 from froc.risk.rounding import at_least, at_most
 
 if TYPE_CHECKING:
-    from froc.search.run_folder import Folder, Started
+    from froc.search.run_folder import Folder, TrialRecord
 
 
 def unopened_reason(folder: "Folder") -> str:
@@ -43,16 +43,18 @@ def _diagnostics(run: Path) -> None:
     from froc.search.run_folder import Folder
 
     folder = Folder(run)
-    found = folder.read(folder.diagnostics)
-    if found is None:
+    diagnostics = folder.read(folder.diagnostics)
+    if diagnostics is None:
         return
-    utility = found["model_utility"]
+    utility = diagnostics["model_utility"]
     parts = [f"model utility {utility['chosen']:.3f} (base {utility['base']:.3f})"]
-    parts += [f"{name} CKA to the base {min(layers):.2f} .. {max(layers):.2f}" for name, layers in found["cka"].items()]
-    if "mia_auc" in found:
-        parts.append(f"membership AUC {found['mia_auc']:.2f}, PrivLeak {found['priv_leak']:.0f} %")
+    parts += [
+        f"{name} CKA to the base {min(layers):.2f} .. {max(layers):.2f}" for name, layers in diagnostics["cka"].items()
+    ]
+    if "mia_auc" in diagnostics:
+        parts.append(f"membership AUC {diagnostics['mia_auc']:.2f}, PrivLeak {diagnostics['priv_leak']:.0f} %")
     words.results.print(f"[dim]diagnostics, not certified: {'; '.join(parts)}[/]", soft_wrap=True)
-    for line in found.get("exchangeability", ()):
+    for line in diagnostics.get("exchangeability", ()):
         words.messages.print(f"[yellow]warning:[/] {words.visible(line)}", soft_wrap=True)
 
 
@@ -64,7 +66,7 @@ def certified(certificate: Mapping[str, Any]) -> None:
     """Print a certificate: its table, its result and its warnings."""
     words.results.print(_certificate(certificate))
     shown = certificate["chosen"] or (certificate.get("closest") or {}).get("config")
-    row = next((one for one in certificate["candidates"] if one["config"] == shown), None)
+    row = next((candidate for candidate in certificate["candidates"] if candidate["config"] == shown), None)
     if len(certificate["budget"]) > FEW and row is not None:
         words.results.print(_every_risk(certificate, row))
     words.results.print(words.visible(certificate["reason"]), soft_wrap=True)
@@ -110,7 +112,7 @@ def _certificate(certificate: Mapping[str, Any]) -> Table:
         header_style="bold",
     )
     table.add_column("config", no_wrap=True)
-    named = any(one["method"] for one in certificate["candidates"])
+    named = any(candidate["method"] for candidate in certificate["candidates"])
     if named:
         table.add_column("method", no_wrap=True)
     shown = _ordered(certificate["budget"])
@@ -123,17 +125,19 @@ def _certificate(certificate: Mapping[str, Any]) -> Table:
     if certificate.get("base"):
         before = [cell for risk, _ in shown for cell in _before(certificate["base"][risk])]
         table.add_row("base", *(["(before)"] if named else []), *before, "", "before unlearning", style="dim")
-    for one in certificate["candidates"]:
-        chosen = one["config"] == certificate["chosen"]
+    for candidate in certificate["candidates"]:
+        chosen = candidate["config"] == certificate["chosen"]
         cells = []
         for risk, _ in shown:
-            cells += [f"{one['empirical'][risk]:.3f}", at_most(one["cur"][risk]["simultaneous"])]
-        screened = one["config"] in (certificate["screened"] or ())
-        verdict = "certified, chosen" if chosen else "certified" if one["certified"] else "not certified"
+            cells += [f"{candidate['empirical'][risk]:.3f}", at_most(candidate["cur"][risk]["simultaneous"])]
+        screened = candidate["config"] in (certificate["screened"] or ())
+        verdict = "certified, chosen" if chosen else "certified" if candidate["certified"] else "not certified"
         verdict = "screened" if screened else verdict
-        style = "bold green" if chosen else "green" if one["certified"] else "dim"
-        method = [words.name(one["method"])] if named and one["method"] else [""] if named else []
-        table.add_row(words.name(one["config"]), *method, *cells, f"{one['p_value']:.2g}", verdict, style=style)
+        style = "bold green" if chosen else "green" if candidate["certified"] else "dim"
+        method = [words.name(candidate["method"])] if named and candidate["method"] else [""] if named else []
+        table.add_row(
+            words.name(candidate["config"]), *method, *cells, f"{candidate['p_value']:.2g}", verdict, style=style
+        )
     return table
 
 
@@ -142,9 +146,12 @@ def _share(certificate: Mapping[str, Any], risk: str) -> str:
     return " of base" if risk in certificate.get("relative", ()) else ""
 
 
-def _before(one: Mapping[str, Any]) -> tuple[str, str]:
+def _before(base_risk: Mapping[str, Any]) -> tuple[str, str]:
     """What the base model shows: its risk, or the score of which a part can be lost."""
-    return f"{'of ' if one['control'] == 'ceiling' else ''}{one['before']:.3f}", f"at least {at_least(one['lower'])}"
+    return (
+        f"{'of ' if base_risk['control'] == 'ceiling' else ''}{base_risk['before']:.3f}",
+        f"at least {at_least(base_risk['lower'])}",
+    )
 
 
 def _where(certificate: Mapping[str, Any]) -> str:
@@ -159,20 +166,24 @@ def _where(certificate: Mapping[str, Any]) -> str:
     return f"rows that chose no order ({design['share']:g} of the units did, seed {design['seed']})"
 
 
-def trials(log: "Sequence[Started]", budget: Mapping[str, float]) -> Table:
+def trials(log: "Sequence[TrialRecord]", budget: Mapping[str, float]) -> Table:
     """A row per trial: the best of its stops and mixes."""
     table = Table(
         title="Trials (search queries), the best of each", title_justify="left", header_style="bold", box=None
     )
     for column in ("configuration", "method", *budget, "seconds", "status"):
         table.add_column(column, justify="right" if column in (*budget, "seconds") else "left")
-    for line in log:
-        measured = [one for one in line.configurations() if one.search]
-        best = min(measured, key=lambda one: max((one.search or {})[r] / a for r, a in budget.items()), default=line)
+    for record in log:
+        measured = [configuration for configuration in record.configurations() if configuration.search]
+        best = min(
+            measured,
+            key=lambda configuration: max((configuration.search or {})[r] / a for r, a in budget.items()),
+            default=record,
+        )
         means = [f"{best.search[risk]:.3f}" if best.search else "" for risk in budget]
-        status = line.status + (f" ({line.reason})" if line.reason else "")
+        status = record.status + (f" ({record.reason})" if record.reason else "")
         table.add_row(
-            words.name(best.config), words.name(line.method), *means, f"{line.seconds:.1f}", words.visible(status)
+            words.name(best.config), words.name(record.method), *means, f"{record.seconds:.1f}", words.visible(status)
         )
     return table
 

@@ -13,7 +13,7 @@ from froc.cli import words
 from froc.errors import InputError
 
 if TYPE_CHECKING:
-    from froc.search.run_folder import Folder, Started
+    from froc.search.run_folder import Folder, TrialRecord
 
 SHOWN = 20
 """Trials that are drawn, the latest ones."""
@@ -39,14 +39,14 @@ def follow(run: Path, interval: float) -> None:
 
 
 def _print(folder: "Folder", interval: float) -> None:
-    said: set[tuple[int, int]] = set()
+    printed: set[tuple[int, int]] = set()
     while True:
         # read first: what ends a run comes after its last trial
         over = folder.read(folder.certificate) is not None
-        for line in folder.log():
-            if line.status != "running" and (line.trial, line.attempt) not in said:
-                said.add((line.trial, line.attempt))
-                words.results.print(f"{line.config} {line.method} {line.status}", soft_wrap=True)
+        for record in folder.log():
+            if record.status != "running" and (record.trial, record.attempt) not in printed:
+                printed.add((record.trial, record.attempt))
+                words.results.print(f"{record.config} {record.method} {record.status}", soft_wrap=True)
         if over:
             return
         time.sleep(interval)
@@ -59,14 +59,14 @@ def _picture(folder: "Folder") -> RenderableType:
     if plan is None:
         return Text(f"waiting for a search in {folder.path}", style="dim")
     log = folder.log()
-    latest = sorted(log, key=lambda line: line.started)[-SHOWN:]
+    latest = sorted(log, key=lambda record: record.started)[-SHOWN:]
     return Group(trials(latest, limits(plan["budget"])), Text(_state(folder, log, int(plan["search"]["trials"]))))
 
 
-def _state(folder: "Folder", log: "Sequence[Started]", planned: int) -> str:
+def _state(folder: "Folder", log: "Sequence[TrialRecord]", planned: int) -> str:
     from froc.search.run_folder import FINISHED
 
-    ended = sum(line.status in FINISHED for line in log)
-    running = sum(line.status == "running" for line in log)
+    ended = sum(record.status in FINISHED for record in log)
+    running = sum(record.status == "running" for record in log)
     stage = "sealed, measuring the candidates" if folder.seal.is_file() else f"{running} running"
     return f"{ended} of {planned} trials ended, {stage}"

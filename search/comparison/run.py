@@ -27,30 +27,30 @@ from froc.errors import FrocError, InputError
 from froc.measuring.measure import Probe, measured
 from froc.plan_identity import identity
 from froc.risk.claim import Candidate
-from froc.search.comparison.mixing import GRID, Mixes, _weights
-from froc.search.comparison.terms import MOST, Entry, Point, Side, Terms, entries
-from froc.search.job import bench_of
-from froc.search.plan import refuse_other
+from froc.search.comparison.mixing import GRID, MixedModel, weights_of
+from froc.search.comparison.terms import MAX_FRONT_POINTS, ComparedConfig, ComparedRun, MixPoint, Terms, entries
+from froc.search.job import runner_of
+from froc.search.plan import refuse_other_plan
 from froc.search.run_folder import Folder, of_document, write_json, write_table
 from froc.search.sealed import ranking
-from froc.search.trial.bench import Bench
+from froc.search.trial.runner import TrialRunner
 
 Progress = Callable[[str, int, int], None]
 """Called with (what, done, of)."""
 
 
-def run(sides: Sequence[Side], terms: Terms, out: Path, told: Progress) -> dict[str, Any]:
+def run(runs: Sequence[ComparedRun], terms: Terms, out: Path, progress: Progress) -> dict[str, Any]:
     """Do the whole comparison in the folder `out`, or what is left of it; return its document.
 
     Raises InputError for runs that cannot be compared, before anything is trained.
     """
     terms.check()
-    chosen = entries(sides, terms)
-    job, folder = sides[0].job, Folder(out)
-    plan = _plan(sides, terms)
+    chosen = entries(runs, terms)
+    job, folder = runs[0].job, Folder(out)
+    plan = _plan(runs, terms)
     old = folder.read(folder.plan)
     if old is not None:
-        refuse_other(old, plan)
+        refuse_other_plan(old, plan)
     elif out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir()):
         raise InputError(f"{out} holds files but no plan.json of a comparison; choose another --out")
     if folder.read(folder.seal) is None:
@@ -59,13 +59,13 @@ def run(sides: Sequence[Side], terms: Terms, out: Path, told: Progress) -> dict[
     try:
         if old is None:
             write_json(folder.plan, plan)
-        seal = folder.read(folder.seal) or _seal(sides, chosen, terms, folder, told)
+        seal = folder.read(folder.seal) or _seal(runs, chosen, terms, folder, progress)
         fixed = identity(folder.read(folder.plan) or plan)
         opening = openings.record(
             job.sealed.counted, fixed, ranking.question(seal, fixed), terms.openings, terms.reopen
         )
         if not folder.calibration_losses.is_file():
-            write_table(folder.calibration_losses, _calibrate(sides, chosen, folder, seal, told))
+            write_table(folder.calibration_losses, _calibrate(runs, chosen, folder, seal, progress))
         table = pl.read_parquet(folder.calibration_losses)
         document = comparison.document(table, seal, plan, opening.number, opening.planned)
         write_json(out / "comparison.json", document)
@@ -75,14 +75,14 @@ def run(sides: Sequence[Side], terms: Terms, out: Path, told: Progress) -> dict[
         folder.release()
 
 
-def _plan(sides: Sequence[Side], terms: Terms) -> dict[str, Any]:
-    job, first = sides[0].job, sides[0].plan
+def _plan(runs: Sequence[ComparedRun], terms: Terms) -> dict[str, Any]:
+    job, first = runs[0].job, runs[0].plan
     return {
         "format": 1,
         "kind": "comparison",
         "froc": froc.__version__,
         "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "runs": [{"name": side.name, "plan": identity(side.plan)} for side in sides],
+        "runs": [{"name": side.name, "plan": identity(side.plan)} for side in runs],
         "task": {"name": job.task.name, "digest": job.task.digest, "split_seed": job.task.split_seed},
         "model": first["model"],
         "metrics": {risk: first["metrics"][risk] for risk in RISKS},
@@ -98,43 +98,43 @@ def _plan(sides: Sequence[Side], terms: Terms) -> dict[str, Any]:
 
 
 def _seal(
-    sides: Sequence[Side], chosen: Sequence[Entry], terms: Terms, folder: Folder, told: Progress
+    runs: Sequence[ComparedRun], chosen: Sequence[ComparedConfig], terms: Terms, folder: Folder, progress: Progress
 ) -> dict[str, Any]:
     """Train the entries again, find their shares on search queries, and write down what will be measured."""
-    points: dict[str, list[tuple[dict[str, Point], list[Point]]]] = {}
+    points: dict[str, list[tuple[dict[str, MixPoint], list[MixPoint]]]] = {}
     failed: list[str] = []
     bends: list[float] = []
-    for place, (entry, bench) in enumerate(_benches(sides, chosen)):
-        told("configurations", place, len(chosen))
+    for place, (entry, runner) in enumerate(_runners(runs, chosen)):
+        progress("configurations", place, len(chosen))
         try:
-            weights = _weights(entry, bench, folder)
+            weights = weights_of(entry, runner, folder)
         except FrocError:
             failed.append(entry.name)
             continue
-        mixes = Mixes(entry, bench, weights)
+        mixes = MixedModel(entry, runner, weights)
         grid = [mixes.at(share) for share in GRID]
         bends += _bends([mixes.at(0.0), *grid])
-        levels = {f"{one:g}": mixes.keeping(one) for one in terms.levels}
+        levels = {f"{level:g}": mixes.keeping(level) for level in terms.levels}
         points.setdefault(entry.method, []).append((levels, [*grid, *levels.values()]))
-    told("configurations", len(chosen), len(chosen))
+    progress("configurations", len(chosen), len(chosen))
     if len(points) < 2:
         raise InputError(f"only {len(points)} method(s) could be trained again; a comparison needs two")
-    stages: dict[str, dict[str, Point]] = {BEFORE: {m: _plainest(some) for m, some in points.items()}}
-    for name in (f"{one:g}" for one in terms.levels):
+    stages: dict[str, dict[str, MixPoint]] = {BEFORE: {m: _plainest(tried) for m, tried in points.items()}}
+    for name in (f"{level:g}" for level in terms.levels):
         # hyperparameters are chosen after calibration, as UWC does
-        stages[name] = {m: min((found[name] for found, _ in some), key=_left) for m, some in points.items()}
-    fronts = {m: _front([point for _, more in some for point in more]) for m, some in points.items()}
-    every = {p.name: p for some in (*(list(s.values()) for s in stages.values()), *fronts.values()) for p in some}
-    job = sides[0].job
+        stages[name] = {m: min((at_levels[name] for at_levels, _ in tried), key=_left) for m, tried in points.items()}
+    fronts = {m: _front([point for _, more in tried for point in more]) for m, tried in points.items()}
+    every = {p.name: p for group in (*(list(s.values()) for s in stages.values()), *fronts.values()) for p in group}
+    job = runs[0].job
     write_table(folder.search_losses, _searched(every))
     listed = [Candidate(BASE, BASE, {"mix": 0.0}, 1.0)]
-    listed += [Candidate(p.name, p.method, {"entry": p.entry, "mix": p.share}, 1.0) for p in every.values()]
+    listed += [Candidate(p.name, p.method, {"entry": p.entry, "mix": p.mix}, 1.0) for p in every.values()]
     seal = ranking.document(
         listed, plan=of_document(folder.plan), losses=of_document(folder.search_losses), trials=len(chosen),
         queries=job.sealed.digests,
     ) | {
-        "stages": {stage: {m: p.name for m, p in some.items()} for stage, some in stages.items()},
-        "fronts": {m: [p.name for p in some] for m, some in fronts.items()},
+        "stages": {stage: {m: p.name for m, p in group.items()} for stage, group in stages.items()},
+        "fronts": {m: [p.name for p in group] for m, group in fronts.items()},
         "monotone": {"entries": len(chosen) - len(failed), "bends": len(bends), "worst": max(bends, default=0.0)},
         "failed": failed,
     }  # fmt: skip
@@ -142,74 +142,82 @@ def _seal(
     return seal
 
 
-def _benches(sides: Sequence[Side], chosen: Sequence[Entry]) -> Iterator[tuple[Entry, Bench]]:
-    """Each entry with the bench of its run; one bench is there at a time."""
-    for side in sides:
+def _runners(
+    runs: Sequence[ComparedRun], chosen: Sequence[ComparedConfig]
+) -> Iterator[tuple[ComparedConfig, TrialRunner]]:
+    """Each entry with the runner of its run; one runner is there at a time."""
+    for side in runs:
         mine = [entry for entry in chosen if entry.side is side]
         if mine:
-            bench = bench_of(side.job)
+            runner = runner_of(side.job)
             for entry in mine:
-                yield entry, bench
+                yield entry, runner
 
 
 def _calibrate(
-    sides: Sequence[Side], chosen: Sequence[Entry], folder: Folder, seal: Mapping[str, Any], told: Progress
+    runs: Sequence[ComparedRun],
+    chosen: Sequence[ComparedConfig],
+    folder: Folder,
+    seal: Mapping[str, Any],
+    progress: Progress,
 ) -> pl.DataFrame:
     """Losses of every sealed point on the calibration queries."""
-    queries = sides[0].job.sealed.open(seal)
+    queries = runs[0].job.sealed.open(seal)
     by_entry: dict[str, list[Mapping[str, Any]]] = {}
     for point in seal["candidates"]:
         by_entry.setdefault(point["params"].get("entry", BASE), []).append(point)
     tables: list[pl.DataFrame] = []
-    for entry, bench in _benches(sides, chosen):
-        probes = bench.opened(queries)
+    for entry, runner in _runners(runs, chosen):
+        probes = runner.opened(queries)
         if not tables:
-            bench.base.restore()
-            tables.append(_table(bench, BASE, queries, probes))
+            runner.base.restore()
+            tables.append(_table(runner, BASE, queries, probes))
         if entry.name not in by_entry:
             continue
-        weights = _weights(entry, bench, folder)
+        weights = weights_of(entry, runner, folder)
         for point in by_entry[entry.name]:
-            bench.base.scope.put(weights, point["params"]["mix"])
-            tables.append(_table(bench, point["config"], queries, probes))
-            told("calibration", len(tables), len(seal["candidates"]))
+            runner.base.scope.put(weights, point["params"]["mix"])
+            tables.append(_table(runner, point["config"], queries, probes))
+            progress("calibration", len(tables), len(seal["candidates"]))
     return pl.concat(tables)
 
 
-def _table(bench: Bench, name: str, queries: Mapping[str, Sequence[Query]], probes: Sequence[Probe]) -> pl.DataFrame:
-    return bench.table(name, "calibration", queries, measured(bench.base, probes))
+def _table(
+    runner: TrialRunner, name: str, queries: Mapping[str, Sequence[Query]], probes: Sequence[Probe]
+) -> pl.DataFrame:
+    return runner.table(name, "calibration", queries, measured(runner.base, probes))
 
 
-def _front(some: Sequence[Point]) -> list[Point]:
+def _front(points: Sequence[MixPoint]) -> list[MixPoint]:
     """Points that no other of the method beats on search queries; where there are many, spread along the front."""
-    means = np.array([[point.means[risk] for risk in RISKS] for point in some])
-    unique = list({point.name: point for point in (some[k] for k in front(means))}.values())
+    means = np.array([[point.means[risk] for risk in RISKS] for point in points])
+    unique = list({point.name: point for point in (points[k] for k in front(means))}.values())
     ordered = sorted(unique, key=lambda point: (point.means[FORGETTING], point.means[UTILITY]))
-    if len(ordered) <= MOST:
+    if len(ordered) <= MAX_FRONT_POINTS:
         return ordered
-    return [ordered[k] for k in np.unique(np.linspace(0, len(ordered) - 1, MOST).round().astype(int))]
+    return [ordered[k] for k in np.unique(np.linspace(0, len(ordered) - 1, MAX_FRONT_POINTS).round().astype(int))]
 
 
-def _plainest(some: Sequence[tuple[Mapping[str, Point], Sequence[Point]]]) -> Point:
+def _plainest(tried: Sequence[tuple[Mapping[str, MixPoint], Sequence[MixPoint]]]) -> MixPoint:
     """Of the first entry, which the search ranked best: the model as it was trained."""
-    return next(point for point in some[0][1] if point.share == 1.0)
+    return next(point for point in tried[0][1] if point.mix == 1.0)
 
 
-def _left(point: Point) -> float:
+def _left(point: MixPoint) -> float:
     return point.means[FORGETTING]
 
 
-def _bends(some: Sequence[Point]) -> list[float]:
+def _bends(points: Sequence[MixPoint]) -> list[float]:
     """How much more is left, or less is lost, than at the smaller share before: what bisection takes for granted is none."""
-    risen = [after.means[FORGETTING] - before.means[FORGETTING] for before, after in pairwise(some)]
-    fallen = [before.means[UTILITY] - after.means[UTILITY] for before, after in pairwise(some)]
-    return [round(one, 6) for one in (*risen, *fallen) if one > 0]
+    risen = [after.means[FORGETTING] - before.means[FORGETTING] for before, after in pairwise(points)]
+    fallen = [before.means[UTILITY] - after.means[UTILITY] for before, after in pairwise(points)]
+    return [round(change, 6) for change in (*risen, *fallen) if change > 0]
 
 
-def _searched(points: Mapping[str, Point]) -> pl.DataFrame:
+def _searched(points: Mapping[str, MixPoint]) -> pl.DataFrame:
     """What was seen on search queries of the points that were sealed."""
     rows = [
-        (name, p.method, p.entry, p.share, p.means[FORGETTING], p.means[UTILITY], p.kept) for name, p in points.items()
+        (name, p.method, p.entry, p.mix, p.means[FORGETTING], p.means[UTILITY], p.kept) for name, p in points.items()
     ]
     return pl.DataFrame(
         rows, schema=["config", "method", "entry", "mix", FORGETTING, UTILITY, "retained"], orient="row"

@@ -7,10 +7,10 @@ from typing import Any
 from froc.data.task import RISKS
 from froc.errors import InputError
 from froc.search.job import Job
-from froc.search.run_folder import Folder, Started
+from froc.search.run_folder import Folder, TrialRecord
 from froc.search.sealed import ranking
 
-MOST = 8
+MAX_FRONT_POINTS = 8
 """Points of one method's front that are measured on calibration queries."""
 
 
@@ -30,9 +30,9 @@ class Terms:
 
     def check(self) -> None:
         """InputError for values out of range."""
-        for one in self.levels:
-            if not 0 < one <= 1:
-                raise InputError(f"retained performance {one:g} is outside (0, 1]; give shares such as 0.95")
+        for level in self.levels:
+            if not 0 < level <= 1:
+                raise InputError(f"retained performance {level:g} is outside (0, 1]; give shares such as 0.95")
         if len(set(self.levels)) < len(self.levels) or not self.levels:
             raise InputError("give each level of retained performance once")
         if not 0 < self.confidence < 1:
@@ -42,7 +42,7 @@ class Terms:
 
 
 @dataclass(frozen=True)
-class Side:
+class ComparedRun:
     """A finished or unfinished run whose trials are compared. job: what they work on, with this run's settings."""
 
     name: str
@@ -52,51 +52,57 @@ class Side:
 
 
 @dataclass(frozen=True)
-class Entry:
+class ComparedConfig:
     """A training run that takes part. name: of it in the comparison; stop: step at which it ends, None for its end."""
 
     name: str
     method: str
-    side: Side
-    line: Started
+    side: ComparedRun
+    record: TrialRecord
     stop: int | None
 
 
 @dataclass(frozen=True)
-class Point:
+class MixPoint:
     """An entry at a share. means: risk -> mean search loss; kept: retained performance on search queries."""
 
     entry: str
     method: str
-    share: float
+    mix: float
     means: Mapping[str, float]
     kept: float
 
     @property
     def name(self) -> str:
         """What it is called in tables."""
-        return f"{self.entry}@{self.share:.4f}"
+        return f"{self.entry}@{self.mix:.4f}"
 
 
-def entries(sides: Sequence[Side], terms: Terms) -> list[Entry]:
+def entries(runs: Sequence[ComparedRun], terms: Terms) -> list[ComparedConfig]:
     """The configurations that take part: of each method the likeliest on search queries, one per training run."""
-    found: dict[str, list[tuple[float, Entry]]] = {}
-    for side in sides:
+    by_method: dict[str, list[tuple[float, ComparedConfig]]] = {}
+    for side in runs:
         budget = {risk: alpha for risk, alpha in side.plan["budget"].items() if risk in RISKS}
-        for line in side.folder.log():
-            known = [one for one in line.configurations() if line.status == "complete" and one.search]
-            if not known or (terms.methods and line.method not in terms.methods):
+        for record in side.folder.log():
+            known = [
+                configuration
+                for configuration in record.configurations()
+                if record.status == "complete" and configuration.search
+            ]
+            if not known or (terms.methods and record.method not in terms.methods):
                 continue
-            best = min(known, key=lambda one: ranking.excess(one.search or {}, budget))
+            best = min(known, key=lambda configuration: ranking.excess(configuration.search or {}, budget))
             name = best.config.partition("-m")[0]
-            entry = Entry(
-                f"{side.name}/{name}" if len(sides) > 1 else name, line.method, side, line, best.params.get("stop")
+            entry = ComparedConfig(
+                f"{side.name}/{name}" if len(runs) > 1 else name, record.method, side, record, best.params.get("stop")
             )
-            found.setdefault(line.method, []).append((ranking.excess(best.search or {}, budget), entry))
-    missing = [method for method in terms.methods if method not in found]
+            by_method.setdefault(record.method, []).append((ranking.excess(best.search or {}, budget), entry))
+    missing = [method for method in terms.methods if method not in by_method]
     if missing:
-        raise InputError(f"no finished trial of {missing[0]} in these runs; there are: {', '.join(sorted(found))}")
-    if len(found) < 2:
-        raise InputError(f"a comparison needs two methods with finished trials; here there is {len(found)}")
-    ranked = {method: sorted(some, key=lambda pair: pair[0])[: terms.tries] for method, some in sorted(found.items())}
-    return [entry for some in ranked.values() for _, entry in some]
+        raise InputError(f"no finished trial of {missing[0]} in these runs; there are: {', '.join(sorted(by_method))}")
+    if len(by_method) < 2:
+        raise InputError(f"a comparison needs two methods with finished trials; here there is {len(by_method)}")
+    ranked = {
+        method: sorted(pairs, key=lambda pair: pair[0])[: terms.tries] for method, pairs in sorted(by_method.items())
+    }
+    return [entry for pairs in ranked.values() for _, entry in pairs]

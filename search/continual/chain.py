@@ -15,12 +15,12 @@ from froc.data.tasks import embedded_text
 from froc.data.tasks import folder as folders
 from froc.errors import InputError
 from froc.plan_identity import identity
-from froc.search.external_model import Given
+from froc.search.external_model import ExternalModel
 from froc.search.run_folder import Folder, of_document
 
 
 @dataclass(frozen=True)
-class After:
+class RunChain:
     """A chain of finished runs, known by its last one.
 
     document: what a plan says of it: digests of the last certificate and model, of the tasks in the order in which they were
@@ -38,7 +38,7 @@ class After:
         return Folder(self.run).model
 
     @property
-    def said(self) -> dict[str, Any]:
+    def plan_entry(self) -> dict[str, Any]:
         """What the plan says."""
         return {**self.document, "measured": self.measured}
 
@@ -47,7 +47,9 @@ class After:
         """Of the base model, as the plan says it."""
         return f"{self.document['original']['name']} after {len(self.document['tasks'])} removal(s)"
 
-    def past(self, given: Sequence[Path], questions: int, recipe: embedded_text.Recipe | None) -> tuple[Past, ...]:
+    def past(
+        self, task_folders: Sequence[Path], questions: int, recipe: embedded_text.Recipe | None
+    ) -> tuple[Past, ...]:
         """The requests that were removed, in their order; empty where they are not measured.
 
         given: task folders (`--earlier`), in any order. recipe: of the embedded task, where it is the chain's; its queries
@@ -55,36 +57,42 @@ class After:
         """
         if not self.measured:
             return ()
-        left, found = list(given), []
-        for wanted, one in zip(self.document["tasks"], self.document["requests"], strict=True):
-            number = None if recipe is None else embedded_text.request_of(one["name"])
+        left, past = list(task_folders), []
+        for wanted, request in zip(self.document["tasks"], self.document["requests"], strict=True):
+            number = None if recipe is None else embedded_text.request_of(request["name"])
             if recipe is not None and number is not None:
-                found.append(Past(embedded_text.task(recipe, questions, number), one["share"], fresh=True))
+                past.append(Past(embedded_text.task(recipe, questions, number), request["share"], fresh=True))
                 continue
-            place, task = self._found(left, wanted, one)
+            place, task = self._matching_folder(left, wanted, request)
             left.remove(place)
-            _refuse_opened(task, one)
-            found.append(Past(task, one["share"], one["later"], draw=one.get("draw", "in-order")))
+            _refuse_opened(task, request)
+            past.append(Past(task, request["share"], request["later"], draw=request.get("draw", "in-order")))
         if left:
             raise InputError(
                 f"--earlier {left[0]} is no request that {self.run} or a run before it removed, or was changed since "
                 "(the digest differs); give the task folder as it was"
             )
-        return tuple(found)
+        return tuple(past)
 
-    def _found(self, given: Sequence[Path], wanted: str, one: Mapping[str, Any]) -> tuple[Path, Task]:
-        for place in given:
-            task = replace(folders.load(place)[0], split_seed=one["split_seed"])
+    def _matching_folder(
+        self, task_folders: Sequence[Path], wanted: str, request: Mapping[str, Any]
+    ) -> tuple[Path, Task]:
+        for place in task_folders:
+            task = replace(folders.load(place)[0], split_seed=request["split_seed"])
             if task.digest == wanted:
                 return place, task
-        why = "no --earlier folder is it, or it was changed since (the digest differs)" if given else "it is not given"
+        why = (
+            "no --earlier folder is it, or it was changed since (the digest differs)"
+            if task_folders
+            else "it is not given"
+        )
         raise InputError(
-            f"{self.run} goes back to the request {one['name']}: {why}; give its task folder with --earlier DIR, so that "
+            f"{self.run} goes back to the request {request['name']}: {why}; give its task folder with --earlier DIR, so that "
             "it is measured whether it stays forgotten, or say --no-earlier where it may no longer be kept"
         )
 
 
-def read(run: Path, measured: bool = True) -> After:
+def read(run: Path, measured: bool = True) -> RunChain:
     """The chain that ends in `run`; InputError with the mend where it has no certificate, or nothing was chosen."""
     folder = Folder(run)
     plan, certificate = folder.read(folder.plan), folder.read(folder.certificate)
@@ -105,11 +113,11 @@ def read(run: Path, measured: bool = True) -> After:
         "later": plan["split"].get("later", 0), "plan": identity(plan),
         **({"draw": plan["split"]["draw"]} if "draw" in plan["split"] else {}),
     }  # fmt: skip
-    return After(
+    return RunChain(
         run,
         {
             "certificate": of_document(folder.certificate),
-            "model": Given(folder.model).digest,
+            "model": ExternalModel(folder.model).digest,
             "tasks": [*before.get("tasks", ()), plan["task"]["digest"]],
             "requests": [*before.get("requests", ()), request],
             "original": before.get("original") or {key: plan["model"][key] for key in ("name", "digest")},
@@ -118,26 +126,26 @@ def read(run: Path, measured: bool = True) -> After:
     )
 
 
-def seed(questions: int, after: After) -> int:
+def seed(questions: int, after: RunChain) -> int:
     """Seed of freshly drawn queries: another one than any run of the chain drew with."""
     return int(hashing.sha256_json({"questions": questions, "after": after.document})[:8], 16)
 
 
-def original(after: After, load: Callable[[], Any]) -> Callable[[], Any]:
+def original(after: RunChain, load: Callable[[], Any]) -> Callable[[], Any]:
     """Loads the model before all removals; gives None where what is found is another one."""
 
-    def found() -> Any:
+    def checked() -> Any:
         base = load()
         return base if base.digest == after.document["original"]["digest"] else None
 
-    return found
+    return checked
 
 
-def _refuse_opened(task: Task, one: Mapping[str, Any]) -> None:
+def _refuse_opened(task: Task, request: Mapping[str, Any]) -> None:
     """Parts that were held back are fresh only if no other run has opened this task's queries."""
-    asked = frozenset(query.counted for query in keyed_queries(task, FORGETTING))
-    if by_others(Counted({FORGETTING: asked}, older=(opened_as(task),)), one["plan"]):
+    counted = frozenset(query.counted for query in keyed_queries(task, FORGETTING))
+    if by_others(Counted({FORGETTING: counted}, older=(opened_as(task),)), request["plan"]):
         raise InputError(
-            f"the queries of {one['name']} were opened by another search than the run that removed it, so what that run "
+            f"the queries of {request['name']} were opened by another search than the run that removed it, so what that run "
             "held back may not be fresh; --no-earlier goes on without measuring them, and every output says so"
         )

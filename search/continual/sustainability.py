@@ -12,7 +12,7 @@ from froc.data.task import FORGETTING, UTILITY, Query, Task
 from froc.measuring.measure import measured, probes
 from froc.measuring.measurement import Measurement
 from froc.models.base import Base, load
-from froc.search.continual.chain import After
+from froc.search.continual.chain import RunChain
 from froc.search.run_folder import Folder, of_document, write_json
 from froc.search.trial.outcome import mean
 
@@ -20,7 +20,7 @@ SAYS = "measured on search queries: not certified; what each run certified stand
 
 
 def extend(
-    base: Base, view: SearchView, task: Task, after: After, folder: Folder,
+    base: Base, view: SearchView, task: Task, after: RunChain, folder: Folder,
     measures: Mapping[str, Measurement], original: Callable[[], Base | None] | None,
 ) -> None:  # fmt: skip
     """Write `sustainability.json` of a run that chose a model.
@@ -34,7 +34,7 @@ def extend(
     number = len(after.document["tasks"]) + 1
     queries = {str(number): view.queries[FORGETTING]}
     if task.earlier is not None:
-        queries |= {str(place): some for place, some in enumerate(task.earlier.searched, start=1)}
+        queries |= {str(place): request_queries for place, request_queries in enumerate(task.earlier.searched, start=1)}
     start = original() if original is not None else None
     look = _looker(base, view, queries, measures, start)
     base.restore()
@@ -58,15 +58,17 @@ def _looker(
 ) -> Callable[[Base], dict[str, Any]]:  # fmt: skip
     """Measures a model; the rows are encoded and the first model is asked once."""
     known = dict.fromkeys(queries, measures[FORGETTING]) | {UTILITY: measures[UTILITY]}
-    asked = probes(base, queries, known, view)
+    encoded = probes(base, queries, known, view)
     if start is not None:
-        asked += probes(start, {UTILITY: view.queries[UTILITY]}, known, view)
+        encoded += probes(start, {UTILITY: view.queries[UTILITY]}, known, view)
 
     def look(model: Base) -> dict[str, Any]:
-        found = {risk: _four(mean(losses)) for risk, losses in measured(model, asked).items()}
-        utility = found.pop(UTILITY, None)
-        many = {number: len(some) for number, some in queries.items()} | {UTILITY: len(view.queries[UTILITY])}
-        return {"forgetting": found, "utility": utility, "queries": many}
+        means = {risk: _four(mean(losses)) for risk, losses in measured(model, encoded).items()}
+        utility = means.pop(UTILITY, None)
+        many = {number: len(request_queries) for number, request_queries in queries.items()} | {
+            UTILITY: len(view.queries[UTILITY])
+        }
+        return {"forgetting": means, "utility": utility, "queries": many}
 
     return look
 
@@ -76,7 +78,7 @@ def _certified(folder: Folder) -> dict[str, Any]:
     plan, certificate = folder.read(folder.plan), folder.read(folder.certificate)
     assert plan is not None
     assert certificate is not None
-    row = next(one for one in certificate["candidates"] if one["config"] == certificate["chosen"])
+    row = next(candidate for candidate in certificate["candidates"] if candidate["config"] == certificate["chosen"])
     risks = {
         risk: {"measured": row["empirical"][risk], "at_most": row["cur"][risk]["simultaneous"], "budget": alpha}
         for risk, alpha in certificate["budget"].items()

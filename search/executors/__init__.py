@@ -27,7 +27,7 @@ from froc.errors import FrocError, InputError
 from froc.measuring.measurement import Measurement
 from froc.models.base import load
 from froc.models.compute import Engine
-from froc.search.trial.bench import Bench
+from froc.search.trial.runner import TrialRunner
 from froc.search.trial.work import Work
 
 LOG = logging.getLogger("froc")
@@ -46,8 +46,8 @@ class Report:
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How a worker makes its bench. model: a folder or hub id, or the files of such a folder; digest: of the base."""
+class WorkerSpec:
+    """How a worker makes its runner. model: a folder or hub id, or the files of such a folder; digest: of the base."""
 
     model: str | Mapping[str, bytes] = field(repr=False)
     digest: str
@@ -64,7 +64,7 @@ class Recipe:
     checkpointing: bool = False
     compiled: bool = False
 
-    def bench(self, device: str | None, folder: Path) -> Bench:
+    def runner(self, device: str | None, folder: Path) -> TrialRunner:
         """Load the base model on a device. folder: empty, for the model's files where they travel along."""
         name = self.model if isinstance(self.model, str) else str(folder)
         for file, content in {} if isinstance(self.model, str) else self.model.items():
@@ -73,12 +73,12 @@ class Recipe:
         if base.digest != self.digest:
             raise InputError("a worker's base model is another than the driver's; give all machines the same files")
         engine = Engine.of(base.model, autocast=self.autocast, checkpointing=self.checkpointing, compiled=self.compiled)
-        return Bench(
+        return TrialRunner(
             base, self.view, self.measures, batch=self.batch, seed=self.seed, limits=self.limits, swept=self.swept,
             engine=engine,
         )  # fmt: skip
 
-    def shipped(self) -> "Recipe":
+    def shipped(self) -> "WorkerSpec":
         """The same with the model's files in it, for machines that do not see this one's disk."""
         if not isinstance(self.model, str) or not Path(self.model).is_dir():
             return self
@@ -128,7 +128,7 @@ class Executor(ABC):
         return [results[key] for key in range(len(works))]
 
 
-class Crew(Executor):
+class WorkerPool(Executor):
     """Workers of its own: work waits until one is free."""
 
     def __init__(self, workers: int) -> None:
@@ -164,10 +164,10 @@ class Crew(Executor):
         """Whether no worker works."""
 
 
-def attempt(key: int, work: Work, bench: Bench) -> Report:
-    """Do work on a bench; an error is a report that can travel."""
+def attempt(key: int, work: Work, runner: TrialRunner) -> Report:
+    """Do work on a runner; an error is a report that can travel."""
     try:
-        return Report(key, result=work(bench))
+        return Report(key, result=work(runner))
     except Exception as error:  # the driver decides what becomes of it
         try:
             pickle.loads(pickle.dumps(error))

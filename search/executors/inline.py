@@ -5,19 +5,19 @@ from collections.abc import Callable
 from functools import cached_property
 
 from froc.search.executors import Executor, Report, attempt
-from froc.search.trial.bench import Bench
+from froc.search.trial.runner import TrialRunner
 from froc.search.trial.work import Work
 
 
 class Inline(Executor):
-    """No workers but the caller. make: of its bench, called when the first work is done."""
+    """No workers but the caller. make: of its runner, called when the first work is done."""
 
-    def __init__(self, make: Callable[[], Bench]) -> None:
+    def __init__(self, make: Callable[[], TrialRunner]) -> None:
         self._make = make
         self._queue: deque[tuple[int, Work]] = deque()
 
     @cached_property
-    def _bench(self) -> Bench:
+    def _runner(self) -> TrialRunner:
         return self._make()
 
     def submit(self, key: int, work: Work) -> None:
@@ -29,7 +29,7 @@ class Inline(Executor):
         if not self._queue:
             return []
         key, work = self._queue.popleft()
-        return [attempt(key, work, self._bench)]
+        return [attempt(key, work, self._runner)]
 
     def close(self) -> None:
         """Nothing is held."""

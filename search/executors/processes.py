@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from froc.errors import InputError
-from froc.search.executors import TRIES, Crew, Recipe, Report, attempt, cores
+from froc.search.executors import TRIES, Report, WorkerPool, WorkerSpec, attempt, cores
 from froc.search.worker_start import call
 
 LOG = logging.getLogger("froc")
@@ -29,7 +29,7 @@ BEAT = 2.0
 """Seconds between a worker's signs of life."""
 SILENCE = 60.0
 """Seconds without one after which a worker counts as gone; FROC_SILENCE overrides it."""
-SLACK = 60.0
+OVERTIME = 60.0
 """Seconds beyond twice a time limit after which a worker that should have kept it is killed."""
 
 
@@ -46,10 +46,10 @@ class _Worker:
     until: float | None = None
 
 
-class Processes(Crew):
+class Processes(WorkerPool):
     """`len(devices)` workers; device None: the CPU, with an even share of the threads."""
 
-    def __init__(self, recipe: Recipe, devices: Sequence[str | None], silence: float | None = None) -> None:
+    def __init__(self, recipe: WorkerSpec, devices: Sequence[str | None], silence: float | None = None) -> None:
         super().__init__(len(devices))
         self._devices = devices
         self._silence = silence or float(os.environ.get("FROC_SILENCE", SILENCE))
@@ -95,13 +95,13 @@ class Processes(Crew):
                     continue
                 self._queue.popleft()
                 worker.key = key
-                worker.until = work.limit and time.monotonic() + 2 * work.limit * work.trials + SLACK
+                worker.until = work.limit and time.monotonic() + 2 * work.limit * work.trials + OVERTIME
 
     def _listen(self) -> list[Report]:
         reports = []
-        found = wait([worker.pipe for worker in self._pool], 1.0)
+        readable = wait([worker.pipe for worker in self._pool], 1.0)
         for worker in list(self._pool):
-            if worker.pipe in found:
+            if worker.pipe in readable:
                 reports += self._receive(worker)
             elif why := self._gone(worker):
                 reports += self._replace(worker, why)
@@ -112,18 +112,18 @@ class Processes(Crew):
 
     def _receive(self, worker: _Worker) -> list[Report]:
         try:
-            said = pickle.loads(worker.pipe.recv_bytes())
+            message = pickle.loads(worker.pipe.recv_bytes())
         except (EOFError, OSError):
             worker.process.join(5.0)
             return self._replace(worker, _ended(worker.process.exitcode))
         worker.heard = time.monotonic()
-        if isinstance(said, Report):
+        if isinstance(message, Report):
             worker.key = worker.until = None
-            return [said]
-        if said == "ready":
+            return [message]
+        if message == "ready":
             worker.ready, self._stillborn = True, 0
-        elif said != "alive":
-            raise InputError(f"a worker could not start: {said}")
+        elif message != "alive":
+            raise InputError(f"a worker could not start: {message}")
         return []
 
     def _gone(self, worker: _Worker) -> str | None:
@@ -158,13 +158,13 @@ def _ended(code: int | None) -> str:
 
 
 def serve(pipe: Connection, device: str | None, recipe: bytes) -> None:
-    """A worker's life: make the bench, then do what comes until the driver is gone."""
+    """A worker's life: make the runner, then do what comes until the driver is gone."""
     # Ctrl-C reaches the whole terminal; the driver says what becomes of the workers
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     lock = threading.Lock()
 
-    def say(what: Any) -> None:
-        packed = pickle.dumps(what)
+    def say(message: Any) -> None:
+        packed = pickle.dumps(message)
         with lock:
             pipe.send_bytes(packed)
 
@@ -172,14 +172,14 @@ def serve(pipe: Connection, device: str | None, recipe: bytes) -> None:
     threading.Thread(target=_end_with_driver, daemon=True).start()
     with contextlib.suppress(EOFError, BrokenPipeError), tempfile.TemporaryDirectory() as folder:
         try:
-            bench = pickle.loads(recipe).bench(device or "cpu", Path(folder))
+            runner = pickle.loads(recipe).runner(device or "cpu", Path(folder))
         except Exception as error:  # whatever keeps a worker from starting is for the driver to tell
             say(f"{type(error).__name__}: {error}" if not isinstance(error, InputError) else str(error))
             return
         say("ready")
         while True:
             key, work = pickle.loads(pipe.recv_bytes())
-            say(attempt(key, work, bench))
+            say(attempt(key, work, runner))
 
 
 def _beat(say: Any) -> None:

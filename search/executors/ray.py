@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from froc.errors import InputError
-from froc.search.executors import TRIES, Crew, Recipe, Report, attempt
+from froc.search.executors import TRIES, Report, WorkerPool, WorkerSpec, attempt
 from froc.search.trial.work import Work
 
 LOG = logging.getLogger("froc")
@@ -24,24 +24,24 @@ START = 600.0
 
 
 class _Bench:
-    """An actor's life: the bench, made once. What it is asked to do leaves nothing behind."""
+    """An actor's life: the runner, made once. What it is asked to do leaves nothing behind."""
 
-    def __init__(self, recipe: Recipe, gpu: bool) -> None:
+    def __init__(self, recipe: WorkerSpec, gpu: bool) -> None:
         # it lives as long as the actor
         self._files = tempfile.TemporaryDirectory()
         self._broken = ""
         try:
-            self._bench = recipe.bench("cuda" if gpu else "cpu", Path(self._files.name))
+            self._runner = recipe.runner("cuda" if gpu else "cpu", Path(self._files.name))
         except Exception as error:  # whatever keeps a worker from starting is for the driver to tell
             self._broken = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
 
     def ready(self) -> str:
-        """Answers once the bench is made: why there is none, or nothing."""
+        """Answers once the runner is made: why there is none, or nothing."""
         return self._broken
 
     def do(self, key: int, work: Work) -> Report:
         """Do it."""
-        return attempt(key, work, self._bench)
+        return attempt(key, work, self._runner)
 
 
 @dataclass
@@ -55,13 +55,13 @@ class _Actor:
     until: float | None = None
 
 
-class Ray(Crew):
+class Ray(WorkerPool):
     """`workers` actors; gpus: share of a GPU that each takes, 0 for the CPU; cpus: likewise."""
 
     remote = True
 
     def __init__(
-        self, recipe: Recipe, address: str | None, workers: int, *, gpus: float = 0.0, cpus: float = 1.0
+        self, recipe: WorkerSpec, address: str | None, workers: int, *, gpus: float = 0.0, cpus: float = 1.0
     ) -> None:
         super().__init__(workers)
         self._ray = _connected(address)
@@ -95,9 +95,9 @@ class Ray(Crew):
         self._refuse_endless_start()
         reports = []
         running = [actor.running for actor in self._pool if actor.running is not None]
-        found, _ = self._ray.wait(running, num_returns=1, timeout=1.0) if running else ([], [])
+        finished, _ = self._ray.wait(running, num_returns=1, timeout=1.0) if running else ([], [])
         for actor in list(self._pool):
-            if actor.running in found:
+            if actor.running in finished:
                 reports += self._receive(actor)
             elif actor.until is not None and time.monotonic() > actor.until:
                 reports += self._replace(actor, "it overran the time limit of a trial")
@@ -108,17 +108,17 @@ class Ray(Crew):
 
     def _receive(self, actor: _Actor) -> list[Report]:
         try:
-            said = self._ray.get(actor.running)
+            message = self._ray.get(actor.running)
         except self._ray.exceptions.RayError as error:
             return self._replace(actor, f"its process or machine is gone ({type(error).__name__})")
-        if not actor.ready and said:
-            raise InputError(f"a worker could not start: {said}")
+        if not actor.ready and message:
+            raise InputError(f"a worker could not start: {message}")
         actor.running = None
         if not actor.ready:
             actor.ready, self._stillborn = True, 0
             return []
         actor.key = actor.until = None
-        return [said]
+        return [message]
 
     def _replace(self, actor: _Actor, why: str) -> list[Report]:
         LOG.warning("a Ray worker is lost: %s", why)
@@ -146,12 +146,12 @@ def _connected(address: str | None) -> Any:
     except ImportError as error:
         raise InputError("Ray is not installed; pip install 'froc[ray]'") from error
     if not ray.is_initialized():
-        said: dict[str, Any] = {"address": address} if address else {"include_dashboard": False}
-        said |= {"log_to_driver": False}
+        options: dict[str, Any] = {"address": address} if address else {"include_dashboard": False}
+        options |= {"log_to_driver": False}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                ray.init(logging_level=logging.ERROR, **said)
+                ray.init(logging_level=logging.ERROR, **options)
             except ConnectionError as error:
                 raise InputError(f"no Ray cluster answers at {address}; start one with ray start --head") from error
     return ray

@@ -16,8 +16,8 @@ from froc.measuring.measure import Probe, judged, look
 from froc.plugins import find
 from froc.search.executors import Executor
 from froc.search.optuna.space import Spaces
-from froc.search.trial.bench import Bench
-from froc.search.trial.outcome import Asked, mean, trial_seed
+from froc.search.trial.outcome import TrialSpec, mean, trial_seed
+from froc.search.trial.runner import TrialRunner
 from froc.search.trial.work import Work
 from froc.training.base_statistics import TYPICAL
 from froc.training.loop import together
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 
 RATES = tuple(4.0**k * 1e-6 for k in range(10))
 """From 1e-6 to 0.26."""
-FIRST = 4
+FIRST_RATE = 4
 """Place of the rate that is tried first; below it where that moves something, above it where it does not."""
 TRIALS = 2
 """Trials' worth of steps that all families may take together."""
-LOOKS = 7
+PLANNED_RATES = 7
 """Rates that a family tries, as planned for; each takes LEAST steps at least."""
-LEAST = 2
+MIN_STEPS = 2
 QUERIES = 64
 """Search queries of each risk that are looked at."""
 MOVED, BROKEN = 0.1, 0.5
@@ -44,29 +44,29 @@ WHAT = "finding learning rates"
 
 
 @dataclass(frozen=True)
-class Find(Work):
+class FindLearningRates(Work):
     """The learning rates of one family, found with one of its methods. families: that share the steps."""
 
     method: str
     seed: int
     families: int
 
-    def __call__(self, bench: Bench) -> dict[str, Any]:
+    def __call__(self, runner: TrialRunner) -> dict[str, Any]:
         """What was measured, and the ends of the range for this method: see `_Finder.document`."""
-        return _Finder(self, bench).document()
+        return _Finder(self, runner).document()
 
 
 class _Finder:
-    def __init__(self, asked: Find, bench: Bench) -> None:
-        self._asked, self._bench = asked, bench
+    def __init__(self, request: FindLearningRates, runner: TrialRunner) -> None:
+        self._request, self._runner = request, runner
         self._seen: dict[int, tuple[float, float]] = {}
-        bench.base.restore()
+        runner.base.restore()
         self._base = self._losses()
-        utility = next((p for p in bench.probes if p.risk == UTILITY), None)
+        utility = next((p for p in runner.probes if p.risk == UTILITY), None)
         room = None if utility is None or utility.base is None else utility.base[:QUERIES]
         self._room = 1.0 if room is None else float(room.clip(0.0, 1.0).mean())
-        whole = bench.prepared(self._ask(RATES[0]), {}).steps
-        self.steps = min(whole, max(LEAST, TRIALS * whole // (LOOKS * asked.families)))
+        whole = runner.prepared(self._ask(RATES[0]), {}).steps
+        self.steps = min(whole, max(MIN_STEPS, TRIALS * whole // (PLANNED_RATES * request.families)))
         # how far a trial goes at some rate, beside how far a look goes
         self._share = sum(schedule(k, whole) for k in range(self.steps)) / sum(schedule(k, whole) for k in range(whole))
 
@@ -74,7 +74,7 @@ class _Finder:
         """method, steps of a look, share (of a trial's way), base and tried rates with mean search losses; low and high
         where some rate moves forgetting from the base.
         """
-        place = FIRST
+        place = FIRST_RATE
         while place and self._moved(place):
             place -= 1
         while place < len(RATES) - 1 and not self._moved(place) and not self._broken(place):
@@ -85,35 +85,35 @@ class _Finder:
             while place < len(RATES) - 1 and not self._broken(place):
                 place += 1
             ends = {"low": _short(RATES[still] * self._share), "high": _short(2 * RATES[place] * self._share)}
-        self._bench.base.restore()
+        self._runner.base.restore()
         tried = {
             f"{RATES[k]:.3g}": {FORGETTING: round(seen[0], 4), UTILITY: round(seen[1], 4)}
             for k, seen in sorted(self._seen.items())
         }
         base = {FORGETTING: round(self._base[0], 4), UTILITY: round(self._base[1], 4)}
         return {
-            "method": self._asked.method, "steps": self.steps, "share": round(self._share, 6), "base": base, "tried": tried, **ends,
+            "method": self._request.method, "steps": self.steps, "share": round(self._share, 6), "base": base, "tried": tried, **ends,
         }  # fmt: skip
 
-    def _ask(self, rate: float) -> Asked:
-        return Asked(self._asked.method, {"lr": rate}, trial_seed(self._asked.seed, 0))
+    def _ask(self, rate: float) -> TrialSpec:
+        return TrialSpec(self._request.method, {"lr": rate}, trial_seed(self._request.seed, 0))
 
     def _at(self, place: int) -> tuple[float, float]:
         """(forgetting, utility) mean losses after a few steps from the base."""
         if place not in self._seen:
-            run = self._bench.prepared(self._ask(RATES[place]), {self.steps: lambda: True})
-            together(self._bench.base, [run], self._bench.engine)
+            run = self._runner.prepared(self._ask(RATES[place]), {self.steps: lambda: True})
+            together(self._runner.base, [run], self._runner.engine)
             self._seen[place] = (0.0, 1.0) if run.error else self._losses()
         return self._seen[place]
 
     def _losses(self) -> tuple[float, float]:
-        self._bench.base.scope.activate([0])
-        losses = {probe.risk: self._loss(probe) for probe in self._bench.probes}
+        self._runner.base.scope.activate([0])
+        losses = {probe.risk: self._loss(probe) for probe in self._runner.probes}
         return losses.get(FORGETTING, 0.0), losses.get(UTILITY, 0.0)
 
     def _loss(self, probe: Probe) -> float:
         places = range(min(QUERIES, len(probe.rows)))
-        return mean(judged(probe, look(self._bench.base, probe, places), places).losses)
+        return mean(judged(probe, look(self._runner.base, probe, places), places).losses)
 
     def _moved(self, place: int) -> bool:
         return self._base[0] > 0 and self._at(place)[0] <= (1 - MOVED) * self._base[0]
@@ -124,10 +124,10 @@ class _Finder:
 
 def open_methods(job: "Job") -> dict[str, str]:
     """family -> the method that its rates are found with, of the families whose rates nobody has said."""
-    said = (*job.task.space, *job.settings.space)
+    specified = (*job.task.space, *job.settings.space)
     chosen: dict[str, str] = {}
-    for name, fields in job.space.items() if job.given is None else ():
-        free = isinstance(fields.get("lr"), Range) and not {"lr", f"{name}.lr"} & set(said)
+    for name, fields in job.space.items() if job.external is None else ():
+        free = isinstance(fields.get("lr"), Range) and not {"lr", f"{name}.lr"} & set(specified)
         method = find(Method, name)
         if not free or any(phase.edit for phase in method().phases(TYPICAL)):
             continue
@@ -138,14 +138,14 @@ def open_methods(job: "Job") -> dict[str, str]:
     return chosen
 
 
-def measured(job: "Job", executor: Executor, told: Callable[[str, int, int], None]) -> dict[str, Any]:
+def measured(job: "Job", executor: Executor, progress: Callable[[str, int, int], None]) -> dict[str, Any]:
     """family -> what was measured for it."""
     families = open_methods(job)
     if not families:
         return {}
-    works = [Find(method, job.settings.seed, len(families)) for method in families.values()]
-    told(WHAT, 0, len(works))
-    results = executor.each(works, lambda done: told(WHAT, done, len(works)))
+    works = [FindLearningRates(method, job.settings.seed, len(families)) for method in families.values()]
+    progress(WHAT, 0, len(works))
+    results = executor.each(works, lambda done: progress(WHAT, done, len(works)))
     return dict(zip(families, results, strict=True))
 
 
@@ -154,19 +154,19 @@ def fitted(job: "Job", rates: Mapping[str, Any]) -> "Job":
     families = open_methods(job)
     space: dict[str, dict[str, Any]] = {name: dict(fields) for name, fields in job.space.items()}
     notes = []
-    for family, found in rates.items():
-        if families.get(family) != found["method"]:
+    for family, measurement in rates.items():
+        if families.get(family) != measurement["method"]:
             continue
-        if "low" not in found:
-            notes.append(_unmoved(family, found))
+        if "low" not in measurement:
+            notes.append(_unmoved(family, measurement))
             continue
-        own = _rate(job.space, found["method"])
+        own = _rate(job.space, measurement["method"])
         for name, fields in space.items():
-            said = {"lr", f"{name}.lr"} & {*job.task.space, *job.settings.space}
-            if find(Method, name).family == family and isinstance(fields.get("lr"), Range) and not said:
+            specified = {"lr", f"{name}.lr"} & {*job.task.space, *job.settings.space}
+            if find(Method, name).family == family and isinstance(fields.get("lr"), Range) and not specified:
                 scale = _rate(job.space, name).low / own.low
                 fields["lr"] = replace(
-                    fields["lr"], low=_short(found["low"] * scale), high=_short(found["high"] * scale)
+                    fields["lr"], low=_short(measurement["low"] * scale), high=_short(measurement["high"] * scale)
                 )
     return replace(job, space=space, rates=dict(rates), notes=(*job.notes, *notes))
 
@@ -177,12 +177,12 @@ def _rate(space: Spaces, method: str) -> Range:
     return rate
 
 
-def _unmoved(family: str, found: Mapping[str, Any]) -> str:
+def _unmoved(family: str, measurement: Mapping[str, Any]) -> str:
     """What is said where no rate does anything."""
-    most = max(map(float, found["tried"]))
+    most = max(map(float, measurement["tried"]))
     return (
-        f"no learning rate up to {most:g} moved forgetting from the base's {found['base'][FORGETTING]:g} without breaking the model "
-        f"within {found['steps']} steps of {found['method']} ({family}): give --space lr=LOW:HIGH or epochs=LOW:HIGH, or look at "
+        f"no learning rate up to {most:g} moved forgetting from the base's {measurement['base'][FORGETTING]:g} without breaking the model "
+        f"within {measurement['steps']} steps of {measurement['method']} ({family}): give --space lr=LOW:HIGH or epochs=LOW:HIGH, or look at "
         "whether the queries ask for what the forget rows teach"
     )
 

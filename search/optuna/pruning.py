@@ -1,7 +1,7 @@
 """Which trial is hopeless: Optuna's pruners, asked wherever the trial runs.
 
 Pruners know single objectives only, and methods forget at different paces: so each method has a study of its own, of
-rungs alone. A trial takes what earlier trials of its method came to along as a `Judge`, fixed when it was asked for: so
+rungs alone. A trial takes what earlier trials of its method came to along as a `TrialPruner`, fixed when it was asked for: so
 its fate hangs on nothing that runs beside it, and is the same on one core and on many machines.
 """
 
@@ -14,7 +14,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from froc.search.optuna.space import pick
-from froc.search.run_folder import Started
+from froc.search.run_folder import TrialRecord
 from froc.search.sealed.ranking import excess
 
 PRUNERS: dict[str, Callable[[], optuna.pruners.BasePruner]] = {
@@ -30,7 +30,7 @@ STRIDE = 1_000_000
 """Optuna's step of a query is its number plus this times its rung."""
 
 
-class Judge:
+class TrialPruner:
     """Decides about one trial; travels with it. before: the rungs of trials that ended before it was asked for."""
 
     def __init__(self, pruner: str, limits: Mapping[str, float], method: str, before: Sequence[FrozenTrial]) -> None:
@@ -52,7 +52,7 @@ class Judge:
         return hopeless
 
 
-class Rungs:
+class PruningHistory:
     """What finished trials showed on the way, method by method, in the order in which they are told."""
 
     def __init__(self, pruner: str, methods: Iterable[str], limits: Mapping[str, float]) -> None:
@@ -65,25 +65,25 @@ class Rungs:
         """Whether the pruner needs the losses of single queries."""
         return self._pruner in BY_QUERY
 
-    def judge(self, method: str) -> Judge:
+    def pruner(self, method: str) -> TrialPruner:
         """Of a trial that is about to start."""
-        return Judge(self._pruner, self._limits, method, self._studies[method].get_trials(deepcopy=False))
+        return TrialPruner(self._pruner, self._limits, method, self._studies[method].get_trials(deepcopy=False))
 
-    def remember(self, line: Started, best: float | None, seen: Sequence[Sequence[float]] = ()) -> None:
+    def remember(self, record: TrialRecord, best: float | None, seen: Sequence[Sequence[float]] = ()) -> None:
         """A trial has ended. best: smallest excess among its configurations, None where it is not complete."""
-        study = self._studies[line.method]
+        study = self._studies[record.method]
         trial = study.ask()
-        for place in range(1, len(line.rungs) + 1):
-            _report(trial, self._pruner, self._limits, line.rungs[:place], seen[:place])
+        for place in range(1, len(record.rungs) + 1):
+            _report(trial, self._pruner, self._limits, record.rungs[:place], seen[:place])
             trial.should_prune()
         if best is not None:
             study.tell(trial, best)
         else:
-            study.tell(trial, state=TrialState.PRUNED if line.rungs else TrialState.FAIL)
+            study.tell(trial, state=TrialState.PRUNED if record.rungs else TrialState.FAIL)
 
 
 @contextmanager
-def settled() -> Iterator[None]:
+def quiet_optuna() -> Iterator[None]:
     """Optuna marks some of what froc relies on experimental; froc pins Optuna's range."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -95,7 +95,7 @@ def settled() -> Iterator[None]:
 def _study(pruner: str, method: str) -> optuna.Study:
     # a new study is nothing that a user of froc wants to read of
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    with settled():
+    with quiet_optuna():
         made: optuna.pruners.BasePruner = pick("pruner", PRUNERS, pruner)()
     return optuna.create_study(study_name=f"froc-{method}", direction="minimize", pruner=made)
 

@@ -15,10 +15,10 @@ import optuna
 from sqlalchemy.exc import SQLAlchemyError
 
 from froc.errors import InputError
-from froc.search.optuna.pruning import settled
+from froc.search.optuna.pruning import quiet_optuna
 from froc.search.optuna.space import suggest
 from froc.search.optuna.study import Study
-from froc.search.run_folder import Started
+from froc.search.run_folder import TrialRecord
 
 TRIES = 4
 
@@ -26,8 +26,8 @@ TRIES = 4
 class Shared(Study):
     """url: of Optuna's storage, such as postgresql://user@host/database; plan: digest that drivers must have in common."""
 
-    def __init__(self, url: str, plan: str, *said: Any, **named: Any) -> None:
-        super().__init__(None, *said, **named)
+    def __init__(self, url: str, plan: str, *arguments: Any, **options: Any) -> None:
+        super().__init__(None, *arguments, **options)
         self._url, self._name = url, f"froc-{plan[:16]}"
         self._held: dict[int, optuna.Trial] = {}
         self._known: set[int] = set()
@@ -56,8 +56,10 @@ class Shared(Study):
         """What the sampler proposes, knowing what other drivers were told by now."""
         assert self._study is not None
         self._learn_from_others()
-        told = self._drawn(number, again)
-        fixed = {"method": told[0]} | {f"{told[0]}.{name}": value for name, value in told[1].items()} if told else {}
+        drawn = self._drawn(number, again)
+        fixed = (
+            {"method": drawn[0]} | {f"{drawn[0]}.{name}": value for name, value in drawn[1].items()} if drawn else {}
+        )
         trial = self._held.pop(number, None) or self._running(number)
         self._study.sampler = optuna.samplers.PartialFixedSampler(fixed, self._seeded(number))
         self._trials[number] = trial
@@ -86,7 +88,7 @@ class Shared(Study):
         if trial.constraints:
             worst = max(trial.constraints[risk] / alpha for risk, alpha in self._budget.items())
             self._best[method] = min(self._best.get(method, worst), worst)
-        if self._whole:
+        if self._draws_methods:
             return
         self._methods[method].add_trial(
             optuna.trial.create_trial(
@@ -95,8 +97,8 @@ class Shared(Study):
             )
         )  # fmt: skip
 
-    def _open(self, done: Sequence[Started]) -> optuna.Study:
-        self._known |= {line.trial for line in done}
+    def _open(self, done: Sequence[TrialRecord]) -> optuna.Study:
+        self._known |= {record.trial for record in done}
         for left in reversed(range(TRIES)):
             try:
                 return self._joined()
@@ -119,6 +121,6 @@ class Shared(Study):
             study_name=self._name, storage=self._storage, load_if_exists=True,
             directions=["minimize"] * len(self._aim.names),
         )  # fmt: skip
-        with settled():
+        with quiet_optuna():
             study.set_metric_names(list(self._aim.names))
         return study

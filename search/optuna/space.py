@@ -15,7 +15,7 @@ from froc.plugins import find, names, spelled
 from froc.training.method import Method, Wrapper
 
 Spaces = Mapping[str, Mapping[str, Space]]
-Said = tuple[float, float] | list[str]
+UserDomain = tuple[float, float] | list[str]
 """A range's ends, or values one by one."""
 
 
@@ -31,12 +31,12 @@ def choose(wanted: Sequence[str], view: SearchView) -> tuple[list[str], list[str
     chosen: dict[str, None] = {}
     notes: dict[str, None] = {}
     for word in wanted or (STANDARD,):
-        some = group(word)
-        for name in some or [spelled(Method, word)]:
+        members = group(word)
+        for name in members or [spelled(Method, word)]:
             reason = _lacks(name, view)
             if reason is None:
                 chosen[name] = None
-            elif some:
+            elif members:
                 notes[f"left out: {reason}"] = None
             else:
                 raise InputError(f"{reason}; add them or leave the method out")
@@ -46,12 +46,12 @@ def choose(wanted: Sequence[str], view: SearchView) -> tuple[list[str], list[str
 def group(word: str) -> list[str]:
     """Methods that a word stands for together; none where it is no such word."""
     plain = {name: find(Method, name) for name in names(Method)}
-    plain = {name: one for name, one in plain.items() if not issubclass(one, Wrapper)}
+    plain = {name: method for name, method in plain.items() if not issubclass(method, Wrapper)}
     if word == STANDARD:
-        return [name for name, one in plain.items() if one.standard]
+        return [name for name, method in plain.items() if method.standard]
     if word == "all":
-        return [name for name, one in plain.items() if one.family not in ("control", "composition")]
-    return [name for name, one in plain.items() if one.family == word]
+        return [name for name, method in plain.items() if method.family not in ("control", "composition")]
+    return [name for name, method in plain.items() if method.family == word]
 
 
 def _lacks(name: str, view: SearchView) -> str | None:
@@ -60,10 +60,10 @@ def _lacks(name: str, view: SearchView) -> str | None:
     roles = method.roles()
     if method.brought and view.retrained is None:
         return f"{name} needs a model trained without the forget rows, which the embedded task brings (or retrained = in task.toml)"
-    asked = all(row.question for row in view.forget)
-    if "refusal" in roles and not (view.refusals and asked):
+    have_questions = all(row.question for row in view.forget)
+    if "refusal" in roles and not (view.refusals and have_questions):
         return f"{name} needs refusals (idk.txt in the task folder) and forget rows with questions"
-    if any(one.asks for one in method.sources().values()) and not asked:
+    if any(source.asks for source in method.sources().values()) and not have_questions:
         return f"{name} needs forget rows with questions, for which it writes other answers"
     if "retain" in roles and not view.retain:
         return f"{name} needs retain rows"
@@ -71,7 +71,7 @@ def _lacks(name: str, view: SearchView) -> str | None:
 
 
 def build(
-    methods: Sequence[str], task: Mapping[str, tuple[float, float]], user: Mapping[str, Said]
+    methods: Sequence[str], task: Mapping[str, tuple[float, float]], user: Mapping[str, UserDomain]
 ) -> dict[str, dict[str, Space]]:
     """The space of every method: its own ranges, narrowed by the task's, those overruled by the user's.
 
@@ -79,12 +79,12 @@ def build(
     Raises InputError for a key that no method has.
     """
     made: dict[str, dict[str, Space]] = {name: dict(spaces(find(Method, name))) for name in methods}
-    sources: tuple[Mapping[str, Said], ...] = (dict(task), user)
+    sources: tuple[Mapping[str, UserDomain], ...] = (dict(task), user)
     for source in sources:
-        for key, said in source.items():
+        for key, limits in source.items():
             # a task speaks to all methods, also to those that are not searched now
             if source is user or _targets(made, key) or not _known(key):
-                _narrow(made, key, said)
+                _narrow(made, key, limits)
                 if key == "lr" and source is not user:
                     _pace(made)
     return made
@@ -99,7 +99,7 @@ def _targets(made: Mapping[str, dict[str, Space]], key: str) -> list[dict[str, S
 def _known(key: str) -> bool:
     """Whether any method, searched or not, has the hyperparameter that a key names."""
     only, _, name = key.rpartition(".")
-    return any(name in spaces(find(Method, one)) for one in ([only] if only else names(Method)))
+    return any(name in spaces(find(Method, method)) for method in ([only] if only else names(Method)))
 
 
 def _pace(made: dict[str, dict[str, Space]]) -> None:
@@ -114,39 +114,46 @@ def suggest(trial: BaseTrial, space: Spaces) -> tuple[str, dict[str, Any]]:
     """Draw (method, params) for a trial."""
     method = str(trial.suggest_categorical("method", list(space)))
     params: dict[str, Any] = {}
-    for name, what in space[method].items():
+    for name, field_space in space[method].items():
         label = f"{method}.{name}"
-        if not what.meant(params):
+        if not field_space.meant(params):
             continue
-        if isinstance(what, Choice):
-            params[name] = trial.suggest_categorical(label, list(what.options))
-        elif what.integer:
-            params[name] = trial.suggest_int(label, int(what.low), int(what.high), log=what.log)
+        if isinstance(field_space, Choice):
+            params[name] = trial.suggest_categorical(label, list(field_space.options))
+        elif field_space.integer:
+            params[name] = trial.suggest_int(label, int(field_space.low), int(field_space.high), log=field_space.log)
         else:
-            params[name] = trial.suggest_float(label, what.low, what.high, log=what.log)
+            params[name] = trial.suggest_float(label, field_space.low, field_space.high, log=field_space.log)
     return method, params
 
 
-def spread(fields: Mapping[str, Space], count: int, seed: int) -> list[dict[str, Any]]:
+def sobol_configs(fields: Mapping[str, Space], count: int, seed: int) -> list[dict[str, Any]]:
     """`count` configurations that cover a method's space evenly, options of a choice in turn (scrambled Sobol)."""
     points = Sobol(max(1, len(fields)), rng=np.random.default_rng(seed)).random(count)
-    return [{name: _at(what, float(u)) for (name, what), u in zip(fields.items(), row, strict=False)} for row in points]
+    return [
+        {name: _at(field_space, float(u)) for (name, field_space), u in zip(fields.items(), row, strict=False)}
+        for row in points
+    ]
 
 
-def _at(what: Space, share: float) -> Any:
+def _at(field_space: Space, share: float) -> Any:
     """The value at a share in [0, 1) of a space."""
-    if isinstance(what, Choice):
-        return what.options[int(share * len(what.options))]
-    if what.integer:
-        return int(what.low) + int(share * (int(what.high) - int(what.low) + 1))
-    if what.log:
-        return min(what.high, max(what.low, what.low * (what.high / what.low) ** share))
-    return what.low + share * (what.high - what.low)
+    if isinstance(field_space, Choice):
+        return field_space.options[int(share * len(field_space.options))]
+    if field_space.integer:
+        return int(field_space.low) + int(share * (int(field_space.high) - int(field_space.low) + 1))
+    if field_space.log:
+        return min(
+            field_space.high, max(field_space.low, field_space.low * (field_space.high / field_space.low) ** share)
+        )
+    return field_space.low + share * (field_space.high - field_space.low)
 
 
 def written(space: Spaces) -> dict[str, dict[str, str]]:
     """The space as text, for the plan."""
-    return {method: {name: str(what) for name, what in fields.items()} for method, fields in space.items()}
+    return {
+        method: {name: str(field_space) for name, field_space in fields.items()} for method, fields in space.items()
+    }
 
 
 def size(space: Spaces) -> int:
@@ -169,25 +176,25 @@ def _drawable(
     if not names:
         return 1
     name, rest = names[0], names[1:]
-    what = fields[name]
-    if not what.meant(drawn):
+    field_space = fields[name]
+    if not field_space.meant(drawn):
         return _drawable(method, fields, rest, drawn, loose)
-    values = _values(what)
+    values = _values(field_space)
     if values is None:
         loose[f"{method}.{name}"] = None
         values = (None,)
-    if any(name in other.when for other in fields.values()):
+    if any(name in sibling.when for sibling in fields.values()):
         return sum(_drawable(method, fields, rest, {**drawn, name: value}, loose) for value in values)
     return len(values) * _drawable(method, fields, rest, drawn, loose)
 
 
-def _values(what: Space) -> Sequence[Any] | None:
-    if isinstance(what, Choice):
-        return what.options
-    return range(int(what.low), int(what.high) + 1) if what.integer else None
+def _values(field_space: Space) -> Sequence[Any] | None:
+    if isinstance(field_space, Choice):
+        return field_space.options
+    return range(int(field_space.low), int(field_space.high) + 1) if field_space.integer else None
 
 
-def _narrow(made: dict[str, dict[str, Space]], key: str, said: Said) -> None:
+def _narrow(made: dict[str, dict[str, Space]], key: str, limits: UserDomain) -> None:
     name = key.rpartition(".")[2]
     targets = _targets(made, key)
     if not targets:
@@ -195,28 +202,28 @@ def _narrow(made: dict[str, dict[str, Space]], key: str, said: Said) -> None:
         raise InputError(f"no method searched here has a hyperparameter {key!r}; there are: {known}")
     for fields in targets:
         old = fields[name]
-        new = _listed(key, said, old) if isinstance(said, list) else _range(key, said, old)
+        new = _listed(key, limits, old) if isinstance(limits, list) else _range(key, limits, old)
         fields[name] = replace(new, when=old.when)
 
 
-def _range(key: str, said: tuple[float, float], old: Space) -> Space:
-    low, high = said
+def _range(key: str, limits: tuple[float, float], old: Space) -> Space:
+    low, high = limits
     if not isinstance(old, Range) or not low <= high or (old.log and low <= 0):
         raise InputError(f"{key}={low:g}:{high:g} is no range; give LOW:HIGH with LOW <= HIGH (above 0 on a log scale)")
     return Range(int(low), int(high)) if old.integer else Range(low, high, old.log)
 
 
-def _listed(key: str, said: Sequence[str], old: Space) -> Space:
+def _listed(key: str, listed: Sequence[str], old: Space) -> Space:
     if isinstance(old, Choice):
         known = {str(option): option for option in old.options}
-        unknown = [value for value in said if value not in known]
+        unknown = [value for value in listed if value not in known]
         if unknown:
             raise InputError(f"{key}={unknown[0]} makes no sense; it is one of {', '.join(known)}")
-        return Choice(tuple(known[value] for value in dict.fromkeys(said)))
+        return Choice(tuple(known[value] for value in dict.fromkeys(listed)))
     try:
-        values = [int(value) if old.integer else float(value) for value in said]
+        values = [int(value) if old.integer else float(value) for value in listed]
     except ValueError:
-        raise InputError(f"{key}={','.join(said)} is no list of numbers that this hyperparameter takes") from None
+        raise InputError(f"{key}={','.join(listed)} is no list of numbers that this hyperparameter takes") from None
     if old.log and min(values) <= 0:
         raise InputError(f"{key}={min(values):g} is not above 0, as it must be on a log scale")
     return Choice(tuple(dict.fromkeys(values)))

@@ -19,9 +19,9 @@ from optuna.trial import FrozenTrial, TrialState
 from froc import hashing
 from froc.hyperparameters import Choice, Space
 from froc.risk.froc_score import Weighing, against_base
-from froc.search.optuna.pruning import Judge, Rungs, settled
-from froc.search.optuna.space import Spaces, pick, spread, suggest
-from froc.search.run_folder import FINISHED, Started
+from froc.search.optuna.pruning import PruningHistory, TrialPruner, quiet_optuna
+from froc.search.optuna.space import Spaces, pick, sobol_configs, suggest
+from froc.search.run_folder import FINISHED, TrialRecord
 from froc.search.sealed.ranking import excess
 
 
@@ -32,16 +32,16 @@ class Grid(optuna.samplers.BruteForceSampler):
         """Nothing: the inherited method stops a loop that froc does not run."""
 
 
-WHOLE = ("random", "grid")
+JOINT_SAMPLERS = ("random", "grid")
 """Samplers that draw the method along with its hyperparameters; the others are asked for one method's."""
-AWAY = 0.25
+RANDOM_FRACTION = 0.25
 """Share of trials that are drawn at random all the same: a model that is sure too early would never leave."""
-STARTS = 8
+SOBOL_TRIALS = 8
 """Trials of a method that are spread evenly over its space before a sampler models it."""
 SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
-    "tpe": lambda seed: optuna.samplers.TPESampler(seed=seed, multivariate=True, n_startup_trials=STARTS),
-    "nsga2": lambda seed: optuna.samplers.NSGAIISampler(seed=seed, population_size=STARTS),
-    "gp": lambda seed: optuna.samplers.GPSampler(seed=seed, n_startup_trials=STARTS),
+    "tpe": lambda seed: optuna.samplers.TPESampler(seed=seed, multivariate=True, n_startup_trials=SOBOL_TRIALS),
+    "nsga2": lambda seed: optuna.samplers.NSGAIISampler(seed=seed, population_size=SOBOL_TRIALS),
+    "gp": lambda seed: optuna.samplers.GPSampler(seed=seed, n_startup_trials=SOBOL_TRIALS),
     "random": lambda seed: optuna.samplers.RandomSampler(seed=seed),
     "grid": lambda seed: Grid(seed=seed),
 }
@@ -52,19 +52,19 @@ class Aim:
     """What Optuna minimizes. names: of the values; values: of a complete trial, from its line alone."""
 
     names: tuple[str, ...]
-    values: Callable[[Started], list[float]]
+    values: Callable[[TrialRecord], list[float]]
 
 
 def _margin(budget: Mapping[str, float], weighing: Weighing) -> Aim:
-    return Aim(("worst_risk_over_budget",), lambda line: [1.0 + excess(line.search or {}, budget)])
+    return Aim(("worst_risk_over_budget",), lambda record: [1.0 + excess(record.search or {}, budget)])
 
 
 def _pareto(budget: Mapping[str, float], weighing: Weighing) -> Aim:
-    return Aim(tuple(budget), lambda line: [(line.search or {})[risk] for risk in budget])
+    return Aim(tuple(budget), lambda record: [(record.search or {})[risk] for risk in budget])
 
 
 def _froc(budget: Mapping[str, float], weighing: Weighing) -> Aim:
-    return Aim(("froc_score",), lambda line: [float(against_base([line.averages or {}], weighing).e_r[0])])
+    return Aim(("froc_score",), lambda record: [float(against_base([record.averages or {}], weighing).e_r[0])])
 
 
 OBJECTIVES: dict[str, Callable[[Mapping[str, float], Weighing], Aim]] = {
@@ -84,16 +84,16 @@ class Study:
     ) -> None:  # fmt: skip
         self._space, self._budget, self._seed = space, dict(budget), seed
         self._sampler = pick("sampler", SAMPLERS, sampler)
-        self._rungs = Rungs(pruner, space, budget)
+        self._rungs = PruningHistory(pruner, space, budget)
         self._aim: Aim = pick("objective", OBJECTIVES, objective)(dict(budget), weighing or Weighing())
         self._path = path
         # what samplers warn of (a slower solver, say) is nothing that a user of froc could mend
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._study: optuna.Study | None = None
-        self._whole = sampler in WHOLE
+        self._draws_methods = sampler in JOINT_SAMPLERS
         self._methods = {m: optuna.create_study(directions=["minimize"] * len(self._aim.names)) for m in space}
         self._best: dict[str, float] = {}
-        self._asked: dict[int, optuna.Trial] = {}
+        self._method_trials: dict[int, optuna.Trial] = {}
         self._trials: dict[int, optuna.Trial] = {}
 
     @property
@@ -101,28 +101,28 @@ class Study:
         """Whether the pruner needs the losses of single queries."""
         return self._rungs.by_query
 
-    def judge(self, method: str) -> Judge:
+    def pruner(self, method: str) -> TrialPruner:
         """Of a trial that is about to start: it knows the trials that `tell` was told of so far."""
-        return self._rungs.judge(method)
+        return self._rungs.pruner(method)
 
-    def resume(self, log: Sequence[Started], queries: Callable[[str], list[list[float]]] = lambda _: []) -> None:
+    def resume(self, log: Sequence[TrialRecord], queries: Callable[[str], list[list[float]]] = lambda _: []) -> None:
         """Make `study.db` say what the log says. queries: config -> losses that its rungs measured, where needed."""
-        done = [line for line in log if line.status in FINISHED]
+        done = [record for record in log if record.status in FINISHED]
         self._study = self._open(done)
-        for line in done:
-            best = self.best(line)
-            if not self._whole:
-                frozen = _frozen(line, best, {line.method: self._space[line.method]}, self._budget, self._aim)
-                self._methods[line.method].add_trial(frozen)
+        for record in done:
+            best = self.best(record)
+            if not self._draws_methods:
+                frozen = _frozen(record, best, {record.method: self._space[record.method]}, self._budget, self._aim)
+                self._methods[record.method].add_trial(frozen)
             self._learn(best)
-            self._remember(line, best, queries(line.config) if self.by_query else ())
+            self._remember(record, best, queries(record.config) if self.by_query else ())
 
     def ask(self, number: int, again: tuple[str, Mapping[str, Any]] | None = None) -> tuple[str, dict[str, Any]]:
         """(method, params) of trial `number`. The first two rounds give every method its turn.
 
         again: what an interrupted attempt of the same trial was told.
         """
-        with settled():
+        with quiet_optuna():
             return self._suggested(number, again)
 
     def claim(self, after: int, most: int) -> int | None:
@@ -134,10 +134,10 @@ class Study:
 
     def _suggested(self, number: int, again: tuple[str, Mapping[str, Any]] | None) -> tuple[str, dict[str, Any]]:
         assert self._study is not None
-        told = self._drawn(number, again)
-        if told is not None:
-            named = {f"{told[0]}.{name}": value for name, value in told[1].items()}
-            self._study.enqueue_trial({"method": told[0]} | named)
+        drawn = self._drawn(number, again)
+        if drawn is not None:
+            named = {f"{drawn[0]}.{name}": value for name, value in drawn[1].items()}
+            self._study.enqueue_trial({"method": drawn[0]} | named)
         self._study.sampler = self._seeded(number)
         trial = self._study.ask()
         method, params = suggest(trial, self._space)
@@ -153,23 +153,25 @@ class Study:
 
         Samplers that model hyperparameters need the same ones in every trial, so each method has a study of its own.
         """
-        if self._whole:
+        if self._draws_methods:
             return again
         method = again[0] if again else self._turn(number)
         study = self._methods[method]
         draw = random.Random(hashing.derive_seed("explore", self._seed, number))
-        away = draw.random() < AWAY
+        away = draw.random() < RANDOM_FRACTION
         study.sampler = optuna.samplers.RandomSampler(seed=draw.getrandbits(32)) if away else self._seeded(number)
         before = len(study.get_trials(deepcopy=False))
         if again:
             study.enqueue_trial({f"{method}.{name}": value for name, value in again[1].items()})
-        elif before < STARTS:
-            first = spread(self._space[method], STARTS, hashing.derive_seed("starts", method, self._seed))[before]
+        elif before < SOBOL_TRIALS:
+            first = sobol_configs(self._space[method], SOBOL_TRIALS, hashing.derive_seed("starts", method, self._seed))[
+                before
+            ]
             study.enqueue_trial({f"{method}.{name}": value for name, value in first.items()})
         trial = study.ask()
-        found = suggest(trial, {method: self._space[method]})
-        self._asked[number] = trial
-        return found
+        suggested = suggest(trial, {method: self._space[method]})
+        self._method_trials[number] = trial
+        return suggested
 
     def _turn(self, number: int) -> str:
         """Every method twice, then the better ones more often: by 1 / rank of the best that each has come to."""
@@ -185,43 +187,46 @@ class Study:
         draw = random.Random(hashing.derive_seed("method", self._seed, number))
         return draw.choices(ranked, shares)[0]
 
-    def tell(self, line: Started, seen: Sequence[Sequence[float]] = ()) -> None:
+    def tell(self, record: TrialRecord, seen: Sequence[Sequence[float]] = ()) -> None:
         """Hand a finished trial to Optuna. seen: losses of the queries at its rungs, where the pruner needs them."""
         assert self._study is not None
-        trial = self._trials.pop(line.trial)
-        best = self.best(line)
+        trial = self._trials.pop(record.trial)
+        best = self.best(record)
         for key, value in _attributes(best).items():
             trial.set_user_attr(key, value)
         for risk, value in _constraints(best, self._budget).items():
             trial.set_constraint(risk, value)
-        self._study.tell(trial, _values(best, self._aim), state=_state(line))
-        asked = self._asked.pop(line.trial, None)
-        if asked is not None:
+        self._study.tell(trial, _values(best, self._aim), state=_state(record))
+        own_trial = self._method_trials.pop(record.trial, None)
+        if own_trial is not None:
             for risk, value in _constraints(best, self._budget).items():
-                asked.set_constraint(risk, value)
-            self._methods[line.method].tell(asked, _values(best, self._aim), state=_state(line))
+                own_trial.set_constraint(risk, value)
+            self._methods[record.method].tell(own_trial, _values(best, self._aim), state=_state(record))
         self._learn(best)
-        self._remember(line, best, seen)
+        self._remember(record, best, seen)
 
-    def _learn(self, best: Started) -> None:
+    def _learn(self, best: TrialRecord) -> None:
         means = best.search or (best.rungs[-1][1] if best.rungs else None)
         if means:
             self._best[best.method] = min(self._best.get(best.method, math.inf), self.excess(means))
 
-    def best(self, line: Started) -> Started:
+    def best(self, record: TrialRecord) -> TrialRecord:
         """The configuration of a training run that lies deepest within the budgets: what the sampler learns from."""
-        if line.status != "complete":
-            return line
-        return min(line.configurations(), key=lambda one: (self.excess(one.search or {}), one.config))
+        if record.status != "complete":
+            return record
+        return min(
+            record.configurations(),
+            key=lambda configuration: (self.excess(configuration.search or {}), configuration.config),
+        )
 
     def excess(self, means: Mapping[str, float]) -> float:
         """How far the worst risk lies above its budget, in units of the budget; below 0 where all are within."""
         return excess(means, self._budget)
 
-    def _remember(self, line: Started, best: Started, seen: Sequence[Sequence[float]]) -> None:
-        self._rungs.remember(line, self.excess(best.search or {}) if line.status == "complete" else None, seen)
+    def _remember(self, record: TrialRecord, best: TrialRecord, seen: Sequence[Sequence[float]]) -> None:
+        self._rungs.remember(record, self.excess(best.search or {}) if record.status == "complete" else None, seen)
 
-    def _open(self, done: Sequence[Started]) -> optuna.Study:
+    def _open(self, done: Sequence[TrialRecord]) -> optuna.Study:
         url = f"sqlite:///{self._path}" if self._path else None
         try:
             study = (
@@ -236,55 +241,59 @@ class Study:
         for stale in self._path.parent.glob(f"{self._path.name}*") if self._path else ():
             stale.unlink()
         study = optuna.create_study(study_name="froc", storage=url, directions=["minimize"] * len(self._aim.names))
-        with settled():
+        with quiet_optuna():
             study.set_metric_names(list(self._aim.names))
-        for line in done:
-            study.add_trial(_frozen(line, self.best(line), self._space, self._budget, self._aim))
+        for record in done:
+            study.add_trial(_frozen(record, self.best(record), self._space, self._budget, self._aim))
         return study
 
 
-def _same(trials: Sequence[FrozenTrial], done: Sequence[Started]) -> bool:
-    found = [(trial.number, trial.user_attrs.get("config"), trial.state.is_finished()) for trial in trials]
-    return found == [(line.trial, line.config, True) for line in done]
+def _same(trials: Sequence[FrozenTrial], done: Sequence[TrialRecord]) -> bool:
+    known = [(trial.number, trial.user_attrs.get("config"), trial.state.is_finished()) for trial in trials]
+    return known == [(record.trial, record.config, True) for record in done]
 
 
-def _state(line: Started) -> TrialState:
-    if line.status == "complete":
+def _state(record: TrialRecord) -> TrialState:
+    if record.status == "complete":
         return TrialState.COMPLETE
-    return TrialState.PRUNED if line.status == "pruned" else TrialState.FAIL
+    return TrialState.PRUNED if record.status == "pruned" else TrialState.FAIL
 
 
-def _values(line: Started, aim: Aim) -> list[float] | None:
-    return aim.values(line) if line.status == "complete" else None
+def _values(record: TrialRecord, aim: Aim) -> list[float] | None:
+    return aim.values(record) if record.status == "complete" else None
 
 
-def _attributes(line: Started) -> dict[str, Any]:
-    where: dict[str, Any] = {name: line.params[name] for name in ("stop", "mix") if name in line.params}
-    return {"config": f"c{line.trial:04d}", "status": line.status, "seconds": line.seconds, **where}
+def _attributes(record: TrialRecord) -> dict[str, Any]:
+    where: dict[str, Any] = {name: record.params[name] for name in ("stop", "mix") if name in record.params}
+    return {"config": f"c{record.trial:04d}", "status": record.status, "seconds": record.seconds, **where}
 
 
-def _constraints(line: Started, budget: Mapping[str, float]) -> dict[str, float]:
+def _constraints(record: TrialRecord, budget: Mapping[str, float]) -> dict[str, float]:
     """risk -> how far above its budget, from the last measurement there is; a trial without one counts as worst."""
-    means = line.search or (line.rungs[-1][1] if line.rungs else dict.fromkeys(budget, 1.0))
+    means = record.search or (record.rungs[-1][1] if record.rungs else dict.fromkeys(budget, 1.0))
     return {risk: means[risk] - alpha for risk, alpha in budget.items()}
 
 
-def _frozen(line: Started, best: Started, space: Spaces, budget: Mapping[str, float], aim: Aim) -> FrozenTrial:
-    params = {"method": line.method} | {f"{line.method}.{name}": value for name, value in line.params.items()}
+def _frozen(
+    record: TrialRecord, best: TrialRecord, space: Spaces, budget: Mapping[str, float], aim: Aim
+) -> FrozenTrial:
+    params = {"method": record.method} | {f"{record.method}.{name}": value for name, value in record.params.items()}
     kinds: dict[str, BaseDistribution] = {"method": CategoricalDistribution(list(space))}
     kinds |= {
-        f"{line.method}.{name}": distribution(what) for name, what in space[line.method].items() if name in line.params
+        f"{record.method}.{name}": distribution(field_space)
+        for name, field_space in space[record.method].items()
+        if name in record.params
     }
     return optuna.trial.create_trial(
-        state=_state(line), values=_values(best, aim), params=params, distributions=kinds,
+        state=_state(record), values=_values(best, aim), params=params, distributions=kinds,
         user_attrs=_attributes(best), constraints=_constraints(best, budget),
     )  # fmt: skip
 
 
-def distribution(what: Space) -> BaseDistribution:
+def distribution(field_space: Space) -> BaseDistribution:
     """A hyperparameter's space in Optuna's words."""
-    if isinstance(what, Choice):
-        return CategoricalDistribution(list(what.options))
-    if what.integer:
-        return IntDistribution(int(what.low), int(what.high), log=what.log)
-    return FloatDistribution(what.low, what.high, log=what.log)
+    if isinstance(field_space, Choice):
+        return CategoricalDistribution(list(field_space.options))
+    if field_space.integer:
+        return IntDistribution(int(field_space.low), int(field_space.high), log=field_space.log)
+    return FloatDistribution(field_space.low, field_space.high, log=field_space.log)

@@ -13,7 +13,7 @@ from froc.loss_table import place, prefixes
 from froc.risk.claim import Candidate, Claim, Evidence, evidence_of_candidate, level, p_values
 from froc.risk.requirements import resized
 from froc.search.executors import Executor
-from froc.search.trial.work import Kept, Measure
+from froc.search.trial.work import KeptWeights, Measure
 
 Queries = Mapping[str, tuple[Query, ...]]
 """risk -> opened calibration queries."""
@@ -27,13 +27,13 @@ def measure(
     executor: Executor,
     queries: Queries,
     candidates: Sequence[Candidate],
-    kept: Mapping[str, Kept],
+    kept: Mapping[str, KeptWeights],
     done: Callable[[int, int], None],
     split: str = "calibration",
 ) -> pl.DataFrame:
     """The losses of every candidate on every query of a split. kept: config -> its parameters."""
-    everywhere = {risk: range(len(some)) for risk, some in queries.items()}
-    works = [Measure(split, one.config, kept[one.config], queries, everywhere) for one in candidates]
+    everywhere = {risk: range(len(of_risk)) for risk, of_risk in queries.items()}
+    works = [Measure(split, candidate.config, kept[candidate.config], queries, everywhere) for candidate in candidates]
     tables: list[pl.DataFrame] = executor.each(works, lambda count: done(count, len(candidates)))
     return pl.concat(tables)
 
@@ -42,7 +42,7 @@ def measure_in_rounds(
     executor: Executor,
     queries: Queries,
     candidates: Sequence[Candidate],
-    kept: Mapping[str, Kept],
+    kept: Mapping[str, KeptWeights],
     claim: Claim,
     order: pl.DataFrame,
     done: Callable[[int, int], None],
@@ -52,14 +52,16 @@ def measure_in_rounds(
     Valid whenever it stops: each p-value is one over the largest capital of a bet that is fair if the risk is too
     large, and looking at it earlier can only have shown a smaller capital.
     """
-    found: dict[str, list[pl.DataFrame]] = {candidate.config: [] for candidate in candidates}
+    by_config: dict[str, list[pl.DataFrame]] = {candidate.config: [] for candidate in candidates}
     active = list(candidates)
     for number in range(ROUNDS):
-        some = {risk: in_round(these, number, claim.unit[risk]) for risk, these in queries.items()}
-        works = [Measure("calibration", one.config, kept[one.config], queries, some) for one in active]
+        places = {risk: round_places(these, number, claim.unit[risk]) for risk, these in queries.items()}
+        works = [
+            Measure("calibration", candidate.config, kept[candidate.config], queries, places) for candidate in active
+        ]
         for candidate, measured in zip(active, executor.each(works), strict=True):
-            found[candidate.config].append(measured)
-        table = pl.concat([one for tables in found.values() for one in tables])
+            by_config[candidate.config].append(measured)
+        table = pl.concat([table for tables in by_config.values() for table in tables])
         active = _undecided(table, candidates, active, claim, order, number + 1)
         done(number + 1, ROUNDS)
         if not active:
@@ -68,14 +70,14 @@ def measure_in_rounds(
     return table
 
 
-def searched(table: pl.DataFrame, candidates: Sequence[Candidate], claim: Claim) -> pl.DataFrame:
+def listed_search_losses(table: pl.DataFrame, candidates: Sequence[Candidate], claim: Claim) -> pl.DataFrame:
     """Search losses that belong to a claim about a listed population: those units are known, not sampled."""
     listed = [risk for risk in claim.risks if claim.kind(risk) != "queries"]
     names = [candidate.config for candidate in candidates]
     return table.filter(pl.col("config").is_in(names) & pl.col("risk").is_in(listed))
 
 
-def in_round(queries: Sequence[Query], number: int, unit: str) -> list[int]:
+def round_places(queries: Sequence[Query], number: int, unit: str) -> list[int]:
     """Places of the queries whose units are measured in a round."""
     keys = [query.id if unit == "query" else query.unit for query in queries]
     units = sorted(set(keys), key=place)
@@ -94,13 +96,13 @@ def _undecided(
 ) -> list[Candidate]:
     """Active candidates that are neither certified by what is measured so far nor hopeless."""
     names = [candidate.config for candidate in candidates]
-    found: dict[str, Evidence] = {}
+    evidence: dict[str, Evidence] = {}
     for risk in claim.risks:
         rows, planned = prefixes(
             table, order.filter(pl.col("risk") == risk), risk=risk, configs=names, unit=claim.unit[risk]
         )
-        found[risk] = Evidence(rows, np.zeros(len(names), dtype=np.int64), 0, planned)
-    p = np.max([p_values(claim, risk, found, len(names)) for risk in claim.budget], axis=0)
+        evidence[risk] = Evidence(rows, np.zeros(len(names), dtype=np.int64), 0, planned)
+    p = np.max([p_values(claim, risk, evidence, len(names)) for risk in claim.budget], axis=0)
     weights = np.array([candidate.weight for candidate in candidates])
     passed = procedures.certified(claim.procedure, p, weights, level(claim))
     return [
@@ -109,17 +111,18 @@ def _undecided(
         if candidate in active
         and not passed[i]
         and not (
-            rounds >= EARLY and _hopeless({r: evidence_of_candidate(e, i) for r, e in found.items()}, claim, len(names))
+            rounds >= EARLY
+            and _hopeless({r: evidence_of_candidate(e, i) for r, e in evidence.items()}, claim, len(names))
         )
     ]
 
 
-def _hopeless(found: Mapping[str, Evidence], claim: Claim, candidates: int) -> bool:
+def _hopeless(evidence: Mapping[str, Evidence], claim: Claim, candidates: int) -> bool:
     """Whether it would not be certified, at the whole level, even if the rest went twice as well as what was seen."""
-    rest = {risk: replace(some, losses=_twice_as_well(some)) for risk, some in found.items()}
+    rest = {risk: replace(of_risk, losses=_twice_as_well(of_risk)) for risk, of_risk in evidence.items()}
     return any(p_values(claim, risk, rest, candidates)[0] > level(claim) for risk in claim.budget)
 
 
-def _twice_as_well(some: Evidence) -> Losses:
-    seen = np.asarray(some.losses)
-    return np.concatenate([seen, resized(seen // 2, some.planned - seen.shape[1])], axis=1)
+def _twice_as_well(evidence: Evidence) -> Losses:
+    seen = np.asarray(evidence.losses)
+    return np.concatenate([seen, resized(seen // 2, evidence.planned - seen.shape[1])], axis=1)

@@ -16,12 +16,12 @@ from froc.risk.claim import Claim, at_levels, evidence_from_matrix, p_values
 from froc.risk.evidence import of_search
 from froc.risk.requirements import first_level
 
-LIKELY = 0.8
+STOP_PROBABILITY = 0.8
 """Chance of a certificate at which a search may stop."""
 DRAWS = 100
 
 
-def chance(
+def certification_probability(
     table: pl.DataFrame,
     config: str,
     claim: Claim,
@@ -34,14 +34,14 @@ def chance(
     table: search losses; base: those of the base model, for relative budgets. units: risk -> calibration units. How one is imagined: `froc.planning.pass_probability.imagined`.
     """
     draw = np.random.default_rng(hashing.derive_seed("outlook", config))
-    some = {}
+    drawn_evidence = {}
     for risk in claim.risks:
         searched = of_search(table, risk, config, claim, base)
         seen = np.asarray(at_levels(claim, risk, searched, np.array([claim.budget.get(risk, 0.5)])).losses)[0]
         pool, places = imagined(draw, len(seen), units[risk], DRAWS)
         drawn = np.append(seen, SCALE)[np.take_along_axis(pool, places, 1)]
-        some[risk] = evidence_from_matrix(drawn.astype(np.int16))
+        drawn_evidence[risk] = evidence_from_matrix(drawn.astype(np.int16))
     # a listed population only makes it easier
     plain = replace(claim, population={}, listed={}, estimand={})
-    p = np.max([p_values(plain, risk, some, candidates) for risk in claim.budget], axis=0)
+    p = np.max([p_values(plain, risk, drawn_evidence, candidates) for risk in claim.budget], axis=0)
     return float((p <= first_level(claim, candidates)).mean())

@@ -13,13 +13,13 @@ from froc.bounds import Bound
 from froc.loss_table import SCALE
 from froc.plugins import make
 from froc.risk.certificate import Candidate
-from froc.search.run_folder import Started
+from froc.search.run_folder import TrialRecord
 
 NEAR_MISSES = 2
 """Candidates above a budget on the search queries that are tested all the same, when there is room."""
 PER_TRIAL = 2
 """Candidates from one training run."""
-HOPELESS = 0.01
+IMPLAUSIBLE = 0.01
 """Search losses that are at most this likely under a risk within budget are no near miss."""
 
 Sums = dict[str, dict[str, tuple[int, int]]]
@@ -28,16 +28,16 @@ Sums = dict[str, dict[str, tuple[int, int]]]
 
 @dataclass(frozen=True)
 class Ranked:
-    """A configuration with what decides its place. doubt: largest search p-value; excess: see `excess`; totals: its sums of losses."""
+    """A configuration with what decides its place. search_p_value: largest search p-value; excess: see `excess`; totals: its sums of losses."""
 
-    line: Started
-    doubt: float
+    record: TrialRecord
+    search_p_value: float
     excess: float
     totals: tuple[int, ...] = ()
 
 
 def rank(
-    log: Sequence[Started], found: Mapping[str, Mapping[str, tuple[int, int]]], budget: Mapping[str, float]
+    log: Sequence[TrialRecord], sums: Mapping[str, Mapping[str, tuple[int, int]]], budget: Mapping[str, float]
 ) -> list[Ranked]:
     """Configurations that were measured under every budgeted risk, best first: within budget the likeliest to be
     feasible, then the nearest misses.
@@ -48,34 +48,34 @@ def rank(
     """
     complete = [
         configuration
-        for line in log
-        if line.status == "complete" and line.search
-        for configuration in line.configurations()
+        for record in log
+        if record.status == "complete" and record.search
+        for configuration in record.configurations()
     ]
     measured = [
-        configuration for configuration in complete if budget.keys() <= found.get(configuration.config, {}).keys()
+        configuration for configuration in complete if budget.keys() <= sums.get(configuration.config, {}).keys()
     ]
-    return ordered([_ranked(configuration, found[configuration.config], budget) for configuration in measured])
+    return ordered([_ranked(configuration, sums[configuration.config], budget) for configuration in measured])
 
 
-def _ranked(line: Started, sums: Mapping[str, tuple[int, int]], budget: Mapping[str, float]) -> Ranked:
-    return Ranked(line, _doubt(sums, budget), _excess(sums, budget), tuple(sums[risk][0] for risk in budget))
+def _ranked(record: TrialRecord, sums: Mapping[str, tuple[int, int]], budget: Mapping[str, float]) -> Ranked:
+    return Ranked(record, _search_p_value(sums, budget), _excess(sums, budget), tuple(sums[risk][0] for risk in budget))
 
 
-def ordered(found: Sequence[Ranked]) -> list[Ranked]:
+def ordered(ranked: Sequence[Ranked]) -> list[Ranked]:
     """Best first."""
-    within = sorted((r for r in found if r.excess <= 0), key=lambda r: (r.doubt, r.excess, r.line.trial))
-    misses = sorted((r for r in found if r.excess > 0), key=lambda r: (r.excess, r.line.trial))
+    within = sorted((r for r in ranked if r.excess <= 0), key=lambda r: (r.search_p_value, r.excess, r.record.trial))
+    misses = sorted((r for r in ranked if r.excess > 0), key=lambda r: (r.excess, r.record.trial))
     return within + misses
 
 
 def sums(table: pl.DataFrame) -> Sums:
     """Of a loss table."""
-    found: Sums = {}
+    totals: Sums = {}
     grouped = table.group_by("config", "risk").agg(pl.col("loss").cast(pl.Int64).sum(), pl.len().alias("n"))
     for config, risk, total, count in grouped.iter_rows():
-        found.setdefault(config, {})[risk] = total, count
-    return found
+        totals.setdefault(config, {})[risk] = total, count
+    return totals
 
 
 def shortlist(ranked: Sequence[Ranked], count: int) -> list[Candidate]:
@@ -89,7 +89,7 @@ def shortlist(ranked: Sequence[Ranked], count: int) -> list[Candidate]:
     misses = [r for r in candidates if r.excess > 0][: NEAR_MISSES if within else NEAR_MISSES + 1]
     chosen = (within + misses)[:count]
     return [
-        Candidate(r.line.config, r.line.method, dict(r.line.params), 1.0 / place)
+        Candidate(r.record.config, r.record.method, dict(r.record.params), 1.0 / place)
         for place, r in enumerate(chosen, start=1)
     ]
 
@@ -127,13 +127,16 @@ def worth_opening(
     Looking at calibration queries spends them; candidates that are surely above a budget on search queries, where choosing has
     made them look better than they are, would not pass. sums: of each candidate; units: risk -> search units.
     """
-    return any(all(_plausible(*one[risk], units[risk], alpha) for risk, alpha in budget.items()) for one in sums)
+    return any(
+        all(_plausible(*of_candidate[risk], units[risk], alpha) for risk, alpha in budget.items())
+        for of_candidate in sums
+    )
 
 
 def _plausible(total: int, count: int, units: int, alpha: float) -> bool:
     # queries of one group hang together, so that only units count
     lost = min(SCALE * units, round(total * units / count))
-    return p_value(SCALE * units - lost, units, 1.0 - alpha) > HOPELESS
+    return p_value(SCALE * units - lost, units, 1.0 - alpha) > IMPLAUSIBLE
 
 
 def _distinct(ranked: Sequence[Ranked]) -> list[Ranked]:
@@ -141,7 +144,7 @@ def _distinct(ranked: Sequence[Ranked]) -> list[Ranked]:
     known: set[tuple[int, tuple[int, ...]]] = set()
     kept = []
     for r in ranked:
-        key = r.line.trial, r.totals
+        key = r.record.trial, r.totals
         if not r.totals or key not in known:
             kept.append(r)
         known.add(key)
@@ -149,14 +152,14 @@ def _distinct(ranked: Sequence[Ranked]) -> list[Ranked]:
 
 
 def _before(ranked: Sequence[Ranked], place: int) -> int:
-    return sum(r.line.trial == ranked[place].line.trial for r in ranked[:place])
+    return sum(r.record.trial == ranked[place].record.trial for r in ranked[:place])
 
 
 def _excess(sums: Mapping[str, tuple[int, int]], budget: Mapping[str, float]) -> float:
     return excess({risk: sums[risk][0] / (SCALE * sums[risk][1]) for risk in budget}, budget)
 
 
-def _doubt(sums: Mapping[str, tuple[int, int]], budget: Mapping[str, float]) -> float:
+def _search_p_value(sums: Mapping[str, tuple[int, int]], budget: Mapping[str, float]) -> float:
     return max(p_value(*sums[risk], alpha) for risk, alpha in budget.items())
 
 

@@ -10,11 +10,11 @@ from froc.search.plan import Plan
 from froc.search.run_folder import Folder, write_json
 from froc.search.sealed import ranking
 
-MOVED = 0.02
+MIN_FALL = 0.02
 """A risk that fell by less than this has not moved."""
 
 
-def record(
+def write_unopened(
     folder: Folder,
     nearest: Sequence[Candidate],
     sums: ranking.Sums,
@@ -55,21 +55,21 @@ def _reason(
     budget: Mapping[str, float],
     base: Mapping[str, Mapping[str, Any]],
 ) -> str:
-    said = "nothing worth opening: no configuration is near its budgets on search queries, so the calibration queries stay sealed"
+    reason = "nothing worth opening: no configuration is near its budgets on search queries, so the calibration queries stay sealed"
     if best is not None:
         named = ", ".join(
             f"{risk} {means[best.config][risk]:.3f} (budget {alpha:g}{_share_of(base.get(risk, {}))})"
             for risk, alpha in budget.items()
         )
-        said += f"; closest is {best.config} ({best.method}) with {named}"
+        reason += f"; closest is {best.config} ({best.method}) with {named}"
     before = base.get(FORGETTING, {}).get("before")
     lowest = min((of[FORGETTING] for of in means.values() if FORGETTING in of), default=None)
-    if before is not None and lowest is not None and lowest > before - MOVED:
+    if before is not None and lowest is not None and lowest > before - MIN_FALL:
         return (
-            f"{said}; no trial moved forgetting from the base model's {before:.3f} (lowest {lowest:.3f}): raise the learning "
+            f"{reason}; no trial moved forgetting from the base model's {before:.3f} (lowest {lowest:.3f}): raise the learning "
             "rates (--space lr=LOW:HIGH), train longer (--space epochs=5:20) or more parameters (--train full)"
         )
-    return f"{said}; the same command with more --trials goes on in this run folder, or raise the budget in a new one"
+    return f"{reason}; the same command with more --trials goes on in this run folder, or raise the budget in a new one"
 
 
 def _share_of(shown: Mapping[str, Any]) -> str:

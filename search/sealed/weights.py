@@ -14,15 +14,17 @@ from froc.models import base as models
 from froc.models import weights_digest
 from froc.models.base import Base, digest_of, read_weights
 from froc.risk.claim import Candidate
-from froc.search.external_model import Given
-from froc.search.trial.work import Kept
+from froc.search.external_model import ExternalModel
+from froc.search.trial.work import KeptWeights
 
 
 def bound(
-    base: Base, candidates: Sequence[Candidate], kept: Mapping[str, Kept], given: Given | None
+    base: Base, candidates: Sequence[Candidate], kept: Mapping[str, KeptWeights], external: ExternalModel | None
 ) -> list[Candidate]:
     """The candidates with the digests of their weights. kept: config -> parameters. given: the one candidate there is, from elsewhere."""
-    return [replace(candidate, weights_digest=_digest(base, kept[candidate.config], given)) for candidate in candidates]
+    return [
+        replace(candidate, weights_digest=_digest(base, kept[candidate.config], external)) for candidate in candidates
+    ]
 
 
 def of_base(base: Base) -> str:
@@ -31,14 +33,14 @@ def of_base(base: Base) -> str:
     return digest_of(base)
 
 
-def files_beside(base: Base, given: Given | None) -> dict[str, str]:
+def files_beside(base: Base, external: ExternalModel | None) -> dict[str, str]:
     """Of what would be written beside the weights, file by file (`froc.models.weights_digest.beside`): it decides what the weights do."""
-    if given is not None and not given.adapted:
-        return weights_digest.beside({name: hashing.sha256_file(given.folder / name) for name in given.names})
+    if external is not None and not external.adapted:
+        return weights_digest.beside({name: hashing.sha256_file(external.folder / name) for name in external.names})
     return models.files_beside(base)
 
 
-def of_kept(base: Base, kept: Kept) -> str:
+def of_kept(base: Base, kept: KeptWeights) -> str:
     """Of parameters that a trial came to; they stand in the base model's place afterwards."""
     base.scope.activate([0])
     base.scope.put(read_weights(kept) if isinstance(kept, Path) else kept)
@@ -46,13 +48,13 @@ def of_kept(base: Base, kept: Kept) -> str:
 
 
 def refuse_retrained(
-    base: Base, candidates: Sequence[Candidate], kept: Mapping[str, Kept], given: Given | None
+    base: Base, candidates: Sequence[Candidate], kept: Mapping[str, KeptWeights], external: ExternalModel | None
 ) -> None:
     """InputError where parameters that were made once more are not those that were sealed; seals of older versions bind none."""
     for candidate in candidates:
         if candidate.weights_digest is None:
             continue
-        if _digest(base, kept[candidate.config], given) != candidate.weights_digest:
+        if _digest(base, kept[candidate.config], external) != candidate.weights_digest:
             raise InputError(
                 f"{candidate.config} was made once more, and its weights are not those that were sealed: another machine, device or "
                 "library rounds otherwise; go on where the run began, or search again in a new --out"
@@ -73,19 +75,19 @@ def refuse_written(folder: Path, chosen: Candidate, files: Mapping[str, str] | N
         )
 
 
-def refuse_base(base: Base, known: str | None, given: Given | None) -> None:
+def refuse_base(base: Base, known: str | None, external: ExternalModel | None) -> None:
     """InputError where the model from elsewhere, which stands in the base model's place now, is the base model itself.
 
     Its files may hold the same weights in another precision, under another digest. known: the base model's digest, as sealed.
     """
-    if given is not None and known is not None and digest_of(base) == known:
+    if external is not None and known is not None and digest_of(base) == known:
         raise InputError(
-            f"{given.folder} is the base model itself, weight by weight: nothing was unlearned; give the unlearned model"
+            f"{external.folder} is the base model itself, weight by weight: nothing was unlearned; give the unlearned model"
         )
 
 
-def _digest(base: Base, kept: Kept, given: Given | None) -> str:
+def _digest(base: Base, kept: KeptWeights, external: ExternalModel | None) -> str:
     """Of what would be written: a whole model from elsewhere is copied as it is, anything else is written as it stands in memory."""
-    if given is not None and not given.adapted:
-        return weights_digest.of_folder(given.folder)
+    if external is not None and not external.adapted:
+        return weights_digest.of_folder(external.folder)
     return of_kept(base, kept)

@@ -12,11 +12,11 @@ from froc.errors import FrocError
 from froc.loss_table import SCALE
 from froc.measuring.measure import Average
 from froc.models.trainable import Weights
-from froc.search.trial.sweep import Point
+from froc.search.trial.sweep import SweepPoint
 
 
 @dataclass(frozen=True)
-class Asked:
+class TrialSpec:
     """A configuration to be trained."""
 
     method: str
@@ -25,15 +25,15 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Ended:
-    """A configuration that was measured on all search queries: training stopped at `step`, mixed by `share`.
+class MeasuredConfig:
+    """A configuration that was measured on all search queries: training stopped at `step`, mixed with the base model by `mix`.
 
     means: risk -> mean search loss in [0, 1]. tables: risk -> (n,) thousandths. averages: risk -> loss and accuracy of
     it and the base model, see `froc.risk.froc_score.Means`.
     """
 
     step: int
-    share: float
+    mix: float
     means: dict[str, float]
     tables: dict[str, NDArray[np.int16]]
     averages: dict[str, dict[str, float]]
@@ -44,7 +44,7 @@ class Outcome:
     """What a trial came to. `ended`: its end first, then what the sweep found; empty unless complete.
 
     queries: losses over budgets of the queries that each rung measured. kept: step -> weights, as far as the sweep needed
-    them. member: where the end's weights lie in the model. resumed: step from which it went on, where an earlier process
+    them. adapter_index: where the end's weights lie in the model. resumed: step from which it went on, where an earlier process
     had begun it; `seconds` are of this process alone.
     """
 
@@ -54,9 +54,9 @@ class Outcome:
     seconds: float
     rungs: list[list[Any]] = field(default_factory=list)
     queries: list[list[float]] = field(default_factory=list)
-    ended: tuple[Ended, ...] = ()
+    ended: tuple[MeasuredConfig, ...] = ()
     kept: Mapping[int, Weights] = field(default_factory=dict, repr=False, compare=False)
-    member: int = 0
+    adapter_index: int = 0
     resumed: int | None = None
 
 
@@ -74,8 +74,8 @@ def trial_seed(run: int, number: int) -> int:
     return hashing.derive_seed("trial", run, number) % 2**31
 
 
-def _ratios(point: Point, limits: Mapping[str, float]) -> list[float]:
-    return [float(loss) / SCALE / limits[risk] for risk, some in point.losses.items() for loss in some]
+def _ratios(point: SweepPoint, limits: Mapping[str, float]) -> list[float]:
+    return [float(loss) / SCALE / limits[risk] for risk, losses in point.losses.items() for loss in losses]
 
 
 def _beside(after: Average, before: Average) -> dict[str, float]:

@@ -16,19 +16,19 @@ from froc.measuring.metric import Observed
 from froc.models.base import Base
 from froc.models.trainable import Weights
 
-CHEAP = 48
+FIRST_QUERIES = 48
 """Queries per risk that are measured first."""
-FURTHEST = 1.5
-"""Largest share: mixing beyond 1 goes on in training's direction."""
-NEAR = 2.0
+MAX_MIX = 1.5
+"""Largest mix: mixing beyond 1 goes on in training's direction."""
+MAX_RATIO = 2.0
 """Times its budget that a risk may be on the first queries for all queries to be measured."""
-WRITING = 12.0
+GENERATION_COST = 12.0
 """What generating an answer costs in teacher-forced passes over it."""
 
 
 @dataclass(frozen=True)
 class Effort:
-    """looks: shares tried per stop. kept: configurations beside the end that are measured on all queries."""
+    """looks: mixes tried per stop. kept: configurations beside the end that are measured on all queries."""
 
     looks: int
     kept: int
@@ -36,23 +36,23 @@ class Effort:
     @classmethod
     def of(cls, probes: Sequence[Probe], trained_rows: int) -> "Effort":
         """As much as half of what training costs allows; measured in rows passed forward, three per row trained."""
-        price = {p.risk: WRITING if "written" in p.sights else 1.0 for p in probes}
+        price = {p.risk: GENERATION_COST if "written" in p.sights else 1.0 for p in probes}
         first = sum(price[p.risk] * len(first_of(p)) for p in probes)
         every = sum(price[p.risk] * len(p.rows) for p in probes)
         half = 3 * trained_rows / 4
         return cls(looks=int(np.clip(half / 3 / first, 1, 4)), kept=int(np.clip(half / every, 0, 6)))
 
 
-NOTHING = Effort(1, 0)
+NO_SWEEP = Effort(1, 0)
 """No sweep: stops are looked at as they are, for the pruner alone."""
 
 
 @dataclass(frozen=True)
-class Point:
-    """A stop and a share, with what the first queries showed. ratio: risk -> mean loss over budget."""
+class SweepPoint:
+    """A stop and a mix, with what the first queries showed. ratio: risk -> mean loss over budget."""
 
     step: int
-    share: float
+    mix: float
     seen: Mapping[str, Observed]
     losses: Mapping[str, NDArray[np.int16]]
     ratio: Mapping[str, float]
@@ -64,95 +64,95 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Found:
-    """A stop and a share, measured on all search queries."""
+class MeasuredPoint:
+    """A stop and a mix, measured on all search queries."""
 
     step: int
-    share: float
+    mix: float
     measured: Mapping[str, Measured]
 
 
 class Sweep:
-    """The sweep of one training run in `base`'s member; the model is left as training left it after every call."""
+    """The sweep of one training run in `base`'s adapter `adapter_index`; the model is left as training left it after every call."""
 
     def __init__(
-        self, base: Base, probes: Sequence[Probe], budget: Mapping[str, float], effort: Effort, member: int = 0
+        self, base: Base, probes: Sequence[Probe], budget: Mapping[str, float], effort: Effort, adapter_index: int = 0
     ) -> None:
         self._base, self._probes, self._budget = base, probes, budget
-        self._effort, self._member = effort, member
-        self._points: list[Point] = []
+        self._effort, self._adapter_index = effort, adapter_index
+        self._points: list[SweepPoint] = []
         self.kept: dict[int, Weights] = {}
 
-    def stop(self, step: int) -> Point:
-        """Look at the first queries here, at several shares; return the best point. Keeps the weights to come back."""
-        self._base.scope.activate([self._member])
+    def stop(self, step: int) -> SweepPoint:
+        """Look at the first queries here, at several mixes; return the best point. Keeps the weights to come back."""
+        self._base.scope.activate([self._adapter_index])
         # a stop that is looked at once can be among the best, too, and must be found again when training has gone on
-        if self._effort != NOTHING:
-            self.kept[step] = self._base.scope.take(self._member)
+        if self._effort != NO_SWEEP:
+            self.kept[step] = self._base.scope.take(self._adapter_index)
         best = self._explore(step)
-        self._back(step, self._points[-1].share)
+        self._back(step, self._points[-1].mix)
         return best
 
     def again(self, kept: Mapping[int, Weights]) -> None:
         """Look once more at the stops that an earlier process looked at; leaves the model at the last of them."""
-        self._base.scope.activate([self._member])
+        self._base.scope.activate([self._adapter_index])
         for step in sorted(kept):
             self.kept[step] = kept[step]
             self._explore(step)
-            self._back(step, self._points[-1].share)
+            self._back(step, self._points[-1].mix)
 
-    def end(self, step: int) -> list[Found]:
+    def end(self, step: int) -> list[MeasuredPoint]:
         """The end as it is, then the best other points, each measured on all search queries."""
         self.stop(step)
-        plain = next(point for point in self._points if point.step == step and point.share == 1.0)
-        others = sorted((p for p in self._points if p is not plain and p.worst <= NEAR), key=lambda p: p.worst)
+        plain = next(point for point in self._points if point.step == step and point.mix == 1.0)
+        others = sorted((p for p in self._points if p is not plain and p.worst <= MAX_RATIO), key=lambda p: p.worst)
         chosen = others[: self._effort.kept]
-        found = [self._whole(point) for point in (plain, *chosen)]
+        points = [self._whole(point) for point in (plain, *chosen)]
         self._back(step, 0.0 if chosen else 1.0)
-        return found
+        return points
 
-    def _explore(self, step: int) -> Point:
+    def _explore(self, step: int) -> SweepPoint:
         """Bisect along the mix: forgetting falls and utility loss grows, so the best lies where they meet."""
-        low, high, share = 0.0, FURTHEST, 1.0
-        tried: list[Point] = []
+        low, high, mix = 0.0, MAX_MIX, 1.0
+        tried: list[SweepPoint] = []
         for _ in range(self._effort.looks):
-            tried.append(self._look(step, share))
+            tried.append(self._look(step, mix))
             forgetting, utility = _sides(tried[-1].ratio)
-            if max(forgetting, utility) == 0 or (share == 1.0 and forgetting > NEAR):
+            if max(forgetting, utility) == 0 or (mix == 1.0 and forgetting > MAX_RATIO):
                 break
-            low, high = (share, high) if forgetting > utility else (low, share)
-            share = (low + high) / 2
+            low, high = (mix, high) if forgetting > utility else (low, mix)
+            mix = (low + high) / 2
         self._points += tried
         return min(tried, key=lambda point: point.worst)
 
-    def _look(self, step: int, share: float) -> Point:
-        self._put(step, share)
+    def _look(self, step: int, mix: float) -> SweepPoint:
+        self._put(step, mix)
         seen = {p.risk: look(self._base, p, first_of(p)) for p in self._probes}
         losses = {p.risk: judged(p, seen[p.risk], first_of(p)).losses for p in self._probes}
-        ratio = {risk: float(some.mean()) / 1000 / self._budget[risk] for risk, some in losses.items()}
-        return Point(step, share, seen, losses, ratio)
+        ratio = {risk: float(of_risk.mean()) / 1000 / self._budget[risk] for risk, of_risk in losses.items()}
+        return SweepPoint(step, mix, seen, losses, ratio)
 
-    def _whole(self, point: Point) -> Found:
-        self._put(point.step, point.share)
+    def _whole(self, point: SweepPoint) -> MeasuredPoint:
+        self._put(point.step, point.mix)
         measured = {}
         for probe in self._probes:
             seen, rest = point.seen[probe.risk], range(len(first_of(probe)), len(probe.rows))
             measured[probe.risk] = judged(probe, seen.and_then(look(self._base, probe, rest)) if rest else seen)
-        return Found(point.step, point.share, measured)
+        return MeasuredPoint(point.step, point.mix, measured)
 
-    def _put(self, step: int, share: float) -> None:
+    def _put(self, step: int, mix: float) -> None:
         # without a sweep nothing is kept: the model is at the only point there is
         if step in self.kept:
-            self._base.scope.put(self.kept[step], share, self._member)
+            self._base.scope.put(self.kept[step], mix, self._adapter_index)
 
-    def _back(self, step: int, share: float) -> None:
-        if share != 1.0:
+    def _back(self, step: int, mix: float) -> None:
+        if mix != 1.0:
             self._put(step, 1.0)
 
 
 def first_of(probe: Probe) -> range:
     """The first queries; they stand in keyed-hash order, so they are a random sample."""
-    return range(min(CHEAP, len(probe.rows)))
+    return range(min(FIRST_QUERIES, len(probe.rows)))
 
 
 def _sides(ratio: Mapping[str, float]) -> tuple[float, float]:

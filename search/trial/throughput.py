@@ -12,9 +12,9 @@ import torch
 from froc.errors import InputError
 from froc.measuring.measure import look
 from froc.models.compute import out_of_memory
-from froc.search.trial.bench import RUNGS, Bench
-from froc.search.trial.outcome import Asked
-from froc.search.trial.sweep import NOTHING, Effort, first_of
+from froc.search.trial.outcome import TrialSpec
+from froc.search.trial.runner import RUNGS, TrialRunner
+from froc.search.trial.sweep import NO_SWEEP, Effort, first_of
 from froc.training.loop import together
 
 WARM = 2
@@ -53,23 +53,24 @@ class Speed:
         }  # fmt: skip
 
 
-def measure(bench: Bench, method: str, steps: int, params: Mapping[str, Any] | None = None) -> Speed:
+def measure(runner: TrialRunner, method: str, steps: int, params: Mapping[str, Any] | None = None) -> Speed:
     """Time `steps` steps after a warm-up, and one look. Raises InputError where memory does not hold one row."""
-    asked = Asked(method, params or {}, 0)
-    clock = _Clock(bench, WARM, WARM + steps)
-    device = bench.base.device
+    spec = TrialSpec(method, params or {}, 0)
+    clock = _Clock(runner, WARM, WARM + steps)
+    device = runner.base.device
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    members = range(bench.base.scope.members)
+    members = range(runner.base.scope.members)
     try:
         runs = [
-            bench.prepared(asked, clock.rungs() if member == 0 else {WARM + steps: _stop}, member) for member in members
+            runner.prepared(spec, clock.rungs() if adapter_index == 0 else {WARM + steps: _stop}, adapter_index)
+            for adapter_index in members
         ]
         begin = time.perf_counter()
-        together(bench.base, runs, bench.engine)
-        _settle(bench)
+        together(runner.base, runs, runner.engine)
+        _settle(runner)
         whole = time.perf_counter() - begin
-        looked = _timed(bench, lambda: [look(bench.base, probe) for probe in bench.probes])
+        looked = _timed(runner, lambda: [look(runner.base, probe) for probe in runner.probes])
     except RuntimeError as error:
         if not out_of_memory(error):
             raise
@@ -79,7 +80,7 @@ def measure(bench: Bench, method: str, steps: int, params: Mapping[str, Any] | N
     first = runs[0]
     # what ends before it is warm is timed from its beginning
     step = (clock.seconds / clock.done if clock.done else whole / max(1, first.done)) / len(members)
-    rest = _looks(bench, first.rows) * looked
+    rest = _looks(runner, first.rows) * looked
     return Speed(
         method,
         first.steps,
@@ -87,14 +88,14 @@ def measure(bench: Bench, method: str, steps: int, params: Mapping[str, Any] | N
         looked,
         first.steps * step + rest,
         _peak(device),
-        min(bench.engine.rows or first.size, first.size),
+        min(runner.engine.rows or first.size, first.size),
     )
 
 
-def _looks(bench: Bench, rows: int) -> float:
+def _looks(runner: TrialRunner, rows: int) -> float:
     """How many looks at all search queries a trial's rungs and sweep amount to. rows: that it trains on."""
-    effort = Effort.of(bench.probes, rows) if bench.swept else NOTHING
-    first = sum(len(first_of(p)) for p in bench.probes) / sum(len(p.rows) for p in bench.probes)
+    effort = Effort.of(runner.probes, rows) if runner.swept else NO_SWEEP
+    first = sum(len(first_of(p)) for p in runner.probes) / sum(len(p.rows) for p in runner.probes)
     stops = len(RUNGS) + 1
     return stops * effort.looks * first + (1 + effort.kept) * (1 - first)
 
@@ -102,8 +103,8 @@ def _looks(bench: Bench, rows: int) -> float:
 class _Clock:
     """Reads the time at two steps of a run."""
 
-    def __init__(self, bench: Bench, first: int, last: int) -> None:
-        self._bench, self._first, self._last = bench, first, last
+    def __init__(self, runner: TrialRunner, first: int, last: int) -> None:
+        self._runner, self._first, self._last = runner, first, last
         self._begin = self.seconds = 0.0
         self.done = 0
 
@@ -112,28 +113,28 @@ class _Clock:
         return {self._first: self._start, self._last: self._end}
 
     def _start(self) -> bool:
-        _settle(self._bench)
+        _settle(self._runner)
         self._begin = time.perf_counter()
         return False
 
     def _end(self) -> bool:
-        _settle(self._bench)
+        _settle(self._runner)
         self.seconds, self.done = time.perf_counter() - self._begin, self._last - self._first
         return True
 
 
-def _timed(bench: Bench, work: Callable[[], Any]) -> float:
+def _timed(runner: TrialRunner, work: Callable[[], Any]) -> float:
     work()
-    _settle(bench)
+    _settle(runner)
     begin = time.perf_counter()
     work()
-    _settle(bench)
+    _settle(runner)
     return time.perf_counter() - begin
 
 
-def _settle(bench: Bench) -> None:
-    if bench.base.device.type == "cuda":
-        torch.cuda.synchronize(bench.base.device)
+def _settle(runner: TrialRunner) -> None:
+    if runner.base.device.type == "cuda":
+        torch.cuda.synchronize(runner.base.device)
 
 
 def _stop() -> bool:

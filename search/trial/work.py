@@ -1,4 +1,4 @@
-"""What a worker is asked to do. Each kind of work is a value that travels, is done on a `Bench`, and keeps no state.
+"""What a worker is asked to do. Each kind of work is a value that travels, is done on a `TrialRunner`, and keeps no state.
 
 Workers on the driver's machine write parameters into the run folder themselves; others (`folder` is None) hand them over.
 """
@@ -25,19 +25,19 @@ from froc.measuring.measure import absences, measured
 from froc.models.base import read_weights, write_weights
 from froc.models.trainable import Weights
 from froc.risk.control import BASE
-from froc.search.optuna.pruning import Judge
-from froc.search.run_folder import Folder, Started
+from froc.search.optuna.pruning import TrialPruner
+from froc.search.run_folder import Folder, TrialRecord
 from froc.search.sealed import ranking
-from froc.search.trial.bench import Bench
-from froc.search.trial.outcome import Asked, Outcome
+from froc.search.trial.outcome import Outcome, TrialSpec
+from froc.search.trial.runner import TrialRunner
 from froc.training.checkpoint import Saver
 
-Kept = Path | Weights
+KeptWeights = Path | Weights
 """Parameters of a configuration: where they lie, or themselves."""
 
 
 class Work(ABC):
-    """Something to be done on a bench. limit: seconds that each of its trials may take; None: as long as it likes."""
+    """Something to be done on a runner. limit: seconds that each of its trials may take; None: as long as it likes."""
 
     limit: float | None = None
 
@@ -47,19 +47,19 @@ class Work(ABC):
         return 1
 
     @abstractmethod
-    def __call__(self, bench: Bench) -> Any:
+    def __call__(self, runner: TrialRunner) -> Any:
         """Do it; the result travels back."""
 
 
 @dataclass(frozen=True)
-class Trained:
-    """What a trial came to. line: as it stands in the log; table: its search losses, None unless complete.
+class TrialResult:
+    """What a trial came to. record: as it stands in the log; table: its search losses, None unless complete.
 
     queries: losses over budgets of the queries that each rung measured. weights: config -> parameters that would be
     needed if the search ended now, where the worker has not written them itself. notes: for the log.
     """
 
-    line: Started
+    record: TrialRecord
     table: pl.DataFrame | None
     queries: list[list[float]]
     weights: dict[str, Weights] = field(default_factory=dict, repr=False)
@@ -67,15 +67,15 @@ class Trained:
 
 
 @dataclass(frozen=True)
-class Trials(Work):
-    """Trials that are trained in the same passes, each with its judge.
+class TrainPack(Work):
+    """Trials that are trained in the same passes, each with its pruner.
 
     best: what would be sealed if the search ended now; count: how many that are at most. limits: what the search steers by, where
-    that is not what the bench was made with (budgets that are shares of what the base model scores).
+    that is not what the runner was made with (budgets that are shares of what the base model scores).
     """
 
-    lines: tuple[Started, ...]
-    judges: tuple[Judge, ...]
+    records: tuple[TrialRecord, ...]
+    pruners: tuple[TrialPruner, ...]
     best: tuple[ranking.Ranked, ...]
     count: int
     folder: Path | None
@@ -84,56 +84,61 @@ class Trials(Work):
 
     @property
     def trials(self) -> int:
-        """As many as lines."""
-        return len(self.lines)
+        """As many as records."""
+        return len(self.records)
 
-    def __call__(self, bench: Bench) -> list[Trained]:
+    def __call__(self, runner: TrialRunner) -> list[TrialResult]:
         """Train and measure; what goes wrong in a trial is its result."""
-        bench.steer(self.limits)
-        asked = [Asked(line.method, line.params, line.seed) for line in self.lines]
-        meter = _Meter(bench.base.device)
-        saver = None if self.folder is None else saver_of(self.lines, self.folder)
-        outcomes = bench.run(asked, [judge.begin() for judge in self.judges], self.limit, saver)
-        used = meter.read(len(asked))
+        runner.steer(self.limits)
+        specs = [TrialSpec(record.method, record.params, record.seed) for record in self.records]
+        meter = _Meter(runner.base.device)
+        saver = None if self.folder is None else saver_of(self.records, self.folder)
+        outcomes = runner.run(specs, [pruner.begin() for pruner in self.pruners], self.limit, saver)
+        used = meter.read(len(specs))
         best = list(self.best)
         done = []
-        for line, outcome in zip(self.lines, outcomes, strict=True):
-            ended = replace(_ended(line, outcome), resources=used)
-            table = _table(bench, ended, outcome)
-            weights = {} if table is None else self._keep(bench, ended, outcome, table, best)
-            done.append(Trained(ended, table, outcome.queries, weights, tuple(saver.notes) if saver else ()))
+        for record, outcome in zip(self.records, outcomes, strict=True):
+            ended = replace(_ended(record, outcome), resources=used)
+            table = _table(runner, ended, outcome)
+            weights = {} if table is None else self._keep(runner, ended, outcome, table, best)
+            done.append(TrialResult(ended, table, outcome.queries, weights, tuple(saver.notes) if saver else ()))
         return done
 
     def _keep(
-        self, bench: Bench, line: Started, outcome: Outcome, table: pl.DataFrame, best: list[ranking.Ranked]
+        self,
+        runner: TrialRunner,
+        record: TrialRecord,
+        outcome: Outcome,
+        table: pl.DataFrame,
+        best: list[ranking.Ranked],
     ) -> dict[str, Weights]:
         """Keep the parameters of what would be candidates now; `best` learns of them."""
-        best += ranking.rank([line], ranking.sums(table), bench.limits)
+        best += ranking.rank([record], ranking.sums(table), runner.limits)
         wanted = {c.config for c in ranking.shortlist(ranking.ordered(best), self.count)}
         kept: dict[str, Weights] = {}
-        for one, found in zip(line.configurations(), outcome.ended, strict=True):
-            if one.config in wanted:
-                bench.put(outcome, found.step, found.share)
-                kept |= _keep(bench, one.config, self.folder)
+        for configuration, point in zip(record.configurations(), outcome.ended, strict=True):
+            if configuration.config in wanted:
+                runner.put(outcome, point.step, point.mix)
+                kept |= _keep(runner, configuration.config, self.folder)
         return kept
 
 
 @dataclass(frozen=True)
-class Again(Work):
+class Retrain(Work):
     """A candidate whose parameters were not kept is trained once more, with its seed and without a look at it."""
 
     config: str
-    asked: Asked
+    spec: TrialSpec
     stop: int | None
-    share: float
+    mix: float
     folder: Path | None
     limits: Mapping[str, float] | None = None
 
-    def __call__(self, bench: Bench) -> dict[str, Weights]:
+    def __call__(self, runner: TrialRunner) -> dict[str, Weights]:
         """Train, and keep."""
-        bench.steer(self.limits)
-        bench.retrain(self.asked, self.stop, self.share)
-        return _keep(bench, self.config, self.folder)
+        runner.steer(self.limits)
+        runner.retrain(self.spec, self.stop, self.mix)
+        return _keep(runner, self.config, self.folder)
 
 
 @dataclass(frozen=True)
@@ -142,19 +147,19 @@ class Measure(Work):
 
     split: str
     config: str
-    kept: Kept = field(repr=False)
+    kept: KeptWeights = field(repr=False)
     queries: Mapping[str, tuple[Query, ...]] = field(repr=False)
     places: Mapping[str, Sequence[int]]
 
-    def __call__(self, bench: Bench) -> pl.DataFrame:
+    def __call__(self, runner: TrialRunner) -> pl.DataFrame:
         """Its loss table."""
-        opened = bench.opened(self.queries)
-        bench.base.scope.activate([0])
-        bench.base.scope.put(read_weights(self.kept) if isinstance(self.kept, Path) else self.kept)
-        some = [probe for probe in opened if len(self.places[probe.risk])]
-        found = measured(bench.base, some, self.places)
-        chosen = {p.risk: tuple(p.queries[i] for i in self.places[p.risk]) for p in some}
-        return bench.table(self.config, self.split, chosen, found) if some else pl.DataFrame(schema=SCHEMA)
+        opened = runner.opened(self.queries)
+        runner.base.scope.activate([0])
+        runner.base.scope.put(read_weights(self.kept) if isinstance(self.kept, Path) else self.kept)
+        present = [probe for probe in opened if len(self.places[probe.risk])]
+        losses = measured(runner.base, present, self.places)
+        chosen = {p.risk: tuple(p.queries[i] for i in self.places[p.risk]) for p in present}
+        return runner.table(self.config, self.split, chosen, losses) if present else pl.DataFrame(schema=SCHEMA)
 
 
 @dataclass(frozen=True)
@@ -164,10 +169,10 @@ class MeasureBase(Work):
     split: str
     queries: Mapping[str, tuple[Query, ...]] = field(repr=False)
 
-    def __call__(self, bench: Bench) -> pl.DataFrame:
+    def __call__(self, runner: TrialRunner) -> pl.DataFrame:
         """Its absences, as a loss table."""
-        opened = bench.opened(self.queries)
-        return bench.table(BASE, self.split, self.queries, absences(bench.base, opened))
+        opened = runner.opened(self.queries)
+        return runner.table(BASE, self.split, self.queries, absences(runner.base, opened))
 
 
 @dataclass(frozen=True)
@@ -180,24 +185,24 @@ class Agreement:
     prompt: str
     likelihood: Mapping[str, float]
     disagreements: tuple[Disagreement, ...]
-    asked: int
+    n_queries: int
 
 
 @dataclass(frozen=True)
 class CheckPrompt(Work):
     """The base model is asked a few search queries by plain generation, beside the measurement."""
 
-    def __call__(self, bench: Bench) -> Agreement:
+    def __call__(self, runner: TrialRunner) -> Agreement:
         """What came of it."""
-        base, form = bench.base, bench.view.template
+        base, form = runner.base, runner.view.template
         base.restore()
         differing: list[Disagreement] = []
-        asked = 0
-        for probe in bench.probes:
+        n_queries = 0
+        for probe in runner.probes:
             more, count = disagreements(base.model, base.tokenizer, probe.plain.asked, probe.rows, form)
-            differing, asked = [*differing, *more], asked + count
-        likelihood = {risk: math.exp(-average.loss) for risk, average in bench.start.items()}
-        return Agreement(form.describe(base.tokenizer), likelihood, tuple(differing), asked)
+            differing, n_queries = [*differing, *more], n_queries + count
+        likelihood = {risk: math.exp(-average.loss) for risk, average in runner.start.items()}
+        return Agreement(form.describe(base.tokenizer), likelihood, tuple(differing), n_queries)
 
 
 class _Meter:
@@ -219,42 +224,42 @@ class _Meter:
         return {"cpu_seconds": round((time.process_time() - self._cpu) / trials, 3), "peak_mb": round(peak / 2**20, 1)}
 
 
-def _keep(bench: Bench, config: str, folder: Path | None) -> dict[str, Weights]:
-    weights = bench.base.scope.take()
+def _keep(runner: TrialRunner, config: str, folder: Path | None) -> dict[str, Weights]:
+    weights = runner.base.scope.take()
     if folder is None:
         return {config: weights}
     write_weights(weights, Folder(folder).weights(config))
     return {}
 
 
-def _table(bench: Bench, line: Started, outcome: Outcome) -> pl.DataFrame | None:
+def _table(runner: TrialRunner, record: TrialRecord, outcome: Outcome) -> pl.DataFrame | None:
     if not outcome.ended:
         return None
     return pl.concat(
-        bench.table(one.config, "search", {p.risk: p.queries for p in bench.probes}, found.tables)
-        for one, found in zip(line.configurations(), outcome.ended, strict=True)
+        runner.table(configuration.config, "search", {p.risk: p.queries for p in runner.probes}, point.tables)
+        for configuration, point in zip(record.configurations(), outcome.ended, strict=True)
     )
 
 
-def _ended(line: Started, outcome: Outcome) -> Started:
+def _ended(record: TrialRecord, outcome: Outcome) -> TrialRecord:
     plain = outcome.ended[0] if outcome.ended else None
     variants = [
         {
-            "config": f"{line.config}-s{one.step}-m{round(1000 * one.share):04d}", "stop": one.step, "mix": one.share,
-            "search": one.means, "averages": one.averages,
+            "config": f"{record.config}-s{point.step}-m{round(1000 * point.mix):04d}", "stop": point.step, "mix": point.mix,
+            "search": point.means, "averages": point.averages,
         }
-        for one in outcome.ended[1:]
+        for point in outcome.ended[1:]
     ]  # fmt: skip
     return replace(
-        line, status=outcome.status, reason=outcome.reason, ended=now(), steps=outcome.steps, seconds=outcome.seconds, resumed=outcome.resumed,
+        record, status=outcome.status, reason=outcome.reason, ended=now(), steps=outcome.steps, seconds=outcome.seconds, resumed=outcome.resumed,
         search=plain.means if plain else None, rungs=outcome.rungs, averages=plain.averages if plain else None, variants=variants,
     )  # fmt: skip
 
 
-def saver_of(lines: Sequence[Started], folder: Path) -> Saver:
+def saver_of(records: Sequence[TrialRecord], folder: Path) -> Saver:
     """Where trials that are trained together leave their state, whichever attempt it is."""
-    said = [[line.plan, line.config, line.method, line.params, line.seed] for line in lines]
-    return Saver(Folder(folder).training(lines[0].config), hashing.sha256_json(said))
+    started_with = [[record.plan, record.config, record.method, record.params, record.seed] for record in records]
+    return Saver(Folder(folder).training(records[0].config), hashing.sha256_json(started_with))
 
 
 def now() -> str:

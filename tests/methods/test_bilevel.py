@@ -18,7 +18,7 @@ from froc.models.batches import Encoded, Stack
 from froc.models.compute import Engine
 from froc.models.forward import Forward
 from froc.plugins import find, make
-from froc.search.trial.bench import Bench
+from froc.search.trial.runner import TrialRunner
 from froc.training.base_statistics import TYPICAL
 from froc.training.components import Combiner, dot
 from froc.training.loop import together, unlearn
@@ -273,7 +273,7 @@ def _watched(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize(("name", "steps"), [("ofmu", 2), ("ofmu_first", 3)])
 def test_parameters_are_put_back_and_a_step_costs_what_it_says(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, name: str, steps: int
+    bench: TrialRunner, monkeypatch: pytest.MonkeyPatch, name: str, steps: int
 ) -> None:
     seen = _watched(monkeypatch)
     method = make(Method, name, {"lr": 1e-3, "epochs": 1, "inner_steps": steps})
@@ -287,7 +287,7 @@ def test_parameters_are_put_back_and_a_step_costs_what_it_says(
     bench.base.restore()
 
 
-def test_ofmu_forgets_holds_and_keeps_the_gradients_apart(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ofmu_forgets_holds_and_keeps_the_gradients_apart(bench: TrialRunner, monkeypatch: pytest.MonkeyPatch) -> None:
     """The cosine falls below where it began, and below what the first-order form leaves it at."""
     seen, cosines = _watched(monkeypatch), []
     bench.base.restore()
@@ -316,7 +316,7 @@ class Asking(Combiner):
         return self.direction(sides, state)
 
 
-def test_gradients_of_one_side_and_without_autocast(bench: Bench) -> None:
+def test_gradients_of_one_side_and_without_autocast(bench: TrialRunner) -> None:
     parts = {"forget": Part(NLL("forget", sign=-1.0)), "retain": Part(NLL("retain"))}
     asked: dict[str, Sequence[Any]] = {}
     for label, engine in (("plain", Engine(rows=5)), ("half", Engine(autocast=torch.bfloat16))):

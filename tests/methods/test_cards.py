@@ -30,7 +30,7 @@ from froc.models.batches import Encoded, Stack, collate
 from froc.models.forward import Forward, Pass
 from froc.plugins import find, make
 from froc.search.optuna.space import build
-from froc.search.trial.bench import Bench
+from froc.search.trial.runner import TrialRunner
 from froc.training.base_statistics import Facts
 from froc.training.components import Combiner, Taken, dot
 from froc.training.loop import unlearn
@@ -38,7 +38,7 @@ from froc.training.method import Method
 from froc.training.terms import NLL, Part, Weights
 
 
-def _seen(bench: Bench, role: Any, count: int, layer: int) -> Forward:
+def _seen(bench: TrialRunner, role: Any, count: int, layer: int) -> Forward:
     return Forward.of(bench.base.model, collate(bench.reference.pools.rows[role], range(count), "cpu"), (layer,), False)
 
 
@@ -181,7 +181,9 @@ def test_states_that_tell_of_an_answer_are_those_that_predict_it_but_never_a_row
 
 
 @torch.no_grad()
-def test_rmu_steers_towards_one_positive_direction_as_long_as_it_says_and_holds_what_the_base_had(bench: Bench) -> None:
+def test_rmu_steers_towards_one_positive_direction_as_long_as_it_says_and_holds_what_the_base_had(
+    bench: TrialRunner,
+) -> None:
     bench.base.restore()
     layer, c = 1, 3.0
     bench.reference.prepare("forget", ("hidden_norm",), (layer,), 7)
@@ -257,7 +259,7 @@ def test_a_task_speaks_to_methods_that_are_not_searched_too_but_not_to_none() ->
         build(["grad_ascent"], {}, {"beta": (0.1, 0.2)})
 
 
-def test_passes_of_other_rows_do_not_change_which_states_tell(bench: Bench) -> None:
+def test_passes_of_other_rows_do_not_change_which_states_tell(bench: TrialRunner) -> None:
     """Of rows cut into two passes, as of one pass over all."""
     bench.base.restore()
     stack = Stack(bench.reference.pools.rows["forget"][:6], "cpu")
@@ -293,7 +295,7 @@ def test_sure_moves_rows_at_or_above_the_quantile_of_all_rows_and_nothing_by_mom
 # adversaries
 
 
-def test_a_push_is_as_long_as_the_median_state_whatever_the_first_tokens_is(bench: Bench) -> None:
+def test_a_push_is_as_long_as_the_median_state_whatever_the_first_tokens_is(bench: TrialRunner) -> None:
     """First tokens' states a hundred times as large, as models have them, would make a mean of another size."""
     bench.base.restore()
     model: Any = bench.base.model
@@ -323,7 +325,7 @@ def test_a_push_is_as_long_as_the_median_state_whatever_the_first_tokens_is(benc
     assert float(by.max()) == pytest.approx(0.5 * every[(len(every) - 1) // 2], rel=1e-3)
 
 
-def test_soft_prompts_take_steps_of_one_size_from_where_they_were(bench: Bench) -> None:
+def test_soft_prompts_take_steps_of_one_size_from_where_they_were(bench: TrialRunner) -> None:
     """Signed steps of rate * rms of the first vectors: after n of them none has moved further than n of these."""
     bench.base.restore()
     batch = Stack(bench.reference.pools.rows["forget"], "cpu").batch(range(4))
@@ -351,7 +353,7 @@ def test_undial_has_the_authors_learning_rate() -> None:
 
 
 def test_gu_keeps_the_retain_loss_where_a_dual_variable_has_come_down_to_zero(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    bench: TrialRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A side's gradient is its own: under lambda = 0 there is still a retain loss that may not rise."""
     seen: list[tuple[float, float, float, float]] = []
@@ -376,7 +378,7 @@ def test_gu_keeps_the_retain_loss_where_a_dual_variable_has_come_down_to_zero(
     assert all(after < 1e-4 for _, _, _, after in free)
 
 
-def test_a_task_vector_goes_the_other_way_than_it_learnt(bench: Bench) -> None:
+def test_a_task_vector_goes_the_other_way_than_it_learnt(bench: TrialRunner) -> None:
     """The forgotten answers get unlikelier by it; learnt still better, they could not."""
     bench.base.restore()
     batch = Stack(bench.reference.pools.rows["forget"], "cpu").batch(range(32))
@@ -402,7 +404,7 @@ def test_the_constraint_of_pdu_is_on_what_comes_beyond_the_base() -> None:
     assert found.tolist() == pytest.approx([1.0, 0.0])
 
 
-def test_training_under_soft_prompts_leaves_little_for_one_to_bring_back(bench: Bench) -> None:
+def test_training_under_soft_prompts_leaves_little_for_one_to_bring_back(bench: TrialRunner) -> None:
     """A search for a prompt takes less than half of the forgotten answers' NLL away after AdvUnlearn.
 
     On models of six seeds 1.03 of it is left, deviation 0.17; after NPO 0.81, deviation 0.17, so that single models turn it round.

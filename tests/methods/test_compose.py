@@ -21,8 +21,8 @@ from froc.models.compute import Engine
 from froc.models.forward import Forward, Pass
 from froc.models.hooks import blocks
 from froc.plugins import make
-from froc.search.trial.bench import Bench
-from froc.search.trial.outcome import Asked
+from froc.search.trial.outcome import TrialSpec
+from froc.search.trial.runner import TrialRunner
 from froc.training.alternates import Alternates
 from froc.training.base_statistics import Pools, Reference
 from froc.training.components import Taken, dot
@@ -35,7 +35,7 @@ from tests.training.small import DRIFT, drift, nll
 LR = {"lr": 2e-3, "epochs": 3}
 
 
-def _train(bench: Bench, name: str, engine: Engine | None = None, **params: Any) -> Weights:
+def _train(bench: TrialRunner, name: str, engine: Engine | None = None, **params: Any) -> Weights:
     method = make(Method, name, LR | params)
     unlearn(bench.base, method, bench.reference, batch=16, seed=1, engine=engine)
     return bench.base.scope.take()
@@ -48,7 +48,7 @@ def _away(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> float:
 # controls
 
 
-def test_retrain_takes_the_model_that_the_task_brings(bench: Bench, tmp_path: Any) -> None:
+def test_retrain_takes_the_model_that_the_task_brings(bench: TrialRunner, tmp_path: Any) -> None:
     from froc.models.base import write_weights
 
     with pytest.raises(InputError, match="the task brings"):
@@ -71,7 +71,9 @@ def test_retrain_takes_the_model_that_the_task_brings(bench: Bench, tmp_path: An
      ("altpo", {"retain_weight": 5.0}, 1, 0.3), ("pdu", {}, 2, 0.5), ("sure(grad_diff)", {"retain_weight": 3.0}, 0.3, 0.6),
      ("lat(npo)", {"retain_weight": 5.0}, 2, 0.6), ("guard(grad_diff)", {"retain_weight": 5.0}, 0.1, 0.3)],
 )  # fmt: skip
-def test_methods_forget_and_hold(bench: Bench, name: str, params: dict[str, Any], forgot: float, kept: float) -> None:
+def test_methods_forget_and_hold(
+    bench: TrialRunner, name: str, params: dict[str, Any], forgot: float, kept: float
+) -> None:
     """From a base model whose mean NLL is below 0.01 on both sides; nats per token.
 
     On a model trained by another processor's arithmetic, two seeds: sure came to 0.70 and 0.97. Guard forgets 0.23 to 3.27 on models of
@@ -82,7 +84,7 @@ def test_methods_forget_and_hold(bench: Bench, name: str, params: dict[str, Any]
     assert nll(bench.reference, "retain") < kept
 
 
-def test_alternates_are_other_answers_of_the_base_and_are_learnt(bench: Bench) -> None:
+def test_alternates_are_other_answers_of_the_base_and_are_learnt(bench: TrialRunner) -> None:
     bench.base.restore()
     bench.reference.ensure("alternate", Alternates())
     rows, true = bench.reference.pools.rows["alternate"], bench.reference.pools.rows["forget"]
@@ -101,7 +103,7 @@ def test_alternates_are_other_answers_of_the_base_and_are_learnt(bench: Bench) -
     assert nll(bench.reference, "forget") > 1
 
 
-def test_adaptive_targets_are_as_long_as_each_rows_own_norm(bench: Bench) -> None:
+def test_adaptive_targets_are_as_long_as_each_rows_own_norm(bench: TrialRunner) -> None:
     bench.base.restore()
     where = np.array([0, 5, 9])
     bench.reference.prepare("forget", ("hidden_norm", "row_norm"), (0,), 64)
@@ -116,7 +118,7 @@ def test_adaptive_targets_are_as_long_as_each_rows_own_norm(bench: Bench) -> Non
     assert len({round(norm, 4) for norm in own}) > 1
 
 
-def test_a_task_vector_is_linear_in_its_scale_and_is_not_looked_at_on_the_way(bench: Bench) -> None:
+def test_a_task_vector_is_linear_in_its_scale_and_is_not_looked_at_on_the_way(bench: TrialRunner) -> None:
     start = bench.base.scope.start
     one, two = (_train(bench, "task_vector", scale=scale) for scale in (1.0, 2.0))
     moved = 0.0
@@ -124,7 +126,7 @@ def test_a_task_vector_is_linear_in_its_scale_and_is_not_looked_at_on_the_way(be
         assert torch.allclose(two[name] - value, 2 * (one[name] - value), atol=1e-6)
         moved += float((one[name] - value).abs().sum())
     assert moved > 0
-    (outcome,) = bench.run([Asked("task_vector", LR | {"scale": 5.0}, 1)], [lambda *_: True])
+    (outcome,) = bench.run([TrialSpec("task_vector", LR | {"scale": 5.0}, 1)], [lambda *_: True])
     assert (outcome.status, outcome.rungs) == ("complete", [])
 
 
@@ -139,7 +141,7 @@ def test_the_dual_variable_rises_over_the_slack_falls_under_it_and_is_never_nega
 
 
 @pytest.mark.parametrize("name", ["pdu", "blur(npo)", "gu(npo)", "sure(grad_diff)"])
-def test_parts_of_a_batch_make_the_step_of_the_whole(bench: Bench, name: str) -> None:
+def test_parts_of_a_batch_make_the_step_of_the_whole(bench: TrialRunner, name: str) -> None:
     """Gradients of a side add up, and dual steps are taken once, however few rows fit into memory at a time."""
     params = {"epochs": 1, "lr": 1e-4}
     whole = _train(bench, name, **params)
@@ -193,7 +195,7 @@ def test_gu_moves_to_the_nearest_update_that_raises_no_kept_retain_loss() -> Non
 
 
 def test_gu_on_the_realised_step_and_without_memory_it_is_the_method_itself(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    bench: TrialRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rises: list[tuple[float, float]] = []
     plain = Harmless.__call__
@@ -214,7 +216,7 @@ def test_gu_on_the_realised_step_and_without_memory_it_is_the_method_itself(
     assert drift(still, _train(bench, "npo", epochs=1, lr=1e-4), bench.base.scope.origin()) < DRIFT
 
 
-def test_sure_moves_the_most_salient_neurons_alone(bench: Bench) -> None:
+def test_sure_moves_the_most_salient_neurons_alone(bench: TrialRunner) -> None:
     run = Run(
         make(Method, "sure(npo)", LR | {"threshold": 0.9, "epochs": 1}),
         bench.reference,
@@ -233,7 +235,7 @@ def test_sure_moves_the_most_salient_neurons_alone(bench: Bench) -> None:
     assert 0.85 < still / rows < 0.95
 
 
-def test_guard_weights_have_mean_one_and_spare_what_the_retain_rows_lean_on(bench: Bench) -> None:
+def test_guard_weights_have_mean_one_and_spare_what_the_retain_rows_lean_on(bench: TrialRunner) -> None:
     bench.base.restore()
     rows = bench.reference.pools.rows
     # a forget row that the retain rows are made of, and not yet known: its gradient is theirs
@@ -256,7 +258,7 @@ def test_guard_weights_have_mean_one_and_spare_what_the_retain_rows_lean_on(benc
 
 
 @pytest.fixture
-def forgotten(bench: Bench) -> Iterator[Bench]:
+def forgotten(bench: TrialRunner) -> Iterator[TrialRunner]:
     """After a short unlearning, so that there is something to bring back."""
     _train(bench, "npo", retain_weight=5.0, epochs=2, lr=1e-3)
     yield bench
@@ -264,7 +266,9 @@ def forgotten(bench: Bench) -> Iterator[Bench]:
 
 
 @pytest.mark.parametrize("adversary", [Latent(4, 0, 0.5), Latent(4, 1, 0.5), SoftPrompt(4, 2, 0.1, 1)])
-def test_adversaries_bring_answers_back_within_their_bounds(forgotten: Bench, adversary: Latent | SoftPrompt) -> None:
+def test_adversaries_bring_answers_back_within_their_bounds(
+    forgotten: TrialRunner, adversary: Latent | SoftPrompt
+) -> None:
     model: Any = forgotten.base.model
     batch = Stack(forgotten.reference.pools.rows["forget"], "cpu").batch(range(16))
     place = blocks(model)[0] if isinstance(adversary, Latent) and adversary.layer else model.get_input_embeddings()
@@ -301,7 +305,7 @@ def test_adversaries_bring_answers_back_within_their_bounds(forgotten: Bench, ad
         assert state["soft"].shape == (2, model.config.hidden_size)
 
 
-def test_what_was_trained_under_attack_is_not_all_brought_back_by_it(bench: Bench) -> None:
+def test_what_was_trained_under_attack_is_not_all_brought_back_by_it(bench: TrialRunner) -> None:
     """The push of training leaves the answers unlikely after LAT. That it leaves more than after NPO is no property of models this
     small: shares of the NLL are 0.31 on average after LAT, 0.23 after NPO, and three of six seeds turn them round."""
     batch = Stack(bench.reference.pools.rows["forget"], "cpu").batch(range(32))
@@ -320,10 +324,10 @@ def _never(*_: Any) -> bool:
     return False
 
 
-def test_trials_of_wrapped_methods_are_trained_again_to_the_same_weights(bench: Bench) -> None:
+def test_trials_of_wrapped_methods_are_trained_again_to_the_same_weights(bench: TrialRunner) -> None:
     """From (method, params, seed), as re-execution does: also what needs generated rows or attribution."""
-    asked: Sequence[Asked] = [
-        Asked("guard(altpo)", LR | {"epochs": 1, "temperature": 0.5}, 7), Asked("task_vector", LR | {"epochs": 1, "scale": 2.0}, 7)
+    asked: Sequence[TrialSpec] = [
+        TrialSpec("guard(altpo)", LR | {"epochs": 1, "temperature": 0.5}, 7), TrialSpec("task_vector", LR | {"epochs": 1, "scale": 2.0}, 7)
     ]  # fmt: skip
     for one in asked:
         (outcome,) = bench.run([one], [_never])

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from froc.methods.cure import CURE, ByFunction, Circuit, Outside, Rule
 from froc.models.trainable import Lora
 from froc.plugins import make
-from froc.search.trial.bench import Bench
+from froc.search.trial.runner import TrialRunner
 from froc.training.base_statistics import Reference
 from froc.training.causal_tracing import Component, Piece, Trace, Traced, components
 from froc.training.components import Taken
@@ -140,7 +140,7 @@ def test_what_lies_outside_the_circuit_stays_to_the_last_bit(name: str) -> None:
     assert float((start != end)[inside].float().mean()) > 0.99
 
 
-def test_shared_parts_do_not_work_against_retain_rows(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shared_parts_do_not_work_against_retain_rows(bench: TrialRunner, monkeypatch: pytest.MonkeyPatch) -> None:
     """In each step of a run, in each shared module, up to rounding: <g_f', g_r> >= 0, where <g_f, g_r> often was not."""
     seen: list[tuple[dict[Any, Weights], Weights, Circuit]] = []
     plain = ByFunction.direction

@@ -16,7 +16,7 @@ from froc.methods.curvature import Curvature, Spectra, heaviest
 from froc.models.batches import Encoded, Stack
 from froc.models.forward import Forward
 from froc.plugins import find, make
-from froc.search.trial.bench import Bench
+from froc.search.trial.runner import TrialRunner
 from froc.training import fisher
 from froc.training.base_statistics import TYPICAL, Facts, Pools, Reference
 from froc.training.fisher import spectra
@@ -108,7 +108,7 @@ def test_what_is_known_by_heart_is_lost_before_what_follows_a_rule(taught: Refer
 
 
 def test_factors_are_formed_once_and_windows_that_overlap_share_them(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    bench: TrialRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[set[str]] = []
     plain = spectra

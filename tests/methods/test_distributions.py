@@ -21,7 +21,7 @@ from froc.models.compute import Engine
 from froc.models.forward import Forward
 from froc.models.likelihood import buckets
 from froc.plugins import make
-from froc.search.trial.bench import Bench
+from froc.search.trial.runner import TrialRunner
 from froc.training import base_statistics as references
 from froc.training.base_statistics import TYPICAL, Pools, Reference
 from froc.training.loop import together, unlearn
@@ -128,7 +128,7 @@ def test_dipo_takes_the_rest_of_the_vocabulary_for_no_token() -> None:
     assert torch.allclose(fgt[:, :5], fgt[:, 5:6].expand(-1, 5))
 
 
-def test_dipo_forgets_and_holds(bench: Bench) -> None:
+def test_dipo_forgets_and_holds(bench: TrialRunner) -> None:
     bench.base.restore()
     before = nll(bench.reference, "forget"), nll(bench.reference, "retain")
     unlearn(bench.base, make(Method, "dipo", LR | {"retain_weight": 5.0}), bench.reference, batch=16, seed=1)
@@ -210,7 +210,7 @@ def test_a_teacher_is_the_base_trained_on_and_the_base_comes_back(
     assert float(rise.gather(-1, forward.target[:, None]).mean()) > 0.01
 
 
-def test_rises_of_the_likeliest_tokens_are_those_of_all(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rises_of_the_likeliest_tokens_are_those_of_all(bench: TrialRunner, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.base.restore()
     rows = {"forget": bench.reference.pools.rows["forget"][:20], "retain": []}
     made = []
@@ -228,7 +228,7 @@ def test_rises_of_the_likeliest_tokens_are_those_of_all(bench: Bench, monkeypatc
     assert float(few[:, :-1].max()) > 0.1
 
 
-def _pull(bench: Bench, alpha: float, rise: Rise) -> float:
+def _pull(bench: TrialRunner, alpha: float, rise: Rise) -> float:
     """Norm of the forget term's gradient at the base."""
     bench.base.restore()
     forward, numbers = _at(bench.reference, list(range(16)))
@@ -237,7 +237,7 @@ def _pull(bench: Bench, alpha: float, rise: Rise) -> float:
     return math.sqrt(sum(float(grad.square().sum()) for grad in grads))
 
 
-def test_without_alpha_or_a_teacher_that_learnt_more_the_base_is_left_where_it_is(bench: Bench) -> None:
+def test_without_alpha_or_a_teacher_that_learnt_more_the_base_is_left_where_it_is(bench: TrialRunner) -> None:
     bench.base.restore()
     learnt, nothing = bench.reference.ask(Teacher(5e-4, 3)), bench.reference.ask(Teacher(5e-4, 0))
     assert not nothing.values.any()
@@ -246,7 +246,7 @@ def test_without_alpha_or_a_teacher_that_learnt_more_the_base_is_left_where_it_i
     assert _pull(bench, 20.0, learnt) > 0.1
 
 
-def test_e2urec_moves_the_true_tokens_mass_to_others_and_holds_the_retain_distributions(bench: Bench) -> None:
+def test_e2urec_moves_the_true_tokens_mass_to_others_and_holds_the_retain_distributions(bench: TrialRunner) -> None:
     bench.base.restore()
     bench.reference.prepare("retain", ("spread",), (), 64)
     rows = bench.reference.pools.rows
@@ -264,7 +264,7 @@ def test_e2urec_moves_the_true_tokens_mass_to_others_and_holds_the_retain_distri
     assert float(true.mean()) < 0.5
 
 
-def test_the_first_pass_is_of_forgetting_alone(bench: Bench) -> None:
+def test_the_first_pass_is_of_forgetting_alone(bench: TrialRunner) -> None:
     """Then w times both retain terms and 1 - w times forgetting; one pass has no second phase."""
     alone, both = make(Method, "e2urec", {"epochs": 4, "retain_share": 0.7}).phases(TYPICAL)
     assert (alone.share, both.share) == (0.25, 0.75)

@@ -13,8 +13,8 @@ from froc.methods.k_fade import NEAR, TRIES, KFade, longest
 from froc.models.batches import Encoded, Stack
 from froc.models.forward import Forward
 from froc.plugins import make
-from froc.search.trial.bench import Bench
-from froc.search.trial.outcome import Asked
+from froc.search.trial.outcome import TrialSpec
+from froc.search.trial.runner import TrialRunner
 from froc.training.base_statistics import TYPICAL, Facts, Reference
 from froc.training.loop import unlearn
 from froc.training.method import Method
@@ -56,7 +56,7 @@ def test_where_every_length_is_too_long_none_is_taken() -> None:
     assert longest(lambda _: 1.0, 1.0, 0.1) == (0.0, 0.0)
 
 
-def _divergence(bench: Bench) -> float:
+def _divergence(bench: TrialRunner) -> float:
     """KL from the base on all retain rows, both distributions written out, nats per answer token."""
     rows, kept = bench.reference.pools.rows["retain"], bench.base.scope.take()
     now = _chances(bench.base.model, rows)
@@ -67,12 +67,12 @@ def _divergence(bench: Bench) -> float:
 
 
 @pytest.mark.parametrize("budget", [1e-3, 3e-2])
-def test_the_retain_rows_diverge_as_far_as_they_may(bench: Bench, budget: float) -> None:
+def test_the_retain_rows_diverge_as_far_as_they_may(bench: TrialRunner, budget: float) -> None:
     _edited(bench.reference, rounds=1, kl_budget=budget)
     assert budget / 3 < _divergence(bench) <= budget * 1.001
 
 
-def test_equal_forgetting_takes_less_from_the_retain_rows_than_gradient_ascent_does(bench: Bench) -> None:
+def test_equal_forgetting_takes_less_from_the_retain_rows_than_gradient_ascent_does(bench: TrialRunner) -> None:
     """Ascent by one long gradient step, as far as the same forget NLL: 0.046 against 0.110 on models of six seeds, and less on each.
 
     Many steps of AdamW take less than ours on two of the six, so nothing is asked of them.
@@ -97,20 +97,20 @@ def test_equal_forgetting_takes_less_from_the_retain_rows_than_gradient_ascent_d
     bench.base.restore()
 
 
-def _mixed(bench: Bench, other: Mapping[str, Tensor], share: float) -> Reference:
+def _mixed(bench: TrialRunner, other: Mapping[str, Tensor], share: float) -> Reference:
     bench.base.scope.put(other, share)
     return bench.reference
 
 
-def test_stopping_between_rounds_gives_weaker_forms(bench: Bench) -> None:
+def test_stopping_between_rounds_gives_weaker_forms(bench: TrialRunner) -> None:
     params = {"rounds": 3, "kl_budget": 0.3, "matrices": "feedforward"}
     assert make(Method, "k_fade", params).gradual
-    (outcome,) = bench.run([Asked("k_fade", params, 3)], [lambda *_: False])
+    (outcome,) = bench.run([TrialSpec("k_fade", params, 3)], [lambda *_: False])
     assert (outcome.status, outcome.steps) == ("complete", 3)
     assert [step for step, _ in outcome.rungs] == [1, 2]
     seen = []
     for stop in (1, 2, 3):
-        bench.retrain(Asked("k_fade", params, 3), stop)
+        bench.retrain(TrialSpec("k_fade", params, 3), stop)
         seen.append((_divergence(bench), nll(bench.reference, "forget")))
         assert seen[-1][0] < 0.1 * stop * 1.001
     bench.base.restore()

@@ -16,7 +16,7 @@ from froc.methods.kuda import KUDA, Deviate, Moments, NullSpace, RetainInputs, l
 from froc.models.compute import Engine
 from froc.models.forward import Forward, Pass
 from froc.models.hooks import blocks
-from froc.search.trial.bench import Bench
+from froc.search.trial.runner import TrialRunner
 from froc.training.base_statistics import Facts
 from froc.training.causal_tracing import Trace, Traced
 from froc.training.components import Taken
@@ -134,7 +134,7 @@ def test_unknown_inputs_are_refused() -> None:
         KUDA().phases(Facts(2, 8, 0, adapters=True))
 
 
-def test_deviation_by_hand(bench: Bench) -> None:
+def test_deviation_by_hand(bench: TrialRunner) -> None:
     """Near 2 ln 2 / beta at the base, in every layer; (2 / beta) ln(1 + e^-beta) where states are orthogonal."""
     bench.base.restore()
     rows = bench.reference.pools.rows["forget"]
@@ -151,7 +151,7 @@ def test_deviation_by_hand(bench: Bench) -> None:
     assert orthogonal.tolist() == pytest.approx([math.log1p(math.exp(-2.0))] * len(rows), rel=0.03)
 
 
-def test_each_layer_of_the_window_deviates_from_its_own_states(bench: Bench) -> None:
+def test_each_layer_of_the_window_deviates_from_its_own_states(bench: TrialRunner) -> None:
     """At the base model a batch's loss is ln 2 at beta 2, up to the tilt; other layers' states lie far away."""
     run = Run(KUDA(window=2, beta=2.0), bench.reference, batch=16, seed=1, engine=Engine())
     picked = run.draw()
@@ -164,7 +164,7 @@ def test_each_layer_of_the_window_deviates_from_its_own_states(bench: Bench) -> 
     assert float(cosine_similarity(first, second, dim=-1).mean()) < 0.98
 
 
-def _turned(bench: Bench, **params: Any) -> tuple[list[float], float, float]:
+def _turned(bench: TrialRunner, **params: Any) -> tuple[list[float], float, float]:
     """Mean cosine of the first layer's forget states to the base's after every fourth step; both losses at the end."""
     bench.base.restore()
     before = states(bench.reference, "forget", 0)
@@ -179,7 +179,7 @@ def _turned(bench: Bench, **params: Any) -> tuple[list[float], float, float]:
     return seen, nll(bench.reference, "forget"), nll(bench.reference, "retain")
 
 
-def test_states_turn_and_the_projection_protects_retain_rows(bench: Bench) -> None:
+def test_states_turn_and_the_projection_protects_retain_rows(bench: TrialRunner) -> None:
     """The bound on what changes for retain inputs holds for all of training; without projection they lose more, though
     the forget rows lose enough with it."""
     threshold = 0.05
@@ -200,7 +200,7 @@ def test_states_turn_and_the_projection_protects_retain_rows(bench: Bench) -> No
     assert freely[-1] < cosines[-1]
 
 
-def test_what_an_open_projection_moves_breaks_the_bound(bench: Bench) -> None:
+def test_what_an_open_projection_moves_breaks_the_bound(bench: TrialRunner) -> None:
     """The bound is no matter of course: without projection the change is outside of it, on the mean of layers.
 
     0.093 on models of six seeds, deviation 0.012; with projection, 0.002 at most.

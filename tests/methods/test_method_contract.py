@@ -19,7 +19,7 @@ from froc.models.base import wrap
 from froc.models.batches import Batch, collate
 from froc.models.forward import Forward
 from froc.plugins import find, make, names
-from froc.search.trial.bench import Bench
+from froc.search.trial.runner import TrialRunner
 from froc.training.base_statistics import Facts, Pools, Reference
 from froc.training.components import Combiner, Edit, Ground, Taken, UpdateFilter
 from froc.training.loop import unlearn
@@ -40,7 +40,7 @@ class Stand:
         self.mean_nll = self.sum_nll / torch.tensor(lengths)
 
 
-def _train(bench: Bench, name: str, **params: Any) -> tuple[float, float]:
+def _train(bench: TrialRunner, name: str, **params: Any) -> tuple[float, float]:
     method = make(Method, name, {"lr": LR, "epochs": 6} | params)
     unlearn(bench.base, method, bench.reference, batch=16, seed=1)
     return nll(bench.reference, "forget"), nll(bench.reference, "retain")
@@ -61,7 +61,7 @@ WRAPPED = [
 
 
 @pytest.mark.parametrize("name", PLAIN + WRAPPED)
-def test_contract(name: str, bench: Bench) -> None:
+def test_contract(name: str, bench: TrialRunner) -> None:
     """Frozen, hashable, documented, ranges beside defaults, phases that add up; a run changes the model, the same one twice
     alike, and leaves the base as it was."""
     plugin = find(Method, name)
@@ -90,7 +90,7 @@ def test_contract(name: str, bench: Bench) -> None:
     assert wrap("again", bench.base.model, bench.base.tokenizer).digest == bench.base.digest
 
 
-def test_same_seed_same_parameters_and_another_seed_others(bench: Bench) -> None:
+def test_same_seed_same_parameters_and_another_seed_others(bench: TrialRunner) -> None:
     made = []
     for seed in (3, 3, 4):
         unlearn(bench.base, make(Method, "npo", {"lr": LR, "epochs": 1}), bench.reference, batch=16, seed=seed)
@@ -99,19 +99,19 @@ def test_same_seed_same_parameters_and_another_seed_others(bench: Bench) -> None
     assert not all(torch.equal(made[0][n], made[2][n]) for n in made[0])
 
 
-def test_gradient_ascent_forgets_and_destroys(bench: Bench) -> None:
+def test_gradient_ascent_forgets_and_destroys(bench: TrialRunner) -> None:
     forget, retain = _train(bench, "grad_ascent")
     assert forget > 5
     assert retain > 2
 
 
-def test_gradient_difference_forgets_and_holds(bench: Bench) -> None:
+def test_gradient_difference_forgets_and_holds(bench: TrialRunner) -> None:
     forget, retain = _train(bench, "grad_diff", retain_weight=5.0)
     assert forget > 3
     assert retain < 0.3
 
 
-def test_gradient_difference_without_retain_weight_is_ascent(bench: Bench) -> None:
+def test_gradient_difference_without_retain_weight_is_ascent(bench: TrialRunner) -> None:
     unlearn(bench.base, make(Method, "grad_ascent", {"lr": LR, "epochs": 1}), bench.reference, batch=16, seed=1)
     ascent = bench.base.scope.take()
     unlearn(
@@ -141,7 +141,7 @@ def test_npo_start_value_weights_and_limit() -> None:
     assert flat.sum_nll.grad.tolist() == pytest.approx([-1.0, -1.0], abs=1e-5)
 
 
-def test_npo_forgets_and_holds(bench: Bench) -> None:
+def test_npo_forgets_and_holds(bench: TrialRunner) -> None:
     forget, retain = _train(bench, "npo", retain_weight=5.0)
     assert forget > 3
     assert retain < 0.3
@@ -158,14 +158,14 @@ def test_simnpo_weight_and_length_normalisation() -> None:
     assert one.sum_nll.grad.tolist() == pytest.approx([-weight / 2])
 
 
-def test_simnpo_forgets_and_holds(bench: Bench) -> None:
+def test_simnpo_forgets_and_holds(bench: TrialRunner) -> None:
     forget, retain = _train(bench, "simnpo", forget_weight=1.0, retain_weight=1.0)
     assert forget > 0.5
     assert retain < 0.2
 
 
 @pytest.mark.parametrize("form", ["dpo", "nll"])
-def test_idk_raises_the_refusal(bench: Bench, form: str) -> None:
+def test_idk_raises_the_refusal(bench: TrialRunner, form: str) -> None:
     bench.base.restore()
     before = nll(bench.reference, "refusal")
     forget, retain = _train(bench, "idk", form=form, retain_weight=5.0)
@@ -176,13 +176,13 @@ def test_idk_raises_the_refusal(bench: Bench, form: str) -> None:
         assert forget > 0.2
 
 
-def test_idk_is_left_out_without_refusals(bench: Bench) -> None:
+def test_idk_is_left_out_without_refusals(bench: TrialRunner) -> None:
     pools = Pools({role: rows for role, rows in bench.reference.pools.rows.items() if role != "refusal"})
     with pytest.raises(InputError, match="refusal"):
         unlearn(bench.base, make(Method, "idk"), Reference(bench.base, pools), batch=8, seed=0)
 
 
-def test_rmu_moves_only_three_matrices_and_steers(bench: Bench) -> None:
+def test_rmu_moves_only_three_matrices_and_steers(bench: TrialRunner) -> None:
     method = RMU(lr=5e-3, epochs=6, c=5.0, retain_weight=0.5, depth=0.8)
     unlearn(bench.base, method, bench.reference, batch=16, seed=1)
     changed = {n for n, p in bench.base.scope.own().items() if not torch.equal(bench.base.scope.start[n], p)}
@@ -191,7 +191,7 @@ def test_rmu_moves_only_three_matrices_and_steers(bench: Bench) -> None:
     assert nll(bench.reference, "forget") > 1
 
 
-def test_rmu_distance_to_its_target_falls(bench: Bench) -> None:
+def test_rmu_distance_to_its_target_falls(bench: TrialRunner) -> None:
     rows = bench.reference.pools.rows["forget"][:16]
     layer = 1
     term, state = Steer("forget", layer, 5.0, seed=1), {}
@@ -217,7 +217,7 @@ def test_rmu_distance_to_its_target_falls(bench: Bench) -> None:
     assert distance() < before
 
 
-def test_a_loss_that_is_not_finite_is_a_divergence(bench: Bench) -> None:
+def test_a_loss_that_is_not_finite_is_a_divergence(bench: TrialRunner) -> None:
     with pytest.raises(DivergedError):
         unlearn(
             bench.base,
@@ -259,7 +259,7 @@ class Slots(Method):
         return first, held, Phase({}, edit=Double())
 
 
-def test_phases_weighters_combiners_filters_and_one_shot_edits(bench: Bench) -> None:
+def test_phases_weighters_combiners_filters_and_one_shot_edits(bench: TrialRunner) -> None:
     unlearn(bench.base, Slots(lr=LR, epochs=2), bench.reference, batch=16, seed=0)
     after = bench.base.scope.own()
     changed = {n for n, p in after.items() if not torch.equal(bench.base.scope.start[n], p)}
@@ -269,7 +269,7 @@ def test_phases_weighters_combiners_filters_and_one_shot_edits(bench: Bench) -> 
     assert all(p.requires_grad for p in bench.base.model.parameters())
 
 
-def test_forward_ignores_prompt_and_padding(bench: Bench) -> None:
+def test_forward_ignores_prompt_and_padding(bench: TrialRunner) -> None:
     bench.base.restore()
     rows = bench.reference.pools.rows["forget"]
     by_size = sorted(range(len(rows)), key=lambda i: len(rows[i].ids))
@@ -280,7 +280,7 @@ def test_forward_ignores_prompt_and_padding(bench: Bench) -> None:
     assert float(alone[0]) == pytest.approx(float(padded[0]), abs=1e-4)
 
 
-def test_reference_numbers_are_the_base_models(bench: Bench) -> None:
+def test_reference_numbers_are_the_base_models(bench: TrialRunner) -> None:
     bench.base.restore()
     bench.reference.prepare("forget", ("sum_nll",), (), 8)
     rows = bench.reference.pools.rows["forget"]
@@ -290,7 +290,7 @@ def test_reference_numbers_are_the_base_models(bench: Bench) -> None:
     assert torch.allclose(bench.reference.of("forget", ("sum_nll",), (), np.arange(5))["sum_nll"], fresh, atol=1e-4)
 
 
-def test_facts(bench: Bench) -> None:
+def test_facts(bench: TrialRunner) -> None:
     assert facts(bench.reference, 7) == Facts(2, 64, 7)
 
 

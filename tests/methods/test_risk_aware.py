@@ -13,8 +13,8 @@ from froc.data.splits import Sealed, SearchView
 from froc.data.task import FORGETTING, UTILITY
 from froc.loss_table import SCALE
 from froc.methods.risk_aware import CLOSE, LEVEL, TELLINGS, Certifying, RiskAware, shortfall
-from froc.search.trial.bench import TOLD, Bench
-from froc.search.trial.outcome import Asked
+from froc.search.trial.outcome import TrialSpec
+from froc.search.trial.runner import FEEDBACK_QUERIES, TrialRunner
 
 BUDGET = {FORGETTING: 0.1, UTILITY: 0.1}
 
@@ -74,21 +74,21 @@ def test_training_is_over_once_no_risk_falls_short() -> None:
     assert ended == [True, True, False, False, False]
 
 
-def test_a_run_ends_early_where_certification_is_likely_and_is_trained_again_alike(bench: Bench) -> None:
+def test_a_run_ends_early_where_certification_is_likely_and_is_trained_again_alike(bench: TrialRunner) -> None:
     params = {"lr": 3e-3, "epochs": 8, "headroom": 0.9}
-    eased = Bench(bench.base, bench.view, bench.measures, batch=16, seed=1, limits=dict.fromkeys(BUDGET, 0.3))
-    outcome = eased.run([Asked("risk_aware", params, 3)], [lambda *_: False])[0]
+    eased = TrialRunner(bench.base, bench.view, bench.measures, batch=16, seed=1, limits=dict.fromkeys(BUDGET, 0.3))
+    outcome = eased.run([TrialSpec("risk_aware", params, 3)], [lambda *_: False])[0]
     whole = math.ceil(8 * len(bench.view.forget) / 16)
     assert outcome.status == "complete"
     assert outcome.steps < whole
     assert max(outcome.ended[0].means.values()) < 0.3
     kept = eased.base.scope.take()
-    eased.retrain(Asked("risk_aware", params, 3))
+    eased.retrain(TrialSpec("risk_aware", params, 3))
     assert all((kept[name] == value).all() for name, value in eased.base.scope.take().items())
 
 
 def test_it_is_told_search_losses_and_nothing_else(
-    bench: Bench, parts: tuple[SearchView, Sealed], monkeypatch: pytest.MonkeyPatch
+    bench: TrialRunner, parts: tuple[SearchView, Sealed], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[dict[str, int]] = []
 
@@ -99,9 +99,9 @@ def test_it_is_told_search_losses_and_nothing_else(
         return False
 
     monkeypatch.setattr(Certifying, "told", note)
-    bench.retrain(Asked("risk_aware", {"lr": 1e-3, "epochs": 4}, 0))
+    bench.retrain(TrialSpec("risk_aware", {"lr": 1e-3, "epochs": 4}, 0))
     view = parts[0]
-    assert told == [{risk: min(TOLD, len(view.queries[risk])) for risk in (FORGETTING, UTILITY)}] * TELLINGS
+    assert told == [{risk: min(FEEDBACK_QUERIES, len(view.queries[risk])) for risk in (FORGETTING, UTILITY)}] * TELLINGS
     # what it is handed has no field for calibration queries
     assert not any("calibration" in name or "sealed" in name for name in vars(view))
     assert RiskAware().looks == TELLINGS

@@ -20,7 +20,7 @@ from froc.models.compute import Engine
 from froc.models.forward import Forward
 from froc.models.trainable import Weights
 from froc.plugins import find, make
-from froc.search.trial.bench import Bench
+from froc.search.trial.runner import TrialRunner
 from froc.training.base_statistics import TYPICAL, Reference
 from froc.training.components import Ground, Rollout
 from froc.training.loop import together, unlearn
@@ -37,7 +37,7 @@ from tests.training.test_components import Made
 
 @pytest.mark.parametrize("train", ["full", "layers:last=1", "lora:rank=2"])
 @pytest.mark.parametrize("half", [False, True])
-def test_aside_is_the_base_and_back_bit_for_bit(bench: Bench, train: str, half: bool) -> None:
+def test_aside_is_the_base_and_back_bit_for_bit(bench: TrialRunner, train: str, half: bool) -> None:
     bench.base.restore()
     base = wrap("copy", copy.deepcopy(bench.base.model), bench.base.tokenizer, train)
     rows = bench.reference.pools.rows["forget"][:8]
@@ -138,11 +138,11 @@ def test_the_divergence_from_the_base_by_hand() -> None:
     assert _slope(loss, now) == pytest.approx([0.5 * -0.5, 0.0, 0.5 * 2])
 
 
-def _ground(bench: Bench, seed: int = 1, step: int = 0) -> Ground:
+def _ground(bench: TrialRunner, seed: int = 1, step: int = 0) -> Ground:
     return Ground(bench.reference, bench.base.scope.own(), {}, 16, seed, step)
 
 
-def test_a_draw_asks_both_kinds_and_says_what_its_answers_are_worth(bench: Bench) -> None:
+def test_a_draw_asks_both_kinds_and_says_what_its_answers_are_worth(bench: TrialRunner) -> None:
     bench.base.restore()
     with torch.no_grad():
         for parameter in bench.base.scope.own().values():
@@ -187,7 +187,7 @@ class Differing(Worth):
 
 @pytest.mark.parametrize(("kind", "zero"), [(Worth, True), (Differing, False)])
 def test_where_all_answers_are_worth_the_same_the_policy_has_no_gradient(
-    bench: Bench, kind: type[Worth], zero: bool
+    bench: TrialRunner, kind: type[Worth], zero: bool
 ) -> None:
     """None at all without divergence, for questions of unlike rewards, too; where one answer stands out there is one."""
     phase = Phase({"policy": Part(Policy("rollout", kl=0.0))}, rollout=kind(4, (3, 5, 8)), reads=("refusal", "retain"))
@@ -201,7 +201,7 @@ def test_where_all_answers_are_worth_the_same_the_policy_has_no_gradient(
 
 
 @pytest.fixture(scope="module")
-def steered(bench: Bench) -> Reference:
+def steered(bench: TrialRunner) -> Reference:
     """The bench with a base model that has begun to learn its refusals."""
     parts = {"refuse": Part(NLL("refusal")), "retain": Part(NLL("retain"))}
     unlearn(bench.base, Made(lr=5e-3, epochs=8, given=(Phase(parts),)), bench.reference, batch=16, seed=1)
@@ -249,7 +249,7 @@ def test_the_mean_reward_rises(steered: Reference, untaught: float) -> None:
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_the_second_phase_of_the_whole_method_earns_more_than_its_first_left(bench: Bench, seed: int) -> None:
+def test_the_second_phase_of_the_whole_method_earns_more_than_its_first_left(bench: TrialRunner, seed: int) -> None:
     method = make(Method, "rule", {"lr": 2e-3, "epochs": 30})
     bench.base.restore()
     first = round(method.phases(TYPICAL)[0].share * Budgeted.of(method, len(bench.view.forget), 16).steps)
@@ -303,7 +303,7 @@ class Watched(Rollout):
 
 
 @pytest.mark.parametrize("autocast", [None, torch.bfloat16])
-def test_rows_are_written_as_precisely_as_they_are_trained_on(bench: Bench, autocast: torch.dtype | None) -> None:
+def test_rows_are_written_as_precisely_as_they_are_trained_on(bench: TrialRunner, autocast: torch.dtype | None) -> None:
     method = Made(lr=1e-4, epochs=1, given=(Phase({"a": Part(NLL("rollout"))}, rollout=Watched()),))
     run = Run(method, bench.reference, batch=32, seed=1, engine=Engine())
     together(bench.base, [run], Engine(autocast))
@@ -311,7 +311,7 @@ def test_rows_are_written_as_precisely_as_they_are_trained_on(bench: Bench, auto
     assert run.state["half"] == (autocast is not None)
 
 
-def test_the_second_phase_has_a_rate_of_its_own(bench: Bench) -> None:
+def test_the_second_phase_has_a_rate_of_its_own(bench: TrialRunner) -> None:
     """Of the highest rates that the two phases' optimisers see, the ratio is policy_rate."""
     method = make(Method, "rule", {"lr": 1e-4, "epochs": 5, "policy_rate": 0.2})
     run = Run(method, bench.reference, batch=32, seed=1, engine=Engine())

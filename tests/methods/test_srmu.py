@@ -9,7 +9,7 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from froc.methods.srmu import SRMU, Magnitudes, SteerFeatures
-from froc.search.trial.bench import Bench
+from froc.search.trial.runner import TrialRunner
 from froc.training.base_statistics import Facts, Reference
 from froc.training.loop import unlearn
 from tests.training.small import changed, states
@@ -25,7 +25,7 @@ def test_importance_by_hand() -> None:
     assert not SRMU(importance="difference", subtract=0.9).important(forget * 0, retain).any()
 
 
-def test_magnitudes_are_means_where_answers_are_predicted(bench: Bench) -> None:
+def test_magnitudes_are_means_where_answers_are_predicted(bench: TrialRunner) -> None:
     bench.base.restore()
     found = bench.reference.ask(Magnitudes(1))
     by_hand = torch.stack([states(bench.reference, role, 1).abs().double().mean(0) for role in ("forget", "retain")])
@@ -50,7 +50,7 @@ def test_the_target_is_as_long_as_said_and_has_both_signs() -> None:
 
 
 @pytest.mark.parametrize("kind", ["ratio", "difference", "product"])
-def test_hidden_states_move_where_the_map_says(bench: Bench, kind: str) -> None:
+def test_hidden_states_move_where_the_map_says(bench: TrialRunner, kind: str) -> None:
     """Without much holding, the displacement of a coordinate is in the order of its importance, and the loss falls."""
     method = SRMU(lr=5e-3, epochs=8, c=50.0, retain_weight=0.01, depth=0.0, importance=kind)
     bench.base.restore()

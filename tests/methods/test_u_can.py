@@ -11,7 +11,7 @@ from torch import Tensor
 from froc.errors import InputError
 from froc.methods.u_can import UCAN, Attenuate, Contrast, Neurons, attenuation
 from froc.models.trainable import Full
-from froc.search.trial.bench import Bench
+from froc.search.trial.runner import TrialRunner
 from froc.training.base_statistics import Facts, Reference
 from froc.training.components import Ground
 from froc.training.fisher import linear
@@ -101,7 +101,7 @@ def test_each_column_of_a_matrix_is_turned_down_by_its_own_score() -> None:
         assert torch.allclose(share, expected[:, None].expand_as(share), rtol=1e-5)
 
 
-def test_at_no_strength_it_is_the_identity_and_more_strength_forgets_more(bench: Bench) -> None:
+def test_at_no_strength_it_is_the_identity_and_more_strength_forgets_more(bench: TrialRunner) -> None:
     same = _edited(bench.reference, strength=0.0)
     start = bench.base.scope.origin()
     assert all(torch.equal(value, start[name]) for name, value in same.items())
@@ -117,7 +117,7 @@ def test_at_no_strength_it_is_the_identity_and_more_strength_forgets_more(bench:
     bench.base.restore()
 
 
-def test_neurons_by_chance_cost_the_retain_rows_more_for_the_same_forgetting(bench: Bench) -> None:
+def test_neurons_by_chance_cost_the_retain_rows_more_for_the_same_forgetting(bench: TrialRunner) -> None:
     """The same scores shuffled within each matrix, as strong as it takes to forget as much; several draws."""
     made = bench.reference
     bench.base.restore()

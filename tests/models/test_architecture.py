@@ -256,10 +256,10 @@ def test_an_adapter_folder_is_its_base_with_the_adapter_in_it(said: dict[str, An
 @pytest.mark.filterwarnings("ignore")
 def test_an_unlearned_adapter_takes_the_base_at_hand_where_the_names_agree(home: Base, tmp_path: Path) -> None:
     """The folder that it names is on the machine where it was trained."""
-    from froc.search.external_model import Given
+    from froc.search.external_model import ExternalModel
 
     adapted = adapt(home, tmp_path / "adapter", names="/elsewhere/home")
-    given = Given(tmp_path / "adapter")
+    given = ExternalModel(tmp_path / "adapter")
     weights = given.weights(home)
     assert given.notes
     with torch.no_grad():
@@ -271,12 +271,12 @@ def test_an_unlearned_adapter_takes_the_base_at_hand_where_the_names_agree(home:
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("names", ["/elsewhere/other", "other", "owner/other"])
 def test_an_adapter_whose_base_is_nowhere_is_refused_with_what_to_do(names: str, home: Base, tmp_path: Path) -> None:
-    from froc.search.external_model import Given
+    from froc.search.external_model import ExternalModel
 
     adapt(home, tmp_path / "adapter", names=names)
     ways: list[Callable[[], object]] = [
         lambda: load(str(tmp_path / "adapter"), device="cpu"),
-        lambda: Given(tmp_path / "adapter").weights(home),
+        lambda: ExternalModel(tmp_path / "adapter").weights(home),
     ]
     for way in ways:
         with pytest.raises(

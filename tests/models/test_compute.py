@@ -19,7 +19,7 @@ from froc.models.compute import PASS, Engine, out_of_memory
 from froc.models.forward import Forward, Pass
 from froc.models.hooks import blocks
 from froc.plugins import make
-from froc.search.trial.bench import Bench
+from froc.search.trial.runner import TrialRunner
 from froc.training import loop as train
 from froc.training.base_statistics import Pools, Reference
 from froc.training.loop import unlearn
@@ -38,7 +38,7 @@ def _away(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float
     return max(float((one[name] - other[name]).abs().max()) for name in one)
 
 
-def test_a_pass_gives_what_the_model_gives(bench: Bench) -> None:
+def test_a_pass_gives_what_the_model_gives(bench: TrialRunner) -> None:
     """Without mask and with a narrowed head: the same likelihoods as the plain model with mask and all logits."""
     bench.base.restore()
     batch = collate(bench.reference.pools.rows["forget"], range(12), "cpu")
@@ -55,7 +55,7 @@ def test_a_pass_gives_what_the_model_gives(bench: Bench) -> None:
     assert len(found.logits) == int(batch.trained.sum())
 
 
-def test_a_pass_without_logits_ends_early_and_leaves_no_hook(bench: Bench) -> None:
+def test_a_pass_without_logits_ends_early_and_leaves_no_hook(bench: TrialRunner) -> None:
     batch = collate(bench.reference.pools.rows["forget"], range(4), "cpu")
     model: Any = bench.base.model
     before = _hooks(model)
@@ -85,7 +85,7 @@ def test_chunks_hold_every_row_once_and_waste_little() -> None:
 
 
 @pytest.mark.parametrize("name", ["npo", "simnpo", "idk", "kl_min", "undial", "satimp", "ceu", "flat", "altpo", "rmu"])
-def test_chunks_of_a_step_are_the_whole_batch(bench: Bench, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_chunks_of_a_step_are_the_whole_batch(bench: TrialRunner, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """The same gradients whether rows of all roles go through in one pass or in six."""
     run = Run(make(Method, name, NPO), bench.reference, batch=16, seed=1, engine=Engine())
     picked, found = [run.draw()], []
@@ -105,7 +105,7 @@ def test_chunks_of_a_step_are_the_whole_batch(bench: Bench, monkeypatch: pytest.
 
 @pytest.mark.parametrize(("name", "most"), [("npo", 1), ("idk", 6)])
 def test_passes_are_let_go_where_rows_do_not_need_each_other(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, name: str, most: int
+    bench: TrialRunner, monkeypatch: pytest.MonkeyPatch, name: str, most: int
 ) -> None:
     """Activations of one pass at a time for a plain sum over rows; of all of them where refusals need their answers."""
     alive: list[int] = []
@@ -167,7 +167,7 @@ def _cross_entropy(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", ["npo", "idk", "rmu"])
-def test_an_out_of_memory_halves_the_rows_and_changes_nothing(bench: Bench, name: str) -> None:
+def test_an_out_of_memory_halves_the_rows_and_changes_nothing(bench: TrialRunner, name: str) -> None:
     """Memory for 5 rows of 16: the size that fits is found, remembered, and the parameters are the same."""
     params = NPO | ({"depth": 0.8, "lr": 5e-3} if name == "rmu" else {})
     unlearn(bench.base, make(Method, name, params), bench.reference, batch=16, seed=1)
@@ -197,7 +197,7 @@ class Tight(Engine):
         return super().fitting(rows, tried, undo)
 
 
-def test_memory_for_not_even_one_row_is_an_error(bench: Bench) -> None:
+def test_memory_for_not_even_one_row_is_an_error(bench: TrialRunner) -> None:
     with pytest.raises(torch.OutOfMemoryError):
         unlearn(bench.base, make(Method, "npo", NPO), bench.reference, batch=16, seed=1, engine=Tight(0))
     assert out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"))
@@ -219,7 +219,7 @@ def test_checkpointing_changes_nothing(folder: Path, parts: tuple[SearchView, Se
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-def test_autocast_trains_near_float32(bench: Bench, precision: str) -> None:
+def test_autocast_trains_near_float32(bench: TrialRunner, precision: str) -> None:
     unlearn(bench.base, make(Method, "npo", NPO), bench.reference, batch=16, seed=1)
     plain, start = bench.base.scope.take(), bench.base.scope.origin()
     engine = Engine.of(bench.base.model, autocast=precision)
@@ -231,14 +231,14 @@ def test_autocast_trains_near_float32(bench: Bench, precision: str) -> None:
     assert all(p.dtype == torch.float32 for p in found.values())
 
 
-def test_float16_that_overflows_for_good_is_a_divergence(bench: Bench) -> None:
+def test_float16_that_overflows_for_good_is_a_divergence(bench: TrialRunner) -> None:
     engine = Engine.of(bench.base.model, autocast="float16")
     method = make(Method, "grad_ascent", {"lr": 1e18, "epochs": 10})
     with pytest.raises(DivergedError):
         unlearn(bench.base, method, bench.reference, batch=8, seed=0, engine=engine)
 
 
-def test_an_unknown_precision_is_refused(bench: Bench) -> None:
+def test_an_unknown_precision_is_refused(bench: TrialRunner) -> None:
     with pytest.raises(InputError, match="bfloat16"):
         Engine.of(bench.base.model, autocast="int8")
 
@@ -317,7 +317,7 @@ def test_mixing_is_a_straight_line_in_the_weights(folder: Path, parts: tuple[Sea
     assert _away(kept, base.scope.take()) == 0.0
 
 
-def test_forward_puts_cut_rows_back_in_order(bench: Bench) -> None:
+def test_forward_puts_cut_rows_back_in_order(bench: TrialRunner) -> None:
     bench.base.restore()
     rows = bench.reference.pools.rows["retain"][:9]
     stack = Stack(rows, "cpu")
@@ -357,7 +357,7 @@ def test_linear_layers_through_onednn_are_linear_layers(bias: bool, monkeypatch:
     assert half(x.bfloat16()).dtype == torch.bfloat16
 
 
-def test_the_last_mlp_sees_only_what_predicts_an_answer(bench: Bench) -> None:
+def test_the_last_mlp_sees_only_what_predicts_an_answer(bench: TrialRunner) -> None:
     bench.base.restore()
     batch = collate(bench.reference.pools.rows["forget"], range(12), "cpu")
     model: Any = bench.base.model

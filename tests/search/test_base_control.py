@@ -22,7 +22,7 @@ from froc.plugins import make
 from froc.risk.control import BASE
 from froc.search.pipeline import run
 from froc.search.plan import bounds
-from froc.search.run_folder import Folder, Started
+from froc.search.run_folder import Folder, TrialRecord
 from froc.search.sealed import ranking
 from froc.search.settings import Settings, measures, settings_of
 from tests.commands import Commands
@@ -163,8 +163,8 @@ def test_queries_of_one_group_count_once() -> None:
 
 
 def test_equal_mixes_take_one_place() -> None:
-    def line(config: str, trial: int) -> Started:
-        return Started(trial, 1, config, "npo", {}, 0, "", "", status="complete")
+    def line(config: str, trial: int) -> TrialRecord:
+        return TrialRecord(trial, 1, config, "npo", {}, 0, "", "", status="complete")
 
     same = {FORGETTING: (1000, 60), UTILITY: (2000, 60)}
     sums = {

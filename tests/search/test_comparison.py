@@ -17,13 +17,13 @@ from froc.data.task import FORGETTING, RISKS, UTILITY
 from froc.errors import InputError
 from froc.models import base as models
 from froc.models.base import Base
-from froc.search.comparison.mixing import Mixes
+from froc.search.comparison.mixing import MixedModel
 from froc.search.comparison.run import run
-from froc.search.comparison.terms import Entry, Side, Terms, entries
-from froc.search.job import bench_of
+from froc.search.comparison.terms import ComparedConfig, ComparedRun, Terms, entries
+from froc.search.job import runner_of
 from froc.search.pipeline import run as searched
 from froc.search.run_folder import Folder
-from froc.search.trial.outcome import Asked
+from froc.search.trial.outcome import TrialSpec
 from tests.commands import Commands
 from tests.search.test_named_risks import BUDGET, job
 from tests.search.test_pipeline import Watch
@@ -32,38 +32,38 @@ TERMS = Terms(levels=(0.95, 0.7), tries=2)
 
 
 @pytest.fixture(scope="module")
-def side(base: Base, tmp_path_factory: pytest.TempPathFactory) -> Side:
+def side(base: Base, tmp_path_factory: pytest.TempPathFactory) -> ComparedRun:
     out = tmp_path_factory.mktemp("compared") / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FROC_STATE", str(out.parent / "state"))
         searched(job(base, BUDGET, trials=4, methods=("grad_ascent", "npo", "grad_diff")), out, Watch())
     plan = json.loads((out / "plan.json").read_text())
     # the embedded task's questions are drawn afresh for a comparison
-    return Side("run", Folder(out), plan, job(base, BUDGET, questions=7, sweep=False))
+    return ComparedRun("run", Folder(out), plan, job(base, BUDGET, questions=7, sweep=False))
 
 
 @pytest.fixture(scope="module")
-def compared(side: Side, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+def compared(side: ComparedRun, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     out = tmp_path_factory.mktemp("comparison") / "out"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FROC_STATE", str(out.parent / "state"))
         return out, run([side], TERMS, out, lambda *_: None)
 
 
-def _mixes(side: Side, method: str) -> tuple[Entry, Mixes]:
+def _mixes(side: ComparedRun, method: str) -> tuple[ComparedConfig, MixedModel]:
     entry = next(one for one in entries([side], TERMS) if one.method == method)
-    bench = bench_of(side.job)
-    line = entry.line
-    bench.retrain(Asked(line.method, line.params, line.seed), entry.stop)
-    return entry, Mixes(entry, bench, bench.base.scope.take())
+    bench = runner_of(side.job)
+    line = entry.record
+    bench.retrain(TrialSpec(line.method, line.params, line.seed), entry.stop)
+    return entry, MixedModel(entry, bench, bench.base.scope.take())
 
 
-def test_shares_zero_and_one_are_the_two_models_bit_by_bit(side: Side) -> None:
-    bench = bench_of(side.job)
+def test_shares_zero_and_one_are_the_two_models_bit_by_bit(side: ComparedRun) -> None:
+    bench = runner_of(side.job)
     scope = bench.base.scope
     before = scope.take()
-    line = entries([side], TERMS)[0].line
-    bench.retrain(Asked(line.method, line.params, line.seed))
+    line = entries([side], TERMS)[0].record
+    bench.retrain(TrialSpec(line.method, line.params, line.seed))
     after = scope.take()
     scope.put(after, 0.0)
     assert all(torch.equal(p, before[name]) for name, p in scope.own().items())
@@ -72,18 +72,18 @@ def test_shares_zero_and_one_are_the_two_models_bit_by_bit(side: Side) -> None:
     bench.base.restore()
 
 
-def test_the_share_is_the_largest_that_keeps_what_was_asked(side: Side) -> None:
+def test_the_share_is_the_largest_that_keeps_what_was_asked(side: ComparedRun) -> None:
     _, mixes = _mixes(side, "grad_ascent")
     strict, loose = mixes.keeping(0.95), mixes.keeping(0.7)
     assert strict.kept >= 0.95
     assert loose.kept >= 0.7
-    assert strict.share < loose.share <= 1.0
+    assert strict.mix < loose.mix <= 1.0
     # a thousandth further it is lost, unless the model as trained keeps it
-    assert loose.share == 1.0 or mixes.at(loose.share + 2**-10).kept < 0.7
-    assert mixes.keeping(1e-9).share == 1.0
+    assert loose.mix == 1.0 or mixes.at(loose.mix + 2**-10).kept < 0.7
+    assert mixes.keeping(1e-9).mix == 1.0
 
 
-def test_what_is_left_falls_and_what_is_lost_grows_with_the_share(side: Side) -> None:
+def test_what_is_left_falls_and_what_is_lost_grows_with_the_share(side: ComparedRun) -> None:
     _, mixes = _mixes(side, "grad_ascent")
     some = [mixes.at(share) for share in np.linspace(0, 1, 11)]
     left, lost = ([point.means[risk] for point in some] for risk in RISKS)
@@ -108,14 +108,16 @@ def test_every_point_was_sealed_before_it_was_measured(compared: tuple[Path, dic
     assert not (out / "weights").exists()
 
 
-def test_queries_that_chose_are_not_those_that_measure(side: Side, compared: tuple[Path, dict[str, Any]]) -> None:
+def test_queries_that_chose_are_not_those_that_measure(
+    side: ComparedRun, compared: tuple[Path, dict[str, Any]]
+) -> None:
     out, _ = compared
     table = pl.read_parquet(out / "losses" / "calibration.parquet")
     seen = {query.id for risk in RISKS for query in side.job.view.queries[risk]}
     assert not seen & set(table["query"])
 
 
-def test_an_auditor_reads_it_and_comes_to_the_same(side: Side, compared: tuple[Path, dict[str, Any]]) -> None:
+def test_an_auditor_reads_it_and_comes_to_the_same(side: ComparedRun, compared: tuple[Path, dict[str, Any]]) -> None:
     out, document = compared
     plan = documents.Plan.model_validate(json.loads((side.folder.plan).read_text()))
     # as a bundle about the run holds them
@@ -131,7 +133,7 @@ def test_the_base_forgets_nothing_and_loses_nothing(compared: tuple[Path, dict[s
 
 
 def test_the_same_command_again_computes_nothing_and_says_the_same(
-    side: Side, compared: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+    side: ComparedRun, compared: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, document = compared
     monkeypatch.setenv("FROC_STATE", str(out.parent / "state"))
@@ -141,7 +143,7 @@ def test_the_same_command_again_computes_nothing_and_says_the_same(
 
 
 def test_a_second_look_at_the_same_queries_must_be_asked_for(
-    side: Side, compared: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    side: ComparedRun, compared: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FROC_STATE", str(compared[0].parent / "state"))
     with pytest.raises(InputError, match="--reopen"):
@@ -155,14 +157,14 @@ def test_a_second_look_at_the_same_queries_must_be_asked_for(
      ({"levels": (1.2,)}, "outside"), ({"levels": (0.9, 0.9)}, "once"), ({"tries": 0}, "from 1")],
 )  # fmt: skip
 def test_what_cannot_be_compared_is_said_at_once(
-    side: Side, tmp_path: Path, changed: dict[str, Any], said: str
+    side: ComparedRun, tmp_path: Path, changed: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(InputError, match=said):
         run([side], replace(TERMS, **changed), tmp_path / "out", lambda *_: None)
     assert not (tmp_path / "out").exists()
 
 
-def test_two_runs_are_compared_under_their_own_names(side: Side) -> None:
+def test_two_runs_are_compared_under_their_own_names(side: ComparedRun) -> None:
     other = replace(side, name="again")
     both = entries([side, other], Terms(tries=1))
     assert {entry.method for entry in both} == {"npo", "grad_ascent", "grad_diff"}

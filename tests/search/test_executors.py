@@ -21,15 +21,15 @@ import torch
 
 from froc.errors import FrocError, InputError
 from froc.models.base import Base
-from froc.search.executors import TRIES, Executor, Recipe, Report, cores
+from froc.search.executors import TRIES, Executor, Report, WorkerSpec, cores
 from froc.search.executors.inline import Inline
 from froc.search.executors.processes import BEAT, Processes
 from froc.search.job import Job
 from froc.search.pipeline import run
-from froc.search.run_folder import Folder, Started
+from froc.search.run_folder import Folder, TrialRecord
 from froc.search.settings import measures
-from froc.search.trial.bench import Bench
-from froc.search.trial.work import Trials, Work
+from froc.search.trial.runner import TrialRunner
+from froc.search.trial.work import TrainPack, Work
 from tests.commands import ROOT
 from tests.search.test_pipeline import Watch, job
 
@@ -89,15 +89,20 @@ class Losing(Inline):
         self._place, self._times = place, times
 
     def wait(self, timeout: float | None = None) -> list[Report]:
-        if self._queue and self._times and self._queue[0][0] == self._place and isinstance(self._queue[0][1], Trials):
+        if (
+            self._queue
+            and self._times
+            and self._queue[0][0] == self._place
+            and isinstance(self._queue[0][1], TrainPack)
+        ):
             self._times -= 1
             return [Report(self._queue.popleft()[0], lost="it was killed")]
         return super().wait(timeout)
 
 
-def recipe(made: Job) -> Recipe:
+def recipe(made: Job) -> WorkerSpec:
     settings = made.settings
-    return Recipe(
+    return WorkerSpec(
         model=made.base.name, digest=made.base.digest, dtype="float32", train=settings.train, members=settings.pack,
         view=made.view, measures=measures(settings), batch=settings.batch, seed=settings.seed,
         limits=settings.steering, swept=settings.sweep,
@@ -137,7 +142,7 @@ class Stops(Watch):
         super().__init__()
         self._left = after
 
-    def trial(self, line: Started, log: Sequence[Started], total: int) -> None:
+    def trial(self, line: TrialRecord, log: Sequence[TrialRecord], total: int) -> None:
         super().trial(line, log, total)
         self._left -= line.status != "running"
         if self._left == 0:
@@ -169,8 +174,8 @@ class Noting(Backwards):
         self._known = known
 
     def submit(self, key: int, work: Work) -> None:
-        if isinstance(work, Trials):
-            for line, judge in zip(work.lines, work.judges, strict=True):
+        if isinstance(work, TrainPack):
+            for line, judge in zip(work.records, work.pruners, strict=True):
                 self._known[line.trial] = len(judge._before)
         super().submit(key, work)
 
@@ -229,7 +234,7 @@ def test_worker_processes_come_to_the_same_and_survive_a_kill(
 class Threads(Work):
     """How many threads a worker computes with."""
 
-    def __call__(self, bench: Bench) -> int:
+    def __call__(self, bench: TrialRunner) -> int:
         """torch's own word for it."""
         return torch.get_num_threads()
 
@@ -246,7 +251,7 @@ def test_cpu_workers_divide_the_processors(base: Base, monkeypatch: pytest.Monke
 def test_a_worker_that_cannot_start_says_why(base: Base) -> None:
     made = job(base)
     broken = Processes(replace(recipe(made), digest="0" * 64), ["cpu"])
-    broken.submit(0, Trials((), (), (), 1, None))
+    broken.submit(0, TrainPack((), (), (), 1, None))
     with pytest.raises(InputError, match="another than the driver's"):
         broken.wait()
     broken.close()

@@ -13,7 +13,7 @@ from froc.risk.certificate import Candidate, certify
 from froc.risk.claim import Claim
 from froc.search.pipeline import run
 from froc.search.run_folder import Folder
-from froc.search.sealed.forecast import LIKELY, chance
+from froc.search.sealed.forecast import STOP_PROBABILITY, certification_probability
 from tests.search.test_pipeline import Watch, job
 
 CLAIM = Claim(
@@ -40,7 +40,9 @@ def table(share: float, queries: int) -> pl.DataFrame:
 
 
 def test_more_loss_is_less_chance() -> None:
-    found = [chance(table(share, 200), "c0000", CLAIM, UNITS, 5) for share in (0.0, 0.04, 0.06, 0.1, 0.5)]
+    found = [
+        certification_probability(table(share, 200), "c0000", CLAIM, UNITS, 5) for share in (0.0, 0.04, 0.06, 0.1, 0.5)
+    ]
     assert found == sorted(found, reverse=True)
     assert found[0] > 0.99
     assert found[-1] == 0.0
@@ -48,12 +50,14 @@ def test_more_loss_is_less_chance() -> None:
 
 def test_few_search_queries_are_not_certainty() -> None:
     """Ten queries without a loss are compatible with a tenth of losses."""
-    assert chance(table(0.0, 10), "c0000", CLAIM, UNITS, 5) < 0.7
-    assert chance(table(0.0, 10), "c0000", CLAIM, UNITS, 5) < chance(table(0.0, 300), "c0000", CLAIM, UNITS, 5)
+    assert certification_probability(table(0.0, 10), "c0000", CLAIM, UNITS, 5) < 0.7
+    assert certification_probability(table(0.0, 10), "c0000", CLAIM, UNITS, 5) < certification_probability(
+        table(0.0, 300), "c0000", CLAIM, UNITS, 5
+    )
 
 
 def test_more_candidates_are_less_chance() -> None:
-    few, many = (chance(table(0.05, 200), "c0000", CLAIM, UNITS, count) for count in (1, 10))
+    few, many = (certification_probability(table(0.05, 200), "c0000", CLAIM, UNITS, count) for count in (1, 10))
     assert few > many
 
 
@@ -64,13 +68,13 @@ def test_where_it_says_likely_a_certificate_follows() -> None:
     for _ in range(150):
         share = draw.uniform(0.0, 0.12)
         some = table(0.0, 150).with_columns(loss=pl.Series((draw.random(300) < share) * 1000, dtype=pl.Int16))
-        if chance(some, "c0000", CLAIM, UNITS, 1) < LIKELY:
+        if certification_probability(some, "c0000", CLAIM, UNITS, 1) < STOP_PROBABILITY:
             continue
         fresh = table(0.0, 400).with_columns(loss=pl.Series((draw.random(800) < share) * 1000, dtype=pl.Int16))
         found = certify(fresh.with_columns(split=pl.lit("calibration")), [Candidate("c0000", "npo", {}, 1.0)], CLAIM)
         likely, passed = likely + 1, passed + bool(found["certified"])
     assert likely > 20
-    assert passed / likely >= LIKELY
+    assert passed / likely >= STOP_PROBABILITY
 
 
 def test_a_search_until_certified_ends_early(base: Base, tmp_path: Path) -> None:

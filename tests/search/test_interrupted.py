@@ -15,9 +15,9 @@ from froc.measuring.metric import Metric
 from froc.models.base import Base, load, save
 from froc.models.compute import Engine
 from froc.plugins import make
-from froc.search.trial import bench as module
-from froc.search.trial.bench import Bench
-from froc.search.trial.outcome import Asked, Hopeless, Outcome
+from froc.search.trial import runner as module
+from froc.search.trial.outcome import Hopeless, Outcome, TrialSpec
+from froc.search.trial.runner import TrialRunner
 from froc.training.checkpoint import Saver
 from tests.search.test_pipeline import Killed
 
@@ -59,17 +59,22 @@ def asking(calls: list[int]) -> Hopeless:
     return hopeless
 
 
-def bench_on(base: Base, view: SearchView, engine: Engine | None = None) -> Bench:
+def bench_on(base: Base, view: SearchView, engine: Engine | None = None) -> TrialRunner:
     measures = plain(dict.fromkeys(("forgetting", "utility"), make(Metric, "extraction_strength")))
-    return Bench(base, view, measures, batch=16, seed=0, engine=engine)
+    return TrialRunner(base, view, measures, batch=16, seed=0, engine=engine)
 
 
 def same(one: Outcome, other: Outcome) -> bool:
     """Everything but the time it took, to the bit."""
-    assert (one.status, one.reason, one.steps, one.member) == (other.status, other.reason, other.steps, other.member)
+    assert (one.status, one.reason, one.steps, one.adapter_index) == (
+        other.status,
+        other.reason,
+        other.steps,
+        other.adapter_index,
+    )
     assert (one.rungs, one.queries) == (other.rungs, other.queries)
     for a, b in zip(one.ended, other.ended, strict=True):
-        assert (a.step, a.share, a.means, a.averages) == (b.step, b.share, b.means, b.averages)
+        assert (a.step, a.mix, a.means, a.averages) == (b.step, b.mix, b.means, b.averages)
         assert all(np.array_equal(a.tables[risk], b.tables[risk]) for risk in a.tables)
     assert list(one.kept) == list(other.kept)
     return all(torch.equal(one.kept[step][n], other.kept[step][n]) for step in one.kept for n in one.kept[step])
@@ -81,7 +86,7 @@ def test_a_trial_goes_on_with_its_looks_and_its_judge(
 ) -> None:
     """Killed between rungs and behind them: same losses, kept weights and end; a new judge hears of each rung once."""
     params = {"lr": 2e-3, "epochs": 3} | ({"memory": 2} if name.startswith("gu") else {})
-    asked, calls = [Asked(name, params, 7)], list[int]()
+    asked, calls = [TrialSpec(name, params, 7)], list[int]()
     (whole,) = bench_on(base, parts[0]).run(asked, [asking(calls)])
     ends = base.scope.take()
     assert (whole.status, whole.resumed, calls) == ("complete", None, [1, 2])
@@ -100,7 +105,7 @@ def test_a_trial_goes_on_with_its_looks_and_its_judge(
 
 def test_a_pruned_trial_stays_pruned(base: Base, parts: tuple[SearchView, Sealed], tmp_path: Path) -> None:
     """Killed when the rung's verdict had been saved, and before anybody heard of it."""
-    asked = [Asked("npo", {"lr": 2e-3, "epochs": 3}, 7)]
+    asked = [TrialSpec("npo", {"lr": 2e-3, "epochs": 3}, 7)]
     bench = bench_on(base, parts[0])
     (whole,) = bench.run(asked, [lambda *_: True])
     assert whole.status == "pruned"
@@ -114,10 +119,10 @@ def test_a_pruned_trial_stays_pruned(base: Base, parts: tuple[SearchView, Sealed
 def test_a_state_that_does_not_fit_is_left_alone(base: Base, parts: tuple[SearchView, Sealed], tmp_path: Path) -> None:
     """Of other parameters, by whatever accident: the trial begins anew, says so, and comes to what it would have."""
     bench = bench_on(base, parts[0])
-    asked = [Asked("npo", {"lr": 2e-3, "epochs": 2}, 7)]
+    asked = [TrialSpec("npo", {"lr": 2e-3, "epochs": 2}, 7)]
     (whole,) = bench.run(asked, [asking([])])
     with pytest.raises(Killed):
-        bench.run([Asked("rmu", {"lr": 2e-3, "epochs": 2}, 7)], [asking([])], None, dying(tmp_path, 4))
+        bench.run([TrialSpec("rmu", {"lr": 2e-3, "epochs": 2}, 7)], [asking([])], None, dying(tmp_path, 4))
     text = (tmp_path / "state.json").read_text(encoding="utf-8")
     (tmp_path / "state.json").write_text(text.replace("down_proj", "sideways"), encoding="utf-8")
     saver, calls = Saver(tmp_path, "these"), list[int]()
@@ -129,7 +134,7 @@ def test_a_state_that_does_not_fit_is_left_alone(base: Base, parts: tuple[Search
 
 def test_time_before_the_interruption_counts(base: Base, parts: tuple[SearchView, Sealed], tmp_path: Path) -> None:
     """A limit is a trial's and not an attempt's: who had used it up is out of time at once."""
-    asked, bench = [Asked("npo", {"lr": 2e-3, "epochs": 2}, 7)], bench_on(base, parts[0])
+    asked, bench = [TrialSpec("npo", {"lr": 2e-3, "epochs": 2}, 7)], bench_on(base, parts[0])
     with pytest.raises(Killed):
         bench.run(asked, [asking([])], 3600.0, dying(tmp_path, 2))
     state = json.loads((tmp_path / "state.json").read_text(encoding="utf-8"))
@@ -142,7 +147,7 @@ def test_time_before_the_interruption_counts(base: Base, parts: tuple[SearchView
 
 
 @pytest.fixture
-def packed(base: Base, parts: tuple[SearchView, Sealed], tmp_path: Path) -> Bench:
+def packed(base: Base, parts: tuple[SearchView, Sealed], tmp_path: Path) -> TrialRunner:
     base.restore()
     save(base, tmp_path / "model")
     lora = load(str(tmp_path / "model"), device="cpu", train="lora:rank=4", members=3)
@@ -150,13 +155,13 @@ def packed(base: Base, parts: tuple[SearchView, Sealed], tmp_path: Path) -> Benc
 
 
 PACK = [
-    Asked("npo", {"lr": 5e-3, "epochs": 1}, 1), Asked("pdu", {"lr": 5e-3, "epochs": 3}, 2),
-    Asked("grad_diff", {"lr": 5e-3, "epochs": 2}, 3),
+    TrialSpec("npo", {"lr": 5e-3, "epochs": 1}, 1), TrialSpec("pdu", {"lr": 5e-3, "epochs": 3}, 2),
+    TrialSpec("grad_diff", {"lr": 5e-3, "epochs": 2}, 3),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("ended", [0, 1, 2])
-def test_a_pack_goes_on_together(packed: Bench, tmp_path: Path, ended: int) -> None:
+def test_a_pack_goes_on_together(packed: TrialRunner, tmp_path: Path, ended: int) -> None:
     """All three in training, one or two of them at their end already."""
     whole = packed.run(PACK, [asking([]) for _ in PACK])
     ends = [packed.base.scope.take(member) for member in range(3)]
@@ -172,7 +177,7 @@ def test_a_pack_goes_on_together(packed: Bench, tmp_path: Path, ended: int) -> N
 
 
 def test_members_of_a_pack_that_failed_go_on_alone(
-    packed: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    packed: TrialRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = module.together
 

@@ -20,9 +20,9 @@ from froc.search.executors import Executor
 from froc.search.executors.inline import Inline
 from froc.search.executors.processes import Processes
 from froc.search.pipeline import run
-from froc.search.run_folder import Folder, Started
+from froc.search.run_folder import Folder, TrialRecord
 from froc.search.trial.work import saver_of
-from froc.search.trial_loop import Driver
+from froc.search.trial_loop import TrialLoop
 from froc.training.checkpoint import Saver
 from tests.commands import Commands
 from tests.search.test_executors import recipe
@@ -45,7 +45,7 @@ def done(base: Base, out: Path, workers: Any = Inline, watch: Watch | None = Non
 
 
 @pytest.fixture(scope="module")
-def undisturbed(base: Base, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, bytes], list[Started]]:
+def undisturbed(base: Base, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, bytes], list[TrialRecord]]:
     """Without a save."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FROC_SAVE_EVERY", "inf")
@@ -54,7 +54,7 @@ def undisturbed(base: Base, tmp_path_factory: pytest.TempPathFactory) -> tuple[d
         return done(base, out), Folder(out).log()
 
 
-def came_to(log: Sequence[Started]) -> list[Any]:
+def came_to(log: Sequence[TrialRecord]) -> list[Any]:
     """What of the finished lines must not hang on what happened."""
     ended = sorted((line for line in log if line.status != "interrupted"), key=lambda line: line.trial)
     return [(one.config, one.status, one.params, one.seed, one.steps, one.rungs, one.search) for one in ended]
@@ -62,7 +62,7 @@ def came_to(log: Sequence[Started]) -> list[Any]:
 
 @pytest.mark.parametrize("place", [9, 40])
 def test_killed_at_any_write_while_states_are_saved(
-    base: Base, undisturbed: tuple[dict[str, bytes], list[Started]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    base: Base, undisturbed: tuple[dict[str, bytes], list[TrialRecord]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     place: int,
 ) -> None:  # fmt: skip
     """Twice: at a file's appearance, and as many files later; the same bytes and lines, and each attempt says where it began."""
@@ -75,7 +75,7 @@ def test_killed_at_any_write_while_states_are_saved(
             raise Killed
         real(source, target)
 
-    saved = list[tuple[Started, list[int] | None]]()
+    saved = list[tuple[TrialRecord, list[int] | None]]()
     for _ in range(2):
         calls = 0
         with monkeypatch.context() as patch:
@@ -94,17 +94,17 @@ def test_killed_at_any_write_while_states_are_saved(
 
 
 def test_what_an_ended_trial_left_is_cleared_by_the_next_call(
-    base: Base, undisturbed: tuple[dict[str, bytes], list[Started]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    base: Base, undisturbed: tuple[dict[str, bytes], list[TrialRecord]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A process that ends between a trial's line and the removal of its state; the next one removes it before it trains."""
     with monkeypatch.context() as patch:
-        patch.setattr(Driver, "_forget", lambda *_: (_ for _ in ()).throw(Killed()))
+        patch.setattr(TrialLoop, "_forget", lambda *_: (_ for _ in ()).throw(Killed()))
         with pytest.raises(Killed):
             done(base, tmp_path / "run")
     assert [path.name for path in (tmp_path / "run" / "training").iterdir()] == ["c0000"]
 
     class Looks(Watch):
-        def trial(self, line: Started, log: Sequence[Started], total: int) -> None:
+        def trial(self, line: TrialRecord, log: Sequence[TrialRecord], total: int) -> None:
             assert line.trial == 0 or not (tmp_path / "run" / "training" / "c0000").exists()
 
     assert done(base, tmp_path / "run", watch=Looks()) == undisturbed[0]
@@ -136,7 +136,7 @@ def _killing(write: Any, saver: Saver, said: Any, now: bool) -> None:
 
 
 def test_workers_that_do_not_see_the_folder_save_nothing(
-    base: Base, undisturbed: tuple[dict[str, bytes], list[Started]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    base: Base, undisturbed: tuple[dict[str, bytes], list[TrialRecord]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Far(Inline):
         remote = True
@@ -149,7 +149,7 @@ def test_workers_that_do_not_see_the_folder_save_nothing(
 
 
 def test_a_state_that_cannot_be_written_costs_nothing_but_a_line_in_the_log(
-    base: Base, undisturbed: tuple[dict[str, bytes], list[Started]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    base: Base, undisturbed: tuple[dict[str, bytes], list[TrialRecord]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain_after = PrimalDual.after
 
@@ -166,7 +166,7 @@ def test_a_state_that_cannot_be_written_costs_nothing_but_a_line_in_the_log(
 
 
 def test_a_worker_that_is_killed_in_the_middle_of_a_trial_loses_a_step(
-    base: Base, undisturbed: tuple[dict[str, bytes], list[Started]], tmp_path: Path
+    base: Base, undisturbed: tuple[dict[str, bytes], list[TrialRecord]], tmp_path: Path
 ) -> None:
     """Two processes; one is killed once its trial has left a state. Another takes the trial up; the same bytes."""
     out, hit = tmp_path / "run", list[int]()

@@ -15,12 +15,12 @@ from froc.errors import InputError
 from froc.hyperparameters import Range
 from froc.models.base import Base
 from froc.search.executors.inline import Inline
-from froc.search.job import Job, bench_of
+from froc.search.job import Job, runner_of
 from froc.search.optuna import learning_rates
 from froc.search.optuna.space import build, choose
 from froc.search.pipeline import run
 from froc.search.settings import Settings
-from froc.search.trial.outcome import Asked
+from froc.search.trial.outcome import TrialSpec
 from tests.search.test_pipeline import Watch
 from tests.small_model import SMALL
 
@@ -51,11 +51,11 @@ def _quiet(*_: Any) -> None:
 def test_ranges_that_do_nothing_to_a_small_model_become_ranges_that_hold_what_works(base: Base) -> None:
     """Before, every trial ends at 1.000; after, the range begins where little moves and ends beyond half forgotten."""
     one = job(base, methods=("npo", "rmu"))
-    bench = bench_of(one)
+    bench = runner_of(one)
     fitted = learning_rates.fitted(one, learning_rates.measured(one, Inline(lambda: bench), _quiet))
 
     def forgetting(method: str, rate: float) -> float:
-        (outcome,) = bench.run([Asked(method, {"lr": rate}, 1)], [lambda *_: False])
+        (outcome,) = bench.run([TrialSpec(method, {"lr": rate}, 1)], [lambda *_: False])
         return outcome.ended[0].means[FORGETTING]
 
     assert forgetting("npo", _ends(one, "npo")[1]) == 1.0
@@ -69,14 +69,16 @@ def test_ranges_that_do_nothing_to_a_small_model_become_ranges_that_hold_what_wo
 
 def test_what_is_found_is_the_same_each_time_and_takes_two_trials_worth_of_steps(base: Base) -> None:
     one = job(base, methods=("npo", "grad_diff", "idk", "rmu"))
-    bench = bench_of(one)
-    work = learning_rates.Find("npo", 0, 4)
+    bench = runner_of(one)
+    work = learning_rates.FindLearningRates("npo", 0, 4)
     found = pickle.loads(pickle.dumps(work))(bench)
     assert work(bench) == found
     assert all(bool((bench.base.scope.origin()[n] == p).all()) for n, p in bench.base.scope.own().items())
-    whole = bench.prepared(Asked("npo", {}, 0), {}).steps
-    assert found["steps"] == max(learning_rates.LEAST, learning_rates.TRIALS * whole // (4 * learning_rates.LOOKS))
-    assert len(found["tried"]) <= learning_rates.LOOKS
+    whole = bench.prepared(TrialSpec("npo", {}, 0), {}).steps
+    assert found["steps"] == max(
+        learning_rates.MIN_STEPS, learning_rates.TRIALS * whole // (4 * learning_rates.PLANNED_RATES)
+    )
+    assert len(found["tried"]) <= learning_rates.PLANNED_RATES
     bench.base.restore()
 
 
@@ -114,7 +116,7 @@ def test_where_no_rate_moves_anything_it_is_said_and_the_range_stays(
 ) -> None:
     monkeypatch.setattr(learning_rates, "RATES", tuple(1e-9 * 2**k for k in range(9)))
     one = job(base)
-    fitted = learning_rates.fitted(one, learning_rates.measured(one, Inline(lambda: bench_of(one)), _quiet))
+    fitted = learning_rates.fitted(one, learning_rates.measured(one, Inline(lambda: runner_of(one)), _quiet))
     assert fitted.space == one.space
     assert [note for note in fitted.notes if "moved forgetting from the base's 1" in note and "--space lr=" in note]
 
@@ -123,7 +125,7 @@ def test_the_plan_keeps_what_was_found_and_a_resumed_run_does_not_look_again(
     base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[str] = []
-    one = replace(job(base), told=lambda what, _done, _of: told.append(what))
+    one = replace(job(base), progress=lambda what, _done, _of: told.append(what))
     out = tmp_path / "run"
     certificate = run(one, out, Watch())
     assert set(told) == {"finding learning rates", "measuring the base model"}
@@ -133,7 +135,7 @@ def test_the_plan_keeps_what_was_found_and_a_resumed_run_does_not_look_again(
     (line,) = [json.loads(text) for text in (out / "trials.jsonl").read_text().splitlines()]
     assert low <= line["params"]["lr"] <= high
     (out / "certificate.json").unlink()
-    monkeypatch.setattr(learning_rates.Find, "__call__", lambda *_: pytest.fail("it was measured before"))
+    monkeypatch.setattr(learning_rates.FindLearningRates, "__call__", lambda *_: pytest.fail("it was measured before"))
     assert run(job(base), out, Watch()) == certificate
     with pytest.raises(InputError, match=r"made by another plan \(froc.search.optuna.space"):
         run(job(base, space={"lr": (1e-4, 1e-3)}), out, Watch())

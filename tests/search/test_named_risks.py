@@ -23,7 +23,7 @@ from froc.measuring.measurement import named
 from froc.models.base import Base, load, wrap
 from froc.models.batches import encode
 from froc.risk.certificate import Candidate, Claim, decide
-from froc.search.external_model import Given
+from froc.search.external_model import ExternalModel
 from froc.search.job import Job
 from froc.search.optuna.space import build, choose
 from froc.search.pipeline import run
@@ -197,7 +197,7 @@ def test_a_model_that_never_knew_passes_all(retrained: Path, base: Base, task: T
 
 def test_a_model_from_elsewhere_is_certified_and_signed(retrained: Path, base: Base, tmp_path: Path) -> None:
     made = replace(job(base, {FORGETTING: 0.1, UTILITY: 0.15, "quantized": 0.3}, trials=1, candidates=1), space={})
-    made = replace(made, given=Given(retrained))
+    made = replace(made, external=ExternalModel(retrained))
     out = tmp_path / "run"
     certificate = run(made, out, Watch())
     assert certificate["chosen"] == "c0000"
@@ -205,7 +205,7 @@ def test_a_model_from_elsewhere_is_certified_and_signed(retrained: Path, base: B
     # what is signed is what was given, to the byte
     for path in (out / "model").iterdir():
         assert path.read_bytes() == (retrained / path.name).read_bytes()
-    assert json.loads((out / "plan.json").read_text())["given"] == Given(retrained).digest
+    assert json.loads((out / "plan.json").read_text())["given"] == ExternalModel(retrained).digest
     keys.keygen(tmp_path / "key", None)
     bundle = evidence.build(out, tmp_path, tmp_path / "key")
     assert verification.verify(bundle, keys=[tmp_path / "key.pub"], model=out / "model").verdict == "PASS"
@@ -214,7 +214,7 @@ def test_a_model_from_elsewhere_is_certified_and_signed(retrained: Path, base: B
 
 
 def test_the_base_model_itself_is_no_unlearned_one(base: Base, tmp_path: Path) -> None:
-    made = replace(job(base, BUDGET, trials=1, candidates=1), space={}, given=Given(Path(base.name)))
+    made = replace(job(base, BUDGET, trials=1, candidates=1), space={}, external=ExternalModel(Path(base.name)))
     certificate = run(made, tmp_path / "run", Watch())
     assert certificate["chosen"] is None
     assert certificate["closest"]["risk"] == FORGETTING
@@ -225,6 +225,6 @@ def test_a_model_of_another_shape_is_refused(base: Base, tmp_path: Path) -> None
     config = base.model.config.__class__(**{**base.model.config.to_dict(), "num_hidden_layers": 1})
     LlamaForCausalLM(config).save_pretrained(tmp_path / "other")
     base.tokenizer.save_pretrained(tmp_path / "other")
-    made = replace(job(base, BUDGET, trials=1, candidates=1), space={}, given=Given(tmp_path / "other"))
+    made = replace(job(base, BUDGET, trials=1, candidates=1), space={}, external=ExternalModel(tmp_path / "other"))
     with pytest.raises(InputError, match="no model of the base model's shape"):
         run(made, tmp_path / "run", Watch())

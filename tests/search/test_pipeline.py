@@ -25,12 +25,12 @@ from froc.data.tasks import embedded_text
 from froc.errors import InputError, InterruptedRunError
 from froc.measuring.measure import losses, probes
 from froc.models.base import Base, wrap
-from froc.search.job import Job, bench_of
+from froc.search.job import Job, runner_of
 from froc.search.optuna.space import build, choose
 from froc.search.pipeline import run
-from froc.search.run_folder import Folder, Started
+from froc.search.run_folder import Folder, TrialRecord
 from froc.search.settings import Settings, measures
-from froc.search.trial.outcome import Asked
+from froc.search.trial.outcome import TrialSpec
 from tests.small_model import SMALL
 
 BUDGET = {FORGETTING: 0.3, UTILITY: 0.3}
@@ -49,7 +49,7 @@ class Watch:
     def controlled(self, base: Any, notes: Sequence[str]) -> None:
         self.base, self.notes = base, list(notes)
 
-    def trial(self, line: Started, log: Sequence[Started], total: int) -> None:
+    def trial(self, line: TrialRecord, log: Sequence[TrialRecord], total: int) -> None:
         if line.status == "running":
             self.started.append((line.trial, line.attempt))
             if len(self.started) == self.stop_at:
@@ -118,9 +118,9 @@ def test_methods_around_methods_controls_and_compositions_come_to_a_certificate(
     chosen = next(row for row in certificate["candidates"] if row["config"] == certificate["chosen"])
     assert chosen["method"] in {"gu(npo)", "compose", "task_vector"}
     line = next(line for line in log if line.config == chosen["config"].partition("-")[0])
-    bench = bench_of(one)
+    bench = runner_of(one)
     bench.retrain(
-        Asked(line.method, line.params, line.seed), chosen["params"].get("stop"), chosen["params"].get("mix", 1.0)
+        TrialSpec(line.method, line.params, line.seed), chosen["params"].get("stop"), chosen["params"].get("mix", 1.0)
     )
     model = AutoModelForCausalLM.from_pretrained(out / "model")
     saved = dict(model.named_parameters())
@@ -302,7 +302,7 @@ def test_failing_trials_are_recorded_and_the_search_goes_on(
     base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """NaN, out of memory and an exception: each a status with a reason, none of which quotes a row."""
-    import froc.search.trial.bench as module
+    import froc.search.trial.runner as module
 
     real, count = module.together, 0
 

@@ -11,8 +11,8 @@ import pytest
 from froc.errors import InputError
 from froc.models.base import Base
 from froc.search.pipeline import run
-from froc.search.run_folder import Folder, Started
-from froc.search.trial.work import Trials
+from froc.search.run_folder import Folder, TrialRecord
+from froc.search.trial.work import TrainPack
 from tests.search.test_executors import SAID, recipe
 from tests.search.test_pipeline import Watch, job
 
@@ -47,7 +47,7 @@ def test_a_machine_that_vanishes_changes_nothing(base: Base, cluster: Any, tmp_p
     class Vanishes(Watch):
         gone = False
 
-        def trial(self, line: Started, log: Sequence[Started], total: int) -> None:
+        def trial(self, line: TrialRecord, log: Sequence[TrialRecord], total: int) -> None:
             super().trial(line, log, total)
             if line.trial == 3 and line.status == "running" and not self.gone:
                 self.gone = True
@@ -66,7 +66,7 @@ def test_a_machine_that_vanishes_changes_nothing(base: Base, cluster: Any, tmp_p
         assert (tmp_path / "plain" / name).read_bytes() == (tmp_path / "run" / name).read_bytes()
 
     broken = Ray(replace(recipe(made), digest="0" * 64), None, 1)
-    broken.submit(0, Trials((), (), (), 1, None))
+    broken.submit(0, TrainPack((), (), (), 1, None))
     with pytest.raises(InputError, match="another than the driver's"):
         broken.wait()
     broken.close()

@@ -15,7 +15,7 @@ from froc.models.base import Base
 from froc.risk.control import BASE
 from froc.search.job import Job
 from froc.search.pipeline import run
-from froc.search.reexecution import Target, refuse_other, remeasure
+from froc.search.reexecution import Target, refuse_other_job, remeasure
 from froc.search.run_folder import Folder
 from froc.search.settings import settings_of
 from tests.search.test_pipeline import BUDGET, Watch, job
@@ -58,7 +58,7 @@ def test_every_loss_is_found_again(base: Base, tmp_path: Path, kind: str) -> Non
     plan, seal = json.loads(folder.plan.read_text()), json.loads(folder.seal.read_text())
     table = pl.concat([pl.read_parquet(folder.calibration_losses), pl.read_parquet(folder.base_losses)])
     again = made_again(base, plan)
-    refuse_other(again, plan)
+    refuse_other_job(again, plan)
     seeds = {line.config: line.seed for line in folder.log()}
     targets = [
         Target(c["config"], c["method"], c["params"], seeds[c["config"].partition("-")[0]]) for c in seal["candidates"]
@@ -81,7 +81,7 @@ def test_another_draw_or_measurement_is_refused(base: Base, tmp_path: Path) -> N
         run(started(base), out, Watch(stop_at=1))
     plan = json.loads(Folder(out).plan.read_text())
     again = made_again(base, plan)
-    refuse_other(again, plan)
+    refuse_other_job(again, plan)
     view, sealed = split(replace(again.task, split_seed=5), 0.2)
     for other, word in (
         (replace(again, view=view, sealed=sealed), "the draw is false"),
@@ -90,4 +90,4 @@ def test_another_draw_or_measurement_is_refused(base: Base, tmp_path: Path) -> N
         (replace(again, base=replace(base, digest="0" * 64)), "another base model"),
     ):
         with pytest.raises(InputError, match=word):
-            refuse_other(other, plan)
+            refuse_other_job(other, plan)

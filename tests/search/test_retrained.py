@@ -15,8 +15,8 @@ from froc.plugins import make
 from froc.search.build import Inputs, Machine, build_job
 from froc.search.job import Job
 from froc.search.settings import Settings, measures
-from froc.search.trial.bench import Bench
-from froc.search.trial.outcome import Asked
+from froc.search.trial.outcome import TrialSpec
+from froc.search.trial.runner import TrialRunner
 from froc.training.loop import unlearn
 from froc.training.method import Method
 
@@ -54,8 +54,8 @@ def _job(place: Path, retrained: str | None, train: str = "full", methods: Seque
 def test_retrain_is_the_model_that_the_task_folder_names(place: Path) -> None:
     made = _job(place, "without/rows")
     assert {"retrain", "npo"} == set(made.space)
-    bench = Bench(made.base, made.view, measures(made.settings), batch=16, seed=0)
-    (outcome,) = bench.run([Asked("retrain", {}, 1)], [lambda *_: False])
+    bench = TrialRunner(made.base, made.view, measures(made.settings), batch=16, seed=0)
+    (outcome,) = bench.run([TrialSpec("retrain", {}, 1)], [lambda *_: False])
     assert (outcome.status, outcome.steps) == ("complete", 0)
     own = made.base.scope.own()
     assert all(torch.equal(own[name], 0.5 * value) for name, value in made.base.scope.start.items())
@@ -89,6 +89,6 @@ def test_what_cannot_be_the_retrained_model_is_refused_before_a_trial(place: Pat
 def test_a_part_of_the_parameters_is_no_retrained_model(place: Path) -> None:
     some = load(str(place / "model"), device="cpu", train="layers:last=1")
     made = _job(place, "without/rows")
-    bench = Bench(some, made.view, measures(made.settings), batch=16, seed=0)
+    bench = TrialRunner(some, made.view, measures(made.settings), batch=16, seed=0)
     with pytest.raises(InputError, match="--train full"):
         unlearn(some, make(Method, "retrain"), bench.reference, batch=16, seed=1)

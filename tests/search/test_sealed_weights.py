@@ -15,11 +15,11 @@ from froc.errors import InputError
 from froc.models import weights_digest
 from froc.models.base import Base, load, save
 from froc.search import stages
-from froc.search.external_model import Given
-from froc.search.job import Job, bench_of
+from froc.search.external_model import ExternalModel
+from froc.search.job import Job, runner_of
 from froc.search.pipeline import run
 from froc.search.run_folder import Folder
-from froc.search.trial.outcome import Asked
+from froc.search.trial.outcome import TrialSpec
 from tests.models.test_architecture import adapt
 from tests.search.test_pipeline import BUDGET, Killed, Watch, job
 
@@ -62,10 +62,10 @@ def test_trained_again_with_its_seed_a_candidate_has_its_sealed_digest(home: Pat
     made = job(base, trials=5)
     run(made, out, Watch())
     lines = {line.config: line for line in Folder(out).log()}
-    bench = bench_of(made)
+    bench = runner_of(made)
     for row in json.loads((out / "seal.json").read_text())["candidates"]:
         line = lines[row["config"].partition("-")[0]]
-        asked = Asked(line.method, line.params, line.seed)
+        asked = TrialSpec(line.method, line.params, line.seed)
         bench.retrain(asked, row["params"].get("stop"), row["params"].get("mix", 1.0))
         save(base, tmp_path / row["config"])
         assert weights_digest.of_folder(tmp_path / row["config"]) == row["weights_digest"]
@@ -84,7 +84,7 @@ def test_a_lost_model_is_written_again_or_not_at_all(
     assert weights_digest.of_folder(out / "model") == before
     shutil.rmtree(out / "model")
     # a machine that rounds otherwise
-    monkeypatch.setattr(stages, "Asked", lambda method, params, seed: Asked(method, params, seed + 1))
+    monkeypatch.setattr(stages, "TrialSpec", lambda method, params, seed: TrialSpec(method, params, seed + 1))
     with pytest.raises(InputError, match="made once more, and its weights are not those that were sealed"):
         run(made, out, Watch())
     assert not (out / "model").exists()
@@ -115,7 +115,7 @@ def test_weights_that_are_changed_between_seal_and_end_are_not_saved(
 
 def given(base: Base, folder: Path) -> Job:
     made = job(base, budget={FORGETTING: 0.9, UTILITY: 0.9}, trials=1, candidates=1, reopen=True)
-    return replace(made, space={}, given=Given(folder))
+    return replace(made, space={}, external=ExternalModel(folder))
 
 
 def noisy(home: Path, place: Path, scale: float = 0.15) -> Path:
@@ -172,11 +172,11 @@ def test_the_base_model_itself_is_never_kept_as_the_chosen_one(
     assert not candidate["certified"]
     # whatever was certified, as if by chance
     with pytest.raises(InputError, match="is the base model itself"):
-        stages.sealed_weights.refuse_base(loaded_as_base(base, folder), base.digest, Given(folder))
+        stages.sealed_weights.refuse_base(loaded_as_base(base, folder), base.digest, ExternalModel(folder))
 
 
 def loaded_as_base(base: Base, folder: Path) -> Base:
-    base.scope.put(Given(folder).weights(base))
+    base.scope.put(ExternalModel(folder).weights(base))
     return base
 
 

@@ -19,7 +19,7 @@ from froc.hyperparameters import Range
 from froc.models.base import Base
 from froc.search.optuna.shared_study import Shared
 from froc.search.pipeline import run
-from froc.search.run_folder import Folder, Started
+from froc.search.run_folder import Folder, TrialRecord
 from tests.commands import ROOT
 from tests.search.test_pipeline import BUDGET, Watch, job
 
@@ -64,11 +64,11 @@ def study(url: str, plan: str) -> Shared:
     return made
 
 
-def work(made: Shared, done: list[Started], most: int, pause: float = 0.0) -> None:
+def work(made: Shared, done: list[TrialRecord], most: int, pause: float = 0.0) -> None:
     while (number := made.claim(0, most)) is not None:
         method, params = made.ask(number)
         means = {FORGETTING: params.get("lr", 0.9), UTILITY: 0.1}
-        line = Started(number, 1, f"c{number:04d}", method, params, 0, "", "", status="complete", search=means)
+        line = TrialRecord(number, 1, f"c{number:04d}", method, params, 0, "", "", status="complete", search=means)
         time.sleep(pause)
         made.tell(line)
         done.append(line)
@@ -103,7 +103,7 @@ def test_two_drivers_never_do_the_same_trial(url: str, other: subprocess.Popen[s
     """One in another process, one in this; they begin together, however long the other took to start."""
     assert other.stdin is not None
     assert other.stdout is not None
-    made, done = study(url, "one-plan"), list[Started]()
+    made, done = study(url, "one-plan"), list[TrialRecord]()
     other.stdin.write(f"{url}\n")
     assert other.stdout.readline() == "ready\n"
     other.stdin.write("\n")

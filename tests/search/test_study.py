@@ -27,10 +27,10 @@ from froc.search.job import Job
 from froc.search.optuna.space import build, choose
 from froc.search.optuna.study import SAMPLERS, Study
 from froc.search.pipeline import run
-from froc.search.run_folder import Folder, Started
+from froc.search.run_folder import Folder, TrialRecord
 from froc.search.settings import Settings
-from froc.search.trial.bench import Bench
 from froc.search.trial.outcome import mean
+from froc.search.trial.runner import TrialRunner
 from tests.small_model import SMALL
 
 BUDGET = {FORGETTING: 0.3, UTILITY: 0.3}
@@ -49,7 +49,7 @@ class Watch:
     def controlled(self, base: Any, notes: Sequence[str]) -> None:
         self.base = base
 
-    def trial(self, line: Started, log: Sequence[Started], total: int) -> None:
+    def trial(self, line: TrialRecord, log: Sequence[TrialRecord], total: int) -> None:
         if line.status == "running":
             self.started.append(line.trial)
             if len(self.started) == self.stop_at:
@@ -145,7 +145,7 @@ def test_the_picture_is_drawn_where_trials_carry_averages(
     assert {path.name for path in landscape.draw(tmp_path / "old", old, certificate)} == names - {"froc_score.png"}
 
 
-def test_one_forward_pass_gives_losses_and_averages(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_forward_pass_gives_losses_and_averages(bench: TrialRunner, monkeypatch: pytest.MonkeyPatch) -> None:
     import froc.measuring.measure as module
 
     real, passes = module.observe, 0
@@ -197,11 +197,11 @@ def test_every_sampler_takes_the_objective_and_goes_on_from_the_log(sampler: str
     said: dict[str, Any] = {"sampler": sampler, "pruner": "median", "seed": 1, "objective": "froc"}
     study = Study(tmp_path / "study.db", space, limits, **said)
     study.resume([])
-    log: list[Started] = []
+    log: list[TrialRecord] = []
     for number in range(16):
         method, params = study.ask(number)
         log.append(_made(number, method, params))
-        study.judge(method).begin()(log[-1].rungs)
+        study.pruner(method).begin()(log[-1].rungs)
         study.tell(log[-1])
     kept = told(tmp_path / "study.db")
     assert [values for values, _, _ in kept] == [[_value(line)] if line.averages else None for line in log]
@@ -213,13 +213,13 @@ def test_every_sampler_takes_the_objective_and_goes_on_from_the_log(sampler: str
     assert again.ask(16) == following
 
 
-def _value(line: Started) -> float:
+def _value(line: TrialRecord) -> float:
     return float(against_base([line.averages or {}]).e_r[0])
 
 
-def _made(number: int, method: str, params: dict[str, Any]) -> Started:
+def _made(number: int, method: str, params: dict[str, Any]) -> TrialRecord:
     x = float(next(iter(params.values())))
-    line = Started(number, 1, f"c{number:04d}", method, params, number, "", "", ended="", steps=3, seconds=0.1)
+    line = TrialRecord(number, 1, f"c{number:04d}", method, params, number, "", "", ended="", steps=3, seconds=0.1)
     means = {FORGETTING: 1.0 - x, UTILITY: x * x}
     line = replace(line, rungs=[[1, means]])
     if number % 3 == 2:

@@ -19,18 +19,20 @@ from froc.measuring.measurement import measurement
 from froc.models.base import Base
 from froc.plugins import find, names
 from froc.search.optuna.pruning import PRUNERS
-from froc.search.optuna.space import build, size, spread
+from froc.search.optuna.space import build, size, sobol_configs
 from froc.search.optuna.study import Study
 from froc.search.pipeline import run
-from froc.search.run_folder import Started
+from froc.search.run_folder import TrialRecord
 from froc.search.sealed import ranking
-from froc.search.trial.bench import Bench
-from froc.search.trial.outcome import Asked
-from froc.search.trial.sweep import FURTHEST, NEAR, NOTHING, Effort, Found, Point, Sweep
+from froc.search.trial.outcome import TrialSpec
+from froc.search.trial.runner import TrialRunner
+from froc.search.trial.sweep import MAX_MIX, MAX_RATIO, NO_SWEEP, Effort, MeasuredPoint, Sweep, SweepPoint
 from froc.training.method import Method
 from tests.search.test_pipeline import BUDGET, Watch, job
 
-LINE = Started(0, 1, "c0000", "npo", {"lr": 0.1}, 0, "", "", status="complete", search={FORGETTING: 0.3, UTILITY: 0.0})
+LINE = TrialRecord(
+    0, 1, "c0000", "npo", {"lr": 0.1}, 0, "", "", status="complete", search={FORGETTING: 0.3, UTILITY: 0.0}
+)
 
 
 class Slope(Sweep):
@@ -42,15 +44,15 @@ class Slope(Sweep):
         self.looked: list[tuple[int, float]] = []
         self._falls = falls
 
-    def stop(self, step: int) -> Point:
+    def stop(self, step: int) -> SweepPoint:
         return self._explore(step)
 
-    def _look(self, step: int, share: float) -> Point:
+    def _look(self, step: int, share: float) -> SweepPoint:
         self.looked.append((step, share))
-        return Point(step, share, {}, {}, {FORGETTING: max(0.0, self._falls - share), UTILITY: share})
+        return SweepPoint(step, share, {}, {}, {FORGETTING: max(0.0, self._falls - share), UTILITY: share})
 
-    def _whole(self, point: Point) -> Found:
-        return Found(point.step, point.share, {})
+    def _whole(self, point: SweepPoint) -> MeasuredPoint:
+        return MeasuredPoint(point.step, point.mix, {})
 
     def _back(self, step: int, share: float) -> None:
         pass
@@ -59,40 +61,40 @@ class Slope(Sweep):
 def test_the_mix_is_bisected_to_where_the_risks_meet() -> None:
     sweep = Slope(Effort(looks=6, kept=3), falls=1.5)
     best = sweep.stop(10)
-    assert abs(best.share - 0.75) <= 1 / 32
+    assert abs(best.mix - 0.75) <= 1 / 32
     assert sweep.looked[:3] == [(10, 1.0), (10, 0.5), (10, 0.75)]
-    assert all(0 <= share <= FURTHEST for _, share in sweep.looked)
+    assert all(0 <= share <= MAX_MIX for _, share in sweep.looked)
     further = Slope(Effort(looks=4, kept=3), falls=2.4)
-    assert further.stop(10).share > 1.0
+    assert further.stop(10).mix > 1.0
 
 
 def test_what_is_far_over_budget_is_looked_at_once() -> None:
-    sweep = Slope(Effort(looks=4, kept=3), falls=NEAR + 1.5)
+    sweep = Slope(Effort(looks=4, kept=3), falls=MAX_RATIO + 1.5)
     sweep.stop(5)
     assert sweep.looked == [(5, 1.0)]
-    assert [(one.step, one.share) for one in sweep.end(9)] == [(9, 1.0)]
+    assert [(one.step, one.mix) for one in sweep.end(9)] == [(9, 1.0)]
 
 
 def test_the_end_stands_first_and_the_best_follow() -> None:
     sweep = Slope(Effort(looks=4, kept=3), falls=1.5)
     sweep.stop(5)
     found = sweep.end(9)
-    assert (found[0].step, found[0].share) == (9, 1.0)
+    assert (found[0].step, found[0].mix) == (9, 1.0)
     assert len(found) == 4
-    assert len({(one.step, one.share) for one in found}) == 4
-    assert all(abs(one.share - 0.75) < 0.26 for one in found[1:])
+    assert len({(one.step, one.mix) for one in found}) == 4
+    assert all(abs(one.mix - 0.75) < 0.26 for one in found[1:])
 
 
 def test_no_sweep_looks_at_stops_as_they_are() -> None:
-    sweep = Slope(NOTHING)
+    sweep = Slope(NO_SWEEP)
     sweep.stop(5)
-    assert [(one.step, one.share) for one in sweep.end(9)] == [(9, 1.0)]
+    assert [(one.step, one.mix) for one in sweep.end(9)] == [(9, 1.0)]
     assert sweep.looked == [(5, 1.0), (9, 1.0)]
 
 
 @pytest.mark.parametrize(("epochs", "looks"), [(9, 4), (3, 1)])
 def test_a_variant_is_its_checkpoint_mixed_and_comes_back_by_training_again(
-    base: Base, bench: Bench, monkeypatch: pytest.MonkeyPatch, epochs: int, looks: int
+    base: Base, bench: TrialRunner, monkeypatch: pytest.MonkeyPatch, epochs: int, looks: int
 ) -> None:
     """The losses written down are those of (1 - a) theta_0 + a theta_u at that stop; retraining finds the same.
 
@@ -101,21 +103,21 @@ def test_a_variant_is_its_checkpoint_mixed_and_comes_back_by_training_again(
     from froc.search.trial.outcome import mean
 
     monkeypatch.setattr(bench, "limits", dict.fromkeys(bench.limits, 0.1 if looks > 1 else 0.6))
-    asked = Asked("npo", {"lr": 3e-3, "epochs": epochs, "retain_weight": 3.0}, 4)
+    asked = TrialSpec("npo", {"lr": 3e-3, "epochs": epochs, "retain_weight": 3.0}, 4)
     assert Effort.of(bench.probes, 2 * 4 * epochs * bench.batch).looks == looks
     outcome = bench.run([asked], [lambda *_: False])[0]
     assert outcome.status == "complete"
     assert len({one.step for one in outcome.ended}) > 1
     for one in outcome.ended:
-        bench.put(outcome, one.step, one.share)
+        bench.put(outcome, one.step, one.mix)
         held = base.scope.take()
         assert {p.risk: mean(losses(base, p)) for p in bench.probes} == one.means
-        bench.retrain(asked, one.step, one.share)
+        bench.retrain(asked, one.step, one.mix)
         again = base.scope.take()
         assert all(bool((again[name] == held[name]).all()) for name in again)
 
 
-def test_effort_follows_what_training_costs(bench: Bench) -> None:
+def test_effort_follows_what_training_costs(bench: TrialRunner) -> None:
     assert Effort.of(bench.probes, 0) == Effort(1, 0)
     assert Effort.of(bench.probes, 10**9) == Effort(4, 6)
     dear = [replace(p, measurement=measurement("rouge_l")) for p in bench.probes]
@@ -123,7 +125,7 @@ def test_effort_follows_what_training_costs(bench: Bench) -> None:
     assert Effort.of(dear, some).kept <= Effort.of(bench.probes, some).kept
 
 
-def _with(line: Started, config: str, forgetting: float, utility: float) -> dict[str, Any]:
+def _with(line: TrialRecord, config: str, forgetting: float, utility: float) -> dict[str, Any]:
     means = {FORGETTING: forgetting, UTILITY: utility}
     return {"config": config, "stop": 3, "mix": 0.5, "search": means, "averages": None}
 
@@ -163,7 +165,7 @@ def test_pruners_stop_the_hopeless_and_go_on_from_the_log(pruner: str) -> None:
     space: dict[str, Any] = {"npo": {"lr": Range(0.01, 1.0)}}
     study = Study(None, space, BUDGET, sampler="random", pruner=pruner, seed=1)
     study.resume([])
-    log: list[Started] = []
+    log: list[TrialRecord] = []
     seen: dict[str, list[list[float]]] = {}
     for number in range(24):
         log.append(_trial(study, number, seen))
@@ -175,18 +177,18 @@ def test_pruners_stop_the_hopeless_and_go_on_from_the_log(pruner: str) -> None:
     again.resume(log, lambda config: seen[config])
     assert again.ask(24) == study.ask(24)
     bad = [[1, {FORGETTING: 0.9, UTILITY: 0.9}]]
-    verdicts = [one.judge("npo").begin()(bad, [[9.0] * 40]) for one in (again, study)]
+    verdicts = [one.pruner("npo").begin()(bad, [[9.0] * 40]) for one in (again, study)]
     assert verdicts[0] == verdicts[1]
 
 
-def _trial(study: Study, number: int, seen: dict[str, list[list[float]]]) -> Started:
+def _trial(study: Study, number: int, seen: dict[str, list[list[float]]]) -> TrialRecord:
     method, params = study.ask(number)
-    line = Started(number, 1, f"c{number:04d}", method, params, number, "", "", ended="", steps=3, seconds=0.1)
+    line = TrialRecord(number, 1, f"c{number:04d}", method, params, number, "", "", ended="", steps=3, seconds=0.1)
     ratio = 0.5 if number % 3 == 0 else 6.0 + number / 100
     means = {risk: ratio * alpha for risk, alpha in BUDGET.items()}
     rungs: list[list[Any]] = []
     seen[line.config] = []
-    hopeless = study.judge(method).begin()
+    hopeless = study.pruner(method).begin()
     for place in (1, 2):
         rungs.append([place, means])
         seen[line.config].append([ratio + i / 1000 for i in range(40)])
@@ -226,7 +228,7 @@ def test_a_grid_is_walked_once() -> None:
         method, params = study.ask(number)
         found.add((method, *sorted(params.items())))
         means = dict.fromkeys(BUDGET, 0.5)
-        study.tell(Started(number, 1, f"c{number:04d}", method, params, 0, "", "", status="complete", search=means))
+        study.tell(TrialRecord(number, 1, f"c{number:04d}", method, params, 0, "", "", status="complete", search=means))
     assert len(found) == size(space) == 7
 
 
@@ -313,8 +315,8 @@ def test_starts_cover_a_space_and_every_choice() -> None:
         "form": Choice(("a", "b")),
         "c": Range(0.5, 2.0),
     }
-    found = spread(fields, 8, seed=3)
-    assert found == spread(fields, 8, seed=3) != spread(fields, 8, seed=4)
+    found = sobol_configs(fields, 8, seed=3)
+    assert found == sobol_configs(fields, 8, seed=3) != sobol_configs(fields, 8, seed=4)
     assert [one["form"] for one in found].count("a") == 4
     assert sorted({int(np.log10(one["lr"] / 1e-4) // 0.5) for one in found}) == [0, 1, 2, 3]
     assert all(3 <= one["epochs"] <= 10 and isinstance(one["epochs"], int) for one in found)
@@ -332,7 +334,9 @@ def test_a_model_of_hyperparameters_is_asked_method_by_method() -> None:
             method, params = study.ask(number)
             asked.append((method, params))
             means = dict.fromkeys(BUDGET, abs(params["x"] - 0.8) if method == "one" else 0.9)
-            study.tell(Started(number, 1, f"c{number:04d}", method, params, 0, "", "", status="complete", search=means))
+            study.tell(
+                TrialRecord(number, 1, f"c{number:04d}", method, params, 0, "", "", status="complete", search=means)
+            )
         late = [params["x"] for method, params in asked[30:] if method == "one"]
         assert len(late) > 15  # the better method has more turns
         assert len(late) < 30  # the other one still has some

@@ -12,7 +12,7 @@ from torch import Tensor
 from froc import hashing
 from froc.models.compute import Engine
 from froc.models.hooks import blocks
-from froc.search.trial.bench import Bench
+from froc.search.trial.runner import TrialRunner
 from froc.training import causal_tracing
 from froc.training.base_statistics import Reference
 from froc.training.causal_tracing import Trace, components
@@ -91,7 +91,7 @@ def test_attribution_is_patching_to_first_order(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("role", ["forget", "retain"])
-def test_attribution_orders_a_trained_models_parts_as_patching_does(bench: Bench, role: str) -> None:
+def test_attribution_orders_a_trained_models_parts_as_patching_does(bench: TrialRunner, role: str) -> None:
     bench.base.restore()
     exact, attributed = (bench.reference.ask(Trace(role, heads=True, steps=steps)) for steps in (0, 4))
     assert spearmanr(exact.effects.abs(), attributed.effects.abs()).statistic > 0.8
@@ -175,7 +175,7 @@ def test_heads_of_a_group_have_its_values_in_common() -> None:
     assert (effects[:4] == 0).tolist() == [True, True, False, False]
 
 
-def test_many_parts_are_attributed_and_few_are_patched(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_parts_are_attributed_and_few_are_patched(bench: TrialRunner, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.base.restore()
     for few, steps in ((10, 0), (9, 4)):
         monkeypatch.setattr(causal_tracing, "FEW", few)

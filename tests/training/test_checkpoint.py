@@ -18,7 +18,7 @@ from froc.errors import InputError
 from froc.models.compute import Engine
 from froc.models.forward import Forward
 from froc.plugins import make
-from froc.search.trial.bench import Bench
+from froc.search.trial.runner import TrialRunner
 from froc.training import checkpoint
 from froc.training.checkpoint import (
     COST,
@@ -271,7 +271,7 @@ def test_an_interval_that_is_no_time_is_refused(monkeypatch: pytest.MonkeyPatch,
 
 
 def _trained(
-    bench: Bench, method: Method, each: Callable[[Run], None] = lambda _: None, saved: Any = None,
+    bench: TrialRunner, method: Method, each: Callable[[Run], None] = lambda _: None, saved: Any = None,
     engine: Engine | None = None, batch: int = 16,
 ) -> tuple[Run, dict[str, Tensor]]:  # fmt: skip
     """A run to its end, from a save where there is one."""
@@ -284,7 +284,9 @@ def _trained(
     return run, bench.base.scope.take()
 
 
-def _interrupted(bench: Bench, method: Method, at: int, place: Path, **said: Any) -> tuple[Run, dict[str, Tensor]]:
+def _interrupted(
+    bench: TrialRunner, method: Method, at: int, place: Path, **said: Any
+) -> tuple[Run, dict[str, Tensor]]:
     """The same, killed after `at` steps and gone on with from the disk."""
 
     def die(run: Run) -> None:
@@ -311,7 +313,7 @@ def _alike(one: tuple[Run, dict[str, Tensor]], other: tuple[Run, dict[str, Tenso
 
 
 @pytest.mark.parametrize("name", [*PLAIN, *WRAPPED, "gu(pdu)"])
-def test_every_method_goes_on_to_the_same_bit(bench: Bench, tmp_path: Path, name: str) -> None:
+def test_every_method_goes_on_to_the_same_bit(bench: TrialRunner, tmp_path: Path, name: str) -> None:
     params = {"lr": 2e-3, "epochs": 2} if make(Method, name, {}).epochs else {}
     method = make(Method, name, params | ({"memory": 3} if name.startswith("gu(") else {}))
     plain = _trained(bench, method)
@@ -320,7 +322,7 @@ def test_every_method_goes_on_to_the_same_bit(bench: Bench, tmp_path: Path, name
     assert _alike(plain, found)
 
 
-def test_it_goes_on_within_any_phase(bench: Bench, tmp_path: Path) -> None:
+def test_it_goes_on_within_any_phase(bench: TrialRunner, tmp_path: Path) -> None:
     """Two phases that move different parameters with an edit of three rounds between them, stopped after each step."""
     parts = {"forget": Part(NLL("forget", sign=-1.0)), "retain": Part(NLL("retain"))}
     phases = (
@@ -339,7 +341,7 @@ def test_it_goes_on_within_any_phase(bench: Bench, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("precision", [torch.float16, torch.bfloat16])
 def test_it_goes_on_under_reduced_precision(
-    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: torch.dtype
+    bench: TrialRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: torch.dtype
 ) -> None:
     """The scaler of float16 doubles every two steps here: it must go on from where it had come to."""
     monkeypatch.setattr(torch.amp, "GradScaler", partial(torch.amp.GradScaler, growth_interval=2))
@@ -360,14 +362,14 @@ class Noisy(Term):
         return forward.mean_nll * state["drawn"][-1]
 
 
-def test_it_goes_on_with_torchs_draws(bench: Bench, tmp_path: Path) -> None:
+def test_it_goes_on_with_torchs_draws(bench: TrialRunner, tmp_path: Path) -> None:
     method = Made(lr=2e-3, epochs=2, given=(Phase({"forget": Part(Noisy("forget"))}),))
     plain, found = _trained(bench, method), _interrupted(bench, method, 2, tmp_path)
     assert len(set(plain[0].state["drawn"])) == len(plain[0].state["drawn"])
     assert _alike(plain, found)
 
 
-def test_rows_that_the_model_wrote_are_gone_through_before_a_save(bench: Bench, tmp_path: Path) -> None:
+def test_rows_that_the_model_wrote_are_gone_through_before_a_save(bench: TrialRunner, tmp_path: Path) -> None:
     phase = Phase({"worth": Part(Worth("rollout")), "retain": Part(NLL("retain"))}, rollout=Again(every=2))
     method = Made(lr=2e-3, epochs=2, given=(phase,))
     settled: list[tuple[int, bool]] = []
@@ -377,7 +379,7 @@ def test_rows_that_the_model_wrote_are_gone_through_before_a_save(bench: Bench, 
     assert _alike(plain, _interrupted(bench, method, 2, tmp_path, batch=8))
 
 
-def test_nothing_but_numbers_lies_in_a_state(bench: Bench, tmp_path: Path) -> None:
+def test_nothing_but_numbers_lies_in_a_state(bench: TrialRunner, tmp_path: Path) -> None:
     """Of a method that keeps much: no word of the rows, and no pickle."""
     _interrupted(bench, make(Method, "advunlearn(npo)", {"lr": 2e-3, "epochs": 2}), 2, tmp_path)
     words: Sequence[str] = [row.group for row in bench.view.forget]

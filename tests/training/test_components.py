@@ -13,8 +13,8 @@ from froc.errors import InputError
 from froc.models.batches import Encoded
 from froc.models.compute import Engine
 from froc.models.forward import Forward
-from froc.search.trial import bench as module
-from froc.search.trial.bench import Bench
+from froc.search.trial import runner as module
+from froc.search.trial.runner import TrialRunner
 from froc.training.base_statistics import Facts, Pools, Reference, Source, Survey
 from froc.training.components import Combiner, Edit, Ground, Rollout
 from froc.training.loop import together, unlearn
@@ -42,7 +42,7 @@ class Made(Method):
         return self.told
 
 
-def _trained(bench: Bench, method: Method, seed: int = 1) -> dict[str, Tensor]:
+def _trained(bench: TrialRunner, method: Method, seed: int = 1) -> dict[str, Tensor]:
     unlearn(bench.base, method, bench.reference, batch=16, seed=seed)
     return bench.base.scope.take()
 
@@ -62,7 +62,7 @@ class Rows(Survey[int]):
         return facts.layers
 
 
-def test_equal_surveys_are_taken_once_and_lists_need_no_model(bench: Bench) -> None:
+def test_equal_surveys_are_taken_once_and_lists_need_no_model(bench: TrialRunner) -> None:
     one, same = Rows("forget"), Rows("forget")
     found = Facts(2, 64, 0, found=bench.reference.ask)
     assert found.ask(one) == found.ask(same) == len(bench.reference.pools.rows["forget"])
@@ -83,7 +83,7 @@ class Backwards(Source):
         return made
 
 
-def test_a_source_makes_the_rows_of_its_role(bench: Bench) -> None:
+def test_a_source_makes_the_rows_of_its_role(bench: TrialRunner) -> None:
     made = Made(**LR, given=(Phase({"learn": Part(NLL("backwards"))}, sources={"backwards": Backwards()}),))
     bench.reference.ensure("backwards", Backwards())
     before = nll(bench.reference, "backwards")
@@ -108,7 +108,7 @@ class Shrink(Edit):
             parameter.mul_(0.5)
 
 
-def test_edits_write_what_moves_and_are_steps(bench: Bench) -> None:
+def test_edits_write_what_moves_and_are_steps(bench: TrialRunner) -> None:
     steps = unlearn(
         bench.base, Made(given=(Phase({}, edit=Shrink(), trains="norm"),)), bench.reference, batch=16, seed=0
     )
@@ -144,7 +144,7 @@ class Curious(Combiner):
         return self.direction(sides, state)
 
 
-def test_a_probing_combiner_gets_the_gradients_of_the_same_rows_anywhere(bench: Bench) -> None:
+def test_a_probing_combiner_gets_the_gradients_of_the_same_rows_anywhere(bench: TrialRunner) -> None:
     parts = {"forget": Part(NLL("forget", sign=-1.0)), "retain": Part(NLL("retain"))}
 
     ends = []
@@ -189,7 +189,7 @@ class Worth(Term):
         return forward.mean_nll * reference["worth"]
 
 
-def test_rollouts_are_drawn_again_and_gone_through_in_order(bench: Bench) -> None:
+def test_rollouts_are_drawn_again_and_gone_through_in_order(bench: TrialRunner) -> None:
 
     phase = Phase({"worth": Part(Worth("rollout")), "retain": Part(NLL("retain"))}, rollout=Again())
     run = Run(Made(**LR, given=(phase,)), bench.reference, batch=8, seed=1, engine=Engine())
@@ -210,13 +210,13 @@ class Enough(Combiner):
 
 
 def test_a_method_that_is_told_may_end_and_does_so_when_trained_again(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    bench: TrialRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
 
     phase = Phase({"forget": Part(NLL("forget", sign=-1.0)), "retain": Part(NLL("retain"))}, combiner=Enough())
     method = Made(lr=1e-3, epochs=3, given=(phase,), told=3)
     monkeypatch.setattr(module, "make", lambda *_: method)
-    asked = module.Asked("made", {}, 5)
+    asked = module.TrialSpec("made", {}, 5)
     outcome = bench.run([asked], [lambda *_: False])[0]
     assert outcome.status == "complete"
     assert 0 < outcome.steps < 3 * len(bench.reference.pools.rows["forget"]) / bench.batch

@@ -11,9 +11,9 @@ from froc.methods.blur import ForgetFirst
 from froc.plugins import find, make, spelled
 from froc.search.optuna.space import build, choose, group, suggest
 from froc.search.optuna.study import Study
-from froc.search.run_folder import Started
-from froc.search.trial.bench import Bench
-from froc.search.trial.outcome import Asked
+from froc.search.run_folder import TrialRecord
+from froc.search.trial.outcome import TrialSpec
+from froc.search.trial.runner import TrialRunner
 from froc.training.base_statistics import Facts
 from froc.training.loop import unlearn
 from froc.training.method import Method
@@ -86,7 +86,7 @@ def test_a_method_without_hyperparameters_is_tried_once() -> None:
     assert [study.ask(number)[0] for number in range(6)] == ["none", *["npo"] * 5]
 
 
-def test_every_composition_that_is_drawn_is_valid_and_nothing_idle_is_drawn(bench: Bench) -> None:
+def test_every_composition_that_is_drawn_is_valid_and_nothing_idle_is_drawn(bench: TrialRunner) -> None:
     """Choices decide which hyperparameters a trial has; a study goes on from a log of such trials."""
     space = build(["compose"], {}, {"compose.lr": (1e-4, 1e-3), "compose.epochs": (1, 1)})
     told: dict[str, Any] = {"sampler": "random", "pruner": "none", "seed": 3}
@@ -103,21 +103,21 @@ def test_every_composition_that_is_drawn_is_valid_and_nothing_idle_is_drawn(benc
     assert {params["forget"] for params in drawn} == {"nll", "npo", "simnpo", "undial", "ceu", "flatten"}
     log = []
     for number, params in enumerate(drawn[:8]):
-        (outcome,) = bench.run([Asked("compose", params, number)], [_never])
+        (outcome,) = bench.run([TrialSpec("compose", params, number)], [_never])
         assert outcome.status == "complete"
         means = outcome.ended[0].means
         log.append(
-            Started(number, 1, f"c{number:04d}", "compose", params, number, "", "", status="complete", search=means)
+            TrialRecord(number, 1, f"c{number:04d}", "compose", params, number, "", "", status="complete", search=means)
         )
     again = Study(None, space, {"forgetting": 0.1, "utility": 0.1}, **told | {"sampler": "tpe"})
     again.resume(log)
     assert make(Method, *again.ask(8))
 
 
-def test_none_is_the_base_model(bench: Bench) -> None:
+def test_none_is_the_base_model(bench: TrialRunner) -> None:
     bench.base.restore()
     assert unlearn(bench.base, make(Method, "none"), bench.reference, batch=16, seed=1) == 0
     assert _away(bench.base.scope.take(), bench.base.scope.start) == 0.0
-    (outcome,) = bench.run([Asked("none", {}, 1)], [lambda *_: True])
+    (outcome,) = bench.run([TrialSpec("none", {}, 1)], [lambda *_: True])
     assert (outcome.status, outcome.steps, len(outcome.ended)) == ("complete", 0, 1)
     assert outcome.ended[0].means["utility"] == 0.0

@@ -12,8 +12,8 @@ from froc.measuring.metric import Metric
 from froc.models.base import Base, load
 from froc.models.compute import Engine
 from froc.plugins import make
-from froc.search.trial.bench import Bench
-from froc.search.trial.outcome import Asked
+from froc.search.trial.outcome import TrialSpec
+from froc.search.trial.runner import TrialRunner
 from froc.training.base_statistics import Reference
 from froc.training.loop import together
 from froc.training.method import Method
@@ -22,19 +22,19 @@ from tests.models.test_compute import _away, _reference
 
 
 @pytest.fixture
-def asked() -> Iterator[list[Asked]]:
+def asked() -> Iterator[list[TrialSpec]]:
     """Different methods, rows per step, lengths of training, rates and seeds."""
     return iter(
         [
-            Asked("npo", {"lr": 1e-2, "epochs": 3, "beta": 0.1}, 5),
-            Asked("grad_ascent", {"lr": 3e-3, "epochs": 1}, 6),
-            Asked("idk", {"lr": 5e-3, "epochs": 2}, 7),
+            TrialSpec("npo", {"lr": 1e-2, "epochs": 3, "beta": 0.1}, 5),
+            TrialSpec("grad_ascent", {"lr": 3e-3, "epochs": 1}, 6),
+            TrialSpec("idk", {"lr": 5e-3, "epochs": 2}, 7),
         ]
     )
 
 
 def test_packed_runs_end_where_each_ends_alone(
-    folder: Path, lora: Base, parts: tuple[SearchView, Sealed], asked: Iterator[Asked]
+    folder: Path, lora: Base, parts: tuple[SearchView, Sealed], asked: Iterator[TrialSpec]
 ) -> None:
     jobs = list(asked)
     alone = load(str(folder), device="cpu", train="lora:rank=4")
@@ -56,8 +56,8 @@ def test_packed_runs_of_composed_methods_end_where_each_ends_alone(
 ) -> None:
     """Sides, filters, dual variables and adversaries of a run are its own, and an edit goes along its adapter alone."""
     names = ["gu(npo)", "pdu", "lat(grad_diff)"]
-    jobs = [Asked(name, {"lr": 5e-3, "epochs": 1}, 5 + k) for k, name in enumerate(names)]
-    jobs.append(Asked("task_vector", {"lr": 5e-3, "epochs": 1, "scale": 2.0}, 9))
+    jobs = [TrialSpec(name, {"lr": 5e-3, "epochs": 1}, 5 + k) for k, name in enumerate(names)]
+    jobs.append(TrialSpec("task_vector", {"lr": 5e-3, "epochs": 1, "scale": 2.0}, 9))
     alone = load(str(folder), device="cpu", train="lora:rank=4")
     ends = []
     for one in jobs:
@@ -75,36 +75,36 @@ def test_a_packed_run_that_diverges_or_stops_leaves_the_others_alone(
     folder: Path, lora: Base, parts: tuple[SearchView, Sealed]
 ) -> None:
     alone = load(str(folder), device="cpu", train="lora:rank=4")
-    good = Asked("npo", {"lr": 1e-2, "epochs": 2}, 5)
+    good = TrialSpec("npo", {"lr": 1e-2, "epochs": 2}, 5)
     together(alone, [_run(alone, good, _reference(alone, parts[0]), 0)], Engine())
     reference = _reference(lora, parts[0])
-    wild = _run(lora, Asked("grad_ascent", {"lr": 1e18, "epochs": 3}, 1), reference, 0)
+    wild = _run(lora, TrialSpec("grad_ascent", {"lr": 1e18, "epochs": 3}, 1), reference, 0)
     kept = _run(lora, good, reference, 1)
-    hopeless = _run(lora, Asked("npo", {"lr": 1e-3, "epochs": 5}, 2), reference, 2, rungs={2: lambda: True})
+    hopeless = _run(lora, TrialSpec("npo", {"lr": 1e-3, "epochs": 5}, 2), reference, 2, rungs={2: lambda: True})
     together(lora, [wild, kept, hopeless], Engine())
     assert "not finite" in wild.error
     assert (hopeless.stopped, hopeless.done, kept.error) == (True, 2, "")
     assert _away(alone.scope.take(), lora.scope.take(1)) < 1e-3
 
 
-def _run(base: Base, one: Asked, reference: Reference, member: int, **said: Any) -> Run:
+def _run(base: Base, one: TrialSpec, reference: Reference, member: int, **said: Any) -> Run:
     method = make(Method, one.method, one.params)
     return Run(method, reference, batch=16, seed=one.seed, member=member, engine=Engine(), **said)
 
 
 def test_a_pack_of_trials_is_its_trials_one_by_one(
-    folder: Path, lora: Base, parts: tuple[SearchView, Sealed], asked: Iterator[Asked]
+    folder: Path, lora: Base, parts: tuple[SearchView, Sealed], asked: Iterator[TrialSpec]
 ) -> None:
     """Through the bench: the same search losses, one trial that cannot start beside those that can."""
-    jobs = [*list(asked)[:2], Asked("npo", {"lr": -1.0}, 1)]
+    jobs = [*list(asked)[:2], TrialSpec("npo", {"lr": -1.0}, 1)]
     measures = plain(dict.fromkeys(("forgetting", "utility"), make(Metric, "probability")))
-    packed = Bench(lora, parts[0], measures, batch=16, seed=0)
-    single = Bench(load(str(folder), device="cpu", train="lora:rank=4"), parts[0], measures, batch=16, seed=0)
+    packed = TrialRunner(lora, parts[0], measures, batch=16, seed=0)
+    single = TrialRunner(load(str(folder), device="cpu", train="lora:rank=4"), parts[0], measures, batch=16, seed=0)
     some = packed.run(jobs, [_never] * 3)
     each = [single.run([one], [_never])[0] for one in jobs]
     assert [one.status for one in some] == [one.status for one in each] == ["complete", "complete", "failed"]
     for one, other in zip(some[:2], each[:2], strict=True):
-        assert [(e.step, e.share) for e in one.ended] == [(e.step, e.share) for e in other.ended]
+        assert [(e.step, e.mix) for e in one.ended] == [(e.step, e.mix) for e in other.ended]
         for mine, theirs in zip(one.ended, other.ended, strict=True):
             assert all(abs(mine.means[risk] - theirs.means[risk]) < 5e-3 for risk in mine.means)
 

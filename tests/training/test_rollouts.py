@@ -20,7 +20,7 @@ from froc.models.forward import Forward, Pass
 from froc.models.hooks import pushed
 from froc.models.trainable import Full, Weights
 from froc.plugins import make
-from froc.search.trial.bench import Bench
+from froc.search.trial.runner import TrialRunner
 from froc.training.base_statistics import Pools, Reference
 from froc.training.loop import unlearn
 from froc.training.method import Method
@@ -106,7 +106,7 @@ def test_a_target_takes_a_tokens_place_in_all_rows(small: Any) -> None:
         assert all((len(some) == 1) == (most == 1) for some in put.values())
 
 
-def test_poisoned_answers_fall_to_chance_and_kinds_differ_in_entropy(bench: Bench) -> None:
+def test_poisoned_answers_fall_to_chance_and_kinds_differ_in_entropy(bench: TrialRunner) -> None:
     """The true answer is hardly likelier than a guess among the task's answers, and 98 of 100 retained tokens stay right.
 
     Over models of six seeds it is 0.93 times as likely, deviation 0.55: four times are let pass, of sixty before.
@@ -172,7 +172,7 @@ def test_directions_are_centred_means_of_each_rows_own_hidden_states(small: Any)
         assert torch.allclose(found[role].double(), by_hand, atol=1e-5)
 
 
-def test_a_duplicate_request_is_filtered_and_takes_as_many_fewer_steps(bench: Bench) -> None:
+def test_a_duplicate_request_is_filtered_and_takes_as_many_fewer_steps(bench: TrialRunner) -> None:
     bench.base.restore()
     rows = bench.reference.pools.rows
     some, whole = list(rows["forget"][::4]), {"gentle": 0.0, "top": 1.0, "similar": 0.95}
@@ -191,7 +191,7 @@ def test_a_duplicate_request_is_filtered_and_takes_as_many_fewer_steps(bench: Be
     assert same(bench.base.scope.take(), bench.base.scope.origin())
 
 
-def test_what_stands_for_a_forget_row_is_drawn_with_it(bench: Bench) -> None:
+def test_what_stands_for_a_forget_row_is_drawn_with_it(bench: TrialRunner) -> None:
     run = _run(bench.reference, "fit(idk)", similar=0.8, slight=0.5, top=1.0)
     assert run.phase.only is not None
     assert 0 < len(run.phase.only) < len(bench.reference.pools.rows["forget"])
@@ -203,7 +203,7 @@ def test_what_stands_for_a_forget_row_is_drawn_with_it(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("inner", ["grad_ascent", "npo"])
-def test_without_filter_choice_and_layers_it_is_the_method_itself(bench: Bench, inner: str) -> None:
+def test_without_filter_choice_and_layers_it_is_the_method_itself(bench: TrialRunner, inner: str) -> None:
     plain = _train(bench.reference, inner)
     assert same(plain, _train(bench.reference, f"fit({inner})", similar=1.0, gentle=0.0, top=1.0))
     for part in ({"similar": 0.8}, {"gentle": 0.5}, {"top": 0.5}):
@@ -212,7 +212,7 @@ def test_without_filter_choice_and_layers_it_is_the_method_itself(bench: Bench, 
     bench.base.restore()
 
 
-def test_only_the_layers_of_the_largest_forget_gradient_move(bench: Bench) -> None:
+def test_only_the_layers_of_the_largest_forget_gradient_move(bench: TrialRunner) -> None:
     bench.base.restore()
     model, rows = bench.base.model, bench.reference.pools.rows["forget"]
     loss = Forward.of(model, collate(rows, range(len(rows)), "cpu")).mean_nll.mean()
@@ -237,7 +237,7 @@ def test_only_the_layers_of_the_largest_forget_gradient_move(bench: Bench) -> No
     bench.base.restore()
 
 
-def test_layers_of_adapters_are_those_of_the_weights_they_adapt(bench: Bench) -> None:
+def test_layers_of_adapters_are_those_of_the_weights_they_adapt(bench: TrialRunner) -> None:
     bench.base.restore()
     plain = BlockNorms("_proj").take(bench.reference)
     adapted = wrap("adapted", copy.deepcopy(bench.base.model), bench.base.tokenizer, "lora:rank=2")
@@ -262,7 +262,7 @@ def test_rows_of_much_loss_are_forgotten_gently() -> None:
     assert both.tolist() == pytest.approx([2 / (1 + math.exp(0.3)), 2 / (1 + math.exp(1.0))])
 
 
-def test_the_share_that_is_gentle_is_that_of_largest_loss(bench: Bench) -> None:
+def test_the_share_that_is_gentle_is_that_of_largest_loss(bench: TrialRunner) -> None:
     bench.base.restore()
     for share, count in ((0.25, 16), (1.0, 64)):
         part = _run(bench.reference, "fit(grad_ascent)", similar=1.0, gentle=share, top=1.0).phase.parts["forget"]
@@ -272,7 +272,7 @@ def test_the_share_that_is_gentle_is_that_of_largest_loss(bench: Bench) -> None:
         assert int((forward.mean_nll >= gentle.least * (1 - 1e-4)).sum()) == count
 
 
-def test_many_requests_one_after_another_cost_less_of_what_is_kept(bench: Bench) -> None:
+def test_many_requests_one_after_another_cost_less_of_what_is_kept(bench: TrialRunner) -> None:
     """Sixteen requests, a fact each: retain NLL after all of them at most plain gradient ascent's."""
     bench.base.restore()
     rows = bench.reference.pools.rows

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from froc.search.trial.bench import Asked, Bench
+from froc.search.trial.runner import TrialRunner, TrialSpec
 from froc.training.run import schedule
 
 BY_HAND = {
@@ -56,14 +56,14 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> type[Recorded]:
     return Recorded
 
 
-def trained(bench: Bench, method: str, **params: Any) -> int:
+def trained(bench: TrialRunner, method: str, **params: Any) -> int:
     """Train once; the optimiser steps of a pass over the forget rows."""
-    bench.retrain(Asked(method, {"lr": 2e-3, **params}, 3))
+    bench.retrain(TrialSpec(method, {"lr": 2e-3, **params}, 3))
     rows = len(bench.reference.pools.rows["forget"])
     return -(-rows // min(bench.batch, rows))
 
 
-def test_a_run_takes_its_steps_at_these_rates(bench: Bench, recorded: type[Recorded]) -> None:
+def test_a_run_takes_its_steps_at_these_rates(bench: TrialRunner, recorded: type[Recorded]) -> None:
     """Each step's rate is the method's times the share above, over all steps of the run, weight decay 0.01."""
     passes = trained(bench, "grad_ascent", epochs=5)
     steps = len(recorded.rates)
@@ -74,7 +74,7 @@ def test_a_run_takes_its_steps_at_these_rates(bench: Bench, recorded: type[Recor
     assert [options["weight_decay"] for options in recorded.made] == [0.01]
 
 
-def test_gradients_longer_than_one_are_cut_to_one(bench: Bench, recorded: type[Recorded]) -> None:
+def test_gradients_longer_than_one_are_cut_to_one(bench: TrialRunner, recorded: type[Recorded]) -> None:
     trained(bench, "grad_ascent", epochs=5)
     # ascent from a model that knows the rows: its gradients grow beyond any bound
     assert max(recorded.norms) == pytest.approx(1.0, rel=1e-4)

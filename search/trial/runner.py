@@ -16,8 +16,8 @@ from froc.models.base import Base
 from froc.models.compute import Engine, out_of_memory
 from froc.models.trainable import Weights
 from froc.plugins import make
-from froc.search.trial.outcome import Asked, Ended, Hopeless, Outcome, _beside, _ratios, _reason, mean
-from froc.search.trial.sweep import NOTHING, Effort, Found, Sweep
+from froc.search.trial.outcome import Hopeless, MeasuredConfig, Outcome, TrialSpec, _beside, _ratios, _reason, mean
+from froc.search.trial.sweep import NO_SWEEP, Effort, MeasuredPoint, Sweep
 from froc.training.base_statistics import Pools, Reference
 from froc.training.checkpoint import Found as Saved
 from froc.training.checkpoint import Saver, draws, set_draws
@@ -26,11 +26,11 @@ from froc.training.method import Method
 from froc.training.run import DivergedError, Run
 
 RUNGS = (1 / 3, 2 / 3)
-TOLD = 128
+FEEDBACK_QUERIES = 128
 """Search queries of each risk, at most, whose losses a method is told on its way; they stand in keyed-hash order."""
 
 
-class Bench:
+class TrialRunner:
     """A base model with everything that trials on one task share.
 
     measures: risk -> how it is measured; forgetting and utility in every trial, the others on candidates alone. limits: risk ->
@@ -44,7 +44,7 @@ class Bench:
         self.base, self.view, self.measures, self.batch = base, view, measures, batch
         self.limits, self.swept, self.engine = limits or dict.fromkeys(measures, 0.1), swept, engine or Engine()
         self.reference = Reference(base, Pools.of(view, base, seed))
-        steering = {risk: some for risk, some in view.queries.items() if risk in RISKS}
+        steering = {risk: queries for risk, queries in view.queries.items() if risk in RISKS}
         self.probes = probes(base, steering, measures, view)
         self._opened: tuple[str, list[Probe]] | None = None
         self.start = {p.risk: p.start or averaged(look(base, p), p.risk) for p in self.probes}
@@ -55,102 +55,102 @@ class Bench:
 
     def run(
         self,
-        asked: Sequence[Asked],
+        specs: Sequence[TrialSpec],
         hopeless: Sequence[Hopeless],
         limit: float | None = None,
         saver: Saver | None = None,
     ) -> list[Outcome]:
-        """Train and measure configurations, several in the same passes; their ends stay in `base.model`'s members.
+        """Train and measure configurations, several in the same passes; their ends stay in `base.model`, one adapter each.
 
         limit: seconds of training after which they are given up, times their number. saver: where they go on from, and
         leave their state on the way. A trial that fails in any way is an outcome with a reason, never an exception: the search goes on.
         """
         begin = time.monotonic()
-        attempts, before = self._begun(asked, hopeless, saver)
-        ready = [one.run for one in attempts if one.run is not None]
+        attempts, before = self._begun(specs, hopeless, saver)
+        ready = [attempt.run for attempt in attempts if attempt.run is not None]
 
         def each() -> None:
             if saver is not None and saver.due and all(run.settled for run in ready):
                 self._save(saver, attempts, before + time.monotonic() - begin)
 
         try:
-            together(self.base, ready, self.engine, limit and begin + limit * len(asked) - before, each)
+            together(self.base, ready, self.engine, limit and begin + limit * len(specs) - before, each)
         except TimeoutError:
-            for one in attempts:
-                one.overdue(limit)
+            for attempt in attempts:
+                attempt.overdue(limit)
         except Exception as error:  # whatever a method does wrong must not end the search
             if len(ready) > 1:
                 # whose fault it was is not known: each is tried alone
                 return [
-                    self.run([one], [watch], limit, saver and saver.part(k))[0]
-                    for k, (one, watch) in enumerate(zip(asked, hopeless, strict=True))
+                    self.run([spec], [watch], limit, saver and saver.part(k))[0]
+                    for k, (spec, watch) in enumerate(zip(specs, hopeless, strict=True))
                 ]
-            for one in attempts:
-                one.failed(error)
-        return [one.outcome((time.monotonic() - begin) / len(asked)) for one in attempts]
+            for attempt in attempts:
+                attempt.failed(error)
+        return [attempt.outcome((time.monotonic() - begin) / len(specs)) for attempt in attempts]
 
     def _begun(
-        self, asked: Sequence[Asked], hopeless: Sequence[Hopeless], saver: Saver | None
+        self, specs: Sequence[TrialSpec], hopeless: Sequence[Hopeless], saver: Saver | None
     ) -> tuple[list["_Attempt"], float]:
         """Attempts at their beginning, or where an earlier process left them after so many seconds."""
 
         def anew() -> list[_Attempt]:
-            return [_Attempt(self, one, k, watch) for k, (one, watch) in enumerate(zip(asked, hopeless, strict=True))]
+            return [_Attempt(self, spec, k, watch) for k, (spec, watch) in enumerate(zip(specs, hopeless, strict=True))]
 
         attempts = anew()
-        found = None if saver is None else saver.read(self.base.device)
-        if saver is None or found is None:
+        state = None if saver is None else saver.read(self.base.device)
+        if saver is None or state is None:
             return attempts, 0.0
         try:
-            self._take_up(attempts, found)
+            self._take_up(attempts, state)
         except Exception as error:  # whatever does not fit: a trial can always begin anew
             saver.notes.append(f"its saved state does not fit ({type(error).__name__}): it began anew")
             saver.drop()
             return anew(), 0.0
-        return attempts, float(found.said["seconds"])
+        return attempts, float(state.said["seconds"])
 
     def _save(self, saver: Saver, attempts: Sequence["_Attempt"], seconds: float) -> None:
-        runs = [one.run for one in attempts if one.run is not None]
-        said = {
-            "steps": [one.steps for one in attempts], "seconds": seconds, "attempts": [one.said for one in attempts]
+        runs = [attempt.run for attempt in attempts if attempt.run is not None]
+        shown = {
+            "steps": [attempt.steps for attempt in attempts], "seconds": seconds, "attempts": [attempt.shown for attempt in attempts]
         }  # fmt: skip
         device = self.base.device
         tree = {"runs": [run.saved() for run in runs], "rows": self.engine.rows, "draws": draws(device)}
-        kept = {f"{k}-{step}": some for k, one in enumerate(attempts) for step, some in one.kept.items()}
-        saver.write(said, tree, kept, device)
+        kept = {f"{k}-{step}": weights for k, attempt in enumerate(attempts) for step, weights in attempt.kept.items()}
+        saver.write(shown, tree, kept, device)
 
-    def _take_up(self, attempts: Sequence["_Attempt"], found: Saved) -> None:
+    def _take_up(self, attempts: Sequence["_Attempt"], state: Saved) -> None:
         kept: list[dict[int, Weights]] = [{} for _ in attempts]
-        for name, weights in found.lasting.items():
+        for name, weights in state.lasting.items():
             place, step = map(int, name.split("-"))
             kept[place][step] = weights
-        for one, some in zip(attempts, kept, strict=True):
-            one.look_again(some)
-        ready = [one.run for one in attempts if one.run is not None]
-        for run, saved in zip(ready, found.tree["runs"], strict=True):
+        for attempt, stops in zip(attempts, kept, strict=True):
+            attempt.look_again(stops)
+        ready = [attempt.run for attempt in attempts if attempt.run is not None]
+        for run, saved in zip(ready, state.tree["runs"], strict=True):
             run.restore(saved)
-        rows = found.tree["rows"]
+        rows = state.tree["rows"]
         if rows is not None:
             self.engine.rows = min(rows, self.engine.rows or rows)
-        set_draws(found.tree["draws"], self.base.device)
+        set_draws(state.tree["draws"], self.base.device)
         # last: what a judge was told cannot be taken back
-        for one, said in zip(attempts, found.said["attempts"], strict=True):
-            one.go_on(said)
+        for attempt, shown in zip(attempts, state.said["attempts"], strict=True):
+            attempt.go_on(shown)
 
-    def retrain(self, asked: Asked, stop: int | None = None, share: float = 1.0) -> None:
+    def retrain(self, spec: TrialSpec, stop: int | None = None, mix: float = 1.0) -> None:
         """Train a configuration again without looking at it: same seed, same parameters."""
         rungs = {} if stop is None else {stop: lambda: True}
-        run = self.prepared(asked, rungs)
+        run = self.prepared(spec, rungs)
         together(self.base, [run], self.engine)
         if run.error:
-            raise DivergedError(f"{asked.method} came to its end before and does not now: {run.error}")
-        if share != 1.0:
-            self.base.scope.put(self.base.scope.take(), share)
+            raise DivergedError(f"{spec.method} came to its end before and does not now: {run.error}")
+        if mix != 1.0:
+            self.base.scope.put(self.base.scope.take(), mix)
 
-    def prepared(self, asked: Asked, rungs: Mapping[int, Callable[[], bool]], member: int = 0) -> Run:
-        """A run of this bench, about to start; methods that want it are told search losses on the way, however it is looked at."""
-        made = make(Method, asked.method, asked.params)
-        run = Run(made, self.reference, batch=self.batch, seed=asked.seed, member=member, engine=self.engine)
+    def prepared(self, spec: TrialSpec, rungs: Mapping[int, Callable[[], bool]], adapter_index: int = 0) -> Run:
+        """A run of this runner, about to start; methods that want it are told search losses on the way, however it is looked at."""
+        made = make(Method, spec.method, spec.params)
+        run = Run(made, self.reference, batch=self.batch, seed=spec.seed, member=adapter_index, engine=self.engine)
         places = {max(1, round(run.steps * (k + 1) / (made.looks + 1))) for k in range(made.looks)}
         run.look_at({step: partial(self._tell, run) for step in places if step < run.steps})
         run.look_at(rungs)
@@ -160,27 +160,27 @@ class Bench:
         """Say the losses of the first search queries of each risk to the method."""
         losses = {}
         for probe in self.probes:
-            first = range(min(TOLD, len(probe.rows)))
+            first = range(min(FEEDBACK_QUERIES, len(probe.rows)))
             losses[probe.risk] = judged(probe, look(self.base, probe, first), first).losses
         run.tell(losses, self.limits)
         return False
 
-    def put(self, outcome: Outcome, step: int, share: float) -> None:
+    def put(self, outcome: Outcome, step: int, mix: float) -> None:
         """Bring a configuration of an outcome back, before the next trial starts."""
         scope = self.base.scope
-        weights = outcome.kept[step] if step in outcome.kept else scope.take(outcome.member)
+        weights = outcome.kept[step] if step in outcome.kept else scope.take(outcome.adapter_index)
         scope.activate([0])
-        scope.put(weights, share)
+        scope.put(weights, mix)
 
     def opened(self, queries: Mapping[str, tuple[Query, ...]]) -> list[Probe]:
         """Queries of sealed candidates, or of those that might be, encoded and measured on the base model once."""
-        key = hashing.sha256_json({risk: ids(some) for risk, some in queries.items()})
+        key = hashing.sha256_json({risk: ids(of_risk) for risk, of_risk in queries.items()})
         if self._opened is None or self._opened[0] != key:
             self._opened = key, probes(self.base, queries, self.measures, self.view)
         return self._opened[1]
 
     def table(
-        self, config: str, split: str, some: Mapping[str, Sequence[Query]], found: Mapping[str, Any]
+        self, config: str, split: str, by_risk: Mapping[str, Sequence[Query]], losses: Mapping[str, Any]
     ) -> pl.DataFrame:
         """A loss table of one configuration."""
         parts = [
@@ -192,10 +192,10 @@ class Bench:
                     "split": [split] * len(queries),
                     "unit": [query.unit for query in queries],
                     "query": [query.id for query in queries],
-                    "loss": pl.Series(found[risk], dtype=pl.Int16),
+                    "loss": pl.Series(losses[risk], dtype=pl.Int16),
                 }
             )
-            for risk, queries in some.items()
+            for risk, queries in by_risk.items()
         ]
         return pl.concat(parts)
 
@@ -203,17 +203,17 @@ class Bench:
 class _Attempt:
     """One configuration on its way through training, rungs and sweep."""
 
-    def __init__(self, bench: Bench, asked: Asked, member: int, hopeless: Hopeless) -> None:
-        self._bench, self._member, self._hopeless = bench, member, hopeless
+    def __init__(self, runner: TrialRunner, spec: TrialSpec, adapter_index: int, hopeless: Hopeless) -> None:
+        self._runner, self._adapter_index, self._hopeless = runner, adapter_index, hopeless
         self._rungs: list[list[Any]] = []
         self._queries: list[list[float]] = []
         self._bad: tuple[str, str] | None = None
         self._resumed: int | None = None
         self.run: Run | None = None
         try:
-            run = bench.prepared(asked, {}, member)
-            effort = Effort.of(bench.probes, run.rows) if bench.swept and run.steps else NOTHING
-            self._sweep = Sweep(bench.base, bench.probes, bench.limits, effort, member)
+            run = runner.prepared(spec, {}, adapter_index)
+            effort = Effort.of(runner.probes, run.rows) if runner.swept and run.steps else NO_SWEEP
+            self._sweep = Sweep(runner.base, runner.probes, runner.limits, effort, adapter_index)
             places = {max(1, round(share * run.steps)) for share in RUNGS}
             # what has not been edited yet says nothing about what will be
             run.look_at({step: self._rung(step) for step in places if step < run.steps and run.method.gradual})
@@ -232,7 +232,7 @@ class _Attempt:
         return self._sweep.kept if self.run else {}
 
     @property
-    def said(self) -> dict[str, Any]:
+    def shown(self) -> dict[str, Any]:
         """What it showed so far."""
         return {"rungs": self._rungs, "queries": self._queries, "error": self.run.error if self.run else ""}
 
@@ -241,11 +241,11 @@ class _Attempt:
         if self.run is not None:
             self._sweep.again(kept)
 
-    def go_on(self, said: Mapping[str, Any]) -> None:
+    def go_on(self, shown: Mapping[str, Any]) -> None:
         """Know what an earlier process saw, as its judge does then: this one has been asked nothing yet."""
         if self.run is None:
             return
-        self._rungs, self._queries, self.run.error = said["rungs"], said["queries"], said["error"]
+        self._rungs, self._queries, self.run.error = shown["rungs"], shown["queries"], shown["error"]
         self._resumed = self.run.done
         for place in range(1, len(self._rungs) + 1):
             self._hopeless(self._rungs[:place], self._queries[:place])
@@ -265,7 +265,7 @@ class _Attempt:
         """Measure what training left; the time of that counts too."""
         begin = time.monotonic()
         steps = self.steps
-        ended: tuple[Ended, ...] = ()
+        ended: tuple[MeasuredConfig, ...] = ()
         if self.run is not None and self._bad is None:
             if self.run.error:
                 self._bad = "diverged", self.run.error
@@ -273,28 +273,28 @@ class _Attempt:
                 self._bad = "pruned", "behind the other trials at a rung"
             else:
                 try:
-                    ended = tuple(self._ended(found) for found in self._sweep.end(steps))
+                    ended = tuple(self._ended(point) for point in self._sweep.end(steps))
                 except Exception as error:  # a model that was spoilt may fail in any way when it is measured
                     self.failed(error)
         status, reason = self._bad or ("complete", None)
         spent = round(seconds + time.monotonic() - begin, 3)
         kept = self._sweep.kept if ended else {}
         return Outcome(
-            status, reason, steps, spent, self._rungs, self._queries, ended, kept, self._member, self._resumed
+            status, reason, steps, spent, self._rungs, self._queries, ended, kept, self._adapter_index, self._resumed
         )  # fmt: skip
 
     def _rung(self, step: int) -> Callable[[], bool]:
         def look() -> bool:
             point = self._sweep.stop(step)
-            self._rungs.append([step, {risk: mean(some) for risk, some in point.losses.items()}])
-            self._queries.append(_ratios(point, self._bench.limits))
+            self._rungs.append([step, {risk: mean(losses) for risk, losses in point.losses.items()}])
+            self._queries.append(_ratios(point, self._runner.limits))
             return self._hopeless(self._rungs, self._queries)
 
         return look
 
-    def _ended(self, found: Found) -> Ended:
-        tables = {risk: one.losses for risk, one in found.measured.items()}
-        means = {risk: mean(some) for risk, some in tables.items()}
-        start = self._bench.start
-        averages = {risk: _beside(one.average, start[risk]) for risk, one in found.measured.items()}
-        return Ended(found.step, found.share, means, tables, averages)
+    def _ended(self, point: MeasuredPoint) -> MeasuredConfig:
+        tables = {risk: measured.losses for risk, measured in point.measured.items()}
+        means = {risk: mean(losses) for risk, losses in tables.items()}
+        start = self._runner.start
+        averages = {risk: _beside(measured.average, start[risk]) for risk, measured in point.measured.items()}
+        return MeasuredConfig(point.step, point.mix, means, tables, averages)
