@@ -22,7 +22,7 @@ from froc.models.forward import Forward
 from froc.models.likelihood import buckets
 from froc.plugins import make
 from froc.search.trial.runner import TrialRunner
-from froc.training import base_statistics as references
+from froc.training import token_distribution
 from froc.training.base_statistics import TYPICAL, Pools, Reference
 from froc.training.loop import together, unlearn
 from froc.training.method import Method
@@ -215,15 +215,15 @@ def test_rises_of_the_likeliest_tokens_are_those_of_all(bench: TrialRunner, monk
     rows = {"forget": bench.reference.pools.rows["forget"][:20], "retain": []}
     made = []
     for exact in (10**9, 0):
-        monkeypatch.setattr(references, "EXACT", exact)
+        monkeypatch.setattr(token_distribution, "EXACT", exact)
         reference = Reference(bench.base, Pools(rows))
         rise = reference.ask(Teacher(5e-4, 1))
         with torch.no_grad():
             forward, numbers = _at(reference, [3, 0, 11])
         made.append((rise.of(numbers["row"][forward.row], forward.place), numbers["buckets"]))
     (whole, _), (few, ids) = made
-    assert ids.shape[1] == references.LIKELIEST
-    assert few.shape[1] == references.LIKELIEST + 1
+    assert ids.shape[1] == token_distribution.LIKELIEST
+    assert few.shape[1] == token_distribution.LIKELIEST + 1
     assert torch.allclose(few[:, :-1], whole.gather(-1, ids), atol=1e-4)
     assert float(few[:, :-1].max()) > 0.1
 

@@ -18,7 +18,7 @@ from froc.models.batches import Batch, Encoded, Stack
 from froc.models.forward import Forward, Pass
 from froc.models.trainable import Full
 from froc.plugins import find
-from froc.training import base_statistics as references
+from froc.training import token_distribution
 from froc.training.alternates import Alternates
 from froc.training.base_statistics import TYPICAL, Pools, Reference
 from froc.training.method import Method
@@ -211,8 +211,8 @@ def test_few_or_all_tokens_kept_say_the_same_where_the_others_have_no_share(
     rows = tiny.pools.rows
     found = []
     for exact, few in ((10**9, V), (0, 40)):
-        monkeypatch.setattr(references, "EXACT", exact)
-        monkeypatch.setattr(references, "LIKELIEST", few)
+        monkeypatch.setattr(token_distribution, "EXACT", exact)
+        monkeypatch.setattr(token_distribution, "LIKELIEST", few)
         made = Reference(tiny.base, Pools(rows))
         made.prepare("retain", ("spread",), (), 3)
         _move(made, _shifted(made, 0.02, 4), 1.0)

@@ -13,9 +13,9 @@ from scipy.stats import beta, betabinom, binom, hypergeom
 from froc.bounds import Bound
 from froc.errors import InputError
 from froc.loss_table import SCALE
-from froc.planning import design_search, loss_distributions, plan
+from froc.planning import design_search, loss_distributions
 from froc.planning.pass_probability import First, imagined, together
-from froc.planning.plan import Plan
+from froc.planning.plan import Plan, plan
 from froc.plugins import find, names
 from froc.risk import requirements
 from froc.risk.certificate import decide

@@ -137,7 +137,7 @@ def test_the_plan_keeps_what_was_found_and_a_resumed_run_does_not_look_again(
     (out / "certificate.json").unlink()
     monkeypatch.setattr(learning_rates.FindLearningRates, "__call__", lambda *_: pytest.fail("it was measured before"))
     assert run(job(base), out, Watch()) == certificate
-    with pytest.raises(InputError, match=r"made by another plan \(froc.search.optuna.space"):
+    with pytest.raises(InputError, match=r"made by another plan \(search.space"):
         run(job(base, space={"lr": (1e-4, 1e-3)}), out, Watch())
 
 

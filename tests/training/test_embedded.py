@@ -74,7 +74,7 @@ def test_another_recipe_has_another_digest(change: dict[str, int]) -> None:
 
 def test_other_texts_have_another_digest(monkeypatch: pytest.MonkeyPatch) -> None:
     before = made_from(SMALL)
-    monkeypatch.setattr(embedded, "FIRST", (*embedded_text.FIRST[1:], "azure"))
+    monkeypatch.setattr(embedded_text, "FIRST", (*embedded_text.FIRST[1:], "azure"))
     assert made_from(SMALL) != before
 
 
