@@ -69,7 +69,7 @@ def read(
     ranking.check(seal, trials, list(plan.claim.risks))
     log.held(
         "trials",
-        f"{len(trials)} logged trial(s), every candidate among the complete ones in the order of its rank, none run twice",
+        f"{len(trials)} logged trial(s), every candidate among the complete ones, none before one that lost less under every risk, none run twice",
     )
     losses = _losses(files, plan, seal)
     losses, base = _divided(losses)

@@ -5,21 +5,29 @@ from decimal import Decimal
 
 from froc.audit.bundle_files import Trial
 from froc.audit.documents import Seal
+from froc.data.task import FORGETTING, UTILITY
 from froc.errors import VerificationError
 
 
 def check(seal: Seal, trials: Sequence[Trial], risks: Sequence[str]) -> None:
     """Weights are 1 / rank, and no candidate stands before one that lost less under every risk in the search.
 
-    risks: those of the plan. Candidates that the log gives no mean search loss of some risk for (attacks are measured
-    later, on few) are not compared. Raises VerificationError.
+    risks: those of the plan. Every trial measures the basic ones, forgetting and utility; where a plan has others (attacks are
+    measured later, on few candidates), nobody is compared. Raises VerificationError.
     """
     means = _means(trials)
     ranked = []
+    logged = {risk for of_risk in means.values() for risk in of_risk} | {FORGETTING, UTILITY}
     for rank, candidate in enumerate(seal.candidates, start=1):
         if candidate.weight != 1.0 / rank:
             raise VerificationError("seal-rank-weights", f"the weight of {candidate.config} is not 1 / {rank}")
         measured = means.get(candidate.config, {})
+        missing = next((risk for risk in risks if risk in logged and risk not in measured), None)
+        if missing is not None:
+            raise VerificationError(
+                "seal-rank-means",
+                f"the log gives no {missing} of {candidate.config} in the search, by which it was ranked",
+            )
         losses = [measured[risk] for risk in risks if risk in measured]
         if len(losses) == len(risks):
             ranked.append((candidate.config, losses))

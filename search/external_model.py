@@ -7,7 +7,7 @@ from pathlib import Path
 
 from froc import hashing
 from froc.errors import InputError
-from froc.models import adapters, weights_digest
+from froc.models import adapters, inference_files, weights_digest
 from froc.models.base import Base, load, written
 from froc.models.trainable import Weights
 
@@ -53,6 +53,7 @@ class ExternalModel:
 
         Raises InputError where they are other ones: a quantised or otherwise restructured model cannot be put in its place.
         """
+        self.refuse_other_files(base)
         loaded = load(str(self.folder), device="cpu", dtype=base.dtype, home=base.name)
         if not self.adapted:
             self._refuse_other_tensors(loaded)
@@ -66,6 +67,18 @@ class ExternalModel:
                 "it was made from, merge adapters, and save it without quantisation"
             )
         return {name: value.detach() for name, value in theirs.items()}
+
+    def refuse_other_files(self, base: Base) -> None:
+        """InputError where files beside the weights have them act otherwise than they are measured: with the base model's.
+
+        An adapter is measured and written with the base model's files, whatever lies beside it.
+        """
+        other = None if self.adapted else inference_files.first_difference(base, self.folder)
+        if other is not None:
+            raise InputError(
+                f"{self.folder}: {other} is not what the base model has there, and would have other outputs than those that are "
+                "measured; put the base model's file in its place (or take it out, where the base model has none)"
+            )
 
     def _refuse_other_tensors(self, loaded: Base) -> None:
         """InputError where the files lack a tensor, which is then made up when they are loaded, or hold one that nothing loads."""

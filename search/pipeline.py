@@ -50,6 +50,8 @@ def run(
     Raises InputError for bad input before anything is written over, InterruptedRunError when the user stops it.
     """
     job.settings.check()
+    if job.external is not None:
+        job.external.refuse_other_files(job.base)
     folder = Folder(out)
     old = folder.read(folder.plan)
     # an earlier call in this folder has measured them, or was of a version that did not

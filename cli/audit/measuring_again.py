@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from froc.audit.verification import Result
+    from froc.models.base import Base
     from froc.search.job import Job
     from froc.search.reexecution import Target
     from froc.search.trial.work import KeptWeights
@@ -54,12 +55,14 @@ class Measuring:
 
         unlearned: the signed model, which is measured instead.
         """
-        from froc.models.base import files_beside
+        from froc.models import inference_files
         from froc.search.reexecution import environment, refuse_other_base, remeasure
         from froc.search.sealed.weights import of_kept
 
         job = self.make(unlearned is not None)
         refuse_other_base(job, self.seal)
+        if unlearned is not None:
+            _refuse_other_files(job.base, unlearned)
         names = drawn["config"].unique(maintain_order=True).to_list()
         if unlearned is None and self.chosen is not None and self.chosen not in names:
             names.append(self.chosen)
@@ -70,7 +73,7 @@ class Measuring:
                 digests[config] = of_kept(job.base, kept)
 
         table = remeasure(job, self.seal, self._targets(names), drawn, self.progress, unlearned, weighed)
-        return Again(table, digests.get(self.chosen or ""), files_beside(job.base), environment(job.base))
+        return Again(table, digests.get(self.chosen or ""), inference_files.digests(job.base), environment(job.base))
 
     def of_model(self, again: Again, model: Path | None, seed: int, rows: int) -> Mapping[str, Any]:
         """What the predicate says of the signed model; nothing where the report covers none. model: its folder, where at hand.
@@ -94,23 +97,12 @@ class Measuring:
         return {"model": reexecution.of_model(losses, seed, self.chosen, lies, False, counts, rows)}
 
     def _as_saved(self, again: Again, model: Path | None) -> bool:
-        """Whether configuration and tokenizer of the signed model are those that belong to the weights, as far as can be seen.
-
-        VerificationError where the folder shows that they are others: such a model has other losses than were measured.
-        """
-        from froc.models.base import unlike_beside
-
+        """Whether configuration and tokenizer of the signed model are those that belong to the weights, as far as can be seen."""
         sealed = self.verified.facts.seal.model_files
-        if sealed is None or dict(sealed) == dict(again.files):
-            return True
-        differing = None if model is None else unlike_beside(self.make(False).base, model)
-        if differing is not None:
-            raise VerificationError(
-                "model-files-differ",
-                f"{differing} of the signed model is not what belongs to these weights: it decides what they do, so that the signed model is "
-                "another one than was measured",
-            )
-        return model is not None
+        if model is None or (sealed is not None and dict(sealed) == dict(again.files)):
+            return sealed is None or dict(sealed) == dict(again.files)
+        _refuse_other_files(self.make(False).base, model)
+        return True
 
     def _targets(self, configs: Sequence[str]) -> "list[Target]":
         """Configurations as they were sealed, with the seeds of their trials."""
@@ -128,3 +120,16 @@ class Measuring:
             for c in configs
             if c != BASE
         ]
+
+
+def _refuse_other_files(base: "Base", model: Path) -> None:
+    """VerificationError where the signed model's configuration or tokenizer do not belong to its weights: it has other losses."""
+    from froc.models.inference_files import first_difference
+
+    other = first_difference(base, model)
+    if other is not None:
+        raise VerificationError(
+            "model-files-differ",
+            f"{other} of the signed model is not what belongs to these weights: it decides what they do, so that the signed model is "
+            "another one than was measured",
+        )

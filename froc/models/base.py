@@ -1,10 +1,7 @@
 """A base model, restored in memory between trials and saved as safetensors. No pickle, no remote code."""
 
-import json
 import re
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -235,45 +232,6 @@ def written(base: Base) -> Mapping[str, torch.Tensor]:
 def digest_of(base: Base) -> str:
     """The digest (`froc.models.weights_digest`) that the folder would have which `save` would write now."""
     return weights_digest.of_tensors({name: _of_tensor(value) for name, value in written(base).items()})
-
-
-def files_beside(base: Base) -> dict[str, str]:
-    """File name -> SHA-256 of all that `save` writes beside the weights: configuration, generation settings, tokenizer, chat template."""
-    with _beside(base) as place:
-        return weights_digest.beside(hashing.sha256_files(place))
-
-
-def unlike_beside(base: Base, folder: Path) -> str | None:
-    """The first file beside a folder's weights that says something else than `save` would write; None where none does.
-
-    The version of transformers that wrote a configuration is no difference.
-    """
-    with _beside(base) as place:
-        ours, theirs = (weights_digest.beside(hashing.sha256_files(where)) for where in (place, folder))
-        names = [name for name in sorted(ours) if _said(place / name) != _said(folder / name)]
-        return next(iter([*names, *sorted(theirs.keys() - ours.keys() - {"README.md"})]), None)
-
-
-@contextmanager
-def _beside(base: Base) -> Iterator[Path]:
-    """A folder as `save` writes it, with one tensor in the place of all."""
-    model: Any = base.model
-    with tempfile.TemporaryDirectory() as place:
-        model.save_pretrained(place, state_dict={"none": torch.zeros(1)})
-        base.tokenizer.save_pretrained(place)
-        yield Path(place)
-
-
-def _said(path: Path) -> Any:
-    """What a file says; None where it is not there or not to be read."""
-    try:
-        data = path.read_bytes()
-        document = json.loads(data) if path.suffix == ".json" else data
-    except (OSError, ValueError):
-        return None
-    if isinstance(document, dict):
-        document.pop("transformers_version", None)
-    return document
 
 
 def _refuse_pickle(folder: Path) -> None:

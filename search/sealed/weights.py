@@ -10,8 +10,7 @@ from pathlib import Path
 
 from froc import hashing
 from froc.errors import InputError
-from froc.models import base as models
-from froc.models import weights_digest
+from froc.models import inference_files, weights_digest
 from froc.models.base import Base, digest_of, read_weights
 from froc.risk.claim import Candidate
 from froc.search.external_model import ExternalModel
@@ -37,7 +36,7 @@ def files_beside(base: Base, external: ExternalModel | None) -> dict[str, str]:
     """Of what would be written beside the weights, file by file (`froc.models.weights_digest.beside`): it decides what the weights do."""
     if external is not None and not external.adapted:
         return weights_digest.beside({name: hashing.sha256_file(external.folder / name) for name in external.names})
-    return models.files_beside(base)
+    return inference_files.digests(base)
 
 
 def of_kept(base: Base, kept: KeptWeights) -> str:

@@ -171,17 +171,22 @@ def test_what_stands_beside_the_weights_decides_what_they_do(
     assert f"model-files-differ: {name}" in done.stderr
 
 
-def test_another_configuration_sealed_by_its_owner_is_found_out_by_training_again(
-    froc: Froc, place: Path, made: Made
+@pytest.mark.parametrize("way", ["--model", "--unlearned"])
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("config.json", {"rms_norm_eps": 1.0}), ("generation_config.json", {"bad_words_ids": [[3]]}), ("tokenizer.json", {"normalizer": {"type": "Lowercase"}})],
+)  # fmt: skip
+def test_another_file_beside_the_weights_sealed_by_its_owner_is_found_out_by_measuring_again(
+    froc: Froc, place: Path, made: Made, way: str, name: str, words: dict[str, Any]
 ) -> None:
     assert made.model is not None
-    path = made.model / "config.json"
-    path.write_text(path.read_text().replace('"rms_norm_eps": 1e-06', '"rms_norm_eps": 1.0', 1))
+    (made.model / name).write_text(json.dumps(json.loads((made.model / name).read_text()) | words))
     sign_model(made, sealed=True)
     assert verify(froc, place, made, "--model", made.model).returncode == 0
-    done = again(froc, place, made, "--model", made.model)
-    assert done.returncode == 4
-    assert "config.json" in done.stderr
+    done = again(froc, place, made, way, made.model)
+    assert done.returncode == 4, done.stdout
+    assert f"model-files-differ: {name}" in done.stderr
+    assert not (made.bundle / reexecution.NAME).exists()
 
 
 def test_nearly_the_base_model_sealed_by_its_owner_is_found_out_by_measuring_it(
@@ -256,6 +261,20 @@ def test_an_open_folder_from_elsewhere_is_refused_before_anything_is_measured(
     done = froc(*words, "--unlearned", made.model)
     assert done.returncode == 2
     assert "says auto_map" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_from_elsewhere_that_would_act_otherwise_is_refused_before_anything_is_measured(
+    froc: Froc, place: Path, made: Made, tmp_path: Path
+) -> None:
+    assert made.model is not None
+    path = made.model / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"rms_norm_eps": 0.5}))
+    done = froc("audit", "model", "-b", "0.3", "--base", place / "base", "--task", place / "task", "-o", tmp_path / "out",
+                "--unlearned", made.model)  # fmt: skip
+    assert done.returncode == 2
+    assert "config.json is not what the base model has there" in done.stderr
+    assert "put the base model's file in its place" in done.stderr
     assert not (tmp_path / "out").exists()
 
 

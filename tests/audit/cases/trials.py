@@ -30,6 +30,8 @@ CASES: dict[str, Case] = {
     "stop after the last step": Case("trial-steps", _line(1, lambda t: t.update(steps=1, variants=[{"config": "c0001-s20", "stop": 20, "mix": "1.0", "search": {"forgetting": "0.2", "utility": "0.2"}, "averages": None}]))),
     "trial of another century": Case("trial-after-report", _line(1, lambda t: t.update(started="2999-03-01T09:00:00Z", ended="2999-03-01T10:00:00Z"))),
     "candidate behind a worse one": Case("seal-rank", _line(3, lambda t: t["search"].update(forgetting="0.01", utility="0.01"))),
+    "candidate behind a worse one of which a mean is left out": Case("seal-rank-means", _line(1, lambda t: t["search"].pop("utility"))),
+    "no means of any trial": Case("seal-rank-means", edited("trials.jsonl", lambda t: t.replace('"search":{"forgetting":"0.05","utility":"0.031"}', '"search":null'))),
     "weight of a candidate that nobody tests": Case("seal-rank-weights", document("seal.json", lambda s: s["candidates"][2].update(weight=1e-6))),
     "weights all alike": Case("seal-rank-weights", document("seal.json", lambda s: s["candidates"][1].update(weight=1.0))),
     "candidates reversed": Case("seal-rank-weights", document("seal.json", lambda s: s["candidates"].reverse())),

@@ -40,6 +40,7 @@ def trials(data: bytes, plan: Json, seal: Json, planned: str) -> list[Json]:
     for rank, candidate in enumerate(seal["candidates"], start=1):
         need(candidate["weight"] == 1 / rank)
         mine = lost.get(candidate["config"], {})
+        need({"forgetting", "utility", *(r for end in lost.values() for r in end)} & {*plan["budget"]} <= {*mine})
         for other in seal["candidates"][: rank - 1]:
             pairs = [(mine.get(r), lost.get(other["config"], {}).get(r)) for r in plan["budget"]]
             need(any(None in pair or float(pair[0]) >= float(pair[1]) for pair in pairs))
