@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from froc.loss_table import SCALE
-from froc.monitoring.e_process import beginning, follow
+from froc.monitoring.e_process import follow, initial_capital
 
 BUDGET, LEVEL = 0.1, 0.05
 PORTION = 250
@@ -48,7 +48,7 @@ def alarms(draw: Draw, means: Array, streams: int, seed: int) -> Array:
     rng, found = np.random.default_rng(seed), []
     for start in range(0, streams, PORTION):
         losses = draw(rng, means, min(PORTION, streams - start))
-        path, _ = follow(losses, BUDGET, beginning(len(losses)))
+        path, _ = follow(losses, BUDGET, initial_capital(len(losses)))
         passed = path >= math.log(1 / LEVEL)
         found.append(np.where(passed.any(axis=1), passed.argmax(axis=1) + 1.0, np.inf))
     return np.concatenate(found)
@@ -123,7 +123,7 @@ def beside(streams: int, n: int) -> None:
         begin = time.perf_counter()
         theirs = float(np.quantile(mapie(losses), 0.5, method="higher"))
         took = time.perf_counter() - begin
-        path, _ = follow(losses, BUDGET, beginning(streams))
+        path, _ = follow(losses, BUDGET, initial_capital(streams))
         passed = path >= math.log(1 / LEVEL)
         ours = float(
             np.quantile(np.where(passed.any(axis=1), passed.argmax(axis=1) + 1.0, np.inf), 0.5, method="higher")

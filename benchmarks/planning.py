@@ -181,7 +181,7 @@ def compare(some: list[Setting], repeats: int) -> dict[str, dict[str, Any]]:
     found = {}
     print(f"{'setting':42} {'plan':>15} {'certificates':>15}   z   ({repeats} repetitions)")
     for place, setting in enumerate(some):
-        both = setting.planned.together
+        both = setting.planned.joint_probability
         assert both is not None
         rate, error = simulated(setting, repeats, place + 1)
         z = (rate - both[0].value) / math.hypot(error, both[0].error)

@@ -61,7 +61,7 @@ def monitor(
     else:
         for section in report.tables():
             words.results.print(section.rich())
-        for line in report.said:
+        for line in report.summary:
             words.results.print(words.visible(line), soft_wrap=True)
     if report.alarms:
         raise NotCertifiedError(f"alarm: {' and '.join(report.alarms)} above budget")

@@ -116,7 +116,7 @@ def plan(
         return
     for section in made.tables():
         words.results.print(section.rich())
-    for line in made.said:
+    for line in made.summary:
         words.results.print(words.visible(line), soft_wrap=True)
     if made.command:
         words.results.print(f"next: {words.visible(made.command)}", soft_wrap=True)

@@ -24,26 +24,26 @@ from froc.loss_table import SCALE
 
 BETS = 0.9 * 0.5 ** np.arange(9)
 """As parts of the largest bet that cannot go broke, 1 / budget."""
-CELLS = 1 << 18
+BLOCK_LOSSES = 1 << 18
 """Losses that are worked on at a time."""
-MOST = 600.0
+MAX_LOG_CAPITAL = 600.0
 """Logarithm of capital that is as good as any more."""
 
 
 @dataclass(frozen=True)
-class Begun:
+class CapitalState:
     """Where streams stand: how many losses they have had, and (streams, bets) ln A; nothing so far: minus infinity."""
 
     count: int
     logs: FloatArray
 
 
-def beginning(streams: int = 1) -> Begun:
+def initial_capital(streams: int = 1) -> CapitalState:
     """Before the first loss."""
-    return Begun(0, np.full((streams, len(BETS)), -np.inf))
+    return CapitalState(0, np.full((streams, len(BETS)), -np.inf))
 
 
-def follow(losses: Losses, budget: float, begun: Begun) -> tuple[FloatArray, Begun]:
+def follow(losses: Losses, budget: float, begun: CapitalState) -> tuple[FloatArray, CapitalState]:
     """(streams, n) ln E after each of (streams, n) losses in thousandths, in order of arrival, and where they stand then.
 
     Cutting streams into several calls changes nothing but the last bits.
@@ -54,7 +54,7 @@ def follow(losses: Losses, budget: float, begun: Begun) -> tuple[FloatArray, Beg
     return log_e, begun
 
 
-def least(counts: FloatArray, threshold: float) -> float:
+def largest_excluded_budget(counts: FloatArray, threshold: float) -> float:
     """Largest budget that all-time players rule out: a lower bound of the largest mean so far, at any stopping time.
 
     counts: (SCALE + 1,) how often each loss was there. Here every gambler plays from the first loss on, so that the
@@ -65,27 +65,27 @@ def least(counts: FloatArray, threshold: float) -> float:
         budgets = np.maximum(1.0 - above, 1e-12)
         gains = np.log1p(BETS * (np.arange(SCALE + 1)[:, None, None] / SCALE / budgets[:, None] - 1.0))
         logs = np.einsum("l,lrb->rb", counts, gains)
-        return log(np.exp(np.minimum(logs, MOST)).mean(axis=1)) - math.log(threshold)
+        return log(np.exp(np.minimum(logs, MAX_LOG_CAPITAL)).mean(axis=1)) - math.log(threshold)
 
     return 1.0 - float(root(excess, (np.zeros(1), np.ones(1)))[0])
 
 
-def waiting(count: int | FloatArray) -> FloatArray:
+def unstarted_fraction(count: int | FloatArray) -> FloatArray:
     """S: the share of the money that has not begun to play after so many losses."""
     return np.asarray(1.0 / (1.0 + np.log1p(count)))
 
 
 def _parts(losses: Losses) -> Iterator[slice]:
-    step = max(1, CELLS // max(1, losses.shape[0]))
+    step = max(1, BLOCK_LOSSES // max(1, losses.shape[0]))
     return (slice(start, start + step) for start in range(0, losses.shape[1], step))
 
 
-def _block(losses: Losses, budget: float, begun: Begun) -> tuple[FloatArray, Begun]:
+def _block(losses: Losses, budget: float, begun: CapitalState) -> tuple[FloatArray, CapitalState]:
     n = losses.shape[1]
     times = begun.count + np.arange(n + 1.0)
     gains = np.log1p(BETS * (np.arange(SCALE + 1)[:, None] / SCALE - budget) / budget)
     grown = gains[losses].cumsum(axis=1)
-    starts = np.log(waiting(times[:-1]) - waiting(times[1:]))[:, None]
+    starts = np.log(unstarted_fraction(times[:-1]) - unstarted_fraction(times[1:]))[:, None]
     # what starts at a time has not grown by what came before it in this block
     played = np.empty_like(grown)
     played[:, :1], played[:, 1:] = starts[0], starts[1:] - grown[:, :-1]
@@ -93,4 +93,4 @@ def _block(losses: Losses, budget: float, begun: Begun) -> tuple[FloatArray, Beg
     logs = grown + np.logaddexp.accumulate(played, axis=1)
     largest = logs.max(axis=2, keepdims=True)
     mean = largest[:, :, 0] + np.log(np.exp(logs - largest).mean(axis=2))
-    return np.logaddexp(mean, np.log(waiting(times[1:]))), Begun(begun.count + n, logs[:, -1])
+    return np.logaddexp(mean, np.log(unstarted_fraction(times[1:]))), CapitalState(begun.count + n, logs[:, -1])

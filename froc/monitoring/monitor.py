@@ -33,8 +33,8 @@ from froc.errors import InputError
 from froc.formats.table import Table as Format
 from froc.loss_table import SCALE, WEIGHTED, check
 from froc.monitoring import figure
-from froc.monitoring.e_process import BETS, Begun, beginning, follow
-from froc.monitoring.state import LEVEL, POINTS, SLACK, WORD, Course, Known, State, StreamStatus
+from froc.monitoring.e_process import BETS, CapitalState, follow, initial_capital
+from froc.monitoring.state import ALARM_MARGIN, LEVEL, POINTS, WORD, Course, RowDigests, State, StreamStatus
 from froc.reporting.tables import Printed, Table
 from froc.risk.weighted_sum import COMBINED
 
@@ -50,7 +50,7 @@ class MonitoredStream(StreamStatus, Printed):
 
     def sentences(self) -> Sequence[str]:
         """What the numbers mean."""
-        return self.said
+        return self.summary
 
     def plot(self) -> Any:
         """A matplotlib figure: e-values against the threshold, means against the budgets."""
@@ -70,14 +70,14 @@ class MonitoredStream(StreamStatus, Printed):
             str(course.n),
             *shown,
             f"{course.budget:g}",
-            _e(course.e),
-            _e(course.largest),
+            _e_value(course.e),
+            _e_value(course.largest),
             f"{self.threshold:g}",
             note,
         )
 
 
-def _e(log: float) -> str:
+def _e_value(log: float) -> str:
     """An e-value that may be too large for a float."""
     return f"{np.exp(log):.3g}" if log < 700 else f"1e{log / np.log(10):.0f}"
 
@@ -106,7 +106,7 @@ def monitor(
     table = check(losses, scale) if isinstance(losses, pl.DataFrame) else Format(scale).read([Path(losses)], {}).losses
     if state is None:
         return _count(table, fresh)
-    with _held(Path(state)):
+    with _locked(Path(state)):
         made = _count(table, _read(Path(state), fresh))
         write_text(Path(state), made.state.model_dump_json(indent=1) + "\n")
     return made
@@ -151,9 +151,9 @@ def _follow(course: Course, losses: NDArray[np.int16], threshold: float) -> Cour
     if not len(losses):
         return course
     logs = np.array([[-np.inf if log is None else log for log in course.logs]])
-    path, end = follow(losses[None, :], course.budget, Begun(course.n, logs) if course.n else beginning())
+    path, end = follow(losses[None, :], course.budget, CapitalState(course.n, logs) if course.n else initial_capital())
     e, n = path[0], course.n + np.arange(1, len(losses) + 1)
-    passed = np.flatnonzero(e >= np.log(threshold) + SLACK)
+    passed = np.flatnonzero(e >= np.log(threshold) + ALARM_MARGIN)
     counts = np.bincount(losses, minlength=SCALE + 1)
     for loss, count in course.counts.items():
         counts[int(loss)] += count
@@ -172,7 +172,7 @@ def _follow(course: Course, losses: NDArray[np.int16], threshold: float) -> Cour
     })  # fmt: skip
 
 
-def _ids(rows: pl.DataFrame, column: str) -> Known:
+def _ids(rows: pl.DataFrame, column: str) -> RowDigests:
     """(n,) digests of risk and query, or risk and unit."""
     pairs = zip(rows["risk"].to_list(), rows[column].to_list(), strict=True)
     whole = b"".join(bytes.fromhex(hashing.sha256_json([column, *pair]))[:WORD] for pair in pairs)
@@ -273,7 +273,7 @@ def _refuse_damage(state: State) -> None:
 
 
 @contextmanager
-def _held(path: Path) -> Iterator[None]:
+def _locked(path: Path) -> Iterator[None]:
     """Hold a state against a second call at the same time, whose rows would be lost."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

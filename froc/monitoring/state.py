@@ -8,12 +8,12 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from froc.loss_table import SCALE
-from froc.monitoring.e_process import BETS, least
+from froc.monitoring.e_process import BETS, largest_excluded_budget
 
 LEVEL = 0.05
 
 
-SLACK = 1e-9
+ALARM_MARGIN = 1e-9
 """What the logarithm of an e-value must exceed its threshold by: no machine's last bits raise an alarm."""
 
 
@@ -25,7 +25,7 @@ WORD = 8
 """Bytes of a digest by which a row is known."""
 
 
-Known = NDArray[np.uint64]
+RowDigests = NDArray[np.uint64]
 
 
 class _Strict(BaseModel):
@@ -88,16 +88,16 @@ class StreamStatus:
     def at_least(self, risk: str) -> float | None:
         """Lower bound of the risk: with confidence 1 - level for all risks and times, it has been as large at some time.
 
-        See `froc.monitoring.e_process.least`.
+        See `froc.monitoring.e_process.largest_excluded_budget`.
         """
         course = self.state.risks[risk]
         counts = np.zeros(SCALE + 1)
         for loss, count in course.counts.items():
             counts[int(loss)] = count
-        return least(counts, self.threshold) if course.n else None
+        return largest_excluded_budget(counts, self.threshold) if course.n else None
 
     @property
-    def said(self) -> tuple[str, ...]:
+    def summary(self) -> tuple[str, ...]:
         """What the numbers mean, in sentences."""
         lines = [f"{self.counted} rows counted, {self.skipped} were counted before."]
         for risk in self.alarms:
@@ -120,5 +120,5 @@ class StreamStatus:
         return {
             "config": self.state.config, "certificate": self.state.certificate, "level": self.state.level,
             "threshold": self.threshold, "risks": risks, "alarms": list(self.alarms), "counted": self.counted,
-            "skipped": self.skipped, "said": list(self.said),
+            "skipped": self.skipped, "said": list(self.summary),
         }  # fmt: skip

@@ -1,7 +1,7 @@
 """Search share, procedure and bound, chosen by simulation on search losses alone. Torch-free.
 
 Legal however often it is done: what is certified, in which order and at which level stays a function of what the
-search saw. So a table's rows of any other split are left out before anything is computed (`searched`).
+search saw. So a table's rows of any other split are left out before anything is computed (`search_rows`).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +16,7 @@ from froc import hashing, procedures
 from froc.bounds import Losses
 from froc.errors import InputError
 from froc.loss_table import SCALE, check, matrix
-from froc.planning.pass_probability import Chance, imagined, simulated
+from froc.planning.pass_probability import Chance, fraction_passed, simulate_calibration
 from froc.reporting.tables import Table
 from froc.risk.claim import Claim, evidence_from_matrix, level, p_values
 
@@ -25,8 +25,8 @@ SHARES = (0.2, 0.1, 0.33, 0.5)
 """The default first: where designs do as well, the first one listed is taken."""
 BOUNDS = ("betting", "hoeffding_bentkus", "mixture")
 BINARY = ("binomial", *BOUNDS)
-SHOWN = 12
-CLOSE = 0.05
+MAX_SHOWN = 12
+NEAR_BEST = 0.05
 """Part of the mean number certified that is no reason to leave the default."""
 Flags = NDArray[np.bool_]
 
@@ -35,22 +35,22 @@ Flags = NDArray[np.bool_]
 class Design:
     """A search share, a procedure and a bound, with the chance that they certify something that keeps the budgets.
 
-    found: mean number of such configurations.
+    mean_certified: mean number of such configurations.
     """
 
     share: float
     procedure: str
     bound: str
     any: Chance
-    found: float
+    mean_certified: float
 
     def document(self) -> dict[str, object]:
         """As JSON."""
         return {"search_share": self.share, "procedure": self.procedure, "bound": self.bound,
-                "any": vars(self.any), "mean_certified": self.found}  # fmt: skip
+                "any": vars(self.any), "mean_certified": self.mean_certified}  # fmt: skip
 
 
-def searched(table: pl.DataFrame, scale: str | None = None) -> pl.DataFrame:
+def search_rows(table: pl.DataFrame, scale: str | None = None) -> pl.DataFrame:
     """The search rows of a loss table, checked: all that a plan may see. InputError where there are none."""
     rows = table.filter(pl.col("split") == "search") if "split" in table.columns else table.clear()
     if rows.is_empty():
@@ -58,7 +58,7 @@ def searched(table: pl.DataFrame, scale: str | None = None) -> pl.DataFrame:
     return check(rows, scale)
 
 
-def best(rows: pl.DataFrame, claim: Claim) -> str:
+def best_config(rows: pl.DataFrame, claim: Claim) -> str:
     """The configuration whose worst search mean over budget is smallest; ties: the first by name."""
     means = rows.group_by("config", "risk").agg(pl.col("loss").mean())
     worst: dict[str, float] = {}
@@ -68,7 +68,7 @@ def best(rows: pl.DataFrame, claim: Claim) -> str:
     return min(worst, key=lambda config: (worst[config], config))
 
 
-def tried(
+def rank_designs(
     rows: pl.DataFrame, claim: Claim, units: Mapping[str, int], candidates: int, binary: bool, seed: int
 ) -> list[Design]:
     """Every design: the one to take, then by the chance to certify anything right, then by how much.
@@ -76,7 +76,7 @@ def tried(
     Taken is the first one listed, the default's neighbours first, of those within a standard error of the best chance
     and near the largest number.
 
-    rows: search rows. units: risk -> queries in all. Each repetition imagines a world (`froc.planning.pass_probability.imagined`), divides
+    rows: search rows. units: risk -> queries in all. Each repetition imagines a world (`froc.planning.pass_probability.simulate_calibration`), divides
     its queries, ranks the configurations on its search part and tests at most `candidates` of them on the rest.
     """
     configs = sorted(rows["config"].unique().to_list())
@@ -96,16 +96,17 @@ def tried(
                 counts[(share, *kind)][0] += right > 0
                 counts[(share, *kind)][1] += right
     designs = [
-        Design(*key, simulated(certified, REPEATS), total / REPEATS) for key, (certified, total) in counts.items()
+        Design(*key, fraction_passed(certified, REPEATS), total / REPEATS) for key, (certified, total) in counts.items()
     ]
     best_chance = max(designs, key=lambda design: design.any.value).any
     good = [design for design in designs if design.any.value >= best_chance.value - best_chance.error]
     chosen = next(
         design
         for design in good
-        if design.found >= (1.0 - CLOSE) * max(candidate_design.found for candidate_design in good)
+        if design.mean_certified
+        >= (1.0 - NEAR_BEST) * max(candidate_design.mean_certified for candidate_design in good)
     )
-    return sorted(designs, key=lambda design: (design is not chosen, -design.any.value, -design.found))
+    return sorted(designs, key=lambda design: (design is not chosen, -design.any.value, -design.mean_certified))
 
 
 def _world(
@@ -116,7 +117,7 @@ def _world(
     keeps = np.ones(len(next(iter(known.values()))), dtype=bool)
     for risk, losses in known.items():
         draw = np.random.default_rng(hashing.derive_seed(seed, risk))
-        pool, places = imagined(draw, losses.shape[1], units[risk], 1)
+        pool, places = simulate_calibration(draw, losses.shape[1], units[risk], 1)
         padded = np.concatenate([losses, np.full((len(losses), 1), SCALE, dtype=np.int16)], axis=1)
         world[risk] = padded[:, pool[0][places[0]]]
         keeps &= padded[:, pool[0]].mean(axis=1) <= claim.budget[risk] * SCALE
@@ -178,8 +179,8 @@ def sentences(designs: Sequence[Design], claim: Claim, rows: pl.DataFrame, seed:
 def table(designs: Sequence[Design]) -> Table:
     """The best designs."""
     rows = tuple(
-        (design.procedure, design.bound, f"{design.share:g}", str(design.any), f"{design.found:.2f}")
-        for design in designs[:SHOWN]
+        (design.procedure, design.bound, f"{design.share:g}", str(design.any), f"{design.mean_certified:.2f}")
+        for design in designs[:MAX_SHOWN]
     )
     return Table(
         f"Designs: the one to take, and the best of {len(designs)} tried on search losses",

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from froc.planning.loss_distributions import zero_one
-from froc.planning.pass_probability import First
+from froc.planning.pass_probability import FirstCandidate
 from froc.planning.result import PlanResult
 from froc.reporting.style import COLOURS, GREY, INK, STYLE
 
@@ -77,15 +77,15 @@ def _saw(
     plan: PlanResult, risk: str, level: float, units: np.ndarray[Any, np.dtype[Any]]
 ) -> tuple[list[int], list[float]]:
     """Power at the numbers between, where it falls until one more loss is borne."""
-    first, distribution = First(plan.claim, risk, plan.candidates), zero_one(level)
+    first, distribution = FirstCandidate(plan.claim, risk, plan.candidates), zero_one(level)
     between = sorted({round(float(n)) for n in np.geomspace(units[0], units[-1], POINTS)})
     return between, [first.chance(distribution, n).value for n in between]
 
 
 def _designs(axes: Any, plan: PlanResult) -> None:
-    from froc.planning.design_search import SHOWN
+    from froc.planning.design_search import MAX_SHOWN
 
-    shown = plan.designs[:SHOWN]
+    shown = plan.designs[:MAX_SHOWN]
     places = np.arange(len(shown))
     axes.barh(
         places,

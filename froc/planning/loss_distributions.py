@@ -21,7 +21,7 @@ def zero_one(risk: float) -> Law:
     return law
 
 
-def spread(risk: float, deviation: float) -> Law:
+def beta_losses(risk: float, deviation: float) -> Law:
     """Beta losses with this mean and standard deviation, rounded up to thousandths as measured losses are.
 
     InputError where no law on [0, 1] with this mean spreads so far, or not at all.
@@ -77,6 +77,6 @@ def draws(law: Law, luck: FloatArray) -> Losses:
     return values.astype(np.int16)[places]
 
 
-def listed(law: Law, many: int) -> NDArray[np.int16]:
+def listed_losses(law: Law, many: int) -> NDArray[np.int16]:
     """(many,) losses of a list that has this law as nearly as so many can."""
     return np.asarray(draws(law, (np.arange(many) + 0.5) / many), dtype=np.int16)

@@ -22,8 +22,8 @@ from froc.formats.table import Table as Format
 from froc.loss_table import SCALE, matrix
 from froc.planning import design_search, figure, wording
 from froc.planning import loss_distributions as laws
-from froc.planning.pass_probability import DRAWS, Chance, First, together
-from froc.planning.result import Assumed, PlanResult, Rung
+from froc.planning.pass_probability import DRAWS, Chance, FirstCandidate, joint_probability
+from froc.planning.result import LossAssumption, PlanResult, PlanRow
 from froc.plugins import find
 from froc.reporting.tables import Printed, Table
 from froc.risk.claim import Claim, automatic
@@ -35,7 +35,7 @@ CANDIDATES = 10
 """As many as `froc search` tests unless told otherwise."""
 SHARES_OF_BUDGET = (0.25, 0.5, 0.75)
 """Risks that are looked at where none is expected, as parts of the budget."""
-RUNGS = 7
+PLAN_ROWS = 7
 Per = Mapping[str, Any] | float | int | None
 """One value for every risk, or risk -> value."""
 
@@ -52,7 +52,7 @@ class Plan(PlanResult, Printed):
 
     def sentences(self) -> Sequence[str]:
         """What the numbers mean."""
-        return self.said
+        return self.summary
 
     def plot(self) -> Any:
         """A matplotlib figure: power against the number of units."""
@@ -101,10 +101,10 @@ def plan(
     """
     table = Format(scale).read([Path(losses)], {}).losses if isinstance(losses, Path | str) else losses
     searched = (
-        None if table is None else design_search.searched(table, scale if isinstance(losses, pl.DataFrame) else None)
+        None if table is None else design_search.search_rows(table, scale if isinstance(losses, pl.DataFrame) else None)
     )
     risks = _risks(budget, searched)
-    options = _Asked(risks, expected, units, clusters, correlation, spread, population, listed)
+    options = _Options(risks, expected, units, clusters, correlation, spread, population, listed)
     if not 0 < power < 1:
         raise InputError(f"power {power:g} is outside (0, 1)")
     if search_share is not None and not 0 < search_share < 1:
@@ -133,19 +133,20 @@ def plan(
                 "--design auto chooses procedure, bound and search share, and takes the risks from the search rows; leave "
                 "--procedure, --bound, --search-share and --expected-risk out"
             )
-        return _designed(design, claim, options, searched, count, binary, power, seed)
+        return _plan_of_designs(design, claim, options, searched, count, binary, power, seed)
     searched_units = {risk: round((search_share or 0) * claim.listed[risk]) for risk in claim.listed}
-    best = None if searched is None else design_search.best(searched, claim)
+    best = None if searched is None else design_search.best_config(searched, claim)
     assumed = {
-        risk: _assumed(claim, risk, count, searched_units.get(risk, 0), seed, options, searched, best) for risk in risks
+        risk: _assumption(claim, risk, count, searched_units.get(risk, 0), seed, options, searched, best)
+        for risk in risks
     }
-    return _planned(
+    return _plan_of_units(
         claim, count, power, assumed, required_units(claim, count, searched_units), search_share, best, options
     )
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _Options:
     """Options as they were given, looked up per risk."""
 
     risks: Mapping[str, float]
@@ -208,10 +209,10 @@ def _risks(budget: Mapping[str, float] | float, searched: pl.DataFrame | None) -
     return risks
 
 
-def _assumed(
-    claim: Claim, risk: str, count: int, searched_units: int, seed: int, options: _Asked, searched: pl.DataFrame | None, best: str | None
-) -> Assumed:  # fmt: skip
-    first = First(claim, risk, count, searched_units, seed)
+def _assumption(
+    claim: Claim, risk: str, count: int, searched_units: int, seed: int, options: _Options, searched: pl.DataFrame | None, best: str | None
+) -> LossAssumption:  # fmt: skip
+    first = FirstCandidate(claim, risk, count, searched_units, seed)
     clusters = options.of("clusters", risk)
     units = int(clusters or options.of("units", risk) or 0) or None
     if claim.kind(risk) == "sample" and (units or 0) + searched_units > claim.listed[risk]:
@@ -223,28 +224,28 @@ def _assumed(
         # few units without a loss must not pass for certainty
         distribution = np.bincount(np.append(measured, SCALE), minlength=SCALE + 1) / (len(measured) + 1)
         words = f"losses like the {len(measured)} search {claim.unit[risk]} units of {best}, and one of 1"
-        return Assumed(first, {laws.mean(distribution): distribution}, words, units)
+        return LossAssumption(first, {laws.mean(distribution): distribution}, words, units)
     expected = options.of("expected", risk)
     levels = [expected] if expected is not None else [part * claim.budget[risk] for part in SHARES_OF_BUDGET]
     deviation, size = options.of("spread", risk), options.size(risk)
     correlation = options.of("correlation", risk)
     if deviation is not None:
         words = f"losses with standard deviation {deviation:g} (beta law)"
-        return Assumed(first, {float(r): laws.spread(r, deviation) for r in levels}, words, units)
+        return LossAssumption(first, {float(r): laws.beta_losses(r, deviation) for r in levels}, words, units)
     if clusters and size and correlation is not None:
         words = f"clusters of {size} queries whose 0-1 losses correlate by {correlation:g} (beta-binomial law)"
-        return Assumed(first, {float(r): laws.clustered(r, size, correlation) for r in levels}, words, units)
+        return LossAssumption(first, {float(r): laws.clustered(r, size, correlation) for r in levels}, words, units)
     words = "losses of 0 or 1, the widest law with that mean"
     if not find(Bound, claim.bound[risk]).binary_only and not clusters:
         words += " (where they can be nothing else, say binary: exact bounds need fewer; where they vary less, say the spread)"
     if clusters:
         words = "all queries of a cluster alike, 0 or 1 (the worst case: a cluster is worth one query)"
-    return Assumed(first, {float(r): laws.zero_one(r) for r in levels}, words, units)
+    return LossAssumption(first, {float(r): laws.zero_one(r) for r in levels}, words, units)
 
 
-def _planned(
-    claim: Claim, count: int, power: float, assumed: Mapping[str, Assumed], zero: Mapping[str, int],
-    share: float | None, best: str | None, options: _Asked,
+def _plan_of_units(
+    claim: Claim, count: int, power: float, assumed: Mapping[str, LossAssumption], zero: Mapping[str, int],
+    share: float | None, best: str | None, options: _Options,
 ) -> Plan:  # fmt: skip
     groups: list[tuple[str, ...]] = []
     for risk, assumption in assumed.items():
@@ -254,28 +255,28 @@ def _planned(
         else:
             groups[place] = (*groups[place], risk)
     needed: dict[str, int | None] = {}
-    ladder: list[Rung] = []
+    ladder: list[PlanRow] = []
     known = best is not None or all(options.of("expected", risk) is not None for risk in assumed)
     for group in groups:
         assumption = assumed[group[0]]
         distribution = next(iter(assumption.laws.values()))
         need = assumption.first.units(distribution, power ** (1 / len(assumed)), zero[group[0]]) if known else None
         needed |= dict.fromkeys(group, need) if known else {}
-        ladder += _rungs(group, assumption, zero[group[0]], need)
+        ladder += _plan_rows(group, assumption, zero[group[0]], need)
     chances = [_chance_of(ladder, risk, assumption) for risk, assumption in assumed.items()]
-    joint = together([chance for chance in chances if chance]) if known and all(chances) else None
+    joint = joint_probability([chance for chance in chances if chance]) if known and all(chances) else None
     result = Plan(
         claim, count, power, {risk: tuple(assumption.laws) for risk, assumption in assumed.items()}, zero, needed, tuple(ladder),
         joint, (), share, draws=(next(iter(assumed.values())).first.seed, DRAWS),
     )  # fmt: skip
-    return Plan(**{**vars(result), "said": tuple(wording.sentences(result, groups, assumed))})
+    return Plan(**{**vars(result), "summary": tuple(wording.sentences(result, groups, assumed))})
 
 
-def _chance_of(ladder: Sequence[Rung], risk: str, assumption: Assumed) -> Chance | None:
+def _chance_of(ladder: Sequence[PlanRow], risk: str, assumption: LossAssumption) -> Chance | None:
     return next((row.chances[0] for row in ladder if risk in row.risks and row.units == assumption.units), None)
 
 
-def _rungs(group: tuple[str, ...], assumption: Assumed, zero: int, need: int | None) -> list[Rung]:
+def _plan_rows(group: tuple[str, ...], assumption: LossAssumption, zero: int, need: int | None) -> list[PlanRow]:
     """From the units at zero loss to somewhat more than are needed or planned; useful numbers only, where those are known."""
     counted = all(assumption.first.counts(law) for law in assumption.laws.values())
     notes: dict[int, list[str]] = {zero: ["needed at zero loss"]}
@@ -286,19 +287,19 @@ def _rungs(group: tuple[str, ...], assumption: Assumed, zero: int, need: int | N
         if counted and (after := assumption.first.useful(assumption.first.allowed(assumption.units) + 1)):
             notes.setdefault(after, []).append("next useful" if assumption.first.allowed(assumption.units) >= 0 else "")
     top = assumption.first.most(max(need or 0, assumption.units or 0) * 4 // 3 or 8 * zero)
-    grid = np.geomspace(zero, max(top, zero), RUNGS)
+    grid = np.geomspace(zero, max(top, zero), PLAN_ROWS)
     steps = [round(float(n)) for n in grid]
     if counted:
         steps = [assumption.first.useful(max(0, assumption.first.allowed(n))) or n for n in steps]
     return [
-        Rung(group, n, assumption.first.allowed(n) if counted else None,
+        PlanRow(group, n, assumption.first.allowed(n) if counted else None,
              tuple(assumption.first.chance(law, n) for law in assumption.laws.values()), ", ".join(filter(None, notes.get(n, []))))
         for n in sorted({*steps, *notes})
     ]  # fmt: skip
 
 
-def _designed(
-    design: str, claim: Claim, options: _Asked, searched: pl.DataFrame | None, count: int, binary: bool, power: float, seed: int
+def _plan_of_designs(
+    design: str, claim: Claim, options: _Options, searched: pl.DataFrame | None, count: int, binary: bool, power: float, seed: int
 ) -> Plan:  # fmt: skip
     if design != "auto":
         raise InputError(f"no design is called {design!r}; write auto, or leave it out")
@@ -309,7 +310,7 @@ def _designed(
     units = {risk: options.of("units", risk) for risk in claim.budget}
     if not all(units.values()) or any(options.of("clusters", risk) for risk in claim.budget):
         raise InputError("--design auto needs how many queries there are in all, search and calibration: --units 300")
-    designs = design_search.tried(searched, claim, {r: int(n) for r, n in units.items()}, count, binary, seed)
+    designs = design_search.rank_designs(searched, claim, {r: int(n) for r, n in units.items()}, count, binary, seed)
     return Plan(
         claim, count, power, {}, {}, {}, (), None, tuple(design_search.sentences(designs, claim, searched, seed)),
         designs=tuple(designs), command=design_search.command(designs[0], claim, count), draws=(seed, design_search.REPEATS),

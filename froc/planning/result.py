@@ -8,20 +8,20 @@ import numpy as np
 
 from froc.planning.design_search import Design
 from froc.planning.loss_distributions import Law
-from froc.planning.pass_probability import DRAWS, Chance, First
+from froc.planning.pass_probability import DRAWS, Chance, FirstCandidate
 from froc.risk.claim import Claim
 
 
 @dataclass(frozen=True)
-class Assumed:
+class LossAssumption:
     """What the units of one risk are like. laws: expected risk -> law of a unit's loss; units: how many are planned."""
 
-    first: First
+    first: FirstCandidate
     laws: Mapping[float, Law]
     words: str
     units: int | None
 
-    def alike(self, counterpart: "Assumed") -> bool:
+    def alike(self, counterpart: "LossAssumption") -> bool:
         """Whether the same numbers hold for both."""
         mine, theirs = self.first, counterpart.first
         same = [(a.claim.budget[a.risk], a.claim.bound[a.risk], a.claim.unit[a.risk], a.claim.kind(a.risk),
@@ -32,7 +32,7 @@ class Assumed:
 
 
 @dataclass(frozen=True)
-class Rung:
+class PlanRow:
     """One number of units of risks that are alike. lost: losses of 1 that it bears, where that is all that matters."""
 
     risks: tuple[str, ...]
@@ -58,9 +58,9 @@ class PlanResult:
     risks: Mapping[str, tuple[float, ...]]
     zero: Mapping[str, int]
     needed: Mapping[str, int | None]
-    ladder: tuple[Rung, ...]
-    together: tuple[Chance, float] | None
-    said: tuple[str, ...]
+    ladder: tuple[PlanRow, ...]
+    joint_probability: tuple[Chance, float] | None
+    summary: tuple[str, ...]
     share: float | None = None
     designs: tuple[Design, ...] = ()
     command: str | None = None
@@ -68,7 +68,7 @@ class PlanResult:
 
     def document(self) -> dict[str, Any]:
         """A JSON document."""
-        joint = self.together
+        joint = self.joint_probability
         return {
             "budget": dict(self.claim.budget), "confidence": self.claim.confidence, "procedure": self.claim.procedure,
             "bound": dict(self.claim.bound), "unit": dict(self.claim.unit), "candidates": self.candidates,
@@ -77,5 +77,5 @@ class PlanResult:
             "ladder": [{"risks": list(row.risks), "units": row.units, "lost": row.lost, "note": row.note,
                         "power": [vars(chance) for chance in row.chances]} for row in self.ladder],
             "together": joint and {"power": joint[0].value, "error": joint[0].error, "at_least": joint[1]},
-            "designs": [chance.document() for chance in self.designs], "command": self.command, "said": list(self.said),
+            "designs": [chance.document() for chance in self.designs], "command": self.command, "said": list(self.summary),
         }  # fmt: skip

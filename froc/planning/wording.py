@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from froc.planning import loss_distributions
 from froc.planning.loss_distributions import Law
 from froc.planning.pass_probability import DRAWS
-from froc.planning.result import Assumed, PlanResult, Rung
+from froc.planning.result import LossAssumption, PlanResult, PlanRow
 from froc.reporting.tables import Table
 from froc.risk.claim import level
 
 
-def _in_all(made: PlanResult, plan_row: Rung) -> int:
+def _in_all(made: PlanResult, plan_row: PlanRow) -> int:
     """Units beside which the search has its share; of a list, the share is of the list."""
     listed, share = made.claim.listed.get(plan_row.risks[0]), made.share or 0.0
     return plan_row.units + round(share * listed) if listed else math.ceil(plan_row.units / (1.0 - share))
@@ -53,7 +53,7 @@ def ladder(made: PlanResult) -> Table:
     return Table(title, (*columns, *heads, ""), tuple(rows))
 
 
-def sentences(made: PlanResult, groups: Sequence[tuple[str, ...]], assumed: Mapping[str, Assumed]) -> list[str]:
+def sentences(made: PlanResult, groups: Sequence[tuple[str, ...]], assumed: Mapping[str, LossAssumption]) -> list[str]:
     """What is needed, what was assumed, what the planned units bear, and what power means."""
     lines = []
     for group in groups:
@@ -67,10 +67,12 @@ def sentences(made: PlanResult, groups: Sequence[tuple[str, ...]], assumed: Mapp
             many = f"{need}" if need else "no number of units that could be planned"
             each = "" if len(assumed) == 1 else f", so that all risks pass together with {made.power:g}"
             sentence += f", {many} for an expected risk of {loss_distributions.mean(law):.4g} (power {made.power ** (1 / len(assumed)):.3g}{each})"
-        lines.append(f"{sentence}. Bound: {assumption.first.claim.bound[group[0]]}. Assumed: {assumption.words}.")
+        lines.append(
+            f"{sentence}. Bound: {assumption.first.claim.bound[group[0]]}. Assumed: {assumption.words}."
+        )
         lines += _planned_units(assumption, name, law)
-    if made.together is not None:
-        joint, least = made.together
+    if made.joint_probability is not None:
+        joint, least = made.joint_probability
         hang = "" if len(assumed) == 1 else f"; at least {least:.3f} if their queries are not drawn apart"
         lines.append(f"With the planned units, all risks pass with power {joint}{hang}.")
     share = next(iter(assumed.values())).first.share
@@ -86,7 +88,7 @@ def sentences(made: PlanResult, groups: Sequence[tuple[str, ...]], assumed: Mapp
     return lines
 
 
-def _planned_units(assumption: Assumed, name: str, law: Law) -> list[str]:
+def _planned_units(assumption: LossAssumption, name: str, law: Law) -> list[str]:
     """What the planned units bear, and what the next useful number would buy."""
     if assumption.units is None:
         return []

@@ -19,7 +19,7 @@ from froc.risk.claim import Claim, Evidence, at_levels, evidence_from_matrix, ev
 from froc.risk.rounding import up
 from froc.risk.weighted_sum import COMBINED
 
-MOST_UNITS = 1_000_000
+MAX_UNITS = 1_000_000
 """Nobody is told to measure more."""
 MAX_CLOSE_CANDIDATES = 10
 """Candidates that are looked at closely for the one nearest to passing."""
@@ -151,7 +151,7 @@ def _units_at_zero(claim: Claim, budget: str, candidates: int, own_level: float,
         evidence = {risk: Evidence(zero, none, searched.get(risk, 0), units) for risk in risks}
         return p_values(claim, budget, evidence, candidates)[0] <= own_level
 
-    most = min((claim.listed[r] - searched.get(r, 0) for r in risks if claim.kind(r) == "sample"), default=MOST_UNITS)
+    most = min((claim.listed[r] - searched.get(r, 0) for r in risks if claim.kind(r) == "sample"), default=MAX_UNITS)
     units = smallest_integer(enough, 1, most)
     if units is None:
         raise InputError(f"budget {budget}={claim.budget[budget]:g} needs more than {most} calibration units; raise it")
@@ -177,7 +177,7 @@ def _units_alike(
     return smallest_integer(enough, n + 1)
 
 
-def smallest_integer(holds: Callable[[int], bool], start: int, most: int = MOST_UNITS) -> int | None:
+def smallest_integer(holds: Callable[[int], bool], start: int, most: int = MAX_UNITS) -> int | None:
     """Where `holds` begins, from `start` on, by doubling and bisection; None beyond `most`.
 
     The smallest such number where more units never hurt, as at zero loss; near it where p-values are a sawtooth.

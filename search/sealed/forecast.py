@@ -11,7 +11,7 @@ import polars as pl
 
 from froc import hashing
 from froc.loss_table import SCALE
-from froc.planning.pass_probability import imagined
+from froc.planning.pass_probability import simulate_calibration
 from froc.risk.claim import Claim, at_levels, evidence_from_matrix, p_values
 from froc.risk.evidence import of_search
 from froc.risk.requirements import first_level
@@ -38,7 +38,7 @@ def certification_probability(
     for risk in claim.risks:
         searched = of_search(table, risk, config, claim, base)
         seen = np.asarray(at_levels(claim, risk, searched, np.array([claim.budget.get(risk, 0.5)])).losses)[0]
-        pool, places = imagined(draw, len(seen), units[risk], DRAWS)
+        pool, places = simulate_calibration(draw, len(seen), units[risk], DRAWS)
         drawn = np.append(seen, SCALE)[np.take_along_axis(pool, places, 1)]
         drawn_evidence[risk] = evidence_from_matrix(drawn.astype(np.int16))
     # a listed population only makes it easier

@@ -14,8 +14,7 @@ import pytest
 from froc.errors import InputError
 from froc.loss_table import SCALE, quantise
 from froc.monitoring import monitor as monitoring
-from froc.monitoring.e_process import BETS, beginning, follow, waiting
-from froc.monitoring.e_process import least as lowest
+from froc.monitoring.e_process import BETS, follow, initial_capital, largest_excluded_budget, unstarted_fraction
 from froc.monitoring.monitor import MonitoredStream, monitor
 
 CERTIFICATE = {
@@ -47,10 +46,10 @@ def _by_definition(losses: Array, budget: float) -> list[float]:
     """E after each loss, from the sum over starts and bets."""
     found = []
     for t in range(1, len(losses) + 1):
-        total = float(waiting(t))
+        total = float(unstarted_fraction(t))
         for j in range(t):
             gains = 1 + BETS[:, None] / budget * (losses[None, j:t] / SCALE - budget)
-            total += float(waiting(j) - waiting(j + 1)) * float(gains.prod(axis=1).mean())
+            total += float(unstarted_fraction(j) - unstarted_fraction(j + 1)) * float(gains.prod(axis=1).mean())
         found.append(total)
     return found
 
@@ -58,16 +57,16 @@ def _by_definition(losses: Array, budget: float) -> list[float]:
 @pytest.mark.parametrize("budget", [0.02, 0.1, 0.7])
 def test_it_is_what_its_definition_says(budget: float) -> None:
     losses = np.random.default_rng(1).integers(0, SCALE + 1, (3, 60)).astype(np.int16)
-    path, _ = follow(losses, budget, beginning(3))
+    path, _ = follow(losses, budget, initial_capital(3))
     for row, log_e in zip(losses, path, strict=True):
         np.testing.assert_allclose(np.exp(log_e), _by_definition(row, budget), rtol=1e-10)
 
 
 def test_calls_in_parts_are_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
     losses = np.random.default_rng(2).integers(0, 300, (2, 500)).astype(np.int16)
-    whole, end = follow(losses, 0.1, beginning(2))
-    monkeypatch.setattr("froc.monitoring.e_process.CELLS", 64)
-    place, parts = beginning(2), []
+    whole, end = follow(losses, 0.1, initial_capital(2))
+    monkeypatch.setattr("froc.monitoring.e_process.BLOCK_LOSSES", 64)
+    place, parts = initial_capital(2), []
     for part in (losses[:, :1], losses[:, 1:200], losses[:, 200:]):
         path, place = follow(part, 0.1, place)
         parts.append(path)
@@ -80,7 +79,7 @@ def test_calls_in_parts_are_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_at_the_budget_its_expectation_is_one_after_every_loss(budget: float) -> None:
     """Over all sequences of ten 0-1 losses; below the budget it is smaller. So Ville's inequality holds."""
     losses = np.array(list(itertools.product([0, SCALE], repeat=10)), dtype=np.int16)
-    path, _ = follow(losses, budget, beginning(len(losses)))
+    path, _ = follow(losses, budget, initial_capital(len(losses)))
     ones = (losses == SCALE).sum(axis=1)
     for risk, expected in ((budget, 1.0), (budget / 2, None)):
         chance = risk**ones * (1 - risk) ** (10 - ones)
@@ -92,7 +91,7 @@ def test_at_the_budget_its_expectation_is_one_after_every_loss(budget: float) ->
 
 
 def _first(losses: Array, level: float = 0.05) -> Array:
-    path, _ = follow(losses, 0.1, beginning(len(losses)))
+    path, _ = follow(losses, 0.1, initial_capital(len(losses)))
     passed = path >= math.log(1 / level)
     return np.where(passed.any(axis=1), passed.argmax(axis=1) + 1.0, np.inf)
 
@@ -129,7 +128,7 @@ def test_an_alarm_stays_and_says_where() -> None:
     one = found.state.risks["forgetting"]
     assert found.threshold == 20
     assert found.alarms == ("forgetting",)
-    path, _ = follow(quantise(table["loss"].to_numpy())[None, :], 0.1, beginning())
+    path, _ = follow(quantise(table["loss"].to_numpy())[None, :], 0.1, initial_capital())
     assert one.alarm == int((path[0] >= math.log(20)).argmax()) + 1
     assert one.e == pytest.approx(path[0, -1])
     assert one.e < math.log(20) < one.largest
@@ -160,9 +159,9 @@ def test_the_lower_bound_holds_whenever_one_looks() -> None:
     rng = np.random.default_rng(6)
     streams = (rng.random((50, 120)) < 0.2) * SCALE
     looks = [[np.bincount(row[:n], minlength=SCALE + 1) for n in range(10, 121, 10)] for row in streams]
-    missed = [max(lowest(counts.astype(float), 10.0) for counts in some) > 0.2 for some in looks]
+    missed = [max(largest_excluded_budget(counts.astype(float), 10.0) for counts in some) > 0.2 for some in looks]
     assert np.mean(missed) <= 0.1
-    assert lowest(np.eye(SCALE + 1)[0] * 50, 10.0) == 0.0
+    assert largest_excluded_budget(np.eye(SCALE + 1)[0] * 50, 10.0) == 0.0
 
 
 def test_groups_count_once() -> None:
@@ -171,7 +170,7 @@ def test_groups_count_once() -> None:
     found = monitor(table, certificate=grouped).state.risks["forgetting"]
     # 1001 / 2, rounded up; in the order in which groups first come
     assert found.counts == {"0": 1, "501": 1}
-    path, _ = follow(np.array([[501, 0]], dtype=np.int16), 0.1, beginning())
+    path, _ = follow(np.array([[501, 0]], dtype=np.int16), 0.1, initial_capital())
     assert found.e == pytest.approx(path[0, -1])
 
 

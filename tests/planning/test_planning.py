@@ -14,7 +14,7 @@ from froc.bounds import Bound
 from froc.errors import InputError
 from froc.loss_table import SCALE
 from froc.planning import design_search, loss_distributions
-from froc.planning.pass_probability import First, imagined, together
+from froc.planning.pass_probability import FirstCandidate, joint_probability, simulate_calibration
 from froc.planning.plan import Plan, plan
 from froc.plugins import find, names
 from froc.risk import requirements
@@ -22,9 +22,9 @@ from froc.risk.certificate import decide
 from froc.risk.claim import Candidate, Claim, evidence_from_matrix, p_values
 
 
-def first(bound: str = "binomial", candidates: int = 1, **fields: Any) -> First:
+def first(bound: str = "binomial", candidates: int = 1, **fields: Any) -> FirstCandidate:
     claim = Claim({"forgetting": 0.1}, {"forgetting": bound}, {"forgetting": "query"}, **fields)
-    return First(claim, "forgetting", candidates)
+    return FirstCandidate(claim, "forgetting", candidates)
 
 
 def searches(risks: tuple[float, ...], queries: int = 80, seed: int = 0) -> pl.DataFrame:
@@ -55,18 +55,18 @@ def test_laws_have_the_risk_that_was_said(risk: float) -> None:
         assert law.sum() == pytest.approx(1.0)
         assert loss_distributions.mean(law) == pytest.approx(risk, abs=1e-9)
         assert loss_distributions.mean(
-            np.bincount(loss_distributions.listed(law, 100_000), minlength=SCALE + 1) / 100_000
+            np.bincount(loss_distributions.listed_losses(law, 100_000), minlength=SCALE + 1) / 100_000
         ) == pytest.approx(risk, abs=1e-4)
 
 
 def test_a_spread_is_a_standard_deviation_and_losses_are_rounded_up() -> None:
-    law = loss_distributions.spread(0.1, 0.07)
+    law = loss_distributions.beta_losses(0.1, 0.07)
     values = np.arange(SCALE + 1) / SCALE
     assert 0.1 < loss_distributions.mean(law) < 0.101
     assert np.sqrt(law @ (values - loss_distributions.mean(law)) ** 2) == pytest.approx(0.07, abs=1e-4)
     for deviation in (0.0, 0.31, -1.0):
         with pytest.raises(InputError, match=r"between 0 and 0\.3"):
-            loss_distributions.spread(0.1, deviation)
+            loss_distributions.beta_losses(0.1, deviation)
 
 
 def test_losses_in_a_cluster_correlate_as_was_said() -> None:
@@ -80,7 +80,7 @@ def test_laws_are_the_textbooks() -> None:
     values, lost = np.arange(1, SCALE + 1) / SCALE, np.arange(21)
     many = 0.1 * 0.9 / 0.07**2 - 1
     np.testing.assert_allclose(
-        loss_distributions.spread(0.1, 0.07).cumsum()[1:], beta.cdf(values, 0.1 * many, 0.9 * many), atol=1e-12
+        loss_distributions.beta_losses(0.1, 0.07).cumsum()[1:], beta.cdf(values, 0.1 * many, 0.9 * many), atol=1e-12
     )
     np.testing.assert_allclose(loss_distributions.clustered(0.1, 20, 0.0)[::50], binom.pmf(lost, 20, 0.1), atol=1e-12)
     a, b = 0.1 * 0.7 / 0.3, 0.9 * 0.7 / 0.3
@@ -151,7 +151,7 @@ def test_what_the_next_useful_number_buys() -> None:
     now, after = notes["planned"], notes["next useful"]
     assert now.lost is not None
     assert after.lost == now.lost + 1
-    assert First(made.claim, "forgetting", 10).allowed(after.units - 1) == now.lost
+    assert FirstCandidate(made.claim, "forgetting", 10).allowed(after.units - 1) == now.lost
     assert f"one more is borne from {after.units} units on" in str(made)
 
 
@@ -161,12 +161,12 @@ def test_risks_that_are_alike_share_their_rows_and_others_do_not() -> None:
     apart = plan(0.1, expected={"forgetting": 0.03, "utility": 0.04}, binary=True, units=200)
     assert {rung.risks for rung in apart.ladder} == {("forgetting",), ("utility",)}
     one, two = (
-        First(apart.claim, risk, 10).chance(loss_distributions.zero_one(level), 200)
+        FirstCandidate(apart.claim, risk, 10).chance(loss_distributions.zero_one(level), 200)
         for risk, level in (("forgetting", 0.03), ("utility", 0.04))
     )
-    assert apart.together == together([one, two])
-    assert apart.together[0].value == pytest.approx(one.value * two.value)
-    assert apart.together[1] == pytest.approx(one.value + two.value - 1)
+    assert apart.joint_probability == joint_probability([one, two])
+    assert apart.joint_probability[0].value == pytest.approx(one.value * two.value)
+    assert apart.joint_probability[1] == pytest.approx(one.value + two.value - 1)
 
 
 # --- plans against certificates
@@ -200,8 +200,8 @@ def test_certificates_are_as_likely_as_planned(kind: str) -> None:
         rates = rng.beta(risks * 4, (1 - risks) * 4, (3, 40))
         return {"forgetting": (rng.binomial(10, rates) * (SCALE // 10)).astype(np.int16)}
 
-    assert made.together is not None
-    said_power, rate = made.together[0], _certified(made, losses, repeats)
+    assert made.joint_probability is not None
+    said_power, rate = made.joint_probability[0], _certified(made, losses, repeats)
     assert 0.1 < said_power.value < 0.97
     error = np.hypot(said_power.error, np.sqrt(rate * (1 - rate) / repeats))
     assert abs(rate - said_power.value) <= 3 * error
@@ -260,7 +260,7 @@ def test_what_breaks_a_budget_counts_for_nothing(monkeypatch: pytest.MonkeyPatch
 
 
 def test_few_units_without_a_loss_are_no_certainty() -> None:
-    pool, places = imagined(np.random.default_rng(0), 10, 50, 200)
+    pool, places = simulate_calibration(np.random.default_rng(0), 10, 50, 200)
     assert pool.shape == (200, 11)
     assert places.shape == (200, 50)
     assert 0.5 < (pool == 10).any(axis=1).mean() < 0.8
