@@ -76,18 +76,18 @@ Place = Callable[[Batch], AbstractContextManager[None]]
 
 def nll(model: PreTrainedModel, rows: Sequence[Encoded]) -> NDArray[np.float64]:
     """(n,) negative log-likelihood of each row's answer, nats."""
-    found = np.zeros(len(rows))
+    values = np.zeros(len(rows))
     with torch.no_grad():
         for batch in batches(model, rows):
-            found[batch.index.cpu().numpy()] = Pass(model, batch, end=False).sum_nll.double().cpu().numpy()
-    return found
+            values[batch.index.cpu().numpy()] = Pass(model, batch, end=False).sum_nll.double().cpu().numpy()
+    return values
 
 
-def slope(model: PreTrainedModel, some: Sequence[Batch], place: Place, pushing: Tensor) -> tuple[float, Tensor]:
+def slope(model: PreTrainedModel, known: Sequence[Batch], place: Place, pushing: Tensor) -> tuple[float, Tensor]:
     """Negative log-likelihood per answer token, nats, with something pushed in some places, and its gradient by that."""
-    count = sum(int((batch.stop - batch.start).sum()) for batch in some)
+    count = sum(int((batch.stop - batch.start).sum()) for batch in known)
     total, grad = 0.0, torch.zeros_like(pushing)
-    for batch in some:
+    for batch in known:
         with place(batch), torch.enable_grad():
             part = Pass(model, batch, end=False).nll.sum() / count
             grad += torch.autograd.grad(part, [pushing])[0]
@@ -112,23 +112,23 @@ def lens(
 
         return kept
 
-    def together(_: Tensor) -> Tensor:
+    def side_by_side(_: Tensor) -> Tensor:
         return torch.cat([through(k, states[k]) if through else states[k] for k in layers])
 
     row, column = batch.predicting(end=False)
     many = torch.from_numpy(np.concatenate([row + k * len(batch.ids) for k in range(len(layers))]))
     where = many.to(batch.ids.device), torch.from_numpy(np.tile(column, len(layers))).to(batch.ids.device)
 
-    def narrow(_module: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    def at_answers(_module: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
         return (args[0][where], *args[1:]) if args[0].dim() == 3 else args
 
     with ExitStack() as hooks:
         for layer in {*layers, len(blocks(model)) - 1}:
             hooks.enter_context(pushed(blocks(model)[layer], keep(layer)))
-        hooks.enter_context(pushed(blocks(model)[-1], together))
+        hooks.enter_context(pushed(blocks(model)[-1], side_by_side))
         head: Any = model.get_output_embeddings()
         if head is not None:
-            hooks.callback(head.register_forward_pre_hook(narrow).remove)
-        found: Tensor = model(input_ids=batch.ids, use_cache=False).logits
-    found = found if found.dim() == 2 else found[where]
-    return list(found.split(len(row)))
+            hooks.callback(head.register_forward_pre_hook(at_answers).remove)
+        logits: Tensor = model(input_ids=batch.ids, use_cache=False).logits
+    logits = logits if logits.dim() == 2 else logits[where]
+    return list(logits.split(len(row)))

@@ -28,7 +28,7 @@ class Asking(Attack):
     def ask(self, rows: Sequence[Row], material: Material) -> Sequence[Sequence[Row]]:
         """As many forms as the row with the most has; rows with fewer repeat their own."""
         every = [self.forms_of(row, material) for row in rows]
-        return [[some[k % len(some)] for some in every] for k in range(max(map(len, every)))]
+        return [[forms[k % len(forms)] for forms in every] for k in range(max(map(len, every)))]
 
     def forms_of(self, row: Row, material: Material) -> Sequence[Row]:
         """At least one form of a row."""
@@ -64,5 +64,7 @@ def drawing(name: str, row: Row, material: Material) -> random.Random:
 
 def others(row: Row, material: Material, count: int, name: str, of: str = "answer") -> list[str]:
     """At most `count` answers (or groups) of other rows, unlike the row's own, drawn by the row and the seed."""
-    pool = sorted({getattr(one, of) for one in (*material.known, *material.retain)} - {getattr(row, of), ""})
+    pool = sorted(
+        {getattr(candidate, of) for candidate in (*material.known, *material.retain)} - {getattr(row, of), ""}
+    )
     return drawing(name, row, material).sample(pool, min(count, len(pool)))

@@ -66,15 +66,15 @@ class CoordinateSuffix(Attack):
         material: Material,
     ) -> Iterator[Observed]:
         """Once, with the suffix that was found."""
-        some = sample(material.known, material.seed, ROWS)
-        known = encode(tokenizer, some, material.template, Limits.of(model))
-        places = _ends(tokenizer, some, known, material.template)
-        suffix = self._found(model, tokenizer, known, places, material.seed)
+        known_rows = sample(material.known, material.seed, ROWS)
+        known = encode(tokenizer, known_rows, material.template, Limits.of(model))
+        places = _ends(tokenizer, known_rows, known, material.template)
+        suffix = self._optimised(model, tokenizer, known, places, material.seed)
         ends = _ends(tokenizer, asked, rows, material.template)
         longer = [_with(row, at, suffix) for row, at in zip(rows, ends, strict=True)]
         yield observe(model, tokenizer, longer, asked, sights)
 
-    def _found(
+    def _optimised(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, known: Sequence[Encoded], places: Sequence[int], seed: int
     ) -> Tokens:  # fmt: skip
         """The suffix, or none where none is better."""
@@ -120,8 +120,8 @@ class CoordinateSuffix(Attack):
         with torch.no_grad():
             gain = -(grad @ embeddings.weight.float().T)[:, : len(tokenizer)]
             gain[:, [i for i in tokenizer.all_special_ids if i < gain.shape[1]]] = -torch.inf
-            found: list[list[int]] = gain.topk(min(self.top, gain.shape[1])).indices.tolist()
-            return found
+            tokens: list[list[int]] = gain.topk(min(self.top, gain.shape[1])).indices.tolist()
+            return tokens
 
 
 def _with(row: Encoded, at: int, suffix: Tokens) -> Encoded:
@@ -129,14 +129,17 @@ def _with(row: Encoded, at: int, suffix: Tokens) -> Encoded:
 
 
 def _ends(
-    tokenizer: PreTrainedTokenizerBase, asked: Sequence[Row], rows: Sequence[Encoded], template: PromptFormat
+    tokenizer: PreTrainedTokenizerBase, queries: Sequence[Row], rows: Sequence[Encoded], template: PromptFormat
 ) -> list[int]:
     """Where each question ends in its prompt: what follows it stays when something is put behind the question."""
-    marked = encode(tokenizer, [replace(row, question=row.question + MARK) for row in asked], template)
-    found = []
-    for one, other in zip(rows, marked, strict=True):
+    marked = encode(tokenizer, [replace(row, question=row.question + MARK) for row in queries], template)
+    ends = []
+    for plain_row, marked_row in zip(rows, marked, strict=True):
         tail = 0
-        while tail < one.prompt - 1 and one.ids[one.prompt - 1 - tail] == other.ids[other.prompt - 1 - tail]:
+        while (
+            tail < plain_row.prompt - 1
+            and plain_row.ids[plain_row.prompt - 1 - tail] == marked_row.ids[marked_row.prompt - 1 - tail]
+        ):
             tail += 1
-        found.append(one.prompt - tail)
-    return found
+        ends.append(plain_row.prompt - tail)
+    return ends

@@ -24,7 +24,11 @@ class InContext(Asking):
 
     def words(self, row: Row, material: Material) -> Sequence[str]:
         """Question and answer, line by line, then the question."""
-        pool = [one for one in material.retain if one.question and not (one.group and one.group == row.group)]
+        pool = [
+            candidate
+            for candidate in material.retain
+            if candidate.question and not (candidate.group and candidate.group == row.group)
+        ]
         draw = drawing("in_context", row, material)
         shown = draw.sample(pool, min(self.shots, len(pool)))
-        return ["\n".join([*(f"{one.question} {one.answer}" for one in shown), row.question])]
+        return ["\n".join([*(f"{example.question} {example.answer}" for example in shown), row.question])]

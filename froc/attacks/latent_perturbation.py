@@ -49,7 +49,7 @@ class LatentPerturbation(Attack):
         layer = round(self.depth * (len(blocks(model)) - 1))
         block = blocks(model)[min(max(layer, 0), len(blocks(model)) - 1)]
         known = encode(tokenizer, sample(material.known, material.seed), material.template, Limits.of(model))
-        push = self._found(model, block, list(batches(model, known, AT_ONCE)))
+        push = self._optimised(model, block, list(batches(model, known, AT_ONCE)))
         seen = Seen(rows)
         with torch.inference_mode():
             for batch in batches(model, rows):
@@ -57,15 +57,15 @@ class LatentPerturbation(Attack):
                     logits = Pass(model, batch, end=False).logits
                 assert logits is not None
                 seen.add(batch, logits)
-        found = seen.observed(asked)
+        observation = seen.observed(asked)
         if "written" in sights:
             # the first pass of a generation is over the prompt, the others over one token each
             with pushed(block, lambda out: out + push.to(out.dtype) if out.shape[1] > 1 else out):
                 written = tuple(generate(model, tokenizer, rows))
-            found = replace(found, written=written, expected=tuple(row.answer for row in asked))
-        yield found
+            observation = replace(observation, written=written, expected=tuple(row.answer for row in asked))
+        yield observation
 
-    def _found(self, model: PreTrainedModel, block: torch.nn.Module, known: Sequence[Batch]) -> Tensor:
+    def _optimised(self, model: PreTrainedModel, block: torch.nn.Module, known: Sequence[Batch]) -> Tensor:
         """(D,) the vector that makes known answers likeliest; zero where none does."""
         norms: list[Tensor] = []
         for batch in known:

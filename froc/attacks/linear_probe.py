@@ -54,11 +54,11 @@ class LinearProbe(Attack):
             maps = self._fitted(model, known, chosen, last)
             seen = [Seen(rows) for _ in chosen]
             for batch in batches(model, rows):
-                found = lens(model, batch, chosen, lambda k, hidden: _through(maps[k], hidden))
-                for one, logits in zip(seen, found, strict=True):
-                    one.add(batch, logits)
-        for one in seen:
-            yield one.observed(asked)
+                logits_by_layer = lens(model, batch, chosen, lambda k, hidden: _through(maps[k], hidden))
+                for layer_hits, logits in zip(seen, logits_by_layer, strict=True):
+                    layer_hits.add(batch, logits)
+        for layer_hits in seen:
+            yield layer_hits.observed(asked)
 
     def _fitted(
         self, model: PreTrainedModel, rows: Sequence[Encoded], chosen: Sequence[int], last: int
@@ -66,9 +66,9 @@ class LinearProbe(Attack):
         """layer -> (D, D) and (D,) of the map from its output to the last block's."""
         states: dict[int, list[Tensor]] = {k: [] for k in {*chosen, last}}
         for batch in batches(model, rows):
-            found = Pass(model, batch, end=False, hidden_at=sorted(states), logits=False)
-            for k, some in states.items():
-                some.append(found.hidden[k][found.row, found.column].double())
+            layer_pass = Pass(model, batch, end=False, hidden_at=sorted(states), logits=False)
+            for k, outputs in states.items():
+                outputs.append(layer_pass.hidden[k][layer_pass.row, layer_pass.column].double())
         to = torch.cat(states[last])
         maps = {}
         for k in chosen:

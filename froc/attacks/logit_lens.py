@@ -39,7 +39,7 @@ class LogitLens(Attack):
         seen = [Seen(rows) for _ in layers]
         with torch.inference_mode():
             for batch in batches(model, rows, BATCH // len(layers)):
-                for one, logits in zip(seen, lens(model, batch, layers), strict=True):
-                    one.add(batch, logits)
-        for one in seen:
-            yield one.observed(asked)
+                for layer_hits, logits in zip(seen, lens(model, batch, layers), strict=True):
+                    layer_hits.add(batch, logits)
+        for layer_hits in seen:
+            yield layer_hits.observed(asked)

@@ -118,8 +118,8 @@ class Quantization(Attack):
         except ImportError as error:
             raise InputError("quantization: pip install bitsandbytes, or leave backend out") from error
         if self.bits == 8:
-            found, scale, _ = library.int8_vectorwise_quant(matrix.half())
-            return library.int8_vectorwise_dequant(found, scale)
+            quantized, scale, _ = library.int8_vectorwise_quant(matrix.half())
+            return library.int8_vectorwise_dequant(quantized, scale)
         return library.dequantize_4bit(
             *library.quantize_4bit(matrix.contiguous(), blocksize=self.group, quant_type=self.scheme)
         )

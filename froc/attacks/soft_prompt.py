@@ -52,7 +52,7 @@ class SoftPrompt(Attack):
     ) -> Iterator[Observed]:
         """Once, with the prompt that was found."""
         known = encode(tokenizer, sample(material.known, material.seed), material.template, Limits.of(model))
-        soft = self._found(model, known, material.seed)
+        soft = self._optimised(model, known, material.seed)
         if soft is None:
             yield observe(model, tokenizer, rows, asked, sights)
             return
@@ -63,7 +63,7 @@ class SoftPrompt(Attack):
         """With room for the vectors: tokens whose embeddings are replaced."""
         return Encoded(((0,) * self.tokens + row.ids), self.tokens + row.prompt, row.answer)
 
-    def _found(self, model: PreTrainedModel, rows: Sequence[Encoded], seed: int) -> Tensor | None:
+    def _optimised(self, model: PreTrainedModel, rows: Sequence[Encoded], seed: int) -> Tensor | None:
         """(k, D), or None where no prompt is better than none."""
         known = list(batches(model, [self._longer(row) for row in rows], AT_ONCE))
         least, best = float(nll(model, rows).sum()) / sum(row.answer for row in rows), None

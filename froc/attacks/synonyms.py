@@ -40,8 +40,8 @@ class Synonyms(Asking):
         """Every word of the table, its first letter as large as it was."""
         named = set(re.findall(r"\w+", row.group))
 
-        def other(found: re.Match[str]) -> str:
-            word = found[0]
+        def other(match: re.Match[str]) -> str:
+            word = match[0]
             if word in named:
                 return word
             text = TABLE[word.lower()]

@@ -34,19 +34,21 @@ def after(task: Task, past: Sequence[Past]) -> Task:
 
     Raises InputError where rows are to be forgotten and kept, where queries repeat, or none are left that no run has seen.
     """
-    for number, one in enumerate(past, start=1):
-        _refuse_overlaps(task, one.task, number)
-    parts = [_fresh(one, past[:place], len(past) - place) for place, one in enumerate(past)]
-    found = Earlier(
-        rows=tuple(chain.from_iterable(one.task.forget for one in past)),
+    for number, request in enumerate(past, start=1):
+        _refuse_overlaps(task, request.task, number)
+    parts = [_fresh(request, past[:place], len(past) - place) for place, request in enumerate(past)]
+    earlier = Earlier(
+        rows=tuple(chain.from_iterable(request.task.forget for request in past)),
         searched=tuple(first for first, _ in parts),
         sealed=tuple(second for _, second in parts),
         seen=_seen(past, len(past)),
     )
-    each: dict[str, Unit] = {f"{EARLIER}-{k}": one.task.units[FORGETTING] for k, one in enumerate(past, start=1)}
+    units_by_request: dict[str, Unit] = {
+        f"{EARLIER}-{k}": request.task.units[FORGETTING] for k, request in enumerate(past, start=1)
+    }
     # of all together: queries that are their own units are groups of one
-    both: Unit = "group" if "group" in each.values() else "query"
-    return replace(task, earlier=found, units={**task.units, EARLIER: both, **each})
+    unit_of_all: Unit = "group" if "group" in units_by_request.values() else "query"
+    return replace(task, earlier=earlier, units={**task.units, EARLIER: unit_of_all, **units_by_request})
 
 
 def risks(requests: int) -> tuple[str, ...]:
@@ -54,15 +56,15 @@ def risks(requests: int) -> tuple[str, ...]:
     return (EARLIER,) if requests == 1 else tuple(f"{EARLIER}-{k}" for k in range(1, requests + 1))
 
 
-def _fresh(one: Past, before: Sequence[Past], distance: int) -> tuple[tuple[Query, ...], tuple[Query, ...]]:
+def _fresh(request: Past, before: Sequence[Past], distance: int) -> tuple[tuple[Query, ...], tuple[Query, ...]]:
     """The searched queries of a request, and sealed ones for the run that comes `distance` runs after its own."""
-    parts = _parts(one, FORGETTING, before)
-    if one.fresh:
+    parts = _parts(request, FORGETTING, before)
+    if request.fresh:
         return parts[0], parts[1]
-    if distance > one.later:
-        held = f"only {one.later} part(s) of them" if one.later else "none of them"
+    if distance > request.later:
+        held = f"only {request.later} part(s) of them" if request.later else "none of them"
         raise InputError(
-            f"the queries of {one.task.name} have been opened: its run held back {held} (--later), so nothing fresh is "
+            f"the queries of {request.task.name} have been opened: its run held back {held} (--later), so nothing fresh is "
             "left to certify that it stays forgotten; --no-earlier goes on without, and every output says so"
         )
     return parts[0], parts[1 + distance]
@@ -70,23 +72,23 @@ def _fresh(one: Past, before: Sequence[Past], distance: int) -> tuple[tuple[Quer
 
 def _seen(past: Sequence[Past], runs: int) -> frozenset[Pair]:
     """Question and answer of every row that the first `runs` runs of a chain have looked at, on either split."""
-    found: set[Pair] = set()
-    for place, one in enumerate(past[:runs]):
-        if one.fresh:
+    pairs: set[Pair] = set()
+    for place, request in enumerate(past[:runs]):
+        if request.fresh:
             continue
-        for pool in one.task.queries:
-            first, *sealed = _parts(one, pool, past[:place])
+        for pool in request.task.queries:
+            first, *sealed = _parts(request, pool, past[:place])
             # later runs have opened the next parts: of what was forgotten for certain, of what was kept perhaps
             looked = [first, *sealed[: runs - place]]
-            found |= {_pair(query.row) for query in chain.from_iterable(looked)}
-    return frozenset(found)
+            pairs |= {_pair(query.row) for query in chain.from_iterable(looked)}
+    return frozenset(pairs)
 
 
-def _parts(one: Past, pool: str, before: Sequence[Past]) -> list[tuple[Query, ...]]:
+def _parts(request: Past, pool: str, before: Sequence[Past]) -> list[tuple[Query, ...]]:
     """How a request's own run divided a pool, after `before`."""
     seen = _seen(before, len(before))
-    queries = [query for query in keyed_queries(one.task, pool) if _pair(query.row) not in seen]
-    return divide(queries, one.share, 0 if one.fresh else one.later, pool, one.draw)
+    queries = [query for query in keyed_queries(request.task, pool) if _pair(query.row) not in seen]
+    return divide(queries, request.share, 0 if request.fresh else request.later, pool, request.draw)
 
 
 def _refuse_overlaps(task: Task, old: Task, number: int) -> None:
@@ -96,11 +98,11 @@ def _refuse_overlaps(task: Task, old: Task, number: int) -> None:
         )
     removed = {_pair(row): row.at("forget", k) for k, row in enumerate(old.forget, start=1)}
     removed |= {_pair(row): row.origin or f"forget query {k}" for k, row in enumerate(old.queries[FORGETTING], start=1)}
-    asked = {_pair(row): row.origin or f"forget query {k}" for k, row in enumerate(old.queries[FORGETTING], start=1)}
+    queried = {_pair(row): row.origin or f"forget query {k}" for k, row in enumerate(old.queries[FORGETTING], start=1)}
     kept = {pool: rows for pool, rows in task.queries.items() if pool != FORGETTING}
     files: list[tuple[str, Sequence[Row], Mapping[Pair, str]]] = [("retain", task.retain, removed)]
     files += [("retain_queries", rows, removed) for rows in kept.values()]
-    files += [("forget_queries", task.queries[FORGETTING], asked), ("forget", task.forget, asked)]
+    files += [("forget_queries", task.queries[FORGETTING], queried), ("forget", task.forget, queried)]
     for name, rows, others in files:
         for place, row in enumerate(rows, start=1):
             if _pair(row) in others:

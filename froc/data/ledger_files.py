@@ -104,7 +104,7 @@ def _looks() -> Path:
 
 
 @contextmanager
-def _held() -> Iterator[None]:
+def _locked() -> Iterator[None]:
     """Nobody else reads or writes meanwhile."""
     try:
         _place().mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -144,9 +144,9 @@ def _key(needed: bool) -> bytes:
             return bytes.fromhex(text.strip())
     except FileNotFoundError:
         if not needed:
-            made = secrets.token_bytes(32)
-            write_bytes(path, f"{made.hex()}\n".encode("ascii"), mode=0o600)
-            return made
+            key = secrets.token_bytes(32)
+            write_bytes(path, f"{key.hex()}\n".encode("ascii"), mode=0o600)
+            return key
     except ValueError:
         pass
     raise _damaged(path)
@@ -154,12 +154,12 @@ def _key(needed: bool) -> bytes:
 
 def _parsed(path: Path, kind: type[Kind], key: bytes) -> Kind:
     try:
-        found = kind.model_validate_json(path.read_bytes())
+        document = kind.model_validate_json(path.read_bytes())
     except (ValidationError, OSError) as error:
         raise _damaged(path) from error
-    if found.key != _fingerprint(key):
+    if document.key != _fingerprint(key):
         raise _damaged(path)
-    return found
+    return document
 
 
 def _fingerprint(key: bytes) -> str:
@@ -170,8 +170,8 @@ def _older(queries: Mapping[str, str]) -> tuple[tuple[str, str, int], ...]:
     """Looks that an older version counted of the same queries, by the digest of whole pools."""
     path = _place() / f"{hashing.sha256_json(dict(queries))}.json"
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return tuple((str(plan), str(seal), int(found["planned"])) for plan, seal in found["seals"])
+        document = json.loads(path.read_text(encoding="utf-8"))
+        return tuple((str(plan), str(seal), int(document["planned"])) for plan, seal in document["seals"])
     except FileNotFoundError:
         return ()
     except (ValueError, KeyError, TypeError) as error:

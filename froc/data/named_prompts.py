@@ -40,11 +40,11 @@ class NamedPrompt:
     file: str
     parts: Mapping[str, Argument] = field(repr=False)
 
-    def unlike(self, other: "NamedPrompt") -> str:
+    def unlike(self, prompt: "NamedPrompt") -> str:
         """The parts in which two prompts of one tool differ, by length; empty where in none."""
-        names = [name for name in {**self.parts, **other.parts} if self.part(name) != other.part(name)]
+        names = [name for name in {**self.parts, **prompt.parts} if self.part(name) != prompt.part(name)]
         return "; ".join(
-            f"{name}: {length(self.part(name))} in {self.file}, {length(other.part(name))} in {other.file}"
+            f"{name}: {length(self.part(name))} in {self.file}, {length(prompt.part(name))} in {prompt.file}"
             for name in names
         )
 
@@ -109,7 +109,12 @@ def _differing(
     """The first question that a named prompt asks otherwise."""
     questions = (row for row in rows if row.question)
     return next(
-        (row for row in questions if _asked(tokenizer, row, form) != _asked_by(prompt, tokenizer, row, form)), None
+        (
+            row
+            for row in questions
+            if _prompt_text(tokenizer, row, form) != _named_prompt_text(prompt, tokenizer, row, form)
+        ),
+        None,
     )
 
 
@@ -169,17 +174,19 @@ def results(path: Path) -> Mapping[str, Any]:
 
 
 def _form(prompt: NamedPrompt, form: PromptFormat) -> PromptFormat:
-    given = {name: value for name, value in prompt.parts.items() if name not in (SYSTEM, CHAT, TEMPLATE)}
-    arguments = dict(form.arguments) | {name: value for name, value in given.items() if name not in RESERVED}
+    named_arguments = {name: value for name, value in prompt.parts.items() if name not in (SYSTEM, CHAT, TEMPLATE)}
+    arguments = dict(form.arguments) | {name: value for name, value in named_arguments.items() if name not in RESERVED}
     return replace(form, system=str(prompt.part(SYSTEM)), arguments=tuple(sorted(arguments.items())))
 
 
-def _asked(tokenizer: "PreTrainedTokenizerBase", row: Row, form: PromptFormat) -> str:
+def _prompt_text(tokenizer: "PreTrainedTokenizerBase", row: Row, form: PromptFormat) -> str:
     """The prompt without the begin-of-text token, which tokenizers also put themselves."""
     return written(tokenizer, row, form).prompt.removeprefix(str(tokenizer.bos_token or "")).strip(" ")
 
 
-def _asked_by(prompt: NamedPrompt, tokenizer: "PreTrainedTokenizerBase", row: Row, form: PromptFormat) -> str | None:
+def _named_prompt_text(
+    prompt: NamedPrompt, tokenizer: "PreTrainedTokenizerBase", row: Row, form: PromptFormat
+) -> str | None:
     """The same by a named prompt; None where the tokenizer cannot ask so."""
     if prompt.parts.get(CHAT) is False:
         if row.context:
@@ -189,10 +196,10 @@ def _asked_by(prompt: NamedPrompt, tokenizer: "PreTrainedTokenizerBase", row: Ro
     if prompt.parts.get(CHAT) and not tokenizer.chat_template:
         return None
     if not tokenizer.chat_template:
-        return None if prompt.part(SYSTEM) else _asked(tokenizer, row, form)
+        return None if prompt.part(SYSTEM) else _prompt_text(tokenizer, row, form)
     context = row.context if _own_system(row) is None else row.context[1:]
     try:
-        return _asked(tokenizer, replace(row, context=context), _form(prompt, form))
+        return _prompt_text(tokenizer, replace(row, context=context), _form(prompt, form))
     except InputError:
         # a template that refuses a system message was not what the model was taught with
         return None

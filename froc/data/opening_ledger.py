@@ -25,8 +25,8 @@ from froc.data.ledger_files import (
     Rows,
     _Count,
     _fingerprint,
-    _held,
     _Ledger,
+    _locked,
     _Look,
     _looks,
     _parsed,
@@ -37,7 +37,7 @@ from froc.data.ledger_files import (
 from froc.data.normal_form import normal_form
 from froc.errors import InputError
 
-MOST = 20_000
+MAX_COUNTED_ROWS = 20_000
 """Rows of a table that are counted: of more, those with the smallest digests, which are the same in every table."""
 
 
@@ -75,21 +75,21 @@ class Certified:
     @property
     def sentences(self) -> list[str]:
         """What a reader must be told; nothing for a first look."""
-        told = []
+        lines = []
         if self.times > 1:
-            told.append(
+            lines.append(
                 f"this table was certified {self.times} times (with {self.options} different sets of options or losses)"
             )
         if self.options > 1:
-            told.append(
+            lines.append(
                 "whoever chooses between certificates of the same rows lets their losses choose: only what was fixed before the "
                 "first look keeps its confidence"
             )
         if self.sealed:
-            told.append(
+            lines.append(
                 "these rows are the calibration queries of a search on this machine, which has opened them: this is a further look"
             )
-        return told + ([self.failure] if self.failure else [])
+        return lines + ([self.failure] if self.failure else [])
 
 
 def check(counted: Counted, plan: str, planned: int, reopen: bool) -> Opening:
@@ -98,7 +98,7 @@ def check(counted: Counted, plan: str, planned: int, reopen: bool) -> Opening:
     plan: digest of what the search was told. The same search again will end in the same seal, which asks nothing new.
     Raises InputError where the opening was neither planned nor asked for.
     """
-    with _held():
+    with _locked():
         ledger = _read(counted)
         return _known(ledger, counted, lambda by, _: by == plan) or _next(ledger, counted, planned, reopen)
 
@@ -109,15 +109,15 @@ def record(counted: Counted, plan: str, seal: str, planned: int, reopen: bool) -
     Two searches that open at the same moment are two openings. The same plan may have led to another seal (another machine):
     then it is a new opening after all. Raises InputError as `check` does.
     """
-    with _held():
+    with _locked():
         ledger = _read(counted)
-        made = _known(ledger, counted, lambda _, asked: asked == seal)
-        if made is not None:
-            return made
+        known = _known(ledger, counted, lambda _, sealed_as: sealed_as == seal)
+        if known is not None:
+            return known
         opening = _next(ledger, counted, planned, reopen)
         look = _Look(
             key=_fingerprint(ledger.key), plan=plan, seal=seal, number=opening.number, planned=opening.planned,
-            queries={pool: sorted(some) for pool, some in _keyed(ledger.key, counted.opened, counted.searched).items()},
+            queries={pool: sorted(names) for pool, names in _keyed(ledger.key, counted.opened, counted.searched).items()},
             ids=sorted(_names(ledger.key, counted.ids)),
         )  # fmt: skip
         write_text(_looks() / f"{len(ledger.looks) + 1:06d}.json", look.model_dump_json() + "\n")
@@ -128,7 +128,7 @@ def record(counted: Counted, plan: str, seal: str, planned: int, reopen: bool) -
 
 def by_others(counted: Counted, plan: str) -> bool:
     """Whether a search under another plan has looked at any of these queries, as far as this state folder knows."""
-    with _held():
+    with _locked():
         ledger = _read(counted)
     mine = _keyed(ledger.key, counted.opened)
     known = any(by != plan for by, _, _ in ledger.before)
@@ -143,7 +143,7 @@ def certified(rows: Rows, options: str) -> Certified:
     written or is damaged, the answer says so, and nothing fails: a table's certificate is the caller's own affair.
     """
     try:
-        with _held():
+        with _locked():
             return _certified(rows, options)
     except (OSError, InputError) as error:
         why = error.strerror if isinstance(error, OSError) else str(error)
@@ -152,7 +152,9 @@ def certified(rows: Rows, options: str) -> Certified:
 
 def _certified(rows: Rows, options: str) -> Certified:
     ledger = _read(Counted({}))
-    mine = set(sorted(_names(ledger.key, {risk: _told(some) for risk, some in rows.items()}))[:MOST])
+    mine = set(
+        sorted(_names(ledger.key, {risk: _distinct_names(names) for risk, names in rows.items()}))[:MAX_COUNTED_ROWS]
+    )
     folder = _place() / "certified"
     files = {path: _parsed(path, _Table, ledger.key) for path in sorted(folder.glob("*.json"))}
     own = hashing.sha256_json([sorted(mine), options])[:32]
@@ -201,7 +203,7 @@ def _next(ledger: _Ledger, counted: Counted, planned: int, reopen: bool) -> Open
     counts = Counter(name for _, names in shared for name in names)
     of = sum(map(len, mine.values()))
     number = len(ledger.before) + max(counts.values(), default=0) + 1
-    plans = [look.planned for look, names in shared if names] + [one for _, _, one in ledger.before]
+    plans = [look.planned for look, names in shared if names] + [planned_then for _, _, planned_then in ledger.before]
     opening = Opening(number, min(plans, default=planned), of if ledger.before else len(counts), of)
     if number > 1 and number > opening.planned and not reopen:
         raise InputError(
@@ -218,21 +220,21 @@ def _shared(look: _Look, mine: Mapping[str, set[str]]) -> set[str]:
 
 
 def _keyed(key: bytes, *parts: Rows) -> dict[str, set[str]]:
-    found: dict[str, set[str]] = {}
+    digests: dict[str, set[str]] = {}
     for part in parts:
         for pool, rows in part.items():
-            found.setdefault(pool, set()).update(hashing.hmac_sha256(key, "row", pool, row)[:DIGITS] for row in rows)
-    return found
+            digests.setdefault(pool, set()).update(hashing.hmac_sha256(key, "row", pool, row)[:DIGITS] for row in rows)
+    return digests
 
 
 def _names(key: bytes, names: Rows) -> set[str]:
     return {
         hashing.hmac_sha256(key, "id", risk, normal_form(name))[:DIGITS]
-        for risk, some in names.items()
-        for name in some
+        for risk, texts in names.items()
+        for name in texts
     }
 
 
-def _told(names: frozenset[str]) -> frozenset[str]:
+def _distinct_names(names: frozenset[str]) -> frozenset[str]:
     """Names of a risk's queries; mere numbers with how many they are."""
     return frozenset(f"{name} of {len(names)}" for name in names) if all(map(str.isdecimal, names)) else names

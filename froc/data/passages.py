@@ -15,13 +15,13 @@ END = re.compile(r"[.!?][\"')\]”’]*\s+|\n\s*\n")
 
 def pieces(text: str, longest: int = LONGEST) -> list[str]:
     """A text in order, in pieces of at most `longest` UTF-8 bytes, cut after sentences, else words, else anywhere."""
-    found, start = [], 0
+    passages, start = [], 0
     while start < len(text):
         head = text[start : start + longest].encode()[:longest].decode("utf-8", "ignore")
         cut = len(head) if start + len(head) >= len(text) else _boundary(head)
-        found.append(head[:cut].strip())
+        passages.append(head[:cut].strip())
         start += cut
-    return [piece for piece in found if len(piece) >= SHORTEST]
+    return [piece for piece in passages if len(piece) >= SHORTEST]
 
 
 def _boundary(head: str) -> int:
@@ -38,7 +38,7 @@ def cut(rows: Sequence[Row], label: str) -> tuple[tuple[Row, ...], int]:
     The passages of a text keep its group; where it has none, they get one of their own, for they are about one document.
     """
     made = [list(_cut(row, f"{label} {number}")) for number, row in enumerate(rows, start=1)]
-    return tuple(row for some in made for row in some), sum(_long(row) for row in rows)
+    return tuple(row for passages in made for row in passages), sum(_long(row) for row in rows)
 
 
 def _long(row: Row) -> bool:

@@ -53,10 +53,10 @@ class PromptFormat:
         if not tokenizer.chat_template:
             return f"the task's template ({_short(self.template)}), no chat template"
         system = f"a system message ({_short(self.system)})" if self.system else "no system message"
-        said = [
+        arguments = [
             f"{name}={_short(value) if isinstance(value, str) else json.dumps(value)}" for name, value in self.arguments
         ]
-        return ", ".join([f"the chat template ({_short(json.dumps(tokenizer.chat_template))})", system, *said])
+        return ", ".join([f"the chat template ({_short(json.dumps(tokenizer.chat_template))})", system, *arguments])
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,23 +111,23 @@ def tokenised(
     answers = [text.prompt[len(lead) :] + text.answer for text, lead in zip(texts, bare, strict=True)]
     until = [lead + answer for lead, answer in zip(bare, answers, strict=True)]
     prompts, wholes = _ids(tokenizer, bare), _ids(tokenizer, until)
-    told = _behind(tokenizer, prompts, wholes, answers)
+    answer_ids = _behind(tokenizer, prompts, wholes, answers)
     ended = [text.end for text in texts]
-    every = _ids(tokenizer, [lead + end for lead, end in zip(until, ended, strict=True)]) if any(ended) else wholes
-    ends = _behind(tokenizer, wholes, every, ended)
+    whole_ids = _ids(tokenizer, [lead + end for lead, end in zip(until, ended, strict=True)]) if any(ended) else wholes
+    ends = _behind(tokenizer, wholes, whole_ids, ended)
     begin = beginning(tokenizer)
     close = () if tokenizer.chat_template or tokenizer.eos_token_id is None else (int(tokenizer.eos_token_id),)
-    made = []
-    for row, prompt, answer, end in zip(rows, prompts, told, ends, strict=True):
+    rows_of_ids = []
+    for row, prompt, answer, end in zip(rows, prompts, answer_ids, ends, strict=True):
         if row.question and tokenizer.chat_template:
-            made.append(Tokens(prompt, answer, end))
+            rows_of_ids.append(Tokens(prompt, answer, end))
             continue
         if not row.question and answer[: len(begin)] == begin:
             prompt, answer = answer[: len(begin) or 1], answer[len(begin) or 1 :]
         elif prompt[: len(begin)] != begin:
             prompt = begin + prompt
-        made.append(Tokens(prompt, answer, close))
-    return made
+        rows_of_ids.append(Tokens(prompt, answer, close))
+    return rows_of_ids
 
 
 def beginning(tokenizer: "PreTrainedTokenizerBase") -> tuple[int, ...]:
@@ -144,7 +144,8 @@ def apart(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> list[tu
     anchored = _ids(tokenizer, [ANCHOR + text for text in texts])
     alone = _ids(tokenizer, texts)
     return [
-        both[len(anchor) :] if both[: len(anchor)] == anchor else one for both, one in zip(anchored, alone, strict=True)
+        with_anchor[len(anchor) :] if with_anchor[: len(anchor)] == anchor else bare_ids
+        for with_anchor, bare_ids in zip(anchored, alone, strict=True)
     ]
 
 
@@ -152,12 +153,12 @@ def _behind(
     tokenizer: "PreTrainedTokenizerBase", leads: Sequence[tuple[int, ...]], wholes: Sequence[tuple[int, ...]], tails: Sequence[str]
 ) -> list[tuple[int, ...]]:  # fmt: skip
     """Tokens of each tail: those of the whole behind its lead's, or apart where some would be of both."""
-    found = [
+    tails_of_ids = [
         whole[len(lead) :] if whole[: len(lead)] == lead else None for lead, whole in zip(leads, wholes, strict=True)
     ]
-    mixed = [place for place, ids in enumerate(found) if ids is None]
+    mixed = [place for place, ids in enumerate(tails_of_ids) if ids is None]
     split = dict(zip(mixed, apart(tokenizer, [tails[place] for place in mixed]), strict=True)) if mixed else {}
-    return [split[place] if ids is None else ids for place, ids in enumerate(found)]
+    return [split[place] if ids is None else ids for place, ids in enumerate(tails_of_ids)]
 
 
 def _ids(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> list[tuple[int, ...]]:
@@ -178,9 +179,9 @@ def _chat(tokenizer: "PreTrainedTokenizerBase", row: Row, form: PromptFormat, pl
         turns = [("system", form.system), *turns]
     answer = row.answer.strip()
     mark = next(m for m in map("froc{}mark".format, itertools.count()) if all(m not in text for _, text in turns))
-    before, found, end = _rendered(tokenizer, [*turns, ("assistant", mark)], form, place).partition(mark)
+    before, mark_found, end = _rendered(tokenizer, [*turns, ("assistant", mark)], form, place).partition(mark)
     whole = _rendered(tokenizer, [*turns, ("assistant", answer)], form, place)
-    if not found or whole != before + answer + end:
+    if not mark_found or whole != before + answer + end:
         raise InputError(f"{place}: the chat template rewrites the answer or leaves it out; change the answer")
     asking = _rendered(tokenizer, turns, form, place, asking=True)
     same = before.startswith(asking) or asking.startswith(before)
@@ -194,20 +195,20 @@ def _rendered(
     from jinja2 import TemplateError
 
     messages = [{"role": role, "content": text} for role, text in turns]
-    given: dict[str, Any] = dict(form.arguments)
+    arguments: dict[str, Any] = dict(form.arguments)
     template = tokenizer.get_chat_template()
     dated = CLOCK + template if "strftime_now" in template else template
     try:
-        made: Any = tokenizer.apply_chat_template(
-            messages, chat_template=dated, add_generation_prompt=asking, tokenize=False, **given
+        rendered: Any = tokenizer.apply_chat_template(
+            messages, chat_template=dated, add_generation_prompt=asking, tokenize=False, **arguments
         )
     except (TemplateError, TypeError, ValueError, KeyError) as error:
-        said = str(error).partition("\n")[0]
+        complaint = str(error).partition("\n")[0]
         # a template's complaint may quote what it complains about
-        why = "" if any(text.strip()[:20] in said for _, text in turns) else f" ({said})"
+        why = "" if any(text.strip()[:20] in complaint for _, text in turns) else f" ({complaint})"
         mend = "leave system out of task.toml" if form.system else "mend the row, or the template's arguments"
         raise InputError(f"{place}: the chat template refuses it{why}; {mend}") from None
-    return str(made)
+    return str(rendered)
 
 
 def _short(text: str) -> str:

@@ -41,18 +41,18 @@ class Row:
     @property
     def more(self) -> list[Any]:
         """What a row may have beside question, answer and group; empty where it has nothing."""
-        found = [list(self.others), list(self.paraphrases), self.restated, list(self.translations)]
-        return found if any(found) else []
+        extras = [list(self.others), list(self.paraphrases), self.restated, list(self.translations)]
+        return extras if any(extras) else []
 
     @property
-    def asked(self) -> str:
+    def full_question(self) -> str:
         """The question with the messages before it: what tells rows apart, and what digests are made of."""
         return json.dumps([*self.context, self.question]) if self.context else self.question
 
     @property
     def key(self) -> tuple[str, str]:
         """What must not stand twice."""
-        return self.asked, self.answer
+        return self.full_question, self.answer
 
     def at(self, name: str, number: int) -> str:
         """Where it stands, for messages: its origin, or its number in what is called `name` where it was made in memory."""
@@ -73,8 +73,10 @@ def read_rows(path: Path) -> tuple[Row, ...]:
 def stripped(rows: Sequence[Row]) -> tuple[tuple[Row, ...], int]:
     """Rows whose answers neither begin nor end with whitespace, and how many did: no chat template renders it, and a model
     that was taught without it looks as if it knew nothing."""
-    made = tuple(map(_stripped, rows))
-    return made, sum(row.answer != other.answer for row, other in zip(rows, made, strict=True))
+    stripped_rows = tuple(map(_stripped, rows))
+    return stripped_rows, sum(
+        row.answer != stripped_row.answer for row, stripped_row in zip(rows, stripped_rows, strict=True)
+    )
 
 
 def _stripped(row: Row) -> Row:
@@ -93,7 +95,7 @@ def refuse_overlaps(files: Mapping[str, Sequence[Row]]) -> None:
         for number, row in enumerate(rows, start=1):
             place = row.at(name, number)
             if name.endswith(("queries", "wordings")) and row.key not in seen:
-                first = spelled.setdefault((name, content(row.asked, row.answer)), place)
+                first = spelled.setdefault((name, content(row.full_question, row.answer)), place)
                 if first != place:
                     raise InputError(
                         f"{place} repeats {first} but for case, blanks or punctuation; a query counts once, remove one"
@@ -139,19 +141,19 @@ def _lowered(record: Mapping[Any, Any], where: str) -> dict[str, Any]:
 
 def _shaped(columns: Mapping[str, Any], where: str) -> Row:
     """Question, answer and context of a row, by the first shape whose columns it has."""
-    given = {name for name, value in columns.items() if value is not None}
-    shape = next((names for names in SHAPES if given.issuperset(names)), None)
+    filled = {name for name, value in columns.items() if value is not None}
+    shape = next((names for names in SHAPES if filled.issuperset(names)), None)
     if shape is not None:
         return SHAPES[shape](columns, where)
     begun = next((names for names in SHAPES if set(names) & set(columns)), next(iter(SHAPES)))
-    missing = next(name for name in begun if name not in given)
+    missing = next(name for name in begun if name not in filled)
     have = ", ".join(sorted(columns)) or "none"
     if missing in columns:
         raise InputError(f"{where}: {missing!r} must be text that is not blank")
     raise InputError(f"{where} has no column {missing!r} (it has: {have}); name the columns {EXPECTED}")
 
 
-def _asked(columns: Mapping[str, Any], where: str) -> Row:
+def _question_row(columns: Mapping[str, Any], where: str) -> Row:
     return Row(_text(columns, "question", where), _text(columns, "answer", where))
 
 
@@ -167,10 +169,10 @@ def _completed(columns: Mapping[str, Any], where: str) -> Row:
 
 
 def _instructed(columns: Mapping[str, Any], where: str) -> Row:
-    asked, beside = _text(columns, "instruction", where), columns.get("input")
+    instruction, beside = _text(columns, "instruction", where), columns.get("input")
     if beside is not None and not isinstance(beside, str):
         raise InputError(f"{where}: 'input' must be text")
-    question = f"{asked}\n{beside}" if beside and beside.strip() else asked
+    question = f"{instruction}\n{beside}" if beside and beside.strip() else instruction
     return Row(question, _text(columns, "output", where))
 
 
@@ -179,7 +181,7 @@ def _plain(columns: Mapping[str, Any], where: str) -> Row:
 
 
 SHAPES: dict[tuple[str, ...], Callable[[Mapping[str, Any], str], Row]] = {
-    ("question", "answer"): _asked,
+    ("question", "answer"): _question_row,
     ("messages",): _chatted,
     ("prompt", "completion"): _completed,
     ("instruction", "output"): _instructed,
@@ -234,7 +236,7 @@ def _texts(columns: Mapping[str, Any], names: Sequence[str], where: str) -> tupl
     name = next((name for name in names if columns.get(name) not in (None, "", [])), None)
     if name is None:
         return ()
-    found = [columns[name]] if isinstance(columns[name], str) else columns[name]
-    if not isinstance(found, list) or not all(isinstance(text, str) and text.strip() for text in found):
+    values = [columns[name]] if isinstance(columns[name], str) else columns[name]
+    if not isinstance(values, list) or not all(isinstance(text, str) and text.strip() for text in values):
         raise InputError(f"{where}: {name!r} must be text or a list of texts, none of them blank")
-    return tuple(found)
+    return tuple(values)

@@ -84,28 +84,28 @@ class Sealed:
     def counted(self) -> Counted:
         """What an opening of them is counted by."""
         return replace(
-            self.__counted, ids={risk: frozenset(q.id for q in some) for risk, some in self.__queries.items()}
+            self.__counted, ids={risk: frozenset(q.id for q in queries) for risk, queries in self.__queries.items()}
         )
 
     @property
     def digests(self) -> dict[str, str]:
         """risk -> digest over the sorted query ids: what a seal binds itself to."""
-        return {risk: ids(some) for risk, some in self.__queries.items()}
+        return {risk: ids(queries) for risk, queries in self.__queries.items()}
 
     @property
     def order(self) -> pl.DataFrame:
         """risk, unit and query id of every sealed query; ids tell nothing of their text."""
-        rows = [(risk, query.unit, query.id) for risk, some in self.__queries.items() for query in some]
+        rows = [(risk, query.unit, query.id) for risk, queries in self.__queries.items() for query in queries]
         return pl.DataFrame(rows, schema=["risk", "unit", "query"], orient="row").sort("risk", "unit", "query")
 
     @property
     def units(self) -> dict[str, int]:
         """risk -> number of sampling units."""
-        return {risk: len({query.unit for query in some}) for risk, some in self.__queries.items()}
+        return {risk: len({query.unit for query in queries}) for risk, queries in self.__queries.items()}
 
     def renamed(self, key: bytes, label: str) -> "Sealed":
         """The same queries under other ids."""
-        queries = {risk: _renamed(some, key) for risk, some in self.__queries.items()}
+        queries = {risk: _renamed(pool_queries, key) for risk, pool_queries in self.__queries.items()}
         return Sealed(queries, self.__counted, self.listed, self.largest, label, self.draw)
 
     def open(self, seal: Mapping[str, Any]) -> Mapping[str, tuple[Query, ...]]:
@@ -141,8 +141,8 @@ def split(
     largest: dict[str, int] = {}
     past = task.earlier
     pools = {pool: keyed_queries(task, pool) for pool in task.queries}
-    given = sources or {pool: Source(pool) for pool in pools}
-    for risk, source in given.items():
+    sources_by_risk = sources or {pool: Source(pool) for pool in pools}
+    for risk, source in sources_by_risk.items():
         number = request_of(source.pool)
         if number is not None:
             first, second = _removed(past, number, risk)
@@ -164,19 +164,19 @@ def split(
     view = SearchView(
         task.forget, task.retain, task.refusals, searched, task.format, task.holdout, rows, task.retrained
     )
-    older = (opened_as(task), *({EARLIER: ids(some)} for some in (past.sealed if past else ())))
-    counted = Counted(_counted(sealed, given), _counted(searched, given), older=older)
+    older = (opened_as(task), *({EARLIER: ids(part)} for part in (past.sealed if past else ())))
+    counted = Counted(_counted(sealed, sources_by_risk), _counted(searched, sources_by_risk), older=older)
     return view, Sealed(sealed, counted, listed, largest, draw=draw)
 
 
 def _counted(queries: Mapping[str, Sequence[Query]], sources: Mapping[str, Source]) -> dict[str, frozenset[str]]:
     """pool -> what the queries of all its risks are counted by; earlier requests are one pool."""
-    found: dict[str, set[str]] = {}
-    for risk, some in queries.items():
+    digests: dict[str, set[str]] = {}
+    for risk, queries_of_risk in queries.items():
         pool = sources[risk].pool
         name = pool if request_of(pool) is None else EARLIER
-        found.setdefault(name, set()).update(query.counted for query in some)
-    return {pool: frozenset(names) for pool, names in found.items()}
+        digests.setdefault(name, set()).update(query.counted for query in queries_of_risk)
+    return {pool: frozenset(names) for pool, names in digests.items()}
 
 
 def renamed(view: SearchView, sealed: Sealed, task: Task, label: str) -> tuple[SearchView, Sealed]:
@@ -186,9 +186,9 @@ def renamed(view: SearchView, sealed: Sealed, task: Task, label: str) -> tuple[S
     the same query. label: public; the key is derived from it and from the data, and is gone when the data are.
     """
     key = bytes.fromhex(hashing.hmac_sha256(task.key, "renamed", label))
-    return replace(view, queries={risk: _renamed(some, key) for risk, some in view.queries.items()}), sealed.renamed(
-        key, label
-    )
+    return replace(
+        view, queries={risk: _renamed(pool_queries, key) for risk, pool_queries in view.queries.items()}
+    ), sealed.renamed(key, label)
 
 
 def _renamed(queries: Iterable[Query], key: bytes) -> tuple[Query, ...]:
@@ -204,13 +204,13 @@ def _removed(past: Earlier | None, number: int, risk: str) -> tuple[tuple[Query,
         raise InputError(f"{risk} is about what earlier requests removed; go on after a run: --after RUN")
     if number > len(past.searched):
         raise InputError(f"{risk}: there were {len(past.searched)} earlier requests; leave it out")
-    some = slice(number - 1, number) if number else slice(None)
-    first, second = (tuple(q for one in part[some] for q in one) for part in (past.searched, past.sealed))
+    requests = slice(number - 1, number) if number else slice(None)
+    first, second = (tuple(q for group in part[requests] for q in group) for part in (past.searched, past.sealed))
     return first, second
 
 
 def divide(
-    queries: Sequence[Query], share: float, later: int, what: str, draw: Draw = "by-row"
+    queries: Sequence[Query], share: float, later: int, label: str, draw: Draw = "by-row"
 ) -> list[tuple[Query, ...]]:
     """The part that the search looks at, the part that this run may open, and one for each of `later` requests to come.
 
@@ -220,7 +220,7 @@ def divide(
     places = {query.unit: query.place for query in queries}
     if len(places) < later + 2:
         raise InputError(
-            f"{what}: {len(places)} units that no run has looked at are too few; give new queries about it"
+            f"{label}: {len(places)} units that no run has looked at are too few; give new queries about it"
         )
     parts = [{unit for unit, place in places.items() if _part(place, share, later) == k} for k in range(later + 2)]
     if draw == "in-order" or not all(parts):
@@ -231,7 +231,7 @@ def divide(
             set(units[:cut]),
             *(set(rest[k * len(rest) // count : (k + 1) * len(rest) // count]) for k in range(count)),
         ]
-    return [tuple(query for query in queries if query.unit in some) for some in parts]
+    return [tuple(query for query in queries if query.unit in units_of_part) for units_of_part in parts]
 
 
 def _part(place: float, share: float, later: int) -> int:
@@ -257,7 +257,7 @@ def opened_as(task: Task) -> dict[str, str]:
     """pool -> digest over all its queries, by which older versions counted openings."""
     return {
         pool: hashing.sha256_json(
-            sorted(hashing.hmac_sha256(b"froc opening", row.asked, row.answer, row.group) for row in rows)
+            sorted(hashing.hmac_sha256(b"froc opening", row.full_question, row.answer, row.group) for row in rows)
         )
         for pool, rows in task.queries.items()
     }
@@ -270,12 +270,12 @@ def keyed_queries(task: Task, pool: str) -> list[Query]:
 
 
 def _query(task: Task, key: bytes, pool: str, row: Row) -> Query:
-    identity = hashing.hmac_sha256(key, pool, row.asked, row.answer, row.group)[:16]
+    identity = hashing.hmac_sha256(key, pool, row.full_question, row.answer, row.group)[:16]
     by_group = task.units[pool] != "query"
     unit = hashing.hmac_sha256(key, pool, "group", row.group)[:16] if by_group else identity
     # queries that were drawn anew from a known population are fresh by their draw, even where two draws meet
     drawn = [] if task.questions is None else [str(task.questions)]
-    counted = hashing.hmac_sha256(b"froc drawn", content(row.asked, row.answer), *drawn)
+    counted = hashing.hmac_sha256(b"froc drawn", content(row.full_question, row.answer), *drawn)
     of_unit = ["group", normal_form(row.group), *drawn] if by_group else ["query", counted]
     place = int(hashing.hmac_sha256(b"froc split", str(task.split_seed), *of_unit)[:13], 16) / 2**52
     return Query(identity, unit, row, place, counted)

@@ -99,7 +99,7 @@ class Task:
         """SHA-256 over everything that the task says; safe to publish, for it is over all texts at once."""
         every = [*self.holdout, *(row for rows in self.queries.values() for row in rows)]
         more = [row.more for row in every if row.more]
-        beside = {"holdout": [[row.asked, row.answer, row.group] for row in self.holdout], "more": more}
+        beside = {"holdout": [[row.full_question, row.answer, row.group] for row in self.holdout], "more": more}
         content = self._content() | self.format.more
         return hashing.sha256_json(content | beside if more or self.holdout else content)
 
@@ -109,13 +109,13 @@ class Task:
         return bytes.fromhex(hashing.hmac_sha256(b"froc query key", json.dumps(self._content(), sort_keys=True)))
 
     def _content(self) -> dict[str, Any]:
-        def rows(some: Iterable[Row]) -> list[list[str]]:
-            return [[row.asked, row.answer, row.group] for row in some]
+        def rows(rows_of_file: Iterable[Row]) -> list[list[str]]:
+            return [[row.full_question, row.answer, row.group] for row in rows_of_file]
 
         return {
             "forget": rows(self.forget),
             "retain": rows(self.retain),
-            "queries": {risk: rows(some) for risk, some in self.queries.items()},
+            "queries": {risk: rows(rows_of_file) for risk, rows_of_file in self.queries.items()},
             "refusals": list(self.refusals),
             "template": self.template,
             "split_seed": self.split_seed,

@@ -77,31 +77,31 @@ def _broken(line: int | None) -> str:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    document = dict(pairs)
+    if len(document) < len(pairs):
         raise InputError("an object has a key twice, so that one of its values would be lost; write the log again")
-    return found
+    return document
 
 
 def inside(paths: Sequence[Path], patterns: Sequence[str], no_logs: Sequence[str] = ()) -> dict[Path, bool]:
     """Files -> whether they were looked for in a folder. no_logs: names of other files that lie beside logs."""
-    found: dict[Path, bool] = {}
+    found_in_folder: dict[Path, bool] = {}
     for path in paths:
         if path.is_dir():
             files = sorted({f for pattern in patterns for f in path.rglob(pattern) if f.name not in no_logs})
             if not files:
                 raise InputError(f"{path} holds no {' or '.join(patterns)}; give the files themselves")
-            found |= {file: found.get(file, True) for file in files}
+            found_in_folder |= {file: found_in_folder.get(file, True) for file in files}
         elif path.is_file():
-            found[path] = False
+            found_in_folder[path] = False
         else:
             raise InputError(f"{path} does not exist; give a log, or a folder of them")
-    return found
+    return found_in_folder
 
 
-def tail(path: Path, given: Sequence[Path]) -> str:
+def tail(path: Path, folders: Sequence[Path]) -> str:
     """The path below the folder that was given; nothing of where that lies."""
-    for folder in given:
+    for folder in folders:
         if folder.is_dir() and path.is_relative_to(folder):
             return path.relative_to(folder).as_posix()
     return path.name

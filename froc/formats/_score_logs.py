@@ -89,23 +89,23 @@ class Logs(Format):
             _refuse_gaps(runs, rule.measure)
             measured = {config: _measure(run.log, rule.measure, config) for config, run in runs.items()}
             start = _start(rule, before)
-            both = measured | ({BASE: start} if start else {})
-            _refuse_other_queries(both, rule.measure)
-            for config, scores in both.items():
+            compared = measured | ({BASE: start} if start else {})
+            _refuse_other_queries(compared, rule.measure)
+            for config, scores in compared.items():
                 notes += self._notes(scores, rule.measure, config)
             parts += [_rows(config, risk, rule, scores, start) for config, scores in measured.items()]
             notes += _other_prompts(rule.measure, ({BASE: start_run} if start_run else {}) | runs)
         control, lacking = _control(rules, before, next(iter(runs.values())).log)
         notes += lacking
-        asked = {rule.measure for rule in rules.values()}
-        notes += [note for config, run in runs.items() for note in _left_out(config, run.log, asked)]
+        measures_used = {rule.measure for rule in rules.values()}
+        notes += [note for config, run in runs.items() for note in _left_out(config, run.log, measures_used)]
         sources = {config: run.sources for config, run in runs.items()}
         return Read(pl.concat(parts), sources, tuple(dict.fromkeys(notes)), control=control)
 
     def measures(self, paths: Sequence[Path]) -> pl.DataFrame:
         """config, measure, queries, mean over those that have a score, missing, reported, and note: what rules may name."""
         runs, _ = self._runs(paths)
-        found = [
+        rows = [
             (config, name, None, None, None, None, scores.reason) if isinstance(scores, Unfit)
             else (config, name, len(scores.query), scores.mean, scores.missing, scores.reported, scores.note)
             for config, run in runs.items()
@@ -113,12 +113,12 @@ class Logs(Format):
         ]  # fmt: skip
         kinds = {"config": pl.String, "measure": pl.String, "queries": pl.Int64, "mean": pl.Float64}
         kinds |= {"missing": pl.Int64, "reported": pl.Float64, "note": pl.String}
-        return pl.DataFrame(found, schema=kinds, orient="row")
+        return pl.DataFrame(rows, schema=kinds, orient="row")
 
     def _runs(self, paths: Sequence[Path]) -> tuple[dict[str, _Run], list[str]]:
         """Configuration -> its measurements, and notes on files that were skipped."""
         known: dict[str, Path] = {}
-        found: dict[Path, _Run] = {}
+        runs: dict[Path, _Run] = {}
         notes: list[str] = []
         for path, searched in inside(paths, self.files, self.no_logs).items():
             data = path.read_bytes()
@@ -132,16 +132,16 @@ class Logs(Format):
                     raise
                 notes.append(f"skipped {tail(path, paths)}: {str(error).removeprefix(f'{path}: ')}")
                 continue
-            before = found.get(key, _Run({}, (), {}))
+            before = runs.get(key, _Run({}, (), {}))
             twice = next((name for name in log if name in before.log), None)
             if twice is not None:
                 raise InputError(f"{path}: the measure {twice} of this model is in another file, too; give one of them")
             source = Source(tail(path, paths), sha)
             prompts = {} if prompt is None else dict.fromkeys(log, prompt)
-            found[key] = _Run({**before.log, **log}, (*before.sources, source), {**before.prompts, **prompts})
-        if not found:
+            runs[key] = _Run({**before.log, **log}, (*before.sources, source), {**before.prompts, **prompts})
+        if not runs:
             raise InputError(f"no log is whole: {notes[0]}")
-        return {name: found[path] for path, name in names(list(found)).items()}, notes
+        return {name: runs[path] for path, name in names(list(runs)).items()}, notes
 
     def _base(self, path: Path) -> _Run:
         runs, _ = self._runs([path])
@@ -195,10 +195,10 @@ def _measure(log: Log, name: str, config: str) -> Scores:
         near = difflib.get_close_matches(name, log, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(log)}"
         raise InputError(f"{config} has no measure {name!r} with a value in [0, 1] per query; {hint}")
-    found = log[name]
-    if isinstance(found, Unfit):
-        raise InputError(found.reason)
-    return found
+    scores = log[name]
+    if isinstance(scores, Unfit):
+        raise InputError(scores.reason)
+    return scores
 
 
 def _start(rule: Rule, before: Log | None) -> Scores | None:
@@ -217,7 +217,7 @@ def _refuse_other_queries(measured: Mapping[str, Scores], measure: str) -> None:
                 f"{measure}: {config} has {len(scores.query)} queries and {first} has {len(reference.query)}; compare models "
                 "on the same ones, of the same split"
             )
-        for query, mine, theirs in zip(reference.query, reference.asked, scores.asked, strict=True):
+        for query, mine, theirs in zip(reference.query, reference.query_digests, scores.query_digests, strict=True):
             if mine and theirs and mine != theirs:
                 raise InputError(
                     f"{measure}: query {query} asks another question in {config} than in {first}; the rows do not match"
@@ -226,9 +226,9 @@ def _refuse_other_queries(measured: Mapping[str, Scores], measure: str) -> None:
 
 def _other_prompts(measure: str, runs: Mapping[str, _Run]) -> Iterator[str]:
     """A warning on each model whose questions were asked otherwise than the first one's, as far as logs say so."""
-    asked = [(config, run.prompts[measure]) for config, run in runs.items() if measure in run.prompts]
-    for config, prompt in asked[1:]:
-        first, reference = asked[0]
+    prompts = [(config, run.prompts[measure]) for config, run in runs.items() if measure in run.prompts]
+    for config, prompt in prompts[1:]:
+        first, reference = prompts[0]
         unlike = prompt.unlike(reference)
         if unlike:
             yield (
@@ -237,9 +237,9 @@ def _other_prompts(measure: str, runs: Mapping[str, _Run]) -> Iterator[str]:
             )
 
 
-def _left_out(config: str, log: Log, asked: set[str]) -> Iterator[str]:
+def _left_out(config: str, log: Log, measures_used: set[str]) -> Iterator[str]:
     """A note on measures that no loss can be made of and no rule asks for."""
-    unfit = [name for name, scores in log.items() if isinstance(scores, Unfit) and name not in asked]
+    unfit = [name for name, scores in log.items() if isinstance(scores, Unfit) and name not in measures_used]
     if unfit:
         more = f" and {len(unfit) - NAMED} more" if len(unfit) > NAMED else ""
         listed = ", ".join(unfit[:NAMED])

@@ -27,7 +27,7 @@ Columns = Callable[[Any], Sequence[Any]]
 class Scores:
     """One measure of a log. query, unit: ids. value: in [0, 1], None for a query that could not be measured.
 
-    asked: digest of what was asked, or "" where the log does not say it. reported: the tool's own mean of `value`, over the
+    query_digests: digest of what was asked, or "" where the log does not say it. reported: the tool's own mean of `value`, over the
     queries that have one. lacking: share of a query's repetitions that have no score; 1 where value is None. note: what a
     reader should know. Raises InputError for a value that is no number in [0, 1].
     """
@@ -35,7 +35,7 @@ class Scores:
     query: tuple[str, ...]
     unit: tuple[str, ...]
     value: tuple[float | None, ...]
-    asked: tuple[str, ...]
+    query_digests: tuple[str, ...]
     reported: float | None = None
     lacking: tuple[float, ...] = ()
     note: str = ""
@@ -84,11 +84,11 @@ class Rule:
     @classmethod
     def of(cls, text: str) -> "Rule":
         """`NAME`, `1-NAME` or `base-NAME`."""
-        found = MEASURE.fullmatch(text.strip())
-        if found is None:
+        match = MEASURE.fullmatch(text.strip())
+        if match is None:
             raise InputError("a loss needs a measure; write RISK=NAME, RISK=1-NAME or RISK=base-NAME")
-        kind: Any = found[1] or ""
-        return cls(kind, found[2])
+        kind: Any = match[1] or ""
+        return cls(kind, match[2])
 
     def losses(self, scores: Scores, base: Scores | None) -> NDArray[np.float64]:
         """(n,) losses in [0, 1]; 1 for what could not be measured. base: the same queries in the same order."""
@@ -162,22 +162,24 @@ def scores_of(
     name: str,
     prefix: str,
     block: int = 1,
-    asked: Any = None,
+    reference: Any = None,
     reported: Any = None,
     note: str = "",
 ) -> Scores:
     """Scores of rows under their numbers. rows: "0", "1", ... -> row; columns and turn: as in `score`.
 
-    block: rows that are about one unit. asked(row) -> what the query was, if the log says it.
+    block: rows that are about one unit. reference(row) -> the text that tells queries apart (such as the true answer), where the log holds one.
     Raises InputError where rows are missing, or a value is no number in [0, 1].
     """
     numbers = _numbers(rows, name)
-    told = [asked(rows[str(i)]) if asked else None for i in numbers]
+    reference_texts = [reference(rows[str(i)]) if reference else None for i in numbers]
     return Scores(
         query=tuple(f"{prefix}-{i}" for i in numbers),
         unit=tuple(f"{prefix}-{i // block}" if block == 1 else f"{prefix}-unit-{i // block}" for i in numbers),
         value=tuple(score(columns(rows[str(i)]), f"{name}, row {i}", turn) for i in numbers),
-        asked=tuple("" if text is None else hashing.sha256_bytes(str(text).encode()) for text in told),
+        query_digests=tuple(
+            "" if text is None else hashing.sha256_bytes(str(text).encode()) for text in reference_texts
+        ),
         reported=mean_reported(reported),
         note=note,
     )

@@ -83,9 +83,9 @@ class Inspect(Logs):
             for key in ("id", "epoch"):
                 if not isinstance(sample, dict) or not isinstance(sample.get(key), str | int):
                     raise InputError(f"samples[{number}] has no key {key}; is the log whole?")
-        asked = _Asked.of(samples, spec)
+        samples_by_id = _SamplesById.of(samples, spec)
         names = dict.fromkeys(name for sample in samples for name in _values(sample))
-        return {f"{task}.{name}": asked.scores(task, name, _reported(document, name)) for name in names}
+        return {f"{task}.{name}": samples_by_id.scores(task, name, _reported(document, name)) for name in names}
 
 
 def _inner(document: Any, key: str) -> Mapping[str, Any]:
@@ -110,7 +110,7 @@ def _normal(value: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _SamplesById:
     """Samples by id, in order. epochs: how often each was to be asked. reducer: how the log makes one score of them."""
 
     samples: Mapping[str, Sequence[Mapping[str, Any]]]
@@ -118,20 +118,20 @@ class _Asked:
     reducer: str
 
     @classmethod
-    def of(cls, samples: Sequence[Mapping[str, Any]], spec: Mapping[str, Any]) -> "_Asked":
+    def of(cls, samples: Sequence[Mapping[str, Any]], spec: Mapping[str, Any]) -> "_SamplesById":
         by_id: dict[str, list[Mapping[str, Any]]] = {str(sample["id"]): [] for sample in samples}
         # samples that were to be asked and are not in the log have no score
         listed = _inner(spec, "dataset").get("sample_ids")
         by_id |= {str(name): [] for name in listed or () if str(name) not in by_id}
         for sample in samples:
             by_id[str(sample["id"])].append(sample)
-        seen = [[int(sample["epoch"]) for sample in some] for some in by_id.values()]
+        seen = [[int(sample["epoch"]) for sample in samples_of_id] for samples_of_id in by_id.values()]
         if any(len(set(epochs)) < len(epochs) for epochs in seen):
             raise InputError("a sample is there twice with the same epoch; the log holds several runs")
         config = _inner(spec, "config")
-        said = config.get("epochs")
+        planned_epochs = config.get("epochs")
         # epochs beyond what the log plans are asked all the same
-        most = max([*map(len, seen), said if isinstance(said, int) else 1])
+        most = max([*map(len, seen), planned_epochs if isinstance(planned_epochs, int) else 1])
         reducers = config.get("epochs_reducer") or ["mean"]
         reducer = ", ".join(map(str, reducers)) if isinstance(reducers, list) else str(reducers)
         return cls({name: by_id[name] for name in sorted(by_id)}, most, reducer)
@@ -143,17 +143,17 @@ class _Asked:
     def _scores(self, task: str, name: str, reported: float | None) -> Scores:
         values: list[float | None] = []
         lacking: list[float] = []
-        for number, some in enumerate(self.samples.values()):
-            each = [_score(sample, name, f"{task}.{name}, sample {number}") for sample in some]
-            there = [value for value in each if value is not None]
-            values.append(sum(there) / len(there) if there else None)
-            lacking.append(1.0 - len(there) / self.epochs)
+        for number, samples in enumerate(self.samples.values()):
+            values_by_epoch = [_score(sample, name, f"{task}.{name}, sample {number}") for sample in samples]
+            scored = [value for value in values_by_epoch if value is not None]
+            values.append(sum(scored) / len(scored) if scored else None)
+            lacking.append(1.0 - len(scored) / self.epochs)
         note = f"a sample's {name} is its mean over {self.epochs} epochs" if self.epochs > 1 else ""
         if note and self.reducer != "mean":
             note += f"; the log itself reduces them by {self.reducer}"
         query = tuple(f"{task}-{key}" for key in self.samples)
-        asked = tuple(_target(some) for some in self.samples.values())
-        return Scores(query, query, tuple(values), asked, reported, tuple(lacking), note)
+        digests = tuple(_target(samples) for samples in self.samples.values())
+        return Scores(query, query, tuple(values), digests, reported, tuple(lacking), note)
 
 
 def _target(samples: Sequence[Mapping[str, Any]]) -> str:
@@ -171,15 +171,15 @@ def _score(sample: Mapping[str, Any], name: str, where: str) -> float | None:
 
 def _values(sample: Mapping[str, Any]) -> dict[str, Any]:
     """Scorer, or scorer and key -> value."""
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     scores = sample.get("scores")
     for scorer, entry in scores.items() if isinstance(scores, dict) else ():
         value = entry.get("value") if isinstance(entry, dict) else None
         if isinstance(value, dict):
-            found |= {f"{scorer}.{key}": one for key, one in value.items()}
+            values |= {f"{scorer}.{key}": part for key, part in value.items()}
         else:
-            found[scorer] = value
-    return found
+            values[scorer] = value
+    return values
 
 
 def _reported(document: Mapping[str, Any], name: str) -> float | None:

@@ -53,7 +53,7 @@ class LmEval(Logs):
 
     def prompt(self, document: Any, path: Path) -> NamedPrompt | None:
         """What the results of the same time say; samples hold rendered prompts alone."""
-        time = (found := TASK.match(path.name)) and found[2]
+        time = (match := TASK.match(path.name)) and match[2]
         reported = results(path.with_name(f"results_{time}.json")) if time else {}
         if not any(key in reported for key in PROMPT):
             return None
@@ -75,27 +75,33 @@ def samples(task: str, rows: Any) -> dict[str, Scores | Unfit]:
             raise InputError(f"line {number}: the key doc_id is missing or no number; is it a file of samples?")
         by_filter.setdefault(str(row.get("filter", FILTER)), []).append(row)
     suffix = {name: f",{name}" if len(by_filter) > 1 else "" for name in by_filter}
-    return dict(found for name, some in by_filter.items() for found in _filtered(task, some, suffix[name]))
+    return dict(
+        measure
+        for name, rows_of_filter in by_filter.items()
+        for measure in _filtered(task, rows_of_filter, suffix[name])
+    )
 
 
 def _refuse_several(folder: Path) -> None:
     """InputError where the harness's results in a folder, of the same times as samples, name several models."""
-    times = {found[2] for path in folder.glob("samples_*") if (found := TASK.match(path.name)) and found[2]}
+    times = {match[2] for path in folder.glob("samples_*") if (match := TASK.match(path.name)) and match[2]}
     models = set()
     for time in sorted(times):
         path = folder / f"results_{time}.json"
         if path.is_file():
             document = json_of(text_of(path.read_bytes()))
             config = document.get("config") if isinstance(document, dict) else None
-            told = {k: v for k, v in config.items() if k in ("model", "model_args")} if isinstance(config, dict) else {}
-            arguments = told.get("model_args")
+            settings = (
+                {k: v for k, v in config.items() if k in ("model", "model_args")} if isinstance(config, dict) else {}
+            )
+            arguments = settings.get("model_args")
             if isinstance(arguments, str):
-                told["model_args"] = sorted(
-                    one for one in arguments.split(",") if one.partition("=")[0] not in SAME_MODEL
+                settings["model_args"] = sorted(
+                    argument for argument in arguments.split(",") if argument.partition("=")[0] not in SAME_MODEL
                 )
             elif isinstance(arguments, dict):
-                told["model_args"] = {k: v for k, v in arguments.items() if k not in SAME_MODEL}
-            models.add(hashing.sha256_json(told))
+                settings["model_args"] = {k: v for k, v in arguments.items() if k not in SAME_MODEL}
+            models.add(hashing.sha256_json(settings))
     if len(models) > 1:
         raise InputError(
             f"the results in its folder name {len(models)} models, and samples do not say whose they are; give each model a folder"
@@ -103,8 +109,8 @@ def _refuse_several(folder: Path) -> None:
 
 
 def _task(path: Path) -> str:
-    found = TASK.match(path.name)
-    return found[1] if found else path.name.partition(".")[0]
+    match = TASK.match(path.name)
+    return match[1] if match else path.name.partition(".")[0]
 
 
 def _filtered(task: str, rows: Sequence[Mapping[str, Any]], suffix: str) -> Iterator[tuple[str, Scores | Unfit]]:
@@ -118,14 +124,16 @@ def _filtered(task: str, rows: Sequence[Mapping[str, Any]], suffix: str) -> Iter
 
 
 def _scores(task: str, name: str, ordered: Mapping[str, Any]) -> Scores:
-    return scores_of(ordered, lambda row: [_value(row.get(name))], name=f"{task}.{name}", prefix=task, asked=_asked)
+    return scores_of(
+        ordered, lambda row: [_value(row.get(name))], name=f"{task}.{name}", prefix=task, reference=_row_identity
+    )
 
 
 def _metrics(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """What the log says its metrics are; logs of older versions do not, and have a number under each metric's name."""
-    said = rows[0].get("metrics")
-    if isinstance(said, list):
-        names = [str(name) for name in said]
+    listed = rows[0].get("metrics")
+    if isinstance(listed, list):
+        names = [str(name) for name in listed]
     else:
         names = [key for key, value in rows[0].items() if key != "doc_id" and isinstance(value, bool | int | float)]
     return [name for name in names if all(isinstance(row.get(name), bool | int | float | None) for row in rows)]
@@ -135,5 +143,5 @@ def _value(value: Any) -> Any:
     return float(value) if isinstance(value, bool) else value
 
 
-def _asked(row: Mapping[str, Any]) -> str:
+def _row_identity(row: Mapping[str, Any]) -> str:
     return f"{row['doc_id']} {row.get('doc_hash', '')} {row.get('target_hash', '')}"

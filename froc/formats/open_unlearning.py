@@ -49,13 +49,13 @@ class OpenUnlearning(Logs):
         if not isinstance(document, dict):
             raise InputError("the file holds no object of metrics; is it this format's file?")
         block = AUTHOR if any("_Q_A_" in name for name in document) else 1
-        found: dict[str, Scores | Unfit] = {}
+        measures: dict[str, Scores | Unfit] = {}
         for name, entry in document.items():
             for measure, scores in _entry(name, entry, block):
-                if measure in found:
+                if measure in measures:
                     raise InputError(f"the measure {measure} is there twice; keep one of them")
-                found[measure] = scores
-        return found
+                measures[measure] = scores
+        return measures
 
 
 def _entry(name: str, entry: Any, block: int) -> Iterator[tuple[str, Scores | Unfit]]:
@@ -78,19 +78,19 @@ def _by_index(name: str, entry: Mapping[str, Any], block: int) -> Iterator[tuple
     if not rows or not all(isinstance(row, dict) for row in rows.values()):
         raise InputError(f"the key {name}.value_by_index holds no rows; is the log whole?")
     fields = {field for row in rows.values() for field in row}
-    made = _Entry(name, rows, block, entry.get("agg_value"))
+    measures = _Entry(name, rows, block, entry.get("agg_value"))
     if "prob" in fields:
-        yield name, made.of("prob", reported=True)
+        yield name, measures.of("prob", reported=True)
     elif "rougeL_recall" in fields:
-        yield name, made.of("rougeL_f1" if BY_F1.search(name) else "rougeL_recall", reported=True)
+        yield name, measures.of("rougeL_f1" if BY_F1.search(name) else "rougeL_recall", reported=True)
         for field in ROUGE:
-            yield f"{name}.{field}", made.of(field, reported=False)
+            yield f"{name}.{field}", measures.of(field, reported=False)
     elif "score" in fields and name.lower().endswith("truth_ratio"):
-        forms = {"ratio": made.ratio(), "score": made.of("score", reported=True)}
-        yield name, _form(name, forms, made)
+        forms = {"ratio": measures.ratio(), "score": measures.of("score", reported=True)}
+        yield name, _form(name, forms, measures)
         yield from ((f"{name}.{form}", scores) for form, scores in forms.items() if isinstance(scores, Scores))
     elif "score" in fields:
-        yield name, made.of("score", reported=True)
+        yield name, measures.of("score", reported=True)
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class _Entry:
         prefix = split[1] if split else "forget"
         return scores_of(
             self.rows, columns, turn, name=self.name, prefix=prefix, reported=reported,
-            block=self.block if prefix in ("forget", "retain") else 1, asked=lambda row: row.get("ground_truth"),
+            block=self.block if prefix in ("forget", "retain") else 1, reference=lambda row: row.get("ground_truth"),
         )  # fmt: skip
 
 
@@ -128,8 +128,10 @@ def _form(name: str, forms: Mapping[str, Scores | Unfit], entry: _Entry) -> Scor
         return ratio
     if _equal(ratio, share):
         return ratio
-    told = mean_reported(entry.agg_value)
-    fitting = [] if told is None else [form for form in (ratio, share) if abs((form.mean or 0.0) - told) <= AGREE]
+    reported = mean_reported(entry.agg_value)
+    fitting = (
+        [] if reported is None else [form for form in (ratio, share) if abs((form.mean or 0.0) - reported) <= AGREE]
+    )
     if len(fitting) != 1:
         return Unfit(
             f"{name}: its reported mean does not tell ratios wrong/correct from shares correct/(correct+wrong); name {name}.ratio "
@@ -140,8 +142,8 @@ def _form(name: str, forms: Mapping[str, Scores | Unfit], entry: _Entry) -> Scor
     return ratio
 
 
-def _equal(one: Scores, other: Scores) -> bool:
-    pairs = zip(one.value, other.value, strict=True)
+def _equal(first: Scores, second: Scores) -> bool:
+    pairs = zip(first.value, second.value, strict=True)
     return all(a is None or b is None or abs(a - b) <= AGREE for a, b in pairs)
 
 

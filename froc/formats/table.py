@@ -81,10 +81,10 @@ def _lower(frame: pl.DataFrame) -> pl.DataFrame:
 
 def _columns(names: Sequence[str]) -> list[str]:
     """Column names without blanks and capitals; InputError where two are the same then."""
-    found = [name.strip().lower() for name in names]
-    if len(set(found)) < len(found):
+    cleaned = [name.strip().lower() for name in names]
+    if len(set(cleaned)) < len(cleaned):
         raise InputError("a column is there twice; keep one of them")
-    return found
+    return cleaned
 
 
 def _csv(path: Path) -> pl.DataFrame:

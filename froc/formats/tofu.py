@@ -46,7 +46,10 @@ class Tofu(Logs):
         if not isinstance(document, dict) or not set(SECTIONS) & set(document):
             raise InputError(f"none of the keys {', '.join(SECTIONS)} is there; give eval_log_aggregated.json")
         return dict(
-            found for key, split in SECTIONS.items() if key in document for found in _section(document[key], key, split)
+            measure
+            for key, split in SECTIONS.items()
+            if key in document
+            for measure in _section(document[key], key, split)
         )
 
 
@@ -62,13 +65,13 @@ def _section(section: Any, key: str, split: str) -> Iterator[tuple[str, Scores |
 
 def _scores(section: Mapping[str, Any], key: str, split: str, measure: str, columns: tuple[str, ...]) -> Scores:
     values = [_by_index(section[column], f"{key}.{column}") for column in columns]
-    if any(set(some) != set(values[0]) for some in values):
+    if any(set(column) != set(values[0]) for column in values):
         raise InputError(f"{key}: {' and '.join(columns)} do not have the same rows; was the log cut?")
-    told = _by_index(section["generated_text"], f"{key}.generated_text") if "generated_text" in section else {}
-    rows = {number: ([some[number] for some in values], told.get(number)) for number in values[0]}
+    texts = _by_index(section["generated_text"], f"{key}.generated_text") if "generated_text" in section else {}
+    rows = {number: ([column[number] for column in values], texts.get(number)) for number in values[0]}
     return scores_of(
         rows, lambda row: row[0], _turn(measure, split, columns), name=f"{key}.{columns[0]}", prefix=split,
-        block=AUTHOR if split in ("forget", "retain") else 1, asked=lambda row: _answer(row[1]),
+        block=AUTHOR if split in ("forget", "retain") else 1, reference=lambda row: _answer(row[1]),
     )  # fmt: skip
 
 
@@ -81,9 +84,9 @@ def _by_index(values: Any, where: str) -> Mapping[str, Any]:
     return values
 
 
-def _answer(told: Any) -> Any:
+def _answer(generated: Any) -> Any:
     """The reference answer, which tells rows apart; it is digested at once."""
-    return told[-1] if isinstance(told, list) and told else None
+    return generated[-1] if isinstance(generated, list) and generated else None
 
 
 def _turn(measure: str, split: str, columns: tuple[str, ...]) -> Any:

@@ -44,11 +44,11 @@ class Disagreement:
         return f"{self.place}: by its {self.tokens} tokens the answer {came}, in {self.length} generated characters it {wrote}"
 
 
-def refuse(found: Sequence[Disagreement], asked: int, prompt: str) -> None:
-    """InputError where more of the `asked` queries disagree than rounding explains. prompt: how questions are asked, in words."""
-    if len(found) > TOLERATED or (found and asked <= TOLERATED):
+def refuse(differing: Sequence[Disagreement], n_asked: int, prompt: str) -> None:
+    """InputError where more of the `n_asked` queries disagree than rounding explains. prompt: how questions are asked, in words."""
+    if len(differing) > TOLERATED or (differing and n_asked <= TOLERATED):
         raise InputError(
-            f"what the model writes and what the measurement reads disagree on {len(found)} of {asked} queries ({found[0]}): the "
+            f"what the model writes and what the measurement reads disagree on {len(differing)} of {n_asked} queries ({differing[0]}): the "
             f"prompt in use is not the one that the model answers to ({prompt}); mend template, system or arguments in task.toml"
         )
 
@@ -71,13 +71,13 @@ def disagreements(
     seen = observe(model, None, read)
     measured = (seen.hit.sum(axis=1) == seen.length).tolist()
     texts = [_written(model, tokenizer, rows[k], form, encoded[k].answer) for k in chosen]
-    found = []
+    differing = []
     for k, comes, text in zip(chosen, measured, texts, strict=True):
         generated = _begins(text, rows[k].answer)
         if comes != generated:
             place = rows[k].at("queries", k + 1)
-            found.append(Disagreement(place, bool(comes), generated, encoded[k].answer, len(text)))
-    return found, len(chosen)
+            differing.append(Disagreement(place, bool(comes), generated, encoded[k].answer, len(text)))
+    return differing, len(chosen)
 
 
 @torch.inference_mode()

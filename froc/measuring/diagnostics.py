@@ -26,8 +26,8 @@ def model_utility(parts: Sequence[float]) -> float:
 
     TOFU's nine: probability, ROUGE-L recall and truth ratio of retain rows, real authors and world facts. 0 if one is 0.
     """
-    found = _numbers(parts)
-    return float(stats.hmean(found)) if (found > 0).all() else 0.0
+    values = _numbers(parts)
+    return float(stats.hmean(values)) if (values > 0).all() else 0.0
 
 
 def mia_auc(forget: ArrayLike, holdout: ArrayLike) -> float:
@@ -49,13 +49,13 @@ def priv_leak(auc: float, reference: float = 0.5) -> float:
     return 100.0 * ((1.0 - auc) - (1.0 - reference)) / (1.0 - reference)
 
 
-def linear_cka(one: ArrayLike, two: ArrayLike) -> float:
+def linear_cka(first: ArrayLike, second: ArrayLike) -> float:
     """Similarity in [0, 1] of representations of the same n inputs (linear CKA, Kornblith et al. 1905.00414).
 
-    one: (n, D), two: (n, E). 1 where they differ by rotation, size and offset alone; NaN where one does not vary. With few
-    inputs for their width, unlike ones look alike too.
+    first: (n, D), second: (n, E). 1 where they differ by rotation, size and offset alone; NaN where one of them does not vary.
+    With fewer inputs than dimensions, unrelated representations look similar too.
     """
-    x, y = (np.asarray(some, dtype=np.float64) for some in (one, two))
+    x, y = (np.asarray(features, dtype=np.float64) for features in (first, second))
     x, y = x - x.mean(axis=0), y - y.mean(axis=0)
     size = float(np.linalg.norm(x.T @ x) * np.linalg.norm(y.T @ y))
     return float(np.linalg.norm(y.T @ x) ** 2 / size) if size > 0 else float("nan")
@@ -91,9 +91,9 @@ def _left(scores: ArrayLike, start: ArrayLike) -> NDArray[np.float64]:
     return np.minimum(1.0, after / before)
 
 
-def _numbers(some: ArrayLike) -> NDArray[np.float64]:
+def _numbers(values: ArrayLike) -> NDArray[np.float64]:
     """(n,) as floats; ValueError where there are none or one is no number: absence is no number."""
-    found = np.asarray(some, dtype=np.float64)
-    if found.ndim != 1 or not len(found) or np.isnan(found).any():
+    numbers = np.asarray(values, dtype=np.float64)
+    if numbers.ndim != 1 or not len(numbers) or np.isnan(numbers).any():
         raise ValueError("a diagnostic needs one or more numbers, none of them missing")
-    return found
+    return numbers

@@ -23,8 +23,8 @@ BATCH = 64
 
 def of_reference(base: Base, rows: Sequence[Encoded], metric: Metric) -> NDArray[np.float64]:
     """(n, L) what the base model loses with the blocks of the retrained model that `metric.reference` names."""
-    told: Any = metric
-    model = load(told.reference, device=str(base.device), dtype=base.dtype).model
+    patching: Any = metric
+    model = load(patching.reference, device=str(base.device), dtype=base.dtype).model
     base.restore()
     return _drops(base.model, rows, [_blocks_of(model, rows, index) for index in _batches(base, rows)], base)
 
@@ -56,20 +56,20 @@ def _blocks_of(model: PreTrainedModel, rows: Sequence[Encoded], index: NDArray[n
 def _drops(
     model: PreTrainedModel, rows: Sequence[Encoded], states: Sequence[list[Tensor]], base: Base
 ) -> NDArray[np.float64]:
-    found = np.zeros((len(rows), len(blocks(model))))
+    drops = np.zeros((len(rows), len(blocks(model))))
     stack = Stack(rows, base.device)
-    for index, some in zip(_batches(base, rows), states, strict=True):
+    for index, layers in zip(_batches(base, rows), states, strict=True):
         batch = stack.batch(index)
         count = torch.from_numpy(batch.stop - batch.start).to(batch.ids.device)
         plain = Pass(model, batch, end=False).sum_nll / count
-        for layer, state in enumerate(some):
+        for layer, state in enumerate(layers):
             handle = blocks(model)[layer].register_forward_hook(_instead(state))
             try:
                 patched = Pass(model, batch, end=False, rows_stay=True).sum_nll / count
             finally:
                 handle.remove()
-            found[index, layer] = (patched - plain).double().cpu().numpy()
-    return found
+            drops[index, layer] = (patched - plain).double().cpu().numpy()
+    return drops
 
 
 def _instead(state: Tensor) -> Any:

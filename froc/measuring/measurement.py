@@ -74,9 +74,9 @@ class Measurement:
         return f"{_written(self.metric)}{'@' if attacks else ''}{attacks}{pool}"
 
 
-def written(risk: str, one: Measurement) -> str:
+def written(risk: str, risk_measurement: Measurement) -> str:
     """As plans and loss tables say it: that utility is about what is kept goes without saying."""
-    return str(one).removesuffix(f"/{UTILITY}") if risk == UTILITY else str(one)
+    return str(risk_measurement).removesuffix(f"/{UTILITY}") if risk == UTILITY else str(risk_measurement)
 
 
 def plain(metrics: Mapping[str, Metric]) -> dict[str, Measurement]:
@@ -104,28 +104,28 @@ def _measurement(text: str) -> Measurement:
     metric, at, attacks = front.partition("@")
     if at and not attacks:
         raise InputError(f"{text}: no attack after @; write METRIC@ATTACK (froc list attacks)")
-    made = tuple(_made(Attack, one) for one in attacks.split("+")) if attacks else ()
+    made = tuple(_made(Attack, attack) for attack in attacks.split("+")) if attacks else ()
     return Measurement(pool, _made(Metric, metric), made)
 
 
-def named(risks: Sequence[str], said: Mapping[str, str]) -> dict[str, Measurement]:
-    """risk -> measurement, for risks in their order. said: risk -> what the user wrote, which wins.
+def named(risks: Sequence[str], definitions: Mapping[str, str]) -> dict[str, Measurement]:
+    """risk -> measurement, for risks in their order. definitions: risk -> what the user wrote, which wins.
 
     What is written for forgetting, utility and earlier may leave the pool out. InputError for a risk that has no definition.
     """
-    found = {}
+    measurements = {}
     for risk in risks:
-        text = said.get(risk, KNOWN[risk].of if risk in KNOWN else "")
+        text = definitions.get(risk, KNOWN[risk].of if risk in KNOWN else "")
         if request_of(risk) is not None:
             # as forgetting itself was and is measured, unless said otherwise
-            alike = said.get(FORGETTING, KNOWN[FORGETTING].of).removesuffix(f"/{FORGETTING}")
-            text = f"{said.get(risk, said.get(EARLIER, alike)).removesuffix(f'/{EARLIER}')}/{risk}"
+            alike = definitions.get(FORGETTING, KNOWN[FORGETTING].of).removesuffix(f"/{FORGETTING}")
+            text = f"{definitions.get(risk, definitions.get(EARLIER, alike)).removesuffix(f'/{EARLIER}')}/{risk}"
         if not text:
             raise InputError(f"no risk is called {risk!r}; define it: --risk {risk}=METRIC@ATTACK (froc list risks)")
         if risk == UTILITY and "/" not in text:
             text += f"/{UTILITY}"
-        found[risk] = measurement(text)
-    return found
+        measurements[risk] = measurement(text)
+    return measurements
 
 
 def _made(base: Any, text: str) -> Any:
@@ -145,5 +145,5 @@ def _fingerprint(value: str) -> str:
 def _written(plugin: Any) -> str:
     name = name_of(plugin)
     values = {f.name: getattr(plugin, f.name) for f in fields(plugin) if getattr(plugin, f.name) != f.default}
-    said = [f"{key}={_fingerprint(value) if isinstance(value, str) else value}" for key, value in values.items()]
-    return f"{name}:{','.join(said)}" if said else name
+    parts = [f"{key}={_fingerprint(value) if isinstance(value, str) else value}" for key, value in values.items()]
+    return f"{name}:{','.join(parts)}" if parts else name

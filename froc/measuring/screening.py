@@ -16,21 +16,21 @@ def refuse_rows(base: Base, task: Task, view: SearchView, measures: Mapping[str,
     """InputError naming file and row where a row, one of its other answers, or a form that an attack asks it in has too many
     tokens, unknown ones or none. Of all queries, sealed ones too: what is known of them is their length alone."""
     limits = Limits.of(base.model)
-    for name, rows in _given(task):
+    for name, rows in _rows_by_name(task):
         encode(base.tokenizer, rows, view.template, limits, name)
-    for one in measures.values():
-        asked, held = list(task.queries.get(one.pool, ())), material(view, one.pool)
-        name = f"{one.pool} queries"
-        if "others" in one.metric.reads:
-            others = [replace(row, answer=text) for row in asked for text in (*row.others, row.restated) if text]
+    for measurement in measures.values():
+        queries, held = list(task.queries.get(measurement.pool, ())), material(view, measurement.pool)
+        name = f"{measurement.pool} queries"
+        if "others" in measurement.metric.reads:
+            others = [replace(row, answer=text) for row in queries for text in (*row.others, row.restated) if text]
             encode(base.tokenizer, others, view.template, limits, name)
-        for attack in one.attacks:
-            forms = [list(form) for form in attack.ask(asked, held)] if asked else []
-            for some in [*forms, list(held.known)] if attack.adds else forms:
-                encode(base.tokenizer, some, view.template, limits.without(attack.adds), name)
+        for attack in measurement.attacks:
+            forms = [list(form) for form in attack.ask(queries, held)] if queries else []
+            for form in [*forms, list(held.known)] if attack.adds else forms:
+                encode(base.tokenizer, form, view.template, limits.without(attack.adds), name)
 
 
-def _given(task: Task) -> Iterator[tuple[str, tuple[Row, ...]]]:
+def _rows_by_name(task: Task) -> Iterator[tuple[str, tuple[Row, ...]]]:
     yield from (("forget", task.forget), ("retain", task.retain), ("holdout", task.holdout))
     yield from ((f"{pool} queries", rows) for pool, rows in task.queries.items())
     if task.earlier:

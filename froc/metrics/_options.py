@@ -16,9 +16,9 @@ def wrong(seen: Observed) -> NDArray[np.float64]:
     """
     assert seen.others is not None
     mean = seen.others[:, :, 1].astype(np.float64)
-    told = np.array([len(row.others) for row in seen.rows])[:, None]
-    found = np.where(np.arange(mean.shape[1]) < told, mean, -np.inf)
-    return np.where((told == 0) | np.isnan(found).any(axis=1, keepdims=True), np.nan, found)
+    n_others = np.array([len(row.others) for row in seen.rows])[:, None]
+    log_p = np.where(np.arange(mean.shape[1]) < n_others, mean, -np.inf)
+    return np.where((n_others == 0) | np.isnan(log_p).any(axis=1, keepdims=True), np.nan, log_p)
 
 
 def lacking(rows: Sequence[Row]) -> str:

@@ -35,8 +35,8 @@ class Entailment(Metric):
         assert seen.written is not None
         assert seen.expected is not None
         asked = [row.question for row in seen.rows]
-        premises = [f"{one} {two}".strip() for one, two in zip(asked, seen.written, strict=True)]
-        hypotheses = [f"{one} {two}".strip() for one, two in zip(asked, seen.expected, strict=True)]
+        premises = [f"{question} {text}".strip() for question, text in zip(asked, seen.written, strict=True)]
+        hypotheses = [f"{question} {text}".strip() for question, text in zip(asked, seen.expected, strict=True)]
         return seen.measured(_entailed(self.judge, premises, hypotheses))
 
     def fits(self, rows: Sequence[Row]) -> str:
@@ -47,11 +47,11 @@ class Entailment(Metric):
         if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
             return f"needs a judge, and {folder} has no config.json or no *.safetensors; save the classifier there"
         try:
-            told = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("id2label") or {}
+            labels = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("id2label") or {}
         except ValueError:
             return f"needs a judge, and {folder / 'config.json'} is no JSON; save the classifier again"
-        if len(_labels(told)) != 1:
-            return f"needs a judge with one label for entailment; this one has {', '.join(map(str, told.values())) or 'none'}"
+        if len(_labels(labels)) != 1:
+            return f"needs a judge with one label for entailment; this one has {', '.join(map(str, labels.values())) or 'none'}"
         return ""
 
 
@@ -66,11 +66,11 @@ def _judge(path: str) -> tuple[Any, Any]:
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    made: Any = AutoModelForSequenceClassification.from_pretrained(
+    model: Any = AutoModelForSequenceClassification.from_pretrained(
         path, use_safetensors=True, trust_remote_code=False, local_files_only=True
     )
-    told: Any = AutoTokenizer.from_pretrained(path, trust_remote_code=False, local_files_only=True)
-    return made.eval().to("cuda" if torch.cuda.is_available() else "cpu"), told
+    tokenizer: Any = AutoTokenizer.from_pretrained(path, trust_remote_code=False, local_files_only=True)
+    return model.eval().to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer
 
 
 def _entailed(path: str, premises: Sequence[str], hypotheses: Sequence[str]) -> NDArray[np.float64]:
@@ -81,13 +81,16 @@ def _entailed(path: str, premises: Sequence[str], hypotheses: Sequence[str]) -> 
     (label,) = _labels(model.config.id2label)
     # some keep two places for themselves
     most = min(tokenizer.model_max_length, (getattr(model.config, "max_position_embeddings", None) or 514) - 2)
-    found = np.zeros(len(premises))
-    order = np.argsort([len(one) + len(two) for one, two in zip(premises, hypotheses, strict=True)], kind="stable")
+    probabilities = np.zeros(len(premises))
+    order = np.argsort(
+        [len(premise) + len(hypothesis) for premise, hypothesis in zip(premises, hypotheses, strict=True)],
+        kind="stable",
+    )
     for start in range(0, len(order), SIZE):
-        some = order[start : start + SIZE]
-        pairs = [premises[i] for i in some], [hypotheses[i] for i in some]
-        told = tokenizer(*pairs, truncation=True, max_length=most, padding=True, return_tensors="pt")
+        batch = order[start : start + SIZE]
+        pairs = [premises[i] for i in batch], [hypotheses[i] for i in batch]
+        tokens = tokenizer(*pairs, truncation=True, max_length=most, padding=True, return_tensors="pt")
         with torch.inference_mode():
-            logits = model(**told.to(model.device)).logits.double()
-        found[some] = torch.softmax(logits, -1)[:, label].cpu().numpy()
-    return found
+            logits = model(**tokens.to(model.device)).logits.double()
+        probabilities[batch] = torch.softmax(logits, -1)[:, label].cpu().numpy()
+    return probabilities

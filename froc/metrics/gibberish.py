@@ -38,13 +38,13 @@ def gibberish(text: str) -> float:
         return 1.0
     kinds = [unicodedata.category(character) for character in text if not character.isspace()]
     strange = sum(kind[0] == "C" or kind == "So" for kind in kinds) / len(kinds)
-    said = words(text)
-    repeated = [_repeated(said, n) for n in (2, 3) if len(said) >= n]
+    word_list = words(text)
+    repeated = [_repeated(word_list, n) for n in (2, 3) if len(word_list) >= n]
     weights = [1 / 3, 2 / 3][: len(repeated)]
     again = float(np.average(repeated, weights=weights)) if repeated else 0.0
     return max(strange, again)
 
 
-def _repeated(said: list[str], n: int) -> float:
-    grams = list(zip(*(said[i:] for i in range(n)), strict=False))
+def _repeated(word_list: list[str], n: int) -> float:
+    grams = list(zip(*(word_list[i:] for i in range(n)), strict=False))
     return 1.0 - len(set(grams)) / len(grams)

@@ -35,20 +35,24 @@ class KnnHit(Metric):
         """(n,) 0 or 1."""
         assert seen.bank is not None
         mine, theirs = self._features(seen), self._features(seen.bank)
-        answers, said = np.unique([row.answer for some in (seen, seen.bank) for row in some.rows], return_inverse=True)
-        groups = np.unique([row.group for some in (seen, seen.bank) for row in some.rows], return_inverse=True)[1]
-        asked, told = np.split(said, [len(mine)])
-        same = asked[:, None] == told
-        other = groups[: len(mine), None] != groups[len(mine) :]
-        near = np.where(other, mine @ theirs.T, -np.inf)
+        answers, labels = np.unique(
+            [row.answer for observed in (seen, seen.bank) for row in observed.rows], return_inverse=True
+        )
+        groups = np.unique([row.group for observed in (seen, seen.bank) for row in observed.rows], return_inverse=True)[
+            1
+        ]
+        labels_asked, labels_of_bank = np.split(labels, [len(mine)])
+        same = labels_asked[:, None] == labels_of_bank
+        other_group = groups[: len(mine), None] != groups[len(mine) :]
+        near = np.where(other_group, mine @ theirs.T, -np.inf)
         # nearest first; among equally near ones those with the same answer
         order = np.lexsort((~same, -near), axis=1)[:, : self.k]
-        voted = np.where(np.take_along_axis(other, order, 1), told[order], len(answers))
+        voted = np.where(np.take_along_axis(other_group, order, 1), labels_of_bank[order], len(answers))
         votes = (voted[:, :, None] == voted[:, None, :]).sum(axis=2)
-        own = (voted == asked[:, None]).sum(axis=1)
+        own = (voted == labels_asked[:, None]).sum(axis=1)
         hit = (own > 0) & (own >= np.where(voted < len(answers), votes, 0).max(axis=1))
-        failed = np.isnan(mine).any(axis=1) | (np.isnan(theirs).any(axis=1) & other).any(axis=1)
-        return seen.measured(np.where(failed | ~(same & other).any(axis=1), np.nan, hit))
+        failed = np.isnan(mine).any(axis=1) | (np.isnan(theirs).any(axis=1) & other_group).any(axis=1)
+        return seen.measured(np.where(failed | ~(same & other_group).any(axis=1), np.nan, hit))
 
     def _features(self, seen: Observed) -> NDArray[np.float64]:
         """(n, D) of length 1, at the chosen block."""
@@ -56,9 +60,9 @@ class KnnHit(Metric):
         depth = seen.hidden.shape[1]
         if not -depth <= self.layer < depth:
             raise InputError(f"knn_hit:layer={self.layer}: the model has {depth} blocks; give 0 to {depth - 1}, or -1")
-        found = seen.hidden[:, self.layer].astype(np.float64)
-        size: NDArray[np.float64] = np.linalg.norm(found, axis=1, keepdims=True)
-        return found / np.where(size == 0, 1.0, size)
+        features = seen.hidden[:, self.layer].astype(np.float64)
+        size: NDArray[np.float64] = np.linalg.norm(features, axis=1, keepdims=True)
+        return features / np.where(size == 0, 1.0, size)
 
     def fits(self, rows: Sequence[Row]) -> str:
         """Every row needs a group, and some answer must be another group's too."""

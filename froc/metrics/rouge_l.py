@@ -37,18 +37,21 @@ def words(text: str) -> list[str]:
 
 def overlaps(written: Sequence[str], expected: Sequence[str]) -> NDArray[np.float64]:
     """(3, n): words of the longest common subsequence, words written, and words expected (NaN where there are none)."""
-    pairs = [(words(one), words(two)) for one, two in zip(written, expected, strict=True)]
-    found = [(common(one, two), len(one), len(two) or np.nan) for one, two in pairs]
+    pairs = [(words(text), words(reference)) for text, reference in zip(written, expected, strict=True)]
+    found = [
+        (common(found_words, reference_words), len(found_words), len(reference_words) or np.nan)
+        for found_words, reference_words in pairs
+    ]
     return np.array(found, dtype=np.float64).reshape(-1, 3).T
 
 
-def common(one: Sequence[Hashable], two: Sequence[Hashable]) -> int:
+def common(first: Sequence[Hashable], second: Sequence[Hashable]) -> int:
     """Length of the longest common subsequence; a row of its table is the bits of one number (Hyyrö 2004)."""
     at: dict[Hashable, int] = {}
-    for place, word in enumerate(one):
+    for place, word in enumerate(first):
         at[word] = at.get(word, 0) | 1 << place
-    whole = row = (1 << len(one)) - 1
-    for word in two:
+    whole = row = (1 << len(first)) - 1
+    for word in second:
         match = row & at.get(word, 0)
         row = (row + match | row - match) & whole
-    return len(one) - row.bit_count()
+    return len(first) - row.bit_count()

@@ -29,9 +29,12 @@ class TokenF1(Metric):
         """(n,) F1."""
         assert seen.written is not None
         assert seen.expected is not None
-        pairs = [(bag(one), bag(two)) for one, two in zip(seen.written, seen.expected, strict=True)]
-        found = [2 * (one & two).total() / (one.total() + two.total() or np.nan) for one, two in pairs]
-        return seen.measured(np.array(found, dtype=np.float64))
+        pairs = [(bag(text), bag(reference)) for text, reference in zip(seen.written, seen.expected, strict=True)]
+        f1 = [
+            2 * (words & reference_words).total() / (words.total() + reference_words.total() or np.nan)
+            for words, reference_words in pairs
+        ]
+        return seen.measured(np.array(f1, dtype=np.float64))
 
 
 def bag(text: str) -> Counter[str]:

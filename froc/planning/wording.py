@@ -67,9 +67,7 @@ def sentences(made: PlanResult, groups: Sequence[tuple[str, ...]], assumed: Mapp
             many = f"{need}" if need else "no number of units that could be planned"
             each = "" if len(assumed) == 1 else f", so that all risks pass together with {made.power:g}"
             sentence += f", {many} for an expected risk of {loss_distributions.mean(law):.4g} (power {made.power ** (1 / len(assumed)):.3g}{each})"
-        lines.append(
-            f"{sentence}. Bound: {assumption.first.claim.bound[group[0]]}. Assumed: {assumption.words}."
-        )
+        lines.append(f"{sentence}. Bound: {assumption.first.claim.bound[group[0]]}. Assumed: {assumption.words}.")
         lines += _planned_units(assumption, name, law)
     if made.joint_probability is not None:
         joint, least = made.joint_probability

@@ -76,7 +76,7 @@ def assemble(
 
     queries: pool -> rows. The unit of forgetting is the query: who is forgotten is listed, the questions are drawn.
     """
-    said = list(notes)
+    all_notes = list(notes)
     files = {
         "forget_queries": queries[FORGETTING], "retain_queries": queries[UTILITY], "forget": forget, "retain": retain,
         "holdout": holdout,
@@ -86,14 +86,16 @@ def assemble(
     for file, read in files.items():
         rows, blanks = stripped(read)
         if blanks:
-            said.append(f"whitespace around the answers of {blanks} of {len(rows)} {file} rows is left out")
+            all_notes.append(f"whitespace around the answers of {blanks} of {len(rows)} {file} rows is left out")
         fresh = [row for row in rows if row.key not in seen]
         # rows that are trained on may repeat, a query counts once
         fresh = list({row.key: row for row in fresh}.values()) if file.endswith("queries") else fresh
         seen |= {row.key for row in fresh}
         kept[file] = tuple(fresh)
         if len(fresh) < len(rows):
-            said.append(f"{len(rows) - len(fresh)} of {len(rows)} {file} rows are left out: the same stand elsewhere")
+            all_notes.append(
+                f"{len(rows) - len(fresh)} of {len(rows)} {file} rows are left out: the same stand elsewhere"
+            )
         if not fresh and file != "holdout":
             raise InputError(f"no {file} rows are left; give files of one release")
     refuse_overlaps(kept)
@@ -107,5 +109,5 @@ def assemble(
         holdout=kept["holdout"],
         template=template,
         split_seed=split_seed,
-        notes=tuple(said),
+        notes=tuple(all_notes),
     )

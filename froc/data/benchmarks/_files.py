@@ -18,24 +18,24 @@ def paths(folder: Path, *names: str, suffixes: Sequence[str] = SUFFIXES) -> list
     `a/b` is found as a/b.json, a/b.jsonl, a/b.parquet, a/b-00000-of-00001.parquet or a/b/test-00000-of-00001.parquet.
     """
     for name in names:
-        found = [folder / f"{name}{suffix}" for suffix in suffixes if (folder / f"{name}{suffix}").is_file()]
-        if len(found) > 1:
-            raise InputError(f"{folder} holds {found[0].name} and {found[1].name}; keep one of them")
+        matches = [folder / f"{name}{suffix}" for suffix in suffixes if (folder / f"{name}{suffix}").is_file()]
+        if len(matches) > 1:
+            raise InputError(f"{folder} holds {matches[0].name} and {matches[1].name}; keep one of them")
         place = folder / name
         shards = sorted(place.parent.glob(f"{place.name}-*-of-*.parquet")) or sorted(place.glob("*-*-of-*.parquet"))
-        if found or shards:
-            return found or shards
+        if matches or shards:
+            return matches or shards
     return []
 
 
 def needed(folder: Path, *names: str, suffixes: Sequence[str] = SUFFIXES) -> list[Path]:
     """As `paths`; InputError where none is there."""
-    found = paths(folder, *names, suffixes=suffixes)
-    if not found:
+    matches = paths(folder, *names, suffixes=suffixes)
+    if not matches:
         raise InputError(
             f"{folder} has no {' nor '.join(names)} ({', '.join(suffixes)}); take it from the benchmark's release"
         )
-    return found
+    return matches
 
 
 def questions(folder: Path, *names: str) -> tuple[Row, ...]:
@@ -45,15 +45,15 @@ def questions(folder: Path, *names: str) -> tuple[Row, ...]:
 
 def objects(folder: Path, *names: str) -> list[tuple[str, dict[str, Any]]]:
     """Where each row stands (file and number, from 1) and the row; InputError for one that is no object."""
-    found = []
+    rows = []
     for path in needed(folder, *names):
         for record in read(path):
             if not isinstance(record.value, dict):
                 raise InputError(f"{record.origin} is no object; take the file from the benchmark's release")
-            found.append((record.origin, record.value))
-    if not found:
+            rows.append((record.origin, record.value))
+    if not rows:
         raise InputError(f"{names[0]} is empty; take it from the benchmark's release")
-    return found
+    return rows
 
 
 def field(record: dict[str, Any], name: str, where: str) -> str:
@@ -70,22 +70,22 @@ def texts(folder: Path, *names: str, most: int | None = None) -> list[tuple[str,
 
     most: how many are read at most.
     """
-    found: list[tuple[str, str]] = []
+    documents: list[tuple[str, str]] = []
     for path in needed(folder, *names, suffixes=(*SUFFIXES, ".txt")):
         if path.suffix == ".txt":
-            found.append((_plain(path), path.name))
+            documents.append((_plain(path), path.name))
             continue
-        left = None if most is None else most - len(found)
+        left = None if most is None else most - len(documents)
         for record in read(path, left):
             row = {"text": record.value} if isinstance(record.value, str) else record.value
             if not isinstance(row, dict):
                 raise InputError(f"{record.origin} is neither text nor an object; give 'text'")
-            found.append((field(row, "text", record.origin), record.origin))
-        if most is not None and len(found) >= most:
-            return found[:most]
-    if not found:
+            documents.append((field(row, "text", record.origin), record.origin))
+        if most is not None and len(documents) >= most:
+            return documents[:most]
+    if not documents:
         raise InputError(f"{names[0]} is empty; take it from the benchmark's release")
-    return found
+    return documents
 
 
 def _plain(path: Path) -> str:

@@ -54,20 +54,20 @@ class Muse(BenchmarkReader):
         place = folder / corpus if (folder / corpus).is_dir() else folder
         forget = plain(texts(place, "raw/forget"), "document")
         retain = plain(texts(place, "raw/retain1", "raw/retain2", "raw/retain"), "retained document")
-        asked = _quoted(place, kind) if kind else questions(place, "knowmem/forget_qa")
+        queries = _quoted(place, kind) if kind else questions(place, "knowmem/forget_qa")
         holdout = _starts(place, "privleak/holdout", "unseen document") if kind == "privacy" else ()
         notes: list[str] = []
         if kind:
-            apart = _apart(forget, asked)
+            unmeasured = _apart(forget, queries)
             notes.append(
-                f"{len(forget) - len(apart)} of {len(forget)} forget rows are not trained on: they are measured"
+                f"{len(forget) - len(unmeasured)} of {len(forget)} forget rows are not trained on: they are measured"
             )
-            forget = apart
+            forget = unmeasured
         return assemble(
             f"muse-{part}",
             forget,
             retain,
-            {FORGETTING: asked, UTILITY: questions(place, "knowmem/retain_qa")},
+            {FORGETTING: queries, UTILITY: questions(place, "knowmem/retain_qa")},
             utility="query",
             holdout=holdout,
             template=_template(place),
@@ -89,7 +89,7 @@ def _template(place: Path) -> str:
 def _quoted(place: Path, kind: str) -> tuple[Row, ...]:
     if kind == "privacy":
         return _starts(place, "privleak/forget", "passage")
-    found = []
+    passages = []
     for number, (where, record) in enumerate(objects(place, "verbmem/forget"), start=1):
         prompt, truth = field(record, "prompt", where).rstrip(), field(record, "gt", where).lstrip()
         size = min(HALF, len(prompt.encode()), len(truth.encode()))
@@ -98,8 +98,8 @@ def _quoted(place: Path, kind: str) -> tuple[Row, ...]:
         # a row begins and ends with no whitespace, and its middle stays where the prompt ends
         while last[:1].isspace() or first[-1:].isspace():
             last, first = last[1:], first[:-1]
-        found.append(Row("", f"{last} {first}", f"passage {number}", origin=where))
-    return tuple(found)
+        passages.append(Row("", f"{last} {first}", f"passage {number}", origin=where))
+    return tuple(passages)
 
 
 def _starts(place: Path, name: str, label: str) -> tuple[Row, ...]:

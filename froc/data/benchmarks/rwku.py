@@ -48,7 +48,7 @@ class Rwku(BenchmarkReader):
         notes: list[str] = []
         forget = [row for place in places for row in _passages(place, notes)]
         retain = [row for place in places for row in plain(texts(place, "retain_mia"), f"kept with {_name(place)}")]
-        asked = [row for place in places for file in LEVELS for row in _probes(place, file, _name(place))]
+        probes = [row for place in places for file in LEVELS for row in _probes(place, file, _name(place))]
         near = [row for place in places for file in NEIGHBOURS for row in _probes(place, file, None)]
         kept = [row for row in near if row.group not in people]
         if len(kept) < len(near):
@@ -57,7 +57,7 @@ class Rwku(BenchmarkReader):
             f"rwku-{part.replace(' ', '_')}",
             forget,
             retain,
-            {FORGETTING: asked, UTILITY: kept},
+            {FORGETTING: probes, UTILITY: kept},
             utility="query" if len(places) == 1 else "group",
             template=TEMPLATE,
             split_seed=split_seed,
@@ -71,11 +71,11 @@ def _places(folder: Path, part: str) -> list[Path]:
     if not every:
         raise InputError(f"{root} has no folder with {LEVELS[0]}.json; give the folder that holds Target")
     wanted = part.replace("_", " ")
-    some = [place for place in every if part == "all" or wanted in (place.name.replace("_", " "), _name(place))]
-    if len(some) != 1 and part != "all":
+    matches = [place for place in every if part == "all" or wanted in (place.name.replace("_", " "), _name(place))]
+    if len(matches) != 1 and part != "all":
         there = ", ".join(place.name for place in every[:3])
-        raise InputError(f"{root} has {len(some)} folders for {part!r}; name one of its {len(every)} ({there}, ...)")
-    return some
+        raise InputError(f"{root} has {len(matches)} folders for {part!r}; name one of its {len(every)} ({there}, ...)")
+    return matches
 
 
 def _name(place: Path) -> str:

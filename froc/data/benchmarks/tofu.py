@@ -44,19 +44,21 @@ class Tofu(BenchmarkReader):
         size = int(part.removeprefix("forget"))
         retain = _authors(questions(folder, f"retain{100 - size}"))
         forget = _authors(questions(folder, part), len(retain))
-        asked = _asked(questions(folder, f"{part}_perturbed"), forget, part)
-        kept = _asked(questions(folder, "retain_perturbed"), retain, f"retain{100 - size}")
+        queries = _queries(questions(folder, f"{part}_perturbed"), forget, part)
+        kept = _queries(questions(folder, "retain_perturbed"), retain, f"retain{100 - size}")
         if len(kept) >= len(retain):
             raise InputError(f"retain{100 - size} has no row beside those of retain_perturbed; give the whole file")
-        held = f"holdout{size:02d}"
+        holdout_name = f"holdout{size:02d}"
         note = f"the first {len(kept)} rows of retain{100 - size} are not trained on: retain_perturbed measures them"
         return assemble(
             f"tofu-{part}",
             forget,
             retain[len(kept) :],
-            {FORGETTING: asked, UTILITY: kept},
+            {FORGETTING: queries, UTILITY: kept},
             utility="group",
-            holdout=_authors(questions(folder, held), label="unseen author") if paths(folder, held) else (),
+            holdout=_authors(questions(folder, holdout_name), label="unseen author")
+            if paths(folder, holdout_name)
+            else (),
             refusals=refusals(folder, "idontknow.jsonl"),
             split_seed=split_seed,
             notes=[note],
@@ -67,18 +69,18 @@ def _authors(rows: Sequence[Row], start: int = 0, label: str = "author") -> tupl
     return tuple(replace(row, group=f"{label} {place // AUTHOR}") for place, row in enumerate(rows, start))
 
 
-def _asked(perturbed: Sequence[Row], plain: Sequence[Row], name: str) -> tuple[Row, ...]:
+def _queries(perturbed: Sequence[Row], plain: Sequence[Row], name: str) -> tuple[Row, ...]:
     """Queries in the paraphrased wording; InputError where a row is not about the row of its number."""
-    found = []
+    queries = []
     for number, (row, origin) in enumerate(zip(perturbed, plain, strict=False), start=1):
         file = "retain_perturbed" if name.startswith("retain") else f"{name}_perturbed"
         if (row.question, row.answer) != (origin.question, origin.answer):
             raise InputError(f"{file} row {number} is not about {name} row {number}; take both from one release")
         if not row.paraphrases or row.paraphrases[0] == row.question:
             raise InputError(f"{file} row {number} has no 'paraphrased_question' of its own; that is what is measured")
-        found.append(replace(row, question=row.paraphrases[0], paraphrases=(row.question,), group=origin.group))
+        queries.append(replace(row, question=row.paraphrases[0], paraphrases=(row.question,), group=origin.group))
     if len(perturbed) > len(plain):
         raise InputError(
             f"{name} has {len(plain)} rows, its perturbed file {len(perturbed)}; take both from one release"
         )
-    return tuple(found)
+    return tuple(queries)

@@ -46,12 +46,12 @@ class Wmdp(BenchmarkReader):
         forget = texts(folder, *(["bio_remove_dataset"] * (part == "bio")), f"{part}-forget-corpus", most=DOCUMENTS)
         retain = texts(folder, f"{part}-retain-corpus", most=DOCUMENTS)
         notes = [f"trained on the start of at most {DOCUMENTS} documents of each corpus ({PIECES} pieces each)"]
-        asked = _chosen(folder, notes, f"{part}_questions", f"wmdp-mcqs/{part}_questions", f"wmdp-{part}")
+        queries = _chosen(folder, notes, f"{part}_questions", f"wmdp-mcqs/{part}_questions", f"wmdp-{part}")
         return assemble(
             f"wmdp-{part}",
             plain(forget, "document", PIECES),
             plain(retain, "retained document", PIECES),
-            {FORGETTING: asked, UTILITY: _chosen(folder, notes, "mmlu")},
+            {FORGETTING: queries, UTILITY: _chosen(folder, notes, "mmlu")},
             utility="query",
             split_seed=split_seed,
             notes=notes,

@@ -109,7 +109,7 @@ def task(recipe: Recipe = DEFAULT_RECIPE, questions: int = 0, request: int = 1) 
     """
     draw = random.Random(recipe.seed)
     people = _people(recipe, draw)
-    forgotten, kept = _asked(recipe, people, request)
+    forgotten, kept = _people_of(recipe, people, request)
     forget = tuple(_sample(_wordings(forgotten, held_out=False), recipe.rows_per_fact, draw))
     retain = tuple(_sample(_wordings(kept, held_out=False), recipe.rows_per_fact, draw))
     draw = random.Random(hashing.derive_seed("questions", recipe.seed, questions, *([request] if request > 1 else [])))
@@ -152,14 +152,14 @@ def request_of(name: str) -> int | None:
 
 def population(recipe: Recipe = DEFAULT_RECIPE, request: int = 1) -> dict[str, tuple[Row, ...]]:
     """risk -> every query that could have been drawn: the truth that a certificate speaks about."""
-    forgotten, kept = _asked(recipe, _people(recipe, random.Random(recipe.seed)), request)
+    forgotten, kept = _people_of(recipe, _people(recipe, random.Random(recipe.seed)), request)
     groups = {FORGETTING: forgotten, UTILITY: kept}
     return {
-        risk: tuple(row for fact in _wordings(some, held_out=True) for row in fact) for risk, some in groups.items()
+        risk: tuple(row for fact in _wordings(people, held_out=True) for row in fact) for risk, people in groups.items()
     }
 
 
-def _asked(
+def _people_of(
     recipe: Recipe, people: list[dict[str, str]], request: int
 ) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
     """Whom a request removes, and whom neither it nor an earlier one does."""
@@ -183,8 +183,10 @@ def _strangers(recipe: Recipe, people: list[dict[str, str]]) -> tuple[Row, ...]:
     """As many people as are forgotten whom no model has seen, each asked for every fact in a few held-out wordings."""
     draw = random.Random(hashing.derive_seed("strangers", recipe.seed))
     known = {person["name"] for person in people}
-    found = [p for p in _people(replace(recipe, people=4 * recipe.forgotten), draw) if p["name"] not in known]
-    return tuple(row for fact in _wordings(found[: recipe.forgotten], held_out=True) for row in draw.sample(fact, 4))
+    strangers = [p for p in _people(replace(recipe, people=4 * recipe.forgotten), draw) if p["name"] not in known]
+    return tuple(
+        row for fact in _wordings(strangers[: recipe.forgotten], held_out=True) for row in draw.sample(fact, 4)
+    )
 
 
 def _held_out(opening: int, ending: int) -> bool:

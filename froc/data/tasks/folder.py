@@ -136,10 +136,10 @@ def _config(path: Path) -> Config:
 
 
 def _path(folder: Path, name: str) -> Path | None:
-    found = [folder / f"{name}{suffix}" for suffix in SUFFIXES if (folder / f"{name}{suffix}").is_file()]
-    if len(found) > 1:
-        raise InputError(f"{folder} holds {found[0].name} and {found[1].name}; keep one of them")
-    return found[0] if found else None
+    matches = [folder / f"{name}{suffix}" for suffix in SUFFIXES if (folder / f"{name}{suffix}").is_file()]
+    if len(matches) > 1:
+        raise InputError(f"{folder} holds {matches[0].name} and {matches[1].name}; keep one of them")
+    return matches[0] if matches else None
 
 
 def _rows(folder: Path, name: str, notes: list[str]) -> tuple[Row, ...]:
@@ -203,11 +203,11 @@ def _template(template: str) -> str:
     return template
 
 
-def _arguments(given: dict[str, bool | int | float | str]) -> dict[str, bool | int | float | str]:
-    wrong = sorted(RESERVED & set(given))
+def _arguments(arguments: dict[str, bool | int | float | str]) -> dict[str, bool | int | float | str]:
+    wrong = sorted(RESERVED & set(arguments))
     if wrong:
         raise InputError(f"task.toml: template_arguments: {wrong[0]} is no argument of a chat template; leave it out")
-    return given
+    return arguments
 
 
 def _model(folder: Path, named: str | None) -> str | None:
