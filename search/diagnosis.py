@@ -9,7 +9,7 @@ from typing import Any
 from froc.data.splits import SearchView
 from froc.data.task import FORGETTING, UTILITY, Row
 from froc.measuring.diagnostics import linear_cka, mia_auc, model_utility, priv_leak
-from froc.measuring.metric import Metric, Observed, Sight
+from froc.measuring.metric import Metric, Observable, Observation
 from froc.measuring.observe import observe
 from froc.metrics.membership import Membership
 from froc.models.base import Base
@@ -17,7 +17,7 @@ from froc.models.batches import Limits, encode
 from froc.models.trainable import Weights
 from froc.plugins import make
 
-SIGHTS: frozenset[Sight] = frozenset({"hidden", "written", "others"})
+OBSERVABLES: frozenset[Observable] = frozenset({"hidden", "written", "others"})
 
 
 def diagnose(base: Base, view: SearchView, weights: Weights) -> dict[str, Any]:
@@ -44,22 +44,22 @@ def diagnose(base: Base, view: SearchView, weights: Weights) -> dict[str, Any]:
     return document
 
 
-def _seen(base: Base, view: SearchView, pool: str) -> Observed:
-    return _look(base, view, tuple(query.row for query in view.queries[pool]), SIGHTS)
+def _seen(base: Base, view: SearchView, pool: str) -> Observation:
+    return _look(base, view, tuple(query.row for query in view.queries[pool]), OBSERVABLES)
 
 
-def _look(base: Base, view: SearchView, rows: tuple[Row, ...], sights: frozenset[Sight]) -> Observed:
+def _look(base: Base, view: SearchView, rows: tuple[Row, ...], observables: frozenset[Observable]) -> Observation:
     encoded = encode(base.tokenizer, rows, view.template, Limits.of(base.model))
-    return observe(base.model, base.tokenizer, encoded, rows, sights)
+    return observe(base.model, base.tokenizer, encoded, rows, observables)
 
 
-def _utility(seen: Observed) -> float:
+def _utility(seen: Observation) -> float:
     wanted: Mapping[str, dict[str, Any]] = {"probability": {}, "rouge_l": {}, "truth_ratio": {"form": "margin"}}
     metrics = [make(Metric, name, params) for name, params in wanted.items()]
     return _four(model_utility([float(m.scores(seen).mean()) for m in metrics if not m.fits(seen.rows)]))
 
 
-def _cka(before: Observed, after: Observed) -> list[float]:
+def _cka(before: Observation, after: Observation) -> list[float]:
     assert before.hidden is not None
     assert after.hidden is not None
     return [_four(linear_cka(before.hidden[:, k], after.hidden[:, k])) for k in range(before.hidden.shape[1])]

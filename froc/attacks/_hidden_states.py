@@ -17,27 +17,29 @@ from transformers import PreTrainedModel
 
 from froc import hashing
 from froc.data.task import Row
-from froc.measuring.metric import Observed, Sight
+from froc.measuring.metric import Observable, Observation
 from froc.models.batches import Batch, Encoded, Stack, chunks
 from froc.models.forward import Pass
 from froc.models.hooks import blocks, pushed
 
-ROWS = 64
+MAX_ROWS = 64
 """Rows that something is optimised on, at most."""
-BATCH = 256
-AT_ONCE = 32
+BATCH_ROWS = 256
+GRADIENT_ROWS = 32
 """Rows of a pass that keeps what its gradient needs."""
-UNSEEN: frozenset[Sight] = frozenset({"written", "continued", "others", "spread", "hidden", "gradient"})
+HIDDEN_OBSERVABLES: frozenset[Observable] = frozenset(
+    {"written", "continued", "others", "token_moments", "hidden", "gradient"}
+)
 """Everything but answer tokens."""
 
 
-def sample(rows: Sequence[Row], seed: int, most: int = ROWS) -> list[Row]:
+def sample(rows: Sequence[Row], seed: int, most: int = MAX_ROWS) -> list[Row]:
     """At most `most` rows, drawn."""
     draw = np.random.default_rng(hashing.derive_seed("sample", seed))
     return [rows[i] for i in sorted(draw.permutation(len(rows))[:most])]
 
 
-class Seen:
+class AnswerRecorder:
     """Hits and log-probabilities of answers, filled in batch by batch; what `froc.measuring.observe` says of a plain model."""
 
     def __init__(self, rows: Sequence[Encoded]) -> None:
@@ -58,12 +60,12 @@ class Seen:
         self._hit[place] = right.cpu().numpy()
         self._logp[place] = -nll.cpu().numpy()
 
-    def observed(self, asked: Sequence[Row]) -> Observed:
+    def observed(self, queries: Sequence[Row]) -> Observation:
         """As metrics read it."""
-        return Observed(self._hit, self._logp, self._length, rows=tuple(asked))
+        return Observation(self._hit, self._logp, self._length, rows=tuple(queries))
 
 
-def batches(model: PreTrainedModel, rows: Sequence[Encoded], size: int = BATCH) -> Iterator[Batch]:
+def batches(model: PreTrainedModel, rows: Sequence[Encoded], size: int = BATCH_ROWS) -> Iterator[Batch]:
     """All rows, in batches of similar length; `Batch.index` says which."""
     stack = Stack(rows, model.device)
     for index in chunks(stack.length, 1024, max(1, size)):

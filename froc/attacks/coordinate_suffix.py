@@ -11,19 +11,19 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from froc import hashing
-from froc.attacks._hidden_states import AT_ONCE, batches, nll, sample, slope
+from froc.attacks._hidden_states import GRADIENT_ROWS, batches, nll, sample, slope
 from froc.data.prompts import PromptFormat
 from froc.data.task import Row
 from froc.hyperparameters import Range, hyper
 from froc.measuring.attack import Attack, Material
-from froc.measuring.metric import Observed, Sight
+from froc.measuring.metric import Observable, Observation
 from froc.measuring.observe import observe
 from froc.models.batches import Batch, Encoded, Limits, encode
 from froc.models.hooks import pushed
 
 Tokens = tuple[int, ...]
 MARK = " |"
-ROWS = 16
+MAX_ROWS = 16
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class CoordinateSuffix(Attack):
     """
 
     allows: ClassVar[str] = "put optimised tokens after the question"
-    hides: ClassVar[frozenset[Sight]] = frozenset({"continued"})
+    hides: ClassVar[frozenset[Observable]] = frozenset({"continued"})
     holds: ClassVar[bool] = True
 
     tokens: int = hyper(5, Range(1, 20))
@@ -56,23 +56,23 @@ class CoordinateSuffix(Attack):
         """Its tokens."""
         return self.tokens
 
-    def looks(
+    def observations(
         self,
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         rows: Sequence[Encoded],
-        asked: Sequence[Row],
-        sights: frozenset[Sight],
+        queries: Sequence[Row],
+        observables: frozenset[Observable],
         material: Material,
-    ) -> Iterator[Observed]:
+    ) -> Iterator[Observation]:
         """Once, with the suffix that was found."""
-        known_rows = sample(material.known, material.seed, ROWS)
+        known_rows = sample(material.known, material.seed, MAX_ROWS)
         known = encode(tokenizer, known_rows, material.template, Limits.of(model))
         places = _ends(tokenizer, known_rows, known, material.template)
         suffix = self._optimised(model, tokenizer, known, places, material.seed)
-        ends = _ends(tokenizer, asked, rows, material.template)
+        ends = _ends(tokenizer, queries, rows, material.template)
         longer = [_with(row, at, suffix) for row, at in zip(rows, ends, strict=True)]
-        yield observe(model, tokenizer, longer, asked, sights)
+        yield observe(model, tokenizer, longer, queries, observables)
 
     def _optimised(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, known: Sequence[Encoded], places: Sequence[int], seed: int
@@ -116,7 +116,7 @@ class CoordinateSuffix(Attack):
 
             return pushed(embeddings, change)
 
-        grad = slope(model, list(batches(model, rows, AT_ONCE)), place, nothing)[1]
+        grad = slope(model, list(batches(model, rows, GRADIENT_ROWS)), place, nothing)[1]
         with torch.no_grad():
             gain = -(grad @ embeddings.weight.float().T)[:, : len(tokenizer)]
             gain[:, [i for i in tokenizer.all_special_ids if i < gain.shape[1]]] = -torch.inf

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from froc.attacks._hidden_states import AT_ONCE, UNSEEN, Seen, batches, sample, slope
+from froc.attacks._hidden_states import GRADIENT_ROWS, HIDDEN_OBSERVABLES, AnswerRecorder, batches, sample, slope
 from froc.data.task import Row
 from froc.hyperparameters import Range, hyper
 from froc.measuring.attack import Attack, Material
-from froc.measuring.metric import Observed, Sight
+from froc.measuring.metric import Observable, Observation
 from froc.measuring.observe import generate
 from froc.models.batches import Batch, Encoded, Limits, encode
 from froc.models.forward import Pass
@@ -29,40 +29,40 @@ class LatentPerturbation(Attack):
     """
 
     allows: ClassVar[str] = "add one vector to the hidden states of every prompt"
-    hides: ClassVar[frozenset[Sight]] = UNSEEN - {"written"}
+    hides: ClassVar[frozenset[Observable]] = HIDDEN_OBSERVABLES - {"written"}
     holds: ClassVar[bool] = True
 
     depth: float = hyper(0.5, Range(0.0, 1.0))
     epsilon: float = hyper(0.5, Range(0.05, 2.0))
     steps: int = hyper(10, Range(1, 50))
 
-    def looks(
+    def observations(
         self,
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         rows: Sequence[Encoded],
-        asked: Sequence[Row],
-        sights: frozenset[Sight],
+        queries: Sequence[Row],
+        observables: frozenset[Observable],
         material: Material,
-    ) -> Iterator[Observed]:
+    ) -> Iterator[Observation]:
         """Once, pushed."""
         layer = round(self.depth * (len(blocks(model)) - 1))
         block = blocks(model)[min(max(layer, 0), len(blocks(model)) - 1)]
         known = encode(tokenizer, sample(material.known, material.seed), material.template, Limits.of(model))
-        push = self._optimised(model, block, list(batches(model, known, AT_ONCE)))
-        seen = Seen(rows)
+        push = self._optimised(model, block, list(batches(model, known, GRADIENT_ROWS)))
+        recorder = AnswerRecorder(rows)
         with torch.inference_mode():
             for batch in batches(model, rows):
                 with pushed(block, _at_prompt(batch, push)):
                     logits = Pass(model, batch, end=False).logits
                 assert logits is not None
-                seen.add(batch, logits)
-        observation = seen.observed(asked)
-        if "written" in sights:
+                recorder.add(batch, logits)
+        observation = recorder.observed(queries)
+        if "written" in observables:
             # the first pass of a generation is over the prompt, the others over one token each
             with pushed(block, lambda out: out + push.to(out.dtype) if out.shape[1] > 1 else out):
                 written = tuple(generate(model, tokenizer, rows))
-            observation = replace(observation, written=written, expected=tuple(row.answer for row in asked))
+            observation = replace(observation, written=written, expected=tuple(row.answer for row in queries))
         yield observation
 
     def _optimised(self, model: PreTrainedModel, block: torch.nn.Module, known: Sequence[Batch]) -> Tensor:

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from froc.attacks._hidden_states import UNSEEN, Seen, batches, lens, sample
+from froc.attacks._hidden_states import HIDDEN_OBSERVABLES, AnswerRecorder, batches, lens, sample
 from froc.data.task import Row
 from froc.hyperparameters import Range, hyper
 from froc.measuring.attack import Attack, Material
-from froc.measuring.metric import Observed, Sight
+from froc.measuring.metric import Observable, Observation
 from froc.models.batches import Encoded, Limits, encode
 from froc.models.forward import Pass
 from froc.models.hooks import blocks
@@ -29,21 +29,21 @@ class LinearProbe(Attack):
     """
 
     allows: ClassVar[str] = "read hidden layers through linear maps learnt on other rows"
-    hides: ClassVar[frozenset[Sight]] = UNSEEN
+    hides: ClassVar[frozenset[Observable]] = HIDDEN_OBSERVABLES
 
     layers: int = hyper(4, Range(1, 8))
     rows: int = hyper(256, Range(32, 1024))
     ridge: float = hyper(1e-2, Range(1e-4, 1.0, log=True))
 
-    def looks(
+    def observations(
         self,
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         rows: Sequence[Encoded],
-        asked: Sequence[Row],
-        sights: frozenset[Sight],
+        queries: Sequence[Row],
+        observables: frozenset[Observable],
         material: Material,
-    ) -> Iterator[Observed]:
+    ) -> Iterator[Observation]:
         """One per chosen layer, from below."""
         last = len(blocks(model)) - 1
         chosen = sorted({int(k) for k in np.linspace(0, last, max(1, self.layers), endpoint=False)})
@@ -52,13 +52,13 @@ class LinearProbe(Attack):
                 tokenizer, sample(material.retain, material.seed, self.rows), material.template, Limits.of(model)
             )
             maps = self._fitted(model, known, chosen, last)
-            seen = [Seen(rows) for _ in chosen]
+            recorder = [AnswerRecorder(rows) for _ in chosen]
             for batch in batches(model, rows):
                 logits_by_layer = lens(model, batch, chosen, lambda k, hidden: _through(maps[k], hidden))
-                for layer_hits, logits in zip(seen, logits_by_layer, strict=True):
+                for layer_hits, logits in zip(recorder, logits_by_layer, strict=True):
                     layer_hits.add(batch, logits)
-        for layer_hits in seen:
-            yield layer_hits.observed(asked)
+        for layer_hits in recorder:
+            yield layer_hits.observed(queries)
 
     def _fitted(
         self, model: PreTrainedModel, rows: Sequence[Encoded], chosen: Sequence[int], last: int

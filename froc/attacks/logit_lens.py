@@ -7,10 +7,10 @@ from typing import ClassVar
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from froc.attacks._hidden_states import BATCH, UNSEEN, Seen, batches, lens
+from froc.attacks._hidden_states import BATCH_ROWS, HIDDEN_OBSERVABLES, AnswerRecorder, batches, lens
 from froc.data.task import Row
 from froc.measuring.attack import Attack, Material
-from froc.measuring.metric import Observed, Sight
+from froc.measuring.metric import Observable, Observation
 from froc.models.batches import Encoded
 from froc.models.hooks import blocks
 
@@ -23,23 +23,23 @@ class LogitLens(Attack):
     """
 
     allows: ClassVar[str] = "read hidden layers through the model's own head"
-    hides: ClassVar[frozenset[Sight]] = UNSEEN
+    hides: ClassVar[frozenset[Observable]] = HIDDEN_OBSERVABLES
 
-    def looks(
+    def observations(
         self,
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         rows: Sequence[Encoded],
-        asked: Sequence[Row],
-        sights: frozenset[Sight],
+        queries: Sequence[Row],
+        observables: frozenset[Observable],
         material: Material,
-    ) -> Iterator[Observed]:
+    ) -> Iterator[Observation]:
         """One per block, from the first to the last."""
         layers = range(len(blocks(model)))
-        seen = [Seen(rows) for _ in layers]
+        recorder = [AnswerRecorder(rows) for _ in layers]
         with torch.inference_mode():
-            for batch in batches(model, rows, BATCH // len(layers)):
-                for layer_hits, logits in zip(seen, lens(model, batch, layers), strict=True):
+            for batch in batches(model, rows, BATCH_ROWS // len(layers)):
+                for layer_hits, logits in zip(recorder, lens(model, batch, layers), strict=True):
                     layer_hits.add(batch, logits)
-        for layer_hits in seen:
-            yield layer_hits.observed(asked)
+        for layer_hits in recorder:
+            yield layer_hits.observed(queries)

@@ -10,11 +10,11 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from froc import hashing
-from froc.attacks._hidden_states import AT_ONCE, batches, nll, sample, slope
+from froc.attacks._hidden_states import GRADIENT_ROWS, batches, nll, sample, slope
 from froc.data.task import Row
 from froc.hyperparameters import Range, hyper
 from froc.measuring.attack import Attack, Material
-from froc.measuring.metric import Observed, Sight
+from froc.measuring.metric import Observable, Observation
 from froc.measuring.observe import observe
 from froc.models.batches import Encoded, Limits, encode
 from froc.models.hooks import pushed
@@ -29,7 +29,7 @@ class SoftPrompt(Attack):
     """
 
     allows: ClassVar[str] = "put learnt embedding vectors before the prompt"
-    hides: ClassVar[frozenset[Sight]] = frozenset({"written", "continued"})
+    hides: ClassVar[frozenset[Observable]] = frozenset({"written", "continued"})
     holds: ClassVar[bool] = True
 
     tokens: int = hyper(4, Range(1, 20))
@@ -41,23 +41,23 @@ class SoftPrompt(Attack):
         """Its tokens."""
         return self.tokens
 
-    def looks(
+    def observations(
         self,
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         rows: Sequence[Encoded],
-        asked: Sequence[Row],
-        sights: frozenset[Sight],
+        queries: Sequence[Row],
+        observables: frozenset[Observable],
         material: Material,
-    ) -> Iterator[Observed]:
+    ) -> Iterator[Observation]:
         """Once, with the prompt that was found."""
         known = encode(tokenizer, sample(material.known, material.seed), material.template, Limits.of(model))
         soft = self._optimised(model, known, material.seed)
         if soft is None:
-            yield observe(model, tokenizer, rows, asked, sights)
+            yield observe(model, tokenizer, rows, queries, observables)
             return
         with _before(model, soft):
-            yield observe(model, tokenizer, [self._longer(row) for row in rows], asked, sights)
+            yield observe(model, tokenizer, [self._longer(row) for row in rows], queries, observables)
 
     def _longer(self, row: Encoded) -> Encoded:
         """With room for the vectors: tokens whose embeddings are replaced."""
@@ -65,7 +65,7 @@ class SoftPrompt(Attack):
 
     def _optimised(self, model: PreTrainedModel, rows: Sequence[Encoded], seed: int) -> Tensor | None:
         """(k, D), or None where no prompt is better than none."""
-        known = list(batches(model, [self._longer(row) for row in rows], AT_ONCE))
+        known = list(batches(model, [self._longer(row) for row in rows], GRADIENT_ROWS))
         least, best = float(nll(model, rows).sum()) / sum(row.answer for row in rows), None
         embeddings = model.get_input_embeddings()
         draw = torch.Generator().manual_seed(hashing.derive_seed("soft prompt", seed))

@@ -40,11 +40,11 @@ class Synonyms(Asking):
         """Every word of the table, its first letter as large as it was."""
         named = set(re.findall(r"\w+", row.group))
 
-        def other(match: re.Match[str]) -> str:
+        def synonym(match: re.Match[str]) -> str:
             word = match[0]
             if word in named:
                 return word
             text = TABLE[word.lower()]
             return text[0].upper() + text[1:] if word[0].isupper() else text
 
-        return [WORD.sub(other, row.question)]
+        return [WORD.sub(synonym, row.question)]

@@ -20,11 +20,11 @@ from froc.measuring.observe import observe
 from froc.models.batches import Encoded
 from froc.models.generation import plainly
 
-CHECKED = 8
+CHECKED_QUERIES = 8
 """Queries of a risk that are asked both ways."""
-TOLERATED = 1
+TOLERATED_DISAGREEMENTS = 1
 """Disagreements that rounding may make: two tokens as likely as each other."""
-LONGEST = 64
+MAX_ANSWER_TOKENS = 64
 """Tokens of an answer up to which it is written out; a long text tells no more."""
 
 
@@ -46,7 +46,7 @@ class Disagreement:
 
 def refuse(differing: Sequence[Disagreement], n_asked: int, prompt: str) -> None:
     """InputError where more of the `n_asked` queries disagree than rounding explains. prompt: how questions are asked, in words."""
-    if len(differing) > TOLERATED or (differing and n_asked <= TOLERATED):
+    if len(differing) > TOLERATED_DISAGREEMENTS or (differing and n_asked <= TOLERATED_DISAGREEMENTS):
         raise InputError(
             f"what the model writes and what the measurement reads disagree on {len(differing)} of {n_asked} queries ({differing[0]}): the "
             f"prompt in use is not the one that the model answers to ({prompt}); mend template, system or arguments in task.toml"
@@ -64,12 +64,14 @@ def disagreements(
 
     rows: queries; encoded: the same as the measurement reads them. Rows of plain text have no question to ask.
     """
-    chosen = [k for k, row in enumerate(rows) if row.question and encoded[k].answer <= LONGEST][:CHECKED]
+    chosen = [k for k, row in enumerate(rows) if row.question and encoded[k].answer <= MAX_ANSWER_TOKENS][
+        :CHECKED_QUERIES
+    ]
     if not chosen:
         return [], 0
     read = [encoded[k] for k in chosen]
-    seen = observe(model, None, read)
-    measured = (seen.hit.sum(axis=1) == seen.length).tolist()
+    observation = observe(model, None, read)
+    measured = (observation.hit.sum(axis=1) == observation.length).tolist()
     texts = [_written(model, tokenizer, rows[k], form, encoded[k].answer) for k in chosen]
     differing = []
     for k, comes, text in zip(chosen, measured, texts, strict=True):

@@ -10,12 +10,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from froc.data.prompts import PromptFormat
 from froc.data.task import Row
-from froc.measuring.metric import Observed, Sight
+from froc.measuring.metric import Observable, Observation
 from froc.models.batches import Encoded
 
 
 def parameters(model: PreTrainedModel) -> dict[str, Parameter]:
-    """name -> parameter of the model as it would be deployed: adapters, which are folded into it by then, stand aside."""
+    """name -> parameter of the model as it would be deployed: without adapters, which are merged before deployment."""
     return {name: p for name, p in model.named_parameters() if ".lora_" not in name}
 
 
@@ -35,49 +35,49 @@ class Material:
 
 @dataclass(frozen=True)
 class Attack(ABC):
-    """allows: what the adversary may do, in one sentence. holds: whether it needs forget rows, whose facts are then not measured.
+    """allows: what the adversary may do, in one sentence. holds: whether it needs forget rows; facts in them are not measured then.
 
-    hides: what cannot be seen under it; a metric that reads that is refused before anything is trained.
+    hides: observables that cannot be observed under it; metrics that read them are refused before anything is trained.
     """
 
     plugin_group: ClassVar[str] = "froc.attacks"
     allows: ClassVar[str]
     holds: ClassVar[bool] = False
-    hides: ClassVar[frozenset[Sight]] = frozenset()
+    hides: ClassVar[frozenset[Observable]] = frozenset()
 
     def fits(self, rows: Sequence[Row], material: Material) -> str:
-        """Why these queries cannot be attacked, with the mend; "" where they can. Said before anything is trained."""
+        """Why these queries cannot be attacked, with the fix; "" where they can. Checked before anything is trained."""
         return ""
 
     def ask(self, rows: Sequence[Row], material: Material) -> Sequence[Sequence[Row]]:
-        """Forms of the queries: each has all n of them, in their order, with the same answers. By default as they are."""
+        """Forms of the queries: each is a list of all n queries in their order, with the same answers. By default the queries themselves."""
         return [rows]
 
     def change(  # noqa: B027  # most attacks leave the model alone
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, material: Material
     ) -> None:
-        """Change the parameters in place; whoever calls puts them back. By default nothing."""
+        """Change the parameters in place; the caller restores them. By default nothing."""
 
-    def looks(
+    def observations(
         self,
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         rows: Sequence[Encoded],
-        asked: Sequence[Row],
-        sights: frozenset[Sight],
+        queries: Sequence[Row],
+        observables: frozenset[Observable],
         material: Material,
-    ) -> Iterator[Observed]:
-        """What is seen of n encoded queries, once per way of looking; each is scored. By default the answer as the model gives it."""
+    ) -> Iterator[Observation]:
+        """One or more observations of n encoded queries; each is scored, and the worst counts. By default one, of the plain model."""
         from froc.measuring.observe import observe
 
-        yield observe(model, tokenizer, rows, asked, sights)
+        yield observe(model, tokenizer, rows, queries, observables)
 
     @property
     def adds(self) -> int:
-        """Tokens that it puts into every prompt, beside what is written in a form."""
+        """Tokens that it adds to every encoded prompt."""
         return 0
 
     @property
     def changes_model(self) -> bool:
-        """Whether it needs the parameters to itself."""
+        """Whether it changes parameters, so that the model cannot be shared meanwhile."""
         return type(self).change is not Attack.change

@@ -18,7 +18,7 @@ from froc.models.batches import Encoded, Stack, chunks
 from froc.models.forward import Pass
 from froc.models.hooks import blocks
 
-BATCH = 64
+BATCH_ROWS = 64
 
 
 def of_reference(base: Base, rows: Sequence[Encoded], metric: Metric) -> NDArray[np.float64]:
@@ -41,15 +41,15 @@ def of_current(base: Base, rows: Sequence[Encoded]) -> NDArray[np.float64]:
 
 
 def _batches(base: Base, rows: Sequence[Encoded]) -> list[NDArray[np.int64]]:
-    return chunks(Stack(rows, base.device).length, 1024, BATCH)
+    return chunks(Stack(rows, base.device).length, 1024, BATCH_ROWS)
 
 
 @torch.inference_mode()
 def _blocks_of(model: PreTrainedModel, rows: Sequence[Encoded], index: NDArray[np.int64]) -> list[Tensor]:
     """L block outputs (B, T, D) of the rows at `index`."""
     depth = len(blocks(model))
-    seen = Pass(model, Stack(rows, model.device).batch(index), end=False, hidden_at=range(depth))
-    return [seen.hidden[layer] for layer in range(depth)]
+    observation = Pass(model, Stack(rows, model.device).batch(index), end=False, hidden_at=range(depth))
+    return [observation.hidden[layer] for layer in range(depth)]
 
 
 @torch.inference_mode()

@@ -1,4 +1,4 @@
-"""Measure a model as it stands under named risks -> per-query losses in thousandths. The last place that sees a tensor."""
+"""A model in its current state and named risks -> per-query losses in thousandths. Nothing after this module handles tensors."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,7 +14,7 @@ from froc.loss_table import SCALE, quantise
 from froc.measuring import layer_patching
 from froc.measuring.attack import Attack, Material
 from froc.measuring.measurement import Measurement
-from froc.measuring.metric import Observed, Sight
+from froc.measuring.metric import Observable, Observation
 from froc.measuring.observe import observe
 from froc.models.base import Base
 from froc.models.batches import Encoded, Limits, encode
@@ -39,7 +39,7 @@ class Average:
 
 @dataclass(frozen=True)
 class Measured:
-    """What one look at a probe's queries gave. losses: (n,) int16 thousandths."""
+    """One measurement of a probe's queries. losses: (n,) int16 thousandths."""
 
     losses: NDArray[np.int16]
     average: Average
@@ -47,11 +47,12 @@ class Measured:
 
 @dataclass(frozen=True)
 class Form:
-    """One form of all queries, encoded once. start: the base model's `Observed`, where a metric reads it."""
+    """One form of all queries (as they are, or as an attack words them), encoded once. start: the base model's `Observation`, where
+    a metric reads it."""
 
-    asked: tuple[Row, ...] = field(repr=False)
+    queries: tuple[Row, ...] = field(repr=False)
     rows: tuple[Encoded, ...] = field(repr=False)
-    start: Observed | None = None
+    start: Observation | None = None
 
 
 @dataclass(frozen=True)
@@ -79,8 +80,8 @@ class Probe:
         return self.plain.rows
 
     @property
-    def sights(self) -> frozenset[Sight]:
-        """What its metric reads beside tokens."""
+    def observables(self) -> frozenset[Observable]:
+        """What its metric reads in addition to answer tokens."""
         return frozenset(self.measurement.metric.reads)
 
 
@@ -96,90 +97,102 @@ def material(view: SearchView, pool: str = "", seed: int = 0) -> Material:
 def probes(
     base: Base, queries: Mapping[str, tuple[Query, ...]], measures: Mapping[str, Measurement], view: SearchView
 ) -> list[Probe]:
-    """Encode the queries of every risk and measure the base model where that is asked for; restores the base."""
+    """Encode the queries of every risk, and measure the base model where the loss or the metric needs it. Restores the base."""
     base.restore()
-    # one for all risks of a pool: an attack that changes the model is carried out once for each material
+    # one material for all risks of a pool: an attack that changes the model runs once per material
     holds = {pool: material(view, pool) for pool in ("", EARLIER)}
     refuse_unfit(view, measures, queries)
     forms: dict[tuple[Row, ...], Form] = {}
     limits = Limits.of(base.model)
 
     def form(rows: Sequence[Row]) -> Form:
-        # risks about the same queries share them, and with them what is seen
+        # risks on the same queries share the form, and so share the forward passes
         key = tuple(rows)
         if key not in forms:
             forms[key] = Form(key, tuple(encode(base.tokenizer, key, view.template, limits)))
         return forms[key]
 
     made = []
-    for risk, some in queries.items():
-        measured, asked = measures[risk], [query.row for query in some]
-        found = holds["" if request_of(measured.pool) is None else EARLIER]
-        plain = form(asked)
-        attacked = tuple(tuple(form(rows) for rows in attack.ask(asked, found)) for attack in measured.attacks)
-        bank = {"": (), "holdout": view.holdout, "forget": view.forget}[measured.metric.bank]
-        probe = Probe(risk, measured, some, plain, attacked, bank=form(bank) if bank else None, material=found)
-        made.append(_started(base, probe))
+    for risk, queries_of_risk in queries.items():
+        measurement, rows = measures[risk], [query.row for query in queries_of_risk]
+        adversary = holds["" if request_of(measurement.pool) is None else EARLIER]
+        plain = form(rows)
+        attacked = tuple(tuple(form(rows) for rows in attack.ask(rows, adversary)) for attack in measurement.attacks)
+        bank = {"": (), "holdout": view.holdout, "forget": view.forget}[measurement.metric.bank]
+        probe = Probe(
+            risk, measurement, queries_of_risk, plain, attacked, bank=form(bank) if bank else None, material=adversary
+        )
+        made.append(_with_base(base, probe))
     return made
 
 
 def refuse_unfit(
     view: SearchView, measures: Mapping[str, Measurement], queries: Mapping[str, Sequence[Query]] | None = None
 ) -> None:
-    """InputError naming the mend where a risk cannot be measured on these queries (the search's by default) at all."""
-    for risk, some in (queries or view.queries).items():
-        one, rows = measures[risk], [query.row for query in some]
-        found = material(view, one.pool)
-        why = one.metric.fits(rows) or next(filter(None, (a.fits(rows, found) for a in one.attacks)), "")
-        if one.metric.bank == "holdout" and not view.holdout:
+    """InputError, with the fix, where a risk cannot be measured on these queries (the search queries by default)."""
+    for risk, queries_of_risk in (queries or view.queries).items():
+        measurement, rows = measures[risk], [query.row for query in queries_of_risk]
+        adversary = material(view, measurement.pool)
+        why = measurement.metric.fits(rows) or next(
+            filter(None, (a.fits(rows, adversary) for a in measurement.attacks)), ""
+        )
+        if measurement.metric.bank == "holdout" and not view.holdout:
             why = "needs rows that the base model has never seen; add a file holdout to the task, or leave the profile away and name the risks you want (--budget paraphrase=0.1)"
-        if any(attack.holds for attack in one.attacks) and not found.known:
+        if any(attack.holds for attack in measurement.attacks) and not adversary.known:
             why = "needs forget rows about facts that are not measured, and there are none; give more forget rows"
-        if "depth" in one.metric.reads and one.attacks:
+        if "depth" in measurement.metric.reads and measurement.attacks:
             why = "is measured without attacks: it compares the model itself with a retrained one"
-        hidden = sorted(frozenset(one.metric.reads) & frozenset().union(*(attack.hides for attack in one.attacks)))
+        hidden = sorted(
+            frozenset(measurement.metric.reads) & frozenset().union(*(attack.hides for attack in measurement.attacks))
+        )
         if hidden:
             why = f"reads what cannot be seen under that attack ({', '.join(hidden)}); take a metric of answer tokens, such as extraction_strength"
         if why:
-            raise InputError(f"risk {risk} ({one}) {why}")
+            raise InputError(f"risk {risk} ({measurement}) {why}")
 
 
-def _started(base: Base, probe: Probe) -> Probe:
-    """With what the base model does, where the loss or the metric reads it."""
-    if "base" in probe.sights:
+def _with_base(base: Base, probe: Probe) -> Probe:
+    """The probe with the base model's scores and observations, where the loss or the metric reads them."""
+    if "base" in probe.observables:
 
         def began(form: Form) -> Form:
-            seen = observe(base.model, base.tokenizer, form.rows, form.asked, probe.sights)
-            if "depth" in probe.sights:
-                seen = replace(seen, depth=layer_patching.of_reference(base, form.rows, probe.measurement.metric))
-            return replace(form, start=seen)
+            observation = observe(base.model, base.tokenizer, form.rows, form.queries, probe.observables)
+            if "depth" in probe.observables:
+                observation = replace(
+                    observation, depth=layer_patching.of_reference(base, form.rows, probe.measurement.metric)
+                )
+            return replace(form, start=observation)
 
-        forms = tuple(tuple(map(began, some)) for some in probe.forms)
+        forms = tuple(tuple(map(began, forms_of_attack)) for forms_of_attack in probe.forms)
         probe = replace(probe, plain=began(probe.plain), forms=forms, bank=probe.bank and began(probe.bank))
     if probe.measurement.drop:
-        seen = look(base, probe)
-        probe = replace(probe, base=probe.measurement.metric.scores(seen), start=averaged(seen, probe.risk))
+        observation = observe_probe(base, probe)
+        probe = replace(
+            probe, base=probe.measurement.metric.scores(observation), start=averaged(observation, probe.risk)
+        )
     return probe
 
 
-def look(base: Base, probe: Probe, some: Sequence[int] | None = None) -> Observed:
-    """What the model as it stands does with the plain queries, or those at `some`: what metrics and averages need."""
-    return _Eyes(base).see(probe, some)
+def observe_probe(base: Base, probe: Probe, places: Sequence[int] | None = None) -> Observation:
+    """What the model in its current state does with the plain queries, or with those at `places`."""
+    return ObservationCache(base).observation(probe, places)
 
 
-def scores(base: Base, probe: Probe, some: Sequence[int] | None = None) -> NDArray[np.float64]:
-    """(n,) scores of the model as it stands, on all plain queries or those at `some`; never NaN."""
-    return probe.measurement.metric.scores(look(base, probe, some))
+def scores(base: Base, probe: Probe, places: Sequence[int] | None = None) -> NDArray[np.float64]:
+    """(n,) scores of the model in its current state on all plain queries, or on those at `places`."""
+    return probe.measurement.metric.scores(observe_probe(base, probe, places))
 
 
-def judged(probe: Probe, seen: Observed, some: Sequence[int] | None = None) -> Measured:
-    """Losses and averages of what was seen of all plain queries, or of those at `some`."""
-    return Measured(_losses(probe, probe.measurement.metric.scores(seen), some), averaged(seen, probe.risk))
+def evaluate(probe: Probe, observation: Observation, places: Sequence[int] | None = None) -> Measured:
+    """Losses and averages from an observation of all plain queries, or of those at `places`."""
+    return Measured(
+        _losses(probe, probe.measurement.metric.scores(observation), places), averaged(observation, probe.risk)
+    )
 
 
-def losses(base: Base, probe: Probe, some: Sequence[int] | None = None) -> NDArray[np.int16]:
+def losses(base: Base, probe: Probe, places: Sequence[int] | None = None) -> NDArray[np.int16]:
     """(n,) whole thousandths of one risk, rounded up. A query that could not be measured counts as the worst loss."""
-    return measured(base, [probe], {probe.risk: some})[probe.risk]
+    return measured(base, [probe], {probe.risk: places})[probe.risk]
 
 
 def absences(base: Base, opened: Sequence[Probe]) -> dict[str, NDArray[np.int16]]:
@@ -195,30 +208,30 @@ def absences(base: Base, opened: Sequence[Probe]) -> dict[str, NDArray[np.int16]
 
 def measured(
     base: Base,
-    some: Sequence[Probe],
+    probes: Sequence[Probe],
     places: Mapping[str, Sequence[int] | None] | None = None,
     judge: "Judge | None" = None,
     worst: Callable[..., NDArray[np.int16]] = np.max,
 ) -> dict[str, NDArray[np.int16]]:
-    """risk -> (n,) losses of the model as it stands; it is left as it was.
+    """risk -> (n,) losses of the model in its current state, which is not changed.
 
-    judge, worst: scores -> thousandths, and which form of a query counts; losses and the largest by default.
-    places: risk -> which queries; all by default. Risks on the same queries share their passes; an attack that changes the
-    model is carried out once for all risks that name it and an adversary who holds the same.
+    judge: scores -> thousandths, losses by default. worst: reduces the forms of a query to one, the maximum by default.
+    places: risk -> indices of its queries, all by default. Risks on the same queries share forward passes; an attack that
+    changes the model runs once for all risks that use it with the same material.
     """
     judge = judge or _losses
-    found: dict[str, list[NDArray[np.int16]]] = {probe.risk: [] for probe in some}
-    where = {probe.risk: None if places is None else places.get(probe.risk) for probe in some}
-    eyes = _Eyes(base, some)
-    for probe in (probe for probe in some if not probe.measurement.attacks):
-        seen = eyes.see(probe, where[probe.risk])
-        found[probe.risk].append(judge(probe, probe.measurement.metric.scores(seen), where[probe.risk]))
-    for attack, held_by in dict.fromkeys((a, id(p.material)) for p in some for a in p.measurement.attacks):
-        same = [probe for probe in some if id(probe.material) == held_by]
+    losses: dict[str, list[NDArray[np.int16]]] = {probe.risk: [] for probe in probes}
+    where = {probe.risk: None if places is None else places.get(probe.risk) for probe in probes}
+    cache = ObservationCache(base, probes)
+    for probe in (probe for probe in probes if not probe.measurement.attacks):
+        observation = cache.observation(probe, where[probe.risk])
+        losses[probe.risk].append(judge(probe, probe.measurement.metric.scores(observation), where[probe.risk]))
+    for attack, material_id in dict.fromkeys((a, id(p.material)) for p in probes for a in p.measurement.attacks):
+        same = [probe for probe in probes if id(probe.material) == material_id]
         wanted = [(probe, k) for probe in same for k, a in enumerate(probe.measurement.attacks) if a == attack]
         for probe, loss in _under(base, attack, wanted, where, judge):
-            found[probe.risk].append(loss)
-    return {risk: worst(np.stack(every), axis=0) for risk, every in found.items()}
+            losses[probe.risk].append(loss)
+    return {risk: worst(np.stack(every), axis=0) for risk, every in losses.items()}
 
 
 def _under(
@@ -228,64 +241,74 @@ def _under(
     where: Mapping[str, Sequence[int] | None],
     judge: "Judge",
 ) -> Iterator[tuple[Probe, NDArray[np.int16]]]:
-    """Losses of risks under one attack, once per form and way of looking."""
-    given = wanted[0][0].material
-    assert given is not None
+    """(probe, losses) of risks under one attack, once per form of the queries and observation of the attack."""
+    adversary_material = wanted[0][0].material
+    assert adversary_material is not None
     with base.scope.opened(base.model, change=attack.changes_model) as model:
-        attack.change(model, base.tokenizer, given)
-        eyes = _Eyes(base)
+        attack.change(model, base.tokenizer, adversary_material)
+        cache = ObservationCache(base)
         for probe, k in wanted:
-            some = where[probe.risk]
+            places = where[probe.risk]
             for form in probe.forms[k]:
-                rows, asked = _at(form.rows, some), _at(form.asked, some)
-                for seen in attack.looks(model, base.tokenizer, rows, asked, probe.sights, given):
-                    seen = eyes.beside(probe, form, seen, some)
-                    yield probe, judge(probe, probe.measurement.metric.scores(seen), some)
+                rows, queries = _at(form.rows, places), _at(form.queries, places)
+                for observation in attack.observations(
+                    model, base.tokenizer, rows, queries, probe.observables, adversary_material
+                ):
+                    observation = cache.with_reference(probe, form, observation, places)
+                    yield probe, judge(probe, probe.measurement.metric.scores(observation), places)
 
 
-class _Eyes:
-    """Looks at one state of the model: what several risks read of the same rows is seen once.
+class ObservationCache:
+    """Observations of one state of the model; risks that read the same rows share one observation.
 
-    some: probes whose sights are taken together.
+    probes: their observables are collected in the same pass.
     """
 
-    def __init__(self, base: Base, some: Sequence[Probe] = ()) -> None:
+    def __init__(self, base: Base, probes: Sequence[Probe] = ()) -> None:
         self._base = base
-        self._seen: dict[tuple[int, str, frozenset[Sight]], Observed] = {}
-        self._sights: dict[int, frozenset[Sight]] = {}
-        for probe in some:
+        self._observations: dict[tuple[int, str, frozenset[Observable]], Observation] = {}
+        self._observables: dict[int, frozenset[Observable]] = {}
+        for probe in probes:
             for form in (probe.plain, probe.bank):
                 if form is not None:
-                    self._sights[id(form.rows)] = self._sights.get(id(form.rows), frozenset()) | probe.sights
+                    self._observables[id(form.rows)] = (
+                        self._observables.get(id(form.rows), frozenset()) | probe.observables
+                    )
 
-    def see(self, probe: Probe, some: Sequence[int] | None) -> Observed:
-        """The plain queries of a risk."""
-        return self.beside(probe, probe.plain, self._look(probe, probe.plain, some), some)
+    def observation(self, probe: Probe, places: Sequence[int] | None) -> Observation:
+        """Of the plain queries of a risk."""
+        return self.with_reference(probe, probe.plain, self._observe(probe, probe.plain, places), places)
 
-    def beside(self, probe: Probe, form: Form, seen: Observed, some: Sequence[int] | None) -> Observed:
-        """What was seen, with what the base model does and the bank, where the metric has them."""
+    def with_reference(
+        self, probe: Probe, form: Form, observation: Observation, places: Sequence[int] | None
+    ) -> Observation:
+        """The observation with the base model's and the bank's, where the metric reads them."""
         if form.start is not None:
-            seen = replace(seen, start=form.start if some is None else form.start.at(some))
+            observation = replace(observation, start=form.start if places is None else form.start.at(places))
         if probe.bank is not None:
-            seen = replace(seen, bank=replace(self._look(probe, probe.bank, None), start=probe.bank.start))
-        return seen
-
-    def _look(self, probe: Probe, form: Form, some: Sequence[int] | None) -> Observed:
-        sights = self._sights.get(id(form.rows), frozenset()) | probe.sights
-        key = id(form.rows), str(some), sights
-        if key not in self._seen:
-            rows, asked = _at(form.rows, some), _at(form.asked, some)
-            seen = observe(self._base.model, self._base.tokenizer, rows, asked, sights)
-            self._seen[key] = (
-                replace(seen, depth=layer_patching.of_current(self._base, rows)) if "depth" in sights else seen
+            observation = replace(
+                observation, bank=replace(self._observe(probe, probe.bank, None), start=probe.bank.start)
             )
-        return self._seen[key]
+        return observation
+
+    def _observe(self, probe: Probe, form: Form, places: Sequence[int] | None) -> Observation:
+        observables = self._observables.get(id(form.rows), frozenset()) | probe.observables
+        key = id(form.rows), str(places), observables
+        if key not in self._observations:
+            rows, queries = _at(form.rows, places), _at(form.queries, places)
+            observation = observe(self._base.model, self._base.tokenizer, rows, queries, observables)
+            self._observations[key] = (
+                replace(observation, depth=layer_patching.of_current(self._base, rows))
+                if "depth" in observables
+                else observation
+            )
+        return self._observations[key]
 
 
-def averaged(seen: Observed, risk: str) -> Average:
-    """Mean loss and accuracy. A query that could not be measured counts as the worst: not forgotten, or all spoiled."""
-    loss = -(seen.logp.astype(np.float64).sum(axis=1) / seen.length)
-    accuracy = seen.hit.sum(axis=1) / seen.length
+def averaged(observation: Observation, risk: str) -> Average:
+    """Mean loss and accuracy. Failed queries count as fully remembered (forgetting) or fully degraded (utility)."""
+    loss = -(observation.logp.astype(np.float64).sum(axis=1) / observation.length)
+    accuracy = observation.hit.sum(axis=1) / observation.length
     failed = np.isnan(loss)
     worst, wrong = (CAP, 0.0) if risk == UTILITY else (0.0, 1.0)
     loss = np.where(failed, worst, loss.clip(0.0, CAP))
@@ -293,12 +316,12 @@ def averaged(seen: Observed, risk: str) -> Average:
     return Average(float(f"{abs(loss.mean()):.4g}"), round(float(accuracy.mean()), 4))
 
 
-def _at(values: Sequence[T], some: Sequence[int] | None) -> Sequence[T]:
-    return values if some is None else [values[i] for i in some]
+def _at(values: Sequence[T], places: Sequence[int] | None) -> Sequence[T]:
+    return values if places is None else [values[i] for i in places]
 
 
 Judge = Callable[[Probe, NDArray[np.float64], Sequence[int] | None], NDArray[np.int16]]
-"""Scores of a risk's queries, or of those at some places -> whole thousandths."""
+"""(probe, scores of its queries, their places or None for all) -> whole thousandths."""
 
 
 def _absences(_probe: Probe, scores: NDArray[np.float64], _places: Sequence[int] | None) -> NDArray[np.int16]:
@@ -306,9 +329,9 @@ def _absences(_probe: Probe, scores: NDArray[np.float64], _places: Sequence[int]
     return np.where(failed, SCALE, quantise(1.0 - np.where(failed, 0.0, scores).clip(0.0, 1.0))).astype(np.int16)
 
 
-def _losses(probe: Probe, found: NDArray[np.float64], some: Sequence[int] | None) -> NDArray[np.int16]:
+def _losses(probe: Probe, scores: NDArray[np.float64], places: Sequence[int] | None) -> NDArray[np.int16]:
     if probe.base is not None:
-        found = np.clip((probe.base if some is None else probe.base[list(some)]) - found, 0.0, 1.0)
-    failed = ~np.isfinite(found)
-    whole = quantise(np.where(failed, 1.0, found))
+        scores = np.clip((probe.base if places is None else probe.base[list(places)]) - scores, 0.0, 1.0)
+    failed = ~np.isfinite(scores)
+    whole = quantise(np.where(failed, 1.0, scores))
     return np.where(failed, SCALE, whole).astype(np.int16)

@@ -1,4 +1,4 @@
-"""The contract of metrics: a score per query in [0, 1], read from what was observed of the model."""
+"""The contract of metrics: one score in [0, 1] per query, computed from an observation of the model."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from froc.data.task import Row
 
-Sight = Literal["written", "continued", "others", "spread", "hidden", "gradient", "base", "depth"]
-"""What a metric may ask to be observed beside the answer's tokens; see `Observed`."""
+Observable = Literal["written", "continued", "others", "token_moments", "hidden", "gradient", "base", "depth"]
+"""Parts of an `Observation` that a metric may need in addition to answer tokens."""
 
 
 @dataclass(frozen=True)
-class Observed:
-    """What was seen of n queries; A is the longest answer in tokens. Optional parts are None where nobody reads them.
+class Observation:
+    """What a model did with n queries; A is the longest answer in tokens. Optional parts are None where no metric reads them.
 
     hit: (n, A) bool, the most likely token was the answer's, given all answer tokens before it.
     logp: (n, A) float32, log-probability of the answer's token, nats. length: (n,) int, answer tokens; entries past a
@@ -25,11 +25,11 @@ class Observed:
     continued: n texts, greedy continuations of each text's first half, beside rest: what stands there.
     others: (n, K, 2) float32, sum and mean over tokens of the log-probability of each row's other answers, NaN where a row
     has fewer; restated: (n, 2) the same of its restated answer, NaN where it has none.
-    spread: (n, A, 2) float32, mean and standard deviation of the log-probability of a token drawn from the model itself.
+    token_moments: (n, A, 2) float32, mean and standard deviation of the log-probability of a token drawn from the model itself.
     hidden: (n, L, D) float32, output of each transformer block where the answer is about to begin.
     gradient: (n,) float64, norm of the gradient of the answer's mean loss.
     depth: (n, L) float64, log-probability per answer token, nats, that the base model loses when the output of one of its
-    blocks is replaced by this model's. start: the base model's `Observed` of the same queries (its `depth`: the retrained
+    blocks is replaced by this model's. start: the base model's `Observation` of the same queries (its `depth`: the retrained
     model's). bank: of rows that queries are compared with.
     """
 
@@ -43,12 +43,12 @@ class Observed:
     rest: tuple[str, ...] | None = None
     others: NDArray[np.float32] | None = None
     restated: NDArray[np.float32] | None = None
-    spread: NDArray[np.float32] | None = None
+    token_moments: NDArray[np.float32] | None = None
     hidden: NDArray[np.float32] | None = None
     gradient: NDArray[np.float64] | None = None
     depth: NDArray[np.float64] | None = None
-    start: "Observed | None" = None
-    bank: "Observed | None" = None
+    start: "Observation | None" = None
+    bank: "Observation | None" = None
 
     @property
     def mean_logp(self) -> NDArray[np.float64]:
@@ -57,69 +57,69 @@ class Observed:
         return np.minimum(mean, 0.0)
 
     def measured(self, values: NDArray[Any]) -> NDArray[np.float64]:
-        """(n,) the values, and NaN where the model gave no number for an answer's token."""
+        """(n,) the values, NaN where the log-probability of an answer token is NaN."""
         return np.where(np.isnan(self.logp).any(axis=1), np.nan, values)
 
-    def and_then(self, other: "Observed") -> "Observed":
-        """What was seen of these queries, followed by what was seen of others; the bank is the first's."""
-        found = {name: _joined(getattr(self, name), getattr(other, name)) for name in _PARTS}
-        start = self.start.and_then(other.start) if self.start and other.start else None
-        return Observed(**found, start=start, bank=self.bank)
+    def and_then(self, following: "Observation") -> "Observation":
+        """This observation and one of further queries, in this order; the bank is this one's."""
+        parts = {name: _joined(getattr(self, name), getattr(following, name)) for name in _PARTS}
+        start = self.start.and_then(following.start) if self.start and following.start else None
+        return Observation(**parts, start=start, bank=self.bank)
 
-    def at(self, some: Sequence[int]) -> "Observed":
-        """Of the queries at `some` alone."""
-        index = list(some)
-        found = {name: _picked(getattr(self, name), index) for name in _PARTS}
-        return replace(self, **found, start=self.start and self.start.at(index))
+    def at(self, places: Sequence[int]) -> "Observation":
+        """The observation of the queries at `places`."""
+        index = list(places)
+        parts = {name: _picked(getattr(self, name), index) for name in _PARTS}
+        return replace(self, **parts, start=self.start and self.start.at(index))
 
 
 _PARTS = (
-    "hit", "logp", "length", "rows", "written", "expected", "continued", "rest", "others", "restated", "spread", "hidden",
+    "hit", "logp", "length", "rows", "written", "expected", "continued", "rest", "others", "restated", "token_moments", "hidden",
     "gradient", "depth",
 )  # fmt: skip
 
 
-def _joined(one: Any, two: Any) -> Any:
-    if one is None or two is None:
+def _joined(first: Any, second: Any) -> Any:
+    if first is None or second is None:
         return None
-    if isinstance(one, tuple):
-        return one + two
-    if one.ndim > 1:
-        wide = max(one.shape[1], two.shape[1])
-        blank = np.nan if one.dtype.kind == "f" and one.ndim == 3 else 0
-        one, two = (
-            np.pad(some, ((0, 0), (0, wide - some.shape[1]), *[(0, 0)] * (some.ndim - 2)), constant_values=blank)
-            for some in (one, two)
+    if isinstance(first, tuple):
+        return first + second
+    if first.ndim > 1:
+        width = max(first.shape[1], second.shape[1])
+        blank = np.nan if first.dtype.kind == "f" and first.ndim == 3 else 0
+        first, second = (
+            np.pad(part, ((0, 0), (0, width - part.shape[1]), *[(0, 0)] * (part.ndim - 2)), constant_values=blank)
+            for part in (first, second)
         )
-    return np.concatenate([one, two])
+    return np.concatenate([first, second])
 
 
-def _picked(some: Any, index: list[int]) -> Any:
-    if some is None or len(some) == 0:
-        return some
-    return tuple(some[i] for i in index) if isinstance(some, tuple) else some[index]
+def _picked(part: Any, index: list[int]) -> Any:
+    if part is None or len(part) == 0:
+        return part
+    return tuple(part[i] for i in index) if isinstance(part, tuple) else part[index]
 
 
 @dataclass(frozen=True)
 class Metric(ABC):
     """A score per query.
 
-    one_means: what 1.0 says, in one sentence. reads: what must be observed beside tokens. bank: rows that queries are
-    compared with: `holdout` (the task's, never seen by the base model) or `forget` (the rows trained on). binary: scores are
-    0 or 1 only. finds: `knowledge`, or `faults`, which are bad on any queries.
+    one_means: meaning of a score of 1, in one sentence. reads: observables it needs in addition to answer tokens. bank: rows
+    that queries are compared with: `holdout` (the task's, never seen by the base model) or `forget` (the rows trained on).
+    binary: scores are 0 or 1 only. finds: `knowledge`, or `faults` (such as refusals), which are losses on any queries.
     """
 
     plugin_group: ClassVar[str] = "froc.metrics"
     one_means: ClassVar[str]
-    reads: ClassVar[tuple[Sight, ...]] = ()
+    reads: ClassVar[tuple[Observable, ...]] = ()
     bank: ClassVar[Literal["", "holdout", "forget"]] = ""
     binary: ClassVar[bool] = False
     finds: ClassVar[Literal["knowledge", "faults"]] = "knowledge"
 
     @abstractmethod
-    def scores(self, seen: Observed) -> NDArray[np.float64]:
-        """(n,) in [0, 1]; NaN where a query could not be measured, which counts as the worst loss."""
+    def scores(self, observation: Observation) -> NDArray[np.float64]:
+        """(n,) scores in [0, 1]; NaN where a query could not be measured, which counts as a loss of 1."""
 
     def fits(self, rows: Sequence[Row]) -> str:
-        """Why these queries cannot be measured, with the mend; "" where they can. Said before anything is trained."""
+        """Why these queries cannot be measured, with the fix; "" where they can. Checked before anything is trained."""
         return ""

@@ -1,4 +1,4 @@
-"""Run a model over queries -> what is seen of them. One teacher-forced pass gives tokens; the rest only where asked for.
+"""A model and encoded queries -> `Observation`. One teacher-forced pass gives answer tokens; the rest only where it is read.
 
 Shapes: n queries, A tokens of the longest answer, T tokens of the longest row, L blocks, D width, V vocabulary.
 """
@@ -14,13 +14,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from froc.data.prompts import apart
 from froc.data.rows import Row
-from froc.measuring.metric import Observed, Sight
+from froc.measuring.metric import Observable, Observation
 from froc.models.batches import Encoded, Limits, Stack, chunks
 from froc.models.forward import Pass
 from froc.models.generation import likeliest
 from froc.models.hooks import blocks
 
-BATCH = 256
+BATCH_ROWS = 256
 VERBATIM = 128
 """Tokens that a text is continued by at most (MUSE 2407.06460, C1)."""
 
@@ -29,61 +29,68 @@ def observe(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase | None,
     rows: Sequence[Encoded],
-    asked: Sequence[Row] = (),
-    sights: frozenset[Sight] = frozenset(),
-    size: int = BATCH,
-) -> Observed:
+    queries: Sequence[Row] = (),
+    observables: frozenset[Observable] = frozenset(),
+    size: int = BATCH_ROWS,
+) -> Observation:
     """What a model does with encoded queries.
 
-    asked: the queries themselves; sights: what is looked at beside the answer's tokens. NaN logits give NaN log-probabilities.
+    queries: the rows that were encoded. observables: what to observe in addition to answer tokens. NaN logits give NaN
+    log-probabilities.
     """
-    seen = replace(_tokens(model, rows, size, "spread" in sights, "hidden" in sights), rows=tuple(asked))
-    if "others" in sights:
+    observation = replace(
+        _tokens(model, rows, size, "token_moments" in observables, "hidden" in observables), rows=tuple(queries)
+    )
+    if "others" in observables:
         assert tokenizer is not None
-        seen = replace(seen, **_others(model, tokenizer, rows, asked, size))
-    if "written" in sights:
+        observation = replace(observation, **_others(model, tokenizer, rows, queries, size))
+    if "written" in observables:
         assert tokenizer is not None
         written = tuple(generate(model, tokenizer, rows))
-        seen = replace(seen, written=written, expected=tuple(row.answer for row in asked))
-    if "continued" in sights:
+        observation = replace(observation, written=written, expected=tuple(row.answer for row in queries))
+    if "continued" in observables:
         assert tokenizer is not None
         continued, rest = _continued(model, tokenizer, rows)
-        seen = replace(seen, continued=continued, rest=rest)
-    if "gradient" in sights:
-        seen = replace(seen, gradient=_gradients(model, rows))
-    return seen
+        observation = replace(observation, continued=continued, rest=rest)
+    if "gradient" in observables:
+        observation = replace(observation, gradient=_gradients(model, rows))
+    return observation
 
 
 @torch.inference_mode()
-def _tokens(model: PreTrainedModel, rows: Sequence[Encoded], size: int, spread: bool, hidden: bool) -> Observed:
+def _tokens(
+    model: PreTrainedModel, rows: Sequence[Encoded], size: int, token_moments: bool, hidden: bool
+) -> Observation:
     """One teacher-forced pass over rows; shared by all metrics that read it."""
     length = np.array([row.answer for row in rows], dtype=np.int64)
     hit = np.zeros((len(rows), int(length.max())), dtype=bool)
     logp = np.zeros(hit.shape, dtype=np.float32)
-    spreads = np.zeros((*hit.shape, 2), dtype=np.float32) if spread else None
+    moments = np.zeros((*hit.shape, 2), dtype=np.float32) if token_moments else None
     depth, width = len(blocks(model)), int(model.config.get_text_config().hidden_size)
     states = np.zeros((len(rows), depth, width), dtype=np.float32) if hidden else None
     stack = Stack(rows, next(model.parameters()).device)
     for index in chunks(stack.length, 1024, size):
         batch = stack.batch(index)
-        seen = Pass(model, batch, end=False, hidden_at=range(depth) if hidden else ())
-        assert seen.logits is not None
-        logits = seen.logits.float()
+        observation = Pass(model, batch, end=False, hidden_at=range(depth) if hidden else ())
+        assert observation.logits is not None
+        logits = observation.logits.float()
         # NaN wherever one logit is; a token that a model rules out (-inf) makes no other one wrong
-        right = (logits.argmax(-1) == seen.target) & torch.isfinite(seen.nll)
-        place = index[seen.row], seen.column + 1 - stack.start[index][seen.row]
+        right = (logits.argmax(-1) == observation.target) & torch.isfinite(observation.nll)
+        place = index[observation.row], observation.column + 1 - stack.start[index][observation.row]
         hit[place] = right.cpu().numpy()
-        logp[place] = -seen.nll.cpu().numpy()
-        if spreads is not None:
-            spreads[place] = _spread(logits).cpu().numpy()
+        logp[place] = -observation.nll.cpu().numpy()
+        if moments is not None:
+            moments[place] = _token_moments(logits).cpu().numpy()
         if states is not None:
             last = torch.from_numpy(batch.start - 1).to(batch.ids.device)
-            one = torch.arange(len(index), device=batch.ids.device)
-            states[index] = torch.stack([seen.hidden[k][one, last].float() for k in range(depth)], 1).cpu().numpy()
-    return Observed(hit, logp, length, spread=spreads, hidden=states)
+            row_index = torch.arange(len(index), device=batch.ids.device)
+            states[index] = (
+                torch.stack([observation.hidden[k][row_index, last].float() for k in range(depth)], 1).cpu().numpy()
+            )
+    return Observation(hit, logp, length, token_moments=moments, hidden=states)
 
 
-def _spread(logits: torch.Tensor) -> torch.Tensor:
+def _token_moments(logits: torch.Tensor) -> torch.Tensor:
     """(N, 2) mean and standard deviation of log p(v) for v drawn from p, for (N, V) logits."""
     # a token that is ruled out (-inf) has no share in either
     log = torch.log_softmax(logits, -1).clamp_min(-1e4)
@@ -94,43 +101,49 @@ def _spread(logits: torch.Tensor) -> torch.Tensor:
 
 
 def _others(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: Sequence[Encoded], asked: Sequence[Row], size: int
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Sequence[Encoded],
+    queries: Sequence[Row],
+    size: int,
 ) -> dict[str, Any]:
     """Log-probabilities of each row's other answers, and of its restated one, after the same prompt."""
-    most = max((len(row.others) for row in asked), default=0)
-    found = np.full((len(rows), most + 1, 2), np.nan, dtype=np.float32)
-    texts = [(i, k, text) for i, row in enumerate(asked) for k, text in enumerate((row.restated, *row.others)) if text]
+    n_others = max((len(row.others) for row in queries), default=0)
+    log_p = np.full((len(rows), n_others + 1, 2), np.nan, dtype=np.float32)
+    texts = [
+        (i, k, text) for i, row in enumerate(queries) for k, text in enumerate((row.restated, *row.others)) if text
+    ]
     if texts:
-        told = apart(tokenizer, [_after(rows[i], tokenizer, text) for i, _, text in texts])
-        made = [
+        answer_ids = apart(tokenizer, [_after(rows[i], tokenizer, text) for i, _, text in texts])
+        encoded = [
             Encoded((*rows[i].ids[: rows[i].prompt], *ids), rows[i].prompt, len(ids))
-            for (i, _, _), ids in zip(texts, told, strict=True)
+            for (i, _, _), ids in zip(texts, answer_ids, strict=True)
         ]
         limits = Limits.of(model)
-        for (i, _, _), row in zip(texts, made, strict=True):
-            limits.refuse(row.ids, asked[i].at("queries", i + 1))
-        seen = _tokens(model, made, size, spread=False, hidden=False)
-        total = seen.logp.sum(axis=1, dtype=np.float64)
-        for (i, k, _), whole, count in zip(texts, total, seen.length, strict=True):
-            found[i, k] = whole, whole / count
-    return {"restated": found[:, 0], "others": found[:, 1:]}
+        for (i, _, _), row in zip(texts, encoded, strict=True):
+            limits.refuse(row.ids, queries[i].at("queries", i + 1))
+        observation = _tokens(model, encoded, size, token_moments=False, hidden=False)
+        total = observation.logp.sum(axis=1, dtype=np.float64)
+        for (i, k, _), whole, count in zip(texts, total, observation.length, strict=True):
+            log_p[i, k] = whole, whole / count
+    return {"restated": log_p[:, 0], "others": log_p[:, 1:]}
 
 
 def _after(row: Encoded, tokenizer: PreTrainedTokenizerBase, text: str) -> str:
     """A text as the answer stands after its prompt: with a blank before it where the answer has one."""
     # some tokenizers leave out the blank of a text's first token
-    lead, both = (
+    lead, with_next = (
         str(tokenizer.decode(list(row.ids[max(0, row.prompt - 1) : stop]))) for stop in (row.prompt, row.prompt + 1)
     )
-    return f" {text.strip()}" if both[len(lead) :].startswith(" ") else text.strip()
+    return f" {text.strip()}" if with_next[len(lead) :].startswith(" ") else text.strip()
 
 
 def generate(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: Sequence[Encoded], size: int = BATCH
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: Sequence[Encoded], size: int = BATCH_ROWS
 ) -> list[str]:
     """Greedy continuations of the prompts, as `froc.models.generation.likeliest` writes them."""
-    told = [list(ids) for ids in likeliest(model, tokenizer, rows, size)]
-    return list(tokenizer.batch_decode(told, skip_special_tokens=True)) if told else []
+    token_ids = [list(ids) for ids in likeliest(model, tokenizer, rows, size)]
+    return list(tokenizer.batch_decode(token_ids, skip_special_tokens=True)) if token_ids else []
 
 
 def _continued(
@@ -153,19 +166,19 @@ def _continued(
 
 def _gradients(model: PreTrainedModel, rows: Sequence[Encoded]) -> NDArray[np.float64]:
     """(n,) Euclidean norm over all parameters of the gradient of each row's mean loss; one backward pass a row."""
-    some = {name: p for name, p in model.named_parameters() if p.dtype.is_floating_point}
-    before = {name: p.requires_grad for name, p in some.items()}
+    trained = {name: p for name, p in model.named_parameters() if p.dtype.is_floating_point}
+    before = {name: p.requires_grad for name, p in trained.items()}
     stack = Stack(rows, next(model.parameters()).device)
     norms = np.zeros(len(rows))
     try:
-        for p in some.values():
+        for p in trained.values():
             p.requires_grad_(True)
         for i in range(len(rows)):
             with torch.enable_grad():
                 loss = Pass(model, stack.batch([i]), end=False).nll.mean()
-                found = torch.autograd.grad(loss, list(some.values()), allow_unused=True)
-            norms[i] = float(torch.stack([g.double().square().sum() for g in found if g is not None]).sum().sqrt())
+                gradients = torch.autograd.grad(loss, list(trained.values()), allow_unused=True)
+            norms[i] = float(torch.stack([g.double().square().sum() for g in gradients if g is not None]).sum().sqrt())
     finally:
-        for name, p in some.items():
+        for name, p in trained.items():
             p.requires_grad_(before[name])
     return norms

@@ -6,17 +6,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from froc.data.task import Row
-from froc.measuring.metric import Observed
+from froc.measuring.metric import Observation
 
 
-def wrong(seen: Observed) -> NDArray[np.float64]:
+def wrong(observation: Observation) -> NDArray[np.float64]:
     """(n, K) log-probability per token of each row's other answers; -inf where a row has fewer.
 
     A whole row is NaN where it has none, or where the model gave no number for one.
     """
-    assert seen.others is not None
-    mean = seen.others[:, :, 1].astype(np.float64)
-    n_others = np.array([len(row.others) for row in seen.rows])[:, None]
+    assert observation.others is not None
+    mean = observation.others[:, :, 1].astype(np.float64)
+    n_others = np.array([len(row.others) for row in observation.rows])[:, None]
     log_p = np.where(np.arange(mean.shape[1]) < n_others, mean, -np.inf)
     return np.where((n_others == 0) | np.isnan(log_p).any(axis=1, keepdims=True), np.nan, log_p)
 

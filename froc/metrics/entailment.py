@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from froc.data.task import Row
-from froc.measuring.metric import Metric, Observed, Sight
+from froc.measuring.metric import Metric, Observable, Observation
 
 SIZE = 32
 
@@ -27,17 +27,19 @@ class Entailment(Metric):
     """
 
     judge: str = ""
-    reads: ClassVar[tuple[Sight, ...]] = ("written",)
+    reads: ClassVar[tuple[Observable, ...]] = ("written",)
     one_means: ClassVar[str] = "the judge is certain that what is written says the answer"
 
-    def scores(self, seen: Observed) -> NDArray[np.float64]:
+    def scores(self, observation: Observation) -> NDArray[np.float64]:
         """(n,) probability of entailment."""
-        assert seen.written is not None
-        assert seen.expected is not None
-        asked = [row.question for row in seen.rows]
-        premises = [f"{question} {text}".strip() for question, text in zip(asked, seen.written, strict=True)]
-        hypotheses = [f"{question} {text}".strip() for question, text in zip(asked, seen.expected, strict=True)]
-        return seen.measured(_entailed(self.judge, premises, hypotheses))
+        assert observation.written is not None
+        assert observation.expected is not None
+        questions = [row.question for row in observation.rows]
+        premises = [f"{question} {text}".strip() for question, text in zip(questions, observation.written, strict=True)]
+        hypotheses = [
+            f"{question} {text}".strip() for question, text in zip(questions, observation.expected, strict=True)
+        ]
+        return observation.measured(_entailed(self.judge, premises, hypotheses))
 
     def fits(self, rows: Sequence[Row]) -> str:
         """The judge must be there."""

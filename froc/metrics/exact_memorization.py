@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from froc.measuring.metric import Metric, Observed
+from froc.measuring.metric import Metric, Observation
 
 
 @dataclass(frozen=True)
@@ -15,6 +15,6 @@ class ExactMemorization(Metric):
 
     one_means: ClassVar[str] = "every token of the answer is predicted from the tokens before it"
 
-    def scores(self, seen: Observed) -> NDArray[np.float64]:
+    def scores(self, observation: Observation) -> NDArray[np.float64]:
         """(n,) right tokens over answer length."""
-        return seen.measured(seen.hit.sum(axis=1) / seen.length)
+        return observation.measured(observation.hit.sum(axis=1) / observation.length)

@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from froc.measuring.metric import Metric, Observed
+from froc.measuring.metric import Metric, Observation
 
 
 @dataclass(frozen=True)
@@ -19,9 +19,9 @@ class ExtractionStrength(Metric):
 
     one_means: ClassVar[str] = "the whole answer follows from the question alone"
 
-    def scores(self, seen: Observed) -> NDArray[np.float64]:
+    def scores(self, observation: Observation) -> NDArray[np.float64]:
         """(n,) longest correct suffix over answer length."""
-        place = np.arange(seen.hit.shape[1])
-        wrong = ~seen.hit & (place < seen.length[:, None])
+        place = np.arange(observation.hit.shape[1])
+        wrong = ~observation.hit & (place < observation.length[:, None])
         last_wrong = np.where(wrong, place, -1).max(axis=1, initial=-1)
-        return seen.measured((seen.length - 1 - last_wrong) / seen.length)
+        return observation.measured((observation.length - 1 - last_wrong) / observation.length)

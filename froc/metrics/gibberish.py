@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from froc.measuring.metric import Metric, Observed, Sight
+from froc.measuring.metric import Metric, Observable, Observation
 from froc.metrics.rouge_l import words
 
 
@@ -22,14 +22,14 @@ class Gibberish(Metric):
     is gibberish altogether. What is wrong but well formed is not found, nor repetition where no blanks part the words.
     """
 
-    reads: ClassVar[tuple[Sight, ...]] = ("written",)
+    reads: ClassVar[tuple[Observable, ...]] = ("written",)
     one_means: ClassVar[str] = "what is written is no language: nothing, signs, or one thing over and over"
     finds: ClassVar[Literal["knowledge", "faults"]] = "faults"
 
-    def scores(self, seen: Observed) -> NDArray[np.float64]:
+    def scores(self, observation: Observation) -> NDArray[np.float64]:
         """(n,) the larger share."""
-        assert seen.written is not None
-        return seen.measured(np.array([gibberish(text) for text in seen.written], dtype=np.float64))
+        assert observation.written is not None
+        return observation.measured(np.array([gibberish(text) for text in observation.written], dtype=np.float64))
 
 
 def gibberish(text: str) -> float:

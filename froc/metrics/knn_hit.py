@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from froc.data.task import Row
 from froc.errors import InputError
 from froc.hyperparameters import Range, hyper
-from froc.measuring.metric import Metric, Observed, Sight
+from froc.measuring.metric import Metric, Observable, Observation
 
 
 @dataclass(frozen=True)
@@ -26,21 +26,21 @@ class KnnHit(Metric):
 
     k: int = hyper(5, Range(1, 50))
     layer: int = -1
-    reads: ClassVar[tuple[Sight, ...]] = ("hidden",)
+    reads: ClassVar[tuple[Observable, ...]] = ("hidden",)
     bank: ClassVar[Literal["", "holdout", "forget"]] = "forget"
     one_means: ClassVar[str] = "the model represents the question like those of others that have the same answer"
     binary: ClassVar[bool] = True
 
-    def scores(self, seen: Observed) -> NDArray[np.float64]:
+    def scores(self, observation: Observation) -> NDArray[np.float64]:
         """(n,) 0 or 1."""
-        assert seen.bank is not None
-        mine, theirs = self._features(seen), self._features(seen.bank)
+        assert observation.bank is not None
+        mine, theirs = self._features(observation), self._features(observation.bank)
         answers, labels = np.unique(
-            [row.answer for observed in (seen, seen.bank) for row in observed.rows], return_inverse=True
+            [row.answer for observed in (observation, observation.bank) for row in observed.rows], return_inverse=True
         )
-        groups = np.unique([row.group for observed in (seen, seen.bank) for row in observed.rows], return_inverse=True)[
-            1
-        ]
+        groups = np.unique(
+            [row.group for observed in (observation, observation.bank) for row in observed.rows], return_inverse=True
+        )[1]
         labels_asked, labels_of_bank = np.split(labels, [len(mine)])
         same = labels_asked[:, None] == labels_of_bank
         other_group = groups[: len(mine), None] != groups[len(mine) :]
@@ -52,15 +52,15 @@ class KnnHit(Metric):
         own = (voted == labels_asked[:, None]).sum(axis=1)
         hit = (own > 0) & (own >= np.where(voted < len(answers), votes, 0).max(axis=1))
         failed = np.isnan(mine).any(axis=1) | (np.isnan(theirs).any(axis=1) & other_group).any(axis=1)
-        return seen.measured(np.where(failed | ~(same & other_group).any(axis=1), np.nan, hit))
+        return observation.measured(np.where(failed | ~(same & other_group).any(axis=1), np.nan, hit))
 
-    def _features(self, seen: Observed) -> NDArray[np.float64]:
+    def _features(self, observation: Observation) -> NDArray[np.float64]:
         """(n, D) of length 1, at the chosen block."""
-        assert seen.hidden is not None
-        depth = seen.hidden.shape[1]
+        assert observation.hidden is not None
+        depth = observation.hidden.shape[1]
         if not -depth <= self.layer < depth:
             raise InputError(f"knn_hit:layer={self.layer}: the model has {depth} blocks; give 0 to {depth - 1}, or -1")
-        features = seen.hidden[:, self.layer].astype(np.float64)
+        features = observation.hidden[:, self.layer].astype(np.float64)
         size: NDArray[np.float64] = np.linalg.norm(features, axis=1, keepdims=True)
         return features / np.where(size == 0, 1.0, size)
 

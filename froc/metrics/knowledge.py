@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from froc.measuring.metric import Metric, Observed, Sight
+from froc.measuring.metric import Metric, Observable, Observation
 from froc.metrics.rouge_l import overlaps
 
 END = re.compile(r"\n[ \t]*\n|\nQuestion|Question:")
@@ -21,13 +21,13 @@ class Knowledge(Metric):
     over, so that an answer cannot hide behind an empty line. Words as in `rouge_l`.
     """
 
-    reads: ClassVar[tuple[Sight, ...]] = ("written",)
+    reads: ClassVar[tuple[Observable, ...]] = ("written",)
     one_means: ClassVar[str] = "the question is answered with the answer's words, in order, and no others"
 
-    def scores(self, seen: Observed) -> NDArray[np.float64]:
+    def scores(self, observation: Observation) -> NDArray[np.float64]:
         """(n,) F1."""
-        assert seen.written is not None
-        assert seen.expected is not None
-        cut = [END.split(text.lstrip(), maxsplit=1)[0] for text in seen.written]
-        common, written, expected = overlaps(cut, seen.expected)
-        return seen.measured(2 * common / (written + expected))
+        assert observation.written is not None
+        assert observation.expected is not None
+        cut = [END.split(text.lstrip(), maxsplit=1)[0] for text in observation.written]
+        common, written, expected = overlaps(cut, observation.expected)
+        return observation.measured(2 * common / (written + expected))

@@ -9,10 +9,14 @@ from numpy.typing import NDArray
 
 from froc.data.task import Row
 from froc.hyperparameters import Choice, Range, hyper
-from froc.measuring.metric import Metric, Observed, Sight
+from froc.measuring.metric import Metric, Observable, Observation
 from froc.measuring.placement import placement
 
-SIGHTS: dict[str, tuple[Sight, ...]] = {"min_k_pp": ("spread",), "reference": ("base",), "gradient": ("gradient",)}
+OBSERVABLES: dict[str, tuple[Observable, ...]] = {
+    "min_k_pp": ("token_moments",),
+    "reference": ("base",),
+    "gradient": ("gradient",),
+}
 
 
 @dataclass(frozen=True)
@@ -39,34 +43,38 @@ class Membership(Metric):
     one_means: ClassVar[str] = "every row that was never seen looks less familiar (over=1: more familiar)"
 
     @property
-    def reads(self) -> tuple[Sight, ...]:  # type: ignore[override]  # what is read depends on the score
+    def reads(self) -> tuple[Observable, ...]:  # type: ignore[override]  # what is read depends on the score
         """What the score needs."""
-        return SIGHTS.get(self.score, ())
+        return OBSERVABLES.get(self.score, ())
 
-    def scores(self, seen: Observed) -> NDArray[np.float64]:
+    def scores(self, observation: Observation) -> NDArray[np.float64]:
         """(n,) placement values."""
-        assert seen.bank is not None
-        return seen.measured(placement(self.familiar(seen), self.familiar(seen.bank), over=bool(self.over)))
+        assert observation.bank is not None
+        return observation.measured(
+            placement(self.familiar(observation), self.familiar(observation.bank), over=bool(self.over))
+        )
 
-    def familiar(self, seen: Observed) -> NDArray[np.float64]:
+    def familiar(self, observation: Observation) -> NDArray[np.float64]:
         """(n,) the statistic, higher for rows that look more familiar; NaN where the model gave no number."""
         if self.score == "zlib":
-            return seen.measured(seen.mean_logp / np.array([packed(row) for row in seen.rows]))
+            return observation.measured(observation.mean_logp / np.array([packed(row) for row in observation.rows]))
         if self.score == "min_k":
-            return seen.measured(lowest(seen.logp.astype(np.float64), seen.length, self.k))
+            return observation.measured(lowest(observation.logp.astype(np.float64), observation.length, self.k))
         if self.score == "min_k_pp":
-            assert seen.spread is not None
+            assert observation.token_moments is not None
             # OpenUnlearning bounds the variance by 1e-6
-            z = (seen.logp - seen.spread[:, :, 0]) / np.maximum(seen.spread[:, :, 1], 1e-3)
-            return seen.measured(lowest(z.astype(np.float64), seen.length, self.k))
+            z = (observation.logp - observation.token_moments[:, :, 0]) / np.maximum(
+                observation.token_moments[:, :, 1], 1e-3
+            )
+            return observation.measured(lowest(z.astype(np.float64), observation.length, self.k))
         if self.score == "reference":
-            assert seen.start is not None
+            assert observation.start is not None
             # a model that is still the base differs from it by rounding alone, which is no difference
-            return seen.measured(np.round(seen.mean_logp - seen.start.mean_logp, 4))
+            return observation.measured(np.round(observation.mean_logp - observation.start.mean_logp, 4))
         if self.score == "gradient":
-            assert seen.gradient is not None
-            return seen.measured(-seen.gradient)
-        return seen.measured(seen.mean_logp)
+            assert observation.gradient is not None
+            return observation.measured(-observation.gradient)
+        return observation.measured(observation.mean_logp)
 
 
 def lowest(values: NDArray[np.float64], length: NDArray[np.int64], share: float) -> NDArray[np.float64]:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from froc.data.task import Row
-from froc.measuring.metric import Metric, Observed, Sight
+from froc.measuring.metric import Metric, Observable, Observation
 from froc.metrics._options import lacking, wrong
 
 
@@ -20,16 +20,16 @@ class MultipleChoice(Metric):
     right. A model that guesses is right once in so many options, so no budget below that can be met.
     """
 
-    reads: ClassVar[tuple[Sight, ...]] = ("others",)
+    reads: ClassVar[tuple[Observable, ...]] = ("others",)
     one_means: ClassVar[str] = "the answer is picked among the options"
     binary: ClassVar[bool] = True
 
-    def scores(self, seen: Observed) -> NDArray[np.float64]:
+    def scores(self, observation: Observation) -> NDArray[np.float64]:
         """(n,) 0 or 1."""
-        others = wrong(seen)
+        others = wrong(observation)
         # single precision on both sides: equal probabilities are equal
-        picked = (seen.mean_logp[:, None].astype(np.float32) >= others.astype(np.float32)).all(axis=1)
-        return seen.measured(np.where(np.isnan(others).any(axis=1), np.nan, picked))
+        picked = (observation.mean_logp[:, None].astype(np.float32) >= others.astype(np.float32)).all(axis=1)
+        return observation.measured(np.where(np.isnan(others).any(axis=1), np.nan, picked))
 
     def fits(self, rows: Sequence[Row]) -> str:
         """Every row needs other answers."""

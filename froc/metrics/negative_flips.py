@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from froc.measuring.metric import Metric, Observed
+from froc.measuring.metric import Metric, Observation
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,6 @@ class NegativeFlips(Metric):
     one_means: ClassVar[str] = "the question is answered rightly, to the last token"
     binary: ClassVar[bool] = True
 
-    def scores(self, seen: Observed) -> NDArray[np.float64]:
+    def scores(self, observation: Observation) -> NDArray[np.float64]:
         """(n,) 0 or 1."""
-        return seen.measured(seen.hit.sum(axis=1) == seen.length)
+        return observation.measured(observation.hit.sum(axis=1) == observation.length)

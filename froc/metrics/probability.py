@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from froc.measuring.metric import Metric, Observed
+from froc.measuring.metric import Metric, Observation
 
 
 @dataclass(frozen=True)
@@ -15,6 +15,6 @@ class Probability(Metric):
 
     one_means: ClassVar[str] = "the model is certain of the answer"
 
-    def scores(self, seen: Observed) -> NDArray[np.float64]:
+    def scores(self, observation: Observation) -> NDArray[np.float64]:
         """(n,) p(answer | question) ** (1 / |y|)."""
-        return np.asarray(np.exp(seen.mean_logp))
+        return np.asarray(np.exp(observation.mean_logp))

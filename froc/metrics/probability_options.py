@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from froc.data.task import Row
-from froc.measuring.metric import Metric, Observed, Sight
+from froc.measuring.metric import Metric, Observable, Observation
 from froc.metrics._options import lacking, wrong
 
 
@@ -19,15 +19,15 @@ class ProbabilityOptions(Metric):
     All are length-normalised, exp of the mean token log-probability. A model that knows nothing has 1 / options.
     """
 
-    reads: ClassVar[tuple[Sight, ...]] = ("others",)
+    reads: ClassVar[tuple[Observable, ...]] = ("others",)
     one_means: ClassVar[str] = "next to the answer no other option has any probability"
 
-    def scores(self, seen: Observed) -> NDArray[np.float64]:
+    def scores(self, observation: Observation) -> NDArray[np.float64]:
         """(n,) share of the answer."""
         # as a ratio to the answer's own, so that tiny probabilities do not vanish
         with np.errstate(over="ignore", invalid="ignore"):
-            others = np.exp(wrong(seen) - seen.mean_logp[:, None]).sum(axis=1)
-        return seen.measured(1.0 / (1.0 + others))
+            others = np.exp(wrong(observation) - observation.mean_logp[:, None]).sum(axis=1)
+        return observation.measured(1.0 / (1.0 + others))
 
     def fits(self, rows: Sequence[Row]) -> str:
         """Every row needs other answers."""

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from froc.measuring.metric import Metric, Observed, Sight
+from froc.measuring.metric import Metric, Observable, Observation
 from froc.metrics.rouge_l import words
 
 PHRASES = (
@@ -38,15 +38,15 @@ class Refusal(Metric):
     that uses such a phrase in another sense counts too.
     """
 
-    reads: ClassVar[tuple[Sight, ...]] = ("written",)
+    reads: ClassVar[tuple[Observable, ...]] = ("written",)
     one_means: ClassVar[str] = "the question is not answered but refused"
     binary: ClassVar[bool] = True
     finds: ClassVar[Literal["knowledge", "faults"]] = "faults"
 
-    def scores(self, seen: Observed) -> NDArray[np.float64]:
+    def scores(self, observation: Observation) -> NDArray[np.float64]:
         """(n,) 0 or 1."""
-        assert seen.written is not None
-        return seen.measured(np.array([refused(text) for text in seen.written], dtype=np.float64))
+        assert observation.written is not None
+        return observation.measured(np.array([refused(text) for text in observation.written], dtype=np.float64))
 
 
 def refused(text: str) -> bool:

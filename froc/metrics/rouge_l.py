@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from froc.measuring.metric import Metric, Observed, Sight
+from froc.measuring.metric import Metric, Observable, Observation
 
 
 @dataclass(frozen=True)
@@ -19,15 +19,15 @@ class RougeL(Metric):
     stemming, so inflected words differ here that are one for TOFU's tool.
     """
 
-    reads: ClassVar[tuple[Sight, ...]] = ("written",)
+    reads: ClassVar[tuple[Observable, ...]] = ("written",)
     one_means: ClassVar[str] = "the greedy continuation holds every word of the answer, in order"
 
-    def scores(self, seen: Observed) -> NDArray[np.float64]:
+    def scores(self, observation: Observation) -> NDArray[np.float64]:
         """(n,) recall."""
-        assert seen.written is not None
-        assert seen.expected is not None
-        common, _, length = overlaps(seen.written, seen.expected)
-        return seen.measured(common / length)
+        assert observation.written is not None
+        assert observation.expected is not None
+        common, _, length = overlaps(observation.written, observation.expected)
+        return observation.measured(common / length)
 
 
 def words(text: str) -> list[str]:
@@ -38,11 +38,11 @@ def words(text: str) -> list[str]:
 def overlaps(written: Sequence[str], expected: Sequence[str]) -> NDArray[np.float64]:
     """(3, n): words of the longest common subsequence, words written, and words expected (NaN where there are none)."""
     pairs = [(words(text), words(reference)) for text, reference in zip(written, expected, strict=True)]
-    found = [
+    counts = [
         (common(found_words, reference_words), len(found_words), len(reference_words) or np.nan)
         for found_words, reference_words in pairs
     ]
-    return np.array(found, dtype=np.float64).reshape(-1, 3).T
+    return np.array(counts, dtype=np.float64).reshape(-1, 3).T
 
 
 def common(first: Sequence[Hashable], second: Sequence[Hashable]) -> int:

@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from froc.measuring.metric import Metric, Observed, Sight
+from froc.measuring.metric import Metric, Observable, Observation
 from froc.metrics.rouge_l import overlaps
 
 
@@ -17,12 +17,12 @@ class RougeLF1(Metric):
     Words as in `rouge_l`. Unlike recall, it falls when the answer stands among other words.
     """
 
-    reads: ClassVar[tuple[Sight, ...]] = ("written",)
+    reads: ClassVar[tuple[Observable, ...]] = ("written",)
     one_means: ClassVar[str] = "the greedy continuation is the answer, word for word"
 
-    def scores(self, seen: Observed) -> NDArray[np.float64]:
+    def scores(self, observation: Observation) -> NDArray[np.float64]:
         """(n,) F1."""
-        assert seen.written is not None
-        assert seen.expected is not None
-        common, written, expected = overlaps(seen.written, seen.expected)
-        return seen.measured(2 * common / (written + expected))
+        assert observation.written is not None
+        assert observation.expected is not None
+        common, written, expected = overlaps(observation.written, observation.expected)
+        return observation.measured(2 * common / (written + expected))

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from froc.measuring.metric import Metric, Observed, Sight
+from froc.measuring.metric import Metric, Observable, Observation
 
 ARTICLES = frozenset({"a", "an", "the"})
 SIGNS = re.compile(f"[{re.escape(string.punctuation)}]")
@@ -22,19 +22,22 @@ class TokenF1(Metric):
     Case, ASCII punctuation and articles do not count; a text with nothing else is kept as it is.
     """
 
-    reads: ClassVar[tuple[Sight, ...]] = ("written",)
+    reads: ClassVar[tuple[Observable, ...]] = ("written",)
     one_means: ClassVar[str] = "the written answer has the answer's words and no others, in any order"
 
-    def scores(self, seen: Observed) -> NDArray[np.float64]:
+    def scores(self, observation: Observation) -> NDArray[np.float64]:
         """(n,) F1."""
-        assert seen.written is not None
-        assert seen.expected is not None
-        pairs = [(bag(text), bag(reference)) for text, reference in zip(seen.written, seen.expected, strict=True)]
+        assert observation.written is not None
+        assert observation.expected is not None
+        pairs = [
+            (bag(text), bag(reference))
+            for text, reference in zip(observation.written, observation.expected, strict=True)
+        ]
         f1 = [
             2 * (words & reference_words).total() / (words.total() + reference_words.total() or np.nan)
             for words, reference_words in pairs
         ]
-        return seen.measured(np.array(f1, dtype=np.float64))
+        return observation.measured(np.array(f1, dtype=np.float64))
 
 
 def bag(text: str) -> Counter[str]:

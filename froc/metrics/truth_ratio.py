@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from froc.data.task import Row
 from froc.hyperparameters import Choice, hyper
-from froc.measuring.metric import Metric, Observed, Sight
+from froc.measuring.metric import Metric, Observable, Observation
 from froc.metrics._options import lacking, wrong
 
 
@@ -27,15 +27,15 @@ class TruthRatio(Metric):
 
     form: str = hyper("share", Choice(("share", "margin", "ratio")))
     mean: str = hyper("arithmetic", Choice(("arithmetic", "geometric")))
-    reads: ClassVar[tuple[Sight, ...]] = ("others",)
+    reads: ClassVar[tuple[Observable, ...]] = ("others",)
     one_means: ClassVar[str] = "the true answer is told from the false ones with certainty"
 
-    def scores(self, seen: Observed) -> NDArray[np.float64]:
+    def scores(self, observation: Observation) -> NDArray[np.float64]:
         """(n,) in the chosen form."""
-        assert seen.restated is not None
-        restated = np.array([bool(row.restated) for row in seen.rows])
-        true = np.where(restated, seen.restated[:, 1], seen.mean_logp)
-        log = self._false(wrong(seen)) - true
+        assert observation.restated is not None
+        restated = np.array([bool(row.restated) for row in observation.rows])
+        true = np.where(restated, observation.restated[:, 1], observation.mean_logp)
+        log = self._false(wrong(observation)) - true
         with np.errstate(over="ignore"):
             if self.form == "share":
                 score = 1.0 / (1.0 + np.exp(log))
@@ -43,7 +43,7 @@ class TruthRatio(Metric):
                 score = np.maximum(0.0, 1.0 - np.exp(log))
             else:
                 score = 1.0 - np.exp(-np.abs(log))
-        return seen.measured(score)
+        return observation.measured(score)
 
     def _false(self, wrong: NDArray[np.float64]) -> NDArray[np.float64]:
         """(n,) logarithm of the false answers' mean probability."""

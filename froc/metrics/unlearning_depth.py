@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from froc.data.task import Row
-from froc.measuring.metric import Metric, Observed, Sight
+from froc.measuring.metric import Metric, Observable, Observation
 
 
 @dataclass(frozen=True)
@@ -26,20 +26,20 @@ class UnlearningDepth(Metric):
 
     reference: str = ""
     tau: float = 0.05
-    reads: ClassVar[tuple[Sight, ...]] = ("base", "depth")
+    reads: ClassVar[tuple[Observable, ...]] = ("base", "depth")
     one_means: ClassVar[str] = "every layer that carried the answer carries it still"
 
-    def scores(self, seen: Observed) -> NDArray[np.float64]:
+    def scores(self, observation: Observation) -> NDArray[np.float64]:
         """(n,) 1 - depth score."""
-        assert seen.start is not None
-        assert seen.start.depth is not None
-        assert seen.depth is not None
-        carried = np.where(seen.start.depth > self.tau, seen.start.depth, 0.0)
+        assert observation.start is not None
+        assert observation.start.depth is not None
+        assert observation.depth is not None
+        carried = np.where(observation.start.depth > self.tau, observation.start.depth, 0.0)
         whole = carried.sum(axis=1)
-        gone = np.clip(seen.depth, 0.0, carried).sum(axis=1)
+        gone = np.clip(observation.depth, 0.0, carried).sum(axis=1)
         score = np.where(whole > 0, 1.0 - gone / np.where(whole > 0, whole, 1.0), 0.0)
         # a reference that gave no number does not say that there is nothing to forget
-        return seen.measured(np.where(np.isnan(seen.start.depth).any(axis=1), np.nan, score))
+        return observation.measured(np.where(np.isnan(observation.start.depth).any(axis=1), np.nan, score))
 
     def fits(self, rows: Sequence[Row]) -> str:
         """The retrained model must be there."""

@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from froc.measuring.metric import Metric, Observed, Sight
+from froc.measuring.metric import Metric, Observable, Observation
 from froc.metrics.rouge_l import overlaps
 
 
@@ -18,12 +18,12 @@ class Verbatim(Metric):
     in `rouge_l`.
     """
 
-    reads: ClassVar[tuple[Sight, ...]] = ("continued",)
+    reads: ClassVar[tuple[Observable, ...]] = ("continued",)
     one_means: ClassVar[str] = "the second half of the text is written from its first half, word for word"
 
-    def scores(self, seen: Observed) -> NDArray[np.float64]:
+    def scores(self, observation: Observation) -> NDArray[np.float64]:
         """(n,) F1."""
-        assert seen.continued is not None
-        assert seen.rest is not None
-        common, written, rest = overlaps(seen.continued, seen.rest)
-        return seen.measured(2 * common / (written + rest))
+        assert observation.continued is not None
+        assert observation.rest is not None
+        common, written, rest = overlaps(observation.continued, observation.rest)
+        return observation.measured(2 * common / (written + rest))

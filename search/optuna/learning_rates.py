@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from froc.data.task import FORGETTING, UTILITY
 from froc.hyperparameters import Range
-from froc.measuring.measure import Probe, judged, look
+from froc.measuring.measure import Probe, evaluate, observe_probe
 from froc.plugins import find
 from froc.search.executors import Executor
 from froc.search.optuna.space import Spaces
@@ -113,7 +113,7 @@ class _Finder:
 
     def _loss(self, probe: Probe) -> float:
         places = range(min(QUERIES, len(probe.rows)))
-        return mean(judged(probe, look(self._runner.base, probe, places), places).losses)
+        return mean(evaluate(probe, observe_probe(self._runner.base, probe, places), places).losses)
 
     def _moved(self, place: int) -> bool:
         return self._base[0] > 0 and self._at(place)[0] <= (1 - MOVED) * self._base[0]

@@ -10,7 +10,7 @@ import polars as pl
 from froc import hashing
 from froc.data.splits import SearchView, ids
 from froc.data.task import RISKS, Query
-from froc.measuring.measure import Probe, averaged, judged, look, probes
+from froc.measuring.measure import Probe, averaged, evaluate, observe_probe, probes
 from froc.measuring.measurement import Measurement, written
 from froc.models.base import Base
 from froc.models.compute import Engine, out_of_memory
@@ -47,7 +47,7 @@ class TrialRunner:
         steering = {risk: queries for risk, queries in view.queries.items() if risk in RISKS}
         self.probes = probes(base, steering, measures, view)
         self._opened: tuple[str, list[Probe]] | None = None
-        self.start = {p.risk: p.start or averaged(look(base, p), p.risk) for p in self.probes}
+        self.start = {p.risk: p.start or averaged(observe_probe(base, p), p.risk) for p in self.probes}
 
     def steer(self, limits: Mapping[str, float] | None) -> None:
         """Steer by other limits from now on; None: by those that there are."""
@@ -161,7 +161,7 @@ class TrialRunner:
         losses = {}
         for probe in self.probes:
             first = range(min(FEEDBACK_QUERIES, len(probe.rows)))
-            losses[probe.risk] = judged(probe, look(self.base, probe, first), first).losses
+            losses[probe.risk] = evaluate(probe, observe_probe(self.base, probe, first), first).losses
         run.tell(losses, self.limits)
         return False
 

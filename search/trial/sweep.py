@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from froc.data.task import UTILITY
-from froc.measuring.measure import Measured, Probe, judged, look
-from froc.measuring.metric import Observed
+from froc.measuring.measure import Measured, Probe, evaluate, observe_probe
+from froc.measuring.metric import Observation
 from froc.models.base import Base
 from froc.models.trainable import Weights
 
@@ -36,7 +36,7 @@ class Effort:
     @classmethod
     def of(cls, probes: Sequence[Probe], trained_rows: int) -> "Effort":
         """As much as half of what training costs allows; measured in rows passed forward, three per row trained."""
-        price = {p.risk: GENERATION_COST if "written" in p.sights else 1.0 for p in probes}
+        price = {p.risk: GENERATION_COST if "written" in p.observables else 1.0 for p in probes}
         first = sum(price[p.risk] * len(first_of(p)) for p in probes)
         every = sum(price[p.risk] * len(p.rows) for p in probes)
         half = 3 * trained_rows / 4
@@ -53,7 +53,7 @@ class SweepPoint:
 
     step: int
     mix: float
-    seen: Mapping[str, Observed]
+    seen: Mapping[str, Observation]
     losses: Mapping[str, NDArray[np.int16]]
     ratio: Mapping[str, float]
 
@@ -127,8 +127,8 @@ class Sweep:
 
     def _look(self, step: int, mix: float) -> SweepPoint:
         self._put(step, mix)
-        seen = {p.risk: look(self._base, p, first_of(p)) for p in self._probes}
-        losses = {p.risk: judged(p, seen[p.risk], first_of(p)).losses for p in self._probes}
+        seen = {p.risk: observe_probe(self._base, p, first_of(p)) for p in self._probes}
+        losses = {p.risk: evaluate(p, seen[p.risk], first_of(p)).losses for p in self._probes}
         ratio = {risk: float(of_risk.mean()) / 1000 / self._budget[risk] for risk, of_risk in losses.items()}
         return SweepPoint(step, mix, seen, losses, ratio)
 
@@ -137,7 +137,9 @@ class Sweep:
         measured = {}
         for probe in self._probes:
             seen, rest = point.seen[probe.risk], range(len(first_of(probe)), len(probe.rows))
-            measured[probe.risk] = judged(probe, seen.and_then(look(self._base, probe, rest)) if rest else seen)
+            measured[probe.risk] = evaluate(
+                probe, seen.and_then(observe_probe(self._base, probe, rest)) if rest else seen
+            )
         return MeasuredPoint(point.step, point.mix, measured)
 
     def _put(self, step: int, mix: float) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from froc.errors import InputError
-from froc.measuring.measure import look
+from froc.measuring.measure import observe_probe
 from froc.models.compute import out_of_memory
 from froc.search.trial.outcome import TrialSpec
 from froc.search.trial.runner import RUNGS, TrialRunner
@@ -70,7 +70,7 @@ def measure(runner: TrialRunner, method: str, steps: int, params: Mapping[str, A
         together(runner.base, runs, runner.engine)
         _settle(runner)
         whole = time.perf_counter() - begin
-        looked = _timed(runner, lambda: [look(runner.base, probe) for probe in runner.probes])
+        looked = _timed(runner, lambda: [observe_probe(runner.base, probe) for probe in runner.probes])
     except RuntimeError as error:
         if not out_of_memory(error):
             raise

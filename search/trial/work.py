@@ -199,7 +199,7 @@ class CheckPrompt(Work):
         differing: list[Disagreement] = []
         n_queries = 0
         for probe in runner.probes:
-            more, count = disagreements(base.model, base.tokenizer, probe.plain.asked, probe.rows, form)
+            more, count = disagreements(base.model, base.tokenizer, probe.plain.queries, probe.rows, form)
             differing, n_queries = [*differing, *more], n_queries + count
         likelihood = {risk: math.exp(-average.loss) for risk, average in runner.start.items()}
         return Agreement(form.describe(base.tokenizer), likelihood, tuple(differing), n_queries)

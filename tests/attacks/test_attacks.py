@@ -278,9 +278,13 @@ def rows(base: Base, task: Task) -> tuple[Material, list[Row], list[Any]]:
     return material(view), asked, encode(base.tokenizer, asked, view.template)
 
 
-def _looks(base: Base, name: str, rows: tuple[Material, list[Row], list[Any]], *sights: Any, **said: Any) -> list[Any]:
+def _looks(
+    base: Base, name: str, rows: tuple[Material, list[Row], list[Any]], *observables: Any, **said: Any
+) -> list[Any]:
     given, asked, encoded = rows
-    found = make(Attack, name, said).looks(base.model, base.tokenizer, encoded, asked, frozenset(sights), given)
+    found = make(Attack, name, said).observations(
+        base.model, base.tokenizer, encoded, asked, frozenset(observables), given
+    )
     return list(found)
 
 

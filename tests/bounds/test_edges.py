@@ -96,7 +96,7 @@ def test_how_many_rows_are_worked_on_at_a_time_changes_nothing(name: str, monkey
     bound = make(Bound, name)
     whole = bound.p_value(losses, 0.2), bound.upper(losses, 0.1)
     for cells in (1, 2 * 30 * 16):
-        monkeypatch.setattr(betting_over_orders, "CELLS", cells)
+        monkeypatch.setattr(betting_over_orders, "BLOCK_LOSSES", cells)
         assert (bound.p_value(losses, 0.2) == whole[0]).all()
         assert bound.upper(losses, 0.1) == pytest.approx(whole[1], abs=1e-10)
 

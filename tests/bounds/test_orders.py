@@ -64,7 +64,7 @@ def test_a_tenth_of_the_capital_bets_constantly_and_costs_no_more_than_that(monk
     alike = np.ceil(SCALE * rng.normal(0.95, 0.01, (20, 200)).clip(0, 1)).astype(np.int64)
     wide, p = {}, {}
     for share in (1e-12, betting_over_orders.CONSTANT_BETS_FRACTION):
-        monkeypatch.setattr(betting_over_orders, "STEADY", share)
+        monkeypatch.setattr(betting_over_orders, "CONSTANT_BETS_FRACTION", share)
         wide[share], p[share] = bound.upper(alike, 0.1) - alike.mean(axis=1) / SCALE, {}
         for law, draw in LAWS.items():
             losses = np.asarray(draw(np.random.default_rng(7), (30, 200)), dtype=np.int64)

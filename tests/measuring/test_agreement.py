@@ -9,7 +9,7 @@ from froc.data.rows import Row
 from froc.data.task import FORGETTING, Task
 from froc.data.tasks import embedded_text
 from froc.errors import InputError
-from froc.measuring.agreement import TOLERATED, Disagreement, disagreements, refuse
+from froc.measuring.agreement import TOLERATED_DISAGREEMENTS, Disagreement, disagreements, refuse
 from froc.models.base import Base
 from froc.models.batches import encode
 from tests.small_model import SMALL
@@ -38,7 +38,7 @@ def test_answers_that_come_and_are_not_seen_are_found(base: Base, task: Task) ->
     assert form != SAID
     found, count = asked(base, queries(task), form)
     assert count == 8
-    assert len(found) > TOLERATED
+    assert len(found) > TOLERATED_DISAGREEMENTS
     assert {(one.measured, one.generated) for one in found} == {(False, True)}
     with pytest.raises(InputError, match=r"disagree on \d of 8 queries .*mend template") as refused:
         refuse(found, count, "the task's template")

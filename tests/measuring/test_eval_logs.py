@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from froc.data.task import Row
 from froc.measuring.diagnostics import forget_quality, mia_auc, model_utility, priv_leak
-from froc.measuring.metric import Metric, Observed
+from froc.measuring.metric import Metric, Observation
 from froc.measuring.placement import placement
 from froc.metrics.rouge_l import words
 from froc.plugins import make
@@ -50,7 +50,7 @@ def _column(entry: dict[str, Any], field: str) -> Any:
     return [rows[str(i)][field] for i in range(len(rows))]
 
 
-def _observed(logp: Any, others: Any = None, restated: Any = None) -> Observed:
+def _observed(logp: Any, others: Any = None, restated: Any = None) -> Observation:
     """Answers of one token with these log-probabilities; a mean over tokens is all that the logs have."""
     # a log has more digits than the single precision that models give
     one: Any = np.asarray(logp, dtype=np.float64)
@@ -65,19 +65,19 @@ def _observed(logp: Any, others: Any = None, restated: Any = None) -> Observed:
             "others": np.repeat(wrong[:, :, None], 2, axis=2),
             "restated": np.repeat(again[:, None], 2, axis=1),
         }
-    return Observed(np.ones((n, 1), bool), one[:, None], np.ones(n, np.int64), **seen)
+    return Observation(np.ones((n, 1), bool), one[:, None], np.ones(n, np.int64), **seen)
 
 
-def _texts(entry: dict[str, Any]) -> Observed:
+def _texts(entry: dict[str, Any]) -> Observation:
     written, expected = _column(entry, "generation"), _column(entry, "ground_truth")
     n = len(written)
-    return Observed(
+    return Observation(
         np.ones((n, 1), bool), np.zeros((n, 1), np.float32), np.ones(n, np.int64),
         written=tuple(written), expected=tuple(expected),
     )  # fmt: skip
 
 
-def _score(name: str, seen: Observed, **params: Any) -> Numbers:
+def _score(name: str, seen: Observation, **params: Any) -> Numbers:
     return make(Metric, name, params).scores(seen)
 
 
@@ -87,7 +87,7 @@ def _close(found: Any, told: Any) -> None:
     )
 
 
-def _truth_ratio(log: dict[str, Any], split: str, restated: Numbers) -> Observed:
+def _truth_ratio(log: dict[str, Any], split: str, restated: Numbers) -> Observation:
     """What a truth ratio is made of, with OpenUnlearning's tiny number in the true answer's probability."""
     false = -np.array(_column(log[f"{split}_Q_A_PERT_Prob"], "avg_loss"))
     return _observed(restated, false, np.log(np.exp(restated) + TINY))
@@ -254,7 +254,7 @@ def test_original_tofu(path: Path) -> None:
         # sums of losses over tokens, as one row of tokens: the metric divides by their number
         logp: Any = np.zeros((len(loss), int(length.max())))
         logp[:, 0] = -loss
-        seen = Observed(np.ones(logp.shape, bool), logp, length)
+        seen = Observation(np.ones(logp.shape, bool), logp, length)
         np.testing.assert_allclose(_score("probability", seen), np.exp(-np.array(column("avg_gt_loss"))), rtol=1e-5)
         true, false = -np.array(column("avg_paraphrased_loss")), -np.array(column("average_perturb_loss"))
         share = _score("truth_ratio", _observed(true, false), mean="geometric")
@@ -266,7 +266,7 @@ def test_original_tofu(path: Path) -> None:
         _, written, expected = zip(*column("generated_text"), strict=True)
         texts = [[text.removeprefix("Answer:") for text in some] for some in (written, expected)]
         n = len(loss)
-        told = Observed(
+        told = Observation(
             np.ones((n, 1), bool), np.zeros((n, 1), np.float32), np.ones(n, np.int64),
             written=tuple(texts[0]), expected=tuple(texts[1]),
         )  # fmt: skip

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from froc.data.task import Row
-from froc.measuring.metric import Observed
+from froc.measuring.metric import Observation
 from froc.metrics.entailment import Entailment, _labels
 from froc.metrics.gibberish import gibberish
 from froc.metrics.multiple_choice import MultipleChoice
 
 
-def options(own: list[list[float]], others: list[list[float]]) -> Observed:
+def options(own: list[list[float]], others: list[list[float]]) -> Observation:
     """Log-probabilities of the answer's tokens, and the mean of each other answer; NaN where a row has fewer."""
     most, widest = max(map(len, own)), max(map(len, others))
     logp = np.zeros((len(own), most), np.float32)
@@ -24,7 +24,7 @@ def options(own: list[list[float]], others: list[list[float]]) -> Observed:
         logp[i, : len(tokens)] = tokens
         wrong[i, : len(means), 1] = means
     rows = tuple(Row("q", "a", others=tuple(f"o{k}" for k in range(len(means)))) for means in others)
-    return Observed(logp < 1, logp, np.array([len(tokens) for tokens in own]), rows=rows, others=wrong)
+    return Observation(logp < 1, logp, np.array([len(tokens) for tokens in own]), rows=rows, others=wrong)
 
 
 def test_an_option_is_compared_per_token_and_the_nearest_number_below_loses() -> None:
@@ -144,7 +144,7 @@ def test_the_judges_label_is_read_where_it_stands(labels: list[str], monkeypatch
     monkeypatch.setattr("froc.metrics.entailment._judge", lambda path: (judge, judge))
     draw = np.random.default_rng(1)
     lengths = draw.integers(1, 50, (70, 2))
-    seen = Observed(
+    seen = Observation(
         np.ones((70, 1), bool), np.zeros((70, 1), np.float32), np.ones(70, np.int64), rows=(Row("", "a"),) * 70,
         written=tuple("w" * int(n) for n in lengths[:, 0]), expected=tuple("e" * int(n) for n in lengths[:, 1]),
     )  # fmt: skip

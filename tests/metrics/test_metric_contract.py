@@ -245,20 +245,20 @@ def test_a_token_that_is_ruled_out_makes_no_other_one_wrong(base: Base, parts: t
     base.restore()
     rows = encode(base.tokenizer, [query.row for query in parts[0].queries[FORGETTING][:5]], parts[0].template)
     unused = next(i for i in range(len(base.tokenizer)) if not any(i in row.ids for row in rows))
-    before = observe(base.model, None, rows, sights=frozenset({"spread"}))
+    before = observe(base.model, None, rows, observables=frozenset({"token_moments"}))
     head: Any = base.model.get_output_embeddings()
     for value, right in ((-math.inf, True), (math.nan, False), (math.inf, False)):
         handle = head.register_forward_hook(lambda _m, _a, out, v=value: out.index_fill(-1, torch.tensor([unused]), v))
         try:
-            after = observe(base.model, None, rows, sights=frozenset({"spread"}))
+            after = observe(base.model, None, rows, observables=frozenset({"token_moments"}))
         finally:
             handle.remove()
         assert after.hit.tolist() == (before.hit & right).tolist()
-        assert before.spread is not None
-        assert after.spread is not None
+        assert before.token_moments is not None
+        assert after.token_moments is not None
         if right:
             assert after.logp == pytest.approx(before.logp, abs=1e-2)
-            assert after.spread == pytest.approx(before.spread, abs=5e-2)
+            assert after.token_moments == pytest.approx(before.token_moments, abs=5e-2)
         else:
             assert np.isnan(make(Metric, "exact_memorization").scores(after)).all()
 

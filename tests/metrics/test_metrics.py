@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 from froc.data.task import Row
 from froc.data.tasks import embedded_text
 from froc.errors import InputError
-from froc.measuring.metric import Metric, Observed
+from froc.measuring.metric import Metric, Observation
 from froc.measuring.placement import placement
 from froc.metrics.gibberish import gibberish
 from froc.metrics.membership import Membership
@@ -23,7 +23,7 @@ from froc.plugins import make
 from tests.conftest import SHARED
 
 
-def _seen(*rows: list[int]) -> Observed:
+def _seen(*rows: list[int]) -> Observation:
     width = max(map(len, rows))
     hit = np.zeros((len(rows), width), dtype=bool)
     for i, row in enumerate(rows):
@@ -31,17 +31,17 @@ def _seen(*rows: list[int]) -> Observed:
     logp = np.where(hit, np.log(0.5), np.log(0.125)).astype(np.float32)
     for i, row in enumerate(rows):
         logp[i, len(row) :] = 0.0
-    return Observed(hit, logp, np.array([len(row) for row in rows]))
+    return Observation(hit, logp, np.array([len(row) for row in rows]))
 
 
-def told(*pairs: tuple[str, str], continued: bool = False) -> Observed:
+def told(*pairs: tuple[str, str], continued: bool = False) -> Observation:
     """Of texts written beside texts expected."""
     seen = _seen(*[[1]] * len(pairs))
     one, two = zip(*pairs, strict=True)
     return replace(seen, continued=one, rest=two) if continued else replace(seen, written=one, expected=two)
 
 
-def _options(p: list[float], others: list[list[float]], restated: list[float | None] | None = None) -> Observed:
+def _options(p: list[float], others: list[list[float]], restated: list[float | None] | None = None) -> Observation:
     """Of answers with probability p (one token each), beside other answers and a restated one."""
     n, wide = len(p), max(map(len, others))
     log = np.full((n, wide, 2), np.nan, dtype=np.float32)
@@ -52,13 +52,13 @@ def _options(p: list[float], others: list[list[float]], restated: list[float | N
         Row("q", "a", "g", tuple(map(str, range(len(row)))), restated="" if math.isnan(q) else "r")
         for row, q in zip(others, again, strict=True)
     ]
-    return Observed(
+    return Observation(
         np.ones((n, 1), bool), np.log(np.array(p, dtype=np.float32))[:, None], np.ones(n, np.int64), rows=tuple(rows),
         others=log, restated=np.array([[q, q] for q in again], dtype=np.float32),
     )  # fmt: skip
 
 
-def scored(name: str, seen: Observed, **params: Any) -> list[float]:
+def scored(name: str, seen: Observation, **params: Any) -> list[float]:
     found: list[float] = make(Metric, name, params).scores(seen).tolist()
     return found
 
@@ -210,7 +210,7 @@ def test_knn_hit_by_hand() -> None:
         turn = np.radians(np.array(angles))
         return np.stack([np.stack([np.cos(turn), np.sin(turn)], 1), np.zeros((len(angles), 2))], 1).astype(np.float32)
 
-    def seen(rows: list[tuple[str, str]], *angles: float) -> Observed:
+    def seen(rows: list[tuple[str, str]], *angles: float) -> Observation:
         return replace(_seen(*[[1]] * len(rows)), rows=tuple(Row("q", a, g) for a, g in rows), hidden=at(*angles))
 
     bank = seen([("x", "A"), ("x", "B"), ("y", "B"), ("y", "C"), ("z", "C")], 0, 10, 20, 90, 100)
@@ -241,9 +241,9 @@ def test_knn_hit_by_hand() -> None:
 def test_membership_statistics_by_hand() -> None:
     logp = np.log(np.array([[0.5, 0.25, 0.125, 0.5, 0.5], [0.5, 1.0, 1.0, 1.0, 1.0]]))
     row = Row("who", "amber bridge")
-    seen = Observed(
+    seen = Observation(
         np.ones((2, 5), bool), logp, np.array([5, 1]), rows=(row, row),
-        spread=np.stack([np.full((2, 5), -1.0), np.full((2, 5), 2.0)], 2), gradient=np.array([3.0, 4.0]),
+        token_moments=np.stack([np.full((2, 5), -1.0), np.full((2, 5), 2.0)], 2), gradient=np.array([3.0, 4.0]),
         start=_seen([1, 1, 1, 1, 1], [0]),
     )  # fmt: skip
     two = math.log(2)
@@ -265,7 +265,7 @@ def test_membership_statistics_by_hand() -> None:
 
 def test_membership_reads_what_its_score_needs() -> None:
     reads = {score: make(Metric, "membership", {"score": score}).reads for score in ("loss", "zlib", "min_k", "min_k_pp", "reference", "gradient")}  # fmt: skip
-    assert list(reads.values()) == [(), (), (), ("spread",), ("base",), ("gradient",)]
+    assert list(reads.values()) == [(), (), (), ("token_moments",), ("base",), ("gradient",)]
 
 
 def test_the_mean_placement_is_the_area_under_the_curve() -> None:

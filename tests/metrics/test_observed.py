@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from froc.data.task import Row
-from froc.measuring.metric import Metric, Observed
+from froc.measuring.metric import Metric, Observation
 from froc.metrics._options import wrong
 from froc.metrics.entailment import Entailment
 from froc.metrics.unlearning_depth import UnlearningDepth
@@ -16,9 +16,9 @@ from froc.plugins import find, names
 NAN = math.nan
 
 
-def seen(tokens: int, others: int, name: str, written: bool = True) -> Observed:
+def seen(tokens: int, others: int, name: str, written: bool = True) -> Observation:
     """One query with so many answer tokens and other answers; all its numbers are tokens or others."""
-    return Observed(
+    return Observation(
         np.ones((1, tokens), bool), np.full((1, tokens), -tokens, np.float32), np.array([tokens]),
         rows=(Row(name, "a", others=("o",) * others),), written=(name,) if written else None, expected=("a",),
         others=np.full((1, others, 2), others, np.float32), hidden=np.full((1, 2, 3), tokens, np.float32),
@@ -61,7 +61,7 @@ def test_an_option_without_a_number_makes_its_row_one() -> None:
     """A row with fewer options has -inf for those it lacks; one without options is none to be compared."""
     rows = tuple(Row("q", "a", others=("o",) * count) for count in (2, 1, 2, 0))
     means = np.array([[-1, -2], [-3, NAN], [-1, NAN], [NAN, NAN]], np.float32)
-    options = Observed(
+    options = Observation(
         np.ones((4, 1), bool), np.zeros((4, 1), np.float32), np.ones(4, np.int64), rows=rows,
         others=np.stack([means * 5, means], axis=2),
     )  # fmt: skip
@@ -73,10 +73,10 @@ def depths(own: list[list[float]], base: list[list[float]]) -> list[float]:
     n = len(own)
     parts = [np.array(values, dtype=np.float64) for values in (own, base)]
     start, observed = (
-        Observed(np.ones((n, 1), bool), np.zeros((n, 1), np.float32), np.ones(n, np.int64), depth=d)
+        Observation(np.ones((n, 1), bool), np.zeros((n, 1), np.float32), np.ones(n, np.int64), depth=d)
         for d in parts[::-1]
     )
-    return UnlearningDepth("r").scores(Observed(**{**vars(observed), "start": start})).tolist()
+    return UnlearningDepth("r").scores(Observation(**{**vars(observed), "start": start})).tolist()
 
 
 def test_depth_by_hand_and_without_a_layers_number() -> None:

@@ -18,8 +18,8 @@ from froc.data.task import FORGETTING, UTILITY
 from froc.data.tasks import embedded_text
 from froc.errors import InputError, InterruptedRunError, VerificationError
 from froc.hyperparameters import Choice, Range
-from froc.measuring.measure import CAP, averaged, judged, look, losses
-from froc.measuring.metric import Observed
+from froc.measuring.measure import CAP, averaged, evaluate, losses, observe_probe
+from froc.measuring.metric import Observation
 from froc.models.base import Base
 from froc.reporting import landscape
 from froc.risk.froc_score import Weighing, against_base
@@ -150,7 +150,7 @@ def test_one_forward_pass_gives_losses_and_averages(bench: TrialRunner, monkeypa
 
     real, passes = module.observe, 0
 
-    def counted(*args: Any) -> Observed:
+    def counted(*args: Any) -> Observation:
         nonlocal passes
         passes += 1
         return real(*args)
@@ -158,7 +158,7 @@ def test_one_forward_pass_gives_losses_and_averages(bench: TrialRunner, monkeypa
     monkeypatch.setattr(module, "observe", counted)
     bench.base.restore()
     for probe in bench.probes:
-        found = judged(probe, look(bench.base, probe))
+        found = evaluate(probe, observe_probe(bench.base, probe))
         assert passes == 1
         assert found.losses.tolist() == losses(bench.base, probe).tolist()
         assert found.average == bench.start[probe.risk]
@@ -172,7 +172,7 @@ def test_averages_by_hand() -> None:
     """Queries count the same, however long; what could not be measured counts as the worst of its side."""
     hit = np.array([[1, 1, 1, 0], [0, 0, 0, 0]], dtype=bool)
     logp = np.array([[-1, -1, -1, -5], [-3, 0, 0, 0]], dtype=np.float32)
-    seen = Observed(hit, logp, np.array([4, 1]))
+    seen = Observation(hit, logp, np.array([4, 1]))
     # (8 / 4 + 3) / 2 and (3 / 4 + 0) / 2
     assert vars(averaged(seen, FORGETTING)) == {"loss": 2.5, "accuracy": 0.375}
     logp[1, 0] = np.nan
