@@ -13,7 +13,9 @@ from froc.audit.reexecution import REPRODUCED, Reexecution
 from froc.audit.report import Facts
 from froc.audit.timestamps import Proven
 
-NUMBERS = (1, 2, 3, 4, 5)
+NO_CONTROL = "its plan did not ask what the base model shows: nothing says that there was anything to remove (reports of older versions are so; whoever makes one today leaves it out)"
+UNBOUND = "no digest of the model's weights was sealed: nothing ties the losses to this model (reports of older versions are so; whoever makes one today leaves it out)"
+DIFFERED = "its losses were not found again"
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,16 @@ def levels(facts: Facts, compared: bool, proven: Proven, again: Reexecution | No
         Level(4, stamped, words),
         Level(5, again is not None and again.assurance == REPRODUCED, _measured(again)),
     )
+
+
+def reservations(facts: Facts, again: Reexecution | None) -> tuple[str, ...]:
+    """Why a report that says PASS, and verifies, is no plain pass all the same; empty where it is one."""
+    reasons = {
+        NO_CONTROL: facts.plan.control is None,
+        UNBOUND: bool(facts.files) and facts.seal.base_weights_digest is None,
+        DIFFERED: again is not None and again.differed > 0,
+    }
+    return tuple(reason for reason, holds in reasons.items() if holds)
 
 
 def _model(facts: Facts, compared: bool) -> str:

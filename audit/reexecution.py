@@ -104,7 +104,7 @@ class Outcome(Strict):
 class Reexecution:
     """A re-execution that verifies.
 
-    independent: whether no signer whom the report names did it. share: of all losses, the most that may differ for the
+    independent: whether nobody did it who signed the report or its plan, or is named in it as a signer. share: of all losses, the most that may differ for the
     report to count as reproduced. covers: whether the report covers a model.
     """
 
@@ -239,12 +239,12 @@ def of_model(
 
 
 def check(
-    subject: Mapping[str, str], predicate: Mapping[str, Any], signers: Sequence[str], facts: Facts, losses: bytes,
+    subject: Mapping[str, str], predicate: Mapping[str, Any], signers: Sequence[str], parties: Sequence[str], facts: Facts, losses: bytes,
     report: Mapping[str, Any], payload: str, now: datetime, share: float = SHARE,
 ) -> Reexecution:  # fmt: skip
     """A verified statement against the report and its losses. Raises VerificationError where it is about others.
 
-    now: aware time. share: see `Reexecution`.
+    parties: trusted keys that signed the report. now: aware time. share: see `Reexecution`.
     """
     if dict(subject) != {SUBJECT: payload}:
         raise VerificationError("reexecution-other-report", "the re-execution is about another report")
@@ -270,6 +270,7 @@ def check(
     if said.model is not None:
         _refuse_model(said, said.model, facts, losses, report["config"])
     named = {one["keyid"] for one in report["signers"]}
+    named |= {*parties, *facts.plan_signers}
     return Reexecution(said, tuple(signers), not named & {said.keyid}, share, bool(facts.files))
 
 
@@ -295,6 +296,12 @@ def refuse_rows(rows: int) -> None:
     """InputError for a number of rows that cannot be drawn."""
     if not 1 <= rows <= MOST:
         raise InputError(f"--rows {rows} is outside 1 .. {MOST}; 299 show that at most 1 % differ")
+
+
+def refuse_share(share: float) -> None:
+    """InputError for a share of losses that says nothing: of at least all of them, below 0, or no number."""
+    if not 0 <= share < 1:
+        raise InputError(f"--share {share} is outside 0 .. 1; 0.05 asks that at most 5 % of all losses differ")
 
 
 def refuse_role(role: str) -> None:

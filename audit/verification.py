@@ -14,6 +14,7 @@ from froc import hashing
 from froc.audit import (
     bound_weights,
     bundle_files,
+    certificate_comparison,
     chronology,
     documents,
     model_folder,
@@ -27,7 +28,7 @@ from froc.audit import cross_checks as facts
 from froc.audit import keys as signing
 from froc.audit import report as claims
 from froc.audit import trust as trusting
-from froc.audit.assurance import Level, levels
+from froc.audit.assurance import Level, levels, reservations
 from froc.audit.bundle_files import moment
 from froc.audit.chronology import CLOCK_SKEW
 from froc.audit.cross_checks import Check, Log, same
@@ -67,6 +68,16 @@ class Result:
     levels: tuple[Level, ...]
     facts: Facts = field(repr=False)
     files: Mapping[str, bytes] = field(repr=False)
+
+    @property
+    def reservations(self) -> tuple[str, ...]:
+        """Why a PASS is no plain pass: what a report of today has, and this one lacks, or losses that were not found again."""
+        return reservations(self.facts, self.reexecution)
+
+    @property
+    def passes(self) -> bool:
+        """Whether the report says PASS, without a reservation."""
+        return self.verdict == claims.PASS and not self.reservations
 
     @property
     def assurance(self) -> str:
@@ -112,6 +123,7 @@ def check(
     share: float = reexecution.SHARE,
 ) -> Result:
     """`verify` with keys that are loaded already. model: a folder, or `hub:ID@REVISION`."""
+    reexecution.refuse_share(share)
     model = model_hub.local(model)
     for folder, kind in ((bundle, f"the {SUFFIX} folder"), (model, "the model's folder")):
         if folder is not None and not folder.is_dir():
@@ -222,7 +234,7 @@ def _again(
         ) from error
     losses, predicate = files["losses.csv"], report.predicate
     checked = reexecution.check(
-        done.subject, done.predicate, done.signers, facts, losses, predicate, report.payload, now, share
+        done.subject, done.predicate, done.signers, report.signers, facts, losses, predicate, report.payload, now, share
     )
     if trust.roles.get(checked.outcome.keyid, checked.outcome.role) != checked.outcome.role:
         raise VerificationError("reexecution-role", "who measured again has another role by the trust file")
@@ -304,7 +316,7 @@ def _derived(report: Mapping[str, Any], facts: Facts, said: Asserted) -> Mapping
     if said.asked is not None and said.asked not in {candidate.config for candidate in facts.seal.candidates}:
         raise VerificationError("selected-differ", "the report is about a configuration that was not tested")
     derived = claims.derive(facts, said.opening, said.asked)
-    _certificate(report.get("certificate"), derived["certificate"])
+    certificate_comparison.refuse_other(report.get("certificate"), derived["certificate"])
     if bool(facts.files) != (derived["config"] is not None and derived["config"] == derived["chosen"]):
         raise VerificationError(
             "selected-differ", "a report covers a model when it is about the chosen configuration, else none"
@@ -323,28 +335,3 @@ def _derived(report: Mapping[str, Any], facts: Facts, said: Asserted) -> Mapping
     if set(report) != known:
         raise VerificationError("report-shape", "the report says something that no report says")
     return derived
-
-
-def _certificate(was: Any, found: Mapping[str, Any]) -> None:
-    """Compare certificates from the numbers to what follows from them, so that the error names the first lie."""
-    if not isinstance(was, dict) or not isinstance(was.get("candidates"), list):
-        raise VerificationError("report-shape", "the report holds no certificate")
-    if not same(_numbers(was), _numbers(found)):
-        raise VerificationError("statistics-differ", "the numbers are not those that follow from the losses")
-    if not (same(was.get("certified"), found["certified"]) and same(was["candidates"], found["candidates"])):
-        raise VerificationError(
-            "feasible-differ", "the certified configurations are not those that follow from the losses"
-        )
-    if was.get("chosen") != found["chosen"]:
-        raise VerificationError("selected-differ", "the chosen configuration is not the one that the rule selects")
-    if not same(was, found):
-        raise VerificationError("statistics-differ", "the certificate is not the one that follows from the losses")
-
-
-def _numbers(certificate: Mapping[str, Any]) -> list[Any]:
-    rows = [row if isinstance(row, dict) else {} for row in certificate["candidates"]]
-    whole = [
-        certificate.get(part)
-        for part in ("base", "budget", "confidence", "level", "n", "opening", "population", "radius", "sequential")
-    ]
-    return [*whole, *({name: value for name, value in row.items() if name != "certified"} for row in rows)]

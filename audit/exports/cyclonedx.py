@@ -93,20 +93,21 @@ def _budgets(found: Result) -> Json:
 def _declarations(found: Result, given: Given) -> Json:
     report, row = found.report, reported(found) or {}
     risks = sorted(report["certificate"]["budget"])
-    passed = report["verdict"] == "PASS"
+    passed = found.passes
+    refusal = f"Not claimed: {'; '.join([report['verdict'], *found.reservations])}."
     signers = [{"role": s["role"], "organization": {"name": f"holder of key {s['keyid']}"}} for s in report["signers"]]
     document = {"type": "attestation", "url": given.url or "report.dsse.json", "hashes": [_hash(found.payload)]}
     return {
         "assessors": [{"bom-ref": ASSESSOR, "thirdParty": False, "organization": signers[0]["organization"]}],
         "attestations": [
             {
-                "summary": claim(report, report["certificate"]) if passed else f"Not claimed: {report['verdict']}.",
+                "summary": claim(report, report["certificate"]) if passed else refusal,
                 "assessor": ASSESSOR,
                 "map": [
                     {
                         "requirement": f"budget-{risk}",
                         "claims": [f"claim-{risk}"],
-                        "conformance": {"score": 1 if passed else 0, "rationale": report["certificate"]["reason"][:1000]},
+                        "conformance": {"score": 1 if passed else 0, "rationale": "; ".join([report["certificate"]["reason"], *found.reservations])[:1000]},
                         "confidence": {"score": float(report["certificate"]["confidence"])},
                     }
                     for risk in risks

@@ -10,13 +10,14 @@ from froc.audit.rendering.words import DECISIONS, LIMITS
 from froc.audit.verification import Result
 
 MARKS = {"PASS": "✅", "FAIL": "❌", "NOT_ESTABLISHED": "❔"}
+RESERVED = "⚠️"
 
 
 def write(found: Result, given: Given) -> str:
     """Decision, risks, limits and how to check."""
     report = found.report
     lines = [
-        f"### {MARKS[report['verdict']]} Unlearning audit {report['name']}: {DECISIONS[report['verdict']]}",
+        f"### {MARKS[report['verdict']] if plain(found) else RESERVED} Unlearning audit {report['name']}: {decision(found)}",
         "",
         f"Verified {given.when} with key `{short(found.fingerprint)}`; "
         f"{'model files match' if found.model_checked else 'the model was not compared'}; losses {found.assurance.replace('_', '-')}.",
@@ -29,11 +30,22 @@ def write(found: Result, given: Given) -> str:
     return "\n".join(lines)
 
 
+def plain(found: Result) -> bool:
+    """Whether the verdict can be repeated as it is."""
+    return found.passes or found.verdict != "PASS"
+
+
+def decision(found: Result) -> str:
+    """The verdict in words."""
+    return DECISIONS[found.verdict] if plain(found) else "Pass, with a reservation"
+
+
 def body(found: Result) -> list[str]:
     """Claim, table of risks, limits and the command, as lines of Markdown."""
     report, row = found.report, reported(found)
     said = claim(report, report["certificate"])
-    lines = [said if report["verdict"] == "PASS" else f"Could not be claimed: “{said}”", ""]
+    lines = [said if found.passes else f"Could not be claimed: “{said}”", ""]
+    lines += [] if plain(found) else [f"The report says PASS, but {reason}.\n" for reason in found.reservations]
     lines += _table(report, row) if row else ["No configuration was tested.", ""]
     lines += [
         f"Model: {f'`{found.tree}`' if found.tree else 'none is covered'}, from {code(report['model']['base']['name'])}; "

@@ -1,10 +1,9 @@
 """A model card's section, through huggingface_hub: bounds as evaluation results that name the report they come from."""
 
 from froc.audit.exports import Given, refuse_no_model, reported
-from froc.audit.exports.markdown import body
+from froc.audit.exports.markdown import body, decision
 from froc.audit.rendering.numbers import cut
 from froc.audit.rendering.summary import ordered
-from froc.audit.rendering.words import DECISIONS
 from froc.audit.verification import Result
 from froc.errors import InputError
 
@@ -37,7 +36,7 @@ def write(found: Result, given: Given) -> str:
     ]
     data = ModelCardData(model_name=report["name"], eval_results=results, tags=["machine-unlearning", "froc-audit"])
     section = [
-        f"## Unlearning audit: {DECISIONS[report['verdict']]}",
+        f"## Unlearning audit: {decision(found)}",
         "",
         f"Verified {given.when}.",
         "",

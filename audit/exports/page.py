@@ -12,7 +12,8 @@ def write(found: Result, given: Given) -> str:
         keys=[(found.roles.get(keyid, "a trusted key"), keyid) for keyid in found.signers],
         model=found.model_checked,
         level=", ".join(one.name for one in found.levels if one.holds)
-        + f"; losses {found.assurance.replace('_', '-')}",
+        + f"; losses {found.assurance.replace('_', '-')}"
+        + "".join(f"; no plain pass: {reason}" for reason in found.reservations if found.verdict == "PASS"),
         checks=[(check.name, check.seen) for check in found.checks],
     )
     return rendering.html(found.report, found.facts, verified=seen)

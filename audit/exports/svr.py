@@ -75,11 +75,12 @@ def _predicate(found: Result) -> dict[str, Any]:
 
 
 def _properties(found: Result, *, model: bool) -> list[str]:
-    """What was shown, by name; the certified risks one by one, where the verdict is PASS."""
+    """What was shown, by name; the certified risks one by one, where the verdict is PASS without a reservation."""
     certificate = found.report["certificate"]
-    some = ["FROC_REPORT_VERIFIED", f"FROC_VERDICT_{found.verdict}"]
+    reserved = found.verdict == "PASS" and not found.passes
+    some = ["FROC_REPORT_VERIFIED", "FROC_PASS_WITH_RESERVATIONS" if reserved else f"FROC_VERDICT_{found.verdict}"]
     some += ["FROC_MODEL_FILES_MATCH"] if model else []
-    if found.verdict == "PASS":
+    if found.passes:
         some.append(f"FROC_CONFIDENCE_{certificate['confidence']}")
         some += [f"FROC_RISK_WITHIN_{risk}_{alpha}" for risk, alpha in sorted(certificate["budget"].items())]
     return some

@@ -36,8 +36,17 @@ def sign(
         bundle, key, reexecute.trusted(signed_by, trust), password=words.password(), model=model
     )
     if json_:
-        words.emit({"bundle": str(bundle), "verdict": verified.verdict, "model_checked": verified.model_checked})
+        words.emit(
+            {
+                "bundle": str(bundle),
+                "verdict": verified.verdict,
+                "model_checked": verified.model_checked,
+                "reservations": list(verified.reservations),
+            }
+        )
     else:
         words.results.print(f"verified and signed {bundle}, which says [bold]{verified.verdict}[/]", soft_wrap=True)
+        for reservation in verified.reservations if verified.verdict == "PASS" else ():
+            words.results.print(f"a PASS with a reservation: {reservation}", soft_wrap=True)
         if not verified.model_checked:
             words.results.print("the model was not compared: give --model DIR to check its files", soft_wrap=True)

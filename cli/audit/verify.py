@@ -62,7 +62,8 @@ def verify(
     if json_:
         checks = [{"number": c.number, "name": c.name, "seen": c.seen} for c in result.checks]
         words.emit(
-            {"verdict": result.verdict, "checks": checks, "model_checked": result.model_checked, "tree": result.tree,
+            {"verdict": result.verdict, "checks": checks, "model_checked": result.model_checked, "tree": result.tree, "reservations": list(result.reservations),
+             "weights_bound": result.facts.seal.base_weights_digest is not None,
              "fingerprint": result.fingerprint, "plan": result.plan_status, "control": result.facts.plan.control is not None,
              "assurance": result.assurance, "levels": {reached.name: reached.holds for reached in result.levels}, "reexecution": result.reexecution and result.reexecution.sentence,
              "signers": [{"keyid": keyid, "role": result.roles.get(keyid)} for keyid in result.signers]}
@@ -89,20 +90,9 @@ def verify(
             )
     if result.verdict != "PASS":
         raise NotCertifiedError(f"the report verifies and says {result.verdict}")
-    if result.facts.plan.control is None:
-        raise NotCertifiedError(
-            "the report verifies and says PASS, but its plan did not ask what the base model shows: nothing says that there was "
-            "anything to remove (reports of older versions are so; whoever makes one today leaves it out)"
-        )
-    if result.facts.files and not result.facts.seal.base_weights_digest:
-        raise NotCertifiedError(
-            "the report verifies and says PASS, but no digest of the model's weights was sealed: nothing ties the losses to this model "
-            "(reports of older versions are so; whoever makes one today leaves it out)"
-        )
-    if result.reexecution and result.reexecution.differed:
-        raise NotCertifiedError(
-            f"the report verifies, but its losses were not found again: {result.reexecution.sentence}"
-        )
+    for reservation in result.reservations:
+        again = f": {result.reexecution.sentence}" if result.reexecution and result.reexecution.differed else ""
+        raise NotCertifiedError(f"the report verifies and says PASS, but {reservation}{again}")
     for reached in result.levels:
         if reached.number in (level or ()) and not reached.holds:
             raise NotCertifiedError(f"the report verifies, but does not reach {reached.name}: {reached.words}")

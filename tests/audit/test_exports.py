@@ -1,7 +1,9 @@
 """Exports: verified content alone, in forms that their own tools accept, whatever a name holds."""
 
+import html
 import json
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,12 +15,12 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from huggingface_hub import ModelCard
 
-from froc.audit import canonical_json, exports, rendering, verification
+from froc.audit import assurance, canonical_json, exports, reexecution, rendering, verification
 from froc.audit import keys as signing
 from froc.audit.exports import Given, svr
 from froc.audit.exports.markdown import code
 from froc.errors import InputError, VerificationError
-from tests.audit import hard
+from tests.audit import hard, variants
 from tests.audit.conftest import Made
 
 WHEN = "2026-03-02T08:00:00Z"
@@ -59,6 +61,46 @@ def test_hostile_names_stay_text(name: str, nasty: verification.Result, given: G
     assert not set(text) & set("\u202e\u200b\x07")
     assert "<script" not in re.sub(r"`[^`\n]*`", "", text) or name in ABOUT_A_MODEL
     assert len(text.encode()) < 300_000
+
+
+@pytest.mark.parametrize(
+    "reason", [assurance.NO_CONTROL, assurance.UNBOUND, assurance.DIFFERED], ids=["control", "bound", "differed"]
+)
+def test_a_pass_with_a_reservation_is_exported_as_none(
+    reason: str, originals: dict[str, Made], given: Given, tmp_path: Path
+) -> None:
+    made = originals["again" if reason == assurance.DIFFERED else "older"]
+    made = Made(Path(shutil.copytree(made.bundle, tmp_path / made.bundle.name)), made.run, made.key)
+    if reason == assurance.DIFFERED:
+        variants.measured_again(
+            made, lambda said: said.update(differed=1, largest=3, bound=reexecution.bound(1, 299, said["of"]))
+        )
+    found = made.verify()
+    if reason == assurance.UNBOUND:  # as an owner would who measures the base model and seals no weights
+        found = replace(found, facts=replace(found.facts, plan=found.facts.plan.model_copy(update={"control": {}})))
+    assert found.verdict == "PASS"
+    assert not found.passes
+    assert reason in found.reservations
+    for name in ("markdown", "model-card", "page"):
+        text = exports.write(name, found, given)
+        assert reason.partition(" (")[0] in html.unescape(text)
+        assert f"{rendering.words.DECISIONS['PASS']}\n" not in text
+    bom = json.loads(exports.write("cyclonedx", found, given))
+    attestation = bom["declarations"]["attestations"][0]
+    assert {entry["conformance"]["score"] for entry in attestation["map"]} == {0}
+    assert attestation["summary"].startswith(f"Not claimed: PASS; {found.reservations[0]}")
+    assert svr.check(
+        exports.write("svr", found, given).encode(), [signing.load_public(made.key.with_name("other.pub"))], found
+    )
+    body = json.loads(
+        signing.verify(
+            exports.write("svr", found, given).encode(), [signing.load_public(made.key.with_name("other.pub"))]
+        )[0]
+    )
+    properties = body["predicate"]["properties"]
+    assert "FROC_VERDICT_PASS" not in properties
+    assert "FROC_PASS_WITH_RESERVATIONS" in properties
+    assert not any(word.startswith("FROC_RISK_WITHIN") for word in properties)
 
 
 def test_a_name_cannot_leave_its_code_span() -> None:

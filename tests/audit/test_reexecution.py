@@ -156,6 +156,30 @@ def test_the_reports_own_signer_is_named_as_such(good: Any, copy: Any, now: Any)
     assert found.reexecution.sentence.endswith("done by a signer of the report itself")
 
 
+@pytest.mark.parametrize("signs", ["report", "plan"])
+def test_who_signed_the_report_or_its_plan_later_is_a_signer_of_it(good: Any, copy: Any, now: Any, signs: str) -> None:
+    made = copy(good)
+    other = made.key.with_name("other")
+    if signs == "report":
+        path = made.bundle / "report.dsse.json"
+        path.write_bytes(keys.add(path.read_bytes(), keys.load_signer(other)))
+    else:
+        path = made.bundle / "plan.dsse.json"
+        path.write_bytes(keys.add(path.read_bytes(), keys.load_signer(other)))
+        made.resign()
+    put(made, predicate(made, now))
+    checked = verify(made)
+    assert not checked.reexecution.independent
+    assert {level.name: level.holds for level in checked.levels}["L5"] is False
+    assert checked.reexecution.sentence.endswith("done by a signer of the report itself")
+
+
+@pytest.mark.parametrize("share", [float("nan"), float("inf"), 2.0, 1.0, -0.1])
+def test_a_share_that_says_nothing_is_refused(good: Any, share: float) -> None:
+    with pytest.raises(InputError, match=r"--share .* is outside"):
+        good.verify(share=share)
+
+
 LIES: dict[str, tuple[str, Callable[[dict[str, Any]], object]]] = {
     "a smaller bound": ("reexecution-bound", lambda p: p.update(bound="0.001")),
     "a higher confidence": ("reexecution-bound", lambda p: p.update(confidence="0.99")),
