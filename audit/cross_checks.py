@@ -17,8 +17,9 @@ from froc.audit.documents import Plan, Seal, SignedPlan
 from froc.audit.report import Facts
 from froc.audit.timestamps import Proven
 from froc.audit.trust import Trust
+from froc.configuration_id import ConfigurationId
 from froc.data.task import request_of
-from froc.errors import VerificationError
+from froc.errors import InputError, VerificationError
 from froc.risk.control import BASE, built_in, kind_of, metric_of
 
 STEPS = (
@@ -164,6 +165,14 @@ def _configurations(line: Trial) -> list[tuple[str, dict[str, Any]]]:
     return [(line.config, dict(line.params)), *others]
 
 
+def _is_of(config: str, trial: int) -> bool:
+    """Whether a name is that of a configuration of this trial."""
+    try:
+        return ConfigurationId.parse(config).trial == trial
+    except InputError:
+        return False
+
+
 def _trials(trials: Sequence[Trial], plan: Plan, seal: Seal, plan_digest: str) -> None:
     attempts: dict[int, int] = {}
     complete: dict[str, tuple[str, Any]] = {}
@@ -176,11 +185,11 @@ def _trials(trials: Sequence[Trial], plan: Plan, seal: Seal, plan_digest: str) -
         if any(variant.stop > line.steps for variant in line.variants):
             raise VerificationError("trial-steps", f"trial {line.trial} has a stop after its last step")
         attempts[line.trial] = attempts.get(line.trial, 0) + 1
-        if line.attempt != attempts[line.trial] or (line.config[:5] != f"c{line.trial:04d}"[:5]):
+        if line.attempt != attempts[line.trial] or line.config != str(ConfigurationId(line.trial)):
             raise VerificationError("trial-index", f"trial {line.trial}: attempts or names are not in order")
         finished += line.status == "complete"
         for config, params in _configurations(line) if line.status == "complete" else ():
-            if config in complete or not config.startswith(line.config):
+            if config in complete or not _is_of(config, line.trial):
                 raise VerificationError("trial-repeated", f"{config} was completed twice")
             complete[config] = line.method, params
     if sorted(attempts) != list(range(len(attempts))) or len(attempts) > plan.search.trials:

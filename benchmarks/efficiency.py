@@ -26,6 +26,7 @@ import polars as pl
 import torch
 
 from froc import procedures
+from froc.configuration_id import ConfigurationId
 from froc.data.splits import split
 from froc.data.tasks import embedded_text
 from froc.hyperparameters import Choice
@@ -279,7 +280,7 @@ def _trial(
         if hopeless(rungs):
             return replace(line, status="pruned", steps=stop, rungs=rungs)
     found = {(one.step, one.mix): land.at(trial, one.step, one.mix) for one in sweep.end(stops[-1])}
-    names = [line.config, *(f"{line.config}-s{step}-m{round(1000 * share):04d}" for step, share in list(found)[1:])]
+    names = [line.config, *(str(ConfigurationId(line.trial).variant(step, share)) for step, share in list(found)[1:])]
     means = []
     for name, row in zip(names, found.values(), strict=True):
         sums[name] = {risk: (row[f"{risk}_search"], row[f"{risk}_n"]) for risk in RISKS}

@@ -21,6 +21,7 @@ import torch
 from scipy.stats import binom
 
 from froc import hashing
+from froc.configuration_id import ConfigurationId
 from froc.data.splits import split
 from froc.data.task import Query
 from froc.data.tasks import embedded_text
@@ -98,7 +99,7 @@ def repeat(base: Base, known: Mapping[str, Probe], seed: int, trials: int, folde
     true = {}
     for row in certificate["candidates"]:
         if row["certified"]:
-            line, params = lines[row["config"].partition("-")[0]], dict(row["params"])
+            line, params = lines[str(ConfigurationId.parse(row["config"]).of_trial)], dict(row["params"])
             stop, share = params.pop("stop", None), params.pop("mix", 1.0)
             bench.retrain(TrialSpec(row["method"], params, line["seed"]), stop, share)
             true[row["config"]] = true_risks(base, known, seed)

@@ -6,12 +6,13 @@ from functools import cached_property
 from pathlib import Path
 
 from froc import hashing
+from froc.configuration_id import ConfigurationId
 from froc.errors import InputError
 from froc.models import adapters, inference_files, weights_digest
 from froc.models.base import Base, load, written
 from froc.models.trainable import Weights
 
-EXTERNAL_CONFIG, EXTERNAL_METHOD = "c0000", "external"
+EXTERNAL_CONFIG, EXTERNAL_METHOD = str(ConfigurationId(0)), "external"
 """Its name among the candidates, and its method's."""
 FILES = (".safetensors", ".json", ".txt", ".model", ".jinja", ".md")
 """What of a model folder is copied into the run: weights without code, tokenizer and configuration."""

@@ -16,6 +16,7 @@ import polars as pl
 
 from froc import hashing
 from froc.atomic import lock_file, replacing, write_text
+from froc.configuration_id import ConfigurationId
 from froc.errors import InputError
 
 FINISHED = ("complete", "pruned", "diverged", "out-of-memory", "timed-out", "failed")
@@ -97,7 +98,7 @@ class Folder:
 
     def trial_losses(self, config: str) -> Path:
         """Search losses of one finished trial and its variants; config: of any of them."""
-        return self.path / "losses" / "trials" / f"{config.partition('-')[0]}.parquet"
+        return self.path / "losses" / "trials" / f"{ConfigurationId.parse(config).of_trial}.parquet"
 
     def rung_losses(self, config: str) -> Path:
         """Losses of the queries that the rungs of one trial measured, for pruners that compare query by query."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import polars as pl
 
+from froc.configuration_id import ConfigurationId
 from froc.data.task import RISKS
 from froc.errors import InputError
 from froc.loss_table import SCALE
@@ -195,7 +196,9 @@ def _kept(job: Job, folder: Folder, executor: Executor, candidates: Sequence[Can
     complete = {record.config: record for record in folder.log() if record.status == "complete"}
     limits = job.settings.steering if job.settings.relative else None
     works = [
-        _again(complete[candidate.config.partition("-")[0]], candidate.config, executor, folder, limits)
+        _again(
+            complete[str(ConfigurationId.parse(candidate.config).of_trial)], candidate.config, executor, folder, limits
+        )
         for candidate in missing
     ]
     for handed in executor.each(works):

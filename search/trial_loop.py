@@ -15,6 +15,7 @@ from itertools import takewhile
 
 import polars as pl
 
+from froc.configuration_id import ConfigurationId
 from froc.models.base import write_weights
 from froc.search.executors import TRIES, Executor, Report
 from froc.search.optuna.pruning import TrialPruner
@@ -128,7 +129,7 @@ class TrialLoop:
     def _record(self, number: int, method: str, params: dict[str, object]) -> TrialRecord:
         attempt = 1 + sum(record.trial == number for record in self._log)
         seed = trial_seed(self._settings.seed, number)
-        return TrialRecord(number, attempt, f"c{number:04d}", method, params, seed, now(), self._plan)
+        return TrialRecord(number, attempt, str(ConfigurationId(number)), method, params, seed, now(), self._plan)
 
     def _resumed(self, records: list[TrialRecord]) -> list[TrialRecord]:
         """The same with the steps that an earlier attempt was saved at, where the workers see this folder."""

@@ -18,6 +18,7 @@ from froc.audit.rendering.words import STATUS
 from froc.audit.report import Facts
 from froc.bounds import Bound
 from froc.comparison import document
+from froc.configuration_id import ConfigurationId
 from froc.data.task import WORDINGS
 from froc.measuring.named_risks import KNOWN
 from froc.plugins import find
@@ -93,7 +94,7 @@ def deviations(report: Mapping[str, Any], facts: Facts) -> list[str]:
 
 def _trials(facts: Facts) -> list[dict[str, Any]]:
     first = min((trial.started for trial in facts.trials), default="")
-    sealed = Counter(candidate.config[:5] for candidate in facts.seal.candidates)
+    sealed = Counter(ConfigurationId.parse(candidate.config).trial for candidate in facts.seal.candidates)
     return [
         {
             "t": trial,
@@ -102,7 +103,7 @@ def _trials(facts: Facts) -> list[dict[str, Any]]:
             "status": STATUS[trial.status],
             "good": trial.status == "complete",
             "reason": cut(trial.reason or "", 90),
-            "tested": sealed[trial.config[:5]] if trial.status == "complete" else 0,
+            "tested": sealed[trial.trial] if trial.status == "complete" else 0,
         }
         for trial in facts.trials[:ROWS]
     ]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from froc.configuration_id import ConfigurationId
 from froc.errors import VerificationError
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ class Measuring:
         # the base model is measured as it is
         base = [Target(BASE, BASE, {}, 0)] if BASE in configs else []
         return base + [
-            Target(c, sealed[c]["method"], sealed[c]["params"], seeds[c.partition("-")[0]])
+            Target(c, sealed[c]["method"], sealed[c]["params"], seeds[str(ConfigurationId.parse(c).of_trial)])
             for c in configs
             if c != BASE
         ]

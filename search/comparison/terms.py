@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from froc.configuration_id import ConfigurationId
 from froc.data.task import RISKS
 from froc.errors import InputError
 from froc.search.job import Job
@@ -92,7 +93,7 @@ def entries(runs: Sequence[ComparedRun], terms: Terms) -> list[ComparedConfig]:
             if not known or (terms.methods and record.method not in terms.methods):
                 continue
             best = min(known, key=lambda configuration: ranking.excess(configuration.search or {}, budget))
-            name = best.config.partition("-m")[0]
+            name = str(ConfigurationId.parse(best.config).unmixed)
             entry = ComparedConfig(
                 f"{side.name}/{name}" if len(runs) > 1 else name, record.method, side, record, best.params.get("stop")
             )

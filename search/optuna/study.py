@@ -17,6 +17,7 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from froc import hashing
+from froc.configuration_id import ConfigurationId
 from froc.hyperparameters import Choice, Space
 from froc.risk.froc_score import Weighing, against_base
 from froc.search.optuna.pruning import PruningHistory, TrialPruner, quiet_optuna
@@ -265,7 +266,7 @@ def _values(record: TrialRecord, aim: Aim) -> list[float] | None:
 
 def _attributes(record: TrialRecord) -> dict[str, Any]:
     where: dict[str, Any] = {name: record.params[name] for name in ("stop", "mix") if name in record.params}
-    return {"config": f"c{record.trial:04d}", "status": record.status, "seconds": record.seconds, **where}
+    return {"config": str(ConfigurationId(record.trial)), "status": record.status, "seconds": record.seconds, **where}
 
 
 def _constraints(record: TrialRecord, budget: Mapping[str, float]) -> dict[str, float]:

@@ -18,6 +18,7 @@ import polars as pl
 import torch
 
 from froc import hashing
+from froc.configuration_id import ConfigurationId
 from froc.data.task import Query
 from froc.loss_table import SCHEMA
 from froc.measuring.agreement import Disagreement, disagreements
@@ -245,7 +246,7 @@ def _ended(record: TrialRecord, outcome: Outcome) -> TrialRecord:
     plain = outcome.ended[0] if outcome.ended else None
     variants = [
         {
-            "config": f"{record.config}-s{point.step}-m{round(1000 * point.mix):04d}", "stop": point.step, "mix": point.mix,
+            "config": str(ConfigurationId(record.trial).variant(point.step, point.mix)), "stop": point.step, "mix": point.mix,
             "search": point.means, "averages": point.averages,
         }
         for point in outcome.ended[1:]

@@ -18,6 +18,7 @@ from sqlalchemy.exc import OperationalError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from froc import hashing
+from froc.configuration_id import ConfigurationId
 from froc.data import opening_ledger
 from froc.data.splits import split
 from froc.data.task import FORGETTING, UTILITY
@@ -117,7 +118,7 @@ def test_methods_around_methods_controls_and_compositions_come_to_a_certificate(
     assert log[0].search == {FORGETTING: 1.0, UTILITY: 0.0}
     chosen = next(row for row in certificate["candidates"] if row["config"] == certificate["chosen"])
     assert chosen["method"] in {"gu(npo)", "compose", "task_vector"}
-    line = next(line for line in log if line.config == chosen["config"].partition("-")[0])
+    line = next(line for line in log if line.config == str(ConfigurationId.parse(chosen["config"]).of_trial))
     bench = runner_of(one)
     bench.retrain(
         TrialSpec(line.method, line.params, line.seed), chosen["params"].get("stop"), chosen["params"].get("mix", 1.0)

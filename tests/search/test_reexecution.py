@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from froc.configuration_id import ConfigurationId
 from froc.data.splits import split
 from froc.data.task import FORGETTING, UTILITY
 from froc.errors import InputError, InterruptedRunError
@@ -61,7 +62,8 @@ def test_every_loss_is_found_again(base: Base, tmp_path: Path, kind: str) -> Non
     refuse_other_job(again, plan)
     seeds = {line.config: line.seed for line in folder.log()}
     targets = [
-        Target(c["config"], c["method"], c["params"], seeds[c["config"].partition("-")[0]]) for c in seal["candidates"]
+        Target(c["config"], c["method"], c["params"], seeds[str(ConfigurationId.parse(c["config"]).of_trial)])
+        for c in seal["candidates"]
     ]
     assert any("mix" in target.params for target in targets)
     targets.append(Target(BASE, BASE, {}, 0))

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from froc.configuration_id import ConfigurationId
 from froc.data.task import FORGETTING, UTILITY
 from froc.errors import InputError
 from froc.models import weights_digest
@@ -64,7 +65,7 @@ def test_trained_again_with_its_seed_a_candidate_has_its_sealed_digest(home: Pat
     lines = {line.config: line for line in Folder(out).log()}
     bench = runner_of(made)
     for row in json.loads((out / "seal.json").read_text())["candidates"]:
-        line = lines[row["config"].partition("-")[0]]
+        line = lines[str(ConfigurationId.parse(row["config"]).of_trial)]
         asked = TrialSpec(line.method, line.params, line.seed)
         bench.retrain(asked, row["params"].get("stop"), row["params"].get("mix", 1.0))
         save(base, tmp_path / row["config"])
