@@ -8,7 +8,7 @@ import typer
 
 from froc.cli import options, words
 from froc.cli.show.summary import summary
-from froc.errors import InputError, NotCertifiedError
+from froc.errors import FrocError, InputError, NotCertifiedError
 from froc.measuring import named_risks
 from froc.search import build, continuation
 from froc.search.progress import ProgressDisplay
@@ -247,7 +247,11 @@ def stamper(tsa: str | None, root: Path | None) -> "Stamper | None":
 
 def finish(out: Path, certificate: Mapping[str, Any], json_: bool, quiet: bool) -> None:
     """Draw and print what a run came to; NotCertifiedError where nothing is chosen."""
-    _draw(out)
+    try:
+        _draw(out)
+    except Exception as error:  # pictures: the run is finished, and what it came to is printed all the same
+        why = str(error) if isinstance(error, FrocError) else type(error).__name__
+        words.messages.print(f"[yellow]warning:[/] figures are missing ({words.visible(why)})", soft_wrap=True)
     if json_:
         words.emit(certificate)
     elif not quiet:

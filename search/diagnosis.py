@@ -1,10 +1,14 @@
 """Diagnostics of the chosen model: numbers that are no mean of losses, on search queries, for display alone.
 
-Nothing here is a bound, and nothing is certified, ranked or chosen by it: it is computed when all that is done.
+Nothing here is a bound, and nothing is certified, ranked or chosen by it: it is computed once the certificate is written, and
+the certificate stands whether it can be computed or not.
 """
 
+import logging
 from collections.abc import Mapping
 from typing import Any
+
+import polars as pl
 
 from froc.data.splits import SearchView
 from froc.data.task import FORGETTING, UTILITY, Row
@@ -12,12 +16,37 @@ from froc.measuring.diagnostics import linear_cka, mia_auc, model_utility, priv_
 from froc.measuring.metric import Metric, Observable, Observation
 from froc.measuring.observe import observe
 from froc.metrics.membership import Membership
-from froc.models.base import Base
+from froc.models.base import Base, read_weights
 from froc.models.batches import Limits, encode
+from froc.models.compute import out_of_memory
 from froc.models.trainable import Weights
 from froc.plugins import make
+from froc.risk.exchangeability import warnings
+from froc.search.job import Job
+from froc.search.run_folder import Folder, write_json
 
+LOG = logging.getLogger("froc")
 OBSERVABLES: frozenset[Observable] = frozenset({"hidden", "written", "others"})
+
+
+def record(job: Job, folder: Folder, certificate: Mapping[str, Any]) -> bool:
+    """Write the diagnostics of a run that chose a model, unless they are there; False where they could not be computed.
+
+    What goes wrong (most of all too little memory) is written down by its kind and warned of in the run's log; the next call in
+    this folder tries again. A run whose weights are gone, as those of older versions are, stays without.
+    """
+    chosen, known = certificate["chosen"], folder.read(folder.diagnostics)
+    if chosen is None or (known is not None and "missing" not in known) or not folder.weights(chosen).is_file():
+        return True
+    document: dict[str, Any] = {"exchangeability": _exchangeability(job, folder, certificate)}
+    try:
+        document |= diagnose(job.base, job.view, read_weights(folder.weights(chosen)))
+    except Exception as error:  # for display alone: whatever it is, the certificate does not depend on it
+        short_of_memory = isinstance(error, MemoryError) or out_of_memory(error)
+        document["missing"] = "not enough memory" if short_of_memory else type(error).__name__
+        LOG.warning("diagnostics are missing: %s", document["missing"])
+    write_json(folder.diagnostics, document)
+    return "missing" not in document
 
 
 def diagnose(base: Base, view: SearchView, weights: Weights) -> dict[str, Any]:
@@ -68,3 +97,18 @@ def _cka(before: Observation, after: Observation) -> list[float]:
 def _four(value: float) -> float:
     # an exact number would identify the texts behind it
     return round(float(value), 4)
+
+
+def _exchangeability(job: Job, folder: Folder, certificate: Mapping[str, Any]) -> list[str]:
+    """Do calibration losses look like independent draws? By the rows' groups and places in their file, which no table tells."""
+    seal = folder.read(folder.seal) or {}
+    losses, configs = pl.read_parquet(folder.calibration_losses), [row["config"] for row in seal["candidates"]]
+    places = {row: place for rows in job.task.queries.values() for place, row in enumerate(rows)}
+    lines = []
+    for risk, queries in job.sealed.open(seal).items():
+        if certificate["population"].get(risk) != "queries":
+            continue
+        rows = [(query.id, query.row.group or query.id, places.get(query.row, 0)) for query in queries]
+        known = pl.DataFrame(rows, schema=["query", "unit", "place"], orient="row")
+        lines += warnings(losses, risk=risk, configs=configs, unit=certificate["unit"][risk], positions=known)
+    return lines

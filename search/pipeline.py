@@ -26,7 +26,7 @@ from froc.data import opening_ledger
 from froc.errors import InputError, InterruptedRunError
 from froc.plan_identity import identity
 from froc.risk.certificate import Candidate, certify
-from froc.search import base_control, growth
+from froc.search import base_control, diagnosis, growth
 from froc.search.continual import sustainability
 from froc.search.executors import Executor
 from froc.search.job import Job, Listener, runner_of
@@ -35,7 +35,7 @@ from froc.search.plan import Plan, as_planned, make_plan, refuse_other_plan
 from froc.search.run_folder import Folder, write_json, write_table
 from froc.search.sealed import ranking, unopened
 from froc.search.settings import measures
-from froc.search.stages import calibrate, keep_chosen, seal_given, seal_searched
+from froc.search.stages import calibrate, save_chosen, seal_given, seal_searched
 
 LOG = logging.getLogger("froc")
 
@@ -79,6 +79,9 @@ def run(
             else:
                 with closing(job.workers(lambda: runner_of(job))) as executor:
                     done = _work(job, plan, folder, executor, listener, sign_plan)
+            if done.get("opened") is not False and diagnosis.record(job, folder, done):
+                for rest in ("weights", "training"):
+                    shutil.rmtree(folder.path / rest, ignore_errors=True)
             if job.after is not None and done["chosen"] and not folder.sustainability.is_file():
                 measurements = measures(job.settings)
                 sustainability.extend(job.base, job.view, job.task, job.after, folder, measurements, job.original)
@@ -134,10 +137,7 @@ def _work(
         seal = seal_searched(job, plan, folder, executor, listener, base)
     if seal is None:
         return unopened.document(plan, folder, base)
-    certificate = _certified(job, plan, folder, executor, seal, listener)
-    for rest in ("weights", "training"):
-        shutil.rmtree(folder.path / rest, ignore_errors=True)
-    return certificate
+    return _certified(job, plan, folder, executor, seal, listener)
 
 
 def _prepared(
@@ -175,7 +175,7 @@ def _prepared(
 def _certified(
     job: Job, plan: Plan, folder: Folder, executor: Executor, seal: Mapping[str, Any], listener: Listener
 ) -> dict[str, Any]:
-    """Open the calibration queries for a seal, measure, certify, keep the chosen model."""
+    """Open the calibration queries for a seal, measure, certify, save the chosen model, write the certificate."""
     candidates = [Candidate(**candidate) for candidate in seal["candidates"]]
     fixed = identity(plan.document)
     question = ranking.question(seal, fixed)
@@ -186,7 +186,7 @@ def _certified(
     order = job.sealed.order if claim.sequential else None
     losses = pl.read_parquet(folder.calibration_losses)
     certificate = certify(losses, candidates, claim, order, base_control.read(folder, plan.document))
-    keep_chosen(job, folder, executor, candidates, certificate)
+    save_chosen(job, folder, executor, candidates, certificate)
     write_json(folder.certificate, certificate)
     LOG.info("certified %d of %d, chosen %s", len(certificate["certified"]), len(candidates), certificate["chosen"])
     return certificate

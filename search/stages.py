@@ -17,9 +17,7 @@ from froc.loss_table import SCALE
 from froc.models.base import read_weights, save, write_weights
 from froc.plan_identity import identity
 from froc.risk.certificate import Candidate, Claim
-from froc.risk.exchangeability import warnings
 from froc.search import base_control
-from froc.search.diagnosis import diagnose
 from froc.search.executors import Executor
 from froc.search.external_model import EXTERNAL_CONFIG, EXTERNAL_METHOD
 from froc.search.job import Job, Listener
@@ -218,10 +216,10 @@ def _again(
     return Retrain(config, spec, configuration.params.get("stop"), configuration.params.get("mix", 1.0), path, limits)
 
 
-def keep_chosen(
+def save_chosen(
     job: Job, folder: Folder, executor: Executor, candidates: Sequence[Candidate], certificate: Mapping[str, Any]
 ) -> None:
-    """Save the chosen model with its diagnostics; nothing where none was certified."""
+    """Save the chosen model, with the weights that were sealed; nothing where none was certified."""
     chosen = next((c for c in candidates if c.config == certificate["chosen"]), None)
     part = folder.path / ".model.part"
     for stale in (part, folder.model):
@@ -229,10 +227,8 @@ def keep_chosen(
     if chosen is None:
         return
     _kept(job, folder, executor, [chosen])
-    diagnosis = diagnose(job.base, job.view, read_weights(folder.weights(chosen.config)))
-    write_json(
-        folder.diagnostics, diagnosis | {"exchangeability": _exchangeability(job, folder, candidates, certificate)}
-    )
+    job.base.scope.activate([0])
+    job.base.scope.put(read_weights(folder.weights(chosen.config)))
     seal = folder.read(folder.seal) or {}
     sealed_weights.refuse_base(job.base, seal.get("base_weights_digest"), job.external)
     if job.external is None or job.external.adapted:
@@ -241,19 +237,3 @@ def keep_chosen(
         job.external.copy(part)
     sealed_weights.refuse_written(part, chosen, seal.get("model_files"))
     part.rename(folder.model)
-
-
-def _exchangeability(
-    job: Job, folder: Folder, candidates: Sequence[Candidate], certificate: Mapping[str, Any]
-) -> list[str]:
-    """Do calibration losses look like independent draws? By the rows' groups and places in their file, which no table tells."""
-    losses, configs = pl.read_parquet(folder.calibration_losses), [candidate.config for candidate in candidates]
-    places = {row: place for rows in job.task.queries.values() for place, row in enumerate(rows)}
-    lines = []
-    for risk, queries in job.sealed.open(folder.read(folder.seal) or {}).items():
-        if certificate["population"].get(risk) != "queries":
-            continue
-        rows = [(query.id, query.row.group or query.id, places.get(query.row, 0)) for query in queries]
-        known = pl.DataFrame(rows, schema=["query", "unit", "place"], orient="row")
-        lines += warnings(losses, risk=risk, configs=configs, unit=certificate["unit"][risk], positions=known)
-    return lines

@@ -46,6 +46,15 @@ def _diagnostics(run: Path) -> None:
     diagnostics = folder.read(folder.diagnostics)
     if diagnostics is None:
         return
+    for line in diagnostics.get("exchangeability", ()):
+        words.messages.print(f"[yellow]warning:[/] {words.visible(line)}", soft_wrap=True)
+    if "missing" in diagnostics:
+        words.messages.print(
+            f"[yellow]warning:[/] diagnostics are missing ({diagnostics['missing']}); the certificate does not depend on them, and the "
+            "same command computes them again",
+            soft_wrap=True,
+        )
+        return
     utility = diagnostics["model_utility"]
     parts = [f"model utility {utility['chosen']:.3f} (base {utility['base']:.3f})"]
     parts += [
@@ -54,8 +63,6 @@ def _diagnostics(run: Path) -> None:
     if "mia_auc" in diagnostics:
         parts.append(f"membership AUC {diagnostics['mia_auc']:.2f}, PrivLeak {diagnostics['priv_leak']:.0f} %")
     words.results.print(f"[dim]diagnostics, not certified: {'; '.join(parts)}[/]", soft_wrap=True)
-    for line in diagnostics.get("exchangeability", ()):
-        words.messages.print(f"[yellow]warning:[/] {words.visible(line)}", soft_wrap=True)
 
 
 FEW = 3
