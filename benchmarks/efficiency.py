@@ -294,9 +294,8 @@ def _trial(
 
 def _margin(land: Landscape, log: Sequence[TrialRecord], sums: dict[str, dict[str, tuple[int, int]]]) -> float:
     """The widest margin among what would be certified if the search ended now; -1 where nothing would."""
-    ranked = ranking.rank(log, sums, dict.fromkeys(RISKS, ALPHA))
     lines = {one.config: one for line in log for one in line.configurations()}
-    candidates = ranking.shortlist(ranked, 10)
+    candidates = ranking.Leaderboard(dict.fromkeys(RISKS, ALPHA), 10).with_trials(log, sums).candidates
     rows = []
     for candidate in candidates:
         line = lines[candidate.config]

@@ -44,15 +44,15 @@ def seal_searched(
     """The seal; None where no candidate is worth opening the calibration queries for."""
     settings, units = job.settings, plan.document["split"]["search"]
     count = plan.candidates * (SCREENING_FACTOR if settings.further else 1)
-    complete, why = _trials(job, plan, folder, executor, listener, count)
+    complete, leaderboard, why = _trials(job, plan, folder, executor, listener, count)
     losses = pl.concat([pl.read_parquet(folder.trial_losses(record.config)) for record in complete])
     sums = ranking.sums(losses)
-    candidates = ranking.shortlist(ranking.rank(complete, sums, settings.steering), count)
+    candidates = leaderboard.candidates
     # attacks are too dear for candidates that are hopeless without them
     if settings.further and ranking.worth_opening([sums[c.config] for c in candidates], settings.steering, units):
         losses = pl.concat([losses, _screen(job, folder, executor, candidates, listener)])
         sums = ranking.sums(losses)
-        candidates = ranking.shortlist(ranking.rank(complete, sums, settings.limits), plan.candidates)
+        candidates = ranking.Leaderboard(settings.limits, plan.candidates).with_trials(complete, sums).candidates
     write_table(folder.search_losses, losses)
     measured = {
         risk: alpha for risk, alpha in settings.limits.items() if all(risk in sums[c.config] for c in candidates)
@@ -67,19 +67,20 @@ def seal_searched(
 
 def _trials(
     job: Job, plan: Plan, folder: Folder, executor: Executor, listener: Listener, candidates: int
-) -> tuple[list[TrialRecord], str]:
-    """Complete trials in their order, and why there were no more. candidates: whose parameters are kept at most."""
+) -> tuple[list[TrialRecord], ranking.Leaderboard, str]:
+    """Complete trials in their order, ranked, and why there were no more. candidates: whose parameters are kept at most."""
     settings = job.settings
     with closing(_study(job, plan, folder)) as study:
         enough = _likely_enough(job, plan, folder)
-        log, why = TrialLoop(folder, study, executor, settings, candidates, listener.trial, enough).run()
+        loop = TrialLoop(folder, study, executor, settings, candidates, listener.trial, enough)
+        log, why = loop.run()
     complete = sorted((record for record in log if record.status == "complete"), key=lambda record: record.trial)
     if not complete:
         reasons = sorted({f"{record.status}: {record.reason}" for record in log if record.reason})
         raise InputError(
             f"none of {len(log)} trials finished ({'; '.join(reasons[:3])}); widen the space or mend the cause"
         )
-    return complete, why
+    return complete, loop.leaderboard, why
 
 
 def _study(job: Job, plan: Plan, folder: Folder) -> Study:

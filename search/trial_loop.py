@@ -42,14 +42,17 @@ class _Pack:
 
 
 class TrialLoop:
-    """Runs a search's trials on an executor. enough: whether a configuration, the best so far, will do."""
+    """Runs a search's trials on an executor; `leaderboard` holds what they came to.
+
+    candidates: how many may be sealed. enough: whether a configuration, the best so far, will do.
+    """
 
     def __init__(
         self, folder: Folder, study: Study, executor: Executor, settings: Settings, candidates: int, on_trial: OnTrial,
         enough: Callable[[str], bool] = lambda _: False,
     ) -> None:  # fmt: skip
         self._folder, self._study, self._executor, self._settings = folder, study, executor, settings
-        self._candidates, self._on_trial, self._enough = candidates, on_trial, enough
+        self._on_trial, self._enough = on_trial, enough
         self._log = folder.interrupted()
         self._plan = of_document(folder.plan)
         self._done = {record.trial: record for record in self._log if record.status in FINISHED}
@@ -57,7 +60,7 @@ class TrialLoop:
             # of a process that ended just after it had written this down
             self._forget(record)
         self._in_flight: deque[_Pack] = deque()
-        self._sums: ranking.Sums = {}
+        self.leaderboard = ranking.Leaderboard(settings.steering, candidates)
         self._reported: list[TrialRecord] = []
         self._likely, self._checked = False, ""
         self._left: deque[int] = deque()
@@ -91,6 +94,9 @@ class TrialLoop:
         self._reported = [self._done[number] for number in known]
         self._study.resume(self._reported, self._queries)
         self._left, self._next = deque(started[len(known) :]), started[-1] + 1 if started else 0
+        for record in self._done.values():
+            if record.status == "complete":
+                self._rank(record, pl.read_parquet(self._folder.trial_losses(record.config)))
         self._check_likely()
         LOG.info("%d trials known, %d of them interrupted", len(self._log), len(self._log) - len(self._done))
 
@@ -146,9 +152,8 @@ class TrialLoop:
             begun = "" if record.resumed is None else f", goes on from step {record.resumed}"
             LOG.info("%s starts: %s, attempt %d%s", record.config, record.method, record.attempt, begun)
             self._on_trial(record, self._log, self._settings.trials)
-        best = self._best()
         work = TrainPack(
-            tuple(pack.records), pack.pruners, tuple(best), self._candidates,
+            tuple(pack.records), pack.pruners, self.leaderboard.shortened,
             None if self._executor.remote else self._folder.path, self._settings.trial_timeout,
             self._settings.steering if self._settings.relative else None,
         )  # fmt: skip
@@ -167,13 +172,13 @@ class TrialLoop:
         for result in trained:
             if result.table is not None:
                 write_table(self._folder.trial_losses(result.record.config), result.table)
-                self._sums |= ranking.sums(result.table)
+                self._rank(result.record, result.table)
             if self._study.by_query:
                 write_json(self._folder.rung_losses(result.record.config), {"rungs": result.queries})
             for config, weights in result.weights.items():
                 write_weights(weights, self._folder.weights(config))
         self._end([result.record for result in trained])
-        wanted = {ranked.record.config for ranked in self._best()}
+        wanted = {candidate.config for candidate in self.leaderboard.candidates}
         for path in (self._folder.path / "weights").glob("*.safetensors"):
             if path.stem not in wanted:
                 path.unlink()
@@ -231,22 +236,13 @@ class TrialLoop:
 
     def _check_likely(self) -> None:
         if not self._likely and self._settings.until == "certified":
-            ranked = self._ranked(self._reported)
-            best = ranked[0].record.config if ranked else None
+            known = {record.trial for record in self._reported}
+            best = next((r.record.config for r in self.leaderboard.ranked if r.record.trial in known), None)
             if best and best != self._checked:
                 self._checked, self._likely = best, self._enough(best)
 
     def _queries(self, config: str) -> list[list[float]]:
         return list((self._folder.read(self._folder.rung_losses(config)) or {}).get("rungs", []))
 
-    def _ranked(self, records: Sequence[TrialRecord]) -> list[ranking.Ranked]:
-        for record in records:
-            if record.status == "complete" and record.config not in self._sums:
-                self._sums |= ranking.sums(pl.read_parquet(self._folder.trial_losses(record.config)))
-        return ranking.rank(records, self._sums, self._settings.steering)
-
-    def _best(self) -> list[ranking.Ranked]:
-        """What would be sealed if the search ended now."""
-        ranked = self._ranked(list(self._done.values()))
-        wanted = {candidate.config for candidate in ranking.shortlist(ranked, self._candidates)}
-        return [entry for entry in ranked if entry.record.config in wanted]
+    def _rank(self, record: TrialRecord, table: pl.DataFrame) -> None:
+        self.leaderboard = self.leaderboard.with_trials([record], ranking.sums(table))

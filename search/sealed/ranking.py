@@ -1,7 +1,7 @@
 """Search losses -> candidates in testing order, written down before one calibration loss exists."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -36,37 +36,62 @@ class Ranked:
     totals: tuple[int, ...] = ()
 
 
-def rank(
-    log: Sequence[TrialRecord], sums: Mapping[str, Mapping[str, tuple[int, int]]], budget: Mapping[str, float]
-) -> list[Ranked]:
-    """Configurations that were measured under every budgeted risk, best first: within budget the likeliest to be
-    feasible, then the nearest misses.
+@dataclass(frozen=True)
+class Leaderboard:
+    """Configurations that were measured under every budgeted risk, best first; what ranks in a run, ranks here.
 
-    A configuration that another one beats on every risk never stands before it: its p-values are larger.
-
-    found: see `Sums`.
+    Those within budget stand first, the likeliest to be feasible before the others, then the nearest misses. A configuration that
+    another one beats on every risk never stands before it: its p-values are larger. budget: risk -> what they are ranked by;
+    count: how many are tested at most.
     """
-    complete = [
-        configuration
-        for record in log
-        if record.status == "complete" and record.search
-        for configuration in record.configurations()
-    ]
-    measured = [
-        configuration for configuration in complete if budget.keys() <= sums.get(configuration.config, {}).keys()
-    ]
-    return ordered([_ranked(configuration, sums[configuration.config], budget) for configuration in measured])
+
+    budget: Mapping[str, float]
+    count: int
+    ranked: tuple[Ranked, ...] = ()
+
+    def with_trials(
+        self, log: Sequence[TrialRecord], sums: Mapping[str, Mapping[str, tuple[int, int]]]
+    ) -> "Leaderboard":
+        """The same with the configurations of further complete trials. sums: see `Sums`."""
+        added = [
+            Ranked(
+                configuration, _search_p_value(totals, self.budget), _excess(totals, self.budget),
+                tuple(totals[risk][0] for risk in self.budget),
+            )
+            for record in log
+            if record.status == "complete" and record.search
+            for configuration in record.configurations()
+            if self.budget.keys() <= (totals := sums.get(configuration.config, {})).keys()
+        ]  # fmt: skip
+        return replace(self, ranked=tuple(_ordered([*self.ranked, *added])))
+
+    @property
+    def candidates(self) -> list[Candidate]:
+        """What would be tested if the search ended now: those within budget, then the nearest misses; weight 1 / rank."""
+        return [
+            Candidate(r.record.config, r.record.method, dict(r.record.params), 1.0 / place)
+            for place, r in enumerate(_shortlist(self.ranked, self.count), start=1)
+        ]
+
+    @property
+    def shortened(self) -> "Leaderboard":
+        """The same without what would not be tested."""
+        return replace(self, ranked=tuple(_shortlist(self.ranked, self.count)))
 
 
-def _ranked(record: TrialRecord, sums: Mapping[str, tuple[int, int]], budget: Mapping[str, float]) -> Ranked:
-    return Ranked(record, _search_p_value(sums, budget), _excess(sums, budget), tuple(sums[risk][0] for risk in budget))
-
-
-def ordered(ranked: Sequence[Ranked]) -> list[Ranked]:
-    """Best first."""
+def _ordered(ranked: Sequence[Ranked]) -> list[Ranked]:
     within = sorted((r for r in ranked if r.excess <= 0), key=lambda r: (r.search_p_value, r.excess, r.record.trial))
     misses = sorted((r for r in ranked if r.excess > 0), key=lambda r: (r.excess, r.record.trial))
     return within + misses
+
+
+def _shortlist(ranked: Sequence[Ranked], count: int) -> list[Ranked]:
+    """At most `PER_TRIAL` of one training run: what is nearly the same mostly passes or fails together."""
+    distinct = _distinct(ranked)
+    candidates = [r for place, r in enumerate(distinct) if _before(distinct, place) < PER_TRIAL]
+    within = [r for r in candidates if r.excess <= 0]
+    misses = [r for r in candidates if r.excess > 0][: NEAR_MISSES if within else NEAR_MISSES + 1]
+    return (within + misses)[:count]
 
 
 def sums(table: pl.DataFrame) -> Sums:
@@ -76,22 +101,6 @@ def sums(table: pl.DataFrame) -> Sums:
     for config, risk, total, count in grouped.iter_rows():
         totals.setdefault(config, {})[risk] = total, count
     return totals
-
-
-def shortlist(ranked: Sequence[Ranked], count: int) -> list[Candidate]:
-    """The candidates to test: those within budget, then the nearest misses, at most `count`; weight 1 / rank.
-
-    At most `PER_TRIAL` of one training run: what is nearly the same mostly passes or fails together.
-    """
-    distinct = _distinct(ranked)
-    candidates = [r for place, r in enumerate(distinct) if _before(distinct, place) < PER_TRIAL]
-    within = [r for r in candidates if r.excess <= 0]
-    misses = [r for r in candidates if r.excess > 0][: NEAR_MISSES if within else NEAR_MISSES + 1]
-    chosen = (within + misses)[:count]
-    return [
-        Candidate(r.record.config, r.record.method, dict(r.record.params), 1.0 / place)
-        for place, r in enumerate(chosen, start=1)
-    ]
 
 
 def document(

@@ -71,14 +71,13 @@ class TrialResult:
 class TrainPack(Work):
     """Trials that are trained in the same passes, each with its pruner.
 
-    best: what would be sealed if the search ended now; count: how many that are at most. limits: what the search steers by, where
+    leaderboard: what would be sealed if the search ended now. limits: what the search steers by, where
     that is not what the runner was made with (budgets that are shares of what the base model scores).
     """
 
     records: tuple[TrialRecord, ...]
     pruners: tuple[TrialPruner, ...]
-    best: tuple[ranking.Ranked, ...]
-    count: int
+    leaderboard: ranking.Leaderboard
     folder: Path | None
     limit: float | None = None
     limits: Mapping[str, float] | None = None
@@ -96,26 +95,23 @@ class TrainPack(Work):
         saver = None if self.folder is None else saver_of(self.records, self.folder)
         outcomes = runner.run(specs, [pruner.begin() for pruner in self.pruners], self.limit, saver)
         used = meter.read(len(specs))
-        best = list(self.best)
+        leaderboard = self.leaderboard
         done = []
         for record, outcome in zip(self.records, outcomes, strict=True):
             ended = replace(_ended(record, outcome), resources=used)
             table = _table(runner, ended, outcome)
-            weights = {} if table is None else self._keep(runner, ended, outcome, table, best)
+            weights: dict[str, Weights] = {}
+            if table is not None:
+                leaderboard = leaderboard.with_trials([ended], ranking.sums(table))
+                weights = self._keep(runner, ended, outcome, leaderboard)
             done.append(TrialResult(ended, table, outcome.queries, weights, tuple(saver.notes) if saver else ()))
         return done
 
     def _keep(
-        self,
-        runner: TrialRunner,
-        record: TrialRecord,
-        outcome: Outcome,
-        table: pl.DataFrame,
-        best: list[ranking.Ranked],
+        self, runner: TrialRunner, record: TrialRecord, outcome: Outcome, leaderboard: ranking.Leaderboard
     ) -> dict[str, Weights]:
-        """Keep the parameters of what would be candidates now; `best` learns of them."""
-        best += ranking.rank([record], ranking.sums(table), runner.limits)
-        wanted = {c.config for c in ranking.shortlist(ranking.ordered(best), self.count)}
+        """Keep the parameters of what would be candidates now."""
+        wanted = {candidate.config for candidate in leaderboard.candidates}
         kept: dict[str, Weights] = {}
         for configuration, point in zip(record.configurations(), outcome.ended, strict=True):
             if configuration.config in wanted:

@@ -164,14 +164,15 @@ def test_queries_of_one_group_count_once() -> None:
 
 def test_equal_mixes_take_one_place() -> None:
     def line(config: str, trial: int) -> TrialRecord:
-        return TrialRecord(trial, 1, config, "npo", {}, 0, "", "", status="complete")
+        means = {FORGETTING: 0.0, UTILITY: 0.0}
+        return TrialRecord(trial, 1, config, "npo", {}, 0, "", "", status="complete", search=means)
 
     same = {FORGETTING: (1000, 60), UTILITY: (2000, 60)}
     sums = {
         "c0000": same, "c0000-s8-m0500": same, "c0000-s8-m1000": {FORGETTING: (1000, 60), UTILITY: (2500, 60)}, "c0001": same
     }  # fmt: skip
-    ranked = ranking.ordered([ranking._ranked(line(config, int(config[4])), sums[config], BUDGET) for config in sums])
-    listed = [one.config for one in ranking.shortlist(ranked, 10)]
+    log = [line(config, int(config[4])) for config in sums]
+    listed = [candidate.config for candidate in ranking.Leaderboard(BUDGET, 10).with_trials(log, sums).candidates]
     assert sorted(listed) == ["c0000", "c0000-s8-m1000", "c0001"]
 
 

@@ -27,6 +27,7 @@ from froc.search.executors.processes import BEAT, Processes
 from froc.search.job import Job
 from froc.search.pipeline import run
 from froc.search.run_folder import Folder, TrialRecord
+from froc.search.sealed.ranking import Leaderboard
 from froc.search.settings import measures
 from froc.search.trial.runner import TrialRunner
 from froc.search.trial.work import TrainPack, Work
@@ -251,7 +252,7 @@ def test_cpu_workers_divide_the_processors(base: Base, monkeypatch: pytest.Monke
 def test_a_worker_that_cannot_start_says_why(base: Base) -> None:
     made = job(base)
     broken = Processes(replace(recipe(made), digest="0" * 64), ["cpu"])
-    broken.submit(0, TrainPack((), (), (), 1, None))
+    broken.submit(0, TrainPack((), (), Leaderboard({}, 1), None))
     with pytest.raises(InputError, match="another than the driver's"):
         broken.wait()
     broken.close()

@@ -12,6 +12,7 @@ from froc.errors import InputError
 from froc.models.base import Base
 from froc.search.pipeline import run
 from froc.search.run_folder import Folder, TrialRecord
+from froc.search.sealed.ranking import Leaderboard
 from froc.search.trial.work import TrainPack
 from tests.search.test_executors import SAID, recipe
 from tests.search.test_pipeline import Watch, job
@@ -66,7 +67,7 @@ def test_a_machine_that_vanishes_changes_nothing(base: Base, cluster: Any, tmp_p
         assert (tmp_path / "plain" / name).read_bytes() == (tmp_path / "run" / name).read_bytes()
 
     broken = Ray(replace(recipe(made), digest="0" * 64), None, 1)
-    broken.submit(0, TrainPack((), (), (), 1, None))
+    broken.submit(0, TrainPack((), (), Leaderboard({}, 1), None))
     with pytest.raises(InputError, match="another than the driver's"):
         broken.wait()
     broken.close()

@@ -137,7 +137,7 @@ def test_the_shortlist_takes_two_of_a_training_run_and_the_likeliest_first() -> 
     budget = {FORGETTING: 0.1, UTILITY: 0.1}
     configs = [one for line in log for one in line.configurations()]
     sums = {one.config: {r: (round(m * 120_000), 120) for r, m in (one.search or {}).items()} for one in configs}
-    listed = ranking.shortlist(ranking.rank(log, sums, budget), 10)
+    listed = ranking.Leaderboard(budget, 10).with_trials(log, sums).candidates
     assert [one.config for one in listed] == ["c0000-s3-m0100", "c0000-s3-m0200", "c0001"]
     assert listed[0].params == {"lr": 0.1, "stop": 3, "mix": 0.5}
     assert [one.weight for one in listed] == [1.0, 1 / 2, 1 / 3]
