@@ -11,7 +11,7 @@ import re
 import stat
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from froc import hashing
+from froc import hashing, timestamp
 from froc.audit.canonical_json import MAX_DEPTH, compact, exact, strict_json
 from froc.errors import InputError, VerificationError
 from froc.loss_table import SCHEMA
@@ -63,7 +63,6 @@ REASON = r"[A-Za-z_][A-Za-z0-9_]*(Error|Exception)( at [A-Za-z0-9_.]+:[0-9]+)?"
 
 MANY = 10**6
 """More trials, candidates, attempts or openings than anybody has."""
-STAMP = "%Y-%m-%dT%H:%M:%SZ"
 Stamp = Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$")
 Hex = Field(pattern=r"^[0-9a-f]{64}$")
 Name = Field(pattern=rf"^{CONFIG}$")
@@ -186,7 +185,7 @@ def token_keyid(name: str) -> str | None:
 def moment(stamp: str) -> datetime:
     """A date in the form of `Stamp`, aware. Raises VerificationError for one that there is not."""
     try:
-        return datetime.strptime(stamp, STAMP).replace(tzinfo=UTC)
+        return timestamp.moment(stamp)
     except ValueError as error:
         raise VerificationError("bad-timestamp", "a date is no RFC 3339 time in UTC") from error
 

@@ -3,8 +3,8 @@
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from froc import timestamp
 from froc.atomic import write_bytes
-from froc.audit import bundle_files
 from froc.errors import InputError
 
 
@@ -27,4 +27,4 @@ def run_bytes(path: Path, run: Path) -> bytes:
 
 def stamped(now: datetime | None, days: int = 0) -> str:
     """RFC 3339 time in UTC, to the second, so many days from `now` (the present by default)."""
-    return ((now or datetime.now(UTC)).astimezone(UTC) + timedelta(days=days)).strftime(bundle_files.STAMP)
+    return timestamp.stamp((now or datetime.now(UTC)) + timedelta(days=days))

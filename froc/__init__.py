@@ -19,7 +19,7 @@ Packages, from the top down; each imports only from those below it::
     loss_table           the table of losses that they all read
     provenance  plan_identity   whose code a plan names; what makes a plan another plan
     plugins  atomic      plug-ins by name; files that appear whole
-    hashing  hyperparameters  visible  extras  configuration_id  errors  version
+    hashing  hyperparameters  timestamp  visible  extras  configuration_id  errors  version
 
 In Python: `froc.search.run`, `froc.load`, `froc.certify`, `froc.plan` and `froc.monitor` do what the commands do.
 They are looked up at first use: `import froc` loads nothing. What stands from `reporting` down, `formats`, the packages of

@@ -1,10 +1,11 @@
-"""The one place that writes files: each appears whole or not at all, and no link is ever followed. Torch-free.
+"""Atomic writes and locks: every file that froc writes appears whole or not at all, and no symbolic link is followed. Torch-free.
 
-What is written goes to a random name that nobody could have laid a link under (O_EXCL, O_NOFOLLOW), is flushed to the disk
-and renamed. A place that is a symbolic link is refused, so that nothing elsewhere is ever replaced.
+Data go to a temporary file with a random name (O_EXCL, O_NOFOLLOW), which is flushed to the disk and renamed. A target that
+is a symbolic link is refused, so that no file elsewhere is replaced.
 """
 
 import errno
+import fcntl
 import os
 import secrets
 from collections.abc import Iterator
@@ -60,10 +61,20 @@ def create(path: Path, data: bytes, *, mode: int = 0o666) -> None:
         os.fsync(stream.fileno())
 
 
-def lock_file(path: Path) -> IO[str]:
-    """An empty file to be locked, open; made where there is none. InputError where the place is a symbolic link."""
+def lock(path: Path, *, wait: bool = True) -> IO[str]:
+    """A lock file, open and locked until it is closed; created where there is none.
+
+    wait: until the process that holds it releases it; else BlockingIOError where another process holds it. Raises InputError
+    where the path is a symbolic link, OSError where the file cannot be opened.
+    """
     refuse_link(path)
-    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+")
+    stream = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+")
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        stream.close()
+        raise
+    return stream
 
 
 def open_log(path: Path) -> IO[str]:

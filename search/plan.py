@@ -3,12 +3,11 @@
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any, Protocol
 
 import froc
-from froc import provenance
+from froc import provenance, timestamp
 from froc.bounds import Bound
 from froc.data.splits import Draw, Sealed, SearchView, ids
 from froc.data.task import Task, Unit
@@ -135,7 +134,7 @@ def make_plan(
     document = {
         "format": 2,
         "froc": froc.__version__,
-        "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "created": timestamp.stamp(),
         "task": {
             "name": task.name, "digest": task.digest, "split_seed": task.split_seed, "units": units,
             "notes": [*task.notes, *notes, *more], **({"seed_from": "auditor"} if task.audited else {}),

@@ -3,7 +3,6 @@
 `trials.jsonl` is the run's memory: one line per *started* trial. Optuna's `study.db` is made from it and can be lost.
 """
 
-import fcntl
 import json
 import os
 import platform
@@ -15,7 +14,7 @@ from typing import IO, Any
 import polars as pl
 
 from froc import hashing
-from froc.atomic import lock_file, replacing, write_text
+from froc.atomic import lock, replacing, write_text
 from froc.configuration_id import ConfigurationId
 from froc.errors import InputError
 
@@ -116,25 +115,22 @@ class Folder:
 
     def hold(self) -> None:
         """Create the folder and lock it. Raises InputError where another process holds it or it cannot be written."""
+        place = self.path / ".lock"
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            lock = lock_file(self.path / ".lock")
+            held = lock(place, wait=False)
+        except BlockingIOError as error:
+            holder = place.read_text().strip() or "another process"
+            raise InputError(f"{self.path} is held by {holder}; wait for it or choose another --out") from error
         except OSError as error:
             raise InputError(
                 f"cannot write the run folder {self.path} ({error.strerror}); choose another --out"
             ) from error
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            lock.seek(0)
-            holder = lock.read().strip() or "another process"
-            lock.close()
-            raise InputError(f"{self.path} is held by {holder}; wait for it or choose another --out") from error
-        lock.truncate(0)
+        held.truncate(0)
         # a folder on a network disk may be held from another machine
-        lock.write(f"process {os.getpid()} on {platform.node()}")
-        lock.flush()
-        self._lock = lock
+        held.write(f"process {os.getpid()} on {platform.node()}")
+        held.flush()
+        self._lock = held
 
     def release(self) -> None:
         """Let another process have it."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import polars as pl
 
+from froc import timestamp
 from froc.configuration_id import ConfigurationId
 from froc.data.task import RISKS
 from froc.errors import InputError
@@ -30,7 +31,7 @@ from froc.search.sealed import weights as sealed_weights
 from froc.search.sealed.calibration import listed_search_losses, measure, measure_in_rounds
 from froc.search.sealed.forecast import STOP_PROBABILITY, certification_probability
 from froc.search.trial.outcome import TrialSpec
-from froc.search.trial.work import KeptWeights, Retrain, now
+from froc.search.trial.work import KeptWeights, Retrain
 from froc.search.trial_loop import TrialLoop
 
 LOG = logging.getLogger("froc")
@@ -113,7 +114,7 @@ def _likely_enough(job: Job, plan: Plan, folder: Folder) -> Callable[[str], bool
 def seal_given(job: Job, plan: Plan, folder: Folder, executor: Executor, listener: Listener) -> dict[str, Any]:
     """One candidate, which no search chose: its losses on the search queries are for the reader alone."""
     assert job.external is not None
-    record = TrialRecord(0, 1, EXTERNAL_CONFIG, EXTERNAL_METHOD, {}, 0, now(), of_document(folder.plan))
+    record = TrialRecord(0, 1, EXTERNAL_CONFIG, EXTERNAL_METHOD, {}, 0, timestamp.stamp(), of_document(folder.plan))
     folder.write_log([record])
     write_weights(job.external.weights(job.base), folder.weights(EXTERNAL_CONFIG))
     candidate = Candidate(EXTERNAL_CONFIG, EXTERNAL_METHOD, {}, 1.0)
@@ -123,7 +124,7 @@ def seal_given(job: Job, plan: Plan, folder: Folder, executor: Executor, listene
     )
     sums = ranking.sums(table)[EXTERNAL_CONFIG]
     means = {risk: total / (SCALE * count) for risk, (total, count) in sums.items()}
-    folder.write_log([replace(record, status="complete", ended=now(), search=means)])
+    folder.write_log([replace(record, status="complete", ended=timestamp.stamp(), search=means)])
     write_table(folder.search_losses, table)
     return _sealed(job, plan, folder, executor, [candidate], 1)
 

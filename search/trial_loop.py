@@ -15,6 +15,7 @@ from itertools import takewhile
 
 import polars as pl
 
+from froc import timestamp
 from froc.configuration_id import ConfigurationId
 from froc.models.base import write_weights
 from froc.search.executors import TRIES, Executor, Report
@@ -24,7 +25,7 @@ from froc.search.run_folder import FINISHED, Folder, TrialRecord, of_document, w
 from froc.search.sealed import ranking
 from froc.search.settings import Settings
 from froc.search.trial.outcome import trial_seed
-from froc.search.trial.work import TrainPack, TrialResult, now, saver_of
+from froc.search.trial.work import TrainPack, TrialResult, saver_of
 
 LOG = logging.getLogger("froc")
 OnTrial = Callable[[TrialRecord, Sequence[TrialRecord], int], None]
@@ -135,7 +136,7 @@ class TrialLoop:
     def _record(self, number: int, method: str, params: dict[str, object]) -> TrialRecord:
         attempt = 1 + sum(record.trial == number for record in self._log)
         seed = trial_seed(self._settings.seed, number)
-        return TrialRecord(number, attempt, str(ConfigurationId(number)), method, params, seed, now(), self._plan)
+        return TrialRecord(number, attempt, str(ConfigurationId(number)), method, params, seed, timestamp.stamp(), self._plan)
 
     def _resumed(self, records: list[TrialRecord]) -> list[TrialRecord]:
         """The same with the steps that an earlier attempt was saved at, where the workers see this folder."""
@@ -211,7 +212,8 @@ class TrialLoop:
         LOG.warning("trial(s) %s lost their worker: %s", ", ".join(record.config for record in pack.records), why)
         status, reason = ("failed", f"{TRIES} workers were lost: {why}") if given_up else ("interrupted", why)
         records = [
-            replace(record, status=status, reason=reason, ended=now() if given_up else None) for record in pack.records
+            replace(record, status=status, reason=reason, ended=timestamp.stamp() if given_up else None)
+            for record in pack.records
         ]
         if given_up:
             self._end(records)

@@ -68,7 +68,7 @@ def test_no_link_is_written_through(tmp_path: Path) -> None:
     victim, place = tmp_path / "victim", tmp_path / "place"
     victim.write_text("mine")
     place.symlink_to(victim)
-    for write in (lambda: atomic.write_text(place, "theirs"), lambda: atomic.lock_file(place)):
+    for write in (lambda: atomic.write_text(place, "theirs"), lambda: atomic.lock(place)):
         with pytest.raises(InputError, match="symbolic link"):
             write()
     with pytest.raises(FileExistsError):

@@ -30,7 +30,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("bounds",),
     ("loss_table", "provenance", "plan_identity"),
     ("plugins", "atomic"),
-    ("hashing", "hyperparameters", "visible", "extras", "configuration_id"),
+    ("hashing", "hyperparameters", "timestamp", "visible", "extras", "configuration_id"),
     ("errors", "version"),
 )
 """Packages and modules of `froc`; each imports only from floors below its own."""

@@ -1,6 +1,5 @@
 """The files of the opening ledger: a key and one file per look, in the user's state folder."""
 
-import fcntl
 import json
 import os
 import re
@@ -15,7 +14,7 @@ import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from froc import hashing
-from froc.atomic import lock_file, write_bytes
+from froc.atomic import lock, write_bytes
 from froc.errors import InputError
 
 Rows = Mapping[str, frozenset[str]]
@@ -108,14 +107,13 @@ def _locked() -> Iterator[None]:
     """Nobody else reads or writes meanwhile."""
     try:
         _place().mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = lock_file(_place() / "lock")
+        held = lock(_place() / "lock")
     except OSError as error:
         raise InputError(
             f"openings are counted in {state_folder()}, which cannot be written ({error.strerror}); set FROC_STATE to a folder "
             "that can, and keep it"
         ) from error
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with held:
         yield
 
 

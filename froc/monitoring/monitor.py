@@ -15,7 +15,6 @@ so that the same call again, or a log that has grown, counts nothing twice. What
 """
 
 import base64
-import fcntl
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,7 +27,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from froc import hashing
-from froc.atomic import lock_file, write_text
+from froc.atomic import lock, write_text
 from froc.errors import InputError
 from froc.formats.table import Table as Format
 from froc.loss_table import SCALE, WEIGHTED, check
@@ -277,12 +276,10 @@ def _locked(path: Path) -> Iterator[None]:
     """Hold a state against a second call at the same time, whose rows would be lost."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = lock_file(path.with_name(f".{path.name}.lock"))
+        held = lock(path.with_name(f".{path.name}.lock"), wait=False)
+    except BlockingIOError as error:
+        raise InputError(f"{path} is in use by another froc monitor; wait for it") from error
     except OSError as error:
         raise InputError(f"cannot write the state {path} ({error.strerror}); choose another --state") from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise InputError(f"{path} is in use by another froc monitor; wait for it") from error
+    with held:
         yield

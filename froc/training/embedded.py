@@ -3,7 +3,6 @@
 Its weights come with the package; `rebuilt` trains them again from the recipe.
 """
 
-import fcntl
 import json
 import os
 import random
@@ -20,7 +19,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from froc import hashing
-from froc.atomic import lock_file, write_text
+from froc.atomic import lock, write_text
 from froc.data.task import Row
 from froc.data.tasks.embedded_text import (
     DEFAULT_RECIPE,
@@ -121,7 +120,7 @@ def _alone(folder: Path) -> Iterator[None]:
     place = Path(tempfile.gettempdir(), f"froc-{hashing.sha256_bytes(str(folder.absolute()).encode())[:16]}.lock")
     with ExitStack() as held:
         with suppress(OSError):
-            fcntl.flock(held.enter_context(lock_file(place)), fcntl.LOCK_EX)
+            held.enter_context(lock(place))
         yield
 
 

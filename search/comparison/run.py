@@ -10,7 +10,6 @@ lets what is gained on some queries pay for what is lost on others.
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ import numpy as np
 import polars as pl
 
 import froc
+from froc import timestamp
 from froc.comparison import document as comparison
 from froc.comparison.document import BASE, BEFORE, front
 from froc.data import opening_ledger as openings
@@ -81,7 +81,7 @@ def _plan(runs: Sequence[ComparedRun], terms: Terms) -> dict[str, Any]:
         "format": 1,
         "kind": "comparison",
         "froc": froc.__version__,
-        "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "created": timestamp.stamp(),
         "runs": [{"name": side.name, "plan": identity(side.plan)} for side in runs],
         "task": {"name": job.task.name, "digest": job.task.digest, "split_seed": job.task.split_seed},
         "model": first["model"],

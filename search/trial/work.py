@@ -10,14 +10,13 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import torch
 
-from froc import hashing
+from froc import hashing, timestamp
 from froc.configuration_id import ConfigurationId
 from froc.data.task import Query
 from froc.loss_table import SCHEMA
@@ -248,7 +247,7 @@ def _ended(record: TrialRecord, outcome: Outcome) -> TrialRecord:
         for point in outcome.ended[1:]
     ]  # fmt: skip
     return replace(
-        record, status=outcome.status, reason=outcome.reason, ended=now(), steps=outcome.steps, seconds=outcome.seconds, resumed=outcome.resumed,
+        record, status=outcome.status, reason=outcome.reason, ended=timestamp.stamp(), steps=outcome.steps, seconds=outcome.seconds, resumed=outcome.resumed,
         search=plain.means if plain else None, rungs=outcome.rungs, averages=plain.averages if plain else None, variants=variants,
     )  # fmt: skip
 
@@ -257,8 +256,3 @@ def saver_of(records: Sequence[TrialRecord], folder: Path) -> Saver:
     """Where trials that are trained together leave their state, whichever attempt it is."""
     started_with = [[record.plan, record.config, record.method, record.params, record.seed] for record in records]
     return Saver(Folder(folder).training(records[0].config), hashing.sha256_json(started_with))
-
-
-def now() -> str:
-    """The time as every file of a run says it."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
