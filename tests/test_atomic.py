@@ -20,6 +20,7 @@ DELEGATED = {
     ("froc/reporting/landscape.py", "savefig"): "matplotlib writes the picture that a user names",
     ("froc/models/base.py", "save_file"): "into the exclusive file of froc.atomic.replacing",
     ("froc/models/base.py", "save_pretrained"): "transformers writes into a folder of its own, which is renamed then",
+    ("froc/models/inference_files.py", "save_pretrained"): "into a temporary folder, to be compared",
     ("froc/monitoring/figure.py", "savefig"): "matplotlib writes the picture that a user names",
     ("froc/planning/figure.py", "savefig"): "matplotlib writes the picture that a user names",
     (

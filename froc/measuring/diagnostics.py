@@ -12,15 +12,6 @@ from scipy import stats
 from froc.measuring.placement import placement
 
 
-def forget_quality(unlearned: ArrayLike, retrained: ArrayLike) -> float:
-    """p-value in [0, 1] of the two-sample Kolmogorov-Smirnov test of truth ratios (TOFU 2401.06121).
-
-    unlearned: (n,), retrained: (m,) truth ratios R of the forget rows, both in the same form. 1: as if retrained; a small
-    value tells both apart, and the more rows there are, the smaller a difference it finds.
-    """
-    return float(stats.ks_2samp(_numbers(unlearned), _numbers(retrained)).pvalue)
-
-
 def model_utility(parts: Sequence[float]) -> float:
     """Harmonic mean in [0, 1] of parts in [0, 1] (TOFU 2401.06121).
 
@@ -59,36 +50,6 @@ def linear_cka(first: ArrayLike, second: ArrayLike) -> float:
     x, y = x - x.mean(axis=0), y - y.mean(axis=0)
     size = float(np.linalg.norm(x.T @ x) * np.linalg.norm(y.T @ y))
     return float(np.linalg.norm(y.T @ x) ** 2 / size) if size > 0 else float("nan")
-
-
-def forget_degree(scores: ArrayLike, start: ArrayLike) -> float:
-    """F.D. in [0, 1] of a sequence of requests: mean over tests of what was forgotten of the start's score (2601.21682).
-
-    scores, start: (n,) in [0, 1], of the unlearned and of the base model on what was to be forgotten, one for each test; start
-    above 0. 1: nothing is left. The paper's formula could not be read: the base's score as unit, scores beyond it as no
-    forgetting, and the mean are our reading.
-    """
-    return float(1.0 - _left(scores, start).mean())
-
-
-def retain_utility(scores: ArrayLike, start: ArrayLike) -> float:
-    """R.U. in [0, 1], the mirror image of `forget_degree` (2601.21682): mean over tests of what is left of the start's score.
-
-    scores, start: as there, on what was to be kept. 1: nothing is lost. Our reading as there.
-    """
-    return float(_left(scores, start).mean())
-
-
-def _left(scores: ArrayLike, start: ArrayLike) -> NDArray[np.float64]:
-    """(n,) shares in [0, 1] of the start's scores."""
-    after, before = _numbers(scores), _numbers(start)
-    if (
-        after.shape != before.shape
-        or not ((before > 0) & (before <= 1)).all()
-        or not ((after >= 0) & (after <= 1)).all()
-    ):
-        raise ValueError("a share needs as many scores as starts, in [0, 1], and no start of 0")
-    return np.minimum(1.0, after / before)
 
 
 def _numbers(values: ArrayLike) -> NDArray[np.float64]:

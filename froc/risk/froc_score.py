@@ -1,20 +1,17 @@
-"""FROC as published (2512.13337): the score e_R, and what its paper probably makes of it. Torch-free.
+"""FROC as published (2512.13337): the score e_R. Torch-free.
 
-What is a *score* here: everything. `scores` computes s, r, both soft margins and e_R. They steer a search
-(`froc search --objective froc`) and draw a picture; no certificate may be made from them, since e_R
+Everything here is a *score*: `scores` computes s, r, both soft margins and e_R. They steer a search
+(`froc search --objective froc`) and draw a picture; no certificate is made from them, since e_R
 
 * is unbounded: the softplus of a large distortion is that distortion, and no tail bound for losses in [0, 1] holds;
 * is a function of four averages over data sets: no mean of independent losses, so there is no n to put into a bound;
 * is coupled: max and min run over configurations, so that trying one more changes the score of all others.
 
-What is a *bound* here: nothing. `published_p_value`, `published_set` and `published_cur` have a bound's form, but
-without [0, 1] losses and independent units they promise nothing; they are here to be compared with. Bounds that hold
-are in `froc.bounds`, for per-query losses with a budget for each risk.
+Nothing here is a *bound*: the paper's p-value and conformal risk of the score, after C-RAG (2402.03181), need losses in [0, 1]
+and independent units, which e_R is not made of. Valid bounds are in `froc.bounds`, for per-query losses with a budget per risk.
 
-What of the paper could be read (in reviews of it, no code was found): s, r, the two margins and e_R. What could not,
-and is our reading after its likely parent C-RAG (2402.03181): p-value and conformal unlearning risk (CUR) of the
-score, and the configuration set by Bonferroni's p < delta / m. Nor could the value of alpha_unlearn be read, or
-whether w_f and w_u are normalized.
+Sources: reviews of the paper (no code was found) give s, r, the two margins and e_R. They do not give the value of
+alpha_unlearn, nor whether w_f and w_u are normalised.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,10 +20,8 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from froc.bounds import hoeffding_bentkus
 from froc.data.task import FORGETTING, UTILITY
 from froc.errors import InputError
-from froc.loss_table import NOISE
 
 FloatArray = NDArray[np.float64]
 MIN_LOSS = 1e-6
@@ -137,30 +132,6 @@ def softplus(z: ArrayLike) -> FloatArray:
     return np.logaddexp(0.0, np.asarray(z, dtype=np.float64))
 
 
-def published_p_value(score: ArrayLike, n: int, alpha: float) -> FloatArray:
-    """(m,) C-RAG's p-value of min(e_R, 1) as if it were a mean of n losses; 1 above alpha. No p-value: see above.
-
-    min(exp(-n h1(min(alpha, e), alpha)), e P(Bin(n, alpha) <= ceil(n e))), with 0 log 0 = 0.
-    """
-    _refuse(n, "alpha", alpha)
-    clipped, k = _as_mean(score, n)
-    return np.where(clipped > alpha, 1.0, hoeffding_bentkus.p_value_from_mean(clipped, k, n, alpha))
-
-
-def published_set(score: ArrayLike, n: int, alpha: float, delta: float) -> NDArray[np.bool_]:
-    """(m,) which configurations C-RAG's Bonferroni rule would call valid: p < delta / m, strictly. Certifies nothing."""
-    _refuse(n, "delta", delta)
-    p = published_p_value(score, n, alpha)
-    return np.asarray(p < delta / max(1, len(p)))
-
-
-def published_cur(score: ArrayLike, n: int, delta: float) -> FloatArray:
-    """(m,) C-RAG's risk bound of min(e_R, 1) at delta, in [0, 1]. No bound: see above."""
-    _refuse(n, "delta", delta)
-    clipped, k = _as_mean(score, n)
-    return np.clip(hoeffding_bentkus.upper_from_mean(clipped, k, n, delta), 0.0, 1.0)
-
-
 def _scores(averages: Averages, acc_u: ArrayLike, loss_r: ArrayLike, acc_r: ArrayLike, weighing: Weighing) -> Scores:
     """acc_u, loss_r, acc_r: what counts as best, one number or (m,)."""
     s = _log(averages.loss_u) + np.asarray(acc_u) - averages.acc_u
@@ -171,19 +142,3 @@ def _scores(averages: Averages, acc_u: ArrayLike, loss_r: ArrayLike, acc_r: Arra
 
 def _log(loss: ArrayLike) -> FloatArray:
     return np.log(np.maximum(loss, MIN_LOSS))
-
-
-def _as_mean(score: ArrayLike, n: int) -> tuple[FloatArray, NDArray[np.int64]]:
-    values = np.atleast_1d(np.asarray(score, dtype=np.float64))
-    if values.ndim != 1 or not bool(np.all(values >= 0)):
-        raise InputError("e_R is a list of numbers from 0 on; one of them is not")
-    clipped = np.minimum(values, 1.0)
-    # 100 * 0.28 is 28.000000000000004: no 29th loss
-    return clipped, np.ceil(n * clipped - NOISE).clip(0, n).astype(np.int64)
-
-
-def _refuse(n: int, name: str, value: float) -> None:
-    if n < 1:
-        raise InputError(f"n={n} is too few queries; give at least 1")
-    if not 0 < value < 1:
-        raise InputError(f"{name} {value:g} is outside (0, 1)")

@@ -4,8 +4,8 @@ For every loss in [0, 1] and every distribution Q with Hellinger distance at mos
 R_Q <= g_rho(R_P) = sin^2(min(pi/2, asin sqrt(R_P) + acos(1 - rho^2))): data processing to a Bernoulli, then
 the triangle inequality of angles. Exact for 0-1 losses; rho = 0 changes nothing.
 
-The published bounds for the same question stand here for comparison, each under its authors' name. No certificate is
-made with them: they are looser, and C-RAG's does not fall back to the plain bound at rho = 0.
+`crag` is the published bound for the same question, drawn beside ours for comparison. No certificate uses it: it is looser,
+and does not reduce to the plain bound at rho = 0.
 """
 
 import math
@@ -42,26 +42,6 @@ def robust_radius(upper: float, budget: float) -> float | None:
     angle = math.asin(math.sqrt(budget)) - math.asin(math.sqrt(upper))
     # sqrt(1 - cos angle), without cancellation for small angles
     return math.sqrt(2.0) * math.sin(max(0.0, angle) / 2)
-
-
-def weber(mean: float, variance: float, rho: float) -> float:
-    """Worst mean of a [0, 1] loss within rho, from its mean and variance (Weber et al., ICML 2022).
-
-    1 where rho is beyond the theorem's domain. With variance r (1 - r) it equals `shifted(r, rho)`.
-    """
-    gap = 1.0 - mean
-    if gap <= 0 or rho**2 >= 1.0 - 1.0 / math.sqrt(1.0 + gap**2 / max(variance, 1e-300)):
-        return 1.0
-    spread = rho * rho * (2.0 - rho * rho)
-    factor = math.sqrt(spread * (1.0 - rho * rho) ** 2)
-    return min(1.0, mean + 2.0 * factor * math.sqrt(variance) + spread * (gap - variance / gap))
-
-
-def weber_sampled(mean: float, variance: float, n: int, rho: float, delta: float) -> float:
-    """`weber` with finite-sample bounds on mean and standard deviation, delta / 2 each; variance: unbiased."""
-    log = math.log(2.0 / delta)
-    above = min(1.0, mean + math.sqrt(log / (2.0 * n)))
-    return weber(above, (math.sqrt(variance) + math.sqrt(2.0 * log / (n - 1))) ** 2, rho)
 
 
 def crag(mean: float, variance: float, n: int, rho: float, delta: float) -> float:

@@ -349,12 +349,12 @@ def test_soft_prompts_and_suffixes_make_known_answers_likelier_or_stay_away(
     known = encode(tokenizer, given.known, given.template)
     plain = nll(model, known).sum()
     soft = SoftPrompt()
-    found = soft._found(model, known, 0)
+    found = soft._optimised(model, known, 0)
     assert found is not None
     with _before(model, found):
         assert nll(model, [soft._longer(row) for row in known]).sum() < plain
     ends = _ends(tokenizer, given.known, known, given.template)
-    suffix = CoordinateSuffix()._found(model, tokenizer, known, ends, 0)
+    suffix = CoordinateSuffix()._optimised(model, tokenizer, known, ends, 0)
     assert nll(model, [_with(row, at, suffix) for row, at in zip(known, ends, strict=True)]).sum() <= plain
 
 

@@ -9,20 +9,11 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from froc.measuring.diagnostics import (
-    forget_degree,
-    forget_quality,
     linear_cka,
     mia_auc,
     model_utility,
     priv_leak,
-    retain_utility,
 )
-
-
-def test_forget_quality_tells_samples_apart() -> None:
-    assert forget_quality([0.1, 0.2, 0.3], [0.1, 0.2, 0.3]) == 1.0
-    # samples of 3 and 3 that do not overlap: 2 of the C(6, 3) = 20 orders are as far apart
-    assert forget_quality([1, 2, 3], [4, 5, 6]) == pytest.approx(2 / 20)
 
 
 def test_model_utility_is_a_harmonic_mean() -> None:
@@ -57,21 +48,6 @@ def test_linear_cka_ignores_rotation_size_and_offset() -> None:
     # centred columns: x = (-1, 0, 1), y = (-1, 2, -1) / 3 are orthogonal
     assert linear_cka([[0], [1], [2]], [[0], [1], [0]]) == pytest.approx(0.0)
     assert math.isnan(linear_cka(np.ones((3, 2)), x[:3]))
-
-
-def test_forget_degree_and_retain_utility_are_mirror_images() -> None:
-    # of 0.8 a quarter is left, of 0.5 nothing, and what rose counts as all: (1/4 + 0 + 1) / 3
-    scores, start = [0.2, 0.0, 0.9], [0.8, 0.5, 0.6]
-    assert retain_utility(scores, start) == pytest.approx(5 / 12)
-    assert forget_degree(scores, start) == pytest.approx(7 / 12)
-    assert forget_degree(start, start) == 0.0
-    assert retain_utility(start, start) == 1.0
-    assert forget_degree([0.0, 0.0], [1.0, 0.1]) == 1.0
-    for bad in ([0.0, 0.5, 0.5], [0.8, 0.5], [0.8, 0.5, 1.5]):
-        with pytest.raises(ValueError, match="share"):
-            forget_degree(scores, bad)
-    with pytest.raises(ValueError, match="share"):
-        retain_utility([-0.1], [0.5])
 
 
 @pytest.mark.parametrize("bad", [[], [0.5, math.nan], [[0.5]]])

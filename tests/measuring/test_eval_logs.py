@@ -15,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 from froc.data.task import Row
-from froc.measuring.diagnostics import forget_quality, mia_auc, model_utility, priv_leak
+from froc.measuring.diagnostics import mia_auc, model_utility, priv_leak
 from froc.measuring.metric import Metric, Observation
 from froc.measuring.placement import placement
 from froc.metrics.rouge_l import words
@@ -230,17 +230,6 @@ def test_model_utility(path: Path) -> None:
     ]
     assert len(parts) == 9
     _close(model_utility(parts), log["model_utility"]["agg_value"])
-
-
-@_named([path for path in TOFU if "_full" in str(path)])
-def test_forget_quality(path: Path) -> None:
-    retrained = _retrained(path)
-    assert retrained is not None
-    mine, theirs = (_column(_log(one)["forget_truth_ratio"], "score") for one in (path, retrained))
-    found, told = forget_quality(mine, theirs), _log(path)["forget_quality"]["agg_value"]
-    assert found == pytest.approx(told, rel=1e-9, abs=0)
-    # any form that keeps the order of R has the same p-value
-    assert forget_quality(1 / (1 + np.array(mine)), 1 / (1 + np.array(theirs))) == pytest.approx(told, rel=1e-9, abs=0)
 
 
 @_named(PHI)

@@ -14,9 +14,6 @@ from froc.risk.froc_score import (
     Averages,
     Weighing,
     against_base,
-    published_cur,
-    published_p_value,
-    published_set,
     scores,
     softplus,
 )
@@ -120,32 +117,6 @@ def test_other_misuse_is_refused() -> None:
     for bad in ({"w_f": -1.0}, {"alpha_unlearn": math.nan}, {"w_f": 0.0, "w_u": 0.0}):
         with pytest.raises(InputError):
             Weighing(**bad)
-    with pytest.raises(InputError, match="e_R"):
-        published_p_value([math.nan], 10, 0.1)
-    with pytest.raises(InputError, match="alpha"):
-        published_p_value([0.1], 10, 1.0)
-    with pytest.raises(InputError, match="n=0"):
-        published_cur([0.1], 0, 0.1)
-
-
-def test_our_reading_of_the_p_value() -> None:
-    # at 0: exp(-n h1(0, a)) = (1 - a)^n, the smaller one; above the budget: 1; 0.28 of 100 is 28 losses, not 29
-    n, alpha = 100, 0.35
-    p = published_p_value([0.0, 0.28, 0.36, 7.0], n, alpha)
-    binomial = sum(math.comb(n, j) * alpha**j * (1 - alpha) ** (n - j) for j in range(29))
-    entropy = 0.28 * math.log(0.28 / alpha) + 0.72 * math.log(0.72 / (1 - alpha))
-    assert p == pytest.approx([(1 - alpha) ** n, min(math.exp(-n * entropy), E * binomial), 1.0, 1.0], rel=1e-9)
-
-
-def test_our_reading_of_the_set_and_the_cur() -> None:
-    # one of three needs p < .1 / 3: (1 - .1)^n < 1/30 from n = 33 on
-    assert published_set([0.0, 0.5, 2.0], 33, 0.1, 0.1).tolist() == [True, False, False]
-    assert published_set([0.0, 0.5, 2.0], 32, 0.1, 0.1).tolist() == [False, False, False]
-    # at 0 the bound solves (1 - u)^n = .1; a score of 1 or more has no room left
-    cur = published_cur([0.0, 0.3, 1.0, 5.0], 50, 0.1)
-    assert cur[0] == pytest.approx(1 - 0.1 ** (1 / 50))
-    assert 0.3 < cur[1] < 1.0
-    assert cur[2:].tolist() == [1.0, 1.0]
 
 
 def test_certificates_do_not_know_the_score() -> None:
