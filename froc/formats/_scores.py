@@ -18,6 +18,8 @@ from froc.errors import InputError
 
 AGREE = 1e-6
 """How far a reported mean may be from the mean of its rows; logs keep single precision."""
+AUTHOR_ROWS = 20
+"""Rows about one author in TOFU's forget and retain sets, in order."""
 MEASURE = re.compile(r"(1-|base-)?(.+)")
 Columns = Callable[[Any], Sequence[Any]]
 """Row -> the raw scores that its value is made of; a list among them stands for its mean."""
@@ -205,3 +207,13 @@ def _numbers(rows: Mapping[str, Any], name: str) -> range:
         missing = next(str(i) for i in range(len(rows) + 1) if str(i) not in rows)
         raise InputError(f"{name} has {len(rows)} rows, and none of number {missing}; was the log cut?")
     return range(len(rows))
+
+
+def forget_ratio(ratio: float) -> float:
+    """TOFU's truth ratio on forget rows, min(s, 1/s), for s = p(wrong) / p(correct); 0 stays 0."""
+    return min(ratio, 1 / ratio) if ratio else ratio
+
+
+def retain_ratio(ratio: float) -> float:
+    """TOFU's truth ratio on other rows, max(0, 1 - s)."""
+    return max(0.0, 1.0 - ratio)

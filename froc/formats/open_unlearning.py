@@ -11,11 +11,23 @@ import numpy as np
 from froc.data.named_prompts import NamedPrompt, run_prompt
 from froc.errors import InputError
 from froc.formats._score_logs import Logs
-from froc.formats._scores import AGREE, Columns, Log, Scores, Unfit, finite, fit, mean_reported, need, scores_of
+from froc.formats._scores import (
+    AGREE,
+    AUTHOR_ROWS,
+    Columns,
+    Log,
+    Scores,
+    Unfit,
+    finite,
+    fit,
+    forget_ratio,
+    mean_reported,
+    need,
+    retain_ratio,
+    scores_of,
+)
 from froc.formats.lm_eval import samples
 
-AUTHOR = 20
-"""Rows about one author in TOFU's forget and retain sets, in order."""
 ROUGE = ("rougeL_recall", "rougeL_f1", "rouge1_recall")
 BY_F1 = re.compile(r"knowmem|verbmem")
 """MUSE's means are of rougeL_f1, TOFU's and DUET's of rougeL_recall."""
@@ -48,7 +60,7 @@ class OpenUnlearning(Logs):
         """Every metric that has values by index, and tasks of the harness."""
         if not isinstance(document, dict):
             raise InputError("the file holds no object of metrics; is it this format's file?")
-        block = AUTHOR if any("_Q_A_" in name for name in document) else 1
+        block = AUTHOR_ROWS if any("_Q_A_" in name for name in document) else 1
         measures: dict[str, Scores | Unfit] = {}
         for name, entry in document.items():
             for measure, scores in _entry(name, entry, block):
@@ -108,7 +120,7 @@ class _Entry:
 
     def ratio(self) -> Scores | Unfit:
         """wrong / correct, turned as OpenUnlearning does."""
-        turn = _forget_ratio if self.name.startswith("forget") else _ratio
+        turn = forget_ratio if self.name.startswith("forget") else retain_ratio
         return fit(lambda: self._scores(lambda row: [row.get("score")], turn, self.agg_value))
 
     def _scores(self, columns: Columns, turn: Any, reported: Any) -> Scores:
@@ -171,11 +183,3 @@ def _placed(name: str, entry: Mapping[str, Any], block: int) -> Scores:
 
 def _raw(row: Any) -> Any:
     return row.get("score") if isinstance(row, dict) else None
-
-
-def _forget_ratio(score: float) -> float:
-    return min(score, 1 / score) if score else score
-
-
-def _ratio(score: float) -> float:
-    return max(0.0, 1.0 - score)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from froc.errors import InputError
 from froc.formats._score_logs import Logs
-from froc.formats._scores import Log, Scores, Unfit, fit, scores_of
+from froc.formats._scores import AUTHOR_ROWS, Log, Scores, Unfit, fit, forget_ratio, retain_ratio, scores_of
 
 SECTIONS = {
     "eval_log_forget.json": "forget",
@@ -16,8 +16,6 @@ SECTIONS = {
     "eval_real_author_wo_options.json": "real_authors",
     "eval_real_world_wo_options.json": "world_facts",
 }
-AUTHOR = 20
-"""Rows about one author in the forget and retain sets, in order."""
 COLUMNS: dict[str, tuple[str, ...]] = {
     "probability": ("avg_gt_loss",),
     "rougeL_recall": ("rougeL_recall",),
@@ -71,7 +69,7 @@ def _scores(section: Mapping[str, Any], key: str, split: str, measure: str, colu
     rows = {number: ([column[number] for column in values], texts.get(number)) for number in values[0]}
     return scores_of(
         rows, lambda row: row[0], _turn(measure, split, columns), name=f"{key}.{columns[0]}", prefix=split,
-        block=AUTHOR if split in ("forget", "retain") else 1, reference=lambda row: _answer(row[1]),
+        block=AUTHOR_ROWS if split in ("forget", "retain") else 1, reference=lambda row: _answer(row[1]),
     )  # fmt: skip
 
 
@@ -94,15 +92,7 @@ def _turn(measure: str, split: str, columns: tuple[str, ...]) -> Any:
         return lambda loss: math.exp(-loss)
     if measure != "truth_ratio":
         return float
-    turned = _forget_ratio if split == "forget" else _ratio
+    turned = forget_ratio if split == "forget" else retain_ratio
     if columns == PARTS:
         return lambda paraphrased, perturbed: turned(math.exp(paraphrased - perturbed))
     return turned
-
-
-def _forget_ratio(ratio: float) -> float:
-    return min(ratio, 1 / ratio) if ratio else ratio
-
-
-def _ratio(ratio: float) -> float:
-    return max(0.0, 1.0 - ratio)

@@ -17,6 +17,7 @@ from froc.loss_table import SCALE
 from froc.planning.loss_distributions import Law, binary, draws, listed_losses, mean
 from froc.plugins import find
 from froc.risk import shift
+from froc.risk.bisection import first_integer
 from froc.risk.claim import Claim, Evidence, evidence_from_matrix, p_values
 from froc.risk.requirements import MAX_UNITS, first_level, smallest_integer
 
@@ -97,11 +98,7 @@ class FirstCandidate:
 
     def allowed(self, units: int) -> int:
         """The most losses of 1 among so many units, the rest 0, with which it passes; -1 where none will do."""
-        low, high = -1, units + 1
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (middle, high) if self._p(middle, units) <= self.share else (low, middle)
-        return low
+        return first_integer(lambda lost: self._p(lost, units) > self.share, -1, units + 1) - 1
 
     def useful(self, lost: int) -> int | None:
         """The smallest number of units with which it passes with so many losses of 1; None beyond a million."""

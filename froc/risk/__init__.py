@@ -7,6 +7,7 @@
     control              what the base model shows under the same measurement
     requirements         how many units a budget takes
     exchangeability      do losses look like independent draws
+    bisection            where a monotone predicate begins to hold
     rounding  wording    numbers and sentences as people read them
     froc_score           the paper's own score
 

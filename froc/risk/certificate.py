@@ -18,6 +18,7 @@ from froc.errors import InputError
 from froc.loss_table import SCALE, WEIGHTED
 from froc.risk import control as controls
 from froc.risk import exchangeability, requirements, shift, wording
+from froc.risk.bisection import bracket
 from froc.risk.claim import Candidate, Claim, Evidence, evidence_from_matrix, level, p_values, uppers
 from froc.risk.claim_checks import refuse_unknown
 from froc.risk.control import BASE, Control
@@ -278,11 +279,7 @@ def _radius(upper: Mapping[str, Sequence[float]], risk: str, place: int, claim: 
         return None if radius is None else down(radius)
     if _within(upper, risk, place, claim, 0.0) > budget:
         return None
-    low, high = 0.0, 1.0
-    while high - low > 1e-9:
-        middle = 0.5 * (low + high)
-        low, high = (middle, high) if _within(upper, risk, place, claim, middle) <= budget else (low, middle)
-    return down(low)
+    return down(bracket(lambda rho: _within(upper, risk, place, claim, rho) > budget, 0.0, 1.0, 1e-9)[0])
 
 
 def _sequential_savings(evidence: Mapping[str, Evidence], candidates: Sequence[Candidate]) -> dict[str, int]:

@@ -15,12 +15,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from froc.bounds import FloatArray
+
 LEVEL = 0.01
 """Chance that a test warns of exchangeable losses."""
 PERMUTATIONS = 999
 MAX_QUERIES = 20_000
 """Queries that are tested; of more, evenly spaced ones."""
-FloatArray = NDArray[np.float64]
 
 
 def warnings(

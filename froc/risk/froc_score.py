@@ -18,12 +18,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from froc.bounds import FloatArray
 from froc.data.task import FORGETTING, UTILITY
 from froc.errors import InputError
 
-FloatArray = NDArray[np.float64]
 MIN_LOSS = 1e-6
 """Nats per token: smaller average losses are read as this one, since float32 log-probabilities do not tell them from 0."""
 Means = Mapping[str, Mapping[str, float]]

@@ -15,6 +15,7 @@ from froc.errors import InputError
 from froc.loss_table import SCALE
 from froc.procedures import first_levels
 from froc.risk import shift
+from froc.risk.bisection import bracket, first_integer
 from froc.risk.claim import Claim, Evidence, at_levels, evidence_from_matrix, evidence_of_candidate, level, p_values
 from froc.risk.rounding import up
 from froc.risk.weighted_sum import COMBINED
@@ -187,10 +188,7 @@ def smallest_integer(holds: Callable[[int], bool], start: int, most: int = MAX_U
         if high >= most:
             return None
         low, high = high, min(2 * high, most)
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if holds(middle) else (middle, high)
-    return high
+    return first_integer(holds, low, high)
 
 
 def _smallest_budget(passes: Callable[[float], bool], low: float) -> float:
@@ -198,7 +196,4 @@ def _smallest_budget(passes: Callable[[float], bool], low: float) -> float:
     high = 1.0 - 1e-6
     if not passes(high):
         return 1.0
-    while high - low > 1e-8:
-        middle = 0.5 * (low + high)
-        low, high = (low, middle) if passes(middle) else (middle, high)
-    return up(high)
+    return up(bracket(passes, low, high, 1e-8)[1])

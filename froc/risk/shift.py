@@ -3,9 +3,6 @@
 For every loss in [0, 1] and every distribution Q with Hellinger distance at most rho from P,
 R_Q <= g_rho(R_P) = sin^2(min(pi/2, asin sqrt(R_P) + acos(1 - rho^2))): data processing to a Bernoulli, then
 the triangle inequality of angles. Exact for 0-1 losses; rho = 0 changes nothing.
-
-`crag` is the published bound for the same question, drawn beside ours for comparison. No certificate uses it: it is looser,
-and does not reduce to the plain bound at rho = 0.
 """
 
 import math
@@ -42,20 +39,3 @@ def robust_radius(upper: float, budget: float) -> float | None:
     angle = math.asin(math.sqrt(budget)) - math.asin(math.sqrt(upper))
     # sqrt(1 - cos angle), without cancellation for small angles
     return math.sqrt(2.0) * math.sin(max(0.0, angle) / 2)
-
-
-def crag(mean: float, variance: float, n: int, rho: float, delta: float) -> float:
-    """C-RAG's conformal generation risk under shift (Kang et al. 2402.03181, by its published code).
-
-    The mean is moved for the shift and for sampling, and then bounded by Hoeffding-Bentkus once more, at delta again:
-    a claim at more than delta in all, and far above the risk all the same. variance: biased, as its code has it.
-    """
-    from froc.bounds import hoeffding_bentkus
-
-    keep, spread = 1.0 - rho * rho, 2.0 - rho * rho
-    moved = mean + rho**2 * spread * (1.0 - mean) + 2.0 * rho * keep * math.sqrt(spread) * math.sqrt(variance)
-    inner = keep / math.sqrt(2.0 * n) + 2.0 * rho * math.sqrt(2.0 * spread) / math.sqrt(n - 1)
-    moved += keep * inner * math.sqrt(math.log(4.0 / delta)) + math.sqrt(math.log(8.0 / delta) / (2.0 * n))
-    moved = min(1.0, moved)
-    whole = np.array([math.ceil(n * moved - 1e-9)])
-    return float(hoeffding_bentkus.upper_from_mean(np.array([moved]), whole, n, delta)[0])

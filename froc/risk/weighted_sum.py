@@ -12,11 +12,11 @@ measured independently of each other: each is bounded at delta / 2.
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
+
+from froc.bounds import FloatArray
 
 COMBINED = "combined"
 """The name of this risk among budgets."""
-FloatArray = NDArray[np.float64]
 PValueFunction = Callable[[FloatArray], FloatArray]
 """(m,) p-values of one risk at levels (m,) in (0, 1); they fall as the level grows."""
 BISECTIONS = 50

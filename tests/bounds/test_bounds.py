@@ -29,6 +29,7 @@ from froc.bounds import (
 from froc.errors import InputError
 from froc.loss_table import SCALE
 from froc.plugins import find, make, names
+from froc.reporting.bounds import crag
 from froc.risk import shift
 
 VECTORS = Path(__file__).parents[1] / "data" / "risk_vectors.json"
@@ -112,7 +113,7 @@ def test_shift_to_nine_digits() -> None:
         same(shift.shifted(binomial.upper_from_count(k, n, delta)[0], rho), row["robust_ub_cp"])
         same(shift.shrunk(0.1, rho), row["shrunk_budget_of_0p1"])
         same(shift.shifted(mean, rho), row["population_any_loss"])
-        same(shift.crag(mean, row["var"], n, rho, delta), row["crag_formula_exact"])
+        same(crag(mean, row["var"], n, rho, delta), row["crag_formula_exact"])
 
 
 def test_finite_populations_to_nine_digits() -> None:
