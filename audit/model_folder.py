@@ -20,7 +20,6 @@ from froc.errors import InputError, VerificationError
 from froc.models import weights_digest
 from froc.visible import visible
 
-SUFFIXES = (".safetensors", ".json", ".txt", ".model", ".jinja", ".md")
 """What a model folder may hold: weights without code, tokenizer and configuration. Pickles and programs are refused."""
 HUB_FILES = ("README.md", "LICENSE", "LICENSE.md", "LICENSE.txt", ".gitattributes")
 """What a hub or its user puts beside a model; in a report only where an older version signed it."""
@@ -85,9 +84,10 @@ def _refuse_other_names(names: Sequence[str], covered: Collection[str]) -> None:
 def refuse_names(names: Sequence[str]) -> None:
     """VerificationError for names that are no plain relative path, hold code, or collide where case is ignored."""
     for name in names:
-        if not name.endswith(SUFFIXES):
+        if not name.endswith(weights_digest.FILE_SUFFIXES):
             raise VerificationError(
-                "model-code-or-pickle", f"{visible(name)} has a suffix other than {', '.join(SUFFIXES)}"
+                "model-code-or-pickle",
+                f"{visible(name)} has a suffix other than {', '.join(weights_digest.FILE_SUFFIXES)}",
             )
         if len(name) > 255 or not _NAME.fullmatch(name):
             raise VerificationError("subject-name-or-digest", "a model file's name is no plain relative path")

@@ -14,8 +14,6 @@ from froc.models.trainable import Weights
 
 EXTERNAL_CONFIG, EXTERNAL_METHOD = str(ConfigurationId(0)), "external"
 """Its name among the candidates, and its method's."""
-FILES = (".safetensors", ".json", ".txt", ".model", ".jinja", ".md")
-"""What of a model folder is copied into the run: weights without code, tokenizer and configuration."""
 
 
 @dataclass(frozen=True)
@@ -100,4 +98,6 @@ class ExternalModel:
             shutil.copyfile(path, place / path.name)
 
     def _files(self) -> list[Path]:
-        return sorted(path for path in self.folder.iterdir() if path.suffix in FILES and path.is_file())
+        return sorted(
+            path for path in self.folder.iterdir() if path.suffix in weights_digest.FILE_SUFFIXES and path.is_file()
+        )

@@ -20,6 +20,8 @@ from typing import Any
 from froc import hashing
 from froc.errors import InputError
 
+FILE_SUFFIXES = (".safetensors", ".json", ".txt", ".model", ".jinja", ".md")
+"""Suffixes of files in a model folder that are data: weights, tokenizer, configuration. No code, no pickles."""
 HEADS = ("lm_head.weight", "embed_out.weight", "lm_head.decoder.weight", "cls.predictions.decoder.weight")
 """What output embeddings are called: a name's end, after a dot or from its beginning."""
 DTYPES = {

@@ -27,6 +27,7 @@ from froc.errors import FrocError, InputError
 from froc.measuring.measurement import Measurement
 from froc.models.base import load
 from froc.models.compute import Engine
+from froc.models.weights_digest import FILE_SUFFIXES
 from froc.search.trial.runner import TrialRunner
 from froc.search.trial.work import Work
 
@@ -82,8 +83,7 @@ class WorkerSpec:
         """The same with the model's files in it, for machines that do not see this one's disk."""
         if not isinstance(self.model, str) or not Path(self.model).is_dir():
             return self
-        wanted = (".safetensors", ".json", ".txt", ".model", ".jinja")
-        files = [path for path in sorted(Path(self.model).iterdir()) if path.suffix in wanted]
+        files = [path for path in sorted(Path(self.model).iterdir()) if path.suffix in FILE_SUFFIXES]
         return replace(self, model={path.name: path.read_bytes() for path in files})
 
 
