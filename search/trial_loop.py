@@ -136,7 +136,9 @@ class TrialLoop:
     def _record(self, number: int, method: str, params: dict[str, object]) -> TrialRecord:
         attempt = 1 + sum(record.trial == number for record in self._log)
         seed = trial_seed(self._settings.seed, number)
-        return TrialRecord(number, attempt, str(ConfigurationId(number)), method, params, seed, timestamp.stamp(), self._plan)
+        return TrialRecord(
+            number, attempt, str(ConfigurationId(number)), method, params, seed, timestamp.stamp(), self._plan
+        )
 
     def _resumed(self, records: list[TrialRecord]) -> list[TrialRecord]:
         """The same with the steps that an earlier attempt was saved at, where the workers see this folder."""
