@@ -2,7 +2,7 @@
 
     keys  canonical_json  trust   signing keys and envelopes; JSON with one reading; whom a verifier trusts, in which role and for how long
     timestamps  statements   when a signature existed at the latest; in-toto statements that enough keys have signed
-    bundle_files  writing    the files of a bundle: written one way, read one way
+    bundle_files  plain_files  writing    the files of a bundle: written one way, read one way
     documents  report    plan, seal, comparison and report as far as a claim depends on them; evidence -> report, by the same code
                          for builder and verifier
     model_folder  model_hub  bound_weights   the files of a model; from a hub; losses, weights and files are about one model

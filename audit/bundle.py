@@ -28,7 +28,7 @@ from froc.audit.plan_signing import plan_statement
 from froc.audit.report import Facts
 from froc.audit.timestamps import Proven
 from froc.audit.trust import Trust
-from froc.audit.writing import run_bytes, stamped
+from froc.audit.writing import run_bytes, run_losses, stamped
 from froc.errors import InputError, VerificationError
 from froc.loss_table import SCHEMA
 from froc.risk.control import BASE
@@ -162,10 +162,10 @@ def _files(run: Path, signer: signing.PrivateKey, stamp: str) -> tuple[dict[str,
         files["plan.dsse.json"] = (
             run_bytes(signed, run) if signed.is_file() else plan_statement(files["plan.json"], signer, stamp)
         )
-        int(certificate["opening"]["number"])
+        int(certificate["opening"]["number"]), certificate["chosen"], [*certificate["certified"]]
         if (run / bundle_files.PLAN_TOKEN).is_file() and signed.is_file():
             files[bundle_files.PLAN_TOKEN] = run_bytes(run / bundle_files.PLAN_TOKEN, run)
-    except (ValueError, TypeError, KeyError, AttributeError, VerificationError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError, VerificationError) as error:
         raise InputError(f"{run} holds a damaged file; run the same froc search again") from error
     return files, certificate
 
@@ -182,12 +182,12 @@ def _facts(
     seal: Seal = documents.parse(Seal, canonical_json.strict_json(files["seal.json"], decimals=True), "seal-shape")
     configs = [candidate.config for candidate in seal.candidates]
     _refuse_config(config, configs, certificate)
-    table = _table(run, "calibration") if configs else pl.DataFrame(schema=SCHEMA)
+    table = run_losses(run / "losses" / "calibration.parquet") if configs else pl.DataFrame(schema=SCHEMA)
     plan = canonical_json.strict_json(files["plan.json"], decimals=True)
     if configs and "control" in plan:
         listed = [risk for risk, kind in plan["population"].items() if kind != "queries"]
         known = (pl.col("split") == "calibration") | pl.col("risk").is_in(listed)
-        table = pl.concat([table, _table(run, "base").filter(known)])
+        table = pl.concat([table, run_losses(run / "losses" / "base.parquet").filter(known)])
     files["losses.csv"] = bundle_files.write_losses(table, [*configs, BASE])
     covers = certificate["chosen"] is not None and config in (None, certificate["chosen"])
     if covers and not (run / "model").is_dir():
@@ -210,14 +210,6 @@ def _refuse_config(config: str | None, configs: Sequence[str], certificate: Mapp
         raise InputError(
             f"the run keeps the model of {certificate['chosen']} alone; report on that one (leave out --config)"
         )
-
-
-def _table(run: Path, name: str) -> pl.DataFrame:
-    path = run / "losses" / f"{name}.parquet"
-    try:
-        return pl.read_parquet(path, columns=list(SCHEMA))
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise InputError(f"{path} is missing or damaged; run the same froc search again") from error
 
 
 def _refuse_other_numbers(run: Path, was: Mapping[str, Any], found: Mapping[str, Any]) -> None:

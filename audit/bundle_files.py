@@ -8,7 +8,6 @@ import io
 import itertools
 import os
 import re
-import stat
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,6 +19,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from froc import hashing, timestamp
+from froc.audit import plain_files
 from froc.audit.canonical_json import MAX_DEPTH, compact, exact, strict_json
 from froc.errors import InputError, VerificationError
 from froc.loss_table import SCHEMA
@@ -59,6 +59,9 @@ HEADER = "config,split,risk,unit,query,loss"
 CONFIG = r"c[0-9]{4}[a-z0-9-]{0,32}"
 RISK = r"[a-z][a-z0-9_-]{0,31}"
 POINT = r"base|[A-Za-z0-9][A-Za-z0-9._/-]{0,100}@[01]\.[0-9]{4}"
+_PART = "[a-z0-9_]{1,64}"
+METHOD = rf"{_PART}(\({_PART}(\({_PART}(\({_PART}\))?\))?\))?"
+"""One that goes around another has that in brackets."""
 REASON = r"[A-Za-z_][A-Za-z0-9_]*(Error|Exception)( at [A-Za-z0-9_.]+:[0-9]+)?"
 
 MANY = 10**6
@@ -132,9 +135,9 @@ class Trial(Strict):
     trial: int = Field(ge=0, le=MANY)
     attempt: int = Field(ge=1, le=MANY)
     config: str = Name
-    method: str
+    method: str = Field(pattern=rf"^{METHOD}$")
     params: dict[str, str | int | bool | None]
-    seed: int | str
+    seed: int | Annotated[str, Field(pattern=r"^-?[0-9]{1,40}$")]
     status: Literal["complete", "pruned", "diverged", "out-of-memory", "timed-out", "failed", "interrupted"]
     reason: str | None = Field(pattern=rf"^{REASON}$")
     started: str = Stamp
@@ -145,6 +148,11 @@ class Trial(Strict):
     averages: dict[Annotated[str, Field(pattern=rf"^{RISK}$")], Average] | None = None
     variants: list[Variant] = Field(default_factory=list, max_length=64)
     plan: str = Hex
+
+    @property
+    def configs(self) -> list[str]:
+        """Names of its end, and of each stop and mix of it."""
+        return [self.config, *(variant.config for variant in self.variants)]
 
 
 def read_bundle(folder: Path) -> dict[str, bytes]:
@@ -168,7 +176,7 @@ def read_bundle(folder: Path) -> dict[str, bytes]:
     for name in wanted:
         if name not in names:
             raise VerificationError("bundle-missing-file", f"{name} is missing")
-    return {name: _read(folder / name, limit) for name, limit in wanted.items()}
+    return {name: plain_files.read(folder / name, limit) for name, limit in wanted.items()}
 
 
 def report_token(keyid: str) -> str:
@@ -188,21 +196,6 @@ def moment(stamp: str) -> datetime:
         return timestamp.moment(stamp)
     except ValueError as error:
         raise VerificationError("bad-timestamp", "a date is no RFC 3339 time in UTC") from error
-
-
-def _read(path: Path, limit: int) -> bytes:
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError as error:
-        raise VerificationError("bundle-symlink-or-special", f"{path.name} is no plain readable file") from error
-    with os.fdopen(handle, "rb") as stream:
-        facts = os.fstat(stream.fileno())
-        if not stat.S_ISREG(facts.st_mode):
-            raise VerificationError("bundle-symlink-or-special", f"{path.name} is no plain file")
-        data = stream.read(limit + 1) if facts.st_size <= limit else b" " * (limit + 1)
-    if len(data) > limit:
-        raise VerificationError("bundle-file-too-large", f"{path.name} holds more than {limit} bytes")
-    return data
 
 
 def listing(files: Mapping[str, bytes]) -> list[dict[str, Any]]:

@@ -11,17 +11,19 @@ from froc import hashing
 from froc.audit import bundle_files, canonical_json, documents
 from froc.audit.documents import ComparedFile, ComparedPlan, ComparedSeal, Plan
 from froc.audit.report import Compared
+from froc.audit.writing import run_bytes, run_losses
 from froc.comparison.document import BEFORE
 from froc.errors import InputError, VerificationError
-from froc.loss_table import SCHEMA
 from froc.plan_identity import identity
 
 
 def files(folder: Path) -> dict[str, bytes]:
     """What a bundle holds of a finished comparison; InputError where it is not finished, or damaged."""
     try:
-        found = {name: json.loads((folder / f"{name}.json").read_bytes()) for name in ("plan", "seal", "comparison")}
-        table = pl.read_parquet(folder / "losses" / "calibration.parquet", columns=list(SCHEMA))
+        found = {
+            name: json.loads(run_bytes(folder / f"{name}.json", folder)) for name in ("plan", "seal", "comparison")
+        }
+        table = run_losses(folder / "losses" / "calibration.parquet")
         opening = found["comparison"]["opening"]
         whole = {
             "plan": found["plan"],
@@ -31,7 +33,7 @@ def files(folder: Path) -> dict[str, bytes]:
         }
         configs = [one["config"] for one in found["seal"]["candidates"]]
         losses = bundle_files.write_losses(table, configs, bundle_files.COMPARED_LOSSES)
-    except (OSError, ValueError, KeyError, TypeError, pl.exceptions.PolarsError, VerificationError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, InputError, VerificationError) as error:
         raise InputError(
             f"{folder} holds no finished comparison; give the folder that froc compare --out wrote"
         ) from error

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 import polars as pl
 from pydantic import Field, ValidationError
 
-from froc.audit.bundle_files import MANY, POINT, RISK, Hex, Name, Stamp, Strict
+from froc.audit.bundle_files import MANY, METHOD, POINT, RISK, Hex, Name, Stamp, Strict
 from froc.errors import VerificationError
 from froc.risk.certificate import Claim
 from froc.risk.claim import MIN_REPORTED_UNITS as MIN_REPORTED_UNITS
@@ -153,7 +153,7 @@ class SealedCandidate(Strict):
     """A configuration in testing order."""
 
     config: str = Name
-    method: str
+    method: str = Field(pattern=rf"^{METHOD}$")
     params: dict[str, Any]
     weight: float = Field(ge=LEAST, le=1)
     # older versions sealed no weights
@@ -214,15 +214,11 @@ class ComparedPlan(Lenient):
     openings: int = Field(ge=1, le=MANY)
 
 
-NAME = "[a-z0-9_]{1,40}"
-"""Of a method; one that goes around another has that in brackets."""
-
-
 class ComparedPoint(Strict):
     """A configuration mixed with the base model, by name."""
 
     config: str = Field(pattern=rf"^({POINT})$")
-    method: str = Field(pattern=rf"^{NAME}(\({NAME}(\({NAME}(\({NAME}\))?\))?\))?$")
+    method: str = Field(pattern=rf"^{METHOD}$")
     params: dict[str, Any]
     weight: float
 

@@ -29,8 +29,8 @@ CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.
 ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 REDIRECTS = ("auto_map", "custom_pipelines", "transformers_weights")
 """Words of a configuration by which a loader runs code of the folder, or takes another file than the usual one."""
-ATTENTION = ("attn_implementation", "_attn_implementation", "experts_implementation")
-"""Words whose value, with a slash in it, is a repository of kernels that loaders fetch and run."""
+KERNELS = "_implementation"
+"""How words end whose value, with a slash in it, or that of a part, is a repository of kernels that loaders fetch and run."""
 MOST_BYTES = 128 * 2**20
 """Of a file that is no weights."""
 MEND = "give the folder as it was signed"
@@ -64,6 +64,8 @@ def read(folder: Path, covered: Collection[str] = ()) -> ModelFolder:
             (ignored if hub else names).append(name)
         refuse_names(names)
         _refuse_other_names(names, covered)
+        for name in (name for name in names if not name.endswith(".safetensors")):
+            _refuse_large(folder / name)
         files = {name: hashing.sha256_file(folder / name) for name in sorted(names, key=str.encode)}
     except OSError as error:
         raise InputError(f"cannot read all of {folder} ({error.strerror}); verify as someone who may") from error
@@ -102,6 +104,12 @@ def refuse_open(names: Collection[str]) -> None:
         raise VerificationError(
             "model-adapter",
             f"{adapter} is an adapter's, which loaders put into the weights unasked; merge it and save the merged model",
+        )
+    index = next((name for name in sorted(names) if name.endswith(".index.json") and name != INDEX), None)
+    if index is not None:
+        raise VerificationError(
+            "model-second-index",
+            f"{index} is no {INDEX}: by another index loaders take other files; leave it out",
         )
     weights = sorted(name for name in names if name.endswith(".safetensors"))
     below = next((name for name in weights if "/" in name), None)
@@ -211,9 +219,18 @@ def _refuse_redirect(name: str, document: Any) -> None:
 
 def _leads_elsewhere(key: str, value: Any) -> bool:
     """Whether a word has loaders run or fetch what is not in the folder. A vocabulary may hold it as a token, with a number."""
-    if key in ATTENTION:
-        return isinstance(value, str) and "/" in value
+    if key.endswith(KERNELS):
+        return any("/" in text for text in _texts(value))
     return key in REDIRECTS and bool(value) and not isinstance(value, int)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every text of a part of a document, names included."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (dict, list)):
+        for part in [*value, *value.values()] if isinstance(value, dict) else value:
+            yield from _texts(part)
 
 
 def _refuse_disguise(path: Path) -> None:
@@ -236,11 +253,16 @@ def _text(path: Path) -> str:
 
 
 def _bytes(path: Path) -> bytes:
+    _refuse_large(path)
+    return path.read_bytes()
+
+
+def _refuse_large(path: Path) -> None:
+    """VerificationError before anything of the file is read."""
     if path.stat().st_size > MOST_BYTES:
         raise VerificationError(
             "model-file-too-large", f"{path.name} holds more than {MOST_BYTES} bytes and is no weights"
         )
-    return path.read_bytes()
 
 
 def _refuse_index(document: Any, stored: Sequence[tuple[str, str]]) -> None:

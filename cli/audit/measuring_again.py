@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from froc.configuration_id import ConfigurationId
 from froc.errors import VerificationError
 
 if TYPE_CHECKING:
@@ -112,15 +111,12 @@ class Measuring:
         from froc.search.reexecution import Target
 
         lines = read_trials(self.verified.files["trials.jsonl"])
-        seeds = {line.config: int(line.seed) for line in lines if line.status == "complete"}
+        complete = [line for line in lines if line.status == "complete"]
+        seeds = {config: int(line.seed) for line in complete for config in line.configs}
         sealed = {candidate["config"]: candidate for candidate in self.seal["candidates"]}
         # the base model is measured as it is
         base = [Target(BASE, BASE, {}, 0)] if BASE in configs else []
-        return base + [
-            Target(c, sealed[c]["method"], sealed[c]["params"], seeds[str(ConfigurationId.parse(c).of_trial)])
-            for c in configs
-            if c != BASE
-        ]
+        return base + [Target(c, sealed[c]["method"], sealed[c]["params"], seeds[c]) for c in configs if c != BASE]
 
 
 def _refuse_other_files(base: "Base", model: Path) -> None:

@@ -1,7 +1,10 @@
 """Building a bundle: what it holds, what it must not hold, and what is refused."""
 
 import json
+import os
+import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +131,49 @@ def test_a_missing_or_damaged_file_is_an_input_error(finished: Path, keys: Path,
         build(finished, keys, now)
     (finished / name).unlink()
     with pytest.raises(InputError):
+        build(finished, keys, now)
+
+
+def _pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def _sparse(path: Path) -> None:
+    with path.open("wb") as stream:
+        stream.truncate(2**40)
+
+
+def _text_losses(path: Path) -> None:
+    pl.read_parquet(path).with_columns(loss=pl.lit("none")).write_parquet(path)
+
+
+def _endless(path: Path) -> None:
+    path.write_text(path.read_text().replace('"number": 1', '"number": 1e400'))
+
+
+SPOILED: dict[str, tuple[str, Callable[[Path], object]]] = {
+    **{f"a pipe as {name}": (name, _pipe) for name in ("plan.json", "seal.json", "trials.jsonl", "certificate.json")},
+    **{f"an endless {name}": (name, _sparse) for name in ("plan.json", "certificate.json", "plan.dsse.json", "model/more.json")},
+    "a pipe of losses": ("losses/calibration.parquet", _pipe),
+    "losses in words": ("losses/calibration.parquet", _text_losses),
+    "losses of the base model in words": ("losses/base.parquet", _text_losses),
+    "a deep log": ("trials.jsonl", lambda path: path.write_text("[" * 200_000)),
+    "a deep certificate": ("certificate.json", lambda path: path.write_text("[" * 200_000)),
+    "an endless opening": ("certificate.json", _endless),
+    "a certificate of little": ("certificate.json", lambda path: path.write_text('{"opening": {"number": 1}}')),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", SPOILED)
+def test_a_run_folder_that_somebody_spoiled_is_refused_at_once(finished: Path, keys: Path, now: Any, case: str) -> None:
+    """Before anything waits for a pipe, or fills the memory."""
+    name, spoil = SPOILED[case]
+    path = finished / name
+    before = path.read_bytes() if path.exists() else b""
+    spoil(path)
+    assert not path.is_file() or path.stat().st_size > 2**30 or path.read_bytes() != before
+    with pytest.raises(InputError, match=rf"{re.escape(path.name)}|damaged file"):
         build(finished, keys, now)
 
 

@@ -25,6 +25,7 @@ BLIND = {
     "reason rewritten": WORDS,
     "text as a trial's reason": FORM,
     "text as a trial's mean": FORM,
+    "text as a trial's seed": FORM,
     "comparison: a verdict turned round": COMPARED,
     "comparison: a bound made smaller": COMPARED,
     "comparison: a front left out": COMPARED,

@@ -24,7 +24,7 @@ def trials(data: bytes, plan: Json, seal: Json, planned: str) -> list[Json]:
         need(one["config"].startswith(f"c{one['trial']:04d}"))
         more = [(v["config"], {**one["params"], "stop": v["stop"], "mix": v["mix"]}) for v in one["variants"]]
         for name, params in [(one["config"], one["params"]), *more] if one["status"] == "complete" else ():
-            need(name not in done, name.startswith(one["config"]))
+            need(name not in done, f"{name}-".startswith(f"{one['config']}-"))
             done[name] = [one["method"], params]
     need(sorted(tries) == list(range(len(tries))), len(tries) <= plan["search"]["trials"])
     spans = [(moment(trial["ended"] or trial["started"]) - moment(trial["started"]), trial) for trial in log]

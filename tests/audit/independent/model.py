@@ -47,7 +47,7 @@ def redirected(value: Any) -> bool:
     words = ["auto_map", "custom_pipelines", "transformers_weights"]
     return isinstance(value, dict) and (
         any(value.get(word) and not isinstance(value[word], int) for word in words)
-        or any(key.endswith("attn_implementation") and "/" in str(inner) for key, inner in value.items())
+        or any(key.endswith("_implementation") and "/" in str(inner) for key, inner in value.items())
         or any(map(redirected, value.values()))
     )
 
@@ -56,6 +56,7 @@ def plain_set(names: Any) -> list[str]:
     """The files with weights, where loaders take all of them and nothing else."""
     weights = sorted(name for name in names if name.endswith(".safetensors"))
     need(weights, "config.json" in names, not any(name.split("/")[-1].startswith("adapter_") for name in names))
+    need(all(name == INDEX for name in names if name.endswith(".index.json")))
     need(weights == ["model.safetensors"] or (INDEX in names and "model.safetensors" not in weights))
     return weights
 
