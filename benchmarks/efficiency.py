@@ -115,15 +115,15 @@ def _recorded(
     kept: dict[int, Any] = {}
     steps = bench.prepared(TrialSpec(method, params, number), {}).steps
     places = sorted({*(max(1, round(share * steps)) for share in RUNGS), steps})
-    rungs = {step: (lambda step=step: bool(kept.update({step: bench.base.scope.take()}))) for step in places}
+    rungs = {step: (lambda step=step: bool(kept.update({step: bench.base.trainable.snapshot()}))) for step in places}
     run = bench.prepared(TrialSpec(method, params, number), rungs)
-    from froc.training.loop import together
+    from froc.training.loop import train_pack
 
-    together(bench.base, [run], bench.engine)
+    train_pack(bench.base, [run], bench.engine)
     rows = []
     for step, weights in kept.items():
         for share in SHARES:
-            bench.base.scope.put(weights, share)
+            bench.base.trainable.load(weights, share)
             found = {p.risk: losses(bench.base, p).astype(np.int64) for p in bench.probes}
             row: dict[str, Any] = {"trial": number, "method": method, "params": json.dumps(params, sort_keys=True)}
             row |= {"steps": steps, "stop": step, "share": share, "diverged": bool(run.error)}

@@ -281,7 +281,7 @@ def packed(quick: bool) -> Found:
     """Adapters trained in the same passes over the frozen base, against the same adapters one after another."""
     epochs, times = (1, 1) if quick else (7, 2)
     print(f"\npacked: LoRA of rank 8, NPO, {epochs} epochs")
-    base = embedded.base(cache=cache_folder(), train="lora:rank=8", members=8)
+    base = embedded.base(cache=cache_folder(), train="lora:rank=8", n_adapters=8)
     found = _packed("cpu, embedded model", bench_of(base, view_of()), epochs, times)
     if torch.cuda.is_available():
         found |= _packed("cuda, 1B model", _billion(), 2, times)
@@ -296,18 +296,18 @@ def _packed(where: str, bench: TrialRunner, epochs: int, times: int) -> Found:
         for seed, (lr, beta) in enumerate(itertools.product((3e-4, 5e-4, 1e-3, 2e-3), (0.1, 0.5)))
     ]
     trials(bench, asked[:1])
-    scope, found = bench.base.scope, {}
+    scope, found = bench.base.trainable, {}
     for count in (4, 8):
         some = asked[:count]
         taken = least(
             {"alone": lambda some=some: [trials(bench, [one]) for one in some], "packed": partial(trials, bench, some)},
             times,
         )
-        together_ = [scope.take(member) for member in range(count)]
+        together_ = [scope.snapshot(member) for member in range(count)]
         difference = 0.0
         for one, mine in zip(some, together_, strict=True):
             trials(bench, [one])
-            difference = max(difference, apart(scope.take(), mine))
+            difference = max(difference, apart(scope.snapshot(), mine))
         speed = round(taken["alone"] / taken["packed"], 2)
         show({f"{where}, {count} trials {how}": seconds for how, seconds in taken.items()})
         print(f"  {where}: {count} packed are {speed:.2f} times as fast; adapters differ by {difference:.1e} at most")

@@ -89,19 +89,19 @@ class Place:
     def fine_tuned(self, rows: Sequence[Row], steps: int, lr: float) -> Numbers:
         """Of the retrained model after it has read these rows, each batch as many again of those it knows."""
         beside = [row for row, _ in zip(cycle(self.view.retain), rows, strict=False)]
-        self.base.scope.put(self.retrained)
+        self.base.trainable.load(self.retrained)
         self.train([*rows, *beside], steps, lr, 2 * BATCH)
         return self.numbers()
 
     def relearnt(self) -> Numbers:
         """Of the model as it stands after one epoch on all forget rows; it is put back."""
-        with self.base.scope.opened(self.base.model, change=True):
+        with self.base.trainable.temporarily_merged(self.base.model, change=True):
             self.train(self.view.forget, math.ceil(len(self.view.forget) / BATCH), 0.0, BATCH)
             return self.numbers()
 
     def quantised(self) -> Numbers:
         """Of the model as it stands in four bits; it is put back."""
-        with self.base.scope.opened(self.base.model, change=True) as model:
+        with self.base.trainable.temporarily_merged(self.base.model, change=True) as model:
             Quantization().change(model, self.base.tokenizer, material(self.view))
             return self.numbers()
 
@@ -148,7 +148,7 @@ def _by_fact(rows: Sequence[Row]) -> list[list[Row]]:
 
 def robustness(place: Place, thresholds: Mapping[str, float], quick: bool) -> dict[str, tuple[float, float, int]]:
     """metric -> mean R, mean Q, and how many unlearned models they are means of."""
-    place.base.scope.put(place.retrained)
+    place.base.trainable.load(place.retrained)
     before = place.numbers()
     regained = {name: value - before[name] for name, value in place.relearnt().items()}
     place.base.restore()

@@ -57,7 +57,7 @@ class Choice(Conditional):
 Space = Range | Choice
 
 
-def hyper(default: Any, space: Space, **when: tuple[Any, ...]) -> Any:
+def hyperparameter(default: Any, space: Space, **when: tuple[Any, ...]) -> Any:
     """A dataclass field with its default and the space that a search may draw it from.
 
     when: fields declared before, and the values of them beside which this one means something.

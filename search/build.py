@@ -147,7 +147,7 @@ def build_job(
     # where others train, this process only writes what they hand over
     device = "cpu" if crew else machine.device
     dtype = machine.dtype or (models.natural_dtype(_kind(machine, crew), settings.train) if crew else None)
-    scope: Any = {"train": settings.train, "members": settings.pack}
+    scope: Any = {"train": settings.train, "n_adapters": settings.pack}
     if after is not None:
         base = models.load(str(after.model), device=device, dtype=dtype, **scope)
     elif request is not None:
@@ -188,7 +188,9 @@ def _asks_for_retrained(methods: Sequence[str]) -> bool:
     from froc.search.optuna.space import group
     from froc.training.method import Method
 
-    return any(find(Method, name).brought for word in methods for name in group(word) or [spelled(Method, word)])
+    return any(
+        find(Method, name).loads_retrained for word in methods for name in group(word) or [spelled(Method, word)]
+    )
 
 
 def _task(folder: Path, data: Path | None) -> "tuple[Task, str | None]":

@@ -56,10 +56,10 @@ def diagnose(base: Base, view: SearchView, weights: Weights) -> dict[str, Any]:
     retain queries, with the base model's beside it. cka: of the last hidden state before the answer, per block, against the
     base model. mia_auc, priv_leak: of forget queries against the holdout, Min-K.
     """
-    base.scope.activate([0])
+    base.trainable.activate([0])
     base.restore()
     before = {pool: _seen(base, view, pool) for pool in (FORGETTING, UTILITY)}
-    base.scope.put(weights)
+    base.trainable.load(weights)
     after = {pool: _seen(base, view, pool) for pool in (FORGETTING, UTILITY)}
     document: dict[str, Any] = {
         "model_utility": {"base": _utility(before[UTILITY]), "chosen": _utility(after[UTILITY])},

@@ -53,11 +53,11 @@ class ExternalModel:
         Raises InputError where they are other ones: a quantised or otherwise restructured model cannot be put in its place.
         """
         self.refuse_other_files(base)
-        loaded = load(str(self.folder), device="cpu", dtype=base.dtype, home=base.name)
+        loaded = load(str(self.folder), device="cpu", dtype=base.dtype, adapter_base=base.name)
         if not self.adapted:
             self._refuse_other_tensors(loaded)
         theirs = dict(loaded.model.named_parameters())
-        ours = base.scope.own()
+        ours = base.trainable.parameters()
         unshared = sorted({n for n in ours if n not in theirs} | {n for n in theirs if n not in ours})
         shape = [name for name in ours if name in theirs and ours[name].shape != theirs[name].shape]
         if unshared or shape:

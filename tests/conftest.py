@@ -162,4 +162,4 @@ def lora(folder: Path) -> "Base":
     """The small model with three LoRA adapters."""
     from froc.models.base import load
 
-    return load(str(folder), device="cpu", train="lora:rank=4", members=3)
+    return load(str(folder), device="cpu", train="lora:rank=4", n_adapters=3)

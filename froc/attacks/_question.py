@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from froc import hashing
 from froc.data.task import Row
-from froc.hyperparameters import Range, hyper
+from froc.hyperparameters import Range, hyperparameter
 from froc.measuring.attack import Attack, Material
 
 
@@ -45,7 +45,7 @@ class Templated(Asking):
 
     TEXTS: ClassVar[tuple[str, ...]]
 
-    forms: int = hyper(2, Range(1, 3))
+    forms: int = hyperparameter(2, Range(1, 3))
 
     def words(self, row: Row, material: Material) -> Sequence[str]:
         """The row's question in each template."""

@@ -8,7 +8,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from froc import hashing
 from froc.data.task import Row
-from froc.hyperparameters import Range, hyper
+from froc.hyperparameters import Range, hyperparameter
 from froc.measuring.attack import Attack, Material, parameters
 from froc.models.batches import Limits, Stack, encode
 from froc.models.forward import Forward
@@ -25,9 +25,9 @@ class Training(Attack):
     back most of {1e-4, 3e-4, 1e-3}; 7e-6 at 4096, where papers take 1e-5.
     """
 
-    steps: int = hyper(30, Range(1, 250))
-    lr: float = hyper(0.0, Range(0.0, 1e-2))
-    batch: int = hyper(16, Range(1, 64))
+    steps: int = hyperparameter(30, Range(1, 250))
+    lr: float = hyperparameter(0.0, Range(0.0, 1e-2))
+    batch: int = hyperparameter(16, Range(1, 64))
 
     def train(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: tuple[Row, ...], material: Material

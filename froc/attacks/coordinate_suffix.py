@@ -14,7 +14,7 @@ from froc import hashing
 from froc.attacks._hidden_states import GRADIENT_ROWS, batches, nll, sample, slope
 from froc.data.prompts import PromptFormat
 from froc.data.task import Row
-from froc.hyperparameters import Range, hyper
+from froc.hyperparameters import Range, hyperparameter
 from froc.measuring.attack import Attack, Material
 from froc.measuring.metric import Observable, Observation
 from froc.measuring.observe import observe
@@ -40,10 +40,10 @@ class CoordinateSuffix(Attack):
     hides: ClassVar[frozenset[Observable]] = frozenset({"continued"})
     holds: ClassVar[bool] = True
 
-    tokens: int = hyper(5, Range(1, 20))
-    steps: int = hyper(10, Range(1, 500))
-    top: int = hyper(64, Range(1, 256))
-    swaps: int = hyper(16, Range(1, 512))
+    tokens: int = hyperparameter(5, Range(1, 20))
+    steps: int = hyperparameter(10, Range(1, 500))
+    top: int = hyperparameter(64, Range(1, 256))
+    swaps: int = hyperparameter(16, Range(1, 512))
 
     def fits(self, rows: Sequence[Row], material: Material) -> str:
         """Plain text asks nothing."""

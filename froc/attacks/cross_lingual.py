@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from froc.attacks._question import Templated
 from froc.data.task import Row
-from froc.hyperparameters import Range, hyper
+from froc.hyperparameters import Range, hyperparameter
 from froc.measuring.attack import Material
 
 
@@ -25,7 +25,7 @@ class CrossLingual(Templated):
         "Responde a esta pregunta, por favor: {question}",
     )
 
-    forms: int = hyper(3, Range(1, 3))
+    forms: int = hyperparameter(3, Range(1, 3))
 
     def words(self, row: Row, material: Material) -> Sequence[str]:
         """Its translations, or templates."""

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from froc.attacks._question import Asking, drawing
 from froc.data.task import Row
-from froc.hyperparameters import Range, hyper
+from froc.hyperparameters import Range, hyperparameter
 from froc.measuring.attack import Material
 
 
@@ -20,7 +20,7 @@ class InContext(Asking):
 
     allows: ClassVar[str] = "show the model other questions with their answers first"
 
-    shots: int = hyper(3, Range(1, 5))
+    shots: int = hyperparameter(3, Range(1, 5))
 
     def words(self, row: Row, material: Material) -> Sequence[str]:
         """Question and answer, line by line, then the question."""

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from froc.attacks._hidden_states import GRADIENT_ROWS, HIDDEN_OBSERVABLES, AnswerRecorder, batches, sample, slope
 from froc.data.task import Row
-from froc.hyperparameters import Range, hyper
+from froc.hyperparameters import Range, hyperparameter
 from froc.measuring.attack import Attack, Material
 from froc.measuring.metric import Observable, Observation
 from froc.measuring.observe import generate
@@ -32,9 +32,9 @@ class LatentPerturbation(Attack):
     hides: ClassVar[frozenset[Observable]] = HIDDEN_OBSERVABLES - {"written"}
     holds: ClassVar[bool] = True
 
-    depth: float = hyper(0.5, Range(0.0, 1.0))
-    epsilon: float = hyper(0.5, Range(0.05, 2.0))
-    steps: int = hyper(10, Range(1, 50))
+    depth: float = hyperparameter(0.5, Range(0.0, 1.0))
+    epsilon: float = hyperparameter(0.5, Range(0.05, 2.0))
+    steps: int = hyperparameter(10, Range(1, 50))
 
     def observations(
         self,

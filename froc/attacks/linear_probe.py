@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from froc.attacks._hidden_states import HIDDEN_OBSERVABLES, AnswerRecorder, batches, lens, sample
 from froc.data.task import Row
-from froc.hyperparameters import Range, hyper
+from froc.hyperparameters import Range, hyperparameter
 from froc.measuring.attack import Attack, Material
 from froc.measuring.metric import Observable, Observation
 from froc.models.batches import Encoded, Limits, encode
@@ -31,9 +31,9 @@ class LinearProbe(Attack):
     allows: ClassVar[str] = "read hidden layers through linear maps learnt on other rows"
     hides: ClassVar[frozenset[Observable]] = HIDDEN_OBSERVABLES
 
-    layers: int = hyper(4, Range(1, 8))
-    rows: int = hyper(256, Range(32, 1024))
-    ridge: float = hyper(1e-2, Range(1e-4, 1.0, log=True))
+    layers: int = hyperparameter(4, Range(1, 8))
+    rows: int = hyperparameter(256, Range(32, 1024))
+    ridge: float = hyperparameter(1e-2, Range(1e-4, 1.0, log=True))
 
     def observations(
         self,

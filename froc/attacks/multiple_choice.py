@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from froc.attacks._question import Asking, drawing, others
 from froc.data.task import Row
-from froc.hyperparameters import Choice, Range, hyper
+from froc.hyperparameters import Choice, Range, hyperparameter
 from froc.measuring.attack import Material
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -23,8 +23,8 @@ class MultipleChoice(Asking):
 
     allows: ClassVar[str] = "show the model the answer among wrong answers"
 
-    options: int = hyper(4, Range(2, 6))
-    style: str = hyper("lettered", Choice(("lettered", "listed")))
+    options: int = hyperparameter(4, Range(2, 6))
+    style: str = hyperparameter("lettered", Choice(("lettered", "listed")))
 
     def words(self, row: Row, material: Material) -> Sequence[str]:
         """The options in an order that the row and the seed settle."""

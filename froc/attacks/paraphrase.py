@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from froc.attacks._question import Templated
 from froc.data.task import Row
-from froc.hyperparameters import Range, hyper
+from froc.hyperparameters import Range, hyperparameter
 from froc.measuring.attack import Material
 
 
@@ -26,7 +26,7 @@ class Paraphrase(Templated):
         "Put differently, {question}",
     )
 
-    forms: int = hyper(3, Range(1, 5))
+    forms: int = hyperparameter(3, Range(1, 5))
 
     def words(self, row: Row, material: Material) -> Sequence[str]:
         """Its paraphrases, or templates."""

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.pytorch_utils import Conv1D
 
 from froc.errors import InputError
-from froc.hyperparameters import Choice, hyper
+from froc.hyperparameters import Choice, hyperparameter
 from froc.measuring.attack import Attack, Material, parameters
 
 
@@ -48,10 +48,10 @@ class Quantization(Attack):
 
     allows: ClassVar[str] = "store the model with fewer bits"
 
-    scheme: str = hyper("rtn", Choice(("rtn", "nf4", "fp4")))
-    bits: int = hyper(4, Choice((4, 8)))
-    group: int = hyper(32, Choice((32, 64, 128, 0)))
-    backend: str = hyper("torch", Choice(("torch", "bitsandbytes", "torchao")))
+    scheme: str = hyperparameter("rtn", Choice(("rtn", "nf4", "fp4")))
+    bits: int = hyperparameter(4, Choice((4, 8)))
+    group: int = hyperparameter(32, Choice((32, 64, 128, 0)))
+    backend: str = hyperparameter("torch", Choice(("torch", "bitsandbytes", "torchao")))
 
     def __post_init__(self) -> None:
         if self.scheme != "rtn" and self.bits != 4:

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from froc import hashing
 from froc.attacks._hidden_states import GRADIENT_ROWS, batches, nll, sample, slope
 from froc.data.task import Row
-from froc.hyperparameters import Range, hyper
+from froc.hyperparameters import Range, hyperparameter
 from froc.measuring.attack import Attack, Material
 from froc.measuring.metric import Observable, Observation
 from froc.measuring.observe import observe
@@ -32,9 +32,9 @@ class SoftPrompt(Attack):
     hides: ClassVar[frozenset[Observable]] = frozenset({"written", "continued"})
     holds: ClassVar[bool] = True
 
-    tokens: int = hyper(4, Range(1, 20))
-    steps: int = hyper(20, Range(1, 200))
-    lr: float = hyper(0.1, Range(0.01, 1.0, log=True))
+    tokens: int = hyperparameter(4, Range(1, 20))
+    steps: int = hyperparameter(20, Range(1, 200))
+    lr: float = hyperparameter(0.1, Range(0.01, 1.0, log=True))
 
     @property
     def adds(self) -> int:

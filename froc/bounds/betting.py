@@ -9,7 +9,7 @@ import numpy as np
 from scipy.optimize import elementwise
 
 from froc.bounds import Bound, FloatArray, Level, Losses, by_block, per_config, shape
-from froc.hyperparameters import Range, hyper
+from froc.hyperparameters import Range, hyperparameter
 from froc.loss_table import SCALE
 
 CHUNK_STEPS = 1 << 15
@@ -34,8 +34,8 @@ class Betting(Bound):
     anytime: ClassVar[bool] = True
     theorem: ClassVar[str] = "Waudby-Smith and Ramdas 2010.09686; Bates et al. 2101.02703"
 
-    level: float = hyper(0.1, Range(1e-6, 0.5, log=True))
-    planned: int = hyper(0, Range(0, 10**9))
+    level: float = hyperparameter(0.1, Range(1e-6, 0.5, log=True))
+    planned: int = hyperparameter(0, Range(0, 10**9))
 
     def p_value(self, losses: Losses, alpha: Level) -> FloatArray:
         """(m,) one over the largest capital."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from froc.bounds import Bound, FloatArray, Level, Losses, mixture, per_config, shape
 from froc.bounds.betting import bets, root
 from froc.bounds.mixture import histogram
-from froc.hyperparameters import Range, hyper
+from froc.hyperparameters import Range, hyperparameter
 from froc.loss_table import SCALE
 
 MAX_ORDERS = 16
@@ -43,7 +43,7 @@ class BettingOverOrders(Bound):
 
     theorem: ClassVar[str] = "Waudby-Smith and Ramdas 2010.09686; a mean of e-values is one (Vovk and Wang 1912.06116)"
 
-    level: float = hyper(0.1, Range(1e-6, 0.5, log=True))
+    level: float = hyperparameter(0.1, Range(1e-6, 0.5, log=True))
 
     def p_value(self, losses: Losses, alpha: Level) -> FloatArray:
         """(m,) one over the mean capital, at most 1."""

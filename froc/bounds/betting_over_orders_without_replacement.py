@@ -10,7 +10,7 @@ from froc.bounds.betting import bets, root
 from froc.bounds.betting_over_orders import by_ordered_block, in_random_orders
 from froc.bounds.betting_without_replacement import capital_factors
 from froc.bounds.hypergeometric import population_size
-from froc.hyperparameters import Range, hyper
+from froc.hyperparameters import Range, hyperparameter
 from froc.loss_table import SCALE
 
 
@@ -26,8 +26,8 @@ class BettingOverOrdersWithoutReplacement(Bound):
     finite: ClassVar[bool] = True
     theorem: ClassVar[str] = "Waudby-Smith and Ramdas 2010.09686 (sampling without replacement), mean over orders"
 
-    level: float = hyper(0.1, Range(1e-6, 0.5, log=True))
-    population: int = hyper(0, Range(0, 10**9))
+    level: float = hyperparameter(0.1, Range(1e-6, 0.5, log=True))
+    population: int = hyperparameter(0, Range(0, 10**9))
 
     def p_value(self, losses: Losses, alpha: Level) -> FloatArray:
         """(m,) one over the mean capital; 0 or 1 where the losses decide."""

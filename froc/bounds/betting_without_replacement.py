@@ -9,7 +9,7 @@ import numpy as np
 from froc.bounds import Bound, FloatArray, Level, Losses, by_block, per_config, shape, total
 from froc.bounds.betting import bets, log, root
 from froc.bounds.hypergeometric import population_size
-from froc.hyperparameters import Range, hyper
+from froc.hyperparameters import Range, hyperparameter
 from froc.loss_table import SCALE
 
 
@@ -29,8 +29,8 @@ class BettingWithoutReplacement(Bound):
     finite: ClassVar[bool] = True
     theorem: ClassVar[str] = "Waudby-Smith and Ramdas 2010.09686 (sampling without replacement)"
 
-    level: float = hyper(0.1, Range(1e-6, 0.5, log=True))
-    population: int = hyper(0, Range(0, 10**9))
+    level: float = hyperparameter(0.1, Range(1e-6, 0.5, log=True))
+    population: int = hyperparameter(0, Range(0, 10**9))
 
     def p_value(self, losses: Losses, alpha: Level) -> FloatArray:
         """(m,) one over the largest capital; 0 or 1 where the losses decide."""

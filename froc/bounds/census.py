@@ -7,7 +7,7 @@ import numpy as np
 
 from froc.bounds import Bound, FloatArray, Level, Losses, mean, shape, total
 from froc.errors import InputError
-from froc.hyperparameters import Range, hyper
+from froc.hyperparameters import Range, hyperparameter
 from froc.loss_table import SCALE
 
 
@@ -22,7 +22,7 @@ class Census(Bound):
     finite: ClassVar[bool] = True
     theorem: ClassVar[str] = "arithmetic"
 
-    population: int = hyper(0, Range(0, 10**9))
+    population: int = hyperparameter(0, Range(0, 10**9))
 
     def p_value(self, losses: Losses, alpha: Level) -> FloatArray:
         """(m,) 0 or 1."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from froc.bounds import Bound, FloatArray, Level, Losses, mean, shape
 from froc.bounds.hypergeometric import population_size
-from froc.hyperparameters import Range, hyper
+from froc.hyperparameters import Range, hyperparameter
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class HoeffdingSerfling(Bound):
     finite: ClassVar[bool] = True
     theorem: ClassVar[str] = "Serfling 1974; Bardenet and Maillard 1309.4029"
 
-    population: int = hyper(0, Range(0, 10**9))
+    population: int = hyperparameter(0, Range(0, 10**9))
 
     def p_value(self, losses: Losses, alpha: Level) -> FloatArray:
         """(m,) exp(-2 n (alpha - r)^2 / kappa)."""

@@ -8,7 +8,7 @@ from scipy.stats import hypergeom
 
 from froc.bounds import Bound, FloatArray, IntArray, Level, Losses, counts, per_config, shape
 from froc.errors import InputError
-from froc.hyperparameters import Range, hyper
+from froc.hyperparameters import Range, hyperparameter
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Hypergeometric(Bound):
     finite: ClassVar[bool] = True
     theorem: ClassVar[str] = "exact: the hypergeometric tail inverted"
 
-    population: int = hyper(0, Range(0, 10**9))
+    population: int = hyperparameter(0, Range(0, 10**9))
 
     def p_value(self, losses: Losses, alpha: Level) -> FloatArray:
         """(m,) hypergeometric tails."""

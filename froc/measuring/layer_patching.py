@@ -32,12 +32,12 @@ def of_reference(base: Base, rows: Sequence[Encoded], metric: Metric) -> NDArray
 def of_current(base: Base, rows: Sequence[Encoded]) -> NDArray[np.float64]:
     """(n, L) the same with the blocks of the model as it stands, which is left as it was."""
     states = [_blocks_of(base.model, rows, index) for index in _batches(base, rows)]
-    kept = base.scope.take()
+    kept = base.trainable.snapshot()
     try:
         base.restore()
         return _drops(base.model, rows, states, base)
     finally:
-        base.scope.put(kept)
+        base.trainable.load(kept)
 
 
 def _batches(base: Base, rows: Sequence[Encoded]) -> list[NDArray[np.int64]]:

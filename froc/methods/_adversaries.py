@@ -11,7 +11,7 @@ from froc import hashing
 from froc.models.batches import Batch
 from froc.models.forward import Pass
 from froc.models.hooks import blocks, pushed
-from froc.training.components import Adversary, Held
+from froc.training.components import Adversary, PassContext
 from froc.training.method import Method
 from froc.training.terms import State
 
@@ -26,7 +26,7 @@ class Latent(Adversary):
     layer: int
     epsilon: float
 
-    def against(self, model: PreTrainedModel, batch: Batch, state: State) -> tuple[Batch, Held]:
+    def against(self, model: PreTrainedModel, batch: Batch, state: State) -> tuple[Batch, PassContext]:
         """The batch as it is, pushed."""
         place = blocks(model)[self.layer - 1] if self.layer else model.get_input_embeddings()
         start = torch.from_numpy(batch.start).to(batch.ids.device)
@@ -62,7 +62,7 @@ class SoftPrompt(Adversary):
     rate: float
     seed: int
 
-    def against(self, model: PreTrainedModel, batch: Batch, state: State) -> tuple[Batch, Held]:
+    def against(self, model: PreTrainedModel, batch: Batch, state: State) -> tuple[Batch, PassContext]:
         """The batch with room before each row, filled."""
         room = batch.ids.new_zeros(len(batch.ids), self.tokens)
         start, stop, length = (part + self.tokens for part in (batch.start, batch.stop, batch.length))

@@ -8,8 +8,8 @@ from typing import ClassVar
 
 from torch.nn import Parameter
 
-from froc.training.components import Combiner, Gradients, dot
-from froc.training.terms import Side, State, Weights
+from froc.training.components import Combiner, GradientProbe, dot
+from froc.training.terms import Objective, State, Weights
 
 CLIP = 1.0
 """Norm of an ascent step's gradient, at most: the forget loss has no upper end."""
@@ -32,7 +32,7 @@ def norm(one: Weights) -> float:
 class Place:
     """Parameters, and the gradients of both NLLs there, taken at first need: the forget rows' upwards, the retain rows' as weighed."""
 
-    def __init__(self, at: Weights, gradient: Callable[[Weights, Side], Weights]) -> None:
+    def __init__(self, at: Weights, gradient: Callable[[Weights, Objective], Weights]) -> None:
         self.at, self._gradient = at, gradient
 
     @cached_property
@@ -66,31 +66,35 @@ class ForgetThenRetain(Combiner):
     an ascent by a gradient of norm 1, as a share of the parameters' norm.
     """
 
-    probes: ClassVar[bool] = True
+    needs_probes: ClassVar[bool] = True
     exact: ClassVar[bool] = False
     steps: int = 1
     rate: float = 1e-3
 
     @property
-    def probed(self) -> float:
+    def n_extra_gradients(self) -> float:
         """The forget side after all ascents but the last, the retain side after it."""
         return self.steps / 2
 
-    def explored(
-        self, sides: Mapping[Side, Weights], gradients: Gradients, moving: Mapping[str, Parameter], state: State
+    def direction_with_probes(
+        self,
+        gradients: Mapping[Objective, Weights],
+        probe: GradientProbe,
+        parameters: Mapping[str, Parameter],
+        state: State,
     ) -> Weights:
-        """G; `moving` is put back bit by bit."""
-        start = {name: p.detach().clone() for name, p in moving.items()}
+        """G; `parameters` is put back bit by bit."""
+        start = {name: p.detach().clone() for name, p in parameters.items()}
 
-        def gradient(at: Weights, side: Side) -> Weights:
-            for name, p in moving.items():
+        def gradient(at: Weights, objective: Objective) -> Weights:
+            for name, p in parameters.items():
                 p.copy_(at[name])
-            return gradients(side, exact=self.exact)[side]
+            return probe(objective, exact=self.exact)[objective]
 
         try:
             place = Place(start, gradient)
             # what the step's own passes gave
-            place.forget, place.retain = plus((-1.0, sides["forget"])), dict(sides["retain"])
+            place.forget, place.retain = plus((-1.0, gradients["forget"])), dict(gradients["retain"])
             ascents: Weights = {}
             for _ in range(self.steps):
                 up = clipped(self.rise(place))
@@ -98,7 +102,7 @@ class ForgetThenRetain(Combiner):
                 place = place.beside(up, self.rate * norm(start))
             return plus((1.0, self.fall(place, state)), (-1.0, ascents))
         finally:
-            for name, p in moving.items():
+            for name, p in parameters.items():
                 p.copy_(start[name])
 
     def rise(self, place: Place) -> Weights:

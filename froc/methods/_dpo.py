@@ -9,7 +9,7 @@ from torch.nn.functional import logsigmoid
 
 from froc.models.forward import Forward
 from froc.training.base_statistics import Role
-from froc.training.terms import Part, State, Term
+from froc.training.terms import State, Term, WeightedTerm
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Preferred(Term):
     """
 
     needs: ClassVar[tuple[str, ...]] = ("sum_nll",)
-    alone: ClassVar[bool] = False
+    row_separable: ClassVar[bool] = False
     beta: float = 0.1
 
     def losses(self, forward: Forward, reference: Mapping[str, Tensor], state: State) -> Tensor:
@@ -42,6 +42,6 @@ class Remember(Term):
         return forward.sum_nll.detach() * 0.0
 
 
-def preferring(winner: Role, beta: float) -> dict[str, Part]:
+def preferring(winner: Role, beta: float) -> dict[str, WeightedTerm]:
     """Both parts; the forgotten answer's stands first, since the other reads what it stored."""
-    return {"answer": Part(Remember("forget")), "winner": Part(Preferred(winner, beta))}
+    return {"answer": WeightedTerm(Remember("forget")), "winner": WeightedTerm(Preferred(winner, beta))}

@@ -11,37 +11,37 @@ from torch.nn.functional import normalize
 from froc.models.forward import Pass
 from froc.models.hooks import blocks
 from froc.models.likelihood import widened
-from froc.training.base_statistics import Facts, Role, Survey
+from froc.training.base_statistics import BaseModelQuery, MethodContext, Role
 
 if TYPE_CHECKING:
-    from froc.training.base_statistics import Reference
+    from froc.training.base_statistics import BaseStatistics
 
 
 @dataclass(frozen=True)
-class Directions(Survey[Mapping[Role, Tensor]]):
+class Directions(BaseModelQuery[Mapping[Role, Tensor]]):
     """Of the forget rows, the retain rows, and those that earlier requests removed.
 
     A row's hidden states behind the last block, in the mean over its tokens, less the mean over all forget and retain rows:
     hidden states of language models share most of their direction, and only what is left of it tells rows apart.
     """
 
-    def take(self, reference: "Reference") -> Mapping[Role, Tensor]:
+    def compute(self, reference: "BaseStatistics") -> Mapping[Role, Tensor]:
         """role -> (rows, D) of length 1, or 0 where a row is as the mean; float32 on the CPU."""
         means = {role: _means(reference, role) for role in ("forget", "retain", "earlier")}
         centre = torch.cat([means["forget"], means["retain"]]).mean(0)
         return {role: normalize(some - centre, dim=1) for role, some in means.items()}
 
-    def typical(self, facts: Facts) -> Mapping[Role, Tensor]:
+    def placeholder(self, context: MethodContext) -> Mapping[Role, Tensor]:
         """Of no rows."""
-        return {role: torch.zeros(0, facts.width) for role in ("forget", "retain", "earlier")}
+        return {role: torch.zeros(0, context.width) for role in ("forget", "retain", "earlier")}
 
 
 @torch.no_grad()
-def _means(reference: "Reference", role: Role) -> Tensor:
+def _means(reference: "BaseStatistics", role: Role) -> Tensor:
     """(rows, D) mean hidden state of each row."""
     model = reference.base.model
     last = len(blocks(model)) - 1
-    found = torch.zeros(len(reference.some(role)), int(model.config.get_text_config().hidden_size))
+    found = torch.zeros(len(reference.row_range(role)), int(model.config.get_text_config().hidden_size))
     for index, batch in reference.batches(role):
         hidden = widened(Pass(model, batch, hidden_at=(last,), logits=False).hidden[last])
         real = batch.attention[..., None]

@@ -3,9 +3,9 @@
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from froc.hyperparameters import Range, hyper
+from froc.hyperparameters import Range, hyperparameter
 from froc.methods._adversaries import SoftPrompt, unfit
-from froc.training.base_statistics import Facts
+from froc.training.base_statistics import MethodContext
 from froc.training.method import Method, Wrapper
 from froc.training.phase import Phase
 
@@ -24,18 +24,18 @@ class AdvUnlearn(Wrapper):
     paper: ClassVar[str] = "Zhang et al. 2405.15234"
     family: ClassVar[str] = "wrapper"
 
-    tokens: int = hyper(2, Range(1, 8))
-    push_steps: int = hyper(2, Range(1, 8))
-    push_rate: float = hyper(0.1, Range(0.01, 1.0, log=True))
+    tokens: int = hyperparameter(2, Range(1, 8))
+    push_steps: int = hyperparameter(2, Range(1, 8))
+    push_rate: float = hyperparameter(0.1, Range(0.01, 1.0, log=True))
 
-    def change(self, phase: Phase, facts: Facts) -> Phase:
+    def change(self, phase: Phase, context: MethodContext) -> Phase:
         """The same, under attack."""
-        return replace(phase, adversary=SoftPrompt(self.push_steps, self.tokens, self.push_rate, facts.seed))
+        return replace(phase, adversary=SoftPrompt(self.push_steps, self.tokens, self.push_rate, context.seed))
 
     @classmethod
-    def refuses(cls, inner: type[Method]) -> str | None:
+    def incompatibility(cls, inner: type[Method]) -> str | None:
         """One adversary, and only against forgetting by likelihood."""
-        phase = inner().phases(Facts(4, 8, 0))[0]
-        if not phase.logits:
+        phase = inner().phases(MethodContext(4, 8, 0))[0]
+        if not phase.needs_logits:
             return "moves the places of hidden states, which the other method reads"
         return unfit(inner) or ("one adversary is enough" if phase.adversary else None)

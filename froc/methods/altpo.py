@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from froc.hyperparameters import Range, hyper
+from froc.hyperparameters import Range, hyperparameter
 from froc.methods._dpo import preferring
 from froc.training.alternates import Alternates
-from froc.training.base_statistics import Facts
+from froc.training.base_statistics import MethodContext
 from froc.training.method import Retaining
 from froc.training.phase import Phase
 
@@ -23,9 +23,9 @@ class AltPO(Retaining):
     paper: ClassVar[str] = "Mekala et al. 2409.13474"
     family: ClassVar[str] = "preference"
 
-    beta: float = hyper(0.1, Range(0.01, 1.0, log=True))
+    beta: float = hyperparameter(0.1, Range(0.01, 1.0, log=True))
 
-    def phases(self, facts: Facts) -> tuple[Phase, ...]:
+    def phases(self, context: MethodContext) -> tuple[Phase, ...]:
         """One phase: the preference and the retain term."""
-        parts = {**preferring("alternate", self.beta), **self.keep()}
+        parts = {**preferring("alternate", self.beta), **self.retain_terms()}
         return (Phase(parts, sources={"alternate": Alternates()}),)

@@ -4,24 +4,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from froc.hyperparameters import Range, hyper
-from froc.training.base_statistics import TYPICAL, Facts
+from froc.hyperparameters import Range, hyperparameter
+from froc.training.base_statistics import PLACEHOLDER_CONTEXT, MethodContext
 from froc.training.components import Combiner, dot
 from froc.training.method import Method, Wrapper
 from froc.training.phase import Phase
-from froc.training.terms import Side, State, Weights
+from froc.training.terms import Objective, State, Weights
 
 
 @dataclass(frozen=True)
 class ForgetFirst(Combiner):
     """u = gamma g_f + g_r - (<g_r, g_f> / |g_f|^2) g_f, over all parameters: <g_f, u> = gamma |g_f|^2."""
 
-    split: ClassVar[bool] = True
+    needs_gradients: ClassVar[bool] = True
     gamma: float = 1.0
 
-    def direction(self, sides: Mapping[Side, Weights], state: State) -> Weights:
+    def direction(self, gradients: Mapping[Objective, Weights], state: State) -> Weights:
         """u; g_r alone where g_f is zero."""
-        forget, retain = sides["forget"], sides["retain"]
+        forget, retain = gradients["forget"], gradients["retain"]
         size = dot(forget, forget)
         share = (self.gamma - (dot(retain, forget) / size).nan_to_num(0.0, 0.0, 0.0)).to(next(iter(forget.values())))
         made = {name: grad * share for name, grad in forget.items()}
@@ -41,16 +41,16 @@ class BLUR(Wrapper):
     family: ClassVar[str] = "wrapper"
     fixed: ClassVar[dict[str, float]] = {"retain_weight": 1.0, "forget_weight": 1.0}
 
-    gamma: float = hyper(1.0, Range(0.01, 10.0, log=True))
+    gamma: float = hyperparameter(1.0, Range(0.01, 10.0, log=True))
 
-    def change(self, phase: Phase, facts: Facts) -> Phase:
+    def change(self, phase: Phase, context: MethodContext) -> Phase:
         """Another combiner."""
         return replace(phase, combiner=ForgetFirst(self.gamma))
 
     @classmethod
-    def refuses(cls, inner: type[Method]) -> str | None:
+    def incompatibility(cls, inner: type[Method]) -> str | None:
         """Two sides are needed, and nobody else may combine them."""
-        phases = inner().phases(TYPICAL)
+        phases = inner().phases(PLACEHOLDER_CONTEXT)
         if any(phase.parts and "retain" not in phase.roles for phase in phases):
             return "needs a method that trains on retain rows in each phase"
         own = type(phases[0].combiner) is not Combiner

@@ -7,13 +7,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from froc.hyperparameters import Range, hyper
+from froc.hyperparameters import Range, hyperparameter
 from froc.models.forward import Forward
 from froc.models.likelihood import widened
-from froc.training.base_statistics import Facts
+from froc.training.base_statistics import MethodContext
 from froc.training.method import Retaining
 from froc.training.phase import Phase
-from froc.training.terms import Part, State, TokenTerm
+from froc.training.terms import State, TokenTerm, WeightedTerm
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ class CEU(Retaining):
     paper: ClassVar[str] = "Yang 2503.01224"
     family: ClassVar[str] = "distillation"
 
-    skip: int = hyper(1, Range(0, 2))
+    skip: int = hyperparameter(1, Range(0, 2))
 
-    def phases(self, facts: Facts) -> tuple[Phase, ...]:
+    def phases(self, context: MethodContext) -> tuple[Phase, ...]:
         """One phase: the self-made target and the retain term."""
-        return (Phase({"forget": Part(Otherwise("forget", self.skip)), **self.keep()}),)
+        return (Phase({"forget": WeightedTerm(Otherwise("forget", self.skip)), **self.retain_terms()}),)

@@ -9,13 +9,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from froc.hyperparameters import Choice, Range, hyper
-from froc.training.base_statistics import TYPICAL, Facts
+from froc.hyperparameters import Choice, Range, hyperparameter
+from froc.training.base_statistics import PLACEHOLDER_CONTEXT, MethodContext
 from froc.training.causal_tracing import Component, Piece, Trace, Traced
-from froc.training.components import Combiner, Taken, UpdateFilter
+from froc.training.components import Combiner, UpdateFilter, UpdateInputs
 from froc.training.method import Method, Wrapper
 from froc.training.phase import Phase
-from froc.training.terms import Side, State, Weights
+from froc.training.terms import Objective, State, Weights
 
 
 class Rule(IntEnum):
@@ -94,12 +94,12 @@ class Circuit:
 class ByFunction(Combiner):
     """Each module's own rule: g_f, g_r, or g_f' + g_r, g_f' = g_f - min(0, <g_f, g_r>) / |g_r|^2 g_r of the module."""
 
-    split: ClassVar[bool] = True
+    needs_gradients: ClassVar[bool] = True
     circuit: Circuit
 
-    def direction(self, sides: Mapping[Side, Weights], state: State) -> Weights:
+    def direction(self, gradients: Mapping[Objective, Weights], state: State) -> Weights:
         """Zero outside the circuit."""
-        forget, retain = sides.get("forget", {}), sides.get("retain", {})
+        forget, retain = gradients.get("forget", {}), gradients.get("retain", {})
         of_forget = self.circuit.factors({Rule.FORGET: 1.0, Rule.SHARED: 1.0})
         of_retain = self.circuit.factors({Rule.RETAIN: 1.0, Rule.SHARED: 1.0})
         both = {name: grad for name, grad in forget.items() if name in retain}
@@ -113,18 +113,18 @@ class ByFunction(Combiner):
             made[name] = made[name] + grad if name in made else grad
         return made
 
-    def _scaled(self, side: Weights, factors: Tensor) -> Weights:
-        return {name: grad * factors.to(grad)[self.circuit.place(name, grad)] for name, grad in side.items()}
+    def _scaled(self, objective: Weights, factors: Tensor) -> Weights:
+        return {name: grad * factors.to(grad)[self.circuit.place(name, grad)] for name, grad in objective.items()}
 
 
 @dataclass(frozen=True)
 class Outside(UpdateFilter):
     """What lies outside the circuit stays as it is, to the last bit: decay and momentum included."""
 
-    last: ClassVar[bool] = True
+    runs_last: ClassVar[bool] = True
     circuit: Circuit
 
-    def __call__(self, update: Weights, taken: Taken) -> Weights:
+    def __call__(self, update: Weights, inputs: UpdateInputs) -> Weights:
         """Zero for all that follows no gradient."""
         moves = self.circuit.factors(dict.fromkeys((Rule.FORGET, Rule.RETAIN, Rule.SHARED), 1.0)).bool()
         return {
@@ -151,13 +151,13 @@ class CURE(Wrapper):
     paper: ClassVar[str] = "Chen et al. 2604.04982"
     family: ClassVar[str] = "wrapper"
 
-    circuit: float = hyper(0.4, Range(0.1, 0.8))
-    specific: float = hyper(0.6, Range(0.5, 0.9))
-    retaining: str = hyper("train", Choice(("train", "freeze")))
+    circuit: float = hyperparameter(0.4, Range(0.1, 0.8))
+    specific: float = hyperparameter(0.6, Range(0.5, 0.9))
+    retaining: str = hyperparameter("train", Choice(("train", "freeze")))
 
-    def change(self, phase: Phase, facts: Facts) -> Phase:
+    def change(self, phase: Phase, context: MethodContext) -> Phase:
         """Another combiner, one filter more, and fewer parameters that move."""
-        forget, retain = (facts.ask(Trace(role, heads=True)) for role in ("forget", "retain"))
+        forget, retain = (context.ask(Trace(role, heads=True)) for role in ("forget", "retain"))
         circuit = self.found(forget, retain)
         within = rf"(?=.*(?:{phase.trains}))" if phase.trains else ""
         filters = (*phase.filters, Outside(circuit))
@@ -165,7 +165,7 @@ class CURE(Wrapper):
 
     def found(self, forget: Traced, retain: Traced) -> Circuit:
         """The circuit and its rules."""
-        own, others = (_shares(side.effects.abs()) for side in (forget, retain))
+        own, others = (_shares(objective.effects.abs()) for objective in (forget, retain))
         count = max(1, round(self.circuit * len(own)))
         inside = torch.maximum(own, others).sort(descending=True, stable=True).indices[:count].tolist()
         shares = (own / (own + others)).nan_to_num(0.5).tolist()
@@ -179,11 +179,11 @@ class CURE(Wrapper):
         return Rule.SHARED
 
     @classmethod
-    def refuses(cls, inner: type[Method]) -> str | None:
+    def incompatibility(cls, inner: type[Method]) -> str | None:
         """Two sides are needed, and nobody else may combine them."""
-        if "retain" not in inner.trained():
+        if "retain" not in inner.trained_roles():
             return "needs a method that trains on retain rows"
-        own = type(inner().phases(TYPICAL)[0].combiner) is not Combiner
+        own = type(inner().phases(PLACEHOLDER_CONTEXT)[0].combiner) is not Combiner
         return "the other method combines its two sides itself" if own else None
 
 

@@ -8,12 +8,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from froc.hyperparameters import Choice, Range, hyper
+from froc.hyperparameters import Choice, Range, hyperparameter
 from froc.methods._matrices import feedforward, window
 from froc.models.batches import Encoded
 from froc.models.likelihood import widened
-from froc.training.base_statistics import Facts, Reference, Role, Survey
-from froc.training.components import Edit, Ground
+from froc.training.base_statistics import BaseModelQuery, BaseStatistics, MethodContext, Role
+from froc.training.components import Edit, StepContext
 from froc.training.fisher import Spectrum, linear, spectra, upright
 from froc.training.method import Method
 from froc.training.phase import Phase
@@ -24,28 +24,28 @@ ROLES: Mapping[str, tuple[Role, ...]] = {"all": ("forget", "retain"), "retain": 
 
 
 @dataclass(frozen=True)
-class _Known(Survey[dict[str, Spectrum]]):
+class _Known(BaseModelQuery[dict[str, Spectrum]]):
     """What has been decomposed so far on rows of these roles: name of a weight -> spectrum. Windows of layers overlap."""
 
     roles: tuple[Role, ...]
 
-    def take(self, reference: Reference) -> dict[str, Spectrum]:
+    def compute(self, reference: BaseStatistics) -> dict[str, Spectrum]:
         """Nothing yet."""
         return {}
 
-    def typical(self, facts: Facts) -> dict[str, Spectrum]:
+    def placeholder(self, context: MethodContext) -> dict[str, Spectrum]:
         """Nothing."""
         return {}
 
 
 @dataclass(frozen=True)
-class Spectra(Survey[Mapping[str, Spectrum]]):
+class Spectra(BaseModelQuery[Mapping[str, Spectrum]]):
     """Name of a weight -> its spectrum on rows of these roles, for all linear layers' weights that `pattern` is found in."""
 
     pattern: str
     roles: tuple[Role, ...]
 
-    def take(self, reference: Reference) -> Mapping[str, Spectrum]:
+    def compute(self, reference: BaseStatistics) -> Mapping[str, Spectrum]:
         """One pass forward and backward for all that is not known yet; labels are drawn by the task's seed."""
         rows: list[Encoded] = []
         for role in self.roles:
@@ -61,7 +61,7 @@ class Spectra(Survey[Mapping[str, Spectrum]]):
             known |= {name: one.on_host() for name, one in found.items()}
         return {name: known[name] for name in layers}
 
-    def typical(self, facts: Facts) -> Mapping[str, Spectrum]:
+    def placeholder(self, context: MethodContext) -> Mapping[str, Spectrum]:
         """None."""
         return {}
 
@@ -74,11 +74,11 @@ class KeepCurved(Edit):
     mass: float
 
     @torch.no_grad()
-    def __call__(self, ground: Ground) -> None:
+    def __call__(self, step_context: StepContext) -> None:
         """See `Curvature`."""
-        layers = linear(ground.reference.base.model, list(ground.moving))
+        layers = linear(step_context.reference.base.model, list(step_context.parameters))
         for name, layer in layers.items():
-            weight = upright(layer, ground.moving[name])
+            weight = upright(layer, step_context.parameters[name])
             spectrum = self.spectra[name]
             turned = spectrum.turned(widened(weight))
             weight.copy_(spectrum.back(turned * heaviest(spectrum, self.mass).to(turned.device)))
@@ -113,15 +113,15 @@ class Curvature(Method):
 
     lr: float = 0.0
     epochs: int = 0
-    mass: float = hyper(0.6, Range(0.4, 0.99))
-    start: float = hyper(0.8, Range(0.0, 1.0))
-    width: int = hyper(3, Range(1, 3))
-    matrices: str = hyper("into", Choice(("into", "out", "both")))
-    rows: str = hyper("retain", Choice(("all", "retain")))
+    mass: float = hyperparameter(0.6, Range(0.4, 0.99))
+    start: float = hyperparameter(0.8, Range(0.0, 1.0))
+    width: int = hyperparameter(3, Range(1, 3))
+    matrices: str = hyperparameter("into", Choice(("into", "out", "both")))
+    rows: str = hyperparameter("retain", Choice(("all", "retain")))
 
-    def phases(self, facts: Facts) -> tuple[Phase, ...]:
+    def phases(self, context: MethodContext) -> tuple[Phase, ...]:
         """One edit."""
-        facts.whole("curvature")
-        pattern, roles = feedforward(self.matrices, window(facts.layers, self.start, self.width)), ROLES[self.rows]
-        found = facts.ask(Spectra(pattern, roles))
+        context.refuse_adapters("curvature")
+        pattern, roles = feedforward(self.matrices, window(context.layers, self.start, self.width)), ROLES[self.rows]
+        found = context.ask(Spectra(pattern, roles))
         return (Phase({}, edit=KeepCurved(found, self.mass), trains=pattern, reads=roles),)

@@ -7,13 +7,13 @@ from typing import ClassVar
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from froc.hyperparameters import Range, hyper
+from froc.hyperparameters import Range, hyperparameter
 from froc.models.forward import Forward
 from froc.models.likelihood import buckets
-from froc.training.base_statistics import Facts
+from froc.training.base_statistics import MethodContext
 from froc.training.method import Retaining
 from froc.training.phase import Phase
-from froc.training.terms import Part, State, Term
+from froc.training.terms import State, Term, WeightedTerm
 
 
 @dataclass(frozen=True)
@@ -65,11 +65,11 @@ class DiPO(Retaining):
     paper: ClassVar[str] = "Qin et al. 2510.04773 (our reading)"
     family: ClassVar[str] = "preference"
 
-    beta: float = hyper(0.1, Range(0.01, 1.0, log=True))
-    strength: float = hyper(1.0, Range(0.5, 5.0, log=True))
-    top: int = hyper(10, Range(1, 100, log=True))
+    beta: float = hyperparameter(0.1, Range(0.01, 1.0, log=True))
+    strength: float = hyperparameter(1.0, Range(0.5, 5.0, log=True))
+    top: int = hyperparameter(10, Range(1, 100, log=True))
 
-    def phases(self, facts: Facts) -> tuple[Phase, ...]:
+    def phases(self, context: MethodContext) -> tuple[Phase, ...]:
         """One phase: the preference between distributions and the retain term."""
-        forget = Part(DistributionPreference("forget", self.beta, self.strength, self.top))
-        return (Phase({"forget": forget, **self.keep()}),)
+        forget = WeightedTerm(DistributionPreference("forget", self.beta, self.strength, self.top))
+        return (Phase({"forget": forget, **self.retain_terms()}),)

@@ -6,15 +6,15 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from froc.hyperparameters import Choice, Range, hyper
+from froc.hyperparameters import Choice, Range, hyperparameter
 from froc.methods._teacher import Rise, Teacher
 from froc.methods.kl_min import BaseDivergence
 from froc.models.forward import Forward
 from froc.models.likelihood import buckets
-from froc.training.base_statistics import Facts
+from froc.training.base_statistics import MethodContext
 from froc.training.method import Method
 from froc.training.phase import Phase
-from froc.training.terms import NLL, Part, State, TokenTerm
+from froc.training.terms import NLL, State, TokenTerm, WeightedTerm
 
 PER_WIDTH = 5e-5 * 768
 """The authors' learning rate of the teacher times the width of their T5-base: wide models take small steps."""
@@ -56,26 +56,26 @@ class E2URec(Method):
     paper: ClassVar[str] = "Wang et al. 2403.03536"
     family: ClassVar[str] = "distillation"
 
-    alpha: float = hyper(2.0, Range(1.0, 50.0, log=True))
-    retain_share: float = hyper(0.6, Range(0.2, 0.9))
-    teacher_rate: float = hyper(1.0, Choice((1.0, 2.0)))
-    teacher_epochs: int = hyper(3, Choice((1, 3)))
+    alpha: float = hyperparameter(2.0, Range(1.0, 50.0, log=True))
+    retain_share: float = hyperparameter(0.6, Range(0.2, 0.9))
+    teacher_rate: float = hyperparameter(1.0, Choice((1.0, 2.0)))
+    teacher_epochs: int = hyperparameter(3, Choice((1, 3)))
 
-    def phases(self, facts: Facts) -> tuple[Phase, ...]:
+    def phases(self, context: MethodContext) -> tuple[Phase, ...]:
         """A pass of forgetting, then forgetting and two retain terms."""
-        rate = self.teacher_rate * PER_WIDTH / facts.width * (FOR_ADAPTERS if facts.adapters else 1.0)
-        lessened = Lessened("forget", self.alpha, facts.ask(Teacher(rate, self.teacher_epochs)))
-        alone = Phase({"forget": Part(lessened)}, share=1 / self.epochs)
+        rate = self.teacher_rate * PER_WIDTH / context.width * (FOR_ADAPTERS if context.adapters else 1.0)
+        lessened = Lessened("forget", self.alpha, context.ask(Teacher(rate, self.teacher_epochs)))
+        alone = Phase({"forget": WeightedTerm(lessened)}, step_fraction=1 / self.epochs)
         if self.epochs == 1:
             return (alone,)
         both = {
-            "forget": Part(lessened, 1 - self.retain_share),
-            "retain": Part(NLL("retain"), self.retain_share),
-            "hold": Part(BaseDivergence("retain"), self.retain_share),
+            "forget": WeightedTerm(lessened, 1 - self.retain_share),
+            "retain": WeightedTerm(NLL("retain"), self.retain_share),
+            "hold": WeightedTerm(BaseDivergence("retain"), self.retain_share),
         }
-        return (alone, Phase(both, share=1 - 1 / self.epochs))
+        return (alone, Phase(both, step_fraction=1 - 1 / self.epochs))
 
     @property
-    def gradual(self) -> bool:
+    def can_stop_early(self) -> bool:
         """No: the first pass holds nothing, so the way is worse than the end where it counts."""
         return False

@@ -9,17 +9,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from froc.hyperparameters import Range, hyper
+from froc.hyperparameters import Range, hyperparameter
 from froc.methods._likeness import Directions
 from froc.models.forward import Forward
 from froc.models.hooks import blocks, blocks_path
-from froc.training.base_statistics import TYPICAL, Facts, Survey
+from froc.training.base_statistics import PLACEHOLDER_CONTEXT, BaseModelQuery, MethodContext
 from froc.training.method import Method, Wrapper
 from froc.training.phase import Phase
-from froc.training.terms import Part, State, Weighter
+from froc.training.terms import State, WeightedTerm, Weighter
 
 if TYPE_CHECKING:
-    from froc.training.base_statistics import Reference
+    from froc.training.base_statistics import BaseStatistics
 
 BETA = 0.1
 """Inverse temperature of what is bounded, as NPO's default."""
@@ -27,22 +27,22 @@ ROWS = 64
 
 
 @dataclass(frozen=True)
-class Losses(Survey[Tensor]):
+class Losses(BaseModelQuery[Tensor]):
     """What the base model loses on each forget row."""
 
-    def take(self, reference: "Reference") -> Tensor:
+    def compute(self, reference: "BaseStatistics") -> Tensor:
         """(forget rows,) negative log-likelihood in nats per token, on the CPU."""
         reference.prepare("forget", ("sum_nll",), (), ROWS)
         count = torch.tensor([len(row.ids) - row.prompt for row in reference.pools.rows["forget"]], dtype=torch.float32)
         return reference.sum_nll["forget"].cpu() / count
 
-    def typical(self, facts: Facts) -> Tensor:
+    def placeholder(self, context: MethodContext) -> Tensor:
         """Of no rows."""
         return torch.zeros(0)
 
 
 @dataclass(frozen=True)
-class BlockNorms(Survey[tuple[str, tuple[float, ...]]]):
+class BlockNorms(BaseModelQuery[tuple[str, tuple[float, ...]]]):
     """Name of the blocks' list, and how much of the forget rows' gradient falls on each block; taking it holds one gradient.
 
     trains: only parameters that this matches and the scope lets move count.
@@ -50,21 +50,21 @@ class BlockNorms(Survey[tuple[str, tuple[float, ...]]]):
 
     trains: str = ""
 
-    def take(self, reference: "Reference") -> tuple[str, tuple[float, ...]]:
+    def compute(self, reference: "BaseStatistics") -> tuple[str, tuple[float, ...]]:
         """Norms of the gradient of the mean NLL per token, not negative; 0 where nothing of a block counts."""
         base = reference.base
         path = blocks_path(base.model)
-        homes = {base.scope.home(name) for name in base.scope.own()}
+        homes = {base.trainable.base_name(name) for name in base.trainable.parameters()}
         named = {n.replace(".base_layer.", "."): p for n, p in base.model.named_parameters() if ".lora_" not in n}
         some = {n: p for n, p in named.items() if n in homes and n.startswith(f"{path}.") and re.search(self.trains, n)}
         squares = np.zeros(len(blocks(base.model)))
-        for name, grad in reference.slope("forget", some).items():
+        for name, grad in reference.mean_gradient("forget", some).items():
             squares[int(name[len(path) + 1 :].partition(".")[0])] += float(grad.double().square().sum())
         return path, tuple(np.sqrt(squares).tolist())
 
-    def typical(self, facts: Facts) -> tuple[str, tuple[float, ...]]:
+    def placeholder(self, context: MethodContext) -> tuple[str, tuple[float, ...]]:
         """Of alike blocks."""
-        return "layers", (1.0,) * facts.layers
+        return "layers", (1.0,) * context.layers
 
 
 def kept(rows: Tensor, past: Tensor, losses: Tensor, similar: float, slight: float) -> tuple[int, ...]:
@@ -120,40 +120,40 @@ class FIT(Wrapper):
     paper: ClassVar[str] = "2601.21682"
     family: ClassVar[str] = "wrapper"
 
-    similar: float = hyper(0.9, Range(0.6, 0.95))
-    slight: float = hyper(0.01, Range(1e-3, 0.5, log=True))
-    gentle: float = hyper(0.5, Range(0.0, 1.0))
-    top: float = hyper(0.5, Range(0.25, 1.0))
+    similar: float = hyperparameter(0.9, Range(0.6, 0.95))
+    slight: float = hyperparameter(0.01, Range(1e-3, 0.5, log=True))
+    gentle: float = hyperparameter(0.5, Range(0.0, 1.0))
+    top: float = hyperparameter(0.5, Range(0.25, 1.0))
 
-    def change(self, phase: Phase, facts: Facts) -> Phase:
+    def change(self, phase: Phase, context: MethodContext) -> Phase:
         """Fewer rows, weights on them, fewer parameters."""
-        losses = facts.ask(Losses())
-        only = self._rows(facts, losses)
+        losses = context.ask(Losses())
+        only = self._rows(context, losses)
         least = _least(losses if only is None else losses[list(only)], self.gentle)
         parts = phase.parts if least is None else {k: _weighed(part, least) for k, part in phase.parts.items()}
-        return replace(phase, parts=parts, trains=self._layers(phase.trains, facts), only=only)
+        return replace(phase, parts=parts, trains=self._layers(phase.trains, context), only=only)
 
-    def _rows(self, facts: Facts, losses: Tensor) -> tuple[int, ...] | None:
+    def _rows(self, context: MethodContext, losses: Tensor) -> tuple[int, ...] | None:
         """The rows that are kept, None where all are."""
         if self.similar >= 1:
             return None
-        found = facts.ask(Directions())
+        found = context.ask(Directions())
         some = kept(found["forget"], found["earlier"], losses, self.similar, self.slight)
         return None if len(some) == len(losses) else some
 
-    def _layers(self, trains: str, facts: Facts) -> str:
+    def _layers(self, trains: str, context: MethodContext) -> str:
         """Pattern of what moves: what the other method trains, in the chosen blocks."""
-        count = max(1, round(self.top * facts.layers))
-        if count >= facts.layers:
+        count = max(1, round(self.top * context.layers))
+        if count >= context.layers:
             return trains
-        path, norms = facts.ask(BlockNorms(trains))
+        path, norms = context.ask(BlockNorms(trains))
         order = [int(k) for k in np.argsort(-np.array(norms), kind="stable") if norms[k] > 0][:count]
         return rf"^(?=.*(?:{trains})){re.escape(path)}\.({'|'.join(map(str, sorted(order)))})\."
 
     @classmethod
-    def refuses(cls, inner: type[Method]) -> str | None:
+    def incompatibility(cls, inner: type[Method]) -> str | None:
         """Rows can be left out only where they are drawn from the task's."""
-        written = any(phase.rollout for phase in inner().phases(TYPICAL))
+        written = any(phase.rollout for phase in inner().phases(PLACEHOLDER_CONTEXT))
         return "needs a method whose rows are the task's" if written else None
 
 
@@ -163,6 +163,6 @@ def _least(losses: Tensor, share: float) -> float | None:
     return float(losses.sort(descending=True).values[count - 1]) if count else None
 
 
-def _weighed(part: Part, least: float) -> Part:
-    fits = part.term.role == "forget" and part.term.logits
+def _weighed(part: WeightedTerm, least: float) -> WeightedTerm:
+    fits = part.term.role == "forget" and part.term.needs_logits
     return replace(part, weighters=(*part.weighters, Gentle(least))) if fits else part

@@ -8,12 +8,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from froc.hyperparameters import Choice, hyper
+from froc.hyperparameters import Choice, hyperparameter
 from froc.models.forward import Forward
-from froc.training.base_statistics import Facts
+from froc.training.base_statistics import MethodContext
 from froc.training.method import Retaining
 from froc.training.phase import Phase
-from froc.training.terms import Part, State, Term
+from froc.training.terms import State, Term, WeightedTerm
 
 
 @dataclass(frozen=True)
@@ -67,12 +67,12 @@ class FLAT(Retaining):
     paper: ClassVar[str] = "Wang et al. 2410.11143"
     family: ClassVar[str] = "refusal"
 
-    divergence: str = hyper("total_variation", Choice(tuple(DIVERGENCES)))
+    divergence: str = hyperparameter("total_variation", Choice(tuple(DIVERGENCES)))
 
-    def phases(self, facts: Facts) -> tuple[Phase, ...]:
+    def phases(self, context: MethodContext) -> tuple[Phase, ...]:
         """One phase: template, forget and retain terms."""
         parts = {
-            "template": Part(Likelihood("refusal", self.divergence)),
-            "forget": Part(Likelihood("forget", self.divergence, "forget")),
+            "template": WeightedTerm(Likelihood("refusal", self.divergence)),
+            "forget": WeightedTerm(Likelihood("forget", self.divergence, "forget")),
         }
-        return (Phase({**parts, **self.keep()}),)
+        return (Phase({**parts, **self.retain_terms()}),)

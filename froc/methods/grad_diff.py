@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from froc.training.base_statistics import Facts
+from froc.training.base_statistics import MethodContext
 from froc.training.method import Retaining
 from froc.training.phase import Phase
-from froc.training.terms import NLL, Part
+from froc.training.terms import NLL, WeightedTerm
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,6 @@ class GradDiff(Retaining):
     family: ClassVar[str] = "gradient"
     standard: ClassVar[bool] = True
 
-    def phases(self, facts: Facts) -> tuple[Phase, ...]:
+    def phases(self, context: MethodContext) -> tuple[Phase, ...]:
         """One phase, two terms."""
-        return (Phase({"forget": Part(NLL("forget", sign=-1.0)), **self.keep()}),)
+        return (Phase({"forget": WeightedTerm(NLL("forget", sign=-1.0)), **self.retain_terms()}),)

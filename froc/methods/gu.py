@@ -9,9 +9,9 @@ import torch
 from scipy.optimize import nnls
 from torch import Tensor
 
-from froc.hyperparameters import Range, hyper
-from froc.training.base_statistics import Facts
-from froc.training.components import Taken, UpdateFilter, dot
+from froc.hyperparameters import Range, hyperparameter
+from froc.training.base_statistics import MethodContext
+from froc.training.components import UpdateFilter, UpdateInputs, dot
 from froc.training.method import Method, Wrapper
 from froc.training.phase import Phase
 from froc.training.terms import Weights
@@ -28,21 +28,23 @@ class Harmless(UpdateFilter):
     D = D0 - M^-1 G mu with mu >= 0, a least-squares problem in as many unknowns as there are gradients.
     """
 
-    split: ClassVar[bool] = True
-    moments: ClassVar[bool] = True
+    needs_gradients: ClassVar[bool] = True
+    needs_second_moments: ClassVar[bool] = True
     memory: int = 1
 
-    def __call__(self, update: Weights, taken: Taken) -> Weights:
+    def __call__(self, update: Weights, inputs: UpdateInputs) -> Weights:
         """Unchanged where nothing is violated."""
-        if not self.memory or not taken.sides.get("retain"):
+        if not self.memory or not inputs.gradients.get("retain"):
             return update
-        past: list[Weights] = taken.state.setdefault("retain_gradients", [])
-        past.insert(0, {name: grad.detach().clone() for name, grad in taken.sides["retain"].items()})
+        past: list[Weights] = inputs.state.setdefault("retain_gradients", [])
+        past.insert(0, {name: grad.detach().clone() for name, grad in inputs.gradients["retain"].items()})
         del past[self.memory :]
         raised = torch.stack([dot(grad, update) for grad in past])
         if not bool((raised > 0).any()):
             return update
-        steps = [{name: g / (taken.moments[name].sqrt() + EPSILON) for name, g in grad.items()} for grad in past]
+        steps = [
+            {name: g / (inputs.second_moments[name].sqrt() + EPSILON) for name, g in grad.items()} for grad in past
+        ]
         gram = torch.stack([torch.stack([dot(grad, step) for step in steps]) for grad in past])
         for share, step in zip(_shares(gram, raised), steps, strict=True):
             if share > 0:
@@ -75,13 +77,13 @@ class GU(Wrapper):
     paper: ClassVar[str] = "2511.17100"
     family: ClassVar[str] = "wrapper"
 
-    memory: int = hyper(1, Range(1, 8))
+    memory: int = hyperparameter(1, Range(1, 8))
 
-    def change(self, phase: Phase, facts: Facts) -> Phase:
+    def change(self, phase: Phase, context: MethodContext) -> Phase:
         """One filter more."""
         return replace(phase, filters=(*phase.filters, Harmless(self.memory)))
 
     @classmethod
-    def refuses(cls, inner: type[Method]) -> str | None:
+    def incompatibility(cls, inner: type[Method]) -> str | None:
         """Without retain rows there is nothing to be harmless to."""
-        return None if "retain" in inner.trained() else "needs a method that trains on retain rows"
+        return None if "retain" in inner.trained_roles() else "needs a method that trains on retain rows"

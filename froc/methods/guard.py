@@ -6,9 +6,9 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from froc.hyperparameters import Range, hyper
+from froc.hyperparameters import Range, hyperparameter
 from froc.models.forward import Forward
-from froc.training.base_statistics import TYPICAL, Facts
+from froc.training.base_statistics import PLACEHOLDER_CONTEXT, MethodContext
 from froc.training.method import Method, Wrapper
 from froc.training.phase import Phase
 from froc.training.terms import State, Weighter
@@ -39,20 +39,20 @@ class GUARD(Wrapper):
     paper: ClassVar[str] = "2506.10946"
     family: ClassVar[str] = "wrapper"
 
-    temperature: float = hyper(1.0, Range(0.1, 10.0, log=True))
+    temperature: float = hyperparameter(1.0, Range(0.1, 10.0, log=True))
 
-    def change(self, phase: Phase, facts: Facts) -> Phase:
+    def change(self, phase: Phase, context: MethodContext) -> Phase:
         """The forget side's parts, weighed."""
         weigh = Unaligned(self.temperature)
         parts = {
-            name: replace(part, weighters=(*part.weighters, weigh)) if part.side == "forget" else part
+            name: replace(part, weighters=(*part.weighters, weigh)) if part.objective == "forget" else part
             for name, part in phase.parts.items()
         }
         return replace(phase, parts=parts)
 
     @classmethod
-    def refuses(cls, inner: type[Method]) -> str | None:
+    def incompatibility(cls, inner: type[Method]) -> str | None:
         """Without retain rows there is nothing to be aligned with, and rows that are yet to be written have no alignment."""
-        if any(phase.rollout for phase in inner().phases(TYPICAL)):
+        if any(phase.rollout for phase in inner().phases(PLACEHOLDER_CONTEXT)):
             return "needs a method whose rows are the task's"
-        return None if "retain" in inner.trained() else "needs a method that trains on retain rows"
+        return None if "retain" in inner.trained_roles() else "needs a method that trains on retain rows"

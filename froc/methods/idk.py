@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from froc.hyperparameters import Choice, Range, hyper
+from froc.hyperparameters import Choice, Range, hyperparameter
 from froc.methods._dpo import preferring
-from froc.training.base_statistics import Facts
+from froc.training.base_statistics import MethodContext
 from froc.training.method import Retaining
 from froc.training.phase import Phase
-from froc.training.terms import NLL, Part
+from froc.training.terms import NLL, WeightedTerm
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,10 @@ class IDK(Retaining):
     family: ClassVar[str] = "refusal"
     standard: ClassVar[bool] = True
 
-    form: str = hyper("dpo", Choice(("dpo", "nll")))
-    beta: float = hyper(0.1, Range(0.01, 1.0, log=True), form=("dpo",))
+    form: str = hyperparameter("dpo", Choice(("dpo", "nll")))
+    beta: float = hyperparameter(0.1, Range(0.01, 1.0, log=True), form=("dpo",))
 
-    def phases(self, facts: Facts) -> tuple[Phase, ...]:
+    def phases(self, context: MethodContext) -> tuple[Phase, ...]:
         """One phase: refusal (and forgotten answer) and retain terms."""
-        refusal = {"refusal": Part(NLL("refusal"))} if self.form == "nll" else preferring("refusal", self.beta)
-        return (Phase({**refusal, **self.keep()}),)
+        refusal = {"refusal": WeightedTerm(NLL("refusal"))} if self.form == "nll" else preferring("refusal", self.beta)
+        return (Phase({**refusal, **self.retain_terms()}),)

@@ -8,12 +8,12 @@ from typing import ClassVar
 import torch
 
 from froc import hashing
-from froc.hyperparameters import Choice, Range, hyper
+from froc.hyperparameters import Choice, Range, hyperparameter
 from froc.methods._matrices import feedforward
 from froc.methods.kl_min import BaseDivergence
 from froc.models.forward import Forward
-from froc.training.base_statistics import Facts, Reference, Survey
-from froc.training.components import Edit, Ground
+from froc.training.base_statistics import BaseModelQuery, BaseStatistics, MethodContext
+from froc.training.components import Edit, StepContext
 from froc.training.fisher import ROWS, Fisher
 from froc.training.method import Method
 from froc.training.phase import Phase
@@ -27,15 +27,15 @@ NEAR = 0.8
 
 
 @dataclass(frozen=True)
-class _Distributions(Survey[None]):
+class _Distributions(BaseModelQuery[None]):
     """The base model's distributions on the retain rows, which divergence is measured from; the reference keeps them."""
 
-    def take(self, reference: Reference) -> None:
+    def compute(self, reference: BaseStatistics) -> None:
         """As a term that reads them would have it."""
         reference.ensure("retain")
         reference.prepare("retain", BaseDivergence.needs, (), 64)
 
-    def typical(self, facts: Facts) -> None:
+    def placeholder(self, context: MethodContext) -> None:
         """Nothing."""
 
 
@@ -60,14 +60,14 @@ class GaussNewton(Edit):
         """
         return 2.0
 
-    def __call__(self, ground: Ground) -> None:
+    def __call__(self, step_context: StepContext) -> None:
         """See `KFade`."""
-        reference = ground.reference
-        rows = [reference.pools.rows["retain"][i] for i in reference.some("retain", MOST)]
-        seed = hashing.derive_seed("k_fade", ground.seed, ground.step)
-        curved = Fisher.of(reference.base.model, list(ground.moving), rows, seed)
-        weights = {name: ground.moving[name] for name in curved.layers}
-        up = curved.turned(reference.slope("forget", weights, ROWS))
+        reference = step_context.reference
+        rows = [reference.pools.rows["retain"][i] for i in reference.row_range("retain", MOST)]
+        seed = hashing.derive_seed("k_fade", step_context.seed, step_context.step)
+        curved = Fisher.of(reference.base.model, list(step_context.parameters), rows, seed)
+        weights = {name: step_context.parameters[name] for name in curved.layers}
+        up = curved.turned(reference.mean_gradient("forget", weights, ROWS))
         turned = curved.solved(up, self.damping)
         # of a step of length 1: d' (G + lambda I) d
         bend = sum(float((up[name] * some).sum(dtype=torch.float64)) for name, some in turned.items())
@@ -75,22 +75,22 @@ class GaussNewton(Edit):
             # nothing is left to be forgotten
             return
         direction = curved.back(turned)
-        start = {name: ground.moving[name].detach().clone() for name in direction}
-        used = float(ground.state.get("divergence", 0.0))
+        start = {name: step_context.parameters[name].detach().clone() for name in direction}
+        used = float(step_context.state.get("divergence", 0.0))
 
         @torch.no_grad()
         def put(length: float) -> None:
             for name, value in start.items():
-                ground.moving[name].copy_(value + length * direction[name])
+                step_context.parameters[name].copy_(value + length * direction[name])
 
         def more(length: float) -> float:
             put(length)
             return divergence(reference) - used
 
-        room = self.budget * (ground.step + 1) / self.count - used
+        room = self.budget * (step_context.step + 1) / self.count - used
         length, taken = longest(more, math.sqrt(2 * room / bend), room)
         put(length)
-        ground.state["divergence"] = used + taken
+        step_context.state["divergence"] = used + taken
 
 
 Tried = tuple[float, float]
@@ -128,12 +128,12 @@ def _next(fits: Tried, fails: Tried, aim: float) -> float:
 
 
 @torch.no_grad()
-def divergence(reference: Reference) -> float:
+def divergence(reference: BaseStatistics) -> float:
     """KL(base || model) on `MOST` retain rows, nats per answer token; nan where the model says nothing."""
     term, total, count = BaseDivergence("retain"), torch.zeros((), dtype=torch.float64), 0
     for index, batch in reference.batches("retain", 4 * ROWS, MOST):
         forward = Forward.of(reference.base.model, batch)
-        tokens = term.tokens(forward, reference.of("retain", term.needs, (), index, forward), {})
+        tokens = term.tokens(forward, reference.lookup("retain", term.needs, (), index, forward), {})
         total += tokens.sum(dtype=torch.float64).cpu()
         count += len(tokens)
     return float(total) / count
@@ -157,16 +157,16 @@ class KFade(Method):
 
     lr: float = 0.0
     epochs: int = 0
-    rounds: int = hyper(3, Range(1, 5))
-    kl_budget: float = hyper(0.1, Range(1e-3, 3.0, log=True))
-    damping: float = hyper(1e-2, Range(1e-6, 1e-1, log=True))
-    matrices: str = hyper("linear", Choice(("feedforward", "linear")))
+    rounds: int = hyperparameter(3, Range(1, 5))
+    kl_budget: float = hyperparameter(0.1, Range(1e-3, 3.0, log=True))
+    damping: float = hyperparameter(1e-2, Range(1e-6, 1e-1, log=True))
+    matrices: str = hyperparameter("linear", Choice(("feedforward", "linear")))
 
-    def phases(self, facts: Facts) -> tuple[Phase, ...]:
+    def phases(self, context: MethodContext) -> tuple[Phase, ...]:
         """One edit of several rounds."""
-        facts.whole("k_fade")
-        facts.ask(_Distributions())
+        context.refuse_adapters("k_fade")
+        context.ask(_Distributions())
         every = r"^\D*\.\d+\..*\.weight$"
-        pattern = every if self.matrices == "linear" else feedforward("both", range(facts.layers))
+        pattern = every if self.matrices == "linear" else feedforward("both", range(context.layers))
         edit = GaussNewton(self.rounds, self.kl_budget, self.damping)
         return (Phase({}, edit=edit, trains=pattern, reads=("forget", "retain")),)

@@ -6,13 +6,13 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from froc.hyperparameters import Range, hyper
+from froc.hyperparameters import Range, hyperparameter
 from froc.models.forward import Forward
 from froc.models.likelihood import buckets
-from froc.training.base_statistics import Facts
+from froc.training.base_statistics import MethodContext
 from froc.training.method import Method
 from froc.training.phase import Phase
-from froc.training.terms import NLL, Part, State, TokenTerm
+from froc.training.terms import NLL, State, TokenTerm, WeightedTerm
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,9 @@ class KLMin(Method):
     paper: ClassVar[str] = "Maini et al. 2401.06121"
     family: ClassVar[str] = "gradient"
 
-    retain_weight: float = hyper(1.0, Range(0.1, 50.0, log=True))
+    retain_weight: float = hyperparameter(1.0, Range(0.1, 50.0, log=True))
 
-    def phases(self, facts: Facts) -> tuple[Phase, ...]:
+    def phases(self, context: MethodContext) -> tuple[Phase, ...]:
         """One phase, two terms."""
-        keep = Part(BaseDivergence("retain"), self.retain_weight)
-        return (Phase({"forget": Part(NLL("forget", sign=-1.0)), "retain": keep}),)
+        keep = WeightedTerm(BaseDivergence("retain"), self.retain_weight)
+        return (Phase({"forget": WeightedTerm(NLL("forget", sign=-1.0)), "retain": keep}),)

@@ -14,19 +14,19 @@ from transformers.pytorch_utils import Conv1D
 
 from froc import hashing
 from froc.errors import InputError
-from froc.hyperparameters import Range, hyper
+from froc.hyperparameters import Range, hyperparameter
 from froc.models.forward import Forward, Pass
 from froc.models.hooks import reading
 from froc.models.likelihood import widened
-from froc.training.base_statistics import Facts, Survey
+from froc.training.base_statistics import BaseModelQuery, MethodContext
 from froc.training.causal_tracing import Trace, components
-from froc.training.components import Taken, UpdateFilter
+from froc.training.components import UpdateFilter, UpdateInputs
 from froc.training.method import Method
 from froc.training.phase import Phase
-from froc.training.terms import Part, State, Term, Weights
+from froc.training.terms import State, Term, WeightedTerm, Weights
 
 if TYPE_CHECKING:
-    from froc.training.base_statistics import Reference
+    from froc.training.base_statistics import BaseStatistics
 
 MOST = 2048
 """Retain rows whose inputs are protected, at most."""
@@ -47,7 +47,7 @@ class Moments:
 
 
 @dataclass(frozen=True)
-class RetainInputs(Survey[dict[str, Moments]]):
+class RetainInputs(BaseModelQuery[dict[str, Moments]]):
     """What a layer's feed-forward matrices read on retain rows: name of the matrix -> spectrum of E[a a^T], uncentred.
 
     Over all tokens of `MOST` rows at most. Matrices that read the same (a gate and what it gates) share one.
@@ -56,7 +56,7 @@ class RetainInputs(Survey[dict[str, Moments]]):
     layer: int
 
     @torch.no_grad()
-    def take(self, reference: "Reference") -> dict[str, Moments]:
+    def compute(self, reference: "BaseStatistics") -> dict[str, Moments]:
         """InputError where matrices see others than whole rows, as experts do."""
         model = reference.base.model
         found = _matrices(model, self.layer)
@@ -67,7 +67,7 @@ class RetainInputs(Survey[dict[str, Moments]]):
         return {f"{name}.weight": Moments(axis, *spectra[same[name]]) for name, axis in axes.items()}
 
     def _moments(
-        self, reference: "Reference", found: Mapping[str, torch.nn.Module]
+        self, reference: "BaseStatistics", found: Mapping[str, torch.nn.Module]
     ) -> tuple[dict[str, Tensor], dict[str, str]]:
         """(D, D) float64 of each distinct input by the first matrix that reads it, and matrix -> that matrix."""
         model = reference.base.model
@@ -85,9 +85,9 @@ class RetainInputs(Survey[dict[str, Moments]]):
                 tokens += int(batch.length.sum())
         return {name: some / tokens for name, some in total.items()}, same
 
-    def typical(self, facts: Facts) -> dict[str, Moments]:
+    def placeholder(self, context: MethodContext) -> dict[str, Moments]:
         """Of one matrix."""
-        spectrum = Moments(1, torch.ones(facts.width), torch.eye(facts.width))
+        spectrum = Moments(1, torch.ones(context.width), torch.eye(context.width))
         return {f"layers.{self.layer}.mlp.down_proj.weight": spectrum}
 
 
@@ -122,7 +122,7 @@ class NullSpace(UpdateFilter):
     spectra: Mapping[str, Moments] = field(compare=False)
     threshold: float = 0.01
 
-    def __call__(self, update: Weights, taken: Taken) -> Weights:
+    def __call__(self, update: Weights, inputs: UpdateInputs) -> Weights:
         """The rest of the realised change, decay and momentum included."""
         if self.threshold >= 1.0:
             return update
@@ -149,7 +149,7 @@ class Deviate(Term):
     """
 
     needs: ClassVar[tuple[str, ...]] = ("hidden",)
-    logits: ClassVar[bool] = False
+    needs_logits: ClassVar[bool] = False
     layer: int = 0
     beta: float = 1.0
     seed: int = 0
@@ -185,26 +185,26 @@ class KUDA(Method):
     paper: ClassVar[str] = "Fang et al. 2602.19275"
     family: ClassVar[str] = "representation"
 
-    window: int = hyper(2, Range(1, 3))
-    beta: float = hyper(1.0, Range(0.1, 10.0, log=True))
-    threshold: float = hyper(0.01, Range(1e-4, 0.3, log=True))
+    window: int = hyperparameter(2, Range(1, 3))
+    beta: float = hyperparameter(1.0, Range(0.1, 10.0, log=True))
+    threshold: float = hyperparameter(0.01, Range(1e-4, 0.3, log=True))
 
-    def phases(self, facts: Facts) -> tuple[Phase, ...]:
+    def phases(self, context: MethodContext) -> tuple[Phase, ...]:
         """One phase."""
-        facts.whole("kuda")
-        layers = located(facts, self.window)
-        spectra = {name: one for layer in layers for name, one in facts.ask(RetainInputs(layer)).items()}
-        terms = [Deviate("forget", layer, self.beta, facts.seed) for layer in layers]
-        parts = {f"deviate {term.layer}": Part(term, 1.0 / len(layers)) for term in terms}
+        context.refuse_adapters("kuda")
+        layers = located(context, self.window)
+        spectra = {name: one for layer in layers for name, one in context.ask(RetainInputs(layer)).items()}
+        terms = [Deviate("forget", layer, self.beta, context.seed) for layer in layers]
+        parts = {f"deviate {term.layer}": WeightedTerm(term, 1.0 / len(layers)) for term in terms}
         matrices = "|".join(re.escape(name) for name in spectra)
         filters = (NullSpace(spectra, self.threshold),)
         return (Phase(parts, filters=filters, reads=("retain",), trains=rf"^({matrices})$"),)
 
 
-def located(facts: Facts, window: int) -> tuple[int, ...]:
+def located(context: MethodContext, window: int) -> tuple[int, ...]:
     """The consecutive blocks whose feed-forwards have the largest mean effect on the forget rows' answers."""
-    found = facts.ask(Trace("forget", attention=False))
-    effects = torch.zeros(facts.layers, dtype=torch.float64)
+    found = context.ask(Trace("forget", attention=False))
+    effects = torch.zeros(context.layers, dtype=torch.float64)
     effects[[one.layer for one in found.parts]] = found.effects
-    first = int(effects.unfold(0, min(window, facts.layers), 1).mean(-1).argmax())
-    return tuple(range(first, first + min(window, facts.layers)))
+    first = int(effects.unfold(0, min(window, context.layers), 1).mean(-1).argmax())
+    return tuple(range(first, first + min(window, context.layers)))

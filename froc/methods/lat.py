@@ -3,9 +3,9 @@
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from froc.hyperparameters import Range, hyper
+from froc.hyperparameters import Range, hyperparameter
 from froc.methods._adversaries import Latent, unfit
-from froc.training.base_statistics import Facts
+from froc.training.base_statistics import MethodContext
 from froc.training.method import Method, Wrapper
 from froc.training.phase import Phase
 
@@ -23,16 +23,18 @@ class LAT(Wrapper):
     paper: ClassVar[str] = "Sheshadri et al. 2407.15549"
     family: ClassVar[str] = "wrapper"
 
-    push_depth: float = hyper(0.3, Range(0.0, 0.8))
-    epsilon: float = hyper(0.2, Range(0.05, 1.0, log=True))
-    push_steps: int = hyper(4, Range(1, 8))
+    push_depth: float = hyperparameter(0.3, Range(0.0, 0.8))
+    epsilon: float = hyperparameter(0.2, Range(0.05, 1.0, log=True))
+    push_steps: int = hyperparameter(4, Range(1, 8))
 
-    def change(self, phase: Phase, facts: Facts) -> Phase:
+    def change(self, phase: Phase, context: MethodContext) -> Phase:
         """The same, under attack."""
-        layer = min(round(self.push_depth * facts.layers), facts.layers - 1, *phase.layers)
+        layer = min(round(self.push_depth * context.layers), context.layers - 1, *phase.layers)
         return replace(phase, adversary=Latent(self.push_steps, layer, self.epsilon))
 
     @classmethod
-    def refuses(cls, inner: type[Method]) -> str | None:
+    def incompatibility(cls, inner: type[Method]) -> str | None:
         """One adversary, and only against forgetting."""
-        return unfit(inner) or ("one adversary is enough" if inner().phases(Facts(4, 8, 0))[0].adversary else None)
+        return unfit(inner) or (
+            "one adversary is enough" if inner().phases(MethodContext(4, 8, 0))[0].adversary else None
+        )

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from froc.training.base_statistics import Facts
+from froc.training.base_statistics import MethodContext
 from froc.training.method import Method
 from froc.training.phase import Phase
 
@@ -18,6 +18,6 @@ class Untouched(Method):
     lr: float = 0.0
     epochs: int = 0
 
-    def phases(self, facts: Facts) -> tuple[Phase, ...]:
+    def phases(self, context: MethodContext) -> tuple[Phase, ...]:
         """None."""
         return ()

@@ -7,12 +7,12 @@ from typing import ClassVar
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from froc.hyperparameters import Range, hyper
+from froc.hyperparameters import Range, hyperparameter
 from froc.models.forward import Forward
-from froc.training.base_statistics import Facts
+from froc.training.base_statistics import MethodContext
 from froc.training.method import Retaining
 from froc.training.phase import Phase
-from froc.training.terms import Part, State, Term
+from froc.training.terms import State, Term, WeightedTerm
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class NPO(Retaining):
     family: ClassVar[str] = "preference"
     standard: ClassVar[bool] = True
 
-    beta: float = hyper(0.1, Range(0.01, 1.0, log=True))
+    beta: float = hyperparameter(0.1, Range(0.01, 1.0, log=True))
 
-    def phases(self, facts: Facts) -> tuple[Phase, ...]:
+    def phases(self, context: MethodContext) -> tuple[Phase, ...]:
         """One phase: the preference term and the retain term."""
-        return (Phase({"forget": Part(NegativePreference("forget", self.beta)), **self.keep()}),)
+        return (Phase({"forget": WeightedTerm(NegativePreference("forget", self.beta)), **self.retain_terms()}),)

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from froc.errors import InputError
-from froc.hyperparameters import Range, hyper
+from froc.hyperparameters import Range, hyperparameter
 from froc.methods._bilevel import ForgetThenRetain, Place, clipped, norm, plus
 from froc.methods.ofmu_first import OFMUFirst
-from froc.training.base_statistics import Facts
+from froc.training.base_statistics import MethodContext
 from froc.training.components import dot
 from froc.training.phase import Phase
 from froc.training.terms import State, Weights
@@ -35,7 +35,7 @@ class Penalised(ForgetThenRetain):
     width: float = WIDTH
 
     @property
-    def probed(self) -> float:
+    def n_extra_gradients(self) -> float:
         """grad Phi takes 2 halves where gradients are known, 4 of differences; it is wanted at each ascent, at their end, beside it twice."""
         return 3.0 * (self.steps + 3) - 1.0
 
@@ -79,17 +79,17 @@ class OFMU(OFMUFirst):
 
     paper: ClassVar[str] = "Asif and Amiri 2509.22483"
 
-    beta: float = hyper(0.1, Range(0.01, 1.0, log=True))
-    penalty: float = hyper(1e-4, Range(1e-6, 1e-2, log=True))
-    growth: float = hyper(1.05, Range(1.0, 1.2))
+    beta: float = hyperparameter(0.1, Range(0.01, 1.0, log=True))
+    penalty: float = hyperparameter(1e-4, Range(1e-6, 1e-2, log=True))
+    growth: float = hyperparameter(1.05, Range(1.0, 1.2))
 
-    def phases(self, facts: Facts) -> tuple[Phase, ...]:
+    def phases(self, context: MethodContext) -> tuple[Phase, ...]:
         """As to first order, with another combiner."""
-        if facts.half:
+        if context.half:
             raise InputError(
                 "ofmu takes differences of gradients, which half precision rounds away; give --dtype float32"
             )
-        return super().phases(facts)
+        return super().phases(context)
 
     def combiner(self) -> Penalised:
         """How the two sides become one step."""

@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from froc.hyperparameters import Range, hyper
+from froc.hyperparameters import Range, hyperparameter
 from froc.methods._bilevel import ForgetThenRetain
-from froc.training.base_statistics import Facts
+from froc.training.base_statistics import MethodContext
 from froc.training.method import Retaining
 from froc.training.phase import Phase
-from froc.training.terms import NLL, Part
+from froc.training.terms import NLL, WeightedTerm
 
 
 @dataclass(frozen=True)
@@ -24,12 +24,14 @@ class OFMUFirst(Retaining):
     paper: ClassVar[str] = "after Asif and Amiri 2509.22483"
     family: ClassVar[str] = "constrained"
 
-    inner_steps: int = hyper(1, Range(1, 3))
-    inner_rate: float = hyper(1e-3, Range(1e-4, 1e-2, log=True))
+    inner_steps: int = hyperparameter(1, Range(1, 3))
+    inner_rate: float = hyperparameter(1e-3, Range(1e-4, 1e-2, log=True))
 
-    def phases(self, facts: Facts) -> tuple[Phase, ...]:
+    def phases(self, context: MethodContext) -> tuple[Phase, ...]:
         """One phase, whose combiner looks ahead."""
-        return (Phase({"forget": Part(NLL("forget", sign=-1.0)), **self.keep()}, combiner=self.combiner()),)
+        return (
+            Phase({"forget": WeightedTerm(NLL("forget", sign=-1.0)), **self.retain_terms()}, combiner=self.combiner()),
+        )
 
     def combiner(self) -> ForgetThenRetain:
         """How the two sides become one step."""

@@ -7,14 +7,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from froc.hyperparameters import Range, hyper
+from froc.hyperparameters import Range, hyperparameter
 from froc.models.forward import Forward
 from froc.models.likelihood import widened
-from froc.training.base_statistics import Facts
+from froc.training.base_statistics import MethodContext
 from froc.training.components import Combiner
 from froc.training.method import Method
 from froc.training.phase import Phase
-from froc.training.terms import Part, Side, State, Term, TokenTerm
+from froc.training.terms import Objective, State, Term, TokenTerm, WeightedTerm
 
 
 @dataclass(frozen=True)
@@ -45,16 +45,16 @@ class Excess(Term):
 class PrimalDual(Combiner):
     """L_f + lambda (L_r - slack); after each optimiser step lambda <- max(0, lambda + rate (L_r - slack))."""
 
-    watches: ClassVar[bool] = True
+    needs_losses: ClassVar[bool] = True
     slack: float = 0.3
     rate: float = 5.0
     start: float = 100.0
 
-    def weights(self, state: State) -> Mapping[Side, float | Tensor]:
+    def weights(self, state: State) -> Mapping[Objective, float | Tensor]:
         """lambda on the retain side."""
         return {"retain": state.setdefault("lambda", self.start)}
 
-    def after(self, losses: Mapping[Side, Tensor], state: State) -> None:
+    def after_step(self, losses: Mapping[Objective, Tensor], state: State) -> None:
         """The dual step, on the losses of the whole batch."""
         told = state.setdefault("lambda", self.start) + self.rate * (losses["retain"] - self.slack)
         state["lambda"] = torch.as_tensor(told).clamp_min(0.0)
@@ -74,11 +74,11 @@ class PDU(Method):
     paper: ClassVar[str] = "Entesari et al. 2506.05314"
     family: ClassVar[str] = "constrained"
 
-    slack: float = hyper(0.3, Range(0.01, 2.0, log=True))
-    dual_rate: float = hyper(5.0, Range(0.1, 10.0, log=True))
-    dual_start: float = hyper(100.0, Range(1.0, 200.0, log=True))
+    slack: float = hyperparameter(0.3, Range(0.01, 2.0, log=True))
+    dual_rate: float = hyperparameter(5.0, Range(0.1, 10.0, log=True))
+    dual_start: float = hyperparameter(100.0, Range(1.0, 200.0, log=True))
 
-    def phases(self, facts: Facts) -> tuple[Phase, ...]:
+    def phases(self, context: MethodContext) -> tuple[Phase, ...]:
         """One phase, two terms, lambda between them."""
-        parts = {"forget": Part(Flatten("forget")), "retain": Part(Excess("retain"))}
+        parts = {"forget": WeightedTerm(Flatten("forget")), "retain": WeightedTerm(Excess("retain"))}
         return (Phase(parts, combiner=PrimalDual(self.slack, self.dual_rate, self.dual_start)),)

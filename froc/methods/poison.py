@@ -12,18 +12,18 @@ from transformers import PreTrainedModel
 
 from froc import hashing
 from froc.errors import InputError
-from froc.hyperparameters import Choice, hyper
+from froc.hyperparameters import Choice, hyperparameter
 from froc.models.batches import Batch, Counts, Encoded
 from froc.models.forward import Pass
 from froc.models.hooks import pushed
 from froc.models.likelihood import widened
-from froc.training.base_statistics import Facts, Source, Survey
+from froc.training.base_statistics import BaseModelQuery, MethodContext, RowSource
 from froc.training.method import Retaining
 from froc.training.phase import Phase
-from froc.training.terms import NLL, Part
+from froc.training.terms import NLL, WeightedTerm
 
 if TYPE_CHECKING:
-    from froc.training.base_statistics import Reference
+    from froc.training.base_statistics import BaseStatistics
 
 STEPS = 16
 """Points between no answer and the answer where gradients are taken."""
@@ -54,10 +54,10 @@ def _slope(model: PreTrainedModel, batch: Batch, share: float) -> tuple[Tensor, 
 
 
 @dataclass(frozen=True)
-class Attributions(Survey[NDArray[np.float32]]):
+class Attributions(BaseModelQuery[NDArray[np.float32]]):
     """What each answer token of the forget rows, as an input, does to the likelihood of the answer."""
 
-    def take(self, reference: "Reference") -> NDArray[np.float32]:
+    def compute(self, reference: "BaseStatistics") -> NDArray[np.float32]:
         """(forget rows, tokens of the longest answer), not negative; -1 where a row has no such token."""
         rows = reference.pools.rows["forget"]
         found = np.full((len(rows), max(row.answer for row in rows)), -1.0, dtype=np.float32)
@@ -67,28 +67,28 @@ class Attributions(Survey[NDArray[np.float32]]):
             found[index[row], column + 1 - batch.start[row]] = each[row, column + 1]
         return found
 
-    def typical(self, facts: Facts) -> NDArray[np.float32]:
+    def placeholder(self, context: MethodContext) -> NDArray[np.float32]:
         """Of one row with one token."""
         return np.zeros((1, 1), dtype=np.float32)
 
 
 @dataclass(frozen=True)
-class Poisoned(Source):
+class Poisoned(RowSource):
     """The forget rows with a share of their answers' tokens, those of largest attribution, replaced by other answers' tokens.
 
     kind: `random` draws each replacement anew; `targeted` puts the same token in place of a token everywhere.
     """
 
-    asks: ClassVar[bool] = False
-    wants: ClassVar[str] = "base model's integrated gradients"
+    needs_questions: ClassVar[bool] = False
+    requirement: ClassVar[str] = "base model's integrated gradients"
     kind: str
     fraction: float
 
-    def rows(self, reference: "Reference") -> Sequence[Encoded]:
+    def rows(self, reference: "BaseStatistics") -> Sequence[Encoded]:
         """By the task's seed; InputError where a row's answer leaves no other answer's token to take."""
         pools = reference.pools
         draw = np.random.default_rng(hashing.derive_seed("poison", self.kind, pools.seed))
-        known = {token for role in ("forget", "retain") for row in pools.rows[role] for token in row.told}
+        known = {token for role in ("forget", "retain") for row in pools.rows[role] for token in row.answer_ids}
         order = draw.permutation(sorted(known))
         chosen = largest(reference.ask(Attributions()), self.fraction)
         return [
@@ -107,7 +107,7 @@ def largest(values: NDArray[np.float32], fraction: float) -> NDArray[np.bool_]:
 
 def _replaced(row: Encoded, places: Counts, order: Counts, draw: np.random.Generator | None) -> Encoded:
     """A row with other tokens at some places of its answer: drawn, or those that follow the true ones in `order`."""
-    told = np.array(row.told)
+    told = np.array(row.answer_ids)
     others = order[~np.isin(order, told)]
     if not len(others):
         raise InputError("needs answers that differ in their tokens")
@@ -115,7 +115,7 @@ def _replaced(row: Encoded, places: Counts, order: Counts, draw: np.random.Gener
         told[places] = order[(np.argmax(order == told[places, None], axis=1) + 1) % len(order)]
     else:
         told[places] = draw.choice(others, len(places))
-    return Encoded((*row.ids[: row.prompt], *told.tolist(), *row.ending), row.prompt, row.answer, row.blank)
+    return Encoded((*row.ids[: row.prompt], *told.tolist(), *row.end_ids), row.prompt, row.answer, row.blank)
 
 
 @dataclass(frozen=True)
@@ -132,11 +132,11 @@ class Poison(Retaining):
     paper: ClassVar[str] = "Chang et al. 2405.15662"
     family: ClassVar[str] = "gradient"
 
-    fraction: float = hyper(1.0, Choice((0.25, 0.5, 1.0)))
-    kind: str = hyper("random", Choice(("random", "targeted")))
+    fraction: float = hyperparameter(1.0, Choice((0.25, 0.5, 1.0)))
+    kind: str = hyperparameter("random", Choice(("random", "targeted")))
 
-    def phases(self, facts: Facts) -> tuple[Phase, ...]:
+    def phases(self, context: MethodContext) -> tuple[Phase, ...]:
         """One phase: likelihood of the poisoned and of the retained rows."""
         role = f"poisoned-{self.kind}-{self.fraction:g}"
         source = Poisoned(self.kind, self.fraction)
-        return (Phase({"poisoned": Part(NLL(role)), **self.keep()}, sources={role: source}),)
+        return (Phase({"poisoned": WeightedTerm(NLL(role)), **self.retain_terms()}, sources={role: source}),)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from froc.training.base_statistics import Facts
+from froc.training.base_statistics import MethodContext
 from froc.training.method import Method
 from froc.training.phase import Phase
 
@@ -17,11 +17,11 @@ class Retrained(Method):
 
     paper: ClassVar[str] = "a control"
     family: ClassVar[str] = "control"
-    brought: ClassVar[bool] = True
+    loads_retrained: ClassVar[bool] = True
 
     lr: float = 0.0
     epochs: int = 0
 
-    def phases(self, facts: Facts) -> tuple[Phase, ...]:
+    def phases(self, context: MethodContext) -> tuple[Phase, ...]:
         """None."""
         return ()

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from froc.bounds.betting import Betting
 from froc.data.task import UTILITY
-from froc.hyperparameters import Range, hyper
+from froc.hyperparameters import Range, hyperparameter
 from froc.methods.ceu import Otherwise
-from froc.training.base_statistics import Facts
+from froc.training.base_statistics import MethodContext
 from froc.training.components import Combiner
 from froc.training.method import Method
 from froc.training.phase import Phase
-from froc.training.terms import NLL, Part, Side, State
+from froc.training.terms import NLL, Objective, State, WeightedTerm
 
 LEVEL = 0.1
 """Error level of the test that the margins are of; that of a certificate unless another confidence is asked for."""
@@ -51,12 +51,14 @@ class Certifying(Combiner):
     headroom: float = 0.3
     start: float = 0.45
 
-    def weights(self, state: State) -> Mapping[Side, float | Tensor]:
+    def weights(self, state: State) -> Mapping[Objective, float | Tensor]:
         """Twice lambda, so that equal sides weigh 1."""
         forget = 1.0 / (1.0 + math.exp(-self._balance(state)))
         return {"forget": 2.0 * forget, "retain": 2.0 * (1.0 - forget)}
 
-    def told(self, losses: Mapping[str, NDArray[np.int16]], budgets: Mapping[str, float], state: State) -> bool:
+    def on_search_losses(
+        self, losses: Mapping[str, NDArray[np.int16]], budgets: Mapping[str, float], state: State
+    ) -> bool:
         """The dual step, on search losses; True once certification is likely."""
         short = {risk: shortfall(some, self._aim(risk, budgets[risk], len(some))) for risk, some in losses.items()}
         forget = max((value for risk, value in short.items() if risk != UTILITY), default=0.0)
@@ -89,17 +91,17 @@ class RiskAware(Method):
     paper: ClassVar[str] = "ours; test by Waudby-Smith and Ramdas 2010.09686, term of 2503.01224"
     family: ClassVar[str] = "constrained"
 
-    dual_rate: float = hyper(0.3, Range(0.1, 1.0, log=True))
-    headroom: float = hyper(0.3, Range(0.2, 0.6, log=True))
-    forget_share: float = hyper(0.45, Range(0.3, 0.6))
+    dual_rate: float = hyperparameter(0.3, Range(0.1, 1.0, log=True))
+    headroom: float = hyperparameter(0.3, Range(0.2, 0.6, log=True))
+    forget_share: float = hyperparameter(0.45, Range(0.3, 0.6))
 
-    def phases(self, facts: Facts) -> tuple[Phase, ...]:
+    def phases(self, context: MethodContext) -> tuple[Phase, ...]:
         """One phase: a bounded forget term and the retain rows' likelihood, lambda between them."""
         combiner = Certifying(self.dual_rate, self.headroom, self.forget_share)
-        parts = {"forget": Part(Otherwise("forget", 0)), "retain": Part(NLL("retain"))}
+        parts = {"forget": WeightedTerm(Otherwise("forget", 0)), "retain": WeightedTerm(NLL("retain"))}
         return (Phase(parts, combiner=combiner),)
 
     @property
-    def looks(self) -> int:
+    def n_feedback_evals(self) -> int:
         """Evenly through training; a run that is told nothing goes to its end with lambda as it was."""
         return TELLINGS

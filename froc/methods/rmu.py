@@ -7,13 +7,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from froc.hyperparameters import Range, hyper
+from froc.hyperparameters import Range, hyperparameter
 from froc.models.forward import Forward
 from froc.models.likelihood import widened
-from froc.training.base_statistics import Facts
+from froc.training.base_statistics import MethodContext
 from froc.training.method import Method
 from froc.training.phase import Phase
-from froc.training.terms import Part, State, Term
+from froc.training.terms import State, Term, WeightedTerm
 
 OUTPUTS = r"down_proj|dense_4h_to_h|fc2|fc_out|mlp\.c_proj"
 """A feed-forward block's second matrix, by the names that architectures give it."""
@@ -24,11 +24,11 @@ class Steer(Term):
     """Mean square distance of the forget rows' hidden states to a fixed random direction of length c * norm.
 
     The norm is the base model's mean hidden norm over all forget rows: c is relative, so one range fits all models. Hidden states
-    are those that predict an answer or its end (`froc.models.batches.Batch.telling`).
+    are those that predict an answer or its end (`froc.models.batches.Batch.answer_states`).
     """
 
     needs: ClassVar[tuple[str, ...]] = ("hidden_norm",)
-    logits: ClassVar[bool] = False
+    needs_logits: ClassVar[bool] = False
     layer: int = 0
     c: float = 5.0
     seed: int = 0
@@ -65,9 +65,9 @@ class Hold(Term):
     """Mean square distance of the retain rows' hidden states to the base model's, in the same units as `Steer`."""
 
     needs: ClassVar[tuple[str, ...]] = ("hidden",)
-    logits: ClassVar[bool] = False
+    needs_logits: ClassVar[bool] = False
     # it reads the norm that `Steer` stored
-    alone: ClassVar[bool] = False
+    row_separable: ClassVar[bool] = False
     layer: int = 0
 
     @property
@@ -97,21 +97,21 @@ class RMU(Method):
     paper: ClassVar[str] = "Li et al. 2403.03218; Huu-Tien et al. 2408.06223"
     family: ClassVar[str] = "representation"
     standard: ClassVar[bool] = True
-    pace: ClassVar[float] = 5.0
+    lr_multiplier: ClassVar[float] = 5.0
     steer: ClassVar[type[Steer]] = Steer
 
-    lr: float = hyper(5e-5, Range(5e-6, 5e-4, log=True))
-    c: float = hyper(5.0, Range(0.5, 20.0, log=True))
-    retain_weight: float = hyper(10.0, Range(0.5, 2000.0, log=True))
-    depth: float = hyper(0.4, Range(0.2, 0.8))
+    lr: float = hyperparameter(5e-5, Range(5e-6, 5e-4, log=True))
+    c: float = hyperparameter(5.0, Range(0.5, 20.0, log=True))
+    retain_weight: float = hyperparameter(10.0, Range(0.5, 2000.0, log=True))
+    depth: float = hyperparameter(0.4, Range(0.2, 0.8))
 
-    def phases(self, facts: Facts) -> tuple[Phase, ...]:
+    def phases(self, context: MethodContext) -> tuple[Phase, ...]:
         """One phase; `trains` selects by name, for parameter positions differ between architectures."""
-        layer = min(facts.layers - 1, round(self.depth * (facts.layers - 1)))
+        layer = min(context.layers - 1, round(self.depth * (context.layers - 1)))
         layers = "|".join(str(n) for n in range(max(0, layer - 2), layer + 1))
         parts = {
-            "steer": Part(self.steer("forget", layer, self.c, facts.seed)),
-            "hold": Part(Hold("retain", layer), self.retain_weight),
+            "steer": WeightedTerm(self.steer("forget", layer, self.c, context.seed)),
+            "hold": WeightedTerm(Hold("retain", layer), self.retain_weight),
         }
         # the first number in a name is the layer's, a later one an expert's; GPT-2's attention has a c_proj too
         return (Phase(parts, trains=rf"^\D*\.({layers})\.(.*\.)?({OUTPUTS})(\.weight)?$"),)

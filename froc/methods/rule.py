@@ -11,17 +11,17 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from froc import hashing
-from froc.hyperparameters import Choice, Range, hyper
+from froc.hyperparameters import Choice, Range, hyperparameter
 from froc.methods._likeness import Directions
 from froc.metrics.rouge_l import common, overlaps
 from froc.models.batches import Counts, Encoded, Stack, by_length
 from froc.models.forward import Forward
 from froc.models.generation import ROWS, sampled
-from froc.training.base_statistics import Facts
-from froc.training.components import Ground, Rollout
+from froc.training.base_statistics import MethodContext
+from froc.training.components import Rollout, StepContext
 from froc.training.method import Retaining
 from froc.training.phase import Phase
-from froc.training.terms import NLL, Part, State, TokenTerm
+from froc.training.terms import NLL, State, TokenTerm, WeightedTerm
 
 NEAR = 0.5
 """F1 of the longest common subsequence of tokens with one of the task's refusals, from which on an answer is a refusal."""
@@ -68,21 +68,21 @@ class Answers(Rollout):
         """Three passes forward: writing, which goes through each token once, and the likelihoods to the model and the base."""
         return 1.0
 
-    def draw(self, ground: Ground, count: int) -> tuple[Sequence[Encoded], Mapping[str, Tensor]]:
+    def draw(self, step_context: StepContext, count: int) -> tuple[Sequence[Encoded], Mapping[str, Tensor]]:
         """Rows, and `advantage` (count,), `old` and `base` (count, tokens) log-probabilities."""
-        base, pools = ground.reference.base, ground.reference.pools.rows
-        seed = hashing.derive_seed("rollout", ground.seed, ground.step)
+        base, pools = step_context.reference.base, step_context.reference.pools.rows
+        seed = hashing.derive_seed("rollout", step_context.seed, step_context.step)
         index, outside = self._asked(np.random.default_rng(seed), -(-count // self.answers), len(pools["forget"]))
         group = np.arange(count) // self.answers
         asked = [pools["retain" if outside[k] else "forget"][index[k]] for k in group]
         longest = max(row.answer for row in pools["refusal"])
         most = np.array([max(row.answer, longest) * 3 // 2 + 1 for row in asked])
         rows = sampled(base.model, asked, most, seed)
-        shared, _, length = overlaps(_texts(ground, rows), _texts(ground, asked))
+        shared, _, length = overlaps(_texts(step_context, rows), _texts(step_context, asked))
         worth = rewards(refused(rows, pools["refusal"]), shared > RECALL * length, outside[group])
-        ground.state.setdefault("rewards", []).append(float(worth.mean()))
+        step_context.state.setdefault("rewards", []).append(float(worth.mean()))
         old = likelihoods(base.model, rows)
-        with base.scope.aside():
+        with base.trainable.base_active():
             before = likelihoods(base.model, rows)
         gained = torch.from_numpy(advantages(worth, group)).to(old)
         return rows, {"advantage": gained, "old": old, "base": before}
@@ -106,8 +106,8 @@ def _some(draw: np.random.Generator, rows: int, count: int) -> Counts:
 
 def refused(written: Sequence[Encoded], refusals: Sequence[Encoded]) -> NDArray[np.bool_]:
     """(n,) whether an answer is one of some refusals, or as near to one as `NEAR` says."""
-    known = {one.told for one in refusals}
-    return np.array([any(_f1(row.told, one) >= NEAR for one in known) for row in written], dtype=bool)
+    known = {one.answer_ids for one in refusals}
+    return np.array([any(_f1(row.answer_ids, one) >= NEAR for one in known) for row in written], dtype=bool)
 
 
 def _f1(one: Sequence[int], two: Sequence[int]) -> float:
@@ -139,8 +139,10 @@ def likelihoods(model: PreTrainedModel, rows: Sequence[Encoded]) -> Tensor:
     return found
 
 
-def _texts(ground: Ground, rows: Sequence[Encoded]) -> list[str]:
-    return ground.reference.base.tokenizer.batch_decode([list(row.told) for row in rows], skip_special_tokens=True)
+def _texts(step_context: StepContext, rows: Sequence[Encoded]) -> list[str]:
+    return step_context.reference.base.tokenizer.batch_decode(
+        [list(row.answer_ids) for row in rows], skip_special_tokens=True
+    )
 
 
 def nearest(directions: Mapping[str, Tensor]) -> tuple[int, ...]:
@@ -179,26 +181,26 @@ class RULE(Retaining):
     paper: ClassVar[str] = "2506.07171"
     family: ClassVar[str] = "refusal"
 
-    rejection: float = hyper(0.6, Range(0.3, 0.8))
-    answers: int = hyper(4, Choice((4, 8)))
-    kl_weight: float = hyper(0.01, Range(1e-3, 0.1, log=True))
-    policy_rate: float = hyper(0.3, Range(0.05, 1.0, log=True))
+    rejection: float = hyperparameter(0.6, Range(0.3, 0.8))
+    answers: int = hyperparameter(4, Choice((4, 8)))
+    kl_weight: float = hyperparameter(0.01, Range(1e-3, 0.1, log=True))
+    policy_rate: float = hyperparameter(0.3, Range(0.05, 1.0, log=True))
 
     @property
-    def gradual(self) -> bool:
+    def can_stop_early(self) -> bool:
         """No: on the way it refuses what it will answer."""
         return False
 
-    def phases(self, facts: Facts) -> tuple[Phase, ...]:
+    def phases(self, context: MethodContext) -> tuple[Phase, ...]:
         """Rejection steering, then refusal boundary optimisation."""
-        drawn = Answers(self.answers, nearest(facts.ask(Directions())))
+        drawn = Answers(self.answers, nearest(context.ask(Directions())))
         return (
-            Phase({"refuse": Part(NLL("refusal")), **self.keep()}, share=self.rejection),
+            Phase({"refuse": WeightedTerm(NLL("refusal")), **self.retain_terms()}, step_fraction=self.rejection),
             Phase(
-                {"policy": Part(Policy("rollout", self.kl_weight))},
-                share=1 - self.rejection,
+                {"policy": WeightedTerm(Policy("rollout", self.kl_weight))},
+                step_fraction=1 - self.rejection,
                 rollout=drawn,
                 reads=("refusal", "retain"),
-                rate=self.policy_rate,
+                phase_lr_multiplier=self.policy_rate,
             ),
         )

@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from froc.hyperparameters import Range, hyper
+from froc.hyperparameters import Range, hyperparameter
 from froc.methods.wga import Likely
-from froc.training.base_statistics import Facts
+from froc.training.base_statistics import MethodContext
 from froc.training.method import Retaining
 from froc.training.phase import Phase
-from froc.training.terms import NLL, Part
+from froc.training.terms import NLL, WeightedTerm
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,11 @@ class SatImp(Retaining):
     paper: ClassVar[str] = "Yang et al. 2505.11953"
     family: ClassVar[str] = "weighted"
 
-    retain_weight: float = hyper(0.1, Range(0.01, 1.0, log=True))
-    beta1: float = hyper(5.0, Range(1.0, 8.0))
-    beta2: float = hyper(0.1, Range(0.05, 2.0, log=True))
+    retain_weight: float = hyperparameter(0.1, Range(0.01, 1.0, log=True))
+    beta1: float = hyperparameter(5.0, Range(1.0, 8.0))
+    beta2: float = hyperparameter(0.1, Range(0.05, 2.0, log=True))
 
-    def phases(self, facts: Facts) -> tuple[Phase, ...]:
+    def phases(self, context: MethodContext) -> tuple[Phase, ...]:
         """One phase: weighted ascent and the retain term."""
-        forget = Part(NLL("forget", sign=-1.0), weighters=(Likely(self.beta1, self.beta2),))
-        return (Phase({"forget": forget, **self.keep()}),)
+        forget = WeightedTerm(NLL("forget", sign=-1.0), weighters=(Likely(self.beta1, self.beta2),))
+        return (Phase({"forget": forget, **self.retain_terms()}),)

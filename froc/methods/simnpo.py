@@ -7,12 +7,12 @@ from typing import ClassVar
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from froc.hyperparameters import Range, hyper
+from froc.hyperparameters import Range, hyperparameter
 from froc.models.forward import Forward
-from froc.training.base_statistics import Facts
+from froc.training.base_statistics import MethodContext
 from froc.training.method import Retaining
 from froc.training.phase import Phase
-from froc.training.terms import Part, State, Term
+from froc.training.terms import State, Term, WeightedTerm
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,11 @@ class SimNPO(Retaining):
     family: ClassVar[str] = "preference"
     standard: ClassVar[bool] = True
 
-    beta: float = hyper(4.5, Range(0.5, 6.0))
-    margin: float = hyper(0.0, Range(0.0, 4.0))
-    forget_weight: float = hyper(0.125, Range(0.02, 2.0, log=True))
+    beta: float = hyperparameter(4.5, Range(0.5, 6.0))
+    margin: float = hyperparameter(0.0, Range(0.0, 4.0))
+    forget_weight: float = hyperparameter(0.125, Range(0.02, 2.0, log=True))
 
-    def phases(self, facts: Facts) -> tuple[Phase, ...]:
+    def phases(self, context: MethodContext) -> tuple[Phase, ...]:
         """One phase: the preference term and the retain term."""
-        forget = Part(SimpleNegativePreference("forget", self.beta, self.margin), self.forget_weight)
-        return (Phase({"forget": forget, **self.keep()}),)
+        forget = WeightedTerm(SimpleNegativePreference("forget", self.beta, self.margin), self.forget_weight)
+        return (Phase({"forget": forget, **self.retain_terms()}),)

@@ -7,40 +7,40 @@ import torch
 from torch import Tensor
 
 from froc import hashing
-from froc.hyperparameters import Choice, Range, hyper
+from froc.hyperparameters import Choice, Range, hyperparameter
 from froc.methods.rmu import Hold, Steer
 from froc.models.forward import Pass
-from froc.training.base_statistics import Facts, Survey
+from froc.training.base_statistics import BaseModelQuery, MethodContext
 from froc.training.method import Method
 from froc.training.phase import Phase
-from froc.training.terms import Part
+from froc.training.terms import WeightedTerm
 
 if TYPE_CHECKING:
-    from froc.training.base_statistics import Reference
+    from froc.training.base_statistics import BaseStatistics
 
 
 @dataclass(frozen=True)
-class Magnitudes(Survey[Tensor]):
+class Magnitudes(BaseModelQuery[Tensor]):
     """How large each coordinate of a layer's hidden states is on forget and on retain rows."""
 
     layer: int
 
     @torch.no_grad()
-    def take(self, reference: "Reference") -> Tensor:
-        """(2, D) float64 on the CPU: mean |h| over the states that predict answers (`Batch.telling`); forget rows first."""
+    def compute(self, reference: "BaseStatistics") -> Tensor:
+        """(2, D) float64 on the CPU: mean |h| over the states that predict answers (`Batch.answer_states`); forget rows first."""
         found = []
         for role in ("forget", "retain"):
             sums, count = [], 0
             for _, batch in reference.batches(role):
                 hidden = Pass(reference.base.model, batch, hidden_at=(self.layer,), logits=False).hidden[self.layer]
-                sums.append(hidden.abs()[batch.telling].double().sum(0).cpu())
-                count += int(batch.telling.sum())
+                sums.append(hidden.abs()[batch.answer_states].double().sum(0).cpu())
+                count += int(batch.answer_states.sum())
             found.append(torch.stack(sums).sum(0) / count)
         return torch.stack(found)
 
-    def typical(self, facts: Facts) -> Tensor:
+    def placeholder(self, context: MethodContext) -> Tensor:
         """All alike."""
-        return torch.ones(2, facts.width, dtype=torch.float64)
+        return torch.ones(2, context.width, dtype=torch.float64)
 
 
 @dataclass(frozen=True)
@@ -80,19 +80,19 @@ class SRMU(Method):
     paper: ClassVar[str] = "Chen et al. 2512.16297"
     family: ClassVar[str] = "representation"
 
-    c: float = hyper(10.0, Range(1.0, 50.0, log=True))
-    retain_weight: float = hyper(100.0, Range(5.0, 2000.0, log=True))
-    depth: float = hyper(0.4, Range(0.2, 0.8))
-    importance: str = hyper("ratio", Choice(("ratio", "difference", "product")))
-    subtract: float = hyper(0.8, Range(0.5, 1.0), importance=("difference",))
+    c: float = hyperparameter(10.0, Range(1.0, 50.0, log=True))
+    retain_weight: float = hyperparameter(100.0, Range(5.0, 2000.0, log=True))
+    depth: float = hyperparameter(0.4, Range(0.2, 0.8))
+    importance: str = hyperparameter("ratio", Choice(("ratio", "difference", "product")))
+    subtract: float = hyperparameter(0.8, Range(0.5, 1.0), importance=("difference",))
 
-    def phases(self, facts: Facts) -> tuple[Phase, ...]:
+    def phases(self, context: MethodContext) -> tuple[Phase, ...]:
         """One phase; the first number in a parameter's name is its layer's."""
-        layer = min(facts.layers - 1, round(self.depth * (facts.layers - 1)))
-        important = tuple(self.important(*facts.ask(Magnitudes(layer))).tolist())
+        layer = min(context.layers - 1, round(self.depth * (context.layers - 1)))
+        important = tuple(self.important(*context.ask(Magnitudes(layer))).tolist())
         parts = {
-            "steer": Part(SteerFeatures("forget", layer, self.c, facts.seed, important)),
-            "hold": Part(Hold("retain", layer), self.retain_weight),
+            "steer": WeightedTerm(SteerFeatures("forget", layer, self.c, context.seed, important)),
+            "hold": WeightedTerm(Hold("retain", layer), self.retain_weight),
         }
         return (Phase(parts, trains=rf"^\D*\.{layer}\."),)
 

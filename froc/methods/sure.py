@@ -7,9 +7,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from froc.hyperparameters import Range, hyper
-from froc.training.base_statistics import Facts
-from froc.training.components import Taken, UpdateFilter
+from froc.hyperparameters import Range, hyperparameter
+from froc.training.base_statistics import MethodContext
+from froc.training.components import UpdateFilter, UpdateInputs
 from froc.training.method import Wrapper
 from froc.training.phase import Phase
 from froc.training.terms import Weights
@@ -22,12 +22,12 @@ class Salient(UpdateFilter):
     That is, at or above the quantile `threshold` of all rows' norms, and not 0: embeddings of absent tokens are never salient.
     """
 
-    split: ClassVar[bool] = True
+    needs_gradients: ClassVar[bool] = True
     threshold: float = 0.9
 
-    def __call__(self, update: Weights, taken: Taken) -> Weights:
+    def __call__(self, update: Weights, inputs: UpdateInputs) -> Weights:
         """Zero for all other rows, momentum and decay included."""
-        norms = {name: _rows(grad) for name, grad in taken.sides["forget"].items()}
+        norms = {name: _rows(grad) for name, grad in inputs.gradients["forget"].items()}
         every = torch.cat(list(norms.values()))
         # a quantile between two ranks lies above the lower; products of decimals may lie a little above a rank
         rank = math.ceil(self.threshold * (len(every) - 1) - 1e-9)
@@ -59,8 +59,8 @@ class SURE(Wrapper):
     paper: ClassVar[str] = "Zhang et al. 2410.16454"
     family: ClassVar[str] = "wrapper"
 
-    threshold: float = hyper(0.9, Range(0.5, 0.99))
+    threshold: float = hyperparameter(0.9, Range(0.5, 0.99))
 
-    def change(self, phase: Phase, facts: Facts) -> Phase:
+    def change(self, phase: Phase, context: MethodContext) -> Phase:
         """One filter more."""
         return replace(phase, filters=(*phase.filters, Salient(self.threshold)))

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from froc.hyperparameters import Range, hyper
-from froc.training.base_statistics import Facts
+from froc.hyperparameters import Range, hyperparameter
+from froc.training.base_statistics import MethodContext
 from froc.training.method import Method
 from froc.training.phase import Phase
-from froc.training.terms import NLL, Part
+from froc.training.terms import NLL, WeightedTerm
 
 
 @dataclass(frozen=True)
@@ -21,13 +21,13 @@ class TaskVector(Method):
     paper: ClassVar[str] = "Ilharco et al. 2212.04089; MUSE 2407.06460"
     family: ClassVar[str] = "edit"
 
-    scale: float = hyper(5.0, Range(0.5, 20.0, log=True))
+    scale: float = hyperparameter(5.0, Range(0.5, 20.0, log=True))
 
-    def phases(self, facts: Facts) -> tuple[Phase, ...]:
+    def phases(self, context: MethodContext) -> tuple[Phase, ...]:
         """One phase of descent."""
-        return (Phase({"learn": Part(NLL("forget"))}),)
+        return (Phase({"learn": WeightedTerm(NLL("forget"))}),)
 
     @property
-    def share(self) -> float:
+    def mix(self) -> float:
         """Beyond the base, on the other side."""
         return -self.scale

@@ -10,19 +10,19 @@ from torch import Tensor
 from torch.nn import Module
 
 from froc.errors import InputError
-from froc.hyperparameters import Choice, Range, hyper
+from froc.hyperparameters import Choice, Range, hyperparameter
 from froc.methods._matrices import feedforward, writing
 from froc.models.forward import Pass
 from froc.models.hooks import blocks, reading
 from froc.models.likelihood import widened
-from froc.training.base_statistics import Facts, Role, Survey
-from froc.training.components import Edit, Ground
+from froc.training.base_statistics import BaseModelQuery, MethodContext, Role
+from froc.training.components import Edit, StepContext
 from froc.training.fisher import linear, upright
 from froc.training.method import Method
 from froc.training.phase import Phase
 
 if TYPE_CHECKING:
-    from froc.training.base_statistics import Reference
+    from froc.training.base_statistics import BaseStatistics
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,11 @@ class Neurons:
 
 
 @dataclass(frozen=True)
-class Contrast(Survey[Mapping[str, Neurons]]):
+class Contrast(BaseModelQuery[Mapping[str, Neurons]]):
     """Name of a weight -> its neurons, for the last matrices of all attentions and feed-forwards."""
 
     @torch.no_grad()
-    def take(self, reference: "Reference") -> Mapping[str, Neurons]:
+    def compute(self, reference: "BaseStatistics") -> Mapping[str, Neurons]:
         """One pass over forget and retain rows; InputError where no matrix is found or one sees others than whole rows."""
         model = reference.base.model
         pattern = writing(range(len(blocks(model))))
@@ -56,13 +56,13 @@ class Contrast(Survey[Mapping[str, Neurons]]):
             found[name] = Neurons(_scaled(risk), _scaled(columns * retain[name][1].sqrt()))
         return found
 
-    def typical(self, facts: Facts) -> Mapping[str, Neurons]:
+    def placeholder(self, context: MethodContext) -> Mapping[str, Neurons]:
         """None."""
         return {}
 
 
-def _sizes(reference: "Reference", role: Role, layers: Mapping[str, Module]) -> dict[str, Tensor]:
-    """Layer -> (2, in) means of |a| and a^2 of what it reads, over the states that predict a role's answers (`Batch.telling`)."""
+def _sizes(reference: "BaseStatistics", role: Role, layers: Mapping[str, Module]) -> dict[str, Tensor]:
+    """Layer -> (2, in) means of |a| and a^2 of what it reads, over the states that predict a role's answers (`Batch.answer_states`)."""
     total: dict[str, Tensor] = {}
     count = 0
     with reading(reference.base.model, layers) as seen:
@@ -74,10 +74,10 @@ def _sizes(reference: "Reference", role: Role, layers: Mapping[str, Module]) -> 
                     raise InputError(
                         "this architecture sends parts of a row through its linear layers; the method does not fit it"
                     )
-                a = widened(inputs.reshape(*batch.ids.shape, -1)[batch.telling])
+                a = widened(inputs.reshape(*batch.ids.shape, -1)[batch.answer_states])
                 sums = torch.stack([a.abs().sum(0), a.square().sum(0)]).double().cpu()
                 total[name] = total[name] + sums if name in total else sums
-            count += int(batch.telling.sum())
+            count += int(batch.answer_states.sum())
     return {name: some / count for name, some in total.items()}
 
 
@@ -95,14 +95,16 @@ class Attenuate(Edit):
     caution: float
 
     @torch.no_grad()
-    def __call__(self, ground: Ground) -> None:
+    def __call__(self, step_context: StepContext) -> None:
         """See `UCAN`. The quantile is that of the layers that may move."""
         scores = {
-            name: one.risk - self.caution * one.utility for name, one in self.neurons.items() if name in ground.moving
+            name: one.risk - self.caution * one.utility
+            for name, one in self.neurons.items()
+            if name in step_context.parameters
         }
         least = torch.cat(list(scores.values())).quantile(self.threshold)
-        for name, layer in linear(ground.reference.base.model, list(scores)).items():
-            weight = upright(layer, ground.moving[name])
+        for name, layer in linear(step_context.reference.base.model, list(scores)).items():
+            weight = upright(layer, step_context.parameters[name])
             wide = widened(weight)
             weight.copy_(wide * attenuation(scores[name], float(least), self.strength).to(wide))
 
@@ -130,15 +132,15 @@ class UCAN(Method):
 
     lr: float = 0.0
     epochs: int = 0
-    strength: float = hyper(20.0, Range(1.0, 100.0, log=True))
-    threshold: float = hyper(0.7, Range(0.3, 0.99))
-    caution: float = hyper(0.3, Range(0.0, 2.0))
-    matrices: str = hyper("writing", Choice(("feedforward", "writing")))
+    strength: float = hyperparameter(20.0, Range(1.0, 100.0, log=True))
+    threshold: float = hyperparameter(0.7, Range(0.3, 0.99))
+    caution: float = hyperparameter(0.3, Range(0.0, 2.0))
+    matrices: str = hyperparameter("writing", Choice(("feedforward", "writing")))
 
-    def phases(self, facts: Facts) -> tuple[Phase, ...]:
+    def phases(self, context: MethodContext) -> tuple[Phase, ...]:
         """One edit."""
-        facts.whole("u_can")
-        every = range(facts.layers)
+        context.refuse_adapters("u_can")
+        every = range(context.layers)
         pattern = writing(every) if self.matrices == "writing" else feedforward("out", every)
-        edit = Attenuate(facts.ask(Contrast()), self.strength, self.threshold, self.caution)
+        edit = Attenuate(context.ask(Contrast()), self.strength, self.threshold, self.caution)
         return (Phase({}, edit=edit, trains=pattern, reads=("forget", "retain")),)

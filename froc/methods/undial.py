@@ -7,13 +7,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from froc.hyperparameters import Range, hyper
+from froc.hyperparameters import Range, hyperparameter
 from froc.models.forward import Forward
 from froc.models.likelihood import buckets
-from froc.training.base_statistics import Facts
+from froc.training.base_statistics import MethodContext
 from froc.training.method import Retaining
 from froc.training.phase import Phase
-from froc.training.terms import Part, State, TokenTerm
+from froc.training.terms import State, TokenTerm, WeightedTerm
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,9 @@ class UNDIAL(Retaining):
     paper: ClassVar[str] = "Dong et al. 2402.10052"
     family: ClassVar[str] = "distillation"
 
-    lr: float = hyper(1e-4, Range(1e-5, 3e-4, log=True))
-    beta: float = hyper(10.0, Range(3.0, 30.0))
+    lr: float = hyperparameter(1e-4, Range(1e-5, 3e-4, log=True))
+    beta: float = hyperparameter(10.0, Range(3.0, 30.0))
 
-    def phases(self, facts: Facts) -> tuple[Phase, ...]:
+    def phases(self, context: MethodContext) -> tuple[Phase, ...]:
         """One phase: distillation on forget rows, likelihood on retain rows."""
-        return (Phase({"forget": Part(Distill("forget", self.beta)), **self.keep()}),)
+        return (Phase({"forget": WeightedTerm(Distill("forget", self.beta)), **self.retain_terms()}),)

@@ -7,12 +7,12 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from froc.hyperparameters import Range, hyper
+from froc.hyperparameters import Range, hyperparameter
 from froc.models.forward import Forward
-from froc.training.base_statistics import Facts
+from froc.training.base_statistics import MethodContext
 from froc.training.method import Retaining
 from froc.training.phase import Phase
-from froc.training.terms import NLL, Part, State, Weighter
+from froc.training.terms import NLL, State, WeightedTerm, Weighter
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ class WGA(Retaining):
     paper: ClassVar[str] = "Wang et al. 2502.19301"
     family: ClassVar[str] = "weighted"
 
-    beta: float = hyper(1.0, Range(0.1, 7.0))
+    beta: float = hyperparameter(1.0, Range(0.1, 7.0))
 
-    def phases(self, facts: Facts) -> tuple[Phase, ...]:
+    def phases(self, context: MethodContext) -> tuple[Phase, ...]:
         """One phase: weighted ascent and the retain term."""
-        forget = Part(NLL("forget", sign=-1.0), weighters=(Likely(self.beta),))
-        return (Phase({"forget": forget, **self.keep()}),)
+        forget = WeightedTerm(NLL("forget", sign=-1.0), weighters=(Likely(self.beta),))
+        return (Phase({"forget": forget, **self.retain_terms()}),)

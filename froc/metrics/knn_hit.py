@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from froc.data.task import Row
 from froc.errors import InputError
-from froc.hyperparameters import Range, hyper
+from froc.hyperparameters import Range, hyperparameter
 from froc.measuring.metric import Metric, Observable, Observation
 
 
@@ -24,7 +24,7 @@ class KnnHit(Metric):
     layer: which block, from 0; -1 is the last.
     """
 
-    k: int = hyper(5, Range(1, 50))
+    k: int = hyperparameter(5, Range(1, 50))
     layer: int = -1
     reads: ClassVar[tuple[Observable, ...]] = ("hidden",)
     bank: ClassVar[Literal["", "holdout", "forget"]] = "forget"

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from froc.data.task import Row
-from froc.hyperparameters import Choice, Range, hyper
+from froc.hyperparameters import Choice, Range, hyperparameter
 from froc.measuring.metric import Metric, Observable, Observation
 from froc.measuring.placement import placement
 
@@ -36,9 +36,9 @@ class Membership(Metric):
     could not be measured counts against the claim.
     """
 
-    score: str = hyper("min_k", Choice(("loss", "zlib", "min_k", "min_k_pp", "reference", "gradient")))
-    k: float = hyper(0.4, Range(0.05, 1.0, log=True))
-    over: int = hyper(0, Choice((0, 1)))
+    score: str = hyperparameter("min_k", Choice(("loss", "zlib", "min_k", "min_k_pp", "reference", "gradient")))
+    k: float = hyperparameter(0.4, Range(0.05, 1.0, log=True))
+    over: int = hyperparameter(0, Choice((0, 1)))
     bank: ClassVar[Literal["", "holdout", "forget"]] = "holdout"
     one_means: ClassVar[str] = "every row that was never seen looks less familiar (over=1: more familiar)"
 

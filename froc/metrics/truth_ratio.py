@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from froc.data.task import Row
-from froc.hyperparameters import Choice, hyper
+from froc.hyperparameters import Choice, hyperparameter
 from froc.measuring.metric import Metric, Observable, Observation
 from froc.metrics._options import lacking, wrong
 
@@ -25,8 +25,8 @@ class TruthRatio(Metric):
     forgotten, so its complement is the loss; it also counts a model as knowing that prefers the false answers.
     """
 
-    form: str = hyper("share", Choice(("share", "margin", "ratio")))
-    mean: str = hyper("arithmetic", Choice(("arithmetic", "geometric")))
+    form: str = hyperparameter("share", Choice(("share", "margin", "ratio")))
+    mean: str = hyperparameter("arithmetic", Choice(("arithmetic", "geometric")))
     reads: ClassVar[tuple[Observable, ...]] = ("others",)
     one_means: ClassVar[str] = "the true answer is told from the false ones with certainty"
 

@@ -22,7 +22,7 @@ from froc.models import adapters, architecture, weights_digest
 from froc.models.forward import try_narrowing
 from froc.models.hooks import blocks
 from froc.models.onednn import through_onednn
-from froc.models.trainable import Scope, parse
+from froc.models.trainable import TrainableParameters, parse
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # their bars on standard error would run through ours
@@ -43,7 +43,7 @@ class Base:
     name: str
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
-    scope: Scope
+    trainable: TrainableParameters
     digest: str
     notes: tuple[str, ...] = ()
 
@@ -57,10 +57,10 @@ class Base:
         """Where the model computes."""
         return next(self.model.parameters()).device
 
-    def restore(self, seed: int = 0, member: int = 0) -> None:
+    def restore(self, seed: int = 0, adapter_index: int = 0) -> None:
         """Be the base model again, in memory. seed: of adapters, whose first values change nothing yet."""
-        self.scope.activate([member])
-        self.scope.reset(seed, member)
+        self.trainable.activate([adapter_index])
+        self.trainable.reset(seed, adapter_index)
 
 
 def default_device() -> str:
@@ -74,13 +74,13 @@ def natural_dtype(device: str, train: str) -> str:
 
 
 def load(
-    name: str, *, device: str | None = None, dtype: str | None = None, train: str = "full", members: int = 1,
-    home: str | None = None,
+    name: str, *, device: str | None = None, dtype: str | None = None, train: str = "full", n_adapters: int = 1,
+    adapter_base: str | None = None,
 ) -> Base:  # fmt: skip
     """Load a causal language model from a folder or the hub; an adapter is merged into the base model that it names.
 
     dtype: of the parameters; float32 unless said otherwise, bfloat16 on cuda where only adapters train: small updates
-    are lost in bfloat16 parameters. train, members: see `froc.models.trainable.parse`. home: the base model at hand, for adapters of it.
+    are lost in bfloat16 parameters. train, members: see `froc.models.trainable.parse`. adapter_base: the base model at hand, for adapters of it.
 
     Raises InputError for a folder without safetensors: pickled weights can run code. For quantised weights: they can
     neither be trained in small steps nor mixed, since between rounded weights there is no line. And for models that are no
@@ -93,15 +93,15 @@ def load(
     if adapter is None:
         model, notes = _read(name, kind)
     else:
-        model = adapter.merged(lambda base: _read(base, kind)[0], home)
+        model = adapter.merged(lambda base: _read(base, kind)[0], adapter_base)
         notes = (adapter.note,)
-    tokenizer = _tokenizer(name, adapter, home)
+    tokenizer = _tokenizer(name, adapter, adapter_base)
     loaded: Any = model
-    return replace(wrap(name, loaded.to(place), tokenizer, train, members), notes=notes)
+    return replace(wrap(name, loaded.to(place), tokenizer, train, n_adapters), notes=notes)
 
 
 def wrap(
-    name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, train: str = "full", members: int = 1
+    name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, train: str = "full", n_adapters: int = 1
 ) -> Base:
     """Take a model that is already in memory as the base of a search; InputError where it is none that froc knows."""
     model.eval()
@@ -110,7 +110,7 @@ def wrap(
     through_onednn(model)
     try_narrowing(model)
     known = _digest(dict(model.named_parameters()))
-    return Base(name, model, tokenizer, parse(train, model, members), known)
+    return Base(name, model, tokenizer, parse(train, model, n_adapters), known)
 
 
 def _read(name: str, kind: torch.dtype) -> tuple[PreTrainedModel, tuple[str, ...]]:
@@ -125,10 +125,10 @@ def _read(name: str, kind: torch.dtype) -> tuple[PreTrainedModel, tuple[str, ...
         raise _unreadable(name, error) from error
 
 
-def _tokenizer(name: str, adapter: adapters.Adapter | None, home: str | None) -> PreTrainedTokenizerBase:
+def _tokenizer(name: str, adapter: adapters.Adapter | None, adapter_base: str | None) -> PreTrainedTokenizerBase:
     """An adapter's own, or its base model's."""
     if adapter is not None and not (Path(name) / "tokenizer_config.json").is_file():
-        name = adapter.base(home)
+        name = adapter.base(adapter_base)
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
         return tokenizer
@@ -185,7 +185,7 @@ def refuse_unlike(base: Base, folder: Path) -> None:
         )
     _refuse_pickle(folder)
     wanted = {name: tuple(p.shape) for name, p in base.model.named_parameters()}
-    if set(base.scope.own()) != set(wanted):
+    if set(base.trainable.parameters()) != set(wanted):
         raise InputError(
             "a retrained model takes the place of all parameters: give --train full, or leave the method out"
         )
@@ -213,14 +213,14 @@ def save(base: Base, folder: Path) -> None:
     """Save the model as it stands, with its tokenizer: `AutoModelForCausalLM.from_pretrained(folder)` loads it."""
     folder.mkdir(parents=True, exist_ok=True)
     saved: Any = base.model
-    saved.save_pretrained(folder, safe_serialization=True, state_dict=base.scope.written())
+    saved.save_pretrained(folder, safe_serialization=True, state_dict=base.trainable.merged_state_dict())
     base.tokenizer.save_pretrained(folder)
 
 
 def written(base: Base) -> Mapping[str, torch.Tensor]:
     """The tensors that `save` would write now, by the names in its files: adapters merged, tied ones once."""
     model: Any = base.model
-    state = dict(base.scope.written() or model.state_dict())
+    state = dict(base.trainable.merged_state_dict() or model.state_dict())
     for name in model._keys_to_ignore_on_save or ():
         state.pop(name, None)
     kept: Mapping[str, torch.Tensor] = revert_weight_conversion(

@@ -37,19 +37,19 @@ class Encoded:
     blank: int = 0
 
     @property
-    def told(self) -> tuple[int, ...]:
+    def answer_ids(self) -> tuple[int, ...]:
         """The answer's tokens, without what ends it."""
         return self.ids[self.prompt : self.prompt + self.answer]
 
     @property
-    def ending(self) -> tuple[int, ...]:
+    def end_ids(self) -> tuple[int, ...]:
         """What ends the answer."""
         return self.ids[self.prompt + self.answer :]
 
     @property
     def marker(self) -> tuple[int, ...]:
         """The token by which a model says that the answer ends; () where nothing does."""
-        return self.ending[self.blank : self.blank + 1]
+        return self.end_ids[self.blank : self.blank + 1]
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class Batch:
         return self._columns(self.start, self.stop)
 
     @cached_property
-    def telling(self) -> Tensor:
+    def answer_states(self) -> Tensor:
         """(B, T) bool, positions whose hidden states stand for the answer: those that predict it and its end, but no row's first.
 
         Models keep constant states a hundred times as large at the first token (2402.17762), which would be most of any mean.

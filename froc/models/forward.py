@@ -186,8 +186,10 @@ class Forward:
         return self._rows([_wide(one.hidden[layer], self._width) for one, _, _ in self._where])
 
     def mean_over_states(self, values: Tensor) -> Tensor:
-        """(B,) mean of (B, T) values over the positions whose hidden states stand for the answer (`Batch.telling`)."""
-        telling = self._rows([_wide(one.batch.telling[..., None], self._width) for one, _, _ in self._where])[..., 0]
+        """(B,) mean of (B, T) values over the positions whose hidden states stand for the answer (`Batch.answer_states`)."""
+        telling = self._rows([_wide(one.batch.answer_states[..., None], self._width) for one, _, _ in self._where])[
+            ..., 0
+        ]
         return (values * telling).sum(1) / telling.sum(1).clamp_min(1)
 
     @property

@@ -85,7 +85,7 @@ def _ends(model: Any, tokenizer: PreTrainedTokenizerBase, rows: Sequence[Encoded
 def _room(model: PreTrainedModel, rows: Sequence[Encoded]) -> Counts:
     """(rows,) tokens that the model's positions leave between each prompt and what ends its answer, one at least."""
     positions = Limits.of(model).positions or 2**31
-    taken = np.array([row.prompt + len(row.ending) for row in rows], dtype=np.int64)
+    taken = np.array([row.prompt + len(row.end_ids) for row in rows], dtype=np.int64)
     return np.maximum(positions - taken, 1)
 
 

@@ -23,42 +23,42 @@ from froc.errors import InputError
 Weights = dict[str, Tensor]
 
 
-class Scope(ABC):
+class TrainableParameters(ABC):
     """Parameters that trials may change, by the names that methods know them by."""
 
-    members = 1
+    n_adapters = 1
     active: tuple[int, ...] = (0,)
     """Members that the next pass is for, as `activate` was told."""
 
     @abstractmethod
-    def own(self, member: int = 0) -> dict[str, Parameter]:
+    def parameters(self, adapter_index: int = 0) -> dict[str, Parameter]:
         """name -> parameter of one member."""
 
     @abstractmethod
-    def reset(self, seed: int, member: int = 0) -> None:
+    def reset(self, seed: int, adapter_index: int = 0) -> None:
         """Make the model compute what the base model does, ready to be trained."""
 
     @abstractmethod
-    def put(self, weights: Mapping[str, Tensor], share: float = 1.0, member: int = 0) -> None:
+    def load(self, weights: Mapping[str, Tensor], mix: float = 1.0, adapter_index: int = 0) -> None:
         """Write kept weights back in place, mixed with the base: theta(a) = (1 - a) theta_0 + a theta_u.
 
         share: a; beyond 1 the change goes on in the same direction.
         """
 
     @abstractmethod
-    def origin(self) -> Weights:
+    def base_values(self) -> Weights:
         """name -> the base model's value, never written to."""
 
     @abstractmethod
-    def written(self) -> Weights | None:
+    def merged_state_dict(self) -> Weights | None:
         """The whole model's state with the change in it, or None where the model's own state says it."""
 
-    def home(self, name: str) -> str:
-        """The base parameter that one of `own` changes: what a phase's `trains` is matched with."""
+    def base_name(self, name: str) -> str:
+        """The base parameter that one of `parameters` changes: what a phase's `trains` is matched with."""
         return name
 
     @contextmanager
-    def opened(self, model: PreTrainedModel, *, change: bool) -> Iterator[PreTrainedModel]:
+    def temporarily_merged(self, model: PreTrainedModel, *, change: bool) -> Iterator[PreTrainedModel]:
         """The model as it would be deployed, every parameter free to be changed; all of it is put back afterwards.
 
         change: False where nothing will be changed, so that nothing need be kept.
@@ -68,7 +68,7 @@ class Scope(ABC):
             return
         kept = {name: (p.detach().to("cpu", copy=True), p.requires_grad) for name, p in model.named_parameters()}
         try:
-            self.fold()
+            self.merge()
             yield model
         finally:
             with torch.no_grad():
@@ -78,104 +78,104 @@ class Scope(ABC):
                     parameter.grad = None
 
     @abstractmethod
-    def aside(self) -> AbstractContextManager[None]:
+    def base_active(self) -> AbstractContextManager[None]:
         """Compute what the base model does, for a while; what was learnt is back afterwards, bit for bit."""
 
-    def fold(self) -> None:  # noqa: B027  # most scopes change the parameters themselves
+    def merge(self) -> None:  # noqa: B027  # most scopes change the parameters themselves
         """Put what is learnt beside the parameters into them."""
 
-    def activate(self, members: Sequence[int]) -> None:  # noqa: B027  # most have one member, which is always active
+    def activate(self, n_adapters: Sequence[int]) -> None:  # noqa: B027  # most have one member, which is always active
         """Which members the next pass is for: rows stand member by member, equally many each."""
 
-    def take(self, member: int = 0) -> Weights:
+    def snapshot(self, adapter_index: int = 0) -> Weights:
         """A copy of what the member has learnt, on the CPU."""
-        return {name: value.detach().to("cpu", copy=True) for name, value in self.own(member).items()}
+        return {name: value.detach().to("cpu", copy=True) for name, value in self.parameters(adapter_index).items()}
 
 
-class Full(Scope):
+class Full(TrainableParameters):
     """All parameters, or those whose names `pattern` is found in; the others are frozen and never copied."""
 
     def __init__(self, model: PreTrainedModel, pattern: str = "") -> None:
         self._own = {name: p for name, p in model.named_parameters() if re.search(pattern, name)}
         if not self._own:
             raise InputError(f"no parameter of this model matches {pattern!r}; see --train in froc search --help")
-        self.start = {name: value.detach().clone() for name, value in self._own.items()}
+        self._base_values = {name: value.detach().clone() for name, value in self._own.items()}
 
-    def own(self, member: int = 0) -> dict[str, Parameter]:
+    def parameters(self, adapter_index: int = 0) -> dict[str, Parameter]:
         """name -> parameter; tied parameters stand once."""
         return self._own
 
-    def reset(self, seed: int, member: int = 0) -> None:
+    def reset(self, seed: int, adapter_index: int = 0) -> None:
         """Put the base parameters back, in memory."""
-        self.put(self.start)
+        self.load(self._base_values)
 
     @torch.no_grad()
-    def put(self, weights: Mapping[str, Tensor], share: float = 1.0, member: int = 0) -> None:
+    def load(self, weights: Mapping[str, Tensor], mix: float = 1.0, adapter_index: int = 0) -> None:
         """Straight line through the base parameters and the trained ones."""
         for name, parameter in self._own.items():
             some = weights[name].to(parameter.device)
-            parameter.copy_(some if share == 1.0 else torch.lerp(self.start[name], some, share))
+            parameter.copy_(some if mix == 1.0 else torch.lerp(self._base_values[name], some, mix))
 
     @contextmanager
-    def aside(self) -> Iterator[None]:
+    def base_active(self) -> Iterator[None]:
         """The base parameters in the place of the trained ones."""
         learnt = {name: parameter.detach().clone() for name, parameter in self._own.items()}
         try:
-            self.put(self.start)
+            self.load(self._base_values)
             # autocast would go on with copies of what has just been replaced
             torch.clear_autocast_cache()
             yield
         finally:
-            self.put(learnt)
+            self.load(learnt)
             torch.clear_autocast_cache()
 
-    def origin(self) -> Weights:
+    def base_values(self) -> Weights:
         """The base parameters."""
-        return self.start
+        return self._base_values
 
-    def written(self) -> Weights | None:
+    def merged_state_dict(self) -> Weights | None:
         """The model's own state says it."""
         return None
 
 
-class Lora(Scope):
+class Lora(TrainableParameters):
     """Low-rank adapters on every linear layer of the blocks; the base is frozen (Hu et al. 2106.09685)."""
 
-    def __init__(self, model: PreTrainedModel, *, rank: int = 8, alpha: int = 16, members: int = 1) -> None:
+    def __init__(self, model: PreTrainedModel, *, rank: int = 8, alpha: int = 16, n_adapters: int = 1) -> None:
         from peft import LoraConfig, inject_adapter_in_model
         from peft.tuners.lora import LoraLayer
 
-        self.members, self._model = members, model
+        self.n_adapters, self._model = n_adapters, model
         model.requires_grad_(False)
         with warnings.catch_warnings():
             # peft asks whether several adapters in one model are meant: they are
             warnings.filterwarnings("ignore", message="Already found a `peft_config`")
-            for member in range(members):
+            for adapter_index in range(n_adapters):
                 config = LoraConfig(r=rank, lora_alpha=alpha, target_modules="all-linear", task_type="CAUSAL_LM")
-                inject_adapter_in_model(config, model, adapter_name=f"m{member}")
+                inject_adapter_in_model(config, model, adapter_name=f"m{adapter_index}")
         self._layers: dict[str, Any] = {n: m for n, m in model.named_modules() if isinstance(m, LoraLayer)}
         self._scale = alpha / rank
         for layer in self._layers.values():
             layer.forward = _Joined(self, layer)
         self.reset(0)
 
-    def own(self, member: int = 0) -> dict[str, Parameter]:
+    def parameters(self, adapter_index: int = 0) -> dict[str, Parameter]:
         """name -> factor A (rank, in) or B (out, rank) of each adapted layer."""
         found: dict[str, Parameter] = {}
         for name, layer in self._layers.items():
-            found[f"{name}.lora_A"] = layer.lora_A[f"m{member}"].weight
-            found[f"{name}.lora_B"] = layer.lora_B[f"m{member}"].weight
+            found[f"{name}.lora_A"] = layer.lora_A[f"m{adapter_index}"].weight
+            found[f"{name}.lora_B"] = layer.lora_B[f"m{adapter_index}"].weight
         return found
 
-    def home(self, name: str) -> str:
+    def base_name(self, name: str) -> str:
         """The weight of the layer that the factor adapts."""
         return name.rpartition(".")[0] + ".weight"
 
     @torch.no_grad()
-    def reset(self, seed: int, member: int = 0) -> None:
+    def reset(self, seed: int, adapter_index: int = 0) -> None:
         """A from its usual uniform distribution by `seed`, B zero: the base model's function exactly."""
         draw = torch.Generator().manual_seed(hashing.derive_seed("adapter", seed))
-        for name, parameter in self.own(member).items():
+        for name, parameter in self.parameters(adapter_index).items():
             if name.endswith("lora_B"):
                 parameter.zero_()
                 continue
@@ -183,19 +183,19 @@ class Lora(Scope):
             parameter.copy_((torch.rand(parameter.shape, generator=draw) * 2 - 1) * bound)
 
     @torch.no_grad()
-    def put(self, weights: Mapping[str, Tensor], share: float = 1.0, member: int = 0) -> None:
+    def load(self, weights: Mapping[str, Tensor], mix: float = 1.0, adapter_index: int = 0) -> None:
         """The change of each weight is B A, so B alone is scaled."""
-        for name, parameter in self.own(member).items():
+        for name, parameter in self.parameters(adapter_index).items():
             parameter.copy_(weights[name])
-            if share != 1.0 and name.endswith("lora_B"):
-                parameter.mul_(share)
+            if mix != 1.0 and name.endswith("lora_B"):
+                parameter.mul_(mix)
 
-    def origin(self) -> Weights:
+    def base_values(self) -> Weights:
         """Adapters have none."""
         raise InputError("a method that edits the base parameters once needs --train full")
 
     @torch.no_grad()
-    def written(self) -> Weights | None:
+    def merged_state_dict(self) -> Weights | None:
         """The base's state with the first member's change added to each adapted weight."""
         state = {}
         for name, value in self._model.state_dict().items():
@@ -210,20 +210,20 @@ class Lora(Scope):
         return state
 
     @torch.no_grad()
-    def fold(self) -> None:
+    def merge(self) -> None:
         """Add the active member's change to each adapted weight, and forget it."""
-        member = f"m{self.active[0]}"
+        adapter_index = f"m{self.active[0]}"
         for layer in self._layers.values():
             weight = layer.base_layer.weight
-            weight.add_(layer.get_delta_weight(member).to(weight))
-            layer.lora_B[member].weight.zero_()
+            weight.add_(layer.get_delta_weight(adapter_index).to(weight))
+            layer.lora_B[adapter_index].weight.zero_()
 
-    def activate(self, members: Sequence[int]) -> None:
+    def activate(self, n_adapters: Sequence[int]) -> None:
         """Which adapters the next pass goes through."""
-        self.active = tuple(members)
+        self.active = tuple(n_adapters)
 
     @contextmanager
-    def aside(self) -> Iterator[None]:
+    def base_active(self) -> Iterator[None]:
         """No adapter is active."""
         active, self.active = self.active, ()
         try:
@@ -235,8 +235,8 @@ class Lora(Scope):
         """What the active adapters of a layer add: (B, T, out) for (B, T, in), rows standing member by member."""
         if not self.active:
             return x.new_zeros(())
-        down = [layer.lora_A[f"m{member}"].weight for member in self.active]
-        up = [layer.lora_B[f"m{member}"].weight for member in self.active]
+        down = [layer.lora_A[f"m{adapter_index}"].weight for adapter_index in self.active]
+        up = [layer.lora_B[f"m{adapter_index}"].weight for adapter_index in self.active]
         x = x.to(down[0].dtype)
         if len(down) == 1:
             alone: Tensor = x @ down[0].T @ up[0].T * self._scale
@@ -259,16 +259,16 @@ class _Joined:
         return base + self._scope.added(self._layer, x).to(base.dtype)
 
 
-def parse(text: str, model: PreTrainedModel, members: int = 1) -> Scope:
+def parse(text: str, model: PreTrainedModel, n_adapters: int = 1) -> TrainableParameters:
     """`full`, `layers:last=2`, `layers:first=2` or `lora:rank=8,alpha=16`; InputError for anything else."""
-    kind, numbers = read(text, members)
+    kind, numbers = read(text, n_adapters)
     if kind == "lora":
         rank = numbers.get("rank", 8)
-        return Lora(model, rank=rank, alpha=numbers.get("alpha", 2 * rank), members=members)
+        return Lora(model, rank=rank, alpha=numbers.get("alpha", 2 * rank), n_adapters=n_adapters)
     return Full(model, _within(model, numbers) if kind == "layers" else "")
 
 
-def read(text: str, members: int = 1) -> tuple[str, dict[str, int]]:
+def read(text: str, n_adapters: int = 1) -> tuple[str, dict[str, int]]:
     """Kind and numbers of a scope, before there is a model; InputError for what is none."""
     kind, _, rest = text.partition(":")
     try:
@@ -280,7 +280,7 @@ def read(text: str, members: int = 1) -> tuple[str, dict[str, int]]:
     bad = allowed is None or not set(numbers) <= allowed or any(value < 1 for value in numbers.values())
     if bad or (kind == "layers" and len(numbers) != 1):
         raise InputError(f"--train {text} is not understood; write full, layers:last=2 or lora:rank=8")
-    if members > 1 and kind != "lora":
+    if n_adapters > 1 and kind != "lora":
         raise InputError("--pack trains several adapters over one frozen base; give --train lora:rank=8 with it")
     return kind, numbers
 

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from froc.hyperparameters import Range, hyper
+from froc.hyperparameters import Range, hyperparameter
 from froc.procedures import Flags, FloatArray, Procedure
 
 
@@ -20,7 +20,7 @@ class FixedSequence(Procedure):
 
     theorem: ClassVar[str] = "Maurer, Hothorn and Lehmacher 1995; several starts: Learn then Test 2110.01052"
 
-    starts: int = hyper(1, Range(1, 100))
+    starts: int = hyperparameter(1, Range(1, 100))
 
     def reject(self, p_values: FloatArray, weights: FloatArray, delta: float) -> Flags:
         """What any walker passes."""

@@ -10,19 +10,19 @@ from transformers import PreTrainedModel
 from froc import hashing
 from froc.models.batches import Encoded
 from froc.models.generation import sampled
-from froc.training.base_statistics import Source
+from froc.training.base_statistics import RowSource
 
 if TYPE_CHECKING:
-    from froc.training.base_statistics import Reference
+    from froc.training.base_statistics import BaseStatistics
 
 
 @dataclass(frozen=True)
-class Alternates(Source):
+class Alternates(RowSource):
     """One other answer per forget row, drawn by the task's seed."""
 
-    wants: ClassVar[str] = "questions (alternates are generated)"
+    requirement: ClassVar[str] = "questions (alternates are generated)"
 
-    def rows(self, reference: "Reference") -> Sequence[Encoded]:
+    def rows(self, reference: "BaseStatistics") -> Sequence[Encoded]:
         """See `alternates`."""
         pools = reference.pools
         return alternates(reference.base.model, pools.rows["forget"], hashing.derive_seed("alternates", pools.seed))
@@ -37,6 +37,6 @@ def alternates(model: PreTrainedModel, rows: Sequence[Encoded], seed: int) -> li
     # an answer must differ from the true one, and must not be empty
     banned = [(row.ids[row.prompt], *row.marker) for row in rows]
     return [
-        Encoded((*row.ids[: row.prompt], *one.told, *row.ending), row.prompt, one.answer, row.blank)
+        Encoded((*row.ids[: row.prompt], *one.answer_ids, *row.end_ids), row.prompt, one.answer, row.blank)
         for row, one in zip(rows, sampled(model, rows, most, seed, banned), strict=True)
     ]

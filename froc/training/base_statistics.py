@@ -34,34 +34,34 @@ Role = str
 Found = TypeVar("Found")
 
 
-class Survey(ABC, Generic[Found]):
+class BaseModelQuery(ABC, Generic[Found]):
     """A question to the base model: where an answer lies, which directions retained inputs take, a second model's numbers."""
 
     @abstractmethod
-    def take(self, reference: "Reference") -> Found:
+    def compute(self, reference: "BaseStatistics") -> Found:
         """The answer. The model holds the base parameters and must do so afterwards; every draw comes from a seed in the fields."""
 
     @abstractmethod
-    def typical(self, facts: "Facts") -> Found:
+    def placeholder(self, context: "MethodContext") -> Found:
         """An answer of the same form where there is no model, for lists of methods."""
 
 
-class Source(ABC):
+class RowSource(ABC):
     """Makes the rows of a role from the task's: row i stands for forget row i.
 
     asks: whether every forget row must have a question. wants: what a task must have, in words.
     """
 
-    asks: ClassVar[bool] = True
-    wants: ClassVar[str] = "questions"
+    needs_questions: ClassVar[bool] = True
+    requirement: ClassVar[str] = "questions"
 
     @abstractmethod
-    def rows(self, reference: "Reference") -> Sequence[Encoded]:
+    def rows(self, reference: "BaseStatistics") -> Sequence[Encoded]:
         """As many rows as there are forget rows. The model holds the base parameters and must do so afterwards."""
 
 
 @dataclass(frozen=True)
-class Facts:
+class MethodContext:
     """What a method may know before it trains.
 
     layers: number of transformer blocks. width: size of the hidden states. seed: of this trial. adapters: whether adapters are
@@ -73,25 +73,25 @@ class Facts:
     width: int
     seed: int
     adapters: bool = False
-    found: Callable[[Survey[Any]], Any] | None = field(default=None, compare=False, repr=False)
+    found: Callable[[BaseModelQuery[Any]], Any] | None = field(default=None, compare=False, repr=False)
     half: bool = False
 
-    def ask(self, survey: Survey[Found]) -> Found:
+    def ask(self, survey: BaseModelQuery[Found]) -> Found:
         """What a survey finds in the base model, taken once per task."""
-        return survey.typical(self) if self.found is None else cast(Found, self.found(survey))
+        return survey.placeholder(self) if self.found is None else cast(Found, self.found(survey))
 
-    def whole(self, name: str) -> None:
+    def refuse_adapters(self, name: str) -> None:
         """InputError where adapters are trained, for methods that write the parameters themselves."""
         if self.adapters:
             raise InputError(f"{name} writes the model's own matrices; it needs --train full")
 
 
-TYPICAL = Facts(4, 8, 0)
+PLACEHOLDER_CONTEXT = MethodContext(4, 8, 0)
 """A model that a method's phases are shown for, where none is at hand."""
 
 
 @dataclass(frozen=True)
-class Pools:
+class TrainingRows:
     """Encoded rows of each role; row i of roles other than `retain` is forget row i's, or answers its question otherwise.
 
     `earlier`, where requests came before, are their forget rows, which nobody trains on.
@@ -100,12 +100,12 @@ class Pools:
     """
 
     rows: Mapping[Role, Sequence[Encoded]]
-    asked: bool = True
+    all_have_questions: bool = True
     seed: int = 0
     retrained: str | None = None
 
     @classmethod
-    def of(cls, view: SearchView, base: Base, seed: int) -> "Pools":
+    def of(cls, view: SearchView, base: Base, seed: int) -> "TrainingRows":
         """Encode the rows that may be trained on; refusals are drawn once per forget row by `seed`."""
         limits = Limits.of(base.model)
         given: dict[Role, Sequence[Row]] = {"forget": view.forget, "retain": view.retain}
@@ -122,77 +122,77 @@ class Pools:
 
 
 @dataclass
-class Reference:
+class BaseStatistics:
     """Numbers of the base model on training rows, computed at first need and kept.
 
     `stack`: the rows of all roles on the device; `first`: role -> where its rows begin there.
     `sum_nll`: role -> (rows,) nats. `hidden`: (role, layer) -> one (T, D) tensor per row. `norm`: (role, layer) -> (rows,)
-    mean norm of the hidden states over each row's `Batch.telling`, and over those of all rows. `spread`: role -> what `TokenDistribution` says.
+    mean norm of the hidden states over each row's `Batch.answer_states`, and over those of all rows. `spread`: role -> what `TokenDistribution` says.
     `alignment`: (forget rows,), see `_aligned`.
     """
 
     base: Base
-    pools: Pools
+    pools: TrainingRows
     sum_nll: dict[Role, Tensor] = field(default_factory=dict)
     hidden: dict[tuple[Role, int], list[Tensor]] = field(default_factory=dict)
     norm: dict[tuple[Role, int], tuple[Tensor, Tensor]] = field(default_factory=dict)
     spread: dict[Role, "TokenDistribution"] = field(default_factory=dict)
     alignment: Tensor | None = None
-    answers: dict[Survey[Any], Any] = field(default_factory=dict)
+    answers: dict[BaseModelQuery[Any], Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._lay()
+        self._build_stack()
 
-    def _lay(self) -> None:
-        self.first: dict[Role, int] = {}
+    def _build_stack(self) -> None:
+        self.offsets: dict[Role, int] = {}
         every: list[Encoded] = []
         for role, rows in self.pools.rows.items():
-            self.first[role] = len(every)
+            self.offsets[role] = len(every)
             every += rows
         self.stack = Stack(every, self.base.device)
 
-    def ensure(self, role: Role, source: Source | None = None) -> None:
+    def ensure(self, role: Role, source: RowSource | None = None) -> None:
         """Make a role's rows at first need; InputError where the task lacks what that takes. The model must be the base."""
         if role in self.pools.rows:
             return
         if source is None:
             mend = "idk.txt" if role == "refusal" else f"{role}.jsonl"
             raise InputError(f"needs {role} rows, which this task lacks; add {mend} or leave the method out")
-        if source.asks and not self.pools.asked:
+        if source.needs_questions and not self.pools.all_have_questions:
             raise InputError("needs forget rows with questions; add them or leave the method out")
         self.pools = replace(self.pools, rows={**self.pools.rows, role: source.rows(self)})
-        self._lay()
+        self._build_stack()
 
-    def ask(self, survey: Survey[Found]) -> Found:
+    def ask(self, survey: BaseModelQuery[Found]) -> Found:
         """What a survey finds, taken once. The model must be the base."""
         if survey not in self.answers:
-            self.answers[survey] = survey.take(self)
+            self.answers[survey] = survey.compute(self)
         found: Found = self.answers[survey]
         return found
 
-    def some(self, role: Role, most: int | None = None) -> range:
+    def row_range(self, role: Role, most: int | None = None) -> range:
         """Places of a role's rows, or of `most` of them spread evenly over it; none where the task has no such role."""
         count = len(self.pools.rows.get(role, ()))
         return range(0, count, 1 if most is None else max(1, -(-count // most)))
 
     def batches(self, role: Role, size: int = 64, most: int | None = None) -> Iterator[tuple[Counts, Batch]]:
-        """`some` rows of a role in batches of similar length, each with its rows' places (B,) in the role."""
-        some = self.some(role, most)
+        """`row_range` rows of a role in batches of similar length, each with its rows' places (B,) in the role."""
+        some = self.row_range(role, most)
         for index in by_length([self.pools.rows[role][i] for i in some], size):
             place = np.asarray(index) * some.step
-            yield place, self.stack.batch(place + self.first[role])
+            yield place, self.stack.batch(place + self.offsets[role])
 
-    def slope(
+    def mean_gradient(
         self, role: Role, weights: Mapping[str, Parameter], size: int = 64, most: int | None = None
     ) -> dict[str, Tensor]:
-        """name -> gradient, as the model stands, of the mean over `some` rows of a role of the mean NLL per token, in float32 or wider.
+        """name -> gradient, as the model stands, of the mean over `row_range` rows of a role of the mean NLL per token, in float32 or wider.
 
         weights: name -> parameter, frozen or not; zero where the answers do not depend on one. No parameter's own gradient is touched.
         """
         total = {name: torch.zeros_like(p, dtype=widened(p).dtype) for name, p in weights.items()}
         with _differentiable(weights.values()):
             for _, batch in self.batches(role, size, most) if weights else ():
-                loss = Forward.of(self.base.model, batch).mean_nll.sum() / len(self.some(role, most))
+                loss = Forward.of(self.base.model, batch).mean_nll.sum() / len(self.row_range(role, most))
                 found = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
                 for whole, grad in zip(total.values(), found, strict=True):
                     if grad is not None:
@@ -231,8 +231,8 @@ class Reference:
                     states[layer][i] = found.hidden[layer][place, : len(rows[i].ids)].clone()
             for layer in norms:
                 every = found.hidden[layer].float().norm(dim=-1)
-                lengths[layer].append(every[batch.telling])
-                means[layer][index] = (every * batch.telling).sum(1) / batch.telling.sum(1).clamp_min(1)
+                lengths[layer].append(every[batch.answer_states])
+                means[layer][index] = (every * batch.answer_states).sum(1) / batch.answer_states.sum(1).clamp_min(1)
         if likely:
             self.sum_nll[role] = nll
         if whole is not None:
@@ -240,7 +240,7 @@ class Reference:
         self.hidden |= {(role, layer): some for layer, some in states.items()}
         self.norm |= {(role, layer): (torch.cat(some).mean(), means[layer]) for layer, some in lengths.items()}
 
-    def of(
+    def lookup(
         self, role: Role, needs: Collection[str], layers: Sequence[int], index: Counts, forward: Forward | None = None
     ) -> dict[str, Tensor]:
         """name -> the base model's numbers for rows of a role, and which ones they are: row (B,) int64, places in its pool.
@@ -270,18 +270,18 @@ class Reference:
         return found
 
 
-def _aligned(reference: Reference, size: int) -> Tensor:
+def _aligned(reference: BaseStatistics, size: int) -> Tensor:
     """(forget rows,) inner product of each row's gradient with the mean retain row's, in standard deviations from their mean.
 
     Of the mean NLL by the last block's weights: what a gradient step on a row does to the retain rows, to first order.
     """
     model = reference.base.model
     block = {n: p for n, p in blocks(model)[-1].named_parameters() if "lora_" not in n}
-    mean = reference.slope("retain", block, size, ALIGNED)
+    mean = reference.mean_gradient("retain", block, size, ALIGNED)
     found = []
     with _differentiable(block.values()):
         for place in range(len(reference.pools.rows["forget"])):
-            batch = reference.stack.batch([place + reference.first["forget"]])
+            batch = reference.stack.batch([place + reference.offsets["forget"]])
             grads = torch.autograd.grad(Forward.of(model, batch).mean_nll.sum(), list(block.values()))
             found.append(torch.stack([(a * b).sum() for a, b in zip(grads, mean.values(), strict=True)]).sum())
     scores = torch.stack(found).float()

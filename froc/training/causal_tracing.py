@@ -20,10 +20,10 @@ from froc.errors import InputError
 from froc.models.batches import Batch
 from froc.models.forward import Pass
 from froc.models.hooks import blocks, blocks_path, pushed, uncompiled
-from froc.training.base_statistics import Role, Survey
+from froc.training.base_statistics import BaseModelQuery, Role
 
 if TYPE_CHECKING:
-    from froc.training.base_statistics import Facts, Reference
+    from froc.training.base_statistics import BaseStatistics, MethodContext
 
 NOISE = 3.0
 """Standard deviation of the corruption, in those of the questions' embeddings (2202.05262)."""
@@ -75,7 +75,7 @@ class Traced:
 
 
 @dataclass(frozen=True)
-class Trace(Survey[Traced]):
+class Trace(BaseModelQuery[Traced]):
     """Effects of a model's parts on a role's rows.
 
     heads: whether attentions are taken apart. attention: whether they are traced at all. steps: 0 patches part by part,
@@ -89,7 +89,7 @@ class Trace(Survey[Traced]):
     steps: int | None = None
     seed: int = 0
 
-    def take(self, reference: "Reference") -> Traced:
+    def compute(self, reference: "BaseStatistics") -> Traced:
         """Of `MOST` rows at most."""
         model = reference.base.model
         parts = components(model, heads=self.heads, attention=self.attention)
@@ -106,9 +106,9 @@ class Trace(Survey[Traced]):
                 total += runs.clean - runs.corrupted
         return Traced(parts, effects / rows, total / rows)
 
-    def typical(self, facts: "Facts") -> Traced:
+    def placeholder(self, context: "MethodContext") -> Traced:
         """Feed-forwards of equal effect."""
-        parts = tuple(_feed_forward(layer, f"layers.{layer}", ("mlp",)) for layer in range(facts.layers))
+        parts = tuple(_feed_forward(layer, f"layers.{layer}", ("mlp",)) for layer in range(context.layers))
         return Traced(parts, torch.ones(len(parts), dtype=torch.float64), 1.0)
 
 

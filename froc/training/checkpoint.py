@@ -52,7 +52,7 @@ def interval() -> float:
     return seconds
 
 
-def apart(tree: Any) -> tuple[Any, dict[str, Tensor]]:
+def split_tensors(tree: Any) -> tuple[Any, dict[str, Tensor]]:
     """A state as JSON and the tensors that it names, detached, where they are. Raises UnwritableError.
 
     A tensor that stands in several places stays one; arrays and scalars of numpy count as tensors.
@@ -96,7 +96,7 @@ def apart(tree: Any) -> tuple[Any, dict[str, Tensor]]:
     return walk(tree), tensors
 
 
-def whole(document: Any, tensors: Mapping[str, Tensor], device: torch.device) -> Any:
+def join_tensors(document: Any, tensors: Mapping[str, Tensor], device: torch.device) -> Any:
     """The state that `apart` took apart, in memory of its own. device: of tensors that were not on the host."""
     made: dict[str, Tensor] = {}
 
@@ -121,13 +121,13 @@ def whole(document: Any, tensors: Mapping[str, Tensor], device: torch.device) ->
     return walk(document)
 
 
-def draws(device: torch.device) -> dict[str, Tensor]:
+def rng_state(device: torch.device) -> dict[str, Tensor]:
     """Where torch's own draws stand."""
     here = {"host": torch.get_rng_state()}
     return here | ({"device": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {})
 
 
-def set_draws(states: Mapping[str, Tensor], device: torch.device) -> None:
+def set_rng_state(states: Mapping[str, Tensor], device: torch.device) -> None:
     """Draw on from there."""
     torch.set_rng_state(states["host"])
     if "device" in states:
@@ -135,12 +135,12 @@ def set_draws(states: Mapping[str, Tensor], device: torch.device) -> None:
 
 
 @dataclass(frozen=True)
-class Found:
+class SavedState:
     """What was saved. said: plain JSON; tree: a state; lasting: name -> weights that did not change any more."""
 
-    said: dict[str, Any]
-    tree: Any
-    lasting: dict[str, Weights]
+    metadata: dict[str, Any]
+    state: Any
+    fixed_weights: dict[str, Weights]
 
 
 class Saver:
@@ -160,7 +160,7 @@ class Saver:
         self._steps: list[int] | None = None
         self.notes: list[str] = []
 
-    def part(self, place: int) -> "Saver":
+    def for_config(self, place: int) -> "Saver":
         """Of one of the configurations, where it is trained alone after all."""
         return Saver(self._folder / str(place), f"{self._identity}/{place}")
 
@@ -175,7 +175,7 @@ class Saver:
         found = self._document()
         return None if found is None else list(found["said"]["steps"])
 
-    def read(self, device: torch.device) -> Found | None:
+    def read(self, device: torch.device) -> SavedState | None:
         """The last save; None where there is none that can be read, which is then forgotten."""
         document = self._document()
         try:
@@ -183,7 +183,7 @@ class Saver:
                 tensors = read_weights(self._folder / document["tensors"])
                 kept = {name: read_weights(self._folder / file) for name, file in document["lasting"].items()}
                 lasting = {name: {n: one.clone() for n, one in some.items()} for name, some in kept.items()}
-                found = Found(document["said"], whole(document["tree"], tensors, device), lasting)
+                found = SavedState(document["said"], join_tensors(document["tree"], tensors, device), lasting)
                 self._files = {"state.json", document["tensors"], *document["lasting"].values()}
                 return found
         except Exception as error:  # a damaged file raises whatever its reader likes
@@ -197,12 +197,12 @@ class Saver:
         (self._folder / "state.json").unlink(missing_ok=True)
 
     def write(self, said: Mapping[str, Any], tree: Any, lasting: Mapping[str, Weights], device: torch.device) -> None:
-        """Save, unless no step was done since. said: JSON, among it `steps`; tree, lasting: see `Found`."""
+        """Save, unless no step was done since. said: JSON, among it `steps`; tree, lasting: see `SavedState`."""
         if said["steps"] == self._steps:
             return
         begin = time.monotonic()
         try:
-            document, tensors = apart(tree)
+            document, tensors = split_tensors(tree)
             if self._cost is None:
                 self._cost = sum(one.nbytes for one in tensors.values()) / GUESS
                 if not self.due:

@@ -14,77 +14,82 @@ from torch.nn import Parameter
 from transformers import PreTrainedModel
 
 from froc.models.batches import Batch, Encoded
-from froc.training.base_statistics import Reference
-from froc.training.terms import Side, State, Weights
+from froc.training.base_statistics import BaseStatistics
+from froc.training.terms import Objective, State, Weights
 
-Held = Callable[[], AbstractContextManager[None]]
+PassContext = Callable[[], AbstractContextManager[None]]
 """What is held while the model is passed through."""
 
 
-class Gradients(Protocol):
+class GradientProbe(Protocol):
     """Takes a step's gradients again, at what the parameters hold when it is called."""
 
-    def __call__(self, side: Side | None = None, *, exact: bool = False) -> Mapping[Side, Weights]:
+    def __call__(self, objective: Objective | None = None, *, exact: bool = False) -> Mapping[Objective, Weights]:
         """Each side's over the whole batch, or one side's. exact: without autocast, for gradients that are to be subtracted."""
 
 
 class Combiner:
     """How the losses of the two sides become one gradient: their sum, which subclasses weigh or replace.
 
-    split: whether it reads each side's gradient. probes: whether it takes gradients at other parameters, too (`explored`).
-    watches: whether `after` reads losses.
+    split: whether it reads each side's gradient. probes: whether it takes gradients at other parameters, too (`direction_with_probes`).
+    watches: whether `after_step` reads losses.
     """
 
-    split: ClassVar[bool] = False
-    probes: ClassVar[bool] = False
-    watches: ClassVar[bool] = False
+    needs_gradients: ClassVar[bool] = False
+    needs_probes: ClassVar[bool] = False
+    needs_losses: ClassVar[bool] = False
 
     @property
-    def probed(self) -> float:
+    def n_extra_gradients(self) -> float:
         """How often it calls `gradients` in a step; for one side alone counts half."""
         return 0.0
 
-    def weights(self, state: State) -> Mapping[Side, float | Tensor]:
+    def weights(self, state: State) -> Mapping[Objective, float | Tensor]:
         """Factor of a side in this step, 1 where none is given; constant within an optimiser step."""
         return {}
 
-    def direction(self, sides: Mapping[Side, Weights], state: State) -> Weights:
+    def direction(self, gradients: Mapping[Objective, Weights], state: State) -> Weights:
         """The gradient that the optimiser sees, from each side's over the whole batch, which are without the factors."""
-        for side, factor in self.weights(state).items():
-            sides = {**sides, side: {name: factor * grad for name, grad in sides.get(side, {}).items()}}
+        for objective, factor in self.weights(state).items():
+            gradients = {
+                **gradients,
+                objective: {name: factor * grad for name, grad in gradients.get(objective, {}).items()},
+            }
         found: Weights = {}
-        for one in sides.values():
+        for one in gradients.values():
             for name, grad in one.items():
                 found[name] = found[name] + grad if name in found else grad
         return found
 
-    def explored(
+    def direction_with_probes(
         self,
-        sides: Mapping[Side, Weights],
-        gradients: Gradients,
-        moving: Mapping[str, Parameter],
+        gradients: Mapping[Objective, Weights],
+        probe: GradientProbe,
+        parameters: Mapping[str, Parameter],
         state: State,
     ) -> Weights:
-        """`direction` of a combiner that probes. gradients: of the same rows, at what `moving` holds when it is called.
+        """`direction` of a combiner that probes. gradients: of the same rows, at what `parameters` holds when it is called.
 
-        `moving` may be written to, and must hold its values again afterwards.
+        `parameters` may be written to, and must hold its values again afterwards.
         """
-        return self.direction(sides, state)
+        return self.direction(gradients, state)
 
-    def told(self, losses: Mapping[str, NDArray[np.int16]], budgets: Mapping[str, float], state: State) -> bool:
+    def on_search_losses(
+        self, losses: Mapping[str, NDArray[np.int16]], budgets: Mapping[str, float], state: State
+    ) -> bool:
         """Search losses by risk, (n,) whole thousandths, at each of the method's `looks`; True where training is done."""
         return False
 
-    def after(self, losses: Mapping[Side, Tensor], state: State) -> None:
+    def after_step(self, losses: Mapping[Objective, Tensor], state: State) -> None:
         """Once per optimiser step: losses of the sides over its whole batch, without the factors of `weights`."""
 
 
 @dataclass(frozen=True)
-class Taken:
+class UpdateInputs:
     """What an optimiser step was made of. sides: each side's gradient, where they are kept; moments: AdamW's second ones."""
 
-    sides: Mapping[Side, Weights]
-    moments: Weights
+    gradients: Mapping[Objective, Weights]
+    second_moments: Weights
     state: State
 
 
@@ -94,12 +99,12 @@ class UpdateFilter(ABC):
     last: whether it comes after those that do not say so, whatever a wrapper adds: what it freezes stays frozen.
     """
 
-    split: ClassVar[bool] = False
-    moments: ClassVar[bool] = False
-    last: ClassVar[bool] = False
+    needs_gradients: ClassVar[bool] = False
+    needs_second_moments: ClassVar[bool] = False
+    runs_last: ClassVar[bool] = False
 
     @abstractmethod
-    def __call__(self, update: Weights, taken: Taken) -> Weights:
+    def __call__(self, update: Weights, inputs: UpdateInputs) -> Weights:
         """parameter name -> change, of the same shapes."""
 
 
@@ -113,19 +118,19 @@ class Adversary(ABC):
     steps: int
 
     @abstractmethod
-    def against(self, model: PreTrainedModel, batch: Batch, state: State) -> tuple[Batch, Held]:
+    def against(self, model: PreTrainedModel, batch: Batch, state: State) -> tuple[Batch, PassContext]:
         """The batch to be passed, and what holds during the pass. Parameters and their gradients are left alone."""
 
 
 @dataclass(frozen=True)
-class Ground:
+class StepContext:
     """Where an edit or a rollout stands. reference: the model, its rows, the base's numbers; moving: name -> parameter.
 
     size: rows per pass. seed: of this trial. step: steps done in this run.
     """
 
-    reference: Reference
-    moving: Mapping[str, Parameter]
+    reference: BaseStatistics
+    parameters: Mapping[str, Parameter]
     state: State
     size: int
     seed: int
@@ -150,8 +155,8 @@ class Edit(ABC):
         return 0.0
 
     @abstractmethod
-    def __call__(self, ground: Ground) -> None:
-        """Write `ground.moving` in place."""
+    def __call__(self, step_context: StepContext) -> None:
+        """Write `step_context.parameters` in place."""
 
 
 class Rollout(ABC):
@@ -165,7 +170,7 @@ class Rollout(ABC):
         """Forward and backward passes over as many tokens that writing a row takes, per step."""
 
     @abstractmethod
-    def draw(self, ground: Ground, count: int) -> tuple[Sequence[Encoded], Mapping[str, Tensor]]:
+    def draw(self, step_context: StepContext, count: int) -> tuple[Sequence[Encoded], Mapping[str, Tensor]]:
         """`count` rows, and numbers by name, (count, ...), which terms of the role read by that name."""
 
 

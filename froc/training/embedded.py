@@ -56,14 +56,14 @@ Progress = Callable[[str, int, int], None]
 
 def base(
     recipe: Recipe = DEFAULT_RECIPE, *, cache: Path, device: str = "cpu", progress: Progress | None = None,
-    train: str = "full", members: int = 1,
+    train: str = "full", n_adapters: int = 1,
 ) -> Base:  # fmt: skip
     """The model that knows every person, trained at first use and cached under the recipe's digest.
 
     A cache that is half-written or damaged is noticed by its digests and made again.
     """
     folder = made(recipe, cache=cache, progress=progress)
-    return load(str(folder), device=device, dtype="float32", train=train, members=members)
+    return load(str(folder), device=device, dtype="float32", train=train, n_adapters=n_adapters)
 
 
 def kept(recipe: Recipe, cache: Path, retrained: bool = False) -> Path:

@@ -17,9 +17,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from froc.training.base_statistics import Role, Source
+from froc.training.base_statistics import Role, RowSource
 from froc.training.components import Adversary, Combiner, Edit, Rollout, UpdateFilter
-from froc.training.terms import Part, side_of
+from froc.training.terms import WeightedTerm, objective_of
 
 
 @dataclass(frozen=True)
@@ -31,18 +31,18 @@ class Phase:
     are as many fewer. All by default; with none there is no step. rate: its learning rate in units of the method's.
     """
 
-    parts: Mapping[str, Part]
-    share: float = 1.0
+    parts: Mapping[str, WeightedTerm]
+    step_fraction: float = 1.0
     combiner: Combiner = field(default_factory=Combiner)
     filters: tuple[UpdateFilter, ...] = ()
     adversary: Adversary | None = None
     rollout: Rollout | None = None
     edit: Edit | None = None
-    sources: Mapping[Role, Source] = field(default_factory=dict)
+    sources: Mapping[Role, RowSource] = field(default_factory=dict)
     reads: tuple[Role, ...] = ()
     only: tuple[int, ...] | None = None
     trains: str = ""
-    rate: float = 1.0
+    phase_lr_multiplier: float = 1.0
 
     def __post_init__(self) -> None:
         if (self.edit is None) != bool(self.parts):
@@ -54,27 +54,31 @@ class Phase:
         return tuple(dict.fromkeys(part.term.role for part in self.parts.values()))
 
     @property
-    def logits(self) -> bool:
+    def needs_logits(self) -> bool:
         """Whether some term reads likelihoods."""
-        return any(part.term.logits for part in self.parts.values())
+        return any(part.term.needs_logits for part in self.parts.values())
 
     @property
-    def separable(self) -> bool:
+    def row_separable(self) -> bool:
         """Whether the gradient is a sum over rows: what one row gives depends on no other."""
-        return all(part.term.alone for part in self.parts.values())
+        return all(part.term.row_separable for part in self.parts.values())
 
     @property
-    def split(self) -> bool:
+    def keeps_gradients(self) -> bool:
         """Whether each side's gradient is kept by itself."""
-        return self.combiner.split or self.combiner.probes or any(one.split for one in self.filters)
+        return (
+            self.combiner.needs_gradients
+            or self.combiner.needs_probes
+            or any(one.needs_gradients for one in self.filters)
+        )
 
     @property
-    def apart(self) -> bool:
+    def separate_passes(self) -> bool:
         """Whether the two sides go through the model in passes of their own."""
-        return self.split or self.lonely
+        return self.keeps_gradients or self.single_config_only
 
     @property
-    def lonely(self) -> bool:
+    def single_config_only(self) -> bool:
         """Whether passes serve one configuration alone: their rows or hidden states are made for its parameters."""
         return self.adversary is not None or self.rollout is not None
 
@@ -98,7 +102,7 @@ class Phase:
 
     def cost(self, layers: int) -> float:
         """Of a step, relative to gradient difference's: two roles forward and backward through all `layers`."""
-        depth = 1.0 if self.logits else (1 + max(self.layers)) / layers
-        forget = sum(side_of(role) == "forget" for role in self.roles)
+        depth = 1.0 if self.needs_logits else (1 + max(self.layers)) / layers
+        forget = sum(objective_of(role) == "forget" for role in self.roles)
         extra = forget * (self.adversary.steps if self.adversary else 0) + (self.rollout.passes if self.rollout else 0)
-        return (depth * len(self.roles) * (1 + self.combiner.probed) + extra) / 2
+        return (depth * len(self.roles) * (1 + self.combiner.n_extra_gradients) + extra) / 2

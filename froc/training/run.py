@@ -20,12 +20,12 @@ from froc.models.batches import Counts, Stack
 from froc.models.compute import Engine
 from froc.models.forward import Forward
 from froc.models.trainable import Full
-from froc.training.base_statistics import Facts, Reference, Role
-from froc.training.components import Ground, Rollout, Taken
+from froc.training.base_statistics import BaseStatistics, MethodContext, Role
+from froc.training.components import Rollout, StepContext, UpdateInputs
 from froc.training.method import Method
 from froc.training.phase import Phase
-from froc.training.schedule import Budgeted, _draw, schedule
-from froc.training.terms import Side, Weights, side_of
+from froc.training.schedule import TrainingLength, _draw, schedule
+from froc.training.terms import Objective, Weights, objective_of
 
 CLIP = 1.0
 WEIGHT_DECAY = 0.01
@@ -39,17 +39,17 @@ class DivergedError(FrocError):
     """A loss or a parameter is no longer finite."""
 
 
-def facts(reference: Reference, seed: int) -> Facts:
+def method_context(reference: BaseStatistics, seed: int) -> MethodContext:
     """What methods may know about a model and its rows."""
     config: Any = reference.base.model.config.get_text_config()
-    adapters = not isinstance(reference.base.scope, Full)
+    adapters = not isinstance(reference.base.trainable, Full)
     half = next(reference.base.model.parameters()).dtype.itemsize < 4
-    return Facts(int(config.num_hidden_layers), int(config.hidden_size), seed, adapters, reference.ask, half)
+    return MethodContext(int(config.num_hidden_layers), int(config.hidden_size), seed, adapters, reference.ask, half)
 
 
-Look = Callable[[], bool]
+StepCallback = Callable[[], bool]
 """Is called at a step; True where training should stop (a hopeless trial)."""
-Picked = Mapping[Role, Counts]
+RowIndices = Mapping[Role, Counts]
 
 
 @dataclass(frozen=True)
@@ -70,34 +70,40 @@ class Run:
     """One configuration in training: the parameters it moves, their optimiser, its rows, its place in its phases."""
 
     def __init__(
-        self, method: Method, reference: Reference, *, batch: int, seed: int, member: int = 0, engine: Engine,
-        rungs: Mapping[int, Look] | None = None,
+        self, method: Method, reference: BaseStatistics, *, batch: int, seed: int, adapter_index: int = 0, engine: Engine,
+        callbacks: Mapping[int, StepCallback] | None = None,
     ) -> None:  # fmt: skip
-        self.base, self.reference, self.method, self.seed, self.member = reference.base, reference, method, seed, member
+        self.base, self.reference, self.method, self.seed, self.adapter_index = (
+            reference.base,
+            reference,
+            method,
+            seed,
+            adapter_index,
+        )
         self.done, self.stopped, self.error = 0, False, ""
-        self._rungs: dict[int, list[Look]] = {}
+        self._callbacks: dict[int, list[StepCallback]] = {}
         self._skipped, self._rolled, self._moved = 0, _Rolled(), set[str]()
-        self.look_at(rungs or {})
+        self.add_callbacks(callbacks or {})
         self._state: dict[str, Any] = {}
-        self.moving: dict[str, torch.nn.Parameter] = {}
-        self._sides: dict[Side, Weights] = {}
-        self._watched: dict[Side, Any] = {}
-        self.base.restore(seed, member)
-        plan = Budgeted.of(method, len(reference.pools.rows["forget"]), batch)
+        self.parameters: dict[str, torch.nn.Parameter] = {}
+        self._gradients: dict[Objective, Weights] = {}
+        self._losses: dict[Objective, Any] = {}
+        self.base.restore(seed, adapter_index)
+        plan = TrainingLength.of(method, len(reference.pools.rows["forget"]), batch)
         self.size = plan.batch
-        phases = method.phases(facts(reference, seed))
+        phases = method.phases(method_context(reference, seed))
         for phase in phases:
-            self._furnish(phase)
+            self._prepare_inputs(phase)
         self._left = [(one, self._steps_of(one, plan.steps)) for one in phases]
         self.steps = sum(steps for _, steps in self._left)
         self.rows = sum(steps * self._rows_of(phase) for phase, steps in self._left)
         self._scaler = torch.amp.GradScaler(
             self.base.device.type, enabled=engine.autocast == torch.float16, init_scale=2.0**12
         )
-        self._enter()
+        self._start_phase()
 
     @property
-    def over(self) -> bool:
+    def finished(self) -> bool:
         """Whether nothing is left to be done."""
         return not self._left or self.stopped or bool(self.error)
 
@@ -112,19 +118,19 @@ class Run:
         return self._rolled.stack or self.reference.stack
 
     @property
-    def first(self) -> Mapping[Role, int]:
+    def offsets(self) -> Mapping[Role, int]:
         """role -> where its rows begin in the stack."""
-        return self._rolled.first or self.reference.first
+        return self._rolled.first or self.reference.offsets
 
     @property
-    def settled(self) -> bool:
+    def can_checkpoint(self) -> bool:
         """Whether `saved` says all there is: rows that the model has written are gone through first, and never kept."""
-        rollout = None if self.over else self.phase.rollout
+        rollout = None if self.finished else self.phase.rollout
         return rollout is None or self._since % rollout.every == 0
 
     def saved(self) -> dict[str, Any]:
         """What `restore` needs, as it stands between two steps: no copy of it."""
-        own = self.base.scope.own(self.member)
+        own = self.base.trainable.parameters(self.adapter_index)
         training = bool(self._left) and self.phase.edit is None
         return {
             "weights": {name: own[name].detach() for name in sorted(self._moved)},
@@ -138,12 +144,12 @@ class Run:
     @torch.no_grad()
     def restore(self, saved: Mapping[str, Any]) -> None:
         """Be where `saved` was taken of the same configuration; this run has not begun yet."""
-        own = self.base.scope.own(self.member)
+        own = self.base.trainable.parameters(self.adapter_index)
         for name, value in saved["weights"].items():
             own[name].copy_(value)
         self._moved |= set(saved["weights"])
         self._left = self._left[len(self._left) - saved["phases"] :]
-        self._enter()
+        self._start_phase()
         if self._left:
             self._left[0], self._since = (self.phase, saved["left"]), saved["since"]
         if saved["optimiser"] is not None:
@@ -155,17 +161,17 @@ class Run:
         self._state, self.done = saved["state"], saved["done"]
         self._skipped, self.stopped = saved["skipped"], saved["stopped"]
 
-    def look_at(self, rungs: Mapping[int, Look]) -> None:
+    def add_callbacks(self, callbacks: Mapping[int, StepCallback]) -> None:
         """Be looked at after these steps, after whoever looks there already."""
-        for step, look in rungs.items():
-            self._rungs.setdefault(step, []).append(look)
+        for step, look in callbacks.items():
+            self._callbacks.setdefault(step, []).append(look)
 
-    def tell(self, losses: Mapping[str, NDArray[np.int16]], budgets: Mapping[str, float]) -> None:
+    def report_search_losses(self, losses: Mapping[str, NDArray[np.int16]], budgets: Mapping[str, float]) -> None:
         """Say the search losses to the combiner, which may end training here."""
-        if self._left and self.phase.combiner.told(losses, budgets, self._state):
+        if self._left and self.phase.combiner.on_search_losses(losses, budgets, self._state):
             self._left = []
 
-    def draw(self) -> Picked:
+    def draw(self) -> RowIndices:
         """role -> rows of the next step."""
         if self.phase.rollout is not None and self._since % self.phase.rollout.every == 0:
             self._roll(self.phase.rollout)
@@ -176,15 +182,15 @@ class Run:
         """Let the phase's edit write the parameters."""
         assert self.phase.edit is not None
         self.phase.edit(self._ground())
-        if not all(bool(torch.isfinite(p).all()) for p in self.moving.values()):
+        if not all(bool(torch.isfinite(p).all()) for p in self.parameters.values()):
             self.error = "the edit left parameters that are not finite"
             return
-        self.forget_gradients()
+        self.clear_gradients()
         self._advance()
 
-    def losses(self, forwards: Mapping[Role, Forward], picked: Picked) -> dict[Side, Tensor]:
+    def losses(self, forwards: Mapping[Role, Forward], picked: RowIndices) -> dict[Objective, Tensor]:
         """side -> scalar of the rows at hand: what they add to the mean over the batch."""
-        losses: dict[Side, Tensor] = {}
+        losses: dict[Objective, Tensor] = {}
         for part in self.phase.parts.values():
             role = part.term.role
             if role not in forwards:
@@ -192,99 +198,101 @@ class Run:
             if role == ROLLED:
                 numbers = self._rolled.of(picked[role])
             else:
-                numbers = self.reference.of(role, part.needs, part.term.hidden_at, picked[role], forwards[role])
+                numbers = self.reference.lookup(role, part.needs, part.term.hidden_at, picked[role], forwards[role])
             rows = part.losses(forwards[role], numbers, self._state)
             some = part.weight * rows.sum() / self.size
-            losses[part.side] = losses[part.side] + some if part.side in losses else some
-        if self.phase.combiner.watches:
-            for side, loss in losses.items():
-                self._watched[side] = self._watched.get(side, 0.0) + loss.detach()
+            losses[part.objective] = losses[part.objective] + some if part.objective in losses else some
+        if self.phase.combiner.needs_losses:
+            for objective, loss in losses.items():
+                self._losses[objective] = self._losses.get(objective, 0.0) + loss.detach()
         # where each side's gradient is kept, it is the side's own; `direction` weighs it
-        factors = {} if self.phase.split else self.phase.combiner.weights(self._state)
-        return {side: loss * factors[side] if side in factors else loss for side, loss in losses.items()}
+        factors = {} if self.phase.keeps_gradients else self.phase.combiner.weights(self._state)
+        return {
+            objective: loss * factors[objective] if objective in factors else loss for objective, loss in losses.items()
+        }
 
     def scaled(self, loss: Tensor) -> Tensor:
         """A loss as its gradients are taken of."""
         scaled: Tensor = self._scaler.scale(loss)
         return scaled
 
-    def keep_side(self, side: Side) -> None:
+    def store_gradients(self, objective: Objective) -> None:
         """Put by what the side's passes gave, where each side's gradient is wanted."""
-        if not self.phase.split:
+        if not self.phase.keeps_gradients:
             return
-        mine = self._sides.setdefault(side, {})
-        for name, parameter in self.moving.items():
+        mine = self._gradients.setdefault(objective, {})
+        for name, parameter in self.parameters.items():
             if parameter.grad is not None:
                 mine[name] = mine[name] + parameter.grad if name in mine else parameter.grad
                 parameter.grad = None
 
-    def before(self, again: Callable[[Side | None, bool], object]) -> Tensor:
-        """Make gradients ready for `after`; return their norm, which is not finite where a step cannot be taken.
+    def prepare_gradients(self, again: Callable[[Objective | None, bool], object]) -> Tensor:
+        """Make gradients ready for `apply_step`; return their norm, which is not finite where a step cannot be taken.
 
         again: makes the passes over the step's rows once more, of both sides or one, as usual or without autocast.
         """
-        if self.phase.split:
+        if self.phase.keeps_gradients:
             for name, grad in self._direction(again).items():
                 # filters read the sides afterwards, and clipping works in place
-                self.moving[name].grad = grad.clone()
+                self.parameters[name].grad = grad.clone()
         self._scaler.unscale_(self._optimiser)
-        return torch.nn.utils.clip_grad_norm_(self.moving.values(), CLIP)
+        return torch.nn.utils.clip_grad_norm_(self.parameters.values(), CLIP)
 
-    def after(self, finite: bool) -> None:
+    def apply_step(self, finite: bool) -> None:
         """Take the optimiser's step, look where a rung is, go on to the next phase where this one is over."""
         self._skipped = 0 if finite else self._skipped + 1
         if not finite and (not self._scaler.is_enabled() or self._skipped > SKIPS):
             self.error = "the training loss or its gradient is not finite"
             return
         edited = bool(self.phase.filters)
-        old = {name: p.detach().clone() for name, p in self.moving.items()} if edited else {}
+        old = {name: p.detach().clone() for name, p in self.parameters.items()} if edited else {}
         self._scaler.step(self._optimiser)
         self._scaler.update()
         self._schedule.step()
         if edited and finite:
             self._filter(old)
-        if self.phase.combiner.watches and finite:
-            self.phase.combiner.after(self._watched, self._state)
-        self.forget_gradients()
+        if self.phase.combiner.needs_losses and finite:
+            self.phase.combiner.after_step(self._losses, self._state)
+        self.clear_gradients()
         self._advance()
 
     def _advance(self) -> None:
         """One step is done: look where a rung is, go on to the next phase where this one is over."""
         self.done += 1
         self._left[0] = (self.phase, self._left[0][1] - 1)
-        for look in self._rungs.get(self.done, ()):
+        for look in self._callbacks.get(self.done, ()):
             # an earlier look may have ended it
-            if self.over:
+            if self.finished:
                 break
-            self.base.scope.activate([self.member])
+            self.base.trainable.activate([self.adapter_index])
             # at its end there is nothing left to be stopped, and an edit may be due
             self.stopped = look() and any(steps for _, steps in self._left)
-        self._enter()
+        self._start_phase()
 
-    def _direction(self, again: Callable[[Side | None, bool], object]) -> Weights:
+    def _direction(self, again: Callable[[Objective | None, bool], object]) -> Weights:
         combiner = self.phase.combiner
-        if not combiner.probes:
-            return combiner.direction(self._sides, self._state)
+        if not combiner.needs_probes:
+            return combiner.direction(self._gradients, self._state)
         scale = self._scaler.get_scale()
-        kept, watched = self._sides, self._watched
+        kept, watched = self._gradients, self._losses
 
-        def gradients(side: Side | None = None, *, exact: bool = False) -> Mapping[Side, Weights]:
-            self._sides, self._watched = {}, {}
+        def probe(objective: Objective | None = None, *, exact: bool = False) -> Mapping[Objective, Weights]:
+            self._gradients, self._losses = {}, {}
             with torch.enable_grad():
-                again(side, exact)
-            found, self._sides, self._watched = self._sides, kept, watched
-            return {side: {n: g / scale for n, g in one.items()} for side, one in found.items()}
+                again(objective, exact)
+            found, self._gradients, self._losses = self._gradients, kept, watched
+            return {objective: {n: g / scale for n, g in one.items()} for objective, one in found.items()}
 
-        here = {side: {n: g / scale for n, g in one.items()} for side, one in kept.items()}
+        here = {objective: {n: g / scale for n, g in one.items()} for objective, one in kept.items()}
         with torch.no_grad():
-            found = combiner.explored(here, gradients, self.moving, self._state)
+            found = combiner.direction_with_probes(here, probe, self.parameters, self._state)
         return {name: grad * scale for name, grad in found.items()}
 
-    def _ground(self) -> Ground:
-        return Ground(self.reference, self.moving, self._state, self.size, self.seed, self.done)
+    def _ground(self) -> StepContext:
+        return StepContext(self.reference, self.parameters, self._state, self.size, self.seed, self.done)
 
     def _roll(self, rollout: Rollout) -> None:
-        self.base.scope.activate([self.member])
+        self.base.trainable.activate([self.adapter_index])
         written, numbers = rollout.draw(self._ground(), rollout.every * self.size)
         pools = self.reference.pools.rows
         rows = {role: written if role == ROLLED else pools[role] for role in self.phase.roles}
@@ -294,7 +302,7 @@ class Run:
         # what was just written is gone through in order
         self._draws[ROLLED] = iter(np.arange(rollout.every * self.size).reshape(rollout.every, -1).tolist())
 
-    def _furnish(self, phase: Phase) -> None:
+    def _prepare_inputs(self, phase: Phase) -> None:
         """Have the rows and the base model's numbers that a phase reads."""
         for role in dict.fromkeys((*phase.roles, *phase.reads)):
             if role == ROLLED:
@@ -311,7 +319,7 @@ class Run:
         if phase.edit is not None:
             return phase.edit.rounds
         drawn = 1.0 if phase.only is None else len(phase.only) / len(self.reference.pools.rows["forget"])
-        return round(phase.share * every * drawn)
+        return round(phase.step_fraction * every * drawn)
 
     def _rows_of(self, phase: Phase) -> int:
         """Rows that go forward and backward in a step."""
@@ -320,36 +328,39 @@ class Run:
             return round(phase.edit.passes * (len(pools["forget"]) + len(pools["retain"])))
         return 2 * self.size
 
-    def forget_gradients(self) -> None:
+    def clear_gradients(self) -> None:
         """Drop gradients, and what was summed up beside them."""
-        self._sides, self._watched = {}, {}
-        for parameter in self.moving.values():
+        self._gradients, self._losses = {}, {}
+        for parameter in self.parameters.values():
             parameter.grad = None
 
-    def leave(self) -> None:
+    def finalize(self) -> None:
         """Put the result where the method says it lies, if training went to its end."""
         if self.stopped or self.error:
             return
-        scope = self.base.scope
-        if self.method.brought:
-            scope.put(self._retrained(), 1.0, self.member)
-        if self.method.share != 1.0:
-            scope.put(scope.take(self.member), self.method.share, self.member)
+        scope = self.base.trainable
+        if self.method.loads_retrained:
+            scope.load(self._retrained(), 1.0, self.adapter_index)
+        if self.method.mix != 1.0:
+            scope.load(scope.snapshot(self.adapter_index), self.method.mix, self.adapter_index)
 
-    def _enter(self) -> None:
+    def _start_phase(self) -> None:
         """Set the next phase up where one is due."""
         while self._left and self._left[0][1] == 0:
             self._left.pop(0)
         if not self._left or getattr(self, "phase", None) is self._left[0][0]:
             return
         self.phase, steps = self._left[0]
-        self.moving = self._moving()
-        self._moved |= set(self.moving)
+        self.parameters = self._select_parameters()
+        self._moved |= set(self.parameters)
         self._since, self._rolled, self._draws = 0, _Rolled(), {}
         if self.phase.edit is not None:
             return
         self._optimiser = torch.optim.AdamW(
-            self.moving.values(), lr=self.method.lr * self.phase.rate, weight_decay=WEIGHT_DECAY, fused=True
+            self.parameters.values(),
+            lr=self.method.lr * self.phase.phase_lr_multiplier,
+            weight_decay=WEIGHT_DECAY,
+            fused=True,
         )
         self._schedule = torch.optim.lr_scheduler.LambdaLR(self._optimiser, lambda step: schedule(step, steps))
         for role in self.phase.roles:
@@ -358,34 +369,38 @@ class Run:
 
     def _drawn(self, role: Role) -> Sequence[int]:
         """The rows of a role that this phase draws from."""
-        if self.phase.only is not None and side_of(role) == "forget":
+        if self.phase.only is not None and objective_of(role) == "forget":
             return self.phase.only
         return range(len(self.reference.pools.rows[role]))
 
     def _retrained(self) -> Weights:
         folder = self.reference.pools.retrained
         everything = {name for name, _ in self.base.model.named_parameters()}
-        if folder is None or set(self.base.scope.own(self.member)) != everything:
+        if folder is None or set(self.base.trainable.parameters(self.adapter_index)) != everything:
             raise InputError("needs a model that the task brings, and --train full")
         return read_model(Path(folder))
 
     @torch.no_grad()
     def _filter(self, before: Weights) -> None:
-        update = {name: self.moving[name] - old for name, old in before.items()}
-        for one in sorted(self.phase.filters, key=lambda one: one.last):
+        update = {name: self.parameters[name] - old for name, old in before.items()}
+        for one in sorted(self.phase.filters, key=lambda one: one.runs_last):
             moments = (
-                {name: self._optimiser.state[p]["exp_avg_sq"] for name, p in self.moving.items()} if one.moments else {}
+                {name: self._optimiser.state[p]["exp_avg_sq"] for name, p in self.parameters.items()}
+                if one.needs_second_moments
+                else {}
             )
-            update = one(update, Taken(self._sides, moments, self._state))
+            update = one(update, UpdateInputs(self._gradients, moments, self._state))
         for name, old in before.items():
-            self.moving[name].copy_(old + update[name])
+            self.parameters[name].copy_(old + update[name])
 
-    def _moving(self) -> dict[str, torch.nn.Parameter]:
-        scope = self.base.scope
-        moving = {n: p for n, p in scope.own(self.member).items() if self.phase.moves(scope.home(n))}
-        if not moving:
+    def _select_parameters(self) -> dict[str, torch.nn.Parameter]:
+        scope = self.base.trainable
+        parameters = {
+            n: p for n, p in scope.parameters(self.adapter_index).items() if self.phase.moves(scope.base_name(n))
+        }
+        if not parameters:
             raise InputError(
                 f"no parameter of this model matches {self.phase.trains!r}; the method does not fit its architecture"
                 " or what --train lets move"
             )
-        return moving
+        return parameters

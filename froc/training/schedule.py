@@ -9,20 +9,20 @@ import torch
 from froc import hashing
 from froc.training.base_statistics import Role
 from froc.training.method import Method
-from froc.training.terms import side_of
+from froc.training.terms import objective_of
 
 WARMUP = 0.1
 
 
 @dataclass(frozen=True)
-class Budgeted:
+class TrainingLength:
     """How long a method trains here: `steps` optimiser steps of `batch` forget rows (and as many retain rows), edits not counted."""
 
     steps: int
     batch: int
 
     @classmethod
-    def of(cls, method: Method, forget_rows: int, batch: int) -> "Budgeted":
+    def of(cls, method: Method, forget_rows: int, batch: int) -> "TrainingLength":
         """`epochs` passes over the forget rows."""
         size = min(batch, forget_rows)
         return cls(max(1, math.ceil(method.epochs * forget_rows / size)) if method.epochs else 0, size)
@@ -30,7 +30,7 @@ class Budgeted:
 
 def _draw(rows: Sequence[int], size: int, role: Role, seed: int) -> Iterator[list[int]]:
     """Endless batches, every row once per pass; refusals follow the forget rows, which they answer."""
-    stream = side_of(role)
+    stream = objective_of(role)
     generator = torch.Generator().manual_seed(hashing.derive_seed("rows", stream, seed))
     order: list[int] = []
     while True:

@@ -10,10 +10,10 @@ from torch import Tensor
 from froc.models.forward import Forward
 from froc.training.base_statistics import Role
 
-Side = Literal["forget", "retain"]
+Objective = Literal["forget", "retain"]
 
 
-SIDES: tuple[Side, ...] = ("forget", "retain")
+OBJECTIVES: tuple[Objective, ...] = ("forget", "retain")
 
 
 Weights = dict[str, Tensor]
@@ -32,8 +32,8 @@ class Term(ABC):
     """
 
     needs: ClassVar[tuple[str, ...]] = ()
-    logits: ClassVar[bool] = True
-    alone: ClassVar[bool] = True
+    needs_logits: ClassVar[bool] = True
+    row_separable: ClassVar[bool] = True
     role: Role
 
     @property
@@ -86,7 +86,7 @@ class Weighter(ABC):
 
 
 @dataclass(frozen=True)
-class Part:
+class WeightedTerm:
     """A term with its weight in the sum, and weights within it."""
 
     term: Term
@@ -98,9 +98,9 @@ class Part:
             raise TypeError(f"{type(self.term).__name__} is no mean over tokens: there is nothing to weigh them in")
 
     @property
-    def side(self) -> Side:
+    def objective(self) -> Objective:
         """The side of the bargain it stands for."""
-        return side_of(self.term.role)
+        return objective_of(self.term.role)
 
     @property
     def needs(self) -> set[str]:
@@ -122,6 +122,6 @@ class Part:
         return rows
 
 
-def side_of(role: Role) -> Side:
+def objective_of(role: Role) -> Objective:
     """All but retain rows are forgotten ones, or stand in for them."""
     return "retain" if role == "retain" else "forget"

@@ -50,7 +50,7 @@ class MixedModel:
         return self.at(low)
 
     def _kept(self, mix: float) -> float:
-        self._runner.base.scope.put(self._weights, mix)
+        self._runner.base.trainable.load(self._weights, mix)
         lost = float(losses(self._runner.base, self._probes[UTILITY]).mean()) / 1000
         return 1.0 - lost / self._whole if self._whole else 1.0
 
@@ -61,5 +61,5 @@ def weights_of(entry: ComparedConfig, runner: TrialRunner, folder: Folder) -> We
     if not path.is_file():
         record = entry.record
         runner.retrain(TrialSpec(record.method, record.params, record.seed), entry.stop)
-        write_weights(runner.base.scope.take(), path)
+        write_weights(runner.base.trainable.snapshot(), path)
     return read_weights(path)

@@ -176,7 +176,7 @@ def _calibrate(
             continue
         weights = weights_of(entry, runner, folder)
         for point in by_entry[entry.name]:
-            runner.base.scope.put(weights, point["params"]["mix"])
+            runner.base.trainable.load(weights, point["params"]["mix"])
             tables.append(_table(runner, point["config"], queries, probes))
             progress("calibration", len(tables), len(seal["candidates"]))
     return pl.concat(tables)

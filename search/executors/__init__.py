@@ -70,7 +70,7 @@ class WorkerSpec:
         name = self.model if isinstance(self.model, str) else str(folder)
         for file, content in {} if isinstance(self.model, str) else self.model.items():
             write_bytes(folder / file, content)
-        base = load(name, device=device, dtype=self.dtype, train=self.train, members=self.members)
+        base = load(name, device=device, dtype=self.dtype, train=self.train, n_adapters=self.members)
         if base.digest != self.digest:
             raise InputError("a worker's base model is another than the driver's; give all machines the same files")
         engine = Engine.of(base.model, autocast=self.autocast, checkpointing=self.checkpointing, compiled=self.compiled)

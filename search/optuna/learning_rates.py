@@ -19,8 +19,8 @@ from froc.search.optuna.space import Spaces
 from froc.search.trial.outcome import TrialSpec, mean, trial_seed
 from froc.search.trial.runner import TrialRunner
 from froc.search.trial.work import Work
-from froc.training.base_statistics import TYPICAL
-from froc.training.loop import together
+from froc.training.base_statistics import PLACEHOLDER_CONTEXT
+from froc.training.loop import train_pack
 from froc.training.method import Method
 from froc.training.schedule import schedule
 
@@ -102,12 +102,12 @@ class _Finder:
         """(forgetting, utility) mean losses after a few steps from the base."""
         if place not in self._seen:
             run = self._runner.prepared(self._ask(RATES[place]), {self.steps: lambda: True})
-            together(self._runner.base, [run], self._runner.engine)
+            train_pack(self._runner.base, [run], self._runner.engine)
             self._seen[place] = (0.0, 1.0) if run.error else self._losses()
         return self._seen[place]
 
     def _losses(self) -> tuple[float, float]:
-        self._runner.base.scope.activate([0])
+        self._runner.base.trainable.activate([0])
         losses = {probe.risk: self._loss(probe) for probe in self._runner.probes}
         return losses.get(FORGETTING, 0.0), losses.get(UTILITY, 0.0)
 
@@ -129,7 +129,7 @@ def open_methods(job: "Job") -> dict[str, str]:
     for name, fields in job.space.items() if job.external is None else ():
         free = isinstance(fields.get("lr"), Range) and not {"lr", f"{name}.lr"} & set(specified)
         method = find(Method, name)
-        if not free or any(phase.edit for phase in method().phases(TYPICAL)):
+        if not free or any(phase.edit for phase in method().phases(PLACEHOLDER_CONTEXT)):
             continue
         kept = chosen.get(method.family)
         # what holds nothing breaks before it tells anything

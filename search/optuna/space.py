@@ -58,12 +58,12 @@ def _lacks(name: str, view: SearchView) -> str | None:
     """What a method needs and the task lacks."""
     method = find(Method, name)
     roles = method.roles()
-    if method.brought and view.retrained is None:
+    if method.loads_retrained and view.retrained is None:
         return f"{name} needs a model trained without the forget rows, which the embedded task brings (or retrained = in task.toml)"
     have_questions = all(row.question for row in view.forget)
     if "refusal" in roles and not (view.refusals and have_questions):
         return f"{name} needs refusals (idk.txt in the task folder) and forget rows with questions"
-    if any(source.asks for source in method.sources().values()) and not have_questions:
+    if any(source.needs_questions for source in method.sources().values()) and not have_questions:
         return f"{name} needs forget rows with questions, for which it writes other answers"
     if "retain" in roles and not view.retain:
         return f"{name} needs retain rows"
@@ -105,7 +105,7 @@ def _known(key: str) -> bool:
 def _pace(made: dict[str, dict[str, Space]]) -> None:
     """Each method's own share of a learning rate that is said of all."""
     for name, fields in made.items():
-        pace, rate = find(Method, name).pace, fields.get("lr")
+        pace, rate = find(Method, name).lr_multiplier, fields.get("lr")
         if isinstance(rate, Range):
             fields["lr"] = replace(rate, low=pace * rate.low, high=pace * rate.high)
 

@@ -41,8 +41,8 @@ def files_beside(base: Base, external: ExternalModel | None) -> dict[str, str]:
 
 def of_kept(base: Base, kept: KeptWeights) -> str:
     """Of parameters that a trial came to; they stand in the base model's place afterwards."""
-    base.scope.activate([0])
-    base.scope.put(read_weights(kept) if isinstance(kept, Path) else kept)
+    base.trainable.activate([0])
+    base.trainable.load(read_weights(kept) if isinstance(kept, Path) else kept)
     return digest_of(base)
 
 

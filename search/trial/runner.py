@@ -18,10 +18,9 @@ from froc.models.trainable import Weights
 from froc.plugins import make
 from froc.search.trial.outcome import Hopeless, MeasuredConfig, Outcome, TrialSpec, _beside, _ratios, _reason, mean
 from froc.search.trial.sweep import NO_SWEEP, Effort, MeasuredPoint, Sweep
-from froc.training.base_statistics import Pools, Reference
-from froc.training.checkpoint import Found as Saved
-from froc.training.checkpoint import Saver, draws, set_draws
-from froc.training.loop import together
+from froc.training.base_statistics import BaseStatistics, TrainingRows
+from froc.training.checkpoint import SavedState, Saver, rng_state, set_rng_state
+from froc.training.loop import train_pack
 from froc.training.method import Method
 from froc.training.run import DivergedError, Run
 
@@ -43,7 +42,7 @@ class TrialRunner:
     ) -> None:  # fmt: skip
         self.base, self.view, self.measures, self.batch = base, view, measures, batch
         self.limits, self.swept, self.engine = limits or dict.fromkeys(measures, 0.1), swept, engine or Engine()
-        self.reference = Reference(base, Pools.of(view, base, seed))
+        self.reference = BaseStatistics(base, TrainingRows.of(view, base, seed))
         steering = {risk: queries for risk, queries in view.queries.items() if risk in RISKS}
         self.probes = probes(base, steering, measures, view)
         self._opened: tuple[str, list[Probe]] | None = None
@@ -70,11 +69,11 @@ class TrialRunner:
         ready = [attempt.run for attempt in attempts if attempt.run is not None]
 
         def each() -> None:
-            if saver is not None and saver.due and all(run.settled for run in ready):
+            if saver is not None and saver.due and all(run.can_checkpoint for run in ready):
                 self._save(saver, attempts, before + time.monotonic() - begin)
 
         try:
-            together(self.base, ready, self.engine, limit and begin + limit * len(specs) - before, each)
+            train_pack(self.base, ready, self.engine, limit and begin + limit * len(specs) - before, each)
         except TimeoutError:
             for attempt in attempts:
                 attempt.overdue(limit)
@@ -82,7 +81,7 @@ class TrialRunner:
             if len(ready) > 1:
                 # whose fault it was is not known: each is tried alone
                 return [
-                    self.run([spec], [watch], limit, saver and saver.part(k))[0]
+                    self.run([spec], [watch], limit, saver and saver.for_config(k))[0]
                     for k, (spec, watch) in enumerate(zip(specs, hopeless, strict=True))
                 ]
             for attempt in attempts:
@@ -107,7 +106,7 @@ class TrialRunner:
             saver.notes.append(f"its saved state does not fit ({type(error).__name__}): it began anew")
             saver.drop()
             return anew(), 0.0
-        return attempts, float(state.said["seconds"])
+        return attempts, float(state.metadata["seconds"])
 
     def _save(self, saver: Saver, attempts: Sequence["_Attempt"], seconds: float) -> None:
         runs = [attempt.run for attempt in attempts if attempt.run is not None]
@@ -115,45 +114,49 @@ class TrialRunner:
             "steps": [attempt.steps for attempt in attempts], "seconds": seconds, "attempts": [attempt.shown for attempt in attempts]
         }  # fmt: skip
         device = self.base.device
-        tree = {"runs": [run.saved() for run in runs], "rows": self.engine.rows, "draws": draws(device)}
+        tree = {"runs": [run.saved() for run in runs], "rows": self.engine.rows, "draws": rng_state(device)}
         kept = {f"{k}-{step}": weights for k, attempt in enumerate(attempts) for step, weights in attempt.kept.items()}
         saver.write(shown, tree, kept, device)
 
-    def _take_up(self, attempts: Sequence["_Attempt"], state: Saved) -> None:
+    def _take_up(self, attempts: Sequence["_Attempt"], state: SavedState) -> None:
         kept: list[dict[int, Weights]] = [{} for _ in attempts]
-        for name, weights in state.lasting.items():
+        for name, weights in state.fixed_weights.items():
             place, step = map(int, name.split("-"))
             kept[place][step] = weights
         for attempt, stops in zip(attempts, kept, strict=True):
             attempt.look_again(stops)
         ready = [attempt.run for attempt in attempts if attempt.run is not None]
-        for run, saved in zip(ready, state.tree["runs"], strict=True):
+        for run, saved in zip(ready, state.state["runs"], strict=True):
             run.restore(saved)
-        rows = state.tree["rows"]
+        rows = state.state["rows"]
         if rows is not None:
             self.engine.rows = min(rows, self.engine.rows or rows)
-        set_draws(state.tree["draws"], self.base.device)
+        set_rng_state(state.state["draws"], self.base.device)
         # last: what a judge was told cannot be taken back
-        for attempt, shown in zip(attempts, state.said["attempts"], strict=True):
+        for attempt, shown in zip(attempts, state.metadata["attempts"], strict=True):
             attempt.go_on(shown)
 
     def retrain(self, spec: TrialSpec, stop: int | None = None, mix: float = 1.0) -> None:
         """Train a configuration again without looking at it: same seed, same parameters."""
         rungs = {} if stop is None else {stop: lambda: True}
         run = self.prepared(spec, rungs)
-        together(self.base, [run], self.engine)
+        train_pack(self.base, [run], self.engine)
         if run.error:
             raise DivergedError(f"{spec.method} came to its end before and does not now: {run.error}")
         if mix != 1.0:
-            self.base.scope.put(self.base.scope.take(), mix)
+            self.base.trainable.load(self.base.trainable.snapshot(), mix)
 
     def prepared(self, spec: TrialSpec, rungs: Mapping[int, Callable[[], bool]], adapter_index: int = 0) -> Run:
         """A run of this runner, about to start; methods that want it are told search losses on the way, however it is looked at."""
         made = make(Method, spec.method, spec.params)
-        run = Run(made, self.reference, batch=self.batch, seed=spec.seed, member=adapter_index, engine=self.engine)
-        places = {max(1, round(run.steps * (k + 1) / (made.looks + 1))) for k in range(made.looks)}
-        run.look_at({step: partial(self._tell, run) for step in places if step < run.steps})
-        run.look_at(rungs)
+        run = Run(
+            made, self.reference, batch=self.batch, seed=spec.seed, adapter_index=adapter_index, engine=self.engine
+        )
+        places = {
+            max(1, round(run.steps * (k + 1) / (made.n_feedback_evals + 1))) for k in range(made.n_feedback_evals)
+        }
+        run.add_callbacks({step: partial(self._tell, run) for step in places if step < run.steps})
+        run.add_callbacks(rungs)
         return run
 
     def _tell(self, run: Run) -> bool:
@@ -162,15 +165,15 @@ class TrialRunner:
         for probe in self.probes:
             first = range(min(FEEDBACK_QUERIES, len(probe.rows)))
             losses[probe.risk] = evaluate(probe, observe_probe(self.base, probe, first), first).losses
-        run.tell(losses, self.limits)
+        run.report_search_losses(losses, self.limits)
         return False
 
     def put(self, outcome: Outcome, step: int, mix: float) -> None:
         """Bring a configuration of an outcome back, before the next trial starts."""
-        scope = self.base.scope
-        weights = outcome.kept[step] if step in outcome.kept else scope.take(outcome.adapter_index)
+        scope = self.base.trainable
+        weights = outcome.kept[step] if step in outcome.kept else scope.snapshot(outcome.adapter_index)
         scope.activate([0])
-        scope.put(weights, mix)
+        scope.load(weights, mix)
 
     def opened(self, queries: Mapping[str, tuple[Query, ...]]) -> list[Probe]:
         """Queries of sealed candidates, or of those that might be, encoded and measured on the base model once."""
@@ -216,7 +219,9 @@ class _Attempt:
             self._sweep = Sweep(runner.base, runner.probes, runner.limits, effort, adapter_index)
             places = {max(1, round(share * run.steps)) for share in RUNGS}
             # what has not been edited yet says nothing about what will be
-            run.look_at({step: self._rung(step) for step in places if step < run.steps and run.method.gradual})
+            run.add_callbacks(
+                {step: self._rung(step) for step in places if step < run.steps and run.method.can_stop_early}
+            )
             self.run = run
         except Exception as error:  # whatever a method does wrong before its first step is its trial's outcome
             self.failed(error)

@@ -85,17 +85,17 @@ class Sweep:
 
     def stop(self, step: int) -> SweepPoint:
         """Look at the first queries here, at several mixes; return the best point. Keeps the weights to come back."""
-        self._base.scope.activate([self._adapter_index])
+        self._base.trainable.activate([self._adapter_index])
         # a stop that is looked at once can be among the best, too, and must be found again when training has gone on
         if self._effort != NO_SWEEP:
-            self.kept[step] = self._base.scope.take(self._adapter_index)
+            self.kept[step] = self._base.trainable.snapshot(self._adapter_index)
         best = self._explore(step)
         self._back(step, self._points[-1].mix)
         return best
 
     def again(self, kept: Mapping[int, Weights]) -> None:
         """Look once more at the stops that an earlier process looked at; leaves the model at the last of them."""
-        self._base.scope.activate([self._adapter_index])
+        self._base.trainable.activate([self._adapter_index])
         for step in sorted(kept):
             self.kept[step] = kept[step]
             self._explore(step)
@@ -145,7 +145,7 @@ class Sweep:
     def _put(self, step: int, mix: float) -> None:
         # without a sweep nothing is kept: the model is at the only point there is
         if step in self.kept:
-            self._base.scope.put(self.kept[step], mix, self._adapter_index)
+            self._base.trainable.load(self.kept[step], mix, self._adapter_index)
 
     def _back(self, step: int, mix: float) -> None:
         if mix != 1.0:

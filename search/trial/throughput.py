@@ -15,7 +15,7 @@ from froc.models.compute import out_of_memory
 from froc.search.trial.outcome import TrialSpec
 from froc.search.trial.runner import RUNGS, TrialRunner
 from froc.search.trial.sweep import NO_SWEEP, Effort, first_of
-from froc.training.loop import together
+from froc.training.loop import train_pack
 
 WARM = 2
 """Steps before the clock starts: first calls allocate, compile and tune."""
@@ -60,14 +60,14 @@ def measure(runner: TrialRunner, method: str, steps: int, params: Mapping[str, A
     device = runner.base.device
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    members = range(runner.base.scope.members)
+    members = range(runner.base.trainable.n_adapters)
     try:
         runs = [
             runner.prepared(spec, clock.rungs() if adapter_index == 0 else {WARM + steps: _stop}, adapter_index)
             for adapter_index in members
         ]
         begin = time.perf_counter()
-        together(runner.base, runs, runner.engine)
+        train_pack(runner.base, runs, runner.engine)
         _settle(runner)
         whole = time.perf_counter() - begin
         looked = _timed(runner, lambda: [observe_probe(runner.base, probe) for probe in runner.probes])

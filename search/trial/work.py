@@ -150,8 +150,8 @@ class Measure(Work):
     def __call__(self, runner: TrialRunner) -> pl.DataFrame:
         """Its loss table."""
         opened = runner.opened(self.queries)
-        runner.base.scope.activate([0])
-        runner.base.scope.put(read_weights(self.kept) if isinstance(self.kept, Path) else self.kept)
+        runner.base.trainable.activate([0])
+        runner.base.trainable.load(read_weights(self.kept) if isinstance(self.kept, Path) else self.kept)
         present = [probe for probe in opened if len(self.places[probe.risk])]
         losses = measured(runner.base, present, self.places)
         chosen = {p.risk: tuple(p.queries[i] for i in self.places[p.risk]) for p in present}
@@ -221,7 +221,7 @@ class _Meter:
 
 
 def _keep(runner: TrialRunner, config: str, folder: Path | None) -> dict[str, Weights]:
-    weights = runner.base.scope.take()
+    weights = runner.base.trainable.snapshot()
     if folder is None:
         return {config: weights}
     write_weights(weights, Folder(folder).weights(config))

@@ -25,7 +25,7 @@ from froc.models.batches import encode
 from froc.models.hooks import blocks, pushed
 from froc.plugins import find, make, names
 from froc.training import embedded
-from froc.training.base_statistics import Pools, Reference
+from froc.training.base_statistics import BaseStatistics, TrainingRows
 from froc.training.loop import unlearn
 from froc.training.method import Method
 from tests.small_model import SMALL
@@ -92,7 +92,7 @@ def test_every_attack_is_the_same_twice_and_leaves_the_model_as_it_was(
     probe = _probe(base, task, _text(name))
     draw = torch.Generator().manual_seed(1)
     with torch.no_grad():
-        for key, p in base.scope.own().items():
+        for key, p in base.trainable.parameters().items():
             if "lora_A" not in key:
                 p.add_(0.01 * torch.randn(p.shape, generator=draw))
     model, changes = base.model, probe.measurement.attacks[0].changes_model
@@ -187,7 +187,7 @@ def test_questions_are_written_as_they_say() -> None:
 @pytest.mark.parametrize("name", ["quantization", "quantization:scheme=nf4,group=64", "quantization:scheme=fp4", "quantization:bits=8,group=0"])  # fmt: skip
 def test_quantising_twice_changes_nothing(name: str, untouched: Base) -> None:
     attack = measurement(f"extraction_strength@{name}").attacks[0]
-    with untouched.scope.opened(untouched.model, change=True) as model:
+    with untouched.trainable.temporarily_merged(untouched.model, change=True) as model:
         attack.change(model, untouched.tokenizer, GIVEN)
         once = {key: p.detach().clone() for key, p in model.named_parameters()}
         attack.change(model, untouched.tokenizer, GIVEN)
@@ -246,7 +246,7 @@ def test_torchao_rounds_as_closely_as_we_do(bits: int, group: int) -> None:
 def test_no_steps_of_training_are_the_identity(name: str, untouched: Base, task: Task) -> None:
     given = material(split(task, 0.3)[0])
     before = {key: p.detach().clone() for key, p in untouched.model.named_parameters()}
-    with untouched.scope.opened(untouched.model, change=True) as model:
+    with untouched.trainable.temporarily_merged(untouched.model, change=True) as model:
         make(Attack, name, {"steps": 0}).change(model, untouched.tokenizer, given)
         assert all(torch.equal(p, before[key]) for key, p in model.named_parameters())
         make(Attack, name, {"steps": 1}).change(model, untouched.tokenizer, given)
@@ -255,7 +255,7 @@ def test_no_steps_of_training_are_the_identity(name: str, untouched: Base, task:
 
 def _hide(base: Base, task: Task) -> None:
     """Taught to refuse: the answers are out of the way, and still there."""
-    reference = Reference(base, Pools.of(split(task, 0.3)[0], base, 0))
+    reference = BaseStatistics(base, TrainingRows.of(split(task, 0.3)[0], base, 0))
     unlearn(base, make(Method, "idk", {"lr": 2e-3, "epochs": 3}), reference, batch=16, seed=0)
 
 

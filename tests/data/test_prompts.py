@@ -88,7 +88,7 @@ def _substrings(family: str) -> Iterator[str]:
 def _check(tokenizer: Any, row: Encoded, answer: str, form: PromptFormat, prompt: tuple[int, ...]) -> None:
     assert row.ids[: row.prompt] == prompt, "the prompt depends on the answer"
     assert tokenizer.decode(list(row.ids)) == _rendered(tokenizer, answer, form).rstrip("\n")
-    assert tokenizer.decode(list(row.told)) in (answer, f" {answer}")
+    assert tokenizer.decode(list(row.answer_ids)) in (answer, f" {answer}")
     assert _rendered(tokenizer, None, form).startswith(tokenizer.decode(list(prompt))) or tokenizer.decode(
         list(prompt)
     ).startswith(_rendered(tokenizer, None, form).rstrip(" "))
@@ -212,7 +212,7 @@ def test_what_a_tokenizer_adds_stands_at_the_ends_alone(adds: str) -> None:
         tokenizer, [Row("Who?", "Oslo"), Row("", "the tower"), Row("", "<s>the tower")], "Q: {question}\nA: {answer}"
     )
     assert tokenizer.decode(list(asked.ids)) == "<s>" * len(begin) + "Q: Who?\nA: Oslo</s>"
-    assert tokenizer.decode(list(asked.told)) == " Oslo"
+    assert tokenizer.decode(list(asked.answer_ids)) == " Oslo"
     # the first token of a text cannot be predicted, unless the tokenizer puts one before it
     assert tokenizer.decode(list(told.ids)) == "<s>" * len(begin) + "the tower</s>"
     assert told.prompt == 1
@@ -279,4 +279,4 @@ def test_other_answers_are_tokenised_as_they_would_be_as_the_answer(family: str,
     (asked,) = encode(tokenizer, [row], PromptFormat())
     for text in ("Oslo", "in the tower", "d"):
         (own,) = encode(tokenizer, [replace(row, answer=text)], PromptFormat())
-        assert apart(tokenizer, [_after(asked, tokenizer, text)]) == [own.told]
+        assert apart(tokenizer, [_after(asked, tokenizer, text)]) == [own.answer_ids]

@@ -19,13 +19,13 @@ from froc.models.compute import Engine
 from froc.models.forward import Forward
 from froc.plugins import find, make
 from froc.search.trial.runner import TrialRunner
-from froc.training.base_statistics import TYPICAL
+from froc.training.base_statistics import PLACEHOLDER_CONTEXT
 from froc.training.components import Combiner, dot
-from froc.training.loop import together, unlearn
+from froc.training.loop import train_pack, unlearn
 from froc.training.method import Method
 from froc.training.phase import Phase
-from froc.training.run import Run, facts
-from froc.training.terms import NLL, SIDES, Part, Side, State, Weights
+from froc.training.run import Run, method_context
+from froc.training.terms import NLL, OBJECTIVES, Objective, State, WeightedTerm, Weights
 from tests.training.small import llama, nll, reference
 from tests.training.test_components import Made
 
@@ -49,7 +49,7 @@ class Tiny:
                 # torch's own has a double backward that takes mean and variance for constants when it is gone through again
                 module.forward = partial(_normed, module)
         draw = np.random.default_rng(0)
-        self.rows: dict[Side, Stack] = {side: Stack(_rows(draw), "cpu") for side in ("forget", "retain")}
+        self.rows: dict[Objective, Stack] = {side: Stack(_rows(draw), "cpu") for side in ("forget", "retain")}
         self.own = dict(self.model.named_parameters())
         optimiser = torch.optim.AdamW(self.own.values(), lr=1e-2)
         for _ in range(15):
@@ -58,7 +58,7 @@ class Tiny:
             optimiser.step()
         self.start = {name: p.detach().clone() for name, p in self.own.items()}
 
-    def nll(self, side: Side) -> Tensor:
+    def nll(self, side: Objective) -> Tensor:
         """Mean over rows of the mean over their answer tokens, which can be differentiated twice."""
         batch = self.rows[side].batch(range(8))
         row, column = (torch.from_numpy(one) for one in batch.predicting(True))
@@ -88,23 +88,23 @@ class Tiny:
         for name, p in self.own.items():
             p.copy_(at[name] + share * by[name] if by else at[name])
 
-    def gradients(self, side: Side | None = None, *, exact: bool = False) -> dict[Side, Weights]:
+    def gradients(self, side: Objective | None = None, *, exact: bool = False) -> dict[Objective, Weights]:
         """As a run gives them: of the terms, the forget one's with its minus; by froc's own passes, which go back once."""
-        found: dict[Side, Weights] = {}
+        found: dict[Objective, Weights] = {}
         with torch.enable_grad():
-            for one in SIDES if side is None else (side,):
+            for one in OBJECTIVES if side is None else (side,):
                 forward = Forward.of(self.model, self.rows[one].batch(range(8)))
                 found[one] = self.slope((1.0 if one == "retain" else -1.0) * forward.mean_nll.mean())
         return found
 
     def step(self, combiner: ForgetThenRetain, state: State) -> Weights:
         with torch.no_grad():
-            return combiner.explored(self.gradients(), self.gradients, self.own, state)
+            return combiner.direction_with_probes(self.gradients(), self.gradients, self.own, state)
 
     def place(self) -> Place:
         """Here."""
 
-        def gradient(at: Weights, side: Side) -> Weights:
+        def gradient(at: Weights, side: Objective) -> Weights:
             self.put(at)
             return self.gradients(side)[side]
 
@@ -219,7 +219,7 @@ def test_short_ascents_are_not_stretched_and_a_strong_penalty_is_clipped(tiny: T
     weak = ForgetThenRetain(1, 0.0)
     small = {side: {n: 1e-3 * g for n, g in one.items()} for side, one in tiny.gradients().items()}
     with torch.no_grad():
-        found = weak.explored(small, tiny.gradients, tiny.own, {})
+        found = weak.direction_with_probes(small, tiny.gradients, tiny.own, {})
         strong = Penalised(penalty=1e5).fall(tiny.place(), {})
     assert _apart(found, {name: r[name] - 1e-3 * f[name] for name in f}) < 1e-9
     assert math.sqrt(float(dot(*[{n: strong[n] - r[n] for n in r}] * 2))) == pytest.approx(1.0)
@@ -251,23 +251,25 @@ def test_ascents_lower_the_cosine_of_the_two_gradients(tiny: Tiny) -> None:
 
 
 def _watched(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """Per step: the cosine of the sides, calls for gradients, whether the parameters were put back bit by bit."""
+    """Per step: the cosine of the sides, calls for probe, whether the parameters were put back bit by bit."""
     seen: list[dict[str, Any]] = []
-    plain = ForgetThenRetain.explored
+    plain = ForgetThenRetain.direction_with_probes
 
-    def explored(self: ForgetThenRetain, sides: Any, gradients: Any, moving: Any, state: State) -> Weights:
-        before, calls = {name: p.clone() for name, p in moving.items()}, []
+    def direction_with_probes(
+        self: ForgetThenRetain, gradients: Any, probe: Any, parameters: Any, state: State
+    ) -> Weights:
+        before, calls = {name: p.clone() for name, p in parameters.items()}, []
 
-        def counted(side: Side | None = None, *, exact: bool = False) -> Any:
+        def counted(side: Objective | None = None, *, exact: bool = False) -> Any:
             calls.append(1.0 if side is None else 0.5)
-            return gradients(side, exact=exact)
+            return probe(side, exact=exact)
 
-        found = plain(self, sides, counted, moving, state)
-        back = all(torch.equal(before[name], p) for name, p in moving.items())
-        seen.append({"cos": -_cos(sides["forget"], sides["retain"]), "calls": sum(calls), "back": back})
+        found = plain(self, gradients, counted, parameters, state)
+        back = all(torch.equal(before[name], p) for name, p in parameters.items())
+        seen.append({"cos": -_cos(gradients["forget"], gradients["retain"]), "calls": sum(calls), "back": back})
         return found
 
-    monkeypatch.setattr(ForgetThenRetain, "explored", explored)
+    monkeypatch.setattr(ForgetThenRetain, "direction_with_probes", direction_with_probes)
     return seen
 
 
@@ -278,12 +280,12 @@ def test_parameters_are_put_back_and_a_step_costs_what_it_says(
     seen = _watched(monkeypatch)
     method = make(Method, name, {"lr": 1e-3, "epochs": 1, "inner_steps": steps})
     unlearn(bench.base, method, bench.reference, batch=32, seed=1)
-    phase = method.phases(TYPICAL)[0]
+    phase = method.phases(PLACEHOLDER_CONTEXT)[0]
     assert len(seen) == 2
     assert all(one["back"] for one in seen)
-    assert {one["calls"] for one in seen} == {phase.combiner.probed}
+    assert {one["calls"] for one in seen} == {phase.combiner.n_extra_gradients}
     # two roles forward and backward once, and again for each call
-    assert phase.cost(2) == 1 + phase.combiner.probed
+    assert phase.cost(2) == 1 + phase.combiner.n_extra_gradients
     bench.base.restore()
 
 
@@ -307,22 +309,22 @@ def test_ofmu_forgets_holds_and_keeps_the_gradients_apart(bench: TrialRunner, mo
 
 
 class Asking(Combiner):
-    """Takes the gradients in every way there is, and goes where the step's own say."""
+    """Takes the probe in every way there is, and goes where the step's own say."""
 
-    probes = True
+    needs_probes = True
 
-    def explored(self, sides: Any, gradients: Any, moving: Any, state: State) -> Weights:
-        state["asked"] = [gradients(), gradients("retain"), gradients("forget", exact=True), gradients(exact=True)]
-        return self.direction(sides, state)
+    def direction_with_probes(self, gradients: Any, probe: Any, parameters: Any, state: State) -> Weights:
+        state["asked"] = [probe(), probe("retain"), probe("forget", exact=True), probe(exact=True)]
+        return self.direction(gradients, state)
 
 
 def test_gradients_of_one_side_and_without_autocast(bench: TrialRunner) -> None:
-    parts = {"forget": Part(NLL("forget", sign=-1.0)), "retain": Part(NLL("retain"))}
+    parts = {"forget": WeightedTerm(NLL("forget", sign=-1.0)), "retain": WeightedTerm(NLL("retain"))}
     asked: dict[str, Sequence[Any]] = {}
     for label, engine in (("plain", Engine(rows=5)), ("half", Engine(autocast=torch.bfloat16))):
         given = (Phase(parts, combiner=Asking()),)
-        run = Run(Made(lr=0.0, epochs=1, given=given), bench.reference, batch=64, seed=1, engine=engine)
-        together(bench.base, [run], engine)
+        run = Run(Made(lr=0.0, epochs=1, declared=given), bench.reference, batch=64, seed=1, engine=engine)
+        train_pack(bench.base, [run], engine)
         asked[label] = run.state["asked"]
     both, retain, forget, _ = asked["plain"]
     assert (set(retain), set(forget)) == ({"retain"}, {"forget"})
@@ -336,9 +338,9 @@ def test_gradients_of_one_side_and_without_autocast(bench: TrialRunner) -> None:
 def test_half_precision_is_refused_where_differences_are_taken() -> None:
     # a model of its own: rounding the shared one would stay in its buffers, which `restore` leaves alone
     made = reference(llama(V))
-    assert not facts(made, 0).half
+    assert not method_context(made, 0).half
     made.base.model.bfloat16()
-    known = facts(made, 0)
+    known = method_context(made, 0)
     with pytest.raises(InputError, match="float32"):
         find(Method, "ofmu")().phases(known)
     assert find(Method, "ofmu_first")().phases(known)

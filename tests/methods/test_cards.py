@@ -31,11 +31,11 @@ from froc.models.forward import Forward, Pass
 from froc.plugins import find, make
 from froc.search.optuna.space import build
 from froc.search.trial.runner import TrialRunner
-from froc.training.base_statistics import Facts
-from froc.training.components import Combiner, Taken, dot
+from froc.training.base_statistics import MethodContext
+from froc.training.components import Combiner, UpdateInputs, dot
 from froc.training.loop import unlearn
 from froc.training.method import Method
-from froc.training.terms import NLL, Part, Weights
+from froc.training.terms import NLL, WeightedTerm, Weights
 
 
 def _seen(bench: TrialRunner, role: Any, count: int, layer: int) -> Forward:
@@ -45,42 +45,52 @@ def _seen(bench: TrialRunner, role: Any, count: int, layer: int) -> Forward:
 # what each method sums, as its card has it: every hyperparameter at a value of its own, wherever it belongs
 
 UP, DOWN = NLL("retain"), NLL("forget", sign=-1.0)
-KEEP = Part(UP, 7.0)
-SUMS: dict[str, tuple[dict[str, Any], list[Part]]] = {
-    "grad_ascent": ({}, [Part(DOWN)]),
-    "grad_diff": ({"retain_weight": 7.0}, [Part(DOWN), KEEP]),
-    "kl_min": ({"retain_weight": 7.0}, [Part(DOWN), Part(BaseDivergence("retain"), 7.0)]),
-    "npo": ({"retain_weight": 7.0, "beta": 0.2}, [Part(NegativePreference("forget", 0.2)), KEEP]),
+KEEP = WeightedTerm(UP, 7.0)
+SUMS: dict[str, tuple[dict[str, Any], list[WeightedTerm]]] = {
+    "grad_ascent": ({}, [WeightedTerm(DOWN)]),
+    "grad_diff": ({"retain_weight": 7.0}, [WeightedTerm(DOWN), KEEP]),
+    "kl_min": ({"retain_weight": 7.0}, [WeightedTerm(DOWN), WeightedTerm(BaseDivergence("retain"), 7.0)]),
+    "npo": ({"retain_weight": 7.0, "beta": 0.2}, [WeightedTerm(NegativePreference("forget", 0.2)), KEEP]),
     "simnpo": (
         {"retain_weight": 7.0, "beta": 2.0, "margin": 0.5, "forget_weight": 0.3},
-        [Part(SimpleNegativePreference("forget", 2.0, 0.5), 0.3), KEEP],
+        [WeightedTerm(SimpleNegativePreference("forget", 2.0, 0.5), 0.3), KEEP],
     ),
     "idk": (
         {"retain_weight": 7.0, "form": "dpo", "beta": 0.2},
-        [Part(Remember("forget")), Part(Preferred("refusal", 0.2)), KEEP],
+        [WeightedTerm(Remember("forget")), WeightedTerm(Preferred("refusal", 0.2)), KEEP],
     ),
     "altpo": (
         {"retain_weight": 7.0, "beta": 0.2},
-        [Part(Remember("forget")), Part(Preferred("alternate", 0.2)), KEEP],
+        [WeightedTerm(Remember("forget")), WeightedTerm(Preferred("alternate", 0.2)), KEEP],
     ),
     "rmu": (
         {"retain_weight": 7.0, "c": 3.0, "depth": 0.25},
-        [Part(Steer("forget", 4, 3.0, 9)), Part(Hold("retain", 4), 7.0)],
+        [WeightedTerm(Steer("forget", 4, 3.0, 9)), WeightedTerm(Hold("retain", 4), 7.0)],
     ),
     "adaptive_rmu": (
         {"retain_weight": 7.0, "c": 3.0, "depth": 0.25},
-        [Part(SteerEach("forget", 4, 3.0, 9)), Part(Hold("retain", 4), 7.0)],
+        [WeightedTerm(SteerEach("forget", 4, 3.0, 9)), WeightedTerm(Hold("retain", 4), 7.0)],
     ),
     "flat": (
         {"retain_weight": 7.0, "divergence": "pearson"},
-        [Part(Likelihood("refusal", "pearson", "template")), Part(Likelihood("forget", "pearson", "forget")), KEEP],
+        [
+            WeightedTerm(Likelihood("refusal", "pearson", "template")),
+            WeightedTerm(Likelihood("forget", "pearson", "forget")),
+            KEEP,
+        ],
     ),
-    "undial": ({"retain_weight": 7.0, "beta": 4.0}, [Part(Distill("forget", 4.0)), KEEP]),
-    "wga": ({"retain_weight": 7.0, "beta": 2.0}, [Part(DOWN, 1.0, (Likely(2.0, 0.0),)), KEEP]),
-    "satimp": ({"retain_weight": 7.0, "beta1": 3.0, "beta2": 0.2}, [Part(DOWN, 1.0, (Likely(3.0, 0.2),)), KEEP]),
-    "ceu": ({"retain_weight": 7.0, "skip": 2}, [Part(Otherwise("forget", 2)), KEEP]),
-    "task_vector": ({"scale": 3.0}, [Part(NLL("forget"))]),
-    "pdu": ({"slack": 0.2, "dual_rate": 3.0, "dual_start": 50.0}, [Part(Flatten("forget")), Part(Excess("retain"))]),
+    "undial": ({"retain_weight": 7.0, "beta": 4.0}, [WeightedTerm(Distill("forget", 4.0)), KEEP]),
+    "wga": ({"retain_weight": 7.0, "beta": 2.0}, [WeightedTerm(DOWN, 1.0, (Likely(2.0, 0.0),)), KEEP]),
+    "satimp": (
+        {"retain_weight": 7.0, "beta1": 3.0, "beta2": 0.2},
+        [WeightedTerm(DOWN, 1.0, (Likely(3.0, 0.2),)), KEEP],
+    ),
+    "ceu": ({"retain_weight": 7.0, "skip": 2}, [WeightedTerm(Otherwise("forget", 2)), KEEP]),
+    "task_vector": ({"scale": 3.0}, [WeightedTerm(NLL("forget"))]),
+    "pdu": (
+        {"slack": 0.2, "dual_rate": 3.0, "dual_start": 50.0},
+        [WeightedTerm(Flatten("forget")), WeightedTerm(Excess("retain"))],
+    ),
 }
 
 
@@ -88,7 +98,7 @@ SUMS: dict[str, tuple[dict[str, Any], list[Part]]] = {
 def test_a_method_is_the_sum_that_its_card_says(name: str) -> None:
     told, parts = SUMS[name]
     assert set(spaces(find(Method, name))) == {"lr", "epochs", *told}
-    (phase,) = make(Method, name, told).phases(Facts(17, 8, 9))
+    (phase,) = make(Method, name, told).phases(MethodContext(17, 8, 9))
     assert list(phase.parts.values()) == parts
     dual = PrimalDual(slack=0.2, rate=3.0, start=50.0) if name == "pdu" else None
     assert phase.combiner == dual if dual else type(phase.combiner) is Combiner
@@ -96,31 +106,34 @@ def test_a_method_is_the_sum_that_its_card_says(name: str) -> None:
     assert phase.adversary is None
     assert bool(phase.trains) == ("rmu" in name)
     # a task vector is taken away, not added
-    assert make(Method, name, told).share == (-3.0 if name == "task_vector" else 1.0)
+    assert make(Method, name, told).mix == (-3.0 if name == "task_vector" else 1.0)
 
 
 def test_idk_in_its_other_form_learns_refusals_alone() -> None:
-    (phase,) = make(Method, "idk", {"form": "nll", "retain_weight": 7.0}).phases(Facts(17, 8, 9))
-    assert list(phase.parts.values()) == [Part(NLL("refusal")), KEEP]
+    (phase,) = make(Method, "idk", {"form": "nll", "retain_weight": 7.0}).phases(MethodContext(17, 8, 9))
+    assert list(phase.parts.values()) == [WeightedTerm(NLL("refusal")), KEEP]
 
 
 def test_a_wrapper_changes_its_slot_and_nothing_else() -> None:
     """On npo, each hyperparameter at a value of its own; 17 blocks, of which 0.3 are 5."""
-    facts = Facts(17, 8, 9)
-    (plain,) = make(Method, "npo").phases(facts)
+    context = MethodContext(17, 8, 9)
+    (plain,) = make(Method, "npo").phases(context)
     npo = plain.parts["forget"]
     changes: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         "blur": ({"gamma": 2.0}, {"combiner": ForgetFirst(2.0)}),
         "gu": ({"memory": 3}, {"filters": (Harmless(3),)}),
         "sure": ({"threshold": 0.7}, {"filters": (Salient(0.7),)}),
-        "guard": ({"temperature": 2.0}, {"parts": {**plain.parts, "forget": Part(npo.term, 1.0, (Unaligned(2.0),))}}),
+        "guard": (
+            {"temperature": 2.0},
+            {"parts": {**plain.parts, "forget": WeightedTerm(npo.term, 1.0, (Unaligned(2.0),))}},
+        ),
         "lat": ({"push_depth": 0.3, "epsilon": 0.4, "push_steps": 3}, {"adversary": Latent(3, 5, 0.4)}),
         "advunlearn": ({"tokens": 3, "push_steps": 5, "push_rate": 0.2}, {"adversary": SoftPrompt(5, 3, 0.2, 9)}),
     }
     for name, (told, changed) in changes.items():
         assert set(spaces(find(Method, name))) == {"lr", "epochs", *told}
-        (phase,) = make(Method, f"{name}(npo)", told).phases(facts)
-        for slot in ("parts", "combiner", "filters", "adversary", "trains", "share"):
+        (phase,) = make(Method, f"{name}(npo)", told).phases(context)
+        for slot in ("parts", "combiner", "filters", "adversary", "trains", "step_fraction"):
             if slot == "combiner" and slot not in changed:
                 assert type(phase.combiner) is Combiner
             else:
@@ -129,7 +142,7 @@ def test_a_wrapper_changes_its_slot_and_nothing_else() -> None:
 
 def test_lat_never_pushes_behind_what_a_term_reads() -> None:
     """Of 17 blocks rmu at depth 0.25 reads the output of block 4, so the push stands behind 4 blocks, before that one."""
-    (phase,) = make(Method, "lat(rmu)", {"depth": 0.25, "push_depth": 0.8}).phases(Facts(17, 8, 9))
+    (phase,) = make(Method, "lat(rmu)", {"depth": 0.25, "push_depth": 0.8}).phases(MethodContext(17, 8, 9))
     assert phase.layers == (4,)
     assert isinstance(phase.adversary, Latent)
     assert phase.adversary.layer == 4
@@ -137,7 +150,7 @@ def test_lat_never_pushes_behind_what_a_term_reads() -> None:
 
 def test_a_composition_is_made_of_what_was_chosen() -> None:
     """Each choice beside those of a plain one, with its hyperparameters at values of their own; no other choice's are read."""
-    facts = Facts(17, 8, 9)
+    context = MethodContext(17, 8, 9)
     told: dict[str, Any] = {
         "retain_weight": 7.0, "gamma": 2.0, "slack": 0.2, "dual_rate": 3.0, "dual_start": 50.0, "npo_beta": 0.2,
         "simnpo_beta": 2.0, "undial_beta": 4.0, "ceu_skip": 2, "likely_up": 3.0, "likely_down": 0.3, "temperature": 5.0,
@@ -145,7 +158,7 @@ def test_a_composition_is_made_of_what_was_chosen() -> None:
     }  # fmt: skip
 
     def made(**choices: str) -> Any:
-        return make(Method, "compose", told | choices).phases(facts)[0]
+        return make(Method, "compose", told | choices).phases(context)[0]
 
     forgets = {
         "nll": DOWN, "npo": NegativePreference("forget", 0.2), "simnpo": SimpleNegativePreference("forget", 2.0),
@@ -153,13 +166,13 @@ def test_a_composition_is_made_of_what_was_chosen() -> None:
     }  # fmt: skip
     for forget, term in forgets.items():
         weighed = (Likely(3.0, 0.3),) if forget == "nll" else ()
-        assert made(forget=forget).parts == {"forget": Part(term), "retain": KEEP}
-        assert made(forget=forget, tokens="likely").parts["forget"] == Part(term, 1.0, weighed)
-        assert made(forget=forget, rows="guard").parts["forget"] == Part(term, 1.0, (Unaligned(5.0),))
-    assert made(retain="kl").parts["retain"] == Part(BaseDivergence("retain"), 7.0)
+        assert made(forget=forget).parts == {"forget": WeightedTerm(term), "retain": KEEP}
+        assert made(forget=forget, tokens="likely").parts["forget"] == WeightedTerm(term, 1.0, weighed)
+        assert made(forget=forget, rows="guard").parts["forget"] == WeightedTerm(term, 1.0, (Unaligned(5.0),))
+    assert made(retain="kl").parts["retain"] == WeightedTerm(BaseDivergence("retain"), 7.0)
     blur, dual = made(combiner="blur", retain="kl"), made(combiner="dual", retain="kl")
-    assert (blur.parts["retain"], blur.combiner) == (Part(BaseDivergence("retain")), ForgetFirst(2.0))
-    assert (dual.parts["retain"], dual.combiner) == (Part(Excess("retain")), PrimalDual(0.2, 3.0, 50.0))
+    assert (blur.parts["retain"], blur.combiner) == (WeightedTerm(BaseDivergence("retain")), ForgetFirst(2.0))
+    assert (dual.parts["retain"], dual.combiner) == (WeightedTerm(Excess("retain")), PrimalDual(0.2, 3.0, 50.0))
     assert type(made().combiner) is Combiner
     assert (made().filters, made().adversary, made().trains) == ((), None, "")
     assert made(update="gu").filters == (Harmless(3),)
@@ -176,7 +189,7 @@ def test_a_composition_is_made_of_what_was_chosen() -> None:
 def test_states_that_tell_of_an_answer_are_those_that_predict_it_but_never_a_rows_first() -> None:
     """A question of 3 tokens: its last, and the answer's but the end. Plain text: the first token's state is left out."""
     rows = [Encoded((5, 6, 7, 8, 9, 0), 3, 2), Encoded((5, 6, 7, 0), 1, 2)]
-    found = Stack(rows, "cpu").batch([0, 1]).telling
+    found = Stack(rows, "cpu").batch([0, 1]).answer_states
     assert found.tolist() == [[False, False, True, True, True, False], [False, True, True, False, False, False]]
 
 
@@ -193,7 +206,7 @@ def test_rmu_steers_towards_one_positive_direction_as_long_as_it_says_and_holds_
     told = [h[row.prompt - 1 : len(row.ids) - 1] for h, row in zip(forget.hidden(layer), rows["forget"], strict=True)]
     norm = float(torch.cat(told).norm(dim=-1).mean())
     every = torch.arange(len(told)).numpy()
-    numbers = bench.reference.of("forget", ("hidden_norm",), (layer,), every)
+    numbers = bench.reference.lookup("forget", ("hidden_norm",), (layer,), every)
     assert float(numbers["hidden_norm"]) == pytest.approx(norm, rel=1e-5)
     state: dict[str, Any] = {}
     first = Steer("forget", layer, c, seed=1).losses(forget, numbers, state)
@@ -205,7 +218,7 @@ def test_rmu_steers_towards_one_positive_direction_as_long_as_it_says_and_holds_
     )
     Steer("forget", layer, c, seed=2).losses(forget, numbers, state)
     assert state["target"] is target
-    held = bench.reference.of("retain", ("hidden",), (layer,), every[:6])
+    held = bench.reference.lookup("retain", ("hidden",), (layer,), every[:6])
     assert Hold("retain", layer).losses(retain, held, state).abs().max() < 1e-8
     away = {"hidden": held["hidden"] + 0.5}
     by_hand = 0.25 * target.numel() / norm**2
@@ -229,18 +242,18 @@ NAMES = {
 @pytest.mark.parametrize("name", NAMES)
 def test_rmu_moves_the_feed_forward_outputs_of_three_layers_and_nothing_else(name: str) -> None:
     """Of 17 blocks at depth 0.5: the block 8 and the two before it, whatever an expert's number."""
-    trains = make(Method, "rmu", {"depth": 0.5}).phases(Facts(17, 8, 0))[0].trains
+    trains = make(Method, "rmu", {"depth": 0.5}).phases(MethodContext(17, 8, 0))[0].trains
     moved = {layer for layer in range(17) if re.search(trains, name.format(layer))}
     assert moved == ({6, 7, 8} if NAMES[name] else set())
 
 
 def test_a_tasks_learning_rates_count_at_each_methods_pace_and_a_users_do_not() -> None:
     some = ["npo", "rmu", "gu(rmu)", "none"]
-    pace = find(Method, "rmu").pace
-    assert pace > 1 == find(Method, "npo").pace
+    lr_multiplier = find(Method, "rmu").lr_multiplier
+    assert lr_multiplier > 1 == find(Method, "npo").lr_multiplier
     rates = {name: fields["lr"] for name, fields in build(some, {"lr": (3e-4, 3e-3)}, {}).items() if fields}
     assert {name: (rate.low, rate.high) for name, rate in rates.items()} == {
-        "npo": (3e-4, 3e-3), "rmu": (pace * 3e-4, pace * 3e-3), "gu(rmu)": (pace * 3e-4, pace * 3e-3)
+        "npo": (3e-4, 3e-3), "rmu": (lr_multiplier * 3e-4, lr_multiplier * 3e-3), "gu(rmu)": (lr_multiplier * 3e-4, lr_multiplier * 3e-3)
     }  # fmt: skip
     plain = build(some, {"lr": (3e-4, 3e-3), "rmu.lr": (1e-2, 2e-2)}, {"npo.lr": (1e-4, 1e-3)})
     assert [(plain[name]["lr"].low, plain[name]["lr"].high) for name in ("npo", "rmu")] == [(1e-4, 1e-3), (1e-2, 2e-2)]
@@ -281,14 +294,14 @@ def test_sure_moves_rows_at_or_above_the_quantile_of_all_rows_and_nothing_by_mom
              "vector": torch.tensor([-9.0, 8.0, 7.0, 6.0])}  # fmt: skip
     update = {name: torch.ones_like(grad) for name, grad in grads.items()} | {"retain alone": torch.ones(2, 2)}
     for threshold, left in ((0.9, {10}), (0.5, {6, 7, 8, 9, 10}), (0.7, {8, 9, 10}), (0.0, set(range(1, 11)))):
-        found = Salient(threshold)(update, Taken({"forget": grads}, {}, {}))
+        found = Salient(threshold)(update, UpdateInputs({"forget": grads}, {}, {}))
         sizes = {"matrix": grads["matrix"].norm(dim=1), "vector": grads["vector"].abs()}
         moved = {round(float(size)) for name, some in sizes.items() for size, row in zip(some, found[name], strict=True) if row.any()}  # fmt: skip
         assert moved == left
         assert not found["retain alone"].any()
         assert all(bool(((one == 0) | (one == 1)).all()) for one in found.values())
     few = {"embeddings": torch.tensor([[0.0]] * 8 + [[1.0]] * 2)}
-    found = Salient(0.5)({"embeddings": torch.ones(10, 1)}, Taken({"forget": few}, {}, {}))
+    found = Salient(0.5)({"embeddings": torch.ones(10, 1)}, UpdateInputs({"forget": few}, {}, {}))
     assert found["embeddings"].flatten().tolist() == [0.0] * 8 + [1.0] * 2
 
 
@@ -359,12 +372,12 @@ def test_gu_keeps_the_retain_loss_where_a_dual_variable_has_come_down_to_zero(
     seen: list[tuple[float, float, float, float]] = []
     plain = Harmless.__call__
 
-    def watched(self: Harmless, update: Weights, taken: Taken) -> Weights:
-        after = plain(self, update, taken)
-        retain = taken.sides["retain"]
+    def watched(self: Harmless, update: Weights, inputs: UpdateInputs) -> Weights:
+        after = plain(self, update, inputs)
+        retain = inputs.gradients["retain"]
         size = math.sqrt(float(dot(retain, retain) * dot(update, update))) + 1e-30
         rises = [float(dot(retain, one)) / size for one in (update, after)]
-        seen.append((float(taken.state["lambda"]), float(dot(retain, retain)), rises[0], rises[1]))
+        seen.append((float(inputs.state["lambda"]), float(dot(retain, retain)), rises[0], rises[1]))
         return after
 
     monkeypatch.setattr(Harmless, "__call__", watched)

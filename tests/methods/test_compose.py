@@ -24,9 +24,9 @@ from froc.plugins import make
 from froc.search.trial.outcome import TrialSpec
 from froc.search.trial.runner import TrialRunner
 from froc.training.alternates import Alternates
-from froc.training.base_statistics import Pools, Reference
-from froc.training.components import Taken, dot
-from froc.training.loop import together, unlearn
+from froc.training.base_statistics import BaseStatistics, TrainingRows
+from froc.training.components import UpdateInputs, dot
+from froc.training.loop import train_pack, unlearn
 from froc.training.method import Method
 from froc.training.run import Run
 from froc.training.terms import Weights
@@ -38,7 +38,7 @@ LR = {"lr": 2e-3, "epochs": 3}
 def _train(bench: TrialRunner, name: str, engine: Engine | None = None, **params: Any) -> Weights:
     method = make(Method, name, LR | params)
     unlearn(bench.base, method, bench.reference, batch=16, seed=1, engine=engine)
-    return bench.base.scope.take()
+    return bench.base.trainable.snapshot()
 
 
 def _away(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> float:
@@ -53,12 +53,12 @@ def test_retrain_takes_the_model_that_the_task_brings(bench: TrialRunner, tmp_pa
 
     with pytest.raises(InputError, match="the task brings"):
         unlearn(bench.base, make(Method, "retrain"), bench.reference, batch=16, seed=1)
-    other = {name: 2 * value for name, value in bench.base.scope.start.items()}
+    other = {name: 2 * value for name, value in bench.base.trainable.base_values().items()}
     write_weights(other, tmp_path / "model.safetensors")
     rows = bench.reference.pools.rows
-    brought = Reference(bench.base, Pools(rows, retrained=str(tmp_path)))
-    unlearn(bench.base, make(Method, "retrain"), brought, batch=16, seed=1)
-    assert _away(bench.base.scope.take(), other) == 0.0
+    loads_retrained = BaseStatistics(bench.base, TrainingRows(rows, retrained=str(tmp_path)))
+    unlearn(bench.base, make(Method, "retrain"), loads_retrained, batch=16, seed=1)
+    assert _away(bench.base.trainable.snapshot(), other) == 0.0
 
 
 # methods
@@ -88,7 +88,7 @@ def test_alternates_are_other_answers_of_the_base_and_are_learnt(bench: TrialRun
     bench.base.restore()
     bench.reference.ensure("alternate", Alternates())
     rows, true = bench.reference.pools.rows["alternate"], bench.reference.pools.rows["forget"]
-    again = Reference(bench.base, Pools({"forget": true, "retain": []}, seed=bench.reference.pools.seed))
+    again = BaseStatistics(bench.base, TrainingRows({"forget": true, "retain": []}, seed=bench.reference.pools.seed))
     again.ensure("alternate", Alternates())
     assert list(again.pools.rows["alternate"]) == list(rows)
     for one, other in zip(rows, true, strict=True):
@@ -107,7 +107,7 @@ def test_adaptive_targets_are_as_long_as_each_rows_own_norm(bench: TrialRunner) 
     bench.base.restore()
     where = np.array([0, 5, 9])
     bench.reference.prepare("forget", ("hidden_norm", "row_norm"), (0,), 64)
-    numbers = bench.reference.of("forget", ("hidden_norm", "row_norm"), (0,), where)
+    numbers = bench.reference.lookup("forget", ("hidden_norm", "row_norm"), (0,), where)
     with torch.no_grad():
         batch = bench.reference.stack.batch(where)
         forward = Forward.of(bench.base.model, batch, (0,), logits=False)
@@ -119,7 +119,7 @@ def test_adaptive_targets_are_as_long_as_each_rows_own_norm(bench: TrialRunner) 
 
 
 def test_a_task_vector_is_linear_in_its_scale_and_is_not_looked_at_on_the_way(bench: TrialRunner) -> None:
-    start = bench.base.scope.start
+    start = bench.base.trainable.base_values()
     one, two = (_train(bench, "task_vector", scale=scale) for scale in (1.0, 2.0))
     moved = 0.0
     for name, value in start.items():
@@ -135,7 +135,7 @@ def test_the_dual_variable_rises_over_the_slack_falls_under_it_and_is_never_nega
     dual, state = PrimalDual(slack=0.3, rate=2.0, start=1.0), dict[str, Any]()
     seen = []
     for loss in (0.5, 0.1, -2.0, 0.4):
-        dual.after({"retain": torch.tensor(loss)}, state)
+        dual.after_step({"retain": torch.tensor(loss)}, state)
         seen.append(float(dual.weights(state)["retain"]))
     assert seen == pytest.approx([1.4, 1.0, 0.0, 0.2])
 
@@ -146,7 +146,7 @@ def test_parts_of_a_batch_make_the_step_of_the_whole(bench: TrialRunner, name: s
     params = {"epochs": 1, "lr": 1e-4}
     whole = _train(bench, name, **params)
     cut = _train(bench, name, Engine(rows=5), **params)
-    assert drift(whole, cut, bench.base.scope.origin()) < DRIFT
+    assert drift(whole, cut, bench.base.trainable.base_values()) < DRIFT
 
 
 def _grads(seed: int) -> Weights:
@@ -173,14 +173,14 @@ def test_gu_moves_to_the_nearest_update_that_raises_no_kept_retain_loss() -> Non
     g, update = _grads(1), _grads(2)
     moments = {n: v.abs() + 0.1 for n, v in _grads(3).items()}
     update = update if dot(g, update) > 0 else {n: -v for n, v in update.items()}
-    found = Harmless(1)(update, Taken({"retain": g}, moments, {}))
+    found = Harmless(1)(update, UpdateInputs({"retain": g}, moments, {}))
     metric = {n: moments[n].sqrt() + 1e-8 for n in g}
     share = float(dot(g, update) / dot(g, {n: g[n] / metric[n] for n in g}))
     assert _away(found, {n: update[n] - share * g[n] / metric[n] for n in g}) < 1e-5
     state: dict[str, Any] = {}
     past = [_grads(seed) for seed in (4, 5, 6, 7)]
     for one in past:
-        found = Harmless(3)(update, Taken({"retain": one}, moments, state))
+        found = Harmless(3)(update, UpdateInputs({"retain": one}, moments, state))
     size = math.sqrt(float(dot(update, update)))
     assert all(float(dot(one, found)) < 1e-5 * size for one in past[1:])
     assert len(state["retain_gradients"]) == 3
@@ -191,7 +191,7 @@ def test_gu_moves_to_the_nearest_update_that_raises_no_kept_retain_loss() -> Non
     assert torch.allclose(basis @ shares, gone, atol=1e-4)
     assert bool((shares > -1e-4).all())
     harmless = {n: -v for n, v in g.items()}
-    assert Harmless(1)(harmless, Taken({"retain": g}, moments, {})) is harmless
+    assert Harmless(1)(harmless, UpdateInputs({"retain": g}, moments, {})) is harmless
 
 
 def test_gu_on_the_realised_step_and_without_memory_it_is_the_method_itself(
@@ -200,10 +200,12 @@ def test_gu_on_the_realised_step_and_without_memory_it_is_the_method_itself(
     rises: list[tuple[float, float]] = []
     plain = Harmless.__call__
 
-    def watched(self: Harmless, update: Weights, taken: Taken) -> Weights:
-        after = plain(self, update, taken)
-        size = math.sqrt(float(dot(taken.sides["retain"], taken.sides["retain"]) * dot(update, update))) + 1e-30
-        before, left = (float(dot(taken.sides["retain"], one)) / size for one in (update, after))
+    def watched(self: Harmless, update: Weights, inputs: UpdateInputs) -> Weights:
+        after = plain(self, update, inputs)
+        size = (
+            math.sqrt(float(dot(inputs.gradients["retain"], inputs.gradients["retain"]) * dot(update, update))) + 1e-30
+        )
+        before, left = (float(dot(inputs.gradients["retain"], one)) / size for one in (update, after))
         rises.append((before, left))
         return after
 
@@ -213,7 +215,7 @@ def test_gu_on_the_realised_step_and_without_memory_it_is_the_method_itself(
     assert all(after < 1e-4 for _, after in rises)
     monkeypatch.undo()
     still = _train(bench, "gu(npo)", memory=0, epochs=1, lr=1e-4)
-    assert drift(still, _train(bench, "npo", epochs=1, lr=1e-4), bench.base.scope.origin()) < DRIFT
+    assert drift(still, _train(bench, "npo", epochs=1, lr=1e-4), bench.base.trainable.base_values()) < DRIFT
 
 
 def test_sure_moves_the_most_salient_neurons_alone(bench: TrialRunner) -> None:
@@ -225,11 +227,11 @@ def test_sure_moves_the_most_salient_neurons_alone(bench: TrialRunner) -> None:
         engine=Engine(),
     )
     while not run.done:
-        before = bench.base.scope.take()
+        before = bench.base.trainable.snapshot()
         run._left = [(run.phase, 1)]
-        together(bench.base, [run], Engine())
+        train_pack(bench.base, [run], Engine())
     rows = still = 0
-    for name, value in bench.base.scope.own().items():
+    for name, value in bench.base.trainable.parameters().items():
         same = (value.detach() == before[name]).reshape(len(value), -1).all(1)
         rows, still = rows + len(same), still + int(same.sum())
     assert 0.85 < still / rows < 0.95
@@ -239,12 +241,13 @@ def test_guard_weights_have_mean_one_and_spare_what_the_retain_rows_lean_on(benc
     bench.base.restore()
     rows = bench.reference.pools.rows
     # a forget row that the retain rows are made of, and not yet known: its gradient is theirs
-    made = Reference(
-        bench.base, Pools({"forget": rows["forget"][:12], "retain": [*rows["forget"][3:4] * 20, *rows["retain"][:5]]})
+    made = BaseStatistics(
+        bench.base,
+        TrainingRows({"forget": rows["forget"][:12], "retain": [*rows["forget"][3:4] * 20, *rows["retain"][:5]]}),
     )
     made.prepare("forget", ("alignment",), (), 16)
     every = np.arange(12)
-    numbers = made.of("forget", ("alignment",), (), every)
+    numbers = made.lookup("forget", ("alignment",), (), every)
     # it looks at no pass
     unseen: Any = None
     weights = Unaligned(1.0).weights(unseen, numbers, {})
@@ -253,7 +256,7 @@ def test_guard_weights_have_mean_one_and_spare_what_the_retain_rows_lean_on(benc
     assert float(weights[:4].max()) < 0.6 * float(weights[4:].min())
     flat = Unaligned(1e6).weights(unseen, numbers, {})
     assert flat.tolist() == pytest.approx([1.0] * 12, abs=1e-4)
-    some = Unaligned(1.0).weights(unseen, made.of("forget", ("alignment",), (), every[[3, 0]]), {})
+    some = Unaligned(1.0).weights(unseen, made.lookup("forget", ("alignment",), (), every[[3, 0]]), {})
     assert torch.allclose(some, weights[[3, 0]])
 
 
@@ -333,7 +336,7 @@ def test_trials_of_wrapped_methods_are_trained_again_to_the_same_weights(bench: 
         (outcome,) = bench.run([one], [_never])
         assert outcome.status == "complete"
         bench.put(outcome, outcome.steps, 1.0)
-        first = bench.base.scope.take()
+        first = bench.base.trainable.snapshot()
         for stop in (None, outcome.steps):
             bench.retrain(one, stop)
-            assert _away(first, bench.base.scope.take()) == 0.0
+            assert _away(first, bench.base.trainable.snapshot()) == 0.0

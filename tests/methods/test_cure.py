@@ -11,9 +11,9 @@ from froc.methods.cure import CURE, ByFunction, Circuit, Outside, Rule
 from froc.models.trainable import Lora
 from froc.plugins import make
 from froc.search.trial.runner import TrialRunner
-from froc.training.base_statistics import Reference
+from froc.training.base_statistics import BaseStatistics
 from froc.training.causal_tracing import Component, Piece, Trace, Traced, components
-from froc.training.components import Taken
+from froc.training.components import UpdateInputs
 from froc.training.loop import unlearn
 from froc.training.method import Method
 from froc.training.terms import Weights
@@ -87,14 +87,14 @@ def test_gradients_by_module_by_hand() -> None:
     for name in ("m.up", "m.bias"):
         assert torch.allclose(made[name], forget[name] + retain[name])
 
-    moved = Outside(circuit)({n: torch.ones(s) for n, s in shapes.items()}, Taken({}, {}, {}))
+    moved = Outside(circuit)({n: torch.ones(s) for n, s in shapes.items()}, UpdateInputs({}, {}, {}))
     assert moved["w"].sum(1).tolist() == [3.0] * 6 + [0.0]
     assert moved["o"].sum(0).tolist() == [4.0, 4.0, 0.0, 0.0, 0.0]
     assert bool(moved["m.bias"].all())
     assert not moved["norm"].any()
 
 
-def _inside(made: Reference, method: Method, model: PreTrainedModel, share: float) -> dict[str, Tensor]:
+def _inside(made: BaseStatistics, method: Method, model: PreTrainedModel, share: float) -> dict[str, Tensor]:
     """name -> bool, which elements may move: worked out from the effects, head by head."""
     own, others = (made.ask(Trace(role, heads=True)).effects.abs() for role in ("forget", "retain"))
     strength = torch.maximum(own / own.sum(), others / others.sum())
@@ -134,7 +134,8 @@ def test_what_lies_outside_the_circuit_stays_to_the_last_bit(name: str) -> None:
     assert queries.float().mean() > keys.float().mean() > 0
     unlearn(made.base, method, made, batch=3, seed=0)
     start, end = (
-        torch.cat([w[n].detach().flatten() for n in mask]) for w in (made.base.scope.origin(), made.base.scope.own())
+        torch.cat([w[n].detach().flatten() for n in mask])
+        for w in (made.base.trainable.base_values(), made.base.trainable.parameters())
     )
     assert torch.equal(start[~inside], end[~inside])
     assert float((start != end)[inside].float().mean()) > 0.99
@@ -145,16 +146,16 @@ def test_shared_parts_do_not_work_against_retain_rows(bench: TrialRunner, monkey
     seen: list[tuple[dict[Any, Weights], Weights, Circuit]] = []
     plain = ByFunction.direction
 
-    def noted(self: ByFunction, sides: Any, state: Any) -> Weights:
-        made = plain(self, sides, state)
-        seen.append((sides, made, self.circuit))
+    def noted(self: ByFunction, gradients: Any, state: Any) -> Weights:
+        made = plain(self, gradients, state)
+        seen.append((gradients, made, self.circuit))
         return made
 
     monkeypatch.setattr(ByFunction, "direction", noted)
     method = make(Method, "cure(grad_diff)", {"lr": 1e-3, "epochs": 2, "circuit": 0.8, "specific": 0.9})
     unlearn(bench.base, method, bench.reference, batch=16, seed=0)
     conflicts = 0
-    for sides, made, circuit in seen:
+    for gradients, made, circuit in seen:
         shared = [rule == Rule.SHARED for rule in circuit.rules]
         assert sum(shared) > 2
         for module in (number for number, one in enumerate(shared) if one):
@@ -172,7 +173,7 @@ def test_shared_parts_do_not_work_against_retain_rows(bench: TrialRunner, monkey
                     for p, n in pieces
                 ])  # fmt: skip
 
-            forget, retain, both = part(sides["forget"]), part(sides["retain"]), part(made)
+            forget, retain, both = part(gradients["forget"]), part(gradients["retain"]), part(made)
             conflicts += bool(forget @ retain < 0)
             assert float((both - retain) @ retain) >= -1e-5 * float(forget.norm() * retain.norm())
     assert conflicts > len(seen)
@@ -187,7 +188,9 @@ def test_adapters_have_whole_attentions() -> None:
     traced = made.ask(Trace("forget", heads=True))
     assert [part.kind for part in traced.parts] == ["attention", "feed_forward"] * 2
     moved = {
-        name.rpartition(".lora_B")[0] for name, p in base.scope.own().items() if name.endswith("lora_B") and p.any()
+        name.rpartition(".lora_B")[0]
+        for name, p in base.trainable.parameters().items()
+        if name.endswith("lora_B") and p.any()
     }
     circuit = CURE(circuit=0.5).found(traced, made.ask(Trace("retain", heads=True)))
     allowed = {n for n in model.state_dict() if any(n.startswith(piece.prefix) for piece, _ in circuit.pieces)}

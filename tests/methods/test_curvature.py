@@ -18,25 +18,25 @@ from froc.models.forward import Forward
 from froc.plugins import find, make
 from froc.search.trial.runner import TrialRunner
 from froc.training import fisher
-from froc.training.base_statistics import TYPICAL, Facts, Pools, Reference
+from froc.training.base_statistics import PLACEHOLDER_CONTEXT, BaseStatistics, MethodContext, TrainingRows
 from froc.training.fisher import spectra
 from froc.training.loop import unlearn
 from froc.training.method import Method
 from tests.training.small import nll, reference
 
 
-def _edited(made: Reference, **params: Any) -> dict[str, Tensor]:
+def _edited(made: BaseStatistics, **params: Any) -> dict[str, Tensor]:
     unlearn(made.base, make(Method, "curvature", params), made, batch=16, seed=1)
-    return made.base.scope.take()
+    return made.base.trainable.snapshot()
 
 
-def _distance(made: Reference, weights: Mapping[str, Tensor]) -> float:
-    start = made.base.scope.origin()
+def _distance(made: BaseStatistics, weights: Mapping[str, Tensor]) -> float:
+    start = made.base.trainable.base_values()
     return math.sqrt(sum(float((value - start[name]).square().sum()) for name, value in weights.items()))
 
 
 @pytest.fixture(scope="module")
-def taught() -> Reference:
+def taught() -> BaseStatistics:
     """A model of one layer that knows a rule, by which every token of 200 sentences follows from the last, and 12 random strings."""
     draw = np.random.default_rng(0)
     after = dict(zip(range(1, 40), draw.permutation(np.arange(1, 40)).tolist(), strict=True))
@@ -66,14 +66,17 @@ def taught() -> Reference:
     return made
 
 
-def test_all_of_the_curvature_is_the_model_itself_and_less_is_ever_farther(taught: Reference) -> None:
+def test_all_of_the_curvature_is_the_model_itself_and_less_is_ever_farther(taught: BaseStatistics) -> None:
     """Also where factors are of less than full rank: the 6 answer tokens of one row have at most 6 directions."""
-    few = Reference(
-        taught.base, Pools({"forget": taught.pools.rows["forget"], "retain": taught.pools.rows["retain"][:1]})
+    few = BaseStatistics(
+        taught.base, TrainingRows({"forget": taught.pools.rows["forget"], "retain": taught.pools.rows["retain"][:1]})
     )
     for made in (taught, few):
         same = _edited(made, mass=1.0, matrices="both", rows="retain")
-        assert max(float((value - made.base.scope.origin()[name]).abs().max()) for name, value in same.items()) < 1e-5
+        assert (
+            max(float((value - made.base.trainable.base_values()[name]).abs().max()) for name, value in same.items())
+            < 1e-5
+        )
     far = [_distance(taught, _edited(taught, mass=mass)) for mass in (1.0, 0.99, 0.9, 0.7, 0.5, 0.4)]
     assert far == sorted(far)
     assert far[0] < 1e-4 < far[1] < far[-1]
@@ -90,7 +93,7 @@ def test_the_pairs_kept_are_the_fewest_that_hold_the_mass() -> None:
     assert heaviest(one, 0.96).tolist() == [[True, True], [True, True]]
 
 
-def test_what_is_known_by_heart_is_lost_before_what_follows_a_rule(taught: Reference) -> None:
+def test_what_is_known_by_heart_is_lost_before_what_follows_a_rule(taught: BaseStatistics) -> None:
     """Both are known equally well before. And the rows aimed at are lost sooner where they have no part in the factors."""
     roles = taught.pools.rows
     taught.base.restore()
@@ -118,7 +121,9 @@ def test_factors_are_formed_once_and_windows_that_overlap_share_them(
         return plain(model, layers, *rest)
 
     monkeypatch.setattr("froc.methods.curvature.spectra", counted)
-    made = Reference(bench.base, Pools({role: bench.reference.pools.rows[role][:8] for role in ("forget", "retain")}))
+    made = BaseStatistics(
+        bench.base, TrainingRows({role: bench.reference.pools.rows[role][:8] for role in ("forget", "retain")})
+    )
     for params in (
         {"mass": 0.5, "width": 1, "start": 0.0},
         {"mass": 0.9, "width": 1, "start": 0.0},
@@ -130,10 +135,10 @@ def test_factors_are_formed_once_and_windows_that_overlap_share_them(
     assert all(".0." in name for name in asked[0])
     assert all(".1." in name for name in asked[1])
     assert find(Method, "curvature").cost() == 0
-    assert Facts(4, 8, 0).ask(Spectra("x", ("retain",))) == {}
+    assert MethodContext(4, 8, 0).ask(Spectra("x", ("retain",))) == {}
 
 
 def test_it_needs_the_models_own_matrices() -> None:
     with pytest.raises(InputError, match="--train full"):
-        Curvature().phases(Facts(2, 8, 0, adapters=True))
-    assert Curvature().phases(TYPICAL)[0].reads == ("retain",)
+        Curvature().phases(MethodContext(2, 8, 0, adapters=True))
+    assert Curvature().phases(PLACEHOLDER_CONTEXT)[0].reads == ("retain",)

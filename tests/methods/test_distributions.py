@@ -23,8 +23,8 @@ from froc.models.likelihood import buckets
 from froc.plugins import make
 from froc.search.trial.runner import TrialRunner
 from froc.training import token_distribution
-from froc.training.base_statistics import TYPICAL, Pools, Reference
-from froc.training.loop import together, unlearn
+from froc.training.base_statistics import PLACEHOLDER_CONTEXT, BaseStatistics, TrainingRows
+from froc.training.loop import train_pack, unlearn
 from froc.training.method import Method
 from froc.training.run import Run
 from tests.training.small import nll
@@ -142,11 +142,11 @@ def test_dipo_forgets_and_holds(bench: TrialRunner) -> None:
 # E2URec
 
 
-def _at(reference: Reference, index: list[int]) -> tuple[Forward, dict[str, Tensor]]:
+def _at(reference: BaseStatistics, index: list[int]) -> tuple[Forward, dict[str, Tensor]]:
     """A pass over forget rows as the model stands, and the base's numbers of them."""
     where = np.asarray(index)
-    forward = Forward.of(reference.base.model, reference.stack.batch(where + reference.first["forget"]))
-    return forward, reference.of("forget", ("spread",), (), where, forward)
+    forward = Forward.of(reference.base.model, reference.stack.batch(where + reference.offsets["forget"]))
+    return forward, reference.lookup("forget", ("spread",), (), where, forward)
 
 
 def test_lessened_logits_by_hand() -> None:
@@ -175,7 +175,7 @@ def adapted(base: Base, tmp_path_factory: pytest.TempPathFactory) -> Base:
     place = tmp_path_factory.mktemp("adapted")
     base.restore()
     save(base, place)
-    return load(str(place), device="cpu", train="lora:rank=4", members=2)
+    return load(str(place), device="cpu", train="lora:rank=4", n_adapters=2)
 
 
 def _all(base: Base) -> dict[str, Tensor]:
@@ -188,15 +188,15 @@ def test_a_teacher_is_the_base_trained_on_and_the_base_comes_back(
 ) -> None:
     """Rises are those of the logits of a model trained here; nothing else is left of it, whoever was active."""
     one, lr = (base, 5e-4) if kind == "full" else (adapted, 5e-3)
-    pools = Pools.of(parts[0], one, 3)
-    reference = Reference(one, replace(pools, rows=pools.rows | {"forget": pools.rows["forget"][:24]}))
-    member = one.scope.members - 1
+    pools = TrainingRows.of(parts[0], one, 3)
+    reference = BaseStatistics(one, replace(pools, rows=pools.rows | {"forget": pools.rows["forget"][:24]}))
+    member = one.trainable.n_adapters - 1
     one.restore(5, member)
-    before, active = _all(one), one.scope.active
+    before, active = _all(one), one.trainable.active
     found = reference.ask(Teacher(lr, 2))
     assert all(torch.equal(before[name], p) for name, p in one.model.named_parameters())
     assert all(p.grad is None for p in one.model.parameters())
-    assert one.scope.active == active
+    assert one.trainable.active == active
     rows = list(range(24))
     with torch.no_grad():
         forward = _at(reference, rows)[0]
@@ -216,7 +216,7 @@ def test_rises_of_the_likeliest_tokens_are_those_of_all(bench: TrialRunner, monk
     made = []
     for exact in (10**9, 0):
         monkeypatch.setattr(token_distribution, "EXACT", exact)
-        reference = Reference(bench.base, Pools(rows))
+        reference = BaseStatistics(bench.base, TrainingRows(rows))
         rise = reference.ask(Teacher(5e-4, 1))
         with torch.no_grad():
             forward, numbers = _at(reference, [3, 0, 11])
@@ -233,7 +233,7 @@ def _pull(bench: TrialRunner, alpha: float, rise: Rise) -> float:
     bench.base.restore()
     forward, numbers = _at(bench.reference, list(range(16)))
     loss = Lessened("forget", alpha, rise).losses(forward, numbers, {}).sum()
-    grads = torch.autograd.grad(loss, list(bench.base.scope.own().values()))
+    grads = torch.autograd.grad(loss, list(bench.base.trainable.parameters().values()))
     return math.sqrt(sum(float(grad.square().sum()) for grad in grads))
 
 
@@ -254,8 +254,8 @@ def test_e2urec_moves_the_true_tokens_mass_to_others_and_holds_the_retain_distri
     unlearn(bench.base, make(Method, "e2urec", LR | said), bench.reference, batch=16, seed=1)
     where = np.arange(len(rows["retain"]))
     with torch.no_grad():
-        forward = Forward.of(bench.base.model, bench.reference.stack.batch(where + bench.reference.first["retain"]))
-        start = bench.reference.of("retain", ("spread",), (), where, forward)["spread"]
+        forward = Forward.of(bench.base.model, bench.reference.stack.batch(where + bench.reference.offsets["retain"]))
+        start = bench.reference.lookup("retain", ("spread",), (), where, forward)["spread"]
         held = float(_kl(start, log_softmax(forward.logits, -1)).mean())
         true = (-_at(bench.reference, list(range(len(rows["forget"]))))[0].nll).exp()
     bench.base.restore()
@@ -266,26 +266,26 @@ def test_e2urec_moves_the_true_tokens_mass_to_others_and_holds_the_retain_distri
 
 def test_the_first_pass_is_of_forgetting_alone(bench: TrialRunner) -> None:
     """Then w times both retain terms and 1 - w times forgetting; one pass has no second phase."""
-    alone, both = make(Method, "e2urec", {"epochs": 4, "retain_share": 0.7}).phases(TYPICAL)
-    assert (alone.share, both.share) == (0.25, 0.75)
+    alone, both = make(Method, "e2urec", {"epochs": 4, "retain_share": 0.7}).phases(PLACEHOLDER_CONTEXT)
+    assert (alone.step_fraction, both.step_fraction) == (0.25, 0.75)
     assert alone.roles == ("forget",)
     assert {name: part.weight for name, part in both.parts.items()} == pytest.approx(
         {"forget": 0.3, "retain": 0.7, "hold": 0.7}
     )
-    assert len(make(Method, "e2urec", {"epochs": 1}).phases(TYPICAL)) == 1
+    assert len(make(Method, "e2urec", {"epochs": 1}).phases(PLACEHOLDER_CONTEXT)) == 1
 
 
 def test_members_of_a_pack_ask_for_one_teacher(adapted: Base, parts: tuple[SearchView, Any]) -> None:
     """Trained side by side, each comes out as it does alone."""
-    reference = Reference(adapted, Pools.of(parts[0], adapted, 0))
+    reference = BaseStatistics(adapted, TrainingRows.of(parts[0], adapted, 0))
     some = [make(Method, "e2urec", {"lr": 5e-3, "epochs": 2, "alpha": alpha}) for alpha in (2.0, 20.0)]
-    runs = [Run(one, reference, batch=32, seed=1, member=k, engine=Engine()) for k, one in enumerate(some)]
-    together(adapted, runs, Engine())
+    runs = [Run(one, reference, batch=32, seed=1, adapter_index=k, engine=Engine()) for k, one in enumerate(some)]
+    train_pack(adapted, runs, Engine())
     assert list(reference.answers) == [Teacher(10 * 5e-5 * 768 / 64, 3)]
-    packed = [adapted.scope.take(k) for k in range(2)]
+    packed = [adapted.trainable.snapshot(k) for k in range(2)]
     for one, kept in zip(some, packed, strict=True):
         unlearn(adapted, one, reference, batch=32, seed=1)
-        alone = adapted.scope.take()
+        alone = adapted.trainable.snapshot()
         assert (
             max(float((alone[a] - kept[b]).abs().max()) for a, b in zip(alone, kept, strict=True)) < 5e-4
         )  # a tenth of one step

@@ -15,15 +15,15 @@ from froc.models.forward import Forward
 from froc.plugins import make
 from froc.search.trial.outcome import TrialSpec
 from froc.search.trial.runner import TrialRunner
-from froc.training.base_statistics import TYPICAL, Facts, Reference
+from froc.training.base_statistics import PLACEHOLDER_CONTEXT, BaseStatistics, MethodContext
 from froc.training.loop import unlearn
 from froc.training.method import Method
 from tests.training.small import nll
 
 
-def _edited(made: Reference, **params: Any) -> dict[str, Tensor]:
+def _edited(made: BaseStatistics, **params: Any) -> dict[str, Tensor]:
     unlearn(made.base, make(Method, "k_fade", params), made, batch=16, seed=1)
-    return made.base.scope.take()
+    return made.base.trainable.snapshot()
 
 
 def _chances(model: Any, rows: Sequence[Encoded]) -> Tensor:
@@ -58,11 +58,11 @@ def test_where_every_length_is_too_long_none_is_taken() -> None:
 
 def _divergence(bench: TrialRunner) -> float:
     """KL from the base on all retain rows, both distributions written out, nats per answer token."""
-    rows, kept = bench.reference.pools.rows["retain"], bench.base.scope.take()
+    rows, kept = bench.reference.pools.rows["retain"], bench.base.trainable.snapshot()
     now = _chances(bench.base.model, rows)
     bench.base.restore()
     base = _chances(bench.base.model, rows)
-    bench.base.scope.put(kept)
+    bench.base.trainable.load(kept)
     return float((base.exp() * (base - now)).sum(-1).mean())
 
 
@@ -77,14 +77,14 @@ def test_equal_forgetting_takes_less_from_the_retain_rows_than_gradient_ascent_d
 
     Many steps of AdamW take less than ours on two of the six, so nothing is asked of them.
     """
-    forget, scope = bench.reference.pools.rows["forget"], bench.base.scope
+    forget, scope = bench.reference.pools.rows["forget"], bench.base.trainable
     _edited(bench.reference, rounds=1, kl_budget=0.05)
     risen, ours = nll(bench.reference, "forget"), _divergence(bench)
     bench.base.restore()
-    own = scope.own()
+    own = scope.parameters()
     loss = Forward.of(bench.base.model, Stack(forget, "cpu").batch(range(len(forget)))).mean_nll.mean()
     grads = dict(zip(own, torch.autograd.grad(loss, list(own.values())), strict=True))
-    step = {name: value + grads[name] for name, value in scope.origin().items()}
+    step = {name: value + grads[name] for name, value in scope.base_values().items()}
     low, high = 0.0, 1.0
     while nll(_mixed(bench, step, high), "forget") < risen:
         low, high = high, 2 * high
@@ -97,14 +97,14 @@ def test_equal_forgetting_takes_less_from_the_retain_rows_than_gradient_ascent_d
     bench.base.restore()
 
 
-def _mixed(bench: TrialRunner, other: Mapping[str, Tensor], share: float) -> Reference:
-    bench.base.scope.put(other, share)
+def _mixed(bench: TrialRunner, other: Mapping[str, Tensor], share: float) -> BaseStatistics:
+    bench.base.trainable.load(other, share)
     return bench.reference
 
 
 def test_stopping_between_rounds_gives_weaker_forms(bench: TrialRunner) -> None:
     params = {"rounds": 3, "kl_budget": 0.3, "matrices": "feedforward"}
-    assert make(Method, "k_fade", params).gradual
+    assert make(Method, "k_fade", params).can_stop_early
     (outcome,) = bench.run([TrialSpec("k_fade", params, 3)], [lambda *_: False])
     assert (outcome.status, outcome.steps) == ("complete", 3)
     assert [step for step, _ in outcome.rungs] == [1, 2]
@@ -116,12 +116,12 @@ def test_stopping_between_rounds_gives_weaker_forms(bench: TrialRunner) -> None:
     bench.base.restore()
     assert seen == sorted(seen)
     assert seen[0][1] < seen[1][1] < seen[2][1]
-    still = bench.base.scope.origin()
-    for name, value in bench.base.scope.take().items():
+    still = bench.base.trainable.base_values()
+    for name, value in bench.base.trainable.snapshot().items():
         assert torch.equal(value, still[name])
 
 
 def test_it_needs_the_models_own_matrices() -> None:
     with pytest.raises(InputError, match="--train full"):
-        KFade().phases(Facts(2, 8, 0, adapters=True))
-    assert KFade().phases(TYPICAL)[0].reads == ("forget", "retain")
+        KFade().phases(MethodContext(2, 8, 0, adapters=True))
+    assert KFade().phases(PLACEHOLDER_CONTEXT)[0].reads == ("forget", "retain")

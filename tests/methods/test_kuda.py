@@ -17,9 +17,9 @@ from froc.models.compute import Engine
 from froc.models.forward import Forward, Pass
 from froc.models.hooks import blocks
 from froc.search.trial.runner import TrialRunner
-from froc.training.base_statistics import Facts
+from froc.training.base_statistics import MethodContext
 from froc.training.causal_tracing import Trace, Traced
-from froc.training.components import Taken
+from froc.training.components import UpdateInputs
 from froc.training.loop import unlearn
 from froc.training.run import Run
 from tests.training.small import BUILDERS, changed, encoded, gpt2, llama, nll, passed, reference, states
@@ -27,10 +27,10 @@ from tests.training.small import BUILDERS, changed, encoded, gpt2, llama, nll, p
 V = 60
 
 
-def _known(effects: list[float]) -> Facts:
-    parts = Trace("forget").typical(Facts(len(effects), 8, 0)).parts
+def _known(effects: list[float]) -> MethodContext:
+    parts = Trace("forget").placeholder(MethodContext(len(effects), 8, 0)).parts
     traced = Traced(parts, torch.tensor(effects, dtype=torch.float64), 1.0)
-    return Facts(len(effects), 8, 0, found=lambda _survey: traced)
+    return MethodContext(len(effects), 8, 0, found=lambda _survey: traced)
 
 
 def test_the_window_is_where_the_mean_effect_is_largest() -> None:
@@ -51,19 +51,19 @@ def test_a_change_keeps_what_retain_inputs_do_not_touch(axis: int) -> None:
     values, vectors = torch.linalg.eigh(seen.double().T @ seen.double() / 5)
     spectra = {"w": Moments(axis, values.float(), vectors.float())}
     change = torch.randn((6, 8) if axis else (8, 6), generator=draw)
-    taken = Taken({}, {}, {})
+    inputs = UpdateInputs({}, {}, {})
 
     def mapped(by: Tensor, inputs: Tensor) -> Tensor:
         return inputs @ (by.T if axis else by)
 
-    strict = NullSpace(spectra, 1e-6)({"w": change}, taken)["w"]
+    strict = NullSpace(spectra, 1e-6)({"w": change}, inputs)["w"]
     assert strict.shape == change.shape
     assert float(mapped(strict, seen).abs().max()) < 1e-5 * float(mapped(change, seen).abs().max())
     unseen = torch.randn(8, generator=draw)
     unseen = unseen - torch.linalg.pinv(seen) @ (seen @ unseen)
     assert torch.allclose(mapped(strict, unseen), mapped(change, unseen), atol=1e-5)
-    assert torch.equal(NullSpace(spectra, 1.0)({"w": change}, taken)["w"], change)
-    assert not NullSpace({"w": Moments(axis, torch.arange(1.0, 9.0), torch.eye(8))}, 0.1)({"w": change}, taken)[
+    assert torch.equal(NullSpace(spectra, 1.0)({"w": change}, inputs)["w"], change)
+    assert not NullSpace({"w": Moments(axis, torch.arange(1.0, 9.0), torch.eye(8))}, 0.1)({"w": change}, inputs)[
         "w"
     ].any()
 
@@ -131,7 +131,7 @@ def test_unknown_inputs_are_refused() -> None:
     with pytest.raises(InputError, match="matrices"):
         reference(model).ask(RetainInputs(0))
     with pytest.raises(InputError, match="--train full"):
-        KUDA().phases(Facts(2, 8, 0, adapters=True))
+        KUDA().phases(MethodContext(2, 8, 0, adapters=True))
 
 
 def test_deviation_by_hand(bench: TrialRunner) -> None:
@@ -142,7 +142,7 @@ def test_deviation_by_hand(bench: TrialRunner) -> None:
         term = Deviate("forget", layer, 2.0, seed=1)
         bench.reference.prepare("forget", term.needs, (0, 1), 16)
         found = passed(bench.reference, "forget", (layer,))
-        numbers = bench.reference.of("forget", term.needs, term.hidden_at, np.arange(len(rows)))
+        numbers = bench.reference.lookup("forget", term.needs, term.hidden_at, np.arange(len(rows)))
         losses = term.losses(found, numbers, {})
         assert losses.tolist() == pytest.approx([2 * math.log(2) / 2.0] * len(rows), rel=1e-3)
     # by turns the states of two coordinates each are swapped with their signs, which makes a right angle
@@ -156,7 +156,7 @@ def test_each_layer_of_the_window_deviates_from_its_own_states(bench: TrialRunne
     run = Run(KUDA(window=2, beta=2.0), bench.reference, batch=16, seed=1, engine=Engine())
     picked = run.draw()
     with torch.no_grad():
-        batch = bench.reference.stack.batch(picked["forget"] + bench.reference.first["forget"])
+        batch = bench.reference.stack.batch(picked["forget"] + bench.reference.offsets["forget"])
         losses = run.losses({"forget": Forward.of(bench.base.model, batch, (0, 1))}, picked)
     assert float(losses["forget"]) == pytest.approx(math.log(2), rel=1e-3)
     first, second = (states(bench.reference, "forget", layer) for layer in (0, 1))
@@ -175,7 +175,7 @@ def _turned(bench: TrialRunner, **params: Any) -> tuple[list[float], float, floa
         return False
 
     method = KUDA(lr=5e-3, epochs=6, window=1, **params)
-    unlearn(bench.base, method, bench.reference, batch=16, seed=1, rungs=dict.fromkeys(range(4, 25, 4), look))
+    unlearn(bench.base, method, bench.reference, batch=16, seed=1, callbacks=dict.fromkeys(range(4, 25, 4), look))
     return seen, nll(bench.reference, "forget"), nll(bench.reference, "retain")
 
 
@@ -189,7 +189,7 @@ def test_states_turn_and_the_projection_protects_retain_rows(bench: TrialRunner)
     assert all(later < earlier for earlier, later in zip([1.0, *cosines], cosines, strict=False))
     assert changed(bench.base) == set(spectra)
     for name, one in spectra.items():
-        change = (bench.base.scope.own()[name] - bench.base.scope.origin()[name]).detach()
+        change = (bench.base.trainable.parameters()[name] - bench.base.trainable.base_values()[name]).detach()
         moments = one.vectors * one.values @ one.vectors.T
         share = (change @ moments @ change.T).trace() / (change.square().sum() * one.values.sum())
         assert 0 < float(share.sqrt()) < threshold**0.5
@@ -208,7 +208,7 @@ def test_what_an_open_projection_moves_breaks_the_bound(bench: TrialRunner) -> N
     _turned(bench, threshold=1.0)
     shares = []
     for name, one in bench.reference.ask(RetainInputs(0)).items():
-        change = (bench.base.scope.own()[name] - bench.base.scope.origin()[name]).detach()
+        change = (bench.base.trainable.parameters()[name] - bench.base.trainable.base_values()[name]).detach()
         moments = one.vectors * one.values @ one.vectors.T
         shares.append(float((change @ moments @ change.T).trace() / (change.square().sum() * one.values.sum())))
     assert sum(shares) / len(shares) > 0.05

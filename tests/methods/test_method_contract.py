@@ -20,13 +20,13 @@ from froc.models.batches import Batch, collate
 from froc.models.forward import Forward
 from froc.plugins import find, make, names
 from froc.search.trial.runner import TrialRunner
-from froc.training.base_statistics import Facts, Pools, Reference
-from froc.training.components import Combiner, Edit, Ground, Taken, UpdateFilter
+from froc.training.base_statistics import BaseStatistics, MethodContext, TrainingRows
+from froc.training.components import Combiner, Edit, StepContext, UpdateFilter, UpdateInputs
 from froc.training.loop import unlearn
 from froc.training.method import Method, wrappers
 from froc.training.phase import Phase
-from froc.training.run import DivergedError, facts
-from froc.training.terms import NLL, Part, Weighter
+from froc.training.run import DivergedError, method_context
+from froc.training.terms import NLL, WeightedTerm, Weighter
 from tests.training.small import nll
 
 LR = 2e-3
@@ -70,8 +70,8 @@ def test_contract(name: str, bench: TrialRunner) -> None:
     assert hash(method) == hash(plugin())
     assert plugin.paper
     assert plugin.__doc__
-    phases = method.phases(Facts(4, 8, 0))
-    trained = [phase.share for phase in phases if phase.edit is None]
+    phases = method.phases(MethodContext(4, 8, 0))
+    trained = [phase.step_fraction for phase in phases if phase.edit is None]
     assert plugin.cost() > 0 if trained else plugin.cost() >= 0
     assert not trained or math.isclose(sum(trained), 1.0)
     for field, space in spaces(plugin).items():
@@ -81,9 +81,9 @@ def test_contract(name: str, bench: TrialRunner) -> None:
     ends = []
     for _ in range(2):
         assert unlearn(bench.base, short, bench.reference, batch=32, seed=0) > 0
-        ends.append(bench.base.scope.take())
+        ends.append(bench.base.trainable.snapshot())
     assert all(torch.equal(ends[0][n], ends[1][n]) for n in ends[0])
-    assert any(not torch.equal(bench.base.scope.start[n], p) for n, p in ends[0].items())
+    assert any(not torch.equal(bench.base.trainable.base_values()[n], p) for n, p in ends[0].items())
     assert all(bool(torch.isfinite(p).all()) for p in ends[0].values())
     assert all(p.requires_grad and p.grad is None for p in bench.base.model.parameters())
     bench.base.restore()
@@ -94,7 +94,7 @@ def test_same_seed_same_parameters_and_another_seed_others(bench: TrialRunner) -
     made = []
     for seed in (3, 3, 4):
         unlearn(bench.base, make(Method, "npo", {"lr": LR, "epochs": 1}), bench.reference, batch=16, seed=seed)
-        made.append(bench.base.scope.take())
+        made.append(bench.base.trainable.snapshot())
     assert all(torch.equal(made[0][n], made[1][n]) for n in made[0])
     assert not all(torch.equal(made[0][n], made[2][n]) for n in made[0])
 
@@ -113,7 +113,7 @@ def test_gradient_difference_forgets_and_holds(bench: TrialRunner) -> None:
 
 def test_gradient_difference_without_retain_weight_is_ascent(bench: TrialRunner) -> None:
     unlearn(bench.base, make(Method, "grad_ascent", {"lr": LR, "epochs": 1}), bench.reference, batch=16, seed=1)
-    ascent = bench.base.scope.take()
+    ascent = bench.base.trainable.snapshot()
     unlearn(
         bench.base,
         make(Method, "grad_diff", {"lr": LR, "epochs": 1, "retain_weight": 1e-12}),
@@ -121,7 +121,7 @@ def test_gradient_difference_without_retain_weight_is_ascent(bench: TrialRunner)
         batch=16,
         seed=1,
     )
-    difference = bench.base.scope.take()
+    difference = bench.base.trainable.snapshot()
     assert all(torch.allclose(ascent[n], difference[n], atol=1e-4) for n in ascent)
 
 
@@ -177,15 +177,19 @@ def test_idk_raises_the_refusal(bench: TrialRunner, form: str) -> None:
 
 
 def test_idk_is_left_out_without_refusals(bench: TrialRunner) -> None:
-    pools = Pools({role: rows for role, rows in bench.reference.pools.rows.items() if role != "refusal"})
+    pools = TrainingRows({role: rows for role, rows in bench.reference.pools.rows.items() if role != "refusal"})
     with pytest.raises(InputError, match="refusal"):
-        unlearn(bench.base, make(Method, "idk"), Reference(bench.base, pools), batch=8, seed=0)
+        unlearn(bench.base, make(Method, "idk"), BaseStatistics(bench.base, pools), batch=8, seed=0)
 
 
 def test_rmu_moves_only_three_matrices_and_steers(bench: TrialRunner) -> None:
     method = RMU(lr=5e-3, epochs=6, c=5.0, retain_weight=0.5, depth=0.8)
     unlearn(bench.base, method, bench.reference, batch=16, seed=1)
-    changed = {n for n, p in bench.base.scope.own().items() if not torch.equal(bench.base.scope.start[n], p)}
+    changed = {
+        n
+        for n, p in bench.base.trainable.parameters().items()
+        if not torch.equal(bench.base.trainable.base_values()[n], p)
+    }
     assert changed
     assert all(name.endswith("mlp.down_proj.weight") for name in changed)
     assert nll(bench.reference, "forget") > 1
@@ -232,40 +236,45 @@ def test_a_loss_that_is_not_finite_is_a_divergence(bench: TrialRunner) -> None:
 class Slots(Method):
     """A method that fills the slots which the six do not use."""
 
-    def phases(self, facts: Facts) -> tuple[Phase, ...]:
+    def phases(self, context: MethodContext) -> tuple[Phase, ...]:
         class Half(Weighter):
             def weights(self, forward: Forward, reference: Any, state: dict[str, Any]) -> Tensor:
                 return torch.full_like(forward.mean_nll, 0.5).detach()
 
         class Count(Combiner):
-            split = watches = True
+            split = needs_losses = True
 
             def after(self, losses: Any, state: dict[str, Any]) -> None:
                 state.setdefault("steps", []).append({side: float(loss) for side, loss in losses.items()})
 
         class Freeze(UpdateFilter):
-            def __call__(self, update: dict[str, Tensor], taken: Taken) -> dict[str, Tensor]:
+            def __call__(self, update: dict[str, Tensor], inputs: UpdateInputs) -> dict[str, Tensor]:
                 return {name: torch.zeros_like(change) for name, change in update.items()}
 
         class Double(Edit):
-            def __call__(self, ground: Ground) -> None:
+            def __call__(self, step_context: StepContext) -> None:
                 with torch.no_grad():
-                    ground.moving["model.norm.weight"].copy_(
-                        2 * ground.reference.base.scope.origin()["model.norm.weight"]
+                    step_context.parameters["model.norm.weight"].copy_(
+                        2 * step_context.reference.base.trainable.base_values()["model.norm.weight"]
                     )
 
-        first = Phase({"a": Part(NLL("forget"), weighters=(Half(),))}, share=0.5, combiner=Count(), trains="layers.0")
-        held = Phase({"b": Part(NLL("retain"))}, share=0.5, filters=(Freeze(),), trains="layers.1")
+        first = Phase(
+            {"a": WeightedTerm(NLL("forget"), weighters=(Half(),))},
+            step_fraction=0.5,
+            combiner=Count(),
+            trains="layers.0",
+        )
+        held = Phase({"b": WeightedTerm(NLL("retain"))}, step_fraction=0.5, filters=(Freeze(),), trains="layers.1")
         return first, held, Phase({}, edit=Double())
 
 
 def test_phases_weighters_combiners_filters_and_one_shot_edits(bench: TrialRunner) -> None:
     unlearn(bench.base, Slots(lr=LR, epochs=2), bench.reference, batch=16, seed=0)
-    after = bench.base.scope.own()
-    changed = {n for n, p in after.items() if not torch.equal(bench.base.scope.start[n], p)}
+    after = bench.base.trainable.parameters()
+    changed = {n for n, p in after.items() if not torch.equal(bench.base.trainable.base_values()[n], p)}
     assert any("layers.0" in name for name in changed)  # phase one trained it
     assert not any("layers.1" in name for name in changed)  # the filter undid phase two
-    assert torch.equal(after["model.norm.weight"], 2 * bench.base.scope.start["model.norm.weight"])
+    assert torch.equal(after["model.norm.weight"], 2 * bench.base.trainable.base_values()["model.norm.weight"])
     assert all(p.requires_grad for p in bench.base.model.parameters())
 
 
@@ -287,11 +296,11 @@ def test_reference_numbers_are_the_base_models(bench: TrialRunner) -> None:
     batch: Batch = collate(rows, range(5), "cpu")
     with torch.no_grad():
         fresh = Forward.of(bench.base.model, batch).sum_nll
-    assert torch.allclose(bench.reference.of("forget", ("sum_nll",), (), np.arange(5))["sum_nll"], fresh, atol=1e-4)
+    assert torch.allclose(bench.reference.lookup("forget", ("sum_nll",), (), np.arange(5))["sum_nll"], fresh, atol=1e-4)
 
 
 def test_facts(bench: TrialRunner) -> None:
-    assert facts(bench.reference, 7) == Facts(2, 64, 7)
+    assert method_context(bench.reference, 7) == MethodContext(2, 64, 7)
 
 
 def test_ranges_print() -> None:

@@ -43,12 +43,12 @@ def test_lambda_goes_to_what_falls_short_and_stays_on_the_simplex() -> None:
     combiner, state = Certifying(rate=0.5, headroom=1.0, start=0.5), dict[str, Any]()
     before = combiner.weights(state)
     assert (before["forget"], before["retain"]) == pytest.approx((1.0, 1.0))
-    assert not combiner.told({FORGETTING: _losses(500, 1000), UTILITY: _losses(0, 1000)}, BUDGET, state)
+    assert not combiner.on_search_losses({FORGETTING: _losses(500, 1000), UTILITY: _losses(0, 1000)}, BUDGET, state)
     after = combiner.weights(state)
     # exp(rate * shortfall): 1 on the forget side, -1 on the retain side, with a thousand queries for each
     assert after["forget"] / after["retain"] == pytest.approx(math.exp(0.5 * 2))
     assert after["forget"] + after["retain"] == pytest.approx(2.0)
-    combiner.told({FORGETTING: _losses(0, 1000), UTILITY: _losses(500, 1000)}, BUDGET, state)
+    combiner.on_search_losses({FORGETTING: _losses(0, 1000), UTILITY: _losses(500, 1000)}, BUDGET, state)
     assert combiner.weights(state)["forget"] == pytest.approx(1.0)
 
 
@@ -67,7 +67,7 @@ def test_utility_is_aimed_as_low_as_can_be_shown_and_forgetting_at_its_headroom(
 def test_training_is_over_once_no_risk_falls_short() -> None:
     combiner = Certifying(headroom=0.5)
     ended = [
-        combiner.told({FORGETTING: _losses(forgotten), UTILITY: _losses(lost)}, BUDGET, {})
+        combiner.on_search_losses({FORGETTING: _losses(forgotten), UTILITY: _losses(lost)}, BUDGET, {})
         for forgotten, lost in ((0, 0), (2, 0), (20, 0), (0, 4), (0, 20))
     ]
     # what is left of utility is held to a fifth of its budget, 4 of 200: four that are lost cannot show that
@@ -82,9 +82,9 @@ def test_a_run_ends_early_where_certification_is_likely_and_is_trained_again_ali
     assert outcome.status == "complete"
     assert outcome.steps < whole
     assert max(outcome.ended[0].means.values()) < 0.3
-    kept = eased.base.scope.take()
+    kept = eased.base.trainable.snapshot()
     eased.retrain(TrialSpec("risk_aware", params, 3))
-    assert all((kept[name] == value).all() for name, value in eased.base.scope.take().items())
+    assert all((kept[name] == value).all() for name, value in eased.base.trainable.snapshot().items())
 
 
 def test_it_is_told_search_losses_and_nothing_else(
@@ -98,10 +98,10 @@ def test_it_is_told_search_losses_and_nothing_else(
         told.append({risk: len(some) for risk, some in losses.items()})
         return False
 
-    monkeypatch.setattr(Certifying, "told", note)
+    monkeypatch.setattr(Certifying, "on_search_losses", note)
     bench.retrain(TrialSpec("risk_aware", {"lr": 1e-3, "epochs": 4}, 0))
     view = parts[0]
     assert told == [{risk: min(FEEDBACK_QUERIES, len(view.queries[risk])) for risk in (FORGETTING, UTILITY)}] * TELLINGS
     # what it is handed has no field for calibration queries
     assert not any("calibration" in name or "sealed" in name for name in vars(view))
-    assert RiskAware().looks == TELLINGS
+    assert RiskAware().n_feedback_evals == TELLINGS

@@ -21,14 +21,14 @@ from froc.models.forward import Forward
 from froc.models.trainable import Weights
 from froc.plugins import find, make
 from froc.search.trial.runner import TrialRunner
-from froc.training.base_statistics import TYPICAL, Reference
-from froc.training.components import Ground, Rollout
-from froc.training.loop import together, unlearn
+from froc.training.base_statistics import PLACEHOLDER_CONTEXT, BaseStatistics
+from froc.training.components import Rollout, StepContext
+from froc.training.loop import train_pack, unlearn
 from froc.training.method import Method
 from froc.training.phase import Phase
-from froc.training.run import Run, facts
-from froc.training.schedule import Budgeted
-from froc.training.terms import NLL, Part
+from froc.training.run import Run, method_context
+from froc.training.schedule import TrainingLength
+from froc.training.terms import NLL, WeightedTerm
 from tests.training.small import same
 from tests.training.test_components import Made
 
@@ -45,16 +45,16 @@ def test_aside_is_the_base_and_back_bit_for_bit(bench: TrialRunner, train: str, 
     with torch.autocast("cpu", torch.bfloat16, enabled=half):
         start = likelihoods(base.model, rows)
         with torch.no_grad():
-            for parameter in base.scope.own().values():
+            for parameter in base.trainable.parameters().values():
                 parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
-        learnt = base.scope.take()
+        learnt = base.trainable.snapshot()
         torch.clear_autocast_cache()
         now = likelihoods(base.model, rows)
-        with base.scope.aside():
+        with base.trainable.base_active():
             assert torch.equal(likelihoods(base.model, rows), start)
         assert torch.equal(likelihoods(base.model, rows), now)
         assert not torch.equal(now, start)
-    assert same(learnt, base.scope.take())
+    assert same(learnt, base.trainable.snapshot())
 
 
 # what it is worth
@@ -138,16 +138,16 @@ def test_the_divergence_from_the_base_by_hand() -> None:
     assert _slope(loss, now) == pytest.approx([0.5 * -0.5, 0.0, 0.5 * 2])
 
 
-def _ground(bench: TrialRunner, seed: int = 1, step: int = 0) -> Ground:
-    return Ground(bench.reference, bench.base.scope.own(), {}, 16, seed, step)
+def _ground(bench: TrialRunner, seed: int = 1, step: int = 0) -> StepContext:
+    return StepContext(bench.reference, bench.base.trainable.parameters(), {}, 16, seed, step)
 
 
 def test_a_draw_asks_both_kinds_and_says_what_its_answers_are_worth(bench: TrialRunner) -> None:
     bench.base.restore()
     with torch.no_grad():
-        for parameter in bench.base.scope.own().values():
+        for parameter in bench.base.trainable.parameters().values():
             parameter.mul_(0.9)
-    learnt, rows = bench.base.scope.take(), bench.reference.pools.rows
+    learnt, rows = bench.base.trainable.snapshot(), bench.reference.pools.rows
     drawn = Answers(4, (3, 5, 8))
     found, numbers = drawn.draw(_ground(bench), 30)
     again, repeated = drawn.draw(_ground(bench), 30)
@@ -164,7 +164,7 @@ def test_a_draw_asks_both_kinds_and_says_what_its_answers_are_worth(bench: Trial
     # two in five of eight questions, rounded by chance
     assert sum(one in outside for one in prompts[::4]) in (int(8 * BOUNDARY), int(8 * BOUNDARY) + 1)
     assert torch.equal(numbers["old"], likelihoods(bench.base.model, found))
-    assert same(learnt, bench.base.scope.take())
+    assert same(learnt, bench.base.trainable.snapshot())
     bench.base.restore()
     assert torch.equal(numbers["base"], likelihoods(bench.base.model, found))
 
@@ -174,8 +174,8 @@ class Worth(Answers):
 
     differ = False
 
-    def draw(self, ground: Ground, count: int) -> tuple[Sequence[Encoded], Mapping[str, Tensor]]:
-        rows, numbers = super().draw(ground, count)
+    def draw(self, step_context: StepContext, count: int) -> tuple[Sequence[Encoded], Mapping[str, Tensor]]:
+        rows, numbers = super().draw(step_context, count)
         group = np.arange(count) // self.answers
         worth = (np.arange(count) % self.answers == 0) * 1.0 if self.differ else group * 1.0
         return rows, {**numbers, "advantage": torch.from_numpy(advantages(worth, group)).float()}
@@ -190,50 +190,52 @@ def test_where_all_answers_are_worth_the_same_the_policy_has_no_gradient(
     bench: TrialRunner, kind: type[Worth], zero: bool
 ) -> None:
     """None at all without divergence, for questions of unlike rewards, too; where one answer stands out there is one."""
-    phase = Phase({"policy": Part(Policy("rollout", kl=0.0))}, rollout=kind(4, (3, 5, 8)), reads=("refusal", "retain"))
-    run = Run(Made(lr=1e-3, epochs=1, given=(phase,)), bench.reference, batch=16, seed=1, engine=Engine())
+    phase = Phase(
+        {"policy": WeightedTerm(Policy("rollout", kl=0.0))}, rollout=kind(4, (3, 5, 8)), reads=("refusal", "retain")
+    )
+    run = Run(Made(lr=1e-3, epochs=1, declared=(phase,)), bench.reference, batch=16, seed=1, engine=Engine())
     picked = run.draw()
     forward = Forward.of(bench.base.model, run.stack.batch(picked["rollout"]))
     (loss,) = run.losses({"rollout": forward}, picked).values()
-    found = torch.autograd.grad(loss, list(run.moving.values()))
+    found = torch.autograd.grad(loss, list(run.parameters.values()))
     bench.base.restore()
     assert all(not bool(one.any()) for one in found) == zero
 
 
 @pytest.fixture(scope="module")
-def steered(bench: TrialRunner) -> Reference:
+def steered(bench: TrialRunner) -> BaseStatistics:
     """The bench with a base model that has begun to learn its refusals."""
-    parts = {"refuse": Part(NLL("refusal")), "retain": Part(NLL("retain"))}
-    unlearn(bench.base, Made(lr=5e-3, epochs=8, given=(Phase(parts),)), bench.reference, batch=16, seed=1)
+    parts = {"refuse": WeightedTerm(NLL("refusal")), "retain": WeightedTerm(NLL("retain"))}
+    unlearn(bench.base, Made(lr=5e-3, epochs=8, declared=(Phase(parts),)), bench.reference, batch=16, seed=1)
     model = copy.deepcopy(bench.base.model)
     bench.base.restore()
-    return Reference(wrap("steered", model, bench.base.tokenizer), bench.reference.pools)
+    return BaseStatistics(wrap("steered", model, bench.base.tokenizer), bench.reference.pools)
 
 
 MANY = 1920
 """Answers: rewards deviate by at most 1/2, so two standard errors of a difference of two means are at most 0.033."""
 
 
-def _worth(made: Reference) -> float:
+def _worth(made: BaseStatistics) -> float:
     """Mean reward of `MANY` answers as the model stands."""
     drawn = Answers(4, nearest(made.ask(Directions())))
-    ground = Ground(made, {}, {}, 16, seed=9, step=0)
-    drawn.draw(ground, MANY)
-    return float(ground.state["rewards"][0])
+    step_context = StepContext(made, {}, {}, 16, seed=9, step=0)
+    drawn.draw(step_context, MANY)
+    return float(step_context.state["rewards"][0])
 
 
-def _taught(made: Reference, seed: int) -> float:
+def _taught(made: BaseStatistics, seed: int) -> float:
     """Mean reward after the second phase alone."""
-    phase = replace(make(Method, "rule").phases(facts(made, seed))[1], share=1.0)
+    phase = replace(make(Method, "rule").phases(method_context(made, seed))[1], step_fraction=1.0)
     made.base.restore()
-    unlearn(made.base, Made(lr=2e-3, epochs=6, given=(phase,)), made, batch=16, seed=seed)
+    unlearn(made.base, Made(lr=2e-3, epochs=6, declared=(phase,)), made, batch=16, seed=seed)
     after = _worth(made)
     made.base.restore()
     return after
 
 
 @pytest.fixture(scope="module")
-def untaught(steered: Reference) -> float:
+def untaught(steered: BaseStatistics) -> float:
     """Mean reward before it, which leaves room on both sides."""
     steered.base.restore()
     worth = _worth(steered)
@@ -241,7 +243,7 @@ def untaught(steered: Reference) -> float:
     return worth
 
 
-def test_the_mean_reward_rises(steered: Reference, untaught: float) -> None:
+def test_the_mean_reward_rises(steered: BaseStatistics, untaught: float) -> None:
     """Characteristic test of the card. On models of five seeds it rises by 0.047, deviation 0.037, 0.016 at least: that it rises is
     asked of any; the next test, where advantages are turned, shows that it is their doing."""
     after = [_taught(steered, seed) for seed in (1, 2, 3)]
@@ -252,36 +254,39 @@ def test_the_mean_reward_rises(steered: Reference, untaught: float) -> None:
 def test_the_second_phase_of_the_whole_method_earns_more_than_its_first_left(bench: TrialRunner, seed: int) -> None:
     method = make(Method, "rule", {"lr": 2e-3, "epochs": 30})
     bench.base.restore()
-    first = round(method.phases(TYPICAL)[0].share * Budgeted.of(method, len(bench.view.forget), 16).steps)
+    first = round(
+        method.phases(PLACEHOLDER_CONTEXT)[0].step_fraction
+        * TrainingLength.of(method, len(bench.view.forget), 16).steps
+    )
     seen: list[float] = []
 
     def look() -> bool:
         seen.append(_worth(bench.reference))
         return False
 
-    unlearn(bench.base, method, bench.reference, batch=16, seed=seed, rungs={first: look})
+    unlearn(bench.base, method, bench.reference, batch=16, seed=seed, callbacks={first: look})
     after = _worth(bench.reference)
     bench.base.restore()
     assert after > seen[0] + 0.033
 
 
 def test_the_mean_reward_falls_where_advantages_are_turned(
-    steered: Reference, untaught: float, monkeypatch: pytest.MonkeyPatch
+    steered: BaseStatistics, untaught: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "advantages", lambda *told: -advantages(*told))
     assert _taught(steered, 1) < untaught - 0.05
 
 
-def test_members_of_one_model_draw_and_learn_as_if_each_were_alone(steered: Reference) -> None:
+def test_members_of_one_model_draw_and_learn_as_if_each_were_alone(steered: BaseStatistics) -> None:
     def trained(seeds: Sequence[int]) -> list[tuple[list[float], Weights]]:
         model = copy.deepcopy(steered.base.model)
-        base = wrap("members", model, steered.base.tokenizer, "lora:rank=2", members=len(seeds))
-        made = Reference(base, steered.pools)
-        phase = replace(make(Method, "rule").phases(facts(made, 1))[1], share=1.0)
-        method = Made(lr=5e-2, epochs=1, given=(phase,))
-        runs = [Run(method, made, batch=16, seed=s, member=k, engine=Engine()) for k, s in enumerate(seeds)]
-        together(base, runs, Engine())
-        return [(run.state["rewards"], base.scope.take(k)) for k, run in enumerate(runs)]
+        base = wrap("members", model, steered.base.tokenizer, "lora:rank=2", n_adapters=len(seeds))
+        made = BaseStatistics(base, steered.pools)
+        phase = replace(make(Method, "rule").phases(method_context(made, 1))[1], step_fraction=1.0)
+        method = Made(lr=5e-2, epochs=1, declared=(phase,))
+        runs = [Run(method, made, batch=16, seed=s, adapter_index=k, engine=Engine()) for k, s in enumerate(seeds)]
+        train_pack(base, runs, Engine())
+        return [(run.state["rewards"], base.trainable.snapshot(k)) for k, run in enumerate(runs)]
 
     steered.base.restore()
     both = trained([1, 2])
@@ -297,16 +302,16 @@ class Watched(Rollout):
     every = 1
     passes = 0.0
 
-    def draw(self, ground: Ground, count: int) -> tuple[Sequence[Encoded], dict[str, Tensor]]:
-        ground.state["half"] = torch.is_autocast_enabled("cpu")
-        return ground.reference.pools.rows["forget"][:count], {}
+    def draw(self, step_context: StepContext, count: int) -> tuple[Sequence[Encoded], dict[str, Tensor]]:
+        step_context.state["half"] = torch.is_autocast_enabled("cpu")
+        return step_context.reference.pools.rows["forget"][:count], {}
 
 
 @pytest.mark.parametrize("autocast", [None, torch.bfloat16])
 def test_rows_are_written_as_precisely_as_they_are_trained_on(bench: TrialRunner, autocast: torch.dtype | None) -> None:
-    method = Made(lr=1e-4, epochs=1, given=(Phase({"a": Part(NLL("rollout"))}, rollout=Watched()),))
+    method = Made(lr=1e-4, epochs=1, declared=(Phase({"a": WeightedTerm(NLL("rollout"))}, rollout=Watched()),))
     run = Run(method, bench.reference, batch=32, seed=1, engine=Engine())
-    together(bench.base, [run], Engine(autocast))
+    train_pack(bench.base, [run], Engine(autocast))
     bench.base.restore()
     assert run.state["half"] == (autocast is not None)
 
@@ -318,11 +323,11 @@ def test_the_second_phase_has_a_rate_of_its_own(bench: TrialRunner) -> None:
     seen: dict[tuple[str, ...], float] = {}
 
     def each() -> None:
-        if not run.over:
+        if not run.finished:
             rate = run._optimiser.param_groups[0]["lr"]
             seen[run.phase.roles] = max(seen.get(run.phase.roles, 0.0), rate)
 
-    together(bench.base, [run], Engine(), None, each)
+    train_pack(bench.base, [run], Engine(), None, each)
     bench.base.restore()
     first, second = seen.values()
     assert second / first == pytest.approx(0.2)
@@ -335,7 +340,7 @@ def test_the_second_phase_has_a_rate_of_its_own(bench: TrialRunner) -> None:
 )  # fmt: skip
 def test_what_does_not_fit_rollouts_is_refused(name: str, why: str) -> None:
     with pytest.raises(InputError, match=why):
-        find(Method, name)().phases(TYPICAL)
+        find(Method, name)().phases(PLACEHOLDER_CONTEXT)
 
 
 def test_it_needs_refusals_and_retain_rows() -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from froc.methods.srmu import SRMU, Magnitudes, SteerFeatures
 from froc.search.trial.runner import TrialRunner
-from froc.training.base_statistics import Facts, Reference
+from froc.training.base_statistics import BaseStatistics, MethodContext
 from froc.training.loop import unlearn
 from tests.training.small import changed, states
 
@@ -68,7 +68,7 @@ def test_hidden_states_move_where_the_map_says(bench: TrialRunner, kind: str) ->
 
 
 def test_only_the_layers_own_weights_may_move() -> None:
-    phase = SRMU(depth=0.4).phases(Facts(6, 8, 0))[0]
+    phase = SRMU(depth=0.4).phases(MethodContext(6, 8, 0))[0]
     assert phase.parts["steer"].term.hidden_at == (2,)
     assert phase.moves("model.layers.2.self_attn.q_proj.weight")
     assert phase.moves("transformer.h.2.mlp.c_fc.bias")
@@ -76,7 +76,7 @@ def test_only_the_layers_own_weights_may_move() -> None:
     assert not phase.moves("model.embed_tokens.weight")
 
 
-def _target(method: SRMU, reference: Reference, important: Tensor) -> Tensor:
+def _target(method: SRMU, reference: BaseStatistics, important: Tensor) -> Tensor:
     """c * norm * V I / |I| of seed 1."""
     term = SteerFeatures("forget", 0, seed=1, importance=tuple(important.tolist()))
     length = method.c * float(reference.norm["forget", 0][0])

@@ -20,7 +20,7 @@ from froc.models.trainable import Full
 from froc.plugins import find
 from froc.training import token_distribution
 from froc.training.alternates import Alternates
-from froc.training.base_statistics import TYPICAL, Pools, Reference
+from froc.training.base_statistics import PLACEHOLDER_CONTEXT, BaseStatistics, TrainingRows
 from froc.training.method import Method
 from froc.training.phase import Phase
 from froc.training.terms import Weighter
@@ -29,7 +29,7 @@ from tests.training.small import NO_TOKENIZER
 
 
 @pytest.fixture(scope="module")
-def tiny() -> Reference:
+def tiny() -> BaseStatistics:
     torch.manual_seed(5)
     # Llama's norms are computed in float32 whatever the model's dtype is
     config = GPT2Config(
@@ -50,24 +50,24 @@ def tiny() -> Reference:
     forget = rows(6)
     refused = [Encoded((*row.ids[: row.prompt], 7, 8, 9, 0)[: row.prompt + 4], row.prompt, 3) for row in forget]
     base = Base("tiny", model, NO_TOKENIZER, Full(model), "")
-    made = Reference(base, Pools({"forget": forget, "retain": rows(7), "refusal": refused}))
+    made = BaseStatistics(base, TrainingRows({"forget": forget, "retain": rows(7), "refusal": refused}))
     made.ensure("alternate", Alternates())
     return made
 
 
 def _losses(
-    made: Reference, name: str, index: Sequence[int], freeze: dict[str, Tensor] | None = None,
+    made: BaseStatistics, name: str, index: Sequence[int], freeze: dict[str, Tensor] | None = None,
     junk: int | None = None,
 ) -> dict[str, Tensor]:  # fmt: skip
     """part -> (B,) losses of a method's phases. freeze: weights to keep or to be used again; junk: what padding holds."""
-    kept = {key: p.detach().clone() for key, p in made.base.scope.own().items()}
+    kept = {key: p.detach().clone() for key, p in made.base.trainable.parameters().items()}
     made.base.restore()
     phases = find(Method, name)().phases(dataclasses.replace(FACTS, found=made.ask))
     for phase in phases:
         for role in phase.roles:
             made.ensure(role, phase.sources.get(role))
             made.prepare(role, phase.needs(role), phase.hidden_at(role), 3)
-    made.base.scope.put(kept)
+    made.base.trainable.load(kept)
     found = {}
     for number, phase in enumerate(phases):
         some = _of_phase(made, phase, index, freeze, junk)
@@ -76,14 +76,14 @@ def _losses(
 
 
 def _of_phase(
-    made: Reference, phase: Phase, index: Sequence[int], freeze: dict[str, Tensor] | None, junk: int | None
+    made: BaseStatistics, phase: Phase, index: Sequence[int], freeze: dict[str, Tensor] | None, junk: int | None
 ) -> dict[str, Tensor]:
     state: dict[str, Any] = {}
     found = {}
     for label, part in phase.parts.items():
         role = part.term.role
         where = np.asarray(index)
-        batch = made.stack.batch(where + made.first[role])
+        batch = made.stack.batch(where + made.offsets[role])
         if junk is not None:
             batch = Batch(
                 batch.index, torch.where(batch.attention.bool(), batch.ids, junk), batch.start, batch.stop, batch.length
@@ -97,7 +97,7 @@ def _of_phase(
                 )
             ]
         )
-        numbers = made.of(role, part.needs, part.term.hidden_at, where, forward)
+        numbers = made.lookup(role, part.needs, part.term.hidden_at, where, forward)
         if freeze is not None:
             part = dataclasses.replace(
                 part, weighters=tuple(_Frozen(one, freeze, f"{label}{k}") for k, one in enumerate(part.weighters))
@@ -119,23 +119,23 @@ class _Frozen(Weighter):
         return self._kept[self._key]
 
 
-def _shifted(made: Reference, size: float, seed: int) -> dict[str, Tensor]:
+def _shifted(made: BaseStatistics, size: float, seed: int) -> dict[str, Tensor]:
     draw = torch.Generator().manual_seed(seed)
     return {
         name: size * torch.randn(p.shape, generator=draw, dtype=torch.float64)
-        for name, p in made.base.scope.own().items()
+        for name, p in made.base.trainable.parameters().items()
     }
 
 
 @torch.no_grad()
-def _move(made: Reference, by: dict[str, Tensor], share: float) -> None:
-    for name, p in made.base.scope.own().items():
+def _move(made: BaseStatistics, by: dict[str, Tensor], share: float) -> None:
+    for name, p in made.base.trainable.parameters().items():
         p.add_(by[name] * share)
 
 
 def _fixed(name: str) -> bool:
     """Whether its targets stand still: one that is the model's own prediction has another slope than gradient (see the test above)."""
-    parts = [part for phase in find(Method, name)().phases(TYPICAL) for part in phase.parts.values()]
+    parts = [part for phase in find(Method, name)().phases(PLACEHOLDER_CONTEXT) for part in phase.parts.values()]
     return not any(isinstance(part.term, Otherwise) for part in parts)
 
 
@@ -143,7 +143,7 @@ SLOPES = [name for name in PLAIN if _fixed(name)]
 
 
 @pytest.mark.parametrize("name", SLOPES)
-def test_gradients_are_finite_differences(tiny: Reference, name: str) -> None:
+def test_gradients_are_finite_differences(tiny: BaseStatistics, name: str) -> None:
     """Of every part of every method, along a random direction, away from the base model; weights are held where they were."""
     tiny.base.restore()
     away, along = _shifted(tiny, 0.05, 1), _shifted(tiny, 1.0, 2)
@@ -151,7 +151,7 @@ def test_gradients_are_finite_differences(tiny: Reference, name: str) -> None:
     frozen: dict[str, Tensor] = {}
     index = [0, 3, 4, 1]
     total = sum(some.sum() for some in _losses(tiny, name, index, frozen).values())
-    own = tiny.base.scope.own()
+    own = tiny.base.trainable.parameters()
     grads = torch.autograd.grad(total, list(own.values()), allow_unused=True)
     slope = sum(float((g * along[n]).sum()) for n, g in zip(own, grads, strict=True) if g is not None)
     step, ends = 1e-5, []
@@ -166,7 +166,7 @@ def test_gradients_are_finite_differences(tiny: Reference, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PLAIN)
-def test_padding_neighbours_and_their_order_change_nothing(tiny: Reference, name: str) -> None:
+def test_padding_neighbours_and_their_order_change_nothing(tiny: BaseStatistics, name: str) -> None:
     """A row's loss is the same alone, among longer rows, in another order, and whatever stands in its padding."""
     tiny.base.restore()
     _move(tiny, _shifted(tiny, 0.05, 1), 1.0)
@@ -184,7 +184,7 @@ def test_padding_neighbours_and_their_order_change_nothing(tiny: Reference, name
     tiny.base.restore()
 
 
-def test_a_mean_over_rows_is_of_each_rows_own_mean(tiny: Reference) -> None:
+def test_a_mean_over_rows_is_of_each_rows_own_mean(tiny: BaseStatistics) -> None:
     """RMU's mean: each row counts once, whatever its length (a (b, b) broadcast of sums and counts would mix them).
 
     Over the positions that predict the answer: from the prompt's last to the last but one."""
@@ -195,7 +195,7 @@ def test_a_mean_over_rows_is_of_each_rows_own_mean(tiny: Reference) -> None:
     term, state = Steer("forget", 1, 2.0, seed=0), dict[str, Any]()
     with torch.no_grad():
         forward = Forward([(Pass(tiny.base.model, batch, hidden_at=(1,)), np.arange(2), np.arange(2))])
-        found = term.losses(forward, tiny.of("forget", ("hidden_norm",), (1,), where), state)
+        found = term.losses(forward, tiny.lookup("forget", ("hidden_norm",), (1,), where), state)
         rows = [tiny.pools.rows["forget"][i] for i in where]
         told = [forward.hidden(1)[k, row.prompt - 1 : len(row.ids) - 1] for k, row in enumerate(rows)]
         by_hand = [float(((h - state["target"]) ** 2).sum(1).mean()) / float(state["norm"]) ** 2 for h in told]
@@ -204,7 +204,7 @@ def test_a_mean_over_rows_is_of_each_rows_own_mean(tiny: Reference) -> None:
 
 
 def test_few_or_all_tokens_kept_say_the_same_where_the_others_have_no_share(
-    tiny: Reference, monkeypatch: pytest.MonkeyPatch
+    tiny: BaseStatistics, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The reference's buckets: the true token first, each row's own positions, a bound below the exact divergence."""
     tiny.base.restore()
@@ -213,7 +213,7 @@ def test_few_or_all_tokens_kept_say_the_same_where_the_others_have_no_share(
     for exact, few in ((10**9, V), (0, 40)):
         monkeypatch.setattr(token_distribution, "EXACT", exact)
         monkeypatch.setattr(token_distribution, "LIKELIEST", few)
-        made = Reference(tiny.base, Pools(rows))
+        made = BaseStatistics(tiny.base, TrainingRows(rows))
         made.prepare("retain", ("spread",), (), 3)
         _move(made, _shifted(made, 0.02, 4), 1.0)
         with torch.no_grad():
@@ -225,17 +225,17 @@ def test_few_or_all_tokens_kept_say_the_same_where_the_others_have_no_share(
     assert float(found[1].sum()) > 0.3 * float(found[0].sum())
 
 
-def _kl(made: Reference, index: list[int]) -> Tensor:
-    batch = made.stack.batch(np.asarray(index) + made.first["retain"])
+def _kl(made: BaseStatistics, index: list[int]) -> Tensor:
+    batch = made.stack.batch(np.asarray(index) + made.offsets["retain"])
     where = np.arange(len(index))
     forward = Forward([(Pass(made.base.model, batch), where, where)])
-    numbers = made.of("retain", ("spread",), (), np.asarray(index), forward)
+    numbers = made.lookup("retain", ("spread",), (), np.asarray(index), forward)
     if numbers["buckets"].numel():
         assert torch.equal(numbers["buckets"][:, 0], forward.target)
     return BaseDivergence("retain").losses(forward, numbers, {})
 
 
-def test_tokens_of_cut_passes_find_their_rows(tiny: Reference) -> None:
+def test_tokens_of_cut_passes_find_their_rows(tiny: BaseStatistics) -> None:
     """`row`, `place`, `target`, `nll` of rows that went through in two passes, with others between."""
     tiny.base.restore()
     stack = Stack(tiny.pools.rows["retain"], "cpu")
@@ -251,7 +251,7 @@ def test_tokens_of_cut_passes_find_their_rows(tiny: Reference) -> None:
         assert sorted(cut.place[cut.row == k].tolist()) == list(range(int(cut.count[k])))
 
 
-def test_the_first_token_of_an_answer_counts_and_nothing_after_its_end(tiny: Reference) -> None:
+def test_the_first_token_of_an_answer_counts_and_nothing_after_its_end(tiny: BaseStatistics) -> None:
     """PDU's mask in reference code stands one token off: it misses the first and takes one that follows."""
     tiny.base.restore()
     rows = tiny.pools.rows["forget"]

@@ -22,18 +22,18 @@ from froc.methods.wga import Likely
 from froc.models.forward import Forward
 from froc.models.likelihood import buckets
 from froc.plugins import find, names
-from froc.training.base_statistics import TYPICAL, Facts
+from froc.training.base_statistics import PLACEHOLDER_CONTEXT, MethodContext
 from froc.training.method import Method, wrappers
-from froc.training.terms import NLL, Part
+from froc.training.terms import NLL, WeightedTerm
 
 V = 120
 """More tokens than 100: a label of -100 that is used as an index would hit one."""
-FACTS = Facts(2, 16, 3)
+FACTS = MethodContext(2, 16, 3)
 
 
 def _terms(name: str) -> bool:
     """Whether all that a method does is train on rows of the task: edits have no terms, and rollouts have rows of their own."""
-    phases = find(Method, name)().phases(TYPICAL)
+    phases = find(Method, name)().phases(PLACEHOLDER_CONTEXT)
     return bool(phases) and all(phase.parts and phase.rollout is None for phase in phases)
 
 
@@ -126,15 +126,15 @@ def test_undial_of_the_likeliest_tokens_is_that_of_all_where_the_others_have_no_
 def test_weighted_ascent_by_hand_and_its_weights_have_no_gradient() -> None:
     """One row of p = 0.5 and p = 0.8, another of p = 0.1; WGA beta 2: -(0.25 ln 2 + 0.64 ln 1.25) / 2 and -0.01 ln 10."""
     now = Given(_chances([0.5, 0.5], [0.2, 0.8], [0.9, 0.1]), [0, 1, 1], [2, 1])
-    part = Part(NLL("forget", sign=-1.0), weighters=(Likely(2.0),))
+    part = WeightedTerm(NLL("forget", sign=-1.0), weighters=(Likely(2.0),))
     loss = part.losses(now, {}, {})
     assert loss.tolist() == pytest.approx([-(0.25 * math.log(2) + 0.64 * math.log(1.25)) / 2, -0.01 * math.log(10)])
     slope = now.slope(loss)
     # -w (p - onehot) / tokens of the row
     assert slope[0].tolist() == pytest.approx([-0.25 * (0.5 - 1) / 2, -0.25 * 0.5 / 2])
     assert slope[2].tolist() == pytest.approx([-0.01 * 0.9, -0.01 * (0.1 - 1)])
-    plain = Part(NLL("forget", sign=-1.0)).losses(now, {}, {})
-    flat = Part(NLL("forget", sign=-1.0), weighters=(Likely(0.0),)).losses(now, {}, {})
+    plain = WeightedTerm(NLL("forget", sign=-1.0)).losses(now, {}, {})
+    flat = WeightedTerm(NLL("forget", sign=-1.0), weighters=(Likely(0.0),)).losses(now, {}, {})
     assert torch.equal(plain, flat)
 
 
@@ -151,7 +151,7 @@ def test_importance_weights_peak_where_both_powers_balance(up: float, down: floa
 
 def test_a_likelihood_of_whole_answers_takes_no_weights_on_tokens() -> None:
     with pytest.raises(TypeError, match="tokens"):
-        Part(Likelihood("forget"), weighters=(Likely(1.0),))
+        WeightedTerm(Likelihood("forget"), weighters=(Likely(1.0),))
 
 
 def test_ceu_pushes_the_true_token_alone_and_skips_the_first() -> None:

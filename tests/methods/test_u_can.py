@@ -12,24 +12,24 @@ from froc.errors import InputError
 from froc.methods.u_can import UCAN, Attenuate, Contrast, Neurons, attenuation
 from froc.models.trainable import Full
 from froc.search.trial.runner import TrialRunner
-from froc.training.base_statistics import Facts, Reference
-from froc.training.components import Ground
+from froc.training.base_statistics import BaseStatistics, MethodContext
+from froc.training.components import StepContext
 from froc.training.fisher import linear
 from froc.training.loop import unlearn
 from tests.training.small import BUILDERS, gpt2, nll, reference
 
 
-def _small(trains: str = "") -> Reference:
+def _small(trains: str = "") -> BaseStatistics:
     model = gpt2(14, width=8, inner=12, spread=0.5)
     return reference(model, scope=Full(model, trains))
 
 
-def _edited(made: Reference, **params: Any) -> dict[str, Tensor]:
+def _edited(made: BaseStatistics, **params: Any) -> dict[str, Tensor]:
     unlearn(made.base, UCAN(**params), made, batch=16, seed=1)
-    return made.base.scope.take()
+    return made.base.trainable.snapshot()
 
 
-def _read(made: Reference, role: str, name: str) -> Tensor:
+def _read(made: BaseStatistics, role: str, name: str) -> Tensor:
     """(states, in) what a matrix reads where answers and their ends are predicted, but at no row's first token, row by row."""
     layer, found = linear(made.base.model, [name])[name], []
     for row in made.pools.rows[role]:
@@ -78,10 +78,12 @@ def test_attenuation_by_hand() -> None:
     assert found.tolist() == pytest.approx([1.0, 1.0, math.exp(-0.4), math.exp(-1.0)])
 
 
-def _edit(made: Reference, neurons: Mapping[str, Neurons], strength: float, threshold: float, caution: float) -> None:
+def _edit(
+    made: BaseStatistics, neurons: Mapping[str, Neurons], strength: float, threshold: float, caution: float
+) -> None:
     made.base.restore()
-    moving = {name: p for name, p in made.base.scope.own().items() if name in neurons}
-    Attenuate(neurons, strength, threshold, caution)(Ground(made, moving, {}, 16, 0, 0))
+    parameters = {name: p for name, p in made.base.trainable.parameters().items() if name in neurons}
+    Attenuate(neurons, strength, threshold, caution)(StepContext(made, parameters, {}, 16, 0, 0))
 
 
 def test_each_column_of_a_matrix_is_turned_down_by_its_own_score() -> None:
@@ -95,7 +97,7 @@ def test_each_column_of_a_matrix_is_turned_down_by_its_own_score() -> None:
     utility[7] = 1.0
     _edit(made, {names[0]: Neurons(first, zero), names[1]: Neurons(second, utility)}, 3.0, 0.5, 0.25)
     for name, column, score in ((names[0], 4, 1.0), (names[1], 7, 0.5 - 0.25)):
-        share = made.base.model.get_parameter(name).detach() / made.base.scope.origin()[name]
+        share = made.base.model.get_parameter(name).detach() / made.base.trainable.base_values()[name]
         expected = torch.ones(12)
         expected[column] = math.exp(-3.0 * score)
         assert torch.allclose(share, expected[:, None].expand_as(share), rtol=1e-5)
@@ -103,7 +105,7 @@ def test_each_column_of_a_matrix_is_turned_down_by_its_own_score() -> None:
 
 def test_at_no_strength_it_is_the_identity_and_more_strength_forgets_more(bench: TrialRunner) -> None:
     same = _edited(bench.reference, strength=0.0)
-    start = bench.base.scope.origin()
+    start = bench.base.trainable.base_values()
     assert all(torch.equal(value, start[name]) for name, value in same.items())
     risen = []
     for strength in (0.0, 2.0, 5.0, 10.0, 20.0, 50.0):
@@ -149,7 +151,7 @@ def test_neurons_by_chance_cost_the_retain_rows_more_for_the_same_forgetting(ben
 
 def test_it_edits_what_may_move_and_refuses_adapters() -> None:
     with pytest.raises(InputError, match="--train full"):
-        UCAN().phases(Facts(2, 8, 0, adapters=True))
+        UCAN().phases(MethodContext(2, 8, 0, adapters=True))
     made = _small(r"\.h\.1\.")
     before = {name: p.detach().clone() for name, p in made.base.model.named_parameters()}
     _edited(made, strength=50.0)

@@ -263,7 +263,7 @@ def test_an_unlearned_adapter_takes_the_base_at_hand_where_the_names_agree(home:
     weights = given.weights(home)
     assert given.notes
     with torch.no_grad():
-        home.scope.put(weights)
+        home.trainable.load(weights)
         assert torch.allclose(_logits(home.model), _logits(adapted), atol=1e-4)
     home.restore()
 

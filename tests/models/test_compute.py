@@ -21,7 +21,7 @@ from froc.models.hooks import blocks
 from froc.plugins import make
 from froc.search.trial.runner import TrialRunner
 from froc.training import loop as train
-from froc.training.base_statistics import Pools, Reference
+from froc.training.base_statistics import BaseStatistics, TrainingRows
 from froc.training.loop import unlearn
 from froc.training.method import Method
 from froc.training.run import DivergedError, Run
@@ -30,8 +30,8 @@ from tests.training.small import DRIFT, drift
 NPO = {"lr": 2e-3, "epochs": 2, "retain_weight": 2.0}
 
 
-def _reference(base: Base, view: SearchView) -> Reference:
-    return Reference(base, Pools.of(view, base, 0))
+def _reference(base: Base, view: SearchView) -> BaseStatistics:
+    return BaseStatistics(base, TrainingRows.of(view, base, 0))
 
 
 def _away(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
@@ -92,12 +92,12 @@ def test_chunks_of_a_step_are_the_whole_batch(bench: TrialRunner, monkeypatch: p
     draw = torch.Generator().manual_seed(0)
     with torch.no_grad():
         # at the base model itself some losses are nothing but rounding
-        for p in bench.base.scope.own().values():
+        for p in bench.base.trainable.parameters().values():
             p.add_(0.02 * torch.randn(p.shape, generator=draw))
     for tokens in (0, 10**9):
         monkeypatch.setitem(PASS, "cpu", tokens)
         loss = train._gradients(bench.base, [run], picked, Engine())
-        found.append({n: p.grad.clone() for n, p in run.moving.items() if p.grad is not None} | {"loss": loss[0]})
+        found.append({n: p.grad.clone() for n, p in run.parameters.items() if p.grad is not None} | {"loss": loss[0]})
         bench.base.model.zero_grad()
     most = max(float(grad.abs().max()) for grad in found[0].values())
     assert _away(*found) < 1e-5 * most
@@ -171,12 +171,12 @@ def test_an_out_of_memory_halves_the_rows_and_changes_nothing(bench: TrialRunner
     """Memory for 5 rows of 16: the size that fits is found, remembered, and the parameters are the same."""
     params = NPO | ({"depth": 0.8, "lr": 5e-3} if name == "rmu" else {})
     unlearn(bench.base, make(Method, name, params), bench.reference, batch=16, seed=1)
-    plain = bench.base.scope.take()
+    plain = bench.base.trainable.snapshot()
     tight = Tight(5)
     unlearn(bench.base, make(Method, name, params), bench.reference, batch=16, seed=1, engine=tight)
     assert tight.rows == 4
     assert tight.refused == 2
-    assert drift(plain, bench.base.scope.take(), bench.base.scope.origin()) < DRIFT
+    assert drift(plain, bench.base.trainable.snapshot(), bench.base.trainable.base_values()) < DRIFT
 
 
 class Tight(Engine):
@@ -214,17 +214,17 @@ def test_checkpointing_changes_nothing(folder: Path, parts: tuple[SearchView, Se
         # a second round would draw its labels from what rounding left of the first
         params = {"rounds": 1} if name == "k_fade" else {"lr": 2e-3, "epochs": 2}
         unlearn(base, make(Method, name, params), _reference(base, parts[0]), batch=16, seed=1, engine=engine)
-        ends.append(base.scope.take())
-    assert drift(ends[0], ends[1], base.scope.origin()) < DRIFT
+        ends.append(base.trainable.snapshot())
+    assert drift(ends[0], ends[1], base.trainable.base_values()) < DRIFT
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_autocast_trains_near_float32(bench: TrialRunner, precision: str) -> None:
     unlearn(bench.base, make(Method, "npo", NPO), bench.reference, batch=16, seed=1)
-    plain, start = bench.base.scope.take(), bench.base.scope.origin()
+    plain, start = bench.base.trainable.snapshot(), bench.base.trainable.base_values()
     engine = Engine.of(bench.base.model, autocast=precision)
     assert unlearn(bench.base, make(Method, "npo", NPO), bench.reference, batch=16, seed=1, engine=engine)
-    found = bench.base.scope.take()
+    found = bench.base.trainable.snapshot()
     name = "model.layers.0.mlp.down_proj.weight"
     moved, other = (plain[name] - start[name]).flatten(), (found[name] - start[name]).flatten()
     assert float(torch.nn.functional.cosine_similarity(moved, other, dim=0)) > 0.9
@@ -250,7 +250,7 @@ def test_layers_move_alone(folder: Path, parts: tuple[SearchView, Sealed]) -> No
     changed = {n for n, p in base.model.named_parameters() if not torch.equal(p, before[n])}
     assert changed
     assert all(name.startswith("model.layers.1.") for name in changed)
-    assert set(base.scope.take()) == {n for n in before if n.startswith("model.layers.1.")}
+    assert set(base.trainable.snapshot()) == {n for n in before if n.startswith("model.layers.1.")}
     with pytest.raises(InputError, match="--train"):
         unlearn(
             base, make(Method, "rmu", {"depth": 0.0}), _reference(base, parts[0]), batch=16, seed=1
@@ -264,7 +264,7 @@ def test_a_scope_that_is_not_understood_is_refused(folder: Path, text: str) -> N
     with pytest.raises(InputError, match="--train"):
         load(str(folder), device="cpu", train=text)
     with pytest.raises(InputError, match="lora"):
-        load(str(folder), device="cpu", train="full", members=2)
+        load(str(folder), device="cpu", train="full", n_adapters=2)
 
 
 def test_adapters_start_as_the_base_and_merge_into_a_plain_model(
@@ -291,7 +291,7 @@ def test_adapters_start_as_the_base_and_merge_into_a_plain_model(
 def test_rmu_finds_its_layers_through_adapters(lora: Base, parts: tuple[SearchView, Sealed]) -> None:
     method = make(Method, "rmu", {"lr": 1e-2, "epochs": 1, "depth": 0.8})
     unlearn(lora, method, _reference(lora, parts[0]), batch=16, seed=1)
-    moved = {n for n, p in lora.scope.own().items() if n.endswith("lora_B") and bool(p.abs().sum() > 0)}
+    moved = {n for n, p in lora.trainable.parameters().items() if n.endswith("lora_B") and bool(p.abs().sum() > 0)}
     assert moved
     assert all("down_proj" in name for name in moved)
 
@@ -303,18 +303,18 @@ def test_mixing_is_a_straight_line_in_the_weights(folder: Path, parts: tuple[Sea
     name = "model.layers.0.mlp.up_proj.weight"
 
     def weight() -> torch.Tensor:
-        state = base.scope.written() or base.model.state_dict()
+        state = base.trainable.merged_state_dict() or base.model.state_dict()
         return state[name].clone()
 
     base.restore(seed=1)
     start = weight()
     unlearn(base, make(Method, "npo", NPO | {"lr": 1e-2}), _reference(base, parts[0]), batch=16, seed=1)
-    kept, end = base.scope.take(), weight()
+    kept, end = base.trainable.snapshot(), weight()
     for share in (0.0, 0.25, 1.0, 1.5):
-        base.scope.put(kept, share)
+        base.trainable.load(kept, share)
         assert torch.allclose(weight(), (1 - share) * start + share * end, atol=1e-6)
-    base.scope.put(kept)
-    assert _away(kept, base.scope.take()) == 0.0
+    base.trainable.load(kept)
+    assert _away(kept, base.trainable.snapshot()) == 0.0
 
 
 def test_forward_puts_cut_rows_back_in_order(bench: TrialRunner) -> None:

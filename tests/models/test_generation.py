@@ -103,7 +103,7 @@ def test_nothing_is_written_beyond_the_models_positions() -> None:
     assert all(len(row.ids) <= 64 for row in drawn)
     ended = [Encoded((*row.ids[:-2], 33, 34), row.prompt, row.answer - 2) for row in rows]
     made = alternates(model, ended, 0)
-    assert [row.ending for row in made] == [(33, 34)] * 3
+    assert [row.end_ids for row in made] == [(33, 34)] * 3
     assert all(len(row.ids) <= 64 for row in made)
 
 
@@ -172,7 +172,9 @@ def test_no_answer_begins_with_what_is_ruled_out_and_the_rest_is_drawn_as_ever(s
     assert all(one.ids[one.prompt] not in some for one, some in zip(found, banned, strict=True))
     assert any(one.ids[one.prompt] in some for one, some in zip(free, banned, strict=True))
     # further on nothing is ruled out
-    later = {token for one, k in zip(found, range(120), strict=True) for token in one.told[1:] if token in banned[k]}
+    later = {
+        token for one, k in zip(found, range(120), strict=True) for token in one.answer_ids[1:] if token in banned[k]
+    }
     assert firsts
     assert later
 

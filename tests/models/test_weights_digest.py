@@ -24,7 +24,7 @@ def trained(base: Base, spread: float = 0.1) -> Base:
     """With other values than the base model in everything that a trial may change."""
     torch.manual_seed(1)
     with torch.no_grad():
-        for parameter in base.scope.own().values():
+        for parameter in base.trainable.parameters().values():
             parameter.add_(spread * torch.randn_like(parameter))
     return base
 
@@ -69,7 +69,7 @@ def test_what_no_adapter_changes_keeps_its_bits_zeros_with_a_sign_too(tmp_path: 
             if "base_layer" in name:
                 parameter[0] = -0.0
     kept = {name: value.clone() for name, value in base.model.state_dict().items() if "base_layer" in name}
-    state = base.scope.written()
+    state = base.trainable.merged_state_dict()
     assert state is not None
     for name, value in kept.items():
         assert torch.equal(torch.signbit(state[name.replace(".base_layer.", ".")]), torch.signbit(value))

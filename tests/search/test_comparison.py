@@ -55,20 +55,20 @@ def _mixes(side: ComparedRun, method: str) -> tuple[ComparedConfig, MixedModel]:
     bench = runner_of(side.job)
     line = entry.record
     bench.retrain(TrialSpec(line.method, line.params, line.seed), entry.stop)
-    return entry, MixedModel(entry, bench, bench.base.scope.take())
+    return entry, MixedModel(entry, bench, bench.base.trainable.snapshot())
 
 
 def test_shares_zero_and_one_are_the_two_models_bit_by_bit(side: ComparedRun) -> None:
     bench = runner_of(side.job)
-    scope = bench.base.scope
-    before = scope.take()
+    scope = bench.base.trainable
+    before = scope.snapshot()
     line = entries([side], TERMS)[0].record
     bench.retrain(TrialSpec(line.method, line.params, line.seed))
-    after = scope.take()
-    scope.put(after, 0.0)
-    assert all(torch.equal(p, before[name]) for name, p in scope.own().items())
-    scope.put(after, 1.0)
-    assert all(torch.equal(p, after[name]) for name, p in scope.own().items())
+    after = scope.snapshot()
+    scope.load(after, 0.0)
+    assert all(torch.equal(p, before[name]) for name, p in scope.parameters().items())
+    scope.load(after, 1.0)
+    assert all(torch.equal(p, after[name]) for name, p in scope.parameters().items())
     bench.base.restore()
 
 
@@ -192,12 +192,12 @@ def test_mixing_an_adapter_is_mixing_the_merged_model(base: Base, tmp_path: Path
     models.save(base, tmp_path / "model")
     adapted = models.load(str(tmp_path / "model"), device="cpu", train="lora:rank=4")
     with torch.no_grad():
-        for name, parameter in adapted.scope.own().items():
+        for name, parameter in adapted.trainable.parameters().items():
             if name.endswith("lora_B"):
                 parameter.add_(0.02 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
-    whole, learnt = adapted.scope.written(), adapted.scope.take()
-    adapted.scope.put(learnt, 0.3)
-    mixed = adapted.scope.written()
+    whole, learnt = adapted.trainable.merged_state_dict(), adapted.trainable.snapshot()
+    adapted.trainable.load(learnt, 0.3)
+    mixed = adapted.trainable.merged_state_dict()
     plain = dict(base.model.state_dict())
     assert whole is not None
     assert mixed is not None

@@ -88,7 +88,7 @@ def test_a_trial_goes_on_with_its_looks_and_its_judge(
     params = {"lr": 2e-3, "epochs": 3} | ({"memory": 2} if name.startswith("gu") else {})
     asked, calls = [TrialSpec(name, params, 7)], list[int]()
     (whole,) = bench_on(base, parts[0]).run(asked, [asking(calls)])
-    ends = base.scope.take()
+    ends = base.trainable.snapshot()
     assert (whole.status, whole.resumed, calls) == ("complete", None, [1, 2])
     assert whole.kept
     first, second = (step for step, _ in whole.rungs)
@@ -100,7 +100,7 @@ def test_a_trial_goes_on_with_its_looks_and_its_judge(
         (found,) = bench_on(base, parts[0]).run(asked, [asking(told)], None, saver)
         assert (found.resumed, told, saver.notes) == (at, [1, 2], [])
         assert same(whole, found)
-        assert all(torch.equal(ends[n], p) for n, p in base.scope.take().items())
+        assert all(torch.equal(ends[n], p) for n, p in base.trainable.snapshot().items())
 
 
 def test_a_pruned_trial_stays_pruned(base: Base, parts: tuple[SearchView, Sealed], tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_time_before_the_interruption_counts(base: Base, parts: tuple[SearchView
 def packed(base: Base, parts: tuple[SearchView, Sealed], tmp_path: Path) -> TrialRunner:
     base.restore()
     save(base, tmp_path / "model")
-    lora = load(str(tmp_path / "model"), device="cpu", train="lora:rank=4", members=3)
+    lora = load(str(tmp_path / "model"), device="cpu", train="lora:rank=4", n_adapters=3)
     return bench_on(lora, parts[0])
 
 
@@ -164,7 +164,7 @@ PACK = [
 def test_a_pack_goes_on_together(packed: TrialRunner, tmp_path: Path, ended: int) -> None:
     """All three in training, one or two of them at their end already."""
     whole = packed.run(PACK, [asking([]) for _ in PACK])
-    ends = [packed.base.scope.take(member) for member in range(3)]
+    ends = [packed.base.trainable.snapshot(member) for member in range(3)]
     at = 1 + [0, whole[0].steps, whole[2].steps][ended]
     assert sum(one.steps < at for one in whole) == ended
     with pytest.raises(Killed):
@@ -173,26 +173,26 @@ def test_a_pack_goes_on_together(packed: TrialRunner, tmp_path: Path, ended: int
     assert [one.resumed for one in found] == [min(at, one.steps) for one in whole]
     assert all(same(a, b) for a, b in zip(whole, found, strict=True))
     for member in range(3):
-        assert all(torch.equal(ends[member][n], p) for n, p in packed.base.scope.take(member).items())
+        assert all(torch.equal(ends[member][n], p) for n, p in packed.base.trainable.snapshot(member).items())
 
 
 def test_members_of_a_pack_that_failed_go_on_alone(
     packed: TrialRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = module.together
+    real = module.train_pack
 
     def apart(base: Base, runs: Any, *rest: Any) -> None:
         if len(runs) > 1:
             raise RuntimeError("too many at once")
         real(base, runs, *rest)
 
-    monkeypatch.setattr(module, "together", apart)
+    monkeypatch.setattr(module, "train_pack", apart)
     whole = packed.run(PACK, [asking([]) for _ in PACK])
 
     class Deadly(Saver):
         """Whose second part dies after its fourth save."""
 
-        def part(self, place: int) -> Saver:
+        def for_config(self, place: int) -> Saver:
             made = Dying(self._folder / str(place), f"{self._identity}/{place}")
             made.left = 4 if place == 1 else made.left
             return made

@@ -151,13 +151,13 @@ def test_workers_that_do_not_see_the_folder_save_nothing(
 def test_a_state_that_cannot_be_written_costs_nothing_but_a_line_in_the_log(
     base: Base, undisturbed: tuple[dict[str, bytes], list[TrialRecord]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain_after = PrimalDual.after
+    plain_after = PrimalDual.after_step
 
     def after(self: PrimalDual, losses: Any, state: Any) -> None:
         plain_after(self, losses, state)
         state["seen"] = "a secret answer"
 
-    monkeypatch.setattr(PrimalDual, "after", after)
+    monkeypatch.setattr(PrimalDual, "after_step", after)
     assert done(base, tmp_path / "run") == undisturbed[0]
     text = (tmp_path / "run" / "run.log").read_text(encoding="utf-8")
     assert "WARNING c0000 cannot go on from its middle if it is interrupted: it holds a str" in text

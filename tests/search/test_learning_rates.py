@@ -73,7 +73,9 @@ def test_what_is_found_is_the_same_each_time_and_takes_two_trials_worth_of_steps
     work = learning_rates.FindLearningRates("npo", 0, 4)
     found = pickle.loads(pickle.dumps(work))(bench)
     assert work(bench) == found
-    assert all(bool((bench.base.scope.origin()[n] == p).all()) for n, p in bench.base.scope.own().items())
+    assert all(
+        bool((bench.base.trainable.base_values()[n] == p).all()) for n, p in bench.base.trainable.parameters().items()
+    )
     whole = bench.prepared(TrialSpec("npo", {}, 0), {}).steps
     assert found["steps"] == max(
         learning_rates.MIN_STEPS, learning_rates.TRIALS * whole // (4 * learning_rates.PLANNED_RATES)

@@ -29,7 +29,7 @@ def packed(base: Base, tmp_path_factory: pytest.TempPathFactory) -> Base:
     place = tmp_path_factory.mktemp("model")
     base.restore()
     save(base, place)
-    return load(str(place), device="cpu", train="lora:rank=4", members=3)
+    return load(str(place), device="cpu", train="lora:rank=4", n_adapters=3)
 
 
 def _packed(packed: Base) -> Job:

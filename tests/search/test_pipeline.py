@@ -125,7 +125,7 @@ def test_methods_around_methods_controls_and_compositions_come_to_a_certificate(
     )
     model = AutoModelForCausalLM.from_pretrained(out / "model")
     saved = dict(model.named_parameters())
-    assert all(torch.equal(saved[name], p) for name, p in base.scope.own().items())
+    assert all(torch.equal(saved[name], p) for name, p in base.trainable.parameters().items())
 
 
 def test_chosen_model_loads_and_has_the_certified_losses(base: Base, finished: tuple[Path, dict[str, Any]]) -> None:
@@ -305,7 +305,7 @@ def test_failing_trials_are_recorded_and_the_search_goes_on(
     """NaN, out of memory and an exception: each a status with a reason, none of which quotes a row."""
     import froc.search.trial.runner as module
 
-    real, count = module.together, 0
+    real, count = module.train_pack, 0
 
     def unlucky(base: Base, runs: Any, engine: Any, *_: Any) -> None:
         nonlocal count
@@ -319,7 +319,7 @@ def test_failing_trials_are_recorded_and_the_search_goes_on(
             raise RuntimeError("the row 'secret text' broke it")
         real(base, runs, engine)
 
-    monkeypatch.setattr(module, "together", unlucky)
+    monkeypatch.setattr(module, "train_pack", unlucky)
     run(job(base, questions=3), tmp_path / "run", Watch())
     log = Folder(tmp_path / "run").log()
     assert [line.status for line in log[:3]] == ["diverged", "out-of-memory", "failed"]

@@ -36,7 +36,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, base: Base, task: Task) -> P
     base.restore()
     save(base, folder / "model")
     model: Any = base.model
-    base.scope.put({name: 0.5 * value for name, value in base.scope.start.items()})
+    base.trainable.load({name: 0.5 * value for name, value in base.trainable.base_values().items()})
     model.save_pretrained(folder / "without" / "rows", max_shard_size="200KB")
     base.restore()
     assert len(list((folder / "without" / "rows").glob("*.safetensors"))) > 1
@@ -57,8 +57,8 @@ def test_retrain_is_the_model_that_the_task_folder_names(place: Path) -> None:
     bench = TrialRunner(made.base, made.view, measures(made.settings), batch=16, seed=0)
     (outcome,) = bench.run([TrialSpec("retrain", {}, 1)], [lambda *_: False])
     assert (outcome.status, outcome.steps) == ("complete", 0)
-    own = made.base.scope.own()
-    assert all(torch.equal(own[name], 0.5 * value) for name, value in made.base.scope.start.items())
+    own = made.base.trainable.parameters()
+    assert all(torch.equal(own[name], 0.5 * value) for name, value in made.base.trainable.base_values().items())
 
 
 def test_what_cannot_be_the_retrained_model_is_refused_before_a_trial(place: Path, tmp_path: Path) -> None:

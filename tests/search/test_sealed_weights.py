@@ -177,7 +177,7 @@ def test_the_base_model_itself_is_never_kept_as_the_chosen_one(
 
 
 def loaded_as_base(base: Base, folder: Path) -> Base:
-    base.scope.put(ExternalModel(folder).weights(base))
+    base.trainable.load(ExternalModel(folder).weights(base))
     return base
 
 

@@ -110,10 +110,10 @@ def test_a_variant_is_its_checkpoint_mixed_and_comes_back_by_training_again(
     assert len({one.step for one in outcome.ended}) > 1
     for one in outcome.ended:
         bench.put(outcome, one.step, one.mix)
-        held = base.scope.take()
+        held = base.trainable.snapshot()
         assert {p.risk: mean(losses(base, p)) for p in bench.probes} == one.means
         bench.retrain(asked, one.step, one.mix)
-        again = base.scope.take()
+        again = base.trainable.snapshot()
         assert all(bool((again[name] == held[name]).all()) for name in again)
 
 

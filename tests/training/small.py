@@ -20,8 +20,8 @@ from transformers import (
 from froc.models.base import Base
 from froc.models.batches import Encoded, collate
 from froc.models.forward import Forward
-from froc.models.trainable import Full, Scope
-from froc.training.base_statistics import Pools, Reference
+from froc.models.trainable import Full, TrainableParameters
+from froc.training.base_statistics import BaseStatistics, TrainingRows
 
 
 def gpt2(
@@ -97,38 +97,42 @@ def reference(
     retain: Sequence[Encoded] = (),
     *,
     seed: int = 0,
-    scope: Scope | None = None,
-) -> Reference:
+    scope: TrainableParameters | None = None,
+) -> BaseStatistics:
     """The model with these rows, or five and six of its own vocabulary; all of it may move where no scope is given."""
     draw = np.random.default_rng(2)
     pools = {
         "forget": forget or encoded(5, model.config.vocab_size, draw),
         "retain": retain or encoded(6, model.config.vocab_size, draw),
     }
-    return Reference(Base("small", model, NO_TOKENIZER, scope or Full(model), ""), Pools(pools, seed=seed))
+    return BaseStatistics(Base("small", model, NO_TOKENIZER, scope or Full(model), ""), TrainingRows(pools, seed=seed))
 
 
-def passed(made: Reference, role: str, layers: Sequence[int] = ()) -> Forward:
+def passed(made: BaseStatistics, role: str, layers: Sequence[int] = ()) -> Forward:
     """A pass over a role's rows as the model stands, with the hidden states of these layers."""
     some = made.pools.rows[role]
     with torch.no_grad():
         return Forward.of(made.base.model, collate(some, range(len(some)), "cpu"), layers)
 
 
-def nll(made: Reference, role: str) -> float:
+def nll(made: BaseStatistics, role: str) -> float:
     """Mean over a role's rows, as the model stands, of nats per token of answer and end."""
     return float(passed(made, role).mean_nll.mean())
 
 
-def states(made: Reference, role: str, layer: int) -> Tensor:
+def states(made: BaseStatistics, role: str, layer: int) -> Tensor:
     """(positions, D) hidden states of all rows where answers are predicted."""
     some = made.pools.rows[role]
-    return passed(made, role, (layer,)).hidden(layer)[collate(some, range(len(some)), "cpu").telling]
+    return passed(made, role, (layer,)).hidden(layer)[collate(some, range(len(some)), "cpu").answer_states]
 
 
 def changed(base: Base) -> set[str]:
     """Names of parameters that are not the base's."""
-    return {name for name, p in base.scope.own().items() if not torch.equal(base.scope.origin()[name], p)}
+    return {
+        name
+        for name, p in base.trainable.parameters().items()
+        if not torch.equal(base.trainable.base_values()[name], p)
+    }
 
 
 def drift(one: Mapping[str, Tensor], other: Mapping[str, Tensor], start: Mapping[str, Tensor]) -> float:

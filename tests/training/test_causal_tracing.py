@@ -14,9 +14,9 @@ from froc.models.compute import Engine
 from froc.models.hooks import blocks
 from froc.search.trial.runner import TrialRunner
 from froc.training import causal_tracing
-from froc.training.base_statistics import Reference
+from froc.training.base_statistics import BaseStatistics
 from froc.training.causal_tracing import Trace, components
-from froc.training.run import facts
+from froc.training.run import method_context
 from tests.training.small import BUILDERS, llama, reference
 
 
@@ -25,7 +25,7 @@ def _llama(groups: int = 2, **more: Any) -> Any:
     return llama(60, heads=4, groups=groups, **more).double()
 
 
-def _by_hand(made: Reference, place: Callable[[torch.nn.Module], torch.nn.Module], columns: slice | None) -> float:
+def _by_hand(made: BaseStatistics, place: Callable[[torch.nn.Module], torch.nn.Module], columns: slice | None) -> float:
     """What one part restores, with hooks and likelihoods of the test's own, row by row; the noise as documented."""
     model: Any = made.base.model
     embed = model.get_input_embeddings()
@@ -179,7 +179,7 @@ def test_many_parts_are_attributed_and_few_are_patched(bench: TrialRunner, monke
     bench.base.restore()
     for few, steps in ((10, 0), (9, 4)):
         monkeypatch.setattr(causal_tracing, "FEW", few)
-        found = Reference(bench.base, bench.reference.pools).ask(Trace("forget", heads=True))
+        found = BaseStatistics(bench.base, bench.reference.pools).ask(Trace("forget", heads=True))
         assert torch.equal(found.effects, bench.reference.ask(Trace("forget", heads=True, steps=steps)).effects)
-    known = facts(bench.reference, 0)
+    known = method_context(bench.reference, 0)
     assert known.ask(Trace("forget", heads=True)) is known.ask(Trace("forget", heads=True))

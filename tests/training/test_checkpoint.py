@@ -23,20 +23,20 @@ from froc.training import checkpoint
 from froc.training.checkpoint import (
     COST,
     EVERY,
-    Found,
+    SavedState,
     Saver,
     UnwritableError,
-    apart,
-    draws,
     interval,
-    set_draws,
-    whole,
+    join_tensors,
+    rng_state,
+    set_rng_state,
+    split_tensors,
 )
-from froc.training.loop import together
+from froc.training.loop import train_pack
 from froc.training.method import Method
 from froc.training.phase import Phase
 from froc.training.run import Run
-from froc.training.terms import NLL, Part, State, Term
+from froc.training.terms import NLL, State, Term, WeightedTerm
 from tests.methods.test_method_contract import PLAIN, WRAPPED
 from tests.training.test_components import Again, Made, Shrink, Worth
 
@@ -53,8 +53,8 @@ def _every_step(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _back(tree: Any) -> Any:
-    document, tensors = apart(tree)
-    return whole(json.loads(json.dumps(document)), tensors, CPU)
+    document, tensors = split_tensors(tree)
+    return join_tensors(json.loads(json.dumps(document)), tensors, CPU)
 
 
 def test_plain_data_comes_back_as_it_was() -> None:
@@ -84,10 +84,10 @@ def test_plain_data_comes_back_as_it_was() -> None:
 
 def test_tensors_go_back_to_the_device_or_to_the_host() -> None:
     """A machine without one: meta stands in for the device."""
-    document, tensors = apart([torch.zeros(2), torch.ones(2)])
+    document, tensors = split_tensors([torch.zeros(2), torch.ones(2)])
     assert [one["tensor"][1] for one in document["list"]] == [True, True]
     document["list"][0]["tensor"][1] = False
-    assert [one.device.type for one in whole(document, tensors, torch.device("meta"))] == ["meta", "cpu"]
+    assert [one.device.type for one in join_tensors(document, tensors, torch.device("meta"))] == ["meta", "cpu"]
 
 
 def test_a_state_is_memory_of_its_own_even_where_tensors_shared_theirs(tmp_path: Path) -> None:
@@ -97,9 +97,9 @@ def test_a_state_is_memory_of_its_own_even_where_tensors_shared_theirs(tmp_path:
     assert saver.notes == []
     found = Saver(tmp_path, "one").read(CPU)
     assert found is not None
-    assert [one.tolist() for one in found.tree] == [[0, 1], [1, 2, 3], [0, 1, 2, 3]]
-    found.tree[2].zero_()
-    assert found.tree[0].tolist() == [0, 1]
+    assert [one.tolist() for one in found.state] == [[0, 1], [1, 2, 3], [0, 1, 2, 3]]
+    found.state[2].zero_()
+    assert found.state[0].tolist() == [0, 1]
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_a_state_is_memory_of_its_own_even_where_tensors_shared_theirs(tmp_path:
 )  # fmt: skip
 def test_what_is_no_plain_data_or_could_be_text_is_refused(value: Any, tmp_path: Path) -> None:
     with pytest.raises(UnwritableError) as refused:
-        apart({"state": [value]})
+        split_tensors({"state": [value]})
     assert "answer" not in str(refused.value)
     saver = Saver(tmp_path / "state", "one")
     saver.write({"steps": [1]}, {"state": value}, {}, CPU)
@@ -126,7 +126,7 @@ def test_a_save_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.
     def save(saver: Saver, step: int, lasting: Mapping[str, Any]) -> None:
         saver.write({"steps": [step]}, {"w": torch.full((3,), float(step))}, lasting, CPU)
 
-    def read() -> Found:
+    def read() -> SavedState:
         found = Saver(tmp_path, "one").read(CPU)
         assert found is not None
         return found
@@ -148,10 +148,10 @@ def test_a_save_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.
             with pytest.raises(Killed):
                 save(saver, 2, kept | {"0-2": {"w": torch.zeros(1)}})
         found = read()
-        assert (found.said["steps"], found.tree["w"].tolist()) == ([1], [1.0] * 3)
-        assert {name: one["w"].tolist() for name, one in found.lasting.items()} == {"0-1": [7.0, 7.0]}
+        assert (found.metadata["steps"], found.state["w"].tolist()) == ([1], [1.0] * 3)
+        assert {name: one["w"].tolist() for name, one in found.fixed_weights.items()} == {"0-1": [7.0, 7.0]}
     save(saver, 2, kept)
-    assert read().tree["w"].tolist() == [2.0] * 3
+    assert read().state["w"].tolist() == [2.0] * 3
     # nothing of the saves that failed or were overtaken stays
     assert sorted(p.name for p in tmp_path.iterdir()) == ["at-2.safetensors", "kept-0-1.safetensors", "state.json"]
 
@@ -279,9 +279,9 @@ def _trained(
     run = Run(method, bench.reference, batch=batch, seed=1, engine=engine)
     if saved is not None:
         run.restore(saved["run"])
-        set_draws(saved["draws"], CPU)
-    together(bench.base, [run], engine, None, lambda: each(run))
-    return run, bench.base.scope.take()
+        set_rng_state(saved["draws"], CPU)
+    train_pack(bench.base, [run], engine, None, lambda: each(run))
+    return run, bench.base.trainable.snapshot()
 
 
 def _interrupted(
@@ -292,7 +292,7 @@ def _interrupted(
     def die(run: Run) -> None:
         # an edit and the step after it are taken at once
         if run.done >= at:
-            Saver(place, "one").write({"steps": [at]}, {"run": run.saved(), "draws": draws(CPU)}, {}, CPU)
+            Saver(place, "one").write({"steps": [at]}, {"run": run.saved(), "draws": rng_state(CPU)}, {}, CPU)
             raise Killed
 
     with pytest.raises(Killed):
@@ -300,13 +300,13 @@ def _interrupted(
     torch.manual_seed(0)
     found = Saver(place, "one").read(CPU)
     assert found is not None
-    return _trained(bench, method, saved=found.tree, **said)
+    return _trained(bench, method, saved=found.state, **said)
 
 
 def _alike(one: tuple[Run, dict[str, Tensor]], other: tuple[Run, dict[str, Tensor]]) -> bool:
     """Weights, steps and what the terms keep, to the bit."""
     assert one[0].done == other[0].done
-    mine, yours = (apart(run.state) for run, _ in (one, other))
+    mine, yours = (split_tensors(run.state) for run, _ in (one, other))
     assert mine[0] == yours[0]
     states = all(torch.equal(mine[1][name], yours[1][name]) for name in mine[1])
     return states and all(torch.equal(one[1][name], other[1][name]) for name in one[1])
@@ -324,13 +324,13 @@ def test_every_method_goes_on_to_the_same_bit(bench: TrialRunner, tmp_path: Path
 
 def test_it_goes_on_within_any_phase(bench: TrialRunner, tmp_path: Path) -> None:
     """Two phases that move different parameters with an edit of three rounds between them, stopped after each step."""
-    parts = {"forget": Part(NLL("forget", sign=-1.0)), "retain": Part(NLL("retain"))}
+    parts = {"forget": WeightedTerm(NLL("forget", sign=-1.0)), "retain": WeightedTerm(NLL("retain"))}
     phases = (
-        Phase(parts, share=0.5, trains="mlp"), Phase({}, edit=Shrink(), trains="norm"), Phase(parts, share=0.5, trains="attn")
+        Phase(parts, step_fraction=0.5, trains="mlp"), Phase({}, edit=Shrink(), trains="norm"), Phase(parts, step_fraction=0.5, trains="attn")
     )  # fmt: skip
-    method = Made(lr=2e-3, epochs=2, given=phases)
+    method = Made(lr=2e-3, epochs=2, declared=phases)
     plain = _trained(bench, method)
-    start = bench.base.scope.start
+    start = bench.base.trainable.base_values()
     assert {part for part in ("mlp", "norm", "attn") for n in start if part in n and not torch.equal(plain[1][n], start[n])} == {
         "mlp", "norm", "attn"
     }  # fmt: skip
@@ -363,17 +363,19 @@ class Noisy(Term):
 
 
 def test_it_goes_on_with_torchs_draws(bench: TrialRunner, tmp_path: Path) -> None:
-    method = Made(lr=2e-3, epochs=2, given=(Phase({"forget": Part(Noisy("forget"))}),))
+    method = Made(lr=2e-3, epochs=2, declared=(Phase({"forget": WeightedTerm(Noisy("forget"))}),))
     plain, found = _trained(bench, method), _interrupted(bench, method, 2, tmp_path)
     assert len(set(plain[0].state["drawn"])) == len(plain[0].state["drawn"])
     assert _alike(plain, found)
 
 
 def test_rows_that_the_model_wrote_are_gone_through_before_a_save(bench: TrialRunner, tmp_path: Path) -> None:
-    phase = Phase({"worth": Part(Worth("rollout")), "retain": Part(NLL("retain"))}, rollout=Again(every=2))
-    method = Made(lr=2e-3, epochs=2, given=(phase,))
+    phase = Phase(
+        {"worth": WeightedTerm(Worth("rollout")), "retain": WeightedTerm(NLL("retain"))}, rollout=Again(every=2)
+    )
+    method = Made(lr=2e-3, epochs=2, declared=(phase,))
     settled: list[tuple[int, bool]] = []
-    plain = _trained(bench, method, lambda run: settled.append((run.done, run.settled)), batch=8)
+    plain = _trained(bench, method, lambda run: settled.append((run.done, run.can_checkpoint)), batch=8)
     assert plain[0].done >= 4
     assert settled == [(step, step % 2 == 0 or step == plain[0].done) for step in range(1, plain[0].done + 1)]
     assert _alike(plain, _interrupted(bench, method, 2, tmp_path, batch=8))

@@ -14,7 +14,7 @@ from froc.search.optuna.study import Study
 from froc.search.run_folder import TrialRecord
 from froc.search.trial.outcome import TrialSpec
 from froc.search.trial.runner import TrialRunner
-from froc.training.base_statistics import Facts
+from froc.training.base_statistics import MethodContext
 from froc.training.loop import unlearn
 from froc.training.method import Method
 from tests.methods.test_compose import _away, _never
@@ -38,7 +38,7 @@ def test_names_are_understood_without_their_signs(said: str, meant: str) -> None
 )  # fmt: skip
 def test_what_does_not_go_together_is_refused_with_the_reason(name: str, why: str) -> None:
     with pytest.raises(InputError, match=why):
-        find(Method, name)().phases(Facts(2, 8, 0))
+        find(Method, name)().phases(MethodContext(2, 8, 0))
 
 
 def test_a_wrapped_method_has_the_hyperparameters_of_both() -> None:
@@ -55,8 +55,10 @@ def test_a_wrapped_method_has_the_hyperparameters_of_both() -> None:
          "blur(simnpo).margin": 0.0, "blur(simnpo).gamma": 0.7}
     )  # fmt: skip
     method, params = suggest(trial, space)
-    assert make(Method, method, params).phases(Facts(2, 8, 0))[0].combiner == ForgetFirst(0.7)
-    weights = {name: part.weight for name, part in make(Method, method, params).phases(Facts(2, 8, 0))[0].parts.items()}
+    assert make(Method, method, params).phases(MethodContext(2, 8, 0))[0].combiner == ForgetFirst(0.7)
+    weights = {
+        name: part.weight for name, part in make(Method, method, params).phases(MethodContext(2, 8, 0))[0].parts.items()
+    }
     assert weights == {"forget": 1.0, "retain": 1.0}
 
 
@@ -94,7 +96,7 @@ def test_every_composition_that_is_drawn_is_valid_and_nothing_idle_is_drawn(benc
     study.resume([])
     drawn = [study.ask(number)[1] for number in range(60)]
     for params in drawn:
-        phase = make(Method, "compose", params).phases(Facts(2, 8, 0))[0]
+        phase = make(Method, "compose", params).phases(MethodContext(2, 8, 0))[0]
         assert ("retain_weight" in params) == (params["combiner"] == "sum")
         assert ("memory" in params) == (params["update"] == "gu")
         assert ("likely_up" in params) == (params.get("tokens") == "likely")
@@ -117,7 +119,7 @@ def test_every_composition_that_is_drawn_is_valid_and_nothing_idle_is_drawn(benc
 def test_none_is_the_base_model(bench: TrialRunner) -> None:
     bench.base.restore()
     assert unlearn(bench.base, make(Method, "none"), bench.reference, batch=16, seed=1) == 0
-    assert _away(bench.base.scope.take(), bench.base.scope.start) == 0.0
+    assert _away(bench.base.trainable.snapshot(), bench.base.trainable.base_values()) == 0.0
     (outcome,) = bench.run([TrialSpec("none", {}, 1)], [lambda *_: True])
     assert (outcome.status, outcome.steps, len(outcome.ended)) == ("complete", 0, 1)
     assert outcome.ended[0].means["utility"] == 0.0

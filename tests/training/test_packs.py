@@ -14,8 +14,8 @@ from froc.models.compute import Engine
 from froc.plugins import make
 from froc.search.trial.outcome import TrialSpec
 from froc.search.trial.runner import TrialRunner
-from froc.training.base_statistics import Reference
-from froc.training.loop import together
+from froc.training.base_statistics import BaseStatistics
+from froc.training.loop import train_pack
 from froc.training.method import Method
 from froc.training.run import Run
 from tests.models.test_compute import _away, _reference
@@ -41,14 +41,14 @@ def test_packed_runs_end_where_each_ends_alone(
     ends = []
     for one in jobs:
         run = _run(alone, one, _reference(alone, parts[0]), 0)
-        together(alone, [run], Engine())
-        ends.append((run.done, alone.scope.take()))
+        train_pack(alone, [run], Engine())
+        ends.append((run.done, alone.trainable.snapshot()))
     reference = _reference(lora, parts[0])
     runs = [_run(lora, one, reference, member) for member, one in enumerate(jobs)]
-    together(lora, runs, Engine())
+    train_pack(lora, runs, Engine())
     for member, (run, (steps, end)) in enumerate(zip(runs, ends, strict=True)):
         assert run.done == steps
-        assert _away(end, lora.scope.take(member)) < 1e-3
+        assert _away(end, lora.trainable.snapshot(member)) < 1e-3
 
 
 def test_packed_runs_of_composed_methods_end_where_each_ends_alone(
@@ -61,14 +61,14 @@ def test_packed_runs_of_composed_methods_end_where_each_ends_alone(
     alone = load(str(folder), device="cpu", train="lora:rank=4")
     ends = []
     for one in jobs:
-        together(alone, [_run(alone, one, _reference(alone, parts[0]), 0)], Engine())
-        ends.append(alone.scope.take())
+        train_pack(alone, [_run(alone, one, _reference(alone, parts[0]), 0)], Engine())
+        ends.append(alone.trainable.snapshot())
     reference = _reference(lora, parts[0])
     for some in (slice(0, 3), slice(1, 4)):
         runs = [_run(lora, one, reference, member) for member, one in enumerate(jobs[some])]
-        together(lora, runs, Engine())
+        train_pack(lora, runs, Engine())
         for member, end in enumerate(ends[some]):
-            assert _away(end, lora.scope.take(member)) < 1e-3
+            assert _away(end, lora.trainable.snapshot(member)) < 1e-3
 
 
 def test_a_packed_run_that_diverges_or_stops_leaves_the_others_alone(
@@ -76,20 +76,20 @@ def test_a_packed_run_that_diverges_or_stops_leaves_the_others_alone(
 ) -> None:
     alone = load(str(folder), device="cpu", train="lora:rank=4")
     good = TrialSpec("npo", {"lr": 1e-2, "epochs": 2}, 5)
-    together(alone, [_run(alone, good, _reference(alone, parts[0]), 0)], Engine())
+    train_pack(alone, [_run(alone, good, _reference(alone, parts[0]), 0)], Engine())
     reference = _reference(lora, parts[0])
     wild = _run(lora, TrialSpec("grad_ascent", {"lr": 1e18, "epochs": 3}, 1), reference, 0)
     kept = _run(lora, good, reference, 1)
-    hopeless = _run(lora, TrialSpec("npo", {"lr": 1e-3, "epochs": 5}, 2), reference, 2, rungs={2: lambda: True})
-    together(lora, [wild, kept, hopeless], Engine())
+    hopeless = _run(lora, TrialSpec("npo", {"lr": 1e-3, "epochs": 5}, 2), reference, 2, callbacks={2: lambda: True})
+    train_pack(lora, [wild, kept, hopeless], Engine())
     assert "not finite" in wild.error
     assert (hopeless.stopped, hopeless.done, kept.error) == (True, 2, "")
-    assert _away(alone.scope.take(), lora.scope.take(1)) < 1e-3
+    assert _away(alone.trainable.snapshot(), lora.trainable.snapshot(1)) < 1e-3
 
 
-def _run(base: Base, one: TrialSpec, reference: Reference, member: int, **said: Any) -> Run:
+def _run(base: Base, one: TrialSpec, reference: BaseStatistics, member: int, **said: Any) -> Run:
     method = make(Method, one.method, one.params)
-    return Run(method, reference, batch=16, seed=one.seed, member=member, engine=Engine(), **said)
+    return Run(method, reference, batch=16, seed=one.seed, adapter_index=member, engine=Engine(), **said)
 
 
 def test_a_pack_of_trials_is_its_trials_one_by_one(

@@ -21,7 +21,7 @@ from froc.models.hooks import pushed
 from froc.models.trainable import Full, Weights
 from froc.plugins import make
 from froc.search.trial.runner import TrialRunner
-from froc.training.base_statistics import Pools, Reference
+from froc.training.base_statistics import BaseStatistics, TrainingRows
 from froc.training.loop import unlearn
 from froc.training.method import Method
 from froc.training.run import Run
@@ -58,7 +58,7 @@ def test_attributions_add_up_to_what_the_answers_inputs_do(small: Any) -> None:
 
 def test_attributions_stand_where_their_tokens_do(small: Any) -> None:
     rows = encoded(9, V, 2, 2, 6)
-    found = Attributions().take(reference(small, rows, encoded(3, V, 4, 2, 6)))
+    found = Attributions().compute(reference(small, rows, encoded(3, V, 4, 2, 6)))
     for i in (0, 4, 8):
         row = rows[i]
         alone = integrated(small, Stack([row], "cpu").batch([0])).abs()[0, row.prompt : row.prompt + row.answer]
@@ -79,7 +79,7 @@ def test_what_is_replaced_is_never_true_and_is_another_answers(small: Any, kind:
     forget, retain = encoded(12, V, 5, 2, 6), encoded(12, V, 6, 2, 6)
     made = reference(small, forget, retain, seed=7)
     rows = Poisoned(kind, fraction).rows(made)
-    chosen = largest(Attributions().take(made), fraction)
+    chosen = largest(Attributions().compute(made), fraction)
     tokens = {t for row in (*forget, *retain) for t in row.ids[row.prompt : row.prompt + row.answer]}
     for true, wrong, places in zip(forget, rows, chosen, strict=True):
         assert (wrong.prompt, wrong.answer, len(wrong.ids)) == (true.prompt, true.answer, len(true.ids))
@@ -132,13 +132,13 @@ def test_poisoned_answers_fall_to_chance_and_kinds_differ_in_entropy(bench: Tria
 # fit
 
 
-def _train(made: Reference, name: str, **params: Any) -> Weights:
+def _train(made: BaseStatistics, name: str, **params: Any) -> Weights:
     method = make(Method, name, {"lr": 1e-3, "epochs": 2} | params)
     unlearn(made.base, method, made, batch=16, seed=1)
-    return made.base.scope.take()
+    return made.base.trainable.snapshot()
 
 
-def _run(made: Reference, name: str, **params: Any) -> Run:
+def _run(made: BaseStatistics, name: str, **params: Any) -> Run:
     method = make(Method, name, {"lr": 1e-3, "epochs": 2} | params)
     return Run(method, made, batch=8, seed=1, engine=Engine())
 
@@ -160,7 +160,7 @@ def test_a_repetition_is_left_out_unless_the_requests_loss_would_change() -> Non
 def test_directions_are_centred_means_of_each_rows_own_hidden_states(small: Any) -> None:
     rows = {"forget": encoded(4, V, 8, 2, 6), "retain": encoded(5, V, 9, 2, 6), "earlier": encoded(2, V, 10, 2, 6)}
     base = Base("small", small, NO_TOKENIZER, Full(small), "")
-    found = Directions().take(Reference(base, Pools(rows)))
+    found = Directions().compute(BaseStatistics(base, TrainingRows(rows)))
     means = {}
     for role, some in rows.items():
         alone = [Pass(small, Stack([row], "cpu").batch([0]), hidden_at=(1,)).hidden[1][0].mean(0) for row in some]
@@ -177,7 +177,7 @@ def test_a_duplicate_request_is_filtered_and_takes_as_many_fewer_steps(bench: Tr
     rows = bench.reference.pools.rows
     some, whole = list(rows["forget"][::4]), {"gentle": 0.0, "top": 1.0, "similar": 0.95}
     # each fact once and once again
-    twice = Reference(bench.base, Pools({"forget": some * 2, "retain": rows["retain"]}))
+    twice = BaseStatistics(bench.base, TrainingRows({"forget": some * 2, "retain": rows["retain"]}))
     run = _run(twice, "fit(grad_diff)", **whole)
     assert run.phase.only is not None
     assert set(run.phase.only) <= set(range(len(some)))
@@ -186,9 +186,9 @@ def test_a_duplicate_request_is_filtered_and_takes_as_many_fewer_steps(bench: Tr
     assert seen["forget"] <= set(run.phase.only)
     assert max(seen["retain"]) > len(some)
     # what an earlier request removed is no new one
-    again = Reference(bench.base, Pools({"forget": some, "retain": rows["retain"], "earlier": some}))
+    again = BaseStatistics(bench.base, TrainingRows({"forget": some, "retain": rows["retain"], "earlier": some}))
     assert unlearn(bench.base, make(Method, "fit(grad_diff)", whole), again, batch=8, seed=1) == 0
-    assert same(bench.base.scope.take(), bench.base.scope.origin())
+    assert same(bench.base.trainable.snapshot(), bench.base.trainable.base_values())
 
 
 def test_what_stands_for_a_forget_row_is_drawn_with_it(bench: TrialRunner) -> None:
@@ -223,11 +223,11 @@ def test_only_the_layers_of_the_largest_forget_gradient_move(bench: TrialRunner)
         some = [g for n, g in grads.items() if f"layers.{layer}." in n and kind in n]
         return math.sqrt(sum(float(g.square().sum()) for g in some))
 
-    assert BlockNorms().take(bench.reference)[1] == pytest.approx([norm(0), norm(1)], rel=1e-3)
-    down = BlockNorms(r"down_proj\.weight$").take(bench.reference)[1]
+    assert BlockNorms().compute(bench.reference)[1] == pytest.approx([norm(0), norm(1)], rel=1e-3)
+    down = BlockNorms(r"down_proj\.weight$").compute(bench.reference)[1]
     assert down == pytest.approx([norm(0, "down_proj"), norm(1, "down_proj")], rel=1e-3)
     most = max((0, 1), key=norm)
-    start = bench.base.scope.origin()
+    start = bench.base.trainable.base_values()
     moved = {n for n, p in _train(bench.reference, "fit(npo)", top=0.5).items() if not torch.equal(p, start[n])}
     assert moved == {n for n in names if f"layers.{most}." in n}
     most = max((0, 1), key=lambda layer: norm(layer, "down_proj"))
@@ -239,15 +239,15 @@ def test_only_the_layers_of_the_largest_forget_gradient_move(bench: TrialRunner)
 
 def test_layers_of_adapters_are_those_of_the_weights_they_adapt(bench: TrialRunner) -> None:
     bench.base.restore()
-    plain = BlockNorms("_proj").take(bench.reference)
+    plain = BlockNorms("_proj").compute(bench.reference)
     adapted = wrap("adapted", copy.deepcopy(bench.base.model), bench.base.tokenizer, "lora:rank=2")
-    made = Reference(adapted, bench.reference.pools)
-    found = BlockNorms("_proj").take(made)
+    made = BaseStatistics(adapted, bench.reference.pools)
+    found = BlockNorms("_proj").compute(made)
     assert found[0] == plain[0]
     assert found[1] == pytest.approx(plain[1], rel=1e-3)
     moved = {n for n, p in _train(made, "fit(npo)", top=0.5).items() if n.endswith("lora_B") and bool((p != 0).any())}
     assert moved == {
-        n for n in adapted.scope.own() if f"layers.{int(np.argmax(plain[1]))}." in n and n.endswith("lora_B")
+        n for n in adapted.trainable.parameters() if f"layers.{int(np.argmax(plain[1]))}." in n and n.endswith("lora_B")
     }
 
 
@@ -282,7 +282,7 @@ def test_many_requests_one_after_another_cost_less_of_what_is_kept(bench: TrialR
         for first in range(0, len(rows["forget"]), 4):
             request: Sequence[Encoded] = rows["forget"][first : first + 4]
             base = wrap("next", model, bench.base.tokenizer)
-            made = Reference(base, Pools({"forget": request, "retain": rows["retain"], "earlier": earlier}))
+            made = BaseStatistics(base, TrainingRows({"forget": request, "retain": rows["retain"], "earlier": earlier}))
             unlearn(base, make(Method, name, {"lr": 1e-3, "epochs": 2}), made, batch=4, seed=first)
             earlier += request
         with torch.no_grad():
