@@ -47,7 +47,8 @@ from froc.search.trial.outcome import Outcome, TrialSpec
 from froc.search.trial.runner import TrialRunner
 from froc.training import embedded
 from froc.training.method import Method
-from froc.training.run import CLIP, WEIGHT_DECAY, Run
+from froc.training.optimiser import CLIP, WEIGHT_DECAY
+from froc.training.run import Run
 from froc.training.schedule import WARMUP
 
 ROOT = Path(__file__).resolve().parent.parent

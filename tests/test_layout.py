@@ -46,7 +46,7 @@ TORCH_FREE = (
     "froc.audit.bundle", "froc.audit.model_folder", "froc.audit.verification", "froc.audit.exports.svr", "froc.search", "froc.cli.main",
 )  # fmt: skip
 LONGEST = 350
-LONGER_TODAY = {"froc/training/run.py": 391}
+LONGER_TODAY: dict[str, int] = {}
 """Files above the limit, which may not grow."""
 
 

@@ -1,13 +1,15 @@
 """Training one configuration, or several in the same passes, from the base model.
 
-    phase                what one training step is made of: terms, weighters, combiners, filters, adversaries, edits, rollouts
-    components  terms    its parts: loss terms; combiners, filters, adversaries, edits, rollouts
     method               the contract of unlearning methods (the plug-ins are in `froc.methods`)
-    base_statistics      numbers of the base model on training rows, computed once; questions that methods ask it
+    phase                what one training step is made of: terms, weighters, combiners, filters, adversaries, edits, rollouts
+    terms  components    its parts: loss terms; combiners, update filters, adversaries, edits, rollouts
+    base_statistics      training rows, numbers of the base model on them, and what methods ask of it: computed once per task
     token_distribution   the base model's next-token distributions
     fisher  causal_tracing  alternates   Fisher information of matrices; where answers are stored; alternative answers
-    run  schedule        one configuration in training; its learning-rate schedule and length
-    loop  checkpoint     the training loop; its state on disk, from which it goes on
+    loop  run            the training loop; one configuration in training
+    optimiser  schedule  gradients, AdamW and update filters of a phase; learning-rate schedule, length and order of rows
+    rollout_rows         rows that the model writes during training
+    checkpoint           a training run on disk, from which it can continue
     embedded             the small model of the embedded task
 
 May import: measuring, models, data.

@@ -23,6 +23,7 @@ from froc.models.batches import Batch, Counts, Encoded, Limits, Stack, by_length
 from froc.models.forward import Forward, Pass
 from froc.models.hooks import blocks
 from froc.models.likelihood import widened
+from froc.models.trainable import Full
 from froc.training.token_distribution import TokenDistribution
 
 ALIGNED = 512
@@ -268,6 +269,14 @@ class BaseStatistics:
             assert forward is not None
             found["spread"], found["buckets"] = self.spread[role].of(place[forward.row], forward.place)
         return found
+
+
+def method_context(reference: BaseStatistics, seed: int) -> MethodContext:
+    """What methods may know of a model and its rows before a trial with this seed."""
+    config: Any = reference.base.model.config.get_text_config()
+    adapters = not isinstance(reference.base.trainable, Full)
+    half = next(reference.base.model.parameters()).dtype.itemsize < 4
+    return MethodContext(int(config.num_hidden_layers), int(config.hidden_size), seed, adapters, reference.ask, half)
 
 
 def _aligned(reference: BaseStatistics, size: int) -> Tensor:

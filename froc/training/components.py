@@ -21,6 +21,10 @@ PassContext = Callable[[], AbstractContextManager[None]]
 """What is held while the model is passed through."""
 
 
+Recompute = Callable[[Objective | None, bool], object]
+"""Repeats a step's passes at what the parameters hold now: of both objectives or one; exact: without autocast."""
+
+
 class GradientProbe(Protocol):
     """Takes a step's gradients again, at what the parameters hold when it is called."""
 
@@ -132,7 +136,7 @@ class StepContext:
     reference: BaseStatistics
     parameters: Mapping[str, Parameter]
     state: State
-    size: int
+    batch_size: int
     seed: int
     step: int
 

@@ -1,7 +1,6 @@
-"""The one training loop: batches -> method -> step -> report, for one configuration or several over one frozen base.
+"""The training loop: passes, gradients and steps of one configuration, or of several over one frozen base.
 
-Everything that depends on the base model alone (`BaseStatistics`) is computed once per task and kept; a trial pays for
-its own optimiser steps and nothing else.
+What depends on the base model alone (`BaseStatistics`) is computed once per task; a trial pays for its own steps.
 """
 
 import time
@@ -36,6 +35,7 @@ def unlearn(
 ) -> int:
     """Train `base.model` in place from the base parameters; return the number of steps done.
 
+    batch: forget rows per step. callbacks: step -> what is called after it; see `StepCallback`.
     Raises DivergedError where a loss stops being finite, InputError where the task lacks rows the method needs.
     """
     engine = engine or Engine()
@@ -51,14 +51,14 @@ def train_pack(
     runs: Sequence[Run],
     engine: Engine,
     deadline: float | None = None,
-    each: Callable[[], object] = lambda: None,
+    after_step: Callable[[], object] = lambda: None,
 ) -> None:
-    """Train several configurations, each on its own member, rows and rate, in the same passes over the frozen base.
+    """Train several configurations in the same passes over the frozen base, each with its own adapter, rows and learning rate.
 
-    deadline: of `time.monotonic()`; TimeoutError at the first step after it. each: is called after every step.
-    A run that diverges or is stopped leaves the others alone: parameters and rows are disjoint.
+    deadline: on the clock of `time.monotonic()`; TimeoutError at the first step after it. after_step: called after every step.
+    A run that diverges or is stopped does not affect the others: their parameters and rows are disjoint.
     """
-    # runs that go on from their middle have their draws from there
+    # a run that continues from a checkpoint has torch's random state from there
     if not any(run.done for run in runs):
         torch.manual_seed(hashing.derive_seed("dropout", *(run.seed for run in runs)))
     try:
@@ -75,98 +75,101 @@ def train_pack(
                 _freeze(base, training)
                 base.trainable.activate([run.adapter_index for run in training])
                 _step(base, training, engine)
-            each()
+            after_step()
     finally:
         for run in runs:
-            run.clear_gradients()
+            run.optimiser.clear_gradients()
         base.model.requires_grad_(True)
     for run in runs:
         run.finalize()
 
 
 def _step(base: Base, runs: Sequence[Run], engine: Engine) -> None:
-    # a model that writes rows computes then as it does when it is trained on them
+    """One optimiser step of every run."""
+    # rollouts are generated under training's autocast
     with engine.precision(base.device):
         picked = [run.draw() for run in runs]
+    batch_size = runs[0].batch_size
 
-    def work(size: int) -> Tensor:
+    def passes(size: int) -> Tensor:
         total = torch.zeros(len(runs), device=base.device)
-        for start in range(0, runs[0].size, size):
-            some = [{role: index[start : start + size] for role, index in one.items()} for one in picked]
-            total += _objective_gradients(base, runs, some, engine)
+        for start in range(0, batch_size, size):
+            total += _accumulate(base, runs, [_slice(rows, start, size) for rows in picked], engine)
         return total
 
     def undo() -> None:
         for run in runs:
-            run.clear_gradients()
+            run.optimiser.clear_gradients()
 
-    total = engine.fitting(runs[0].size, work, undo)
+    total = engine.fitting(batch_size, passes, undo)
+    size = min(engine.rows or batch_size, batch_size)
 
-    def again(run: Run, mine: RowIndices, objective: Objective | None, exact: bool) -> Tensor:
+    def recompute(run: Run, drawn: RowIndices, objective: Objective | None, exact: bool) -> Tensor:
         base.trainable.activate([run.adapter_index])
-        rows = {role: index for role, index in mine.items() if objective in (None, objective_of(role))}
-        some = [
-            {role: index[start : start + size] for role, index in rows.items()} for start in range(0, run.size, size)
-        ]
-        how = replace(engine, autocast=None) if exact else engine
-        return torch.stack([_objective_gradients(base, [run], [one], how) for one in some]).sum(0)
+        rows = {role: index for role, index in drawn.items() if objective in (None, objective_of(role))}
+        parts = [_slice(rows, start, size) for start in range(0, run.batch_size, size)]
+        precision = replace(engine, autocast=None) if exact else engine
+        return torch.stack([_accumulate(base, [run], [part], precision) for part in parts]).sum(0)
 
-    size = min(engine.rows or runs[0].size, runs[0].size)
     norms = torch.stack(
-        [run.prepare_gradients(partial(again, run, mine)) for run, mine in zip(runs, picked, strict=True)]
+        [run.prepare_gradients(partial(recompute, run, rows)) for run, rows in zip(runs, picked, strict=True)]
     )
     # one wait for the device per step, for all runs and both numbers
     for run, finite in zip(runs, torch.isfinite(total + norms.to(total)).tolist(), strict=True):
         run.apply_step(finite)
 
 
-def _objective_gradients(base: Base, runs: Sequence[Run], picked: Sequence[RowIndices], engine: Engine) -> Tensor:
-    """Gradients of some rows of each run, side by side where a run wants it; the (runs,) losses, detached."""
+def _slice(rows: RowIndices, start: int, size: int) -> RowIndices:
+    return {role: index[start : start + size] for role, index in rows.items()}
+
+
+def _accumulate(base: Base, runs: Sequence[Run], picked: Sequence[RowIndices], engine: Engine) -> Tensor:
+    """Add the gradients of some rows of each run, objective by objective where a run needs that; (runs,) losses, detached."""
     if not any(run.phase.separate_passes for run in runs):
-        return _gradients(base, runs, picked, engine, None)
+        return _accumulate_rows(base, runs, picked, engine)
     total = torch.zeros(len(runs), device=base.device)
     for objective in OBJECTIVES:
-        mine = [{role: index for role, index in one.items() if objective_of(role) == objective} for one in picked]
-        some = [k for k, one in enumerate(mine) if one]
-        # what an adversary finds, or a model writes, is of one run's parameters
-        alone = any(runs[k].phase.single_config_only for k in some)
-        for group in [[k] for k in some] if alone else [some]:
-            members = [runs[k] for k in group]
-            base.trainable.activate([run.adapter_index for run in members])
-            total[group] += _gradients(base, members, [mine[k] for k in group], engine, objective)
-            for run in members:
-                run.store_gradients(objective)
+        rows = [{role: index for role, index in drawn.items() if objective_of(role) == objective} for drawn in picked]
+        present = [k for k, drawn in enumerate(rows) if drawn]
+        # an adversary's perturbation, and rollout rows, belong to one run's parameters
+        alone = any(runs[k].phase.single_config_only for k in present)
+        for group in [[k] for k in present] if alone else [present]:
+            group_runs = [runs[k] for k in group]
+            base.trainable.activate([run.adapter_index for run in group_runs])
+            total[group] += _accumulate_rows(base, group_runs, [rows[k] for k in group], engine, objective)
+            for run in group_runs:
+                run.optimiser.store_gradients(objective)
     return total
 
 
-def _gradients(
+def _accumulate_rows(
     base: Base, runs: Sequence[Run], picked: Sequence[RowIndices], engine: Engine, objective: Objective | None = None
 ) -> Tensor:
-    """Add the gradients of some rows of each run; return the (runs,) losses, detached. side: whose rows they are, if of one.
+    """Add the gradients of some rows of each run; (runs,) losses, detached. objective: of all these rows, where it is one.
 
-    Where rows do not need each other, each pass's activations are gone before the next pass makes its own.
+    Where rows do not need each other, each pass's activations are freed before the next pass makes its own.
     """
     if not runs:
         return torch.zeros(0, device=base.device)
     index, order = _merge_rows_by_length(runs, picked)
     cuts = chunks(runs[0].stack.length[index].max(axis=0), engine.overhead(base.device) // len(runs))
 
-    def part(some: Sequence[Counts]) -> Tensor:
+    def backward(group: Sequence[Counts]) -> Tensor:
         with engine.precision(base.device):
-            passes = [(_pass(base, runs, index[:, cut], objective), cut) for cut in some]
-        return _backward([_roles(one, order[k], passes, k) for k, one in enumerate(picked)], runs, base.device)
+            passes = [(_pass(base, runs, index[:, cut], objective), cut) for cut in group]
+        return _backward([_by_role(rows, order[k], passes, k) for k, rows in enumerate(picked)], runs, base.device)
 
-    row_separable = all(run.phase.row_separable for run in runs)
-    return torch.stack([part(some) for some in ([[cut] for cut in cuts] if row_separable else [cuts])]).sum(0)
+    separable = all(run.phase.row_separable for run in runs)
+    return torch.stack([backward(group) for group in ([[cut] for cut in cuts] if separable else [cuts])]).sum(0)
 
 
 def _merge_rows_by_length(runs: Sequence[Run], picked: Sequence[RowIndices]) -> tuple[Counts, Counts]:
-    """(runs, N) rows of all roles in order of their lengths, and where each stood in the draw."""
-    stack, first = runs[0].stack, runs[0].offsets
-    flat = [np.concatenate([index + first[role] for role, index in one.items()]) for one in picked]
-    most = max(map(len, flat))
-    # a run with fewer rows is filled up with its first, which nobody reads
-    index = np.stack([np.concatenate([some, np.repeat(some[:1], most - len(some))]) for some in flat])
+    """(runs, N) stack indices of all roles' rows, sorted by length, and (runs, N) the drawn place of each."""
+    stack, offsets = runs[0].stack, runs[0].offsets
+    flat = [np.concatenate([index + offsets[role] for role, index in rows.items()]) for rows in picked]
+    longest = max(map(len, flat))
+    # a run with fewer rows is filled up with its first, whose results are not read
+    index = np.stack([np.concatenate([rows, np.repeat(rows[:1], longest - len(rows))]) for rows in flat])
     order = np.argsort(stack.length[index], axis=1, kind="stable")
     return np.take_along_axis(index, order, axis=1), order
 
@@ -179,45 +182,48 @@ def _pass(base: Base, runs: Sequence[Run], index: Counts, objective: Objective |
     adversary = runs[0].phase.adversary if objective == "forget" else None
     if adversary is None:
         return Pass(base.model, batch, hidden_at=hidden_at, logits=logits, rows_stay=len(runs) > 1)
-    changed, during = adversary.against(base.model, batch, runs[0].state)
-    with during():
-        return Pass(base.model, changed, hidden_at=hidden_at, logits=logits)
+    attacked, perturbed = adversary.against(base.model, batch, runs[0].state)
+    with perturbed():
+        return Pass(base.model, attacked, hidden_at=hidden_at, logits=logits)
 
 
 def _backward(
-    found: Sequence[tuple[dict[Role, Forward], RowIndices]], runs: Sequence[Run], device: torch.device
+    results: Sequence[tuple[dict[Role, Forward], RowIndices]], runs: Sequence[Run], device: torch.device
 ) -> Tensor:
-    """Gradients of what passes gave for each run; the (runs,) losses, detached."""
-    losses = [run.losses(forwards, rows) for run, (forwards, rows) in zip(runs, found, strict=True)]
-    scaled = [run.scaled(loss) for run, mine in zip(runs, losses, strict=True) for loss in mine.values()]
+    """Backward pass over all runs' losses; (runs,) losses, detached. results: of each run, role -> forward results, and its rows."""
+    losses = [run.losses(forwards, rows) for run, (forwards, rows) in zip(runs, results, strict=True)]
+    scaled = [run.optimiser.scaled(loss) for run, own in zip(runs, losses, strict=True) for loss in own.values()]
     torch.stack(scaled).sum().backward()
-    nothing = torch.zeros((), device=device)
-    return torch.stack([sum((loss.detach() for loss in mine.values()), nothing) for mine in losses])
+    zero = torch.zeros((), device=device)
+    return torch.stack([sum((loss.detach() for loss in own.values()), zero) for own in losses])
 
 
-def _roles(
+def _by_role(
     picked: RowIndices, order: Counts, passes: Sequence[tuple[Pass, Counts]], run: int
 ) -> tuple[dict[Role, Forward], RowIndices]:
-    """role -> its rows in the passes, and which rows these are. order: drawn place of each row in sorted order."""
-    found: dict[Role, Forward] = {}
+    """role -> one run's forward results in the passes, and which rows these are.
+
+    order: drawn place of each row in sorted order. passes: each with the sorted places that it covers.
+    """
+    forwards: dict[Role, Forward] = {}
     rows: dict[Role, Counts] = {}
     start = 0
     for role, index in picked.items():
-        where = []
-        for one, cut in passes:
+        segments = []
+        for part, cut in passes:
             drawn = order[cut] - start
-            mine = np.flatnonzero((drawn >= 0) & (drawn < len(index)))
-            if len(mine):
-                where.append((one, mine + run * len(cut), drawn[mine]))
-        if where:
-            found[role] = Forward(where)
-            rows[role] = index[np.sort(np.concatenate([drawn for _, _, drawn in where]))]
+            own = np.flatnonzero((drawn >= 0) & (drawn < len(index)))
+            if len(own):
+                segments.append((part, own + run * len(cut), drawn[own]))
+        if segments:
+            forwards[role] = Forward(segments)
+            rows[role] = index[np.sort(np.concatenate([drawn for _, _, drawn in segments]))]
         start += len(index)
-    return found, rows
+    return forwards, rows
 
 
 def _freeze(base: Base, runs: Sequence[Run]) -> None:
-    wanted = {id(parameter) for run in runs for parameter in run.parameters.values()}
+    trained = {id(parameter) for run in runs for parameter in run.parameters.values()}
     for parameter in base.model.parameters():
-        if parameter.requires_grad != (id(parameter) in wanted):
-            parameter.requires_grad_(id(parameter) in wanted)
+        if parameter.requires_grad != (id(parameter) in trained):
+            parameter.requires_grad_(id(parameter) in trained)

@@ -96,7 +96,7 @@ class Phase:
         """Base-model numbers that some term of this role reads."""
         return tuple(sorted({need for part in self.parts.values() if part.term.role == role for need in part.needs}))
 
-    def moves(self, name: str) -> bool:
+    def matches(self, name: str) -> bool:
         """Whether the parameter may move."""
         return re.search(self.trains, name) is not None
 

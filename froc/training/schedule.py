@@ -28,7 +28,7 @@ class TrainingLength:
         return cls(max(1, math.ceil(method.epochs * forget_rows / size)) if method.epochs else 0, size)
 
 
-def _draw(rows: Sequence[int], size: int, role: Role, seed: int) -> Iterator[list[int]]:
+def draw_rows(rows: Sequence[int], size: int, role: Role, seed: int) -> Iterator[list[int]]:
     """Endless batches, every row once per pass; refusals follow the forget rows, which they answer."""
     stream = objective_of(role)
     generator = torch.Generator().manual_seed(hashing.derive_seed("rows", stream, seed))

@@ -114,7 +114,7 @@ class TrialRunner:
             "steps": [attempt.steps for attempt in attempts], "seconds": seconds, "attempts": [attempt.shown for attempt in attempts]
         }  # fmt: skip
         device = self.base.device
-        tree = {"runs": [run.saved() for run in runs], "rows": self.engine.rows, "draws": rng_state(device)}
+        tree = {"runs": [run.checkpoint() for run in runs], "rows": self.engine.rows, "draws": rng_state(device)}
         kept = {f"{k}-{step}": weights for k, attempt in enumerate(attempts) for step, weights in attempt.kept.items()}
         saver.write(shown, tree, kept, device)
 

@@ -88,7 +88,7 @@ def measure(runner: TrialRunner, method: str, steps: int, params: Mapping[str, A
         looked,
         first.steps * step + rest,
         _peak(device),
-        min(runner.engine.rows or first.size, first.size),
+        min(runner.engine.rows or first.batch_size, first.batch_size),
     )
 
 

@@ -19,12 +19,12 @@ from froc.models.compute import Engine
 from froc.models.forward import Forward
 from froc.plugins import find, make
 from froc.search.trial.runner import TrialRunner
-from froc.training.base_statistics import PLACEHOLDER_CONTEXT
+from froc.training.base_statistics import PLACEHOLDER_CONTEXT, method_context
 from froc.training.components import Combiner, dot
 from froc.training.loop import train_pack, unlearn
 from froc.training.method import Method
 from froc.training.phase import Phase
-from froc.training.run import Run, method_context
+from froc.training.run import Run
 from froc.training.terms import NLL, OBJECTIVES, Objective, State, WeightedTerm, Weights
 from tests.training.small import llama, nll, reference
 from tests.training.test_components import Made

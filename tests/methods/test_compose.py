@@ -228,7 +228,7 @@ def test_sure_moves_the_most_salient_neurons_alone(bench: TrialRunner) -> None:
     )
     while not run.done:
         before = bench.base.trainable.snapshot()
-        run._left = [(run.phase, 1)]
+        run._remaining = [(run.phase, 1)]
         train_pack(bench.base, [run], Engine())
     rows = still = 0
     for name, value in bench.base.trainable.parameters().items():

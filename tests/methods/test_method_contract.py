@@ -20,12 +20,12 @@ from froc.models.batches import Batch, collate
 from froc.models.forward import Forward
 from froc.plugins import find, make, names
 from froc.search.trial.runner import TrialRunner
-from froc.training.base_statistics import BaseStatistics, MethodContext, TrainingRows
+from froc.training.base_statistics import BaseStatistics, MethodContext, TrainingRows, method_context
 from froc.training.components import Combiner, Edit, StepContext, UpdateFilter, UpdateInputs
 from froc.training.loop import unlearn
 from froc.training.method import Method, wrappers
 from froc.training.phase import Phase
-from froc.training.run import DivergedError, method_context
+from froc.training.run import DivergedError
 from froc.training.terms import NLL, WeightedTerm, Weighter
 from tests.training.small import nll
 

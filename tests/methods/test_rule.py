@@ -21,12 +21,12 @@ from froc.models.forward import Forward
 from froc.models.trainable import Weights
 from froc.plugins import find, make
 from froc.search.trial.runner import TrialRunner
-from froc.training.base_statistics import PLACEHOLDER_CONTEXT, BaseStatistics
+from froc.training.base_statistics import PLACEHOLDER_CONTEXT, BaseStatistics, method_context
 from froc.training.components import Rollout, StepContext
 from froc.training.loop import train_pack, unlearn
 from froc.training.method import Method
 from froc.training.phase import Phase
-from froc.training.run import Run, method_context
+from froc.training.run import Run
 from froc.training.schedule import TrainingLength
 from froc.training.terms import NLL, WeightedTerm
 from tests.training.small import same
@@ -324,7 +324,7 @@ def test_the_second_phase_has_a_rate_of_its_own(bench: TrialRunner) -> None:
 
     def each() -> None:
         if not run.finished:
-            rate = run._optimiser.param_groups[0]["lr"]
+            rate = run.optimiser._adamw.param_groups[0]["lr"]
             seen[run.phase.roles] = max(seen.get(run.phase.roles, 0.0), rate)
 
     train_pack(bench.base, [run], Engine(), None, each)

@@ -96,7 +96,7 @@ def test_chunks_of_a_step_are_the_whole_batch(bench: TrialRunner, monkeypatch: p
             p.add_(0.02 * torch.randn(p.shape, generator=draw))
     for tokens in (0, 10**9):
         monkeypatch.setitem(PASS, "cpu", tokens)
-        loss = train._gradients(bench.base, [run], picked, Engine())
+        loss = train._accumulate_rows(bench.base, [run], picked, Engine())
         found.append({n: p.grad.clone() for n, p in run.parameters.items() if p.grad is not None} | {"loss": loss[0]})
         bench.base.model.zero_grad()
     most = max(float(grad.abs().max()) for grad in found[0].values())

@@ -14,9 +14,8 @@ from froc.models.compute import Engine
 from froc.models.hooks import blocks
 from froc.search.trial.runner import TrialRunner
 from froc.training import causal_tracing
-from froc.training.base_statistics import BaseStatistics
+from froc.training.base_statistics import BaseStatistics, method_context
 from froc.training.causal_tracing import Trace, components
-from froc.training.run import method_context
 from tests.training.small import BUILDERS, llama, reference
 
 

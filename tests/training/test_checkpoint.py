@@ -292,7 +292,7 @@ def _interrupted(
     def die(run: Run) -> None:
         # an edit and the step after it are taken at once
         if run.done >= at:
-            Saver(place, "one").write({"steps": [at]}, {"run": run.saved(), "draws": rng_state(CPU)}, {}, CPU)
+            Saver(place, "one").write({"steps": [at]}, {"run": run.checkpoint(), "draws": rng_state(CPU)}, {}, CPU)
             raise Killed
 
     with pytest.raises(Killed):

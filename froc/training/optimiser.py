@@ -1,0 +1,147 @@
+"""One phase's optimiser: gradients, loss scaling, clipping, AdamW with its schedule, and update filters."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from froc.models.compute import Engine
+from froc.training.components import Recompute, UpdateInputs
+from froc.training.phase import Phase
+from froc.training.schedule import schedule
+from froc.training.terms import Objective, State, Weights
+
+CLIP = 1.0
+"""Largest norm of a step's gradient, over all trained parameters."""
+WEIGHT_DECAY = 0.01
+SKIPS = 20
+"""Consecutive steps that may be skipped for an overflow while float16's loss scale is being found."""
+
+
+class PhaseOptimiser:
+    """Turns the gradients of a step's passes into an update of the phase's parameters.
+
+    parameters: name -> trained parameter, all of the run's phase. The loss scale outlives a phase; all else begins anew with it.
+    """
+
+    def __init__(self, device: torch.device, engine: Engine) -> None:
+        self.parameters: dict[str, Parameter] = {}
+        self._gradients: dict[Objective, Weights] = {}
+        self._losses: dict[Objective, Any] = {}
+        self._skipped = 0
+        self._scaler = torch.amp.GradScaler(device.type, enabled=engine.autocast == torch.float16, init_scale=2.0**12)
+
+    def start(self, phase: Phase, parameters: dict[str, Parameter], lr: float, steps: int) -> None:
+        """Begin a phase of `steps` optimiser steps at peak learning rate `lr`, or an edit, which needs no optimiser."""
+        self._phase, self.parameters = phase, parameters
+        if phase.edit is not None:
+            return
+        self._adamw = torch.optim.AdamW(parameters.values(), lr=lr, weight_decay=WEIGHT_DECAY, fused=True)
+        self._schedule = torch.optim.lr_scheduler.LambdaLR(self._adamw, lambda step: schedule(step, steps))
+
+    def checkpoint(self, training: bool) -> dict[str, Any]:
+        """What `restore` needs, not copied. training: whether a phase with optimiser steps is under way."""
+        return {
+            "optimiser": self._adamw.state_dict() if training else None,
+            "schedule": self._schedule.state_dict() if training else None,
+            "scaler": self._scaler.state_dict(), "skipped": self._skipped,
+        }  # fmt: skip
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """Continue from a checkpoint; its phase has been started."""
+        if saved["optimiser"] is not None:
+            self._adamw.load_state_dict(saved["optimiser"])
+            self._schedule.load_state_dict(saved["schedule"])
+        self._scaler.load_state_dict(saved["scaler"])
+        self._skipped = saved["skipped"]
+
+    def scaled(self, loss: Tensor) -> Tensor:
+        """A loss times the loss scale: what is differentiated."""
+        scaled: Tensor = self._scaler.scale(loss)
+        return scaled
+
+    def add_losses(self, losses: Mapping[Objective, Tensor]) -> None:
+        """Sum up the objectives' losses over a step's passes, for a combiner that reads them."""
+        if self._phase.combiner.needs_losses:
+            for objective, loss in losses.items():
+                self._losses[objective] = self._losses.get(objective, 0.0) + loss.detach()
+
+    def store_gradients(self, objective: Objective) -> None:
+        """Move the parameters' gradients to those of an objective, where the phase needs them apart."""
+        if not self._phase.keeps_gradients:
+            return
+        total = self._gradients.setdefault(objective, {})
+        for name, parameter in self.parameters.items():
+            if parameter.grad is not None:
+                total[name] = total[name] + parameter.grad if name in total else parameter.grad
+                parameter.grad = None
+
+    def clear_gradients(self) -> None:
+        """Drop all gradients, and the losses summed up beside them."""
+        self._gradients, self._losses = {}, {}
+        for parameter in self.parameters.values():
+            parameter.grad = None
+
+    def prepare_gradients(self, recompute: Recompute, state: State) -> Tensor:
+        """Combine, unscale and clip the gradients; return their norm (), which is not finite where no step can be taken.
+
+        recompute: repeats the passes over the step's rows, of both objectives or one, with autocast or without.
+        """
+        if self._phase.keeps_gradients:
+            for name, grad in self._direction(recompute, state).items():
+                # filters read the objectives' gradients afterwards, and clipping works in place
+                self.parameters[name].grad = grad.clone()
+        self._scaler.unscale_(self._adamw)
+        return torch.nn.utils.clip_grad_norm_(self.parameters.values(), CLIP)
+
+    def apply_step(self, finite: bool, state: State) -> str:
+        """Take the optimiser's step, filtered, unless gradients are not finite; return why training cannot go on, or ""."""
+        self._skipped = 0 if finite else self._skipped + 1
+        if not finite and (not self._scaler.is_enabled() or self._skipped > SKIPS):
+            return "the training loss or its gradient is not finite"
+        filtered = bool(self._phase.filters)
+        old = {name: p.detach().clone() for name, p in self.parameters.items()} if filtered else {}
+        self._scaler.step(self._adamw)
+        self._scaler.update()
+        self._schedule.step()
+        if filtered and finite:
+            self._filter(old, state)
+        if self._phase.combiner.needs_losses and finite:
+            self._phase.combiner.after_step(self._losses, state)
+        self.clear_gradients()
+        return ""
+
+    def _direction(self, recompute: Recompute, state: State) -> Weights:
+        combiner = self._phase.combiner
+        if not combiner.needs_probes:
+            return combiner.direction(self._gradients, state)
+        scale = self._scaler.get_scale()
+        kept, losses = self._gradients, self._losses
+
+        def probe(objective: Objective | None = None, *, exact: bool = False) -> Mapping[Objective, Weights]:
+            self._gradients, self._losses = {}, {}
+            with torch.enable_grad():
+                recompute(objective, exact)
+            probed, self._gradients, self._losses = self._gradients, kept, losses
+            return _divided(probed, scale)
+
+        with torch.no_grad():
+            combined = combiner.direction_with_probes(_divided(kept, scale), probe, self.parameters, state)
+        return {name: grad * scale for name, grad in combined.items()}
+
+    @torch.no_grad()
+    def _filter(self, old: Weights, state: State) -> None:
+        update = {name: self.parameters[name] - value for name, value in old.items()}
+        for update_filter in sorted(self._phase.filters, key=lambda update_filter: update_filter.runs_last):
+            moments: Weights = {}
+            if update_filter.needs_second_moments:
+                moments = {name: self._adamw.state[p]["exp_avg_sq"] for name, p in self.parameters.items()}
+            update = update_filter(update, UpdateInputs(self._gradients, moments, state))
+        for name, value in old.items():
+            self.parameters[name].copy_(value + update[name])
+
+
+def _divided(gradients: Mapping[Objective, Weights], scale: float) -> dict[Objective, Weights]:
+    return {objective: {name: g / scale for name, g in grads.items()} for objective, grads in gradients.items()}
