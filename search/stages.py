@@ -229,8 +229,8 @@ def save_chosen(
     if chosen is None:
         return
     _kept(job, folder, executor, [chosen])
-    job.base.scope.activate([0])
-    job.base.scope.put(read_weights(folder.weights(chosen.config)))
+    job.base.trainable.activate([0])
+    job.base.trainable.load(read_weights(folder.weights(chosen.config)))
     seal = folder.read(folder.seal) or {}
     sealed_weights.refuse_base(job.base, seal.get("base_weights_digest"), job.external)
     if job.external is None or job.external.adapted:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from froc.search.trial.runner import TrialRunner, TrialSpec
-from froc.training.run import schedule
+from froc.training.schedule import schedule
 
 BY_HAND = {
     # one step: the whole rate
