@@ -31,20 +31,28 @@ def bench(
     methods: Annotated[
         str,
         typer.Option(
-            help="Comma-separated methods such as npo or gu(npo), families, standard, all (froc list methods)."
+            help="Comma-separated methods such as npo or gu(npo), families, standard, all (froc list methods).",
+            rich_help_panel=options.SEARCH,
         ),
     ] = "standard",
-    steps: Annotated[int, typer.Option(help="Optimiser steps timed per method, after two to warm up.")] = 8,
+    steps: Annotated[
+        int,
+        typer.Option(help="Optimiser steps timed per method, after two to warm up.", rich_help_panel=options.TRAINING),
+    ] = 8,
     batch: options.Batch = 32,
     train: options.Train = "full",
     pack: options.Pack = 1,
-    sweep: Annotated[bool, typer.Option(help="Count the stops and mixes that a search would try.")] = True,
+    sweep: Annotated[
+        bool, typer.Option(help="Count the stops and mixes that a search would try.", rich_help_panel=options.TRAINING)
+    ] = True,
     autocast: options.Autocast = None,
     checkpointing: options.Checkpointing = False,
     compiled: options.Compiled = False,
     device: options.Device = None,
     dtype: options.Dtype = None,
-    json_: Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")] = False,
+    json_: Annotated[
+        bool, typer.Option("--json", help="Print one JSON document on standard output.", rich_help_panel=options.OUTPUT)
+    ] = False,
 ) -> None:
     """Time training steps and measuring, and say how many trials an hour that makes.
 

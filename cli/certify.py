@@ -36,24 +36,37 @@ def certify(
     budget: Annotated[
         list[str] | None,
         typer.Option(
-            "--budget", "-b", help="Accepted risk: 0.1 for every risk, or RISK=0.1 (repeatable).", show_default=False
+            "--budget",
+            "-b",
+            help="Accepted risk: 0.1 for every risk, or RISK=0.1 (repeatable).",
+            show_default=False,
+            rich_help_panel=options.RISKS,
         ),
     ] = None,
     confidence: options.Confidence = 0.9,
-    format_: Annotated[str, typer.Option("--format", help="Where the files come from (froc list formats).")] = "table",
+    format_: Annotated[
+        str,
+        typer.Option("--format", help="Where the files come from (froc list formats).", rich_help_panel=options.DATA),
+    ] = "table",
     loss: Annotated[
         list[str] | None,
         typer.Option(
             help="RISK=NAME, RISK=1-NAME or RISK=base-NAME: what of a log's scores is a loss (docs/how-to/logs.md).",
             show_default=False,
+            rich_help_panel=options.DATA,
         ),
     ] = None,
-    base: Annotated[Path | None, typer.Option(help="The base model's log, for base-NAME.", show_default=False)] = None,
+    base: Annotated[
+        Path | None,
+        typer.Option(help="The base model's log, for base-NAME.", show_default=False, rich_help_panel=options.DATA),
+    ] = None,
     scale: options.Scale = None,
     allow_other_mean: Annotated[
         bool,
         typer.Option(
-            "--allow-other-mean", help="Take a log's rows although their mean is not the one that it reports."
+            "--allow-other-mean",
+            help="Take a log's rows although their mean is not the one that it reports.",
+            rich_help_panel=options.DATA,
         ),
     ] = False,
     search_share: Annotated[
@@ -61,36 +74,58 @@ def certify(
         typer.Option(
             help="Share of the units that orders the configurations; the rest certifies.",
             show_default="the table's own splits",
+            rich_help_panel=options.RISKS,
         ),
     ] = None,
-    split_seed: Annotated[int, typer.Option(help="Seed of that division.")] = 0,
+    split_seed: Annotated[int, typer.Option(help="Seed of that division.", rich_help_panel=options.SEARCH)] = 0,
     named_beforehand: Annotated[
         bool,
         typer.Option(
-            "--named-beforehand", help="The configurations were named before anybody saw these losses: test on all."
+            "--named-beforehand",
+            help="The configurations were named before anybody saw these losses: test on all.",
+            rich_help_panel=options.RISKS,
         ),
     ] = False,
     procedure: options.Procedure = "weighted-holm",
     bound: options.Bound = "auto",
     binary: Annotated[
         bool,
-        typer.Option("--binary", help="The losses can only be 0 or 1, by what they measure: auto takes exact bounds."),
+        typer.Option(
+            "--binary",
+            help="The losses can only be 0 or 1, by what they measure: auto takes exact bounds.",
+            rich_help_panel=options.RISKS,
+        ),
     ] = False,
-    unit: Annotated[str, typer.Option(help="Sampling unit: query, or group for the unit column.")] = "query",
+    unit: Annotated[
+        str, typer.Option(help="Sampling unit: query, or group for the unit column.", rich_help_panel=options.DATA)
+    ] = "query",
     population: options.Population = None,
     listed: Annotated[
-        list[str] | None, typer.Option(help="RISK=400: size of the list a sample was drawn from.", show_default=False)
+        list[str] | None,
+        typer.Option(
+            help="RISK=400: size of the list a sample was drawn from.",
+            show_default=False,
+            rich_help_panel=options.RISKS,
+        ),
     ] = None,
     weight: options.Weight = None,
     radius: options.Radius = 0.0,
     joint: options.Joint = False,
     figure: Annotated[
-        Path | None, typer.Option(help="Draw the bounds under shift into this PNG.", show_default=False)
+        Path | None,
+        typer.Option(
+            help="Draw the bounds under shift into this PNG.", show_default=False, rich_help_panel=options.OUTPUT
+        ),
     ] = None,
     measures: Annotated[
-        bool, typer.Option("--measures", help="List what the logs measured, and do nothing else.")
+        bool,
+        typer.Option(
+            "--measures", help="List what the logs measured, and do nothing else.", rich_help_panel=options.DATA
+        ),
     ] = False,
-    json_: Annotated[bool, typer.Option("--json", help="Print the certificate as JSON.")] = False,
+    json_: Annotated[
+        bool, typer.Option("--json", help="Print the certificate as JSON.", rich_help_panel=options.OUTPUT)
+    ] = False,
 ) -> None:
     """Risk control on losses that were measured already: which configurations are within budget?
 

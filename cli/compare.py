@@ -36,14 +36,23 @@ def compare(
     retain: Annotated[
         list[float] | None,
         typer.Option(
-            help="Retained performance that every method is mixed back to (repeatable).", show_default="0.95, 0.9"
+            help="Retained performance that every method is mixed back to (repeatable).",
+            show_default="0.95, 0.9",
+            rich_help_panel=options.RISKS,
         ),
     ] = None,
     methods: Annotated[
-        str | None, typer.Option(help="Comma-separated methods.", show_default="all that the runs finished")
+        str | None,
+        typer.Option(
+            help="Comma-separated methods.", show_default="all that the runs finished", rich_help_panel=options.SEARCH
+        ),
     ] = None,
     tries: Annotated[
-        int, typer.Option(help="Configurations per method that take part: the likeliest on search queries.")
+        int,
+        typer.Option(
+            help="Configurations per method that take part: the likeliest on search queries.",
+            rich_help_panel=options.SEARCH,
+        ),
     ] = 3,
     confidence: options.Confidence = 0.9,
     task: options.Task = None,
@@ -51,14 +60,25 @@ def compare(
     model: options.Model = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="Folder of the comparison.", show_default="RUN-compare of the first run"),
+        typer.Option(
+            "--out",
+            "-o",
+            help="Folder of the comparison.",
+            show_default="RUN-compare of the first run",
+            rich_help_panel=options.OUTPUT,
+        ),
     ] = None,
     openings: options.Openings = 1,
     reopen: options.Reopen = False,
     device: options.Device = None,
     dtype: options.Dtype = None,
-    json_: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON on standard output.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no table.")] = False,
+    json_: Annotated[
+        bool,
+        typer.Option("--json", help="Print the comparison as JSON on standard output.", rich_help_panel=options.OUTPUT),
+    ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="No progress, no table.", rich_help_panel=options.OUTPUT)
+    ] = False,
 ) -> None:
     """Which method is better, once all keep the same? Mixes each with the base model until they do, and compares what is left.
 

@@ -16,6 +16,8 @@ froc list
 
 froc list methods
 
+froc list methods --filter preference
+
 froc list methods npo
 
 froc list risks
@@ -53,36 +55,61 @@ def listing(
         ),
     ] = None,
     name: Annotated[str | None, typer.Argument(help="One of them, in full.")] = None,
+    text: Annotated[
+        str | None,
+        typer.Option(
+            "--filter",
+            help="Only what has this text in its name, family or summary.",
+            show_default=False,
+            rich_help_panel=options.OUTPUT,
+        ),
+    ] = None,
     json_: options.Json = False,
 ) -> None:
-    """What is there: hyperparameters, ranges and sources."""
-    made: dict[str, Listed] = {"methods": _methods} | {
+    """What there is of each kind: methods in a line each, the others with hyperparameters and sources; one of them in full by its name."""
+    listed: dict[str, Listed] = {"methods": _methods} | {
         label: partial(_plugins, *place) for label, place in KINDS.items()
     }
-    made |= NAMED
-    if kind is not None and kind not in made:
-        raise InputError(f"nothing is listed under {kind!r}; there are: {', '.join(made)}")
-    found = {label: list_(name) for label, list_ in made.items() if kind in (None, label)}
+    listed |= NAMED
+    if kind is not None and kind not in listed:
+        raise InputError(f"nothing is listed under {kind!r}; there are: {', '.join(listed)}")
+    entries = {label: _filtered(list_(name), text) for label, list_ in listed.items() if kind in (None, label)}
+    if text is not None and not any(entries.values()):
+        raise InputError(f"nothing here has {text!r} in its name, family or summary; leave --filter out to see all")
     if json_:
-        words.emit(found if kind is None else found[kind])
+        words.emit(entries if kind is None else entries[kind])
         return
-    for label, entries in found.items():
+    for label, rows in entries.items():
         if name is not None:
-            words.results.print(_in_full(entries[0]))
-            continue
-        table = Table(title=label, title_justify="left", box=None, header_style="bold")
-        more = ("family", "needs", "cost") if label == "methods" else ()
-        for column in ("name", "what it is", *more, "hyperparameters", "source"):
-            table.add_column(column, overflow="fold")
-        for entry in entries:
-            fields = ", ".join(f"{key} {value['range']}" for key, value in entry["hyperparameters"].items())
-            told = (", ".join(entry[key]) if isinstance(entry[key], list) else str(entry[key]) for key in more)
-            table.add_row(
-                words.name(entry["name"]),
-                words.visible(entry["summary"]),
-                *map(words.visible, (*told, fields, entry["source"])),
-            )
-        words.results.print(table)
+            words.results.print(_in_full(rows[0]))
+        elif label == "methods":
+            _print_lines(rows)
+        elif rows:
+            words.results.print(_table(label, rows))
+
+
+def _filtered(entries: list[dict[str, Any]], text: str | None) -> list[dict[str, Any]]:
+    """Entries with a text in their name, family or summary, in whatever case."""
+    wanted = (text or "").casefold()
+    return [entry for entry in entries if wanted in f"{entry['name']} {entry['family']} {entry['summary']}".casefold()]
+
+
+def _print_lines(entries: list[dict[str, Any]]) -> None:
+    """Name, family and first sentence, a line each whatever the terminal's width, so that they can be searched."""
+    name, family = (max((len(str(entry[key])) for entry in entries), default=0) for key in ("name", "family"))
+    for entry in entries:
+        columns = f"{words.name(entry['name']):<{name}}  {words.visible(entry['family']):<{family}}"
+        words.results.print(f"{columns}  {words.visible(entry['summary'])}", soft_wrap=True)
+
+
+def _table(title: str, entries: list[dict[str, Any]]) -> Table:
+    table = Table(title=title, title_justify="left", box=None, header_style="bold")
+    for column in ("name", "what it is", "hyperparameters", "source"):
+        table.add_column(column, overflow="fold")
+    for entry in entries:
+        ranges = ", ".join(f"{key} {value['range']}" for key, value in entry["hyperparameters"].items())
+        table.add_row(words.name(entry["name"]), *map(words.visible, (entry["summary"], ranges, entry["source"])))
+    return table
 
 
 def _plugins(package: str, base: str, name: str | None) -> list[dict[str, Any]]:
@@ -95,18 +122,19 @@ def _plugins(package: str, base: str, name: str | None) -> list[dict[str, Any]]:
 
     kind = getattr(importlib.import_module(package), base)
     entries = []
-    for each in [name] if name else names(kind):
-        plugin = find(kind, each)
+    for label in [name] if name else names(kind):
+        plugin = find(kind, label)
         defaults = {field.name: field.default for field in dataclasses.fields(plugin)}
         entries.append(
             {
-                "name": each.replace("-", "_"),
+                "name": label.replace("-", "_"),
                 "summary": summary(plugin),
                 "doc": inspect.getdoc(plugin) or "",
                 "family": getattr(plugin, "family", ""),
                 "source": getattr(plugin, "paper", "") or getattr(plugin, "theorem", ""),
                 "hyperparameters": {
-                    key: {"range": str(what), "default": defaults[key]} for key, what in spaces(plugin).items()
+                    key: {"range": str(field_space), "default": defaults[key]}
+                    for key, field_space in spaces(plugin).items()
                 },
             }
         )
@@ -130,7 +158,7 @@ def _methods(name: str | None) -> list[dict[str, Any]]:
             key: value for key, value in entry["hyperparameters"].items() if not (less and key in ("lr", "epochs"))
         }
         entry |= {
-            "needs": ["another method"] * bool(less) + [one for one in method.needs() if one not in less],
+            "needs": ["another method"] * bool(less) + [need for need in method.needs() if need not in less],
             "cost": round(method.cost(), 2),
             "around": bool(less),
         }
@@ -142,10 +170,10 @@ def _entry(name: str, summary: str, source: str) -> dict[str, Any]:
 
 
 def _only(entries: list[dict[str, Any]], name: str | None, kind: str) -> list[dict[str, Any]]:
-    some = [entry for entry in entries if name in (None, entry["name"])]
-    if not some:
+    named = [entry for entry in entries if name in (None, entry["name"])]
+    if not named:
         raise InputError(f"no {kind} is called {name!r}; there are: {', '.join(entry['name'] for entry in entries)}")
-    return some
+    return named
 
 
 def _risks(name: str | None) -> list[dict[str, Any]]:
@@ -153,8 +181,8 @@ def _risks(name: str | None) -> list[dict[str, Any]]:
 
     return _only(
         [
-            _entry(risk, one.says + (f" (budget {one.budget:g} unless said)" if one.budget else ""), one.of)
-            for risk, one in KNOWN.items()
+            _entry(risk, entry.says + (f" (budget {entry.budget:g} unless said)" if entry.budget else ""), entry.of)
+            for risk, entry in KNOWN.items()
         ],
         name,
         "risk",
@@ -165,17 +193,17 @@ def _profiles(name: str | None) -> list[dict[str, Any]]:
     from froc.measuring.named_risks import KNOWN, PROFILES
 
     entries = []
-    for profile, some in PROFILES.items():
+    for profile, risks in PROFILES.items():
         lines = [
             f"{risk}: {KNOWN[risk].of}, budget {KNOWN[risk].budget or 'as --budget says'}; {KNOWN[risk].says}"
-            for risk in some
+            for risk in risks
         ]
-        entries.append(_entry(profile, ", ".join(some), "") | {"doc": "\n".join(lines)})
+        entries.append(_entry(profile, ", ".join(risks), "") | {"doc": "\n".join(lines)})
     return _only(entries, name, "profile")
 
 
 def _tasks(name: str | None) -> list[dict[str, Any]]:
-    return _only([_entry(task, *said) for task, said in TASKS.items()], name, "task")
+    return _only([_entry(task, *texts) for task, texts in TASKS.items()], name, "task")
 
 
 def _benchmarks(name: str | None) -> list[dict[str, Any]]:
@@ -186,8 +214,8 @@ def _benchmarks(name: str | None) -> list[dict[str, Any]]:
     for entry in entries:
         reader = find(BenchmarkReader, entry["name"])
         more = {"parts": list(reader.parts), "files": reader.files, "origin": reader.origin}
-        told = f"parts: {', '.join(reader.parts)}\nfiles: {reader.files}\nfrom: {reader.origin}"
-        entry |= more | {"summary": f"{entry['summary']}\n{told}", "doc": f"{entry['doc']}\n\n{told}"}
+        where = f"parts: {', '.join(reader.parts)}\nfiles: {reader.files}\nfrom: {reader.origin}"
+        entry |= more | {"summary": f"{entry['summary']}\n{where}", "doc": f"{entry['doc']}\n\n{where}"}
     return entries
 
 
@@ -205,9 +233,9 @@ def _in_full(entry: Mapping[str, Any]) -> str:
         lines += [f"source: {entry['source']}", ""]
     lines += [f"  {key} = {value['default']}   ({value['range']})" for key, value in entry["hyperparameters"].items()]
     if "cost" in entry:
-        what = "gradient difference, changed by it, costs" if entry["around"] else "costs"
+        costs = "gradient difference, changed by it, costs" if entry["around"] else "costs"
         lines += ["", f"needs: {', '.join(entry['needs']) or 'forget rows alone'}"]
         lines += [
-            f"{what} {entry['cost']:g} times gradient difference per step; what is computed once per task is not in it"
+            f"{costs} {entry['cost']:g} times gradient difference per step; what is computed once per task is not in it"
         ]
     return "\n".join(lines)

@@ -17,7 +17,6 @@ from froc.errors import FrocError
 app = typer.Typer(
     name="froc",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -58,7 +57,7 @@ def main() -> None:
     # also while a model is loaded: to be terminated is to be interrupted
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        app()
+        app(prog_name="froc")
     except FrocError as error:
         _say(str(error), error)
         sys.exit(error.exit_code)

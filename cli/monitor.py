@@ -26,23 +26,37 @@ def monitor(
         ),
     ],
     certificate: Annotated[
-        Path, typer.Option(help="Run folder, its certificate.json, or what froc certify --json printed.")
+        Path,
+        typer.Option(
+            help="Run folder, its certificate.json, or what froc certify --json printed.", rich_help_panel=options.DATA
+        ),
     ],
     state: Annotated[
         Path | None,
         typer.Option(
             help="File that is kept between calls: rows that were counted are skipped.",
             show_default="the table is all there is",
+            rich_help_panel=options.DATA,
         ),
     ] = None,
-    alarm: Annotated[float, typer.Option(help="Chance of any false alarm over the whole stream.")] = 0.05,
+    alarm: Annotated[
+        float, typer.Option(help="Chance of any false alarm over the whole stream.", rich_help_panel=options.RISKS)
+    ] = 0.05,
     risk: Annotated[
         list[str] | None,
-        typer.Option(help="Risk to watch (repeatable); those that are watched share the level.", show_default="all"),
+        typer.Option(
+            help="Risk to watch (repeatable); those that are watched share the level.",
+            show_default="all",
+            rich_help_panel=options.RISKS,
+        ),
     ] = None,
-    config: Annotated[str | None, typer.Option(help="Configuration in use.", show_default="the chosen one")] = None,
+    config: Annotated[
+        str | None,
+        typer.Option(help="Configuration in use.", show_default="the chosen one", rich_help_panel=options.DATA),
+    ] = None,
     figure: Annotated[
-        Path | None, typer.Option(help="Draw e-values and means into this PNG.", show_default=False)
+        Path | None,
+        typer.Option(help="Draw e-values and means into this PNG.", show_default=False, rich_help_panel=options.OUTPUT),
     ] = None,
     scale: options.Scale = None,
     json_: options.Json = False,

@@ -31,60 +31,109 @@ def plan(
     confidence: options.Confidence = 0.9,
     expected_risk: Annotated[
         list[str] | None,
-        typer.Option(help=f"Risk of the configuration that you hope for: {EVERY}", show_default="several"),
+        typer.Option(
+            help=f"Risk of the configuration that you hope for: {EVERY}",
+            show_default="several",
+            rich_help_panel=options.RISKS,
+        ),
     ] = None,
     candidates: Annotated[
-        int | None, typer.Option(min=1, help="Configurations to be tested.", show_default="10, or the table's")
+        int | None,
+        typer.Option(
+            min=1, help="Configurations to be tested.", show_default="10, or the table's", rich_help_panel=options.RISKS
+        ),
     ] = None,
     units: Annotated[
         list[str] | None,
         typer.Option(
-            help=f"Calibration queries that you have in mind (with --design auto: all): {EVERY}", show_default=False
+            help=f"Calibration queries that you have in mind (with --design auto: all): {EVERY}",
+            show_default=False,
+            rich_help_panel=options.RISKS,
         ),
     ] = None,
     clusters: Annotated[
         list[str] | None,
-        typer.Option(help=f"Sampling units that the queries come in; each counts once: {EVERY}", show_default=False),
+        typer.Option(
+            help=f"Sampling units that the queries come in; each counts once: {EVERY}",
+            show_default=False,
+            rich_help_panel=options.RISKS,
+        ),
     ] = None,
     correlation: Annotated[
         list[str] | None,
-        typer.Option(help=f"Of 0-1 losses within a cluster: {EVERY}", show_default="1, the worst case"),
+        typer.Option(
+            help=f"Of 0-1 losses within a cluster: {EVERY}",
+            show_default="1, the worst case",
+            rich_help_panel=options.RISKS,
+        ),
     ] = None,
     spread: Annotated[
         list[str] | None,
-        typer.Option(help=f"Standard deviation of a unit's loss: {EVERY}", show_default="the widest: losses of 0 or 1"),
+        typer.Option(
+            help=f"Standard deviation of a unit's loss: {EVERY}",
+            show_default="the widest: losses of 0 or 1",
+            rich_help_panel=options.RISKS,
+        ),
     ] = None,
     table: Annotated[
         Path | None,
-        typer.Option("--from", help="Loss table whose search rows say what losses are like.", show_default=False),
+        typer.Option(
+            "--from",
+            help="Loss table whose search rows say what losses are like.",
+            show_default=False,
+            rich_help_panel=options.DATA,
+        ),
     ] = None,
     scale: options.Scale = None,
     binary: Annotated[
         bool,
-        typer.Option("--binary", help="The losses can only be 0 or 1, by what they measure: auto takes exact bounds."),
+        typer.Option(
+            "--binary",
+            help="The losses can only be 0 or 1, by what they measure: auto takes exact bounds.",
+            rich_help_panel=options.RISKS,
+        ),
     ] = False,
     procedure: options.Procedure = "weighted-holm",
     bound: options.Bound = "auto",
     population: options.Population = None,
     listed: Annotated[
         list[str] | None,
-        typer.Option(help="RISK=400: size of the list that a sample is drawn from.", show_default=False),
+        typer.Option(
+            help="RISK=400: size of the list that a sample is drawn from.",
+            show_default=False,
+            rich_help_panel=options.RISKS,
+        ),
     ] = None,
     radius: options.Radius = 0.0,
     joint: options.Joint = False,
     openings: options.Openings = 1,
     search_share: Annotated[
-        float | None, typer.Option(help="Part of the queries that the search looks at.", show_default=False)
+        float | None,
+        typer.Option(
+            help="Part of the queries that the search looks at.", show_default=False, rich_help_panel=options.RISKS
+        ),
     ] = None,
-    power: Annotated[float, typer.Option(help="Wanted chance that the first candidate passes every risk.")] = 0.9,
+    power: Annotated[
+        float,
+        typer.Option(help="Wanted chance that the first candidate passes every risk.", rich_help_panel=options.RISKS),
+    ] = 0.9,
     design: Annotated[
-        str, typer.Option(help="auto: choose search share, procedure and bound by simulation on --from's search rows.")
+        str,
+        typer.Option(
+            help="auto: choose search share, procedure and bound by simulation on --from's search rows.",
+            rich_help_panel=options.RISKS,
+        ),
     ] = "given",
-    seed: Annotated[int, typer.Option(help="Seed of simulations.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of simulations.", rich_help_panel=options.SEARCH)] = 0,
     figure: Annotated[
-        Path | None, typer.Option(help="Draw power against units into this PNG.", show_default=False)
+        Path | None,
+        typer.Option(
+            help="Draw power against units into this PNG.", show_default=False, rich_help_panel=options.OUTPUT
+        ),
     ] = None,
-    json_: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
+    json_: Annotated[
+        bool, typer.Option("--json", help="Print the plan as JSON.", rich_help_panel=options.OUTPUT)
+    ] = False,
 ) -> None:
     """How many calibration units does it take to certify, and with which power do they? Asked before any training.
 

@@ -53,10 +53,16 @@ def search(
     methods: Annotated[
         str,
         typer.Option(
-            help="Comma-separated methods such as npo or gu(npo), families, standard, all (froc list methods)."
+            help="Comma-separated methods such as npo or gu(npo), families, standard, all (froc list methods).",
+            rich_help_panel=options.SEARCH,
         ),
     ] = "standard",
-    trials: Annotated[int, typer.Option("--trials", "--max-trials", help="How many configurations to try.")] = 30,
+    trials: Annotated[
+        int,
+        typer.Option(
+            "--trials", "--max-trials", help="How many configurations to try.", rich_help_panel=options.SEARCH
+        ),
+    ] = 30,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -64,6 +70,7 @@ def search(
             "-o",
             help="Run folder; a run that was stopped goes on in it.",
             show_default="froc-run; with --after RUN, RUN-2",
+            rich_help_panel=options.OUTPUT,
         ),
     ] = None,
     after: options.After = None,
@@ -75,6 +82,7 @@ def search(
         typer.Option(
             help="Metric of forgetting and utility, or RISK=METRIC (froc list metrics).",
             show_default="extraction_strength",
+            rich_help_panel=options.RISKS,
         ),
     ] = None,
     risk: options.Risk = None,
@@ -82,49 +90,82 @@ def search(
     space: Annotated[
         list[str] | None,
         typer.Option(
-            help="Search range or list: lr=1e-5:1e-3, npo.beta=0.05:0.5, epochs=3,6,9 (repeatable).", show_default=False
+            help="Search range or list: lr=1e-5:1e-3, npo.beta=0.05:0.5, epochs=3,6,9 (repeatable).",
+            show_default=False,
+            rich_help_panel=options.SEARCH,
         ),
     ] = None,
-    sampler: Annotated[str, typer.Option(help="tpe, nsga2, gp, random, or grid (all of --space's lists).")] = "tpe",
+    sampler: Annotated[
+        str,
+        typer.Option(help="tpe, nsga2, gp, random, or grid (all of --space's lists).", rich_help_panel=options.SEARCH),
+    ] = "tpe",
     objective: Annotated[
         str,
         typer.Option(
-            help="What the sampler minimizes: margin (the worst risk over its budget), pareto (each risk) or froc (the score)."
+            help="What the sampler minimizes: margin (the worst risk over its budget), pareto (each risk) or froc (the score).",
+            rich_help_panel=options.SEARCH,
         ),
     ] = "margin",
     pruner: Annotated[
-        str, typer.Option(help="halving, median, hyperband, wilcoxon or none: stops hopeless trials early.")
+        str,
+        typer.Option(
+            help="halving, median, hyperband, wilcoxon or none: stops hopeless trials early.",
+            rich_help_panel=options.SEARCH,
+        ),
     ] = "halving",
     procedure: options.Procedure = "weighted-holm",
     bound: options.Bound = "auto",
     candidates: Annotated[
         int | None,
-        typer.Option(help="How many configurations are tested on calibration queries.", show_default="up to 10"),
+        typer.Option(
+            help="How many configurations are tested on calibration queries.",
+            show_default="up to 10",
+            rich_help_panel=options.RISKS,
+        ),
     ] = None,
     population: options.Population = None,
     sample: Annotated[
         list[str] | None,
-        typer.Option(help="RISK=100: units of a listed population to measure beside the search's.", show_default=False),
+        typer.Option(
+            help="RISK=100: units of a listed population to measure beside the search's.",
+            show_default=False,
+            rich_help_panel=options.RISKS,
+        ),
     ] = None,
     weight: options.Weight = None,
     radius: options.Radius = 0.0,
     sequential: Annotated[
-        bool, typer.Option("--sequential", help="Measure candidates in rounds; stop once certified or hopeless.")
+        bool,
+        typer.Option(
+            "--sequential",
+            help="Measure candidates in rounds; stop once certified or hopeless.",
+            rich_help_panel=options.RISKS,
+        ),
     ] = False,
     joint: options.Joint = False,
-    search_share: Annotated[float, typer.Option(help="Part of the queries that the search may look at.")] = 0.2,
-    split_seed: Annotated[int | None, typer.Option(help="Seed of the split.", show_default="the task's")] = None,
+    search_share: Annotated[
+        float, typer.Option(help="Part of the queries that the search may look at.", rich_help_panel=options.RISKS)
+    ] = 0.2,
+    split_seed: Annotated[
+        int | None, typer.Option(help="Seed of the split.", show_default="the task's", rich_help_panel=options.SEARCH)
+    ] = None,
     audit_seed: options.AuditSeed = None,
     openings: options.Openings = 1,
     reopen: options.Reopen = False,
     relative: options.Relative = None,
     allow_vacuous: options.AllowVacuous = False,
-    seed: Annotated[int, typer.Option(help="Seed of every random number of the run.")] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Seed of every random number of the run.", rich_help_panel=options.SEARCH)
+    ] = 0,
     batch: options.Batch = 32,
     train: options.Train = "full",
     pack: options.Pack = 1,
     sweep: Annotated[
-        bool, typer.Option(help="Try stops on the way and mixes with the base model: candidates without training.")
+        bool,
+        typer.Option(
+            help="Try stops on the way and mixes with the base model: candidates without training.",
+            rich_help_panel=options.TRAINING,
+        ),
     ] = True,
     autocast: options.Autocast = None,
     checkpointing: options.Checkpointing = False,
@@ -139,21 +180,29 @@ def search(
         typer.Option(
             help="Packs of trials in flight: part of the plan, so that results do not hang on the machine.",
             show_default="the workers; a run that goes on keeps its own",
+            rich_help_panel=options.SEARCH,
         ),
     ] = None,
     until: Annotated[
         str,
-        typer.Option(help="trials, or certified: stop as soon as the search losses make a certificate likely."),
+        typer.Option(
+            help="trials, or certified: stop as soon as the search losses make a certificate likely.",
+            rich_help_panel=options.SEARCH,
+        ),
     ] = "trials",
     timeout: Annotated[
         str | None,
         typer.Option(
             help="30m, 2h or seconds: no trial starts after; what is done by then goes on to calibration.",
             show_default="none",
+            rich_help_panel=options.SEARCH,
         ),
     ] = None,
     trial_timeout: Annotated[
-        str | None, typer.Option(help="Time that the training of one trial may take.", show_default="none")
+        str | None,
+        typer.Option(
+            help="Time that the training of one trial may take.", show_default="none", rich_help_panel=options.SEARCH
+        ),
     ] = None,
     storage: Annotated[
         str | None,
@@ -162,6 +211,7 @@ def search(
             show_envvar=True,
             show_default="study.db in the run folder",
             help="Optuna storage that several searches of one plan share: postgresql://USER@HOST/DATABASE.",
+            rich_help_panel=options.SEARCH,
         ),
     ] = None,
     key: options.PlanKey = None,
@@ -172,10 +222,18 @@ def search(
         typer.Option(
             "--rebuild-embedded",
             help="Train the embedded task's model on this machine (minutes) instead of using the one that comes with froc.",
+            rich_help_panel=options.DATA,
         ),
     ] = False,
-    json_: Annotated[bool, typer.Option("--json", help="Print the certificate as JSON on standard output.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no table.")] = False,
+    json_: Annotated[
+        bool,
+        typer.Option(
+            "--json", help="Print the certificate as JSON on standard output.", rich_help_panel=options.OUTPUT
+        ),
+    ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="No progress, no table.", rich_help_panel=options.OUTPUT)
+    ] = False,
 ) -> None:
     """Search methods and configurations, certify them, pick one and save its model.
 

@@ -24,15 +24,29 @@ froc audit export NAME.froc-audit --trust trust.json --format svr --against repo
 
 def export(
     bundle: options.Bundle,
-    format_: Annotated[str, typer.Option("--format", help="page, markdown, model-card, cyclonedx or svr.")],
+    format_: Annotated[
+        str,
+        typer.Option("--format", help="page, markdown, model-card, cyclonedx or svr.", rich_help_panel=options.DATA),
+    ],
     key: options.TrustedKey = None,
     trust: options.Trust = None,
     model: options.ReportedModel = None,
-    out: Annotated[Path | None, typer.Option(help="File to write.", show_default="standard output")] = None,
-    url: Annotated[str | None, typer.Option(help="Where the report can be had, for model-card and cyclonedx.")] = None,
-    sign: Annotated[Path | None, typer.Option(help="Private key of who verifies, for svr.", show_default=False)] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="File to write.", show_default="standard output", rich_help_panel=options.OUTPUT)
+    ] = None,
+    url: Annotated[
+        str | None,
+        typer.Option(help="Where the report can be had, for model-card and cyclonedx.", rich_help_panel=options.PLAN),
+    ] = None,
+    sign: Annotated[
+        Path | None,
+        typer.Option(help="Private key of who verifies, for svr.", show_default=False, rich_help_panel=options.PLAN),
+    ] = None,
     against: Annotated[
-        Path | None, typer.Option(help="Check this svr statement instead of writing one.", show_default=False)
+        Path | None,
+        typer.Option(
+            help="Check this svr statement instead of writing one.", show_default=False, rich_help_panel=options.PLAN
+        ),
     ] = None,
     signed_by: options.SignedBy = None,
 ) -> None:

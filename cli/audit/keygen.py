@@ -22,7 +22,12 @@ FROC_KEY_PASSWORD=... froc audit keygen signer.pem --encrypt
 def keygen(
     path: Annotated[Path, typer.Argument(help="Where the private key goes; the public one beside it as PATH.pub.")],
     encrypt: Annotated[
-        bool, typer.Option("--encrypt", help=f"Encrypt with the password in {words.PASSWORD}, or ask for one.")
+        bool,
+        typer.Option(
+            "--encrypt",
+            help=f"Encrypt with the password in {words.PASSWORD}, or ask for one.",
+            rich_help_panel=options.PLAN,
+        ),
     ] = False,
     json_: options.Json = False,
 ) -> None:

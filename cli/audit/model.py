@@ -25,23 +25,38 @@ froc audit report runs/npo --key signer.pem
 
 def model(
     unlearned: Annotated[
-        Path, typer.Option(help="Unlearned model: a folder with safetensors, or with an adapter of the base.")
+        Path,
+        typer.Option(
+            help="Unlearned model: a folder with safetensors, or with an adapter of the base.",
+            rich_help_panel=options.DATA,
+        ),
     ],
     budget: options.Budget,
     base: Annotated[
         str | None,
-        typer.Option(help="Model that it was made from: a folder or a hub id.", show_default="the task's"),
+        typer.Option(
+            help="Model that it was made from: a folder or a hub id.",
+            show_default="the task's",
+            rich_help_panel=options.DATA,
+        ),
     ] = None,
     task: options.Task = None,
     data: options.Data = None,
     unit: options.Unit = None,
     confidence: options.Confidence = 0.9,
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="Run folder; an audit that was stopped goes on in it.")
+        Path,
+        typer.Option(
+            "--out", "-o", help="Run folder; an audit that was stopped goes on in it.", rich_help_panel=options.OUTPUT
+        ),
     ] = Path("froc-audit"),
     metric: Annotated[
         list[str] | None,
-        typer.Option(help="Metric of forgetting and utility, or RISK=METRIC.", show_default="extraction_strength"),
+        typer.Option(
+            help="Metric of forgetting and utility, or RISK=METRIC.",
+            show_default="extraction_strength",
+            rich_help_panel=options.RISKS,
+        ),
     ] = None,
     risk: options.Risk = None,
     profile: options.Profile = "basic",
@@ -50,9 +65,14 @@ def model(
     radius: options.Radius = 0.0,
     joint: options.Joint = False,
     search_share: Annotated[
-        float, typer.Option(help="Part of the queries that is left to searches; not certified from.")
+        float,
+        typer.Option(
+            help="Part of the queries that is left to searches; not certified from.", rich_help_panel=options.RISKS
+        ),
     ] = 0.2,
-    split_seed: Annotated[int | None, typer.Option(help="Seed of the split.", show_default="the task's")] = None,
+    split_seed: Annotated[
+        int | None, typer.Option(help="Seed of the split.", show_default="the task's", rich_help_panel=options.SEARCH)
+    ] = None,
     audit_seed: options.AuditSeed = None,
     openings: options.Openings = 1,
     reopen: options.Reopen = False,
@@ -60,11 +80,18 @@ def model(
     allow_vacuous: options.AllowVacuous = False,
     device: options.Device = None,
     dtype: options.Dtype = None,
-    json_: Annotated[bool, typer.Option("--json", help="Print the certificate as JSON on standard output.")] = False,
+    json_: Annotated[
+        bool,
+        typer.Option(
+            "--json", help="Print the certificate as JSON on standard output.", rich_help_panel=options.OUTPUT
+        ),
+    ] = False,
     key: options.PlanKey = None,
     tsa: options.Tsa = None,
     tsa_root: options.TsaRoot = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no table.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="No progress, no table.", rich_help_panel=options.OUTPUT)
+    ] = False,
 ) -> None:
     """Measure and certify an unlearned model from any other tool: one candidate, no search. Then froc audit report signs it.
 

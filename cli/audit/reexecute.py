@@ -33,25 +33,36 @@ froc audit reexecute NAME.froc-audit --seed 7 --key auditor.pem --trust trust.js
 
 def reexecute(
     bundle: options.Bundle,
-    seed: Annotated[int, typer.Option(help="Draws the rows; choose it after the report was signed.")],
+    seed: Annotated[
+        int, typer.Option(help="Draws the rows; choose it after the report was signed.", rich_help_panel=options.SEARCH)
+    ],
     key: options.Signer,
     rows: Annotated[
-        int, typer.Option(help="Losses to draw: 299 without a difference show that at most 1 % differ, 59: 5 %.")
+        int,
+        typer.Option(
+            help="Losses to draw: 299 without a difference show that at most 1 % differ, 59: 5 %.",
+            rich_help_panel=options.RISKS,
+        ),
     ] = 299,
     signed_by: options.SignedBy = None,
     trust: options.Trust = None,
-    role: Annotated[str, typer.Option(help="engineer, approver or auditor.")] = "auditor",
+    role: Annotated[str, typer.Option(help="engineer, approver or auditor.", rich_help_panel=options.PLAN)] = "auditor",
     task: options.Task = None,
     data: options.Data = None,
     base: Annotated[
         str | None,
-        typer.Option(help="Base model: a folder with safetensors or a hub id.", show_default="the task's"),
+        typer.Option(
+            help="Base model: a folder with safetensors or a hub id.",
+            show_default="the task's",
+            rich_help_panel=options.DATA,
+        ),
     ] = None,
     after: Annotated[
         Path | None,
         typer.Option(
             help="Where the report goes on after another run (--after): that run's folder; its model is the base.",
             show_default=False,
+            rich_help_panel=options.DATA,
         ),
     ] = None,
     earlier: options.Earlier = None,
@@ -60,6 +71,7 @@ def reexecute(
         typer.Option(
             help="Measure this model, which the report covers, and draw from its rows alone.",
             show_default="train the sealed configurations again",
+            rich_help_panel=options.DATA,
         ),
     ] = None,
     model: Annotated[
@@ -67,16 +79,21 @@ def reexecute(
         typer.Option(
             help="The signed model's folder, or hub:ID@REVISION: measured too, where training again comes to other bits than it has.",
             show_default="the sealed digest is compared alone",
+            rich_help_panel=options.DATA,
         ),
     ] = None,
     metric: Annotated[
         list[str] | None,
-        typer.Option(help="RISK=METRIC, for a metric that needs a folder of its own.", show_default="as planned"),
+        typer.Option(
+            help="RISK=METRIC, for a metric that needs a folder of its own.",
+            show_default="as planned",
+            rich_help_panel=options.RISKS,
+        ),
     ] = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
     json_: options.Json = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.", rich_help_panel=options.OUTPUT)] = False,
 ) -> None:
     """Measure a random sample of a report's losses again, and sign what came of it into the bundle.
 

@@ -26,24 +26,43 @@ FROC_KEY_PASSWORD=PIN froc audit report froc-run --key "hsm:2?label=token#signer
 def report(
     run: Annotated[Path, typer.Argument(help="Finished run folder.")],
     key: options.Signer,
-    out: Annotated[Path, typer.Option(help="Folder that the bundle is put in.")] = Path(),
-    name: Annotated[str | None, typer.Option(help="Name of the bundle.", show_default="task and plan digest")] = None,
-    config: Annotated[
-        str | None, typer.Option(help="Configuration to report on.", show_default="the chosen one")
+    out: Annotated[
+        Path, typer.Option(help="Folder that the bundle is put in.", rich_help_panel=options.OUTPUT)
+    ] = Path(),
+    name: Annotated[
+        str | None,
+        typer.Option(help="Name of the bundle.", show_default="task and plan digest", rich_help_panel=options.DATA),
     ] = None,
-    role: Annotated[str, typer.Option(help="engineer, approver or auditor.")] = "engineer",
-    sequence: Annotated[int, typer.Option(help="Number of this report in its series.")] = 1,
+    config: Annotated[
+        str | None,
+        typer.Option(help="Configuration to report on.", show_default="the chosen one", rich_help_panel=options.DATA),
+    ] = None,
+    role: Annotated[
+        str, typer.Option(help="engineer, approver or auditor.", rich_help_panel=options.PLAN)
+    ] = "engineer",
+    sequence: Annotated[
+        int, typer.Option(help="Number of this report in its series.", rich_help_panel=options.PLAN)
+    ] = 1,
     plan_key: Annotated[
         list[Path] | None,
-        typer.Option(help="Public key of another person who signed the plan (repeatable).", show_default=False),
+        typer.Option(
+            help="Public key of another person who signed the plan (repeatable).",
+            show_default=False,
+            rich_help_panel=options.PLAN,
+        ),
     ] = None,
     comparison: Annotated[
-        Path | None, typer.Option(help="Folder of froc compare, to be signed with it.", show_default=False)
+        Path | None,
+        typer.Option(
+            help="Folder of froc compare, to be signed with it.", show_default=False, rich_help_panel=options.DATA
+        ),
     ] = None,
     small: Annotated[
         bool,
         typer.Option(
-            "--allow-small-sample", help="Report although fewer than 50 units were measured; the report says so."
+            "--allow-small-sample",
+            help="Report although fewer than 50 units were measured; the report says so.",
+            rich_help_panel=options.RISKS,
         ),
     ] = False,
     json_: options.Json = False,

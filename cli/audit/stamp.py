@@ -25,15 +25,30 @@ froc audit stamp NAME.froc-audit --responses from-the-authority/ --tsa-root tsa-
 def stamp(
     bundle: options.Bundle,
     tsa: Annotated[
-        str | None, typer.Option("--tsa", help="Address of a time-stamping authority (RFC 3161).", show_default=False)
+        str | None,
+        typer.Option(
+            "--tsa",
+            help="Address of a time-stamping authority (RFC 3161).",
+            show_default=False,
+            rich_help_panel=options.PLAN,
+        ),
     ] = None,
     tsa_root: options.TsaRoot = None,
     requests: Annotated[
-        Path | None, typer.Option(help="Folder that requests are written to, one per signature.", show_default=False)
+        Path | None,
+        typer.Option(
+            help="Folder that requests are written to, one per signature.",
+            show_default=False,
+            rich_help_panel=options.PLAN,
+        ),
     ] = None,
     responses: Annotated[
         Path | None,
-        typer.Option(help="Folder with the answers to them, of the same names and .tsr.", show_default=False),
+        typer.Option(
+            help="Folder with the answers to them, of the same names and .tsr.",
+            show_default=False,
+            rich_help_panel=options.PLAN,
+        ),
     ] = None,
     json_: options.Json = False,
 ) -> None:

@@ -27,15 +27,25 @@ def verify(
     key: options.TrustedKey = None,
     trust: options.Trust = None,
     model: options.ReportedModel = None,
-    threshold: Annotated[int, typer.Option(help="How many of the keys must have signed.")] = 1,
-    min_sequence: Annotated[int, typer.Option(help="Refuse reports older than this one of their series.")] = 1,
+    threshold: Annotated[
+        int, typer.Option(help="How many of the keys must have signed.", rich_help_panel=options.PLAN)
+    ] = 1,
+    min_sequence: Annotated[
+        int, typer.Option(help="Refuse reports older than this one of their series.", rich_help_panel=options.PLAN)
+    ] = 1,
     audit_seed: Annotated[
-        int | None, typer.Option(help="Seed that you gave for the draw; the plan must say it.", show_default=False)
+        int | None,
+        typer.Option(
+            help="Seed that you gave for the draw; the plan must say it.",
+            show_default=False,
+            rich_help_panel=options.PLAN,
+        ),
     ] = None,
     share: Annotated[
         float,
         typer.Option(
-            help="Most losses that may differ, by the bound of who measured again, for L5 (0.05: 5 % with 95 % confidence)."
+            help="Most losses that may differ, by the bound of who measured again, for L5 (0.05: 5 % with 95 % confidence).",
+            rich_help_panel=options.RISKS,
         ),
     ] = 0.05,
     level: Annotated[
@@ -45,6 +55,7 @@ def verify(
             max=5,
             help="Exit 3 unless this level of assurance is reached: 4 or 5, say (repeatable).",
             show_default=False,
+            rich_help_panel=options.RISKS,
         ),
     ] = None,
     json_: options.Json = False,

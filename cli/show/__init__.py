@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from froc.cli import words
+from froc.cli import options, words
 from froc.cli.show.summary import limits, summary, trials, unopened_reason
 from froc.errors import InputError, NotCertifiedError
 
@@ -23,14 +23,29 @@ froc show froc-run --open
 
 def show(
     run: Annotated[Path, typer.Argument(help="Run folder, finished or not.")],
-    json_: Annotated[bool, typer.Option("--json", help="Print the run as JSON.")] = False,
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Keep looking until the run is finished.")] = False,
-    interval: Annotated[float, typer.Option(min=0.05, help="Seconds between looks.")] = 1.0,
+    json_: Annotated[
+        bool, typer.Option("--json", help="Print the run as JSON.", rich_help_panel=options.OUTPUT)
+    ] = False,
+    watch: Annotated[
+        bool,
+        typer.Option("--watch", "-w", help="Keep looking until the run is finished.", rich_help_panel=options.OUTPUT),
+    ] = False,
+    interval: Annotated[
+        float, typer.Option(min=0.05, help="Seconds between looks.", rich_help_panel=options.OUTPUT)
+    ] = 1.0,
     open_: Annotated[
-        bool, typer.Option("--open", help="Show a finished run as a report's page, marked unsigned, in the browser.")
+        bool,
+        typer.Option(
+            "--open",
+            help="Show a finished run as a report's page, marked unsigned, in the browser.",
+            rich_help_panel=options.OUTPUT,
+        ),
     ] = False,
     page: Annotated[
-        Path | None, typer.Option(help="Write that page here instead of opening it.", show_default=False)
+        Path | None,
+        typer.Option(
+            help="Write that page here instead of opening it.", show_default=False, rich_help_panel=options.OUTPUT
+        ),
     ] = None,
 ) -> None:
     """A run's trials, certificate and figures; exit 3 where it is finished and nothing is certified."""
