@@ -1,6 +1,7 @@
 """The command line: bad input ends with exit 2 and one line that names file, row and mend; nothing is written over."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from froc.cli import options
 from froc.data.task import Task
 from tests.cli.conftest import Froc
 from tests.commands import ROOT, Commands
@@ -194,8 +196,8 @@ def test_list_is_json_and_complete(froc: Froc, kind: str) -> None:
     done = froc("list", kind, "--json")
     assert done.returncode == 0, done.stderr
     listed = {entry["name"] for entry in json.loads(done.stdout)}
-    files = {path.stem for path in (ROOT / "froc" / kind).glob("*.py") if not path.stem.startswith("_")}
-    assert listed == files
+    place = next(place for place in (ROOT / "froc" / kind, ROOT / "froc" / "data" / kind) if place.is_dir())
+    assert listed == {path.stem for path in place.glob("*.py") if not path.stem.startswith("_")}
 
 
 def test_methods_are_listed_with_needs_and_cost(froc: Froc) -> None:
@@ -212,6 +214,46 @@ def test_methods_are_listed_with_needs_and_cost(froc: Froc) -> None:
     told = froc("list", "methods", "lat").stdout
     assert "2407.15549" in told
     assert "times gradient difference" in told
+
+
+def test_methods_are_a_line_each_and_filtered(froc: Froc) -> None:
+    """Name, family and first sentence on one line, also where the terminal is narrow; full text by name alone."""
+    listed = {entry["name"]: entry for entry in json.loads(froc("list", "methods", "--json").stdout)}
+    lines = froc("list", "methods", env={"COLUMNS": "60"}).stdout.splitlines()
+    assert [line.split()[:2] for line in lines] == [[name, entry["family"]] for name, entry in listed.items()]
+    assert all(line.endswith(listed[line.split()[0]]["summary"]) for line in lines)
+    preference = froc("list", "methods", "--filter", "Preference").stdout.splitlines()
+    assert {"npo", "simnpo", "idk"} <= {line.split()[0] for line in preference}
+    assert {line.split()[0] for line in preference} < set(listed)
+    found = json.loads(froc("list", "methods", "--filter", "distillation", "--json").stdout)
+    assert found
+    assert all("distillation" in f"{entry['family']} {entry['summary']}".lower() for entry in found)
+    refused(froc("list", "methods", "--filter", "no such words"), "leave --filter out")
+
+
+def test_options_stand_in_groups(froc: Froc) -> None:
+    """The groups of `froc.cli.options`; what stands in none is the help itself."""
+    shown = froc("search", "--help", env={"COLUMNS": "200"}).stdout
+    groups = [
+        options.DATA,
+        options.RISKS,
+        options.SEARCH,
+        options.TRAINING,
+        options.MACHINE,
+        options.PLAN,
+        options.OUTPUT,
+    ]
+    assert all(f"─ {group} ─" in shown for group in groups)
+    loose = shown[shown.index("─ Options ─") :].split("╰")[0]
+    assert re.findall(r"--[a-z-]+", loose) == ["--help"]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_completes_commands(froc: Froc, shell: str) -> None:
+    asked = {"_FROC_COMPLETE": f"complete_{shell}", "COMP_WORDS": "froc sea", "COMP_CWORD": "1"}
+    if shell != "bash":
+        asked |= {"_TYPER_COMPLETE_ARGS": "froc sea", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
+    assert "search" in froc(env=asked).stdout
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,7 @@ def test_a_run_of_a_version_that_did_not_look_goes_on_with_its_ranges(
     base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # such rates do nothing, and nothing would be opened for that
-    monkeypatch.setattr("froc.search.sealed.ranking.HOPELESS", 0.0)
+    monkeypatch.setattr("froc.search.sealed.ranking.IMPLAUSIBLE", 0.0)
     out = tmp_path / "run"
     stated = job(base, space={"lr": (1e-6, 1e-4)})
     run(stated, out, Watch())

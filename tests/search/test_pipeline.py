@@ -331,7 +331,7 @@ def test_failing_trials_are_recorded_and_the_search_goes_on(
 
 def test_nothing_certified_says_what_it_would_take(base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # else so strict a budget leaves the calibration queries sealed
-    monkeypatch.setattr("froc.search.sealed.ranking.HOPELESS", 0.0)
+    monkeypatch.setattr("froc.search.sealed.ranking.IMPLAUSIBLE", 0.0)
     strict = {FORGETTING: 0.05, UTILITY: 0.05}
     job_ = job(base, questions=4, budget=strict, trials=2, candidates=2)
     space = build(["npo"], {"lr": (2e-3, 3e-3), "epochs": (2, 2)}, {})
