@@ -87,4 +87,3 @@ def test_the_method() -> None:
     method = make(Method, "half_ascent", {"forget_weight": 0.25})
     (phase,) = method.phases(TYPICAL)
     assert phase.roles == ("forget", "retain")
-
