@@ -1,16 +1,16 @@
-"""Bounds: one file each. For losses in [0, 1] with mean risk R, from n units:
+"""Bounds on a mean loss, one theorem per file. For losses in [0, 1] with mean risk R, from n units:
 
 * `p_value(losses, alpha)` is a p-value for H: R > alpha (small means: the risk is within budget);
 * `upper(losses, delta)` is an upper bound that R exceeds with probability at most delta;
 * `e_value(losses, alpha)`, where a bound has one, has expectation at most 1 under H.
 
-losses: (m configurations, n units) whole thousandths; results: (m,) float64. Rows are independent of each other: a
-bound is vectorised over configurations and says of each what it would say of it alone. A bound that needs 0-1 losses
-refuses others. Nothing here rounds; `froc.risk.claim` does, against the claim. Each file keeps its theorem in functions of
-plain numbers beside the class, where it can be held against published values.
+losses: (m configurations, n units) whole thousandths; results: (m,) float64, computed per row. A bound that needs 0-1 losses
+refuses others. Nothing is rounded here; `froc.risk.claim` rounds, against the claim. Beside each class stand functions of plain
+numbers (`p_value_from_...`, `upper_from_...`) that tests compare with published values.
 
-Cluster means are no bound of their own: `froc.loss_table.matrix(unit="group")` makes one column per cluster, and every
-bound for losses in [0, 1] holds for those.
+Clustered data need no bound of their own: `froc.loss_table.matrix(unit="group")` makes one column per cluster.
+
+May import: loss_table, hyperparameters, errors.
 """
 
 import os
@@ -30,20 +30,20 @@ Losses = NDArray[np.integer[Any]]
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 Level = float | FloatArray
-"""One risk for all configurations, or (m,) one for each."""
+"""A risk level for all configurations, or (m,) one for each."""
 BLOCK_LOSSES = 1 << 16
-"""Losses that are worked on at a time: temporary arrays stay in the processor's cache, and far below the table."""
+"""Losses processed at a time, so that temporary arrays fit into the processor's cache."""
 THREADED_LOSSES = 10**7
-"""Losses from which on starting threads is worth it."""
+"""Table size from which threads are worth starting."""
 
 
 @dataclass(frozen=True)
 class Bound(ABC):
     """A theorem, with what it assumes.
 
-    binary_only: needs losses of 0 or 1. order_free: the order of units is ignored; elsewhere it must have been fixed
-    before losses were seen. finite: about the mean of a listed population, sampled without replacement; its size
-    is the field `population`. anytime: holds at every stopping time, so that measuring may stop early.
+    binary_only: needs losses of 0 or 1. order_free: the order of units is ignored; otherwise it must have been fixed
+    before losses were known. finite: bounds the mean of a finite population sampled without replacement, whose size
+    is the field `population`. anytime: valid at every stopping time, so that measuring may stop early.
     """
 
     binary_only: ClassVar[bool] = False
@@ -76,7 +76,7 @@ def shape(losses: Losses) -> tuple[int, int]:
 def total(losses: Losses) -> IntArray:
     """(m,) sums of thousandths, exact."""
     n = shape(losses)[1]
-    # 32 bits hold two million losses, and are summed twice as fast
+    # two million losses fit into 32 bits, which are summed twice as fast
     kind = np.int32 if n * SCALE < 2**31 else np.int64
     return np.asarray(losses.sum(axis=1, dtype=kind), dtype=np.int64)
 
@@ -87,18 +87,18 @@ def mean(losses: Losses) -> FloatArray:
 
 
 def ceil_sum(losses: Losses) -> IntArray:
-    """(m,) smallest whole number not below the sum of losses: exact, since losses are integers."""
+    """(m,) sums of losses rounded up to whole numbers; exact, since losses are integers."""
     return ceil_thousandths(total(losses))
 
 
 def ceil_thousandths(sums: IntArray) -> IntArray:
-    """(m,) sums of thousandths as whole losses, rounded up."""
+    """(m,) sums of thousandths in whole losses, rounded up."""
     return np.asarray(-(-sums // SCALE), dtype=np.int64)
 
 
 def counts(losses: Losses) -> IntArray:
     """(m,) numbers of losses of 1; InputError for losses other than 0 and 1."""
-    # of 0..SCALE, these two alone are multiples of SCALE
+    # in 0..SCALE, only 0 and SCALE are multiples of SCALE
     if any(bool((losses[block] % SCALE).any()) for block in blocks(losses)):
         raise InputError("this bound needs losses of 0 or 1; take --bound auto, betting or hoeffding_bentkus")
     return ceil_sum(losses)
@@ -112,16 +112,16 @@ def blocks(losses: Losses) -> list[slice]:
 
 
 def by_block(losses: Losses, work: Callable[[slice], FloatArray]) -> FloatArray:
-    """(m,) results of `work` on every block; large tables are shared among the processor's cores."""
+    """(m,) results of `work` on every block; in threads where the table is large."""
     slices = blocks(losses)
     if losses.size < THREADED_LOSSES:
         parts = [work(block) for block in slices]
     else:
-        with ThreadPoolExecutor(os.cpu_count()) as pool:  # numpy lets go of Python's lock
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # numpy releases the GIL
             parts = list(pool.map(work, slices))
     return np.concatenate([np.zeros(0), *parts])
 
 
 def per_config(level: Level, m: int) -> FloatArray:
-    """(m,) a level for each configuration."""
+    """(m,) the level of each configuration, from one for all or one for each."""
     return np.broadcast_to(np.asarray(level, dtype=np.float64), (m,))

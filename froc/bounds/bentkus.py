@@ -13,7 +13,7 @@ from froc.bounds import Bound, FloatArray, IntArray, Level, Losses, binomial, ce
 class Bentkus(Bound):
     """p = e P(Bin(n, alpha) <= ceil(n r)), r the mean loss; upper: that tail inverted at delta / e.
 
-    Holds for every loss in [0, 1]: the factor e is the price against the exact binomial test. Assumes independent
+    Holds for every loss in [0, 1], at the price of a factor e against the exact binomial test. Assumes independent
     units.
     """
 

@@ -13,9 +13,9 @@ from froc.hyperparameters import Range, hyperparameter
 from froc.loss_table import SCALE
 
 CHUNK_STEPS = 1 << 15
-"""Steps of capital that are worked on at a time."""
+"""Capital steps processed at a time."""
 ROOT_TOLERANCE = 1e-12
-"""How far above a root the search may end, in risk."""
+"""How far above the root the search may end, in units of risk."""
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,10 @@ class Betting(Bound):
     """Capital of a gambler who bets that R < alpha, with bets from the past only (2010.09686).
 
     K_t(a) = prod_{i<=t} (1 - v_i (L_i - a)); p = 1 / max_t K_t(alpha) by Ville's inequality; the upper bound is
-    the smallest a that the capital excludes; e = K_n(alpha), at the last unit and not at the best one, whose
-    expectation would exceed 1. Adapts to the variance of the losses. Assumes independent units in an order that was
-    fixed before losses were seen; p-value and upper bound hold at every stopping time. level: the error level that
-    the bets of `p_value` aim at; it changes power, never validity (`upper` aims at its own delta). planned: units
-    that will be measured if nothing stops it early; 0: those that were.
+    the smallest a with max_t K_t(a) >= 1 / delta; e = K_n(alpha), the last capital, as the largest has expectation above 1. Adapts to the variance of the losses. Assumes independent units in an order that was
+    fixed before losses were known; p-value and upper bound hold at every stopping time. level: error level for which the
+    bets of `p_value` are tuned; it changes power, never validity (`upper` is tuned for its own delta). planned: units
+    that are measured unless it stops early; 0: those that were measured.
     """
 
     order_free: ClassVar[bool] = False
@@ -43,7 +42,7 @@ class Betting(Bound):
         return by_block(losses, lambda b: p_value_from_losses(losses[b] / SCALE, risks[b], self.level, self.planned))
 
     def upper(self, losses: Losses, delta: float) -> FloatArray:
-        """(m,) smallest risks that the capital excludes at delta; 1 where it excludes none."""
+        """(m,) smallest risks that are rejected at delta; 1 where none is."""
         shape(losses)
         return by_block(losses, lambda b: upper_from_losses(losses[b] / SCALE, delta, self.planned))
 
@@ -70,12 +69,12 @@ def upper_from_losses(values: FloatArray, delta: float, planned: int = 0) -> Flo
     kept = 1.0 - stakes * values
 
     def excess(a: FloatArray, rows: FloatArray) -> FloatArray:
-        # all rows are taken as they lie; picking them would copy the table
+        # a slice, since indexing would copy the table
         selected = slice(None) if len(rows) == len(kept) else rows.astype(np.intp)
         return log(capital_from_kept(kept[selected], stakes[selected], a)[0]) + math.log(delta)
 
     average, room, n = values.mean(axis=1), math.log(1.0 / delta), values.shape[1]
-    # with bets of sqrt(2 room / (n variance)) the capital passes 1 / delta near here
+    # with bets of sqrt(2 room / (n variance)) the capital reaches 1 / delta near here
     variance = np.maximum(0.0, np.einsum("ij,ij->i", values, values) / n - average**2)
     deviation, linear = np.sqrt(2.0 * variance * room / n), 4.0 * room / n
     return root(excess, (average + 0.5 * deviation, average + 1.4 * deviation + linear))
@@ -85,7 +84,7 @@ def bets(values: FloatArray, level: float, planned: int = 0) -> FloatArray:
     """(m, n) bets in (0, 1]: bet i uses the losses before i only."""
     n = values.shape[1]
     count = np.arange(2.0, n + 2.0)
-    # one array is worked on in place: temporaries of this size cost more than the arithmetic
+    # in place: temporaries of this size cost more than the arithmetic
     mean = values.cumsum(axis=1)
     mean += 0.5
     mean /= count
@@ -107,7 +106,7 @@ def capital(values: FloatArray, stakes: FloatArray, alpha: FloatArray) -> tuple[
 
 
 def capital_from_kept(kept: FloatArray, stakes: FloatArray, alpha: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """`capital` from kept = 1 - v L, which is the same for all risks; a stretch at a time, since cache is fast."""
+    """`capital` from kept = 1 - v L, which does not depend on the risk; in chunks that fit into the cache."""
     m, n = kept.shape
     largest, end = np.zeros(m), np.ones(m)
     stretch = max(1, CHUNK_STEPS // max(1, m))
@@ -116,7 +115,7 @@ def capital_from_kept(kept: FloatArray, stakes: FloatArray, alpha: FloatArray) -
         steps = stakes[:, part] * alpha[:, None]
         steps += kept[:, part]
         steps[:, 0] *= end
-        # beyond the largest float, infinite capital is the right word; underflow only lowers it
+        # overflow to infinity is right, underflow only lowers the capital
         with np.errstate(over="ignore", under="ignore"):
             np.cumprod(steps, axis=1, out=steps)
         largest, end = np.maximum(largest, steps.max(axis=1)), steps[:, -1].copy()
@@ -124,14 +123,14 @@ def capital_from_kept(kept: FloatArray, stakes: FloatArray, alpha: FloatArray) -
 
 
 def log(capital: FloatArray) -> FloatArray:
-    """Logarithm of a capital, kept finite: a root search needs numbers."""
+    """Logarithm of a capital, clipped to finite numbers for the root search."""
     return np.asarray(np.log(np.clip(capital, 1e-300, 1e300)))
 
 
 def root(excess: Callable[[FloatArray, FloatArray], FloatArray], *guesses: tuple[FloatArray, FloatArray]) -> FloatArray:
-    """(m,) where rising functions on [0, 1] pass 0, from above, to ROOT_TOLERANCE; 1 where they do not.
+    """(m,) roots of increasing functions on [0, 1], at most ROOT_TOLERANCE above them; 1 where a function has none.
 
-    excess(a, rows): values of the functions of these rows (whole numbers) at a. guesses: brackets to try first.
+    excess(a, rows): values at a of the functions with these row numbers. guesses: brackets to try before [0, 1].
     """
     roots = np.ones(len(guesses[0][0]))
     open_rows = np.arange(len(roots))

@@ -1,4 +1,4 @@
-"""Betting bound that no order of units enters."""
+"""Betting bound that does not depend on the order of units."""
 
 import hashlib
 from collections.abc import Callable
@@ -15,19 +15,20 @@ from froc.hyperparameters import Range, hyperparameter
 from froc.loss_table import SCALE
 
 MAX_ORDERS = 16
-"""Orders that the capital is averaged over; for long rows fewer, down to MIN_ORDERS: their capitals differ less."""
+"""Orders that the capital is averaged over; fewer for long rows, at least MIN_ORDERS, as their capitals differ less."""
 MIN_ORDERS = 4
 MAX_ORDERED_LOSSES = 1 << 17
-"""Losses in all orders beyond which fewer orders are looked at."""
+"""Losses of a row in all its orders; longer rows get fewer orders."""
 CONSTANT_BETS_FRACTION = 0.1
-"""Share of the capital that constant bets play with: it costs others ln(1 / 0.9), 2 % of a width, and rescues them where they fail."""
+"""Fraction of the initial capital for constant bets. It costs the other bets ln(1 / 0.9), 2 % of a bound's width, and helps where
+they fail."""
 BLOCK_LOSSES = 1 << 16
-"""Losses in all orders that are worked on at a time: a table is never held in all of them."""
+"""Losses, in all orders, processed at a time."""
 
 
 @dataclass(frozen=True)
 class BettingOverOrders(Bound):
-    """Mean final capital of gamblers who bet that R < alpha: most on another order of the same losses each, some with constant bets.
+    """Mean final capital of gamblers who bet that R < alpha, each on another random order of the losses; a tenth on constant bets.
 
     e(a) = 0.9 mean_k K_n(a; pi_k L) + 0.1 m(a) with K_n(a; L) = prod_i (1 - v_i (L_i - a)), the bets v of `betting`, which see the
     past only, and the e-value m of `mixture`, whose bets are constant; p = min(1, 1 / e) by Markov's inequality; the upper bound is
@@ -64,7 +65,7 @@ class BettingOverOrders(Bound):
 
 
 class _Orders:
-    """(m, n) losses in k orders, with the bets of each. They depend on the level that bets aim at, never on a risk."""
+    """(m, n) losses in k orders, with the bets of each order; they do not depend on the risk that is tested."""
 
     def __init__(self, losses: Losses, level: float) -> None:
         m, n = losses.shape
@@ -80,7 +81,7 @@ class _Orders:
         kept, stakes = self.kept.reshape(self.shape)[rows], self.stakes.reshape(self.shape)[rows]
         steps = stakes * alpha[:, None, None]
         steps += kept
-        # a gambler who is broke stays so
+        # capital of 0 stays 0
         np.maximum(steps, 1e-300, out=steps)
         logs = np.log(steps, out=steps).sum(axis=2)
         ordered = np.logaddexp.reduce(logs, axis=1) - np.log(self.shape[1])
@@ -100,12 +101,12 @@ class _Orders:
 
 
 def n_orders(n: int) -> int:
-    """How many orders rows of n losses are looked at in; n alone decides."""
+    """Number of orders for rows of n losses."""
     return max(MIN_ORDERS, min(MAX_ORDERS, MAX_ORDERED_LOSSES // max(1, n)))
 
 
 def in_random_orders(losses: Losses) -> Losses:
-    """(m, k, n) the losses of every row in k orders, which hang on nothing but how often each loss is there."""
+    """(m, k, n) every row in k orders, which depend only on how often each loss occurs."""
     ranked = np.sort(np.asarray(losses, dtype=np.int16), axis=1)
     k, n = n_orders(ranked.shape[1]), ranked.shape[1]
     ordered = np.empty((len(ranked), k, n), dtype=np.int16)
@@ -121,7 +122,7 @@ def _seed(row: NDArray[np.int16]) -> int:
 
 
 def by_ordered_block(losses: Losses, work: Callable[[slice], FloatArray]) -> FloatArray:
-    """(m,) results of `work` on slices of rows that have, in all their orders, about BLOCK_LOSSES losses."""
+    """(m,) results of `work` on slices of rows with about BLOCK_LOSSES losses in all their orders."""
     n = losses.shape[1]
     step = max(1, BLOCK_LOSSES // (n * n_orders(n)))
     return np.concatenate([np.zeros(0), *(work(slice(at, at + step)) for at in range(0, len(losses), step))])

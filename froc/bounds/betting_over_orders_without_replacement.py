@@ -1,4 +1,4 @@
-"""Betting bound for a listed population, measured in part, that no order of units enters."""
+"""Betting bound for a finite population, sampled without replacement, that does not depend on the order of units."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -18,8 +18,8 @@ from froc.loss_table import SCALE
 class BettingOverOrdersWithoutReplacement(Bound):
     """`betting_over_orders` where units are drawn without replacement from a list of N.
 
-    The mean final capital of `betting_without_replacement` over random orders of the losses, for the same reason an e-value:
-    given which losses were drawn, every order of drawing was equally likely. What is known for certain counts as such, as there.
+    The mean final capital of `betting_without_replacement` over random orders of the losses. It is an e-value: given which
+    losses were drawn, every order of drawing was equally likely. Certain conclusions count as there.
     level: see `betting`. population: N; 0: as many as are measured.
     """
 
@@ -36,7 +36,7 @@ class BettingOverOrdersWithoutReplacement(Bound):
             losses, lambda b: np.exp(-np.maximum(0.0, _Orders(losses[b], listed, self.level).log_e(risks[b])))
         )
         seen, unseen = total(losses) / SCALE, listed - losses.shape[1]
-        # sums of thousandths are far apart compared with what floats add
+        # sums of thousandths differ by far more than floating-point error
         p = np.where(seen > listed * risks + 1e-9, 1.0, p)
         return np.asarray(np.where(seen + unseen <= listed * risks + 1e-9, 0.0, p))
 

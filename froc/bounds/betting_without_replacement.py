@@ -1,4 +1,4 @@
-"""Betting bound for a listed population, measured in part."""
+"""Betting bound for a finite population, sampled without replacement."""
 
 import math
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ from froc.loss_table import SCALE
 
 @dataclass(frozen=True)
 class BettingWithoutReplacement(Bound):
-    """The betting bound where units are drawn without replacement from a list of N: every draw tells of the rest.
+    """The betting bound where units are drawn without replacement from a list of N.
 
-    A gambler who bets that the list's mean is below a plays each draw against the mean that the rest must have then,
-    a_t = (N a - sum_{j<t} L_j) / (N - t + 1): K_t(a) = prod_{i<=t} (1 - v_i (L_i - a_i)). What is known for certain
-    counts as such, for a one-sided claim: losses seen that sum above N a prove R > a (p = 1); fewer units left than
-    losses still allowed prove R <= a (p = 0). Measured completely, p is 0 or 1 and the bound is the mean.
+    Each draw is bet against the mean that the remaining units would have if the list's mean were a,
+    a_t = (N a - sum_{j<t} L_j) / (N - t + 1): K_t(a) = prod_{i<=t} (1 - v_i (L_i - a_i)). Measured losses that sum to
+    more than N a prove R > a (p = 1); fewer remaining units than losses still allowed prove R <= a (p = 0). For a
+    completely measured list p is 0 or 1 and the bound is the mean.
     level: see `betting`. population: N; 0: as many as are measured. Assumes that every order of drawing was equally
     likely, and an order of units that was fixed before losses were seen.
     """
@@ -38,7 +38,7 @@ class BettingWithoutReplacement(Bound):
         return by_block(losses, lambda b: p_value_from_losses(losses[b] / SCALE, many, risks[b], self.level))
 
     def upper(self, losses: Losses, delta: float) -> FloatArray:
-        """(m,) smallest risks that the capital or the losses exclude at delta."""
+        """(m,) smallest risks that the bets or the measured losses reject at delta."""
         many = population_size(self.population, shape(losses)[1])
         upper_by_capital = by_block(losses, lambda b: upper_from_losses(losses[b] / SCALE, many, delta))
         unseen = SCALE * (many - losses.shape[1])
@@ -49,7 +49,7 @@ def p_value_from_losses(values: FloatArray, population: int, alpha: FloatArray, 
     """(m,) p-values of (m, n) losses in [0, 1] at risks (m,)."""
     n, seen = values.shape[1], values.sum(axis=1)
     p = 1.0 / np.maximum(1.0, largest_capital(values, bets(values, level), population, alpha))
-    # sums of thousandths are far apart compared with what floats add
+    # sums of thousandths differ by far more than floating-point error
     p = np.where(seen > population * alpha + 1e-9, 1.0, p)
     return np.asarray(np.where(seen + (population - n) <= population * alpha + 1e-9, 0.0, p))
 
@@ -75,10 +75,10 @@ def largest_capital(values: FloatArray, stakes: FloatArray, population: int, alp
 
 
 def capital_factors(values: FloatArray, stakes: FloatArray, population: int, alpha: FloatArray) -> FloatArray:
-    """(m, n) what each draw multiplies the capital with, against risks (m,); never below 0."""
+    """(m, n) factors by which each draw multiplies the capital, against risks (m,); never below 0."""
     n = values.shape[1]
     before = np.zeros_like(values)
     np.cumsum(values[:, :-1], axis=1, out=before[:, 1:])
     rest = (population * alpha[:, None] - before) / (population - np.arange(n))
-    # a rest below 0 cannot be: R > alpha is certain then, and the capital is gone
+    # the remaining mean cannot be below 0: R > alpha is certain, and the capital is 0
     return np.asarray(np.maximum(np.where(rest < 0, 0.0, 1.0 - stakes * (values - np.minimum(rest, 1.0))), 0.0))

@@ -24,7 +24,7 @@ class Binomial(Bound):
         return p_value_from_count(counts(losses), shape(losses)[1], alpha)
 
     def upper(self, losses: Losses, delta: float) -> FloatArray:
-        """(m,) largest risk that k or fewer losses do not exclude at level delta; 1 where all are lost."""
+        """(m,) largest risks that are not rejected at delta; 1 where all losses are 1."""
         return upper_from_count(counts(losses), shape(losses)[1], delta)
 
 

@@ -1,4 +1,4 @@
-"""Census: everybody was measured."""
+"""Census: a finite population that was measured completely."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -27,7 +27,7 @@ class Census(Bound):
     def p_value(self, losses: Losses, alpha: Level) -> FloatArray:
         """(m,) 0 or 1."""
         n = self._all(losses)
-        # thousandths are whole; what a float adds to alpha n is far below one of them
+        # floating-point error in alpha n is far below a thousandth
         return np.where(total(losses) <= np.asarray(alpha) * SCALE * n + 1e-6, 0.0, 1.0)
 
     def upper(self, losses: Losses, delta: float) -> FloatArray:

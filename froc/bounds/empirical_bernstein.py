@@ -14,8 +14,8 @@ from froc.loss_table import SCALE
 class EmpiricalBernstein(Bound):
     """upper = r + sqrt(2 V ln(2 / delta) / n) + 7 ln(2 / delta) / (3 (n - 1)), V the unbiased variance of losses.
 
-    The p-value is the smallest delta at which the bound meets alpha. Holds for every loss in [0, 1]; weak below some
-    thousand units, where betting says the same with less. Assumes independent units.
+    The p-value is the smallest delta at which the bound meets alpha. Holds for every loss in [0, 1]; weak below a
+    few thousand units, where betting needs fewer. Assumes independent units.
     """
 
     theorem: ClassVar[str] = "Maurer and Pontil 0907.3740"
@@ -43,7 +43,7 @@ def p_value_from_moments(average: FloatArray, spread: FloatArray, n: int, alpha:
         return np.ones(len(average))
     gap = np.maximum(0.0, alpha - average)
     a, b = np.sqrt(2.0 * spread / n), 7.0 / (3.0 * (n - 1))
-    # the root written without a difference of near numbers
+    # the root in a form without cancellation
     with np.errstate(invalid="ignore"):
         x = np.where(gap > 0, 2.0 * gap / (a + np.sqrt(a * a + 4.0 * b * gap)), 0.0)
     return np.asarray(np.minimum(1.0, 2.0 * np.exp(-x * x)))

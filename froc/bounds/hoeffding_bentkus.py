@@ -45,7 +45,7 @@ def p_value_from_mean(average: FloatArray, k: IntArray, n: int, alpha: Level) ->
     """(m,) p-values by MAPIE for mean losses with k = ceil(n mean), k known exactly."""
     from mapie.risk_control.methods import compute_hoeffding_bentkus_p_value
 
-    # MAPIE takes ceil(n * mean) in floats: step back where that would slip over the whole number k
+    # MAPIE computes ceil(n * mean) in floats: step back where rounding would give k + 1
     average = np.where(np.ceil(average * n) > k, np.nextafter(average, 0.0), average)
     if isinstance(alpha, float):
         return np.asarray(np.minimum(1.0, compute_hoeffding_bentkus_p_value(average, int(n), alpha)[:, 0]))

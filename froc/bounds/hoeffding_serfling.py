@@ -1,4 +1,4 @@
-"""Hoeffding-Serfling bound: a listed population, measured in part."""
+"""Hoeffding-Serfling bound for a finite population, sampled without replacement."""
 
 import math
 from dataclasses import dataclass

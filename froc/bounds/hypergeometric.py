@@ -1,4 +1,4 @@
-"""Exact hypergeometric test and bound: a listed population, measured in part."""
+"""Exact hypergeometric test and bound for a finite population, sampled without replacement."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -46,7 +46,7 @@ def population_size(population: int, n: int) -> int:
 
 def p_value_from_count(k: IntArray, n: int, population: int, alpha: Level) -> FloatArray:
     """(m,) P(Hyp(N, M, n) <= k), M the smallest number of losses with M / N > alpha; 0 where there is none."""
-    # alpha N is a whole number more often than floats admit
+    # alpha N is often a whole number that floats miss by rounding
     least = np.floor(per_config(alpha, len(k)) * population + 1e-9).astype(np.int64) + 1
     possible = (least <= population) & (k <= n)
     p = hypergeom.cdf(k, population, np.clip(least, 0, population), n)

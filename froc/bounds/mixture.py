@@ -10,9 +10,9 @@ from froc.bounds.betting import root
 from froc.loss_table import SCALE
 
 BET_FRACTIONS = (np.arange(12) + 0.5) / 12
-"""Bets as shares of the largest that cannot go broke."""
+"""Constant bets, as fractions of the largest bet that cannot lose everything."""
 LOSS_VALUES = np.arange(SCALE + 1) / SCALE
-"""Every loss there is."""
+"""All possible losses, in [0, 1]."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Mixture(Bound):
     """Mean capital of gamblers who keep one bet each: e = mean_b prod_i (1 - v_b (L_i - alpha)), v_b = c_b / (1 - alpha).
 
     Each product is an e-value for H: R > alpha, and so is their mean; p = min(1, 1 / e) by Markov's inequality. A
-    product knows no order, so the order of units does not matter: weaker than betting, free of what to fix before.
+    product does not depend on the order of units, so none has to be fixed beforehand; weaker than betting.
     The shares c_b are 12 even steps in (0, 1). Assumes independent units.
     """
 
@@ -45,7 +45,7 @@ class Mixture(Bound):
 
 
 def histogram(losses: Losses) -> FloatArray:
-    """(m, SCALE + 1) how often each loss is there: all that an order-free product needs."""
+    """(m, SCALE + 1) how often each loss occurs in each row."""
     m = len(losses)
     places = losses.astype(np.int64)
     places += np.arange(m)[:, None] * (SCALE + 1)
@@ -66,7 +66,7 @@ def upper_from_histogram(count: FloatArray, delta: float) -> FloatArray:
     """(m,) upper bounds from histograms."""
 
     def excess(a: FloatArray, rows: FloatArray) -> FloatArray:
-        # at a = 1 every gambler but those with losses of 1 alone has endless capital
+        # at a = 1 the capital is infinite unless all losses are 1
         return np.asarray(log_e(count[rows.astype(np.intp)], np.minimum(a, 1.0 - 1e-12)) + np.log(delta))
 
     average = count @ LOSS_VALUES / count.sum(axis=1)

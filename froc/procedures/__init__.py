@@ -1,13 +1,14 @@
-"""Procedures: which hypotheses may be rejected together, one file each. Torch-free.
+"""Multiple-testing procedures, one file each: which hypotheses may be rejected together. Torch-free.
 
-A procedure reads one p-value per candidate, in testing order, and holds under any dependence between them. There are
-two promises, and they are not the same:
+A procedure takes one p-value per candidate, in testing order, and is valid under any dependence between them. It controls
 
-* family-wise: P(any false rejection) <= delta. What a certificate is made of; every member may be deployed.
-* false-discovery: E[share of false ones among those rejected] <= delta. For screening long lists: each member alone
-  may be wrong, so nothing is certified and nothing is chosen for deployment.
+* the family-wise error: P(any false rejection) <= delta. For certificates: every certified candidate may be deployed;
+* or the false discovery rate: E[false rejections / rejections] <= delta. For screening long lists: each single rejection
+  may be false, so nothing is certified.
 
-A procedure is named as in `fixed-sequence` or, with its settings, `fixed-sequence:starts=4`.
+Names are written `fixed-sequence` or, with settings, `fixed-sequence:starts=4`.
+
+May import: plugins, errors.
 """
 
 from abc import ABC, abstractmethod
@@ -28,7 +29,7 @@ DEFAULT = "weighted-holm"
 
 @dataclass(frozen=True)
 class Procedure(ABC):
-    """How the error level is shared among hypotheses. evidence: reads p-values, or inverted e-values, 1 / e."""
+    """How the error level is divided among hypotheses. evidence: "p" reads p-values, "e" inverted e-values, 1 / e."""
 
     promise: ClassVar[Literal["family-wise", "false-discovery"]] = "family-wise"
     evidence: ClassVar[Literal["p", "e"]] = "p"
@@ -40,7 +41,7 @@ class Procedure(ABC):
 
     @abstractmethod
     def first_levels(self, weights: FloatArray, delta: float) -> FloatArray:
-        """(m,) the level at which each hypothesis is tested while no other has been rejected; 0: not before others."""
+        """(m,) levels at which hypotheses are tested before any other is rejected; 0: only after others are."""
 
 
 @lru_cache(maxsize=64)
@@ -50,7 +51,7 @@ def find(name: str) -> Procedure:
 
 
 def names(promise: str = "family-wise") -> list[str]:
-    """Names of the procedures that keep a promise, the default first."""
+    """Names of the procedures with this kind of error control, the default first."""
     kept = [name.replace("_", "-") for name in plugins.names(Procedure)]
     kept = [name for name in kept if plugins.find(Procedure, name).promise == promise]
     return sorted(kept, key=lambda name: (name != DEFAULT, name))
@@ -59,8 +60,8 @@ def names(promise: str = "family-wise") -> list[str]:
 def certified(name: str, p_values: FloatArray, weights: FloatArray, delta: float) -> Flags:
     """(m,) True where the hypothesis 'some risk exceeds its budget' is rejected.
 
-    p_values: (m,) in [0, 1]. weights: (m,) above 0, read by procedures that say so. Raises InputError for unknown
-    names and for NaN, which is no evidence of anything.
+    p_values: (m,) in [0, 1]. weights: (m,) above 0, used by some procedures. Raises InputError for unknown names
+    and for NaN.
     """
     procedure = find(name)
     if not bool(np.all((p_values >= 0) & (p_values <= 1))):
@@ -72,7 +73,7 @@ def certified(name: str, p_values: FloatArray, weights: FloatArray, delta: float
 
 
 def first_levels(name: str, weights: FloatArray, delta: float) -> FloatArray:
-    """(m,) the level at which each hypothesis is tested while no other has been rejected; 0: not before others."""
+    """(m,) levels at which hypotheses are tested before any other is rejected; 0: only after others are."""
     _refuse_weights(weights)
     return find(name).first_levels(weights, delta)
 

@@ -15,7 +15,7 @@ class BenjaminiYekutieli(Procedure):
 
     A screening, not a certificate: the expected share of false ones among those rejected is at most delta, under any
     dependence (Benjamini and Hochberg's own would need one that shared queries do not promise); each of them alone
-    may be wrong. Weights are not read.
+    may be wrong. Weights are not used.
     """
 
     promise: ClassVar[Literal["family-wise", "false-discovery"]] = "false-discovery"

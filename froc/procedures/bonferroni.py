@@ -10,7 +10,7 @@ from froc.procedures import Flags, FloatArray, Procedure
 
 @dataclass(frozen=True)
 class Bonferroni(Procedure):
-    """Reject where p <= delta / m: what is said of one candidate does not hang on any other. Weights are not read."""
+    """Reject where p <= delta / m, independently of the other p-values. Weights are not used."""
 
     theorem: ClassVar[str] = "Bonferroni 1936; Dunn 1961"
 

@@ -13,7 +13,7 @@ class EBH(Procedure):
     """Reject the k largest e-values, k as large as e_(k) >= m / (k delta) allows. A screening, not a certificate.
 
     The expected share of false ones among those rejected is at most delta, under any dependence; each of them alone
-    may be wrong. Needs true e-values: the largest capital over time is none. Weights are not read.
+    may be wrong. Needs true e-values: the largest capital over time is none. Weights are not used.
     """
 
     promise: ClassVar[Literal["family-wise", "false-discovery"]] = "false-discovery"

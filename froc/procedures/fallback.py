@@ -10,10 +10,10 @@ from froc.procedures import Flags, FloatArray, Procedure
 
 @dataclass(frozen=True)
 class Fallback(Procedure):
-    """Walk along the whole sealed order; each candidate has its own share of delta, and what its forerunner passed on.
+    """Test all candidates in order, each at its own share of delta plus the level of its predecessor if that was rejected.
 
-    level_i = delta w_i / sum(w) + (level_{i-1} if it was rejected). A miss costs the level gathered so far, not the
-    rest of the walk: between fixed sequence and weighted Bonferroni.
+    level_i = delta w_i / sum(w) + (level_{i-1} if hypothesis i - 1 was rejected). A failure loses the level accumulated so
+    far but does not stop the sequence: between fixed sequence and weighted Bonferroni.
     """
 
     theorem: ClassVar[str] = "Wiens 2003; Wiens and Dmitrienko 2005"

@@ -11,11 +11,11 @@ from froc.procedures import Flags, FloatArray, Procedure
 
 @dataclass(frozen=True)
 class FixedSequence(Procedure):
-    """Walk along the sealed order while p <= delta; stop at the first miss. Weights are not read.
+    """Test in the given order while p <= delta; stop at the first failure. Weights are not used.
 
-    starts: so many walkers begin at evenly spaced places, each at delta / starts, and each goes on to its own first
-    miss, past where the next one began. One walker is best where the order is sure, more where it is not: a walker
-    errs with probability at most its level, since it must reject a first false hypothesis at that level.
+    starts: number of sequences, which begin at evenly spaced places, are tested at delta / starts each, and each run to
+    their own first failure. One is best where the order is reliable, more where it is not. A sequence errs with
+    probability at most its level, since it would have to reject its first true null hypothesis at that level.
     """
 
     theorem: ClassVar[str] = "Maurer, Hothorn and Lehmacher 1995; several starts: Learn then Test 2110.01052"
@@ -23,7 +23,7 @@ class FixedSequence(Procedure):
     starts: int = hyperparameter(1, Range(1, 100))
 
     def reject(self, p_values: FloatArray, weights: FloatArray, delta: float) -> Flags:
-        """What any walker passes."""
+        """Union over the sequences."""
         places = self._places(len(p_values))
         small, flags = p_values <= delta / len(places), np.zeros(len(p_values), dtype=bool)
         for place in places:
@@ -31,11 +31,11 @@ class FixedSequence(Procedure):
         return flags
 
     def first_levels(self, weights: FloatArray, delta: float) -> FloatArray:
-        """(m,) delta / starts where a walker begins, 0 elsewhere."""
+        """(m,) delta / starts where a sequence begins, 0 elsewhere."""
         levels, places = np.zeros(len(weights)), self._places(len(weights))
         levels[places] = delta / max(1, len(places))
         return levels
 
     def _places(self, m: int) -> list[int]:
         starts = max(1, min(int(self.starts), m))
-        return [walker * m // starts for walker in range(starts)] if m else []
+        return [start * m // starts for start in range(starts)] if m else []

@@ -11,7 +11,7 @@ from froc.procedures.weighted_holm import WeightedHolm
 
 @dataclass(frozen=True)
 class Holm(Procedure):
-    """Reject the smallest p-value while p <= delta / (number left). All candidates are equal; weights are not read."""
+    """Reject the smallest p-value while p <= delta / (number left). All candidates are equal; weights are not used."""
 
     theorem: ClassVar[str] = "Holm 1979"
 

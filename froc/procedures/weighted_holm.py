@@ -13,8 +13,8 @@ from froc.procedures import Flags, FloatArray, Procedure
 class WeightedHolm(Procedure):
     """Reject the smallest p / w while p <= delta w / (sum of the weights left).
 
-    It is the closed test of weighted Bonferroni tests; equal weights give Holm's procedure. With weights 1 / rank, the
-    candidates that the search thought best get most of the level, and pass on what they do not need.
+    The closed test of weighted Bonferroni tests; equal weights give Holm's procedure. With weights 1 / rank, the candidates
+    that the search ranks first get most of the level, and pass it on once they are rejected.
     """
 
     theorem: ClassVar[str] = "Holm 1979"
@@ -57,7 +57,7 @@ def steps() -> Any:
             self.rank += 1
 
         def _sort(self, p_values: FloatArray) -> None:
-            # the order of rejection never changes, so every level is known at once: left are those from here on
+            # the order of rejection is fixed, so all levels are known at once
             self.order = np.argsort(p_values / self.weights, kind="stable")
             ranked = self.weights[self.order]
             self.levels = np.empty(len(ranked))
