@@ -4,12 +4,12 @@
     certificate          the certificate: certified set, simultaneous bounds, CUR, chosen configuration
     weighted_sum  ratios  shift   combined risks; ratios of means; bounds under distribution shift
     evidence             tables of losses -> evidence for each risk of a claim
-    control              what the base model shows under the same measurement
-    requirements         how many units a budget takes
-    exchangeability      do losses look like independent draws
+    control              results of the base model under the same measurement
+    requirements         how many units a budget needs; how far candidates were from passing
+    exchangeability      warnings where losses do not look like independent draws
     bisection            where a monotone predicate begins to hold
-    rounding  wording    numbers and sentences as people read them
-    froc_score           the paper's own score
+    rounding  wording    rounding against the claim; sentences of a certificate
+    froc_score           the score of the FROC paper, which is no bound
 
 May import: bounds, procedures, loss_table, data.
 """

@@ -1,9 +1,8 @@
-"""Losses -> p-values -> certified set, CUR, certificate. Torch-free; the verifier runs this very code.
+"""Losses -> p-values -> certified set, upper bounds (CUR), certificate. Torch-free; verification runs the same code.
 
-A certificate makes two statements, each with probability at least 1 - delta over the calibration draw (both at
-once with `joint`): no certified configuration exceeds any budget; and no candidate's risk exceeds its
-simultaneous CUR. A procedure that controls false discoveries makes another promise: then nothing is certified, and
-what it found stands under `screened`.
+A certificate makes two statements, each with probability at least 1 - delta over the calibration draw (both
+simultaneously with `joint`): no certified configuration exceeds any budget; and no candidate's risk exceeds its
+simultaneous CUR. A procedure that controls the false discovery rate certifies nothing; its rejections are `screened`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,11 +37,10 @@ def certify(
 ) -> dict[str, Any]:
     """The certificate as a JSON document; the same input gives the same document on any machine.
 
-    table: a checked loss table, in any row order; its search rows are read for risks about a listed population alone,
-    where they are part of the list. order: risk, unit and query of everything that was to be measured, for a
-    sequential claim. control: what the base model shows on the same queries; without it nothing is said about before.
-    p-values and CURs are rounded up, robust radii down, and decisions are made from the rounded
-    values. Raises InputError where the table cannot bear the claim.
+    table: a checked loss table, in any row order; search rows are read only for risks about a listed population, of which
+    they are a part. order: risk, unit and query of all planned measurements, for a sequential claim. control: the base
+    model's results on the same queries. p-values and CURs are rounded up, robust radii down, and decisions use the
+    rounded values. Raises InputError where the claim cannot be tested with this table.
     """
     refuse_unknown(claim)
     names = [candidate.config for candidate in candidates]
@@ -69,8 +67,8 @@ def certify(
 def decide(losses: Mapping[str, Losses], candidates: Sequence[Candidate], claim: Claim) -> dict[str, Any]:
     """The certificate from loss matrices: risk -> (m candidates, n units) whole thousandths, columns in a fixed order.
 
-    For tables too large to hold as rows, and for simulations. Order-dependent bounds need columns whose order was
-    fixed before losses were seen; nothing can be checked for exchangeability.
+    For tables that are too large as rows, and for simulations. Order-dependent bounds need columns whose order was
+    fixed before losses were known. Exchangeability is not tested.
     """
     refuse_unknown(claim)
     if WEIGHTED in claim.unit.values():
@@ -87,9 +85,9 @@ def bounds(
     order: pl.DataFrame | None = None,
     control: Control | None = None,
 ) -> dict[str, float]:
-    """risk -> the simultaneous CUR of one configuration as one of `among` candidates, as `certify` prints it.
+    """risk -> the simultaneous CUR of one configuration as one of `among` candidates, equal to that of `certify`.
 
-    For what-ifs: another table or confidence asks nothing of the other candidates. Raises InputError as `certify` does.
+    For what-if analyses, which need no losses of the other candidates. Raises InputError as `certify` does.
     """
     refuse_unknown(claim)
     _refuse_missing_control(claim, control)
@@ -100,9 +98,9 @@ def bounds(
 
 
 def choose(rows: Sequence[Mapping[str, Any]], budget: Mapping[str, float]) -> str | None:
-    """The certified configuration with the widest margin: smallest CUR / budget in its worst risk; ties: earlier.
+    """The certified configuration with the smallest CUR / budget in its worst risk; of equal ones the first; None without any.
 
-    Any rule is valid: the certified set and the simultaneous CURs hold for all members together.
+    Any rule would be valid: the statements hold for all certified configurations simultaneously.
     """
 
     def budget_ratio(row: Mapping[str, Any]) -> float:
@@ -118,7 +116,7 @@ def _base(control: Control, claim: Claim, order: pl.DataFrame | None) -> dict[st
 
 
 def _refuse_missing_control(claim: Claim, control: Control | None) -> None:
-    """InputError for a share of something that was not measured, or that is no score."""
+    """InputError for relative budgets without the base model's scores, or of risks that are not a loss of score."""
     for risk in claim.relative:
         if control is None:
             raise InputError(
@@ -171,7 +169,7 @@ def _document(
         "warnings": [*wording.unmeasured_warnings(claim), *warnings, *wording.estimand_warnings(rows, claim)],
         **({"relative": list(claim.relative)} if claim.relative else {}),
         **(estimand_entries | ({"largest": dict(claim.largest)} if claim.largest else {})),
-        # certificates of older versions say nothing about before
+        # certificates of older versions have no base model's results
         **({} if base is None else {"base": dict(base)}),
     }
     shortage = requirements.shortage(evidence, len(rows), claim) if closest and not vacuous else None
@@ -183,7 +181,7 @@ def _closest(
 ) -> dict[str, Any]:
     if not vacuous:
         return requirements.closest_candidate(rows, evidence, claim)
-    # no smaller loss and no more queries would help: what is shown is the first candidate
+    # neither smaller losses nor more queries would help: report the first candidate
     row, risk = rows[0], vacuous[0]
     return {
         "config": row["config"], "method": row["method"], "risk": risk, "bound": row["cur"][risk]["simultaneous"],
@@ -194,10 +192,10 @@ def _closest(
 def _rows(evidence: Mapping[str, Evidence], candidates: Sequence[Candidate], claim: Claim) -> list[dict[str, Any]]:
     m, delta = len(candidates), level(claim)
     p = {risk: p_values(claim, risk, evidence, m) for risk in claim.budget}
-    # simultaneous over candidates and measured risks; the combined risk's bound holds where its parts' do
+    # simultaneous over candidates and measured risks; the combined bound follows from those of its parts
     simultaneous_upper = uppers(claim, evidence, delta / (m * len(claim.risks)))
     pointwise_upper = uppers(claim, evidence, delta)
-    # the sum is bounded where all its parts are: each errs at its share of the level, within a radius, too
+    # the weighted sum is bounded where all its parts are, so each part gets an equal share of the level
     parts = uppers(claim, evidence, delta / len(claim.parts)) if COMBINED in claim.budget else {}
     means = {risk: _means(units, claim, risk) for risk, units in evidence.items()}
     if COMBINED in claim.budget:
@@ -238,7 +236,7 @@ def _query_means(evidence: Mapping[str, Evidence], place: int, claim: Claim) -> 
 
 
 def _means(units: Evidence, claim: Claim, risk: str) -> list[float]:
-    """(m,) mean losses of what was measured: of the list's known units, where the claim is about a list; or shares."""
+    """(m,) mean losses over the measured units (those of a list include searched ones), or fractions of the base model's score."""
     if units.sizes is not None and units.pooled is not None:
         return [float(mean) for mean in units.pooled]
     m = len(units.search_sums)
@@ -259,7 +257,7 @@ def _total(units: Evidence, place: int) -> int:
 
 
 def _shifted(upper: Mapping[str, Sequence[float]], risk: str, place: int, claim: Claim) -> float:
-    """An upper bound within the claim's radius."""
+    """The upper bound for distributions within the claim's radius, rounded up."""
     return upper[risk][place] if claim.radius == 0 else up(_within(upper, risk, place, claim, claim.radius))
 
 
@@ -270,7 +268,7 @@ def _within(upper: Mapping[str, Sequence[float]], risk: str, place: int, claim: 
 
 
 def _radius(upper: Mapping[str, Sequence[float]], risk: str, place: int, claim: Claim) -> float | None:
-    """Largest radius at which the budget holds, rounded down; None where it does not at 0, or where the risk is a ratio."""
+    """Largest radius at which the budget holds, rounded down; None where it does not hold at 0, and for ratios."""
     budget = claim.budget[risk]
     if any(claim.is_ratio(name) for name in (claim.parts if risk == COMBINED else [risk])):
         return None
@@ -283,7 +281,7 @@ def _radius(upper: Mapping[str, Sequence[float]], risk: str, place: int, claim: 
 
 
 def _sequential_savings(evidence: Mapping[str, Evidence], candidates: Sequence[Candidate]) -> dict[str, int]:
-    """Units that were to be measured over all candidates and risks, and how many of them were."""
+    """Planned, measured and saved numbers of units, over all candidates and risks."""
     planned = sum(units.planned * len(candidates) for units in evidence.values())
     measured = sum(units.count(i) for units in evidence.values() for i in range(len(candidates)))
     return {"planned": planned, "measured": measured, "saved": planned - measured}

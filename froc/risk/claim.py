@@ -1,6 +1,6 @@
-"""The claim that is to be certified, and the p-values and bounds it asks for. Torch-free.
+"""The claim to be certified, its p-values and upper bounds. Torch-free.
 
-Numbers that a certificate prints are rounded here, always against the claim.
+Numbers of a certificate are rounded here, always against the claim.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,16 +21,16 @@ from froc.risk.weighted_sum import COMBINED
 
 POPULATIONS = ("queries", "sample", "census")
 MIN_REPORTED_UNITS = 50
-"""Sampling units below which a mean may tell about single ones: reports on fewer are refused unless they say so."""
+"""Sampling units below which a mean may reveal single losses: reports on fewer need --allow-small-sample."""
 MEANS = {"query": "mean over queries", "group": "mean of group means", WEIGHTED: "mean over queries, drawn by group"}
 LISTED = {"sample": "of a list that is measured in part", "census": "of a list that is measured completely"}
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A configuration to be tested; candidates stand in testing order, weight is 1 / rank.
+    """A configuration to be tested. Candidates are listed in testing order; weight: 1 / rank.
 
-    weights_digest: of its parameters (`froc.models.weights_digest`), where they were sealed by it.
+    weights_digest: digest of its parameters (`froc.models.weights_digest`), where the seal names it.
     """
 
     config: str
@@ -42,17 +42,17 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Claim:
-    """What is to be certified, all of it fixed before calibration is opened.
+    """What is to be certified; fixed before calibration losses are opened.
 
-    budget: risk -> accepted risk in (0, 1); `combined` stands for the sum of `weights` times risks. bound, unit: per
-    measured risk. population: per risk, `queries` where left out: `queries` are drawn from all there might be,
-    `sample` is drawn without replacement from `listed` many, `census` is all of them. radius: Hellinger distance
-    within which the budget must hold. openings: planned looks, each at delta / openings; opening: which look this is.
-    sequential: candidates may be measured on fewer units than planned. unmeasured: requests that were removed before and
-    that nothing here is measured about. largest: risk -> queries that no group has more of, for `queries-by-group`.
-    estimand: risk -> what its mean is a mean of (`estimands`); older plans name none, and their certificates stay as they were.
-    keyed: units and queries are named by keyed digests, whose order says nothing about the queries.
-    relative: risks whose budget is a share of what the base model scored: E[L] <= budget E[score].
+    budget: risk -> accepted risk in (0, 1); `combined` is the sum of `weights` times risks. bound, unit: per measured risk.
+    population: per risk, `queries` by default: `queries` are drawn from an unlimited population, `sample` without
+    replacement from `listed` units, `census` is all of them. radius: Hellinger distance within which the budget must hold.
+    openings: planned openings of these queries, each at delta / openings; opening: the number of this one, from 1.
+    sequential: candidates may be measured on fewer units than planned. unmeasured: number of earlier removal requests that
+    are not measured. largest: risk -> maximal number of queries in a group, for `queries-by-group`. estimand: risk -> what
+    its mean is a mean of (`estimands`); empty in older plans. keyed: units and queries are named by keyed digests, so that
+    their order carries no information. relative: risks whose budget is a fraction of the base model's score:
+    E[L] <= budget E[score].
     """
 
     budget: dict[str, float]
@@ -76,33 +76,33 @@ class Claim:
 
     @property
     def risks(self) -> list[str]:
-        """The risks that are measured: those with a budget, then those that only the combined risk needs."""
+        """Measured risks: those with a budget, then those that only the combined risk needs."""
         named = [risk for risk in self.budget if risk != COMBINED]
         return named + [risk for risk in self.parts if risk not in named]
 
     @property
     def parts(self) -> list[str]:
-        """The risks that the combined risk is made of."""
+        """Parts of the combined risk."""
         return list(self.weights) if COMBINED in self.budget else []
 
     def kind(self, risk: str) -> str:
-        """The population that a risk is about."""
+        """The population of a risk."""
         return self.population.get(risk, "queries")
 
     def is_ratio(self, risk: str) -> bool:
-        """Whether the claim about a risk is about a ratio of means (`froc.risk.ratios`)."""
+        """Whether a risk is a ratio of means (`froc.risk.ratios`)."""
         return ratios.is_ratio(risk, self.unit, self.population, self.relative)
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """Losses of one risk. losses: (m, n) thousandths of calibration units, or a list of m rows of different lengths.
+    """Losses of one risk. losses: (m, n) thousandths of calibration units, or m arrays (1, n_i) of different lengths.
 
-    seen, searched: where the population is a list, the (m,) sums of losses of its units that the search has looked
-    at, and how many those are. They are no sample any more, but known, and part of the list's mean. planned: units
-    that were to be measured. sizes: queries of each unit, where the claim is about the mean over queries: losses are then their
-    sums. absences: the (n,) absences of the base model on these units (`froc.risk.control`), where the claim is about a share of what it
-    scored. pooled: the (m,) mean losses over all known queries, where units have several, as shares where the claim is about shares.
+    search_sums, n_searched: for a listed population, the (m,) sums of losses on units that the search measured,
+    and the number of those units: they are known, not sampled, and part of the list's mean. planned: planned number of
+    units. sizes: (n,) queries per unit, where the claim is about the mean over queries; losses are sums then. absences:
+    (n,) absences of the base model on these units (`froc.risk.control`), for relative budgets. pooled: (m,) means over all
+    queries, where units have several; fractions of the base model's score for relative budgets.
     """
 
     losses: Losses | Sequence[Losses]
@@ -114,7 +114,7 @@ class Evidence:
     pooled: FloatArray | None = None
 
     def count(self, place: int) -> int:
-        """Units on which a candidate was measured for the claim."""
+        """Number of calibration units on which a candidate was measured."""
         row = self.losses if isinstance(self.losses, np.ndarray) else self.losses[place]
         return int(row.shape[1])
 
@@ -132,26 +132,26 @@ def evidence_of_candidate(evidence: Evidence, place: int) -> Evidence:
 
 
 def level(claim: Claim) -> float:
-    """The error level that one statement of this opening spends."""
-    # 1 - 0.9 is 0.0999...98 in floats; the user said 0.1
+    """The error level of one statement of this opening."""
+    # 1 - 0.9 is 0.0999...98 in floats
     return round(1.0 - claim.confidence, 12) / claim.openings / (2 if claim.joint else 1)
 
 
 def estimands(claim: Claim) -> dict[str, str]:
-    """risk -> what the mean that is bounded is a mean of, in fixed words."""
+    """risk -> what the bounded mean is a mean of, in fixed words."""
     names = {}
     for risk in claim.risks:
         unit, kind = MEANS[claim.unit[risk]], claim.kind(risk)
-        # all of a list is measured: nothing is drawn
+        # in a census nothing is drawn
         unit = MEANS["query"] if (kind, claim.unit[risk]) == ("census", WEIGHTED) else unit
         names[risk] = f"{unit} {LISTED[kind]}" if kind in LISTED else unit
     return names
 
 
 def automatic(*, binary: bool, unit: str, population: str, sequential: bool, procedure: str) -> str:
-    """The bound that `auto` means, by rules that no loss can influence.
+    """The bound that `auto` stands for, by rules that do not depend on losses.
 
-    binary: the metric can only be 0 or 1, said by its contract and not read off the losses.
+    binary: losses can only be 0 or 1 by the metric's definition.
     """
     exact = binary and unit == "query"
     if population == "census":
@@ -181,8 +181,8 @@ def p_values(
 
 
 def raw_p(claim: Claim, risk: str, evidence: Evidence, candidates: int, alpha: Level) -> FloatArray:
-    """(m,) unrounded p-values of one risk at (m,) or one risk level, within the claim's radius."""
-    # bets aim at the level that each of equally weighted candidates would get: known before calibration
+    """(m,) unrounded p-values of one risk at one level, or (m,) levels, within the claim's radius."""
+    # bets are tuned for the level of equally weighted candidates, which is known before calibration
     aim = float(procedures.first_levels(claim.procedure, np.ones(candidates), level(claim))[0])
     risks = np.broadcast_to(np.asarray(alpha, dtype=np.float64), evidence.search_sums.shape)
     if claim.radius:
@@ -190,7 +190,7 @@ def raw_p(claim: Claim, risk: str, evidence: Evidence, candidates: int, alpha: L
     evidence = at_levels(claim, risk, evidence, risks)
     if claim.kind(risk) != "sample":
         return _p_values(_bound(claim, risk, evidence, aim), evidence, risks, claim)
-    # what the rest of the list may have on average, when the units that the search saw are taken off
+    # the mean that the rest of the list may have, without the units that the search measured
     listed, left = claim.listed[risk], claim.listed[risk] - evidence.n_searched
     rest = (listed * risks - evidence.search_sums / SCALE) / left
     p = _p_values(_bound(claim, risk, evidence, aim), evidence, np.clip(rest, 0.0, 1.0 - 1e-12), claim)
@@ -198,7 +198,7 @@ def raw_p(claim: Claim, risk: str, evidence: Evidence, candidates: int, alpha: L
 
 
 def at_levels(claim: Claim, risk: str, evidence: Evidence, levels: FloatArray) -> Evidence:
-    """Evidence whose means are to be held against (m,) levels: tilted to them where the claim is about a ratio."""
+    """Evidence to compare with (m,) levels: losses of ratios are tilted to them (`froc.risk.ratios.tilted`)."""
     if evidence.sizes is None and evidence.absences is None:
         return evidence
     assert isinstance(evidence.losses, np.ndarray)
@@ -215,13 +215,13 @@ def _p_values(bound: Bound, evidence: Evidence, risks: FloatArray, claim: Claim)
         return 1.0 / np.maximum(1.0, bound.e_value(losses, alpha)) if by_e else bound.p_value(losses, alpha)
 
     if isinstance(evidence.losses, np.ndarray):
-        # one risk for all where there is one: some bounds are faster then
+        # some bounds are faster with one level for all
         return p_value(evidence.losses, float(risks[0]) if len(risks) and bool((risks == risks[0]).all()) else risks)
     return np.array([p_value(row, float(risks[i]))[0] if row.size else 1.0 for i, row in enumerate(evidence.losses)])
 
 
 def uppers(claim: Claim, evidence: Mapping[str, Evidence], delta: float) -> dict[str, list[float]]:
-    """risk -> (m,) rounded upper bounds at error `delta` each, without shift. Of the combined risk: the weighted sum."""
+    """risk -> (m,) rounded upper bounds at error `delta` each, without shift; for the combined risk the weighted sum."""
     bounds = {
         risk: [
             up(float(bound), exact=claim.kind(risk) == "census")
@@ -257,7 +257,7 @@ def raw_upper(claim: Claim, risk: str, evidence: Evidence, delta: float) -> Floa
 
 
 def _inverted(bound: Bound, claim: Claim, risk: str, evidence: Evidence, delta: float) -> float:
-    """The bound of one row on a ratio: in whole thousandths, by trying."""
+    """The upper bound of one configuration's ratio, in whole thousandths, by inverting the test."""
     row = np.asarray(evidence.losses)[0]
 
     def rejected(levels: FloatArray) -> NDArray[np.bool_]:
@@ -275,7 +275,7 @@ def _bound(claim: Claim, risk: str, evidence: Evidence, aim: float) -> Bound:
 
 @lru_cache(maxsize=64)
 def _make_bound(name: str, aim: float, planned: int, listed: int) -> Bound:
-    # looking a plug-in up takes longer than most bounds, and a search for budgets asks for the same one again
+    # looking up a plug-in takes longer than most bounds, and bisection over budgets asks for the same one
     fields = find(Bound, name).__dataclass_fields__
     settings = {"level": aim, "planned": planned, "population": listed}
     return make(Bound, name, {key: value for key, value in settings.items() if key in fields})

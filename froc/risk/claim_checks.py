@@ -1,4 +1,4 @@
-"""Which claims cannot be certified as said: unknown names, levels and budgets out of range, bounds that do not fit."""
+"""Claims that cannot be certified: unknown names, levels and budgets out of range, bounds that do not fit."""
 
 from froc import procedures
 from froc.bounds import Bound
@@ -11,7 +11,7 @@ from froc.risk.weighted_sum import COMBINED
 
 
 def refuse_unknown(claim: Claim) -> None:
-    """InputError for a claim that cannot be certified as said: unknown names, levels and budgets out of range."""
+    """InputError for a claim that cannot be certified: unknown names, levels and budgets out of range, unfit bounds."""
     procedures.find(claim.procedure)
     if not claim.budget:
         raise InputError("no risk has a budget; give at least one, such as --budget forgetting=0.1")

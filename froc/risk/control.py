@@ -1,17 +1,17 @@
-"""The positive control: what the base model shows under the very measurements that certify. Torch-free.
+"""The positive control: results of the base model under the same measurements. Torch-free.
 
-A bound on what is left says something only where there was something before. So the base model is measured like a candidate,
-on search queries before the first trial and on calibration queries when they are opened: it is fixed beforehand, so this
-spends no confidence. A risk is *vacuous* where the base model is not shown to exceed the budget by itself:
+A bound on remaining knowledge means something only if there was knowledge before. So the base model is measured like a candidate,
+on search queries before the first trial and on calibration queries when they are opened; it is fixed beforehand, so this
+costs no confidence. A risk is *vacuous* unless the base model is shown to exceed the budget:
 
-    exceeds   the base model's own risk must lie above the budget (what is to be forgotten, attacked or not)
-    ceiling   the base model's score must lie above the budget: no more than that can be lost (what is to be kept); above 0 where the
-              budget is a share of that score, which cannot be kept by scoring little, but is no number where there is no score
-    none      nothing is asked of the base model: faults such as refusals, which it should not have, and what earlier
-              requests removed, which it should not show; never for the risks forgetting and utility, which are about knowledge
+    exceeds   the base model's own risk must be above the budget (knowledge to be forgotten, attacked or not)
+    ceiling   the base model's score must be above the budget, as no more than it can be lost (knowledge to be kept); for
+              relative budgets it must be above 0
+    none      no condition: faults such as refusals, and what earlier requests removed, which the base model should not show;
+              never for the risks forgetting and utility
 
-Losses of the base model are *absences*, 1 - score, in whole thousandths rounded up: an upper bound on their mean is a lower
-bound on what was there, and rounding goes against the claim as it does everywhere.
+Losses of the base model are *absences*, 1 - score, in thousandths rounded up: an upper bound on their mean gives a lower
+bound on the score, and rounding goes against the claim as everywhere.
 """
 
 import re
@@ -31,9 +31,9 @@ from froc.risk.weighted_sum import COMBINED
 
 Kind = Literal["exceeds", "ceiling", "none"]
 BASE = "base"
-"""What the base model is called among the configurations of a loss table; no candidate's name begins so."""
+"""The base model's name among the configurations of a loss table; no candidate has it."""
 FAULTS = ("refusal", "gibberish")
-"""Metrics of faults: a good base model has none."""
+"""Metrics of faults, which a good base model does not have."""
 ADVICE = (
     "is it the model that was taught these data (--model, --base), asked with the prompt that it was taught with (template, system, "
     "chat template), are answers free of stray blanks, and does the metric see them"
@@ -51,7 +51,7 @@ class Control:
 def kind_of(risk: str, measurement: str) -> Kind:
     """What the base model must show under a measurement, as plans write it (`froc.measuring.measurement`)."""
     if risk in RISKS:
-        # what these two say on the page is knowledge, whatever metric somebody gives them
+        # reports call these two risks knowledge, whatever the metric
         return "ceiling" if risk == UTILITY else "exceeds"
     metric = metric_of(measurement)
     pool = measurement.rpartition("/")[2]
@@ -68,15 +68,15 @@ def metric_of(measurement: str) -> str:
 
 
 def built_in(metric: str) -> bool:
-    """Whether a metric is froc's own, so that what it asks of the base model is known to every verifier."""
+    """Whether a metric is part of froc, so that every verifier knows its control."""
     return metric in own("froc.metrics")
 
 
 def document(kinds: Mapping[str, Kind], absences: Mapping[str, Evidence], claim: Claim) -> dict[str, Any]:
-    """risk -> what the base model showed: `before` (its risk, or its score where that can be lost) and a lower bound on it.
+    """risk -> the base model's result: `before` (its risk, or its score under `ceiling`) and a lower bound on it.
 
-    absences: risk -> evidence of one row. The lower bounds hold together, at the claim's confidence. vacuous: whether a
-    budget could have been kept without removing, or without keeping, anything.
+    absences: risk -> evidence of one row. The lower bounds hold simultaneously, at the claim's confidence. vacuous: whether
+    the budget could have been met without removing, or without keeping, anything.
     """
     upper = uppers(claim, absences, level(claim) / len(claim.risks))
     shown = {
@@ -89,12 +89,12 @@ def document(kinds: Mapping[str, Kind], absences: Mapping[str, Evidence], claim:
 
 
 def vacuous(base: Mapping[str, Any] | None) -> list[str]:
-    """Risks about which nothing can be certified."""
+    """Vacuous risks: nothing can be certified about them."""
     return [risk for risk, shown in (base or {}).items() if shown["vacuous"]]
 
 
 def score_threshold(budget: float, relative: bool) -> float:
-    """What the base model must be shown to exceed."""
+    """What the base model's result must exceed."""
     return 0.0 if relative else budget
 
 
@@ -114,8 +114,8 @@ def _of_risk(kind: Kind, absence: Evidence, upper: float, budget: float | None, 
 
 
 def _of_sum(shown: Mapping[str, Mapping[str, Any]], claim: Claim) -> dict[str, Any]:
-    """The weighted sum of risks. The base model loses no utility against itself, so that what is to be forgotten must exceed the
-    budget; where the sum is of losses alone, what it scores must, for no more can be lost.
+    """The combined risk. The base model loses no utility against itself, so its forgetting risks must exceed the budget alone;
+    where all parts are losses of score, its score must.
     """
     kinds = {shown[risk]["control"] for risk in claim.parts}
     kind: Kind = "exceeds" if "exceeds" in kinds else "ceiling" if "ceiling" in kinds else "none"
@@ -131,7 +131,7 @@ def _of_sum(shown: Mapping[str, Mapping[str, Any]], claim: Claim) -> dict[str, A
 
 
 def sentences(base: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], config: str | None) -> list[str]:
-    """Before and after, a line for each risk. config: whose bounds stand for after; none where there is no such row."""
+    """Results before and bounds after unlearning, a line for each risk. config: whose bounds are given, if it is among the rows."""
     row = next((shown for shown in rows if shown["config"] == config), None)
     return [
         _sentence(risk, shown, None if row is None else row["cur"][risk]["simultaneous"])
@@ -150,7 +150,7 @@ def _sentence(risk: str, shown: Mapping[str, Any], after: Any) -> str:
 
 
 def complaint(risk: str, shown: Mapping[str, Any], budget: float) -> str:
-    """Why nothing can be certified about a risk, and what to look at."""
+    """Why a risk is vacuous, and what to check."""
     if shown.get("relative"):
         return (
             f"{risk}: the base model itself scores {shown['before']:.3f} (at least {at_least(shown['lower'])}), so that there is nothing which "

@@ -21,10 +21,10 @@ def evidence_from_table(
     order: pl.DataFrame | None,
     base: pl.DataFrame | None = None,
 ) -> Evidence:
-    """Losses of calibration units. base: rows of the base model, which relative budgets are shares of."""
+    """Losses of calibration units. base: the base model's rows, for relative budgets."""
     kind, unit = claim.kind(risk), claim.unit[risk]
     if kind == "census" and unit == WEIGHTED:
-        unit = "query"  # nothing is drawn, so the mean over all queries is the mean over all queries
+        unit = "query"  # in a census both units give the mean over all queries
     if unit != "query" and kind != "census":
         refuse_shared_units(table, risk)
     if claim.sequential and order is not None:
@@ -50,7 +50,7 @@ def evidence_from_table(
 
 
 def of_search(table: pl.DataFrame, risk: str, config: str, claim: Claim, base: pl.DataFrame | None = None) -> Evidence:
-    """Losses of one configuration on search units, as if they were what certifies. base: rows of the base model."""
+    """Losses of one configuration on search units, in the form of calibration evidence. base: the base model's rows."""
     searched = matrix(table, risk=risk, split="search", configs=[config], unit=claim.unit[risk])
     if risk in claim.relative and base is not None:
         own = matrix(base, risk=risk, split="search", configs=[BASE], unit=claim.unit[risk])
@@ -59,7 +59,7 @@ def of_search(table: pl.DataFrame, risk: str, config: str, claim: Claim, base: p
 
 
 def _of_share(measured: LossMatrix, base: LossMatrix, risk: str, claim: Claim) -> Evidence:
-    """Losses and the base model's absences on the same units."""
+    """Losses with the base model's absences on the same units."""
     if measured.units != base.units or not np.array_equal(measured.sizes, base.sizes):
         raise InputError(
             f"{risk}: the base model was not measured on the queries of the others; measure it on the same"
@@ -73,12 +73,12 @@ def _of_share(measured: LossMatrix, base: LossMatrix, risk: str, claim: Claim) -
 
 
 def shares_lost(lost: NDArray[np.int64], score: int) -> NDArray[np.float64]:
-    """(m,) parts of a score that were lost, at most 1; all of it where there is none."""
+    """(m,) fractions of a score that were lost, at most 1; 1 where the score is 0."""
     return np.minimum(1.0, lost / score) if score > 0 else np.ones(len(lost))
 
 
 def _by_queries(measured: LossMatrix, risk: str, claim: Claim) -> Evidence:
-    """Sums of groups, for a claim about the mean over queries."""
+    """Sums of losses per group, for a claim about the mean over queries."""
     if (most := int(measured.sizes.max())) > claim.largest[risk]:
         raise InputError(
             f"{risk}: a group has {most} queries, more than the {claim.largest[risk]} that were planned for"

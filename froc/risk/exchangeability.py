@@ -1,11 +1,9 @@
-"""Do the calibration losses look exchangeable? Advice beside a certificate, never part of it. Torch-free.
+"""Tests whether calibration losses look exchangeable; their warnings never change a certificate. Torch-free.
 
-Every number of a certificate assumes independent units. Two ways in which a table shows that they are not are looked
-for, one test per risk each, on the mean loss over candidates of every query: rows of the same unit that are alike
-(clusters that a claim about single queries would pool), and losses that drift along the order of the ids. The tests
-are MAPIE's permutation tests, fed the losses themselves as scores and the two statistics that see this. They are a function of the
-table's content alone, so that whoever verifies gets the same advice. In a run's table units and queries have keyed names that
-tell neither; there the run, which has the rows, hands over their groups and places, and shows the advice beside its certificate.
+A certificate assumes independent units. Two permutation tests per risk (MAPIE's, on each query's mean loss over candidates) look
+for losses that are similar within units (clusters, for a claim about single queries), and for losses that drift along the order
+of the ids. Both depend on the table alone, so that a verifier gets the same warnings. In a run's table units and queries have
+keyed names without meaning; there the run passes their groups and positions.
 """
 
 import re
@@ -18,16 +16,16 @@ from numpy.typing import NDArray
 from froc.bounds import FloatArray
 
 LEVEL = 0.01
-"""Chance that a test warns of exchangeable losses."""
+"""Level of each test: the probability of a warning if losses are exchangeable."""
 PERMUTATIONS = 999
 MAX_QUERIES = 20_000
-"""Queries that are tested; of more, evenly spaced ones."""
+"""Queries that are tested at most, evenly spaced among all."""
 
 
 def warnings(
     frame: pl.DataFrame, *, risk: str, configs: Sequence[str], unit: str, positions: pl.DataFrame | None = None
 ) -> list[str]:
-    """Findings in whole sentences, none where nothing was noticed. They name no query.
+    """Warnings as sentences that name no query; empty where no test rejects.
 
     frame: a checked loss table, in any row order. unit: the claim's sampling unit, `query` or by group. positions: `query`,
     `unit` (its group) and `place` (in its file) of each query, where the table's own names tell neither.
@@ -62,19 +60,19 @@ def warnings(
 def rejects(scores: FloatArray, statistic: Callable[[FloatArray], float]) -> bool:
     """Whether MAPIE's permutation test rejects exchangeability of (n,) scores at LEVEL.
 
-    statistic: large where the order of the scores is telling.
+    statistic: of scores in their order; large values speak against exchangeability.
     """
     from mapie.exchangeability_testing import PValuePermutationTest
     from mapie.regression import SplitConformalRegressor
     from sklearn.dummy import DummyRegressor
 
-    # MAPIE scores |y - prediction|: with 0 for a prediction, the losses themselves
+    # MAPIE scores |y - prediction|; a prediction of 0 gives the losses themselves
     nothing = DummyRegressor(strategy="constant", constant=0.0).fit(np.zeros((1, 1)), np.zeros(1))
     test = PValuePermutationTest(
         test_level=LEVEL, random_state=0, num_permutations=PERMUTATIONS, warn=False, task="regression",
         mapie_estimator=SplitConformalRegressor(nothing, prefit=True),
     )  # fmt: skip
-    # equal arrangements must count as ties, whatever order a float sum is taken in
+    # equal arrangements must tie in spite of floating-point sums
     test.test_statistic = lambda values: float(f"{statistic(values):.12g}")
     return test.run(scores[:, None], scores).is_exchangeable is False
 
@@ -82,7 +80,7 @@ def rejects(scores: FloatArray, statistic: Callable[[FloatArray], float]) -> boo
 def drift(scores: FloatArray) -> float:
     """The largest difference between the means of (n,) scores before and after a place.
 
-    It is MAPIE's own statistic, which takes seconds in its Python loop, weighted so that no end is favoured.
+    MAPIE's statistic, vectorised, and scaled so that places near the ends are not favoured.
     """
     n = len(scores)
     before = np.arange(1, n)
@@ -91,7 +89,7 @@ def drift(scores: FloatArray) -> float:
 
 
 def similarity_within(groups: NDArray[np.int64]) -> Callable[[FloatArray], float]:
-    """A statistic of (n,) scores that is large where scores of the same group are alike: the sum of squares between."""
+    """The sum of squares between groups as a statistic of (n,) scores: large where scores within groups are similar."""
     sizes = np.bincount(groups)
 
     def between(scores: FloatArray) -> float:

@@ -32,7 +32,7 @@ Means = Mapping[str, Mapping[str, float]]
 
 @dataclass(frozen=True)
 class Weighing:
-    """The free numbers of e_R.
+    """The free parameters of e_R.
 
     alpha_unlearn: forgetting score s below which the margin grows linearly. The default 0 is our choice: a loss of one
     nat per token at the reference's accuracy, or less loss where accuracy fell. A guess among V tokens has

@@ -1,8 +1,8 @@
-"""Ratios of means, tested as means of losses in [0, 1] that are tilted to a level. Torch-free.
+"""Ratios of means, tested as means of losses in [0, 1] that are tilted to the tested level. Torch-free.
 
-Two claims are about a ratio: the mean over queries where groups are drawn, E[S] / E[K], and a loss as a share of what the base
-model scored, E[L] / E[B]. Such a ratio exceeds a level exactly where the mean of other losses, which hang on the level, exceeds it.
-So every bound for losses in [0, 1] tests it. What shifts of the queries do to a mean says nothing about a ratio.
+Two risks are ratios: the mean over queries where groups are drawn, E[S] / E[K], and a loss as a fraction of the base model's
+score, E[L] / E[B]. A ratio exceeds a level exactly where the mean of losses that are tilted to this level does, so every bound
+for losses in [0, 1] can test it. Bounds under distribution shift do not extend to ratios.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,18 +14,18 @@ from numpy.typing import NDArray
 from froc.loss_table import SCALE, WEIGHTED
 
 NANO = 10**9
-"""A risk level is known to so many parts where it is worked on in whole numbers."""
+"""Fixed-point resolution of risk levels in integer arithmetic."""
 LEVELS_PER_STEP = 64
-"""Levels that are tried at a time where a bound is found by trying."""
+"""Levels tested at a time when a test is inverted."""
 
 
 def is_ratio(risk: str, unit: Mapping[str, str], population: Mapping[str, str], relative: Sequence[str]) -> bool:
-    """Whether what is claimed about a risk is a ratio of two means, neither of which is known."""
+    """Whether a risk is a ratio of two unknown means."""
     return risk in relative or (unit.get(risk) == WEIGHTED and population.get(risk) != "census")
 
 
 def certifies_ratio(certificate: Mapping[str, Any], risk: str) -> bool:
-    """`is_ratio` of a risk in a certificate, whatever version it is of."""
+    """`is_ratio` for a risk of a certificate, of any version."""
     relative = certificate.get("relative", ())
     parts = [risk] if risk in certificate["unit"] else list(certificate["weights"])
     return any(is_ratio(part, certificate["unit"], certificate["population"], relative) for part in parts)
@@ -38,7 +38,7 @@ def tilted(
     alpha: NDArray[np.float64],
     absences: NDArray[np.int64] | None = None,
 ) -> NDArray[np.int16]:
-    """(m, n) losses whose mean is below alpha exactly where a ratio is; thousandths, rounded up.
+    """(m, n) losses in thousandths, rounded up, whose mean is below alpha exactly where the ratio is.
 
     A group of K queries with losses that add up to S has alpha + (S - alpha K) / largest. That is in [0, 1] since
     0 <= S <= K <= largest, and its expectation is at least alpha exactly where E[S] >= alpha E[K], so every bound for losses
@@ -48,7 +48,7 @@ def tilted(
     off at S + alpha A = K, which is the most that any scores could have come to. Single queries: sizes and largest are 1.
     sums: (m, n) thousandths; sizes, absences: (n,); alpha: (m,) levels.
     """
-    # whole numbers throughout, so that every machine rounds alike
+    # integer arithmetic, so that every machine rounds alike
     level = np.ceil(alpha * NANO - 1e-6).astype(np.int64)[:, None]
     lost = sums * (NANO // SCALE)
     if absences is not None:
@@ -58,11 +58,11 @@ def tilted(
 
 
 def inverted(rejected: Callable[[NDArray[np.float64]], NDArray[np.bool_]]) -> float:
-    """The smallest whole thousandth from which on every level is rejected; 1 where none is.
+    """The smallest multiple of 1/1000 above which every level is rejected; 1 where none is.
 
-    rejected: (k,) levels -> whether each is. Losses that are tilted to a level change with it, so that p-values need not fall
-    everywhere: a level counts only where all above it are rejected too. Of these the last one below the true risk is a fixed
-    one, and wrongly rejected with the chance of one test.
+    rejected: (k,) levels -> (k,) whether each is. Tilted losses change with the level, so that p-values need not be monotone:
+    a level counts only if all above it are rejected too. The first level below the true risk is a fixed one, so it is wrongly
+    rejected with the error probability of one test.
     """
     for last in range(SCALE - 1, 0, -LEVELS_PER_STEP):
         levels = np.arange(max(1, last - LEVELS_PER_STEP + 1), last + 1) / SCALE

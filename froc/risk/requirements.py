@@ -1,7 +1,7 @@
-"""What it takes to certify: how many units before a search, and how far off the closest candidate was after it.
+"""What it takes to certify: numbers of units before a search, and how far the closest candidate was from passing after it.
 
-Everything is computed with the certificate's own p-values; nothing is read off a formula. How likely it is to certify
-stands in `froc.planning.pass_probability`, which is built on this. Torch-free.
+Computed with the certificate's own p-values, not with formulas. For the probability of passing see
+`froc.planning.pass_probability`. Torch-free.
 """
 
 import math
@@ -21,17 +21,17 @@ from froc.risk.rounding import up
 from froc.risk.weighted_sum import COMBINED
 
 MAX_UNITS = 1_000_000
-"""Nobody is told to measure more."""
+"""Larger numbers of units are not recommended to anybody."""
 MAX_CLOSE_CANDIDATES = 10
-"""Candidates that are looked at closely for the one nearest to passing."""
+"""Candidates whose required budgets are computed to find the closest one."""
 GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
 
 
 def required_units(claim: Claim, candidates: int, searched: Mapping[str, int] | None = None) -> dict[str, int]:
     """risk -> smallest number of units with which the first of `candidates` (weights 1 / rank) passes at zero loss.
 
-    searched: units of a listed population that the search looks at; they too at zero loss. The combined risk asks as
-    many of each of its parts. Raises InputError where that is more than a million.
+    searched: risk -> units of a listed population that the search measures, also at zero loss. The combined risk needs this
+    number for each of its parts. Raises InputError where it is above MAX_UNITS.
     """
     first = first_level(claim, candidates)
     units = dict.fromkeys(claim.risks, 1)
@@ -42,12 +42,12 @@ def required_units(claim: Claim, candidates: int, searched: Mapping[str, int] | 
 
 
 def first_level(claim: Claim, candidates: int) -> float:
-    """The error level at which the first of `candidates` (weights 1 / rank) is tested, whatever becomes of the others."""
+    """The error level at which the first of `candidates` (weights 1 / rank) is tested before any other is rejected."""
     return float(first_levels(claim.procedure, 1.0 / np.arange(1, candidates + 1), level(claim))[0])
 
 
 def shortage(evidence: Mapping[str, Evidence], candidates: int, claim: Claim) -> str | None:
-    """Why so few units could not have certified anything, whatever the losses; None where they could have."""
+    """A sentence where too few units were measured to certify anything, whatever the losses; else None."""
     try:
         needed = required_units(claim, candidates, {risk: of_risk.n_searched for risk, of_risk in evidence.items()})
     except InputError as error:
@@ -62,11 +62,11 @@ def shortage(evidence: Mapping[str, Evidence], candidates: int, claim: Claim) ->
 def closest_candidate(
     rows: Sequence[Mapping[str, Any]], evidence: Mapping[str, Evidence], claim: Claim
 ) -> dict[str, Any]:
-    """The candidate nearest to being certified where none is, the risk that stopped it, and what it would have taken.
+    """The candidate closest to being certified where none is, the risk that failed, and what would have sufficed.
 
-    rows: the certificate's candidates. bound: the smallest budget at which that risk would have passed at the
-    candidate's own level, the one it has whatever becomes of the others; needs: that budget to 3 decimals, or about
-    how many units with the same distribution of losses; also: other risks that fell short.
+    rows: the certificate's candidates. In the result, bound: the smallest budget at which that risk passes at the
+    candidate's own level (before any other is rejected); needs: that budget to 3 decimals, or the approximate number of
+    units with the same loss distribution; also: other risks that failed.
     """
     own = first_levels(claim.procedure, np.array([row["weight"] for row in rows]), level(claim))
     place = (_nearest if claim.estimand else _nearest_by_p)(rows, evidence, claim, own)
@@ -88,10 +88,10 @@ def closest_candidate(
 
 
 def _nearest(rows: Sequence[Mapping[str, Any]], evidence: Mapping[str, Evidence], claim: Claim, own: FloatArray) -> int:
-    """The candidate whose budgets would have to grow by the smallest factor for it to pass at its own level.
+    """Index of the candidate that passes at its own level when its budgets grow by the smallest factor.
 
-    Of the few whose bounds are nearest to their budgets. p-values alone would not do: a bet that was lucky early has a small
-    one, however large the mean became.
+    Among the MAX_CLOSE_CANDIDATES with the smallest bounds relative to their budgets. p-values alone do not rank well: early
+    lucky bets make them small even if the mean is large.
     """
 
     def factor(i: int) -> float:
@@ -110,7 +110,7 @@ def _nearest(rows: Sequence[Mapping[str, Any]], evidence: Mapping[str, Evidence]
 def _nearest_by_p(
     rows: Sequence[Mapping[str, Any]], _evidence: Mapping[str, Evidence], claim: Claim, own: FloatArray
 ) -> int:
-    """As older plans had it: the smallest p-value in terms of its own level."""
+    """Index of the candidate with the smallest p-value / level; for plans of older versions."""
 
     def distance(i: int) -> tuple[float, float]:
         p = float(rows[i]["p_value"])
@@ -122,16 +122,16 @@ def _nearest_by_p(
 def _budget_needed(
     claim: Claim, risk: str, evidence: Mapping[str, Evidence], candidates: int, own_level: float
 ) -> float:
-    """The smallest budget above the claim's at which one candidate's risk would have passed at its own level."""
+    """The smallest budget above the claim's at which a candidate's risk passes at its own level."""
     return _smallest_budget(
         lambda alpha: p_values(claim, risk, evidence, candidates, alpha)[0] <= own_level, claim.budget[risk]
     )
 
 
 def resized(losses: Losses, units: int) -> Losses:
-    """(1, units) losses distributed like `losses` (1, n), for any number of units; deterministic.
+    """(1, units) losses with the distribution of `losses` (1, n); deterministic.
 
-    Quantiles at multiples of the golden ratio: every stretch of them covers the distribution evenly.
+    Quantiles at multiples of the golden ratio, so that every run of consecutive ones covers the distribution evenly.
     """
     ranked = np.sort(losses[0])
     places = np.floor((0.5 + np.arange(units) * GOLDEN) % 1.0 * len(ranked)).astype(np.int64)
@@ -162,7 +162,7 @@ def _units_at_zero(claim: Claim, budget: str, candidates: int, own_level: float,
 def _units_alike(
     claim: Claim, risk: str, evidence: Mapping[str, Evidence], candidates: int, own_level: float
 ) -> int | None:
-    """About how many units; None where more would not do, or where the list has no more."""
+    """Approximate number of units with the same losses that would suffice; None where more do not help or cannot be had."""
     if risk == COMBINED or claim.kind(risk) != "queries" or claim.sequential:
         return None
     at = np.array([shift.shrunk(claim.budget[risk], claim.radius)])
@@ -179,9 +179,9 @@ def _units_alike(
 
 
 def smallest_integer(holds: Callable[[int], bool], start: int, most: int = MAX_UNITS) -> int | None:
-    """Where `holds` begins, from `start` on, by doubling and bisection; None beyond `most`.
+    """A number from `start` on at which `holds` turns true, by doubling and bisection; None above `most`.
 
-    The smallest such number where more units never hurt, as at zero loss; near it where p-values are a sawtooth.
+    The smallest one where `holds` is monotone, as at zero loss; near it where p-values are a sawtooth.
     """
     low, high = start - 1, start
     while not holds(high):

@@ -24,7 +24,7 @@ def shifted(upper: Risk, rho: float) -> Risk:
 
 
 def shrunk(budget: Risk, rho: float) -> Risk:
-    """The budget to test at so that `budget` holds within rho; 0 where nothing can be certified any more."""
+    """The budget to test without shift so that `budget` holds within rho; 0 where no test can show that."""
     if rho == 0:
         return budget
     angle = np.maximum(0.0, np.arcsin(np.sqrt(budget)) - math.acos(1.0 - rho * rho))
@@ -33,7 +33,7 @@ def shrunk(budget: Risk, rho: float) -> Risk:
 
 
 def robust_radius(upper: float, budget: float) -> float | None:
-    """Largest rho at which `upper` still keeps the budget; None where it does not even at 0."""
+    """Largest rho at which `upper` keeps the budget; None where it exceeds it at 0."""
     if upper > budget:
         return None
     angle = math.asin(math.sqrt(budget)) - math.asin(math.sqrt(upper))

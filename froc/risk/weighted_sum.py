@@ -1,4 +1,4 @@
-"""One risk for two: w_f forgetting + w_u utility, FROC's weights on risks that can be bounded. Torch-free.
+"""The combined risk: a weighted sum of two risks, such as w_f forgetting + w_u utility. Torch-free.
 
 For weights w > 0 that sum to at most 1 the combined risk w_1 R_1 + w_2 R_2 is again in [0, 1]. The two need not be
 measured independently of each other: each is bounded at delta / 2.
@@ -16,7 +16,7 @@ import numpy as np
 from froc.bounds import FloatArray
 
 COMBINED = "combined"
-"""The name of this risk among budgets."""
+"""Its name among budgets."""
 PValueFunction = Callable[[FloatArray], FloatArray]
 """(m,) p-values of one risk at levels (m,) in (0, 1); they fall as the level grows."""
 BISECTIONS = 50
@@ -25,9 +25,9 @@ BISECTIONS = 50
 def p_value(
     first: tuple[float, PValueFunction], second: tuple[float, PValueFunction], budget: float, m: int
 ) -> FloatArray:
-    """(m,) p-values of the combined risk from (weight, tail) of each part, from above.
+    """(m,) p-values of the combined risk, not below the exact ones, from (weight, p-value function) of each part.
 
-    Along the splits one p-value falls and the other grows: the largest smaller one is where they cross.
+    Along the splits one p-value falls and the other grows, so the largest minimum is where they cross.
     """
     low, high = np.zeros(m), np.ones(m)
     p_low, p_high = np.ones(m), np.ones(m)
@@ -37,7 +37,7 @@ def p_value(
         before = p >= q
         low, p_low = np.where(before, share, low), np.where(before, p, p_low)
         high, p_high = np.where(before, high, share), np.where(before, p_high, q)
-    # between low and high, the first is at most its value at low, the second at most its value at high
+    # between low and high the first is at most its value at low, the second at most its value at high
     return np.minimum(1.0, 2.0 * np.minimum(p_low, p_high))
 
 

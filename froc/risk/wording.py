@@ -1,4 +1,4 @@
-"""What a certificate says in words. Torch-free."""
+"""Sentences of a certificate. Torch-free."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,13 +10,13 @@ from froc.risk.claim import MEANS, Claim, level
 from froc.risk.rounding import at_most
 
 MAX_LISTED_BUDGETS = 3
-"""Budgets that are named one by one; more are put together where they are equal."""
+"""Budgets that are listed singly; more are grouped by value."""
 PLAIN = MEANS["query"]
-"""The estimand that needs no words."""
+"""The default estimand, which is not spelled out."""
 
 
 def statement(claim: Claim) -> str:
-    """How often these calibration queries were looked at, and what that does to the confidence."""
+    """Which opening of these calibration queries this is, and the resulting confidence."""
     spent = level(claim) * (2 if claim.joint else 1)
     if claim.opening > claim.openings:
         joint_confidence = max(0.0, 1.0 - claim.opening * spent)
@@ -30,7 +30,7 @@ def statement(claim: Claim) -> str:
 
 
 def unmeasured_warnings(claim: Claim) -> list[str]:
-    """What a reader must be told whatever the losses are."""
+    """Warnings about earlier removals that are not measured."""
     if not claim.unmeasured:
         return []
     many = f"{claim.unmeasured} earlier removals were" if claim.unmeasured > 1 else "the earlier removal was"
@@ -41,7 +41,7 @@ def unmeasured_warnings(claim: Claim) -> list[str]:
 
 
 def reason(certificate: Mapping[str, Any], claim: Claim, short: str | None) -> str:
-    """The outcome in one line. short: why so few units could not have certified anything, where that is so."""
+    """The outcome in one line. short: the sentence of `requirements.shortage`, if any."""
     rows, chosen, closest = certificate["candidates"], certificate["chosen"], certificate["closest"]
     limits = _limits(claim)
     if claim.radius:
@@ -69,7 +69,7 @@ def reason(certificate: Mapping[str, Any], claim: Claim, short: str | None) -> s
 
 
 def estimand_warnings(rows: Sequence[Mapping[str, Any]], claim: Claim) -> list[str]:
-    """Where a certified mean of group means hides a mean over queries that is above the budget."""
+    """Warnings where a mean of group means is certified and the mean over queries is above the budget."""
     lines = []
     for risk in claim.risks if claim.estimand else ():
         means = [row["empirical_queries"][risk] for row in rows if row["certified"] and claim.unit.get(risk) == "group"
@@ -100,13 +100,13 @@ def _at_most(risk: str, alpha: float, claim: Claim) -> str:
 
 
 def _of(risk: str, claim: Claim) -> str:
-    """What the mean is of, in brackets, where that is not every reader's first thought."""
+    """The estimand in brackets, unless it is the default."""
     named = claim.estimand.get(risk, PLAIN)
     return "" if named == PLAIN else f" ({named})"
 
 
 def closest_words(closest: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], claim: Claim) -> str:
-    """What it would have taken, in words. The bound is the one of the table, so that a number has one meaning."""
+    """What would have sufficed, in words. The bound is that of the table."""
     risk, need, others = closest["risk"], closest["needs"], closest["also"]
     named = f"{closest['config']} ({closest['method']})" if closest["method"] else closest["config"]
     fresh = "fresh " if claim.estimand else ""
@@ -115,7 +115,7 @@ def closest_words(closest: Mapping[str, Any], rows: Sequence[Mapping[str, Any]],
     either = " or ".join(filter(None, (units, budget)))
     wanted = f"it would take {either or 'another configuration, for no budget below 1 would do'}"
     more = f"; its {' and '.join(others)} too {'falls' if len(others) == 1 else 'fall'} short" if others else ""
-    if not claim.estimand:  # in the words of the plan's time: what was signed then is computed again to the letter
+    if not claim.estimand:  # the wording of older plans: verification compares it letter by letter
         return (
             f"closest is {named} with {risk} bounded by {math.ceil(closest['bound'] * 1000) / 1000:g}: {wanted}{more}"
         )
