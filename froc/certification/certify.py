@@ -1,8 +1,8 @@
-"""Risk control on losses that are there already: `froc certify`, and `froc.certify` in Python. Torch-free.
+"""Certificates from existing losses: `froc certify`, and `froc.certify` in Python. Torch-free.
 
-What stands at stake here is the choice of configurations. A list is either *named beforehand*, by nobody who had seen these
-losses, and tested on all of them (Holm); or it is ordered by one part of them and tested on the other (weighted Holm).
-The certificate says which it was.
+Valid only if configurations were chosen before anyone saw these losses, or by a held-out part. Either they are *named
+beforehand* and tested on all losses (Holm), or one part of the losses orders them and the other tests them (weighted Holm).
+The certificate states which.
 """
 
 from collections.abc import Mapping, Sequence
@@ -39,8 +39,8 @@ ORDER_FREE = {
     "betting": "betting_over_orders",
     "betting_without_replacement": "betting_over_orders_without_replacement",
 }
-"""What `auto` takes here instead of bounds that hang on the order of units: a user's table has the order of the names that its
-owner gave to queries, who could try several."""
+"""Order-dependent bound -> what `auto` uses here instead: a table's order comes from the names of its queries, which its owner
+could have chosen to suit."""
 ORDERED = (
     "the p-value hangs on the order of units, which is made of their names; it holds only if those were given before anybody saw a "
     "loss (--bound auto takes one that no name can change)"
@@ -54,7 +54,7 @@ Table = str | PathLike[str] | Sequence[str | PathLike[str]] | pl.DataFrame
 
 @dataclass(frozen=True)
 class Division:
-    """How losses of one split become two. share: of each risk's units, for the search. seed: of the draw."""
+    """A random division of losses into two splits. share: fraction of each risk's units for the search. seed: of the draw."""
 
     share: float
     seed: int = 0
@@ -64,10 +64,10 @@ class Division:
             raise InputError(f"a search share of {self.share:g} is outside (0, 1); 0.2 is a good one")
 
     def of(self, losses: pl.DataFrame) -> pl.DataFrame:
-        """The table with units drawn into `search`; a unit that several risks share is in the same split for all of them.
+        """The table with drawn units in `search`; a unit of several risks is in the same split for all of them.
 
-        Each by a hash of its own name, so that sizes are random around the share; a risk of a handful of units has one at least
-        on either side. Raises InputError where that cannot be.
+        Units are drawn by a hash of their name, so that sizes vary around the share; every risk has at least one unit in each
+        split. Raises InputError where that is impossible.
         """
         units = losses.select("risk", "unit").unique().group_by("risk").agg("unit").sort("risk")
         places = {unit: self._place(unit) for unit in losses["unit"].unique()}
@@ -115,11 +115,11 @@ def certify(
     """Which configurations keep every risk within budget, with the stated confidence for all of them together?
 
     table: a loss table (a file, or a Polars frame with config, risk, query, loss), or logs of another tool with `format`; then `loss`
-    says risk -> measure (`forget_qa_rouge`, `1-retain_qa_rouge`, `base-retain_qa_rouge` with `base`, the base model's log).
-    budget: one for every risk, or by risk. search_share: this share of each risk's units orders the configurations, the rest
-    certifies. named_beforehand: the configurations were named before anybody saw these losses; a loss table says so by itself.
-    scale: "thousandths" where a loss table holds whole numbers 0..1000. allow_other_mean: take measures of a log whose rows have
-    another mean than it reports. Everything else as `froc certify --help` says. Raises InputError where the losses cannot bear the claim.
+    maps risk -> measure (`forget_qa_rouge`, `1-retain_qa_rouge`, `base-retain_qa_rouge` with `base`, the base model's log).
+    budget: one for every risk, or by risk. search_share: this fraction of each risk's units orders the configurations, the rest
+    certifies. named_beforehand: the configurations were chosen before anybody saw these losses; assumed for loss tables.
+    scale: "thousandths" where a loss table holds whole numbers 0..1000. allow_other_mean: accept measures of a log whose rows have
+    another mean than it reports. Other parameters: see `froc certify --help`. Raises InputError where the losses cannot support the claim.
     """
     losses_read = (
         Read(table, beforehand=True, scale=scale)
@@ -145,8 +145,8 @@ def certificate_of(
     losses_read: Read, budget: float | Mapping[str, float], *, search_share: float | None, split_seed: int,
     named_beforehand: bool, counted: bool = True, **claim: Any,
 ) -> Certificate:  # fmt: skip
-    """`certify` of files that were read already; claim: arguments of `claim_of`. counted: whether it is written down that these
-    rows were certified (`froc.data.opening_ledger.certified`): of files, not of frames, which simulations hand over by the thousand."""
+    """`certify` for losses that were read already; claim: arguments of `claim_of`. counted: whether the opening ledger counts this
+    (`froc.data.opening_ledger.certified`): for files, but not for frames, which simulations pass by the thousand."""
     division = None if search_share is None else Division(search_share, split_seed)
     losses, design = designed(losses_read.losses, division, named_beforehand or losses_read.beforehand)
     stated_claim = claim_of(losses, budget, **claim)
@@ -162,7 +162,7 @@ def certificate_of(
 
 
 def _divided_alike(control: Control | None, losses: pl.DataFrame) -> Control | None:
-    """The base model's rows in the splits that the candidates' have."""
+    """The base model's rows in the same splits as the candidates'."""
     if control is None:
         return None
     splits = losses.select("risk", "query", "split").unique()
@@ -170,7 +170,7 @@ def _divided_alike(control: Control | None, losses: pl.DataFrame) -> Control | N
 
 
 def _counted(losses: pl.DataFrame, claim: Claim, design: Mapping[str, Any]) -> opening_ledger.Certified:
-    """Count this look at the rows; a way of looking is what was claimed, how rows were divided, and what they lost."""
+    """Count this certification in the ledger; calls with the same claim, design and losses are one way of looking."""
     names = losses.select("risk", "query").unique().group_by("risk").agg(pl.col("query"))
     content = losses.sort("config", "risk", "query").select("config", "risk", "query", "loss").write_csv()
     way = hashing.sha256_json([asdict(claim), dict(design), hashing.sha256_bytes(content.encode())])
@@ -178,7 +178,7 @@ def _counted(losses: pl.DataFrame, claim: Claim, design: Mapping[str, Any]) -> o
 
 
 def further(losses_read: Read, claim: Claim) -> list[str]:
-    """Warnings of a claim that its losses cannot bear as they should: opened before, or in an order that names decide."""
+    """Warnings: losses that were opened before, and bounds that depend on an order given by names."""
     again = further_look(losses_read.opened, claim)
     ordered = sorted(risk for risk, bound in claim.bound.items() if not find(Bound, bound).order_free)
     named = f"{', '.join(ordered)}: {ORDERED}" if ordered else None
@@ -194,7 +194,7 @@ def read(
     scale: str | None = None,
     allow_other_mean: bool = False,
 ) -> Read:
-    """Files of a format as a checked loss table; InputError for an option that the format does not have."""
+    """Files of a format -> a checked loss table; InputError for an option that the format does not have."""
     options = {"scale": scale, "allow_other_mean": allow_other_mean or None}
     settings = {name: value for name, value in options.items() if value is not None}
     for name in settings:
@@ -208,7 +208,7 @@ def read(
 
 
 def _beside(path: Path, opened: Mapping[str, Any] | None) -> Control | None:
-    """The base model's rows that a run keeps beside its losses; None for other tables and for runs of older versions."""
+    """The base model's rows that a run stores beside its losses; None for other tables and for runs of older versions."""
     shown = (opened or {}).get("base") or {}
     base = path.with_name("base.parquet")
     if not shown or not base.is_file():
@@ -219,9 +219,9 @@ def _beside(path: Path, opened: Mapping[str, Any] | None) -> Control | None:
 def designed(
     losses: pl.DataFrame, division: Division | None, beforehand: bool
 ) -> tuple[pl.DataFrame, dict[str, str | int | float]]:
-    """Losses with their splits, and how the configurations came to be in their order, as the certificate says it.
+    """Losses with their splits, and the `design` entry of the certificate: how configurations were chosen and ordered.
 
-    Raises InputError where several configurations were measured on one split and nobody says how they were chosen.
+    Raises InputError where several configurations were measured on one split and it is not stated how they were chosen.
     """
     have = set(losses["split"].unique())
     if "calibration" not in have:
@@ -255,7 +255,7 @@ def claim_of(
     radius: float,
     joint: bool,
 ) -> Claim:
-    """What is to be certified about a checked table; InputError for names that are not there."""
+    """The claim about a checked table; InputError for unknown names."""
     risks = sorted(losses["risk"].unique().to_list())
     if bound != "auto":
         find(Bound, bound)
@@ -291,9 +291,9 @@ def claim_of(
 
 
 def candidates(losses: pl.DataFrame) -> list[Candidate]:
-    """Configurations in testing order: by their worst search risk, or all alike where nothing was searched.
+    """Configurations in testing order: by their worst search risk, or with equal weights where there are no search rows.
 
-    Nothing but search rows and names is looked at. Raises InputError where a configuration has one split alone.
+    Depends on search rows and names only. Raises InputError where a configuration has rows in one split only.
     """
     configs = losses.filter(pl.col("split") == "calibration")["config"].unique(maintain_order=True).to_list()
     searched = losses.filter(pl.col("split") == "search")

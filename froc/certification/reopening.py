@@ -1,4 +1,4 @@
-"""Whether a run has opened the losses that are to be certified, and what it asked of them. Torch-free."""
+"""Whether a run has opened the losses that are to be certified, and with which budgets. Torch-free."""
 
 import json
 from collections.abc import Mapping
@@ -9,11 +9,11 @@ from froc.risk.claim import Claim
 
 CERTIFICATE = "certificate.json"
 SEALED = ("seal.json", CERTIFICATE)
-"""Files that a run leaves beside or above its losses once its calibration queries are sealed or opened."""
+"""Files that a run writes beside or above its losses when calibration queries are sealed or opened."""
 
 
 def opened_for(path: Path) -> Mapping[str, Any] | None:
-    """The certificate of the run that a table is the losses of, its plan where that is all there is; None elsewhere."""
+    """The certificate of the run that a loss table belongs to, or its plan where there is none; None for other tables."""
     for folder in (path.parent, path.parent.parent):
         if (folder / "plan.json").is_file() and any((folder / name).is_file() for name in SEALED):
             for name in (CERTIFICATE, "plan.json"):
@@ -27,7 +27,7 @@ def opened_for(path: Path) -> Mapping[str, Any] | None:
 
 
 def further_look(before: Mapping[str, Any] | None, claim: Claim) -> str | None:
-    """A warning where a run's own calibration losses are asked something else than the run asked."""
+    """A warning where a run's calibration losses are certified with other budgets or another confidence than the run's."""
     if before is None or (before["budget"] == claim.budget and before.get("confidence") == claim.confidence):
         return None
     budgets = " and ".join(f"{risk} at most {alpha:g}" for risk, alpha in before["budget"].items())

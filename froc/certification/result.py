@@ -38,17 +38,17 @@ class Certificate(Printed):
 
     @property
     def reason(self) -> str:
-        """The result in a sentence."""
+        """The outcome in one sentence."""
         return str(self.document["reason"])
 
     @property
     def base(self) -> dict[str, Any]:
-        """risk -> what the base model shows (`froc.risk.control.document`); empty where it was not measured."""
+        """risk -> the base model's result (`froc.risk.control.document`); empty where it was not measured."""
         return dict(self.document.get("base") or {})
 
     @property
     def table(self) -> pl.DataFrame:
-        """config, per risk measured and at most (simultaneous CUR), p_value, certified."""
+        """One row per configuration: config, per risk measured and at most (simultaneous CUR), p_value, certified."""
         return pl.DataFrame(
             [
                 {
@@ -94,7 +94,7 @@ class Certificate(Printed):
         return [Drawn(f"{budgets}, confidence {self.document['confidence']:g}", columns, rows)]
 
     def sentences(self) -> list[str]:
-        """The result, before and after, and what a reader should know."""
+        """The outcome, results before and after unlearning, and warnings."""
         shown = self.chosen or (self.document.get("closest") or {}).get("config")
         before = sentences(self.document.get("base") or {}, self.document["candidates"], shown)
         return [self.reason, *before, *(f"warning: {line}" for line in self.document["warnings"])]

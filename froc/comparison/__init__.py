@@ -1,6 +1,7 @@
-"""Methods at equal utility: the document, its tables and its figure. Torch-free.
+"""`froc compare`: methods compared at equal utility. Torch-free.
 
-    document  tables  figure
+    document        losses -> intervals, differences and fronts as a document
+    tables  figure  its tables and its figure
 
 May import: reporting, risk and what they may import.
 """

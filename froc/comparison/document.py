@@ -1,8 +1,8 @@
 """Losses of sealed points -> methods compared at equal utility: intervals, differences, fronts. Torch-free.
 
-After UWC (2406.09179) with honest uncertainty. A *point* is a configuration mixed with the base model by a share. Which points
-there are, and what each stands for, was sealed before a calibration loss was computed (`froc.search.comparison.run`); so each of these
-families holds with probability at least 1 - delta over the calibration draw, whatever the search did:
+After UWC (2406.09179), with confidence intervals. A *point* is a configuration mixed with the base model. Points and their roles
+were sealed before any calibration loss was computed (`froc.search.comparison.run`), so each of these families holds with
+probability at least 1 - delta over the calibration draw, whatever the search did:
 
 * methods: every method's risks at every stage;
 * pairs: every difference of two methods' forgetting at every stage, on the same queries;
@@ -28,9 +28,9 @@ from froc.risk.wording import statement
 
 BEFORE = "before"
 BASE = "base"
-"""The base model itself, which is the point that every method shares."""
+"""The base model, a point that all methods share."""
 BUDGETS = (0.02, 0.05, 0.1, 0.15, 0.2)
-"""Utility budgets for which the smallest forgetting budget is listed; the staircase between them is there too."""
+"""Utility budgets for which the smallest forgetting budget is listed, in addition to the whole staircase."""
 Interval = dict[str, float]
 """mean, lower, upper."""
 
@@ -77,7 +77,7 @@ def compare(table: pl.DataFrame, seal: Mapping[str, Any], delta: float, unit: Ma
 def document(
     table: pl.DataFrame, seal: Mapping[str, Any], plan: Mapping[str, Any], opening: int, planned: int
 ) -> dict[str, Any]:
-    """`comparison.json`: what follows from the losses, with what was asked. opening, planned: looks at these queries."""
+    """`comparison.json`. opening: number of this opening of the queries, from 1; planned: planned openings."""
     claim = Claim({}, {}, plan["units"], plan["confidence"], openings=planned, opening=opening)
     opening_entry = {"number": opening, "planned": planned, "statement": statement(claim)}
     plan_entries = {name: plan[name] for name in ("task", "model", "metrics", "confidence", "levels", "runs")}
@@ -86,20 +86,20 @@ def document(
 
 
 def interval(values: FloatArray, error: float) -> tuple[FloatArray, FloatArray]:
-    """(m,) lower and (m,) upper bounds of the means behind (m, n) values in [0, 1]; each row is missed with at most `error`."""
+    """(m,) lower and (m,) upper bounds on the means of (m, n) values in [0, 1], with error probability `error` per row."""
     return 1.0 - upper_from_losses(1.0 - values, error / 2), upper_from_losses(values, error / 2)
 
 
 def difference(first: Losses, second: Losses, error: float) -> tuple[FloatArray, FloatArray]:
-    """(m,) lower and upper bounds of mean(one) - mean(other), from losses (m, n) of the same units."""
-    # a difference in [-1, 1] is moved to [0, 1], where the bound lives
+    """(m,) lower and upper bounds on mean(first) - mean(second), from losses (m, n) of the same units."""
+    # differences in [-1, 1] are mapped to [0, 1] for the bound
     half = (first.astype(np.float64) - second + SCALE) / (2 * SCALE)
     low, high = interval(half, error)
     return 2.0 * low - 1.0, 2.0 * high - 1.0
 
 
 def hypervolume(front: Sequence[tuple[float, float]]) -> float:
-    """Area of the unit square that points of (forgetting, utility) losses leave behind them: 1 is perfect, 0 nothing."""
+    """Area of the unit square that is dominated by points of (forgetting, utility) losses; 1 is best, 0 worst."""
     area, best = 0.0, 1.0
     for (forgetting, utility), (after, _) in pairwise([*sorted(front), (1.0, 1.0)]):
         best = min(best, utility)
@@ -108,7 +108,7 @@ def hypervolume(front: Sequence[tuple[float, float]]) -> float:
 
 
 def ordered(stages: Iterable[str]) -> list[str]:
-    """Before calibration first, then from the strictest level on: JSON does not keep an order."""
+    """Stages in order: before mixing, then levels from the strictest on (JSON objects have no order)."""
     return sorted(stages, key=lambda stage: (stage != BEFORE, 0.0 if stage == BEFORE else -float(stage)))
 
 
@@ -125,7 +125,7 @@ def sentences(document: Mapping[str, Any], stages: Sequence[str] = ()) -> list[s
 
 
 def sentence(pair: Mapping[str, Any], stage: str) -> str:
-    """What one pair's interval says."""
+    """A sentence on one pair's interval."""
     first, second, low, high = pair["one"], pair["other"], pair["lower"], pair["upper"]
     when = _when(stage)
     if pair["verdict"] == "tie":
@@ -155,7 +155,7 @@ def _methods(
 
 
 def _families(stages: Mapping[str, Mapping[str, str]]) -> int:
-    """Pairs over all stages."""
+    """Number of pairs over all stages."""
     return max(1, sum(math.comb(len(points_of_stage), 2) for points_of_stage in stages.values()))
 
 
@@ -175,7 +175,7 @@ def _pairs(
 
 
 def _ranking(methods: Mapping[str, Any], pairs: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
-    """Methods by mean forgetting, and those that cannot be told apart from the first."""
+    """Methods by mean forgetting, and those whose difference from the first is not significant."""
     order = sorted(methods, key=lambda method: methods[method][FORGETTING]["mean"])
     ties = [{pair["one"], pair["other"]} for pair in pairs if pair["verdict"] == "tie"]
     return {"methods": order, "tied": [method for method in order[1:] if {order[0], method} in ties]}
@@ -192,7 +192,7 @@ def _bands(
 def _intervals(
     losses: Mapping[str, Losses], places: Sequence[int], names: Sequence[str], delta: float
 ) -> dict[str, dict[str, Interval]]:
-    """Name -> risk -> interval of the rows at `places`; all of them hold together at error delta."""
+    """Name -> risk -> interval of the rows at `places`; all hold simultaneously at error delta."""
     error = delta / max(1, len(names) * len(RISKS))
     intervals: dict[str, dict[str, Interval]] = {name: {} for name in names}
     for risk in RISKS:
@@ -204,7 +204,7 @@ def _intervals(
 
 
 def _union(fronts: Mapping[str, Sequence[str]], bands: Mapping[str, Mapping[str, Interval]]) -> list[str]:
-    """Points that no other point of any method beats in both means."""
+    """Points that are not dominated, in both means, by a point of any method."""
     names = list(dict.fromkeys(name for names_of_front in fronts.values() for name in names_of_front))
     means = np.array([[bands[name][risk]["mean"] for risk in RISKS] for name in names]).reshape(-1, len(RISKS))
     return [name for name, mine in zip(names, means, strict=True) if not _beaten(mine, means)]
@@ -215,12 +215,12 @@ def _beaten(mine: FloatArray, others: FloatArray) -> bool:
 
 
 def front(means: FloatArray) -> list[int]:
-    """Places of the (m, 2) means that no other one beats."""
+    """Indices of the (m, 2) means that are not dominated."""
     return [k for k, mine in enumerate(means) if not _beaten(mine, means)]
 
 
 def _volume(points: Sequence[Mapping[str, Interval]]) -> Interval:
-    """Of the front as listed; losses at their upper bounds leave the least area, at their lower bounds the most."""
+    """Hypervolume of a front with bounds: smallest at the upper bounds of the losses, largest at the lower ones."""
 
     def at(bound: str) -> float:
         return hypervolume([(point[FORGETTING][bound], point[UTILITY][bound]) for point in points])
@@ -229,10 +229,10 @@ def _volume(points: Sequence[Mapping[str, Interval]]) -> Interval:
 
 
 def _region(points: Sequence[Mapping[str, Interval]]) -> dict[str, Any]:
-    """Smallest forgetting budget that the method's points could have met with confidence, by utility budget.
+    """Smallest forgetting budget that a method's points meet with confidence, by utility budget.
 
-    steps: (utility budget, forgetting budget) where it falls; at: for `BUDGETS`, None where no point meets the utility.
-    All bounds hold together, so budgets may be read off after the fact.
+    steps: (utility budget, forgetting budget) where it falls; at: for `BUDGETS`, None where no point meets the utility budget.
+    All bounds hold simultaneously, so budgets may be chosen afterwards.
     """
     steps: list[tuple[float, float]] = []
     for utility, forgetting in sorted((point[UTILITY]["upper"], point[FORGETTING]["upper"]) for point in points):
@@ -247,7 +247,7 @@ def _mean(losses: Losses) -> float:
 
 
 def _outward(low: float, high: float, least: float = -1.0) -> Interval:
-    """Six digits, rounded away from each other, with room for a machine's last bits."""
+    """Lower and upper bound with six digits, rounded outward, with a margin for floating-point error."""
     return {
         "lower": max(least, math.floor(low * 1e6 - 1e-3) / 1e6),
         "upper": min(1.0, math.ceil(high * 1e6 + 1e-3) / 1e6),

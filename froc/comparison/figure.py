@@ -1,4 +1,4 @@
-"""The picture of a comparison: what is left at equal utility, fronts with bands, budgets that could be met. Torch-free."""
+"""The figure of a comparison: what is left at equal utility, fronts with bands, budgets that could be met. Torch-free."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +17,7 @@ def draw(folder: Path, document: Mapping[str, Any]) -> list[Path]:
     from matplotlib.figure import Figure
 
     folder.mkdir(parents=True, exist_ok=True)
-    # an SVG's ids are drawn at random unless they are salted
+    # a fixed salt makes the SVG's ids reproducible
     settings: Any = {**STYLE, "svg.hashsalt": "froc"}
     written = []
     with mpl.rc_context(settings):
@@ -38,7 +38,7 @@ def draw(folder: Path, document: Mapping[str, Any]) -> list[Path]:
 
 
 def _styles(document: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
-    """method -> (colour, mark), the same in every panel."""
+    """method -> (colour, marker), the same in every panel."""
     return {
         m: (METHOD_COLOURS[k % len(METHOD_COLOURS)], MARKERS[k % len(MARKERS)])
         for k, m in enumerate(document["fronts"])
@@ -76,12 +76,12 @@ def _left(axes: Any, document: Mapping[str, Any], styles: Mapping[str, tuple[str
 
 
 def _fronts(axes: Any, document: Mapping[str, Any], styles: Mapping[str, tuple[str, str]]) -> None:
-    """Means of each method's points as a staircase, with a cross of both intervals; points of the union front are ringed."""
+    """Means of each method's points as a staircase, with both intervals; points of the union front are ringed."""
     union = set(document["union"])
     for method, points in document["fronts"].items():
         colour, mark = styles[method]
         means = np.array([[p[risk]["mean"] for risk in (FORGETTING, UTILITY)] for p in points])
-        # sealed on search queries, a point may be beaten on others: it is shown, and the line passes it by
+        # points that are dominated on these queries are shown, but not part of the line
         line = sorted(means[front(means)].tolist())
         axes.step([x for x, _ in line], [y for _, y in line], where="post", color=colour, lw=1.2)
         axes.plot(means[:, 0], means[:, 1], mark, color=colour, ms=5, label=method)
@@ -104,7 +104,7 @@ def _fronts(axes: Any, document: Mapping[str, Any], styles: Mapping[str, tuple[s
 
 
 def _budgets(axes: Any, document: Mapping[str, Any], styles: Mapping[str, tuple[str, str]]) -> None:
-    """Staircases: budgets up and right of a method's line could have been met by it."""
+    """Staircases: a method meets the budgets above and to the right of its line."""
     for method, region in document["region"].items():
         colour, _ = styles[method]
         steps = region["steps"]

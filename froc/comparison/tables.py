@@ -1,4 +1,4 @@
-"""A comparison as the table that a paper prints: Markdown, LaTeX, or rows for a terminal. Torch-free."""
+"""Tables of a comparison: Markdown, LaTeX, or rows for a terminal. Torch-free."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,7 +10,7 @@ Rows = tuple[list[str], list[list[str]]]
 
 
 def rows(document: Mapping[str, Any]) -> Rows:
-    """(head, body): a line per method, best first at the first level; before, then per level the share and what is left."""
+    """(head, body): a line per method, ordered by the first level; results before mixing, then mix and remaining risk per level."""
     levels = [stage for stage in ordered(document["stages"]) if stage != BEFORE]
     head = ["method", "left, before", "utility loss"]
     for level in levels:
@@ -27,7 +27,7 @@ def rows(document: Mapping[str, Any]) -> Rows:
 
 
 def region(document: Mapping[str, Any]) -> Rows:
-    """(head, body): the smallest forgetting budget that each method could have met, by utility budget."""
+    """(head, body): the smallest forgetting budget that each method meets, by utility budget."""
     head = ["method", *(f"utility {budget:g}" for budget in BUDGETS)]
     body = []
     for method, of_method in document["region"].items():
@@ -38,7 +38,7 @@ def region(document: Mapping[str, Any]) -> Rows:
 
 def markdown(document: Mapping[str, Any]) -> str:
     """The whole comparison, for a repository or a report."""
-    lines = [f"# Methods at equal utility: {document['task']['name']}", "", *_said(document), ""]
+    lines = [f"# Methods at equal utility: {document['task']['name']}", "", *_description(document), ""]
     lines += [*_markdown(rows(document)), "", *(f"- {line}" for line in sentences(document)), ""]
     lines += ["Smallest forgetting budget that each method could have met:", "", *_markdown(region(document)), ""]
     return "\n".join(lines)
@@ -47,14 +47,14 @@ def markdown(document: Mapping[str, Any]) -> str:
 def latex(document: Mapping[str, Any]) -> str:
     """A `tabular` with rules of booktabs, for a paper."""
     head, body = rows(document)
-    lines = [f"% {line}" for line in _said(document)]
+    lines = [f"% {line}" for line in _description(document)]
     lines += [f"\\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}", "\\toprule"]
     lines.append(" & ".join(map(_escaped, head)) + r" \\")
     lines += ["\\midrule", *(" & ".join(map(_escaped, line)) + r" \\" for line in body)]
     return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", ""])
 
 
-def _said(document: Mapping[str, Any]) -> list[str]:
+def _description(document: Mapping[str, Any]) -> list[str]:
     n, metrics = document["n"], document["metrics"]
     return [
         f"Base model {document['model']['name']}; {n[FORGETTING]} forget and {n[UTILITY]} retain units that no share and no "

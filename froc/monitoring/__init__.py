@@ -1,8 +1,8 @@
-"""`froc monitor`: does a deployed model keep its certified budgets. Torch-free.
+"""`froc monitor`: whether a deployed model keeps its certified budgets. Torch-free.
 
-    monitor  state       the function; what is kept between calls
-    e_process            evidence that may be looked at as often as one likes
-    figure               picture
+    monitor  state       the function; the state between calls
+    e_process            evidence that is valid at every time
+    figure               its figure
 
 May import: formats, reporting, risk and what they may import.
 """

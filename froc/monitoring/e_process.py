@@ -1,15 +1,15 @@
 """An e-process against H: at every time, the mean of the next loss given those before is at most the budget. Torch-free.
 
-A gambler bets that losses are larger: 1 + v (L - budget) is what one unit becomes, and under H it grows on average
-never. Bets v are kept constant, several at once (as in `froc.bounds.mixture`, whose gamblers bet the other way), since
-a stream has no planned length to tune one for. And since a drift may begin after a long good stretch, in which every
-such gambler has lost nearly everything, part of the money waits: at each time j the share w_j of it starts to play anew.
+A gambler bets that losses are larger: each loss L multiplies the capital by 1 + v (L - budget), whose expectation under H is
+at most 1. Several bets v are kept constant (as in `froc.bounds.mixture`, which bets the other way), since a stream has
+no planned length to tune one for. A drift may begin after a long time without one, when such capital is nearly lost;
+therefore a fraction w_j of the capital starts to bet only at time j.
 
     E_t = mean_b sum_{j < t} w_j prod_{j < i <= t} (1 + v_b (L_i - budget)) + sum_{j >= t} w_j
 
-is a mixture of nonnegative supermartingales that start at 1, so P(E_t >= 1 / level for any t) <= level (Ville), however
-long one looks and whenever one stops. w_j = S(j) - S(j + 1) with S(j) = 1 / (1 + ln(1 + j)): drifts that begin late
-are found late by little. The sum over starts is one number per bet, A_t = (A_{t-1} + w_{t-1}) (1 + v (L_t - budget)).
+is a mixture of nonnegative supermartingales that start at 1, so P(E_t >= 1 / level for any t) <= level (Ville), at any
+stopping time. w_j = S(j) - S(j + 1) with S(j) = 1 / (1 + ln(1 + j)), so that late drifts are detected with little extra
+delay. The sum over starts is one number per bet, A_t = (A_{t-1} + w_{t-1}) (1 + v (L_t - budget)).
 """
 
 import math
@@ -23,16 +23,16 @@ from froc.bounds.betting import log, root
 from froc.loss_table import SCALE
 
 BETS = 0.9 * 0.5 ** np.arange(9)
-"""As parts of the largest bet that cannot go broke, 1 / budget."""
+"""Bets as fractions of 1 / budget, the largest bet that cannot lose everything."""
 BLOCK_LOSSES = 1 << 18
-"""Losses that are worked on at a time."""
+"""Losses processed at a time."""
 MAX_LOG_CAPITAL = 600.0
-"""Logarithm of capital that is as good as any more."""
+"""Logarithm of capital at which it is clipped."""
 
 
 @dataclass(frozen=True)
 class CapitalState:
-    """Where streams stand: how many losses they have had, and (streams, bets) ln A; nothing so far: minus infinity."""
+    """State of several streams: losses so far, and (streams, bets) ln A, which is minus infinity at first."""
 
     count: int
     logs: FloatArray
@@ -44,9 +44,9 @@ def initial_capital(streams: int = 1) -> CapitalState:
 
 
 def follow(losses: Losses, budget: float, begun: CapitalState) -> tuple[FloatArray, CapitalState]:
-    """(streams, n) ln E after each of (streams, n) losses in thousandths, in order of arrival, and where they stand then.
+    """(streams, n) ln E after each of (streams, n) losses in thousandths, in order of arrival, and the state after them.
 
-    Cutting streams into several calls changes nothing but the last bits.
+    Several calls give the same as one, up to floating-point error.
     """
     log_e = np.empty(losses.shape)
     for part in _parts(losses):
@@ -55,10 +55,10 @@ def follow(losses: Losses, budget: float, begun: CapitalState) -> tuple[FloatArr
 
 
 def largest_excluded_budget(counts: FloatArray, threshold: float) -> float:
-    """Largest budget that all-time players rule out: a lower bound of the largest mean so far, at any stopping time.
+    """Largest budget that is rejected: a lower bound on the largest conditional mean so far, at any stopping time.
 
-    counts: (SCALE + 1,) how often each loss was there. Here every gambler plays from the first loss on, so that the
-    order does not matter: mean_b prod_i (1 + v_b (L_i - budget)) reaches the threshold at smaller budgets.
+    counts: (SCALE + 1,) how often each loss occurred. All capital bets from the first loss on here, so that the order does
+    not matter: mean_b prod_i (1 + v_b (L_i - budget)) reaches the threshold at all smaller budgets.
     """
 
     def excess(above: FloatArray, rows: FloatArray) -> FloatArray:
@@ -71,7 +71,7 @@ def largest_excluded_budget(counts: FloatArray, threshold: float) -> float:
 
 
 def unstarted_fraction(count: int | FloatArray) -> FloatArray:
-    """S: the share of the money that has not begun to play after so many losses."""
+    """S: the fraction of the capital that has not started to bet after `count` losses."""
     return np.asarray(1.0 / (1.0 + np.log1p(count)))
 
 
@@ -86,7 +86,7 @@ def _block(losses: Losses, budget: float, begun: CapitalState) -> tuple[FloatArr
     gains = np.log1p(BETS * (np.arange(SCALE + 1)[:, None] / SCALE - budget) / budget)
     grown = gains[losses].cumsum(axis=1)
     starts = np.log(unstarted_fraction(times[:-1]) - unstarted_fraction(times[1:]))[:, None]
-    # what starts at a time has not grown by what came before it in this block
+    # capital that starts within the block has not been multiplied by earlier losses of it
     played = np.empty_like(grown)
     played[:, :1], played[:, 1:] = starts[0], starts[1:] - grown[:, :-1]
     played[:, 0] = np.logaddexp(played[:, 0], begun.logs)

@@ -1,4 +1,4 @@
-"""The picture of a monitored stream: e-values and running means. Torch-free; matplotlib is imported when it is drawn."""
+"""The figure of a monitored stream: e-values and running means. Torch-free; matplotlib is imported when it is drawn."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from froc.monitoring.state import StreamStatus
 from froc.reporting.style import COLOURS, INK, STYLE
 
 LOW = 1e-2
-"""Smallest e-value that is drawn: below, a stream is only ever better."""
+"""Smallest e-value that is drawn."""
 
 
 def save(monitored: StreamStatus, path: Path) -> None:

@@ -1,17 +1,16 @@
-"""Does a deployed model still keep the budgets that were certified? An alarm with a known rate of false ones. Torch-free.
+"""Alarms, with a known false-alarm probability, where a deployed model exceeds its certified budgets. Torch-free.
 
     monitor("losses.csv", certificate="froc-run", state="monitor.json")
 
 Per risk, the e-process of `froc.monitoring.e_process` against H: the mean of each next loss, given those before, is at most the
-budget. The alarm is raised, for good, when it reaches K / level (K risks share the level), so that the chance of any
-false alarm is at most `level` over the whole stream, however often one looks.
+budget. The alarm is raised, permanently, when it reaches K / level (K risks share the level), so that the probability of any
+false alarm is at most `level` over the whole stream, however often it is checked.
 
-Why not MAPIE's `RiskMonitoring` (1.6): it takes losses of 0 or 1 alone, computes its bound again from the first loss on
-at every update in a Python loop, has no state to keep between calls, and compares the latest bound alone.
-`benchmarks/monitoring.py` has it beside ours.
+MAPIE's `RiskMonitoring` (1.6) takes only 0-1 losses, recomputes its bound from the first loss on at every update in a
+Python loop, keeps no state between calls, and compares only the latest bound; `benchmarks/monitoring.py` compares it.
 
-Rows stand in order of arrival. A state knows which rows were counted, by digests of risk and query: those are skipped,
-so that the same call again, or a log that has grown, counts nothing twice. What was counted stays counted.
+Rows are in order of arrival. The state holds digests of the risk and query of counted rows, which are skipped, so that
+repeated calls and growing logs count nothing twice.
 """
 
 import base64
@@ -39,7 +38,7 @@ from froc.risk.weighted_sum import COMBINED
 
 
 class MonitoredStream(StreamStatus, Printed):
-    """Where a stream stands; prints as a table, in a notebook too."""
+    """The status of a stream; prints as a table, also in notebooks."""
 
     def tables(self) -> list[Table]:
         """One row per risk."""
@@ -77,7 +76,7 @@ class MonitoredStream(StreamStatus, Printed):
 
 
 def _e_value(log: float) -> str:
-    """An e-value that may be too large for a float."""
+    """An e-value from its logarithm, even where it is too large for a float."""
     return f"{np.exp(log):.3g}" if log < 700 else f"1e{log / np.log(10):.0f}"
 
 
@@ -91,14 +90,14 @@ def monitor(
     config: str | None = None,
     scale: str | None = None,
 ) -> MonitoredStream:
-    """Count the rows of a loss table, in their order, and say where the stream stands.
+    """Count the rows of a loss table, in their order, and return the status of the stream.
 
-    losses: a loss table, or its file: what the deployed configuration lost, in order of arrival. certificate:
-    its document, certificate.json, a run folder, or what `froc certify --json` printed. state: file that is kept between
-    calls; made where it is not there. risks: those to watch, all with a budget unless said; they share the level.
-    config: the deployed configuration, the chosen one unless said. Where the certificate's unit is the group, a loss is
+    losses: a loss table, or its file: losses of the deployed configuration, in order of arrival. certificate: its
+    document, certificate.json, a run folder, or the output of `froc certify --json`. state: file that is kept between
+    calls, created if missing. risks: those to monitor, by default all with a budget; they share the level.
+    config: the deployed configuration, by default the chosen one. Where the certificate's unit is the group, a loss is
     the mean over a group, whose rows must come in one call. scale: "thousandths" for whole numbers 0..1000. Raises InputError for a state of another certificate,
-    configuration, level or choice of risks, and for rows that it cannot count.
+    configuration, level or choice of risks, and for rows that cannot be counted.
     """
     document = _document(certificate)
     fresh = _fresh(document, level, risks, config)
@@ -146,7 +145,7 @@ def _count(table: pl.DataFrame, state: State) -> MonitoredStream:
 
 
 def _follow(course: Course, losses: NDArray[np.int16], threshold: float) -> Course:
-    """A risk's course after more losses."""
+    """The course of a risk after further losses."""
     if not len(losses):
         return course
     logs = np.array([[-np.inf if log is None else log for log in course.logs]])
@@ -172,7 +171,7 @@ def _follow(course: Course, losses: NDArray[np.int16], threshold: float) -> Cour
 
 
 def _ids(rows: pl.DataFrame, column: str) -> RowDigests:
-    """(n,) digests of risk and query, or risk and unit."""
+    """(n,) digests of (risk, query) or (risk, unit)."""
     pairs = zip(rows["risk"].to_list(), rows[column].to_list(), strict=True)
     whole = b"".join(bytes.fromhex(hashing.sha256_json([column, *pair]))[:WORD] for pair in pairs)
     return np.frombuffer(whole, dtype=np.uint64)
@@ -199,7 +198,7 @@ def _document(certificate: Mapping[str, Any] | Path | str) -> Mapping[str, Any]:
 
 
 def _fresh(document: Mapping[str, Any], level: float, risks: Sequence[str] | None, config: str | None) -> State:
-    """The state of a stream without a loss."""
+    """The state of a stream before its first loss."""
     try:
         budget, unit = dict(document["budget"]), dict(document["unit"])
         if WEIGHTED in unit.values():
@@ -231,7 +230,7 @@ def _fresh(document: Mapping[str, Any], level: float, risks: Sequence[str] | Non
 
 
 def _read(path: Path, fresh: State) -> State:
-    """The state that was kept, held against this call's settings; a fresh one where there is none."""
+    """The stored state, checked against this call's settings; a fresh one where there is none."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -273,7 +272,7 @@ def _refuse_damage(state: State) -> None:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Hold a state against a second call at the same time, whose rows would be lost."""
+    """Lock a state file, as rows of a concurrent call would be lost."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         held = lock(path.with_name(f".{path.name}.lock"), wait=False)

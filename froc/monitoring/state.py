@@ -1,4 +1,4 @@
-"""Where a monitored stream stands: what is kept between calls, and what it says."""
+"""The state of a monitored stream between calls, and its status."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -14,15 +14,15 @@ LEVEL = 0.05
 
 
 ALARM_MARGIN = 1e-9
-"""What the logarithm of an e-value must exceed its threshold by: no machine's last bits raise an alarm."""
+"""Margin by which the logarithm of an e-value must exceed the threshold, so that floating-point error raises no alarm."""
 
 
 POINTS = 400
-"""Points of a risk's course that a state keeps for the figure."""
+"""Points of a course that a state keeps for the figure."""
 
 
 WORD = 8
-"""Bytes of a digest by which a row is known."""
+"""Bytes of a row's digest."""
 
 
 RowDigests = NDArray[np.uint64]
@@ -33,8 +33,8 @@ class _Strict(BaseModel):
 
 
 class Course(_Strict):
-    """One risk of a stream. counts: thousandth -> how many losses; logs: ln A of each bet, None where nothing plays yet;
-    e: ln E now; largest: its largest value; alarm: the loss, from 1, at which it first passed the threshold.
+    """One risk of a stream. counts: thousandths -> number of losses; logs: ln A of each bet, None before the first loss;
+    e: ln E now; largest: its maximum so far; alarm: number of the loss, from 1, at which it first reached the threshold.
     course: every `stride`-th (n, mean, ln E).
     """
 
@@ -57,7 +57,7 @@ class Course(_Strict):
 
 
 class State(_Strict):
-    """What is kept between calls; certificate: digest of its content; seen: digests of counted rows."""
+    """The state between calls. certificate: digest of its content; seen: digests of counted rows."""
 
     format: Literal[1] = 1
     certificate: str = Field(pattern=r"^[0-9a-f]{64}$")
@@ -69,7 +69,7 @@ class State(_Strict):
 
 @dataclass(frozen=True)
 class StreamStatus:
-    """Where a stream stands. counted, skipped: rows of this call."""
+    """The status of a stream. counted, skipped: rows of this call."""
 
     state: State
     counted: int
@@ -86,7 +86,7 @@ class StreamStatus:
         return len(self.state.risks) / self.state.level
 
     def at_least(self, risk: str) -> float | None:
-        """Lower bound of the risk: with confidence 1 - level for all risks and times, it has been as large at some time.
+        """Lower bound on the risk: with confidence 1 - level for all risks and times, it was at least this large at some time.
 
         See `froc.monitoring.e_process.largest_excluded_budget`.
         """

@@ -1,8 +1,8 @@
-"""`froc plan`: how many queries does a budget take, and how likely is a certificate. Torch-free.
+"""`froc plan`: how many queries a budget needs, and how likely a certificate is. Torch-free.
 
     plan  result         the function; its result, which prints and plots
-    loss_distributions   what losses may be like
-    pass_probability     how likely they are to pass
+    loss_distributions   assumed distributions of losses
+    pass_probability     how likely the first candidate is to pass
     design_search        which candidates, procedure and bound pass most often, simulated on search losses
     wording  figure      sentences; picture
 

@@ -1,7 +1,7 @@
-"""Search share, procedure and bound, chosen by simulation on search losses alone. Torch-free.
+"""Search share, procedure and bound, chosen by simulation on search losses only. Torch-free.
 
-Legal however often it is done: what is certified, in which order and at which level stays a function of what the
-search saw. So a table's rows of any other split are left out before anything is computed (`search_rows`).
+This costs no confidence, however often it is repeated, as it depends on search losses only: rows of other splits are
+removed first (`search_rows`).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,18 +22,18 @@ from froc.risk.claim import Claim, evidence_from_matrix, level, p_values
 
 REPEATS = 300
 SHARES = (0.2, 0.1, 0.33, 0.5)
-"""The default first: where designs do as well, the first one listed is taken."""
+"""Search shares; the default first, which is taken where designs do equally well."""
 BOUNDS = ("betting", "hoeffding_bentkus", "mixture")
 BINARY = ("binomial", *BOUNDS)
 MAX_SHOWN = 12
 NEAR_BEST = 0.05
-"""Part of the mean number certified that is no reason to leave the default."""
+"""Relative difference in the mean number certified below which the default is kept."""
 Flags = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Design:
-    """A search share, a procedure and a bound, with the chance that they certify something that keeps the budgets.
+    """A search share, a procedure and a bound. any: probability that they certify a configuration that keeps the budgets.
 
     mean_certified: mean number of such configurations.
     """
@@ -51,7 +51,7 @@ class Design:
 
 
 def search_rows(table: pl.DataFrame, scale: str | None = None) -> pl.DataFrame:
-    """The search rows of a loss table, checked: all that a plan may see. InputError where there are none."""
+    """The checked search rows of a loss table; a plan uses no others. InputError where there are none."""
     rows = table.filter(pl.col("split") == "search") if "split" in table.columns else table.clear()
     if rows.is_empty():
         raise InputError("the table has no rows with split 'search'; a plan never looks at calibration losses")
@@ -71,13 +71,14 @@ def best_config(rows: pl.DataFrame, claim: Claim) -> str:
 def rank_designs(
     rows: pl.DataFrame, claim: Claim, units: Mapping[str, int], candidates: int, binary: bool, seed: int
 ) -> list[Design]:
-    """Every design: the one to take, then by the chance to certify anything right, then by how much.
+    """All designs: the recommended one first, then by probability of a correct certification, then by mean number.
 
-    Taken is the first one listed, the default's neighbours first, of those within a standard error of the best chance
-    and near the largest number.
+    Recommended is the first design in order of listing (the default first) among those within one standard error of the
+    highest probability and near the largest mean number.
 
-    rows: search rows. units: risk -> queries in all. Each repetition imagines a world (`froc.planning.pass_probability.simulate_calibration`), divides
-    its queries, ranks the configurations on its search part and tests at most `candidates` of them on the rest.
+    rows: search rows. units: risk -> queries in all. Each repetition simulates a calibration
+    (`froc.planning.pass_probability.simulate_calibration`), divides its queries, ranks the configurations on the search
+    part and tests at most `candidates` of them on the rest.
     """
     configs = sorted(rows["config"].unique().to_list())
     known = {
@@ -127,7 +128,7 @@ def _world(
 def _divided(
     world: Mapping[str, Losses], claim: Claim, share: float, candidates: int
 ) -> tuple[NDArray[np.intp], dict[str, Losses]]:
-    """Configurations to be tested, in order, and their losses on the part that the search did not see."""
+    """Indices of the configurations to be tested, in order, and their losses on the calibration part."""
     cut = {risk: max(1, min(losses.shape[1] - 1, round(share * losses.shape[1]))) for risk, losses in world.items()}
     budget_ratio = np.max(
         [world[r][:, : cut[r]].mean(axis=1) / SCALE / alpha for r, alpha in claim.budget.items()], axis=0
@@ -144,7 +145,7 @@ def _certified(
     m = len(next(iter(measured.values())))
     weights, cache = 1.0 / np.arange(1, m + 1), {}
     for name, bound in kinds:
-        # a p-value hangs on the procedure through the level that bets aim at, and on nothing else
+        # p-values depend on the procedure only through the level that bets are tuned for
         aim = float(procedures.first_levels(name, np.ones(m), level(claim))[0]) if bound == "betting" else 0.0
         if (bound, aim) not in cache:
             variant = replace(claim, procedure=name, bound=dict.fromkeys(claim.budget, bound))
@@ -154,7 +155,7 @@ def _certified(
 
 
 def command(design: Design, claim: Claim, candidates: int) -> str:
-    """What to run with the best design."""
+    """The command that searches with a design."""
     budgets = " ".join(f"--budget {risk}={alpha:g}" for risk, alpha in claim.budget.items())
     more = f" --radius {claim.radius:g}" if claim.radius else ""
     more += (" --joint" if claim.joint else "") + (f" --openings {claim.openings}" if claim.openings > 1 else "")
@@ -165,7 +166,7 @@ def command(design: Design, claim: Claim, candidates: int) -> str:
 
 
 def sentences(designs: Sequence[Design], claim: Claim, rows: pl.DataFrame, seed: int) -> list[str]:
-    """What was done, and what it does not say."""
+    """What was simulated, and its limits."""
     best_design = max(designs, key=lambda design: design.any.value)
     return [
         f"Simulated from {rows['config'].n_unique()} configurations on search rows alone, {REPEATS} times, seed {seed}; calibration "

@@ -1,4 +1,4 @@
-"""The picture of a plan: power against units. Torch-free; matplotlib is imported when it is drawn."""
+"""The figure of a plan: power against units. Torch-free; matplotlib is imported when it is drawn."""
 
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ def save(plan: PlanResult, path: Path) -> None:
 
 
 def drawn(plan: PlanResult) -> Any:
-    """One panel for risks that are alike, one curve for each risk level; for designs, their chances as bars."""
+    """One panel per group of risks with the same plan, one curve per risk level; for designs, probabilities as bars."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
@@ -76,7 +76,7 @@ def _panel(axes: Any, plan: PlanResult, risks: tuple[str, ...]) -> None:
 def _saw(
     plan: PlanResult, risk: str, level: float, units: np.ndarray[Any, np.dtype[Any]]
 ) -> tuple[list[int], list[float]]:
-    """Power at the numbers between, where it falls until one more loss is borne."""
+    """Power at all numbers of units in between, a sawtooth: it falls until one more loss is allowed."""
     first, distribution = FirstCandidate(plan.claim, risk, plan.candidates), zero_one(level)
     between = sorted({round(float(n)) for n in np.geomspace(units[0], units[-1], POINTS)})
     return between, [first.chance(distribution, n).value for n in between]

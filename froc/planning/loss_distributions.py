@@ -1,6 +1,6 @@
-"""What the loss of one sampling unit may be: a law is (SCALE + 1,) probabilities of whole thousandths. Torch-free.
+"""Assumed distributions of a sampling unit's loss, as (SCALE + 1,) probabilities of thousandths. Torch-free.
 
-Laws are assumptions that a plan is made from. No certificate rests on one.
+Plans depend on these assumptions; certificates do not.
 """
 
 import numpy as np
@@ -15,7 +15,7 @@ Law = FloatArray
 
 
 def zero_one(risk: float) -> Law:
-    """Losses of 0 or 1 with mean `risk` in [0, 1]: of all laws with this mean, the one that spreads most."""
+    """Losses of 0 or 1 with mean `risk` in [0, 1]: the distribution on [0, 1] with this mean and the largest variance."""
     law = np.zeros(SCALE + 1)
     law[0], law[SCALE] = 1.0 - risk, risk
     return law
@@ -24,7 +24,7 @@ def zero_one(risk: float) -> Law:
 def beta_losses(risk: float, deviation: float) -> Law:
     """Beta losses with this mean and standard deviation, rounded up to thousandths as measured losses are.
 
-    InputError where no law on [0, 1] with this mean spreads so far, or not at all.
+    InputError where no distribution on [0, 1] with this mean has that standard deviation, or where it is 0.
     """
     max_deviation = float(np.sqrt(risk * (1.0 - risk)))
     if not 0.0 < deviation < max_deviation:
@@ -40,7 +40,7 @@ def beta_losses(risk: float, deviation: float) -> Law:
 def clustered(risk: float, size: int, correlation: float) -> Law:
     """Means of `size` losses of 0 or 1 that correlate by `correlation` in [0, 1] (beta-binomial), rounded up.
 
-    1: all losses of a cluster are alike, which is the worst case; 0: they are independent.
+    1: all losses of a cluster are equal, which is the worst case; 0: they are independent.
     """
     if not 0.0 <= correlation <= 1.0:
         raise InputError(f"correlation {correlation:g} is outside [0, 1]")
@@ -55,7 +55,7 @@ def clustered(risk: float, size: int, correlation: float) -> Law:
         a, b = risk * concentration, (1.0 - risk) * concentration
         logs = special.betaln(lost + a, size - lost + b) - special.betaln(a, b)
     chances, places = np.exp(ways + logs), -(-np.arange(size + 1) * SCALE // size)
-    # more than a thousand queries may share a thousandth
+    # with more than a thousand queries, several counts fall on the same thousandth
     return np.bincount(places, weights=chances / chances.sum(), minlength=SCALE + 1).astype(np.float64)
 
 
@@ -70,7 +70,7 @@ def mean(law: Law) -> float:
 
 
 def draws(law: Law, luck: FloatArray) -> Losses:
-    """Losses in thousandths from uniform numbers of any shape: the same luck gives alike losses under alike laws."""
+    """Losses in thousandths from uniform numbers of any shape, by the inverse distribution function."""
     values = np.flatnonzero(law)
     reached = law[values].cumsum()
     places = np.searchsorted(reached[:-1], luck, side="right")
@@ -78,5 +78,5 @@ def draws(law: Law, luck: FloatArray) -> Losses:
 
 
 def listed_losses(law: Law, many: int) -> NDArray[np.int16]:
-    """(many,) losses of a list that has this law as nearly as so many can."""
+    """(many,) losses of a list: quantiles of the distribution."""
     return np.asarray(draws(law, (np.arange(many) + 0.5) / many), dtype=np.int16)

@@ -1,7 +1,7 @@
-"""How likely the first candidate passes, if its losses follow a law: what plans are made from. Torch-free.
+"""How likely the first candidate is to pass if its losses have an assumed distribution. Torch-free.
 
-Computed with the certificate's own p-values: exactly where losses are 0 or 1 and their order does not matter, else by
-seeded simulation with its standard error.
+Computed with the certificate's own p-values: exactly where losses are 0 or 1 and the order of units does not matter, else by
+seeded simulation, with a standard error.
 """
 
 import math
@@ -22,15 +22,15 @@ from froc.risk.claim import Claim, Evidence, evidence_from_matrix, p_values
 from froc.risk.requirements import MAX_UNITS, first_level, smallest_integer
 
 DRAWS = 2000
-"""Calibrations that are imagined for one number of units."""
+"""Calibrations that are simulated for one number of units."""
 BLOCK_DRAWS = 250
-"""Of them at a time, each block with a seed of its own: more units are the same calibrations, continued."""
+"""Simulated at a time, each block with its own seed, so that more units continue the same calibrations."""
 MAX_SIMULATED_LOSSES = 8_000_000
-"""Losses that are drawn for one number of units; of very many units, fewer calibrations are imagined."""
+"""Losses drawn for one number of units; for very many units, fewer calibrations are simulated."""
 MAX_SIMULATED_UNITS = 20_000
-"""Units up to which it is simulated."""
+"""Largest number of units that is simulated."""
 LOOK_BACK = 20
-"""How far below a bisection's answer a smaller one is looked for: chances at useful numbers rise, if not strictly."""
+"""How far below the result of a bisection smaller results are tried, as probabilities need not rise strictly."""
 
 
 Places = NDArray[np.int64]
@@ -48,24 +48,23 @@ class Chance:
 
 
 def fraction_passed(passed: int, of: int) -> Chance:
-    """A share of imagined calibrations; its error is never 0, as none or all of them is no certainty."""
+    """The fraction of simulated calibrations that passed; its error is above 0 even where none or all did."""
     middle = (passed + 1) / (of + 2)
     return Chance(passed / of, math.sqrt(middle * (1.0 - middle) / of))
 
 
 def joint_probability(chances: list[Chance]) -> tuple[Chance, float]:
-    """That all happen, if they are independent; and the least it can be, whatever hangs together."""
+    """Joint probability under independence, and its Bonferroni lower bound."""
     value = math.prod(chance.value for chance in chances)
     parts = [chance.error * math.prod(o.value for o in chances if o is not chance) for chance in chances]
     return Chance(value, math.hypot(*parts)), max(0.0, 1.0 - sum(1.0 - chance.value for chance in chances))
 
 
 def simulate_calibration(draw: np.random.Generator, known: int, units: int, times: int) -> tuple[Places, Places]:
-    """Calibrations imagined from what a search measured: two draws with replacement, for what the search does not know
-    and for what the calibration draws.
+    """Simulated calibrations from measured search units: a bootstrap of the population, and a sample of it.
 
-    (times, known + 1) places in the measured units, where place `known` stands for one more unit of the worst loss, so
-    that few units without a loss do not pass for certainty; and (times, units) places in those.
+    Returns (times, known + 1) indices of measured units, where index `known` stands for one more unit with a loss of 1, so
+    that few units without a loss do not count as certainty; and (times, units) indices into those.
     """
     return draw.choice(known + 1, (times, known + 1)), draw.integers(known + 1, size=(times, units))
 
@@ -74,7 +73,7 @@ def simulate_calibration(draw: np.random.Generator, known: int, units: int, time
 class FirstCandidate:
     """The first of `candidates` (weights 1 / rank) under one risk of a claim, when no other candidate passes.
 
-    searched: units of a listed population that the search looks at.
+    searched: units of a listed population that the search measures.
     """
 
     claim: Claim
@@ -93,19 +92,19 @@ class FirstCandidate:
         return find(Bound, self.claim.bound[self.risk]).order_free
 
     def counts(self, law: Law) -> bool:
-        """Whether all that matters is how many losses are 1."""
+        """Whether the p-value depends only on how many losses are 1."""
         return binary(law) and self._free and not self.searched
 
     def allowed(self, units: int) -> int:
-        """The most losses of 1 among so many units, the rest 0, with which it passes; -1 where none will do."""
+        """Largest number of losses equal to 1 among `units`, the rest 0, with which it passes; -1 where it does not pass at 0."""
         return first_integer(lambda lost: self._p(lost, units) > self.share, -1, units + 1) - 1
 
     def useful(self, lost: int) -> int | None:
-        """The smallest number of units with which it passes with so many losses of 1; None beyond a million."""
+        """Smallest number of units with which it passes with `lost` losses of 1; None above a million."""
         return smallest_integer(lambda units: self._p(lost, units) <= self.share, max(1, lost), self.most(MAX_UNITS))
 
     def chance(self, law: Law, units: int) -> Chance:
-        """That it passes with so many units."""
+        """The probability that it passes with `units`."""
         if self.counts(law):
             return Chance(self._at_most(self.allowed(units), units, law))
         blocks = max(2, min(DRAWS, MAX_SIMULATED_LOSSES // units) // BLOCK_DRAWS)
@@ -117,9 +116,9 @@ class FirstCandidate:
         return fraction_passed(passed, blocks * BLOCK_DRAWS)
 
     def units(self, law: Law, wanted: float, least: int) -> int | None:
-        """The smallest number of units, from `least` on, with which it passes with that chance: near it where simulated.
+        """Smallest number of units, from `least` on, with which it passes with probability `wanted`; near it where simulated.
 
-        None where more units would not do, or where it is more than a million, 20,000 simulated, or than are listed.
+        None where no number suffices, or where it is above a million, above 20,000 simulated, or above the list's size.
         """
         if mean(law) >= shift.shrunk(self.claim.budget[self.risk], self.claim.radius):
             return None
@@ -130,7 +129,7 @@ class FirstCandidate:
         )
 
     def _useful_units(self, law: Law, wanted: float) -> int | None:
-        """Chances fall between useful numbers of units, so that only those need to be looked at."""
+        """The same, among the numbers at which one more loss is allowed: between them the probability falls."""
 
         def enough(lost: int) -> bool:
             units = self.useful(lost)
@@ -143,12 +142,12 @@ class FirstCandidate:
         return self.useful(first)
 
     def most(self, wanted: int) -> int:
-        """So many units, or those that are left of a list where there are fewer."""
+        """`wanted` units, or the remaining ones of a list where those are fewer."""
         listed = self.claim.kind(self.risk) == "sample"
         return min(wanted, self.claim.listed[self.risk] - self.searched) if listed else wanted
 
     def _at_most(self, lost: int, units: int, law: Law) -> float:
-        """The chance of so many losses of 1 or fewer."""
+        """The probability of at most `lost` losses of 1."""
         if self.claim.kind(self.risk) != "sample":
             return (
                 float(binomial.p_value_from_count(np.array([lost]), units, float(law[SCALE]))[0]) if lost >= 0 else 0.0

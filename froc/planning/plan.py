@@ -1,9 +1,9 @@
-"""How many calibration units it takes to certify, and with which chance that many will do. Torch-free.
+"""How many calibration units a certificate needs, and with what probability that many suffice. Torch-free.
 
     plan(budget=0.1, expected=0.03, candidates=10, units=300)
 
-What the losses will be like is assumed, and every result says what was. The budgets are tested with the certificate's
-own p-values. Losses of a table are read from its search rows alone: no plan has seen a calibration loss.
+The distribution of losses is an assumption, which every result states. Budgets are tested with the certificate's own
+p-values. Of a loss table only search rows are read: no plan depends on a calibration loss.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,9 +32,9 @@ from froc.risk.requirements import required_units
 from froc.risk.weighted_sum import COMBINED
 
 CANDIDATES = 10
-"""As many as `froc search` tests unless told otherwise."""
+"""Default number of tested candidates of `froc search`."""
 SHARES_OF_BUDGET = (0.25, 0.5, 0.75)
-"""Risks that are looked at where none is expected, as parts of the budget."""
+"""Assumed risks where none is expected, as fractions of the budget."""
 PLAN_ROWS = 7
 Per = Mapping[str, Any] | float | int | None
 """One value for every risk, or risk -> value."""
@@ -44,7 +44,7 @@ class Plan(PlanResult, Printed):
     """A plan; prints as a table, in a notebook too."""
 
     def tables(self) -> list[Table]:
-        """The ladder, and the designs that were tried."""
+        """Rows by number of units, and the designs that were tried."""
         return [
             *([wording.ladder(self)] if self.ladder else []),
             *([design_search.table(self.designs)] if self.designs else []),
@@ -88,7 +88,7 @@ def plan(
     seed: int = 0,
     scale: str | None = None,
 ) -> Plan:
-    """A plan of a calibration, before it.
+    """Plan a calibration.
 
     budget: accepted risk, for forgetting and utility or by name; other options that are not one number take either
     too. expected: risk of the configuration that is hoped for. units: calibration queries; clusters: sampling units
@@ -147,7 +147,7 @@ def plan(
 
 @dataclass(frozen=True)
 class _Options:
-    """Options as they were given, looked up per risk."""
+    """The options of `plan`, looked up per risk."""
 
     risks: Mapping[str, float]
     expected: Per
@@ -221,7 +221,7 @@ def _assumption(
         )
     if searched is not None and best is not None:
         measured = matrix(searched, risk=risk, split="search", configs=[best], unit=claim.unit[risk]).values[0]
-        # few units without a loss must not pass for certainty
+        # one unit with a loss of 1 is added, as few units without a loss are no certainty
         distribution = np.bincount(np.append(measured, SCALE), minlength=SCALE + 1) / (len(measured) + 1)
         words = f"losses like the {len(measured)} search {claim.unit[risk]} units of {best}, and one of 1"
         return LossAssumption(first, {laws.mean(distribution): distribution}, words, units)
@@ -277,7 +277,7 @@ def _chance_of(ladder: Sequence[PlanRow], risk: str, assumption: LossAssumption)
 
 
 def _plan_rows(group: tuple[str, ...], assumption: LossAssumption, zero: int, need: int | None) -> list[PlanRow]:
-    """From the units at zero loss to somewhat more than are needed or planned; useful numbers only, where those are known."""
+    """Rows from the units at zero loss to more than are needed or planned; where counts decide, numbers that allow one more loss."""
     counted = all(assumption.first.counts(law) for law in assumption.laws.values())
     notes: dict[int, list[str]] = {zero: ["needed at zero loss"]}
     if need is not None:

@@ -1,4 +1,4 @@
-"""What a plan came to: numbers and sentences, without their wording or figure."""
+"""The result of a plan: numbers and sentences."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from froc.risk.claim import Claim
 
 @dataclass(frozen=True)
 class LossAssumption:
-    """What the units of one risk are like. laws: expected risk -> law of a unit's loss; units: how many are planned."""
+    """The assumption about one risk. laws: expected risk -> distribution of a unit's loss; units: planned number."""
 
     first: FirstCandidate
     laws: Mapping[float, Law]
@@ -22,7 +22,7 @@ class LossAssumption:
     units: int | None
 
     def alike(self, counterpart: "LossAssumption") -> bool:
-        """Whether the same numbers hold for both."""
+        """Whether both risks have the same plan."""
         mine, theirs = self.first, counterpart.first
         same = [(a.claim.budget[a.risk], a.claim.bound[a.risk], a.claim.unit[a.risk], a.claim.kind(a.risk),
                  a.claim.listed.get(a.risk), a.searched) for a in (mine, theirs)]  # fmt: skip
@@ -33,7 +33,9 @@ class LossAssumption:
 
 @dataclass(frozen=True)
 class PlanRow:
-    """One number of units of risks that are alike. lost: losses of 1 that it bears, where that is all that matters."""
+    """One number of units, for risks with the same plan. lost: largest number of losses equal to 1 that still certifies (0-1 losses
+    only).
+    """
 
     risks: tuple[str, ...]
     units: int
@@ -44,12 +46,12 @@ class PlanRow:
 
 @dataclass(frozen=True)
 class PlanResult:
-    """What a plan came to.
+    """A plan.
 
-    zero: risk -> units that are needed at zero loss. needed: risk -> units with which all risks pass with the chance
-    `power`, None where no number does. together: the chance that all risks pass with the units that were asked about,
-    and the least that it is if risks hang together. designs: what `design="auto"` tried, best first; command: the
-    words for the best one.
+    zero: risk -> units needed at zero loss. needed: risk -> units with which all risks pass with probability `power`,
+    None where no number suffices. joint_probability: that all risks pass with the planned units, under independence, and
+    its lower bound under any dependence. designs: those of `design="auto"`, the recommended one first; command: the
+    search command for it.
     """
 
     claim: Claim

@@ -1,4 +1,4 @@
-"""What a plan says: its table and its sentences. Torch-free."""
+"""The table and the sentences of a plan. Torch-free."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from froc.risk.claim import level
 
 
 def _in_all(made: PlanResult, plan_row: PlanRow) -> int:
-    """Units beside which the search has its share; of a list, the share is of the list."""
+    """Units including the search's; for a list, the search share is a fraction of the list."""
     listed, share = made.claim.listed.get(plan_row.risks[0]), made.share or 0.0
     return plan_row.units + round(share * listed) if listed else math.ceil(plan_row.units / (1.0 - share))
 
@@ -54,7 +54,7 @@ def ladder(made: PlanResult) -> Table:
 
 
 def sentences(made: PlanResult, groups: Sequence[tuple[str, ...]], assumed: Mapping[str, LossAssumption]) -> list[str]:
-    """What is needed, what was assumed, what the planned units bear, and what power means."""
+    """What is needed, what was assumed, how many losses the planned units allow, and what power means."""
     lines = []
     for group in groups:
         assumption, name = assumed[group[0]], " and ".join(group)
@@ -87,7 +87,7 @@ def sentences(made: PlanResult, groups: Sequence[tuple[str, ...]], assumed: Mapp
 
 
 def _planned_units(assumption: LossAssumption, name: str, law: Law) -> list[str]:
-    """What the planned units bear, and what the next useful number would buy."""
+    """How many losses the planned units allow, and the next number that allows one more."""
     if assumption.units is None:
         return []
     if not assumption.first.counts(law):
