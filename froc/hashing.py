@@ -1,4 +1,4 @@
-"""The only place that hashes. Everything is SHA-256; digests are lower-case hexadecimal strings."""
+"""SHA-256 digests as lower-case hexadecimal strings, HMACs, and seeds derived from them."""
 
 import hashlib
 import hmac
@@ -13,7 +13,7 @@ def sha256_bytes(data: bytes) -> str:
 
 
 def sha256_parts(*parts: "bytes | memoryview") -> str:
-    """SHA-256 of bytes that lie in several places, one after another."""
+    """SHA-256 of the concatenated parts."""
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part)
@@ -21,7 +21,7 @@ def sha256_parts(*parts: "bytes | memoryview") -> str:
 
 
 def sha256_json(document: Any) -> str:
-    """SHA-256 of a JSON document written with sorted keys and no blanks (for our own comparison only)."""
+    """SHA-256 of a JSON document with sorted keys and no blanks (for comparison within froc only)."""
     return sha256_bytes(json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode())
 
 
@@ -45,12 +45,12 @@ def sha256_tree(files: dict[str, str]) -> str:
 
 
 def hmac_sha256(key: bytes, *parts: str) -> str:
-    """HMAC-SHA256 over length-prefixed parts, so that no two lists of parts collide."""
+    """HMAC-SHA256 of length-prefixed parts, so that different lists of parts have different messages."""
     message = b"".join(len(part.encode()).to_bytes(8, "big") + part.encode() for part in parts)
     return hmac.new(key, message, hashlib.sha256).hexdigest()
 
 
 def derive_seed(*parts: str | int) -> int:
-    """A 63-bit seed that depends on all parts: independent streams from one written-down number."""
+    """A 63-bit seed derived from all parts: independent random streams from one recorded seed."""
     text = "\x00".join(str(part) for part in parts)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1

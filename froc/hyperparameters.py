@@ -1,4 +1,4 @@
-"""What a hyperparameter may be, written beside its default.
+"""Search spaces of hyperparameters, declared beside their defaults.
 
 A plug-in is a frozen dataclass; its fields are its hyperparameters::
 
@@ -18,12 +18,12 @@ from froc.errors import InputError
 
 @dataclass(frozen=True)
 class Conditional:
-    """when: other hyperparameters, and the values of them beside which this one means something; elsewhere it is not drawn."""
+    """when: values of other hyperparameters for which this one has an effect; otherwise it is not drawn."""
 
     when: Mapping[str, tuple[Any, ...]] = field(default_factory=dict, kw_only=True, compare=False)
 
     def meant(self, drawn: Mapping[str, Any]) -> bool:
-        """Whether it means something beside those that were drawn before it."""
+        """Whether it has an effect given the hyperparameters that were drawn before it."""
         return all(drawn.get(name) in values for name, values in self.when.items())
 
 
@@ -37,7 +37,7 @@ class Range(Conditional):
 
     @property
     def integer(self) -> bool:
-        """True where only whole numbers are meant."""
+        """Whether only whole numbers are allowed."""
         return isinstance(self.low, int) and isinstance(self.high, int)
 
     def __str__(self) -> str:
@@ -60,7 +60,7 @@ Space = Range | Choice
 def hyperparameter(default: Any, space: Space, **when: tuple[Any, ...]) -> Any:
     """A dataclass field with its default and the space that a search may draw it from.
 
-    when: fields declared before, and the values of them beside which this one means something.
+    when: values of earlier fields for which this one has an effect.
     """
     return field(default=default, metadata={"space": replace(space, when=when)})
 
@@ -71,7 +71,7 @@ def spaces(plugin: type) -> dict[str, Space]:
 
 
 def check(plugin: object) -> None:
-    """Raise InputError for a value that cannot be meant. A range is where a search looks, not where a value must lie."""
+    """Raise InputError for values of a wrong type. A range limits the search only, not values that are given."""
     for name, space in spaces(type(plugin)).items():
         value = getattr(plugin, name)
         if isinstance(space, Choice):

@@ -1,7 +1,7 @@
-"""The loss table: per-query losses as whole thousandths, checked at the door. Torch-free.
+"""The loss table: per-query losses in whole thousandths, validated. Torch-free.
 
-Thousandths are rounded up, against the claim, and then never touched again: what is certified, stored,
-signed and verified is the same integer.
+Losses are rounded up to thousandths, against the claim, once: certified, stored, signed and verified are the same
+integers.
 """
 
 from collections.abc import Sequence
@@ -28,22 +28,22 @@ SCHEMA: dict[str, type[pl.DataType]] = {
 REQUIRED = ("config", "risk", "query", "loss")
 SPLITS = ("search", "calibration")
 WEIGHTED = "queries-by-group"
-"""Groups are drawn, and the mean is that over queries: a group counts as often as it has queries."""
+"""Unit where groups are drawn and the mean is over queries: a group counts as often as it has queries."""
 UNITS = ("query", "group", WEIGHTED)
 SCALES = ("thousandths",)
-"""What whole numbers may be said to be."""
+"""Scales that whole numbers may have."""
 KEY = ("risk", "metric", "query")
 NOISE = 1e-9
-"""Floats this close above a whole thousandth are that thousandth: 0.029 * 1000 is 29.000000000000004."""
+"""Floats at most this far above a thousandth are rounded down to it: 0.029 * 1000 is 29.000000000000004."""
 
 
 @dataclass(frozen=True)
 class LossMatrix:
     """values: (m configs, n units) int16 thousandths; units: their ids, in the order of the columns.
 
-    sums: (m, n) sums of thousandths over each unit's queries, of which it has sizes (n,).
-    Columns stand in the order of the ids' digests, which has nothing to do with losses or topics: bounds that
-    depend on the order of units stay valid, whatever order a table from elsewhere was written in.
+    sums: (m, n) sums of thousandths over each unit's queries; sizes: (n,) numbers of its queries.
+    Columns are in the order of the ids' digests, which is independent of losses and topics, so that bounds that depend on
+    the order of units are valid whatever order a table was written in.
     """
 
     configs: tuple[str, ...]
@@ -56,7 +56,7 @@ class LossMatrix:
 def quantise(losses: ArrayLike) -> NDArray[np.int16]:
     """(n,) losses in [0, 1] -> whole thousandths, rounded up. Raises InputError for NaN and values outside."""
     raw = np.asarray(losses)
-    # a float32 cannot say 0.1 more exactly than this
+    # the resolution of float32
     noise = float(np.finfo(np.float32).eps) if raw.dtype == np.float32 else NOISE
     values = raw.astype(np.float64)
     if not bool(np.all((values >= 0) & (values <= 1))):
@@ -68,10 +68,10 @@ def check(frame: pl.DataFrame, scale: str | None = None) -> pl.DataFrame:
     """A loss table with the columns and types of SCHEMA; losses in [0, 1] become thousandths.
 
     `metric`, `split` and `unit` may be left out: one metric, calibration, the query itself. scale: "thousandths" where
-    losses are whole numbers 0..1000. Nothing else says so but a table that this function made, which has SCHEMA exactly:
-    whole numbers may be on any scale, and one that is taken for thousandths too many makes every loss small.
-    Raises InputError naming the row (from 1) and the mend: missing columns, values out of range, duplicates,
-    a query in both splits, configurations that lack queries which others have.
+    losses are whole numbers 0..1000; implied only for tables with exactly SCHEMA, which this function returned: whole
+    numbers may be on any scale, and taking them for thousandths by mistake would make every loss too small.
+    Raises InputError naming the row (from 1) and the fix: missing columns, values out of range, duplicates, a query in
+    both splits, configurations without queries that others have.
     """
     refuse_unknown_scale(scale)
     own = dict(frame.schema) == SCHEMA and list(frame.schema) == list(SCHEMA)
@@ -114,13 +114,13 @@ def matrix(frame: pl.DataFrame, *, risk: str, split: str | None, configs: Sequen
     )
     names, ids = sorted(set(configs)), totals[key].unique().sort().to_list()
     counts = totals["count"].to_numpy()
-    # (config, id) pairs are distinct, so the table is complete exactly where it is full
+    # (config, id) pairs are distinct, so the table is complete exactly if it has all of them
     full = len(totals) == len(names) * len(ids)
     if not full or not (counts.reshape(len(names), -1) == counts[: len(ids)]).all():
         raise InputError(f"risk {risk!r}: configurations were not all measured on the same {split} queries")
     if unit == "query" and counts.max() > 1:
         raise InputError(f"risk {risk!r}: a query is there twice; one metric per risk can be certified")
-    # upwards in whole numbers: -(-a // b) is the ceiling of a / b
+    # integer ceiling: -(-a // b) is the ceiling of a / b
     sums = totals["loss"].to_numpy()
     means = (-(-sums // counts)).reshape(len(names), -1)
     places = sorted(range(len(ids)), key=lambda i: place(ids[i]))
@@ -137,9 +137,9 @@ def prefixes(
 ) -> tuple[list[NDArray[np.int16]], int]:
     """Losses of configurations that were measured on different numbers of units, and how many were planned.
 
-    order: `unit` and `query` of everything that was to be measured. Returns a (1, t) row per config of `configs`, in
-    the order of `matrix`. Raises InputError where what was measured is not the first units in that order, whole:
-    stopping early is allowed, leaving out is not.
+    order: `unit` and `query` of all planned measurements. Returns a (1, t) row per config of `configs`, with columns in
+    the order of `matrix`. Raises InputError where the measured units are not the first ones in that order, each with all
+    its queries: stopping early is allowed, skipping is not.
     """
     key = "query" if unit == "query" else "unit"
     planned = sorted(set(order[key].to_list()), key=place)
@@ -162,7 +162,7 @@ def prefixes(
 
 
 def refuse_shared_units(frame: pl.DataFrame, risk: str) -> None:
-    """InputError where a unit has rows in both splits: what the search saw of it would then be in the sample."""
+    """InputError where a unit has rows in both splits: the search has seen part of what would be sampled."""
     splits = frame.filter(pl.col("risk") == risk).group_by("unit").agg(pl.col("split").n_unique().alias("n"))
     shared = splits.filter(pl.col("n") > 1)["unit"].sort()
     if len(shared):
@@ -173,7 +173,7 @@ def refuse_shared_units(frame: pl.DataFrame, risk: str) -> None:
 
 
 def place(unit: str) -> str:
-    """What units are sorted by: a digest of the id, which knows neither losses nor topics."""
+    """Sort key of units: a digest of the id, which is independent of losses and topics."""
     return hashing.sha256_bytes(unit.encode())
 
 
@@ -196,7 +196,7 @@ def _text(table: pl.DataFrame, name: str) -> pl.DataFrame:
     kind = table.schema[name]
     if not (kind in (pl.String, pl.Null, pl.Categorical, pl.Enum) or kind.is_integer()):
         raise InputError(f"the column {name} holds {kind}; give text")
-    # a name is the same with blanks around it
+    # blanks around a name do not count
     table = table.with_columns(pl.col(name).cast(pl.String).str.strip_chars())
     blank = pl.col(name).is_null() | (pl.col(name).str.strip_chars() == "")
     _refuse(table, blank, f"{name} is missing", "fill it in")
@@ -204,7 +204,7 @@ def _text(table: pl.DataFrame, name: str) -> pl.DataFrame:
 
 
 def refuse_unknown_scale(scale: str | None) -> None:
-    """InputError for a scale that is none."""
+    """InputError for an unknown scale."""
     if scale is not None and scale not in SCALES:
         raise InputError(f"no scale is called {scale!r}; there is: {', '.join(SCALES)}, and losses in [0, 1] need none")
 
@@ -222,7 +222,7 @@ def _thousandths(table: pl.DataFrame, scale: str | None) -> pl.DataFrame:
         _refuse(table, ~loss.is_between(0, SCALE), f"loss is outside 0..{SCALE} thousandths", "map it there")
         return table
     if kind.is_integer():
-        # a larger whole number may be a grade, a percentage, a thousandth: each would be another loss
+        # a larger whole number may be a grade, a percentage or a thousandth
         _refuse(
             table, loss > 1, "loss is a whole number above 1, and whole numbers may be on any scale",
             f"divide by the largest there can be, or say --scale thousandths for 0..{SCALE}",

@@ -1,4 +1,4 @@
-"""Which entries of a plan make it another plan, and the digest of those."""
+"""The digest that identifies a plan, and the entries that it does not depend on."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -21,8 +21,8 @@ VOLATILE = (
 
 
 def identity(document: Mapping[str, Any]) -> str:
-    """Digest (64 hexadecimal digits) of what a search was told: the same on the day after, and on another machine."""
+    """Digest (64 hexadecimal digits) of a search's settings; the same on another day and another machine."""
     entries = {key: value for key, value in document.items() if key not in VOLATILE}
     if not entries.get("plugins"):
-        entries.pop("plugins", None)  # plans of older versions do not say that there is none
+        entries.pop("plugins", None)  # plans of older versions have no empty entry
     return hashing.sha256_json(entries)

@@ -1,8 +1,8 @@
-"""The folder is the registry: `froc/methods/npo.py` *is* the method `npo`.
+"""Plug-ins by name: a file in a folder such as `froc/methods/npo.py` is the method `npo`.
 
-Other packages add plug-ins through the entry point groups `froc.methods`, `froc.metrics`, ...
-A name that is taken, by froc or by another package, is refused: nobody could say whose code was run.
-The class is found by subclass, not by name: the one concrete subclass that its own file defines.
+Other packages add plug-ins through the entry point groups `froc.methods`, `froc.metrics`, ... Names that are taken, by
+froc or by another package, are refused, as it would be ambiguous whose code runs. The plug-in class is the one concrete
+subclass that a file defines.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ _OWN_ALONE: ContextVar[bool] = ContextVar("own_alone", default=False)
 
 @contextmanager
 def own_alone() -> Iterator[None]:
-    """Within it no plug-in of another package exists: what verifies must not be what an installed package brought."""
+    """Context manager: plug-ins of other packages are ignored, as verification must not run code that they installed."""
     token = _OWN_ALONE.set(True)
     try:
         yield
@@ -40,9 +40,9 @@ def own_alone() -> Iterator[None]:
 
 @cache
 def _outside(group: str, path: tuple[str, ...]) -> Mapping[str, EntryPoint]:
-    """path: where packages lie; all of them are read to find those of a group, too slow for every question.
+    """Name -> entry point of other packages' plug-ins in a group. path: sys.path, which the cache depends on.
 
-    Raises InputError for a name that is froc's own, or another package's: nobody could say which code was run.
+    Raises InputError for a name that froc or another package has already.
     """
     owners = {_bare(name): "froc itself" for name in own(group)}
     points: dict[str, EntryPoint] = {}
@@ -92,7 +92,7 @@ def _known(base: type) -> dict[str, EntryPoint | None]:
 
 
 def find(base: type[T], name: str) -> type[T]:
-    """The plug-in class called `name`; InputError with the nearest name where there is none."""
+    """The plug-in class called `name`; InputError with the most similar name where there is none."""
     outer, bracket, rest = name.partition("(")
     if bracket:
         return _composed(base, outer, rest)
@@ -121,7 +121,7 @@ def find(base: type[T], name: str) -> type[T]:
 
 
 def name_of(plugin: object) -> str:
-    """The name by which a plug-in that was made is found again: its file's, or the one that another package's entry point gives it."""
+    """The name by which `find` returns a plug-in's class: its file's, or that of another package's entry point."""
     kind = type(plugin)
     package, _, name = kind.__module__.rpartition(".")
     if package.startswith("froc.") and kind.__module__ in sys.modules and name in own(package):
@@ -137,7 +137,7 @@ def name_of(plugin: object) -> str:
 
 
 def spelled(base: type, name: str) -> str:
-    """A name as it is written here: graddiff, GradDiff and grad-diff are grad_diff. As it came where none is meant."""
+    """The canonical form of a name: graddiff, GradDiff and grad-diff are grad_diff. Unknown names are returned unchanged."""
     outer, bracket, rest = name.strip().partition("(")
     if bracket:
         return f"{spelled(base, outer)}({spelled(base, rest.removesuffix(')'))})"
@@ -154,7 +154,7 @@ def _bare(name: str) -> str:
 
 
 def _composed(base: type[T], outer: str, rest: str) -> type[T]:
-    """A plug-in around another; its kind says how (`around`)."""
+    """A plug-in that wraps another, by the outer class's `around`."""
     around: Any = getattr(find(base, outer), "around", None)
     if around is None or not rest.endswith(")"):
         raise InputError(f"{outer}({rest} is not understood; brackets are for methods, such as gu(npo)")

@@ -1,4 +1,4 @@
-"""Whose code a plan names: every plug-in of another package by distribution, version and a digest of its code. Torch-free.
+"""Plug-ins of other packages that a plan uses: distribution, version and a digest of their code. Torch-free.
 
 The digest is SHA-256 over the sorted `sha256sum` lines of the distribution's code files (.py and compiled modules), as
 importlib.metadata lists them (`rule: distribution`). Where that list does not hold the plug-in's own file, as for editable
@@ -51,7 +51,7 @@ def _attacks(measurement: str) -> list[str]:
 
 
 def unknown(plan: Mapping[str, Any]) -> set[tuple[str, str]]:
-    """(kind, name) of what a plan names and froc itself has not."""
+    """(kind, name) of plug-ins in a plan that are not froc's own."""
     own = {kind: plugins.own(module) for kind, module in GROUPS.items()}
     return {(kind, name) for kind, name in named(plan) if name not in own[kind]}
 
@@ -104,12 +104,12 @@ def _below(path: Path, root: Path) -> str:
 
 
 def _word(text: str) -> str:
-    """A distribution's name or version in the few signs that a report takes."""
+    """A distribution's name or version with only the characters that reports allow."""
     return re.sub(r"[^A-Za-z0-9.+_-]", "_", text)[:80] or "unknown"
 
 
 def sentences(entries: Iterable[Mapping[str, Any]]) -> list[str]:
-    """A line for each package: what of the run is its code."""
+    """A line per package: the plug-ins of the run that it provides."""
     packages: dict[tuple[str, str, str], list[str]] = {}
     for entry in entries:
         key = (entry["distribution"], entry["version"], entry["sha256"])

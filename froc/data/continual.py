@@ -1,10 +1,9 @@
-"""What earlier requests removed, as a third pool of queries for a later one. Torch-free.
+"""Queries about what earlier requests removed, as a third pool of a later request's task. Torch-free.
 
-Why not all their queries: the base model of a later run was chosen by what the earlier runs saw, calibration losses
-included. A bound on its risk from those losses again would not hold, and splitting the level over openings does not mend
-that, since what is tested now was chosen by what was seen then. So the queries of an earlier request that are measured now
-must be such that no run of the chain has looked at them: drawn anew where the population is known (the embedded task), or
-held back by the request's own run (`--later K`), one part for each request that follows.
+Only queries that no earlier run has measured are used. The base model of a later run was chosen by the earlier runs' losses,
+calibration losses included, so a bound from the same losses would not be valid, and dividing the level over openings
+does not help. Fresh queries are drawn where the population is known (the embedded task); otherwise the earlier run has held
+them back (`--later K`), one part for each later request.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +19,7 @@ Pair = tuple[str, str]
 
 @dataclass(frozen=True)
 class Past:
-    """A request that is done. share, later, draw: how its run divided the queries. fresh: they were drawn for now."""
+    """An earlier request. share, later, draw: how its run divided the queries. fresh: its queries were drawn anew."""
 
     task: Task
     share: float
@@ -30,9 +29,9 @@ class Past:
 
 
 def after(task: Task, past: Sequence[Past]) -> Task:
-    """The task with what was removed before it, in the order of the requests.
+    """The task with its earlier requests, in their order.
 
-    Raises InputError where rows are to be forgotten and kept, where queries repeat, or none are left that no run has seen.
+    Raises InputError where rows are both removed and kept, where queries repeat, or where no unmeasured queries are left.
     """
     for number, request in enumerate(past, start=1):
         _refuse_overlaps(task, request.task, number)
@@ -46,18 +45,18 @@ def after(task: Task, past: Sequence[Past]) -> Task:
     units_by_request: dict[str, Unit] = {
         f"{EARLIER}-{k}": request.task.units[FORGETTING] for k, request in enumerate(past, start=1)
     }
-    # of all together: queries that are their own units are groups of one
+    # over all requests: single queries are groups of one
     unit_of_all: Unit = "group" if "group" in units_by_request.values() else "query"
     return replace(task, earlier=earlier, units={**task.units, EARLIER: unit_of_all, **units_by_request})
 
 
 def risks(requests: int) -> tuple[str, ...]:
-    """One risk per earlier request: a mean over all of them could hide one that has come back."""
+    """One risk per earlier request, as a mean over all could hide one that has returned."""
     return (EARLIER,) if requests == 1 else tuple(f"{EARLIER}-{k}" for k in range(1, requests + 1))
 
 
 def _fresh(request: Past, before: Sequence[Past], distance: int) -> tuple[tuple[Query, ...], tuple[Query, ...]]:
-    """The searched queries of a request, and sealed ones for the run that comes `distance` runs after its own."""
+    """Search queries of a request, and its sealed queries for the run `distance` runs after its own."""
     parts = _parts(request, FORGETTING, before)
     if request.fresh:
         return parts[0], parts[1]
@@ -71,21 +70,21 @@ def _fresh(request: Past, before: Sequence[Past], distance: int) -> tuple[tuple[
 
 
 def _seen(past: Sequence[Past], runs: int) -> frozenset[Pair]:
-    """Question and answer of every row that the first `runs` runs of a chain have looked at, on either split."""
+    """Question and answer of every row that the first `runs` runs of a chain have measured, in either split."""
     pairs: set[Pair] = set()
     for place, request in enumerate(past[:runs]):
         if request.fresh:
             continue
         for pool in request.task.queries:
             first, *sealed = _parts(request, pool, past[:place])
-            # later runs have opened the next parts: of what was forgotten for certain, of what was kept perhaps
+            # later runs have opened the next parts of the forgotten rows, and perhaps of the kept ones
             looked = [first, *sealed[: runs - place]]
             pairs |= {_pair(query.row) for query in chain.from_iterable(looked)}
     return frozenset(pairs)
 
 
 def _parts(request: Past, pool: str, before: Sequence[Past]) -> list[tuple[Query, ...]]:
-    """How a request's own run divided a pool, after `before`."""
+    """How a request's own run, after the requests `before`, divided a pool."""
     seen = _seen(before, len(before))
     queries = [query for query in keyed_queries(request.task, pool) if _pair(query.row) not in seen]
     return divide(queries, request.share, 0 if request.fresh else request.later, pool, request.draw)

@@ -1,4 +1,4 @@
-"""The files of the opening ledger: a key and one file per look, in the user's state folder."""
+"""Files of the opening ledger: a key and one file per opening, in the user's state folder."""
 
 import json
 import os
@@ -22,16 +22,15 @@ Rows = Mapping[str, frozenset[str]]
 
 
 DIGITS = 24
-"""Hexadecimal digits of a keyed digest that are written down: a million rows share none by chance."""
+"""Hexadecimal digits of a keyed digest that are stored: enough that a million rows do not collide."""
 
 
 @dataclass(frozen=True)
 class Counted:
-    """What an opening is counted by.
+    """What identifies the queries of an opening.
 
-    opened: the queries that it opens. searched: those that its search has looked at, which later openings may not take for
-    fresh ones. ids: names of opened queries in the run's loss table, by risk. older: digests of whole pools, by which older
-    versions counted.
+    opened: the queries that it opens. searched: those that its search has measured, which are not fresh for later openings.
+    ids: names of opened queries in the run's loss table, by risk. older: digests of whole pools, as older versions counted.
     """
 
     opened: Rows
@@ -41,15 +40,15 @@ class Counted:
 
 
 class _File(BaseModel):
-    """A file of the ledger. key: fingerprint of the key that it was written with."""
+    """A file of the ledger. key: fingerprint of the key that its digests use."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
     key: str
 
 
 class _Look(_File):
-    """An opening that was made. plan: digest of what the search was told; seal: of what it asked. queries: pool -> keyed
-    digests of all queries that it looked at; ids: keyed digests of the names of the opened ones."""
+    """An opening. plan: digest of the search's settings; seal: of its seal. queries: pool -> keyed digests of all queries that it
+    measured; ids: keyed digests of the names of the opened ones."""
 
     format: Literal[1] = 1
     plan: str
@@ -61,14 +60,14 @@ class _Look(_File):
 
 
 class _Count(_File):
-    """How many looks there are: a folder from which all of them were taken is seen to lack them."""
+    """The number of openings, so that deleted files are noticed."""
 
     format: Literal[1] = 1
     looks: int = Field(ge=0)
 
 
 class _Table(_File):
-    """Rows that were certified under one set of options, how often, and when first, in the order of all such files."""
+    """Rows that were certified under one set of options: how often, and the place of the first time among all such files."""
 
     format: Literal[1] = 1
     options: str
@@ -82,7 +81,7 @@ Kind = TypeVar("Kind", bound=_File)
 
 @dataclass(frozen=True)
 class _Ledger:
-    """What the state folder says. before: looks that older versions counted of the queries at hand, as (plan, seal, planned)."""
+    """Content of the state folder. before: openings of these queries that older versions counted, as (plan, seal, planned)."""
 
     key: bytes
     looks: tuple[_Look, ...]
@@ -90,7 +89,7 @@ class _Ledger:
 
 
 def state_folder() -> Path:
-    """Where openings are counted; FROC_STATE overrides the platform's folder."""
+    """The folder of the ledger; FROC_STATE overrides the platform's folder."""
     return Path(os.environ.get("FROC_STATE") or platformdirs.user_state_dir("froc"))
 
 
@@ -104,7 +103,7 @@ def _looks() -> Path:
 
 @contextmanager
 def _locked() -> Iterator[None]:
-    """Nobody else reads or writes meanwhile."""
+    """Exclusive access to the ledger."""
     try:
         _place().mkdir(parents=True, exist_ok=True, mode=0o700)
         held = lock(_place() / "lock")
@@ -125,16 +124,16 @@ def _read(counted: Counted) -> _Ledger:
     key = _key(bool(paths))
     looks = tuple(_parsed(path, _Look, key) for path in paths)
     count = _place() / "count.json"
-    # a process that was killed between the two leaves one look more than were counted
+    # a process that was killed between the two writes leaves one opening more than counted
     if count.exists() and not 0 <= len(paths) - _parsed(count, _Count, key).looks <= 1:
         raise _damaged(_looks())
     known = [_older(queries) for queries in counted.older]
-    # a search is about all its pools at once, so that the larger count is of looks that cover the smaller
+    # openings cover all pools of a search, so the largest count includes the others
     return _Ledger(key, looks, max(known, key=len, default=()))
 
 
 def _key(needed: bool) -> bytes:
-    """The machine's secret; made where there is none, unless looks were written with one."""
+    """The machine's secret key; created where there is none. needed: whether openings exist, so that it must be there."""
     path = _place() / "key"
     try:
         text = path.read_text(encoding="ascii")
@@ -165,7 +164,7 @@ def _fingerprint(key: bytes) -> str:
 
 
 def _older(queries: Mapping[str, str]) -> tuple[tuple[str, str, int], ...]:
-    """Looks that an older version counted of the same queries, by the digest of whole pools."""
+    """Openings of the same queries that an older version counted, by the digest of whole pools."""
     path = _place() / f"{hashing.sha256_json(dict(queries))}.json"
     try:
         document = json.loads(path.read_text(encoding="utf-8"))

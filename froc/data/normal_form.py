@@ -1,7 +1,7 @@
-"""What stays of a row when it is written otherwise: Unicode form, case, blanks and punctuation do not count. Torch-free.
+"""The normal form of text: without differences in Unicode form, case, blanks and punctuation. Torch-free.
 
-By its digest openings are counted (`froc.data.opening_ledger`) and rows fall on a side of the split (`froc.data.task`), so that an edit that
-changes nothing about what is asked makes no fresh query and moves none.
+Its digest counts openings (`froc.data.opening_ledger`) and assigns rows to a split (`froc.data.splits`), so that edits of
+spelling neither make a query fresh nor move it.
 """
 
 import unicodedata
@@ -14,8 +14,8 @@ from froc import hashing
 def normal_form(text: str) -> str:
     """Letters, digits, marks and symbols in compatibility form and folded case, with single blanks between words.
 
-    Invisible format characters are dropped; every other run of characters is one blank. A text of nothing else (punctuation
-    alone) stays as it is, but for its Unicode form and outer blanks: otherwise all such texts would be one.
+    Invisible format characters are removed; runs of other characters become one blank. Text of punctuation only keeps it, as
+    all such texts would be equal otherwise.
     """
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     kept = (_letter(character) for character in folded)
@@ -23,7 +23,7 @@ def normal_form(text: str) -> str:
 
 
 def content(question: str, answer: str) -> str:
-    """SHA-256 of a row's normal form. To be kept in memory alone: who guesses the text can make it again."""
+    """Digest of a row's normal form. Never stored: whoever guesses the text can compute it."""
     return hashing.hmac_sha256(b"froc row", normal_form(question), normal_form(answer))
 
 

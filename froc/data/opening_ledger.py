@@ -1,16 +1,15 @@
-"""How often queries have been looked at, query by query. Looking again spends confidence again. Torch-free.
+"""How often calibration queries have been opened, counted per query: each opening spends confidence. Torch-free.
 
-Counted in the user's state folder (FROC_STATE), for every row apart: by a keyed digest of its normal form (`froc.data.normal_form`)
-and its pool. So the same queries in another file, order, spelling or group, with a row more or less, or asked of another base
-model, are further looks. The key is a secret of this machine, made at first use: who reads the ledger without it cannot try
-texts against it. Each look is a file of its own, numbered without gaps, that appears whole or not at all; a ledger that is
-damaged in any way grants nothing.
+The ledger is in the user's state folder (FROC_STATE). Rows are identified by their pool and a keyed digest of their normal form
+(`froc.data.normal_form`), so that the same queries in another file, order, spelling or group, with some rows added or removed, or
+used with another base model, count again. The key is a secret of this machine, created at first use: without it, texts cannot be
+tested against the ledger. Each opening is one file, numbered without gaps and written atomically. A damaged ledger permits
+no opening.
 
-The same seal twice is one opening: it asks nothing new. Queries of earlier requests are a pool of their own: the same part of
-them may be opened again beside another task. That a part was opened by none of the runs that led to the base model is no
-matter of counting, but of which part is taken (`froc.data.continual`).
+The same seal twice is one opening. Queries of earlier requests are a pool of their own, whose parts may be opened again with
+another task; that no earlier run has opened a part is ensured by the choice of the part (`froc.data.continual`).
 
-Older versions counted whole pools, in a file each; those openings count as well, where a task's queries are still the same.
+Older versions counted whole pools, in one file each; these openings count too, where a task's queries are unchanged.
 """
 
 from collections import Counter
@@ -38,13 +37,13 @@ from froc.data.normal_form import normal_form
 from froc.errors import InputError
 
 MAX_COUNTED_ROWS = 20_000
-"""Rows of a table that are counted: of more, those with the smallest digests, which are the same in every table."""
+"""Rows of a table that are counted at most: those with the smallest digests, which are the same in every table."""
 
 
 @dataclass(frozen=True)
 class Opening:
-    """number: which opening this is, from 1. planned: how many were announced before the first. again: how many of the `of`
-    queries had been looked at before."""
+    """number: of this opening, from 1. planned: openings that were planned before the first. again: how many of the `of` queries
+    had been opened or searched before."""
 
     number: int
     planned: int
@@ -53,7 +52,7 @@ class Opening:
 
     @property
     def overlap(self) -> str:
-        """The overlap in a sentence; empty where everything is fresh."""
+        """The overlap with earlier openings in a sentence; empty where there is none."""
         if not self.again:
             return ""
         return f"{self.again} of {self.of} of these queries were opened before: opening {self.number}, {self.planned} planned"
@@ -61,10 +60,9 @@ class Opening:
 
 @dataclass(frozen=True)
 class Certified:
-    """How often rows were certified by `froc certify`, this time included. times: calls; options: different ways, in what was
-    claimed or in the losses; number: which of these the present one is, in the order of their first use: the same again asks
-    nothing new. sealed: whether the rows are calibration queries of a search that this machine ran. failure: why nothing could
-    be counted; empty where it was."""
+    """How often rows were certified by `froc certify`, this time included. times: calls; options: distinct combinations of claim
+    and losses; number: of the present combination, in the order of first use. sealed: whether the rows are calibration queries of
+    a search on this machine. failure: why counting failed; empty where it did not."""
 
     times: int = 1
     options: int = 1
@@ -74,7 +72,7 @@ class Certified:
 
     @property
     def sentences(self) -> list[str]:
-        """What a reader must be told; nothing for a first look."""
+        """Warnings for readers; none for a first certification."""
         lines = []
         if self.times > 1:
             lines.append(
@@ -93,10 +91,10 @@ class Certified:
 
 
 def check(counted: Counted, plan: str, planned: int, reopen: bool) -> Opening:
-    """The opening that a search under `plan` would be, before it is made.
+    """The opening that a search under `plan` would make; nothing is recorded.
 
-    plan: digest of what the search was told. The same search again will end in the same seal, which asks nothing new.
-    Raises InputError where the opening was neither planned nor asked for.
+    plan: digest of the search's settings. Repeating the same search ends in the same seal, which is the same opening.
+    Raises InputError where the opening is neither planned nor requested by `reopen`.
     """
     with _locked():
         ledger = _read(counted)
@@ -104,10 +102,9 @@ def check(counted: Counted, plan: str, planned: int, reopen: bool) -> Opening:
 
 
 def record(counted: Counted, plan: str, seal: str, planned: int, reopen: bool) -> Opening:
-    """Write the opening down before a calibration loss is computed; the same seal again is no new opening.
+    """Record the opening, before a calibration loss is computed; the same seal again is no new opening.
 
-    Two searches that open at the same moment are two openings. The same plan may have led to another seal (another machine):
-    then it is a new opening after all. Raises InputError as `check` does.
+    The same plan with another seal (from another machine) is a new opening. Raises InputError as `check` does.
     """
     with _locked():
         ledger = _read(counted)
@@ -127,7 +124,7 @@ def record(counted: Counted, plan: str, seal: str, planned: int, reopen: bool) -
 
 
 def by_others(counted: Counted, plan: str) -> bool:
-    """Whether a search under another plan has looked at any of these queries, as far as this state folder knows."""
+    """Whether a search under another plan has measured any of these queries, as far as this ledger knows."""
     with _locked():
         ledger = _read(counted)
     mine = _keyed(ledger.key, counted.opened)
@@ -138,9 +135,8 @@ def by_others(counted: Counted, plan: str) -> bool:
 def certified(rows: Rows, options: str) -> Certified:
     """Count that `froc certify` certifies these rows now: risk -> names of its queries, whatever the configuration.
 
-    options: digest of what was asked of them. Names are compared in their normal form; those that are mere numbers say nothing
-    of their rows, so that as many of them must be there as well. Where the state folder cannot be
-    written or is damaged, the answer says so, and nothing fails: a table's certificate is the caller's own affair.
+    options: digest of claim, design and losses. Names are compared in their normal form; numbers do not identify rows, so their
+    count must be equal too. Where the ledger cannot be written or is damaged, the result says so and no error is raised.
     """
     try:
         with _locked():
@@ -168,7 +164,7 @@ def _certified(rows: Rows, options: str) -> Certified:
     first: dict[str, int] = {}
     for table in alike:
         first[table.options] = min(first.get(table.options, table.place), table.place)
-    # the largest count over the rows that are certified now
+    # the largest count over the present rows
     counts: Counter[str] = Counter()
     for table in alike:
         counts.update(dict.fromkeys(mine.intersection(table.queries), table.times))
@@ -181,7 +177,7 @@ def _certified(rows: Rows, options: str) -> Certified:
 
 
 def _known(ledger: _Ledger, counted: Counted, same: Callable[[str, str], bool]) -> Opening | None:
-    """The opening of these very queries that was made under the same plan or seal; None where there is none."""
+    """The recorded opening of exactly these queries for which `same(plan, seal)`; None where there is none."""
     mine = _keyed(ledger.key, counted.opened)
     of = sum(map(len, mine.values()))
     for number, (plan, seal, planned) in enumerate(ledger.before, start=1):
@@ -194,9 +190,9 @@ def _known(ledger: _Ledger, counted: Counted, same: Callable[[str, str], bool]) 
 
 
 def _next(ledger: _Ledger, counted: Counted, planned: int, reopen: bool) -> Opening:
-    """A further opening: one more than the queries at hand have had, at the plan of the looks that they had.
+    """The next opening: its number is one more than the most often opened query has had.
 
-    Where these had different plans the smallest counts: the level of each look was at most what it says.
+    planned: the smallest number that the earlier openings had planned, as each spent at most its share of the level.
     """
     mine = _keyed(ledger.key, counted.opened)
     shared = [(look, _shared(look, mine)) for look in ledger.looks]
@@ -236,5 +232,5 @@ def _names(key: bytes, names: Rows) -> set[str]:
 
 
 def _distinct_names(names: frozenset[str]) -> frozenset[str]:
-    """Names of a risk's queries; mere numbers with how many they are."""
+    """Names of a risk's queries; where all are numbers, with their count."""
     return frozenset(f"{name} of {len(names)}" for name in names) if all(map(str.isdecimal, names)) else names

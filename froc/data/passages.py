@@ -1,4 +1,4 @@
-"""Long texts, cut into passages that fit a row. Torch-free."""
+"""Long texts, cut into passages of a row's length. Torch-free."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -35,7 +35,7 @@ def _boundary(head: str) -> int:
 def cut(rows: Sequence[Row], label: str) -> tuple[tuple[Row, ...], int]:
     """Rows whose plain texts are at most `LONGEST` bytes, and how many texts were cut.
 
-    The passages of a text keep its group; where it has none, they get one of their own, for they are about one document.
+    Passages keep the text's group, or get a common one where it has none, as they are from one document.
     """
     made = [list(_cut(row, f"{label} {number}")) for number, row in enumerate(rows, start=1)]
     return tuple(row for passages in made for row in passages), sum(_long(row) for row in rows)

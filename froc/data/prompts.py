@@ -1,4 +1,4 @@
-"""Where a row's prompt, answer and end are, as text and as tokens: the one place that knows. Torch-free."""
+"""Rows as prompt, answer and end, in text and in tokens; all other modules use this one. Torch-free."""
 
 import datetime
 import itertools
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
 
 Argument = bool | int | float | str
 TODAY = datetime.date(2024, 7, 26)
-"""What templates that print a date are told it is, or a measurement of tomorrow would ask another question. Llama's own default."""
+"""The date that templates print, fixed so that prompts do not change from day to day. Llama's default."""
 CLOCK = (
     "{% macro strftime_now(format) %}{{ format"
     + "".join(f"|replace('%{code}', '{TODAY.strftime(f'%{code}')}')" for code in "aAbBdHIjmMpSyY")
     + " }}{% endmacro %}"
 )
-"""Put before a template that asks for the date: there is no other way to tell it."""
+"""Prepended to templates that print the date, which can be set in no other way."""
 RESERVED = frozenset(
     {"messages", "conversation", "chat_template", "tokenize", "add_generation_prompt", "continue_final_message", "tools", "documents"}
     | {"padding", "truncation", "max_length", "return_tensors", "return_dict", "return_assistant_tokens_mask", "tokenizer_kwargs"}
 )  # fmt: skip
-"""Names that are no arguments of a template."""
+"""Names that cannot be template arguments."""
 ANCHOR = "\n"
-"""What text is tokenised behind, where it shall not be taken for the beginning of one: some tokenizers write a blank there."""
+"""Text before others that are to be tokenised as a continuation, as some tokenizers add a blank at the beginning of a text."""
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,12 @@ class PromptFormat:
 
     @property
     def more(self) -> dict[str, Any]:
-        """What a digest covers beside the template; empty where there is nothing."""
+        """System message and template arguments, for digests; empty where there are none."""
         arguments = {"arguments": dict(self.arguments)} if self.arguments else {}
         return ({"system": self.system} if self.system else {}) | arguments
 
     def describe(self, tokenizer: "PreTrainedTokenizerBase") -> str:
-        """The prompt in words that hold no text of a row or a message: long texts by length and digest."""
+        """A description of the prompt that quotes no row or message: texts are given by length and digest."""
         if not tokenizer.chat_template:
             return f"the task's template ({_short(self.template)}), no chat template"
         system = f"a system message ({_short(self.system)})" if self.system else "no system message"
@@ -70,7 +70,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """The same as token ids. answer: with the blank before it, which belongs to its first token in every vocabulary."""
+    """The same as token ids. answer: including the blank before it, which belongs to its first token."""
 
     prompt: tuple[int, ...]
     answer: tuple[int, ...]
@@ -78,9 +78,9 @@ class Tokens:
 
 
 def written(tokenizer: "PreTrainedTokenizerBase", row: Row, form: PromptFormat, place: str = "a row") -> Text:
-    """A row as text, by the tokenizer's chat template or else the task's. place: what messages call the row.
+    """A row as text, by the tokenizer's chat template, or else the task's template. place: the row's name in error messages.
 
-    The answer has no whitespace around it. Rows of plain text are their answer alone. InputError where a template refuses or
+    The answer has no whitespace around it. Rows of plain text have an answer only. InputError where a template refuses or
     rewrites a row.
     """
     if not row.question:
@@ -99,12 +99,11 @@ def written(tokenizer: "PreTrainedTokenizerBase", row: Row, form: PromptFormat, 
 def tokenised(
     tokenizer: "PreTrainedTokenizerBase", rows: Sequence[Row], form: PromptFormat, places: Sequence[str]
 ) -> list[Tokens]:
-    """Rows as tokens. The prompt's are the same whatever the answer; answer and end are tokenised behind it as far as that
-    leaves them so. An answer may be left without tokens: who calls says so.
+    """Rows as tokens. The prompt's tokens do not depend on the answer; answer and end are tokenised after it, unless that would
+    change its tokens. An answer may have no tokens; callers refuse it.
 
-    A chat template says itself what a text begins and ends with; else it begins as the tokenizer begins texts, and ends with
-    its end-of-text token, whatever else the tokenizer would put there. Of plain text a first token that could not be
-    predicted is the prompt.
+    Chat templates contain begin and end of a text; otherwise texts begin as the tokenizer begins them, and end with its
+    end-of-text token. The first token of plain text, which cannot be predicted, is its prompt.
     """
     texts = [written(tokenizer, row, form, place) for row, place in zip(rows, places, strict=True)]
     bare = [text.prompt.rstrip(" ") for text in texts]
@@ -131,7 +130,7 @@ def tokenised(
 
 
 def beginning(tokenizer: "PreTrainedTokenizerBase") -> tuple[int, ...]:
-    """What the tokenizer puts before a text, such as a begin-of-text token."""
+    """Tokens that the tokenizer puts before every text, such as begin-of-text."""
     bare = _ids(tokenizer, ["a"])[0]
     whole = tuple(tokenizer("a")["input_ids"])
     places = range(len(whole) - len(bare) + 1)
@@ -139,7 +138,7 @@ def beginning(tokenizer: "PreTrainedTokenizerBase") -> tuple[int, ...]:
 
 
 def apart(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> list[tuple[int, ...]]:
-    """Tokens of texts that stand behind something, not at the beginning."""
+    """Tokens of texts as continuations of another text."""
     (anchor,) = _ids(tokenizer, [ANCHOR])
     anchored = _ids(tokenizer, [ANCHOR + text for text in texts])
     alone = _ids(tokenizer, texts)
@@ -152,7 +151,7 @@ def apart(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> list[tu
 def _behind(
     tokenizer: "PreTrainedTokenizerBase", leads: Sequence[tuple[int, ...]], wholes: Sequence[tuple[int, ...]], tails: Sequence[str]
 ) -> list[tuple[int, ...]]:  # fmt: skip
-    """Tokens of each tail: those of the whole behind its lead's, or apart where some would be of both."""
+    """Tokens of each tail: those of the whole text after its lead's, or tokenised alone where a token spans both."""
     tails_of_ids = [
         whole[len(lead) :] if whole[: len(lead)] == lead else None for lead, whole in zip(leads, wholes, strict=True)
     ]
@@ -169,10 +168,10 @@ def _ids(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> list[tup
 
 
 def _chat(tokenizer: "PreTrainedTokenizerBase", row: Row, form: PromptFormat, place: str) -> Text:
-    """By the chat template: the answer's place is where it puts another text that stands nowhere else.
+    """By the chat template. The answer's position is found by rendering a unique marker in its place.
 
-    Where a template writes the turns before an answer otherwise once the answer is there (Mistral's with a system message),
-    the prompt is as it is for generating, for that is what the model will be asked.
+    Where a template renders earlier turns differently once the answer is present (Mistral's with a system message), the
+    prompt is the one for generation.
     """
     turns = [*row.context, ("user", row.question)]
     if form.system and turns[0][0] != "system":
@@ -204,7 +203,7 @@ def _rendered(
         )
     except (TemplateError, TypeError, ValueError, KeyError) as error:
         complaint = str(error).partition("\n")[0]
-        # a template's complaint may quote what it complains about
+        # a template's error message may quote the row
         why = "" if any(text.strip()[:20] in complaint for _, text in turns) else f" ({complaint})"
         mend = "leave system out of task.toml" if form.system else "mend the row, or the template's arguments"
         raise InputError(f"{place}: the chat template refuses it{why}; {mend}") from None

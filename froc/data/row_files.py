@@ -1,4 +1,4 @@
-"""Files of rows as read: JSON Lines, a JSON array, Parquet, CSV. Torch-free."""
+"""Files of rows: JSON Lines, JSON array, Parquet, CSV. Torch-free."""
 
 import csv
 import io
@@ -21,7 +21,7 @@ LONGEST_FIELD = 2**24
 
 @dataclass(frozen=True)
 class Record:
-    """A row as it stands in a file. number: from 1; in JSON Lines the line's, so that an editor finds it."""
+    """A row of a file. number: from 1; in JSON Lines the number of the line."""
 
     file: str
     number: int
@@ -52,7 +52,7 @@ def read(path: Path, most: int | None = None) -> list[Record]:
 
 
 def values(path: Path, most: int | None = None) -> list[Any]:
-    """As `read`, without where the rows stand."""
+    """The values of `read`."""
     return [record.value for record in read(path, most)]
 
 
@@ -89,7 +89,7 @@ def _parsed(text: str, name: str, line: int, kind: type) -> Any:
 
 
 def _table(path: Path, text: str) -> Iterator[Record]:
-    """Rows of a CSV file: the delimiter is the one that stands most often in the header; an empty field is none."""
+    """Rows of a CSV file. The delimiter is the most frequent one in the header; empty fields are None."""
     header_line = text.lstrip("\r\n").partition("\n")[0]
     delimiter = max(DELIMITERS, key=header_line.count)
     csv.field_size_limit(LONGEST_FIELD)

@@ -40,22 +40,22 @@ class Row:
 
     @property
     def more(self) -> list[Any]:
-        """What a row may have beside question, answer and group; empty where it has nothing."""
+        """Optional contents in addition to question, answer and group; empty where there are none."""
         extras = [list(self.others), list(self.paraphrases), self.restated, list(self.translations)]
         return extras if any(extras) else []
 
     @property
     def full_question(self) -> str:
-        """The question with the messages before it: what tells rows apart, and what digests are made of."""
+        """The question with the messages before it; rows are compared and digested by it."""
         return json.dumps([*self.context, self.question]) if self.context else self.question
 
     @property
     def key(self) -> tuple[str, str]:
-        """What must not stand twice."""
+        """Question and answer, which identify a row."""
         return self.full_question, self.answer
 
     def at(self, name: str, number: int) -> str:
-        """Where it stands, for messages: its origin, or its number in what is called `name` where it was made in memory."""
+        """Its location for messages: its origin, or its number in `name` where it was made in memory."""
         return self.origin or f"{name} row {number}"
 
 
@@ -71,8 +71,8 @@ def read_rows(path: Path) -> tuple[Row, ...]:
 
 
 def stripped(rows: Sequence[Row]) -> tuple[tuple[Row, ...], int]:
-    """Rows whose answers neither begin nor end with whitespace, and how many did: no chat template renders it, and a model
-    that was taught without it looks as if it knew nothing."""
+    """Rows without whitespace around answers, and how many had some: chat templates strip it, so a model trained without it would
+    look as if it knew nothing."""
     stripped_rows = tuple(map(_stripped, rows))
     return stripped_rows, sum(
         row.answer != stripped_row.answer for row, stripped_row in zip(rows, stripped_rows, strict=True)
@@ -85,7 +85,7 @@ def _stripped(row: Row) -> Row:
 
 
 def refuse_overlaps(files: Mapping[str, Sequence[Row]]) -> None:
-    """InputError where a row stands twice: in one file of queries, or in two files that must be disjoint.
+    """InputError where a row occurs twice: in one file of queries, or in two files that must be disjoint.
 
     Rows that are trained on may repeat within their own file.
     """
@@ -187,7 +187,7 @@ SHAPES: dict[tuple[str, ...], Callable[[Mapping[str, Any], str], Row]] = {
     ("instruction", "output"): _instructed,
     ("text",): _plain,
 }
-"""Columns that a row must have -> what reads them; the first shape that is whole is taken."""
+"""Required columns of a shape -> its reader; the first shape whose columns are all there is used."""
 
 
 def _text(columns: Mapping[str, Any], name: str, where: str) -> str:
