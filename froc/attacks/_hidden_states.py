@@ -1,4 +1,4 @@
-"""What attacks that look inside share: pushing what a module gives, losses of known rows, and what is seen of answers.
+"""Common parts of attacks on hidden states: perturbing module outputs, losses of known rows, recording answers.
 
 Gradients are taken for what is optimised alone, so the parameters' own are left as they are.
 
@@ -40,7 +40,7 @@ def sample(rows: Sequence[Row], seed: int, most: int = MAX_ROWS) -> list[Row]:
 
 
 class AnswerRecorder:
-    """Hits and log-probabilities of answers, filled in batch by batch; what `froc.measuring.observe` says of a plain model."""
+    """Hits and log-probabilities of answers, collected batch by batch, as `froc.measuring.observe` does for a plain model."""
 
     def __init__(self, rows: Sequence[Encoded]) -> None:
         self._length = np.array([row.answer for row in rows], dtype=np.int64)

@@ -1,4 +1,4 @@
-"""What attacks on the question share: a form is the question written anew, the answer stays.
+"""Common parts of attacks on the question: a form is a rewritten question with the same answer.
 
 A form depends on its row, the material and the seed alone, never on the other queries.
 """

@@ -1,8 +1,7 @@
-"""What files say about how a model is asked: configurations of training runs beside it, and logs of its evaluation. Torch-free.
+"""Prompts that files name: configurations of training runs beside a model, and logs of its evaluation. Torch-free.
 
-The prompt decides what is measured: a model that answers everything under the system message that it was taught with may answer
-nothing without it. So a file that names another prompt than the one in use is a warning. Prompts may be private: messages give
-their lengths, never their text.
+A model may answer everything with the system message of its training, and nothing without it. So files that name another prompt
+than the one in use cause a warning. Prompts may be private: messages give their lengths, never their text.
 """
 
 import json
@@ -21,21 +20,21 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 SYSTEM, CHAT, TEMPLATE = "system message", "chat template", "template"
-"""Parts of a prompt: its system message; whether, or by which chat template it is made; the text around the question where by none."""
+"""Parts of a prompt: system message; chat template (whether one is used, or which); the text around the question without one."""
 HYDRA = Path(".hydra") / "config.yaml"
 INNER = re.compile(r"evals?|checkpoint-\d+")
-"""Folders that OpenUnlearning makes inside of a run's, which has the configuration."""
+"""Folders that OpenUnlearning creates inside of a run's folder, which has the configuration."""
 SYSTEM_KEYS = ("system_prompt", "default_system_message", "default_system", "system_instruction", "system_message")
 """What training tools call a system message at the top of their YAML configuration."""
 TAGS = ("user_start_tag", "user_end_tag", "asst_start_tag")
 LARGEST = 1 << 18
-"""Bytes of a YAML file that is read: configurations are small, and reading YAML is slow."""
+"""Largest YAML file that is read, in bytes."""
 
 
 @dataclass(frozen=True)
 class NamedPrompt:
-    """How a file says that questions are asked. parts: of the prompt, by name: the three above, and what else the chat template is given
-    or the tool does. What is empty or absent is not in the prompt."""
+    """A prompt that a file names. parts: name -> part of the prompt: the three above, template arguments, and what the tool adds.
+    Empty or absent parts are not in the prompt."""
 
     file: str
     parts: Mapping[str, Argument] = field(repr=False)
@@ -55,14 +54,14 @@ class NamedPrompt:
 
 
 def length(value: Argument) -> str:
-    """A part of a prompt in words that do not show it."""
+    """A part of a prompt described without quoting it."""
     if isinstance(value, str):
         return f"{len(value)} characters" if value else "none"
     return json.dumps(value)
 
 
 def beside(folder: Path) -> tuple[NamedPrompt, ...]:
-    """The prompts that files in a model's folder name; none for a hub id. A file that cannot be read names none."""
+    """Prompts named by files in a model's folder; none for a hub id. Unreadable files are ignored."""
     if not folder.is_dir():
         return ()
     candidates = [
@@ -89,10 +88,10 @@ def run_prompt(folder: Path) -> NamedPrompt | None:
 def warnings(
     prompts: Sequence[NamedPrompt], tokenizer: "PreTrainedTokenizerBase", rows: Sequence[Row], form: PromptFormat
 ) -> list[str]:
-    """A warning for each prompt by which any of the rows would be asked otherwise than by the form in use.
+    """A warning for each named prompt that renders any of the rows differently from the format in use.
 
-    What a file does not say is as in use. Prompts are compared as the model reads them, so that a message which the chat
-    template puts by itself, or an argument that it ignores, is no difference.
+    Parts that a file does not name are taken from the format in use. Prompts are compared as rendered, so that messages
+    which the chat template adds itself, and arguments that it ignores, make no difference.
     """
     differing = ((prompt, _differing(prompt, tokenizer, rows, form)) for prompt in prompts)
     return [
@@ -106,7 +105,7 @@ def warnings(
 def _differing(
     prompt: NamedPrompt, tokenizer: "PreTrainedTokenizerBase", rows: Sequence[Row], form: PromptFormat
 ) -> Row | None:
-    """The first question that a named prompt asks otherwise."""
+    """The first row that a named prompt renders differently."""
     questions = (row for row in rows if row.question)
     return next(
         (
@@ -139,7 +138,7 @@ def _of_yaml(path: Path) -> NamedPrompt | None:
 
 
 def _plain(value: Any) -> Argument:
-    """A value as templates take it; "" for none, and for what Hydra would look up elsewhere."""
+    """A template argument; "" for None, and for references that Hydra would resolve."""
     if isinstance(value, date):
         return str(value)
     if not isinstance(value, Argument) or (isinstance(value, str) and "${" in value):
@@ -148,7 +147,7 @@ def _plain(value: Any) -> Argument:
 
 
 def _of_template_args(arguments: Mapping[str, Argument]) -> dict[str, Argument]:
-    """OpenUnlearning's words: with its chat template, a system message and a date; without, the text that it writes itself."""
+    """OpenUnlearning's `template_args`: system message and date for a chat template, else the text around the question."""
     if arguments.get("apply_chat_template"):
         dated = {"date_string": arguments["date_string"]} if arguments.get("date_string") else {}
         return {CHAT: True, SYSTEM: arguments.get("system_prompt", ""), **dated}
@@ -158,7 +157,7 @@ def _of_template_args(arguments: Mapping[str, Argument]) -> dict[str, Argument]:
 
 
 def _of_results(path: Path) -> NamedPrompt | None:
-    """The system message under which lm-evaluation-harness asked. That it used no chat template says nothing of training."""
+    """The system message of lm-evaluation-harness. Its lack of a chat template says nothing about training."""
     document = results(path)
     system = document.get("system_instruction")
     return NamedPrompt(path.name, {SYSTEM: system}) if isinstance(system, str) and system.strip() else None
@@ -180,14 +179,14 @@ def _form(prompt: NamedPrompt, form: PromptFormat) -> PromptFormat:
 
 
 def _prompt_text(tokenizer: "PreTrainedTokenizerBase", row: Row, form: PromptFormat) -> str:
-    """The prompt without the begin-of-text token, which tokenizers also put themselves."""
+    """The rendered prompt without the begin-of-text token, which tokenizers add themselves."""
     return written(tokenizer, row, form).prompt.removeprefix(str(tokenizer.bos_token or "")).strip(" ")
 
 
 def _named_prompt_text(
     prompt: NamedPrompt, tokenizer: "PreTrainedTokenizerBase", row: Row, form: PromptFormat
 ) -> str | None:
-    """The same by a named prompt; None where the tokenizer cannot ask so."""
+    """The row rendered by a named prompt; None where this tokenizer cannot render it."""
     if prompt.parts.get(CHAT) is False:
         if row.context:
             return None
@@ -201,7 +200,7 @@ def _named_prompt_text(
     try:
         return _prompt_text(tokenizer, replace(row, context=context), _form(prompt, form))
     except InputError:
-        # a template that refuses a system message was not what the model was taught with
+        # the model was not trained with a template that refuses the system message
         return None
 
 
@@ -228,7 +227,7 @@ def _own_system(row: Row) -> str | None:
 
 
 def _mend(prompt: NamedPrompt, tokenizer: "PreTrainedTokenizerBase", row: Row) -> str:
-    """What of a task, or of the tokenizer's files, makes the prompt that a file names."""
+    """How to change the task, or the tokenizer's files, to get the named prompt."""
     if prompt.parts.get(CHAT) and not tokenizer.chat_template:
         return "give the tokenizer the chat template that it names"
     if prompt.parts.get(CHAT) is False or not tokenizer.chat_template:

@@ -1,4 +1,4 @@
-"""The sealed split: which queries a search sees, which wait for calibration, which are held back. Torch-free."""
+"""The sealed split: search queries, sealed calibration queries, and queries held back for later requests. Torch-free."""
 
 import math
 from collections import Counter
@@ -17,20 +17,20 @@ from froc.data.task import EARLIER, Earlier, Query, Task, request_of
 from froc.errors import InputError
 
 Draw = Literal["by-row", "in-order"]
-"""How queries are divided. `in-order` is what older versions did: the first share in the order of the ids, so that a change
-to any row moved a third of the others; runs of then are read, measured again and gone on after by it."""
+"""How queries are divided. `in-order`: the division of older versions (the first share in the order of the ids), which is kept to
+read, repeat and continue their runs."""
 
 
 HELD = 0.25
-"""Share of facts that an adversary may hold."""
+"""Fraction of facts that an adversary may hold."""
 
 
 @dataclass(frozen=True)
 class SearchView:
-    """All that a search may see of a task: it has no field for the calibration queries.
+    """The part of a task that a search may use: without the calibration queries.
 
-    template: how questions are asked. retrained: folder of a model that was made as the base was, without the forget rows; a
-    control, where a task brings one.
+    template: the prompt format. retrained: folder of a model that was trained like the base model but without the forget
+    rows, as a control, where the task has one.
     """
 
     forget: tuple[Row, ...]
@@ -45,22 +45,22 @@ class SearchView:
 
 @dataclass(frozen=True)
 class Source:
-    """Which queries a risk is measured on. pool: whose; unheld: only those about facts that no adversary holds."""
+    """Queries that a risk is measured on. pool: their pool; unheld: only those about facts that no adversary holds."""
 
     pool: str
     unheld: bool = False
 
 
 def held(row: Row) -> bool:
-    """Whether an adversary with data may hold the fact that a row is about: one in four, by a hash of group and answer.
+    """Whether an adversary with data may hold the fact of a row: one in four, by a hash of group and answer.
 
-    Training rows and queries about one fact fall on the same side, so what such an adversary knows is never measured.
+    Training rows and queries about the same fact agree, so facts that an adversary holds are never measured.
     """
     return int(hashing.hmac_sha256(b"froc held", row.group, row.answer)[:8], 16) < HELD * 2**32
 
 
 class Sealed:
-    """The calibration queries, out of reach until a seal is shown.
+    """The calibration queries, which are returned only for a seal.
 
     opened, searched: pool -> what its sealed and its searched queries are counted by (`froc.data.opening_ledger`): another share for the
     search, another split, sample or risk is another look at the same queries. older: by what older versions counted. listed:
@@ -82,19 +82,19 @@ class Sealed:
 
     @property
     def counted(self) -> Counted:
-        """What an opening of them is counted by."""
+        """What identifies the queries in the opening ledger."""
         return replace(
             self.__counted, ids={risk: frozenset(q.id for q in queries) for risk, queries in self.__queries.items()}
         )
 
     @property
     def digests(self) -> dict[str, str]:
-        """risk -> digest over the sorted query ids: what a seal binds itself to."""
+        """risk -> digest over the sorted query ids, which a seal contains."""
         return {risk: ids(queries) for risk, queries in self.__queries.items()}
 
     @property
     def order(self) -> pl.DataFrame:
-        """risk, unit and query id of every sealed query; ids tell nothing of their text."""
+        """risk, unit and query id of every sealed query; ids do not reveal text."""
         rows = [(risk, query.unit, query.id) for risk, queries in self.__queries.items() for query in queries]
         return pl.DataFrame(rows, schema=["risk", "unit", "query"], orient="row").sort("risk", "unit", "query")
 
@@ -128,7 +128,7 @@ def split(
     later: int = 0,
     draw: Draw = "by-row",
 ) -> tuple[SearchView, Sealed]:
-    """Divide every pool's queries by sampling unit: about `share` of the units is searched.
+    """Divide every pool's queries by sampling unit: about a fraction `share` of the units is for the search.
 
     sample: risk -> how many of the other units are sealed and measured, the first ones of the draw; all by default.
     sources: risk -> its queries; by default each pool is a risk. Risks of one pool are divided alike, and so are units that
@@ -170,7 +170,7 @@ def split(
 
 
 def _counted(queries: Mapping[str, Sequence[Query]], sources: Mapping[str, Source]) -> dict[str, frozenset[str]]:
-    """pool -> what the queries of all its risks are counted by; earlier requests are one pool."""
+    """pool -> digests that count the queries of all its risks; earlier requests are one pool."""
     digests: dict[str, set[str]] = {}
     for risk, queries_of_risk in queries.items():
         pool = sources[risk].pool
@@ -180,10 +180,10 @@ def _counted(queries: Mapping[str, Sequence[Query]], sources: Mapping[str, Sourc
 
 
 def renamed(view: SearchView, sealed: Sealed, task: Task, label: str) -> tuple[SearchView, Sealed]:
-    """A divided task whose queries have other ids: those of the draw, hashed once more with a key of the label's own.
+    """A divided task whose query ids are hashed once more with a key for the label.
 
-    Ids of the draw are the same in every run on the same task, so that who holds two reports could tell which losses are of
-    the same query. label: public; the key is derived from it and from the data, and is gone when the data are.
+    The original ids are the same in every run on a task, so that two reports would reveal which losses are of the same
+    query. label: public; the key is derived from it and from the data, so that it is lost when the data are deleted.
     """
     key = bytes.fromhex(hashing.hmac_sha256(task.key, "renamed", label))
     return replace(
@@ -212,10 +212,10 @@ def _removed(past: Earlier | None, number: int, risk: str) -> tuple[tuple[Query,
 def divide(
     queries: Sequence[Query], share: float, later: int, label: str, draw: Draw = "by-row"
 ) -> list[tuple[Query, ...]]:
-    """The part that the search looks at, the part that this run may open, and one for each of `later` requests to come.
+    """The search part, the part that this run may open, and one part for each of `later` requests to come.
 
-    A unit's place in the draw says in which part it is, whatever other units there are, so that sizes are random around
-    their shares. Where that leaves a part empty, as with a handful of units, the parts are cut in the order of the places.
+    A unit's place in the draw alone decides its part, so that sizes vary around their shares. Where a part would be empty,
+    as with few units, the units are divided in the order of their places instead.
     """
     places = {query.unit: query.place for query in queries}
     if len(places) < later + 2:
@@ -244,7 +244,7 @@ def _drawn(places: Mapping[str, float], draw: Draw) -> list[str]:
 
 
 def _of_units(queries: Sequence[Query], most: int | None, draw: Draw) -> tuple[Query, ...]:
-    """Those of the first `most` units of the draw; all where nothing is said."""
+    """The queries of the first `most` units of the draw; all for None."""
     units = set(_drawn({query.unit: query.place for query in queries}, draw)[:most])
     return tuple(query for query in queries if query.unit in units)
 
@@ -254,7 +254,7 @@ def _wanted(queries: Iterable[Query], source: Source) -> tuple[Query, ...]:
 
 
 def opened_as(task: Task) -> dict[str, str]:
-    """pool -> digest over all its queries, by which older versions counted openings."""
+    """pool -> digest over all its queries, as older versions counted openings."""
     return {
         pool: hashing.sha256_json(
             sorted(hashing.hmac_sha256(b"froc opening", row.full_question, row.answer, row.group) for row in rows)
@@ -273,7 +273,7 @@ def _query(task: Task, key: bytes, pool: str, row: Row) -> Query:
     identity = hashing.hmac_sha256(key, pool, row.full_question, row.answer, row.group)[:16]
     by_group = task.units[pool] != "query"
     unit = hashing.hmac_sha256(key, pool, "group", row.group)[:16] if by_group else identity
-    # queries that were drawn anew from a known population are fresh by their draw, even where two draws meet
+    # queries that were drawn anew from a known population count as fresh, even if the draws overlap
     drawn = [] if task.questions is None else [str(task.questions)]
     counted = hashing.hmac_sha256(b"froc drawn", content(row.full_question, row.answer), *drawn)
     of_unit = ["group", normal_form(row.group), *drawn] if by_group else ["query", counted]

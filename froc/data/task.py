@@ -1,9 +1,9 @@
-"""Rows, queries and the sealed split. Torch-free.
+"""A task: rows to forget and to keep, and the queries that measure both. Torch-free.
 
-A *row* is a question with its answer (`froc.data.rows`). A *query* is a row that is measured
-and never trained on. Queries are divided once per task into `search` and `calibration`, at random by sampling unit:
-a hash of the unit alone, under the task's split seed, says on which side it falls, so that every run seals the same
-queries, and a row that is added, left out or mended moves no other one. Ids are keyed by the task's whole content.
+A *row* is a question with its answer (`froc.data.rows`). A *query* is a row that is measured and never trained on. Queries are
+divided once per task into `search` and `calibration`, at random by sampling unit (`froc.data.splits`): a hash of the unit under
+the task's split seed decides, so that every run seals the same queries, and adding, removing or editing a row moves no
+other. Ids are keyed by the task's whole content.
 """
 
 import json
@@ -19,12 +19,12 @@ FORGETTING = "forgetting"
 UTILITY = "utility"
 RISKS = (FORGETTING, UTILITY)
 EARLIER = "earlier"
-"""Queries about what earlier requests removed, and the risk that it can be had again; `earlier-2` for the second alone."""
+"""Pool of queries about what earlier requests removed, and the risk that it returns; `earlier-2` for the second request alone."""
 WORDINGS = "wordings"
-"""Queries that ask in other words for what is forgotten, where the forget rows themselves are all measured (a census)."""
+"""Pool of queries in other words about what is forgotten, where the forget rows themselves are measured (a census)."""
 Unit = Literal["query", "group", "queries-by-group"]
-"""What is drawn at random, and what a risk is the mean of: of queries, of the means of groups, of queries that are drawn by
-group (see `froc.risk.ratios.tilted`).
+"""Sampling unit, and the mean that a risk is: over queries, over means of groups, or over queries that are drawn by group
+(`froc.risk.ratios.tilted`).
 """
 
 
@@ -32,7 +32,7 @@ group (see `froc.risk.ratios.tilted`).
 class Query:
     """A measured row. `id` and `unit` are keyed digests (16 hex digits): they never show the text.
 
-    place: of its unit in the draw, in [0, 1). counted: what its openings are counted by.
+    place: of its unit in the draw, in [0, 1). counted: digest that counts its openings.
     """
 
     id: str
@@ -44,11 +44,11 @@ class Query:
 
 @dataclass(frozen=True)
 class Earlier:
-    """What earlier requests removed from the model that is the base now; made by `froc.data.continual`.
+    """What earlier requests removed from the present base model; made by `froc.data.continual`.
 
     rows: their forget rows. searched, sealed: per request, queries about it, divided; no sealed one was opened by an earlier
-    run. seen: question and answer of every row that earlier runs have looked at: it helped to choose the base, so it is
-    measured no more.
+    run. seen: question and answer of every row that earlier runs have measured: they helped to choose the base model, so
+    they are not measured again.
     """
 
     rows: tuple[Row, ...] = field(repr=False)
@@ -96,7 +96,7 @@ class Task:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over everything that the task says; safe to publish, for it is over all texts at once."""
+        """SHA-256 over the task's content; safe to publish, as it covers all texts at once."""
         every = [*self.holdout, *(row for rows in self.queries.values() for row in rows)]
         more = [row.more for row in every if row.more]
         beside = {"holdout": [[row.full_question, row.answer, row.group] for row in self.holdout], "more": more}
@@ -105,7 +105,7 @@ class Task:
 
     @property
     def key(self) -> bytes:
-        """Secret key of the query ids: only who holds the data can make it again (AUDIT.md 2.4)."""
+        """Secret key of the query ids, which only holders of the data can compute (AUDIT.md 2.4)."""
         return bytes.fromhex(hashing.hmac_sha256(b"froc query key", json.dumps(self._content(), sort_keys=True)))
 
     def _content(self) -> dict[str, Any]:
@@ -123,7 +123,7 @@ class Task:
 
 
 def request_of(name: str) -> int | None:
-    """Which earlier request a pool or a risk is about, 0 for all of them together; None for others."""
+    """The earlier request that a pool or a risk is about, 0 for all of them; None for other names."""
     front, dash, number = name.partition("-")
     if front != EARLIER or (dash and not number.isdecimal()):
         return None

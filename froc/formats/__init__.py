@@ -1,8 +1,10 @@
-"""Formats: one file each; every format reads somebody's files into a loss table (`froc.loss_table.SCHEMA`).
+"""Formats, one file each: files of other tools -> a loss table (`froc.loss_table.SCHEMA`).
 
-A bad row is an InputError with file, row and mend; `Read` checks what any format gives. Logs of evaluation tools hold scores,
-not losses: `froc.formats._score_logs` makes losses of them by rules that the user states. tests/formats/test_format_contract.py
-holds every format, by name, to what this says.
+A bad row is an InputError with file, row and fix; `Read` validates every table. Logs of evaluation tools hold scores;
+`froc.formats._score_logs` turns them into losses by rules that the user gives. tests/formats/test_format_contract.py tests every
+format for this contract.
+
+May import: risk, data, loss_table and what they may import.
 """
 
 from abc import ABC, abstractmethod
@@ -19,7 +21,7 @@ from froc.risk.control import Control
 
 @dataclass(frozen=True)
 class Source:
-    """A file that losses come from. file: its path below the folder that was given. sha256: of its bytes."""
+    """A source file of losses. file: its path below the given folder. sha256: of its bytes."""
 
     file: str
     sha256: str
@@ -29,9 +31,9 @@ class Source:
 class Read:
     """losses: a loss table, checked here (InputError). sources: configuration -> its files, where each has its own.
 
-    scale: what whole numbers among the losses are (`froc.loss_table.check`). notes: what a reader should know. beforehand: whether giving these losses says that nobody had seen them when their
-    configurations were named, as giving a loss table does; logs do not say so. opened: what a run has opened these losses for.
-    control: what the base model lacks on the same queries, where its log or its rows are at hand.
+    scale: what whole numbers among the losses are (`froc.loss_table.check`). notes: what a reader should know. beforehand: whether
+    configurations count as named before anybody saw these losses, as for loss tables but not for logs. opened: the certificate or
+    plan of the run that opened these losses. control: absences of the base model on the same queries, where they are known.
     """
 
     losses: pl.DataFrame
@@ -48,7 +50,7 @@ class Read:
 
 @dataclass(frozen=True)
 class Format(ABC):
-    """Where the file comes from is the class's docstring."""
+    """A format; its docstring says which tool writes it."""
 
     @abstractmethod
     def read(self, paths: Sequence[Path], losses: Mapping[str, str], base: Path | None = None) -> Read:

@@ -1,4 +1,4 @@
-"""Files of logs: where they lie, what they are called, and their bytes as JSON. Torch-free."""
+"""Log files: finding and naming them, and parsing their bytes as JSON. Torch-free."""
 
 import gzip
 import io
@@ -14,11 +14,11 @@ from froc.errors import InputError
 GZIP = b"\x1f\x8b"
 UTF16 = (b"\xff\xfe", b"\xfe\xff")
 LARGEST = 1 << 32
-"""Bytes that a packed file may unfold to."""
+"""Largest decompressed size of a file, in bytes."""
 
 
 class JsonError(InputError):
-    """JSON that is no JSON. line: where it ends to be; from 1."""
+    """Invalid JSON. line: of the error, from 1."""
 
     def __init__(self, message: str, line: int | None) -> None:
         super().__init__(message)
@@ -50,7 +50,7 @@ def _unpacked(data: bytes) -> bytes:
 
 
 def json_of(text: str) -> Any:
-    """A JSON document, NaN and infinities as Python's; a key that is there twice is refused, since one value would be lost."""
+    """A JSON document, with NaN and infinities. Duplicate keys are refused, as a value would be lost."""
     try:
         return json.loads(text, object_pairs_hook=_object)
     except json.JSONDecodeError as error:
@@ -84,7 +84,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def inside(paths: Sequence[Path], patterns: Sequence[str], no_logs: Sequence[str] = ()) -> dict[Path, bool]:
-    """Files -> whether they were looked for in a folder. no_logs: names of other files that lie beside logs."""
+    """File -> whether it was found in a given folder rather than given itself. no_logs: names of files to ignore."""
     found_in_folder: dict[Path, bool] = {}
     for path in paths:
         if path.is_dir():
@@ -100,7 +100,7 @@ def inside(paths: Sequence[Path], patterns: Sequence[str], no_logs: Sequence[str
 
 
 def tail(path: Path, folders: Sequence[Path]) -> str:
-    """The path below the folder that was given; nothing of where that lies."""
+    """The path below the given folder that holds it."""
     for folder in folders:
         if folder.is_dir() and path.is_relative_to(folder):
             return path.relative_to(folder).as_posix()
@@ -108,9 +108,9 @@ def tail(path: Path, folders: Sequence[Path]) -> str:
 
 
 def names(paths: Sequence[Path]) -> dict[Path, str]:
-    """Short names: the words that not all paths share, below the folder that all lie in, or the paths below it.
+    """Short names for paths: their words that are not common to all, or their paths below the common folder.
 
-    What stands behind a # in the last part of a path tells two apart that are called the same, and is left out elsewhere.
+    Text after a # in a path's last part is used only to distinguish equal names.
     """
     bare = {path: path.with_name(path.name.partition("#")[0] or path.name) for path in paths}
     told_apart = len(set(bare.values())) == len(paths)
@@ -128,7 +128,7 @@ def names(paths: Sequence[Path]) -> dict[Path, str]:
 
 
 def _short(words: Mapping[Path, Sequence[str]]) -> dict[Path, str] | None:
-    """Names without the words that all share; None where those do not tell the paths apart."""
+    """Names without common words; None where those are not distinct."""
     shared = set.intersection(*(set(parts) for parts in words.values()))
     short = {path: "_".join(dict.fromkeys(w for w in parts if w not in shared)) for path, parts in words.items()}
     return short if all(short.values()) and len(set(short.values())) == len(words) else None

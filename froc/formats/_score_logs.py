@@ -1,11 +1,11 @@
-"""Logs of evaluation tools -> losses: what all of them share. Paths are the only names that configurations have.
+"""Logs of evaluation tools -> losses: the common part of formats. Configurations are named by their paths.
 
-A tool's format says how its file becomes scores: measure -> one value in [0, 1] per query (`froc.formats._scores`). Which
-scores are a loss is the user's to say, as a rule per risk:
+A format turns a file into scores: measure -> one value in [0, 1] per query (`froc.formats._scores`). The user chooses the
+loss of each risk by a rule:
 
-    forgetting=forget_qa_rouge          the score itself: what should be gone is still there
-    utility=1-retain_qa_rouge           one minus it: what should have stayed is gone
-    utility=base-retain_qa_rouge        what the base model's log had more, and 0 where it had less
+    forgetting=forget_qa_rouge          the score: knowledge that should be removed is still there
+    utility=1-retain_qa_rouge           one minus the score: knowledge that should be kept is missing
+    utility=base-retain_qa_rouge        the score's drop against the base model's log, 0 where it rose
 """
 
 import difflib

@@ -1,7 +1,7 @@
-"""Scores of a log and the rules that make losses of them: the one gate that every raw number goes through.
+"""Scores of a log, and the rules that turn them into losses. All raw numbers pass through here.
 
-A raw score is looked at before anything is computed from it. What is no finite number (null, NaN, an infinity) is a query
-without a score: it is never sorted, ranked, averaged or clipped, and costs a loss of 1 whichever way the rule turns scores.
+Raw scores are checked before anything is computed from them. A score that is no finite number (null, NaN, an infinity) is
+missing: it is never sorted, ranked, averaged or clipped, and gives a loss of 1 under every rule.
 """
 
 import math

@@ -3,10 +3,10 @@
     metric  attack       the contracts of metrics and attacks (plug-ins are in `froc.metrics` and `froc.attacks`)
     named_risks          risks that have a name, profiles, budgets
     measurement          a risk as text (metric, attacks, queries) and as an object
-    observe  layer_patching   what a model does with queries; hidden states of one model put into another
-    measure  screening   an unlearned model -> per-query losses; rows that a model cannot take
-    agreement            do teacher-forced scores agree with what the model writes
-    placement  diagnostics    familiarity among unseen rows; numbers that are shown and never certified
+    observe  layer_patching   a model's behaviour on queries; hidden states of one model put into another
+    measure  screening   an unlearned model -> per-query losses; refusing rows that a model cannot take
+    agreement            whether teacher-forced scores agree with generated text
+    placement  diagnostics    ranks among unseen rows; numbers that are shown and never certified
 
 May import: models, data, loss_table.
 """

@@ -1,8 +1,7 @@
-"""Does plain generation come to the answers that the measurement says come? A self-test of where prompt and answer are.
+"""Whether plain generation and the measurement agree on which answers a model gives: a test of the prompt format.
 
-The measurement reads answers off one teacher-forced pass over tokens that froc has put together. Here the prompt is put together
-by the tokenizer alone, as anybody would who asks the model, and the model writes. Where both disagree on whether an answer comes, the
-prompt is not what it seems to be, and no number of the run is about it.
+The measurement uses one teacher-forced pass over tokens that froc assembles. Here the tokenizer alone renders the prompt, as for any
+user of the model, and the model generates. Where the two disagree, the prompt format is wrong, and so would be all losses.
 """
 
 import re
@@ -23,9 +22,9 @@ from froc.models.generation import plainly
 CHECKED_QUERIES = 8
 """Queries of a risk that are asked both ways."""
 TOLERATED_DISAGREEMENTS = 1
-"""Disagreements that rounding may make: two tokens as likely as each other."""
+"""Disagreements that rounding may cause, where two tokens are equally likely."""
 MAX_ANSWER_TOKENS = 64
-"""Tokens of an answer up to which it is written out; a long text tells no more."""
+"""Longest answer that is generated, in tokens."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,7 @@ def _written(model: Any, tokenizer: PreTrainedTokenizerBase, row: Row, form: Pro
 
 
 def _prompt(tokenizer: Any, row: Row, form: PromptFormat) -> list[int]:
-    """As the tokenizer itself puts a question; a token that it would end texts with is not put between question and answer."""
+    """The tokenizer's own rendering of a question, without an end-of-text token."""
     if tokenizer.chat_template:
         turns = [*row.context, ("user", row.question)]
         if form.system and turns[0][0] != "system":
@@ -112,6 +111,6 @@ def _prompt(tokenizer: Any, row: Row, form: PromptFormat) -> list[int]:
 
 
 def _begins(text: str, answer: str) -> bool:
-    """Whether a text begins with an answer that does not go on: `id` is not answered by `idea`."""
+    """Whether a text begins with the answer as whole words: `idea` does not answer `id`."""
     rest = text.strip()
     return rest.startswith(answer.strip()) and not re.match(r"\w", rest[len(answer.strip()) :])

@@ -1,7 +1,4 @@
-"""Numbers about a whole model that are no mean of losses: for display and comparison, never certified. Torch-free.
-
-p-values, harmonic means and similarities of sets have no loss for each query, so none of the bounds speaks about them.
-"""
+"""Statistics of a whole model that are not means of per-query losses: for display, never certified. Torch-free."""
 
 from collections.abc import Sequence
 
@@ -53,7 +50,7 @@ def linear_cka(first: ArrayLike, second: ArrayLike) -> float:
 
 
 def _numbers(values: ArrayLike) -> NDArray[np.float64]:
-    """(n,) as floats; ValueError where there are none or one is no number: absence is no number."""
+    """(n,) as floats; ValueError where there are none or one is NaN."""
     numbers = np.asarray(values, dtype=np.float64)
     if numbers.ndim != 1 or not len(numbers) or np.isnan(numbers).any():
         raise ValueError("a diagnostic needs one or more numbers, none of them missing")

@@ -1,4 +1,4 @@
-"""Rows that a model cannot take are refused before anything is trained or opened: nothing here runs the model."""
+"""Refusal of rows that a model cannot take, before anything is trained or opened. Does not run the model."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Metrics: one file each; every metric is a per-query score in [0, 1].
+"""Metrics, one file each: a score in [0, 1] per query.
 
 Two kinds. Most measure *knowledge*: on forget queries the score itself is the loss (1.0: the forgotten answer is there), on
 retain queries its drop against the base model is. Others find *faults* (refusal, gibberish): there the score is the loss on

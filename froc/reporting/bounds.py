@@ -1,6 +1,6 @@
-"""Pictures with lines: how bounds grow with distribution shift, and how removals add up over a chain of runs.
+"""Figures with lines: how bounds grow with distribution shift, and how removals add up over a chain of runs.
 
-Torch-free; matplotlib is imported when a picture is drawn.
+Torch-free; matplotlib is imported when one is drawn.
 """
 
 import math

@@ -1,6 +1,6 @@
-"""Pictures of a run: the risk landscape, the Pareto front with budgets and CURs, and FROC's score of all trials.
+"""Figures of a run: the risk landscape, the Pareto front with budgets and CURs, and FROC's score of all trials.
 
-Torch-free; matplotlib is imported when a picture is drawn. Shapes and labels carry the meaning beside the colours.
+Torch-free; matplotlib is imported when one is drawn. Shapes and labels carry the meaning beside the colours.
 """
 
 from collections.abc import Mapping, Sequence

@@ -11,6 +11,7 @@ STYLE: Any = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": Fal
 
 
 def axis_limits(values: Any) -> tuple[float, float]:
+    """Limits of an axis with a margin around the values."""
     low, high = float(values.min()), float(values.max())
     edge = 0.08 * max(high - low, 0.5)
     return low - edge, high + edge

@@ -14,9 +14,9 @@ WIDTH = 160
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of cells under a title; a column of notes has no name, and is left out where there are none.
+    """Rows of cells under a title. A column of notes has an empty name and is omitted where all notes are empty.
 
-    The first column and notes stand to the left, the others to the right.
+    The first column and notes are left-aligned, the others right-aligned.
     """
 
     title: str
@@ -51,15 +51,15 @@ class Table:
 
 
 class Printed(ABC):
-    """A result that prints as its tables and what it says of them, in a terminal and in a notebook."""
+    """A result that prints as tables followed by sentences, in a terminal and in a notebook."""
 
     @abstractmethod
     def tables(self) -> Sequence[Table]:
-        """What is printed first."""
+        """Tables, printed first."""
 
     @abstractmethod
     def sentences(self) -> Sequence[str]:
-        """What is printed then."""
+        """Sentences, printed after the tables."""
 
     def __str__(self) -> str:
         from rich.console import Console

@@ -1,7 +1,7 @@
-"""Layouts: one file each; every layout reads a benchmark's files, as their authors publish them, into a `froc.data.task.Task`.
+"""Benchmark readers, one file each: a benchmark's published files -> `froc.data.task.Task`.
 
-A layout has parts (`tofu:forget10`). It says which files a part needs and where they come from, what is trained on and
-what is measured. No measured row is trained on: `assemble` leaves such rows out and says how many.
+A benchmark has parts (`tofu:forget10`). Its reader documents which files a part needs, where they come from, and which rows are
+trained on and measured. Measured rows are never trained on: `assemble` leaves them out and notes how many.
 """
 
 from abc import ABC, abstractmethod
@@ -18,7 +18,7 @@ from froc.plugins import make, names
 
 @dataclass(frozen=True)
 class BenchmarkReader(ABC):
-    """What is trained on and measured is the class's docstring.
+    """Reader of one benchmark; its docstring says what is trained on and what is measured.
 
     parts: what may stand behind the colon; one in capitals stands for any name. files: what the folder must hold, for
     people. origin: where the files come from. paper: who wrote the benchmark.
@@ -35,7 +35,7 @@ class BenchmarkReader(ABC):
 
 
 def named(text: str) -> bool:
-    """Whether words mean a layout (`NAME:PART`, or a layout's name alone) and not a folder."""
+    """Whether a text names a benchmark (`NAME:PART`, or NAME alone) and not a folder."""
     return not Path(text).is_dir() and (
         text in names(BenchmarkReader) or (":" in text and "/" not in text.partition(":")[0])
     )
@@ -72,7 +72,7 @@ def assemble(
     split_seed: int = 0,
     notes: Iterable[str] = (),
 ) -> Task:
-    """A task whose files are disjoint: a row counts where it is measured first, then as one to forget, then as the rest.
+    """A task with disjoint files: a repeated row is kept as a query first, then as a forget row, then elsewhere.
 
     queries: pool -> rows. The unit of forgetting is the query: who is forgotten is listed, the questions are drawn.
     """

@@ -1,4 +1,4 @@
-"""Files of benchmarks: found under any of the endings they are published with, read, and cut where they are long."""
+"""Files of benchmarks, with any of their published suffixes; long texts are cut."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
