@@ -5,7 +5,7 @@
     bundle_files  plain_files  writing    the files of a bundle: written one way, read one way
     documents  report    plan, seal, comparison and report as far as a claim depends on them; evidence -> report, by the same code
                          for builder and verifier
-    model_folder  model_hub  bound_weights   the files of a model; from a hub; losses, weights and files are about one model
+    model_folder  expected_tensors  model_hub  bound_weights   the files of a model, and what they must hold; from a hub; losses, weights and files are about one model
     cross_checks  chronology  ranking  comparisons  certificate_comparison   the files of a bundle against each other, and against what was signed
     verification  assurance  numbered checks by someone who trusts only keys; what stands behind a report that verifies
     reexecution          losses measured again: the draw, the counts, the bound that follows

@@ -60,7 +60,8 @@ def read(
     plan, signed, signers = _plan(files, trust, now, proven)
     foreign = provenance.sentences(entry.model_dump() for entry in plan.plugins or ())
     code = f"; measured with code that is not froc's: {'; '.join(foreign)}" if foreign else ""
-    log.held("plan", f"the plan is signed by a trusted key and is what trials and seal refer to{code}")
+    earlier = f"; it extends {len(plan.extends)} earlier one(s), which nobody here has seen" if plan.extends else ""
+    log.held("plan", f"the plan is signed by a trusted key and is what trials and seal refer to{earlier}{code}")
     seal = _seal(files, plan)
     log.held("seal", f"{len(seal.candidates)} candidate(s) sealed under this plan")
     trials = bundle_files.read_trials(files["trials.jsonl"])

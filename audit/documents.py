@@ -15,6 +15,12 @@ Role = Literal["engineer", "approver", "auditor"]
 
 
 Count = Annotated[int, Field(ge=0, le=10**9)]
+Setting = Annotated[str, Field(pattern=r"^[a-z0-9_-]{0,40}$")]
+"""How a part of a search is called."""
+Environment = dict[
+    Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,40}$")], Annotated[str, Field(pattern=r"^[A-Za-z0-9.+_!-]{1,80}$")]
+]
+"""Package, python or device -> version or kind."""
 LEAST = 1e-9
 """Of budgets, confidences and weights, and how far below 1 they end: what lies beyond is lost in rounding."""
 
@@ -56,10 +62,10 @@ class SearchPlan(Lenient):
 
     trials: int = Field(ge=1, le=MANY)
     candidates: int = Field(ge=1, le=MANY)
-    methods: list[str] = Field(default_factory=list)
-    sampler: str = ""
-    pruner: str = ""
-    objective: str = ""
+    methods: list[Annotated[str, Field(pattern=rf"^{METHOD}$")]] = Field(default_factory=list)
+    sampler: Setting = ""
+    pruner: Setting = ""
+    objective: Setting = ""
     seed: int = 0
 
 
@@ -113,7 +119,7 @@ class Plan(Lenient):
     quantum: Literal[1000]
     split: SplitPlan
     search: SearchPlan
-    environment: dict[str, str]
+    environment: Environment
     # plans of older versions do not say whose code measured
     plugins: list[Outside] | None = None
     after: AfterPlan | None = None

@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from froc import hashing
+from froc.audit import expected_tensors
 from froc.errors import InputError, VerificationError
 from froc.models import weights_digest
 from froc.visible import visible
@@ -147,6 +148,7 @@ def refuse_content(folder: Path, names: Collection[str]) -> None:
             _refuse_disguise(folder / name)
     if not stored:
         raise VerificationError("model-no-weights", f"the files of the model hold no tensor; {MEND}")
+    expected_tensors.check(_json(folder / CONFIG), [tensor for tensor, _ in stored])
     if INDEX in names:
         _refuse_index(_json(folder / INDEX), stored)
 

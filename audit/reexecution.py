@@ -20,7 +20,7 @@ from froc.audit import documents, keys
 from froc.audit.bundle_files import HEADER, Hex, Name, Stamp, Strict, moment
 from froc.audit.canonical_json import exact
 from froc.audit.chronology import CLOCK_SKEW
-from froc.audit.documents import Harness, Role
+from froc.audit.documents import Environment, Harness, Role
 from froc.audit.report import Facts
 from froc.bounds.binomial import upper_from_count
 from froc.errors import InputError, VerificationError
@@ -95,7 +95,7 @@ class Outcome(Strict):
     confidence: str
     bound: str
     harness: Harness
-    environment: dict[str, str]
+    environment: Environment
     # older statements say nothing of the model
     model: SignedModel | None = None
 

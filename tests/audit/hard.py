@@ -20,6 +20,8 @@ from tests.audit import conftest, variants
 
 RISKS = PROFILES["strict"]
 NASTY = "<script>alert(1)</script>\u202egnp.exe\u200b\u0007 😀🧪 Z\u0351\u0352\u0353\u0354\u0355 شركة \"'><img src=x> `${x}`\n---\n"
+METHOD = f"{'w' * 64}({'m' * 64})"
+"""The longest name that a method may have, nearly."""
 ENDLESS = NASTY + "W" * 10_000
 N = 120
 
@@ -34,7 +36,7 @@ def made() -> tuple[dict[str, Any], Facts]:
         {
             "format": 1, "plan": "0" * 64, "search_losses": "0" * 64, "trials": 300, "calibration": {},
             "candidates": [
-                {"config": c, "method": ENDLESS, "params": _params(), "weight": 1 / rank}
+                {"config": c, "method": METHOD, "params": _params(), "weight": 1 / rank}
                 for rank, c in enumerate(configs, start=1)
             ],
         }
@@ -73,8 +75,8 @@ def _plan() -> dict[str, Any]:
         "population": dict.fromkeys(RISKS, "queries"),
         "metrics": {risk: KNOWN[risk].of for risk in RISKS}, "radius": 0.01,
         "split": {"search": dict.fromkeys(RISKS, 30), "calibration": dict.fromkeys(RISKS, N), "searched": {}, "queries": dict.fromkeys(RISKS, "c" * 64)},
-        "search": {"methods": [ENDLESS], "trials": 400, "candidates": 10, "sampler": ENDLESS},
-        "environment": {"python": "3.11.2", ENDLESS[:300]: ENDLESS},
+        "search": {"methods": [METHOD], "trials": 400, "candidates": 10, "sampler": "w" * 40},
+        "environment": {"python": "3.11.2", "W" * 40: "w" * 80},
         "after": {"certificate": "d" * 64, "model": "e" * 64, "tasks": ["f" * 64, "0" * 64, "1" * 64], "measured": False},
     }  # fmt: skip
 
@@ -90,7 +92,7 @@ def _trial(number: int) -> Trial:
     search = {"forgetting": f"0.{number:04d}", "utility": f"0.{(number * 37) % 997:04d}"}
     return Trial.model_validate(
         {
-            "trial": number, "attempt": 1, "config": f"c{number:04d}", "method": ENDLESS, "params": _params(), "seed": number,
+            "trial": number, "attempt": 1, "config": f"c{number:04d}", "method": METHOD, "params": _params(), "seed": number,
             "status": status, "reason": None if done else "OutOfMemoryError at froc.methods.npo:33", "started": start,
             "ended": start.replace(":00Z", ":55Z"), "steps": 60, "seconds": "55.125", "search": search if done else None,
             "plan": "1" * 64,

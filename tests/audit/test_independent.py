@@ -51,6 +51,8 @@ BLIND = {
         CLOCK,
     ),
     "no auditor's seed": SEED,
+    "plan with a sampler in words": WORDS,
+    "plan with a method in words": WORDS,
     **{name: AGAIN for name in CASES if name.startswith("measured again")},
 }
 """Cases that the second verifier accepts, and why: lies by the holder of a trusted key, or less than the verifier asked for."""

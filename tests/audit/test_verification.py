@@ -21,7 +21,7 @@ from froc.data.splits import split
 from froc.data.task import Row, Task
 from froc.errors import InputError, VerificationError
 from tests.audit import conftest
-from tests.audit.cases import models
+from tests.audit.cases import models, plans
 from tests.audit.conftest import NOW, Made, make_run, of_base
 
 MODEL = ("config.json", "model.safetensors", "tokenizer.json")
@@ -352,3 +352,11 @@ def test_arguments_that_cannot_be_used_are_input_errors(good: Any, tmp_path: Pat
             good.verify(**more)
     with pytest.raises(InputError):
         verification.verify(tmp_path / "none", keys=[good.public])
+
+
+def test_a_plan_that_extends_another_is_said_to(good: Made, copy: Any) -> None:
+    made = copy(good)
+    plans._replan(lambda plan: plan.update(extends=["a" * 64]))(made)
+    seen = {check.name: check.seen for check in made.verify().checks}
+    assert "it extends 1 earlier one(s), which nobody here has seen" in seen["plan"]
+    assert "extends" not in {check.name: check.seen for check in good.verify().checks}["plan"]

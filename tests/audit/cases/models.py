@@ -108,6 +108,15 @@ def _bytes(name: str, data: bytes) -> Callable[[Path], object]:
     return lambda model: (model / name).write_bytes(data)
 
 
+def _headless(model: Path) -> None:
+    """Only an input embedding, and a configuration by which that is not the output's."""
+    save_file({"embed": load_file(model / "model.safetensors")["embed"]}, model / "model.safetensors")
+    _text(
+        "config.json",
+        lambda t: t.replace("{", '{"architectures": ["LlamaForCausalLM"], "tie_word_embeddings": false,', 1),
+    )(model)
+
+
 def _sparse(model: Path) -> None:
     with (model / "notes.txt").open("wb") as stream:
         stream.truncate(model_folder.MOST_BYTES + 1)
@@ -176,6 +185,8 @@ OPEN: dict[str, Case] = {
     "signed: kernels of a repository for every part": Case("model-redirect", _owner(_text("config.json", lambda t: t.replace("{", '{"attn_implementation": {"": "them/kernels"},', 1)))),
     "signed: an index of pickles": Case("model-second-index", _owner(_text("pytorch_model.bin.index.json", lambda _: '{"weight_map": {"head": "../evil.bin"}}'))),
     "signed: an index of another precision": Case("model-second-index", _owner(_text("model.fp16.safetensors.index.json", lambda _: '{"weight_map": {"head": "/etc/passwd"}}'))),
+    "signed: fewer layers than the configuration has": Case("model-layers", _owner(_text("config.json", lambda t: t.replace("{", '{"num_hidden_layers": 9,', 1)))),
+    "signed: no output embedding": Case("model-head", _owner(_headless)),
     "signed: weights in a folder below": Case("model-weights-below", _owner(lambda m: ((m / "sub").mkdir(), (m / "model.safetensors").rename(m / "sub" / "model.safetensors")))),
     "base model not sealed": Case("seal-weights", document("seal.json", lambda s: s.pop("base_weights_digest"))),
     "signed: an adapter beside the weights": Case("model-adapter", _owner(_text("adapter_config.json", lambda _: "{}"))),

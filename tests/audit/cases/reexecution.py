@@ -50,5 +50,6 @@ CASES: dict[str, Case] = {
     "measured again: rows of the model that were picked": Case("reexecution-draw", _of_model(lines=list(range(2, 101))), "again"),
     "measured again: a model measured on no row": Case("reexecution-draw", _of_model(rows=0, lines=[], bound="0.0"), "again"),
     "measured again: a smaller bound of the model": Case("reexecution-draw", _of_model(bound="0.0001"), "again"),
+    "measured again: an environment in words": Case("reexecution-shape", _again(lambda s: s["environment"].update(python="3.11.2, verified by nobody"))),
     "measured again: more is said": Case("reexecution-shape", _again(lambda s: s.update(note="all is well")), "again"),
 }  # fmt: skip
