@@ -1,5 +1,6 @@
 """Evidence: what is claimed about a run, by whom, and whether it holds. No torch, and no network but for time stamps.
 
+    api                  `froc.report` and `froc.verify`
     keys  canonical_json  trust   signing keys and envelopes; JSON with one reading; whom a verifier trusts, in which role and for how long
     timestamps  statements   when a signature existed at the latest; in-toto statements that enough keys have signed
     bundle_files  plain_files  writing    the files of a bundle: written one way, read one way
@@ -16,3 +17,6 @@ A bundle is a plain folder `NAME.froc-audit`: plan.json, plan.dsse.json, seal.js
 report.html, report.dsse.json. Nothing in it lets anyone read a forgotten row, and nothing outside it but the model
 and the public keys is needed to check it.
 """
+
+PASSWORD = "FROC_KEY_PASSWORD"
+"""Variable that opens an encrypted key: arguments stand in lists of processes."""

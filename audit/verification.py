@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 from froc import hashing
 from froc.audit import (
     bound_weights,
@@ -83,6 +85,14 @@ class Result:
     def assurance(self) -> str:
         """What stands behind the losses: self_attested, or reproduced where others measured a sample again."""
         return self.reexecution.assurance if self.reexecution else str(self.report["assuranceLevel"])
+
+    def to_polars(self) -> pl.DataFrame:
+        """number, check and what it has seen: a row per check."""
+        rows = [(check.number, check.name, check.seen) for check in self.checks]
+        return pl.DataFrame(rows, schema=["number", "check", "seen"], orient="row")
+
+    def __repr__(self) -> str:
+        return f"Result({self.verdict}, {len(self.checks)} checks, signed by {', '.join(self.signers)})"
 
 
 def verify(

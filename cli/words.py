@@ -10,14 +10,13 @@ from typing import Any, TextIO, TypeVar
 import typer
 from rich.console import Console
 
+from froc.audit import PASSWORD
 from froc.errors import InputError
 from froc.measuring.named_risks import BASIC, COMBINED
 from froc.visible import marked
 from froc.visible import name as quoted
 
 T = TypeVar("T")
-PASSWORD = "FROC_KEY_PASSWORD"
-"""Variable that opens an encrypted key."""
 
 
 def _console(stream: TextIO, stderr: bool) -> Console:

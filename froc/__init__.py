@@ -21,7 +21,8 @@ Packages, from the top down; each imports only from those below it::
     plugins  atomic      plug-ins by name; files that appear whole
     hashing  hyperparameters  timestamp  visible  extras  configuration_id  errors  version
 
-In Python: `froc.search.run`, `froc.load`, `froc.certify`, `froc.plan` and `froc.monitor` do what the commands do.
+In Python: `froc.search.run`, `froc.load`, `froc.compare`, `froc.certify`, `froc.plan`, `froc.monitor`, `froc.report` and `froc.verify` do
+what the commands do; `to_polars()` of a result is its table.
 They are looked up at first use: `import froc` loads nothing. What stands from `reporting` down, `formats`, the packages of
 `certification`'s line, `audit` and `cli` never import torch when they are imported.
 """
@@ -32,15 +33,22 @@ from typing import TYPE_CHECKING, Any
 from froc.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from froc.audit.api import report as report
+    from froc.audit.api import verify as verify
     from froc.certification.certify import certify as certify
     from froc.monitoring.monitor import monitor as monitor
     from froc.planning.plan import plan as plan
+    from froc.search.api import compare as compare
+    from froc.search.api import load as load
 
 PUBLIC = {
     "certify": "froc.certification.certify",
+    "compare": "froc.search.api",
     "load": "froc.search.api",
     "monitor": "froc.monitoring.monitor",
     "plan": "froc.planning.plan",
+    "report": "froc.audit.api",
+    "verify": "froc.audit.api",
 }
 """The commands as functions, and where they are; `froc.search.run` is `froc search`."""
 

@@ -1,4 +1,4 @@
-"""`froc.search.run` and `froc.load`: what the command does, with values instead of words, and a result that prints and plots."""
+"""`froc.search.run`, `froc.load` and `froc.compare`: what the commands do, with values instead of words, and results that print and plot."""
 
 import difflib
 from collections.abc import Mapping, Sequence
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from froc import extras
 from froc.certification.result import Certificate
+from froc.comparison.result import Comparison
 from froc.errors import InputError
 from froc.measuring import named_risks
 from froc.search import build
@@ -20,7 +21,11 @@ if TYPE_CHECKING:
     import polars as pl
     from matplotlib.figure import Figure
 
+    from froc.search.comparison.terms import Terms
+
 Place = str | PathLike[str]
+OPTIONS = {"search_share": "share", "weight": "weights"}
+"""Options of `froc search` whose settings are named otherwise."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +53,16 @@ class Run:
         ]  # fmt: skip
         return pl.DataFrame(rows, infer_schema_length=None)
 
+    def to_polars(self) -> "pl.DataFrame":
+        """The trials, see `trials`; of what was certified, see `certificate.to_polars()`."""
+        return self.trials
+
     def plot(self) -> "Figure":
         """Measured risk and bound of every candidate against the budgets."""
         return self.certificate.plot()
+
+    def __repr__(self) -> str:
+        return f"Run(out={str(self.out)!r}, {self.certificate!r})"
 
     def __str__(self) -> str:
         return f"{self.certificate}\nrun folder: {self.out}"
@@ -92,8 +104,8 @@ def run(
     budget: one for every risk, or by risk. out: run folder (`froc-run`; after a run, that run's name with the next number); a search
     that was stopped goes on in it. task: task folder, or a benchmark's NAME:PART with `data`; the embedded task without it.
     metrics: risk -> measurement. unit: risk -> `query`, `group` or `queries-by-group`, what was drawn. after, earlier,
-    no_earlier: see `froc search --help`. progress: whether it is shown. settings: further fields of
-    `froc.search.settings.Settings` (trials, confidence, seed, batch, sampler, pruner, candidates, space, train, ...).
+    no_earlier: see `froc search --help`. progress: whether it is shown. settings: further options, or fields of
+    `froc.search.settings.Settings` (search_share, trials, confidence, seed, batch, sampler, pruner, candidates, space, train, ...).
     The same values draw the same questions and give the same certificate as the command's.
     Raises InputError for what cannot be searched; a search that certifies nothing returns, with `certificate.chosen` None.
     """
@@ -103,6 +115,7 @@ def run(
     from froc.search.pipeline import run as run_job
     from froc.search.settings import Settings
 
+    settings = {OPTIONS.get(name, name): value for name, value in settings.items()}
     known = {field.name for field in fields(Settings)}
     for name in settings:
         if name not in known:
@@ -134,6 +147,58 @@ def load(run_folder: Place) -> Run:
     if document is None:
         raise InputError(f"{run_folder} holds no certificate.json; give a run folder whose search has finished")
     return Run(folder.path, Certificate(document))
+
+
+def compare(
+    runs: Place | Sequence[Place],
+    *,
+    retain: Sequence[float] = (0.95, 0.9),
+    methods: Sequence[str] = (),
+    tries: int = 3,
+    confidence: float = 0.9,
+    task: Place | None = None,
+    data: Place | None = None,
+    model: str | None = None,
+    out: Place | None = None,
+    openings: int = 1,
+    reopen: bool = False,
+    device: str | None = None,
+    dtype: str | None = None,
+    progress: bool = True,
+) -> Comparison:
+    """Methods at equal utility: mix each with the base model until it retains as much, and compare what is left: `froc compare`.
+
+    runs: run folders of the same task and base model. retain: levels of retained performance. methods: all that the runs finished by
+    default. tries: configurations per method. out: folder of the comparison, by default RUN-compare of the first run.
+    Raises InputError for runs that cannot be compared.
+    """
+    from rich.console import Console
+
+    from froc.search.comparison.terms import Terms
+
+    folders = [Path(runs)] if isinstance(runs, (str, PathLike)) else [Path(run_folder) for run_folder in runs]
+    terms = Terms(tuple(retain), confidence, tries, tuple(methods), openings, reopen)
+    with ProgressDisplay(Console(stderr=True, highlight=False), quiet=not progress) as display:
+        return compare_runs(
+            folders, terms, display, out=_path(out), task=_path(task), data=_path(data), model=model, device=device, dtype=dtype
+        )  # fmt: skip
+
+
+def compare_runs(
+    runs: Sequence[Path], terms: "Terms", display: ProgressDisplay, *, out: Path | None, task: Path | None, data: Path | None,
+    model: str | None, device: str | None, dtype: str | None,
+) -> Comparison:  # fmt: skip
+    """The comparison of both doors, with its figures and tables written."""
+    from froc.search.comparison.run import run as run_comparison
+    from froc.search.comparison.runs import compared_runs
+
+    terms.check()
+    if not runs:
+        raise InputError("nothing to compare; give run folders that froc search --out wrote")
+    place = out or runs[0].with_name(f"{runs[0].resolve().name}-compare")
+    machine = build.Machine(device, dtype, executor="inline")
+    compared = compared_runs(runs, terms, machine, display.training, task=task, data=data, model=model)
+    return Comparison.written(place, run_comparison(compared, terms, place, display.step))
 
 
 def _path(place: Place | None) -> Path | None:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from froc.audit import PASSWORD
 from froc.cli import options, words
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def keygen(
         bool,
         typer.Option(
             "--encrypt",
-            help=f"Encrypt with the password in {words.PASSWORD}, or ask for one.",
+            help=f"Encrypt with the password in {PASSWORD}, or ask for one.",
             rich_help_panel=options.PLAN,
         ),
     ] = False,

@@ -62,6 +62,15 @@ class Certificate(Printed):
             ]
         )
 
+    def to_polars(self) -> pl.DataFrame:
+        """The same as `table`."""
+        return self.table
+
+    def __repr__(self) -> str:
+        return (
+            f"Certificate({len(self.certified)} of {len(self.document['candidates'])} certified, chosen {self.chosen})"
+        )
+
     def plot(self) -> "Figure":
         """Measured risk and its bound for every configuration, against the budgets; a matplotlib figure."""
         from froc.reporting.bounds import bounds

@@ -50,6 +50,20 @@ class MonitoredStream(StreamStatus, Printed):
         """What the numbers mean."""
         return self.summary
 
+    def to_polars(self) -> pl.DataFrame:
+        """risk, losses, mean, at_least, budget, log_e (the e-value's logarithm), log_e_largest, alarm: a row per risk."""
+        rows = [
+            (risk, course.n, course.mean, self.at_least(risk), course.budget, course.e, course.largest, course.alarm)
+            for risk, course in self.state.risks.items()
+        ]
+        columns = ("mean", "at_least", "budget", "log_e", "log_e_largest")
+        schema = {"risk": pl.String, "losses": pl.Int64, **dict.fromkeys(columns, pl.Float64), "alarm": pl.Int64}
+        return pl.DataFrame(rows, schema=schema, orient="row")
+
+    def __repr__(self) -> str:
+        alarms = f"alarm: {', '.join(self.alarms)}" if self.alarms else "no alarm"
+        return f"MonitoredStream({self.state.config!r}, {alarms})"
+
     def plot(self) -> Any:
         """A matplotlib figure: e-values against the threshold, means against the budgets."""
         return figure.drawn(self)

@@ -54,6 +54,28 @@ class Plan(PlanResult, Printed):
         """What the numbers mean."""
         return self.summary
 
+    def to_polars(self) -> pl.DataFrame:
+        """risk, units, lost, expected, power and its Monte Carlo error: a row per number of units, risk and expected risk."""
+        rows = [
+            (risk, row.units, row.lost, expected, chance.value, chance.error)
+            for row in self.ladder
+            for risk in row.risks
+            for expected, chance in zip(self.risks[risk], row.chances, strict=True)
+        ]
+        schema = {
+            "risk": pl.String,
+            "units": pl.Int64,
+            "lost": pl.Int64,
+            "expected": pl.Float64,
+            "power": pl.Float64,
+            "error": pl.Float64,
+        }
+        return pl.DataFrame(rows, schema=schema, orient="row")
+
+    def __repr__(self) -> str:
+        needed = ", ".join(f"{risk}={units}" for risk, units in self.needed.items())
+        return f"Plan({self.candidates} candidates, needed {needed})"
+
     def plot(self) -> Any:
         """A matplotlib figure: power against the number of units."""
         return figure.drawn(self)
