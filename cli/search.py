@@ -178,7 +178,7 @@ def search(
     parallel: Annotated[
         int | None,
         typer.Option(
-            help="Packs of trials in flight: part of the plan, so that results do not hang on the machine.",
+            help="Packs of trials in flight: part of the plan, so that results do not depend on the machine.",
             show_default="the workers; a run that goes on keeps its own",
             rich_help_panel=options.SEARCH,
         ),
@@ -240,7 +240,7 @@ def search(
     Trains unlearning runs, seals a list of candidates, measures those on queries that the search never saw, and
     certifies the configurations whose risks are within budget with the stated confidence.
     """
-    # what the words themselves show to be wrong is said before anything slow is imported
+    # words that are wrong by themselves are refused before anything slow is imported
     defined = words.definitions(risk or [])
     chain = continuation.ContinuationOptions(after, tuple(earlier or ()), no_earlier)
     chain.check()

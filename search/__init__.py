@@ -1,7 +1,7 @@
 """Searching: which configuration next, where it runs, which are sealed, what is certified.
 
     api                  `froc.search.run` and `froc.load`
-    settings  search_options  build  job   what a user hands in, validated; made into a job; what a job is and who is told how it goes on
+    settings  search_options  build  job   what a user hands in, validated; made into a job; what a job is, and the listener to its progress
     continuation         `--after`: the run that a search goes on after
     plan                 what is fixed before the first trial, and whether a run folder was made by the same plan
     pipeline  stages     the whole job in order; its stages, each of which leaves files that the next starts from

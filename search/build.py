@@ -74,7 +74,7 @@ def build_job(
 ) -> "Job":  # fmt: skip
     """Everything a search works on: task, split, search space, base model on its device, engine.
 
-    progress: is told (what, done, of) while the embedded model is made. Raises InputError for a task, model or option that does
+    progress: is called with (what, done, of) while the embedded model is made. Raises InputError for a task, model or option that does
     not go together.
     """
     from dataclasses import replace

@@ -43,7 +43,7 @@ class ExternalModel:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What is said of it in the plan."""
+        """Notes about it for the plan."""
         adapter = adapters.read(self.folder)
         return () if adapter is None else (adapter.note,)
 

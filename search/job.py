@@ -1,4 +1,4 @@
-"""What a search works on, who is told how it goes on, and the runner of this process."""
+"""What a search works on, the listener to its progress, and the trial runner of this process."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ from froc.search.trial.runner import TrialRunner
 
 
 class Listener(Protocol):
-    """Is told how the job goes on; draws progress."""
+    """Follows a job, for instance to draw progress."""
 
     def planned(self, plan: Plan) -> None:
         """Before the first trial."""
@@ -42,9 +42,9 @@ class Listener(Protocol):
 class Job:
     """What a search works on. workers: makes what trials run on; is handed what makes a runner of this process.
 
-    given: an unlearned model from elsewhere, which is measured instead of searching for one. after: the run that made the
-    base model; original: loads the model before all removals, for the curve alone (None where there is none). told: hears
-    of (what, done, of) before the first trial. rates: learning rates that were measured, see `froc.search.optuna.learning_rates`.
+    external: an unlearned model from elsewhere, which is measured instead of searching for one. after: the run that made the
+    base model; original: loads the model before all removals, for the curve alone (None where there is none). progress: is
+    called with (what, done, of) before the first trial. rates: learning rates that were measured, see `froc.search.optuna.learning_rates`.
     """
 
     base: Base

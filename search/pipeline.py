@@ -45,7 +45,7 @@ def run(
 ) -> dict[str, Any]:  # fmt: skip
     """Do the whole job in the run folder `out`, or what is left of it; return the certificate.
 
-    sign_plan: is called once the plan is written, before the first trial; returns what is to be said.
+    sign_plan: is called once the plan is written, before the first trial; returns a note for the user.
 
     Raises InputError for bad input before anything is written over, InterruptedRunError when the user stops it.
     """
@@ -200,7 +200,7 @@ def _logged(path: Path) -> Iterator[None]:
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S%z"))
     LOG.setLevel(logging.DEBUG if os.environ.get("FROC_DEBUG") else logging.INFO)
     LOG.addHandler(handler)
-    # what is said belongs into the file; the screen has its own words
+    # log lines go into the file alone; the screen has its own messages
     LOG.propagate = False
     try:
         yield

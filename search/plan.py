@@ -28,11 +28,11 @@ from froc.search.settings import Settings, control_of, measures
 
 PACKAGES = ("torch", "transformers", "optuna", "numpy", "scipy", "mapie", "polars")
 LEGACY_DEFAULTS: dict[str, dict[str, Any]] = {"search": {"parallel": 1, "until": "trials", "shared": False}}
-"""What plans of older versions do not say, and meant."""
+"""Values of fields that plans of older versions lack."""
 OPTIONAL_FIELDS: dict[str, Any] = {"relative": None}
 """Fields that only plans have which use them."""
 LEGACY_FIELD_DEFAULTS: dict[str, Any] = {"plugins": []}
-"""Fields that older plans do not have, and what they meant."""
+"""Values of fields that older plans lack, at the top level."""
 
 
 class EarlierRuns(Protocol):
@@ -97,7 +97,7 @@ def make_plan(
     after: EarlierRuns | None = None,
     rates: Mapping[str, Any] | None = None,
 ) -> Plan:
-    """Write the plan. given: digest of an unlearned model from elsewhere, where that is what is measured. after: the runs
+    """Write the plan. external_digest: of an unlearned model from elsewhere, where that is what is measured. after: the runs
     that this one goes on after. rates: learning rates that were measured for it, see `froc.search.optuna.learning_rates`.
 
     Raises InputError where the queries are too few to certify the budget at all.
@@ -151,7 +151,7 @@ def make_plan(
         "estimand": dict(claim.estimand),
         **({"largest": dict(claim.largest)} if claim.largest else {}),
         **({"relative": list(claim.relative)} if claim.relative else {}),
-        # what training may be told on its way hangs on it, so that who trains again must know
+        # methods may receive losses divided by it during training, so that whoever trains again must know it
         **({"before": {risk: settings.before[risk] for risk in claim.relative}} if claim.relative and settings.before else {}),
         "listed": dict(claim.listed),
         "weights": dict(claim.weights),

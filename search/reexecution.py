@@ -95,7 +95,7 @@ def remeasure(
     """Losses of the wanted rows (`config`, `split`, `risk`, `query`) in froc's schema.
 
     unlearned: a model folder that is measured as the one configuration there is. A configuration that cannot be trained
-    again has no rows. weighed: hears of every configuration's parameters.
+    again has no rows. weighed: is called with every configuration's name and parameters.
     """
     runner = runner_of(job)
     queries = {"calibration": job.sealed.open(seal), "search": job.view.queries}

@@ -186,7 +186,7 @@ class Settings:
 
 
 def settings_of(plan: Mapping[str, Any], overrides: Mapping[str, str]) -> Settings:
-    """What a plan was told, as far as training and measuring again hang on it. said: risk -> metric, which wins."""
+    """Settings from a plan, as far as training and measuring again depend on them. overrides: risk -> metric, instead of the plan's."""
     search, kinds = plan["search"], plan["population"]
     # what was removed before is measured as what is removed now
     metrics = {risk: metric for risk, metric in plan["metrics"].items() if request_of(risk) is None}

@@ -1,8 +1,8 @@
-"""The stage of trials: what is asked for, where it runs, what is written down - in an order that no clock can change.
+"""The stage of trials: draw configurations, train them on workers, record results - in an order that no clock can change.
 
-Trials are trained in packs. The pack at place k is asked for when the one at k - `parallel` has been told to the sampler
-and nothing later: so what is asked hangs on the seed and on `parallel`, not on who finished first or how many workers
-there are. A result is written down as it comes and told in its turn.
+Trials are trained in packs. Pack k is drawn once the sampler has been given the results of all packs up to k - `parallel`, and of
+no later one. So the configurations depend on the seed and on `parallel`, and not on which pack finished first or on the number of
+workers. A result is recorded as soon as it comes, and given to the sampler in the order of its pack.
 """
 
 import logging
@@ -29,7 +29,7 @@ from froc.search.trial.work import TrainPack, TrialResult, saver_of
 
 LOG = logging.getLogger("froc")
 OnTrial = Callable[[TrialRecord, Sequence[TrialRecord], int], None]
-"""Is told of a line that started or ended, the log, and how many trials there will be at most."""
+"""Called with the record of a trial that started or ended, the whole log, and the largest number of trials."""
 
 
 @dataclass
@@ -85,9 +85,9 @@ class TrialLoop:
                 self._take(report)
 
     def _go_on(self) -> None:
-        """Take up what an earlier call left: its trials up to the first that has not ended, less a window, were told.
+        """Continue an earlier call: its trials up to the first unfinished one, less the packs in flight, are given to the sampler.
 
-        The rest is asked for once more, so that each trial's judge knows what it knew, and no more.
+        The others are drawn again, so that each trial's pruner knows exactly the trials that it knew before.
         """
         started = sorted({record.trial for record in self._log})
         ended = list(takewhile(self._done.__contains__, started))

@@ -33,7 +33,7 @@ class Again:
 @dataclass(frozen=True)
 class Measuring:
     """A verified report, to be measured again. make: the job it is about; whole: with all parameters in a model's reach, as a
-    model from a folder takes their place. told: hears of (configurations done, of).
+    model from a folder takes their place. progress: is called with (configurations done, of).
     """
 
     verified: "Result"

@@ -52,7 +52,7 @@ class RunChain:
     ) -> tuple[Past, ...]:
         """The requests that were removed, in their order; empty where they are not measured.
 
-        given: task folders (`--earlier`), in any order. recipe: of the embedded task, where it is the chain's; its queries
+        task_folders: those of `--earlier`, in any order. recipe: of the embedded task, where it is the chain's; its queries
         are drawn anew, by the seed `questions`. Raises InputError for folders that are not the chain's own, to the digest.
         """
         if not self.measured:

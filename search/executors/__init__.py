@@ -6,7 +6,7 @@
 
 The driver hands work over under a key and hears back about each key once: a result, an error that the work raised, or
 that its worker was lost. It alone writes the study, the log, the seal and the certificate; a worker holds the base model
-and forgets every piece of work with its result. What is asked for, and in which order, never hangs on the executor, so
+and forgets every piece of work with its result. Which configurations are drawn, and in which order, never depends on the executor, so
 results do not either.
 """
 

@@ -123,7 +123,7 @@ class _Finder:
 
 
 def open_methods(job: "Job") -> dict[str, str]:
-    """family -> the method that its rates are found with, of the families whose rates nobody has said."""
+    """family -> the method that its rates are found with, for families whose rates neither user nor task gives."""
     specified = (*job.task.space, *job.settings.space)
     chosen: dict[str, str] = {}
     for name, fields in job.space.items() if job.external is None else ():
@@ -178,7 +178,7 @@ def _rate(space: Spaces, method: str) -> Range:
 
 
 def _unmoved(family: str, measurement: Mapping[str, Any]) -> str:
-    """What is said where no rate does anything."""
+    """The note for the user where no rate moves anything."""
     most = max(map(float, measurement["tried"]))
     return (
         f"no learning rate up to {most:g} moved forgetting from the base's {measurement['base'][FORGETTING]:g} without breaking the model "

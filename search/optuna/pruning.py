@@ -2,7 +2,7 @@
 
 Pruners know single objectives only, and methods forget at different paces: so each method has a study of its own, of
 rungs alone. A trial takes what earlier trials of its method came to along as a `TrialPruner`, fixed when it was asked for: so
-its fate hangs on nothing that runs beside it, and is the same on one core and on many machines.
+its fate does not depend on anything that runs beside it, and is the same on one core and on many machines.
 """
 
 import warnings
@@ -37,8 +37,8 @@ class TrialPruner:
         self._pruner, self._limits, self._method, self._before = pruner, dict(limits), method, tuple(before)
 
     def begin(self) -> Callable[[Sequence[Sequence[Any]], Sequence[Sequence[float]]], bool]:
-        """Start to watch: the result is told [step, means] of each rung so far, and each rung's losses over budgets of
-        single queries; it says whether the trial is hopeless. Nothing within budget ever is."""
+        """Start a trial. The function returned takes [step, means] of each rung so far and each rung's losses of single queries divided
+        by their budgets; it returns whether the trial is hopeless. A trial within budget never is."""
         study = _study(self._pruner, self._method)
         study.add_trials(self._before)
         trial = study.ask()
@@ -53,7 +53,7 @@ class TrialPruner:
 
 
 class PruningHistory:
-    """What finished trials showed on the way, method by method, in the order in which they are told."""
+    """What finished trials showed at their rungs, method by method, in the order in which they are added."""
 
     def __init__(self, pruner: str, methods: Iterable[str], limits: Mapping[str, float]) -> None:
         pick("pruner", PRUNERS, pruner)

@@ -1,7 +1,7 @@
 """A study that several drivers share in one database: each trial is one driver's, and all learn from all.
 
 Drivers under the same plan meet in the same study, each with a run folder of its own. A trial's number is the
-database's, so none is done twice. What is asked then hangs on when the others finished: such a run cannot be repeated to
+database's, so none is done twice. Which configurations are drawn depends on when the others finished: such a run cannot be repeated to
 the bit, but nothing that it learns from has seen a calibration query, for drivers under another plan (another split, say)
 never meet.
 """
@@ -53,7 +53,7 @@ class Shared(Study):
         return trial.number
 
     def _suggested(self, number: int, again: tuple[str, Mapping[str, Any]] | None) -> tuple[str, dict[str, Any]]:
-        """What the sampler proposes, knowing what other drivers were told by now."""
+        """What the sampler proposes, knowing the trials that other drivers have finished by now."""
         assert self._study is not None
         self._learn_from_others()
         drawn = self._drawn(number, again)

@@ -103,7 +103,7 @@ def _known(key: str) -> bool:
 
 
 def _pace(made: dict[str, dict[str, Space]]) -> None:
-    """Each method's own share of a learning rate that is said of all."""
+    """Multiply learning rates of the task by each method's own factor: task ranges assume that all parameters train."""
     for name, fields in made.items():
         pace, rate = find(Method, name).lr_multiplier, fields.get("lr")
         if isinstance(rate, Range):

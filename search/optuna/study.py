@@ -34,7 +34,7 @@ class Grid(optuna.samplers.BruteForceSampler):
 
 
 JOINT_SAMPLERS = ("random", "grid")
-"""Samplers that draw the method along with its hyperparameters; the others are asked for one method's."""
+"""Samplers that choose method and hyperparameters jointly; others search one method at a time."""
 RANDOM_FRACTION = 0.25
 """Share of trials that are drawn at random all the same: a model that is sure too early would never leave."""
 SOBOL_TRIALS = 8
@@ -77,7 +77,7 @@ OBJECTIVES: dict[str, Callable[[Mapping[str, float], Weighing], Aim]] = {
 
 
 class Study:
-    """Asks for configurations and is told how they did. path: of `study.db`; None keeps the study in memory."""
+    """Proposes configurations and learns from their results. path: of `study.db`; None keeps the study in memory."""
 
     def __init__(
         self, path: Path | None, space: Spaces, budget: Mapping[str, float], *, sampler: str, pruner: str, seed: int,
@@ -103,7 +103,7 @@ class Study:
         return self._rungs.by_query
 
     def pruner(self, method: str) -> TrialPruner:
-        """Of a trial that is about to start: it knows the trials that `tell` was told of so far."""
+        """The pruner of a trial that is about to start: it knows the trials that `tell` has received so far."""
         return self._rungs.pruner(method)
 
     def resume(self, log: Sequence[TrialRecord], queries: Callable[[str], list[list[float]]] = lambda _: []) -> None:
@@ -121,7 +121,7 @@ class Study:
     def ask(self, number: int, again: tuple[str, Mapping[str, Any]] | None = None) -> tuple[str, dict[str, Any]]:
         """(method, params) of trial `number`. The first two rounds give every method its turn.
 
-        again: what an interrupted attempt of the same trial was told.
+        again: method and params that an interrupted attempt of the same trial was given.
         """
         with quiet_optuna():
             return self._suggested(number, again)

@@ -20,7 +20,7 @@ from froc.search.trial.work import KeptWeights
 def bound(
     base: Base, candidates: Sequence[Candidate], kept: Mapping[str, KeptWeights], external: ExternalModel | None
 ) -> list[Candidate]:
-    """The candidates with the digests of their weights. kept: config -> parameters. given: the one candidate there is, from elsewhere."""
+    """The candidates with the digests of their weights. kept: config -> parameters. external: the one candidate there is, from elsewhere."""
     return [
         replace(candidate, weights_digest=_digest(base, kept[candidate.config], external)) for candidate in candidates
     ]

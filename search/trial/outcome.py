@@ -1,4 +1,4 @@
-"""What is asked of a trial and what comes out of it."""
+"""The specification of a trial, and its outcome."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -61,7 +61,7 @@ class Outcome:
 
 
 Hopeless = Callable[[list[list[Any]], list[list[float]]], bool]
-"""Is told [step, means] of each rung so far, and the losses in units of their budgets of each query measured there."""
+"""Called at a rung with [step, means] of each rung so far, and with each rung's losses divided by their budgets, query by query; True: stop."""
 
 
 def mean(thousandths: NDArray[np.int16]) -> float:

@@ -26,7 +26,7 @@ from froc.training.run import DivergedError, Run
 
 RUNGS = (1 / 3, 2 / 3)
 FEEDBACK_QUERIES = 128
-"""Search queries of each risk, at most, whose losses a method is told on its way; they stand in keyed-hash order."""
+"""Largest number of search queries per risk whose losses a method receives during training; the first in keyed-hash order."""
 
 
 class TrialRunner:
@@ -79,7 +79,7 @@ class TrialRunner:
                 attempt.overdue(limit)
         except Exception as error:  # whatever a method does wrong must not end the search
             if len(ready) > 1:
-                # whose fault it was is not known: each is tried alone
+                # it is unknown which run failed: each is tried alone
                 return [
                     self.run([spec], [watch], limit, saver and saver.for_config(k))[0]
                     for k, (spec, watch) in enumerate(zip(specs, hopeless, strict=True))
@@ -132,7 +132,7 @@ class TrialRunner:
         if rows is not None:
             self.engine.rows = min(rows, self.engine.rows or rows)
         set_rng_state(state.state["draws"], self.base.device)
-        # last: what a judge was told cannot be taken back
+        # last: a pruner cannot forget what it was shown
         for attempt, shown in zip(attempts, state.metadata["attempts"], strict=True):
             attempt.go_on(shown)
 
@@ -147,7 +147,7 @@ class TrialRunner:
             self.base.trainable.load(self.base.trainable.snapshot(), mix)
 
     def prepared(self, spec: TrialSpec, rungs: Mapping[int, Callable[[], bool]], adapter_index: int = 0) -> Run:
-        """A run of this runner, about to start; methods that want it are told search losses on the way, however it is looked at."""
+        """A training run before its first step. Methods that ask for search losses receive them during training, whatever `rungs` does."""
         made = make(Method, spec.method, spec.params)
         run = Run(
             made, self.reference, batch=self.batch, seed=spec.seed, adapter_index=adapter_index, engine=self.engine

@@ -1,4 +1,4 @@
-"""What a worker is asked to do. Each kind of work is a value that travels, is done on a `TrialRunner`, and keeps no state.
+"""The work that a worker does. Each kind of work is a value that travels, is done on a `TrialRunner`, and keeps no state.
 
 Workers on the driver's machine write parameters into the run folder themselves; others (`folder` is None) hand them over.
 """
@@ -121,7 +121,7 @@ class TrainPack(Work):
 
 @dataclass(frozen=True)
 class Retrain(Work):
-    """A candidate whose parameters were not kept is trained once more, with its seed and without a look at it."""
+    """Train a candidate once more whose parameters were not kept: with its seed, and without measuring it."""
 
     config: str
     spec: TrialSpec
