@@ -66,10 +66,10 @@ class Commands:
     def _answer(self, place: str) -> int:
         assert self._server.stdout is not None
         for line in iter(self._server.stdout.readline, ""):
-            said = json.loads(line)
+            answer = json.loads(line)
             # else it answers a test that stopped waiting
-            if said["place"] == place:
-                return int(said["code"])
+            if answer["place"] == place:
+                return int(answer["code"])
         raise RuntimeError(f"the process that runs commands has ended: {self._log.read_text(encoding='utf-8')}")
 
 

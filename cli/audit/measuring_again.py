@@ -123,10 +123,10 @@ def _refuse_other_files(base: "Base", model: Path) -> None:
     """VerificationError where the signed model's configuration or tokenizer do not belong to its weights: it has other losses."""
     from froc.models.inference_files import first_difference
 
-    other = first_difference(base, model)
-    if other is not None:
+    differing = first_difference(base, model)
+    if differing is not None:
         raise VerificationError(
             "model-files-differ",
-            f"{other} of the signed model is not what belongs to these weights: it decides what they do, so that the signed model is "
+            f"{differing} of the signed model is not what belongs to these weights: it decides what they do, so that the signed model is "
             "another one than was measured",
         )
