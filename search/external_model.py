@@ -72,10 +72,10 @@ class ExternalModel:
 
         An adapter is measured and written with the base model's files, whatever lies beside it.
         """
-        unshared = None if self.adapted else inference_files.first_difference(base, self.folder)
-        if unshared is not None:
+        differing = None if self.adapted else inference_files.first_difference(base, self.folder)
+        if differing is not None:
             raise InputError(
-                f"{self.folder}: {unshared} is not what the base model has there, and would have other outputs than those that are "
+                f"{self.folder}: {differing} is not what the base model has there, and would have other outputs than those that are "
                 "measured; put the base model's file in its place (or take it out, where the base model has none)"
             )
 
