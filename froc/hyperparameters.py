@@ -4,7 +4,7 @@ A plug-in is a frozen dataclass; its fields are its hyperparameters::
 
     @dataclass(frozen=True)
     class NPO(Method):
-        beta: float = hyper(0.1, Range(0.01, 1.0, log=True))
+        beta: float = hyperparameter(0.1, Range(0.01, 1.0, log=True))
 """
 
 import dataclasses

@@ -20,7 +20,7 @@ from froc.data.task import Row
 from froc.measuring.metric import Observable, Observation
 from froc.models.batches import Batch, Encoded, Stack, chunks
 from froc.models.forward import Pass
-from froc.models.hooks import blocks, pushed
+from froc.models.hooks import blocks, output_changed
 
 MAX_ROWS = 64
 """Rows that something is optimised on, at most."""
@@ -126,8 +126,8 @@ def lens(
 
     with ExitStack() as hooks:
         for layer in {*layers, len(blocks(model)) - 1}:
-            hooks.enter_context(pushed(blocks(model)[layer], keep(layer)))
-        hooks.enter_context(pushed(blocks(model)[-1], side_by_side))
+            hooks.enter_context(output_changed(blocks(model)[layer], keep(layer)))
+        hooks.enter_context(output_changed(blocks(model)[-1], side_by_side))
         head: Any = model.get_output_embeddings()
         if head is not None:
             hooks.callback(head.register_forward_pre_hook(at_answers).remove)

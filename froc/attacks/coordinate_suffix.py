@@ -19,7 +19,7 @@ from froc.measuring.attack import Attack, Material
 from froc.measuring.metric import Observable, Observation
 from froc.measuring.observe import observe
 from froc.models.batches import Batch, Encoded, Limits, encode
-from froc.models.hooks import pushed
+from froc.models.hooks import output_changed
 
 Tokens = tuple[int, ...]
 MARK = " |"
@@ -114,7 +114,7 @@ class CoordinateSuffix(Attack):
                 push = nothing.to(out.dtype).expand(len(index), -1, -1)
                 return out.index_put((row, column), push, accumulate=True)
 
-            return pushed(embeddings, change)
+            return output_changed(embeddings, change)
 
         grad = slope(model, list(batches(model, rows, GRADIENT_ROWS)), place, nothing)[1]
         with torch.no_grad():

@@ -1,7 +1,9 @@
 """Latent perturbation attack."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -16,7 +18,7 @@ from froc.measuring.metric import Observable, Observation
 from froc.measuring.observe import generate
 from froc.models.batches import Batch, Encoded, Limits, encode
 from froc.models.forward import Pass
-from froc.models.hooks import blocks, pushed
+from froc.models.hooks import blocks, output_changed
 
 
 @dataclass(frozen=True)
@@ -53,14 +55,14 @@ class LatentPerturbation(Attack):
         recorder = AnswerRecorder(rows)
         with torch.inference_mode():
             for batch in batches(model, rows):
-                with pushed(block, _at_prompt(batch, push)):
+                with output_changed(block, _at_prompt(batch, push)):
                     logits = Pass(model, batch, end=False).logits
                 assert logits is not None
                 recorder.add(batch, logits)
         observation = recorder.observed(queries)
         if "written" in observables:
             # the first pass of a generation is over the prompt, the others over one token each
-            with pushed(block, lambda out: out + push.to(out.dtype) if out.shape[1] > 1 else out):
+            with output_changed(block, lambda out: out + push.to(out.dtype) if out.shape[1] > 1 else out):
                 written = tuple(generate(model, tokenizer, rows))
             observation = replace(observation, written=written, expected=tuple(row.answer for row in queries))
         yield observation
@@ -75,7 +77,7 @@ class LatentPerturbation(Attack):
                 norms.append(out[real].float())
                 return out
 
-            with torch.no_grad(), pushed(block, measure):
+            with torch.no_grad(), output_changed(block, measure):
                 Pass(model, batch, end=False)
         states = torch.cat(norms)
         radius = self.epsilon * float(states.norm(dim=-1).mean())
@@ -83,7 +85,7 @@ class LatentPerturbation(Attack):
         best, least = push, float("inf")
         for _ in range(self.steps + 1):
             push = push.detach().requires_grad_()
-            value, grad = slope(model, known, lambda batch, push=push: pushed(block, _at_prompt(batch, push)), push)  # type: ignore[misc]  # its type is not inferred with a default
+            value, grad = slope(model, known, partial(_pushing, block, push), push)
             if value < least:
                 best, least = push.detach(), value
             push = push.detach() - 2 * radius / max(1, self.steps) * grad / grad.norm().clamp_min(1e-12)
@@ -100,3 +102,8 @@ def _prompt(batch: Batch) -> Tensor:
 def _at_prompt(batch: Batch, push: Tensor) -> Callable[[Tensor], Tensor]:
     real = _prompt(batch)[..., None]
     return lambda out: out + (real * push).to(out.dtype)
+
+
+def _pushing(block: torch.nn.Module, push: Tensor, batch: Batch) -> AbstractContextManager[None]:
+    """While it lasts, `push` is added to the block's output at the prompts' tokens."""
+    return output_changed(block, _at_prompt(batch, push))

@@ -17,7 +17,7 @@ from froc.measuring.attack import Attack, Material
 from froc.measuring.metric import Observable, Observation
 from froc.measuring.observe import observe
 from froc.models.batches import Encoded, Limits, encode
-from froc.models.hooks import pushed
+from froc.models.hooks import output_changed
 
 
 @dataclass(frozen=True)
@@ -89,4 +89,4 @@ def _before(model: PreTrainedModel, soft: Tensor) -> AbstractContextManager[None
     def change(out: Tensor) -> Tensor:
         return torch.cat([soft.to(out.dtype).expand(len(out), -1, -1), out[:, len(soft) :]], 1)
 
-    return pushed(model.get_input_embeddings(), change)
+    return output_changed(model.get_input_embeddings(), change)

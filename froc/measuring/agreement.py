@@ -17,7 +17,7 @@ from froc.data.rows import Row
 from froc.errors import InputError
 from froc.measuring.observe import observe
 from froc.models.batches import Encoded
-from froc.models.generation import plainly
+from froc.models.generation import default_generation
 
 CHECKED_QUERIES = 8
 """Queries of a risk that are asked both ways."""
@@ -86,7 +86,7 @@ def _written(model: Any, tokenizer: PreTrainedTokenizerBase, row: Row, form: Pro
     prompt = _prompt(tokenizer, row, form)
     ids = torch.tensor([prompt], device=model.device)
     room = int(getattr(model.config.get_text_config(), "max_position_embeddings", None) or 10**6) - len(prompt)
-    with plainly(model):
+    with default_generation(model):
         out = model.generate(
             input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=max(1, min(tokens + 4, room)),
             pad_token_id=tokenizer.pad_token_id or 0, eos_token_id=tokenizer.eos_token_id,

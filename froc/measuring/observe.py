@@ -17,7 +17,7 @@ from froc.data.rows import Row
 from froc.measuring.metric import Observable, Observation
 from froc.models.batches import Encoded, Limits, Stack, chunks
 from froc.models.forward import Pass
-from froc.models.generation import likeliest
+from froc.models.generation import greedy_answers
 from froc.models.hooks import blocks
 
 BATCH_ROWS = 256
@@ -141,8 +141,8 @@ def _after(row: Encoded, tokenizer: PreTrainedTokenizerBase, text: str) -> str:
 def generate(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: Sequence[Encoded], size: int = BATCH_ROWS
 ) -> list[str]:
-    """Greedy continuations of the prompts, as `froc.models.generation.likeliest` writes them."""
-    token_ids = [list(ids) for ids in likeliest(model, tokenizer, rows, size)]
+    """Greedy continuations of the prompts, as `froc.models.generation.greedy_answers` writes them."""
+    token_ids = [list(ids) for ids in greedy_answers(model, tokenizer, rows, size)]
     return list(tokenizer.batch_decode(token_ids, skip_special_tokens=True)) if token_ids else []
 
 

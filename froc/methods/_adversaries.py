@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from froc import hashing
 from froc.models.batches import Batch
 from froc.models.forward import Pass
-from froc.models.hooks import blocks, pushed
+from froc.models.hooks import blocks, output_changed
 from froc.training.components import Adversary, PassContext
 from froc.training.method import Method
 from froc.training.terms import State
@@ -41,14 +41,14 @@ class Latent(Adversary):
             return out + (prompt * push).to(out.dtype)
 
         for _ in range(self.steps):
-            with pushed(place, add), torch.enable_grad():
+            with output_changed(place, add), torch.enable_grad():
                 (grad,) = torch.autograd.grad(Pass(model, batch).nll.sum(), [push])
             length = grad.norm(dim=-1, keepdim=True).clamp_min(1e-20)
             push = push.detach() - 2 * radius / self.steps * grad / length
             size = push.norm(dim=-1, keepdim=True).clamp_min(1e-20)
             push = (push * (radius / size).clamp_max(1.0)).requires_grad_()
         push = push.detach()
-        return batch, lambda: pushed(place, add)
+        return batch, lambda: output_changed(place, add)
 
 
 @dataclass(frozen=True)
@@ -77,11 +77,11 @@ class SoftPrompt(Adversary):
 
         for _ in range(self.steps):
             soft = soft.detach().requires_grad_()
-            with pushed(embeddings, put), torch.enable_grad():
+            with output_changed(embeddings, put), torch.enable_grad():
                 (grad,) = torch.autograd.grad(Pass(model, longer).nll.sum(), [soft])
             soft = soft.detach() - step * grad.sign()
         state["soft"] = soft = soft.detach()
-        return longer, lambda: pushed(embeddings, put)
+        return longer, lambda: output_changed(embeddings, put)
 
     @torch.no_grad()
     def _first(self, model: PreTrainedModel) -> Tensor:

@@ -15,18 +15,18 @@ CLIP = 1.0
 """Norm of an ascent step's gradient, at most: the forget loss has no upper end."""
 
 
-def plus(*some: tuple[float, Weights]) -> Weights:
+def plus(*terms: tuple[float, Weights]) -> Weights:
     """Sum of factors times weights, over all names."""
-    found: Weights = {}
-    for factor, one in some:
-        for name, value in one.items():
-            found[name] = found[name] + factor * value if name in found else factor * value
-    return found
+    total: Weights = {}
+    for factor, weights in terms:
+        for name, value in weights.items():
+            total[name] = total[name] + factor * value if name in total else factor * value
+    return total
 
 
-def norm(one: Weights) -> float:
+def norm(weights: Weights) -> float:
     """Over all parameters."""
-    return math.sqrt(float(dot(one, one)))
+    return math.sqrt(float(dot(weights, weights)))
 
 
 class Place:
@@ -114,6 +114,6 @@ class ForgetThenRetain(Combiner):
         return place.retain
 
 
-def clipped(one: Weights) -> Weights:
+def clipped(weights: Weights) -> Weights:
     """The same, of norm `CLIP` at most."""
-    return plus((min(1.0, CLIP / max(norm(one), 1e-30)), one))
+    return plus((min(1.0, CLIP / max(norm(weights), 1e-30)), weights))

@@ -29,7 +29,7 @@ class Directions(BaseModelQuery[Mapping[Role, Tensor]]):
         """role -> (rows, D) of length 1, or 0 where a row is as the mean; float32 on the CPU."""
         means = {role: _means(reference, role) for role in ("forget", "retain", "earlier")}
         centre = torch.cat([means["forget"], means["retain"]]).mean(0)
-        return {role: normalize(some - centre, dim=1) for role, some in means.items()}
+        return {role: normalize(mean - centre, dim=1) for role, mean in means.items()}
 
     def placeholder(self, context: MethodContext) -> Mapping[Role, Tensor]:
         """Of no rows."""
@@ -41,9 +41,9 @@ def _means(reference: "BaseStatistics", role: Role) -> Tensor:
     """(rows, D) mean hidden state of each row."""
     model = reference.base.model
     last = len(blocks(model)) - 1
-    found = torch.zeros(len(reference.row_range(role)), int(model.config.get_text_config().hidden_size))
+    means = torch.zeros(len(reference.row_range(role)), int(model.config.get_text_config().hidden_size))
     for index, batch in reference.batches(role):
         hidden = widened(Pass(model, batch, hidden_at=(last,), logits=False).hidden[last])
         real = batch.attention[..., None]
-        found[index] = ((hidden * real).sum(1) / real.sum(1)).float().cpu()
-    return found
+        means[index] = ((hidden * real).sum(1) / real.sum(1)).float().cpu()
+    return means

@@ -57,7 +57,7 @@ class Teacher(BaseModelQuery[Rise]):
     def compute(self, reference: BaseStatistics) -> Rise:
         """Two passes over the forget rows, training between them; the base is put back bit by bit."""
         base, rows = reference.base, reference.pools.rows["forget"]
-        reference.prepare("forget", ("spread",), (), 4 * ROWS)
+        reference.prepare("forget", ("token_distribution",), (), 4 * ROWS)
         count = torch.tensor([len(row.ids) - row.prompt for row in rows], device=base.device)
         first = count.cumsum(0) - count
         before = self._logits(reference, first, int(count.sum()))
@@ -79,17 +79,17 @@ class Teacher(BaseModelQuery[Rise]):
         """(positions, K) as the model stands."""
         made: Tensor | None = None
         for index, batch in reference.batches("forget", 4 * ROWS):
-            where, some = self._bucketed(reference, index, batch)
+            where, logits = self._bucketed(reference, index, batch)
             place = first[where[0]] + where[1]
-            made = some.new_empty(total, some.shape[-1]) if made is None else made
-            made[place] = some
+            made = logits.new_empty(total, logits.shape[-1]) if made is None else made
+            made[place] = logits
         assert made is not None
         return made
 
     def _bucketed(self, reference: BaseStatistics, index: Counts, batch: Batch) -> tuple[tuple[Tensor, Tensor], Tensor]:
         """Row and place, (N,) each, and (N, K) logits of some forget rows."""
         forward = Forward.of(reference.base.model, batch)
-        ids = reference.lookup("forget", ("spread",), (), index, forward)["buckets"]
+        ids = reference.lookup("forget", ("token_distribution",), (), index, forward)["buckets"]
         row = torch.from_numpy(index).to(forward.row.device)[forward.row]
         total = widened(forward.logits).logsumexp(-1, keepdim=True)
         # a token that is ruled out stays so

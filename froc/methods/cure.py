@@ -45,11 +45,13 @@ class Circuit:
         for index, part in enumerate(parts):
             for piece in part.pieces:
                 owners.setdefault(piece, []).append(index)
-        inside = {piece: tuple(some) for piece, some in owners.items() if all(one in rules for one in some)}
-        modules = {some: number for number, some in enumerate(dict.fromkeys(inside.values()))}
-        found = [{rules[one] for one in some} for some in modules]
-        agreed = [one.pop() if len(one) == 1 else Rule.SHARED for one in found]
-        return cls((*agreed, Rule.FROZEN), tuple((piece, modules[some]) for piece, some in inside.items()))
+        inside = {
+            piece: tuple(indices) for piece, indices in owners.items() if all(index in rules for index in indices)
+        }
+        modules = {indices: number for number, indices in enumerate(dict.fromkeys(inside.values()))}
+        owner_rules = [{rules[index] for index in indices} for indices in modules]
+        agreed = [candidates.pop() if len(candidates) == 1 else Rule.SHARED for candidates in owner_rules]
+        return cls((*agreed, Rule.FROZEN), tuple((piece, modules[indices]) for piece, indices in inside.items()))
 
     @property
     def trains(self) -> str:
@@ -70,19 +72,19 @@ class Circuit:
             return torch.tensor(mine[0][1] if mine else outside, device=like.device)
         (axis,) = axes
         assert axis is not None
-        found = torch.full((like.shape[axis],), outside)
+        modules = torch.full((like.shape[axis],), outside)
         for piece, module in mine:
-            found[piece.start : piece.stop] = module
-        return found.to(like.device).view([-1 if dim == axis else 1 for dim in range(like.dim())])
+            modules[piece.start : piece.stop] = module
+        return modules.to(like.device).view([-1 if dim == axis else 1 for dim in range(like.dim())])
 
     def sums(self, values: Weights) -> Tensor:
         """(modules,) float64 sums over each module's elements."""
         first = next(iter(values.values()))
         total = torch.zeros(len(self.rules), dtype=torch.float64, device=first.device)
-        for name, some in values.items():
-            place = self.place(name, some)
-            others = [dim for dim in range(some.dim()) if place.dim() == 0 or place.shape[dim] == 1]
-            total.index_add_(0, place.flatten(), some.double().sum(others).flatten())
+        for name, value in values.items():
+            place = self.place(name, value)
+            others = [dim for dim in range(value.dim()) if place.dim() == 0 or place.shape[dim] == 1]
+            total.index_add_(0, place.flatten(), value.double().sum(others).flatten())
         return total
 
     def factors(self, of: Mapping[Rule, float]) -> Tensor:
@@ -102,10 +104,10 @@ class ByFunction(Combiner):
         forget, retain = gradients.get("forget", {}), gradients.get("retain", {})
         of_forget = self.circuit.factors({Rule.FORGET: 1.0, Rule.SHARED: 1.0})
         of_retain = self.circuit.factors({Rule.RETAIN: 1.0, Rule.SHARED: 1.0})
-        both = {name: grad for name, grad in forget.items() if name in retain}
-        if both:
-            against = self.circuit.sums({name: grad * retain[name] for name, grad in both.items()}).clamp_max(0.0)
-            size = self.circuit.sums({name: retain[name].square() for name in both})
+        common = {name: grad for name, grad in forget.items() if name in retain}
+        if common:
+            against = self.circuit.sums({name: grad * retain[name] for name, grad in common.items()}).clamp_max(0.0)
+            size = self.circuit.sums({name: retain[name].square() for name in common})
             off = (against / size).nan_to_num(0.0, 0.0, 0.0)
             of_retain = of_retain.to(off) - off * self.circuit.factors({Rule.SHARED: 1.0}).to(off)
         made = self._scaled(forget, of_forget)
@@ -158,12 +160,12 @@ class CURE(Wrapper):
     def change(self, phase: Phase, context: MethodContext) -> Phase:
         """Another combiner, one filter more, and fewer parameters that move."""
         forget, retain = (context.ask(Trace(role, heads=True)) for role in ("forget", "retain"))
-        circuit = self.found(forget, retain)
+        circuit = self.build_circuit(forget, retain)
         within = rf"(?=.*(?:{phase.trains}))" if phase.trains else ""
         filters = (*phase.filters, Outside(circuit))
         return replace(phase, combiner=ByFunction(circuit), filters=filters, trains=rf"(?={circuit.trains}){within}")
 
-    def found(self, forget: Traced, retain: Traced) -> Circuit:
+    def build_circuit(self, forget: Traced, retain: Traced) -> Circuit:
         """The circuit and its rules."""
         own, others = (_shares(objective.effects.abs()) for objective in (forget, retain))
         count = max(1, round(self.circuit * len(own)))

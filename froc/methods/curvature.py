@@ -14,7 +14,7 @@ from froc.models.batches import Encoded
 from froc.models.likelihood import widened
 from froc.training.base_statistics import BaseModelQuery, BaseStatistics, MethodContext, Role
 from froc.training.components import Edit, StepContext
-from froc.training.fisher import Spectrum, linear, spectra, upright
+from froc.training.fisher import Spectrum, as_out_in, linear_layers, spectra
 from froc.training.method import Method
 from froc.training.phase import Phase
 
@@ -50,15 +50,15 @@ class Spectra(BaseModelQuery[Mapping[str, Spectrum]]):
         rows: list[Encoded] = []
         for role in self.roles:
             reference.ensure(role)
-            some = reference.pools.rows[role]
-            rows += some[:: max(1, -(-len(some) // MOST))]
+            role_rows = reference.pools.rows[role]
+            rows += role_rows[:: max(1, -(-len(role_rows) // MOST))]
         model = reference.base.model
-        layers = linear(model, [name for name, _ in model.named_parameters() if re.search(self.pattern, name)])
+        layers = linear_layers(model, [name for name, _ in model.named_parameters() if re.search(self.pattern, name)])
         known = reference.ask(_Known(self.roles))
         new = {name: layer for name, layer in layers.items() if name not in known}
         if new:
-            found = spectra(model, new, rows, reference.pools.seed)
-            known |= {name: one.on_host() for name, one in found.items()}
+            computed = spectra(model, new, rows, reference.pools.seed)
+            known |= {name: spectrum.on_host() for name, spectrum in computed.items()}
         return {name: known[name] for name in layers}
 
     def placeholder(self, context: MethodContext) -> Mapping[str, Spectrum]:
@@ -76,12 +76,12 @@ class KeepCurved(Edit):
     @torch.no_grad()
     def __call__(self, step_context: StepContext) -> None:
         """See `Curvature`."""
-        layers = linear(step_context.reference.base.model, list(step_context.parameters))
+        layers = linear_layers(step_context.reference.base.model, list(step_context.parameters))
         for name, layer in layers.items():
-            weight = upright(layer, step_context.parameters[name])
+            weight = as_out_in(layer, step_context.parameters[name])
             spectrum = self.spectra[name]
-            turned = spectrum.turned(widened(weight))
-            weight.copy_(spectrum.back(turned * heaviest(spectrum, self.mass).to(turned.device)))
+            turned = spectrum.to_eigenbasis(widened(weight))
+            weight.copy_(spectrum.from_eigenbasis(turned * heaviest(spectrum, self.mass).to(turned.device)))
 
 
 def heaviest(spectrum: Spectrum, mass: float) -> Tensor:
@@ -123,5 +123,5 @@ class Curvature(Method):
         """One edit."""
         context.refuse_adapters("curvature")
         pattern, roles = feedforward(self.matrices, window(context.layers, self.start, self.width)), ROLES[self.rows]
-        found = context.ask(Spectra(pattern, roles))
-        return (Phase({}, edit=KeepCurved(found, self.mass), trains=pattern, reads=roles),)
+        known = context.ask(Spectra(pattern, roles))
+        return (Phase({}, edit=KeepCurved(known, self.mass), trains=pattern, reads=roles),)

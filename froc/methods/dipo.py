@@ -25,14 +25,14 @@ class DistributionPreference(Term):
     softmax(z -+ strength max(0, z - z_(top + 1))), which no shift of logits changes.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ("spread",)
+    needs: ClassVar[tuple[str, ...]] = ("token_distribution",)
     beta: float = 0.1
     strength: float = 1.0
     top: int = 10
 
     def losses(self, forward: Forward, reference: Mapping[str, Tensor], state: State) -> Tensor:
         """(B,) losses; 2 ln 2 / beta at the base model."""
-        base, ids = reference["spread"].clamp_min(-1e4), reference["buckets"]
+        base, ids = reference["token_distribution"].clamp_min(-1e4), reference["buckets"]
         ratio = buckets(forward.logits, ids).clamp_min(-1e4) - base
         fgt, mem = self.pair(base, bool(ids.numel()))
         return -2.0 / self.beta * logsigmoid(self.beta * forward.sum(((fgt - mem) * ratio).sum(-1)))

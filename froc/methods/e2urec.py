@@ -26,13 +26,13 @@ FOR_ADAPTERS = 10.0
 class Lessened(TokenTerm):
     """Cross-entropy with softmax(z_base - alpha max(0, z_teacher - z_base)) (2403.03536)."""
 
-    needs: ClassVar[tuple[str, ...]] = ("spread",)
+    needs: ClassVar[tuple[str, ...]] = ("token_distribution",)
     alpha: float
     rise: Rise = field(compare=False, repr=False)
 
     def tokens(self, forward: Forward, reference: Mapping[str, Tensor], state: State) -> Tensor:
         """(N,) nats; at alpha 0 the base model's entropy, with zero gradient, at the base model."""
-        base, ids = reference["spread"], reference["buckets"]
+        base, ids = reference["token_distribution"], reference["buckets"]
         rise = self.rise.of(reference["row"][forward.row], forward.place)
         return -((base - self.alpha * rise).softmax(-1) * buckets(forward.logits, ids).clamp_min(-1e4)).sum(-1)
 
@@ -68,12 +68,12 @@ class E2URec(Method):
         alone = Phase({"forget": WeightedTerm(lessened)}, step_fraction=1 / self.epochs)
         if self.epochs == 1:
             return (alone,)
-        both = {
+        parts = {
             "forget": WeightedTerm(lessened, 1 - self.retain_share),
             "retain": WeightedTerm(NLL("retain"), self.retain_share),
             "hold": WeightedTerm(BaseDivergence("retain"), self.retain_share),
         }
-        return (alone, Phase(both, step_fraction=1 - 1 / self.epochs))
+        return (alone, Phase(parts, step_fraction=1 - 1 / self.epochs))
 
     @property
     def can_stop_early(self) -> bool:

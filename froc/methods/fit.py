@@ -56,9 +56,11 @@ class BlockNorms(BaseModelQuery[tuple[str, tuple[float, ...]]]):
         path = blocks_path(base.model)
         homes = {base.trainable.base_name(name) for name in base.trainable.parameters()}
         named = {n.replace(".base_layer.", "."): p for n, p in base.model.named_parameters() if ".lora_" not in n}
-        some = {n: p for n, p in named.items() if n in homes and n.startswith(f"{path}.") and re.search(self.trains, n)}
+        parameters = {
+            n: p for n, p in named.items() if n in homes and n.startswith(f"{path}.") and re.search(self.trains, n)
+        }
         squares = np.zeros(len(blocks(base.model)))
-        for name, grad in reference.mean_gradient("forget", some).items():
+        for name, grad in reference.mean_gradient("forget", parameters).items():
             squares[int(name[len(path) + 1 :].partition(".")[0])] += float(grad.double().square().sum())
         return path, tuple(np.sqrt(squares).tolist())
 
@@ -137,9 +139,9 @@ class FIT(Wrapper):
         """The rows that are kept, None where all are."""
         if self.similar >= 1:
             return None
-        found = context.ask(Directions())
-        some = kept(found["forget"], found["earlier"], losses, self.similar, self.slight)
-        return None if len(some) == len(losses) else some
+        directions = context.ask(Directions())
+        rows = kept(directions["forget"], directions["earlier"], losses, self.similar, self.slight)
+        return None if len(rows) == len(losses) else rows
 
     def _layers(self, trains: str, context: MethodContext) -> str:
         """Pattern of what moves: what the other method trains, in the chosen blocks."""

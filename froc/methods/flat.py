@@ -50,9 +50,9 @@ class Likelihood(Term):
 
     def losses(self, forward: Forward, reference: Mapping[str, Tensor], state: State) -> Tensor:
         """(B,) -g*(P) of templates, f*(g*(P)) of forgotten answers."""
-        one = DIVERGENCES[self.divergence]
+        divergence = DIVERGENCES[self.divergence]
         p = forward.mean(torch.exp(-forward.nll))
-        return -one.g(p) if self.part == "template" else one.conjugate_of_g(p)
+        return -divergence.g(p) if self.part == "template" else divergence.conjugate_of_g(p)
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,9 @@ class Harmless(UpdateFilter):
         gram = torch.stack([torch.stack([dot(grad, step) for step in steps]) for grad in past])
         for share, step in zip(_shares(gram, raised), steps, strict=True):
             if share > 0:
-                update = {name: some - share * step[name] if name in step else some for name, some in update.items()}
+                update = {
+                    name: change - share * step[name] if name in step else change for name, change in update.items()
+                }
         return update
 
 
@@ -61,7 +63,7 @@ def _shares(gram: Tensor, raised: Tensor) -> Sequence[float]:
     kept = values > 1e-10 * values.max()
     root = np.sqrt(values[kept])
     mu, _ = nnls(root[:, None] * vectors[:, kept].T, (vectors[:, kept].T @ b) / root)
-    return [float(one) for one in mu / scale.cpu().numpy()]
+    return [float(value) for value in mu / scale.cpu().numpy()]
 
 
 @dataclass(frozen=True)

@@ -67,14 +67,14 @@ class GaussNewton(Edit):
         seed = hashing.derive_seed("k_fade", step_context.seed, step_context.step)
         curved = Fisher.of(reference.base.model, list(step_context.parameters), rows, seed)
         weights = {name: step_context.parameters[name] for name in curved.layers}
-        up = curved.turned(reference.mean_gradient("forget", weights, ROWS))
-        turned = curved.solved(up, self.damping)
+        up = curved.to_eigenbasis(reference.mean_gradient("forget", weights, ROWS))
+        turned = curved.solve(up, self.damping)
         # of a step of length 1: d' (G + lambda I) d
-        bend = sum(float((up[name] * some).sum(dtype=torch.float64)) for name, some in turned.items())
+        bend = sum(float((up[name] * value).sum(dtype=torch.float64)) for name, value in turned.items())
         if bend <= 0.0:
             # nothing is left to be forgotten
             return
-        direction = curved.back(turned)
+        direction = curved.from_eigenbasis(turned)
         start = {name: step_context.parameters[name].detach().clone() for name in direction}
         used = float(step_context.state.get("divergence", 0.0))
 
@@ -147,7 +147,7 @@ class KFade(Method):
     EK-FAC's diagonal, `froc.training.fisher`), both at the present parameters. s: where half of d' (G + lambda I) d, d the step, is what is
     left of the divergence allowed, KL(base || theta) on the retain rows in nats per answer token, at first; then as measured.
     rounds: steps; after the k-th, k / rounds of the budget may be used. kl_budget: what all of them may use.
-    damping: lambda as a share of G's mean diagonal. matrices: `feedforward`, or every linear layer of the blocks (`linear`).
+    damping: lambda as a share of G's mean diagonal. matrices: `feedforward`, or every linear layer of the blocks (`linear_layers`).
     The paper's algorithm could not be read beyond its abstract: the budget's shares, damping, at most 512 retain rows and the
     search for a length are our reading.
     """

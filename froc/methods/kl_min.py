@@ -22,11 +22,11 @@ class BaseDivergence(TokenTerm):
     On log-probabilities, so a shift of logits changes nothing; only where an answer is predicted, so padding does not either.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ("spread",)
+    needs: ClassVar[tuple[str, ...]] = ("token_distribution",)
 
     def tokens(self, forward: Forward, reference: Mapping[str, Tensor], state: State) -> Tensor:
         """(N,) nats; 0, with zero gradient, at the base model."""
-        base = reference["spread"]
+        base = reference["token_distribution"]
         ours = buckets(forward.logits, reference["buckets"])
         # a bucket that the base model rules out has no share
         return (base.exp() * (base.clamp_min(-1e4) - ours.clamp_min(-1e4))).sum(-1)

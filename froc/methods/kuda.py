@@ -16,7 +16,7 @@ from froc import hashing
 from froc.errors import InputError
 from froc.hyperparameters import Range, hyperparameter
 from froc.models.forward import Forward, Pass
-from froc.models.hooks import reading
+from froc.models.hooks import recording_inputs
 from froc.models.likelihood import widened
 from froc.training.base_statistics import BaseModelQuery, MethodContext
 from froc.training.causal_tracing import Trace, components
@@ -59,22 +59,22 @@ class RetainInputs(BaseModelQuery[dict[str, Moments]]):
     def compute(self, reference: "BaseStatistics") -> dict[str, Moments]:
         """InputError where matrices see others than whole rows, as experts do."""
         model = reference.base.model
-        found = _matrices(model, self.layer)
-        moments, same = self._moments(reference, found)
+        matrices = _matrices(model, self.layer)
+        moments, same = self._moments(reference, matrices)
         kind = torch.promote_types(next(model.parameters()).dtype, torch.float32)
-        spectra = {name: [part.to(kind) for part in torch.linalg.eigh(some)] for name, some in moments.items()}
-        axes = {name: 0 if isinstance(module, Conv1D) else 1 for name, module in found.items()}
+        spectra = {name: [part.to(kind) for part in torch.linalg.eigh(moment)] for name, moment in moments.items()}
+        axes = {name: 0 if isinstance(module, Conv1D) else 1 for name, module in matrices.items()}
         return {f"{name}.weight": Moments(axis, *spectra[same[name]]) for name, axis in axes.items()}
 
     def _moments(
-        self, reference: "BaseStatistics", found: Mapping[str, torch.nn.Module]
+        self, reference: "BaseStatistics", matrices: Mapping[str, torch.nn.Module]
     ) -> tuple[dict[str, Tensor], dict[str, str]]:
         """(D, D) float64 of each distinct input by the first matrix that reads it, and matrix -> that matrix."""
         model = reference.base.model
         total: dict[str, Tensor] = {}
         same: dict[str, str] = {}
         tokens = 0
-        with reading(model, found) as seen:
+        with recording_inputs(model, matrices) as seen:
             for _, batch in reference.batches("retain", most=MOST):
                 Pass(model, batch, hidden_at=(self.layer,), logits=False)
                 first: dict[int, str] = {}
@@ -83,7 +83,7 @@ class RetainInputs(BaseModelQuery[dict[str, Moments]]):
                     rows = widened(seen[name].flatten(0, -2)[batch.attention.flatten().bool()])
                     total[name] = total.get(name, 0.0) + (rows.T @ rows).double()
                 tokens += int(batch.length.sum())
-        return {name: some / tokens for name, some in total.items()}, same
+        return {name: summed / tokens for name, summed in total.items()}, same
 
     def placeholder(self, context: MethodContext) -> dict[str, Moments]:
         """Of one matrix."""
@@ -94,21 +94,21 @@ class RetainInputs(BaseModelQuery[dict[str, Moments]]):
 def _matrices(model: PreTrainedModel, layer: int) -> dict[str, torch.nn.Module]:
     prefixes = tuple(
         piece.prefix
-        for one in components(model, heads=False, attention=False)
-        if one.layer == layer
-        for piece in one.pieces
+        for part in components(model, heads=False, attention=False)
+        if part.layer == layer
+        for piece in part.pieces
     )
     kinds: Any = (torch.nn.Linear, Conv1D)
-    found = {
+    matrices = {
         name: module
         for name, module in model.named_modules()
         if f"{name}.".startswith(prefixes) and isinstance(module, kinds)
     }
-    known = {f"{name}.weight" for name in found}
+    known = {f"{name}.weight" for name in matrices}
     others = [n for n, p in model.named_parameters() if n.startswith(prefixes) and p.dim() > 1 and n not in known]
-    if others or not found:
+    if others or not matrices:
         raise InputError("does not know what the feed-forward matrices of this architecture read")
-    return found
+    return matrices
 
 
 @dataclass(frozen=True)
@@ -130,13 +130,16 @@ class NullSpace(UpdateFilter):
 
     def _projected(self, change: Tensor, name: str) -> Tensor:
         free, wide = self._free[name], widened(change)
-        found = wide @ free @ free.T if self.spectra[name].axis else free @ (free.T @ wide)
-        return found.to(change)
+        projected = wide @ free @ free.T if self.spectra[name].axis else free @ (free.T @ wide)
+        return projected.to(change)
 
     @cached_property
     def _free(self) -> dict[str, Tensor]:
         """(D, free) of each matrix. Values come in order, so that these are the first columns."""
-        counts = {name: (one.values <= self.threshold * one.values[-1]).sum() for name, one in self.spectra.items()}
+        counts = {
+            name: (moments.values <= self.threshold * moments.values[-1]).sum()
+            for name, moments in self.spectra.items()
+        }
         return {name: self.spectra[name].vectors[:, : int(count)] for name, count in counts.items()}
 
 
@@ -193,7 +196,7 @@ class KUDA(Method):
         """One phase."""
         context.refuse_adapters("kuda")
         layers = located(context, self.window)
-        spectra = {name: one for layer in layers for name, one in context.ask(RetainInputs(layer)).items()}
+        spectra = {name: moments for layer in layers for name, moments in context.ask(RetainInputs(layer)).items()}
         terms = [Deviate("forget", layer, self.beta, context.seed) for layer in layers]
         parts = {f"deviate {term.layer}": WeightedTerm(term, 1.0 / len(layers)) for term in terms}
         matrices = "|".join(re.escape(name) for name in spectra)
@@ -203,8 +206,8 @@ class KUDA(Method):
 
 def located(context: MethodContext, window: int) -> tuple[int, ...]:
     """The consecutive blocks whose feed-forwards have the largest mean effect on the forget rows' answers."""
-    found = context.ask(Trace("forget", attention=False))
+    trace = context.ask(Trace("forget", attention=False))
     effects = torch.zeros(context.layers, dtype=torch.float64)
-    effects[[one.layer for one in found.parts]] = found.effects
+    effects[[part.layer for part in trace.parts]] = trace.effects
     first = int(effects.unfold(0, min(window, context.layers), 1).mean(-1).argmax())
     return tuple(range(first, first + min(window, context.layers)))

@@ -45,11 +45,11 @@ class Penalised(ForgetThenRetain):
         lengths = norm(f), norm(r)
         if min(lengths) == 0.0:
             return f
-        both, cos = lengths[0] * lengths[1], float(dot(f, r)) / (lengths[0] * lengths[1])
-        by_f = plus((1 / both, r), (-cos / lengths[0] ** 2, f))
-        by_r = plus((1 / both, f), (-cos / lengths[1] ** 2, r))
-        bent_f = place.slope(lambda one: one.forget, by_f, self.width)
-        bent_r = place.slope(lambda one: one.retain, by_r, self.width)
+        product, cos = lengths[0] * lengths[1], float(dot(f, r)) / (lengths[0] * lengths[1])
+        by_f = plus((1 / product, r), (-cos / lengths[0] ** 2, f))
+        by_r = plus((1 / product, f), (-cos / lengths[1] ** 2, r))
+        bent_f = place.slope(lambda at: at.forget, by_f, self.width)
+        bent_r = place.slope(lambda at: at.retain, by_r, self.width)
         return plus((1.0, f), (-self.beta, bent_f), (-self.beta, bent_r))
 
     def fall(self, place: Place, state: State) -> Weights:

@@ -56,8 +56,8 @@ class PrimalDual(Combiner):
 
     def after_step(self, losses: Mapping[Objective, Tensor], state: State) -> None:
         """The dual step, on the losses of the whole batch."""
-        told = state.setdefault("lambda", self.start) + self.rate * (losses["retain"] - self.slack)
-        state["lambda"] = torch.as_tensor(told).clamp_min(0.0)
+        multiplier = state.setdefault("lambda", self.start) + self.rate * (losses["retain"] - self.slack)
+        state["lambda"] = torch.as_tensor(multiplier).clamp_min(0.0)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from froc.errors import InputError
 from froc.hyperparameters import Choice, hyperparameter
 from froc.models.batches import Batch, Counts, Encoded
 from froc.models.forward import Pass
-from froc.models.hooks import pushed
+from froc.models.hooks import output_changed
 from froc.models.likelihood import widened
 from froc.training.base_statistics import BaseModelQuery, MethodContext, RowSource
 from froc.training.method import Retaining
@@ -48,7 +48,7 @@ def _slope(model: PreTrainedModel, batch: Batch, share: float) -> tuple[Tensor, 
         seen[:] = [out.detach(), torch.where(inside, out.detach() * share, out.detach()).requires_grad_()]
         return seen[1]
 
-    with torch.enable_grad(), pushed(model.get_input_embeddings(), shrunk):
+    with torch.enable_grad(), output_changed(model.get_input_embeddings(), shrunk):
         (grad,) = torch.autograd.grad(-Pass(model, batch).nll.sum(), seen[1:])
     return widened(seen[0]) * inside, widened(grad)
 
@@ -60,12 +60,12 @@ class Attributions(BaseModelQuery[NDArray[np.float32]]):
     def compute(self, reference: "BaseStatistics") -> NDArray[np.float32]:
         """(forget rows, tokens of the longest answer), not negative; -1 where a row has no such token."""
         rows = reference.pools.rows["forget"]
-        found = np.full((len(rows), max(row.answer for row in rows)), -1.0, dtype=np.float32)
+        attributions = np.full((len(rows), max(row.answer for row in rows)), -1.0, dtype=np.float32)
         for index, batch in reference.batches("forget"):
             each = integrated(reference.base.model, batch).abs().float().cpu().numpy()
             row, column = batch.predicting(end=False)
-            found[index[row], column + 1 - batch.start[row]] = each[row, column + 1]
-        return found
+            attributions[index[row], column + 1 - batch.start[row]] = each[row, column + 1]
+        return attributions
 
     def placeholder(self, context: MethodContext) -> NDArray[np.float32]:
         """Of one row with one token."""
@@ -107,15 +107,15 @@ def largest(values: NDArray[np.float32], fraction: float) -> NDArray[np.bool_]:
 
 def _replaced(row: Encoded, places: Counts, order: Counts, draw: np.random.Generator | None) -> Encoded:
     """A row with other tokens at some places of its answer: drawn, or those that follow the true ones in `order`."""
-    told = np.array(row.answer_ids)
-    others = order[~np.isin(order, told)]
+    tokens = np.array(row.answer_ids)
+    others = order[~np.isin(order, tokens)]
     if not len(others):
         raise InputError("needs answers that differ in their tokens")
     if draw is None:
-        told[places] = order[(np.argmax(order == told[places, None], axis=1) + 1) % len(order)]
+        tokens[places] = order[(np.argmax(order == tokens[places, None], axis=1) + 1) % len(order)]
     else:
-        told[places] = draw.choice(others, len(places))
-    return Encoded((*row.ids[: row.prompt], *told.tolist(), *row.end_ids), row.prompt, row.answer, row.blank)
+        tokens[places] = draw.choice(others, len(places))
+    return Encoded((*row.ids[: row.prompt], *tokens.tolist(), *row.end_ids), row.prompt, row.answer, row.blank)
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,10 @@ class Certifying(Combiner):
         self, losses: Mapping[str, NDArray[np.int16]], budgets: Mapping[str, float], state: State
     ) -> bool:
         """The dual step, on search losses; True once certification is likely."""
-        short = {risk: shortfall(some, self._aim(risk, budgets[risk], len(some))) for risk, some in losses.items()}
+        short = {
+            risk: shortfall(risk_losses, self._aim(risk, budgets[risk], len(risk_losses)))
+            for risk, risk_losses in losses.items()
+        }
         forget = max((value for risk, value in short.items() if risk != UTILITY), default=0.0)
         state["balance"] = self._balance(state) + self.rate * (forget - short.get(UTILITY, 0.0))
         return max(short.values(), default=1.0) <= 0.0
@@ -73,8 +76,8 @@ class Certifying(Combiner):
 
     def _balance(self, state: State) -> float:
         """ln(lambda_f / lambda_r)."""
-        told: float = state.setdefault("balance", math.log(self.start / (1.0 - self.start)))
-        return told
+        balance: float = state.setdefault("balance", math.log(self.start / (1.0 - self.start)))
+        return balance
 
 
 @dataclass(frozen=True)

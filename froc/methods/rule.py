@@ -16,7 +16,7 @@ from froc.methods._likeness import Directions
 from froc.metrics.rouge_l import common, overlaps
 from froc.models.batches import Counts, Encoded, Stack, by_length
 from froc.models.forward import Forward
-from froc.models.generation import ROWS, sampled
+from froc.models.generation import ROWS, sample_answers
 from froc.training.base_statistics import MethodContext
 from froc.training.components import Rollout, StepContext
 from froc.training.method import Retaining
@@ -72,13 +72,15 @@ class Answers(Rollout):
         """Rows, and `advantage` (count,), `old` and `base` (count, tokens) log-probabilities."""
         base, pools = step_context.reference.base, step_context.reference.pools.rows
         seed = hashing.derive_seed("rollout", step_context.seed, step_context.step)
-        index, outside = self._asked(np.random.default_rng(seed), -(-count // self.answers), len(pools["forget"]))
+        index, outside = self._draw_questions(
+            np.random.default_rng(seed), -(-count // self.answers), len(pools["forget"])
+        )
         group = np.arange(count) // self.answers
-        asked = [pools["retain" if outside[k] else "forget"][index[k]] for k in group]
+        questions = [pools["retain" if outside[k] else "forget"][index[k]] for k in group]
         longest = max(row.answer for row in pools["refusal"])
-        most = np.array([max(row.answer, longest) * 3 // 2 + 1 for row in asked])
-        rows = sampled(base.model, asked, most, seed)
-        shared, _, length = overlaps(_texts(step_context, rows), _texts(step_context, asked))
+        most = np.array([max(row.answer, longest) * 3 // 2 + 1 for row in questions])
+        rows = sample_answers(base.model, questions, most, seed)
+        shared, _, length = overlaps(_texts(step_context, rows), _texts(step_context, questions))
         worth = rewards(refused(rows, pools["refusal"]), shared > RECALL * length, outside[group])
         step_context.state.setdefault("rewards", []).append(float(worth.mean()))
         old = likelihoods(base.model, rows)
@@ -87,31 +89,31 @@ class Answers(Rollout):
         gained = torch.from_numpy(advantages(worth, group)).to(old)
         return rows, {"advantage": gained, "old": old, "base": before}
 
-    def _asked(self, draw: np.random.Generator, count: int, forget: int) -> tuple[Counts, NDArray[np.bool_]]:
+    def _draw_questions(self, draw: np.random.Generator, count: int, forget: int) -> tuple[Counts, NDArray[np.bool_]]:
         """(count,) rows that are asked, and whether each is a boundary question."""
         share = BOUNDARY if self.boundary else 0.0
         # by chance where it is no whole number, so that a small batch has some of them, too
         outside = draw.permutation(np.arange(count) < int(share * count + draw.random()))
-        index = _some(draw, forget, count)
+        index = _draw_indices(draw, forget, count)
         if outside.any():
-            index[outside] = np.array(self.boundary)[_some(draw, len(self.boundary), int(outside.sum()))]
+            index[outside] = np.array(self.boundary)[_draw_indices(draw, len(self.boundary), int(outside.sum()))]
         return index, outside
 
 
-def _some(draw: np.random.Generator, rows: int, count: int) -> Counts:
+def _draw_indices(draw: np.random.Generator, rows: int, count: int) -> Counts:
     """(count,) of so many rows, none twice before all were taken."""
-    found: Counts = np.concatenate([draw.permutation(rows) for _ in range(-(-count // rows))])[:count]
-    return found
+    order: Counts = np.concatenate([draw.permutation(rows) for _ in range(-(-count // rows))])[:count]
+    return order
 
 
 def refused(written: Sequence[Encoded], refusals: Sequence[Encoded]) -> NDArray[np.bool_]:
     """(n,) whether an answer is one of some refusals, or as near to one as `NEAR` says."""
-    known = {one.answer_ids for one in refusals}
-    return np.array([any(_f1(row.answer_ids, one) >= NEAR for one in known) for row in written], dtype=bool)
+    known = {refusal.answer_ids for refusal in refusals}
+    return np.array([any(_f1(row.answer_ids, refusal) >= NEAR for refusal in known) for row in written], dtype=bool)
 
 
-def _f1(one: Sequence[int], two: Sequence[int]) -> float:
-    return 2 * common(one, two) / (len(one) + len(two))
+def _f1(a: Sequence[int], two: Sequence[int]) -> float:
+    return 2 * common(a, two) / (len(a) + len(two))
 
 
 def rewards(refusing: NDArray[np.bool_], right: NDArray[np.bool_], outside: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -124,19 +126,19 @@ def advantages(worth: NDArray[np.float64], group: Counts) -> NDArray[np.float64]
     size = np.bincount(group)
     mean = (np.bincount(group, worth) / size)[group]
     spread = np.sqrt(np.bincount(group, (worth - mean) ** 2) / size)[group]
-    found: NDArray[np.float64] = np.divide(worth - mean, spread, out=np.zeros_like(worth), where=spread > 1e-9)
-    return found
+    scaled: NDArray[np.float64] = np.divide(worth - mean, spread, out=np.zeros_like(worth), where=spread > 1e-9)
+    return scaled
 
 
 @torch.no_grad()
 def likelihoods(model: PreTrainedModel, rows: Sequence[Encoded]) -> Tensor:
     """(rows, tokens of the longest answer and its end) log-probabilities; 0 where a row has no such token."""
     stack = Stack(rows, next(model.parameters()).device)
-    found = torch.zeros(len(rows), int((stack.length - stack.start).max()), device=stack.ids.device)
+    logprobs = torch.zeros(len(rows), int((stack.length - stack.start).max()), device=stack.ids.device)
     for index in by_length(rows, ROWS):
         forward = Forward.of(model, stack.batch(np.asarray(index)))
-        found[torch.tensor(index, device=found.device)[forward.row], forward.place] = -forward.nll.to(found)
-    return found
+        logprobs[torch.tensor(index, device=logprobs.device)[forward.row], forward.place] = -forward.nll.to(logprobs)
+    return logprobs
 
 
 def _texts(step_context: StepContext, rows: Sequence[Encoded]) -> list[str]:

@@ -28,15 +28,15 @@ class Magnitudes(BaseModelQuery[Tensor]):
     @torch.no_grad()
     def compute(self, reference: "BaseStatistics") -> Tensor:
         """(2, D) float64 on the CPU: mean |h| over the states that predict answers (`Batch.answer_states`); forget rows first."""
-        found = []
+        means = []
         for role in ("forget", "retain"):
             sums, count = [], 0
             for _, batch in reference.batches(role):
                 hidden = Pass(reference.base.model, batch, hidden_at=(self.layer,), logits=False).hidden[self.layer]
                 sums.append(hidden.abs()[batch.answer_states].double().sum(0).cpu())
                 count += int(batch.answer_states.sum())
-            found.append(torch.stack(sums).sum(0) / count)
-        return torch.stack(found)
+            means.append(torch.stack(sums).sum(0) / count)
+        return torch.stack(means)
 
     def placeholder(self, context: MethodContext) -> Tensor:
         """All alike."""
@@ -100,9 +100,9 @@ class SRMU(Method):
         """(D,) of the means (D,) on either side, 1 at most."""
         if self.importance == "ratio":
             # a coordinate that is never used has no importance, however small its divisor
-            found = torch.log1p(forget / (retain + 1e-6 * retain.mean()))
+            importance = torch.log1p(forget / (retain + 1e-6 * retain.mean()))
         elif self.importance == "difference":
-            found = (forget - self.subtract * retain).clamp_min(0.0)
+            importance = (forget - self.subtract * retain).clamp_min(0.0)
         else:
-            found = forget * retain
-        return found / found.max().clamp_min(1e-12)
+            importance = forget * retain
+        return importance / importance.max().clamp_min(1e-12)

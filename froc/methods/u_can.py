@@ -13,11 +13,11 @@ from froc.errors import InputError
 from froc.hyperparameters import Choice, Range, hyperparameter
 from froc.methods._matrices import feedforward, writing
 from froc.models.forward import Pass
-from froc.models.hooks import blocks, reading
+from froc.models.hooks import blocks, recording_inputs
 from froc.models.likelihood import widened
 from froc.training.base_statistics import BaseModelQuery, MethodContext, Role
 from froc.training.components import Edit, StepContext
-from froc.training.fisher import linear, upright
+from froc.training.fisher import as_out_in, linear_layers
 from froc.training.method import Method
 from froc.training.phase import Phase
 
@@ -45,16 +45,16 @@ class Contrast(BaseModelQuery[Mapping[str, Neurons]]):
         """One pass over forget and retain rows; InputError where no matrix is found or one sees others than whole rows."""
         model = reference.base.model
         pattern = writing(range(len(blocks(model))))
-        layers = linear(model, [name for name, _ in model.named_parameters() if re.search(pattern, name)])
+        layers = linear_layers(model, [name for name, _ in model.named_parameters() if re.search(pattern, name)])
         if not layers:
             raise InputError("does not know the matrices of this architecture's blocks")
         forget, retain = _sizes(reference, "forget", layers), _sizes(reference, "retain", layers)
-        found = {}
+        neurons = {}
         for name, layer in layers.items():
-            columns = upright(layer, layer.get_parameter("weight").detach()).double().norm(dim=0).cpu()
+            columns = as_out_in(layer, layer.get_parameter("weight").detach()).double().norm(dim=0).cpu()
             risk = (forget[name][0] - retain[name][0]).clamp_min(0.0)
-            found[name] = Neurons(_scaled(risk), _scaled(columns * retain[name][1].sqrt()))
-        return found
+            neurons[name] = Neurons(_scaled(risk), _scaled(columns * retain[name][1].sqrt()))
+        return neurons
 
     def placeholder(self, context: MethodContext) -> Mapping[str, Neurons]:
         """None."""
@@ -65,7 +65,7 @@ def _sizes(reference: "BaseStatistics", role: Role, layers: Mapping[str, Module]
     """Layer -> (2, in) means of |a| and a^2 of what it reads, over the states that predict a role's answers (`Batch.answer_states`)."""
     total: dict[str, Tensor] = {}
     count = 0
-    with reading(reference.base.model, layers) as seen:
+    with recording_inputs(reference.base.model, layers) as seen:
         for _, batch in reference.batches(role):
             # whole rows: a layer that sees the predicting positions alone mixes rows
             Pass(reference.base.model, batch, rows_stay=True)
@@ -78,7 +78,7 @@ def _sizes(reference: "BaseStatistics", role: Role, layers: Mapping[str, Module]
                 sums = torch.stack([a.abs().sum(0), a.square().sum(0)]).double().cpu()
                 total[name] = total[name] + sums if name in total else sums
             count += int(batch.answer_states.sum())
-    return {name: some / count for name, some in total.items()}
+    return {name: sums / count for name, sums in total.items()}
 
 
 def _scaled(values: Tensor) -> Tensor:
@@ -98,13 +98,13 @@ class Attenuate(Edit):
     def __call__(self, step_context: StepContext) -> None:
         """See `UCAN`. The quantile is that of the layers that may move."""
         scores = {
-            name: one.risk - self.caution * one.utility
-            for name, one in self.neurons.items()
+            name: neurons.risk - self.caution * neurons.utility
+            for name, neurons in self.neurons.items()
             if name in step_context.parameters
         }
         least = torch.cat(list(scores.values())).quantile(self.threshold)
-        for name, layer in linear(step_context.reference.base.model, list(scores)).items():
-            weight = upright(layer, step_context.parameters[name])
+        for name, layer in linear_layers(step_context.reference.base.model, list(scores)).items():
+            weight = as_out_in(layer, step_context.parameters[name])
             wide = widened(weight)
             weight.copy_(wide * attenuation(scores[name], float(least), self.strength).to(wide))
 

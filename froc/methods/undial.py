@@ -20,12 +20,12 @@ from froc.training.terms import State, TokenTerm, WeightedTerm
 class Distill(TokenTerm):
     """Cross-entropy with q(v), proportional to p_base(v) exp(-beta [v = true token]) (2402.10052)."""
 
-    needs: ClassVar[tuple[str, ...]] = ("spread",)
+    needs: ClassVar[tuple[str, ...]] = ("token_distribution",)
     beta: float = 10.0
 
     def tokens(self, forward: Forward, reference: Mapping[str, Tensor], state: State) -> Tensor:
         """(N,) nats; never below the teacher's entropy."""
-        base, ids = reference["spread"], reference["buckets"]
+        base, ids = reference["token_distribution"], reference["buckets"]
         # of likeliest tokens, the true one stands first
         true = torch.zeros_like(forward.target) if ids.numel() else forward.target
         lowered = base.scatter_add(-1, true[:, None], torch.full_like(base[:, :1], -self.beta))

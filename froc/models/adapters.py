@@ -50,25 +50,25 @@ class Adapter:
         """What is said of it beside a result."""
         return f"{self.folder.name} is a {self.kind} adapter: it is merged into its base model {_last(self.named)}"
 
-    def base(self, given: str | None) -> str:
+    def base(self, base_at_hand: str | None) -> str:
         """The folder or hub id of its base model. given: the base model at hand, taken where the names agree.
 
         Raises InputError where there is none.
         """
-        if not self.named and given is None:
+        if not self.named and base_at_hand is None:
             raise InputError(f"{self.folder} is a {self.kind} adapter that names no base model; {MERGE}")
         named = Path(self.named)
-        if given is not None and (not self.named or _last(given) == _last(self.named)):
-            return self.named if named.is_absolute() and named.is_dir() else given
+        if base_at_hand is not None and (not self.named or _last(base_at_hand) == _last(self.named)):
+            return self.named if named.is_absolute() and named.is_dir() else base_at_hand
         beside = self.folder.resolve().parent / named
         if named.is_dir() or not beside.is_dir():
             return self.named
         return str(beside)
 
-    def merged(self, load: Callable[[str], PreTrainedModel], given: str | None = None) -> PreTrainedModel:
+    def merged(self, load: Callable[[str], PreTrainedModel], base_at_hand: str | None = None) -> PreTrainedModel:
         """Its base model with the adapter in the weights. load: reads a model by folder or hub id."""
         self._refuse_pickle()
-        name = self.base(given)
+        name = self.base(base_at_hand)
         try:
             base = load(name)
         except InputError as error:
@@ -102,10 +102,10 @@ class Adapter:
             raise InputError(
                 f"{self.folder} is a {self.kind} adapter that cannot be merged into {name} ({first}); {MERGE}"
             ) from error
-        other = min(wanted ^ set(weights))
+        differing = min(wanted ^ set(weights))
         raise InputError(
-            f"{self.folder} is a {self.kind} adapter of another model than {name}: {other} is "
-            f"{'missing' if other in wanted else 'too much'}; give the base that it was trained on, or {MERGE}"
+            f"{self.folder} is a {self.kind} adapter of another model than {name}: {differing} is "
+            f"{'missing' if differing in wanted else 'too much'}; give the base that it was trained on, or {MERGE}"
         )
 
     def _refuse_pickle(self) -> None:

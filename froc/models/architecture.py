@@ -75,13 +75,13 @@ def _is_swapped(config: Any) -> bool:
 
 def _with_attention(loader: Any, name: str, kind: torch.dtype) -> tuple[PreTrainedModel, tuple[str, ...]]:
     """The model with SDPA attention, or with eager attention and a note."""
-    told: dict[str, Any] = {"dtype": kind, "use_safetensors": True, "trust_remote_code": False}
+    options: dict[str, Any] = {"dtype": kind, "use_safetensors": True, "trust_remote_code": False}
     try:
-        model: PreTrainedModel = loader.from_pretrained(name, attn_implementation="sdpa", **told)
+        model: PreTrainedModel = loader.from_pretrained(name, attn_implementation="sdpa", **options)
     except ValueError as error:
         if "attention implementation" not in str(error):
             raise
-        return loader.from_pretrained(name, attn_implementation="eager", **told), (_eager(name, "has no SDPA"),)
+        return loader.from_pretrained(name, attn_implementation="eager", **options), (_eager(name, "has no SDPA"),)
     if _caps(model) or not _sdpa_agrees(model):
         model.set_attn_implementation("eager")
         return model, (_eager(name, "computes something else with SDPA"),)
@@ -137,7 +137,9 @@ def _text_model(name: str, config: Any, kind: torch.dtype) -> tuple[PreTrainedMo
     alone.tie_weights()
     tokens = _tokens(whole.eval(), 2)
     with torch.no_grad():
-        wanted, got = (one(input_ids=tokens, use_cache=False).logits.float() for one in (whole, alone.eval()))
+        wanted, got = (
+            candidate(input_ids=tokens, use_cache=False).logits.float() for candidate in (whole, alone.eval())
+        )
     if _differ((got - wanted).abs(), (wanted - wanted.mean()).abs(), alone):
         raise refusal
     return alone, (*notes, f"the text model of a multimodal one ({config.model_type}) is used")
@@ -159,9 +161,9 @@ def _tokens(model: PreTrainedModel, rows: int) -> Tensor:
     return torch.from_numpy(drawn).to(next(model.parameters()).device)
 
 
-def _differ(found: Tensor, scale: Tensor, model: PreTrainedModel) -> bool:
+def _differ(difference: Tensor, scale: Tensor, model: PreTrainedModel) -> bool:
     """Whether a difference is more than rounding beside what such logits come to; what is not finite says nothing."""
-    if not (bool(torch.isfinite(found).all()) and bool(torch.isfinite(scale).all())):
+    if not (bool(torch.isfinite(difference).all()) and bool(torch.isfinite(scale).all())):
         return False
     share = ROUNDING.get(next(model.parameters()).dtype.itemsize, 0.05)
-    return float(found.max()) > share * float(scale.max())
+    return float(difference.max()) > share * float(scale.max())

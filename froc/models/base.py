@@ -189,18 +189,18 @@ def refuse_unlike(base: Base, folder: Path) -> None:
         raise InputError(
             "a retrained model takes the place of all parameters: give --train full, or leave the method out"
         )
-    found: dict[str, tuple[int, ...]] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
     try:
         for path in _files(folder):
             with safe_open(path, framework="pt") as file:
                 names: list[str] = file.keys()
-                found |= {name: tuple(file.get_slice(name).get_shape()) for name in names}
+                shapes |= {name: tuple(file.get_slice(name).get_shape()) for name in names}
     except (OSError, SafetensorError) as error:
         raise InputError(f"{folder} holds no readable weights; save the retrained model again") from error
-    wrong = [name for name, shape in wanted.items() if found.get(name) != shape]
+    wrong = [name for name, shape in wanted.items() if shapes.get(name) != shape]
     if wrong:
         raise InputError(
-            f"{folder}: {wrong[0]} is {found.get(wrong[0], 'missing')}, in the base model {wanted[wrong[0]]};"
+            f"{folder}: {wrong[0]} is {shapes.get(wrong[0], 'missing')}, in the base model {wanted[wrong[0]]};"
             " give a retrained model of the base's architecture, saved as the base was"
         )
 
@@ -238,9 +238,9 @@ def _refuse_pickle(folder: Path) -> None:
     if _files(folder):
         return
     pickled = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLES)
-    found = f"{pickled[0]} is a pickle, which can run code" if pickled else "there are no weights in it"
+    content = f"{pickled[0]} is a pickle, which can run code" if pickled else "there are no weights in it"
     raise InputError(
-        f"{folder} holds no *.safetensors file: {found}; save it with save_pretrained(safe_serialization=True)"
+        f"{folder} holds no *.safetensors file: {content}; save it with save_pretrained(safe_serialization=True)"
     )
 
 

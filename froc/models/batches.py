@@ -152,10 +152,10 @@ class Stack:
 
     def batch(self, index: Sequence[int] | Counts) -> Batch:
         """The rows at `index`, padded to the longest of them; padding is never trained or measured."""
-        some = np.asarray(index, dtype=np.int64)
-        place = torch.from_numpy(some).to(self.ids.device)
-        ids = self.ids[place, : int(self.length[some].max())].long()
-        return Batch(place, ids, self.start[some], self.stop[some], self.length[some])
+        rows = np.asarray(index, dtype=np.int64)
+        place = torch.from_numpy(rows).to(self.ids.device)
+        ids = self.ids[place, : int(self.length[rows].max())].long()
+        return Batch(place, ids, self.start[rows], self.stop[rows], self.length[rows])
 
 
 def encode(

@@ -82,11 +82,11 @@ class Pass:
                     hooks.callback(mlp.register_forward_pre_hook(self._pick).remove)
                     hooks.callback(mlp.register_forward_hook(self._spread).remove)
             try:
-                found: Tensor = model(input_ids=self.batch.ids, use_cache=False).logits
+                logits_out: Tensor = model(input_ids=self.batch.ids, use_cache=False).logits
             except _Enough:
                 return None
         # a model whose head is no module of its own gives logits everywhere
-        return found if found.dim() == 2 else found[self._row, self._column]
+        return logits_out if logits_out.dim() == 2 else logits_out[self._row, self._column]
 
     def _narrow(self, _module: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
         hidden = args[0]
@@ -127,12 +127,12 @@ class Forward:
     @cached_property
     def sum_nll(self) -> Tensor:
         """(B,) negative log-likelihood of the whole answer and its end, nats."""
-        return self._rows([one.sum_nll for one, _, _ in self._where])
+        return self._rows([part.sum_nll for part, _, _ in self._where])
 
     @cached_property
     def count(self) -> Tensor:
         """(B,) float32, tokens of the answer and its end."""
-        counts = [one.batch.length - one.batch.start for one, _, _ in self._where]
+        counts = [part.batch.length - part.batch.start for part, _, _ in self._where]
         device = self._where[0][0].batch.ids.device
         return self._rows([torch.from_numpy(count).to(device, torch.float32) for count in counts])
 
@@ -144,34 +144,34 @@ class Forward:
     @cached_property
     def row(self) -> Tensor:
         """(N,) int64, the row of each position that predicts an answer or its end, counted in the order drawn."""
-        found = []
-        for (one, _, _), mine, rows in zip(self._where, self._mine, self._places, strict=True):
-            found.append(torch.from_numpy(rows[one.row[mine]]).to(one.batch.ids.device))
-        return torch.cat(found)
+        rows_here = []
+        for (part, _, _), mine, rows in zip(self._where, self._mine, self._places, strict=True):
+            rows_here.append(torch.from_numpy(rows[part.row[mine]]).to(part.batch.ids.device))
+        return torch.cat(rows_here)
 
     @cached_property
     def place(self) -> Tensor:
         """(N,) int64, which token of the answer each position predicts, counted from 0."""
-        found = []
-        for (one, _, _), mine in zip(self._where, self._mine, strict=True):
-            some = one.column[mine] + 1 - one.batch.start[one.row[mine]]
-            found.append(torch.from_numpy(some).to(one.batch.ids.device))
-        return torch.cat(found)
+        places = []
+        for (part, _, _), mine in zip(self._where, self._mine, strict=True):
+            place = part.column[mine] + 1 - part.batch.start[part.row[mine]]
+            places.append(torch.from_numpy(place).to(part.batch.ids.device))
+        return torch.cat(places)
 
     @cached_property
     def target(self) -> Tensor:
         """(N,) the tokens to be predicted."""
-        return self._tokens([one.target for one, _, _ in self._where])
+        return self._tokens([part.target for part, _, _ in self._where])
 
     @cached_property
     def nll(self) -> Tensor:
         """(N,) negative log-likelihood of the targets, nats."""
-        return self._tokens([one.nll for one, _, _ in self._where])
+        return self._tokens([part.nll for part, _, _ in self._where])
 
     @cached_property
     def logits(self) -> Tensor:
         """(N, V) as the model gave them."""
-        return self._tokens([_given(one) for one, _, _ in self._where])
+        return self._tokens([_logits_of(part) for part, _, _ in self._where])
 
     def sum(self, tokens: Tensor) -> Tensor:
         """(B,) sums of (N,) values over each row's positions."""
@@ -183,45 +183,45 @@ class Forward:
 
     def hidden(self, layer: int) -> Tensor:
         """(B, T, D) output of transformer block `layer`, counted from 0; T is the longest row's."""
-        return self._rows([_wide(one.hidden[layer], self._width) for one, _, _ in self._where])
+        return self._rows([_wide(part.hidden[layer], self._width) for part, _, _ in self._where])
 
     def mean_over_states(self, values: Tensor) -> Tensor:
         """(B,) mean of (B, T) values over the positions whose hidden states stand for the answer (`Batch.answer_states`)."""
-        telling = self._rows([_wide(one.batch.answer_states[..., None], self._width) for one, _, _ in self._where])[
+        telling = self._rows([_wide(part.batch.answer_states[..., None], self._width) for part, _, _ in self._where])[
             ..., 0
         ]
         return (values * telling).sum(1) / telling.sum(1).clamp_min(1)
 
     @property
     def _width(self) -> int:
-        return int(max(one.batch.length[place].max() for one, place, _ in self._where))
+        return int(max(part.batch.length[place].max() for part, place, _ in self._where))
 
     @cached_property
     def _places(self) -> list[Counts]:
         """For each pass, row of the batch -> row here, -1 for those of others."""
-        found = []
-        for one, place, here in self._where:
-            rows = np.full(len(one.batch.length), -1)
+        rows_of_passes = []
+        for part, place, here in self._where:
+            rows = np.full(len(part.batch.length), -1)
             rows[place] = here
-            found.append(rows)
+            rows_of_passes.append(rows)
         # a pass may hold some of the rows that were drawn: they are counted here from 0
         taken = np.sort(np.concatenate([here for _, _, here in self._where]))
-        return [np.where(rows < 0, -1, np.searchsorted(taken, rows)) for rows in found]
+        return [np.where(rows < 0, -1, np.searchsorted(taken, rows)) for rows in rows_of_passes]
 
     @cached_property
     def _mine(self) -> list[Counts]:
         """For each pass, which of its positions belong to these rows."""
         rows = zip(self._where, self._places, strict=True)
-        return [np.flatnonzero(places[one.row] >= 0) for (one, _, _), places in rows]
+        return [np.flatnonzero(places[part.row] >= 0) for (part, _, _), places in rows]
 
     def _tokens(self, values: Sequence[Tensor]) -> Tensor:
         """Values of passes at these rows' positions, in the order of the passes."""
         pairs = zip(values, self._mine, strict=True)
-        some = [
+        chosen = [
             value if len(mine) == len(value) else value[torch.from_numpy(mine).to(value.device)]
             for value, mine in pairs
         ]
-        return some[0] if len(some) == 1 else torch.cat(some)
+        return chosen[0] if len(chosen) == 1 else torch.cat(chosen)
 
     def _rows(self, values: Sequence[Tensor]) -> Tensor:
         device = values[0].device
@@ -229,10 +229,10 @@ class Forward:
             _, place, here = self._where[0]
             if len(place) == len(values[0]) and (place == here).all() and (here == np.arange(len(here))).all():
                 return values[0]
-        some = [
+        chosen = [
             value[torch.from_numpy(place).to(device)] for value, (_, place, _) in zip(values, self._where, strict=True)
         ]
-        return torch.cat(some)[torch.from_numpy(self._back).to(device)]
+        return torch.cat(chosen)[torch.from_numpy(self._back).to(device)]
 
 
 def try_narrowing(model: PreTrainedModel) -> bool:
@@ -277,9 +277,9 @@ def _last_mlp(model: PreTrainedModel) -> torch.nn.Module | None:
     return mlp if plain and isinstance(mlp, torch.nn.Module) and type(mlp).__name__.endswith("MLP") else None
 
 
-def _given(one: Pass) -> Tensor:
-    assert one.logits is not None
-    return one.logits
+def _logits_of(part: Pass) -> Tensor:
+    assert part.logits is not None
+    return part.logits
 
 
 def _wide(hidden: Tensor, width: int) -> Tensor:

@@ -20,8 +20,8 @@ ROWS = 64
 """Rows that are drawn at a time."""
 
 
-def sampled(
-    model: PreTrainedModel, asked: Sequence[Encoded], most: Counts, seed: int, banned: Sequence[Sequence[int]] = ()
+def sample_answers(
+    model: PreTrainedModel, questions: Sequence[Encoded], most: Counts, seed: int, banned: Sequence[Sequence[int]] = ()
 ) -> list[Encoded]:
     """An answer to each row's prompt; same model, rows and seed, same answers.
 
@@ -30,20 +30,20 @@ def sampled(
     numbers.
     """
     device = next(model.parameters()).device
-    most = np.minimum(most, _room(model, asked))
-    parts = [list(range(start, min(start + ROWS, len(asked)))) for start in range(0, len(asked), ROWS)]
-    found = list(asked)
-    with plainly(model), torch.random.fork_rng([device] if device.type == "cuda" else []):
+    most = np.minimum(most, _room(model, questions))
+    parts = [list(range(start, min(start + ROWS, len(questions)))) for start in range(0, len(questions), ROWS)]
+    answers = list(questions)
+    with default_generation(model), torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
-        for index in _fitting(model, parts, asked, most):
-            rows, ruled_out = [asked[i] for i in index], [banned[i] for i in index] if banned else ()
+        for index in _fitting(model, parts, questions, most):
+            rows, ruled_out = [questions[i] for i in index], [banned[i] for i in index] if banned else ()
             for i, row in zip(index, _drawn(model, rows, most[index], ruled_out, device), strict=True):
-                found[i] = row
-    return found
+                answers[i] = row
+    return answers
 
 
 @torch.inference_mode()
-def likeliest(
+def greedy_answers(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: Sequence[Encoded], size: int
 ) -> list[tuple[int, ...]]:
     """Greedy continuations of the prompts, each as long as its answer and half as much again, whatever its batch.
@@ -54,12 +54,12 @@ def likeliest(
     ends = _ends(model, tokenizer, rows)
     written: list[tuple[int, ...]] = [()] * len(rows)
     device = next(model.parameters()).device
-    with plainly(model):
+    with default_generation(model):
         for index in _fitting(model, by_length(rows, size), rows, most):
             prompts, real = _padded([rows[i] for i in index], device)
             # generation comes by a mixin that the stubs do not know
             writer: Any = model
-            told = writer.generate(
+            generated = writer.generate(
                 input_ids=prompts,
                 attention_mask=real,
                 do_sample=False,
@@ -67,7 +67,7 @@ def likeliest(
                 eos_token_id=sorted(ends) or None,
                 pad_token_id=min(ends, default=0),
             )
-            for i, ids in zip(index, told[:, prompts.shape[1] :].tolist(), strict=True):
+            for i, ids in zip(index, generated[:, prompts.shape[1] :].tolist(), strict=True):
                 own = ids[: most[i]]
                 written[i] = tuple(own[: next((k for k, token in enumerate(own) if token in ends), len(own))])
     return written
@@ -76,7 +76,12 @@ def likeliest(
 def _ends(model: Any, tokenizer: PreTrainedTokenizerBase, rows: Sequence[Encoded]) -> set[int]:
     """Tokens that end a text or a turn: the model's, the tokenizer's, and markers that end the rows' own answers."""
     named = [model.generation_config.eos_token_id, tokenizer.eos_token_id]
-    known = {int(token) for some in named if some is not None for token in (some if isinstance(some, list) else [some])}
+    known = {
+        int(token)
+        for token_ids in named
+        if token_ids is not None
+        for token in (token_ids if isinstance(token_ids, list) else [token_ids])
+    }
     # a marker that is written in common letters may stand within an answer
     special = {*tokenizer.all_special_ids, *getattr(tokenizer, "added_tokens_decoder", {})}
     return known | ({token for row in rows for token in row.marker} & special)
@@ -112,22 +117,22 @@ def _padded(rows: Sequence[Encoded], device: torch.device) -> tuple[Tensor, Tens
 
 
 def _drawn(
-    model: Any, asked: Sequence[Encoded], most: Counts, banned: Sequence[Sequence[int]], device: torch.device
+    model: Any, questions: Sequence[Encoded], most: Counts, banned: Sequence[Sequence[int]], device: torch.device
 ) -> list[Encoded]:
-    ids, real = _padded(asked, device)
+    ids, real = _padded(questions, device)
     width = ids.shape[1]
-    ends = {row.marker for row in asked}
+    ends = {row.marker for row in questions}
 
-    def ruled(told: Tensor, scores: Tensor) -> Tensor:
+    def ruled(generated: Tensor, scores: Tensor) -> Tensor:
         # no number, too large a one, or none above -inf: in each case the largest says so
         if not bool(scores.amax(-1).isfinite().all()):
             raise FrocError("the model's likelihoods are no longer numbers")
-        if told.shape[1] == width:
+        if generated.shape[1] == width:
             for row, tokens in enumerate(banned):
                 scores[row, list(tokens)] = -torch.inf
         return scores
 
-    told = model.generate(
+    generated = model.generate(
         input_ids=ids,
         attention_mask=real,
         max_new_tokens=int(most.max()),
@@ -138,11 +143,14 @@ def _drawn(
         pad_token_id=0,
         logits_processor=LogitsProcessorList([ruled]),
     )
-    return [_cut(row, one, int(own)) for row, one, own in zip(asked, told[:, width:].tolist(), most, strict=True)]
+    return [
+        _cut(row, drawn, int(own))
+        for row, drawn, own in zip(questions, generated[:, width:].tolist(), most, strict=True)
+    ]
 
 
 @contextmanager
-def plainly(model: Any) -> Iterator[None]:
+def default_generation(model: Any) -> Iterator[None]:
     """Without a model's own habits of generation."""
     kept = model.generation_config
     try:
@@ -152,7 +160,7 @@ def plainly(model: Any) -> Iterator[None]:
         model.generation_config = kept
 
 
-def _cut(row: Encoded, told: Sequence[int], most: int) -> Encoded:
-    some, end = tuple(told[:most]), row.marker
-    stop = some.index(end[0]) if end and end[0] in some else len(some)
-    return Encoded((*row.ids[: row.prompt], *some[: stop + 1]), row.prompt, stop)
+def _cut(row: Encoded, tokens: Sequence[int], most: int) -> Encoded:
+    ids, end = tuple(tokens[:most]), row.marker
+    stop = ids.index(end[0]) if end and end[0] in ids else len(ids)
+    return Encoded((*row.ids[: row.prompt], *ids[: stop + 1]), row.prompt, stop)

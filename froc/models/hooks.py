@@ -13,7 +13,7 @@ from froc.errors import InputError
 
 
 @contextmanager
-def pushed(module: torch.nn.Module, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
+def output_changed(module: torch.nn.Module, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
     """What a module gives passes through `change`."""
 
     def hook(_module: Any, _args: Any, output: Any) -> Any:
@@ -27,7 +27,7 @@ def pushed(module: torch.nn.Module, change: Callable[[Tensor], Tensor]) -> Itera
 
 
 @contextmanager
-def reading(model: PreTrainedModel, modules: Mapping[str, torch.nn.Module]) -> Iterator[dict[str, Tensor]]:
+def recording_inputs(model: PreTrainedModel, modules: Mapping[str, torch.nn.Module]) -> Iterator[dict[str, Tensor]]:
     """name -> what a module was given in the last pass that was made meanwhile; modules may lie within blocks."""
     seen: dict[str, Tensor] = {}
 
@@ -64,9 +64,9 @@ def blocks(model: PreTrainedModel) -> torch.nn.ModuleList:
 
 def blocks_path(model: PreTrainedModel) -> str:
     """Name of the transformer blocks' list: parameters of block k are called PATH.k.something."""
-    found = blocks(model)
+    block_list = blocks(model)
     named: Iterator[tuple[str, torch.nn.Module]] = model.named_modules()
-    return next(name for name, module in named if module is found)
+    return next(name for name, module in named if module is block_list)
 
 
 _BLOCKS: "WeakKeyDictionary[PreTrainedModel, torch.nn.ModuleList]" = WeakKeyDictionary()

@@ -17,8 +17,8 @@ ELEMENTS = 2**21
 
 def token_nll(logits: Tensor, target: Tensor) -> Tensor:
     """(N,) nats, in float32 or wider, of (N,) int64 targets under (N, V) logits of any floating dtype."""
-    found: Tensor = _TokenNLL.apply(logits, target)
-    return found
+    nll: Tensor = _TokenNLL.apply(logits, target)
+    return nll
 
 
 class _TokenNLL(torch.autograd.Function):
@@ -43,11 +43,11 @@ class _TokenNLL(torch.autograd.Function):
         exact = logits.dtype == total.dtype
         for part in _parts(logits):
             # in place of the result where that is as wide already
-            some = torch.sub(logits[part], total[part, None], out=grad[part] if exact else None)
-            some.exp_()[torch.arange(len(some)), target[part]] -= 1.0
-            some *= grads[0][part, None]
+            gradient = torch.sub(logits[part], total[part, None], out=grad[part] if exact else None)
+            gradient.exp_()[torch.arange(len(gradient)), target[part]] -= 1.0
+            gradient *= grads[0][part, None]
             if not exact:
-                grad[part] = some
+                grad[part] = gradient
         return grad, None
 
 
@@ -67,5 +67,5 @@ def buckets(logits: Tensor, ids: Tensor | None = None) -> Tensor:
     if ids is None or not ids.numel():
         return wide.log_softmax(-1)
     rest = wide.scatter(-1, ids, -torch.inf).logsumexp(-1, keepdim=True)
-    found = torch.cat([wide.gather(-1, ids), rest], -1)
-    return found - wide.logsumexp(-1, keepdim=True)
+    logits_of_buckets = torch.cat([wide.gather(-1, ids), rest], -1)
+    return logits_of_buckets - wide.logsumexp(-1, keepdim=True)

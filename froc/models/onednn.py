@@ -37,10 +37,10 @@ def helps() -> bool:
     """Whether this processor gains: known by its maker, not by a stopwatch, so that results stay the same here."""
     cpu = Path("/proc/cpuinfo")
     try:
-        said = cpu.read_text(encoding="utf-8").partition("\n\n")[0]
+        cpu_info = cpu.read_text(encoding="utf-8").partition("\n\n")[0]
     except OSError:
         return False
-    wide = "AuthenticAMD" in said and " avx512f " in said
+    wide = "AuthenticAMD" in cpu_info and " avx512f " in cpu_info
     return wide and torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
@@ -72,10 +72,10 @@ class _Routed:
         layer = self._layer
         if x.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
             return torch.nn.functional.linear(x, layer.weight, layer.bias)
-        found: Tensor = _Product.apply(x, layer.weight, layer.bias)
-        return found
+        product: Tensor = _Product.apply(x, layer.weight, layer.bias)
+        return product
 
 
 def _times(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    found: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
-    return found
+    product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    return product

@@ -1,7 +1,7 @@
-"""What a trial may change - all parameters, some of them, or adapters - and how that is put back, kept and mixed.
+"""Trainable parameters - all, some layers, or adapters: resetting, copying, loading and mixing them with the base.
 
 `full`, `layers:last=2`, `lora:rank=8`. Adapters are peft's; several *members*, one per configuration, can lie in one
-model and be trained in one pass, each on its own rows (`froc.training.loop`).
+model and are trained in the same passes, each on its own rows (`froc.training.loop`).
 """
 
 import math
@@ -28,40 +28,37 @@ class TrainableParameters(ABC):
 
     n_adapters = 1
     active: tuple[int, ...] = (0,)
-    """Members that the next pass is for, as `activate` was told."""
+    """Adapters of the next pass, set by `activate`."""
 
     @abstractmethod
     def parameters(self, adapter_index: int = 0) -> dict[str, Parameter]:
-        """name -> parameter of one member."""
+        """name -> parameter, of one adapter."""
 
     @abstractmethod
     def reset(self, seed: int, adapter_index: int = 0) -> None:
-        """Make the model compute what the base model does, ready to be trained."""
+        """Put the base model back, ready to be trained. seed: of adapters' initial values, which change nothing yet."""
 
     @abstractmethod
     def load(self, weights: Mapping[str, Tensor], mix: float = 1.0, adapter_index: int = 0) -> None:
-        """Write kept weights back in place, mixed with the base: theta(a) = (1 - a) theta_0 + a theta_u.
-
-        share: a; beyond 1 the change goes on in the same direction.
-        """
+        """Write weights in place, mixed with the base: theta = (1 - mix) theta_0 + mix theta_u; a mix above 1 extrapolates."""
 
     @abstractmethod
     def base_values(self) -> Weights:
-        """name -> the base model's value, never written to."""
+        """name -> the base model's value; never written to."""
 
     @abstractmethod
     def merged_state_dict(self) -> Weights | None:
-        """The whole model's state with the change in it, or None where the model's own state says it."""
+        """The whole model's state dict with adapters merged; None where the model's own state dict is that already."""
 
     def base_name(self, name: str) -> str:
-        """The base parameter that one of `parameters` changes: what a phase's `trains` is matched with."""
+        """Name of the base parameter that a trained one changes: what `Phase.trains` is matched with."""
         return name
 
     @contextmanager
     def temporarily_merged(self, model: PreTrainedModel, *, change: bool) -> Iterator[PreTrainedModel]:
-        """The model as it would be deployed, every parameter free to be changed; all of it is put back afterwards.
+        """Context manager: the model as deployed, adapters merged; parameters may be changed and are restored on exit.
 
-        change: False where nothing will be changed, so that nothing need be kept.
+        change: False where nothing will be changed, so that nothing is copied.
         """
         if not change:
             yield model
@@ -79,16 +76,16 @@ class TrainableParameters(ABC):
 
     @abstractmethod
     def base_active(self) -> AbstractContextManager[None]:
-        """Compute what the base model does, for a while; what was learnt is back afterwards, bit for bit."""
+        """Context manager: base parameters are active; trained ones are restored on exit, bit for bit."""
 
     def merge(self) -> None:  # noqa: B027  # most scopes change the parameters themselves
-        """Put what is learnt beside the parameters into them."""
+        """Merge the active adapter into the base parameters."""
 
     def activate(self, n_adapters: Sequence[int]) -> None:  # noqa: B027  # most have one member, which is always active
         """Which members the next pass is for: rows stand member by member, equally many each."""
 
     def snapshot(self, adapter_index: int = 0) -> Weights:
-        """A copy of what the member has learnt, on the CPU."""
+        """A copy of one adapter's parameters, or of all trained ones, on the CPU."""
         return {name: value.detach().to("cpu", copy=True) for name, value in self.parameters(adapter_index).items()}
 
 
@@ -113,8 +110,8 @@ class Full(TrainableParameters):
     def load(self, weights: Mapping[str, Tensor], mix: float = 1.0, adapter_index: int = 0) -> None:
         """Straight line through the base parameters and the trained ones."""
         for name, parameter in self._own.items():
-            some = weights[name].to(parameter.device)
-            parameter.copy_(some if mix == 1.0 else torch.lerp(self._base_values[name], some, mix))
+            value = weights[name].to(parameter.device)
+            parameter.copy_(value if mix == 1.0 else torch.lerp(self._base_values[name], value, mix))
 
     @contextmanager
     def base_active(self) -> Iterator[None]:
@@ -156,16 +153,16 @@ class Lora(TrainableParameters):
         self._layers: dict[str, Any] = {n: m for n, m in model.named_modules() if isinstance(m, LoraLayer)}
         self._scale = alpha / rank
         for layer in self._layers.values():
-            layer.forward = _Joined(self, layer)
+            layer.forward = _PackedForward(self, layer)
         self.reset(0)
 
     def parameters(self, adapter_index: int = 0) -> dict[str, Parameter]:
         """name -> factor A (rank, in) or B (out, rank) of each adapted layer."""
-        found: dict[str, Parameter] = {}
+        factors: dict[str, Parameter] = {}
         for name, layer in self._layers.items():
-            found[f"{name}.lora_A"] = layer.lora_A[f"m{adapter_index}"].weight
-            found[f"{name}.lora_B"] = layer.lora_B[f"m{adapter_index}"].weight
-        return found
+            factors[f"{name}.lora_A"] = layer.lora_A[f"m{adapter_index}"].weight
+            factors[f"{name}.lora_B"] = layer.lora_B[f"m{adapter_index}"].weight
+        return factors
 
     def base_name(self, name: str) -> str:
         """The weight of the layer that the factor adapts."""
@@ -196,7 +193,7 @@ class Lora(TrainableParameters):
 
     @torch.no_grad()
     def merged_state_dict(self) -> Weights | None:
-        """The base's state with the first member's change added to each adapted weight."""
+        """The base's state dict with the first adapter's change added to each adapted weight."""
         state = {}
         for name, value in self._model.state_dict().items():
             if ".lora_" in name:
@@ -211,7 +208,7 @@ class Lora(TrainableParameters):
 
     @torch.no_grad()
     def merge(self) -> None:
-        """Add the active member's change to each adapted weight, and forget it."""
+        """Add the active adapter's change to each adapted weight, and set the adapter to zero."""
         adapter_index = f"m{self.active[0]}"
         for layer in self._layers.values():
             weight = layer.base_layer.weight
@@ -231,8 +228,8 @@ class Lora(TrainableParameters):
         finally:
             self.active = active
 
-    def added(self, layer: Any, x: Tensor) -> Tensor:
-        """What the active adapters of a layer add: (B, T, out) for (B, T, in), rows standing member by member."""
+    def adapter_output(self, layer: Any, x: Tensor) -> Tensor:
+        """(B, T, out) output of the active adapters of a layer for (B, T, in); rows are grouped by adapter."""
         if not self.active:
             return x.new_zeros(())
         down = [layer.lora_A[f"m{adapter_index}"].weight for adapter_index in self.active]
@@ -248,15 +245,15 @@ class Lora(TrainableParameters):
         return change.reshape(*x.shape[:2], change.shape[-1]) * self._scale
 
 
-class _Joined:
-    """Forward of an adapted layer: the frozen layer once for all rows, each member's factors on its own rows."""
+class _PackedForward:
+    """Forward of an adapted layer: the frozen layer once for all rows, each adapter on its own rows."""
 
     def __init__(self, scope: Lora, layer: Any) -> None:
         self._scope, self._layer = scope, layer
 
     def __call__(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         base: Tensor = self._layer.base_layer(x, *args, **kwargs)
-        return base + self._scope.added(self._layer, x).to(base.dtype)
+        return base + self._scope.adapter_output(self._layer, x).to(base.dtype)
 
 
 def parse(text: str, model: PreTrainedModel, n_adapters: int = 1) -> TrainableParameters:
@@ -272,8 +269,8 @@ def read(text: str, n_adapters: int = 1) -> tuple[str, dict[str, int]]:
     """Kind and numbers of a scope, before there is a model; InputError for what is none."""
     kind, _, rest = text.partition(":")
     try:
-        said = dict(pair.split("=") for pair in rest.split(",") if pair)
-        numbers = {name: int(value) for name, value in said.items()}
+        options = dict(pair.split("=") for pair in rest.split(",") if pair)
+        numbers = {name: int(value) for name, value in options.items()}
     except ValueError as error:
         raise InputError(f"--train {text} is not understood; write full, layers:last=2 or lora:rank=8") from error
     allowed = {"full": set(), "layers": {"first", "last"}, "lora": {"rank", "alpha"}}.get(kind)
@@ -291,5 +288,5 @@ def _within(model: PreTrainedModel, ends: Mapping[str, int]) -> str:
 
     layers = len(blocks(model))
     count = min(next(iter(ends.values())), layers)
-    some = range(count) if "first" in ends else range(layers - count, layers)
-    return rf"^{re.escape(blocks_path(model))}\.({'|'.join(map(str, some))})\."
+    layers_kept = range(count) if "first" in ends else range(layers - count, layers)
+    return rf"^{re.escape(blocks_path(model))}\.({'|'.join(map(str, layers_kept))})\."

@@ -112,7 +112,7 @@ def header(path: Path) -> list[Stored]:
         text = stream.read(length)
     try:
         read = json.loads(text.decode("utf-8"), object_pairs_hook=_unique)
-        entries = [_stored(name, said, 8 + length) for name, said in _tensors(read).items()]
+        entries = [_stored(name, entry, 8 + length) for name, entry in _tensors(read).items()]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise _broken(path, "its header is not as the format has it") from error
     entries.sort(key=lambda tensor: (tensor.begin, tensor.end))
@@ -159,14 +159,16 @@ def _tensors(read: Any) -> dict[str, Any]:
     return dict(read)
 
 
-def _stored(name: str, said: Mapping[str, Any], offset: int) -> Stored:
-    begin, end = said["data_offsets"]
-    numbers = (begin, end, *said["shape"])
-    if set(said) != {"dtype", "shape", "data_offsets"} or said["dtype"] not in DTYPES:
+def _stored(name: str, entry: Mapping[str, Any], offset: int) -> Stored:
+    begin, end = entry["data_offsets"]
+    numbers = (begin, end, *entry["shape"])
+    if set(entry) != {"dtype", "shape", "data_offsets"} or entry["dtype"] not in DTYPES:
         raise ValueError
-    if len(said["shape"]) > DIMENSIONS or any(type(number) is not int or not 0 <= number < 2**63 for number in numbers):
+    if len(entry["shape"]) > DIMENSIONS or any(
+        type(number) is not int or not 0 <= number < 2**63 for number in numbers
+    ):
         raise ValueError
-    return Stored(name, said["dtype"], tuple(said["shape"]), offset + begin, offset + end)
+    return Stored(name, entry["dtype"], tuple(entry["shape"]), offset + begin, offset + end)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -183,6 +185,6 @@ def is_head(name: str) -> bool:
 
 def _broken(path: Path, why: str) -> InputError:
     with path.open("rb") as stream:
-        other = disguise(stream.read(512))
-    fault = f"is {other}, under another name" if other else f"is no whole safetensors file: {why}"
+        kind = disguise(stream.read(512))
+    fault = f"is {kind}, under another name" if kind else f"is no whole safetensors file: {why}"
     return InputError(f"{path.name} {fault}; save the model with save_pretrained and give all of that folder")

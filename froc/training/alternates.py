@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from froc import hashing
 from froc.models.batches import Encoded
-from froc.models.generation import sampled
+from froc.models.generation import sample_answers
 from froc.training.base_statistics import RowSource
 
 if TYPE_CHECKING:
@@ -37,6 +37,6 @@ def alternates(model: PreTrainedModel, rows: Sequence[Encoded], seed: int) -> li
     # an answer must differ from the true one, and must not be empty
     banned = [(row.ids[row.prompt], *row.marker) for row in rows]
     return [
-        Encoded((*row.ids[: row.prompt], *one.answer_ids, *row.end_ids), row.prompt, one.answer, row.blank)
-        for row, one in zip(rows, sampled(model, rows, most, seed, banned), strict=True)
+        Encoded((*row.ids[: row.prompt], *written.answer_ids, *row.end_ids), row.prompt, written.answer, row.blank)
+        for row, written in zip(rows, sample_answers(model, rows, most, seed, banned), strict=True)
     ]

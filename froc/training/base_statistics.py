@@ -31,26 +31,30 @@ ALIGNED = 512
 
 
 Role = str
-"""What rows are for in training: `forget`, `retain`, `refusal`, or a pool that a phase's source or rollout makes."""
-Found = TypeVar("Found")
+"""What rows are for in training: `forget`, `retain`, `refusal`, or a pool declared in `Phase.sources`, or `rollout`."""
+ResultT = TypeVar("ResultT")
 
 
-class BaseModelQuery(ABC, Generic[Found]):
-    """A question to the base model: where an answer lies, which directions retained inputs take, a second model's numbers."""
+class BaseModelQuery(ABC, Generic[ResultT]):
+    """Something a method must know of the base model before it declares its phases; computed once per task.
+
+    Examples: layers that hold an answer, directions of the retain rows' inputs, a second model's numbers. A frozen dataclass:
+    equal queries share one answer.
+    """
 
     @abstractmethod
-    def compute(self, reference: "BaseStatistics") -> Found:
-        """The answer. The model holds the base parameters and must do so afterwards; every draw comes from a seed in the fields."""
+    def compute(self, reference: "BaseStatistics") -> ResultT:
+        """The answer. The model holds the base parameters and must hold them afterwards; random draws use seeds from the fields."""
 
     @abstractmethod
-    def placeholder(self, context: "MethodContext") -> Found:
-        """An answer of the same form where there is no model, for lists of methods."""
+    def placeholder(self, context: "MethodContext") -> ResultT:
+        """A dummy answer of the same form, for listing methods without a model."""
 
 
 class RowSource(ABC):
-    """Makes the rows of a role from the task's: row i stands for forget row i.
+    """Makes the rows of a role from the task's rows; row i stands for forget row i.
 
-    asks: whether every forget row must have a question. wants: what a task must have, in words.
+    needs_questions: whether every forget row must have a question. requirement: what a task must have, in words.
     """
 
     needs_questions: ClassVar[bool] = True
@@ -63,23 +67,23 @@ class RowSource(ABC):
 
 @dataclass(frozen=True)
 class MethodContext:
-    """What a method may know before it trains.
+    """What a method may know before it declares its phases.
 
     layers: number of transformer blocks. width: size of the hidden states. seed: of this trial. adapters: whether adapters are
-    trained beside frozen parameters. found: who answers surveys; without one they answer for themselves. half: whether the model's
-    parameters are in half precision.
+    trained beside frozen parameters. answer: computes answers to queries; None: queries return placeholders.
+    half: whether the model's parameters are in half precision.
     """
 
     layers: int
     width: int
     seed: int
     adapters: bool = False
-    found: Callable[[BaseModelQuery[Any]], Any] | None = field(default=None, compare=False, repr=False)
+    answer: Callable[[BaseModelQuery[Any]], Any] | None = field(default=None, compare=False, repr=False)
     half: bool = False
 
-    def ask(self, survey: BaseModelQuery[Found]) -> Found:
-        """What a survey finds in the base model, taken once per task."""
-        return survey.placeholder(self) if self.found is None else cast(Found, self.found(survey))
+    def ask(self, query: BaseModelQuery[ResultT]) -> ResultT:
+        """The answer to a query, computed once per task."""
+        return query.placeholder(self) if self.answer is None else cast(ResultT, self.answer(query))
 
     def refuse_adapters(self, name: str) -> None:
         """InputError where adapters are trained, for methods that write the parameters themselves."""
@@ -88,15 +92,15 @@ class MethodContext:
 
 
 PLACEHOLDER_CONTEXT = MethodContext(4, 8, 0)
-"""A model that a method's phases are shown for, where none is at hand."""
+"""Stands for a model where a method's phases are listed without one."""
 
 
 @dataclass(frozen=True)
 class TrainingRows:
-    """Encoded rows of each role; row i of roles other than `retain` is forget row i's, or answers its question otherwise.
+    """Encoded rows of each role; row i of every role but `retain` and `earlier` stands for forget row i.
 
-    `earlier`, where requests came before, are their forget rows, which nobody trains on.
-    asked: whether every forget row has a question, which other answers can be given to. seed: of drawn rows.
+    rows: role -> rows; `earlier`: forget rows of earlier requests, which are not trained on.
+    all_have_questions: whether every forget row has a question, so that other answers can be written. seed: of drawn rows.
     retrained: folder of a model that never saw the forget rows, where the task brings one.
     """
 
@@ -109,16 +113,18 @@ class TrainingRows:
     def of(cls, view: SearchView, base: Base, seed: int) -> "TrainingRows":
         """Encode the rows that may be trained on; refusals are drawn once per forget row by `seed`."""
         limits = Limits.of(base.model)
-        given: dict[Role, Sequence[Row]] = {"forget": view.forget, "retain": view.retain}
+        rows_by_role: dict[Role, Sequence[Row]] = {"forget": view.forget, "retain": view.retain}
         if view.earlier:
-            given["earlier"] = view.earlier
-        asked = [row for row in view.forget if row.question]
-        whole = len(asked) == len(view.forget)
+            rows_by_role["earlier"] = view.earlier
+        with_question = [row for row in view.forget if row.question]
+        whole = len(with_question) == len(view.forget)
         if view.refusals and whole:
             draw = torch.Generator().manual_seed(hashing.derive_seed("refusals", seed))
-            picks = torch.randint(len(view.refusals), (len(asked),), generator=draw).tolist()
-            given["refusal"] = [replace(row, answer=view.refusals[i]) for row, i in zip(asked, picks, strict=True)]
-        rows = {role: encode(base.tokenizer, some, view.template, limits, role) for role, some in given.items()}
+            picks = torch.randint(len(view.refusals), (len(with_question),), generator=draw).tolist()
+            rows_by_role["refusal"] = [
+                replace(row, answer=view.refusals[i]) for row, i in zip(with_question, picks, strict=True)
+            ]
+        rows = {role: encode(base.tokenizer, rows, view.template, limits, role) for role, rows in rows_by_role.items()}
         return cls(rows, whole, seed, view.retrained)
 
 
@@ -137,7 +143,7 @@ class BaseStatistics:
     sum_nll: dict[Role, Tensor] = field(default_factory=dict)
     hidden: dict[tuple[Role, int], list[Tensor]] = field(default_factory=dict)
     norm: dict[tuple[Role, int], tuple[Tensor, Tensor]] = field(default_factory=dict)
-    spread: dict[Role, "TokenDistribution"] = field(default_factory=dict)
+    token_distribution: dict[Role, "TokenDistribution"] = field(default_factory=dict)
     alignment: Tensor | None = None
     answers: dict[BaseModelQuery[Any], Any] = field(default_factory=dict)
 
@@ -153,7 +159,7 @@ class BaseStatistics:
         self.stack = Stack(every, self.base.device)
 
     def ensure(self, role: Role, source: RowSource | None = None) -> None:
-        """Make a role's rows at first need; InputError where the task lacks what that takes. The model must be the base."""
+        """Make a role's rows at first need; InputError where the task lacks what that takes. The model must hold the base parameters."""
         if role in self.pools.rows:
             return
         if source is None:
@@ -164,23 +170,23 @@ class BaseStatistics:
         self.pools = replace(self.pools, rows={**self.pools.rows, role: source.rows(self)})
         self._build_stack()
 
-    def ask(self, survey: BaseModelQuery[Found]) -> Found:
-        """What a survey finds, taken once. The model must be the base."""
-        if survey not in self.answers:
-            self.answers[survey] = survey.compute(self)
-        found: Found = self.answers[survey]
-        return found
+    def ask(self, query: BaseModelQuery[ResultT]) -> ResultT:
+        """The answer to a query, computed at first need. The model must hold the base parameters."""
+        if query not in self.answers:
+            self.answers[query] = query.compute(self)
+        result: ResultT = self.answers[query]
+        return result
 
     def row_range(self, role: Role, most: int | None = None) -> range:
-        """Places of a role's rows, or of `most` of them spread evenly over it; none where the task has no such role."""
+        """Indices of a role's rows, or of at most `most` of them, evenly spaced; empty where the task has no such role."""
         count = len(self.pools.rows.get(role, ()))
         return range(0, count, 1 if most is None else max(1, -(-count // most)))
 
     def batches(self, role: Role, size: int = 64, most: int | None = None) -> Iterator[tuple[Counts, Batch]]:
         """`row_range` rows of a role in batches of similar length, each with its rows' places (B,) in the role."""
-        some = self.row_range(role, most)
-        for index in by_length([self.pools.rows[role][i] for i in some], size):
-            place = np.asarray(index) * some.step
+        places = self.row_range(role, most)
+        for index in by_length([self.pools.rows[role][i] for i in places], size):
+            place = np.asarray(index) * places.step
             yield place, self.stack.batch(place + self.offsets[role])
 
     def mean_gradient(
@@ -194,8 +200,8 @@ class BaseStatistics:
         with _differentiable(weights.values()):
             for _, batch in self.batches(role, size, most) if weights else ():
                 loss = Forward.of(self.base.model, batch).mean_nll.sum() / len(self.row_range(role, most))
-                found = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
-                for whole, grad in zip(total.values(), found, strict=True):
+                grads = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
+                for whole, grad in zip(total.values(), grads, strict=True):
                     if grad is not None:
                         whole += grad
         return total
@@ -212,34 +218,36 @@ class BaseStatistics:
         measured = {"hidden_norm", "row_norm"} & set(needs)
         norms = [layer for layer in layers if measured and (role, layer) not in self.norm]
         likely = "sum_nll" in needs and role not in self.sum_nll
-        spread = "spread" in needs and role not in self.spread
-        if not (kept or norms or likely or spread):
+        distribution = "token_distribution" in needs and role not in self.token_distribution
+        if not (kept or norms or likely or distribution):
             return
         rows = self.pools.rows[role]
         nll = torch.zeros(len(rows), device=self.base.device)
         states: dict[int, list[Tensor]] = {layer: [torch.empty(0)] * len(rows) for layer in kept}
         lengths: dict[int, list[Tensor]] = {layer: [] for layer in norms}
         means = {layer: torch.zeros(len(rows), device=self.base.device) for layer in norms}
-        whole = TokenDistribution(rows, self.base) if spread else None
+        whole = TokenDistribution(rows, self.base) if distribution else None
         for index, batch in self.batches(role, size):
-            found = Pass(self.base.model, batch, hidden_at=sorted({*kept, *norms}), logits=likely or spread)
+            result = Pass(self.base.model, batch, hidden_at=sorted({*kept, *norms}), logits=likely or distribution)
             if likely:
-                nll[index] = found.sum_nll.to(nll)
+                nll[index] = result.sum_nll.to(nll)
             if whole is not None:
-                whole.add(index, found)
+                whole.add(index, result)
             for layer in kept:
                 for place, i in enumerate(index):
-                    states[layer][i] = found.hidden[layer][place, : len(rows[i].ids)].clone()
+                    states[layer][i] = result.hidden[layer][place, : len(rows[i].ids)].clone()
             for layer in norms:
-                every = found.hidden[layer].float().norm(dim=-1)
+                every = result.hidden[layer].float().norm(dim=-1)
                 lengths[layer].append(every[batch.answer_states])
                 means[layer][index] = (every * batch.answer_states).sum(1) / batch.answer_states.sum(1).clamp_min(1)
         if likely:
             self.sum_nll[role] = nll
         if whole is not None:
-            self.spread[role] = whole
-        self.hidden |= {(role, layer): some for layer, some in states.items()}
-        self.norm |= {(role, layer): (torch.cat(some).mean(), means[layer]) for layer, some in lengths.items()}
+            self.token_distribution[role] = whole
+        self.hidden |= {(role, layer): hidden for layer, hidden in states.items()}
+        self.norm |= {
+            (role, layer): (torch.cat(row_norms).mean(), means[layer]) for layer, row_norms in lengths.items()
+        }
 
     def lookup(
         self, role: Role, needs: Collection[str], layers: Sequence[int], index: Counts, forward: Forward | None = None
@@ -252,23 +260,25 @@ class BaseStatistics:
         alignments of all forget rows (rows,); spread (N, K) log-probabilities of `buckets` (N, K) or (0,), for the forward pass.
         """
         place = torch.from_numpy(index).to(self.base.device)
-        found = {"row": place}
+        numbers = {"row": place}
         if "sum_nll" in needs:
-            found["sum_nll"] = self.sum_nll[role][place]
+            numbers["sum_nll"] = self.sum_nll[role][place]
         if "hidden" in needs:
             rows = [self.hidden[role, layers[0]][i] for i in index.tolist()]
-            found["hidden"] = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+            numbers["hidden"] = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
         if "hidden_norm" in needs:
-            found["hidden_norm"] = self.norm[role, layers[0]][0]
+            numbers["hidden_norm"] = self.norm[role, layers[0]][0]
         if "row_norm" in needs:
-            found["row_norm"] = self.norm[role, layers[0]][1][place]
+            numbers["row_norm"] = self.norm[role, layers[0]][1][place]
         if "alignment" in needs:
             assert self.alignment is not None
-            found |= {"alignment": self.alignment[place], "alignments": self.alignment}
-        if "spread" in needs:
+            numbers |= {"alignment": self.alignment[place], "alignments": self.alignment}
+        if "token_distribution" in needs:
             assert forward is not None
-            found["spread"], found["buckets"] = self.spread[role].of(place[forward.row], forward.place)
-        return found
+            numbers["token_distribution"], numbers["buckets"] = self.token_distribution[role].of(
+                place[forward.row], forward.place
+            )
+        return numbers
 
 
 def method_context(reference: BaseStatistics, seed: int) -> MethodContext:
@@ -287,13 +297,13 @@ def _aligned(reference: BaseStatistics, size: int) -> Tensor:
     model = reference.base.model
     block = {n: p for n, p in blocks(model)[-1].named_parameters() if "lora_" not in n}
     mean = reference.mean_gradient("retain", block, size, ALIGNED)
-    found = []
+    products = []
     with _differentiable(block.values()):
         for place in range(len(reference.pools.rows["forget"])):
             batch = reference.stack.batch([place + reference.offsets["forget"]])
             grads = torch.autograd.grad(Forward.of(model, batch).mean_nll.sum(), list(block.values()))
-            found.append(torch.stack([(a * b).sum() for a, b in zip(grads, mean.values(), strict=True)]).sum())
-    scores = torch.stack(found).float()
+            products.append(torch.stack([(a * b).sum() for a, b in zip(grads, mean.values(), strict=True)]).sum())
+    scores = torch.stack(products).float()
     return (scores - scores.mean()) / scores.std(correction=0).clamp_min(1e-12)
 
 

@@ -19,7 +19,7 @@ from froc import hashing
 from froc.errors import InputError
 from froc.models.batches import Batch
 from froc.models.forward import Pass
-from froc.models.hooks import blocks, blocks_path, pushed, uncompiled
+from froc.models.hooks import blocks, blocks_path, output_changed, uncompiled
 from froc.training.base_statistics import BaseModelQuery, Role
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class Trace(BaseModelQuery[Traced]):
         parts = components(model, heads=self.heads, attention=self.attention)
         draw = torch.Generator().manual_seed(hashing.derive_seed("corruption", self.role, self.seed))
         batches = [batch for _, batch in reference.batches(self.role, most=MOST)]
-        level = NOISE * _spread(model, batches)
+        level = NOISE * _embedding_sd(model, batches)
         effects, total = torch.zeros(len(parts), dtype=torch.float64), 0.0
         rows = sum(len(batch.length) for batch in batches)
         steps = (0 if len(parts) <= FEW else 4) if self.steps is None else self.steps
@@ -115,17 +115,19 @@ class Trace(BaseModelQuery[Traced]):
 def components(model: PreTrainedModel, *, heads: bool, attention: bool = True) -> tuple[Component, ...]:
     """A model's parts, block by block, attention first; InputError where none has a known name."""
     root = blocks_path(model)
-    found: list[Component] = []
+    parts: list[Component] = []
     for layer, block in enumerate(blocks(model)):
         inside, path = dict(block.named_children()), f"{root}.{layer}"
-        for name in [one for one in ATTENTIONS if one in inside and attention][:1]:
+        for name in [name for name in ATTENTIONS if name in inside and attention][:1]:
             whole = Component("attention", layer, f"{path}.{name}", (Piece(f"{path}.{name}."),))
-            found += (heads and _heads(layer, whole.place, inside[name], model)) or (whole,)
-        for names in [one for one in (*((name,) for name in FEED_FORWARDS), ("fc1", "fc2")) if one[-1] in inside][:1]:
-            found.append(_feed_forward(layer, path, names))
-    if not found:
+            parts += (heads and _heads(layer, whole.place, inside[name], model)) or (whole,)
+        for names in [names for names in (*((name,) for name in FEED_FORWARDS), ("fc1", "fc2")) if names[-1] in inside][
+            :1
+        ]:
+            parts.append(_feed_forward(layer, path, names))
+    if not parts:
         raise InputError("does not know the parts of this architecture's blocks")
-    return tuple(found)
+    return tuple(parts)
 
 
 def _feed_forward(layer: int, path: str, names: tuple[str, ...]) -> Component:
@@ -150,16 +152,16 @@ def _heads(layer: int, path: str, attention: torch.nn.Module, model: PreTrainedM
         return ()
 
     def rows(name: str, index: int) -> list[Piece]:
-        some = dict(inside[name].named_parameters())
-        return [Piece(f"{path}.{name}.{one}", 0, index * size, (index + 1) * size) for one in some]
+        parameters = dict(inside[name].named_parameters())
+        return [Piece(f"{path}.{name}.{parameter}", 0, index * size, (index + 1) * size) for parameter in parameters]
 
-    found = []
+    heads = []
     for head in range(count):
         columns, group = (head * size, (head + 1) * size), head * groups // count
         pieces = (*rows("q_proj", head), *rows("k_proj", group), *rows("v_proj", group))
         output = Piece(f"{path}.{out}.weight", 1, *columns)
-        found.append(Component("head", layer, f"{path}.{out}", (*pieces, output), columns))
-    return tuple(found)
+        heads.append(Component("head", layer, f"{path}.{out}", (*pieces, output), columns))
+    return tuple(heads)
 
 
 class _Runs:
@@ -169,53 +171,53 @@ class _Runs:
         self, model: PreTrainedModel, parts: Sequence[Component], batch: Batch, level: float, draw: torch.Generator
     ) -> None:
         self._model, self._parts, self._batch = model, parts, batch
-        self._modules = {one.place: model.get_submodule(one.place) for one in parts}
-        self._inputs = {one.place for one in parts if one.columns is not None}
+        self._modules = {part.place: model.get_submodule(part.place) for part in parts}
+        self._inputs = {part.place for part in parts if part.columns is not None}
         embeddings: Any = model.get_input_embeddings()
         noise = level * torch.randn(*batch.ids.shape, embeddings.weight.shape[-1], generator=draw)
         self._noise = noise.to(batch.ids.device) * _question(batch)[..., None]
         self._states: dict[str, Tensor] = {}
         with torch.no_grad():
-            self.clean = float(self._run(0.0, {place: self._kept(place) for place in self._modules}))
+            self.clean = float(self._run(0.0, {place: self._keep(place) for place in self._modules}))
             self.corrupted = float(self._run(1.0, {}))
 
     @torch.no_grad()
     def patched(self) -> Tensor:
         """(P,) sums over rows of what each part restores, exactly."""
-        found = [float(self._run(1.0, {one.place: self._restored(one)})) for one in self._parts]
-        return torch.tensor(found, dtype=torch.float64) - self.corrupted
+        loglik = [float(self._run(1.0, {part.place: self._restore(part)})) for part in self._parts]
+        return torch.tensor(loglik, dtype=torch.float64) - self.corrupted
 
     def attributed(self, steps: int) -> Tensor:
         """(P,) the same to first order: what separates the runs, times the mean gradient on the way between them."""
         total = {place: torch.zeros_like(state) for place, state in self._states.items()}
         with torch.no_grad():
             away: dict[str, Tensor] = {}
-            self._run(1.0, {place: self._kept(place, away) for place in self._modules})
+            self._run(1.0, {place: self._keep(place, away) for place in self._modules})
         for step in range(steps):
             probes = {place: torch.zeros_like(state).requires_grad_() for place, state in self._states.items()}
             with torch.enable_grad():
-                found = self._run(1.0 - (step + 0.5) / steps, {place: probe.add for place, probe in probes.items()})
-            for place, grad in zip(probes, torch.autograd.grad(found, list(probes.values())), strict=True):
+                loglik = self._run(1.0 - (step + 0.5) / steps, {place: probe.add for place, probe in probes.items()})
+            for place, grad in zip(probes, torch.autograd.grad(loglik, list(probes.values())), strict=True):
                 total[place] += grad / steps
         sums = {
             place: ((state - away[place]) * total[place]).flatten(0, -2).sum(0, dtype=torch.float64).cpu()
             for place, state in self._states.items()
         }
-        return torch.stack([sums[one.place][slice(*(one.columns or (None,)))].sum() for one in self._parts])
+        return torch.stack([sums[part.place][slice(*(part.columns or (None,)))].sum() for part in self._parts])
 
     def _run(self, share: float, changes: Mapping[str, Change]) -> Tensor:
         """Scalar. share: of the noise. changes: of what passes a place."""
         with ExitStack() as hooks:
             embeddings = self._model.get_input_embeddings()
-            hooks.enter_context(pushed(embeddings, lambda out: out + (share * self._noise).to(out.dtype)))
+            hooks.enter_context(output_changed(embeddings, lambda out: out + (share * self._noise).to(out.dtype)))
             for place, change in changes.items():
-                put = _pulled if place in self._inputs else pushed
+                put = _input_changed if place in self._inputs else output_changed
                 hooks.enter_context(put(self._modules[place], change))
-            found = Pass(self._model, self._batch, end=False, rows_stay=True)
-        count = torch.from_numpy(self._batch.stop - self._batch.start).to(found.sum_nll)
-        return -(found.sum_nll / count).sum()
+            result = Pass(self._model, self._batch, end=False, rows_stay=True)
+        count = torch.from_numpy(self._batch.stop - self._batch.start).to(result.sum_nll)
+        return -(result.sum_nll / count).sum()
 
-    def _kept(self, place: str, states: dict[str, Tensor] | None = None) -> Change:
+    def _keep(self, place: str, states: dict[str, Tensor] | None = None) -> Change:
         kept = self._states if states is None else states
 
         def keep(state: Tensor) -> Tensor:
@@ -224,7 +226,7 @@ class _Runs:
 
         return keep
 
-    def _restored(self, part: Component) -> Change:
+    def _restore(self, part: Component) -> Change:
         clean = self._states[part.place]
 
         def restore(state: Tensor) -> Tensor:
@@ -237,7 +239,7 @@ class _Runs:
 
 
 @contextmanager
-def _pulled(module: torch.nn.Module, change: Change) -> Iterator[None]:
+def _input_changed(module: torch.nn.Module, change: Change) -> Iterator[None]:
     """What a module is given passes through `change`."""
     handle = module.register_forward_pre_hook(lambda _module, args: (change(args[0]), *args[1:]))
     try:
@@ -247,14 +249,14 @@ def _pulled(module: torch.nn.Module, change: Change) -> Iterator[None]:
 
 
 @torch.no_grad()
-def _spread(model: PreTrainedModel, batches: Sequence[Batch]) -> float:
+def _embedding_sd(model: PreTrainedModel, batches: Sequence[Batch]) -> float:
     """Standard deviation of the embeddings of all questions' tokens, over tokens and dimensions."""
-    some = torch.cat([batch.ids[_question(batch)] for batch in batches])
-    ids, counts = some.unique(return_counts=True)
-    found = model.get_input_embeddings()(ids).double()
-    share = (counts / counts.sum())[:, None] / found.shape[1]
-    mean = (share * found).sum()
-    return float((share * (found - mean) ** 2).sum().sqrt())
+    tokens = torch.cat([batch.ids[_question(batch)] for batch in batches])
+    ids, counts = tokens.unique(return_counts=True)
+    embeddings = model.get_input_embeddings()(ids).double()
+    share = (counts / counts.sum())[:, None] / embeddings.shape[1]
+    mean = (share * embeddings).sum()
+    return float((share * (embeddings - mean) ** 2).sum().sqrt())
 
 
 def _question(batch: Batch) -> Tensor:

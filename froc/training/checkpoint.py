@@ -42,13 +42,13 @@ class UnwritableError(FrocError):
 
 def interval() -> float:
     """Seconds between two saves; InputError where FROC_SAVE_EVERY is no time."""
-    said = os.environ.get("FROC_SAVE_EVERY") or EVERY
+    raw_text = os.environ.get("FROC_SAVE_EVERY") or EVERY
     try:
-        seconds = float(said)
+        seconds = float(raw_text)
     except ValueError:
         seconds = -1.0
     if not seconds >= 0:
-        raise InputError(f"FROC_SAVE_EVERY={said} is no time; give seconds, 0 for every step or inf for never")
+        raise InputError(f"FROC_SAVE_EVERY={raw_text} is no time; give seconds, 0 for every step or inf for never")
     return seconds
 
 
@@ -86,9 +86,9 @@ def split_tensors(tree: Any) -> tuple[Any, dict[str, Tensor]]:
             held.append(torch.from_numpy(np.array(value)))
             return {"array" if isinstance(value, np.ndarray) else "scalar": named(held[-1])}
         if kind in (list, tuple):
-            return {kind.__name__: [walk(one) for one in value]}
+            return {kind.__name__: [walk(item) for item in value]}
         if kind is dict and all(type(key) is int or (type(key) is str and NAME.fullmatch(key)) for key in value):
-            return {"dict": [[key, walk(one)] for key, one in value.items()]}
+            return {"dict": [[key, walk(item)] for key, item in value.items()]}
         raise UnwritableError(f"it holds a {kind.__name__} that is neither numbers nor tensors by name")
 
     # ids are of living objects alone
@@ -107,15 +107,15 @@ def join_tensors(document: Any, tensors: Mapping[str, Tensor], device: torch.dev
         if kind == "tensor":
             name, host, stride = inner
             if name not in made:
-                some = tensors[name]
+                stored = tensors[name]
                 place = torch.device("cpu") if host else device
-                made[name] = torch.empty_strided(some.shape, stride, dtype=some.dtype, device=place).copy_(some)
+                made[name] = torch.empty_strided(stored.shape, stride, dtype=stored.dtype, device=place).copy_(stored)
             return made[name]
         if kind in ("array", "scalar"):
             array = tensors[inner].clone().numpy()
             return array if kind == "array" else array[()]
         if kind == "dict":
-            return {key: walk(one) for key, one in inner}
+            return {key: walk(item) for key, item in inner}
         return {"list": list, "tuple": tuple}[kind](map(walk, inner))
 
     return walk(document)
@@ -172,8 +172,8 @@ class Saver:
 
     def steps(self) -> list[int] | None:
         """Steps that each configuration had done at the last save; None where there is none."""
-        found = self._document()
-        return None if found is None else list(found["said"]["steps"])
+        document = self._document()
+        return None if document is None else list(document["said"]["steps"])
 
     def read(self, device: torch.device) -> SavedState | None:
         """The last save; None where there is none that can be read, which is then forgotten."""
@@ -182,10 +182,10 @@ class Saver:
             if document is not None and document["device"] == device.type:
                 tensors = read_weights(self._folder / document["tensors"])
                 kept = {name: read_weights(self._folder / file) for name, file in document["lasting"].items()}
-                lasting = {name: {n: one.clone() for n, one in some.items()} for name, some in kept.items()}
-                found = SavedState(document["said"], join_tensors(document["tree"], tensors, device), lasting)
+                lasting = {name: {n: value.clone() for n, value in weights.items()} for name, weights in kept.items()}
+                saved = SavedState(document["said"], join_tensors(document["tree"], tensors, device), lasting)
                 self._files = {"state.json", document["tensors"], *document["lasting"].values()}
-                return found
+                return saved
         except Exception as error:  # a damaged file raises whatever its reader likes
             self.notes.append(f"its saved state is damaged ({type(error).__name__}): it began anew")
         self.drop()
@@ -196,23 +196,25 @@ class Saver:
         self._files = set()
         (self._folder / "state.json").unlink(missing_ok=True)
 
-    def write(self, said: Mapping[str, Any], tree: Any, lasting: Mapping[str, Weights], device: torch.device) -> None:
+    def write(
+        self, metadata: Mapping[str, Any], tree: Any, lasting: Mapping[str, Weights], device: torch.device
+    ) -> None:
         """Save, unless no step was done since. said: JSON, among it `steps`; tree, lasting: see `SavedState`."""
-        if said["steps"] == self._steps:
+        if metadata["steps"] == self._steps:
             return
         begin = time.monotonic()
         try:
             document, tensors = split_tensors(tree)
             if self._cost is None:
-                self._cost = sum(one.nbytes for one in tensors.values()) / GUESS
+                self._cost = sum(tensor.nbytes for tensor in tensors.values()) / GUESS
                 if not self.due:
                     return
             named = {
-                "identity": self._known, "device": device.type, "said": said, "tree": document,
-                "tensors": f"at-{sum(said['steps'])}.safetensors", "lasting": {n: f"kept-{n}.safetensors" for n in lasting},
+                "identity": self._known, "device": device.type, "said": metadata, "tree": document,
+                "tensors": f"at-{sum(metadata['steps'])}.safetensors", "lasting": {n: f"kept-{n}.safetensors" for n in lasting},
             }  # fmt: skip
             self._put(named, tensors, lasting)
-            self._steps = list(said["steps"])
+            self._steps = list(metadata["steps"])
         except UnwritableError as error:
             self._able = False
             self.notes.append(f"cannot go on from its middle if it is interrupted: {error}")
@@ -243,7 +245,7 @@ class Saver:
         if math.isinf(self._every):
             return None
         try:
-            found = json.loads((self._folder / "state.json").read_text(encoding="utf-8"))
+            document = json.loads((self._folder / "state.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
-        return found if isinstance(found, dict) and found.get("identity") == self._known else None
+        return document if isinstance(document, dict) and document.get("identity") == self._known else None

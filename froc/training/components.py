@@ -18,7 +18,7 @@ from froc.training.base_statistics import BaseStatistics
 from froc.training.terms import Objective, State, Weights
 
 PassContext = Callable[[], AbstractContextManager[None]]
-"""What is held while the model is passed through."""
+"""Makes the context manager under which an attacked pass runs."""
 
 
 Recompute = Callable[[Objective | None, bool], object]
@@ -26,17 +26,17 @@ Recompute = Callable[[Objective | None, bool], object]
 
 
 class GradientProbe(Protocol):
-    """Takes a step's gradients again, at what the parameters hold when it is called."""
+    """Computes a step's gradients again, at the parameters' current values."""
 
     def __call__(self, objective: Objective | None = None, *, exact: bool = False) -> Mapping[Objective, Weights]:
-        """Each side's over the whole batch, or one side's. exact: without autocast, for gradients that are to be subtracted."""
+        """Gradients over the whole batch of both objectives, or one. exact: without autocast, for gradients that are to be subtracted."""
 
 
 class Combiner:
-    """How the losses of the two sides become one gradient: their sum, which subclasses weigh or replace.
+    """How the forget and the retain objective become one gradient: their sum, which subclasses weigh or replace.
 
-    split: whether it reads each side's gradient. probes: whether it takes gradients at other parameters, too (`direction_with_probes`).
-    watches: whether `after_step` reads losses.
+    needs_gradients: it reads each objective's gradient. needs_probes: it also computes gradients at other parameter values
+    (`direction_with_probes`). needs_losses: `after_step` reads the losses.
     """
 
     needs_gradients: ClassVar[bool] = False
@@ -45,25 +45,25 @@ class Combiner:
 
     @property
     def n_extra_gradients(self) -> float:
-        """How often it calls `gradients` in a step; for one side alone counts half."""
+        """Extra gradient computations per step, in units of both objectives; a call for one objective counts half."""
         return 0.0
 
     def weights(self, state: State) -> Mapping[Objective, float | Tensor]:
-        """Factor of a side in this step, 1 where none is given; constant within an optimiser step."""
+        """Factor of each objective's loss in this step, 1 where none is returned; constant within an optimiser step."""
         return {}
 
     def direction(self, gradients: Mapping[Objective, Weights], state: State) -> Weights:
-        """The gradient that the optimiser sees, from each side's over the whole batch, which are without the factors."""
+        """The gradient that the optimiser sees. gradients: of each objective over the whole batch, before its factor."""
         for objective, factor in self.weights(state).items():
             gradients = {
                 **gradients,
                 objective: {name: factor * grad for name, grad in gradients.get(objective, {}).items()},
             }
-        found: Weights = {}
-        for one in gradients.values():
-            for name, grad in one.items():
-                found[name] = found[name] + grad if name in found else grad
-        return found
+        total: Weights = {}
+        for side in gradients.values():
+            for name, grad in side.items():
+                total[name] = total[name] + grad if name in total else grad
+        return total
 
     def direction_with_probes(
         self,
@@ -72,25 +72,25 @@ class Combiner:
         parameters: Mapping[str, Parameter],
         state: State,
     ) -> Weights:
-        """`direction` of a combiner that probes. gradients: of the same rows, at what `parameters` holds when it is called.
+        """`direction` of a combiner with `needs_probes`. probe: gradients of the same rows at the current values of `parameters`.
 
-        `parameters` may be written to, and must hold its values again afterwards.
+        `parameters` may be written to, and must be restored bit by bit before returning.
         """
         return self.direction(gradients, state)
 
     def on_search_losses(
         self, losses: Mapping[str, NDArray[np.int16]], budgets: Mapping[str, float], state: State
     ) -> bool:
-        """Search losses by risk, (n,) whole thousandths, at each of the method's `looks`; True where training is done."""
+        """Called at each of the method's `n_feedback_evals`; return True to end training. losses: risk -> (n,) search losses in thousandths."""
         return False
 
     def after_step(self, losses: Mapping[Objective, Tensor], state: State) -> None:
-        """Once per optimiser step: losses of the sides over its whole batch, without the factors of `weights`."""
+        """Called after each optimiser step. losses: of each objective over the whole batch, before its factor."""
 
 
 @dataclass(frozen=True)
 class UpdateInputs:
-    """What an optimiser step was made of. sides: each side's gradient, where they are kept; moments: AdamW's second ones."""
+    """What an optimiser step was made of. gradients: of each objective, where kept; second_moments: AdamW's, where asked for."""
 
     gradients: Mapping[Objective, Weights]
     second_moments: Weights
@@ -98,9 +98,10 @@ class UpdateInputs:
 
 
 class UpdateFilter(ABC):
-    """Changes the update that the optimiser made. split: whether it reads each side's gradient; moments: AdamW's second ones.
+    """Changes the update that the optimiser made.
 
-    last: whether it comes after those that do not say so, whatever a wrapper adds: what it freezes stays frozen.
+    needs_gradients, needs_second_moments: what it reads of `UpdateInputs`. runs_last: run after all other filters, so that a
+    freeze cannot be undone.
     """
 
     needs_gradients: ClassVar[bool] = False
@@ -109,28 +110,29 @@ class UpdateFilter(ABC):
 
     @abstractmethod
     def __call__(self, update: Weights, inputs: UpdateInputs) -> Weights:
-        """parameter name -> change, of the same shapes."""
+        """parameter name -> filtered change, of the same shapes. update: the realised change of the step."""
 
 
 @dataclass(frozen=True)
 class Adversary(ABC):
-    """Makes the model remember while the forget side's loss is taken.
+    """Perturbs the forget rows' passes so that the model remembers; the forget loss is computed under the perturbation.
 
-    steps: that finding it takes for each step of training; each is a pass forward and backward over the forget rows.
+    steps: inner optimisation steps per training step, each one forward and backward over the forget rows.
     """
 
     steps: int
 
     @abstractmethod
     def against(self, model: PreTrainedModel, batch: Batch, state: State) -> tuple[Batch, PassContext]:
-        """The batch to be passed, and what holds during the pass. Parameters and their gradients are left alone."""
+        """The perturbed batch, and the context under which its pass runs. Parameters and their gradients must not change."""
 
 
 @dataclass(frozen=True)
 class StepContext:
-    """Where an edit or a rollout stands. reference: the model, its rows, the base's numbers; moving: name -> parameter.
+    """What an edit or a rollout works with.
 
-    size: rows per pass. seed: of this trial. step: steps done in this run.
+    reference: the model, its rows and the base model's numbers. parameters: name -> trained parameter. batch_size: rows per
+    pass. seed: of this trial. step: steps done in this run.
     """
 
     reference: BaseStatistics
@@ -144,18 +146,17 @@ class StepContext:
 class Edit(ABC):
     """A step that writes the parameters itself.
 
-    rounds: how many such steps. passes: forward and backward passes over all forget and retain rows that each takes; what a survey
-    has found costs nothing.
+    A phase has an edit instead of gradient steps.
     """
 
     @property
     def rounds(self) -> int:
-        """See above."""
+        """Number of edit steps."""
         return 1
 
     @property
     def passes(self) -> float:
-        """See above."""
+        """Equivalent forward and backward passes over all forget and retain rows per step; base-model queries cost nothing."""
         return 0.0
 
     @abstractmethod
@@ -164,21 +165,21 @@ class Edit(ABC):
 
 
 class Rollout(ABC):
-    """Rows of the role `rollout`, written by the model as it stands. every: steps between two draws; passes: what a row costs."""
+    """Rows of the role `rollout`, written by the model at its current parameters. every: steps between two draws."""
 
     every: int
 
     @property
     @abstractmethod
     def passes(self) -> float:
-        """Forward and backward passes over as many tokens that writing a row takes, per step."""
+        """Cost of writing a step's rows, in forward and backward passes over as many tokens."""
 
     @abstractmethod
     def draw(self, step_context: StepContext, count: int) -> tuple[Sequence[Encoded], Mapping[str, Tensor]]:
-        """`count` rows, and numbers by name, (count, ...), which terms of the role read by that name."""
+        """`count` rows, and name -> (count, ...) numbers that terms of the role read."""
 
 
-def dot(one: Weights, other: Weights) -> Tensor:
-    """Inner product over all parameters that both have; 0 where there is none."""
-    shared = [(one[name] * other[name]).sum(dtype=torch.float64) for name in one if name in other]
+def dot(a: Weights, b: Weights) -> Tensor:
+    """Inner product () over the parameters that both name; 0 where there is none."""
+    shared = [(a[name] * b[name]).sum(dtype=torch.float64) for name in a if name in b]
     return torch.stack(shared).sum() if shared else torch.zeros((), dtype=torch.float64)

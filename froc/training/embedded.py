@@ -68,8 +68,8 @@ def base(
 
 def kept(recipe: Recipe, cache: Path, retrained: bool = False) -> Path:
     """The folder that a recipe's model has in a cache, whether it is there or not."""
-    said = {**asdict(recipe), "torch": torch.__version__.partition("+")[0]}
-    name = hashing.sha256_json(said | ({"retrained": True} if retrained else {}))[:16]
+    settings = {**asdict(recipe), "torch": torch.__version__.partition("+")[0]}
+    name = hashing.sha256_json(settings | ({"retrained": True} if retrained else {}))[:16]
     return cache / f"embedded-{name}"
 
 
@@ -82,11 +82,11 @@ def made(
     used as long as it is of this recipe: after a change of the texts below, the model is trained at first use.
     """
     folder = kept(recipe, cache, retrained)
-    if not _sound(folder):
-        with _alone(folder):
-            if not _sound(folder) and not retrained and is_shipped(recipe) and _sound(SHIPPED):
-                _put(folder, lambda part: shutil.copytree(SHIPPED, part, dirs_exist_ok=True))
-            elif not _sound(folder):
+    if not _is_intact(folder):
+        with _locked(folder):
+            if not _is_intact(folder) and not retrained and is_shipped(recipe) and _is_intact(SHIPPED):
+                _fill_folder(folder, lambda part: shutil.copytree(SHIPPED, part, dirs_exist_ok=True))
+            elif not _is_intact(folder):
                 train_into(recipe, folder, progress or (lambda *_: None), retrained)
     return folder
 
@@ -94,11 +94,11 @@ def made(
 def rebuilt(*, cache: Path, progress: Progress) -> Path:
     """The folder of the default model, trained anew on this machine in place of what lay there."""
     folder = kept(Recipe(), cache)
-    with _alone(folder), tempfile.TemporaryDirectory() as scratch:
+    with _locked(folder), tempfile.TemporaryDirectory() as scratch:
         anew = Path(scratch, "model")
         train_into(Recipe(), anew, progress)
         shutil.rmtree(folder, ignore_errors=True)
-        _put(folder, lambda part: shutil.copytree(anew, part, dirs_exist_ok=True))
+        _fill_folder(folder, lambda part: shutil.copytree(anew, part, dirs_exist_ok=True))
     return folder
 
 
@@ -115,7 +115,7 @@ def is_shipped(recipe: Recipe) -> bool:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def _locked(folder: Path) -> Iterator[None]:
     """Whoever comes second on this machine waits for what the first is making; without a lock both make it."""
     place = Path(tempfile.gettempdir(), f"froc-{hashing.sha256_bytes(str(folder.absolute()).encode())[:16]}.lock")
     with ExitStack() as held:
@@ -124,36 +124,36 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def _sound(folder: Path) -> bool:
+def _is_intact(folder: Path) -> bool:
     try:
         listed = json.loads((folder / "digests.json").read_text(encoding="utf-8"))
-        found = hashing.sha256_files(folder)
+        digests = hashing.sha256_files(folder)
     except (OSError, ValueError):
         return False
-    found.pop("digests.json", None)
-    return bool(found) and listed == found
+    digests.pop("digests.json", None)
+    return bool(digests) and listed == digests
 
 
 def train_into(recipe: Recipe, folder: Path, progress: Progress, retrained: bool = False) -> None:
     """Train a recipe's model into a folder, whatever froc brings along."""
 
     def train(part: Path) -> None:
-        model, tokenizer = teach(recipe, progress, retrained)
+        model, tokenizer = train_model(recipe, progress, retrained)
         saved: Any = model
         saved.save_pretrained(part, safe_serialization=True)
         tokenizer.save_pretrained(part)
         write_text(part / "digests.json", json.dumps(hashing.sha256_files(part)))
 
-    _put(folder, train)
+    _fill_folder(folder, train)
 
 
-def _put(folder: Path, fill: Callable[[Path], object]) -> None:
+def _fill_folder(folder: Path, fill: Callable[[Path], object]) -> None:
     """Fill a folder of our own, then rename: two first runs at once cannot damage each other."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
     try:
         fill(part)
-        if folder.exists() and not _sound(folder):
+        if folder.exists() and not _is_intact(folder):
             shutil.rmtree(folder)
         if not folder.exists():
             os.replace(part, folder)
@@ -161,7 +161,7 @@ def _put(folder: Path, fill: Callable[[Path], object]) -> None:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def teach(
+def train_model(
     recipe: Recipe, progress: Progress, retrained: bool = False
 ) -> tuple[LlamaForCausalLM, PreTrainedTokenizerBase]:
     """Train tokenizer and model on all people, or all but the forgotten ones, until every answer is known.

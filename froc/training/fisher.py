@@ -48,11 +48,11 @@ class Spectrum:
         """The same, out of the device's memory."""
         return Spectrum(*(part.cpu() for part in vars(self).values()))
 
-    def turned(self, matrix: Tensor) -> Tensor:
+    def to_eigenbasis(self, matrix: Tensor) -> Tensor:
         """(out, in) matrices, any number of them before these, in the basis of the eigenvectors."""
         return self.outputs.to(matrix).T @ matrix @ self.inputs.to(matrix)
 
-    def back(self, matrix: Tensor) -> Tensor:
+    def from_eigenbasis(self, matrix: Tensor) -> Tensor:
         """The other way round."""
         return self.outputs.to(matrix) @ matrix @ self.inputs.to(matrix).T
 
@@ -61,14 +61,14 @@ Trace = dict[str, tuple[Tensor, Tensor]]
 """Layer -> (B, T, in) inputs and (B, T, out) gradients, in float32 or wider."""
 
 
-def linear(model: PreTrainedModel, weights: Sequence[str]) -> dict[str, Module]:
+def linear_layers(model: PreTrainedModel, weights: Sequence[str]) -> dict[str, Module]:
     """Those of the named weights that are linear layers': name of the weight -> layer."""
     wanted = set(weights)
-    found = {f"{name}.weight": module for name, module in model.named_modules() if isinstance(module, Linear | Conv1D)}
-    return {name: module for name, module in found.items() if name in wanted}
+    layers = {f"{name}.weight": module for name, module in model.named_modules() if isinstance(module, Linear | Conv1D)}
+    return {name: module for name, module in layers.items() if name in wanted}
 
 
-def upright(layer: Module, weight: Tensor) -> Tensor:
+def as_out_in(layer: Module, weight: Tensor) -> Tensor:
     """A layer's weight, or what has its shape, as (out, in), and back: GPT-2's layers keep theirs lying down. A view."""
     return weight.T if isinstance(layer, Conv1D) else weight
 
@@ -92,7 +92,7 @@ def spectra(
     return {name: _spectrum(outer[name] / tokens, inner[name] / max(1, seen[name])) for name in layers}
 
 
-def corrected(
+def ekfac_diagonal(
     model: PreTrainedModel,
     layers: Mapping[str, Module],
     rows: Sequence[Encoded],
@@ -100,24 +100,24 @@ def corrected(
     known: Mapping[str, Spectrum],
 ) -> dict[str, Tensor]:
     """Layer -> (out, in) diagonal of the Fisher information per answer token in the basis of `known`, from rows' gradients."""
-    found: dict[str, Tensor] = {}
+    totals: dict[str, Tensor] = {}
     for trace in traces(model, layers, rows, seed):
         for name, (x, g) in trace.items():
             x, g = x @ known[name].inputs.to(x), g @ known[name].outputs.to(g)
             step = max(1, ELEMENTS // (x.shape[-1] * g.shape[-1]))
-            for some in range(0, len(x), step):
+            for start in range(0, len(x), step):
                 # labels are drawn independently, so a row's gradient has the Fisher information of the sum over its tokens
-                mine = (g[some : some + step].transpose(1, 2) @ x[some : some + step]).square().sum(0)
-                found[name] = found[name] + mine if name in found else mine
+                mine = (g[start : start + step].transpose(1, 2) @ x[start : start + step]).square().sum(0)
+                totals[name] = totals[name] + mine if name in totals else mine
     tokens = _predicted(rows)
-    return {name: total / tokens for name, total in found.items()}
+    return {name: total / tokens for name, total in totals.items()}
 
 
 @dataclass(frozen=True)
 class Fisher:
     """The Fisher information G of some weights, per answer token: in each matrix's basis, the (out, in) diagonal.
 
-    Changes of weights come and go by the weights' names; `turned` ones are in the bases.
+    Changes of weights come and go by the weights' names; `to_eigenbasis` ones are in the bases.
     """
 
     layers: Mapping[str, Module]
@@ -127,26 +127,29 @@ class Fisher:
     @classmethod
     def of(cls, model: PreTrainedModel, weights: Sequence[str], rows: Sequence[Encoded], seed: int) -> "Fisher":
         """Of those weights that are linear layers', at what the model holds; labels are drawn by `seed`."""
-        layers = linear(model, weights)
-        found = spectra(model, layers, rows, seed)
-        return cls(layers, found, corrected(model, layers, rows, seed, found))
+        layers = linear_layers(model, weights)
+        eigen = spectra(model, layers, rows, seed)
+        return cls(layers, eigen, ekfac_diagonal(model, layers, rows, seed, eigen))
 
-    def turned(self, change: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def to_eigenbasis(self, change: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Into the bases."""
         return {
-            name: self.spectra[name].turned(widened(upright(layer, change[name])))
+            name: self.spectra[name].to_eigenbasis(widened(as_out_in(layer, change[name])))
             for name, layer in self.layers.items()
         }
 
-    def back(self, turned: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def from_eigenbasis(self, turned: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Out of the bases."""
-        return {name: upright(layer, self.spectra[name].back(turned[name])) for name, layer in self.layers.items()}
+        return {
+            name: as_out_in(layer, self.spectra[name].from_eigenbasis(turned[name]))
+            for name, layer in self.layers.items()
+        }
 
-    def solved(self, turned: Mapping[str, Tensor], damping: float) -> dict[str, Tensor]:
+    def solve(self, turned: Mapping[str, Tensor], damping: float) -> dict[str, Tensor]:
         """(G + lambda I)^-1 of what is turned; lambda: damping times the mean of the diagonal over all weights."""
-        total = sum(float(some.sum(dtype=torch.float64)) for some in self.diagonal.values())
-        ridge = damping * total / sum(some.numel() for some in self.diagonal.values())
-        return {name: turned[name] / (some + ridge) for name, some in self.diagonal.items()}
+        total = sum(float(diagonal.sum(dtype=torch.float64)) for diagonal in self.diagonal.values())
+        ridge = damping * total / sum(diagonal.numel() for diagonal in self.diagonal.values())
+        return {name: turned[name] / (diagonal + ridge) for name, diagonal in self.diagonal.items()}
 
 
 def traces(model: PreTrainedModel, layers: Mapping[str, Module], rows: Sequence[Encoded], seed: int) -> Iterator[Trace]:
@@ -164,15 +167,15 @@ def traces(model: PreTrainedModel, layers: Mapping[str, Module], rows: Sequence[
         batch = stack.batch(index)
         with uncompiled(model), _listening(model, layers) as heard, torch.enable_grad():
             # whole rows: a layer that sees the predicting positions alone mixes rows
-            found = Pass(model, batch, rows_stay=True)
-            assert found.logits is not None
+            result = Pass(model, batch, rows_stay=True)
+            assert result.logits is not None
             if len(heard) < len(layers):
                 raise InputError(
                     f"{min(set(layers) - set(heard))} is used by no row; the method does not fit this architecture"
                 )
-            where = first[np.asarray(index)][found.row] + found.column + 1 - batch.start[found.row]
-            drawn, weight = sampled(found.logits.detach(), chances[torch.from_numpy(where)].to(device))
-            loss = token_nll(found.logits, drawn) @ weight
+            where = first[np.asarray(index)][result.row] + result.column + 1 - batch.start[result.row]
+            drawn, weight = sample_labels(result.logits.detach(), chances[torch.from_numpy(where)].to(device))
+            loss = token_nll(result.logits, drawn) @ weight
             inputs = {name: x.detach() for name, (x, _) in heard.items()}
             grads = torch.autograd.grad(loss, [y for _, y in heard.values()])
         shape = batch.ids.shape
@@ -181,18 +184,18 @@ def traces(model: PreTrainedModel, layers: Mapping[str, Module], rows: Sequence[
         }
 
 
-def sampled(logits: Tensor, chances: Tensor) -> tuple[Tensor, Tensor]:
+def sample_labels(logits: Tensor, chances: Tensor) -> tuple[Tensor, Tensor]:
     """(N,) labels y and weights w of (N, V) logits, by (N,) uniform numbers in [0, 1): E[w^2 (e_y - p) (e_y - p)'] = diag(p) - p p'.
 
     Labels drawn from p itself would do with w = 1, but where a model is sure of its answers nearly all of them give no gradient
     and a few give all of it. So y is drawn from q ~ p_y |e_y - p|, and w = sqrt(p_y / q_y), its sign drawn, too: tokens stay apart.
     """
     size = max(1, LOGITS // logits.shape[-1])
-    parts = [_sampled(*some) for some in zip(logits.split(size), chances.split(size), strict=True)]
+    parts = [_sample_labels(*chunk) for chunk in zip(logits.split(size), chances.split(size), strict=True)]
     return torch.cat([label for label, _ in parts]), torch.cat([weight for _, weight in parts])
 
 
-def _sampled(logits: Tensor, chances: Tensor) -> tuple[Tensor, Tensor]:
+def _sample_labels(logits: Tensor, chances: Tensor) -> tuple[Tensor, Tensor]:
     p = logits.double().softmax(-1)
     away = (1 - 2 * p + p.square().sum(-1, keepdim=True)).clamp_min(0.0).sqrt()
     cumulated = (p * away).cumsum(-1)

@@ -26,76 +26,78 @@ class Method(ABC):
     paper: ClassVar[str] = ""
     family: ClassVar[str] = ""
     standard: ClassVar[bool] = False
-    """Whether a search tries it where no methods are named."""
+    """Whether a search tries it by default."""
     loads_retrained: ClassVar[bool] = False
-    """Whether the result is a model that the task brings, trained without the forget rows."""
+    """Whether the result is the task's retrained model, trained without the forget rows."""
     lr_multiplier: ClassVar[float] = 1.0
-    """What a task's learning rates are multiplied by: they are said of methods that move all parameters."""
+    """Factor on a task's learning-rate range; task ranges assume that all parameters train."""
 
     lr: float = hyperparameter(1e-5, Range(1e-6, 1e-4, log=True))
     epochs: int = hyperparameter(5, Range(1, 10))
 
     @abstractmethod
     def phases(self, context: MethodContext) -> tuple[Phase, ...]:
-        """The phases of training, in order; shares add up to 1. None at all: the base model as it is."""
+        """The phases of training, in order; their step fractions add up to 1. None: the base model as it is."""
 
     @classmethod
     def roles(cls) -> tuple[Role, ...]:
-        """Rows it reads, with the defaults: a task that lacks them cannot run it."""
+        """Roles of the rows that it reads with default hyperparameters: a task must have them."""
         phases = cls().phases(PLACEHOLDER_CONTEXT)
         return tuple(dict.fromkeys(role for phase in phases for role in (*phase.roles, *phase.reads)))
 
     @classmethod
     def trained_roles(cls) -> tuple[Role, ...]:
-        """Rows whose losses it trains on, with the defaults; surveys, edits and rollouts may read others beside them."""
+        """Roles whose losses it trains on with default hyperparameters; queries, edits and rollouts may read further ones."""
         return tuple(dict.fromkeys(role for phase in cls().phases(PLACEHOLDER_CONTEXT) for role in phase.roles))
 
     @classmethod
     def sources(cls) -> dict[Role, RowSource]:
-        """role -> what makes its rows, with the defaults."""
-        return {role: one for phase in cls().phases(PLACEHOLDER_CONTEXT) for role, one in phase.sources.items()}
+        """role -> what makes its rows, with default hyperparameters."""
+        return {role: source for phase in cls().phases(PLACEHOLDER_CONTEXT) for role, source in phase.sources.items()}
 
     @classmethod
     def needs(cls) -> tuple[str, ...]:
-        """What it takes beside a base model and forget rows, with the defaults."""
+        """What it needs beside a base model and forget rows, with default hyperparameters, in words."""
         words = {"retain": "retain rows", "refusal": "refusals"} | {
-            r: one.requirement for r, one in cls.sources().items()
+            r: source.requirement for r, source in cls.sources().items()
         }
         phases = cls().phases(PLACEHOLDER_CONTEXT)
-        found = [words[role] for role in cls.roles() if role in words]
+        needs = [words[role] for role in cls.roles() if role in words]
         numbers = {need for phase in phases for role in phase.roles for need in phase.needs(role)}
-        found += [f"base model's {name.replace('_', ' ')}" for name in sorted(numbers)]
-        found += ["a retrained model"] * cls.loads_retrained
-        found += ["second moments"] * any(one.needs_second_moments for phase in phases for one in phase.filters)
-        return tuple(found)
+        needs += [f"base model's {name.replace('_', ' ')}" for name in sorted(numbers)]
+        needs += ["a retrained model"] * cls.loads_retrained
+        needs += ["second moments"] * any(part.needs_second_moments for phase in phases for part in phase.filters)
+        return tuple(needs)
 
     @classmethod
     def cost(cls) -> float:
-        """Of training, relative to gradient difference's, with the defaults; what is computed once per task is not in it."""
+        """Cost of training relative to gradient difference, with default hyperparameters; without what is computed once per task."""
         typical = cls()
         phases = typical.phases(PLACEHOLDER_CONTEXT)
-        edits = sum(one.edit.rounds * one.edit.passes for one in phases if one.edit) / (typical.epochs or 5)
-        return edits + sum(one.step_fraction * one.cost(PLACEHOLDER_CONTEXT.layers) for one in phases if not one.edit)
+        edits = sum(phase.edit.rounds * phase.edit.passes for phase in phases if phase.edit) / (typical.epochs or 5)
+        return edits + sum(
+            phase.step_fraction * phase.cost(PLACEHOLDER_CONTEXT.layers) for phase in phases if not phase.edit
+        )
 
     @classmethod
     def around(cls, inner: "type[Method]") -> "type[Method]":
-        """The method that this one makes of another: wrappers alone do."""
+        """The composition of this method with another one; only wrappers have one."""
         raise InputError(f"{cls.__name__} wraps no other method; there are: {', '.join(wrappers())}")
 
     @property
     def mix(self) -> float:
-        """Where the result lies on the line from the base parameters (0) to the trained ones (1)."""
+        """Position of the result on the line from the base parameters (0) to the trained ones (1)."""
         return 1.0
 
     @property
     def can_stop_early(self) -> bool:
-        """Whether stopping on the way gives a weaker form of the result: not where the end differs in kind from the way."""
+        """Whether an early stop gives a weaker form of the result, so that stops may be tried as candidates."""
         kinds = [phase.edit is None for phase in self.phases(PLACEHOLDER_CONTEXT)]
         return self.mix == 1.0 and kinds == sorted(kinds)
 
     @property
     def n_feedback_evals(self) -> int:
-        """How often, evenly through training, its combiners are told the search losses."""
+        """Number of times, evenly through training, that search losses are handed to `Combiner.on_search_losses`."""
         return 0
 
 
@@ -109,26 +111,26 @@ class Retaining(Method):
     retain_weight: float = hyperparameter(1.0, Range(0.1, 20.0, log=True))
 
     def retain_terms(self) -> dict[str, WeightedTerm]:
-        """The retain part."""
+        """name -> weighted retain term, to be put beside the forget terms."""
         return {"retain": WeightedTerm(NLL("retain"), self.retain_weight)}
 
 
 @dataclass(frozen=True)
 class Wrapper(Method):
-    """A method around another: a mixin, whose `change` is made to each phase of the other.
+    """A method around another: a mixin that changes each phase of the inner method.
 
-    fixed: fields of the other method that lose their meaning, and what they are then.
+    fixed: fields of the inner method that lose their meaning -> the value that they then have.
     """
 
     fixed: ClassVar[dict[str, float]] = {}
 
     @abstractmethod
     def change(self, phase: Phase, context: MethodContext) -> Phase:
-        """What becomes of a phase."""
+        """The changed phase."""
 
     @classmethod
     def incompatibility(cls, inner: type[Method]) -> str | None:
-        """Why it cannot go around a method; None where it can."""
+        """Why it cannot wrap a method; None where it can."""
         return None
 
     def phases(self, context: MethodContext) -> tuple[Phase, ...]:
@@ -138,7 +140,7 @@ class Wrapper(Method):
 
     @classmethod
     def around(cls, inner: type[Method]) -> type[Method]:
-        """The two as one class; InputError where they do not go together."""
+        """Both as one class; InputError where they are incompatible."""
         return _around(cls, inner)
 
 
@@ -172,9 +174,9 @@ def _around(outer: type[Wrapper], inner: type[Method]) -> type[Method]:
         **set_,
     }
     # what every method has is as the inner method has it
-    for one in (named[name] for name in common):
-        body["__annotations__"][one.name] = one.type
-        body[one.name] = field(default=one.default, metadata=one.metadata)
+    for common_field in (named[name] for name in common):
+        body["__annotations__"][common_field.name] = common_field.type
+        body[common_field.name] = field(default=common_field.default, metadata=common_field.metadata)
     return dataclass(frozen=True)(type(name, (outer, inner), body))
 
 

@@ -4,11 +4,11 @@ A method declares phases; a phase sums weighted *terms* (all minimised), each on
 
 * `Term`: per-row losses from one forward pass of its role; may ask for numbers of the base model (`needs`).
 * `Weighter`: detached weights on a term's rows or tokens.
-* `Combiner`: how the two sides, forget and retain, become one direction (their sum unless said otherwise).
+* `Combiner`: how the forget and the retain objective become one direction (their sum by default).
 * `UpdateFilter`: changes the realised optimiser step (projection, masking).
-* `Adversary`: what is done to the forget side's passes so that they remember; the loss is taken under it.
-* `Rollout`: rows that the model as it stands writes itself, with what they are worth.
-* `trains`: which parameters may move. `Edit`: writes the parameters itself, in place of gradient steps.
+* `Adversary`: perturbs the forget rows' passes so that the model remembers; the loss is computed under it.
+* `Rollout`: rows that the model itself writes at its current parameters, with numbers such as advantages.
+* `trains`: which parameters are trained. `Edit`: writes the parameters itself, in place of gradient steps.
 
 Shapes: B rows, T tokens, N positions that predict an answer. Shift, mask and reduction happen in `froc.models.forward` and nowhere else.
 """
@@ -24,11 +24,13 @@ from froc.training.terms import WeightedTerm, objective_of
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of training: `share` of all steps with the same parts; or an edit's rounds, which no share counts.
+    """A stretch of training with the same parts, or an edit.
 
-    trains: regular expression on parameter names, searched in each name. sources: role -> what makes its rows. reads: roles that
-    surveys and edits read, beside the terms'. only: the forget rows that are drawn, and with them what stands for each; steps
-    are as many fewer. All by default; with none there is no step. rate: its learning rate in units of the method's.
+    parts: name -> weighted loss term; empty for an edit. step_fraction: fraction of all optimiser steps; an edit's rounds do not
+    count. sources: role -> what makes its rows. reads: roles that queries, edits and rollouts read beside the terms' roles.
+    only: indices of the forget rows that are drawn (and of the rows that stand for them); all by default, and fewer rows mean
+    proportionally fewer steps. trains: regular expression, searched in parameter names. phase_lr_multiplier: of the method's
+    learning rate.
     """
 
     parts: Mapping[str, WeightedTerm]
@@ -60,26 +62,26 @@ class Phase:
 
     @property
     def row_separable(self) -> bool:
-        """Whether the gradient is a sum over rows: what one row gives depends on no other."""
+        """Whether the gradient is a sum over rows, none of which needs another."""
         return all(part.term.row_separable for part in self.parts.values())
 
     @property
     def keeps_gradients(self) -> bool:
-        """Whether each side's gradient is kept by itself."""
+        """Whether each objective's gradient is kept by itself."""
         return (
             self.combiner.needs_gradients
             or self.combiner.needs_probes
-            or any(one.needs_gradients for one in self.filters)
+            or any(update_filter.needs_gradients for update_filter in self.filters)
         )
 
     @property
     def separate_passes(self) -> bool:
-        """Whether the two sides go through the model in passes of their own."""
+        """Whether forget and retain rows go through the model in separate passes."""
         return self.keeps_gradients or self.single_config_only
 
     @property
     def single_config_only(self) -> bool:
-        """Whether passes serve one configuration alone: their rows or hidden states are made for its parameters."""
+        """Whether a pass can serve one configuration only: its rows or perturbations are made for that one's parameters."""
         return self.adversary is not None or self.rollout is not None
 
     @property
@@ -97,11 +99,11 @@ class Phase:
         return tuple(sorted({need for part in self.parts.values() if part.term.role == role for need in part.needs}))
 
     def matches(self, name: str) -> bool:
-        """Whether the parameter may move."""
+        """Whether the phase trains a parameter of this name."""
         return re.search(self.trains, name) is not None
 
     def cost(self, layers: int) -> float:
-        """Of a step, relative to gradient difference's: two roles forward and backward through all `layers`."""
+        """Cost of a step relative to gradient difference's: two roles forward and backward through all `layers` blocks."""
         depth = 1.0 if self.needs_logits else (1 + max(self.layers)) / layers
         forget = sum(objective_of(role) == "forget" for role in self.roles)
         extra = forget * (self.adversary.steps if self.adversary else 0) + (self.rollout.passes if self.rollout else 0)

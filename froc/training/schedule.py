@@ -16,7 +16,7 @@ WARMUP = 0.1
 
 @dataclass(frozen=True)
 class TrainingLength:
-    """How long a method trains here: `steps` optimiser steps of `batch` forget rows (and as many retain rows), edits not counted."""
+    """Length of a method's training: `steps` optimiser steps of `batch` forget rows (and as many retain rows); edits do not count."""
 
     steps: int
     batch: int
@@ -41,6 +41,6 @@ def draw_rows(rows: Sequence[int], size: int, role: Role, seed: int) -> Iterator
 
 
 def schedule(step: int, steps: int) -> float:
-    """Share of the learning rate that a step takes, counted from 0: up for a tenth of the steps, then down to zero."""
+    """Learning-rate factor in [0, 1] of a step, counted from 0: linear warm-up over a tenth of the steps, then linear decay to 0."""
     warm = max(1, round(WARMUP * steps))
     return (step + 1) / warm if step < warm else max(0.0, (steps - step) / max(1, steps - warm))

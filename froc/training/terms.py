@@ -26,9 +26,9 @@ State = dict[str, Any]
 class Term(ABC):
     """One summand of a loss.
 
-    `role`: the rows it reads. `needs`: base-model numbers of these rows, handed to `losses` by name. `logits`: whether
-    it reads likelihoods; where no term of a phase does, the pass ends at the last layer that some term reads.
-    `alone`: whether a row's loss needs no other row, so that gradients may be taken pass by pass.
+    role: the rows it reads. needs: names of base-model numbers of these rows, passed to `losses` (see `BaseStatistics.lookup`).
+    needs_logits: whether it reads likelihoods; where no term of a phase does, the pass ends at the last layer that is read.
+    row_separable: whether a row's loss needs no other row, so that gradients can be computed pass by pass.
     """
 
     needs: ClassVar[tuple[str, ...]] = ()
@@ -43,7 +43,7 @@ class Term(ABC):
 
     @abstractmethod
     def losses(self, forward: Forward, reference: Mapping[str, Tensor], state: State) -> Tensor:
-        """(B,) per-row losses, to be minimised. `state` outlives the step and is part of the run's state."""
+        """(B,) per-row losses, to be minimised. reference: the `needs` by name. state: kept between steps and in checkpoints."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class NLL(TokenTerm):
 
 
 class Weighter(ABC):
-    """Weights on a term's rows, or on its tokens. `needs`: as of a term. A row's weights need no other row at hand."""
+    """Weights on a term's rows, or on its tokens (`level`). needs: as of a term. A row's weights must not depend on other rows."""
 
     level: ClassVar[Literal["row", "token"]] = "row"
     needs: ClassVar[tuple[str, ...]] = ()
@@ -94,34 +94,34 @@ class WeightedTerm:
     weighters: tuple[Weighter, ...] = ()
 
     def __post_init__(self) -> None:
-        if not isinstance(self.term, TokenTerm) and any(one.level == "token" for one in self.weighters):
+        if not isinstance(self.term, TokenTerm) and any(weighter.level == "token" for weighter in self.weighters):
             raise TypeError(f"{type(self.term).__name__} is no mean over tokens: there is nothing to weigh them in")
 
     @property
     def objective(self) -> Objective:
-        """The side of the bargain it stands for."""
+        """The objective that it belongs to."""
         return objective_of(self.term.role)
 
     @property
     def needs(self) -> set[str]:
-        """Base-model numbers that it reads."""
-        return {*self.term.needs, *(need for one in self.weighters for need in one.needs)}
+        """Names of base-model numbers that it reads."""
+        return {*self.term.needs, *(need for weighter in self.weighters for need in weighter.needs)}
 
     def losses(self, forward: Forward, reference: Mapping[str, Tensor], state: State) -> Tensor:
-        """(B,) weighted within the term; its weight in the sum is not in it."""
-        tokens = [one for one in self.weighters if one.level == "token"]
+        """(B,) losses with the weighters' weights, without the term's weight in the sum."""
+        tokens = [weighter for weighter in self.weighters if weighter.level == "token"]
         if tokens and isinstance(self.term, TokenTerm):
-            some = self.term.tokens(forward, reference, state)
-            for one in tokens:
-                some = some * one.weights(forward, reference, state)
-            rows = forward.mean(some)
+            losses = self.term.tokens(forward, reference, state)
+            for weighter in tokens:
+                losses = losses * weighter.weights(forward, reference, state)
+            rows = forward.mean(losses)
         else:
             rows = self.term.losses(forward, reference, state)
-        for one in self.weighters:
-            rows = rows * one.weights(forward, reference, state) if one.level == "row" else rows
+        for weighter in self.weighters:
+            rows = rows * weighter.weights(forward, reference, state) if weighter.level == "row" else rows
         return rows
 
 
 def objective_of(role: Role) -> Objective:
-    """All but retain rows are forgotten ones, or stand in for them."""
+    """`retain` for retain rows; all other rows are forget rows or stand for them."""
     return "retain" if role == "retain" else "forget"

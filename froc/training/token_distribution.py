@@ -38,9 +38,9 @@ class TokenDistribution:
         self._logp = torch.zeros(total, width, device=base.device)
         self._ids = torch.zeros((total if self._few else 0), self._few or 0, dtype=torch.int32, device=base.device)
 
-    def add(self, index: Counts, found: Pass) -> None:
+    def add(self, index: Counts, result: Pass) -> None:
         """Keep what a pass over some rows gave."""
-        every = Forward([(found, np.arange(len(index)), np.arange(len(index)))])
+        every = Forward([(result, np.arange(len(index)), np.arange(len(index)))])
         where = self._first[torch.from_numpy(index).to(self._first.device)[every.row]] + every.place
         logits = every.logits.float()
         ids = None

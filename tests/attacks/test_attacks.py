@@ -22,7 +22,7 @@ from froc.measuring.measurement import measurement
 from froc.measuring.observe import observe
 from froc.models.base import Base, load, save, wrap
 from froc.models.batches import encode
-from froc.models.hooks import blocks, pushed
+from froc.models.hooks import blocks, output_changed
 from froc.plugins import find, make, names
 from froc.training import embedded
 from froc.training.base_statistics import BaseStatistics, TrainingRows
@@ -319,7 +319,7 @@ def test_a_probe_finds_a_map_that_is_there(untouched: Base, rows: Any) -> None:
         return out
 
     stack = blocks(untouched.model)
-    with pushed(stack[0], keep), pushed(stack[-1], lambda _: first[0] @ matrix + shift):
+    with output_changed(stack[0], keep), output_changed(stack[-1], lambda _: first[0] @ matrix + shift):
         plain = observe(untouched.model, untouched.tokenizer, rows[2], rows[1])
         (found,) = _looks(untouched, "linear_probe", rows, ridge=1e-9)
         lens = _looks(untouched, "logit_lens", rows)

@@ -288,17 +288,17 @@ def test_adversaries_bring_answers_back_within_their_bounds(
     watch.remove()
     assert all(p.grad is None for p in model.parameters())
     with during():
-        pushed: list[Tensor] = []
+        output_changed: list[Tensor] = []
         # after the adversary's own hook
         watch = place.register_forward_hook(
-            lambda _m, _a, out: pushed.append(out[0] if isinstance(out, tuple) else out)
+            lambda _m, _a, out: output_changed.append(out[0] if isinstance(out, tuple) else out)
         )
         attacked = Pass(model, changed)
         watch.remove()
     assert len(attacked.nll) == len(plain.nll)
     assert float(attacked.nll.detach().sum()) < 0.95 * float(plain.nll.detach().sum())
     if isinstance(adversary, Latent):
-        by = (pushed[0] - seen[0]).detach().norm(dim=-1)
+        by = (output_changed[0] - seen[0]).detach().norm(dim=-1)
         prompt = torch.arange(batch.ids.shape[1]) < torch.from_numpy(batch.start)[:, None]
         radius = adversary.epsilon * float(seen[0].detach().norm(dim=-1)[prompt].median())
         assert float(by.max()) <= radius * (1 + 1e-4)

@@ -37,13 +37,13 @@ def test_parts_follow_the_side_that_they_work_for() -> None:
     """Effects as 4:1, 1:4 and 1:1; signs and the scale of a side's effects do not matter; the least part is outside."""
     parts = _three((Piece("a."),), (Piece("b."),), (Piece("c."),), (Piece("d."),))
     forget, retain = _traced(parts, 8.0, -2.0, 9.0, 1.0), _traced(parts, -0.2, 0.8, 0.9, 0.1)
-    found = CURE(circuit=0.75, specific=0.7).found(forget, retain)
+    found = CURE(circuit=0.75, specific=0.7).build_circuit(forget, retain)
     assert [piece.prefix for piece, _ in found.pieces] == ["a.", "b.", "c."]
     assert found.rules == (Rule.FORGET, Rule.RETAIN, Rule.SHARED, Rule.FROZEN)
-    assert CURE(circuit=0.75, specific=0.85).found(forget, retain).rules[:3] == (Rule.SHARED,) * 3
-    frozen = CURE(circuit=0.75, specific=0.7, retaining="freeze").found(forget, retain)
+    assert CURE(circuit=0.75, specific=0.85).build_circuit(forget, retain).rules[:3] == (Rule.SHARED,) * 3
+    frozen = CURE(circuit=0.75, specific=0.7, retaining="freeze").build_circuit(forget, retain)
     assert frozen.rules == (Rule.FORGET, Rule.FROZEN, Rule.SHARED, Rule.FROZEN)
-    assert CURE(circuit=0.01).found(forget, retain).rules == (Rule.SHARED, Rule.FROZEN)
+    assert CURE(circuit=0.01).build_circuit(forget, retain).rules == (Rule.SHARED, Rule.FROZEN)
 
 
 def test_what_heads_have_in_common_moves_with_all_of_them() -> None:
@@ -192,7 +192,7 @@ def test_adapters_have_whole_attentions() -> None:
         for name, p in base.trainable.parameters().items()
         if name.endswith("lora_B") and p.any()
     }
-    circuit = CURE(circuit=0.5).found(traced, made.ask(Trace("retain", heads=True)))
+    circuit = CURE(circuit=0.5).build_circuit(traced, made.ask(Trace("retain", heads=True)))
     allowed = {n for n in model.state_dict() if any(n.startswith(piece.prefix) for piece, _ in circuit.pieces)}
     assert moved
     assert moved == {name.rpartition(".lora_B")[0] for name in allowed if ".lora_B" in name}

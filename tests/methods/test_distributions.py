@@ -77,9 +77,9 @@ def test_dipo_is_the_preference_between_sequence_divergences(strength: float, to
     expected = -2 / 0.05 * logsigmoid(0.05 * one.sum(margin))
     term = DistributionPreference("forget", 0.05, strength, top)
     for shift in (0.0, 700.0):
-        found = term.losses(Given(now + shift), {"spread": p, "buckets": WHOLE}, {})
+        found = term.losses(Given(now + shift), {"token_distribution": p, "buckets": WHOLE}, {})
         assert torch.allclose(found, expected, rtol=1e-10)
-    found = term.losses(Given(base), {"spread": p, "buckets": WHOLE}, {})
+    found = term.losses(Given(base), {"token_distribution": p, "buckets": WHOLE}, {})
     assert found.tolist() == pytest.approx([2 * math.log(2) / 0.05] * 3)
 
 
@@ -89,7 +89,7 @@ def test_dipo_at_the_base_takes_from_the_likeliest_and_gives_to_the_others() -> 
     p = log_softmax(base, -1)
     term = DistributionPreference("forget", 0.3, 1.0, 4)
     now = Given(base)
-    loss = term.losses(now, {"spread": p, "buckets": WHOLE}, {})
+    loss = term.losses(now, {"token_distribution": p, "buckets": WHOLE}, {})
     (slope,) = torch.autograd.grad(loss.sum(), [now.logits])
     first = base.argmax(-1, keepdim=True)
     assert bool((slope.gather(-1, first) > 0).all())
@@ -107,8 +107,8 @@ def test_dipo_of_the_likeliest_tokens_is_that_of_all_where_the_others_have_no_sh
     p = log_softmax(base, -1)
     ids = torch.stack([torch.randperm(40, generator=torch.Generator().manual_seed(k)) for k in range(6)])
     term = DistributionPreference("forget", 0.2, 0.5, top)
-    whole = term.losses(Given(now), {"spread": p, "buckets": WHOLE}, {})
-    few = term.losses(Given(now), {"spread": buckets(base, ids), "buckets": ids}, {})
+    whole = term.losses(Given(now), {"token_distribution": p, "buckets": WHOLE}, {})
+    few = term.losses(Given(now), {"token_distribution": buckets(base, ids), "buckets": ids}, {})
     assert torch.allclose(whole, few, rtol=1e-8)
 
 
@@ -146,7 +146,7 @@ def _at(reference: BaseStatistics, index: list[int]) -> tuple[Forward, dict[str,
     """A pass over forget rows as the model stands, and the base's numbers of them."""
     where = np.asarray(index)
     forward = Forward.of(reference.base.model, reference.stack.batch(where + reference.offsets["forget"]))
-    return forward, reference.lookup("forget", ("spread",), (), where, forward)
+    return forward, reference.lookup("forget", ("token_distribution",), (), where, forward)
 
 
 def test_lessened_logits_by_hand() -> None:
@@ -156,7 +156,7 @@ def test_lessened_logits_by_hand() -> None:
     now = torch.tensor([[0.2, 0.3, 0.5]], dtype=torch.float64).log().requires_grad_()
     rise = Rise(torch.tensor([0, 5]), torch.tensor([[9.0, 9.0, 9.0]] * 6 + [[1.0, 0.0, 0.5]], dtype=torch.float64))
     numbers = {
-        "spread": torch.tensor([[0.8, 0.1, 0.1]], dtype=torch.float64).log(),
+        "token_distribution": torch.tensor([[0.8, 0.1, 0.1]], dtype=torch.float64).log(),
         "buckets": WHOLE,
         "row": torch.tensor([1]),
     }
@@ -248,14 +248,14 @@ def test_without_alpha_or_a_teacher_that_learnt_more_the_base_is_left_where_it_i
 
 def test_e2urec_moves_the_true_tokens_mass_to_others_and_holds_the_retain_distributions(bench: TrialRunner) -> None:
     bench.base.restore()
-    bench.reference.prepare("retain", ("spread",), (), 64)
+    bench.reference.prepare("retain", ("token_distribution",), (), 64)
     rows = bench.reference.pools.rows
     said = {"epochs": 6, "alpha": 40.0, "retain_share": 0.8}
     unlearn(bench.base, make(Method, "e2urec", LR | said), bench.reference, batch=16, seed=1)
     where = np.arange(len(rows["retain"]))
     with torch.no_grad():
         forward = Forward.of(bench.base.model, bench.reference.stack.batch(where + bench.reference.offsets["retain"]))
-        start = bench.reference.lookup("retain", ("spread",), (), where, forward)["spread"]
+        start = bench.reference.lookup("retain", ("token_distribution",), (), where, forward)["token_distribution"]
         held = float(_kl(start, log_softmax(forward.logits, -1)).mean())
         true = (-_at(bench.reference, list(range(len(rows["forget"]))))[0].nll).exp()
     bench.base.restore()

@@ -30,7 +30,7 @@ V = 60
 def _known(effects: list[float]) -> MethodContext:
     parts = Trace("forget").placeholder(MethodContext(len(effects), 8, 0)).parts
     traced = Traced(parts, torch.tensor(effects, dtype=torch.float64), 1.0)
-    return MethodContext(len(effects), 8, 0, found=lambda _survey: traced)
+    return MethodContext(len(effects), 8, 0, answer=lambda _survey: traced)
 
 
 def test_the_window_is_where_the_mean_effect_is_largest() -> None:

@@ -62,7 +62,7 @@ def _losses(
     """part -> (B,) losses of a method's phases. freeze: weights to keep or to be used again; junk: what padding holds."""
     kept = {key: p.detach().clone() for key, p in made.base.trainable.parameters().items()}
     made.base.restore()
-    phases = find(Method, name)().phases(dataclasses.replace(FACTS, found=made.ask))
+    phases = find(Method, name)().phases(dataclasses.replace(FACTS, answer=made.ask))
     for phase in phases:
         for role in phase.roles:
             made.ensure(role, phase.sources.get(role))
@@ -214,7 +214,7 @@ def test_few_or_all_tokens_kept_say_the_same_where_the_others_have_no_share(
         monkeypatch.setattr(token_distribution, "EXACT", exact)
         monkeypatch.setattr(token_distribution, "LIKELIEST", few)
         made = BaseStatistics(tiny.base, TrainingRows(rows))
-        made.prepare("retain", ("spread",), (), 3)
+        made.prepare("retain", ("token_distribution",), (), 3)
         _move(made, _shifted(made, 0.02, 4), 1.0)
         with torch.no_grad():
             found.append(torch.cat([_kl(made, [i]) for i in (3, 0, 6)] + [_kl(made, [3, 0, 6])]))
@@ -229,7 +229,7 @@ def _kl(made: BaseStatistics, index: list[int]) -> Tensor:
     batch = made.stack.batch(np.asarray(index) + made.offsets["retain"])
     where = np.arange(len(index))
     forward = Forward([(Pass(made.base.model, batch), where, where)])
-    numbers = made.lookup("retain", ("spread",), (), np.asarray(index), forward)
+    numbers = made.lookup("retain", ("token_distribution",), (), np.asarray(index), forward)
     if numbers["buckets"].numel():
         assert torch.equal(numbers["buckets"][:, 0], forward.target)
     return BaseDivergence("retain").losses(forward, numbers, {})

@@ -69,7 +69,7 @@ def _chances(*rows: Sequence[float]) -> Tensor:
 
 def test_kl_is_the_kl_of_distributions_and_no_shift_of_logits_changes_it() -> None:
     """(0.5, 0.25, 0.25) against (0.25, 0.25, 0.5), in nats, by hand: 0.5 ln 2 + 0 - 0.25 ln 2."""
-    base = {"spread": _chances([0.5, 0.25, 0.25]), "buckets": torch.empty(0, dtype=torch.int64)}
+    base = {"token_distribution": _chances([0.5, 0.25, 0.25]), "buckets": torch.empty(0, dtype=torch.int64)}
     for shift in (0.0, 1000.0):
         now = Given(_chances([0.25, 0.25, 0.5]) + shift, [0], [1])
         found = BaseDivergence("retain").tokens(now, base, {})
@@ -89,7 +89,7 @@ def test_kl_over_buckets_is_a_lower_bound_that_the_likeliest_tokens_make_tight()
     for few in (2, 20, 119):
         ids = base.topk(few).indices
         one = Given(now, [0] * 7, [7])
-        kept = {"spread": buckets(base, ids), "buckets": ids}
+        kept = {"token_distribution": buckets(base, ids), "buckets": ids}
         found = BaseDivergence("retain").tokens(one, kept, {})
         assert bool((found <= exact + 1e-9).all())
         assert bool((found >= last - 1e-9).all())
@@ -100,7 +100,7 @@ def test_kl_over_buckets_is_a_lower_bound_that_the_likeliest_tokens_make_tight()
 @pytest.mark.parametrize("beta", [1.0, 3.0, 5.0])
 def test_undial_lowers_the_true_token_alone_and_it_stays_first_below_the_margin(beta: float) -> None:
     """p_base = (0.9, 0.06, 0.04): margin ln 15 = 2.7. q ~ (0.9 e^-beta, 0.06, 0.04); the gradient in the logits is p - q."""
-    base = {"spread": _chances([0.9, 0.06, 0.04]), "buckets": torch.empty(0, dtype=torch.int64)}
+    base = {"token_distribution": _chances([0.9, 0.06, 0.04]), "buckets": torch.empty(0, dtype=torch.int64)}
     now = Given(_chances([0.2, 0.3, 0.5]), [0], [1])
     loss = Distill("forget", beta).tokens(now, base, {})
     q = [0.9 * math.exp(-beta), 0.06, 0.04]
@@ -114,10 +114,10 @@ def test_undial_of_the_likeliest_tokens_is_that_of_all_where_the_others_have_no_
     logits = torch.full((2, V), -60.0, dtype=torch.float64)
     logits[:, :4] = torch.tensor([[1.0, 2.0, 3.0, 4.0], [4.0, 1.0, 0.0, 2.0]])
     target = [2, 1]
-    whole = {"spread": log_softmax(logits, -1), "buckets": torch.empty(0, dtype=torch.int64)}
+    whole = {"token_distribution": log_softmax(logits, -1), "buckets": torch.empty(0, dtype=torch.int64)}
     # the true token stands first
     ids = torch.tensor([[2, 0, 1, 3], [1, 0, 2, 3]])
-    few = {"spread": buckets(logits, ids), "buckets": ids}
+    few = {"token_distribution": buckets(logits, ids), "buckets": ids}
     now = Given(logits.flip(-1) * 0.1 + logits, target, [2])
     one, other = (Distill("forget", 4.0).tokens(now, kept, {}) for kept in (whole, few))
     assert torch.allclose(one, other, atol=1e-6)

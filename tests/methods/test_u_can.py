@@ -14,7 +14,7 @@ from froc.models.trainable import Full
 from froc.search.trial.runner import TrialRunner
 from froc.training.base_statistics import BaseStatistics, MethodContext
 from froc.training.components import StepContext
-from froc.training.fisher import linear
+from froc.training.fisher import linear_layers
 from froc.training.loop import unlearn
 from tests.training.small import BUILDERS, gpt2, nll, reference
 
@@ -31,7 +31,7 @@ def _edited(made: BaseStatistics, **params: Any) -> dict[str, Tensor]:
 
 def _read(made: BaseStatistics, role: str, name: str) -> Tensor:
     """(states, in) what a matrix reads where answers and their ends are predicted, but at no row's first token, row by row."""
-    layer, found = linear(made.base.model, [name])[name], []
+    layer, found = linear_layers(made.base.model, [name])[name], []
     for row in made.pools.rows[role]:
         seen: list[Tensor] = []
         hook = layer.register_forward_pre_hook(lambda _layer, args, seen=seen: seen.append(args[0][0].detach()))

@@ -16,7 +16,7 @@ from froc.measuring.observe import observe
 from froc.methods.rule import likelihoods
 from froc.models.batches import Encoded, Stack
 from froc.models.forward import Pass
-from froc.models.generation import likeliest, sampled
+from froc.models.generation import greedy_answers, sample_answers
 from froc.training.alternates import alternates
 from tests.training.small import encoded, gpt2
 
@@ -54,14 +54,14 @@ HABITS = {
 
 @pytest.mark.parametrize("habit", HABITS)
 def test_a_models_own_habits_of_generation_change_nothing(model: Any, habit: str) -> None:
-    plain = likeliest(model, TOKENIZER, _rows(), 4)
+    plain = greedy_answers(model, TOKENIZER, _rows(), 4)
     model.generation_config = GenerationConfig(**{habit: HABITS[habit]})
-    assert likeliest(model, TOKENIZER, _rows(), 4) == plain
+    assert greedy_answers(model, TOKENIZER, _rows(), 4) == plain
     assert getattr(model.generation_config, habit) == HABITS[habit]
 
 
 def test_the_likeliest_token_is_written_each_time(model: Any) -> None:
-    for row, told in zip(_rows(), likeliest(model, TOKENIZER, _rows(), 4), strict=True):
+    for row, told in zip(_rows(), greedy_answers(model, TOKENIZER, _rows(), 4), strict=True):
         ids = list(row.ids[: row.prompt])
         with torch.no_grad():
             for _ in range(row.answer + row.answer // 2 + 1):
@@ -72,22 +72,22 @@ def test_the_likeliest_token_is_written_each_time(model: Any) -> None:
 
 def test_a_text_ends_where_the_model_ends_texts_or_turns(model: Any) -> None:
     rows = _rows(1, 20)
-    (whole,) = likeliest(model, TOKENIZER, rows, 4)
+    (whole,) = greedy_answers(model, TOKENIZER, rows, 4)
     assert len(set(whole)) > 2
     token = next(token for token in whole if token != whole[0])
     model.generation_config = GenerationConfig(eos_token_id=[token, 39])
-    assert likeliest(model, TOKENIZER, rows, 4) == [whole[: whole.index(token)]]
+    assert greedy_answers(model, TOKENIZER, rows, 4) == [whole[: whole.index(token)]]
 
 
 def test_a_special_token_that_ends_answers_ends_texts_and_a_common_one_does_not(model: Any) -> None:
     rows = _rows(1, 20)
-    (whole,) = likeliest(model, TOKENIZER, rows, 4)
+    (whole,) = greedy_answers(model, TOKENIZER, rows, 4)
     token = next(token for token in whole if token != whole[0])
     marked = [Encoded((*rows[0].ids[:-1], 5, token), 3, 20, blank=1)]
     assert marked[0].marker == (token,)
-    assert likeliest(model, TOKENIZER, marked, 4) == [whole]
+    assert greedy_answers(model, TOKENIZER, marked, 4) == [whole]
     special: Any = Ids(token)
-    assert likeliest(model, special, marked, 4) == [whole[: whole.index(token)]]
+    assert greedy_answers(model, special, marked, 4) == [whole[: whole.index(token)]]
 
 
 def test_nothing_is_written_beyond_the_models_positions() -> None:
@@ -96,10 +96,10 @@ def test_nothing_is_written_beyond_the_models_positions() -> None:
     assert model.config.n_positions == 64
     draw = np.random.default_rng(5)
     rows = [Encoded(tuple(draw.integers(8, V, 62).tolist()), prompt, 62 - prompt) for prompt in (2, 20, 58)]
-    told = likeliest(model, TOKENIZER, rows, 8)
+    told = greedy_answers(model, TOKENIZER, rows, 8)
     assert [len(ids) <= 64 - row.prompt for ids, row in zip(told, rows, strict=True)] == [True] * 3
-    assert told == [likeliest(model, TOKENIZER, [row], 8)[0] for row in rows]
-    drawn = sampled(model, rows, np.full(3, 200), 0)
+    assert told == [greedy_answers(model, TOKENIZER, [row], 8)[0] for row in rows]
+    drawn = sample_answers(model, rows, np.full(3, 200), 0)
     assert all(len(row.ids) <= 64 for row in drawn)
     ended = [Encoded((*row.ids[:-2], 33, 34), row.prompt, row.answer - 2) for row in rows]
     made = alternates(model, ended, 0)
@@ -149,7 +149,7 @@ def test_answers_are_drawn_as_if_each_were_alone_and_stop_at_their_end(
     for row, answer, own in zip(asked, told, most, strict=True):
         with monkeypatch.context() as patch:
             patch.setattr(torch, "multinomial", _likeliest)
-            (found,) = sampled(small, [row], np.array([own]), 0)
+            (found,) = sample_answers(small, [row], np.array([own]), 0)
         end = row.ids[-1]
         stop = answer[:own].index(end) if end in answer[:own] else int(own)
         assert found.ids == (*row.ids[: row.prompt], *answer[: min(stop + 1, own)])
@@ -159,16 +159,16 @@ def test_answers_are_drawn_as_if_each_were_alone_and_stop_at_their_end(
     for some in (shared, asked):
         with monkeypatch.context() as patch:
             patch.setattr(torch, "multinomial", _likeliest)
-            alone = [sampled(small, [row], np.array([own]), 0)[0] for row, own in zip(some, most, strict=True)]
-            assert sampled(small, some, most, 0) == alone
+            alone = [sample_answers(small, [row], np.array([own]), 0)[0] for row, own in zip(some, most, strict=True)]
+            assert sample_answers(small, some, most, 0) == alone
 
 
 def test_no_answer_begins_with_what_is_ruled_out_and_the_rest_is_drawn_as_ever(small: Any) -> None:
     asked, most = encoded(6, V, 11) * 20, np.full(120, 5)
-    free = sampled(small, asked, most, 3)
+    free = sample_answers(small, asked, most, 3)
     firsts = {one.ids[one.prompt] for one in free}
     banned = [tuple(range(k % 7, V, 2)) for k in range(120)]
-    found = sampled(small, asked, most, 3, banned)
+    found = sample_answers(small, asked, most, 3, banned)
     assert all(one.ids[one.prompt] not in some for one, some in zip(found, banned, strict=True))
     assert any(one.ids[one.prompt] in some for one, some in zip(free, banned, strict=True))
     # further on nothing is ruled out
@@ -182,11 +182,11 @@ def test_no_answer_begins_with_what_is_ruled_out_and_the_rest_is_drawn_as_ever(s
 def test_same_seed_same_answers_and_torch_draws_on_as_if_nothing_had_been(small: Any) -> None:
     asked, most = encoded(6, V, 11), np.full(6, 5)
     before = torch.get_rng_state()
-    one = sampled(small, asked, most, 3)
+    one = sample_answers(small, asked, most, 3)
     assert torch.equal(torch.get_rng_state(), before)
     torch.rand(3)
-    assert sampled(small, asked, most, 3) == one
-    assert sampled(small, asked, most, 4) != one
+    assert sample_answers(small, asked, most, 3) == one
+    assert sample_answers(small, asked, most, 4) != one
 
 
 def test_tokens_are_drawn_with_their_probabilities(small: Any) -> None:
@@ -197,7 +197,7 @@ def test_tokens_are_drawn_with_their_probabilities(small: Any) -> None:
     model = copy.deepcopy(small)
     model.generation_config.update(top_k=2, top_p=0.5, temperature=0.1, repetition_penalty=3.0, do_sample=True)
     asked = [Encoded((*row.ids[: row.prompt], 1), row.prompt, 1)] * count
-    found = sampled(model, asked, np.full(count, 2), 5)
+    found = sample_answers(model, asked, np.full(count, 2), 5)
     pairs = np.array([one.ids[one.prompt :][:2] for one in found])
 
     def close(drawn: Sequence[int], prompt: tuple[int, ...]) -> None:
@@ -230,4 +230,4 @@ def test_a_diverged_model_is_an_error_that_says_so(small: Any, tokens: list[int]
     model = copy.deepcopy(small)
     model.lm_head.register_forward_hook(spoil)
     with pytest.raises(FrocError, match="no longer numbers"):
-        sampled(model, encoded(3, V, 1), np.full(3, 2), 0)
+        sample_answers(model, encoded(3, V, 1), np.full(3, 2), 0)

@@ -105,7 +105,7 @@ def test_a_damaged_cache_is_made_again(
         base.restore()
         return base.model, base.tokenizer
 
-    monkeypatch.setattr(embedded, "teach", train)
+    monkeypatch.setattr(embedded, "train_model", train)
     made = embedded.base(SMALL, cache=tmp_path)
     assert trained == (damage != "none")
     assert made.digest == base.digest
@@ -124,7 +124,7 @@ def test_who_comes_second_waits_for_the_first(tmp_path: Path, base: Base, monkey
         base.restore()
         return base.model, base.tokenizer
 
-    monkeypatch.setattr(embedded, "teach", train)
+    monkeypatch.setattr(embedded, "train_model", train)
     with ThreadPoolExecutor(2) as pool:
         made = list(pool.map(lambda _: embedded.made(SMALL, cache=tmp_path), range(2)))
     assert made[0] == made[1]
@@ -138,7 +138,7 @@ def test_a_model_that_learnt_nothing_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_default_model_comes_with_froc_and_nobody_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded, "teach", lambda *_: pytest.fail("it was trained"))
+    monkeypatch.setattr(embedded, "train_model", lambda *_: pytest.fail("it was trained"))
     folder = embedded.made(cache=tmp_path)
     assert hashing.sha256_files(folder) == hashing.sha256_files(embedded.SHIPPED)
     base, task = load(str(folder), device="cpu", dtype="float32"), embedded_text.task()

@@ -17,7 +17,7 @@ from froc.models.batches import Encoded, Stack
 from froc.models.compute import Engine
 from froc.models.forward import Forward
 from froc.training import fisher as kronecker
-from froc.training.fisher import Fisher, corrected, linear, sampled, spectra, upright
+from froc.training.fisher import Fisher, as_out_in, ekfac_diagonal, linear_layers, sample_labels, spectra
 from tests.training.small import encoded, gpt2, llama
 
 V = 14
@@ -71,7 +71,7 @@ def _tokens(model: Any, layers: Mapping[str, Module], rows: Sequence[Encoded]) -
 
 
 def _linear(model: Any) -> dict[str, Module]:
-    return linear(model, [n for n, _ in model.named_parameters() if ".0." in n])
+    return linear_layers(model, [n for n, _ in model.named_parameters() if ".0." in n])
 
 
 def test_labels_have_the_models_covariance_and_no_sign_and_waste_no_draw() -> None:
@@ -80,7 +80,7 @@ def test_labels_have_the_models_covariance_and_no_sign_and_waste_no_draw() -> No
         p = p.double()
         count = 200_000
         chances = (torch.arange(count, dtype=torch.float64) + 0.5) / count
-        label, weight = sampled(p.log().expand(count, -1), chances)
+        label, weight = sample_labels(p.log().expand(count, -1), chances)
         away = weight[:, None] * (torch.nn.functional.one_hot(label, 4) - p)
         true = p.diag() - torch.outer(p, p)
         assert float(away.mean(0).abs().max()) < 1e-3 * float(true.diagonal().max().sqrt())
@@ -102,13 +102,14 @@ def test_factors_from_drawn_labels_are_those_of_the_fisher_information(
     monkeypatch.setattr(kronecker, "ROWS", 500)
     many = [row for row in rows for _ in range(400)]
     found = spectra(model, layers, many, seed=0)
-    diagonal = corrected(model, layers, many, 0, found)
+    diagonal = ekfac_diagonal(model, layers, many, 0, found)
     for name in layers:
         true = torch.stack([one.chance * one.g[name].T @ one.g[name] for one in tokens]).sum(0) / count
         one = found[name]
         assert _apart(one.outputs * one.output_values @ one.outputs.T, true) < 0.1
         fisher = (
-            torch.stack([one.chance * found[name].turned(one.gradient(name)).square() for one in tokens]).sum(0) / count
+            torch.stack([one.chance * found[name].to_eigenbasis(one.gradient(name)).square() for one in tokens]).sum(0)
+            / count
         )
         assert _apart(diagonal[name], fisher) < 0.1
         if ".mlp." not in name:
@@ -125,7 +126,7 @@ def _apart(one: Tensor, other: Tensor) -> float:
 
 
 def _flat(layers: Mapping[str, Module], change: Mapping[str, Tensor]) -> Tensor:
-    return torch.cat([upright(layer, change[name]).flatten() for name, layer in layers.items()])
+    return torch.cat([as_out_in(layer, change[name]).flatten() for name, layer in layers.items()])
 
 
 def _slope(model: Any, layers: Mapping[str, Module], rows: Sequence[Encoded]) -> dict[str, Tensor]:
@@ -146,7 +147,7 @@ def test_the_direction_points_where_the_exact_one_does(kind: str) -> None:
     g = _flat(layers, gradient)
     best = torch.linalg.solve(exact + 0.1 * exact.diagonal().mean() * torch.eye(len(exact)).double(), g)
     curved = Fisher.of(model, list(layers), rows, seed=0)
-    found = _flat(layers, curved.back(curved.solved(curved.turned(gradient), 0.1)))
+    found = _flat(layers, curved.from_eigenbasis(curved.solve(curved.to_eigenbasis(gradient), 0.1)))
     cosine = torch.nn.functional.cosine_similarity
     assert float(cosine(found, best, 0)) > 0.5
     assert float(cosine(found, best, 0)) > float(cosine(g, best, 0)) + 0.1
@@ -162,19 +163,19 @@ def test_half_the_product_is_the_divergence_of_a_small_change() -> None:
     layers = {name: layer for name, layer in _linear(model).items() if ".mlp." in name}
     curved = Fisher.of(model, list(layers), rows, seed=0)
     weights = dict(model.named_parameters())
-    gradient = curved.turned(_slope(model, layers, encoded(6, V, seed=9)))
+    gradient = curved.to_eigenbasis(_slope(model, layers, encoded(6, V, seed=9)))
     draw = torch.Generator().manual_seed(1)
     noise = {name: torch.randn(some.shape, generator=draw).double() for name, some in gradient.items()}
     base = _chances(model, rows)
-    for change in (curved.solved(gradient, 0.1), gradient, noise):
+    for change in (curved.solve(gradient, 0.1), gradient, noise):
         length = math.sqrt(
             2 * 1e-4 / sum(float((some * change[n].square()).sum()) for n, some in curved.diagonal.items())
         )
         with torch.no_grad():
-            for name, some in curved.back(change).items():
+            for name, some in curved.from_eigenbasis(change).items():
                 weights[name].add_(length * some)
             found = float((base.exp() * (base - _chances(model, rows))).sum(-1).mean())
-            for name, some in curved.back(change).items():
+            for name, some in curved.from_eigenbasis(change).items():
                 weights[name].sub_(length * some)
         assert 1e-4 / 3 < found < 3e-4
 

@@ -17,7 +17,7 @@ from froc.models.base import Base, wrap
 from froc.models.batches import Encoded, Stack, collate
 from froc.models.compute import Engine
 from froc.models.forward import Forward, Pass
-from froc.models.hooks import pushed
+from froc.models.hooks import output_changed
 from froc.models.trainable import Full, Weights
 from froc.plugins import make
 from froc.search.trial.runner import TrialRunner
@@ -47,7 +47,7 @@ def test_attributions_add_up_to_what_the_answers_inputs_do(small: Any) -> None:
     found = integrated(small, batch, 100)
     with torch.no_grad():
         whole = -Pass(small, batch).sum_nll
-        with pushed(small.get_input_embeddings(), lambda out: torch.where(inside, 0.0, out)):
+        with output_changed(small.get_input_embeddings(), lambda out: torch.where(inside, 0.0, out)):
             none = -Pass(small, batch).sum_nll
     assert torch.allclose(found.sum(1), whole - none, atol=2e-3)
     assert float((whole - none).abs().min()) > 0.05
