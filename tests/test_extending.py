@@ -18,7 +18,7 @@ from froc.measuring.attack import Attack, Material
 from froc.measuring.metric import Metric, Observation
 from froc.plugins import make
 from froc.procedures import certified
-from froc.training.base_statistics import TYPICAL
+from froc.training.base_statistics import PLACEHOLDER_CONTEXT
 from froc.training.method import Method
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "how-to" / "extending.md"
@@ -85,5 +85,5 @@ def test_the_format(tmp_path: Path) -> None:
 
 def test_the_method() -> None:
     method = make(Method, "half_ascent", {"forget_weight": 0.25})
-    (phase,) = method.phases(TYPICAL)
+    (phase,) = method.phases(PLACEHOLDER_CONTEXT)
     assert phase.roles == ("forget", "retain")
