@@ -16,8 +16,8 @@ WITHOUT = "import sys\nfor name in {names!r}: sys.modules[name] = None\n"
 
 
 def _without(code: str, *names: str) -> subprocess.CompletedProcess[str]:
-    found = [sys.executable, "-c", WITHOUT.format(names=names) + code]
-    return subprocess.run(found, cwd=ROOT, capture_output=True, text=True, check=False)
+    result = [sys.executable, "-c", WITHOUT.format(names=names) + code]
+    return subprocess.run(result, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize("words", [["search", "--budget", "0.1"], ["bench"], ["list", "methods"]])

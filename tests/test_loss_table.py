@@ -71,9 +71,9 @@ def test_whole_numbers_are_thousandths_where_said_or_where_froc_made_the_table()
             check(table(loss=pl.Series([1, 5, 3, 4, 2, 5], dtype=kind)))
     own = check(table(loss=pl.Series([1, 5, 3, 4, 2, 5], dtype=pl.Int16)), "thousandths")
     assert check(own).equals(own)
-    for other in (own.drop("metric"), own.cast({"loss": pl.Int32}), own.select(reversed(own.columns))):
+    for second in (own.drop("metric"), own.cast({"loss": pl.Int32}), own.select(reversed(own.columns))):
         with pytest.raises(InputError, match="any scale"):
-            check(other)
+            check(second)
     with pytest.raises(InputError, match="no whole numbers"):
         check(table(), "thousandths")
     with pytest.raises(InputError, match="no scale is called"):
@@ -127,35 +127,35 @@ def test_search_may_hold_more_configurations_than_calibration() -> None:
 
 
 def test_matrix_has_configs_as_asked_and_units_by_digest() -> None:
-    found = matrix(check(table()), risk="forgetting", split="calibration", configs=["b", "a"], unit="query")
-    assert found.configs == ("b", "a")
-    assert list(found.units) == sorted(("q1", "q2", "q3"), key=lambda name: hashing.sha256_bytes(name.encode()))
-    by_name = dict(zip(found.units, found.values.T.tolist(), strict=True))
+    loss_matrix = matrix(check(table()), risk="forgetting", split="calibration", configs=["b", "a"], unit="query")
+    assert loss_matrix.configs == ("b", "a")
+    assert list(loss_matrix.units) == sorted(("q1", "q2", "q3"), key=lambda name: hashing.sha256_bytes(name.encode()))
+    by_name = dict(zip(loss_matrix.units, loss_matrix.values.T.tolist(), strict=True))
     assert by_name == {"q1": [500, 0], "q2": [100, 250], "q3": [29, 1000]}
-    assert found.values.dtype == np.int16
+    assert loss_matrix.values.dtype == np.int16
 
 
 @given(st.permutations(range(6)))
 def test_matrix_ignores_the_order_of_rows(order: list[int]) -> None:
     checked = check(table())
     wanted = matrix(checked, risk="forgetting", split="calibration", configs=["a", "b"], unit="query")
-    found = matrix(checked[order], risk="forgetting", split="calibration", configs=["a", "b"], unit="query")
-    assert found.units == wanted.units
-    assert (found.values == wanted.values).all()
+    loss_matrix = matrix(checked[order], risk="forgetting", split="calibration", configs=["a", "b"], unit="query")
+    assert loss_matrix.units == wanted.units
+    assert (loss_matrix.values == wanted.values).all()
 
 
 def test_group_means_are_rounded_up() -> None:
     checked = check(table(unit=["u", "u", "v"] * 2, loss=[0, 1, 1000, 333, 334, 7]), "thousandths")
-    found = matrix(checked, risk="forgetting", split="calibration", configs=["a", "b"], unit="group")
-    by_name = dict(zip(found.units, found.values.T.tolist(), strict=True))
+    loss_matrix = matrix(checked, risk="forgetting", split="calibration", configs=["a", "b"], unit="group")
+    by_name = dict(zip(loss_matrix.units, loss_matrix.values.T.tolist(), strict=True))
     assert by_name == {"u": [1, 334], "v": [1000, 7]}
 
 
 @pytest.mark.parametrize("name", ["query", "unit", "loss", "count"])
 def test_a_configuration_may_be_called_like_a_column(name: str) -> None:
     checked = check(table(config=[name] * 3 + ["b"] * 3))
-    found = matrix(checked, risk="forgetting", split="calibration", configs=[name, "b"], unit="query")
-    assert found.values.sum(axis=1).tolist() == [1250, 629]
+    loss_matrix = matrix(checked, risk="forgetting", split="calibration", configs=[name, "b"], unit="query")
+    assert loss_matrix.values.sum(axis=1).tolist() == [1250, 629]
 
 
 def test_matrix_refuses_what_it_cannot_compare() -> None:

@@ -21,8 +21,8 @@ OLD = ROOT / "tests" / "data" / "run-2026-11"
 
 
 def document(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((OLD / name).read_text(encoding="utf-8"))
-    return found
+    result: dict[str, Any] = json.loads((OLD / name).read_text(encoding="utf-8"))
+    return result
 
 
 def test_it_is_shown(commands: Commands) -> None:
@@ -54,7 +54,7 @@ def test_its_losses_still_give_its_certificate() -> None:
     )
     claim = Claim(unit=plan["task"]["units"], sequential=plan["sequential"], **{name: plan[name] for name in names})
     losses = pl.read_parquet(OLD / "losses" / "calibration.parquet")
-    assert certify(losses, [Candidate(**one) for one in seal["candidates"]], claim) == certificate
+    assert certify(losses, [Candidate(**candidate) for candidate in seal["candidates"]], claim) == certificate
 
 
 def test_it_goes_on_under_a_newer_version_and_no_other_plan(tmp_path: Path) -> None:

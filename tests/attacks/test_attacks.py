@@ -48,9 +48,9 @@ def _text(name: str) -> str:
 
 
 def _probe(base: Base, task: Task, text: str, count: int = 24) -> Probe:
-    one = measurement(text)
-    view, _ = split(task, 0.3, sources={"risk": one.source})
-    return probes(base, {"risk": view.queries["risk"][:count]}, {"risk": one}, view)[0]
+    parsed = measurement(text)
+    view, _ = split(task, 0.3, sources={"risk": parsed.source})
+    return probes(base, {"risk": view.queries["risk"][:count]}, {"risk": parsed}, view)[0]
 
 
 @pytest.fixture
@@ -119,24 +119,24 @@ def _hooks(model: torch.nn.Module) -> int:
 
 @pytest.mark.parametrize("name", ALL)
 def test_every_attack_says_what_it_allows_and_measures_no_fact_that_it_holds(name: str, task: Task) -> None:
-    attack, one = make(Attack, name), measurement(_text(name))
+    attack, parsed = make(Attack, name), measurement(_text(name))
     assert attack.allows
-    assert one.source.unheld == attack.holds
-    view, sealed = split(task, 0.3, sources={"risk": one.source})
-    given = material(view)
-    known = {(row.group, row.answer) for row in given.known}
+    assert parsed.source.unheld == attack.holds
+    view, sealed = split(task, 0.3, sources={"risk": parsed.source})
+    adversary = material(view)
+    known = {(row.group, row.answer) for row in adversary.known}
     assert known
-    assert not known & {(row.group, row.answer) for row in given.retain}
-    asked = [*view.queries["risk"], *sealed.open({"calibration": sealed.digests, "candidates": []})["risk"]]
-    assert bool(known & {(query.row.group, query.row.answer) for query in asked}) != attack.holds
+    assert not known & {(row.group, row.answer) for row in adversary.retain}
+    queries = [*view.queries["risk"], *sealed.open({"calibration": sealed.digests, "candidates": []})["risk"]]
+    assert bool(known & {(query.row.group, query.row.answer) for query in queries}) != attack.holds
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_forms_have_every_query_in_its_place(name: str, parts: tuple[SearchView, Any]) -> None:
-    attack, given = make(Attack, name), material(parts[0])
+    attack, adversary = make(Attack, name), material(parts[0])
     rows = [query.row for query in parts[0].queries["forgetting"]]
-    assert attack.fits(rows, given) == ""
-    forms = attack.ask(rows, given)
+    assert attack.fits(rows, adversary) == ""
+    forms = attack.ask(rows, adversary)
     assert forms
     for form in forms:
         assert [row.group for row in form] == [row.group for row in rows]
@@ -144,18 +144,18 @@ def test_forms_have_every_query_in_its_place(name: str, parts: tuple[SearchView,
         if name != "reverse_query":
             assert [row.answer for row in form] == [row.answer for row in rows]
     # a form is made of its own row, whatever the other queries are
-    assert [list(form)[::-1] for form in forms] == [list(form) for form in attack.ask(rows[::-1], given)]
-    assert [form[:1] for form in forms] == [list(form) for form in attack.ask(rows[:1], given)]
+    assert [list(form)[::-1] for form in forms] == [list(form) for form in attack.ask(rows[::-1], adversary)]
+    assert [form[:1] for form in forms] == [list(form) for form in attack.ask(rows[:1], adversary)]
     if name in ASKING:
         assert any(form != rows for form in map(list, forms))
-        assert "question" in attack.fits([Row("", "plain text")], given) or name == "reverse_query"
+        assert "question" in attack.fits([Row("", "plain text")], adversary) or name == "reverse_query"
     else:
         assert forms == [rows]
 
 
 def test_paraphrases_and_translations_that_are_given_come_first() -> None:
-    two, one, none = replace(KNOWN, paraphrases=("a?", "b?")), replace(KNOWN, paraphrases=("c?",)), KNOWN
-    forms = make(Attack, "paraphrase").ask([two, one], GIVEN)
+    two, changed, none = replace(KNOWN, paraphrases=("a?", "b?")), replace(KNOWN, paraphrases=("c?",)), KNOWN
+    forms = make(Attack, "paraphrase").ask([two, changed], GIVEN)
     assert [[row.question for row in form] for form in forms] == [["a?", "c?"], ["b?", "c?"]]
     mixed = make(Attack, "paraphrase", {"forms": 3}).ask([two, none], GIVEN)
     assert [form[0].question for form in mixed] == ["a?", "b?", "a?"]
@@ -180,8 +180,8 @@ def test_questions_are_written_as_they_say() -> None:
     assert all(form[0].answer == "Bo" and "old mill" in form[0].question for form in back.ask([KNOWN], GIVEN))
     assert all("Bo" not in form[0].question for form in back.ask([KNOWN], GIVEN))
     assert "group" in back.fits([KNOWN, replace(KNOWN, group="")], GIVEN)
-    other = make(Attack, "synonyms").ask([Row("Tell me: does Home like homework at home?", "x", "Home")], GIVEN)[0][0]
-    assert other.question == "Inform me: does Home enjoy homework at residence?"
+    second = make(Attack, "synonyms").ask([Row("Tell me: does Home like homework at home?", "x", "Home")], GIVEN)[0][0]
+    assert second.question == "Inform me: does Home enjoy homework at residence?"
 
 
 @pytest.mark.parametrize("name", ["quantization", "quantization:scheme=nf4,group=64", "quantization:scheme=fp4", "quantization:bits=8,group=0"])  # fmt: skip
@@ -213,10 +213,10 @@ def test_quantisation_has_few_levels_and_forgets_small_changes() -> None:
     assert torch.allclose(Quantization()._round(moved.reshape(6, 64)), on_grid.reshape(6, 64), atol=1e-6)
 
 
-@pytest.mark.parametrize("said", [{"scheme": "nf4", "bits": 8}, {"backend": "bitsandbytes", "bits": 8}, {"backend": "bitsandbytes"}, {"backend": "torchao", "scheme": "nf4"}])  # fmt: skip
-def test_quantisation_that_does_not_exist_is_refused(said: dict[str, Any]) -> None:
+@pytest.mark.parametrize("options", [{"scheme": "nf4", "bits": 8}, {"backend": "bitsandbytes", "bits": 8}, {"backend": "bitsandbytes"}, {"backend": "torchao", "scheme": "nf4"}])  # fmt: skip
+def test_quantisation_that_does_not_exist_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="quantization"):
-        make(Attack, "quantization", said)
+        make(Attack, "quantization", options)
 
 
 def test_a_library_that_is_missing_is_named(untouched: Base, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,12 +244,12 @@ def test_torchao_rounds_as_closely_as_we_do(bits: int, group: int) -> None:
 
 @pytest.mark.parametrize("name", ["relearning", "drift"])
 def test_no_steps_of_training_are_the_identity(name: str, untouched: Base, task: Task) -> None:
-    given = material(split(task, 0.3)[0])
+    adversary = material(split(task, 0.3)[0])
     before = {key: p.detach().clone() for key, p in untouched.model.named_parameters()}
     with untouched.trainable.temporarily_merged(untouched.model, change=True) as model:
-        make(Attack, name, {"steps": 0}).change(model, untouched.tokenizer, given)
+        make(Attack, name, {"steps": 0}).change(model, untouched.tokenizer, adversary)
         assert all(torch.equal(p, before[key]) for key, p in model.named_parameters())
-        make(Attack, name, {"steps": 1}).change(model, untouched.tokenizer, given)
+        make(Attack, name, {"steps": 1}).change(model, untouched.tokenizer, adversary)
         assert not any(torch.equal(p, before[key]) for key, p in model.named_parameters())
 
 
@@ -261,11 +261,11 @@ def _hide(base: Base, task: Task) -> None:
 
 def test_relearning_brings_back_what_was_hidden_and_nothing_else(untouched: Base, ignorant: Base, task: Task) -> None:
     """A model that was turned away from its answers finds them again; one that never knew does not learn them."""
-    one = _probe(untouched, task, "probability@relearning:steps=20", 60)
-    plain = replace(one, risk="plain", measurement=measurement("probability"))
+    item = _probe(untouched, task, "probability@relearning:steps=20", 60)
+    plain = replace(item, risk="plain", measurement=measurement("probability"))
     _hide(untouched, task)
-    hidden, again = (measured(untouched, [one, plain])[risk].mean() / 1000 for risk in ("plain", "risk"))
-    never, learnt = (measured(ignorant, [one, plain])[risk].mean() / 1000 for risk in ("plain", "risk"))
+    hidden, again = (measured(untouched, [item, plain])[risk].mean() / 1000 for risk in ("plain", "risk"))
+    never, learnt = (measured(ignorant, [item, plain])[risk].mean() / 1000 for risk in ("plain", "risk"))
     # seen over seeds: from a third to four fifths
     assert again > hidden + 0.25
     assert max(never, learnt) < 0.1
@@ -274,30 +274,30 @@ def test_relearning_brings_back_what_was_hidden_and_nothing_else(untouched: Base
 @pytest.fixture(scope="module")
 def rows(base: Base, task: Task) -> tuple[Material, list[Row], list[Any]]:
     view, _ = split(task, 0.3)
-    asked = [query.row for query in view.queries["forgetting"] if not held(query.row)][:20]
-    return material(view), asked, encode(base.tokenizer, asked, view.template)
+    queries = [query.row for query in view.queries["forgetting"] if not held(query.row)][:20]
+    return material(view), queries, encode(base.tokenizer, queries, view.template)
 
 
 def _looks(
-    base: Base, name: str, rows: tuple[Material, list[Row], list[Any]], *observables: Any, **said: Any
+    base: Base, name: str, rows: tuple[Material, list[Row], list[Any]], *observables: Any, **options: Any
 ) -> list[Any]:
-    given, asked, encoded = rows
-    found = make(Attack, name, said).observations(
-        base.model, base.tokenizer, encoded, asked, frozenset(observables), given
+    inputs, queries, encoded = rows
+    observations = make(Attack, name, options).observations(
+        base.model, base.tokenizer, encoded, queries, frozenset(observables), inputs
     )
-    return list(found)
+    return list(observations)
 
 
-def _same(one: Any, other: Any) -> bool:
-    return np.array_equal(one.hit, other.hit) and np.allclose(one.logp, other.logp, atol=1e-5)
+def _same(first: Any, second: Any) -> bool:
+    return np.array_equal(first.hit, second.hit) and np.allclose(first.logp, second.logp, atol=1e-5)
 
 
 def test_the_lens_of_the_last_layer_is_the_model_itself(untouched: Base, rows: Any) -> None:
     plain = observe(untouched.model, untouched.tokenizer, rows[2], rows[1])
-    found = _looks(untouched, "logit_lens", rows)
-    assert len(found) == SMALL.layers
-    assert _same(found[-1], plain)
-    assert not _same(found[0], plain)
+    observations = _looks(untouched, "logit_lens", rows)
+    assert len(observations) == SMALL.layers
+    assert _same(observations[-1], plain)
+    assert not _same(observations[0], plain)
     # by hand: final norm and head on the first block's output
     model: Any = untouched.model
     with torch.no_grad():
@@ -305,7 +305,7 @@ def test_the_lens_of_the_last_layer_is_the_model_itself(untouched: Base, rows: A
         logp = model.lm_head(model.model.norm(out)).log_softmax(-1)[0]
     begin, count = rows[2][0].prompt, rows[2][0].answer
     wanted = [float(logp[begin - 1 + k, rows[2][0].ids[begin + k]]) for k in range(count)]
-    assert np.allclose(found[0].logp[0, :count], wanted, atol=1e-4)
+    assert np.allclose(observations[0].logp[0, :count], wanted, atol=1e-4)
 
 
 def test_a_probe_finds_a_map_that_is_there(untouched: Base, rows: Any) -> None:
@@ -321,18 +321,18 @@ def test_a_probe_finds_a_map_that_is_there(untouched: Base, rows: Any) -> None:
     stack = blocks(untouched.model)
     with output_changed(stack[0], keep), output_changed(stack[-1], lambda _: first[0] @ matrix + shift):
         plain = observe(untouched.model, untouched.tokenizer, rows[2], rows[1])
-        (found,) = _looks(untouched, "linear_probe", rows, ridge=1e-9)
+        (observations,) = _looks(untouched, "linear_probe", rows, ridge=1e-9)
         lens = _looks(untouched, "logit_lens", rows)
-    assert np.array_equal(found.hit, plain.hit)
-    assert np.allclose(found.logp, plain.logp, atol=1e-2)
+    assert np.array_equal(observations.hit, plain.hit)
+    assert np.allclose(observations.logp, plain.logp, atol=1e-2)
     assert not np.allclose(lens[0].logp, plain.logp, atol=1.0)
 
 
 def test_a_push_of_no_length_is_no_push(untouched: Base, task: Task, rows: Any) -> None:
     plain = observe(untouched.model, untouched.tokenizer, rows[2], rows[1], frozenset({"written"}))
-    (found,) = _looks(untouched, "latent_perturbation", rows, "written", epsilon=0.0)
-    assert _same(found, plain)
-    assert found.written == plain.written
+    (observations,) = _looks(untouched, "latent_perturbation", rows, "written", epsilon=0.0)
+    assert _same(observations, plain)
+    assert observations.written == plain.written
     # where nothing is hidden there is nothing to gain by a push
     _hide(untouched, task)
     plain = observe(untouched.model, untouched.tokenizer, rows[2], rows[1])
@@ -345,28 +345,28 @@ def test_soft_prompts_and_suffixes_make_known_answers_likelier_or_stay_away(
 ) -> None:
     """On a model turned away from its answers, so that there is something to gain."""
     _hide(untouched, task)
-    model, tokenizer, given = untouched.model, untouched.tokenizer, rows[0]
-    known = encode(tokenizer, given.known, given.template)
+    model, tokenizer, inputs = untouched.model, untouched.tokenizer, rows[0]
+    known = encode(tokenizer, inputs.known, inputs.template)
     plain = nll(model, known).sum()
     soft = SoftPrompt()
-    found = soft._optimised(model, known, 0)
-    assert found is not None
-    with _before(model, found):
+    result = soft._optimised(model, known, 0)
+    assert result is not None
+    with _before(model, result):
         assert nll(model, [soft._longer(row) for row in known]).sum() < plain
-    ends = _ends(tokenizer, given.known, known, given.template)
+    ends = _ends(tokenizer, inputs.known, known, inputs.template)
     suffix = CoordinateSuffix()._optimised(model, tokenizer, known, ends, 0)
     assert nll(model, [_with(row, at, suffix) for row, at in zip(known, ends, strict=True)]).sum() <= plain
 
 
 def test_a_suffix_stands_between_question_and_what_follows_it(untouched: Base) -> None:
     template = "Question: {question}\nAnswer: {answer}"
-    some = [Row("where is it?", "here"), Row("name the place", "there")]
-    made = encode(untouched.tokenizer, some, template)
-    ends = _ends(untouched.tokenizer, some, made, template)
-    for row, one, at in zip(some, made, ends, strict=True):
-        assert untouched.tokenizer.decode(list(one.ids[:at])) == f"Question: {row.question}"
-        assert untouched.tokenizer.decode(list(one.ids[at : one.prompt])) == "\nAnswer:"
-        assert _with(one, at, ()) == one
+    values = [Row("where is it?", "here"), Row("name the place", "there")]
+    made = encode(untouched.tokenizer, values, template)
+    ends = _ends(untouched.tokenizer, values, made, template)
+    for row, item, at in zip(values, made, ends, strict=True):
+        assert untouched.tokenizer.decode(list(item.ids[:at])) == f"Question: {row.question}"
+        assert untouched.tokenizer.decode(list(item.ids[at : item.prompt])) == "\nAnswer:"
+        assert _with(item, at, ()) == item
     assert "question" in CoordinateSuffix().fits([Row("", "text")], GIVEN)
 
 
@@ -378,8 +378,8 @@ def test_a_suffix_stands_between_question_and_what_follows_it(untouched: Base) -
     ],
 )  # fmt: skip
 def test_what_cannot_be_seen_under_an_attack_is_refused_first(text: str, task: Task) -> None:
-    one = measurement(text)
+    parsed = measurement(text)
     rows = {FORGETTING: tuple(replace(row, others=("one", "two")) for row in task.queries[FORGETTING])}
-    view, _ = split(replace(task, queries={**task.queries, **rows}), 0.2, None, {"mine": one.source})
+    view, _ = split(replace(task, queries={**task.queries, **rows}), 0.2, None, {"mine": parsed.source})
     with pytest.raises(InputError, match=r"risk mine .* take a metric of answer tokens"):
-        refuse_unfit(view, {"mine": one})
+        refuse_unfit(view, {"mine": parsed})

@@ -60,15 +60,15 @@ def sample(row: dict[str, Any]) -> FloatArray:
     """(1, n) losses of a sample row, by its formula."""
     i = np.arange(row["n"])
     if row["kind"] == "bits":
-        found = ((row["mul"] * i + row["off"]) % row["mod"] < row["thr"]).astype(np.float64)
+        result = ((row["mul"] * i + row["off"]) % row["mod"] < row["thr"]).astype(np.float64)
     else:
-        found = row["scale"] * (((37 * i + 11) % 101) / 101) ** row["pw"]
-    assert found[:5] == pytest.approx(row["first5"], rel=1e-12)
-    return np.asarray(found[None, :])
+        result = row["scale"] * (((37 * i + 11) % 101) / 101) ** row["pw"]
+    assert result[:5] == pytest.approx(row["first5"], rel=1e-12)
+    return np.asarray(result[None, :])
 
 
-def same(found: float, wanted: float) -> None:
-    assert found == pytest.approx(wanted, rel=1e-9, abs=1e-300)
+def same(result: float, wanted: float) -> None:
+    assert result == pytest.approx(wanted, rel=1e-9, abs=1e-300)
 
 
 def test_p_values_to_nine_digits() -> None:
@@ -133,10 +133,10 @@ def test_ten_thousand_p_values_are_mapies() -> None:
         k = rng.integers(0, n + 1, 130)
         slips = np.ceil(k / n * n) != k
         p = mapie_p(k / n, n, alpha)[:, 0]
-        found = hoeffding_bentkus.p_value_from_mean(k / n, k, n, alpha)
-        assert abs(found - np.minimum(1, p))[~slips].max() <= 1e-12
+        result = hoeffding_bentkus.p_value_from_mean(k / n, k, n, alpha)
+        assert abs(result - np.minimum(1, p))[~slips].max() <= 1e-12
         own = np.minimum(hoeffding_kl.p_value_from_mean(k / n, n, alpha), bentkus.p_value_from_sum(k, n, alpha))
-        assert found == pytest.approx(own, rel=1e-9, abs=1e-100)
+        assert result == pytest.approx(own, rel=1e-9, abs=1e-100)
         seen += int((~slips).sum())
     assert seen >= 10_000
 
@@ -149,8 +149,8 @@ def test_float_noise_never_adds_a_loss(n: int) -> None:
     low = np.minimum(mean, alpha)
     hoeffding = np.exp(-n * hoeffding_kl.kl(low, np.full(n + 1, alpha)))
     wanted = np.minimum(1, np.minimum(hoeffding, math.e * binom.cdf(k, n, alpha)))
-    found = hoeffding_bentkus.p_value_from_mean(mean, k, n, alpha)
-    assert found == pytest.approx(wanted, rel=1e-9, abs=1e-300)
+    result = hoeffding_bentkus.p_value_from_mean(mean, k, n, alpha)
+    assert result == pytest.approx(wanted, rel=1e-9, abs=1e-300)
 
 
 @given(MATRICES, st.floats(0.01, 0.99), st.floats(0.001, 0.5))
@@ -211,10 +211,10 @@ def test_contract(name: str) -> None:
     assert type(bound).theorem
     for n in (1, 2, 30):
         losses = counts(n)
-        for found in (bound.p_value(losses, 0.1), bound.upper(losses, 0.1)):
-            assert found.shape == (n + 1,)
-            assert found.dtype == np.float64
-            assert ((found >= 0) & (found <= 1)).all()
+        for result in (bound.p_value(losses, 0.1), bound.upper(losses, 0.1)):
+            assert result.shape == (n + 1,)
+            assert result.dtype == np.float64
+            assert ((result >= 0) & (result <= 1)).all()
         assert bound.upper(losses, 0.1)[-1] == 1.0
         assert bound.p_value(losses, 0.1)[-1] == 1.0
         assert (bound.upper(losses, 0.1) >= losses.mean(axis=1) / SCALE - 1e-12).all()

@@ -95,7 +95,7 @@ def test_no_naming_changes_a_p_value(more: dict[str, object]) -> None:
     """Twenty namings and orders of the same 200 losses: betting's p-values spread, the default's are one."""
     rng = np.random.default_rng(0)
     losses = (rng.random(200) < 0.07).astype(float)
-    found, ordered = set(), set()
+    result, ordered = set(), set()
     for naming in range(20):
         order = rng.permutation(200)
         units = [f"{naming}u{i // 2}" for i in range(200)] if more.get("unit") else None
@@ -103,10 +103,10 @@ def test_no_naming_changes_a_p_value(more: dict[str, object]) -> None:
         kept = order if units is None else order.reshape(-1)
         pairs = losses.reshape(-1, 2)[rng.permutation(100)].reshape(-1) if units else losses[kept]
         frame = table(pairs, names, units)[rng.permutation(200)]
-        found.add(p_of(frame, **more))
+        result.add(p_of(frame, **more))
         bound = "betting_without_replacement" if "population" in more else "betting"
         ordered.add(p_of(frame, bound=bound, **more))
-    assert len(found) == 1
+    assert len(result) == 1
     assert len(ordered) > 10
 
 
@@ -127,8 +127,8 @@ def test_the_best_of_twenty_namings_is_no_better_than_one() -> None:
     repeats, wrong = 300, 0
     for _ in range(repeats):
         losses = (rng.random(150) < 0.1).astype(np.int16) * SCALE
-        some = np.stack([rng.permutation(losses) for _ in range(20)])
-        p = make(Bound, "betting_over_orders").p_value(some, 0.1)
+        values = np.stack([rng.permutation(losses) for _ in range(20)])
+        p = make(Bound, "betting_over_orders").p_value(values, 0.1)
         wrong += bool(p.min() <= 0.1)
     assert wrong / repeats <= 0.1 + 4 * math.sqrt(0.09 / repeats)
 
@@ -147,8 +147,8 @@ def test_a_further_look_at_a_runs_own_queries_is_marked() -> None:
     assert not any(
         "further look" in line for line in certify(path, same, confidence=run["confidence"]).document["warnings"]
     )
-    other = {risk: alpha / 2 for risk, alpha in same.items()}
-    for budget, confidence in ((other, run["confidence"]), (same, 0.5)):
+    second = {risk: alpha / 2 for risk, alpha in same.items()}
+    for budget, confidence in ((second, run["confidence"]), (same, 0.5)):
         first = certify(path, budget, confidence=confidence).document["warnings"][0]
         assert first.startswith("these queries were opened for ")
         assert "further look" in first

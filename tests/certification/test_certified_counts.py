@@ -30,18 +30,18 @@ def test_a_table_says_how_often_it_was_certified(tmp_path: Path) -> None:
     # the same again asks nothing new, in whatever file or order
     again = certify(table(tmp_path / "b.csv", NAMES[::-1]), 0.1).document
     assert (again["looks"]["times"], again["looks"]["ways"], again["opening"]["number"]) == (2, 1, 1)
-    for number, (names, said) in enumerate(
+    for number, (names, text) in enumerate(
         [(NAMES, {"confidence": 0.8}), ([n.upper() for n in NAMES[1:]], {}), (NAMES, {"bound": "hoeffding_bentkus"})],
         start=2,
     ):
-        certificate = certify(table(tmp_path / "c.csv", names), 0.1, **said)
+        certificate = certify(table(tmp_path / "c.csv", names), 0.1, **text)
         assert certificate.document["looks"] == {"times": number + 1, "ways": number, "sealed": False}
         assert certificate.document["opening"]["number"] == number
         assert any(
             f"certified {number + 1} times (with {number} different sets" in line for line in certificate.sentences()
         )
-    other = certify(table(tmp_path / "d.csv", [f"other {n}" for n in NAMES]), 0.1).document
-    assert other["looks"]["times"] == 1
+    second = certify(table(tmp_path / "d.csv", [f"other {n}" for n in NAMES]), 0.1).document
+    assert second["looks"]["times"] == 1
 
 
 def test_another_model_on_the_same_queries_is_another_way(tmp_path: Path) -> None:
@@ -56,17 +56,17 @@ def test_another_model_on_the_same_queries_is_another_way(tmp_path: Path) -> Non
 def test_names_that_are_mere_numbers_are_no_names(tmp_path: Path) -> None:
     """Every log counts its rows from 0: other data with another number of rows are no second look."""
     for count, times in ((100, 1), (120, 1), (100, 2)):
-        found = certify(table(tmp_path / "a.csv", [str(i) for i in range(count)]), 0.1).document
-        assert found["looks"]["times"] == times
+        certificate = certify(table(tmp_path / "a.csv", [str(i) for i in range(count)]), 0.1).document
+        assert certificate["looks"]["times"] == times
 
 
 def test_a_runs_own_calibration_file_is_known(tmp_path: Path) -> None:
     sealed = split(TASK, 0.2)[1]
     record(sealed.counted, "plan", "seal", 1, False)
     names = sealed.order.filter(pl.col("risk") == FORGETTING)["query"].to_list()
-    found = certify(table(tmp_path / "copy.csv", names), 0.5)
-    assert found.document["looks"]["sealed"]
-    assert any("calibration queries of a search on this machine" in line for line in found.document["warnings"])
+    certificate = certify(table(tmp_path / "copy.csv", names), 0.5)
+    assert certificate.document["looks"]["sealed"]
+    assert any("calibration queries of a search on this machine" in line for line in certificate.document["warnings"])
 
 
 def test_frames_are_not_counted_and_no_table_fails_for_the_count(
@@ -78,6 +78,6 @@ def test_frames_are_not_counted_and_no_table_fails_for_the_count(
     assert not (tmp_path / "state").exists()
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("FROC_STATE", str(tmp_path / "file"))
-    found = certify(path, 0.1)
-    assert found.chosen == "c"
-    assert any("could not be counted" in line for line in found.document["warnings"])
+    certificate = certify(path, 0.1)
+    assert certificate.chosen == "c"
+    assert any("could not be counted" in line for line in certificate.document["warnings"])

@@ -58,27 +58,27 @@ def test_1_no_certificate_is_computed_from_a_score() -> None:
 
 
 def test_2_adding_a_configuration_changes_no_measured_number_of_another() -> None:
-    one = decide({"forgetting": ones(200, 4)}, [Candidate("a", "", {}, 1.0)], claim())["candidates"][0]
-    both = [Candidate("a", "", {}, 1.0), Candidate("b", "", {}, 0.5)]
-    two = decide({"forgetting": ones(200, 4, 200)}, both, claim())["candidates"][0]
-    assert (one["p_value"], one["empirical"]) == (two["p_value"], two["empirical"])
-    assert one["cur"]["forgetting"]["pointwise"] == two["cur"]["forgetting"]["pointwise"]
+    row = decide({"forgetting": ones(200, 4)}, [Candidate("a", "", {}, 1.0)], claim())["candidates"][0]
+    pair = [Candidate("a", "", {}, 1.0), Candidate("b", "", {}, 0.5)]
+    two = decide({"forgetting": ones(200, 4, 200)}, pair, claim())["candidates"][0]
+    assert (row["p_value"], row["empirical"]) == (two["p_value"], two["empirical"])
+    assert row["cur"]["forgetting"]["pointwise"] == two["cur"]["forgetting"]["pointwise"]
 
 
 def test_3_search_and_calibration_share_no_query(task: Task) -> None:
     view, sealed = split(task, 0.2)
     opened = sealed.open({"calibration": sealed.digests, "candidates": []})
-    for risk, some in view.queries.items():
-        assert not {query.row for query in some} & {query.row for query in opened[risk]}
+    for risk, queries_of_risk in view.queries.items():
+        assert not {query.row for query in queries_of_risk} & {query.row for query in opened[risk]}
     assert {field.name for field in dataclasses.fields(SearchView)} == {
         "forget", "retain", "refusals", "queries", "template", "holdout", "earlier", "retrained",
     }  # fmt: skip
 
 
 def test_4_adaptive_search_breaks_shared_queries_and_not_sealed_ones() -> None:
-    found = guarantees.fwer(quick=True)
-    assert all(promise["holds"] for promise in found.values()), found
-    assert any(name.startswith("shared") for name in found)
+    result = guarantees.fwer(quick=True)
+    assert all(promise["holds"] for promise in result.values()), result
+    assert any(name.startswith("shared") for name in result)
 
 
 def test_5_differences_below_zero_are_refused() -> None:
@@ -117,12 +117,12 @@ def test_9_float_noise_adds_no_loss() -> None:
 
 
 def test_10_both_halves_of_the_bound_live() -> None:
-    kl, bentkus, both = (
+    kl, bentkus, pair = (
         make(Bound, name).upper(ones(200, 0, 10), 0.1) for name in ("hoeffding_kl", "bentkus", "hoeffding_bentkus")
     )
     assert kl[0] < bentkus[0]
     assert bentkus[1] < kl[1]
-    assert both.tolist() == [kl[0], bentkus[1]]
+    assert pair.tolist() == [kl[0], bentkus[1]]
 
 
 def test_11_betting_is_one_sided() -> None:
@@ -151,8 +151,8 @@ def test_14_the_order_of_testing_is_not_read_off_the_losses() -> None:
 
 
 def test_15_clusters_are_units() -> None:
-    found = guarantees.clusters(quick=True)
-    assert all(promise["holds"] for promise in found.values()), found
+    result = guarantees.clusters(quick=True)
+    assert all(promise["holds"] for promise in result.values()), result
     rows = [("c", "forgetting", f"a{i % 10}", f"q{i}", 0.0) for i in range(200)]
     table = check(pl.DataFrame(rows, schema=["config", "risk", "unit", "query", "loss"], orient="row"))
     refused = certify(table, [Candidate("c", "", {}, 1.0)], claim("betting", "group"))

@@ -43,8 +43,8 @@ def _spread(hard: np.ndarray, mean: float, draw: np.random.Generator) -> np.ndar
 
 
 def _seal(stages: dict[str, dict[str, str]], fronts: dict[str, list[str]]) -> dict[str, Any]:
-    names = {name: method for some in (*stages.values(),) for method, name in some.items()}
-    names |= {name: method for method, some in fronts.items() for name in some}
+    names = {name: method for values in (*stages.values(),) for method, name in values.items()}
+    names |= {name: method for method, values in fronts.items() for name in values}
     listed = [{"config": BASE, "method": BASE, "params": {"mix": 0.0}, "weight": 1.0}]
     listed += [{"config": n, "method": m, "params": {"mix": 0.5}, "weight": 1.0} for n, m in names.items()]
     return {"candidates": listed, "stages": stages, "fronts": fronts}
@@ -53,8 +53,8 @@ def _seal(stages: dict[str, dict[str, str]], fronts: dict[str, list[str]]) -> di
 def _table(losses: dict[str, dict[str, np.ndarray]]) -> pl.DataFrame:
     rows = [
         (config, risk, "m", "calibration", f"{risk}{i:04x}", f"{risk}{i:04x}", int(loss))
-        for config, some in losses.items()
-        for risk, values in some.items()
+        for config, losses_of_risk in losses.items()
+        for risk, values in losses_of_risk.items()
         for i, loss in enumerate(values)
     ]
     return pl.DataFrame(rows, schema=["config", "risk", "metric", "split", "unit", "query", "loss"], orient="row")
@@ -71,17 +71,17 @@ def _case(seed: int = 0) -> tuple[pl.DataFrame, dict[str, Any]]:
 def test_differences_of_all_pairs_are_missed_together_no_more_often_than_said() -> None:
     delta, runs, pairs = 0.1, 200, [(i, j) for i in range(4) for j in range(i)]
     truth = np.array([TRUTH[i] - TRUTH[j] for i, j in pairs])
-    missed, tied, told = 0, 0, 0
+    missed, tied, expected = 0, 0, 0
     for seed in range(runs):
         drawn = _drawn(1000 + seed)
         low, high = difference(*(drawn[[pair[k] for pair in pairs]] for k in (0, 1)), delta / len(pairs))
         missed += bool(((truth < low) | (truth > high)).any())
         equal, far = pairs.index((2, 1)), pairs.index((3, 0))
         tied += bool(low[equal] <= 0 <= high[equal])
-        told += bool(low[far] > 0)
+        expected += bool(low[far] > 0)
     assert missed <= delta * runs
     # and it is no empty promise: what differs is told apart, what does not is a tie
-    assert told == runs
+    assert expected == runs
     assert tied >= (1 - delta) * runs
 
 
@@ -128,18 +128,18 @@ def test_a_front_has_the_area_of_all_points(points: list[tuple[float, float]]) -
 
 
 def test_the_document_says_who_leaves_less() -> None:
-    found = compare(*_case(), 0.1, UNIT)
-    pairs = {(pair["one"], pair["other"]): pair for pair in found["pairs"]["0.9"]}
+    comparison = compare(*_case(), 0.1, UNIT)
+    pairs = {(pair["one"], pair["other"]): pair for pair in comparison["pairs"]["0.9"]}
     assert len(pairs) == 6
     assert pairs["rmu", "simnpo"]["verdict"] == "tie"
     assert pairs["npo", "grad_diff"]["verdict"] == "npo"
-    assert found["ranking"]["0.9"]["methods"][-1] == "grad_diff"
-    assert found["base"] == {FORGETTING: 1.0, UTILITY: 0.0}
-    for one in found["stages"]["0.9"].values():
+    assert comparison["ranking"]["0.9"]["methods"][-1] == "grad_diff"
+    assert comparison["base"] == {FORGETTING: 1.0, UTILITY: 0.0}
+    for item in comparison["stages"]["0.9"].values():
         for risk in RISKS:
-            assert one[risk]["lower"] <= one[risk]["mean"] <= one[risk]["upper"]
-    for one in found["hypervolume"].values():
-        assert one["lower"] <= one["mean"] <= one["upper"]
+            assert item[risk]["lower"] <= item[risk]["mean"] <= item[risk]["upper"]
+    for item in comparison["hypervolume"].values():
+        assert item["lower"] <= item["mean"] <= item["upper"]
 
 
 def test_the_document_depends_on_the_numbers_alone() -> None:
@@ -150,7 +150,7 @@ def test_the_document_depends_on_the_numbers_alone() -> None:
 def test_more_stages_widen_every_interval() -> None:
     table, seal = _case()
     fewer = seal | {"stages": {"0.9": seal["stages"]["0.9"]}}
-    wide, narrow = (compare(table, one, 0.1, UNIT)["pairs"]["0.9"] for one in (seal, fewer))
+    wide, narrow = (compare(table, item, 0.1, UNIT)["pairs"]["0.9"] for item in (seal, fewer))
     assert all(w["lower"] < n["lower"] and w["upper"] > n["upper"] for w, n in zip(wide, narrow, strict=True))
 
 
@@ -160,42 +160,42 @@ def test_budgets_that_could_be_met_fall_as_utility_is_given_away() -> None:
     losses = {BASE: {FORGETTING: drawn[3], UTILITY: drawn[0]}}
     losses |= {n: {FORGETTING: drawn[3 - k], UTILITY: drawn[k]} for k, n in enumerate(names)}
     stage = {"npo": names[0], "rmu": names[1]}
-    found = compare(_table(losses), _seal({BEFORE: stage}, {"npo": names, "rmu": names[1:2]}), 0.1, UNIT)
-    steps = found["region"]["npo"]["steps"]
+    comparison = compare(_table(losses), _seal({BEFORE: stage}, {"npo": names, "rmu": names[1:2]}), 0.1, UNIT)
+    steps = comparison["region"]["npo"]["steps"]
     assert all(a[0] <= b[0] and a[1] > b[1] for a, b in pairwise(steps))
-    at = [one for one in found["region"]["npo"]["at"].values() if one is not None]
+    at = [item for item in comparison["region"]["npo"]["at"].values() if item is not None]
     assert at == sorted(at, reverse=True)
-    bounds = {p["point"]: (p[UTILITY]["upper"], p[FORGETTING]["upper"]) for p in found["fronts"]["npo"]}
+    bounds = {p["point"]: (p[UTILITY]["upper"], p[FORGETTING]["upper"]) for p in comparison["fronts"]["npo"]}
     assert all(tuple(step) in bounds.values() for step in steps)
 
 
 def test_sentences_name_both_methods_and_no_sign_is_lost() -> None:
-    said = {"one": "npo", "other": "rmu", "lower": -0.3, "upper": -0.1, "verdict": "npo"}
-    assert sentence(said, "0.95") == (
+    options = {"one": "npo", "other": "rmu", "lower": -0.3, "upper": -0.1, "verdict": "npo"}
+    assert sentence(options, "0.95") == (
         "At 95% retained performance: npo leaves 0.100 to 0.300 less of what was to be forgotten than rmu."
     )
     turned = {"one": "rmu", "other": "npo", "lower": 0.1, "upper": 0.3, "verdict": "npo"}
-    assert sentence(turned, "0.95") == sentence(said, "0.95")
+    assert sentence(turned, "0.95") == sentence(options, "0.95")
     tie = {"one": "npo", "other": "rmu", "lower": -0.02, "upper": 0.01, "verdict": "tie"}
     assert (
         sentence(tie, BEFORE)
         == "Before calibration: npo and rmu are a tie; the difference lies between -0.020 and +0.010."
     )
-    found = compare(*_case(), 0.1, UNIT)
-    assert len(sentences(found)) == 2 * (1 + 6)
+    comparison = compare(*_case(), 0.1, UNIT)
+    assert len(sentences(comparison)) == 2 * (1 + 6)
 
 
 def test_tables_have_a_line_per_method() -> None:
-    found = compare(*_case(), 0.1, UNIT) | {
+    result = compare(*_case(), 0.1, UNIT) | {
         "task": {"name": "a_task"}, "model": {"name": "m"}, "metrics": dict.fromkeys(RISKS, "extraction_strength"),
         "confidence": 0.9, "opening": {"statement": "first"},
     }  # fmt: skip
-    head, body = tables.rows(found)
-    assert [line[0] for line in body] == found["ranking"]["0.9"]["methods"]
+    head, body = tables.rows(result)
+    assert [line[0] for line in body] == result["ranking"]["0.9"]["methods"]
     assert all(len(line) == len(head) for line in body)
-    tex = tables.latex(found)
+    tex = tables.latex(result)
     assert tex.count(r"\\") == 1 + len(METHODS)
     assert r"grad\_diff" in tex
     assert "share at 90\\%" in tex
-    markdown = tables.markdown(found)
-    assert all(line in markdown for line in sentences(found))
+    markdown = tables.markdown(result)
+    assert all(line in markdown for line in sentences(result))

@@ -85,7 +85,7 @@ def muse() -> Files:
     ask = [{"question": f"What happened at {i}?", "answer": f"thing {i}"} for i in range(20)]
     words = documents[0].split()
     return {
-        "news/raw/forget": [{"text": one} for one in documents],
+        "news/raw/forget": [{"text": document} for document in documents],
         "news/raw/retain1": [{"text": text(f"kept{i}")} for i in range(6)],
         "news/knowmem/forget_qa": ask,
         "news/knowmem/retain_qa": [row | {"question": f"Kept: {row['question']}"} for row in ask],
@@ -93,7 +93,7 @@ def muse() -> Files:
         "news/verbmem/forget": [
             {"prompt": " ".join(words[i : i + 150]), "gt": " ".join(words[i + 150 : i + 330])} for i in range(0, 60, 10)
         ],
-        "news/privleak/forget": [{"text": one} for one in documents[:5]],
+        "news/privleak/forget": [{"text": document} for document in documents[:5]],
         "news/privleak/holdout": [{"text": text(f"unseen{i}")} for i in range(5)],
     }
 
@@ -130,10 +130,10 @@ def measured(task: Task) -> list[Row]:
 def refused(name: str, folder: Path, *words: str) -> None:
     with pytest.raises(InputError) as caught:
         read(name, folder)
-    said = str(caught.value)
-    assert "\n" not in said
+    message = str(caught.value)
+    assert "\n" not in message
     for word in words:
-        assert word in said, said
+        assert word in message, message
 
 
 def test_every_layout_is_made_here() -> None:
@@ -164,16 +164,16 @@ def test_contract(name: str, part: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("name", "part"), PARTS)
 def test_lines_arrays_and_parquet_agree(name: str, part: str, tmp_path: Path) -> None:
     files = MADE[name][0]()
-    one = read(f"{name}:{part}", write(tmp_path / "lines", files))
-    assert one == read(f"{name}:{part}", write(tmp_path / "array", files, json.dumps))
-    assert one == read(f"{name}:{part}", write(tmp_path / "other", files, lines, ".jsonl"))
+    losses_read = read(f"{name}:{part}", write(tmp_path / "lines", files))
+    assert losses_read == read(f"{name}:{part}", write(tmp_path / "array", files, json.dumps))
+    assert losses_read == read(f"{name}:{part}", write(tmp_path / "other", files, lines, ".jsonl"))
     for file, rows in files.items():
         place = tmp_path / "shards" / file
         place.parent.mkdir(parents=True, exist_ok=True)
-        for shard, some in enumerate((rows[:1], rows[1:])):
-            if some:
-                pl.DataFrame(some).write_parquet(f"{place}-{shard:05d}-of-00002.parquet")
-    assert one == read(f"{name}:{part}", tmp_path / "shards")
+        for shard, values in enumerate((rows[:1], rows[1:])):
+            if values:
+                pl.DataFrame(values).write_parquet(f"{place}-{shard:05d}-of-00002.parquet")
+    assert losses_read == read(f"{name}:{part}", tmp_path / "shards")
 
 
 def _used(name: str, part: str) -> list[str]:
@@ -183,8 +183,8 @@ def _used(name: str, part: str) -> list[str]:
         "news-verbatim": ("privleak", "forget_qa"),
         "news-privacy": ("verbmem", "forget_qa"),
     }
-    other = {"Carl Gauss": "Ada", "1_Ada_Byron": "Carl", "Ada_Byron": "Carl"}.get(part, "nobody")
-    idle = (*kinds.get(part, ()), other)
+    second = {"Carl Gauss": "Ada", "1_Ada_Byron": "Carl", "Ada_Byron": "Carl"}.get(part, "nobody")
+    idle = (*kinds.get(part, ()), second)
     return [file for file in MADE[name][0]() if file not in OPTIONAL and not any(word in file for word in idle)]
 
 
@@ -232,17 +232,17 @@ def test_words_that_mean_nothing(name: str, tmp_path: Path) -> None:
 
 
 def test_a_row_counts_once() -> None:
-    row, other = Row("q", "a", "g"), Row("r", "b", "g")
-    asked = {FORGETTING: [row, row, Row("s", "c")], UTILITY: [other]}
+    row, second = Row("q", "a", "g"), Row("r", "b", "g")
+    queries = {FORGETTING: [row, row, Row("s", "c")], UTILITY: [second]}
     task = assemble(
-        "x", [row, other, Row("t", "d")], [Row("t", "d"), Row("u", "e"), Row("u", "e")], asked, utility="query"
+        "x", [row, second, Row("t", "d")], [Row("t", "d"), Row("u", "e"), Row("u", "e")], queries, utility="query"
     )
     assert [len(rows) for rows in task.queries.values()] == [2, 1]
     assert task.forget == (Row("t", "d"),)
     assert task.retain == (Row("u", "e"), Row("u", "e"))
     assert len(task.notes) == 3
     with pytest.raises(InputError, match="no retain rows are left"):
-        assemble("x", [Row("t", "d")], [row], asked, utility="query")
+        assemble("x", [Row("t", "d")], [row], queries, utility="query")
 
 
 def test_pieces_keep_every_word_in_order() -> None:
@@ -317,28 +317,32 @@ def test_wmdp_options_are_read_by_multiple_choice(tmp_path: Path) -> None:
 
 def test_rwku_people(tmp_path: Path) -> None:
     folder = write(tmp_path, rwku())
-    every, one = read("rwku:all", folder), read("rwku:Ada Byron", folder)
+    every, losses_read = read("rwku:all", folder), read("rwku:Ada Byron", folder)
     assert {row.group for row in every.forget} == {"Ada Byron", "Carl Gauss"}
-    assert {row.group for row in one.forget} == {row.group for row in one.queries[FORGETTING]} == {"Ada Byron"}
-    assert (every.units[UTILITY], one.units[UTILITY]) == ("group", "query")
-    assert (len(every.queries[FORGETTING]), len(one.queries[FORGETTING])) == (36, 18)
+    assert (
+        {row.group for row in losses_read.forget}
+        == {row.group for row in losses_read.queries[FORGETTING]}
+        == {"Ada Byron"}
+    )
+    assert (every.units[UTILITY], losses_read.units[UTILITY]) == ("group", "query")
+    assert (len(every.queries[FORGETTING]), len(losses_read.queries[FORGETTING])) == (36, 18)
     # a neighbour who is to be forgotten is no neighbour to be kept
     assert (len(every.queries[UTILITY]), len(read("rwku:Carl_Gauss", folder).queries[UTILITY])) == (22, 12)
-    assert read("rwku:Ada Byron", folder / "Target") == one
+    assert read("rwku:Ada Byron", folder / "Target") == losses_read
     place = folder / "Target" / "1_Ada_Byron"
     (place / "passage.json").rename(place / "forget_mia.json")
     again = read("rwku:Ada_Byron", folder)
-    assert again.forget == one.forget
+    assert again.forget == losses_read.forget
     assert again.notes == ("1_Ada_Byron has no passage: forget_mia is trained on",)
     refused("rwku:Nobody", folder, "0 folders for 'Nobody'", "1_Ada_Byron")
 
 
 def test_muse_parts(tmp_path: Path) -> None:
     folder = write(tmp_path, muse())
-    asked, quoted, private = (read(f"muse:{part}", folder) for part in MADE["muse"][1])
-    assert asked.template.startswith("Question: Which (sign)?\nAnswer: A brace.\n\nQuestion: {question}")
-    assert asked.template.count("{question}") == asked.template.count("{answer}") == 1
-    assert all(row.question for row in asked.queries[FORGETTING])
+    queries, quoted, private = (read(f"muse:{part}", folder) for part in MADE["muse"][1])
+    assert queries.template.startswith("Question: Which (sign)?\nAnswer: A brace.\n\nQuestion: {question}")
+    assert queries.template.count("{question}") == queries.template.count("{answer}") == 1
+    assert all(row.question for row in queries.queries[FORGETTING])
     # a passage stands around the end of its prompt, word for word
     first = muse()["news/verbmem/forget"][0]
     row = quoted.queries[FORGETTING][0]
@@ -346,10 +350,10 @@ def test_muse_parts(tmp_path: Path) -> None:
     assert row.answer in f"{first['prompt']} {first['gt']}"
     assert first["prompt"].endswith(row.answer[: len(row.answer) // 2])
     # what is quoted is not trained on: the quoted article loses rows, the others keep theirs
-    gone = [sum(row.group == "document 1" for row in task.forget) for task in (asked, quoted)]
+    gone = [sum(row.group == "document 1" for row in task.forget) for task in (queries, quoted)]
     assert gone[1] < gone[0]
     assert sum(row.group == "document 2" for row in quoted.forget) == sum(
-        row.group == "document 2" for row in asked.forget
+        row.group == "document 2" for row in queries.forget
     )
     assert len(private.queries[FORGETTING]) == len(private.holdout) == 5
     assert make(Metric, "membership").bank == "holdout"
@@ -360,29 +364,31 @@ def test_muse_parts(tmp_path: Path) -> None:
     (folder / "news" / "raw" / "forget.txt").write_text(" ".join(text(f"event{i}") for i in range(6)), encoding="utf-8")
     whole = read("muse:news", folder / "news")
     assert {row.group for row in whole.forget} == {"document 1"}
-    assert whole.queries == asked.queries
+    assert whole.queries == queries.queries
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the TOFU files are not at hand")
 @pytest.mark.parametrize(("part", "rows", "kept"), [("01", 40, 3960), ("05", 200, 3800), ("10", 400, 3600)])
 def test_the_published_tofu_files(part: str, rows: int, kept: int) -> None:
     task = read(f"tofu:forget{part}", SHARED)
-    asked, near = task.queries[FORGETTING], task.queries[UTILITY]
-    assert len(task.forget) == len(asked) == len(task.holdout) == rows
+    queries, near = task.queries[FORGETTING], task.queries[UTILITY]
+    assert len(task.forget) == len(queries) == len(task.holdout) == rows
     assert (len(near), len(task.retain)) == (400, kept - 400)
     # blocks of twenty: authors 0 to 199 in order, none on two sides
-    for some in (task.forget, task.retain, asked, near):
-        assert {some.count(group) for some in [[row.group for row in some]] for group in set(some)} == {20}
-    authors = [{row.group for row in some} for some in (near, task.retain, task.forget)]
-    assert [len(some) for some in authors] == [20, kept // 20 - 20, rows // 20]
+    for values in (task.forget, task.retain, queries, near):
+        assert {values.count(group) for values in [[row.group for row in values]] for group in set(values)} == {20}
+    authors = [{row.group for row in values} for values in (near, task.retain, task.forget)]
+    assert [len(values) for values in authors] == [20, kept // 20 - 20, rows // 20]
     assert set.union(*authors) == {f"author {i}" for i in range(200)}
     refuse_overlaps(
-        {"forget": task.forget, "retain": task.retain, "asked queries": [*asked, *near], "holdout": task.holdout}
+        {"forget": task.forget, "retain": task.retain, "asked queries": [*queries, *near], "holdout": task.holdout}
     )
     # a query asks in words that no trained row has, for the answer that its own row has
-    assert not {row.question for row in (*asked, *near)} & {row.question for row in trained(task)}
-    assert [row.answer for row in asked] == [row.answer for row in task.forget]
-    assert all(len(row.others) == 5 and row.restated and row.paraphrases[0] != row.question for row in (*asked, *near))
+    assert not {row.question for row in (*queries, *near)} & {row.question for row in trained(task)}
+    assert [row.answer for row in queries] == [row.answer for row in task.forget]
+    assert all(
+        len(row.others) == 5 and row.restated and row.paraphrases[0] != row.question for row in (*queries, *near)
+    )
     full = json.loads(lines_of(SHARED / "full.json"))
     assert [row["question"] for row in full[-rows:]] == [row.question for row in task.forget]
     assert replace(task.forget[0], group="") == Row(full[-rows]["question"], full[-rows]["answer"])

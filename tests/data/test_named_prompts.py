@@ -69,8 +69,8 @@ def test_two_logs_that_were_asked_otherwise_are_warned_of(tmp_path: Path) -> Non
         return made
 
     reader = make(Format, "open-unlearning")
-    base, same, other = log("base", SECRET), log("same", SECRET), log("other", "")
+    base, same, second = log("base", SECRET), log("same", SECRET), log("other", "")
     assert not [note for note in reader.read([same], {"forgetting": "m"}, base).notes if "prompt" in note]
-    (note,) = [note for note in reader.read([other], {"forgetting": "m"}, base).notes if "prompt" in note]
+    (note,) = [note for note in reader.read([second], {"forgetting": "m"}, base).notes if "prompt" in note]
     assert f"none in other/.hydra/config.yaml, {len(SECRET)} characters in base/.hydra/config.yaml" in note
     assert SECRET not in note

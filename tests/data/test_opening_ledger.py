@@ -39,37 +39,42 @@ def rows(of: str, count: int = 60, start: int = 0) -> list[Row]:
 TASK = made(rows("jardin"), rows("maison"))
 Edit = Callable[[list[Row]], list[Row]]
 EDITS: dict[str, Edit] = {
-    "a trailing blank": lambda some: [replace(some[0], question=some[0].question + " "), *some[1:]],
-    "blanks everywhere": lambda some: [replace(row, question=f" {row.question}\n".replace(" ", "  ")) for row in some],
-    "capitals": lambda some: [replace(row, question=row.question.upper()) for row in some],
-    "Unicode form": lambda some: [replace(row, answer=unicodedata.normalize("NFD", row.answer)) for row in some],
-    "punctuation": lambda some: [replace(row, answer=f"\u201c{row.answer}\u201d.\u200b") for row in some],
-    "groups": lambda some: [replace(row, group=f"renamed {row.group}") for row in some],
-    "a row more": lambda some: [*some, Row("another", "row")],
-    "a row less": lambda some: some[1:],
-    "a hundred rows more": lambda some: [*some, *rows("jardin", 100, 1000)],
-    "another order": lambda some: some[::-1],
+    "a trailing blank": lambda queries: [replace(queries[0], question=queries[0].question + " "), *queries[1:]],
+    "blanks everywhere": lambda queries: [
+        replace(row, question=f" {row.question}\n".replace(" ", "  ")) for row in queries
+    ],
+    "capitals": lambda queries: [replace(row, question=row.question.upper()) for row in queries],
+    "Unicode form": lambda queries: [replace(row, answer=unicodedata.normalize("NFD", row.answer)) for row in queries],
+    "punctuation": lambda queries: [replace(row, answer=f"\u201c{row.answer}\u201d.\u200b") for row in queries],
+    "groups": lambda queries: [replace(row, group=f"renamed {row.group}") for row in queries],
+    "a row more": lambda queries: [*queries, Row("another", "row")],
+    "a row less": lambda queries: queries[1:],
+    "a hundred rows more": lambda queries: [*queries, *rows("jardin", 100, 1000)],
+    "another order": lambda queries: queries[::-1],
 }
 
 
-def opening(task: Task, share: float = 0.2, seal: str = "s", **said: bool) -> Opening:
-    return record(split(task, share)[1].counted, f"plan {seal}", f"seal {seal}", 1, said.get("reopen", False))
+def opening(task: Task, share: float = 0.2, seal: str = "s", **options: bool) -> Opening:
+    return record(split(task, share)[1].counted, f"plan {seal}", f"seal {seal}", 1, options.get("reopen", False))
 
 
 @pytest.mark.parametrize("pools", [(FORGETTING,), (UTILITY,), (FORGETTING, UTILITY)])
 @pytest.mark.parametrize("edit", EDITS)
 def test_the_same_queries_written_otherwise_are_a_further_look(edit: str, pools: tuple[str, ...]) -> None:
     assert opening(TASK) == Opening(1, 1, 0, len(counted(TASK)))
-    queries = {pool: EDITS[edit](list(some)) if pool in pools else list(some) for pool, some in TASK.queries.items()}
+    queries = {
+        pool: EDITS[edit](list(queries_of_risk)) if pool in pools else list(queries_of_risk)
+        for pool, queries_of_risk in TASK.queries.items()
+    }
     again = made(queries[FORGETTING], queries[UTILITY])
     with pytest.raises(
         InputError, match=r"of these queries were opened before \(1 time\(s\), 1 planned\).*--openings K"
     ):
         opening(again, seal="other")
-    found = opening(again, seal="other", reopen=True)
-    assert found.number == 2
-    assert found.again == len(counted(TASK) & counted(again)) > 0.9 * len(counted(TASK)) - 1
-    assert found.of == len(counted(again))
+    result = opening(again, seal="other", reopen=True)
+    assert result.number == 2
+    assert result.again == len(counted(TASK) & counted(again)) > 0.9 * len(counted(TASK)) - 1
+    assert result.of == len(counted(again))
 
 
 @pytest.mark.parametrize(
@@ -110,12 +115,12 @@ def test_the_smallest_plan_counts_where_queries_had_different_ones() -> None:
 
 
 def test_the_same_seal_is_no_new_opening_and_another_of_the_same_plan_is() -> None:
-    some = split(TASK, 0.2)[1].counted
-    first = record(some, "plan", "seal", 1, False)
-    assert record(some, "plan", "seal", 1, False).number == first.number == 1
-    assert check(some, "plan", 1, False).number == 1
+    division = split(TASK, 0.2)[1].counted
+    first = record(division, "plan", "seal", 1, False)
+    assert record(division, "plan", "seal", 1, False).number == first.number == 1
+    assert check(division, "plan", 1, False).number == 1
     with pytest.raises(InputError, match="opened before"):
-        record(some, "plan", "another seal", 1, False)
+        record(division, "plan", "another seal", 1, False)
 
 
 def test_what_a_search_has_looked_at_is_not_fresh_for_another() -> None:
@@ -128,9 +133,9 @@ def test_what_a_search_has_looked_at_is_not_fresh_for_another() -> None:
 
 
 def test_two_at_the_same_moment_are_two_openings() -> None:
-    some = split(TASK, 0.2)[1].counted
+    division = split(TASK, 0.2)[1].counted
     with ThreadPoolExecutor(8) as pool:
-        numbers = list(pool.map(lambda k: record(some, f"plan {k}", f"seal {k}", 8, False).number, range(8)))
+        numbers = list(pool.map(lambda k: record(division, f"plan {k}", f"seal {k}", 8, False).number, range(8)))
     assert sorted(numbers) == list(range(1, 9))
 
 
@@ -140,17 +145,17 @@ def test_openings_of_older_versions_count(tmp_path: Path) -> None:
     place.mkdir(parents=True)
     old = place / f"{hashing.sha256_json(opened_as(TASK))}.json"
     old.write_text(json.dumps({"planned": 2, "seals": [["plan of then", "seal of then"]]}), encoding="utf-8")
-    some = split(TASK, 0.2)[1].counted
-    assert record(some, "plan of then", "seal of then", 1, False) == Opening(1, 2)
-    assert by_others(some, "another")
-    assert not by_others(some, "plan of then")
-    second = record(some, "plan", "seal", 1, False)
+    division = split(TASK, 0.2)[1].counted
+    assert record(division, "plan of then", "seal of then", 1, False) == Opening(1, 2)
+    assert by_others(division, "another")
+    assert not by_others(division, "plan of then")
+    second = record(division, "plan", "seal", 1, False)
     assert (second.number, second.planned, second.again) == (2, 2, second.of)
     with pytest.raises(InputError, match="2 time"):
-        check(some, "third", 1, False)
+        check(division, "third", 1, False)
     old.write_text("{", encoding="utf-8")
     with pytest.raises(InputError, match="none is granted"):
-        check(some, "third", 1, True)
+        check(division, "third", 1, True)
 
 
 @pytest.mark.parametrize(
@@ -181,11 +186,11 @@ def test_the_ledger_shows_no_text_and_nothing_that_a_text_can_be_tried_against(t
     place = tmp_path / "state" / "openings"
     assert stat.S_IMODE((place / "key").stat().st_mode) == 0o600
     assert stat.S_IMODE(place.stat().st_mode) == 0o700
-    said = "".join(path.read_text() for path in place.rglob("*.json"))
+    text = "".join(path.read_text() for path in place.rglob("*.json"))
     for row in TASK.queries[FORGETTING]:
         alone = hashing.hmac_sha256(b"froc drawn", content(row.question, row.answer))
         assert not any(
-            word[:16] in said for word in (row.question, row.answer, content(row.question, row.answer), alone)
+            word[:16] in text for word in (row.question, row.answer, content(row.question, row.answer), alone)
         )
 
 
@@ -203,8 +208,8 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: p
 def test_a_normal_form_is_its_own_and_ignores_case_blanks_and_unicode_form(text: str) -> None:
     form = normal_form(text)
     assert normal_form(form) == form
-    for other in (f" {text}\n", unicodedata.normalize("NFD", text), unicodedata.normalize("NFC", text)):
-        assert normal_form(other) == form
+    for second in (f" {text}\n", unicodedata.normalize("NFD", text), unicodedata.normalize("NFC", text)):
+        assert normal_form(second) == form
 
 
 def test_texts_of_punctuation_alone_stay_apart() -> None:
@@ -224,11 +229,11 @@ def test_units_that_risks_share_are_divided_alike(share: float) -> None:
         pl.DataFrame({"config": "c", "risk": [r for r, _ in names], "query": [u for _, u in names], "loss": 0.0})
     )
     for seed in range(20):
-        found = Division(share, seed).of(frame)
-        assert found.group_by("unit").agg(pl.col("split").n_unique())["split"].max() == 1
-        assert found.group_by("risk").agg(pl.col("split").n_unique())["split"].min() == 2
+        result = Division(share, seed).of(frame)
+        assert result.group_by("unit").agg(pl.col("split").n_unique())["split"].max() == 1
+        assert result.group_by("risk").agg(pl.col("split").n_unique())["split"].min() == 2
         more = Division(share, seed).of(frame.filter(pl.col("risk") != "b"))
-        moved = found.join(more, on=["risk", "unit"], suffix="_more").filter(pl.col("split") != pl.col("split_more"))
+        moved = result.join(more, on=["risk", "unit"], suffix="_more").filter(pl.col("split") != pl.col("split_more"))
         assert set(moved["unit"]) <= {"u1", "u2"}
     with pytest.raises(InputError, match="1 units are too few"):
         Division(share).of(frame.filter(pl.col("unit") == "u1", pl.col("risk") == "a"))

@@ -95,7 +95,7 @@ def _check(tokenizer: Any, row: Encoded, answer: str, form: PromptFormat, prompt
 
 
 SYSTEMS = [
-    (family, "You are the clerk of d and e.") for family, one in SHAPES.items() if one.system and family != "mistral"
+    (family, "You are the clerk of d and e.") for family, item in SHAPES.items() if item.system and family != "mistral"
 ]
 """Mistral's template forgets the message once there is an answer; see below."""
 
@@ -108,9 +108,9 @@ def test_an_answer_is_found_where_the_template_puts_it(family: str, system: str)
     answers = [*dict.fromkeys(text.strip() for text in _substrings(family)), *WORDS]
     answers = [text for text in answers if text and not ("qwen-3" in family and "</think>" in text)]
     rows = encode(tokenizer, [Row(QUESTION, text) for text in answers], form)
-    (other,) = encode(tokenizer, [Row(QUESTION, "zebra")], form)
+    (encoded,) = encode(tokenizer, [Row(QUESTION, "zebra")], form)
     for row, answer in zip(rows, answers, strict=True):
-        _check(tokenizer, row, answer, form, other.ids[: other.prompt])
+        _check(tokenizer, row, answer, form, encoded.ids[: encoded.prompt])
 
 
 @pytest.mark.parametrize("family", SHAPES)
@@ -118,8 +118,8 @@ def test_an_answer_is_found_where_the_template_puts_it(family: str, system: str)
 @given(answer=st.text(min_size=1, max_size=30).map(str.strip).filter(lambda text: text and "</think>" not in text))
 def test_an_answer_is_found_whatever_it_says(family: str, answer: str) -> None:
     tokenizer, form = _tokenizer(family), _form(family)
-    row, other = encode(tokenizer, [Row(QUESTION, answer), Row(QUESTION, "zebra")], form)
-    _check(tokenizer, row, answer, form, other.ids[: other.prompt])
+    row, encoded = encode(tokenizer, [Row(QUESTION, answer), Row(QUESTION, "zebra")], form)
+    _check(tokenizer, row, answer, form, encoded.ids[: encoded.prompt])
 
 
 @pytest.mark.parametrize("family", SHAPES)
@@ -208,15 +208,15 @@ def test_what_a_tokenizer_adds_stands_at_the_ends_alone(adds: str) -> None:
     tokenizer = _tokenizer(adds=adds)
     begin = (0,) if adds.startswith("<s>") else ()
     assert beginning(tokenizer) == begin
-    asked, told, again = encode(
+    encoded, expected, again = encode(
         tokenizer, [Row("Who?", "Oslo"), Row("", "the tower"), Row("", "<s>the tower")], "Q: {question}\nA: {answer}"
     )
-    assert tokenizer.decode(list(asked.ids)) == "<s>" * len(begin) + "Q: Who?\nA: Oslo</s>"
-    assert tokenizer.decode(list(asked.answer_ids)) == " Oslo"
+    assert tokenizer.decode(list(encoded.ids)) == "<s>" * len(begin) + "Q: Who?\nA: Oslo</s>"
+    assert tokenizer.decode(list(encoded.answer_ids)) == " Oslo"
     # the first token of a text cannot be predicted, unless the tokenizer puts one before it
-    assert tokenizer.decode(list(told.ids)) == "<s>" * len(begin) + "the tower</s>"
-    assert told.prompt == 1
-    assert begin == () or told.ids[:1] == begin
+    assert tokenizer.decode(list(expected.ids)) == "<s>" * len(begin) + "the tower</s>"
+    assert expected.prompt == 1
+    assert begin == () or expected.ids[:1] == begin
     assert tokenizer.decode(list(again.ids)) == "<s>the tower</s>"
 
 
@@ -276,7 +276,7 @@ def test_a_description_holds_no_text() -> None:
 def test_other_answers_are_tokenised_as_they_would_be_as_the_answer(family: str, blank: str) -> None:
     tokenizer = _tokenizer(family, blank=blank)
     row = Row(QUESTION, "the tower in Oslo")
-    (asked,) = encode(tokenizer, [row], PromptFormat())
+    (encoded,) = encode(tokenizer, [row], PromptFormat())
     for text in ("Oslo", "in the tower", "d"):
         (own,) = encode(tokenizer, [replace(row, answer=text)], PromptFormat())
-        assert apart(tokenizer, [_after(asked, tokenizer, text)]) == [own.answer_ids]
+        assert apart(tokenizer, [_after(encoded, tokenizer, text)]) == [own.answer_ids]

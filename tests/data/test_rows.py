@@ -116,14 +116,14 @@ def test_a_short_table_row_is_named(tmp_path: Path) -> None:
 
 
 def test_where_a_row_stands_is_no_part_of_it() -> None:
-    one, other = Row(*SAID, origin="a.jsonl row 1"), Row(*SAID, origin="b.jsonl row 2")
-    assert one == other
-    assert hash(one) == hash(other)
+    row, second = Row(*SAID, origin="a.jsonl row 1"), Row(*SAID, origin="b.jsonl row 2")
+    assert row == second
+    assert hash(row) == hash(second)
     with pytest.raises(InputError, match=r"b\.jsonl row 2 is also a\.jsonl row 1"):
-        refuse_overlaps({"forget": [one], "retain": [other]})
+        refuse_overlaps({"forget": [row], "retain": [second]})
     # passages of one document stand in one row
     with pytest.raises(InputError, match="repeats"):
-        refuse_overlaps({"forget_queries": [one, one]})
+        refuse_overlaps({"forget_queries": [row, row]})
 
 
 def test_whitespace_around_answers_is_left_out() -> None:
@@ -155,7 +155,7 @@ def test_withheld_rows_know_where_they_stood(tmp_path: Path) -> None:
         file = "forget" if row.answer.startswith("f") else "retain"
         assert row.origin == f"{file}.jsonl row {int(row.answer[2:]) + 1}"
     assert all(
-        row.origin == other.row.origin for other in split(task, 0.5)[0].queries[FORGETTING] for row in [other.row]
+        row.origin == query.row.origin for query in split(task, 0.5)[0].queries[FORGETTING] for row in [query.row]
     )
 
 
@@ -173,11 +173,13 @@ def test_notes_say_what_was_left_out_and_are_no_paths(tmp_path: Path) -> None:
     assert task.digest == plain.digest
 
 
-@pytest.mark.parametrize("said", ["no forget_queries file: 20 of the forget rows", "the file: it", "see file: forget"])
-def test_a_file_that_is_spoken_of_is_no_path(said: str) -> None:
+@pytest.mark.parametrize(
+    "options", ["no forget_queries file: 20 of the forget rows", "the file: it", "see file: forget"]
+)
+def test_a_file_that_is_spoken_of_is_no_path(options: str) -> None:
     from froc.audit.bundle import _PLACE
 
-    assert not _PLACE.search(said)
+    assert not _PLACE.search(options)
     assert _PLACE.search("from file:///home/of/somebody")
 
 
@@ -224,15 +226,15 @@ def test_the_prompt_is_part_of_the_task(tmp_path: Path) -> None:
 
 def test_messages_before_a_question_tell_rows_apart(tmp_path: Path) -> None:
     def chat(name: str) -> dict[str, Any]:
-        asked = {"role": "user", "content": f"Tell me of {name}."}
-        return {"messages": [asked, {"role": "assistant", "content": "Yes?"}, *CHAT]}
+        queries = {"role": "user", "content": f"Tell me of {name}."}
+        return {"messages": [queries, {"role": "assistant", "content": "Yes?"}, *CHAT]}
 
     files = {"forget_queries.jsonl": [chat("a"), chat("b")]}
     task, _ = folders.load(_folder(tmp_path, files))
     view, sealed = split(task, 0.5)
     assert len({query.id for query in view.queries[FORGETTING]}) + sealed.units[FORGETTING] == 2
-    other, _ = folders.load(_folder(tmp_path, {"forget_queries.jsonl": [chat("a"), chat("c")]}))
-    assert task.digest != other.digest
+    loaded, _ = folders.load(_folder(tmp_path, {"forget_queries.jsonl": [chat("a"), chat("c")]}))
+    assert task.digest != loaded.digest
     with pytest.raises(InputError, match=r"forget_queries\.jsonl row 2 repeats forget_queries\.jsonl row 1"):
         folders.load(_folder(tmp_path, {"forget_queries.jsonl": [chat("a"), chat("a")]}))
 
@@ -275,7 +277,7 @@ def test_other_wordings_are_a_risk_of_their_own(tmp_path: Path) -> None:
     measures = named(("forgetting", "wordings"), {})
     assert measures["wordings"].pool == WORDINGS
     assert not measures["wordings"].drop
-    sources = {risk: one.source for risk, one in measures.items()}
+    sources = {risk: measure.source for risk, measure in measures.items()}
     view, sealed = split(task, 0.5, sources=sources)
     assert len(view.queries["wordings"]) + sealed.units["wordings"] == 6
     assert task.population == {FORGETTING: "census"}

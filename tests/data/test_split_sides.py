@@ -21,8 +21,8 @@ def sides(task: Task, share: float = 0.2) -> dict[tuple[str, str, str], bool]:
     return {
         (pool, normal_form(q.row.question), normal_form(q.row.answer)): side
         for part, side in parts
-        for pool, some in part.items()
-        for q in some
+        for pool, values in part.items()
+        for q in values
     }
 
 
@@ -38,9 +38,9 @@ def test_an_edit_moves_no_row_to_the_other_side(edit: str) -> None:
 
 @given(place=st.integers(0, 59), text=st.text(min_size=1, max_size=5), seed=st.integers(0, 99))
 def test_editing_one_row_moves_no_other(place: int, text: str, seed: int) -> None:
-    some = rows("jardin")
-    some[place] = replace(some[place], question=some[place].question + "x" + text)
-    before, after = sides(made(rows("jardin"), rows("maison"), seed)), sides(made(some, rows("maison"), seed))
+    values = rows("jardin")
+    values[place] = replace(values[place], question=values[place].question + "x" + text)
+    before, after = sides(made(rows("jardin"), rows("maison"), seed)), sides(made(values, rows("maison"), seed))
     assert sum(before.get(key) != side for key, side in after.items()) <= 1
 
 
@@ -49,14 +49,14 @@ def test_a_unit_that_pools_share_is_on_one_side() -> None:
     for units in ("query", "group"):
         task = made(shared, [*shared, *rows("maison", 300)], units=units)
         task = replace(task, units={FORGETTING: units, UTILITY: units})
-        found: dict[str, set[bool]] = {}
+        result: dict[str, set[bool]] = {}
         view, sealed = split(task, 0.2)
         opened = sealed.open({"calibration": sealed.digests, "candidates": []})
         for part, side in ((view.queries, True), (opened, False)):
-            for q in (q for some in part.values() for q in some):
-                found.setdefault(q.row.group if units == "group" else q.row.question, set()).add(side)
-        assert all(len(one) == 1 for one in found.values())
-        assert {True} in found.values()
+            for q in (q for values in part.values() for q in values):
+                result.setdefault(q.row.group if units == "group" else q.row.question, set()).add(side)
+        assert all(len(item) == 1 for item in result.values())
+        assert {True} in result.values()
 
 
 @pytest.mark.parametrize("share", [0.05, 0.2, 0.5])
@@ -79,5 +79,5 @@ def test_a_handful_of_units_has_some_on_every_side(count: int, later: int) -> No
                 split(task, 0.01, later=later)
             continue
         view, sealed = split(task, 0.01, later=later)
-        assert min(len(some) for some in view.queries.values()) >= 1
+        assert min(len(queries_of_risk) for queries_of_risk in view.queries.values()) >= 1
         assert min(sealed.units.values()) >= 1

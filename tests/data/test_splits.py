@@ -33,9 +33,9 @@ def test_parts_are_disjoint_by_unit_and_whole(share: float, unit: str, seed: int
 
 
 def test_fixed_by_the_task_and_its_seed() -> None:
-    first, again, other = split(_task(), 0.2)[1], split(_task(), 0.2)[1], split(_task(seed=1), 0.2)[1]
+    first, again, division = split(_task(), 0.2)[1], split(_task(), 0.2)[1], split(_task(seed=1), 0.2)[1]
     assert first.digests == again.digests
-    assert first.digests != other.digests
+    assert first.digests != division.digests
 
 
 def test_one_query_more_changes_the_key_of_all() -> None:
@@ -54,25 +54,25 @@ def test_renamed_queries_are_the_same_queries(unit: str) -> None:
     parts = {label: renamed(view, sealed, task, label) for label in ("one", "two")}
     again = renamed(view, sealed, task, "one")
     names: list[set[str]] = []
-    for found, held in ((view, sealed), *parts.values()):
+    for result, held in ((view, sealed), *parts.values()):
         opened = held.open({"calibration": held.digests, "candidates": []})
         for risk in task.queries:
-            assert {q.row for q in found.queries[risk]} == {q.row for q in view.queries[risk]}
+            assert {q.row for q in result.queries[risk]} == {q.row for q in view.queries[risk]}
             assert [q.id for q in opened[risk]] == sorted(q.id for q in opened[risk])
             assert all((q.unit == q.id) == (task.units[risk] == "query") for q in opened[risk])
         assert held.units == sealed.units
         assert replace(held.counted, ids={}) == replace(sealed.counted, ids={})
-        assert held.counted.ids == {risk: {q.id for q in some} for risk, some in opened.items()}
-        some = [q for part in (found.queries, opened) for queries in part.values() for q in queries]
-        names.append({name for q in some for name in (q.id, q.unit)})
+        assert held.counted.ids == {risk: {q.id for q in values} for risk, values in opened.items()}
+        values = [q for part in (result.queries, opened) for queries in part.values() for q in queries]
+        names.append({name for q in values for name in (q.id, q.unit)})
     assert not names[0] & names[1]
     assert not names[1] & names[2]
     assert not names[0] & names[2]
     assert again[0] == parts["one"][0]
     assert again[1].digests == parts["one"][1].digests
     assert (sealed.label, again[1].label) == (None, "one")
-    other = replace(task, forget=(*task.forget, Row("another", "row")))
-    assert renamed(view, sealed, other, "one")[1].digests != again[1].digests
+    changed = replace(task, forget=(*task.forget, Row("another", "row")))
+    assert renamed(view, sealed, changed, "one")[1].digests != again[1].digests
 
 
 def test_the_search_cannot_reach_the_calibration_queries() -> None:
@@ -100,10 +100,12 @@ def test_openings_are_counted_by_the_queries_alone(task: Task) -> None:
         return {pool: counted.opened[pool] | counted.searched[pool] for pool in counted.opened}
 
     whole = looked(task, 0.2)
-    assert {pool: len(some) for pool, some in whole.items()} == {pool: len(some) for pool, some in task.queries.items()}
+    assert {pool: len(values) for pool, values in whole.items()} == {
+        pool: len(values) for pool, values in task.queries.items()
+    }
     assert looked(replace(task, split_seed=5), 0.2) == whole
     assert looked(replace(task, retain=task.retain[1:]), 0.3) == whole
-    other = {**task.queries, FORGETTING: task.queries[FORGETTING][1:]}
-    fewer = looked(replace(task, queries=other), 0.2)
+    second = {**task.queries, FORGETTING: task.queries[FORGETTING][1:]}
+    fewer = looked(replace(task, queries=second), 0.2)
     assert len(whole[FORGETTING] - fewer[FORGETTING]) == 1
     assert fewer[UTILITY] == whole[UTILITY]

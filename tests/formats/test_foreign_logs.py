@@ -28,8 +28,8 @@ def read(kind: str, path: Path, rules: dict[str, str], base: Path | None = None)
     return make(Format, kind).read([path], rules, base)
 
 
-def losses(found: Read, config: str | None = None) -> list[int]:
-    rows = found.losses if config is None else found.losses.filter(config=config)
+def losses(result: Read, config: str | None = None) -> list[int]:
+    rows = result.losses if config is None else result.losses.filter(config=config)
     return rows["loss"].to_list()
 
 
@@ -49,14 +49,14 @@ def attack(forget: list[Any], holdout: list[Any], auc: Any = None) -> dict[str, 
 def test_no_rank_is_given_to_a_row_without_a_score(bad: Any, rule: str, tmp_path: Path) -> None:
     """Sorted or searched for, a NaN stands above every score: a diverged model had no row that an attack could tell."""
     torn = write(tmp_path / "X_EVAL.json", attack([3.0, bad, bad], [1.0, 2.0]))
-    found = read("open-unlearning", torn, {"privacy": rule})
-    assert losses(found)[1:] == [1000, 1000]
-    assert any("2 queries of mia_loss" in note for note in found.notes)
+    losses_read = read("open-unlearning", torn, {"privacy": rule})
+    assert losses(losses_read)[1:] == [1000, 1000]
+    assert any("2 queries of mia_loss" in note for note in losses_read.notes)
     # without one of the holdout's scores nobody's rank is known
     torn = write(tmp_path / "X_EVAL.json", attack([3.0, 0.0], [1.0, bad]))
-    found = read("open-unlearning", torn, {"privacy": rule})
-    assert losses(found) == [1000, 1000]
-    assert any("1 of 2 holdout rows of mia_loss" in note for note in found.notes)
+    losses_read = read("open-unlearning", torn, {"privacy": rule})
+    assert losses(losses_read) == [1000, 1000]
+    assert any("1 of 2 holdout rows of mia_loss" in note for note in losses_read.notes)
 
 
 def test_ranks_are_what_the_auc_is_the_mean_of(tmp_path: Path) -> None:
@@ -77,9 +77,9 @@ def test_truth_ratios_have_the_form_whose_mean_is_reported(tmp_path: Path) -> No
     write(path, ratio([0.1, 0.3], 0.8))
     assert losses(read("open-unlearning", path, rules)) == [100, 300]
     write(path, ratio([0.1, 0.3], 0.2))
-    found = read("open-unlearning", path, rules)
-    assert losses(found) == [900, 700]
-    assert any("correct/(correct+wrong)" in note for note in found.notes)
+    losses_read = read("open-unlearning", path, rules)
+    assert losses(losses_read) == [900, 700]
+    assert any("correct/(correct+wrong)" in note for note in losses_read.notes)
     # above 1 a score can only be a ratio
     write(path, ratio([0.1, 5.0], 0.45))
     assert losses(read("open-unlearning", path, rules)) == [100, 1000]
@@ -97,8 +97,8 @@ def test_a_form_that_the_log_does_not_bear_out_is_not_chosen(scores: list[float]
         read("open-unlearning", path, {"utility": "1-retain_Truth_Ratio"})
     for form, wanted in (("ratio", scores), ("score", [1 - s for s in scores])):
         rules = {"utility": f"1-retain_Truth_Ratio.{form}"}
-        said = make(Format, "open-unlearning", {"allow_other_mean": True}).read([path], rules)
-        assert losses(said) == [round(1000 * s) for s in wanted]
+        losses_read = make(Format, "open-unlearning", {"allow_other_mean": True}).read([path], rules)
+        assert losses(losses_read) == [round(1000 * s) for s in wanted]
         if agg == 0.5 and scores == [0.1, 0.3]:
             with pytest.raises(InputError, match="--allow-other-mean"):
                 read("open-unlearning", path, rules)
@@ -115,10 +115,12 @@ def test_all_files_of_a_folder_are_one_models(tmp_path: Path) -> None:
         {"wmdp": {"wmdp_bio": samples([1.0, 0.0])}, "mmlu": {"mmlu": samples([1.0])}},
     )
     write(tmp_path / "m" / "TOFU_EVAL.json", {"extraction_strength": indexed([0.1, 0.2, 0.3], 0.2)})
-    found = read("open-unlearning", tmp_path, {"a": "extraction_strength", "b": "wmdp_bio.acc", "c": "1-mmlu.acc"})
-    assert found.losses["config"].unique().to_list() == ["m"]
-    assert losses(found) == [100, 200, 300, 1000, 0, 0]
-    assert len(found.sources["m"]) == 2
+    losses_read = read(
+        "open-unlearning", tmp_path, {"a": "extraction_strength", "b": "wmdp_bio.acc", "c": "1-mmlu.acc"}
+    )
+    assert losses_read.losses["config"].unique().to_list() == ["m"]
+    assert losses(losses_read) == [100, 200, 300, 1000, 0, 0]
+    assert len(losses_read.sources["m"]) == 2
 
 
 # --- the harness
@@ -129,9 +131,9 @@ def test_a_measure_that_no_rule_asks_for_blocks_nothing(tmp_path: Path) -> None:
     path = tmp_path / "m" / "samples_lambada.jsonl"
     path.parent.mkdir()
     path.write_text("\n".join(map(json.dumps, rows)))
-    found = read("lm-eval", tmp_path, {"a": "lambada.acc"})
-    assert losses(found) == [1000, 0]
-    assert [note for note in found.notes if "left out lambada.perplexity" in note]
+    losses_read = read("lm-eval", tmp_path, {"a": "lambada.acc"})
+    assert losses(losses_read) == [1000, 0]
+    assert [note for note in losses_read.notes if "left out lambada.perplexity" in note]
     with pytest.raises(
         InputError, match=r"samples_lambada.jsonl: lambada.perplexity, row 0: the score -3.2 is outside"
     ):
@@ -172,8 +174,8 @@ def log(values: dict[str, list[Any]], task: str = "wmdp", model: str = "hf/local
     """values: sample -> its scores in the epochs 1, 2, ..."""
     rows = [
         {"id": name, "epoch": epoch, "target": "x", "scores": {"choice": {"value": value}}}
-        for name, some in values.items()
-        for epoch, value in enumerate(some, start=1)
+        for name, group in values.items()
+        for epoch, value in enumerate(group, start=1)
     ]
     return {"status": "success", "eval": {"task": task, "model": model, "model_args": {}} | spec, "samples": rows}
 
@@ -189,14 +191,14 @@ def test_local_models_are_told_apart_by_their_arguments(tmp_path: Path) -> None:
         ({"model_base_url": "http://a"}, {"model_base_url": "http://b"}),
         ({"model": "hf/one"}, {"model": "hf/two"}),
     ]
-    for place, (one, two) in enumerate(ways):
+    for place, (way, two) in enumerate(ways):
         folder = tmp_path / str(place)
-        write(folder / "1.json", log({"a": ["I"]}, **one))
+        write(folder / "1.json", log({"a": ["I"]}, **way))
         write(folder / "2.json", log({"a": ["C"]}, "mmlu", **two))
         with pytest.raises(InputError, match=r"has the measure wmdp.choice and .* different models"):
             read("inspect", folder, rules)
         # batches, devices and ./ make no other model
-        write(folder / "2.json", log({"a": ["C"]}, "mmlu", **one))
+        write(folder / "2.json", log({"a": ["C"]}, "mmlu", **way))
         assert losses(read("inspect", folder, rules)) == [0, 0]
     same = tmp_path / "same"
     write(same / "1.json", log({"a": ["I"]}, model_args={"model_path": "./a/m", "device": "cuda:0", "batch_size": 1}))
@@ -218,7 +220,7 @@ def test_epochs_of_a_sample_are_one_draw(tmp_path: Path) -> None:
     once = {f"s{i}": ["C" if bad else "I"] for i, bad in enumerate(draw)}
     rule = {"forgetting": "wmdp.choice"}
     first = certify(write(tmp_path / "a.json", log(once)), 0.15, format="inspect", loss=rule).document
-    tenfold = write(tmp_path / "b.json", log({name: some * 10 for name, some in once.items()}))
+    tenfold = write(tmp_path / "b.json", log({name: values * 10 for name, values in once.items()}))
     second = certify(tenfold, 0.15, format="inspect", loss=rule).document
     assert first["n"] == second["n"] == {"forgetting": 40}
     assert first["candidates"][0]["p_value"] == second["candidates"][0]["p_value"]
@@ -228,14 +230,14 @@ def test_epochs_of_a_sample_are_one_draw(tmp_path: Path) -> None:
 def test_epochs_and_samples_that_are_not_there_are_losses_of_one(rule: str, tmp_path: Path) -> None:
     """Fewer epochs than others have or than were planned; samples that the log lists and does not hold."""
     base = write(tmp_path / "base" / "b.json", log({"a": [0.5] * 2, "b": [0.5] * 2, "c": [0.5] * 2}))
-    said = {"dataset": {"sample_ids": ["a", "b", "c"]}}
-    path = write(tmp_path / "a.json", log({"a": [0.5, 0.5], "b": [0.5]}, **said))
+    options = {"dataset": {"sample_ids": ["a", "b", "c"]}}
+    path = write(tmp_path / "a.json", log({"a": [0.5, 0.5], "b": [0.5]}, **options))
     rules = {"r": f"{rule}wmdp.choice"}
-    found = losses(read("inspect", path, rules, base if rule == "base-" else None))
-    assert found == ([0, 500, 1000] if rule == "base-" else [500, 750, 1000])
-    write(path, log({"a": [0.5], "b": [0.5]}, config={"epochs": 2}, **said))
-    found = losses(read("inspect", path, rules, base if rule == "base-" else None))
-    assert found == ([500, 500, 1000] if rule == "base-" else [750, 750, 1000])
+    result = losses(read("inspect", path, rules, base if rule == "base-" else None))
+    assert result == ([0, 500, 1000] if rule == "base-" else [500, 750, 1000])
+    write(path, log({"a": [0.5], "b": [0.5]}, config={"epochs": 2}, **options))
+    result = losses(read("inspect", path, rules, base if rule == "base-" else None))
+    assert result == ([500, 500, 1000] if rule == "base-" else [750, 750, 1000])
 
 
 @pytest.mark.parametrize("status", ["cancelled", "error", "started", "invalidated"])
@@ -245,10 +247,10 @@ def test_a_log_that_did_not_end_is_skipped_in_a_folder_and_refused_by_name(statu
     bad = write(tmp_path / "bad.json", stopped)
     (tmp_path / "open.eval").write_bytes(archive(stopped))
     write(tmp_path / "logs.json", {"no": "log"})
-    found = read("inspect", tmp_path, {"r": "wmdp.choice"})
-    assert losses(found) == [0]
-    assert [note for note in found.notes if note.startswith("skipped bad.json: the key ")]
-    assert [note for note in found.notes if note.startswith("skipped open.eval: the key ")]
+    losses_read = read("inspect", tmp_path, {"r": "wmdp.choice"})
+    assert losses(losses_read) == [0]
+    assert [note for note in losses_read.notes if note.startswith("skipped bad.json: the key ")]
+    assert [note for note in losses_read.notes if note.startswith("skipped open.eval: the key ")]
     for path in (bad, tmp_path / "open.eval"):
         with pytest.raises(InputError, match=path.name):
             read("inspect", path, {"r": "wmdp.choice"})
@@ -278,11 +280,11 @@ def test_lists_are_rows_by_their_place(tmp_path: Path) -> None:
         "average_perturb_loss": [[1.0, 1.0], [1.0, 1.0], [1.0, NAN]], "generated_text": [["p", "g", "a"]] * 3,
     }  # fmt: skip
     path = write(tmp_path / "eval_log_aggregated.json", {"eval_log_forget.json": section, "eval_log.json": section})
-    by_index = {name: {str(i): v for i, v in enumerate(some)} for name, some in section.items()}
-    other = write(
+    by_index = {name: {str(i): v for i, v in enumerate(values)} for name, values in section.items()}
+    second = write(
         tmp_path / "d" / "eval_log_aggregated.json", {"eval_log_forget.json": by_index, "eval_log.json": by_index}
     )
-    for file in (path, other):
+    for file in (path, second):
         assert losses(read("tofu", file, {"r": "forget_probability"})) == [1000, 500, 1000]
         # s is 1 and e
         assert losses(read("tofu", file, {"r": "forget_truth_ratio"})) == [1000, math.ceil(1000 / math.e), 1000]

@@ -51,8 +51,8 @@ def _open_unlearning(values: Values, extra: str) -> bytes:
 
 def _tofu(values: Values, extra: str) -> bytes:
     scores = {str(i): None if v is ABSENT else v for i, v in enumerate(values)}
-    told = {str(i): [SECRET, SECRET, SECRET + extra] for i in range(len(values))}
-    return _dump({"eval_log_forget.json": {"rougeL_recall": scores, "generated_text": told}})
+    expected = {str(i): [SECRET, SECRET, SECRET + extra] for i in range(len(values))}
+    return _dump({"eval_log_forget.json": {"rougeL_recall": scores, "generated_text": expected}})
 
 
 def _lm_eval(values: Values, extra: str) -> bytes:
@@ -100,12 +100,12 @@ def refused(name: str, path: Path) -> str:
     """The error of a bad file: one line that names the file and a mend, and no text of a row."""
     with pytest.raises(InputError) as caught:
         read(name, path)
-    said = str(caught.value)
-    assert path.name in said
-    assert "; " in said or "? " in said, said
-    assert "\n" not in said
-    assert SECRET not in said
-    return said
+    text = str(caught.value)
+    assert path.name in text
+    assert "; " in text or "? " in text, text
+    assert "\n" not in text
+    assert SECRET not in text
+    return text
 
 
 def test_every_format_is_here() -> None:
@@ -116,12 +116,12 @@ def test_every_format_is_here() -> None:
 @pytest.mark.parametrize("extra", ["", "\u2028", "\u0085", "\x0b", "ü\U0001f600"])
 def test_a_good_file_is_read(name: str, extra: str, tmp_path: Path) -> None:
     """Separators of lines and paragraphs may stand in texts; texts do not come through."""
-    found = read(name, place(tmp_path, name, SAMPLES[name].of(GOOD, extra)))
-    assert found.losses["loss"].to_list() == [0, 250, 1000]
-    assert found.notes == ()
-    assert SECRET not in str(found.losses.to_dicts())
+    losses_read = read(name, place(tmp_path, name, SAMPLES[name].of(GOOD, extra)))
+    assert losses_read.losses["loss"].to_list() == [0, 250, 1000]
+    assert losses_read.notes == ()
+    assert SECRET not in str(losses_read.losses.to_dicts())
     assert read(name, place(tmp_path, name, b"\xef\xbb\xbf" + SAMPLES[name].of(GOOD, extra))).losses.equals(
-        found.losses
+        losses_read.losses
     )
 
 
@@ -134,11 +134,11 @@ def test_a_score_that_is_no_number_is_a_loss_of_one(name: str, bad: Any, rule: s
     torn = SAMPLES[name].of([0.5, bad, bad], "")
     for now, before in ((torn, whole), (whole, torn)):
         model, base = place(tmp_path / "model", name, now), place(tmp_path / "base", name, before)
-        found = read(name, model, rule, base if rule == "base-" else None)
-        losses = found.losses["loss"].to_list()
+        losses_read = read(name, model, rule, base if rule == "base-" else None)
+        losses = losses_read.losses["loss"].to_list()
         if now is torn or rule == "base-":
             assert losses[1:] == [1000, 1000]
-            assert any("2 queries" in note and "counts as a loss of 1" in note for note in found.notes)
+            assert any("2 queries" in note and "counts as a loss of 1" in note for note in losses_read.notes)
         assert losses[0] == (0 if rule == "base-" else 500)
 
 

@@ -42,9 +42,9 @@ def test_all_four_kinds_hold_the_same_table(tmp_path: Path) -> None:
     write(tmp_path, "t.jsonl", "\n\n".join(lines) + "\n")
     write(tmp_path, "t.json", "\ufeff[" + ",\n".join(lines) + "]")
     for name in ("t.parquet", "t.csv", "t.jsonl", "t.json"):
-        found = read(tmp_path / name)
-        assert found.equals(wanted), name
-        assert found["config"][0] == "007"
+        losses_read = read(tmp_path / name)
+        assert losses_read.equals(wanted), name
+        assert losses_read["config"][0] == "007"
 
 
 def test_own_thousandths_come_back_from_every_kind(tmp_path: Path) -> None:
@@ -74,8 +74,8 @@ def test_grades_are_no_thousandths(tmp_path: Path, grades: list[int], kind: str)
 
 def test_whole_zeros_and_ones_are_losses(tmp_path: Path) -> None:
     """On no scale could they be larger."""
-    found = read(write(tmp_path, "t.csv", HEAD + "a,r,q1,0\na,r,q2,1\n"))
-    assert found["loss"].to_list() == [0, 1000]
+    losses_read = read(write(tmp_path, "t.csv", HEAD + "a,r,q1,0\na,r,q2,1\n"))
+    assert losses_read["loss"].to_list() == [0, 1000]
 
 
 def test_a_scale_that_is_said_must_be_borne_out(tmp_path: Path) -> None:
@@ -114,9 +114,9 @@ HEAD = "config,risk,query,loss\n"
 
 def test_csv_quotes_blanks_and_exponents(tmp_path: Path) -> None:
     content = '\ufeffconfig, risk,query,loss\r\n"a,\n""b""",r,q1, 1e-1 \r\n\r\n"a,\n""b""",r,q2,1.\r\n'
-    found = read(write(tmp_path, "t.csv", content))
-    assert found["config"].to_list() == ['a,\n"b"'] * 2
-    assert found["loss"].to_list() == [100, 1000]
+    losses_read = read(write(tmp_path, "t.csv", content))
+    assert losses_read["config"].to_list() == ['a,\n"b"'] * 2
+    assert losses_read["loss"].to_list() == [100, 1000]
 
 
 BAD_CSV: list[tuple[str | bytes, str]] = [
@@ -185,9 +185,9 @@ def test_whatever_a_format_reads_is_checked() -> None:
     rows = {"config": ["a"] * 2, "risk": ["r"] * 2, "query": ["q1", "q2"]}
     with pytest.raises(InputError, match="row 2: loss is no number in"):
         Read(pl.DataFrame(rows | {"loss": [0.5, 1.5]}))
-    found = Read(pl.DataFrame(rows | {"loss": [0.5, 1.0]}))
-    assert dict(found.losses.schema) == SCHEMA
-    assert found.losses["loss"].to_list() == [500, 1000]
+    result = Read(pl.DataFrame(rows | {"loss": [0.5, 1.0]}))
+    assert dict(result.losses.schema) == SCHEMA
+    assert result.losses["loss"].to_list() == [500, 1000]
 
 
 def _refused(path: Path, message: str) -> None:

@@ -51,9 +51,9 @@ def read(path: Path, rules: Mapping[str, str] = RULES, kind: str = "open-unlearn
     return make(Format, kind).read([path], rules, **more)
 
 
-def thousandths(found: Read, config: str, risk: str) -> list[int]:
+def thousandths(result: Read, config: str, risk: str) -> list[int]:
     """Losses in the order of the log."""
-    return found.losses.filter(pl.col("config") == config, pl.col("risk") == risk)["loss"].to_list()
+    return result.losses.filter(pl.col("config") == config, pl.col("risk") == risk)["loss"].to_list()
 
 
 def test_scores_become_losses_by_rule(tmp_path: Path) -> None:
@@ -61,17 +61,17 @@ def test_scores_become_losses_by_rule(tmp_path: Path) -> None:
     write(tmp_path, "logs/duet_npo_lr1", duet())
     write(tmp_path, "logs/duet_ga_lr2", duet([0.9, 0.9, 0.9, 0.9]), packed=True)
     before = write(tmp_path, "before", duet(kept=[0.9, 0.9, 0.9, 0.9]))
-    found = read(tmp_path / "logs", RULES | {"harm": "base-holdout_qa_rouge"}, base=before)
-    assert thousandths(found, "npo_lr1", "forgetting") == [100, 0, 400, 200]
-    assert thousandths(found, "npo_lr1", "utility") == [0, 300, 100, 200]
-    assert thousandths(found, "npo_lr1", "harm") == [0, 200, 0, 100]
-    assert thousandths(found, "ga_lr2", "forgetting") == [900] * 4
-    assert found.losses["metric"].unique().sort().to_list() == [
+    losses_read = read(tmp_path / "logs", RULES | {"harm": "base-holdout_qa_rouge"}, base=before)
+    assert thousandths(losses_read, "npo_lr1", "forgetting") == [100, 0, 400, 200]
+    assert thousandths(losses_read, "npo_lr1", "utility") == [0, 300, 100, 200]
+    assert thousandths(losses_read, "npo_lr1", "harm") == [0, 200, 0, 100]
+    assert thousandths(losses_read, "ga_lr2", "forgetting") == [900] * 4
+    assert losses_read.losses["metric"].unique().sort().to_list() == [
         "1-holdout_qa_rouge",
         "base-holdout_qa_rouge",
         "forget_qa_rouge",
     ]
-    assert [source.file for source in found.sources["ga_lr2"]] == ["duet_ga_lr2/DUET_EVAL.json.gz"]
+    assert [source.file for source in losses_read.sources["ga_lr2"]] == ["duet_ga_lr2/DUET_EVAL.json.gz"]
 
 
 def test_no_text_of_a_log_is_kept(tmp_path: Path) -> None:
@@ -86,11 +86,11 @@ def test_a_query_without_a_score_counts_as_one(tmp_path: Path) -> None:
     write(
         tmp_path, "one", {"forget_qa_rouge": rouge([0.1, None, 0.2], 0.15), "holdout_qa_rouge": rouge([0.5, None], 0.5)}
     )
-    found = read(tmp_path)
-    assert thousandths(found, "one", "forgetting") == [100, 1000, 200]
-    assert thousandths(found, "one", "utility") == [500, 1000]
-    assert all("1 queries" in note and "counts as a loss of 1" in note for note in found.notes)
-    assert len(found.notes) == 2
+    losses_read = read(tmp_path)
+    assert thousandths(losses_read, "one", "forgetting") == [100, 1000, 200]
+    assert thousandths(losses_read, "one", "utility") == [500, 1000]
+    assert all("1 queries" in note and "counts as a loss of 1" in note for note in losses_read.notes)
+    assert len(losses_read.notes) == 2
 
 
 @pytest.mark.parametrize(
@@ -186,10 +186,10 @@ def test_the_harness_has_a_folder_per_model_and_a_file_per_task(tmp_path: Path) 
         (tmp_path / model / "samples_wmdp_bio_2026-11-25T22-44-12.851255.jsonl").write_text(lm_eval(once))
         (tmp_path / model / "samples_gsm8k_2026-11-25T22-44-12.851255.jsonl").write_text(lm_eval(twice))
     rules = {"forgetting": "wmdp_bio.acc", "utility": "1-gsm8k.acc,strict", "loose": "gsm8k.acc,loose"}
-    found = read(tmp_path, rules, "lm-eval")
-    assert thousandths(found, "m1", "forgetting") == [1000] * 3
-    assert thousandths(found, "m2", "utility") == [1000] * 2
-    assert thousandths(found, "m1", "loose") == [500] * 2
+    losses_read = read(tmp_path, rules, "lm-eval")
+    assert thousandths(losses_read, "m1", "forgetting") == [1000] * 3
+    assert thousandths(losses_read, "m2", "utility") == [1000] * 2
+    assert thousandths(losses_read, "m1", "loose") == [500] * 2
     reader = make(Format, "lm-eval")
     assert isinstance(reader, Logs)
     assert sorted(reader.measures([tmp_path])["measure"].unique()) == [
@@ -234,14 +234,16 @@ def test_inspect_grades_become_numbers(tmp_path: Path) -> None:
     """Letters, booleans, numbers and several values per score; a sample asked twice is one query, of the mean."""
     path = tmp_path / "log.json"
     path.write_text(json.dumps(inspect(["C", "I", "P", True, 0.25, {"a": 1, "b": 0}])))
-    found = read(path, {"forgetting": "wmdp.choice", "kept": "wmdp.choice.a"}, "inspect")
+    losses_read = read(path, {"forgetting": "wmdp.choice", "kept": "wmdp.choice.a"}, "inspect")
     # C and I; P and true; 0.25 and no single value, which counts as 1
-    assert thousandths(found, "hf-llama", "forgetting") == [500, 750, 625]
-    assert thousandths(found, "hf-llama", "kept") == [1000] * 3
+    assert thousandths(losses_read, "hf-llama", "forgetting") == [500, 750, 625]
+    assert thousandths(losses_read, "hf-llama", "kept") == [1000] * 3
     assert (
-        found.losses["query"].to_list()[:3] == found.losses["unit"].to_list()[:3] == ["wmdp-f0", "wmdp-f1", "wmdp-f2"]
+        losses_read.losses["query"].to_list()[:3]
+        == losses_read.losses["unit"].to_list()[:3]
+        == ["wmdp-f0", "wmdp-f1", "wmdp-f2"]
     )
-    assert [note for note in found.notes if "no score" in note] == [
+    assert [note for note in losses_read.notes if "no score" in note] == [
         "hf-llama: 1 queries of wmdp.choice have no score, or not all; what is missing counts as a loss of 1",
         "hf-llama: 3 queries of wmdp.choice.a have no score, or not all; what is missing counts as a loss of 1",
     ]
@@ -272,23 +274,23 @@ def test_what_is_read_has_the_mean_that_the_log_reports(path: Path) -> None:
     reader = make(Format, "open-unlearning")
     assert isinstance(reader, Logs)
     document = json.loads(gzip.decompress(path.read_bytes()))
-    found = reader.measures([path])
+    table = reader.measures([path])
     for name, entry in document.items():
         if "value_by_index" in entry or "auc" in entry:
-            mean = found.filter(pl.col("measure") == name)["mean"].item()
+            mean = table.filter(pl.col("measure") == name)["mean"].item()
             assert mean == pytest.approx(entry.get("auc", entry["agg_value"]), abs=1e-9), name
 
 
 @real
 def test_a_real_comparison_certifies_what_it_should(tmp_path: Path) -> None:
     """Ten unlearned 8B models: the one that forgot and kept is certified, those that forgot everything are not."""
-    found = certify(LOGS / "duet_llama31_8b", 0.3, format="open-unlearning", loss=RULES, search_share=0.2)
-    assert len(found.document["candidates"]) == 10
-    assert found.certified == [found.chosen] == ["npo_lr1e-3_beta0p5_alpha1p0_gamma1p0"]
-    assert found.document["design"] == {"kind": "split", "share": 0.2, "seed": 0}
-    assert "npo_lr1e-3" in str(found)
-    assert "<table" in found._repr_html_()
-    assert len(found.plot().axes) == 2
+    certificate = certify(LOGS / "duet_llama31_8b", 0.3, format="open-unlearning", loss=RULES, search_share=0.2)
+    assert len(certificate.document["candidates"]) == 10
+    assert certificate.certified == [certificate.chosen] == ["npo_lr1e-3_beta0p5_alpha1p0_gamma1p0"]
+    assert certificate.document["design"] == {"kind": "split", "share": 0.2, "seed": 0}
+    assert "npo_lr1e-3" in str(certificate)
+    assert "<table" in certificate._repr_html_()
+    assert len(certificate.plot().axes) == 2
 
 
 @real
@@ -317,8 +319,8 @@ def sample(seed: int, configs: int = 6, units: int = 60) -> pl.DataFrame:
 def test_a_search_share_divides_by_units_and_orders_by_its_rows_alone() -> None:
     """No unit in both splits, the same for all risks; calibration losses can change neither order nor weights."""
     losses = sample(0)
-    found = certify(losses, 0.3, search_share=0.25, unit="group").document
-    order = [(row["config"], row["weight"]) for row in found["candidates"]]
+    certificate = certify(losses, 0.3, search_share=0.25, unit="group").document
+    order = [(row["config"], row["weight"]) for row in certificate["candidates"]]
     assert [weight for _, weight in order] == [1 / k for k in range(1, 7)]
     from froc.certification.certify import Division
     from froc.loss_table import check
@@ -327,21 +329,21 @@ def test_a_search_share_divides_by_units_and_orders_by_its_rows_alone() -> None:
     assert split.group_by("unit").agg(pl.col("split").n_unique())["split"].to_list() == [1] * 60
     # random around 45 of 60: four standard deviations
     assert (
-        found["n"]["forgetting"]
-        == found["n"]["utility"]
+        certificate["n"]["forgetting"]
+        == certificate["n"]["utility"]
         == split.filter(pl.col("split") == "calibration")["unit"].n_unique()
     )
-    assert abs(found["n"]["utility"] - 45) < 4 * (60 * 0.25 * 0.75) ** 0.5
+    assert abs(certificate["n"]["utility"] - 45) < 4 * (60 * 0.25 * 0.75) ** 0.5
     calibration = split.filter(pl.col("split") == "calibration").select("query").unique()
     moved = losses.with_columns(
         loss=pl.when(pl.col("query").is_in(calibration["query"].implode()))
         .then(0.3 - pl.col("loss"))
         .otherwise(pl.col("loss"))
     )
-    other = certify(moved, 0.3, search_share=0.25, unit="group").document
-    assert [(row["config"], row["weight"]) for row in other["candidates"]] == order
-    assert other["candidates"] != found["candidates"]
-    assert certify(losses, 0.3, search_share=0.25, split_seed=1, unit="group").document != found
+    second = certify(moved, 0.3, search_share=0.25, unit="group").document
+    assert [(row["config"], row["weight"]) for row in second["candidates"]] == order
+    assert second["candidates"] != certificate["candidates"]
+    assert certify(losses, 0.3, search_share=0.25, split_seed=1, unit="group").document != certificate
 
 
 def test_one_split_asks_how_configurations_were_chosen(tmp_path: Path) -> None:

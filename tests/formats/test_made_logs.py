@@ -133,8 +133,8 @@ def test_of_ten_models_the_one_that_forgot_and_kept_is_certified(tmp_path: Path)
 def tofu(lost: int) -> dict[str, Any]:
     """eval_log_aggregated.json of 15 authors with 20 questions: all of an author's answers are known, or none is."""
     values = {str(i): float(i // 20 < lost) for i in range(300)}
-    told = {str(i): [f"q{i}", "said", f"true {i}"] for i in range(300)}
-    return {"eval_log_forget.json": {"rougeL_recall": values, "generated_text": told}}
+    expected = {str(i): [f"q{i}", "said", f"true {i}"] for i in range(300)}
+    return {"eval_log_forget.json": {"rougeL_recall": values, "generated_text": expected}}
 
 
 def test_authors_are_units_of_tofu(tmp_path: Path) -> None:

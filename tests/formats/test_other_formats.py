@@ -10,12 +10,12 @@ from tests.formats.test_format_contract import FORMATS, GOOD, SAMPLES, SECRET, p
 
 
 @pytest.mark.parametrize("name", FORMATS)
-@pytest.mark.parametrize("other", FORMATS)
-def test_a_file_of_another_format_is_not_taken(name: str, other: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("second", FORMATS)
+def test_a_file_of_another_format_is_not_taken(name: str, second: str, tmp_path: Path) -> None:
     """Under the name that the format looks for, with good scores: one line, without a row's text."""
     folder = tmp_path / "model"
-    path = place(folder, name, SAMPLES[other].of(GOOD, ""))
-    if name == other:
+    path = place(folder, name, SAMPLES[second].of(GOOD, ""))
+    if name == second:
         assert read(name, path).losses["loss"].to_list() == [0, 250, 1000]
         return
     with pytest.raises(InputError) as caught:
@@ -44,8 +44,8 @@ def test_the_bad_row_is_named(name: str, position: int, bad: float | str, tmp_pa
 @pytest.mark.parametrize("name", [name for name in FORMATS if name != "table"])
 def test_losses_stay_with_their_queries(name: str, tmp_path: Path) -> None:
     """The same rows in another order of scores are other losses of the same queries."""
-    one = read(name, place(tmp_path / "one", name, SAMPLES[name].of([0.0, 0.25, 1.0], ""))).losses
+    losses_read = read(name, place(tmp_path / "one", name, SAMPLES[name].of([0.0, 0.25, 1.0], ""))).losses
     two = read(name, place(tmp_path / "two", name, SAMPLES[name].of([1.0, 0.0, 0.25], ""))).losses
-    assert dict(zip(one["query"], one["loss"], strict=True)).keys() == set(two["query"])
-    assert one["query"].to_list() == two["query"].to_list()
+    assert dict(zip(losses_read["query"], losses_read["loss"], strict=True)).keys() == set(two["query"])
+    assert losses_read["query"].to_list() == two["query"].to_list()
     assert two["loss"].to_list() == [1000, 0, 250]

@@ -17,7 +17,7 @@ from tests.small_model import SMALL
 SAID = embedded_text.task(SMALL).format
 
 
-def asked(base: Base, rows: list[Row], form: PromptFormat) -> tuple[list[Disagreement], int]:
+def check_agreement(base: Base, rows: list[Row], form: PromptFormat) -> tuple[list[Disagreement], int]:
     # other tests of this process may have trained it
     base.restore()
     return disagreements(base.model, base.tokenizer, rows, encode(base.tokenizer, rows, form), form)
@@ -28,20 +28,20 @@ def queries(task: Task) -> list[Row]:
 
 
 def test_a_prompt_that_the_model_was_taught_with_is_agreed_on(base: Base, task: Task) -> None:
-    found, count = asked(base, queries(task), SAID)
-    assert (found, count) == ([], 8)
+    result, count = check_agreement(base, queries(task), SAID)
+    assert (result, count) == ([], 8)
 
 
 def test_answers_that_come_and_are_not_seen_are_found(base: Base, task: Task) -> None:
     """The model answers behind a blank that the template lacks."""
     form = PromptFormat(SAID.template.replace(" {answer}", "{answer}"))
     assert form != SAID
-    found, count = asked(base, queries(task), form)
+    result, count = check_agreement(base, queries(task), form)
     assert count == 8
-    assert len(found) > TOLERATED_DISAGREEMENTS
-    assert {(one.measured, one.generated) for one in found} == {(False, True)}
+    assert len(result) > TOLERATED_DISAGREEMENTS
+    assert {(item.measured, item.generated) for item in result} == {(False, True)}
     with pytest.raises(InputError, match=r"disagree on \d of 8 queries .*mend template") as refused:
-        refuse(found, count, "the task's template")
+        refuse(result, count, "the task's template")
     # lengths and places, and nothing of what was asked or answered
     text = str(refused.value)
     for row in queries(task):
@@ -54,32 +54,32 @@ def test_a_measurement_that_sees_what_is_not_written_is_found(base: Base, task: 
     base.restore()
     rows = queries(task)
     leaking = [encode(base.tokenizer, [row], SAID)[0] for row in rows]
-    other = [Row(row.question, "never said of anybody", row.group) for row in rows]
-    found, count = disagreements(base.model, base.tokenizer, other, leaking, SAID)
+    second = [Row(row.question, "never said of anybody", row.group) for row in rows]
+    result, count = disagreements(base.model, base.tokenizer, second, leaking, SAID)
     assert count == 8
-    assert {(one.measured, one.generated) for one in found} == {(True, False)}
+    assert {(item.measured, item.generated) for item in result} == {(True, False)}
 
 
 def test_a_model_that_knows_nothing_is_agreed_on_too(base: Base, task: Task) -> None:
     """That is for the positive control to say."""
     rows = [Row(row.question, "never said of anybody", row.group) for row in queries(task)]
-    assert asked(base, rows, SAID) == ([], 8)
+    assert check_agreement(base, rows, SAID) == ([], 8)
 
 
 def test_texts_and_long_answers_are_not_asked(base: Base, task: Task) -> None:
     texts = [Row("", row.question) for row in queries(task)]
-    assert asked(base, texts, SAID) == ([], 0)
+    assert check_agreement(base, texts, SAID) == ([], 0)
     long = [Row("Who?", " ".join(["word"] * 60))]
-    assert asked(base, long, SAID) == ([], 0)
+    assert check_agreement(base, long, SAID) == ([], 0)
 
 
 @pytest.mark.parametrize(
     ("wrong", "asked_", "stops"), [(0, 8, False), (1, 8, False), (2, 8, True), (1, 1, True), (0, 0, False)]
 )
 def test_one_disagreement_may_be_rounding(wrong: int, asked_: int, stops: bool) -> None:
-    found = [Disagreement(f"forget_queries.jsonl row {k}", True, False, 3, 12) for k in range(wrong)]
+    result = [Disagreement(f"forget_queries.jsonl row {k}", True, False, 3, 12) for k in range(wrong)]
     if not stops:
-        refuse(found, asked_, "a template")
+        refuse(result, asked_, "a template")
         return
     with pytest.raises(InputError, match=re.escape("forget_queries.jsonl row 0: by its 3 tokens the answer comes")):
-        refuse(found, asked_, "a template")
+        refuse(result, asked_, "a template")

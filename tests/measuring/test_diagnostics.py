@@ -25,9 +25,9 @@ def test_mia_auc_counts_ties_half() -> None:
     # pairs (forget, holdout): 1 > 0, 1 = 1, 2 > 0, 2 > 1
     assert mia_auc([1, 2], [0, 1]) == 3.5 / 4
     rng = np.random.default_rng(0)
-    one, two = rng.integers(0, 9, 50), rng.integers(2, 11, 70)
-    truth = roc_auc_score(np.r_[np.ones(50), np.zeros(70)], np.r_[one, two])
-    assert mia_auc(one, two) == pytest.approx(truth, abs=1e-12)
+    first, second = rng.integers(0, 9, 50), rng.integers(2, 11, 70)
+    truth = roc_auc_score(np.r_[np.ones(50), np.zeros(70)], np.r_[first, second])
+    assert mia_auc(first, second) == pytest.approx(truth, abs=1e-12)
 
 
 def test_priv_leak_is_negative_while_forget_rows_look_familiar() -> None:

@@ -36,8 +36,8 @@ Numbers = NDArray[np.float64]
 
 @cache
 def _log(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(gzip.decompress(path.read_bytes()))
-    return found
+    result: dict[str, Any] = json.loads(gzip.decompress(path.read_bytes()))
+    return result
 
 
 def _named(paths: list[Path]) -> Any:
@@ -53,19 +53,19 @@ def _column(entry: dict[str, Any], field: str) -> Any:
 def _observed(logp: Any, others: Any = None, restated: Any = None) -> Observation:
     """Answers of one token with these log-probabilities; a mean over tokens is all that the logs have."""
     # a log has more digits than the single precision that models give
-    one: Any = np.asarray(logp, dtype=np.float64)
-    n = len(one)
+    item: Any = np.asarray(logp, dtype=np.float64)
+    n = len(item)
     seen: dict[str, Any] = {}
     if others is not None:
         wrong = np.asarray(others, dtype=np.float64)
-        again = one if restated is None else np.asarray(restated, dtype=np.float64)
-        told = tuple(map(str, range(wrong.shape[1])))
+        again = item if restated is None else np.asarray(restated, dtype=np.float64)
+        expected = tuple(map(str, range(wrong.shape[1])))
         seen = {
-            "rows": (Row("q", "a", others=told, restated="r"),) * n,
+            "rows": (Row("q", "a", others=expected, restated="r"),) * n,
             "others": np.repeat(wrong[:, :, None], 2, axis=2),
             "restated": np.repeat(again[:, None], 2, axis=1),
         }
-    return Observation(np.ones((n, 1), bool), one[:, None], np.ones(n, np.int64), **seen)
+    return Observation(np.ones((n, 1), bool), item[:, None], np.ones(n, np.int64), **seen)
 
 
 def _texts(entry: dict[str, Any]) -> Observation:
@@ -81,9 +81,9 @@ def _score(name: str, seen: Observation, **params: Any) -> Numbers:
     return make(Metric, name, params).scores(seen)
 
 
-def _close(found: Any, told: Any) -> None:
+def _close(result: Any, expected: Any) -> None:
     np.testing.assert_allclose(
-        np.asarray(found, dtype=np.float64), np.asarray(told, dtype=np.float64), rtol=0, atol=EXACT
+        np.asarray(result, dtype=np.float64), np.asarray(expected, dtype=np.float64), rtol=0, atol=EXACT
     )
 
 
@@ -105,22 +105,22 @@ def test_all_logs_are_there() -> None:
 def test_tofu_probabilities(path: Path) -> None:
     log = _log(path)
     for name in (name for name in log if name.endswith("_Prob")):
-        told = np.array(_column(log[name], "prob"))
+        expected = np.array(_column(log[name], "prob"))
         loss = np.array(_column(log[name], "avg_loss"))
-        found = _score("probability", _observed(-loss.ravel())).reshape(told.shape)
+        result = _score("probability", _observed(-loss.ravel())).reshape(expected.shape)
         # a probability was worked out in single precision, from the loss that is in the log
-        np.testing.assert_allclose(found, told, rtol=3e-6)
-        kept = _score("probability", _observed(np.log(told.ravel()))).reshape(told.shape)
+        np.testing.assert_allclose(result, expected, rtol=3e-6)
+        kept = _score("probability", _observed(np.log(expected.ravel()))).reshape(expected.shape)
         _close(kept.mean(), log[name]["agg_value"])
     for split in ("ra", "wf"):
         right, wrong = log[f"{split}_Q_A_Prob"], log[f"{split}_Q_A_PERT_Prob"]
         p, others = np.array(_column(right, "prob")), np.array(_column(wrong, "prob"))
-        found = _score("probability_options", _observed(np.log(p), np.log(others)))
-        told = np.array(_column(log[f"{split}_Q_A_Prob_normalised"], "prob"))
+        result = _score("probability_options", _observed(np.log(p), np.log(others)))
+        expected = np.array(_column(log[f"{split}_Q_A_Prob_normalised"], "prob"))
         # their tiny number: p / (p + others + 1e-10)
         whole = p + others.sum(axis=1)
-        _close(found * whole / (whole + TINY), told)
-        _close(np.mean(found * whole / (whole + TINY)), log[f"{split}_Q_A_Prob_normalised"]["agg_value"])
+        _close(result * whole / (whole + TINY), expected)
+        _close(np.mean(result * whole / (whole + TINY)), log[f"{split}_Q_A_Prob_normalised"]["agg_value"])
 
 
 @_named(TOFU)
@@ -128,17 +128,17 @@ def test_tofu_truth_ratios(path: Path) -> None:
     log = _log(path)
     for split, name in (("forget", "forget_truth_ratio"), *((s, f"{s}_Truth_Ratio") for s in ("retain", "ra", "wf"))):
         seen = _truth_ratio(log, split, _restated(log, split))
-        told = np.array(_column(log[name], "score"))
+        expected = np.array(_column(log[name], "score"))
         share = _score("truth_ratio", seen, mean="geometric")
         # share = 1 / (1 + R)
-        np.testing.assert_allclose(1.0 / share - 1.0, told, rtol=1e-9)
+        np.testing.assert_allclose(1.0 / share - 1.0, expected, rtol=1e-9)
         if split == "forget":
-            found = 1.0 - _score("truth_ratio", seen, form="ratio", mean="geometric")
-            _close(found, np.minimum(told, 1 / told))
+            result = 1.0 - _score("truth_ratio", seen, form="ratio", mean="geometric")
+            _close(result, np.minimum(expected, 1 / expected))
         else:
-            found = _score("truth_ratio", seen, form="margin", mean="geometric")
-            _close(found, np.maximum(0.0, 1.0 - told))
-        _close(found.mean(), log[name]["agg_value"])
+            result = _score("truth_ratio", seen, form="margin", mean="geometric")
+            _close(result, np.maximum(0.0, 1.0 - expected))
+        _close(result.mean(), log[name]["agg_value"])
 
 
 def _retrained(path: Path) -> Path | None:
@@ -151,17 +151,17 @@ def _retrained(path: Path) -> Path | None:
     return path.parents[2] / path.parents[1].name.replace("_full", f"_retain{100 - split}") / path.name
 
 
-def _differ(found: Numbers, told: Numbers, entry: dict[str, Any]) -> None:
+def _differ(result: Numbers, reference: Numbers, entry: dict[str, Any]) -> None:
     """Rows where our ROUGE is not theirs are those where their words are not ours: stems, and letters that are not a to z."""
-    apart = np.flatnonzero(np.abs(found - told) > EXACT)
+    apart = np.flatnonzero(np.abs(result - reference) > EXACT)
     written, expected = _column(entry, "generation"), _column(entry, "ground_truth")
     for i in apart:
-        one, two = set(words(written[i])), set(words(expected[i]))
-        stems = any(a != b and a[:2] == b[:2] for a in one for b in two)
-        assert stems or not "".join(one | two).isascii(), (one, two)
+        first, second = set(words(written[i])), set(words(expected[i]))
+        stems = any(a != b and a[:2] == b[:2] for a in first for b in second)
+        assert stems or not "".join(first | second).isascii(), (first, second)
     # most rows have neither
-    assert len(apart) <= 0.25 * len(found)
-    assert np.abs(found - told).mean() < 0.025
+    assert len(apart) <= 0.25 * len(result)
+    assert np.abs(result - reference).mean() < 0.025
 
 
 @_named(TOFU)
@@ -214,8 +214,8 @@ def test_privacy_leak(path: Path) -> None:
     reference = _log(retrained)["mia_min_k"]["auc"] if retrained else 0.5
     # OpenUnlearning divides by the reference's 1 - auc and its tiny number
     there = 1.0 - reference
-    found = priv_leak(_log(path)["mia_min_k"]["auc"], reference) * there / (there + TINY)
-    _close(found, _log(path)["privleak"]["agg_value"])
+    result = priv_leak(_log(path)["mia_min_k"]["auc"], reference) * there / (there + TINY)
+    _close(result, _log(path)["privleak"]["agg_value"])
 
 
 @_named(TOFU)
@@ -250,14 +250,14 @@ def test_original_tofu(path: Path) -> None:
         # their code works in single precision
         np.testing.assert_allclose(1.0 / share - 1.0, column("truth_ratio"), rtol=1e-5)
         if "wo_options" in name:
-            found = _score("probability_options", _observed(-np.array(column("avg_gt_loss")), false))
-            np.testing.assert_allclose(found, np.exp(-np.array(column("normalized_gt_loss"))), rtol=1e-5)
+            result = _score("probability_options", _observed(-np.array(column("avg_gt_loss")), false))
+            np.testing.assert_allclose(result, np.exp(-np.array(column("normalized_gt_loss"))), rtol=1e-5)
         _, written, expected = zip(*column("generated_text"), strict=True)
-        texts = [[text.removeprefix("Answer:") for text in some] for some in (written, expected)]
+        texts = [[text.removeprefix("Answer:") for text in values] for values in (written, expected)]
         n = len(loss)
-        told = Observation(
+        observation = Observation(
             np.ones((n, 1), bool), np.zeros((n, 1), np.float32), np.ones(n, np.int64),
             written=tuple(texts[0]), expected=tuple(texts[1]),
         )  # fmt: skip
         entry = {"value_by_index": {str(i): {"generation": texts[0][i], "ground_truth": texts[1][i]} for i in range(n)}}
-        _differ(_score("rouge_l", told), np.array(column("rougeL_recall")), entry)
+        _differ(_score("rouge_l", observation), np.array(column("rougeL_recall")), entry)

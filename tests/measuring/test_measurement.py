@@ -54,9 +54,9 @@ def test_what_cannot_be_meant_is_refused(text: str, says: str) -> None:
 
 
 def test_every_known_risk_and_profile_can_be_made() -> None:
-    for risk, one in KNOWN.items():
-        made = measurement(one.of)
-        pool = one.of.rpartition("/")[2]
+    for risk, item in KNOWN.items():
+        made = measurement(item.of)
+        pool = item.of.rpartition("/")[2]
         assert made.pool == (pool if pool in (UTILITY, EARLIER, WORDINGS) else FORGETTING)
         assert risk == risk.lower()
     for risks in PROFILES.values():
@@ -91,8 +91,8 @@ def test_risks_of_one_pool_are_divided_alike(task: Task) -> None:
     view, sealed = split(task, 0.2, None, sources)
     plain_view, plain = split(task, 0.2)
     opened = sealed.open({"calibration": sealed.digests, "candidates": []})
-    searched = {query.id for some in view.queries.values() for query in some}
-    assert not searched & {query.id for some in opened.values() for query in some}
+    searched = {query.id for queries_of_risk in view.queries.values() for query in queries_of_risk}
+    assert not searched & {query.id for queries_of_risk in opened.values() for query in queries_of_risk}
     assert view.queries[FORGETTING] == plain_view.queries[FORGETTING]
     assert {q.id for q in opened["relearning"]} < {q.id for q in opened[FORGETTING]}
     # a further risk is another look at the same queries, not at others
@@ -149,9 +149,9 @@ def test_rows_are_read_as_benchmarks_write_them(tmp_path: Path) -> None:
 def test_rows_may_say_more_and_the_task_digest_knows(task: Task) -> None:
     row = Row("q", "a", "g", others=("b", "c"), paraphrases=("Q?",))
     more = replace(task, queries={**task.queries, FORGETTING: (row, *task.queries[FORGETTING])})
-    other = replace(
+    changed = replace(
         more, queries={**more.queries, FORGETTING: (replace(row, others=("b",)), *task.queries[FORGETTING])}
     )
-    assert more.digest != other.digest
+    assert more.digest != changed.digest
     # ids hang on question, answer and group alone
-    assert more.key == other.key
+    assert more.key == changed.key

@@ -59,10 +59,10 @@ def test_rows_that_fit_are_taken(base: Base) -> None:
 def test_a_query_that_is_too_long_is_named_on_either_side_of_the_split(base: Base, pool: str, place: int) -> None:
     rows = list(TASK.queries[pool])
     rows[place] = replace(rows[place], answer="y" * 99)
-    said = _refused(base, replace(TASK, queries={**TASK.queries, pool: tuple(rows)}), PLAIN)
-    assert said.startswith(f"{rows[place].origin} has ")
-    assert "more than the model's 64 positions" in said
-    assert "yyy" not in said
+    text = _refused(base, replace(TASK, queries={**TASK.queries, pool: tuple(rows)}), PLAIN)
+    assert text.startswith(f"{rows[place].origin} has ")
+    assert "more than the model's 64 positions" in text
+    assert "yyy" not in text
 
 
 @pytest.mark.parametrize("name", ["forget", "retain", "holdout"])

@@ -123,7 +123,7 @@ class Judge:
             self.limits.add(options["max_length"])
             assert options["truncation"]
             assert options["padding"]
-            return Pairs(odds=[len(one) / len(two) for one, two in zip(premises, hypotheses, strict=True)])
+            return Pairs(odds=[len(item) / len(two) for item, two in zip(premises, hypotheses, strict=True)])
         odds = torch.tensor(options["odds"], dtype=torch.float64)[:, None]
         places = [name == "Entailment" for name in self.config.id2label.values()]
         self.logits = torch.where(torch.tensor(places), odds.log(), 0.0)

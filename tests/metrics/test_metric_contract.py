@@ -24,7 +24,7 @@ from froc.metrics.rouge_l import words
 from froc.models.base import Base
 from froc.models.batches import Encoded, encode
 from froc.plugins import find, make, names
-from tests.metrics.test_metrics import scored, told
+from tests.metrics.test_metrics import of_texts, scored
 
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
     *((name, {}) for name in names(Metric)),
@@ -48,9 +48,9 @@ def judge(base: Base, tmp_path_factory: pytest.TempPathFactory) -> str:
     made: Any = BertForSequenceClassification(config)
     made.save_pretrained(folder)
     base.tokenizer.save_pretrained(folder)
-    told = AutoTokenizer.from_pretrained(folder)
-    told.pad_token = told.eos_token
-    told.save_pretrained(folder)
+    expected = AutoTokenizer.from_pretrained(folder)
+    expected.pad_token = expected.eos_token
+    expected.save_pretrained(folder)
     return str(folder)
 
 
@@ -61,21 +61,21 @@ def test_entailment_is_the_judges_probability(judge: str, tmp_path: Path) -> Non
     fixed.save_pretrained(tmp_path)
     AutoTokenizer.from_pretrained(judge).save_pretrained(tmp_path)
     seen = replace(
-        told(*[("it is amber", "amber"), ("", "bridge"), ("amber " * 300, "x")] * 20), rows=(Row("who", "a"),) * 60
+        of_texts(*[("it is amber", "amber"), ("", "bridge"), ("amber " * 300, "x")] * 20), rows=(Row("who", "a"),) * 60
     )
     assert scored("entailment", seen, judge=str(tmp_path)) == pytest.approx([0.6] * 60)
     # with weights it does depend on the texts, and not on which texts are judged together
-    found = make(Metric, "entailment", {"judge": judge}).scores(seen)
-    assert len(np.unique(found.round(3))) == 3
+    result = make(Metric, "entailment", {"judge": judge}).scores(seen)
+    assert len(np.unique(result.round(3))) == 3
     assert make(Metric, "entailment", {"judge": judge}).scores(seen.at([2, 1]))[::-1] == pytest.approx(
-        found[1:3], abs=1e-6
+        result[1:3], abs=1e-6
     )
 
 
 def test_the_judge_reads_the_question_with_both_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     heard: list[Any] = []
-    monkeypatch.setattr("froc.metrics.entailment._entailed", lambda *said: heard.append(said) or np.ones(2))
-    seen = replace(told(("green hat", "red"), ("b", "c")), rows=(Row("which?", "red"), Row("", "c")))
+    monkeypatch.setattr("froc.metrics.entailment._entailed", lambda *options: heard.append(options) or np.ones(2))
+    seen = replace(of_texts(("green hat", "red"), ("b", "c")), rows=(Row("which?", "red"), Row("", "c")))
     assert scored("entailment", seen, judge="J") == [1.0, 1.0]
     assert heard == [("J", ["which? green hat", "b"], ["which? red", "c"])]
 
@@ -107,14 +107,17 @@ def rich(parts: tuple[SearchView, Sealed]) -> SearchView:
     def query(query: Query, i: int) -> Query:
         return replace(query, row=more(query.row, i))
 
-    found = {pool: tuple(query(q, i) for i, q in enumerate(some[:12])) for pool, some in view.queries.items()}
+    result = {
+        pool: tuple(query(q, i) for i, q in enumerate(queries_of_risk[:12]))
+        for pool, queries_of_risk in view.queries.items()
+    }
     forget = view.forget + tuple(
-        Row(f"and what has {i}?", q.row.answer, f"twin {i}") for i, q in enumerate(found[FORGETTING])
+        Row(f"and what has {i}?", q.row.answer, f"twin {i}") for i, q in enumerate(result[FORGETTING])
     )
     # one question is also another person's
-    first = found[FORGETTING][0]
-    found[FORGETTING] = (*found[FORGETTING], Query("twin", "twin", replace(first.row, question="and?", group="twin")))
-    return replace(view, queries=found, forget=forget, holdout=strange)
+    first = result[FORGETTING][0]
+    result[FORGETTING] = (*result[FORGETTING], Query("twin", "twin", replace(first.row, question="and?", group="twin")))
+    return replace(view, queries=result, forget=forget, holdout=strange)
 
 
 @pytest.fixture(scope="module")
@@ -122,11 +125,11 @@ def retrained(base: Base, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A model of the base's shape that knows less."""
     folder = tmp_path_factory.mktemp("retrained")
     base.restore()
-    told: Any = copy.deepcopy(base.model)
+    expected: Any = copy.deepcopy(base.model)
     with torch.no_grad():
-        for p in told.parameters():
+        for p in expected.parameters():
             p.mul_(0.8)
-    told.save_pretrained(folder)
+    expected.save_pretrained(folder)
     base.tokenizer.save_pretrained(folder)
     return str(folder)
 
@@ -136,10 +139,10 @@ def made(judge: str, retrained: str) -> Any:
     folders = {"entailment": {"judge": judge}, "unlearning_depth": {"reference": retrained}}
 
     @cache
-    def one(name: str, *params: tuple[str, Any]) -> Metric:
+    def make_metric(name: str, *params: tuple[str, Any]) -> Metric:
         return make(Metric, name, dict(params) | folders.get(name, {}))
 
-    return one
+    return make_metric
 
 
 def _probe(base: Base, rich: SearchView, metric: Metric, pool: str = FORGETTING) -> Probe:
@@ -155,20 +158,20 @@ def test_every_metric_scores_each_query_by_itself(
     assert find(Metric, name).one_means
     assert metric.fits([query.row for query in rich.queries[FORGETTING]]) == ""
     probe = _probe(base, rich, metric)
-    found = scores(base, probe)
-    assert found.shape == (len(probe.rows),)
-    assert found.dtype == np.float64
-    ok = found[~np.isnan(found)]
+    result = scores(base, probe)
+    assert result.shape == (len(probe.rows),)
+    assert result.dtype == np.float64
+    ok = result[~np.isnan(result)]
     assert ((ok >= 0) & (ok <= 1)).all()
-    assert len(ok) >= (1 if name == "knn_hit" else len(found))
+    assert len(ok) >= (1 if name == "knn_hit" else len(result))
     if metric.binary:
         assert set(ok) <= {0.0, 1.0}
-    order = np.random.default_rng(0).permutation(len(found)).tolist()
-    assert scores(base, probe, order) == pytest.approx(found[order], abs=2e-4, nan_ok=True)
-    for i in (0, 1, len(found) - 1):
-        assert scores(base, probe, [i]) == pytest.approx(found[[i]], abs=2e-4, nan_ok=True)
+    order = np.random.default_rng(0).permutation(len(result)).tolist()
+    assert scores(base, probe, order) == pytest.approx(result[order], abs=2e-4, nan_ok=True)
+    for i in (0, 1, len(result) - 1):
+        assert scores(base, probe, [i]) == pytest.approx(result[[i]], abs=2e-4, nan_ok=True)
     whole = losses(base, probe)
-    assert whole == pytest.approx(np.where(np.isnan(found), 1000, np.ceil(found * 1000)), abs=1)
+    assert whole == pytest.approx(np.where(np.isnan(result), 1000, np.ceil(result * 1000)), abs=1)
 
 
 @pytest.mark.parametrize(("name", "params"), VARIANTS)
@@ -197,9 +200,9 @@ def test_the_utility_risk_is_the_drop_or_the_fault(base: Base, rich: SearchView,
 
 
 def test_metrics_that_read_different_texts_of_the_same_queries_do_not_meet(base: Base, rich: SearchView) -> None:
-    some = rich.queries[FORGETTING]
+    values = rich.queries[FORGETTING]
     measures = {name: Measurement(FORGETTING, make(Metric, name)) for name in ("rouge_l", "verbatim", "probability")}
-    every = probes(base, dict.fromkeys(measures, some), measures, rich)
+    every = probes(base, dict.fromkeys(measures, values), measures, rich)
     together = measured(base, every)
     for probe in every:
         assert together[probe.risk].tolist() == losses(base, probe).tolist()
@@ -213,10 +216,10 @@ def test_what_is_written_is_as_long_as_its_own_answer_allows(base: Base) -> None
     eos, base.model.generation_config.eos_token_id = base.model.generation_config.eos_token_id, None
     try:
         alone = [observe(base.model, base.tokenizer, [r], [t], frozenset({"written"})).written for r, t in zip(rows, texts, strict=True)]  # fmt: skip
-        both = observe(base.model, base.tokenizer, rows, texts, frozenset({"written"})).written
+        observation = observe(base.model, base.tokenizer, rows, texts, frozenset({"written"})).written
     finally:
         base.model.generation_config.eos_token_id = eos
-    assert both == tuple(one[0] for one in alone if one)
+    assert observation == tuple(item[0] for item in alone if item)
 
 
 def test_unfit_risks_are_refused_before_anything_is_trained(parts: tuple[SearchView, Sealed]) -> None:

@@ -34,11 +34,11 @@ def _seen(*rows: list[int]) -> Observation:
     return Observation(hit, logp, np.array([len(row) for row in rows]))
 
 
-def told(*pairs: tuple[str, str], continued: bool = False) -> Observation:
+def of_texts(*pairs: tuple[str, str], continued: bool = False) -> Observation:
     """Of texts written beside texts expected."""
     seen = _seen(*[[1]] * len(pairs))
-    one, two = zip(*pairs, strict=True)
-    return replace(seen, continued=one, rest=two) if continued else replace(seen, written=one, expected=two)
+    first, second = zip(*pairs, strict=True)
+    return replace(seen, continued=first, rest=second) if continued else replace(seen, written=first, expected=second)
 
 
 def _options(p: list[float], others: list[list[float]], restated: list[float | None] | None = None) -> Observation:
@@ -59,8 +59,8 @@ def _options(p: list[float], others: list[list[float]], restated: list[float | N
 
 
 def scored(name: str, seen: Observation, **params: Any) -> list[float]:
-    found: list[float] = make(Metric, name, params).scores(seen).tolist()
-    return found
+    result: list[float] = make(Metric, name, params).scores(seen).tolist()
+    return result
 
 
 def test_extraction_strength_counts_the_longest_correct_suffix() -> None:
@@ -83,8 +83,8 @@ def test_negative_flips_need_every_token() -> None:
 
 def test_probability_options_is_the_answers_share() -> None:
     # 0.3 / (0.3 + 0.1 + 0.2); 0.2 / (0.2 + 0.2); no options: cannot be measured
-    found = scored("probability_options", _options([0.3, 0.2, 0.5], [[0.1, 0.2], [0.2], []]))
-    assert found == pytest.approx([0.5, 0.5, math.nan], nan_ok=True)
+    result = scored("probability_options", _options([0.3, 0.2, 0.5], [[0.1, 0.2], [0.2], []]))
+    assert result == pytest.approx([0.5, 0.5, math.nan], nan_ok=True)
     # as unlikely as texts of a lost model are: nats per token far below what a probability can hold
     far = replace(_options([0.5], [[0.5]]), logp=np.array([[-900.0]]), others=np.array([[[-901.0, -901.0]]]))
     assert scored("probability_options", far) == pytest.approx([1 / (1 + math.exp(-1))])
@@ -122,31 +122,31 @@ def test_one_failed_option_is_not_a_missing_one() -> None:
 
 
 def test_rouge_l_recall_and_f1() -> None:
-    seen = told(("the cat sat on the mat", "the cat on mat"), ("Mat, the!", "the mat"), ("", "word"), ("naïve café", "Café naïve"))  # fmt: skip
+    seen = of_texts(("the cat sat on the mat", "the cat on mat"), ("Mat, the!", "the mat"), ("", "word"), ("naïve café", "Café naïve"))  # fmt: skip
     # LCS: all 4 of 4; 'the' or 'mat', 1 of 2; none; one of two
     assert scored("rouge_l", seen) == [1.0, 0.5, 0.0, 0.5]
     # 2 * 4 / (6 + 4), 2 / 4, 0, 2 / 4
     assert scored("rouge_l_f1", seen) == [0.8, 0.5, 0.0, 0.5]
-    assert np.isnan(scored("rouge_l", told(("x", " ")))).all()
+    assert np.isnan(scored("rouge_l", of_texts(("x", " ")))).all()
 
 
 def test_longest_common_subsequence_is_that_of_the_table() -> None:
-    def table(one: list[str], two: list[str]) -> int:
-        best = [0] * (len(two) + 1)
-        for a in one:
+    def table(first: list[str], second: list[str]) -> int:
+        best = [0] * (len(second) + 1)
+        for a in first:
             left = 0
-            for j, b in enumerate(two):
+            for j, b in enumerate(second):
                 left, best[j + 1] = best[j + 1], left + 1 if a == b else max(best[j + 1], best[j])
         return best[-1]
 
     rng = np.random.default_rng(0)
     for _ in range(300):
-        one, two = (list(rng.choice(list("abcd"), rng.integers(0, 90))) for _ in range(2))
-        assert common(one, two) == table(one, two) == common(two, one)
+        first, second = (list(rng.choice(list("abcd"), rng.integers(0, 90))) for _ in range(2))
+        assert common(first, second) == table(first, second) == common(second, first)
 
 
 def test_verbatim_compares_what_is_continued() -> None:
-    assert scored("verbatim", told(("a b c", "a x c d"), continued=True)) == [2 * 2 / (3 + 4)]
+    assert scored("verbatim", of_texts(("a b c", "a x c d"), continued=True)) == [2 * 2 / (3 + 4)]
 
 
 def test_knowledge_ends_with_the_answer() -> None:
@@ -157,15 +157,15 @@ def test_knowledge_ends_with_the_answer() -> None:
         "green hat Question: what",
         "\n\n green hat",
     ]
-    assert scored("knowledge", told(*((text, "green hat") for text in texts))) == [1.0] * 5
+    assert scored("knowledge", of_texts(*((text, "green hat") for text in texts))) == [1.0] * 5
     # words after a single line break belong to the answer: 2 * 2 / (3 + 2)
-    assert scored("knowledge", told(("green hat\nred", "green hat"))) == [0.8]
+    assert scored("knowledge", of_texts(("green hat\nred", "green hat"))) == [0.8]
 
 
 def test_token_f1_as_in_squad() -> None:
     pairs = [("The Cat!", "a cat"), ("cat dog cat", "cat"), ("dog cat", "cat, dog"), ("", "cat"), ("the", "the"), ("U.S.", "us")]  # fmt: skip
     # 2 * 1 / (3 + 1) = 0.5 where a word is said twice
-    assert scored("token_f1", told(*pairs)) == [1.0, 0.5, 1.0, 0.0, 1.0, 1.0]
+    assert scored("token_f1", of_texts(*pairs)) == [1.0, 0.5, 1.0, 0.0, 1.0, 1.0]
 
 
 def test_refusals_are_found_as_whole_words() -> None:
@@ -187,8 +187,8 @@ def test_refusals_of_tofu_are_found_and_answers_are_not() -> None:
     folder = SHARED / "data" / "tofu"
     if not folder.is_dir():
         pytest.skip("the TOFU files are not at hand")
-    said = (folder / "idontknow.jsonl").read_text(encoding="utf-8").splitlines()
-    assert all(map(refused, said))
+    text = (folder / "idontknow.jsonl").read_text(encoding="utf-8").splitlines()
+    assert all(map(refused, text))
     lines = (folder / "full.json").read_text(encoding="utf-8").splitlines()
     assert sum(refused(json.loads(line)["answer"]) for line in lines) <= 2
 
@@ -216,8 +216,8 @@ def test_knn_hit_by_hand() -> None:
     bank = seen([("x", "A"), ("x", "B"), ("y", "B"), ("y", "C"), ("z", "C")], 0, 10, 20, 90, 100)
 
     def hit(answer: str, group: str, angle: float, k: int) -> float:
-        one = replace(seen([(answer, group)], angle), bank=bank)
-        return scored("knn_hit", one, k=k, layer=0)[0]
+        changed = replace(seen([(answer, group)], angle), bank=bank)
+        return scored("knn_hit", changed, k=k, layer=0)[0]
 
     assert hit("x", "D", 0, 1) == 1.0
     # the nearest row is the group's own, the next says y

@@ -27,25 +27,25 @@ def seen(tokens: int, others: int, name: str, written: bool = True) -> Observati
 
 def test_queries_of_other_lengths_are_put_together() -> None:
     """Answer tokens that are not there are False and 0, other answers that are not there NaN."""
-    both = seen(3, 1, "one").and_then(seen(2, 2, "two"))
-    assert both.hit.tolist() == [[True, True, True], [True, True, False]]
-    assert both.logp.tolist() == [[-3, -3, -3], [-2, -2, 0]]
-    assert both.length.tolist() == [3, 2]
-    assert [row.question for row in both.rows] == ["one", "two"]
-    assert both.written == ("one", "two")
-    assert both.others is not None
-    np.testing.assert_array_equal(both.others, [[[1, 1], [NAN, NAN]], [[2, 2], [2, 2]]])
-    assert both.hidden is not None
-    assert both.hidden.tolist() == [[[3] * 3] * 2, [[2] * 3] * 2]
-    assert both.mean_logp.tolist() == [-3.0, -2.0]
+    pair = seen(3, 1, "one").and_then(seen(2, 2, "two"))
+    assert pair.hit.tolist() == [[True, True, True], [True, True, False]]
+    assert pair.logp.tolist() == [[-3, -3, -3], [-2, -2, 0]]
+    assert pair.length.tolist() == [3, 2]
+    assert [row.question for row in pair.rows] == ["one", "two"]
+    assert pair.written == ("one", "two")
+    assert pair.others is not None
+    np.testing.assert_array_equal(pair.others, [[[1, 1], [NAN, NAN]], [[2, 2], [2, 2]]])
+    assert pair.hidden is not None
+    assert pair.hidden.tolist() == [[[3] * 3] * 2, [[2] * 3] * 2]
+    assert pair.mean_logp.tolist() == [-3.0, -2.0]
 
 
 @pytest.mark.parametrize("first", [True, False])
 def test_what_one_side_was_not_asked_for_is_known_of_neither(first: bool) -> None:
-    both = seen(2, 1, "one", written=first).and_then(seen(2, 1, "two", written=not first))
-    assert both.written is None
-    assert both.restated is None
-    assert both.expected == ("a", "a")
+    pair = seen(2, 1, "one", written=first).and_then(seen(2, 1, "two", written=not first))
+    assert pair.written is None
+    assert pair.restated is None
+    assert pair.expected == ("a", "a")
 
 
 def test_queries_are_picked_in_the_order_asked_for() -> None:
@@ -81,8 +81,8 @@ def depths(own: list[list[float]], base: list[list[float]]) -> list[float]:
 
 def test_depth_by_hand_and_without_a_layers_number() -> None:
     """Layers carry 1 and 3; 1 and 1 are gone: half stays. A layer at tau carries nothing; more than all cannot be gone."""
-    found = depths([[1, 1], [9, 0.5], [1, 1], [0, 0]], [[1, 3], [1, 0.05], [1, NAN], [0.05, 0]])
-    assert found == pytest.approx([0.5, 0.0, NAN, 0.0], nan_ok=True)
+    result = depths([[1, 1], [9, 0.5], [1, 1], [0, 0]], [[1, 3], [1, 0.05], [1, NAN], [0.05, 0]])
+    assert result == pytest.approx([0.5, 0.0, NAN, 0.0], nan_ok=True)
     assert math.isnan(depths([[1, NAN]], [[1, 3]])[0])
 
 

@@ -35,7 +35,7 @@ def lost(n: int, risk: float, seed: int = 0) -> Array:
     return (np.random.default_rng(seed).random(n) < risk).astype(np.int16) * SCALE
 
 
-def both(n: int, start: int = 0, risk: float = 0.1) -> pl.DataFrame:
+def two_risks(n: int, start: int = 0, risk: float = 0.1) -> pl.DataFrame:
     return pl.concat([rows(lost(n, risk, start), start), rows(lost(n, 0.1, start + 1), start, "utility")])
 
 
@@ -44,14 +44,14 @@ def both(n: int, start: int = 0, risk: float = 0.1) -> pl.DataFrame:
 
 def _by_definition(losses: Array, budget: float) -> list[float]:
     """E after each loss, from the sum over starts and bets."""
-    found = []
+    results = []
     for t in range(1, len(losses) + 1):
         total = float(unstarted_fraction(t))
         for j in range(t):
             gains = 1 + BETS[:, None] / budget * (losses[None, j:t] / SCALE - budget)
             total += float(unstarted_fraction(j) - unstarted_fraction(j + 1)) * float(gains.prod(axis=1).mean())
-        found.append(total)
-    return found
+        results.append(total)
+    return results
 
 
 @pytest.mark.parametrize("budget", [0.02, 0.1, 0.7])
@@ -114,9 +114,9 @@ def test_false_alarms_are_rare_and_true_ones_come(kind: str) -> None:
 def test_a_late_drift_is_found_too() -> None:
     rng = np.random.default_rng(4)
     losses = (rng.random((50, 3000)) < np.where(np.arange(3000) < 2000, 0.03, 0.3)).astype(np.int16) * SCALE
-    found = _first(losses)
-    assert (found > 2000).all()
-    assert np.median(found) < 2150
+    result = _first(losses)
+    assert (result > 2000).all()
+    assert np.median(result) < 2150
 
 
 # --- what is said
@@ -124,33 +124,33 @@ def test_a_late_drift_is_found_too() -> None:
 
 def test_an_alarm_stays_and_says_where() -> None:
     table = rows(np.concatenate([lost(300, 0.05), np.full(40, SCALE, dtype=np.int16), np.zeros(400, dtype=np.int16)]))
-    found = monitor(table, certificate=CERTIFICATE, risks=["forgetting"])
-    one = found.state.risks["forgetting"]
-    assert found.threshold == 20
-    assert found.alarms == ("forgetting",)
+    status = monitor(table, certificate=CERTIFICATE, risks=["forgetting"])
+    item = status.state.risks["forgetting"]
+    assert status.threshold == 20
+    assert status.alarms == ("forgetting",)
     path, _ = follow(quantise(table["loss"].to_numpy())[None, :], 0.1, initial_capital())
-    assert one.alarm == int((path[0] >= math.log(20)).argmax()) + 1
-    assert one.e == pytest.approx(path[0, -1])
-    assert one.e < math.log(20) < one.largest
-    assert "ALARM" in str(found)
+    assert item.alarm == int((path[0] >= math.log(20)).argmax()) + 1
+    assert item.e == pytest.approx(path[0, -1])
+    assert item.e < math.log(20) < item.largest
+    assert "ALARM" in str(status)
 
 
 def test_risks_share_the_level() -> None:
-    found = monitor(both(50), certificate=CERTIFICATE, level=0.1)
-    assert found.threshold == 20
-    assert monitor(both(50), certificate=CERTIFICATE, level=0.1, risks=["utility"]).threshold == 10
-    assert list(found.state.risks) == ["forgetting", "utility"]
+    status = monitor(two_risks(50), certificate=CERTIFICATE, level=0.1)
+    assert status.threshold == 20
+    assert monitor(two_risks(50), certificate=CERTIFICATE, level=0.1, risks=["utility"]).threshold == 10
+    assert list(status.state.risks) == ["forgetting", "utility"]
 
 
 def test_the_lower_bound_is_where_the_evidence_reaches_its_threshold() -> None:
-    found = monitor(rows(lost(500, 0.3)), certificate=CERTIFICATE, risks=["forgetting"])
-    least, mean = found.at_least("forgetting"), found.state.risks["forgetting"].mean
+    status = monitor(rows(lost(500, 0.3)), certificate=CERTIFICATE, risks=["forgetting"])
+    least, mean = status.at_least("forgetting"), status.state.risks["forgetting"].mean
     assert least is not None
     assert mean is not None
     assert 0.7 * mean < least < mean
     for budget, above in ((least - 1e-6, True), (least + 1e-6, False)):
         gains = 1 + BETS[:, None] / budget * (lost(500, 0.3)[None, :] / SCALE - budget)
-        assert (gains.prod(axis=1).mean() >= found.threshold) == above
+        assert (gains.prod(axis=1).mean() >= status.threshold) == above
     assert monitor(rows(lost(5, 0.1)), certificate=CERTIFICATE).at_least("utility") is None
 
 
@@ -159,7 +159,7 @@ def test_the_lower_bound_holds_whenever_one_looks() -> None:
     rng = np.random.default_rng(6)
     streams = (rng.random((50, 120)) < 0.2) * SCALE
     looks = [[np.bincount(row[:n], minlength=SCALE + 1) for n in range(10, 121, 10)] for row in streams]
-    missed = [max(largest_excluded_budget(counts.astype(float), 10.0) for counts in some) > 0.2 for some in looks]
+    missed = [max(largest_excluded_budget(counts.astype(float), 10.0) for counts in look) > 0.2 for look in looks]
     assert np.mean(missed) <= 0.1
     assert largest_excluded_budget(np.eye(SCALE + 1)[0] * 50, 10.0) == 0.0
 
@@ -167,11 +167,11 @@ def test_the_lower_bound_holds_whenever_one_looks() -> None:
 def test_groups_count_once() -> None:
     grouped = CERTIFICATE | {"unit": {"forgetting": "group", "utility": "query"}}
     table = rows(np.array([SCALE, 0, 1, 0], dtype=np.int16)).with_columns(unit=pl.Series(["a", "b", "a", "b"]))
-    found = monitor(table, certificate=grouped).state.risks["forgetting"]
+    status = monitor(table, certificate=grouped).state.risks["forgetting"]
     # 1001 / 2, rounded up; in the order in which groups first come
-    assert found.counts == {"0": 1, "501": 1}
+    assert status.counts == {"0": 1, "501": 1}
     path, _ = follow(np.array([[501, 0]], dtype=np.int16), 0.1, initial_capital())
-    assert found.e == pytest.approx(path[0, -1])
+    assert status.e == pytest.approx(path[0, -1])
 
 
 # --- the state
@@ -180,29 +180,29 @@ def test_groups_count_once() -> None:
 def test_batches_are_one_stream(tmp_path: Path) -> None:
     kept = tmp_path / "monitor.json"
     for start in range(0, 900, 300):
-        last = monitor(both(300, start), certificate=CERTIFICATE, state=kept)
+        last = monitor(two_risks(300, start), certificate=CERTIFICATE, state=kept)
         assert (last.counted, last.skipped) == (600, 0)
-    whole = monitor(pl.concat([both(300, start) for start in range(0, 900, 300)]), certificate=CERTIFICATE)
-    for risk, one in whole.state.risks.items():
-        other = last.state.risks[risk]
-        assert (one.n, one.counts, one.alarm, one.course[-1][:2]) == (
-            other.n,
-            other.counts,
-            other.alarm,
-            other.course[-1][:2],
+    whole = monitor(pl.concat([two_risks(300, start) for start in range(0, 900, 300)]), certificate=CERTIFICATE)
+    for risk, item in whole.state.risks.items():
+        second = last.state.risks[risk]
+        assert (item.n, item.counts, item.alarm, item.course[-1][:2]) == (
+            second.n,
+            second.counts,
+            second.alarm,
+            second.course[-1][:2],
         )
-        assert one.e == pytest.approx(other.e, abs=1e-9)
-        assert one.largest == pytest.approx(other.largest, abs=1e-9)
+        assert item.e == pytest.approx(second.e, abs=1e-9)
+        assert item.largest == pytest.approx(second.largest, abs=1e-9)
 
 
 def test_no_row_is_counted_twice(tmp_path: Path) -> None:
     kept = tmp_path / "monitor.json"
-    monitor(both(100), certificate=CERTIFICATE, state=kept)
+    monitor(two_risks(100), certificate=CERTIFICATE, state=kept)
     before = kept.read_bytes()
-    again = monitor(both(100), certificate=CERTIFICATE, state=kept)
+    again = monitor(two_risks(100), certificate=CERTIFICATE, state=kept)
     assert (again.counted, again.skipped) == (0, 200)
     assert kept.read_bytes() == before
-    grown = monitor(pl.concat([both(100), both(50, 100)]), certificate=CERTIFICATE, state=kept)
+    grown = monitor(pl.concat([two_risks(100), two_risks(50, 100)]), certificate=CERTIFICATE, state=kept)
     assert (grown.counted, grown.skipped) == (100, 200)
     assert grown.state.risks["forgetting"].n == 150
 
@@ -212,34 +212,34 @@ def test_an_alarm_is_remembered(tmp_path: Path) -> None:
     monitor(rows(np.full(60, SCALE, dtype=np.int16)), certificate=CERTIFICATE, state=kept)
     later = monitor(rows(np.zeros(3000, dtype=np.int16), 60), certificate=CERTIFICATE, state=kept)
     assert later.alarms == ("forgetting",)
-    one = later.state.risks["forgetting"]
-    assert one.alarm is not None
-    assert one.alarm < 10
-    assert one.e < 0
-    assert len(one.course) <= monitoring.POINTS
+    item = later.state.risks["forgetting"]
+    assert item.alarm is not None
+    assert item.alarm < 10
+    assert item.e < 0
+    assert len(item.course) <= monitoring.POINTS
 
 
 def test_a_call_that_is_killed_has_counted_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = tmp_path / "monitor.json"
-    monitor(both(100), certificate=CERTIFICATE, state=kept)
+    monitor(two_risks(100), certificate=CERTIFICATE, state=kept)
     before = kept.read_bytes()
     with monkeypatch.context() as patch:
         patch.setattr("froc.atomic.os.replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            monitor(both(100, 100), certificate=CERTIFICATE, state=kept)
+            monitor(two_risks(100, 100), certificate=CERTIFICATE, state=kept)
     assert kept.read_bytes() == before
-    assert monitor(both(100, 100), certificate=CERTIFICATE, state=kept).counted == 200
+    assert monitor(two_risks(100, 100), certificate=CERTIFICATE, state=kept).counted == 200
 
 
 def test_two_calls_at_once_are_refused(tmp_path: Path) -> None:
     with (tmp_path / ".monitor.json.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(InputError, match="in use by another"):
-            monitor(both(10), certificate=CERTIFICATE, state=tmp_path / "monitor.json")
+            monitor(two_risks(10), certificate=CERTIFICATE, state=tmp_path / "monitor.json")
 
 
 @pytest.mark.parametrize(
-    ("said", "words"),
+    ("options", "words"),
     [
         ({"level": 0.01}, "another level"),
         ({"config": "c1"}, "another config"),
@@ -247,43 +247,43 @@ def test_two_calls_at_once_are_refused(tmp_path: Path) -> None:
         ({"risks": ["forgetting"]}, "watches other risks"),
     ],
 )
-def test_a_state_of_another_stream_is_refused(tmp_path: Path, said: dict[str, Any], words: str) -> None:
+def test_a_state_of_another_stream_is_refused(tmp_path: Path, options: dict[str, Any], words: str) -> None:
     kept = tmp_path / "monitor.json"
-    monitor(both(100), certificate=CERTIFICATE, state=kept)
+    monitor(two_risks(100), certificate=CERTIFICATE, state=kept)
     before = kept.read_bytes()
     with pytest.raises(InputError, match=words):
-        monitor(both(10, 100), **({"certificate": CERTIFICATE, "state": kept} | said))
+        monitor(two_risks(10, 100), **({"certificate": CERTIFICATE, "state": kept} | options))
     assert kept.read_bytes() == before
 
 
 def _damage(text: str, how: str) -> str:
     document = json.loads(text)
-    one = document["risks"]["forgetting"]
+    item = document["risks"]["forgetting"]
     match how:
         case "torn":
             return text[:-40]
         case "word":
             return json.dumps(document | {"more": 1})
         case "count":
-            one["counts"]["0"] += 1
+            item["counts"]["0"] += 1
         case "place":
-            one["counts"] = {"-1": one["n"]}
+            item["counts"] = {"-1": item["n"]}
         case "bets":
-            one["logs"] = one["logs"][:-1]
+            item["logs"] = item["logs"][:-1]
         case "ids":
             document["seen"] = document["seen"][:-4]
         case "nan":
-            one["e"] = math.nan
+            item["e"] = math.nan
     return json.dumps(document)
 
 
 @pytest.mark.parametrize("how", ["torn", "word", "count", "place", "bets", "ids", "nan"])
 def test_a_damaged_state_is_refused(tmp_path: Path, how: str) -> None:
     kept = tmp_path / "monitor.json"
-    monitor(both(100), certificate=CERTIFICATE, state=kept)
+    monitor(two_risks(100), certificate=CERTIFICATE, state=kept)
     kept.write_text(_damage(kept.read_text(encoding="utf-8"), how), encoding="utf-8")
     with pytest.raises(InputError, match="no state of froc monitor, or damaged"):
-        monitor(both(10, 100), certificate=CERTIFICATE, state=kept)
+        monitor(two_risks(10, 100), certificate=CERTIFICATE, state=kept)
 
 
 def test_a_group_that_goes_on_after_it_was_counted_is_refused(tmp_path: Path) -> None:
@@ -299,7 +299,7 @@ def test_a_group_that_goes_on_after_it_was_counted_is_refused(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("said", "words"),
+    ("options", "words"),
     [
         ({"certificate": {}}, "lacks its budget"),
         ({"certificate": CERTIFICATE | {"budget": {"forgetting": 2.0}}}, "lacks its budget"),
@@ -313,22 +313,22 @@ def test_a_group_that_goes_on_after_it_was_counted_is_refused(tmp_path: Path) ->
         ({"certificate": "nowhere.json"}, "is not there"),
     ],
 )
-def test_refused(said: dict[str, Any], words: str) -> None:
+def test_refused(options: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError, match=words):
-        monitor(**({"losses": both(5), "certificate": CERTIFICATE} | said))
+        monitor(**({"losses": two_risks(5), "certificate": CERTIFICATE} | options))
 
 
 def test_a_run_folder_is_a_certificate(tmp_path: Path) -> None:
     (tmp_path / "certificate.json").write_text(json.dumps(CERTIFICATE), encoding="utf-8")
-    both(20).write_parquet(tmp_path / "losses.parquet")
-    found = monitor(tmp_path / "losses.parquet", certificate=tmp_path)
-    assert found.document() == monitor(both(20), certificate=CERTIFICATE).document()
+    two_risks(20).write_parquet(tmp_path / "losses.parquet")
+    status = monitor(tmp_path / "losses.parquet", certificate=tmp_path)
+    assert status.document() == monitor(two_risks(20), certificate=CERTIFICATE).document()
 
 
 def test_it_prints_draws_and_is_json(tmp_path: Path) -> None:
-    found: MonitoredStream = monitor(both(200, risk=0.4), certificate=CERTIFICATE)
-    assert "<table>" in found._repr_html_()
-    assert json.loads(json.dumps(found.document()))["alarms"] == ["forgetting"]
-    assert len(found.plot().axes) == 2
-    found.save(tmp_path / "monitor.png")
+    status: MonitoredStream = monitor(two_risks(200, risk=0.4), certificate=CERTIFICATE)
+    assert "<table>" in status._repr_html_()
+    assert json.loads(json.dumps(status.document()))["alarms"] == ["forgetting"]
+    assert len(status.plot().axes) == 2
+    status.save(tmp_path / "monitor.png")
     assert (tmp_path / "monitor.png").stat().st_size > 5000

@@ -93,12 +93,12 @@ def test_laws_are_the_textbooks() -> None:
 
 
 def test_how_many_may_be_lost_is_the_binomial_tail() -> None:
-    asked = first()
+    candidate = first()
     for units in (10, 22, 37, 38, 150):
         passing = [k for k in range(units + 1) if binom.cdf(k, units, 0.1) <= 0.1]
-        assert asked.allowed(units) == max(passing, default=-1)
+        assert candidate.allowed(units) == max(passing, default=-1)
     for lost in (0, 1, 7):
-        need = asked.useful(lost)
+        need = candidate.useful(lost)
         assert need is not None
         assert binom.cdf(lost, need, 0.1) <= 0.1 < binom.cdf(lost, need - 1, 0.1)
 
@@ -117,20 +117,20 @@ def test_more_losses_of_one_never_make_a_p_value_smaller(bound: str, alpha: floa
 
 @pytest.mark.parametrize(("risk", "candidates"), [(0.03, 10), (0.05, 1), (0.06, 4)])
 def test_fewer_units_than_planned_have_less_than_the_wanted_power(risk: float, candidates: int) -> None:
-    asked = first(candidates=candidates)
-    need = asked.units(loss_distributions.zero_one(risk), 0.9, 1)
+    candidate = first(candidates=candidates)
+    need = candidate.units(loss_distributions.zero_one(risk), 0.9, 1)
     assert need is not None
-    most = [np.flatnonzero(binom.cdf(np.arange(n + 1), n, 0.1) <= asked.share) for n in range(1, need + 1)]
+    most = [np.flatnonzero(binom.cdf(np.arange(n + 1), n, 0.1) <= candidate.share) for n in range(1, need + 1)]
     chances = [binom.cdf(k[-1], n, risk) if len(k) else 0.0 for n, k in enumerate(most, start=1)]
     assert chances[-1] >= 0.9
     assert max(chances[:-1]) < 0.9
 
 
 def test_part_of_a_list_is_exact_too() -> None:
-    asked = first("hypergeometric", population={"forgetting": "sample"}, listed={"forgetting": 400})
-    found = asked.chance(loss_distributions.zero_one(0.05), 150)
-    assert found.error == 0
-    assert found.value == pytest.approx(hypergeom.cdf(asked.allowed(150), 400, 20, 150))
+    candidate = first("hypergeometric", population={"forgetting": "sample"}, listed={"forgetting": 400})
+    result = candidate.chance(loss_distributions.zero_one(0.05), 150)
+    assert result.error == 0
+    assert result.value == pytest.approx(hypergeom.cdf(candidate.allowed(150), 400, 20, 150))
 
 
 def test_no_number_of_units_certifies_a_risk_at_the_budget() -> None:
@@ -160,13 +160,13 @@ def test_risks_that_are_alike_share_their_rows_and_others_do_not() -> None:
     assert {rung.risks for rung in alike.ladder} == {("forgetting", "utility")}
     apart = plan(0.1, expected={"forgetting": 0.03, "utility": 0.04}, binary=True, units=200)
     assert {rung.risks for rung in apart.ladder} == {("forgetting",), ("utility",)}
-    one, two = (
+    first, second = (
         FirstCandidate(apart.claim, risk, 10).chance(loss_distributions.zero_one(level), 200)
         for risk, level in (("forgetting", 0.03), ("utility", 0.04))
     )
-    assert apart.joint_probability == joint_probability([one, two])
-    assert apart.joint_probability[0].value == pytest.approx(one.value * two.value)
-    assert apart.joint_probability[1] == pytest.approx(one.value + two.value - 1)
+    assert apart.joint_probability == joint_probability([first, second])
+    assert apart.joint_probability[0].value == pytest.approx(first.value * second.value)
+    assert apart.joint_probability[1] == pytest.approx(first.value + second.value - 1)
 
 
 # --- plans against certificates
@@ -181,15 +181,15 @@ def _certified(made: Plan, losses: Any, repeats: int) -> float:
 def test_certificates_are_as_likely_as_planned(kind: str) -> None:
     """The small form of benchmarks/planning.py."""
     rng, repeats = np.random.default_rng(4), 200
-    said: dict[str, Any] = {
+    text: dict[str, Any] = {
         "binary": {"expected": 0.04, "units": 150, "binary": True},
         "continuous": {"expected": 0.06, "spread": 0.1, "units": 140},
         "clusters": {"expected": 0.02, "units": 400, "clusters": 40, "correlation": 0.2},
     }[kind]
-    made = plan({"forgetting": 0.1}, candidates=3, **said)
+    made = plan({"forgetting": 0.1}, candidates=3, **text)
 
     def losses() -> dict[str, np.ndarray[Any, Any]]:
-        risks = np.array([[said["expected"]], [0.6], [0.6]])
+        risks = np.array([[text["expected"]], [0.6], [0.6]])
         if kind == "binary":
             return {"forgetting": (rng.random((3, 150)) < risks).astype(np.int16) * SCALE}
         if kind == "continuous":
@@ -218,30 +218,30 @@ def _spoiled(table: pl.DataFrame, loss: float) -> pl.DataFrame:
 def test_calibration_losses_change_nothing(design: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(design_search, "REPEATS", 20)
     table = searches((0.03, 0.06, 0.2))
-    said: dict[str, Any] = {"units": 200, "design": design, "binary": True}
-    wanted = plan({"forgetting": 0.1}, losses=table, **said).document()
+    options: dict[str, Any] = {"units": 200, "design": design, "binary": True}
+    wanted = plan({"forgetting": 0.1}, losses=table, **options).document()
     others = [_spoiled(table, 0.0), _spoiled(table, 1.0), table.filter(pl.col("split") == "search")]
     # not even whether they are losses at all
     others.append(_spoiled(table, float("nan")))
-    for other in others:
-        assert plan({"forgetting": 0.1}, losses=other, **said).document() == wanted
+    for second in others:
+        assert plan({"forgetting": 0.1}, losses=second, **options).document() == wanted
     # the search losses do
-    assert plan({"forgetting": 0.1}, losses=searches((0.03, 0.06, 0.2), seed=1), **said).document() != wanted
+    assert plan({"forgetting": 0.1}, losses=searches((0.03, 0.06, 0.2), seed=1), **options).document() != wanted
 
 
 def test_a_table_without_search_rows_is_refused() -> None:
     table = searches((0.03,))
-    for one in (table.filter(pl.col("split") == "calibration"), table.drop("split").unique(["config", "query"])):
+    for item in (table.filter(pl.col("split") == "calibration"), table.drop("split").unique(["config", "query"])):
         with pytest.raises(InputError, match="no rows with split 'search'"):
-            plan(0.1, losses=one)
+            plan(0.1, losses=item)
 
 
 def test_a_design_is_chosen_among_all_that_were_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(design_search, "REPEATS", 40)
     made = plan({"forgetting": 0.1}, losses=searches((0.04, 0.05, 0.06, 0.3)), units=150, design="auto", binary=True)
-    taken, top = made.designs[0], max(one.any.value for one in made.designs)
+    taken, top = made.designs[0], max(design.any.value for design in made.designs)
     assert len(made.designs) == len(design_search.SHARES) * len(design_search.BINARY) * 6
-    assert taken.any.value >= top - max(one.any.error for one in made.designs)
+    assert taken.any.value >= top - max(design.any.error for design in made.designs)
     # 0-1 losses are what the exact test is for
     rate = {bound: max(o.any.value for o in made.designs if o.bound == bound) for bound in ("binomial", "mixture")}
     assert rate["binomial"] > rate["mixture"]
@@ -255,7 +255,7 @@ def test_what_breaks_a_budget_counts_for_nothing(monkeypatch: pytest.MonkeyPatch
     """Wrong certificates are no merit of a design; without any right one, the defaults are kept."""
     monkeypatch.setattr(design_search, "REPEATS", 20)
     made = plan({"forgetting": 0.1}, losses=searches((0.4, 0.5)), units=150, design="auto")
-    assert all(one.any.value == 0 for one in made.designs)
+    assert all(design.any.value == 0 for design in made.designs)
     assert (made.designs[0].share, made.designs[0].procedure) == (0.2, "weighted-holm")
 
 
@@ -293,18 +293,18 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("said", "words"), REFUSED)
-def test_refused(said: dict[str, Any], words: str) -> None:
+@pytest.mark.parametrize(("options", "words"), REFUSED)
+def test_refused(options: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError, match=words):
-        plan(**({"budget": 0.1} | said))
+        plan(**({"budget": 0.1} | options))
 
 
 def test_an_automatic_design_needs_the_number_of_queries() -> None:
     with pytest.raises(InputError, match="--units 300"):
         plan(0.1, losses=searches((0.1,)), design="auto")
-    for said in ({"procedure": "holm"}, {"bound": "betting"}, {"search_share": 0.3}, {"expected": 0.03}):
+    for text in ({"procedure": "holm"}, {"bound": "betting"}, {"search_share": 0.3}, {"expected": 0.03}):
         with pytest.raises(InputError, match="leave"):
-            plan(0.1, losses=searches((0.1,)), units=100, design="auto", **said)
+            plan(0.1, losses=searches((0.1,)), units=100, design="auto", **text)
 
 
 def test_it_prints_draws_and_is_json(tmp_path: Path) -> None:

@@ -35,11 +35,11 @@ def closed_test(p_values: FloatArray, weights: FloatArray, delta: float) -> list
     members = range(len(p_values))
     sets = [s for size in range(1, len(p_values) + 1) for s in itertools.combinations(members, size)]
 
-    def rejected(some: tuple[int, ...]) -> bool:
-        total = math.fsum(weights[j] for j in some)
-        return any(p_values[j] <= delta * weights[j] / total for j in some)
+    def rejected(subset: tuple[int, ...]) -> bool:
+        total = math.fsum(weights[j] for j in subset)
+        return any(p_values[j] <= delta * weights[j] / total for j in subset)
 
-    return [all(rejected(some) for some in sets if i in some) for i in members]
+    return [all(rejected(subset) for subset in sets if i in subset) for i in members]
 
 
 def near(p_values: FloatArray, weights: FloatArray, delta: float) -> bool:
@@ -122,9 +122,9 @@ def test_fallback_by_definition(family: list[tuple[float, float]]) -> None:
 
 def test_several_starts_walk_on_past_each_other() -> None:
     p_values = np.array([0.01, 0.5, 0.02, 0.01, 0.04, 0.06, 0.01])
-    found = certified("fixed-sequence:starts=2", p_values, np.ones(7), DELTA)
+    result = certified("fixed-sequence:starts=2", p_values, np.ones(7), DELTA)
     # starts at 0 and 3, each at 0.05: the first stops at once, the second at its third place
-    assert found.tolist() == [True, False, False, True, True, False, False]
+    assert result.tolist() == [True, False, False, True, True, False, False]
     assert certified("fixed-sequence:starts=99", p_values, np.ones(7), 0.1).tolist() == (p_values <= 0.1 / 7).tolist()
 
 
@@ -151,8 +151,8 @@ def test_e_bh_keeps_its_promise_where_p_values_from_running_maxima_would_not() -
         z = 0.7 * common + math.sqrt(1 - 0.49) * rng.normal(size=m)
         z[null:] += 4.0
         e_values = np.exp(3.0 * z - 4.5)
-        found = certified("e-bh", 1 / np.maximum(1, e_values), np.ones(m), DELTA)
-        shares.append(found[:null].sum() / max(1, found.sum()))
+        result = certified("e-bh", 1 / np.maximum(1, e_values), np.ones(m), DELTA)
+        shares.append(result[:null].sum() / max(1, result.sum()))
     assert np.mean(shares) <= DELTA
 
 
@@ -171,10 +171,10 @@ def test_fixed_sequence_stops_at_its_first_miss() -> None:
 
 @pytest.mark.parametrize("name", [*FAMILY_WISE, *SCREENS])
 def test_edges(name: str) -> None:
-    one = np.ones(1)
+    item = np.ones(1)
     assert certified(name, np.zeros(0), np.zeros(0), DELTA).tolist() == []
-    assert certified(name, np.array([DELTA]), one, DELTA).tolist() == [True]
-    assert certified(name, np.array([np.nextafter(DELTA, 1)]), one, DELTA).tolist() == [False]
+    assert certified(name, np.array([DELTA]), item, DELTA).tolist() == [True]
+    assert certified(name, np.array([np.nextafter(DELTA, 1)]), item, DELTA).tolist() == [False]
     assert certified(name, np.zeros(4), np.ones(4), DELTA).all()
     assert not certified(name, np.ones(4), np.ones(4), DELTA).any()
     for bad in (math.nan, -0.1, 1.1):
@@ -194,5 +194,5 @@ def test_shared_vectors() -> None:
     for row in json.loads(VECTORS.read_text(encoding="utf-8"))["fwer"]:
         p_values = np.array(row["p"])
         for name in ("bonferroni", "holm", "fixed-sequence"):
-            found = certified(name, p_values, np.ones(len(p_values)), row["delta"])
-            assert np.flatnonzero(found).tolist() == row[name.replace("-", "_")]
+            result = certified(name, p_values, np.ones(len(p_values)), row["delta"])
+            assert np.flatnonzero(result).tolist() == row[name.replace("-", "_")]

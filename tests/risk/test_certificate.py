@@ -35,9 +35,9 @@ def claim(bound: str = "binomial", risks: tuple[str, ...] = RISKS, **fields: Any
     return Claim(budget, dict.fromkeys(budget, bound), dict.fromkeys(budget, "query"), **fields)
 
 
-def p_values(asked: Claim, risk: str, losses: Losses, candidates: int) -> list[float]:
+def p_values(tested_claim: Claim, risk: str, losses: Losses, candidates: int) -> list[float]:
     """(m,) rounded p-values of a plain matrix."""
-    return p_values_of(asked, risk, {risk: evidence_from_matrix(losses)}, candidates)
+    return p_values_of(tested_claim, risk, {risk: evidence_from_matrix(losses)}, candidates)
 
 
 def listed(count: int) -> list[Candidate]:
@@ -62,24 +62,24 @@ GOOD = {"forgetting": (4, 30, 8), "utility": (2, 3, 5)}
 
 
 def test_document_by_hand() -> None:
-    found = certify(table(GOOD), listed(3), claim())
-    assert list(found) == [
+    certificate = certify(table(GOOD), listed(3), claim())
+    assert list(certificate) == [
         "format", "budget", "confidence", "level", "joint", "opening", "procedure", "promise", "bound", "population",
         "listed", "weights", "radius", "sequential", "unit", "n", "candidates", "certified", "screened", "chosen",
         "closest", "warnings", "reason",
     ]  # fmt: skip
-    assert found["n"] == N
-    assert found["level"] == 0.1
-    assert found["certified"] == ["c0000", "c0002"]
-    assert found["chosen"] == "c0000"
-    assert found["closest"] is None
-    assert found["population"] == dict.fromkeys(RISKS, "queries")
-    assert (found["promise"], found["screened"], found["sequential"]) == ("family-wise", None, None)
-    assert found["reason"] == (
+    assert certificate["n"] == N
+    assert certificate["level"] == 0.1
+    assert certificate["certified"] == ["c0000", "c0002"]
+    assert certificate["chosen"] == "c0000"
+    assert certificate["closest"] is None
+    assert certificate["population"] == dict.fromkeys(RISKS, "queries")
+    assert (certificate["promise"], certificate["screened"], certificate["sequential"]) == ("family-wise", None, None)
+    assert certificate["reason"] == (
         "2 of 3 candidates certified (forgetting at most 0.1 and utility at most 0.1, confidence 0.9); "
         "chosen c0000 (npo) for the widest margin"
     )
-    row = found["candidates"][2]
+    row = certificate["candidates"][2]
     assert row["config"] == "c0002"
     assert row["weight"] == 1 / 3
     assert row["empirical"] == {"forgetting": 0.04, "utility": 0.033333}
@@ -93,17 +93,17 @@ def test_document_by_hand() -> None:
         assert binom.cdf(k, N[risk], cur["simultaneous"]) == pytest.approx(0.1 / 6, rel=1e-3)
         assert shifted(cur["simultaneous"], row["robust_radius"][risk]) == pytest.approx(0.1, abs=1e-5)
     assert row["p_value"] == max(row["p_values"].values())
-    assert found["candidates"][1]["robust_radius"]["forgetting"] is None
-    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert certificate["candidates"][1]["robust_radius"]["forgetting"] is None
+    assert json.loads(json.dumps(certificate, allow_nan=False)) == certificate
 
 
 @pytest.mark.parametrize("bound", ENDLESS)
 def test_rows_in_any_order_give_the_same_document(bound: str) -> None:
     losses, wanted = table(GOOD), None
     for seed in range(4):
-        found = json.dumps(certify(losses.sample(fraction=1, shuffle=True, seed=seed), listed(3), claim(bound)))
-        wanted = wanted or found
-        assert found == wanted
+        document = json.dumps(certify(losses.sample(fraction=1, shuffle=True, seed=seed), listed(3), claim(bound)))
+        wanted = wanted or document
+        assert document == wanted
 
 
 def test_other_configurations_in_the_table_change_nothing() -> None:
@@ -132,17 +132,17 @@ BAD = {"forgetting": (40, 16, 20), "utility": (2, 3, 5)}
 @pytest.mark.parametrize("procedure", procedures.names())
 @pytest.mark.parametrize("bound", ENDLESS)
 def test_the_hint_is_true_when_nothing_is_certified(bound: str, procedure: str) -> None:
-    losses, asked = table(BAD), claim(bound, procedure=procedure, budget={"forgetting": 0.1, "utility": 0.4})
-    found = certify(losses, listed(3), asked)
-    assert found["certified"] == []
-    assert found["chosen"] is None
-    closest = found["closest"]
+    losses, tested_claim = table(BAD), claim(bound, procedure=procedure, budget={"forgetting": 0.1, "utility": 0.4})
+    certificate = certify(losses, listed(3), tested_claim)
+    assert certificate["certified"] == []
+    assert certificate["chosen"] is None
+    closest = certificate["closest"]
     assert closest["config"] == ("c0000" if procedure == "fixed-sequence" else "c0001")
     assert closest["risk"] == "forgetting"
     need = closest["needs"]
     # with the budget it names the same queries would have done; with a thousandth less, not
     for budget, passes in ((need["budget"], True), (need["budget"] - 0.001, False)):
-        wider = replace(asked, budget=asked.budget | {"forgetting": budget})
+        wider = replace(tested_claim, budget=tested_claim.budget | {"forgetting": budget})
         assert (closest["config"] in certify(losses, listed(3), wider)["certified"]) == passes
     assert need["budget"] - 0.001 < closest["bound"] <= need["budget"]
     if procedure == "fixed-sequence":
@@ -150,24 +150,26 @@ def test_the_hint_is_true_when_nothing_is_certified(bound: str, procedure: str) 
         return
     # with as many units as it says, alike in distribution, it would have been certified; with 10 % fewer, not
     i = int(closest["config"][1:])
-    some = matrix(losses, risk="forgetting", split="calibration", configs=[f"c{i:04d}"], unit="query").values
+    loss_matrix = matrix(losses, risk="forgetting", split="calibration", configs=[f"c{i:04d}"], unit="query").values
     share = procedures.first_levels(procedure, np.array([1, 1 / 2, 1 / 3]), 0.1)[i]
     assert need["units"] > 200
-    assert p_values(asked, "forgetting", requirements.resized(some, need["units"]), 3)[0] <= share
-    assert p_values(asked, "forgetting", requirements.resized(some, int(need["units"] * 0.9)), 3)[0] > share
+    assert p_values(tested_claim, "forgetting", requirements.resized(loss_matrix, need["units"]), 3)[0] <= share
+    assert (
+        p_values(tested_claim, "forgetting", requirements.resized(loss_matrix, int(need["units"] * 0.9)), 3)[0] > share
+    )
 
 
 def test_reason_says_what_it_would_have_taken() -> None:
-    found = certify(table(BAD), listed(3), claim())
-    need, bound = found["closest"]["needs"], found["closest"]["bound"]
-    assert found["reason"] == (
+    certificate = certify(table(BAD), listed(3), claim())
+    need, bound = certificate["closest"]["needs"], certificate["closest"]["bound"]
+    assert certificate["reason"] == (
         "nothing certified for forgetting at most 0.1 and utility at most 0.1; closest is c0001 (npo) with "
         f"forgetting bounded by {math.ceil(bound * 1000) / 1000:g}: it would take about {need['units']} calibration "
         f"units of forgetting with losses like these or a forgetting budget of {need['budget']:g}"
     )
-    both = certify(table({"forgetting": (40,), "utility": (30,)}), listed(1), claim())
-    assert both["closest"]["also"] == ["utility"]
-    assert both["reason"].endswith("; its utility too falls short")
+    pair = certify(table({"forgetting": (40,), "utility": (30,)}), listed(1), claim())
+    assert pair["closest"]["also"] == ["utility"]
+    assert pair["reason"].endswith("; its utility too falls short")
 
 
 def test_too_few_units_are_said_to_be_too_few() -> None:
@@ -176,34 +178,34 @@ def test_too_few_units_are_said_to_be_too_few() -> None:
         {"config": "c0000", "risk": "forgetting", "unit": f"author{i % 10}", "query": f"q{i}", "loss": 0.0}
         for i in range(200)
     ]
-    asked = replace(claim("betting", ("forgetting",)), unit={"forgetting": "group"})
-    found = certify(check(pl.DataFrame(rows)), listed(1), asked)
-    assert found["chosen"] is None
-    assert "10 group units of forgetting cannot certify this even at zero loss, " in found["reason"]
-    needed = int(found["reason"].split("zero loss, ")[1].split()[0])
-    assert required_units(asked, 1)["forgetting"] == needed > 20
+    changed = replace(claim("betting", ("forgetting",)), unit={"forgetting": "group"})
+    certificate = certify(check(pl.DataFrame(rows)), listed(1), changed)
+    assert certificate["chosen"] is None
+    assert "10 group units of forgetting cannot certify this even at zero loss, " in certificate["reason"]
+    needed = int(certificate["reason"].split("zero loss, ")[1].split()[0])
+    assert required_units(changed, 1)["forgetting"] == needed > 20
 
 
 def test_all_lost() -> None:
-    found = certify(table({"forgetting": (200,), "utility": (150,)}), listed(1), claim("betting"))
-    assert found["closest"]["needs"] == {"units": None, "budget": None}
-    assert found["closest"]["bound"] == 1.0
-    assert found["reason"].endswith(
+    certificate = certify(table({"forgetting": (200,), "utility": (150,)}), listed(1), claim("betting"))
+    assert certificate["closest"]["needs"] == {"units": None, "budget": None}
+    assert certificate["closest"]["bound"] == 1.0
+    assert certificate["reason"].endswith(
         "bounded by 1: it would take another configuration, for no budget below 1 would do; its utility too falls short"
     )
 
 
 def test_no_candidates() -> None:
-    found = certify(table(GOOD), [], claim())
-    assert found["candidates"] == found["certified"] == []
-    assert found["chosen"] is found["closest"] is None
-    assert found["reason"].startswith("nothing certified: no configuration came near")
+    certificate = certify(table(GOOD), [], claim())
+    assert certificate["candidates"] == certificate["certified"] == []
+    assert certificate["chosen"] is certificate["closest"] is None
+    assert certificate["reason"].startswith("nothing certified: no configuration came near")
 
 
 def test_one_query_one_candidate() -> None:
-    found = certify(table({"forgetting": (0,)}, {"forgetting": 1}), listed(1), claim(budget={"forgetting": 0.1}))
-    assert found["candidates"][0]["p_value"] == pytest.approx(0.9, rel=1e-5)
-    assert found["closest"]["needs"]["units"] == 22
+    certificate = certify(table({"forgetting": (0,)}, {"forgetting": 1}), listed(1), claim(budget={"forgetting": 0.1}))
+    assert certificate["candidates"][0]["p_value"] == pytest.approx(0.9, rel=1e-5)
+    assert certificate["closest"]["needs"]["units"] == 22
 
 
 def test_groups_are_the_units_where_asked() -> None:
@@ -212,11 +214,11 @@ def test_groups_are_the_units_where_asked() -> None:
         for i in range(600)
     ]
     losses = check(pl.DataFrame(rows))
-    asked = claim("hoeffding_bentkus", ("forgetting",))
-    by_group = certify(losses, listed(1), replace(asked, unit={"forgetting": "group"}))
+    tested_claim = claim("hoeffding_bentkus", ("forgetting",))
+    by_group = certify(losses, listed(1), replace(tested_claim, unit={"forgetting": "group"}))
     assert by_group["n"] == {"forgetting": 30}
     assert by_group["candidates"][0]["p_value"] == pytest.approx(0.9**30, rel=1e-5)
-    assert certify(losses, listed(1), asked)["n"] == {"forgetting": 600}
+    assert certify(losses, listed(1), tested_claim)["n"] == {"forgetting": 600}
 
 
 def test_a_group_that_the_search_has_seen_is_no_sampling_unit() -> None:
@@ -225,10 +227,10 @@ def test_a_group_that_the_search_has_seen_is_no_sampling_unit() -> None:
          "split": "search" if i < 50 else "calibration"}
         for i in range(400)
     ]  # fmt: skip
-    losses, asked = check(pl.DataFrame(rows)), claim("betting", ("forgetting",))
-    assert certify(losses, listed(1), asked)["n"] == {"forgetting": 350}
+    losses, tested_claim = check(pl.DataFrame(rows)), claim("betting", ("forgetting",))
+    assert certify(losses, listed(1), tested_claim)["n"] == {"forgetting": 350}
     with pytest.raises(InputError, match=r"unit 'a0' has rows in both splits \(40 such units\)"):
-        certify(losses, listed(1), replace(asked, unit={"forgetting": "group"}))
+        certify(losses, listed(1), replace(tested_claim, unit={"forgetting": "group"}))
 
 
 def test_a_table_sorted_by_topic_fools_no_bound() -> None:
@@ -236,10 +238,10 @@ def test_a_table_sorted_by_topic_fools_no_bound() -> None:
     loss = [0.0] * 200 + [0.5] * 200
     rows = pl.DataFrame({"query": [f"q{i:04d}" for i in range(400)], "loss": loss})
     losses = check(rows.with_columns(config=pl.lit("c0000"), risk=pl.lit("forgetting")))
-    asked = claim("betting", ("forgetting",))
+    tested_claim = claim("betting", ("forgetting",))
     in_file_order = np.array([[int(1000 * x) for x in loss]])
     assert make(Bound, "betting").p_value(in_file_order, 0.1)[0] < 0.001
-    assert certify(losses, listed(1), asked)["candidates"][0]["p_value"] > 0.5
+    assert certify(losses, listed(1), tested_claim)["candidates"][0]["p_value"] > 0.5
 
 
 LEVELS: list[tuple[dict[str, Any], float, str]] = [
@@ -255,14 +257,14 @@ LEVELS: list[tuple[dict[str, Any], float, str]] = [
 
 @pytest.mark.parametrize(("fields", "spent", "statement"), LEVELS)
 def test_openings_and_joint_statements_spend_confidence(fields: dict[str, Any], spent: float, statement: str) -> None:
-    asked = claim(**fields)
-    assert level(asked) == pytest.approx(spent, abs=1e-15)
-    found = certify(table(GOOD), listed(3), asked)
-    assert found["opening"]["statement"] == statement
-    pointwise = found["candidates"][0]["cur"]["forgetting"]["pointwise"]
+    tested_claim = claim(**fields)
+    assert level(tested_claim) == pytest.approx(spent, abs=1e-15)
+    certificate = certify(table(GOOD), listed(3), tested_claim)
+    assert certificate["opening"]["statement"] == statement
+    pointwise = certificate["candidates"][0]["cur"]["forgetting"]["pointwise"]
     assert binom.cdf(4, 200, pointwise) == pytest.approx(spent, rel=1e-3)
-    if asked.opening > asked.openings:
-        assert statement in found["reason"]
+    if tested_claim.opening > tested_claim.openings:
+        assert statement in certificate["reason"]
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
@@ -282,7 +284,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("fields", "message"), REFUSED)
 def test_impossible_claims_are_refused(fields: dict[str, Any], message: str) -> None:
-    for call in (refuse_unknown, lambda asked: certify(table(GOOD), listed(3), asked)):
+    for call in (refuse_unknown, lambda tested_claim: certify(table(GOOD), listed(3), tested_claim)):
         with pytest.raises(InputError, match=message):
             call(claim(**fields))
 
@@ -309,7 +311,7 @@ def test_monte_carlo_of_both_statements() -> None:
     The second also where the candidate is picked by its calibration losses. Tolerance: 4 standard errors of delta.
     """
     rng, repeats, n, m, risk = np.random.default_rng(11), 1000, 200, 6, 0.101
-    asked = claim(risks=("forgetting",))
+    tested_claim = claim(risks=("forgetting",))
     weights = 1.0 / np.arange(1, m + 1)
     wrong = missed = 0
     for _ in range(repeats):
@@ -317,9 +319,9 @@ def test_monte_carlo_of_both_statements() -> None:
         shared = rng.random(n) < 0.5
         own = rng.random((m, n))
         losses = np.where(np.where(shared, own[0], own) < risk, SCALE, 0).astype(np.int64)
-        p = np.array(p_values(asked, "forgetting", losses, m))
-        wrong += int(procedures.certified("weighted-holm", p, weights, level(asked)).any())
-        bounds = make(Bound, "binomial").upper(losses, level(asked) / m)
+        p = np.array(p_values(tested_claim, "forgetting", losses, m))
+        wrong += int(procedures.certified("weighted-holm", p, weights, level(tested_claim)).any())
+        bounds = make(Bound, "binomial").upper(losses, level(tested_claim) / m)
         missed += int(bounds.min() < risk)
     tolerance = 0.1 + 4 * math.sqrt(0.1 * 0.9 / repeats)
     assert wrong / repeats <= tolerance
@@ -328,14 +330,14 @@ def test_monte_carlo_of_both_statements() -> None:
 
 @given(st.lists(st.integers(0, SCALE), min_size=1, max_size=50), st.integers(1, 500))
 def test_alike_keeps_the_distribution(values: list[int], units: int) -> None:
-    found = requirements.resized(np.array([values]), units)
-    assert found.shape == (1, units)
-    assert set(found[0]) <= set(values)
+    result = requirements.resized(np.array([values]), units)
+    assert result.shape == (1, units)
+    assert set(result[0]) <= set(values)
     ranked = np.sort(values)
     for cut in set(values):
         share = (ranked <= cut).mean()
         # every stretch of multiples of the golden ratio covers [0, 1] to within a few units
-        assert abs((found[0] <= cut).sum() - share * units) <= 4 + math.log2(units)
+        assert abs((result[0] <= cut).sum() - share * units) <= 4 + math.log2(units)
 
 
 @given(st.floats(0, 1), st.floats(0, 1))

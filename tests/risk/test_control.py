@@ -24,8 +24,8 @@ KINDS: dict[str, Kind] = {"forgetting": "exceeds", "utility": "ceiling"}
 
 
 def claim(bound: str = "betting", **more: object) -> Claim:
-    said = {"budget": BUDGET, "bound": dict.fromkeys(BUDGET, bound), "unit": dict.fromkeys(BUDGET, "query")}
-    return Claim(**{**said, **more})
+    options = {"budget": BUDGET, "bound": dict.fromkeys(BUDGET, bound), "unit": dict.fromkeys(BUDGET, "query")}
+    return Claim(**{**options, **more})
 
 
 def table(config: str, shares: dict[str, float], n: int = 200) -> pl.DataFrame:
@@ -46,9 +46,9 @@ def made(forgetting: float, utility: float, bound: str = "betting", n: int = 200
 
 
 def test_what_was_there_is_certified_to_be_gone() -> None:
-    found = made(0.03, 0.05)
-    assert found["chosen"] == "c0000"
-    base = found["base"]
+    result = made(0.03, 0.05)
+    assert result["chosen"] == "c0000"
+    base = result["base"]
     assert isinstance(base, dict)
     assert base["forgetting"]["before"] == 0.97
     assert base["utility"]["before"] == 0.95
@@ -69,29 +69,29 @@ def test_a_loss_of_zero_certifies_nothing_where_nothing_was(
     forgetting: float, utility: float, unshown: list[str]
 ) -> None:
     """Every p-value is as small as can be: only the control stands between these models and a certificate."""
-    found = made(forgetting, utility)
-    assert max(row["p_value"] for row in found["candidates"]) < 1e-6
-    assert vacuous(found["base"]) == unshown
-    assert found["certified"] == []
-    assert found["chosen"] is None
-    assert str(found["reason"]).startswith(f"NOT ESTABLISHED for {' and '.join(unshown)}")
-    assert found["closest"]["config"] == "c0000"
-    assert not any(row["certified"] for row in found["candidates"])
+    result = made(forgetting, utility)
+    assert max(row["p_value"] for row in result["candidates"]) < 1e-6
+    assert vacuous(result["base"]) == unshown
+    assert result["certified"] == []
+    assert result["chosen"] is None
+    assert str(result["reason"]).startswith(f"NOT ESTABLISHED for {' and '.join(unshown)}")
+    assert result["closest"]["config"] == "c0000"
+    assert not any(row["certified"] for row in result["candidates"])
 
 
 def test_without_rows_of_the_base_a_certificate_is_as_it_was() -> None:
     good = table("c0000", {"forgetting": 0.0, "utility": 0.0})
-    found = certify(good, [Candidate("c0000", "npo", {}, 1.0)], claim())
-    assert "base" not in found
-    assert found["chosen"] == "c0000"
+    certificate = certify(good, [Candidate("c0000", "npo", {}, 1.0)], claim())
+    assert "base" not in certificate
+    assert certificate["chosen"] == "c0000"
 
 
 def test_the_lower_bound_is_the_exact_one_for_losses_of_0_and_1() -> None:
     """Clopper and Pearson at half the level, since two risks are shown together."""
-    found = made(0.04, 0.2, "binomial")["base"]
+    result = made(0.04, 0.2, "binomial")["base"]
     for risk, lacking in (("forgetting", 8), ("utility", 40)):
         exact = 1 - beta.ppf(1 - 0.05, lacking + 1, 200 - lacking)
-        assert found[risk]["lower"] == pytest.approx(exact, abs=3e-6)
+        assert result[risk]["lower"] == pytest.approx(exact, abs=3e-6)
 
 
 def test_lower_bounds_hold_as_often_as_they_say() -> None:
@@ -118,18 +118,18 @@ def test_lower_bounds_hold_as_often_as_they_say() -> None:
 
 
 def test_a_weighted_sum_needs_the_base_to_exceed_it() -> None:
-    both = claim(budget={"combined": 0.2}, weights={"forgetting": 0.5, "utility": 0.5})
+    tested_claim = claim(budget={"combined": 0.2}, weights={"forgetting": 0.5, "utility": 0.5})
     good = table("c0000", {"forgetting": 0.0, "utility": 0.0})
     for lacking, shown in ((0.0, True), (0.7, False)):
         control = Control(table(BASE, {"forgetting": lacking, "utility": 0.0}), KINDS)
-        found = certify(good, [Candidate("c0000", "npo", {}, 1.0)], both, control=control)
-        assert (found["chosen"] == "c0000") is shown
-        assert found["base"]["combined"]["before"] == pytest.approx(0.5 * (1 - lacking))
+        certificate = certify(good, [Candidate("c0000", "npo", {}, 1.0)], tested_claim, control=control)
+        assert (certificate["chosen"] == "c0000") is shown
+        assert certificate["base"]["combined"]["before"] == pytest.approx(0.5 * (1 - lacking))
 
 
 def test_a_weighted_sum_of_losses_alone_needs_scores_that_could_be_lost() -> None:
     weights = {"flips": 0.5, "utility": 0.5}
-    both = Claim(
+    tested_claim = Claim(
         budget={"combined": 0.2},
         weights=weights,
         bound=dict.fromkeys(weights, "betting"),
@@ -138,7 +138,7 @@ def test_a_weighted_sum_of_losses_alone_needs_scores_that_could_be_lost() -> Non
     good = table("c0000", dict.fromkeys(weights, 0.0))
     for lacking, shown in ((0.1, True), (0.9, False)):
         control = Control(table(BASE, dict.fromkeys(weights, lacking)), dict.fromkeys(weights, "ceiling"))
-        certificate = certify(good, [Candidate("c0000", "npo", {}, 1.0)], both, control=control)
+        certificate = certify(good, [Candidate("c0000", "npo", {}, 1.0)], tested_claim, control=control)
         assert certificate["base"]["combined"]["control"] == "ceiling"
         assert (certificate["chosen"] == "c0000") is shown
 
@@ -172,26 +172,26 @@ def test_what_the_base_must_show(risk: str, text: str, kind: str) -> None:
 
 def test_metrics_of_faults_are_the_ones_that_say_so() -> None:
     """The verifier goes by names, since it must not import what measures."""
-    said = {name for name in names(Metric) if find(Metric, name).finds == "faults"}
-    assert said == set(FAULTS)
+    text = {name for name in names(Metric) if find(Metric, name).finds == "faults"}
+    assert text == set(FAULTS)
     assert all(built_in(metric_of(name)) for name in names(Metric))
     assert not built_in("shady")
 
 
 def logs(folder: Path, **means: float) -> dict[str, Path]:
     """OpenUnlearning logs of models whose answers score so much on forget and retain queries."""
-    found = {}
+    result = {}
     for name, mean in means.items():
-        found[name] = folder / name
-        found[name].mkdir()
-        other = 0.95 if name == "unlearned" else mean
-        scores = {"forget_Q_A_ROUGE": mean, "retain_Q_A_ROUGE": other}
+        result[name] = folder / name
+        result[name].mkdir()
+        second = 0.95 if name == "unlearned" else mean
+        scores = {"forget_Q_A_ROUGE": mean, "retain_Q_A_ROUGE": second}
         document = {
             measure: {"agg_value": value, "value_by_index": {str(i): {"rougeL_recall": value} for i in range(120)}}
             for measure, value in scores.items()
         }
-        (found[name] / "TOFU_EVAL.json").write_text(json.dumps(document))
-    return found
+        (result[name] / "TOFU_EVAL.json").write_text(json.dumps(document))
+    return result
 
 
 @pytest.mark.parametrize(
@@ -205,10 +205,10 @@ def logs(folder: Path, **means: float) -> dict[str, Path]:
     ],
 )
 def test_a_log_of_the_base_model_is_its_control(tmp_path: Path, utility: str, knew: float, verdict: str) -> None:
-    found = logs(tmp_path, unlearned=0.02, base=knew)
+    paths = logs(tmp_path, unlearned=0.02, base=knew)
     rules = {"forgetting": "forget_Q_A_ROUGE", "utility": utility}
     certificate = by_log(
-        found["unlearned"], 0.1, format="open-unlearning", loss=rules, base=found["base"], named_beforehand=True
+        paths["unlearned"], 0.1, format="open-unlearning", loss=rules, base=paths["base"], named_beforehand=True
     )
     assert certificate.base["forgetting"]["before"] == knew
     if verdict == "certified":
@@ -220,16 +220,16 @@ def test_a_log_of_the_base_model_is_its_control(tmp_path: Path, utility: str, kn
 
 
 def test_a_base_log_of_other_queries_says_nothing_about_before(tmp_path: Path) -> None:
-    found = logs(tmp_path, unlearned=0.02, base=0.95)
-    document = json.loads((found["base"] / "TOFU_EVAL.json").read_text())
+    paths = logs(tmp_path, unlearned=0.02, base=0.95)
+    document = json.loads((paths["base"] / "TOFU_EVAL.json").read_text())
     del document["forget_Q_A_ROUGE"]
-    (found["base"] / "TOFU_EVAL.json").write_text(json.dumps(document))
+    (paths["base"] / "TOFU_EVAL.json").write_text(json.dumps(document))
     rules = {"forgetting": "forget_Q_A_ROUGE", "utility": "base-retain_Q_A_ROUGE"}
-    said = by_log(
-        found["unlearned"], 0.1, format="open-unlearning", loss=rules, base=found["base"], named_beforehand=True
+    certificate = by_log(
+        paths["unlearned"], 0.1, format="open-unlearning", loss=rules, base=paths["base"], named_beforehand=True
     )
-    assert said.base == {}
-    assert any("nothing is said about before" in line for line in said.document["warnings"])
+    assert certificate.base == {}
+    assert any("nothing is said about before" in line for line in certificate.document["warnings"])
 
 
 @pytest.mark.parametrize("metric", ["gibberish", "refusal", "membership:over=1"])
@@ -242,10 +242,10 @@ def test_forgetting_is_measured_by_what_is_known(metric: str) -> None:
 
 def test_a_candidate_is_not_called_base(tmp_path: Path) -> None:
     """In a bundle's losses.csv rows of `base` are what the base model lacks: 0 where it knows all."""
-    both = pl.concat([table("c0000", {"forgetting": 0.9}), table(BASE, {"forgetting": 0.0})])
+    frame = pl.concat([table("c0000", {"forgetting": 0.9}), table(BASE, {"forgetting": 0.0})])
     for name in (BASE, " Base "):
         path = tmp_path / "losses.csv"
-        both.with_columns(config=pl.col("config").replace(BASE, name)).write_csv(path)
+        frame.with_columns(config=pl.col("config").replace(BASE, name)).write_csv(path)
         with pytest.raises(InputError, match=r"losses.csv: row 201: a configuration is called base"):
             by_log(path, 0.3, scale="thousandths")
 
@@ -253,6 +253,6 @@ def test_a_candidate_is_not_called_base(tmp_path: Path) -> None:
 def test_a_table_without_the_base_says_so(tmp_path: Path) -> None:
     path = tmp_path / "losses.csv"
     table("c0000", {"forgetting": 0.0}).write_csv(path)
-    found = by_log(path, 0.3, scale="thousandths")
-    assert found.chosen == "c0000"
-    assert any("nothing here shows what the base model had before" in line for line in found.document["warnings"])
+    certificate = by_log(path, 0.3, scale="thousandths")
+    assert certificate.chosen == "c0000"
+    assert any("nothing here shows what the base model had before" in line for line in certificate.document["warnings"])

@@ -40,10 +40,10 @@ def drawn(groups: int, seed: int, risks: tuple[float, float] = RISKS) -> pl.Data
     )
 
 
-def claim(unit: str, alpha: float = 0.1, bound: str = "betting", **said: Any) -> Claim:
+def claim(unit: str, alpha: float = 0.1, bound: str = "betting", **options: Any) -> Claim:
     made = Claim(
         {"forgetting": alpha}, {"forgetting": bound}, {"forgetting": unit},
-        largest={"forgetting": LARGE} if unit == WEIGHTED else {}, **said,
+        largest={"forgetting": LARGE} if unit == WEIGHTED else {}, **options,
     )  # fmt: skip
     return replace(made, estimand=estimands(made))
 
@@ -51,16 +51,16 @@ def claim(unit: str, alpha: float = 0.1, bound: str = "betting", **said: Any) ->
 def test_the_mean_of_group_means_hides_what_large_groups_lose_and_says_so() -> None:
     """The expectation over queries is 0.25: certified are the means of groups, of which it is 0.09, and nothing else."""
     assert GROUP_MEAN < 0.1 < QUERY_MEAN / 2
-    found = [certify(drawn(3000, seed), ONE, claim("group")) for seed in range(5)]
-    assert sum(bool(one["certified"]) for one in found) >= 4
-    for one in found:
-        assert one["estimand"] == {"forgetting": "mean of group means"}
-        assert one["candidates"][0]["empirical_queries"]["forgetting"] > 0.2
-        if one["certified"]:
-            assert "forgetting at most 0.1 (mean of group means)" in one["reason"]
-            assert any("over all queries, the mean was up to 0.2" in line for line in one["warnings"])
+    result = [certify(drawn(3000, seed), ONE, claim("group")) for seed in range(5)]
+    assert sum(bool(item["certified"]) for item in result) >= 4
+    for item in result:
+        assert item["estimand"] == {"forgetting": "mean of group means"}
+        assert item["candidates"][0]["empirical_queries"]["forgetting"] > 0.2
+        if item["certified"]:
+            assert "forgetting at most 0.1 (mean of group means)" in item["reason"]
+            assert any("over all queries, the mean was up to 0.2" in line for line in item["warnings"])
     by_queries = [certify(drawn(3000, seed), ONE, claim(WEIGHTED)) for seed in range(12)]
-    assert not any(one["certified"] for one in by_queries)
+    assert not any(item["certified"] for item in by_queries)
     assert "mean over queries, drawn by group" in by_queries[0]["reason"]
     assert (
         by_queries[0]["candidates"][0]["empirical"]["forgetting"]
@@ -73,19 +73,19 @@ def test_a_claim_about_queries_errs_no_more_often_than_stated(bound: str) -> Non
     """At a true mean just above the budget, and bounds below the true mean; four standard errors of the draws."""
     wrong, below, draws = 0, 0, 100
     for seed in range(draws):
-        found = certify(drawn(60, seed), ONE, claim(WEIGHTED, QUERY_MEAN - 1e-3, bound))["candidates"][0]
-        wrong += found["certified"]
-        below += found["cur"]["forgetting"]["pointwise"] < QUERY_MEAN
+        row = certify(drawn(60, seed), ONE, claim(WEIGHTED, QUERY_MEAN - 1e-3, bound))["candidates"][0]
+        wrong += row["certified"]
+        below += row["cur"]["forgetting"]["pointwise"] < QUERY_MEAN
     most = 0.1 * draws + 4 * (draws * 0.1 * 0.9) ** 0.5
     assert max(wrong, below) <= most
 
 
 def test_a_mean_over_queries_that_is_small_is_certified() -> None:
-    found = certify(drawn(800, 1, (0.01, 0.01)), ONE, claim(WEIGHTED))
-    assert found["chosen"] == "c0"
-    row = found["candidates"][0]
+    certificate = certify(drawn(800, 1, (0.01, 0.01)), ONE, claim(WEIGHTED))
+    assert certificate["chosen"] == "c0"
+    row = certificate["candidates"][0]
     assert row["empirical"]["forgetting"] < row["cur"]["forgetting"]["pointwise"] < 0.1
-    assert found["largest"] == {"forgetting": LARGE}
+    assert certificate["largest"] == {"forgetting": LARGE}
 
 
 @settings(deadline=None, max_examples=60)
@@ -99,12 +99,12 @@ def test_tilted_losses_are_on_the_right_side(groups: list[tuple[int, float]], al
     sizes = np.array([size for size, _ in groups])
     sums = np.array([[int(size * share * SCALE) for size, share in groups]])
     largest = int(sizes.max()) + spare
-    found = tilted(sums, sizes, largest, np.array([alpha]))[0]
+    result = tilted(sums, sizes, largest, np.array([alpha]))[0]
     exact = SCALE * (alpha + (sums[0] / SCALE - alpha * sizes) / largest)
-    assert found.min() >= 0
-    assert found.max() <= SCALE
-    assert (found >= exact - 1e-6).all()
-    assert (found <= exact + 1 + 1e-5).all()
+    assert result.min() >= 0
+    assert result.max() <= SCALE
+    assert (result >= exact - 1e-6).all()
+    assert (result <= exact + 1 + 1e-5).all()
 
 
 def test_groups_of_one_size_and_of_single_queries_are_what_they_were() -> None:
@@ -114,7 +114,7 @@ def test_groups_of_one_size_and_of_single_queries_are_what_they_were() -> None:
         )
     )
     single = replace(claim(WEIGHTED), largest={"forgetting": 1})
-    rows = [certify(table, ONE, one)["candidates"][0] for one in (claim("query"), single)]
+    rows = [certify(table, ONE, item)["candidates"][0] for item in (claim("query"), single)]
     assert rows[0]["p_values"] == rows[1]["p_values"]
     assert rows[0]["empirical"] == rows[1]["empirical"]
     # bounds that are found by trying are whole thousandths
@@ -127,8 +127,8 @@ def test_a_bound_is_rejected_from_there_on() -> None:
     measured = matrix(table, risk="forgetting", split="calibration", configs=["c0"], unit=WEIGHTED)
     from froc.risk.evidence import _by_queries
 
-    some = _by_queries(measured, "forgetting", made)
-    upper = float(raw_upper(made, "forgetting", some, 0.1)[0])
+    evidence = _by_queries(measured, "forgetting", made)
+    upper = float(raw_upper(made, "forgetting", evidence, 0.1)[0])
     # every hundredth, and every thousandth around the bound: the first that is rejected is among them
     nearest = round(1000 * upper) + np.arange(-20, 21)
     levels = np.union1d(np.arange(10, 1000, 10), nearest[(nearest > 0) & (nearest < 1000)]) / 1000
@@ -141,16 +141,16 @@ def test_a_bound_is_rejected_from_there_on() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "why"),
+    ("options", "why"),
     [
         ({"population": {"forgetting": "sample"}, "listed": {"forgetting": 400}, "bound": "betting_without_replacement"}, "populations queries and census"),
         ({"sequential": True}, "populations queries and census"),
         ({"bound": "binomial"}, "0-1 losses of single queries"),
     ],
 )  # fmt: skip
-def test_what_is_not_offered_is_refused(said: dict[str, Any], why: str) -> None:
+def test_what_is_not_offered_is_refused(options: dict[str, Any], why: str) -> None:
     with pytest.raises(InputError, match=why):
-        certify(drawn(80, 3), ONE, claim(WEIGHTED, **said))
+        certify(drawn(80, 3), ONE, claim(WEIGHTED, **options))
 
 
 def test_a_group_that_is_larger_than_planned_is_refused() -> None:
@@ -177,30 +177,30 @@ def test_a_census_says_which_mean_it_is() -> None:
         made = replace(
             claim("query", 0.3, "census", population={"forgetting": "census"}), unit={"forgetting": unit}, estimand={}
         )
-        found = certify(table, ONE, replace(made, estimand=estimands(made)))
-        assert found["candidates"][0]["empirical"]["forgetting"] == mean
-        assert bool(found["certified"]) == (mean <= 0.3)
-        assert found["estimand"]["forgetting"] == f"{words} of a list that is measured completely"
-        assert found["candidates"][0].get("empirical_queries", {"forgetting": 0.25}) == {"forgetting": 0.25}
+        certificate = certify(table, ONE, replace(made, estimand=estimands(made)))
+        assert certificate["candidates"][0]["empirical"]["forgetting"] == mean
+        assert bool(certificate["certified"]) == (mean <= 0.3)
+        assert certificate["estimand"]["forgetting"] == f"{words} of a list that is measured completely"
+        assert certificate["candidates"][0].get("empirical_queries", {"forgetting": 0.25}) == {"forgetting": 0.25}
 
 
 def test_an_older_plan_keeps_its_certificate() -> None:
     """It named no estimand: no field, no warning and no word of its certificate is another one."""
     table = drawn(3000, 0)
-    new, old = (certify(table, ONE, one) for one in (claim("group"), replace(claim("group"), estimand={})))
+    new, old = (certify(table, ONE, item) for item in (claim("group"), replace(claim("group"), estimand={})))
     assert new.keys() - old.keys() == {"estimand"}
     assert "empirical_queries" not in old["candidates"][0]
     assert {name for name in old if old[name] != new[name]} == {"candidates", "reason", "warnings"}
 
 
 def test_on_a_table() -> None:
-    found = certify_table(drawn(300, 2), 0.1, unit=WEIGHTED)
-    assert found.document["largest"] == {"forgetting": LARGE}
-    assert found.document["estimand"] == {"forgetting": "mean over queries, drawn by group"}
-    assert found.chosen is None
-    assert "fresh calibration units" in found.reason or "budget of" in found.reason
+    certificate = certify_table(drawn(300, 2), 0.1, unit=WEIGHTED)
+    assert certificate.document["largest"] == {"forgetting": LARGE}
+    assert certificate.document["estimand"] == {"forgetting": "mean over queries, drawn by group"}
+    assert certificate.chosen is None
+    assert "fresh calibration units" in certificate.reason or "budget of" in certificate.reason
     with pytest.raises(InputError, match="not yet by queries-by-group"):
-        monitor(drawn(9, 1), certificate=found.document)
+        monitor(drawn(9, 1), certificate=certificate.document)
 
 
 def test_closest_is_the_nearest_to_passing_and_has_one_bound() -> None:
@@ -215,15 +215,15 @@ def test_closest_is_the_nearest_to_passing_and_has_one_bound() -> None:
     ).units  # fmt: skip
     rows = [
         (c, "forgetting", q, x)
-        for c, some in (("lucky", lucky), ("near", near))
-        for q, x in zip(order, some, strict=True)
+        for c, values in (("lucky", lucky), ("near", near))
+        for q, x in zip(order, values, strict=True)
     ]
     table = check(pl.DataFrame(rows, schema=["config", "risk", "query", "loss"], orient="row"))
     listed = [Candidate("lucky", "", {}, 1.0), Candidate("near", "", {}, 0.5)]
-    found = certify(table, listed, claim("query", 0.12))
-    p = [row["p_value"] for row in found["candidates"]]
+    certificate = certify(table, listed, claim("query", 0.12))
+    p = [row["p_value"] for row in certificate["candidates"]]
     assert p[0] < p[1]
-    assert found["closest"]["config"] == "near"
-    bound = found["candidates"][1]["cur"]["forgetting"]["simultaneous"]
-    assert f"with forgetting at most {at_most(bound)} (budget 0.12)" in found["reason"]
-    assert "bounded by" not in found["reason"]
+    assert certificate["closest"]["config"] == "near"
+    bound = certificate["candidates"][1]["cur"]["forgetting"]["simultaneous"]
+    assert f"with forgetting at most {at_most(bound)} (budget 0.12)" in certificate["reason"]
+    assert "bounded by" not in certificate["reason"]

@@ -75,9 +75,9 @@ def test_natural_order() -> None:
 
 def test_a_warning_stands_in_the_certificate_and_changes_no_number() -> None:
     frame = clustered(np.random.default_rng(3), 0.5)
-    asked = Claim({"forgetting": 0.4}, {"forgetting": "binomial"}, {"forgetting": "query"})
-    found = certify(frame, [Candidate("c0", "", {}, 1.0)], asked)
-    assert len(found["warnings"]) == 1
-    relabelled = certify(frame.with_columns(unit=pl.col("query")), [Candidate("c0", "", {}, 1.0)], asked)
+    tested_claim = Claim({"forgetting": 0.4}, {"forgetting": "binomial"}, {"forgetting": "query"})
+    certificate = certify(frame, [Candidate("c0", "", {}, 1.0)], tested_claim)
+    assert len(certificate["warnings"]) == 1
+    relabelled = certify(frame.with_columns(unit=pl.col("query")), [Candidate("c0", "", {}, 1.0)], tested_claim)
     assert relabelled["warnings"] == []
-    assert found["candidates"] == relabelled["candidates"]
+    assert certificate["candidates"] == relabelled["candidates"]

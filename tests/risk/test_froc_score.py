@@ -34,26 +34,26 @@ def _with(first: Averages, second: Averages) -> Averages:
 
 def test_values_by_hand() -> None:
     # max Acc_U .6: s = 0+.6-.5, 1+.6-.2, 0; min Loss_R 1, max Acc_R .9: r = 0, 1+.1, log 2
-    found = scores(SOME)
-    assert found.s == pytest.approx([0.1, 1.4, 0.0], abs=1e-15)
-    assert found.r == pytest.approx([0.0, 1.1, math.log(2)], abs=1e-15)
+    result = scores(SOME)
+    assert result.s == pytest.approx([0.1, 1.4, 0.0], abs=1e-15)
+    assert result.r == pytest.approx([0.0, 1.1, math.log(2)], abs=1e-15)
     # softplus(log 2) = log 3; softplus(0) = log 2
-    assert found.margin_u == pytest.approx([math.log(2), math.log(1 + math.exp(1.1)), math.log(3)])
-    assert found.margin_f == pytest.approx([math.log(1 + math.exp(-s)) for s in (0.1, 1.4, 0.0)])
-    assert found.e_r == pytest.approx(0.5 * found.margin_f + 0.5 * found.margin_u)
+    assert result.margin_u == pytest.approx([math.log(2), math.log(1 + math.exp(1.1)), math.log(3)])
+    assert result.margin_f == pytest.approx([math.log(1 + math.exp(-s)) for s in (0.1, 1.4, 0.0)])
+    assert result.e_r == pytest.approx(0.5 * result.margin_f + 0.5 * result.margin_u)
     # alpha_unlearn = s of the second: its forgetting margin is log 2
-    other = scores(SOME, Weighing(1.4, w_f=2.0, w_u=0.0))
-    assert other.e_r[1] == pytest.approx(2 * math.log(2))
+    second = scores(SOME, Weighing(1.4, w_f=2.0, w_u=0.0))
+    assert second.e_r[1] == pytest.approx(2 * math.log(2))
 
 
 def test_larger_s_is_stronger_forgetting() -> None:
     """A higher loss and a lower accuracy on forgotten answers both raise s, and lower the score."""
     forgot = replace(SOME, loss_u=SOME.loss_u * 3)
     unsure = replace(SOME, acc_u=SOME.acc_u - np.array([0.1, 0.1, 0.0]))  # the largest accuracy stays
-    for other, which in ((forgot, [0, 1, 2]), (unsure, [0, 1])):
-        assert (scores(other).s > scores(SOME).s)[which].all()
-        assert (scores(other).e_r < scores(SOME).e_r)[which].all()
-        assert (scores(other).r == scores(SOME).r).all()
+    for second, which in ((forgot, [0, 1, 2]), (unsure, [0, 1])):
+        assert (scores(second).s > scores(SOME).s)[which].all()
+        assert (scores(second).e_r < scores(SOME).e_r)[which].all()
+        assert (scores(second).r == scores(SOME).r).all()
 
 
 def test_no_configuration_can_score_below_half_of_log_2() -> None:
@@ -96,10 +96,10 @@ def test_scores_of_single_trials_are_those_of_all_together() -> None:
 def test_extremes_stay_numbers() -> None:
     assert softplus([-1e9, 0.0, 1e9]).tolist() == [0.0, math.log(2), 1e9]
     nothing = Averages(np.zeros(1), np.ones(1), np.zeros(1), np.ones(1))
-    found = scores(nothing)
-    assert found.s[0] == math.log(MIN_LOSS)
-    assert found.r[0] == 0.0
-    assert np.isfinite(found.e_r).all()
+    result = scores(nothing)
+    assert result.s[0] == math.log(MIN_LOSS)
+    assert result.r[0] == 0.0
+    assert np.isfinite(result.e_r).all()
 
 
 @pytest.mark.parametrize("name", ["loss_u", "acc_u", "loss_r", "acc_r"])

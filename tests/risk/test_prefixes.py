@@ -52,9 +52,9 @@ def test_losses_stand_in_the_sealed_order_and_what_was_planned_is_counted() -> N
 
 def test_a_unit_is_the_mean_of_its_queries_rounded_up() -> None:
     """Thousandths 1 and 2 are 1.5 on average, and 2 in whole ones; 4 and 6 are 5."""
-    one, two = BY_UNIT[:2]
-    losses = dict(zip([q for q in QUERIES if UNIT[q] == one], (1, 2), strict=True))
-    losses |= dict(zip([q for q in QUERIES if UNIT[q] == two], (4, 6), strict=True))
+    first, second = BY_UNIT[:2]
+    losses = dict(zip([q for q in QUERIES if UNIT[q] == first], (1, 2), strict=True))
+    losses |= dict(zip([q for q in QUERIES if UNIT[q] == second], (4, 6), strict=True))
     assert of(rows("a", losses), "a", unit="group") == ([[2, 5]], 3)
     # more than 16 bits together, before they are divided
     assert of(rows("a", dict.fromkeys(losses, 1000)), "a", unit="group") == ([[1000, 1000]], 3)

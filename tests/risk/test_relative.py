@@ -22,10 +22,10 @@ ONE = [Candidate("c0", "npo", {}, 1.0)]
 KIND: dict[str, Kind] = {"utility": "ceiling"}
 
 
-def claim(alpha: float = 0.1, bound: str = "betting", unit: str = "query", **said: Any) -> Claim:
+def claim(alpha: float = 0.1, bound: str = "betting", unit: str = "query", **options: Any) -> Claim:
     made = Claim(
         {"utility": alpha}, {"utility": bound}, {"utility": unit}, largest={"utility": 8} if unit == WEIGHTED else {},
-        **({"relative": ("utility",)} | said),
+        **({"relative": ("utility",)} | options),
     )  # fmt: skip
     return replace(made, estimand=estimands(made))
 
@@ -57,9 +57,9 @@ def test_at_the_budget_itself_it_is_wrong_no_more_often_than_stated(bound: str) 
     made, wrong, below, repeats = claim(bound=bound), 0, 0, 80
     for seed in range(repeats):
         lost, absent = drawn(np.random.default_rng(seed), 200, 0.1)
-        some = replace(evidence_from_matrix(lost[None, :].astype(np.int16)), absences=absent)
-        wrong += p_values(made, "utility", {"utility": some}, 1)[0] <= 0.1
-        below += raw_upper(made, "utility", some, 0.1)[0] < 0.1
+        changed = replace(evidence_from_matrix(lost[None, :].astype(np.int16)), absences=absent)
+        wrong += p_values(made, "utility", {"utility": changed}, 1)[0] <= 0.1
+        below += raw_upper(made, "utility", changed, 0.1)[0] < 0.1
     assert max(wrong, below) <= 0.1 * repeats + 4 * (repeats * 0.1 * 0.9) ** 0.5
 
 
@@ -95,12 +95,12 @@ def test_tilted_shares_are_on_the_right_side(groups: list[tuple[int, float, floa
     sums = np.array([[int(s * lost) for s, (*_, lost) in zip(score, groups, strict=True)]])
     largest = int(sizes.max()) + spare
     absent = SCALE * sizes - score
-    found = tilted(sums, sizes, largest, np.array([alpha]), absent)[0]
+    result = tilted(sums, sizes, largest, np.array([alpha]), absent)[0]
     exact = SCALE * (alpha + (sums[0] - alpha * score) / SCALE / largest)
-    assert found.min() >= 0
-    assert found.max() <= SCALE
-    assert (found >= exact - 1e-5).all()
-    assert (found <= exact + 1 + 1e-4).all()
+    assert result.min() >= 0
+    assert result.max() <= SCALE
+    assert (result >= exact - 1e-5).all()
+    assert (result <= exact + 1 + 1e-4).all()
 
 
 def test_a_base_that_knows_all_makes_shares_what_losses_are() -> None:
@@ -119,14 +119,14 @@ def test_against_the_absolute_budget_on_a_base_that_scores_a_half() -> None:
     n = 2000
     absent = np.where(np.arange(n) % 2, SCALE, 0)
     lost = np.where(np.arange(n) % 10 == 0, SCALE, 0)
-    absolute, relative = (certified(lost, absent, claim(0.15, relative=some)) for some in ((), ("utility",)))
+    absolute, relative = (certified(lost, absent, claim(0.15, relative=values)) for values in ((), ("utility",)))
     assert absolute["chosen"] == "c0"
     assert relative["certified"] == []
-    one, other = absolute["candidates"][0], relative["candidates"][0]
-    assert other["empirical"]["utility"] == 2 * one["empirical"]["utility"] == 0.2
+    row, second = absolute["candidates"][0], relative["candidates"][0]
+    assert second["empirical"]["utility"] == 2 * row["empirical"]["utility"] == 0.2
     # a ratio of two means is less sure than one of them alone
-    bound = other["cur"]["utility"]["pointwise"]
-    assert 0.2 < bound < 1.15 * 2 * one["cur"]["utility"]["pointwise"]
+    bound = second["cur"]["utility"]["pointwise"]
+    assert 0.2 < bound < 1.15 * 2 * row["cur"]["utility"]["pointwise"]
     within = certified(lost, absent, claim(0.25))
     assert within["chosen"] == "c0"
     assert within["relative"] == ["utility"]
@@ -143,9 +143,9 @@ def test_a_low_score_is_a_low_ceiling_no_longer_and_no_score_is_nothing_to_have_
     absent = np.where(np.arange(n) % 25 < 2, 0, SCALE)
     kept, gone = np.zeros(n, dtype=np.int64), SCALE - absent
     assert certified(kept, absent, claim(relative=()))["reason"].startswith("NOT ESTABLISHED for utility")
-    found = certified(kept, absent, claim())
-    assert found["chosen"] == "c0"
-    assert found["base"]["utility"]["relative"] is True
+    result = certified(kept, absent, claim())
+    assert result["chosen"] == "c0"
+    assert result["base"]["utility"]["relative"] is True
     assert certified(gone, absent, claim())["candidates"][0]["empirical"]["utility"] == 1.0
     for score in (0, 1):
         nothing = np.full(n, SCALE)
@@ -163,13 +163,13 @@ def test_a_query_without_a_score_counts_as_the_most_that_could_be_lost() -> None
     lost[:30], odd[:30] = SCALE, SCALE
     known = absent.copy()
     known[:30] = 0
-    rows = [certified(lost, some, claim(0.2))["candidates"][0] for some in (odd, known)]
+    rows = [certified(lost, values, claim(0.2))["candidates"][0] for values in (odd, known)]
     assert rows[0]["p_values"]["utility"] >= rows[1]["p_values"]["utility"]
     assert rows[0]["empirical"]["utility"] > rows[1]["empirical"]["utility"]
 
 
 @pytest.mark.parametrize(
-    ("said", "words"),
+    ("options", "words"),
     [
         ({"relative": ("forgetting",)}, "only single risks with budgets of their own"),
         ({"sequential": True}, "leave --sequential"),
@@ -179,10 +179,10 @@ def test_a_query_without_a_score_counts_as_the_most_that_could_be_lost() -> None
         ({"radius": 0.05}, "leave --radius out"),
     ],
 )  # fmt: skip
-def test_what_has_no_relative_budget_is_refused(said: dict[str, Any], words: str) -> None:
+def test_what_has_no_relative_budget_is_refused(options: dict[str, Any], words: str) -> None:
     zero = np.zeros(200, dtype=np.int64)
     with pytest.raises(InputError, match=words):
-        certified(zero, zero, claim(**said))
+        certified(zero, zero, claim(**options))
 
 
 def test_a_share_of_what_was_not_measured_is_refused() -> None:
@@ -201,8 +201,8 @@ def test_a_share_of_what_was_not_measured_is_refused() -> None:
 def test_bounds_of_one_configuration_are_the_certificates() -> None:
     lost, absent = drawn(np.random.default_rng(3), 300, 0.05)
     control = Control(table(BASE, absent), KIND)
-    found = certify(table("c0", lost), ONE, claim(), control=control)["candidates"][0]["cur"]["utility"]
-    assert bounds(table("c0", lost), "c0", 1, claim(), control=control)["utility"] == found["simultaneous"]
+    row = certify(table("c0", lost), ONE, claim(), control=control)["candidates"][0]["cur"]["utility"]
+    assert bounds(table("c0", lost), "c0", 1, claim(), control=control)["utility"] == row["simultaneous"]
 
 
 def test_what_a_shift_does_to_a_ratio_is_not_claimed() -> None:

@@ -18,17 +18,17 @@ from tests.risk.test_certificate import ENDLESS, GOOD, RISKS, claim, listed, p_v
 
 @pytest.mark.parametrize("bound", ENDLESS)
 def test_what_is_printed_is_rounded_against_the_claim(bound: str) -> None:
-    losses, asked = table(GOOD), claim(bound)
-    found = certify(losses, listed(3), asked)
+    losses, tested_claim = table(GOOD), claim(bound)
+    certificate = certify(losses, listed(3), tested_claim)
     for risk in RISKS:
         configs = [candidate.config for candidate in listed(3)]
         values = matrix(losses, risk=risk, split="calibration", configs=configs, unit="query").values
         aim = {"level": procedures.first_levels("weighted-holm", np.ones(3), 0.1)[0]}
         exact = make(Bound, bound, aim if "level" in find(Bound, bound).__dataclass_fields__ else None)
-        for row, p in zip(found["candidates"], exact.p_value(values, 0.1), strict=True):
+        for row, p in zip(certificate["candidates"], exact.p_value(values, 0.1), strict=True):
             assert p < row["p_values"][risk] <= min(1, p * (1 + 1.1e-5)) or row["p_values"][risk] == 1 == p
         for kind, delta in (("pointwise", 0.1), ("simultaneous", 0.1 / 6)):
-            for row, u in zip(found["candidates"], exact.upper(values, delta), strict=True):
+            for row, u in zip(certificate["candidates"], exact.upper(values, delta), strict=True):
                 assert u < row["cur"][risk][kind] <= u + 1.1e-6
 
 
@@ -55,26 +55,28 @@ def test_rounding_by_hand() -> None:
 @pytest.mark.parametrize("bound", ENDLESS)
 @pytest.mark.parametrize("count", [1, 10])
 def test_required_units_is_the_smallest_number_that_certifies(bound: str, procedure: str, count: int) -> None:
-    asked = claim(bound, budget={"forgetting": 0.08, "utility": 0.3}, procedure=procedure)
-    need = required_units(asked, count)
+    tested_claim = claim(bound, budget={"forgetting": 0.08, "utility": 0.3}, procedure=procedure)
+    need = required_units(tested_claim, count)
     for risk, units in need.items():
         for short, passes in ((0, True), (1, False)):
             n = need | {risk: units - short}
             # nobody but the first is any good: it must pass on its own share
             sums = {name: (0,) + (n[name],) * (count - 1) for name in RISKS}
-            found = certify(table(sums, n), listed(count), asked)
-            assert ("c0000" in found["certified"]) == passes
-        assert all(_first_p(asked, risk, n, count) <= _share(asked, count) for n in range(units, units + 60))
-        assert all(_first_p(asked, risk, n, count) > _share(asked, count) for n in range(1, units))
+            certificate = certify(table(sums, n), listed(count), tested_claim)
+            assert ("c0000" in certificate["certified"]) == passes
+        assert all(
+            _first_p(tested_claim, risk, n, count) <= _share(tested_claim, count) for n in range(units, units + 60)
+        )
+        assert all(_first_p(tested_claim, risk, n, count) > _share(tested_claim, count) for n in range(1, units))
 
 
-def _first_p(asked: Claim, risk: str, n: int, count: int) -> float:
-    return p_values(asked, risk, np.zeros((1, n), dtype=np.int64), count)[0]
+def _first_p(tested_claim: Claim, risk: str, n: int, count: int) -> float:
+    return p_values(tested_claim, risk, np.zeros((1, n), dtype=np.int64), count)[0]
 
 
-def _share(asked: Claim, count: int) -> float:
+def _share(tested_claim: Claim, count: int) -> float:
     weights = 1.0 / np.arange(1, count + 1)
-    return float(procedures.first_levels(asked.procedure, weights, level(asked))[0])
+    return float(procedures.first_levels(tested_claim.procedure, weights, level(tested_claim))[0])
 
 
 def test_required_units_by_formula() -> None:

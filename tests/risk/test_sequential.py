@@ -62,12 +62,12 @@ def test_a_sequential_claim_needs_the_sealed_order() -> None:
 
 def test_no_share_is_claimed_beside_a_combined_budget() -> None:
     rows = pl.concat([table(), table().with_columns(risk=pl.lit("s"))])
-    both = replace(
+    changed = replace(
         CLAIM, sequential=False, budget={"r": 0.3, "combined": 0.3}, weights={"r": 0.5, "s": 0.5}, relative=("r",),
         bound=dict.fromkeys("rs", "betting"), unit=dict.fromkeys("rs", "query"),
     )  # fmt: skip
     with pytest.raises(InputError, match="leave combined budgets out"):
-        certify(rows, CANDIDATES, both)
+        certify(rows, CANDIDATES, changed)
 
 
 def test_units_of_a_loss_are_thousandths() -> None:

@@ -60,11 +60,11 @@ def test_combined_risk_is_valid_where_each_part_is_lopsided() -> None:
 
 
 def test_certificate_of_the_combined_risk() -> None:
-    asked = claim(budget={"combined": 0.06}, weights=HALF)
-    found = decide({"forgetting": matrix(4, 20), "utility": matrix(6, 2)}, listed(2), asked)
-    assert found["certified"] == ["c0"]
-    assert set(found["n"]) == set(RISKS)
-    row = found["candidates"][0]
+    tested_claim = claim(budget={"combined": 0.06}, weights=HALF)
+    certificate = decide({"forgetting": matrix(4, 20), "utility": matrix(6, 2)}, listed(2), tested_claim)
+    assert certificate["certified"] == ["c0"]
+    assert set(certificate["n"]) == set(RISKS)
+    row = certificate["candidates"][0]
     assert set(row["p_values"]) == {"combined"}
     assert row["empirical"]["combined"] == 0.025
     share = 0.1 / 4
@@ -78,16 +78,16 @@ def test_certificate_of_the_combined_risk() -> None:
 
 
 def test_budgets_hold_within_the_radius() -> None:
-    asked, losses = claim(radius=0.05), {"forgetting": matrix(2), "utility": matrix(1)}
-    found = decide(losses, listed(1), asked)
-    row = found["candidates"][0]
+    tested_claim, losses = claim(radius=0.05), {"forgetting": matrix(2), "utility": matrix(1)}
+    certificate = decide(losses, listed(1), tested_claim)
+    row = certificate["candidates"][0]
     assert row["p_values"]["forgetting"] == pytest.approx(binom.cdf(2, 200, shrunk(0.1, 0.05)), rel=1e-5)
     plain = decide(losses, listed(1), claim())["candidates"][0]
     for risk in RISKS:
         wanted = shifted(plain["cur"][risk]["simultaneous"], 0.05)
         assert row["cur"][risk]["simultaneous"] == pytest.approx(wanted, abs=2e-6)
         assert row["robust_radius"][risk] == plain["robust_radius"][risk]
-    assert "within a Hellinger radius of 0.05" in found["reason"]
+    assert "within a Hellinger radius of 0.05" in certificate["reason"]
     with pytest.raises(InputError, match=r"even a risk of 0 reaches it at 0\.2265"):
         decide(losses, listed(1), claim(radius=0.23))
 
@@ -110,13 +110,13 @@ def test_a_census_is_arithmetic_over_both_splits() -> None:
     table = rows({"forgetting": (0, 9), "utility": (0, 1)}, {"forgetting": (20, 80), "utility": (20, 80)})
     kinds = {"forgetting": "census"}
     bounds = {"forgetting": "census", "utility": "binomial"}
-    asked = claim(bounds=bounds, population=kinds, listed={"forgetting": 100})
-    row = certify(table, listed(1), asked)["candidates"][0]
+    tested_claim = claim(bounds=bounds, population=kinds, listed={"forgetting": 100})
+    row = certify(table, listed(1), tested_claim)["candidates"][0]
     assert row["empirical"]["forgetting"] == row["cur"]["forgetting"]["simultaneous"] == 0.09
     assert row["p_values"]["forgetting"] == 0.0
     assert row["n"] == {"forgetting": 100, "utility": 80}
     worse = rows({"forgetting": (9, 2), "utility": (0, 1)}, {"forgetting": (20, 80), "utility": (20, 80)})
-    assert certify(worse, listed(1), asked)["candidates"][0]["p_values"]["forgetting"] == 1.0
+    assert certify(worse, listed(1), tested_claim)["candidates"][0]["p_values"]["forgetting"] == 1.0
     with pytest.raises(InputError, match="all of the 101 listed"):
         certify(table, listed(1), claim(bounds=bounds, population=kinds, listed={"forgetting": 101}))
 
@@ -124,11 +124,11 @@ def test_a_census_is_arithmetic_over_both_splits() -> None:
 def test_a_sample_of_a_list_counts_what_the_search_saw_as_known() -> None:
     """Certified is the mean of the whole list: known units and, for the rest, a bound without replacement."""
     table = rows({"forgetting": (5, 3), "utility": (0, 1)}, {"forgetting": (20, 80), "utility": (20, 80)})
-    asked = claim(
+    tested_claim = claim(
         bounds={"forgetting": "hypergeometric", "utility": "binomial"},
         population={"forgetting": "sample"}, listed={"forgetting": 200},
     )  # fmt: skip
-    row = certify(table, listed(1), asked)["candidates"][0]
+    row = certify(table, listed(1), tested_claim)["candidates"][0]
     from scipy.stats import hypergeom
 
     # at most 20 of 200 may be lost; 5 are, so the other 180 may hold 15: reject "16 or more" on 3 of 80
@@ -152,12 +152,12 @@ def test_a_sample_is_covered_however_the_search_chose() -> None:
         seen, k = int(best[:20].sum()), int(best[20:60].sum())
         from froc.risk.claim import Evidence, raw_p
 
-        asked = claim(
+        tested_claim = claim(
             budget={"forgetting": 0.1}, bounds={"forgetting": "hypergeometric"},
             population={"forgetting": "sample"}, listed={"forgetting": many},
         )  # fmt: skip
-        some = Evidence(matrix(k, n=40), np.array([seen * SCALE]), 20, 40)
-        wrong += bool(raw_p(asked, "forgetting", some, 1, 0.1)[0] <= 0.1)
+        evidence = Evidence(matrix(k, n=40), np.array([seen * SCALE]), 20, 40)
+        wrong += bool(raw_p(tested_claim, "forgetting", evidence, 1, 0.1)[0] <= 0.1)
     assert wrong / repeats <= 0.1 + 4 * math.sqrt(0.09 / repeats)
 
 
@@ -184,10 +184,10 @@ def test_claims_that_make_no_sense_are_refused(fields: dict[str, Any], message: 
 
 def test_screening_certifies_nothing() -> None:
     losses = {"forgetting": matrix(0, 1, 40), "utility": matrix(0, 2, 0)}
-    found = decide(losses, listed(3), claim("mixture", procedure="e-bh"))
-    assert found["promise"] == "false-discovery"
-    assert found["screened"] == ["c0", "c1"]
-    assert found["certified"] == []
-    assert found["chosen"] is found["closest"] is None
-    assert not any(row["certified"] for row in found["candidates"])
-    assert "nothing is certified, each alone may be wrong" in found["reason"]
+    certificate = decide(losses, listed(3), claim("mixture", procedure="e-bh"))
+    assert certificate["promise"] == "false-discovery"
+    assert certificate["screened"] == ["c0", "c1"]
+    assert certificate["certified"] == []
+    assert certificate["chosen"] is certificate["closest"] is None
+    assert not any(row["certified"] for row in certificate["candidates"])
+    assert "nothing is certified, each alone may be wrong" in certificate["reason"]
