@@ -40,7 +40,7 @@ from froc.audit.report import Facts
 from froc.audit.statements import Statement
 from froc.audit.trust import Trust
 from froc.errors import InputError, VerificationError
-from froc.plugins import own_alone
+from froc.plugins import builtin_plugins_only
 
 SUFFIX = ".froc-audit"
 
@@ -140,7 +140,7 @@ def check(
             raise InputError(f"{folder} is no folder; give {kind}")
     trust = trusted if isinstance(trusted, Trust) else Trust(tuple(trusted))
     log = Log()
-    with own_alone():
+    with builtin_plugins_only():
         try:
             return _check(bundle, trust, model, now or datetime.now(UTC), min_sequence, audit_seed, share, log)
         except VerificationError:

@@ -38,7 +38,7 @@ from compare import TAUGHT, cut, teach
 
 import froc
 from froc.hyperparameters import spaces
-from froc.plugins import find, spelled
+from froc.plugins import canonical_name, find
 from froc.search.build import cache_folder
 from froc.search.run_folder import Folder
 from froc.training import embedded
@@ -187,7 +187,9 @@ def main() -> None:
         print("| " + " | ".join(["---"] * (len(heads) + 2)) + " |")
         rows = []
         for name in wanted.split(","):
-            rows.append(averaged([row(spelled(Method, name), task, trials, out, seed) for seed in range(said.seeds)]))
+            rows.append(
+                averaged([row(canonical_name(Method, name), task, trials, out, seed) for seed in range(said.seeds)])
+            )
             print(line(rows[-1], task.risks), flush=True)
     print(json.dumps(promises(rows)))
 

@@ -167,7 +167,7 @@ def _print_measures(paths: Sequence[Path], format_: str, json_: bool) -> None:
     """What rules may name, and its mean in every log."""
     from froc.formats import Format
     from froc.formats._score_logs import Logs
-    from froc.formats._scores import AGREE
+    from froc.formats._scores import MEAN_TOLERANCE
     from froc.plugins import make
 
     reader = make(Format, format_)
@@ -191,7 +191,7 @@ def _print_measures(paths: Sequence[Path], format_: str, json_: bool) -> None:
         table.add_row(words.name(str(name)), "" if queries is None else str(queries), *cells)
     words.results.print(table)
     for row in measured.iter_rows(named=True):
-        for line in _doubts(row, AGREE):
+        for line in _doubts(row, MEAN_TOLERANCE):
             words.results.print(f"{words.name(row['config'])}: {words.visible(line)}")
 
 

@@ -143,10 +143,10 @@ def _plugins(package: str, base: str, name: str | None) -> list[dict[str, Any]]:
 
 def _methods(name: str | None) -> list[dict[str, Any]]:
     """Also what they need and what a step costs; of a wrapper, what it adds to gradient difference."""
-    from froc.plugins import find, spelled
+    from froc.plugins import canonical_name, find
     from froc.training.method import Method, Wrapper
 
-    entries = _plugins("froc.training.method", "Method", name and spelled(Method, name))
+    entries = _plugins("froc.training.method", "Method", name and canonical_name(Method, name))
     plain = find(Method, "grad_diff")
     for entry in entries:
         method = find(Method, entry["name"])

@@ -25,17 +25,17 @@ from froc.hyperparameters import check
 T = TypeVar("T")
 
 
-_OWN_ALONE: ContextVar[bool] = ContextVar("own_alone", default=False)
+_BUILTIN_ONLY: ContextVar[bool] = ContextVar("builtin_plugins_only", default=False)
 
 
 @contextmanager
-def own_alone() -> Iterator[None]:
+def builtin_plugins_only() -> Iterator[None]:
     """Context manager: plug-ins of other packages are ignored, as verification must not run code that they installed."""
-    token = _OWN_ALONE.set(True)
+    token = _BUILTIN_ONLY.set(True)
     try:
         yield
     finally:
-        _OWN_ALONE.reset(token)
+        _BUILTIN_ONLY.reset(token)
 
 
 @cache
@@ -44,7 +44,7 @@ def _outside(group: str, path: tuple[str, ...]) -> Mapping[str, EntryPoint]:
 
     Raises InputError for a name that froc or another package has already.
     """
-    owners = {_bare(name): "froc itself" for name in own(group)}
+    owners = {_bare(name): "froc itself" for name in builtin_names(group)}
     points: dict[str, EntryPoint] = {}
     for point in entry_points(group=group):
         owner = point.dist.name if point.dist else point.value
@@ -64,15 +64,15 @@ def _outside(group: str, path: tuple[str, ...]) -> Mapping[str, EntryPoint]:
 
 
 @cache
-def own(group: str) -> frozenset[str]:
+def builtin_names(group: str) -> frozenset[str]:
     """Names of froc's own plug-ins of a kind: the files of its folder."""
     package = importlib.import_module(group)
     return frozenset(item.name for item in pkgutil.iter_modules(package.__path__) if not item.name.startswith("_"))
 
 
-def entry(group: str, name: str) -> EntryPoint | None:
+def entry_point(group: str, name: str) -> EntryPoint | None:
     """Where another package has a plug-in; None for froc's own and for unknown names."""
-    return None if _OWN_ALONE.get() else _outside(group, tuple(sys.path)).get(name)
+    return None if _BUILTIN_ONLY.get() else _outside(group, tuple(sys.path)).get(name)
 
 
 def group(base: type) -> str:
@@ -87,8 +87,8 @@ def names(base: type) -> list[str]:
 
 def _known(base: type) -> dict[str, EntryPoint | None]:
     """Name -> where another package has it, None for ours."""
-    others = {} if _OWN_ALONE.get() else _outside(group(base), tuple(sys.path))
-    return {**dict.fromkeys(sorted(own(group(base)))), **others}
+    others = {} if _BUILTIN_ONLY.get() else _outside(group(base), tuple(sys.path))
+    return {**dict.fromkeys(sorted(builtin_names(group(base)))), **others}
 
 
 def find(base: type[T], name: str) -> type[T]:
@@ -124,7 +124,7 @@ def name_of(plugin: object) -> str:
     """The name by which `find` returns a plug-in's class: its file's, or that of another package's entry point."""
     kind = type(plugin)
     package, _, name = kind.__module__.rpartition(".")
-    if package.startswith("froc.") and kind.__module__ in sys.modules and name in own(package):
+    if package.startswith("froc.") and kind.__module__ in sys.modules and name in builtin_names(package):
         return name
     groups = {
         group(base) for base in kind.__mro__[1:] if base.__module__.startswith("froc.") and inspect.isabstract(base)
@@ -136,11 +136,11 @@ def name_of(plugin: object) -> str:
     return name
 
 
-def spelled(base: type, name: str) -> str:
+def canonical_name(base: type, name: str) -> str:
     """The canonical form of a name: graddiff, GradDiff and grad-diff are grad_diff. Unknown names are returned unchanged."""
     outer, bracket, rest = name.strip().partition("(")
     if bracket:
-        return f"{spelled(base, outer)}({spelled(base, rest.removesuffix(')'))})"
+        return f"{canonical_name(base, outer)}({canonical_name(base, rest.removesuffix(')'))})"
     return _among(_known(base), outer)
 
 

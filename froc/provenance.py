@@ -16,7 +16,7 @@ from typing import Any
 from froc import hashing, plugins
 from froc.errors import InputError
 
-CODE = (".py", ".so", ".pyd")
+CODE_SUFFIXES = (".py", ".so", ".pyd")
 GROUPS = {
     "attack": "froc.attacks",
     "bound": "froc.bounds",
@@ -52,7 +52,7 @@ def _attacks(measurement: str) -> list[str]:
 
 def unknown(plan: Mapping[str, Any]) -> set[tuple[str, str]]:
     """(kind, name) of plug-ins in a plan that are not froc's own."""
-    own = {kind: plugins.own(module) for kind, module in GROUPS.items()}
+    own = {kind: plugins.builtin_names(module) for kind, module in GROUPS.items()}
     return {(kind, name) for kind, name in named(plan) if name not in own[kind]}
 
 
@@ -60,7 +60,7 @@ def outside(plan: Mapping[str, Any]) -> list[dict[str, str]]:
     """Every plug-in of another package that a plan names: kind, name, distribution, version, sha256 and rule; sorted."""
     entries = []
     for kind, name in named(plan):
-        point = plugins.entry(GROUPS[kind], name)
+        point = plugins.entry_point(GROUPS[kind], name)
         if point is not None:
             entries.append({"kind": kind, "name": name, **trace(point)})
     return entries
@@ -70,7 +70,7 @@ def trace(point: EntryPoint) -> dict[str, str]:
     """distribution, version, and a digest of the code behind an entry point. InputError where there is no code to read."""
     top = _place(point)
     listed = [Path(str(path.locate())).resolve() for path in (point.dist.files if point.dist else None) or ()]
-    code = [path for path in listed if path.suffix in CODE and path.is_file()]
+    code = [path for path in listed if path.suffix in CODE_SUFFIXES and path.is_file()]
     if top[0] in code:
         root = Path(str(point.dist.locate_file(""))).resolve() if point.dist else top[0].parent
         rule, names = "distribution", {_below(path, root): hashing.sha256_file(path) for path in code}
@@ -95,7 +95,7 @@ def _place(point: EntryPoint) -> tuple[Path, ...]:
     if not getattr(top, "__file__", None) or not hasattr(top, "__path__"):
         return (own,)
     folder = Path(str(top.__file__)).resolve().parent
-    others = sorted(path.resolve() for path in folder.rglob("*") if path.suffix in CODE and path.is_file())
+    others = sorted(path.resolve() for path in folder.rglob("*") if path.suffix in CODE_SUFFIXES and path.is_file())
     return (own, *(path for path in others if path != own))
 
 

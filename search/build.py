@@ -184,12 +184,12 @@ def build_job(
 
 def _asks_for_retrained(methods: Sequence[str]) -> bool:
     """Whether a search shall try the control that takes a minute to be made."""
-    from froc.plugins import find, spelled
+    from froc.plugins import canonical_name, find
     from froc.search.optuna.space import group
     from froc.training.method import Method
 
     return any(
-        find(Method, name).loads_retrained for word in methods for name in group(word) or [spelled(Method, word)]
+        find(Method, name).loads_retrained for word in methods for name in group(word) or [canonical_name(Method, word)]
     )
 
 

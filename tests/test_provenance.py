@@ -80,14 +80,14 @@ def test_names_are_read_whole() -> None:
 def test_nothing_of_others_exists_while_verifying(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(_install(tmp_path, "boundless", "froc.bounds", "boundless"))
     assert "boundless" in plugins.names(Bound)
-    with plugins.own_alone():
+    with plugins.builtin_plugins_only():
         assert "boundless" not in plugins.names(Bound)
-        assert plugins.entry("froc.bounds", "boundless") is None
+        assert plugins.entry_point("froc.bounds", "boundless") is None
     # not even one that could not be told from ours
     monkeypatch.syspath_prepend(_install(tmp_path / "two", "clashing", "froc.bounds", "betting"))
     with pytest.raises(InputError, match="clashing"):
         plugins.find(Bound, "betting")
-    with plugins.own_alone():
+    with plugins.builtin_plugins_only():
         assert plugins.find(Bound, "betting").__module__ == "froc.bounds.betting"
 
 

@@ -22,7 +22,7 @@ from froc.models.batches import Batch, Encoded, Limits, encode
 from froc.models.hooks import output_changed
 
 Tokens = tuple[int, ...]
-MARK = " |"
+MARKER = " |"
 MAX_ROWS = 16
 
 
@@ -132,7 +132,7 @@ def _ends(
     tokenizer: PreTrainedTokenizerBase, queries: Sequence[Row], rows: Sequence[Encoded], template: PromptFormat
 ) -> list[int]:
     """Where each question ends in its prompt: what follows it stays when something is put behind the question."""
-    marked = encode(tokenizer, [replace(row, question=row.question + MARK) for row in queries], template)
+    marked = encode(tokenizer, [replace(row, question=row.question + MARKER) for row in queries], template)
     ends = []
     for plain_row, marked_row in zip(rows, marked, strict=True):
         tail = 0

@@ -9,7 +9,7 @@ from froc.attacks._question import Asking
 from froc.data.task import Row
 from froc.measuring.attack import Material
 
-TABLE = {
+SYNONYMS = {
     "afraid": "scared", "animal": "creature", "author": "writer", "award": "prize", "awards": "prizes", "begin": "start",
     "big": "large", "books": "volumes", "born": "brought into the world", "buy": "purchase", "child": "kid",
     "children": "kids", "city": "town", "country": "nation", "craft": "trade", "created": "made", "describe": "portray",
@@ -24,7 +24,7 @@ TABLE = {
     "writer": "author", "wrote": "penned",
 }  # fmt: skip
 """Words and what may stand for them in most sentences."""
-WORD = re.compile(rf"\b({'|'.join(TABLE)})\b", re.IGNORECASE)
+REPLACEABLE_WORD = re.compile(rf"\b({'|'.join(SYNONYMS)})\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Synonyms(Asking):
             word = match[0]
             if word in named:
                 return word
-            text = TABLE[word.lower()]
+            text = SYNONYMS[word.lower()]
             return text[0].upper() + text[1:] if word[0].isupper() else text
 
-        return [WORD.sub(synonym, row.question)]
+        return [REPLACEABLE_WORD.sub(synonym, row.question)]

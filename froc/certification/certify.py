@@ -31,7 +31,7 @@ from froc.risk.weighted_sum import COMBINED
 if TYPE_CHECKING:
     pass
 
-BEFOREHAND = (
+BEFOREHAND_WARNING = (
     "the configurations are taken as named before anybody looked at these losses, and tested on all of them; were they chosen "
     "by these losses, this certificate does not hold (then: --search-share)"
 )
@@ -41,11 +41,11 @@ ORDER_FREE = {
 }
 """Order-dependent bound -> what `auto` uses here instead: a table's order comes from the names of its queries, which its owner
 could have chosen to suit."""
-ORDERED = (
+ORDER_WARNING = (
     "the p-value hangs on the order of units, which is made of their names; it holds only if those were given before anybody saw a "
     "loss (--bound auto takes one that no name can change)"
 )
-UNSHOWN = (
+NO_CONTROL_WARNING = (
     "nothing here shows what the base model had before: a risk that it kept within budget by itself is certified just so (logs take "
     "--base; froc search and froc audit model measure it)"
 )
@@ -155,8 +155,8 @@ def certificate_of(
     document = decided(losses, candidates(losses), replace(stated_claim, opening=look.number), control=control)
     document |= {"looks": {"times": look.times, "ways": look.options, "sealed": look.sealed}} if counted else {}
     named = design["kind"] == "named-beforehand" and losses["config"].n_unique() > 1
-    warned = [*further(losses_read, stated_claim), *document["warnings"], *([] if control else [UNSHOWN])]
-    notes = [*warned, *look.sentences, *losses_read.notes, *([BEFOREHAND] if named else [])]
+    warned = [*further(losses_read, stated_claim), *document["warnings"], *([] if control else [NO_CONTROL_WARNING])]
+    notes = [*warned, *look.sentences, *losses_read.notes, *([BEFOREHAND_WARNING] if named else [])]
     sources = {name: [asdict(source) for source in files] for name, files in losses_read.sources.items()}
     return Certificate(document | {"warnings": notes, "design": design} | ({"sources": sources} if sources else {}))
 
@@ -181,7 +181,7 @@ def further(losses_read: Read, claim: Claim) -> list[str]:
     """Warnings: losses that were opened before, and bounds that depend on an order given by names."""
     again = further_look(losses_read.opened, claim)
     ordered = sorted(risk for risk, bound in claim.bound.items() if not find(Bound, bound).order_free)
-    named = f"{', '.join(ordered)}: {ORDERED}" if ordered else None
+    named = f"{', '.join(ordered)}: {ORDER_WARNING}" if ordered else None
     return [line for line in (again, named) if line is not None]
 
 

@@ -27,7 +27,7 @@ INNER = re.compile(r"evals?|checkpoint-\d+")
 SYSTEM_KEYS = ("system_prompt", "default_system_message", "default_system", "system_instruction", "system_message")
 """What training tools call a system message at the top of their YAML configuration."""
 TAGS = ("user_start_tag", "user_end_tag", "asst_start_tag")
-LARGEST = 1 << 18
+MAX_YAML_BYTES = 1 << 18
 """Largest YAML file that is read, in bytes."""
 
 
@@ -122,7 +122,7 @@ def _of_yaml(path: Path) -> NamedPrompt | None:
     import yaml
 
     try:
-        text = path.read_text(encoding="utf-8") if path.stat().st_size <= LARGEST else ""
+        text = path.read_text(encoding="utf-8") if path.stat().st_size <= MAX_YAML_BYTES else ""
         document = yaml.safe_load(text)
     except (OSError, ValueError, RecursionError, yaml.YAMLError):
         return None

@@ -6,14 +6,14 @@ from dataclasses import replace
 
 from froc.data.rows import Row
 
-LONGEST = 1000
+MAX_TEXT_BYTES = 1000
 """UTF-8 bytes of a row of plain text: no byte-level tokenizer makes more tokens of them than `froc.models.batches.encode` takes."""
-SHORTEST = 50
+MIN_TEXT_CHARACTERS = 50
 """Characters that a row of plain text has at least; what is left of a text is dropped (RMU's code does so too)."""
-END = re.compile(r"[.!?][\"')\]”’]*\s+|\n\s*\n")
+SENTENCE_END = re.compile(r"[.!?][\"')\]”’]*\s+|\n\s*\n")
 
 
-def pieces(text: str, longest: int = LONGEST) -> list[str]:
+def pieces(text: str, longest: int = MAX_TEXT_BYTES) -> list[str]:
     """A text in order, in pieces of at most `longest` UTF-8 bytes, cut after sentences, else words, else anywhere."""
     passages, start = [], 0
     while start < len(text):
@@ -21,11 +21,11 @@ def pieces(text: str, longest: int = LONGEST) -> list[str]:
         cut = len(head) if start + len(head) >= len(text) else _boundary(head)
         passages.append(head[:cut].strip())
         start += cut
-    return [piece for piece in passages if len(piece) >= SHORTEST]
+    return [piece for piece in passages if len(piece) >= MIN_TEXT_CHARACTERS]
 
 
 def _boundary(head: str) -> int:
-    ends = [match.end() for match in END.finditer(head)]
+    ends = [match.end() for match in SENTENCE_END.finditer(head)]
     if ends and ends[-1] > len(head) // 2:
         return ends[-1]
     blank = max(head.rfind(" "), head.rfind("\n"), head.rfind("\t"))
@@ -33,7 +33,7 @@ def _boundary(head: str) -> int:
 
 
 def cut(rows: Sequence[Row], label: str) -> tuple[tuple[Row, ...], int]:
-    """Rows whose plain texts are at most `LONGEST` bytes, and how many texts were cut.
+    """Rows whose plain texts are at most `MAX_TEXT_BYTES` bytes, and how many texts were cut.
 
     Passages keep the text's group, or get a common one where it has none, as they are from one document.
     """
@@ -42,7 +42,7 @@ def cut(rows: Sequence[Row], label: str) -> tuple[tuple[Row, ...], int]:
 
 
 def _long(row: Row) -> bool:
-    return not row.question and len(row.answer.encode()) > LONGEST
+    return not row.question and len(row.answer.encode()) > MAX_TEXT_BYTES
 
 
 def _cut(row: Row, document: str) -> Iterator[Row]:

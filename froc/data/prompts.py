@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Argument = bool | int | float | str
-TODAY = datetime.date(2024, 7, 26)
+TEMPLATE_DATE = datetime.date(2024, 7, 26)
 """The date that templates print, fixed so that prompts do not change from day to day. Llama's default."""
-CLOCK = (
+DATE_MACRO = (
     "{% macro strftime_now(format) %}{{ format"
-    + "".join(f"|replace('%{code}', '{TODAY.strftime(f'%{code}')}')" for code in "aAbBdHIjmMpSyY")
+    + "".join(f"|replace('%{code}', '{TEMPLATE_DATE.strftime(f'%{code}')}')" for code in "aAbBdHIjmMpSyY")
     + " }}{% endmacro %}"
 )
 """Prepended to templates that print the date, which can be set in no other way."""
@@ -28,7 +28,7 @@ RESERVED = frozenset(
     | {"padding", "truncation", "max_length", "return_tensors", "return_dict", "return_assistant_tokens_mask", "tokenizer_kwargs"}
 )  # fmt: skip
 """Names that cannot be template arguments."""
-ANCHOR = "\n"
+PRECEDING_TEXT = "\n"
 """Text before others that are to be tokenised as a continuation, as some tokenizers add a blank at the beginning of a text."""
 
 
@@ -139,8 +139,8 @@ def beginning(tokenizer: "PreTrainedTokenizerBase") -> tuple[int, ...]:
 
 def apart(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> list[tuple[int, ...]]:
     """Tokens of texts as continuations of another text."""
-    (anchor,) = _ids(tokenizer, [ANCHOR])
-    anchored = _ids(tokenizer, [ANCHOR + text for text in texts])
+    (anchor,) = _ids(tokenizer, [PRECEDING_TEXT])
+    anchored = _ids(tokenizer, [PRECEDING_TEXT + text for text in texts])
     alone = _ids(tokenizer, texts)
     return [
         with_anchor[len(anchor) :] if with_anchor[: len(anchor)] == anchor else bare_ids
@@ -196,7 +196,7 @@ def _rendered(
     messages = [{"role": role, "content": text} for role, text in turns]
     arguments: dict[str, Any] = dict(form.arguments)
     template = tokenizer.get_chat_template()
-    dated = CLOCK + template if "strftime_now" in template else template
+    dated = DATE_MACRO + template if "strftime_now" in template else template
     try:
         rendered: Any = tokenizer.apply_chat_template(
             messages, chat_template=dated, add_generation_prompt=asking, tokenize=False, **arguments

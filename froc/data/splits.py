@@ -21,7 +21,7 @@ Draw = Literal["by-row", "in-order"]
 read, repeat and continue their runs."""
 
 
-HELD = 0.25
+HELD_FRACTION = 0.25
 """Fraction of facts that an adversary may hold."""
 
 
@@ -56,7 +56,7 @@ def held(row: Row) -> bool:
 
     Training rows and queries about the same fact agree, so facts that an adversary holds are never measured.
     """
-    return int(hashing.hmac_sha256(b"froc held", row.group, row.answer)[:8], 16) < HELD * 2**32
+    return int(hashing.hmac_sha256(b"froc held", row.group, row.answer)[:8], 16) < HELD_FRACTION * 2**32
 
 
 class Sealed:

@@ -13,7 +13,7 @@ from froc.errors import InputError
 
 GZIP = b"\x1f\x8b"
 UTF16 = (b"\xff\xfe", b"\xfe\xff")
-LARGEST = 1 << 32
+MAX_UNPACKED_BYTES = 1 << 32
 """Largest decompressed size of a file, in bytes."""
 
 
@@ -39,12 +39,12 @@ def text_of(data: bytes) -> str:
 
 def _unpacked(data: bytes) -> bytes:
     try:
-        whole = gzip.GzipFile(fileobj=io.BytesIO(data)).read(LARGEST + 1)
+        whole = gzip.GzipFile(fileobj=io.BytesIO(data)).read(MAX_UNPACKED_BYTES + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise InputError("the gzip data ends too early or is damaged; copy the file again") from error
-    if len(whole) > LARGEST:
+    if len(whole) > MAX_UNPACKED_BYTES:
         raise InputError(
-            f"the gzip data unfolds to more than {LARGEST >> 30} GiB; give the log without its transcripts"
+            f"the gzip data unfolds to more than {MAX_UNPACKED_BYTES >> 30} GiB; give the log without its transcripts"
         )
     return whole
 

@@ -15,7 +15,7 @@ from froc.formats._files import json_of, text_of
 ZIP = b"PK\x03\x04"
 HEADER = "header.json"
 SAMPLE = re.compile(r"samples/[^/]+(\.json|/sample\.json)")
-KEPT = ("id", "epoch", "target", "scores", "invalidation")
+KEPT_KEYS = ("id", "epoch", "target", "scores", "invalidation")
 LARGEST_ENTRY = 1 << 30
 LARGEST_TOTAL = 1 << 34
 MOST_ENTRIES = 1_000_000
@@ -55,7 +55,7 @@ def _document(archive: zipfile.ZipFile) -> Any:
 
 
 def _scored(sample: Any) -> Any:
-    return {key: sample[key] for key in KEPT if key in sample} if isinstance(sample, dict) else sample
+    return {key: sample[key] for key in KEPT_KEYS if key in sample} if isinstance(sample, dict) else sample
 
 
 def _entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Any:

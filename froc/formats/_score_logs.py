@@ -28,7 +28,7 @@ from froc.risk.control import BASE as CONTROL
 from froc.risk.control import Control, Kind
 
 BASE = "the base model's log"
-NAMED = 3
+MAX_NAMED_MEASURES = 3
 """Measures that a note names before it counts the others."""
 
 
@@ -241,12 +241,12 @@ def _left_out(config: str, log: Log, measures_used: set[str]) -> Iterator[str]:
     """A note on measures that no loss can be made of and no rule asks for."""
     unfit = [name for name, scores in log.items() if isinstance(scores, Unfit) and name not in measures_used]
     if unfit:
-        more = f" and {len(unfit) - NAMED} more" if len(unfit) > NAMED else ""
-        listed = ", ".join(unfit[:NAMED])
+        more = f" and {len(unfit) - MAX_NAMED_MEASURES} more" if len(unfit) > MAX_NAMED_MEASURES else ""
+        listed = ", ".join(unfit[:MAX_NAMED_MEASURES])
         yield f"{config}: left out {listed}{more}, which no rule asks for and no loss can be made of (--measures says why)"
 
 
-ASKED: Mapping[str, Kind] = {"": "exceeds", "base-": "ceiling", "1-": "none"}
+CONTROL_OF_RULE: Mapping[str, Kind] = {"": "exceeds", "base-": "ceiling", "1-": "none"}
 """Rule -> what the base model must show for it: the score is to be lost, no more than the score can be lost, neither."""
 
 
@@ -262,7 +262,7 @@ def _control(rules: Mapping[str, Rule], before: Log | None, log: Log) -> tuple[C
         # a lack of what the rule asks of the base: of a score, or of losses that it should not have
         lack = Rule("", rule.measure) if rule.kind == "1-" else Rule("1-", rule.measure)
         parts.append(_rows(CONTROL, risk, rule, start, None, lack))
-    kinds = {risk: ASKED[rule.kind] for risk, rule in rules.items()}
+    kinds = {risk: CONTROL_OF_RULE[rule.kind] for risk, rule in rules.items()}
     return Control(check(pl.concat(parts)), kinds), []
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from froc import hashing
 from froc.errors import InputError
 
-AGREE = 1e-6
+MEAN_TOLERANCE = 1e-6
 """How far a reported mean may be from the mean of its rows; logs keep single precision."""
 AUTHOR_ROWS = 20
 """Rows about one author in TOFU's forget and retain sets, in order."""
@@ -63,7 +63,7 @@ class Scores:
     @property
     def strays(self) -> bool:
         """Whether the log reports another mean than its rows have."""
-        return self.reported is not None and self.mean is not None and abs(self.reported - self.mean) > AGREE
+        return self.reported is not None and self.mean is not None and abs(self.reported - self.mean) > MEAN_TOLERANCE
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def score(raws: Sequence[Any], where: str, turn: Callable[..., float] = float) -
     except OverflowError as error:
         raise _outside(where, "") from error
     # single precision can say 1.0000001
-    if not -AGREE <= value <= 1 + AGREE:
+    if not -MEAN_TOLERANCE <= value <= 1 + MEAN_TOLERANCE:
         raise _outside(where, f" {value:g}")
     return min(1.0, max(0.0, value))
 

@@ -12,8 +12,8 @@ from froc.data.named_prompts import NamedPrompt, run_prompt
 from froc.errors import InputError
 from froc.formats._score_logs import Logs
 from froc.formats._scores import (
-    AGREE,
     AUTHOR_ROWS,
+    MEAN_TOLERANCE,
     Columns,
     Log,
     Scores,
@@ -142,7 +142,9 @@ def _form(name: str, forms: Mapping[str, Scores | Unfit], entry: _Entry) -> Scor
         return ratio
     reported = mean_reported(entry.agg_value)
     fitting = (
-        [] if reported is None else [form for form in (ratio, share) if abs((form.mean or 0.0) - reported) <= AGREE]
+        []
+        if reported is None
+        else [form for form in (ratio, share) if abs((form.mean or 0.0) - reported) <= MEAN_TOLERANCE]
     )
     if len(fitting) != 1:
         return Unfit(
@@ -156,7 +158,7 @@ def _form(name: str, forms: Mapping[str, Scores | Unfit], entry: _Entry) -> Scor
 
 def _equal(first: Scores, second: Scores) -> bool:
     pairs = zip(first.value, second.value, strict=True)
-    return all(a is None or b is None or abs(a - b) <= AGREE for a, b in pairs)
+    return all(a is None or b is None or abs(a - b) <= MEAN_TOLERANCE for a, b in pairs)
 
 
 def _placed(name: str, entry: Mapping[str, Any], block: int) -> Scores:

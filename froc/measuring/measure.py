@@ -21,7 +21,7 @@ from froc.models.batches import Encoded, Limits, encode
 
 T = TypeVar("T")
 
-CAP = 100.0
+MAX_NLL = 100.0
 """Nats per answer token that one query adds to an average at most; a guess among a million tokens has 14."""
 
 
@@ -29,7 +29,7 @@ CAP = 100.0
 class Average:
     """Means over queries, each counting the same: no risk and no bound, but what FROC's score is made of.
 
-    loss: negative log-likelihood of the answer, nats per token, in [0, CAP]. accuracy: share of answer tokens that greedy
+    loss: negative log-likelihood of the answer, nats per token, in [0, MAX_NLL]. accuracy: share of answer tokens that greedy
     teacher forcing gets right, in [0, 1]. Four digits each: an exact mean would identify the texts behind it.
     """
 
@@ -310,8 +310,8 @@ def averaged(observation: Observation, risk: str) -> Average:
     loss = -(observation.logp.astype(np.float64).sum(axis=1) / observation.length)
     accuracy = observation.hit.sum(axis=1) / observation.length
     failed = np.isnan(loss)
-    worst, wrong = (CAP, 0.0) if risk == UTILITY else (0.0, 1.0)
-    loss = np.where(failed, worst, loss.clip(0.0, CAP))
+    worst, wrong = (MAX_NLL, 0.0) if risk == UTILITY else (0.0, 1.0)
+    loss = np.where(failed, worst, loss.clip(0.0, MAX_NLL))
     accuracy = np.where(failed, wrong, accuracy)
     return Average(float(f"{abs(loss.mean()):.4g}"), round(float(accuracy.mean()), 4))
 

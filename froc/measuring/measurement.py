@@ -28,7 +28,7 @@ from froc.plugins import parse as settings
 if TYPE_CHECKING:
     from froc.measuring.attack import Attack
 
-ENDS = {
+POOL_NAMES = {
     FORGETTING: FORGETTING,
     UTILITY: UTILITY,
     EARLIER: EARLIER,
@@ -94,13 +94,13 @@ def _measurement(text: str) -> Measurement:
     from froc.measuring.attack import Attack
 
     front, slash, pool = text.rpartition("/")
-    known = pool in ENDS or request_of(pool) is not None
+    known = pool in POOL_NAMES or request_of(pool) is not None
     if not known and "=" in text:
         # a folder among the settings has slashes of its own
         front, slash = "", ""
     if slash and not known:
         raise InputError(f"{text}: no queries are called {pool!r}; write /forgetting, /utility, /wordings or /earlier")
-    front, pool = (front, ENDS.get(pool, pool)) if slash else (text, FORGETTING)
+    front, pool = (front, POOL_NAMES.get(pool, pool)) if slash else (text, FORGETTING)
     metric, at, attacks = front.partition("@")
     if at and not attacks:
         raise InputError(f"{text}: no attack after @; write METRIC@ATTACK (froc list attacks)")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from froc.data.task import Row
 from froc.measuring.metric import Metric, Observable, Observation
 
-SIZE = 32
+BATCH_ROWS = 32
 
 
 @dataclass(frozen=True)
@@ -88,8 +88,8 @@ def _entailed(path: str, premises: Sequence[str], hypotheses: Sequence[str]) -> 
         [len(premise) + len(hypothesis) for premise, hypothesis in zip(premises, hypotheses, strict=True)],
         kind="stable",
     )
-    for start in range(0, len(order), SIZE):
-        batch = order[start : start + SIZE]
+    for start in range(0, len(order), BATCH_ROWS):
+        batch = order[start : start + BATCH_ROWS]
         pairs = [premises[i] for i in batch], [hypotheses[i] for i in batch]
         tokens = tokenizer(*pairs, truncation=True, max_length=most, padding=True, return_tensors="pt")
         with torch.inference_mode():

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from froc.measuring.metric import Metric, Observable, Observation
 from froc.metrics.rouge_l import overlaps
 
-END = re.compile(r"\n[ \t]*\n|\nQuestion|Question:")
+ANSWER_END = re.compile(r"\n[ \t]*\n|\nQuestion|Question:")
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,6 @@ class Knowledge(Metric):
         """(n,) F1."""
         assert observation.written is not None
         assert observation.expected is not None
-        cut = [END.split(text.lstrip(), maxsplit=1)[0] for text in observation.written]
+        cut = [ANSWER_END.split(text.lstrip(), maxsplit=1)[0] for text in observation.written]
         common, written, expected = overlaps(cut, observation.expected)
         return observation.measured(2 * common / (written + expected))

@@ -32,7 +32,16 @@ from froc.formats.table import Table as Format
 from froc.loss_table import SCALE, WEIGHTED, check
 from froc.monitoring import figure
 from froc.monitoring.e_process import BETS, CapitalState, follow, initial_capital
-from froc.monitoring.state import ALARM_MARGIN, LEVEL, POINTS, WORD, Course, RowDigests, State, StreamStatus
+from froc.monitoring.state import (
+    ALARM_MARGIN,
+    DEFAULT_LEVEL,
+    DIGEST_BYTES,
+    MAX_COURSE_POINTS,
+    Course,
+    RowDigests,
+    State,
+    StreamStatus,
+)
 from froc.reporting.tables import Printed, Table
 from froc.risk.weighted_sum import COMBINED
 
@@ -99,7 +108,7 @@ def monitor(
     *,
     certificate: Mapping[str, Any] | Path | str,
     state: Path | str | None = None,
-    level: float = LEVEL,
+    level: float = DEFAULT_LEVEL,
     risks: Sequence[str] | None = None,
     config: str | None = None,
     scale: str | None = None,
@@ -172,7 +181,7 @@ def _follow(course: Course, losses: NDArray[np.int16], threshold: float) -> Cour
     before = sum(int(loss) * count for loss, count in course.counts.items())
     means = (before + losses.astype(np.int64).cumsum()) / (SCALE * n)
     stride = course.stride
-    while end.count // stride > POINTS:
+    while end.count // stride > MAX_COURSE_POINTS:
         stride *= 2
     points = [point for point in course.course if point[0] % stride == 0]
     points += [(int(n[i]), round(float(means[i]), 4), round(float(e[i]), 3)) for i in np.flatnonzero(n % stride == 0)]
@@ -187,7 +196,7 @@ def _follow(course: Course, losses: NDArray[np.int16], threshold: float) -> Cour
 def _ids(rows: pl.DataFrame, column: str) -> RowDigests:
     """(n,) digests of (risk, query) or (risk, unit)."""
     pairs = zip(rows["risk"].to_list(), rows[column].to_list(), strict=True)
-    whole = b"".join(bytes.fromhex(hashing.sha256_json([column, *pair]))[:WORD] for pair in pairs)
+    whole = b"".join(bytes.fromhex(hashing.sha256_json([column, *pair]))[:DIGEST_BYTES] for pair in pairs)
     return np.frombuffer(whole, dtype=np.uint64)
 
 
@@ -270,7 +279,7 @@ def _read(path: Path, fresh: State) -> State:
 
 def _refuse_damage(state: State) -> None:
     """ValueError where numbers of a state contradict each other."""
-    if len(base64.b64decode(state.seen, validate=True)) % WORD:
+    if len(base64.b64decode(state.seen, validate=True)) % DIGEST_BYTES:
         raise ValueError("torn digests")
     for course in state.risks.values():
         places = all(0 <= int(loss) <= SCALE and count > 0 for loss, count in course.counts.items())

@@ -10,18 +10,18 @@ from pydantic import BaseModel, ConfigDict, Field
 from froc.loss_table import SCALE
 from froc.monitoring.e_process import BETS, largest_excluded_budget
 
-LEVEL = 0.05
+DEFAULT_LEVEL = 0.05
 
 
 ALARM_MARGIN = 1e-9
 """Margin by which the logarithm of an e-value must exceed the threshold, so that floating-point error raises no alarm."""
 
 
-POINTS = 400
+MAX_COURSE_POINTS = 400
 """Points of a course that a state keeps for the figure."""
 
 
-WORD = 8
+DIGEST_BYTES = 8
 """Bytes of a row's digest."""
 
 

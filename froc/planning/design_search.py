@@ -21,7 +21,7 @@ from froc.reporting.tables import Table
 from froc.risk.claim import Claim, evidence_from_matrix, level, p_values
 
 REPEATS = 300
-SHARES = (0.2, 0.1, 0.33, 0.5)
+SEARCH_SHARES = (0.2, 0.1, 0.33, 0.5)
 """Search shares; the default first, which is taken where designs do equally well."""
 BOUNDS = ("betting", "hoeffding_bentkus", "mixture")
 BINARY = ("binomial", *BOUNDS)
@@ -87,10 +87,10 @@ def rank_designs(
     names = [procedures.DEFAULT, *(name for name in procedures.names() if name != procedures.DEFAULT)]
     names.insert(1, "fixed-sequence:starts=4")
     kinds = list(product(names, BINARY if binary else BOUNDS))
-    counts = {(share, *kind): [0, 0] for share in SHARES for kind in kinds}
+    counts = {(share, *kind): [0, 0] for share in SEARCH_SHARES for kind in kinds}
     for number in range(REPEATS):
         world, keeps = _world(known, claim, units, hashing.derive_seed("design", seed, number))
-        for share in SHARES:
+        for share in SEARCH_SHARES:
             order, measured = _divided(world, claim, share, candidates)
             for kind, passed in _certified(measured, claim, kinds):
                 right = int((passed & keeps[order]).sum())

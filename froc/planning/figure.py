@@ -10,7 +10,7 @@ from froc.planning.pass_probability import FirstCandidate
 from froc.planning.result import PlanResult
 from froc.reporting.style import COLOURS, GREY, INK, STYLE
 
-POINTS = 240
+CURVE_POINTS = 240
 
 
 def save(plan: PlanResult, path: Path) -> None:
@@ -78,7 +78,7 @@ def _saw(
 ) -> tuple[list[int], list[float]]:
     """Power at all numbers of units in between, a sawtooth: it falls until one more loss is allowed."""
     first, distribution = FirstCandidate(plan.claim, risk, plan.candidates), zero_one(level)
-    between = sorted({round(float(n)) for n in np.geomspace(units[0], units[-1], POINTS)})
+    between = sorted({round(float(n)) for n in np.geomspace(units[0], units[-1], CURVE_POINTS)})
     return between, [first.chance(distribution, n).value for n in between]
 
 

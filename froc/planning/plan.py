@@ -33,7 +33,7 @@ from froc.risk.weighted_sum import COMBINED
 
 CANDIDATES = 10
 """Default number of tested candidates of `froc search`."""
-SHARES_OF_BUDGET = (0.25, 0.5, 0.75)
+BUDGET_FRACTIONS = (0.25, 0.5, 0.75)
 """Assumed risks where none is expected, as fractions of the budget."""
 PLAN_ROWS = 7
 Per = Mapping[str, Any] | float | int | None
@@ -248,7 +248,7 @@ def _assumption(
         words = f"losses like the {len(measured)} search {claim.unit[risk]} units of {best}, and one of 1"
         return LossAssumption(first, {laws.mean(distribution): distribution}, words, units)
     expected = options.of("expected", risk)
-    levels = [expected] if expected is not None else [part * claim.budget[risk] for part in SHARES_OF_BUDGET]
+    levels = [expected] if expected is not None else [part * claim.budget[risk] for part in BUDGET_FRACTIONS]
     deviation, size = options.of("spread", risk), options.size(risk)
     correlation = options.of("correlation", risk)
     if deviation is not None:

@@ -18,7 +18,7 @@ from froc.risk.shift import shifted
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-POINTS = 121
+CURVE_POINTS = 121
 
 
 def draw_shift(path: Path, certificate: Mapping[str, Any]) -> None:
@@ -72,7 +72,7 @@ def _panel(axes: Any, risk: str, certificate: Mapping[str, Any]) -> None:
     budget, rows = certificate["budget"][risk], certificate["candidates"]
     radii = [row["robust_radius"][risk] or 0.0 for row in rows]
     edge = min(1.0, 1.35 * max([0.05, certificate["radius"], *radii]))
-    rho = np.linspace(0.0, edge, POINTS)
+    rho = np.linspace(0.0, edge, CURVE_POINTS)
     for row in rows:
         is_chosen = row["config"] == certificate["chosen"]
         style = {"color": GREEN if row["certified"] else GREY, "lw": 2.2 if is_chosen else 1.0}

@@ -24,7 +24,7 @@ import polars as pl
 
 from froc.data.task import RISKS, UTILITY, request_of
 from froc.loss_table import SCALE
-from froc.plugins import own
+from froc.plugins import builtin_names
 from froc.risk.claim import Claim, Evidence, level, uppers
 from froc.risk.rounding import at_least, at_most, down
 from froc.risk.weighted_sum import COMBINED
@@ -69,7 +69,7 @@ def metric_of(measurement: str) -> str:
 
 def built_in(metric: str) -> bool:
     """Whether a metric is part of froc, so that every verifier knows its control."""
-    return metric in own("froc.metrics")
+    return metric in builtin_names("froc.metrics")
 
 
 def document(kinds: Mapping[str, Kind], absences: Mapping[str, Evidence], claim: Claim) -> dict[str, Any]:

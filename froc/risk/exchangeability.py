@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from froc.bounds import FloatArray
 
-LEVEL = 0.01
+TEST_LEVEL = 0.01
 """Level of each test: the probability of a warning if losses are exchangeable."""
 PERMUTATIONS = 999
 MAX_QUERIES = 20_000
@@ -46,19 +46,19 @@ def warnings(
     groups = means["unit"].rank("dense").to_numpy().astype(np.int64) - 1
     if unit == "query" and 1 < groups.max() + 1 < len(groups) and rejects(scores, similarity_within(groups)):
         findings.append(
-            f"{risk}: queries of the same unit have losses that are alike (permutation test, level {LEVEL:g}); a claim "
+            f"{risk}: queries of the same unit have losses that are alike (permutation test, level {TEST_LEVEL:g}); a claim "
             "that reaches beyond these units needs groups as the sampling unit, else its error may be far above its level"
         )
     if unit == "query" and rejects(scores, drift):
         findings.append(
-            f"{risk}: losses drift along {order} (permutation test, level {LEVEL:g}); if that order "
+            f"{risk}: losses drift along {order} (permutation test, level {TEST_LEVEL:g}); if that order "
             "has a meaning, such as time or topic, the queries are no random draw from one population"
         )
     return findings
 
 
 def rejects(scores: FloatArray, statistic: Callable[[FloatArray], float]) -> bool:
-    """Whether MAPIE's permutation test rejects exchangeability of (n,) scores at LEVEL.
+    """Whether MAPIE's permutation test rejects exchangeability of (n,) scores at TEST_LEVEL.
 
     statistic: of scores in their order; large values speak against exchangeability.
     """
@@ -69,7 +69,7 @@ def rejects(scores: FloatArray, statistic: Callable[[FloatArray], float]) -> boo
     # MAPIE scores |y - prediction|; a prediction of 0 gives the losses themselves
     nothing = DummyRegressor(strategy="constant", constant=0.0).fit(np.zeros((1, 1)), np.zeros(1))
     test = PValuePermutationTest(
-        test_level=LEVEL, random_state=0, num_permutations=PERMUTATIONS, warn=False, task="regression",
+        test_level=TEST_LEVEL, random_state=0, num_permutations=PERMUTATIONS, warn=False, task="regression",
         mapie_estimator=SplitConformalRegressor(nothing, prefit=True),
     )  # fmt: skip
     # equal arrangements must tie in spite of floating-point sums

@@ -11,7 +11,7 @@ from scipy.stats.qmc import Sobol
 from froc.data.splits import SearchView
 from froc.errors import InputError
 from froc.hyperparameters import Choice, Range, Space, spaces
-from froc.plugins import find, names, spelled
+from froc.plugins import canonical_name, find, names
 from froc.training.method import Method, Wrapper
 
 Spaces = Mapping[str, Mapping[str, Space]]
@@ -32,7 +32,7 @@ def choose(wanted: Sequence[str], view: SearchView) -> tuple[list[str], list[str
     notes: dict[str, None] = {}
     for word in wanted or (STANDARD,):
         members = group(word)
-        for name in members or [spelled(Method, word)]:
+        for name in members or [canonical_name(Method, word)]:
             reason = _lacks(name, view)
             if reason is None:
                 chosen[name] = None

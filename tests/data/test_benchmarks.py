@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from froc.data.benchmarks import BenchmarkReader, _files, assemble, named, read
-from froc.data.passages import LONGEST, SHORTEST, pieces
+from froc.data.passages import MAX_TEXT_BYTES, MIN_TEXT_CHARACTERS, pieces
 from froc.data.row_files import values as records
 from froc.data.rows import Row, refuse_overlaps
 from froc.data.splits import split
@@ -152,7 +152,7 @@ def test_contract(name: str, part: str, tmp_path: Path) -> None:
     }
     assert all(row.group for row in trained(task))
     assert not {row.group for row in task.forget} & {row.group for row in task.retain}
-    assert all(len(row.answer.encode()) <= LONGEST for row in trained(task))
+    assert all(len(row.answer.encode()) <= MAX_TEXT_BYTES for row in trained(task))
     if task.units[UTILITY] == "group":
         assert all(row.group for row in task.queries[UTILITY])
     view, sealed = split(task, 0.2)
@@ -249,7 +249,7 @@ def test_pieces_keep_every_word_in_order() -> None:
     for whole in (text("long", 200), "wörter " * 900, "\n\n".join([text(f"part{i}", 12) for i in range(9)])):
         cut = pieces(whole)
         assert len(cut) > 3
-        assert all(len(piece) >= SHORTEST and len(piece.encode()) <= LONGEST for piece in cut)
+        assert all(len(piece) >= MIN_TEXT_CHARACTERS and len(piece.encode()) <= MAX_TEXT_BYTES for piece in cut)
         assert " ".join(cut).split() == whole.split()
     assert all(piece.endswith(".") for piece in pieces(text("long", 200)))
     # no place to cut: three bytes a letter, and none is lost

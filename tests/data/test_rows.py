@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from froc.data.passages import LONGEST
+from froc.data.passages import MAX_TEXT_BYTES
 from froc.data.rows import read_rows, refuse_overlaps, stripped
 from froc.data.splits import opened_as, split
 from froc.data.task import FORGETTING, UTILITY, WORDINGS, Row
@@ -192,7 +192,7 @@ def test_long_texts_are_cut_as_benchmarks_are(tmp_path: Path) -> None:
     task, _ = folders.load(_folder(tmp_path, files))
     *pieces, short = task.forget
     assert len(pieces) > 1
-    assert all(len(row.answer.encode()) <= LONGEST and row.answer in long for row in pieces)
+    assert all(len(row.answer.encode()) <= MAX_TEXT_BYTES and row.answer in long for row in pieces)
     assert {row.group for row in pieces} == {"forget document 1"}
     assert {row.origin for row in pieces} == {"forget.jsonl row 1"}
     assert short == Row("", "short, and left as it is")

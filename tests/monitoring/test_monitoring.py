@@ -216,7 +216,7 @@ def test_an_alarm_is_remembered(tmp_path: Path) -> None:
     assert item.alarm is not None
     assert item.alarm < 10
     assert item.e < 0
-    assert len(item.course) <= monitoring.POINTS
+    assert len(item.course) <= monitoring.MAX_COURSE_POINTS
 
 
 def test_a_call_that_is_killed_has_counted_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -240,7 +240,7 @@ def test_a_design_is_chosen_among_all_that_were_tried(monkeypatch: pytest.Monkey
     monkeypatch.setattr(design_search, "REPEATS", 40)
     made = plan({"forgetting": 0.1}, losses=searches((0.04, 0.05, 0.06, 0.3)), units=150, design="auto", binary=True)
     taken, top = made.designs[0], max(design.any.value for design in made.designs)
-    assert len(made.designs) == len(design_search.SHARES) * len(design_search.BINARY) * 6
+    assert len(made.designs) == len(design_search.SEARCH_SHARES) * len(design_search.BINARY) * 6
     assert taken.any.value >= top - max(design.any.error for design in made.designs)
     # 0-1 losses are what the exact test is for
     rate = {bound: max(o.any.value for o in made.designs if o.bound == bound) for bound in ("binomial", "mixture")}

@@ -18,7 +18,7 @@ from froc.data.task import FORGETTING, UTILITY
 from froc.data.tasks import embedded_text
 from froc.errors import InputError, InterruptedRunError, VerificationError
 from froc.hyperparameters import Choice, Range
-from froc.measuring.measure import CAP, averaged, evaluate, losses, observe_probe
+from froc.measuring.measure import MAX_NLL, averaged, evaluate, losses, observe_probe
 from froc.measuring.metric import Observation
 from froc.models.base import Base
 from froc.reporting import landscape
@@ -177,9 +177,9 @@ def test_averages_by_hand() -> None:
     assert vars(averaged(seen, FORGETTING)) == {"loss": 2.5, "accuracy": 0.375}
     logp[1, 0] = np.nan
     assert vars(averaged(seen, FORGETTING)) == {"loss": 1.0, "accuracy": 0.875}
-    assert vars(averaged(seen, UTILITY)) == {"loss": (2 + CAP) / 2, "accuracy": 0.375}
+    assert vars(averaged(seen, UTILITY)) == {"loss": (2 + MAX_NLL) / 2, "accuracy": 0.375}
     logp[1, 0] = -np.inf
-    assert vars(averaged(seen, FORGETTING)) == {"loss": (2 + CAP) / 2, "accuracy": 0.375}
+    assert vars(averaged(seen, FORGETTING)) == {"loss": (2 + MAX_NLL) / 2, "accuracy": 0.375}
     logp[:] = 0.0
     assert repr(averaged(seen, UTILITY).loss) == "0.0"
     logp[0, 0] = -0.0123456

@@ -8,7 +8,7 @@ import pytest
 from froc.data.splits import SearchView
 from froc.errors import InputError
 from froc.methods.blur import ForgetFirst
-from froc.plugins import find, make, spelled
+from froc.plugins import canonical_name, find, make
 from froc.search.optuna.space import build, choose, group, suggest
 from froc.search.optuna.study import Study
 from froc.search.run_folder import TrialRecord
@@ -26,7 +26,7 @@ from tests.methods.test_compose import _away, _never
      ("gu(sure(KL-min))", "gu(sure(kl_min))"), ("nosuch", "nosuch")],
 )  # fmt: skip
 def test_names_are_understood_without_their_signs(said: str, meant: str) -> None:
-    assert spelled(Method, said) == meant
+    assert canonical_name(Method, said) == meant
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ from froc.data.benchmarks import BenchmarkReader, assemble
 from froc.data.benchmarks._files import field, objects, paths, plain, questions, texts
 from froc.data.task import FORGETTING, UTILITY, Row, Task
 
-HALF = 450
+HALF_PASSAGE_BYTES = 450
 """UTF-8 bytes on each side of the place where a verbatim prompt ends: about the 128 tokens that the metric compares."""
-RUN = 12
+SHARED_WORDS = 12
 """Words in a row that a trained row may not share with a measured passage."""
 
 
@@ -92,7 +92,7 @@ def _quoted(place: Path, kind: str) -> tuple[Row, ...]:
     passages = []
     for number, (where, record) in enumerate(objects(place, "verbmem/forget"), start=1):
         prompt, truth = field(record, "prompt", where).rstrip(), field(record, "gt", where).lstrip()
-        size = min(HALF, len(prompt.encode()), len(truth.encode()))
+        size = min(HALF_PASSAGE_BYTES, len(prompt.encode()), len(truth.encode()))
         last = prompt.encode()[-size:].decode("utf-8", "ignore")
         first = truth.encode()[:size].decode("utf-8", "ignore")
         # a row begins and ends with no whitespace, and its middle stays where the prompt ends
@@ -115,4 +115,4 @@ def _apart(rows: Sequence[Row], measured: Iterable[Row]) -> tuple[Row, ...]:
 
 def _runs(text: str) -> set[tuple[str, ...]]:
     words = text.lower().split()
-    return {tuple(words[start : start + RUN]) for start in range(max(1, len(words) - RUN + 1))}
+    return {tuple(words[start : start + SHARED_WORDS]) for start in range(max(1, len(words) - SHARED_WORDS + 1))}

@@ -11,9 +11,9 @@ from froc.errors import InputError
 
 DOCUMENTS = 2000
 """Documents read of each corpus: the published training looks at 600 (150 batches of 4), and one corpus has two gigabytes."""
-PIECES = 3
+PIECES_PER_DOCUMENT = 3
 """Pieces kept of each document: as the published training, which cuts documents after some hundred tokens."""
-LONG = 2500
+MAX_QUESTION_BYTES = 2500
 """UTF-8 bytes that a question with its longest option may have; longer ones (listings of code) do not fit a row."""
 
 
@@ -45,12 +45,14 @@ class Wmdp(BenchmarkReader):
         """The task."""
         forget = texts(folder, *(["bio_remove_dataset"] * (part == "bio")), f"{part}-forget-corpus", most=DOCUMENTS)
         retain = texts(folder, f"{part}-retain-corpus", most=DOCUMENTS)
-        notes = [f"trained on the start of at most {DOCUMENTS} documents of each corpus ({PIECES} pieces each)"]
+        notes = [
+            f"trained on the start of at most {DOCUMENTS} documents of each corpus ({PIECES_PER_DOCUMENT} pieces each)"
+        ]
         queries = _chosen(folder, notes, f"{part}_questions", f"wmdp-mcqs/{part}_questions", f"wmdp-{part}")
         return assemble(
             f"wmdp-{part}",
-            plain(forget, "document", PIECES),
-            plain(retain, "retained document", PIECES),
+            plain(forget, "document", PIECES_PER_DOCUMENT),
+            plain(retain, "retained document", PIECES_PER_DOCUMENT),
             {FORGETTING: queries, UTILITY: _chosen(folder, notes, "mmlu")},
             utility="query",
             split_seed=split_seed,
@@ -61,7 +63,11 @@ class Wmdp(BenchmarkReader):
 def _chosen(folder: Path, notes: list[str], *names: str) -> tuple[Row, ...]:
     """Multiple-choice questions that fit a row."""
     rows = [_choice(record, where) for where, record in objects(folder, *names)]
-    short = [row for row in rows if len(row.question.encode()) + max(map(_size, (row.answer, *row.others))) <= LONG]
+    short = [
+        row
+        for row in rows
+        if len(row.question.encode()) + max(map(_size, (row.answer, *row.others))) <= MAX_QUESTION_BYTES
+    ]
     if len(short) < len(rows):
         notes.append(
             f"{len(rows) - len(short)} of {len(rows)} questions of {names[0]} are left out: too long for a row"

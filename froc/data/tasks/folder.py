@@ -12,14 +12,14 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr, ValidationError
 
 from froc import hashing
-from froc.data.passages import LONGEST, cut
+from froc.data.passages import MAX_TEXT_BYTES, cut
 from froc.data.prompts import RESERVED
 from froc.data.row_files import SUFFIXES
 from froc.data.rows import Row, read_rows, refuse_overlaps, stripped
 from froc.data.task import FORGETTING, UTILITY, WORDINGS, Task, Unit
 from froc.errors import InputError
 
-WITHHELD = 0.25
+WITHHELD_FRACTION = 0.25
 MISSING = {
     "forget": "it holds what shall be forgotten",
     "retain": "it holds rows of the same kind that the model shall keep: they are trained on, and its utility is measured on some",
@@ -152,7 +152,7 @@ def _rows(folder: Path, name: str, notes: list[str]) -> tuple[Row, ...]:
         notes.append(f"whitespace around the answers of {blanks} of {len(rows)} {name} rows is left out")
     passages, texts = cut(rows, f"{name} document")
     if texts:
-        notes.append(f"{texts} of {len(rows)} {name} texts are longer than {LONGEST} bytes: cut into passages")
+        notes.append(f"{texts} of {len(rows)} {name} texts are longer than {MAX_TEXT_BYTES} bytes: cut into passages")
     return passages
 
 
@@ -168,7 +168,7 @@ def _refuse_overlaps(files: Mapping[str, Sequence[Row]], census: bool) -> None:
 def _withhold(rows: tuple[Row, ...], name: str) -> tuple[tuple[Row, ...], tuple[Row, ...]]:
     distinct = {row.key: row for row in rows}
     ordered = sorted(distinct.values(), key=lambda row: hashing.hmac_sha256(b"froc withhold", *row.key))
-    count = max(1, round(WITHHELD * len(ordered)))
+    count = max(1, round(WITHHELD_FRACTION * len(ordered)))
     if len(ordered) < 4:
         raise InputError(
             f"{name}: {len(ordered)} distinct rows are too few to withhold queries from; give {name}_queries"
