@@ -7,6 +7,7 @@ integers.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import narwhals
 import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike, NDArray
@@ -62,6 +63,16 @@ def quantise(losses: ArrayLike) -> NDArray[np.int16]:
     if not bool(np.all((values >= 0) & (values <= 1))):
         raise InputError("a loss is not a number in [0, 1]; map it there first")
     return np.ceil((values - noise) * SCALE).clip(0, SCALE).astype(np.int16)
+
+
+def dataframe(table: object) -> pl.DataFrame | None:
+    """Any dataframe that narwhals reads (pandas, PyArrow, Polars, lazy ones too) as a Polars one; None for anything else."""
+    if isinstance(table, pl.DataFrame):
+        return table
+    frame = narwhals.from_native(table, pass_through=True)
+    if isinstance(frame, narwhals.LazyFrame):
+        frame = frame.collect()
+    return frame.to_polars() if isinstance(frame, narwhals.DataFrame) else None
 
 
 def check(frame: pl.DataFrame, scale: str | None = None) -> pl.DataFrame:

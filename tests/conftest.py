@@ -30,8 +30,29 @@ if TYPE_CHECKING:
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
+MODEL_FOLDERS = {"attacks", "cli", "measuring", "methods", "metrics", "models", "search", "training"}
+"""Folders whose tests load or train a model, or start commands that do."""
+QUICK = {"test_api.py", "test_layout.py"}
+"""What of them, and of SLOW, belongs to the quick part: one tiny search."""
+SLOW = {"test_checks.py", "test_privacy.py", "test_browser.py", "test_tofu.py"}
+"""Slow files elsewhere."""
+
+
+def _slow(path: Path) -> bool:
+    return (path.parent.name in MODEL_FOLDERS or path.name in SLOW) and path.name not in QUICK
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """The quick part (`-m "not slow"`) does not even import what slow tests import."""
+    quick = config.option.markexpr == "not slow"
+    return True if quick and collection_path.suffix == ".py" and _slow(collection_path) else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files that are over soon come last, so that the workers end together; they are sent out in this order."""
+    """Slow tests are marked. Files that are over soon come last, so that the workers end together."""
+    for item in items:
+        if _slow(item.path):
+            item.add_marker("slow")
     items.sort(key=lambda item: item.path.parent.name not in ("search", "cli", "audit"))
 
 

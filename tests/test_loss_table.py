@@ -4,14 +4,15 @@ import math
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from froc import hashing
+from froc import certify, hashing
 from froc.errors import InputError
-from froc.loss_table import NOISE, SCALE, SCHEMA, check, matrix, quantise
+from froc.loss_table import NOISE, SCALE, SCHEMA, check, dataframe, matrix, quantise
 
 
 def table(**columns: Any) -> pl.DataFrame:
@@ -179,3 +180,13 @@ def test_matrix_refuses_what_it_cannot_compare() -> None:
     for loss in (pl.col("loss") / SCALE, pl.col("loss") * 2, pl.lit(None, pl.Int16)):
         with pytest.raises(InputError, match="not whole thousandths"):
             ask(checked.with_columns(loss=loss))
+
+
+def test_any_dataframe_is_read() -> None:
+    """The same certificate, plan and stream from pandas, PyArrow and lazy Polars."""
+    table = pl.DataFrame({"config": "a", "risk": "r", "query": [f"q{i}" for i in range(60)], "loss": [0.0, 0.25] * 30})
+    kinds = (table, table.lazy(), table.to_arrow(), pd.DataFrame(table.to_dict(as_series=False)))
+    documents = [certify(kind, 0.3).document for kind in kinds]
+    assert documents == documents[:1] * len(kinds)
+    assert documents[0]["candidates"][0]["n"] == {"r": 60}
+    assert dataframe("losses.csv") is None

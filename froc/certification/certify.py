@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
+from narwhals.typing import IntoFrame
 
 from froc import hashing
 from froc.bounds import Bound
@@ -20,7 +21,7 @@ from froc.certification.result import Certificate
 from froc.data import opening_ledger
 from froc.errors import InputError
 from froc.formats import Format, Read
-from froc.loss_table import SPLITS, UNITS, WEIGHTED, check
+from froc.loss_table import SPLITS, UNITS, WEIGHTED, check, dataframe
 from froc.plugins import find, make
 from froc.procedures import DEFAULT
 from froc.risk.certificate import certify as decided
@@ -49,7 +50,7 @@ NO_CONTROL_WARNING = (
     "nothing here shows what the base model had before: a risk that it kept within budget by itself is certified just so (logs take "
     "--base; froc search and froc audit model measure it)"
 )
-Table = str | PathLike[str] | Sequence[str | PathLike[str]] | pl.DataFrame
+Table = str | PathLike[str] | Sequence[str | PathLike[str]] | IntoFrame
 
 
 @dataclass(frozen=True)
@@ -114,16 +115,17 @@ def certify(
 ) -> Certificate:
     """Which configurations keep every risk within budget, with the stated confidence for all of them together?
 
-    table: a loss table (a file, or a Polars frame with config, risk, query, loss), or logs of another tool with `format`; then `loss`
+    table: a loss table (a file, or any dataframe with config, risk, query, loss), or logs of another tool with `format`; then `loss`
     maps risk -> measure (`forget_qa_rouge`, `1-retain_qa_rouge`, `base-retain_qa_rouge` with `base`, the base model's log).
     budget: one for every risk, or by risk. search_share: this fraction of each risk's units orders the configurations, the rest
     certifies. named_beforehand: the configurations were chosen before anybody saw these losses; assumed for loss tables.
     scale: "thousandths" where a loss table holds whole numbers 0..1000. allow_other_mean: accept measures of a log whose rows have
     another mean than it reports. Other parameters: see `froc certify --help`. Raises InputError where the losses cannot support the claim.
     """
+    frame = dataframe(table)
     losses_read = (
-        Read(table, beforehand=True, scale=scale)
-        if isinstance(table, pl.DataFrame)
+        Read(frame, beforehand=True, scale=scale)
+        if frame is not None
         else read(
             _paths(table),
             format,
@@ -137,7 +139,7 @@ def certify(
         losses_read, budget, confidence=confidence, search_share=search_share, split_seed=split_seed,
         named_beforehand=named_beforehand, procedure=procedure, bound=bound, binary=binary, unit=unit,
         population=population, listed=listed, weights=weights, radius=radius, joint=joint,
-        counted=not isinstance(table, pl.DataFrame),
+        counted=frame is None,
     )  # fmt: skip
 
 
@@ -308,5 +310,6 @@ def candidates(losses: pl.DataFrame) -> list[Candidate]:
     return [Candidate(config, "", {}, 1.0 / place) for place, config in enumerate(ordered, start=1)]
 
 
-def _paths(table: str | PathLike[str] | Sequence[str | PathLike[str]]) -> list[Path]:
+def _paths(table: Table) -> list[Path]:
+    assert isinstance(table, str | PathLike | Sequence)
     return [Path(table)] if isinstance(table, str | PathLike) else [Path(fspath(path)) for path in table]

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from narwhals.typing import IntoFrame
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
@@ -29,7 +30,7 @@ from froc import hashing
 from froc.atomic import lock, write_text
 from froc.errors import InputError
 from froc.formats.table import Table as Format
-from froc.loss_table import SCALE, WEIGHTED, check
+from froc.loss_table import SCALE, WEIGHTED, check, dataframe
 from froc.monitoring import figure
 from froc.monitoring.e_process import BETS, CapitalState, follow, initial_capital
 from froc.monitoring.state import (
@@ -104,7 +105,7 @@ def _e_value(log: float) -> str:
 
 
 def monitor(
-    losses: pl.DataFrame | Path | str,
+    losses: IntoFrame | Path | str,
     *,
     certificate: Mapping[str, Any] | Path | str,
     state: Path | str | None = None,
@@ -124,7 +125,8 @@ def monitor(
     """
     document = _document(certificate)
     fresh = _fresh(document, level, risks, config)
-    table = check(losses, scale) if isinstance(losses, pl.DataFrame) else Format(scale).read([Path(losses)], {}).losses
+    frame = dataframe(losses)
+    table = check(frame, scale) if frame is not None else Format(scale).read([Path(str(losses))], {}).losses
     if state is None:
         return _count(table, fresh)
     with _locked(Path(state)):

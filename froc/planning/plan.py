@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from narwhals.typing import IntoFrame
 
 from froc import procedures
 from froc.bounds import Bound
 from froc.data.task import RISKS
 from froc.errors import InputError
 from froc.formats.table import Table as Format
-from froc.loss_table import SCALE, matrix
+from froc.loss_table import SCALE, dataframe, matrix
 from froc.planning import design_search, figure, wording
 from froc.planning import loss_distributions as laws
 from froc.planning.pass_probability import DRAWS, Chance, FirstCandidate, joint_probability
@@ -94,7 +95,7 @@ def plan(
     clusters: Per = None,
     correlation: Per = None,
     spread: Per = None,
-    losses: pl.DataFrame | Path | str | None = None,
+    losses: IntoFrame | Path | str | None = None,
     binary: bool = False,
     candidates: int | None = None,
     procedure: str = procedures.DEFAULT,
@@ -121,10 +122,9 @@ def plan(
     design: "auto" tries search shares, procedures and bounds on the search rows, for `units` queries in all.
     Raises InputError for what makes no sense, and where more than a million units would be needed.
     """
-    table = Format(scale).read([Path(losses)], {}).losses if isinstance(losses, Path | str) else losses
-    searched = (
-        None if table is None else design_search.search_rows(table, scale if isinstance(losses, pl.DataFrame) else None)
-    )
+    frame = dataframe(losses)
+    table = Format(scale).read([Path(losses)], {}).losses if isinstance(losses, Path | str) else frame
+    searched = None if table is None else design_search.search_rows(table, scale if frame is not None else None)
     risks = _risks(budget, searched)
     options = _Options(risks, expected, units, clusters, correlation, spread, population, listed)
     if not 0 < power < 1:
