@@ -1,0 +1,71 @@
+"""The house as it is: lines and files of each package, what it imports, cycles, files above the limit.
+
+    python benchmarks/arrows.py [--json]
+
+Reads the source alone; what it prints is held by tests/test_layout.py.
+"""
+
+import argparse
+import json
+import sys
+from collections import Counter, defaultdict
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tests.test_layout import FLOORS, GRAPH, LONGEST, MODULES, ROOT
+
+
+def measured() -> dict[str, object]:
+    """Packages from the top down, with lines, files and imports; cycles; long files."""
+    lines = {name: len(path.read_text(encoding="utf-8").splitlines()) for name, path in MODULES.items()}
+    sizes: Counter[str] = Counter()
+    files: Counter[str] = Counter()
+    arrows: dict[str, Counter[str]] = defaultdict(Counter)
+    for module, targets in GRAPH.items():
+        package = [*module.split("."), "froc"][1]
+        sizes[package] += lines[module]
+        files[package] += 1
+        for target in targets:
+            if "." in target and target.split(".")[1] != package:
+                arrows[package][target.split(".")[1]] += 1
+    try:
+        list(
+            TopologicalSorter(
+                {name: targets - {"froc", "froc.search"} for name, targets in GRAPH.items()}
+            ).static_order()
+        )
+        cycle: list[str] = []
+    except CycleError as error:
+        cycle = list(error.args[1])
+    order = [package for floor in FLOORS for package in floor]
+    return {
+        "packages": {
+            name: {"lines": sizes[name], "files": files[name], "imports": dict(arrows[name].most_common())}
+            for name in order
+        },
+        "floors": len(FLOORS),
+        "lines": sum(lines.values()),
+        "files": len(lines),
+        "cycle": cycle,
+        "longer": {
+            MODULES[name].relative_to(ROOT).as_posix(): count for name, count in lines.items() if count > LONGEST
+        },
+    }
+
+
+def main() -> None:
+    """Print it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true", help="the document alone")
+    parser.add_argument("--quick", action="store_true", help="the same: it takes a second")
+    document = measured()
+    if not parser.parse_args().json:
+        for name, entry in document["packages"].items():  # type: ignore[attr-defined]
+            print(f"{name:16}{entry['lines']:6} lines {entry['files']:4} files -> {', '.join(entry['imports'])}")
+    print(json.dumps({key: value for key, value in document.items() if key != "packages"}))
+
+
+if __name__ == "__main__":
+    main()
