@@ -52,10 +52,10 @@ def _refuse_other_files(facts: Facts) -> None:
     signed = {
         name: sha for name, sha in weights_digest.beside(facts.files).items() if name not in model_folder.HUB_FILES
     }
-    other = next((name for name in sorted({*sealed, *signed}) if sealed.get(name) != signed.get(name)), None)
-    if other is not None:
+    differing = next((name for name in sorted({*sealed, *signed}) if sealed.get(name) != signed.get(name)), None)
+    if differing is not None:
         raise VerificationError(
             "model-files-differ",
-            f"{visible(other)} of the model is not as it was when the candidates were sealed and measured; put the file back that froc "
+            f"{visible(differing)} of the model is not as it was when the candidates were sealed and measured; put the file back that froc "
             "search wrote, or audit the changed model: froc audit model",
         )

@@ -68,19 +68,19 @@ def build(
     files, certificate = _files(run, signer, stamp)
     files |= comparisons.files(comparison) if comparison is not None else {}
     try:
-        found = _facts(run, files, certificate, config, Trust(tuple(keys)), now)
+        evidence = _facts(run, files, certificate, config, Trust(tuple(keys)), now)
         opening = int(certificate["opening"]["number"])
-        derived = claims.derive(found, opening, config)
+        derived = claims.derive(evidence, opening, config)
     except VerificationError as error:
         raise _unusable(run, error) from error
     if claims.SMALL in derived["limits"] and not small:
         raise InputError(
-            f"some risk was measured on {claims.smallest(found)} units, fewer than {claims.MIN_REPORTED_UNITS}: the numbers may tell about "
+            f"some risk was measured on {claims.smallest(evidence)} units, fewer than {claims.MIN_REPORTED_UNITS}: the numbers may tell about "
             "single ones; measure more, or --allow-small-sample, which the report then says"
         )
     _refuse_other_numbers(run, certificate, derived["certificate"])
     _refuse_places(files)
-    named = name or _name_of(found)
+    named = name or _name_of(evidence)
     if not _NAME.fullmatch(named):
         raise InputError(f"the name {named!r} cannot be a bundle's; use letters, digits, dots and dashes")
     bundle = out / f"{named}{verification.SUFFIX}"
@@ -92,10 +92,10 @@ def build(
         "harness": {"name": "froc", "version": froc.__version__}, "assuranceLevel": "self_attested",
         "asked": config, "opening": opening, **derived,
     }  # fmt: skip
-    subject = found.files or {"plan.json": found.plan_digest}
-    files |= signed_report(report, files, subject, [signer], page(report, files, found))
+    subject = evidence.files or {"plan.json": evidence.plan_digest}
+    files |= signed_report(report, files, subject, [signer], page(report, files, evidence))
     try:
-        _write(bundle, files, keys, run / "model" if found.files else None, now)
+        _write(bundle, files, keys, run / "model" if evidence.files else None, now)
     except VerificationError as error:
         raise _unusable(run, error) from error
     return bundle
@@ -112,20 +112,22 @@ def draft(run: Path, *, config: str | None = None, now: datetime | None = None) 
     try:
         created = str(canonical_json.strict_json(files["plan.json"], decimals=True)["created"])
         files["plan.dsse.json"] = plan_statement(files["plan.json"], signer, created)
-        found = _facts(run, files, certificate, config, Trust((signing.public_of(signer),)), now or datetime.now(UTC))
+        evidence = _facts(
+            run, files, certificate, config, Trust((signing.public_of(signer),)), now or datetime.now(UTC)
+        )
         opening = int(certificate["opening"]["number"])
-        derived = claims.derive(found, opening, config)
+        derived = claims.derive(evidence, opening, config)
     except (VerificationError, KeyError, TypeError) as error:
         raise InputError(f"{run} holds a damaged file ({error}); run the same froc search again") from error
     _refuse_other_numbers(run, certificate, derived["certificate"])
     del files["plan.dsse.json"]
     report = {
-        "schema": "1", "name": _name_of(found), "sequence": 1, "issued": stamped(now), "expires": stamped(now),
+        "schema": "1", "name": _name_of(evidence), "sequence": 1, "issued": stamped(now), "expires": stamped(now),
         "supersedes": None, "signers": [], "harness": {"name": "froc", "version": froc.__version__},
         "assuranceLevel": "self_attested", "asked": config, "opening": opening, **derived,
         "evidence": bundle_files.listing(files),
     }  # fmt: skip
-    return report, found
+    return report, evidence
 
 
 def page(report: Mapping[str, Any], files: Mapping[str, bytes], facts: Facts) -> bytes:
@@ -196,9 +198,9 @@ def _facts(
     return facts.read(files, trust, now, Proven(), model, facts.Log())
 
 
-def _name_of(found: Facts) -> str:
-    words = re.sub(r"[^a-z0-9]+", "-", found.plan.task.name.lower()).strip("-")
-    return f"{words[:40] or 'run'}-{found.plan_digest[:8]}"
+def _name_of(evidence: Facts) -> str:
+    words = re.sub(r"[^a-z0-9]+", "-", evidence.plan.task.name.lower()).strip("-")
+    return f"{words[:40] or 'run'}-{evidence.plan_digest[:8]}"
 
 
 def _refuse_config(config: str | None, configs: Sequence[str], certificate: Mapping[str, Any]) -> None:
@@ -212,9 +214,9 @@ def _refuse_config(config: str | None, configs: Sequence[str], certificate: Mapp
         )
 
 
-def _refuse_other_numbers(run: Path, was: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+def _refuse_other_numbers(run: Path, was: Mapping[str, Any], derived: Mapping[str, Any]) -> None:
     """A certificate on disk that is not the one that follows from the losses was edited, or made by another froc."""
-    for part, value in found.items():
+    for part, value in derived.items():
         # the sentence may name the risks in another order
         if part != "reason" and canonical_json.compact(canonical_json.exact(was.get(part))) != canonical_json.compact(
             value

@@ -287,12 +287,12 @@ def _refuse_gaps(table: pl.DataFrame, configs: Sequence[str], metrics: Mapping[s
     parts = rows.sort("config", "risk", "query").partition_by("config", "risk", as_dict=True)
     for config in configs:
         for risk in metrics:
-            found, others = parts.get((config, risk)), parts.get((configs[0], risk))
-            if found is None or others is None or not found["query"].equals(others["query"]):
+            queries, others = parts.get((config, risk)), parts.get((configs[0], risk))
+            if queries is None or others is None or not queries["query"].equals(others["query"]):
                 raise VerificationError(
                     "table-missing-row", f"{config} was not measured on the same {risk} queries as the others"
                 )
-            if not found["unit"].equals(others["unit"]):
+            if not queries["unit"].equals(others["unit"]):
                 raise VerificationError("table-unit-id", f"{config}: the same {risk} queries belong to other units")
 
 
@@ -308,8 +308,8 @@ def write_trials(lines: Iterable[Mapping[str, Any]]) -> bytes:
         row["seconds"] = repr(float(line.get("seconds") or 0))
         row["search"] = _means(line.get("search"))
         row["variants"] = [
-            {name: exact(one.get(name)) for name in Variant.model_fields} | {"search": _means(one["search"])}
-            for one in line.get("variants") or ()
+            {name: exact(variant.get(name)) for name in Variant.model_fields} | {"search": _means(variant["search"])}
+            for variant in line.get("variants") or ()
         ]
         kept.append(compact(row))
     return b"".join(kept)

@@ -73,10 +73,10 @@ def _refuse_depth(data: bytes) -> None:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    document = dict(pairs)
+    if len(document) != len(pairs):
         raise VerificationError("json-duplicate-key", "a JSON object names a key twice")
-    return found
+    return document
 
 
 def _refuse_number(_text: str) -> Any:

@@ -39,10 +39,10 @@ def _longer(trial: Trial) -> bool:
     return Decimal(trial.seconds) > Decimal(room.total_seconds())
 
 
-def check_report(said: Asserted, signed: str, trials: Sequence[Trial], proven: Proven) -> None:
+def check_report(asserted: Asserted, signed: str, trials: Sequence[Trial], proven: Proven) -> None:
     """Dates of the report against those of plan and trials, and against time stamps. signed: the plan's date."""
-    issued = moment(said.issued)
-    if moment(said.expires) - issued > LONGEST:
+    issued = moment(asserted.issued)
+    if moment(asserted.expires) - issued > LONGEST:
         raise VerificationError(
             "expires-too-late", f"the report is said to be of use for more than {LONGEST.days} days"
         )
@@ -51,7 +51,7 @@ def check_report(said: Asserted, signed: str, trials: Sequence[Trial], proven: P
     last = max((trial.ended or trial.started for trial in trials), default=signed)
     if moment(last) > issued + CLOCK_SKEW:
         raise VerificationError("trial-after-report", f"a trial is dated {last}, after the report was issued")
-    for name, dated, times in (("plan", signed, proven.plan), ("report", said.issued, proven.report)):
+    for name, dated, times in (("plan", signed, proven.plan), ("report", asserted.issued, proven.report)):
         stamped = min(times.values(), default=None)
         if stamped is not None and moment(dated) > stamped + CLOCK_SKEW:
             raise VerificationError("timestamp-before-date", f"the {name} is dated {dated}, and was stamped before")

@@ -20,18 +20,18 @@ from froc.plan_identity import identity
 def files(folder: Path) -> dict[str, bytes]:
     """What a bundle holds of a finished comparison; InputError where it is not finished, or damaged."""
     try:
-        found = {
+        run_documents = {
             name: json.loads(run_bytes(folder / f"{name}.json", folder)) for name in ("plan", "seal", "comparison")
         }
         table = run_losses(folder / "losses" / "calibration.parquet")
-        opening = found["comparison"]["opening"]
+        opening = run_documents["comparison"]["opening"]
         whole = {
-            "plan": found["plan"],
-            "seal": found["seal"],
+            "plan": run_documents["plan"],
+            "seal": run_documents["seal"],
             "opening": opening["number"],
             "planned": opening["planned"],
         }
-        configs = [one["config"] for one in found["seal"]["candidates"]]
+        configs = [candidate["config"] for candidate in run_documents["seal"]["candidates"]]
         losses = bundle_files.write_losses(table, configs, bundle_files.COMPARED_LOSSES)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, InputError, VerificationError) as error:
         raise InputError(
@@ -40,50 +40,50 @@ def files(folder: Path) -> dict[str, bytes]:
     return {"comparison.json": canonical_json.compact(whole), "comparison.csv": losses}
 
 
-def read(found: Mapping[str, bytes], plan: Plan) -> Compared:
+def read(bundle: Mapping[str, bytes], plan: Plan) -> Compared:
     """The comparison of a bundle about the run of `plan`. Raises VerificationError where it is not about the same thing."""
     whole: ComparedFile = documents.parse(
-        ComparedFile, canonical_json.strict_json(found["comparison.json"], decimals=True), "comparison-shape"
+        ComparedFile, canonical_json.strict_json(bundle["comparison.json"], decimals=True), "comparison-shape"
     )
-    asked: ComparedPlan = documents.parse(ComparedPlan, whole.plan, "comparison-shape")
+    compared_plan: ComparedPlan = documents.parse(ComparedPlan, whole.plan, "comparison-shape")
     seal: ComparedSeal = documents.parse(ComparedSeal, whole.seal, "comparison-shape")
     if seal.plan != hashing.sha256_bytes(_as_written(whole.plan)):
         raise VerificationError("comparison-other-plan", "the comparison was sealed under another plan")
-    if asked.model.digest != plan.model.digest or asked.task.get("name") != plan.task.name:
+    if compared_plan.model.digest != plan.model.digest or compared_plan.task.get("name") != plan.task.name:
         raise VerificationError("comparison-other-task", "the comparison is about another base model or task")
     # a task that draws its queries for each plan has another digest in each; the comparison then names this run
-    compared = plan.questions is not None and identity(json.loads(found["plan.json"])) in _compared(asked)
-    if asked.task.get("digest") != plan.task.digest and not compared:
+    compared = plan.questions is not None and identity(json.loads(bundle["plan.json"])) in _compared(compared_plan)
+    if compared_plan.task.get("digest") != plan.task.digest and not compared:
         raise VerificationError("comparison-other-digest", "the comparison is about other rows of a task of that name")
     configs = [point.config for point in seal.candidates]
-    _refuse_gaps(asked, seal, configs)
+    _refuse_gaps(compared_plan, seal, configs)
     losses = bundle_files.read_losses(
-        found["comparison.csv"],
+        bundle["comparison.csv"],
         configs,
-        {str(risk): metric for risk, metric in asked.metrics.items()},
+        {str(risk): metric for risk, metric in compared_plan.metrics.items()},
         csv=bundle_files.COMPARED_LOSSES,
     )
-    for risk in asked.metrics:
-        some = losses.filter(pl.col("risk") == risk)
-        if hashing.sha256_json(sorted(set(some["query"].to_list()))) != seal.calibration.get(risk):
+    for risk in compared_plan.metrics:
+        of_risk = losses.filter(pl.col("risk") == risk)
+        if hashing.sha256_json(sorted(set(of_risk["query"].to_list()))) != seal.calibration.get(risk):
             raise VerificationError("comparison-other-queries", f"the compared {risk} queries are not the sealed ones")
-    return Compared(asked, seal, losses, whole.opening, whole.planned)
+    return Compared(compared_plan, seal, losses, whole.opening, whole.planned)
 
 
-def _compared(asked: ComparedPlan) -> list[str | None]:
+def _compared(compared_plan: ComparedPlan) -> list[str | None]:
     """Identities of the plans whose runs were compared."""
-    return [run.get("plan") for run in asked.runs]
+    return [run.get("plan") for run in compared_plan.runs]
 
 
-def _refuse_gaps(asked: ComparedPlan, seal: ComparedSeal, configs: Sequence[str]) -> None:
+def _refuse_gaps(compared_plan: ComparedPlan, seal: ComparedSeal, configs: Sequence[str]) -> None:
     """Every asked level is a stage, every method stands in every stage and has a front, all of them its own points."""
     methods = {point.config: point.method for point in seal.candidates}
-    own = all(methods.get(name) == method for some in seal.stages.values() for method, name in some.items())
+    own = all(methods.get(name) == method for stage in seal.stages.values() for method, name in stage.items())
     own = own and all(methods.get(name) == method for method, names in seal.fronts.items() for name in names)
     if not own or len(methods) != len(configs):
         raise VerificationError("comparison-shape", "the comparison names a point that is not sealed, or sealed twice")
-    whole = all(some.keys() == seal.fronts.keys() for some in seal.stages.values())
-    if not whole or seal.stages.keys() != {BEFORE, *(f"{level:g}" for level in asked.levels)}:
+    whole = all(stage.keys() == seal.fronts.keys() for stage in seal.stages.values())
+    if not whole or seal.stages.keys() != {BEFORE, *(f"{level:g}" for level in compared_plan.levels)}:
         raise VerificationError("comparison-stages", "the comparison leaves out a level or a method that it asked for")
 
 

@@ -101,7 +101,7 @@ def _plan(files: Mapping[str, bytes], trust: Trust, now: datetime, proven: Prove
     for name in ("bound", "metrics", "population"):
         if getattr(plan, name).keys() != risks:
             raise VerificationError("plan-shape", f"the plan's {name} are not those of its budget")
-    if any(some.keys() != risks for some in (plan.task.units, plan.split.calibration, plan.split.search)):
+    if any(part.keys() != risks for part in (plan.task.units, plan.split.calibration, plan.split.search)):
         raise VerificationError("plan-shape", "the plan's sampling units are not those of its budget")
     if plan.after is not None and plan.after.measured != _measures_earlier(plan):
         raise VerificationError("plan-after", "the plan says of what was removed earlier what its risks do not")
@@ -153,16 +153,16 @@ def _seal(files: Mapping[str, bytes], plan: Plan) -> Seal:
 def _order(order: pl.DataFrame, plan: Plan, seal: Seal) -> None:
     """A sealed order names the sealed queries, each once, in as many units as planned."""
     for risk, unit in plan.task.units.items():
-        some = order.filter(pl.col("risk") == risk)
-        if hashing.sha256_json(sorted(some["query"].to_list())) != seal.calibration.get(risk):
+        of_risk = order.filter(pl.col("risk") == risk)
+        if hashing.sha256_json(sorted(of_risk["query"].to_list())) != seal.calibration.get(risk):
             raise VerificationError("seal-order", "the sealed order is not one of the sealed calibration queries")
-        if some["query" if unit == "query" else "unit"].n_unique() != plan.split.calibration[risk]:
+        if of_risk["query" if unit == "query" else "unit"].n_unique() != plan.split.calibration[risk]:
             raise VerificationError("plan-units", f"{risk} was not sealed on as many units as planned")
 
 
 def _configurations(line: Trial) -> list[tuple[str, dict[str, Any]]]:
     """Name and hyperparameters of a trial's end, and of each stop and mix of it."""
-    others = [(one.config, {**line.params, "stop": one.stop, "mix": one.mix}) for one in line.variants]
+    others = [(variant.config, {**line.params, "stop": variant.stop, "mix": variant.mix}) for variant in line.variants]
     return [(line.config, dict(line.params)), *others]
 
 
@@ -220,10 +220,10 @@ def _losses(files: Mapping[str, bytes], plan: Plan, seal: Seal) -> Any:
             _draw(of_risk, risk)
         if plan.sequential:
             continue  # whether these are the first units of the sealed order is checked with the statistics
-        some = of_risk.filter(pl.col("split") == "calibration")
-        if hashing.sha256_json(sorted(set(some["query"].to_list()))) != seal.calibration.get(risk):
+        measured = of_risk.filter(pl.col("split") == "calibration")
+        if hashing.sha256_json(sorted(set(measured["query"].to_list()))) != seal.calibration.get(risk):
             raise VerificationError("table-other-queries", f"the {risk} queries are not the sealed ones")
-        if some[key].n_unique() != plan.split.calibration[risk]:
+        if measured[key].n_unique() != plan.split.calibration[risk]:
             raise VerificationError("plan-units", f"{risk} was not measured on as many units as planned")
     return losses
 
@@ -239,9 +239,9 @@ def _control(plan: Plan, base: pl.DataFrame | None) -> str:
     if plan.control is None:
         return "; the base model was not measured, so nothing shows that there was anything to remove"
     for risk, measurement in plan.metrics.items():
-        asked = plan.control.get(risk)
+        kind = plan.control.get(risk)
         known = built_in(metric_of(measurement))
-        if asked is None or (known and asked != kind_of(risk, measurement)):
+        if kind is None or (known and kind != kind_of(risk, measurement)):
             raise VerificationError(
                 "plan-control", f"the plan asks another thing of the base model's {risk} than froc does"
             )
@@ -266,6 +266,6 @@ def _draw(of_risk: pl.DataFrame, risk: str) -> None:
         raise VerificationError("plan-draw", f"the {risk} units were not divided in the order that the seed gives")
 
 
-def same(one: Any, other: Any) -> bool:
+def same(first: Any, second: Any) -> bool:
     """Whether two float-free documents are the same to a reader; in Python alone, 1 equals True."""
-    return canonical_json.compact(one) == canonical_json.compact(other)
+    return canonical_json.compact(first) == canonical_json.compact(second)

@@ -85,14 +85,14 @@ def public_place(key: Key) -> str:
 
 
 def _elsewhere(key: str, password: bytes | None) -> Signer:
-    scheme, (uri, given, public) = key.partition(":")[0], key.rpartition("#")
-    if not given:
+    scheme, (uri, location, public) = key.partition(":")[0], key.rpartition("#")
+    if not location:
         raise InputError(f"{key}: a key that is kept elsewhere needs its public half, after a #: {key}#public.pem")
     trusted = load_public(Path(public))
 
-    def secret(what: str) -> str:
+    def secret(purpose: str) -> str:
         if password is None:
-            raise InputError(f"{uri} needs its {what}; give it in FROC_KEY_PASSWORD")
+            raise InputError(f"{uri} needs its {purpose}; give it in FROC_KEY_PASSWORD")
         return password.decode()
 
     try:
@@ -211,7 +211,7 @@ def verify(data: bytes, keys: Sequence[SSlibKey], threshold: int = 1) -> tuple[b
 
 def signatures(data: bytes) -> dict[str, bytes]:
     """keyid -> signature of an envelope, as it says; nothing is verified. Raises VerificationError for another shape."""
-    return {keyid: bytes.fromhex(one.signature) for keyid, one in _envelope(data).signatures.items()}
+    return {keyid: bytes.fromhex(signature.signature) for keyid, signature in _envelope(data).signatures.items()}
 
 
 def _read_key(path: Path, kind: str) -> bytes:

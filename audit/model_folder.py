@@ -124,10 +124,10 @@ def refuse_open(names: Collection[str]) -> None:
             "model-no-weights", f"no file of the model holds weights; {MEND}, with its *.safetensors"
         )
     if weights != [WEIGHTS] and (INDEX not in names or WEIGHTS in weights):
-        other = next(name for name in weights if name != WEIGHTS)
+        extra = next(name for name in weights if name != WEIGHTS)
         raise VerificationError(
             "model-second-weights",
-            f"{other} is no {WEIGHTS} and belongs to no {INDEX}, so that loaders take other weights; save the model again",
+            f"{extra} is no {WEIGHTS} and belongs to no {INDEX}, so that loaders take other weights; save the model again",
         )
     if CONFIG not in names:
         raise VerificationError("model-no-config", f"the model has no {CONFIG}; save the model again")
@@ -236,9 +236,9 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def _refuse_disguise(path: Path) -> None:
-    other = weights_digest.disguise(_bytes(path)[:512])
-    if other is not None:
-        raise VerificationError("model-disguised", f"{path.name} is {other}, under another name; {MEND}")
+    kind = weights_digest.disguise(_bytes(path)[:512])
+    if kind is not None:
+        raise VerificationError("model-disguised", f"{path.name} is {kind}, under another name; {MEND}")
     if path.suffix != ".model":
         try:
             _text(path)

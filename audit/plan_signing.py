@@ -59,11 +59,11 @@ class PlanSigner:
         if not self._place.exists() and begun:
             return "trials began before the plan was signed, so it stays unsigned; reports will call it asserted"
         if self._place.exists():
-            said = "the plan keeps the signature that it was given before the first trial"
+            note = "the plan keeps the signature that it was given before the first trial"
         else:
             self.sign()
-            said = f"plan signed before the first trial by {self._signer.public_key.keyid[:16]}"
-        return said if self._stamp is None else f"{said}; {self._stamped(self._stamp, begun)}"
+            note = f"plan signed before the first trial by {self._signer.public_key.keyid[:16]}"
+        return note if self._stamp is None else f"{note}; {self._stamped(self._stamp, begun)}"
 
     def _stamped(self, stamp: Stamper, begun: bool) -> str:
         place = self._run / bundle_files.PLAN_TOKEN

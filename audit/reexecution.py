@@ -157,13 +157,13 @@ class Reexecution:
     @property
     def sentence(self) -> str:
         """What was found, in fixed words."""
-        one = self.outcome
-        share = f"at most {float(one.bound):.2%} of them differ"
-        if one.rows < one.of:
+        outcome = self.outcome
+        share = f"at most {float(outcome.bound):.2%} of them differ"
+        if outcome.rows < outcome.of:
             share += f" with {CONFIDENCE:.0%} confidence"
         return (
-            f"{HOW[one.how]}: {one.rows} of {one.of} losses drawn by seed {one.seed}, {one.differed} differed; {share}"
-            + (f"; {one.model.words}" if one.model else "")
+            f"{HOW[outcome.how]}: {outcome.rows} of {outcome.of} losses drawn by seed {outcome.seed}, {outcome.differed} differed; {share}"
+            + (f"; {outcome.model.words}" if outcome.model else "")
             + ("" if self.independent else "; done by a signer of the report itself")
         )
 
@@ -174,12 +174,12 @@ def draw(losses: bytes, seed: int, rows: int, config: str | None = None) -> list
     config: draw from its rows alone. Lines are ordered by an HMAC of what they are about, their losses left out.
     """
     key = str(seed).encode()
-    found = []
+    keyed = []
     for number, line in enumerate(losses.decode("ascii").split("\n")[1:-1], start=2):
         cells = line.split(",")
         if config is None or cells[0] == config:
-            found.append((hashing.hmac_sha256(key, *cells[:-1]), number))
-    return sorted(number for _, number in sorted(found)[:rows])
+            keyed.append((hashing.hmac_sha256(key, *cells[:-1]), number))
+    return sorted(number for _, number in sorted(keyed)[:rows])
 
 
 def pool(losses: bytes, config: str | None) -> int:
@@ -199,10 +199,10 @@ def table(losses: bytes, lines: Sequence[int]) -> pl.DataFrame:
 
 def compare(drawn: pl.DataFrame, measured: pl.DataFrame) -> tuple[int, int]:
     """How many drawn rows differ, and by how many thousandths at most; one that could not be measured again differs by 1000."""
-    both = drawn.join(measured, on=["config", "split", "risk", "query"], how="left")
+    joined = drawn.join(measured, on=["config", "split", "risk", "query"], how="left")
     apart = (pl.col("signed") - pl.col("loss").cast(pl.Int64)).abs().fill_null(1000)
-    found = both.select(apart.alias("apart"))["apart"].to_numpy()
-    return int((found > 0).sum()), int(found.max(initial=0))
+    differences = joined.select(apart.alias("apart"))["apart"].to_numpy()
+    return int((differences > 0).sum()), int(differences.max(initial=0))
 
 
 def bound(differed: int, rows: int, of: int) -> str:
@@ -213,14 +213,14 @@ def bound(differed: int, rows: int, of: int) -> str:
 
 
 def document(
-    losses: bytes, seed: int, lines: Sequence[int], config: str | None, found: tuple[int, int], **said: Any
+    losses: bytes, seed: int, lines: Sequence[int], config: str | None, counts: tuple[int, int], **asserted: Any
 ) -> dict[str, Any]:
     """The predicate. found: see `compare`. said: what only its signer can say: signed, role, keyid, harness, environment."""
     of = pool(losses, config)
     return {
         "schema": "1", "how": "trained-again" if config is None else "model-measured", "seed": str(seed),
-        "rows": len(lines), "of": of, "lines": list(lines), "differed": found[0], "largest": found[1],
-        "confidence": exact(CONFIDENCE), "bound": bound(found[0], len(lines), of), **said,
+        "rows": len(lines), "of": of, "lines": list(lines), "differed": counts[0], "largest": counts[1],
+        "confidence": exact(CONFIDENCE), "bound": bound(counts[0], len(lines), of), **asserted,
     }  # fmt: skip
 
 
@@ -248,35 +248,35 @@ def check(
     """
     if dict(subject) != {SUBJECT: payload}:
         raise VerificationError("reexecution-other-report", "the re-execution is about another report")
-    said: Outcome = documents.parse(Outcome, predicate, "reexecution-shape")
-    if said.keyid not in signers:
+    outcome: Outcome = documents.parse(Outcome, predicate, "reexecution-shape")
+    if outcome.keyid not in signers:
         raise VerificationError(
             "reexecution-signer", "the re-execution names a signer whose trusted key did not sign it"
         )
-    if said.signed < report["issued"]:
+    if outcome.signed < report["issued"]:
         raise VerificationError("reexecution-before-report", "the re-execution is older than the report")
-    if moment(said.signed) > now + CLOCK_SKEW:
-        raise VerificationError("reexecution-in-future", f"the re-execution says it was signed at {said.signed}")
-    config = None if said.how == "trained-again" else report["config"]
+    if moment(outcome.signed) > now + CLOCK_SKEW:
+        raise VerificationError("reexecution-in-future", f"the re-execution says it was signed at {outcome.signed}")
+    config = None if outcome.how == "trained-again" else report["config"]
     if config is not None and not facts.files:
         raise VerificationError("reexecution-other-report", "a model was measured again, and the report covers none")
-    if said.lines != draw(losses, int(said.seed), said.rows, config):
+    if outcome.lines != draw(losses, int(outcome.seed), outcome.rows, config):
         raise VerificationError("reexecution-draw", "the rows are not those that the seed draws")
-    if said.differed > said.rows or (said.differed > 0) != (said.largest > 0):
+    if outcome.differed > outcome.rows or (outcome.differed > 0) != (outcome.largest > 0):
         raise VerificationError("reexecution-counts", "the re-execution counts more than it drew")
-    again = document(losses, int(said.seed), said.lines, config, (said.differed, said.largest))
+    again = document(losses, int(outcome.seed), outcome.lines, config, (outcome.differed, outcome.largest))
     if any(predicate[name] != value for name, value in again.items()):
         raise VerificationError("reexecution-bound", "the bound is not the one that follows from the counts")
-    if said.model is not None:
-        _refuse_model(said, said.model, facts, losses, report["config"])
-    named = {one["keyid"] for one in report["signers"]}
+    if outcome.model is not None:
+        _refuse_model(outcome, outcome.model, facts, losses, report["config"])
+    named = {signer["keyid"] for signer in report["signers"]}
     named |= {*parties, *facts.plan_signers}
-    return Reexecution(said, tuple(signers), not named & {said.keyid}, share, bool(facts.files))
+    return Reexecution(outcome, tuple(signers), not named & {outcome.keyid}, share, bool(facts.files))
 
 
-def _refuse_model(said: Outcome, model: SignedModel, facts: Facts, losses: bytes, config: str) -> None:
+def _refuse_model(outcome: Outcome, model: SignedModel, facts: Facts, losses: bytes, config: str) -> None:
     """VerificationError where a statement says of the signed model what it cannot."""
-    if not facts.files or said.how != "trained-again" or model.config != config:
+    if not facts.files or outcome.how != "trained-again" or model.config != config:
         raise VerificationError("reexecution-model", "the re-execution compares a model that the report does not cover")
     sealed = facts.seal.weights_of(config)
     if model.how != "not-compared" and (model.digest is None or sealed not in (None, model.digest)):
@@ -287,7 +287,7 @@ def _refuse_model(said: Outcome, model: SignedModel, facts: Facts, losses: bytes
     if model.differed > model.rows or (model.differed > 0) != (model.largest > 0):
         raise VerificationError("reexecution-counts", "the re-execution counts more than it drew of the model")
     same, measured = model.how == "same-weights", model.how == "measured"
-    again = of_model(losses, int(said.seed), config, model.digest, same, counts if measured else None, model.rows)
+    again = of_model(losses, int(outcome.seed), config, model.digest, same, counts if measured else None, model.rows)
     if model.model_dump() != again or (measured and not model.rows):
         raise VerificationError("reexecution-draw", "the model was not measured on the rows that the seed draws")
 

@@ -80,7 +80,7 @@ class Facts:
         return min((trial.started for trial in self.trials), default="")
 
 
-def derive(facts: Facts, opening: int, asked: str | None) -> dict[str, Any]:
+def derive(facts: Facts, opening: int, requested: str | None) -> dict[str, Any]:
     """The part of a report that follows from evidence, float-free.
 
     opening: which opening of the calibration queries this was. asked: a candidate to report on, None for the chosen.
@@ -88,7 +88,7 @@ def derive(facts: Facts, opening: int, asked: str | None) -> dict[str, Any]:
     """
     plan = facts.plan
     certificate = certificate_of(facts, opening)
-    config = asked or certificate["chosen"] or (certificate["closest"] or {}).get("config")
+    config = requested or certificate["chosen"] or (certificate["closest"] or {}).get("config")
     verdict = verdict_of(certificate, config)
     return {
         "model": {
@@ -204,7 +204,7 @@ def smallest(facts: Facts) -> int:
     counts = [MIN_REPORTED_UNITS]
     for table, units in tables:
         for risk, unit in units.items():
-            some = table.filter(pl.col("risk") == risk).group_by("config")
+            by_config = table.filter(pl.col("risk") == risk).group_by("config")
             column = "query" if unit == "query" else "unit"
-            counts += some.agg(pl.col(column).n_unique().alias("units"))["units"].to_list()
+            counts += by_config.agg(pl.col(column).n_unique().alias("units"))["units"].to_list()
     return min(counts)

@@ -30,20 +30,22 @@ def read(
     """
     payload, signed = keys.verify(data, trust.keys, threshold)
     signers = trust.counting(signed, threshold, now, proven)
-    found = canonical_json.strict_json(payload)
-    if not isinstance(found, dict) or found.get("_type") != keys.STATEMENT_TYPE:
+    document = canonical_json.strict_json(payload)
+    if not isinstance(document, dict) or document.get("_type") != keys.STATEMENT_TYPE:
         raise VerificationError("statement-type", f"the payload is no {keys.STATEMENT_TYPE}")
-    if found.get("predicateType") != kind:
+    if document.get("predicateType") != kind:
         raise VerificationError("predicate-type", f"the statement is not of type {kind}")
-    if set(found) != {"_type", "subject", "predicateType", "predicate"} or not isinstance(found["predicate"], dict):
+    if set(document) != {"_type", "subject", "predicateType", "predicate"} or not isinstance(
+        document["predicate"], dict
+    ):
         raise VerificationError("statement-shape", "a statement has a type, subjects and a predicate, nothing else")
-    return Statement(_subjects(found["subject"]), found["predicate"], signers, hashing.sha256_bytes(payload))
+    return Statement(_subjects(document["subject"]), document["predicate"], signers, hashing.sha256_bytes(payload))
 
 
 def _subjects(listed: Any) -> dict[str, str]:
     if not isinstance(listed, list) or not listed:
         raise VerificationError("subject-name-or-digest", "the statement is about nothing")
-    found: dict[str, str] = {}
+    digests: dict[str, str] = {}
     for item in listed:
         try:
             (name, hashes), count = (item["name"], item["digest"]), len(item)
@@ -53,7 +55,7 @@ def _subjects(listed: Any) -> dict[str, str]:
         texts = isinstance(name, str) and isinstance(value, str)
         if count != 2 or not texts or set(hashes) != {"sha256"} or len(value) != 64 or value.strip("0123456789abcdef"):
             raise VerificationError("subject-name-or-digest", "a subject has a name and a SHA-256, nothing else")
-        if name in found:
+        if name in digests:
             raise VerificationError("subject-duplicate", "two subjects have the same name")
-        found[name] = value
-    return found
+        digests[name] = value
+    return digests

@@ -46,7 +46,7 @@ class Authority:
     @property
     def roots(self) -> list[x509.Certificate]:
         """Certificates that were issued by themselves."""
-        return [one for one in self.certificates if one.issuer == one.subject]
+        return [certificate for certificate in self.certificates if certificate.issuer == certificate.subject]
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,9 @@ class Proven:
         if not self.checked:
             return f"not checked: {self.tokens} token(s), no TSA in the trust file"
         times = [("plan", self.plan), ("report", self.report)]
-        return ", ".join(f"{what} {k[:16]} at {t:%Y-%m-%dT%H:%M:%SZ}" for what, some in times for k, t in some.items())
+        return ", ".join(
+            f"{signed} {k[:16]} at {t:%Y-%m-%dT%H:%M:%SZ}" for signed, times_of in times for k, t in times_of.items()
+        )
 
 
 @dataclass(frozen=True)
@@ -96,8 +98,8 @@ def read(path: Path) -> tuple[x509.Certificate, ...]:
 
 def request(signature: bytes) -> bytes:
     """A request (DER) for a token over the bytes of a signature."""
-    found: bytes = _request(signature).as_bytes()
-    return found
+    encoded: bytes = _request(signature).as_bytes()
+    return encoded
 
 
 def ask(url: str, signature: bytes, trusted: Authority) -> Token:
@@ -105,8 +107,8 @@ def ask(url: str, signature: bytes, trusted: Authority) -> Token:
 
     Raises InputError where none comes, or one that nobody could rely on.
     """
-    asked = _request(signature)
-    return usable(_post(url, asked.as_bytes()), signature, trusted, url, asked.nonce)
+    stamp_request = _request(signature)
+    return usable(_post(url, stamp_request.as_bytes()), signature, trusted, url, stamp_request.nonce)
 
 
 def usable(data: bytes, signature: bytes, trusted: Authority, where: str, nonce: int | None = None) -> Token:
@@ -152,7 +154,7 @@ def time_of(token: bytes, signature: bytes, trusted: Sequence[Authority], nonce:
         raise VerificationError("timestamp-shape", "no granted time stamp in strict DER") from error
     if imprint not in [make(signature).digest() for make in _HASHES]:
         raise VerificationError("timestamp-other-signature", "the time stamp is over something else")
-    if not any(_made_by(one, answer, signature, nonce) for one in trusted):
+    if not any(_made_by(authority, answer, signature, nonce) for authority in trusted):
         raise VerificationError("timestamp-untrusted", "the time stamp was made by no authority in the trust file")
     off = accuracy and timedelta(
         seconds=accuracy.seconds or 0, milliseconds=accuracy.millis or 0, microseconds=accuracy.micros or 0
@@ -167,13 +169,13 @@ def _request(signature: bytes) -> "TimeStampRequest":
     return made
 
 
-def _made_by(one: Authority, answer: Any, signature: bytes, nonce: int | None) -> bool:
+def _made_by(authority: Authority, answer: Any, signature: bytes, nonce: int | None) -> bool:
     client = _client()
     builder: VerifierBuilder = client.VerifierBuilder(
-        policy_id=one.policy,
-        tsa_certificate=one.certificate,
-        intermediates=[some for some in one.certificates if some not in one.roots],
-        roots=one.roots,
+        policy_id=authority.policy,
+        tsa_certificate=authority.certificate,
+        intermediates=[certificate for certificate in authority.certificates if certificate not in authority.roots],
+        roots=authority.roots,
         nonce=nonce,
     )
     try:
@@ -198,11 +200,11 @@ def _post(url: str, body: bytes) -> bytes:
         raise InputError(f"--tsa {url} is no address of a time-stamping authority; give http:// or https://")
     headers = {"Content-Type": "application/timestamp-query", "Accept": "application/timestamp-reply"}
     try:
-        asked = urllib.request.Request(url, body, headers)
-        with urllib.request.urlopen(asked, timeout=TIMEOUT) as answer:
-            found: bytes = answer.read(TOKEN_BYTES + 1)
+        stamp_request = urllib.request.Request(url, body, headers)
+        with urllib.request.urlopen(stamp_request, timeout=TIMEOUT) as answer:
+            received: bytes = answer.read(TOKEN_BYTES + 1)
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise InputError(f"{url} gave no time stamp ({error}); try again, or another authority") from error
-    if len(found) > TOKEN_BYTES:
+    if len(received) > TOKEN_BYTES:
         raise InputError(f"{url} answered with more than {TOKEN_BYTES} bytes, which no time stamp has")
-    return found
+    return received

@@ -105,29 +105,29 @@ class Trust:
 
         Raises VerificationError where they are fewer than the threshold.
         """
-        found = tuple(k for k in signed if self.counts(k, now) or (k in proven and self.counts(k, proven[k])))
-        if len(found) < threshold:
+        counted = tuple(k for k in signed if self.counts(k, now) or (k in proven and self.counts(k, proven[k])))
+        if len(counted) < threshold:
             raise VerificationError(
                 "key-revoked-or-out-of-window",
-                f"{len(signed) - len(found)} trusted key(s) signed these bytes that are revoked or outside their dates, "
+                f"{len(signed) - len(counted)} trusted key(s) signed these bytes that are revoked or outside their dates, "
                 "and no trusted time stamp is from before",
             )
-        return found
+        return counted
 
     def refuse(self, signers: Sequence[str], named: Sequence[Signer]) -> None:
         """VerificationError where a role has too few of the signers, or the report gives one another role."""
-        found = Counter(self.roles.get(keyid) for keyid in signers)
+        counts = Counter(self.roles.get(keyid) for keyid in signers)
         for role, count in self.needed.items():
-            if found[role] < count:
+            if counts[role] < count:
                 raise VerificationError(
                     "signature-role",
-                    f"{found[role]} trusted key(s) of role {role} signed these bytes, {count} must have",
+                    f"{counts[role]} trusted key(s) of role {role} signed these bytes, {count} must have",
                 )
-        for one in named:
-            if self.roles.get(one.keyid, one.role) != one.role:
+        for signer in named:
+            if self.roles.get(signer.keyid, signer.role) != signer.role:
                 raise VerificationError(
                     "signers-differ",
-                    f"the report calls a signer {one.role}, who is {self.roles[one.keyid]} by the trust file",
+                    f"the report calls a signer {signer.role}, who is {self.roles[signer.keyid]} by the trust file",
                 )
 
 
@@ -135,8 +135,8 @@ def read(path: Path) -> Trust:
     """A trust file. InputError where it is not one, lists a key twice, or asks for more signatures than it has keys."""
     try:
         document = canonical_json.strict_json(path.read_bytes())
-        said: TrustFile = documents.parse(TrustFile, document, "trust-shape")
-        windows = [_validity(one) for one in said.keys]
+        trust_file: TrustFile = documents.parse(TrustFile, document, "trust-shape")
+        windows = [_validity(listed) for listed in trust_file.keys]
     except OSError as error:
         raise InputError(f"cannot read the trust file {path} ({error.strerror})") from error
     except VerificationError as error:
@@ -144,50 +144,58 @@ def read(path: Path) -> Trust:
     roles: dict[str, str] = {}
     keys: dict[str, signing.PublicKey] = {}
     validity: dict[str, Validity] = {}
-    for number, (one, window) in enumerate(zip(said.keys, windows, strict=True), start=1):
-        key = _key(one, number, path)
+    for number, (listed, window) in enumerate(zip(trust_file.keys, windows, strict=True), start=1):
+        key = _key(listed, number, path)
         if key.keyid in roles:
             raise InputError(f"{path} key {number} is there already; one key has one role, remove one of the two")
-        roles[key.keyid], keys[key.keyid], validity[key.keyid] = one.role, key, window
-    _refuse_unreachable(said, [roles[keyid] for keyid in keys if validity[keyid].revoked != NEVER], path)
-    authorities = tuple(_authority(one, number, path) for number, one in enumerate(said.tsa, start=1))
-    return Trust(tuple(keys.values()), said.threshold, roles, said.roles, said.min_sequence, validity, authorities)
+        roles[key.keyid], keys[key.keyid], validity[key.keyid] = listed.role, key, window
+    _refuse_unreachable(trust_file, [roles[keyid] for keyid in keys if validity[keyid].revoked != NEVER], path)
+    authorities = tuple(_authority(listed, number, path) for number, listed in enumerate(trust_file.tsa, start=1))
+    return Trust(
+        tuple(keys.values()),
+        trust_file.threshold,
+        roles,
+        trust_file.roles,
+        trust_file.min_sequence,
+        validity,
+        authorities,
+    )
 
 
-def _validity(one: Listed) -> Validity:
-    begin, end = (moment(date) if date else None for date in (one.not_before, one.not_after))
-    if isinstance(one.revoked, str):
-        return Validity(begin, end, moment(one.revoked))
-    return Validity(begin, end, NEVER if one.revoked else None)
+def _validity(listed: Listed) -> Validity:
+    begin, end = (moment(date) if date else None for date in (listed.not_before, listed.not_after))
+    if isinstance(listed.revoked, str):
+        return Validity(begin, end, moment(listed.revoked))
+    return Validity(begin, end, NEVER if listed.revoked else None)
 
 
-def _key(one: Listed, number: int, path: Path) -> signing.PublicKey:
-    if (one.pem is None) == (one.path is None):
+def _key(listed: Listed, number: int, path: Path) -> signing.PublicKey:
+    if (listed.pem is None) == (listed.path is None):
         raise InputError(f"{path} key {number} needs a pem or a path, and not both")
-    if one.pem is None:
-        return signing.load_public(path.parent / str(one.path))
-    return signing.public_from(one.pem.encode(), f"{path} key {number}")
+    if listed.pem is None:
+        return signing.load_public(path.parent / str(listed.path))
+    return signing.public_from(listed.pem.encode(), f"{path} key {number}")
 
 
-def _authority(one: ListedAuthority, number: int, path: Path) -> Authority:
+def _authority(listed: ListedAuthority, number: int, path: Path) -> Authority:
     where = f"{path} tsa {number}"
 
     def loaded(text: str) -> tuple[x509.Certificate, ...]:
         return timestamps.certificates(text.encode(), where) if PEM in text else timestamps.read(path.parent / text)
 
     try:
-        policy = x509.ObjectIdentifier(one.policy) if one.policy else None
+        policy = x509.ObjectIdentifier(listed.policy) if listed.policy else None
     except ValueError as error:
-        raise InputError(f"{where}: {one.policy} is no object identifier") from error
-    return Authority(loaded(one.root), loaded(one.certificate)[0] if one.certificate else None, policy)
+        raise InputError(f"{where}: {listed.policy} is no object identifier") from error
+    return Authority(loaded(listed.root), loaded(listed.certificate)[0] if listed.certificate else None, policy)
 
 
-def _refuse_unreachable(said: TrustFile, roles: Sequence[str], path: Path) -> None:
-    if said.threshold > len(roles):
+def _refuse_unreachable(document: TrustFile, roles: Sequence[str], path: Path) -> None:
+    if document.threshold > len(roles):
         raise InputError(
-            f"{path} asks for {said.threshold} signatures of {len(roles)} usable key(s); no report has them"
+            f"{path} asks for {document.threshold} signatures of {len(roles)} usable key(s); no report has them"
         )
-    for role, count in said.roles.items():
+    for role, count in document.roles.items():
         if count > roles.count(role):
             raise InputError(
                 f"{path} asks for {count} signature(s) of {role} and has {roles.count(role)} usable key(s)"

@@ -185,11 +185,11 @@ def _check(
     data = files["report.dsse.json"]
     report = statements.read(data, trust, trust.threshold, claims.PREDICATE, now, proven.report)
     log.held("signature", f"signed by {_signed_by(report.signers, trust)}; {trust.threshold} needed")
-    said = _asserted(report)
-    trust.refuse(report.signers, said.signers)
+    asserted = _asserted(report)
+    trust.refuse(report.signers, asserted.signers)
     log.held("statement", "an in-toto statement of froc's report type, no floats, no duplicate keys")
-    _dates(said, now, max(min_sequence, trust.min_sequence))
-    log.held("dates", f"issued {said.issued}, expires {said.expires}, sequence {said.sequence}")
+    _dates(asserted, now, max(min_sequence, trust.min_sequence))
+    log.held("dates", f"issued {asserted.issued}, expires {asserted.expires}, sequence {asserted.sequence}")
     _evidence(report.predicate.get("evidence"), files)
     log.held("evidence", "every evidence file has the digest and size that were signed")
     covered = _subject(report, hashing.sha256_bytes(files["plan.json"]))
@@ -197,17 +197,17 @@ def _check(
     if model is not None:
         beside = _model(covered, model)
         log.held("model", f"the model folder holds exactly the files that were signed, and is closed{beside}")
-    found = facts.read(files, trust, now, proven, covered, log)
-    chronology.check_report(said, found.plan_signed, found.trials, proven)
-    _audit_seed(found.plan, audit_seed)
-    derived = _derived(report.predicate, found, said)
+    evidence = facts.read(files, trust, now, proven, covered, log)
+    chronology.check_report(asserted, evidence.plan_signed, evidence.trials, proven)
+    _audit_seed(evidence.plan, audit_seed)
+    derived = _derived(report.predicate, evidence, asserted)
     log.held("statistics", "p-values, bounds, certified configurations, choice and verdict, computed again")
-    if found.files:
-        log.held("weights", bound_weights.check(found, derived["config"], model))
-    if files["report.html"] != rendering.html(report.predicate, found).encode("utf-8"):
+    if evidence.files:
+        log.held("weights", bound_weights.check(evidence, derived["config"], model))
+    if files["report.html"] != rendering.html(report.predicate, evidence).encode("utf-8"):
         raise VerificationError("html-not-rendering-of-signed-data", "report.html does not show what was signed")
     log.held("page", "report.html is the rendering of the signed report")
-    again = _again(files, trust, now, found, report, share)
+    again = _again(files, trust, now, evidence, report, share)
     if again is not None:
         log.held("reexecution", again.sentence)
     return Result(
@@ -215,15 +215,15 @@ def _check(
         checks=tuple(log.checks),
         fingerprint=report.signers[0],
         signers=report.signers,
-        tree=found.tree,
+        tree=evidence.tree,
         model_checked=model is not None,
         plan_status=derived["plan"]["status"],
         report=report.predicate,
         payload=report.payload,
         roles={keyid: trust.roles[keyid] for keyid in report.signers if keyid in trust.roles},
         reexecution=again,
-        levels=levels(found, model is not None, proven, again),
-        facts=found,
+        levels=levels(evidence, model is not None, proven, again),
+        facts=evidence,
         files=files,
     )
 
@@ -259,23 +259,23 @@ def _signed_by(signers: Sequence[str], trust: Trust) -> str:
 
 def _asserted(report: Statement) -> Asserted:
     names = [field.alias or name for name, field in Asserted.model_fields.items()]
-    said: Asserted = documents.parse(
+    asserted: Asserted = documents.parse(
         Asserted, {n: report.predicate[n] for n in names if n in report.predicate}, "report-shape"
     )
-    named = [signer.keyid for signer in said.signers]
+    named = [signer.keyid for signer in asserted.signers]
     if not set(named) <= set(report.signers) or len(set(named)) != len(named):
         raise VerificationError("signers-differ", "the report names a signer whose trusted key did not sign it")
-    return said
+    return asserted
 
 
-def _dates(said: Asserted, now: datetime, min_sequence: int) -> None:
-    issued, expires = moment(said.issued), moment(said.expires)
+def _dates(asserted: Asserted, now: datetime, min_sequence: int) -> None:
+    issued, expires = moment(asserted.issued), moment(asserted.expires)
     if issued > now + CLOCK_SKEW:
-        raise VerificationError("issued-in-future", f"the report says it was issued at {said.issued}")
+        raise VerificationError("issued-in-future", f"the report says it was issued at {asserted.issued}")
     if expires <= now or expires <= issued:
-        raise VerificationError("expired", f"the report expired at {said.expires}; ask for a new one")
-    if said.sequence < min_sequence:
-        raise VerificationError("rollback", f"report {said.sequence} is older than report {min_sequence}")
+        raise VerificationError("expired", f"the report expired at {asserted.expires}; ask for a new one")
+    if asserted.sequence < min_sequence:
+        raise VerificationError("rollback", f"report {asserted.sequence} is older than report {min_sequence}")
 
 
 def _evidence(listed: Any, files: Mapping[str, bytes]) -> None:
@@ -283,10 +283,10 @@ def _evidence(listed: Any, files: Mapping[str, bytes]) -> None:
     now = bundle_files.listing(files)
     if not isinstance(listed, list) or len(listed) != len(now):
         raise VerificationError("evidence-list", "the report does not list the bundle's files")
-    for was, found in zip(listed, now, strict=True):
-        if not same(was, found):
+    for was, present in zip(listed, now, strict=True):
+        if not same(was, present):
             raise VerificationError(
-                f"evidence-digest:{found['name']}", f"{found['name']} is not the file that was signed"
+                f"evidence-digest:{present['name']}", f"{present['name']} is not the file that was signed"
             )
 
 
@@ -317,15 +317,15 @@ def _model(covered: Mapping[str, str], folder: Path) -> str:
 
 def _audit_seed(plan: Plan, wanted: int | None) -> None:
     if wanted is not None and (plan.task.seed_from is None or plan.task.split_seed != wanted):
-        said = f"names {plan.task.split_seed}" if plan.task.seed_from else "names no auditor's seed"
-        raise VerificationError("audit-seed-differs", f"the plan {said}; the auditor gave {wanted}")
+        named = f"names {plan.task.split_seed}" if plan.task.seed_from else "names no auditor's seed"
+        raise VerificationError("audit-seed-differs", f"the plan {named}; the auditor gave {wanted}")
 
 
-def _derived(report: Mapping[str, Any], facts: Facts, said: Asserted) -> Mapping[str, Any]:
+def _derived(report: Mapping[str, Any], facts: Facts, asserted: Asserted) -> Mapping[str, Any]:
     """The part of the report that follows from evidence, which must be what was signed, to the last digit."""
-    if said.asked is not None and said.asked not in {candidate.config for candidate in facts.seal.candidates}:
+    if asserted.asked is not None and asserted.asked not in {candidate.config for candidate in facts.seal.candidates}:
         raise VerificationError("selected-differ", "the report is about a configuration that was not tested")
-    derived = claims.derive(facts, said.opening, said.asked)
+    derived = claims.derive(facts, asserted.opening, asserted.asked)
     certificate_comparison.refuse_other(report.get("certificate"), derived["certificate"])
     if bool(facts.files) != (derived["config"] is not None and derived["config"] == derived["chosen"]):
         raise VerificationError(

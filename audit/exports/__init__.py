@@ -1,6 +1,6 @@
 """What other tools read of a report: one file per format, written from a bundle that was just verified, and from nothing else.
 
-`write(found, given)` of each file returns the text. None of them replaces the bundle: each says where the report is, by the
+`write(result, context)` of each file returns the text. None of them replaces the bundle: each says where the report is, by the
 SHA-256 of its signed bytes, and what it does not show.
 """
 
@@ -23,7 +23,7 @@ FORMATS: Mapping[str, str] = {
 
 
 @dataclass(frozen=True)
-class Given:
+class ExportContext:
     """What the user gives beside the bundle. signer: who signs what a format wants signed. url: where the report can be had.
     when: RFC 3339 time of verification."""
 
@@ -32,21 +32,23 @@ class Given:
     url: str | None = None
 
 
-def write(name: str, found: Result, given: Given) -> str:
+def write(name: str, result: Result, context: ExportContext) -> str:
     """A verified report in a format. InputError for an unknown format, or one that cannot be written about this report."""
     if name not in FORMATS:
         raise InputError(f"no format is called {name!r}; there are: {', '.join(FORMATS)}")
-    text: str = import_module(f"froc.audit.exports.{name.replace('-', '_')}").write(found, given)
+    text: str = import_module(f"froc.audit.exports.{name.replace('-', '_')}").write(result, context)
     return text
 
 
-def reported(found: Result) -> Mapping[str, Any] | None:
+def reported(result: Result) -> Mapping[str, Any] | None:
     """The reported configuration's row of the certificate; None where none was tested."""
-    rows = found.report["certificate"]["candidates"]
-    return next((row for row in rows if row["config"] == found.report["config"]), None)
+    rows = result.report["certificate"]["candidates"]
+    return next((row for row in rows if row["config"] == result.report["config"]), None)
 
 
-def refuse_no_model(found: Result, what: str) -> None:
+def refuse_no_model(result: Result, export_name: str) -> None:
     """InputError where the report covers no model: nothing may be written about one then."""
-    if not found.facts.files:
-        raise InputError(f"this report covers no model, so there is none that {what} could be about; export markdown")
+    if not result.facts.files:
+        raise InputError(
+            f"this report covers no model, so there is none that {export_name} could be about; export markdown"
+        )

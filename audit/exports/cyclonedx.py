@@ -4,7 +4,7 @@ import json
 from typing import Any
 from uuid import UUID
 
-from froc.audit.exports import Given, refuse_no_model, reported
+from froc.audit.exports import ExportContext, refuse_no_model, reported
 from froc.audit.rendering.numbers import cut
 from froc.audit.rendering.summary import claim, measured_by, ordered
 from froc.audit.rendering.words import ASSURANCE, LIMITS
@@ -15,27 +15,27 @@ MODEL, ASSESSOR, REPORT, LIMITED, STANDARD = "model", "assessor", "report", "lim
 """References within the document."""
 
 
-def write(found: Result, given: Given) -> str:
+def write(result: Result, context: ExportContext) -> str:
     """The ML-BOM as JSON; the same report, time and address give the same bytes."""
-    refuse_no_model(found, "an ML-BOM")
-    report = found.report
+    refuse_no_model(result, "an ML-BOM")
+    report = result.report
     document = {
         "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
         "bomFormat": "CycloneDX",
         "specVersion": "1.6",
-        "serialNumber": f"urn:uuid:{UUID(found.payload[:32], version=4)}",
+        "serialNumber": f"urn:uuid:{UUID(result.payload[:32], version=4)}",
         "version": 1,
         "metadata": {
-            "timestamp": given.when,
+            "timestamp": context.when,
             "tools": {"components": [{"type": "application", **report["harness"]}]},
-            "component": _model(found),
+            "component": _model(result),
         },
         "components": [
             {"type": "file", "bom-ref": f"file-{i}", "name": name, "hashes": [_hash(value)]}
-            for i, (name, value) in enumerate(sorted(found.facts.files.items()))
+            for i, (name, value) in enumerate(sorted(result.facts.files.items()))
         ],
-        "definitions": {"standards": [_budgets(found)]},
-        "declarations": _declarations(found, given),
+        "definitions": {"standards": [_budgets(result)]},
+        "declarations": _declarations(result, context),
     }
     return json.dumps(document, indent=2, sort_keys=True, ensure_ascii=True) + "\n"
 
@@ -44,8 +44,8 @@ def _hash(value: str) -> Json:
     return {"alg": "SHA-256", "content": value}
 
 
-def _model(found: Result) -> Json:
-    report, row = found.report, reported(found) or {}
+def _model(result: Result) -> Json:
+    report, row = result.report, reported(result) or {}
     risks = ordered(report["certificate"]["budget"])
     metrics = [
         {
@@ -60,9 +60,9 @@ def _model(found: Result) -> Json:
         "bom-ref": MODEL,
         "name": report["name"],
         "properties": [
-            {"name": "froc:treeDigest:dirHash-sha256", "value": str(found.tree)},
+            {"name": "froc:treeDigest:dirHash-sha256", "value": str(result.tree)},
             {"name": "froc:verdict", "value": report["verdict"]},
-            {"name": "froc:report:sha256", "value": found.payload},
+            {"name": "froc:report:sha256", "value": result.payload},
         ],
         "pedigree": {"ancestors": [{"type": "machine-learning-model", "name": cut(report["model"]["base"]["name"], 200)}]},
         "modelCard": {
@@ -72,12 +72,12 @@ def _model(found: Result) -> Json:
     }  # fmt: skip
 
 
-def _budgets(found: Result) -> Json:
-    certificate = found.report["certificate"]
+def _budgets(result: Result) -> Json:
+    certificate = result.report["certificate"]
     return {
         "bom-ref": STANDARD,
         "name": "Unlearning budgets",
-        "version": found.report["plan"]["sha256"],
+        "version": result.report["plan"]["sha256"],
         "description": "The risks that were accepted before the run, in its plan.",
         "requirements": [
             {
@@ -90,13 +90,13 @@ def _budgets(found: Result) -> Json:
     }
 
 
-def _declarations(found: Result, given: Given) -> Json:
-    report, row = found.report, reported(found) or {}
+def _declarations(result: Result, context: ExportContext) -> Json:
+    report, row = result.report, reported(result) or {}
     risks = sorted(report["certificate"]["budget"])
-    passed = found.passes
-    refusal = f"Not claimed: {'; '.join([report['verdict'], *found.reservations])}."
+    passed = result.passes
+    refusal = f"Not claimed: {'; '.join([report['verdict'], *result.reservations])}."
     signers = [{"role": s["role"], "organization": {"name": f"holder of key {s['keyid']}"}} for s in report["signers"]]
-    document = {"type": "attestation", "url": given.url or "report.dsse.json", "hashes": [_hash(found.payload)]}
+    document = {"type": "attestation", "url": context.url or "report.dsse.json", "hashes": [_hash(result.payload)]}
     return {
         "assessors": [{"bom-ref": ASSESSOR, "thirdParty": False, "organization": signers[0]["organization"]}],
         "attestations": [
@@ -107,7 +107,7 @@ def _declarations(found: Result, given: Given) -> Json:
                     {
                         "requirement": f"budget-{risk}",
                         "claims": [f"claim-{risk}"],
-                        "conformance": {"score": 1 if passed else 0, "rationale": "; ".join([report["certificate"]["reason"], *found.reservations])[:1000]},
+                        "conformance": {"score": 1 if passed else 0, "rationale": "; ".join([report["certificate"]["reason"], *result.reservations])[:1000]},
                         "confidence": {"score": float(report["certificate"]["confidence"])},
                     }
                     for risk in risks
@@ -126,7 +126,7 @@ def _declarations(found: Result, given: Given) -> Json:
             for risk in risks
         ],
         "evidence": [
-            {"bom-ref": REPORT, "propertyName": "froc:report", "description": f"Signed report, verified {given.when}: sha256 {found.payload}",
+            {"bom-ref": REPORT, "propertyName": "froc:report", "description": f"Signed report, verified {context.when}: sha256 {result.payload}",
              "created": report["issued"], "expires": report["expires"]},
             {"bom-ref": LIMITED, "propertyName": "froc:limits", "description": " ".join(LIMITS[name] for name in report["limits"])},
         ],

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from froc.audit.exports import Given, reported
+from froc.audit.exports import ExportContext, reported
 from froc.audit.rendering.numbers import cut, measured, percent, short, up
 from froc.audit.rendering.summary import claim, ordered
 from froc.audit.rendering.words import DECISIONS, LIMITS
@@ -13,42 +13,42 @@ MARKS = {"PASS": "✅", "FAIL": "❌", "NOT_ESTABLISHED": "❔"}
 RESERVED = "⚠️"
 
 
-def write(found: Result, given: Given) -> str:
+def write(result: Result, context: ExportContext) -> str:
     """Decision, risks, limits and how to check."""
-    report = found.report
+    report = result.report
     lines = [
-        f"### {MARKS[report['verdict']] if plain(found) else RESERVED} Unlearning audit {report['name']}: {decision(found)}",
+        f"### {MARKS[report['verdict']] if plain(result) else RESERVED} Unlearning audit {report['name']}: {decision(result)}",
         "",
-        f"Verified {given.when} with key `{short(found.fingerprint)}`; "
-        f"{'model files match' if found.model_checked else 'the model was not compared'}; losses {found.assurance.replace('_', '-')}.",
+        f"Verified {context.when} with key `{short(result.fingerprint)}`; "
+        f"{'model files match' if result.model_checked else 'the model was not compared'}; losses {result.assurance.replace('_', '-')}.",
         "",
-        *body(found),
+        *body(result),
         "",
-        f"Report `sha256:{found.payload}`{f', {given.url}' if given.url else ''}",
+        f"Report `sha256:{result.payload}`{f', {context.url}' if context.url else ''}",
         "",
     ]
     return "\n".join(lines)
 
 
-def plain(found: Result) -> bool:
+def plain(result: Result) -> bool:
     """Whether the verdict can be repeated as it is."""
-    return found.passes or found.verdict != "PASS"
+    return result.passes or result.verdict != "PASS"
 
 
-def decision(found: Result) -> str:
+def decision(result: Result) -> str:
     """The verdict in words."""
-    return DECISIONS[found.verdict] if plain(found) else "Pass, with a reservation"
+    return DECISIONS[result.verdict] if plain(result) else "Pass, with a reservation"
 
 
-def body(found: Result) -> list[str]:
+def body(result: Result) -> list[str]:
     """Claim, table of risks, limits and the command, as lines of Markdown."""
-    report, row = found.report, reported(found)
-    said = claim(report, report["certificate"])
-    lines = [said if found.passes else f"Could not be claimed: “{said}”", ""]
-    lines += [] if plain(found) else [f"The report says PASS, but {reason}.\n" for reason in found.reservations]
+    report, row = result.report, reported(result)
+    sentence = claim(report, report["certificate"])
+    lines = [sentence if result.passes else f"Could not be claimed: “{sentence}”", ""]
+    lines += [] if plain(result) else [f"The report says PASS, but {reason}.\n" for reason in result.reservations]
     lines += _table(report, row) if row else ["No configuration was tested.", ""]
     lines += [
-        f"Model: {f'`{found.tree}`' if found.tree else 'none is covered'}, from {code(report['model']['base']['name'])}; "
+        f"Model: {f'`{result.tree}`' if result.tree else 'none is covered'}, from {code(report['model']['base']['name'])}; "
         f"task {code(report['plan']['task']['name'])}.",
         "",
         "What this does not show:",

@@ -1,6 +1,6 @@
 """A model card's section, through huggingface_hub: bounds as evaluation results that name the report they come from."""
 
-from froc.audit.exports import Given, refuse_no_model, reported
+from froc.audit.exports import ExportContext, refuse_no_model, reported
 from froc.audit.exports.markdown import body, decision
 from froc.audit.rendering.numbers import cut
 from froc.audit.rendering.summary import ordered
@@ -8,15 +8,15 @@ from froc.audit.verification import Result
 from froc.errors import InputError
 
 
-def write(found: Result, given: Given) -> str:
+def write(result: Result, context: ExportContext) -> str:
     """YAML header and section, to be merged into the card of the model that the report covers."""
     try:
         from huggingface_hub import EvalResult, ModelCard, ModelCardData
     except ImportError as error:
         raise InputError("a model card needs huggingface_hub; pip install 'froc[export]'") from error
-    refuse_no_model(found, "a model card")
-    report, row = found.report, reported(found) or {}
-    where = given.url or f"urn:sha256:{found.payload}"
+    refuse_no_model(result, "a model card")
+    report, row = result.report, reported(result) or {}
+    where = context.url or f"urn:sha256:{result.payload}"
     results = [
         EvalResult(
             task_type="text-generation",
@@ -36,11 +36,11 @@ def write(found: Result, given: Given) -> str:
     ]
     data = ModelCardData(model_name=report["name"], eval_results=results, tags=["machine-unlearning", "froc-audit"])
     section = [
-        f"## Unlearning audit: {decision(found)}",
+        f"## Unlearning audit: {decision(result)}",
         "",
-        f"Verified {given.when}.",
+        f"Verified {context.when}.",
         "",
-        *body(found),
+        *body(result),
         "",
     ]
     card = ModelCard(f"---\n{data.to_yaml()}\n---\n\n" + "\n".join(section))

@@ -74,5 +74,5 @@ def _template() -> Template:
         keep_trailing_newline=True,
     )
     filters = (up, down, measured, percent, short, params, small, four, cut, whole, said, numbers.count)
-    environment.filters |= {one.__name__: one for one in filters}
+    environment.filters |= {filter_.__name__: filter_ for filter_ in filters}
     return environment.get_template("page.html.jinja")

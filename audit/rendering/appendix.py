@@ -79,7 +79,7 @@ def deviations(report: Mapping[str, Any], facts: Facts) -> list[str]:
     """Where the run went another way than its plan, in words; empty where it did not."""
     trials, plan, opening = report["trials"], facts.plan, report["certificate"]["opening"]
     begun = len({trial.trial for trial in facts.trials})
-    found = {
+    sentences = {
         f"{begun} of {trials['planned']} planned trials were begun.": begun < trials["planned"],
         f"{count(trials['failed'], 'trial')} failed: what those configurations would have shown is not known.": trials["failed"] > 0,
         f"{count(trials['interrupted'], 'attempt')} ended with the process that ran it, and {'was' if trials['interrupted'] == 1 else 'were'} "
@@ -89,7 +89,7 @@ def deviations(report: Mapping[str, Any], facts: Facts) -> list[str]:
         "The report is about another configuration than the chosen one, as its signer asked.": report["asked"] is not None
         and report["config"] != report["chosen"],
     }  # fmt: skip
-    return [text for text, holds in found.items() if holds]
+    return [text for text, holds in sentences.items() if holds]
 
 
 def _trials(facts: Facts) -> list[dict[str, Any]]:
@@ -129,34 +129,34 @@ def _timeline(trials: Sequence[Trial]) -> Any:
 
 def _points(trials: Sequence[Trial]) -> list[Both]:
     """(utility, forgetting) search losses of every configuration that was measured."""
-    found = [one.search for trial in trials if trial.status == "complete" for one in _ends(trial)]
-    return [(Decimal(s["utility"]), Decimal(s["forgetting"])) for s in found if s and {"utility", "forgetting"} <= s.keys()]  # fmt: skip
+    searched = [end.search for trial in trials if trial.status == "complete" for end in _ends(trial)]
+    return [(Decimal(s["utility"]), Decimal(s["forgetting"])) for s in searched if s and {"utility", "forgetting"} <= s.keys()]  # fmt: skip
 
 
 def _landscape(facts: Facts, report: Mapping[str, Any], budget: Mapping[str, Decimal]) -> dict[str, Any] | None:
     points = [point for point in _points(facts.trials) if 0 <= min(point) <= max(point) <= 1]
-    both = {risk: budget[risk] for risk in ("forgetting", "utility") if risk in budget}
-    if len(both) < 2 or not points:
+    pair = {risk: budget[risk] for risk in ("forgetting", "utility") if risk in budget}
+    if len(pair) < 2 or not points:
         return None
     ends = (_end(max(u for u, _ in points)), _end(max(f for _, f in points)))
-    found, line = figures.cells(points, ends), _best(points)
+    shown, line = figures.cells(points, ends), _best(points)
     rows = [{**row, "reported": row["config"] == report["config"]} for row in report["certificate"]["candidates"]]
-    within = sum(u <= both["utility"] and f <= both["forgetting"] for u, f in points)
+    within = sum(u <= pair["utility"] and f <= pair["forgetting"] for u, f in points)
     return {
-        "picture": figures.landscape(found, ends, both),
+        "picture": figures.landscape(shown, ends, pair),
         "count": len(points),
         "within": within,
-        "cells": [(_span(i, ends[0]), _span(j, ends[1]), n) for (i, j), n in _largest(found)],
-        "more": max(0, len(found) - len(_largest(found))),
-        "front": figures.front(line, rows, both) if rows else None,
+        "cells": [(_span(i, ends[0]), _span(j, ends[1]), n) for (i, j), n in _largest(shown)],
+        "more": max(0, len(shown) - len(_largest(shown))),
+        "front": figures.front(line, rows, pair) if rows else None,
         "line": line[:20],
         "longer": max(0, len(line) - 20),
     }
 
 
-def _largest(found: Mapping[tuple[int, int], int]) -> list[tuple[tuple[int, int], int]]:
+def _largest(counts: Mapping[tuple[int, int], int]) -> list[tuple[tuple[int, int], int]]:
     """The fullest cells, at most twenty."""
-    return sorted(found.items(), key=lambda item: (-item[1], item[0]))[:20]
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:20]
 
 
 def _end(most: Decimal) -> Decimal:
@@ -170,17 +170,17 @@ def _span(cell: int, end: Decimal) -> str:
 
 def _best(points: Sequence[Both]) -> list[Both]:
     """Points that no other is at least as good as in both, from the least utility loss on; at most 100."""
-    found: list[Both] = []
+    front: list[Both] = []
     for point in sorted(set(points)):
-        if not found or point[1] < found[-1][1]:
-            found.append(point)
-    return found[:: -(-len(found) // 100)] if found else []
+        if not front or point[1] < front[-1][1]:
+            front.append(point)
+    return front[:: -(-len(front) // 100)] if front else []
 
 
 def _averages(trials: Sequence[Trial], config: str | None) -> dict[str, Average]:
     """What the search measured of the reported configuration beside its losses: risk -> accuracies and plain losses."""
-    ends = (one for trial in trials if trial.status == "complete" for one in _ends(trial))
-    return next((one.averages for one in ends if one.config == config and one.averages), {})
+    ends = (end for trial in trials if trial.status == "complete" for end in _ends(trial))
+    return next((end.averages for end in ends if end.config == config and end.averages), {})
 
 
 def _ends(trial: Trial) -> list[Trial | Variant]:
@@ -192,15 +192,15 @@ def _attacks(report: Mapping[str, Any], subject: Mapping[str, Any] | None) -> li
     """Every risk that froc knows by name, and those that the report defines: measured as what, or not run."""
     metrics: Mapping[str, str] = report["method"]["metric"]
     own = [risk for risk in ordered(metrics) if risk not in KNOWN]
-    found = []
+    attacks = []
     for name, known in KNOWN.items():
         run = [name] if name in metrics else [risk for risk in own if metrics[risk] == known.of]
         if not run and known.of.endswith(f"/{WORDINGS}"):
             continue  # queries that few tasks have: no way of asking that was left out
         how = measured_by(metrics[run[0]] if run else known.of)
-        found.append({"name": name, "says": known.says, "how": how, "run": _ran(run, name, subject)})
+        attacks.append({"name": name, "says": known.says, "how": how, "run": _ran(run, name, subject)})
     listed = {known.of for known in KNOWN.values()}
-    return found + [
+    return attacks + [
         {
             "name": risk,
             "says": "defined for this report",
@@ -221,21 +221,21 @@ def _ran(risks: Sequence[str], name: str, subject: Mapping[str, Any] | None) -> 
     return f"run{as_}" + (f": at most {', '.join(bounds)}" if bounds else ", on no configuration")
 
 
-def _compared(found: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def _compared(comparison: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """A comparison's tables: per stage a line for each method, the least left first, and what its pairs say."""
-    if found is None:
+    if comparison is None:
         return None
     stages = [
         {
             "name": _stage(stage),
-            "tied": found["ranking"][stage]["tied"],
-            "rows": [{"method": m, **found["stages"][stage][m]} for m in found["ranking"][stage]["methods"]],
-            "pairs": _pairs(found["pairs"][stage], found["ranking"][stage]["methods"]),
+            "tied": comparison["ranking"][stage]["tied"],
+            "rows": [{"method": m, **comparison["stages"][stage][m]} for m in comparison["ranking"][stage]["methods"]],
+            "pairs": _pairs(comparison["pairs"][stage], comparison["ranking"][stage]["methods"]),
         }
-        for stage in document.ordered(found["ranking"])
+        for stage in document.ordered(comparison["ranking"])
     ]
-    region = [{"method": method, "at": some["at"]} for method, some in found["region"].items()]
-    return {"stages": stages, "region": region, "budgets": list(region[0]["at"]), "c": found}
+    region = [{"method": method, "at": area["at"]} for method, area in comparison["region"].items()]
+    return {"stages": stages, "region": region, "budgets": list(region[0]["at"]), "c": comparison}
 
 
 def _stage(stage: str) -> str:
@@ -249,5 +249,5 @@ def _pairs(pairs: Sequence[Mapping[str, Any]], order: Sequence[str]) -> list[str
         for method in order
     }
     ties = [f"{p['one']} and {p['other']}" for p in pairs if p["verdict"] == "tie"]
-    said = [f"{m} leaves less than {', '.join(o for o in order if o in less[m])}" for m in order if less[m]]
-    return [*said, *([f"ties: {', '.join(ties)}"] if ties else [])]
+    phrases = [f"{m} leaves less than {', '.join(o for o in order if o in less[m])}" for m in order if less[m]]
+    return [*phrases, *([f"ties: {', '.join(ties)}"] if ties else [])]

@@ -56,7 +56,7 @@ def _curves(
     certificate = report["certificate"]
     edge = max([Decimal("0.05"), *(Decimal(r or 0) * Decimal("1.5") for r in subject["robust_radius"].values())])
     edge = min(Decimal(1), edge.quantize(Decimal("0.01")))
-    found = []
+    curves = []
     for risk, alpha in budget.items():
         parts = {risk: Decimal(1)}
         if certifies_ratio(certificate, risk):
@@ -70,7 +70,7 @@ def _curves(
         rhos = [edge * i / (CURVE - 1) for i in range(CURVE)]
         curve = [(rho, sum((w * shifted(plain[name], rho) for name, w in parts.items()), Decimal(0))) for rho in rhos]
         radius = subject["robust_radius"][risk]
-        found.append(
+        curves.append(
             {
                 "risk": risk,
                 "picture": figures.shift(risk, curve, alpha, None if radius is None else Decimal(radius)),
@@ -80,7 +80,7 @@ def _curves(
                 "budget": percent(str(alpha)),
             }
         )
-    return found
+    return curves
 
 
 def merged(losses: Sequence[int]) -> list[tuple[int, int, int]]:
@@ -91,30 +91,35 @@ def merged(losses: Sequence[int]) -> list[tuple[int, int, int]]:
     if len(losses) < ENOUGH:
         return []
     filled = Counter(0 if loss == 0 else 11 if loss == SCALE else (loss - 1) // 100 + 1 for loss in losses)
-    low, number, found = 0, 0, list[tuple[int, int, int]]()
+    low, number, classes = 0, 0, list[tuple[int, int, int]]()
     for place in sorted(filled):
         first = 0 if place == 0 else SCALE if place == 11 else 100 * (place - 1) + 1
         last = 0 if place == 0 else SCALE if place == 11 else min(SCALE - 1, 100 * place)
         low, number = (low, number + filled[place]) if number else (first, filled[place])
         if number >= FEWEST:
-            found.append((low, last, number))
+            classes.append((low, last, number))
             number = 0
     if number:
-        low, _, below = found.pop()
-        found.append((low, last, below + number))
-    return found
+        low, _, below = classes.pop()
+        classes.append((low, last, below + number))
+    return classes
 
 
 def _classes(facts: Facts, config: str) -> list[dict[str, Any]]:
     rows = facts.losses.filter(pl.col("config") == config, pl.col("split") == "calibration")
-    found = []
+    classes = []
     for risk in ordered(facts.plan.task.units):
         losses = rows.filter(pl.col("risk") == risk)["loss"].to_list()
-        some = merged(losses)
-        found.append(
-            {"risk": risk, "n": len(losses), "some": some, "picture": figures.classes(risk, some) if some else None}
+        groups = merged(losses)
+        classes.append(
+            {
+                "risk": risk,
+                "n": len(losses),
+                "some": groups,
+                "picture": figures.classes(risk, groups) if groups else None,
+            }
         )
-    return found
+    return classes
 
 
 def sensitivity(facts: Facts, report: Mapping[str, Any]) -> dict[str, Any]:
@@ -135,8 +140,8 @@ def sensitivity(facts: Facts, report: Mapping[str, Any]) -> dict[str, Any]:
         if level != claim.confidence
     }
     columns = []
-    for name, (table, asked) in cases.items():
-        printed = exact(bounds(table, config, len(facts.seal.candidates), asked, facts.seal.units, facts.control))
+    for name, (table, variation) in cases.items():
+        printed = exact(bounds(table, config, len(facts.seal.candidates), variation, facts.seal.units, facts.control))
         within = all(
             Decimal(printed[risk]) <= Decimal(alpha) for risk, alpha in report["certificate"]["budget"].items()
         )

@@ -121,18 +121,18 @@ def _budgets(x: Axis, y: Axis, budget: Mapping[str, Decimal]) -> list[str]:
 
 def cells(points: Sequence[Both], ends: Both) -> dict[tuple[int, int], int]:
     """(utility, forgetting) cell -> how many configurations fall in it. ends: of the two axes."""
-    found: Counter[tuple[int, int]] = Counter()
+    counts: Counter[tuple[int, int]] = Counter()
     for u, f in points:
-        found[min(GRID - 1, int(u / ends[0] * GRID)), min(GRID - 1, int(f / ends[1] * GRID))] += 1
-    return dict(sorted(found.items()))
+        counts[min(GRID - 1, int(u / ends[0] * GRID)), min(GRID - 1, int(f / ends[1] * GRID))] += 1
+    return dict(sorted(counts.items()))
 
 
-def landscape(found: Mapping[tuple[int, int], int], ends: Both, budget: Mapping[str, Decimal]) -> Markup:
+def landscape(counts: Mapping[tuple[int, int], int], ends: Both, budget: Mapping[str, Decimal]) -> Markup:
     """Where all measured configurations lie, by their search losses: the larger a square, the more in its cell."""
     x, y = Axis(58, 478, ends[0]), Axis(300, 14, ends[1])
-    wide, high, most = Decimal(420) / GRID, Decimal(286) / GRID, max(found.values())
+    wide, high, most = Decimal(420) / GRID, Decimal(286) / GRID, max(counts.values())
     squares = []
-    for (i, j), number in found.items():
+    for (i, j), number in counts.items():
         # the area grows with the count
         side = (Decimal(5) + 19 * (Decimal(number) / most).sqrt()).quantize(TENTH)
         left, upper = 58 + wide * i + (wide - side) / 2, 300 - high * (j + 1) + (high - side) / 2
@@ -194,11 +194,11 @@ def shift(name: str, curve: Sequence[Both], budget: Decimal, radius: Decimal | N
     )  # fmt: skip
 
 
-def classes(name: str, some: Sequence[tuple[int, int, int]]) -> Markup:
+def classes(name: str, spans: Sequence[tuple[int, int, int]]) -> Markup:
     """Losses of one risk as bars: (first thousandth, last, queries) each."""
-    x, most = Axis(6, 254, Decimal(1)), max(number for _, _, number in some)
+    x, most = Axis(6, 254, Decimal(1)), max(number for _, _, number in spans)
     bars = []
-    for low, high, number in some:
+    for low, high, number in spans:
         # a class of one value is drawn as wide as can be seen
         left, right = x.place(Decimal(low) / 1000), max(x.place(Decimal(high) / 1000), x.place(Decimal(low) / 1000) + 3)
         tall = (Decimal(34) * number / most).quantize(TENTH, ROUND_CEILING)
@@ -227,18 +227,19 @@ WORST = ("complete", "pruned", "interrupted", "failed")
 def lanes(spans: Sequence[Span]) -> list[list[Span]]:
     """Spans in rows where they do not overlap, longest-waiting row first; put together until there are few."""
     rows: list[list[Span]] = []
-    for span in sorted(spans, key=lambda one: (one.start, one.end)):
+    for span in sorted(spans, key=lambda ordered: (ordered.start, ordered.end)):
         free = next((row for row in rows if row[-1].end <= span.start), None)
         if free is None:
             rows.append([span])
         else:
             free.append(span)
     per = -(-len(spans) // BARS)
-    return [[_one(row[i : i + per]) for i in range(0, len(row), per)] for row in rows]
+    return [[_joined(row[i : i + per]) for i in range(0, len(row), per)] for row in rows]
 
 
-def _one(some: Sequence[Span]) -> Span:
-    return Span(some[0].start, some[-1].end, max((one.kind for one in some), key=WORST.index))
+def _joined(spans: Sequence[Span]) -> Span:
+    """One bar for several trials, from the first one's start to the last one's end."""
+    return Span(spans[0].start, spans[-1].end, max((span.kind for span in spans), key=WORST.index))
 
 
 def timeline(rows: Sequence[Sequence[Span]]) -> Markup:

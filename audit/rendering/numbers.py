@@ -81,6 +81,6 @@ def said(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}"
 
 
-def count(number: int, one: str, many: str = "") -> str:
+def count(number: int, singular: str, many: str = "") -> str:
     """`1 query`, `2 queries`."""
-    return f"{number} {one if number == 1 else many or one + 's'}"
+    return f"{number} {singular if number == 1 else many or singular + 's'}"

@@ -73,7 +73,7 @@ def export(
         keyid = svr.check(data, [keys.load_public(path) for path in signed_by or ()], result)
         words.results.print(f"the statement says what the report shows; signed by {keyid}", soft_wrap=True)
         return
-    text = exports.write(format_, result, exports.Given(writing.stamped(None), signer, url))
+    text = exports.write(format_, result, exports.ExportContext(writing.stamped(None), signer, url))
     if out is None:
         typer.echo(text, nl=False)
         return

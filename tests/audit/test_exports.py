@@ -17,7 +17,7 @@ from huggingface_hub import ModelCard
 
 from froc.audit import assurance, canonical_json, exports, reexecution, rendering, verification
 from froc.audit import keys as signing
-from froc.audit.exports import Given, svr
+from froc.audit.exports import ExportContext, svr
 from froc.audit.exports.markdown import code
 from froc.errors import InputError, VerificationError
 from tests.audit import hard, variants
@@ -28,8 +28,8 @@ ABOUT_A_MODEL = ("model-card", "cyclonedx")
 
 
 @pytest.fixture
-def given(keys: Path) -> Given:
-    return Given(WHEN, signing.load_signer(keys / "other"))
+def given(keys: Path) -> ExportContext:
+    return ExportContext(WHEN, signing.load_signer(keys / "other"))
 
 
 @pytest.fixture
@@ -41,7 +41,9 @@ def nasty(good: Made) -> verification.Result:
 
 @pytest.mark.parametrize("kind", ["good", "failing", "short"])
 @pytest.mark.parametrize("name", exports.FORMATS)
-def test_a_verified_report_is_exported(name: str, kind: str, given: Given, request: pytest.FixtureRequest) -> None:
+def test_a_verified_report_is_exported(
+    name: str, kind: str, given: ExportContext, request: pytest.FixtureRequest
+) -> None:
     made: Made = request.getfixturevalue(kind)
     found = made.verify()
     if name in ABOUT_A_MODEL and kind != "good":
@@ -56,7 +58,7 @@ def test_a_verified_report_is_exported(name: str, kind: str, given: Given, reque
 
 
 @pytest.mark.parametrize("name", exports.FORMATS)
-def test_hostile_names_stay_text(name: str, nasty: verification.Result, given: Given) -> None:
+def test_hostile_names_stay_text(name: str, nasty: verification.Result, given: ExportContext) -> None:
     text = exports.write(name, nasty, given)
     assert not set(text) & set("\u202e\u200b\x07")
     assert "<script" not in re.sub(r"`[^`\n]*`", "", text) or name in ABOUT_A_MODEL
@@ -67,7 +69,7 @@ def test_hostile_names_stay_text(name: str, nasty: verification.Result, given: G
     "reason", [assurance.NO_CONTROL, assurance.UNBOUND, assurance.DIFFERED], ids=["control", "bound", "differed"]
 )
 def test_a_pass_with_a_reservation_is_exported_as_none(
-    reason: str, originals: dict[str, Made], given: Given, tmp_path: Path
+    reason: str, originals: dict[str, Made], given: ExportContext, tmp_path: Path
 ) -> None:
     made = originals["again" if reason == assurance.DIFFERED else "older"]
     made = Made(Path(shutil.copytree(made.bundle, tmp_path / made.bundle.name)), made.run, made.key)
@@ -109,7 +111,7 @@ def test_a_name_cannot_leave_its_code_span() -> None:
         assert len(code(text)) < 100
 
 
-def test_a_summary_says_what_is_not_shown(short: Made, given: Given) -> None:
+def test_a_summary_says_what_is_not_shown(short: Made, given: ExportContext) -> None:
     text = exports.write("markdown", short.verify(), given)
     assert text.startswith("### ❔ Unlearning audit short: Not established")
     assert "Could not be claimed" in text
@@ -118,7 +120,7 @@ def test_a_summary_says_what_is_not_shown(short: Made, given: Given) -> None:
 
 
 @pytest.mark.parametrize("kind", ["good", "nasty"])
-def test_a_model_card_reads_back(kind: str, given: Given, request: pytest.FixtureRequest) -> None:
+def test_a_model_card_reads_back(kind: str, given: ExportContext, request: pytest.FixtureRequest) -> None:
     found = request.getfixturevalue(kind)
     found = found.verify() if kind == "good" else found
     text = exports.write("model-card", found, given)
@@ -138,7 +140,7 @@ def test_a_model_card_reads_back(kind: str, given: Given, request: pytest.Fixtur
 
 
 @pytest.mark.parametrize("kind", ["good", "nasty"])
-def test_an_ml_bom_is_valid(kind: str, given: Given, request: pytest.FixtureRequest) -> None:
+def test_an_ml_bom_is_valid(kind: str, given: ExportContext, request: pytest.FixtureRequest) -> None:
     found = request.getfixturevalue(kind)
     found = found.verify() if kind == "good" else found
     text = exports.write("cyclonedx", found, given)
@@ -158,7 +160,7 @@ def test_an_ml_bom_is_valid(kind: str, given: Given, request: pytest.FixtureRequ
 Change = Callable[[dict[str, Any]], object]
 
 
-def _statement(found: verification.Result, given: Given, change: Change) -> bytes:
+def _statement(found: verification.Result, given: ExportContext, change: Change) -> bytes:
     """An svr statement that says something else, with a signature that is trusted."""
     assert given.signer is not None
     payload, _ = signing.verify(exports.write("svr", found, given).encode(), [signing.public_of(given.signer)])
@@ -167,7 +169,7 @@ def _statement(found: verification.Result, given: Given, change: Change) -> byte
     return signing.sign(canonical_json.compact(said), [given.signer])
 
 
-def test_an_svr_statement_agrees_with_its_report(good: Made, failing: Made, given: Given) -> None:
+def test_an_svr_statement_agrees_with_its_report(good: Made, failing: Made, given: ExportContext) -> None:
     assert given.signer is not None
     key = signing.public_of(given.signer)
     for made in (good, failing):
@@ -197,14 +199,16 @@ def test_an_svr_statement_agrees_with_its_report(good: Made, failing: Made, give
         ("svr-type", lambda s: s.update(predicateType="https://in-toto.io/attestation/test-result/v0.1")),
     ],
 )
-def test_an_svr_statement_cannot_contradict_its_report(check: str, change: Change, failing: Made, given: Given) -> None:
+def test_an_svr_statement_cannot_contradict_its_report(
+    check: str, change: Change, failing: Made, given: ExportContext
+) -> None:
     assert given.signer is not None
     found = failing.verify()
     with pytest.raises(VerificationError, match=check):
         svr.check(_statement(found, given, change), [signing.public_of(given.signer)], found)
 
 
-def test_an_svr_statement_is_of_its_report_and_signer(good: Made, failing: Made, given: Given) -> None:
+def test_an_svr_statement_is_of_its_report_and_signer(good: Made, failing: Made, given: ExportContext) -> None:
     assert given.signer is not None
     data, key = exports.write("svr", good.verify(), given).encode(), signing.public_of(given.signer)
     with pytest.raises(VerificationError, match="svr-subject"):
@@ -215,6 +219,6 @@ def test_an_svr_statement_is_of_its_report_and_signer(good: Made, failing: Made,
         exports.write("svr", good.verify(), replace(given, signer=None))
 
 
-def test_an_unknown_format_is_refused(good: Made, given: Given) -> None:
+def test_an_unknown_format_is_refused(good: Made, given: ExportContext) -> None:
     with pytest.raises(InputError, match="there are: page, markdown"):
         exports.write("pdf", good.verify(), given)

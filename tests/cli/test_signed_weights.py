@@ -151,7 +151,7 @@ def test_an_edited_model_is_refused_with_the_cause(froc: Froc, place: Path, made
 
 @pytest.mark.parametrize(
     ("name", "old", "new"),
-    [("config.json", '"num_hidden_layers": 2', '"num_hidden_layers": 1'), ("config.json", '"rms_norm_eps": 1e-06', '"rms_norm_eps": 1.0'),
+    [("config.json", '"hidden_act": "silu"', '"hidden_act": "gelu"'), ("config.json", '"rms_norm_eps": 1e-06', '"rms_norm_eps": 1.0'),
      ("tokenizer.json", '"version": "1.0"', '"version": "1.1"'), ("generation_config.json", "{", '{"suppress_tokens": [3],')],
 )  # fmt: skip
 def test_what_stands_beside_the_weights_decides_what_they_do(
