@@ -20,14 +20,6 @@ PATIENCE = 5.0
 Stamper = Callable[[bytes], Token]
 
 
-def sign_plan(run: Path, key: Key, *, password: bytes | None = None, now: datetime | None = None) -> Path:
-    """Sign a run's plan.json before its first trial: writes plan.dsse.json beside it.
-
-    Raises InputError where there is no plan yet, or it is signed already.
-    """
-    return PlanSigner(run, key, password).sign(now)
-
-
 class PlanSigner:
     """Signs a run's plan between its writing and the first trial.
 

@@ -1,16 +1,12 @@
 """The `audit keygen` command: a signing key pair."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from froc.audit import PASSWORD
 from froc.cli import options, words
-
-if TYPE_CHECKING:
-    pass
-
 
 EXAMPLES = """[bold]Examples[/]
 

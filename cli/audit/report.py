@@ -1,15 +1,11 @@
 """The `audit report` command: a signed report of a finished run."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from froc.cli import options, words
-
-if TYPE_CHECKING:
-    pass
-
 
 EXAMPLES = """[bold]Examples[/]
 

@@ -1,13 +1,7 @@
 """The `audit sign` command: a further signature on somebody's report."""
 
-from typing import TYPE_CHECKING
-
 from froc.cli import options, words
 from froc.cli.audit import reexecute
-
-if TYPE_CHECKING:
-    pass
-
 
 EXAMPLES = """[bold]Examples[/]
 

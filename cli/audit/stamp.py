@@ -1,16 +1,12 @@
 """The `audit stamp` command: time stamps for the signatures of a report."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from froc.cli import options, words
 from froc.errors import InputError
-
-if TYPE_CHECKING:
-    pass
-
 
 EXAMPLES = """[bold]Examples[/]
 

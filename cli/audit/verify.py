@@ -1,16 +1,12 @@
 """The `audit verify` command: check a report, every file, every number, the model."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.table import Table
 
 from froc.cli import options, words
 from froc.errors import NotCertifiedError
-
-if TYPE_CHECKING:
-    pass
-
 
 EXAMPLES = """[bold]Examples[/]
 

@@ -75,11 +75,11 @@ def test_the_forget_set_is_not_needed(good: Any, copy: Any) -> None:
 
 
 def test_a_plan_signed_before_the_run_is_kept(finished: Path, keys: Path, now: Any) -> None:
-    signed = plan_signing.sign_plan(finished, keys / "key", now=now.replace(hour=8, minute=30))
+    signed = plan_signing.PlanSigner(finished, keys / "key").sign(now.replace(hour=8, minute=30))
     bundle = build(finished, keys, now)
     assert (bundle / "plan.dsse.json").read_bytes() == signed.read_bytes()
     with pytest.raises(InputError, match="signed once"):
-        plan_signing.sign_plan(finished, keys / "key")
+        plan_signing.PlanSigner(finished, keys / "key").sign()
 
 
 def test_a_plan_is_not_signed_once_trials_have_begun(finished: Path, keys: Path) -> None:
@@ -95,7 +95,7 @@ def test_a_plan_is_not_signed_once_trials_have_begun(finished: Path, keys: Path)
 
 
 def test_a_signature_that_is_not_ours_or_of_another_plan_is_refused(finished: Path, keys: Path) -> None:
-    plan_signing.sign_plan(finished, keys / "key")
+    plan_signing.PlanSigner(finished, keys / "key").sign()
     with pytest.raises(InputError, match="was not signed with"):
         plan_signing.PlanSigner(finished, keys / "other")
     plan = finished / "plan.json"
@@ -105,7 +105,7 @@ def test_a_signature_that_is_not_ours_or_of_another_plan_is_refused(finished: Pa
 
 
 def test_a_plan_signed_by_somebody_else_needs_their_key(finished: Path, keys: Path, now: Any) -> None:
-    plan_signing.sign_plan(finished, keys / "other", now=now.replace(hour=8, minute=30))
+    plan_signing.PlanSigner(finished, keys / "other").sign(now.replace(hour=8, minute=30))
     with pytest.raises(InputError, match="signature-threshold"):
         build(finished, keys, now)
     assert build(finished, keys, now, trusted=[keys / "other.pub"]).is_dir()

@@ -110,7 +110,7 @@ def test_a_plan_that_was_stamped_too_late_is_not_proven(
     good: Made, tmp_path: Path, originals: dict[str, Made], minutes: float, holds: bool
 ) -> None:
     run = Path(shutil.copytree(good.run, tmp_path / "run"))
-    signed = plan_signing.sign_plan(run, good.key, now=T + timedelta(minutes=1))
+    signed = plan_signing.PlanSigner(run, good.key).sign(T + timedelta(minutes=1))
     (signature,) = signing.signatures(signed.read_bytes()).values()
     (run / "plan.tsr").write_bytes(variants.CLOCKS["trusted"].stamp(signature, T + timedelta(minutes=minutes)))
     made = Made(evidence.build(run, tmp_path, good.key, name="late", now=NOW), run, good.key)

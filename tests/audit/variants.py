@@ -189,7 +189,7 @@ def token(made: Made, at: datetime, clock: str = "trusted", over: bytes | None =
 
 def stamped(run: Path, key: Path) -> None:
     """Sign a run's plan and have it stamped."""
-    signed = plan_signing.sign_plan(run, key, now=PLANNED - timedelta(minutes=1))
+    signed = plan_signing.PlanSigner(run, key).sign(PLANNED - timedelta(minutes=1))
     (signature,) = keys.signatures(signed.read_bytes()).values()
     (run / bundle_files.PLAN_TOKEN).write_bytes(CLOCKS["trusted"].stamp(signature, PLANNED))
 
