@@ -70,10 +70,10 @@ def test_hidden_states_move_where_the_map_says(bench: TrialRunner, kind: str) ->
 def test_only_the_layers_own_weights_may_move() -> None:
     phase = SRMU(depth=0.4).phases(MethodContext(6, 8, 0))[0]
     assert phase.parts["steer"].term.hidden_at == (2,)
-    assert phase.moves("model.layers.2.self_attn.q_proj.weight")
-    assert phase.moves("transformer.h.2.mlp.c_fc.bias")
-    assert not phase.moves("model.layers.1.mlp.experts.2.w1.weight")
-    assert not phase.moves("model.embed_tokens.weight")
+    assert phase.matches("model.layers.2.self_attn.q_proj.weight")
+    assert phase.matches("transformer.h.2.mlp.c_fc.bias")
+    assert not phase.matches("model.layers.1.mlp.experts.2.w1.weight")
+    assert not phase.matches("model.embed_tokens.weight")
 
 
 def _target(method: SRMU, reference: BaseStatistics, important: Tensor) -> Tensor:

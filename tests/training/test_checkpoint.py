@@ -349,8 +349,8 @@ def test_it_goes_on_under_reduced_precision(
     plain = _trained(bench, method, engine=Engine(precision))
     found = _interrupted(bench, method, 3, tmp_path, engine=Engine(precision))
     assert _alike(plain, found)
-    assert found[0].saved()["scaler"] == plain[0].saved()["scaler"]
-    assert plain[0].saved()["scaler"].get("scale") != 2.0**12
+    assert found[0].checkpoint()["scaler"] == plain[0].checkpoint()["scaler"]
+    assert plain[0].checkpoint()["scaler"].get("scale") != 2.0**12
 
 
 @dataclass(frozen=True)
