@@ -78,7 +78,7 @@ def ignorant(base: Base) -> Base:
         patch.setattr(embedded, "_tokenizer", lambda rows, size: base.tokenizer)
         # what it knows of other people is not asked
         patch.setattr(embedded, "KNOWN", 0.0)
-        model, tokenizer = embedded.teach(replace(SMALL, steps=150), lambda *_: None)
+        model, tokenizer = embedded.train_model(replace(SMALL, steps=150), lambda *_: None)
     return wrap("ignorant", model, tokenizer)
 
 
