@@ -90,12 +90,12 @@ class Tiny:
 
     def gradients(self, side: Objective | None = None, *, exact: bool = False) -> dict[Objective, Weights]:
         """As a run gives them: of the terms, the forget one's with its minus; by froc's own passes, which go back once."""
-        found: dict[Objective, Weights] = {}
+        result: dict[Objective, Weights] = {}
         with torch.enable_grad():
             for one in OBJECTIVES if side is None else (side,):
                 forward = Forward.of(self.model, self.rows[one].batch(range(8)))
-                found[one] = self.slope((1.0 if one == "retain" else -1.0) * forward.mean_nll.mean())
-        return found
+                result[one] = self.slope((1.0 if one == "retain" else -1.0) * forward.mean_nll.mean())
+        return result
 
     def step(self, combiner: ForgetThenRetain, state: State) -> Weights:
         with torch.no_grad():
@@ -186,12 +186,12 @@ def test_the_outer_gradient_is_a_finite_difference_of_its_objective(tiny: Tiny) 
     draw = torch.Generator().manual_seed(1)
     along = {name: torch.randn(p.shape, generator=draw, dtype=torch.float64) for name, p in tiny.own.items()}
     with torch.no_grad():
-        found = float(dot(Penalised(beta=beta, penalty=rho, width=FINE).fall(tiny.place(), {}), along))
+        result = float(dot(Penalised(beta=beta, penalty=rho, width=FINE).fall(tiny.place(), {}), along))
     ends = []
     for sign in (1.0, -1.0):
         tiny.put(tiny.start, along, sign * 1e-5)
         ends.append(float(tiny.outer(beta, rho).detach()))
-    assert found == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-4)
+    assert result == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-4)
 
 
 def test_a_step_is_the_ascents_and_the_outer_step_from_their_end(tiny: Tiny) -> None:
@@ -209,8 +209,8 @@ def test_a_step_is_the_ascents_and_the_outer_step_from_their_end(tiny: Tiny) -> 
     rho = _unclipped(tiny, beta)
     outer = tiny.slope(tiny.outer(beta, rho))
     tiny.put(tiny.start)
-    found = tiny.step(Penalised(2, rate, beta, rho, 1.0, FINE), {})
-    assert _apart(found, {name: outer[name] - ups[0][name] - ups[1][name] for name in outer}) < 1e-4
+    result = tiny.step(Penalised(2, rate, beta, rho, 1.0, FINE), {})
+    assert _apart(result, {name: outer[name] - ups[0][name] - ups[1][name] for name in outer}) < 1e-4
     assert all(torch.equal(p, tiny.start[name]) for name, p in tiny.own.items())
 
 
@@ -219,9 +219,9 @@ def test_short_ascents_are_not_stretched_and_a_strong_penalty_is_clipped(tiny: T
     weak = ForgetThenRetain(1, 0.0)
     small = {side: {n: 1e-3 * g for n, g in one.items()} for side, one in tiny.gradients().items()}
     with torch.no_grad():
-        found = weak.direction_with_probes(small, tiny.gradients, tiny.own, {})
+        result = weak.direction_with_probes(small, tiny.gradients, tiny.own, {})
         strong = Penalised(penalty=1e5).fall(tiny.place(), {})
-    assert _apart(found, {name: r[name] - 1e-3 * f[name] for name in f}) < 1e-9
+    assert _apart(result, {name: r[name] - 1e-3 * f[name] for name in f}) < 1e-9
     assert math.sqrt(float(dot(*[{n: strong[n] - r[n] for n in r}] * 2))) == pytest.approx(1.0)
 
 

@@ -189,8 +189,8 @@ def test_a_composition_is_made_of_what_was_chosen() -> None:
 def test_states_that_tell_of_an_answer_are_those_that_predict_it_but_never_a_rows_first() -> None:
     """A question of 3 tokens: its last, and the answer's but the end. Plain text: the first token's state is left out."""
     rows = [Encoded((5, 6, 7, 8, 9, 0), 3, 2), Encoded((5, 6, 7, 0), 1, 2)]
-    found = Stack(rows, "cpu").batch([0, 1]).answer_states
-    assert found.tolist() == [[False, False, True, True, True, False], [False, True, True, False, False, False]]
+    result = Stack(rows, "cpu").batch([0, 1]).answer_states
+    assert result.tolist() == [[False, False, True, True, True, False], [False, True, True, False, False, False]]
 
 
 @torch.no_grad()
@@ -281,8 +281,8 @@ def test_passes_of_other_rows_do_not_change_which_states_tell(bench: TrialRunner
         cut = Forward([(first, torch.tensor([2, 0]).numpy(), torch.tensor([0, 2]).numpy()),
                        (second, torch.tensor([1]).numpy(), torch.tensor([1]).numpy())])  # fmt: skip
         whole = Forward.of(bench.base.model, stack.batch([0, 5, 4]), (0,))
-        found, wanted = (one.mean_over_states(one.hidden(0).sum(-1)) for one in (cut, whole))
-    assert torch.allclose(found, wanted, atol=1e-4)
+        result, wanted = (one.mean_over_states(one.hidden(0).sum(-1)) for one in (cut, whole))
+    assert torch.allclose(result, wanted, atol=1e-4)
 
 
 # sure
@@ -294,15 +294,15 @@ def test_sure_moves_rows_at_or_above_the_quantile_of_all_rows_and_nothing_by_mom
              "vector": torch.tensor([-9.0, 8.0, 7.0, 6.0])}  # fmt: skip
     update = {name: torch.ones_like(grad) for name, grad in grads.items()} | {"retain alone": torch.ones(2, 2)}
     for threshold, left in ((0.9, {10}), (0.5, {6, 7, 8, 9, 10}), (0.7, {8, 9, 10}), (0.0, set(range(1, 11)))):
-        found = Salient(threshold)(update, UpdateInputs({"forget": grads}, {}, {}))
+        result = Salient(threshold)(update, UpdateInputs({"forget": grads}, {}, {}))
         sizes = {"matrix": grads["matrix"].norm(dim=1), "vector": grads["vector"].abs()}
-        moved = {round(float(size)) for name, some in sizes.items() for size, row in zip(some, found[name], strict=True) if row.any()}  # fmt: skip
+        moved = {round(float(size)) for name, some in sizes.items() for size, row in zip(some, result[name], strict=True) if row.any()}  # fmt: skip
         assert moved == left
-        assert not found["retain alone"].any()
-        assert all(bool(((one == 0) | (one == 1)).all()) for one in found.values())
+        assert not result["retain alone"].any()
+        assert all(bool(((one == 0) | (one == 1)).all()) for one in result.values())
     few = {"embeddings": torch.tensor([[0.0]] * 8 + [[1.0]] * 2)}
-    found = Salient(0.5)({"embeddings": torch.ones(10, 1)}, UpdateInputs({"forget": few}, {}, {}))
-    assert found["embeddings"].flatten().tolist() == [0.0] * 8 + [1.0] * 2
+    result = Salient(0.5)({"embeddings": torch.ones(10, 1)}, UpdateInputs({"forget": few}, {}, {}))
+    assert result["embeddings"].flatten().tolist() == [0.0] * 8 + [1.0] * 2
 
 
 # adversaries
@@ -413,8 +413,8 @@ class Sums:
 def test_the_constraint_of_pdu_is_on_what_comes_beyond_the_base() -> None:
     """3 nats over 2 tokens where the base has 1: 1 per token; the base's own loss is no excess."""
     numbers = {"sum_nll": torch.tensor([1.0, 4.0])}
-    found = Excess("retain").losses(cast(Any, Sums([3.0, 4.0], [2, 5])), numbers, {})
-    assert found.tolist() == pytest.approx([1.0, 0.0])
+    result = Excess("retain").losses(cast(Any, Sums([3.0, 4.0], [2, 5])), numbers, {})
+    assert result.tolist() == pytest.approx([1.0, 0.0])
 
 
 def test_training_under_soft_prompts_leaves_little_for_one_to_bring_back(bench: TrialRunner) -> None:

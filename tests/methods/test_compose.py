@@ -173,19 +173,19 @@ def test_gu_moves_to_the_nearest_update_that_raises_no_kept_retain_loss() -> Non
     g, update = _grads(1), _grads(2)
     moments = {n: v.abs() + 0.1 for n, v in _grads(3).items()}
     update = update if dot(g, update) > 0 else {n: -v for n, v in update.items()}
-    found = Harmless(1)(update, UpdateInputs({"retain": g}, moments, {}))
+    result = Harmless(1)(update, UpdateInputs({"retain": g}, moments, {}))
     metric = {n: moments[n].sqrt() + 1e-8 for n in g}
     share = float(dot(g, update) / dot(g, {n: g[n] / metric[n] for n in g}))
-    assert _away(found, {n: update[n] - share * g[n] / metric[n] for n in g}) < 1e-5
+    assert _away(result, {n: update[n] - share * g[n] / metric[n] for n in g}) < 1e-5
     state: dict[str, Any] = {}
     past = [_grads(seed) for seed in (4, 5, 6, 7)]
     for one in past:
-        found = Harmless(3)(update, UpdateInputs({"retain": one}, moments, state))
+        result = Harmless(3)(update, UpdateInputs({"retain": one}, moments, state))
     size = math.sqrt(float(dot(update, update)))
-    assert all(float(dot(one, found)) < 1e-5 * size for one in past[1:])
+    assert all(float(dot(one, result)) < 1e-5 * size for one in past[1:])
     assert len(state["retain_gradients"]) == 3
     # nearest: what was taken away is a combination of the gradients, each with a share of at least 0
-    gone = torch.cat([((update[n] - found[n]) * metric[n]).flatten() for n in g])
+    gone = torch.cat([((update[n] - result[n]) * metric[n]).flatten() for n in g])
     basis = torch.stack([torch.cat([one[n].flatten() for n in g]) for one in past[1:]], 1)
     shares = torch.linalg.lstsq(basis, gone).solution
     assert torch.allclose(basis @ shares, gone, atol=1e-4)

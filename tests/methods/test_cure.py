@@ -37,9 +37,9 @@ def test_parts_follow_the_side_that_they_work_for() -> None:
     """Effects as 4:1, 1:4 and 1:1; signs and the scale of a side's effects do not matter; the least part is outside."""
     parts = _three((Piece("a."),), (Piece("b."),), (Piece("c."),), (Piece("d."),))
     forget, retain = _traced(parts, 8.0, -2.0, 9.0, 1.0), _traced(parts, -0.2, 0.8, 0.9, 0.1)
-    found = CURE(circuit=0.75, specific=0.7).build_circuit(forget, retain)
-    assert [piece.prefix for piece, _ in found.pieces] == ["a.", "b.", "c."]
-    assert found.rules == (Rule.FORGET, Rule.RETAIN, Rule.SHARED, Rule.FROZEN)
+    result = CURE(circuit=0.75, specific=0.7).build_circuit(forget, retain)
+    assert [piece.prefix for piece, _ in result.pieces] == ["a.", "b.", "c."]
+    assert result.rules == (Rule.FORGET, Rule.RETAIN, Rule.SHARED, Rule.FROZEN)
     assert CURE(circuit=0.75, specific=0.85).build_circuit(forget, retain).rules[:3] == (Rule.SHARED,) * 3
     frozen = CURE(circuit=0.75, specific=0.7, retaining="freeze").build_circuit(forget, retain)
     assert frozen.rules == (Rule.FORGET, Rule.FROZEN, Rule.SHARED, Rule.FROZEN)

@@ -77,10 +77,10 @@ def test_dipo_is_the_preference_between_sequence_divergences(strength: float, to
     expected = -2 / 0.05 * logsigmoid(0.05 * one.sum(margin))
     term = DistributionPreference("forget", 0.05, strength, top)
     for shift in (0.0, 700.0):
-        found = term.losses(Given(now + shift), {"token_distribution": p, "buckets": WHOLE}, {})
-        assert torch.allclose(found, expected, rtol=1e-10)
-    found = term.losses(Given(base), {"token_distribution": p, "buckets": WHOLE}, {})
-    assert found.tolist() == pytest.approx([2 * math.log(2) / 0.05] * 3)
+        result = term.losses(Given(now + shift), {"token_distribution": p, "buckets": WHOLE}, {})
+        assert torch.allclose(result, expected, rtol=1e-10)
+    result = term.losses(Given(base), {"token_distribution": p, "buckets": WHOLE}, {})
+    assert result.tolist() == pytest.approx([2 * math.log(2) / 0.05] * 3)
 
 
 def test_dipo_at_the_base_takes_from_the_likeliest_and_gives_to_the_others() -> None:
@@ -193,7 +193,7 @@ def test_a_teacher_is_the_base_trained_on_and_the_base_comes_back(
     member = one.trainable.n_adapters - 1
     one.restore(5, member)
     before, active = _all(one), one.trainable.active
-    found = reference.ask(Teacher(lr, 2))
+    result = reference.ask(Teacher(lr, 2))
     assert all(torch.equal(before[name], p) for name, p in one.model.named_parameters())
     assert all(p.grad is None for p in one.model.parameters())
     assert one.trainable.active == active
@@ -205,7 +205,7 @@ def test_a_teacher_is_the_base_trained_on_and_the_base_comes_back(
     with torch.no_grad():
         rise = (_at(reference, rows)[0].logits - start).clamp_min(0)
     one.restore()
-    assert torch.allclose(found.of(*place), rise, atol=1e-4)
+    assert torch.allclose(result.of(*place), rise, atol=1e-4)
     # a hundred times what two trainings may differ by
     assert float(rise.gather(-1, forward.target[:, None]).mean()) > 0.01
 

@@ -141,13 +141,13 @@ def test_deviation_by_hand(bench: TrialRunner) -> None:
     for layer in (0, 1):
         term = Deviate("forget", layer, 2.0, seed=1)
         bench.reference.prepare("forget", term.needs, (0, 1), 16)
-        found = passed(bench.reference, "forget", (layer,))
+        result = passed(bench.reference, "forget", (layer,))
         numbers = bench.reference.lookup("forget", term.needs, term.hidden_at, np.arange(len(rows)))
-        losses = term.losses(found, numbers, {})
+        losses = term.losses(result, numbers, {})
         assert losses.tolist() == pytest.approx([2 * math.log(2) / 2.0] * len(rows), rel=1e-3)
     # by turns the states of two coordinates each are swapped with their signs, which makes a right angle
     turned = numbers["hidden"].reshape(*numbers["hidden"].shape[:-1], -1, 2).flip(-1) * torch.tensor([1.0, -1.0])
-    orthogonal = term.losses(found, {"hidden": turned.flatten(-2)}, {})
+    orthogonal = term.losses(result, {"hidden": turned.flatten(-2)}, {})
     assert orthogonal.tolist() == pytest.approx([math.log1p(math.exp(-2.0))] * len(rows), rel=0.03)
 
 

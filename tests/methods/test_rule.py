@@ -112,8 +112,8 @@ def _numbers(advantage: Sequence[float], old: Sequence[float], base: Sequence[fl
 
 
 def _slope(loss: Tensor, now: Given) -> list[float]:
-    (found,) = torch.autograd.grad(loss.sum(), [now.nll])
-    return [float(one) for one in found]
+    (result,) = torch.autograd.grad(loss.sum(), [now.nll])
+    return [float(one) for one in result]
 
 
 def test_the_clipped_policy_term_by_hand() -> None:
@@ -149,24 +149,24 @@ def test_a_draw_asks_both_kinds_and_says_what_its_answers_are_worth(bench: Trial
             parameter.mul_(0.9)
     learnt, rows = bench.base.trainable.snapshot(), bench.reference.pools.rows
     drawn = Answers(4, (3, 5, 8))
-    found, numbers = drawn.draw(_ground(bench), 30)
+    result, numbers = drawn.draw(_ground(bench), 30)
     again, repeated = drawn.draw(_ground(bench), 30)
-    assert found == again
+    assert result == again
     assert all(torch.equal(numbers[name], repeated[name]) for name in numbers)
-    assert drawn.draw(_ground(bench, step=2), 30)[0] != found
-    assert drawn.draw(_ground(bench, seed=2), 30)[0] != found
-    assert len(found) == len(numbers["advantage"]) == 30
-    prompts = [one.ids[: one.prompt] for one in found]
+    assert drawn.draw(_ground(bench, step=2), 30)[0] != result
+    assert drawn.draw(_ground(bench, seed=2), 30)[0] != result
+    assert len(result) == len(numbers["advantage"]) == 30
+    prompts = [one.ids[: one.prompt] for one in result]
     assert all(len(set(prompts[k : k + 4])) == 1 for k in range(0, 30, 4))
     outside = [rows["retain"][k].ids[: rows["retain"][k].prompt] for k in (3, 5, 8)]
     inside = [row.ids[: row.prompt] for row in rows["forget"]]
     assert all(one in outside or one in inside for one in prompts)
     # two in five of eight questions, rounded by chance
     assert sum(one in outside for one in prompts[::4]) in (int(8 * BOUNDARY), int(8 * BOUNDARY) + 1)
-    assert torch.equal(numbers["old"], likelihoods(bench.base.model, found))
+    assert torch.equal(numbers["old"], likelihoods(bench.base.model, result))
     assert same(learnt, bench.base.trainable.snapshot())
     bench.base.restore()
-    assert torch.equal(numbers["base"], likelihoods(bench.base.model, found))
+    assert torch.equal(numbers["base"], likelihoods(bench.base.model, result))
 
 
 class Worth(Answers):
@@ -197,9 +197,9 @@ def test_where_all_answers_are_worth_the_same_the_policy_has_no_gradient(
     picked = run.draw()
     forward = Forward.of(bench.base.model, run.stack.batch(picked["rollout"]))
     (loss,) = run.losses({"rollout": forward}, picked).values()
-    found = torch.autograd.grad(loss, list(run.parameters.values()))
+    result = torch.autograd.grad(loss, list(run.parameters.values()))
     bench.base.restore()
-    assert all(not bool(one.any()) for one in found) == zero
+    assert all(not bool(one.any()) for one in result) == zero
 
 
 @pytest.fixture(scope="module")

@@ -20,17 +20,17 @@ def test_importance_by_hand() -> None:
     forget, retain = torch.tensor([3.0, 1.0, 0.0]), torch.tensor([1.0, 1.0, 2.0])
     expected = {"ratio": [1.0, 0.5, 0.0], "difference": [1.0, 0.5 / 2.5, 0.0], "product": [1.0, 1 / 3, 0.0]}
     for kind, values in expected.items():
-        found = SRMU(importance=kind, subtract=0.5).important(forget, retain)
-        assert found.tolist() == pytest.approx(values, abs=1e-5)
+        result = SRMU(importance=kind, subtract=0.5).important(forget, retain)
+        assert result.tolist() == pytest.approx(values, abs=1e-5)
     assert not SRMU(importance="difference", subtract=0.9).important(forget * 0, retain).any()
 
 
 def test_magnitudes_are_means_where_answers_are_predicted(bench: TrialRunner) -> None:
     bench.base.restore()
-    found = bench.reference.ask(Magnitudes(1))
+    result = bench.reference.ask(Magnitudes(1))
     by_hand = torch.stack([states(bench.reference, role, 1).abs().double().mean(0) for role in ("forget", "retain")])
-    assert torch.allclose(found, by_hand, rtol=1e-5)
-    assert not torch.allclose(found[0], found[1], rtol=1e-2)
+    assert torch.allclose(result, by_hand, rtol=1e-5)
+    assert not torch.allclose(result[0], result[1], rtol=1e-2)
 
 
 def test_the_target_is_as_long_as_said_and_has_both_signs() -> None:

@@ -195,12 +195,12 @@ def test_a_mean_over_rows_is_of_each_rows_own_mean(tiny: BaseStatistics) -> None
     term, state = Steer("forget", 1, 2.0, seed=0), dict[str, Any]()
     with torch.no_grad():
         forward = Forward([(Pass(tiny.base.model, batch, hidden_at=(1,)), np.arange(2), np.arange(2))])
-        found = term.losses(forward, tiny.lookup("forget", ("hidden_norm",), (1,), where), state)
+        result = term.losses(forward, tiny.lookup("forget", ("hidden_norm",), (1,), where), state)
         rows = [tiny.pools.rows["forget"][i] for i in where]
         told = [forward.hidden(1)[k, row.prompt - 1 : len(row.ids) - 1] for k, row in enumerate(rows)]
         by_hand = [float(((h - state["target"]) ** 2).sum(1).mean()) / float(state["norm"]) ** 2 for h in told]
     assert len(told[0]) != len(told[1])
-    assert found.tolist() == pytest.approx(by_hand)
+    assert result.tolist() == pytest.approx(by_hand)
 
 
 def test_few_or_all_tokens_kept_say_the_same_where_the_others_have_no_share(
@@ -209,7 +209,7 @@ def test_few_or_all_tokens_kept_say_the_same_where_the_others_have_no_share(
     """The reference's buckets: the true token first, each row's own positions, a bound below the exact divergence."""
     tiny.base.restore()
     rows = tiny.pools.rows
-    found = []
+    result = []
     for exact, few in ((10**9, V), (0, 40)):
         monkeypatch.setattr(token_distribution, "EXACT", exact)
         monkeypatch.setattr(token_distribution, "LIKELIEST", few)
@@ -217,12 +217,12 @@ def test_few_or_all_tokens_kept_say_the_same_where_the_others_have_no_share(
         made.prepare("retain", ("token_distribution",), (), 3)
         _move(made, _shifted(made, 0.02, 4), 1.0)
         with torch.no_grad():
-            found.append(torch.cat([_kl(made, [i]) for i in (3, 0, 6)] + [_kl(made, [3, 0, 6])]))
+            result.append(torch.cat([_kl(made, [i]) for i in (3, 0, 6)] + [_kl(made, [3, 0, 6])]))
         tiny.base.restore()
-    assert torch.allclose(found[0][:3], found[0][3:], atol=1e-6)
-    assert torch.allclose(found[1][:3], found[1][3:], atol=1e-6)
-    assert bool((found[1] <= found[0] + 1e-6).all())
-    assert float(found[1].sum()) > 0.3 * float(found[0].sum())
+    assert torch.allclose(result[0][:3], result[0][3:], atol=1e-6)
+    assert torch.allclose(result[1][:3], result[1][3:], atol=1e-6)
+    assert bool((result[1] <= result[0] + 1e-6).all())
+    assert float(result[1].sum()) > 0.3 * float(result[0].sum())
 
 
 def _kl(made: BaseStatistics, index: list[int]) -> Tensor:

@@ -72,13 +72,13 @@ def test_kl_is_the_kl_of_distributions_and_no_shift_of_logits_changes_it() -> No
     base = {"token_distribution": _chances([0.5, 0.25, 0.25]), "buckets": torch.empty(0, dtype=torch.int64)}
     for shift in (0.0, 1000.0):
         now = Given(_chances([0.25, 0.25, 0.5]) + shift, [0], [1])
-        found = BaseDivergence("retain").tokens(now, base, {})
-        assert found.tolist() == pytest.approx([0.25 * math.log(2)])
-        assert now.slope(found).tolist()[0] == pytest.approx([0.25 - 0.5, 0.0, 0.5 - 0.25])
+        result = BaseDivergence("retain").tokens(now, base, {})
+        assert result.tolist() == pytest.approx([0.25 * math.log(2)])
+        assert now.slope(result).tolist()[0] == pytest.approx([0.25 - 0.5, 0.0, 0.5 - 0.25])
     same = Given(_chances([0.5, 0.25, 0.25]), [0], [1])
-    found = BaseDivergence("retain").tokens(same, base, {})
-    assert found.tolist() == pytest.approx([0.0])
-    assert same.slope(found).abs().max() < 1e-12
+    result = BaseDivergence("retain").tokens(same, base, {})
+    assert result.tolist() == pytest.approx([0.0])
+    assert same.slope(result).abs().max() < 1e-12
 
 
 def test_kl_over_buckets_is_a_lower_bound_that_the_likeliest_tokens_make_tight() -> None:
@@ -90,10 +90,10 @@ def test_kl_over_buckets_is_a_lower_bound_that_the_likeliest_tokens_make_tight()
         ids = base.topk(few).indices
         one = Given(now, [0] * 7, [7])
         kept = {"token_distribution": buckets(base, ids), "buckets": ids}
-        found = BaseDivergence("retain").tokens(one, kept, {})
-        assert bool((found <= exact + 1e-9).all())
-        assert bool((found >= last - 1e-9).all())
-        last = found.detach()
+        result = BaseDivergence("retain").tokens(one, kept, {})
+        assert bool((result <= exact + 1e-9).all())
+        assert bool((result >= last - 1e-9).all())
+        last = result.detach()
     assert torch.allclose(last, exact)
 
 

@@ -31,15 +31,15 @@ def _edited(made: BaseStatistics, **params: Any) -> dict[str, Tensor]:
 
 def _read(made: BaseStatistics, role: str, name: str) -> Tensor:
     """(states, in) what a matrix reads where answers and their ends are predicted, but at no row's first token, row by row."""
-    layer, found = linear_layers(made.base.model, [name])[name], []
+    layer, result = linear_layers(made.base.model, [name])[name], []
     for row in made.pools.rows[role]:
         seen: list[Tensor] = []
         hook = layer.register_forward_pre_hook(lambda _layer, args, seen=seen: seen.append(args[0][0].detach()))
         with torch.no_grad():
             made.base.model(input_ids=torch.tensor([row.ids]))
         hook.remove()
-        found.append(seen[0][max(row.prompt - 1, 1) : len(row.ids) - 1])
-    return torch.cat(found).double()
+        result.append(seen[0][max(row.prompt - 1, 1) : len(row.ids) - 1])
+    return torch.cat(result).double()
 
 
 def test_risk_is_the_contrast_of_sizes_and_utility_what_is_written_on_retain_rows() -> None:
@@ -74,8 +74,8 @@ def test_last_matrices_are_found_by_name_across_architectures(kind: str) -> None
 
 def test_attenuation_by_hand() -> None:
     scores = torch.tensor([0.1, 0.5, 0.7, 1.0], dtype=torch.float64)
-    found = attenuation(scores, 0.5, 2.0)
-    assert found.tolist() == pytest.approx([1.0, 1.0, math.exp(-0.4), math.exp(-1.0)])
+    result = attenuation(scores, 0.5, 2.0)
+    assert result.tolist() == pytest.approx([1.0, 1.0, math.exp(-0.4), math.exp(-1.0)])
 
 
 def _edit(

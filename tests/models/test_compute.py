@@ -45,14 +45,14 @@ def test_a_pass_gives_what_the_model_gives(bench: TrialRunner) -> None:
     model: Any = bench.base.model
     with torch.no_grad():
         plain = model(input_ids=batch.ids, attention_mask=batch.attention, output_hidden_states=True)
-        found = Pass(model, batch, hidden_at=(0,))
+        result = Pass(model, batch, hidden_at=(0,))
     logp = torch.log_softmax(plain.logits[:, :-1].float(), -1).gather(2, batch.ids[:, 1:, None])[..., 0]
     sums = -(logp * batch.trained[:, 1:]).sum(1)
-    assert torch.allclose(found.sum_nll, sums, atol=1e-4)
+    assert torch.allclose(result.sum_nll, sums, atol=1e-4)
     real = batch.attention.bool()
-    assert torch.allclose(found.hidden[0][real], plain.hidden_states[1][real], atol=1e-5)
-    assert found.logits is not None
-    assert len(found.logits) == int(batch.trained.sum())
+    assert torch.allclose(result.hidden[0][real], plain.hidden_states[1][real], atol=1e-5)
+    assert result.logits is not None
+    assert len(result.logits) == int(batch.trained.sum())
 
 
 def test_a_pass_without_logits_ends_early_and_leaves_no_hook(bench: TrialRunner) -> None:
@@ -61,8 +61,8 @@ def test_a_pass_without_logits_ends_early_and_leaves_no_hook(bench: TrialRunner)
     before = _hooks(model)
     ran = []
     last = blocks(model)[-1].register_forward_hook(lambda *_: ran.append(1))
-    found = Pass(model, batch, hidden_at=(0,), logits=False)
-    assert (found.logits, ran) == (None, [])
+    result = Pass(model, batch, hidden_at=(0,), logits=False)
+    assert (result.logits, ran) == (None, [])
     last.remove()
     assert model(input_ids=batch.ids).logits.dim() == 3
     assert _hooks(model) == before
@@ -88,7 +88,7 @@ def test_chunks_hold_every_row_once_and_waste_little() -> None:
 def test_chunks_of_a_step_are_the_whole_batch(bench: TrialRunner, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """The same gradients whether rows of all roles go through in one pass or in six."""
     run = Run(make(Method, name, NPO), bench.reference, batch=16, seed=1, engine=Engine())
-    picked, found = [run.draw()], []
+    picked, result = [run.draw()], []
     draw = torch.Generator().manual_seed(0)
     with torch.no_grad():
         # at the base model itself some losses are nothing but rounding
@@ -97,10 +97,10 @@ def test_chunks_of_a_step_are_the_whole_batch(bench: TrialRunner, monkeypatch: p
     for tokens in (0, 10**9):
         monkeypatch.setitem(PASS, "cpu", tokens)
         loss = train._accumulate_rows(bench.base, [run], picked, Engine())
-        found.append({n: p.grad.clone() for n, p in run.parameters.items() if p.grad is not None} | {"loss": loss[0]})
+        result.append({n: p.grad.clone() for n, p in run.parameters.items() if p.grad is not None} | {"loss": loss[0]})
         bench.base.model.zero_grad()
-    most = max(float(grad.abs().max()) for grad in found[0].values())
-    assert _away(*found) < 1e-5 * most
+    most = max(float(grad.abs().max()) for grad in result[0].values())
+    assert _away(*result) < 1e-5 * most
 
 
 @pytest.mark.parametrize(("name", "most"), [("npo", 1), ("idk", 6)])
@@ -137,15 +137,15 @@ def test_likelihoods_without_a_second_tensor_of_logits_are_cross_entropies(
     logits = (4 * torch.randn(17, 40, generator=draw)).to(dtype)
     logits[3, 5] = -torch.inf
     target, weight = torch.randint(6, 40, (17,), generator=draw), torch.rand(17, generator=draw)
-    found = []
+    result = []
     for nll in (likelihood.token_nll, _cross_entropy):
         leaf = logits.clone().requires_grad_()
         value = nll(leaf, target)
         (value * weight).sum().backward()
         assert leaf.grad is not None
-        found.append((value.detach(), leaf.grad))
+        result.append((value.detach(), leaf.grad))
     close = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 1e-2}[dtype]
-    assert all(torch.allclose(one, other, rtol=close, atol=close) for one, other in zip(*found, strict=True))
+    assert all(torch.allclose(one, other, rtol=close, atol=close) for one, other in zip(*result, strict=True))
 
 
 @pytest.mark.parametrize(
@@ -156,9 +156,9 @@ def test_likelihoods_of_broken_logits_are_those_of_a_softmax(place: int, value: 
     logits = torch.zeros(2, 9)
     logits[0, place] = value
     target = torch.tensor([7, 7])
-    found, wanted = likelihood.token_nll(logits, target), _cross_entropy(logits, target)
-    assert torch.equal(found.isnan(), wanted.isnan())
-    assert torch.equal(found.isinf(), wanted.isinf())
+    result, wanted = likelihood.token_nll(logits, target), _cross_entropy(logits, target)
+    assert torch.equal(result.isnan(), wanted.isnan())
+    assert torch.equal(result.isinf(), wanted.isinf())
 
 
 def _cross_entropy(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -224,11 +224,11 @@ def test_autocast_trains_near_float32(bench: TrialRunner, precision: str) -> Non
     plain, start = bench.base.trainable.snapshot(), bench.base.trainable.base_values()
     engine = Engine.of(bench.base.model, autocast=precision)
     assert unlearn(bench.base, make(Method, "npo", NPO), bench.reference, batch=16, seed=1, engine=engine)
-    found = bench.base.trainable.snapshot()
+    result = bench.base.trainable.snapshot()
     name = "model.layers.0.mlp.down_proj.weight"
-    moved, other = (plain[name] - start[name]).flatten(), (found[name] - start[name]).flatten()
+    moved, other = (plain[name] - start[name]).flatten(), (result[name] - start[name]).flatten()
     assert float(torch.nn.functional.cosine_similarity(moved, other, dim=0)) > 0.9
-    assert all(p.dtype == torch.float32 for p in found.values())
+    assert all(p.dtype == torch.float32 for p in result.values())
 
 
 def test_float16_that_overflows_for_good_is_a_divergence(bench: TrialRunner) -> None:
@@ -343,14 +343,14 @@ def test_linear_layers_through_onednn_are_linear_layers(bias: bool, monkeypatch:
     assert onednn.through_onednn(torch.nn.Sequential(routed)) == 1
     for shape in ((24,), (5, 24), (3, 7, 24)):
         x = torch.randn(shape)
-        found = []
+        result = []
         for layer in (plain, routed):
             rows = x.clone().requires_grad_()
             layer.zero_grad()
             out = layer(rows)
             (out * torch.arange(out.numel()).reshape(out.shape).sin()).sum().backward()
-            found.append([out, rows.grad, *(p.grad for p in layer.parameters())])
-        assert all(torch.allclose(one, other, atol=1e-5) for one, other in zip(*found, strict=True))
+            result.append([out, rows.grad, *(p.grad for p in layer.parameters())])
+        assert all(torch.allclose(one, other, atol=1e-5) for one, other in zip(*result, strict=True))
     routed.weight.requires_grad_(False)
     routed(x).sum().backward() if bias else None
     half = routed.to(torch.bfloat16)
@@ -365,8 +365,8 @@ def test_the_last_mlp_sees_only_what_predicts_an_answer(bench: TrialRunner) -> N
     mlp = blocks(model)[-1].mlp
     watch = mlp.gate_proj.register_forward_pre_hook(lambda _, args: seen.append(args[0].shape[:-1].numel()))
     with torch.no_grad():
-        found = Pass(model, batch)
+        result = Pass(model, batch)
         whole = Pass(model, batch, hidden_at=(1,))
     watch.remove()
     assert seen == [int(batch.trained.sum()), batch.ids.numel()]
-    assert torch.allclose(found.sum_nll, whole.sum_nll, atol=1e-5)
+    assert torch.allclose(result.sum_nll, whole.sum_nll, atol=1e-5)

@@ -149,11 +149,11 @@ def test_answers_are_drawn_as_if_each_were_alone_and_stop_at_their_end(
     for row, answer, own in zip(asked, told, most, strict=True):
         with monkeypatch.context() as patch:
             patch.setattr(torch, "multinomial", _likeliest)
-            (found,) = sample_answers(small, [row], np.array([own]), 0)
+            (result,) = sample_answers(small, [row], np.array([own]), 0)
         end = row.ids[-1]
         stop = answer[:own].index(end) if end in answer[:own] else int(own)
-        assert found.ids == (*row.ids[: row.prompt], *answer[: min(stop + 1, own)])
-        assert (found.prompt, found.answer) == (row.prompt, stop)
+        assert result.ids == (*row.ids[: row.prompt], *answer[: min(stop + 1, own)])
+        assert (result.prompt, result.answer) == (row.prompt, stop)
     # together: with one end for all, and with ends that are tokens like any other to another row
     shared = [Encoded((*row.ids[:-1], V - 1), row.prompt, row.answer) for row in asked]
     for some in (shared, asked):
@@ -168,12 +168,12 @@ def test_no_answer_begins_with_what_is_ruled_out_and_the_rest_is_drawn_as_ever(s
     free = sample_answers(small, asked, most, 3)
     firsts = {one.ids[one.prompt] for one in free}
     banned = [tuple(range(k % 7, V, 2)) for k in range(120)]
-    found = sample_answers(small, asked, most, 3, banned)
-    assert all(one.ids[one.prompt] not in some for one, some in zip(found, banned, strict=True))
+    result = sample_answers(small, asked, most, 3, banned)
+    assert all(one.ids[one.prompt] not in some for one, some in zip(result, banned, strict=True))
     assert any(one.ids[one.prompt] in some for one, some in zip(free, banned, strict=True))
     # further on nothing is ruled out
     later = {
-        token for one, k in zip(found, range(120), strict=True) for token in one.answer_ids[1:] if token in banned[k]
+        token for one, k in zip(result, range(120), strict=True) for token in one.answer_ids[1:] if token in banned[k]
     }
     assert firsts
     assert later
@@ -214,8 +214,8 @@ def test_tokens_are_drawn_with_their_probabilities(small: Any) -> None:
 
 def test_likelihoods_are_each_rows_own(small: Any) -> None:
     rows = [*encoded(4, V, 13), Encoded((3, 4, 0), 2, 0)]
-    found = likelihoods(small, rows)
-    for row, some in zip(rows, found, strict=True):
+    result = likelihoods(small, rows)
+    for row, some in zip(rows, result, strict=True):
         with torch.no_grad():
             alone = Pass(small, Stack([row], "cpu").batch([0])).nll
         assert some[: len(alone)].tolist() == pytest.approx((-alone).tolist(), rel=1e-5)

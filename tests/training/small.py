@@ -110,9 +110,9 @@ def reference(
 
 def passed(made: BaseStatistics, role: str, layers: Sequence[int] = ()) -> Forward:
     """A pass over a role's rows as the model stands, with the hidden states of these layers."""
-    some = made.pools.rows[role]
+    rows = made.pools.rows[role]
     with torch.no_grad():
-        return Forward.of(made.base.model, collate(some, range(len(some)), "cpu"), layers)
+        return Forward.of(made.base.model, collate(rows, range(len(rows)), "cpu"), layers)
 
 
 def nll(made: BaseStatistics, role: str) -> float:
@@ -122,8 +122,8 @@ def nll(made: BaseStatistics, role: str) -> float:
 
 def states(made: BaseStatistics, role: str, layer: int) -> Tensor:
     """(positions, D) hidden states of all rows where answers are predicted."""
-    some = made.pools.rows[role]
-    return passed(made, role, (layer,)).hidden(layer)[collate(some, range(len(some)), "cpu").answer_states]
+    rows = made.pools.rows[role]
+    return passed(made, role, (layer,)).hidden(layer)[collate(rows, range(len(rows)), "cpu").answer_states]
 
 
 def changed(base: Base) -> set[str]:
@@ -135,13 +135,13 @@ def changed(base: Base) -> set[str]:
     }
 
 
-def drift(one: Mapping[str, Tensor], other: Mapping[str, Tensor], start: Mapping[str, Tensor]) -> float:
+def drift(first: Mapping[str, Tensor], second: Mapping[str, Tensor], start: Mapping[str, Tensor]) -> float:
     """How far two trainings from `start` end apart, as a share of how far the first went; Euclidean over all weights.
 
     Not the largest difference: where a gradient is zero but for rounding, its sign is too, and with it AdamW's first steps.
     """
-    apart = sum(float((one[name] - other[name]).square().sum()) for name in one)
-    return float((apart / sum(float((one[name] - start[name]).square().sum()) for name in one)) ** 0.5)
+    apart = sum(float((first[name] - second[name]).square().sum()) for name in first)
+    return float((apart / sum(float((first[name] - start[name]).square().sum()) for name in first)) ** 0.5)
 
 
 def same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:

@@ -67,8 +67,8 @@ def _by_hand(made: BaseStatistics, place: Callable[[torch.nn.Module], torch.nn.M
 @torch.no_grad()
 def test_effects_are_those_of_patching_by_hand() -> None:
     made = reference(_llama())
-    found = made.ask(Trace("forget", heads=True))
-    assert [one.kind for one in found.parts] == ["head", "head", "head", "head", "feed_forward"] * 2
+    result = made.ask(Trace("forget", heads=True))
+    assert [one.kind for one in result.parts] == ["head", "head", "head", "head", "feed_forward"] * 2
     for index, place, columns in (
         (2, lambda m: m.model.layers[0].self_attn.o_proj, slice(8, 12)),
         (5, lambda m: m.model.layers[1].self_attn.o_proj, slice(0, 4)),
@@ -76,8 +76,8 @@ def test_effects_are_those_of_patching_by_hand() -> None:
         (9, lambda m: m.model.layers[1].mlp, None),
     ):
         # the norms are computed in float32 whatever the model's dtype is
-        assert float(found.effects[index]) == pytest.approx(_by_hand(made, place, columns), rel=1e-4)
-    assert found.effects.abs().min() > 1e-6
+        assert float(result.effects[index]) == pytest.approx(_by_hand(made, place, columns), rel=1e-4)
+    assert result.effects.abs().min() > 1e-6
 
 
 def test_attribution_is_patching_to_first_order(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,13 +134,13 @@ def test_blocks_that_are_recomputed_are_traced_alike() -> None:
 def test_parts_of_other_architectures(kind: str, parts: list[str]) -> None:
     """Fused projections make one part of an attention; a feed-forward need not be a module of its own."""
     model = BUILDERS[kind](60)
-    found = reference(model).ask(Trace("forget", heads=True))
-    assert [one.kind for one in found.parts] == parts * 2
-    assert bool((found.effects != 0).all())
+    result = reference(model).ask(Trace("forget", heads=True))
+    assert [one.kind for one in result.parts] == parts * 2
+    assert bool((result.effects != 0).all())
     names = [name for name, _ in model.named_parameters()]
-    for part in found.parts:
+    for part in result.parts:
         assert all(any(name.startswith(piece.prefix) for name in names) for piece in part.pieces)
-    owned = [n for n in names if any(n.startswith(p.prefix) for one in found.parts for p in one.pieces)]
+    owned = [n for n in names if any(n.startswith(p.prefix) for one in result.parts for p in one.pieces)]
     inside = [n for n in names if any(word in n for word in ("attn", "attention", "mlp", "fc1", "fc2"))]
     shared = {n for n in inside if "norm" in n or n.endswith("out_proj.bias")}
     assert set(owned) == set(inside) - shared
@@ -178,7 +178,7 @@ def test_many_parts_are_attributed_and_few_are_patched(bench: TrialRunner, monke
     bench.base.restore()
     for few, steps in ((10, 0), (9, 4)):
         monkeypatch.setattr(causal_tracing, "FEW", few)
-        found = BaseStatistics(bench.base, bench.reference.pools).ask(Trace("forget", heads=True))
-        assert torch.equal(found.effects, bench.reference.ask(Trace("forget", heads=True, steps=steps)).effects)
+        result = BaseStatistics(bench.base, bench.reference.pools).ask(Trace("forget", heads=True))
+        assert torch.equal(result.effects, bench.reference.ask(Trace("forget", heads=True, steps=steps)).effects)
     known = method_context(bench.reference, 0)
     assert known.ask(Trace("forget", heads=True)) is known.ask(Trace("forget", heads=True))

@@ -65,21 +65,21 @@ def test_plain_data_comes_back_as_it_was() -> None:
         "lambda": shared, "b": [1, True, None, -0.0, math.inf, 1e-320], 3: (turned, {"again": shared}), "a/b.c": half,
         "counts": np.arange(4)[::2], "mean": np.float64(0.1), "nothing": torch.zeros(0, 5),
     }  # fmt: skip
-    found = _back(tree)
-    assert list(found) == list(tree)
-    assert found["b"] == tree["b"]
-    assert [type(one) for one in found["b"]] == [int, bool, type(None), float, float, float]
-    assert math.copysign(1.0, found["b"][3]) == -1.0
-    assert found["lambda"] is found[3][1]["again"]
-    assert isinstance(found[3], tuple)
-    assert (found[3][0].stride(), turned.is_contiguous()) == ((1, 3), False)
+    result = _back(tree)
+    assert list(result) == list(tree)
+    assert result["b"] == tree["b"]
+    assert [type(one) for one in result["b"]] == [int, bool, type(None), float, float, float]
+    assert math.copysign(1.0, result["b"][3]) == -1.0
+    assert result["lambda"] is result[3][1]["again"]
+    assert isinstance(result[3], tuple)
+    assert (result[3][0].stride(), turned.is_contiguous()) == ((1, 3), False)
     assert all(
         torch.equal(a, b) and a.dtype == b.dtype
-        for a, b in ((found["lambda"], shared), (found[3][0], turned), (found["a/b.c"], half))
+        for a, b in ((result["lambda"], shared), (result[3][0], turned), (result["a/b.c"], half))
     )
-    assert found["counts"].tolist() == [0, 2]
-    assert (type(found["mean"]), found["mean"]) == (np.float64, 0.1)
-    assert found["nothing"].shape == (0, 5)
+    assert result["counts"].tolist() == [0, 2]
+    assert (type(result["mean"]), result["mean"]) == (np.float64, 0.1)
+    assert result["nothing"].shape == (0, 5)
 
 
 def test_tensors_go_back_to_the_device_or_to_the_host() -> None:
@@ -95,11 +95,11 @@ def test_a_state_is_memory_of_its_own_even_where_tensors_shared_theirs(tmp_path:
     saver = Saver(tmp_path, "one")
     saver.write({"steps": [1]}, [every[:2], every[1:], every], {}, CPU)
     assert saver.notes == []
-    found = Saver(tmp_path, "one").read(CPU)
-    assert found is not None
-    assert [one.tolist() for one in found.state] == [[0, 1], [1, 2, 3], [0, 1, 2, 3]]
-    found.state[2].zero_()
-    assert found.state[0].tolist() == [0, 1]
+    result = Saver(tmp_path, "one").read(CPU)
+    assert result is not None
+    assert [one.tolist() for one in result.state] == [[0, 1], [1, 2, 3], [0, 1, 2, 3]]
+    result.state[2].zero_()
+    assert result.state[0].tolist() == [0, 1]
 
 
 @pytest.mark.parametrize(
@@ -318,8 +318,8 @@ def test_every_method_goes_on_to_the_same_bit(bench: TrialRunner, tmp_path: Path
     method = make(Method, name, params | ({"memory": 3} if name.startswith("gu(") else {}))
     plain = _trained(bench, method)
     assert plain[0].done > 0
-    found = _interrupted(bench, method, max(1, plain[0].done // 2), tmp_path)
-    assert _alike(plain, found)
+    result = _interrupted(bench, method, max(1, plain[0].done // 2), tmp_path)
+    assert _alike(plain, result)
 
 
 def test_it_goes_on_within_any_phase(bench: TrialRunner, tmp_path: Path) -> None:
@@ -347,9 +347,9 @@ def test_it_goes_on_under_reduced_precision(
     monkeypatch.setattr(torch.amp, "GradScaler", partial(torch.amp.GradScaler, growth_interval=2))
     method = make(Method, "npo", {"lr": 2e-3, "epochs": 3})
     plain = _trained(bench, method, engine=Engine(precision))
-    found = _interrupted(bench, method, 3, tmp_path, engine=Engine(precision))
-    assert _alike(plain, found)
-    assert found[0].checkpoint()["scaler"] == plain[0].checkpoint()["scaler"]
+    result = _interrupted(bench, method, 3, tmp_path, engine=Engine(precision))
+    assert _alike(plain, result)
+    assert result[0].checkpoint()["scaler"] == plain[0].checkpoint()["scaler"]
     assert plain[0].checkpoint()["scaler"].get("scale") != 2.0**12
 
 
@@ -364,9 +364,9 @@ class Noisy(Term):
 
 def test_it_goes_on_with_torchs_draws(bench: TrialRunner, tmp_path: Path) -> None:
     method = Made(lr=2e-3, epochs=2, declared=(Phase({"forget": WeightedTerm(Noisy("forget"))}),))
-    plain, found = _trained(bench, method), _interrupted(bench, method, 2, tmp_path)
+    plain, result = _trained(bench, method), _interrupted(bench, method, 2, tmp_path)
     assert len(set(plain[0].state["drawn"])) == len(plain[0].state["drawn"])
-    assert _alike(plain, found)
+    assert _alike(plain, result)
 
 
 def test_rows_that_the_model_wrote_are_gone_through_before_a_save(bench: TrialRunner, tmp_path: Path) -> None:

@@ -64,8 +64,8 @@ class Rows(BaseModelQuery[int]):
 
 def test_equal_surveys_are_taken_once_and_lists_need_no_model(bench: TrialRunner) -> None:
     one, same = Rows("forget"), Rows("forget")
-    found = MethodContext(2, 64, 0, answer=bench.reference.ask)
-    assert found.ask(one) == found.ask(same) == len(bench.reference.pools.rows["forget"])
+    result = MethodContext(2, 64, 0, answer=bench.reference.ask)
+    assert result.ask(one) == result.ask(same) == len(bench.reference.pools.rows["forget"])
     assert (one.computed_for, same.computed_for) == (["forget"], [])
     assert MethodContext(7, 64, 0).ask(one) == 7
 

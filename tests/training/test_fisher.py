@@ -47,7 +47,7 @@ def _hear(heard: dict[str, tuple[Tensor, Tensor]], name: str, _layer: Module, ar
 
 def _tokens(model: Any, layers: Mapping[str, Module], rows: Sequence[Encoded]) -> tuple[list[_Token], int]:
     """Every token that every answer token could have been, and the number of answer tokens: what an expectation is over."""
-    found = []
+    result = []
     for row in rows:
         heard: dict[str, tuple[Tensor, Tensor]] = {}
         with ExitStack() as hooks:
@@ -60,14 +60,14 @@ def _tokens(model: Any, layers: Mapping[str, Module], rows: Sequence[Encoded]) -
                 materialize_grads=True,
             )  # fmt: skip
             for token in range(V):
-                found.append(
+                result.append(
                     _Token(
                         float(logits[place, token].detach().exp()),
                         {name: x.detach() for name, (x, _) in heard.items()},
                         {name: grad[token, 0] for name, grad in zip(heard, grads, strict=True)},
                     )
                 )
-    return found, sum(len(row.ids) - row.prompt for row in rows)
+    return result, sum(len(row.ids) - row.prompt for row in rows)
 
 
 def _linear(model: Any) -> dict[str, Module]:
@@ -101,14 +101,14 @@ def test_factors_from_drawn_labels_are_those_of_the_fisher_information(
     tokens, count = _tokens(model, layers, rows)
     monkeypatch.setattr(kronecker, "ROWS", 500)
     many = [row for row in rows for _ in range(400)]
-    found = spectra(model, layers, many, seed=0)
-    diagonal = ekfac_diagonal(model, layers, many, 0, found)
+    result = spectra(model, layers, many, seed=0)
+    diagonal = ekfac_diagonal(model, layers, many, 0, result)
     for name in layers:
         true = torch.stack([one.chance * one.g[name].T @ one.g[name] for one in tokens]).sum(0) / count
-        one = found[name]
+        one = result[name]
         assert _apart(one.outputs * one.output_values @ one.outputs.T, true) < 0.1
         fisher = (
-            torch.stack([one.chance * found[name].to_eigenbasis(one.gradient(name)).square() for one in tokens]).sum(0)
+            torch.stack([one.chance * result[name].to_eigenbasis(one.gradient(name)).square() for one in tokens]).sum(0)
             / count
         )
         assert _apart(diagonal[name], fisher) < 0.1
@@ -147,10 +147,10 @@ def test_the_direction_points_where_the_exact_one_does(kind: str) -> None:
     g = _flat(layers, gradient)
     best = torch.linalg.solve(exact + 0.1 * exact.diagonal().mean() * torch.eye(len(exact)).double(), g)
     curved = Fisher.of(model, list(layers), rows, seed=0)
-    found = _flat(layers, curved.from_eigenbasis(curved.solve(curved.to_eigenbasis(gradient), 0.1)))
+    result = _flat(layers, curved.from_eigenbasis(curved.solve(curved.to_eigenbasis(gradient), 0.1)))
     cosine = torch.nn.functional.cosine_similarity
-    assert float(cosine(found, best, 0)) > 0.5
-    assert float(cosine(found, best, 0)) > float(cosine(g, best, 0)) + 0.1
+    assert float(cosine(result, best, 0)) > 0.5
+    assert float(cosine(result, best, 0)) > float(cosine(g, best, 0)) + 0.1
 
 
 def test_half_the_product_is_the_divergence_of_a_small_change() -> None:
@@ -174,10 +174,10 @@ def test_half_the_product_is_the_divergence_of_a_small_change() -> None:
         with torch.no_grad():
             for name, some in curved.from_eigenbasis(change).items():
                 weights[name].add_(length * some)
-            found = float((base.exp() * (base - _chances(model, rows))).sum(-1).mean())
+            result = float((base.exp() * (base - _chances(model, rows))).sum(-1).mean())
             for name, some in curved.from_eigenbasis(change).items():
                 weights[name].sub_(length * some)
-        assert 1e-4 / 3 < found < 3e-4
+        assert 1e-4 / 3 < result < 3e-4
 
 
 def _chances(model: Any, rows: Sequence[Encoded]) -> Tensor:

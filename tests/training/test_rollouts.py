@@ -44,26 +44,26 @@ def test_attributions_add_up_to_what_the_answers_inputs_do(small: Any) -> None:
     rows = encoded(5, V, 1, 2, 6)
     batch = Stack(rows, "cpu").batch(range(5))
     inside = batch.measured[..., None]
-    found = integrated(small, batch, 100)
+    result = integrated(small, batch, 100)
     with torch.no_grad():
         whole = -Pass(small, batch).sum_nll
         with output_changed(small.get_input_embeddings(), lambda out: torch.where(inside, 0.0, out)):
             none = -Pass(small, batch).sum_nll
-    assert torch.allclose(found.sum(1), whole - none, atol=2e-3)
+    assert torch.allclose(result.sum(1), whole - none, atol=2e-3)
     assert float((whole - none).abs().min()) > 0.05
-    assert bool((found[~batch.measured] == 0).all())
+    assert bool((result[~batch.measured] == 0).all())
     alone = integrated(small, Stack(rows[1:2], "cpu").batch([0]), 100)
-    assert torch.allclose(alone[0], found[1, : alone.shape[1]], atol=1e-9)
+    assert torch.allclose(alone[0], result[1, : alone.shape[1]], atol=1e-9)
 
 
 def test_attributions_stand_where_their_tokens_do(small: Any) -> None:
     rows = encoded(9, V, 2, 2, 6)
-    found = Attributions().compute(reference(small, rows, encoded(3, V, 4, 2, 6)))
+    result = Attributions().compute(reference(small, rows, encoded(3, V, 4, 2, 6)))
     for i in (0, 4, 8):
         row = rows[i]
         alone = integrated(small, Stack([row], "cpu").batch([0])).abs()[0, row.prompt : row.prompt + row.answer]
-        assert found[i, : row.answer].tolist() == pytest.approx(alone.tolist(), rel=1e-5)
-        assert (found[i, row.answer :] == -1).all()
+        assert result[i, : row.answer].tolist() == pytest.approx(alone.tolist(), rel=1e-5)
+        assert (result[i, row.answer :] == -1).all()
 
 
 def test_a_fraction_of_each_answers_tokens_is_chosen_by_attribution() -> None:
@@ -160,7 +160,7 @@ def test_a_repetition_is_left_out_unless_the_requests_loss_would_change() -> Non
 def test_directions_are_centred_means_of_each_rows_own_hidden_states(small: Any) -> None:
     rows = {"forget": encoded(4, V, 8, 2, 6), "retain": encoded(5, V, 9, 2, 6), "earlier": encoded(2, V, 10, 2, 6)}
     base = Base("small", small, NO_TOKENIZER, Full(small), "")
-    found = Directions().compute(BaseStatistics(base, TrainingRows(rows)))
+    result = Directions().compute(BaseStatistics(base, TrainingRows(rows)))
     means = {}
     for role, some in rows.items():
         alone = [Pass(small, Stack([row], "cpu").batch([0]), hidden_at=(1,)).hidden[1][0].mean(0) for row in some]
@@ -169,7 +169,7 @@ def test_directions_are_centred_means_of_each_rows_own_hidden_states(small: Any)
     centre = torch.cat([means["forget"], means["retain"]]).mean(0)
     for role, some in means.items():
         by_hand = (some - centre) / (some - centre).norm(dim=1, keepdim=True)
-        assert torch.allclose(found[role].double(), by_hand, atol=1e-5)
+        assert torch.allclose(result[role].double(), by_hand, atol=1e-5)
 
 
 def test_a_duplicate_request_is_filtered_and_takes_as_many_fewer_steps(bench: TrialRunner) -> None:
@@ -256,8 +256,8 @@ def test_rows_of_much_loss_are_forgotten_gently() -> None:
 
     stand: Any = SimpleNamespace(sum_nll=torch.tensor([5.0, 18.0]), count=torch.tensor([2.0, 4.0]))
     base = {"sum_nll": torch.tensor([2.0, 8.0])}
-    found = Gentle(1.5).weights(stand, base, {})
-    assert found.tolist() == pytest.approx([1.0, 2 / (1 + math.exp(1.0))])
+    result = Gentle(1.5).weights(stand, base, {})
+    assert result.tolist() == pytest.approx([1.0, 2 / (1 + math.exp(1.0))])
     both = Gentle(1.0).weights(stand, base, {})
     assert both.tolist() == pytest.approx([2 / (1 + math.exp(0.3)), 2 / (1 + math.exp(1.0))])
 
