@@ -18,7 +18,8 @@ from froc.errors import InputError
 from froc.loss_table import SCALE, check, matrix
 from froc.planning.pass_probability import Chance, fraction_passed, simulate_calibration
 from froc.reporting.tables import Table
-from froc.risk.claim import Claim, evidence_from_matrix, level, p_values
+from froc.risk.claim import Claim, evidence_from_matrix, level
+from froc.risk.p_values import p_values
 
 REPEATS = 300
 SEARCH_SHARES = (0.2, 0.1, 0.33, 0.5)

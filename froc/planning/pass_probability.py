@@ -18,7 +18,8 @@ from froc.planning.loss_distributions import Law, binary, draws, listed_losses, 
 from froc.plugins import find
 from froc.risk import shift
 from froc.risk.bisection import first_integer
-from froc.risk.claim import Claim, Evidence, evidence_from_matrix, p_values
+from froc.risk.claim import Claim, Evidence, evidence_from_matrix
+from froc.risk.p_values import p_values
 from froc.risk.requirements import MAX_UNITS, first_level, smallest_integer
 
 DRAWS = 2000

@@ -1,6 +1,7 @@
 """Conformal risk control: per-query losses -> certified configurations, bounds, certificate. Torch-free.
 
     claim  claim_checks  what is claimed: budgets, confidence, units, bounds, procedure; claims that cannot be certified
+    p_values             evidence -> p-values and upper bounds, by the bounds of `froc.bounds`
     certificate          the certificate: certified set, simultaneous bounds, CUR, chosen configuration
     weighted_sum  ratios  shift   combined risks; ratios of means; bounds under distribution shift
     evidence             tables of losses -> evidence for each risk of a claim

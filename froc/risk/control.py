@@ -25,7 +25,8 @@ import polars as pl
 from froc.data.task import RISKS, UTILITY, request_of
 from froc.loss_table import SCALE
 from froc.plugins import builtin_names
-from froc.risk.claim import Claim, Evidence, level, uppers
+from froc.risk.claim import Claim, Evidence, level
+from froc.risk.p_values import uppers
 from froc.risk.rounding import at_least, at_most, down
 from froc.risk.weighted_sum import COMBINED
 

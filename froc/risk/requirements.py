@@ -16,7 +16,8 @@ from froc.loss_table import SCALE
 from froc.procedures import first_levels
 from froc.risk import shift
 from froc.risk.bisection import bracket, first_integer
-from froc.risk.claim import Claim, Evidence, at_levels, evidence_from_matrix, evidence_of_candidate, level, p_values
+from froc.risk.claim import Claim, Evidence, evidence_from_matrix, evidence_of_candidate, level
+from froc.risk.p_values import at_levels, p_values
 from froc.risk.rounding import up
 from froc.risk.weighted_sum import COMBINED
 

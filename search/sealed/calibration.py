@@ -10,7 +10,8 @@ from froc import procedures
 from froc.bounds import Losses
 from froc.data.task import Query
 from froc.loss_table import place, prefixes
-from froc.risk.claim import Candidate, Claim, Evidence, evidence_of_candidate, level, p_values
+from froc.risk.claim import Candidate, Claim, Evidence, evidence_of_candidate, level
+from froc.risk.p_values import p_values
 from froc.risk.requirements import resized
 from froc.search.executors import Executor
 from froc.search.trial.work import KeptWeights, Measure

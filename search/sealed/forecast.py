@@ -12,8 +12,9 @@ import polars as pl
 from froc import hashing
 from froc.loss_table import SCALE
 from froc.planning.pass_probability import simulate_calibration
-from froc.risk.claim import Claim, at_levels, evidence_from_matrix, p_values
+from froc.risk.claim import Claim, evidence_from_matrix
 from froc.risk.evidence import of_search
+from froc.risk.p_values import at_levels, p_values
 from froc.risk.requirements import first_level
 
 STOP_PROBABILITY = 0.8

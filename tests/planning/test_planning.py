@@ -19,7 +19,8 @@ from froc.planning.plan import Plan, plan
 from froc.plugins import find, names
 from froc.risk import requirements
 from froc.risk.certificate import decide
-from froc.risk.claim import Candidate, Claim, evidence_from_matrix, p_values
+from froc.risk.claim import Candidate, Claim, evidence_from_matrix
+from froc.risk.p_values import p_values
 
 
 def first(bound: str = "binomial", candidates: int = 1, **fields: Any) -> FirstCandidate:

@@ -21,7 +21,7 @@ from froc.plugins import find, make, names
 from froc.risk import requirements
 from froc.risk.certificate import Candidate, Claim, certify, choose, level, refuse_unknown
 from froc.risk.claim import evidence_from_matrix
-from froc.risk.claim import p_values as p_values_of
+from froc.risk.p_values import p_values as p_values_of
 from froc.risk.requirements import required_units
 from froc.risk.shift import robust_radius, shifted, shrunk
 

@@ -14,7 +14,8 @@ from froc.errors import InputError
 from froc.loss_table import SCALE, WEIGHTED, check, matrix
 from froc.monitoring.monitor import monitor
 from froc.risk.certificate import Candidate, certify, decide
-from froc.risk.claim import Claim, estimands, raw_upper
+from froc.risk.claim import Claim, estimands
+from froc.risk.p_values import raw_upper
 from froc.risk.ratios import tilted
 from froc.risk.rounding import at_most
 

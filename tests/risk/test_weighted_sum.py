@@ -150,7 +150,8 @@ def test_a_sample_is_covered_however_the_search_chose() -> None:
         order = rng.permutation(many)
         best = lists[int(lists[:, order[:20]].sum(axis=1).argmin())][order]
         seen, k = int(best[:20].sum()), int(best[20:60].sum())
-        from froc.risk.claim import Evidence, raw_p
+        from froc.risk.claim import Evidence
+        from froc.risk.p_values import raw_p
 
         tested_claim = claim(
             budget={"forgetting": 0.1}, bounds={"forgetting": "hypergeometric"},

@@ -1,0 +1,135 @@
+"""Evidence -> p-values and upper bounds of each risk, by the bound that the claim names. Torch-free."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from froc import procedures
+from froc.bounds import Bound, FloatArray, Level, Losses
+from froc.loss_table import SCALE
+from froc.plugins import find, make
+from froc.risk import ratios, shift, weighted_sum
+from froc.risk.claim import Claim, Evidence, evidence_of_candidate, level
+from froc.risk.rounding import up, up_p
+from froc.risk.weighted_sum import COMBINED
+
+
+def p_values(
+    claim: Claim, risk: str, evidence: Mapping[str, Evidence], candidates: int, alpha: float | None = None
+) -> list[float]:
+    """(m,) rounded p-values of one risk, or the combined one, at its budget, or at `alpha`. evidence: of the measured risks."""
+    budget = claim.budget[risk] if alpha is None else alpha
+    if risk != COMBINED:
+        exact = claim.kind(risk) == "census"
+        return [up_p(float(p), exact=exact) for p in raw_p(claim, risk, evidence[risk], candidates, budget)]
+
+    def part(name: str) -> tuple[float, weighted_sum.PValueFunction]:
+        return claim.weights[name], lambda level: raw_p(claim, name, evidence[name], candidates, level)
+
+    first, second = map(part, claim.parts)
+    combined = weighted_sum.p_value(first, second, budget, len(evidence[claim.parts[0]].search_sums))
+    return [up_p(float(p)) for p in combined]
+
+
+def raw_p(claim: Claim, risk: str, evidence: Evidence, candidates: int, alpha: Level) -> FloatArray:
+    """(m,) unrounded p-values of one risk at one level, or (m,) levels, within the claim's radius."""
+    # bets are tuned for the level of equally weighted candidates, which is known before calibration
+    aim = float(procedures.first_levels(claim.procedure, np.ones(candidates), level(claim))[0])
+    risks = np.broadcast_to(np.asarray(alpha, dtype=np.float64), evidence.search_sums.shape)
+    if claim.radius:
+        risks = np.asarray(shift.shrunk(risks, claim.radius))
+    evidence = at_levels(claim, risk, evidence, risks)
+    if claim.kind(risk) != "sample":
+        return _p_values(_bound(claim, risk, evidence, aim), evidence, risks, claim)
+    # the mean that the rest of the list may have, without the units that the search measured
+    listed, left = claim.listed[risk], claim.listed[risk] - evidence.n_searched
+    rest = (listed * risks - evidence.search_sums / SCALE) / left
+    p = _p_values(_bound(claim, risk, evidence, aim), evidence, np.clip(rest, 0.0, 1.0 - 1e-12), claim)
+    return np.where(rest < -1e-12, 1.0, np.where(rest >= 1.0, 0.0, p))
+
+
+def at_levels(claim: Claim, risk: str, evidence: Evidence, levels: FloatArray) -> Evidence:
+    """Evidence to compare with (m,) levels: losses of ratios are tilted to them (`froc.risk.ratios.tilted`)."""
+    if evidence.sizes is None and evidence.absences is None:
+        return evidence
+    assert isinstance(evidence.losses, np.ndarray)
+    sizes = np.ones(evidence.losses.shape[1], dtype=np.int64) if evidence.sizes is None else evidence.sizes
+    largest = 1 if evidence.sizes is None else claim.largest[risk]
+    losses = ratios.tilted(evidence.losses.astype(np.int64), sizes, largest, levels, evidence.absences)
+    return replace(evidence, losses=losses, sizes=None, absences=None)
+
+
+def _p_values(bound: Bound, evidence: Evidence, risks: FloatArray, claim: Claim) -> FloatArray:
+    by_e = procedures.find(claim.procedure).evidence == "e"
+
+    def p_value(losses: Losses, alpha: Level) -> FloatArray:
+        return 1.0 / np.maximum(1.0, bound.e_value(losses, alpha)) if by_e else bound.p_value(losses, alpha)
+
+    if isinstance(evidence.losses, np.ndarray):
+        # some bounds are faster with one level for all
+        return p_value(evidence.losses, float(risks[0]) if len(risks) and bool((risks == risks[0]).all()) else risks)
+    return np.array([p_value(row, float(risks[i]))[0] if row.size else 1.0 for i, row in enumerate(evidence.losses)])
+
+
+def uppers(claim: Claim, evidence: Mapping[str, Evidence], delta: float) -> dict[str, list[float]]:
+    """risk -> (m,) rounded upper bounds at error `delta` each, without shift; for the combined risk the weighted sum."""
+    bounds = {
+        risk: [
+            up(float(bound), exact=claim.kind(risk) == "census")
+            for bound in raw_upper(claim, risk, evidence[risk], delta)
+        ]
+        for risk in claim.risks
+    }
+    if COMBINED in claim.budget:
+        parts = zip(*(bounds[risk] for risk in claim.parts), strict=True)
+        weights = list(claim.weights.values())
+        bounds[COMBINED] = [up(sum(w * bound for w, bound in zip(weights, values, strict=True))) for values in parts]
+    return bounds
+
+
+def raw_upper(claim: Claim, risk: str, evidence: Evidence, delta: float) -> FloatArray:
+    """(m,) unrounded upper bounds of one risk, without shift."""
+    bound = _bound(claim, risk, evidence, delta)
+    if evidence.sizes is not None or evidence.absences is not None:
+        return np.array(
+            [
+                _inverted(bound, claim, risk, evidence_of_candidate(evidence, i), delta)
+                for i in range(len(evidence.search_sums))
+            ]
+        )
+    if isinstance(evidence.losses, np.ndarray):
+        upper = bound.upper(evidence.losses, delta)
+    else:
+        upper = np.array([bound.upper(row, delta)[0] if row.size else 1.0 for row in evidence.losses])
+    if claim.kind(risk) != "sample":
+        return upper
+    listed = claim.listed[risk]
+    return (evidence.search_sums / SCALE + (listed - evidence.n_searched) * upper) / listed
+
+
+def _inverted(bound: Bound, claim: Claim, risk: str, evidence: Evidence, delta: float) -> float:
+    """The upper bound of one configuration's ratio, in whole thousandths, by inverting the test."""
+    row = np.asarray(evidence.losses)[0]
+
+    def rejected(levels: FloatArray) -> NDArray[np.bool_]:
+        tilted = at_levels(claim, risk, replace(evidence, losses=np.broadcast_to(row, (len(levels), len(row)))), levels)
+        return np.asarray(bound.p_value(np.asarray(tilted.losses), levels) <= delta)
+
+    return ratios.inverted(rejected)
+
+
+def _bound(claim: Claim, risk: str, evidence: Evidence, aim: float) -> Bound:
+    name = claim.bound[risk]
+    listed = max(0, claim.listed.get(risk, 0) - (evidence.n_searched if claim.kind(risk) == "sample" else 0))
+    return _make_bound(name, aim, evidence.planned if claim.sequential else 0, listed)
+
+
+@lru_cache(maxsize=64)
+def _make_bound(name: str, aim: float, planned: int, listed: int) -> Bound:
+    # looking up a plug-in takes longer than most bounds, and bisection over budgets asks for the same one
+    fields = find(Bound, name).__dataclass_fields__
+    settings = {"level": aim, "planned": planned, "population": listed}
+    return make(Bound, name, {key: value for key, value in settings.items() if key in fields})
