@@ -31,7 +31,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 import numpy as np
-from audit import evidence, signing, verification
+from froc.audit import bundle as evidence, canonical_json, verification
 from froc import hashing
 from froc.risk.certificate import Candidate, Claim, decide
 run, bundle, key, out, tables = map(Path, sys.argv[1:6])

@@ -37,7 +37,7 @@ METRICS = {"forgetting": "exact_memorization", "utility": "rouge_l"}
 CHILD = """
 import json, resource, sys, time
 from pathlib import Path
-from audit import verification
+from froc.audit import verification
 bundle, key = map(Path, sys.argv[1:3])
 found = verification.verify(bundle, keys=[key], model=Path(sys.argv[3]))
 # not ru_maxrss, which a child inherits
