@@ -156,7 +156,7 @@ def _sentence(report: Mapping[str, Any], row: Mapping[str, Any] | None) -> str:
     opening = report["certificate"]["opening"]
     if row is None:
         return "No configuration came near the budget during the search, so none was tested."
-    named = f"configuration {row['config']} ({cut(row['method'], 32)})"
+    named = f"configuration {row['config']} ({cut(row['method'], 20)})"
     if report["verdict"] == "PASS":
         planned = opening["number"] <= opening["planned"]
         sure = f", with {confidence} confidence" if planned else f" ({opening['statement']})"

@@ -20,7 +20,9 @@ from froc.models import weights_digest
 from froc.models.base import Base
 
 CONFIG, GENERATION = "config.json", "generation_config.json"
-INERT = re.compile(r".*\.md|LICENSE(\.txt)?|\.gitattributes|\.cache/huggingface/.*|(trainer_state|.*_results)\.json")
+INERT = re.compile(
+    r".*\.md|LICENSE(\.txt)?|\.gitattributes|\.cache/huggingface/.*|(digests|trainer_state|.*_results)\.json"
+)
 """Names of files that no loader reads."""
 NOTATION = (
     "transformers_version", "_name_or_path", "name_or_path", "torch_dtype", "dtype", "use_cache", "_from_model_config",
