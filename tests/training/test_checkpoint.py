@@ -314,7 +314,7 @@ def _alike(one: tuple[Run, dict[str, Tensor]], other: tuple[Run, dict[str, Tenso
 
 @pytest.mark.parametrize("name", [*PLAIN, *WRAPPED, "gu(pdu)"])
 def test_every_method_goes_on_to_the_same_bit(bench: TrialRunner, tmp_path: Path, name: str) -> None:
-    params = {"lr": 2e-3, "epochs": 2} if make(Method, name, {}).epochs else {}
+    params = {"lr": 2e-3, "epochs": 1} if make(Method, name, {}).epochs else {}
     method = make(Method, name, params | ({"memory": 3} if name.startswith("gu(") else {}))
     plain = _trained(bench, method)
     assert plain[0].done > 0
