@@ -264,8 +264,8 @@ def check(
         raise VerificationError("reexecution-draw", "the rows are not those that the seed draws")
     if outcome.differed > outcome.rows or (outcome.differed > 0) != (outcome.largest > 0):
         raise VerificationError("reexecution-counts", "the re-execution counts more than it drew")
-    again = document(losses, int(outcome.seed), outcome.lines, config, (outcome.differed, outcome.largest))
-    if any(predicate[name] != value for name, value in again.items()):
+    recomputed = document(losses, int(outcome.seed), outcome.lines, config, (outcome.differed, outcome.largest))
+    if any(predicate[name] != value for name, value in recomputed.items()):
         raise VerificationError("reexecution-bound", "the bound is not the one that follows from the counts")
     if outcome.model is not None:
         _refuse_model(outcome, outcome.model, facts, losses, report["config"])
@@ -287,8 +287,10 @@ def _refuse_model(outcome: Outcome, model: SignedModel, facts: Facts, losses: by
     if model.differed > model.rows or (model.differed > 0) != (model.largest > 0):
         raise VerificationError("reexecution-counts", "the re-execution counts more than it drew of the model")
     same, measured = model.how == "same-weights", model.how == "measured"
-    again = of_model(losses, int(outcome.seed), config, model.digest, same, counts if measured else None, model.rows)
-    if model.model_dump() != again or (measured and not model.rows):
+    recomputed = of_model(
+        losses, int(outcome.seed), config, model.digest, same, counts if measured else None, model.rows
+    )
+    if model.model_dump() != recomputed or (measured and not model.rows):
         raise VerificationError("reexecution-draw", "the model was not measured on the rows that the seed draws")
 
 

@@ -207,9 +207,9 @@ def _check(
     if files["report.html"] != rendering.html(report.predicate, evidence).encode("utf-8"):
         raise VerificationError("html-not-rendering-of-signed-data", "report.html does not show what was signed")
     log.held("page", "report.html is the rendering of the signed report")
-    again = _again(files, trust, now, evidence, report, share)
-    if again is not None:
-        log.held("reexecution", again.sentence)
+    repeated = _again(files, trust, now, evidence, report, share)
+    if repeated is not None:
+        log.held("reexecution", repeated.sentence)
     return Result(
         verdict=derived["verdict"],
         checks=tuple(log.checks),
@@ -221,8 +221,8 @@ def _check(
         report=report.predicate,
         payload=report.payload,
         roles={keyid: trust.roles[keyid] for keyid in report.signers if keyid in trust.roles},
-        reexecution=again,
-        levels=levels(evidence, model is not None, proven, again),
+        reexecution=repeated,
+        levels=levels(evidence, model is not None, proven, repeated),
         facts=evidence,
         files=files,
     )

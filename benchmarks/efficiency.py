@@ -279,15 +279,15 @@ def _trial(
         rungs.append([stop, {risk: ratio * ALPHA for risk, ratio in point.ratio.items()}])
         if hopeless(rungs):
             return replace(line, status="pruned", steps=stop, rungs=rungs)
-    found = {(one.step, one.mix): land.at(trial, one.step, one.mix) for one in sweep.end(stops[-1])}
-    names = [line.config, *(str(ConfigurationId(line.trial).variant(step, share)) for step, share in list(found)[1:])]
+    points = {(one.step, one.mix): land.at(trial, one.step, one.mix) for one in sweep.end(stops[-1])}
+    names = [line.config, *(str(ConfigurationId(line.trial).variant(step, share)) for step, share in list(points)[1:])]
     means = []
-    for name, row in zip(names, found.values(), strict=True):
+    for name, row in zip(names, points.values(), strict=True):
         sums[name] = {risk: (row[f"{risk}_search"], row[f"{risk}_n"]) for risk in RISKS}
         means.append({risk: total / (1000 * count) for risk, (total, count) in sums[name].items()})
     variants = [
         {"config": name, "stop": step, "mix": share, "search": some, "averages": None}
-        for name, (step, share), some in list(zip(names, found, means, strict=True))[1:]
+        for name, (step, share), some in list(zip(names, points, means, strict=True))[1:]
     ]
     return replace(line, status="complete", steps=stops[-1], rungs=rungs, search=means[0], variants=variants)
 

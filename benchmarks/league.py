@@ -91,14 +91,14 @@ def row(name: str, task: Task, trials: int, out: Path, seed: int) -> dict[str, A
     fields = spaces(find(Method, name))
     space = {key: value for key, value in task.space.items() if key in fields}
     space |= {"epochs": [str(EPOCHS)]} if "epochs" in fields else {}
-    found = froc.search.run(
+    finished_run = froc.search.run(
         dict.fromkeys(task.risks, task.limit), out=place, methods=[name], trials=trials if fields else 1,
         candidates=3 if fields else 1, space=space, pruner="none", progress=False, parallel=1, seed=seed,
         **task.more,
     )  # fmt: skip
-    done = found.trials.filter(pl.col("status") == "complete")
+    done = finished_run.trials.filter(pl.col("status") == "complete")
     within = done.filter(pl.col("forgetting") <= task.limit)
-    document = found.certificate.document["candidates"]
+    document = finished_run.certificate.document["candidates"]
     curs = [{risk: one["cur"][risk]["simultaneous"] for risk in task.risks} for one in document]
     best = min(curs, key=worst)
     return {

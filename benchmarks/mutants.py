@@ -216,17 +216,17 @@ def main() -> None:
         show(sample, results)
     else:
         run_all(sample, results, options.seconds or seconds, options.workers)
-    found = outcomes(sample, results)
+    recorded = outcomes(sample, results)
     columns = ("killed", "timeout", "survived", "no tests", "equivalent")
     print(f"{'package':<12} {'mutants':>7} " + " ".join(f"{name:>10}" for name in columns) + f" {'kill rate':>10}")
     for name in packages:
         print(
             f"{name:<12} {len(sample[name]):>7} "
-            + " ".join(f"{found[name][column]:>10}" for column in columns)
-            + f" {rate(found[name]):>10.1%}"
+            + " ".join(f"{recorded[name][column]:>10}" for column in columns)
+            + f" {rate(recorded[name]):>10.1%}"
         )
     print(f"results in {results.path}")
-    rates = {name: rate(found[name]) for name in packages if found[name]}
+    rates = {name: rate(recorded[name]) for name in packages if recorded[name]}
     promises = {
         f"mutants of {name} killed": {"value": round(value, 3), "goal": f">= {GOAL}", "holds": value >= GOAL}
         for name, value in rates.items()

@@ -310,10 +310,10 @@ def signer(some: Scratch, draw: random.Random) -> None:
     kept = {p.name: p.read_bytes() for p in (some.place / "bundle").iterdir() if not p.name.startswith("report.")}
     subject = {item["name"]: item["digest"]["sha256"] for item in statement["subject"]}
     try:
-        found = cross_checks.read(
+        facts = cross_checks.read(
             kept, Trust((keys.public_of(some.signer),)), NOW, Proven(), subject, cross_checks.Log()
         )
-        page = bundle.page(changed, kept, found)
+        page = bundle.page(changed, kept, facts)
         made = bundle.signed_report(changed, kept, subject, [some.signer], page)
     except Exception:  # what cannot be rendered is signed with the old page
         body = keys.statement(subject, claims.PREDICATE, {**changed, "evidence": report["evidence"]})
@@ -342,9 +342,9 @@ def anew(some: Scratch, draw: random.Random) -> None:
     report = statement["predicate"]
     page = (place / "report.html").read_bytes()
     with suppress(Exception):  # the verifier meets whatever goes wrong here once more
-        found = cross_checks.read(kept, Trust(tuple(trusted)), NOW, Proven(), subject, cross_checks.Log())
-        report = report | claims.derive(found, report["opening"], None)
-        page = bundle.page(report, kept, found)
+        facts = cross_checks.read(kept, Trust(tuple(trusted)), NOW, Proven(), subject, cross_checks.Log())
+        report = report | claims.derive(facts, report["opening"], None)
+        page = bundle.page(report, kept, facts)
     for name, data in (kept | bundle.signed_report(report, kept, subject, [some.signer], page)).items():
         (place / name).write_bytes(data)
 

@@ -133,8 +133,8 @@ def _weights(runner: TrialRunner, target: Target, unlearned: Path | None) -> Kep
         )
     params = {name: value for name, value in target.params.items() if name not in ("stop", "mix")}
     spec = TrialSpec(target.method, params, target.seed)
-    again = Retrain(target.config, spec, target.params.get("stop"), target.params.get("mix", 1.0), None)
-    return again(runner)[target.config]
+    retrain = Retrain(target.config, spec, target.params.get("stop"), target.params.get("mix", 1.0), None)
+    return retrain(runner)[target.config]
 
 
 def _parts(

@@ -121,10 +121,10 @@ class TrialLoop:
     def _ask(self, numbers: list[int]) -> None:
         """Ask for a pack, write down that it starts, and hand it out."""
         pack = _Pack(numbers)
-        again = {record.trial: (record.method, record.params) for record in self._log}
+        attempted = {record.trial: (record.method, record.params) for record in self._log}
         pruners = []
         for number in pack.numbers:
-            method, params = self._study.ask(number, again.get(number))
+            method, params = self._study.ask(number, attempted.get(number))
             if number not in self._done:
                 pack.records.append(self._record(number, method, params))
                 pruners.append(self._study.pruner(method))

@@ -98,8 +98,8 @@ def verify(
     if result.verdict != "PASS":
         raise NotCertifiedError(f"the report verifies and says {result.verdict}")
     for reservation in result.reservations:
-        again = f": {result.reexecution.sentence}" if result.reexecution and result.reexecution.differed else ""
-        raise NotCertifiedError(f"the report verifies and says PASS, but {reservation}{again}")
+        differing = f": {result.reexecution.sentence}" if result.reexecution and result.reexecution.differed else ""
+        raise NotCertifiedError(f"the report verifies and says PASS, but {reservation}{differing}")
     for reached in result.levels:
         if reached.number in (level or ()) and not reached.holds:
             raise NotCertifiedError(f"the report verifies, but does not reach {reached.name}: {reached.words}")

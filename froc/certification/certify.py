@@ -181,10 +181,10 @@ def _counted(losses: pl.DataFrame, claim: Claim, design: Mapping[str, Any]) -> o
 
 def further(losses_read: Read, claim: Claim) -> list[str]:
     """Warnings: losses that were opened before, and bounds that depend on an order given by names."""
-    again = further_look(losses_read.opened, claim)
+    reopening_warning = further_look(losses_read.opened, claim)
     ordered = sorted(risk for risk, bound in claim.bound.items() if not find(Bound, bound).order_free)
     named = f"{', '.join(ordered)}: {ORDER_WARNING}" if ordered else None
-    return [line for line in (again, named) if line is not None]
+    return [line for line in (reopening_warning, named) if line is not None]
 
 
 def read(

@@ -77,26 +77,28 @@ def test_a_pass_with_a_reservation_is_exported_as_none(
         variants.measured_again(
             made, lambda said: said.update(differed=1, largest=3, bound=reexecution.bound(1, 299, said["of"]))
         )
-    found = made.verify()
+    verified = made.verify()
     if reason == assurance.UNBOUND:  # as an owner would who measures the base model and seals no weights
-        found = replace(found, facts=replace(found.facts, plan=found.facts.plan.model_copy(update={"control": {}})))
-    assert found.verdict == "PASS"
-    assert not found.passes
-    assert reason in found.reservations
+        verified = replace(
+            verified, facts=replace(verified.facts, plan=verified.facts.plan.model_copy(update={"control": {}}))
+        )
+    assert verified.verdict == "PASS"
+    assert not verified.passes
+    assert reason in verified.reservations
     for name in ("markdown", "model-card", "page"):
-        text = exports.write(name, found, given)
+        text = exports.write(name, verified, given)
         assert reason.partition(" (")[0] in html.unescape(text)
         assert f"{rendering.words.DECISIONS['PASS']}\n" not in text
-    bom = json.loads(exports.write("cyclonedx", found, given))
+    bom = json.loads(exports.write("cyclonedx", verified, given))
     attestation = bom["declarations"]["attestations"][0]
     assert {entry["conformance"]["score"] for entry in attestation["map"]} == {0}
-    assert attestation["summary"].startswith(f"Not claimed: PASS; {found.reservations[0]}")
+    assert attestation["summary"].startswith(f"Not claimed: PASS; {verified.reservations[0]}")
     assert svr.check(
-        exports.write("svr", found, given).encode(), [signing.load_public(made.key.with_name("other.pub"))], found
+        exports.write("svr", verified, given).encode(), [signing.load_public(made.key.with_name("other.pub"))], verified
     )
     body = json.loads(
         signing.verify(
-            exports.write("svr", found, given).encode(), [signing.load_public(made.key.with_name("other.pub"))]
+            exports.write("svr", verified, given).encode(), [signing.load_public(made.key.with_name("other.pub"))]
         )[0]
     )
     properties = body["predicate"]["properties"]

@@ -80,10 +80,10 @@ def test_strict_json_with_decimals_still_refuses_what_is_no_number() -> None:
 
 def test_exact_leaves_no_float_and_loses_nothing() -> None:
     document = {"a": [0.1, 1 / 3, 1e-300, True, None, 7, 2**60], "b": {"c": 1.0}}
-    found = canonical_json.exact(document)
-    assert canonical_json.strict_json(canonical_json.compact(found)) == found
-    assert [float(text) for text in found["a"][:3]] == document["a"][:3]
-    assert found["a"][3:] == [True, None, 7, str(2**60)]
+    exact_document = canonical_json.exact(document)
+    assert canonical_json.strict_json(canonical_json.compact(exact_document)) == exact_document
+    assert [float(text) for text in exact_document["a"][:3]] == document["a"][:3]
+    assert exact_document["a"][3:] == [True, None, 7, str(2**60)]
 
 
 def test_keygen_writes_a_private_file_and_overwrites_nothing(tmp_path: Path) -> None:

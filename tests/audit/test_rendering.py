@@ -219,11 +219,11 @@ def test_a_verified_copy_says_what_was_seen(good: Made) -> None:
 
 def test_what_would_be_otherwise_begins_with_what_is(page: Page) -> None:
     report, facts = page
-    found = curves.sensitivity(facts, report)
+    rendered = curves.sensitivity(facts, report)
     row = next(row for row in report["certificate"]["candidates"] if row["config"] == report["config"])
-    columns = {column["name"]: column["bounds"] for column in found["columns"]}
+    columns = {column["name"]: column["bounds"] for column in rendered["columns"]}
     assert columns["as signed"] == {risk: both["simultaneous"] for risk, both in row["cur"].items()}
-    for risk in found["risks"]:
+    for risk in rendered["risks"]:
         lower, higher = float(columns["1‰ lower"][risk]), float(columns["1‰ higher"][risk])
         assert lower <= float(columns["as signed"][risk]) <= higher
         assert float(columns["at 99%"][risk]) >= float(columns["at 80%"][risk])
@@ -231,14 +231,14 @@ def test_what_would_be_otherwise_begins_with_what_is(page: Page) -> None:
 
 @given(st.lists(st.integers(0, 1000), max_size=400))
 def test_a_class_of_losses_never_tells_of_few(losses: list[int]) -> None:
-    found = curves.merged(losses)
+    rendered = curves.merged(losses)
     if len(losses) < curves.ENOUGH:
-        assert found == []
+        assert rendered == []
         return
-    assert sum(number for _, _, number in found) == len(losses)
-    assert all(number >= curves.FEWEST for _, _, number in found)
-    assert all(sum(low <= loss <= high for loss in losses) == number for low, high, number in found)
-    assert all(one[1] < other[0] for one, other in pairwise(found))
+    assert sum(number for _, _, number in rendered) == len(losses)
+    assert all(number >= curves.FEWEST for _, _, number in rendered)
+    assert all(sum(low <= loss <= high for loss in losses) == number for low, high, number in rendered)
+    assert all(one[1] < other[0] for one, other in pairwise(rendered))
 
 
 @given(st.decimals(0, 1, places=6), st.decimals(0, 1, places=4))

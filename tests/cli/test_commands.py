@@ -225,9 +225,9 @@ def test_methods_are_a_line_each_and_filtered(froc: Froc) -> None:
     preference = froc("list", "methods", "--filter", "Preference").stdout.splitlines()
     assert {"npo", "simnpo", "idk"} <= {line.split()[0] for line in preference}
     assert {line.split()[0] for line in preference} < set(listed)
-    found = json.loads(froc("list", "methods", "--filter", "distillation", "--json").stdout)
-    assert found
-    assert all("distillation" in f"{entry['family']} {entry['summary']}".lower() for entry in found)
+    methods = json.loads(froc("list", "methods", "--filter", "distillation", "--json").stdout)
+    assert methods
+    assert all("distillation" in f"{entry['family']} {entry['summary']}".lower() for entry in methods)
     refused(froc("list", "methods", "--filter", "no such words"), "leave --filter out")
 
 

@@ -281,7 +281,7 @@ def test_passes_of_other_rows_do_not_change_which_states_tell(bench: TrialRunner
         cut = Forward([(first, torch.tensor([2, 0]).numpy(), torch.tensor([0, 2]).numpy()),
                        (second, torch.tensor([1]).numpy(), torch.tensor([1]).numpy())])  # fmt: skip
         whole = Forward.of(bench.base.model, stack.batch([0, 5, 4]), (0,))
-        result, wanted = (one.mean_over_states(one.hidden(0).sum(-1)) for one in (cut, whole))
+        result, wanted = (entry.mean_over_states(entry.hidden(0).sum(-1)) for entry in (cut, whole))
     assert torch.allclose(result, wanted, atol=1e-4)
 
 
@@ -299,7 +299,7 @@ def test_sure_moves_rows_at_or_above_the_quantile_of_all_rows_and_nothing_by_mom
         moved = {round(float(size)) for name, some in sizes.items() for size, row in zip(some, result[name], strict=True) if row.any()}  # fmt: skip
         assert moved == left
         assert not result["retain alone"].any()
-        assert all(bool(((one == 0) | (one == 1)).all()) for one in result.values())
+        assert all(bool(((entry == 0) | (entry == 1)).all()) for entry in result.values())
     few = {"embeddings": torch.tensor([[0.0]] * 8 + [[1.0]] * 2)}
     result = Salient(0.5)({"embeddings": torch.ones(10, 1)}, UpdateInputs({"forget": few}, {}, {}))
     assert result["embeddings"].flatten().tolist() == [0.0] * 8 + [1.0] * 2

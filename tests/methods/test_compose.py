@@ -88,9 +88,9 @@ def test_alternates_are_other_answers_of_the_base_and_are_learnt(bench: TrialRun
     bench.base.restore()
     bench.reference.ensure("alternate", Alternates())
     rows, true = bench.reference.pools.rows["alternate"], bench.reference.pools.rows["forget"]
-    again = BaseStatistics(bench.base, TrainingRows({"forget": true, "retain": []}, seed=bench.reference.pools.seed))
-    again.ensure("alternate", Alternates())
-    assert list(again.pools.rows["alternate"]) == list(rows)
+    repeated = BaseStatistics(bench.base, TrainingRows({"forget": true, "retain": []}, seed=bench.reference.pools.seed))
+    repeated.ensure("alternate", Alternates())
+    assert list(repeated.pools.rows["alternate"]) == list(rows)
     for one, other in zip(rows, true, strict=True):
         assert one.ids[: one.prompt] == other.ids[: other.prompt]
         assert one.answer > 0
@@ -182,7 +182,7 @@ def test_gu_moves_to_the_nearest_update_that_raises_no_kept_retain_loss() -> Non
     for one in past:
         result = Harmless(3)(update, UpdateInputs({"retain": one}, moments, state))
     size = math.sqrt(float(dot(update, update)))
-    assert all(float(dot(one, result)) < 1e-5 * size for one in past[1:])
+    assert all(float(dot(gradient, result)) < 1e-5 * size for gradient in past[1:])
     assert len(state["retain_gradients"]) == 3
     # nearest: what was taken away is a combination of the gradients, each with a share of at least 0
     gone = torch.cat([((update[n] - result[n]) * metric[n]).flatten() for n in g])
@@ -205,7 +205,7 @@ def test_gu_on_the_realised_step_and_without_memory_it_is_the_method_itself(
         size = (
             math.sqrt(float(dot(inputs.gradients["retain"], inputs.gradients["retain"]) * dot(update, update))) + 1e-30
         )
-        before, left = (float(dot(inputs.gradients["retain"], one)) / size for one in (update, after))
+        before, left = (float(dot(inputs.gradients["retain"], gradient)) / size for gradient in (update, after))
         rises.append((before, left))
         return after
 

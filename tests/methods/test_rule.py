@@ -113,7 +113,7 @@ def _numbers(advantage: Sequence[float], old: Sequence[float], base: Sequence[fl
 
 def _slope(loss: Tensor, now: Given) -> list[float]:
     (result,) = torch.autograd.grad(loss.sum(), [now.nll])
-    return [float(one) for one in result]
+    return [float(entry) for entry in result]
 
 
 def test_the_clipped_policy_term_by_hand() -> None:
@@ -156,7 +156,7 @@ def test_a_draw_asks_both_kinds_and_says_what_its_answers_are_worth(bench: Trial
     assert drawn.draw(_ground(bench, step=2), 30)[0] != result
     assert drawn.draw(_ground(bench, seed=2), 30)[0] != result
     assert len(result) == len(numbers["advantage"]) == 30
-    prompts = [one.ids[: one.prompt] for one in result]
+    prompts = [entry.ids[: entry.prompt] for entry in result]
     assert all(len(set(prompts[k : k + 4])) == 1 for k in range(0, 30, 4))
     outside = [rows["retain"][k].ids[: rows["retain"][k].prompt] for k in (3, 5, 8)]
     inside = [row.ids[: row.prompt] for row in rows["forget"]]
@@ -199,7 +199,7 @@ def test_where_all_answers_are_worth_the_same_the_policy_has_no_gradient(
     (loss,) = run.losses({"rollout": forward}, picked).values()
     result = torch.autograd.grad(loss, list(run.parameters.values()))
     bench.base.restore()
-    assert all(not bool(one.any()) for one in result) == zero
+    assert all(not bool(entry.any()) for entry in result) == zero
 
 
 @pytest.fixture(scope="module")

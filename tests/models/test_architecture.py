@@ -172,7 +172,7 @@ def test_of_a_multimodal_model_the_text_model_is_taken(kind: str, tmp_path: Path
     whole: Any = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32)
     ids = torch.tensor([[3, 1, 7, 9, 4]])
     with torch.no_grad():
-        wanted, result = (one(input_ids=ids).logits for one in (whole.eval(), base.model))
+        wanted, result = (model(input_ids=ids).logits for model in (whole.eval(), base.model))
     assert torch.allclose(result, wanted, atol=1e-4)
     save(base, tmp_path / "text")
     again = load(str(tmp_path / "text"), device="cpu")

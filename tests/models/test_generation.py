@@ -197,8 +197,8 @@ def test_tokens_are_drawn_with_their_probabilities(small: Any) -> None:
     model = copy.deepcopy(small)
     model.generation_config.update(top_k=2, top_p=0.5, temperature=0.1, repetition_penalty=3.0, do_sample=True)
     asked = [Encoded((*row.ids[: row.prompt], 1), row.prompt, 1)] * count
-    found = sample_answers(model, asked, np.full(count, 2), 5)
-    pairs = np.array([one.ids[one.prompt :][:2] for one in found])
+    answers = sample_answers(model, asked, np.full(count, 2), 5)
+    pairs = np.array([one.ids[one.prompt :][:2] for one in answers])
 
     def close(drawn: Sequence[int], prompt: tuple[int, ...]) -> None:
         with torch.no_grad():

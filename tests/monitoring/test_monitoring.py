@@ -199,8 +199,8 @@ def test_no_row_is_counted_twice(tmp_path: Path) -> None:
     kept = tmp_path / "monitor.json"
     monitor(two_risks(100), certificate=CERTIFICATE, state=kept)
     before = kept.read_bytes()
-    again = monitor(two_risks(100), certificate=CERTIFICATE, state=kept)
-    assert (again.counted, again.skipped) == (0, 200)
+    repeated = monitor(two_risks(100), certificate=CERTIFICATE, state=kept)
+    assert (repeated.counted, repeated.skipped) == (0, 200)
     assert kept.read_bytes() == before
     grown = monitor(pl.concat([two_risks(100), two_risks(50, 100)]), certificate=CERTIFICATE, state=kept)
     assert (grown.counted, grown.skipped) == (100, 200)

@@ -257,9 +257,9 @@ def test_parts_that_another_search_may_have_opened_are_not_fresh(chain: Chain, m
 
 def test_the_curve_shows_a_bound_for_what_a_run_certified_and_no_other(chain: Chain, tmp_path: Path) -> None:
     record = document(chain.place / "run-3", "sustainability.json")
-    found = [[sustainability.risk_of(row, number) for number in (1, 2, 3)] for row in record["removals"]]
-    assert found == [[FORGETTING, "", ""], [EARLIER, FORGETTING, ""], ["earlier-1", "earlier-2", FORGETTING]]
-    for row, names in zip(record["removals"], found, strict=True):
+    risks = [[sustainability.risk_of(row, number) for number in (1, 2, 3)] for row in record["removals"]]
+    assert risks == [[FORGETTING, "", ""], [EARLIER, FORGETTING, ""], ["earlier-1", "earlier-2", FORGETTING]]
+    for row, names in zip(record["removals"], risks, strict=True):
         assert {name for name in names if name} == set(row["certificate"]["risks"]) - {UTILITY}
     # without a first base model at hand, and where earlier requests were not measured
     for row in record["removals"]:

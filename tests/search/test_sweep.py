@@ -72,7 +72,7 @@ def test_what_is_far_over_budget_is_looked_at_once() -> None:
     sweep = Slope(Effort(looks=4, kept=3), falls=MAX_RATIO + 1.5)
     sweep.stop(5)
     assert sweep.looked == [(5, 1.0)]
-    assert [(one.step, one.mix) for one in sweep.end(9)] == [(9, 1.0)]
+    assert [(point.step, point.mix) for point in sweep.end(9)] == [(9, 1.0)]
 
 
 def test_the_end_stands_first_and_the_best_follow() -> None:
@@ -81,14 +81,14 @@ def test_the_end_stands_first_and_the_best_follow() -> None:
     found = sweep.end(9)
     assert (found[0].step, found[0].mix) == (9, 1.0)
     assert len(found) == 4
-    assert len({(one.step, one.mix) for one in found}) == 4
-    assert all(abs(one.mix - 0.75) < 0.26 for one in found[1:])
+    assert len({(point.step, point.mix) for point in found}) == 4
+    assert all(abs(point.mix - 0.75) < 0.26 for point in found[1:])
 
 
 def test_no_sweep_looks_at_stops_as_they_are() -> None:
     sweep = Slope(NO_SWEEP)
     sweep.stop(5)
-    assert [(one.step, one.mix) for one in sweep.end(9)] == [(9, 1.0)]
+    assert [(point.step, point.mix) for point in sweep.end(9)] == [(9, 1.0)]
     assert sweep.looked == [(5, 1.0), (9, 1.0)]
 
 
@@ -177,7 +177,7 @@ def test_pruners_stop_the_hopeless_and_go_on_from_the_log(pruner: str) -> None:
     again.resume(log, lambda config: seen[config])
     assert again.ask(24) == study.ask(24)
     bad = [[1, {FORGETTING: 0.9, UTILITY: 0.9}]]
-    verdicts = [one.pruner("npo").begin()(bad, [[9.0] * 40]) for one in (again, study)]
+    verdicts = [point.pruner("npo").begin()(bad, [[9.0] * 40]) for point in (again, study)]
     assert verdicts[0] == verdicts[1]
 
 

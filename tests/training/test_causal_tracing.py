@@ -68,7 +68,7 @@ def _by_hand(made: BaseStatistics, place: Callable[[torch.nn.Module], torch.nn.M
 def test_effects_are_those_of_patching_by_hand() -> None:
     made = reference(_llama())
     result = made.ask(Trace("forget", heads=True))
-    assert [one.kind for one in result.parts] == ["head", "head", "head", "head", "feed_forward"] * 2
+    assert [part.kind for part in result.parts] == ["head", "head", "head", "head", "feed_forward"] * 2
     for index, place, columns in (
         (2, lambda m: m.model.layers[0].self_attn.o_proj, slice(8, 12)),
         (5, lambda m: m.model.layers[1].self_attn.o_proj, slice(0, 4)),
@@ -135,12 +135,12 @@ def test_parts_of_other_architectures(kind: str, parts: list[str]) -> None:
     """Fused projections make one part of an attention; a feed-forward need not be a module of its own."""
     model = BUILDERS[kind](60)
     result = reference(model).ask(Trace("forget", heads=True))
-    assert [one.kind for one in result.parts] == parts * 2
+    assert [part.kind for part in result.parts] == parts * 2
     assert bool((result.effects != 0).all())
     names = [name for name, _ in model.named_parameters()]
     for part in result.parts:
         assert all(any(name.startswith(piece.prefix) for name in names) for piece in part.pieces)
-    owned = [n for n in names if any(n.startswith(p.prefix) for one in result.parts for p in one.pieces)]
+    owned = [n for n in names if any(n.startswith(p.prefix) for part in result.parts for p in part.pieces)]
     inside = [n for n in names if any(word in n for word in ("attn", "attention", "mlp", "fc1", "fc2"))]
     shared = {n for n in inside if "norm" in n or n.endswith("out_proj.bias")}
     assert set(owned) == set(inside) - shared

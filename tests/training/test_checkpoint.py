@@ -68,7 +68,7 @@ def test_plain_data_comes_back_as_it_was() -> None:
     result = _back(tree)
     assert list(result) == list(tree)
     assert result["b"] == tree["b"]
-    assert [type(one) for one in result["b"]] == [int, bool, type(None), float, float, float]
+    assert [type(entry) for entry in result["b"]] == [int, bool, type(None), float, float, float]
     assert math.copysign(1.0, result["b"][3]) == -1.0
     assert result["lambda"] is result[3][1]["again"]
     assert isinstance(result[3], tuple)
@@ -87,7 +87,7 @@ def test_tensors_go_back_to_the_device_or_to_the_host() -> None:
     document, tensors = split_tensors([torch.zeros(2), torch.ones(2)])
     assert [one["tensor"][1] for one in document["list"]] == [True, True]
     document["list"][0]["tensor"][1] = False
-    assert [one.device.type for one in join_tensors(document, tensors, torch.device("meta"))] == ["meta", "cpu"]
+    assert [entry.device.type for entry in join_tensors(document, tensors, torch.device("meta"))] == ["meta", "cpu"]
 
 
 def test_a_state_is_memory_of_its_own_even_where_tensors_shared_theirs(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_a_state_is_memory_of_its_own_even_where_tensors_shared_theirs(tmp_path:
     assert saver.notes == []
     result = Saver(tmp_path, "one").read(CPU)
     assert result is not None
-    assert [one.tolist() for one in result.state] == [[0, 1], [1, 2, 3], [0, 1, 2, 3]]
+    assert [entry.tolist() for entry in result.state] == [[0, 1], [1, 2, 3], [0, 1, 2, 3]]
     result.state[2].zero_()
     assert result.state[0].tolist() == [0, 1]
 

@@ -108,7 +108,9 @@ def test_factors_from_drawn_labels_are_those_of_the_fisher_information(
         one = result[name]
         assert _apart(one.outputs * one.output_values @ one.outputs.T, true) < 0.1
         fisher = (
-            torch.stack([one.chance * result[name].to_eigenbasis(one.gradient(name)).square() for one in tokens]).sum(0)
+            torch.stack(
+                [token.chance * result[name].to_eigenbasis(token.gradient(name)).square() for token in tokens]
+            ).sum(0)
             / count
         )
         assert _apart(diagonal[name], fisher) < 0.1

@@ -186,8 +186,8 @@ def test_a_duplicate_request_is_filtered_and_takes_as_many_fewer_steps(bench: Tr
     assert seen["forget"] <= set(run.phase.only)
     assert max(seen["retain"]) > len(some)
     # what an earlier request removed is no new one
-    again = BaseStatistics(bench.base, TrainingRows({"forget": some, "retain": rows["retain"], "earlier": some}))
-    assert unlearn(bench.base, make(Method, "fit(grad_diff)", whole), again, batch=8, seed=1) == 0
+    repeated = BaseStatistics(bench.base, TrainingRows({"forget": some, "retain": rows["retain"], "earlier": some}))
+    assert unlearn(bench.base, make(Method, "fit(grad_diff)", whole), repeated, batch=8, seed=1) == 0
     assert same(bench.base.trainable.snapshot(), bench.base.trainable.base_values())
 
 
@@ -242,9 +242,9 @@ def test_layers_of_adapters_are_those_of_the_weights_they_adapt(bench: TrialRunn
     plain = BlockNorms("_proj").compute(bench.reference)
     adapted = wrap("adapted", copy.deepcopy(bench.base.model), bench.base.tokenizer, "lora:rank=2")
     made = BaseStatistics(adapted, bench.reference.pools)
-    found = BlockNorms("_proj").compute(made)
-    assert found[0] == plain[0]
-    assert found[1] == pytest.approx(plain[1], rel=1e-3)
+    norms = BlockNorms("_proj").compute(made)
+    assert norms[0] == plain[0]
+    assert norms[1] == pytest.approx(plain[1], rel=1e-3)
     moved = {n for n, p in _train(made, "fit(npo)", top=0.5).items() if n.endswith("lora_B") and bool((p != 0).any())}
     assert moved == {
         n for n in adapted.trainable.parameters() if f"layers.{int(np.argmax(plain[1]))}." in n and n.endswith("lora_B")

@@ -29,8 +29,8 @@ def _plan_text(change: Callable[[str], str]) -> Attack:
 
     def attack(made: Made) -> None:
         made.edit("plan.json", change)
-        found = hashing.sha256_file(made.bundle / "plan.json")
-        made.restate(lambda body: body["subject"][0]["digest"].update(sha256=found), "plan.dsse.json")
+        plan_digest = hashing.sha256_file(made.bundle / "plan.json")
+        made.restate(lambda body: body["subject"][0]["digest"].update(sha256=plan_digest), "plan.dsse.json")
         made.resign()
 
     return attack
