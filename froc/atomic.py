@@ -15,6 +15,9 @@ from typing import IO
 
 from froc.errors import InputError
 
+UNFINISHED = ".part"
+"""How the names of files that are being written end: no pattern such as *.json matches one."""
+
 
 def write_text(path: Path, text: str, *, parents: bool = True) -> None:
     """Replace a file by `text` in UTF-8, whole or not at all. InputError where the place is a symbolic link.
@@ -40,7 +43,7 @@ def replacing(path: Path, *, mode: int = 0o666, beside: Path | None = None) -> I
     """An empty file under a random name, for libraries that write to a path; it takes the place of `path` at the end."""
     refuse_link(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = (beside or path.parent) / f".{path.stem}.{secrets.token_hex(8)}{path.suffix}"
+    part = (beside or path.parent) / f".{path.name}.{secrets.token_hex(8)}{UNFINISHED}"
     os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode))
     try:
         yield part
@@ -51,6 +54,12 @@ def replacing(path: Path, *, mode: int = 0o666, beside: Path | None = None) -> I
     finally:
         with suppress(FileNotFoundError):  # renamed, it is no longer here
             part.unlink()
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what killed processes left unfinished in a folder that nobody writes to now."""
+    for path in folder.glob(f".*{UNFINISHED}"):
+        path.unlink(missing_ok=True)
 
 
 def create(path: Path, data: bytes, *, mode: int = 0o666) -> None:

@@ -80,6 +80,7 @@ class Folder:
         self.diagnostics = path / "diagnostics.json"
         self.sustainability = path / "sustainability.json"
         self.figures = path / "figures"
+        self.candidates = path / "weights"
         self.search_losses = path / "losses" / "search.parquet"
         self.screened = path / "losses" / "screened.parquet"
         self.base_losses = path / "losses" / "base.parquet"
@@ -89,7 +90,7 @@ class Folder:
 
     def weights(self, config: str) -> Path:
         """Where a candidate's parameters wait for calibration."""
-        return self.path / "weights" / f"{config}.safetensors"
+        return self.candidates / f"{config}.safetensors"
 
     def training(self, config: str) -> Path:
         """Where the trials that are trained with this one, the first of them, leave their state on the way."""

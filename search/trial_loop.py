@@ -16,6 +16,7 @@ from itertools import takewhile
 import polars as pl
 
 from froc import timestamp
+from froc.atomic import remove_unfinished
 from froc.configuration_id import ConfigurationId
 from froc.models.base import write_weights
 from froc.search.executors import TRIES, Executor, Report
@@ -76,6 +77,7 @@ class TrialLoop:
             while not why and len(self._in_flight) < self._settings.parallel and (numbers := self._numbers()):
                 self._ask(numbers)
             if not self._in_flight:
+                remove_unfinished(self._folder.candidates)
                 LOG.info("%d trials ended: %s", len(self._reported), why or "trials")
                 return self._log, why or "trials"
             if all(number in self._done for number in self._in_flight[0].numbers):
@@ -181,9 +183,13 @@ class TrialLoop:
             for config, weights in result.weights.items():
                 write_weights(weights, self._folder.weights(config))
         self._end([result.record for result in trained])
+        self._remove_weights()
+
+    def _remove_weights(self) -> None:
+        """Keep those of candidates, and of trials whose end is not known here: a worker may just have written them."""
         wanted = {candidate.config for candidate in self.leaderboard.candidates}
-        for path in (self._folder.path / "weights").glob("*.safetensors"):
-            if path.stem not in wanted:
+        for path in self._folder.candidates.glob("*.safetensors"):
+            if path.stem not in wanted and ConfigurationId.parse(path.stem).trial in self._done:
                 path.unlink()
 
     def _end(self, records: Sequence[TrialRecord]) -> None:

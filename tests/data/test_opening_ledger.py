@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from froc import hashing
+from froc.atomic import replacing
 from froc.certification.certify import Division
-from froc.data.ledger_files import Counted
+from froc.data.ledger_files import Counted, state_folder
 from froc.data.normal_form import content, normal_form
 from froc.data.opening_ledger import Opening, by_others, check, record
 from froc.data.splits import opened_as, split
@@ -56,6 +57,14 @@ EDITS: dict[str, Edit] = {
 
 def opening(task: Task, share: float = 0.2, seal: str = "s", **options: bool) -> Opening:
     return record(split(task, share)[1].counted, f"plan {seal}", f"seal {seal}", 1, options.get("reopen", False))
+
+
+def test_a_file_that_is_being_written_is_no_damage() -> None:
+    """Nor one that a killed process left half written: its name is no look's."""
+    opening(TASK)
+    (looks,) = {path.parent for path in state_folder().rglob("000001.json")}
+    with replacing(looks / "000002.json"):
+        assert check(split(TASK, 0.2)[1].counted, "plan s", 1, False).number == 1
 
 
 @pytest.mark.parametrize("pools", [(FORGETTING,), (UTILITY,), (FORGETTING, UTILITY)])

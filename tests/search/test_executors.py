@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ import polars as pl
 import pytest
 import torch
 
+from froc.atomic import replacing
 from froc.errors import FrocError, InputError
 from froc.models.base import Base
 from froc.search.executors import TRIES, Executor, Report, WorkerSpec, cores
@@ -82,6 +84,26 @@ class Backwards(Inline):
         self._queue.appendleft((key, work))
 
 
+class Early(Inline):
+    """Does all work as soon as it is handed out, as workers do while the driver is busy, and reports it one by one."""
+
+    def __init__(self, make: Callable[[], Any], folder: Path) -> None:
+        super().__init__(make)
+        self._reports: deque[tuple[Report, set[Path]]] = deque()
+        self._folder = folder
+
+    def submit(self, key: int, work: Work) -> None:
+        super().submit(key, work)
+        before = set(self._folder.glob("*"))
+        (report,) = super().wait()
+        self._reports.append((report, set(self._folder.glob("*")) - before))
+
+    def wait(self, timeout: float | None = None) -> list[Report]:
+        report, written = self._reports.popleft()
+        assert all(path.exists() for path in written), "removed before the driver knew of them"
+        return [report]
+
+
 class Losing(Inline):
     """Loses its worker the first `times` times that the trial at `place` is handed out."""
 
@@ -112,6 +134,27 @@ def recipe(made: Job) -> WorkerSpec:
 
 def test_the_order_in_which_trials_end_changes_nothing(base: Base, tmp_path: Path, plain: dict[str, bytes]) -> None:
     assert done(job(base, **SAID), tmp_path / "run", Backwards) == plain
+
+
+def test_weights_of_trials_that_the_driver_has_not_heard_of_stay(
+    base: Base, tmp_path: Path, plain: dict[str, bytes]
+) -> None:
+    """What a worker has just written, or is writing, is not what no candidate needs."""
+    folder = tmp_path / "run" / "weights"
+    assert done(job(base, **SAID), tmp_path / "run", lambda make: Early(make, folder)) == plain
+
+
+def test_what_killed_workers_left_unfinished_is_removed(base: Base, tmp_path: Path, plain: dict[str, bytes]) -> None:
+    made, folder = job(base, **SAID), tmp_path / "run" / "weights"
+    with pytest.raises(FrocError, match="stopped"):
+        run(replace(made, workers=Inline), tmp_path / "run", Stops(3))
+    with replacing(folder / "c0009.safetensors") as part:
+        assert part not in folder.glob("*.safetensors")
+        left = part.with_stem(f"{part.stem}0")
+    left.write_bytes(b"half")
+    (folder / "c0009.safetensors").unlink()
+    assert done(made, tmp_path / "run", Inline) == plain
+    assert not left.exists()
 
 
 def test_the_window_is_part_of_the_plan(base: Base, whole: Path) -> None:
