@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from froc import procedures
 from froc.bounds import Bound
 from froc.data.task import RISKS, request_of
@@ -186,19 +188,37 @@ class Settings:
 
 
 def settings_of(plan: Mapping[str, Any], overrides: Mapping[str, str]) -> Settings:
-    """Settings from a plan, as far as training and measuring again depend on them. overrides: risk -> metric, instead of the plan's."""
+    """Settings from a plan, as far as training and measuring again depend on them. overrides: risk -> metric, instead of the plan's.
+
+    InputError where the document is none that a search writes.
+    """
+    try:
+        return TypeAdapter(Settings).validate_python(_settings_fields(plan, overrides))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise not_written(".".join(map(str, first["loc"])), first["msg"]) from error
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise not_written(str(error), type(error).__name__) from error
+
+
+def not_written(field: str, why: str) -> InputError:
+    """What is wrong with a plan that cannot be run again."""
+    return InputError(f"the plan is not one that froc search writes, and cannot be run again ({field}: {why})")
+
+
+def _settings_fields(plan: Mapping[str, Any], overrides: Mapping[str, str]) -> dict[str, Any]:
     search, kinds = plan["search"], plan["population"]
     # what was removed before is measured as what is removed now
     metrics = {risk: metric for risk, metric in plan["metrics"].items() if request_of(risk) is None}
-    return Settings(
-        budget=plan["budget"], confidence=plan["confidence"], metrics={**metrics, **overrides},
-        methods=tuple(search["methods"]), trials=search["trials"], share=plan["split"]["share"], seed=search["seed"],
-        batch=search["batch"], population={risk: kind for risk, kind in kinds.items() if kind != "queries"},
-        sample={risk: plan["split"]["calibration"][risk] for risk in RISKS if kinds.get(risk) == "sample"},
-        sequential=plan["sequential"], train=search.get("train", "full"), pack=search.get("pack", 1),
-        autocast=search.get("autocast"), sweep=False, later=plan["split"].get("later", 0),
-        relative=tuple(plan.get("relative", ())), before=plan.get("before", {}),
-    )  # fmt: skip
+    return {
+        "budget": plan["budget"], "confidence": plan["confidence"], "metrics": {**metrics, **overrides},
+        "methods": search["methods"], "trials": search["trials"], "share": plan["split"]["share"], "seed": search["seed"],
+        "batch": search["batch"], "population": {risk: kind for risk, kind in kinds.items() if kind != "queries"},
+        "sample": {risk: plan["split"]["calibration"][risk] for risk in RISKS if kinds.get(risk) == "sample"},
+        "sequential": plan["sequential"], "train": search.get("train", "full"), "pack": search.get("pack", 1),
+        "autocast": search.get("autocast"), "sweep": False, "later": plan["split"].get("later", 0),
+        "relative": plan.get("relative", ()), "before": plan.get("before", {}),
+    }  # fmt: skip
 
 
 def measures(settings: Settings) -> dict[str, Measurement]:

@@ -11,6 +11,7 @@ it. What a test finds must not hang on the rounding of one processor either. To 
 
 import fcntl
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -36,6 +37,34 @@ QUICK = {"test_api.py", "test_layout.py"}
 """What of them, and of SLOW, belongs to the quick part: one tiny search."""
 SLOW = {"test_checks.py", "test_privacy.py", "test_browser.py", "test_tofu.py"}
 """Slow files elsewhere."""
+
+
+EXPECTED_SKIPS = (
+    r"the (logs|TOFU files) are not at hand$", r"openssl is not installed", r"SoftHSM2, .* is not installed$",
+    r"no PostgreSQL server is installed", r"python-pkcs11 is not installed", r"torch was built without oneDNN$",
+    r"torchao is not installed$", r"no browser", r"not a git checkout$",
+)  # fmt: skip
+"""What a machine may lack: reasons, as patterns. Whatever else is skipped fails the run."""
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if _unexpected_skips(session.config) and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(config: pytest.Config) -> None:
+    for reason in _unexpected_skips(config):
+        print(f"skipped for a reason that tests/conftest.py does not expect: {reason}")
+
+
+def _unexpected_skips(config: pytest.Config) -> list[str]:
+    """Reasons of skips, each once; none in a worker process, whose reports the main process sees."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    skips = reporter.stats.get("skipped", []) if reporter else []
+    reasons = {
+        str(report.longrepr[2]).removeprefix("Skipped: ") for report in skips if isinstance(report.longrepr, tuple)
+    }
+    return sorted(reason for reason in reasons if not any(re.match(known, reason) for known in EXPECTED_SKIPS))
 
 
 def _slow(path: Path) -> bool:

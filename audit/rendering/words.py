@@ -59,7 +59,7 @@ VERIFY = (
     ("seal", "made under this plan, of planned queries, with no more candidates than planned"),
     (
         "trials",
-        "listed trials are numbered without a gap, none repeated or of another plan; candidates stand in the order of their search losses",
+        "listed trials are numbered without a gap, none repeated or of another plan; no candidate stands before one that lost less under every risk in the search",
     ),
     ("losses", "every candidate on every sealed query, once"),
     ("comparison", "a signed comparison is about the same base model and rows, and complete"),

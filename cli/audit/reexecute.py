@@ -179,25 +179,24 @@ def _job(
 
     from froc.search.plan import draw_of
     from froc.search.reexecution import refuse_other_job
-    from froc.search.settings import settings_of
+    from froc.search.settings import not_written, settings_of
 
     plan: dict[str, Any] = json.loads(files["plan.json"])
-    planned_task = plan["task"]
-    if task is None and "questions" not in plan:
-        raise InputError(f"the report is about the task {planned_task['name']}; give its folder with --task")
-    units = {risk: planned_task["units"][risk] for risk in named_risks.BASIC}
-    settings = settings_of(plan, words.per_risk(metric, "metric", str))
-    if whole:
-        settings = replace(settings, train="full", pack=1)
-    job = build.build_job(
-        settings,
-        build.Inputs(
+    try:
+        planned_task = plan["task"]
+        if task is None and "questions" not in plan:
+            raise InputError(f"the report is about the task {planned_task['name']}; give its folder with --task")
+        units = {risk: planned_task["units"][risk] for risk in named_risks.BASIC}
+        settings = settings_of(plan, words.per_risk(metric, "metric", str))
+        if whole:
+            settings = replace(settings, train="full", pack=1)
+        inputs = build.Inputs(
             task or Path(planned_task["name"]), base, data, units, planned_task["split_seed"], after=chain, earlier=earlier,
             questions=plan.get("questions"), label=plan["split"].get("label", ""), draw=draw_of(plan),
-        ),
-        machine,
-        display.training,
-    )  # fmt: skip
+        )  # fmt: skip
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise not_written(str(error), type(error).__name__) from error
+    job = build.build_job(settings, inputs, machine, display.training)
     refuse_other_job(job, plan)
     return job
 

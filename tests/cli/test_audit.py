@@ -11,11 +11,16 @@ from typing import Any
 
 import polars as pl
 import pytest
+from rich.console import Console
 
 from froc.audit.documents import Plan
+from froc.cli.audit.reexecute import _job
 from froc.data.task import Row, Task
+from froc.errors import InputError
 from froc.risk.certificate import Candidate, certify
 from froc.risk.control import Control
+from froc.search.build import Machine
+from froc.search.progress import ProgressDisplay
 from tests.audit.authority import Authority, served
 from tests.commands import ROOT, Commands
 
@@ -321,6 +326,27 @@ def test_losses_that_were_never_measured_are_found_out(place: Path, froc: Froc, 
     answers = [json.loads(line)["answer"] for line in (place / "task" / "forget.jsonl").read_text().splitlines()]
     for text in (done.stdout, done.stderr, (bundle / "reexecution.dsse.json").read_text()):
         assert not [answer for answer in answers if f" {answer}" in text]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda plan: plan.pop("search"), lambda plan: plan.update(population=None),
+        lambda plan: plan["task"].update(units=["query"]), lambda plan: plan["split"].update(calibration=1),
+        lambda plan: plan["search"].update(batch="many"),
+    ],
+    ids=["no search", "no populations", "a list of units", "a number of queries", "a word for a number"],
+)  # fmt: skip
+def test_a_plan_that_no_search_writes_is_one_sentence(change: Callable[[dict[str, Any]], object]) -> None:
+    """Its signer may put in it what the report's own checks do not read."""
+    plan = json.loads((ROOT / "docs" / "examples" / "pass.froc-audit" / "plan.json").read_text())
+    plan["population"] |= {"forgetting": "sample"}
+    change(plan)
+    with pytest.raises(InputError, match="is not one that froc search writes"):
+        _job(
+            {"plan.json": json.dumps(plan).encode()}, Path("task"), None, None, [], Machine(), ProgressDisplay(Console(), quiet=True),
+            None, (), whole=False,
+        )  # fmt: skip
 
 
 @pytest.mark.usefixtures("embedded_model")
