@@ -67,7 +67,7 @@ def monitor(
     """
     from froc.monitoring.monitor import monitor as monitored
 
-    report = monitored(table, certificate=certificate, state=state, level=alarm, risks=risk, config=config, scale=scale)
+    report = monitored(table, certificate=certificate, state=state, alarm=alarm, risk=risk, config=config, scale=scale)
     if figure is not None:
         report.save(figure)
     if json_:

@@ -152,7 +152,7 @@ def plan(
     if losses is not None and not isinstance(accepted, dict):
         names = tuple(sorted(losses["risk"].unique().to_list()))
     made = planned(
-        accepted, confidence=confidence, expected=numbers(expected_risk, "expected-risk", float) or None, candidates=candidates,
+        accepted, confidence=confidence, expected_risk=numbers(expected_risk, "expected-risk", float) or None, candidates=candidates,
         units=numbers(units, "units", int), clusters=numbers(clusters, "clusters", int), losses=losses, binary=binary,
         correlation=numbers(correlation, "correlation", float), spread=numbers(spread, "spread", float), procedure=procedure,
         bound=bound, population=numbers(population, "population", str), listed=numbers(listed, "listed", int), radius=radius,

@@ -80,7 +80,7 @@ def run(
     data: Place | None = None,
     methods: Sequence[str] = ("standard",),
     profile: str = "basic",
-    metrics: Mapping[str, str] | None = None,
+    metric: Mapping[str, str] | None = None,
     unit: Mapping[str, str] | None = None,
     split_seed: int | None = None,
     audit_seed: int | None = None,
@@ -90,7 +90,7 @@ def run(
     device: str | None = None,
     dtype: str | None = None,
     checkpointing: bool = False,
-    compiled: bool = False,
+    compile: bool = False,  # noqa: A002  # as the option is called
     executor: str = "auto",
     workers: int | None = None,
     worker_gpus: float = 0.0,
@@ -103,7 +103,7 @@ def run(
 
     budget: one for every risk, or by risk. out: run folder (`froc-run`; after a run, that run's name with the next number); a search
     that was stopped goes on in it. task: task folder, or a benchmark's NAME:PART with `data`; the embedded task without it.
-    metrics: risk -> measurement. unit: risk -> `query`, `group` or `queries-by-group`, what was drawn. after, earlier,
+    metric: risk -> measurement. unit: risk -> `query`, `group` or `queries-by-group`, what was drawn. after, earlier,
     no_earlier: see `froc search --help`. progress: whether it is shown. settings: further options, or fields of
     `froc.search.settings.Settings` (search_share, trials, confidence, seed, batch, sampler, pruner, candidates, space, train, ...).
     The same values draw the same questions and give the same certificate as the command's.
@@ -123,13 +123,13 @@ def run(
             raise InputError(
                 f"froc.search.run has no setting {name!r}" + (f"; did you mean {near[0]!r}?" if near else "")
             )
-    defined = dict(metrics or {})
+    defined = dict(metric or {})
     every, named = (None, budget) if isinstance(budget, Mapping) else (budget, {})
     chain = ContinuationOptions(_path(after), tuple(Path(folder) for folder in earlier), no_earlier)
     chain.check()
     chosen = SearchOptions(
         _path(out), _path(task), model, _path(data), dict(unit or {}), split_seed, audit_seed, chain,
-        build.Machine(device, dtype, checkpointing, compiled, executor, workers, worker_gpus), parallel, rebuild_embedded,
+        build.Machine(device, dtype, checkpointing, compile, executor, workers, worker_gpus), parallel, rebuild_embedded,
     )  # fmt: skip
     budgets = named_risks.budgets_of_profile(every, named, profile, defined, chain.risks)
     checked = search_settings(chosen, budgets, metrics=defined, methods=tuple(methods), **settings)

@@ -30,7 +30,7 @@ def test_a_certificate() -> None:
 
 
 def test_a_plan() -> None:
-    plan = froc.plan(0.1, expected=0.02, units=200, candidates=3)
+    plan = froc.plan(0.1, expected_risk=0.02, units=200, candidates=3)
     table = plan.to_polars()
     assert set(table["risk"]) == {"forgetting", "utility"}
     assert table["power"].is_between(0, 1).all()

@@ -107,7 +107,7 @@ def certify(
     unit: str = "query",
     population: Mapping[str, str] | None = None,
     listed: Mapping[str, int] | None = None,
-    weights: Mapping[str, float] | None = None,
+    weight: Mapping[str, float] | None = None,
     radius: float = 0.0,
     joint: bool = False,
     scale: str | None = None,
@@ -138,7 +138,7 @@ def certify(
     return certificate_of(
         losses_read, budget, confidence=confidence, search_share=search_share, split_seed=split_seed,
         named_beforehand=named_beforehand, procedure=procedure, bound=bound, binary=binary, unit=unit,
-        population=population, listed=listed, weights=weights, radius=radius, joint=joint,
+        population=population, listed=listed, weights=weight, radius=radius, joint=joint,
         counted=frame is None,
     )  # fmt: skip
 

@@ -105,32 +105,32 @@ def _e_value(log: float) -> str:
 
 
 def monitor(
-    losses: IntoFrame | Path | str,
+    table: IntoFrame | Path | str,
     *,
     certificate: Mapping[str, Any] | Path | str,
     state: Path | str | None = None,
-    level: float = DEFAULT_LEVEL,
-    risks: Sequence[str] | None = None,
+    alarm: float = DEFAULT_LEVEL,
+    risk: Sequence[str] | None = None,
     config: str | None = None,
     scale: str | None = None,
 ) -> MonitoredStream:
     """Count the rows of a loss table, in their order, and return the status of the stream.
 
-    losses: a loss table, or its file: losses of the deployed configuration, in order of arrival. certificate: its
+    table: a loss table, or its file: losses of the deployed configuration, in order of arrival. certificate: its
     document, certificate.json, a run folder, or the output of `froc certify --json`. state: file that is kept between
-    calls, created if missing. risks: those to monitor, by default all with a budget; they share the level.
+    calls, created if missing. risk: the risks to monitor, by default all with a budget. alarm: probability of a false alarm, which they share.
     config: the deployed configuration, by default the chosen one. Where the certificate's unit is the group, a loss is
     the mean over a group, whose rows must come in one call. scale: "thousandths" for whole numbers 0..1000. Raises InputError for a state of another certificate,
-    configuration, level or choice of risks, and for rows that cannot be counted.
+    configuration, alarm or choice of risks, and for rows that cannot be counted.
     """
     document = _document(certificate)
-    fresh = _fresh(document, level, risks, config)
-    frame = dataframe(losses)
-    table = check(frame, scale) if frame is not None else Format(scale).read([Path(str(losses))], {}).losses
+    fresh = _fresh(document, alarm, risk, config)
+    frame = dataframe(table)
+    losses = check(frame, scale) if frame is not None else Format(scale).read([Path(str(table))], {}).losses
     if state is None:
-        return _count(table, fresh)
+        return _count(losses, fresh)
     with _locked(Path(state)):
-        made = _count(table, _read(Path(state), fresh))
+        made = _count(losses, _read(Path(state), fresh))
         write_text(Path(state), made.state.model_dump_json(indent=1) + "\n")
     return made
 

@@ -1,6 +1,6 @@
 """How many calibration units a certificate needs, and with what probability that many suffice. Torch-free.
 
-    plan(budget=0.1, expected=0.03, candidates=10, units=300)
+    plan(budget=0.1, expected_risk=0.03, candidates=10, units=300)
 
 The distribution of losses is an assumption, which every result states. Budgets are tested with the certificate's own
 p-values. Of a loss table only search rows are read: no plan depends on a calibration loss.
@@ -90,7 +90,7 @@ def plan(
     budget: Mapping[str, float] | float,
     *,
     confidence: float = 0.9,
-    expected: Per = None,
+    expected_risk: Per = None,
     units: Per = None,
     clusters: Per = None,
     correlation: Per = None,
@@ -114,7 +114,7 @@ def plan(
     """Plan a calibration.
 
     budget: accepted risk, for forgetting and utility or by name; other options that are not one number take either
-    too. expected: risk of the configuration that is hoped for. units: calibration queries; clusters: sampling units
+    too. expected_risk: risk of the configuration that is hoped for. units: calibration queries; clusters: sampling units
     that they come in, which then count instead; correlation: of 0-1 losses in a cluster, 1 (the worst) unless said.
     spread: standard deviation of a unit's loss (beta law); without it losses are 0 or 1, the widest law with that
     mean. losses: a loss table or its file; its search rows give the laws instead, calibration rows are left out first.
@@ -126,7 +126,7 @@ def plan(
     table = Format(scale).read([Path(losses)], {}).losses if isinstance(losses, Path | str) else frame
     searched = None if table is None else design_search.search_rows(table, scale if frame is not None else None)
     risks = _risks(budget, searched)
-    options = _Options(risks, expected, units, clusters, correlation, spread, population, listed)
+    options = _Options(risks, expected_risk, units, clusters, correlation, spread, population, listed)
     if not 0 < power < 1:
         raise InputError(f"power {power:g} is outside (0, 1)")
     if search_share is not None and not 0 < search_share < 1:
@@ -150,7 +150,7 @@ def plan(
     if count < 1:
         raise InputError(f"candidates {count} makes no sense; at least 1 is tested")
     if design != "given":
-        if procedure != procedures.DEFAULT or bound != "auto" or search_share is not None or expected is not None:
+        if procedure != procedures.DEFAULT or bound != "auto" or search_share is not None or expected_risk is not None:
             raise InputError(
                 "--design auto chooses procedure, bound and search share, and takes the risks from the search rows; leave "
                 "--procedure, --bound, --search-share and --expected-risk out"

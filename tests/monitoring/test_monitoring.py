@@ -124,7 +124,7 @@ def test_a_late_drift_is_found_too() -> None:
 
 def test_an_alarm_stays_and_says_where() -> None:
     table = rows(np.concatenate([lost(300, 0.05), np.full(40, SCALE, dtype=np.int16), np.zeros(400, dtype=np.int16)]))
-    status = monitor(table, certificate=CERTIFICATE, risks=["forgetting"])
+    status = monitor(table, certificate=CERTIFICATE, risk=["forgetting"])
     item = status.state.risks["forgetting"]
     assert status.threshold == 20
     assert status.alarms == ("forgetting",)
@@ -136,14 +136,14 @@ def test_an_alarm_stays_and_says_where() -> None:
 
 
 def test_risks_share_the_level() -> None:
-    status = monitor(two_risks(50), certificate=CERTIFICATE, level=0.1)
+    status = monitor(two_risks(50), certificate=CERTIFICATE, alarm=0.1)
     assert status.threshold == 20
-    assert monitor(two_risks(50), certificate=CERTIFICATE, level=0.1, risks=["utility"]).threshold == 10
+    assert monitor(two_risks(50), certificate=CERTIFICATE, alarm=0.1, risk=["utility"]).threshold == 10
     assert list(status.state.risks) == ["forgetting", "utility"]
 
 
 def test_the_lower_bound_is_where_the_evidence_reaches_its_threshold() -> None:
-    status = monitor(rows(lost(500, 0.3)), certificate=CERTIFICATE, risks=["forgetting"])
+    status = monitor(rows(lost(500, 0.3)), certificate=CERTIFICATE, risk=["forgetting"])
     least, mean = status.at_least("forgetting"), status.state.risks["forgetting"].mean
     assert least is not None
     assert mean is not None
@@ -241,10 +241,10 @@ def test_two_calls_at_once_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"level": 0.01}, "another level"),
+        ({"alarm": 0.01}, "another level"),
         ({"config": "c1"}, "another config"),
         ({"certificate": CERTIFICATE | {"chosen": "c1"}, "config": "c0"}, "another certificate"),
-        ({"risks": ["forgetting"]}, "watches other risks"),
+        ({"risk": ["forgetting"]}, "watches other risks"),
     ],
 )
 def test_a_state_of_another_stream_is_refused(tmp_path: Path, options: dict[str, Any], words: str) -> None:
@@ -307,15 +307,15 @@ def test_a_group_that_goes_on_after_it_was_counted_is_refused(tmp_path: Path) ->
         ({"certificate": CERTIFICATE | {"budget": {"combined": 0.1}}}, "combined risk alone"),
         ({"config": "c7"}, "c7 is not certified; there are: c0, c1"),
         ({"config": "c1"}, "no rows of c1"),
-        ({"level": 0.0}, "outside"),
-        ({"risks": ["privacy"]}, "no budget for a risk 'privacy'"),
-        ({"losses": rows(lost(3, 0.5), split="search")}, "looked at by the search"),
+        ({"alarm": 0.0}, "outside"),
+        ({"risk": ["privacy"]}, "no budget for a risk 'privacy'"),
+        ({"table": rows(lost(3, 0.5), split="search")}, "looked at by the search"),
         ({"certificate": "nowhere.json"}, "is not there"),
     ],
 )
 def test_refused(options: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError, match=words):
-        monitor(**({"losses": two_risks(5), "certificate": CERTIFICATE} | options))
+        monitor(**({"table": two_risks(5), "certificate": CERTIFICATE} | options))
 
 
 def test_a_run_folder_is_a_certificate(tmp_path: Path) -> None:

@@ -147,7 +147,7 @@ def test_zero_loss_is_the_check_before_training() -> None:
 
 
 def test_what_the_next_useful_number_buys() -> None:
-    made = plan({"forgetting": 0.1}, expected=0.03, units=300, binary=True)
+    made = plan({"forgetting": 0.1}, expected_risk=0.03, units=300, binary=True)
     notes = {rung.note: rung for rung in made.ladder if rung.note}
     now, after = notes["planned"], notes["next useful"]
     assert now.lost is not None
@@ -157,9 +157,9 @@ def test_what_the_next_useful_number_buys() -> None:
 
 
 def test_risks_that_are_alike_share_their_rows_and_others_do_not() -> None:
-    alike = plan(0.1, expected=0.03, binary=True)
+    alike = plan(0.1, expected_risk=0.03, binary=True)
     assert {rung.risks for rung in alike.ladder} == {("forgetting", "utility")}
-    apart = plan(0.1, expected={"forgetting": 0.03, "utility": 0.04}, binary=True, units=200)
+    apart = plan(0.1, expected_risk={"forgetting": 0.03, "utility": 0.04}, binary=True, units=200)
     assert {rung.risks for rung in apart.ladder} == {("forgetting",), ("utility",)}
     first, second = (
         FirstCandidate(apart.claim, risk, 10).chance(loss_distributions.zero_one(level), 200)
@@ -183,14 +183,14 @@ def test_certificates_are_as_likely_as_planned(kind: str) -> None:
     """The small form of benchmarks/planning.py."""
     rng, repeats = np.random.default_rng(4), 200
     text: dict[str, Any] = {
-        "binary": {"expected": 0.04, "units": 150, "binary": True},
-        "continuous": {"expected": 0.06, "spread": 0.1, "units": 140},
-        "clusters": {"expected": 0.02, "units": 400, "clusters": 40, "correlation": 0.2},
+        "binary": {"expected_risk": 0.04, "units": 150, "binary": True},
+        "continuous": {"expected_risk": 0.06, "spread": 0.1, "units": 140},
+        "clusters": {"expected_risk": 0.02, "units": 400, "clusters": 40, "correlation": 0.2},
     }[kind]
     made = plan({"forgetting": 0.1}, candidates=3, **text)
 
     def losses() -> dict[str, np.ndarray[Any, Any]]:
-        risks = np.array([[text["expected"]], [0.6], [0.6]])
+        risks = np.array([[text["expected_risk"]], [0.6], [0.6]])
         if kind == "binary":
             return {"forgetting": (rng.random((3, 150)) < risks).astype(np.int16) * SCALE}
         if kind == "continuous":
@@ -272,15 +272,15 @@ def test_few_units_without_a_loss_are_no_certainty() -> None:
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"budget": {"combined": 0.1}}, "no combined risk"),
     ({"confidence": 1.0}, "confidence"),
-    ({"expected": 1.5}, "outside"),
-    ({"expected": {"utility": 0.1}, "budget": {"forgetting": 0.1}}, "'utility', which has no budget"),
-    ({"expected": {"forgetting": 0.05}}, "expected of utility"),
+    ({"expected_risk": 1.5}, "outside"),
+    ({"expected_risk": {"utility": 0.1}, "budget": {"forgetting": 0.1}}, "'utility', which has no budget"),
+    ({"expected_risk": {"forgetting": 0.05}}, "expected of utility"),
     ({"units": 0}, "at least 1"),
     ({"units": 5, "clusters": 10}, "fewer queries than clusters"),
     ({"correlation": 0.3}, "--clusters"),
-    ({"clusters": 20, "units": 200, "correlation": 1.3, "expected": 0.05}, "outside"),
+    ({"clusters": 20, "units": 200, "correlation": 1.3, "expected_risk": 0.05}, "outside"),
     ({"clusters": 20, "units": 200, "correlation": 0.3, "spread": 0.1}, "give one of them"),
-    ({"spread": 0.9, "expected": 0.05}, "between 0 and"),
+    ({"spread": 0.9, "expected_risk": 0.05}, "between 0 and"),
     ({"population": "census"}, "a census measures every row"),
     ({"population": "sample"}, "--listed"),
     ({"population": "sample", "listed": 100, "units": 150}, "more units than the 100"),
@@ -303,13 +303,13 @@ def test_refused(options: dict[str, Any], words: str) -> None:
 def test_an_automatic_design_needs_the_number_of_queries() -> None:
     with pytest.raises(InputError, match="--units 300"):
         plan(0.1, losses=searches((0.1,)), design="auto")
-    for text in ({"procedure": "holm"}, {"bound": "betting"}, {"search_share": 0.3}, {"expected": 0.03}):
+    for text in ({"procedure": "holm"}, {"bound": "betting"}, {"search_share": 0.3}, {"expected_risk": 0.03}):
         with pytest.raises(InputError, match="leave"):
             plan(0.1, losses=searches((0.1,)), units=100, design="auto", **text)
 
 
 def test_it_prints_draws_and_is_json(tmp_path: Path) -> None:
-    made = plan(0.1, expected=0.03, units=100, binary=True, search_share=0.2)
+    made = plan(0.1, expected_risk=0.03, units=100, binary=True, search_share=0.2)
     assert "power at 0.03" in str(made)
     assert "<table>" in made._repr_html_()
     assert json.loads(json.dumps(made.document()))["zero"] == made.zero
