@@ -59,9 +59,8 @@ def bench(
     A few steps per method are trained and thrown away; a whole trial, with the method's default epochs, its rungs and
     its sweep, is worked out from them. Nothing is certified and no calibration query is looked at.
     """
+    from froc.search.search_options import SearchOptions
     from froc.search.settings import Settings, measures
-    from froc.search.trial import throughput
-    from froc.search.trial.runner import TrialRunner
 
     if steps < 1:
         raise InputError("--steps must be at least 1")
@@ -71,10 +70,16 @@ def bench(
     )  # fmt: skip
     settings.check()
     machine = build.Machine(device, dtype, checkpointing, compiled)
+    options_of_search = SearchOptions(task=task, model=model, data=data, machine=machine)
+    options_of_search.check()
+    # torch is imported from here on: what can be wrong without it was refused
+    from froc.search.trial import throughput
+    from froc.search.trial.runner import TrialRunner
+
     with words.messages.status("preparing") as status:
         job = build.build_job(
             settings,
-            build.Inputs(task, model, data, words.per_risk(unit or [], "unit", str)),
+            build.Inputs(task, model, data, words.per_risk(unit or [], "unit", str), loaded=options_of_search.loaded),
             machine,
             lambda label, done, of: status.update(f"{label} {done}/{of}"),
         )  # fmt: skip

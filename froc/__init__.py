@@ -18,7 +18,7 @@ Packages, from the top down; each imports only from those below it::
     procedures  bounds   multiple testing; one theorem per file
     loss_table           the table of losses that they all read
     provenance  plan_identity   whose code a plan names; what makes a plan another plan
-    plugins  atomic      plug-ins by name; files that appear whole
+    plugin_source  plugins  atomic   plug-ins: what their source says, by name; files that appear whole
     hashing  hyperparameters  timestamp  visible  extras  configuration_id  errors  version
 
 In Python: `froc.search.run`, `froc.load`, `froc.compare`, `froc.certify`, `froc.plan`, `froc.monitor`, `froc.report` and `froc.verify` do

@@ -75,6 +75,11 @@ def entry_point(group: str, name: str) -> EntryPoint | None:
     return None if _BUILTIN_ONLY.get() else _outside(group, tuple(sys.path)).get(name)
 
 
+def outside_names(kind_group: str) -> list[str]:
+    """Names of the plug-ins of a group that other packages bring, sorted."""
+    return [] if _BUILTIN_ONLY.get() else sorted(_outside(kind_group, tuple(sys.path)))
+
+
 def group(base: type) -> str:
     """The package that holds the plug-ins of a kind, which is also the name of its entry point group."""
     return str(getattr(base, "plugin_group", base.__module__))
@@ -82,13 +87,32 @@ def group(base: type) -> str:
 
 def names(base: type) -> list[str]:
     """All plug-in names of a kind, sorted; nothing is imported to find them."""
-    return sorted(_known(base))
+    return sorted(_known(group(base)))
 
 
-def _known(base: type) -> dict[str, EntryPoint | None]:
+def _known(kind_group: str) -> dict[str, EntryPoint | None]:
     """Name -> where another package has it, None for ours."""
-    others = {} if _BUILTIN_ONLY.get() else _outside(group(base), tuple(sys.path))
-    return {**dict.fromkeys(sorted(builtin_names(group(base)))), **others}
+    others = {name: entry_point(kind_group, name) for name in outside_names(kind_group)}
+    return {**dict.fromkeys(sorted(builtin_names(kind_group))), **others}
+
+
+def known_name(kind_group: str, name: str) -> str:
+    """The name of a plug-in in its canonical form, without importing it; InputError with the most similar one where there is none.
+
+    kind_group: the package that holds the plug-ins, such as `froc.methods`. Of a composed name, `gu(npo)`, every part must be known.
+    """
+    outer, bracket, rest = name.strip().partition("(")
+    if bracket:
+        if not rest.endswith(")"):
+            raise InputError(f"{name} is not understood; brackets are for methods, such as gu(npo)")
+        return f"{known_name(kind_group, outer)}({known_name(kind_group, rest.removesuffix(')'))})"
+    kind, known = kind_group.rpartition(".")[2], _known(kind_group)
+    canonical = _among(known, outer)
+    if canonical not in known:
+        near = difflib.get_close_matches(canonical, known, n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(sorted(known))}"
+        raise InputError(f"no {kind.rstrip('s')} is called {canonical!r}; {hint} (froc list {kind})")
+    return canonical
 
 
 def find(base: type[T], name: str) -> type[T]:
@@ -96,13 +120,8 @@ def find(base: type[T], name: str) -> type[T]:
     outer, bracket, rest = name.partition("(")
     if bracket:
         return _composed(base, outer, rest)
-    kind, known = group(base).rpartition(".")[2], _known(base)
-    name = _among(known, name)
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(sorted(known))}"
-        raise InputError(f"no {kind.rstrip('s')} is called {name!r}; {hint} (froc list {kind})")
-    outside = known[name]
+    name = known_name(group(base), name)
+    outside = entry_point(group(base), name)
     if outside is not None:
         loaded: type[T] = outside.load()
         return loaded
@@ -141,7 +160,7 @@ def canonical_name(base: type, name: str) -> str:
     outer, bracket, rest = name.strip().partition("(")
     if bracket:
         return f"{canonical_name(base, outer)}({canonical_name(base, rest.removesuffix(')'))})"
-    return _among(_known(base), outer)
+    return _among(_known(group(base)), outer)
 
 
 def _among(known: Iterable[str], name: str) -> str:

@@ -189,12 +189,17 @@ def compare_runs(
     model: str | None, device: str | None, dtype: str | None,
 ) -> Comparison:  # fmt: skip
     """The comparison of both doors, with its figures and tables written."""
-    from froc.search.comparison.run import run as run_comparison
-    from froc.search.comparison.runs import compared_runs
+    from froc.search.run_folder import Folder
 
     terms.check()
     if not runs:
         raise InputError("nothing to compare; give run folders that froc search --out wrote")
+    for path in runs:
+        Folder(path).require_plan()
+    # torch is imported from here on: what can be wrong without it was refused
+    from froc.search.comparison.run import run as run_comparison
+    from froc.search.comparison.runs import compared_runs
+
     place = out or runs[0].with_name(f"{runs[0].resolve().name}-compare")
     machine = build.Machine(device, dtype, executor="inline")
     compared = compared_runs(runs, terms, machine, display.training, task=task, data=data, model=model)

@@ -1,6 +1,7 @@
 """A user's inputs and settings -> a job: task, split, search space, base model on its device, engine."""
 
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import platformdirs
 
 from froc.errors import InputError
+from froc.models.training_options import DTYPES
 from froc.search import continuation
 
 if TYPE_CHECKING:
@@ -41,6 +43,19 @@ class Machine:
     workers: int | None = None
     worker_gpus: float = 0.0
 
+    def check(self) -> None:
+        """InputError for words that name no executor or type, and for too few workers; torch is not imported."""
+        if self.executor not in EXECUTORS and not self.executor.startswith("ray://"):
+            raise InputError(f"no executor is called {self.executor!r}; there are: {', '.join(EXECUTORS)}")
+        if self.workers is not None and self.workers < 1:
+            raise InputError(f"{self.workers} workers are too few; give at least 1")
+        if self.executor == "inline" and (self.workers or 1) > 1:
+            raise InputError("--executor inline has no workers; leave one of the two out")
+        if self.dtype is not None and self.dtype not in DTYPES:
+            raise InputError(f"no dtype is called {self.dtype!r}; there are: {', '.join(DTYPES)}")
+        if self.device is not None and not re.fullmatch(r"[a-z]+(:[0-9]+)?", self.device):
+            raise InputError(f"--device {self.device} is no device; write cpu, cuda, cuda:1 or mps")
+
 
 @dataclass(frozen=True)
 class Inputs:
@@ -52,7 +67,7 @@ class Inputs:
     the runs before it removed. questions: seed of the embedded task's queries; by default it follows from the settings, so that
     every plan has its own. label: what query ids are renamed by, empty for the ids of the draw; by default it follows from model and
     settings. unlearned_digest: digest of an unlearned model from elsewhere that is measured. draw: how the run folder's plan
-    divides the queries.
+    divides the queries. loaded: the task that `task` names and its base model, where they were read already.
     """
 
     task: Path | None = None
@@ -67,6 +82,7 @@ class Inputs:
     label: str | None = None
     unlearned_digest: str = ""
     draw: "Draw" = "by-row"
+    loaded: "tuple[Task, str | None] | None" = None
 
 
 def build_job(
@@ -94,8 +110,6 @@ def build_job(
     from froc.training import embedded
 
     crew = worker_devices(machine)
-    if machine.dtype is not None and machine.dtype not in models.DTYPES:
-        raise InputError(f"no dtype is called {machine.dtype!r}; there are: {', '.join(models.DTYPES)}")
     units = {risk: _unit(kind) for risk, kind in inputs.unit.items()}
     folder, model, data, after = inputs.task, inputs.model, inputs.data, inputs.after
     split_seed, audit_seed, questions, label = inputs.split_seed, inputs.audit_seed, inputs.questions, inputs.label
@@ -109,7 +123,7 @@ def build_job(
     if folder is None or request is not None:
         task, named = embedded_text.task(questions=questions, request=request or 1), None
     else:
-        task, named = _task(folder, data)
+        task, named = inputs.loaded or read_task(folder, data)
     task = replace(task, units={**task.units, **units})
     if split_seed is not None and audit_seed is not None:
         raise InputError("--audit-seed is the seed of the split; leave --split-seed out")
@@ -193,8 +207,8 @@ def _asks_for_retrained(methods: Sequence[str]) -> bool:
     )
 
 
-def _task(folder: Path, data: Path | None) -> "tuple[Task, str | None]":
-    """The task and the base model that it names."""
+def read_task(folder: Path, data: Path | None) -> "tuple[Task, str | None]":
+    """The task and the base model that it names; InputError for files that are no task. folder, data: as `Inputs` has them."""
     from froc.data import benchmarks
     from froc.data.tasks import folder as folders
 
@@ -219,17 +233,12 @@ def worker_devices(machine: Machine) -> list[str]:
     """The device of each worker process; none where trials run in this process. InputError for what is not there."""
     from froc.search.executors import cores
 
-    if machine.executor not in EXECUTORS and not machine.executor.startswith("ray://"):
-        raise InputError(f"no executor is called {machine.executor!r}; there are: {', '.join(EXECUTORS)}")
-    if machine.workers is not None and machine.workers < 1:
-        raise InputError(f"{machine.workers} workers are too few; give at least 1")
+    machine.check()
     if machine.executor.startswith("ray"):
         return ["ray"] * (machine.workers or cores())
     gpus = _gpus(machine.device)
     count = machine.workers or (len(gpus) if gpus else cores())
     if machine.executor == "inline" or (machine.executor == "auto" and (machine.workers or len(gpus)) in (None, 0, 1)):
-        if (machine.workers or 1) > 1:
-            raise InputError("--executor inline has no workers; leave one of the two out")
         return []
     return [gpus[place % len(gpus)] if gpus else "cpu" for place in range(count)]
 
@@ -237,7 +246,10 @@ def worker_devices(machine: Machine) -> list[str]:
 def _gpus(device: str | None) -> list[str]:
     import torch
 
+    from froc.models import base as models
+
     if device is not None:
+        models.refuse_absent_device(device)
         return [device] if device.startswith("cuda") else []
     return [f"cuda:{place}" for place in range(torch.cuda.device_count())]
 

@@ -10,6 +10,7 @@ from froc.configuration_id import ConfigurationId
 from froc.errors import InputError
 from froc.models import adapters, inference_files, weights_digest
 from froc.models.base import Base, load, written
+from froc.models.model_name import refuse_no_folder
 from froc.models.trainable import Weights
 
 EXTERNAL_CONFIG, EXTERNAL_METHOD = str(ConfigurationId(0)), "external"
@@ -25,10 +26,7 @@ class ExternalModel:
     @cached_property
     def digest(self) -> str:
         """SHA-256 over the files that would be deployed; the plan names it before anything is measured."""
-        if not self.folder.is_dir():
-            raise InputError(
-                f"{self.folder} is no folder; --unlearned names one with safetensors, as save_pretrained makes it"
-            )
+        refuse_no_folder(self.folder)
         return hashing.sha256_tree({path.name: hashing.sha256_file(path) for path in self._files()})
 
     @property

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import froc
 from froc import provenance, timestamp
 from froc.bounds import Bound
-from froc.data.splits import Draw, Sealed, SearchView, ids
+from froc.data.splits import Sealed, SearchView, ids
 from froc.data.task import Task, Unit
 from froc.errors import InputError
 from froc.loss_table import SCALE, WEIGHTED
@@ -22,13 +22,11 @@ from froc.plugins import find
 from froc.risk.certificate import Claim, refuse_unknown
 from froc.risk.claim import automatic, estimands
 from froc.risk.requirements import required_units
+from froc.search.earlier_plan import LEGACY_DEFAULTS
 from froc.search.optuna.space import Spaces, written
-from froc.search.run_folder import Folder
 from froc.search.settings import Settings, control_of, measures
 
 PACKAGES = ("torch", "transformers", "optuna", "numpy", "scipy", "mapie", "polars")
-LEGACY_DEFAULTS: dict[str, dict[str, Any]] = {"search": {"parallel": 1, "until": "trials", "shared": False}}
-"""Values of fields that plans of older versions lack."""
 OPTIONAL_FIELDS: dict[str, Any] = {"relative": None}
 """Fields that only plans have which use them."""
 LEGACY_FIELD_DEFAULTS: dict[str, Any] = {"plugins": []}
@@ -187,23 +185,6 @@ def make_plan(
     }  # fmt: skip
     document["plugins"] = provenance.outside(document)
     return Plan(document, claim, candidates, (*task.notes, *notes, *more))
-
-
-def parallel_of(folder: Folder) -> int | None:
-    """How many packs an earlier call in this run folder had in flight; None where there was none."""
-    old = folder.read(folder.plan)
-    return None if old is None else int((LEGACY_DEFAULTS["search"] | dict(old.get("search") or {}))["parallel"])
-
-
-def label_of(folder: Folder) -> str | None:
-    """What an earlier call in this run folder renamed the queries' ids by, empty for nothing; None where there was none."""
-    old = folder.read(folder.plan)
-    return None if old is None else str(old["split"].get("label", ""))
-
-
-def draw_of(plan: Mapping[str, Any] | None) -> Draw:
-    """How a plan divides its queries; the way of today where there is no plan yet."""
-    return "by-row" if plan is None or plan["split"].get("draw") == "by-row" else "in-order"
 
 
 def as_planned(claim: Claim, old: Mapping[str, Any] | None) -> Claim:

@@ -151,6 +151,15 @@ class Folder:
             raise InputError(f"{path} is damaged; remove it and run the same command again")
         return document
 
+    def require_plan(self) -> dict[str, Any]:
+        """The plan; InputError where the folder has none."""
+        plan = self.read(self.plan)
+        if plan is None:
+            raise InputError(
+                f"{self.path} is no run folder (no plan.json); give the folder that froc search --out wrote"
+            )
+        return plan
+
     def model_is_whole(self, certificate: Mapping[str, Any]) -> bool:
         """Whether the chosen model is there, where one was chosen."""
         return certificate.get("chosen") is None or (self.model / "config.json").is_file()

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,9 +10,10 @@ from froc.search import continuation
 from froc.search.continuation import ContinuationOptions, expand_earlier_budget
 
 if TYPE_CHECKING:
+    from froc.data.task import Task
     from froc.search.job import Job
     from froc.search.settings import Settings
-from froc.search.build import Inputs, Machine, build_job, rebuild_embedded, worker_devices
+from froc.search.build import Inputs, Machine, build_job, read_task, rebuild_embedded, worker_devices
 
 
 @dataclass(frozen=True)
@@ -39,25 +41,53 @@ class SearchOptions:
         """Where the run's files go."""
         return self.continuation.out(self.out)
 
+    @cached_property
+    def loaded(self) -> "tuple[Task, str | None] | None":
+        """The task and the base model that it names; None for the embedded task. InputError for files that are no task."""
+        from froc.data.tasks import embedded_text
+
+        if self.task is None or embedded_text.request_of(str(self.task)) is not None:
+            return None
+        return read_task(self.task, self.data)
+
+    def check(self) -> None:
+        """InputError for a task or a model that is not there, or cannot be read."""
+        from froc.models.model_name import refuse_absent
+
+        self.machine.check()
+        named = None if self.loaded is None else self.loaded[1]
+        if self.model or named:
+            refuse_absent(str(self.model or named))
+
 
 def search_settings(options: SearchOptions, budget: Mapping[str, float], **values: Any) -> "Settings":
     """Validated settings of a search. values: further fields of `froc.search.settings.Settings`. Raises InputError."""
-    from froc.search.plan import parallel_of
+    from dataclasses import replace
+
+    from froc.search.earlier_plan import parallel_of
     from froc.search.run_folder import Folder
     from froc.search.settings import Settings
 
     folder = Folder(options.run_folder)
-    parallel = options.parallel or parallel_of(folder) or max(1, len(worker_devices(options.machine)))
-    budget = expand_earlier_budget(budget, options.continuation.read())
-    settings = Settings(budget=budget, parallel=parallel, **values)
-    settings.check()
+    options.check()
+    settings = Settings(budget=budget, parallel=options.parallel or 1, **values)
+    if options.continuation.after is None:
+        settings.check()
+    # from here on torch is imported: what can be wrong without it was refused
+    settings = replace(
+        settings,
+        budget=expand_earlier_budget(budget, options.continuation.read()),
+        parallel=options.parallel or parallel_of(folder) or max(1, len(worker_devices(options.machine))),
+    )
+    if options.continuation.after is not None:
+        settings.check()
     folder.refuse_unwritable()
     return settings
 
 
 def search_job(options: SearchOptions, settings: "Settings", progress: Callable[[str, int, int], None]) -> "Job":
     """The job of a search, the same for the command and for Python. Raises InputError."""
-    from froc.search.plan import draw_of, label_of
+    from froc.search.earlier_plan import draw_of, label_of
     from froc.search.run_folder import Folder
 
     folder, after = Folder(options.run_folder), options.continuation.read()
@@ -66,6 +96,6 @@ def search_job(options: SearchOptions, settings: "Settings", progress: Callable[
         rebuild_embedded(task, progress)
     inputs = Inputs(
         task, options.model, options.data, options.unit, options.split_seed, options.audit_seed, after,
-        options.continuation.earlier, label=label_of(folder), draw=draw_of(folder.read(folder.plan)),
+        options.continuation.earlier, label=label_of(folder), draw=draw_of(folder.read(folder.plan)), loaded=options.loaded,
     )  # fmt: skip
     return build_job(settings, inputs, options.machine, progress)

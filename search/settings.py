@@ -12,14 +12,13 @@ from froc.data.task import RISKS, request_of
 from froc.errors import InputError
 from froc.measuring.measurement import Measurement, named
 from froc.measuring.measurement import written as as_written
-from froc.models.compute import PRECISIONS
-from froc.models.trainable import read as read_scope
+from froc.models.training_options import PRECISIONS, read_scope
 from froc.plugins import find
 from froc.risk.control import Kind, kind_of
 from froc.risk.froc_score import Weighing
 from froc.risk.weighted_sum import COMBINED
 from froc.search.optuna.pruning import PRUNERS
-from froc.search.optuna.space import pick
+from froc.search.optuna.space import pick, refuse_unknown
 from froc.search.optuna.study import OBJECTIVES, SAMPLERS
 
 UNTIL = ("trials", "certified")
@@ -144,7 +143,8 @@ class Settings:
             raise InputError("candidates must be at least 1")
         read_scope(self.train, self.pack)
         if self.autocast is not None:
-            pick("precision", PRECISIONS, self.autocast)
+            pick("precision", dict.fromkeys(PRECISIONS), self.autocast)
+        refuse_unknown(self.methods)
         pick("sampler", SAMPLERS, self.sampler)
         pick("pruner", PRUNERS, self.pruner)
         pick("objective", OBJECTIVES, self.objective)

@@ -13,7 +13,8 @@ import pytest
 from froc.audit import verification
 from froc.errors import InputError
 from froc.risk.certificate import Candidate, Claim, certify
-from froc.search.plan import label_of, parallel_of, refuse_other_plan
+from froc.search.earlier_plan import label_of, parallel_of
+from froc.search.plan import refuse_other_plan
 from froc.search.run_folder import Folder
 from tests.commands import ROOT, Commands
 

@@ -101,12 +101,12 @@ def model(
     from dataclasses import replace
 
     from froc.cli.search import finish, plan_signature
+    from froc.models.model_name import refuse_no_folder
     from froc.search import build
-    from froc.search.external_model import ExternalModel
-    from froc.search.pipeline import run
-    from froc.search.plan import draw_of, label_of
+    from froc.search.earlier_plan import draw_of, label_of
     from froc.search.progress import ProgressDisplay
     from froc.search.run_folder import Folder
+    from froc.search.search_options import SearchOptions
     from froc.search.settings import Settings
 
     defined = words.definitions(risk or [])
@@ -119,11 +119,18 @@ def model(
     )  # fmt: skip
     settings.check()
     Folder(out).refuse_unwritable()
+    machine = build.Machine(device, dtype, executor="inline")
+    options_of_search = SearchOptions(task=task, model=base, data=data, machine=machine)
+    options_of_search.check()
+    refuse_no_folder(unlearned)
+    # torch is imported from here on: what can be wrong without it was refused
+    from froc.search.external_model import ExternalModel
+    from froc.search.pipeline import run
+
     external = ExternalModel(unlearned)
     signer = plan_signature(out, key, tsa, tsa_root)
     with ProgressDisplay(words.messages, quiet) as display:
         _refuse_open(external)
-        machine = build.Machine(device, dtype, executor="inline")
         job = build.build_job(
             settings,
             build.Inputs(
@@ -136,6 +143,7 @@ def model(
                 unlearned_digest=external.digest,
                 label=label_of(Folder(out)),
                 draw=draw_of(Folder(out).read(Folder(out).plan)),
+                loaded=options_of_search.loaded,
             ),
             machine,
             display.training,

@@ -177,7 +177,7 @@ def _job(
     """What the report is about, made again; InputError where that is something else. whole: all parameters may be replaced."""
     from dataclasses import replace
 
-    from froc.search.plan import draw_of
+    from froc.search.earlier_plan import draw_of
     from froc.search.reexecution import refuse_other_job
     from froc.search.settings import not_written, settings_of
 

@@ -3,18 +3,21 @@
 from abc import ABC
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
-
-from torch.nn import Parameter
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from typing import TYPE_CHECKING, ClassVar
 
 from froc.data.prompts import PromptFormat
 from froc.data.task import Row
 from froc.measuring.metric import Observable, Observation
-from froc.models.batches import Encoded
+
+if TYPE_CHECKING:
+    # an attack's name is checked before torch is imported
+    from torch.nn import Parameter
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from froc.models.batches import Encoded
 
 
-def parameters(model: PreTrainedModel) -> dict[str, Parameter]:
+def parameters(model: "PreTrainedModel") -> "dict[str, Parameter]":
     """name -> parameter of the model as it would be deployed: without adapters, which are merged before deployment."""
     return {name: p for name, p in model.named_parameters() if ".lora_" not in name}
 
@@ -54,15 +57,15 @@ class Attack(ABC):
         return [rows]
 
     def change(  # noqa: B027  # most attacks leave the model alone
-        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, material: Material
+        self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", material: Material
     ) -> None:
         """Change the parameters in place; the caller restores them. By default nothing."""
 
     def observations(
         self,
-        model: PreTrainedModel,
-        tokenizer: PreTrainedTokenizerBase,
-        rows: Sequence[Encoded],
+        model: "PreTrainedModel",
+        tokenizer: "PreTrainedTokenizerBase",
+        rows: "Sequence[Encoded]",
         queries: Sequence[Row],
         observables: frozenset[Observable],
         material: Material,

@@ -31,6 +31,7 @@ class AdaptiveRMU(RMU):
     is trained, and keeps that). c: 5 in its repository.
     """
 
+    family: ClassVar[str] = "representation"
     paper: ClassVar[str] = "Huu-Tien et al. 2408.06223; Li et al. 2403.03218"
     standard: ClassVar[bool] = False
     steer: ClassVar[type[Steer]] = SteerEach

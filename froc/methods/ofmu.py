@@ -77,6 +77,7 @@ class OFMU(OFMUFirst):
     grad Phi to vanish, pulls back to that base.
     """
 
+    family: ClassVar[str] = "constrained"
     paper: ClassVar[str] = "Asif and Amiri 2509.22483"
 
     beta: float = hyperparameter(0.1, Range(0.01, 1.0, log=True))

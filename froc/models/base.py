@@ -1,13 +1,11 @@
 """A base model, restored in memory between trials and saved as safetensors. No pickle, no remote code."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import try_to_load_from_cache
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
@@ -21,13 +19,12 @@ from froc.errors import InputError
 from froc.models import adapters, architecture, weights_digest
 from froc.models.forward import try_narrowing
 from froc.models.hooks import blocks
+from froc.models.model_name import refuse_absent
 from froc.models.onednn import through_onednn
 from froc.models.trainable import TrainableParameters, parse
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # their bars on standard error would run through ours
 transformers_logging.disable_progress_bar()
-HUB_ID = re.compile(r"(?!.*(\.\.|--))\w[\w.-]*(/\w[\w.-]*)?")
 """A name, or an owner and a name: what the hub could know."""
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 
@@ -50,7 +47,7 @@ class Base:
     @property
     def dtype(self) -> str:
         """Of its parameters, by the name that `load` takes."""
-        return next(name for name, kind in DTYPES.items() if kind == next(self.model.parameters()).dtype)
+        return str(next(self.model.parameters()).dtype).removeprefix("torch.")
 
     @property
     def device(self) -> torch.device:
@@ -61,6 +58,25 @@ class Base:
         """Be the base model again, in memory. seed: of adapters, whose first values change nothing yet."""
         self.trainable.activate([adapter_index])
         self.trainable.reset(seed, adapter_index)
+
+
+def refuse_absent_device(device: str) -> None:
+    """InputError for a device that torch does not see here."""
+    kind, _, number = device.partition(":")
+    try:
+        torch.device(device)
+        backend: Any = getattr(torch, kind, None) if kind != "mps" else torch.backends.mps
+        there = kind == "cpu" or bool(backend.is_available())
+        count = backend.device_count() if there and hasattr(backend, "device_count") else 1
+    except (RuntimeError, AttributeError) as error:
+        raise InputError(f"--device {device} is no device of torch; write cpu, cuda, cuda:1 or mps") from error
+    if not there:
+        raise InputError(
+            f"--device {device}: torch {torch.__version__} sees no {kind} device here; install the build of torch for it "
+            "(https://pytorch.org/get-started), or leave --device out"
+        )
+    if int(number or 0) >= count:
+        raise InputError(f"--device {device}: there are {count} {kind} devices, numbered from 0")
 
 
 def default_device() -> str:
@@ -86,9 +102,10 @@ def load(
     neither be trained in small steps nor mixed, since between rounded weights there is no line. And for models that are no
     causal language models.
     """
-    _refuse_absent(name)
+    refuse_absent(name)
     place = device or default_device()
-    kind = DTYPES[dtype or natural_dtype(place, train)]
+    refuse_absent_device(place)
+    kind: torch.dtype = getattr(torch, dtype or natural_dtype(place, train))
     adapter = adapters.read(Path(name))
     if adapter is None:
         model, notes = _read(name, kind)
@@ -144,21 +161,6 @@ def _unreadable(name: str, error: Exception) -> InputError:
             "the path, or give a hub id"
         )
     return InputError(f"cannot load the model {name}: {first}")
-
-
-def _refuse_absent(name: str) -> None:
-    """InputError for what is neither a folder nor may be a hub id: asking the hub for it would answer something else."""
-    folder = Path(name)
-    if folder.is_dir():
-        return
-    if folder.exists():
-        raise InputError(f"the model {name} is a file; give the folder that save_pretrained made")
-    known = HUB_ID.fullmatch(name) is not None
-    # beside a folder that is there, OWNER/NAME is a path that was mistyped, unless the hub has been asked for it before
-    if known and "/" in name and folder.parent.is_dir():
-        known = try_to_load_from_cache(name, "config.json") is not None
-    if not known:
-        raise InputError(f"the model folder {name} does not exist; give a folder or a hub id")
 
 
 def write_weights(weights: dict[str, torch.Tensor], path: Path) -> None:

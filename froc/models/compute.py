@@ -13,8 +13,8 @@ from transformers import PreTrainedModel
 from froc.errors import InputError
 from froc.models.hooks import blocks
 from froc.models.onednn import as_they_were
+from froc.models.training_options import PRECISIONS
 
-PRECISIONS = {"off": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 PASS = {"cpu": 128, "cuda": 4096}
 """Tokens that a device could have computed in the time that one more pass costs in launches."""
 DEFAULT_PASS = 1024
@@ -47,7 +47,7 @@ class Engine:
             # the block alone is replaced: hooks and early ends of a pass stay outside of it
             block.forward = partial(checkpoint, compact, use_reentrant=False) if checkpointing else compact
         if autocast is not None:
-            return cls(PRECISIONS[autocast])
+            return cls(None if autocast == "off" else getattr(torch, autocast))
         first = next(model.parameters())
         fast = first.is_cuda and first.dtype == torch.float32 and torch.cuda.is_bf16_supported()
         return cls(torch.bfloat16 if fast else None)

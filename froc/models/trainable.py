@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 
 from froc import hashing
 from froc.errors import InputError
+from froc.models.training_options import read_scope
 
 Weights = dict[str, Tensor]
 
@@ -258,28 +259,11 @@ class _PackedForward:
 
 def parse(text: str, model: PreTrainedModel, n_adapters: int = 1) -> TrainableParameters:
     """`full`, `layers:last=2`, `layers:first=2` or `lora:rank=8,alpha=16`; InputError for anything else."""
-    kind, numbers = read(text, n_adapters)
+    kind, numbers = read_scope(text, n_adapters)
     if kind == "lora":
         rank = numbers.get("rank", 8)
         return Lora(model, rank=rank, alpha=numbers.get("alpha", 2 * rank), n_adapters=n_adapters)
     return Full(model, _within(model, numbers) if kind == "layers" else "")
-
-
-def read(text: str, n_adapters: int = 1) -> tuple[str, dict[str, int]]:
-    """Kind and numbers of a scope, before there is a model; InputError for what is none."""
-    kind, _, rest = text.partition(":")
-    try:
-        options = dict(pair.split("=") for pair in rest.split(",") if pair)
-        numbers = {name: int(value) for name, value in options.items()}
-    except ValueError as error:
-        raise InputError(f"--train {text} is not understood; write full, layers:last=2 or lora:rank=8") from error
-    allowed = {"full": set(), "layers": {"first", "last"}, "lora": {"rank", "alpha"}}.get(kind)
-    bad = allowed is None or not set(numbers) <= allowed or any(value < 1 for value in numbers.values())
-    if bad or (kind == "layers" and len(numbers) != 1):
-        raise InputError(f"--train {text} is not understood; write full, layers:last=2 or lora:rank=8")
-    if n_adapters > 1 and kind != "lora":
-        raise InputError("--pack trains several adapters over one frozen base; give --train lora:rank=8 with it")
-    return kind, numbers
 
 
 def _within(model: PreTrainedModel, ends: Mapping[str, int]) -> str:

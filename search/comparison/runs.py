@@ -12,8 +12,8 @@ from froc.measuring import named_risks
 from froc.plan_identity import identity
 from froc.search import build
 from froc.search.comparison.terms import ComparedRun, Terms
+from froc.search.earlier_plan import draw_of
 from froc.search.job import Job
-from froc.search.plan import draw_of
 from froc.search.run_folder import Folder
 from froc.search.settings import Settings, settings_of
 
@@ -28,12 +28,7 @@ def compared_runs(
     progress: is called with (what, done, of) while the embedded model is made.
     """
     compared: list[ComparedRun] = []
-    plans = {}
-    for path in runs:
-        plan = Folder(path).read(Folder(path).plan)
-        if plan is None:
-            raise InputError(f"{path} is no run folder (no plan.json); give folders that froc search --out wrote")
-        plans[path] = plan
+    plans = {path: Folder(path).require_plan() for path in runs}
     # of the embedded task, whose questions are known, a comparison asks others than any search did
     questions = int(hashing.sha256_json([[identity(plan) for plan in plans.values()], vars(terms)])[:8], 16)
     for path, plan in plans.items():

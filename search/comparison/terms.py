@@ -2,14 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from froc.configuration_id import ConfigurationId
 from froc.data.task import RISKS
 from froc.errors import InputError
-from froc.search.job import Job
 from froc.search.run_folder import Folder, TrialRecord
 from froc.search.sealed import ranking
+
+if TYPE_CHECKING:
+    from froc.search.job import Job
 
 MAX_FRONT_POINTS = 8
 """Points of one method's front that are measured on calibration queries."""
@@ -49,7 +51,7 @@ class ComparedRun:
     name: str
     folder: Folder
     plan: Mapping[str, Any]
-    job: Job
+    job: "Job"
 
 
 @dataclass(frozen=True)

@@ -2,17 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
-
-import numpy as np
-from optuna.trial import BaseTrial
-from scipy.stats.qmc import Sobol
+from typing import TYPE_CHECKING, Any
 
 from froc.data.splits import SearchView
 from froc.errors import InputError
 from froc.hyperparameters import Choice, Range, Space, spaces
-from froc.plugins import canonical_name, find, names
-from froc.training.method import Method, Wrapper
+from froc.plugin_source import descriptions
+from froc.plugins import canonical_name, find, known_name, names
+
+if TYPE_CHECKING:
+    from optuna.trial import BaseTrial
+
+    from froc.training.method import Method
 
 Spaces = Mapping[str, Mapping[str, Space]]
 UserDomain = tuple[float, float] | list[str]
@@ -32,7 +33,7 @@ def choose(wanted: Sequence[str], view: SearchView) -> tuple[list[str], list[str
     notes: dict[str, None] = {}
     for word in wanted or (STANDARD,):
         members = group(word)
-        for name in members or [canonical_name(Method, word)]:
+        for name in members or [canonical_name(_contract(), word)]:
             reason = _lacks(name, view)
             if reason is None:
                 chosen[name] = None
@@ -43,9 +44,25 @@ def choose(wanted: Sequence[str], view: SearchView) -> tuple[list[str], list[str
     return list(chosen), list(notes)
 
 
+def refuse_unknown(words: Sequence[str]) -> None:
+    """InputError for a word that stands for no method and no family; torch is not imported."""
+    families = {description.family for description in descriptions("froc.methods")}
+    for word in words:
+        if word not in (STANDARD, "all", *families):
+            known_name("froc.methods", word)
+
+
+def _contract() -> "type[Method]":
+    from froc.training.method import Method
+
+    return Method
+
+
 def group(word: str) -> list[str]:
     """Methods that a word stands for together; none where it is no such word."""
-    plain = {name: find(Method, name) for name in names(Method)}
+    from froc.training.method import Wrapper
+
+    plain = {name: find(_contract(), name) for name in names(_contract())}
     plain = {name: method for name, method in plain.items() if not issubclass(method, Wrapper)}
     if word == STANDARD:
         return [name for name, method in plain.items() if method.standard]
@@ -56,7 +73,7 @@ def group(word: str) -> list[str]:
 
 def _lacks(name: str, view: SearchView) -> str | None:
     """What a method needs and the task lacks."""
-    method = find(Method, name)
+    method = find(_contract(), name)
     roles = method.roles()
     if method.loads_retrained and view.retrained is None:
         return f"{name} needs a model trained without the forget rows, which the embedded task brings (or retrained = in task.toml)"
@@ -78,7 +95,7 @@ def build(
     A task's learning rates are multiplied by each method's pace. Keys of `task` and `user` are `field` or `method.field`.
     Raises InputError for a key that no method has.
     """
-    made: dict[str, dict[str, Space]] = {name: dict(spaces(find(Method, name))) for name in methods}
+    made: dict[str, dict[str, Space]] = {name: dict(spaces(find(_contract(), name))) for name in methods}
     sources: tuple[Mapping[str, UserDomain], ...] = (dict(task), user)
     for source in sources:
         for key, limits in source.items():
@@ -99,18 +116,18 @@ def _targets(made: Mapping[str, dict[str, Space]], key: str) -> list[dict[str, S
 def _known(key: str) -> bool:
     """Whether any method, searched or not, has the hyperparameter that a key names."""
     only, _, name = key.rpartition(".")
-    return any(name in spaces(find(Method, method)) for method in ([only] if only else names(Method)))
+    return any(name in spaces(find(_contract(), method)) for method in ([only] if only else names(_contract())))
 
 
 def _pace(made: dict[str, dict[str, Space]]) -> None:
     """Multiply learning rates of the task by each method's own factor: task ranges assume that all parameters train."""
     for name, fields in made.items():
-        pace, rate = find(Method, name).lr_multiplier, fields.get("lr")
+        pace, rate = find(_contract(), name).lr_multiplier, fields.get("lr")
         if isinstance(rate, Range):
             fields["lr"] = replace(rate, low=pace * rate.low, high=pace * rate.high)
 
 
-def suggest(trial: BaseTrial, space: Spaces) -> tuple[str, dict[str, Any]]:
+def suggest(trial: "BaseTrial", space: Spaces) -> tuple[str, dict[str, Any]]:
     """Draw (method, params) for a trial."""
     method = str(trial.suggest_categorical("method", list(space)))
     params: dict[str, Any] = {}
@@ -129,6 +146,10 @@ def suggest(trial: BaseTrial, space: Spaces) -> tuple[str, dict[str, Any]]:
 
 def sobol_configs(fields: Mapping[str, Space], count: int, seed: int) -> list[dict[str, Any]]:
     """`count` configurations that cover a method's space evenly, options of a choice in turn (scrambled Sobol)."""
+    # slow to import, and words are checked without them
+    import numpy as np
+    from scipy.stats.qmc import Sobol
+
     points = Sobol(max(1, len(fields)), rng=np.random.default_rng(seed)).random(count)
     return [
         {name: _at(field_space, float(u)) for (name, field_space), u in zip(fields.items(), row, strict=False)}
