@@ -72,7 +72,8 @@ def bench(
     machine = build.Machine(device, dtype, checkpointing, compiled)
     options_of_search = SearchOptions(task=task, model=model, data=data, machine=machine)
     options_of_search.check()
-    # torch is imported from here on: what can be wrong without it was refused
+    # what can be wrong without torch was refused
+    words.messages.print("[dim]loading PyTorch ...[/]")
     from froc.search.trial import throughput
     from froc.search.trial.runner import TrialRunner
 

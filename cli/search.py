@@ -261,16 +261,18 @@ def search(
         out, task, model, data, words.per_risk(unit or [], "unit", str), split_seed, audit_seed, chain, machine, parallel,
         rebuild_embedded,
     )  # fmt: skip
+    display = ProgressDisplay(words.messages, quiet)
     settings = search_settings(
-        chosen, named, confidence=confidence, trials=trials, sampler=sampler, pruner=pruner, procedure=procedure,
-        bound=bound, joint=joint, candidates=candidates, share=search_share, seed=seed, batch=batch, openings=openings,
-        reopen=reopen, radius=radius, sequential=sequential, objective=objective, train=train, pack=pack, sweep=sweep,
-        autocast=autocast, until=until, storage=storage, later=later, allow_vacuous=allow_vacuous, **values,
+        chosen, named, display.starting, confidence=confidence, trials=trials, sampler=sampler, pruner=pruner,
+        procedure=procedure, bound=bound, joint=joint, candidates=candidates, share=search_share, seed=seed, batch=batch,
+        openings=openings, reopen=reopen, radius=radius, sequential=sequential, objective=objective, train=train,
+        pack=pack, sweep=sweep, autocast=autocast, until=until, storage=storage, later=later,
+        allow_vacuous=allow_vacuous, **values,
     )  # fmt: skip
     place = chosen.run_folder
     sign_plan = plan_signature(place, key, tsa, tsa_root)
-    with ProgressDisplay(words.messages, quiet) as display:
-        job = search_job(chosen, settings, display.training)
+    with display:
+        job = search_job(chosen, settings, display.step)
         from froc.search.pipeline import run
 
         certificate = run(job, place, display, sign_plan)

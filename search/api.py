@@ -132,9 +132,11 @@ def run(
         build.Machine(device, dtype, checkpointing, compile, executor, workers, worker_gpus), parallel, rebuild_embedded,
     )  # fmt: skip
     budgets = named_risks.budgets_of_profile(every, named, profile, defined, chain.risks)
-    checked = search_settings(chosen, budgets, metrics=defined, methods=tuple(methods), **settings)
     with ProgressDisplay(Console(stderr=True, highlight=False), quiet=not progress) as display:
-        job = search_job(chosen, checked, display.training)
+        checked = search_settings(
+            chosen, budgets, display.starting, metrics=defined, methods=tuple(methods), **settings
+        )
+        job = search_job(chosen, checked, display.step)
         return Run(chosen.run_folder, Certificate(run_job(job, chosen.run_folder, display)))
 
 
@@ -202,7 +204,7 @@ def compare_runs(
 
     place = out or runs[0].with_name(f"{runs[0].resolve().name}-compare")
     machine = build.Machine(device, dtype, executor="inline")
-    compared = compared_runs(runs, terms, machine, display.training, task=task, data=data, model=model)
+    compared = compared_runs(runs, terms, machine, display.step, task=task, data=data, model=model)
     return Comparison.written(place, run_comparison(compared, terms, place, display.step))
 
 

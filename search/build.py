@@ -162,6 +162,7 @@ def build_job(
     device = "cpu" if crew else machine.device
     dtype = machine.dtype or (models.natural_dtype(_kind(machine, crew), settings.train) if crew else None)
     scope: Any = {"train": settings.train, "n_adapters": settings.pack}
+    progress("loading the model", 0, 1)
     if after is not None:
         base = models.load(str(after.model), device=device, dtype=dtype, **scope)
     elif request is not None:
@@ -170,6 +171,7 @@ def build_job(
         base = models.load(str(model or named), device=device, dtype=dtype, **scope)
     else:
         raise InputError("no base model; give --model PATH_OR_HUB_ID, or model = ... in task.toml")
+    progress("loading the model", 1, 1)
     refuse_rows(base, task, view, measured)
     if wants_retrained and view.retrained is not None:
         models.refuse_unlike(base, Path(view.retrained))

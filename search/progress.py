@@ -35,10 +35,6 @@ class ProgressDisplay:
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
-    def training(self, label: str, done: int, of: int) -> None:
-        """The embedded model is being trained (first use only)."""
-        self._advance(f"{label} (once)", done, of, "")
-
     def planned(self, plan: "Plan") -> None:
         """Say what will be done, before the first trial."""
         self._budget = {risk: alpha for risk, alpha in plan.claim.budget.items() if risk in BASIC}
@@ -107,8 +103,13 @@ class ProgressDisplay:
         self._advance("calibration", done, total, "search is closed")
 
     def step(self, label: str, done: int, of: int) -> None:
-        """Any other long work."""
+        """Any other long work: how much of it is done."""
         self._advance(label, done, of, "")
+
+    def starting(self, label: str) -> None:
+        """Work starts whose length is not known, such as loading a model."""
+        if not self._quiet:
+            self._console.print(f"[dim]{marked(label)} ...[/]", soft_wrap=True)
 
     def _best(self, done: "Sequence[TrialRecord]") -> str:
         means = [
@@ -125,4 +126,7 @@ class ProgressDisplay:
     def _advance(self, label: str, done: int, of: int, note: str) -> None:
         if label not in self._bars:
             self._bars[label] = self._progress.add_task(label, total=of, note="")
+            if not self._console.is_terminal:
+                # no bar is drawn into a file: its reader sees what has begun
+                self.starting(f"{label} ({of})")
         self._progress.update(self._bars[label], completed=done, total=of, note=note)

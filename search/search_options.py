@@ -60,8 +60,13 @@ class SearchOptions:
             refuse_absent(str(self.model or named))
 
 
-def search_settings(options: SearchOptions, budget: Mapping[str, float], **values: Any) -> "Settings":
-    """Validated settings of a search. values: further fields of `froc.search.settings.Settings`. Raises InputError."""
+def search_settings(
+    options: SearchOptions, budget: Mapping[str, float], starting: Callable[[str], None] = lambda _: None, **values: Any
+) -> "Settings":
+    """Validated settings of a search. values: further fields of `froc.search.settings.Settings`. Raises InputError.
+
+    starting: is called with what takes seconds, before it begins.
+    """
     from dataclasses import replace
 
     from froc.search.earlier_plan import parallel_of
@@ -73,7 +78,8 @@ def search_settings(options: SearchOptions, budget: Mapping[str, float], **value
     settings = Settings(budget=budget, parallel=options.parallel or 1, **values)
     if options.continuation.after is None:
         settings.check()
-    # from here on torch is imported: what can be wrong without it was refused
+    # what can be wrong without torch was refused
+    starting("loading PyTorch")
     settings = replace(
         settings,
         budget=expand_earlier_budget(budget, options.continuation.read()),

@@ -146,7 +146,7 @@ def model(
                 loaded=options_of_search.loaded,
             ),
             machine,
-            display.training,
+            display.step,
         )
         certificate = run(
             replace(job, external=external, space={}, notes=(*job.notes, *external.notes)), out, display, signer

@@ -196,7 +196,7 @@ def _job(
         )  # fmt: skip
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise not_written(str(error), type(error).__name__) from error
-    job = build.build_job(settings, inputs, machine, display.training)
+    job = build.build_job(settings, inputs, machine, display.step)
     refuse_other_job(job, plan)
     return job
 

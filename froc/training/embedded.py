@@ -193,7 +193,7 @@ def train_model(
         optimiser.step()
         schedule.step()
         optimiser.zero_grad(set_to_none=True)
-        progress("training the embedded model", step + 1, recipe.steps)
+        progress("training the embedded model (once)", step + 1, recipe.steps)
     model.eval()
     rows = [fact[0] for fact in facts]
     known = observe(model, tokenizer, encode(tokenizer, rows, "{question} {answer}"))
