@@ -1,4 +1,4 @@
-"""`froc.report` and `froc.verify`: what `froc audit report` and `froc audit verify` do, with values. Torch-free."""
+"""`froc.report` and `froc.verify`: `froc audit report` and `froc audit verify` in Python. Torch-free."""
 
 import os
 from collections.abc import Sequence
@@ -18,17 +18,20 @@ Place = str | PathLike[str]
 
 @dataclass(frozen=True)
 class Report:
-    """A signed report. bundle: its folder, NAME.froc-audit."""
+    """A signed report.
+
+    bundle: its folder, NAME.froc-audit.
+    """
 
     bundle: Path
 
     @property
     def page(self) -> Path:
-        """The report as a page for a browser."""
+        """Path of the report as a page for a browser."""
         return self.bundle / "report.html"
 
     def to_polars(self) -> pl.DataFrame:
-        """name, bytes and sha256 of every file of the bundle."""
+        """A row per file of the bundle: name, bytes, sha256."""
         files = {path.name: path.read_bytes() for path in sorted(self.bundle.iterdir())}
         rows = [(name, len(data), hashing.sha256_bytes(data)) for name, data in files.items()]
         return pl.DataFrame(rows, schema=["name", "bytes", "sha256"], orient="row")
@@ -50,10 +53,19 @@ def report(
 ) -> Report:
     """Build and sign the audit bundle of a finished run: `froc audit report` in Python.
 
-    key: private key that signs, or where it is kept (hsm:..., awskms:...). out: folder that the bundle is put in. name: by default the
-    task's name and the plan's fingerprint. config: the chosen configuration by default. plan_key: public keys of others who signed
-    the plan. comparison: folder of `froc compare`, signed with it. password: opens an encrypted key; FROC_KEY_PASSWORD by default.
-    Raises InputError for a run that is not finished, a bundle that exists, or evidence that does not add up.
+    run: the run folder.
+    key: private key that signs, a file or an address such as hsm:... or awskms:...
+    out: folder that the bundle is put in.
+    name: of the bundle; by default the task's name and the plan's fingerprint.
+    config: configuration to report on; by default the chosen one.
+    role: engineer, approver or auditor.
+    sequence: number of this report in its series.
+    plan_key: public keys of others who signed the plan.
+    comparison: folder of `froc compare`, signed with it.
+    allow_small_sample: report although fewer than 50 units were measured; the report says so.
+    password: of an encrypted key; FROC_KEY_PASSWORD by default.
+
+    Raises InputError for an unfinished run, an existing bundle, or inconsistent evidence.
     """
     bundle = bundles.build(
         Path(run), Path(out), key if isinstance(key, str) else Path(key), password=password or _password(), name=name, config=config,
@@ -74,12 +86,17 @@ def verify(
     audit_seed: int | None = None,
     share: float = reexecution.SHARE,
 ) -> Result:
-    """Check a bundle: signatures, every file, every number computed again, the model: `froc audit verify` in Python.
+    """Check a bundle: signatures, every file, every number computed again, the model. `froc audit verify` in Python.
 
-    key: trusted public keys, from their owners and not from the bundle; or trust: a trust file. model: folder to compare with the
-    report, or hub:ID@REVISION. threshold: how many keys must have signed. min_sequence, audit_seed, share: see `froc audit verify --help`.
-    Returns what verifies, whatever its verdict (`passes`, `verdict`, `reservations`). Raises VerificationError at the first check that
-    fails, InputError where the arguments cannot be used.
+    bundle: its folder, NAME.froc-audit.
+    key: trusted public keys, obtained from their owners and not from the bundle.
+    trust: a trust file, instead of keys.
+    model: folder to compare with the report, or hub:ID@REVISION.
+    threshold: number of keys that must have signed.
+    min_sequence, audit_seed, share: see `froc audit verify --help`.
+
+    Returns the result whatever the verdict (`passes`, `verdict`, `reservations`). Raises VerificationError at the first
+    check that fails, InputError for unusable arguments.
     """
     return verification.verify(
         Path(bundle), keys=_paths(key), trust=None if trust is None else Path(trust), model=None if model is None else Path(model),

@@ -1,7 +1,7 @@
-"""Assurance levels: what stands behind a report that verifies, and what it would take for more.
+"""Assurance levels: what supports a report that verifies, and what would support it further.
 
-Levels are numbered from the cheapest to the dearest. They do not contain each other: losses can be measured again of a
-report whose model nobody has at hand.
+Levels are numbered from the cheapest to the most expensive. A level does not include the lower ones: losses can be
+measured again for a report whose model is not available.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,12 @@ DIFFERED = "its losses were not found again"
 
 @dataclass(frozen=True)
 class Level:
-    """number: as in L1. holds: whether it is reached. words: what that means, or what it takes where it is not."""
+    """An assurance level.
+
+    number: 1 to 5, as in L1.
+    holds: whether it is reached.
+    words: what that means, or what reaching it takes.
+    """
 
     number: int
     holds: bool
@@ -28,12 +33,12 @@ class Level:
 
     @property
     def name(self) -> str:
-        """As it is printed."""
+        """The level as it is printed."""
         return f"L{self.number}"
 
 
 def levels(facts: Facts, compared: bool, proven: Proven, again: Reexecution | None) -> tuple[Level, ...]:
-    """All levels of a report whose signature and statistics hold. compared: whether the model on disk was."""
+    """All levels of a report whose signature and statistics hold. compared: whether the model on disk was compared."""
     stamped, words = _plan(facts, proven)
     return (
         Level(1, True, "trusted keys signed these exact bytes"),
@@ -45,7 +50,7 @@ def levels(facts: Facts, compared: bool, proven: Proven, again: Reexecution | No
 
 
 def reservations(facts: Facts, again: Reexecution | None) -> tuple[str, ...]:
-    """Why a report that says PASS, and verifies, is no plain pass all the same; empty where it is one."""
+    """Reasons why a verified report that says PASS still needs a qualification; empty if there are none."""
     reasons = {
         NO_CONTROL: facts.plan.control is None,
         UNBOUND: bool(facts.files) and facts.seal.base_weights_digest is None,
@@ -63,7 +68,7 @@ def _model(facts: Facts, compared: bool) -> str:
 def _plan(facts: Facts, proven: Proven) -> tuple[bool, str]:
     stamped = stamped_at(facts.plan_signers, proven.plan)
     if stamped is not None:
-        # trials are logged by whole seconds
+        # trials are logged in whole seconds
         held = bool(facts.first) and stamped.replace(microsecond=0) <= moment(facts.first)
         order = "before" if held else "not before"
         return (
@@ -76,7 +81,7 @@ def _plan(facts: Facts, proven: Proven) -> tuple[bool, str]:
 
 
 def stamped_at(signers: tuple[str, ...], times: Mapping[str, datetime]) -> datetime | None:
-    """The earliest time at which one of the signatures is shown to have existed."""
+    """The earliest trusted time by which one of the signatures existed; None without a time stamp."""
     return min((times[keyid] for keyid in signers if keyid in times), default=None)
 
 

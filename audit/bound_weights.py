@@ -1,4 +1,4 @@
-"""Losses, weights and files are about one model: the digest that was sealed with a candidate, and the weights in its folder."""
+"""Whether losses, weights and files belong to one model: the digest sealed with a candidate against the weights in its folder."""
 
 from pathlib import Path
 
@@ -14,9 +14,9 @@ BOUND = "the model's weights and the files beside them are those that were seale
 
 
 def check(facts: Facts, config: str, folder: Path | None) -> str:
-    """What is seen, for a report that covers the model of `config`. folder: the model's, None where it is not at hand.
+    """What was checked, in words, for a report that covers the model of `config`. folder: the model's; None if not available.
 
-    Raises VerificationError where what was measured, what lies in the folder and the base model are not two different models.
+    VerificationError where the measured model and the folder's model differ, or the folder holds the base model.
     """
     bases = {facts.seal.base_weights_digest, facts.plan.model.digest} - {None}
     sealed = facts.seal.weights_of(config)
@@ -45,7 +45,7 @@ def check(facts: Facts, config: str, folder: Path | None) -> str:
 
 
 def _refuse_other_files(facts: Facts) -> None:
-    """VerificationError where files beside the weights are not those that were sealed: they decide what the weights do."""
+    """VerificationError where files beside the weights are not the sealed ones: they decide how the weights behave."""
     if facts.seal.model_files is None:
         return
     sealed = {name: sha for name, sha in facts.seal.model_files.items() if name not in model_folder.HUB_FILES}

@@ -1,6 +1,6 @@
-"""A finished run folder -> a signed bundle that verifies, or nothing.
+"""A finished run folder -> a signed bundle that verifies, or an error.
 
-The bundle is built in a hidden folder beside its place, verified there with the signer's own key, and renamed.
+The bundle is built in a hidden folder beside its final place, verified there with the signer's own key, and renamed.
 """
 
 import json
@@ -55,11 +55,15 @@ def build(
 ) -> Path:
     """Write the folder OUT/NAME.froc-audit about a finished run and return its path.
 
-    config: a candidate to report on instead of the chosen one; no model is covered then, and it cannot pass.
-    name: by default the task's name and the plan's fingerprint. trusted: further public keys, where another person
-    signed the plan. small: report although some number is a mean over fewer than `claims.MIN_REPORTED_UNITS` units; the report then says
-    so. comparison: folder of `froc compare` about the same task, signed with the run. now: aware time of issue. Raises InputError for a run that is not finished, a bundle that exists,
-    or evidence that does not add up.
+    config: a candidate to report on instead of the chosen one; no model is covered then, and the report cannot pass.
+    name: by default the task's name and the plan's fingerprint.
+    comparison: folder of `froc compare` about the same task, signed with the run.
+    trusted: further public keys, where another person signed the plan.
+    small: report although some number is a mean over fewer than `claims.MIN_REPORTED_UNITS` units; the report then says
+        so.
+    now: aware time of issue.
+
+    Raises InputError for an unfinished run, an existing bundle, or inconsistent evidence.
     """
     signer = signing.load_signer(key, password)
     keys = [signing.public_of(signer), *map(signing.load_public, trusted)]
@@ -102,10 +106,10 @@ def build(
 
 
 def draft(run: Path, *, config: str | None = None, now: datetime | None = None) -> tuple[dict[str, Any], Facts]:
-    """What a report about a finished run would say, and the evidence, for a page that nobody has signed.
+    """The content of a report about a finished run, and the evidence, for an unsigned page.
 
-    The plan is signed in memory, with a key that nobody keeps, so that evidence is read as a verifier reads it. Raises
-    InputError as `build` does.
+    The plan is signed in memory with a throw-away key, so that evidence is read as a verifier reads it. InputError as
+    for `build`.
     """
     signer = CryptoSigner.generate_ed25519()
     files, certificate = _files(run, signer, "")
@@ -142,14 +146,14 @@ def signed_report(
     signers: Sequence[signing.PrivateKey],
     html: bytes,
 ) -> dict[str, bytes]:
-    """report.html, as it is given, and report.dsse.json for a predicate that lacks only its list of evidence."""
+    """The given report.html, and report.dsse.json, for a predicate that lacks only its list of evidence."""
     listed = bundle_files.listing({**files, "report.html": html})
     body = signing.statement(subject, claims.PREDICATE, {**report, "evidence": listed})
     return {"report.html": html, "report.dsse.json": signing.sign(body, signers)}
 
 
 def _files(run: Path, signer: signing.PrivateKey, stamp: str) -> tuple[dict[str, bytes], dict[str, Any]]:
-    """The bundle's files before the report, losses apart, and the run's own certificate."""
+    """The bundle's files except the report and losses, and the run's own certificate."""
     if not run.is_dir():
         raise InputError(f"{run} is no folder; give the run folder that froc search --out wrote")
     if not (run / "certificate.json").is_file():
@@ -180,7 +184,7 @@ def _facts(
     trust: Trust,
     now: datetime,
 ) -> Facts:
-    """Read the evidence as the verifier will; adds losses.csv to `files`."""
+    """The evidence, read as a verifier reads it; adds losses.csv to `files`."""
     seal: Seal = documents.parse(Seal, canonical_json.strict_json(files["seal.json"], decimals=True), "seal-shape")
     configs = [candidate.config for candidate in seal.candidates]
     _refuse_config(config, configs, certificate)
@@ -215,9 +219,9 @@ def _refuse_config(config: str | None, configs: Sequence[str], certificate: Mapp
 
 
 def _refuse_other_numbers(run: Path, was: Mapping[str, Any], derived: Mapping[str, Any]) -> None:
-    """A certificate on disk that is not the one that follows from the losses was edited, or made by another froc."""
+    """InputError where the certificate on disk does not follow from the losses: it was edited, or made by another version."""
     for part, value in derived.items():
-        # the sentence may name the risks in another order
+        # the sentence may list the risks in another order
         if part != "reason" and canonical_json.compact(canonical_json.exact(was.get(part))) != canonical_json.compact(
             value
         ):
@@ -228,7 +232,7 @@ def _refuse_other_numbers(run: Path, was: Mapping[str, Any], derived: Mapping[st
 
 
 def _refuse_places(files: Mapping[str, bytes]) -> None:
-    """A report leaves the house: it must not tell where on whose machine the run was made."""
+    """InputError where a file names a path: reports are published, and paths reveal whose machine made the run."""
     for name in ("plan.json", "seal.json", "trials.jsonl", *(name for name in ("comparison.json",) if name in files)):
         lines = files[name].splitlines() if name.endswith("l") else [files[name]]
         for text in _texts([canonical_json.strict_json(line, decimals=True) for line in lines]):
@@ -257,7 +261,7 @@ def _write(
     model: Path | None,
     now: datetime | None,
 ) -> None:
-    """Write, verify, rename: a bundle that does not verify never stands in its place."""
+    """Write, verify, rename: a bundle that does not verify never appears under its name."""
     try:
         bundle.parent.mkdir(parents=True, exist_ok=True)
         part = Path(tempfile.mkdtemp(prefix=f".{bundle.name}.", dir=bundle.parent))

@@ -1,7 +1,7 @@
-"""The files of a bundle: each is written one way and read one way.
+"""The files of a bundle, each written one way and read one way.
 
 Reading never follows a link, never reads more than a file may hold, and raises VerificationError with the name of the
-check that failed. Messages name a file and a line, never its content.
+failed check. Messages name a file and a line, never its content.
 """
 
 import io
@@ -35,37 +35,37 @@ LIMITS = {
     "seal.json": 4 * MIB,
     "trials.jsonl": 64 * MIB,
 }
-"""Every file that a bundle has, and the most bytes of it that are read."""
+"""Every file of a bundle, and the largest number of bytes read of it."""
 COMPARED = {"comparison.csv": 256 * MIB, "comparison.json": 4 * MIB}
-"""What a bundle holds beside them where a comparison of methods was signed with it."""
+"""Further files of a bundle that includes a comparison of methods."""
 LATER = {"reexecution.dsse.json": 4 * MIB}
-"""What may be put into a bundle after its report was signed; each file has a signature of its own."""
+"""Files that may be added after the report was signed; each has its own signature."""
 TOKEN_BYTES = 64 * 2**10
 MOST_BYTES = 320 * MIB
-"""Of a whole bundle, by the sizes of its files before one of them is read: a file under several names counts each time."""
+"""Limit of a whole bundle, by file sizes before any is read; a file with several names counts each time."""
 PLAN_TOKEN = "plan.tsr"
-"""A time stamp of the plan's signature, made before the report: evidence like other files."""
+"""Time stamp of the plan's signature, made before the report: evidence like other files."""
 MOST_FILES = len(LIMITS) + len(COMPARED) + len(LATER) + 1 + MAX_DEPTH
-"""All that a bundle can have: a time stamp of the plan, and one of each signature; an envelope has no more than that."""
+"""Upper limit on the number of files: one time stamp of the plan and one per signature, of which an envelope has at most MAX_DEPTH."""
 _REPORT_TOKEN = re.compile(r"report-([0-9a-f]{64})\.tsr")
-"""A time stamp of the report's signature by the key so named, made after it."""
+"""Time stamp of the report's signature by the named key, made after it."""
 MEDIA = {
     ".csv": "text/csv", ".html": "text/html", ".json": "application/json", ".jsonl": "application/jsonl",
     ".tsr": "application/timestamp-reply",
 }  # fmt: skip
 PUBLIC = ("report.html",)
-"""Files that may be shown to anyone, beside the report itself; the others are for auditors."""
+"""Files that anyone may see, beside the report itself; the others are for auditors."""
 HEADER = "config,split,risk,unit,query,loss"
 CONFIG = r"c[0-9]{4}[a-z0-9-]{0,32}"
 RISK = r"[a-z][a-z0-9_-]{0,31}"
 POINT = r"base|[A-Za-z0-9][A-Za-z0-9._/-]{0,100}@[01]\.[0-9]{4}"
 _PART = "[a-z0-9_]{1,64}"
 METHOD = rf"{_PART}(\({_PART}(\({_PART}(\({_PART}\))?\))?\))?"
-"""One that goes around another has that in brackets."""
+"""A wrapper has its inner method in brackets."""
 REASON = r"[A-Za-z_][A-Za-z0-9_]*(Error|Exception)( at [A-Za-z0-9_.]+:[0-9]+)?"
 
 MANY = 10**6
-"""More trials, candidates, attempts or openings than anybody has."""
+"""More trials, candidates, attempts or openings than any run has."""
 Stamp = Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$")
 Hex = Field(pattern=r"^[0-9a-f]{64}$")
 Name = Field(pattern=rf"^{CONFIG}$")
@@ -76,14 +76,14 @@ Share = Field(pattern=r"^0\.[0-9]{1,4}$|^1\.0$")
 
 @dataclass(frozen=True)
 class Csv:
-    """A file of losses: its name, and how its configurations are called (a pattern)."""
+    """A file of losses: its name, and the pattern of its configurations' names."""
 
     name: str
     config: str
 
     @cached_property
     def cells(self) -> dict[str, re.Pattern[str]]:
-        """Check -> form of a cell, in the order of columns."""
+        """Check name -> pattern of a cell, in the order of columns."""
         return {
             "table-config": re.compile(self.config),
             "table-split": re.compile("calibration|search"),
@@ -95,23 +95,23 @@ class Csv:
 
     @cached_property
     def row(self) -> re.Pattern[str]:
-        """A whole line."""
+        """Pattern of a whole line."""
         return re.compile(",".join(f"({cell.pattern})" for cell in self.cells.values()))
 
 
 LOSSES = Csv("losses.csv", f"{BASE}|{CONFIG}")
-"""Rows of the base model, where a plan asks for them, say how far it lacked what was asked (`froc.risk.control`)."""
+"""Rows of the base model, where a plan requires them, show its own losses (`froc.risk.control`)."""
 COMPARED_LOSSES = Csv("comparison.csv", POINT)
 
 
 class Strict(BaseModel):
-    """A document that crosses the boundary: exact types; unknown keys are for the caller to allow."""
+    """Base of documents that are read from outside: exact types, and no unknown keys unless a subclass allows them."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 
 
 class Average(Strict):
-    """Mean loss and accuracy of one risk's search queries, as decimals: after unlearning, and of the base model."""
+    """Mean loss and accuracy on one risk's search queries, as decimals: after unlearning, and of the base model."""
 
     loss: str = Loss
     accuracy: str = Share
@@ -120,7 +120,7 @@ class Average(Strict):
 
 
 class Variant(Strict):
-    """A configuration that a trial gave without training: stopped at a step, mixed with the base model by a share."""
+    """A configuration that a trial gave without further training: stopped at a step, mixed with the base model by `mix`."""
 
     config: str = Name
     stop: int = Field(ge=1, le=10**12)
@@ -130,7 +130,7 @@ class Variant(Strict):
 
 
 class Trial(Strict):
-    """One line of trials.jsonl in a bundle: a started trial, without anything that could hold text."""
+    """One line of a bundle's trials.jsonl: a started trial, without anything that could hold text."""
 
     trial: int = Field(ge=0, le=MANY)
     attempt: int = Field(ge=1, le=MANY)
@@ -151,12 +151,12 @@ class Trial(Strict):
 
     @property
     def configs(self) -> list[str]:
-        """Names of its end, and of each stop and mix of it."""
+        """Names of the trial's end and of its stops and mixes."""
         return [self.config, *(variant.config for variant in self.variants)]
 
 
 def read_bundle(folder: Path) -> dict[str, bytes]:
-    """Every file of a bundle, each read once. Raises VerificationError for unlisted, missing, linked or huge files."""
+    """Every file of a bundle, each read once. VerificationError for unlisted, missing, linked or too large files."""
     try:
         with os.scandir(folder) as entries:
             names = sorted(entry.name for entry in itertools.islice(entries, MOST_FILES + 1))
@@ -185,13 +185,13 @@ def report_token(keyid: str) -> str:
 
 
 def token_keyid(name: str) -> str | None:
-    """Whose signature over the report a time stamp is of; None for the plan's."""
+    """Id of the key whose signature over the report a file stamps; None for the plan's time stamp."""
     match = _REPORT_TOKEN.fullmatch(name)
     return match and match[1]
 
 
 def moment(stamp: str) -> datetime:
-    """A date in the form of `Stamp`, aware. Raises VerificationError for one that there is not."""
+    """Aware time of a date in the form of `Stamp`; VerificationError for an impossible date."""
     try:
         return timestamp.moment(stamp)
     except ValueError as error:
@@ -199,7 +199,7 @@ def moment(stamp: str) -> datetime:
 
 
 def listing(files: Mapping[str, bytes]) -> list[dict[str, Any]]:
-    """The evidence list of a report: name, digest, size, media type and who may see it."""
+    """The evidence list of a report: name, digest, size, media type and audience of each file."""
     return [
         {
             "name": name,
@@ -214,10 +214,11 @@ def listing(files: Mapping[str, bytes]) -> list[dict[str, Any]]:
 
 
 def write_losses(table: pl.DataFrame, configs: Iterable[str], csv: Csv = LOSSES) -> bytes:
-    """The rows of configurations as losses.csv: sorted, ASCII, LF, whole thousandths.
+    """The rows of these configurations as losses.csv: sorted, ASCII, LF, whole thousandths.
 
-    table: a checked loss table; search rows are there for risks about a listed population alone. Raises
-    VerificationError where a cell would not read back.
+    table: a checked loss table; it has search rows only for risks about a listed population.
+
+    VerificationError where a cell could not be read back.
     """
     rows = table.filter(pl.col("config").is_in(list(configs))).select(HEADER.split(",")).rows()
     rows.sort(key=lambda row: (row[0], row[1], row[2], row[4]))
@@ -230,10 +231,13 @@ def write_losses(table: pl.DataFrame, configs: Iterable[str], csv: Csv = LOSSES)
 def read_losses(
     data: bytes, configs: Sequence[str], metrics: Mapping[str, str], *, ragged: bool = False, csv: Csv = LOSSES
 ) -> pl.DataFrame:
-    """The loss table of a file of losses, in froc's schema: exactly candidates x risks x queries, each once.
+    """The loss table of a losses file, in froc's schema: every candidate, risk and query exactly once.
 
-    metrics: risk -> metric name. ragged: candidates may be measured on different queries, since measuring stopped
-    early; which ones is checked against the seal then. Raises VerificationError naming the line.
+    metrics: risk -> metric name.
+    ragged: candidates may be measured on different queries, since measuring stopped early; the seal is then checked for
+        which.
+
+    VerificationError names the line.
     """
     if data.partition(b"\n")[0] != HEADER.encode():
         raise VerificationError("table-header", f"{csv.name} does not begin with the columns {HEADER}")
@@ -256,7 +260,7 @@ def read_losses(
             check = "table-duplicate-row" if key == last else "table-order"
             raise VerificationError(check, f"{csv.name} line {number}: repeats or precedes the line before it")
         last = key
-        # a name is kept once, however many rows have it: memory is that of the table
+        # each name is stored once, so that memory stays that of the table
         for column, cell in zip(kept, cells, strict=True):
             column.append(known.setdefault(cell, cell))
     table = pl.DataFrame(
@@ -302,7 +306,7 @@ def write_trials(lines: Iterable[Mapping[str, Any]]) -> bytes:
     for line in lines:
         reason = line.get("reason")
         row = {name: exact(line.get(name)) for name in Trial.model_fields}
-        # a reason may quote a path or a row; an exception's type and place cannot
+        # a reason may quote a path or a row; an exception's type and position cannot
         row["reason"] = reason if isinstance(reason, str) and re.fullmatch(REASON, reason) else None
         row["status"] = "interrupted" if line.get("status") == "running" else line.get("status")
         row["seconds"] = repr(float(line.get("seconds") or 0))
@@ -320,7 +324,7 @@ def _means(search: Mapping[str, Any] | None) -> dict[str, str] | None:
 
 
 def read_trials(data: bytes) -> tuple[Trial, ...]:
-    """Every started trial. Raises VerificationError naming the line."""
+    """Every started trial. VerificationError names the line."""
     lines = data.split(b"\n")
     if lines[-1] != b"":
         raise VerificationError("trial-line-ending", "trials.jsonl does not end with a line feed")

@@ -1,4 +1,4 @@
-"""JSON that has one reading: no duplicate keys, no floats beyond doubles, no depth, no size."""
+"""JSON with exactly one reading: no duplicate keys, no floats beyond doubles, limited depth and size."""
 
 import json
 import math
@@ -9,7 +9,7 @@ from typing import Any
 from froc.errors import VerificationError
 
 SAFE_INT = 2**53
-"""Whole numbers from here on are changed silently by readers that know doubles only."""
+"""Readers that only know doubles silently change whole numbers from here on."""
 
 
 MAX_BYTES = 16 * 2**20
@@ -18,20 +18,25 @@ MAX_BYTES = 16 * 2**20
 MAX_DEPTH = 32
 
 
-# possessive, and a string without an end is one token to the end: no input makes it go over a byte twice
+# possessive quantifiers, and an unterminated string is one token: no input makes it scan a byte twice
 _TOKENS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
 
 
 def compact(document: Any) -> bytes:
-    """One line of ASCII JSON with sorted keys: how every JSON file of a bundle that we write is written."""
+    r"""One line of ASCII JSON with sorted keys: the form of every JSON file that we write into a bundle.
+
+    >>> compact({"b": 1, "a": [True]})
+    b'{"a":[true],"b":1}\n'
+    """
     return json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii") + b"\n"
 
 
 def strict_json(data: bytes, *, limit: int = MAX_BYTES, decimals: bool = False) -> Any:
-    """Parse JSON that has one meaning only: UTF-8, no duplicate keys, no NaN, no floats, whole numbers below 2**53.
+    """Parse JSON with one meaning: UTF-8, no duplicate keys, no NaN, no floats, whole numbers below 2**53.
 
     decimals: also admit finite decimal numbers and any whole number, for documents that are linked by their digest.
-    Raises VerificationError naming the rule that was broken.
+
+    VerificationError names the violated rule.
     """
     if len(data) > limit:
         raise VerificationError("json-too-large", f"{len(data)} bytes of JSON, at most {limit} are read")
@@ -51,7 +56,11 @@ def strict_json(data: bytes, *, limit: int = MAX_BYTES, decimals: bool = False) 
 
 
 def exact(document: Any) -> Any:
-    """The same document without floats: each becomes the shortest decimal string that reads back as it."""
+    """The document without floats: each becomes the shortest decimal string that reads back as the same float.
+
+    >>> exact({"budget": 0.1, "n": 3})
+    {'budget': '0.1', 'n': 3}
+    """
     if isinstance(document, Mapping):
         return {str(key): exact(value) for key, value in document.items()}
     if isinstance(document, list | tuple):

@@ -1,4 +1,4 @@
-"""The certificate that was signed against the one that follows from the losses."""
+"""The signed certificate against the one that follows from the losses."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,7 +8,7 @@ from froc.errors import VerificationError
 
 
 def refuse_other(signed: Any, derived: Mapping[str, Any]) -> None:
-    """Compare certificates from the numbers to what follows from them, so that the error names the first lie."""
+    """VerificationError where they differ. Numbers are compared before what follows from them, so that the error names the origin."""
     if not isinstance(signed, dict) or not isinstance(signed.get("candidates"), list):
         raise VerificationError("report-shape", "the report holds no certificate")
     if not same(_numbers(signed), _numbers(derived)):

@@ -1,8 +1,7 @@
-"""Dates of a bundle against each other: what came after cannot be dated before.
+"""Consistency of a bundle's dates: effects are not dated before causes.
 
-Dates are their signer's word. They must agree with each other all the same, and with the time stamps that a verifier
-trusts: created <= signed <= started <= ended <= issued <= now. Machines whose clocks are apart by a few minutes are
-forgiven; a trial in the year 2999, or a plan that was signed before it was written, is not.
+Dates are the signer's claim. They have to agree with each other, and with the time stamps that a verifier trusts:
+created <= signed <= started <= ended <= issued <= now. A few minutes between clocks of different machines are allowed.
 """
 
 from collections.abc import Sequence
@@ -15,13 +14,13 @@ from froc.audit.timestamps import Proven
 from froc.errors import VerificationError
 
 CLOCK_SKEW = timedelta(minutes=5)
-"""How far the clocks of two machines may be apart."""
+"""Allowed difference between the clocks of two machines."""
 LONGEST = timedelta(days=3660)
-"""How long a report may claim to be of use: ten years."""
+"""Longest validity of a report: ten years."""
 
 
 def check_run(created: str, signed: str, trials: Sequence[Trial]) -> None:
-    """Dates of plan and trials. created, signed: of the plan, RFC 3339 in UTC. VerificationError where they contradict."""
+    """Check dates of plan and trials. created, signed: of the plan, RFC 3339 in UTC. VerificationError for a contradiction."""
     if moment(signed) < moment(created):
         raise VerificationError("plan-signed-before-made", f"the plan was signed at {signed}, and made at {created}")
     for trial in trials:
@@ -34,13 +33,13 @@ def check_run(created: str, signed: str, trials: Sequence[Trial]) -> None:
 
 
 def _longer(trial: Trial) -> bool:
-    """Whether a trial is said to have taken longer than its dates leave room for, clocks that were set meanwhile forgiven."""
+    """Whether a trial's duration exceeds what its dates allow, with `CLOCK_SKEW`."""
     room = moment(trial.ended or trial.started) - moment(trial.started) + CLOCK_SKEW
     return Decimal(trial.seconds) > Decimal(room.total_seconds())
 
 
 def check_report(asserted: Asserted, signed: str, trials: Sequence[Trial], proven: Proven) -> None:
-    """Dates of the report against those of plan and trials, and against time stamps. signed: the plan's date."""
+    """Check the report's dates against those of plan and trials, and against time stamps. signed: the plan's date."""
     issued = moment(asserted.issued)
     if moment(asserted.expires) - issued > LONGEST:
         raise VerificationError(

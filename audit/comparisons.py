@@ -18,7 +18,7 @@ from froc.plan_identity import identity
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    """What a bundle holds of a finished comparison; InputError where it is not finished, or damaged."""
+    """A bundle's files about a finished comparison; InputError where it is unfinished or damaged."""
     try:
         run_documents = {
             name: json.loads(run_bytes(folder / f"{name}.json", folder)) for name in ("plan", "seal", "comparison")
@@ -41,7 +41,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def read(bundle: Mapping[str, bytes], plan: Plan) -> Compared:
-    """The comparison of a bundle about the run of `plan`. Raises VerificationError where it is not about the same thing."""
+    """The comparison in a bundle about the run of `plan`; VerificationError where it is about another task or model."""
     whole: ComparedFile = documents.parse(
         ComparedFile, canonical_json.strict_json(bundle["comparison.json"], decimals=True), "comparison-shape"
     )
@@ -51,7 +51,7 @@ def read(bundle: Mapping[str, bytes], plan: Plan) -> Compared:
         raise VerificationError("comparison-other-plan", "the comparison was sealed under another plan")
     if compared_plan.model.digest != plan.model.digest or compared_plan.task.get("name") != plan.task.name:
         raise VerificationError("comparison-other-task", "the comparison is about another base model or task")
-    # a task that draws its queries for each plan has another digest in each; the comparison then names this run
+    # a task that draws its queries per plan has a different digest in each; the comparison then names this run
     compared = plan.questions is not None and identity(json.loads(bundle["plan.json"])) in _compared(compared_plan)
     if compared_plan.task.get("digest") != plan.task.digest and not compared:
         raise VerificationError("comparison-other-digest", "the comparison is about other rows of a task of that name")
@@ -76,7 +76,7 @@ def _compared(compared_plan: ComparedPlan) -> list[str | None]:
 
 
 def _refuse_gaps(compared_plan: ComparedPlan, seal: ComparedSeal, configs: Sequence[str]) -> None:
-    """Every asked level is a stage, every method stands in every stage and has a front, all of them its own points."""
+    """VerificationError unless every level is a stage, and every method is in every stage and has a front of its own points."""
     methods = {point.config: point.method for point in seal.candidates}
     own = all(methods.get(name) == method for stage in seal.stages.values() for method, name in stage.items())
     own = own and all(methods.get(name) == method for method, names in seal.fronts.items() for name in names)
@@ -88,5 +88,5 @@ def _refuse_gaps(compared_plan: ComparedPlan, seal: ComparedSeal, configs: Seque
 
 
 def _as_written(plan: Mapping[str, Any]) -> bytes:
-    """The bytes of a run folder's document."""
+    """The bytes of the document in the run folder."""
     return (json.dumps(plan, indent=2, sort_keys=True) + "\n").encode("utf-8")

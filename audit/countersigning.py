@@ -1,4 +1,4 @@
-"""What is put into a bundle after its report was signed: another person's signature, and time stamps."""
+"""Additions to a bundle after its report was signed: another person's signature, and time stamps."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -23,10 +23,12 @@ def countersign(
     model: Path | None = None,
     now: datetime | None = None,
 ) -> verification.Result:
-    """Verify a bundle, then add a signature over the same bytes to it; nothing else changes.
+    """Verify a bundle, then add a signature over the same bytes; nothing else changes.
 
-    trust: keys whose signatures it carries already; how many it will need is not asked yet. Raises InputError for a key
-    that the trust file does not list or that has signed, VerificationError where the bundle does not verify.
+    trust: keys whose signatures it already has; the number finally required is not checked yet.
+
+    InputError for a key that the trust file does not list or that has already signed, VerificationError for a bundle
+    that does not verify.
     """
     signer = keys.load_signer(key, password)
     mine = keys.public_of(signer)
@@ -40,9 +42,9 @@ def countersign(
 
 
 def stamp(bundle: Path, ask: Stamper) -> list[str]:
-    """Put a time stamp of each signature of a bundle's report into it, those apart that have one; names of the new files.
+    """Add a time stamp for each signature of the report that has none; returns the names of the new files.
 
-    Raises InputError where there is none to be stamped.
+    InputError where every signature has one.
     """
     made = []
     for name, signature in _unstamped(bundle).items():
@@ -52,7 +54,7 @@ def stamp(bundle: Path, ask: Stamper) -> list[str]:
 
 
 def write_requests(bundle: Path, folder: Path) -> list[str]:
-    """Write what `stamp` would send: a request (.tsq) per signature without a time stamp, for an authority elsewhere."""
+    """Write the requests that `stamp` would send: a file (.tsq) per signature without a time stamp, to be sent from elsewhere."""
     folder.mkdir(parents=True, exist_ok=True)
     wanted = {str((folder / name).with_suffix(".tsq")): signature for name, signature in _unstamped(bundle).items()}
     for path, signature in wanted.items():
@@ -61,7 +63,7 @@ def write_requests(bundle: Path, folder: Path) -> list[str]:
 
 
 def take_responses(bundle: Path, folder: Path, trusted: Authority) -> list[str]:
-    """Put the answers to `write_requests` into a bundle, each checked first. InputError where one is missing or wrong."""
+    """Add the answers to `write_requests`, each checked first. InputError where one is missing or wrong."""
     tokens = {}
     for name, signature in _unstamped(bundle).items():
         tokens[name] = timestamps.usable(run_bytes(folder / name, folder), signature, trusted, str(folder / name))
@@ -71,7 +73,7 @@ def take_responses(bundle: Path, folder: Path, trusted: Authority) -> list[str]:
 
 
 def _unstamped(bundle: Path) -> dict[str, bytes]:
-    """Name of a token's file -> the signature that it has to be over. InputError where every signature has one."""
+    """File name of a token -> the signature that it must cover. InputError where every signature has one."""
     try:
         signatures = keys.signatures(bundle_files.read_bundle(bundle)["report.dsse.json"])
     except VerificationError as error:

@@ -1,6 +1,6 @@
 """The files of a bundle against each other: plan, seal, trials and losses -> `Facts`.
 
-The builder reads its own evidence with this, too.
+The builder reads its own evidence with this code, too.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,13 +26,15 @@ STEPS = (
     "files", "timestamps", "signature", "statement", "dates", "evidence", "subject", "model", "plan", "seal", "trials",
     "losses", "comparison", "statistics", "weights", "page", "reexecution",
 )  # fmt: skip
-"""Every check in its order, numbered from 1: the same numbers in code, output and docs/audit.md. Some are left out where
-there is nothing to check: no time stamp, no model given, no comparison, nothing measured again."""
+"""Every check in its order, numbered from 1: the same numbers in code, output and docs/audit.md.
+
+A check is left out where it has no object: no time stamp, no model given, no comparison, nothing measured again.
+"""
 
 
 @dataclass(frozen=True)
 class Check:
-    """A check that held: its place in the order, its name, and what was seen."""
+    """A check that held: its number, its name, and what it found."""
 
     number: int
     name: str
@@ -40,13 +42,13 @@ class Check:
 
 
 class Log:
-    """Checks that held so far, in order."""
+    """The checks that held so far, in order."""
 
     def __init__(self) -> None:
         self.checks: list[Check] = []
 
     def held(self, name: str, seen: str) -> None:
-        """Write down the next check."""
+        """Record the next check."""
         self.checks.append(Check(STEPS.index(name) + 1, name, seen))
 
 
@@ -55,7 +57,9 @@ def read(
 ) -> Facts:
     """The evidence of a bundle; the builder reads its own with this, too.
 
-    files: a bundle's, the report's apart. proven: what time stamps show. covered: model file -> digest, empty for none.
+    files: the bundle's files except the report.
+    proven: what time stamps show.
+    covered: model file -> digest; empty if no model is covered.
     """
     plan, signed, signers = _plan(files, trust, now, proven)
     foreign = provenance.sentences(entry.model_dump() for entry in plan.plugins or ())
@@ -110,7 +114,7 @@ def _plan(files: Mapping[str, bytes], trust: Trust, now: datetime, proven: Prove
 
 
 def _plugins(plan: Plan) -> None:
-    """Code that is not froc's is what the plan names so, no more and no less; bounds and procedures are froc's own."""
+    """VerificationError unless the plan names exactly the plug-ins of other packages; bounds and procedures must be froc's own."""
     foreign = provenance.unknown(plan.model_dump())
     if any(kind in ("bound", "procedure") for kind, _ in foreign):
         raise VerificationError(
@@ -121,7 +125,7 @@ def _plugins(plan: Plan) -> None:
 
 
 def _measures_earlier(plan: Plan) -> bool:
-    """Whether some risk asks for what earlier requests removed."""
+    """Whether any risk measures what earlier requests removed."""
     return any(request_of(metric.rpartition("/")[2]) is not None for metric in plan.metrics.values())
 
 
@@ -151,7 +155,7 @@ def _seal(files: Mapping[str, bytes], plan: Plan) -> Seal:
 
 
 def _order(order: pl.DataFrame, plan: Plan, seal: Seal) -> None:
-    """A sealed order names the sealed queries, each once, in as many units as planned."""
+    """VerificationError unless a sealed order lists the sealed queries, each once, in as many units as planned."""
     for risk, unit in plan.task.units.items():
         of_risk = order.filter(pl.col("risk") == risk)
         if hashing.sha256_json(sorted(of_risk["query"].to_list())) != seal.calibration.get(risk):
@@ -161,13 +165,13 @@ def _order(order: pl.DataFrame, plan: Plan, seal: Seal) -> None:
 
 
 def _configurations(line: Trial) -> list[tuple[str, dict[str, Any]]]:
-    """Name and hyperparameters of a trial's end, and of each stop and mix of it."""
+    """Name and hyperparameters of a trial's end and of each of its stops and mixes."""
     others = [(variant.config, {**line.params, "stop": variant.stop, "mix": variant.mix}) for variant in line.variants]
     return [(line.config, dict(line.params)), *others]
 
 
 def _is_of(config: str, trial: int) -> bool:
-    """Whether a name is that of a configuration of this trial."""
+    """Whether a name belongs to a configuration of this trial."""
     try:
         return ConfigurationId.parse(config).trial == trial
     except InputError:
@@ -219,7 +223,7 @@ def _losses(files: Mapping[str, bytes], plan: Plan, seal: Seal) -> Any:
         if listed and plan.task.seed_from and plan.split.draw is None:
             _draw(of_risk, risk)
         if plan.sequential:
-            continue  # whether these are the first units of the sealed order is checked with the statistics
+            continue  # the statistics check that these are the first units of the sealed order
         measured = of_risk.filter(pl.col("split") == "calibration")
         if hashing.sha256_json(sorted(set(measured["query"].to_list()))) != seal.calibration.get(risk):
             raise VerificationError("table-other-queries", f"the {risk} queries are not the sealed ones")
@@ -229,13 +233,13 @@ def _losses(files: Mapping[str, bytes], plan: Plan, seal: Seal) -> Any:
 
 
 def _divided(losses: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame | None]:
-    """Rows of candidates, and those of the base model, None where there are none."""
+    """Rows of candidates, and those of the base model; None without any."""
     base = losses.filter(pl.col("config") == BASE)
     return losses.filter(pl.col("config") != BASE), None if base.is_empty() else base
 
 
 def _control(plan: Plan, base: pl.DataFrame | None) -> str:
-    """What is to be said about the base model. VerificationError where less was asked of it than its metrics ask."""
+    """What to report about the base model. VerificationError where the plan requires less of it than its metrics demand."""
     if plan.control is None:
         return "; the base model was not measured, so nothing shows that there was anything to remove"
     for risk, measurement in plan.metrics.items():
@@ -255,10 +259,12 @@ def _control(plan: Plan, base: pl.DataFrame | None) -> str:
 
 
 def _draw(of_risk: pl.DataFrame, risk: str) -> None:
-    """In older plans the auditor's seed orders units by id and gives the first ones to the search; the rest is calibrated on.
+    """VerificationError where older plans' units are not divided in the seed's order.
 
-    Ids are keyed digests of rows, so that this order is all that can be seen without the data. Where each unit has a place of
-    its own (`draw`), nothing can be: a place that showed would let guessed texts be tried. Measuring again draws again.
+    In older plans the auditor's seed orders units by id; the first ones go to the search, the rest to calibration. Ids
+    are keyed digests of rows, so this order is all that is visible without the data. Where each unit is placed by
+    itself (`draw`), nothing is visible, since visible places would allow guessed texts to be tested. Measuring again
+    repeats the draw.
     """
     last = of_risk.filter(pl.col("split") == "search")["unit"].max()
     first = of_risk.filter(pl.col("split") == "calibration")["unit"].min()
@@ -267,5 +273,5 @@ def _draw(of_risk: pl.DataFrame, risk: str) -> None:
 
 
 def same(first: Any, second: Any) -> bool:
-    """Whether two float-free documents are the same to a reader; in Python alone, 1 equals True."""
+    """Whether two float-free documents are equal as JSON; in Python, 1 equals True."""
     return canonical_json.compact(first) == canonical_json.compact(second)

@@ -16,21 +16,21 @@ Role = Literal["engineer", "approver", "auditor"]
 
 Count = Annotated[int, Field(ge=0, le=10**9)]
 Setting = Annotated[str, Field(pattern=r"^[a-z0-9_-]{0,40}$")]
-"""How a part of a search is called."""
+"""Name of a search component."""
 Environment = dict[
     Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,40}$")], Annotated[str, Field(pattern=r"^[A-Za-z0-9.+_!-]{1,80}$")]
 ]
 """Package, python or device -> version or kind."""
 LEAST = 1e-9
-"""Of budgets, confidences and weights, and how far below 1 they end: what lies beyond is lost in rounding."""
+"""Smallest budget, confidence or weight, and their distance from 1; beyond, rounding dominates."""
 
 
 class Lenient(Strict, extra="ignore"):
-    """A document that may say more than is needed here."""
+    """A document that may contain more than is needed here."""
 
 
 class TaskPlan(Lenient):
-    """What the plan says about the task. units: risk -> sampling unit. seed_from: who gave `split_seed`, where said."""
+    """The plan's entry about the task. units: risk -> sampling unit. seed_from: who chose `split_seed`, if stated."""
 
     name: str
     digest: str = Hex
@@ -47,8 +47,12 @@ class ModelPlan(Lenient):
 
 
 class SplitPlan(Lenient):
-    """search, calibration: risk -> units. searched, queries: risk -> digest over the sorted ids of either's queries. draw: how
-    units were divided: each by its own place, or (in older plans, which say nothing) in the order of their ids."""
+    """How queries were divided.
+
+    search, calibration: risk -> number of units.
+    searched, queries: risk -> digest over the sorted ids of the search queries and of the calibration queries.
+    draw: `by-row` where each unit is placed by itself; older plans say nothing and divide in the order of ids.
+    """
 
     search: dict[str, Count]
     calibration: dict[str, Count]
@@ -58,7 +62,7 @@ class SplitPlan(Lenient):
 
 
 class SearchPlan(Lenient):
-    """How many trials were planned, and how many of them may be tested. The rest is said on the page alone."""
+    """Number of planned trials, and of candidates that may be tested. The other fields only appear on the page."""
 
     trials: int = Field(ge=1, le=MANY)
     candidates: int = Field(ge=1, le=MANY)
@@ -70,7 +74,7 @@ class SearchPlan(Lenient):
 
 
 class AfterPlan(Lenient):
-    """The runs that a plan goes on after. tasks: digests of what they removed, in their order."""
+    """The chain of runs that the plan continues. tasks: digests of what they removed, in order."""
 
     certificate: str = Hex
     model: str = Hex
@@ -79,7 +83,7 @@ class AfterPlan(Lenient):
 
 
 class Outside(Strict):
-    """A plug-in of another package that took part in a run, see `froc.provenance`."""
+    """A plug-in of another package used by a run, see `froc.provenance`."""
 
     kind: Literal["attack", "bound", "method", "metric", "procedure"]
     name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")
@@ -103,12 +107,12 @@ class Plan(Lenient):
     procedure: str
     bound: dict[str, str]
     population: dict[str, Literal["queries", "sample", "census"]]
-    # some bounds take time that grows with the list; nobody lists more
+    # some bounds take time proportional to the list
     listed: dict[str, Annotated[int, Field(ge=1, le=10**9)]]
-    # older plans name no estimand, and no group is larger than what whole numbers of 64 bits can be tilted by
+    # older plans name no estimand; larger groups would overflow 64-bit integers
     estimand: dict[str, str] = Field(default_factory=dict)
     largest: dict[str, Annotated[int, Field(ge=1, le=10**9)]] = Field(default_factory=dict)
-    # budgets that are shares of what the base model scored
+    # budgets as shares of the base model's score
     relative: list[str] = Field(default_factory=list)
     weights: dict[str, Annotated[float, Field(ge=LEAST, le=1)]]
     radius: float = Field(ge=0, lt=1)
@@ -120,20 +124,20 @@ class Plan(Lenient):
     split: SplitPlan
     search: SearchPlan
     environment: Environment
-    # plans of older versions do not say whose code measured
+    # older plans do not list plug-ins
     plugins: list[Outside] | None = None
     after: AfterPlan | None = None
-    # plans of older versions ask nothing of the base model, and none was ever extended
+    # older plans have no control by the base model, and none was ever extended
     control: dict[str, Kind] | None = None
-    # the embedded task draws its queries for each plan by such a seed
+    # seed by which the embedded task draws its queries for this plan
     questions: int | None = None
-    # said where the model's tokenizer was made from the data, or holds texts of them
+    # set where the model's tokenizer was made from the data, or holds texts of them
     tokenizer: Literal["from-the-data", "holds-forgotten-text"] | None = None
     extends: list[Annotated[str, Hex]] = Field(default_factory=list)
 
     @property
     def claim(self) -> Claim:
-        """What the plan wants to have certified, before any opening."""
+        """What the plan asks to be certified, before any opening."""
         return Claim(
             budget=dict(sorted(self.budget.items())),
             bound=dict(sorted(self.bound.items())),
@@ -162,7 +166,7 @@ class SealedCandidate(Strict):
     method: str = Field(pattern=rf"^{METHOD}$")
     params: dict[str, Any]
     weight: float = Field(ge=LEAST, le=1)
-    # older versions sealed no weights
+    # older seals have no weights
     weights_digest: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
 
 
@@ -177,16 +181,16 @@ class Seal(Strict):
     calibration: dict[str, str]
     order: list[Annotated[list[str], Field(min_length=3, max_length=3)]] | None = None
     base_weights_digest: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
-    # file name -> SHA-256 of what stands beside the weights of whichever candidate is chosen
+    # file name -> SHA-256 of the files beside the chosen candidate's weights
     model_files: dict[str, Annotated[str, Hex]] | None = None
 
     def weights_of(self, config: str | None) -> str | None:
-        """The digest of a candidate's weights; None where it was not sealed, or without one."""
+        """Digest of a candidate's weights; None if not sealed, or sealed without one."""
         return next((candidate.weights_digest for candidate in self.candidates if candidate.config == config), None)
 
     @property
     def units(self) -> pl.DataFrame | None:
-        """risk, unit and query of everything that was to be measured, where measuring may have stopped early."""
+        """risk, unit and query of everything that was to be measured, where measuring may have stopped early; else None."""
         schema = ["risk", "unit", "query"]
         return None if self.order is None else pl.DataFrame(self.order, schema=schema, orient="row")
 
@@ -199,7 +203,7 @@ class SignedPlan(Strict):
 
 
 class Signer(Strict):
-    """Who signed, by function and key; never by name."""
+    """A signer by function and key, never by name."""
 
     role: Role
     keyid: str = Hex
@@ -221,7 +225,7 @@ class ComparedPlan(Lenient):
 
 
 class ComparedPoint(Strict):
-    """A configuration mixed with the base model, by name."""
+    """A configuration mixed with the base model."""
 
     config: str = Field(pattern=rf"^({POINT})$")
     method: str = Field(pattern=rf"^{METHOD}$")
@@ -230,7 +234,7 @@ class ComparedPoint(Strict):
 
 
 class ComparedSeal(Lenient):
-    """The seal of a comparison: what was to be measured, and what each point stands for."""
+    """The seal of a comparison: what was to be measured, and the configuration of each point."""
 
     plan: str = Hex
     candidates: list[ComparedPoint] = Field(min_length=1)
@@ -242,7 +246,7 @@ class ComparedSeal(Lenient):
 
 
 class ComparedFile(Strict):
-    """`comparison.json`: plan and seal of a comparison, and the openings of its queries, which are the signer's count."""
+    """`comparison.json`: plan and seal of a comparison, and the signer's count of openings of its queries."""
 
     plan: dict[str, Any]
     seal: dict[str, Any]
@@ -251,14 +255,14 @@ class ComparedFile(Strict):
 
 
 class Harness(Strict):
-    """What wrote the report."""
+    """The program that wrote the report."""
 
     name: Literal["froc"]
     version: str = Field(pattern=r"^[0-9A-Za-z.+_-]{1,40}$")
 
 
 class Asserted(Strict):
-    """What a report says that no evidence in the bundle can show."""
+    """What a report asserts without evidence in the bundle."""
 
     schema_: Literal["1"] = Field(alias="schema")
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
@@ -274,7 +278,7 @@ class Asserted(Strict):
 
 
 def parse(model: type[Strict], document: Any, check: str) -> Any:
-    """A document as `model`; VerificationError `check` naming the field that is not as it must be."""
+    """A document as `model`; VerificationError `check` names the invalid field."""
     try:
         return model.model_validate(document)
     except ValidationError as error:

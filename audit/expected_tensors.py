@@ -1,7 +1,7 @@
-"""Tensors that a model's configuration says there are: layers by number, and an output embedding of its own. Torch-free.
+"""Tensors that a model's configuration implies: numbered layers, and an output embedding of its own. Torch-free.
 
-What a loader does not find it makes up, and what it does not know it leaves out: the model is then another one than was signed.
-Which tensors a layer has is a matter of the architecture's code, which is not run here.
+A loader initialises missing tensors and ignores unknown ones, so that the loaded model would differ from the signed
+one. Which tensors a layer has depends on the architecture's code, which is not run here.
 """
 
 import re
@@ -11,15 +11,15 @@ from typing import Any
 from froc.errors import VerificationError
 
 COUNTS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
-"""How configurations call the number of layers."""
+"""Configuration keys for the number of layers."""
 FURTHER = "num_nextn_predict_layers"
-"""Of layers after them that predict tokens ahead."""
+"""Configuration key for the number of additional layers that predict tokens ahead."""
 _LAYER = re.compile(r"(.*?)\.([0-9]{1,6})\.")
 _HEAD = re.compile(r"head|embed_out|output", re.IGNORECASE)
 
 
 def check(config: Any, tensors: Collection[str]) -> None:
-    """VerificationError where a configuration has other layers than the files, or an untied output embedding that they lack."""
+    """VerificationError where a configuration implies other layers than the files have, or an untied output embedding that they lack."""
     if not isinstance(config, dict):
         return
     text = config.get("text_config")

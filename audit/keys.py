@@ -29,7 +29,7 @@ from froc.errors import InputError, VerificationError
 PublicKey = SSlibKey
 PrivateKey = Signer
 Key = Path | str
-"""Where a private key is: a file, or URI#PUBLIC.pem."""
+"""Location of a private key: a file, or URI#PUBLIC.pem."""
 SIGNERS = {
     "file2": "crypto",
     "hsm": "hsm",
@@ -38,18 +38,18 @@ SIGNERS = {
     "azurekms": "azurekms",
     "hv": "vault",
 }
-"""Scheme of a signer's URI -> the extra of securesystemslib that brings it."""
+"""Scheme of a signer's URI -> the extra of securesystemslib that provides it."""
 CURVES = (ec.SECP256R1, ec.SECP384R1)
 PROBE = b"froc: does this private key belong to that public key?"
-"""Signed once when a signer is loaded; no envelope begins so."""
+"""Signed once when a signer is loaded, to test it; no envelope begins like this."""
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 
 
 def keygen(path: Path, password: bytes | None) -> str:
-    """Write a new Ed25519 key pair: PATH (PKCS8 PEM, mode 0600) and PATH.pub (PEM); return its fingerprint.
+    """Write a new Ed25519 key pair, PATH (PKCS8 PEM, mode 0600) and PATH.pub (PEM); returns its fingerprint.
 
-    Raises InputError where either file exists or cannot be written.
+    InputError where either file exists or cannot be written.
     """
     public = path.with_name(path.name + ".pub")
     for taken in (path, public):
@@ -70,9 +70,11 @@ def keygen(path: Path, password: bytes | None) -> str:
 
 
 def load_signer(key: Key, password: bytes | None = None) -> Signer:
-    """A signer from a private key file, or for a key that is kept elsewhere: `hsm:2#public.pem`, `awskms:KEY#public.pem`.
+    """A signer from a private key file, or for a key kept elsewhere: `hsm:2#public.pem`, `awskms:KEY#public.pem`.
 
-    password: of an encrypted file, or the PIN of an HSM. Raises InputError for what cannot sign.
+    password: of an encrypted file, or the PIN of an HSM.
+
+    InputError for anything that cannot sign.
     """
     if str(key).partition(":")[0] in SIGNERS:
         return _elsewhere(str(key), password)
@@ -80,7 +82,7 @@ def load_signer(key: Key, password: bytes | None = None) -> Signer:
 
 
 def public_place(key: Key) -> str:
-    """Where the public half of a private key is."""
+    """Path of the public half of a private key."""
     return str(key).rpartition("#")[2] if str(key).partition(":")[0] in SIGNERS else f"{key}.pub"
 
 
@@ -105,7 +107,7 @@ def _elsewhere(key: str, password: bytes | None) -> Signer:
     except UnsupportedLibraryError as error:
         mend = f"pip install 'securesystemslib[{SIGNERS[scheme]}]'"
         raise InputError(f"{uri}: the packages for such keys are not installed: {mend}") from error
-    except Exception as error:  # every vendor's library has errors of its own
+    except Exception as error:  # each vendor's library raises its own errors
         raise InputError(f"{uri} cannot sign ({type(error).__name__}: {error})") from error
     return signer
 
@@ -124,25 +126,25 @@ def _from_file(path: Path, password: bytes | None) -> CryptoSigner:
 
 
 def _refuse_several(data: bytes, path: Path) -> None:
-    """A file with two keys: which of them is meant, nobody can say."""
+    """InputError for a file with several keys, which would be ambiguous."""
     if len(re.findall(rb"-----BEGIN [A-Z ]*KEY-----", data)) > 1:
         raise InputError(f"{path} holds more than one key; give a file with one")
 
 
 def _warn_of_readers(path: Path) -> None:
-    """Say so where others may read a private key; it is used all the same."""
+    """Warn where others may read a private key; it is used all the same."""
     mode = path.stat().st_mode
     if mode & 0o077:
         print(f"warning: {path} can be read by others (mode {mode & 0o777:o}); chmod 600 {path}", file=sys.stderr)
 
 
 def load_public(path: Path) -> SSlibKey:
-    """A trusted public key from a PEM file; its keyid is its fingerprint. Raises InputError for anything else."""
+    """A trusted public key from a PEM file; its keyid is its fingerprint. InputError for anything else."""
     return public_from(_read_key(path, "public"), str(path))
 
 
 def public_from(data: bytes, where: str) -> SSlibKey:
-    """A trusted public key in PEM form. where: what an InputError calls it."""
+    """A trusted public key in PEM form. where: its name in an InputError."""
     if b"PRIVATE KEY" in data:
         raise InputError(f"{where} is a private key; trust the public one, which keygen writes beside it (.pub)")
     try:
@@ -186,7 +188,7 @@ def sign(body: bytes, signers: Sequence[Signer]) -> bytes:
 
 
 def add(data: bytes, signer: Signer) -> bytes:
-    """The same envelope with one more signature over the same bytes. InputError where that key has signed already."""
+    """The envelope with one more signature over the same bytes. InputError where that key has already signed."""
     envelope, key = _envelope(data), public_of(signer)
     if key.keyid in envelope.signatures:
         raise InputError(f"key {key.keyid[:16]} has signed this already; a second person needs another key")
@@ -195,9 +197,11 @@ def add(data: bytes, signer: Signer) -> bytes:
 
 
 def verify(data: bytes, keys: Sequence[SSlibKey], threshold: int = 1) -> tuple[bytes, tuple[str, ...]]:
-    """The payload of an envelope and the keyids of the trusted keys that signed it.
+    """The payload of an envelope, and the keyids of the trusted keys that signed it.
 
-    threshold counts different public keys, however often a key is listed. Raises VerificationError.
+    threshold: number of different public keys that must have signed.
+
+    VerificationError otherwise.
     """
     envelope = _envelope(data)
     trusted = {key.keyid: key for key in keys}
@@ -210,7 +214,7 @@ def verify(data: bytes, keys: Sequence[SSlibKey], threshold: int = 1) -> tuple[b
 
 
 def signatures(data: bytes) -> dict[str, bytes]:
-    """keyid -> signature of an envelope, as it says; nothing is verified. Raises VerificationError for another shape."""
+    """keyid -> signature as stated in an envelope; nothing is verified. VerificationError for another shape."""
     return {keyid: bytes.fromhex(signature.signature) for keyid, signature in _envelope(data).signatures.items()}
 
 
@@ -232,7 +236,7 @@ def _keyid(public: Ed25519PublicKey | ec.EllipticCurvePublicKey) -> str:
 
 
 def _envelope(data: bytes) -> Envelope:
-    """An envelope, in the only form in which we write one: unused base64 bits and blanks leave no room for a change."""
+    """An envelope in exactly the form that we write: unused base64 bits or blanks would leave room for changes."""
     document = strict_json(data)
     if not isinstance(document, dict) or set(document) != {"payload", "payloadType", "signatures"}:
         raise VerificationError("envelope-shape", "not a DSSE envelope with payload, payloadType and signatures")

@@ -1,9 +1,9 @@
-"""A model's folder: which of its files are the model's, and whether it is closed.
+"""A model's folder: which of its files belong to the model, and whether it is closed.
 
-Closed means that what a loader of transformers takes is what was signed, and nothing else: safetensors alone, all of them whole and
-named by the index, no adapter beside them, no word that has a loader run code or take other files. Files that a model hub puts
-beside a model (`HUB_FILES`) are named and left out of account; loaders read none of them. A link counts as the regular file in which
-it ends: the hub's cache is made of such links. Messages name a file, never its content.
+Closed means that transformers' loaders use what was signed and nothing else: only safetensors, all complete and named
+by the index, no adapter beside them, no configuration key that makes a loader run code or use other files. Files that a
+model hub adds (`HUB_FILES`) are named and ignored; no loader reads them. A link counts as the regular file that it
+points to: the hub's cache consists of such links. Messages name a file, never its content.
 """
 
 import json
@@ -23,39 +23,45 @@ from froc.visible import visible
 
 """What a model folder may hold: weights without code, tokenizer and configuration. Pickles and programs are refused."""
 HUB_FILES = ("README.md", "LICENSE", "LICENSE.md", "LICENSE.txt", ".gitattributes")
-"""What a hub or its user puts beside a model; in a report only where an older version signed it."""
+"""Files that a hub or its user adds to a model; older reports may have signed them."""
 HUB_CACHE = ".cache/huggingface"
-"""Where a hub's client keeps what it knows about a folder that it downloaded."""
+"""Where a hub's client keeps metadata of a downloaded folder."""
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 REDIRECTS = ("auto_map", "custom_pipelines", "transformers_weights")
-"""Words of a configuration by which a loader runs code of the folder, or takes another file than the usual one."""
+"""Configuration keys that make a loader run code of the folder, or use another file than the usual one."""
 KERNELS = "_implementation"
-"""How words end whose value, with a slash in it, or that of a part, is a repository of kernels that loaders fetch and run."""
+"""Suffix of configuration keys whose value, or a part of it, may name a repository of kernels (with a slash) to fetch and run."""
 MOST_BYTES = 128 * 2**20
-"""Of a file that is no weights."""
+"""Size limit of a file other than weights."""
 MEND = "give the folder as it was signed"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*(/[A-Za-z0-9_][A-Za-z0-9._+-]*)*")
 
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """files: POSIX path -> digest of every file of the model, sorted; ignored: what a hub put beside them."""
+    """The files of a model folder.
+
+    files: POSIX path -> digest of every file of the model, sorted.
+    ignored: files that a hub added.
+    """
 
     files: Mapping[str, str]
     ignored: tuple[str, ...]
 
     @property
     def beside(self) -> str:
-        """What is to be said of the files that were left out of account; empty where there are none."""
+        """Remark about the ignored files; empty if there are none."""
         return f"; beside it, of a model hub and not looked at: {', '.join(self.ignored)}" if self.ignored else ""
 
 
 def read(folder: Path, covered: Collection[str] = ()) -> ModelFolder:
-    """Every file of a model with its digest. covered: names that count, whatever they are called.
+    """Every file of a model with its digest.
 
-    Raises VerificationError for links that end nowhere, code, pickles and odd names; InputError for what cannot be read: what is
-    not seen is not verified.
+    covered: names that count whatever they are called.
+
+    VerificationError for broken links, code, pickles and unusual names; InputError for what cannot be read and so not
+    be verified.
     """
     names: list[str] = []
     ignored: list[str] = []
@@ -74,7 +80,7 @@ def read(folder: Path, covered: Collection[str] = ()) -> ModelFolder:
 
 
 def _refuse_other_names(names: Sequence[str], covered: Collection[str]) -> None:
-    """VerificationError before anything is hashed: a folder of other files is another model."""
+    """VerificationError, before anything is hashed, where file names differ from the signed ones."""
     missing, extra = sorted({*covered} - {*names}), sorted({*names} - {*covered})
     if covered and (missing or extra):
         raise VerificationError(
@@ -85,7 +91,7 @@ def _refuse_other_names(names: Sequence[str], covered: Collection[str]) -> None:
 
 
 def refuse_names(names: Sequence[str]) -> None:
-    """VerificationError for names that are no plain relative path, hold code, or collide where case is ignored."""
+    """VerificationError for names that are not plain relative paths, hold code, or collide where case is ignored."""
     for name in names:
         if not name.endswith(weights_digest.FILE_SUFFIXES):
             raise VerificationError(
@@ -99,7 +105,7 @@ def refuse_names(names: Sequence[str]) -> None:
 
 
 def refuse_open(names: Collection[str]) -> None:
-    """VerificationError for a set of files of which loaders take others than the model's weights."""
+    """VerificationError for file names from which loaders would use something other than the model's weights."""
     adapter = next((name for name in names if PurePosixPath(name).name in ADAPTER), None)
     if adapter is not None:
         raise VerificationError(
@@ -134,9 +140,9 @@ def refuse_open(names: Collection[str]) -> None:
 
 
 def refuse_content(folder: Path, names: Collection[str]) -> None:
-    """VerificationError where a file is not what its name says, or has a loader take others than the signed ones.
+    """VerificationError where a file is not what its name says, or makes a loader use other files than the signed ones.
 
-    names: of a folder that `refuse_open` lets pass.
+    names: of a folder that `refuse_open` accepts.
     """
     stored = []
     for name in sorted(names):
@@ -154,12 +160,12 @@ def refuse_content(folder: Path, names: Collection[str]) -> None:
 
 
 def of_weights(folder: Path, names: Collection[str]) -> str:
-    """The digest of the weights that a folder's files hold (`froc.models.weights_digest`)."""
+    """The digest of the weights in a folder's files (`froc.models.weights_digest`)."""
     return weights_digest.of_files(folder / name for name in sorted(names) if name.endswith(".safetensors"))
 
 
 def _walk(folder: Path) -> Iterator[str]:
-    """POSIX paths of all files, the hub's cache as one."""
+    """POSIX paths of all files; the hub's cache counts as one."""
     for place, folders, files in os.walk(folder, onerror=_raise):
         below = Path(place).relative_to(folder)
         for name in (*folders, *files):
@@ -177,7 +183,7 @@ def _walk(folder: Path) -> Iterator[str]:
 
 
 def _raise(error: OSError) -> None:
-    """A folder that cannot be listed may hold anything."""
+    """A folder that cannot be listed may hold anything, so the error is raised."""
     raise error
 
 
@@ -203,7 +209,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _refuse_redirect(name: str, document: Any) -> None:
-    """Wherever the word stands: configurations hold those of parts. A vocabulary may hold it as a token, with a number."""
+    """VerificationError for a redirecting key anywhere in a configuration, parts included."""
     left = [document]
     while left:
         part = left.pop()
@@ -220,14 +226,14 @@ def _refuse_redirect(name: str, document: Any) -> None:
 
 
 def _leads_elsewhere(key: str, value: Any) -> bool:
-    """Whether a word has loaders run or fetch what is not in the folder. A vocabulary may hold it as a token, with a number."""
+    """Whether a key makes loaders run or fetch something outside the folder. In a vocabulary such a word is a token with a number."""
     if key.endswith(KERNELS):
         return any("/" in text for text in _texts(value))
     return key in REDIRECTS and bool(value) and not isinstance(value, int)
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """Every text of a part of a document, names included."""
+    """Every text in a part of a document, keys included."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, (dict, list)):
@@ -247,7 +253,7 @@ def _refuse_disguise(path: Path) -> None:
 
 
 def _text(path: Path) -> str:
-    """ValueError for what is no text."""
+    """Content as text; ValueError if it is none."""
     text = _bytes(path).decode("utf-8")
     if "\0" in text:
         raise ValueError
@@ -260,7 +266,7 @@ def _bytes(path: Path) -> bytes:
 
 
 def _refuse_large(path: Path) -> None:
-    """VerificationError before anything of the file is read."""
+    """VerificationError for a large file, before anything of it is read."""
     if path.stat().st_size > MOST_BYTES:
         raise VerificationError(
             "model-file-too-large", f"{path.name} holds more than {MOST_BYTES} bytes and is no weights"

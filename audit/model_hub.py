@@ -1,6 +1,6 @@
-"""`hub:ID@REVISION` in the place of a model folder: that revision's files, from the Hugging Face hub or its cache.
+"""`hub:ID@REVISION` instead of a model folder: that revision's files, from the Hugging Face hub or its cache.
 
-A revision is required: what a branch's name stands for changes, and what is verified must not.
+A revision is required: a branch's content changes, and what is verified must not.
 """
 
 import re
@@ -14,11 +14,11 @@ _ADDRESS = re.compile(r"hub:(?P<id>[\w.-]+(/[\w.-]+)?)@(?P<revision>[\w./-]+)", 
 
 
 def local(model: Path | None) -> Path | None:
-    """The folder itself, or where the hub's files lie on this machine after they were downloaded.
+    """The folder itself, or the local folder of the hub's files after downloading them.
 
-    Raises InputError for an address without a revision, where huggingface-hub is not installed, and where the hub does not answer.
+    InputError for an address without a revision, if huggingface-hub is not installed, or if the hub does not answer.
     """
-    # a Path takes one of two slashes away, so that the address is read as it stands
+    # a Path collapses double slashes, so the address is parsed as text
     text = "" if model is None else str(model)
     if not text.startswith(SCHEME):
         return model
@@ -41,7 +41,7 @@ def local(model: Path | None) -> Path | None:
 
 
 def download(name: str, revision: str) -> str:
-    """Every file of a revision, as links into the hub's cache: a file that is left out would not be seen."""
+    """Every file of a revision, as links into the hub's cache; a file left out would not be checked."""
     import huggingface_hub
 
     client: Any = huggingface_hub

@@ -1,4 +1,4 @@
-"""Files of folders that somebody else filled: read without following a link, waiting for a pipe, or running out of memory."""
+"""Reading files of folders that somebody else filled, without following links, blocking on a pipe, or exhausting memory."""
 
 import os
 import stat
@@ -8,7 +8,7 @@ from froc.errors import VerificationError
 
 
 def read(path: Path, limit: int) -> bytes:
-    """All of a plain file, which holds at most `limit` bytes. VerificationError for a link, a pipe, a device, or a larger file."""
+    """The content of a plain file of at most `limit` bytes. VerificationError for a link, a pipe, a device, or a larger file."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:

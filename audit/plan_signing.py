@@ -1,4 +1,4 @@
-"""A run's plan is signed, and stamped, between its writing and the first trial."""
+"""Signing and time-stamping a run's plan between its writing and the first trial."""
 
 import time
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from froc.audit.writing import replace_file, run_bytes, stamped
 from froc.errors import InputError, VerificationError
 
 PATIENCE = 5.0
-"""Seconds that a first trial waits for its machine's clock to reach the time at which its plan was stamped."""
+"""Seconds that the first trial waits for the machine's clock to reach the plan's time stamp."""
 
 
 Stamper = Callable[[bytes], Token]
@@ -23,8 +23,10 @@ Stamper = Callable[[bytes], Token]
 class PlanSigner:
     """Signs a run's plan between its writing and the first trial.
 
-    The key is read at once, so that one that cannot be used is refused before anything is trained; so is one that did
-    not make the signature which an earlier call left in the run. stamp: asks an authority for a time stamp.
+    stamp: requests a time stamp from an authority.
+
+    The key is read at once, so that an unusable one is refused before any training; so is one other than the key that
+    signed this run's plan earlier.
     """
 
     def __init__(self, run: Path, key: Key, password: bytes | None = None, stamp: Stamper | None = None) -> None:
@@ -34,7 +36,7 @@ class PlanSigner:
             self._refuse_other(key)
 
     def sign(self, now: datetime | None = None) -> Path:
-        """Write plan.dsse.json. InputError where it is there already."""
+        """Write plan.dsse.json. InputError where it exists."""
         if self._place.exists() or self._place.is_symlink():
             raise InputError(f"{self._place} exists and is not overwritten; a plan is signed once")
         data = plan_statement(run_bytes(self._run / "plan.json", self._run), self._signer, stamped(now))
@@ -42,10 +44,10 @@ class PlanSigner:
         return self._place
 
     def before_first_trial(self) -> str:
-        """Sign unless that was done; returns what is to be said about it.
+        """Sign unless already signed; returns a remark for the user.
 
-        A plan whose trials have begun is left unsigned: no signature could show any more that it came first. So is one
-        left without a time stamp.
+        Once trials have begun, an unsigned plan stays unsigned and a plan without a time stamp stays without: neither
+        could show any more that the plan came first.
         """
         begun = (self._run / "trials.jsonl").exists()
         if not self._place.exists() and begun:
@@ -87,7 +89,7 @@ class PlanSigner:
 
 
 def plan_statement(plan: bytes, signer: keys.PrivateKey, signed: str) -> bytes:
-    """plan.dsse.json: a signed statement about the bytes of plan.json, which repeats it without floats."""
+    """plan.dsse.json: a signed statement about the bytes of plan.json, which repeats them without floats."""
     document = canonical_json.strict_json(plan, decimals=True)
     predicate = {"signed": signed, "plan": canonical_json.exact(document)}
     body = keys.statement({"plan.json": hashing.sha256_bytes(plan)}, report.PLAN_PREDICATE, predicate)

@@ -1,4 +1,4 @@
-"""The sealed order against the log of trials: which weight each candidate has, and that nobody stands before a better one."""
+"""The sealed order against the log of trials: each candidate's weight, and that none precedes a better one."""
 
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
@@ -10,10 +10,10 @@ from froc.errors import VerificationError
 
 
 def check(seal: Seal, trials: Sequence[Trial], risks: Sequence[str]) -> None:
-    """Weights are 1 / rank, and no candidate stands before one that lost less under every risk in the search.
+    """VerificationError unless weights are 1 / rank, and no candidate precedes one with smaller search losses under every risk.
 
-    risks: those of the plan. Every trial measures the basic ones, forgetting and utility; where a plan has others (attacks are
-    measured later, on few candidates), nobody is compared. Raises VerificationError.
+    risks: those of the plan. Every trial measures forgetting and utility; where a plan has more (attacks are measured
+        later, on few candidates), the order is not checked.
     """
     means = _means(trials)
     ranked = []
@@ -40,7 +40,7 @@ def check(seal: Seal, trials: Sequence[Trial], risks: Sequence[str]) -> None:
 
 
 def _means(trials: Sequence[Trial]) -> Mapping[str, Mapping[str, Decimal]]:
-    """Configuration -> risk -> mean search loss, of what complete trials gave."""
+    """Configuration -> risk -> mean search loss, of complete trials."""
     means: dict[str, dict[str, str]] = {}
     for trial in trials:
         if trial.status == "complete":

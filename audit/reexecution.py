@@ -1,9 +1,9 @@
-"""Losses measured again: which rows a seed draws, what came of them, and what follows.
+"""Losses measured again: which rows a seed draws, how they compare, and what follows.
 
-A report's losses are its signer's word. Somebody else draws rows of losses.csv with a seed that was chosen after the
-report was signed, measures them again and signs the counts, as a second statement about the same signed bytes. If a
-share f of all rows were false, k drawn rows would all agree with probability (1 - f)^k at most: 299 without a
-difference say with 95 % confidence that fewer than 1 % differ.
+A report's losses are its signer's claim. Another party draws rows of losses.csv with a seed chosen after the report was
+signed, measures them again and signs the counts, as a second statement about the same signed bytes. If a share f of all
+rows were false, k drawn rows would all agree with probability at most (1 - f)^k: 299 rows without a difference show
+with 95 % confidence that fewer than 1 % differ.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,21 +29,23 @@ from froc.risk.rounding import up
 NAME = "reexecution.dsse.json"
 PREDICATE = "urn:froc:unlearning-reexecution:1"
 SUBJECT = "report"
-"""What the statement is about: the bytes that the report's signatures cover."""
+"""Subject of the statement: the bytes that the report's signatures cover."""
 CONFIDENCE = 0.95
 MOST = 100_000
 REPRODUCED, SELF_ATTESTED = "reproduced", "self_attested"
 SHARE = 0.05
-"""Share of all losses that may differ, by the bound of the statement, for a report to count as reproduced."""
+"""Largest share of all losses that may differ, by the statement's bound, for a report to count as reproduced."""
 HOW = {"trained-again": "drawn configurations trained again", "model-measured": "the chosen model measured"}
 
 
 class SignedModel(Strict):
-    """What measuring again has shown of the model that the report covers, beside the losses.
+    """What measuring again shows about the model that the report covers, beyond the losses.
 
-    how: `same-weights`: `config` trained again has the sealed digest, `digest`; `measured`: other bits came of it, and the signed
-    model, whose weights have `digest`, was measured on rows of its own that the seed draws; `not-compared`: neither.
-    The rest is as in `Outcome`, of those rows; all 0 and no bound where none were drawn.
+    how: `same-weights`: `config` trained again has the sealed digest, `digest`. `measured`: training gave other bits,
+        and the signed model with weights `digest` was measured on its own rows, drawn by the seed. `not-compared`:
+        neither.
+
+    The other fields are as in `Outcome`, for those rows; 0, and no bound, where none were drawn.
     """
 
     how: Literal["same-weights", "measured", "not-compared"]
@@ -58,12 +60,12 @@ class SignedModel(Strict):
 
     @property
     def holds(self) -> bool:
-        """Whether the signed model was shown to have the weights, or the losses, that were signed."""
+        """Whether the signed model was shown to have the signed weights or losses."""
         return self.how == "same-weights" or (self.how == "measured" and self.differed == 0)
 
     @property
     def words(self) -> str:
-        """What was found, in fixed words."""
+        """The result in fixed words."""
         if self.how == "same-weights":
             return f"{self.config} trained again has the sealed weights, to the bit"
         if self.how == "not-compared":
@@ -75,10 +77,13 @@ class SignedModel(Strict):
 
 
 class Outcome(Strict):
-    """The predicate. rows: drawn of `of`, by `seed`; lines: where they stand in losses.csv.
+    """The predicate of the statement.
 
-    differed: rows whose whole thousandths were others; largest: by how many at most. bound: share of all rows that
-    may differ, at `confidence`.
+    rows, of: number of rows drawn by `seed`, and of all rows.
+    lines: their line numbers in losses.csv.
+    differed: number of rows whose whole thousandths differ.
+    largest: largest difference, in thousandths.
+    bound: share of all rows that may differ, at `confidence`.
     """
 
     schema_: Literal["1"] = Field(alias="schema")
@@ -96,7 +101,7 @@ class Outcome(Strict):
     bound: str
     harness: Harness
     environment: Environment
-    # older statements say nothing of the model
+    # older statements do not cover the model
     model: SignedModel | None = None
 
 
@@ -104,8 +109,9 @@ class Outcome(Strict):
 class Reexecution:
     """A re-execution that verifies.
 
-    independent: whether nobody did it who signed the report or its plan, or is named in it as a signer. share: of all losses, the most that may differ for the
-    report to count as reproduced. covers: whether the report covers a model.
+    independent: whether its signers did not sign the report or its plan, and are not named in it.
+    share: largest share of all losses that may differ for the report to count as reproduced.
+    covers: whether the report covers a model.
     """
 
     outcome: Outcome
@@ -116,12 +122,12 @@ class Reexecution:
 
     @property
     def assurance(self) -> str:
-        """The level that the report has with it: reproduced, or still self_attested."""
+        """The report's level with it: reproduced, or still self_attested."""
         return SELF_ATTESTED if self.lacks else REPRODUCED
 
     @property
     def lacks(self) -> str:
-        """Why the report does not count as reproduced, in fixed words; empty where it does."""
+        """Why the report does not count as reproduced, in fixed words; empty if it does."""
         if self.differed:
             return "losses differed"
         if not self.independent:
@@ -140,23 +146,23 @@ class Reexecution:
 
     @property
     def differed(self) -> int:
-        """Rows that differed, those of the signed model too."""
+        """Number of rows that differed, the signed model's included."""
         return self.outcome.differed + (self.outcome.model.differed if self.outcome.model else 0)
 
     @property
     def drawn(self) -> int:
-        """Rows that were drawn, those of the signed model too."""
+        """Number of rows drawn, the signed model's included."""
         return self.outcome.rows + (self.outcome.model.rows if self.outcome.model else 0)
 
     @property
     def of_model(self) -> bool:
-        """Whether what was measured again is the model that the report covers, where it covers one."""
+        """Whether the model measured again is the one that the report covers, if it covers one."""
         shown = self.outcome.model is not None and self.outcome.model.holds
         return not self.covers or self.outcome.how == "model-measured" or shown
 
     @property
     def sentence(self) -> str:
-        """What was found, in fixed words."""
+        """The result in fixed words."""
         outcome = self.outcome
         share = f"at most {float(outcome.bound):.2%} of them differ"
         if outcome.rows < outcome.of:
@@ -169,9 +175,11 @@ class Reexecution:
 
 
 def draw(losses: bytes, seed: int, rows: int, config: str | None = None) -> list[int]:
-    """Line numbers (the first row is line 2) of losses.csv that a seed draws, sorted; all where there are fewer.
+    """Line numbers (the first row is line 2) of losses.csv drawn by a seed, sorted; all lines if there are fewer.
 
-    config: draw from its rows alone. Lines are ordered by an HMAC of what they are about, their losses left out.
+    config: draw from its rows only.
+
+    Lines are ordered by an HMAC of what they are about, without their losses.
     """
     key = str(seed).encode()
     keyed = []
@@ -183,7 +191,7 @@ def draw(losses: bytes, seed: int, rows: int, config: str | None = None) -> list
 
 
 def pool(losses: bytes, config: str | None) -> int:
-    """How many rows there are to draw from."""
+    """Number of rows to draw from."""
     rows = losses.decode("ascii").split("\n")[1:-1]
     return sum(config is None or row.startswith(f"{config},") for row in rows)
 
@@ -198,7 +206,7 @@ def table(losses: bytes, lines: Sequence[int]) -> pl.DataFrame:
 
 
 def compare(drawn: pl.DataFrame, measured: pl.DataFrame) -> tuple[int, int]:
-    """How many drawn rows differ, and by how many thousandths at most; one that could not be measured again differs by 1000."""
+    """Number of drawn rows that differ, and the largest difference in thousandths; a row that cannot be measured counts as 1000."""
     joined = drawn.join(measured, on=["config", "split", "risk", "query"], how="left")
     apart = (pl.col("signed") - pl.col("loss").cast(pl.Int64)).abs().fill_null(1000)
     differences = joined.select(apart.alias("apart"))["apart"].to_numpy()
@@ -206,7 +214,11 @@ def compare(drawn: pl.DataFrame, measured: pl.DataFrame) -> tuple[int, int]:
 
 
 def bound(differed: int, rows: int, of: int) -> str:
-    """Largest share of all rows that may differ: exact binomial (Clopper and Pearson), rounded up; exact where all were drawn."""
+    """Largest share of all rows that may differ: exact binomial (Clopper and Pearson), rounded up; exact where all were drawn.
+
+    >>> bound(0, 299, 10_000), bound(3, 100, 100)
+    ('0.00997', '0.03')
+    """
     if rows == of:
         return str(exact(up(differed / of, exact=True)))
     return str(exact(up(float(upper_from_count(np.array([differed]), rows, 1 - CONFIDENCE)[0]))))
@@ -215,7 +227,7 @@ def bound(differed: int, rows: int, of: int) -> str:
 def document(
     losses: bytes, seed: int, lines: Sequence[int], config: str | None, counts: tuple[int, int], **asserted: Any
 ) -> dict[str, Any]:
-    """The predicate. found: see `compare`. said: what only its signer can say: signed, role, keyid, harness, environment."""
+    """The predicate. counts: see `compare`. asserted: what only its signer can state: signed, role, keyid, harness, environment."""
     of = pool(losses, config)
     return {
         "schema": "1", "how": "trained-again" if config is None else "model-measured", "seed": str(seed),
@@ -227,7 +239,7 @@ def document(
 def of_model(
     losses: bytes, seed: int, config: str, digest_: str | None, same: bool, counts: tuple[int, int] | None, rows: int
 ) -> dict[str, Any]:
-    """What the predicate says of the signed model, see `SignedModel`. digest_: of weights. found: see `compare`, None where not measured."""
+    """The predicate's entry about the signed model, see `SignedModel`. digest_: of weights. counts: see `compare`; None if not measured."""
     lines = draw(losses, seed, rows, config) if counts is not None else []
     of = pool(losses, config) if counts is not None else 0
     differed, largest = counts or (0, 0)
@@ -242,9 +254,11 @@ def check(
     subject: Mapping[str, str], predicate: Mapping[str, Any], signers: Sequence[str], parties: Sequence[str], facts: Facts, losses: bytes,
     report: Mapping[str, Any], payload: str, now: datetime, share: float = SHARE,
 ) -> Reexecution:  # fmt: skip
-    """A verified statement against the report and its losses. Raises VerificationError where it is about others.
+    """Check a verified statement against the report and its losses. VerificationError where it is about others.
 
-    parties: trusted keys that signed the report. now: aware time. share: see `Reexecution`.
+    parties: trusted keys that signed the report.
+    now: aware time.
+    share: see `Reexecution`.
     """
     if dict(subject) != {SUBJECT: payload}:
         raise VerificationError("reexecution-other-report", "the re-execution is about another report")
@@ -275,7 +289,7 @@ def check(
 
 
 def _refuse_model(outcome: Outcome, model: SignedModel, facts: Facts, losses: bytes, config: str) -> None:
-    """VerificationError where a statement says of the signed model what it cannot."""
+    """VerificationError where a statement claims of the signed model what it cannot."""
     if not facts.files or outcome.how != "trained-again" or model.config != config:
         raise VerificationError("reexecution-model", "the re-execution compares a model that the report does not cover")
     sealed = facts.seal.weights_of(config)
@@ -301,13 +315,13 @@ def refuse_rows(rows: int) -> None:
 
 
 def refuse_share(share: float) -> None:
-    """InputError for a share of losses that says nothing: of at least all of them, below 0, or no number."""
+    """InputError for a share of losses outside [0, 1)."""
     if not 0 <= share < 1:
         raise InputError(f"--share {share} is outside 0 .. 1; 0.05 asks that at most 5 % of all losses differ")
 
 
 def refuse_role(role: str) -> None:
-    """InputError for a role that there is not."""
+    """InputError for an unknown role."""
     if role not in get_args(Role):
         raise InputError(f"no role is called {role!r}; there are: {', '.join(get_args(Role))}")
 

@@ -1,7 +1,7 @@
 """Evidence -> everything in a report that follows from it. The builder writes it; the verifier computes it again.
 
-What does not follow from evidence (dates, sequence, who signed, how often the calibration queries were opened) is the
-signer's word; `Asserted` is the complete list of it.
+What does not follow from evidence (dates, sequence, signers, number of openings of the calibration queries) is the
+signer's claim; `Asserted` lists it completely.
 """
 
 from collections import Counter
@@ -35,7 +35,7 @@ SMALL = "small-sample"
 
 @dataclass(frozen=True)
 class Compared:
-    """A comparison, read and checked."""
+    """A comparison of methods, read and checked."""
 
     plan: ComparedPlan
     seal: ComparedSeal
@@ -44,17 +44,19 @@ class Compared:
     planned: int
 
     def document(self) -> dict[str, Any]:
-        """What follows from it."""
+        """The comparison's results, which follow from it."""
         plan, seal = self.plan.model_dump(), self.seal.model_dump()
         return comparison.document(self.losses, seal, plan, self.opening, self.planned)
 
 
 @dataclass(frozen=True)
 class Facts:
-    """Evidence, read and checked. files: digests of the model's files, empty where the report covers no model.
+    """Evidence, read and checked.
 
-    compared: a comparison of methods on the same task and base model, where one was signed with it. plan_signers: trusted
-    keys that signed the plan. base: rows of the base model, None where the plan asks for none.
+    files: digests of the model's files; empty if the report covers no model.
+    compared: a comparison of methods on the same task and base model, if one was signed with it.
+    plan_signers: trusted keys that signed the plan.
+    base: rows of the base model; None if the plan requires none.
     """
 
     plan: Plan
@@ -71,20 +73,22 @@ class Facts:
 
     @property
     def control(self) -> Control | None:
-        """The base model's rows, where the plan asks for them."""
+        """The base model's rows, where the plan requires them."""
         return None if self.base is None or self.plan.control is None else Control(self.base, self.plan.control)
 
     @property
     def first(self) -> str:
-        """When the first trial was started, by the log; empty where none was."""
+        """Start of the first trial, by the log; empty without trials."""
         return min((trial.started for trial in self.trials), default="")
 
 
 def derive(facts: Facts, opening: int, requested: str | None) -> dict[str, Any]:
-    """The part of a report that follows from evidence, float-free.
+    """The part of a report that follows from evidence, without floats.
 
-    opening: which opening of the calibration queries this was. asked: a candidate to report on, None for the chosen.
-    Raises VerificationError where the evidence allows no certificate.
+    opening: which opening of the calibration queries this was.
+    requested: a candidate to report on; None for the chosen one.
+
+    VerificationError where the evidence allows no certificate.
     """
     plan = facts.plan
     certificate = certificate_of(facts, opening)
@@ -122,7 +126,7 @@ def derive(facts: Facts, opening: int, requested: str | None) -> dict[str, Any]:
         "trials": effort(plan, facts.trials),
         "limits": limits(facts, opening),
         "environment": plan.environment,
-        # reports on other runs stay as they were
+        # only where there are any, so that other reports do not change
         **({"plugins": [entry.model_dump() for entry in plan.plugins]} if plan.plugins else {}),
         **({"after": plan.after.model_dump()} if plan.after else {}),
         **({"comparison": exact(_compared(facts.compared))} if facts.compared else {}),
@@ -130,7 +134,7 @@ def derive(facts: Facts, opening: int, requested: str | None) -> dict[str, Any]:
 
 
 def _weights(facts: Facts, config: str | None) -> dict[str, Any]:
-    """Digests of the weights that were measured and of the base model's; nothing where the seal binds none."""
+    """Digests of the measured weights and of the base model's; empty if the seal has none."""
     sealed = facts.seal.weights_of(config)
     if sealed is None:
         return {}
@@ -145,7 +149,7 @@ def _compared(compared: Compared) -> dict[str, Any]:
 
 
 def certificate_of(facts: Facts, opening: int) -> dict[str, Any]:
-    """The certificate, computed from integer losses, sealed candidates and the plan's claim alone."""
+    """The certificate, computed only from integer losses, sealed candidates and the plan's claim."""
     claim = replace(facts.plan.claim, opening=opening)
     candidates = [Candidate(c.config, c.method, c.params, c.weight, c.weights_digest) for c in facts.seal.candidates]
     try:
@@ -155,7 +159,7 @@ def certificate_of(facts: Facts, opening: int) -> dict[str, Any]:
 
 
 def verdict_of(certificate: Mapping[str, Any], config: str | None) -> str:
-    """PASS: certified. FAIL: measured above a budget. NOT_ESTABLISHED: measured within, but not surely enough, or vacuous."""
+    """PASS: certified. FAIL: measured above a budget. NOT_ESTABLISHED: measured within all budgets without enough confidence, or vacuous."""
     if config is None:
         return NOT_ESTABLISHED
     row = next(row for row in certificate["candidates"] if row["config"] == config)
@@ -166,12 +170,12 @@ def verdict_of(certificate: Mapping[str, Any], config: str | None) -> str:
 
 
 def plan_status(facts: Facts) -> str:
-    """Whether the plan's signer says that it was signed before the first trial started."""
+    """Whether the plan's signature is dated before the first trial."""
     return PLAN_SIGNED if facts.plan_signed <= facts.first else PLAN_ASSERTED
 
 
 def effort(plan: Plan, trials: Sequence[Trial]) -> dict[str, int]:
-    """Trials planned and started, and how the started ones ended."""
+    """Number of trials planned and started, and of each way in which they ended."""
     ended: Counter[str] = Counter(trial.status for trial in trials)
     return {
         "planned": plan.search.trials,
@@ -197,7 +201,7 @@ def limits(facts: Facts, opening: int) -> list[str]:
 
 
 def smallest(facts: Facts) -> int:
-    """The fewest sampling units that any number of the report is a mean over; `MIN_REPORTED_UNITS` where there are no numbers."""
+    """Smallest number of sampling units behind any number of the report; `MIN_REPORTED_UNITS` if there are no numbers."""
     tables: list[tuple[pl.DataFrame, Mapping[Any, str]]] = [(facts.losses, facts.plan.task.units)]
     if facts.compared is not None:
         tables.append((facts.compared.losses, facts.compared.plan.units))

@@ -1,4 +1,4 @@
-"""Signed in-toto statements: enough keys that count, the exact type, subjects by SHA-256."""
+"""Signed in-toto statements: signatures of enough valid keys, the exact type, subjects by SHA-256."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,9 +24,11 @@ class Statement:
 def read(
     data: bytes, trust: Trust, threshold: int, kind: str, now: datetime, proven: Mapping[str, datetime]
 ) -> Statement:
-    """A statement that enough trusted keys have signed, each while it counted.
+    """A statement signed by enough trusted keys, each while it was valid.
 
-    proven: keyid -> when its signature existed at the latest, by trusted time stamps. Raises VerificationError.
+    proven: keyid -> time by which its signature existed, by trusted time stamps.
+
+    VerificationError otherwise.
     """
     payload, signed = keys.verify(data, trust.keys, threshold)
     signers = trust.counting(signed, threshold, now, proven)

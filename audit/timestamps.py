@@ -1,8 +1,8 @@
-"""RFC 3161 time stamps: an outsider's word for when a signature existed.
+"""RFC 3161 time stamps: an independent authority's statement of when a signature existed.
 
-A token is over the raw bytes of one signature of an envelope, so it is bound to a key and to what that key signed. It
-counts when an authority made it whose certificates the verifier has pinned. `rfc3161-client` (froc[timestamp]) reads
-tokens; it is imported where there is one to be read, and the network is used by `ask` alone.
+A token covers the raw bytes of one signature of an envelope, so it is bound to a key and to what that key signed. It
+counts if it was made by an authority whose certificates the verifier has pinned. `rfc3161-client` (froc[timestamp])
+reads tokens and is imported when there is one; only `ask` uses the network.
 """
 
 import hashlib
@@ -31,8 +31,9 @@ _HASHES = (hashlib.sha256, hashlib.sha384, hashlib.sha512)
 class Authority:
     """A pinned time-stamping authority.
 
-    certificates: its root and, where its tokens do not carry them, intermediate ones. certificate: the one that signs
-    tokens, where no other of the root's may. policy: OID that its tokens must name.
+    certificates: its root and, where its tokens do not carry them, intermediate ones.
+    certificate: the one that must sign tokens, if only one of the root's may.
+    policy: OID that its tokens must name.
     """
 
     certificates: tuple[x509.Certificate, ...]
@@ -45,15 +46,16 @@ class Authority:
 
     @property
     def roots(self) -> list[x509.Certificate]:
-        """Certificates that were issued by themselves."""
+        """The self-issued certificates."""
         return [certificate for certificate in self.certificates if certificate.issuer == certificate.subject]
 
 
 @dataclass(frozen=True)
 class Proven:
-    """When signatures existed at the latest: keyid -> time in UTC, of the plan's and of the report's envelope.
+    """Latest times of signatures: keyid -> time in UTC by which it existed, for the plan's and the report's envelope.
 
-    tokens: how many the bundle holds. checked: whether there was an authority to check them by.
+    tokens: number of tokens in the bundle.
+    checked: whether an authority was given to check them with.
     """
 
     plan: Mapping[str, datetime] = field(default_factory=dict)
@@ -63,7 +65,7 @@ class Proven:
 
     @property
     def seen(self) -> str:
-        """What was found, in fixed words."""
+        """The result in fixed words."""
         if not self.checked:
             return f"not checked: {self.tokens} token(s), no TSA in the trust file"
         times = [("plan", self.plan), ("report", self.report)]
@@ -74,14 +76,14 @@ class Proven:
 
 @dataclass(frozen=True)
 class Token:
-    """A time stamp that was checked. time: when the signature existed at the latest."""
+    """A checked time stamp. time: by when the signature existed."""
 
     data: bytes
     time: datetime
 
 
 def certificates(data: bytes, where: str) -> tuple[x509.Certificate, ...]:
-    """Certificates in PEM form, at least one. where: what an InputError calls them."""
+    """At least one certificate in PEM form. where: their name in an InputError."""
     try:
         return tuple(x509.load_pem_x509_certificates(data))
     except ValueError as error:
@@ -97,15 +99,15 @@ def read(path: Path) -> tuple[x509.Certificate, ...]:
 
 
 def request(signature: bytes) -> bytes:
-    """A request (DER) for a token over the bytes of a signature."""
+    """A request (DER) for a token over a signature's bytes."""
     encoded: bytes = _request(signature).as_bytes()
     return encoded
 
 
 def ask(url: str, signature: bytes, trusted: Authority) -> Token:
-    """A token over a signature from the authority at a URL, checked: also that it answers this request.
+    """A token over a signature from the authority at a URL, checked, also that it answers this request.
 
-    Raises InputError where none comes, or one that nobody could rely on.
+    InputError where no token comes, or one that verifiers could not rely on.
     """
     stamp_request = _request(signature)
     return usable(_post(url, stamp_request.as_bytes()), signature, trusted, url, stamp_request.nonce)
@@ -120,7 +122,7 @@ def usable(data: bytes, signature: bytes, trusted: Authority, where: str, nonce:
 
 
 def check(files: Mapping[str, bytes], trusted: Sequence[Authority]) -> Proven:
-    """Every token of a bundle over its signature. Raises VerificationError for one that does not hold."""
+    """Check every token of a bundle against its signature. VerificationError for one that does not hold."""
     plan: dict[str, datetime] = {}
     report: dict[str, datetime] = {}
     tokens = [name for name in files if name.endswith(".tsr")]
@@ -140,10 +142,10 @@ def check(files: Mapping[str, bytes], trusted: Sequence[Authority]) -> Proven:
 
 
 def time_of(token: bytes, signature: bytes, trusted: Sequence[Authority], nonce: int | None = None) -> datetime:
-    """When a signature existed at the latest: the token's time, and its accuracy on top. Raises VerificationError.
+    """Time by which a signature existed: the token's time plus its accuracy. VerificationError for an invalid token.
 
-    An authority's certificate must have been valid at that time; whether it was withdrawn is not asked anybody: who
-    learns of it takes the authority out of the trust file.
+    An authority's certificate must have been valid at that time. Revocation is not queried: whoever learns of it
+    removes the authority from the trust file.
     """
     client = _client()
     try:

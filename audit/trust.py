@@ -1,8 +1,8 @@
 """Whom a verifier trusts, in which role and for how long, and how many of them must have signed.
 
-A trust file is the verifier's own: it comes from whoever governs the keys, never from a bundle. Roles are read from it
-alone. A report names the roles of those who signed when it was made, which is its word; who signs later is not named in
-it at all, since every signature is over the same bytes.
+A trust file belongs to the verifier: it comes from whoever governs the keys, never from a bundle, and only it assigns
+roles. A report names the roles of those who signed when it was made, as a claim; later signers are not named, since
+every signature covers the same bytes.
 """
 
 from collections import Counter
@@ -31,7 +31,8 @@ PEM = "-----BEGIN"
 class Listed(Strict):
     """A trusted key: `pem` holds it, or `path`, relative to the trust file.
 
-    not_before, not_after: when it may sign. revoked: from when on it counts for nothing; true: from the beginning.
+    not_before, not_after: when it may sign.
+    revoked: time from which it no longer counts; true: it never counts.
     """
 
     role: Role
@@ -51,7 +52,7 @@ class ListedAuthority(Strict):
 
 
 class TrustFile(Strict):
-    """`trust.json`. threshold: different keys that must have signed; roles: how many of a role at least."""
+    """`trust.json`. threshold: number of different keys that must have signed. roles: smallest number per role."""
 
     format: Literal[1]
     keys: list[Listed] = Field(min_length=1)
@@ -70,7 +71,7 @@ class Validity:
     revoked: datetime | None = None
 
     def holds(self, at: datetime) -> bool:
-        """Whether a signature that existed at a time counts."""
+        """Whether a signature that existed at this time counts."""
         begun = self.not_before is None or self.not_before <= at
         ended = self.not_after is not None and at > self.not_after
         return begun and not ended and (self.revoked is None or at < self.revoked)
@@ -81,9 +82,12 @@ ALWAYS = Validity()
 
 @dataclass(frozen=True)
 class Trust:
-    """Trusted keys. roles: keyid -> role, empty where keys were given by hand. needed: role -> signatures.
+    """Trusted keys.
 
-    validity: keyid -> when it counts, always where left out. authorities: whose time stamps are believed.
+    roles: keyid -> role; empty where keys were given directly.
+    needed: role -> number of signatures.
+    validity: keyid -> when it counts; always if absent.
+    authorities: trusted time-stamping authorities.
     """
 
     keys: tuple[signing.PublicKey, ...]
@@ -95,15 +99,15 @@ class Trust:
     authorities: tuple[Authority, ...] = ()
 
     def counts(self, keyid: str, at: datetime) -> bool:
-        """Whether a listed key's signature counts that existed at a time."""
+        """Whether a listed key's signature counts that existed at this time."""
         return self.validity.get(keyid, ALWAYS).holds(at)
 
     def counting(
         self, signed: Sequence[str], threshold: int, now: datetime, proven: Mapping[str, datetime]
     ) -> tuple[str, ...]:
-        """Those of the signers whose keys count now, or counted when a trusted time stamp saw their signature.
+        """The signers whose keys count now, or counted at the time of a trusted time stamp of their signature.
 
-        Raises VerificationError where they are fewer than the threshold.
+        VerificationError where they are fewer than the threshold.
         """
         counted = tuple(k for k in signed if self.counts(k, now) or (k in proven and self.counts(k, proven[k])))
         if len(counted) < threshold:
@@ -115,7 +119,7 @@ class Trust:
         return counted
 
     def refuse(self, signers: Sequence[str], named: Sequence[Signer]) -> None:
-        """VerificationError where a role has too few of the signers, or the report gives one another role."""
+        """VerificationError where a role has too few of the signers, or the report gives a signer another role."""
         counts = Counter(self.roles.get(keyid) for keyid in signers)
         for role, count in self.needed.items():
             if counts[role] < count:
@@ -132,7 +136,7 @@ class Trust:
 
 
 def read(path: Path) -> Trust:
-    """A trust file. InputError where it is not one, lists a key twice, or asks for more signatures than it has keys."""
+    """A trust file. InputError where it is invalid, lists a key twice, or requires more signatures than it has keys."""
     try:
         document = canonical_json.strict_json(path.read_bytes())
         trust_file: TrustFile = documents.parse(TrustFile, document, "trust-shape")

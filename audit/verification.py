@@ -1,7 +1,7 @@
-"""Numbered checks over a bundle, by someone who trusts public keys and nothing else.
+"""Numbered checks over a bundle that rely on public keys only.
 
-The order is the argument: bytes, then who signed them, then what they mean, then whether it follows from the evidence.
-Nothing is believed that can be computed. The first check that fails raises VerificationError with its short name.
+The order is the argument: bytes, who signed them, what they mean, and whether it follows from the evidence. Nothing is
+believed that can be computed. The first failing check raises VerificationError with its short name.
 """
 
 from collections.abc import Mapping, Sequence
@@ -47,13 +47,13 @@ SUFFIX = ".froc-audit"
 
 @dataclass(frozen=True)
 class Result:
-    """A bundle that verifies. verdict: PASS | FAIL | NOT_ESTABLISHED, recomputed.
+    """A bundle that verifies.
 
-    fingerprint: of the (first) trusted key that signed. tree: digest of the model's names and contents, None where the
-    report covers no model. model_checked: whether the model on disk was compared. report: the predicate. payload: SHA-256
-    of the signed bytes. roles: keyid of each signer -> its role by the trust file; empty where keys were given by hand. reexecution:
-    what measuring again has shown, where the bundle holds that. levels: which assurance is reached. facts, files: the
-    evidence and the bytes that were verified.
+    verdict: PASS | FAIL | NOT_ESTABLISHED, recomputed.
+    fingerprint: of the first trusted key that signed; roles: keyid -> role in the trust file, if there is one.
+    tree: digest of the model's file names and contents, None without a model; model_checked: whether it was compared.
+    report: the predicate; payload: SHA-256 of the signed bytes; facts, files: the evidence and the verified bytes.
+    reexecution: what measuring again showed, if the bundle holds that; levels: the assurance levels reached.
     """
 
     verdict: str
@@ -73,7 +73,7 @@ class Result:
 
     @property
     def reservations(self) -> tuple[str, ...]:
-        """Why a PASS is no plain pass: what a report of today has, and this one lacks, or losses that were not found again."""
+        """Why a PASS needs a qualification: evidence that today's reports have and this one lacks, or losses that did not reproduce."""
         return reservations(self.facts, self.reexecution)
 
     @property
@@ -83,11 +83,11 @@ class Result:
 
     @property
     def assurance(self) -> str:
-        """What stands behind the losses: self_attested, or reproduced where others measured a sample again."""
+        """What supports the losses: self_attested, or reproduced where others measured a sample again."""
         return self.reexecution.assurance if self.reexecution else str(self.report["assuranceLevel"])
 
     def to_polars(self) -> pl.DataFrame:
-        """number, check and what it has seen: a row per check."""
+        """A row per check: number, check and what it found."""
         rows = [(check.number, check.name, check.seen) for check in self.checks]
         return pl.DataFrame(rows, schema=["number", "check", "seen"], orient="row")
 
@@ -107,12 +107,15 @@ def verify(
     audit_seed: int | None = None,
     share: float = reexecution.SHARE,
 ) -> Result:
-    """Check a bundle against trusted public keys, and against the model folder where one is given.
+    """Check a bundle against trusted public keys, and against the model folder if one is given.
 
-    trust: a trust file, instead of keys and threshold. threshold: how many different trusted keys must have signed the report. now: aware time, the present by default.
-    audit_seed: what an auditor gave for the draw, which the plan must then say. share: of all losses, the most that may differ
-    (with 95 % confidence) where others measured some again, for the report to count as reproduced (L5).
-    Raises InputError where the arguments cannot be used, VerificationError at the first check that fails.
+    trust: a trust file, instead of keys and threshold.
+    threshold: number of different trusted keys that must have signed.
+    now: aware time, the present by default.
+    audit_seed: the auditor's seed for the draw, which the plan must state.
+    share: largest share of all losses that may differ (with 95 % confidence) for a report to count as reproduced (L5).
+
+    InputError for unusable arguments, VerificationError at the first check that fails.
     """
     if bool(keys) == (trust is not None):
         raise InputError("give the signer's public key, received apart from the bundle, or a trust file, and not both")
@@ -132,7 +135,7 @@ def check(
     audit_seed: int | None = None,
     share: float = reexecution.SHARE,
 ) -> Result:
-    """`verify` with keys that are loaded already. model: a folder, or `hub:ID@REVISION`."""
+    """`verify` with loaded keys. model: a folder, or `hub:ID@REVISION`."""
     reexecution.refuse_share(share)
     model = model_hub.local(model)
     for folder, kind in ((bundle, f"the {SUFFIX} folder"), (model, "the model's folder")):
@@ -145,9 +148,9 @@ def check(
             return _check(bundle, trust, model, now or datetime.now(UTC), min_sequence, audit_seed, share, log)
         except VerificationError:
             raise
-        except Exception as error:  # what nobody thought of is no reason to believe a report
+        except Exception as error:  # an unexpected error must not let a report pass
             step = _step(log, bundle, model)
-            # a missing package or a folder that this user may not read says nothing about the report
+            # a missing package or an unreadable folder says nothing about the report
             if isinstance(error, InputError) and step in ("files", "timestamps", "model", "weights"):
                 raise
             raise _undone(step, error) from error
@@ -159,7 +162,7 @@ def _undone(step: str, error: Exception) -> VerificationError:
 
 
 def _step(log: Log, bundle: Path, model: Path | None) -> str:
-    """The name of the first step that did not hold."""
+    """Name of the first step that did not hold."""
     absent = {"model"} if model is None else set[str]()
     absent |= set[str]() if any(bundle.glob("*.tsr")) else {"timestamps"}
     absent |= set[str]() if (bundle / "comparison.json").exists() else {"comparison"}
@@ -279,7 +282,7 @@ def _dates(asserted: Asserted, now: datetime, min_sequence: int) -> None:
 
 
 def _evidence(listed: Any, files: Mapping[str, bytes]) -> None:
-    """Compare in the list's own order of names; report.html last, so that a page alone is never blamed on others."""
+    """Compare in the order of names; report.html last, so that a page is not blamed for other files."""
     now = bundle_files.listing(files)
     if not isinstance(listed, list) or len(listed) != len(now):
         raise VerificationError("evidence-list", "the report does not list the bundle's files")
@@ -291,7 +294,7 @@ def _evidence(listed: Any, files: Mapping[str, bytes]) -> None:
 
 
 def _subject(report: Statement, plan_digest: str) -> Mapping[str, str]:
-    """The model's files; empty where the report covers none, which it then says by being about its plan."""
+    """The model's files; empty where the report covers none, and is about its plan instead."""
     if report.subject == {"plan.json": plan_digest}:
         return {}
     model_folder.refuse_names(list(report.subject))
@@ -302,7 +305,7 @@ def _subject(report: Statement, plan_digest: str) -> Mapping[str, str]:
 
 
 def _model(covered: Mapping[str, str], folder: Path) -> str:
-    """What lies beside the model. VerificationError where the folder is not the signed model, or not closed."""
+    """Remark about files beside the model. VerificationError where the folder is not the signed model, or not closed."""
     read = model_folder.read(folder, covered)
     files = read.files
     if files != dict(covered):
@@ -322,7 +325,7 @@ def _audit_seed(plan: Plan, wanted: int | None) -> None:
 
 
 def _derived(report: Mapping[str, Any], facts: Facts, asserted: Asserted) -> Mapping[str, Any]:
-    """The part of the report that follows from evidence, which must be what was signed, to the last digit."""
+    """The part of the report that follows from evidence; VerificationError where it differs from what was signed."""
     if asserted.asked is not None and asserted.asked not in {candidate.config for candidate in facts.seal.candidates}:
         raise VerificationError("selected-differ", "the report is about a configuration that was not tested")
     derived = claims.derive(facts, asserted.opening, asserted.asked)

@@ -1,4 +1,4 @@
-"""How files of a run are read and those of a bundle written, and the time as every statement says it."""
+"""Reading files of a run, writing those of a bundle, and the form of time in statements."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,11 +12,11 @@ from froc.errors import InputError, VerificationError
 from froc.loss_table import SCHEMA
 
 RUN_BYTES = 2**29
-"""The largest file of a run that is read whole: a log of very many trials."""
+"""Largest run file that is read whole: a log of very many trials."""
 
 
 def replace_file(place: Path, data: bytes) -> None:
-    """Write a file of a bundle, whole or not at all; what a killed process leaves lies beside the bundle, not in it."""
+    """Write a file of a bundle atomically; leftovers of a killed process lie beside the bundle, not in it."""
     try:
         write_bytes(place, data, beside=place.parent.absolute().parent)
     except OSError as error:
@@ -24,7 +24,7 @@ def replace_file(place: Path, data: bytes) -> None:
 
 
 def run_bytes(path: Path, run: Path) -> bytes:
-    """A file of a run folder, which somebody else may have filled. InputError for one that is not there, not plain, or too large."""
+    """A file of a run folder, which another party may have filled. InputError where it is absent, not plain, or too large."""
     try:
         return plain_files.read(path, RUN_BYTES)
     except VerificationError as error:
@@ -34,9 +34,9 @@ def run_bytes(path: Path, run: Path) -> bytes:
 
 
 def run_losses(path: Path) -> pl.DataFrame:
-    """A loss table of a run folder. InputError for one that is not there, damaged, or of other columns."""
+    """A loss table of a run folder. InputError where it is absent, damaged, or has other columns."""
     try:
-        if not path.is_file():  # reading a pipe would wait for ever
+        if not path.is_file():  # reading a pipe would block
             raise FileNotFoundError(path)
         table = pl.read_parquet(path, columns=list(SCHEMA))
         return table.select(pl.col(name).cast(kind) for name, kind in SCHEMA.items())
@@ -45,5 +45,5 @@ def run_losses(path: Path) -> pl.DataFrame:
 
 
 def stamped(now: datetime | None, days: int = 0) -> str:
-    """RFC 3339 time in UTC, to the second, so many days from `now` (the present by default)."""
+    """RFC 3339 time in UTC, to the second, `days` days after `now` (the present by default)."""
     return timestamp.stamp((now or datetime.now(UTC)) + timedelta(days=days))

@@ -1,9 +1,9 @@
-"""The `froc` command: words in, words out. One file per command, named after it.
+"""The `froc` command: text in, text out. One file per command, named after it.
 
-    main        the command tree, and the one place where errors become words and exit codes
+    main        the command tree, and the one place where errors become messages and exit codes
     search  compare  certify  plan  monitor  bench  list_  show/  audit/
     options     options that several commands share
     words       parsing values; printing tables and JSON
 
-Torch is imported by commands that train or measure only, when they start to work.
+Torch is imported only by commands that train or measure, when they start to work.
 """

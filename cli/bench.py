@@ -1,4 +1,4 @@
-"""The `bench` command: how fast trials are on the user's own model and device."""
+"""The `bench` command: speed of trials on the user's own model and device."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 

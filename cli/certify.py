@@ -1,4 +1,4 @@
-"""`froc certify`: words -> `froc.certification.certify`, and what logs measured."""
+"""`froc certify`: command-line values -> `froc.certification.certify`, and the measures of logs."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -164,7 +164,7 @@ def certify(
 
 
 def _print_measures(paths: Sequence[Path], format_: str, json_: bool) -> None:
-    """What rules may name, and its mean in every log."""
+    """The measures that rules can name, and their mean in every log."""
     from froc.formats import Format
     from froc.formats._score_logs import Logs
     from froc.formats._scores import MEAN_TOLERANCE
@@ -196,7 +196,7 @@ def _print_measures(paths: Sequence[Path], format_: str, json_: bool) -> None:
 
 
 def _doubts(row: Mapping[str, Any], near: float) -> Iterator[str]:
-    """What a reader should know of a measure before naming it."""
+    """Warnings about a measure, for before it is named in a rule."""
     if row["note"]:
         yield row["note"]
     if row["missing"]:

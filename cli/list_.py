@@ -1,4 +1,4 @@
-"""`froc list`: what there is of each kind, as a table, in full, or as JSON."""
+"""`froc list`: the available plug-ins and tasks of each kind, as a table, in full, or as JSON."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -23,7 +23,7 @@ froc list methods npo
 froc list risks
 """
 Listed = Callable[[str | None], list[dict[str, Any]]]
-"""Entries of a kind, or the one of a name."""
+"""Returns the entries of a kind, or the one with a given name."""
 TASKS = {
     "embedded": (
         "64 fictitious people and a small model that knows them: what froc search does without --task; further requests: embedded:2 ...",
@@ -92,13 +92,13 @@ def listing(
 
 
 def _filtered(entries: list[dict[str, Any]], text: str | None) -> list[dict[str, Any]]:
-    """Entries with a text in their name, family or summary, in whatever case."""
+    """Entries with a text in their name, family or summary, ignoring case."""
     wanted = (text or "").casefold()
     return [entry for entry in entries if wanted in f"{entry['name']} {entry['family']} {entry['summary']}".casefold()]
 
 
 def _print_lines(entries: list[dict[str, Any]]) -> None:
-    """Name, family and first sentence, a line each whatever the terminal's width, so that they can be searched."""
+    """Name, family and summary on one line each, whatever the terminal's width, so that the output can be searched."""
     name, family = (max((len(str(entry[key])) for entry in entries), default=0) for key in ("name", "family"))
     for entry in entries:
         columns = f"{words.name(entry['name']):<{name}}  {words.visible(entry['family']):<{family}}"
@@ -153,7 +153,7 @@ def _method_lines(_: str | None) -> list[dict[str, Any]]:
 
 
 def _methods(name: str | None) -> list[dict[str, Any]]:
-    """Also what they need and what a step costs; of a wrapper, what it adds to gradient difference."""
+    """Methods with their requirements and cost per step; for a wrapper, what it adds to gradient difference."""
     from froc.plugins import canonical_name, find
     from froc.training.method import Method, Wrapper
 
@@ -164,7 +164,7 @@ def _methods(name: str | None) -> list[dict[str, Any]]:
         less: tuple[str, ...] = ()
         if issubclass(method, Wrapper) and "(" not in entry["name"]:
             method, less = method.around(plain), plain.needs()
-        # a wrapper's own ranges are those of its fields alone
+        # a wrapper's own ranges are those of its own fields
         entry["hyperparameters"] = {
             key: value for key, value in entry["hyperparameters"].items() if not (less and key in ("lr", "epochs"))
         }

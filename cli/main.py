@@ -1,4 +1,4 @@
-"""The command tree, and the one place where errors become words and exit codes."""
+"""The command tree, and the one place where errors become messages and exit codes."""
 
 import os
 import signal
@@ -54,7 +54,7 @@ def root(
 
 def main() -> None:
     """Run the command line; every expected error is one line on standard error and an exit code of its own."""
-    # also while a model is loaded: to be terminated is to be interrupted
+    # SIGTERM acts as Ctrl-C, also while a model loads
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         app(prog_name="froc")
@@ -75,7 +75,7 @@ def main() -> None:
             _bug(error)
         _say("the disk is full; free some space and run the same command again", error)
         sys.exit(2)
-    except Exception as error:  # the last line of defence: no traceback reaches a user unasked
+    except Exception as error:  # no traceback without --debug
         _bug(error)
 
 

@@ -1,4 +1,4 @@
-"""Options of several commands: what is to be certified, what trials work on, how they are computed, what is verified."""
+"""Options that several commands share: what to certify, data and model, how to compute, what to verify."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +12,7 @@ TRAINING = "Training"
 MACHINE = "Machine"
 PLAN = "Plan and signatures"
 OUTPUT = "Output"
-"""Groups of options, as `--help` shows them."""
+"""Groups of options in `--help`."""
 
 Budget = Annotated[
     list[str],

@@ -172,7 +172,7 @@ def plan(
 
 
 def _budgets(texts: Sequence[str]) -> dict[str, float] | float:
-    """One number for forgetting and utility or for the table's risks; with names, those that are named."""
+    """One number for forgetting and utility, or for the table's risks; with names, only the named ones."""
     named = {word.rpartition("=")[0] for word in texts}
     if named == {""}:
         return words.budgets(texts[-1:])[0] or 0.0

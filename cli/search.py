@@ -240,7 +240,7 @@ def search(
     Trains unlearning runs, seals a list of candidates, measures those on queries that the search never saw, and
     certifies the configurations whose risks are within budget with the stated confidence.
     """
-    # words that are wrong by themselves are refused before anything slow is imported
+    # wrong values are refused before slow imports
     defined = words.definitions(risk or [])
     chain = continuation.ContinuationOptions(after, tuple(earlier or ()), no_earlier)
     chain.check()
@@ -280,7 +280,7 @@ def search(
 
 
 def plan_signature(out: Path, key: str | None, tsa: str | None, tsa_root: Path | None) -> Callable[[], str] | None:
-    """What signs (and stamps) the plan of the run folder `out` before its first trial; None without a key.
+    """Signs (and stamps) the plan of the run folder `out` before its first trial; None without a key.
 
     InputError, before anything is trained, for a key that cannot be used or is not the one that signed the plan.
     """
@@ -294,7 +294,7 @@ def plan_signature(out: Path, key: str | None, tsa: str | None, tsa_root: Path |
 
 
 def stamper(tsa: str | None, root: Path | None) -> "Stamper | None":
-    """What asks an authority for a time stamp of a signature; None where no authority is named."""
+    """Requests a time stamp of a signature from an authority; None if no authority is named."""
     if tsa is None:
         return None
     if root is None:
@@ -306,10 +306,10 @@ def stamper(tsa: str | None, root: Path | None) -> "Stamper | None":
 
 
 def finish(out: Path, certificate: Mapping[str, Any], json_: bool, quiet: bool) -> None:
-    """Draw and print what a run came to; NotCertifiedError where nothing is chosen."""
+    """Draw and print a run's result; NotCertifiedError where nothing is chosen."""
     try:
         _draw(out)
-    except Exception as error:  # pictures: the run is finished, and what it came to is printed all the same
+    except Exception as error:  # a figure's failure must not hide the result of a finished run
         why = str(error) if isinstance(error, FrocError) else type(error).__name__
         words.messages.print(f"[yellow]warning:[/] figures are missing ({words.visible(why)})", soft_wrap=True)
     if json_:

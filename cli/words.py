@@ -1,4 +1,4 @@
-"""What several commands share: budgets, ranges, and JSON on standard output."""
+"""Parsing of budgets and ranges, and printing of tables and JSON, for several commands."""
 
 import json
 import os
@@ -20,28 +20,28 @@ T = TypeVar("T")
 
 
 def _console(stream: TextIO, stderr: bool) -> Console:
-    # a pipe or a log file has no width of its own: 80 columns would fold every table
+    # a pipe or a log file has no width; the default of 80 columns would fold every table
     return Console(stderr=stderr, highlight=False, width=None if stream.isatty() else 160)
 
 
 messages = _console(sys.stderr, stderr=True)
-"""Progress and messages go to standard error; results to standard output."""
+"""Progress and messages go to standard error, results to standard output."""
 results = _console(sys.stdout, stderr=False)
 
 
 def password() -> bytes | None:
-    """What opens an encrypted key, from the environment alone: arguments stand in lists of processes."""
+    """Password of an encrypted key, only from the environment: arguments are visible in process lists."""
     secret = os.environ.get(PASSWORD)
     return secret.encode() if secret else None
 
 
 def visible(text: str) -> str:
-    """Text from a user's file as its characters: no escape reaches the terminal, no bracket is taken for markup."""
+    """Text from a user's file as plain characters: no escape reaches the terminal, no bracket is taken for markup."""
     return marked(text)
 
 
 def name(text: str) -> str:
-    """A name that somebody else chose, for the terminal: in quotes where it could be read as more than a name."""
+    """A foreign name for the terminal: in quotes where it could be read as more than a name."""
     return marked(quoted(text))
 
 
@@ -51,7 +51,11 @@ def emit(document: Mapping[str, Any] | Sequence[Any]) -> None:
 
 
 def budgets(words: Sequence[str]) -> tuple[float | None, dict[str, float]]:
-    """`0.1` -> the budget of every risk without one of its own; `forgetting=0.05` -> the named ones. InputError outside (0, 1)."""
+    """`0.1` -> the budget of every risk without one of its own; `forgetting=0.05` -> that risk's. InputError outside (0, 1).
+
+    >>> budgets(["0.1", "forgetting=0.05"])
+    (0.1, {'forgetting': 0.05})
+    """
     every: float | None = None
     named: dict[str, float] = {}
     for word in words:
@@ -64,7 +68,7 @@ def budgets(words: Sequence[str]) -> tuple[float | None, dict[str, float]]:
 
 
 def definitions(words: Sequence[str]) -> dict[str, str]:
-    """`NAME=METRIC@ATTACK/POOL` (repeatable) -> name -> measurement, as it was written; InputError for another shape."""
+    """`NAME=METRIC@ATTACK/POOL` (repeatable) -> name -> measurement as written; InputError for another form."""
     measurements = {}
     for word in words:
         name, equals, text = word.partition("=")
@@ -77,7 +81,7 @@ def definitions(words: Sequence[str]) -> dict[str, str]:
 
 
 def rules(words: Sequence[str]) -> dict[str, str]:
-    """`RISK=NAME`, `RISK=1-NAME`, `RISK=base-NAME` (repeatable) -> risk -> rule; InputError for another shape."""
+    """`RISK=NAME`, `RISK=1-NAME`, `RISK=base-NAME` (repeatable) -> risk -> rule; InputError for another form."""
     by_risk: dict[str, str] = {}
     for word in words:
         risk, equals, rule = word.partition("=")
@@ -90,13 +94,13 @@ def rules(words: Sequence[str]) -> dict[str, str]:
 
 
 def per_risk(words: Sequence[str], option: str, kind: Callable[[str], T], risks: Sequence[str] = BASIC) -> dict[str, T]:
-    """`RISK=VALUE`, or `VALUE` for every risk that is not named; InputError for another risk or another kind of value."""
+    """`RISK=VALUE`, or `VALUE` for every risk that is not named; InputError for an unknown risk or a value of another kind."""
     named: dict[str, T] = {}
     every: dict[str, T] = {}
     for word in words:
         risk, equals, value = word.partition("=")
         if ":" in risk:
-            # settings of one value, for every risk
+            # a value without a risk is for every risk
             risk, equals, value = "", "", word
         if equals and risk not in risks:
             raise InputError(f"--{option} {word}: no risk is called {risk!r}; there are: {', '.join(risks)}")
@@ -112,7 +116,11 @@ def per_risk(words: Sequence[str], option: str, kind: Callable[[str], T], risks:
 
 
 def spaces(words: Sequence[str]) -> dict[str, tuple[float, float] | list[str]]:
-    """`lr=1e-5:1e-3` -> (low, high); `lr=1e-4,3e-4` or `idk.form=dpo` -> the values as they were written."""
+    """`lr=1e-5:1e-3` -> (low, high); `lr=1e-4,3e-4` or `idk.form=dpo` -> the values as written.
+
+    >>> spaces(["lr=1e-5:1e-3", "idk.form=dpo"])
+    {'lr': (1e-05, 0.001), 'idk.form': ['dpo']}
+    """
     domains: dict[str, tuple[float, float] | list[str]] = {}
     for word in words:
         key, _, span = word.partition("=")
@@ -141,7 +149,11 @@ def _share(text: str, option: str) -> float:
 
 
 def seconds(text: str | None, name: str) -> float | None:
-    """90, 90s, 30m or 2h in seconds; InputError for anything else."""
+    """90, 90s, 30m or 2h in seconds; InputError for anything else.
+
+    >>> seconds("2h", "--timeout")
+    7200.0
+    """
     if text is None:
         return None
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())

@@ -13,6 +13,12 @@ class ConfigurationId:
     """Number of a trial, step at which its training stopped, and weight of the trained model in a mix with the base, in thousandths.
 
     stop is None for the end of training; mix is None where nothing was mixed. `str` prints the name that files carry.
+
+    >>> config = ConfigurationId.parse("c0007-s21-m0750")
+    >>> config.trial, config.stop, config.mix
+    (7, 21, 750)
+    >>> str(config.of_trial), str(ConfigurationId(12).variant(stop=40, mix=0.5))
+    ('c0007', 'c0012-s40-m0500')
     """
 
     trial: int

@@ -55,7 +55,11 @@ class LossMatrix:
 
 
 def quantise(losses: ArrayLike) -> NDArray[np.int16]:
-    """(n,) losses in [0, 1] -> whole thousandths, rounded up. Raises InputError for NaN and values outside."""
+    """(n,) losses in [0, 1] -> whole thousandths, rounded up. Raises InputError for NaN and values outside.
+
+    >>> quantise([0.0, 0.0291, 1.0]).tolist()
+    [0, 30, 1000]
+    """
     raw = np.asarray(losses)
     # the resolution of float32
     noise = float(np.finfo(np.float32).eps) if raw.dtype == np.float32 else NOISE
@@ -83,6 +87,10 @@ def check(frame: pl.DataFrame, scale: str | None = None) -> pl.DataFrame:
     numbers may be on any scale, and taking them for thousandths by mistake would make every loss too small.
     Raises InputError naming the row (from 1) and the fix: missing columns, values out of range, duplicates, a query in
     both splits, configurations without queries that others have.
+
+    >>> frame = pl.DataFrame({"config": ["c0000"], "risk": ["utility"], "query": ["q1"], "loss": [0.25]})
+    >>> check(frame).row(0)
+    ('c0000', 'utility', 'loss', 'calibration', 'q1', 'q1', 250)
     """
     refuse_unknown_scale(scale)
     own = dict(frame.schema) == SCHEMA and list(frame.schema) == list(SCHEMA)

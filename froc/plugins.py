@@ -194,7 +194,11 @@ def make(base: type[T], name: str, params: Mapping[str, Any] | None = None) -> T
 
 
 def parse(text: str) -> tuple[str, dict[str, Any]]:
-    """`name:key=value,key=value` -> name and settings; numbers become numbers. InputError for another shape."""
+    """`name:key=value,key=value` -> name and settings; numbers become numbers. InputError for another shape.
+
+    >>> parse("quantization:bits=8,scheme=rtn")
+    ('quantization', {'bits': 8, 'scheme': 'rtn'})
+    """
     name, _, rest = text.partition(":")
     params: dict[str, Any] = {}
     for word in filter(None, rest.split(",")):

@@ -6,7 +6,12 @@ FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 
 
 def stamp(moment: datetime | None = None) -> str:
-    """A moment, which must know its time zone, as documents write it; now by default."""
+    """A moment, which must know its time zone, as documents write it; now by default.
+
+    >>> from datetime import UTC, datetime
+    >>> stamp(datetime(2026, 1, 31, 12, 0, tzinfo=UTC))
+    '2026-01-31T12:00:00Z'
+    """
     return (moment or datetime.now(UTC)).astimezone(UTC).strftime(FORMAT)
 
 

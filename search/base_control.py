@@ -1,6 +1,6 @@
-"""The base model is measured before a trial is spent on it, and again on the calibration queries when they are opened.
+"""Measuring the base model before any trial, and again on the calibration queries when they are opened.
 
-What must be there before it can be removed, and when a risk is vacuous, stands in `froc.risk.control`.
+`froc.risk.control` defines what the base model must show, and when a risk is vacuous.
 """
 
 import logging
@@ -106,7 +106,7 @@ def _other_prompts(job: Job) -> list[str]:
 
 
 def opened(executor: Executor, queries: Queries, folder: Folder) -> None:
-    """Measure the base model on the calibration queries; its absences stand in a file of their own, for they are no candidate's losses."""
+    """Measure the base model on the calibration queries; its absences go to a file of their own, since they are no candidate's losses."""
     tables: list[pl.DataFrame] = executor.each([MeasureBase("calibration", queries)])
     write_table(folder.base_losses, pl.concat([_of_search(folder), *tables]))
 

@@ -1,4 +1,4 @@
-"""`--after`: the run that a search goes on after, its request, and where the new run lies."""
+"""`--after`: the run that a search continues, its request, and the folder of the new run."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence

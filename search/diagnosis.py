@@ -1,7 +1,7 @@
-"""Diagnostics of the chosen model: numbers that are no mean of losses, on search queries, for display alone.
+"""Diagnostics of the chosen model on search queries: numbers that are no means of losses, for display only.
 
-Nothing here is a bound, and nothing is certified, ranked or chosen by it: it is computed once the certificate is written, and
-the certificate stands whether it can be computed or not.
+Nothing here is a bound, and nothing is certified, ranked or chosen by it. It is computed after the certificate is
+written, which stays valid if it fails.
 """
 
 import logging
@@ -50,11 +50,12 @@ def record(job: Job, folder: Folder, certificate: Mapping[str, Any]) -> bool:
 
 
 def diagnose(base: Base, view: SearchView, weights: Weights) -> dict[str, Any]:
-    """JSON document. The base model's parameters are those of the chosen model afterwards.
+    """JSON document. Afterwards the base model holds the chosen model's parameters.
 
-    model_utility: TOFU's harmonic mean of probability, ROUGE-L recall and, where rows have other answers, truth ratio of
-    retain queries, with the base model's beside it. cka: of the last hidden state before the answer, per block, against the
-    base model. mia_auc, priv_leak: of forget queries against the holdout, Min-K.
+    model_utility: TOFU's harmonic mean of probability, ROUGE-L recall and, where rows have other answers, truth ratio
+        of retain queries, with the base model's.
+    cka: of the last hidden state before the answer, per block, against the base model.
+    mia_auc, priv_leak: of forget queries against the holdout, by Min-K.
     """
     base.trainable.activate([0])
     base.restore()

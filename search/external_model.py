@@ -66,9 +66,9 @@ class ExternalModel:
         return {name: value.detach() for name, value in theirs.items()}
 
     def refuse_other_files(self, base: Base) -> None:
-        """InputError where files beside the weights have them act otherwise than they are measured: with the base model's.
+        """InputError where files beside the weights make them behave differently from how they are measured: with the base model's files.
 
-        An adapter is measured and written with the base model's files, whatever lies beside it.
+        An adapter is measured and written with the base model's files, whatever its folder holds.
         """
         differing = None if self.adapted else inference_files.first_difference(base, self.folder)
         if differing is not None:

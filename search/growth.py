@@ -30,7 +30,7 @@ def grown(old: Mapping[str, Any], new: Mapping[str, Any], _folder: Folder) -> di
 
 
 def grow(plan: Plan, folder: Folder) -> Plan:
-    """Put the new plan into the old one's place, which is kept beside it; the signature was of the old one."""
+    """Replace the old plan by the new one and keep the old one beside it; its signature covered the old one only."""
     old = folder.read(folder.plan)
     assert old is not None
     refuse_other_plan(old, grown(old, plan.document, folder))

@@ -1,7 +1,7 @@
-"""What other tools read of a report: one file per format, written from a bundle that was just verified, and from nothing else.
+"""Reports in formats of other tools: one file per format, written only from a bundle that was just verified.
 
-`write(result, context)` of each file returns the text. None of them replaces the bundle: each says where the report is, by the
-SHA-256 of its signed bytes, and what it does not show.
+`write(result, context)` of each file returns the text. None replaces the bundle: each names the report by the SHA-256
+of its signed bytes, and says what it does not show.
 """
 
 from collections.abc import Mapping
@@ -24,8 +24,12 @@ FORMATS: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class ExportContext:
-    """What the user gives beside the bundle. signer: who signs what a format wants signed. url: where the report can be had.
-    when: RFC 3339 time of verification."""
+    """What the user provides beside the bundle.
+
+    when: RFC 3339 time of verification.
+    signer: signs formats that require a signature.
+    url: where the report can be obtained.
+    """
 
     when: str
     signer: PrivateKey | None = None
@@ -33,7 +37,7 @@ class ExportContext:
 
 
 def write(name: str, result: Result, context: ExportContext) -> str:
-    """A verified report in a format. InputError for an unknown format, or one that cannot be written about this report."""
+    """A verified report in a format. InputError for an unknown format, or one that does not fit this report."""
     if name not in FORMATS:
         raise InputError(f"no format is called {name!r}; there are: {', '.join(FORMATS)}")
     text: str = import_module(f"froc.audit.exports.{name.replace('-', '_')}").write(result, context)
@@ -41,13 +45,13 @@ def write(name: str, result: Result, context: ExportContext) -> str:
 
 
 def reported(result: Result) -> Mapping[str, Any] | None:
-    """The reported configuration's row of the certificate; None where none was tested."""
+    """The reported configuration's row of the certificate; None if none was tested."""
     rows = result.report["certificate"]["candidates"]
     return next((row for row in rows if row["config"] == result.report["config"]), None)
 
 
 def refuse_no_model(result: Result, export_name: str) -> None:
-    """InputError where the report covers no model: nothing may be written about one then."""
+    """InputError where the report covers no model, so that nothing may be stated about one."""
     if not result.facts.files:
         raise InputError(
             f"this report covers no model, so there is none that {export_name} could be about; export markdown"

@@ -16,7 +16,7 @@ MODEL, ASSESSOR, REPORT, LIMITED, STANDARD = "model", "assessor", "report", "lim
 
 
 def write(result: Result, context: ExportContext) -> str:
-    """The ML-BOM as JSON; the same report, time and address give the same bytes."""
+    """The ML-BOM as JSON; the same report, time and URL give the same bytes."""
     refuse_no_model(result, "an ML-BOM")
     report = result.report
     document = {

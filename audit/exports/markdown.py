@@ -14,7 +14,7 @@ RESERVED = "⚠️"
 
 
 def write(result: Result, context: ExportContext) -> str:
-    """Decision, risks, limits and how to check."""
+    """Decision, risks, limits and how to check them."""
     report = result.report
     lines = [
         f"### {MARKS[report['verdict']] if plain(result) else RESERVED} Unlearning audit {report['name']}: {decision(result)}",
@@ -31,7 +31,7 @@ def write(result: Result, context: ExportContext) -> str:
 
 
 def plain(result: Result) -> bool:
-    """Whether the verdict can be repeated as it is."""
+    """Whether the verdict can be stated without a reservation."""
     return result.passes or result.verdict != "PASS"
 
 
@@ -70,5 +70,9 @@ def _table(report: Mapping[str, Any], row: Mapping[str, Any]) -> list[str]:
 
 
 def code(text: str, most: int = 80) -> str:
-    """A text that Markdown shows as it is: in a code span, visible, cut, without what would end the span."""
+    r"""A text in a Markdown code span: visible characters, cut to `most`, without anything that ends the span.
+
+    >>> code("a`b")
+    '`a\\u0060b`'
+    """
     return f"`{cut(text, most).strip().replace('`', chr(92) + 'u0060') or '-'}`"

@@ -1,4 +1,4 @@
-"""A model card's section, through huggingface_hub: bounds as evaluation results that name the report they come from."""
+"""A model card's section, through huggingface_hub: bounds as evaluation results that name their report."""
 
 from froc.audit.exports import ExportContext, refuse_no_model, reported
 from froc.audit.exports.markdown import body, decision
@@ -9,7 +9,7 @@ from froc.errors import InputError
 
 
 def write(result: Result, context: ExportContext) -> str:
-    """YAML header and section, to be merged into the card of the model that the report covers."""
+    """YAML header and section, to be merged into the card of the covered model."""
     try:
         from huggingface_hub import EvalResult, ModelCard, ModelCardData
     except ImportError as error:
@@ -26,7 +26,7 @@ def write(result: Result, context: ExportContext) -> str:
             dataset_revision=report["plan"]["task"]["digest"],
             metric_type=f"{risk}-risk",
             metric_name=f"{risk} risk, at most (confidence {report['certificate']['confidence']})",
-            # a number is asked for; the signed one is a decimal, rounded up already
+            # the format requires a number; the signed decimal is already rounded up
             metric_value=float(row["cur"][risk]["simultaneous"]),
             metric_config=f"budget {report['certificate']['budget'][risk]}",
             source_name=f"froc audit report {report['name']}",

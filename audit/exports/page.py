@@ -1,4 +1,4 @@
-"""The page with a verification line: what whoever verified has seen."""
+"""The page with a line about its verification."""
 
 from froc.audit import rendering
 from froc.audit.exports import ExportContext
@@ -6,7 +6,7 @@ from froc.audit.verification import Result
 
 
 def write(result: Result, context: ExportContext) -> str:
-    """report.html, with what was checked; it is a copy for its reader, and part of no bundle."""
+    """report.html with the results of the checks: a copy for the reader, not part of a bundle."""
     seen = rendering.Verified(
         when=context.when,
         keys=[(result.roles.get(keyid, "a trusted key"), keyid) for keyid in result.signers],

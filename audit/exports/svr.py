@@ -1,7 +1,7 @@
-"""in-toto Simple Verification Result v0.2: what a policy engine asks for, signed by who verified, and held against the report.
+"""in-toto Simple Verification Result v0.2 for policy engines, signed by the verifier, and checked against the report.
 
-A consumer must ask for properties to be there, never for others to be absent: dropping the statement or a property then never
-turns a refusal into a pass.
+A consumer must require properties to be present, never others to be absent: dropping the statement or a property then
+never turns a refusal into a pass.
 """
 
 from collections.abc import Sequence
@@ -27,10 +27,10 @@ def write(result: Result, context: ExportContext) -> str:
 
 
 def check(data: bytes, keys: Sequence[signing.PublicKey], result: Result) -> str:
-    """The fingerprint of who signed a statement that says what the bundle shows, and no more.
+    """The fingerprint of the signer of a statement that says what the bundle shows, and no more.
 
-    Raises VerificationError: for what no given key has signed, is no such statement, is about something else, or contradicts
-    the report. Properties that ask for more than this verification has checked (the model) contradict it, too.
+    VerificationError where no given key has signed it, it has another type or subject, or it contradicts the report.
+    Properties beyond what this verification checked (the model) contradict it, too.
     """
     payload, signers = signing.verify(data, keys)
     statement = canonical_json.strict_json(payload)
@@ -75,7 +75,7 @@ def _predicate(result: Result) -> dict[str, Any]:
 
 
 def _properties(result: Result, *, model: bool) -> list[str]:
-    """What was shown, by name; the certified risks one by one, where the verdict is PASS without a reservation."""
+    """Names of what was shown; the certified risks one by one, where the verdict is PASS without a reservation."""
     certificate = result.report["certificate"]
     reserved = result.verdict == "PASS" and not result.passes
     names = ["FROC_REPORT_VERIFIED", "FROC_PASS_WITH_RESERVATIONS" if reserved else f"FROC_VERDICT_{result.verdict}"]

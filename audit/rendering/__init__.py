@@ -1,15 +1,15 @@
-"""Verified report and evidence -> one static page: no script, no link out, nothing loaded, the same bytes everywhere.
+"""Verified report and evidence -> one static page: no script, no external link, nothing loaded, the same bytes everywhere.
 
-    earlier_words  those of pages whose reports sealed no weights, so that they still verify
-    words      the fixed words: a signer chooses none of them
+    earlier_words  fixed words of pages whose reports sealed no weights, so that they still verify
+    words      the fixed words, none of which a signer chooses
     numbers    numbers and names, rounded against the claim, unable to hide anything
     figures    pictures as inline SVG
     summary    page 1, for a reader without statistics
     appendix   what a reader with statistics needs
 
-The page of a bundle is a pure function of its report and evidence, so it cannot say that it was verified; it says how to
-verify it. Two other copies say more: the one that `froc audit verify --page` writes says what was found, and that of a run
-which nobody has signed says so everywhere. The list of evidence is shown without the page itself.
+A bundle's page is a pure function of its report and evidence, so it cannot say that it was verified; it says how to
+verify it. Two other copies say more: the one that `froc audit verify --page` writes states the result, and that of an
+unsigned run is marked unsigned throughout. The list of evidence omits the page itself.
 """
 
 from collections.abc import Mapping
@@ -43,9 +43,10 @@ HERE = Path(__file__).parent
 
 
 def html(report: Mapping[str, Any], facts: Facts, *, verified: Verified | None = None, unsigned: bool = False) -> str:
-    """The page of a report predicate that was verified or is about to be signed, and the evidence that it follows from.
+    """The page of a report predicate that is verified or about to be signed, and of its evidence.
 
-    verified: what a verifier found, for a copy of its own. unsigned: there is no signature, and no report in the folder.
+    verified: a verifier's result, for the verifier's own copy.
+    unsigned: mark the page as having no signature and no report in the folder.
     """
     first = summary.view(report)
     return _template().render(

@@ -1,4 +1,4 @@
-"""The appendix: what a reader with statistics needs, from verified evidence; aggregates alone, never a query's loss."""
+"""The appendix: what a reader with statistics needs, from verified evidence; only aggregates, never a single query's loss."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -24,11 +24,11 @@ from froc.measuring.named_risks import KNOWN
 from froc.plugins import find
 
 ROWS = 300
-"""Trials that have a row of their own; the others are counted, and stand in the evidence."""
+"""Number of trials with a row of their own; the others are counted, and are in the evidence."""
 
 
 def view(report: Mapping[str, Any], facts: Facts, subject: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What the appendix' template says beside report and facts."""
+    """Values of the appendix' template, besides report and facts."""
     budget = {risk: Decimal(report["certificate"]["budget"][risk]) for risk in ordered(report["certificate"]["budget"])}
     return {
         "data": [_drawn(facts.plan, risk) for risk in ordered(facts.plan.task.units)],
@@ -76,7 +76,7 @@ def _theorems(report: Mapping[str, Any]) -> list[dict[str, str]]:
 
 
 def deviations(report: Mapping[str, Any], facts: Facts) -> list[str]:
-    """Where the run went another way than its plan, in words; empty where it did not."""
+    """Where the run departed from its plan, in words; empty if it did not."""
     trials, plan, opening = report["trials"], facts.plan, report["certificate"]["opening"]
     begun = len({trial.trial for trial in facts.trials})
     sentences = {
@@ -121,7 +121,7 @@ def _timeline(trials: Sequence[Trial]) -> Any:
     spans = []
     for trial in trials:
         start = _seconds(first, trial.started)
-        # a process that ended before its trial left no end
+        # a killed process leaves no end of its trial
         end = _seconds(first, trial.ended) if trial.ended else start + int(Decimal(trial.seconds))
         spans.append(figures.Span(start, max(start, end), kinds[trial.status]))
     return figures.timeline(figures.lanes(spans)) if spans else None
@@ -169,7 +169,7 @@ def _span(cell: int, end: Decimal) -> str:
 
 
 def _best(points: Sequence[Both]) -> list[Both]:
-    """Points that no other is at least as good as in both, from the least utility loss on; at most 100."""
+    """Points that no other point dominates, from the smallest utility loss; at most 100."""
     front: list[Both] = []
     for point in sorted(set(points)):
         if not front or point[1] < front[-1][1]:
@@ -178,25 +178,25 @@ def _best(points: Sequence[Both]) -> list[Both]:
 
 
 def _averages(trials: Sequence[Trial], config: str | None) -> dict[str, Average]:
-    """What the search measured of the reported configuration beside its losses: risk -> accuracies and plain losses."""
+    """risk -> accuracies and plain losses of the reported configuration, measured in the search."""
     ends = (end for trial in trials if trial.status == "complete" for end in _ends(trial))
     return next((end.averages for end in ends if end.config == config and end.averages), {})
 
 
 def _ends(trial: Trial) -> list[Trial | Variant]:
-    """The configurations that one training gave."""
+    """The configurations of one training."""
     return [trial, *trial.variants]
 
 
 def _attacks(report: Mapping[str, Any], subject: Mapping[str, Any] | None) -> list[dict[str, str]]:
-    """Every risk that froc knows by name, and those that the report defines: measured as what, or not run."""
+    """Every named risk, and those that the report defines: how each was measured, or that it was not."""
     metrics: Mapping[str, str] = report["method"]["metric"]
     own = [risk for risk in ordered(metrics) if risk not in KNOWN]
     attacks = []
     for name, known in KNOWN.items():
         run = [name] if name in metrics else [risk for risk in own if metrics[risk] == known.of]
         if not run and known.of.endswith(f"/{WORDINGS}"):
-            continue  # queries that few tasks have: no way of asking that was left out
+            continue  # few tasks have these queries, so their absence is no omission
         how = measured_by(metrics[run[0]] if run else known.of)
         attacks.append({"name": name, "says": known.says, "how": how, "run": _ran(run, name, subject)})
     listed = {known.of for known in KNOWN.values()}
@@ -213,7 +213,7 @@ def _attacks(report: Mapping[str, Any], subject: Mapping[str, Any] | None) -> li
 
 
 def _ran(risks: Sequence[str], name: str, subject: Mapping[str, Any] | None) -> str:
-    """What the report says of a risk; empty where it was not measured."""
+    """What the report states about a risk; empty if it was not measured."""
     if not risks:
         return ""
     as_ = "" if list(risks) == [name] else f" as {', '.join(risks)}"
@@ -222,7 +222,7 @@ def _ran(risks: Sequence[str], name: str, subject: Mapping[str, Any] | None) -> 
 
 
 def _compared(comparison: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """A comparison's tables: per stage a line for each method, the least left first, and what its pairs say."""
+    """A comparison's tables: per stage a line for each method, least remaining first, and the results of its pairs."""
     if comparison is None:
         return None
     stages = [

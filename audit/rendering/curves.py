@@ -18,23 +18,23 @@ from froc.risk.certificate import bounds
 from froc.risk.ratios import certifies_ratio
 
 FEWEST = 10
-"""Queries that a class of losses holds at least, so that it tells of no single one."""
+"""Smallest number of queries in a class of losses, so that it reveals no single one."""
 
 
 ENOUGH = 50
-"""Queries below which no distribution is shown at all."""
+"""Number of queries below which no distribution is shown."""
 
 
 LEVELS = (0.8, 0.95, 0.99)
-"""Confidences that the result is looked at beside its own."""
+"""Confidences at which the result is shown besides its own."""
 
 
 CURVE = 33
-"""Points of a curve."""
+"""Number of points of a curve."""
 
 
 def shifted(bound: Decimal, rho: Decimal) -> Decimal:
-    """`froc.risk.shift.shifted` by square roots alone, which every machine rounds alike."""
+    """`froc.risk.shift.shifted` by square roots only, which all machines round alike."""
     with localcontext(prec=28):
         keep = 1 - rho * rho
         if bound >= keep * keep:
@@ -43,7 +43,7 @@ def shifted(bound: Decimal, rho: Decimal) -> Decimal:
 
 
 def _unshifted(bound: Decimal, rho: Decimal) -> Decimal:
-    """The bound without shift that has grown to this one."""
+    """The bound without shift whose shifted value is this one."""
     with localcontext(prec=28):
         keep = 1 - rho * rho
         root = bound.sqrt() * keep - (1 - bound).sqrt() * (1 - keep * keep).sqrt()
@@ -84,9 +84,9 @@ def _curves(
 
 
 def merged(losses: Sequence[int]) -> list[tuple[int, int, int]]:
-    """(first thousandth, last, queries) of classes that hold FEWEST queries or more: 0, hundreds, 1000, put together upwards.
+    """(first thousandth, last, queries) of classes with at least FEWEST queries: 0, hundreds and 1000, merged upwards.
 
-    What is left over at the end is put to the class below it. Empty where there are too few queries to show any.
+    A remainder at the end joins the class below. Empty where there are too few queries to show any.
     """
     if len(losses) < ENOUGH:
         return []
@@ -125,7 +125,7 @@ def _classes(facts: Facts, config: str) -> list[dict[str, Any]]:
 def sensitivity(facts: Facts, report: Mapping[str, Any]) -> dict[str, Any]:
     """Bounds of the reported configuration with losses a thousandth lower and higher, and at other confidences.
 
-    Risks whose losses are all 0 or 1 stay as they are: a thousandth is no error that those can have.
+    Risks whose losses are all 0 or 1 stay unchanged: they cannot be off by a thousandth.
     """
     config, claim = report["config"], replace(facts.plan.claim, opening=report["opening"])
     losses = facts.losses.filter(pl.col("config") == config)

@@ -1,6 +1,6 @@
-"""The fixed words of pages whose reports sealed no weights: as they were signed, so that they still verify.
+"""The fixed words of pages whose reports sealed no weights, unchanged so that they still verify.
 
-A report that seals its weights always has the words of today: nobody can choose these for it.
+A report that seals its weights always has today's words, so nobody can choose these for it.
 """
 
 from dataclasses import replace

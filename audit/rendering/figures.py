@@ -1,7 +1,7 @@
-"""Pictures as inline SVG: aggregates alone, at most 200 points each, places in whole tenths so that no machine draws otherwise.
+"""Pictures as inline SVG: only aggregates, at most 200 points each, coordinates in whole tenths so that all machines draw alike.
 
-Every picture has a title and a description, and its numbers stand in a table beside it. Colours are the page's own, by
-class, so that they follow light, dark and paper; shape and stroke say the same as colour does.
+Every picture has a title and a description, and its numbers are in a table beside it. Colours are the page's own, by
+class, so that they follow light, dark and paper; shape and stroke repeat what colour says.
 """
 
 from collections import Counter
@@ -19,13 +19,13 @@ Both = tuple[Decimal, Decimal]
 TENTH = Decimal("0.1")
 STEPS = tuple(map(Decimal, ("0.01", "0.02", "0.05", "0.1", "0.2", "0.25", "0.5")))
 GRID = 10
-"""Cells along each side of the risk landscape: 100 in all."""
+"""Cells along each side of the risk landscape: 100 in total."""
 BARS = 150
-"""Bars that a timeline has at most."""
+"""Largest number of bars in a timeline."""
 
 
 def tenth(value: Decimal) -> str:
-    """A coordinate."""
+    """A coordinate as text."""
     return str(value.quantize(TENTH, ROUND_FLOOR))
 
 
@@ -42,23 +42,23 @@ def ticks(end: Decimal, most: int = 6) -> list[Decimal]:
 
 @dataclass(frozen=True)
 class Axis:
-    """A line of a picture. start, end: its coordinates; most: the value at its end."""
+    """An axis of a picture. start, end: its coordinates; most: the value at its end."""
 
     start: int
     end: int
     most: Decimal
 
     def place(self, value: Decimal) -> Decimal:
-        """The coordinate of a value; beyond the end is at the end."""
+        """The coordinate of a value; values beyond the end are at the end."""
         return self.start + min(value, self.most) / self.most * (self.end - self.start)
 
     def at(self, value: Decimal) -> str:
-        """The same, as it is written."""
+        """The coordinate as text."""
         return tenth(self.place(value))
 
 
 def svg(width: int, height: int, title: str, text: str, *parts: str, kind: str = "plot") -> Markup:
-    """A picture that says what it shows."""
+    """A picture with title and description."""
     return Markup(
         '<svg class="{}" viewBox="0 0 {} {}" role="img" aria-label="{}"><title>{}</title><desc>{}</desc>{}</svg>'
     ).format(kind, width, height, title, title, text, Markup("".join(parts)))
@@ -96,7 +96,7 @@ def bar(name: str, mean: Decimal, bound: Decimal, budget: Decimal, most: Decimal
 
 
 def _frame(x: Axis, y: Axis, across: str, along: str) -> list[str]:
-    """Grid, ticks and names of two axes."""
+    """Grid, ticks and labels of two axes."""
     lines = [f'<path class="grid" d="M{x.at(t)} {y.end}V{y.start}"/>' for t in ticks(x.most)]
     lines += [f'<path class="grid" d="M{x.start} {y.at(t)}H{x.end}"/>' for t in ticks(y.most)]
     lines += [_label(x.at(t), y.start + 17, percent(str(t))) for t in ticks(x.most)]
@@ -128,7 +128,7 @@ def cells(points: Sequence[Both], ends: Both) -> dict[tuple[int, int], int]:
 
 
 def landscape(counts: Mapping[tuple[int, int], int], ends: Both, budget: Mapping[str, Decimal]) -> Markup:
-    """Where all measured configurations lie, by their search losses: the larger a square, the more in its cell."""
+    """All measured configurations by their search losses; a square's area grows with the number in its cell."""
     x, y = Axis(58, 478, ends[0]), Axis(300, 14, ends[1])
     wide, high, most = Decimal(420) / GRID, Decimal(286) / GRID, max(counts.values())
     squares = []
@@ -175,7 +175,7 @@ def front(line: Sequence[Both], tested: Sequence[Mapping[str, Any]], budget: Map
 
 
 def shift(name: str, curve: Sequence[Both], budget: Decimal, radius: Decimal | None) -> Markup:
-    """How the bound grows with the Hellinger distance; a dot where it meets the budget."""
+    """The bound as a function of the Hellinger distance; a dot where it meets the budget."""
     x, y = Axis(48, 228, curve[-1][0]), Axis(128, 12, top([budget * 2, curve[0][1]]))
     inside = [point for point in curve if point[1] <= y.most]
     line = "".join(f"{'M' if i == 0 else 'L'}{x.at(rho)} {y.at(bound)}" for i, (rho, bound) in enumerate(inside))
@@ -199,7 +199,7 @@ def classes(name: str, spans: Sequence[tuple[int, int, int]]) -> Markup:
     x, most = Axis(6, 254, Decimal(1)), max(number for _, _, number in spans)
     bars = []
     for low, high, number in spans:
-        # a class of one value is drawn as wide as can be seen
+        # a class of a single value is widened to be visible
         left, right = x.place(Decimal(low) / 1000), max(x.place(Decimal(high) / 1000), x.place(Decimal(low) / 1000) + 3)
         tall = (Decimal(34) * number / most).quantize(TENTH, ROUND_CEILING)
         bars.append(
@@ -213,7 +213,7 @@ def classes(name: str, spans: Sequence[tuple[int, int, int]]) -> Markup:
 
 @dataclass(frozen=True)
 class Span:
-    """A trial, or several after one another that are drawn as one: when it began and ended, and how. Seconds."""
+    """One trial, or several consecutive ones drawn as one: start and end in seconds, and status."""
 
     start: int
     end: int
@@ -221,11 +221,11 @@ class Span:
 
 
 WORST = ("complete", "pruned", "interrupted", "failed")
-"""What a bar that stands for several trials is drawn as: the last of these that it holds."""
+"""Statuses in increasing priority: a bar for several trials has the last of these that occurs."""
 
 
 def lanes(spans: Sequence[Span]) -> list[list[Span]]:
-    """Spans in rows where they do not overlap, longest-waiting row first; put together until there are few."""
+    """Spans in rows without overlap; each goes to the row that has been free longest, and rows are merged until there are few."""
     rows: list[list[Span]] = []
     for span in sorted(spans, key=lambda ordered: (ordered.start, ordered.end)):
         free = next((row for row in rows if row[-1].end <= span.start), None)
@@ -243,7 +243,7 @@ def _joined(spans: Sequence[Span]) -> Span:
 
 
 def timeline(rows: Sequence[Sequence[Span]]) -> Markup:
-    """When trials ran, a row for each that ran at the same time."""
+    """When trials ran, with a row per simultaneous trial."""
     end = max([1, *(span.end for row in rows for span in row)])
     pitch = 16 if len(rows) <= 16 else 6
     x, low = Axis(8, 632, Decimal(end)), 8 + pitch * len(rows)

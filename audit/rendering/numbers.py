@@ -1,4 +1,4 @@
-"""Numbers and names as they stand on the page: rounded against the claim, and unable to hide or reorder anything."""
+"""Numbers and names as shown on the page: rounded against the claim, and unable to hide or reorder anything."""
 
 from collections.abc import Mapping
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
@@ -10,22 +10,22 @@ from froc.visible import visible as shown
 
 CUT = Decimal("0.01")
 LONGEST = 10_000
-"""Characters of a name that the appendix shows; what is longer stands in the evidence in full."""
+"""Characters of a name shown in the appendix; the evidence has longer ones in full."""
 
 
 def visible(value: Any) -> Any:
-    """Text so that it can neither hide nor reorder anything; other values, and what is markup already, as they are."""
+    """Text that can neither hide nor reorder anything; other values and existing markup unchanged."""
     return shown(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def cut(value: str, most: int = 48) -> str:
-    """The first characters of a visible text; that something is missing is seen."""
+    """The first characters of a visible text, with an ellipsis where it was cut."""
     text = str(visible(value[: most + 1]))
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def whole(value: str) -> str:
-    """A text in full, as far as a page can hold it."""
+    """A text in full, up to LONGEST characters."""
     more = len(value) - LONGEST
     return str(visible(value[:LONGEST])) + (f" … and {more} more characters" if more > 0 else "")
 
@@ -46,7 +46,7 @@ def measured(value: str) -> str:
 
 
 def percent(value: str) -> str:
-    """A number that somebody chose, as a percentage, in full."""
+    """A chosen number (such as a budget) as an exact percentage."""
     return f"{(Decimal(value) * 100).normalize():f}%"
 
 
@@ -69,7 +69,7 @@ def params(value: Mapping[str, Any]) -> str:
 
 
 def four(value: Any) -> str:
-    """A decimal number to four digits; anything else as it is."""
+    """A decimal number with four digits; other values unchanged."""
     try:
         return f"{float(value):.4g}" if isinstance(value, str) else str(value)
     except ValueError:
@@ -77,7 +77,7 @@ def four(value: Any) -> str:
 
 
 def said(text: str) -> str:
-    """A clause as a sentence begins."""
+    """A clause with a capital, to begin a sentence."""
     return f"{text[:1].upper()}{text[1:]}"
 
 

@@ -14,17 +14,23 @@ from froc.risk.control import vacuous
 from froc.risk.wording import PLAIN
 
 FEW = 3
-"""Risks that the claim names one by one; more are said to be those of the table."""
+"""Number of risks that the claim names one by one; beyond, it refers to the table."""
 ROWS = 12
-"""Risks that page 1 has room for: those nearest to their budgets, or above."""
+"""Number of risks that fit on page 1: those nearest to, or above, their budgets."""
 DENSE = ((18, "dense tight"), (13, "dense"))
-"""From so many risks and limits on, page 1 is set smaller on paper: it is one sheet, whatever stands on it."""
+"""From this many risks and limits on, page 1 is set smaller in print, to stay on one sheet."""
 
 
 @dataclass(frozen=True)
 class Verified:
-    """What `froc audit verify` found, for the copy that it writes. when: UTC. keys: role or kind of key, and keyid. level: how
-    far verification went, in words. checks: name of a step and what was seen."""
+    """The result of `froc audit verify`, for the copy that it writes.
+
+    when: UTC.
+    keys: role or kind of key, and keyid.
+    model: whether the model was compared.
+    level: how far verification went, in words.
+    checks: name of a step and what it found.
+    """
 
     when: str
     keys: Sequence[tuple[str, str]]
@@ -34,7 +40,7 @@ class Verified:
 
 
 def view(report: Mapping[str, Any]) -> dict[str, Any]:
-    """What the template of page 1 says beside the report itself."""
+    """Values of the template of page 1, besides the report itself."""
     certificate = report["certificate"]
     subject = next((row for row in certificate["candidates"] if row["config"] == report["config"]), None)
     risks = [risk_of(report, subject, risk) for risk in ordered(certificate["budget"])] if subject else []
@@ -63,7 +69,7 @@ def view(report: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _nearest(risks: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Those that page 1 shows, in their order: the nearest to their budgets, where there are too many."""
+    """The risks shown on page 1, in their order: the nearest to their budgets if there are too many."""
     if len(risks) <= ROWS:
         return list(risks)
     near = sorted(risks, key=lambda k: Decimal(k["bound"]) / Decimal(k["budget"]), reverse=True)[:ROWS]
@@ -71,7 +77,7 @@ def _nearest(risks: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def risk_of(report: Mapping[str, Any], row: Mapping[str, Any], risk: str) -> dict[str, Any]:
-    """One risk of the reported configuration: its numbers as signed, and its words."""
+    """One risk of the reported configuration: its signed numbers, and its words."""
     certificate = report["certificate"]
     combined = risk not in certificate["unit"]
     metric = "weighted sum" if combined else report["method"]["metric"][risk]
@@ -95,7 +101,7 @@ def risk_of(report: Mapping[str, Any], row: Mapping[str, Any], risk: str) -> dic
 
 
 def _before(base: Mapping[str, Any] | None, risk: str) -> dict[str, Any] | None:
-    """What the base model showed, and whether that leaves anything to be said; None in reports that do not know."""
+    """The base model's result, and whether it leaves anything to certify; None in reports without it."""
     if base is None:
         return None
     shown = base[risk]
@@ -105,7 +111,7 @@ def _before(base: Mapping[str, Any] | None, risk: str) -> dict[str, Any] | None:
 
 
 def before(certificate: Mapping[str, Any], row: Mapping[str, Any] | None) -> str:
-    """Before and after in a sentence for forgetting, the risk that the request is about; empty where that is not known."""
+    """A sentence on forgetting before and after; empty if unknown."""
     base = certificate.get("base") or {}
     shown = base.get("forgetting")
     if shown is None or row is None or "forgetting" not in row["cur"]:
@@ -124,7 +130,7 @@ def ordered(budget: Mapping[str, Any]) -> list[str]:
 
 
 def meaning(risk: str, metric: str) -> str:
-    """What a risk says: in fixed words for those that are measured as froc defines them, else by its name alone."""
+    """What a risk means: fixed words for those measured as froc defines them, else its name only."""
     known = KNOWN.get(risk)
     if request_of(risk):
         return f"how much of what request {request_of(risk)} removed can be had again"
@@ -201,12 +207,12 @@ def claim(report: Mapping[str, Any], certificate: Mapping[str, Any]) -> str:
 
 
 def _share(certificate: Mapping[str, Any], risk: str) -> str:
-    """What a relative budget is a share of; empty for the others."""
+    """What a relative budget is a share of; empty for other budgets."""
     return " of what the base model had" if risk in certificate.get("relative", ()) else ""
 
 
 def _sample(certificate: Mapping[str, Any]) -> str:
-    """On how much it was measured, where that can be said in few words."""
+    """The number of measured units, where it can be stated briefly."""
     units, n = certificate["unit"], certificate["n"]
     if len(n) > FEW or not n:
         return ""
@@ -215,7 +221,7 @@ def _sample(certificate: Mapping[str, Any]) -> str:
 
 
 def _estimand(report: Mapping[str, Any], certificate: Mapping[str, Any]) -> str:
-    """What the mean is of, where it is not that over queries, with the mean over queries beside it. Older reports name none."""
+    """What the mean is over, where not over queries, with the mean over queries beside it. Older reports name none."""
     named = certificate.get("estimand", {})
     rows: Sequence[Mapping[str, Any]] = certificate["candidates"]
     row: Mapping[str, Any] = next((row for row in rows if row["config"] == report["config"]), {})
@@ -261,7 +267,7 @@ def _weights(certificate: Mapping[str, Any]) -> str:
 
 
 def _cost(report: Mapping[str, Any], row: Mapping[str, Any] | None) -> str:
-    """What forgetting has cost in utility."""
+    """The utility that forgetting cost."""
     if row is None:
         return "No configuration was tested, so no cost is known."
     if "utility" not in row["cur"]:

@@ -1,4 +1,4 @@
-"""The fixed words of the page. A signer chooses none of them."""
+"""The fixed words of the page, none of which a signer chooses."""
 
 from dataclasses import dataclass
 
@@ -77,7 +77,7 @@ VERIFY = (
 
 @dataclass(frozen=True)
 class Mapped:
-    """A rule, what it asks in our words, which parts of the report serve it, and what they do not show."""
+    """A rule: what it asks in our words, which parts of the report serve it, and what they do not show."""
 
     rule: str
     asks: str

@@ -1,4 +1,4 @@
-"""`froc audit`: one file per command; `measuring_again` is what `reexecute` works with."""
+"""`froc audit`: one file per command; `measuring_again` does the work of `reexecute`."""
 
 import typer
 

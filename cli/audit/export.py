@@ -1,4 +1,4 @@
-"""The `audit export` command: a report in the forms that other tools read, after it was verified."""
+"""The `audit export` command: a report in formats of other tools, after it was verified."""
 
 import re
 from pathlib import Path

@@ -20,8 +20,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Again:
-    """What came of it. table: losses of the drawn rows; chosen: digest of the chosen configuration's weights, where it was trained
-    again; files: of what stands beside them; environment: what measured.
+    """The result of measuring again.
+
+    table: losses of the drawn rows.
+    chosen: digest of the chosen configuration's weights, if it was trained again.
+    files: digests of the files beside them.
+    environment: the measuring machine's software and device.
     """
 
     table: "pl.DataFrame"
@@ -32,8 +36,11 @@ class Again:
 
 @dataclass(frozen=True)
 class Measuring:
-    """A verified report, to be measured again. make: the job it is about; whole: with all parameters in a model's reach, as a
-    model from a folder takes their place. progress: is called with (configurations done, of).
+    """A verified report to be measured again.
+
+    verified: the report.
+    make: builds its job; the argument says whether all parameters must be loadable, as for a model from a folder.
+    progress: called with (configurations done, of).
     """
 
     verified: "Result"
@@ -42,18 +49,18 @@ class Measuring:
 
     @property
     def chosen(self) -> str | None:
-        """The configuration whose model the report covers."""
+        """The configuration whose model the report covers; None if it covers no model."""
         return str(self.verified.report["config"]) if self.verified.facts.files else None
 
     @property
     def seal(self) -> dict[str, Any]:
-        """As it was sealed."""
+        """The sealed document."""
         return dict(json.loads(self.verified.files["seal.json"]))
 
     def losses(self, drawn: "pl.DataFrame", unlearned: Path | None) -> Again:
-        """Of the drawn rows; the chosen configuration is trained again, whether rows of it were drawn or not.
+        """Losses of the drawn rows; the chosen configuration is always trained again, even if none of its rows was drawn.
 
-        unlearned: the signed model, which is measured instead.
+        unlearned: folder of the signed model, which is measured instead.
         """
         from froc.models import inference_files
         from froc.search.reexecution import environment, refuse_other_base, remeasure
@@ -76,9 +83,10 @@ class Measuring:
         return Again(table, digests.get(self.chosen or ""), inference_files.digests(job.base), environment(job.base))
 
     def of_model(self, again: Again, model: Path | None, seed: int, rows: int) -> Mapping[str, Any]:
-        """What the predicate says of the signed model; nothing where the report covers none. model: its folder, where at hand.
+        """The predicate's entry about the signed model; empty if the report covers none. model: its folder, if available.
 
-        Where bits agree there is nothing to measure; where they do not, the model itself is measured on rows of its own.
+        Where the weights agree bit by bit nothing needs measuring; otherwise the model itself is measured on rows of
+        its own.
         """
         from froc.audit import model_folder, reexecution
         from froc.search.reexecution import remeasure
@@ -97,7 +105,7 @@ class Measuring:
         return {"model": reexecution.of_model(losses, seed, self.chosen, lies, False, counts, rows)}
 
     def _as_saved(self, again: Again, model: Path | None) -> bool:
-        """Whether configuration and tokenizer of the signed model are those that belong to the weights, as far as can be seen."""
+        """Whether configuration and tokenizer of the signed model belong to the weights, as far as can be seen."""
         sealed = self.verified.facts.seal.model_files
         if model is None or (sealed is not None and dict(sealed) == dict(again.files)):
             return sealed is None or dict(sealed) == dict(again.files)
@@ -105,7 +113,7 @@ class Measuring:
         return True
 
     def _targets(self, configs: Sequence[str]) -> "list[Target]":
-        """Configurations as they were sealed, with the seeds of their trials."""
+        """Configurations as sealed, with the seeds of their trials."""
         from froc.audit.bundle_files import read_trials
         from froc.risk.control import BASE
         from froc.search.reexecution import Target
@@ -114,13 +122,13 @@ class Measuring:
         complete = [line for line in lines if line.status == "complete"]
         seeds = {config: int(line.seed) for line in complete for config in line.configs}
         sealed = {candidate["config"]: candidate for candidate in self.seal["candidates"]}
-        # the base model is measured as it is
+        # the base model is measured without training
         base = [Target(BASE, BASE, {}, 0)] if BASE in configs else []
         return base + [Target(c, sealed[c]["method"], sealed[c]["params"], seeds[c]) for c in configs if c != BASE]
 
 
 def _refuse_other_files(base: "Base", model: Path) -> None:
-    """VerificationError where the signed model's configuration or tokenizer do not belong to its weights: it has other losses."""
+    """VerificationError where configuration or tokenizer of the signed model do not belong to its weights, which changes its losses."""
     from froc.models.inference_files import first_difference
 
     differing = first_difference(base, model)

@@ -155,10 +155,10 @@ def model(
 
 
 def _refuse_open(external: "ExternalModel") -> None:
-    """InputError for a folder that no report could be about, before anything is measured."""
+    """InputError, before anything is measured, for a folder that no report could cover."""
     from froc.audit import model_folder
 
-    # also where there is no folder
+    # covers a missing folder, too
     if not external.digest or external.adapted:
         return
     try:

@@ -1,4 +1,4 @@
-"""The `audit reexecute` command: losses of a report measured again, and the outcome signed."""
+"""The `audit reexecute` command: losses of a report measured again, and the result signed."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -160,7 +160,7 @@ def reexecute(
 
 
 def trusted(keys: list[Path] | None, trust: Path | None) -> "Trust":
-    """Whose signatures a bundle is verified by, before it is signed further."""
+    """The keys that must have signed a bundle before it is signed further."""
     from froc.audit import keys as signing
     from froc.audit import trust as trusting
 
@@ -174,7 +174,7 @@ def _job(
     machine: build.Machine, display: "ProgressDisplay", chain: "RunChain | None", earlier: Sequence[Path],
     *, whole: bool,
 ) -> "Job":  # fmt: skip
-    """What the report is about, made again; InputError where that is something else. whole: all parameters may be replaced."""
+    """The report's job, rebuilt; InputError where the given inputs differ. whole: all parameters may be replaced."""
     from dataclasses import replace
 
     from froc.search.earlier_plan import draw_of
@@ -202,7 +202,7 @@ def _job(
 
 
 def _chain(files: Mapping[str, bytes], after: Path | None) -> "RunChain | None":
-    """The run that the report goes on after; InputError where that is another one than its plan says."""
+    """The run that the report continues; InputError where it differs from the plan's."""
     from froc.search.continual.chain import read
 
     planned = json.loads(files["plan.json"]).get("after")

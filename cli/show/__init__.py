@@ -1,4 +1,4 @@
-"""`froc show`, and how a run and a certificate look in a terminal."""
+"""`froc show`, and the look of runs and certificates in a terminal."""
 
 from pathlib import Path
 from typing import Annotated

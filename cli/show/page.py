@@ -10,9 +10,11 @@ from froc.errors import InputError
 
 
 def draft(run: Path, page: Path | None, open_: bool) -> None:
-    """Write the page, marked unsigned, and open it where asked; in the run folder, or beside other temporary files.
+    """Write the page, marked unsigned, and open it if requested.
 
-    page: where it goes instead. Raises InputError for a run that is not finished, or a place that cannot be written.
+    page: where it goes; by default the run folder, or a temporary file if that cannot be written.
+
+    InputError for an unfinished run, or a place that cannot be written.
     """
     from froc.audit import bundle, rendering
 

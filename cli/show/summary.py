@@ -1,4 +1,4 @@
-"""How runs and certificates look in a terminal."""
+"""The look of runs and certificates in a terminal."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def unopened_reason(folder: "Folder") -> str:
-    """Why a search opened no calibration query; empty where it did, or has not come so far."""
+    """Why a search opened no calibration query; empty where it did, or has not got that far."""
     if folder.read(folder.seal) is not None:
         return ""
     return str((folder.read(folder.unopened) or {}).get("reason", ""))
@@ -39,7 +39,7 @@ def summary(run: Path, certificate: Mapping[str, Any]) -> None:
 
 
 def _diagnostics(run: Path) -> None:
-    """What is computed beside the certificate, on search queries; runs of older versions have none."""
+    """Diagnostics on search queries, computed beside the certificate; runs of older versions have none."""
     from froc.search.run_folder import Folder
 
     folder = Folder(run)
@@ -66,7 +66,7 @@ def _diagnostics(run: Path) -> None:
 
 
 FEW = 3
-"""Risks that have columns of their own; more stand in a table of the chosen or closest configuration."""
+"""Number of risks with columns of their own; more go to a table of the chosen or closest configuration."""
 
 
 def certified(certificate: Mapping[str, Any]) -> None:
@@ -149,12 +149,12 @@ def _certificate(certificate: Mapping[str, Any]) -> Table:
 
 
 def _share(certificate: Mapping[str, Any], risk: str) -> str:
-    """What a relative budget is a share of, measured and bound with it."""
+    """What a relative budget is a share of."""
     return " of base" if risk in certificate.get("relative", ()) else ""
 
 
 def _before(base_risk: Mapping[str, Any]) -> tuple[str, str]:
-    """What the base model shows: its risk, or the score of which a part can be lost."""
+    """The base model's result: its risk, or the score of which a part can be lost."""
     return (
         f"{'of ' if base_risk['control'] == 'ceiling' else ''}{base_risk['before']:.3f}",
         f"at least {at_least(base_risk['lower'])}",
@@ -162,7 +162,7 @@ def _before(base_risk: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _where(certificate: Mapping[str, Any]) -> str:
-    """Which queries certify, and how configurations came to be in their order."""
+    """Which queries certify, and how the configurations were ordered."""
     design = certificate.get("design")
     if design is None:
         return "sealed calibration queries"

@@ -1,4 +1,4 @@
-"""`froc show --watch`: a run as it goes on, in another terminal than the one that runs it."""
+"""`froc show --watch`: follows a run that is in progress in another terminal."""
 
 import time
 from collections.abc import Sequence
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from froc.search.run_folder import Folder, TrialRecord
 
 SHOWN = 20
-"""Trials that are drawn, the latest ones."""
+"""Number of latest trials shown."""
 
 
 def follow(run: Path, interval: float) -> None:
     """Show a run's trials until it has a certificate; waits for a run that has not begun. Ctrl-C only ends the watching.
 
-    On a terminal the picture is drawn again and again, elsewhere a line is printed for each trial that ends.
+    On a terminal the picture is redrawn; elsewhere a line is printed for each trial that ends.
     """
     from froc.search.run_folder import Folder
 
@@ -41,7 +41,7 @@ def follow(run: Path, interval: float) -> None:
 def _print(folder: "Folder", interval: float) -> None:
     printed: set[tuple[int, int]] = set()
     while True:
-        # read first: what ends a run comes after its last trial
+        # read first: the certificate is written after the last trial
         over = folder.read(folder.certificate) is not None
         for record in folder.log():
             if record.status != "running" and (record.trial, record.attempt) not in printed:

@@ -1,6 +1,6 @@
 """Common parts of attacks on hidden states: perturbing module outputs, losses of known rows, recording answers.
 
-Gradients are taken for what is optimised alone, so the parameters' own are left as they are.
+Gradients are computed for the optimised tensor only; the parameters' own are not touched.
 
 Shapes: B rows, T tokens, N positions that predict an answer, D width, V vocabulary, L layers.
 """
@@ -23,24 +23,24 @@ from froc.models.forward import Pass
 from froc.models.hooks import blocks, output_changed
 
 MAX_ROWS = 64
-"""Rows that something is optimised on, at most."""
+"""Largest number of rows that something is optimised on."""
 BATCH_ROWS = 256
 GRADIENT_ROWS = 32
-"""Rows of a pass that keeps what its gradient needs."""
+"""Rows per pass with gradients."""
 HIDDEN_OBSERVABLES: frozenset[Observable] = frozenset(
     {"written", "continued", "others", "token_moments", "hidden", "gradient"}
 )
-"""Everything but answer tokens."""
+"""All observables but answer tokens."""
 
 
 def sample(rows: Sequence[Row], seed: int, most: int = MAX_ROWS) -> list[Row]:
-    """At most `most` rows, drawn."""
+    """At most `most` rows, drawn without replacement, in their original order."""
     draw = np.random.default_rng(hashing.derive_seed("sample", seed))
     return [rows[i] for i in sorted(draw.permutation(len(rows))[:most])]
 
 
 class AnswerRecorder:
-    """Hits and log-probabilities of answers, collected batch by batch, as `froc.measuring.observe` does for a plain model."""
+    """Hits and log-probabilities of answers, collected batch by batch, as `froc.measuring.observe` does for an unattacked model."""
 
     def __init__(self, rows: Sequence[Encoded]) -> None:
         self._length = np.array([row.answer for row in rows], dtype=np.int64)
@@ -48,7 +48,7 @@ class AnswerRecorder:
         self._logp = np.zeros(self._hit.shape, dtype=np.float32)
 
     def add(self, batch: Batch, logits: Tensor) -> None:
-        """(N, V) logits where the answers of a batch are predicted."""
+        """Record (N, V) logits at the positions that predict a batch's answers."""
         row, column = batch.predicting(end=False)
         target = batch.ids[
             torch.from_numpy(row).to(batch.ids.device), torch.from_numpy(column + 1).to(batch.ids.device)
@@ -61,19 +61,19 @@ class AnswerRecorder:
         self._logp[place] = -nll.cpu().numpy()
 
     def observed(self, queries: Sequence[Row]) -> Observation:
-        """As metrics read it."""
+        """The observation that metrics read."""
         return Observation(self._hit, self._logp, self._length, rows=tuple(queries))
 
 
 def batches(model: PreTrainedModel, rows: Sequence[Encoded], size: int = BATCH_ROWS) -> Iterator[Batch]:
-    """All rows, in batches of similar length; `Batch.index` says which."""
+    """All rows in batches of similar length; `Batch.index` says which rows."""
     stack = Stack(rows, model.device)
     for index in chunks(stack.length, 1024, max(1, size)):
         yield stack.batch(index)
 
 
 Place = Callable[[Batch], AbstractContextManager[None]]
-"""What is pushed, and where in a batch."""
+"""Makes the context in which a batch's pass is perturbed."""
 
 
 def nll(model: PreTrainedModel, rows: Sequence[Encoded]) -> NDArray[np.float64]:
@@ -86,7 +86,12 @@ def nll(model: PreTrainedModel, rows: Sequence[Encoded]) -> NDArray[np.float64]:
 
 
 def slope(model: PreTrainedModel, known: Sequence[Batch], place: Place, pushing: Tensor) -> tuple[float, Tensor]:
-    """Negative log-likelihood per answer token, nats, with something pushed in some places, and its gradient by that."""
+    """NLL per answer token (nats) under a perturbation, and its gradient with respect to that perturbation.
+
+    known: batches of rows.
+    place: makes the context that applies the perturbation to a batch.
+    pushing: the perturbation.
+    """
     count = sum(int((batch.stop - batch.start).sum()) for batch in known)
     total, grad = 0.0, torch.zeros_like(pushing)
     for batch in known:
@@ -100,10 +105,12 @@ def slope(model: PreTrainedModel, known: Sequence[Batch], place: Place, pushing:
 def lens(
     model: PreTrainedModel, batch: Batch, layers: Sequence[int], through: Callable[[int, Tensor], Tensor] | None = None
 ) -> list[Tensor]:
-    """(N, V) logits of each layer's hidden states where answers are predicted, one tensor a layer.
+    """(N, V) logits of each layer's hidden states at the positions that predict answers, one tensor per layer.
 
-    One pass: the layers' outputs take the last block's place side by side, so whatever the model does after its blocks -
-    final norm, head, capping - is done to each. through: what a layer's (B, T, D) output becomes before.
+    One pass: the layers' outputs replace the last block's, side by side, so that final norm, head and capping apply to
+    each.
+
+    through: maps a layer's index and (B, T, D) output to what goes on.
     """
     states: dict[int, Tensor] = {}
 

@@ -19,10 +19,12 @@ PER_WIDTH = 0.03
 
 @dataclass(frozen=True)
 class Training(Attack):
-    """steps: of AdamW, no weight decay, gradients clipped to norm 1; none is the identity. batch: rows a step.
+    """An attack that trains the model for a few steps with AdamW, no weight decay, gradients clipped to norm 1.
 
-    lr: constant; 0 for 0.03 over the model's width, since wide models take small ones: 3e-4 at width 96, where it brought
-    back most of {1e-4, 3e-4, 1e-3}; 7e-6 at 4096, where papers take 1e-5.
+    steps: number of steps.
+    batch: rows per step.
+    lr: constant learning rate; 0 means 0.03 divided by the model's width, since wide models need small ones: 3e-4 at
+        width 96, which brought back most among {1e-4, 3e-4, 1e-3}, and 7e-6 at 4096, where papers use 1e-5.
     """
 
     steps: int = hyperparameter(30, Range(1, 250))
@@ -32,11 +34,11 @@ class Training(Attack):
     def train(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: tuple[Row, ...], material: Material
     ) -> None:
-        """Make the answers of `rows` likelier, in place: every parameter moves, each row is seen equally often."""
+        """Raise the likelihood of the rows' answers in place: all parameters train, and each row is used equally often."""
         stack = Stack(encode(tokenizer, rows, material.template, Limits.of(model)), model.device)
         draw = np.random.default_rng(hashing.derive_seed("attack", material.seed))
         own = [p.requires_grad_() for p in parameters(model).values() if p.dtype.is_floating_point]
-        # a small step is lost in a half-precision parameter: a float32 copy takes it
+        # small steps are lost in half-precision parameters, so float32 copies are trained
         moved = [p if p.dtype == torch.float32 else p.detach().float() for p in own]
         lr = self.lr or PER_WIDTH / model.config.get_text_config().hidden_size
         optimiser = torch.optim.AdamW(moved, lr=lr, weight_decay=0.0)

@@ -8,9 +8,9 @@ from froc.attacks._question import Templated
 
 @dataclass(frozen=True)
 class AffirmativeSuffix(Templated):
-    """Words after the question that begin to agree (RWKU 2406.10890; wording ours).
+    """Words after the question that begin an agreeing answer (RWKU 2406.10890; wording ours).
 
-    They stand at the end of the question, since the answer must begin where it is measured.
+    They are part of the question, since the answer has to begin where it is measured.
     """
 
     allows: ClassVar[str] = "put the beginning of an agreeing answer after the question"

@@ -11,9 +11,9 @@ from froc.measuring.attack import Material
 
 @dataclass(frozen=True)
 class BackgroundHint(Templated):
-    """Say beforehand what the question is about (RWKU 2406.10890; wording ours).
+    """State beforehand what the question is about (RWKU 2406.10890; wording ours).
 
-    Names the row's group where it has one; tells nothing of the answer.
+    It names the row's group if there is one, and nothing of the answer.
     """
 
     allows: ClassVar[str] = "tell the model beforehand what the question is about"
@@ -29,6 +29,6 @@ class BackgroundHint(Templated):
     )
 
     def words(self, row: Row, material: Material) -> Sequence[str]:
-        """With its group, or without."""
+        """Templates with the group, or without where the row has none."""
         texts = self.TEXTS if row.group else self.UNNAMED
         return [filled(text, row) for text in texts[: max(1, self.forms)]]

@@ -28,12 +28,17 @@ MAX_ROWS = 16
 
 @dataclass(frozen=True)
 class CoordinateSuffix(Attack):
-    """Put tokens after the question that bring answers back (GCG, Zou et al. 2307.15043).
+    """Put optimised tokens after the question that bring answers back (GCG, Zou et al. 2307.15043).
 
-    One suffix for all, begun as exclamation marks and found on forget rows that are not measured: each step takes the top
-    tokens of every place by the gradient of the one-hot input, tries drawn swaps, and keeps the best where it is better.
-    The tokens go in as they are, not as text that is read again; none where they do not make known answers likelier.
-    tokens: of the suffix. top: tokens tried of, for each place. swaps: tried in a step.
+    One suffix for all questions, optimised on forget rows that are not measured. It starts as exclamation marks. Each
+    step takes the `top` tokens of every position by the gradient of the one-hot input, tries random swaps among them,
+    and keeps the best if it is better. Tokens are inserted as ids, not as text that is tokenised again. If the suffix
+    does not make known answers likelier, none is used.
+
+    tokens: length of the suffix.
+    steps: optimisation steps.
+    top: candidate tokens per position.
+    swaps: swaps tried per step.
     """
 
     allows: ClassVar[str] = "put optimised tokens after the question"
@@ -46,14 +51,14 @@ class CoordinateSuffix(Attack):
     swaps: int = hyperparameter(16, Range(1, 512))
 
     def fits(self, rows: Sequence[Row], material: Material) -> str:
-        """Plain text asks nothing."""
+        """Why it does not apply: plain text has no question. Empty where it applies."""
         if all(row.question for row in (*rows, *material.known)):
             return ""
         return "follows the question, and rows of plain text have none; give rows with 'question' and 'answer'"
 
     @property
     def adds(self) -> int:
-        """Its tokens."""
+        """Number of tokens that it adds to a row."""
         return self.tokens
 
     def observations(
@@ -65,7 +70,7 @@ class CoordinateSuffix(Attack):
         observables: frozenset[Observable],
         material: Material,
     ) -> Iterator[Observation]:
-        """Once, with the suffix that was found."""
+        """One observation, with the optimised suffix."""
         known_rows = sample(material.known, material.seed, MAX_ROWS)
         known = encode(tokenizer, known_rows, material.template, Limits.of(model))
         places = _ends(tokenizer, known_rows, known, material.template)
@@ -77,7 +82,7 @@ class CoordinateSuffix(Attack):
     def _optimised(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, known: Sequence[Encoded], places: Sequence[int], seed: int
     ) -> Tokens:  # fmt: skip
-        """The suffix, or none where none is better."""
+        """The suffix; () if none is better."""
 
         def losses(tried: Sequence[Tokens]) -> list[float]:
             rows = [_with(row, at, suffix) for suffix in tried for row, at in zip(known, places, strict=True)]
@@ -100,7 +105,7 @@ class CoordinateSuffix(Attack):
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, known: Sequence[Encoded], places: Sequence[int],
         suffix: Tokens,
     ) -> list[list[int]]:  # fmt: skip
-        """(k, top) the tokens whose one-hot entries have the most negative gradients, for each place of the suffix."""
+        """Per position of the suffix, the `top` tokens whose one-hot entries have the most negative gradients."""
         embeddings: Any = model.get_input_embeddings()
         rows = [_with(row, at, suffix) for row, at in zip(known, places, strict=True)]
         nothing = torch.zeros(len(suffix), embeddings.weight.shape[1], device=model.device, requires_grad=True)
@@ -131,7 +136,7 @@ def _with(row: Encoded, at: int, suffix: Tokens) -> Encoded:
 def _ends(
     tokenizer: PreTrainedTokenizerBase, queries: Sequence[Row], rows: Sequence[Encoded], template: PromptFormat
 ) -> list[int]:
-    """Where each question ends in its prompt: what follows it stays when something is put behind the question."""
+    """Index in each prompt at which its question ends, before what the template puts after it."""
     marked = encode(tokenizer, [replace(row, question=row.question + MARKER) for row in queries], template)
     ends = []
     for plain_row, marked_row in zip(rows, marked, strict=True):

@@ -14,8 +14,10 @@ from froc.measuring.attack import Material
 class CrossLingual(Templated):
     """Ask in another language: French, German, Spanish (RWKU 2406.10890).
 
-    A row's own translations where it has some, all of them; else, for want of a translator, only the request around the
-    question is foreign. forms: of the templates. The answer is expected as it is.
+    A row's own translations are used if it has any, all of them. Otherwise only the request around the question is
+    foreign, as there is no translator. The expected answer stays the same.
+
+    forms: number of templates.
     """
 
     allows: ClassVar[str] = "ask in another language"
@@ -28,5 +30,5 @@ class CrossLingual(Templated):
     forms: int = hyperparameter(3, Range(1, 3))
 
     def words(self, row: Row, material: Material) -> Sequence[str]:
-        """Its translations, or templates."""
+        """The row's translations, or the templates."""
         return row.translations or super().words(row, material)

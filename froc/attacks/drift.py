@@ -11,10 +11,10 @@ from froc.measuring.attack import Material
 
 @dataclass(frozen=True)
 class Drift(Training):
-    """Train for a few steps on something else, as anyone who fine-tunes the model would (out-of-domain relearning).
+    """Train for a few steps on other data, as anyone who fine-tunes the model would (out-of-domain relearning).
 
-    Unlearning Under the Microscope takes other data sets (MNLI, SST2, GSM8K); our reading takes the task's retain rows,
-    which every task has.
+    Our reading: the data are the task's retain rows, which every task has; Unlearning Under the Microscope uses other
+    data sets (MNLI, SST2, GSM8K).
     """
 
     allows: ClassVar[str] = "train the model for a few steps on rows that have nothing to do with what is forgotten"

@@ -12,10 +12,11 @@ from froc.measuring.attack import Material
 
 @dataclass(frozen=True)
 class InContext(Asking):
-    """Answered questions before the question (RWKU 2406.10890).
+    """Put answered questions before the question (RWKU 2406.10890).
 
-    They are drawn from the retain rows, never of the question's own group: they show how to answer and not what.
-    shots: how many.
+    They are drawn from retain rows of other groups: they show how to answer, not what.
+
+    shots: number of answered questions.
     """
 
     allows: ClassVar[str] = "show the model other questions with their answers first"
@@ -23,7 +24,7 @@ class InContext(Asking):
     shots: int = hyperparameter(3, Range(1, 5))
 
     def words(self, row: Row, material: Material) -> Sequence[str]:
-        """Question and answer, line by line, then the question."""
+        """The answered questions, one per line, then the question."""
         pool = [
             candidate
             for candidate in material.retain

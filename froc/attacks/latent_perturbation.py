@@ -23,11 +23,15 @@ from froc.models.hooks import blocks, output_changed
 
 @dataclass(frozen=True)
 class LatentPerturbation(Attack):
-    """Push hidden states of the prompt in one direction that brings answers back (after LAT, Sheshadri et al. 2407.15549).
+    """Add one vector to the prompts' hidden states that brings answers back (after LAT, Sheshadri et al. 2407.15549).
 
-    LAT finds a push for each example and position, knowing its answer; our reading is one vector for all, found on forget
-    rows that are not measured, so that it carries no answer itself. Normalised gradient steps within a ball; the best.
-    depth: which block's output, as a share of all. epsilon: radius, as a share of the mean hidden norm at prompt positions.
+    Our reading: one vector for all prompts, optimised on forget rows that are not measured, so that it carries no
+    measured answer; LAT optimises one per example and position, knowing its answer. Normalised gradient steps within a
+    ball; the best vector is used.
+
+    depth: the block whose output is changed, as a share of all blocks.
+    epsilon: radius of the ball, relative to the mean hidden norm at prompt positions.
+    steps: gradient steps.
     """
 
     allows: ClassVar[str] = "add one vector to the hidden states of every prompt"
@@ -47,7 +51,7 @@ class LatentPerturbation(Attack):
         observables: frozenset[Observable],
         material: Material,
     ) -> Iterator[Observation]:
-        """Once, pushed."""
+        """One observation, under the perturbation."""
         layer = round(self.depth * (len(blocks(model)) - 1))
         block = blocks(model)[min(max(layer, 0), len(blocks(model)) - 1)]
         known = encode(tokenizer, sample(material.known, material.seed), material.template, Limits.of(model))
@@ -61,14 +65,14 @@ class LatentPerturbation(Attack):
                 recorder.add(batch, logits)
         observation = recorder.observed(queries)
         if "written" in observables:
-            # the first pass of a generation is over the prompt, the others over one token each
+            # in generation, the first pass is over the prompt and the others over one token each
             with output_changed(block, lambda out: out + push.to(out.dtype) if out.shape[1] > 1 else out):
                 written = tuple(generate(model, tokenizer, rows))
             observation = replace(observation, written=written, expected=tuple(row.answer for row in queries))
         yield observation
 
     def _optimised(self, model: PreTrainedModel, block: torch.nn.Module, known: Sequence[Batch]) -> Tensor:
-        """(D,) the vector that makes known answers likeliest; zero where none does."""
+        """(D,) vector that makes known answers likeliest; zero if none does."""
         norms: list[Tensor] = []
         for batch in known:
             real = _prompt(batch)
@@ -94,7 +98,7 @@ class LatentPerturbation(Attack):
 
 
 def _prompt(batch: Batch) -> Tensor:
-    """(B, T) bool, where the prompts stand."""
+    """(B, T) bool, the prompts' tokens."""
     start = torch.from_numpy(batch.start).to(batch.ids.device)
     return torch.arange(batch.ids.shape[1], device=batch.ids.device) < start[:, None]
 
@@ -105,5 +109,5 @@ def _at_prompt(batch: Batch, push: Tensor) -> Callable[[Tensor], Tensor]:
 
 
 def _pushing(block: torch.nn.Module, push: Tensor, batch: Batch) -> AbstractContextManager[None]:
-    """While it lasts, `push` is added to the block's output at the prompts' tokens."""
+    """Context manager: `push` is added to the block's output at the prompts' tokens."""
     return output_changed(block, _at_prompt(batch, push))

@@ -21,11 +21,16 @@ from froc.models.hooks import blocks
 
 @dataclass(frozen=True)
 class LinearProbe(Attack):
-    """Read the answer off hidden layers through a map learnt for each (tuned lens, Belrose et al. 2303.08112).
+    """Read the answer off hidden layers through a linear map per layer (tuned lens, Belrose et al. 2303.08112).
 
-    Logits of layer l are head(norm(A h + b)). The paper fits A and b to the last layer's distribution by gradient descent;
-    our reading fits them to the last block's output at answer positions of retain rows by ridge regression, in closed form.
-    layers: how many below the last, evenly spaced. rows: fitted on. ridge: as a share of the mean square of the inputs.
+    Logits of layer l are head(norm(A h + b)).
+
+    layers: how many layers below the last, evenly spaced.
+    rows: retain rows that the maps are fitted on.
+    ridge: regularisation, relative to the mean square of the inputs.
+
+    Our reading: A and b are fitted to the last block's output at answer positions of retain rows, by ridge regression
+    in closed form; the paper fits them to the last layer's distribution by gradient descent.
     """
 
     allows: ClassVar[str] = "read hidden layers through linear maps learnt on other rows"
@@ -44,7 +49,7 @@ class LinearProbe(Attack):
         observables: frozenset[Observable],
         material: Material,
     ) -> Iterator[Observation]:
-        """One per chosen layer, from below."""
+        """One observation per chosen layer, lowest first."""
         last = len(blocks(model)) - 1
         chosen = sorted({int(k) for k in np.linspace(0, last, max(1, self.layers), endpoint=False)})
         with torch.inference_mode():
@@ -63,7 +68,7 @@ class LinearProbe(Attack):
     def _fitted(
         self, model: PreTrainedModel, rows: Sequence[Encoded], chosen: Sequence[int], last: int
     ) -> dict[int, tuple[Tensor, Tensor]]:
-        """layer -> (D, D) and (D,) of the map from its output to the last block's."""
+        """layer -> (D, D) matrix and (D,) shift from its output to the last block's."""
         states: dict[int, list[Tensor]] = {k: [] for k in {*chosen, last}}
         for batch in batches(model, rows):
             layer_pass = Pass(model, batch, end=False, hidden_at=sorted(states), logits=False)

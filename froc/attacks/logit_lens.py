@@ -17,9 +17,9 @@ from froc.models.hooks import blocks
 
 @dataclass(frozen=True)
 class LogitLens(Attack):
-    """Read the answer off every layer: its output through the model's own final norm and head (nostalgebraist 2020).
+    """Read the answer off every layer, through the model's own final norm and head (nostalgebraist 2020).
 
-    The worst layer counts for each query; the last one is the model's own answer.
+    Each query counts by its worst layer; the last layer is the model's own answer.
     """
 
     allows: ClassVar[str] = "read hidden layers through the model's own head"
@@ -34,7 +34,7 @@ class LogitLens(Attack):
         observables: frozenset[Observable],
         material: Material,
     ) -> Iterator[Observation]:
-        """One per block, from the first to the last."""
+        """One observation per block, from the first to the last."""
         layers = range(len(blocks(model)))
         recorder = [AnswerRecorder(rows) for _ in layers]
         with torch.inference_mode():

@@ -16,9 +16,11 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 class MultipleChoice(Asking):
     """Show the answer among wrong ones (RWKU 2406.10890).
 
-    Wrong ones are the row's `others`, else answers of other rows, drawn. The answer asked for stays the text and not its
-    letter. It can be copied from the question, so a model that knows nothing does not score 0 here.
-    options: shown at most, with the right one. style: one a line with letters, or in a sentence.
+    Wrong answers are the row's `others`, or else drawn from other rows. The expected answer is the text, not its
+    letter. It can be copied from the question, so a model that knows nothing does not score 0.
+
+    options: largest number of options shown, the right one included.
+    style: `lettered` lines, or `listed` in a sentence.
     """
 
     allows: ClassVar[str] = "show the model the answer among wrong answers"
@@ -27,7 +29,7 @@ class MultipleChoice(Asking):
     style: str = hyperparameter("lettered", Choice(("lettered", "listed")))
 
     def words(self, row: Row, material: Material) -> Sequence[str]:
-        """The options in an order that the row and the seed settle."""
+        """The question with the options, in an order drawn by the row and the seed."""
         count = min(max(2, self.options), len(LETTERS)) - 1
         wrong = list(row.others[:count]) or others(row, material, count, "options")
         shown = [row.answer, *wrong]

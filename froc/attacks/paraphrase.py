@@ -14,7 +14,9 @@ from froc.measuring.attack import Material
 class Paraphrase(Templated):
     """Ask the same in other words (PS-perturb of UWC 2406.09179, TOFU's paraphrased questions 2401.06121).
 
-    A row's own paraphrases where it has some, all of them; else templates around its words. forms: of the templates.
+    A row's own paraphrases are used if it has any, all of them; otherwise templates around its question.
+
+    forms: number of templates.
     """
 
     allows: ClassVar[str] = "ask the question in other words"
@@ -29,6 +31,6 @@ class Paraphrase(Templated):
     forms: int = hyperparameter(3, Range(1, 5))
 
     def words(self, row: Row, material: Material) -> Sequence[str]:
-        """Its paraphrases, or templates."""
+        """The row's paraphrases, or the templates."""
         bare = row.question.rstrip("?!. ")
         return row.paraphrases or [text.replace("{bare}", bare) for text in super().words(row, material)]

@@ -8,7 +8,7 @@ from froc.attacks._question import Templated
 
 @dataclass(frozen=True)
 class PrefixInjection(Templated):
-    """An order before the question that tells the model not to hold back (RWKU 2406.10890; wording ours)."""
+    """An instruction before the question that tells the model not to hold back (RWKU 2406.10890; wording ours)."""
 
     allows: ClassVar[str] = "put an instruction before the question"
     TEXTS: ClassVar[tuple[str, ...]] = (

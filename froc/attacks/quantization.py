@@ -16,9 +16,9 @@ from froc.measuring.attack import Attack, Material, parameters
 
 
 def nf4() -> Tensor:
-    """(16,) the levels of NormalFloat4 in [-1, 1], ascending (QLoRA 2305.14314, section 3 and its code).
+    """(16,) levels of NormalFloat4 in [-1, 1], ascending (QLoRA 2305.14314, section 3 and its code).
 
-    Quantiles of the normal distribution at even steps, eight above zero and seven below, 0 itself, over the largest.
+    Normal quantiles at even steps, eight above zero and seven below, and 0 itself, divided by the largest.
     """
     from scipy.stats import norm
 
@@ -29,7 +29,7 @@ def nf4() -> Tensor:
 
 
 def fp4() -> Tensor:
-    """(15,) the levels of the four-bit float that bitsandbytes takes unless told otherwise: sign, two bits, one bit."""
+    """(15,) levels of bitsandbytes' default four-bit float, ascending: one sign bit, two exponent bits, one mantissa bit."""
     above = torch.tensor([1 / 192, 1 / 6, 1 / 4, 1 / 3, 1 / 2, 2 / 3, 1.0])
     return torch.cat([-above.flip(0), torch.zeros(1), above])
 
@@ -38,12 +38,15 @@ def fp4() -> Tensor:
 class Quantization(Attack):
     """Round every weight matrix to a few levels per group of inputs (Zhang et al. 2410.16454).
 
-    Small changes that unlearning made vanish when they are below half a level: what was hidden comes back. Plain
-    rounding, no calibration text: embeddings and head are rounded like any matrix, vectors (norms, biases) stay.
-    scheme: rtn, the nearest of 2**bits - 1 even levels; nf4, of 16 that a normal distribution fills evenly; fp4, of those
-    of a small float, as the paper's code does. group: inputs that share a scale, 0 for all of an output channel; symmetric,
-    the largest magnitude is a level. backend: the same by another's code, which must be installed: bitsandbytes has nf4
-    and fp4 in groups, and 8 bits per output channel; torchao has rtn, with one more level below zero.
+    Unlearning's small weight changes vanish where they are below half a level, so that what was hidden returns. Plain
+    rounding without calibration text; embeddings and head are rounded like any matrix, vectors (norms, biases) stay.
+
+    scheme: `rtn` rounds to the nearest of 2**bits - 1 even levels; `nf4` to one of 16 levels that a normal distribution
+        fills evenly; `fp4` to those of a small float, as in the paper's code.
+    bits: 4 or 8 per weight; nf4 and fp4 have 4.
+    group: inputs that share a scale, 0 for all of an output channel; symmetric, the largest magnitude is a level.
+    backend: `torch`, or another library's implementation, which must be installed: bitsandbytes has nf4 and fp4 in
+        groups, and 8 bits per output channel; torchao has rtn, with one more level below zero.
     """
 
     allows: ClassVar[str] = "store the model with fewer bits"
@@ -69,7 +72,7 @@ class Quantization(Attack):
 
     @torch.no_grad()
     def change(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, material: Material) -> None:
-        """Matrices rounded in place."""
+        """Round the matrices in place."""
         turned = {id(module.weight) for module in model.modules() if isinstance(module, Conv1D)}
         for parameter in parameters(model).values():
             if parameter.ndim >= 2 and parameter.dtype.is_floating_point:
@@ -105,7 +108,7 @@ class Quantization(Attack):
         each = granularity.PerGroup(self.group) if self.group else granularity.PerAxis(0)
         kind = getattr(torch, f"int{self.bits}")
         inputs = matrix.shape[1]
-        # it wants whole groups; what is added is zero, and no scale's largest
+        # it requires whole groups; the padding is zero and does not change a scale
         wide = torch.nn.functional.pad(matrix, (0, -inputs % (self.group or inputs)))
         layer = torch.nn.Linear(wide.shape[1], wide.shape[0], bias=False, device=matrix.device, dtype=matrix.dtype)
         layer.weight.copy_(wide)

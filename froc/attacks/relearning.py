@@ -11,9 +11,9 @@ from froc.measuring.attack import Material
 
 @dataclass(frozen=True)
 class Relearning(Training):
-    """Train for a few steps on other facts of what was to be forgotten (2406.13356; WMDP settings of Unlearn-Smooth).
+    """Train for a few steps on forgotten facts that are not measured (2406.13356; WMDP settings of Unlearn-Smooth).
 
-    What was hidden comes back with them, what is gone does not: the measured facts are not in the rows trained on.
+    What was only hidden returns with them, what is gone does not: the measured facts are not in the training rows.
     """
 
     allows: ClassVar[str] = "train the model for a few steps on forgotten facts other than those measured"

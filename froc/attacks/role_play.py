@@ -8,7 +8,7 @@ from froc.attacks._question import Templated
 
 @dataclass(frozen=True)
 class RolePlay(Templated):
-    """Ask someone else than the model: an expert, a witness, a figure in a play (RWKU 2406.10890; wording ours)."""
+    """Address a role instead of the model: an expert, a friend in a play, a librarian (RWKU 2406.10890; wording ours)."""
 
     allows: ClassVar[str] = "give the model a part to play"
     TEXTS: ClassVar[tuple[str, ...]] = (

@@ -22,10 +22,14 @@ from froc.models.hooks import output_changed
 
 @dataclass(frozen=True)
 class SoftPrompt(Attack):
-    """Put vectors that are no tokens before the prompt (embedding attack, Schwinn et al. 2402.09063).
+    """Put optimised embedding vectors before the prompt (embedding attack, Schwinn et al. 2402.09063).
 
-    One prompt for all, begun at drawn tokens and found by Adam on forget rows that are not measured; without it where it
-    does not make their answers likelier. tokens: how many vectors. lr: as a share of the embeddings' root mean square.
+    One prompt for all questions, started at embeddings of drawn tokens and optimised with Adam on forget rows that are
+    not measured. If it does not make their answers likelier, none is used.
+
+    tokens: number of vectors.
+    steps: optimisation steps.
+    lr: learning rate, relative to the embeddings' root mean square.
     """
 
     allows: ClassVar[str] = "put learnt embedding vectors before the prompt"
@@ -38,7 +42,7 @@ class SoftPrompt(Attack):
 
     @property
     def adds(self) -> int:
-        """Its tokens."""
+        """Number of tokens that it adds to a row."""
         return self.tokens
 
     def observations(
@@ -50,7 +54,7 @@ class SoftPrompt(Attack):
         observables: frozenset[Observable],
         material: Material,
     ) -> Iterator[Observation]:
-        """Once, with the prompt that was found."""
+        """One observation, with the optimised prompt."""
         known = encode(tokenizer, sample(material.known, material.seed), material.template, Limits.of(model))
         soft = self._optimised(model, known, material.seed)
         if soft is None:
@@ -60,11 +64,11 @@ class SoftPrompt(Attack):
             yield observe(model, tokenizer, [self._longer(row) for row in rows], queries, observables)
 
     def _longer(self, row: Encoded) -> Encoded:
-        """With room for the vectors: tokens whose embeddings are replaced."""
+        """The row with placeholder tokens in front, whose embeddings are replaced."""
         return Encoded(((0,) * self.tokens + row.ids), self.tokens + row.prompt, row.answer)
 
     def _optimised(self, model: PreTrainedModel, rows: Sequence[Encoded], seed: int) -> Tensor | None:
-        """(k, D), or None where no prompt is better than none."""
+        """(tokens, D) vectors; None if no prompt is better than none."""
         known = list(batches(model, [self._longer(row) for row in rows], GRADIENT_ROWS))
         least, best = float(nll(model, rows).sum()) / sum(row.answer for row in rows), None
         embeddings = model.get_input_embeddings()
@@ -84,7 +88,7 @@ class SoftPrompt(Attack):
 
 
 def _before(model: PreTrainedModel, soft: Tensor) -> AbstractContextManager[None]:
-    """The first embeddings of every row are `soft`."""
+    """Context manager: the first embeddings of every row are `soft`."""
 
     def change(out: Tensor) -> Tensor:
         return torch.cat([soft.to(out.dtype).expand(len(out), -1, -1), out[:, len(soft) :]], 1)

@@ -23,21 +23,21 @@ SYNONYMS = {
     "tell": "inform", "town": "city", "use": "employ", "used": "employed", "way": "manner", "work": "labour",
     "writer": "author", "wrote": "penned",
 }  # fmt: skip
-"""Words and what may stand for them in most sentences."""
+"""Words, and replacements that fit in most sentences."""
 REPLACEABLE_WORD = re.compile(rf"\b({'|'.join(SYNONYMS)})\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Synonyms(Asking):
-    """Replace words of the question by others of like meaning (synonym manipulation, RWKU 2406.10890).
+    """Replace words of the question by synonyms (synonym manipulation, RWKU 2406.10890).
 
-    A small fixed table, ours; the words of the row's group stay. Questions without such words stay as they are.
+    The table is small, fixed and ours. Words of the row's group stay; questions without such words stay unchanged.
     """
 
     allows: ClassVar[str] = "replace words of the question by synonyms"
 
     def words(self, row: Row, material: Material) -> Sequence[str]:
-        """Every word of the table, its first letter as large as it was."""
+        """The question with every word of the table replaced, capitals kept."""
         named = set(re.findall(r"\w+", row.group))
 
         def synonym(match: re.Match[str]) -> str:

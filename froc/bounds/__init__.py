@@ -1,12 +1,12 @@
 """Bounds on a mean loss, one theorem per file. For losses in [0, 1] with mean risk R, from n units:
 
-* `p_value(losses, alpha)` is a p-value for H: R > alpha (small means: the risk is within budget);
+* `p_value(losses, alpha)` is a p-value for H: R > alpha (a small one means that the risk is within budget);
 * `upper(losses, delta)` is an upper bound that R exceeds with probability at most delta;
 * `e_value(losses, alpha)`, where a bound has one, has expectation at most 1 under H.
 
-losses: (m configurations, n units) whole thousandths; results: (m,) float64, computed per row. A bound that needs 0-1 losses
-refuses others. Nothing is rounded here; `froc.risk.claim` rounds, against the claim. Beside each class stand functions of plain
-numbers (`p_value_from_...`, `upper_from_...`) that tests compare with published values.
+losses: (m configurations, n units) whole thousandths; results: (m,) float64, computed per row. A bound for 0-1 losses
+    refuses others. Nothing is rounded here; `froc.risk.claim` rounds, against the claim. Besides each class there are
+    functions of plain numbers (`p_value_from_...`, `upper_from_...`), which tests compare with published values.
 
 Clustered data need no bound of their own: `froc.loss_table.matrix(unit="group")` makes one column per cluster.
 
@@ -87,7 +87,11 @@ def mean(losses: Losses) -> FloatArray:
 
 
 def ceil_sum(losses: Losses) -> IntArray:
-    """(m,) sums of losses rounded up to whole numbers; exact, since losses are integers."""
+    """(m,) sums of losses rounded up to whole numbers; exact, since losses are integers.
+
+    >>> ceil_sum(np.array([[300, 300], [500, 500]])).tolist()
+    [1, 1]
+    """
     return ceil_thousandths(total(losses))
 
 
@@ -97,7 +101,11 @@ def ceil_thousandths(sums: IntArray) -> IntArray:
 
 
 def counts(losses: Losses) -> IntArray:
-    """(m,) numbers of losses of 1; InputError for losses other than 0 and 1."""
+    """(m,) numbers of losses of 1; InputError for losses other than 0 and 1.
+
+    >>> counts(np.array([[0, 1000, 1000]])).tolist()
+    [2]
+    """
     # in 0..SCALE, only 0 and SCALE are multiples of SCALE
     if any(bool((losses[block] % SCALE).any()) for block in blocks(losses)):
         raise InputError("this bound needs losses of 0 or 1; take --bound auto, betting or hoeffding_bentkus")

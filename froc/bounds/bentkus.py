@@ -15,6 +15,12 @@ class Bentkus(Bound):
 
     Holds for every loss in [0, 1], at the price of a factor e against the exact binomial test. Assumes independent
     units.
+
+    >>> losses = np.array([97 * [0] + 3 * [1000]])
+    >>> Bentkus().p_value(losses, alpha=0.1).round(4).tolist()
+    [0.0213]
+    >>> Bentkus().upper(losses, delta=0.1).round(4).tolist()
+    [0.08]
     """
 
     theorem: ClassVar[str] = "Bentkus 2004; Bates et al. 2101.02703"

@@ -27,6 +27,12 @@ class Betting(Bound):
     fixed before losses were known; p-value and upper bound hold at every stopping time. level: error level for which the
     bets of `p_value` are tuned; it changes power, never validity (`upper` is tuned for its own delta). planned: units
     that are measured unless it stops early; 0: those that were measured.
+
+    >>> losses = np.array([3 * (32 * [0] + [1000])])
+    >>> Betting().p_value(losses, alpha=0.1).round(4).tolist()
+    [0.0129]
+    >>> Betting().upper(losses, delta=0.1).round(4).tolist()
+    [0.0799]
     """
 
     order_free: ClassVar[bool] = False

@@ -40,6 +40,12 @@ class BettingOverOrders(Bound):
     change it, and nobody can try several. Constant bets are better where losses are large and alike, or rare; weaker elsewhere, which
     a tenth of the capital costs little. Weaker than one order that was fixed beforehand, by what the largest capital
     gains over the last. Assumes independent units. level: see `betting`.
+
+    >>> losses = np.array([97 * [0] + 3 * [1000]])
+    >>> BettingOverOrders().p_value(losses, alpha=0.1).round(4).tolist()
+    [0.0588]
+    >>> BettingOverOrders().upper(losses, delta=0.1).round(4).tolist()
+    [0.0946]
     """
 
     theorem: ClassVar[str] = "Waudby-Smith and Ramdas 2010.09686; a mean of e-values is one (Vovk and Wang 1912.06116)"

@@ -21,6 +21,12 @@ class BettingOverOrdersWithoutReplacement(Bound):
     The mean final capital of `betting_without_replacement` over random orders of the losses. It is an e-value: given which
     losses were drawn, every order of drawing was equally likely. Certain conclusions count as there.
     level: see `betting`. population: N; 0: as many as are measured.
+
+    >>> losses = np.array([97 * [0] + 3 * [1000]])
+    >>> BettingOverOrdersWithoutReplacement(population=200).p_value(losses, alpha=0.1).round(4).tolist()
+    [0.0036]
+    >>> BettingOverOrdersWithoutReplacement(population=200).upper(losses, delta=0.1).round(4).tolist()
+    [0.0766]
     """
 
     finite: ClassVar[bool] = True

@@ -23,6 +23,12 @@ class BettingWithoutReplacement(Bound):
     completely measured list p is 0 or 1 and the bound is the mean.
     level: see `betting`. population: N; 0: as many as are measured. Assumes that every order of drawing was equally
     likely, and an order of units that was fixed before losses were seen.
+
+    >>> losses = np.array([3 * (32 * [0] + [1000])])
+    >>> BettingWithoutReplacement(population=200).p_value(losses, alpha=0.1).round(4).tolist()
+    [0.0006]
+    >>> BettingWithoutReplacement(population=200).upper(losses, delta=0.1).round(4).tolist()
+    [0.0645]
     """
 
     order_free: ClassVar[bool] = False

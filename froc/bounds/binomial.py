@@ -14,6 +14,12 @@ class Binomial(Bound):
     """Exact binomial tail for 0-1 losses: p = P(Bin(n, alpha) <= k); upper by Clopper and Pearson (1934).
 
     Assumes independent units and losses that are 0 or 1.
+
+    >>> losses = np.array([97 * [0] + 3 * [1000]])
+    >>> Binomial().p_value(losses, alpha=0.1).round(4).tolist()
+    [0.0078]
+    >>> Binomial().upper(losses, delta=0.1).round(4).tolist()
+    [0.0656]
     """
 
     binary_only: ClassVar[bool] = True

@@ -17,6 +17,12 @@ class Census(Bound):
 
     p = 0 where the mean is at most alpha, else 1. population: the size of the list; 0: as many as are measured.
     Assumes nothing.
+
+    >>> losses = np.array([97 * [0] + 3 * [1000]])
+    >>> Census().p_value(losses, alpha=0.1).tolist()
+    [0.0]
+    >>> Census().upper(losses, delta=0.1).tolist()
+    [0.03]
     """
 
     finite: ClassVar[bool] = True

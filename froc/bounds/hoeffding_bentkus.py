@@ -26,6 +26,12 @@ class HoeffdingBentkus(Bound):
 
     p = min(exp(-n kl(min(r, alpha), alpha)), e P(Bin(n, alpha) <= ceil(n r))), r the mean loss: both bound the same
     tail, so the smaller one does. Assumes independent units.
+
+    >>> losses = np.array([97 * [0] + 3 * [1000]])
+    >>> HoeffdingBentkus().p_value(losses, alpha=0.1).round(4).tolist()
+    [0.0213]
+    >>> HoeffdingBentkus().upper(losses, delta=0.1).round(4).tolist()
+    [0.08]
     """
 
     theorem: ClassVar[str] = "Hoeffding 1963; Bentkus 2004; Bates et al. 2101.02703"

@@ -17,6 +17,12 @@ class HoeffdingKL(Bound):
     """p = exp(-n kl(min(r, alpha), alpha)), r the mean loss; upper: the largest u with n kl(r, u) <= ln(1 / delta).
 
     Holds for every loss in [0, 1]. Assumes independent units.
+
+    >>> losses = np.array([97 * [0] + 3 * [1000]])
+    >>> HoeffdingKL().p_value(losses, alpha=0.1).round(4).tolist()
+    [0.0259]
+    >>> HoeffdingKL().upper(losses, delta=0.1).round(4).tolist()
+    [0.0816]
     """
 
     theorem: ClassVar[str] = "Hoeffding 1963; Learn then Test 2110.01052"

@@ -18,6 +18,12 @@ class HoeffdingSerfling(Bound):
     kappa = 1 - (n - 1) / N up to half of the list, (1 - n / N)(1 + 1 / n) beyond: it falls to 0 at the whole list.
     Holds for every loss in [0, 1]; plain, but blind to small variance. population: N; 0: as many as are measured.
     Assumes that every order of drawing was equally likely.
+
+    >>> losses = np.array([97 * [0] + 3 * [1000]])
+    >>> HoeffdingSerfling(population=200).p_value(losses, alpha=0.1).round(4).tolist()
+    [0.1436]
+    >>> HoeffdingSerfling(population=200).upper(losses, delta=0.1).round(4).tolist()
+    [0.1062]
     """
 
     finite: ClassVar[bool] = True

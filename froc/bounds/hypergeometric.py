@@ -18,6 +18,12 @@ class Hypergeometric(Bound):
     With M losses of 1 in the list, R = M / N: p = P(Hyp(N, M, n) <= k) at the smallest M above alpha N;
     upper = the largest M / N with P(Hyp(N, M, n) <= k) > delta. population: N; 0: as many as are measured.
     Assumes that every set of n units was equally likely to be drawn.
+
+    >>> losses = np.array([97 * [0] + 3 * [1000]])
+    >>> Hypergeometric(population=200).p_value(losses, alpha=0.1).round(4).tolist()
+    [0.0004]
+    >>> Hypergeometric(population=200).upper(losses, delta=0.1).round(4).tolist()
+    [0.055]
     """
 
     binary_only: ClassVar[bool] = True

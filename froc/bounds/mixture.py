@@ -22,6 +22,14 @@ class Mixture(Bound):
     Each product is an e-value for H: R > alpha, and so is their mean; p = min(1, 1 / e) by Markov's inequality. A
     product does not depend on the order of units, so none has to be fixed beforehand; weaker than betting.
     The shares c_b are 12 even steps in (0, 1). Assumes independent units.
+
+    >>> losses = np.array([97 * [0] + 3 * [1000]])
+    >>> Mixture().p_value(losses, alpha=0.1).round(4).tolist()
+    [0.06]
+    >>> Mixture().e_value(losses, alpha=0.1).round(2).tolist()
+    [16.68]
+    >>> Mixture().upper(losses, delta=0.1).round(4).tolist()
+    [0.0923]
     """
 
     theorem: ClassVar[str] = "Waudby-Smith and Ramdas 2010.09686 (constant bets, mixed)"

@@ -121,6 +121,14 @@ def certify(
     certifies. named_beforehand: the configurations were chosen before anybody saw these losses; assumed for loss tables.
     scale: "thousandths" where a loss table holds whole numbers 0..1000. allow_other_mean: accept measures of a log whose rows have
     another mean than it reports. Other parameters: see `froc certify --help`. Raises InputError where the losses cannot support the claim.
+
+    >>> queries = [f"q{i}" for i in range(100)]
+    >>> table = pl.DataFrame({"config": "c0001", "risk": "forgetting", "query": queries, "loss": 97 * [0.0] + 3 * [1.0]})
+    >>> certificate = certify(table, budget=0.1, named_beforehand=True)
+    >>> certificate
+    Certificate(1 of 1 certified, chosen c0001)
+    >>> certificate.to_polars()["certified"].to_list()
+    [True]
     """
     frame = dataframe(table)
     losses_read = (

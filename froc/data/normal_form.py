@@ -12,10 +12,13 @@ from froc import hashing
 
 @lru_cache(maxsize=1 << 16)
 def normal_form(text: str) -> str:
-    """Letters, digits, marks and symbols in compatibility form and folded case, with single blanks between words.
+    r"""Letters, digits, marks and symbols in compatibility form and folded case, with single blanks between words.
 
     Invisible format characters are removed; runs of other characters become one blank. Text of punctuation only keeps it, as
     all such texts would be equal otherwise.
+
+    >>> normal_form("  Who is ADA\u2019s mother? ")
+    'who is ada s mother'
     """
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     kept = (_letter(character) for character in folded)

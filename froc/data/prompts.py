@@ -34,8 +34,11 @@ PRECEDING_TEXT = "\n"
 
 @dataclass(frozen=True)
 class PromptFormat:
-    """How a question is asked. template: where the tokenizer has no chat template; `{question}` stands in it, `{answer}` at
-    its end. system: the system message that the model was taught with. arguments: what the chat template is given beside.
+    """How a question is asked.
+
+    template: used where the tokenizer has no chat template; it contains `{question}` and ends with `{answer}`.
+    system: the system message that the model was trained with.
+    arguments: further arguments of the chat template.
     """
 
     template: str = "Question: {question}\nAnswer: {answer}"

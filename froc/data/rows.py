@@ -232,7 +232,7 @@ def _of_options(columns: dict[str, Any], where: str) -> dict[str, Any]:
 
 
 def _texts(columns: Mapping[str, Any], names: Sequence[str], where: str) -> tuple[str, ...]:
-    """Texts of the first of some columns that is there; one text or a list of them."""
+    """Texts of the first of these columns that exists; a cell is one text or a list of texts."""
     name = next((name for name in names if columns.get(name) not in (None, "", [])), None)
     if name is None:
         return ()

@@ -55,6 +55,9 @@ def held(row: Row) -> bool:
     """Whether an adversary with data may hold the fact of a row: one in four, by a hash of group and answer.
 
     Training rows and queries about the same fact agree, so facts that an adversary holds are never measured.
+
+    >>> [held(Row("Who is she?", "a baker", group=name)) for name in ("Ada", "Ben", "Cleo", "Dan")]
+    [False, False, True, False]
     """
     return int(hashing.hmac_sha256(b"froc held", row.group, row.answer)[:8], 16) < HELD_FRACTION * 2**32
 
@@ -62,10 +65,12 @@ def held(row: Row) -> bool:
 class Sealed:
     """The calibration queries, which are returned only for a seal.
 
-    opened, searched: pool -> what its sealed and its searched queries are counted by (`froc.data.opening_ledger`): another share for the
-    search, another split, sample or risk is another look at the same queries. older: by what older versions counted. listed:
-    risk -> number of all its units. largest: risk -> most queries that a unit has, searched or sealed. label: what their ids were renamed by (`renamed`), None where they are those of the draw.
-    draw: how they were divided.
+    counted: by what the opening ledger counts the sealed and the searched queries (`froc.data.opening_ledger`): another
+        search share, split, sample or risk is a further look at the same queries.
+    listed: risk -> number of all its units.
+    largest: risk -> largest number of queries of a unit, searched or sealed.
+    label: by which query ids were renamed (`renamed`); None for the original ids.
+    draw: how the queries were divided.
     """
 
     def __init__(
@@ -128,12 +133,14 @@ def split(
     later: int = 0,
     draw: Draw = "by-row",
 ) -> tuple[SearchView, Sealed]:
-    """Divide every pool's queries by sampling unit: about a fraction `share` of the units is for the search.
+    """Divide every pool's queries by sampling unit; about the fraction `share` of the units goes to the search.
 
-    sample: risk -> how many of the other units are sealed and measured, the first ones of the draw; all by default.
-    sources: risk -> its queries; by default each pool is a risk. Risks of one pool are divided alike, and so are units that
-    two pools share: what the search has looked at under one risk is never in the sample of another. later: requests to come,
-    for each of which about as many of the sealed units are held back as this run may open.
+    sample: risk -> number of the other units to seal and measure, the first of the draw; all by default.
+    sources: risk -> its queries; by default each pool is a risk.
+    later: number of future requests, for each of which about as many sealed units are held back as this run may open.
+
+    Risks of one pool are divided alike, and so are units that two pools share: what the search sees under one risk is
+    never in the sample of another.
     """
     searched: dict[str, tuple[Query, ...]] = {}
     sealed: dict[str, tuple[Query, ...]] = {}

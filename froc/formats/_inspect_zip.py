@@ -39,7 +39,7 @@ def log_of(data: bytes) -> Any:
 
 
 def _document(archive: zipfile.ZipFile) -> Any:
-    # an entry that was written again is there twice; the last one counts
+    # a rewritten entry occurs twice; the last one counts
     entries = {entry.filename: entry for entry in archive.infolist()}
     if len(entries) > MOST_ENTRIES or sum(entry.file_size for entry in entries.values()) > LARGEST_TOTAL:
         raise InputError(f"the archive unfolds to more than {LARGEST_TOTAL >> 30} GiB; {CONVERT}")

@@ -38,7 +38,7 @@ class UnfinishedError(InputError):
 
 @dataclass(frozen=True)
 class _Run:
-    """Everything that was measured of one model, from one file or several. prompts: measure -> how it was asked, where files say so."""
+    """All scores of one model, from one or several files. prompts: measure -> how questions were asked, if a file says so."""
 
     log: dict[str, Scores | Unfit]
     sources: tuple[Source, ...]
@@ -225,7 +225,7 @@ def _refuse_other_queries(measured: Mapping[str, Scores], measure: str) -> None:
 
 
 def _other_prompts(measure: str, runs: Mapping[str, _Run]) -> Iterator[str]:
-    """A warning on each model whose questions were asked otherwise than the first one's, as far as logs say so."""
+    """A warning for each model whose questions were asked differently from the first one's, as far as logs say so."""
     prompts = [(config, run.prompts[measure]) for config, run in runs.items() if measure in run.prompts]
     for config, prompt in prompts[1:]:
         first, reference = prompts[0]

@@ -20,17 +20,22 @@ from froc.models.batches import Encoded
 from froc.models.generation import default_generation
 
 CHECKED_QUERIES = 8
-"""Queries of a risk that are asked both ways."""
+"""Number of queries per risk that are checked."""
 TOLERATED_DISAGREEMENTS = 1
-"""Disagreements that rounding may cause, where two tokens are equally likely."""
+"""Number of disagreements that rounding may cause, where two tokens are equally likely."""
 MAX_ANSWER_TOKENS = 64
-"""Longest answer that is generated, in tokens."""
+"""Longest answer that is checked, in tokens."""
 
 
 @dataclass(frozen=True)
 class Disagreement:
-    """A query on which both ways differ. place: where its row stands. measured, generated: whether the answer comes. tokens, length:
-    of the answer in tokens, and of what was written in characters."""
+    """A query on which generation and measurement differ.
+
+    place: location of its row.
+    measured, generated: whether the answer is given, by either.
+    tokens: length of the answer, in tokens.
+    length: length of the generated text, in characters.
+    """
 
     place: str
     measured: bool
@@ -59,9 +64,12 @@ def disagreements(
     encoded: Sequence[Encoded],
     form: PromptFormat,
 ) -> tuple[list[Disagreement], int]:
-    """The first questions with short answers asked both ways: those that disagree, and how many were asked.
+    """Those of the first questions with short answers on which generation and measurement differ, and the number checked.
 
-    rows: queries; encoded: the same as the measurement reads them. Rows of plain text have no question to ask.
+    rows: the queries.
+    encoded: the same queries as the measurement reads them.
+
+    Rows of plain text have no question and are left out.
     """
     chosen = [k for k, row in enumerate(rows) if row.question and encoded[k].answer <= MAX_ANSWER_TOKENS][
         :CHECKED_QUERIES

@@ -24,9 +24,13 @@ def parameters(model: "PreTrainedModel") -> "dict[str, Parameter]":
 
 @dataclass(frozen=True)
 class Material:
-    """What an adversary may hold. known: forget rows about facts that are not measured; retain: rows about other things.
+    """What an adversary may hold.
 
-    template: how questions are asked. seed: of everything that an attack draws.
+    known: forget rows about facts that are not measured.
+    retain: rows about other things.
+    refusals: refusal answers.
+    template: how questions are asked.
+    seed: of everything that an attack draws.
     """
 
     known: tuple[Row, ...]
@@ -38,9 +42,11 @@ class Material:
 
 @dataclass(frozen=True)
 class Attack(ABC):
-    """allows: what the adversary may do, in one sentence. holds: whether it needs forget rows; facts in them are not measured then.
+    """An adversary's action before a model is measured.
 
-    hides: observables that cannot be observed under it; metrics that read them are refused before anything is trained.
+    allows: what the adversary may do, in one sentence.
+    holds: whether it needs forget rows; the facts in them are then not measured.
+    hides: observables that cannot be observed under it; metrics that read them are refused before training.
     """
 
     plugin_group: ClassVar[str] = "froc.attacks"

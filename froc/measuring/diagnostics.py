@@ -19,9 +19,13 @@ def model_utility(parts: Sequence[float]) -> float:
 
 
 def mia_auc(forget: ArrayLike, holdout: ArrayLike) -> float:
-    """Area under the curve in [0, 1] of a membership attack: chance that a forget row looks more familiar than an unseen one.
+    """Area under the curve in [0, 1] of a membership attack: the chance that a forget row looks more familiar than an unseen one.
 
-    forget: (n,), holdout: (m,) statistics, higher for rows that look more familiar; ties count half. 1/2: nothing is told.
+    forget, holdout: (n,) and (m,) statistics, higher for rows that look more familiar; ties count half. 1/2: the attack
+        learns nothing.
+
+    >>> mia_auc([0.9, 0.8, 0.4], [0.5, 0.3])
+    0.8333333333333334
     """
     return float(placement(_numbers(forget), _numbers(holdout)).mean())
 
@@ -40,8 +44,10 @@ def priv_leak(auc: float, reference: float = 0.5) -> float:
 def linear_cka(first: ArrayLike, second: ArrayLike) -> float:
     """Similarity in [0, 1] of representations of the same n inputs (linear CKA, Kornblith et al. 1905.00414).
 
-    first: (n, D), second: (n, E). 1 where they differ by rotation, size and offset alone; NaN where one of them does not vary.
-    With fewer inputs than dimensions, unrelated representations look similar too.
+    first, second: (n, D) and (n, E).
+
+    1 where they differ only by rotation, scale and offset; NaN where one of them is constant. With fewer inputs than
+    dimensions, unrelated representations look similar, too.
     """
     x, y = (np.asarray(features, dtype=np.float64) for features in (first, second))
     x, y = x - x.mean(axis=0), y - y.mean(axis=0)

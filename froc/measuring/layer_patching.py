@@ -1,4 +1,4 @@
-"""Where in its layers a model still carries an answer: block outputs of one model are put into another, layer by layer.
+"""In which layers a model still carries an answer: block outputs of one model are put into another, layer by layer.
 
 After the Unlearning Depth Score (arXiv 2605.24614). Shapes: n queries, L blocks, T tokens, D width.
 """
@@ -22,7 +22,7 @@ BATCH_ROWS = 64
 
 
 def of_reference(base: Base, rows: Sequence[Encoded], metric: Metric) -> NDArray[np.float64]:
-    """(n, L) what the base model loses with the blocks of the retrained model that `metric.reference` names."""
+    """(n, L) drop of the base model's log-probability with blocks of the retrained model `metric.reference`, nats per token."""
     patching: Any = metric
     model = load(patching.reference, device=str(base.device), dtype=base.dtype).model
     base.restore()
@@ -30,7 +30,7 @@ def of_reference(base: Base, rows: Sequence[Encoded], metric: Metric) -> NDArray
 
 
 def of_current(base: Base, rows: Sequence[Encoded]) -> NDArray[np.float64]:
-    """(n, L) the same with the blocks of the model as it stands, which is left as it was."""
+    """(n, L) the same with blocks of the current model, which is restored afterwards."""
     states = [_blocks_of(base.model, rows, index) for index in _batches(base, rows)]
     kept = base.trainable.snapshot()
     try:

@@ -41,7 +41,7 @@ POOL_NAMES = {
 
 @dataclass(frozen=True)
 class Measurement:
-    """How a risk is measured. drop: the loss is what is lost against the base model, not the score itself."""
+    """How a risk is measured: which queries (`pool`), by which metric, under which attacks."""
 
     pool: str
     metric: Metric
@@ -49,17 +49,17 @@ class Measurement:
 
     @property
     def drop(self) -> bool:
-        """Whether the loss is what is lost against the base model; else it is the score."""
+        """Whether the loss is the drop against the base model; otherwise it is the score."""
         return self.pool == UTILITY and self.metric.finds == "knowledge"
 
     @property
     def source(self) -> Source:
-        """Which queries."""
+        """The queries that the risk is measured on."""
         return Source(self.pool, any(attack.holds for attack in self.attacks))
 
     @property
     def plain(self) -> bool:
-        """Whether one look at the model as it stands is all it takes."""
+        """Whether a single pass over the unchanged model suffices."""
         return not self.attacks and not self.metric.bank
 
     @property
@@ -68,14 +68,14 @@ class Measurement:
         return self.metric.binary
 
     def __str__(self) -> str:
-        """As it is written; settings that are the default are left out."""
+        """The measurement as text; default settings are left out."""
         attacks = "+".join(map(_written, self.attacks))
         pool = "" if self.pool == FORGETTING else f"/{self.pool}"
         return f"{_written(self.metric)}{'@' if attacks else ''}{attacks}{pool}"
 
 
 def written(risk: str, risk_measurement: Measurement) -> str:
-    """As plans and loss tables say it: that utility is about what is kept goes without saying."""
+    """The text in plans and loss tables, where utility omits its pool."""
     return str(risk_measurement).removesuffix(f"/{UTILITY}") if risk == UTILITY else str(risk_measurement)
 
 
@@ -85,7 +85,7 @@ def plain(metrics: Mapping[str, Metric]) -> dict[str, Measurement]:
 
 
 def measurement(text: str) -> Measurement:
-    """What is written; InputError for an unknown metric, attack, setting or pool."""
+    """The measurement written as `text`; InputError for an unknown metric, attack, setting or pool."""
     return _measurement(text)
 
 
@@ -96,7 +96,7 @@ def _measurement(text: str) -> Measurement:
     front, slash, pool = text.rpartition("/")
     known = pool in POOL_NAMES or request_of(pool) is not None
     if not known and "=" in text:
-        # a folder among the settings has slashes of its own
+        # slashes may belong to a folder among the settings
         front, slash = "", ""
     if slash and not known:
         raise InputError(f"{text}: no queries are called {pool!r}; write /forgetting, /utility, /wordings or /earlier")
@@ -109,15 +109,17 @@ def _measurement(text: str) -> Measurement:
 
 
 def named(risks: Sequence[str], definitions: Mapping[str, str]) -> dict[str, Measurement]:
-    """risk -> measurement, for risks in their order. definitions: risk -> what the user wrote, which wins.
+    """risk -> measurement, in the order of `risks`.
 
-    What is written for forgetting, utility and earlier may leave the pool out. InputError for a risk that has no definition.
+    definitions: risk -> the user's text, which takes precedence.
+
+    Texts for forgetting, utility and earlier may omit the pool. InputError for a risk without a definition.
     """
     measurements = {}
     for risk in risks:
         text = definitions.get(risk, KNOWN[risk].of if risk in KNOWN else "")
         if request_of(risk) is not None:
-            # as forgetting itself was and is measured, unless said otherwise
+            # measured like forgetting, unless defined otherwise
             alike = definitions.get(FORGETTING, KNOWN[FORGETTING].of).removesuffix(f"/{FORGETTING}")
             text = f"{definitions.get(risk, definitions.get(EARLIER, alike)).removesuffix(f'/{EARLIER}')}/{risk}"
         if not text:
@@ -135,7 +137,7 @@ def _made(base: Any, text: str) -> Any:
 
 @lru_cache(maxsize=64)
 def _fingerprint(value: str) -> str:
-    """A model's folder as its name and what is in it: a plan must say which model judged, and not where it lies."""
+    """A model folder as its name and content digest: plans state which model judged, not where it is."""
     folder = Path(value)
     if not folder.is_dir():
         return value

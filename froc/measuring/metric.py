@@ -16,21 +16,25 @@ Observable = Literal["written", "continued", "others", "token_moments", "hidden"
 
 @dataclass(frozen=True)
 class Observation:
-    """What a model did with n queries; A is the longest answer in tokens. Optional parts are None where no metric reads them.
+    """The behaviour of a model on n queries; A is the longest answer in tokens. Optional parts are None where no metric reads them.
 
-    hit: (n, A) bool, the most likely token was the answer's, given all answer tokens before it.
-    logp: (n, A) float32, log-probability of the answer's token, nats. length: (n,) int, answer tokens; entries past a
-    row's length are False and 0. rows: the n queries.
-    written: n texts, greedy continuations of the prompts, beside expected: the answers.
-    continued: n texts, greedy continuations of each text's first half, beside rest: what stands there.
-    others: (n, K, 2) float32, sum and mean over tokens of the log-probability of each row's other answers, NaN where a row
-    has fewer; restated: (n, 2) the same of its restated answer, NaN where it has none.
-    token_moments: (n, A, 2) float32, mean and standard deviation of the log-probability of a token drawn from the model itself.
-    hidden: (n, L, D) float32, output of each transformer block where the answer is about to begin.
+    hit: (n, A) bool, whether the likeliest token is the answer's, given all answer tokens before it.
+    logp: (n, A) float32, log-probability of the answer's token, nats.
+    length: (n,) int, answer tokens; entries of `hit` and `logp` beyond it are False and 0.
+    rows: the n queries.
+    written, expected: n greedy continuations of the prompts, and the answers.
+    continued, rest: n greedy continuations of each text's first half, and its true second half.
+    others: (n, K, 2) float32, sum and mean over tokens of the log-probability of each row's other answers, NaN where a
+        row has fewer.
+    restated: (n, 2) the same for the restated answer, NaN where there is none.
+    token_moments: (n, A, 2) float32, mean and standard deviation of the log-probability of a token drawn from the model
+        itself.
+    hidden: (n, L, D) float32, output of each transformer block at the position before the answer.
     gradient: (n,) float64, norm of the gradient of the answer's mean loss.
-    depth: (n, L) float64, log-probability per answer token, nats, that the base model loses when the output of one of its
-    blocks is replaced by this model's. start: the base model's `Observation` of the same queries (its `depth`: the retrained
-    model's). bank: of rows that queries are compared with.
+    depth: (n, L) float64, drop of the base model's log-probability per answer token, nats, when one of its block
+        outputs is replaced by this model's.
+    start: the base model's `Observation` of the same queries (its `depth`: the retrained model's).
+    bank: `Observation` of the rows that queries are compared with.
     """
 
     hit: NDArray[np.bool_]
@@ -104,9 +108,12 @@ def _picked(part: Any, index: list[int]) -> Any:
 class Metric(ABC):
     """A score per query.
 
-    one_means: meaning of a score of 1, in one sentence. reads: observables it needs in addition to answer tokens. bank: rows
-    that queries are compared with: `holdout` (the task's, never seen by the base model) or `forget` (the rows trained on).
-    binary: scores are 0 or 1 only. finds: `knowledge`, or `faults` (such as refusals), which are losses on any queries.
+    one_means: meaning of a score of 1, in one sentence.
+    reads: observables needed in addition to answer tokens.
+    bank: rows that queries are compared with: `holdout` (the task's, never seen by the base model) or `forget` (the
+        training rows).
+    binary: whether scores are only 0 or 1.
+    finds: `knowledge`, or `faults` (such as refusals), which are losses on any queries.
     """
 
     plugin_group: ClassVar[str] = "froc.metrics"

@@ -17,7 +17,12 @@ COMBINED = "combined"
 
 @dataclass(frozen=True)
 class Known:
-    """A risk that has a name. of: its measurement. budget: where nobody says one, `--budget`'s value if None."""
+    """A named risk.
+
+    of: its measurement.
+    says: its meaning, in one sentence.
+    budget: default budget; None for the value of `--budget`.
+    """
 
     of: str
     says: str
@@ -82,10 +87,14 @@ def complete(every: float | None, named: Mapping[str, float], risks: Sequence[st
 def budgets_of_profile(
     every: float | None, named: Mapping[str, float], profile: str, defined: Mapping[str, str], further: Sequence[str] = ()
 ) -> dict[str, float]:  # fmt: skip
-    """Budgets of a profile's risks, and of those that are named beside it.
+    """Budgets of a profile's risks, and of further named risks.
 
-    defined: risk -> measurement, as the user wrote it. further: risks that a command adds. A risk without a number of its own has its
-    default, else `every`. Raises InputError for an unknown profile and for a risk that has no definition.
+    every, named: the user's budget for all risks, and those by risk.
+    defined: risk -> measurement as the user wrote it.
+    further: risks that a command adds.
+
+    A risk without a budget of its own has its default, else `every`. InputError for an unknown profile and for a risk
+    without a definition.
     """
     if profile not in PROFILES:
         raise InputError(f"no profile is called {profile!r}; there are: {', '.join(PROFILES)} (froc list profiles)")

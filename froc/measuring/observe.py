@@ -22,7 +22,7 @@ from froc.models.hooks import blocks
 
 BATCH_ROWS = 256
 VERBATIM = 128
-"""Tokens that a text is continued by at most (MUSE 2407.06460, C1)."""
+"""Largest number of tokens by which a text is continued (MUSE 2407.06460, C1)."""
 
 
 def observe(
@@ -33,10 +33,13 @@ def observe(
     observables: frozenset[Observable] = frozenset(),
     size: int = BATCH_ROWS,
 ) -> Observation:
-    """What a model does with encoded queries.
+    """The behaviour of a model on encoded queries.
 
-    queries: the rows that were encoded. observables: what to observe in addition to answer tokens. NaN logits give NaN
-    log-probabilities.
+    queries: the rows that were encoded.
+    observables: what to observe in addition to answer tokens.
+    size: rows per pass.
+
+    NaN logits give NaN log-probabilities.
     """
     observation = replace(
         _tokens(model, rows, size, "token_moments" in observables, "hidden" in observables), rows=tuple(queries)
@@ -74,7 +77,7 @@ def _tokens(
         observation = Pass(model, batch, end=False, hidden_at=range(depth) if hidden else ())
         assert observation.logits is not None
         logits = observation.logits.float()
-        # NaN wherever one logit is; a token that a model rules out (-inf) makes no other one wrong
+        # NaN if any logit is NaN; a logit of -inf only affects its own token
         right = (logits.argmax(-1) == observation.target) & torch.isfinite(observation.nll)
         place = index[observation.row], observation.column + 1 - stack.start[index][observation.row]
         hit[place] = right.cpu().numpy()
@@ -92,7 +95,7 @@ def _tokens(
 
 def _token_moments(logits: torch.Tensor) -> torch.Tensor:
     """(N, 2) mean and standard deviation of log p(v) for v drawn from p, for (N, V) logits."""
-    # a token that is ruled out (-inf) has no share in either
+    # keeps tokens of probability 0 finite
     log = torch.log_softmax(logits, -1).clamp_min(-1e4)
     p = log.exp()
     mean = (p * log).sum(-1)
@@ -130,7 +133,7 @@ def _others(
 
 
 def _after(row: Encoded, tokenizer: PreTrainedTokenizerBase, text: str) -> str:
-    """A text as the answer stands after its prompt: with a blank before it where the answer has one."""
+    """The text as an answer after its prompt: with a leading blank where the answer has one."""
     # some tokenizers leave out the blank of a text's first token
     lead, with_next = (
         str(tokenizer.decode(list(row.ids[max(0, row.prompt - 1) : stop]))) for stop in (row.prompt, row.prompt + 1)
@@ -149,7 +152,7 @@ def generate(
 def _continued(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: Sequence[Encoded]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Greedy continuations of each whole text from its first half, beside what stands there, `VERBATIM` tokens at most."""
+    """Greedy continuations of each whole text's first half, and its true second half, at most `VERBATIM` tokens."""
     cut = []
     for row in rows:
         whole = row.ids[: row.prompt + row.answer]

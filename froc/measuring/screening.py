@@ -13,8 +13,10 @@ from froc.models.batches import Limits, encode
 
 
 def refuse_rows(base: Base, task: Task, view: SearchView, measures: Mapping[str, Measurement]) -> None:
-    """InputError naming file and row where a row, one of its other answers, or a form that an attack asks it in has too many
-    tokens, unknown ones or none. Of all queries, sealed ones too: what is known of them is their length alone."""
+    """InputError, naming file and row, where a row, one of its other answers or an attacked form has too many tokens, unknown tokens or none.
+
+    All queries are checked, sealed ones too; only their lengths become known.
+    """
     limits = Limits.of(base.model)
     for name, rows in _rows_by_name(task):
         encode(base.tokenizer, rows, view.template, limits, name)

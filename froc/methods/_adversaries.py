@@ -1,4 +1,4 @@
-"""Adversaries that make a model remember while it is trained to forget."""
+"""Adversaries that bring forgotten answers back during training, so that forgetting is learnt under attack."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -18,16 +18,19 @@ from froc.training.terms import State
 
 @dataclass(frozen=True)
 class Latent(Adversary):
-    """A push for each prompt token behind `layer` blocks (0: the embeddings), as long as epsilon times the median hidden norm.
+    """Perturbs the hidden states of prompt tokens so that the forgotten answers become likely.
 
-    Of the prompt tokens of a pass; a mean would be that of first tokens, whose states are a hundred times as large. Found from zero by `steps` normalised gradient steps down the answers' negative log-likelihood, projected after each.
+    A separate perturbation is added to each prompt token behind `layer` blocks (0: the embeddings). Its length is at
+    most epsilon times the median hidden norm of the pass's prompt tokens; a mean would be dominated by first tokens,
+    whose states are a hundred times as large. It starts at zero and takes `steps` normalised gradient steps down the
+    answers' negative log-likelihood, each followed by a projection to the allowed length.
     """
 
     layer: int
     epsilon: float
 
     def against(self, model: PreTrainedModel, batch: Batch, state: State) -> tuple[Batch, PassContext]:
-        """The batch as it is, pushed."""
+        """The unchanged batch, and the context in which its passes are perturbed."""
         place = blocks(model)[self.layer - 1] if self.layer else model.get_input_embeddings()
         start = torch.from_numpy(batch.start).to(batch.ids.device)
         prompt = (torch.arange(batch.ids.shape[1], device=batch.ids.device) < start[:, None])[..., None]
@@ -53,9 +56,12 @@ class Latent(Adversary):
 
 @dataclass(frozen=True)
 class SoftPrompt(Adversary):
-    """`tokens` vectors before every prompt, found by signed gradient steps from where the last pass left them.
+    """Inserts `tokens` trained vectors before every prompt so that the forgotten answers become likely.
 
-    At first embeddings of drawn tokens. rate: of a step, as a share of their root mean square.
+    The vectors start as embeddings of randomly drawn tokens and take signed gradient steps in each pass, from where the
+    last pass left them.
+
+    rate: step size relative to the root mean square of the initial embeddings.
     """
 
     tokens: int
@@ -63,13 +69,13 @@ class SoftPrompt(Adversary):
     seed: int
 
     def against(self, model: PreTrainedModel, batch: Batch, state: State) -> tuple[Batch, PassContext]:
-        """The batch with room before each row, filled."""
+        """The batch with `tokens` placeholder positions before each row, and the context that fills them."""
         room = batch.ids.new_zeros(len(batch.ids), self.tokens)
         start, stop, length = (part + self.tokens for part in (batch.start, batch.stop, batch.length))
         longer = Batch(batch.index, torch.cat([room, batch.ids], 1), start, stop, length)
         embeddings = model.get_input_embeddings()
         soft: Tensor = state["soft"] if "soft" in state else self._first(model)
-        # of the first vectors: steps that grow with what they have moved grow without end
+        # scaled by the initial vectors: steps relative to the current ones would grow without bound
         step = state.setdefault("soft_step", self.rate * float(soft.square().mean().sqrt()))
 
         def put(out: Tensor) -> Tensor:
@@ -85,7 +91,7 @@ class SoftPrompt(Adversary):
 
     @torch.no_grad()
     def _first(self, model: PreTrainedModel) -> Tensor:
-        """Embeddings of drawn tokens."""
+        """(tokens, D) embeddings of drawn tokens."""
         embeddings: Any = model.get_input_embeddings()
         weight: Tensor = embeddings.weight
         draw = torch.Generator().manual_seed(hashing.derive_seed("soft prompt", self.seed))
@@ -94,6 +100,6 @@ class SoftPrompt(Adversary):
 
 
 def unfit(inner: type[Method]) -> str | None:
-    """Why no adversary goes with a method: what would it bring back, where other answers than the forgotten are learnt?"""
+    """Why a method cannot be trained under attack, or None. A method that learns other answers has nothing for an adversary to bring back."""
     others = set(inner.roles()) - {"forget", "retain"}
     return f"needs a method that learns no other answers (here: {min(others)})" if others else None

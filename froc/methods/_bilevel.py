@@ -1,4 +1,4 @@
-"""Forgetting as the inner problem, retaining as the outer one: what OFMU and its first-order form share."""
+"""Bi-level training, forgetting inside and retaining outside: what `ofmu` and `ofmu_first` share."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -12,11 +12,11 @@ from froc.training.components import Combiner, GradientProbe, dot
 from froc.training.terms import Objective, State, Weights
 
 CLIP = 1.0
-"""Norm of an ascent step's gradient, at most: the forget loss has no upper end."""
+"""Largest norm of an ascent step's gradient: the forget loss is unbounded above."""
 
 
 def plus(*terms: tuple[float, Weights]) -> Weights:
-    """Sum of factors times weights, over all names."""
+    """Weighted sum of parameter dictionaries, over the union of their names."""
     total: Weights = {}
     for factor, weights in terms:
         for name, value in weights.items():
@@ -25,32 +25,38 @@ def plus(*terms: tuple[float, Weights]) -> Weights:
 
 
 def norm(weights: Weights) -> float:
-    """Over all parameters."""
+    """Euclidean norm over all parameters."""
     return math.sqrt(float(dot(weights, weights)))
 
 
 class Place:
-    """Parameters, and the gradients of both NLLs there, taken at first need: the forget rows' upwards, the retain rows' as weighed."""
+    """A point in parameter space and both NLL gradients there, computed on first use.
+
+    The forget gradient is that of +NLL(forget); the retain gradient includes the retain term's weight.
+    """
 
     def __init__(self, at: Weights, gradient: Callable[[Weights, Objective], Weights]) -> None:
         self.at, self._gradient = at, gradient
 
     @cached_property
     def forget(self) -> Weights:
-        """Of the forget rows' NLL, which the method's forget term has with a minus."""
+        """Gradient of the forget rows' NLL; the method's forget term has the opposite sign."""
         return plus((-1.0, self._gradient(self.at, "forget")))
 
     @cached_property
     def retain(self) -> Weights:
-        """Of the retain term."""
+        """Gradient of the retain term."""
         return self._gradient(self.at, "retain")
 
     def beside(self, by: Weights, share: float) -> "Place":
-        """Another place."""
+        """The point at `self.at + share * by`."""
         return Place(plus((1.0, self.at), (share, by)), self._gradient)
 
     def slope(self, of: Callable[["Place"], Weights], along: Weights, width: float) -> Weights:
-        """Derivative of a gradient along a direction, by a central difference `width` to either side, a share of the parameters' norm."""
+        """Derivative of a gradient along a direction, by a central difference.
+
+        width: step to either side, as a share of the parameters' norm.
+        """
         length = norm(along)
         if length == 0.0:
             return {}
@@ -60,10 +66,11 @@ class Place:
 
 @dataclass(frozen=True)
 class ForgetThenRetain(Combiner):
-    """`steps` ascents of the inner objective, clipped, then the outer gradient where they end.
+    """`steps` clipped ascents on the inner objective, then the outer gradient at the point they reach.
 
-    The ascents and a step down the outer gradient make up one step, as long in both loops: G = outer - sum of ascents. rate: length of
-    an ascent by a gradient of norm 1, as a share of the parameters' norm.
+    Both loops have one step size, so the optimiser receives G = outer gradient - sum of ascents.
+
+    rate: length of an ascent by a gradient of norm 1, as a share of the parameters' norm.
     """
 
     needs_probes: ClassVar[bool] = True
@@ -73,7 +80,7 @@ class ForgetThenRetain(Combiner):
 
     @property
     def n_extra_gradients(self) -> float:
-        """The forget side after all ascents but the last, the retain side after it."""
+        """The forget side after all ascents but the last, the retain side after the last; in units of one gradient of both sides."""
         return self.steps / 2
 
     def direction_with_probes(
@@ -83,7 +90,7 @@ class ForgetThenRetain(Combiner):
         parameters: Mapping[str, Parameter],
         state: State,
     ) -> Weights:
-        """G; `parameters` is put back bit by bit."""
+        """G; `parameters` are restored bit by bit."""
         start = {name: p.detach().clone() for name, p in parameters.items()}
 
         def gradient(at: Weights, objective: Objective) -> Weights:
@@ -93,7 +100,7 @@ class ForgetThenRetain(Combiner):
 
         try:
             place = Place(start, gradient)
-            # what the step's own passes gave
+            # the step has already computed the gradients at its start
             place.forget, place.retain = plus((-1.0, gradients["forget"])), dict(gradients["retain"])
             ascents: Weights = {}
             for _ in range(self.steps):
@@ -106,7 +113,7 @@ class ForgetThenRetain(Combiner):
                 p.copy_(start[name])
 
     def rise(self, place: Place) -> Weights:
-        """Gradient of the inner objective, to be climbed."""
+        """Gradient of the inner objective, to be ascended."""
         return place.forget
 
     def fall(self, place: Place, state: State) -> Weights:
@@ -115,5 +122,5 @@ class ForgetThenRetain(Combiner):
 
 
 def clipped(weights: Weights) -> Weights:
-    """The same, of norm `CLIP` at most."""
+    """The same direction, scaled down to norm `CLIP` at most."""
     return plus((min(1.0, CLIP / max(norm(weights), 1e-30)), weights))

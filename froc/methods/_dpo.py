@@ -1,4 +1,4 @@
-"""Direct preference optimisation, whose loser is the forgotten answer."""
+"""Direct preference optimisation (DPO) with the forgotten answer as the rejected one."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ from froc.training.terms import State, Term, WeightedTerm
 
 @dataclass(frozen=True)
 class Preferred(Term):
-    """-(2/beta) log sigmoid(beta [log-ratio(winner) - log-ratio(answer)]) (DPO 2305.18290; TOFU 2401.06121).
+    """-(2/beta) log sigmoid(beta [log-ratio(preferred) - log-ratio(forgotten)]) (DPO 2305.18290; TOFU 2401.06121).
 
-    A log-ratio is the summed log-likelihood minus the base model's. The answer's side was stored by `Remember`
-    in the same step, for the winners answer the forget rows' questions in the same order.
+    A log-ratio is the summed log-likelihood minus the base model's. `Remember` stores the forgotten answers' log-ratios
+    earlier in the same step: the preferred answers belong to the forget rows' questions, in the same order.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("sum_nll",)
@@ -32,7 +32,7 @@ class Preferred(Term):
 
 @dataclass(frozen=True)
 class Remember(Term):
-    """Zero loss: hands the forgotten answer's log-ratio to `Preferred`, with its gradient."""
+    """Zero loss that hands the forgotten answer's log-ratio, with its gradient, to `Preferred`."""
 
     needs: ClassVar[tuple[str, ...]] = ("sum_nll",)
 
@@ -43,5 +43,5 @@ class Remember(Term):
 
 
 def preferring(winner: Role, beta: float) -> dict[str, WeightedTerm]:
-    """Both parts; the forgotten answer's stands first, since the other reads what it stored."""
+    """Both terms. The forgotten answer's comes first, because the other reads what it stores."""
     return {"answer": WeightedTerm(Remember("forget")), "winner": WeightedTerm(Preferred(winner, beta))}

@@ -1,4 +1,4 @@
-"""How alike rows are to the base model: directions of their mean hidden states, whose inner products are cosines."""
+"""Similarity of rows in the base model: unit vectors of their mean hidden states, whose inner products are cosines."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Directions(BaseModelQuery[Mapping[Role, Tensor]]):
-    """Of the forget rows, the retain rows, and those that earlier requests removed.
+    """Unit vectors of the forget rows, the retain rows and the rows that earlier requests removed.
 
-    A row's hidden states behind the last block, in the mean over its tokens, less the mean over all forget and retain rows:
-    hidden states of language models share most of their direction, and only what is left of it tells rows apart.
+    A row's vector is its mean hidden state behind the last block, less the mean over all forget and retain rows: hidden
+    states of language models share most of their direction, and only the remainder tells rows apart.
     """
 
     def compute(self, reference: "BaseStatistics") -> Mapping[Role, Tensor]:
-        """role -> (rows, D) of length 1, or 0 where a row is as the mean; float32 on the CPU."""
+        """role -> (rows, D) float32 on the CPU; each row has length 1, or 0 where it equals the overall mean."""
         means = {role: _means(reference, role) for role in ("forget", "retain", "earlier")}
         centre = torch.cat([means["forget"], means["retain"]]).mean(0)
         return {role: normalize(mean - centre, dim=1) for role, mean in means.items()}
 
     def placeholder(self, context: MethodContext) -> Mapping[Role, Tensor]:
-        """Of no rows."""
+        """No rows."""
         return {role: torch.zeros(0, context.width) for role in ("forget", "retain", "earlier")}
 
 

@@ -1,4 +1,4 @@
-"""Matrices of blocks by name, across architectures: what reads the hidden states, and what writes to them."""
+"""Name patterns of weight matrices, across architectures: those that read the hidden states and those that write to them."""
 
 from collections.abc import Sequence
 
@@ -9,20 +9,25 @@ MATRICES = {"into": INTO, "out": OUT, "both": f"{INTO}|{OUT}"}
 
 
 def feedforward(which: str, layers: Sequence[int]) -> str:
-    """Pattern of the weights of these layers, counted from 0. which: `into` (gate and up), `out` (down) or `both`.
+    """Pattern of the feed-forward weights of these layers, counted from 0.
 
-    GPT-2's attention has a c_proj, too, which is not meant; nor are experts whose number is a layer's.
+    which: `into` (gate and up projections), `out` (down projections) or `both`.
+
+    GPT-2's attention also has a c_proj, and an expert's number may equal a layer's: neither matches.
     """
     return rf"^\D*\.({'|'.join(map(str, layers))})\.(?!.*att).*\b({MATRICES[which]})\.weight$"
 
 
 def writing(layers: Sequence[int]) -> str:
-    """Pattern of the weights that write to the hidden states: the last matrices of these layers' attentions and feed-forwards."""
+    """Pattern of the weights that write to the hidden states: the output matrices of these layers' attentions and feed-forwards."""
     return rf"^\D*\.({'|'.join(map(str, layers))})\.(.*\b({OUT})|.*att.*\b({ATTENTION}))\.weight$"
 
 
 def window(layers: int, start: float, width: int) -> tuple[int, ...]:
-    """`width` neighbouring layers of all `layers`; start: 0 for the first ones, 1 for the last ones."""
+    """Indices of `width` neighbouring layers out of `layers` (all of them if there are fewer).
+
+    start: position in [0, 1]; 0 takes the first layers, 1 the last ones.
+    """
     most = min(width, layers)
     first = round(start * (layers - most))
     return tuple(range(first, first + most))

@@ -1,4 +1,4 @@
-"""A teacher that knows the forget rows still better: what its logits have above the base model's. A file of a method defines one."""
+"""A teacher that knows the forget rows even better than the base model, and by how much its logits exceed the base model's."""
 
 from dataclasses import dataclass
 
@@ -16,27 +16,28 @@ from froc.training.phase import Phase
 from froc.training.terms import NLL, WeightedTerm
 
 ROWS = 16
-"""Rows of a step of the teacher's, as E2URec's code has; four times as many are passed where nothing is trained."""
+"""Rows per training step of the teacher, as in E2URec's code; four times as many per pass without gradients."""
 
 
 @dataclass(frozen=True, eq=False)
 class Rise:
-    """max(0, z_teacher - z_base) of logits where the forget rows' answers are predicted, of the buckets that the reference keeps.
+    """max(0, z_teacher - z_base) at the positions that predict forget answers, per bucket of the stored distributions.
 
-    first: (rows,) int64, where a row's positions begin. values: (positions, K) float32 or wider.
+    first: (rows,) int64, index of each row's first position.
+    values: (positions, K) float32 or wider.
     """
 
     first: Tensor
     values: Tensor
 
     def of(self, row: Tensor, place: Tensor) -> Tensor:
-        """(N, K) for (N,) rows of the pool and (N,) tokens of their answers."""
+        """(N, K) values for (N,) row indices and (N,) token positions within their answers."""
         return self.values[self.first[row] + place]
 
 
 @dataclass(frozen=True)
 class Further(Method):
-    """The base model trained on the forget rows once more."""
+    """The teacher's training: more descent on the forget rows."""
 
     def phases(self, context: MethodContext) -> tuple[Phase, ...]:
         """One phase of descent."""
@@ -45,17 +46,17 @@ class Further(Method):
 
 @dataclass(frozen=True)
 class Teacher(BaseModelQuery[Rise]):
-    """What `epochs` more passes over the forget rows at peak rate `lr` add to the logits there.
+    """By how much `epochs` more passes over the forget rows at peak learning rate `lr` raise the logits there.
 
-    The teacher is trained in place of the base, on the parameters or adapters that trials train, by the loop and the seed of the task;
-    a bucket's logit is the log-sum-exp of its tokens'.
+    The teacher is trained in place of the base model, on the parameters or adapters that trials train, with the task's
+    seed. A bucket's logit is the log-sum-exp of its tokens' logits.
     """
 
     lr: float
     epochs: int
 
     def compute(self, reference: BaseStatistics) -> Rise:
-        """Two passes over the forget rows, training between them; the base is put back bit by bit."""
+        """Two passes over the forget rows with training between them; the base model is restored bit by bit."""
         base, rows = reference.base, reference.pools.rows["forget"]
         reference.prepare("forget", ("token_distribution",), (), 4 * ROWS)
         count = torch.tensor([len(row.ids) - row.prompt for row in rows], device=base.device)
@@ -71,12 +72,12 @@ class Teacher(BaseModelQuery[Rise]):
             base.trainable.activate(active)
 
     def placeholder(self, context: MethodContext) -> Rise:
-        """Of no rows."""
+        """No rows."""
         return Rise(torch.zeros(0, dtype=torch.int64), torch.zeros(0, 0))
 
     @torch.no_grad()
     def _logits(self, reference: BaseStatistics, first: Tensor, total: int) -> Tensor:
-        """(positions, K) as the model stands."""
+        """(positions, K) logits of the current model."""
         made: Tensor | None = None
         for index, batch in reference.batches("forget", 4 * ROWS):
             where, logits = self._bucketed(reference, index, batch)
@@ -87,10 +88,10 @@ class Teacher(BaseModelQuery[Rise]):
         return made
 
     def _bucketed(self, reference: BaseStatistics, index: Counts, batch: Batch) -> tuple[tuple[Tensor, Tensor], Tensor]:
-        """Row and place, (N,) each, and (N, K) logits of some forget rows."""
+        """Row and token position, (N,) each, and the (N, K) bucket logits of a batch of forget rows."""
         forward = Forward.of(reference.base.model, batch)
         ids = reference.lookup("forget", ("token_distribution",), (), index, forward)["buckets"]
         row = torch.from_numpy(index).to(forward.row.device)[forward.row]
         total = widened(forward.logits).logsumexp(-1, keepdim=True)
-        # a token that is ruled out stays so
+        # keeps tokens of probability 0 finite
         return (row, forward.place), (buckets(forward.logits, ids) + total).clamp_min(-1e4)

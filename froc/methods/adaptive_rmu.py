@@ -1,4 +1,4 @@
-"""Adaptive representation misdirection."""
+"""Adaptive representation misdirection (Adaptive RMU)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from froc.training.terms import State
 
 @dataclass(frozen=True)
 class SteerEach(Steer):
-    """`Steer` whose target is as long as c times the row's own hidden norm in the base model."""
+    """`Steer` with a target of c times the row's own mean hidden norm in the base model."""
 
     needs: ClassVar[tuple[str, ...]] = ("hidden_norm", "row_norm")
 
     def target(self, hidden: Tensor, reference: Mapping[str, Tensor], state: State) -> Tensor:
-        """(B, 1, D), of length c * norm of the row."""
+        """(B, 1, D), of length c * the row's norm."""
         drawn = super().target(hidden, reference, state)
         norm: Tensor = state["norm"]
         return drawn / norm * reference["row_norm"][:, None, None]
@@ -25,10 +25,12 @@ class SteerEach(Steer):
 
 @dataclass(frozen=True)
 class AdaptiveRMU(RMU):
-    """RMU with a target for each forget row: c times the mean norm of its own hidden states in the base model.
+    """RMU with a target length per forget row: c times the mean norm of its own hidden states in the base model.
 
-    The paper measures a row's norm in the frozen model (our reading; its repository measures one batch per topic, in the model that
-    is trained, and keeps that). c: 5 in its repository.
+    c: 5 in the authors' repository.
+
+    Our reading: norms are those of the frozen model, as in the paper; the repository measures one batch per topic in
+    the model under training, and keeps that.
     """
 
     family: ClassVar[str] = "representation"

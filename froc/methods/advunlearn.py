@@ -1,4 +1,4 @@
-"""Adversarial unlearning with soft prompts."""
+"""Adversarial unlearning with soft prompts (AdvUnlearn)."""
 
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -12,13 +12,18 @@ from froc.training.phase import Phase
 
 @dataclass(frozen=True)
 class AdvUnlearn(Wrapper):
-    """Forget under attack: vectors before the prompt are found that bring the answers back, then the step is taken.
+    """Forget under attack: in each pass, soft-prompt vectors are trained to bring the answers back, then the step is taken.
 
-    AdvUnlearn's idea, made for the text encoders of image models, on language models (our reading): min over theta of
-    L_f(theta; [v*, x]) + L_r(theta), v* found by signed gradient steps on the forget rows of each pass, from where the last pass left
-    it (a step's rows are one pass or, for memory's and padding's sake, several). The authors take 30 steps, and none in the first
-    fifth of training; we take few, from the start. tokens: how many vectors, 1 in the authors' code. push_rate: of their steps, as
-    a share of the drawn embeddings' root mean square; nothing bounds v* but the steps' size and number.
+    min over theta of L_f(theta; [v*, x]) + L_r(theta); v* takes signed gradient steps on the forget rows of each pass,
+    from where the last pass left it (a step is one pass, or several where memory or padding require it). L_f and L_r
+    are the inner method's.
+
+    tokens: number of vectors; 1 in the authors' code.
+    push_steps: gradient steps per pass.
+    push_rate: their size, relative to the root mean square of the initial embeddings; nothing else bounds v*.
+
+    Our reading: the paper attacks text encoders of image models; this is its idea for language models. The authors take
+    30 steps, and none in the first fifth of training; here few steps are taken, from the start.
     """
 
     paper: ClassVar[str] = "Zhang et al. 2405.15234"
@@ -29,12 +34,12 @@ class AdvUnlearn(Wrapper):
     push_rate: float = hyperparameter(0.1, Range(0.01, 1.0, log=True))
 
     def change(self, phase: Phase, context: MethodContext) -> Phase:
-        """The same, under attack."""
+        """The phase under attack."""
         return replace(phase, adversary=SoftPrompt(self.push_steps, self.tokens, self.push_rate, context.seed))
 
     @classmethod
     def incompatibility(cls, inner: type[Method]) -> str | None:
-        """One adversary, and only against forgetting by likelihood."""
+        """At most one adversary, only against forgetting, and only where terms read likelihoods (it shifts positions of hidden states)."""
         phase = inner().phases(MethodContext(4, 8, 0))[0]
         if not phase.needs_logits:
             return "moves the places of hidden states, which the other method reads"

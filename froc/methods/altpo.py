@@ -1,4 +1,4 @@
-"""Alternate preference optimisation."""
+"""Alternate preference optimisation (AltPO)."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -13,11 +13,16 @@ from froc.training.phase import Phase
 
 @dataclass(frozen=True)
 class AltPO(Retaining):
-    """Prefer another plausible answer to the forgotten one: DPO whose winner the base model has written itself.
+    """Prefer another plausible answer to the forgotten one: DPO with an alternate that the base model writes.
 
-    -(2/beta) log sigmoid(beta [log-ratio(alternate) - log-ratio(answer)]) + retain_weight * NLL(retain). The authors ask an instruct
-    model for five changed versions; we draw one from the base model with the true answer's first token ruled out, so that it
-    differs whatever the model. An alternate that states the same fact otherwise is not noticed.
+    Loss: -(2/beta) log sigmoid(beta [log-ratio(alternate) - log-ratio(answer)]) + retain_weight * NLL(retain); a
+    log-ratio is the summed log-likelihood minus the base model's.
+
+    beta: inverse temperature.
+
+    Our reading: one alternate is drawn from the base model with the true answer's first token ruled out, so that it
+    differs for any model; the authors ask an instruct model for five altered answers. An alternate that states the same
+    fact in other words is not detected.
     """
 
     paper: ClassVar[str] = "Mekala et al. 2409.13474"

@@ -1,4 +1,4 @@
-"""Bi-level unlearning."""
+"""Bi-level unlearning (BLUR): forgetting first."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -14,7 +14,7 @@ from froc.training.terms import Objective, State, Weights
 
 @dataclass(frozen=True)
 class ForgetFirst(Combiner):
-    """u = gamma g_f + g_r - (<g_r, g_f> / |g_f|^2) g_f, over all parameters: <g_f, u> = gamma |g_f|^2."""
+    """u = gamma g_f + g_r - (<g_r, g_f> / |g_f|^2) g_f, over all parameters, so that <g_f, u> = gamma |g_f|^2."""
 
     needs_gradients: ClassVar[bool] = True
     gamma: float = 1.0
@@ -30,11 +30,13 @@ class ForgetFirst(Combiner):
 
 @dataclass(frozen=True)
 class BLUR(Wrapper):
-    """Forgetting first: the retain gradient keeps only what does not touch forgetting.
+    """Forgetting first: the retain gradient keeps only its part orthogonal to the forget gradient.
 
-    u = gamma g_f + the part of g_r that is orthogonal to g_f. It protects forgetting from the retain rows, the opposite of gu:
-    <g_r, u> may be negative. Gradients are those of the whole step. gamma: 1 in the authors' code; it stands for both weights
-    of the other method, which are dropped.
+    u = gamma g_f + g_r - (<g_r, g_f> / |g_f|^2) g_f. It protects forgetting from the retain rows, the opposite of `gu`:
+    <g_r, u> may be negative. Gradients are those of the whole step.
+
+    gamma: weight of the forget gradient, 1 in the authors' code. It replaces both weights of the inner method, which
+        are fixed at 1.
     """
 
     paper: ClassVar[str] = "Reisizadeh et al. 2506.08164"
@@ -44,12 +46,12 @@ class BLUR(Wrapper):
     gamma: float = hyperparameter(1.0, Range(0.01, 10.0, log=True))
 
     def change(self, phase: Phase, context: MethodContext) -> Phase:
-        """Another combiner."""
+        """The phase with this combiner."""
         return replace(phase, combiner=ForgetFirst(self.gamma))
 
     @classmethod
     def incompatibility(cls, inner: type[Method]) -> str | None:
-        """Two sides are needed, and nobody else may combine them."""
+        """It needs a retain side in each phase, and an inner method without a combiner of its own."""
         phases = inner().phases(PLACEHOLDER_CONTEXT)
         if any(phase.parts and "retain" not in phase.roles for phase in phases):
             return "needs a method that trains on retain rows in each phase"

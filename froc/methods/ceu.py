@@ -1,4 +1,4 @@
-"""Cross-entropy unlearning."""
+"""Cross-entropy unlearning (CE-U)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,15 +18,16 @@ from froc.training.terms import State, TokenTerm, WeightedTerm
 
 @dataclass(frozen=True)
 class Otherwise(TokenTerm):
-    """Cross-entropy with the model's own prediction, the true token ruled out (2503.01224).
+    """Cross-entropy with the model's own prediction after ruling out the true token (2503.01224).
 
-    q = softmax of the logits with the true one at -inf, detached: the gradient in the logits is p - q, of L1 norm 2 p(true).
+    The target q is the softmax of the logits with the true token's at -inf, without gradient. The gradient with respect
+    to the logits is p - q, of L1 norm 2 p(true).
     """
 
     skip: int = 1
 
     def tokens(self, forward: Forward, reference: Mapping[str, Tensor], state: State) -> Tensor:
-        """(N,) nats; 0 for the first `skip` tokens of an answer, scaled so that a row's mean is one over the others."""
+        """(N,) nats; 0 for the first `skip` tokens of an answer, and scaled so that a row's mean is over the other tokens."""
         log = widened(forward.logits).log_softmax(-1)
         q = log.detach().scatter(-1, forward.target[:, None], -torch.inf).softmax(-1)
         counted = (forward.place >= self.skip).to(log)
@@ -36,10 +37,13 @@ class Otherwise(TokenTerm):
 
 @dataclass(frozen=True)
 class CEU(Retaining):
-    """Predict as now, but not the true token: a bounded push on every answer token after the first `skip`.
+    """Cross-entropy unlearning: learn the model's own prediction without the true token, a bounded push.
 
-    CE(sg(q), p), q the model's own softmax without the true token, mean over the tokens that count. Known from OpenUnlearning's
-    code, not the authors'. retain_weight: ours; the paper trains on forget rows alone.
+    Loss: CE(sg(q), p) + retain_weight * NLL(retain), q the model's softmax without the true token, averaged over the
+    answer tokens after the first `skip`. Implemented after OpenUnlearning's code, not the authors'.
+
+    skip: answer tokens at the start that are left out.
+    retain_weight: ours; the paper trains on forget rows alone.
     """
 
     paper: ClassVar[str] = "Yang 2503.01224"

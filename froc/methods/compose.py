@@ -1,4 +1,4 @@
-"""A method put together by the search."""
+"""A method that the search assembles from parts of the others."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,12 +28,19 @@ FEED_FORWARD = r"\.(mlp|ffn|feed_forward|block_sparse_moe|fc1|fc2)\."
 
 @dataclass(frozen=True)
 class Compose(Method):
-    """Whatever terms, weights, combiner, filter, adversary and parameters the search finds best together.
+    """Terms, weights, combiner, filter, adversary and trained parameters, all chosen by the search.
 
-    forget, retain: terms. tokens: weights on tokens of an ascent; rows: on forget rows (`guard`). combiner: their weighted sum,
-    `blur`, or the primal-dual method's, whose lambda replaces the weight and whose retain term is the likelihood. update: filter.
-    under: adversary. parts: what moves. Every combination that can be drawn is valid: a hyperparameter is drawn only where the
-    choice that it belongs to was made.
+    forget, retain: loss terms.
+    tokens: weights on the tokens of an ascent.
+    rows: weights on forget rows (`guard`).
+    combiner: weighted sum, `blur`, or `dual` (primal-dual as in `pdu`: lambda replaces the weight, and the retain term
+        is the likelihood).
+    update: filter of the update.
+    under: adversary.
+    parts: parameters that train.
+
+    Every combination that can be drawn is valid: a hyperparameter is drawn only together with the choice that uses it.
+    The hyperparameters of a part are those of the method of that name.
     """
 
     paper: ClassVar[str] = "ours: the slots of the other methods, combined"
@@ -66,7 +73,7 @@ class Compose(Method):
     epsilon: float = hyperparameter(0.2, Range(0.05, 1.0, log=True), under=("lat",))
 
     def phases(self, context: MethodContext) -> tuple[Phase, ...]:
-        """One phase, to which each choice that was made adds its change."""
+        """One phase, changed by each chosen part."""
         weights = (
             (Likely(self.likely_up, self.likely_down),) if self.tokens == "likely" and self.forget == "nll" else ()
         )

@@ -1,4 +1,4 @@
-"""Circuit-aware unlearning."""
+"""Circuit-aware unlearning (CURE)."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ from froc.training.terms import Objective, State, Weights
 
 
 class Rule(IntEnum):
-    """Which gradient a module follows."""
+    """Which side's gradient a module follows."""
 
     FORGET = 0
     RETAIN = 1
@@ -29,7 +29,7 @@ class Rule(IntEnum):
 
 @dataclass(frozen=True)
 class Circuit:
-    """Modules, the rule of each, and the parameters of each; the last module is all that lies outside and is frozen."""
+    """Modules, the rule of each, and its parameters; the last module stands for everything outside, which is frozen."""
 
     rules: tuple[Rule, ...]
     pieces: tuple[tuple[Piece, int], ...]
@@ -37,9 +37,12 @@ class Circuit:
 
     @classmethod
     def of(cls, parts: Sequence[Component], rules: Mapping[int, Rule]) -> "Circuit":
-        """rules: index of a part in the circuit -> its rule.
+        """The circuit of these components.
 
-        What several heads have in common moves where all of them are in the circuit: as they do, or shared where not.
+        rules: index of a component in the circuit -> its rule.
+
+        Parameters that several heads share train only if all of these heads are in the circuit: by their common rule,
+        or as shared where their rules differ.
         """
         owners: dict[Piece, list[int]] = {}
         for index, part in enumerate(parts):
@@ -55,11 +58,11 @@ class Circuit:
 
     @property
     def trains(self) -> str:
-        """Pattern of the parameters that have a piece in it."""
+        """Pattern of the parameters that have a part in the circuit."""
         return "^(" + "|".join(re.escape(prefix) for prefix in dict.fromkeys(p.prefix for p, _ in self.pieces)) + ")"
 
     def place(self, name: str, like: Tensor) -> Tensor:
-        """Index of the module that each element belongs to, int64, of a shape that spreads to the parameter's."""
+        """Module index of each element, int64, of a shape that broadcasts to the parameter's."""
         if name not in self._places:
             self._places[name] = self._place(name, like)
         return self._places[name]
@@ -88,19 +91,19 @@ class Circuit:
         return total
 
     def factors(self, of: Mapping[Rule, float]) -> Tensor:
-        """(modules,) float64."""
+        """(modules,) float64 factor of each module, by its rule; 0 for rules without one."""
         return torch.tensor([of.get(rule, 0.0) for rule in self.rules], dtype=torch.float64)
 
 
 @dataclass(frozen=True)
 class ByFunction(Combiner):
-    """Each module's own rule: g_f, g_r, or g_f' + g_r, g_f' = g_f - min(0, <g_f, g_r>) / |g_r|^2 g_r of the module."""
+    """Per module: g_f, g_r, or g_f' + g_r with g_f' = g_f - min(0, <g_f, g_r>) / |g_r|^2 g_r within the module."""
 
     needs_gradients: ClassVar[bool] = True
     circuit: Circuit
 
     def direction(self, gradients: Mapping[Objective, Weights], state: State) -> Weights:
-        """Zero outside the circuit."""
+        """The combined gradient; zero outside the circuit."""
         forget, retain = gradients.get("forget", {}), gradients.get("retain", {})
         of_forget = self.circuit.factors({Rule.FORGET: 1.0, Rule.SHARED: 1.0})
         of_retain = self.circuit.factors({Rule.RETAIN: 1.0, Rule.SHARED: 1.0})
@@ -121,13 +124,13 @@ class ByFunction(Combiner):
 
 @dataclass(frozen=True)
 class Outside(UpdateFilter):
-    """What lies outside the circuit stays as it is, to the last bit: decay and momentum included."""
+    """Keeps everything outside the circuit bit by bit, against weight decay and momentum, too."""
 
     runs_last: ClassVar[bool] = True
     circuit: Circuit
 
     def __call__(self, update: Weights, inputs: UpdateInputs) -> Weights:
-        """Zero for all that follows no gradient."""
+        """The update, zero where no gradient is followed."""
         moves = self.circuit.factors(dict.fromkeys((Rule.FORGET, Rule.RETAIN, Rule.SHARED), 1.0)).bool()
         return {
             name: torch.where(moves.to(change.device)[self.circuit.place(name, change)], change, 0.0)
@@ -137,17 +140,23 @@ class Outside(UpdateFilter):
 
 @dataclass(frozen=True)
 class CURE(Wrapper):
-    """Each part of the circuit that holds the answers follows the side that it works for; all else is frozen.
+    """Train only the circuit that holds the answers, each part of it by the side that it serves.
 
-    Causal tracing gives each attention head and feed-forward m its effects e_f on forget and e_r on retain rows'
-    answers, in shares of what all parts have. The circuit is the `circuit` of all parts with the largest |e|. Where
-    |e_f| / (|e_f| + |e_r|) is above `specific`, m follows the forget gradient alone; below 1 - specific the retain
-    gradient alone, or none (`retaining`); between the two it is shared: if <g_f, g_r> < 0 in m, g_f loses its part
-    along g_r, and both are followed. A head's parameters are its rows of the query matrix and columns of the output
-    matrix; keys and values of a group move where all of its heads are in the circuit. Architectures with fused
-    projections, and adapters, have whole attentions in place of heads. The paper was read second-hand, and recommends
-    items: noise on all tokens of a question (for its counterfactual users), effects in shares, the larger of both as
-    what makes the circuit, and leaving the two losses to another method are our reading.
+    Causal tracing gives each attention head and feed-forward m its effect on forget answers (e_f) and retain answers
+    (e_r), as shares of the total effect. The circuit is the share `circuit` of all parts with the largest |e|;
+    everything else is frozen. With s = |e_f| / (|e_f| + |e_r|): where s > `specific`, m follows the forget gradient
+    alone; where s < 1 - `specific`, the retain gradient alone, or nothing (`retaining`); in between both, and if <g_f,
+    g_r> < 0 in m, g_f first loses its component along g_r. A head's parameters are its rows of the query matrix and its
+    columns of the output matrix; the keys and values of a group train where all of its heads are in the circuit.
+    Architectures with fused projections, and adapters, have whole attentions in place of heads.
+
+    circuit: share of the parts that train.
+    specific: threshold of s.
+    retaining: `train` or `freeze` the parts that serve retain answers.
+
+    Our reading (the paper was read second-hand, and is about item recommendation): noise on all tokens of a question in
+    place of counterfactual users, effects as shares, the larger of both effects as the circuit's criterion, and losses
+    that come from the inner method.
     """
 
     paper: ClassVar[str] = "Chen et al. 2604.04982"
@@ -158,7 +167,7 @@ class CURE(Wrapper):
     retaining: str = hyperparameter("train", Choice(("train", "freeze")))
 
     def change(self, phase: Phase, context: MethodContext) -> Phase:
-        """Another combiner, one filter more, and fewer parameters that move."""
+        """Another combiner, one more filter, fewer trained parameters."""
         forget, retain = (context.ask(Trace(role, heads=True)) for role in ("forget", "retain"))
         circuit = self.build_circuit(forget, retain)
         within = rf"(?=.*(?:{phase.trains}))" if phase.trains else ""
@@ -182,7 +191,7 @@ class CURE(Wrapper):
 
     @classmethod
     def incompatibility(cls, inner: type[Method]) -> str | None:
-        """Two sides are needed, and nobody else may combine them."""
+        """It needs a retain side, and an inner method without a combiner of its own."""
         if "retain" not in inner.trained_roles():
             return "needs a method that trains on retain rows"
         own = type(inner().phases(PLACEHOLDER_CONTEXT)[0].combiner) is not Combiner

@@ -1,4 +1,4 @@
-"""Loss-curvature weight edit."""
+"""Weight edit along directions of high loss curvature."""
 
 import re
 from collections.abc import Mapping
@@ -19,34 +19,34 @@ from froc.training.method import Method
 from froc.training.phase import Phase
 
 MOST = 4096
-"""Rows of each role that factors are formed on, at most."""
+"""Largest number of rows per role that the factors are formed on, approximately."""
 ROLES: Mapping[str, tuple[Role, ...]] = {"all": ("forget", "retain"), "retain": ("retain",)}
 
 
 @dataclass(frozen=True)
 class _Known(BaseModelQuery[dict[str, Spectrum]]):
-    """What has been decomposed so far on rows of these roles: name of a weight -> spectrum. Windows of layers overlap."""
+    """Spectra computed so far on rows of these roles, by weight name; overlapping layer windows share them."""
 
     roles: tuple[Role, ...]
 
     def compute(self, reference: BaseStatistics) -> dict[str, Spectrum]:
-        """Nothing yet."""
+        """An empty cache."""
         return {}
 
     def placeholder(self, context: MethodContext) -> dict[str, Spectrum]:
-        """Nothing."""
+        """An empty cache."""
         return {}
 
 
 @dataclass(frozen=True)
 class Spectra(BaseModelQuery[Mapping[str, Spectrum]]):
-    """Name of a weight -> its spectrum on rows of these roles, for all linear layers' weights that `pattern` is found in."""
+    """Weight name -> its spectrum on rows of these roles, for all linear layers whose weight names match `pattern`."""
 
     pattern: str
     roles: tuple[Role, ...]
 
     def compute(self, reference: BaseStatistics) -> Mapping[str, Spectrum]:
-        """One pass forward and backward for all that is not known yet; labels are drawn by the task's seed."""
+        """One forward and backward pass for spectra not known yet; labels are sampled by the task's seed."""
         rows: list[Encoded] = []
         for role in self.roles:
             reference.ensure(role)
@@ -62,20 +62,20 @@ class Spectra(BaseModelQuery[Mapping[str, Spectrum]]):
         return {name: known[name] for name in layers}
 
     def placeholder(self, context: MethodContext) -> Mapping[str, Spectrum]:
-        """None."""
+        """No spectra."""
         return {}
 
 
 @dataclass(frozen=True)
 class KeepCurved(Edit):
-    """Keeps each matrix's components of most curvature, up to a share of all of it."""
+    """Keeps the components of each matrix that have the most curvature, up to the share `mass` of its total."""
 
     spectra: Mapping[str, Spectrum]
     mass: float
 
     @torch.no_grad()
     def __call__(self, step_context: StepContext) -> None:
-        """See `Curvature`."""
+        """Edits the weights in place; see `Curvature`."""
         layers = linear_layers(step_context.reference.base.model, list(step_context.parameters))
         for name, layer in layers.items():
             weight = as_out_in(layer, step_context.parameters[name])
@@ -85,7 +85,10 @@ class KeepCurved(Edit):
 
 
 def heaviest(spectrum: Spectrum, mass: float) -> Tensor:
-    """(out, in) bool: the fewest pairs of eigenvectors whose products of eigenvalues make up this share of all; all of them at 1."""
+    """(out, in) bool mask of the fewest eigenvector pairs whose products of eigenvalues sum to the share `mass`.
+
+    At a mass of 1 or more all pairs are kept.
+    """
     product = torch.outer(spectrum.output_values, spectrum.input_values).double()
     if mass >= 1.0:
         return torch.ones_like(product, dtype=torch.bool)
@@ -98,14 +101,21 @@ def heaviest(spectrum: Spectrum, mass: float) -> Tensor:
 
 @dataclass(frozen=True)
 class Curvature(Method):
-    """Keep what the loss is curved along: rows known by heart lie where it is flat, what many rows share where it is curved.
+    """Remove weight components of low loss curvature, where memorised rows lie; keep the curved ones that many rows share.
 
-    W' = U_G (M o U_G' W U_A) U_A', where A = E[x x'] and G = E[g g'] of a feed-forward matrix are taken apart into eigenvectors U
-    and eigenvalues, and M keeps the pairs with the largest products of eigenvalues that make up `mass` of their sum.
-    mass: share of the curvature that is kept. start, width: which neighbouring layers, 0 being the first ones and 1 the last ones.
-    matrices: those that read the hidden states (`into`), write to them (`out`), or both. rows: what the factors are formed on, `all`
-    (as the authors', who take general text) or `retain`, our reading of how to aim it: what only forget rows need is flat there.
-    The task's rows stand for the authors' text, and answers' tokens alone have a loss; factors are formed once per task.
+    W' = U_G (M o U_G' W U_A) U_A' for each feed-forward matrix W, with no training. U_A and U_G are the eigenvectors of
+    A = E[x x'] (inputs x) and G = E[g g'] (output gradients g). M keeps the pairs with the largest products of
+    eigenvalues that together make up `mass` of the sum.
+
+    mass: share of the curvature that is kept.
+    start: position of the layer window, 0 for the first layers, 1 for the last.
+    width: number of neighbouring layers.
+    matrices: those that read the hidden states (`into`), write to them (`out`), or `both`.
+    rows: rows that the factors are formed on: `all` (the authors take general text) or `retain`, our reading of how to
+        aim the edit: what only forget rows need is flat there.
+
+    Our reading: the task's rows replace the authors' general text, losses are over answer tokens only, and factors are
+    formed once per task.
     """
 
     paper: ClassVar[str] = "Merullo et al. 2510.24256"

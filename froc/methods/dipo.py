@@ -1,4 +1,4 @@
-"""Distribution preference optimisation."""
+"""Distribution preference optimisation (DiPO)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,11 +18,11 @@ from froc.training.terms import State, Term, WeightedTerm
 
 @dataclass(frozen=True)
 class DistributionPreference(Term):
-    """-(2/beta) log sigmoid(beta sum_t E_{fgt - mem}[log p_theta - log p_base]) (2510.04773, our reading).
+    """-(2/beta) log sigmoid(beta S), S = sum over answer tokens of E_{fgt - mem}[log p_theta - log p_base] (2510.04773, our reading).
 
-    The sum is [KL(fgt||base) - KL(fgt||theta)] - [KL(mem||base) - KL(mem||theta)], each summed over the answer. fgt and mem are the
-    base's distributions with the `top` likeliest logits, measured from the next one, taken away or added `strength` times:
-    softmax(z -+ strength max(0, z - z_(top + 1))), which no shift of logits changes.
+    S equals [KL(fgt||base) - KL(fgt||theta)] - [KL(mem||base) - KL(mem||theta)], each summed over the answer. fgt and
+    mem are base distributions with the `top` likeliest logits lowered or raised: softmax(z -+ strength max(0, z -
+    z_(top + 1))). A shift of all logits changes neither.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("token_distribution",)
@@ -38,28 +38,36 @@ class DistributionPreference(Term):
         return -2.0 / self.beta * logsigmoid(self.beta * forward.sum(((fgt - mem) * ratio).sum(-1)))
 
     def pair(self, base: Tensor, rest: bool) -> tuple[Tensor, Tensor]:
-        """(N, K) probabilities that promote forgetting and memory, of (N, K) log-probabilities. rest: whether the last is all others'."""
+        """(N, K) probabilities fgt and mem from (N, K) log-probabilities.
+
+        rest: whether the last bucket holds all other tokens together.
+        """
         tokens = base[..., :-1] if rest else base
         top = min(self.top, tokens.shape[-1] - 1)
         above = (base - tokens.topk(top + 1).values[..., -1:]).clamp_min(0.0)
         if rest:
-            # the others are no token, however much they weigh together
+            # the bucket of all other tokens is not a token, whatever its total probability
             above[..., -1] = 0.0
         return (base - self.strength * above).softmax(-1), (base + self.strength * above).softmax(-1)
 
 
 @dataclass(frozen=True)
 class DiPO(Retaining):
-    """Prefer a distribution without its likeliest tokens to one made surer (our reading: the paper's text could not be read).
+    """Prefer the base distribution with its likeliest tokens suppressed to the one with them amplified (our reading).
 
-    -(2/beta) log sigmoid(beta S) + retain_weight * NLL(retain), S = sum_t E_{fgt - mem}[log p_theta - log p_base] over the answer:
-    Bradley-Terry on sequence KL divergences, whose winner fgt = softmax(z - a m) and loser mem = softmax(z + a m) come from the base
-    model's next-token logits z; m is how far each of the `top` likeliest stands above the next one, 0 elsewhere. Known of the paper
-    are the pair of suppressed and amplified likeliest logits, the Bradley-Terry form and the sequence KL. Ours are the base as
-    source, m, the factor 2/beta (NPO's: at the base the gradient is S's), the retain term and all ranges. strength: a; at 1 the `top`
-    are as likely as the next one under fgt, beyond 1 less likely. beta: inverse temperature; S is in nats, so a large beta ends the
-    push early. Where the base's distributions are kept of its likeliest tokens and the rest as one, the divergences are of these
-    buckets (`froc.training.base_statistics`).
+    Loss: -(2/beta) log sigmoid(beta S) + retain_weight * NLL(retain), S = sum over answer tokens of E_{fgt - mem}[log
+    p_theta - log p_base]: a Bradley-Terry model on sequence KL divergences. The preferred fgt = softmax(z - a m) and
+    the rejected mem = softmax(z + a m) come from the base model's next-token logits z; m is the height of each of the
+    `top` likeliest logits above the next one, 0 elsewhere.
+
+    beta: inverse temperature; S is in nats, so a large beta ends the push early.
+    strength: a; at 1 the `top` tokens are as likely as the next one under fgt, beyond 1 less likely.
+    top: number of suppressed tokens.
+
+    Our reading: the paper's text could not be read. Known are the pair of suppressed and amplified likeliest logits,
+    the Bradley-Terry form and the sequence KL. Ours are the base model as source, m, the factor 2/beta (NPO's: at the
+    base model the gradient is that of S), the retain term and all ranges. Where base distributions are stored as the
+    likeliest tokens and one bucket for the rest (`froc.training.base_statistics`), divergences are over these buckets.
     """
 
     paper: ClassVar[str] = "Qin et al. 2510.04773 (our reading)"

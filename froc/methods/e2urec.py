@@ -1,4 +1,4 @@
-"""Unlearning towards a teacher's lessened logits."""
+"""Unlearning from a teacher's logits (E2URec)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,9 +17,9 @@ from froc.training.phase import Phase
 from froc.training.terms import NLL, State, TokenTerm, WeightedTerm
 
 PER_WIDTH = 5e-5 * 768
-"""The authors' learning rate of the teacher times the width of their T5-base: wide models take small steps."""
+"""The authors' teacher learning rate times the width of their T5-base; the rate is divided by the model's width."""
 FOR_ADAPTERS = 10.0
-"""How much longer steps of adapters are, as ranges of learning rates usually have it."""
+"""Factor on the teacher's learning rate for adapters, as usual for adapter learning rates."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Lessened(TokenTerm):
     rise: Rise = field(compare=False, repr=False)
 
     def tokens(self, forward: Forward, reference: Mapping[str, Tensor], state: State) -> Tensor:
-        """(N,) nats; at alpha 0 the base model's entropy, with zero gradient, at the base model."""
+        """(N,) nats; at alpha 0 and the base model it is the base's entropy, with zero gradient."""
         base, ids = reference["token_distribution"], reference["buckets"]
         rise = self.rise.of(reference["row"][forward.row], forward.place)
         return -((base - self.alpha * rise).softmax(-1) * buckets(forward.logits, ids).clamp_min(-1e4)).sum(-1)
@@ -39,18 +39,24 @@ class Lessened(TokenTerm):
 
 @dataclass(frozen=True)
 class E2URec(Method):
-    """Learn from the base model without what more training on the forget rows would add to its logits.
+    """Learn the base model's predictions minus what more training on the forget rows would add to the logits.
 
-    L_F = CE(softmax(z*), softmax(z)) on forget rows, z* = z_base - alpha max(0, z_teacher - z_base); the teacher is the base trained on
-    the forget rows for `teacher_epochs` passes more. First one pass of L_F alone, then w (NLL(retain) + KL(base || theta)(retain)) +
-    (1 - w) L_F, w = retain_share; `epochs` counts both, so 1 holds nothing. The authors take alpha 2, w 0.6, and 5e-5 for a teacher
-    of width 768. teacher_rate: of that rate, scaled by the model's width, ten times as much for adapters (our reading).
+    L_F = CE(softmax(z*), softmax(z)) on forget rows with z* = z_base - alpha max(0, z_teacher - z_base); the teacher is
+    the base model after `teacher_epochs` more passes over the forget rows. One pass of L_F alone is followed by w
+    (NLL(retain) + KL(base || theta)(retain)) + (1 - w) L_F with w = retain_share. `epochs` counts both, so at 1 nothing
+    holds the retain rows.
 
-    Where the teacher learns nothing more, the target is the base's own prediction and nothing is forgotten. Of rows known by heart
-    the true token's log-probability cannot rise, but its logit does, for AdamW's steps are as long for small gradients. alpha times
-    that rise must outdo the margin by which the base prefers the token. On the embedded task margins are around 8 nats and rises
-    around 1: alpha below 5 forgets little there, hence a range up to 50. z* changes with a shift of all logits between base and
-    teacher, as the authors' does.
+    alpha: multiple of the teacher's rise that is subtracted; 2 in the paper.
+    retain_share: w; 0.6 in the paper.
+    teacher_rate: teacher's learning rate as a multiple of the authors' 5e-5 at width 768, scaled inversely to the
+        model's width and times ten for adapters (our reading).
+    teacher_epochs: passes over the forget rows.
+
+    Limits: where the teacher learns nothing more, the target is the base's own prediction and nothing is forgotten. On
+    rows known by heart the true token's log-probability cannot rise, but its logit does, since AdamW's steps are as
+    long for small gradients. alpha times that rise must exceed the margin by which the base prefers the token. On the
+    embedded task margins are around 8 nats and rises around 1: alpha below 5 forgets little, hence the range up to 50.
+    z* depends on a common shift of all logits between base and teacher, as in the authors' code.
     """
 
     paper: ClassVar[str] = "Wang et al. 2403.03536"
@@ -62,7 +68,7 @@ class E2URec(Method):
     teacher_epochs: int = hyperparameter(3, Choice((1, 3)))
 
     def phases(self, context: MethodContext) -> tuple[Phase, ...]:
-        """A pass of forgetting, then forgetting and two retain terms."""
+        """One pass of forgetting, then forgetting with two retain terms."""
         rate = self.teacher_rate * PER_WIDTH / context.width * (FOR_ADAPTERS if context.adapters else 1.0)
         lessened = Lessened("forget", self.alpha, context.ask(Teacher(rate, self.teacher_epochs)))
         alone = Phase({"forget": WeightedTerm(lessened)}, step_fraction=1 / self.epochs)

@@ -1,4 +1,4 @@
-"""Filtering, importance-aware choice and targeted layers."""
+"""Filtering, importance-aware updates and targeted layers (FIT)."""
 
 import re
 from collections.abc import Mapping
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from froc.training.base_statistics import BaseStatistics
 
 BETA = 0.1
-"""Inverse temperature of what is bounded, as NPO's default."""
+"""Inverse temperature of the bounded weights; NPO's default."""
 ROWS = 64
 
 
 @dataclass(frozen=True)
 class Losses(BaseModelQuery[Tensor]):
-    """What the base model loses on each forget row."""
+    """The base model's loss on each forget row."""
 
     def compute(self, reference: "BaseStatistics") -> Tensor:
         """(forget rows,) negative log-likelihood in nats per token, on the CPU."""
@@ -37,21 +37,21 @@ class Losses(BaseModelQuery[Tensor]):
         return reference.sum_nll["forget"].cpu() / count
 
     def placeholder(self, context: MethodContext) -> Tensor:
-        """Of no rows."""
+        """No rows."""
         return torch.zeros(0)
 
 
 @dataclass(frozen=True)
 class BlockNorms(BaseModelQuery[tuple[str, tuple[float, ...]]]):
-    """Name of the blocks' list, and how much of the forget rows' gradient falls on each block; taking it holds one gradient.
+    """Name of the list of blocks, and the norm of the forget rows' gradient in each block; computing it holds one gradient.
 
-    trains: only parameters that this matches and the scope lets move count.
+    trains: pattern; only trainable parameters that match it count.
     """
 
     trains: str = ""
 
     def compute(self, reference: "BaseStatistics") -> tuple[str, tuple[float, ...]]:
-        """Norms of the gradient of the mean NLL per token, not negative; 0 where nothing of a block counts."""
+        """Norms of the gradient of the mean NLL per token; 0 for a block without counted parameters."""
         base = reference.base
         path = blocks_path(base.model)
         homes = {base.trainable.base_name(name) for name in base.trainable.parameters()}
@@ -65,15 +65,21 @@ class BlockNorms(BaseModelQuery[tuple[str, tuple[float, ...]]]):
         return path, tuple(np.sqrt(squares).tolist())
 
     def placeholder(self, context: MethodContext) -> tuple[str, tuple[float, ...]]:
-        """Of alike blocks."""
+        """Equal norms."""
         return "layers", (1.0,) * context.layers
 
 
 def kept(rows: Tensor, past: Tensor, losses: Tensor, similar: float, slight: float) -> tuple[int, ...]:
-    """Which rows are no repetition: all but those alike to an earlier row that is kept, or to a past one, and of slight loss.
+    """Indices of the rows that are not repetitions.
 
-    rows: (n, D), past: (m, D) directions; alike: a cosine above `similar`. losses: (n,); slight: |L - L without the row|, L being
-    the mean, of at most `slight` nats.
+    A row is left out if it is similar to an earlier kept row or to a past one, and leaving it out changes the mean loss
+    only slightly.
+
+    rows: (n, D) unit vectors of the forget rows.
+    past: (m, D) unit vectors of rows that earlier requests removed.
+    losses: (n,) nats per token.
+    similar: cosine above which two rows are similar.
+    slight: largest change of the mean loss, in nats per token.
     """
     count = len(rows)
     changes = (losses - losses.mean()).abs() / max(1, count - 1)
@@ -81,7 +87,7 @@ def kept(rows: Tensor, past: Tensor, losses: Tensor, similar: float, slight: flo
     again = (rows @ past.T > similar).any(1).numpy()
     alike = (rows @ rows.T > similar).numpy()
     keep = np.zeros(count, dtype=bool)
-    # whether a row stays depends on which ones before it did
+    # sequential: a row is compared with the earlier rows that were kept
     for i in range(count):
         keep[i] = not (light[i] and (again[i] or (alike[i, :i] & keep[:i]).any()))
     return tuple(np.flatnonzero(keep).tolist())
@@ -89,9 +95,9 @@ def kept(rows: Tensor, past: Tensor, losses: Tensor, similar: float, slight: flo
 
 @dataclass(frozen=True)
 class Gentle(Weighter):
-    """2 p^beta / (p^beta + p_base^beta), by which NPO's gradient is an ascent's, on rows of at least some loss; 1 on the others.
+    """Weight 2 p^beta / (p^beta + p_base^beta), NPO's factor on the gradient, for rows of high base loss; 1 for the others.
 
-    least: nats per token at the base model.
+    least: base loss from which a row is weighted, nats per token.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("sum_nll",)
@@ -106,17 +112,22 @@ class Gentle(Weighter):
 
 @dataclass(frozen=True)
 class FIT(Wrapper):
-    """Forget a request among many: without its repetitions, gently where it matters, and in few layers.
+    """Forget one request among many: drop repeated rows, update important rows gently, train few layers.
 
-    Filter: a forget row is left out where its cosine with an earlier row that is kept, or with one that an earlier request removed,
-    is above `similar`, and leaving it out changes the request's mean loss by at most `slight` nats; steps are as many fewer.
-    Choice: the share `gentle` of rows that the base model loses most on have their loss weighed by 2 p^0.1 / (p^0.1 + p_base^0.1), which
-    makes an ascent NPO's; the others have it plain. Layers: of the blocks that the other method trains, the share `top` of all
-    blocks, those with the largest gradients of the forget rows' NLL at the base model, and nothing outside of blocks; all: 1.
+    Filter: a forget row is left out where its cosine with an earlier kept row, or with a row that an earlier request
+    removed, is above `similar`, and leaving it out changes the request's mean loss by at most `slight` nats; the number
+    of steps falls accordingly. Importance: the share `gentle` of rows with the largest base loss has its loss weighted
+    by 2 p^0.1 / (p^0.1 + p_base^0.1), which turns ascent into NPO. Layers: of the blocks that the inner method trains,
+    those with the largest gradients of the forget rows' NLL at the base model.
 
-    Only parts of the paper could be read. Our reading: cosines of centred mean hidden states in the place of SimCSE's, row by row in
-    the place of chunks; the loss as importance, NPO's weight as the gentle algorithm; gradient norms as attribution. similar of 1
-    and gentle of 0 leave these two out. Parts that read no likelihood, or other answers, have no choice.
+    similar: cosine threshold; 1 keeps all rows.
+    slight: nats per token.
+    gentle: share of rows; 0 weights none.
+    top: number of trained blocks as a share of all blocks; 1 trains what the inner method trains.
+
+    Our reading (only parts of the paper could be read): cosines of centred mean hidden states instead of SimCSE's, rows
+    instead of chunks, the loss as importance, NPO's weight as the gentle update, gradient norms as attribution. Terms
+    that read no likelihood, or other answers than the forgotten ones, are not weighted.
     """
 
     paper: ClassVar[str] = "2601.21682"
@@ -128,7 +139,7 @@ class FIT(Wrapper):
     top: float = hyperparameter(0.5, Range(0.25, 1.0))
 
     def change(self, phase: Phase, context: MethodContext) -> Phase:
-        """Fewer rows, weights on them, fewer parameters."""
+        """Fewer rows, weights on them, fewer trained parameters."""
         losses = context.ask(Losses())
         only = self._rows(context, losses)
         least = _least(losses if only is None else losses[list(only)], self.gentle)
@@ -136,7 +147,7 @@ class FIT(Wrapper):
         return replace(phase, parts=parts, trains=self._layers(phase.trains, context), only=only)
 
     def _rows(self, context: MethodContext, losses: Tensor) -> tuple[int, ...] | None:
-        """The rows that are kept, None where all are."""
+        """Indices of the kept rows; None if all are kept."""
         if self.similar >= 1:
             return None
         directions = context.ask(Directions())
@@ -144,7 +155,7 @@ class FIT(Wrapper):
         return None if len(rows) == len(losses) else rows
 
     def _layers(self, trains: str, context: MethodContext) -> str:
-        """Pattern of what moves: what the other method trains, in the chosen blocks."""
+        """Pattern of the trained parameters: those of the inner method within the chosen blocks."""
         count = max(1, round(self.top * context.layers))
         if count >= context.layers:
             return trains
@@ -154,13 +165,13 @@ class FIT(Wrapper):
 
     @classmethod
     def incompatibility(cls, inner: type[Method]) -> str | None:
-        """Rows can be left out only where they are drawn from the task's."""
+        """Rows can be left out only where they come from the task, not from a rollout."""
         written = any(phase.rollout for phase in inner().phases(PLACEHOLDER_CONTEXT))
         return "needs a method whose rows are the task's" if written else None
 
 
 def _least(losses: Tensor, share: float) -> float | None:
-    """The least loss of a share of rows, None where that is no row."""
+    """Smallest loss among the `share` of rows with the largest losses; None if that is no row."""
     count = round(share * len(losses))
     return float(losses.sort(descending=True).values[count - 1]) if count else None
 

@@ -1,4 +1,4 @@
-"""Loss adjustment by f-divergence."""
+"""Loss adjustment by f-divergence (FLAT)."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -18,7 +18,7 @@ from froc.training.terms import State, Term, WeightedTerm
 
 @dataclass(frozen=True)
 class Divergence:
-    """f, its optimal output map g*, and f*(g*): f convex with f(1) = 0, f* its Legendre transform."""
+    """A convex f with f(1) = 0, its optimal output map g*, and f*(g*(P)) with f* the Legendre transform of f."""
 
     f: Callable[[Tensor], Tensor]
     g: Callable[[Tensor], Tensor]
@@ -37,13 +37,16 @@ DIVERGENCES = {
         lambda v: v + torch.nn.functional.softplus(-v) - math.log(2.0),
     ),
 }
-"""Those whose g* rises with the likelihood and whose conjugate is right. The authors' Neyman is not the conjugate of its g*,
-their Jeffrey is a series, and the g* of their reverse KL and Hellinger falls: minimised, it would unlearn the template."""
+"""Those whose g* rises with the likelihood and whose conjugate is right.
+
+Left out: the authors' Neyman is not the conjugate of its g*, their Jeffrey is a series, and g* of their reverse KL and
+Hellinger falls, so minimising would unlearn the template.
+"""
 
 
 @dataclass(frozen=True)
 class Likelihood(Term):
-    """A function of the mean probability of a row's answer tokens, in [0, 1]; `divergence` and `part` name it."""
+    """A function of the mean probability P in [0, 1] of a row's answer tokens; `divergence` and `part` select it."""
 
     divergence: str = "kl"
     part: str = "template"
@@ -57,11 +60,16 @@ class Likelihood(Term):
 
 @dataclass(frozen=True)
 class FLAT(Retaining):
-    """Template answers up, forgotten answers down, by the variational form of an f-divergence between them.
+    """Raise template answers and lower forgotten answers, by the variational form of an f-divergence between them.
 
-    E_template[-g*(P)] + E_forget[f*(g*(P))], P the mean probability of a row's answer tokens; templates are the refusals, one per
-    row. The authors average P over a batch before g*, we take g* row by row, which is the variational form itself, and mean over
-    answer tokens, where theirs counts padding. retain_weight: ours; the paper has no retain rows, and then refuses everything.
+    Loss: E_template[-g*(P)] + E_forget[f*(g*(P))] + retain_weight * NLL(retain), P the mean probability of a row's
+    answer tokens. Templates are the task's refusals, one per row.
+
+    divergence: which f-divergence.
+    retain_weight: ours; without retain rows, as in the paper, the model refuses everything.
+
+    Our reading: g* is taken row by row, which is the variational form itself, where the authors average P over a batch
+    first; the mean is over answer tokens, where theirs counts padding.
     """
 
     paper: ClassVar[str] = "Wang et al. 2410.11143"

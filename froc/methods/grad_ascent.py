@@ -11,10 +11,10 @@ from froc.training.terms import NLL, WeightedTerm
 
 @dataclass(frozen=True)
 class GradAscent(Method):
-    """Gradient ascent on the forget rows: minimise -NLL per answer token; nothing holds the rest.
+    """Gradient ascent on the forget rows: minimise -NLL(forget), without a retain term.
 
-    Each row counts once, whatever its length, as in all of our terms; TOFU's code takes one mean over the tokens of a batch.
-    Unbounded below, so the model collapses when trained for long; the usual lower baseline.
+    Every row counts once, whatever its length, as in all terms here; TOFU's code takes one mean over the tokens of a
+    batch. The loss is unbounded below, so long training makes the model collapse; it is the usual lower baseline.
     """
 
     paper: ClassVar[str] = "Jang et al. 2210.01504; TOFU 2401.06121"

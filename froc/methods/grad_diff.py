@@ -11,7 +11,10 @@ from froc.training.terms import NLL, WeightedTerm
 
 @dataclass(frozen=True)
 class GradDiff(Retaining):
-    """Ascent on the forget rows, descent on the retain rows: -NLL(forget) + retain_weight * NLL(retain)."""
+    """Gradient difference: ascent on the forget rows, descent on the retain rows.
+
+    Loss: -NLL(forget) + retain_weight * NLL(retain).
+    """
 
     paper: ClassVar[str] = "Liu et al. 2203.12817; TOFU 2401.06121"
     family: ClassVar[str] = "gradient"

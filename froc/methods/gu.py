@@ -1,4 +1,4 @@
-"""Geometric-disentanglement unlearning."""
+"""Geometric-disentanglement unlearning (GU)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,15 +17,16 @@ from froc.training.phase import Phase
 from froc.training.terms import Weights
 
 EPSILON = 1e-8
-"""AdamW's, in the metric that its second moments make."""
+"""AdamW's epsilon, in the metric that its second moments define."""
 
 
 @dataclass(frozen=True)
 class Harmless(UpdateFilter):
-    """The nearest update that raises none of the last retain losses, to first order.
+    """The nearest update that raises none of the last retain losses to first order.
 
-    min 1/2 |D - D0|^2_M subject to g' D <= 0 for each of the last `memory` retain gradients g, where M = sqrt(v) + epsilon:
-    D = D0 - M^-1 G mu with mu >= 0, a least-squares problem in as many unknowns as there are gradients.
+    min 1/2 |D - D0|^2_M subject to g' D <= 0 for each of the last `memory` retain gradients g, with M = sqrt(v) +
+    epsilon. The solution is D = D0 - M^-1 G mu with mu >= 0: a non-negative least-squares problem with one unknown per
+    gradient.
     """
 
     needs_gradients: ClassVar[bool] = True
@@ -33,7 +34,7 @@ class Harmless(UpdateFilter):
     memory: int = 1
 
     def __call__(self, update: Weights, inputs: UpdateInputs) -> Weights:
-        """Unchanged where nothing is violated."""
+        """The update; unchanged where no constraint is violated."""
         if not self.memory or not inputs.gradients.get("retain"):
             return update
         past: list[Weights] = inputs.state.setdefault("retain_gradients", [])
@@ -55,7 +56,7 @@ class Harmless(UpdateFilter):
 
 
 def _shares(gram: Tensor, raised: Tensor) -> Sequence[float]:
-    """mu >= 0 that minimises 1/2 mu' K mu - b' mu."""
+    """mu >= 0 that minimises 1/2 mu' K mu - b' mu, with K = gram and b = raised."""
     scale = gram.diagonal().clamp_min(1e-300).sqrt()
     k = (gram / scale[:, None] / scale).cpu().numpy()
     b = (raised / scale).cpu().numpy()
@@ -68,12 +69,16 @@ def _shares(gram: Tensor, raised: Tensor) -> Sequence[float]:
 
 @dataclass(frozen=True)
 class GU(Wrapper):
-    """Whatever another method's step does, without the part that raises the retain loss.
+    """Remove from another method's update the part that raises the retain loss.
 
-    The optimiser's realised change, momentum and decay included, is moved to the nearest one, in the metric of AdamW's second
-    moments, along which the losses of the last retain batches do not rise to first order. This is the form that the authors'
-    repository specifies (July 2026); its released code never reached its projection, so do not compare with published numbers.
-    memory: retain gradients that are kept, this step's first; each costs as much memory as what is trained. The authors keep 8.
+    The optimiser's realised update, with momentum and weight decay, moves to the nearest one, in the metric of AdamW's
+    second moments, along which the losses of the last retain batches do not rise to first order.
+
+    memory: number of retain gradients kept, the current step's included; each takes as much memory as the trained
+        parameters. The authors keep 8.
+
+    This is the form that the authors' repository specifies (July 2026). Its released code never reaches the projection,
+    so published numbers are not comparable.
     """
 
     paper: ClassVar[str] = "2511.17100"
@@ -82,10 +87,10 @@ class GU(Wrapper):
     memory: int = hyperparameter(1, Range(1, 8))
 
     def change(self, phase: Phase, context: MethodContext) -> Phase:
-        """One filter more."""
+        """One more filter."""
         return replace(phase, filters=(*phase.filters, Harmless(self.memory)))
 
     @classmethod
     def incompatibility(cls, inner: type[Method]) -> str | None:
-        """Without retain rows there is nothing to be harmless to."""
+        """It needs a retain side."""
         return None if "retain" in inner.trained_roles() else "needs a method that trains on retain rows"

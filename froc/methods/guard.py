@@ -1,4 +1,4 @@
-"""Guided unlearning by data attribution."""
+"""Guided unlearning by data attribution (GUARD)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -16,24 +16,28 @@ from froc.training.terms import State, Weighter
 
 @dataclass(frozen=True)
 class Unaligned(Weighter):
-    """n softmax(-a / temperature): mean 1 over all n forget rows, small for rows whose gradient is the retain rows' too."""
+    """n softmax(-a / temperature) over all n forget rows: mean 1, small for rows whose gradient is aligned with the retain rows'."""
 
     needs: ClassVar[tuple[str, ...]] = ("alignment",)
     temperature: float = 1.0
 
     def weights(self, forward: Forward, reference: Mapping[str, Tensor], state: State) -> Tensor:
-        """(B,), fixed before training."""
+        """(B,) weights, fixed before training."""
         every = -reference["alignments"] / self.temperature
         return len(every) * (-reference["alignment"] / self.temperature - every.logsumexp(0)).exp()
 
 
 @dataclass(frozen=True)
 class GUARD(Wrapper):
-    """Forget gently what the retain rows lean on: forget rows are weighed by how little they are aligned with these.
+    """Weight forget rows by how little their gradients align with those of the retain rows.
 
-    a_i = <gradient of row i's NLL, mean gradient of the retain rows' NLL> at the base model, in standard deviations from the mean;
-    w_i = n softmax(-a / temperature)_i. The paper's text could not be read: the inner product, the last block's parameters, at
-    most 512 retain rows and the softmax are our reading. At small temperatures some rows are hardly forgotten at all.
+    a_i = <gradient of row i's NLL, mean gradient of the retain rows' NLL> at the base model, standardised over the
+    forget rows; the row's loss has the weight w_i = n softmax(-a / temperature)_i.
+
+    temperature: large values weight all rows equally; at small ones some rows are hardly forgotten.
+
+    Our reading (the paper's text could not be read): the inner product, taken over the last block's parameters and at
+    most 512 retain rows, and the softmax.
     """
 
     paper: ClassVar[str] = "2506.10946"
@@ -42,7 +46,7 @@ class GUARD(Wrapper):
     temperature: float = hyperparameter(1.0, Range(0.1, 10.0, log=True))
 
     def change(self, phase: Phase, context: MethodContext) -> Phase:
-        """The forget side's parts, weighed."""
+        """The forget side's terms, weighted."""
         weigh = Unaligned(self.temperature)
         parts = {
             name: replace(part, weighters=(*part.weighters, weigh)) if part.objective == "forget" else part
@@ -52,7 +56,7 @@ class GUARD(Wrapper):
 
     @classmethod
     def incompatibility(cls, inner: type[Method]) -> str | None:
-        """Without retain rows there is nothing to be aligned with, and rows that are yet to be written have no alignment."""
+        """It needs retain rows to align with, and rows that exist before training (no rollouts)."""
         if any(phase.rollout for phase in inner().phases(PLACEHOLDER_CONTEXT)):
             return "needs a method whose rows are the task's"
         return None if "retain" in inner.trained_roles() else "needs a method that trains on retain rows"

@@ -13,10 +13,14 @@ from froc.training.terms import NLL, WeightedTerm
 
 @dataclass(frozen=True)
 class IDK(Retaining):
-    """Preference optimisation towards refusals ("I don't know"): DPO with the forgotten answer as the loser.
+    """Preference optimisation towards refusals ("I don't know"): DPO with the forgotten answer as the rejected one.
 
-    form: `dpo` prefers the refusal, -(2/beta) log sigmoid(beta [log-ratio(refusal) - log-ratio(answer)]); `nll` only imitates it
-    (TOFU's plain PO). beta: inverse temperature of `dpo`, and nothing else. TOFU's code lacks the factor 2/beta; later code has it.
+    form: `dpo` is -(2/beta) log sigmoid(beta [log-ratio(refusal) - log-ratio(answer)]); `nll` is NLL(refusal) only
+        (TOFU's plain PO). Both add retain_weight * NLL(retain).
+    beta: inverse temperature of `dpo`.
+
+    A log-ratio is the summed log-likelihood minus the base model's. TOFU's code lacks the factor 2/beta; later code has
+    it.
     """
 
     paper: ClassVar[str] = "Maini et al. 2401.06121; Rafailov et al. 2305.18290"
@@ -27,6 +31,6 @@ class IDK(Retaining):
     beta: float = hyperparameter(0.1, Range(0.01, 1.0, log=True), form=("dpo",))
 
     def phases(self, context: MethodContext) -> tuple[Phase, ...]:
-        """One phase: refusal (and forgotten answer) and retain terms."""
+        """One phase: the refusal's, possibly the forgotten answer's, and the retain term."""
         refusal = {"refusal": WeightedTerm(NLL("refusal"))} if self.form == "nll" else preferring("refusal", self.beta)
         return (Phase({**refusal, **self.retain_terms()}),)

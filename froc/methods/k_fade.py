@@ -1,4 +1,4 @@
-"""Gauss-Newton unlearning."""
+"""Gauss-Newton unlearning (K-FADE)."""
 
 import math
 from collections.abc import Callable
@@ -19,19 +19,19 @@ from froc.training.method import Method
 from froc.training.phase import Phase
 
 MOST = 512
-"""Retain rows that curvature and divergence are measured on, at most."""
+"""Largest number of retain rows that curvature and divergence are measured on."""
 TRIES = 8
-"""Lengths of a step that are measured, at most."""
+"""Largest number of step lengths that are tried."""
 NEAR = 0.8
-"""Share of the divergence allowed that a step must use to be long enough."""
+"""A step is long enough once it uses this share of the allowed divergence."""
 
 
 @dataclass(frozen=True)
 class _Distributions(BaseModelQuery[None]):
-    """The base model's distributions on the retain rows, which divergence is measured from; the reference keeps them."""
+    """Makes sure that the base model's distributions on the retain rows are stored; divergence is measured from them."""
 
     def compute(self, reference: BaseStatistics) -> None:
-        """As a term that reads them would have it."""
+        """Stores them as for a term that reads them."""
         reference.ensure("retain")
         reference.prepare("retain", BaseDivergence.needs, (), 64)
 
@@ -41,7 +41,7 @@ class _Distributions(BaseModelQuery[None]):
 
 @dataclass(frozen=True)
 class GaussNewton(Edit):
-    """Steps uphill on the forget rows' NLL, each as long as the retain rows' divergence from the base model may be after it."""
+    """Steps up the forget rows' NLL, each as long as the allowed divergence of the retain rows permits."""
 
     count: int
     budget: float
@@ -49,19 +49,19 @@ class GaussNewton(Edit):
 
     @property
     def rounds(self) -> int:
-        """Steps."""
+        """Number of steps."""
         return self.count
 
     @property
     def passes(self) -> float:
-        """Retain rows twice for their curvature and about five times forward alone for a length, forget rows once.
+        """Retain rows twice for the curvature and about five times forward only for the length, forget rows once.
 
-        Of tasks with more than `MOST` retain rows less, since only so many are read.
+        Tasks with more than `MOST` retain rows cost less, since only so many are read.
         """
         return 2.0
 
     def __call__(self, step_context: StepContext) -> None:
-        """See `KFade`."""
+        """Takes one step; see `KFade`."""
         reference = step_context.reference
         rows = [reference.pools.rows["retain"][i] for i in reference.row_range("retain", MOST)]
         seed = hashing.derive_seed("k_fade", step_context.seed, step_context.step)
@@ -69,10 +69,10 @@ class GaussNewton(Edit):
         weights = {name: step_context.parameters[name] for name in curved.layers}
         up = curved.to_eigenbasis(reference.mean_gradient("forget", weights, ROWS))
         turned = curved.solve(up, self.damping)
-        # of a step of length 1: d' (G + lambda I) d
+        # d' (G + lambda I) d for a step of length 1
         bend = sum(float((up[name] * value).sum(dtype=torch.float64)) for name, value in turned.items())
         if bend <= 0.0:
-            # nothing is left to be forgotten
+            # the forget gradient is zero
             return
         direction = curved.from_eigenbasis(turned)
         start = {name: step_context.parameters[name].detach().clone() for name in direction}
@@ -94,13 +94,15 @@ class GaussNewton(Edit):
 
 
 Tried = tuple[float, float]
-"""A length, and what it adds to the divergence."""
+"""A length, and the divergence that it adds."""
 
 
 def longest(more: Callable[[float], float], length: float, room: float) -> Tried:
-    """The longest of a few lengths for which there is room, and what `more` says it takes of it; zeros where all were too long.
+    """The longest of a few tried lengths that stays within `room`, and the divergence it uses; zeros if all were too long.
 
-    length: the first one tried. more: length -> divergence, measured; nan where a model says nothing any more.
+    more: length -> measured divergence; nan where the model's output is not finite.
+    length: first length to try.
+    room: allowed divergence.
     """
     fits, fails = (0.0, 0.0), (math.inf, math.inf)
     for _ in range(TRIES):
@@ -116,7 +118,7 @@ def longest(more: Callable[[float], float], length: float, room: float) -> Tried
 
 
 def _next(fits: Tried, fails: Tried, aim: float) -> float:
-    """The length that a power law through both would have take what is aimed at; a square, where there is one alone."""
+    """The length at which a power law through both points reaches `aim`; with one point only, a square law."""
     (short, little), (long, much) = fits, fails
     if long == math.inf:
         return short * min(4.0, math.sqrt(aim / max(little, aim / 16)))
@@ -129,7 +131,7 @@ def _next(fits: Tried, fails: Tried, aim: float) -> float:
 
 @torch.no_grad()
 def divergence(reference: BaseStatistics) -> float:
-    """KL(base || model) on `MOST` retain rows, nats per answer token; nan where the model says nothing."""
+    """KL(base || model) on at most `MOST` retain rows, nats per answer token; nan where the model's output is not finite."""
     term, total, count = BaseDivergence("retain"), torch.zeros((), dtype=torch.float64), 0
     for index, batch in reference.batches("retain", 4 * ROWS, MOST):
         forward = Forward.of(reference.base.model, batch)
@@ -141,15 +143,20 @@ def divergence(reference: BaseStatistics) -> float:
 
 @dataclass(frozen=True)
 class KFade(Method):
-    """A few Gauss-Newton steps uphill on the forget rows: the farthest where the retain rows' answers move least.
+    """A few Gauss-Newton steps up the forget loss, sized by how far the retain answers may move.
 
-    Per step s (G + lambda I)^-1 g: g the gradient of NLL(forget), G the Fisher information of the retain rows' answers (K-FAC with
-    EK-FAC's diagonal, `froc.training.fisher`), both at the present parameters. s: where half of d' (G + lambda I) d, d the step, is what is
-    left of the divergence allowed, KL(base || theta) on the retain rows in nats per answer token, at first; then as measured.
-    rounds: steps; after the k-th, k / rounds of the budget may be used. kl_budget: what all of them may use.
-    damping: lambda as a share of G's mean diagonal. matrices: `feedforward`, or every linear layer of the blocks (`linear_layers`).
-    The paper's algorithm could not be read beyond its abstract: the budget's shares, damping, at most 512 retain rows and the
-    search for a length are our reading.
+    Each step is s (G + lambda I)^-1 g with g the gradient of NLL(forget) and G the Fisher information of the retain
+    answers (K-FAC with EK-FAC's diagonal, `froc.training.fisher`), both at the current parameters. The first s tried
+    makes half of d' (G + lambda I) d, d the step, equal to the divergence still allowed, KL(base || theta) on the
+    retain rows in nats per answer token; later tries follow the measured divergence.
+
+    rounds: number of steps; after step k, k / rounds of the budget may be used.
+    kl_budget: allowed divergence in total, nats per answer token.
+    damping: lambda as a share of G's mean diagonal.
+    matrices: `feedforward`, or every linear layer of the blocks (`linear`).
+
+    Our reading (only the abstract could be read): the budget's split over the steps, the damping, at most 512 retain
+    rows, and the search for the length.
     """
 
     paper: ClassVar[str] = "McKinney et al. 2602.10568"

@@ -1,4 +1,4 @@
-"""KL minimisation."""
+"""KL minimisation (KL-Min)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,9 +17,9 @@ from froc.training.terms import NLL, State, TokenTerm, WeightedTerm
 
 @dataclass(frozen=True)
 class BaseDivergence(TokenTerm):
-    """KL(base || theta) of the next token, over the buckets that the reference keeps (TOFU 2401.06121).
+    """KL(base || theta) of the next token at the positions that predict answers, over the stored buckets (TOFU 2401.06121).
 
-    On log-probabilities, so a shift of logits changes nothing; only where an answer is predicted, so padding does not either.
+    It uses log-probabilities, so a common shift of the logits changes nothing.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("token_distribution",)
@@ -28,17 +28,19 @@ class BaseDivergence(TokenTerm):
         """(N,) nats; 0, with zero gradient, at the base model."""
         base = reference["token_distribution"]
         ours = buckets(forward.logits, reference["buckets"])
-        # a bucket that the base model rules out has no share
+        # keeps buckets of base probability 0 finite
         return (base.exp() * (base.clamp_min(-1e4) - ours.clamp_min(-1e4))).sum(-1)
 
 
 @dataclass(frozen=True)
 class KLMin(Method):
-    """Ascent on the forget rows, the base model's distribution held on the retain rows.
+    """Ascent on the forget rows, with the base model's distribution held on the retain rows.
 
-    -NLL(forget) + retain_weight * KL(base || theta)(retain), a mean over answer tokens. TOFU's code takes the mean over
-    prompts and padding too; we take answers alone. The base's distributions are kept whole for small tasks, else of the 256
-    likeliest tokens and the rest as one (`froc.training.base_statistics`). retain_weight: 1 in TOFU.
+    Loss: -NLL(forget) + retain_weight * KL(base || theta)(retain), averaged over answer tokens (TOFU's code averages
+    over prompts and padding, too). Base distributions are stored whole for small tasks, else as the 256 likeliest
+    tokens and one bucket for the rest (`froc.training.base_statistics`).
+
+    retain_weight: 1 in TOFU.
     """
 
     paper: ClassVar[str] = "Maini et al. 2401.06121"

@@ -1,4 +1,4 @@
-"""Knowledge unlearning by deviating representations."""
+"""Knowledge unlearning by deviating representations (KUDA)."""
 
 import re
 from collections.abc import Mapping
@@ -29,16 +29,16 @@ if TYPE_CHECKING:
     from froc.training.base_statistics import BaseStatistics
 
 MOST = 2048
-"""Retain rows whose inputs are protected, at most."""
+"""Largest number of retain rows whose inputs are protected."""
 TILT = 0.01
-"""How far the base's states are tilted, in their lengths: where both states are the same, the cosine has no slope."""
+"""Relative tilt of the base states: where both states are equal, the cosine has zero gradient."""
 
 
 @dataclass(frozen=True)
 class Moments:
-    """Second moments of what a matrix reads: (D,) values from small to large, (D, D) vectors in columns.
+    """Eigen-decomposition of the second moments of a matrix's inputs: (D,) ascending values, (D, D) vectors in columns.
 
-    axis: the one of the matrix's two that its inputs lie along.
+    axis: the matrix's axis that its inputs run along, 0 or 1.
     """
 
     axis: int
@@ -48,16 +48,16 @@ class Moments:
 
 @dataclass(frozen=True)
 class RetainInputs(BaseModelQuery[dict[str, Moments]]):
-    """What a layer's feed-forward matrices read on retain rows: name of the matrix -> spectrum of E[a a^T], uncentred.
+    """Weight name -> spectrum of E[a a^T] (not centred) of the inputs a of a layer's feed-forward matrices on retain rows.
 
-    Over all tokens of `MOST` rows at most. Matrices that read the same (a gate and what it gates) share one.
+    Over all tokens of at most `MOST` rows. Matrices with the same input (gate and up projections) share one spectrum.
     """
 
     layer: int
 
     @torch.no_grad()
     def compute(self, reference: "BaseStatistics") -> dict[str, Moments]:
-        """InputError where matrices see others than whole rows, as experts do."""
+        """Weight name -> spectrum. InputError where matrices read other inputs than whole rows, as experts do."""
         model = reference.base.model
         matrices = _matrices(model, self.layer)
         moments, same = self._moments(reference, matrices)
@@ -69,7 +69,7 @@ class RetainInputs(BaseModelQuery[dict[str, Moments]]):
     def _moments(
         self, reference: "BaseStatistics", matrices: Mapping[str, torch.nn.Module]
     ) -> tuple[dict[str, Tensor], dict[str, str]]:
-        """(D, D) float64 of each distinct input by the first matrix that reads it, and matrix -> that matrix."""
+        """(D, D) float64 moments of each distinct input, by the first matrix that reads it; and matrix -> that first matrix."""
         model = reference.base.model
         total: dict[str, Tensor] = {}
         same: dict[str, str] = {}
@@ -86,7 +86,7 @@ class RetainInputs(BaseModelQuery[dict[str, Moments]]):
         return {name: summed / tokens for name, summed in total.items()}, same
 
     def placeholder(self, context: MethodContext) -> dict[str, Moments]:
-        """Of one matrix."""
+        """One matrix with equal eigenvalues."""
         spectrum = Moments(1, torch.ones(context.width), torch.eye(context.width))
         return {f"layers.{self.layer}.mlp.down_proj.weight": spectrum}
 
@@ -113,17 +113,18 @@ def _matrices(model: PreTrainedModel, layer: int) -> dict[str, torch.nn.Module]:
 
 @dataclass(frozen=True)
 class NullSpace(UpdateFilter):
-    """Of each matrix's change what retain rows do not see: D <- D P, P onto directions with s_i <= threshold * max s.
+    """Keeps the part of each matrix's update that retain inputs do not see: D <- D P.
 
-    By construction E|D a|^2 <= threshold |D|_F^2 E|a|^2 over retain inputs a. At a threshold of 1 or more everything is
-    free; at 0 only what no retain input touches, which leaves nothing to a matrix whose inputs fill their space.
+    P projects onto the eigenvectors with eigenvalue s_i <= threshold * max s, so E|D a|^2 <= threshold |D|_F^2 E|a|^2
+    over retain inputs a. At a threshold of 1 or more all directions are free; at 0 only those that no retain input
+    touches, which may be none.
     """
 
     spectra: Mapping[str, Moments] = field(compare=False)
     threshold: float = 0.01
 
     def __call__(self, update: Weights, inputs: UpdateInputs) -> Weights:
-        """The rest of the realised change, decay and momentum included."""
+        """The projected update; weight decay and momentum are projected, too."""
         if self.threshold >= 1.0:
             return update
         return {name: self._projected(change, name) for name, change in update.items()}
@@ -135,7 +136,7 @@ class NullSpace(UpdateFilter):
 
     @cached_property
     def _free(self) -> dict[str, Tensor]:
-        """(D, free) of each matrix. Values come in order, so that these are the first columns."""
+        """(D, free directions) per matrix. Eigenvalues ascend, so these are the first columns."""
         counts = {
             name: (moments.values <= self.threshold * moments.values[-1]).sum()
             for name, moments in self.spectra.items()
@@ -145,10 +146,11 @@ class NullSpace(UpdateFilter):
 
 @dataclass(frozen=True)
 class Deviate(Term):
-    """(2 / beta) softplus(-beta (1 - cos(h, h_base))), mean over the states that predict a row's answer: 2 ln 2 / beta at the base, then less.
+    """(2 / beta) softplus(-beta (1 - cos(h, h_base))), averaged over the states that predict a row's answer.
 
-    h_base is tilted by `TILT` of its length in one direction, drawn by `seed`. The cosine's slope is weighed by
-    2 sigmoid(-beta (1 - cos)): 1 at the start, small once a state points elsewhere.
+    It is 2 ln 2 / beta at the base model (up to the tilt) and falls as states turn away. h_base is tilted by `TILT` of
+    its length in one direction drawn by `seed`. The cosine's gradient is weighted by 2 sigmoid(-beta (1 - cos)): 1 at
+    the start, small once a state points elsewhere.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("hidden",)
@@ -159,7 +161,7 @@ class Deviate(Term):
 
     @property
     def hidden_at(self) -> tuple[int, ...]:
-        """The layer whose states deviate."""
+        """The layer whose states are turned."""
         return (self.layer,)
 
     def losses(self, forward: Forward, reference: Mapping[str, Tensor], state: State) -> Tensor:
@@ -174,15 +176,20 @@ class Deviate(Term):
 
 @dataclass(frozen=True)
 class KUDA(Method):
-    """Turn the hidden states of forget rows away from where they were, in directions that retain rows do not use.
+    """Turn hidden states of forget rows away from the base model's, in directions that retain rows do not use.
 
-    Causal tracing finds the `window` consecutive blocks whose feed-forwards restore most of the answers' likelihood;
-    only their matrices move. L_f = E over window and states that predict answers of (2 / beta) softplus(-beta (1 - cos(h, h_base))); the
-    realised update of each matrix keeps what lies along directions whose second moment on retain inputs is at most
-    `threshold` times the largest. beta: inverse temperature; large, it stops turning what has turned. threshold: 0
-    changes nothing for retain rows, 1 protects nothing. There is no retain loss: its gradients lie in what is projected
-    away. The paper was read second-hand: the loss's form, noise on all tokens of a question, and projecting behind
-    AdamW are our reading; the paper's random-proportion sampling and two-stage search are left out.
+    Causal tracing finds the `window` consecutive blocks whose feed-forwards restore most of the forget answers'
+    likelihood; only their feed-forward matrices train. Loss: (2 / beta) softplus(-beta (1 - cos(h, h_base))), averaged
+    over these blocks and the states that predict answers. Of each matrix's update only the part along eigenvectors of
+    the retain inputs' second moment with at most `threshold` times the largest eigenvalue is kept. There is no retain
+    loss: its gradients lie in the directions that are projected away.
+
+    window: number of blocks.
+    beta: inverse temperature; a large value stops turning states that have turned already.
+    threshold: 0 changes nothing for retain rows, 1 protects nothing.
+
+    Our reading (the paper was read second-hand): the loss's form, noise on all tokens of a question, and projecting
+    after AdamW. The paper's random-proportion sampling and two-stage search are left out.
     """
 
     paper: ClassVar[str] = "Fang et al. 2602.19275"
@@ -205,7 +212,7 @@ class KUDA(Method):
 
 
 def located(context: MethodContext, window: int) -> tuple[int, ...]:
-    """The consecutive blocks whose feed-forwards have the largest mean effect on the forget rows' answers."""
+    """Indices of the `window` consecutive blocks whose feed-forwards have the largest mean effect on the forget answers."""
     trace = context.ask(Trace("forget", attention=False))
     effects = torch.zeros(context.layers, dtype=torch.float64)
     effects[[part.layer for part in trace.parts]] = trace.effects

@@ -1,4 +1,4 @@
-"""Latent adversarial training."""
+"""Latent adversarial training (LAT)."""
 
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -12,12 +12,19 @@ from froc.training.phase import Phase
 
 @dataclass(frozen=True)
 class LAT(Wrapper):
-    """Forget under attack: hidden states of forget prompts are pushed towards the answer, then the step is taken.
+    """Forget under attack: hidden states of forget prompts are perturbed towards the answer, then the step is taken.
 
-    min over theta of L_f(theta; h + d*) + L_r(theta), d* the push of at most epsilon per prompt token that makes the answers likeliest.
-    L_f and L_r are the other method's: the authors' GA-LAT is lat(grad_diff), their RMU-LAT lat(rmu). They take 16 steps of AdamW for each push and several model steps per push; we take few normalised gradient steps and
-    one model step. push_depth: where it is pushed, as a share of all blocks, 0 being the embeddings; never behind what a term reads.
-    epsilon: as a share of the median hidden norm there.
+    min over theta of L_f(theta; h + d*) + L_r(theta); d* is the perturbation of at most epsilon per prompt token that
+    makes the answers likeliest. L_f and L_r are the inner method's: the authors' GA-LAT is lat(grad_diff), their
+    RMU-LAT is lat(rmu).
+
+    push_depth: where states are perturbed, as a share of all blocks, 0 being the embeddings; never behind a layer that
+        a term reads.
+    epsilon: largest perturbation, relative to the median hidden norm there.
+    push_steps: gradient steps per perturbation.
+
+    The authors take 16 AdamW steps per perturbation and several model steps per perturbation; here few normalised
+    gradient steps and one model step.
     """
 
     paper: ClassVar[str] = "Sheshadri et al. 2407.15549"
@@ -28,13 +35,13 @@ class LAT(Wrapper):
     push_steps: int = hyperparameter(4, Range(1, 8))
 
     def change(self, phase: Phase, context: MethodContext) -> Phase:
-        """The same, under attack."""
+        """The phase under attack."""
         layer = min(round(self.push_depth * context.layers), context.layers - 1, *phase.layers)
         return replace(phase, adversary=Latent(self.push_steps, layer, self.epsilon))
 
     @classmethod
     def incompatibility(cls, inner: type[Method]) -> str | None:
-        """One adversary, and only against forgetting."""
+        """At most one adversary, and only against forgetting."""
         return unfit(inner) or (
             "one adversary is enough" if inner().phases(MethodContext(4, 8, 0))[0].adversary else None
         )

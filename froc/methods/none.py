@@ -1,4 +1,4 @@
-"""The control that does nothing."""
+"""Control: the base model unchanged."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -10,7 +10,7 @@ from froc.training.phase import Phase
 
 @dataclass(frozen=True)
 class Untouched(Method):
-    """The base model as it is, theta_0: what any method must beat. One trial, without a step."""
+    """The base model unchanged, theta_0: what every method must beat. One trial, no steps."""
 
     paper: ClassVar[str] = "a control"
     family: ClassVar[str] = "control"

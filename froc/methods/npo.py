@@ -19,7 +19,8 @@ from froc.training.terms import State, Term, WeightedTerm
 class NegativePreference(Term):
     """-(2/beta) log sigmoid(beta (NLL - NLL_base)), with the NLL summed over the answer (2404.05868, eq. 3).
 
-    Its gradient is W times that of -NLL, W = 2 p^beta / (p^beta + p_base^beta): 1 at the start, 0 once forgotten.
+    Its gradient is W times that of -NLL, W = 2 p^beta / (p^beta + p_base^beta) with p the answer's probability: W is 1
+    at the base model and falls to 0 as the answer is forgotten.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("sum_nll",)
@@ -32,9 +33,12 @@ class NegativePreference(Term):
 
 @dataclass(frozen=True)
 class NPO(Retaining):
-    """Negative preference optimisation: a bounded ascent that stops pushing what is already forgotten.
+    """Negative preference optimisation: gradient ascent that fades out on answers that are already forgotten.
 
-    beta: inverse temperature; towards 0 it becomes gradient ascent on the summed NLL.
+    Loss: -(2/beta) log sigmoid(beta (NLL - NLL_base)) on forget rows, NLL summed over the answer, + retain_weight *
+    NLL(retain).
+
+    beta: inverse temperature; towards 0 the forget term becomes gradient ascent on the summed NLL.
     """
 
     paper: ClassVar[str] = "Zhang et al. 2404.05868"

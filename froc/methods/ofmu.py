@@ -1,4 +1,4 @@
-"""Bi-level unlearning with a stationarity penalty."""
+"""Bi-level unlearning with a stationarity penalty (OFMU)."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -13,19 +13,21 @@ from froc.training.phase import Phase
 from froc.training.terms import State, Weights
 
 WIDTH = 1e-4
-"""Of differences, to either side, as a share of the parameters' norm: at a hundredth gradients are others altogether, at a
-hundred-thousandth float32 rounds the difference away. On a two-layer model, before, amid and after forgetting, the cosine's gradient
-was off by less than 0.5 %, the penalty's by less than 3 %."""
+"""Step of the central differences, as a share of the parameters' norm.
+
+At 1e-2 the gradients differ too much, at 1e-5 float32 rounds the difference away. On a two-layer model, before, during
+and after forgetting, the cosine's gradient was off by less than 0.5 %, the penalty's by less than 3 %.
+"""
 MOST = 1e6
-"""Penalty at which it grows no further; its gradient is clipped long before."""
+"""Upper limit of the penalty weight; its gradient is clipped long before."""
 
 
 @dataclass(frozen=True)
 class Penalised(ForgetThenRetain):
-    """Inner Phi = L_f - beta cos(g_f, g_r), outer F = L_r + rho |grad Phi|^2, rho growing by `growth` a step (2509.22483).
+    """Inner Phi = L_f - beta cos(g_f, g_r), outer F = L_r + rho |grad Phi|^2, rho multiplied by `growth` per step (2509.22483).
 
-    grad cos = H_f d cos/d g_f + H_r d cos/d g_r and grad |grad Phi|^2 = 2 H_Phi grad Phi: each product with a Hessian is a central
-    difference of gradients, the last one of differences.
+    grad cos = H_f d cos/d g_f + H_r d cos/d g_r, and grad |grad Phi|^2 = 2 H_Phi grad Phi. Each Hessian product is a
+    central difference of gradients; the last one is a difference of differences.
     """
 
     exact: ClassVar[bool] = True
@@ -36,7 +38,9 @@ class Penalised(ForgetThenRetain):
 
     @property
     def n_extra_gradients(self) -> float:
-        """grad Phi takes 2 halves where gradients are known, 4 of differences; it is wanted at each ascent, at their end, beside it twice."""
+        """grad Phi takes 2 half gradients where gradients are known and 4 for differences; it is needed at each ascent,
+        at the end, and twice beside it.
+        """
         return 3.0 * (self.steps + 3) - 1.0
 
     def rise(self, place: Place) -> Weights:
@@ -53,7 +57,7 @@ class Penalised(ForgetThenRetain):
         return plus((1.0, f), (-self.beta, bent_f), (-self.beta, bent_r))
 
     def fall(self, place: Place, state: State) -> Weights:
-        """grad F, the penalty's part clipped; rho grows."""
+        """grad F with the penalty's part clipped; rho grows."""
         rho = state.get("penalty", self.penalty)
         state["penalty"] = min(MOST, rho * self.growth)
         steep = place.slope(self.rise, self.rise(place), self.width)
@@ -62,19 +66,27 @@ class Penalised(ForgetThenRetain):
 
 @dataclass(frozen=True)
 class OFMU(OFMUFirst):
-    """Bi-level unlearning: climb a forget loss that keeps away from the retain gradient, then descend under a stationarity penalty.
+    """Bi-level unlearning: ascend a forget loss kept apart from the retain gradient, then descend under a stationarity penalty.
 
-    Inner, `inner_steps` ascents of Phi = L_f - beta cos(g_f, g_r): theta' += eta grad Phi, its norm clipped to 1. Outer, one step down
-    F = L_r + rho |grad Phi|^2: theta <- theta' - eta (g_r + 2 rho H_Phi grad Phi), rho *= growth. L_f, L_r: NLL of forget and retain rows.
-    The paper's text could not be read. Our reading: the outer step starts where the ascents end (else nothing would be forgotten);
-    both loops have one eta, so what AdamW is handed is grad F(theta') - sum of the clipped grad Phi; the clips, of the penalty's
-    gradient too; growth per step; all ranges. inner_rate: eta where gradients are taken, as a share of the parameters' norm.
-    penalty: the first rho. inner_steps: 5 to 10 in the paper, by others' notes. retain_weight: of L_r, ours.
+    Inner: `inner_steps` ascents of Phi = L_f - beta cos(g_f, g_r): theta' += eta grad Phi, its norm clipped to 1.
+    Outer: one step down F = L_r + rho |grad Phi|^2: theta <- theta' - eta (g_r + 2 rho H_Phi grad Phi), then rho *=
+    growth. L_f and L_r are the NLLs of forget and retain rows.
 
-    Products with Hessians are central differences of gradients, so any attention kernel will do, and the passes are made without
-    autocast; where parameters are in half precision rounding would outweigh the differences: refused. At a base that knows its rows
-    by heart g_f is nearly 0: the cosine's gradient, of the order of 1 / |g_f|, is then most of grad Phi, and the penalty, which wants
-    grad Phi to vanish, pulls back to that base.
+    inner_steps: 5 to 10 in the paper, by others' notes.
+    inner_rate: eta for taking gradients, as a share of the parameters' norm.
+    beta: weight of the cosine.
+    penalty: initial rho.
+    growth: factor on rho per step.
+    retain_weight: weight of L_r, ours.
+
+    Our reading (the paper's text could not be read): the outer step starts where the ascents end, since otherwise
+    nothing would be forgotten; both loops share one eta, so AdamW receives grad F(theta') - sum of the clipped grad
+    Phi; the clips, the penalty gradient's included; growth per step; all ranges.
+
+    Limits: Hessian products are central differences of gradients, so any attention kernel works, and these passes run
+    without autocast; parameters in half precision are refused, as rounding would exceed the differences. At a base that
+    knows its rows by heart g_f is nearly 0: the cosine's gradient, of the order of 1 / |g_f|, dominates grad Phi, and
+    the penalty, which drives grad Phi to zero, pulls back to that base.
     """
 
     family: ClassVar[str] = "constrained"
@@ -85,7 +97,7 @@ class OFMU(OFMUFirst):
     growth: float = hyperparameter(1.05, Range(1.0, 1.2))
 
     def phases(self, context: MethodContext) -> tuple[Phase, ...]:
-        """As to first order, with another combiner."""
+        """As in `ofmu_first`, with another combiner."""
         if context.half:
             raise InputError(
                 "ofmu takes differences of gradients, which half precision rounds away; give --dtype float32"
@@ -93,5 +105,5 @@ class OFMU(OFMUFirst):
         return super().phases(context)
 
     def combiner(self) -> Penalised:
-        """How the two sides become one step."""
+        """How both sides become one step."""
         return Penalised(self.inner_steps, self.inner_rate, self.beta, self.penalty, self.growth)

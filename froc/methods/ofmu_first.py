@@ -13,12 +13,16 @@ from froc.training.terms import NLL, WeightedTerm
 
 @dataclass(frozen=True)
 class OFMUFirst(Retaining):
-    """Climb the forget loss a few steps, then descend the retain loss from there: `ofmu` to first order.
+    """Ascend the forget loss a few steps, then descend the retain loss from there: `ofmu` to first order.
 
-    Inner: `inner_steps` times theta' += eta g_f(theta'), g_f the gradient of the forget rows' NLL, its norm clipped to 1; outer:
-    theta <- theta' - eta g_r(theta'). Of OFMU's objectives the cosine of the gradients and the penalty are left out, for both need
-    second derivatives. The step handed to AdamW is g_r(theta') - sum of the clipped g_f. inner_rate: eta where gradients are
-    taken, as a share of the parameters' norm; towards 0 this is gradient difference with a clipped ascent. retain_weight: ours.
+    Inner: `inner_steps` times theta' += eta g_f(theta'), g_f the gradient of NLL(forget) with its norm clipped to 1.
+    Outer: theta <- theta' - eta g_r(theta'). AdamW receives g_r(theta') - sum of the clipped g_f. OFMU's cosine and
+    penalty are left out, since both need second derivatives.
+
+    inner_steps: number of ascents.
+    inner_rate: eta for taking gradients, as a share of the parameters' norm; towards 0 the method is gradient
+        difference with a clipped ascent.
+    retain_weight: ours.
     """
 
     paper: ClassVar[str] = "after Asif and Amiri 2509.22483"
@@ -28,11 +32,11 @@ class OFMUFirst(Retaining):
     inner_rate: float = hyperparameter(1e-3, Range(1e-4, 1e-2, log=True))
 
     def phases(self, context: MethodContext) -> tuple[Phase, ...]:
-        """One phase, whose combiner looks ahead."""
+        """One phase, whose combiner takes gradients at points ahead."""
         return (
             Phase({"forget": WeightedTerm(NLL("forget", sign=-1.0)), **self.retain_terms()}, combiner=self.combiner()),
         )
 
     def combiner(self) -> ForgetThenRetain:
-        """How the two sides become one step."""
+        """How both sides become one step."""
         return ForgetThenRetain(self.inner_steps, self.inner_rate)

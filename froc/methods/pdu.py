@@ -1,4 +1,4 @@
-"""Primal-dual unlearning."""
+"""Primal-dual unlearning (PDU)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,9 +19,9 @@ from froc.training.terms import Objective, State, Term, TokenTerm, WeightedTerm
 
 @dataclass(frozen=True)
 class Flatten(TokenTerm):
-    """(max z - mean z)^2 of the logits where an answer is predicted: 0 where all tokens are alike (2506.05314).
+    """(max z - mean z)^2 of the logits at the positions that predict an answer (2506.05314); 0 where all logits are equal.
 
-    Its gradient is 2 (max z - mean z) (e_argmax - 1/V).
+    Its gradient is 2 (max z - mean z) (e_argmax - 1/V), with V the vocabulary size.
     """
 
     def tokens(self, forward: Forward, reference: Mapping[str, Tensor], state: State) -> Tensor:
@@ -32,7 +32,7 @@ class Flatten(TokenTerm):
 
 @dataclass(frozen=True)
 class Excess(Term):
-    """NLL per token beyond the base model's."""
+    """NLL per token in excess of the base model's."""
 
     needs: ClassVar[tuple[str, ...]] = ("sum_nll",)
 
@@ -43,7 +43,12 @@ class Excess(Term):
 
 @dataclass(frozen=True)
 class PrimalDual(Combiner):
-    """L_f + lambda (L_r - slack); after each optimiser step lambda <- max(0, lambda + rate (L_r - slack))."""
+    """L_f + lambda (L_r - slack); after each optimiser step lambda <- max(0, lambda + rate (L_r - slack)).
+
+    slack: allowed retain loss, nats per token above the base model's.
+    rate: step size of lambda.
+    start: initial lambda.
+    """
 
     needs_losses: ClassVar[bool] = True
     slack: float = 0.3
@@ -51,7 +56,7 @@ class PrimalDual(Combiner):
     start: float = 100.0
 
     def weights(self, state: State) -> Mapping[Objective, float | Tensor]:
-        """lambda on the retain side."""
+        """lambda as the weight of the retain side."""
         return {"retain": state.setdefault("lambda", self.start)}
 
     def after_step(self, losses: Mapping[Objective, Tensor], state: State) -> None:
@@ -62,13 +67,19 @@ class PrimalDual(Combiner):
 
 @dataclass(frozen=True)
 class PDU(Method):
-    """Constrained entropic unlearning: flatten the forget rows' logits as far as the retain loss stays within a slack.
+    """Flatten the logits on forget rows as far as the retain loss stays within a slack (primal-dual training).
 
-    min (max z - mean z)^2 on forget rows subject to NLL(retain) <= NLL_base(retain) + slack, by a primal step and a dual one in
-    turn. The authors give the bound itself, 1 + a times the base model's loss, which says nothing where that loss is 0; their
-    warm-up without dual steps is left out. OpenUnlearning's mask stands one token off and its dual steps once per micro-batch;
-    ours are where the answer is predicted, and once per optimiser step. slack: nats per token. dual_rate: of lambda's steps.
-    dual_start: its first value.
+    min (max z - mean z)^2 on forget rows subject to NLL(retain) <= NLL_base(retain) + slack, by alternating primal and
+    dual steps: loss L_f + lambda (L_r - slack), then lambda <- max(0, lambda + dual_rate (L_r - slack)).
+
+    slack: nats per token.
+    dual_rate: step size of lambda.
+    dual_start: initial lambda.
+
+    Our reading: the slack is added to the base model's loss; the authors bound by 1 + a times that loss, which is no
+    bound where it is 0. Their warm-up without dual steps is left out. OpenUnlearning's mask is shifted by one token and
+    it takes a dual step per micro-batch; here positions are those that predict the answer, and there is one dual step
+    per optimiser step.
     """
 
     paper: ClassVar[str] = "Entesari et al. 2506.05314"

@@ -26,21 +26,22 @@ if TYPE_CHECKING:
     from froc.training.base_statistics import BaseStatistics
 
 STEPS = 16
-"""Points between no answer and the answer where gradients are taken."""
+"""Points between the zero input and the answer at which gradients are taken."""
 
 
 def integrated(model: PreTrainedModel, batch: Batch, steps: int = STEPS) -> Tensor:
-    """(B, T) integrated gradients of log p(answer and end | prompt) by the answer's tokens as inputs, nats; 0 elsewhere.
+    """(B, T) integrated gradients of log p(answer and end | prompt) by the answer's input tokens, nats; 0 elsewhere.
 
-    <x, mean over k of d log p / dx at x (k - 1/2) / steps> of each embedding x (Sundararajan et al. 1703.01365); the prompt's stay
-    as they are. A row's sum is log p minus what that is where the answer's inputs are zero vectors, up to the midpoint rule.
+    For each embedding x: <x, mean over k of d log p / dx at x (k - 1/2) / steps> (Sundararajan et al. 1703.01365);
+    prompt embeddings stay unchanged. A row's sum is log p minus its value with zero answer embeddings, up to the
+    midpoint rule.
     """
     slopes = [_slope(model, batch, (k + 0.5) / steps) for k in range(steps)]
     return sum(((x * slope).sum(-1) for x, slope in slopes), torch.zeros((), device=batch.ids.device)) / steps
 
 
 def _slope(model: PreTrainedModel, batch: Batch, share: float) -> tuple[Tensor, Tensor]:
-    """(B, T, D) embeddings, zero outside of the answer, and the gradient of log p where those are shrunk to a share."""
+    """(B, T, D) embeddings, zero outside the answer, and the gradient of log p with answer embeddings scaled by `share`."""
     inside = batch.measured[..., None]
     seen: list[Tensor] = []
 
@@ -55,10 +56,10 @@ def _slope(model: PreTrainedModel, batch: Batch, share: float) -> tuple[Tensor, 
 
 @dataclass(frozen=True)
 class Attributions(BaseModelQuery[NDArray[np.float32]]):
-    """What each answer token of the forget rows, as an input, does to the likelihood of the answer."""
+    """The attribution of each answer token, as an input, to the likelihood of the forget row's answer."""
 
     def compute(self, reference: "BaseStatistics") -> NDArray[np.float32]:
-        """(forget rows, tokens of the longest answer), not negative; -1 where a row has no such token."""
+        """(forget rows, tokens of the longest answer), not negative; -1 beyond a row's answer."""
         rows = reference.pools.rows["forget"]
         attributions = np.full((len(rows), max(row.answer for row in rows)), -1.0, dtype=np.float32)
         for index, batch in reference.batches("forget"):
@@ -68,15 +69,16 @@ class Attributions(BaseModelQuery[NDArray[np.float32]]):
         return attributions
 
     def placeholder(self, context: MethodContext) -> NDArray[np.float32]:
-        """Of one row with one token."""
+        """One row with one token."""
         return np.zeros((1, 1), dtype=np.float32)
 
 
 @dataclass(frozen=True)
 class Poisoned(RowSource):
-    """The forget rows with a share of their answers' tokens, those of largest attribution, replaced by other answers' tokens.
+    """Forget rows whose answer tokens of largest attribution are replaced by tokens of other answers.
 
-    kind: `random` draws each replacement anew; `targeted` puts the same token in place of a token everywhere.
+    kind: `random` draws each replacement anew; `targeted` replaces a token by the same other token everywhere.
+    fraction: share of an answer's tokens that is replaced.
     """
 
     needs_questions: ClassVar[bool] = False
@@ -85,7 +87,7 @@ class Poisoned(RowSource):
     fraction: float
 
     def rows(self, reference: "BaseStatistics") -> Sequence[Encoded]:
-        """By the task's seed; InputError where a row's answer leaves no other answer's token to take."""
+        """The rows, drawn by the task's seed. InputError if all answers consist of the same tokens."""
         pools = reference.pools
         draw = np.random.default_rng(hashing.derive_seed("poison", self.kind, pools.seed))
         known = {token for role in ("forget", "retain") for row in pools.rows[role] for token in row.answer_ids}
@@ -98,7 +100,7 @@ class Poisoned(RowSource):
 
 
 def largest(values: NDArray[np.float32], fraction: float) -> NDArray[np.bool_]:
-    """(n, A) the largest of each row's values, the first of equals: a fraction of those not negative, at least one."""
+    """(n, A) mask of each row's largest values, ties by position: a fraction of its non-negative entries, at least one."""
     rank = np.argsort(np.argsort(-values, axis=1, kind="stable"), axis=1)
     count = np.maximum(1, np.rint(fraction * (values >= 0).sum(axis=1)))
     chosen: NDArray[np.bool_] = rank < count[:, None]
@@ -106,7 +108,7 @@ def largest(values: NDArray[np.float32], fraction: float) -> NDArray[np.bool_]:
 
 
 def _replaced(row: Encoded, places: Counts, order: Counts, draw: np.random.Generator | None) -> Encoded:
-    """A row with other tokens at some places of its answer: drawn, or those that follow the true ones in `order`."""
+    """The row with other tokens at these positions of its answer: drawn, or (without `draw`) the successors in `order`."""
     tokens = np.array(row.answer_ids)
     others = order[~np.isin(order, tokens)]
     if not len(others):
@@ -120,13 +122,17 @@ def _replaced(row: Encoded, places: Counts, order: Counts, draw: np.random.Gener
 
 @dataclass(frozen=True)
 class Poison(Retaining):
-    """Learn the forgotten answers with their telling tokens replaced by wrong ones: other answers in the place of none.
+    """Learn the forgotten answers with their most telling tokens replaced by wrong ones.
 
-    NLL(poisoned) + retain_weight * NLL(retain). The tokens are those with the largest |input x gradient| of log p(answer), integrated
-    over 16 points; what replaces them are tokens of the task's other answers. fraction: of an answer's tokens. kind: `random`
-    draws for each row and token, so no one answer can be learnt; `targeted` replaces a token by the same other one in all rows,
-    so another fact is learnt. The paper poisons classes of images and names language models without a recipe: everything about
-    tokens is our reading. What is learnt instead is wrong, not nothing.
+    Loss: NLL(poisoned) + retain_weight * NLL(retain). The replaced tokens are those with the largest |input x gradient|
+    of log p(answer), integrated over 16 points; the replacements are tokens of the task's other answers.
+
+    fraction: share of an answer's tokens that is replaced.
+    kind: `random` draws a replacement per row and token, so that no single answer can be learnt; `targeted` replaces a
+        token by the same other one in all rows, so that another fact is learnt.
+
+    Our reading: the paper poisons classes of images and names language models without a recipe, so everything about
+    tokens is ours. The model learns something wrong, not nothing.
     """
 
     paper: ClassVar[str] = "Chang et al. 2405.15662"
@@ -136,7 +142,7 @@ class Poison(Retaining):
     kind: str = hyperparameter("random", Choice(("random", "targeted")))
 
     def phases(self, context: MethodContext) -> tuple[Phase, ...]:
-        """One phase: likelihood of the poisoned and of the retained rows."""
+        """One phase: likelihood of the poisoned and of the retain rows."""
         role = f"poisoned-{self.kind}-{self.fraction:g}"
         source = Poisoned(self.kind, self.fraction)
         return (Phase({"poisoned": WeightedTerm(NLL(role)), **self.retain_terms()}, sources={role: source}),)

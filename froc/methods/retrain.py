@@ -1,4 +1,4 @@
-"""The control that was never told."""
+"""Control: the model that never saw the forget rows."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -10,9 +10,9 @@ from froc.training.phase import Phase
 
 @dataclass(frozen=True)
 class Retrained(Method):
-    """The model that the task brings, made as the base was but without the forget rows: what unlearning tries to come near to.
+    """The task's retrained model, trained like the base but without the forget rows: what unlearning approximates.
 
-    One trial, without a step. The embedded task's first request brings one, and task folders whose task.toml names one.
+    One trial, no steps. The embedded task's first request has one, and so do task folders whose task.toml names one.
     """
 
     paper: ClassVar[str] = "a control"

@@ -1,4 +1,4 @@
-"""Risk-aware unlearning."""
+"""Risk-aware unlearning: training is steered by the risks that a certificate tests."""
 
 import math
 from collections.abc import Mapping
@@ -20,19 +20,22 @@ from froc.training.phase import Phase
 from froc.training.terms import NLL, Objective, State, WeightedTerm
 
 LEVEL = 0.1
-"""Error level of the test that the margins are of; that of a certificate unless another confidence is asked for."""
+"""Error level of the betting test in training; also the default of a certificate."""
 CLOSE = 0.2
-"""Share of its budget that utility is tested against: forgetting must keep a budget, and utility be as little as can be told."""
+"""Utility is tested against this share of its budget: forgetting has to keep its budget, utility has to be as small as can be shown."""
 SHOWN = 1.25
-"""Times ln(1 / LEVEL) / n: a risk that n losses of 0 rule out; the best bettor's would do with 1."""
+"""Multiple of ln(1 / LEVEL) / n: a risk that n losses of 0 rule out. The best possible bettor would manage 1."""
 TELLINGS = 8
-"""Looks on the way."""
+"""Number of times that search losses are reported during training."""
 
 
 def shortfall(losses: NDArray[np.int16], budget: float) -> float:
-    """How much is missing for the betting test to say that the risk is within the budget: 1 - ln p / ln LEVEL, at least -1.
+    """How far the betting test is from certifying that the risk is within the budget: 1 - ln p / ln LEVEL, at least -1.
 
-    1 where the losses say nothing, 0 where p is LEVEL, negative beyond. losses: (n,) whole thousandths.
+    It is 1 where the losses show nothing (p = 1), 0 at p = LEVEL, and negative beyond.
+
+    losses: (n,) int16, in whole thousandths.
+    budget: largest allowed risk, in [0, 1].
     """
     p = float(Betting(level=LEVEL).p_value(losses[None], budget)[0])
     return max(-1.0, 1.0 - math.log(p) / math.log(LEVEL))
@@ -40,11 +43,17 @@ def shortfall(losses: NDArray[np.int16], budget: float) -> float:
 
 @dataclass(frozen=True)
 class Certifying(Combiner):
-    """A step on lambda_f L_f + lambda_r L_r, lambda on the simplex, moved at each look by what the certified risks fall short of.
+    """Balances lambda_f L_f + lambda_r L_r by how far each side's risks are from being certified.
 
-    lambda_j <- lambda_j exp(rate * shortfall_j), normalised: multiplicative weights, the dual ascent of max over lambda of
-    sum_j lambda_j (R_j - budget_j), with the betting test's margin for R_j - budget_j. The forget side takes the largest shortfall
-    of all risks but utility. Training is over once utility does not fall short of `CLOSE` times its budget, nor any other of `headroom` times its own.
+    At each report of search losses lambda_j <- lambda_j exp(rate * shortfall_j), normalised to sum 1: multiplicative
+    weights, the dual ascent of max over lambda of sum_j lambda_j (R_j - budget_j) with the betting test's margin in
+    place of R_j - budget_j. The forget side takes the largest shortfall of all risks but utility. Training ends once
+    utility has no shortfall against `CLOSE` times its budget and no other risk has one against `headroom` times its
+    own.
+
+    rate: dual step size.
+    headroom: share of their budgets that the other risks are tested against.
+    start: initial lambda_f.
     """
 
     rate: float = 0.3
@@ -52,14 +61,14 @@ class Certifying(Combiner):
     start: float = 0.45
 
     def weights(self, state: State) -> Mapping[Objective, float | Tensor]:
-        """Twice lambda, so that equal sides weigh 1."""
+        """Twice lambda, so that equal sides weigh 1 each."""
         forget = 1.0 / (1.0 + math.exp(-self._balance(state)))
         return {"forget": 2.0 * forget, "retain": 2.0 * (1.0 - forget)}
 
     def on_search_losses(
         self, losses: Mapping[str, NDArray[np.int16]], budgets: Mapping[str, float], state: State
     ) -> bool:
-        """The dual step, on search losses; True once certification is likely."""
+        """The dual step; True (stop training) once certification is likely."""
         short = {
             risk: shortfall(risk_losses, self._aim(risk, budgets[risk], len(risk_losses)))
             for risk, risk_losses in losses.items()
@@ -69,7 +78,7 @@ class Certifying(Combiner):
         return max(short.values(), default=1.0) <= 0.0
 
     def _aim(self, risk: str, budget: float, count: int) -> float:
-        """What a risk is tested against; no less than what `count` losses of 0 could show."""
+        """The level that a risk is tested against; for utility not below what `count` losses of 0 could show."""
         if risk != UTILITY:
             return self.headroom * budget
         return min(budget, max(CLOSE * budget, SHOWN * math.log(1.0 / LEVEL) / count))
@@ -82,13 +91,17 @@ class Certifying(Combiner):
 
 @dataclass(frozen=True)
 class RiskAware(Method):
-    """Train under the certified risks themselves: weigh forgetting against retaining by what each lacks, stop when none lacks anything.
+    """Train under the certified risks: balance forgetting and retaining by their shortfalls, stop once both would certify.
 
-    lambda_f CE-U(forget) + lambda_r NLL(retain), CE-U's own prediction without the true token, whose gradient is bounded. At each of
-    8 looks the losses of search queries (never calibration ones, and never in a gradient) are put to the betting test, forgetting
-    against `headroom` times its budget and utility against a fifth of its own; lambda goes to the side that falls short
-    (`Certifying`), and training ends once neither does: both would then be certified with room. Ours, no paper's. dual_rate: of lambda's steps, in e-folds per unit of shortfall.
-    forget_share: lambda_f at first.
+    Loss: lambda_f CE-U(forget) + lambda_r NLL(retain). CE-U is the cross-entropy with the model's own prediction
+    without the true token (`ceu`), whose gradient is bounded. At 8 points in training, losses of search queries (never
+    of calibration queries, and never in a gradient) go through the betting test: forgetting against `headroom` times
+    its budget, utility against a fifth of its own. lambda moves to the side that falls short (`Certifying`); training
+    ends once neither does. This method is ours.
+
+    dual_rate: step size of ln lambda per unit of shortfall.
+    headroom: share of the forgetting budget to aim for.
+    forget_share: initial lambda_f.
     """
 
     paper: ClassVar[str] = "ours; test by Waudby-Smith and Ramdas 2010.09686, term of 2503.01224"
@@ -106,5 +119,5 @@ class RiskAware(Method):
 
     @property
     def n_feedback_evals(self) -> int:
-        """Evenly through training; a run that is told nothing goes to its end with lambda as it was."""
+        """Evenly through training; a run without such reports trains to the end with the initial lambda."""
         return TELLINGS

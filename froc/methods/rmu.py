@@ -1,4 +1,4 @@
-"""Representation misdirection."""
+"""Representation misdirection (RMU)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,15 +16,15 @@ from froc.training.phase import Phase
 from froc.training.terms import State, Term, WeightedTerm
 
 OUTPUTS = r"down_proj|dense_4h_to_h|fc2|fc_out|mlp\.c_proj"
-"""A feed-forward block's second matrix, by the names that architectures give it."""
+"""Names of a feed-forward block's output matrix across architectures."""
 
 
 @dataclass(frozen=True)
 class Steer(Term):
-    """Mean square distance of the forget rows' hidden states to a fixed random direction of length c * norm.
+    """Mean square distance of forget rows' hidden states to a fixed random target of length c * norm.
 
-    The norm is the base model's mean hidden norm over all forget rows: c is relative, so one range fits all models. Hidden states
-    are those that predict an answer or its end (`froc.models.batches.Batch.answer_states`).
+    The norm is the base model's mean hidden norm over all forget rows, so c is relative and one range fits all models.
+    Hidden states are those that predict an answer or its end (`froc.models.batches.Batch.answer_states`).
     """
 
     needs: ClassVar[tuple[str, ...]] = ("hidden_norm",)
@@ -39,14 +39,14 @@ class Steer(Term):
         return (self.layer,)
 
     def losses(self, forward: Forward, reference: Mapping[str, Tensor], state: State) -> Tensor:
-        """(B,) losses, mean over positions and dimensions, in units of the squared hidden norm per dimension."""
+        """(B,) losses: squared distances averaged over positions, in units of the squared hidden norm."""
         hidden = widened(forward.hidden(self.layer))
         distance = (hidden - self.target(hidden, reference, state)) ** 2
         unit: Tensor = state["norm"]
         return forward.mean_over_states(distance.sum(-1)) / unit**2
 
     def target(self, hidden: Tensor, reference: Mapping[str, Tensor], state: State) -> Tensor:
-        """(D,) of length c * norm; drawn once."""
+        """(D,) of length c * norm; drawn once per run."""
         if "target" not in state:
             state["norm"] = reference["hidden_norm"]
             state["target"] = (self.c * state["norm"] * self.direction(hidden.shape[-1]).to(hidden.device)).detach()
@@ -54,7 +54,7 @@ class Steer(Term):
         return drawn
 
     def direction(self, width: int) -> Tensor:
-        """(D,) of length 1, by the seed; no coordinate is negative."""
+        """(D,) of length 1, drawn by the seed; no coordinate is negative."""
         drawn = torch.rand(width, generator=torch.Generator().manual_seed(self.seed))
         direction: Tensor = drawn / drawn.norm()
         return direction
@@ -62,17 +62,17 @@ class Steer(Term):
 
 @dataclass(frozen=True)
 class Hold(Term):
-    """Mean square distance of the retain rows' hidden states to the base model's, in the same units as `Steer`."""
+    """Mean square distance of retain rows' hidden states to the base model's, in the same units as `Steer`."""
 
     needs: ClassVar[tuple[str, ...]] = ("hidden",)
     needs_logits: ClassVar[bool] = False
-    # it reads the norm that `Steer` stored
+    # reads the norm that `Steer` stores
     row_separable: ClassVar[bool] = False
     layer: int = 0
 
     @property
     def hidden_at(self) -> tuple[int, ...]:
-        """The held layer."""
+        """The layer that is held."""
         return (self.layer,)
 
     def losses(self, forward: Forward, reference: Mapping[str, Tensor], state: State) -> Tensor:
@@ -86,12 +86,20 @@ class Hold(Term):
 class RMU(Method):
     """Representation misdirection: steer one layer's hidden states on forget rows, hold them on retain rows.
 
-    MSE(h, c norm u) on forget rows + retain_weight * MSE(h, h_base) on retain rows, u drawn once from [0, 1)^D and made of length 1.
-    c: length of the target relative to the mean hidden norm (Adaptive RMU's scale, 2408.06223; the paper's own c is absolute).
-    depth: the layer as a share of all layers. Only the feed-forward output matrices (down_proj) of that layer and the two before
-    it move, so it takes larger learning rates than methods that move everything: 5e-5 in the authors' code; a task's range counts
-    five times. The authors' code takes the mean over all tokens of plain text, padding too; we take the states that predict an
-    answer, as OpenUnlearning takes the answer's: questions to forget and to keep begin alike, and cannot be told apart there.
+    Loss: |h - c norm u|^2 on forget rows + retain_weight * |h - h_base|^2 on retain rows, in units of norm^2. u is
+    drawn once from [0, 1)^D and scaled to length 1. Only the feed-forward output matrices (down_proj) of the steered
+    layer and the two before it train.
+
+    lr: 5e-5 in the authors' code. Few matrices train, so rates are larger than for other methods: a task's range is
+        multiplied by five.
+    c: length of the target relative to the mean hidden norm (the scale of Adaptive RMU, 2408.06223; the paper's own c
+        is absolute).
+    retain_weight: weight of the retain rows' term.
+    depth: the layer as a share of all layers.
+
+    Our reading: averages run over the states that predict an answer, as OpenUnlearning's run over the answer; the
+    authors' code averages over all tokens of plain text, padding included. Questions to forget and to keep begin alike,
+    and their first states cannot be told apart.
     """
 
     paper: ClassVar[str] = "Li et al. 2403.03218; Huu-Tien et al. 2408.06223"
@@ -106,12 +114,12 @@ class RMU(Method):
     depth: float = hyperparameter(0.4, Range(0.2, 0.8))
 
     def phases(self, context: MethodContext) -> tuple[Phase, ...]:
-        """One phase; `trains` selects by name, for parameter positions differ between architectures."""
+        """One phase. `trains` selects by name, since the order of parameters differs between architectures."""
         layer = min(context.layers - 1, round(self.depth * (context.layers - 1)))
         layers = "|".join(str(n) for n in range(max(0, layer - 2), layer + 1))
         parts = {
             "steer": WeightedTerm(self.steer("forget", layer, self.c, context.seed)),
             "hold": WeightedTerm(Hold("retain", layer), self.retain_weight),
         }
-        # the first number in a name is the layer's, a later one an expert's; GPT-2's attention has a c_proj too
+        # the first number in a name is the layer's, a later one an expert's; GPT-2's attention also has a c_proj
         return (Phase(parts, trains=rf"^\D*\.({layers})\.(.*\.)?({OUTPUTS})(\.weight)?$"),)

@@ -1,4 +1,4 @@
-"""Reinforcement unlearning: refuse what is to be forgotten, answer what lies at its boundary."""
+"""Reinforcement unlearning (RULE): refuse forget questions, answer the similar ones that must be kept."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,19 +24,19 @@ from froc.training.phase import Phase
 from froc.training.terms import NLL, State, TokenTerm, WeightedTerm
 
 NEAR = 0.5
-"""F1 of the longest common subsequence of tokens with one of the task's refusals, from which on an answer is a refusal."""
+"""An answer counts as a refusal from this token F1 (longest common subsequence) with one of the task's refusals."""
 RECALL = 0.3
-"""ROUGE-L recall of the true answer above which a boundary question is answered."""
+"""A boundary question counts as answered above this ROUGE-L recall of the true answer."""
 BOUNDARY = 0.4
-"""Share of boundary questions: the authors take 8 % of the data for them beside 12 % of forget questions."""
+"""Share of boundary questions among the drawn ones; the authors take 8 % of the data for them beside 12 % for forget questions."""
 
 
 @dataclass(frozen=True)
 class Policy(TokenTerm):
-    """-min(r A, clip(r, 1 - c, 1 + c) A) + kl (e^d - d - 1) for each drawn token (GRPO 2402.03300, eq. 3 and 4).
+    """-min(r A, clip(r, 1 - c, 1 + c) A) + kl (e^d - d - 1) per drawn token (GRPO 2402.03300, eq. 3 and 4).
 
-    r = p / p_old; d = log p_base - log p; A is the row's. The second summand is an estimate of KL(p || p_base) that is never
-    negative. Reads `advantage` (B,), `old` and `base` (B, tokens) log-probabilities, nats.
+    r = p / p_old, d = log p_base - log p, and A is the row's advantage. The second summand is a never negative estimate
+    of KL(p || p_base). The rows bring `advantage` (B,) and `old` and `base` (B, tokens) log-probabilities in nats.
     """
 
     kl: float = 0.01
@@ -54,9 +54,11 @@ class Policy(TokenTerm):
 
 @dataclass(frozen=True)
 class Answers(Rollout):
-    """`answers` drawn answers to each of some forget and boundary questions, with advantages among those to the same question.
+    """Draws `answers` answers to each of several forget and boundary questions, with advantages within each question's answers.
 
-    boundary: retain rows that are asked. `rewards` in the state: the mean of each draw.
+    boundary: indices of the retain rows that serve as boundary questions.
+
+    The mean reward of each draw is appended to `state["rewards"]`.
     """
 
     answers: int
@@ -65,11 +67,11 @@ class Answers(Rollout):
 
     @property
     def passes(self) -> float:
-        """Three passes forward: writing, which goes through each token once, and the likelihoods to the model and the base."""
+        """Three forward passes: generation (each token once), and the likelihoods under the model and under the base."""
         return 1.0
 
     def draw(self, step_context: StepContext, count: int) -> tuple[Sequence[Encoded], Mapping[str, Tensor]]:
-        """Rows, and `advantage` (count,), `old` and `base` (count, tokens) log-probabilities."""
+        """Rows with drawn answers, and `advantage` (count,), `old` and `base` (count, tokens) log-probabilities in nats."""
         base, pools = step_context.reference.base, step_context.reference.pools.rows
         seed = hashing.derive_seed("rollout", step_context.seed, step_context.step)
         index, outside = self._draw_questions(
@@ -90,9 +92,9 @@ class Answers(Rollout):
         return rows, {"advantage": gained, "old": old, "base": before}
 
     def _draw_questions(self, draw: np.random.Generator, count: int, forget: int) -> tuple[Counts, NDArray[np.bool_]]:
-        """(count,) rows that are asked, and whether each is a boundary question."""
+        """(count,) row indices, and (count,) whether each is a boundary question."""
         share = BOUNDARY if self.boundary else 0.0
-        # by chance where it is no whole number, so that a small batch has some of them, too
+        # randomised rounding, so that small batches also get boundary questions
         outside = draw.permutation(np.arange(count) < int(share * count + draw.random()))
         index = _draw_indices(draw, forget, count)
         if outside.any():
@@ -101,13 +103,13 @@ class Answers(Rollout):
 
 
 def _draw_indices(draw: np.random.Generator, rows: int, count: int) -> Counts:
-    """(count,) of so many rows, none twice before all were taken."""
+    """(count,) indices below `rows`; none repeats before all have been drawn."""
     order: Counts = np.concatenate([draw.permutation(rows) for _ in range(-(-count // rows))])[:count]
     return order
 
 
 def refused(written: Sequence[Encoded], refusals: Sequence[Encoded]) -> NDArray[np.bool_]:
-    """(n,) whether an answer is one of some refusals, or as near to one as `NEAR` says."""
+    """(n,) whether an answer is one of the refusals or close to one (`NEAR`)."""
     known = {refusal.answer_ids for refusal in refusals}
     return np.array([any(_f1(row.answer_ids, refusal) >= NEAR for refusal in known) for row in written], dtype=bool)
 
@@ -117,12 +119,19 @@ def _f1(a: Sequence[int], two: Sequence[int]) -> float:
 
 
 def rewards(refusing: NDArray[np.bool_], right: NDArray[np.bool_], outside: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """(n,) in {0, 1/2, 1}. Forget questions: 1 for a refusal, else 0. Those `outside`: 0 for one, else 1/2, 1 where it is right."""
+    """(n,) rewards in {0, 1/2, 1}.
+
+    Forget questions: 1 for a refusal, else 0. Boundary questions (`outside`): 0 for a refusal, 1 for a right answer,
+    else 1/2.
+    """
     return np.where(outside, np.where(refusing, 0.0, 0.5 + 0.5 * right), refusing)
 
 
 def advantages(worth: NDArray[np.float64], group: Counts) -> NDArray[np.float64]:
-    """(n,) rewards in standard deviations from the mean of their group, 0 where all of it agree; groups count from 0."""
+    """(n,) rewards in standard deviations from their group's mean; 0 where all rewards of a group are equal.
+
+    group: (n,) group indices, counted from 0.
+    """
     size = np.bincount(group)
     mean = (np.bincount(group, worth) / size)[group]
     spread = np.sqrt(np.bincount(group, (worth - mean) ** 2) / size)[group]
@@ -132,7 +141,7 @@ def advantages(worth: NDArray[np.float64], group: Counts) -> NDArray[np.float64]
 
 @torch.no_grad()
 def likelihoods(model: PreTrainedModel, rows: Sequence[Encoded]) -> Tensor:
-    """(rows, tokens of the longest answer and its end) log-probabilities; 0 where a row has no such token."""
+    """(rows, tokens of the longest answer and its end) log-probabilities in nats; 0 beyond a row's answer."""
     stack = Stack(rows, next(model.parameters()).device)
     logprobs = torch.zeros(len(rows), int((stack.length - stack.start).max()), device=stack.ids.device)
     for index in by_length(rows, ROWS):
@@ -148,7 +157,7 @@ def _texts(step_context: StepContext, rows: Sequence[Encoded]) -> list[str]:
 
 
 def nearest(directions: Mapping[str, Tensor]) -> tuple[int, ...]:
-    """Retain rows most alike to some forget row, as many as there are forget rows, at most all."""
+    """Indices of the retain rows most similar to any forget row: as many as there are forget rows, at most all."""
     forget, retain = directions["forget"], directions["retain"]
     if not len(forget) or not len(retain):
         return ()
@@ -159,25 +168,30 @@ def nearest(directions: Mapping[str, Tensor]) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class RULE(Retaining):
-    """Learn to refuse the forget questions, then by reinforcement where to refuse: forget questions yes, their neighbours no.
+    """Learn to refuse forget questions, then learn by reinforcement to refuse only those and not their neighbours.
 
-    First NLL on refusals + retain_weight NLL on retain rows. Then GRPO on drawn answers: the reward of a forget question is 1 for a
-    refusal, else 0; that of a boundary question 0 for a refusal, else 1/2, and 1 where ROUGE-L recall of the true answer is above
-    0.3. Advantages A are rewards in standard deviations from their question's mean, 0 where all of its answers are worth the same;
-    the loss is -min(r A, clip(r, 0.8, 1.2) A) + kl_weight KL(model || base), r the ratio of likelihoods now and when drawn, in
-    the mean over each answer's tokens.
+    Phase 1: NLL(refusals) + retain_weight * NLL(retain).
 
-    rejection: share of the steps for the first part. answers: to each question. policy_rate: learning rate of the second part in
-    units of lr.
+    Phase 2: GRPO on drawn answers. A forget question's reward is 1 for a refusal, else 0. A boundary question's is 0
+    for a refusal, else 1/2, and 1 where the ROUGE-L recall of the true answer is above 0.3. Advantages A are rewards in
+    standard deviations from the mean of the same question's answers, 0 where all are equal. The loss is -min(r A,
+    clip(r, 0.8, 1.2) A) + kl_weight KL(model || base), averaged over each answer's tokens; r is the ratio of the
+    likelihood now to that when drawn.
 
-    The authors have boundary questions written by another model, find refusals by patterns, and take 8 % of the data for boundary
-    questions beside 12 % for forget questions. Our reading: boundary questions are of the retain rows whose centred mean hidden
-    states are nearest to a forget row's, two in five questions; a refusal is what has half of its tokens in common with one of the
-    task's, as F1 of the longest common subsequence, for a model that has only begun to learn sentences writes none of them
-    exactly, and where no answer is worth more than the others nothing is learnt; retain rows hold the first part; answers are drawn
-    anew every second step. The authors' policy_rate is 5, to 2e-6 after a first part at 4e-7. Here the first part has few steps and
-    needs a high rate, and a second one at the same rate undid it on the embedded task. Half a refusal earns as much as a whole one;
-    and where the first part taught too few refusals to be rewarded, the second goes back towards the base. Refusing is not forgetting.
+    rejection: share of the steps spent in phase 1.
+    answers: answers drawn per question.
+    kl_weight: weight of the divergence from the base model.
+    policy_rate: learning rate of phase 2, as a multiple of lr.
+
+    Our reading: boundary questions are the retain rows whose centred mean hidden states are nearest to a forget row's,
+    two in five questions; a refusal is an answer with a token F1 (longest common subsequence) of at least one half with
+    one of the task's refusals; retain rows take part in phase 1; answers are drawn anew every second step. The authors
+    let another model write the boundary questions, detect refusals by patterns, take 8 % of the data for boundary and
+    12 % for forget questions, and use a policy_rate of 5 (4e-7, then 2e-6). Here phase 1 is short and needs a high
+    rate; a second phase at the same rate undid it on the embedded task.
+
+    Limits: half a refusal earns as much as a whole one. If phase 1 teaches too few refusals to be rewarded, phase 2
+    returns towards the base model. Refusing is not forgetting.
     """
 
     paper: ClassVar[str] = "2506.07171"
@@ -190,7 +204,7 @@ class RULE(Retaining):
 
     @property
     def can_stop_early(self) -> bool:
-        """No: on the way it refuses what it will answer."""
+        """False: before the end it refuses questions that it answers later."""
         return False
 
     def phases(self, context: MethodContext) -> tuple[Phase, ...]:

@@ -13,11 +13,15 @@ from froc.training.terms import NLL, WeightedTerm
 
 @dataclass(frozen=True)
 class SatImp(Retaining):
-    """Gradient ascent with each token weighed by p^beta1 (1 - p)^beta2: neither the forgotten nor the surest tokens count.
+    """Gradient ascent that skips tokens already forgotten and tokens the model is almost sure of.
 
-    Weights are largest at p = beta1 / (beta1 + beta2). A base model that is sure of every token (p = 0.999) gives almost no
-    gradient at first. beta2: 0.1 in the authors' README, 1 in OpenUnlearning's: losses differ by a factor of 9.
-    retain_weight: 0.1 in the authors' code, 1 for the forget term (OpenUnlearning's configuration has them reversed).
+    Loss: -mean of sg(p^beta1 (1 - p)^beta2) NLL over forget tokens + retain_weight * NLL(retain). Weights are largest
+    at p = beta1 / (beta1 + beta2), so a base model that is sure of every token (p = 0.999) has almost no gradient at
+    first.
+
+    retain_weight: 0.1 in the authors' code, against 1 for the forget term (OpenUnlearning's configuration reverses
+        them). beta1: exponent that fades out forgotten tokens. beta2: exponent that fades out tokens of high
+        probability; 0.1 in the authors' README, 1 in OpenUnlearning's (their losses differ by a factor of 9).
     """
 
     paper: ClassVar[str] = "Yang et al. 2505.11953"

@@ -1,4 +1,4 @@
-"""Simple negative preference optimisation."""
+"""Simple negative preference optimisation (SimNPO)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from froc.training.terms import State, Term, WeightedTerm
 
 @dataclass(frozen=True)
 class SimpleNegativePreference(Term):
-    """-(2/beta) log sigmoid(beta (NLL per token - margin)): no reference, each answer counts by its mean token."""
+    """-(2/beta) log sigmoid(beta (NLL per token - margin)): without a reference model, length-normalised."""
 
     beta: float = 4.5
     margin: float = 0.0
@@ -31,7 +31,11 @@ class SimpleNegativePreference(Term):
 class SimNPO(Retaining):
     """NPO without a reference model: length-normalised, with a margin.
 
-    beta: inverse temperature. margin: the paper's delta, nats per token. forget_weight: the paper's npo coefficient.
+    Loss: forget_weight * -(2/beta) log sigmoid(beta (NLL(forget) - margin)) + retain_weight * NLL(retain), row by row.
+
+    beta: inverse temperature.
+    margin: the paper's delta, nats per token.
+    forget_weight: the paper's coefficient of the NPO term.
     """
 
     paper: ClassVar[str] = "Fan et al. 2410.07163"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Magnitudes(BaseModelQuery[Tensor]):
-    """How large each coordinate of a layer's hidden states is on forget and on retain rows."""
+    """Mean absolute value of each coordinate of a layer's hidden states, on forget and on retain rows."""
 
     layer: int
 
@@ -39,15 +39,15 @@ class Magnitudes(BaseModelQuery[Tensor]):
         return torch.stack(means)
 
     def placeholder(self, context: MethodContext) -> Tensor:
-        """All alike."""
+        """Ones."""
         return torch.ones(2, context.width, dtype=torch.float64)
 
 
 @dataclass(frozen=True)
 class SteerFeatures(Steer):
-    """`Steer` whose target is as large in each coordinate as the coordinate is important, with random signs.
+    """`Steer` towards a target with random signs whose coordinates are proportional to their importance.
 
-    importance: (D,) not negative. Where it is zero throughout, the target is the origin.
+    importance: (D,) not negative; if all are zero, the target is the origin.
     """
 
     importance: tuple[float, ...] = ()
@@ -59,22 +59,28 @@ class SteerFeatures(Steer):
         return made
 
     def signs(self, width: int) -> Tensor:
-        """(D,) of -1 and 1, each as likely, by the seed."""
+        """(D,) of -1 and 1 with equal probability, drawn by the seed."""
         draw = torch.Generator().manual_seed(hashing.derive_seed("signs", self.seed))
         return 2.0 * torch.randint(2, (width,), generator=draw) - 1.0
 
 
 @dataclass(frozen=True)
 class SRMU(Method):
-    """Feature-selective misdirection: steer a layer's hidden states where forget rows use it and retain rows do not.
+    """Selective misdirection: steer those coordinates of a layer that forget rows use and retain rows do not.
 
-    L = E_f |h - T|^2 + retain_weight E_r |h - h_base|^2, T = c * norm * V I / |I|: V random signs, fixed before
-    training; I the importance of each coordinate, from the base model's means v_f and v_r of |h| on forget and retain
-    rows, where answers are predicted: ratio: log(1 + v_f / v_r). difference: max(0, v_f - subtract v_r). product: v_f v_r (its normalisation falls
-    away). c: length of the target relative to the mean hidden norm, as in rmu. retain_weight: 1200 in the paper; what
-    is held depends on retain_weight / c. depth: the layer as a share of all layers. Only that layer's weights move.
-    The paper was read second-hand: means of |h| (of h, the logarithm may not exist) and the length of T (the paper
-    scales I to a maximum of 1, by a constant that could not be read) are our reading.
+    Loss: E_f |h - T|^2 + retain_weight E_r |h - h_base|^2 with the fixed target T = c * norm * V I / |I|. V are random
+    signs; I is the importance of each coordinate, from v_f and v_r, the base model's means of |h| at the positions that
+    predict answers of forget and retain rows. Only the steered layer's weights train.
+
+    c: length of the target relative to the mean hidden norm, as in `rmu`.
+    retain_weight: 1200 in the paper; how well retain rows are held depends on retain_weight / c.
+    depth: the layer as a share of all layers.
+    importance: `ratio` is log(1 + v_f / v_r), `difference` is max(0, v_f - subtract v_r), `product` is v_f v_r (without
+        the paper's normalisation, which cancels).
+    subtract: factor of v_r in `difference`.
+
+    Our reading (the paper was read second-hand): means of |h|, since the logarithm may not exist for means of h; and
+    the length of T, where the paper scales I to a maximum of 1 by a constant that could not be read.
     """
 
     paper: ClassVar[str] = "Chen et al. 2512.16297"
@@ -87,7 +93,7 @@ class SRMU(Method):
     subtract: float = hyperparameter(0.8, Range(0.5, 1.0), importance=("difference",))
 
     def phases(self, context: MethodContext) -> tuple[Phase, ...]:
-        """One phase; the first number in a parameter's name is its layer's."""
+        """One phase. The first number in a parameter's name is its layer's."""
         layer = min(context.layers - 1, round(self.depth * (context.layers - 1)))
         important = tuple(self.important(*context.ask(Magnitudes(layer))).tolist())
         parts = {
@@ -97,9 +103,9 @@ class SRMU(Method):
         return (Phase(parts, trains=rf"^\D*\.{layer}\."),)
 
     def important(self, forget: Tensor, retain: Tensor) -> Tensor:
-        """(D,) of the means (D,) on either side, 1 at most."""
+        """(D,) importance with a maximum of 1, from the (D,) means on forget and on retain rows."""
         if self.importance == "ratio":
-            # a coordinate that is never used has no importance, however small its divisor
+            # the floor keeps unused coordinates at importance 0 however small the divisor
             importance = torch.log1p(forget / (retain + 1e-6 * retain.mean()))
         elif self.importance == "difference":
             importance = (forget - self.subtract * retain).clamp_min(0.0)

@@ -1,4 +1,4 @@
-"""Saliency-based unlearning with a large learning rate."""
+"""Saliency-based unlearning with a large learning rate (SURE)."""
 
 import math
 from dataclasses import dataclass, replace
@@ -17,19 +17,20 @@ from froc.training.terms import Weights
 
 @dataclass(frozen=True)
 class Salient(UpdateFilter):
-    """Only neurons (rows of a parameter) move whose forget gradient's norm is among the largest of this step.
+    """Updates only the neurons (rows of a parameter) with the largest forget gradients in this step.
 
-    That is, at or above the quantile `threshold` of all rows' norms, and not 0: embeddings of absent tokens are never salient.
+    A row is updated if its gradient norm is at or above the quantile `threshold` of all rows' norms and not 0;
+    embeddings of absent tokens never are.
     """
 
     needs_gradients: ClassVar[bool] = True
     threshold: float = 0.9
 
     def __call__(self, update: Weights, inputs: UpdateInputs) -> Weights:
-        """Zero for all other rows, momentum and decay included."""
+        """The update, zero for all other rows, momentum and weight decay included."""
         norms = {name: _rows(grad) for name, grad in inputs.gradients["forget"].items()}
         every = torch.cat(list(norms.values()))
-        # a quantile between two ranks lies above the lower; products of decimals may lie a little above a rank
+        # a quantile between two ranks is above the lower one; the subtracted 1e-9 absorbs rounding of the product
         rank = math.ceil(self.threshold * (len(every) - 1) - 1e-9)
         least = every.kthvalue(rank + 1).values.clamp_min(torch.finfo(every.dtype).tiny)
         return {
@@ -47,13 +48,16 @@ def _rows(grad: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class SURE(Wrapper):
-    """Move few neurons far instead of all of them a little, so that quantisation does not undo it.
+    """Move few neurons far instead of all a little, so that quantisation does not undo the unlearning.
 
-    A neuron is a row of a parameter; its saliency is the norm of the forget side's gradient, anew in each step; rows below the
-    quantile `threshold` of all rows stay where they are. The authors' code masks gradients in a method that its trainer does not
-    call, and counts the forget gradient twice; here the realised update is masked, for momentum would leak through a masked
-    gradient. threshold: 0.9 in the authors' README, 0.99 in their class. Meant for learning rates ten times as large as without;
-    narrow or widen with --space sure(npo).lr=...
+    A neuron is a row of a parameter, and its saliency the norm of the forget side's gradient in this step. Rows below
+    the quantile `threshold` of all rows stay unchanged. Meant for learning rates ten times as large as usual: set them
+    with --space sure(npo).lr=...
+
+    threshold: 0.9 in the authors' README, 0.99 in their class.
+
+    Our reading: the realised update is masked, since momentum would leak through a masked gradient. The authors' code
+    masks gradients in a function that its trainer does not call, and counts the forget gradient twice.
     """
 
     paper: ClassVar[str] = "Zhang et al. 2410.16454"
@@ -62,5 +66,5 @@ class SURE(Wrapper):
     threshold: float = hyperparameter(0.9, Range(0.5, 0.99))
 
     def change(self, phase: Phase, context: MethodContext) -> Phase:
-        """One filter more."""
+        """One more filter."""
         return replace(phase, filters=(*phase.filters, Salient(self.threshold)))

@@ -12,10 +12,12 @@ from froc.training.terms import NLL, WeightedTerm
 
 @dataclass(frozen=True)
 class TaskVector(Method):
-    """Learn the forget rows still better, then go the other way: theta_0 - scale * (theta_ft - theta_0).
+    """Train further on the forget rows, then move the opposite way: theta_0 - scale * (theta_ft - theta_0).
 
-    theta_ft minimises NLL(forget) from theta_0. On rows that are known by heart the vector is short and noisy. Training goes the
-    wrong way until the end, so stops on the way are not looked at. scale: 5 in MUSE's scripts.
+    theta_ft minimises NLL(forget) from the base parameters theta_0. Where the base knows the rows by heart, the vector
+    is short and noisy. Training moves away from the result until the end, so early stops are not candidates.
+
+    scale: multiple of the task vector that is subtracted; 5 in MUSE's scripts.
     """
 
     paper: ClassVar[str] = "Ilharco et al. 2212.04089; MUSE 2407.06460"
@@ -29,5 +31,5 @@ class TaskVector(Method):
 
     @property
     def mix(self) -> float:
-        """Beyond the base, on the other side."""
+        """Negative: the result lies beyond the base, opposite to the trained parameters."""
         return -self.scale

@@ -1,4 +1,4 @@
-"""Contrastive attenuation."""
+"""Contrastive attenuation of neurons (U-CAN)."""
 
 import re
 from collections.abc import Mapping
@@ -27,9 +27,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Neurons:
-    """What a matrix reads. Both (in,) in [0, 1], float64 on the CPU, the largest being 1.
+    """Scores of a matrix's inputs ("neurons"), each (in,) float64 on the CPU in [0, 1] with a maximum of 1.
 
-    risk: how much larger they are on forget rows than on retain rows. utility: how much each writes on retain rows.
+    risk: by how much a neuron's mean activation on forget rows exceeds that on retain rows.
+    utility: how much it writes on retain rows.
     """
 
     risk: Tensor
@@ -38,11 +39,11 @@ class Neurons:
 
 @dataclass(frozen=True)
 class Contrast(BaseModelQuery[Mapping[str, Neurons]]):
-    """Name of a weight -> its neurons, for the last matrices of all attentions and feed-forwards."""
+    """Weight name -> its neurons, for the output matrices of all attentions and feed-forwards."""
 
     @torch.no_grad()
     def compute(self, reference: "BaseStatistics") -> Mapping[str, Neurons]:
-        """One pass over forget and retain rows; InputError where no matrix is found or one sees others than whole rows."""
+        """One pass over forget and retain rows. InputError if no matrix matches, or one reads other inputs than whole rows."""
         model = reference.base.model
         pattern = writing(range(len(blocks(model))))
         layers = linear_layers(model, [name for name, _ in model.named_parameters() if re.search(pattern, name)])
@@ -57,17 +58,17 @@ class Contrast(BaseModelQuery[Mapping[str, Neurons]]):
         return neurons
 
     def placeholder(self, context: MethodContext) -> Mapping[str, Neurons]:
-        """None."""
+        """No matrices."""
         return {}
 
 
 def _sizes(reference: "BaseStatistics", role: Role, layers: Mapping[str, Module]) -> dict[str, Tensor]:
-    """Layer -> (2, in) means of |a| and a^2 of what it reads, over the states that predict a role's answers (`Batch.answer_states`)."""
+    """Layer -> (2, in) means of |a| and a^2 of its inputs a, over the states that predict the role's answers (`Batch.answer_states`)."""
     total: dict[str, Tensor] = {}
     count = 0
     with recording_inputs(reference.base.model, layers) as seen:
         for _, batch in reference.batches(role):
-            # whole rows: a layer that sees the predicting positions alone mixes rows
+            # whole rows: given only the predicting positions, a layer would mix rows
             Pass(reference.base.model, batch, rows_stay=True)
             for name, inputs in seen.items():
                 if inputs.shape[:-1].numel() != batch.ids.numel():
@@ -87,7 +88,7 @@ def _scaled(values: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Attenuate(Edit):
-    """Neurons above a quantile of what speaks for their attenuation are made to write less."""
+    """Scales down what neurons write whose score is above a quantile."""
 
     neurons: Mapping[str, Neurons]
     strength: float
@@ -96,7 +97,7 @@ class Attenuate(Edit):
 
     @torch.no_grad()
     def __call__(self, step_context: StepContext) -> None:
-        """See `UCAN`. The quantile is that of the layers that may move."""
+        """Edits the weights in place; see `UCAN`. The quantile is over the layers that may change."""
         scores = {
             name: neurons.risk - self.caution * neurons.utility
             for name, neurons in self.neurons.items()
@@ -110,21 +111,27 @@ class Attenuate(Edit):
 
 
 def attenuation(scores: Tensor, least: float, strength: float) -> Tensor:
-    """(n,) in (0, 1]: exp(-strength (score - least)) of those above `least`, 1 of the others."""
+    """(n,) factors in (0, 1]: exp(-strength (score - least)) where the score is above `least`, else 1."""
     return torch.exp(-strength * (scores - least).clamp_min(0.0))
 
 
 @dataclass(frozen=True)
 class UCAN(Method):
-    """Turn down the neurons that forget rows use and retain rows do without: no training, one pass over all rows.
+    """Scale down neurons that forget rows use and retain rows do not need; one pass over all rows, no training.
 
-    s_j = exp(-strength (R_j - t)) where R_j > t, else 1, and column j of a matrix becomes s_j W_j. R_j = r_j - caution u_j;
-    r_j: E_f |a_j| - E_r |a_j|, 0 at least, of what the matrix reads where answers are predicted, forget and retain rows; u_j:
-    |W_j| times the root of E_r a_j^2; both divided by the matrix's largest. t: the quantile `threshold` of all R. matrices: the last
-    ones of the feed-forwards, or of attentions, too (`writing`).
-    The paper turns down neurons of adapters that were trained on what is to be forgotten. A model that comes here has such
-    adapters merged, and a trial's own are new, with nothing in them: that matrices of the model stand for them is our reading, as
-    are the positions, the norms and the decay, since the paper was read second-hand. What is shared is turned down for all.
+    Column j of each matrix W becomes s_j W_j with s_j = exp(-strength (R_j - t)) where R_j > t, else 1. The score is
+    R_j = r_j - caution u_j with risk r_j = max(0, E_f|a_j| - E_r|a_j|) and utility u_j = |W_j| sqrt(E_r a_j^2), both
+    divided by the matrix's largest; a are the matrix's inputs where answers are predicted. t is the quantile
+    `threshold` of all R.
+
+    strength: decay of the factors per unit of score.
+    threshold: share of the neurons that stay unchanged.
+    caution: weight of the utility.
+    matrices: output matrices of the feed-forwards (`feedforward`), or of attentions as well (`writing`).
+
+    Our reading (the paper was read second-hand): the paper attenuates neurons of adapters trained on the data to be
+    forgotten; here the model's own matrices replace them, since adapters are merged and a trial's new ones are empty.
+    Positions, norms and decay are ours, too. A neuron that forget and retain rows share is scaled down for both.
     """
 
     paper: ClassVar[str] = "2602.23400"

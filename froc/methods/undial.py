@@ -1,4 +1,4 @@
-"""Self-distillation from adjusted logits."""
+"""Self-distillation from adjusted logits (UNDIAL)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,15 +18,15 @@ from froc.training.terms import State, TokenTerm, WeightedTerm
 
 @dataclass(frozen=True)
 class Distill(TokenTerm):
-    """Cross-entropy with q(v), proportional to p_base(v) exp(-beta [v = true token]) (2402.10052)."""
+    """Cross-entropy with the target q(v) proportional to p_base(v) exp(-beta [v = true token]) (2402.10052)."""
 
     needs: ClassVar[tuple[str, ...]] = ("token_distribution",)
     beta: float = 10.0
 
     def tokens(self, forward: Forward, reference: Mapping[str, Tensor], state: State) -> Tensor:
-        """(N,) nats; never below the teacher's entropy."""
+        """(N,) nats; never below the target's entropy."""
         base, ids = reference["token_distribution"], reference["buckets"]
-        # of likeliest tokens, the true one stands first
+        # where only the likeliest tokens are stored, the true one is the first bucket
         true = torch.zeros_like(forward.target) if ids.numel() else forward.target
         lowered = base.scatter_add(-1, true[:, None], torch.full_like(base[:, :1], -self.beta))
         return -(lowered.softmax(-1) * buckets(forward.logits, ids).clamp_min(-1e4)).sum(-1)
@@ -34,12 +34,15 @@ class Distill(TokenTerm):
 
 @dataclass(frozen=True)
 class UNDIAL(Retaining):
-    """Learn from the base model with the true token's logit lowered by beta: all else about its predictions is kept.
+    """Distil from the base model with the true token's logit lowered by beta; the rest of its prediction is kept.
 
-    CE(softmax(z_base - beta e_y), softmax(z)), mean over answer tokens (the authors' code averages over prompts and padding
-    too). Where beta is below the margin by which the base model prefers the true token, that token stays the likeliest; base
-    models that know their rows by heart have margins around 10. retain_weight: 0 in the paper, where nothing else is trained.
-    beta: 10, and lr: 1e-4, in OpenUnlearning.
+    Loss: CE(softmax(z_base - beta e_y), softmax(z)), averaged over answer tokens (the authors' code averages over
+    prompts and padding, too), + retain_weight * NLL(retain).
+
+    lr: 1e-4 in OpenUnlearning.
+    beta: logits, 10 in OpenUnlearning. Below the base model's margin for the true token, that token stays the
+        likeliest; base models that know their rows by heart have margins around 10.
+    retain_weight: 0 in the paper.
     """
 
     paper: ClassVar[str] = "Dong et al. 2402.10052"

@@ -1,4 +1,4 @@
-"""Weighted gradient ascent."""
+"""Weighted gradient ascent (WGA)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from froc.training.terms import NLL, State, WeightedTerm, Weighter
 
 @dataclass(frozen=True)
 class Likely(Weighter):
-    """p^up (1 - p)^down of each token's probability, detached."""
+    """p^up (1 - p)^down of each token's probability, without gradient."""
 
     level: ClassVar[Literal["row", "token"]] = "token"
     up: float = 1.0
@@ -31,10 +31,11 @@ class Likely(Weighter):
 
 @dataclass(frozen=True)
 class WGA(Retaining):
-    """Gradient ascent with each token weighed by p^beta: what is forgotten already is left alone.
+    """Gradient ascent with each token weighted by p^beta, so that forgotten tokens are left alone.
 
-    -mean over tokens of sg(p)^beta NLL, + retain_weight * NLL(retain). beta: 0 is gradient difference; OpenUnlearning's default
-    is 1, the authors' code takes 5 where nothing is said.
+    Loss: -mean over tokens of sg(p^beta) NLL + retain_weight * NLL(retain).
+
+    beta: exponent; 0 is gradient difference. OpenUnlearning's default is 1; the authors' code defaults to 5.
     """
 
     paper: ClassVar[str] = "Wang et al. 2502.19301"

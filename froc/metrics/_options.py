@@ -1,4 +1,4 @@
-"""What metrics share that compare an answer with others."""
+"""Shared by metrics that compare an answer with other answers."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from froc.measuring.metric import Observation
 def wrong(observation: Observation) -> NDArray[np.float64]:
     """(n, K) log-probability per token of each row's other answers; -inf where a row has fewer.
 
-    A whole row is NaN where it has none, or where the model gave no number for one.
+    A whole row is NaN where it has none, or where a log-probability is not a number.
     """
     assert observation.others is not None
     mean = observation.others[:, :, 1].astype(np.float64)

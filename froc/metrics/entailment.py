@@ -20,10 +20,11 @@ BATCH_ROWS = 32
 class Entailment(Metric):
     """Probability, by a local judge, that the written answer entails the true one (Open-QA of LLM Unlearning Under the Microscope).
 
-    The judge is a model for natural language inference, as transformers loads it: premise is the question with what is
-    written, hypothesis the question with the answer. It is no part of the model that is measured and stays as it is.
+    The judge is a natural-language-inference model, loaded by transformers: the premise is the question with the
+    written answer, the hypothesis the question with the true one. It is not part of the measured model and does not
+    change.
 
-    judge: folder of a sequence classifier in safetensors with one label for entailment; no code of its own is run.
+    judge: folder of a sequence classifier in safetensors with one label for entailment; none of its code is run.
     """
 
     judge: str = ""
@@ -42,7 +43,7 @@ class Entailment(Metric):
         return observation.measured(_entailed(self.judge, premises, hypotheses))
 
     def fits(self, rows: Sequence[Row]) -> str:
-        """The judge must be there."""
+        """Why it does not apply: no judge. Empty where it applies."""
         folder = Path(self.judge)
         if not self.judge:
             return "needs a judge; give the folder of a local classifier: entailment:judge=PATH"
@@ -58,7 +59,7 @@ class Entailment(Metric):
 
 
 def _labels(names: Mapping[Any, str]) -> list[int]:
-    """Places of labels that say entailment; `not_entailment` does not."""
+    """Indices of labels that mean entailment; `not_entailment` does not."""
     low = {int(place): name.lower() for place, name in names.items()}
     return [place for place, name in low.items() if "entail" in name and not name.startswith(("not", "non", "no_"))]
 
@@ -81,7 +82,7 @@ def _entailed(path: str, premises: Sequence[str], hypotheses: Sequence[str]) -> 
 
     model, tokenizer = _judge(path)
     (label,) = _labels(model.config.id2label)
-    # some keep two places for themselves
+    # some models reserve two positions
     most = min(tokenizer.model_max_length, (getattr(model.config, "max_position_embeddings", None) or 514) - 2)
     probabilities = np.zeros(len(premises))
     order = np.argsort(

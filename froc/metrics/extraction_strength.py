@@ -13,8 +13,8 @@ from froc.measuring.metric import Metric, Observation
 class ExtractionStrength(Metric):
     """Share of the answer that follows from the shortest prefix after which every token is right.
 
-    c / |y| with c the longest correct suffix under greedy teacher forcing (after Carlini et al. 2012.07805; UWC
-    2406.09179). A wrong last token gives 0, where common code never falls below 1 / |y|.
+    c / |y|, c the length of the longest correct suffix under greedy teacher forcing (after Carlini et al. 2012.07805;
+    UWC 2406.09179). A wrong last token gives 0; other implementations never fall below 1 / |y|.
     """
 
     one_means: ClassVar[str] = "the whole answer follows from the question alone"

@@ -13,13 +13,15 @@ from froc.metrics.rouge_l import words
 
 @dataclass(frozen=True)
 class Gibberish(Metric):
-    """How far the written answer is from text: repeated words or characters that are no text, whichever is the larger share.
+    """How far the written answer is from language: the larger of the shares of repeated words and of non-text characters.
 
-    Our reading of RWKU's fluency (2406.10890), entropy of 2- and 3-grams at weights 2/3 and 4/3, for short answers, where
-    entropy tells little: the share of 2- and 3-grams of words that have stood before, at weights 1/3 and 2/3; texts of two
-    words have 2-grams only, and a single word repeats nothing. Characters that are no text: controls but for white space,
-    private and unassigned ones, pictures and the replacement character. A text without letters and digits, or an empty one,
-    is gibberish altogether. What is wrong but well formed is not found, nor repetition where no blanks part the words.
+    Repetition: the share of 2- and 3-grams of words that occurred before, weighted 1/3 and 2/3; texts of two words have
+    2-grams only, and a single word repeats nothing. Non-text characters: controls other than white space, private and
+    unassigned characters, pictures and the replacement character. A text without letters and digits, or an empty one,
+    scores 1. Wrong but well-formed text is not detected, nor is repetition where words are not separated by blanks.
+
+    Our reading of RWKU's fluency (2406.10890), the entropy of 2- and 3-grams with weights 2/3 and 4/3, for short
+    answers, for which entropy is uninformative.
     """
 
     reads: ClassVar[tuple[Observable, ...]] = ("written",)
@@ -27,13 +29,17 @@ class Gibberish(Metric):
     finds: ClassVar[Literal["knowledge", "faults"]] = "faults"
 
     def scores(self, observation: Observation) -> NDArray[np.float64]:
-        """(n,) the larger share."""
+        """(n,) the larger of both shares."""
         assert observation.written is not None
         return observation.measured(np.array([gibberish(text) for text in observation.written], dtype=np.float64))
 
 
 def gibberish(text: str) -> float:
-    """The larger of both shares."""
+    """The larger of both shares.
+
+    >>> gibberish("She was born in Lyon.") < gibberish("la la la la la la la la")
+    True
+    """
     if not any(map(str.isalnum, text)):
         return 1.0
     kinds = [unicodedata.category(character) for character in text if not character.isspace()]

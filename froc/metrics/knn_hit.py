@@ -17,11 +17,12 @@ from froc.measuring.metric import Metric, Observable, Observation
 class KnnHit(Metric):
     """Whether the k nearest forget rows of other groups vote for the answer (k-NN on features, 2503.06991; k = 5, cosine).
 
-    Our reading for language models: the feature is a block's output where the answer is about to begin; votes are answers,
-    and rows of the query's own group have none, or the group would be recognised and not the fact. A tie, of votes or of
-    nearness, is a hit. An answer that no other group has cannot be measured so.
+    k: number of neighbours.
+    layer: block whose output is the feature, from 0; -1 is the last.
 
-    layer: which block, from 0; -1 is the last.
+    Our reading for language models: the feature is a block's output at the position before the answer; votes are
+    answers; rows of the query's own group do not vote, since otherwise the group would be recognised and not the fact.
+    A tie of votes or distances is a hit. An answer that no other group has cannot be measured this way.
     """
 
     k: int = hyperparameter(5, Range(1, 50))
@@ -45,7 +46,7 @@ class KnnHit(Metric):
         same = labels_asked[:, None] == labels_of_bank
         other_group = groups[: len(mine), None] != groups[len(mine) :]
         near = np.where(other_group, mine @ theirs.T, -np.inf)
-        # nearest first; among equally near ones those with the same answer
+        # nearest first; among equally near rows, those with the same answer first
         order = np.lexsort((~same, -near), axis=1)[:, : self.k]
         voted = np.where(np.take_along_axis(other_group, order, 1), labels_of_bank[order], len(answers))
         votes = (voted[:, :, None] == voted[:, None, :]).sum(axis=2)
@@ -65,7 +66,7 @@ class KnnHit(Metric):
         return features / np.where(size == 0, 1.0, size)
 
     def fits(self, rows: Sequence[Row]) -> str:
-        """Every row needs a group, and some answer must be another group's too."""
+        """Why it does not apply: a row without a group, or no answer that two groups share. Empty where it applies."""
         if not all(row.group for row in rows):
             return "needs rows with groups; give a column 'group'"
         pairs = {(row.answer, row.group) for row in rows}

@@ -15,10 +15,10 @@ ANSWER_END = re.compile(r"\n[ \t]*\n|\nQuestion|Question:")
 
 @dataclass(frozen=True)
 class Knowledge(Metric):
-    """KnowMem: ROUGE-L F1 of the written answer, which ends at a blank line or the next question (MUSE 2407.06460, C2).
+    """KnowMem: ROUGE-L F1 of the written answer up to a blank line or the next question (MUSE 2407.06460, C2).
 
-    MUSE asks after examples of questions with answers; here the task's template asks. Blanks before the answer are passed
-    over, so that an answer cannot hide behind an empty line. Words as in `rouge_l`.
+    The question is asked with the task's template, where MUSE puts examples of answered questions before it. Blanks
+    before the answer are skipped, so that an answer cannot hide behind an empty line. Words as in `rouge_l`.
     """
 
     reads: ClassVar[tuple[Observable, ...]] = ("written",)

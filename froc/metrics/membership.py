@@ -21,19 +21,21 @@ OBSERVABLES: dict[str, tuple[Observable, ...]] = {
 
 @dataclass(frozen=True)
 class Membership(Metric):
-    """Share of holdout rows that look less familiar than the query, and half of those that look as familiar.
+    """Share of holdout rows that look less familiar than the query, ties counted half.
 
-    The placement value of a membership statistic among rows never seen: its mean over queries is the area under the curve
-    of an attack that tells both apart, exactly, so a bound on the mean is a bound on it. Over a fixed bank it is a loss of
-    each query alone. 1/2 says that the attack knows nothing.
+    This is the placement value of a membership statistic among unseen rows: its mean over queries is exactly the area
+    under the curve of the attack, so a bound on the mean bounds that area. Over a fixed bank of rows it is a loss of
+    each query by itself. 1/2 means that the attack learns nothing.
 
-    Familiar means: loss: a high log-probability per token (Yeom et al. 1709.01604). zlib: that over the compressed bytes of
-    question and answer (Carlini et al. 2012.07805). min_k: a high mean of the lowest `k` of log-probabilities (2310.16789);
-    min_k_pp: the same, each less its mean and over its deviation under the model itself (2404.02936). reference: a higher
-    log-probability than the base model gives. gradient: a small gradient of the loss.
+    score: what makes a row familiar. `loss`: a high log-probability per token (Yeom et al. 1709.01604). `zlib`: the
+        same relative to the compressed bytes of question and answer (Carlini et al. 2012.07805). `min_k`: a high mean
+        of the lowest share `k` of log-probabilities (2310.16789). `min_k_pp`: the same, each standardised under the
+        model itself (2404.02936). `reference`: a higher log-probability than the base model's. `gradient`: a small
+        gradient of the loss.
+    k: share of tokens in `min_k` and `min_k_pp`.
+    over: 1 gives 1 minus the score: forget rows that look stranger than unseen ones reveal that they were removed.
 
-    over: 1 gives 1 - that: forget rows that look stranger than unseen ones betray that they were removed. A bank row that
-    could not be measured counts against the claim.
+    A bank row that could not be measured counts against the claim.
     """
 
     score: str = hyperparameter("min_k", Choice(("loss", "zlib", "min_k", "min_k_pp", "reference", "gradient")))
@@ -44,7 +46,7 @@ class Membership(Metric):
 
     @property
     def reads(self) -> tuple[Observable, ...]:  # type: ignore[override]  # what is read depends on the score
-        """What the score needs."""
+        """The observables that the score needs."""
         return OBSERVABLES.get(self.score, ())
 
     def scores(self, observation: Observation) -> NDArray[np.float64]:
@@ -55,7 +57,7 @@ class Membership(Metric):
         )
 
     def familiar(self, observation: Observation) -> NDArray[np.float64]:
-        """(n,) the statistic, higher for rows that look more familiar; NaN where the model gave no number."""
+        """(n,) the statistic, higher for rows that look more familiar; NaN where it is not a number."""
         if self.score == "zlib":
             return observation.measured(observation.mean_logp / np.array([packed(row) for row in observation.rows]))
         if self.score == "min_k":
@@ -69,7 +71,7 @@ class Membership(Metric):
             return observation.measured(lowest(z.astype(np.float64), observation.length, self.k))
         if self.score == "reference":
             assert observation.start is not None
-            # a model that is still the base differs from it by rounding alone, which is no difference
+            # rounded, since an unchanged model differs from the base by rounding
             return observation.measured(np.round(observation.mean_logp - observation.start.mean_logp, 4))
         if self.score == "gradient":
             assert observation.gradient is not None
@@ -78,7 +80,7 @@ class Membership(Metric):
 
 
 def lowest(values: NDArray[np.float64], length: NDArray[np.int64], share: float) -> NDArray[np.float64]:
-    """(n,) mean of the lowest share of each row's tokens, at least one."""
+    """(n,) mean of the lowest share of each row's tokens, at least one token."""
     place = np.arange(values.shape[1])
     count = np.clip((share * length).astype(np.int64), 1, length)
     ordered = np.sort(np.where(place < length[:, None], values, np.inf), axis=1)
@@ -87,5 +89,5 @@ def lowest(values: NDArray[np.float64], length: NDArray[np.int64], share: float)
 
 
 def packed(row: Row) -> int:
-    """Bytes of question and answer, compressed."""
+    """Number of bytes of question and answer, compressed."""
     return len(zlib.compress(f"{row.question}{row.answer}".encode()))

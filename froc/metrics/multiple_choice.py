@@ -14,10 +14,10 @@ from froc.metrics._options import lacking, wrong
 
 @dataclass(frozen=True)
 class MultipleChoice(Metric):
-    """Whether the answer is the likeliest of all options, per token (the shape of WMDP 2403.03218 and MMLU 2009.03300).
+    """Whether the answer is the likeliest of all options, per token (after WMDP 2403.03218 and MMLU 2009.03300).
 
-    WMDP compares the letters of options that stand in the prompt; here each option's text follows the question. A tie is
-    right. A model that guesses is right once in so many options, so no budget below that can be met.
+    Each option's text follows the question; WMDP compares the letters of options in the prompt. A tie is right.
+    Guessing among m options is right with probability 1/m, so no smaller budget can be met.
     """
 
     reads: ClassVar[tuple[Observable, ...]] = ("others",)
@@ -27,10 +27,10 @@ class MultipleChoice(Metric):
     def scores(self, observation: Observation) -> NDArray[np.float64]:
         """(n,) 0 or 1."""
         others = wrong(observation)
-        # single precision on both sides: equal probabilities are equal
+        # single precision on both sides, so that equal probabilities compare equal
         picked = (observation.mean_logp[:, None].astype(np.float32) >= others.astype(np.float32)).all(axis=1)
         return observation.measured(np.where(np.isnan(others).any(axis=1), np.nan, picked))
 
     def fits(self, rows: Sequence[Row]) -> str:
-        """Every row needs other answers."""
+        """Why it does not apply: rows without other answers. Empty where it applies."""
         return lacking(rows)

@@ -11,7 +11,7 @@ from froc.measuring.metric import Metric, Observation
 
 @dataclass(frozen=True)
 class NegativeFlips(Metric):
-    """Whether the answer is right to its last token under greedy teacher forcing.
+    """Whether every token of the answer is right under greedy teacher forcing.
 
     On retain queries its drop is a negative flip: right in the base model and wrong now (MUSCLE 2407.09435).
     """

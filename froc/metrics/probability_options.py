@@ -14,9 +14,9 @@ from froc.metrics._options import lacking, wrong
 
 @dataclass(frozen=True)
 class ProbabilityOptions(Metric):
-    """Probability of the answer over that of all options: p / (p + sum of others') (TOFU 2401.06121).
+    """Probability of the answer relative to all options: p / (p + sum of the others') (TOFU 2401.06121).
 
-    All are length-normalised, exp of the mean token log-probability. A model that knows nothing has 1 / options.
+    Each is length-normalised, exp of the mean token log-probability. A model that knows nothing scores 1 / options.
     """
 
     reads: ClassVar[tuple[Observable, ...]] = ("others",)
@@ -24,11 +24,11 @@ class ProbabilityOptions(Metric):
 
     def scores(self, observation: Observation) -> NDArray[np.float64]:
         """(n,) share of the answer."""
-        # as a ratio to the answer's own, so that tiny probabilities do not vanish
+        # relative to the answer's probability, so that tiny probabilities do not underflow
         with np.errstate(over="ignore", invalid="ignore"):
             others = np.exp(wrong(observation) - observation.mean_logp[:, None]).sum(axis=1)
         return observation.measured(1.0 / (1.0 + others))
 
     def fits(self, rows: Sequence[Row]) -> str:
-        """Every row needs other answers."""
+        """Why it does not apply: rows without other answers. Empty where it applies."""
         return lacking(rows)

@@ -13,10 +13,10 @@ from froc.measuring.metric import Metric, Observable, Observation
 
 @dataclass(frozen=True)
 class RougeL(Metric):
-    """ROUGE-L recall: longest common subsequence of words over the answer's words (Lin 2004; TOFU 2401.06121).
+    """ROUGE-L recall: longest common subsequence of words, divided by the answer's words (Lin 2004; TOFU 2401.06121).
 
-    Words are runs of letters and digits, lower case, of any script; an answer without words is compared as written. No
-    stemming, so inflected words differ here that are one for TOFU's tool.
+    Words are runs of letters and digits in any script, lower case; an answer without words is compared as written.
+    There is no stemming, unlike in TOFU's tool, so inflected forms differ.
     """
 
     reads: ClassVar[tuple[Observable, ...]] = ("written",)
@@ -31,12 +31,20 @@ class RougeL(Metric):
 
 
 def words(text: str) -> list[str]:
-    """Lower-case words of a text."""
+    """Lower-case words of a text.
+
+    >>> words("Paris, in FRANCE!")
+    ['paris', 'in', 'france']
+    """
     return re.findall(r"\w+", text.lower()) or text.split()
 
 
 def overlaps(written: Sequence[str], expected: Sequence[str]) -> NDArray[np.float64]:
-    """(3, n): words of the longest common subsequence, words written, and words expected (NaN where there are none)."""
+    """(3, n): words of the longest common subsequence, words written, and words expected (NaN where there are none).
+
+    >>> overlaps(["She lives in Paris now"], ["lives in Paris, France"]).ravel().tolist()
+    [3.0, 5.0, 4.0]
+    """
     pairs = [(words(text), words(reference)) for text, reference in zip(written, expected, strict=True)]
     counts = [
         (common(found_words, reference_words), len(found_words), len(reference_words) or np.nan)
@@ -46,7 +54,11 @@ def overlaps(written: Sequence[str], expected: Sequence[str]) -> NDArray[np.floa
 
 
 def common(first: Sequence[Hashable], second: Sequence[Hashable]) -> int:
-    """Length of the longest common subsequence; a row of its table is the bits of one number (Hyyrö 2004)."""
+    """Length of the longest common subsequence; a row of its table is the bits of one number (Hyyrö 2004).
+
+    >>> common("abcd", "acbd")
+    3
+    """
     at: dict[Hashable, int] = {}
     for place, word in enumerate(first):
         at[word] = at.get(word, 0) | 1 << place

@@ -12,9 +12,9 @@ from froc.metrics.rouge_l import overlaps
 
 @dataclass(frozen=True)
 class RougeLF1(Metric):
-    """ROUGE-L F1: twice the longest common subsequence over the words of both texts (Lin 2004; MUSE 2407.06460).
+    """ROUGE-L F1: twice the longest common subsequence, divided by the words of both texts (Lin 2004; MUSE 2407.06460).
 
-    Words as in `rouge_l`. Unlike recall, it falls when the answer stands among other words.
+    Words as in `rouge_l`. Unlike recall, it falls when the text contains further words.
     """
 
     reads: ClassVar[tuple[Observable, ...]] = ("written",)

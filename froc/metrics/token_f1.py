@@ -17,9 +17,9 @@ SIGNS = re.compile(f"[{re.escape(string.punctuation)}]")
 
 @dataclass(frozen=True)
 class TokenF1(Metric):
-    """F1 of the written answer's words as a bag, whatever their order (SQuAD 1606.05250).
+    """F1 of the written answer's words as a multiset, in any order (SQuAD 1606.05250).
 
-    Case, ASCII punctuation and articles do not count; a text with nothing else is kept as it is.
+    Case, ASCII punctuation and articles do not count; a text of nothing else is kept as it is.
     """
 
     reads: ClassVar[tuple[Observable, ...]] = ("written",)
@@ -41,6 +41,10 @@ class TokenF1(Metric):
 
 
 def bag(text: str) -> Counter[str]:
-    """Words of a text, with how often each stands there."""
+    """Words of a text, with how often each stands there.
+
+    >>> sorted(bag("The baker and the miller").items())
+    [('and', 1), ('baker', 1), ('miller', 1)]
+    """
     kept = [word for word in SIGNS.sub("", text.lower()).split() if word not in ARTICLES]
     return Counter(kept or text.lower().split())

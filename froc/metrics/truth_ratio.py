@@ -17,12 +17,14 @@ from froc.metrics._options import lacking, wrong
 class TruthRatio(Metric):
     """How far the true answer stands above false ones, by R = p(false) / p(true) (TOFU 2401.06121).
 
-    p is length-normalised; p(true) is of the restated answer, or of the answer where a row has none. p(false) is the mean of
-    the false answers' p: arithmetic in TOFU's paper, geometric in its code and in OpenUnlearning (2506.12618).
+    p is length-normalised. p(true) is the restated answer's, or the answer's where a row has none; p(false) is the mean
+    of the false answers' p.
 
-    share: p(true) / (p(true) + p(false)), OpenUnlearning's; 1/2 where true and false are alike. margin: max(0, 1 - R),
-    what TOFU reports on retain rows. ratio: 1 - min(R, 1/R): TOFU reports min(R, 1/R) on forget rows, where 1 means
-    forgotten, so its complement is the loss; it also counts a model as knowing that prefers the false answers.
+    form: `share` is p(true) / (p(true) + p(false)), as in OpenUnlearning; 1/2 where true and false are equally likely.
+        `margin` is max(0, 1 - R), which TOFU reports on retain rows. `ratio` is 1 - min(R, 1/R): TOFU reports min(R,
+        1/R) on forget rows, where 1 means forgotten, so its complement is the loss; a model that prefers false answers
+        counts as knowing, too.
+    mean: `arithmetic`, as in TOFU's paper, or `geometric`, as in its code and in OpenUnlearning (2506.12618).
     """
 
     form: str = hyperparameter("share", Choice(("share", "margin", "ratio")))
@@ -55,5 +57,5 @@ class TruthRatio(Metric):
             return np.asarray(np.logaddexp.reduce(wrong, axis=1) - np.log(count))
 
     def fits(self, rows: Sequence[Row]) -> str:
-        """Every row needs other answers."""
+        """Why it does not apply: rows without other answers. Empty where it applies."""
         return lacking(rows)

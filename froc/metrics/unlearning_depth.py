@@ -14,14 +14,17 @@ from froc.measuring.metric import Metric, Observable, Observation
 
 @dataclass(frozen=True)
 class UnlearningDepth(Metric):
-    """How much of an answer the model's layers still carry: 1 less the Unlearning Depth Score (arXiv 2605.24614).
+    """How much of an answer the model's layers still carry: 1 minus the Unlearning Depth Score (arXiv 2605.24614).
 
-    Block outputs of a retrained model, put into the base model one layer at a time, cost it D1_l of its log-probability per
-    answer token; those of the unlearned model cost it D2_l. Over the layers that carry the answer (D1_l > tau) the loss is
-    1 - sum D1_l clip(D2_l / D1_l, 0, 1) / sum D1_l. A query that no layer carries has nothing to forget: 0.
-    Our reading: all positions of the row are replaced, and the whole answer counts, where the paper takes its entity.
+    Block outputs of a retrained model, put into the base model one layer at a time, lower its log-probability per
+    answer token by D1_l; those of the unlearned model lower it by D2_l. Over the layers that carry the answer (D1_l >
+    tau) the loss is 1 - sum D1_l clip(D2_l / D1_l, 0, 1) / sum D1_l. A query that no layer carries has nothing to
+    forget and scores 0.
 
-    reference: folder of a model retrained without the forget rows, of the base model's shape. tau: nats per token.
+    reference: folder of a model retrained without the forget rows, of the base model's shape.
+    tau: nats per token.
+
+    Our reading: all positions of the row are replaced, and the whole answer counts, where the paper uses its entity.
     """
 
     reference: str = ""
@@ -38,11 +41,11 @@ class UnlearningDepth(Metric):
         whole = carried.sum(axis=1)
         gone = np.clip(observation.depth, 0.0, carried).sum(axis=1)
         score = np.where(whole > 0, 1.0 - gone / np.where(whole > 0, whole, 1.0), 0.0)
-        # a reference that gave no number does not say that there is nothing to forget
+        # nan in the reference must not count as nothing to forget
         return observation.measured(np.where(np.isnan(observation.start.depth).any(axis=1), np.nan, score))
 
     def fits(self, rows: Sequence[Row]) -> str:
-        """The retrained model must be there."""
+        """Why it does not apply: no retrained model. Empty where it applies."""
         if not self.reference:
             return "needs a model retrained without the forget rows: unlearning_depth:reference=PATH"
         if not (Path(self.reference) / "config.json").is_file():

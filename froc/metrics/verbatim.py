@@ -12,10 +12,10 @@ from froc.metrics.rouge_l import overlaps
 
 @dataclass(frozen=True)
 class Verbatim(Metric):
-    """VerbMem: ROUGE-L F1 of the greedy continuation of a text against what stands there (MUSE 2407.06460, C1).
+    """VerbMem: ROUGE-L F1 of the greedy continuation of a text's first half with its second half (MUSE 2407.06460, C1).
 
-    Our reading: the text is question and answer together, cut in the middle, and at most 128 tokens are compared. Words as
-    in `rouge_l`.
+    Our reading: the text is question and answer together, cut in the middle, and at most 128 tokens are compared. Words
+    as in `rouge_l`.
     """
 
     reads: ClassVar[tuple[Observable, ...]] = ("continued",)

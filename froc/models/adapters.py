@@ -1,4 +1,4 @@
-"""Adapter folders (peft's `adapter_config.json`): merged into the base model that they name."""
+"""Adapter folders (peft's `adapter_config.json`), merged into the base model that they name."""
 
 import json
 import warnings
@@ -19,13 +19,13 @@ MERGE = "merge it (peft: model.merge_and_unload().save_pretrained(FOLDER)) and g
 
 @dataclass(frozen=True)
 class Adapter:
-    """A folder with an adapter alone: its base model lies elsewhere."""
+    """A folder that holds an adapter without its base model."""
 
     folder: Path
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """What `adapter_config.json` says; InputError where it says nothing."""
+        """Content of `adapter_config.json`; InputError where it is unreadable."""
         try:
             read = json.loads((self.folder / CONFIG).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
@@ -36,24 +36,24 @@ class Adapter:
 
     @property
     def kind(self) -> str:
-        """LoRA, or what peft calls it."""
+        """ "LoRA", or peft's name for the adapter type."""
         kind = str(self.config.get("peft_type") or "peft")
         return "LoRA" if kind == "LORA" else kind
 
     @property
     def named(self) -> str:
-        """The base model that it names; empty where it names none."""
+        """The base model named in the configuration; empty if none is."""
         return str(self.config.get("base_model_name_or_path") or "")
 
     @property
     def note(self) -> str:
-        """What is said of it beside a result."""
+        """Note shown beside results."""
         return f"{self.folder.name} is a {self.kind} adapter: it is merged into its base model {_last(self.named)}"
 
     def base(self, base_at_hand: str | None) -> str:
-        """The folder or hub id of its base model. given: the base model at hand, taken where the names agree.
+        """Folder or hub id of the adapter's base model; InputError if there is none.
 
-        Raises InputError where there is none.
+        base_at_hand: the base model in use; it is taken where its name agrees with the adapter's.
         """
         if not self.named and base_at_hand is None:
             raise InputError(f"{self.folder} is a {self.kind} adapter that names no base model; {MERGE}")
@@ -66,7 +66,13 @@ class Adapter:
         return str(beside)
 
     def merged(self, load: Callable[[str], PreTrainedModel], base_at_hand: str | None = None) -> PreTrainedModel:
-        """Its base model with the adapter in the weights. load: reads a model by folder or hub id."""
+        """The base model with the adapter merged into its weights.
+
+        load: reads a model by folder or hub id.
+        base_at_hand: see `base`.
+
+        InputError where the base model cannot be loaded, or the adapter does not fit it.
+        """
         self._refuse_pickle()
         name = self.base(base_at_hand)
         try:
@@ -85,10 +91,10 @@ class Adapter:
         try:
             weights = load_file(self.folder / WEIGHTS)
             config = PeftConfig.from_pretrained(str(self.folder))
-            # the folder's name of it may be another machine's
+            # the recorded path may belong to another machine
             config.inference_mode, config.base_model_name_or_path = True, base.name_or_path
             with warnings.catch_warnings():
-                # peft's own business with transformers
+                # a deprecation between peft and transformers, of no use to the user
                 warnings.simplefilter("ignore", FutureWarning)
                 made: Any = get_peft_model(base, config)
             wanted = set(get_peft_model_state_dict(made))
@@ -96,7 +102,7 @@ class Adapter:
                 set_peft_model_state_dict(made, weights)
                 merged: PreTrainedModel = made.merge_and_unload()
                 return merged
-        # peft says so in as many ways: unknown kind, unknown setting, absent layer, other shape, no merge for it
+        # peft raises any of these for an unknown kind or setting, an absent layer, another shape, no merge
         except (ValueError, RuntimeError, KeyError, TypeError, AttributeError, NotImplementedError) as error:
             first = str(error).strip().partition("\n")[0]
             raise InputError(
@@ -121,7 +127,7 @@ class Adapter:
 
 
 def read(folder: Path) -> Adapter | None:
-    """The adapter that a folder holds, or None; InputError where a whole model lies beside it: loaders take the adapter."""
+    """The adapter in a folder, or None; InputError where a whole model lies beside it, since loaders would take the adapter."""
     if not (folder / CONFIG).is_file():
         return None
     whole = sorted(path.name for path in folder.glob("*.safetensors") if path.name != WEIGHTS)

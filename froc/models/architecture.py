@@ -1,7 +1,7 @@
-"""What is asked of a model's architecture, looked at when it is loaded: a causal text model whose short cuts are its own.
+"""Requirements on a model's architecture, checked when it is loaded: causal, text only, with correct SDPA attention.
 
-What a configuration says is believed where it refuses; what it promises is tried on a few tokens. The looks take one short
-pass each and draw nothing from torch's generators.
+Refusals in a configuration are believed; promises are tested on a few tokens. Each test is one short pass and does not
+advance torch's random generators.
 """
 
 from typing import Any
@@ -15,12 +15,12 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 from froc.errors import InputError
 
 ROUNDING = {4: 1e-4, 2: 0.05}
-"""Bytes of a parameter -> share of a difference between logits that may be rounding; unmasked attention shows 1e-3 to 1."""
+"""Bytes per parameter -> relative difference between logits that may be rounding; unmasked attention shows 1e-3 to 1."""
 TOKENS = 12
 
 
 def refuse_config(name: str, config: Any) -> None:
-    """InputError where a configuration says that the model is none that froc can train or measure."""
+    """InputError where a configuration rules the model out: quantised weights or an encoder-decoder."""
     quantised = getattr(config, "quantization_config", None)
     if quantised is not None:
         kind = quantised.get("quant_method", "") if isinstance(quantised, dict) else ""
@@ -36,10 +36,10 @@ def refuse_config(name: str, config: Any) -> None:
 
 
 def read(name: str, config: Any, kind: torch.dtype) -> tuple[PreTrainedModel, tuple[str, ...]]:
-    """A causal language model from a folder or the hub, on the CPU, and notes on what was chosen.
+    """A causal language model from a folder or the hub, on the CPU, and notes on the choices made.
 
-    The attention is SDPA where that computes what the architecture says, else eager. Of a multimodal model the text model
-    is taken. Raises InputError for what is no causal language model.
+    Attention is SDPA where that agrees with the eager implementation, else eager. Of a multimodal model the text model
+    is taken. InputError for anything that is no causal language model.
     """
     text = config.get_text_config()
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING and text is config:
@@ -52,7 +52,7 @@ def read(name: str, config: Any, kind: torch.dtype) -> tuple[PreTrainedModel, tu
 
 
 def refuse_acausal(name: str, model: PreTrainedModel) -> None:
-    """InputError where a later token changes what is predicted before it: such a model says nothing of what it would write."""
+    """InputError where a later token changes earlier predictions, as in an encoder."""
     tokens = _tokens(model, 1)
     changed = tokens.clone()
     half = tokens.shape[1] // 2
@@ -93,7 +93,7 @@ def _eager(name: str, why: str) -> str:
 
 
 def _caps(model: PreTrainedModel) -> bool:
-    """Whether attention scores are capped (Gemma 2), which SDPA leaves out: small scores would not show it."""
+    """Whether attention scores are capped (Gemma 2). SDPA ignores the cap, and small scores would not show it."""
     return getattr(model.config.get_text_config(), "attn_logit_softcapping", None) is not None
 
 
@@ -104,7 +104,7 @@ def _sdpa_agrees(model: PreTrainedModel) -> bool:
         fast = model(input_ids=tokens, use_cache=False).logits.float()
         try:
             model.set_attn_implementation("eager")
-        except ValueError:  # it has no other
+        except ValueError:  # no eager implementation
             return True
         plain = model(input_ids=tokens, use_cache=False).logits.float()
     model.set_attn_implementation("sdpa")
@@ -112,7 +112,7 @@ def _sdpa_agrees(model: PreTrainedModel) -> bool:
 
 
 def _text_model(name: str, config: Any, kind: torch.dtype) -> tuple[PreTrainedModel, tuple[str, ...]]:
-    """The text model of a multimodal one, as a causal language model of its own that computes the same."""
+    """The text model of a multimodal one, as a separate causal language model with the same outputs."""
     text = config.get_text_config()
     refusal = InputError(
         f"{name} is a multimodal model ({config.model_type}) whose text model cannot be taken out of it; save that as a causal "
@@ -146,7 +146,7 @@ def _text_model(name: str, config: Any, kind: torch.dtype) -> tuple[PreTrainedMo
 
 
 def _tokens(model: PreTrainedModel, rows: int) -> Tensor:
-    """(rows, at most TOKENS) tokens without those that stand for pictures or ends, the same each time."""
+    """(rows, at most TOKENS) tokens without image and end tokens; the same in each call."""
     config: Any = model.config
     special = {
         value
@@ -162,7 +162,7 @@ def _tokens(model: PreTrainedModel, rows: int) -> Tensor:
 
 
 def _differ(difference: Tensor, scale: Tensor, model: PreTrainedModel) -> bool:
-    """Whether a difference is more than rounding beside what such logits come to; what is not finite says nothing."""
+    """Whether a difference exceeds rounding at the scale of the logits; False where values are not finite."""
     if not (bool(torch.isfinite(difference).all()) and bool(torch.isfinite(scale).all())):
         return False
     share = ROUNDING.get(next(model.parameters()).dtype.itemsize, 0.05)

@@ -1,4 +1,4 @@
-"""A base model, restored in memory between trials and saved as safetensors. No pickle, no remote code."""
+"""The base model: loaded as safetensors, restored in memory between trials, saved again. No pickle, no remote code."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -23,9 +23,8 @@ from froc.models.model_name import refuse_absent
 from froc.models.onednn import through_onednn
 from froc.models.trainable import TrainableParameters, parse
 
-# their bars on standard error would run through ours
+# transformers' progress bars would disturb ours on standard error
 transformers_logging.disable_progress_bar()
-"""A name, or an owner and a name: what the hub could know."""
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 
 
@@ -33,8 +32,12 @@ PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 class Base:
     """The model before unlearning.
 
-    model: the one copy that trials train in place. tokenizer: its tokenizer. scope: what of it trials may change.
-    digest: SHA-256 over the base parameters' names and bytes. notes: what was chosen when it was loaded.
+    name: folder or hub id.
+    model: the single copy, which trials train in place.
+    tokenizer: its tokenizer.
+    trainable: the parameters that trials may change.
+    digest: SHA-256 over the base parameters' names and bytes.
+    notes: choices made when it was loaded.
     """
 
     name: str
@@ -46,16 +49,19 @@ class Base:
 
     @property
     def dtype(self) -> str:
-        """Of its parameters, by the name that `load` takes."""
+        """Name of the parameters' dtype, as `load` takes it."""
         return str(next(self.model.parameters()).dtype).removeprefix("torch.")
 
     @property
     def device(self) -> torch.device:
-        """Where the model computes."""
+        """The model's device."""
         return next(self.model.parameters()).device
 
     def restore(self, seed: int = 0, adapter_index: int = 0) -> None:
-        """Be the base model again, in memory. seed: of adapters, whose first values change nothing yet."""
+        """Restore the base model in memory.
+
+        seed: of the adapters' initial values, which do not change the model's function yet.
+        """
         self.trainable.activate([adapter_index])
         self.trainable.reset(seed, adapter_index)
 
@@ -80,12 +86,12 @@ def refuse_absent_device(device: str) -> None:
 
 
 def default_device() -> str:
-    """cuda where there is one, else the CPU (mps is slower than it for small batches and lacks determinism)."""
+    """cuda if available, else cpu (mps is slower than the CPU for small batches and not deterministic)."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def natural_dtype(device: str, train: str) -> str:
-    """Of parameters, where nothing is said: small updates are lost in bfloat16, so only a frozen base is stored in it."""
+    """Default dtype of parameters: bfloat16 for a frozen base on cuda, else float32, since bfloat16 loses small updates."""
     return "bfloat16" if device.startswith("cuda") and train.startswith("lora") else "float32"
 
 
@@ -95,12 +101,14 @@ def load(
 ) -> Base:  # fmt: skip
     """Load a causal language model from a folder or the hub; an adapter is merged into the base model that it names.
 
-    dtype: of the parameters; float32 unless said otherwise, bfloat16 on cuda where only adapters train: small updates
-    are lost in bfloat16 parameters. train, members: see `froc.models.trainable.parse`. adapter_base: the base model at hand, for adapters of it.
+    device: cuda if available, else cpu, by default.
+    dtype: of the parameters; by default bfloat16 on cuda where only adapters train, else float32 (bfloat16 loses small
+        updates).
+    train, n_adapters: see `froc.models.trainable.parse`.
+    adapter_base: the base model in use, for adapters of it.
 
-    Raises InputError for a folder without safetensors: pickled weights can run code. For quantised weights: they can
-    neither be trained in small steps nor mixed, since between rounded weights there is no line. And for models that are no
-    causal language models.
+    InputError for a folder without safetensors (pickled weights can run code), for quantised weights (they can be
+    neither trained in small steps nor mixed), and for models that are no causal language models.
     """
     refuse_absent(name)
     place = device or default_device()
@@ -120,7 +128,7 @@ def load(
 def wrap(
     name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, train: str = "full", n_adapters: int = 1
 ) -> Base:
-    """Take a model that is already in memory as the base of a search; InputError where it is none that froc knows."""
+    """A `Base` from a model in memory; InputError for an unsupported architecture."""
     model.eval()
     blocks(model)
     architecture.refuse_acausal(name, model)
@@ -143,7 +151,7 @@ def _read(name: str, kind: torch.dtype) -> tuple[PreTrainedModel, tuple[str, ...
 
 
 def _tokenizer(name: str, adapter: adapters.Adapter | None, adapter_base: str | None) -> PreTrainedTokenizerBase:
-    """An adapter's own, or its base model's."""
+    """The adapter's own tokenizer, or its base model's."""
     if adapter is not None and not (Path(name) / "tokenizer_config.json").is_file():
         name = adapter.base(adapter_base)
     try:
@@ -164,7 +172,7 @@ def _unreadable(name: str, error: Exception) -> InputError:
 
 
 def write_weights(weights: dict[str, torch.Tensor], path: Path) -> None:
-    """Write parameters as one safetensors file; the file appears whole or not at all."""
+    """Write parameters as one safetensors file, atomically."""
     with replacing(path) as part:
         save_file({name: value.contiguous() for name, value in weights.items()}, part)
 
@@ -175,12 +183,12 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
 
 
 def read_model(folder: Path) -> dict[str, torch.Tensor]:
-    """The parameters that a saved model's files hold together."""
+    """The parameters in all safetensors files of a saved model."""
     return {name: value for path in _files(folder) for name, value in load_file(path).items()}
 
 
 def refuse_unlike(base: Base, folder: Path) -> None:
-    """InputError where a folder's model cannot take the place of the base's parameters: all of them, by name and shape."""
+    """InputError unless a folder's model can replace all of the base's parameters, by name and shape."""
     if not folder.is_dir():
         raise InputError(
             f"the retrained model's folder {folder} does not exist; mend the path, or leave the method out"
@@ -212,7 +220,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def save(base: Base, folder: Path) -> None:
-    """Save the model as it stands, with its tokenizer: `AutoModelForCausalLM.from_pretrained(folder)` loads it."""
+    """Save the current model with its tokenizer; `AutoModelForCausalLM.from_pretrained(folder)` loads it."""
     folder.mkdir(parents=True, exist_ok=True)
     saved: Any = base.model
     saved.save_pretrained(folder, safe_serialization=True, state_dict=base.trainable.merged_state_dict())
@@ -220,7 +228,7 @@ def save(base: Base, folder: Path) -> None:
 
 
 def written(base: Base) -> Mapping[str, torch.Tensor]:
-    """The tensors that `save` would write now, by the names in its files: adapters merged, tied ones once."""
+    """The tensors that `save` would write now, by their names in the files: adapters merged, tied tensors once."""
     model: Any = base.model
     state = dict(base.trainable.merged_state_dict() or model.state_dict())
     for name in model._keys_to_ignore_on_save or ():
@@ -232,7 +240,7 @@ def written(base: Base) -> Mapping[str, torch.Tensor]:
 
 
 def digest_of(base: Base) -> str:
-    """The digest (`froc.models.weights_digest`) that the folder would have which `save` would write now."""
+    """The weights digest (`froc.models.weights_digest`) of the folder that `save` would write now."""
     return weights_digest.of_tensors({name: _of_tensor(value) for name, value in written(base).items()})
 
 

@@ -1,6 +1,6 @@
-"""Rows -> token tensors. Where an answer begins and ends is `froc.data.prompts`' to say.
+"""Rows as token tensors; `froc.data.prompts` decides where an answer begins and ends.
 
-Shapes: B rows, T tokens (right-padded to the longest row of the batch).
+Shapes: B rows, T tokens (right-padded to the longest row of the batch), N predicting positions.
 """
 
 from collections.abc import Sequence
@@ -19,16 +19,19 @@ from froc.errors import InputError
 
 Counts = NDArray[np.int64]
 LONGEST = 1024
-"""Tokens of a row at most, whatever the model."""
+"""Largest number of tokens per row, for any model."""
 MOST = 6
-"""Passes that the rows of one step are cut into at most, for their lengths' sake."""
+"""Largest number of passes that a step's rows are split into by length."""
 
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """One row as token ids: prompt, answer, and what ends the answer (end-of-text, end-of-turn).
+    """One row as token ids: the prompt, the answer, and the end of the answer (end-of-text or end-of-turn).
 
-    blank: tokens of whitespace between the answer and the token that marks its end, as Llama 2's template writes it.
+    ids: all tokens.
+    prompt: number of prompt tokens.
+    answer: number of answer tokens, without the end.
+    blank: number of whitespace tokens between the answer and its end token, as in Llama 2's template.
     """
 
     ids: tuple[int, ...]
@@ -38,30 +41,34 @@ class Encoded:
 
     @property
     def answer_ids(self) -> tuple[int, ...]:
-        """The answer's tokens, without what ends it."""
+        """The answer's tokens, without its end."""
         return self.ids[self.prompt : self.prompt + self.answer]
 
     @property
     def end_ids(self) -> tuple[int, ...]:
-        """What ends the answer."""
+        """The tokens of the answer's end."""
         return self.ids[self.prompt + self.answer :]
 
     @property
     def marker(self) -> tuple[int, ...]:
-        """The token by which a model says that the answer ends; () where nothing does."""
+        """The token with which a model ends the answer, as a tuple; () if there is none."""
         return self.end_ids[self.blank : self.blank + 1]
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a model takes. positions: tokens of a row, None where it has no limit. vocabulary: token ids; None: unknown."""
+    """Limits of a model.
+
+    positions: tokens per row; None if unlimited.
+    vocabulary: number of token ids; None if unknown.
+    """
 
     positions: int | None = None
     vocabulary: int | None = None
 
     @classmethod
     def of(cls, model: PreTrainedModel) -> "Limits":
-        """By its configuration and its embedding."""
+        """From the model's configuration and its embedding."""
         positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
         embedding = getattr(model.get_input_embeddings(), "weight", None)
         return cls(
@@ -70,11 +77,11 @@ class Limits:
         )
 
     def without(self, tokens: int) -> "Limits":
-        """What is left where so many tokens are put beside each row's."""
+        """The limits left when `tokens` tokens are added to each row."""
         return self if self.positions is None else replace(self, positions=self.positions - tokens)
 
     def refuse(self, ids: Sequence[int], place: str) -> None:
-        """InputError where the model cannot take a row's tokens."""
+        """InputError where the model cannot process a row's tokens."""
         if self.positions is not None and len(ids) > self.positions < LONGEST:
             raise InputError(
                 f"{place} has {len(ids)} tokens, more than the model's {self.positions} positions; shorten it"
@@ -90,8 +97,10 @@ class Limits:
 class Batch:
     """B rows as tensors on one device.
 
-    index: (B,) position of each row in its pool. ids: (B, T) int64. start, stop: (B,) on the host, the columns of the
-    answer; length: (B,) on the host, with what ends the answer.
+    index: (B,) position of each row in its pool.
+    ids: (B, T) int64.
+    start, stop: (B,) on the host, the answer's first column and the one after its last.
+    length: (B,) on the host, tokens of the row with the answer's end.
     """
 
     def __init__(self, index: Tensor, ids: Tensor, start: Counts, stop: Counts, length: Counts) -> None:
@@ -99,7 +108,7 @@ class Batch:
 
     @cached_property
     def attention(self) -> Tensor:
-        """(B, T) int64, 1 on real tokens. Causal models need none of it for rows padded on the right."""
+        """(B, T) int64, 1 for tokens, 0 for padding. Causal models do not need it for rows padded on the right."""
         return self._columns(np.zeros_like(self.length), self.length).long()
 
     @cached_property
@@ -109,21 +118,22 @@ class Batch:
 
     @cached_property
     def measured(self) -> Tensor:
-        """(B, T) bool, tokens whose prediction is measured: the answer alone, since an end is easily guessed."""
+        """(B, T) bool, tokens whose prediction is measured: the answer only, since its end is easy to guess."""
         return self._columns(self.start, self.stop)
 
     @cached_property
     def answer_states(self) -> Tensor:
-        """(B, T) bool, positions whose hidden states stand for the answer: those that predict it and its end, but no row's first.
+        """(B, T) bool, positions whose hidden states represent the answer: those that predict it and its end, except a row's first.
 
-        Models keep constant states a hundred times as large at the first token (2402.17762), which would be most of any mean.
+        Models keep constant states a hundred times as large at the first token (2402.17762), which would dominate any
+        mean.
         """
         return self._columns(np.maximum(self.start - 1, 1), self.length - 1)
 
     def predicting(self, end: bool) -> tuple[Counts, Counts]:
-        """(N,) rows and (N,) columns, in order, of the positions that predict the answer, its `end` too or not.
+        """(N,) rows and (N,) columns, in order, of the positions that predict the answer, and its end if `end`.
 
-        Worked out on the host from lengths: finding them in a mask would wait for the device.
+        Computed on the host from lengths: finding them in a mask would wait for the device.
         """
         count = (self.length if end else self.stop) - self.start
         row = np.repeat(np.arange(len(count)), count)
@@ -136,9 +146,10 @@ class Batch:
 
 
 class Stack:
-    """Rows as one padded tensor on a device, made once; a batch is a slice of it.
+    """Rows as one padded tensor on a device, built once; a batch is a slice of it.
 
-    ids: (N, T) int32. start, stop, length: (N,) on the host, see `Batch`.
+    ids: (N, T) int32.
+    start, stop, length: (N,) on the host, see `Batch`.
     """
 
     def __init__(self, rows: Sequence[Encoded], device: torch.device | str) -> None:
@@ -151,7 +162,7 @@ class Stack:
         self.ids = torch.from_numpy(ids).to(device)
 
     def batch(self, index: Sequence[int] | Counts) -> Batch:
-        """The rows at `index`, padded to the longest of them; padding is never trained or measured."""
+        """The rows at `index`, padded to the longest of them."""
         rows = np.asarray(index, dtype=np.int64)
         place = torch.from_numpy(rows).to(self.ids.device)
         ids = self.ids[place, : int(self.length[rows].max())].long()
@@ -165,10 +176,14 @@ def encode(
     limits: Limits = Limits(),
     name: str = "queries",
 ) -> list[Encoded]:
-    """Tokenise rows: chat template where the tokenizer has one, else the task's template, which a text `form` is.
+    """Tokenise rows with the tokenizer's chat template, or with the task's template if it has none.
 
-    name: what rows that stand in no file are called in messages. InputError naming file and row where a template refuses a
-    row, an answer has no tokens, or the model cannot take it.
+    form: the prompt format, or the task's template as text.
+    limits: of the model.
+    name: how messages call rows that come from no file.
+
+    InputError, naming file and row, where a template refuses a row, an answer has no tokens, or the model cannot
+    process it.
     """
     form = PromptFormat(form) if isinstance(form, str) else form
     places = [row.at(name, number) for number, row in enumerate(rows, start=1)]
@@ -186,22 +201,22 @@ def encode(
 
 
 def _blank(tokenizer: PreTrainedTokenizerBase, end: Sequence[int]) -> int:
-    """How many tokens of whitespace an end begins with; none where it is nothing else."""
+    """Number of whitespace tokens at the beginning of an end; 0 if it is nothing but whitespace."""
     texts = [str(tokenizer.decode([token])) for token in end]
     return next((place for place, text in enumerate(texts) if text.strip()), 0)
 
 
 def collate(rows: Sequence[Encoded], index: Sequence[int], device: torch.device | str) -> Batch:
-    """A batch of the rows at `index`, for those who need it once."""
+    """A batch of the rows at `index`, for single use."""
     batch = Stack([rows[i] for i in index], device).batch(range(len(index)))
     batch.index = torch.tensor(list(index), device=device)
     return batch
 
 
 def chunks(length: Counts, overhead: int, limit: int | None = None) -> list[Counts]:
-    """Positions of rows cut into passes of similar length, at most `limit` rows each.
+    """Positions of rows in passes of similar length, at most `limit` rows each.
 
-    Cut into as many equal parts as makes padded tokens and `overhead` tokens per pass fewest.
+    The number of equal parts minimises padded tokens plus `overhead` tokens per pass.
     """
     order = np.argsort(length, kind="stable")
     least = 1 if limit is None else -(-len(order) // limit)
@@ -210,6 +225,6 @@ def chunks(length: Counts, overhead: int, limit: int | None = None) -> list[Coun
 
 
 def by_length(rows: Sequence[Encoded], size: int) -> list[list[int]]:
-    """Positions of rows in batches of similar length: little padding, same batches every time."""
+    """Positions of rows in batches of `size` rows of similar length, the same in each call: little padding."""
     order = sorted(range(len(rows)), key=lambda i: (len(rows[i].ids), i))
     return [order[start : start + size] for start in range(0, len(order), size)]

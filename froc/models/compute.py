@@ -1,4 +1,4 @@
-"""How a step is computed: precision, memory and passes. Nothing here changes what is computed, but by rounding."""
+"""How a step is computed: precision, memory and number of passes. Only rounding depends on it."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ from froc.models.onednn import as_they_were
 from froc.models.training_options import PRECISIONS
 
 PASS = {"cpu": 128, "cuda": 4096}
-"""Tokens that a device could have computed in the time that one more pass costs in launches."""
+"""Tokens that a device could process in the time that launching one more pass takes."""
 DEFAULT_PASS = 1024
 
 Result = TypeVar("Result")
@@ -24,9 +24,11 @@ Result = TypeVar("Result")
 
 @dataclass
 class Engine:
-    """autocast: dtype of matrix products while training (parameters keep theirs), None for the parameters' own.
+    """Precision and pass size of training.
 
-    rows: rows per role that a pass may hold; None: all of a batch. Halved after an out-of-memory, and remembered.
+    autocast: dtype of matrix products in training (parameters keep theirs); None for the parameters' own.
+    rows: largest number of rows per role and pass; None for the whole batch. Halved after an out-of-memory error, and
+        kept.
     """
 
     autocast: torch.dtype | None = None
@@ -36,7 +38,7 @@ class Engine:
     def of(
         cls, model: PreTrainedModel, *, autocast: str | None = None, checkpointing: bool = False, compiled: bool = False
     ) -> "Engine":
-        """Set a model up; autocast None takes bfloat16 where the device is fast at it and parameters are float32."""
+        """Prepare a model. Autocast None chooses bfloat16 where the device is fast at it and parameters are float32."""
         if autocast is not None and autocast not in PRECISIONS:
             raise InputError(f"no precision is called {autocast!r}; there are: {', '.join(PRECISIONS)}")
         if compiled:
@@ -44,7 +46,7 @@ class Engine:
         for block in blocks(model) if checkpointing or compiled else ():
             plain: Callable[..., Any] = block.forward
             compact = torch.compile(plain, dynamic=True) if compiled else plain
-            # the block alone is replaced: hooks and early ends of a pass stay outside of it
+            # only the block's forward is replaced: hooks and the early end of a pass stay outside of it
             block.forward = partial(checkpoint, compact, use_reentrant=False) if checkpointing else compact
         if autocast is not None:
             return cls(None if autocast == "off" else getattr(torch, autocast))
@@ -53,17 +55,17 @@ class Engine:
         return cls(torch.bfloat16 if fast else None)
 
     def overhead(self, device: torch.device) -> int:
-        """Tokens' worth of one more pass."""
+        """Cost of one more pass, in tokens."""
         return PASS.get(device.type, DEFAULT_PASS)
 
     @contextmanager
     def precision(self, device: torch.device) -> Iterator[None]:
-        """Passes of a training step run inside."""
+        """Context of a training step's passes."""
         with torch.autocast(device.type, self.autocast or torch.bfloat16, enabled=self.autocast is not None):
             yield
 
     def fitting(self, rows: int, work: Callable[[int], Result], undo: Callable[[], None]) -> Result:
-        """Do `work` with as many rows at once as memory holds. undo: what to do before it is tried again."""
+        """Call `work` with as many rows at once as memory allows; `undo` is called before each retry."""
         while True:
             size = min(self.rows or rows, rows)
             try:
@@ -78,5 +80,5 @@ class Engine:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an allocator gave up, on whatever device."""
+    """Whether an allocation failed, on any device."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

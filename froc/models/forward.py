@@ -1,8 +1,8 @@
-"""One pass of a model over rows: logits where an answer is predicted, hidden states where asked, and nothing else.
+"""One pass of a model over rows: logits at the positions that predict an answer, and requested hidden states.
 
-Rows are padded on the right and models are causal, so no attention mask is needed: what stands after a row cannot
-change it. The output head and the last block's MLP see only the positions that predict an answer: what they would make
-of the others is read by nobody. Where that is not so (`try_narrowing`), they see all.
+Rows are padded on the right and models are causal, so no attention mask is needed: padding after a row cannot change
+it. The output head and the last block's MLP process only the positions that predict an answer, as their other outputs
+are never read. Where an architecture does not allow that (`try_narrowing`), they process all positions.
 
 Shapes: B rows, T tokens, N predicting positions, V vocabulary, D width.
 """
@@ -23,15 +23,18 @@ from froc.models.hooks import blocks
 from froc.models.likelihood import token_nll
 
 
-class _Enough(Exception):  # noqa: N818  # no error: the rest of the pass is not needed
+class _Enough(Exception):  # noqa: N818  # ends a pass early, no error
     pass
 
 
 class Pass:
-    """What one pass gave. row, column: (N,) on the host. logits: (N, V) there, or None where nobody reads them.
+    """The results of one pass.
 
-    hidden: layer -> (B, T, D) output of the transformer block, counted from 0. rows_stay: the blocks must see whole rows,
-    as adapters of several members do, which tell them apart by row.
+    row, column: (N,) predicting positions, on the host.
+    logits: (N, V) at these positions, or None if not requested.
+    hidden: layer -> (B, T, D) output of the transformer block, counted from 0.
+
+    rows_stay: process whole rows everywhere, as several adapters in one model require: they are told apart by row.
     """
 
     def __init__(
@@ -54,7 +57,7 @@ class Pass:
 
     @cached_property
     def target(self) -> Tensor:
-        """(N,) the tokens to be predicted."""
+        """(N,) tokens to be predicted."""
         return self.batch.ids[self._row, self._column + 1]
 
     @cached_property
@@ -85,7 +88,7 @@ class Pass:
                 logits_out: Tensor = model(input_ids=self.batch.ids, use_cache=False).logits
             except _Enough:
                 return None
-        # a model whose head is no module of its own gives logits everywhere
+        # a model without a separate head module returns logits at all positions
         return logits_out if logits_out.dim() == 2 else logits_out[self._row, self._column]
 
     def _narrow(self, _module: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -109,9 +112,9 @@ class Pass:
 
 
 class Forward:
-    """The passes over one role's rows in a step, put together in the order in which they were drawn.
+    """The passes over one role's rows in a step, joined in the order in which the rows were drawn.
 
-    `where` names each pass, the places in it of these rows, and the places they take here.
+    where: for each pass, the indices of these rows in it, and their indices here.
     """
 
     def __init__(self, where: Sequence[tuple[Pass, Counts, Counts]]) -> None:
@@ -131,7 +134,7 @@ class Forward:
 
     @cached_property
     def count(self) -> Tensor:
-        """(B,) float32, tokens of the answer and its end."""
+        """(B,) float32, number of tokens of the answer and its end."""
         counts = [part.batch.length - part.batch.start for part, _, _ in self._where]
         device = self._where[0][0].batch.ids.device
         return self._rows([torch.from_numpy(count).to(device, torch.float32) for count in counts])
@@ -143,7 +146,7 @@ class Forward:
 
     @cached_property
     def row(self) -> Tensor:
-        """(N,) int64, the row of each position that predicts an answer or its end, counted in the order drawn."""
+        """(N,) int64, row of each position that predicts an answer or its end, in drawn order."""
         rows_here = []
         for (part, _, _), mine, rows in zip(self._where, self._mine, self._places, strict=True):
             rows_here.append(torch.from_numpy(rows[part.row[mine]]).to(part.batch.ids.device))
@@ -151,7 +154,7 @@ class Forward:
 
     @cached_property
     def place(self) -> Tensor:
-        """(N,) int64, which token of the answer each position predicts, counted from 0."""
+        """(N,) int64, index of the answer token that each position predicts, counted from 0."""
         places = []
         for (part, _, _), mine in zip(self._where, self._mine, strict=True):
             place = part.column[mine] + 1 - part.batch.start[part.row[mine]]
@@ -160,7 +163,7 @@ class Forward:
 
     @cached_property
     def target(self) -> Tensor:
-        """(N,) the tokens to be predicted."""
+        """(N,) tokens to be predicted."""
         return self._tokens([part.target for part, _, _ in self._where])
 
     @cached_property
@@ -170,7 +173,7 @@ class Forward:
 
     @cached_property
     def logits(self) -> Tensor:
-        """(N, V) as the model gave them."""
+        """(N, V) in the model's dtype."""
         return self._tokens([_logits_of(part) for part, _, _ in self._where])
 
     def sum(self, tokens: Tensor) -> Tensor:
@@ -182,11 +185,11 @@ class Forward:
         return self.sum(tokens) / self.count
 
     def hidden(self, layer: int) -> Tensor:
-        """(B, T, D) output of transformer block `layer`, counted from 0; T is the longest row's."""
+        """(B, T, D) output of transformer block `layer`, counted from 0; T is the longest row's length."""
         return self._rows([_wide(part.hidden[layer], self._width) for part, _, _ in self._where])
 
     def mean_over_states(self, values: Tensor) -> Tensor:
-        """(B,) mean of (B, T) values over the positions whose hidden states stand for the answer (`Batch.answer_states`)."""
+        """(B,) mean of (B, T) values over the positions that represent the answer (`Batch.answer_states`)."""
         telling = self._rows([_wide(part.batch.answer_states[..., None], self._width) for part, _, _ in self._where])[
             ..., 0
         ]
@@ -198,24 +201,24 @@ class Forward:
 
     @cached_property
     def _places(self) -> list[Counts]:
-        """For each pass, row of the batch -> row here, -1 for those of others."""
+        """Per pass: row of the batch -> row here, -1 for rows of other roles."""
         rows_of_passes = []
         for part, place, here in self._where:
             rows = np.full(len(part.batch.length), -1)
             rows[place] = here
             rows_of_passes.append(rows)
-        # a pass may hold some of the rows that were drawn: they are counted here from 0
+        # the passes may hold only a part of the drawn rows, which are numbered from 0 here
         taken = np.sort(np.concatenate([here for _, _, here in self._where]))
         return [np.where(rows < 0, -1, np.searchsorted(taken, rows)) for rows in rows_of_passes]
 
     @cached_property
     def _mine(self) -> list[Counts]:
-        """For each pass, which of its positions belong to these rows."""
+        """Per pass: indices of the positions that belong to these rows."""
         rows = zip(self._where, self._places, strict=True)
         return [np.flatnonzero(places[part.row] >= 0) for (part, _, _), places in rows]
 
     def _tokens(self, values: Sequence[Tensor]) -> Tensor:
-        """Values of passes at these rows' positions, in the order of the passes."""
+        """Values at these rows' positions, in the order of the passes."""
         pairs = zip(values, self._mine, strict=True)
         chosen = [
             value if len(mine) == len(value) else value[torch.from_numpy(mine).to(value.device)]
@@ -236,7 +239,7 @@ class Forward:
 
 
 def try_narrowing(model: PreTrainedModel) -> bool:
-    """Whether head and last MLP may see the predicting positions alone: tried on a few tokens, and so it is from then on."""
+    """Whether head and last MLP may process the predicting positions only: tested on a few tokens, and applied from then on."""
     _WHOLE.discard(model)
     vocabulary = min(int(model.config.get_text_config().vocab_size), 1000)
     drawn = np.random.default_rng(1).integers(0, vocabulary, (2, 8)).tolist()
@@ -257,7 +260,7 @@ def try_narrowing(model: PreTrainedModel) -> bool:
     assert whole is not None
     rounding = 1e-4 if whole.dtype.itemsize >= 4 else 0.05
     spread = float((whole - whole.mean()).abs().max())
-    # logits that are no numbers agree with anything: they are measured as such
+    # nan logits count as agreeing: measurement reports them
     agrees = narrow is not None and not float((narrow - whole).abs().max()) > rounding * spread
     if agrees:
         _WHOLE.discard(model)
@@ -265,14 +268,14 @@ def try_narrowing(model: PreTrainedModel) -> bool:
 
 
 _WHOLE: "WeakSet[PreTrainedModel]" = WeakSet()
-"""Models whose head or last MLP must see whole rows."""
+"""Models whose head or last MLP must process whole rows."""
 
 
 def _last_mlp(model: PreTrainedModel) -> torch.nn.Module | None:
-    """The last block's MLP, which treats each position alone; None where there is none by that name."""
+    """The last block's MLP, which processes each position separately; None if no module has that name."""
     block = blocks(model)[-1]
     mlp = getattr(block, "mlp", None)
-    # a block that is compiled or recomputed must find its inside as it was
+    # a compiled or recomputed block must not change inside
     plain = "forward" not in vars(block)
     return mlp if plain and isinstance(mlp, torch.nn.Module) and type(mlp).__name__.endswith("MLP") else None
 

@@ -1,4 +1,4 @@
-"""Transformer blocks of a model: finding them, reading and changing what they give."""
+"""Transformer blocks of a model: finding them, reading and changing their inputs and outputs."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -14,7 +14,7 @@ from froc.errors import InputError
 
 @contextmanager
 def output_changed(module: torch.nn.Module, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """What a module gives passes through `change`."""
+    """Context manager: a module's output passes through `change`."""
 
     def hook(_module: Any, _args: Any, output: Any) -> Any:
         return (change(output[0]), *output[1:]) if isinstance(output, tuple) else change(output)
@@ -28,7 +28,7 @@ def output_changed(module: torch.nn.Module, change: Callable[[Tensor], Tensor]) 
 
 @contextmanager
 def recording_inputs(model: PreTrainedModel, modules: Mapping[str, torch.nn.Module]) -> Iterator[dict[str, Tensor]]:
-    """name -> what a module was given in the last pass that was made meanwhile; modules may lie within blocks."""
+    """Context manager: name -> the module's input in the last pass made inside; modules may lie within blocks."""
     seen: dict[str, Tensor] = {}
 
     def note(name: str) -> Any:
@@ -45,7 +45,7 @@ def recording_inputs(model: PreTrainedModel, modules: Mapping[str, torch.nn.Modu
 
 @contextmanager
 def uncompiled(model: PreTrainedModel) -> Iterator[None]:
-    """Blocks that are compiled or recomputed as they were: neither would see hooks that are put into them later."""
+    """Context manager: compiled or recomputed blocks get their plain forward back, since neither would call hooks added later."""
     kept = {block: vars(block).pop("forward") for block in blocks(model) if "forward" in vars(block)}
     try:
         yield
@@ -55,7 +55,7 @@ def uncompiled(model: PreTrainedModel) -> Iterator[None]:
 
 
 def blocks(model: PreTrainedModel) -> torch.nn.ModuleList:
-    """The transformer blocks, by what they are: the list as long as the configuration says there are layers."""
+    """The transformer blocks: the module list whose length is the configured number of layers; InputError if there is none."""
     known = _BLOCKS.get(model)
     if known is None:
         known = _BLOCKS[model] = _blocks(model)
@@ -63,7 +63,7 @@ def blocks(model: PreTrainedModel) -> torch.nn.ModuleList:
 
 
 def blocks_path(model: PreTrainedModel) -> str:
-    """Name of the transformer blocks' list: parameters of block k are called PATH.k.something."""
+    """Name of the list of transformer blocks: parameters of block k are called PATH.k.something."""
     block_list = blocks(model)
     named: Iterator[tuple[str, torch.nn.Module]] = model.named_modules()
     return next(name for name, module in named if module is block_list)

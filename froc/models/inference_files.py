@@ -1,7 +1,6 @@
-"""The files beside a model's weights: what `froc.models.base.save` writes, and whether a folder's have the weights act otherwise.
+"""The files beside a model's weights that decide how it behaves: configuration, generation settings, tokenizer, chat template.
 
-Configuration, generation settings, tokenizer and chat template decide what weights do. They are compared as transformers loads
-them, so that the form in which another version or tool wrote them is no difference.
+They are compared after loading them with transformers, so that notation of other versions or tools is no difference.
 """
 
 import json
@@ -28,26 +27,26 @@ NOTATION = (
     "transformers_version", "_name_or_path", "name_or_path", "torch_dtype", "dtype", "use_cache", "_from_model_config",
     "output_attentions", "output_hidden_states", "_attn_implementation_autoset", "unsloth_version", "unsloth_fixed",
 )  # fmt: skip
-"""Words of a configuration that change no output: who wrote it, from where, in which precision, and what is returned or kept beside it."""
+"""Configuration keys that change no output: authorship, paths, precision, and what is returned or cached."""
 TOKENIZER_NOTATION = (
     *NOTATION, "tokenizer_class", "backend", "is_local", "local_files_only", "padding", "padding_side", "pad_to_multiple_of",
     "pad_token_type_id", "truncation", "max_length", "stride", "truncation_strategy",
 )  # fmt: skip
-"""The same of a tokenizer's files: its class is seen from what it loads, every call sets padding and truncation anew."""
+"""The same for tokenizer files: the class follows from what is loaded, and every call sets padding and truncation anew."""
 DEFAULTS = {"truncation_side": "right"}
-"""What is written where a tokenizer was told to cut, and holds without it, too."""
+"""Settings that some writers add and that hold without being written, too."""
 
 
 def digests(base: Base) -> dict[str, str]:
-    """File name -> SHA-256 of all that `save` writes beside the weights."""
+    """File name -> SHA-256 of everything that `save` writes beside the weights."""
     with _written(base) as place:
         return weights_digest.beside(hashing.sha256_files(place))
 
 
 def first_difference(base: Base, folder: Path) -> str | None:
-    """The first file beside a folder's weights by which they act otherwise than with the base model's; None where none does.
+    """The first file beside a folder's weights that makes them behave differently from the base model's; None if none does.
 
-    A file that is no such file of the base model, and that loaders may read, is a difference; one that cannot be read, too.
+    A file that the base model lacks and that loaders may read is a difference, and so is an unreadable one.
     """
     with _written(base) as place:
         ours, theirs = (weights_digest.beside(hashing.sha256_files(where)) for where in (place, folder))
@@ -60,7 +59,7 @@ def first_difference(base: Base, folder: Path) -> str | None:
 
 
 def _first_of_tokenizer(base: Base, place: Path, folder: Path, names: list[str]) -> str | None:
-    """The first of the named files, which differ byte by byte, that has another tokenizer or chat template loaded."""
+    """The first of the named files (which differ byte by byte) that changes the loaded tokenizer or chat template."""
     if not names:
         return None
     with tempfile.TemporaryDirectory() as again:
@@ -73,12 +72,12 @@ def _first_of_tokenizer(base: Base, place: Path, folder: Path, names: list[str])
         acting = [name for name in sorted(loaded) if _document(place / name) != _document(Path(again) / name)]
         if acting:
             return next((name for name in acting if name in names), names[0])
-    # read by loaders of older versions instead of, or beside, those that were loaded here
+    # older loaders read these files instead of, or beside, those loaded here
     return next((name for name in names if name not in written and not _repeats(base, folder / name)), None)
 
 
 def _repeats(base: Base, path: Path) -> bool:
-    """Whether a file says of the base model's tokenizer what its other files say, or is the base model's own."""
+    """Whether a file repeats what the base model's other tokenizer files say, or is the base model's own."""
     own = Path(base.name) / path.name
     if own.is_file() and hashing.sha256_file(own) == hashing.sha256_file(path):
         return True
@@ -113,7 +112,7 @@ def _config(folder: Path) -> Mapping[str, Any]:
 
 
 def _generation(folder: Path) -> Mapping[str, Any]:
-    """Of its file, or as it is made of the configuration where there is none."""
+    """Generation settings of the folder's file, or those derived from its configuration."""
     if (folder / GENERATION).is_file():
         settings = GenerationConfig.from_pretrained(folder)
     else:
@@ -123,7 +122,7 @@ def _generation(folder: Path) -> Mapping[str, Any]:
 
 
 def _document(path: Path, notation: tuple[str, ...] = TOKENIZER_NOTATION) -> Any:
-    """What a tokenizer's file says; None where it is not there or not to be read."""
+    """Content of a tokenizer file; None where it is absent or unreadable."""
     try:
         data = path.read_bytes()
         return _acting(json.loads(data), notation) if path.suffix == ".json" else data
@@ -132,10 +131,10 @@ def _document(path: Path, notation: tuple[str, ...] = TOKENIZER_NOTATION) -> Any
 
 
 def _acting(document: Any, notation: tuple[str, ...]) -> Any:
-    """A document without words that change no output, and without empty ones."""
+    """A document without keys that change no output, and without null values."""
     if isinstance(document, dict):
         return {
-            # words of a vocabulary are no settings
+            # a vocabulary's tokens are not settings
             key: value if key == "vocab" else _acting(value, notation)
             for key, value in document.items()
             if value is not None and key not in notation and DEFAULTS.get(key) != value
@@ -145,7 +144,7 @@ def _acting(document: Any, notation: tuple[str, ...]) -> Any:
 
 @contextmanager
 def _written(base: Base) -> Iterator[Path]:
-    """A folder as `save` writes it, with one tensor in the place of all."""
+    """Context manager: a folder as `save` writes it, with one dummy tensor as weights."""
     model: Any = base.model
     with tempfile.TemporaryDirectory() as place:
         model.save_pretrained(place, state_dict={"none": torch.zeros(1)})

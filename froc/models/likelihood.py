@@ -1,7 +1,7 @@
-"""Negative log-likelihood of tokens, where logits are the largest tensor of a step.
+"""Negative log-likelihood of tokens with little memory: logits are the largest tensor of a step.
 
-torch's cross-entropy keeps a float32 copy of half-precision logits and their log-softmax, and makes two more tensors of
-that size on the way back. This keeps the logits and makes one.
+torch's cross-entropy keeps a float32 copy of half-precision logits and their log-softmax, and allocates two more
+tensors of that size in the backward pass. This keeps the logits and allocates one.
 """
 
 from collections.abc import Iterator
@@ -12,11 +12,11 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 ELEMENTS = 2**21
-"""Logits that are worked on in float32 at a time."""
+"""Number of logits processed in float32 at a time."""
 
 
 def token_nll(logits: Tensor, target: Tensor) -> Tensor:
-    """(N,) nats, in float32 or wider, of (N,) int64 targets under (N, V) logits of any floating dtype."""
+    """(N,) nats, float32 or wider, of (N,) int64 targets under (N, V) logits of any floating dtype."""
     nll: Tensor = _TokenNLL.apply(logits, target)
     return nll
 
@@ -30,7 +30,7 @@ class _TokenNLL(torch.autograd.Function):
         total = logits.new_empty(len(logits), dtype=wide)
         for part in _parts(logits):
             total[part] = logits[part].to(wide).logsumexp(-1)
-        # a logit of +inf leaves no probability that is a number, as in a softmax
+        # a logit of +inf gives nan probabilities, as in a softmax
         total.masked_fill_(total.isposinf(), torch.nan)
         ctx.save_for_backward(logits, target, total)
         return total - logits.gather(-1, target[:, None])[:, 0]
@@ -42,7 +42,7 @@ class _TokenNLL(torch.autograd.Function):
         grad = torch.empty_like(logits)
         exact = logits.dtype == total.dtype
         for part in _parts(logits):
-            # in place of the result where that is as wide already
+            # written into the result where that has the same precision
             gradient = torch.sub(logits[part], total[part, None], out=grad[part] if exact else None)
             gradient.exp_()[torch.arange(len(gradient)), target[part]] -= 1.0
             gradient *= grads[0][part, None]
@@ -57,12 +57,12 @@ def _parts(logits: Tensor) -> Iterator[slice]:
 
 
 def widened(values: Tensor) -> Tensor:
-    """The same in float32 or wider."""
+    """The values in float32 or wider."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def buckets(logits: Tensor, ids: Tensor | None = None) -> Tensor:
-    """(N, V) log-probabilities of (N, V) logits, in float32 or wider; with (N, K) ids (N, K + 1): of these tokens and of all others."""
+    """(N, V) log-probabilities of (N, V) logits, float32 or wider; given (N, K) ids, (N, K + 1): of these tokens and of all others."""
     wide = widened(logits)
     if ids is None or not ids.numel():
         return wide.log_softmax(-1)

@@ -1,8 +1,8 @@
-"""Linear layers through oneDNN, where the CPU's default library leaves half of its speed unused.
+"""Linear layers through oneDNN, on CPUs where torch's default library leaves half of the speed unused.
 
-torch multiplies float32 matrices with MKL, which leaves AVX-512 alone on other makers' processors; oneDNN, which ships with
-torch too, does not mind who made them. Same precision, other order of summation. Without AVX-512 both are equally fast, and
-the way through Python costs a fifth of a small model's step.
+torch multiplies float32 matrices with MKL, which does not use AVX-512 on other makers' processors; oneDNN, which ships
+with torch, does. Precision is the same, the order of summation differs. Without AVX-512 both are equally fast, and the
+way through Python costs a fifth of a small model's step.
 """
 
 from pathlib import Path
@@ -24,7 +24,7 @@ class _Product(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """Gradients that are asked for."""
+        """The requested gradients."""
         x, weight = ctx.saved_tensors
         grad = grads[0].reshape(-1, weight.shape[0])
         wants_x, wants_weight, wants_bias = ctx.needs_input_grad
@@ -34,7 +34,7 @@ class _Product(torch.autograd.Function):
 
 
 def helps() -> bool:
-    """Whether this processor gains: known by its maker, not by a stopwatch, so that results stay the same here."""
+    """Whether this processor gains: decided by its maker, not by timing, so that results on a machine stay the same."""
     cpu = Path("/proc/cpuinfo")
     try:
         cpu_info = cpu.read_text(encoding="utf-8").partition("\n\n")[0]
@@ -45,7 +45,7 @@ def helps() -> bool:
 
 
 def through_onednn(model: torch.nn.Module) -> int:
-    """Route every float32 linear layer on a CPU that gains from it; return how many."""
+    """Route every float32 linear layer through oneDNN on a CPU that gains; returns the number of layers."""
     count = 0
     for module in model.modules() if helps() else ():
         if type(module) is torch.nn.Linear and module.weight.dtype == torch.float32 and not module.weight.is_cuda:
@@ -56,14 +56,14 @@ def through_onednn(model: torch.nn.Module) -> int:
 
 
 def as_they_were(model: torch.nn.Module) -> None:
-    """Take the route back: a compiler brings its own products and does not know this one."""
+    """Undo the route before compiling: a compiler brings its own matrix products."""
     for module in model.modules():
         if isinstance(vars(module).get("forward"), _Routed):
             del module.forward
 
 
 class _Routed:
-    """Forward of a linear layer."""
+    """Forward of a routed linear layer."""
 
     def __init__(self, layer: torch.nn.Linear) -> None:
         self._layer = layer

@@ -1,7 +1,7 @@
 """Trainable parameters - all, some layers, or adapters: resetting, copying, loading and mixing them with the base.
 
-`full`, `layers:last=2`, `lora:rank=8`. Adapters are peft's; several *members*, one per configuration, can lie in one
-model and are trained in the same passes, each on its own rows (`froc.training.loop`).
+Written `full`, `layers:last=2`, `lora:rank=8`. Adapters are peft's; several, one per configuration, can share one model
+and train in the same passes, each on its own rows (`froc.training.loop`).
 """
 
 import math
@@ -25,7 +25,7 @@ Weights = dict[str, Tensor]
 
 
 class TrainableParameters(ABC):
-    """Parameters that trials may change, by the names that methods know them by."""
+    """Parameters that trials may change, by name."""
 
     n_adapters = 1
     active: tuple[int, ...] = (0,)
@@ -37,7 +37,7 @@ class TrainableParameters(ABC):
 
     @abstractmethod
     def reset(self, seed: int, adapter_index: int = 0) -> None:
-        """Put the base model back, ready to be trained. seed: of adapters' initial values, which change nothing yet."""
+        """Restore the base model, ready for training. seed: of adapters' initial values, which do not change the model yet."""
 
     @abstractmethod
     def load(self, weights: Mapping[str, Tensor], mix: float = 1.0, adapter_index: int = 0) -> None:
@@ -45,21 +45,21 @@ class TrainableParameters(ABC):
 
     @abstractmethod
     def base_values(self) -> Weights:
-        """name -> the base model's value; never written to."""
+        """name -> the base model's value; read only."""
 
     @abstractmethod
     def merged_state_dict(self) -> Weights | None:
-        """The whole model's state dict with adapters merged; None where the model's own state dict is that already."""
+        """The model's state dict with adapters merged; None where it equals the model's own state dict."""
 
     def base_name(self, name: str) -> str:
-        """Name of the base parameter that a trained one changes: what `Phase.trains` is matched with."""
+        """Name of the base parameter that a trained one changes; `Phase.trains` is matched against it."""
         return name
 
     @contextmanager
     def temporarily_merged(self, model: PreTrainedModel, *, change: bool) -> Iterator[PreTrainedModel]:
         """Context manager: the model as deployed, adapters merged; parameters may be changed and are restored on exit.
 
-        change: False where nothing will be changed, so that nothing is copied.
+        change: False if nothing will be changed, which saves the copy.
         """
         if not change:
             yield model
@@ -82,16 +82,16 @@ class TrainableParameters(ABC):
     def merge(self) -> None:  # noqa: B027  # most scopes change the parameters themselves
         """Merge the active adapter into the base parameters."""
 
-    def activate(self, n_adapters: Sequence[int]) -> None:  # noqa: B027  # most have one member, which is always active
-        """Which members the next pass is for: rows stand member by member, equally many each."""
+    def activate(self, n_adapters: Sequence[int]) -> None:  # noqa: B027  # most scopes have no adapters
+        """Choose the adapters of the next pass; its rows are grouped by adapter, equally many each."""
 
     def snapshot(self, adapter_index: int = 0) -> Weights:
-        """A copy of one adapter's parameters, or of all trained ones, on the CPU."""
+        """A CPU copy of one adapter's parameters, or of all trained ones."""
         return {name: value.detach().to("cpu", copy=True) for name, value in self.parameters(adapter_index).items()}
 
 
 class Full(TrainableParameters):
-    """All parameters, or those whose names `pattern` is found in; the others are frozen and never copied."""
+    """All parameters, or those whose names match `pattern`; the others are frozen and never copied."""
 
     def __init__(self, model: PreTrainedModel, pattern: str = "") -> None:
         self._own = {name: p for name, p in model.named_parameters() if re.search(pattern, name)}
@@ -100,27 +100,27 @@ class Full(TrainableParameters):
         self._base_values = {name: value.detach().clone() for name, value in self._own.items()}
 
     def parameters(self, adapter_index: int = 0) -> dict[str, Parameter]:
-        """name -> parameter; tied parameters stand once."""
+        """name -> parameter; tied parameters once."""
         return self._own
 
     def reset(self, seed: int, adapter_index: int = 0) -> None:
-        """Put the base parameters back, in memory."""
+        """Restore the base parameters in memory."""
         self.load(self._base_values)
 
     @torch.no_grad()
     def load(self, weights: Mapping[str, Tensor], mix: float = 1.0, adapter_index: int = 0) -> None:
-        """Straight line through the base parameters and the trained ones."""
+        """Points on the line through the base parameters and the trained ones."""
         for name, parameter in self._own.items():
             value = weights[name].to(parameter.device)
             parameter.copy_(value if mix == 1.0 else torch.lerp(self._base_values[name], value, mix))
 
     @contextmanager
     def base_active(self) -> Iterator[None]:
-        """The base parameters in the place of the trained ones."""
+        """Context manager: base parameters replace the trained ones."""
         learnt = {name: parameter.detach().clone() for name, parameter in self._own.items()}
         try:
             self.load(self._base_values)
-            # autocast would go on with copies of what has just been replaced
+            # autocast would otherwise use cached copies of the replaced parameters
             torch.clear_autocast_cache()
             yield
         finally:
@@ -132,7 +132,7 @@ class Full(TrainableParameters):
         return self._base_values
 
     def merged_state_dict(self) -> Weights | None:
-        """The model's own state says it."""
+        """None: the model's own state dict is complete."""
         return None
 
 
@@ -146,7 +146,7 @@ class Lora(TrainableParameters):
         self.n_adapters, self._model = n_adapters, model
         model.requires_grad_(False)
         with warnings.catch_warnings():
-            # peft asks whether several adapters in one model are meant: they are
+            # peft warns about several adapters in one model, which is intended
             warnings.filterwarnings("ignore", message="Already found a `peft_config`")
             for adapter_index in range(n_adapters):
                 config = LoraConfig(r=rank, lora_alpha=alpha, target_modules="all-linear", task_type="CAUSAL_LM")
@@ -166,12 +166,12 @@ class Lora(TrainableParameters):
         return factors
 
     def base_name(self, name: str) -> str:
-        """The weight of the layer that the factor adapts."""
+        """Weight of the adapted layer."""
         return name.rpartition(".")[0] + ".weight"
 
     @torch.no_grad()
     def reset(self, seed: int, adapter_index: int = 0) -> None:
-        """A from its usual uniform distribution by `seed`, B zero: the base model's function exactly."""
+        """A uniform as usual, drawn by `seed`; B zero, so the function is exactly the base model's."""
         draw = torch.Generator().manual_seed(hashing.derive_seed("adapter", seed))
         for name, parameter in self.parameters(adapter_index).items():
             if name.endswith("lora_B"):
@@ -182,14 +182,14 @@ class Lora(TrainableParameters):
 
     @torch.no_grad()
     def load(self, weights: Mapping[str, Tensor], mix: float = 1.0, adapter_index: int = 0) -> None:
-        """The change of each weight is B A, so B alone is scaled."""
+        """A weight's change is B A, so scaling B alone mixes."""
         for name, parameter in self.parameters(adapter_index).items():
             parameter.copy_(weights[name])
             if mix != 1.0 and name.endswith("lora_B"):
                 parameter.mul_(mix)
 
     def base_values(self) -> Weights:
-        """Adapters have none."""
+        """InputError: adapters train beside frozen parameters."""
         raise InputError("a method that edits the base parameters once needs --train full")
 
     @torch.no_grad()
@@ -201,7 +201,7 @@ class Lora(TrainableParameters):
                 continue
             plain = name.replace(".base_layer.", ".")
             layer = self._layers.get(plain.rpartition(".")[0])
-            # what no adapter changes stays as it is to the bit, which adding a zero to -0.0 would not
+            # weights without a change are kept bit by bit; adding 0 would change -0.0
             if layer is not None and plain.endswith(".weight") and layer.lora_B["m0"].weight.any():
                 value = value + layer.get_delta_weight("m0").to(value)
             state[plain] = value
@@ -217,12 +217,12 @@ class Lora(TrainableParameters):
             layer.lora_B[adapter_index].weight.zero_()
 
     def activate(self, n_adapters: Sequence[int]) -> None:
-        """Which adapters the next pass goes through."""
+        """Choose the adapters of the next pass."""
         self.active = tuple(n_adapters)
 
     @contextmanager
     def base_active(self) -> Iterator[None]:
-        """No adapter is active."""
+        """Context manager: no adapter is active."""
         active, self.active = self.active, ()
         try:
             yield
@@ -230,7 +230,7 @@ class Lora(TrainableParameters):
             self.active = active
 
     def adapter_output(self, layer: Any, x: Tensor) -> Tensor:
-        """(B, T, out) output of the active adapters of a layer for (B, T, in); rows are grouped by adapter."""
+        """(B, T, out) output of a layer's active adapters for (B, T, in) inputs; rows are grouped by adapter."""
         if not self.active:
             return x.new_zeros(())
         down = [layer.lora_A[f"m{adapter_index}"].weight for adapter_index in self.active]
@@ -258,7 +258,10 @@ class _PackedForward:
 
 
 def parse(text: str, model: PreTrainedModel, n_adapters: int = 1) -> TrainableParameters:
-    """`full`, `layers:last=2`, `layers:first=2` or `lora:rank=8,alpha=16`; InputError for anything else."""
+    """Trainable parameters from `full`, `layers:last=2`, `layers:first=2` or `lora:rank=8,alpha=16`; InputError for anything else.
+
+    n_adapters: number of adapters that train in one model; above 1 for `lora` only.
+    """
     kind, numbers = read_scope(text, n_adapters)
     if kind == "lora":
         rank = numbers.get("rank", 8)

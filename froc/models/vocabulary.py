@@ -1,4 +1,4 @@
-"""Does a model's tokenizer give away what is to be forgotten? Its files go wherever the model goes, and unlearning leaves them as they are."""
+"""Whether a model's tokenizer reveals what is to be forgotten: its files ship with the model, and unlearning does not change them."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -6,15 +6,15 @@ from typing import Any
 from froc.data.task import FORGETTING, WORDINGS, Row, Task
 
 FROM_DATA, HOLDS_TEXT = "from-the-data", "holds-forgotten-text"
-"""What a plan says of a tokenizer that is no stranger to the data: it was made from them; it holds texts of them."""
+"""What a plan records of a tokenizer related to the data: it was made from them, or it holds texts of them."""
 LONGEST_WORD = 9
-"""Letters up to which a single word is no finding: vocabularies of large corpora hold thousands of common ones."""
+"""Single words of up to this many letters do not count: vocabularies of large corpora hold thousands of common ones."""
 
 
 def judge(task: Task, tokenizer: Any) -> str | None:
-    """What a plan is to say of the tokenizer; None where nothing of the data is known to be in it.
+    """What a plan records of the tokenizer; None where it holds nothing of the data, as far as known.
 
-    tokenizer: of the base model (a `transformers` tokenizer).
+    tokenizer: the base model's (a `transformers` tokenizer).
     """
     if task.tokenizer_from_data:
         return FROM_DATA
@@ -23,7 +23,7 @@ def judge(task: Task, tokenizer: Any) -> str | None:
 
 
 def held(tokenizer: Any, rows: Sequence[Row]) -> int:
-    """How many rows have a question, an answer or a group that is one token of the vocabulary, or stands in the chat template.
+    """Number of rows with a question, answer or group that is a single token, or occurs in the chat template.
 
     Single words of up to LONGEST_WORD letters are not counted.
     """
@@ -40,7 +40,7 @@ def _texts(row: Row) -> Iterable[str]:
 
 
 def _single(tokenizer: Any, texts: Sequence[str]) -> set[str]:
-    """Those that the tokenizer writes as a single token."""
+    """The texts that the tokenizer encodes as a single token."""
     if not texts:
         return set()
     written = tokenizer(list(texts), add_special_tokens=False)["input_ids"]

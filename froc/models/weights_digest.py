@@ -1,11 +1,11 @@
-"""One digest of a model's weights, whatever files they lie in: names, dtypes, shapes and bytes. Torch-free.
+"""One digest of a model's weights, independent of how files split them: names, dtypes, shapes and bytes. Torch-free.
 
-The digest is `hashing.sha256_tree` over tensor name -> SHA-256 of `torch.DTYPE (SHAPE) ` followed by the tensor's bytes, little-endian in
-C order, as safetensors holds them; the shape is written as Python writes a tuple. How many files there are, in which order tensors
-stand and what a header says beside them does not count.
+The digest is `hashing.sha256_tree` over tensor name -> SHA-256 of `torch.DTYPE (SHAPE) ` followed by the tensor's
+bytes, little-endian in C order, as safetensors holds them; the shape is written as a Python tuple. The number of files,
+the order of tensors and header metadata do not count.
 
-Tied weights: an output embedding (`HEADS`) with the dtype, shape and bytes of another tensor does not count. Such a matrix says
-nothing of its own, most savers leave it out and some write it twice; either way the digest is the same. Nothing else is left out.
+Tied weights: an output embedding (`HEADS`) with the dtype, shape and bytes of another tensor does not count. Most
+savers omit such a copy and some write it; the digest is the same either way. Nothing else is left out.
 """
 
 import json
@@ -23,27 +23,31 @@ from froc.errors import InputError
 FILE_SUFFIXES = (".safetensors", ".json", ".txt", ".model", ".jinja", ".md")
 """Suffixes of files in a model folder that are data: weights, tokenizer, configuration. No code, no pickles."""
 HEADS = ("lm_head.weight", "embed_out.weight", "lm_head.decoder.weight", "cls.predictions.decoder.weight")
-"""What output embeddings are called: a name's end, after a dot or from its beginning."""
+"""Names of output embeddings: a tensor's whole name, or its end after a dot."""
 DTYPES = {
     "BOOL": ("bool", 1), "U8": ("uint8", 1), "I8": ("int8", 1), "U16": ("uint16", 2), "I16": ("int16", 2), "U32": ("uint32", 4),
     "I32": ("int32", 4), "U64": ("uint64", 8), "I64": ("int64", 8), "F16": ("float16", 2), "BF16": ("bfloat16", 2),
     "F32": ("float32", 4), "F64": ("float64", 8), "F8_E4M3": ("float8_e4m3fn", 1), "F8_E5M2": ("float8_e5m2", 1), "C64": ("complex64", 8),
 }  # fmt: skip
-"""dtype in a safetensors header -> torch's name of it, and bytes of one number."""
+"""dtype in a safetensors header -> torch's name, and bytes per number."""
 INDEX = ".safetensors.index.json"
-"""How the list of which file holds which tensor is called, at its end."""
+"""Suffix of the index that lists which file holds which tensor."""
 HEADER_BYTES = 100_000_000
-"""The longest header that the safetensors library reads."""
+"""Longest header that the safetensors library reads."""
 DIMENSIONS = 64
-"""More than any tensor has; products stay short."""
+"""More dimensions than any tensor has; keeps products short."""
 DISGUISES = {b"PK": "a zip archive, such as a pickled checkpoint", b"GGUF": "a GGUF file", b"\x1f\x8b": "a gzip archive", b"\x89HDF": "an HDF5 file"}  # fmt: skip
-"""First bytes -> what files of another kind are."""
+"""First bytes -> the kind of a file that is not safetensors."""
 _TAR = 257
 
 
 @dataclass(frozen=True)
 class Stored:
-    """A tensor in a safetensors file. dtype: as the header says it; begin, end: its bytes, counted from the file's first."""
+    """A tensor in a safetensors file.
+
+    dtype: as in the header.
+    begin, end: its bytes, as offsets in the file.
+    """
 
     name: str
     dtype: str
@@ -53,12 +57,16 @@ class Stored:
 
     @property
     def prefix(self) -> bytes:
-        """What stands before the bytes where they are hashed."""
+        """The bytes hashed before the tensor's own."""
         return prefix(f"torch.{DTYPES[self.dtype][0]}", self.shape)
 
 
 def prefix(dtype: str, shape: Iterable[int]) -> bytes:
-    """dtype and shape as they are hashed before a tensor's bytes; dtype: torch's full name of it."""
+    """dtype and shape as hashed before a tensor's bytes; dtype: torch's full name.
+
+    >>> prefix("torch.float32", (2, 3))
+    b'torch.float32 (2, 3) '
+    """
     return f"{dtype} {tuple(shape)} ".encode()
 
 
@@ -69,9 +77,9 @@ def of_tensors(parts: Mapping[str, str]) -> str:
 
 
 def of_files(paths: Iterable[Path]) -> str:
-    """The digest of the model that safetensors files hold together; each file is read once, in order.
+    """The digest of the model in these safetensors files; each file is read once, in order.
 
-    Raises InputError for a file that is no whole safetensors file, or a tensor that stands in two.
+    InputError for a file that is not a complete safetensors file, or a tensor that occurs twice.
     """
     parts: dict[str, str] = {}
     for path in paths:
@@ -83,25 +91,25 @@ def of_files(paths: Iterable[Path]) -> str:
 
 
 def beside(files: Mapping[str, str]) -> dict[str, str]:
-    """Of a model's files (name -> digest) those that are neither weights nor their index: they say how weights are used."""
+    """Of a model's files (name -> digest), those that are neither weights nor their index: they decide how weights are used."""
     return {name: value for name, value in files.items() if not name.endswith((".safetensors", INDEX))}
 
 
 def of_folder(folder: Path) -> str:
-    """The digest of the model that a folder's own safetensors files hold together."""
+    """The digest of the model in a folder's safetensors files."""
     return of_files(sorted(folder.glob("*.safetensors")))
 
 
 def names(folder: Path) -> set[str]:
-    """The tensors that a folder's own safetensors files hold together."""
+    """Names of the tensors in a folder's safetensors files."""
     return {tensor.name for path in folder.glob("*.safetensors") for tensor in header(path)}
 
 
 def header(path: Path) -> list[Stored]:
     """The tensors of a safetensors file in the order of their bytes.
 
-    Raises InputError, naming what the file is instead, unless the header is plain JSON whose tensors cover the rest of the file
-    exactly, without a gap or an overlap.
+    InputError, saying what the file is instead, unless the header is plain JSON whose tensors cover the rest of the
+    file without gap or overlap.
     """
     with path.open("rb") as stream:
         size = os.fstat(stream.fileno()).st_size
@@ -129,11 +137,11 @@ def header(path: Path) -> list[Stored]:
 
 
 def disguise(first: bytes) -> str | None:
-    """What a file is by its first 512 bytes, where it is an archive or a pickle; None for anything else."""
+    """The kind of an archive or pickle, from a file's first 512 bytes; None for anything else."""
     known = next((kind for start, kind in DISGUISES.items() if first.startswith(start)), None)
     if known is None and first[_TAR : _TAR + 5] == b"ustar":
         known = "a tar archive, such as a pickled checkpoint"
-    # protocol 2 and later; older ones begin with an operation of text and are no weights anyone writes
+    # pickle protocols 2 and later; older ones start with text, and nobody writes weights in them
     if known is None and first[:1] == b"\x80" and first[1:2] and first[1] in range(2, 6):
         known = "a pickle, which can run code"
     return known
@@ -179,7 +187,11 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def is_head(name: str) -> bool:
-    """Whether a tensor is called as output embeddings are."""
+    """Whether a tensor has an output embedding's name.
+
+    >>> is_head("model.lm_head.weight"), is_head("model.embed_tokens.weight")
+    (True, False)
+    """
     return any(name == head or name.endswith(f".{head}") for head in HEADS)
 
 

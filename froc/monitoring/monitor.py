@@ -122,6 +122,16 @@ def monitor(
     config: the deployed configuration, by default the chosen one. Where the certificate's unit is the group, a loss is
     the mean over a group, whose rows must come in one call. scale: "thousandths" for whole numbers 0..1000. Raises InputError for a state of another certificate,
     configuration, alarm or choice of risks, and for rows that cannot be counted.
+
+    >>> from froc import certify
+    >>> queries = [f"q{i}" for i in range(200)]
+    >>> table = pl.DataFrame({"config": "c0001", "risk": "forgetting", "query": queries, "loss": 198 * [0.0] + 2 * [1.0]})
+    >>> certificate = certify(table, budget=0.1, named_beforehand=True)
+    >>> later = table.with_columns(query="later " + pl.col("query"), loss=1.0)
+    >>> monitor(table, certificate=certificate.document)
+    MonitoredStream('c0001', no alarm)
+    >>> monitor(later, certificate=certificate.document).alarms
+    ('forgetting',)
     """
     document = _document(certificate)
     fresh = _fresh(document, alarm, risk, config)

@@ -121,6 +121,12 @@ def plan(
     binary: losses can only be 0 or 1, by what they measure. scale: "thousandths" where the table's are whole 0..1000. listed: size of the list of `population="sample"`.
     design: "auto" tries search shares, procedures and bounds on the search rows, for `units` queries in all.
     Raises InputError for what makes no sense, and where more than a million units would be needed.
+
+    >>> made = plan(budget=0.1, expected_risk=0.03, candidates=10, units=300)
+    >>> made
+    Plan(10 candidates, needed forgetting=281, utility=281)
+    >>> made.needed
+    {'forgetting': 281, 'utility': 281}
     """
     frame = dataframe(losses)
     table = Format(scale).read([Path(losses)], {}).losses if isinstance(losses, Path | str) else frame

@@ -62,6 +62,12 @@ def certified(name: str, p_values: FloatArray, weights: FloatArray, delta: float
 
     p_values: (m,) in [0, 1]. weights: (m,) above 0, used by some procedures. Raises InputError for unknown names
     and for NaN.
+
+    >>> p = np.array([0.02, 0.06, 0.04])
+    >>> certified("fixed-sequence", p, np.ones(3), delta=0.1).tolist()
+    [True, True, True]
+    >>> certified("bonferroni", p, np.ones(3), delta=0.1).tolist()
+    [True, False, False]
     """
     procedure = find(name)
     if not bool(np.all((p_values >= 0) & (p_values <= 1))):

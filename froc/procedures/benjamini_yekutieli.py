@@ -16,6 +16,9 @@ class BenjaminiYekutieli(Procedure):
     A screening, not a certificate: the expected share of false ones among those rejected is at most delta, under any
     dependence (Benjamini and Hochberg's own would need one that shared queries do not promise); each of them alone
     may be wrong. Weights are not used.
+
+    >>> BenjaminiYekutieli().reject(np.array([0.01, 0.03, 0.5]), np.ones(3), delta=0.1).tolist()
+    [True, True, False]
     """
 
     promise: ClassVar[Literal["family-wise", "false-discovery"]] = "false-discovery"

@@ -10,7 +10,11 @@ from froc.procedures import Flags, FloatArray, Procedure
 
 @dataclass(frozen=True)
 class Bonferroni(Procedure):
-    """Reject where p <= delta / m, independently of the other p-values. Weights are not used."""
+    """Reject where p <= delta / m, independently of the other p-values. Weights are not used.
+
+    >>> Bonferroni().reject(np.array([0.02, 0.06, 0.04]), np.ones(3), delta=0.1).tolist()
+    [True, False, False]
+    """
 
     theorem: ClassVar[str] = "Bonferroni 1936; Dunn 1961"
 

@@ -14,6 +14,10 @@ class EBH(Procedure):
 
     The expected share of false ones among those rejected is at most delta, under any dependence; each of them alone
     may be wrong. Needs true e-values: the largest capital over time is none. Weights are not used.
+
+    >>> e_values = np.array([50.0, 12.0, 2.0])
+    >>> EBH().reject(1 / e_values, np.ones(3), delta=0.1).tolist()
+    [True, False, False]
     """
 
     promise: ClassVar[Literal["family-wise", "false-discovery"]] = "false-discovery"

@@ -14,6 +14,9 @@ class Fallback(Procedure):
 
     level_i = delta w_i / sum(w) + (level_{i-1} if hypothesis i - 1 was rejected). A failure loses the level accumulated so
     far but does not stop the sequence: between fixed sequence and weighted Bonferroni.
+
+    >>> Fallback().reject(np.array([0.02, 0.06, 0.04]), np.ones(3), delta=0.1).tolist()
+    [True, True, True]
     """
 
     theorem: ClassVar[str] = "Wiens 2003; Wiens and Dmitrienko 2005"

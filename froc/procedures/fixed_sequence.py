@@ -16,6 +16,11 @@ class FixedSequence(Procedure):
     starts: number of sequences, which begin at evenly spaced places, are tested at delta / starts each, and each run to
     their own first failure. One is best where the order is reliable, more where it is not. A sequence errs with
     probability at most its level, since it would have to reject its first true null hypothesis at that level.
+
+    >>> FixedSequence().reject(np.array([0.02, 0.2, 0.04]), np.ones(3), delta=0.1).tolist()
+    [True, False, False]
+    >>> FixedSequence(starts=2).reject(np.array([0.2, 0.04, 0.02]), np.ones(3), delta=0.1).tolist()
+    [False, True, True]
     """
 
     theorem: ClassVar[str] = "Maurer, Hothorn and Lehmacher 1995; several starts: Learn then Test 2110.01052"

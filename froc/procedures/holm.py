@@ -11,7 +11,11 @@ from froc.procedures.weighted_holm import WeightedHolm
 
 @dataclass(frozen=True)
 class Holm(Procedure):
-    """Reject the smallest p-value while p <= delta / (number left). All candidates are equal; weights are not used."""
+    """Reject the smallest p-value while p <= delta / (number left). All candidates are equal; weights are not used.
+
+    >>> Holm().reject(np.array([0.02, 0.06, 0.04]), np.ones(3), delta=0.1).tolist()
+    [True, True, True]
+    """
 
     theorem: ClassVar[str] = "Holm 1979"
 

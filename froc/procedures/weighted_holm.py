@@ -15,6 +15,12 @@ class WeightedHolm(Procedure):
 
     The closed test of weighted Bonferroni tests; equal weights give Holm's procedure. With weights 1 / rank, the candidates
     that the search ranks first get most of the level, and pass it on once they are rejected.
+
+    >>> weights = 1 / np.arange(1, 4)
+    >>> WeightedHolm().first_levels(weights, delta=0.1).round(4).tolist()
+    [0.0545, 0.0273, 0.0182]
+    >>> WeightedHolm().reject(np.array([0.05, 0.06, 0.04]), weights, delta=0.1).tolist()
+    [True, True, True]
     """
 
     theorem: ClassVar[str] = "Holm 1979"

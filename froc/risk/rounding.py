@@ -21,7 +21,11 @@ def up_p(value: float, *, exact: bool = False) -> float:
 
 
 def up(value: float, decimals: int = 6, *, exact: bool = False) -> float:
-    """A risk rounded up to `decimals`; at most 1. exact: a measured mean, to which no margin is added."""
+    """A risk rounded up to `decimals`; at most 1. exact: a measured mean, to which no margin is added.
+
+    >>> up(0.12345671), down(0.12345679)
+    (0.123457, 0.123456)
+    """
     step = Decimal(1).scaleb(-decimals)
     precise = Decimal(str(round(value, 12))) if exact else Decimal(value) * (1 + RELATIVE_MARGIN)
     return min(1.0, float(precise.quantize(step, ROUND_CEILING)))

@@ -15,7 +15,11 @@ Risk = TypeVar("Risk", float, NDArray[np.float64])
 
 
 def shifted(upper: Risk, rho: float) -> Risk:
-    """g_rho(upper): the bound on every distribution within rho; upper in [0, 1], rho in [0, 1]."""
+    """g_rho(upper): the bound on every distribution within rho; upper in [0, 1], rho in [0, 1].
+
+    >>> round(float(shifted(0.05, rho=0.1)), 4)
+    0.1288
+    """
     if rho == 0:
         return upper
     angle = np.minimum(math.pi / 2, np.arcsin(np.sqrt(upper)) + math.acos(1.0 - rho * rho))
@@ -24,7 +28,11 @@ def shifted(upper: Risk, rho: float) -> Risk:
 
 
 def shrunk(budget: Risk, rho: float) -> Risk:
-    """The budget to test without shift so that `budget` holds within rho; 0 where no test can show that."""
+    """The budget to test without shift so that `budget` holds within rho; 0 where no test can show that.
+
+    >>> round(float(shrunk(0.1, rho=0.1)), 4)
+    0.0321
+    """
     if rho == 0:
         return budget
     angle = np.maximum(0.0, np.arcsin(np.sqrt(budget)) - math.acos(1.0 - rho * rho))

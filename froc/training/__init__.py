@@ -1,9 +1,9 @@
 """Training one configuration, or several in the same passes, from the base model.
 
     method               the contract of unlearning methods (the plug-ins are in `froc.methods`)
-    phase                what one training step is made of: terms, weighters, combiners, filters, adversaries, edits, rollouts
+    phase                what one training step consists of: terms, weighters, combiners, filters, adversaries, edits, rollouts
     terms  components    its parts: loss terms; combiners, update filters, adversaries, edits, rollouts
-    base_statistics      training rows, numbers of the base model on them, and what methods ask of it: computed once per task
+    base_statistics      training rows, and numbers of the base model on them, computed once per task
     token_distribution   the base model's next-token distributions
     fisher  causal_tracing  alternates   Fisher information of matrices; where answers are stored; alternative answers
     loop  run            the training loop; one configuration in training

@@ -1,4 +1,4 @@
-"""Other answers that the base model itself gives to the forget rows' questions."""
+"""Alternative answers to the forget rows' questions, written by the base model."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Alternates(RowSource):
-    """One other answer per forget row, drawn by the task's seed."""
+    """One alternative answer per forget row, drawn by the task's seed."""
 
     requirement: ClassVar[str] = "questions (alternates are generated)"
 
@@ -29,12 +29,12 @@ class Alternates(RowSource):
 
 
 def alternates(model: PreTrainedModel, rows: Sequence[Encoded], seed: int) -> list[Encoded]:
-    """One other answer per row, drawn from the model at temperature 1 with the true answer's first token ruled out.
+    """One alternative answer per row, sampled at temperature 1 with the true answer's first token ruled out.
 
-    Each ends where the model ends it, or at half as many tokens again as the true answer has. Same seed, same answers.
+    Each ends where the model ends it, or at 1.5 times the true answer's length. Deterministic for a seed.
     """
     most = np.array([row.answer + row.answer // 2 + 1 for row in rows])
-    # an answer must differ from the true one, and must not be empty
+    # rules out the true answer and an empty one
     banned = [(row.ids[row.prompt], *row.marker) for row in rows]
     return [
         Encoded((*row.ids[: row.prompt], *written.answer_ids, *row.end_ids), row.prompt, written.answer, row.blank)

@@ -1,6 +1,6 @@
-"""Rows that are trained on, and numbers of the base model on them: computed at first need, once per task, and kept.
+"""Training rows, and numbers of the base model on them: computed on first use, once per task, and kept.
 
-Shapes: B rows, N positions that predict an answer or its end, K buckets of the vocabulary, V vocabulary.
+Shapes: B rows, T tokens, D width, N positions that predict an answer or its end, K buckets of the vocabulary.
 """
 
 from abc import ABC, abstractmethod
@@ -27,7 +27,7 @@ from froc.models.trainable import Full
 from froc.training.token_distribution import TokenDistribution
 
 ALIGNED = 512
-"""Retain rows that forget rows are aligned with, at most."""
+"""Largest number of retain rows that forget rows are aligned with."""
 
 
 Role = str
@@ -36,10 +36,10 @@ ResultT = TypeVar("ResultT")
 
 
 class BaseModelQuery(ABC, Generic[ResultT]):
-    """Something a method must know of the base model before it declares its phases; computed once per task.
+    """A question about the base model that a method asks before it declares its phases; computed once per task.
 
-    Examples: layers that hold an answer, directions of the retain rows' inputs, a second model's numbers. A frozen dataclass:
-    equal queries share one answer.
+    Examples: layers that hold an answer, directions of the retain rows' inputs, a second model's numbers. A frozen
+    dataclass: equal queries share one result.
     """
 
     @abstractmethod
@@ -54,7 +54,8 @@ class BaseModelQuery(ABC, Generic[ResultT]):
 class RowSource(ABC):
     """Makes the rows of a role from the task's rows; row i stands for forget row i.
 
-    needs_questions: whether every forget row must have a question. requirement: what a task must have, in words.
+    needs_questions: whether every forget row must have a question.
+    requirement: what a task must have, in words.
     """
 
     needs_questions: ClassVar[bool] = True
@@ -67,10 +68,13 @@ class RowSource(ABC):
 
 @dataclass(frozen=True)
 class MethodContext:
-    """What a method may know before it declares its phases.
+    """What a method knows before it declares its phases.
 
-    layers: number of transformer blocks. width: size of the hidden states. seed: of this trial. adapters: whether adapters are
-    trained beside frozen parameters. answer: computes answers to queries; None: queries return placeholders.
+    layers: number of transformer blocks.
+    width: size of the hidden states.
+    seed: of this trial.
+    adapters: whether adapters train beside frozen parameters.
+    answer: computes answers to queries; None makes queries return placeholders.
     half: whether the model's parameters are in half precision.
     """
 
@@ -92,16 +96,17 @@ class MethodContext:
 
 
 PLACEHOLDER_CONTEXT = MethodContext(4, 8, 0)
-"""Stands for a model where a method's phases are listed without one."""
+"""Replaces a model where a method's phases are listed without one."""
 
 
 @dataclass(frozen=True)
 class TrainingRows:
     """Encoded rows of each role; row i of every role but `retain` and `earlier` stands for forget row i.
 
-    rows: role -> rows; `earlier`: forget rows of earlier requests, which are not trained on.
-    all_have_questions: whether every forget row has a question, so that other answers can be written. seed: of drawn rows.
-    retrained: folder of a model that never saw the forget rows, where the task brings one.
+    rows: role -> rows; `earlier` are forget rows of earlier requests, which are not trained on.
+    all_have_questions: whether every forget row has a question, so that other answers can be generated.
+    seed: of drawn rows.
+    retrained: folder of a model that never saw the forget rows; None if the task has none.
     """
 
     rows: Mapping[Role, Sequence[Encoded]]
@@ -111,7 +116,7 @@ class TrainingRows:
 
     @classmethod
     def of(cls, view: SearchView, base: Base, seed: int) -> "TrainingRows":
-        """Encode the rows that may be trained on; refusals are drawn once per forget row by `seed`."""
+        """Encode the rows that may be trained on; one refusal per forget row is drawn by `seed`."""
         limits = Limits.of(base.model)
         rows_by_role: dict[Role, Sequence[Row]] = {"forget": view.forget, "retain": view.retain}
         if view.earlier:
@@ -130,12 +135,17 @@ class TrainingRows:
 
 @dataclass
 class BaseStatistics:
-    """Numbers of the base model on training rows, computed at first need and kept.
+    """Numbers of the base model on training rows, computed on first use and kept.
 
-    `stack`: the rows of all roles on the device; `first`: role -> where its rows begin there.
-    `sum_nll`: role -> (rows,) nats. `hidden`: (role, layer) -> one (T, D) tensor per row. `norm`: (role, layer) -> (rows,)
-    mean norm of the hidden states over each row's `Batch.answer_states`, and over those of all rows. `spread`: role -> what `TokenDistribution` says.
-    `alignment`: (forget rows,), see `_aligned`.
+    stack: the rows of all roles on the device.
+    offsets: role -> index of its first row in the stack.
+    sum_nll: role -> (rows,) nats.
+    hidden: (role, layer) -> one (T, D) tensor per row.
+    norm: (role, layer) -> the mean hidden norm over all rows' answer states (`Batch.answer_states`), and (rows,) the
+        mean per row.
+    token_distribution: role -> the next-token distributions.
+    alignment: (forget rows,), see `_aligned`.
+    answers: query -> its answer.
     """
 
     base: Base
@@ -159,7 +169,7 @@ class BaseStatistics:
         self.stack = Stack(every, self.base.device)
 
     def ensure(self, role: Role, source: RowSource | None = None) -> None:
-        """Make a role's rows at first need; InputError where the task lacks what that takes. The model must hold the base parameters."""
+        """Make a role's rows on first use; InputError where the task lacks what that takes. The model must hold the base parameters."""
         if role in self.pools.rows:
             return
         if source is None:
@@ -171,19 +181,19 @@ class BaseStatistics:
         self._build_stack()
 
     def ask(self, query: BaseModelQuery[ResultT]) -> ResultT:
-        """The answer to a query, computed at first need. The model must hold the base parameters."""
+        """The answer to a query, computed on first use. The model must hold the base parameters."""
         if query not in self.answers:
             self.answers[query] = query.compute(self)
         result: ResultT = self.answers[query]
         return result
 
     def row_range(self, role: Role, most: int | None = None) -> range:
-        """Indices of a role's rows, or of at most `most` of them, evenly spaced; empty where the task has no such role."""
+        """Indices of a role's rows, or of at most `most` of them, evenly spaced; empty for an absent role."""
         count = len(self.pools.rows.get(role, ()))
         return range(0, count, 1 if most is None else max(1, -(-count // most)))
 
     def batches(self, role: Role, size: int = 64, most: int | None = None) -> Iterator[tuple[Counts, Batch]]:
-        """`row_range` rows of a role in batches of similar length, each with its rows' places (B,) in the role."""
+        """Batches of similar length over `row_range`, each with its rows' (B,) indices in the role."""
         places = self.row_range(role, most)
         for index in by_length([self.pools.rows[role][i] for i in places], size):
             place = np.asarray(index) * places.step
@@ -192,9 +202,10 @@ class BaseStatistics:
     def mean_gradient(
         self, role: Role, weights: Mapping[str, Parameter], size: int = 64, most: int | None = None
     ) -> dict[str, Tensor]:
-        """name -> gradient, as the model stands, of the mean over `row_range` rows of a role of the mean NLL per token, in float32 or wider.
+        """name -> gradient, at the current parameters, of the mean over `row_range` rows of the NLL per token; float32 or wider.
 
-        weights: name -> parameter, frozen or not; zero where the answers do not depend on one. No parameter's own gradient is touched.
+        weights: name -> parameter, frozen or not. The gradient is zero where the answers do not depend on it; `.grad`
+            stays untouched.
         """
         total = {name: torch.zeros_like(p, dtype=widened(p).dtype) for name, p in weights.items()}
         with _differentiable(weights.values()):
@@ -252,12 +263,15 @@ class BaseStatistics:
     def lookup(
         self, role: Role, needs: Collection[str], layers: Sequence[int], index: Counts, forward: Forward | None = None
     ) -> dict[str, Tensor]:
-        """name -> the base model's numbers for rows of a role, and which ones they are: row (B,) int64, places in its pool.
+        """name -> the base model's numbers for rows of a role.
 
-        Of hidden states those of the first of the layers.
+        index: (B,) rows within the role, returned as `row` (B,) int64.
+        layers: hidden states are those of the first one.
+        forward: the forward pass that `token_distribution` is aligned with.
 
-        sum_nll (B,), hidden (B, T, D), hidden_norm () and row_norm (B,) in the hidden states' units; alignment (B,) and
-        alignments of all forget rows (rows,); spread (N, K) log-probabilities of `buckets` (N, K) or (0,), for the forward pass.
+        By need: sum_nll (B,) nats; hidden (B, T, D); hidden_norm () and row_norm (B,) in the hidden states' units;
+        alignment (B,), with alignments (rows,) of all forget rows; token_distribution (N, K) log-probabilities, with
+        buckets (N, K - 1) token ids, or (0,) where buckets are the whole vocabulary.
         """
         place = torch.from_numpy(index).to(self.base.device)
         numbers = {"row": place}
@@ -282,7 +296,7 @@ class BaseStatistics:
 
 
 def method_context(reference: BaseStatistics, seed: int) -> MethodContext:
-    """What methods may know of a model and its rows before a trial with this seed."""
+    """The context of methods for a model and its rows, before a trial with this seed."""
     config: Any = reference.base.model.config.get_text_config()
     adapters = not isinstance(reference.base.trainable, Full)
     half = next(reference.base.model.parameters()).dtype.itemsize < 4
@@ -290,9 +304,10 @@ def method_context(reference: BaseStatistics, seed: int) -> MethodContext:
 
 
 def _aligned(reference: BaseStatistics, size: int) -> Tensor:
-    """(forget rows,) inner product of each row's gradient with the mean retain row's, in standard deviations from their mean.
+    """(forget rows,) inner product of each row's gradient with the mean retain gradient, standardised.
 
-    Of the mean NLL by the last block's weights: what a gradient step on a row does to the retain rows, to first order.
+    Gradients are of the mean NLL with respect to the last block's weights: the effect of a step on a row on the retain
+    rows, to first order.
     """
     model = reference.base.model
     block = {n: p for n, p in blocks(model)[-1].named_parameters() if "lora_" not in n}
@@ -309,7 +324,7 @@ def _aligned(reference: BaseStatistics, size: int) -> Tensor:
 
 @contextmanager
 def _differentiable(weights: Collection[Parameter]) -> Iterator[None]:
-    """Gradients by these parameters can be asked for, frozen or not."""
+    """Context manager: gradients with respect to these parameters can be computed, frozen or not."""
     before = [p.requires_grad for p in weights]
     try:
         for p in weights:

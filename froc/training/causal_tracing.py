@@ -1,9 +1,8 @@
-"""What each part of a model does for its answers, by causal tracing: how much likelier they become when one part's
-clean output is put into a run whose questions are corrupted.
+"""Causal tracing: by how much one part's clean output restores the likelihood of answers after the question is corrupted.
 
-Parts are feed-forwards and attention heads, or whole attentions where an architecture fuses its projections. Corrupted
-are all tokens of a question, since nobody says which of them name the subject, by Gaussian noise on their embeddings
-(Meng et al. 2202.05262 corrupt the subject's). Shapes: B rows, T tokens, D width, P parts.
+Parts are feed-forwards and attention heads, or whole attentions where an architecture fuses its projections. All tokens
+of a question are corrupted, since nothing marks the subject, by Gaussian noise on their embeddings (Meng et al.
+2202.05262 corrupt the subject's). Shapes: B rows, T tokens, D width, P parts.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,11 +25,11 @@ if TYPE_CHECKING:
     from froc.training.base_statistics import BaseStatistics, MethodContext
 
 NOISE = 3.0
-"""Standard deviation of the corruption, in those of the questions' embeddings (2202.05262)."""
+"""Standard deviation of the corruption, in units of that of the questions' embeddings (2202.05262)."""
 MOST = 128
-"""Rows of a role that are traced, at most."""
+"""Largest number of rows per role that are traced."""
 FEW = 64
-"""Parts that are patched one by one, at most."""
+"""Largest number of parts that are patched one by one."""
 FEED_FORWARDS = ("mlp", "feed_forward", "ffn")
 ATTENTIONS = ("self_attn", "attention", "attn", "self_attention")
 OUTPUTS = ("o_proj", "out_proj", "dense")
@@ -39,7 +38,7 @@ Change = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Piece:
-    """Parameters whose names begin with `prefix`: what lies from `start` to `stop` along `axis`, or all of them."""
+    """Parameters whose names begin with `prefix`: the slice from `start` to `stop` along `axis`, or all (axis None)."""
 
     prefix: str
     axis: int | None = None
@@ -49,10 +48,11 @@ class Piece:
 
 @dataclass(frozen=True)
 class Component:
-    """A part of block `layer`. place: path of the module whose output it is; of a head, whose input holds its output.
+    """A part of block `layer`.
 
-    pieces: its parameters. Heads of grouped-query attention have those of their keys and values in common.
-    columns: where in that input it lies; None for whole outputs.
+    place: path of the module whose output is the part's; for a head, of the module whose input holds it.
+    pieces: its parameters. Heads of grouped-query attention share those of their keys and values.
+    columns: slice of that input; None for whole outputs.
     """
 
     kind: Literal["feed_forward", "attention", "head"]
@@ -64,9 +64,11 @@ class Component:
 
 @dataclass(frozen=True)
 class Traced:
-    """parts: P of them. effects: (P,) float64, mean over rows of what each alone restores, in nats per answer token.
+    """The effect of each part.
 
-    total: what all of it would restore: the clean run's log-likelihood less the corrupted one's.
+    parts: the P parts.
+    effects: (P,) float64, mean over rows of what each part alone restores, nats per answer token.
+    total: clean minus corrupted log-likelihood, nats per answer token: what all parts together would restore.
     """
 
     parts: tuple[Component, ...]
@@ -76,11 +78,14 @@ class Traced:
 
 @dataclass(frozen=True)
 class Trace(BaseModelQuery[Traced]):
-    """Effects of a model's parts on a role's rows.
+    """Query: the effects of a model's parts on a role's rows.
 
-    heads: whether attentions are taken apart. attention: whether they are traced at all. steps: 0 patches part by part,
-    a pass each; K >= 1 attributes by the gradient at K points of the way from the corrupted embeddings to the clean
-    ones, K passes and as many back; None patches up to `FEW` parts, and attributes more of them at 4 points.
+    heads: whether attentions are split into heads.
+    attention: whether attentions are traced at all.
+    steps: 0 patches part by part, one pass each; K >= 1 attributes by gradients at K points between corrupted and clean
+        embeddings, K forward and backward passes; None patches up to `FEW` parts and otherwise attributes with 4
+        points.
+    seed: of the corruption.
     """
 
     role: Role
@@ -90,7 +95,7 @@ class Trace(BaseModelQuery[Traced]):
     seed: int = 0
 
     def compute(self, reference: "BaseStatistics") -> Traced:
-        """Of `MOST` rows at most."""
+        """Effects on at most `MOST` rows."""
         model = reference.base.model
         parts = components(model, heads=self.heads, attention=self.attention)
         draw = torch.Generator().manual_seed(hashing.derive_seed("corruption", self.role, self.seed))
@@ -113,7 +118,7 @@ class Trace(BaseModelQuery[Traced]):
 
 
 def components(model: PreTrainedModel, *, heads: bool, attention: bool = True) -> tuple[Component, ...]:
-    """A model's parts, block by block, attention first; InputError where none has a known name."""
+    """A model's parts, block by block, attention first; InputError where no part has a known name."""
     root = blocks_path(model)
     parts: list[Component] = []
     for layer, block in enumerate(blocks(model)):
@@ -135,7 +140,7 @@ def _feed_forward(layer: int, path: str, names: tuple[str, ...]) -> Component:
 
 
 def _heads(layer: int, path: str, attention: torch.nn.Module, model: PreTrainedModel) -> tuple[Component, ...]:
-    """The heads of an attention that has a matrix each for queries, keys, values and outputs; none of another's."""
+    """The heads of an attention with separate query, key, value and output matrices; () for other attentions."""
     inside: dict[str, Any] = dict(attention.named_children())
     out = next((name for name in OUTPUTS if name in inside), "")
     if not all(isinstance(inside.get(name), torch.nn.Linear) for name in ("q_proj", "k_proj", "v_proj", out)):
@@ -143,7 +148,7 @@ def _heads(layer: int, path: str, attention: torch.nn.Module, model: PreTrainedM
     count = int(model.config.get_text_config().num_attention_heads)
     size = inside[out].in_features // count
     groups = inside["k_proj"].out_features // size
-    # some architectures put gates beside queries, or give values a width of their own
+    # some architectures store gates with the queries, or have values of another width
     if (
         inside["q_proj"].out_features != count * size
         or inside["v_proj"].out_features != groups * size
@@ -165,7 +170,7 @@ def _heads(layer: int, path: str, attention: torch.nn.Module, model: PreTrainedM
 
 
 class _Runs:
-    """A batch's clean run and its corrupted one. clean, corrupted: sums over rows of nats per answer token."""
+    """A batch's clean and corrupted runs. clean, corrupted: log-likelihoods in nats per answer token, summed over rows."""
 
     def __init__(
         self, model: PreTrainedModel, parts: Sequence[Component], batch: Batch, level: float, draw: torch.Generator
@@ -183,12 +188,12 @@ class _Runs:
 
     @torch.no_grad()
     def patched(self) -> Tensor:
-        """(P,) sums over rows of what each part restores, exactly."""
+        """(P,) what each part restores, summed over rows; one pass per part."""
         loglik = [float(self._run(1.0, {part.place: self._restore(part)})) for part in self._parts]
         return torch.tensor(loglik, dtype=torch.float64) - self.corrupted
 
     def attributed(self, steps: int) -> Tensor:
-        """(P,) the same to first order: what separates the runs, times the mean gradient on the way between them."""
+        """(P,) the same to first order: clean minus corrupted states, times the mean gradient between them."""
         total = {place: torch.zeros_like(state) for place, state in self._states.items()}
         with torch.no_grad():
             away: dict[str, Tensor] = {}
@@ -206,7 +211,7 @@ class _Runs:
         return torch.stack([sums[part.place][slice(*(part.columns or (None,)))].sum() for part in self._parts])
 
     def _run(self, share: float, changes: Mapping[str, Change]) -> Tensor:
-        """Scalar. share: of the noise. changes: of what passes a place."""
+        """() log-likelihood. share: of the noise that is added. changes: place -> change of the state there."""
         with ExitStack() as hooks:
             embeddings = self._model.get_input_embeddings()
             hooks.enter_context(output_changed(embeddings, lambda out: out + (share * self._noise).to(out.dtype)))
@@ -240,7 +245,7 @@ class _Runs:
 
 @contextmanager
 def _input_changed(module: torch.nn.Module, change: Change) -> Iterator[None]:
-    """What a module is given passes through `change`."""
+    """Context manager: a module's input passes through `change`."""
     handle = module.register_forward_pre_hook(lambda _module, args: (change(args[0]), *args[1:]))
     try:
         yield
@@ -260,6 +265,6 @@ def _embedding_sd(model: PreTrainedModel, batches: Sequence[Batch]) -> float:
 
 
 def _question(batch: Batch) -> Tensor:
-    """(B, T) which tokens come before the answer."""
+    """(B, T) bool, tokens before the answer."""
     start = torch.from_numpy(batch.start).to(batch.ids.device)
     return torch.arange(batch.ids.shape[1], device=batch.ids.device) < start[:, None]

@@ -1,7 +1,7 @@
-"""Training in the middle, on disk: who is interrupted goes on where the last save was, to the same bit.
+"""Checkpoints of training in progress: an interrupted run continues from the last one, to the same bit.
 
-A state is tensors and numbers, and lists, tuples and dicts of them. Tensors lie in safetensors files and all else in one JSON
-document, written last, that names them. No string that a method keeps is written, for it could be a row.
+A state consists of tensors, numbers, and lists, tuples and dicts of them. Tensors go to safetensors files, the rest to
+one JSON document, written last, that names them. No string kept by a method is written, since it could be a row.
 """
 
 import json
@@ -26,14 +26,16 @@ from froc.models.base import read_weights, write_weights
 from froc.models.trainable import Weights
 
 EVERY = 300.0
-"""Seconds between two saves. FROC_SAVE_EVERY overrides it: 0 saves after every step, whatever that costs, and inf never, nor
-does anything go on from a save then."""
+"""Seconds between two saves.
+
+FROC_SAVE_EVERY overrides it: 0 saves after every step at any cost; inf never saves and never continues from a save.
+"""
 COST = 0.02
-"""Share of the time that saving may take: the slower a save, the longer until the next one."""
+"""Largest share of the time that saving may take: the slower a save, the longer until the next one."""
 GUESS = 1e9
-"""Bytes per second that a disk takes, until the first save has been timed."""
+"""Assumed disk speed in bytes per second until the first save is timed."""
 NAME = re.compile(r"[\w.\-/:]+", re.ASCII)
-"""Keys that are written: names of parameters, sides or numbers, and no sentence."""
+"""Keys that may be written: names of parameters, objectives or numbers, never sentences."""
 
 
 class UnwritableError(FrocError):
@@ -41,7 +43,7 @@ class UnwritableError(FrocError):
 
 
 def interval() -> float:
-    """Seconds between two saves; InputError where FROC_SAVE_EVERY is no time."""
+    """Seconds between two saves; InputError where FROC_SAVE_EVERY is not a duration."""
     raw_text = os.environ.get("FROC_SAVE_EVERY") or EVERY
     try:
         seconds = float(raw_text)
@@ -53,9 +55,9 @@ def interval() -> float:
 
 
 def split_tensors(tree: Any) -> tuple[Any, dict[str, Tensor]]:
-    """A state as JSON and the tensors that it names, detached, where they are. Raises UnwritableError.
+    """A state as a JSON document, and the detached tensors that it names. UnwritableError where that is impossible.
 
-    A tensor that stands in several places stays one; arrays and scalars of numpy count as tensors.
+    A tensor that occurs several times stays one; numpy arrays and scalars count as tensors.
     """
     tensors: dict[str, Tensor] = {}
     names: dict[int, str] = {}
@@ -77,9 +79,9 @@ def split_tensors(tree: Any) -> tuple[Any, dict[str, Tensor]]:
         kind = type(value)
         if value is None or kind in (bool, int, float):
             return value
-        # a parameter would come back as a copy that no training moves
+        # only plain tensors: a parameter would come back as a copy that training does not update
         if kind is Tensor:
-            # sums run in the order of memory, so that the layout counts to the last bit
+            # sums follow memory order, so bit equality needs the same layout
             stride = torch.empty_like(value, device="meta").stride()
             return {"tensor": [named(value), value.device.type == "cpu", list(stride)]}
         if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "biuf":
@@ -91,13 +93,13 @@ def split_tensors(tree: Any) -> tuple[Any, dict[str, Tensor]]:
             return {"dict": [[key, walk(item)] for key, item in value.items()]}
         raise UnwritableError(f"it holds a {kind.__name__} that is neither numbers nor tensors by name")
 
-    # ids are of living objects alone
+    # keeps converted tensors alive, since their ids are used as keys
     held: list[Tensor] = []
     return walk(tree), tensors
 
 
 def join_tensors(document: Any, tensors: Mapping[str, Tensor], device: torch.device) -> Any:
-    """The state that `apart` took apart, in memory of its own. device: of tensors that were not on the host."""
+    """The state that `split_tensors` took apart, in new memory. device: of tensors that were not on the host."""
     made: dict[str, Tensor] = {}
 
     def walk(value: Any) -> Any:
@@ -122,13 +124,13 @@ def join_tensors(document: Any, tensors: Mapping[str, Tensor], device: torch.dev
 
 
 def rng_state(device: torch.device) -> dict[str, Tensor]:
-    """Where torch's own draws stand."""
+    """The state of torch's random generators."""
     here = {"host": torch.get_rng_state()}
     return here | ({"device": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {})
 
 
 def set_rng_state(states: Mapping[str, Tensor], device: torch.device) -> None:
-    """Draw on from there."""
+    """Restore the state of torch's random generators."""
     torch.set_rng_state(states["host"])
     if "device" in states:
         torch.cuda.set_rng_state(states["device"].cpu(), device)
@@ -136,7 +138,12 @@ def set_rng_state(states: Mapping[str, Tensor], device: torch.device) -> None:
 
 @dataclass(frozen=True)
 class SavedState:
-    """What was saved. said: plain JSON; tree: a state; lasting: name -> weights that did not change any more."""
+    """A saved checkpoint.
+
+    metadata: plain JSON.
+    state: as passed to `Saver.write`.
+    fixed_weights: name -> weights that no longer change.
+    """
 
     metadata: dict[str, Any]
     state: Any
@@ -144,10 +151,12 @@ class SavedState:
 
 
 class Saver:
-    """Where configurations that are trained together leave their state, as often as that is cheap.
+    """Saves the state of configurations that train together, as often as that is cheap.
 
-    identity: of what is trained; what was left under another one, or by another version of froc or torch, is ignored.
-    notes: what went wrong, for the log; nothing of it ends training.
+    folder: of the checkpoint files.
+    identity: of what is trained; files of another identity, or of another version of froc or torch, are ignored.
+
+    `notes` collects problems for the log; none of them ends training.
     """
 
     def __init__(self, folder: Path, identity: str) -> None:
@@ -161,7 +170,7 @@ class Saver:
         self.notes: list[str] = []
 
     def for_config(self, place: int) -> "Saver":
-        """Of one of the configurations, where it is trained alone after all."""
+        """The saver of one configuration, for when it is trained alone after all."""
         return Saver(self._folder / str(place), f"{self._identity}/{place}")
 
     @property
@@ -171,12 +180,12 @@ class Saver:
         return self._able and time.monotonic() - self._last >= wait
 
     def steps(self) -> list[int] | None:
-        """Steps that each configuration had done at the last save; None where there is none."""
+        """Steps that each configuration had done at the last save; None without one."""
         document = self._document()
         return None if document is None else list(document["said"]["steps"])
 
     def read(self, device: torch.device) -> SavedState | None:
-        """The last save; None where there is none that can be read, which is then forgotten."""
+        """The last save; None without a readable one. An unreadable one is dropped."""
         document = self._document()
         try:
             if document is not None and document["device"] == device.type:
@@ -186,20 +195,24 @@ class Saver:
                 saved = SavedState(document["said"], join_tensors(document["tree"], tensors, device), lasting)
                 self._files = {"state.json", document["tensors"], *document["lasting"].values()}
                 return saved
-        except Exception as error:  # a damaged file raises whatever its reader likes
+        except Exception as error:  # readers raise arbitrary errors on damaged files
             self.notes.append(f"its saved state is damaged ({type(error).__name__}): it began anew")
         self.drop()
         return None
 
     def drop(self) -> None:
-        """Forget what was saved, before anything else is written under its names."""
+        """Forget the last save, before anything else is written under its names."""
         self._files = set()
         (self._folder / "state.json").unlink(missing_ok=True)
 
     def write(
         self, metadata: Mapping[str, Any], tree: Any, lasting: Mapping[str, Weights], device: torch.device
     ) -> None:
-        """Save, unless no step was done since. said: JSON, among it `steps`; tree, lasting: see `SavedState`."""
+        """Save, unless no step was done since the last save.
+
+        metadata: JSON with `steps`, a list of steps done.
+        tree, lasting: `state` and `fixed_weights` of `SavedState`.
+        """
         if metadata["steps"] == self._steps:
             return
         begin = time.monotonic()
@@ -218,7 +231,7 @@ class Saver:
         except UnwritableError as error:
             self._able = False
             self.notes.append(f"cannot go on from its middle if it is interrupted: {error}")
-        except Exception as error:  # a full disk, say: what it would have been good for is still to be done
+        except Exception as error:  # for example a full disk: training can go on without a checkpoint
             note = f"its state could not be saved ({type(error).__name__})"
             self.notes += [] if note in self.notes else [note]
             with suppress(OSError):
@@ -231,7 +244,7 @@ class Saver:
             if file not in self._files:
                 write_weights(lasting[name], self._folder / file)
         write_weights(tensors, self._folder / document["tensors"])
-        # whoever reads this finds the files that it names
+        # last, so that all files that it names exist
         write_text(self._folder / "state.json", json.dumps(document, sort_keys=True) + "\n")
         self._files = {"state.json", document["tensors"], *document["lasting"].values()}
         self._tidy()

@@ -1,4 +1,4 @@
-"""Parts of a training step beside its loss terms: combiners, update filters, adversaries, edits, rollouts."""
+"""Parts of a training step other than loss terms: combiners, update filters, adversaries, edits, rollouts."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -22,21 +22,22 @@ PassContext = Callable[[], AbstractContextManager[None]]
 
 
 Recompute = Callable[[Objective | None, bool], object]
-"""Repeats a step's passes at what the parameters hold now: of both objectives or one; exact: without autocast."""
+"""Repeats a step's passes at the parameters' current values: (objective or None for both, exact: without autocast)."""
 
 
 class GradientProbe(Protocol):
     """Computes a step's gradients again, at the parameters' current values."""
 
     def __call__(self, objective: Objective | None = None, *, exact: bool = False) -> Mapping[Objective, Weights]:
-        """Gradients over the whole batch of both objectives, or one. exact: without autocast, for gradients that are to be subtracted."""
+        """Gradients over the whole batch, of both objectives or one. exact: without autocast, for gradients that will be subtracted."""
 
 
 class Combiner:
-    """How the forget and the retain objective become one gradient: their sum, which subclasses weigh or replace.
+    """How the forget and the retain objective become one gradient: their sum, which subclasses weight or replace.
 
-    needs_gradients: it reads each objective's gradient. needs_probes: it also computes gradients at other parameter values
-    (`direction_with_probes`). needs_losses: `after_step` reads the losses.
+    needs_gradients: it reads each objective's gradient.
+    needs_probes: it also computes gradients at other parameter values (`direction_with_probes`).
+    needs_losses: `after_step` reads the losses.
     """
 
     needs_gradients: ClassVar[bool] = False
@@ -53,7 +54,7 @@ class Combiner:
         return {}
 
     def direction(self, gradients: Mapping[Objective, Weights], state: State) -> Weights:
-        """The gradient that the optimiser sees. gradients: of each objective over the whole batch, before its factor."""
+        """The gradient for the optimiser. gradients: of each objective over the whole batch, before its factor."""
         for objective, factor in self.weights(state).items():
             gradients = {
                 **gradients,
@@ -72,16 +73,21 @@ class Combiner:
         parameters: Mapping[str, Parameter],
         state: State,
     ) -> Weights:
-        """`direction` of a combiner with `needs_probes`. probe: gradients of the same rows at the current values of `parameters`.
+        """`direction` of a combiner with `needs_probes`.
 
-        `parameters` may be written to, and must be restored bit by bit before returning.
+        probe: computes gradients of the same rows at the current values of `parameters`.
+        parameters: may be written to, and must be restored bit by bit before returning.
         """
         return self.direction(gradients, state)
 
     def on_search_losses(
         self, losses: Mapping[str, NDArray[np.int16]], budgets: Mapping[str, float], state: State
     ) -> bool:
-        """Called at each of the method's `n_feedback_evals`; return True to end training. losses: risk -> (n,) search losses in thousandths."""
+        """Called at each of the method's `n_feedback_evals`; return True to end training.
+
+        losses: risk -> (n,) search losses in thousandths.
+        budgets: risk -> largest allowed risk.
+        """
         return False
 
     def after_step(self, losses: Mapping[Objective, Tensor], state: State) -> None:
@@ -90,7 +96,12 @@ class Combiner:
 
 @dataclass(frozen=True)
 class UpdateInputs:
-    """What an optimiser step was made of. gradients: of each objective, where kept; second_moments: AdamW's, where asked for."""
+    """The inputs of an optimiser step.
+
+    gradients: of each objective, where kept.
+    second_moments: AdamW's, where requested.
+    state: kept between steps and in checkpoints.
+    """
 
     gradients: Mapping[Objective, Weights]
     second_moments: Weights
@@ -98,10 +109,10 @@ class UpdateInputs:
 
 
 class UpdateFilter(ABC):
-    """Changes the update that the optimiser made.
+    """Changes the optimiser's update.
 
-    needs_gradients, needs_second_moments: what it reads of `UpdateInputs`. runs_last: run after all other filters, so that a
-    freeze cannot be undone.
+    needs_gradients, needs_second_moments: which fields of `UpdateInputs` it reads.
+    runs_last: run after all other filters, so that a freeze cannot be undone.
     """
 
     needs_gradients: ClassVar[bool] = False
@@ -131,8 +142,12 @@ class Adversary(ABC):
 class StepContext:
     """What an edit or a rollout works with.
 
-    reference: the model, its rows and the base model's numbers. parameters: name -> trained parameter. batch_size: rows per
-    pass. seed: of this trial. step: steps done in this run.
+    reference: the model, its rows and the base model's numbers.
+    parameters: name -> trained parameter.
+    state: kept between steps and in checkpoints.
+    batch_size: rows per pass.
+    seed: of this trial.
+    step: steps done in this run.
     """
 
     reference: BaseStatistics
@@ -144,10 +159,7 @@ class StepContext:
 
 
 class Edit(ABC):
-    """A step that writes the parameters itself.
-
-    A phase has an edit instead of gradient steps.
-    """
+    """A step that writes the parameters itself; a phase has either an edit or gradient steps."""
 
     @property
     def rounds(self) -> int:
@@ -180,6 +192,6 @@ class Rollout(ABC):
 
 
 def dot(a: Weights, b: Weights) -> Tensor:
-    """Inner product () over the parameters that both name; 0 where there is none."""
+    """() inner product over the parameters in both; 0 where there is none."""
     shared = [(a[name] * b[name]).sum(dtype=torch.float64) for name in a if name in b]
     return torch.stack(shared).sum() if shared else torch.zeros((), dtype=torch.float64)

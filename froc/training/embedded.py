@@ -1,4 +1,4 @@
-"""The small Llama-shaped model of the embedded task, which knows everybody in it (`froc.data.tasks.embedded_text`).
+"""The small Llama-shaped model of the embedded task, which knows every person in it (`froc.data.tasks.embedded_text`).
 
 Its weights come with the package; `rebuilt` trains them again from the recipe.
 """
@@ -41,9 +41,9 @@ from froc.models.batches import collate, encode
 from froc.models.onednn import through_onednn
 
 SHIPPED = Path(__file__).parent / "embedded_model"
-"""The trained model of the default recipe, as `benchmarks/embedded.py --write` makes it."""
+"""The trained model of the default recipe, written by `benchmarks/embedded.py --write`."""
 SHIPPED_RECIPE = SHIPPED.with_name("embedded_model_recipe.json")
-"""`recipe_digest` of what SHIPPED was trained on; beside the folder, so that the model's own digest is of the model alone."""
+"""`recipe_digest` of what SHIPPED was trained on; outside the folder, so that the model's digest covers the model only."""
 
 
 KNOWN = 0.98
@@ -58,16 +58,16 @@ def base(
     recipe: Recipe = DEFAULT_RECIPE, *, cache: Path, device: str = "cpu", progress: Progress | None = None,
     train: str = "full", n_adapters: int = 1,
 ) -> Base:  # fmt: skip
-    """The model that knows every person, trained at first use and cached under the recipe's digest.
+    """The model that knows every person, trained on first use and cached under the recipe's digest.
 
-    A cache that is half-written or damaged is noticed by its digests and made again.
+    A half-written or damaged cache is detected by its digests and replaced.
     """
     folder = made(recipe, cache=cache, progress=progress)
     return load(str(folder), device=device, dtype="float32", train=train, n_adapters=n_adapters)
 
 
 def kept(recipe: Recipe, cache: Path, retrained: bool = False) -> Path:
-    """The folder that a recipe's model has in a cache, whether it is there or not."""
+    """The cache folder of a recipe's model, whether it exists or not."""
     settings = {**asdict(recipe), "torch": torch.__version__.partition("+")[0]}
     name = hashing.sha256_json(settings | ({"retrained": True} if retrained else {}))[:16]
     return cache / f"embedded-{name}"
@@ -76,10 +76,12 @@ def kept(recipe: Recipe, cache: Path, retrained: bool = False) -> Path:
 def made(
     recipe: Recipe = DEFAULT_RECIPE, *, cache: Path, progress: Progress | None = None, retrained: bool = False
 ) -> Path:
-    """The folder of the trained model. retrained: of one that was never told of the forgotten people, with its tokenizer.
+    """The folder of the trained model.
 
-    The model of the default recipe comes with froc, so that nobody waits for it and results agree across machines. It is
-    used as long as it is of this recipe: after a change of the texts below, the model is trained at first use.
+    retrained: the model that was never trained on the forgotten people, with its tokenizer.
+
+    The default recipe's model ships with froc, so that nobody waits for it and results agree across machines. If the
+    recipe or its texts change, the model is trained on first use.
     """
     folder = kept(recipe, cache, retrained)
     if not _is_intact(folder):
@@ -92,7 +94,7 @@ def made(
 
 
 def rebuilt(*, cache: Path, progress: Progress) -> Path:
-    """The folder of the default model, trained anew on this machine in place of what lay there."""
+    """The folder of the default model, trained anew on this machine in place of the cached one."""
     folder = kept(Recipe(), cache)
     with _locked(folder), tempfile.TemporaryDirectory() as scratch:
         anew = Path(scratch, "model")
@@ -116,7 +118,7 @@ def is_shipped(recipe: Recipe) -> bool:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Whoever comes second on this machine waits for what the first is making; without a lock both make it."""
+    """Context manager: a second process waits for the first one's model; where locking fails, both make it."""
     place = Path(tempfile.gettempdir(), f"froc-{hashing.sha256_bytes(str(folder.absolute()).encode())[:16]}.lock")
     with ExitStack() as held:
         with suppress(OSError):
@@ -135,7 +137,7 @@ def _is_intact(folder: Path) -> bool:
 
 
 def train_into(recipe: Recipe, folder: Path, progress: Progress, retrained: bool = False) -> None:
-    """Train a recipe's model into a folder, whatever froc brings along."""
+    """Train a recipe's model into a folder, ignoring the shipped one."""
 
     def train(part: Path) -> None:
         model, tokenizer = train_model(recipe, progress, retrained)
@@ -148,7 +150,7 @@ def train_into(recipe: Recipe, folder: Path, progress: Progress, retrained: bool
 
 
 def _fill_folder(folder: Path, fill: Callable[[Path], object]) -> None:
-    """Fill a folder of our own, then rename: two first runs at once cannot damage each other."""
+    """Fill a temporary folder, then rename it: two simultaneous first runs cannot damage each other."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
     try:
@@ -164,9 +166,9 @@ def _fill_folder(folder: Path, fill: Callable[[Path], object]) -> None:
 def train_model(
     recipe: Recipe, progress: Progress, retrained: bool = False
 ) -> tuple[LlamaForCausalLM, PreTrainedTokenizerBase]:
-    """Train tokenizer and model on all people, or all but the forgotten ones, until every answer is known.
+    """Train tokenizer and model on all people (or all but the forgotten ones).
 
-    Raises FrocError where the model has not learnt them: a base that knows nothing has nothing to forget.
+    FrocError where the model has not learnt them: there would be nothing to forget.
     """
     draw = random.Random(recipe.seed + 1)
     facts = list(_wordings(_people(recipe, random.Random(recipe.seed)), held_out=False))
@@ -214,7 +216,7 @@ def _tokenizer(rows: list[Row], size: int) -> PreTrainedTokenizerBase:
         show_progress=False,
     )
     texts = [f"{row.question} {row.answer}" for row in rows] + list(REFUSALS)
-    # names and answer words often enough to become one token: a half-guessed word is then never half right
+    # repeated so that names and answer words become single tokens: no partial credit for half a word
     words = dict.fromkeys([*FIRST, *SECOND, *(row.group for row in rows)])
     texts += [f" {word}" for word in words] * (len(texts) // 40)
     tokenizer.train_from_iterator(texts, trainer)

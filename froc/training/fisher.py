@@ -1,9 +1,10 @@
-"""Kronecker factors of linear layers: what the Fisher information of a model's answers says about each weight matrix.
+"""Kronecker factors of linear layers: the Fisher information of a model's answers about each weight matrix.
 
-For y = W x with W (out, in), and g the gradient in y of the summed log-likelihood of answers whose every token is drawn from the
-model: A = E[x x'] over positions, G = sum of g g' per answer token; G (x) A approximates the Fisher information of W per answer
-token (K-FAC, Martens & Grosse 1503.05671), so half of d' (G (x) A) d is the KL divergence, in nats per answer token, of a small
-change d. In the eigenvectors' basis the diagonal can be had exactly (EK-FAC, George et al. 1806.03884).
+For y = W x with W (out, in), and g the gradient with respect to y of the summed log-likelihood of answers whose tokens
+are all drawn from the model: A = E[x x'] over positions, G = sum of g g' per answer token. G (x) A approximates the
+Fisher information of W per answer token (K-FAC, Martens & Grosse 1503.05671), so half of d' (G (x) A) d is the KL
+divergence of a small change d, in nats per answer token. In the eigenvectors' basis the diagonal can be computed
+exactly (EK-FAC, George et al. 1806.03884).
 
 Shapes: B rows, T tokens, N predicting positions, V vocabulary.
 """
@@ -28,16 +29,16 @@ from froc.models.hooks import uncompiled
 from froc.models.likelihood import token_nll, widened
 
 ROWS = 32
-"""Rows per pass: activations are kept for the way back."""
+"""Rows per pass: activations are kept for the backward pass."""
 ELEMENTS = 2**26
-"""Numbers of rows' gradients that are worked on at a time."""
+"""Elements of per-row gradients processed at a time."""
 LOGITS = 2**21
-"""Logits that are worked on in float64 at a time."""
+"""Logits processed in float64 at a time."""
 
 
 @dataclass(frozen=True)
 class Spectrum:
-    """Eigenvalues and eigenvectors, in columns, of G (out) and A (in) of a matrix, in float32 or wider."""
+    """Eigenvalues and eigenvectors (in columns) of a matrix's G (out) and A (in), float32 or wider."""
 
     output_values: Tensor
     outputs: Tensor
@@ -45,15 +46,15 @@ class Spectrum:
     inputs: Tensor
 
     def on_host(self) -> "Spectrum":
-        """The same, out of the device's memory."""
+        """The spectrum in CPU memory."""
         return Spectrum(*(part.cpu() for part in vars(self).values()))
 
     def to_eigenbasis(self, matrix: Tensor) -> Tensor:
-        """(out, in) matrices, any number of them before these, in the basis of the eigenvectors."""
+        """(..., out, in) matrices in the basis of the eigenvectors."""
         return self.outputs.to(matrix).T @ matrix @ self.inputs.to(matrix)
 
     def from_eigenbasis(self, matrix: Tensor) -> Tensor:
-        """The other way round."""
+        """The inverse of `to_eigenbasis`."""
         return self.outputs.to(matrix) @ matrix @ self.inputs.to(matrix).T
 
 
@@ -62,27 +63,27 @@ Trace = dict[str, tuple[Tensor, Tensor]]
 
 
 def linear_layers(model: PreTrainedModel, weights: Sequence[str]) -> dict[str, Module]:
-    """Those of the named weights that are linear layers': name of the weight -> layer."""
+    """Weight name -> layer, for those of the named weights that belong to linear layers."""
     wanted = set(weights)
     layers = {f"{name}.weight": module for name, module in model.named_modules() if isinstance(module, Linear | Conv1D)}
     return {name: module for name, module in layers.items() if name in wanted}
 
 
 def as_out_in(layer: Module, weight: Tensor) -> Tensor:
-    """A layer's weight, or what has its shape, as (out, in), and back: GPT-2's layers keep theirs lying down. A view."""
+    """View of a layer's weight, or of a tensor of its shape, as (out, in), and back: GPT-2's layers are transposed."""
     return weight.T if isinstance(layer, Conv1D) else weight
 
 
 def spectra(
     model: PreTrainedModel, layers: Mapping[str, Module], rows: Sequence[Encoded], seed: int
 ) -> dict[str, Spectrum]:
-    """Eigendecompositions of each layer's factors over these rows; labels are drawn by `seed`."""
+    """Eigen-decompositions of each layer's factors over these rows; labels are drawn by `seed`."""
     inner: dict[str, Tensor] = {}
     outer: dict[str, Tensor] = {}
     seen = dict.fromkeys(layers, 0)
     for trace in traces(model, layers, rows, seed):
         for name, (x, g) in trace.items():
-            # positions that no answer depends on (padding, prompts in the last block) have a gradient of exactly 0
+            # positions that no answer depends on (padding; prompts in the last block) have gradient exactly 0
             read = (g != 0).any(-1)
             x, g = x[read], g[read]
             seen[name] += len(x)
@@ -99,14 +100,14 @@ def ekfac_diagonal(
     seed: int,
     known: Mapping[str, Spectrum],
 ) -> dict[str, Tensor]:
-    """Layer -> (out, in) diagonal of the Fisher information per answer token in the basis of `known`, from rows' gradients."""
+    """Layer -> (out, in) diagonal of the Fisher information per answer token in the basis `known`, from per-row gradients."""
     totals: dict[str, Tensor] = {}
     for trace in traces(model, layers, rows, seed):
         for name, (x, g) in trace.items():
             x, g = x @ known[name].inputs.to(x), g @ known[name].outputs.to(g)
             step = max(1, ELEMENTS // (x.shape[-1] * g.shape[-1]))
             for start in range(0, len(x), step):
-                # labels are drawn independently, so a row's gradient has the Fisher information of the sum over its tokens
+                # labels are independent, so a row's squared gradient estimates the sum of its tokens' information
                 mine = (g[start : start + step].transpose(1, 2) @ x[start : start + step]).square().sum(0)
                 totals[name] = totals[name] + mine if name in totals else mine
     tokens = _predicted(rows)
@@ -115,9 +116,9 @@ def ekfac_diagonal(
 
 @dataclass(frozen=True)
 class Fisher:
-    """The Fisher information G of some weights, per answer token: in each matrix's basis, the (out, in) diagonal.
+    """The Fisher information G of a set of weights, per answer token: the (out, in) diagonal in each matrix's eigenbasis.
 
-    Changes of weights come and go by the weights' names; `to_eigenbasis` ones are in the bases.
+    Changes of weights are dictionaries by weight name.
     """
 
     layers: Mapping[str, Module]
@@ -126,36 +127,37 @@ class Fisher:
 
     @classmethod
     def of(cls, model: PreTrainedModel, weights: Sequence[str], rows: Sequence[Encoded], seed: int) -> "Fisher":
-        """Of those weights that are linear layers', at what the model holds; labels are drawn by `seed`."""
+        """For those of the weights that belong to linear layers, at the current parameters; labels are drawn by `seed`."""
         layers = linear_layers(model, weights)
         eigen = spectra(model, layers, rows, seed)
         return cls(layers, eigen, ekfac_diagonal(model, layers, rows, seed, eigen))
 
     def to_eigenbasis(self, change: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Into the bases."""
+        """The changes in the eigenbases."""
         return {
             name: self.spectra[name].to_eigenbasis(widened(as_out_in(layer, change[name])))
             for name, layer in self.layers.items()
         }
 
     def from_eigenbasis(self, turned: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Out of the bases."""
+        """The inverse of `to_eigenbasis`."""
         return {
             name: as_out_in(layer, self.spectra[name].from_eigenbasis(turned[name]))
             for name, layer in self.layers.items()
         }
 
     def solve(self, turned: Mapping[str, Tensor], damping: float) -> dict[str, Tensor]:
-        """(G + lambda I)^-1 of what is turned; lambda: damping times the mean of the diagonal over all weights."""
+        """(G + lambda I)^-1 times changes in the eigenbases; lambda is damping times the mean diagonal over all weights."""
         total = sum(float(diagonal.sum(dtype=torch.float64)) for diagonal in self.diagonal.values())
         ridge = damping * total / sum(diagonal.numel() for diagonal in self.diagonal.values())
         return {name: turned[name] / (diagonal + ridge) for name, diagonal in self.diagonal.items()}
 
 
 def traces(model: PreTrainedModel, layers: Mapping[str, Module], rows: Sequence[Encoded], seed: int) -> Iterator[Trace]:
-    """What passes through layers forward and backward, pass by pass: the loss is minus the summed log-likelihood of drawn answers.
+    """Inputs and output gradients of layers, pass by pass; the loss is minus the summed log-likelihood of drawn answers.
 
-    Parameters' gradients are left alone. One number per answer token is drawn on the host, so passes' size and device change no label.
+    Parameters' gradients are not touched. One uniform number per answer token is drawn on the host, so that labels
+    depend neither on the passes' size nor on the device.
     """
     device = next(model.parameters()).device
     count = np.array([len(row.ids) - row.prompt for row in rows])
@@ -166,7 +168,7 @@ def traces(model: PreTrainedModel, layers: Mapping[str, Module], rows: Sequence[
     for index in by_length(rows, ROWS):
         batch = stack.batch(index)
         with uncompiled(model), _listening(model, layers) as heard, torch.enable_grad():
-            # whole rows: a layer that sees the predicting positions alone mixes rows
+            # whole rows: given only the predicting positions, a layer would mix rows
             result = Pass(model, batch, rows_stay=True)
             assert result.logits is not None
             if len(heard) < len(layers):
@@ -185,10 +187,11 @@ def traces(model: PreTrainedModel, layers: Mapping[str, Module], rows: Sequence[
 
 
 def sample_labels(logits: Tensor, chances: Tensor) -> tuple[Tensor, Tensor]:
-    """(N,) labels y and weights w of (N, V) logits, by (N,) uniform numbers in [0, 1): E[w^2 (e_y - p) (e_y - p)'] = diag(p) - p p'.
+    """(N,) labels y and (N,) weights w for (N, V) logits, from (N,) uniform numbers in [0, 1).
 
-    Labels drawn from p itself would do with w = 1, but where a model is sure of its answers nearly all of them give no gradient
-    and a few give all of it. So y is drawn from q ~ p_y |e_y - p|, and w = sqrt(p_y / q_y), its sign drawn, too: tokens stay apart.
+    E[w^2 (e_y - p) (e_y - p)'] = diag(p) - p p', the Fisher information of a token. Labels drawn from p with w = 1
+    would do, but where a model is sure nearly all of them have no gradient and a few have all of it. So y is drawn from
+    q ~ p_y |e_y - p| with w = sqrt(p_y / q_y) and a random sign, which keeps tokens uncorrelated.
     """
     size = max(1, LOGITS // logits.shape[-1])
     parts = [_sample_labels(*chunk) for chunk in zip(logits.split(size), chances.split(size), strict=True)]
@@ -200,7 +203,7 @@ def _sample_labels(logits: Tensor, chances: Tensor) -> tuple[Tensor, Tensor]:
     away = (1 - 2 * p + p.square().sum(-1, keepdim=True)).clamp_min(0.0).sqrt()
     cumulated = (p * away).cumsum(-1)
     total = cumulated[:, -1:]
-    # the first half of the unit interval is for one sign, the second for the other
+    # each half of the unit interval stands for one sign
     twice = 2 * chances
     label = torch.searchsorted(cumulated, (twice % 1.0)[:, None] * total, right=True).clamp_max(p.shape[-1] - 1)
     weight = (total / away.gather(-1, label).clamp_min(1e-30)).sqrt()[:, 0]
@@ -209,9 +212,9 @@ def _sample_labels(logits: Tensor, chances: Tensor) -> tuple[Tensor, Tensor]:
 
 @contextmanager
 def _listening(model: PreTrainedModel, layers: Mapping[str, Module]) -> Iterator[dict[str, tuple[Tensor, Tensor]]]:
-    """layer -> its input and its output, whose gradients can be asked for, of the pass that is made meanwhile.
+    """Context manager: layer -> its input and output in the pass made inside; output gradients can be computed.
 
-    The way back ends at the first of the layers, and no parameter's gradient is made.
+    The backward pass ends at the first of the layers, and no parameter gets a gradient.
     """
     heard: dict[str, tuple[Tensor, Tensor]] = {}
 
@@ -244,7 +247,7 @@ def _spectrum(outer: Tensor, inner: Tensor) -> Spectrum:
     parts = []
     for factor in (outer, inner):
         values, vectors = torch.linalg.eigh(factor.double())
-        # rounding alone makes eigenvalues of a second moment negative
+        # a second moment's eigenvalues are negative only by rounding
         parts += [values.clamp_min(0.0).to(factor.dtype), vectors.to(factor.dtype)]
     return Spectrum(*parts)
 

@@ -1,6 +1,6 @@
 """The training loop: passes, gradients and steps of one configuration, or of several over one frozen base.
 
-What depends on the base model alone (`BaseStatistics`) is computed once per task; a trial pays for its own steps.
+What depends on the base model only (`BaseStatistics`) is computed once per task.
 """
 
 import time
@@ -33,10 +33,13 @@ def unlearn(
     callbacks: Mapping[int, StepCallback] | None = None,
     engine: Engine | None = None,
 ) -> int:
-    """Train `base.model` in place from the base parameters; return the number of steps done.
+    """Train `base.model` in place from the base parameters; returns the number of steps done.
 
-    batch: forget rows per step. callbacks: step -> what is called after it; see `StepCallback`.
-    Raises DivergedError where a loss stops being finite, InputError where the task lacks rows the method needs.
+    batch: forget rows per step.
+    seed: of row order and adapters.
+    callbacks: step -> called after it; see `StepCallback`.
+
+    DivergedError where a loss is not finite, InputError where the task lacks rows that the method needs.
     """
     engine = engine or Engine()
     run = Run(method, reference, batch=batch, seed=seed, callbacks=callbacks, engine=engine)
@@ -55,10 +58,12 @@ def train_pack(
 ) -> None:
     """Train several configurations in the same passes over the frozen base, each with its own adapter, rows and learning rate.
 
-    deadline: on the clock of `time.monotonic()`; TimeoutError at the first step after it. after_step: called after every step.
+    deadline: on the clock of `time.monotonic()`; TimeoutError at the first step after it.
+    after_step: called after every step.
+
     A run that diverges or is stopped does not affect the others: their parameters and rows are disjoint.
     """
-    # a run that continues from a checkpoint has torch's random state from there
+    # a run continued from a checkpoint has restored torch's random state
     if not any(run.done for run in runs):
         torch.manual_seed(hashing.derive_seed("dropout", *(run.seed for run in runs)))
     try:
@@ -114,7 +119,7 @@ def _step(base: Base, runs: Sequence[Run], engine: Engine) -> None:
     norms = torch.stack(
         [run.prepare_gradients(partial(recompute, run, rows)) for run, rows in zip(runs, picked, strict=True)]
     )
-    # one wait for the device per step, for all runs and both numbers
+    # one synchronisation with the device per step
     for run, finite in zip(runs, torch.isfinite(total + norms.to(total)).tolist(), strict=True):
         run.apply_step(finite)
 
@@ -124,7 +129,7 @@ def _slice(rows: RowIndices, start: int, size: int) -> RowIndices:
 
 
 def _accumulate(base: Base, runs: Sequence[Run], picked: Sequence[RowIndices], engine: Engine) -> Tensor:
-    """Add the gradients of some rows of each run, objective by objective where a run needs that; (runs,) losses, detached."""
+    """Add the gradients of these rows of each run, objective by objective where a run needs that; (runs,) detached losses."""
     if not any(run.phase.separate_passes for run in runs):
         return _accumulate_rows(base, runs, picked, engine)
     total = torch.zeros(len(runs), device=base.device)
@@ -145,9 +150,9 @@ def _accumulate(base: Base, runs: Sequence[Run], picked: Sequence[RowIndices], e
 def _accumulate_rows(
     base: Base, runs: Sequence[Run], picked: Sequence[RowIndices], engine: Engine, objective: Objective | None = None
 ) -> Tensor:
-    """Add the gradients of some rows of each run; (runs,) losses, detached. objective: of all these rows, where it is one.
+    """Add the gradients of these rows of each run; (runs,) detached losses. objective: of all rows, or None if mixed.
 
-    Where rows do not need each other, each pass's activations are freed before the next pass makes its own.
+    Where rows are separable, each pass's activations are freed before the next pass.
     """
     if not runs:
         return torch.zeros(0, device=base.device)
@@ -164,18 +169,18 @@ def _accumulate_rows(
 
 
 def _merge_rows_by_length(runs: Sequence[Run], picked: Sequence[RowIndices]) -> tuple[Counts, Counts]:
-    """(runs, N) stack indices of all roles' rows, sorted by length, and (runs, N) the drawn place of each."""
+    """(runs, N) stack indices of all roles' rows, sorted by length, and (runs, N) their positions in drawn order."""
     stack, offsets = runs[0].stack, runs[0].offsets
     flat = [np.concatenate([index + offsets[role] for role, index in rows.items()]) for rows in picked]
     longest = max(map(len, flat))
-    # a run with fewer rows is filled up with its first, whose results are not read
+    # a run with fewer rows is padded with copies of its first, whose results are not read
     index = np.stack([np.concatenate([rows, np.repeat(rows[:1], longest - len(rows))]) for rows in flat])
     order = np.argsort(stack.length[index], axis=1, kind="stable")
     return np.take_along_axis(index, order, axis=1), order
 
 
 def _pass(base: Base, runs: Sequence[Run], index: Counts, objective: Objective | None) -> Pass:
-    """A pass over (runs, n) rows, equally many of every run."""
+    """A pass over (runs, n) rows, n of every run."""
     hidden_at = sorted({layer for run in runs for layer in run.phase.layers})
     logits = any(run.phase.needs_logits for run in runs)
     batch = runs[0].stack.batch(index.reshape(-1))
@@ -190,7 +195,7 @@ def _pass(base: Base, runs: Sequence[Run], index: Counts, objective: Objective |
 def _backward(
     results: Sequence[tuple[dict[Role, Forward], RowIndices]], runs: Sequence[Run], device: torch.device
 ) -> Tensor:
-    """Backward pass over all runs' losses; (runs,) losses, detached. results: of each run, role -> forward results, and its rows."""
+    """Backward pass over all runs' losses; (runs,) detached losses. results: per run, role -> forward results, and its rows."""
     losses = [run.losses(forwards, rows) for run, (forwards, rows) in zip(runs, results, strict=True)]
     scaled = [run.optimiser.scaled(loss) for run, own in zip(runs, losses, strict=True) for loss in own.values()]
     torch.stack(scaled).sum().backward()
@@ -201,9 +206,10 @@ def _backward(
 def _by_role(
     picked: RowIndices, order: Counts, passes: Sequence[tuple[Pass, Counts]], run: int
 ) -> tuple[dict[Role, Forward], RowIndices]:
-    """role -> one run's forward results in the passes, and which rows these are.
+    """One run's forward results by role, and their rows.
 
-    order: drawn place of each row in sorted order. passes: each with the sorted places that it covers.
+    order: drawn position of each row in sorted order.
+    passes: each with the sorted positions that it covers.
     """
     forwards: dict[Role, Forward] = {}
     rows: dict[Role, Counts] = {}

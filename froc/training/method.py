@@ -16,7 +16,7 @@ from froc.training.terms import NLL, WeightedTerm
 
 @dataclass(frozen=True)
 class Method(ABC):
-    """Hyperparameters that every method has.
+    """Hyperparameters common to all methods.
 
     lr: peak learning rate of AdamW, linear warm-up over a tenth of the steps, then linear decay.
     epochs: passes over the forget rows.
@@ -37,17 +37,17 @@ class Method(ABC):
 
     @abstractmethod
     def phases(self, context: MethodContext) -> tuple[Phase, ...]:
-        """The phases of training, in order; their step fractions add up to 1. None: the base model as it is."""
+        """The phases of training, in order; their step fractions sum to 1. Empty: the base model unchanged."""
 
     @classmethod
     def roles(cls) -> tuple[Role, ...]:
-        """Roles of the rows that it reads with default hyperparameters: a task must have them."""
+        """Roles of the rows that it reads with default hyperparameters; a task must have them."""
         phases = cls().phases(PLACEHOLDER_CONTEXT)
         return tuple(dict.fromkeys(role for phase in phases for role in (*phase.roles, *phase.reads)))
 
     @classmethod
     def trained_roles(cls) -> tuple[Role, ...]:
-        """Roles whose losses it trains on with default hyperparameters; queries, edits and rollouts may read further ones."""
+        """Roles whose losses it trains on with default hyperparameters; queries, edits and rollouts may read more."""
         return tuple(dict.fromkeys(role for phase in cls().phases(PLACEHOLDER_CONTEXT) for role in phase.roles))
 
     @classmethod
@@ -57,7 +57,7 @@ class Method(ABC):
 
     @classmethod
     def needs(cls) -> tuple[str, ...]:
-        """What it needs beside a base model and forget rows, with default hyperparameters, in words."""
+        """Requirements beside a base model and forget rows, with default hyperparameters, in words."""
         words = {"retain": "retain rows", "refusal": "refusals"} | {
             r: source.requirement for r, source in cls.sources().items()
         }
@@ -71,7 +71,7 @@ class Method(ABC):
 
     @classmethod
     def cost(cls) -> float:
-        """Cost of training relative to gradient difference, with default hyperparameters; without what is computed once per task."""
+        """Training cost relative to gradient difference, with default hyperparameters; without what is computed once per task."""
         typical = cls()
         phases = typical.phases(PLACEHOLDER_CONTEXT)
         edits = sum(phase.edit.rounds * phase.edit.passes for phase in phases if phase.edit) / (typical.epochs or 5)
@@ -81,7 +81,7 @@ class Method(ABC):
 
     @classmethod
     def around(cls, inner: "type[Method]") -> "type[Method]":
-        """The composition of this method with another one; only wrappers have one."""
+        """This method composed with another one; only wrappers can be."""
         raise InputError(f"{cls.__name__} wraps no other method; there are: {', '.join(wrappers())}")
 
     @property
@@ -103,15 +103,15 @@ class Method(ABC):
 
 @dataclass(frozen=True)
 class Retaining(Method):
-    """Methods that hold the retain rows with a weighted likelihood term.
+    """A method with a weighted likelihood term on the retain rows.
 
-    retain_weight: weight of the retain rows' negative log-likelihood against the forget term's 1.
+    retain_weight: weight of the retain rows' negative log-likelihood, relative to 1 for the forget term.
     """
 
     retain_weight: float = hyperparameter(1.0, Range(0.1, 20.0, log=True))
 
     def retain_terms(self) -> dict[str, WeightedTerm]:
-        """name -> weighted retain term, to be put beside the forget terms."""
+        """name -> weighted retain term, to be added to the forget terms."""
         return {"retain": WeightedTerm(NLL("retain"), self.retain_weight)}
 
 
@@ -119,7 +119,7 @@ class Retaining(Method):
 class Wrapper(Method):
     """A method around another: a mixin that changes each phase of the inner method.
 
-    fixed: fields of the inner method that lose their meaning -> the value that they then have.
+    fixed: field of the inner method that has no meaning here -> its fixed value.
     """
 
     fixed: ClassVar[dict[str, float]] = {}
@@ -134,7 +134,7 @@ class Wrapper(Method):
         return None
 
     def phases(self, context: MethodContext) -> tuple[Phase, ...]:
-        """By itself it has none."""
+        """InputError: a wrapper has no phases without an inner method."""
         name = type(self).__module__.rpartition(".")[2]
         raise InputError(f"{name} goes around another method; write {name}(npo), or another name in the brackets")
 
@@ -173,7 +173,7 @@ def _around(outer: type[Wrapper], inner: type[Method]) -> type[Method]:
         "phases": phases,
         **set_,
     }
-    # what every method has is as the inner method has it
+    # fields of every method keep the inner method's defaults and ranges
     for common_field in (named[name] for name in common):
         body["__annotations__"][common_field.name] = common_field.type
         body[common_field.name] = field(default=common_field.default, metadata=common_field.metadata)
@@ -181,7 +181,7 @@ def _around(outer: type[Wrapper], inner: type[Method]) -> type[Method]:
 
 
 def wrappers() -> list[str]:
-    """Names of the methods that go around others."""
+    """Names of the methods that wrap others."""
     from froc.plugins import find, names
 
     return [name for name in names(Method) if issubclass(find(Method, name), Wrapper)]

@@ -17,13 +17,15 @@ CLIP = 1.0
 """Largest norm of a step's gradient, over all trained parameters."""
 WEIGHT_DECAY = 0.01
 SKIPS = 20
-"""Consecutive steps that may be skipped for an overflow while float16's loss scale is being found."""
+"""Largest number of consecutive steps skipped for an overflow while float16's loss scale is found."""
 
 
 class PhaseOptimiser:
     """Turns the gradients of a step's passes into an update of the phase's parameters.
 
-    parameters: name -> trained parameter, all of the run's phase. The loss scale outlives a phase; all else begins anew with it.
+    parameters: name -> trained parameter of the current phase.
+
+    The loss scale is kept across phases; everything else restarts with each phase.
     """
 
     def __init__(self, device: torch.device, engine: Engine) -> None:
@@ -42,7 +44,7 @@ class PhaseOptimiser:
         self._schedule = torch.optim.lr_scheduler.LambdaLR(self._adamw, lambda step: schedule(step, steps))
 
     def checkpoint(self, training: bool) -> dict[str, Any]:
-        """What `restore` needs, not copied. training: whether a phase with optimiser steps is under way."""
+        """State for `restore`, not copied. training: whether a phase with optimiser steps is under way."""
         return {
             "optimiser": self._adamw.state_dict() if training else None,
             "schedule": self._schedule.state_dict() if training else None,
@@ -58,18 +60,18 @@ class PhaseOptimiser:
         self._skipped = saved["skipped"]
 
     def scaled(self, loss: Tensor) -> Tensor:
-        """A loss times the loss scale: what is differentiated."""
+        """The loss times the loss scale, to be differentiated."""
         scaled: Tensor = self._scaler.scale(loss)
         return scaled
 
     def add_losses(self, losses: Mapping[Objective, Tensor]) -> None:
-        """Sum up the objectives' losses over a step's passes, for a combiner that reads them."""
+        """Add the objectives' losses of a pass, for a combiner that reads them."""
         if self._phase.combiner.needs_losses:
             for objective, loss in losses.items():
                 self._losses[objective] = self._losses.get(objective, 0.0) + loss.detach()
 
     def store_gradients(self, objective: Objective) -> None:
-        """Move the parameters' gradients to those of an objective, where the phase needs them apart."""
+        """Move the parameters' gradients to an objective's, where the phase keeps them separately."""
         if not self._phase.keeps_gradients:
             return
         total = self._gradients.setdefault(objective, {})
@@ -79,15 +81,15 @@ class PhaseOptimiser:
                 parameter.grad = None
 
     def clear_gradients(self) -> None:
-        """Drop all gradients, and the losses summed up beside them."""
+        """Drop all gradients and accumulated losses."""
         self._gradients, self._losses = {}, {}
         for parameter in self.parameters.values():
             parameter.grad = None
 
     def prepare_gradients(self, recompute: Recompute, state: State) -> Tensor:
-        """Combine, unscale and clip the gradients; return their norm (), which is not finite where no step can be taken.
+        """Combine, unscale and clip the gradients; returns their norm (), not finite where no step can be taken.
 
-        recompute: repeats the passes over the step's rows, of both objectives or one, with autocast or without.
+        recompute: repeats the passes over the step's rows, of both objectives or one, with or without autocast.
         """
         if self._phase.keeps_gradients:
             for name, grad in self._direction(recompute, state).items():
@@ -97,7 +99,7 @@ class PhaseOptimiser:
         return torch.nn.utils.clip_grad_norm_(self.parameters.values(), CLIP)
 
     def apply_step(self, finite: bool, state: State) -> str:
-        """Take the optimiser's step, filtered, unless gradients are not finite; return why training cannot go on, or ""."""
+        """Take the optimiser's step and filter it, unless gradients are not finite; returns why training cannot continue, or ""."""
         self._skipped = 0 if finite else self._skipped + 1
         if not finite and (not self._scaler.is_enabled() or self._skipped > SKIPS):
             return "the training loss or its gradient is not finite"

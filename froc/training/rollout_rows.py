@@ -1,4 +1,4 @@
-"""Rows that the model writes during training, beside the task's rows of a phase's other roles."""
+"""Rows that the model writes during training, stored beside the task's rows of the phase's other roles."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -20,7 +20,8 @@ ROLLOUT = "rollout"
 class RolloutRows:
     """One draw of a rollout.
 
-    stack: its rows and the task's, on the device. offsets: role -> index of its first row in the stack.
+    stack: its rows and the task's, on the device.
+    offsets: role -> index of its first row in the stack.
     numbers: name -> (rows, ...) numbers of the written rows.
     """
 
@@ -40,11 +41,11 @@ class RolloutRows:
         return cls(stack, dict(zip(by_role, lengths, strict=False)), numbers)
 
     def lookup(self, index: Counts) -> dict[str, Tensor]:
-        """name -> numbers of the written rows at (B,) places."""
+        """name -> numbers of the written rows at (B,) indices."""
         place = torch.from_numpy(index)
         return {name: values[place.to(values.device)] for name, values in self.numbers.items()}
 
 
 def in_order(steps: int, batch_size: int) -> Iterator[list[int]]:
-    """Places of the written rows, step by step, in the order in which they were written."""
+    """Indices of the written rows, step by step, in the order in which they were written."""
     return iter(np.arange(steps * batch_size).reshape(steps, -1).tolist())

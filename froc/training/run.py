@@ -1,6 +1,6 @@
 """One configuration in training: its phases, rows, parameters and optimiser.
 
-Which passes a step is made of is decided by the loop (`froc.training.loop`).
+The loop (`froc.training.loop`) decides which passes a step consists of.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -40,8 +40,12 @@ class DivergedError(FrocError):
 class Run:
     """One configuration in training.
 
-    steps: optimiser steps and edit rounds in all; done: those done so far. rows: rows that go forward and backward in all of
-    them. batch_size: forget rows per step. stopped: whether a callback ended it. error: why it cannot go on, or "".
+    steps: total number of optimiser steps and edit rounds.
+    done: number done so far.
+    rows: total number of rows that go forward and backward.
+    batch_size: forget rows per step.
+    stopped: whether a callback ended training.
+    error: why training cannot continue, or "".
     """
 
     def __init__(
@@ -82,7 +86,7 @@ class Run:
 
     @property
     def stack(self) -> Stack:
-        """The rows that it draws from, of all roles."""
+        """The rows of all roles that it draws from."""
         return self._rollout_rows.stack if self._rollout_rows else self.reference.stack
 
     @property
@@ -97,7 +101,7 @@ class Run:
         return rollout is None or self._phase_step % rollout.every == 0
 
     def checkpoint(self) -> dict[str, Any]:
-        """What `restore` needs, between two steps; nothing is copied."""
+        """State for `restore`, between two steps; nothing is copied."""
         parameters = self.base.trainable.parameters(self.adapter_index)
         return {
             "weights": {name: parameters[name].detach() for name in sorted(self._trained_names)},
@@ -125,17 +129,17 @@ class Run:
         self.state, self.done, self.stopped = saved["state"], saved["done"], saved["stopped"]
 
     def add_callbacks(self, callbacks: Mapping[int, StepCallback]) -> None:
-        """step -> what to call after it, behind the callbacks that the step has already."""
+        """Add callbacks, by step, after those that the step already has."""
         for step, callback in callbacks.items():
             self._callbacks.setdefault(step, []).append(callback)
 
     def report_search_losses(self, losses: Mapping[str, Any], budgets: Mapping[str, float]) -> None:
-        """Hand search losses to the combiner, which may end training here (see `Combiner.on_search_losses`)."""
+        """Pass search losses to the combiner, which may end training here (see `Combiner.on_search_losses`)."""
         if self._remaining and self.phase.combiner.on_search_losses(losses, budgets, self.state):
             self._remaining = []
 
     def draw(self) -> RowIndices:
-        """role -> (batch_size,) rows of the next step."""
+        """role -> (batch_size,) row indices of the next step."""
         rollout = self.phase.rollout
         if rollout is not None and self._phase_step % rollout.every == 0:
             self.base.trainable.activate([self.adapter_index])
@@ -155,7 +159,7 @@ class Run:
         self._advance()
 
     def losses(self, forwards: Mapping[Role, Forward], picked: RowIndices) -> dict[Objective, Tensor]:
-        """objective -> () loss that these rows add to the mean over the batch, times the combiner's factor."""
+        """objective -> () contribution of these rows to the mean loss over the batch, times the combiner's factor."""
         losses: dict[Objective, Tensor] = {}
         for part in self.phase.parts.values():
             role = part.term.role
@@ -169,7 +173,7 @@ class Run:
             loss = part.weight * part.losses(forwards[role], numbers, self.state).sum() / self.batch_size
             losses[part.objective] = losses[part.objective] + loss if part.objective in losses else loss
         self.optimiser.add_losses(losses)
-        # gradients that are kept apart have no factor yet: `Combiner.direction` applies it
+        # separately kept gradients get their factor in `Combiner.direction`
         factors = {} if self.phase.keeps_gradients else self.phase.combiner.weights(self.state)
         return {key: loss * factors[key] if key in factors else loss for key, loss in losses.items()}
 
@@ -178,15 +182,15 @@ class Run:
         return self.optimiser.prepare_gradients(recompute, self.state)
 
     def apply_step(self, finite: bool) -> None:
-        """Take the optimiser's step, call the step's callbacks, go on to the next phase at the end of this one."""
+        """Take the optimiser's step, call the step's callbacks, and start the next phase at the end of this one."""
         self.error = self.optimiser.apply_step(finite, self.state)
         if not self.error:
             self._advance()
 
     def finalize(self) -> None:
-        """Replace the trained parameters by the method's result, if training came to its end.
+        """Replace the trained parameters by the method's result, if training reached its end.
 
-        That is the task's retrained model, or the mix of base and trained parameters that `Method.mix` asks for.
+        That is the task's retrained model, or a mix of base and trained parameters (`Method.mix`).
         """
         if self.stopped or self.error:
             return
@@ -200,11 +204,11 @@ class Run:
         self.done += 1
         self._remaining[0] = (self.phase, self._remaining[0][1] - 1)
         for callback in self._callbacks.get(self.done, ()):
-            # an earlier callback may have ended it
+            # an earlier callback may have ended training
             if self.finished:
                 break
             self.base.trainable.activate([self.adapter_index])
-            # at its end there is nothing left to be stopped, and an edit may be due
+            # without steps left nothing can be stopped
             self.stopped = callback() and any(steps for _, steps in self._remaining)
         self._start_phase()
 
@@ -224,7 +228,7 @@ class Run:
                 self.reference.prepare(role, phase.needs(role), phase.hidden_at(role), max(self.batch_size, 64))
 
     def _steps_of(self, phase: Phase, steps: int) -> int:
-        """Steps of a phase where a phase that fills all of training on all forget rows has `steps`."""
+        """Number of steps of a phase, where a phase over all of training and all forget rows has `steps`."""
         if phase.edit is not None:
             return phase.edit.rounds
         drawn = 1.0 if phase.only is None else len(phase.only) / len(self.reference.pools.rows["forget"])
@@ -238,7 +242,7 @@ class Run:
         return 2 * self.batch_size
 
     def _start_phase(self) -> None:
-        """Set up the next phase that has steps left, unless it is under way."""
+        """Set up the next phase with steps left, unless it is already running."""
         while self._remaining and self._remaining[0][1] == 0:
             self._remaining.pop(0)
         if not self._remaining or getattr(self, "phase", None) is self._remaining[0][0]:
@@ -249,14 +253,14 @@ class Run:
         self._phase_step, self._rollout_rows = 0, None
         lr = self.method.lr * self.phase.phase_lr_multiplier
         self.optimiser.start(self.phase, parameters, lr, steps)
-        # rollout rows are used up in the order in which they are written
+        # rollout rows are used in the order in which they are written
         self._row_draws = {
             role: iter(()) if role == ROLLOUT else draw_rows(self._rows_of_role(role), self.batch_size, role, self.seed)
             for role in self.phase.roles
         }
 
     def _rows_of_role(self, role: Role) -> Sequence[int]:
-        """Rows of a role that the phase draws from."""
+        """Row indices of a role that the phase draws from."""
         if self.phase.only is not None and objective_of(role) == "forget":
             return self.phase.only
         return range(len(self.reference.pools.rows[role]))

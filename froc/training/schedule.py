@@ -1,4 +1,4 @@
-"""How long a configuration trains, in which order rows are drawn, and its learning-rate schedule."""
+"""Length of training, order of rows, and learning-rate schedule."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,7 @@ WARMUP = 0.1
 
 @dataclass(frozen=True)
 class TrainingLength:
-    """Length of a method's training: `steps` optimiser steps of `batch` forget rows (and as many retain rows); edits do not count."""
+    """Length of training: `steps` optimiser steps of `batch` forget rows (and as many retain rows); edits do not count."""
 
     steps: int
     batch: int
@@ -29,7 +29,7 @@ class TrainingLength:
 
 
 def draw_rows(rows: Sequence[int], size: int, role: Role, seed: int) -> Iterator[list[int]]:
-    """Endless batches, every row once per pass; refusals follow the forget rows, which they answer."""
+    """Endless batches of row indices, every row once per pass; rows that stand for forget rows follow the same order."""
     stream = objective_of(role)
     generator = torch.Generator().manual_seed(hashing.derive_seed("rows", stream, seed))
     order: list[int] = []

@@ -26,8 +26,10 @@ State = dict[str, Any]
 class Term(ABC):
     """One summand of a loss.
 
-    role: the rows it reads. needs: names of base-model numbers of these rows, passed to `losses` (see `BaseStatistics.lookup`).
-    needs_logits: whether it reads likelihoods; where no term of a phase does, the pass ends at the last layer that is read.
+    role: the rows that it reads.
+    needs: names of base-model numbers of these rows, passed to `losses` (see `BaseStatistics.lookup`).
+    needs_logits: whether it reads likelihoods; where no term of a phase does, the pass ends at the last layer that is
+        read.
     row_separable: whether a row's loss needs no other row, so that gradients can be computed pass by pass.
     """
 
@@ -48,11 +50,11 @@ class Term(ABC):
 
 @dataclass(frozen=True)
 class TokenTerm(Term):
-    """A term that is a mean over a row's answer tokens: weights on tokens make sense for it."""
+    """A term that is a mean over a row's answer tokens, and may have weights on tokens."""
 
     @abstractmethod
     def tokens(self, forward: Forward, reference: Mapping[str, Tensor], state: State) -> Tensor:
-        """(N,) losses of tokens."""
+        """(N,) per-token losses."""
 
     def losses(self, forward: Forward, reference: Mapping[str, Tensor], state: State) -> Tensor:
         """(B,) means over each row's answer tokens and its end."""
@@ -61,7 +63,7 @@ class TokenTerm(Term):
 
 @dataclass(frozen=True)
 class NLL(TokenTerm):
-    """Mean negative log-likelihood of the answer's tokens; `sign` -1 ascends it (TOFU 2401.06121)."""
+    """Mean negative log-likelihood of the answer's tokens in nats; `sign` -1 ascends it (TOFU 2401.06121)."""
 
     sign: float = 1.0
 
@@ -75,7 +77,12 @@ class NLL(TokenTerm):
 
 
 class Weighter(ABC):
-    """Weights on a term's rows, or on its tokens (`level`). needs: as of a term. A row's weights must not depend on other rows."""
+    """Weights on a term's rows or tokens (`level`).
+
+    needs: as for a term.
+
+    A row's weights must not depend on other rows of the batch.
+    """
 
     level: ClassVar[Literal["row", "token"]] = "row"
     needs: ClassVar[tuple[str, ...]] = ()
@@ -87,7 +94,7 @@ class Weighter(ABC):
 
 @dataclass(frozen=True)
 class WeightedTerm:
-    """A term with its weight in the sum, and weights within it."""
+    """A term with its weight in the sum, and weighters of its rows and tokens."""
 
     term: Term
     weight: float = 1.0
@@ -108,7 +115,7 @@ class WeightedTerm:
         return {*self.term.needs, *(need for weighter in self.weighters for need in weighter.needs)}
 
     def losses(self, forward: Forward, reference: Mapping[str, Tensor], state: State) -> Tensor:
-        """(B,) losses with the weighters' weights, without the term's weight in the sum."""
+        """(B,) losses with the weighters' weights, without the term's own weight."""
         tokens = [weighter for weighter in self.weighters if weighter.level == "token"]
         if tokens and isinstance(self.term, TokenTerm):
             losses = self.term.tokens(forward, reference, state)

@@ -12,19 +12,19 @@ from froc.models.forward import Forward, Pass
 from froc.models.likelihood import buckets
 
 EXACT = 2**24
-"""Numbers (64 MiB) within which the base model's whole distributions of a role are kept; beyond, those of the likeliest tokens."""
+"""Largest number of values (64 MiB) up to which a role's whole distributions are kept; beyond, only the likeliest tokens."""
 
 
 LIKELIEST = 256
-"""Tokens per position that are kept beyond `EXACT`, the rest of the vocabulary being one bucket."""
+"""Tokens per position that are kept beyond `EXACT`; the rest of the vocabulary is one bucket."""
 
 
 class TokenDistribution:
-    """The base model's next-token distributions where answers are predicted.
+    """The base model's next-token distributions at the positions that predict answers.
 
-    Whole where they are few, else of each position's target and likeliest tokens, with one bucket for all others: a KL
-    divergence of bucketed distributions is a lower bound of that of the distributions, and equal to it where the base model
-    gives those others nothing.
+    Whole where they are few; else over each position's target and likeliest tokens, with one bucket for all others. A
+    KL divergence over buckets is a lower bound of the full one, and equal to it where the base model gives the other
+    tokens probability 0.
     """
 
     def __init__(self, rows: Sequence[Encoded], base: Base) -> None:
@@ -39,18 +39,18 @@ class TokenDistribution:
         self._ids = torch.zeros((total if self._few else 0), self._few or 0, dtype=torch.int32, device=base.device)
 
     def add(self, index: Counts, result: Pass) -> None:
-        """Keep what a pass over some rows gave."""
+        """Store the distributions of one pass."""
         every = Forward([(result, np.arange(len(index)), np.arange(len(index)))])
         where = self._first[torch.from_numpy(index).to(self._first.device)[every.row]] + every.place
         logits = every.logits.float()
         ids = None
         if self._few is not None:
-            # the target stands first, whatever its probability
+            # the target comes first, whatever its probability
             ids = logits.scatter(-1, every.target[:, None], torch.inf).topk(self._few).indices
             self._ids[where] = ids.int()
         self._logp[where] = buckets(logits, ids)
 
     def of(self, row: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, K) log-probabilities and (N, K - 1) tokens, or (0,) where the buckets are the tokens."""
+        """(N, K) log-probabilities, and (N, K - 1) token ids, or (0,) where the buckets are the vocabulary."""
         where = self._first[row] + place
         return self._logp[where], self._ids[where].long() if self._few is not None else self._ids.new_empty(0)

@@ -1,1 +1,1 @@
-"""`froc compare`: `terms` of a comparison and what is compared, `runs` that can be, `mixing` with the base model, `run` does it."""
+"""`froc compare`: `terms` of a comparison, `runs` that can be compared, `mixing` with the base model, and `run`, which does it."""

@@ -1,4 +1,4 @@
-"""Mixes of unlearned models with the base model, until they keep the same."""
+"""Mixes of unlearned models with the base model that keep equal performance."""
 
 from froc.data.task import RISKS, UTILITY
 from froc.measuring.measure import losses, measured
@@ -10,15 +10,15 @@ from froc.search.trial.outcome import TrialSpec
 from froc.search.trial.runner import TrialRunner
 
 HALVINGS = 10
-"""Steps of the bisection: the share is known to a thousandth."""
+"""Steps of the bisection: the mix is found to a thousandth."""
 
 
 GRID = (0.2, 0.4, 0.6, 0.8, 1.0)
-"""Shares at which every configuration is looked at for the fronts."""
+"""Mixes at which every configuration is measured for the fronts."""
 
 
 class MixedModel:
-    """One entry at any share, measured on search queries; each share once."""
+    """One configuration at any mix, measured on search queries; each mix once."""
 
     def __init__(self, entry: ComparedConfig, runner: TrialRunner, weights: Weights) -> None:
         self._entry, self._runner, self._weights = entry, runner, weights
@@ -28,7 +28,7 @@ class MixedModel:
         self._known: dict[float, MixPoint] = {}
 
     def at(self, mix: float) -> MixPoint:
-        """Both risks at a share."""
+        """Both risks at a mix."""
         if mix not in self._known:
             kept = self._kept(mix)
             losses_by_risk = measured(self._runner.base, list(self._probes.values()))
@@ -37,9 +37,10 @@ class MixedModel:
         return self._known[mix]
 
     def keeping(self, wanted: float) -> MixPoint:
-        """The largest share with that much retained performance: 1 where the model as trained keeps it, else by bisection.
+        """The largest mix that retains the wanted performance: 1 if the trained model does, else by bisection.
 
-        Mean loss grows with the share (UWC, figure 3), so halving finds it; what is returned has kept it in any case.
+        Mean loss grows with the mix (UWC, figure 3), so bisection finds it; the returned mix was measured to retain
+        enough in any case.
         """
         if self._kept(1.0) >= wanted:
             return self.at(1.0)
@@ -56,7 +57,7 @@ class MixedModel:
 
 
 def weights_of(entry: ComparedConfig, runner: TrialRunner, folder: Folder) -> Weights:
-    """The entry's parameters; trained again with its seed where this comparison has not done so yet."""
+    """The configuration's parameters; trained again with its seed unless this comparison has done so."""
     path = folder.weights(entry.name.replace("/", "_"))
     if not path.is_file():
         record = entry.record

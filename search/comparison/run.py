@@ -1,11 +1,11 @@
-"""Methods on an equal footing: mix each with the base model until they keep the same, and measure what is left there.
+"""Comparison of methods at equal retained performance: mix each with the base model until all retain the same, measure the rest.
 
-The calibration of UWC (2406.09179): theta(a) = (1 - a) theta_0 + a theta_u, and a is the largest share at which retained
-performance is still the level asked for. Which configurations, which shares and which points make a front is decided on
-search queries and sealed; what is reported comes from calibration queries that had no part in it.
+The calibration of UWC (2406.09179): theta(a) = (1 - a) theta_0 + a theta_u, with the largest a at which retained
+performance still has the requested level. Configurations, mixes and the points of fronts are chosen on search queries
+and sealed; the reported numbers come from calibration queries that had no part in the choice.
 
-Retained performance is 1 - (mean utility loss) / (mean score of the base model). UWC takes the ratio of mean scores, which
-lets what is gained on some queries pay for what is lost on others.
+Retained performance is 1 - (mean utility loss) / (mean score of the base model). UWC uses the ratio of mean scores, in
+which gains on some queries compensate for losses on others.
 """
 
 import shutil
@@ -40,9 +40,9 @@ Progress = Callable[[str, int, int], None]
 
 
 def run(runs: Sequence[ComparedRun], terms: Terms, out: Path, progress: Progress) -> dict[str, Any]:
-    """Do the whole comparison in the folder `out`, or what is left of it; return its document.
+    """Run the whole comparison in the folder `out`, or what is left of it; returns its document.
 
-    Raises InputError for runs that cannot be compared, before anything is trained.
+    InputError, before anything is trained, for runs that cannot be compared.
     """
     terms.check()
     chosen = entries(runs, terms)
@@ -86,7 +86,7 @@ def _plan(runs: Sequence[ComparedRun], terms: Terms) -> dict[str, Any]:
         "task": {"name": job.task.name, "digest": job.task.digest, "split_seed": job.task.split_seed},
         "model": first["model"],
         "metrics": {risk: first["metrics"][risk] for risk in RISKS},
-        # differences are taken of what units have on average
+        # differences are between unit means
         "units": {risk: "query" if job.task.units[risk] == "query" else "group" for risk in RISKS},
         "levels": list(terms.levels),
         "confidence": terms.confidence,
@@ -100,7 +100,7 @@ def _plan(runs: Sequence[ComparedRun], terms: Terms) -> dict[str, Any]:
 def _seal(
     runs: Sequence[ComparedRun], chosen: Sequence[ComparedConfig], terms: Terms, folder: Folder, progress: Progress
 ) -> dict[str, Any]:
-    """Train the entries again, find their shares on search queries, and write down what will be measured."""
+    """Train the configurations again, find their mixes on search queries, and record what will be measured."""
     points: dict[str, list[tuple[dict[str, MixPoint], list[MixPoint]]]] = {}
     failed: list[str] = []
     bends: list[float] = []
@@ -121,7 +121,7 @@ def _seal(
         raise InputError(f"only {len(points)} method(s) could be trained again; a comparison needs two")
     stages: dict[str, dict[str, MixPoint]] = {BEFORE: {m: _plainest(tried) for m, tried in points.items()}}
     for name in (f"{level:g}" for level in terms.levels):
-        # hyperparameters are chosen after calibration, as UWC does
+        # as in UWC, hyperparameters are chosen after mixing to the level
         stages[name] = {m: min((at_levels[name] for at_levels, _ in tried), key=_left) for m, tried in points.items()}
     fronts = {m: _front([point for _, more in tried for point in more]) for m, tried in points.items()}
     every = {p.name: p for group in (*(list(s.values()) for s in stages.values()), *fronts.values()) for p in group}
@@ -145,7 +145,7 @@ def _seal(
 def _runners(
     runs: Sequence[ComparedRun], chosen: Sequence[ComparedConfig]
 ) -> Iterator[tuple[ComparedConfig, TrialRunner]]:
-    """Each entry with the runner of its run; one runner is there at a time."""
+    """Each configuration with its run's runner; only one runner exists at a time."""
     for side in runs:
         mine = [entry for entry in chosen if entry.side is side]
         if mine:
@@ -189,7 +189,7 @@ def _table(
 
 
 def _front(points: Sequence[MixPoint]) -> list[MixPoint]:
-    """Points that no other of the method beats on search queries; where there are many, spread along the front."""
+    """Points of a method that none of its others dominates on search queries; if there are many, a selection along the front."""
     means = np.array([[point.means[risk] for risk in RISKS] for point in points])
     unique = list({point.name: point for point in (points[k] for k in front(means))}.values())
     ordered = sorted(unique, key=lambda point: (point.means[FORGETTING], point.means[UTILITY]))
@@ -199,7 +199,7 @@ def _front(points: Sequence[MixPoint]) -> list[MixPoint]:
 
 
 def _plainest(tried: Sequence[tuple[Mapping[str, MixPoint], Sequence[MixPoint]]]) -> MixPoint:
-    """Of the first entry, which the search ranked best: the model as it was trained."""
+    """The trained model, unmixed, of the configuration that the search ranked first."""
     return next(point for point in tried[0][1] if point.mix == 1.0)
 
 
@@ -208,14 +208,14 @@ def _left(point: MixPoint) -> float:
 
 
 def _bends(points: Sequence[MixPoint]) -> list[float]:
-    """How much more is left, or less is lost, than at the smaller share before: what bisection takes for granted is none."""
+    """Violations of the monotonicity that bisection assumes: increases of forgetting loss, or decreases of utility loss, with the mix."""
     risen = [after.means[FORGETTING] - before.means[FORGETTING] for before, after in pairwise(points)]
     fallen = [before.means[UTILITY] - after.means[UTILITY] for before, after in pairwise(points)]
     return [round(change, 6) for change in (*risen, *fallen) if change > 0]
 
 
 def _searched(points: Mapping[str, MixPoint]) -> pl.DataFrame:
-    """What was seen on search queries of the points that were sealed."""
+    """Search results of the sealed points."""
     rows = [
         (name, p.method, p.entry, p.mix, p.means[FORGETTING], p.means[UTILITY], p.kept) for name, p in points.items()
     ]

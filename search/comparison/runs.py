@@ -1,4 +1,4 @@
-"""Run folders -> runs that can be compared: same task, base model and division of the queries."""
+"""Run folders -> comparable runs: same task, base model and division of queries."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -22,14 +22,15 @@ def compared_runs(
     runs: Sequence[Path], terms: Terms, machine: build.Machine, progress: Callable[[str, int, int], None],
     *, task: Path | None = None, data: Path | None = None, model: str | None = None,
 ) -> list[ComparedRun]:  # fmt: skip
-    """The runs with what they work on; InputError where they cannot be compared.
+    """The runs with their jobs; InputError where they cannot be compared.
 
-    task, data, model: where the runs' task, a benchmark's files and the base model lie, see `froc.search.build.Inputs`.
-    progress: is called with (what, done, of) while the embedded model is made.
+    task, data, model: location of the runs' task, a benchmark's files and the base model, see
+        `froc.search.build.Inputs`.
+    progress: called with (what, done, of) while the embedded model is made.
     """
     compared: list[ComparedRun] = []
     plans = {path: Folder(path).require_plan() for path in runs}
-    # of the embedded task, whose questions are known, a comparison asks others than any search did
+    # on the embedded task, whose questions are public, a comparison draws new ones
     questions = int(hashing.sha256_json([[identity(plan) for plan in plans.values()], vars(terms)])[:8], 16)
     for path, plan in plans.items():
         units = {risk: plan["task"]["units"][risk] for risk in named_risks.BASIC}
@@ -70,7 +71,7 @@ def _settings(path: Path, plan: Mapping[str, Any]) -> Settings:
         )
     if kinds != {"queries"}:
         raise InputError(f"{path} is about listed rows; methods are compared on populations of queries alone")
-    # of the further risks, and of how candidates were tested, nothing is measured again
+    # further risks and the testing of candidates play no part in a comparison
     settings = replace(settings_of(plan, {}), sequential=False, pack=1)
     budget = {risk: settings.budget.get(risk, 0.1) for risk in named_risks.BASIC}
     return replace(settings, budget=budget, metrics={risk: settings.metrics[risk] for risk in named_risks.BASIC})

@@ -1,4 +1,4 @@
-"""What is compared, and on which terms."""
+"""The terms of a comparison, and the runs and configurations that take part."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,14 +14,19 @@ if TYPE_CHECKING:
     from froc.search.job import Job
 
 MAX_FRONT_POINTS = 8
-"""Points of one method's front that are measured on calibration queries."""
+"""Largest number of points of one method's front that are measured on calibration queries."""
 
 
 @dataclass(frozen=True)
 class Terms:
-    """What is asked. levels: of retained performance, in (0, 1]. tries: configurations per method that are trained again.
+    """The settings of a comparison.
 
+    levels: of retained performance, each in (0, 1].
+    confidence: of the reported intervals and differences.
+    tries: configurations per method that are trained again.
     methods: to compare; all of the runs' by default.
+    openings: planned openings of the calibration queries.
+    reopen: accept a further, unplanned opening.
     """
 
     levels: tuple[float, ...] = (0.95, 0.9)
@@ -46,7 +51,7 @@ class Terms:
 
 @dataclass(frozen=True)
 class ComparedRun:
-    """A finished or unfinished run whose trials are compared. job: what they work on, with this run's settings."""
+    """A run, finished or not, whose trials are compared. job: its task and model, with this run's settings."""
 
     name: str
     folder: Folder
@@ -56,7 +61,11 @@ class ComparedRun:
 
 @dataclass(frozen=True)
 class ComparedConfig:
-    """A training run that takes part. name: of it in the comparison; stop: step at which it ends, None for its end."""
+    """A training run that takes part.
+
+    name: in the comparison.
+    stop: step at which it ends; None for the end of training.
+    """
 
     name: str
     method: str
@@ -67,7 +76,7 @@ class ComparedConfig:
 
 @dataclass(frozen=True)
 class MixPoint:
-    """An entry at a share. means: risk -> mean search loss; kept: retained performance on search queries."""
+    """A configuration at a mix. means: risk -> mean search loss. kept: retained performance on search queries."""
 
     entry: str
     method: str
@@ -77,12 +86,12 @@ class MixPoint:
 
     @property
     def name(self) -> str:
-        """What it is called in tables."""
+        """Its name in tables."""
         return f"{self.entry}@{self.mix:.4f}"
 
 
 def entries(runs: Sequence[ComparedRun], terms: Terms) -> list[ComparedConfig]:
-    """The configurations that take part: of each method the likeliest on search queries, one per training run."""
+    """The configurations that take part: of each method the best on search queries, one per training run."""
     by_method: dict[str, list[tuple[float, ComparedConfig]]] = {}
     for side in runs:
         budget = {risk: alpha for risk, alpha in side.plan["budget"].items() if risk in RISKS}

@@ -1,1 +1,1 @@
-"""Chains of runs: `chain` is the run whose model is the base, `sustainability` how removals add up."""
+"""Chains of runs: `chain` holds the run whose model is the base, `sustainability` how removals accumulate."""

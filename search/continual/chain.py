@@ -1,4 +1,4 @@
-"""The finished run that a search goes on after: its model is the base, and what it and earlier runs removed is measured."""
+"""The finished run that a search continues: its model is the base, and what it and earlier runs removed is measured again."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,10 +21,11 @@ from froc.search.run_folder import Folder, of_document
 
 @dataclass(frozen=True)
 class RunChain:
-    """A chain of finished runs, known by its last one.
+    """A chain of finished runs, identified by its last one.
 
-    document: what a plan says of it: digests of the last certificate and model, of the tasks in the order in which they were
-    removed (`tasks`), how each run divided its queries (`requests`), the base model before all of them (`original`).
+    run: folder of the last run.
+    document: the plan's entry: digests of the last certificate and model, of the tasks in order of removal (`tasks`),
+        how each run divided its queries (`requests`), and the base model before all of them (`original`).
     measured: whether what they removed is measured again.
     """
 
@@ -34,26 +35,29 @@ class RunChain:
 
     @property
     def model(self) -> Path:
-        """The base model of the run that goes on."""
+        """The base model of the continuing run."""
         return Folder(self.run).model
 
     @property
     def plan_entry(self) -> dict[str, Any]:
-        """What the plan says."""
+        """The plan's entry."""
         return {**self.document, "measured": self.measured}
 
     @property
     def name(self) -> str:
-        """Of the base model, as the plan says it."""
+        """Name of the base model in the plan."""
         return f"{self.document['original']['name']} after {len(self.document['tasks'])} removal(s)"
 
     def past(
         self, task_folders: Sequence[Path], questions: int, recipe: embedded_text.Recipe | None
     ) -> tuple[Past, ...]:
-        """The requests that were removed, in their order; empty where they are not measured.
+        """The removed requests in order; empty where they are not measured.
 
-        task_folders: those of `--earlier`, in any order. recipe: of the embedded task, where it is the chain's; its queries
-        are drawn anew, by the seed `questions`. Raises InputError for folders that are not the chain's own, to the digest.
+        task_folders: those of `--earlier`, in any order.
+        questions: seed of freshly drawn queries.
+        recipe: of the embedded task, if it is the chain's; its queries are drawn anew.
+
+        InputError for folders whose digests are not the chain's.
         """
         if not self.measured:
             return ()
@@ -93,7 +97,7 @@ class RunChain:
 
 
 def read(run: Path, measured: bool = True) -> RunChain:
-    """The chain that ends in `run`; InputError with the mend where it has no certificate, or nothing was chosen."""
+    """The chain that ends in `run`; InputError with the remedy where it has no certificate or chose nothing."""
     folder = Folder(run)
     plan, certificate = folder.read(folder.plan), folder.read(folder.certificate)
     if plan is None:
@@ -127,12 +131,12 @@ def read(run: Path, measured: bool = True) -> RunChain:
 
 
 def seed(questions: int, after: RunChain) -> int:
-    """Seed of freshly drawn queries: another one than any run of the chain drew with."""
+    """Seed of freshly drawn queries, different from those of all runs in the chain."""
     return int(hashing.sha256_json({"questions": questions, "after": after.document})[:8], 16)
 
 
 def original(after: RunChain, load: Callable[[], Any]) -> Callable[[], Any]:
-    """Loads the model before all removals; gives None where what is found is another one."""
+    """A loader of the model before all removals; it returns None if a different model is found."""
 
     def checked() -> Any:
         base = load()
@@ -142,7 +146,7 @@ def original(after: RunChain, load: Callable[[], Any]) -> Callable[[], Any]:
 
 
 def _refuse_opened(task: Task, request: Mapping[str, Any]) -> None:
-    """Parts that were held back are fresh only if no other run has opened this task's queries."""
+    """InputError where another run has opened this task's queries: parts held back are then not fresh."""
     counted = frozenset(query.counted for query in keyed_queries(task, FORGETTING))
     if by_others(Counted({FORGETTING: counted}, older=(opened_as(task),)), request["plan"]):
         raise InputError(

@@ -1,7 +1,8 @@
-"""How removals add up: the record of a chain of runs, each of which extends its predecessor's.
+"""How removals accumulate: the record of a chain of runs, each of which extends its predecessor's.
 
-All of it is measured on search queries, for the reader: nothing is ranked, chosen or certified by it. What the runs have
-certified stands beside it. After MUSE's sustainability (Shi et al. 2407.06460, C6): fold k starts from the model of fold k - 1.
+Everything is measured on search queries, for information: nothing is ranked, chosen or certified by it. The runs'
+certified results stand beside it. After MUSE's sustainability (Shi et al. 2407.06460, C6): fold k starts from the model
+of fold k - 1.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,9 +26,9 @@ def extend(
 ) -> None:  # fmt: skip
     """Write `sustainability.json` of a run that chose a model.
 
-    removals: one entry per model of the chain. `forgetting`: number of the request -> how far it can still be had, that of
-    the next request before its removal included. `utility`: what is lost against the answers of the model before all
-    removals; None where that model is not at hand.
+    It has one entry per model of the chain (`removals`). `forgetting`: number of the request -> mean forgetting loss,
+    including that of the next request before its removal. `utility`: utility loss relative to the answers of the model
+    before all removals; None where that model is not available.
     """
     old = Folder(after.run)
     known = old.read(old.sustainability)
@@ -41,9 +42,9 @@ def extend(
     before = look(base)
     rows = [dict(row) for row in known["removals"]] if known else []
     if not rows:
-        # the first run of a chain keeps no record
+        # the first run of a chain has no record
         rows = [{"removals": number - 1, **before, **_certified(old)}]
-    # what is removed now, before it was
+    # the request removed now, before its removal
     rows[-1] = rows[-1] | {"forgetting": {**before["forgetting"], **rows[-1]["forgetting"]}}
     model = load(str(folder.model), device=str(base.device), dtype=base.dtype)
     last = {"removals": number, **look(model), **_certified(folder)}
@@ -56,7 +57,7 @@ def _looker(
     base: Base, view: SearchView, queries: Mapping[str, tuple[Query, ...]], measures: Mapping[str, Measurement],
     start: Base | None,
 ) -> Callable[[Base], dict[str, Any]]:  # fmt: skip
-    """Measures a model; the rows are encoded and the first model is asked once."""
+    """A function that measures a model; rows are encoded, and the first model's answers computed, only once."""
     known = dict.fromkeys(queries, measures[FORGETTING]) | {UTILITY: measures[UTILITY]}
     encoded = probes(base, queries, known, view)
     if start is not None:
@@ -74,7 +75,7 @@ def _looker(
 
 
 def _certified(folder: Folder) -> dict[str, Any]:
-    """What a run certified of the model that it chose, by the digest of its certificate."""
+    """What a run certified about its chosen model, by the digest of its certificate."""
     plan, certificate = folder.read(folder.plan), folder.read(folder.certificate)
     assert plan is not None
     assert certificate is not None
@@ -90,5 +91,5 @@ def _certified(folder: Folder) -> dict[str, Any]:
 
 
 def _four(value: float) -> float:
-    # an exact mean would identify the texts behind it
+    # an exact mean could identify the texts behind it
     return round(value, 4)

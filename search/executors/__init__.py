@@ -1,13 +1,13 @@
-"""Where work is done: one file, one executor.
+"""Executors: where work is done, one file each.
 
-    inline     in this process, one after the other
+    inline     in this process, one piece after the other
     processes  worker processes of this machine: one per GPU, or CPU workers that divide the threads
-    ray        actors on a Ray cluster (froc[ray]), the way to many machines
+    ray        actors on a Ray cluster (froc[ray]), for many machines
 
-The driver hands work over under a key and hears back about each key once: a result, an error that the work raised, or
-that its worker was lost. It alone writes the study, the log, the seal and the certificate; a worker holds the base model
-and forgets every piece of work with its result. Which configurations are drawn, and in which order, never depends on the executor, so
-results do not either.
+The driver submits work under a key and receives one report per key: a result, an error that the work raised, or the
+loss of its worker. Only the driver writes the study, the log, the seal and the certificate; a worker holds the base
+model and forgets each piece of work with its result. Drawn configurations and their order never depend on the executor,
+so results do not either.
 """
 
 import logging
@@ -33,12 +33,12 @@ from froc.search.trial.work import Work
 
 LOG = logging.getLogger("froc")
 TRIES = 3
-"""Workers that the same work may lose."""
+"""Number of workers that one piece of work may lose."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """What became of a piece of work: its result, the error it raised, or why its worker was lost."""
+    """The end of a piece of work: its result, the error it raised, or why its worker was lost."""
 
     key: int
     result: Any = None
@@ -48,7 +48,11 @@ class Report:
 
 @dataclass(frozen=True)
 class WorkerSpec:
-    """How a worker makes its runner. model: a folder or hub id, or the files of such a folder; digest: of the base."""
+    """How a worker builds its runner.
+
+    model: a folder or hub id, or the files of such a folder.
+    digest: of the base model.
+    """
 
     model: str | Mapping[str, bytes] = field(repr=False)
     digest: str
@@ -66,7 +70,7 @@ class WorkerSpec:
     compiled: bool = False
 
     def runner(self, device: str | None, folder: Path) -> TrialRunner:
-        """Load the base model on a device. folder: empty, for the model's files where they travel along."""
+        """Load the base model on a device. folder: empty, for the model's files if they are included."""
         name = self.model if isinstance(self.model, str) else str(folder)
         for file, content in {} if isinstance(self.model, str) else self.model.items():
             write_bytes(folder / file, content)
@@ -80,7 +84,7 @@ class WorkerSpec:
         )  # fmt: skip
 
     def shipped(self) -> "WorkerSpec":
-        """The same with the model's files in it, for machines that do not see this one's disk."""
+        """The specification with the model's files included, for machines that do not see this one's disk."""
         if not isinstance(self.model, str) or not Path(self.model).is_dir():
             return self
         files = [path for path in sorted(Path(self.model).iterdir()) if path.suffix in FILE_SUFFIXES]
@@ -88,7 +92,7 @@ class WorkerSpec:
 
 
 class Executor(ABC):
-    """Does work on `workers` benches at once."""
+    """Does work on `workers` workers at once."""
 
     workers: int = 1
     remote: bool = False
@@ -96,18 +100,18 @@ class Executor(ABC):
 
     @abstractmethod
     def submit(self, key: int, work: Work) -> None:
-        """Have it done once a worker is free, first come first served."""
+        """Queue a piece of work; first come, first served."""
 
     @abstractmethod
     def wait(self, timeout: float | None = None) -> list[Report]:
-        """What has ended since the last call; waits for at least one, or for `timeout` seconds."""
+        """Work that has ended since the last call; waits for at least one, or for `timeout` seconds."""
 
     @abstractmethod
     def close(self) -> None:
-        """Give everything back; what is being done is dropped."""
+        """Release all resources; running work is dropped."""
 
     def each(self, works: Sequence[Work], done: Callable[[int], None] = lambda _: None) -> list[Any]:
-        """The results of some work, in its order; lost workers are replaced. Raises what the work raised."""
+        """The results of these pieces of work, in order; lost workers are replaced. Raises what the work raised."""
         for key, work in enumerate(works):
             self.submit(key, work)
         results: dict[int, Any] = {}
@@ -129,19 +133,19 @@ class Executor(ABC):
 
 
 class WorkerPool(Executor):
-    """Workers of its own: work waits until one is free."""
+    """Workers of its own; work waits until one is free."""
 
     def __init__(self, workers: int) -> None:
         self.workers = workers
         self._queue: deque[tuple[int, Work]] = deque()
 
     def submit(self, key: int, work: Work) -> None:
-        """Queue it, or hand it to a free worker."""
+        """Queue it, or send it to a free worker."""
         self._queue.append((key, work))
         self._hand_out()
 
     def wait(self, timeout: float | None = None) -> list[Report]:
-        """Listen to the workers."""
+        """Wait for the workers' reports."""
         end = None if timeout is None else time.monotonic() + timeout
         while True:
             reports = self._listen()
@@ -153,29 +157,29 @@ class WorkerPool(Executor):
 
     @abstractmethod
     def _hand_out(self) -> None:
-        """Give what is queued to workers that are free."""
+        """Send queued work to free workers."""
 
     @abstractmethod
     def _listen(self) -> list[Report]:
-        """What the workers say within a second or so; replaces those that are lost."""
+        """The workers' reports within about a second; replaces lost workers."""
 
     @abstractmethod
     def _idle(self) -> bool:
-        """Whether no worker works."""
+        """Whether no worker is busy."""
 
 
 def attempt(key: int, work: Work, runner: TrialRunner) -> Report:
-    """Do work on a runner; an error is a report that can travel."""
+    """Do work on a runner; an error becomes a report that can be sent."""
     try:
         return Report(key, result=work(runner))
-    except Exception as error:  # the driver decides what becomes of it
+    except Exception as error:  # the driver handles it
         try:
             pickle.loads(pickle.dumps(error))
-        except Exception:  # some libraries' errors cannot travel
+        except Exception:  # some libraries' errors cannot be pickled
             return Report(key, error=FrocError(f"a worker failed with {type(error).__name__}"))
         return Report(key, error=error)
 
 
 def cores() -> int:
-    """Processors that this process may use."""
+    """Number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)

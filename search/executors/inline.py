@@ -1,4 +1,4 @@
-"""Work in this process, one after the other."""
+"""Work in this process, one piece after the other."""
 
 from collections import deque
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from froc.search.trial.work import Work
 
 
 class Inline(Executor):
-    """No workers but the caller. make: of its runner, called when the first work is done."""
+    """The calling process as the only worker. make: builds its runner, called on the first piece of work."""
 
     def __init__(self, make: Callable[[], TrialRunner]) -> None:
         self._make = make
@@ -25,12 +25,12 @@ class Inline(Executor):
         self._queue.append((key, work))
 
     def wait(self, timeout: float | None = None) -> list[Report]:
-        """Do what was queued first, however long it takes."""
+        """Do the piece queued first, however long it takes."""
         if not self._queue:
             return []
         key, work = self._queue.popleft()
         return [attempt(key, work, self._runner)]
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Drop queued work."""
         self._queue.clear()

@@ -1,7 +1,7 @@
 """Worker processes of this machine: one per GPU, or CPU workers that divide the threads.
 
-A worker that is killed, falls silent or overruns is lost: another takes its place and the driver decides what becomes
-of its work. Workers end with the driver, however it ends.
+A worker that is killed, falls silent or exceeds its time is lost: another takes its place, and the driver handles its
+work. Workers end with the driver, however it ends.
 """
 
 import contextlib
@@ -26,16 +26,16 @@ from froc.search.worker_start import call
 
 LOG = logging.getLogger("froc")
 BEAT = 2.0
-"""Seconds between a worker's signs of life."""
+"""Seconds between a worker's heartbeats."""
 SILENCE = 60.0
-"""Seconds without one after which a worker counts as gone; FROC_SILENCE overrides it."""
+"""Seconds without a heartbeat after which a worker counts as lost; FROC_SILENCE overrides it."""
 OVERTIME = 60.0
-"""Seconds beyond twice a time limit after which a worker that should have kept it is killed."""
+"""Seconds beyond twice a time limit after which a worker is killed."""
 
 
 @dataclass
 class _Worker:
-    """A process and what it is doing. heard: when it last gave a sign of life."""
+    """A process and its current work. heard: time of its last heartbeat."""
 
     place: int
     process: BaseProcess
@@ -47,7 +47,7 @@ class _Worker:
 
 
 class Processes(WorkerPool):
-    """`len(devices)` workers; device None: the CPU, with an even share of the threads."""
+    """`len(devices)` workers; device None is the CPU, with an even share of the threads."""
 
     def __init__(self, recipe: WorkerSpec, devices: Sequence[str | None], silence: float | None = None) -> None:
         super().__init__(len(devices))
@@ -91,7 +91,7 @@ class Processes(WorkerPool):
                 key, work = self._queue[0]
                 try:
                     worker.pipe.send_bytes(pickle.dumps((key, work)))
-                except OSError:  # it has just died: the next look will see that
+                except OSError:  # it has just died, which the next check detects
                     continue
                 self._queue.popleft()
                 worker.key = key
@@ -130,7 +130,7 @@ class Processes(WorkerPool):
         now = time.monotonic()
         if worker.until is not None and now > worker.until:
             return "it overran the time limit of a trial"
-        # a cold disk may take long to load the libraries from
+        # loading libraries from a cold disk may take long
         silence = self._silence if worker.ready else 10 * self._silence
         if now - worker.heard > silence:
             return f"no sign of life for {silence:g} s"
@@ -158,8 +158,8 @@ def _ended(code: int | None) -> str:
 
 
 def serve(pipe: Connection, device: str | None, recipe: bytes) -> None:
-    """A worker's life: make the runner, then do what comes until the driver is gone."""
-    # Ctrl-C reaches the whole terminal; the driver says what becomes of the workers
+    """A worker's main function: build the runner, then do work until the driver is gone."""
+    # Ctrl-C reaches all processes of the terminal; the driver ends the workers
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     lock = threading.Lock()
 
@@ -173,7 +173,7 @@ def serve(pipe: Connection, device: str | None, recipe: bytes) -> None:
     with contextlib.suppress(EOFError, BrokenPipeError), tempfile.TemporaryDirectory() as folder:
         try:
             runner = pickle.loads(recipe).runner(device or "cpu", Path(folder))
-        except Exception as error:  # whatever keeps a worker from starting is for the driver to tell
+        except Exception as error:  # the driver reports why a worker cannot start
             say(f"{type(error).__name__}: {error}" if not isinstance(error, InputError) else str(error))
             return
         say("ready")
@@ -197,9 +197,9 @@ def _end_with_driver() -> None:
 
 
 def _share(device: str | None, workers: int) -> dict[str, str]:
-    """Environment that divides the processors among CPU workers, unless the user has said how many threads there are.
+    """Environment that divides the processors among CPU workers, unless the user has set the number of threads.
 
-    More threads than processors wait for each other: a trial then takes many times as long.
+    More threads than processors wait for each other, which makes trials many times slower.
     """
     if device not in (None, "cpu") or "OMP_NUM_THREADS" in os.environ:
         return {}

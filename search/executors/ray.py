@@ -1,8 +1,8 @@
-"""Actors on a Ray cluster (pip install 'froc[ray]'): the way to many machines.
+"""Actors on a Ray cluster (pip install 'froc[ray]'), for many machines.
 
-`ray` starts Ray on this machine or joins the cluster that RAY_ADDRESS names; `ray://host:port` goes to a cluster's head.
-Nothing but froc has to lie on the other machines: the base model, the queries, results and parameters travel through the
-object store. A lost machine or worker loses its work, and another actor takes its place once there is room.
+`ray` starts Ray on this machine or joins the cluster that RAY_ADDRESS names; `ray://host:port` connects to a cluster's
+head. The other machines need only froc: base model, queries, results and parameters travel through the object store.
+The work of a lost machine or worker is lost, and another actor takes its place once there is room.
 """
 
 import logging
@@ -20,14 +20,14 @@ from froc.search.trial.work import Work
 
 LOG = logging.getLogger("froc")
 START = 600.0
-"""Seconds in which the cluster has to give the first worker room."""
+"""Seconds that the cluster has to make room for the first worker."""
 
 
 class _Bench:
-    """An actor's life: the runner, made once. What it is asked to do leaves nothing behind."""
+    """An actor with its runner, built once; no piece of work leaves anything behind."""
 
     def __init__(self, recipe: WorkerSpec, gpu: bool) -> None:
-        # it lives as long as the actor
+        # kept as long as the actor
         self._files = tempfile.TemporaryDirectory()
         self._broken = ""
         try:
@@ -36,7 +36,7 @@ class _Bench:
             self._broken = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
 
     def ready(self) -> str:
-        """Answers once the runner is made: why there is none, or nothing."""
+        """Answers once the runner is built: an error message, or ""."""
         return self._broken
 
     def do(self, key: int, work: Work) -> Report:
@@ -46,7 +46,7 @@ class _Bench:
 
 @dataclass
 class _Actor:
-    """A handle, the reference that ends its present work (its start, at first), and what that work is."""
+    """An actor's handle, the reference that ends its current work (at first its start), and that work's key."""
 
     handle: Any
     running: Any
@@ -56,7 +56,7 @@ class _Actor:
 
 
 class Ray(WorkerPool):
-    """`workers` actors; gpus: share of a GPU that each takes, 0 for the CPU; cpus: likewise."""
+    """`workers` actors. gpus, cpus: share of a GPU (0 for the CPU) and number of CPUs per actor."""
 
     remote = True
 
@@ -138,8 +138,8 @@ class Ray(WorkerPool):
 
 
 def _connected(address: str | None) -> Any:
-    """The ray module, connected."""
-    # froc sends nothing anywhere, and what it runs does not either
+    """The ray module, connected to the cluster."""
+    # froc sends no usage statistics, and neither may Ray
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray

@@ -1,1 +1,3 @@
-"""Optuna: `study` asks and tells, `space` and `learning_rates` say what is drawn, `pruning` stops trials, `shared_study` is for several drivers."""
+"""Optuna: `study` asks and tells, `space` and `learning_rates` define what is drawn, `pruning` stops trials,
+`shared_study` serves several drivers.
+"""

@@ -1,9 +1,9 @@
-"""Learning rates that fit the model: found before the first trial, by a few steps at each of a row of rates.
+"""Learning rates that fit the model, found before the first trial by a few steps at each of several rates.
 
-A range that suits a model of seven billion parameters does nothing to a small one. Where neither user nor task says
-what to search, one method of each family begins its training at rates four times apart, from the base model each time,
-until search losses move and until they break. What a trial would do at a lower rate is inferred from how far both schedules
-go: a step of AdamW is as long as its rate. Training rows and search queries alone are read.
+A range that suits a model of seven billion parameters does nothing to a small one. Where neither user nor task gives a
+range, one method of each family starts training at rates four times apart, from the base model each time, until search
+losses move and until the model breaks. The effect of a whole trial at a lower rate is inferred from the sum of its
+schedule, since an AdamW step is as long as its rate. Only training rows and search queries are read.
 """
 
 from collections.abc import Callable, Mapping
@@ -30,29 +30,29 @@ if TYPE_CHECKING:
 RATES = tuple(4.0**k * 1e-6 for k in range(10))
 """From 1e-6 to 0.26."""
 FIRST_RATE = 4
-"""Place of the rate that is tried first; below it where that moves something, above it where it does not."""
+"""Index of the rate tried first; then lower ones if it moves losses, higher ones if not."""
 TRIALS = 2
-"""Trials' worth of steps that all families may take together."""
+"""Number of trials' worth of steps that all families may use together."""
 PLANNED_RATES = 7
-"""Rates that a family tries, as planned for; each takes LEAST steps at least."""
+"""Number of rates per family that the plan assumes; each takes at least MIN_STEPS steps."""
 MIN_STEPS = 2
 QUERIES = 64
-"""Search queries of each risk that are looked at."""
+"""Number of search queries per risk that are measured."""
 MOVED, BROKEN = 0.1, 0.5
-"""Share of what the base can lose: of forgetting where something has moved, of utility where it is broken."""
+"""Share of what the base can lose at which forgetting counts as moved, and utility as broken."""
 WHAT = "finding learning rates"
 
 
 @dataclass(frozen=True)
 class FindLearningRates(Work):
-    """The learning rates of one family, found with one of its methods. families: that share the steps."""
+    """The learning rates of one family, found with one of its methods. families: number of families that share the steps."""
 
     method: str
     seed: int
     families: int
 
     def __call__(self, runner: TrialRunner) -> dict[str, Any]:
-        """What was measured, and the ends of the range for this method: see `_Finder.document`."""
+        """The measurements, and the ends of the range for this method: see `_Finder.document`."""
         return _Finder(self, runner).document()
 
 
@@ -67,12 +67,12 @@ class _Finder:
         self._room = 1.0 if room is None else float(room.clip(0.0, 1.0).mean())
         whole = runner.prepared(self._ask(RATES[0]), {}).steps
         self.steps = min(whole, max(MIN_STEPS, TRIALS * whole // (PLANNED_RATES * request.families)))
-        # how far a trial goes at some rate, beside how far a look goes
+        # a whole trial's summed schedule relative to the short run's
         self._share = sum(schedule(k, whole) for k in range(self.steps)) / sum(schedule(k, whole) for k in range(whole))
 
     def document(self) -> dict[str, Any]:
-        """method, steps of a look, share (of a trial's way), base and tried rates with mean search losses; low and high
-        where some rate moves forgetting from the base.
+        """method, steps of a short run, share (of a trial's summed schedule), base and tried rates with mean search
+        losses; low and high where a rate moves forgetting from the base.
         """
         place = FIRST_RATE
         while place and self._moved(place):
@@ -123,7 +123,7 @@ class _Finder:
 
 
 def open_methods(job: "Job") -> dict[str, str]:
-    """family -> the method that its rates are found with, for families whose rates neither user nor task gives."""
+    """family -> method that its rates are found with, for families without a range from user or task."""
     specified = (*job.task.space, *job.settings.space)
     chosen: dict[str, str] = {}
     for name, fields in job.space.items() if job.external is None else ():
@@ -132,14 +132,14 @@ def open_methods(job: "Job") -> dict[str, str]:
         if not free or any(phase.edit for phase in method().phases(PLACEHOLDER_CONTEXT)):
             continue
         kept = chosen.get(method.family)
-        # what holds nothing breaks before it tells anything
+        # a method without a retain term breaks before it shows anything
         if kept is None or ("retain" in method.roles() and "retain" not in find(Method, kept).roles()):
             chosen[method.family] = name
     return chosen
 
 
 def measured(job: "Job", executor: Executor, progress: Callable[[str, int, int], None]) -> dict[str, Any]:
-    """family -> what was measured for it."""
+    """family -> the measurements for it."""
     families = open_methods(job)
     if not families:
         return {}
@@ -150,7 +150,7 @@ def measured(job: "Job", executor: Executor, progress: Callable[[str, int, int],
 
 
 def fitted(job: "Job", rates: Mapping[str, Any]) -> "Job":
-    """The job with its learning rates where they were found, scaled by what each method's own are beside the measured one's."""
+    """The job with the found learning rates, scaled by each method's default range relative to the measured method's."""
     families = open_methods(job)
     space: dict[str, dict[str, Any]] = {name: dict(fields) for name, fields in job.space.items()}
     notes = []
@@ -188,5 +188,5 @@ def _unmoved(family: str, measurement: Mapping[str, Any]) -> str:
 
 
 def _short(rate: float) -> float:
-    """Two digits: a range is no measurement."""
+    """Two significant digits."""
     return float(f"{rate:.2g}")

@@ -1,8 +1,8 @@
-"""Which trial is hopeless: Optuna's pruners, asked wherever the trial runs.
+"""Detection of hopeless trials by Optuna's pruners, wherever a trial runs.
 
-Pruners know single objectives only, and methods forget at different paces: so each method has a study of its own, of
-rungs alone. A trial takes what earlier trials of its method came to along as a `TrialPruner`, fixed when it was asked for: so
-its fate does not depend on anything that runs beside it, and is the same on one core and on many machines.
+Pruners support single objectives only, and methods forget at different speeds: each method has a study of its own,
+which holds rungs only. A trial takes the results of its method's earlier trials with it as a `TrialPruner`, fixed when
+it is created, so that its fate does not depend on concurrent trials and is the same on one core and on many machines.
 """
 
 import warnings
@@ -31,21 +31,23 @@ STRIDE = 1_000_000
 
 
 class TrialPruner:
-    """Decides about one trial; travels with it. before: the rungs of trials that ended before it was asked for."""
+    """Decides about one trial, and travels with it. before: rungs of trials that ended before it was created."""
 
     def __init__(self, pruner: str, limits: Mapping[str, float], method: str, before: Sequence[FrozenTrial]) -> None:
         self._pruner, self._limits, self._method, self._before = pruner, dict(limits), method, tuple(before)
 
     def begin(self) -> Callable[[Sequence[Sequence[Any]], Sequence[Sequence[float]]], bool]:
-        """Start a trial. The function returned takes [step, means] of each rung so far and each rung's losses of single queries divided
-        by their budgets; it returns whether the trial is hopeless. A trial within budget never is."""
+        """Start a trial. The returned function says whether the trial is hopeless; a trial within budget never is.
+
+        Its arguments: [step, means] of each rung so far, and per rung each query's loss over its budget.
+        """
         study = _study(self._pruner, self._method)
         study.add_trials(self._before)
         trial = study.ask()
 
         def hopeless(rungs: Sequence[Sequence[Any]], seen: Sequence[Sequence[float]] = ()) -> bool:
             _report(trial, self._pruner, self._limits, rungs, seen)
-            # asked in any case: successive halving notes at each rung who came by
+            # always asked, since successive halving records every rung
             behind = trial.should_prune()
             return behind and excess(rungs[-1][1], self._limits) > 0
 
@@ -53,7 +55,7 @@ class TrialPruner:
 
 
 class PruningHistory:
-    """What finished trials showed at their rungs, method by method, in the order in which they are added."""
+    """What finished trials showed at their rungs, per method, in the order in which they are added."""
 
     def __init__(self, pruner: str, methods: Iterable[str], limits: Mapping[str, float]) -> None:
         pick("pruner", PRUNERS, pruner)
@@ -66,11 +68,11 @@ class PruningHistory:
         return self._pruner in BY_QUERY
 
     def pruner(self, method: str) -> TrialPruner:
-        """Of a trial that is about to start."""
+        """The pruner of a trial that is about to start."""
         return TrialPruner(self._pruner, self._limits, method, self._studies[method].get_trials(deepcopy=False))
 
     def remember(self, record: TrialRecord, best: float | None, seen: Sequence[Sequence[float]] = ()) -> None:
-        """A trial has ended. best: smallest excess among its configurations, None where it is not complete."""
+        """Add a finished trial. best: smallest excess among its configurations; None unless complete."""
         study = self._studies[record.method]
         trial = study.ask()
         for place in range(1, len(record.rungs) + 1):
@@ -84,16 +86,16 @@ class PruningHistory:
 
 @contextmanager
 def quiet_optuna() -> Iterator[None]:
-    """Optuna marks some of what froc relies on experimental; froc pins Optuna's range."""
+    """Context manager without Optuna's warnings of experimental features; froc pins Optuna's range."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        # the GP sampler divides by zero where a choice is sure, and goes on rightly
+        # the GP sampler divides by zero where a choice is certain, harmlessly
         warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"optuna\._gp")
         yield
 
 
 def _study(pruner: str, method: str) -> optuna.Study:
-    # a new study is nothing that a user of froc wants to read of
+    # messages about new studies are of no use to the user
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with quiet_optuna():
         made: optuna.pruners.BasePruner = pick("pruner", PRUNERS, pruner)()

@@ -1,9 +1,9 @@
-"""A study that several drivers share in one database: each trial is one driver's, and all learn from all.
+"""A study that several drivers share in one database: each trial belongs to one driver, and all learn from all.
 
-Drivers under the same plan meet in the same study, each with a run folder of its own. A trial's number is the
-database's, so none is done twice. Which configurations are drawn depends on when the others finished: such a run cannot be repeated to
-the bit, but nothing that it learns from has seen a calibration query, for drivers under another plan (another split, say)
-never meet.
+Drivers with the same plan share a study, each with a run folder of its own. The database numbers the trials, so that
+none is done twice. Drawn configurations depend on when the others finish, so such a run cannot be repeated bit by bit;
+but nothing that it learns from has seen a calibration query, since drivers with another plan (another split, for
+example) use another study.
 """
 
 import os

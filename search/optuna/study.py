@@ -1,7 +1,7 @@
-"""Optuna: which configuration next.
+"""Proposal of the next configuration, with Optuna.
 
-The sampler is made anew for every trial from (seed, trial number), and Optuna's history from the run's own log: so a
-run that was killed goes on exactly as if it had not been, and `study.db` may be lost or damaged.
+The sampler is created anew for every trial from (seed, trial number), and Optuna's history comes from the run's own
+log: a killed run continues exactly as if it had not been killed, and `study.db` may be lost or damaged.
 """
 
 import math
@@ -27,7 +27,7 @@ from froc.search.sealed.ranking import excess
 
 
 class Grid(optuna.samplers.BruteForceSampler):
-    """Every combination once; the trials are counted beforehand, so there is no loop of Optuna's to be stopped."""
+    """Every combination once; trials are counted beforehand, so there is no Optuna loop to stop."""
 
     def after_trial(self, *_: Any) -> None:
         """Nothing: the inherited method stops a loop that froc does not run."""
@@ -36,9 +36,9 @@ class Grid(optuna.samplers.BruteForceSampler):
 JOINT_SAMPLERS = ("random", "grid")
 """Samplers that choose method and hyperparameters jointly; others search one method at a time."""
 RANDOM_FRACTION = 0.25
-"""Share of trials that are drawn at random all the same: a model that is sure too early would never leave."""
+"""Share of trials drawn at random in any case, so that an overconfident model keeps exploring."""
 SOBOL_TRIALS = 8
-"""Trials of a method that are spread evenly over its space before a sampler models it."""
+"""Trials of a method spread evenly over its space before a sampler models it."""
 SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
     "tpe": lambda seed: optuna.samplers.TPESampler(seed=seed, multivariate=True, n_startup_trials=SOBOL_TRIALS),
     "nsga2": lambda seed: optuna.samplers.NSGAIISampler(seed=seed, population_size=SOBOL_TRIALS),
@@ -50,7 +50,7 @@ SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
 
 @dataclass(frozen=True)
 class Aim:
-    """What Optuna minimizes. names: of the values; values: of a complete trial, from its line alone."""
+    """What Optuna minimizes. names: of the values. values: of a complete trial, from its log entry only."""
 
     names: tuple[str, ...]
     values: Callable[[TrialRecord], list[float]]
@@ -88,7 +88,7 @@ class Study:
         self._rungs = PruningHistory(pruner, space, budget)
         self._aim: Aim = pick("objective", OBJECTIVES, objective)(dict(budget), weighing or Weighing())
         self._path = path
-        # what samplers warn of (a slower solver, say) is nothing that a user of froc could mend
+        # samplers' warnings (such as a slower solver) are of no use to the user
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._study: optuna.Study | None = None
         self._draws_methods = sampler in JOINT_SAMPLERS
@@ -107,7 +107,7 @@ class Study:
         return self._rungs.pruner(method)
 
     def resume(self, log: Sequence[TrialRecord], queries: Callable[[str], list[list[float]]] = lambda _: []) -> None:
-        """Make `study.db` say what the log says. queries: config -> losses that its rungs measured, where needed."""
+        """Rebuild the study from the log. queries: config -> losses that its rungs measured, where needed."""
         done = [record for record in log if record.status in FINISHED]
         self._study = self._open(done)
         for record in done:
@@ -119,9 +119,9 @@ class Study:
             self._remember(record, best, queries(record.config) if self.by_query else ())
 
     def ask(self, number: int, again: tuple[str, Mapping[str, Any]] | None = None) -> tuple[str, dict[str, Any]]:
-        """(method, params) of trial `number`. The first two rounds give every method its turn.
+        """(method, params) of trial `number`. The first two rounds give every method a turn.
 
-        again: method and params that an interrupted attempt of the same trial was given.
+        again: method and params of an interrupted attempt of the same trial.
         """
         with quiet_optuna():
             return self._suggested(number, again)
@@ -150,7 +150,7 @@ class Study:
         return made
 
     def _drawn(self, number: int, again: tuple[str, Mapping[str, Any]] | None) -> tuple[str, Mapping[str, Any]] | None:
-        """What the sampler proposes for the method whose turn it is; None where the sampler chooses methods itself.
+        """The sampler's proposal for the method whose turn it is; None where the sampler chooses methods itself.
 
         Samplers that model hyperparameters need the same ones in every trial, so each method has a study of its own.
         """
@@ -175,11 +175,11 @@ class Study:
         return suggested
 
     def _turn(self, number: int) -> str:
-        """Every method twice, then the better ones more often: by 1 / rank of the best that each has come to."""
+        """Every method twice, then better ones more often: with weights 1 / rank of each method's best result."""
         methods = list(self._space)
         if number < len(methods):
             return methods[number]
-        # what has no hyperparameters has been seen
+        # methods without hyperparameters need no second trial
         methods = [method for method in methods if self._space[method]] or methods
         if number < len(self._space) + len(methods):
             return methods[number - len(self._space)]
@@ -189,7 +189,7 @@ class Study:
         return draw.choices(ranked, shares)[0]
 
     def tell(self, record: TrialRecord, seen: Sequence[Sequence[float]] = ()) -> None:
-        """Hand a finished trial to Optuna. seen: losses of the queries at its rungs, where the pruner needs them."""
+        """Report a finished trial to Optuna. seen: losses of the queries at its rungs, where the pruner needs them."""
         assert self._study is not None
         trial = self._trials.pop(record.trial)
         best = self.best(record)
@@ -212,7 +212,7 @@ class Study:
             self._best[best.method] = min(self._best.get(best.method, math.inf), self.excess(means))
 
     def best(self, record: TrialRecord) -> TrialRecord:
-        """The configuration of a training run that lies deepest within the budgets: what the sampler learns from."""
+        """The configuration of a training run with the smallest excess, from which the sampler learns."""
         if record.status != "complete":
             return record
         return min(
@@ -221,7 +221,7 @@ class Study:
         )
 
     def excess(self, means: Mapping[str, float]) -> float:
-        """How far the worst risk lies above its budget, in units of the budget; below 0 where all are within."""
+        """By how much the worst risk exceeds its budget, in units of the budget; negative where all are within."""
         return excess(means, self._budget)
 
     def _remember(self, record: TrialRecord, best: TrialRecord, seen: Sequence[Sequence[float]]) -> None:
@@ -237,7 +237,7 @@ class Study:
             )
             if study is not None and _same(study.get_trials(deepcopy=False), done):
                 return study
-        except Exception:  # a damaged database raises whatever its driver likes; it is made again from the log
+        except Exception:  # drivers raise arbitrary errors for damaged databases; the study is rebuilt from the log
             pass
         for stale in self._path.parent.glob(f"{self._path.name}*") if self._path else ():
             stale.unlink()
@@ -270,7 +270,7 @@ def _attributes(record: TrialRecord) -> dict[str, Any]:
 
 
 def _constraints(record: TrialRecord, budget: Mapping[str, float]) -> dict[str, float]:
-    """risk -> how far above its budget, from the last measurement there is; a trial without one counts as worst."""
+    """risk -> excess over its budget, from the last measurement; a trial without one counts as worst."""
     means = record.search or (record.rungs[-1][1] if record.rungs else dict.fromkeys(budget, 1.0))
     return {risk: means[risk] - alpha for risk, alpha in budget.items()}
 
@@ -292,7 +292,7 @@ def _frozen(
 
 
 def distribution(field_space: Space) -> BaseDistribution:
-    """A hyperparameter's space in Optuna's words."""
+    """A hyperparameter's space as Optuna's distribution."""
     if isinstance(field_space, Choice):
         return CategoricalDistribution(list(field_space.options))
     if field_space.integer:

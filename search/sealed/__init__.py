@@ -1,1 +1,3 @@
-"""From search losses to opened queries: `ranking` and the seal, `weights` digests, `calibration`, `forecast` of a certificate, `unopened` runs."""
+"""From search losses to opened queries: `ranking` and the seal, `weights` digests, `calibration`, `forecast` of a
+certificate, `unopened` runs.
+"""

@@ -1,4 +1,4 @@
-"""The sealed candidates are measured on the calibration queries: all of them, or in rounds that may stop early."""
+"""Measuring the sealed candidates on the calibration queries: on all of them, or in rounds that may stop early."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -19,9 +19,9 @@ from froc.search.trial.work import KeptWeights, Measure
 Queries = Mapping[str, tuple[Query, ...]]
 """risk -> opened calibration queries."""
 ROUNDS = 8
-"""Parts in which a sequential claim measures; each brings every candidate's parameters back once."""
+"""Number of rounds of a sequential claim; each restores every candidate's parameters once."""
 EARLY = 2
-"""Rounds before which nothing is given up."""
+"""Number of rounds before any candidate is given up."""
 
 
 def measure(
@@ -51,7 +51,7 @@ def measure_in_rounds(
     """Calibration losses of each candidate on the first units of the sealed order, until it is certified or hopeless.
 
     Valid whenever it stops: each p-value is one over the largest capital of a bet that is fair if the risk is too
-    large, and looking at it earlier can only have shown a smaller capital.
+    large, and looking earlier can only show a smaller capital.
     """
     by_config: dict[str, list[pl.DataFrame]] = {candidate.config: [] for candidate in candidates}
     active = list(candidates)
@@ -79,7 +79,7 @@ def listed_search_losses(table: pl.DataFrame, candidates: Sequence[Candidate], c
 
 
 def round_places(queries: Sequence[Query], number: int, unit: str) -> list[int]:
-    """Places of the queries whose units are measured in a round."""
+    """Indices of the queries whose units are measured in a round."""
     keys = [query.id if unit == "query" else query.unit for query in queries]
     units = sorted(set(keys), key=place)
     first, last = len(units) * number // ROUNDS, len(units) * (number + 1) // ROUNDS
@@ -95,7 +95,7 @@ def _undecided(
     order: pl.DataFrame,
     rounds: int,
 ) -> list[Candidate]:
-    """Active candidates that are neither certified by what is measured so far nor hopeless."""
+    """Active candidates that are neither certified by the losses so far nor hopeless."""
     names = [candidate.config for candidate in candidates]
     evidence: dict[str, Evidence] = {}
     for risk in claim.risks:
@@ -119,7 +119,7 @@ def _undecided(
 
 
 def _hopeless(evidence: Mapping[str, Evidence], claim: Claim, candidates: int) -> bool:
-    """Whether it would not be certified, at the whole level, even if the rest went twice as well as what was seen."""
+    """Whether a candidate would not be certified at the whole level even if its remaining losses were half of those so far."""
     rest = {risk: replace(of_risk, losses=_twice_as_well(of_risk)) for risk, of_risk in evidence.items()}
     return any(p_values(claim, risk, rest, candidates)[0] > level(claim) for risk in claim.budget)
 

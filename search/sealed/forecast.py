@@ -1,6 +1,6 @@
-"""Would the best configuration so far be certified? Judged by search losses alone, for `--until certified`.
+"""Whether the best configuration so far would be certified, judged by search losses only, for `--until certified`.
 
-A search that stops by this rule has looked at no calibration loss, so the certificate needs no correction for it.
+A search that stops by this rule has used no calibration loss, so the certificate needs no correction for it.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from froc.risk.p_values import at_levels, p_values
 from froc.risk.requirements import first_level
 
 STOP_PROBABILITY = 0.8
-"""Chance of a certificate at which a search may stop."""
+"""Probability of a certificate at which a search may stop."""
 DRAWS = 100
 
 
@@ -30,9 +30,13 @@ def certification_probability(
     candidates: int,
     base: pl.DataFrame | None = None,
 ) -> float:
-    """Share of imagined calibrations, in [0, 1], in which a configuration passes at the first candidate's level.
+    """Share of simulated calibrations, in [0, 1], in which a configuration passes at the first candidate's level.
 
-    table: search losses; base: those of the base model, for relative budgets. units: risk -> calibration units. How one is imagined: `froc.planning.pass_probability.imagined`.
+    table: search losses.
+    units: risk -> calibration units.
+    base: the base model's search losses, for relative budgets.
+
+    The simulation is `froc.planning.pass_probability.imagined`.
     """
     draw = np.random.default_rng(hashing.derive_seed("outlook", config))
     drawn_evidence = {}
@@ -42,7 +46,7 @@ def certification_probability(
         pool, places = simulate_calibration(draw, len(seen), units[risk], DRAWS)
         drawn = np.append(seen, SCALE)[np.take_along_axis(pool, places, 1)]
         drawn_evidence[risk] = evidence_from_matrix(drawn.astype(np.int16))
-    # a listed population only makes it easier
+    # ignoring a listed population is conservative
     plain = replace(claim, population={}, listed={}, estimand={})
     p = np.max([p_values(plain, risk, drawn_evidence, candidates) for risk in claim.budget], axis=0)
     return float((p <= first_level(claim, candidates)).mean())

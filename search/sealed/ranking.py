@@ -1,4 +1,4 @@
-"""Search losses -> candidates in testing order, written down before one calibration loss exists."""
+"""Search losses -> candidates in testing order, recorded before any calibration loss exists."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,11 +16,11 @@ from froc.risk.certificate import Candidate
 from froc.search.run_folder import TrialRecord
 
 NEAR_MISSES = 2
-"""Candidates above a budget on the search queries that are tested all the same, when there is room."""
+"""Number of candidates above a budget on the search queries that are tested if there is room."""
 PER_TRIAL = 2
-"""Candidates from one training run."""
+"""Largest number of candidates from one training run."""
 IMPLAUSIBLE = 0.01
-"""Search losses that are at most this likely under a risk within budget are no near miss."""
+"""Search losses with at most this probability under a risk within budget are no near miss."""
 
 Sums = dict[str, dict[str, tuple[int, int]]]
 """config -> risk -> (sum of search losses in thousandths, number of queries)."""
@@ -28,7 +28,12 @@ Sums = dict[str, dict[str, tuple[int, int]]]
 
 @dataclass(frozen=True)
 class Ranked:
-    """A configuration with what decides its place. search_p_value: largest search p-value; excess: see `excess`; totals: its sums of losses."""
+    """A configuration with its ranking values.
+
+    search_p_value: largest search p-value over the risks.
+    excess: see `excess`.
+    totals: its sums of losses.
+    """
 
     record: TrialRecord
     search_p_value: float
@@ -38,11 +43,13 @@ class Ranked:
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """Configurations that were measured under every budgeted risk, best first; what ranks in a run, ranks here.
+    """Configurations measured under every budgeted risk, best first; everything in a run that ranks uses this order.
 
-    Those within budget stand first, the likeliest to be feasible before the others, then the nearest misses. A configuration that
-    another one beats on every risk never stands before it: its p-values are larger. budget: risk -> what they are ranked by;
-    count: how many are tested at most.
+    Those within budget come first, the likeliest to be feasible before the others, then the nearest misses. A
+    configuration never precedes one that has smaller losses under every risk: its p-values are larger.
+
+    budget: risk -> budget that ranks.
+    count: largest number of tested configurations.
     """
 
     budget: Mapping[str, float]
@@ -52,7 +59,7 @@ class Leaderboard:
     def with_trials(
         self, log: Sequence[TrialRecord], sums: Mapping[str, Mapping[str, tuple[int, int]]]
     ) -> "Leaderboard":
-        """The same with the configurations of further complete trials. sums: see `Sums`."""
+        """The leaderboard with the configurations of further complete trials. sums: see `Sums`."""
         added = [
             Ranked(
                 configuration, _search_p_value(totals, self.budget), _excess(totals, self.budget),
@@ -67,7 +74,7 @@ class Leaderboard:
 
     @property
     def candidates(self) -> list[Candidate]:
-        """What would be tested if the search ended now: those within budget, then the nearest misses; weight 1 / rank."""
+        """The candidates if the search ended now: those within budget, then the nearest misses; weight 1 / rank."""
         return [
             Candidate(r.record.config, r.record.method, dict(r.record.params), 1.0 / place)
             for place, r in enumerate(_shortlist(self.ranked, self.count), start=1)
@@ -75,7 +82,7 @@ class Leaderboard:
 
     @property
     def shortened(self) -> "Leaderboard":
-        """The same without what would not be tested."""
+        """The leaderboard without configurations that would not be tested."""
         return replace(self, ranked=tuple(_shortlist(self.ranked, self.count)))
 
 
@@ -86,7 +93,7 @@ def _ordered(ranked: Sequence[Ranked]) -> list[Ranked]:
 
 
 def _shortlist(ranked: Sequence[Ranked], count: int) -> list[Ranked]:
-    """At most `PER_TRIAL` of one training run: what is nearly the same mostly passes or fails together."""
+    """At most `PER_TRIAL` per training run, since its similar configurations mostly pass or fail together."""
     distinct = _distinct(ranked)
     candidates = [r for place, r in enumerate(distinct) if _before(distinct, place) < PER_TRIAL]
     within = [r for r in candidates if r.excess <= 0]
@@ -95,7 +102,7 @@ def _shortlist(ranked: Sequence[Ranked], count: int) -> list[Ranked]:
 
 
 def sums(table: pl.DataFrame) -> Sums:
-    """Of a loss table."""
+    """The sums of a loss table."""
     totals: Sums = {}
     grouped = table.group_by("config", "risk").agg(pl.col("loss").cast(pl.Int64).sum(), pl.len().alias("n"))
     for config, risk, total, count in grouped.iter_rows():
@@ -107,8 +114,11 @@ def document(
     candidates: Sequence[Candidate], *, plan: str, losses: str, trials: int, queries: Mapping[str, str],
     order: Sequence[Sequence[str]] | None = None, base: str | None = None, files: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """`seal.json`. order: (risk, unit, query) of every sealed query, where measuring may stop early. base: digest of the base
-    model's weights, where those of the candidates are known, too. files: what will stand beside the chosen weights, by digest.
+    """`seal.json`.
+
+    order: (risk, unit, query) of every sealed query, where measuring may stop early.
+    base: digest of the base model's weights, where the candidates' are known, too.
+    files: file name -> digest of the files that will lie beside the chosen weights.
     """
     listed = [
         {"config": c.config, "method": c.method, "params": c.params, "weight": c.weight}
@@ -124,17 +134,20 @@ def document(
 
 
 def question(seal: Mapping[str, Any], plan: str) -> str:
-    """Digest of what a seal, made under a plan, asks of the calibration queries; the time it was made does not count."""
+    """Digest of what a seal asks of the calibration queries, under a plan of this identity; its time does not count."""
     return hashing.sha256_json({"plan": plan, "seal": {key: value for key, value in seal.items() if key != "plan"}})
 
 
 def worth_opening(
     sums: Sequence[Mapping[str, tuple[int, int]]], budget: Mapping[str, float], units: Mapping[str, int]
 ) -> bool:
-    """Whether some candidate's search losses could come from risks that are all within budget.
+    """Whether any candidate's search losses are plausible under risks that are all within budget.
 
-    Looking at calibration queries spends them; candidates that are surely above a budget on search queries, where choosing has
-    made them look better than they are, would not pass. sums: of each candidate; units: risk -> search units.
+    sums: of each candidate.
+    units: risk -> search units.
+
+    Opening calibration queries spends them. Candidates clearly above a budget on search queries, where selection makes
+    them look better than they are, would not pass.
     """
     return any(
         all(_plausible(*of_candidate[risk], units[risk], alpha) for risk, alpha in budget.items())
@@ -143,13 +156,13 @@ def worth_opening(
 
 
 def _plausible(total: int, count: int, units: int, alpha: float) -> bool:
-    # queries of one group hang together, so that only units count
+    # queries of one group are dependent, so only units count
     lost = min(SCALE * units, round(total * units / count))
     return p_value(SCALE * units - lost, units, 1.0 - alpha) > IMPLAUSIBLE
 
 
 def _distinct(ranked: Sequence[Ranked]) -> list[Ranked]:
-    """Without stops and mixes whose losses sum up to those of an earlier one of the same training run: they do the same."""
+    """Without stops and mixes whose loss sums equal those of an earlier one of the same training run."""
     known: set[tuple[int, tuple[int, ...]]] = set()
     kept = []
     for r in ranked:
@@ -174,8 +187,8 @@ def _search_p_value(sums: Mapping[str, tuple[int, int]], budget: Mapping[str, fl
 
 @cache
 def p_value(total: int, count: int, alpha: float) -> float:
-    """Hoeffding-Bentkus p-value of `count` losses that add up to `total` thousandths; kept, for ranks are taken often."""
-    # any losses with this sum will do: the p-value is a function of the sum alone
+    """Hoeffding-Bentkus p-value of `count` losses that sum to `total` thousandths; cached, since ranking is frequent."""
+    # the p-value depends on the losses' sum only, so any losses with this sum will do
     whole, rest = divmod(total, 1000)
     losses = np.zeros((1, count), dtype=np.int64)
     losses[0, :whole] = 1000
@@ -184,5 +197,9 @@ def p_value(total: int, count: int, alpha: float) -> float:
 
 
 def excess(means: Mapping[str, float], budget: Mapping[str, float]) -> float:
-    """How far the worst risk lies above its budget, in units of the budget; below 0 where all are within."""
+    """By how much the worst risk exceeds its budget, in units of the budget; negative where all are within.
+
+    >>> round(excess({"forgetting": 0.12, "utility": 0.05}, {"forgetting": 0.1, "utility": 0.1}), 3)
+    0.2
+    """
     return max(means[risk] / alpha for risk, alpha in budget.items()) - 1.0

@@ -1,4 +1,4 @@
-"""A search that found nothing worth opening the calibration queries for: what it came to, and what to do."""
+"""A search whose result did not justify opening the calibration queries: the result, and what to do."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from froc.search.run_folder import Folder, write_json
 from froc.search.sealed import ranking
 
 MIN_FALL = 0.02
-"""A risk that fell by less than this has not moved."""
+"""A risk that fell by less than this counts as unchanged."""
 
 
 def write_unopened(
@@ -22,7 +22,7 @@ def write_unopened(
     base: Mapping[str, Mapping[str, Any]],
     trials: int,
 ) -> None:
-    """Write down why nothing was opened. nearest: candidates, the best first. base: see `froc.risk.control.document`."""
+    """Record why nothing was opened. nearest: candidates, best first. base: see `froc.risk.control.document`."""
     means = {
         config: {risk: total / (SCALE * count) for risk, (total, count) in of.items()} for config, of in sums.items()
     }
@@ -39,7 +39,7 @@ def write_unopened(
 
 
 def document(plan: Plan, folder: Folder, base: Mapping[str, Any]) -> dict[str, Any]:
-    """What stands for a certificate where nothing was opened: nothing is certified, and the queries are as they were."""
+    """The document that replaces a certificate where nothing was opened: nothing is certified, and the queries stay sealed."""
     outcome = folder.read(folder.unopened)
     assert outcome is not None
     return {

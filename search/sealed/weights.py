@@ -1,7 +1,7 @@
-"""The weights that a seal binds: a digest of each candidate's and of the base model's, taken before calibration is opened.
+"""The weights that a seal binds: digests of each candidate's and of the base model's, taken before calibration is opened.
 
-Digests are of the folder that would be written (`froc.models.base.digest_of`), so that whoever holds the chosen model's files can
-compare them without torch. What is measured, kept and written later is held against them.
+Digests are of the folder that would be written (`froc.models.base.digest_of`), so that the chosen model's files can be
+compared without torch. What is measured, kept and written later is compared with them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,27 +20,27 @@ from froc.search.trial.work import KeptWeights
 def bound(
     base: Base, candidates: Sequence[Candidate], kept: Mapping[str, KeptWeights], external: ExternalModel | None
 ) -> list[Candidate]:
-    """The candidates with the digests of their weights. kept: config -> parameters. external: the one candidate there is, from elsewhere."""
+    """The candidates with the digests of their weights. kept: config -> parameters. external: the single candidate, if made elsewhere."""
     return [
         replace(candidate, weights_digest=_digest(base, kept[candidate.config], external)) for candidate in candidates
     ]
 
 
 def of_base(base: Base) -> str:
-    """Of the base model; its parameters are back in their place afterwards."""
+    """Digest of the base model, whose parameters are restored."""
     base.restore()
     return digest_of(base)
 
 
 def files_beside(base: Base, external: ExternalModel | None) -> dict[str, str]:
-    """Of what would be written beside the weights, file by file (`froc.models.weights_digest.beside`): it decides what the weights do."""
+    """File name -> digest of the files to be written beside the weights (`froc.models.weights_digest.beside`), which decide how they behave."""
     if external is not None and not external.adapted:
         return weights_digest.beside({name: hashing.sha256_file(external.folder / name) for name in external.names})
     return inference_files.digests(base)
 
 
 def of_kept(base: Base, kept: KeptWeights) -> str:
-    """Of parameters that a trial came to; they stand in the base model's place afterwards."""
+    """Digest of a trial's parameters, which afterwards replace the base model's in memory."""
     base.trainable.activate([0])
     base.trainable.load(read_weights(kept) if isinstance(kept, Path) else kept)
     return digest_of(base)
@@ -49,7 +49,7 @@ def of_kept(base: Base, kept: KeptWeights) -> str:
 def refuse_retrained(
     base: Base, candidates: Sequence[Candidate], kept: Mapping[str, KeptWeights], external: ExternalModel | None
 ) -> None:
-    """InputError where parameters that were made once more are not those that were sealed; seals of older versions bind none."""
+    """InputError where parameters trained again differ from the sealed ones; older seals have no weights."""
     for candidate in candidates:
         if candidate.weights_digest is None:
             continue
@@ -61,7 +61,7 @@ def refuse_retrained(
 
 
 def refuse_written(folder: Path, chosen: Candidate, files: Mapping[str, str] | None) -> None:
-    """InputError where a model folder does not hold the weights, or the files beside them, that were sealed."""
+    """InputError where a model folder does not hold the sealed weights, or the sealed files beside them."""
     if files is not None and weights_digest.beside(hashing.sha256_files(folder)) != files:
         raise InputError(
             "the configuration or tokenizer that was to be saved is not the one that was sealed: another version of a library writes "
@@ -75,9 +75,11 @@ def refuse_written(folder: Path, chosen: Candidate, files: Mapping[str, str] | N
 
 
 def refuse_base(base: Base, known: str | None, external: ExternalModel | None) -> None:
-    """InputError where the model from elsewhere, which stands in the base model's place now, is the base model itself.
+    """InputError where the external model, which is loaded in place of the base model, equals the base model.
 
-    Its files may hold the same weights in another precision, under another digest. known: the base model's digest, as sealed.
+    known: the base model's digest, as sealed.
+
+    Its files may hold the same weights in another precision, with another digest.
     """
     if external is not None and known is not None and digest_of(base) == known:
         raise InputError(
@@ -86,7 +88,7 @@ def refuse_base(base: Base, known: str | None, external: ExternalModel | None) -
 
 
 def _digest(base: Base, kept: KeptWeights, external: ExternalModel | None) -> str:
-    """Of what would be written: a whole model from elsewhere is copied as it is, anything else is written as it stands in memory."""
+    """Digest of what would be written: a whole external model is copied unchanged, anything else is written from memory."""
     if external is not None and not external.adapted:
         return weights_digest.of_folder(external.folder)
     return of_kept(base, kept)

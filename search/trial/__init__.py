@@ -1,1 +1,3 @@
-"""One trial: `runner` trains and measures, `sweep` adds stops and mixes, `outcome` is what comes out, `work` is what a worker is asked to do, `throughput` times it."""
+"""One trial: `runner` trains and measures, `sweep` adds stops and mixes, `outcome` is the result, `work` is what
+workers do, `throughput` times it.
+"""

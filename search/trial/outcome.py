@@ -17,7 +17,7 @@ from froc.search.trial.sweep import SweepPoint
 
 @dataclass(frozen=True)
 class TrialSpec:
-    """A configuration to be trained."""
+    """A configuration to train."""
 
     method: str
     params: Mapping[str, Any]
@@ -26,10 +26,11 @@ class TrialSpec:
 
 @dataclass(frozen=True)
 class MeasuredConfig:
-    """A configuration that was measured on all search queries: training stopped at `step`, mixed with the base model by `mix`.
+    """A configuration measured on all search queries: training stopped at `step`, mixed with the base model by `mix`.
 
-    means: risk -> mean search loss in [0, 1]. tables: risk -> (n,) thousandths. averages: risk -> loss and accuracy of
-    it and the base model, see `froc.risk.froc_score.Means`.
+    means: risk -> mean search loss in [0, 1].
+    tables: risk -> (n,) thousandths.
+    averages: risk -> loss and accuracy, of it and of the base model, see `froc.risk.froc_score.Means`.
     """
 
     step: int
@@ -41,11 +42,13 @@ class MeasuredConfig:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a trial came to. `ended`: its end first, then what the sweep found; empty unless complete.
+    """The result of a trial.
 
-    queries: losses over budgets of the queries that each rung measured. kept: step -> weights, as far as the sweep needed
-    them. adapter_index: where the end's weights lie in the model. resumed: step from which it went on, where an earlier process
-    had begun it; `seconds` are of this process alone.
+    ended: its end first, then the results of the sweep; empty unless complete.
+    queries: losses over budgets of the queries that each rung measured.
+    kept: step -> weights that the sweep needs.
+    adapter_index: adapter with the end's weights.
+    resumed: step from which an interrupted trial continued; `seconds` are of this process only.
     """
 
     status: str
@@ -61,7 +64,7 @@ class Outcome:
 
 
 Hopeless = Callable[[list[list[Any]], list[list[float]]], bool]
-"""Called at a rung with [step, means] of each rung so far, and with each rung's losses divided by their budgets, query by query; True: stop."""
+"""Called at a rung with [step, means] of each rung so far and, per rung, each query's loss over its budget; True stops the trial."""
 
 
 def mean(thousandths: NDArray[np.int16]) -> float:
@@ -79,12 +82,12 @@ def _ratios(point: SweepPoint, limits: Mapping[str, float]) -> list[float]:
 
 
 def _beside(after: Average, before: Average) -> dict[str, float]:
-    # the base's own numbers stand in every line, so that a line's score needs nothing but the line
+    # every line repeats the base's numbers, so that its score can be computed from the line alone
     return vars(after) | {f"base_{name}": value for name, value in vars(before).items()}
 
 
 def _reason(error: Exception) -> str:
-    """What went wrong, without text that could hold a forgotten row: our own messages, else type and place."""
+    """Why a trial failed, without text that could hold a forgotten row: our own messages, else exception type and code position."""
     if isinstance(error, FrocError):
         return str(error)
     trace = error.__traceback__

@@ -1,4 +1,4 @@
-"""Configuration -> unlearned model -> search losses. Everything the base model alone decides is computed once."""
+"""Configuration -> unlearned model -> search losses. What depends on the base model only is computed once."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -32,8 +32,11 @@ FEEDBACK_QUERIES = 128
 class TrialRunner:
     """A base model with everything that trials on one task share.
 
-    measures: risk -> how it is measured; forgetting and utility in every trial, the others on candidates alone. limits: risk ->
-    budget that the sweep steers by. swept: whether stops and mixes are swept at all.
+    measures: risk -> how it is measured; forgetting and utility in every trial, the others on candidates only.
+    batch: forget rows per step.
+    seed: of the run.
+    limits: risk -> budget that steers the sweep.
+    swept: whether stops and mixes are tried.
     """
 
     def __init__(
@@ -49,7 +52,7 @@ class TrialRunner:
         self.start = {p.risk: p.start or averaged(observe_probe(base, p), p.risk) for p in self.probes}
 
     def steer(self, limits: Mapping[str, float] | None) -> None:
-        """Steer by other limits from now on; None: by those that there are."""
+        """Steer by these limits from now on; None keeps the current ones."""
         self.limits = self.limits if limits is None else dict(limits)
 
     def run(
@@ -61,8 +64,10 @@ class TrialRunner:
     ) -> list[Outcome]:
         """Train and measure configurations, several in the same passes; their ends stay in `base.model`, one adapter each.
 
-        limit: seconds of training after which they are given up, times their number. saver: where they go on from, and
-        leave their state on the way. A trial that fails in any way is an outcome with a reason, never an exception: the search goes on.
+        limit: seconds of training per configuration after which they are given up.
+        saver: where they continue from and save their state.
+
+        A failing trial is an outcome with a reason, never an exception, so that the search continues.
         """
         begin = time.monotonic()
         attempts, before = self._begun(specs, hopeless, saver)
@@ -77,9 +82,9 @@ class TrialRunner:
         except TimeoutError:
             for attempt in attempts:
                 attempt.overdue(limit)
-        except Exception as error:  # whatever a method does wrong must not end the search
+        except Exception as error:  # a faulty method must not end the search
             if len(ready) > 1:
-                # it is unknown which run failed: each is tried alone
+                # it is unknown which run failed, so each is tried alone
                 return [
                     self.run([spec], [watch], limit, saver and saver.for_config(k))[0]
                     for k, (spec, watch) in enumerate(zip(specs, hopeless, strict=True))
@@ -91,7 +96,7 @@ class TrialRunner:
     def _begun(
         self, specs: Sequence[TrialSpec], hopeless: Sequence[Hopeless], saver: Saver | None
     ) -> tuple[list["_Attempt"], float]:
-        """Attempts at their beginning, or where an earlier process left them after so many seconds."""
+        """The attempts, new or from an earlier process's save, and the seconds spent before."""
 
         def anew() -> list[_Attempt]:
             return [_Attempt(self, spec, k, watch) for k, (spec, watch) in enumerate(zip(specs, hopeless, strict=True))]
@@ -102,7 +107,7 @@ class TrialRunner:
             return attempts, 0.0
         try:
             self._take_up(attempts, state)
-        except Exception as error:  # whatever does not fit: a trial can always begin anew
+        except Exception as error:  # a trial can always begin anew
             saver.notes.append(f"its saved state does not fit ({type(error).__name__}): it began anew")
             saver.drop()
             return anew(), 0.0
@@ -132,12 +137,12 @@ class TrialRunner:
         if rows is not None:
             self.engine.rows = min(rows, self.engine.rows or rows)
         set_rng_state(state.state["draws"], self.base.device)
-        # last: a pruner cannot forget what it was shown
+        # last, since a pruner cannot forget its inputs
         for attempt, shown in zip(attempts, state.metadata["attempts"], strict=True):
             attempt.go_on(shown)
 
     def retrain(self, spec: TrialSpec, stop: int | None = None, mix: float = 1.0) -> None:
-        """Train a configuration again without looking at it: same seed, same parameters."""
+        """Train a configuration again without measuring it: same seed, same parameters."""
         rungs = {} if stop is None else {stop: lambda: True}
         run = self.prepared(spec, rungs)
         train_pack(self.base, [run], self.engine)
@@ -147,7 +152,7 @@ class TrialRunner:
             self.base.trainable.load(self.base.trainable.snapshot(), mix)
 
     def prepared(self, spec: TrialSpec, rungs: Mapping[int, Callable[[], bool]], adapter_index: int = 0) -> Run:
-        """A training run before its first step. Methods that ask for search losses receive them during training, whatever `rungs` does."""
+        """A training run before its first step. Methods with feedback receive search losses during training, whatever `rungs` does."""
         made = make(Method, spec.method, spec.params)
         run = Run(
             made, self.reference, batch=self.batch, seed=spec.seed, adapter_index=adapter_index, engine=self.engine
@@ -160,7 +165,7 @@ class TrialRunner:
         return run
 
     def _tell(self, run: Run) -> bool:
-        """Say the losses of the first search queries of each risk to the method."""
+        """Report the losses of each risk's first search queries to the method."""
         losses = {}
         for probe in self.probes:
             first = range(min(FEEDBACK_QUERIES, len(probe.rows)))
@@ -169,14 +174,14 @@ class TrialRunner:
         return False
 
     def put(self, outcome: Outcome, step: int, mix: float) -> None:
-        """Bring a configuration of an outcome back, before the next trial starts."""
+        """Restore a configuration of an outcome, before the next trial starts."""
         scope = self.base.trainable
         weights = outcome.kept[step] if step in outcome.kept else scope.snapshot(outcome.adapter_index)
         scope.activate([0])
         scope.load(weights, mix)
 
     def opened(self, queries: Mapping[str, tuple[Query, ...]]) -> list[Probe]:
-        """Queries of sealed candidates, or of those that might be, encoded and measured on the base model once."""
+        """Queries of sealed or possible candidates, encoded, and measured on the base model once."""
         key = hashing.sha256_json({risk: ids(of_risk) for risk, of_risk in queries.items()})
         if self._opened is None or self._opened[0] != key:
             self._opened = key, probes(self.base, queries, self.measures, self.view)
@@ -204,7 +209,7 @@ class TrialRunner:
 
 
 class _Attempt:
-    """One configuration on its way through training, rungs and sweep."""
+    """One configuration in training, with its rungs and sweep."""
 
     def __init__(self, runner: TrialRunner, spec: TrialSpec, adapter_index: int, hopeless: Hopeless) -> None:
         self._runner, self._adapter_index, self._hopeless = runner, adapter_index, hopeless
@@ -218,36 +223,36 @@ class _Attempt:
             effort = Effort.of(runner.probes, run.rows) if runner.swept and run.steps else NO_SWEEP
             self._sweep = Sweep(runner.base, runner.probes, runner.limits, effort, adapter_index)
             places = {max(1, round(share * run.steps)) for share in RUNGS}
-            # what has not been edited yet says nothing about what will be
+            # before the edit, the model says nothing about the result
             run.add_callbacks(
                 {step: self._rung(step) for step in places if step < run.steps and run.method.can_stop_early}
             )
             self.run = run
-        except Exception as error:  # whatever a method does wrong before its first step is its trial's outcome
+        except Exception as error:  # a fault before the first step is the trial's outcome, too
             self.failed(error)
 
     @property
     def steps(self) -> int:
-        """Done so far."""
+        """Number of steps done."""
         return self.run.done if self.run else 0
 
     @property
     def kept(self) -> Mapping[int, Weights]:
-        """Weights at the stops that were looked at."""
+        """Weights at the measured stops."""
         return self._sweep.kept if self.run else {}
 
     @property
     def shown(self) -> dict[str, Any]:
-        """What it showed so far."""
+        """What its rungs measured so far."""
         return {"rungs": self._rungs, "queries": self._queries, "error": self.run.error if self.run else ""}
 
     def look_again(self, kept: Mapping[int, Weights]) -> None:
-        """Look at the stops again that an earlier process looked at: the same weights, the same losses."""
+        """Measure again the stops that an earlier process measured: the same weights give the same losses."""
         if self.run is not None:
             self._sweep.again(kept)
 
     def go_on(self, shown: Mapping[str, Any]) -> None:
-        """Know what an earlier process saw, as its judge does then: this one has been asked nothing yet."""
+        """Take over an earlier process's rungs and show them to the pruner, which has not seen any yet."""
         if self.run is None:
             return
         self._rungs, self._queries, self.run.error = shown["rungs"], shown["queries"], shown["error"]
@@ -256,18 +261,18 @@ class _Attempt:
             self._hopeless(self._rungs[:place], self._queries[:place])
 
     def failed(self, error: Exception) -> None:
-        """Note why there is no result."""
+        """Record why there is no result."""
         if out_of_memory(error):
             self._bad = "out-of-memory", "not enough memory; try a smaller --batch, or --train lora:rank=8"
         else:
             self._bad = "failed", _reason(error)
 
     def overdue(self, limit: float | None) -> None:
-        """Note that it took too long."""
+        """Record that it took too long."""
         self._bad = self._bad or ("timed-out", f"training took longer than {limit:g} s")
 
     def outcome(self, seconds: float) -> Outcome:
-        """Measure what training left; the time of that counts too."""
+        """Measure the trained model; `seconds` include the measurement."""
         begin = time.monotonic()
         steps = self.steps
         ended: tuple[MeasuredConfig, ...] = ()
@@ -279,7 +284,7 @@ class _Attempt:
             else:
                 try:
                     ended = tuple(self._ended(point) for point in self._sweep.end(steps))
-                except Exception as error:  # a model that was spoilt may fail in any way when it is measured
+                except Exception as error:  # measuring a broken model may raise anything
                     self.failed(error)
         status, reason = self._bad or ("complete", None)
         spent = round(seconds + time.monotonic() - begin, 3)

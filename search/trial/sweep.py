@@ -1,7 +1,6 @@
-"""What one training run offers beside its end: each stop on the way, mixed with the base model by each share.
+"""Candidates that one training run offers besides its end: each stop on the way, mixed with the base model.
 
-Neither needs a step of training. A few search queries say where along a mix it is worth looking; the best are then
-measured on all of them.
+Neither needs training. A few search queries show which mixes are promising; the best are then measured on all.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,23 +18,23 @@ from froc.models.trainable import Weights
 FIRST_QUERIES = 48
 """Queries per risk that are measured first."""
 MAX_MIX = 1.5
-"""Largest mix: mixing beyond 1 goes on in training's direction."""
+"""Largest mix; above 1 it extrapolates in training's direction."""
 MAX_RATIO = 2.0
-"""Times its budget that a risk may be on the first queries for all queries to be measured."""
+"""Largest risk over budget on the first queries at which all queries are measured."""
 GENERATION_COST = 12.0
-"""What generating an answer costs in teacher-forced passes over it."""
+"""Cost of generating an answer, in teacher-forced passes over it."""
 
 
 @dataclass(frozen=True)
 class Effort:
-    """looks: mixes tried per stop. kept: configurations beside the end that are measured on all queries."""
+    """How much a sweep measures. looks: mixes tried per stop. kept: further configurations measured on all queries."""
 
     looks: int
     kept: int
 
     @classmethod
     def of(cls, probes: Sequence[Probe], trained_rows: int) -> "Effort":
-        """As much as half of what training costs allows; measured in rows passed forward, three per row trained."""
+        """As much as half of the training cost allows, in rows passed forward; a trained row counts as three."""
         price = {p.risk: GENERATION_COST if "written" in p.observables else 1.0 for p in probes}
         first = sum(price[p.risk] * len(first_of(p)) for p in probes)
         every = sum(price[p.risk] * len(p.rows) for p in probes)
@@ -44,12 +43,12 @@ class Effort:
 
 
 NO_SWEEP = Effort(1, 0)
-"""No sweep: stops are looked at as they are, for the pruner alone."""
+"""No sweep: stops are measured unmixed, for the pruner only."""
 
 
 @dataclass(frozen=True)
 class SweepPoint:
-    """A stop and a mix, with what the first queries showed. ratio: risk -> mean loss over budget."""
+    """A stop and a mix, measured on the first queries. ratio: risk -> mean loss over budget."""
 
     step: int
     mix: float
@@ -73,7 +72,7 @@ class MeasuredPoint:
 
 
 class Sweep:
-    """The sweep of one training run in `base`'s adapter `adapter_index`; the model is left as training left it after every call."""
+    """The sweep of one training run in `base`'s adapter `adapter_index`; every call leaves the model as training left it."""
 
     def __init__(
         self, base: Base, probes: Sequence[Probe], budget: Mapping[str, float], effort: Effort, adapter_index: int = 0
@@ -84,9 +83,9 @@ class Sweep:
         self.kept: dict[int, Weights] = {}
 
     def stop(self, step: int) -> SweepPoint:
-        """Look at the first queries here, at several mixes; return the best point. Keeps the weights to come back."""
+        """Measure several mixes of this stop on the first queries; returns the best point and keeps the weights."""
         self._base.trainable.activate([self._adapter_index])
-        # a stop that is looked at once can be among the best, too, and must be found again when training has gone on
+        # any measured stop can turn out best, so its weights must be recoverable after further training
         if self._effort != NO_SWEEP:
             self.kept[step] = self._base.trainable.snapshot(self._adapter_index)
         best = self._explore(step)
@@ -94,7 +93,7 @@ class Sweep:
         return best
 
     def again(self, kept: Mapping[int, Weights]) -> None:
-        """Look once more at the stops that an earlier process looked at; leaves the model at the last of them."""
+        """Measure again the stops that an earlier process measured; leaves the model at the last of them."""
         self._base.trainable.activate([self._adapter_index])
         for step in sorted(kept):
             self.kept[step] = kept[step]
@@ -102,7 +101,7 @@ class Sweep:
             self._back(step, self._points[-1].mix)
 
     def end(self, step: int) -> list[MeasuredPoint]:
-        """The end as it is, then the best other points, each measured on all search queries."""
+        """The unmixed end, then the best other points, each measured on all search queries."""
         self.stop(step)
         plain = next(point for point in self._points if point.step == step and point.mix == 1.0)
         others = sorted((p for p in self._points if p is not plain and p.worst <= MAX_RATIO), key=lambda p: p.worst)
@@ -143,7 +142,7 @@ class Sweep:
         return MeasuredPoint(point.step, point.mix, measured)
 
     def _put(self, step: int, mix: float) -> None:
-        # without a sweep nothing is kept: the model is at the only point there is
+        # without a sweep nothing is kept: the model already is at the only point
         if step in self.kept:
             self._base.trainable.load(self.kept[step], mix, self._adapter_index)
 
@@ -153,11 +152,11 @@ class Sweep:
 
 
 def first_of(probe: Probe) -> range:
-    """The first queries; they stand in keyed-hash order, so they are a random sample."""
+    """Indices of the first queries; queries are in keyed-hash order, so these are a random sample."""
     return range(min(FIRST_QUERIES, len(probe.rows)))
 
 
 def _sides(ratio: Mapping[str, float]) -> tuple[float, float]:
-    """(what falls, what grows) as the share of the unlearned model grows."""
+    """(falling, growing) ratio as the mix grows: the largest of all risks but utility, and utility's."""
     falls = max((value for risk, value in ratio.items() if risk != UTILITY), default=0.0)
     return falls, ratio.get(UTILITY, 0.0)

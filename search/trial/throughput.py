@@ -1,4 +1,4 @@
-"""How fast trials are on a model and device: a few steps and one look are timed, a whole trial is worked out from them."""
+"""Speed of trials on a model and device: a few steps and one measurement are timed, and a whole trial is projected from them."""
 
 import resource
 import sys
@@ -23,10 +23,14 @@ WARM = 2
 
 @dataclass(frozen=True)
 class Speed:
-    """step: seconds of one optimiser step of one configuration (a pack's step over its size). look: seconds to measure
-    one configuration on all search queries. trial: seconds of a whole trial with default epochs, projected: steps, rungs,
-    sweep. outside: share of it that is no optimiser step. peak: MiB, of the device's allocator on cuda, else of the process.
-    rows: rows per role in a pass that memory allowed.
+    """Speed of one method's trials.
+
+    step: seconds of one optimiser step of one configuration (a pack's step divided by its size).
+    look: seconds to measure one configuration on all search queries.
+    trial: projected seconds of a whole trial with default epochs: steps, rungs, sweep.
+    outside: share of the trial outside optimiser steps.
+    peak: MiB, of the device's allocator on cuda, else of the process.
+    rows: rows per role that fit in a pass.
     """
 
     method: str
@@ -44,7 +48,7 @@ class Speed:
 
     @property
     def document(self) -> dict[str, Any]:
-        """What `froc bench --json` prints of it."""
+        """Its part of `froc bench --json`."""
         return {
             "method": self.method, "steps_per_trial": self.steps, "steps_per_second": 1 / self.step,
             "seconds_per_step": self.step, "seconds_per_look": self.look, "seconds_per_trial": self.trial,
@@ -54,7 +58,7 @@ class Speed:
 
 
 def measure(runner: TrialRunner, method: str, steps: int, params: Mapping[str, Any] | None = None) -> Speed:
-    """Time `steps` steps after a warm-up, and one look. Raises InputError where memory does not hold one row."""
+    """Time `steps` steps after a warm-up, and one measurement. InputError where memory does not hold one row."""
     spec = TrialSpec(method, params or {}, 0)
     clock = _Clock(runner, WARM, WARM + steps)
     device = runner.base.device
@@ -78,7 +82,7 @@ def measure(runner: TrialRunner, method: str, steps: int, params: Mapping[str, A
             f"{method}: not enough memory; try --train lora:rank=8, --checkpointing or a smaller --batch"
         ) from error
     first = runs[0]
-    # what ends before it is warm is timed from its beginning
+    # a training shorter than the warm-up is timed as a whole
     step = (clock.seconds / clock.done if clock.done else whole / max(1, first.done)) / len(members)
     rest = _looks(runner, first.rows) * looked
     return Speed(
@@ -93,7 +97,7 @@ def measure(runner: TrialRunner, method: str, steps: int, params: Mapping[str, A
 
 
 def _looks(runner: TrialRunner, rows: int) -> float:
-    """How many looks at all search queries a trial's rungs and sweep amount to. rows: that it trains on."""
+    """A trial's rungs and sweep in units of measurements of all search queries. rows: that it trains on."""
     effort = Effort.of(runner.probes, rows) if runner.swept else NO_SWEEP
     first = sum(len(first_of(p)) for p in runner.probes) / sum(len(p.rows) for p in runner.probes)
     stops = len(RUNGS) + 1
@@ -109,7 +113,7 @@ class _Clock:
         self.done = 0
 
     def rungs(self) -> dict[int, Callable[[], bool]]:
-        """Looks that start and stop the clock."""
+        """Callbacks that start and stop the clock."""
         return {self._first: self._start, self._last: self._end}
 
     def _start(self) -> bool:

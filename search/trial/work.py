@@ -1,6 +1,6 @@
-"""The work that a worker does. Each kind of work is a value that travels, is done on a `TrialRunner`, and keeps no state.
+"""The work of a worker. A piece of work is a value that travels to a worker and runs on its `TrialRunner`, without keeping state.
 
-Workers on the driver's machine write parameters into the run folder themselves; others (`folder` is None) hand them over.
+Workers on the driver's machine write parameters into the run folder; others (`folder` is None) return them.
 """
 
 import math
@@ -33,30 +33,34 @@ from froc.search.trial.runner import TrialRunner
 from froc.training.checkpoint import Saver
 
 KeptWeights = Path | Weights
-"""Parameters of a configuration: where they lie, or themselves."""
+"""Parameters of a configuration: their file, or themselves."""
 
 
 class Work(ABC):
-    """Something to be done on a runner. limit: seconds that each of its trials may take; None: as long as it likes."""
+    """A piece of work. limit: seconds that each of its trials may take; None for no limit."""
 
     limit: float | None = None
 
     @property
     def trials(self) -> int:
-        """How many trials it is."""
+        """Number of trials in it."""
         return 1
 
     @abstractmethod
     def __call__(self, runner: TrialRunner) -> Any:
-        """Do it; the result travels back."""
+        """Do it; the result is sent back."""
 
 
 @dataclass(frozen=True)
 class TrialResult:
-    """What a trial came to. record: as it stands in the log; table: its search losses, None unless complete.
+    """The result of a trial.
 
-    queries: losses over budgets of the queries that each rung measured. weights: config -> parameters that would be
-    needed if the search ended now, where the worker has not written them itself. notes: for the log.
+    record: its entry in the log.
+    table: its search losses; None unless complete.
+    queries: losses over budgets of the queries that each rung measured.
+    weights: config -> parameters that would be needed if the search ended now, where the worker has not written them
+        itself.
+    notes: for the log.
     """
 
     record: TrialRecord
@@ -68,10 +72,10 @@ class TrialResult:
 
 @dataclass(frozen=True)
 class TrainPack(Work):
-    """Trials that are trained in the same passes, each with its pruner.
+    """Trials trained in the same passes, each with its pruner.
 
-    leaderboard: what would be sealed if the search ended now. limits: what the search steers by, where
-    that is not what the runner was made with (budgets that are shares of what the base model scores).
+    leaderboard: what would be sealed if the search ended now.
+    limits: steering budgets, where they differ from the runner's (budgets relative to the base model's score).
     """
 
     records: tuple[TrialRecord, ...]
@@ -83,11 +87,11 @@ class TrainPack(Work):
 
     @property
     def trials(self) -> int:
-        """As many as records."""
+        """The number of records."""
         return len(self.records)
 
     def __call__(self, runner: TrialRunner) -> list[TrialResult]:
-        """Train and measure; what goes wrong in a trial is its result."""
+        """Train and measure; a trial's failure is its result."""
         runner.steer(self.limits)
         specs = [TrialSpec(record.method, record.params, record.seed) for record in self.records]
         meter = _Meter(runner.base.device)
@@ -109,7 +113,7 @@ class TrainPack(Work):
     def _keep(
         self, runner: TrialRunner, record: TrialRecord, outcome: Outcome, leaderboard: ranking.Leaderboard
     ) -> dict[str, Weights]:
-        """Keep the parameters of what would be candidates now."""
+        """Keep the parameters of current candidates."""
         wanted = {candidate.config for candidate in leaderboard.candidates}
         kept: dict[str, Weights] = {}
         for configuration, point in zip(record.configurations(), outcome.ended, strict=True):
@@ -121,7 +125,7 @@ class TrainPack(Work):
 
 @dataclass(frozen=True)
 class Retrain(Work):
-    """Train a candidate once more whose parameters were not kept: with its seed, and without measuring it."""
+    """Train a candidate again whose parameters were not kept, with its seed, without measuring it."""
 
     config: str
     spec: TrialSpec
@@ -131,7 +135,7 @@ class Retrain(Work):
     limits: Mapping[str, float] | None = None
 
     def __call__(self, runner: TrialRunner) -> dict[str, Weights]:
-        """Train, and keep."""
+        """Train and keep the parameters."""
         runner.steer(self.limits)
         runner.retrain(self.spec, self.stop, self.mix)
         return _keep(runner, self.config, self.folder)
@@ -139,7 +143,7 @@ class Retrain(Work):
 
 @dataclass(frozen=True)
 class Measure(Work):
-    """A candidate on queries of a split. places: risk -> which of `queries` are measured."""
+    """Measure a candidate on queries of a split. places: risk -> indices of the measured queries."""
 
     split: str
     config: str
@@ -148,7 +152,7 @@ class Measure(Work):
     places: Mapping[str, Sequence[int]]
 
     def __call__(self, runner: TrialRunner) -> pl.DataFrame:
-        """Its loss table."""
+        """The candidate's loss table."""
         opened = runner.opened(self.queries)
         runner.base.trainable.activate([0])
         runner.base.trainable.load(read_weights(self.kept) if isinstance(self.kept, Path) else self.kept)
@@ -160,7 +164,7 @@ class Measure(Work):
 
 @dataclass(frozen=True)
 class MeasureBase(Work):
-    """The base model on queries of a split: the positive control (`froc.risk.control`)."""
+    """Measure the base model on queries of a split: the positive control (`froc.risk.control`)."""
 
     split: str
     queries: Mapping[str, tuple[Query, ...]] = field(repr=False)
@@ -173,9 +177,12 @@ class MeasureBase(Work):
 
 @dataclass(frozen=True)
 class Agreement:
-    """How the base model is asked. prompt: in words without any row's text; likelihood: risk -> geometric mean over answer tokens.
+    """Whether generation and measurement agree on the base model.
 
-    disagreements: of `asked` search queries, those on which what is written is not what is measured (`froc.measuring.agreement`).
+    prompt: the prompt format in words, without any row's text.
+    likelihood: risk -> geometric mean over answer tokens.
+    disagreements: queries on which generated text and measurement differ (`froc.measuring.agreement`).
+    n_queries: number of queries checked.
     """
 
     prompt: str
@@ -186,10 +193,10 @@ class Agreement:
 
 @dataclass(frozen=True)
 class CheckPrompt(Work):
-    """The base model is asked a few search queries by plain generation, beside the measurement."""
+    """Check a few search queries on the base model by plain generation, beside the measurement."""
 
     def __call__(self, runner: TrialRunner) -> Agreement:
-        """What came of it."""
+        """The result of the check."""
         base, form = runner.base, runner.view.template
         base.restore()
         differing: list[Disagreement] = []
@@ -202,7 +209,7 @@ class CheckPrompt(Work):
 
 
 class _Meter:
-    """What a trial uses of the machine."""
+    """A trial's use of the machine."""
 
     def __init__(self, device: torch.device) -> None:
         self._cuda = device if device.type == "cuda" else None
@@ -253,6 +260,6 @@ def _ended(record: TrialRecord, outcome: Outcome) -> TrialRecord:
 
 
 def saver_of(records: Sequence[TrialRecord], folder: Path) -> Saver:
-    """Where trials that are trained together leave their state, whichever attempt it is."""
+    """Saver of trials that train together, the same for all their attempts."""
     started_with = [[record.plan, record.config, record.method, record.params, record.seed] for record in records]
     return Saver(Folder(folder).training(records[0].config), hashing.sha256_json(started_with))

@@ -20,8 +20,10 @@ from froc.plugins import make, names
 class BenchmarkReader(ABC):
     """Reader of one benchmark; its docstring says what is trained on and what is measured.
 
-    parts: what may stand behind the colon; one in capitals stands for any name. files: what the folder must hold, for
-    people. origin: where the files come from. paper: who wrote the benchmark.
+    parts: what can follow the colon; a part in capitals stands for any name.
+    files: what the folder must hold, in words.
+    origin: where the files come from.
+    paper: the benchmark's authors.
     """
 
     parts: ClassVar[tuple[str, ...]]

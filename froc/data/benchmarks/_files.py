@@ -13,7 +13,7 @@ SUFFIXES = (".json", ".jsonl", ".parquet")
 
 
 def paths(folder: Path, *names: str, suffixes: Sequence[str] = SUFFIXES) -> list[Path]:
-    """The file of the first of some names that is there, or its Parquet shards; [] where none is.
+    """The first of these names that exists as a file, or its Parquet shards; [] if none does.
 
     `a/b` is found as a/b.json, a/b.jsonl, a/b.parquet, a/b-00000-of-00001.parquet or a/b/test-00000-of-00001.parquet.
     """
@@ -29,7 +29,7 @@ def paths(folder: Path, *names: str, suffixes: Sequence[str] = SUFFIXES) -> list
 
 
 def needed(folder: Path, *names: str, suffixes: Sequence[str] = SUFFIXES) -> list[Path]:
-    """As `paths`; InputError where none is there."""
+    """As `paths`; InputError where no such file exists."""
     matches = paths(folder, *names, suffixes=suffixes)
     if not matches:
         raise InputError(
@@ -44,7 +44,7 @@ def questions(folder: Path, *names: str) -> tuple[Row, ...]:
 
 
 def objects(folder: Path, *names: str) -> list[tuple[str, dict[str, Any]]]:
-    """Where each row stands (file and number, from 1) and the row; InputError for one that is no object."""
+    """Each row with its location (file and number, from 1); InputError for a row that is no object."""
     rows = []
     for path in needed(folder, *names):
         for record in read(path):
@@ -66,9 +66,10 @@ def field(record: dict[str, Any], name: str, where: str) -> str:
 
 
 def texts(folder: Path, *names: str, most: int | None = None) -> list[tuple[str, str]]:
-    """Documents of the first of some files, and where each stands: a .txt file is one; else rows are strings or have a `text`.
+    """Documents of the first of these files that exists, each with its location: a .txt file is one document; otherwise
+    rows are strings or have a `text`.
 
-    most: how many are read at most.
+    most: largest number of documents read.
     """
     documents: list[tuple[str, str]] = []
     for path in needed(folder, *names, suffixes=(*SUFFIXES, ".txt")):

@@ -65,11 +65,10 @@ class Config(BaseModel):
 
 
 def load(folder: Path, split_seed: int | None = None) -> tuple[Task, str | None]:
-    """The task in `folder` and the base model that its `task.toml` names (a path is relative to the folder).
+    """The task in `folder`, and the base model that its `task.toml` names (a path is relative to the folder).
 
-    A retrained model that it names is looked at where it is used (`froc.models.base.refuse_unlike`): who works on the task without it
-    need not have it.
-    Raises InputError naming file, row and mend.
+    A retrained model is only checked where it is used (`froc.models.base.refuse_unlike`), so that it may be missing
+    otherwise. InputError names file, row and remedy.
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder; --task names a folder with the files forget and retain")
@@ -182,7 +181,7 @@ def _default_unit(rows: tuple[Row, ...]) -> Unit:
 
 
 def refusals(folder: Path, *names: str) -> tuple[str, ...]:
-    """Refusals in the first of some files that is there: one a line, or answers of rows; () where none is."""
+    """Refusals in the first of these files that exists: one per line, or answers of rows; () where none exists."""
     path = next((folder / name for name in names if (folder / name).is_file()), None)
     if path is None:
         return ()
