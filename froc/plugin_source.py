@@ -1,4 +1,4 @@
-"""What plug-ins say of themselves, read from their source: no plug-in is imported, so no library that it needs is. Torch-free."""
+"""Descriptions of plug-ins, read from their source without importing them or the libraries that they need. Torch-free."""
 
 import ast
 import importlib
@@ -11,7 +11,7 @@ from froc import plugins
 
 @dataclass(frozen=True)
 class Description:
-    """A plug-in without its code: its name, the family that it is searched under, and the first line of its docstring."""
+    """Name, family and summary (first line of the docstring) of a plug-in."""
 
     name: str
     family: str
@@ -19,9 +19,9 @@ class Description:
 
 
 def descriptions(kind_group: str) -> list[Description]:
-    """Every plug-in of a group whose classes name their family, such as `froc.methods`, sorted by name.
+    """The plug-ins of a group whose classes have a `family`, such as `froc.methods`, sorted by name.
 
-    Those of other packages are imported: their source may lie anywhere.
+    Those of other packages are imported, since their source may be anywhere.
     """
     package = Path(str(importlib.import_module(kind_group).__file__)).parent
     own = [_described(package / f"{name}.py") for name in plugins.builtin_names(kind_group)]
@@ -41,7 +41,7 @@ def _loaded(kind_group: str, name: str) -> type:
 
 
 def _described(source: Path) -> Description:
-    """Of the class in a file that assigns `family`; TypeError where not exactly one does."""
+    """The description of the single class in a file that assigns `family`; TypeError where there is not exactly one."""
     classes = [node for node in ast.parse(source.read_bytes()).body if isinstance(node, ast.ClassDef)]
     families = [(node, family) for node in classes if (family := _family(node)) is not None]
     if len(families) != 1:

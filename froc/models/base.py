@@ -67,7 +67,7 @@ class Base:
 
 
 def refuse_absent_device(device: str) -> None:
-    """InputError for a device that torch does not see here."""
+    """InputError for a device that torch does not have on this machine."""
     kind, _, number = device.partition(":")
     try:
         torch.device(device)

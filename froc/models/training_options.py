@@ -1,17 +1,20 @@
-"""Words of options that say how a model is trained, read before there is a model. Torch-free, so that a wrong one costs no time."""
+"""Values of options on how a model is trained, checked without a model. Torch-free, so that wrong values fail fast."""
 
 from froc.errors import InputError
 
 PRECISIONS = ("off", "bfloat16", "float16")
-"""Precisions of matrix products while training; `off`: the parameters' own."""
+"""Precisions of matrix products in training; `off` is the parameters' own."""
 DTYPES = ("float32", "bfloat16", "float16")
 """Types of parameters."""
 
 
 def read_scope(text: str, n_adapters: int = 1) -> tuple[str, dict[str, int]]:
-    """Which parameters are trained, from words such as `full`, `layers:last=2` or `lora:rank=8`: the kind and its numbers.
+    """Kind and numbers of a scope, from texts such as `full`, `layers:last=2` or `lora:rank=8`; InputError for other texts.
 
-    n_adapters: trained in the same passes; more than one goes with `lora` alone. InputError for other words.
+    n_adapters: number of adapters trained in the same passes; above 1 for `lora` only.
+
+    >>> read_scope("lora:rank=8")
+    ('lora', {'rank': 8})
     """
     kind, _, rest = text.partition(":")
     try:
