@@ -1,12 +1,12 @@
 """Searching: which configuration next, where it runs, which are sealed, what is certified.
 
     api                  `froc.search.run` and `froc.load`
-    settings  search_options  build  job   what a user hands in, validated; made into a job; what a job is, and the listener to its progress
-    continuation         `--after`: the run that a search goes on after
-    plan                 what is fixed before the first trial, and whether a run folder was made by the same plan
-    pipeline  stages     the whole job in order; its stages, each of which leaves files that the next starts from
-    base_control         the base model measured first, and beside the candidates
-    trial_loop           which trials are in flight and what is written down, in an order no clock changes
+    settings  search_options  build  job   the user's options, validated; a job built from them; the job and its listener
+    continuation         `--after`: the run that a search continues
+    plan  earlier_plan   what is fixed before the first trial; entries of the plan that a run folder already has
+    pipeline  stages     the whole job in order; its stages, each of which starts from the files of the one before
+    base_control         measuring the base model, first and beside the candidates
+    trial_loop           trials in flight and their log, in an order that does not depend on timing
     trial/               one trial: configuration -> unlearned model -> search losses
     optuna/              Optuna: study, search space, pruning, learning rates that fit the model
     executors/  worker_start   where trials run: this process, worker processes, a Ray cluster
@@ -15,13 +15,13 @@
     growth               more trials in the same run folder, as long as nothing was opened
     external_model       an unlearned model from another tool, instead of trials
     reexecution          sealed configurations trained and measured once more, for an auditor
-    comparison           methods mixed with the base model until they keep the same
+    comparison           methods mixed with the base model until all retain the same performance
     diagnosis            numbers of the chosen model that are shown and never certified
     run_folder           the files of a run; the only place that knows their names
-    progress             how progress looks on a terminal
+    progress             progress in a terminal
 
-A search is handed a `froc.data.splits.SearchView`, which has no field for the calibration queries; they come out of
-`froc.data.splits.Sealed` for a written seal only.
+A search receives a `froc.data.splits.SearchView`, which has no field for the calibration queries; `froc.data.splits.Sealed`
+returns them only for a written seal.
 """
 
 import importlib

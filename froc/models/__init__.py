@@ -2,6 +2,7 @@
 
     base  architecture  adapters   loading and saving a base model; required architecture; adapter folders, merged
     inference_files                configuration, tokenizer and chat template beside the weights: digests and differences
+    model_name  training_options   values of options, checked before torch is imported
     weights_digest                 one digest of a model's weights, read from files without torch
     trainable                      which parameters trials may change: all, some layers, LoRA adapters
     batches  forward  hooks  likelihood   rows as tensors; one pass; reading and changing hidden states; log-probabilities
