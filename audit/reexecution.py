@@ -1,9 +1,9 @@
 """Losses measured again: which rows a seed draws, how they compare, and what follows.
 
 A report's losses are its signer's claim. Another party draws rows of losses.csv with a seed chosen after the report was
-signed, measures them again and signs the counts, as a second statement about the same signed bytes. If a share f of all
-rows were false, k drawn rows would all agree with probability at most (1 - f)^k: 299 rows without a difference show
-with 95 % confidence that fewer than 1 % differ.
+signed, some of every configuration under every risk (`froc.audit.redraw`), measures them again and signs the counts, as a
+second statement about the same signed bytes. If a share f of a group's rows were false, k drawn rows would all agree with
+probability at most (1 - f)^k.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,31 +11,44 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, get_args
 
-import numpy as np
-import polars as pl
 from pydantic import Field
 
-from froc import hashing
-from froc.audit import documents, keys
-from froc.audit.bundle_files import HEADER, Hex, Name, Stamp, Strict, moment
+from froc.audit import documents, keys, redraw
+from froc.audit.bundle_files import Hex, Name, Stamp, Strict, moment
 from froc.audit.canonical_json import exact
 from froc.audit.chronology import CLOCK_SKEW
 from froc.audit.documents import Environment, Harness, Role
+from froc.audit.redraw import CONFIDENCE
 from froc.audit.report import Facts
-from froc.bounds.binomial import upper_from_count
 from froc.errors import InputError, VerificationError
-from froc.risk.rounding import up
 
 NAME = "reexecution.dsse.json"
 PREDICATE = "urn:froc:unlearning-reexecution:1"
 SUBJECT = "report"
 """Subject of the statement: the bytes that the report's signatures cover."""
-CONFIDENCE = 0.95
 MOST = 100_000
 REPRODUCED, SELF_ATTESTED = "reproduced", "self_attested"
 SHARE = 0.05
-"""Largest share of all losses that may differ, by the statement's bound, for a report to count as reproduced."""
+"""Largest share of a configuration's losses under a risk that may differ, by the statement's bound, for a report to count as reproduced."""
 HOW = {"trained-again": "drawn configurations trained again", "model-measured": "the chosen model measured"}
+
+
+class GroupCount(Strict):
+    """Counts of one configuration under one risk.
+
+    rows, of: number of rows drawn, and of all rows of the group.
+    differed: number of rows whose whole thousandths differ.
+    largest: largest difference, in thousandths.
+    bound: share of `of` that may differ; the bounds of all groups hold together.
+    """
+
+    config: str = Name
+    risk: str = Name
+    rows: int = Field(ge=1, le=MOST)
+    of: int = Field(ge=1)
+    differed: int = Field(ge=0)
+    largest: int = Field(ge=0, le=1000)
+    bound: str
 
 
 class SignedModel(Strict):
@@ -57,6 +70,8 @@ class SignedModel(Strict):
     differed: int = Field(ge=0)
     largest: int = Field(ge=0, le=1000)
     bound: str | None
+    each: int | None = None
+    groups: list[GroupCount] | None = None
 
     @property
     def holds(self) -> bool:
@@ -83,10 +98,13 @@ class Outcome(Strict):
     lines: their line numbers in losses.csv.
     differed: number of rows whose whole thousandths differ.
     largest: largest difference, in thousandths.
-    bound: share of all rows that may differ, at `confidence`.
+    each: number of rows drawn of each group, a configuration under a risk; all of a smaller group.
+    bound: share of a group's rows that may differ, in the worst group, at `confidence` for all groups together.
+
+    Statements of schema 1 drew from all rows together: they have no groups, and their bound is of all rows.
     """
 
-    schema_: Literal["1"] = Field(alias="schema")
+    schema_: Literal["1", "2"] = Field(alias="schema")
     signed: str = Stamp
     role: Role
     keyid: str = Hex
@@ -103,6 +121,8 @@ class Outcome(Strict):
     environment: Environment
     # older statements do not cover the model
     model: SignedModel | None = None
+    each: int | None = None
+    groups: list[GroupCount] | None = None
 
 
 @dataclass(frozen=True)
@@ -110,7 +130,7 @@ class Reexecution:
     """A re-execution that verifies.
 
     independent: whether its signers did not sign the report or its plan, and are not named in it.
-    share: largest share of all losses that may differ for the report to count as reproduced.
+    share: largest share of a configuration's losses under a risk that may differ for the report to count as reproduced.
     covers: whether the report covers a model.
     """
 
@@ -134,13 +154,15 @@ class Reexecution:
             return "a signer of the report measured them"
         if not self.of_model:
             return "whether the signed model has these losses was not looked at"
+        if self.outcome.groups is None:
+            return "rows were drawn from all losses together, so that few false ones of one configuration may be missed; measure again"
         if max(map(float, self.bounds)) > self.share:
-            return f"more than {self.share:.2%} of all losses may differ; draw more rows"
+            return f"more than {self.share:.2%} of a configuration's losses under a risk may differ; draw more rows"
         return ""
 
     @property
     def bounds(self) -> list[str]:
-        """Shares of losses that may differ: of all, and of the signed model's where it was measured itself."""
+        """Shares of losses that may differ: of the worst group, and of the signed model's worst where it was measured itself."""
         of_model = self.outcome.model.bound if self.outcome.model else None
         return [self.outcome.bound, *([of_model] if of_model is not None else [])]
 
@@ -164,7 +186,8 @@ class Reexecution:
     def sentence(self) -> str:
         """The result in fixed words."""
         outcome = self.outcome
-        share = f"at most {float(outcome.bound):.2%} of them differ"
+        each = "" if outcome.groups is None else " of any configuration under any risk"
+        share = f"at most {float(outcome.bound):.2%} of the losses{each} differ"
         if outcome.rows < outcome.of:
             share += f" with {CONFIDENCE:.0%} confidence"
         return (
@@ -174,80 +197,35 @@ class Reexecution:
         )
 
 
-def draw(losses: bytes, seed: int, rows: int, config: str | None = None) -> list[int]:
-    """Line numbers (the first row is line 2) of losses.csv drawn by a seed, sorted; all lines if there are fewer.
-
-    config: draw from its rows only.
-
-    Lines are ordered by an HMAC of what they are about, without their losses.
-    """
-    key = str(seed).encode()
-    keyed = []
-    for number, line in enumerate(losses.decode("ascii").split("\n")[1:-1], start=2):
-        cells = line.split(",")
-        if config is None or cells[0] == config:
-            keyed.append((hashing.hmac_sha256(key, *cells[:-1]), number))
-    return sorted(number for _, number in sorted(keyed)[:rows])
-
-
-def pool(losses: bytes, config: str | None) -> int:
-    """Number of rows to draw from."""
-    rows = losses.decode("ascii").split("\n")[1:-1]
-    return sum(config is None or row.startswith(f"{config},") for row in rows)
-
-
-def table(losses: bytes, lines: Sequence[int]) -> pl.DataFrame:
-    """The drawn rows: config, split, risk, query and the loss that was signed."""
-    text = losses.decode("ascii").split("\n")
-    names = HEADER.split(",")
-    rows = [text[line - 1].split(",") for line in lines]
-    frame = pl.DataFrame({name: [row[i] for row in rows] for i, name in enumerate(names)}, schema=names)
-    return frame.select("config", "split", "risk", "query", pl.col("loss").cast(pl.Int64).alias("signed"))
-
-
-def compare(drawn: pl.DataFrame, measured: pl.DataFrame) -> tuple[int, int]:
-    """Number of drawn rows that differ, and the largest difference in thousandths; a row that cannot be measured counts as 1000."""
-    joined = drawn.join(measured, on=["config", "split", "risk", "query"], how="left")
-    apart = (pl.col("signed") - pl.col("loss").cast(pl.Int64)).abs().fill_null(1000)
-    differences = joined.select(apart.alias("apart"))["apart"].to_numpy()
-    return int((differences > 0).sum()), int(differences.max(initial=0))
-
-
-def bound(differed: int, rows: int, of: int) -> str:
-    """Largest share of all rows that may differ: exact binomial (Clopper and Pearson), rounded up; exact where all were drawn.
-
-    >>> bound(0, 299, 10_000), bound(3, 100, 100)
-    ('0.00997', '0.03')
-    """
-    if rows == of:
-        return str(exact(up(differed / of, exact=True)))
-    return str(exact(up(float(upper_from_count(np.array([differed]), rows, 1 - CONFIDENCE)[0]))))
-
-
 def document(
-    losses: bytes, seed: int, lines: Sequence[int], config: str | None, counts: tuple[int, int], **asserted: Any
+    losses: bytes, seed: int, rows: int, config: str | None, counts: redraw.Counts, **asserted: Any
 ) -> dict[str, Any]:
-    """The predicate. counts: see `compare`. asserted: what only its signer can state: signed, role, keyid, harness, environment."""
-    of = pool(losses, config)
+    """The predicate.
+
+    rows: drawn of each group.
+    counts: see `froc.audit.redraw.compare`.
+    asserted: what only its signer can state: signed, role, keyid, harness, environment.
+    """
     return {
-        "schema": "1", "how": "trained-again" if config is None else "model-measured", "seed": str(seed),
-        "rows": len(lines), "of": of, "lines": list(lines), "differed": counts[0], "largest": counts[1],
-        "confidence": exact(CONFIDENCE), "bound": bound(counts[0], len(lines), of), **asserted,
+        "schema": "2", "how": "trained-again" if config is None else "model-measured", "seed": str(seed),
+        "confidence": exact(CONFIDENCE), **redraw.counted(losses, seed, rows, config, counts), **asserted,
     }  # fmt: skip
 
 
 def of_model(
-    losses: bytes, seed: int, config: str, digest_: str | None, same: bool, counts: tuple[int, int] | None, rows: int
+    losses: bytes, seed: int, config: str, digest_: str | None, same: bool, counts: redraw.Counts | None, rows: int
 ) -> dict[str, Any]:
-    """The predicate's entry about the signed model, see `SignedModel`. digest_: of weights. counts: see `compare`; None if not measured."""
-    lines = draw(losses, seed, rows, config) if counts is not None else []
-    of = pool(losses, config) if counts is not None else 0
-    differed, largest = counts or (0, 0)
-    return {
-        "how": "same-weights" if same else "not-compared" if counts is None else "measured", "config": config, "digest": digest_,
-        "rows": len(lines), "of": of, "lines": lines, "differed": differed, "largest": largest,
-        "bound": bound(differed, len(lines), of) if counts is not None else None,
-    }  # fmt: skip
+    """The predicate's entry about the signed model, see `SignedModel`.
+
+    digest_: of weights.
+    counts: see `froc.audit.redraw.compare`; None if not measured.
+    rows: drawn of each group.
+    """
+    how = "same-weights" if same else "not-compared" if counts is None else "measured"
+    described = {"how": how, "config": config, "digest": digest_}
+    if counts is None:
+        return described | {"rows": 0, "of": 0, "lines": [], "differed": 0, "largest": 0, "bound": None}
+    return described | redraw.counted(losses, seed, rows, config, counts)
 
 
 def check(
@@ -274,18 +252,31 @@ def check(
     config = None if outcome.how == "trained-again" else report["config"]
     if config is not None and not facts.files:
         raise VerificationError("reexecution-other-report", "a model was measured again, and the report covers none")
-    if outcome.lines != draw(losses, int(outcome.seed), outcome.rows, config):
-        raise VerificationError("reexecution-draw", "the rows are not those that the seed draws")
-    if outcome.differed > outcome.rows or (outcome.differed > 0) != (outcome.largest > 0):
-        raise VerificationError("reexecution-counts", "the re-execution counts more than it drew")
-    recomputed = document(losses, int(outcome.seed), outcome.lines, config, (outcome.differed, outcome.largest))
-    if any(predicate[name] != value for name, value in recomputed.items()):
+    _refuse_counts(outcome, losses, config, int(outcome.seed))
+    if outcome.confidence != exact(CONFIDENCE) or outcome.seed != str(int(outcome.seed)):
         raise VerificationError("reexecution-bound", "the bound is not the one that follows from the counts")
     if outcome.model is not None:
         _refuse_model(outcome, outcome.model, facts, losses, report["config"])
     named = {signer["keyid"] for signer in report["signers"]}
     named |= {*parties, *facts.plan_signers}
     return Reexecution(outcome, tuple(signers), not named & {outcome.keyid}, share, bool(facts.files))
+
+
+def _refuse_counts(said: Outcome | SignedModel, losses: bytes, config: str | None, seed: int) -> None:
+    """VerificationError where counts are not of the rows that the seed draws, or a bound does not follow from them."""
+    counted: Sequence[Outcome | SignedModel | GroupCount] = said.groups or [said]
+    if said.groups is None or said.each is None:
+        expected = redraw.counted_together(losses, seed, said.rows, config, said.differed, said.largest)
+    else:
+        counts = {(group.config, group.risk): (group.differed, group.largest) for group in said.groups}
+        expected = redraw.counted(losses, seed, said.each, config, counts)
+    if said.lines != expected["lines"]:
+        raise VerificationError("reexecution-draw", "the rows are not those that the seed draws")
+    if any(count.differed > count.rows or (count.differed > 0) != (count.largest > 0) for count in counted):
+        raise VerificationError("reexecution-counts", "the re-execution counts more than it drew")
+    written = said.model_dump(by_alias=True)
+    if any(written[name] != value for name, value in expected.items()):
+        raise VerificationError("reexecution-bound", "the bound is not the one that follows from the counts")
 
 
 def _refuse_model(outcome: Outcome, model: SignedModel, facts: Facts, losses: bytes, config: str) -> None:
@@ -297,27 +288,36 @@ def _refuse_model(outcome: Outcome, model: SignedModel, facts: Facts, losses: by
         raise VerificationError(
             "reexecution-weights", "the model that was compared has other weights than those that were sealed"
         )
-    counts = model.differed, model.largest
-    if model.differed > model.rows or (model.differed > 0) != (model.largest > 0):
-        raise VerificationError("reexecution-counts", "the re-execution counts more than it drew of the model")
-    same, measured = model.how == "same-weights", model.how == "measured"
-    recomputed = of_model(
-        losses, int(outcome.seed), config, model.digest, same, counts if measured else None, model.rows
-    )
-    if model.model_dump() != recomputed or (measured and not model.rows):
-        raise VerificationError("reexecution-draw", "the model was not measured on the rows that the seed draws")
+    if model.how == "measured":
+        if not model.rows:
+            raise VerificationError("reexecution-draw", "the model was not measured on the rows that the seed draws")
+        _refuse_counts(model, losses, config, int(outcome.seed))
+    elif model.model_dump() != SignedModel(
+        how=model.how, config=model.config, digest=model.digest, rows=0, of=0, lines=[], differed=0, largest=0, bound=None
+    ).model_dump():  # fmt: skip
+        raise VerificationError("reexecution-draw", "rows are listed of a model that was not measured")
+
+
+def refuse_lines(lines: int, rows: int) -> None:
+    """InputError for more lines than a statement lists."""
+    if lines > MOST:
+        raise InputError(
+            f"--rows {rows} draws {lines} losses of all configurations and risks, and a statement lists {MOST}; give fewer"
+        )
 
 
 def refuse_rows(rows: int) -> None:
     """InputError for a number of rows that cannot be drawn."""
     if not 1 <= rows <= MOST:
-        raise InputError(f"--rows {rows} is outside 1 .. {MOST}; 299 show that at most 1 % differ")
+        raise InputError(f"--rows {rows} is outside 1 .. {MOST}; 299 of each configuration and risk are the default")
 
 
 def refuse_share(share: float) -> None:
     """InputError for a share of losses outside [0, 1)."""
     if not 0 <= share < 1:
-        raise InputError(f"--share {share} is outside 0 .. 1; 0.05 asks that at most 5 % of all losses differ")
+        raise InputError(
+            f"--share {share} is outside 0 .. 1; 0.05 asks that at most 5 % of any configuration's losses differ"
+        )
 
 
 def refuse_role(role: str) -> None:

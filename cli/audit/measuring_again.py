@@ -88,7 +88,7 @@ class Measuring:
         Where the weights agree bit by bit nothing needs measuring; otherwise the model itself is measured on rows of
         its own.
         """
-        from froc.audit import model_folder, reexecution
+        from froc.audit import model_folder, redraw, reexecution
         from froc.search.reexecution import remeasure
 
         if self.chosen is None:
@@ -99,9 +99,9 @@ class Measuring:
         same = same and self._as_saved(again, model)
         if same or model is None:
             return {"model": reexecution.of_model(losses, seed, self.chosen, again.chosen, same, None, rows)}
-        drawn = reexecution.table(losses, reexecution.draw(losses, seed, rows, self.chosen))
+        drawn = redraw.table(losses, redraw.draw(losses, seed, rows, self.chosen))
         table = remeasure(self.make(True), self.seal, self._targets([self.chosen]), drawn, self.progress, model)
-        counts = reexecution.compare(drawn, table)
+        counts = redraw.compare(drawn, table)
         return {"model": reexecution.of_model(losses, seed, self.chosen, lies, False, counts, rows)}
 
     def _as_saved(self, again: Again, model: Path | None) -> bool:

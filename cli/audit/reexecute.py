@@ -40,7 +40,7 @@ def reexecute(
     rows: Annotated[
         int,
         typer.Option(
-            help="Losses to draw: 299 without a difference show that at most 1 % differ, 59: 5 %.",
+            help="Losses to draw of each configuration under each risk; all of them where there are fewer.",
             rich_help_panel=options.RISKS,
         ),
     ] = 299,
@@ -97,9 +97,9 @@ def reexecute(
 ) -> None:
     """Measure a random sample of a report's losses again, and sign what came of it into the bundle.
 
-    The sealed configurations that were drawn, and the chosen one, are trained again with their seeds. Whoever verifies with your
-    public key then reads how many rows were drawn, how many differed, what share of all rows may differ, and whether the signed
-    model has the weights that came of it: to the bit, or else by losses of its own (--model).
+    The sealed configurations are trained again with their seeds. Whoever verifies with your public key then reads how many losses
+    were drawn, how many differed, what share of any configuration's losses under any risk may differ, and whether the signed model
+    has the weights that came of it: to the bit, or else by losses of its own (--model).
 
     Exit 0: no difference. Exit 3: some rows differed, which is signed too. Exit 4: the bundle does not verify.
     """
@@ -107,7 +107,7 @@ def reexecute(
 
     import froc
     from froc.audit import keys as signing
-    from froc.audit import model_hub, reexecution, verification, writing
+    from froc.audit import model_hub, redraw, reexecution, verification, writing
     from froc.search.progress import ProgressDisplay
 
     if unlearned is not None and model is not None:
@@ -124,10 +124,11 @@ def reexecute(
     verified = verification.check(bundle, replace(known, threshold=1, needed={}), model=unlearned or model)
     config = None if unlearned is None else str(verified.report["config"])
     losses = verified.files["losses.csv"]
-    lines = reexecution.draw(losses, seed, rows, config)
+    lines = redraw.draw(losses, seed, rows, config)
+    reexecution.refuse_lines(len(lines), rows)
     if not lines:
         raise InputError(f"{bundle} holds no losses that could be measured again: nothing was tested")
-    drawn = reexecution.table(losses, lines)
+    drawn = redraw.table(losses, lines)
     with ProgressDisplay(words.messages, quiet) as display:
         machine = build.Machine(device, dtype, executor="inline")
         chain = _chain(verified.files, after)
@@ -141,7 +142,7 @@ def reexecute(
         measured = measuring.losses(drawn, unlearned)
         of_model = measuring.of_model(measured, model, seed, rows) if unlearned is None else {}
     predicate = reexecution.document(
-        losses, seed, lines, config, reexecution.compare(drawn, measured.table), signed=writing.stamped(None), role=role,
+        losses, seed, rows, config, redraw.compare(drawn, measured.table), signed=writing.stamped(None), role=role,
         keyid=signing.public_of(signer).keyid, harness={"name": "froc", "version": froc.__version__},
         environment=measured.environment, **of_model,
     )  # fmt: skip
