@@ -1,4 +1,4 @@
-"""`froc.search.run`, `froc.load` and `froc.compare`: what the commands do, with values instead of words, and results that print and plot."""
+"""`froc.search.run`, `froc.load` and `froc.compare`: the commands in Python, with results that print and plot."""
 
 import difflib
 from collections.abc import Mapping, Sequence
@@ -25,12 +25,16 @@ if TYPE_CHECKING:
 
 Place = str | PathLike[str]
 OPTIONS = {"search_share": "share", "weight": "weights"}
-"""Options of `froc search` whose settings are named otherwise."""
+"""Options of `froc search` -> names of their settings, where these differ."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """A finished search. out: the run folder. certificate: what holds of the sealed candidates."""
+    """A finished search.
+
+    out: the run folder.
+    certificate: the result for the sealed candidates.
+    """
 
     out: Path
     certificate: Certificate
@@ -101,13 +105,21 @@ def run(
 ) -> Run:
     """Search methods and configurations, certify them on sealed queries, pick one and save its model: `froc search` in Python.
 
-    budget: one for every risk, or by risk. out: run folder (`froc-run`; after a run, that run's name with the next number); a search
-    that was stopped goes on in it. task: task folder, or a benchmark's NAME:PART with `data`; the embedded task without it.
-    metric: risk -> measurement. unit: risk -> `query`, `group` or `queries-by-group`, what was drawn. after, earlier,
-    no_earlier: see `froc search --help`. progress: whether it is shown. settings: further options, or fields of
-    `froc.search.settings.Settings` (search_share, trials, confidence, seed, batch, sampler, pruner, candidates, space, train, ...).
-    The same values draw the same questions and give the same certificate as the command's.
-    Raises InputError for what cannot be searched; a search that certifies nothing returns, with `certificate.chosen` None.
+    budget: largest accepted risk in (0, 1), one for every risk or by risk.
+    out: run folder, by default `froc-run` (with `after`, that run's name with the next number). A stopped search
+        continues in its folder.
+    task: task folder, or a benchmark's NAME:PART with its files in `data`; the embedded task by default.
+    model: base model, a folder or hub id; the task's by default.
+    methods: methods, families, `standard` or `all`.
+    metric: risk -> measurement (`froc.measuring.measurement`).
+    unit: risk -> sampling unit, `query`, `group` or `queries-by-group`.
+    after, earlier, no_earlier: continue another run, see `froc search --help`.
+    progress: whether progress is shown.
+    settings: further options, or fields of `froc.search.settings.Settings` (search_share, trials, confidence, seed,
+        batch, sampler, pruner, candidates, space, train, ...).
+
+    The same values give the same queries and the same certificate as the command. InputError for impossible inputs. A
+    search that certifies nothing returns with `certificate.chosen` None.
     """
     extras.require("search")
     from rich.console import Console
@@ -168,11 +180,16 @@ def compare(
     dtype: str | None = None,
     progress: bool = True,
 ) -> Comparison:
-    """Methods at equal utility: mix each with the base model until it retains as much, and compare what is left: `froc compare`.
+    """Compare methods at equal utility: mix each with the base model until all retain the same, and measure what is left.
 
-    runs: run folders of the same task and base model. retain: levels of retained performance. methods: all that the runs finished by
-    default. tries: configurations per method. out: folder of the comparison, by default RUN-compare of the first run.
-    Raises InputError for runs that cannot be compared.
+    runs: run folders of the same task and base model.
+    retain: levels of retained performance, each in (0, 1].
+    methods: those to compare; by default all that the runs finished.
+    tries: configurations per method that are trained again.
+    out: folder of the comparison; by default RUN-compare of the first run.
+    openings, reopen: planned openings of the calibration queries; whether a further one is accepted.
+
+    InputError for runs that cannot be compared.
     """
     from rich.console import Console
 
@@ -190,7 +207,7 @@ def compare_runs(
     runs: Sequence[Path], terms: "Terms", display: ProgressDisplay, *, out: Path | None, task: Path | None, data: Path | None,
     model: str | None, device: str | None, dtype: str | None,
 ) -> Comparison:  # fmt: skip
-    """The comparison of both doors, with its figures and tables written."""
+    """The comparison behind `froc compare` and `froc.compare`, with its figures and tables written."""
     from froc.search.run_folder import Folder
 
     terms.check()

@@ -1,7 +1,7 @@
-"""The whole job, in order: plan, trials, seal, calibration, certificate, chosen model.
+"""The whole job in order: plan, trials, seal, calibration, certificate, chosen model.
 
-Killed at any point, the same call goes on: each stage leaves a file that appears whole or not at all, and the next
-stage starts from the files.
+After a kill at any point, the same call continues: each stage writes a file atomically, and the next stage starts from
+the files.
 """
 
 import errno
@@ -43,11 +43,11 @@ LOG = logging.getLogger("froc")
 def run(
     job: Job, out: Path, listener: Listener, sign_plan: Callable[[], str] | None = None
 ) -> dict[str, Any]:  # fmt: skip
-    """Do the whole job in the run folder `out`, or what is left of it; return the certificate.
+    """Do the whole job in the run folder `out`, or what is left of it; returns the certificate.
 
-    sign_plan: is called once the plan is written, before the first trial; returns a note for the user.
+    sign_plan: called once the plan is written, before the first trial; returns a note for the user.
 
-    Raises InputError for bad input before anything is written over, InterruptedRunError when the user stops it.
+    InputError for bad input, before anything is overwritten; InterruptedRunError when the user stops it.
     """
     job.settings.check()
     if job.external is not None:
@@ -90,7 +90,7 @@ def run(
         LOG.warning("stopped by the user")
         folder.interrupted()
         raise InterruptedRunError(f"stopped; the same command goes on where {out} ends") from stop
-    except Exception as error:  # each library has its own word for a full disk; anything else goes on as it came
+    except Exception as error:  # libraries report a full disk in different ways; other errors are re-raised
         if _disk_is_full(error):
             raise InputError(f"the disk of {out} is full; free some space and run the same command again") from error
         if isinstance(error, (SQLAlchemyError, StorageInternalError)):
@@ -120,7 +120,7 @@ def _planned(job: Job) -> Plan:
 
 
 def _signed(plan: Plan, sign_plan: Callable[[], str] | None) -> Plan:
-    """The plan, signed before the first trial where there is a key; what the signer says is one of its notes."""
+    """The plan, signed before the first trial if there is a key; the signer's remark becomes one of its notes."""
     note = "" if sign_plan is None else sign_plan()
     return replace(plan, notes=(*plan.notes, note)) if note else plan
 
@@ -128,7 +128,7 @@ def _signed(plan: Plan, sign_plan: Callable[[], str] | None) -> Plan:
 def _work(
     job: Job, plan: Plan, folder: Folder, executor: Executor, listener: Listener, sign_plan: Callable[[], str] | None
 ) -> dict[str, Any]:
-    """What is left to do after the plan was made; a certificate, or what stands for one where nothing was opened."""
+    """The work left after planning; returns a certificate, or the document that replaces it where nothing was opened."""
     job, plan, base = _prepared(job, plan, folder, executor, listener, sign_plan)
     seal = folder.read(folder.seal)
     if seal is None and job.external is not None:
@@ -148,9 +148,9 @@ def _prepared(
     listener: Listener,
     sign_plan: Callable[[], str] | None,
 ) -> tuple[Job, Plan, dict[str, Any]]:
-    """Measure the base model, find learning rates, write the plan: what a first call does before its first trial.
+    """Measure the base model, find learning rates, write the plan: everything before the first trial.
 
-    Returns job and plan as they are then, and what the base model shows on search queries.
+    Returns the updated job and plan, and the base model's result on search queries.
     """
     shown = base_control.before_search(executor, job, plan, folder)
     scores = {risk: float(entry["before"]) for risk, entry in shown.base.items()}
@@ -194,13 +194,13 @@ def _certified(
 
 @contextmanager
 def _logged(path: Path) -> Iterator[None]:
-    """Write what happens into the run's log file, with levels; FROC_DEBUG adds the smallest."""
+    """Context manager: events go to the run's log file, with levels; FROC_DEBUG adds the lowest level."""
     stream = open_log(path)
     handler = logging.StreamHandler(stream)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S%z"))
     LOG.setLevel(logging.DEBUG if os.environ.get("FROC_DEBUG") else logging.INFO)
     LOG.addHandler(handler)
-    # log lines go into the file alone; the screen has its own messages
+    # log lines go to the file only; the terminal has its own messages
     LOG.propagate = False
     try:
         yield
@@ -212,14 +212,14 @@ def _logged(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Treat SIGTERM like Ctrl-C: finish writing, say how to go on."""
+    """Context manager: SIGTERM acts like Ctrl-C: finish writing, and say how to continue."""
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
     try:
         old = signal.signal(signal.SIGTERM, stop)
-    except ValueError:  # signals belong to the main thread; elsewhere there is none to catch
+    except ValueError:  # only the main thread can handle signals
         yield
         return
     try:

@@ -1,7 +1,7 @@
-"""Sealed configurations once more: trained again with their seeds, or a given model as it is, and measured again.
+"""Sealed configurations measured again: trained with their seeds, or a given model unchanged.
 
-What is asked for comes from a report, so nothing of the run's folder is needed. Whole batches are measured as the run
-measured them, since other batches could round otherwise; the caller looks at the rows it has drawn.
+The request comes from a report, so nothing of the run's folder is needed. Whole batches are measured as in the run,
+since other batches could round differently; the caller uses the drawn rows only.
 """
 
 import platform
@@ -31,7 +31,7 @@ from froc.search.trial.runner import TrialRunner
 from froc.search.trial.work import KeptWeights, Measure, MeasureBase, Retrain
 
 ROW = ["config", "split", "risk", "query"]
-"""What names a row of a loss table."""
+"""Columns that identify a row of a loss table."""
 Progress = Callable[[int, int], None]
 """Called with (configurations done, of)."""
 
@@ -47,13 +47,13 @@ class Target:
 
 
 def environment(base: Base) -> dict[str, str]:
-    """What measured again: versions, as a plan names them, and the kind of device."""
+    """The measuring environment: versions, as in a plan, and the kind of device."""
     versions = {name: version(name) for name in PACKAGES}
     return {"python": platform.python_version(), "device": base.device.type, **versions}
 
 
 def refuse_other_job(job: Job, plan: Mapping[str, Any]) -> None:
-    """InputError where a job is not what a plan was about: base model, task, measurements, and the draw, made again."""
+    """InputError where a job differs from the plan's: base model, task, measurements, or the repeated draw."""
     if job.base.digest != plan["model"]["digest"]:
         raise InputError(
             f"the report is about another base model ({plan['model']['name']}, in its precision); give it with --base"
@@ -76,7 +76,7 @@ def refuse_other_job(job: Job, plan: Mapping[str, Any]) -> None:
 
 
 def refuse_other_base(job: Job, seal: Mapping[str, Any]) -> None:
-    """InputError where a seal names another base model than its plan does; those of older versions name none."""
+    """InputError where a seal names another base model than its plan; older seals name none."""
     if seal.get("base_weights_digest") not in (None, weights.of_base(job.base)):
         raise InputError(
             "the seal names other weights as the base model's than those that its plan is about; it is false"
@@ -94,8 +94,9 @@ def remeasure(
 ) -> pl.DataFrame:
     """Losses of the wanted rows (`config`, `split`, `risk`, `query`) in froc's schema.
 
-    unlearned: a model folder that is measured as the one configuration there is. A configuration that cannot be trained
-    again has no rows. weighed: is called with every configuration's name and parameters.
+    configs: the configurations; one that cannot be trained again has no rows.
+    unlearned: a model folder that is measured as the only configuration.
+    weighed: called with every configuration's name and parameters.
     """
     runner = runner_of(job)
     queries = {"calibration": job.sealed.open(seal), "search": job.view.queries}
@@ -140,7 +141,7 @@ def _weights(runner: TrialRunner, target: Target, unlearned: Path | None) -> Kep
 def _parts(
     queries: Mapping[str, tuple[Query, ...]], rows: pl.DataFrame, sequential: bool, job: Job
 ) -> Iterator[Mapping[str, Sequence[int]]]:
-    """Places that are measured together: all, or the rounds of a sequential claim in which there are rows that were asked for."""
+    """Indices measured together: all, or the rounds of a sequential claim that contain wanted rows."""
     if not sequential:
         yield {risk: range(len(of_risk)) for risk, of_risk in queries.items()}
         return

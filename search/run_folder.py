@@ -26,12 +26,14 @@ class TrialRecord:
     """One line of `trials.jsonl`.
 
     status: running | complete | pruned | diverged | out-of-memory | timed-out | failed | interrupted.
-    search: risk -> mean search loss in [0, 1]. rungs: [step, {risk: mean}] of the cheap measurements on the way.
-    averages: what FROC's score is made of, see `froc.risk.froc_score.Means`; null where a trial did not finish.
-    variants: what else the same training gave: `config`, the step it stopped at (`stop`), the share of it in a mix with
-    the base model (`mix`), and its own `search` and `averages`. resources: see `froc.search.trial.work`.
-    resumed: step at which this attempt took the training of an earlier one up, so that its `seconds` and `resources` are of
-    what came after; null where it began anew.
+    search: risk -> mean search loss in [0, 1].
+    rungs: [step, {risk: mean}] of the cheap measurements during training.
+    averages: inputs of FROC's score, see `froc.risk.froc_score.Means`; null for an unfinished trial.
+    variants: further configurations of the same training: `config`, the step at which it stopped (`stop`), its weight
+        in a mix with the base model (`mix`), and its own `search` and `averages`.
+    resources: see `froc.search.trial.work`.
+    resumed: step from which this attempt continued an earlier one, after which `seconds` and `resources` count; null if
+        it began anew.
     """
 
     trial: int

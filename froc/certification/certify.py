@@ -1,8 +1,8 @@
 """Certificates from existing losses: `froc certify`, and `froc.certify` in Python. Torch-free.
 
 Valid only if configurations were chosen before anyone saw these losses, or by a held-out part. Either they are *named
-beforehand* and tested on all losses (Holm), or one part of the losses orders them and the other tests them (weighted Holm).
-The certificate states which.
+beforehand* and tested on all losses (Holm), or one part of the losses orders them and the other tests them (weighted
+Holm). The certificate states which.
 """
 
 from collections.abc import Mapping, Sequence
@@ -55,7 +55,11 @@ Table = str | PathLike[str] | Sequence[str | PathLike[str]] | IntoFrame
 
 @dataclass(frozen=True)
 class Division:
-    """A random division of losses into two splits. share: fraction of each risk's units for the search. seed: of the draw."""
+    """A random division of losses into two splits.
+
+    share: fraction of each risk's units for the search, in (0, 1).
+    seed: of the draw.
+    """
 
     share: float
     seed: int = 0
@@ -115,12 +119,18 @@ def certify(
 ) -> Certificate:
     """Which configurations keep every risk within budget, with the stated confidence for all of them together?
 
-    table: a loss table (a file, or any dataframe with config, risk, query, loss), or logs of another tool with `format`; then `loss`
-    maps risk -> measure (`forget_qa_rouge`, `1-retain_qa_rouge`, `base-retain_qa_rouge` with `base`, the base model's log).
-    budget: one for every risk, or by risk. search_share: this fraction of each risk's units orders the configurations, the rest
-    certifies. named_beforehand: the configurations were chosen before anybody saw these losses; assumed for loss tables.
-    scale: "thousandths" where a loss table holds whole numbers 0..1000. allow_other_mean: accept measures of a log whose rows have
-    another mean than it reports. Other parameters: see `froc certify --help`. Raises InputError where the losses cannot support the claim.
+    table: a loss table (a file, or any dataframe with config, risk, query, loss), or logs of another tool with
+        `format`.
+    budget: largest accepted risk in (0, 1), one for every risk or by risk.
+    confidence: 1 - delta, in (0, 1).
+    loss: for logs, risk -> measure (`forget_qa_rouge`, `1-retain_qa_rouge`, or `base-retain_qa_rouge` with `base`).
+    base: the base model's log.
+    search_share: this fraction of each risk's units orders the configurations, the rest certifies.
+    named_beforehand: the configurations were chosen before anybody saw these losses; assumed for loss tables.
+    scale: "thousandths" where a loss table holds whole numbers 0..1000.
+    allow_other_mean: accept measures of a log whose rows have another mean than it reports.
+
+    Other parameters: see `froc certify --help`. InputError where the losses cannot support the claim.
 
     >>> queries = [f"q{i}" for i in range(100)]
     >>> table = pl.DataFrame({"config": "c0001", "risk": "forgetting", "query": queries, "loss": 97 * [0.0] + 3 * [1.0]})

@@ -116,12 +116,17 @@ def monitor(
 ) -> MonitoredStream:
     """Count the rows of a loss table, in their order, and return the status of the stream.
 
-    table: a loss table, or its file: losses of the deployed configuration, in order of arrival. certificate: its
-    document, certificate.json, a run folder, or the output of `froc certify --json`. state: file that is kept between
-    calls, created if missing. risk: the risks to monitor, by default all with a budget. alarm: probability of a false alarm, which they share.
-    config: the deployed configuration, by default the chosen one. Where the certificate's unit is the group, a loss is
-    the mean over a group, whose rows must come in one call. scale: "thousandths" for whole numbers 0..1000. Raises InputError for a state of another certificate,
-    configuration, alarm or choice of risks, and for rows that cannot be counted.
+    table: losses of the deployed configuration in order of arrival, as a loss table or its file.
+    certificate: its document, certificate.json, a run folder, or the output of `froc certify --json`.
+    state: file kept between calls, created if missing.
+    alarm: probability of any false alarm, shared by the monitored risks.
+    risk: the monitored risks, by default all with a budget.
+    config: the deployed configuration, by default the chosen one.
+    scale: "thousandths" for whole numbers 0..1000.
+
+    Where the certificate's unit is the group, a loss is the mean over a group, whose rows must come in one call.
+    InputError for a state of another certificate, configuration, alarm or choice of risks, and for rows that cannot be
+    counted.
 
     >>> from froc import certify
     >>> queries = [f"q{i}" for i in range(200)]

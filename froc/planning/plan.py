@@ -111,22 +111,22 @@ def plan(
     seed: int = 0,
     scale: str | None = None,
 ) -> Plan:
-    """Plan a calibration.
+    """How many calibration units a certificate needs, and with what probability that many suffice.
 
-    budget: accepted risk, for forgetting and utility or by name; other options that are not one number take either
-    too. expected_risk: risk of the configuration that is hoped for. units: calibration queries; clusters: sampling units
-    that they come in, which then count instead; correlation: of 0-1 losses in a cluster, 1 (the worst) unless said.
-    spread: standard deviation of a unit's loss (beta law); without it losses are 0 or 1, the widest law with that
-    mean. losses: a loss table or its file; its search rows give the laws instead, calibration rows are left out first.
-    binary: losses can only be 0 or 1, by what they measure. scale: "thousandths" where the table's are whole 0..1000. listed: size of the list of `population="sample"`.
-    design: "auto" tries search shares, procedures and bounds on the search rows, for `units` queries in all.
-    Raises InputError for what makes no sense, and where more than a million units would be needed.
+    budget: accepted risk, one or by risk (as for other options).
+    expected_risk: risk of the hoped-for configuration.
+    units: number of calibration queries; clusters: of their sampling units, which then count instead.
+    correlation: of 0-1 losses within a cluster; 1, the worst case, by default.
+    spread: standard deviation of a unit's loss (beta law); by default losses are 0 or 1, the widest law with that mean.
+    losses: loss table or file whose search rows give the laws instead; scale: "thousandths" if they are 0..1000.
+    binary: losses can only be 0 or 1. listed: size of the list of `population="sample"`.
+    design: "auto" tries search shares, procedures and bounds on the search rows, for `units` queries in total.
+
+    InputError for impossible values, and where more than a million units would be needed.
 
     >>> made = plan(budget=0.1, expected_risk=0.03, candidates=10, units=300)
     >>> made
     Plan(10 candidates, needed forgetting=281, utility=281)
-    >>> made.needed
-    {'forgetting': 281, 'utility': 281}
     """
     frame = dataframe(losses)
     table = Format(scale).read([Path(losses)], {}).losses if isinstance(losses, Path | str) else frame
