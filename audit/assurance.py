@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from froc import provenance
 from froc.audit.bundle_files import moment
 from froc.audit.reexecution import REPRODUCED, Reexecution
 from froc.audit.report import Facts
@@ -16,6 +17,8 @@ from froc.audit.timestamps import Proven
 NO_CONTROL = "its plan did not ask what the base model shows: nothing says that there was anything to remove (reports of older versions are so; whoever makes one today leaves it out)"
 UNBOUND = "no digest of the model's weights was sealed: nothing ties the losses to this model (reports of older versions are so; whoever makes one today leaves it out)"
 DIFFERED = "its losses were not found again"
+FOREIGN = "it was measured by code that is not froc's and that its plan does not name (plans of older versions are so; whoever hides code today leaves it out)"
+REOPENED = "its calibration queries had been opened more often than was planned: the confidence that the plan states does not hold"
 
 
 @dataclass(frozen=True)
@@ -49,12 +52,17 @@ def levels(facts: Facts, compared: bool, proven: Proven, again: Reexecution | No
     )
 
 
-def reservations(facts: Facts, again: Reexecution | None) -> tuple[str, ...]:
-    """Reasons why a verified report that says PASS still needs a qualification; empty if there are none."""
+def reservations(facts: Facts, again: Reexecution | None, opening: int) -> tuple[str, ...]:
+    """Reasons why a verified report that says PASS still needs a qualification; empty if there are none.
+
+    opening: which opening of the calibration queries the report was made after, by its signer's count.
+    """
     reasons = {
         NO_CONTROL: facts.plan.control is None,
         UNBOUND: bool(facts.files) and facts.seal.base_weights_digest is None,
         DIFFERED: again is not None and again.differed > 0,
+        FOREIGN: facts.plan.plugins is None and bool(provenance.unknown(facts.plan.model_dump())),
+        REOPENED: opening > facts.plan.openings,
     }
     return tuple(reason for reason, holds in reasons.items() if holds)
 

@@ -18,7 +18,7 @@ from froc.audit.report import Facts
 from froc.audit.timestamps import Proven
 from froc.audit.trust import Trust
 from froc.configuration_id import ConfigurationId
-from froc.data.task import request_of
+from froc.data.task import RISKS, request_of
 from froc.errors import InputError, VerificationError
 from froc.risk.control import BASE, built_in, kind_of, metric_of
 
@@ -244,7 +244,8 @@ def _control(plan: Plan, base: pl.DataFrame | None) -> str:
         return "; the base model was not measured, so nothing shows that there was anything to remove"
     for risk, measurement in plan.metrics.items():
         kind = plan.control.get(risk)
-        known = built_in(metric_of(measurement))
+        # of forgetting and utility the same is asked whatever measures them, so that an unknown name evades nothing
+        known = risk in RISKS or built_in(metric_of(measurement))
         if kind is None or (known and kind != kind_of(risk, measurement)):
             raise VerificationError(
                 "plan-control", f"the plan asks another thing of the base model's {risk} than froc does"

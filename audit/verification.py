@@ -74,7 +74,7 @@ class Result:
     @property
     def reservations(self) -> tuple[str, ...]:
         """Why a PASS needs a qualification: evidence that today's reports have and this one lacks, or losses that did not reproduce."""
-        return reservations(self.facts, self.reexecution)
+        return reservations(self.facts, self.reexecution, int(self.report["opening"]))
 
     @property
     def passes(self) -> bool:

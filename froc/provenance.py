@@ -1,9 +1,10 @@
 """Plug-ins of other packages that a plan uses: distribution, version and a digest of their code. Torch-free.
 
 The digest is SHA-256 over the sorted `sha256sum` lines of the distribution's code files (.py and compiled modules), as
-importlib.metadata lists them (`rule: distribution`). Where that list does not hold the plug-in's own file, as for editable
-installs and folders without a RECORD, it is over the code files of its top-level package, or of its module's file alone
-(`rule: module`).
+importlib.metadata lists them, and of those in the plug-in's top-level package (`rule: distribution`). Where that list does not
+hold the plug-in's own file, as for editable installs and folders without a RECORD, it is over the code files of its top-level
+package, or of its module's file alone (`rule: module`). A bytecode cache that differs from its source is refused. What the
+plug-in imports from other packages is not covered.
 """
 
 import importlib
@@ -13,10 +14,11 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
-from froc import hashing, plugins
+from froc import bytecode, hashing, plugins
 from froc.errors import InputError
 
-CODE_SUFFIXES = (".py", ".so", ".pyd")
+CODE_SUFFIXES = (".py", ".pyc", ".so", ".pyd")
+"""A `.pyc` that lies beside sources is run as a module; caches in `__pycache__` are compared with their sources instead."""
 GROUPS = {
     "attack": "froc.attacks",
     "bound": "froc.bounds",
@@ -70,12 +72,16 @@ def trace(point: EntryPoint) -> dict[str, str]:
     """distribution, version, and a digest of the code behind an entry point. InputError where there is no code to read."""
     top = _place(point)
     listed = [Path(str(path.locate())).resolve() for path in (point.dist.files if point.dist else None) or ()]
-    code = [path for path in listed if path.suffix in CODE_SUFFIXES and path.is_file()]
+    code = [path for path in listed if _is_code(path)]
     if top[0] in code:
         root = Path(str(point.dist.locate_file(""))).resolve() if point.dist else top[0].parent
-        rule, names = "distribution", {_below(path, root): hashing.sha256_file(path) for path in code}
+        rule, files = "distribution", sorted({*code, *top})
     else:
-        rule, names = "module", {_below(path, top[0].parent): hashing.sha256_file(path) for path in top}
+        root, rule, files = top[0].parent, "module", sorted(top)
+    for path in files:
+        if path.suffix == ".py":
+            bytecode.refuse_other(path)
+    names = {_below(path, root): hashing.sha256_file(path) for path in files}
     about = point.dist
     return {
         "distribution": _word(about.name if about else ""),
@@ -95,8 +101,12 @@ def _place(point: EntryPoint) -> tuple[Path, ...]:
     if not getattr(top, "__file__", None) or not hasattr(top, "__path__"):
         return (own,)
     folder = Path(str(top.__file__)).resolve().parent
-    others = sorted(path.resolve() for path in folder.rglob("*") if path.suffix in CODE_SUFFIXES and path.is_file())
+    others = sorted(path.resolve() for path in folder.rglob("*") if _is_code(path))
     return (own, *(path for path in others if path != own))
+
+
+def _is_code(path: Path) -> bool:
+    return path.suffix in CODE_SUFFIXES and path.parent.name != "__pycache__" and path.is_file()
 
 
 def _below(path: Path, root: Path) -> str:

@@ -28,9 +28,9 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("data",),
     ("procedures",),
     ("bounds",),
-    ("loss_table", "provenance", "plan_identity"),
+    ("loss_table", "provenance", "plugin_source", "plan_identity"),
     ("plugins", "atomic"),
-    ("hashing", "hyperparameters", "timestamp", "visible", "extras", "configuration_id"),
+    ("hashing", "hyperparameters", "timestamp", "visible", "extras", "configuration_id", "bytecode"),
     ("errors", "version"),
 )
 """Packages and modules of `froc`; each imports only from floors below its own."""

@@ -1,5 +1,8 @@
 """Code of other packages: a name that is taken is refused, the rest is named with a digest, and nothing of it verifies."""
 
+import importlib.util
+import os
+import py_compile
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +69,62 @@ def test_what_takes_part_is_named_with_its_code(
     (tmp_path / f"{name}.py").write_text(METRIC + "\n", encoding="utf-8")
     assert provenance.outside(_plan(name))[0]["sha256"] != entry["sha256"]
     assert f"{name} 1.0 (metric {name}" in provenance.sentences([entry])[0]
+
+
+def _package(folder: Path, name: str, record: bool) -> Path:
+    """A plug-in in a package whose score comes from a second module."""
+    _install(folder, name, "froc.metrics", name, record)
+    (folder / f"{name}.py").unlink()
+    (folder / name).mkdir()
+    (folder / name / "__init__.py").write_text(METRIC, encoding="utf-8")
+    (folder / name / "core.py").write_text("FACTOR = 1\n", encoding="utf-8")
+    if record:
+        (folder / f"{name}-1.0.dist-info" / "RECORD").write_text(f"{name}/__init__.py,,\n", encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("record", [True, False])
+def test_code_that_python_would_run_is_in_the_digest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record: bool
+) -> None:
+    """A module that nobody listed, and one without a source."""
+    name = f"listed{record}".lower()
+    monkeypatch.syspath_prepend(_package(tmp_path, name, record))
+    before = provenance.outside(_plan(name))[0]["sha256"]
+    (tmp_path / name / "core.py").write_text("FACTOR = 0\n", encoding="utf-8")
+    other = provenance.outside(_plan(name))[0]["sha256"]
+    (tmp_path / name / "core.py").rename(tmp_path / "source.py")
+    digests = {before, other}
+    for factor in (0, 1):
+        (tmp_path / "source.py").write_text(f"FACTOR = {factor}\n", encoding="utf-8")
+        py_compile.compile(str(tmp_path / "source.py"), cfile=str(tmp_path / name / "core.pyc"), doraise=True)
+        digests.add(provenance.outside(_plan(name))[0]["sha256"])
+    assert len(digests) == 4
+
+
+@pytest.mark.parametrize(
+    "mode", [py_compile.PycInvalidationMode.TIMESTAMP, py_compile.PycInvalidationMode.UNCHECKED_HASH]
+)
+def test_a_cache_of_other_code_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: py_compile.PycInvalidationMode
+) -> None:
+    name = f"cached{mode.name.lower()}"
+    monkeypatch.syspath_prepend(_package(tmp_path, name, record=True))
+    source, evil = tmp_path / name / "core.py", tmp_path / "evil.py"
+    honest = provenance.outside(_plan(name))[0]["sha256"]
+    py_compile.compile(str(source), doraise=True, invalidation_mode=mode)
+    assert provenance.outside(_plan(name))[0]["sha256"] == honest
+    evil.write_text("FACTOR = 0\n", encoding="utf-8")
+    os.utime(evil, ns=(source.stat().st_atime_ns, source.stat().st_mtime_ns))
+    py_compile.compile(
+        str(evil), cfile=importlib.util.cache_from_source(str(source)), doraise=True, invalidation_mode=mode
+    )
+    with pytest.raises(InputError, match=r"is not what core\.py compiles to"):
+        provenance.outside(_plan(name))
+    # a cache that Python ignores, since the source was edited after it, is none
+    source.write_text("FACTOR = 2  # edited\n", encoding="utf-8")
+    if mode is py_compile.PycInvalidationMode.TIMESTAMP:
+        provenance.outside(_plan(name))
 
 
 def test_names_are_read_whole() -> None:

@@ -1,12 +1,16 @@
 """The `audit verify` command: check a report, every file, every number, the model."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from froc.cli import options, words
 from froc.errors import NotCertifiedError
+from froc.risk.rounding import at_most
+
+if TYPE_CHECKING:
+    from froc.audit.verification import Result
 
 EXAMPLES = """[bold]Examples[/]
 
@@ -70,6 +74,7 @@ def verify(
         checks = [{"number": c.number, "name": c.name, "seen": c.seen} for c in result.checks]
         words.emit(
             {"verdict": result.verdict, "checks": checks, "model_checked": result.model_checked, "tree": result.tree, "reservations": list(result.reservations),
+             "config": result.report["config"], "confidence": result.report["certificate"]["confidence"], "bounds": _reported(result),
              "weights_bound": result.facts.seal.base_weights_digest is not None,
              "fingerprint": result.fingerprint, "plan": result.plan_status, "control": result.facts.plan.control is not None,
              "assurance": result.assurance, "levels": {reached.name: reached.holds for reached in result.levels}, "reexecution": result.reexecution and result.reexecution.sentence,
@@ -91,6 +96,8 @@ def verify(
             f"verified; the report says [bold]{result.verdict}[/]; plan {result.plan_status}; losses {result.assurance}",
             soft_wrap=True,
         )
+        for line in _bounds(result):
+            words.results.print(words.visible(line), soft_wrap=True)
         for reached in result.levels:
             words.results.print(
                 f"{reached.name} {'holds' if reached.holds else 'is not reached'}: {reached.words}", soft_wrap=True
@@ -103,3 +110,24 @@ def verify(
     for reached in result.levels:
         if reached.number in (level or ()) and not reached.holds:
             raise NotCertifiedError(f"the report verifies, but does not reach {reached.name}: {reached.words}")
+
+
+def _reported(result: "Result") -> dict[str, dict[str, str]]:
+    """risk -> budget and the bound that holds for all candidates together, of the reported configuration; empty where none was tested."""
+    certificate, config = result.report["certificate"], result.report["config"]
+    candidate = next((entry for entry in certificate["candidates"] if entry["config"] == config), None)
+    cur = candidate["cur"] if candidate else {}
+    return {
+        risk: {"budget": certificate["budget"][risk], "at_most": bounds["simultaneous"]}
+        for risk, bounds in cur.items()
+        if risk in certificate["budget"]
+    }
+
+
+def _bounds(result: "Result") -> list[str]:
+    """The same in words."""
+    confidence = result.report["certificate"]["confidence"]
+    return [
+        f"{result.report['config']}: {risk} at most {at_most(float(numbers['at_most']))} (budget {float(numbers['budget']):g}), confidence {float(confidence):g}"
+        for risk, numbers in _reported(result).items()
+    ]
