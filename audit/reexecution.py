@@ -42,8 +42,8 @@ class GroupCount(Strict):
     bound: share of `of` that may differ; the bounds of all groups hold together.
     """
 
-    config: str = Name
-    risk: str = Name
+    config: str
+    risk: str
     rows: int = Field(ge=1, le=MOST)
     of: int = Field(ge=1)
     differed: int = Field(ge=0)

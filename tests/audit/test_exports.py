@@ -15,7 +15,7 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from huggingface_hub import ModelCard
 
-from froc.audit import assurance, canonical_json, exports, reexecution, rendering, verification
+from froc.audit import assurance, canonical_json, exports, redraw, rendering, verification
 from froc.audit import keys as signing
 from froc.audit.exports import ExportContext, svr
 from froc.audit.exports.markdown import code
@@ -66,7 +66,9 @@ def test_hostile_names_stay_text(name: str, nasty: verification.Result, given: E
 
 
 @pytest.mark.parametrize(
-    "reason", [assurance.NO_CONTROL, assurance.UNBOUND, assurance.DIFFERED], ids=["control", "bound", "differed"]
+    "reason",
+    [assurance.NO_CONTROL, assurance.UNBOUND, assurance.DIFFERED, assurance.REOPENED, assurance.FOREIGN],
+    ids=["control", "bound", "differed", "reopened", "foreign"],
 )
 def test_a_pass_with_a_reservation_is_exported_as_none(
     reason: str, originals: dict[str, Made], given: ExportContext, tmp_path: Path
@@ -75,13 +77,23 @@ def test_a_pass_with_a_reservation_is_exported_as_none(
     made = Made(Path(shutil.copytree(made.bundle, tmp_path / made.bundle.name)), made.run, made.key)
     if reason == assurance.DIFFERED:
         variants.measured_again(
-            made, lambda said: said.update(differed=1, largest=3, bound=reexecution.bound(1, 299, said["of"]))
+            made,
+            lambda said: said.update(
+                redraw.counted(
+                    (made.bundle / "losses.csv").read_bytes(), 7, 299, None, {("c0001", "forgetting"): (1, 3)}
+                )
+            ),
         )
     verified = made.verify()
     if reason == assurance.UNBOUND:  # as an owner would who measures the base model and seals no weights
         verified = replace(
             verified, facts=replace(verified.facts, plan=verified.facts.plan.model_copy(update={"control": {}}))
         )
+    if reason == assurance.REOPENED:
+        verified = replace(verified, report={**verified.report, "opening": verified.facts.plan.openings + 1})
+    if reason == assurance.FOREIGN:
+        changed = {"plugins": None, "metrics": {**verified.facts.plan.metrics, "forgetting": "my_metric"}}
+        verified = replace(verified, facts=replace(verified.facts, plan=verified.facts.plan.model_copy(update=changed)))
     assert verified.verdict == "PASS"
     assert not verified.passes
     assert reason in verified.reservations

@@ -123,6 +123,7 @@ CASES: dict[str, Case] = {
     "plan with units of another risk": Case("plan-shape", _replan(lambda p: p["task"]["units"].update(privacy="query"))),
     "plan with an endless list": Case("plan-shape", _replan(lambda p: p["listed"].update(forgetting=10**15))),
     "nothing asked of the base model's forgetting": Case("plan-control", _replan(lambda p: p["control"].update(forgetting="none"))),
+    "nothing asked of forgetting under an unknown metric": Case("plan-control", _replan(lambda p: (p["metrics"].update(forgetting="my_metric"), p["control"].update(forgetting="none"), p.pop("plugins", None)))),
     "nothing asked about utility": Case("plan-control", _replan(lambda p: p["control"].pop("utility"))),
     "rows of the base model that no plan asked for": Case("table-unplanned-row", _replan(lambda p: p.pop("control"))),
     "plan with no opening": Case("plan-shape", _replan(lambda p: p.update(openings=0))),

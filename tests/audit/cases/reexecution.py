@@ -19,9 +19,23 @@ def _of_model(**said: Any) -> Attack:
     return _again(lambda s: s["model"].update(said), model=True)
 
 
+def _of_group(number: int, model: bool = False, **said: Any) -> Attack:
+    """Other counts of one configuration under one risk."""
+    return _again(lambda s: (s["model"] if model else s)["groups"][number].update(said), model=model)
+
+
 def _same(said: dict[str, Any]) -> None:
     """The model trained again has other weights than those that were sealed, which is called the same."""
-    said["model"] |= {"how": "same-weights", "digest": "d" * 64, "rows": 0, "of": 0, "lines": [], "bound": None}
+    said["model"] |= {
+        "how": "same-weights",
+        "digest": "d" * 64,
+        "rows": 0,
+        "of": 0,
+        "lines": [],
+        "bound": None,
+        "each": None,
+        "groups": None,
+    }
 
 
 def _by_other(made: Made) -> None:
@@ -40,16 +54,19 @@ CASES: dict[str, Case] = {
     "measured again: in another role": Case("reexecution-role", _again(lambda s: s.update(role="auditor")), "again", trusting),
     "measured again: a model that is not covered": Case("reexecution-other-report", lambda m: variants.measured_again(m, config=m.read()["predicate"]["config"]), "failing"),
     "measured again: rows that were picked": Case("reexecution-draw", _again(lambda s: s.update(lines=list(range(2, 301)))), "again"),
-    "measured again: a difference that nobody counted": Case("reexecution-counts", _again(lambda s: s.update(largest=3)), "again"),
+    "measured again: a difference that nobody counted": Case("reexecution-counts", _of_group(0, largest=3), "again"),
+    "measured again: other sums than the groups'": Case("reexecution-bound", _again(lambda s: s.update(largest=3)), "again"),
     "measured again: a smaller bound": Case("reexecution-bound", _again(lambda s: s.update(bound="0.0001")), "again"),
+    "measured again: a smaller bound of a group": Case("reexecution-bound", _of_group(0, bound="0.0001"), "again"),
+    "measured again: without a group": Case("reexecution-bound", _again(lambda s: s["groups"].pop()), "again"),
     "measured again: another configuration's model": Case("reexecution-model", _of_model(config="c0003"), "again"),
     "measured again: other weights called the same": Case("reexecution-weights", _again(_same, model=True), "again"),
     "measured again: a model of other weights": Case("reexecution-weights", _of_model(digest="d" * 64), "again"),
     "measured again: a model without weights": Case("reexecution-weights", _of_model(digest=None), "again"),
-    "measured again: a difference of the model that nobody counted": Case("reexecution-counts", _of_model(largest=3), "again"),
+    "measured again: a difference of the model that nobody counted": Case("reexecution-counts", _of_group(0, model=True, largest=3), "again"),
     "measured again: rows of the model that were picked": Case("reexecution-draw", _of_model(lines=list(range(2, 101))), "again"),
     "measured again: a model measured on no row": Case("reexecution-draw", _of_model(rows=0, lines=[], bound="0.0"), "again"),
-    "measured again: a smaller bound of the model": Case("reexecution-draw", _of_model(bound="0.0001"), "again"),
+    "measured again: a smaller bound of the model": Case("reexecution-bound", _of_model(bound="0.0001"), "again"),
     "measured again: an environment in words": Case("reexecution-shape", _again(lambda s: s["environment"].update(python="3.11.2, verified by nobody"))),
     "measured again: more is said": Case("reexecution-shape", _again(lambda s: s.update(note="all is well")), "again"),
 }  # fmt: skip
