@@ -1,6 +1,6 @@
-"""Which rows of losses.csv a seed draws to be measured again, and what follows from how many of them differed.
+"""Which rows of losses.csv a seed draws to be measured again, and what their differences imply.
 
-Rows are drawn from every group, the losses of one configuration under one risk: a false claim takes the losses of one group alone,
+Rows are drawn from every group, the losses of one configuration under one risk: a false claim changes one group only,
 which a draw from all rows together would often miss. Bounds hold for all groups together (Bonferroni).
 """
 
@@ -18,23 +18,25 @@ from froc.risk.rounding import up
 
 CONFIDENCE = 0.95
 KEY = ["config", "split", "risk", "query"]
-"""What names a row."""
+"""Columns that identify a row."""
 Group = tuple[str, str]
 """Configuration and risk."""
 Counts = Mapping[Group, tuple[int, int]]
-"""Group -> how many of its drawn rows differed, and by how many thousandths at most."""
+"""Group -> number of its drawn rows that differed, and the largest difference in thousandths."""
 
 
 def draw(losses: bytes, seed: int, rows: int, config: str | None = None) -> list[int]:
-    """Line numbers (the first row is line 2) of losses.csv that a seed draws, sorted: `rows` of each group, all where there are fewer.
+    """Line numbers (the first row is line 2) of losses.csv drawn by a seed, sorted: `rows` per group, or all of a smaller group.
 
-    config: draw from its groups alone. The lines of a group are ordered by an HMAC of what they are about, their losses left out.
+    config: draw from its groups only.
+
+    A group's lines are ordered by an HMAC of what they are about, without their losses.
     """
     return sorted(line for lines in _drawn(losses, seed, rows, config).values() for line in lines)
 
 
 def draw_together(losses: bytes, seed: int, rows: int, config: str | None = None) -> list[int]:
-    """The same from all rows together, as statements of older versions drew them."""
+    """Line numbers drawn from all rows together, as in older statements."""
     key = str(seed).encode()
     keyed = []
     for number, line in enumerate(losses.decode("ascii").split("\n")[1:-1], start=2):
@@ -64,13 +66,13 @@ def _drawn(losses: bytes, seed: int, rows: int, config: str | None) -> dict[Grou
 
 
 def pool(losses: bytes, config: str | None) -> int:
-    """How many rows there are to draw from."""
+    """Number of rows to draw from."""
     rows = losses.decode("ascii").split("\n")[1:-1]
     return sum(config is None or row.startswith(f"{config},") for row in rows)
 
 
 def table(losses: bytes, lines: Sequence[int]) -> pl.DataFrame:
-    """The drawn rows: config, split, risk, query and the loss that was signed."""
+    """The drawn rows: config, split, risk, query and the signed loss."""
     text = losses.decode("ascii").split("\n")
     names = HEADER.split(",")
     rows = [text[line - 1].split(",") for line in lines]
@@ -79,7 +81,7 @@ def table(losses: bytes, lines: Sequence[int]) -> pl.DataFrame:
 
 
 def compare(drawn: pl.DataFrame, measured: pl.DataFrame) -> Counts:
-    """Per group, how many drawn rows differ and by how many thousandths at most; a row that could not be measured again differs by 1000."""
+    """Per group, the number of drawn rows that differ and the largest difference in thousandths; a row that cannot be measured counts as 1000."""
     apart = (pl.col("signed") - pl.col("loss").cast(pl.Int64)).abs().fill_null(1000)
     joined = drawn.join(measured, on=KEY, how="left").with_columns(apart=apart)
     counted = joined.group_by("config", "risk").agg(
@@ -91,16 +93,22 @@ def compare(drawn: pl.DataFrame, measured: pl.DataFrame) -> Counts:
 
 
 def bound(differed: int, rows: int, of: int, confidence: float = CONFIDENCE) -> str:
-    """Largest share of `of` rows that may differ: exact binomial (Clopper and Pearson), rounded up; exact where all were drawn."""
+    """Largest share of `of` rows that may differ: exact binomial (Clopper and Pearson), rounded up; exact where all were drawn.
+
+    >>> bound(0, 299, 10_000), bound(3, 100, 100)
+    ('0.00997', '0.03')
+    """
     if rows == of:
         return str(exact(up(differed / of, exact=True)))
     return str(exact(up(float(upper_from_count(np.array([differed]), rows, 1 - confidence)[0]))))
 
 
 def counted(losses: bytes, seed: int, rows: int, config: str | None, counts: Counts) -> dict[str, Any]:
-    """What a statement says of the draw: the number for each group, the lines, and the counts and bounds of groups and of all together.
+    """A statement's entries about the draw: rows per group, lines, and counts and bounds of each group and of all together.
 
-    counts: see `compare`; groups without an entry did not differ. The bounds hold together with `CONFIDENCE`.
+    counts: see `compare`; groups without an entry did not differ.
+
+    The bounds hold together with probability `CONFIDENCE`.
     """
     groups, drawn = _groups(losses, config), _drawn(losses, seed, rows, config)
     sampled = sum(len(drawn[group]) < len(lines) for group, lines in groups.items())
@@ -126,7 +134,7 @@ def counted(losses: bytes, seed: int, rows: int, config: str | None, counts: Cou
 def counted_together(
     losses: bytes, seed: int, rows: int, config: str | None, differed: int, largest: int
 ) -> dict[str, Any]:
-    """The same for a draw from all rows together, of statements of older versions."""
+    """The same for a draw from all rows together, as in older statements."""
     lines, of = draw_together(losses, seed, rows, config), pool(losses, config)
     return {
         "rows": len(lines), "of": of, "lines": lines, "differed": differed, "largest": largest,
