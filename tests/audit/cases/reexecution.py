@@ -58,6 +58,8 @@ CASES: dict[str, Case] = {
     "measured again: other sums than the groups'": Case("reexecution-bound", _again(lambda s: s.update(largest=3)), "again"),
     "measured again: a smaller bound": Case("reexecution-bound", _again(lambda s: s.update(bound="0.0001")), "again"),
     "measured again: a smaller bound of a group": Case("reexecution-bound", _of_group(0, bound="0.0001"), "again"),
+    "measured again: at a higher confidence": Case("reexecution-bound", _again(lambda s: s.update(confidence="0.99")), "again"),
+    "measured again: rows of a model that was not": Case("reexecution-draw", _of_model(how="not-compared"), "again"),
     "measured again: without a group": Case("reexecution-bound", _again(lambda s: s["groups"].pop()), "again"),
     "measured again: another configuration's model": Case("reexecution-model", _of_model(config="c0003"), "again"),
     "measured again: other weights called the same": Case("reexecution-weights", _again(_same, model=True), "again"),
