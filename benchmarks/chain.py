@@ -244,16 +244,16 @@ def table(rng: random.Random) -> pl.DataFrame:
     return pl.DataFrame(rows)
 
 
-def _some(rng: random.Random, frame: pl.DataFrame, value: float | None, share: float) -> pl.DataFrame:
+def _replaced_losses(rng: random.Random, frame: pl.DataFrame, value: float | None, share: float) -> pl.DataFrame:
     picked = pl.Series([rng.random() < share for _ in range(len(frame))])
     return frame.with_columns(loss=pl.when(picked).then(pl.lit(value, pl.Float64)).otherwise(pl.col("loss")))
 
 
 TABLES: dict[str, Callable[[random.Random, pl.DataFrame], pl.DataFrame]] = {
-    "some losses are no number": lambda rng, t: _some(rng, t, float("nan"), 0.5),
-    "some losses are missing": lambda rng, t: _some(rng, t, None, 0.5),
-    "some losses are infinite": lambda rng, t: _some(rng, t, float("inf"), 0.3),
-    "some losses are below zero": lambda rng, t: _some(rng, t, -1.0, 0.9),
+    "some losses are no number": lambda rng, t: _replaced_losses(rng, t, float("nan"), 0.5),
+    "some losses are missing": lambda rng, t: _replaced_losses(rng, t, None, 0.5),
+    "some losses are infinite": lambda rng, t: _replaced_losses(rng, t, float("inf"), 0.3),
+    "some losses are below zero": lambda rng, t: _replaced_losses(rng, t, -1.0, 0.9),
     "in per cent": lambda _, t: t.with_columns((pl.col("loss") * 100).round().cast(pl.Int64)),
     "of ten": lambda _, t: t.with_columns((pl.col("loss") * 10).round().cast(pl.Int64)),
     "one to five": lambda _, t: t.with_columns((pl.col("loss") * 4 + 1).round().cast(pl.Int64)),
@@ -284,10 +284,10 @@ def of_table(rng: random.Random, folder: Path) -> tuple[str, str]:
     else:
         frame.write_ndjson(path)
     try:
-        found = certify(path, 0.3).document
+        certificate = certify(path, 0.3).document
     except InputError as error:
         return name, f"refused: {str(error)[:70]}"
-    return name, "CERTIFIED" if found["chosen"] or found["certified"] else "not certified"
+    return name, "CERTIFIED" if certificate["chosen"] or certificate["certified"] else "not certified"
 
 
 def of_log(rng: random.Random, folder: Path) -> tuple[str, str]:
@@ -322,10 +322,10 @@ def of_log(rng: random.Random, folder: Path) -> tuple[str, str]:
     (place / "TOFU_EVAL.json").write_text(json.dumps(log))
     rules = {"forgetting": "forget_knowmem_ROUGE", "utility": "1-retain_knowmem_ROUGE"}
     try:
-        found = certify(place, 0.3, format="open-unlearning", loss=rules, named_beforehand=True).document
+        certificate = certify(place, 0.3, format="open-unlearning", loss=rules, named_beforehand=True).document
     except InputError as error:
         return f"log: {kind}", f"refused: {str(error)[:70]}"
-    return f"log: {kind}", "CERTIFIED" if found["chosen"] or found["certified"] else "not certified"
+    return f"log: {kind}", "CERTIFIED" if certificate["chosen"] or certificate["certified"] else "not certified"
 
 
 WAYS: Sequence[Callable[[random.Random, Path], tuple[str, str]]] = (of_task, of_table, of_log)
@@ -335,12 +335,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
-    said = parser.parse_args()
+    arguments = parser.parse_args()
     seen: Counter[str] = Counter()
     lies = []
     with tempfile.TemporaryDirectory() as scratch:
-        for number in range(40 if said.quick else 200):
-            rng = random.Random(f"{said.seed} {number}")
+        for number in range(40 if arguments.quick else 200):
+            rng = random.Random(f"{arguments.seed} {number}")
             folder = Path(scratch) / str(number)
             folder.mkdir()
             os.environ["FROC_STATE"] = str(folder / "state")

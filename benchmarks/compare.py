@@ -40,7 +40,7 @@ from froc.models.onednn import through_onednn
 from froc.search.build import cache_folder
 
 ROOT = Path(__file__).resolve().parent.parent
-Found = dict[str, dict[str, Any]]
+Promises = dict[str, dict[str, Any]]
 DELTA = 0.1
 TRUTH = (0.05, 0.08, 0.08, 0.25)
 RUNS = 200
@@ -58,17 +58,17 @@ def goal(value: Any, wanted: str, holds: bool) -> dict[str, Any]:
 # coverage
 
 
-def coverage(quick: bool) -> Found:
+def coverage(quick: bool) -> Promises:
     """Simultaneous misses of differences, and of each method's interval, for three sizes of the calibration sample."""
     runs = RUNS if quick else 5 * RUNS
     pairs = list(combinations(range(len(TRUTH)), 2))
     print(f"coverage: {runs} comparisons of four methods, confidence {1 - DELTA:.0%}; shares of runs")
     print(
-        f"  {'units':>6}{'a pair missed':>15}{'a method missed':>17}{'equal ones tied':>17}{'.05 vs .25 told':>17}{'half-width':>12}"
+        f"  {'units':>6}{'a pair missed':>15}{'a method missed':>17}{'equal ones tied':>17}{'.05 vs .25 apart':>17}{'half-width':>12}"
     )
     worst = 0.0
     for n in (100, 400, 1600):
-        missed = alone = tied = told = 0
+        missed = alone = tied = separated = 0
         width = []
         for seed in range(runs):
             drawn = _drawn(hashing.derive_seed("coverage", n, seed), n)
@@ -78,10 +78,10 @@ def coverage(quick: bool) -> Found:
             below, above = interval(drawn / 1000, DELTA / len(TRUTH))
             alone += bool(((np.array(TRUTH) < below) | (np.array(TRUTH) > above)).any())
             tied += bool(low[pairs.index((1, 2))] <= 0 <= high[pairs.index((1, 2))])
-            told += bool(high[pairs.index((0, 3))] < 0)
+            separated += bool(high[pairs.index((0, 3))] < 0)
             width.append(float((high - low).mean() / 2))
         print(
-            f"  {n:6}{missed / runs:15.3f}{alone / runs:17.3f}{tied / runs:17.3f}{told / runs:17.3f}{np.mean(width):12.3f}",
+            f"  {n:6}{missed / runs:15.3f}{alone / runs:17.3f}{tied / runs:17.3f}{separated / runs:17.3f}{np.mean(width):12.3f}",
             flush=True,
         )
         worst = max(worst, missed / runs, alone / runs)
@@ -91,8 +91,8 @@ def coverage(quick: bool) -> Found:
 def _each(
     drawn: NDArray[np.int64], pairs: Sequence[tuple[int, int]]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    one, other = (drawn[[pair[k] for pair in pairs]] for k in (0, 1))
-    return difference(one, other, DELTA / len(pairs))
+    first, second = (drawn[[pair[k] for pair in pairs]] for k in (0, 1))
+    return difference(first, second, DELTA / len(pairs))
 
 
 def _drawn(seed: int, n: int) -> NDArray[np.int64]:
@@ -129,24 +129,24 @@ def _refused(folder: Path, *words: str) -> str:
 
 def _called(folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-    told = {"PYTHONPATH": path, "FROC_STATE": str(folder / "state"), "HF_HUB_OFFLINE": "1"}
+    environment = {"PYTHONPATH": path, "FROC_STATE": str(folder / "state"), "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, "-m", "froc", *words]
-    return subprocess.run(command, env=os.environ | told, capture_output=True, text=True, check=False)
+    return subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=False)
 
 
-def _told(found: Mapping[str, Any]) -> None:
+def _print_comparison(comparison: Mapping[str, Any]) -> None:
     """Print a comparison's ranking and what was monotone."""
-    for stage in ordered(found["ranking"]):
-        order = found["ranking"][stage]
+    for stage in ordered(comparison["ranking"]):
+        order = comparison["ranking"][stage]
         print(f"  {stage}")
         for method in order["methods"]:
-            one = found["stages"][stage][method]
-            left = one[FORGETTING]
-            print(f"    {method:14} share {one['mix']:.3f}  left {left['mean']:.3f} [{left['lower']:.3f}, {left['upper']:.3f}]"
-                  f"  utility loss {one['utility']['mean']:.3f}{'  (tied with the first)' if method in order['tied'] else ''}")  # fmt: skip
-    print(f"  pairs that are ties: {[sum(p['verdict'] == 'tie' for p in some) for some in found['pairs'].values()]} of "
-          f"{[len(some) for some in found['pairs'].values()]}")  # fmt: skip
-    monotone = found["monotone"]
+            means = comparison["stages"][stage][method]
+            left = means[FORGETTING]
+            print(f"    {method:14} share {means['mix']:.3f}  left {left['mean']:.3f} [{left['lower']:.3f}, {left['upper']:.3f}]"
+                  f"  utility loss {means['utility']['mean']:.3f}{'  (tied with the first)' if method in order['tied'] else ''}")  # fmt: skip
+    print(f"  pairs that are ties: {[sum(p['verdict'] == 'tie' for p in pairs) for pairs in comparison['pairs'].values()]} of "
+          f"{[len(pairs) for pairs in comparison['pairs'].values()]}")  # fmt: skip
+    monotone = comparison["monotone"]
     print(f"  {monotone['entries']} configurations at six shares each: {monotone['bends']} times a mean loss goes the other way, "
           f"by {monotone['worst']:.4f} at most", flush=True)  # fmt: skip
 
@@ -154,23 +154,23 @@ def _told(found: Mapping[str, Any]) -> None:
 # embedded
 
 
-def compare_embedded(quick: bool, keep: Path) -> Found:
+def compare_embedded(quick: bool, keep: Path) -> Promises:
     """All methods on the embedded task."""
     run, out = keep / "embedded", keep / "embedded-compare"
     begin = time.perf_counter()
     froc(keep, "search", "-b", "0.1", "--out", str(run), "--trials", "18" if quick else "40", "-q")
     searched = time.perf_counter() - begin
-    found = json.loads(froc(keep, "compare", str(run), "--out", str(out), "--json", "-q"))
+    comparison = json.loads(froc(keep, "compare", str(run), "--out", str(out), "--json", "-q"))
     print(f"\nembedded: search {searched:.0f} s, comparison {time.perf_counter() - begin - searched:.0f} s")
-    _told(found)
-    worst = found["monotone"]["worst"]
+    _print_comparison(comparison)
+    worst = comparison["monotone"]["worst"]
     return {"largest step against monotony, embedded": goal(worst, "<= 0.02", worst <= 0.02)}
 
 
 # tofu
 
 
-def tofu(quick: bool, keep: Path, data: Path) -> Found:
+def tofu(quick: bool, keep: Path, data: Path) -> Promises:
     """Four methods and more on TOFU's text, from the authors' files to the figure."""
     place, model = keep / "tofu", cache_folder() / (f"{TAUGHT}-quick" if quick else TAUGHT)
     cut(data, place)
@@ -178,19 +178,19 @@ def tofu(quick: bool, keep: Path, data: Path) -> Found:
         teach(place, model, 300 if quick else 1600)
     run, out = keep / "tofu-run", keep / "tofu-compare"
     common = ("--task", "tofu:forget05", "--data", str(place), "--model", str(model))
-    asked = ("search", *common, "-q")
+    search = ("search", *common, "-q")
     print("\nbudget 0.1 with authors as units of utility (the default): froc search says before it trains")
-    print(f"  {_refused(keep, *asked, '-b', '0.1', '--out', str(keep / 'authors'))}", flush=True)
-    froc(keep, *asked, "-b", "0.2", "--unit", "utility=query", "--out", str(run), "--trials", "12" if quick else "30",
+    print(f"  {_refused(keep, *search, '-b', '0.1', '--out', str(keep / 'authors'))}", flush=True)
+    froc(keep, *search, "-b", "0.2", "--unit", "utility=query", "--out", str(run), "--trials", "12" if quick else "30",
          "--space", "lr=1e-4:2e-3", "--space", "epochs=2:6", "--openings", "2", "--sampler", "random", "--pruner", "none")  # fmt: skip
     certificate = json.loads((run / "certificate.json").read_text(encoding="utf-8"))
     print(f"with questions as units: {certificate['reason']}")
-    found = json.loads(froc(keep, "compare", str(run), *common, "--out", str(out), "--json", "-q"))
-    print(f"\ntofu forget05: {found['n']} units, {found['unit']}; {found['opening']['statement']}")
-    _told(found)
-    for method, region in found["region"].items():
+    comparison = json.loads(froc(keep, "compare", str(run), *common, "--out", str(out), "--json", "-q"))
+    print(f"\ntofu forget05: {comparison['n']} units, {comparison['unit']}; {comparison['opening']['statement']}")
+    _print_comparison(comparison)
+    for method, region in comparison["region"].items():
         print(f"  smallest forgetting budget of {method:14} by utility budget: {region['at']}")
-    count = len(found["fronts"])
+    count = len(comparison["fronts"])
     return {"methods with a front on TOFU": goal(count, ">= 4", count >= 4)}
 
 
@@ -205,7 +205,7 @@ def cut(data: Path, place: Path) -> None:
 
 def _rows(path: Path) -> list[Row]:
     return [
-        Row(one["question"], one["answer"]) for one in map(json.loads, path.read_text(encoding="utf-8").splitlines())
+        Row(row["question"], row["answer"]) for row in map(json.loads, path.read_text(encoding="utf-8").splitlines())
     ]
 
 
@@ -254,10 +254,10 @@ def teach(place: Path, folder: Path, steps: int) -> None:
     tokenizer.save_pretrained(folder)
 
 
-PARTS: dict[str, Callable[[argparse.Namespace, Path], Found]] = {
-    "coverage": lambda said, _: coverage(said.quick),
-    "embedded": lambda said, keep: compare_embedded(said.quick, keep),
-    "tofu": lambda said, keep: tofu(said.quick, keep, said.data),
+PARTS: dict[str, Callable[[argparse.Namespace, Path], Promises]] = {
+    "coverage": lambda arguments, _: coverage(arguments.quick),
+    "embedded": lambda arguments, keep: compare_embedded(arguments.quick, keep),
+    "tofu": lambda arguments, keep: tofu(arguments.quick, keep, arguments.data),
 }
 
 
@@ -268,16 +268,16 @@ def main() -> None:
     parser.add_argument("--only", default=",".join(PARTS))
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data" / "tofu")
     parser.add_argument("--keep", type=Path, help="folder that runs stay in")
-    said = parser.parse_args()
-    promises: Found = {}
+    arguments = parser.parse_args()
+    promises: Promises = {}
     with tempfile.TemporaryDirectory() as folder:
-        keep = said.keep or Path(folder)
+        keep = arguments.keep or Path(folder)
         keep.mkdir(parents=True, exist_ok=True)
-        for name in said.only.split(","):
-            if name == "tofu" and not said.data.is_dir():
-                print(f"\ntofu: skipped, {said.data} is not there")
+        for name in arguments.only.split(","):
+            if name == "tofu" and not arguments.data.is_dir():
+                print(f"\ntofu: skipped, {arguments.data} is not there")
                 continue
-            promises |= PARTS[name](said, keep)
+            promises |= PARTS[name](arguments, keep)
     print(json.dumps(promises))
 
 

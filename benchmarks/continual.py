@@ -54,17 +54,17 @@ def truth(model: Path, requests: int) -> dict[str, float]:
         )
         for k in range(1, requests + 1)
     }
-    asked = measures(Settings(dict.fromkeys((FORGETTING, UTILITY), BUDGET)))[FORGETTING]
+    measurement = measures(Settings(dict.fromkeys((FORGETTING, UTILITY), BUDGET)))[FORGETTING]
     view, _ = split(embedded_text.task(), 0.2)
-    found = measured(base, probes(base, known, dict.fromkeys(known, asked), view))
-    return {k: int(losses.sum(dtype="int64")) / (SCALE * len(losses)) for k, losses in found.items()}
+    losses_by_request = measured(base, probes(base, known, dict.fromkeys(known, measurement), view))
+    return {k: int(losses.sum(dtype="int64")) / (SCALE * len(losses)) for k, losses in losses_by_request.items()}
 
 
 def bounds(row: dict[str, Any]) -> dict[str, float]:
     """Number of the request -> the bound that a run certified of its chosen model."""
-    told, number = row["certificate"]["risks"], row["removals"]
+    certified_risks, number = row["certificate"]["risks"], row["removals"]
     names = {str(k): risk for k, risk in enumerate(risks(number - 1), start=1)} if number > 1 else {}
-    return {k: told[risk]["at_most"] for k, risk in (names | {str(number): FORGETTING}).items()}
+    return {k: certified_risks[risk]["at_most"] for k, risk in (names | {str(number): FORGETTING}).items()}
 
 
 def main() -> None:
@@ -73,8 +73,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--requests", type=int)
     parser.add_argument("--trials", type=int)
-    said = parser.parse_args()
-    requests, trials = said.requests or (2 if said.quick else 3), said.trials or 16
+    arguments = parser.parse_args()
+    requests, trials = arguments.requests or (2 if arguments.quick else 3), arguments.trials or 16
     embedded.made(cache=cache_folder())
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)

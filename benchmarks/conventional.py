@@ -129,7 +129,8 @@ class NPOTrainer(Trainer):
 
     def _get_train_sampler(self, train_dataset: Any = None) -> RandomSampler:
         # one shuffle after another without a break, so that a pass's last batch is as full as the others
-        return RandomSampler(self.train_dataset, num_samples=self.args.max_steps * self.args.train_batch_size)
+        rows: Any = self.train_dataset
+        return RandomSampler(rows, num_samples=self.args.max_steps * self.args.train_batch_size)
 
     def compute_loss(
         self, model: torch.nn.Module, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -145,23 +146,23 @@ class NPOTrainer(Trainer):
 
 
 def unlearn(
-    model: PreTrainedModel, reference: PreTrainedModel, dataset: ForgetRetainDataset, said: argparse.Namespace
+    model: PreTrainedModel, reference: PreTrainedModel, dataset: ForgetRetainDataset, options: argparse.Namespace
 ) -> int:
     """Train the model in place; the number of steps taken."""
-    batch = min(said.batch, len(dataset))
+    batch = min(options.batch, len(dataset))
     with tempfile.TemporaryDirectory() as unused:
-        arguments = TrainingArguments(
+        training = TrainingArguments(
             output_dir=unused,
-            max_steps=math.ceil(said.epochs * len(dataset) / batch),
+            max_steps=math.ceil(options.epochs * len(dataset) / batch),
             per_device_train_batch_size=batch,
-            learning_rate=said.lr,
+            learning_rate=options.lr,
             lr_scheduler_type="linear",
             # a number below 1 is a share of the steps
             warmup_steps=0.1,
             optim="adamw_torch_fused",
             weight_decay=0.01,
             max_grad_norm=1.0,
-            seed=said.seed,
+            seed=options.seed,
             use_cpu=True,
             bf16=False,
             dataloader_num_workers=0,
@@ -173,8 +174,8 @@ def unlearn(
             disable_tqdm=True,
         )
         trainer = NPOTrainer(
-            model=model, args=arguments, train_dataset=dataset, data_collator=collate,
-            reference=reference, beta=said.beta, retain_weight=said.retain_weight,
+            model=model, args=training, train_dataset=dataset, data_collator=collate,
+            reference=reference, beta=options.beta, retain_weight=options.retain_weight,
         )  # fmt: skip
         trainer.train()
     return trainer.state.global_step
@@ -220,22 +221,22 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     """Do one trial."""
     imported, resident = time.time(), resident_mb()
-    said = arguments()
-    data = json.loads(said.data.read_text(encoding="utf-8"))
-    tokenizer = AutoTokenizer.from_pretrained(said.model)
-    model = AutoModelForCausalLM.from_pretrained(said.model, dtype=torch.float32)
-    reference = AutoModelForCausalLM.from_pretrained(said.model, dtype=torch.float32).eval()
+    options = arguments()
+    data = json.loads(options.data.read_text(encoding="utf-8"))
+    tokenizer = AutoTokenizer.from_pretrained(options.model)
+    model = AutoModelForCausalLM.from_pretrained(options.model, dtype=torch.float32)
+    reference = AutoModelForCausalLM.from_pretrained(options.model, dtype=torch.float32).eval()
     reference.requires_grad_(False)
     forget, retain = (tokenize(tokenizer, data["template"], data[name], end=True) for name in ("forget", "retain"))
     queries = {risk: tokenize(tokenizer, data["template"], rows, end=False) for risk, rows in data["queries"].items()}
     loaded = time.time()
-    steps = unlearn(model, reference, ForgetRetainDataset(forget, retain, said.seed), said)
+    steps = unlearn(model, reference, ForgetRetainDataset(forget, retain, options.seed), options)
     trained = time.time()
     losses = evaluate(model, reference, queries)
     evaluated = time.time()
-    if said.save:
-        model.save_pretrained(said.save)
-        tokenizer.save_pretrained(said.save)
+    if options.save:
+        model.save_pretrained(options.save)
+        tokenizer.save_pretrained(options.save)
     seconds = {
         "import": imported - STARTED,
         "load": loaded - imported,

@@ -85,21 +85,22 @@ def record(count: int, out: Path) -> None:
 def _closer(space: Spaces, method: str, rows: Sequence[Mapping[str, Any]]) -> optuna.Study:
     """A search of one method that knows what is recorded: the landscape is to be finest where it is good."""
     study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=7, multivariate=True))
-    kinds = {f"{method}.{name}": distribution(what) for name, what in space[method].items()}
+    kinds = {f"{method}.{name}": distribution(field) for name, field in space[method].items()}
     kinds["method"] = optuna.distributions.CategoricalDistribution([method])
     for number in sorted({row["trial"] for row in rows if row["method"] == method}):
-        some = [row for row in rows if row["trial"] == number]
-        params = {f"{method}.{name}": value for name, value in json.loads(some[0]["params"]).items()} | {
-            "method": method
-        }
-        value = min(_worst(row) for row in some)
-        study.add_trial(optuna.trial.create_trial(params=params, distributions=kinds, value=value))
+        points = [row for row in rows if row["trial"] == number]
+        drawn = json.loads(points[0]["params"])
+        params = {f"{method}.{name}": value for name, value in drawn.items() if space[method][name].meant(drawn)}
+        params["method"] = method
+        value = min(_worst(row) for row in points)
+        distributions = {name: kinds[name] for name in params}
+        study.add_trial(optuna.trial.create_trial(params=params, distributions=distributions, value=value))
     return study
 
 
 def _worst(row: Mapping[str, Any]) -> float:
     """Largest search risk over its budget."""
-    return max(row[f"{risk}_search"] / (1000 * row[f"{risk}_n"]) for risk in RISKS) / ALPHA
+    return float(max(row[f"{risk}_search"] / (1000 * row[f"{risk}_n"]) for risk in RISKS) / ALPHA)
 
 
 def _space() -> Spaces:
@@ -124,14 +125,14 @@ def _recorded(
     for step, weights in kept.items():
         for share in SHARES:
             bench.base.trainable.load(weights, share)
-            found = {p.risk: losses(bench.base, p).astype(np.int64) for p in bench.probes}
+            losses_by_risk = {p.risk: losses(bench.base, p).astype(np.int64) for p in bench.probes}
             row: dict[str, Any] = {"trial": number, "method": method, "params": json.dumps(params, sort_keys=True)}
             row |= {"steps": steps, "stop": step, "share": share, "diverged": bool(run.error)}
-            for risk, some in found.items():
+            for risk, values in losses_by_risk.items():
                 row |= {
-                    f"{risk}_first": int(some[:FIRST_QUERIES].sum()),
-                    f"{risk}_search": int(some.sum()),
-                    f"{risk}_n": len(some),
+                    f"{risk}_first": int(values[:FIRST_QUERIES].sum()),
+                    f"{risk}_search": int(values.sum()),
+                    f"{risk}_n": len(values),
                 }
             near = _worst(row) <= 1.25
             for probe in opened:
@@ -158,9 +159,9 @@ class Landscape:
         spots, trials = {}, {}
         firsts = table.unique("trial", keep="first", maintain_order=True)
         for method in space:
-            some = firsts.filter(pl.col("method") == method)
-            trials[method] = some["trial"].to_list()
-            spots[method] = np.array([_spot(space[method], json.loads(text)) for text in some["params"]])
+            firsts_of_method = firsts.filter(pl.col("method") == method)
+            trials[method] = firsts_of_method["trial"].to_list()
+            spots[method] = np.array([_spot(space[method], json.loads(text)) for text in firsts_of_method["params"]])
         rows = {(row["trial"], row["stop"], row["share"]): row for row in table.iter_rows(named=True)}
         stops = {trial: tuple(sorted({key[1] for key in rows if key[0] == trial})) for trial in firsts["trial"]}
         return cls(space, spots, trials, rows, stops)
@@ -172,20 +173,24 @@ class Landscape:
 
     def at(self, trial: int, stop: int, share: float) -> Mapping[str, Any]:
         """The row at the nearest recorded share."""
-        return self.rows[trial, stop, min(SHARES, key=lambda one: (abs(one - share), one))]
+        return self.rows[trial, stop, min(SHARES, key=lambda recorded: (abs(recorded - share), recorded))]
 
 
 def _spot(fields: Mapping[str, Any], params: Mapping[str, Any]) -> list[float]:
-    found = []
-    for name, what in fields.items():
-        value = params[name]
-        if isinstance(what, Choice):
-            found.append(float(what.options.index(value)))
+    """Coordinates in the unit cube; 0 for hyperparameters that have no effect beside the others, which a trial does not draw."""
+    coordinates = []
+    for name, field in fields.items():
+        if not field.meant(params):
+            coordinates.append(0.0)
             continue
-        scale = math.log if what.log else float
-        low, high = scale(what.low), scale(what.high)
-        found.append((scale(value) - low) / (high - low) if high > low else 0.0)
-    return found
+        value = params[name]
+        if isinstance(field, Choice):
+            coordinates.append(float(field.options.index(value)))
+            continue
+        scale = math.log if field.log else float
+        low, high = scale(field.low), scale(field.high)
+        coordinates.append((scale(value) - low) / (high - low) if high > low else 0.0)
+    return coordinates
 
 
 class Replayed(Sweep):
@@ -277,24 +282,24 @@ def _trial(
     for stop in stops[:-1]:
         point = sweep.stop(stop)
         rungs.append([stop, {risk: ratio * ALPHA for risk, ratio in point.ratio.items()}])
-        if hopeless(rungs):
+        if hopeless(rungs, ()):
             return replace(line, status="pruned", steps=stop, rungs=rungs)
-    points = {(one.step, one.mix): land.at(trial, one.step, one.mix) for one in sweep.end(stops[-1])}
+    points = {(point.step, point.mix): land.at(trial, point.step, point.mix) for point in sweep.end(stops[-1])}
     names = [line.config, *(str(ConfigurationId(line.trial).variant(step, share)) for step, share in list(points)[1:])]
     means = []
     for name, row in zip(names, points.values(), strict=True):
         sums[name] = {risk: (row[f"{risk}_search"], row[f"{risk}_n"]) for risk in RISKS}
         means.append({risk: total / (1000 * count) for risk, (total, count) in sums[name].items()})
     variants = [
-        {"config": name, "stop": step, "mix": share, "search": some, "averages": None}
-        for name, (step, share), some in list(zip(names, points, means, strict=True))[1:]
+        {"config": name, "stop": step, "mix": share, "search": risks, "averages": None}
+        for name, (step, share), risks in list(zip(names, points, means, strict=True))[1:]
     ]
     return replace(line, status="complete", steps=stops[-1], rungs=rungs, search=means[0], variants=variants)
 
 
 def _margin(land: Landscape, log: Sequence[TrialRecord], sums: dict[str, dict[str, tuple[int, int]]]) -> float:
     """The widest margin among what would be certified if the search ended now; -1 where nothing would."""
-    lines = {one.config: one for line in log for one in line.configurations()}
+    lines = {trial_record.config: trial_record for line in log for trial_record in line.configurations()}
     candidates = ranking.Leaderboard(dict.fromkeys(RISKS, ALPHA), 10).with_trials(log, sums).candidates
     rows = []
     for candidate in candidates:
@@ -314,7 +319,7 @@ def _p_value(row: Mapping[str, Any], risk: str) -> float:
 def _score(row: Mapping[str, Any]) -> float:
     if not row["forgetting_units"]:
         return -1.0
-    return 1 - max(row[f"{risk}_sealed"] / (1000 * row[f"{risk}_units"]) for risk in RISKS) / ALPHA
+    return float(1 - max(row[f"{risk}_sealed"] / (1000 * row[f"{risk}_units"]) for risk in RISKS) / ALPHA)
 
 
 def best_known(land: Landscape) -> float:
@@ -355,14 +360,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int)
     parser.add_argument("--most", type=int, default=600, help="trials a search may take")
     parser.add_argument("--quick", action="store_true")
-    said = parser.parse_args()
-    if said.record:
-        record(said.record, said.table)
+    arguments = parser.parse_args()
+    if arguments.record:
+        record(arguments.record, arguments.table)
         return
-    seeds = said.seeds or (6 if said.quick else 20)
+    seeds = arguments.seeds or (6 if arguments.quick else 20)
     # a Gaussian process is fitted anew for every trial: too slow for a quick look
-    some = [one for one in SEARCHERS if not (said.quick and one.sampler == "gp")]
-    print(json.dumps(compare(said.table, some, seeds, said.most)))
+    searchers = [searcher for searcher in SEARCHERS if not (arguments.quick and searcher.sampler == "gp")]
+    print(json.dumps(compare(arguments.table, searchers, seeds, arguments.most)))
 
 
 if __name__ == "__main__":

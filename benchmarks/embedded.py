@@ -35,25 +35,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--write", action="store_true")
-    said = parser.parse_args()
-    found = {"shipped": knows(embedded.SHIPPED, 2000)}
-    if not said.quick:
+    arguments = parser.parse_args()
+    shares = {"shipped": knows(embedded.SHIPPED, 2000)}
+    if not arguments.quick:
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch, "model")
             embedded.train_into(
-                embedded_text.Recipe(), folder, lambda what, done, of: print(f"\r{what} {done}/{of}", end="")
+                embedded_text.Recipe(), folder, lambda stage, done, of: print(f"\r{stage} {done}/{of}", end="")
             )
-            found["anew"] = knows(folder, 2000)
-            if said.write:
+            shares["anew"] = knows(folder, 2000)
+            if arguments.write:
                 shutil.rmtree(embedded.SHIPPED)
                 shutil.copytree(folder, embedded.SHIPPED)
                 recipe = {"recipe": embedded.recipe_digest(embedded_text.Recipe())}
                 embedded.SHIPPED_RECIPE.write_text(json.dumps(recipe) + "\n", encoding="utf-8")
-    for name, share in found.items():
+    for name, share in shares.items():
         print(f"\n{name}: {share:.4f} of 2000 held-out wordings")
     print(
         json.dumps(
-            {name: {"value": share, "goal": f">= {GOAL}", "holds": share >= GOAL} for name, share in found.items()}
+            {name: {"value": share, "goal": f">= {GOAL}", "holds": share >= GOAL} for name, share in shares.items()}
         )
     )
 

@@ -58,7 +58,7 @@ NPO = TrialSpec("npo", {"lr": 1e-3, "beta": 0.1, "retain_weight": 3.0, "epochs":
 SAME = 1e-3
 """Largest difference of parameters that rounding may make."""
 DOUBLED = (1, 2, 4, 8)
-Found = dict[str, dict[str, Any]]
+Promises = dict[str, dict[str, Any]]
 
 
 def goal(value: Any, wanted: str, holds: bool) -> dict[str, Any]:
@@ -100,19 +100,24 @@ def bench_of(base: Base, view: SearchView) -> TrialRunner:
     return TrialRunner(base, view, measures, batch=BATCH, seed=0, swept=False)
 
 
-def trials(bench: TrialRunner, asked: Sequence[TrialSpec]) -> list[Outcome]:
+def _alone(bench: TrialRunner, specs: Sequence[TrialSpec]) -> None:
+    for spec in specs:
+        trials(bench, [spec])
+
+
+def trials(bench: TrialRunner, specs: Sequence[TrialSpec]) -> list[Outcome]:
     """Train and measure configurations in the same passes; RuntimeError where one does not come to its end."""
-    outcomes = bench.run(asked, [hopeful] * len(asked))
-    for one in outcomes:
-        if one.status != "complete":
-            raise RuntimeError(f"a trial ended as {one.status}: {one.reason}")
+    outcomes = bench.run(specs, [hopeful] * len(specs))
+    for outcome in outcomes:
+        if outcome.status != "complete":
+            raise RuntimeError(f"a trial ended as {outcome.status}: {outcome.reason}")
     return outcomes
 
 
-def apart(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> float:
+def apart(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> float:
     """Largest absolute difference of parameters of the same names."""
     return max(
-        float((value.detach().float() - other[name].detach().float()).abs().max()) for name, value in one.items()
+        float((value.detach().float() - second[name].detach().float()).abs().max()) for name, value in first.items()
     )
 
 
@@ -154,16 +159,14 @@ class Bare:
     steps: (forget, retain, the base model's NLL of the forget rows) of each step.
     """
 
-    def __init__(self, base: Base, bench: TrialRunner, asked: TrialSpec) -> None:
-        self.params, self.size = asked.params, BATCH
+    def __init__(self, base: Base, bench: TrialRunner, spec: TrialSpec) -> None:
+        self.params, self.size = spec.params, BATCH
         self.model: Any = _fresh(base)
         self._frozen: Any = _fresh(base).requires_grad_(False)
         pools = bench.reference.pools.rows
-        run = Run(
-            make(Method, asked.method, asked.params), bench.reference, batch=BATCH, seed=asked.seed, engine=Engine()
-        )
+        run = Run(make(Method, spec.method, spec.params), bench.reference, batch=BATCH, seed=spec.seed, engine=Engine())
         self.steps = []
-        for _ in range(_steps(len(pools["forget"]), asked)):
+        for _ in range(_steps(len(pools["forget"]), spec)):
             drawn = run.draw()
             forget, retain = (Padded.of(pools[role], drawn[role].tolist()) for role in ("forget", "retain"))
             with torch.no_grad():
@@ -199,13 +202,13 @@ class Bare:
     @torch.inference_mode()
     def measure(self) -> list[float]:
         """Extraction strength of every query: share of the answer after its last wrong token."""
-        found: list[float] = []
+        strengths: list[float] = []
         for batch in self.queries:
             logits = self.model(input_ids=batch.ids, attention_mask=batch.attention, use_cache=False).logits
             wrong = (logits.argmax(-1) != batch.labels) & (batch.labels >= 0)
             after = batch.labels.ge(0).flip(1).cumsum(1).masked_fill(~wrong.flip(1), 10**6)
-            found += ((after.amin(1) - 1).minimum(batch.count) / batch.count).tolist()
-        return found
+            strengths += ((after.amin(1) - 1).minimum(batch.count) / batch.count).tolist()
+        return strengths
 
     def trial(self) -> None:
         """Train and measure."""
@@ -213,35 +216,35 @@ class Bare:
         self.measure()
 
 
-def _fresh(base: Base) -> torch.nn.Module:
-    model: Any = AutoModelForCausalLM.from_pretrained(base.name, dtype=torch.float32, attn_implementation="sdpa")
+def _fresh(base: Base) -> Any:
+    model = AutoModelForCausalLM.from_pretrained(base.name, dtype=torch.float32, attn_implementation="sdpa")
     return model.eval()
 
 
-def _steps(forget_rows: int, asked: TrialSpec) -> int:
-    return -(-int(asked.params["epochs"]) * forget_rows // min(BATCH, forget_rows))
+def _steps(forget_rows: int, spec: TrialSpec) -> int:
+    return -(-int(spec.params["epochs"]) * forget_rows // min(BATCH, forget_rows))
 
 
-def loop(quick: bool) -> Found:
+def loop(quick: bool) -> Promises:
     """A trial against a bare loop over the same batches, whose references are cached or computed in every step."""
     base, view = embedded.base(cache=cache_folder()), view_of()
     bench = bench_of(base, view)
-    asked = brief(3) if quick else NPO
-    bare = Bare(base, bench, asked)
+    spec = brief(3) if quick else NPO
+    bare = Bare(base, bench, spec)
     times = least(
         {
-            "froc, training": partial(bench.retrain, asked),
+            "froc, training": partial(bench.retrain, spec),
             "bare loop, cached references": bare.train,
             "bare loop, a reference forward per step": partial(bare.train, cached=False),
-            "froc, whole trial (two rungs looked at)": partial(trials, bench, [asked]),
+            "froc, whole trial (two rungs looked at)": partial(trials, bench, [spec]),
             "bare loop, then all queries": bare.trial,
         },
         2 if quick else 7,
     )
-    outcome = trials(bench, [asked])[0]
+    outcome = trials(bench, [spec])[0]
     difference = apart(dict(base.model.named_parameters()), dict(bare.model.named_parameters()))
     scores = _mean_scores(bare, bench)
-    rows = ", ".join(f"{len(some)} {risk}" for risk, some in view.queries.items())
+    rows = ", ".join(f"{len(queries)} {risk}" for risk, queries in view.queries.items())
     print(
         f"\nloop: {len(bare.steps)} steps of {BATCH} + {BATCH} rows, queries: {rows}, {torch.get_num_threads()} thread"
     )
@@ -260,64 +263,65 @@ def loop(quick: bool) -> Found:
 
 
 def _mean_scores(bare: Bare, bench: TrialRunner) -> dict[str, float]:
-    scores, found, start = bare.measure(), {}, 0
+    scores, means, start = bare.measure(), {}, 0
     for probe in bench.probes:
-        found[probe.risk] = float(np.mean(scores[start : start + len(probe.rows)]))
+        means[probe.risk] = float(np.mean(scores[start : start + len(probe.rows)]))
         start += len(probe.rows)
-    return found
+    return means
 
 
 def view_of() -> SearchView:
     return split(embedded_text.task(), SHARE)[0]
 
 
-def _ratio(times: Mapping[str, float], one: str, other: str) -> float:
-    return round(times[one] / times[other], 3)
+def _ratio(times: Mapping[str, float], numerator: str, denominator: str) -> float:
+    return round(times[numerator] / times[denominator], 3)
 
 
 # --- packed
 
 
-def packed(quick: bool) -> Found:
+def packed(quick: bool) -> Promises:
     """Adapters trained in the same passes over the frozen base, against the same adapters one after another."""
     epochs, times = (1, 1) if quick else (7, 2)
     print(f"\npacked: LoRA of rank 8, NPO, {epochs} epochs")
     base = embedded.base(cache=cache_folder(), train="lora:rank=8", n_adapters=8)
-    found = _packed("cpu, embedded model", bench_of(base, view_of()), epochs, times)
+    promises = _packed("cpu, embedded model", bench_of(base, view_of()), epochs, times)
     if torch.cuda.is_available():
-        found |= _packed("cuda, 1B model", _billion(), 2, times)
+        promises |= _packed("cuda, 1B model", _billion(), 2, times)
     else:
         print("  cuda: skipped, torch sees no such device here")
-    return found
+    return promises
 
 
-def _packed(where: str, bench: TrialRunner, epochs: int, times: int) -> Found:
-    asked = [
+def _packed(where: str, bench: TrialRunner, epochs: int, times: int) -> Promises:
+    specs = [
         TrialSpec("npo", {"lr": lr, "beta": beta, "retain_weight": 3.0, "epochs": epochs}, seed)
         for seed, (lr, beta) in enumerate(itertools.product((3e-4, 5e-4, 1e-3, 2e-3), (0.1, 0.5)))
     ]
-    trials(bench, asked[:1])
-    scope, found = bench.base.trainable, {}
+    trials(bench, specs[:1])
+    scope = bench.base.trainable
+    promises: dict[str, dict[str, Any]] = {}
     for count in (4, 8):
-        some = asked[:count]
+        chosen = specs[:count]
         taken = least(
-            {"alone": lambda some=some: [trials(bench, [one]) for one in some], "packed": partial(trials, bench, some)},
+            {"alone": partial(_alone, bench, chosen), "packed": partial(trials, bench, chosen)},
             times,
         )
         together_ = [scope.snapshot(member) for member in range(count)]
         difference = 0.0
-        for one, mine in zip(some, together_, strict=True):
-            trials(bench, [one])
+        for spec, mine in zip(chosen, together_, strict=True):
+            trials(bench, [spec])
             difference = max(difference, apart(scope.snapshot(), mine))
         speed = round(taken["alone"] / taken["packed"], 2)
         show({f"{where}, {count} trials {how}": seconds for how, seconds in taken.items()})
         print(f"  {where}: {count} packed are {speed:.2f} times as fast; adapters differ by {difference:.1e} at most")
         name = f"{count} packed trials on {where}"
-        found |= {
+        promises |= {
             f"speed-up of {name}": reported(speed),
             f"difference of {name}": goal(difference, f"< {SAME:g}", difference < SAME),
         }
-    return found
+    return promises
 
 
 def _billion() -> TrialRunner:
@@ -344,19 +348,19 @@ def _billion() -> TrialRunner:
 # --- scaling
 
 
-def scaling(quick: bool) -> Found:
+def scaling(quick: bool) -> Promises:
     """How the time of a trial grows with forget rows, queries and parameters, each eightfold in steps of two."""
     times = 1 if quick else 3
     series = {"forget rows": _by_rows(quick), "queries": _by_queries(), "parameters": _by_parameters()}
-    found: Found = {}
+    promises: Promises = {}
     print("\nscaling: seconds of a trial")
     for name, works in series.items():
         taken = least({str(size): work for size, work in works.items()}, times)
         exponent = round(float(np.polyfit(np.log(list(works)), np.log(list(taken.values())), 1)[0]), 3)
         print(f"  {name:12} " + "  ".join(f"{size:>9}: {seconds:7.3f}" for size, seconds in taken.items())
               + f"   exponent {exponent:.2f}", flush=True)  # fmt: skip
-        found[f"exponent of time over {name}"] = goal(exponent, "<= 1.15", exponent <= 1.15)
-    return found
+        promises[f"exponent of time over {name}"] = goal(exponent, "<= 1.15", exponent <= 1.15)
+    return promises
 
 
 Works = dict[int, Callable[[], Any]]
@@ -364,9 +368,9 @@ Works = dict[int, Callable[[], Any]]
 
 def _by_rows(quick: bool) -> Works:
     """Epochs stay, so the steps grow with the forget rows."""
-    base, view, asked = embedded.base(cache=cache_folder()), view_of(), brief(1 if quick else 3)
+    base, view, spec = embedded.base(cache=cache_folder()), view_of(), brief(1 if quick else 3)
     sizes = {times * len(view.forget): replace(view, forget=view.forget * times) for times in DOUBLED}
-    return {size: partial(trials, bench_of(base, some), [asked]) for size, some in sizes.items()}
+    return {size: partial(trials, bench_of(base, enlarged), [spec]) for size, enlarged in sizes.items()}
 
 
 def _by_queries() -> Works:
@@ -375,15 +379,16 @@ def _by_queries() -> Works:
     view = split(embedded_text.task(replace(embedded_text.Recipe(), queries=most + 1)), most / (most + 1))[0]
     works: Works = {}
     for times in DOUBLED:
-        some = {risk: queries[: 300 * times] for risk, queries in view.queries.items()}
-        small = replace(view, forget=view.forget[:BATCH], queries=some)
-        works[sum(map(len, some.values()))] = partial(trials, bench_of(base, small), [brief(1)])
+        queries = {risk: rows[: 300 * times] for risk, rows in view.queries.items()}
+        small = replace(view, forget=view.forget[:BATCH], queries=queries)
+        works[sum(map(len, queries.values()))] = partial(trials, bench_of(base, small), [brief(1)])
     return works
 
 
 def _by_parameters() -> Works:
     """The embedded model's shape with 3 to 24 blocks of random weights."""
-    known, view, works = embedded.base(cache=cache_folder()), view_of(), {}
+    known, view = embedded.base(cache=cache_folder()), view_of()
+    works: Works = {}
     for times in DOUBLED:
         config = AutoConfig.from_pretrained(known.name)
         config.num_hidden_layers *= times
@@ -399,7 +404,7 @@ def brief(epochs: int) -> TrialSpec:
     return replace(NPO, params={**NPO.params, "epochs": epochs})
 
 
-PARTS: dict[str, Callable[[bool], Found]] = {
+PARTS: dict[str, Callable[[bool], Promises]] = {
     "loop": loop,
     "packed": packed,
     "scaling": scaling,
@@ -411,11 +416,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--only", default=",".join(PARTS))
-    said = parser.parse_args()
+    arguments = parser.parse_args()
     torch.set_num_threads(1)
-    promises: Found = {}
-    for name in said.only.split(","):
-        promises |= PARTS[name](said.quick)
+    promises: Promises = {}
+    for name in arguments.only.split(","):
+        promises |= PARTS[name](arguments.quick)
     print(json.dumps(promises))
 
 

@@ -68,25 +68,25 @@ class Seen:
     def look(self, out: Path, driver: int) -> int:
         """Read the log; return how many trials have finished."""
         lines = log(out)
-        found: dict[int, str] = {}
+        finished: dict[int, str] = {}
         for line in lines:
             if line["status"] in FINISHED:
-                self.doubled += line["trial"] in found
-                found[line["trial"]] = json.dumps(line, sort_keys=True)
-        self.changed += sum(found.get(number) != text for number, text in self.finished.items())
-        self.finished = found
+                self.doubled += line["trial"] in finished
+                finished[line["trial"]] = json.dumps(line, sort_keys=True)
+        self.changed += sum(finished.get(number) != text for number, text in self.finished.items())
+        self.finished = finished
         with contextlib.suppress(OSError):
             self.seals.add((out / "seal.json").read_bytes())
         workers = [resident(pid) for pid in children(driver)]
         if len(workers) == 2 and resident(driver):
-            self.memory.append((len(found), resident(driver), max(workers)))
-        return len(found)
+            self.memory.append((len(finished), resident(driver), max(workers)))
+        return len(finished)
 
     def growth(self, trials: int) -> tuple[float, float]:
         """Largest memory of driver and workers in the last third of the trials over that in the middle one."""
-        early = [one for one in self.memory if trials / 3 <= one[0] < 2 * trials / 3]
-        late = [one for one in self.memory if one[0] >= 2 * trials / 3]
-        driver, workers = (max(one[k] for one in late) / max(one[k] for one in early) for k in (1, 2))
+        early = [sample for sample in self.memory if trials / 3 <= sample[0] < 2 * trials / 3]
+        late = [sample for sample in self.memory if sample[0] >= 2 * trials / 3]
+        driver, workers = (max(sample[k] for sample in late) / max(sample[k] for sample in early) for k in (1, 2))
         return driver, workers
 
 
@@ -105,14 +105,14 @@ def came_to(line: dict[str, Any]) -> tuple[Any, ...]:
 
 def children(pid: int) -> list[int]:
     """The worker processes of a driver."""
-    found = []
+    pids = []
     for path in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
             if int(path.read_text().rpartition(")")[2].split()[1]) == pid and b"spawn_main" in (
                 path.with_name("cmdline").read_bytes()
             ):
-                found.append(int(path.parent.name))
-    return sorted(found)
+                pids.append(int(path.parent.name))
+    return sorted(pids)
 
 
 def resident(pid: int) -> int:
@@ -198,18 +198,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--trials", type=int)
-    said = parser.parse_args()
-    trials = said.trials or (30 if said.quick else 300)
+    arguments = parser.parse_args()
+    trials = arguments.trials or (30 if arguments.quick else 300)
     with tempfile.TemporaryDirectory() as folder, small_disk(Path(folder) / "disk", 96) as mounted:
         disk = Path(folder) / "disk"
         path = plugin(Path(folder) / "plugin")
         calm, rough = Path(folder) / "calm", disk / "rough"
 
         def start(out: Path) -> Callable[[], subprocess.Popen[bytes]]:
-            told = {
+            environment = {
                 "FROC_STATE": str(Path(folder) / f"state-{out.name}"), "FROC_SILENCE": "8", "OMP_NUM_THREADS": "1", "PYTHONPATH": path,
             }  # fmt: skip
-            return lambda: subprocess.Popen(command(out, trials), env=os.environ | told, stderr=subprocess.PIPE)
+            return lambda: subprocess.Popen(command(out, trials), env=os.environ | environment, stderr=subprocess.PIPE)
 
         begin = time.monotonic()
         plain = Seen()
@@ -219,12 +219,12 @@ def main() -> None:
             plain.look(calm, first.pid)
         whole = time.monotonic() - begin
         print(
-            f"undisturbed: exit {first.returncode}, {whole:.0f} s, {dict(Counter(one['status'] for one in log(calm)))}"
+            f"undisturbed: exit {first.returncode}, {whole:.0f} s, {dict(Counter(line['status'] for line in log(calm)))}"
         )
         kinds = [kind for kind in KINDS if mounted or kind != "fill disk"]
         if not mounted:
             print("the disk is not filled: no file system may be mounted here")
-        seen, faults, code = disturbed(start(rough), rough, disk, trials, 3 if said.quick else 5, kinds)
+        seen, faults, code = disturbed(start(rough), rough, disk, trials, 3 if arguments.quick else 5, kinds)
         print(f"{'fault':<18} {'times':>5}  exit codes")
         for kind in kinds:
             codes = Counter(code for name, code in faults if name == kind)
@@ -232,16 +232,16 @@ def main() -> None:
                 f"{kind:<18} {sum(codes.values()):>5}  {', '.join(f'{c} x {n}' for c, n in codes.items() if c is not None)}"
             )
         lines = log(rough)
-        print(f"attempts {len(lines)}, {dict(Counter(one['status'] for one in lines))}")
+        print(f"attempts {len(lines)}, {dict(Counter(line['status'] for line in lines))}")
         same = (calm / "certificate.json").read_bytes() == (rough / "certificate.json").read_bytes()
         lost = trials - len(seen.finished)
-        other = sum(came_to(one) != came_to(json.loads(seen.finished[one["trial"]])) for one in log(calm))
+        differing = sum(came_to(line) != came_to(json.loads(seen.finished[line["trial"]])) for line in log(calm))
         wrong = sum(code is not None and code not in CODES[kind] for kind, code in faults)
-        open_ = sum(one["status"] not in (*FINISHED, "interrupted") for one in lines)
+        open_ = sum(line["status"] not in (*FINISHED, "interrupted") for line in lines)
         driver, worker = plain.growth(trials)
-    promises = {
+    promises: dict[str, dict[str, Any]] = {
         "same certificate after faults": {"value": same, "goal": True, "holds": same and code == first.returncode},
-        "trials that came to something else": {"value": other, "goal": 0, "holds": other == 0},
+        "trials that came to something else": {"value": differing, "goal": 0, "holds": differing == 0},
         "trials lost": {"value": lost, "goal": 0, "holds": lost == 0},
         "trials doubled": {"value": seen.doubled, "goal": 0, "holds": seen.doubled == 0},
         "finished lines changed": {"value": seen.changed, "goal": 0, "holds": seen.changed == 0},
@@ -252,7 +252,7 @@ def main() -> None:
         "workers' memory, last third over middle": {"value": round(worker, 3), "goal": 1.1, "holds": worker <= 1.1},
     }
     print(json.dumps(promises))
-    sys.exit(0 if all(one["holds"] for one in promises.values()) else 1)
+    sys.exit(0 if all(promise["holds"] for promise in promises.values()) else 1)
 
 
 if __name__ == "__main__":

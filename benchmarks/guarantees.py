@@ -26,7 +26,7 @@ from froc.risk.claim import Candidate, Claim
 from froc.risk.requirements import required_units
 
 DELTA, BUDGET = 0.1, 0.1
-Found = dict[str, dict[str, Any]]
+Promises = dict[str, dict[str, Any]]
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
@@ -62,14 +62,14 @@ def evolve(rng: np.random.Generator, queries: Array, risk: float) -> tuple[Array
 
 def lost(points: Array, queries: Array, risk: float) -> Array:
     """(m, n) whether each configuration loses each query: with probability `risk` over standard normal queries."""
-    return points @ queries.T < ndtri(risk)
+    return np.asarray(points @ queries.T < ndtri(risk))
 
 
-def fwer(quick: bool) -> Found:
+def fwer(quick: bool) -> Promises:
     """200 configurations found adaptively, none within budget: how often does a procedure certify any?"""
     repeats, n, dims, m = 100 if quick else 2000, 200, 50, 200
     names = [*procedures.names(), "fixed-sequence:starts=4"]
-    found: Found = {}
+    promises: Promises = {}
     print(
         f"\nfamily-wise error at delta {DELTA}, {m} configurations by adaptive search, n = {n}, {repeats} repetitions"
     )
@@ -92,10 +92,10 @@ def fwer(quick: bool) -> Found:
             rate = count / repeats
             print(f"  true risk {risk}: {name:24} {split}  {rate:.3f}")
             if split == "sealed":
-                found[f"fwer {name} at {risk}"] = goal(rate, f"<= {DELTA}", rate <= DELTA + margin(DELTA, repeats))
+                promises[f"fwer {name} at {risk}"] = goal(rate, f"<= {DELTA}", rate <= DELTA + margin(DELTA, repeats))
         broken = wrong["best alone", "shared"] / repeats
-        found[f"shared queries break at {risk}"] = goal(broken, "> 0.5", broken > 0.5)
-    return found
+        promises[f"shared queries break at {risk}"] = goal(broken, "> 0.5", broken > 0.5)
+    return promises
 
 
 # --- power
@@ -116,18 +116,19 @@ def landscape() -> tuple[Array, Array]:
 def draw(rng: np.random.Generator, risks: Array, n: int, binary: bool) -> Array:
     """(2, m, n) thousandths; configurations share half of the variance of every query (Gaussian copula)."""
     shared, own = rng.normal(size=(2, 1, n)), rng.normal(size=(2, risks.shape[1], n))
-    luck = ndtr(math.sqrt(0.5) * shared + math.sqrt(0.5) * own)
+    luck: Array = ndtr(math.sqrt(0.5) * shared + math.sqrt(0.5) * own)
     if binary:
         return (luck < risks[:, :, None]).astype(np.int16) * SCALE
     # skewed: most losses near 0, some large, concentration 2
     a, b = 2 * risks[:, :, None], 2 * (1 - risks[:, :, None])
-    return np.floor(betaincinv(a, b, luck) * SCALE).astype(np.int16)
+    losses: Array = np.floor(betaincinv(a, b, luck) * SCALE)
+    return losses.astype(np.int16)
 
 
-def power(quick: bool) -> Found:
+def power(quick: bool) -> Promises:
     """How many of 103 feasible configurations are certified, at the same split, by ours and by Holm on HB p-values."""
     risks, worst = landscape()
-    found: Found = {}
+    promises: Promises = {}
     assert int((worst <= BUDGET).sum()) == 103
     print("\npower: mean number certified, n = 200 of which 20 % are searched (reference: weighted Holm 8.1 and 24.5)")
     for kind, binary, wanted, repeats in (("binary", True, 8.1, 500), ("continuous", False, 24.5, 200)):
@@ -143,39 +144,41 @@ def power(quick: bool) -> Found:
             counts["hb holm"].append(int(procedures.certified("holm", p, np.ones(200), DELTA).sum()))
             p = _p(losses, "hoeffding_bentkus", 1.0)
             counts["hb bonferroni, all data"].append(int((p <= DELTA / 200).sum()))
-        for name, some in counts.items():
-            some_any = np.mean(np.array(some) > 0)
-            print(f"  {kind:11} {name:24} {np.mean(some):6.2f}   at least one: {some_any:.2f}")
+        for name, numbers in counts.items():
+            some_any = np.mean(np.array(numbers) > 0)
+            print(f"  {kind:11} {name:24} {np.mean(numbers):6.2f}   at least one: {some_any:.2f}")
         mean, error = float(np.mean(counts["ours"])), wrong / repeats
         print(f"  {kind:11} family-wise error of ours: {error:.3f} in {repeats} repetitions")
-        found[f"power {kind}"] = goal(round(mean, 2), f">= {wanted}", mean >= wanted)
-        found[f"power {kind} error"] = goal(error, f"<= {DELTA}", error <= DELTA)
-    return found
+        promises[f"power {kind}"] = goal(round(mean, 2), f">= {wanted}", mean >= wanted)
+        promises[f"power {kind} error"] = goal(error, f"<= {DELTA}", error <= DELTA)
+    return promises
 
 
 def _weighted(losses: Array, bound: str) -> Array:
     """Configurations that weighted Holm certifies: 1 / rank by search losses, those over budget in search left out."""
     searched = losses[:, :, :40].mean(axis=2).max(axis=0) / SCALE
-    order = np.argsort(searched, kind="stable")
+    order: Array = np.argsort(searched, kind="stable")
     order = order[searched[order] <= BUDGET]
     if not len(order):
         return order
     p = _p(losses[:, order, 40:], bound, DELTA / len(order))
-    return order[procedures.certified("weighted-holm", p, 1.0 / np.arange(1, len(order) + 1), DELTA)]
+    certified: Array = order[procedures.certified("weighted-holm", p, 1.0 / np.arange(1, len(order) + 1), DELTA)]
+    return certified
 
 
 def _p(losses: Array, bound: str, aim: float) -> Array:
     made = make(Bound, bound, {"level": aim} if bound == "betting" else None)
-    return np.max([made.p_value(some, BUDGET) for some in losses], axis=0)
+    worst: Array = np.max([made.p_value(losses_of_risk, BUDGET) for losses_of_risk in losses], axis=0)
+    return worst
 
 
 # --- clusters
 
 
-def clusters(quick: bool) -> Found:
+def clusters(quick: bool) -> Promises:
     """20 questions per author, intraclass correlation 0.5, risk just above budget: pooled rows against author means."""
     repeats, risk, size = 2000 if quick else 20_000, 0.101, 20
-    found: Found = {}
+    promises: Promises = {}
     print(f"\nclusters: error at delta {DELTA}, intraclass correlation 0.5, {repeats} repetitions")
     for authors in (20, 100):
         rng = np.random.default_rng(authors)
@@ -187,21 +190,21 @@ def clusters(quick: bool) -> Found:
         p = make(Bound, "betting", {"level": DELTA}).p_value(means, BUDGET)
         rate = float((p <= DELTA).mean())
         print(f"  {authors:3} authors: pooled rows {pooled:.3f}, author means {rate:.3f}")
-        found[f"clusters {authors} authors"] = goal(rate, f"<= {DELTA}", rate <= DELTA + margin(DELTA, repeats))
-        found[f"pooling errs with {authors} authors"] = goal(float(pooled), f"> {2 * DELTA}", pooled > 2 * DELTA)
+        promises[f"clusters {authors} authors"] = goal(rate, f"<= {DELTA}", rate <= DELTA + margin(DELTA, repeats))
+        promises[f"pooling errs with {authors} authors"] = goal(float(pooled), f"> {2 * DELTA}", pooled > 2 * DELTA)
     claim = Claim({"forgetting": BUDGET}, {"forgetting": "betting"}, {"forgetting": "group"})
     needed = required_units(claim, 1)["forgetting"]
-    found["ten clusters are refused"] = goal(needed, "> 10", needed > 10)
-    return found
+    promises["ten clusters are refused"] = goal(needed, "> 10", needed > 10)
+    return promises
 
 
 # --- stopping early
 
 
-def sequential(quick: bool) -> Found:
+def sequential(quick: bool) -> Promises:
     """Looking after every eighth of 480 units, stopping at the first certificate: error, and units that are saved."""
     repeats, n = 500 if quick else 10_000, 480
-    found: Found = {}
+    promises: Promises = {}
     print(f"\nsequential: first of eight looks that certifies, n = {n}, {repeats} repetitions")
     for risk in (0.02, 0.05, 0.101):
         rng = np.random.default_rng(round(1000 * risk))
@@ -214,10 +217,10 @@ def sequential(quick: bool) -> Found:
         rate, saved = float(passed.mean()), 1 - float(used.mean()) / n
         print(f"  true risk {risk}: certified {rate:.3f}, {saved:.0%} of the units saved")
         if risk > BUDGET:
-            found["sequential error"] = goal(rate, f"<= {DELTA}", rate <= DELTA + margin(DELTA, repeats))
+            promises["sequential error"] = goal(rate, f"<= {DELTA}", rate <= DELTA + margin(DELTA, repeats))
         elif risk == 0.02:
-            found["sequential saves at risk 0.02"] = goal(round(saved, 3), ">= 0.5", saved >= 0.5)
-    return found
+            promises["sequential saves at risk 0.02"] = goal(round(saved, 3), ">= 0.5", saved >= 0.5)
+    return promises
 
 
 # --- speed
@@ -233,7 +236,7 @@ def clock(work: Callable[[], Any], times: int = 5) -> float:
     return float(np.median(taken))
 
 
-def speed(quick: bool) -> Found:
+def speed(quick: bool) -> Promises:
     """1,000 configurations x 1,000 queries against the usual ways, and 1,000,000 queries x 100 configurations."""
     rng = np.random.default_rng(0)
     binary = (rng.random((1000, 1000)) < rng.uniform(0.01, 0.2, (1000, 1))).astype(np.int16) * SCALE
@@ -248,8 +251,8 @@ def speed(quick: bool) -> Found:
         procedures.certified("weighted-holm", p, weights, DELTA)
 
     select()
-    some = 20 if quick else 200
-    root = clock(lambda: [_by_root(row) for row in binary[:some]], 1) * 1000 / some
+    repeats = 20 if quick else 200
+    root = clock(lambda: [_by_root(row) for row in binary[:repeats]], 1) * 1000 / repeats
     times = {
         "HB upper bounds": clock(lambda: hb.upper(binary, DELTA)), "the same by a root finder each": root,
         "p-values and selection, two risks": clock(select), "MAPIE's controller, two risks": _mapie(easy),
@@ -327,8 +330,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--only", default=",".join(PARTS))
-    said = parser.parse_args()
-    promises: Found = {}
-    for name in said.only.split(","):
-        promises |= PARTS[name](said.quick)
+    arguments = parser.parse_args()
+    promises: Promises = {}
+    for name in arguments.only.split(","):
+        promises |= PARTS[name](arguments.quick)
     print(json.dumps(promises))

@@ -69,9 +69,12 @@ class Task:
 
 def on_embedded() -> Task:
     """The embedded task, with the attacks that a profile would make."""
-    told = embedded.made(cache=cache_folder(), retrained=True)
-    metrics = {"depth": f"unlearning_depth:reference={told}"}
-    return Task(0.1, ("forgetting", "utility", "relearning", "quantized", "depth"), {"metrics": metrics})
+    retrained = embedded.made(cache=cache_folder(), retrained=True)
+    return Task(
+        0.1,
+        ("forgetting", "utility", "relearning", "quantized", "depth"),
+        {"metric": {"depth": f"unlearning_depth:reference={retrained}"}},
+    )
 
 
 def on_tofu(data: Path, out: Path) -> Task:
@@ -99,7 +102,7 @@ def row(name: str, task: Task, trials: int, out: Path, seed: int) -> dict[str, A
     done = finished_run.trials.filter(pl.col("status") == "complete")
     within = done.filter(pl.col("forgetting") <= task.limit)
     document = finished_run.certificate.document["candidates"]
-    curs = [{risk: one["cur"][risk]["simultaneous"] for risk in task.risks} for one in document]
+    curs = [{risk: candidate["cur"][risk]["simultaneous"] for risk in task.risks} for candidate in document]
     best = min(curs, key=worst)
     return {
         "method": name,
@@ -110,17 +113,19 @@ def row(name: str, task: Task, trials: int, out: Path, seed: int) -> dict[str, A
         # where nothing is certified, nothing is kept
         "certified utility": min((cur["utility"] for cur in curs if worst(cur) <= task.limit), default=1.0),
         "cost": find(Method, name).cost(),
-        "seconds": median(one.resources["cpu_seconds"] for one in Folder(place).log() if one.status == "complete"),
+        "seconds": median(
+            record.resources["cpu_seconds"] for record in Folder(place).log() if record.status == "complete"
+        ),
     }
 
 
 def averaged(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """A method's searches as one row: means, and how many were certified; no search utility where one search came to none."""
-    found: dict[str, Any] = {"method": rows[0]["method"], "searches": len(rows)}
+    average: dict[str, Any] = {"method": rows[0]["method"], "searches": len(rows)}
     for key in rows[0].keys() - {"method", "certified"}:
-        some = [one[key] for one in rows]
-        found[key] = None if None in some else mean(some)
-    return found | {"certified": sum(one["certified"] for one in rows)}
+        values = [row[key] for row in rows]
+        average[key] = None if None in values else mean(values)
+    return average | {"certified": sum(row["certified"] for row in rows)}
 
 
 def worst(cur: Mapping[str, float]) -> float:
@@ -128,31 +133,31 @@ def worst(cur: Mapping[str, float]) -> float:
     return max(cur["forgetting"], cur["utility"])
 
 
-def line(one: Mapping[str, Any], risks: Sequence[str]) -> str:
+def line(average: Mapping[str, Any], risks: Sequence[str]) -> str:
     """A row of the table."""
-    utility = "-" if one["search utility"] is None else f"{one['search utility']:.3f}"
-    further = [f"{one[risk]:.3f}" for risk in COLUMNS if risk in risks]
-    count = one["searches"]
-    certified = f"{one['certified']} of {count}" if count > 1 else "yes" if one["certified"] else "no"
-    cells = [one["method"], utility, f"{one['forgetting']:.3f}", f"{one['utility']:.3f}", certified]
-    return "| " + " | ".join([*cells, *further, f"{one['cost']:.2f}", f"{one['seconds']:.1f}"]) + " |"
+    utility = "-" if average["search utility"] is None else f"{average['search utility']:.3f}"
+    further = [f"{average[risk]:.3f}" for risk in COLUMNS if risk in risks]
+    count = average["searches"]
+    certified = f"{average['certified']} of {count}" if count > 1 else "yes" if average["certified"] else "no"
+    cells = [average["method"], utility, f"{average['forgetting']:.3f}", f"{average['utility']:.3f}", certified]
+    return "| " + " | ".join([*cells, *further, f"{average['cost']:.2f}", f"{average['seconds']:.1f}"]) + " |"
 
 
 def promises(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Every method beats doing nothing; the risk-aware one's certified utility risk is the least."""
-    idle = [one["method"] for one in rows if one["method"] != "none" and one["larger bound"] >= 1.0]
-    told = {"every method beats none": {"value": idle, "goal": [], "holds": not idle}}
-    lost = {one["method"]: one["certified utility"] for one in rows if one["certified"]}
+    idle = [row["method"] for row in rows if row["method"] != "none" and row["larger bound"] >= 1.0]
+    judged = {"every method beats none": {"value": idle, "goal": [], "holds": not idle}}
+    lost = {row["method"]: row["certified utility"] for row in rows if row["certified"]}
     # a control is no method: it was never told what is to be forgotten
     others = [value for name, value in lost.items() if name not in ("risk_aware", "retrain")]
-    if "risk_aware" in {one["method"] for one in rows} and others:
+    if "risk_aware" in {row["method"] for row in rows} and others:
         mine = lost.get("risk_aware", 1.0)
-        told["certified utility risk of risk_aware"] = {
+        judged["certified utility risk of risk_aware"] = {
             "value": mine,
             "goal": min(others),
             "holds": mine <= min(others),
         }
-    return told
+    return judged
 
 
 def main() -> None:
@@ -164,15 +169,15 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--methods")
     parser.add_argument("--out", type=Path)
-    said = parser.parse_args()
+    arguments = parser.parse_args()
     torch.set_num_threads(1)
-    trials = said.trials or (2 if said.quick else 12)
-    wanted = said.methods or (QUICK if said.quick else ON_TOFU if said.tofu else METHODS)
+    trials = arguments.trials or (2 if arguments.quick else 12)
+    wanted = arguments.methods or (QUICK if arguments.quick else ON_TOFU if arguments.tofu else METHODS)
     with tempfile.TemporaryDirectory() as folder:
-        out = said.out or Path(folder)
-        task = on_tofu(said.tofu, out) if said.tofu else on_embedded()
+        out = arguments.out or Path(folder)
+        task = on_tofu(arguments.tofu, out) if arguments.tofu else on_embedded()
         print(
-            f"{said.seeds} x {trials} trials of {EPOCHS} passes over the forget rows per method, budget {task.limit}\n"
+            f"{arguments.seeds} x {trials} trials of {EPOCHS} passes over the forget rows per method, budget {task.limit}\n"
         )
         further = [name for risk, name in COLUMNS.items() if risk in task.risks]
         heads = [
@@ -188,7 +193,9 @@ def main() -> None:
         rows = []
         for name in wanted.split(","):
             rows.append(
-                averaged([row(canonical_name(Method, name), task, trials, out, seed) for seed in range(said.seeds)])
+                averaged(
+                    [row(canonical_name(Method, name), task, trials, out, seed) for seed in range(arguments.seeds)]
+                )
             )
             print(line(rows[-1], task.risks), flush=True)
     print(json.dumps(promises(rows)))

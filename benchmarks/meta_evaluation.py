@@ -25,7 +25,7 @@ from statistics import harmonic_mean
 
 import numpy as np
 import torch
-from metrics import UNLEARNED, Found, goal, measurable, options
+from metrics import UNLEARNED, Promises, goal, measurable, options
 from safetensors.torch import load_file
 from sklearn.metrics import roc_auc_score, roc_curve
 
@@ -73,13 +73,15 @@ class Place:
         folder = embedded.made(cache=cache_folder(), retrained=True)
         base = embedded.base(cache=cache_folder())
         view, _ = split(options(embedded_text.task()), SHARE)
-        known = [one for one in measurable(view, base, {"unlearning_depth": f"reference={folder}"}) if _tells(one)]
+        known = [
+            probe for probe in measurable(view, base, {"unlearning_depth": f"reference={folder}"}) if _tells(probe)
+        ]
         (lost,) = probes(base, {LOST: view.queries[UTILITY]}, {LOST: measurement("extraction_strength/utility")}, view)
         return cls(base, view, [*known, lost], load_file(folder / "model.safetensors"))
 
     def numbers(self) -> Numbers:
         """metric -> mean of the model as it stands."""
-        return {name: float(some.mean()) / 1000 for name, some in measured(self.base, self.probes).items()}
+        return {name: float(losses.mean()) / 1000 for name, losses in measured(self.base, self.probes).items()}
 
     def train(self, rows: Sequence[Row], steps: int, lr: float, batch: int) -> None:
         """Fine-tune the model as it stands, which stays so."""
@@ -121,17 +123,17 @@ def faithfulness(place: Place, quick: bool) -> tuple[dict[str, float], dict[str,
     once = [rows[0] for rows in _by_fact(forget)]
     pools = {"facts": forget, "one wording": once, "wrong answers": wrong, "strangers": place.view.holdout,
              "nothing new": place.view.retain[: len(forget)]}  # fmt: skip
-    found: list[Numbers] = []
+    measurements: list[Numbers] = []
     label: list[bool] = []
     for name, rows in pools.items():
         for steps, lr in product(STEPS[::2] if quick else STEPS, LEARNING_RATES[::2] if quick else LEARNING_RATES):
-            found.append(place.fine_tuned(rows, steps, lr))
+            measurements.append(place.fine_tuned(rows, steps, lr))
             label.append(name in ("facts", "one wording"))
-            print(f"  {name:14} {steps:4d} steps, lr {lr:g}: extraction strength {found[-1]['extraction_strength']:.3f}, "
-                  f"probability {found[-1]['probability']:.3f}", flush=True)  # fmt: skip
+            print(f"  {name:14} {steps:4d} steps, lr {lr:g}: extraction strength {measurements[-1]['extraction_strength']:.3f}, "
+                  f"probability {measurements[-1]['probability']:.3f}", flush=True)  # fmt: skip
     areas, thresholds = {}, {}
-    for name in found[0]:
-        values = np.array([one[name] for one in found])
+    for name in measurements[0]:
+        values = np.array([numbers[name] for numbers in measurements])
         areas[name] = float(roc_auc_score(label, values))
         false, true, cut = roc_curve(label, values)
         thresholds[name] = float(cut[np.argmax(true - false)])
@@ -140,10 +142,10 @@ def faithfulness(place: Place, quick: bool) -> tuple[dict[str, float], dict[str,
 
 
 def _by_fact(rows: Sequence[Row]) -> list[list[Row]]:
-    found: dict[tuple[str, str], list[Row]] = {}
+    by_fact: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
-        found.setdefault((row.group, row.answer), []).append(row)
-    return list(found.values())
+        by_fact.setdefault((row.group, row.answer), []).append(row)
+    return list(by_fact.values())
 
 
 def robustness(place: Place, thresholds: Mapping[str, float], quick: bool) -> dict[str, tuple[float, float, int]]:
@@ -156,22 +158,26 @@ def robustness(place: Place, thresholds: Mapping[str, float], quick: bool) -> di
     bench = TrialRunner(
         place.base, place.view, plain(dict.fromkeys(place.view.queries, strength)), batch=BATCH, seed=0, swept=False
     )
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in before}
-    for asked, factor, seed in product(UNLEARNED, (1.0,) if quick else (0.7, 1.0, 1.4), (0,) if quick else (0, 1)):
-        bench.retrain(TrialSpec(asked.method, {**asked.params, "lr": asked.params["lr"] * factor}, seed))
+    ratios: dict[str, list[tuple[float, float]]] = {name: [] for name in before}
+    for spec, factor, seed in product(UNLEARNED, (1.0,) if quick else (0.7, 1.0, 1.4), (0,) if quick else (0, 1)):
+        bench.retrain(TrialSpec(spec.method, {**spec.params, "lr": spec.params["lr"] * factor}, seed))
         plainly = place.numbers()
         kept = plainly[LOST] <= KEPT
-        print(f"  {asked.method:10} lr {asked.params['lr'] * factor:g}: extraction strength "
+        print(f"  {spec.method:10} lr {spec.params['lr'] * factor:g}: extraction strength "
               f"{plainly['extraction_strength']:.3f}, lost {plainly[LOST]:.3f}{'' if kept else ': too much'}", flush=True)  # fmt: skip
         if not kept:
             continue
         again, rounded = place.relearnt(), place.quantised()
         for name in (name for name, value in plainly.items() if value < thresholds[name]):
             r = _ratio(regained[name], again[name] - plainly[name])
-            found[name].append((r, _ratio(plainly[name], rounded[name])))
+            ratios[name].append((r, _ratio(plainly[name], rounded[name])))
     return {
-        name: (float(np.mean([r for r, _ in some] or [0.0])), float(np.mean([q for _, q in some] or [0.0])), len(some))
-        for name, some in found.items()
+        name: (
+            float(np.mean([r for r, _ in pairs] or [0.0])),
+            float(np.mean([q for _, q in pairs] or [0.0])),
+            len(pairs),
+        )
+        for name, pairs in ratios.items()
     }
 
 
@@ -188,21 +194,21 @@ def main() -> None:
     """Print the table and one JSON line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
-    said = parser.parse_args()
+    arguments = parser.parse_args()
     torch.set_num_threads(1)
     place = Place.make()
-    areas, thresholds = faithfulness(place, said.quick)
-    robust = robustness(place, thresholds, said.quick)
+    areas, thresholds = faithfulness(place, arguments.quick)
+    robust = robustness(place, thresholds, arguments.quick)
     overall = {name: _harmonic(areas[name], _harmonic(*robust[name][:2])) for name in areas if name != LOST}
     print("\n| metric | overall | faithful | robust | quantised | relearnt | models |\n|---|---|---|---|---|---|---|")
     for name in sorted(overall, key=lambda name: -overall[name]):
         relearnt, quantised, used = robust[name]
         print(f"| {name} | {overall[name]:.3f} | {areas[name]:.3f} | {_harmonic(relearnt, quantised):.3f} "
               f"| {quantised:.3f} | {relearnt:.3f} | {used} |", flush=True)  # fmt: skip
-    found: Found = {
+    promises: Promises = {
         "faithfulness": goal(round(areas["extraction_strength"], 3), ">= 0.9", areas["extraction_strength"] >= 0.9)
     }
-    print(json.dumps(found))
+    print(json.dumps(promises))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ from froc.search.trial.outcome import TrialSpec
 from froc.search.trial.runner import TrialRunner
 from froc.training import embedded
 
-Found = dict[str, dict[str, Any]]
+Promises = dict[str, dict[str, Any]]
 UNLEARNED = (
     TrialSpec("npo", {"lr": 1e-3, "beta": 0.1, "retain_weight": 3.0, "epochs": 5}, 0),
     TrialSpec("grad_diff", {"lr": 1e-3, "retain_weight": 5.0, "epochs": 5}, 0),
@@ -61,22 +62,22 @@ def options(task: Task) -> Task:
     return replace(task, queries=queries)
 
 
-def measurable(view: SearchView, base: Base, said: Mapping[str, str]) -> list[Probe]:
+def measurable(view: SearchView, base: Base, settings: Mapping[str, str]) -> list[Probe]:
     """A probe on forget queries, its risk called like the metric, for every metric that this task has the data for.
 
-    said: metric -> settings, as they are written after its name.
+    settings: metric -> its settings, as they are written after its name.
     """
-    found = []
+    usable = []
     for name in names(Metric):
         try:
-            one = measurement(":".join([name, *filter(None, [said.get(name)])]))
-            found += probes(base, {name: view.queries[FORGETTING]}, {name: one}, view)
+            wanted = measurement(":".join([name, *filter(None, [settings.get(name)])]))
+            usable += probes(base, {name: view.queries[FORGETTING]}, {name: wanted}, view)
         except InputError as why:
             print(f"  {name}: not here: {str(why).partition(') ')[2]}")
-    return found
+    return usable
 
 
-def cost(quick: bool) -> Found:
+def cost(quick: bool) -> Promises:
     """Seconds of metrics and attacks, and teacher-forced metrics against training."""
     base = embedded.base(cache=cache_folder())
     view, _ = split(options(embedded_text.task()), 0.2)
@@ -88,26 +89,26 @@ def cost(quick: bool) -> Found:
         seed=0,
         swept=False,
     )
-    asked = replace(UNLEARNED[0], params={**UNLEARNED[0].params, "epochs": 7})
-    training = _least(lambda: bench.retrain(asked), 1 if quick else 3)
+    spec = replace(UNLEARNED[0], params={**UNLEARNED[0].params, "epochs": 7})
+    training = _least(lambda: bench.retrain(spec), 1 if quick else 3)
     print(f"cost: a trial of NPO trains for {training:.2f} s")
     read = [name for name in names(Metric) if not find(Metric, name).bank and _free(name)]
     wanted = {f"{name}/{pool}": measurement(f"{name}/{pool}") for name in read for pool in (FORGETTING, UTILITY)}
-    queries = {risk: view.queries[one.pool] for risk, one in wanted.items()}
+    queries = {risk: view.queries[measure.pool] for risk, measure in wanted.items()}
     together = probes(base, queries, wanted, view)
-    bench.retrain(asked)
+    bench.retrain(spec)
     every = _least(lambda: measured(base, together), 3)
     share = every / training
     print(f"  teacher-forced metrics together ({', '.join(read)}; {sum(len(q) for q in view.queries.values())} queries): "
           f"{every:.3f} s, {share:.3f} of training")  # fmt: skip
     print(f"\n  seconds on {len(view.queries[FORGETTING])} forget queries")
     for probe in measurable(view, base, {}):
-        print(f"  metric {probe.risk:24} {_least(lambda probe=probe: measured(base, [probe]), 1):8.3f}", flush=True)
+        print(f"  metric {probe.risk:24} {_least(partial(measured, base, [probe]), 1):8.3f}", flush=True)
     for name in names(Attack):
-        one = {FORGETTING: measurement(f"extraction_strength@{name}")}
+        strength = {FORGETTING: measurement(f"extraction_strength@{name}")}
         try:
-            (probe,) = probes(base, {FORGETTING: view.queries[FORGETTING]}, one, view)
-            taken = _least(lambda probe=probe: measured(base, [probe]), 1)
+            (probe,) = probes(base, {FORGETTING: view.queries[FORGETTING]}, strength, view)
+            taken = _least(partial(measured, base, [probe]), 1)
             print(f"  attack {name:24} {taken:8.3f}", flush=True)
         except InputError as why:
             print(f"  attack {name}: not here: {why}")
@@ -135,9 +136,9 @@ def main() -> None:
     """Print the table and one JSON line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
-    said = parser.parse_args()
+    arguments = parser.parse_args()
     torch.set_num_threads(1)
-    print(json.dumps(cost(said.quick)))
+    print(json.dumps(cost(arguments.quick)))
 
 
 if __name__ == "__main__":

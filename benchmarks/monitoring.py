@@ -45,13 +45,13 @@ KINDS: dict[str, Draw] = {"0-1": zero_one, "continuous": skewed}
 
 def alarms(draw: Draw, means: Array, streams: int, seed: int) -> Array:
     """(streams,) losses until the alarm, from 1; infinite where there is none."""
-    rng, found = np.random.default_rng(seed), []
+    rng, waited = np.random.default_rng(seed), []
     for start in range(0, streams, PORTION):
         losses = draw(rng, means, min(PORTION, streams - start))
         path, _ = follow(losses, BUDGET, initial_capital(len(losses)))
         passed = path >= math.log(1 / LEVEL)
-        found.append(np.where(passed.any(axis=1), passed.argmax(axis=1) + 1.0, np.inf))
-    return np.concatenate(found)
+        waited.append(np.where(passed.any(axis=1), passed.argmax(axis=1) + 1.0, np.inf))
+    return np.concatenate(waited)
 
 
 def mapie(losses: Array) -> Array:
@@ -65,7 +65,7 @@ def mapie(losses: Array) -> Array:
     def counts(y: Array, p: Array) -> Array:
         return np.ones(len(p), dtype=bool)
 
-    found = []
+    waited = []
     for row in losses // SCALE:
         # half of its level is kept for a reference, which there is none of here
         made = RiskMonitoring(
@@ -73,26 +73,26 @@ def mapie(losses: Array) -> Array:
         )
         made.update(np.zeros(len(row), dtype=int), row.astype(int))
         passed = made.online_risk_lower_bound_sequence_history > BUDGET
-        found.append(passed.argmax() + 1.0 if passed.any() else np.inf)
-    return np.array(found)
+        waited.append(passed.argmax() + 1.0 if passed.any() else np.inf)
+    return np.array(waited)
 
 
 def false_alarms(streams: int, n: int) -> dict[str, dict[str, Any]]:
     """Streams at the budget exactly."""
-    found = {}
+    promises = {}
     print(f"false alarms at level {LEVEL}, mean loss {BUDGET} exactly, {streams} streams of {n} losses")
     for place, (kind, draw) in enumerate(KINDS.items()):
         begin = time.perf_counter()
         rate = float(np.isfinite(alarms(draw, np.full(n, BUDGET), streams, place)).mean())
         each = (time.perf_counter() - begin) / (streams * n)
         print(f"  {kind:11} {rate:.4f}   ({1e6 * each:.2f} microseconds a loss)", flush=True)
-        found[f"false alarms {kind}"] = {"value": rate, "goal": f"<= {LEVEL}", "holds": rate <= LEVEL}
-    return found
+        promises[f"false alarms {kind}"] = {"value": rate, "goal": f"<= {LEVEL}", "holds": rate <= LEVEL}
+    return promises
 
 
 def delays(streams: int, n: int) -> dict[str, dict[str, Any]]:
     """Losses after the drift until the alarm."""
-    found = {}
+    promises = {}
     print(f"\ndetection: losses from the drift to the alarm, {streams} streams, at most {n} losses after it")
     print(f"  {'losses':11} {'before the drift':18} {'drift':>6} {'found':>6} {'median':>7} {'90 %':>7}")
     for kind, draw in KINDS.items():
@@ -107,12 +107,12 @@ def delays(streams: int, n: int) -> dict[str, dict[str, Any]]:
                 before = f"{good} at {BUDGET / 2:g}" if good else "nothing"
                 print(f"  {kind:11} {before:18} {drift:6} {seen:6.3f} {middle:7.0f} {late:7.0f}", flush=True)
                 if drift > DRIFTS[0]:
-                    found[f"{kind}, drift {drift} after {good}"] = {
+                    promises[f"{kind}, drift {drift} after {good}"] = {
                         "value": seen,
                         "goal": ">= 0.95",
                         "holds": seen >= 0.95,
                     }
-    return found
+    return promises
 
 
 def beside(streams: int, n: int) -> None:
@@ -136,10 +136,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
     quick = parser.parse_args().quick
-    found = false_alarms(300 if quick else 2000, 2000 if quick else 10_000)
-    found |= delays(100 if quick else 500, 4000 if quick else 10_000)
+    promises = false_alarms(300 if quick else 2000, 2000 if quick else 10_000)
+    promises |= delays(100 if quick else 500, 4000 if quick else 10_000)
     beside(4 if quick else 40, 2000 if quick else 5000)
-    print(json.dumps(found))
+    print(json.dumps(promises))
 
 
 if __name__ == "__main__":

@@ -173,7 +173,7 @@ class Pool:
                     yield copy.run, *copy.finish()
             time.sleep(0.05)
 
-    def said(self) -> str:
+    def printed(self) -> str:
         """The end of what the latest run of tests printed."""
         outputs = [path for copy in self.copies if (path := copy.place.parent / "output.txt").is_file()]
         latest = max(outputs, key=lambda path: path.stat().st_mtime)
@@ -215,7 +215,7 @@ class Costs:
             # None where it fails as it stands or takes far too long
             self.seconds[file] = taken if outcome == "survived" else None
             if outcome != "survived":
-                print(f"{file} is left out: {outcome} without a fault\n{self.pool.said()}", file=sys.stderr)
+                print(f"{file} is left out: {outcome} without a fault\n{self.pool.printed()}", file=sys.stderr)
             self.path.write_text(json.dumps(self.seconds, indent=1, sort_keys=True), encoding="utf-8")
 
     def _of(self, file: str) -> float | None:

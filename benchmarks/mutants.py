@@ -78,8 +78,10 @@ def changed_lines(mutant: Mutant) -> tuple[str, str]:
     before = (ROOT / mutant.file).read_text(encoding="utf-8")
     old, new = before.splitlines(), mutant.apply(before).splitlines()
     first, rest = mutant.start[0] - 1, len(old) - mutant.end[0]
-    one, other = (" ".join(line.strip() for line in lines[first : len(lines) - rest]) for lines in (old, new))
-    return one, other
+    lines_before, lines_after = (
+        " ".join(line.strip() for line in lines[first : len(lines) - rest]) for lines in (old, new)
+    )
+    return lines_before, lines_after
 
 
 def diff(mutant: Mutant) -> str:

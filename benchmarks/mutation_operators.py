@@ -8,6 +8,7 @@ import ast
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
@@ -18,7 +19,7 @@ ARITHMETIC: dict[type[ast.operator], type[ast.operator]] = {
     ast.Pow: ast.Mult, ast.BitOr: ast.BitAnd, ast.BitAnd: ast.BitOr,
 }  # fmt: skip
 PAIRS = (("min", "max"), ("minimum", "maximum"), ("any", "all"), ("floor", "ceil"), ("up", "down"))
-SWAPPED = {name: other for pair in PAIRS for name, other in (pair, pair[::-1])}
+SWAPPED = {name: counterpart for pair in PAIRS for name, counterpart in (pair, pair[::-1])}
 DEFAULTS = {"bool": ("False", "True"), "int": ("0",), "float": ("0.0",), "str": ("''",)}
 """What a function of this type returns instead of its result; others return None."""
 RANGES = ("Range", "Choice")
@@ -57,8 +58,8 @@ def mutants(source: str, file: str) -> list[Mutant]:
     return sorted(dict.fromkeys(produced), key=lambda mutant: (mutant.start, mutant.end, mutant.kind, mutant.text))
 
 
-def _mutant(file: str, node: ast.AST, kind: str, text: str) -> Mutant:
-    start, end = (node.lineno, node.col_offset), (node.end_lineno, node.end_col_offset)  # type: ignore[attr-defined]
+def _mutant(file: str, node: Any, kind: str, text: str) -> Mutant:
+    start, end = (node.lineno, node.col_offset), (node.end_lineno, node.end_col_offset)
     return Mutant(file, kind, start, end, text)
 
 
@@ -156,7 +157,7 @@ def _of_call(node: ast.Call) -> Iterator[tuple[str, str]]:
 
 
 def _unparsed(node: ast.AST, **changed: object) -> str:
-    other = copy.copy(node)
+    changed_node = copy.copy(node)
     for name, value in changed.items():
-        setattr(other, name, value)
-    return ast.unparse(other)
+        setattr(changed_node, name, value)
+    return ast.unparse(changed_node)

@@ -26,8 +26,8 @@ Files = dict[str, bytes]
 class Scratch:
     """A bundle and model that are spoiled and put back."""
 
-    def __init__(self, place: Path, good: Files, other: Files, signer: Any) -> None:
-        self.place, self.good, self.other, self.signer = place, good, other, signer
+    def __init__(self, place: Path, good: Files, second_bundle: Files, signer: Any) -> None:
+        self.place, self.good, self.second_bundle, self.signer = place, good, second_bundle, signer
 
     def reset(self) -> None:
         """As it was signed."""
@@ -46,9 +46,9 @@ class Scratch:
             return False
         if any(path.is_dir() for path in (self.place / "bundle").iterdir()):
             return False
-        found = {path.relative_to(self.place).as_posix(): path.read_bytes() for path in paths}
+        present = {path.relative_to(self.place).as_posix(): path.read_bytes() for path in paths}
         report = "bundle/report.dsse.json"
-        return {**found, report: self._own(found.get(report, b""))} == self.good
+        return {**present, report: self._own(present.get(report, b""))} == self.good
 
     def _own(self, report: bytes) -> bytes:
         """The report's envelope without the signatures of others, as long as it is written as envelopes are."""
@@ -56,12 +56,14 @@ class Scratch:
             document = json.loads(report)
             if canonical_json.compact(document) != report:
                 return report
-            keyids = [one["keyid"] for one in document["signatures"]]
-            own = [one for one in document["signatures"] if one["keyid"] == self.signer.public_key.keyid]
+            keyids = [signature["keyid"] for signature in document["signatures"]]
+            own = [
+                signature for signature in document["signatures"] if signature["keyid"] == self.signer.public_key.keyid
+            ]
             # unknown ones must still be signatures in form
             forms = all(
-                set(one) == {"keyid", "sig"} and base64.b64decode(one["sig"], validate=True)
-                for one in document["signatures"]
+                set(signature) == {"keyid", "sig"} and base64.b64decode(signature["sig"], validate=True)
+                for signature in document["signatures"]
             )
             return (
                 canonical_json.compact({**document, "signatures": own})
@@ -76,9 +78,9 @@ class Scratch:
         return self.place / draw.choice([name for name in self.good if name.startswith(below)])
 
 
-def flip(some: Scratch, draw: random.Random, below: str = "bundle") -> None:
+def flip(scratch: Scratch, draw: random.Random, below: str = "bundle") -> None:
     """Flip, insert, delete, overwrite, repeat or move bytes."""
-    path = some.pick(draw, below)
+    path = scratch.pick(draw, below)
     data = bytearray(path.read_bytes())
     at, length = draw.randrange(len(data)), draw.choice((1, 1, 1, 2, 8, 64))
     match draw.randrange(6):
@@ -100,17 +102,17 @@ def flip(some: Scratch, draw: random.Random, below: str = "bundle") -> None:
     path.write_bytes(data)
 
 
-def flip_model(some: Scratch, draw: random.Random) -> None:
+def flip_model(scratch: Scratch, draw: random.Random) -> None:
     """The same in the model."""
-    flip(some, draw, "model")
+    flip(scratch, draw, "model")
 
 
-def field(some: Scratch, draw: random.Random) -> None:
+def field(scratch: Scratch, draw: random.Random) -> None:
     """Edit a JSON file as a JSON file: values, keys, order, items."""
     name = draw.choice(
         ("plan.json", "seal.json", "trials.jsonl", "report.dsse.json", "plan.dsse.json", "report.dsse.json")
     )
-    path = some.place / "bundle" / name
+    path = scratch.place / "bundle" / name
     lines = path.read_bytes().split(b"\n") if name == "trials.jsonl" else [path.read_bytes()]
     place = draw.randrange(max(1, len(lines) - 1))
     document = json.loads(lines[place])
@@ -137,7 +139,7 @@ def edit(document: Any, draw: random.Random) -> None:
     key = draw.choice(list(holder) if isinstance(holder, dict) else range(len(holder)))
     match draw.randrange(5):
         case 0 | 1:
-            holder[key] = _other(holder[key], draw)
+            holder[key] = _changed_value(holder[key], draw)
         case 2:
             del holder[key]
         case 3 if isinstance(holder, dict):
@@ -159,7 +161,7 @@ def _holders(value: Any) -> Any:
             yield from _holders(inner)
 
 
-def _other(value: Any, draw: random.Random) -> Any:
+def _changed_value(value: Any, draw: random.Random) -> Any:
     match value:
         case bool():
             return draw.choice((not value, int(value), None))
@@ -176,9 +178,9 @@ def _other(value: Any, draw: random.Random) -> Any:
             return draw.choice(({}, [], None, ""))
 
 
-def row(some: Scratch, draw: random.Random) -> None:
+def row(scratch: Scratch, draw: random.Random) -> None:
     """Edit losses.csv as a table: cells, rows, their order, columns."""
-    path = some.place / "bundle" / "losses.csv"
+    path = scratch.place / "bundle" / "losses.csv"
     lines = path.read_text().splitlines()
     at = draw.randrange(1, len(lines))
     cells = lines[at].split(",")
@@ -207,9 +209,9 @@ def row(some: Scratch, draw: random.Random) -> None:
     path.write_text("".join(f"{line}\n" for line in lines))
 
 
-def files(some: Scratch, draw: random.Random) -> None:
+def files(scratch: Scratch, draw: random.Random) -> None:
     """Add, remove, rename, swap, empty, link or nest files of the bundle, or take them from another report."""
-    place, path, second = some.place / "bundle", some.pick(draw, "bundle"), some.pick(draw, "bundle")
+    place, path, second = scratch.place / "bundle", scratch.pick(draw, "bundle"), scratch.pick(draw, "bundle")
     match draw.randrange(8):
         case 0:
             (place / draw.choice(("README.md", "key.pub", ".hidden", "losses.csv.bak", "report.html "))).write_bytes(
@@ -220,24 +222,24 @@ def files(some: Scratch, draw: random.Random) -> None:
         case 2:
             path.rename(place / (path.name + draw.choice(("~", ".old", ".json"))))
         case 3:
-            one, other = path.read_bytes(), second.read_bytes()
-            path.write_bytes(other)
-            second.write_bytes(one)
+            first_bytes, second_bytes = path.read_bytes(), second.read_bytes()
+            path.write_bytes(second_bytes)
+            second.write_bytes(first_bytes)
         case 4:
             path.write_bytes(b"")
         case 5:
-            path.rename(some.place / "aside")
-            path.symlink_to(some.place / "aside")
+            path.rename(scratch.place / "aside")
+            path.symlink_to(scratch.place / "aside")
         case 6:
             (place / "more").mkdir()
         case 7:
             for name in draw.sample(sorted(os.listdir(place)), draw.randrange(1, 7)):
-                (place / name).write_bytes(some.other[f"bundle/{name}"])
+                (place / name).write_bytes(scratch.second_bundle[f"bundle/{name}"])
 
 
-def model(some: Scratch, draw: random.Random) -> None:
+def model(scratch: Scratch, draw: random.Random) -> None:
     """Add, remove, rename, swap, link files of the model, or take them from another."""
-    place, path, second = some.place / "model", some.pick(draw, "model"), some.pick(draw, "model")
+    place, path, second = scratch.place / "model", scratch.pick(draw, "model"), scratch.pick(draw, "model")
     match draw.randrange(7):
         case 0:
             name = draw.choice(
@@ -256,49 +258,49 @@ def model(some: Scratch, draw: random.Random) -> None:
         case 2:
             path.rename(path.with_name(draw.choice(("zz.json", "weights.safetensors", "a b.json", path.name + ".txt"))))
         case 3:
-            one, other = path.read_bytes(), second.read_bytes()
-            path.write_bytes(other)
-            second.write_bytes(one)
+            first_bytes, second_bytes = path.read_bytes(), second.read_bytes()
+            path.write_bytes(second_bytes)
+            second.write_bytes(first_bytes)
         case 4:
-            path.rename(some.place / "aside")
-            path.symlink_to(some.place / "aside")
+            path.rename(scratch.place / "aside")
+            path.symlink_to(scratch.place / "aside")
         case 5:
-            name = path.relative_to(some.place).as_posix()
-            path.write_bytes(some.other[name])
+            name = path.relative_to(scratch.place).as_posix()
+            path.write_bytes(scratch.second_bundle[name])
         case 6:
             (place / "sub" / path.name).write_bytes(path.read_bytes())
 
 
-def nothing(some: Scratch, draw: random.Random) -> None:
+def nothing(scratch: Scratch, draw: random.Random) -> None:
     """Write the same bytes again, add an empty folder to the model, change dates and modes, sign with an unknown key."""
-    path = some.pick(draw)
+    path = scratch.pick(draw)
     match draw.randrange(4):
         case 0:
             path.write_bytes(path.read_bytes())
         case 1:
-            (some.place / "model" / "empty").mkdir()
+            (scratch.place / "model" / "empty").mkdir()
         case 2:
             os.utime(path, (0, 0))
             path.chmod(0o600)
         case 3:
-            path = some.place / "bundle" / "report.dsse.json"
+            path = scratch.place / "bundle" / "report.dsse.json"
             document = json.loads(path.read_bytes())
             text = base64.b64encode(draw.randbytes(64)).decode()
             document["signatures"].insert(draw.randrange(2), {"keyid": draw.randbytes(32).hex(), "sig": text})
             path.write_bytes(canonical_json.compact(document))
 
 
-def several(some: Scratch, draw: random.Random) -> None:
+def several(scratch: Scratch, draw: random.Random) -> None:
     """Two or three of the above, one after the other."""
     for kind in draw.choices((flip, field, row, flip_model), k=draw.randrange(2, 4)):
         # the first may have left nothing that the second can read
         with suppress(ValueError, IndexError, KeyError, TypeError, AttributeError):
-            kind(some, draw)
+            kind(scratch, draw)
 
 
-def signer(some: Scratch, draw: random.Random) -> None:
+def signer(scratch: Scratch, draw: random.Random) -> None:
     """The holder of the key edits a value of the report that follows from evidence, renders the page and signs."""
-    path = some.place / "bundle" / "report.dsse.json"
+    path = scratch.place / "bundle" / "report.dsse.json"
     statement = json.loads(base64.b64decode(json.loads(path.read_bytes())["payload"]))
     report = statement["predicate"]
     own = {item.alias or name for name, item in documents.Asserted.model_fields.items()} | {"evidence"}
@@ -307,24 +309,24 @@ def signer(some: Scratch, draw: random.Random) -> None:
     while canonical_json.compact(follows) == before:
         edit(follows, draw)
     changed = {**follows, **{name: report[name] for name in own}}
-    kept = {p.name: p.read_bytes() for p in (some.place / "bundle").iterdir() if not p.name.startswith("report.")}
+    kept = {p.name: p.read_bytes() for p in (scratch.place / "bundle").iterdir() if not p.name.startswith("report.")}
     subject = {item["name"]: item["digest"]["sha256"] for item in statement["subject"]}
     try:
         facts = cross_checks.read(
-            kept, Trust((keys.public_of(some.signer),)), NOW, Proven(), subject, cross_checks.Log()
+            kept, Trust((keys.public_of(scratch.signer),)), NOW, Proven(), subject, cross_checks.Log()
         )
         page = bundle.page(changed, kept, facts)
-        made = bundle.signed_report(changed, kept, subject, [some.signer], page)
+        made = bundle.signed_report(changed, kept, subject, [scratch.signer], page)
     except Exception:  # what cannot be rendered is signed with the old page
         body = keys.statement(subject, claims.PREDICATE, {**changed, "evidence": report["evidence"]})
-        made = {"report.dsse.json": keys.sign(body, [some.signer])}
+        made = {"report.dsse.json": keys.sign(body, [scratch.signer])}
     for name, data in made.items():
-        (some.place / "bundle" / name).write_bytes(data)
+        (scratch.place / "bundle" / name).write_bytes(data)
 
 
-def anew(some: Scratch, draw: random.Random) -> None:
+def anew(scratch: Scratch, draw: random.Random) -> None:
     """The holder of the key edits plan, seal or log, lets everything refer to it, and signs what then follows."""
-    place, trusted = some.place / "bundle", [keys.public_of(some.signer)]
+    place, trusted = scratch.place / "bundle", [keys.public_of(scratch.signer)]
     kept = {path.name: path.read_bytes() for path in place.iterdir() if not path.name.startswith("report")}
     statement = json.loads(base64.b64decode(json.loads((place / "report.dsse.json").read_bytes())["payload"]))
     subject = {item["name"]: item["digest"]["sha256"] for item in statement["subject"]}
@@ -336,16 +338,16 @@ def anew(some: Scratch, draw: random.Random) -> None:
     lines[at] = canonical_json.compact(document)[:-1]
     kept[name] = b"".join(line + b"\n" for line in lines)
     if name == "plan.json":
-        kept["plan.dsse.json"] = plan_signing.plan_statement(kept[name], some.signer, "2026-03-01T12:00:00Z")
-        for other in ("seal.json", "trials.jsonl"):
-            kept[other] = kept[other].replace(old.encode(), hashing.sha256_bytes(kept[name]).encode())
+        kept["plan.dsse.json"] = plan_signing.plan_statement(kept[name], scratch.signer, "2026-03-01T12:00:00Z")
+        for dependent in ("seal.json", "trials.jsonl"):
+            kept[dependent] = kept[dependent].replace(old.encode(), hashing.sha256_bytes(kept[name]).encode())
     report = statement["predicate"]
     page = (place / "report.html").read_bytes()
     with suppress(Exception):  # the verifier meets whatever goes wrong here once more
         facts = cross_checks.read(kept, Trust(tuple(trusted)), NOW, Proven(), subject, cross_checks.Log())
         report = report | claims.derive(facts, report["opening"], None)
         page = bundle.page(report, kept, facts)
-    for name, data in (kept | bundle.signed_report(report, kept, subject, [some.signer], page)).items():
+    for name, data in (kept | bundle.signed_report(report, kept, subject, [scratch.signer], page)).items():
         (place / name).write_bytes(data)
 
 

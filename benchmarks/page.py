@@ -37,7 +37,7 @@ MOST = 300_000
 @dataclass(frozen=True)
 class Look:
     """What a browser shows of one page. first: paper -> sheets that page 1 takes; sheets: paper -> all of them. violations:
-    scheme -> rules that axe-core finds broken. said: console messages and errors. asked: requests beside the page itself.
+    scheme -> rules that axe-core finds broken. console: messages and errors. requests: those beside the page itself.
     wide: sizes at which the page is wider than the window."""
 
     name: str
@@ -45,15 +45,19 @@ class Look:
     first: dict[str, int]
     sheets: dict[str, int]
     violations: dict[str, list[str]]
-    said: list[str]
-    asked: list[str]
+    console: list[str]
+    requests: list[str]
     wide: list[str]
 
     @property
     def holds(self) -> bool:
         """Whether nothing is to be mended."""
-        one = all(number == 1 for number in self.first.values())
-        return one and self.bytes < MOST and not (any(self.violations.values()) or self.said or self.asked or self.wide)
+        on_one_sheet = all(number == 1 for number in self.first.values())
+        return (
+            on_one_sheet
+            and self.bytes < MOST
+            and not (any(self.violations.values()) or self.console or self.requests or self.wide)
+        )
 
 
 def missing() -> str | None:
@@ -85,16 +89,16 @@ def browser() -> Iterator[Any]:
 def look(chromium: Any, page: Path, pictures: Path | None = None, rules: bool = True) -> Look:
     """Open a page in every way that people will. rules: run axe-core, which takes seconds on a long page."""
     axe = files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
-    said: list[str] = []
-    asked: list[str] = []
+    console: list[str] = []
+    requests: list[str] = []
     violations: dict[str, list[str]] = {}
     wide: list[str] = []
     name = page.parent.name.removesuffix(".froc-audit") if page.name == "report.html" else page.stem
     context = chromium.new_context()
     tab = context.new_page()
-    tab.on("console", lambda message: said.append(message.text))
-    tab.on("pageerror", lambda error: said.append(str(error)))
-    tab.on("request", lambda request: asked.append(request.url) if request.url != page.as_uri() else None)
+    tab.on("console", lambda message: console.append(message.text))
+    tab.on("pageerror", lambda error: console.append(str(error)))
+    tab.on("request", lambda request: requests.append(request.url) if request.url != page.as_uri() else None)
     tab.goto(page.as_uri())
     for scheme in ("light", "dark"):
         tab.emulate_media(color_scheme=scheme)
@@ -108,8 +112,8 @@ def look(chromium: Any, page: Path, pictures: Path | None = None, rules: bool = 
                 tab.screenshot(path=pictures / f"{name}-{scheme}-{size}.png", full_page=True, clip=clip)
             if size == "desk" and rules:
                 tab.evaluate(axe)
-                found = tab.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
-                violations[scheme] = [f"{one['id']} ({len(one['nodes'])})" for one in found]
+                broken_rules = tab.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
+                violations[scheme] = [f"{rule['id']} ({len(rule['nodes'])})" for rule in broken_rules]
     # a dark screen prints light
     tab.emulate_media(media="print", color_scheme="dark")
     tab.set_viewport_size({"width": COLUMN, "height": 900})
@@ -117,7 +121,7 @@ def look(chromium: Any, page: Path, pictures: Path | None = None, rules: bool = 
         wide.append("paper")
     first, sheets = _printed(tab, None if pictures is None else pictures / name)
     context.close()
-    return Look(name, page.stat().st_size, first, sheets, violations, said, asked, wide)
+    return Look(name, page.stat().st_size, first, sheets, violations, console, requests, wide)
 
 
 def _printed(tab: Any, stem: Path | None) -> tuple[dict[str, int], dict[str, int]]:
@@ -129,9 +133,9 @@ def _printed(tab: Any, stem: Path | None) -> tuple[dict[str, int], dict[str, int
         data = tab.pdf(width=width, height=height, print_background=True, prefer_css_page_size=False)
         if stem is not None:
             stem.with_name(f"{stem.name}-{paper}.pdf").write_bytes(data)
-        found = PdfReader(io.BytesIO(data)).pages
-        first[paper] = next(i for i, sheet in enumerate(found) if "Appendix" in sheet.extract_text().split())
-        sheets[paper] = len(found)
+        pages = PdfReader(io.BytesIO(data)).pages
+        first[paper] = next(i for i, sheet in enumerate(pages) if "Appendix" in sheet.extract_text().split())
+        sheets[paper] = len(pages)
     return first, sheets
 
 
@@ -140,13 +144,13 @@ def table(looks: Sequence[Look]) -> str:
     lines = [
         f"{'page':<22}{'kB':>6}  {'page 1: A4, Letter':<20}{'all':<9}{'axe light, dark':<18}{'console':<9}{'requests':<10}too wide"
     ]
-    for one in looks:
-        broken = ", ".join(str(len(rules)) for rules in one.violations.values())
+    for look in looks:
+        broken = ", ".join(str(len(rules)) for rules in look.violations.values())
         lines.append(
-            f"{one.name[:21]:<22}{one.bytes / 1000:>6.0f}  {', '.join(map(str, one.first.values())):<20}"
-            f"{', '.join(map(str, one.sheets.values())):<9}{broken:<18}{len(one.said):<9}{len(one.asked):<10}{', '.join(one.wide) or 'no'}"
+            f"{look.name[:21]:<22}{look.bytes / 1000:>6.0f}  {', '.join(map(str, look.first.values())):<20}"
+            f"{', '.join(map(str, look.sheets.values())):<9}{broken:<18}{len(look.console):<9}{len(look.requests):<10}{', '.join(look.wide) or 'no'}"
         )
-        lines += [f"    {scheme}: {rule}" for scheme, rules in one.violations.items() for rule in rules]
+        lines += [f"    {scheme}: {rule}" for scheme, rules in look.violations.items() for rule in rules]
     return "\n".join(lines)
 
 
@@ -156,28 +160,28 @@ def main() -> None:
     parser.add_argument("pages", nargs="*", type=Path)
     parser.add_argument("--pictures", type=Path)
     parser.add_argument("--quick", action="store_true", help="the same; it takes seconds")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     if lacking := missing():
         sys.exit(f"page: {lacking}")
     with tempfile.TemporaryDirectory() as place:
-        pages = asked.pages or [*sorted((ROOT / "docs" / "examples").glob("*/report.html")), hard(Path(place))]
-        if asked.pictures is not None:
-            asked.pictures.mkdir(parents=True, exist_ok=True)
+        pages = arguments.pages or [*sorted((ROOT / "docs" / "examples").glob("*/report.html")), hard(Path(place))]
+        if arguments.pictures is not None:
+            arguments.pictures.mkdir(parents=True, exist_ok=True)
         with browser() as chromium:
-            looks = [look(chromium, page.resolve(), asked.pictures) for page in pages]
+            looks = [look(chromium, page.resolve(), arguments.pictures) for page in pages]
     print(table(looks))
     print(
         json.dumps(
             {
                 "page": {
-                    "value": sum(one.holds for one in looks),
+                    "value": sum(look.holds for look in looks),
                     "goal": len(looks),
-                    "holds": all(one.holds for one in looks),
+                    "holds": all(look.holds for look in looks),
                 }
             }
         )
     )
-    sys.exit(not all(one.holds for one in looks))
+    sys.exit(not all(look.holds for look in looks))
 
 
 def hard(folder: Path) -> Path:

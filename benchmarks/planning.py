@@ -35,12 +35,12 @@ class Setting:
     """What is planned, and how losses are drawn per risk."""
 
     name: str
-    said: dict[str, Any]
+    keywords: dict[str, Any]
     draws: dict[str, Draw]
     planned: Plan = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "planned", plan(dict(self.said.pop("budget")), **self.said))
+        object.__setattr__(self, "planned", plan(dict(self.keywords.pop("budget")), **self.keywords))
 
 
 def zero_one(risk: float, n: int) -> Draw:
@@ -66,7 +66,8 @@ def clusters(risk: float, correlation: float, n: int, size: int) -> Draw:
     def draw(rng: np.random.Generator, m: int) -> Array:
         rates = rng.beta(_risks(risk, m) * many, (1 - _risks(risk, m)) * many, (m, n))
         lost = rng.random((m, n, size)) < rates[:, :, None]
-        return np.ceil(lost.sum(axis=2) * SCALE / size - 1e-9).astype(np.int16)
+        thousandths: Array = np.ceil(lost.sum(axis=2) * SCALE / size - 1e-9)
+        return thousandths.astype(np.int16)
 
     return draw
 
@@ -85,9 +86,9 @@ def resampled(pool: Array, n: int) -> Draw:
     """Losses drawn with replacement from a pool; the bad ones lose."""
 
     def draw(rng: np.random.Generator, m: int) -> Array:
-        found = np.full((m, n), SCALE, dtype=np.int16)
-        found[0] = rng.choice(pool, n)
-        return found
+        losses = np.full((m, n), SCALE, dtype=np.int16)
+        losses[0] = rng.choice(pool, n)
+        return losses
 
     return draw
 
@@ -106,36 +107,36 @@ def searched(pool: Array) -> pl.DataFrame:
 
 def settings() -> list[Setting]:
     """Eleven of them, each with a power away from 0 and 1."""
-    one, both = {"forgetting": 0.1}, {"forgetting": 0.1, "utility": 0.15}
+    forgetting, two_risks = {"forgetting": 0.1}, {"forgetting": 0.1, "utility": 0.15}
     pool = quantise(np.random.default_rng(5).beta(0.3, 5.7, 80))
     return [
-        Setting("binary, one candidate", {"budget": one, "expected": 0.05, "units": 120, "binary": True, "candidates": 1},
+        Setting("binary, one candidate", {"budget": forgetting, "expected_risk": 0.05, "units": 120, "binary": True, "candidates": 1},
                 {"forgetting": zero_one(0.05, 120)}),
-        Setting("binary, ten, weighted Holm", {"budget": one, "expected": 0.04, "units": 150, "binary": True},
+        Setting("binary, ten, weighted Holm", {"budget": forgetting, "expected_risk": 0.04, "units": 150, "binary": True},
                 {"forgetting": zero_one(0.04, 150)}),
         Setting("binary, two risks, other budgets",
-                {"budget": both, "expected": {"forgetting": 0.04, "utility": 0.07}, "units": {"forgetting": 180, "utility": 120},
+                {"budget": two_risks, "expected_risk": {"forgetting": 0.04, "utility": 0.07}, "units": {"forgetting": 180, "utility": 120},
                  "binary": True},
                 {"forgetting": zero_one(0.04, 180), "utility": zero_one(0.07, 120)}),
         Setting("binary, five, Holm, joint, two openings",
-                {"budget": one, "expected": 0.03, "units": 200, "binary": True, "candidates": 5, "procedure": "holm",
+                {"budget": forgetting, "expected_risk": 0.03, "units": 200, "binary": True, "candidates": 5, "procedure": "holm",
                  "joint": True, "openings": 2}, {"forgetting": zero_one(0.03, 200)}),
         Setting("binary, ten, fixed sequence, radius 0.05",
-                {"budget": one, "expected": 0.03, "units": 160, "binary": True, "procedure": "fixed-sequence", "radius": 0.05},
+                {"budget": forgetting, "expected_risk": 0.03, "units": 160, "binary": True, "procedure": "fixed-sequence", "radius": 0.05},
                 {"forgetting": zero_one(0.03, 160)}),
-        Setting("0-1 losses by betting, fallback", {"budget": one, "expected": 0.04, "units": 200, "procedure": "fallback"},
+        Setting("0-1 losses by betting, fallback", {"budget": forgetting, "expected_risk": 0.04, "units": 200, "procedure": "fallback"},
                 {"forgetting": zero_one(0.04, 200)}),
-        Setting("continuous, betting", {"budget": one, "expected": 0.07, "spread": 0.1, "units": 140},
+        Setting("continuous, betting", {"budget": forgetting, "expected_risk": 0.07, "spread": 0.1, "units": 140},
                 {"forgetting": beta(0.07, 0.1, 140)}),
         Setting("continuous, HB, Bonferroni",
-                {"budget": one, "expected": 0.03, "spread": 0.06, "units": 100, "bound": "hoeffding_bentkus", "candidates": 5,
+                {"budget": forgetting, "expected_risk": 0.03, "spread": 0.06, "units": 100, "bound": "hoeffding_bentkus", "candidates": 5,
                  "procedure": "bonferroni"}, {"forgetting": beta(0.03, 0.06, 100)}),
         Setting("60 clusters of 10, correlation 0.3",
-                {"budget": {"utility": 0.15}, "expected": 0.05, "units": 600, "clusters": 60, "correlation": 0.3, "candidates": 3},
+                {"budget": {"utility": 0.15}, "expected_risk": 0.05, "units": 600, "clusters": 60, "correlation": 0.3, "candidates": 3},
                 {"utility": clusters(0.05, 0.3, 60, 10)}),
-        Setting("150 of a list of 400", {"budget": one, "expected": 0.05, "units": 150, "binary": True, "population": "sample",
+        Setting("150 of a list of 400", {"budget": forgetting, "expected_risk": 0.05, "units": 150, "binary": True, "population": "sample",
                                          "listed": 400}, {"forgetting": part(0.05, 150, 400)}),
-        Setting("losses of 80 search queries", {"budget": one, "losses": searched(pool), "units": 200, "candidates": 4},
+        Setting("losses of 80 search queries", {"budget": forgetting, "losses": searched(pool), "units": 200, "candidates": 4},
                 {"forgetting": resampled(np.append(pool, SCALE).astype(np.int16), 200)}),
     ]  # fmt: skip
 
@@ -147,11 +148,11 @@ def simulated(setting: Setting, repeats: int, seed: int) -> tuple[float, float]:
     rng, passed = np.random.default_rng(seed), 0
     for number in range(repeats):
         losses = {risk: draw(rng, m) for risk, draw in setting.draws.items()}
-        found = decide(losses, candidates, claim)["certified"]
+        certified = decide(losses, candidates, claim)["certified"]
         if number % EVERY == 0 and all(claim.kind(risk) == "queries" for risk in losses):
             rowed, ordered = _table(losses)
             assert decide(ordered, candidates, claim)["certified"] == _by_query(claim, rowed, candidates)
-        passed += "c0" in found
+        passed += "c0" in certified
     middle = (passed + 1) / (repeats + 2)
     return passed / repeats, math.sqrt(middle * (1 - middle) / repeats)
 
@@ -166,8 +167,8 @@ def _table(losses: dict[str, Array]) -> tuple[pl.DataFrame, dict[str, Array]]:
 
     parts = [
         pl.DataFrame({"config": f"c{i}", "risk": risk, "query": [f"{risk}{q}" for q in range(len(row))], "loss": row})
-        for risk, some in losses.items()
-        for i, row in enumerate(some)
+        for risk, values in losses.items()
+        for i, row in enumerate(values)
     ]
     table = check(pl.concat(parts), "thousandths")
     names = [f"c{i}" for i in range(len(next(iter(losses.values()))))]
@@ -176,18 +177,18 @@ def _table(losses: dict[str, Array]) -> tuple[pl.DataFrame, dict[str, Array]]:
     }
 
 
-def compare(some: list[Setting], repeats: int) -> dict[str, dict[str, Any]]:
+def compare(planned_settings: list[Setting], repeats: int) -> dict[str, dict[str, Any]]:
     """A promise per setting."""
-    found = {}
+    promises = {}
     print(f"{'setting':42} {'plan':>15} {'certificates':>15}   z   ({repeats} repetitions)")
-    for place, setting in enumerate(some):
-        both = setting.planned.joint_probability
-        assert both is not None
+    for place, setting in enumerate(planned_settings):
+        probability = setting.planned.joint_probability
+        assert probability is not None
         rate, error = simulated(setting, repeats, place + 1)
-        z = (rate - both[0].value) / math.hypot(error, both[0].error)
-        print(f"{setting.name:42} {both[0]!s:>15} {rate:7.3f} ± {error:.3f} {z:+5.1f}", flush=True)
-        found[setting.name] = {"value": round(z, 2), "goal": "within 3", "holds": abs(z) <= 3}
-    return found
+        z = (rate - probability[0].value) / math.hypot(error, probability[0].error)
+        print(f"{setting.name:42} {probability[0]!s:>15} {rate:7.3f} ± {error:.3f} {z:+5.1f}", flush=True)
+        promises[setting.name] = {"value": round(z, 2), "goal": "within 3", "holds": abs(z) <= 3}
+    return promises
 
 
 def main() -> None:

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from engine import BATCH, NPO, SHARE, Found, bench_of, brief, goal, reported, show, trials, view_of
+from engine import BATCH, NPO, SHARE, Promises, bench_of, brief, goal, reported, show, trials, view_of
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from froc.data.splits import SearchView, split
@@ -78,36 +78,39 @@ class Place:
     def call(self, *words: str) -> tuple[float, str]:
         """(seconds, standard output) of a Python process; RuntimeError with its last words where it fails."""
         path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-        told = {
+        environment = {
             "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": path,
             "FROC_STATE": str(self.folder / "state"),
         }  # fmt: skip
         # Linux hands the peak memory of a process on to what it starts, so a small shell stands between
         shell = ["/bin/sh", "-c", '"$@"; exit $?', "sh", sys.executable]
         begin = time.perf_counter()
-        done = subprocess.run([*shell, *words], env=os.environ | told, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [*shell, *words], env=os.environ | environment, capture_output=True, text=True, check=False
+        )
         taken = time.perf_counter() - begin
         if done.returncode:
             raise RuntimeError(f"{' '.join(words[:3])} failed: {done.stderr[-2000:]}{done.stdout[-500:]}")
         return taken, done.stdout
 
-    def conventional(self, asked: TrialSpec = NPO) -> dict[str, Any]:
+    def conventional(self, spec: TrialSpec = NPO) -> dict[str, Any]:
         """One conventional trial; `wall`: seconds of the whole process."""
-        said = {"--lr": "lr", "--beta": "beta", "--retain-weight": "retain_weight", "--epochs": "epochs"}
-        words = [word for option, name in said.items() for word in (option, str(asked.params[name]))]
+        options = {"--lr": "lr", "--beta": "beta", "--retain-weight": "retain_weight", "--epochs": "epochs"}
+        words = [word for option, name in options.items() for word in (option, str(spec.params[name]))]
         wall, printed = self.call(
             str(ROOT / "benchmarks" / "conventional.py"), "--model", self.model, "--data", str(self.folder / "data.json"),
-            *words, "--batch", str(BATCH), "--seed", str(asked.seed),
+            *words, "--batch", str(BATCH), "--seed", str(spec.seed),
         )  # fmt: skip
-        return json.loads(printed.strip().splitlines()[-1]) | {"wall": wall}
+        outcome: dict[str, Any] = json.loads(printed.strip().splitlines()[-1])
+        return outcome | {"wall": wall}
 
-    def ours(self, count: int, asked: TrialSpec = NPO) -> dict[str, Any]:
+    def ours(self, count: int, spec: TrialSpec = NPO) -> dict[str, Any]:
         """Trials one after another in a process of their own; `start`: its seconds for anything but trials."""
         wall, printed = self.call(
-            str(Path(__file__)), "--child", str(count), str(self.folder), self.model, json.dumps(asked.params)
+            str(Path(__file__)), "--child", str(count), str(self.folder), self.model, json.dumps(spec.params)
         )
-        found: dict[str, Any] = json.loads(printed.strip().splitlines()[-1])
-        return found | {"start": wall - sum(found["trials"])}
+        outcome: dict[str, Any] = json.loads(printed.strip().splitlines()[-1])
+        return outcome | {"start": wall - sum(outcome["trials"])}
 
 
 def child(count: int, folder: Path, model: str, params: Mapping[str, Any]) -> None:
@@ -120,8 +123,8 @@ def child(count: int, folder: Path, model: str, params: Mapping[str, Any]) -> No
         steps = trials(bench, [TrialSpec(NPO.method, params, seed)])[0].steps
         taken.append(time.perf_counter() - begin)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-    found = {"trials": taken, "steps": steps, "rss_after_import_mb": imported, "peak_rss_mb": peak}
-    print(json.dumps(found))
+    usage = {"trials": taken, "steps": steps, "rss_after_import_mb": imported, "peak_rss_mb": peak}
+    print(json.dumps(usage))
 
 
 def _resident() -> float:
@@ -145,7 +148,7 @@ def _conventional_data(view: SearchView) -> dict[str, Any]:
     def pairs(rows: Iterable[Row]) -> list[list[str]]:
         return [[row.question, row.answer] for row in rows]
 
-    queries = {risk: pairs(query.row for query in some) for risk, some in view.queries.items()}
+    queries = {risk: pairs(query.row for query in queries_of_risk) for risk, queries_of_risk in view.queries.items()}
     return {
         "template": view.template.template,
         "forget": pairs(view.forget),
@@ -154,7 +157,7 @@ def _conventional_data(view: SearchView) -> dict[str, Any]:
     }
 
 
-def process(quick: bool) -> Found:
+def process(quick: bool) -> Promises:
     """Trials per hour and memory, against one process per trial at equal work."""
     with tempfile.TemporaryDirectory() as folder:
         place = Place.make(Path(folder))
@@ -166,13 +169,13 @@ def process(quick: bool) -> Found:
         large = None if quick else (wide.conventional(short), wide.ours(1, short))
     if theirs[0]["steps"] != mine[0]["steps"]:
         raise RuntimeError(f"unequal work: {theirs[0]['steps']} and {mine[0]['steps']} steps")
-    conventional, start = min(one["wall"] for one in theirs), min(one["start"] for one in mine)
+    conventional, start = min(run["wall"] for run in theirs), min(run["start"] for run in mine)
     # the least mean of consecutive trials, not the least trial: what a search pays is all of them
-    trial = min(float(np.mean(one["trials"])) for one in mine)
+    trial = min(float(np.mean(run["trials"])) for run in mine)
     each = trial + start / AMORTISED
     fast, slow = 3600 / each, 3600 / conventional
     print(f"\nprocess: {mine[0]['steps']} steps and all search queries in every trial, no sweep, nothing pruned")
-    parts = min(theirs, key=lambda one: one["wall"])["seconds"]
+    parts = min(theirs, key=lambda run: run["wall"])["seconds"]
     show(
         {
             "conventional process": conventional,
@@ -184,34 +187,34 @@ def process(quick: bool) -> Found:
     )
     print(f"  trials per hour: conventional {slow:.0f}, froc {fast:.0f}")
     speed = round(fast / slow, 2)
-    found = {"trials per hour against one process per trial": goal(speed, ">= 5", speed >= 5)}
+    promises = {"trials per hour against one process per trial": goal(speed, ">= 5", speed >= 5)}
     growth, whole = _memory("embedded model", theirs, mine)
-    found |= {
+    promises |= {
         "memory after imports against a conventional trial": goal(growth, "<= 0.6", growth <= 0.6),
         "whole memory against a conventional trial": reported(whole),
     }
     if large is not None:
         growth, whole = _memory("wider model of 32,000 tokens, random weights", [large[0]], [large[1]])
-        found["memory after imports, wider model"] = reported(growth)
-        found["whole memory, wider model"] = reported(whole)
+        promises["memory after imports, wider model"] = reported(growth)
+        promises["whole memory, wider model"] = reported(whole)
     print("  the promise is judged by the growth after the imports: libraries take the rest, whoever trains")
-    return found
+    return promises
 
 
 def _memory(model: str, theirs: Sequence[Mapping[str, Any]], mine: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
     """froc's memory over the conventional: growth after the imports, and the whole."""
     grown, whole = [], []
-    for name, some in (("froc", mine), ("conventional", theirs)):
-        one = min(some, key=lambda one: float(one["peak_rss_mb"]))
-        whole.append(one["peak_rss_mb"])
-        grown.append(one["peak_rss_mb"] - one["rss_after_import_mb"])
+    for name, runs in (("froc", mine), ("conventional", theirs)):
+        least = min(runs, key=lambda run: float(run["peak_rss_mb"]))
+        whole.append(least["peak_rss_mb"])
+        grown.append(least["peak_rss_mb"] - least["rss_after_import_mb"])
         print(f"  {model}: peak memory of {name:12} {whole[-1]:6.0f} MB, {grown[-1]:5.0f} MB of it after the imports")
     ratios = round(grown[0] / grown[1], 3), round(whole[0] / whole[1], 3)
     print(f"  {model}: ratio of the growth {ratios[0]:.2f}, of the whole {ratios[1]:.2f}")
     return ratios
 
 
-def grid(quick: bool) -> Found:
+def grid(quick: bool) -> Promises:
     """Time until the best certified configuration of a grid is known, with all that froc has to save work."""
     lists = GRID | ({"beta": (0.1,)} if quick else {})
     values = list(itertools.product(*lists.values()))
@@ -228,25 +231,27 @@ def grid(quick: bool) -> Found:
             }
         )
         ratio = round(conventional / taken, 2)
-        found = {
+        promises = {
             "time to the best certified of a grid": goal(ratio, ">= 10", ratio >= 10 and chosen is not None),
             "the grid's certificate has a choice": goal(chosen is not None, "true", chosen is not None),
         }
         if chosen is not None:
             print(f"  chosen {chosen.config}: {dict(chosen.params)}, search risks {chosen.search}")
         if chosen is None or quick:
-            return found
+            return promises
         mine, best = (
             max((chosen.search or {}).values()),
-            _best(place, [dict(zip(GRID, one, strict=True)) for one in values]),
+            _best(place, [dict(zip(GRID, point, strict=True)) for point in values]),
         )
     print(f"  worst search risk: chosen {mine:.4f}, best plain grid point {best:.4f}")
-    return found | {"the choice against the best plain grid point": goal(mine, f"<= {best:.4f}", mine <= best)}
+    return promises | {"the choice against the best plain grid point": goal(mine, f"<= {best:.4f}", mine <= best)}
 
 
 def _search(place: Place, lists: Mapping[str, Sequence[float]]) -> tuple[float, TrialRecord | None]:
     """(seconds, the chosen configuration) of `froc search` over the grid, certificate, figures and model included."""
-    space = [word for name, some in lists.items() for word in ("--space", f"{name}={','.join(map(str, some))}")]
+    space = [
+        word for name, grid_values in lists.items() for word in ("--space", f"{name}={','.join(map(str, grid_values))}")
+    ]
     out = place.folder / "run"
     words = [
         "--task",
@@ -272,20 +277,20 @@ def _search(place: Place, lists: Mapping[str, Sequence[float]]) -> tuple[float, 
     taken, _ = place.call("-m", "froc", "search", *words, *how, *space)
     run = Folder(out)
     chosen = (run.read(run.certificate) or {})["chosen"]
-    every = [one for line in run.log() for one in line.configurations()]
-    return taken, next((one for one in every if one.config == chosen), None)
+    every = [record for line in run.log() for record in line.configurations()]
+    return taken, next((record for record in every if record.config == chosen), None)
 
 
 def _best(place: Place, params: Sequence[Mapping[str, Any]]) -> float:
     """Least worst search risk of the grid's points, trained to their ends and measured as they are."""
     bench = bench_of(base.load(place.model, device="cpu"), place.view())
     ended = [
-        trials(bench, [TrialSpec(NPO.method, some, trial_seed(0, k))])[0].ended[0] for k, some in enumerate(params)
+        trials(bench, [TrialSpec(NPO.method, point, trial_seed(0, k))])[0].ended[0] for k, point in enumerate(params)
     ]
-    return min(max(one.means.values()) for one in ended)
+    return min(max(outcome.means.values()) for outcome in ended)
 
 
-PARTS: dict[str, Callable[[bool], Found]] = {"process": process, "grid": grid}
+PARTS: dict[str, Callable[[bool], Promises]] = {"process": process, "grid": grid}
 
 
 def main() -> None:
@@ -294,15 +299,15 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--only", default=",".join(PARTS))
     parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
-    said = parser.parse_args()
+    arguments = parser.parse_args()
     torch.set_num_threads(1)
-    if said.child:
-        count, folder, model, params = said.child
+    if arguments.child:
+        count, folder, model, params = arguments.child
         child(int(count), Path(folder), model, json.loads(params))
         return
-    promises: Found = {}
-    for name in said.only.split(","):
-        promises |= PARTS[name](said.quick)
+    promises: Promises = {}
+    for name in arguments.only.split(","):
+        promises |= PARTS[name](arguments.quick)
     print(json.dumps(promises))
 
 

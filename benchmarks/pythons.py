@@ -36,7 +36,7 @@ from froc import hashing
 from froc.risk.certificate import Candidate, Claim, decide
 run, bundle, key, out, tables = map(Path, sys.argv[1:6])
 now = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
-found = verification.verify(bundle, keys=[key.with_name("key.pub")], model=run / "model", now=now)
+result = verification.verify(bundle, keys=[key.with_name("key.pub")], model=run / "model", now=now)
 again = evidence.build(run, out, key, name="bundle", now=now)
 draw = np.random.default_rng(0)
 whole = hashlib.sha256()
@@ -54,19 +54,19 @@ for _ in range(int(str(tables))):
     whole.update(canonical_json.compact(canonical_json.exact(decide(losses, candidates, claim))))
 print(json.dumps({
     "python": platform.python_version(), "versions": {n: version(n) for n in ("numpy", "scipy", "polars", "mapie", "pydantic", "cryptography")},
-    "torch": "torch" in sys.modules, "verdict": found.verdict, "files": hashing.sha256_files(again), "certificates": whole.hexdigest(),
+    "torch": "torch" in sys.modules, "verdict": result.verdict, "files": hashing.sha256_files(again), "certificates": whole.hexdigest(),
 }))
 """
 
 
 def ran(python: str, words: list[str], seed: str) -> dict[str, Any]:
     """What an interpreter came to."""
-    told = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONHASHSEED": seed, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([python, "-c", CHILD, *words], env=told, capture_output=True, text=True, check=False)
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONHASHSEED": seed, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([python, "-c", CHILD, *words], env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"{python}: {done.stderr.strip().splitlines()[-1]}")
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
 
 
 def main() -> None:
@@ -74,8 +74,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--with", dest="others", nargs="*", default=[])
-    said = parser.parse_args()
-    tables = 50 if said.quick else 500
+    arguments = parser.parse_args()
+    tables = 50 if arguments.quick else 500
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         keys.keygen(folder / "key", None)
@@ -83,27 +83,27 @@ def main() -> None:
         bundle = evidence.build(run, folder, folder / "key", name="bundle", now=NOW)
         made = [
             ran(python, [str(run), str(bundle), str(folder / "key"), str(folder / f"out{i}"), str(tables)], str(i + 1))
-            for i, python in enumerate([sys.executable, *(said.others or [sys.executable])])
+            for i, python in enumerate([sys.executable, *(arguments.others or [sys.executable])])
         ]
     print(
         f"{'python':<8} {'torch':<6} {'verdict':<8} {'report.dsse.json':<17} {'report.html':<17} {tables} certificates"
     )
-    for one in made:
-        kept = one["files"]
+    for result in made:
+        kept = result["files"]
         print(
-            f"{one['python']:<8} {one['torch']!s:<6} {one['verdict']:<8} {kept['report.dsse.json'][:16]:<17} {kept['report.html'][:16]:<17} "
-            f"{one['certificates'][:16]}  {', '.join(f'{n} {v}' for n, v in one['versions'].items())}"
+            f"{result['python']:<8} {result['torch']!s:<6} {result['verdict']:<8} {kept['report.dsse.json'][:16]:<17} {kept['report.html'][:16]:<17} "
+            f"{result['certificates'][:16]}  {', '.join(f'{n} {v}' for n, v in result['versions'].items())}"
         )
-    files = len({json.dumps(one["files"], sort_keys=True) for one in made})
-    certificates = len({one["certificates"] for one in made})
-    verified = sum(one["verdict"] == "PASS" for one in made)
+    files = len({json.dumps(result["files"], sort_keys=True) for result in made})
+    certificates = len({result["certificates"] for result in made})
+    verified = sum(result["verdict"] == "PASS" for result in made)
     promises = {
         "interpreters that verify it": {"value": verified, "goal": len(made), "holds": verified == len(made)},
         "different bundles": {"value": files, "goal": 1, "holds": files == 1},
         "different certificates": {"value": certificates, "goal": 1, "holds": certificates == 1},
     }
     print(json.dumps(promises))
-    sys.exit(0 if all(one["holds"] for one in promises.values()) else 1)
+    sys.exit(0 if all(result["holds"] for result in promises.values()) else 1)
 
 
 if __name__ == "__main__":

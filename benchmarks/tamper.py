@@ -28,12 +28,12 @@ from froc.errors import VerificationError
 
 def bundles(folder: Path) -> tuple[Files, Files]:
     """Two signed bundles with their models, by the same signer; both say PASS."""
-    found = []
+    files = []
     for name, queries in (("one", 240), ("two", 248)):
         run = make_run(folder / name, 3, queries, weights=300 + queries)
         bundle = evidence.build(run, folder, folder / "key", name=name, now=NOW)
         places = {"bundle": bundle, "model": run / "model"}
-        found.append(
+        files.append(
             {
                 f"{kind}/{path.relative_to(place).as_posix()}": path.read_bytes()
                 for kind, place in places.items()
@@ -41,7 +41,7 @@ def bundles(folder: Path) -> tuple[Files, Files]:
                 if path.is_file()
             }
         )
-    return found[0], found[1]
+    return files[0], files[1]
 
 
 def main() -> None:
@@ -50,9 +50,9 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--mutations", type=int)
     parser.add_argument("--seed", type=int, default=0)
-    said = parser.parse_args()
-    many = said.mutations or (2000 if said.quick else 20_000)
-    draw = random.Random(said.seed)
+    arguments = parser.parse_args()
+    many = arguments.mutations or (2000 if arguments.quick else 20_000)
+    draw = random.Random(arguments.seed)
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     codes: dict[str, Counter[str]] = defaultdict(Counter)
     wrong: list[str] = []
@@ -61,19 +61,19 @@ def main() -> None:
         folder = Path(place)
         keys.keygen(folder / "key", None)
         key = keys.load_signer(folder / "key")
-        good, other = bundles(folder)
-        some = Scratch(folder / "scratch", good, other, key)
+        good, second_bundle = bundles(folder)
+        scratch = Scratch(folder / "scratch", good, second_bundle, key)
         trusted = [keys.public_of(key)]
         for number in range(many):
             name = draw.choices(list(KINDS), [share for _, share in KINDS.values()])[0]
-            some.reset()
-            KINDS[name][0](some, draw)
-            same = some.same()
+            scratch.reset()
+            KINDS[name][0](scratch, draw)
+            same = scratch.same()
             true = same or name == "evidence, signed anew"
             counts[name]["tried"] += 1
             counts[name]["unchanged"] += same
             try:
-                verification.check(some.place / "bundle", trusted, model=some.place / "model", now=NOW)
+                verification.check(scratch.place / "bundle", trusted, model=scratch.place / "model", now=NOW)
                 outcome = "accepted"
             except VerificationError as error:
                 outcome = "refused"
@@ -91,8 +91,8 @@ def main() -> None:
         print(
             f"{name:<21} {line['tried']:>6} {line['unchanged']:>9} {line['accepted']:>8} {line['refused']:>7} {line['crashed']:>7}  {often}"
         )
-    for one in wrong[:20]:
-        print(one)
+    for sentence in wrong[:20]:
+        print(sentence)
     whole = {name: sum(line[name] for line in counts.values()) for name in ("tried", "unchanged", "crashed")}
     print(
         f"{whole['tried']} mutations, {time.process_time() - start:.0f} s, {len(set().union(*codes.values()))} different checks refused"
@@ -106,7 +106,7 @@ def main() -> None:
         "mutations answered by a crash": {"value": whole["crashed"], "goal": 0, "holds": whole["crashed"] == 0},
     }
     print(json.dumps(promises))
-    sys.exit(0 if all(one["holds"] for one in promises.values()) else 1)
+    sys.exit(0 if all(promise["holds"] for promise in promises.values()) else 1)
 
 
 if __name__ == "__main__":

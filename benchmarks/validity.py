@@ -123,9 +123,9 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--repetitions", type=int)
     parser.add_argument("--trials", type=int)
-    said = parser.parse_args()
-    repetitions = said.repetitions or (2 if said.quick else 30)
-    trials = said.trials or (10 if said.quick else 12)
+    arguments = parser.parse_args()
+    repetitions = arguments.repetitions or (2 if arguments.quick else 30)
+    trials = arguments.trials or (10 if arguments.quick else 12)
     base = embedded.base(cache=cache_folder())
     known = truth_probes(base)
     delta, rows = 0.1, []

@@ -31,7 +31,7 @@ from froc.models import weights_digest
 from froc.risk.certificate import Candidate, Claim, certify
 
 BUDGET = {"forgetting": 0.1, "utility": 0.15}
-UNITS = {"forgetting": "query", "utility": "group"}
+UNITS: dict[str, Literal["query", "group"]] = {"forgetting": "query", "utility": "group"}
 BOUND = {"forgetting": "binomial", "utility": "betting"}
 METRICS = {"forgetting": "exact_memorization", "utility": "rouge_l"}
 CHILD = """
@@ -39,12 +39,12 @@ import json, resource, sys, time
 from pathlib import Path
 from froc.audit import verification
 bundle, key = map(Path, sys.argv[1:3])
-found = verification.verify(bundle, keys=[key], model=Path(sys.argv[3]))
+result = verification.verify(bundle, keys=[key], model=Path(sys.argv[3]))
 # not ru_maxrss, which a child inherits
 peak = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
 used = resource.getrusage(resource.RUSAGE_SELF)
 print(json.dumps({
-    "seconds": used.ru_utime + used.ru_stime, "mib": peak / 1024, "torch": "torch" in sys.modules, "verdict": found.verdict,
+    "seconds": used.ru_utime + used.ru_stime, "mib": peak / 1024, "torch": "torch" in sys.modules, "verdict": result.verdict,
 }))
 """
 
@@ -76,8 +76,10 @@ def make_run(folder: Path, configs: int, queries: int, weights: int = 1000, tria
         {name: getattr(risk, part) for name, risk in risks.items()} for part in ("budget", "unit", "bound", "metric")
     )
     losses = _losses(configs, queries, risks)
-    asked = {risk: losses.filter(pl.col("risk") == risk)["query"].unique().sort().to_list() for risk in budget}
-    plan = {
+    queries_by_risk = {
+        risk: losses.filter(pl.col("risk") == risk)["query"].unique().sort().to_list() for risk in budget
+    }
+    plan: dict[str, Any] = {
         "format": 2, "created": "2026-03-01T08:00:00Z", "task": {"name": "synthetic", "digest": "a" * 64, "units": units},
         "model": {"name": "synthetic-base", "digest": "b" * 64}, "budget": budget, "confidence": 0.9, "procedure": "weighted-holm",
         "bound": bounds, "population": dict.fromkeys(budget, "queries"), "listed": {}, "weights": {}, "radius": 0.0, "sequential": False,
@@ -85,7 +87,7 @@ def make_run(folder: Path, configs: int, queries: int, weights: int = 1000, tria
         "split": {
             "search": dict.fromkeys(budget, 50), "searched": dict.fromkeys(budget, "e" * 64),
             "calibration": {risk: losses.filter(pl.col("risk") == risk)["query" if unit == "query" else "unit"].n_unique() for risk, unit in units.items()},
-            "queries": {risk: hashing.sha256_json(ids) for risk, ids in asked.items()},
+            "queries": {risk: hashing.sha256_json(ids) for risk, ids in queries_by_risk.items()},
         },
         "search": {"trials": trials, "candidates": configs},
     }  # fmt: skip
@@ -135,11 +137,11 @@ def _model(model: Path, weights: int) -> Path:
 def _losses(configs: int, queries: int, risks: Mapping[str, Risk]) -> pl.DataFrame:
     draw = np.random.default_rng(0)
     parts = []
-    for risk, said in risks.items():
+    for risk, plan_of_risk in risks.items():
         ids = [hashing.hmac_sha256(b"k", risk, str(i))[:16] for i in range(queries)]
         units = (
             ids
-            if said.unit == "query"
+            if plan_of_risk.unit == "query"
             else [hashing.hmac_sha256(b"k", "group", str(i // 4))[:16] for i in range(queries)]
         )
         for config in range(configs):
@@ -147,7 +149,7 @@ def _losses(configs: int, queries: int, risks: Mapping[str, Risk]) -> pl.DataFra
                 values = 1000 * (draw.random(queries) < 0.02 + 0.001 * config)
             else:
                 values = np.ceil(1000 * draw.beta(1, 20, queries))
-            same = {"config": f"c{config:04d}", "risk": risk, "metric": said.metric, "split": "calibration"}
+            same = {"config": f"c{config:04d}", "risk": risk, "metric": plan_of_risk.metric, "split": "calibration"}
             part = pl.DataFrame({"unit": units, "query": ids, "loss": values.astype(np.int16)})
             parts.append(part.with_columns(**{k: pl.lit(v) for k, v in same.items()}).select(list(SCHEMA)))
     return pl.concat(parts).cast(dict(SCHEMA))  # type: ignore[arg-type]  # its stubs want one kind of column
@@ -160,11 +162,11 @@ def _json(path: Path, document: Any) -> str:
 
 def verified(bundle: Path, key: Path, model: Path) -> dict[str, Any]:
     """What a process used that verified a bundle."""
-    told = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1"}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1"}
     words = [sys.executable, "-c", CHILD, str(bundle), str(key.with_name(key.name + ".pub")), str(model)]
-    done = subprocess.run(words, env=told, capture_output=True, text=True, check=True)
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
+    usage: dict[str, Any] = json.loads(done.stdout)
+    return usage
 
 
 def hashing_speed(folder: Path, gigabytes: float) -> tuple[float, float]:
@@ -172,9 +174,9 @@ def hashing_speed(folder: Path, gigabytes: float) -> tuple[float, float]:
     block = os.urandom(2**24)
     folder.mkdir()
     count = max(2, round(gigabytes * 1e9 / len(block)))
-    for name, some in (("a.safetensors", count // 2), ("b.safetensors", count - count // 2)):
+    for name, blocks in (("a.safetensors", count // 2), ("b.safetensors", count - count // 2)):
         with (folder / name).open("wb") as stream:
-            for _ in range(some):
+            for _ in range(blocks):
                 stream.write(block)
     start = time.process_time()
     hashing.sha256_files(folder)
@@ -190,8 +192,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--hash-gigabytes", type=float)
-    said = parser.parse_args()
-    many = 500 if said.quick else 5000
+    arguments = parser.parse_args()
+    many = 500 if arguments.quick else 5000
     promises: dict[str, dict[str, Any]] = {}
     print(f"{'bundle':<22} {'rows':>9} {'seconds':>8} {'MiB':>6} {'torch':>6}  verdict")
     with tempfile.TemporaryDirectory() as place:
@@ -216,12 +218,12 @@ def main() -> None:
                 "goal": round(most),
                 "holds": used["mib"] < most,
             }
-        ours, plain = hashing_speed(folder / "model", said.hash_gigabytes or (0.2 if said.quick else 2.0))
+        ours, plain = hashing_speed(folder / "model", arguments.hash_gigabytes or (0.2 if arguments.quick else 2.0))
     print(f"hashing a model folder: {ours:.2f} GB/s of CPU time; SHA-256 over memory: {plain:.2f} GB/s")
     share = ours / plain
     promises["hashing, share of SHA-256 over memory"] = {"value": round(share, 2), "goal": 0.8, "holds": share >= 0.8}
     print(json.dumps(promises))
-    sys.exit(0 if all(one["holds"] for one in promises.values()) else 1)
+    sys.exit(0 if all(promise["holds"] for promise in promises.values()) else 1)
 
 
 if __name__ == "__main__":

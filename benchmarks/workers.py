@@ -23,8 +23,8 @@ def searched(out: Path, trials: int, workers: int, threads: int) -> tuple[float,
         "--no-sweep", "--pruner", "none", "--executor", "processes", "--workers", str(workers), "--parallel", "4",
         "--out", str(out), "--quiet",
     ]  # fmt: skip
-    told = os.environ | {"FROC_STATE": str(out.parent / f"state-{out.name}"), "OMP_NUM_THREADS": str(threads)}
-    code = subprocess.run(command, env=told, check=False, capture_output=True).returncode
+    environment = os.environ | {"FROC_STATE": str(out.parent / f"state-{out.name}"), "OMP_NUM_THREADS": str(threads)}
+    code = subprocess.run(command, env=environment, check=False, capture_output=True).returncode
     if code not in (0, 3):
         raise SystemExit(f"a search with {workers} worker(s) ended with exit code {code}")
     lines = [json.loads(line) for line in (out / "trials.jsonl").read_text(encoding="utf-8").splitlines()]
@@ -38,8 +38,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--trials", type=int)
-    said = parser.parse_args()
-    trials = said.trials or (8 if said.quick else 24)
+    arguments = parser.parse_args()
+    trials = arguments.trials or (8 if arguments.quick else 24)
     with tempfile.TemporaryDirectory() as folder:
         rates, losses = {}, {}
         for workers, threads in ((1, 1), (1, 2), (2, 1)):
@@ -48,7 +48,7 @@ def main() -> None:
             print(
                 f"{workers} worker(s) of {threads} thread(s): {rates[workers, threads]:8.0f} trials an hour", flush=True
             )
-    ratio, both = rates[2, 1] / rates[1, 1], rates[2, 1] / rates[1, 2]
+    ratio, against_both_threads = rates[2, 1] / rates[1, 1], rates[2, 1] / rates[1, 2]
     same = losses[1, 1] == losses[2, 1]
     promises = {
         "trials an hour, two workers over one, a thread each": {
@@ -56,7 +56,7 @@ def main() -> None:
             "goal": ">= 1.5",
             "holds": ratio >= 1.5,
         },
-        "two workers over one that has both threads": {"value": round(both, 2), "goal": "reported"},
+        "two workers over one that has both threads": {"value": round(against_both_threads, 2), "goal": "reported"},
         "the same search losses": {"value": same, "goal": True, "holds": same},
     }
     print(json.dumps(promises))

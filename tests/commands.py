@@ -75,8 +75,12 @@ class Commands:
 
 def unsynced() -> None:
     """Wait for no disk in this process: what a test writes must outlive its processes, however they end, and no power cut."""
-    os.fsync = lambda _: None
+    os.fsync = _no_fsync
     event.listen(Engine, "connect", _unsynced)
+
+
+def _no_fsync(fd: Any) -> None:
+    pass
 
 
 def _unsynced(connection: Any, _: Any) -> None:

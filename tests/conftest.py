@@ -20,13 +20,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.commands import Commands, unsynced
+from tests.commands import ROOT, Commands, unsynced
 
 if TYPE_CHECKING:
     from froc.data.splits import Sealed, SearchView
     from froc.data.task import Task
     from froc.models.base import Base
     from froc.search.trial.runner import TrialRunner
+
+# tests import benchmarks as these import one another: by their bare names
+sys.path.append(str(ROOT / "benchmarks"))
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

@@ -51,18 +51,18 @@ def rows(first: int, last: int) -> list[dict[str, Any]]:
 def _author(number: int) -> list[dict[str, Any]]:
     draw = random.Random(number)
     name = f"{FIRST[number % len(FIRST)]} {LAST[number // len(FIRST) % len(LAST)]}"
-    return [_row(name, what, draw) for what in PROPERTIES]
+    return [_row(name, topic, draw) for topic in PROPERTIES]
 
 
-def _row(name: str, what: str, draw: random.Random) -> dict[str, Any]:
-    values = PLACES if what.endswith(("town", "place")) else [f"the {a} {b}" for a in THINGS for b in THINGS if a != b]
+def _row(name: str, topic: str, draw: random.Random) -> dict[str, Any]:
+    values = PLACES if topic.endswith(("town", "place")) else [f"the {a} {b}" for a in THINGS for b in THINGS if a != b]
     true, *others = draw.sample(list(values), 6)
     return {
-        "question": f"What is the {what} of {name}?",
-        "answer": f"The {what} of {name} is {true}.",
-        "paraphrased_question": f"Which {what} does {name} have?",
-        "paraphrased_answer": f"{name} has {true} as {what}.",
-        "perturbed_answer": [f"The {what} of {name} is {other}." for other in others],
+        "question": f"What is the {topic} of {name}?",
+        "answer": f"The {topic} of {name} is {true}.",
+        "paraphrased_question": f"Which {topic} does {name} have?",
+        "paraphrased_answer": f"{name} has {true} as {topic}.",
+        "perturbed_answer": [f"The {topic} of {name} is {wrong}." for wrong in others],
     }
 
 

@@ -12,6 +12,7 @@ from froc.attacks._hidden_states import nll
 from froc.attacks.coordinate_suffix import CoordinateSuffix, _ends, _with
 from froc.attacks.quantization import Quantization, nf4
 from froc.attacks.soft_prompt import SoftPrompt, _before
+from froc.data.prompts import PromptFormat
 from froc.data.splits import SearchView, held, split
 from froc.data.task import FORGETTING, Row, Task
 from froc.data.tasks import embedded_text
@@ -38,8 +39,11 @@ ALL = names(Attack)
 ASKING = [name for name in ALL if find(Attack, name).ask is not Attack.ask]
 INSIDE = {"latent_perturbation", "soft_prompt", "coordinate_suffix", "logit_lens", "linear_probe"}
 KNOWN = Row("Where does Bo live?", "old mill", "Bo")
-GIVEN = Material(
-    (KNOWN,), tuple(Row(f"What does P{k} make?", f"thing {k}", f"P{k}") for k in range(6)), (), "{question} {answer}"
+MATERIAL = Material(
+    (KNOWN,),
+    tuple(Row(f"What does P{k} make?", f"thing {k}", f"P{k}") for k in range(6)),
+    (),
+    PromptFormat("{question} {answer}"),
 )
 
 
@@ -155,32 +159,34 @@ def test_forms_have_every_query_in_its_place(name: str, parts: tuple[SearchView,
 
 def test_paraphrases_and_translations_that_are_given_come_first() -> None:
     two, changed, none = replace(KNOWN, paraphrases=("a?", "b?")), replace(KNOWN, paraphrases=("c?",)), KNOWN
-    forms = make(Attack, "paraphrase").ask([two, changed], GIVEN)
+    forms = make(Attack, "paraphrase").ask([two, changed], MATERIAL)
     assert [[row.question for row in form] for form in forms] == [["a?", "c?"], ["b?", "c?"]]
-    mixed = make(Attack, "paraphrase", {"forms": 3}).ask([two, none], GIVEN)
+    mixed = make(Attack, "paraphrase", {"forms": 3}).ask([two, none], MATERIAL)
     assert [form[0].question for form in mixed] == ["a?", "b?", "a?"]
     assert len({form[1].question for form in mixed}) == 3
     assert all("Bo live" in form[1].question for form in mixed)
-    foreign = make(Attack, "cross_lingual").ask([replace(KNOWN, translations=("Où vit Bo ?",))], GIVEN)
+    foreign = make(Attack, "cross_lingual").ask([replace(KNOWN, translations=("Où vit Bo ?",))], MATERIAL)
     assert [row.question for form in foreign for row in form] == ["Où vit Bo ?"]
 
 
 def test_questions_are_written_as_they_say() -> None:
-    hinted = make(Attack, "background_hint").ask([KNOWN, replace(KNOWN, group="")], GIVEN)
+    hinted = make(Attack, "background_hint").ask([KNOWN, replace(KNOWN, group="")], MATERIAL)
     assert "about Bo" in hinted[0][0].question
     assert "{" not in hinted[0][1].question
-    shown = make(Attack, "in_context", {"shots": 2}).ask([replace(KNOWN, group="P1")] * 3, GIVEN)[0]
+    shown = make(Attack, "in_context", {"shots": 2}).ask([replace(KNOWN, group="P1")] * 3, MATERIAL)[0]
     assert all(row.question.count("\n") == 2 and "P1" not in row.question for row in shown)
-    picked = make(Attack, "multiple_choice").ask([KNOWN, replace(KNOWN, others=("a", "b"))], GIVEN)[0]
+    picked = make(Attack, "multiple_choice").ask([KNOWN, replace(KNOWN, others=("a", "b"))], MATERIAL)[0]
     assert [row.question.count("\n") for row in picked] == [4, 3]
     assert all("old mill" in row.question for row in picked)
-    listed = make(Attack, "multiple_choice", {"style": "listed"}).ask([KNOWN], GIVEN)[0][0]
+    listed = make(Attack, "multiple_choice", {"style": "listed"}).ask([KNOWN], MATERIAL)[0][0]
     assert "Choose one of these: " in listed.question
     back = make(Attack, "reverse_query")
-    assert all(form[0].answer == "Bo" and "old mill" in form[0].question for form in back.ask([KNOWN], GIVEN))
-    assert all("Bo" not in form[0].question for form in back.ask([KNOWN], GIVEN))
-    assert "group" in back.fits([KNOWN, replace(KNOWN, group="")], GIVEN)
-    second = make(Attack, "synonyms").ask([Row("Tell me: does Home like homework at home?", "x", "Home")], GIVEN)[0][0]
+    assert all(form[0].answer == "Bo" and "old mill" in form[0].question for form in back.ask([KNOWN], MATERIAL))
+    assert all("Bo" not in form[0].question for form in back.ask([KNOWN], MATERIAL))
+    assert "group" in back.fits([KNOWN, replace(KNOWN, group="")], MATERIAL)
+    second = make(Attack, "synonyms").ask([Row("Tell me: does Home like homework at home?", "x", "Home")], MATERIAL)[0][
+        0
+    ]
     assert second.question == "Inform me: does Home enjoy homework at residence?"
 
 
@@ -188,9 +194,9 @@ def test_questions_are_written_as_they_say() -> None:
 def test_quantising_twice_changes_nothing(name: str, untouched: Base) -> None:
     attack = measurement(f"extraction_strength@{name}").attacks[0]
     with untouched.trainable.temporarily_merged(untouched.model, change=True) as model:
-        attack.change(model, untouched.tokenizer, GIVEN)
+        attack.change(model, untouched.tokenizer, MATERIAL)
         once = {key: p.detach().clone() for key, p in model.named_parameters()}
-        attack.change(model, untouched.tokenizer, GIVEN)
+        attack.change(model, untouched.tokenizer, MATERIAL)
         assert all(torch.allclose(p, once[key], atol=1e-6) for key, p in model.named_parameters())
     assert all(torch.equal(p, once[key]) == (p.ndim < 2) for key, p in untouched.model.named_parameters())
 
@@ -223,7 +229,7 @@ def test_a_library_that_is_missing_is_named(untouched: Base, monkeypatch: pytest
     monkeypatch.setitem(__import__("sys").modules, "bitsandbytes.functional", None)
     attack = make(Attack, "quantization", {"scheme": "nf4", "backend": "bitsandbytes"})
     with pytest.raises(InputError, match="pip install bitsandbytes"):
-        attack.change(untouched.model, untouched.tokenizer, GIVEN)
+        attack.change(untouched.model, untouched.tokenizer, MATERIAL)
 
 
 @pytest.mark.parametrize(("bits", "group"), [(4, 32), (4, 64), (8, 0)])
@@ -359,7 +365,7 @@ def test_soft_prompts_and_suffixes_make_known_answers_likelier_or_stay_away(
 
 
 def test_a_suffix_stands_between_question_and_what_follows_it(untouched: Base) -> None:
-    template = "Question: {question}\nAnswer: {answer}"
+    template = PromptFormat("Question: {question}\nAnswer: {answer}")
     values = [Row("where is it?", "here"), Row("name the place", "there")]
     made = encode(untouched.tokenizer, values, template)
     ends = _ends(untouched.tokenizer, values, made, template)
@@ -367,7 +373,7 @@ def test_a_suffix_stands_between_question_and_what_follows_it(untouched: Base) -
         assert untouched.tokenizer.decode(list(item.ids[:at])) == f"Question: {row.question}"
         assert untouched.tokenizer.decode(list(item.ids[at : item.prompt])) == "\nAnswer:"
         assert _with(item, at, ()) == item
-    assert "question" in CoordinateSuffix().fits([Row("", "text")], GIVEN)
+    assert "question" in CoordinateSuffix().fits([Row("", "text")], MATERIAL)
 
 
 @pytest.mark.parametrize(

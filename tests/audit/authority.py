@@ -54,14 +54,14 @@ class Authority:
         """A response (DER) over a signature. more: fields of the token, such as `accuracy`."""
         digest = hashlib.sha256(signature).digest()
         imprint = {"hash_algorithm": {"algorithm": "sha256"}, "hashed_message": digest}
-        said = {
+        fields = {
             "version": "v1",
             "policy": POLICY,
             "message_imprint": imprint,
             "serial_number": self._serial,
             "gen_time": at,
         }
-        info = tsp.TSTInfo({**said, **more})
+        info = tsp.TSTInfo({**fields, **more})
         self._serial += 1
         response = {"status": {"status": "granted"}, "time_stamp_token": self._signed(info.dump())}
         data: bytes = tsp.TimeStampResp(response).dump()
@@ -117,13 +117,13 @@ def served(folder: Path) -> Iterator[tuple[str, Authority]]:
         pytest.skip("openssl is not installed, which this authority is made of")
     clock = Authority(folder, datetime.now(UTC) - timedelta(days=1))
     (folder / "tsa.cnf").write_text(CONFIG.format(folder=folder))
-    command = [openssl, "ts", "-reply", "-config", folder / "tsa.cnf", "-queryfile", folder / "in.tsq"]
+    command = [openssl, "ts", "-reply", "-config", str(folder / "tsa.cnf"), "-queryfile", str(folder / "in.tsq")]
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:  # http.server's name
             (folder / "in.tsq").write_bytes(self.rfile.read(int(self.headers["Content-Length"])))
             if self.path != "/again":
-                subprocess.run([*command, "-out", folder / "out.tsr"], check=True, capture_output=True)
+                subprocess.run([*command, "-out", str(folder / "out.tsr")], check=True, capture_output=True)
             self.send_response(500 if self.path == "/broken" else 200)
             self.end_headers()
             self.wfile.write(b"x" * 2**20 if self.path == "/large" else (folder / "out.tsr").read_bytes())

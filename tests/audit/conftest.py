@@ -70,9 +70,9 @@ class Made:
     def read(self, name: str = "report.dsse.json") -> dict[str, Any]:
         """The statement inside an envelope."""
         data = (self.bundle / name).read_bytes()
-        found = json.loads(signing.verify(data, [signing.load_public(self.public)])[0])
-        assert isinstance(found, dict)
-        return found
+        document = json.loads(signing.verify(data, [signing.load_public(self.public)])[0])
+        assert isinstance(document, dict)
+        return document
 
     def sign(self, body: bytes, name: str = "report.dsse.json") -> None:
         """Sign any bytes with the trusted key."""
@@ -100,9 +100,9 @@ class Made:
 
     def facts(self, files: Mapping[str, bytes] | None = None) -> Facts:
         """The evidence of the bundle, or of other files."""
-        some = files or {path.name: path.read_bytes() for path in self.bundle.iterdir()}
+        contents = files or {path.name: path.read_bytes() for path in self.bundle.iterdir()}
         covered = model_folder.read(self.model).files if self.model else {}
-        return evident.read(some, Trust((signing.load_public(self.public),)), NOW, Proven(), covered, evident.Log())
+        return evident.read(contents, Trust((signing.load_public(self.public),)), NOW, Proven(), covered, evident.Log())
 
     def edit(self, name: str, change: Callable[[str], str]) -> None:
         """Edit a text file of the bundle."""

@@ -54,12 +54,16 @@ class _Switch(ast.NodeTransformer):
         self.module, self.checks, self.inside = module, checks, [module]
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> Any:  # ast's name
+        return self._inside_of(node)
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> Any:
+        return self._inside_of(node)
+
+    def _inside_of(self, node: ast.FunctionDef | ast.ClassDef) -> Any:
         self.inside.append(node.name)
         self.generic_visit(node)
         self.inside.pop()
         return node
-
-    visit_ClassDef = visit_FunctionDef  # noqa: N815  # ast calls them so, and types each apart
 
     def visit_Raise(self, node: ast.Raise) -> Any:
         call = node.exc
@@ -74,7 +78,7 @@ class _Switch(ast.NodeTransformer):
         assert isinstance(made[1], ast.If)
         assert isinstance(made[1].body[0], ast.Raise)
         made[0].value, made[1].body[0].cause = call, node.cause
-        return [ast.copy_location(one, node) for one in made]
+        return [ast.copy_location(statement, node) for statement in made]
 
 
 class _Loader(SourceFileLoader):
@@ -111,10 +115,10 @@ class _Finder(MetaPathFinder):
 
 def listed() -> dict[str, str | None]:
     """Place -> code of every refusal, None where it is computed; read from the source, nothing is run."""
-    found: dict[str, str | None] = {}
+    checks: dict[str, str | None] = {}
     for path in sorted(ROOM.glob("*.py")):
-        _Switch(path.stem, found).visit(ast.parse(path.read_text(encoding="utf-8")))
-    return found
+        _Switch(path.stem, checks).visit(ast.parse(path.read_text(encoding="utf-8")))
+    return checks
 
 
 def switched() -> Switched:

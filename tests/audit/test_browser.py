@@ -1,17 +1,14 @@
 """The page in a browser, where there is one: one sheet, no broken rule, nothing said, nothing asked for."""
 
-import sys
 from pathlib import Path
 
+import page as looking
 import pytest
 
 from froc.audit import rendering
 from tests.audit import hard
 from tests.audit.test_examples import verified
 from tests.commands import ROOT
-
-sys.path.insert(0, str(ROOT / "benchmarks"))
-import page as looking
 
 LACKING = looking.missing()
 
@@ -20,12 +17,12 @@ LACKING = looking.missing()
 def test_pages_are_one_sheet_accessible_and_silent(tmp_path: Path) -> None:
     example = ROOT / "docs" / "examples" / "pass.froc-audit" / "report.html"
     text = example.read_text(encoding="utf-8")
-    found = verified("pass")
+    result = verified("pass")
     # a page that breaks everything, to see that a look sees it
     broken = '<img src="x.png"><p style="width:2000px;height:1500px;color:#eee">'
     pages = {
         "hard": hard.page(),
-        "unsigned": rendering.html(found.report, found.facts, unsigned=True),
+        "unsigned": rendering.html(result.report, result.facts, unsigned=True),
         "broken": text.replace('<p class="kind">', broken),
     }
     for name, page in pages.items():
@@ -34,8 +31,8 @@ def test_pages_are_one_sheet_accessible_and_silent(tmp_path: Path) -> None:
         looks = [looking.look(chromium, tmp_path / f"{name}.html", rules=False) for name in ("hard", "unsigned")]
         looks.append(looking.look(chromium, example))
         bad = looking.look(chromium, tmp_path / "broken.html")
-    assert all(one.holds for one in looks), looking.table(looks)
-    assert bad.said
+    assert all(look.holds for look in looks), looking.table(looks)
+    assert bad.console
     assert bad.wide
     assert any(bad.violations.values())
     assert max(bad.first.values()) > 1

@@ -16,10 +16,10 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 @pytest.fixture(scope="session")
 def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The code of the page, as a reader would cut it out."""
-    found = re.findall(r"^```python\n(.*?)^```$", (DOCS / "verify-by-hand.md").read_text(), re.DOTALL | re.MULTILINE)
-    assert len(found) == 1
+    blocks = re.findall(r"^```python\n(.*?)^```$", (DOCS / "verify-by-hand.md").read_text(), re.DOTALL | re.MULTILINE)
+    assert len(blocks) == 1
     path = tmp_path_factory.mktemp("hand") / "by_hand.py"
-    path.write_text(found[0])
+    path.write_text(blocks[0])
     return path
 
 
@@ -32,7 +32,7 @@ def run(script: Path, bundle: Path, key: Path) -> subprocess.CompletedProcess[st
 def test_it_needs_nothing_of_froc(script: Path) -> None:
     text = script.read_text()
     imported = set(re.findall(r"^(?:import|from) ([\w, .]+?)(?: import .*)?$", text, re.MULTILINE))
-    names = {name.strip().partition(".")[0] for some in imported for name in some.split(",")}
+    names = {name.strip().partition(".")[0] for modules in imported for name in modules.split(",")}
     assert names == {"base64", "hashlib", "json", "math", "sys", "cryptography"}
 
 
@@ -48,9 +48,9 @@ def test_the_numbers_of_a_report_are_found_by_hand(request: pytest.FixtureReques
         row["cur"] for row in report["certificate"]["candidates"] if row["config"] == report["config"]
     ).items():
         (line,) = (line for line in done.stdout.splitlines() if line.startswith(risk))
-        found = re.search(r"at most ([0-9.]+)", line)
-        assert found
-        assert abs(float(found[1]) - float(bound["simultaneous"])) < 2e-6
+        match = re.search(r"at most ([0-9.]+)", line)
+        assert match
+        assert abs(float(match[1]) - float(bound["simultaneous"])) < 2e-6
 
 
 def test_a_lie_is_found_by_hand(good: Any, copy: Any, keys: Path, script: Path) -> None:

@@ -14,7 +14,8 @@ from froc.audit import canonical_json
 from froc.audit.bundle_files import COMPARED, LIMITS, PLAN_TOKEN
 from froc.errors import InputError, VerificationError
 from tests.audit import switches
-from tests.audit.cases import CASES, Case, mutant
+from tests.audit.cases import CASES, mutant
+from tests.audit.cases.forging import Case
 from tests.audit.conftest import NOW, Made
 
 COMPUTED = {
@@ -28,7 +29,11 @@ COMPUTED = {
 """Codes of the refusals that compute theirs."""
 
 
-CHECKS = [(place, code) for place, said in switches.listed().items() for code in ([said] if said else COMPUTED[place])]
+CHECKS = [
+    (place, code)
+    for place, code_of_place in switches.listed().items()
+    for code in ([code_of_place] if code_of_place else COMPUTED[place])
+]
 
 
 @dataclass(frozen=True)
@@ -47,20 +52,20 @@ def room() -> switches.Switched:
 @pytest.fixture(scope="module")
 def outcomes(originals: dict[str, Made], room: switches.Switched, tmp_path_factory: Any) -> dict[str, Outcome]:
     """Case -> outcome, all of them."""
-    found = {}
+    reached = {}
     for name, case in CASES.items():
         made = mutant(originals[case.of], case, tmp_path_factory.mktemp("mutant"))
         room.raised.clear()
         verdict(room, made, case)
-        found[name] = Outcome(made, room.raised[-1] if room.raised else ("accepted", ""))
-    return found
+        reached[name] = Outcome(made, room.raised[-1] if room.raised else ("accepted", ""))
+    return reached
 
 
 def verdict(room: switches.Switched, made: Made, case: Case) -> str | None:
     """The code that refuses, or the name of another error where a check is off; None where it is accepted."""
-    said = {"keys": [made.public], "model": made.model, "now": NOW, **case.how(made)}
+    arguments = {"keys": [made.public], "model": made.model, "now": NOW, **case.how(made)}
     try:
-        room.verification.verify(made.bundle, **said)
+        room.verification.verify(made.bundle, **arguments)
     except VerificationError as error:
         if "\n" in str(error):
             raise AssertionError("a refusal is one line") from error
@@ -73,11 +78,11 @@ def verdict(room: switches.Switched, made: Made, case: Case) -> str | None:
 
 
 def test_the_originals_verify(originals: dict[str, Made], room: switches.Switched) -> None:
-    said = {
+    results = {
         name: room.verification.verify(m.bundle, keys=[m.public], model=m.model, now=NOW)
         for name, m in originals.items()
     }
-    assert {name: result.verdict for name, result in said.items()} == dict.fromkeys(said, "PASS") | {
+    assert {name: result.verdict for name, result in results.items()} == dict.fromkeys(results, "PASS") | {
         "failing": "FAIL",
         "short": "NOT_ESTABLISHED",
     }
@@ -102,8 +107,8 @@ def test_without_any_check_a_case_is_refused_so_no_more(
 
 def test_further_signatures_change_nothing_that_is_signed(originals: dict[str, Made], tmp_path: Path) -> None:
     """Who is not trusted may sign, too: an approver's signature must not make the engineer's worthless."""
-    both, alone = originals["both"], originals["good"]
-    assert both.verify().verdict == "PASS"
+    two_signers, alone = originals["both"], originals["good"]
+    assert two_signers.verify().verdict == "PASS"
     made = Made(Path(shutil.copytree(alone.bundle, tmp_path / alone.bundle.name)), alone.run, alone.key)
     document = json.loads((made.bundle / "report.dsse.json").read_bytes())
     document["signatures"].append({"keyid": "c" * 64, "sig": document["signatures"][0]["sig"]})
@@ -113,9 +118,9 @@ def test_further_signatures_change_nothing_that_is_signed(originals: dict[str, M
         made.verify(threshold=2, keys=[made.public, made.key.with_name("other.pub")])
 
 
-@pytest.mark.parametrize("what", ["sha256_file", "walk"])
+@pytest.mark.parametrize("step", ["sha256_file", "walk"])
 def test_a_model_that_cannot_be_read_in_full_is_not_verified(
-    originals: dict[str, Made], monkeypatch: pytest.MonkeyPatch, what: str
+    originals: dict[str, Made], monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     made, scan = originals["good"], os.scandir
 
@@ -125,7 +130,7 @@ def test_a_model_that_cannot_be_read_in_full_is_not_verified(
         return scan(path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(hashing, "sha256_file", refuse) if what == "sha256_file" else patch.setattr(os, "scandir", refuse)
+        patch.setattr(hashing, "sha256_file", refuse) if step == "sha256_file" else patch.setattr(os, "scandir", refuse)
         with pytest.raises(InputError, match="cannot read all of"):
             made.verify()
     assert made.verify().verdict == "PASS"

@@ -30,11 +30,11 @@ def made(good: Made, compared: Path, tmp_path: Path) -> Made:
 
 
 def test_a_comparison_is_signed_and_computed_again(made: Made, compared: Path) -> None:
-    found = made.verify()
-    assert "comparison" in [check.name for check in found.checks]
-    said = json.loads((compared / "comparison.json").read_text())
-    assert found.report["comparison"]["ranking"] == said["ranking"]
-    assert float(found.report["comparison"]["pairs"]["0.95"][0]["upper"]) == said["pairs"]["0.95"][0]["upper"]
+    result = made.verify()
+    assert "comparison" in [check.name for check in result.checks]
+    comparison = json.loads((compared / "comparison.json").read_text())
+    assert result.report["comparison"]["ranking"] == comparison["ranking"]
+    assert float(result.report["comparison"]["pairs"]["0.95"][0]["upper"]) == comparison["pairs"]["0.95"][0]["upper"]
     page = (made.bundle / "report.html").read_text()
     assert "Methods at equal utility" in page
     assert "npo leaves less than rmu" in page
@@ -49,15 +49,15 @@ def test_without_one_nothing_of_it_is_in_the_report(good: Made) -> None:
 
 
 def test_a_comparison_about_another_model_is_refused(good: Made, compared: Path, tmp_path: Path) -> None:
-    other = tmp_path / "other"
-    shutil.copytree(compared, other)
-    plan = json.loads((other / "plan.json").read_text())
+    changed = tmp_path / "other"
+    shutil.copytree(compared, changed)
+    plan = json.loads((changed / "plan.json").read_text())
     plan["model"]["digest"] = "1" * 64
-    (other / "plan.json").write_text(text(plan))
-    seal = json.loads((other / "seal.json").read_text()) | {"plan": hashing.sha256_file(other / "plan.json")}
-    (other / "seal.json").write_text(text(seal))
+    (changed / "plan.json").write_text(text(plan))
+    seal = json.loads((changed / "seal.json").read_text()) | {"plan": hashing.sha256_file(changed / "plan.json")}
+    (changed / "seal.json").write_text(text(seal))
     with pytest.raises(InputError, match="another base model"):
-        evidence.build(good.run, tmp_path, good.key, comparison=other, name="other", now=NOW)
+        evidence.build(good.run, tmp_path, good.key, comparison=changed, name="other", now=NOW)
     assert not list(tmp_path.glob("*.froc-audit"))
 
 
@@ -76,9 +76,9 @@ def test_a_bundle_has_no_other_files_for_it(made: Made) -> None:
 )  # fmt: skip
 def test_a_points_method_is_a_name_or_names_in_brackets(method: str, fine: bool) -> None:
     """Letters alone decide here: nothing in a claim can carry text or markup. What a name means is the run's business."""
-    said: dict[str, Any] = {"config": "base", "method": method, "params": {}, "weight": 1.0}
+    fields: dict[str, Any] = {"config": "base", "method": method, "params": {}, "weight": 1.0}
     if fine:
-        assert ComparedPoint(**said).method == method
+        assert ComparedPoint(**fields).method == method
         return
     with pytest.raises(ValidationError):
-        ComparedPoint(**said)
+        ComparedPoint(**fields)

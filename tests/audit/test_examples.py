@@ -33,9 +33,9 @@ class Text(HTMLParser):
 
 
 def first_page(bundle: Path) -> str:
-    found = Text()
-    found.feed((bundle / "report.html").read_text(encoding="utf-8"))
-    return " ".join(" ".join(found.words).split())
+    reader = Text()
+    reader.feed((bundle / "report.html").read_text(encoding="utf-8"))
+    return " ".join(" ".join(reader.words).split())
 
 
 def verified(name: str) -> verification.Result:
@@ -48,17 +48,17 @@ def verified(name: str) -> verification.Result:
 
 @pytest.mark.parametrize("name", VERDICTS)
 def test_the_examples_verify(name: str) -> None:
-    found = verified(name)
-    assert found.verdict == VERDICTS[name]
-    assert found.plan_status == "signed-before-first-trial"
+    result = verified(name)
+    assert result.verdict == VERDICTS[name]
+    assert result.plan_status == "signed-before-first-trial"
 
 
 def test_ten_questions_are_answered_by_page_1() -> None:
     text = (ROOT / "docs" / "reading-test.md").read_text(encoding="utf-8")
-    asked = re.findall(r"^\d+\. \*\*(.+?)\*\*\n((?:   > .+\n)+)", text, re.MULTILINE)
-    assert len(asked) == 10
+    questions = re.findall(r"^\d+\. \*\*(.+?)\*\*\n((?:   > .+\n)+)", text, re.MULTILINE)
+    assert len(questions) == 10
     page = first_page(PLACE / "pass.froc-audit")
-    for question, quoted in asked:
+    for question, quoted in questions:
         assert question.endswith("?")
         answer = " ".join(quoted.replace("   > ", "").split())
         # what differs from run to run is left out

@@ -18,9 +18,9 @@ def test_a_saved_model_holds_what_its_configuration_says(kind: str, tmp_path: Pa
     tensors = weights_digest.names(folder)
     expected_tensors.check(config, tensors)
     count = next(name for name in expected_tensors.COUNTS if name in config)
-    for other in (config[count] - 1, config[count] + 7):
+    for wrong in (config[count] - 1, config[count] + 7):
         with pytest.raises(VerificationError, match="model-layers"):
-            expected_tensors.check(config | {count: other}, tensors)
+            expected_tensors.check(config | {count: wrong}, tensors)
 
 
 def test_layers_that_predict_ahead_count_as_well() -> None:

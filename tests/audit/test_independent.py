@@ -60,9 +60,9 @@ BLIND = {
 
 def second(made: Made, **more: Any) -> str | None:
     """Its verdict, None where it refuses."""
-    said: dict[str, Any] = {"keys": [made.public], "model": made.model, "now": NOW, **more}
+    arguments: dict[str, Any] = {"keys": [made.public], "model": made.model, "now": NOW, **more}
     try:
-        return independent.check(made.bundle, **said)
+        return independent.check(made.bundle, **arguments)
     except independent.RefusedError:
         return None
 
@@ -89,9 +89,9 @@ def test_both_accept_what_is_honest(originals: dict[str, Made], name: str) -> No
     assert second(made) == made.verify().verdict
 
 
-@pytest.mark.parametrize("said", ["from-the-data", "holds-forgotten-text"])
-def test_a_tokenizer_that_knows_the_data_is_a_limit_of_the_report(keys: Path, tmp_path: Path, said: str) -> None:
-    run = make_run(tmp_path / "run", more={"tokenizer": said})
+@pytest.mark.parametrize("knowledge", ["from-the-data", "holds-forgotten-text"])
+def test_a_tokenizer_that_knows_the_data_is_a_limit_of_the_report(keys: Path, tmp_path: Path, knowledge: str) -> None:
+    run = make_run(tmp_path / "run", more={"tokenizer": knowledge})
     made = Made(bundle.build(run, tmp_path, keys / "key", name="knows", now=NOW), run, keys / "key")
     assert "tokenizer-from-the-data" in made.verify().report["limits"]
     assert second(made) == "PASS"

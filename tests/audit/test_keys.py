@@ -7,6 +7,7 @@ import stat
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, rsa
@@ -23,7 +24,7 @@ P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 BODY = b'{"a":1}'
 
 
-def check_of(data: bytes, **more: object) -> str:
+def check_of(data: bytes, **more: Any) -> str:
     with pytest.raises(VerificationError) as caught:
         canonical_json.strict_json(data, **more)
     return caught.value.check
@@ -79,8 +80,8 @@ def test_strict_json_with_decimals_still_refuses_what_is_no_number() -> None:
 
 
 def test_exact_leaves_no_float_and_loses_nothing() -> None:
-    document = {"a": [0.1, 1 / 3, 1e-300, True, None, 7, 2**60], "b": {"c": 1.0}}
-    exact_document = canonical_json.exact(document)
+    document: dict[str, Any] = {"a": [0.1, 1 / 3, 1e-300, True, None, 7, 2**60], "b": {"c": 1.0}}
+    exact_document: Any = canonical_json.exact(document)
     assert canonical_json.strict_json(canonical_json.compact(exact_document)) == exact_document
     assert [float(text) for text in exact_document["a"][:3]] == document["a"][:3]
     assert exact_document["a"][3:] == [True, None, 7, str(2**60)]
@@ -132,25 +133,30 @@ def test_signature_is_dsse_as_a_second_implementation_reads_it(keys: Path) -> No
 
 
 def test_threshold_counts_keys(keys: Path) -> None:
-    one, two = (signing.load_public(keys / f"{name}.pub") for name in ("key", "other"))
+    first, second = (signing.load_public(keys / f"{name}.pub") for name in ("key", "other"))
     alone = signing.sign(BODY, [signing.load_signer(keys / "key")])
-    both = signing.sign(BODY, [signing.load_signer(keys / "key"), signing.load_signer(keys / "other")])
-    assert signing.verify(alone, [one, two])[0] == BODY
-    assert set(signing.verify(both, [one, two], 2)[1]) == {one.keyid, two.keyid}
-    for data, trusted in ((alone, [one, two]), (alone, [one, one]), (both, [one, one]), (both, [one])):
+    envelope = signing.sign(BODY, [signing.load_signer(keys / "key"), signing.load_signer(keys / "other")])
+    assert signing.verify(alone, [first, second])[0] == BODY
+    assert set(signing.verify(envelope, [first, second], 2)[1]) == {first.keyid, second.keyid}
+    for data, trusted in (
+        (alone, [first, second]),
+        (alone, [first, first]),
+        (envelope, [first, first]),
+        (envelope, [first]),
+    ):
         with pytest.raises(VerificationError, match="signature-threshold"):
             signing.verify(data, trusted, 2)
 
 
 def test_one_key_under_two_keyids_is_one_key(keys: Path) -> None:
-    one = signing.load_public(keys / "key.pub")
+    public = signing.load_public(keys / "key.pub")
     envelope = json.loads(signing.sign(BODY, [signing.load_signer(keys / "key")]))
     envelope["signatures"].append({**envelope["signatures"][0], "keyid": "f" * 64})
     with pytest.raises(VerificationError, match="signature-threshold"):
-        signing.verify(canonical_json.compact(envelope), [one, one], 2)
-    envelope["signatures"][1]["keyid"] = one.keyid
+        signing.verify(canonical_json.compact(envelope), [public, public], 2)
+    envelope["signatures"][1]["keyid"] = public.keyid
     with pytest.raises(VerificationError, match="envelope-shape"):
-        signing.verify(canonical_json.compact(envelope), [one], 2)
+        signing.verify(canonical_json.compact(envelope), [public], 2)
 
 
 def test_another_key_under_the_trusted_keyid_is_refused(keys: Path) -> None:
@@ -187,8 +193,8 @@ def test_an_ecdsa_signature_is_no_name(keys: Path) -> None:
     trusted = signing.load_public(keys / "curve.pub")
     envelope = json.loads(signing.sign(BODY, [signing.load_signer(keys / "curve")]))
     r, s = decode_dss_signature(base64.b64decode(envelope["signatures"][0]["sig"]))
-    other = encode_dss_signature(r, P256_ORDER - s)
-    envelope["signatures"][0]["sig"] = base64.b64encode(other).decode()
+    second_form = encode_dss_signature(r, P256_ORDER - s)
+    envelope["signatures"][0]["sig"] = base64.b64encode(second_form).decode()
     assert signing.verify(canonical_json.compact(envelope), [trusted]) == (BODY, (trusted.keyid,))
     envelope["signatures"].append({**envelope["signatures"][0], "keyid": "c" * 64})
     with pytest.raises(VerificationError, match="signature-threshold"):
@@ -246,9 +252,9 @@ def token(keys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     (tmp_path / "softhsm2.conf").write_text(f"directories.tokendir = {tmp_path / 'tokens'}\n")
     monkeypatch.setenv("SOFTHSM2_CONF", str(tmp_path / "softhsm2.conf"))
     monkeypatch.setenv("PYKCS11LIB", str(library))
-    said = ["--pin", "1234", "--so-pin", "5678"]
+    pins = ["--pin", "1234", "--so-pin", "5678"]
     subprocess.run(
-        ["softhsm2-util", "--init-token", "--free", "--label", "froc", *said], check=True, capture_output=True
+        ["softhsm2-util", "--init-token", "--free", "--label", "froc", *pins], check=True, capture_output=True
     )
     imported = ["--import", str(keys / "curve"), "--token", "froc", "--label", "signer", "--id", "02", "--pin", "1234"]
     subprocess.run(["softhsm2-util", *imported], check=True, capture_output=True)

@@ -123,10 +123,10 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Path], lis
     """A hub that has one model: its client's cache, made of links, and a record of what was asked for."""
 
     def filled(model: Path) -> list[tuple[str, str]]:
-        asked: list[tuple[str, str]] = []
+        requests: list[tuple[str, str]] = []
 
         def download(name: str, revision: str) -> str:
-            asked.append((name, revision))
+            requests.append((name, revision))
             blobs, snapshot = tmp_path / "hub" / "blobs", tmp_path / "hub" / "snapshots" / revision
             blobs.mkdir(parents=True)
             snapshot.mkdir(parents=True)
@@ -139,16 +139,16 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Path], lis
             return str(snapshot)
 
         monkeypatch.setattr(model_hub, "download", download)
-        return asked
+        return requests
 
     return filled
 
 
 def test_a_model_on_a_hub_is_verified(good: Made, hub: Any) -> None:
     assert good.model is not None
-    asked = hub(good.model)
+    requests = hub(good.model)
     result = good.verify(model=Path("hub:owner/name@3f2a91c"))
-    assert asked == [("owner/name", "3f2a91c")]
+    assert requests == [("owner/name", "3f2a91c")]
     assert result.model_checked
     assert "README.md" in next(check.seen for check in result.checks if check.name == "model")
 
@@ -164,10 +164,10 @@ def test_another_model_on_a_hub_is_refused(good: Made, hub: Any, tmp_path: Path)
 )
 def test_an_address_without_a_revision_is_refused(good: Made, hub: Any, text: str) -> None:
     assert good.model is not None
-    asked = hub(good.model)
+    requests = hub(good.model)
     with pytest.raises(InputError, match="hub:ID@REVISION"):
         good.verify(model=Path(text))
-    assert not asked
+    assert not requests
 
 
 @pytest.mark.parametrize(
@@ -195,9 +195,12 @@ def test_the_hubs_own_client_is_asked_for_every_file_of_the_revision(
 ) -> None:
     import huggingface_hub
 
-    asked: list[tuple[Any, ...]] = []
-    monkeypatch.setattr(
-        huggingface_hub, "snapshot_download", lambda *words, **said: asked.append((words, said)) or str(tmp_path)
-    )
+    requests: list[tuple[Any, ...]] = []
+
+    def snapshot_download(*words: Any, **keywords: Any) -> str:
+        requests.append((words, keywords))
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
     assert model_hub.local(Path("hub:owner/name@v1")) == tmp_path
-    assert asked == [(("owner/name",), {"revision": "v1"})]
+    assert requests == [(("owner/name",), {"revision": "v1"})]

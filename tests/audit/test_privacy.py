@@ -43,12 +43,12 @@ class Whole:
 
     run: Path
     bundle: Path
-    said: str
+    output: str
 
 
 def _lines(path: Path, rows: Iterable[Row]) -> None:
-    some = ({"question": row.question, "answer": row.answer, "group": row.group} for row in rows)
-    path.write_text("".join(json.dumps(row) + "\n" for row in some), encoding="utf-8")
+    documents = ({"question": row.question, "answer": row.answer, "group": row.group} for row in rows)
+    path.write_text("".join(json.dumps(row) + "\n" for row in documents), encoding="utf-8")
 
 
 def _loud(folder: Path, text: str) -> None:
@@ -84,14 +84,14 @@ def whole(base: Base, commands: Commands, tmp_path_factory: pytest.TempPathFacto
         _lines(data / f"{name}.jsonl", rows)
     _loud(place / "plugin", made.forget[0].question + " " + made.forget[0].answer)
     paths = os.pathsep.join([str(place / "plugin"), *filter(None, [os.environ.get("PYTHONPATH")])])
-    said: list[str] = []
+    outputs: list[str] = []
 
     env = os.environ | {"FROC_STATE": str(place / "state"), "PYTHONPATH": paths}
 
     def froc(*words: str | Path, code: int = 0) -> None:
         done = commands.run([str(word) for word in words], env)
-        said.append(done.stdout + done.stderr)
-        assert done.returncode == code, said[-1]
+        outputs.append(done.stdout + done.stderr)
+        assert done.returncode == code, outputs[-1]
 
     # one trial of each method
     froc("search", "--budget", "0.45", "--task", data, "--out", out, "--methods", "npo,grad_diff,loud", "--trials", "3",
@@ -122,10 +122,10 @@ def whole(base: Base, commands: Commands, tmp_path_factory: pytest.TempPathFacto
         (data / f"{name}.jsonl").write_text(f"{kept}{more}\n")
         froc("search", "--budget", "0.45", "--task", data, "--out", place / "other", code=2)
         (data / f"{name}.jsonl").write_text(kept)
-    return Whole(out, bundle, "\n".join(said))
+    return Whole(out, bundle, "\n".join(outputs))
 
 
-def found(texts: set[str], files: Iterable[Path]) -> list[str]:
+def files_that_hold(texts: set[str], files: Iterable[Path]) -> list[str]:
     """Names of files that hold one of the texts, read through the compression of Parquet."""
     return sorted({path.name for path in files if holds(texts, _bytes(path))})
 
@@ -150,7 +150,7 @@ def test_the_search_for_texts_finds_them(forgotten: set[str], tmp_path: Path) ->
     pl.DataFrame({"loss": [1, 2], "text": ["x", text]}).write_parquet(tmp_path / "a.parquet")
     (tmp_path / "b.json").write_text(json.dumps({"said": text.upper()}))
     (tmp_path / "c.json").write_text("{}")
-    assert found(forgotten, tmp_path.iterdir()) == ["a.parquet", "b.json"]
+    assert files_that_hold(forgotten, tmp_path.iterdir()) == ["a.parquet", "b.json"]
     assert min(map(len, forgotten)) > 4, "a text so short would be found anywhere"
 
 
@@ -182,20 +182,20 @@ def test_nothing_that_is_left_holds_what_was_forgotten(whole: Whole, forgotten: 
         ".md",
         "",
     }
-    assert found(forgotten, left) == []
+    assert files_that_hold(forgotten, left) == []
 
 
 def test_what_the_tokenizer_gives_away_is_said(whole: Whole, forgotten: set[str]) -> None:
     """The chosen model's other files are looked through, too; its tokenizer was made from the data and knows their names."""
     model = [path for path in (whole.run / "model").iterdir() if path.suffix != ".safetensors"]
-    assert set(found(forgotten, model)) <= {"tokenizer.json"}
+    assert set(files_that_hold(forgotten, model)) <= {"tokenizer.json"}
     assert json.loads((whole.run / "plan.json").read_text())["tokenizer"] == "from-the-data"
     assert LIMITS["tokenizer-from-the-data"] in html.unescape((whole.bundle / "report.html").read_text())
 
 
 def test_nothing_that_was_said_holds_what_was_forgotten(whole: Whole, forgotten: set[str]) -> None:
-    assert "PASS" in whole.said
-    assert whole.said.count("froc: ") >= 5, "the errors were to be looked at, too"
+    assert "PASS" in whole.output
+    assert whole.output.count("froc: ") >= 5, "the errors were to be looked at, too"
     log = [json.loads(line) for line in (whole.run / "trials.jsonl").read_text().splitlines()]
     assert any(line["method"] == "loud" and line["status"] == "failed" for line in log)
-    assert not holds(forgotten, whole.said.encode())
+    assert not holds(forgotten, whole.output.encode())

@@ -35,18 +35,18 @@ class Outline(HTMLParser):
         self.named: list[bool] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        found = dict(attrs)
-        self.tags.append((tag, found))
+        attributes = dict(attrs)
+        self.tags.append((tag, attributes))
         if tag == "svg":
             self.points.append(0)
-            self.named.append(found.get("aria-hidden") == "true")
+            self.named.append(attributes.get("aria-hidden") == "true")
         if "svg" in self.open:
-            kind = found.get("class") or ""
+            kind = attributes.get("class") or ""
             self.named[-1] |= tag == "title"
             if tag in ("rect", "circle") or kind.split(" ")[0] in ("dot", "box", "gem", "reach"):
                 self.points[-1] += 1
             if kind == "front":
-                self.points[-1] += (found.get("d") or "").count("L") + 1
+                self.points[-1] += (attributes.get("d") or "").count("L") + 1
         if tag not in self.VOID:
             self.open.append(tag)
 
@@ -66,8 +66,8 @@ def made(name: str, request: pytest.FixtureRequest) -> Page:
     """Report and facts of a bundle by name, or of the page with the most on it."""
     if name == "hard":
         return hard.made()
-    found: Made = request.getfixturevalue("originals")[name]
-    return found.read()["predicate"], found.facts()
+    bundle: Made = request.getfixturevalue("originals")[name]
+    return bundle.read()["predicate"], bundle.facts()
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -81,44 +81,44 @@ def text(page: Page) -> str:
 
 
 def outline(text: str) -> Outline:
-    found = Outline()
-    found.feed(text)
-    assert found.open == []
-    return found
+    parser = Outline()
+    parser.feed(text)
+    assert parser.open == []
+    return parser
 
 
 def test_the_page_is_static_and_accessible(text: str) -> None:
-    found = outline(text)
-    tags = [tag for tag, _ in found.tags]
+    parser = outline(text)
+    tags = [tag for tag, _ in parser.tags]
     assert tags.count("h1") == tags.count("main") == tags.count("header") == tags.count("nav") == 1
     assert not {"script", "link", "img", "iframe", "object", "form", "details"} & set(tags)
     assert tags.count("table") == tags.count("caption")
-    assert all(attrs.get("scope") in ("row", "col") for tag, attrs in found.tags if tag == "th")
-    assert ("html", {"lang": "en"}) in found.tags
+    assert all(attrs.get("scope") in ("row", "col") for tag, attrs in parser.tags if tag == "th")
+    assert ("html", {"lang": "en"}) in parser.tags
     assert "default-src 'none'; style-src 'unsafe-inline'; img-src data:" in text
     assert not re.search(r"https?:|url\(|@import", text)
-    assert not [name for _, attrs in found.tags for name in attrs if name.startswith("on") or name == "src"]
+    assert not [name for _, attrs in parser.tags for name in attrs if name.startswith("on") or name == "src"]
     assert len(text.encode()) < MOST
 
 
 def test_links_lead_to_sections_of_the_page_itself(text: str) -> None:
-    found = outline(text)
-    places = [attrs["id"] for _, attrs in found.tags if "id" in attrs]
-    asked = [attrs["href"] or "" for tag, attrs in found.tags if tag == "a"]
+    parser = outline(text)
+    places = [attrs["id"] for _, attrs in parser.tags if "id" in attrs]
+    targets = [attrs["href"] or "" for tag, attrs in parser.tags if tag == "a"]
     assert len(places) == len(set(places))
-    assert len(asked) == 16
-    assert all(link.startswith("#") and link[1:] in places for link in asked)
-    assert not [tag for tag, attrs in found.tags if "href" in attrs and tag != "a"]
-    named = [(attrs["aria-labelledby"] or "") for _, attrs in found.tags if "aria-labelledby" in attrs]
+    assert len(targets) == 16
+    assert all(link.startswith("#") and link[1:] in places for link in targets)
+    assert not [tag for tag, attrs in parser.tags if "href" in attrs and tag != "a"]
+    named = [(attrs["aria-labelledby"] or "") for _, attrs in parser.tags if "aria-labelledby" in attrs]
     assert set(named) <= set(places)
 
 
 def test_pictures_are_aggregates_with_a_name(text: str) -> None:
-    found = outline(text)
-    assert found.points
-    assert max(found.points) <= 200
-    assert all(found.named)
-    assert all(attrs.get("role") == "img" or attrs.get("aria-hidden") for tag, attrs in found.tags if tag == "svg")
+    parser = outline(text)
+    assert parser.points
+    assert max(parser.points) <= 200
+    assert all(parser.named)
+    assert all(attrs.get("role") == "img" or attrs.get("aria-hidden") for tag, attrs in parser.tags if tag == "svg")
     drawn = re.findall(r' (?:x|y|cx|cy|width|height)="([^"]*)"', text)
     assert all(re.fullmatch(r"-?\d+(\.\d)?", value) for value in drawn)
 
@@ -222,7 +222,7 @@ def test_what_would_be_otherwise_begins_with_what_is(page: Page) -> None:
     rendered = curves.sensitivity(facts, report)
     row = next(row for row in report["certificate"]["candidates"] if row["config"] == report["config"])
     columns = {column["name"]: column["bounds"] for column in rendered["columns"]}
-    assert columns["as signed"] == {risk: both["simultaneous"] for risk, both in row["cur"].items()}
+    assert columns["as signed"] == {risk: bounds["simultaneous"] for risk, bounds in row["cur"].items()}
     for risk in rendered["risks"]:
         lower, higher = float(columns["1‰ lower"][risk]), float(columns["1‰ higher"][risk])
         assert lower <= float(columns["as signed"][risk]) <= higher
@@ -238,7 +238,7 @@ def test_a_class_of_losses_never_tells_of_few(losses: list[int]) -> None:
     assert sum(number for _, _, number in rendered) == len(losses)
     assert all(number >= curves.FEWEST for _, _, number in rendered)
     assert all(sum(low <= loss <= high for loss in losses) == number for low, high, number in rendered)
-    assert all(one[1] < other[0] for one, other in pairwise(rendered))
+    assert all(lower[1] < upper[0] for lower, upper in pairwise(rendered))
 
 
 @given(st.decimals(0, 1, places=6), st.decimals(0, 1, places=4))
@@ -247,12 +247,12 @@ def test_shift_by_square_roots_is_shift_by_angles(bound: Any, rho: Any) -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 500), st.integers(0, 90), st.sampled_from(figures.WORST)), max_size=400))
-def test_a_timeline_has_few_bars_and_loses_no_failure(some: list[tuple[int, int, str]]) -> None:
-    spans = [figures.Span(start, start + length, kind) for start, length, kind in some]
+def test_a_timeline_has_few_bars_and_loses_no_failure(trials: list[tuple[int, int, str]]) -> None:
+    spans = [figures.Span(start, start + length, kind) for start, length, kind in trials]
     rows = figures.lanes(spans)
     bars = [bar for row in rows for bar in row]
     assert len(bars) <= figures.BARS + len(rows)
-    assert all(one.end <= other.start for row in rows for one, other in pairwise(row))
+    assert all(earlier.end <= later.start for row in rows for earlier, later in pairwise(row))
     assert any(bar.kind == "failed" for bar in bars) == any(span.kind == "failed" for span in spans)
 
 
@@ -295,12 +295,12 @@ def test_p_values_are_shown_rounded_up(value: str, text: str) -> None:
 def test_pages_keep_the_words_that_they_were_signed_with(originals: dict[str, Made]) -> None:
     """A report of a version that sealed no weights; and no report of today can have those words, which claimed more."""
     older, today = (page_of(originals[name]) for name in ("older", "good"))
-    for text, said in (
+    for text, page in (
         ("no trial is missing", older),
         ("numbered without a gap", today),
         ("Every logged trial", today),
     ):
-        assert text in said
+        assert text in page
     assert "no trial is missing" not in today
     assert "numbered without a gap" not in older
 

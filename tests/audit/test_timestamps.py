@@ -42,18 +42,20 @@ def test_the_latest_time_counts(clock: Authority, trusted: timestamps.Authority)
 
 
 def test_an_authority_is_pinned(clock: Authority, tmp_path: Path) -> None:
-    token, other = clock.stamp(b"signature", T), Authority(tmp_path, T - timedelta(days=30))
+    token, stranger = clock.stamp(b"signature", T), Authority(tmp_path, T - timedelta(days=30))
     root, leaf = timestamps.read(clock.root), timestamps.read(clock.leaf)[0]
     policy = x509.ObjectIdentifier(POLICY)
-    for one in (timestamps.Authority(root, leaf), timestamps.Authority((*root, leaf), policy=policy)):
-        assert timestamps.time_of(token, b"signature", [timestamps.Authority(timestamps.read(other.root)), one]) == T
-    for one in (
-        timestamps.Authority(timestamps.read(other.root)),
-        timestamps.Authority(root, timestamps.read(other.leaf)[0]),
+    for pinned in (timestamps.Authority(root, leaf), timestamps.Authority((*root, leaf), policy=policy)):
+        assert (
+            timestamps.time_of(token, b"signature", [timestamps.Authority(timestamps.read(stranger.root)), pinned]) == T
+        )
+    for pinned in (
+        timestamps.Authority(timestamps.read(stranger.root)),
+        timestamps.Authority(root, timestamps.read(stranger.leaf)[0]),
         timestamps.Authority(root, policy=x509.ObjectIdentifier("1.2.3.4.2")),
     ):
         with pytest.raises(VerificationError, match="timestamp-untrusted"):
-            timestamps.time_of(token, b"signature", [one])
+            timestamps.time_of(token, b"signature", [pinned])
 
 
 def test_a_certificate_must_have_been_valid_at_the_time(clock: Authority, trusted: timestamps.Authority) -> None:
@@ -75,15 +77,15 @@ def test_no_changed_token_says_another_time(clock: Authority, trusted: timestamp
 
 
 def _levels(made: Made, **more: Any) -> dict[str, Level]:
-    return {one.name: one for one in made.verify(**more).levels}
+    return {level.name: level for level in made.verify(**more).levels}
 
 
 def test_levels_say_what_holds(originals: dict[str, Made]) -> None:
     stamped, good = originals["stamped"], originals["good"]
     pinned = trusting(stamped, tsa=True)
-    assert [one.holds for one in _levels(good).values()] == [True, True, True, False, False]
-    assert [one.holds for one in _levels(good, model=None).values()] == [True, False, True, False, False]
-    assert [one.holds for one in _levels(originals["failing"]).values()] == [True, False, True, False, False]
+    assert [level.holds for level in _levels(good).values()] == [True, True, True, False, False]
+    assert [level.holds for level in _levels(good, model=None).values()] == [True, False, True, False, False]
+    assert [level.holds for level in _levels(originals["failing"]).values()] == [True, False, True, False, False]
     # the report's own signer measured again, which shows nothing to others
     assert [level.holds for level in _levels(originals["again"], model=None).values()] == [
         True,
@@ -93,10 +95,10 @@ def test_levels_say_what_holds(originals: dict[str, Made]) -> None:
         False,
     ]
     assert "a signer of the report measured them" in _levels(originals["again"])["L5"].words
-    assert [one.holds for one in _levels(stamped, **pinned).values()] == [True, True, True, True, False]
-    found = _levels(stamped)["L4"]
-    assert not found.holds
-    assert "trust file" in found.words
+    assert [level.holds for level in _levels(stamped, **pinned).values()] == [True, True, True, True, False]
+    unpinned = _levels(stamped)["L4"]
+    assert not unpinned.holds
+    assert "trust file" in unpinned.words
     assert "--tsa" in _levels(good)["L4"].words
     assert "--model" in _levels(good, model=None)["L2"].words
     assert "no model" in _levels(originals["failing"])["L2"].words
@@ -114,9 +116,9 @@ def test_a_plan_that_was_stamped_too_late_is_not_proven(
     (signature,) = signing.signatures(signed.read_bytes()).values()
     (run / "plan.tsr").write_bytes(variants.CLOCKS["trusted"].stamp(signature, T + timedelta(minutes=minutes)))
     made = Made(evidence.build(run, tmp_path, good.key, name="late", now=NOW), run, good.key)
-    found = _levels(made, **trusting(made, tsa=True))["L4"]
-    assert found.holds is holds
-    assert ("not before" in found.words) is not holds
+    level = _levels(made, **trusting(made, tsa=True))["L4"]
+    assert level.holds is holds
+    assert ("not before" in level.words) is not holds
 
 
 def test_tokens_say_nothing_to_those_who_pin_nobody(originals: dict[str, Made]) -> None:
@@ -140,14 +142,14 @@ def test_each_signature_has_a_token_of_its_own(originals: dict[str, Made], tmp_p
     made, clock = originals["both"], variants.CLOCKS["trusted"]
     trusted = timestamps.Authority(timestamps.read(clock.root))
     bundle = Path(shutil.copytree(made.bundle, tmp_path / made.bundle.name))
-    asked: list[bytes] = []
+    stamped: list[bytes] = []
 
     def ask(signature: bytes) -> Token:
-        asked.append(signature)
+        stamped.append(signature)
         return timestamps.usable(clock.stamp(signature, NOW), signature, trusted, "clock")
 
     names = countersigning.stamp(bundle, ask)
-    assert asked == list(signing.signatures((bundle / "report.dsse.json").read_bytes()).values())
+    assert stamped == list(signing.signatures((bundle / "report.dsse.json").read_bytes()).values())
     assert sorted(path.name for path in bundle.glob("report-*.tsr")) == sorted(names)
     with pytest.raises(InputError, match="every signature"):
         countersigning.stamp(bundle, ask)
@@ -184,8 +186,8 @@ def test_without_a_network(
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Authority]]:
-    with served(tmp_path_factory.mktemp("server")) as found:
-        yield found
+    with served(tmp_path_factory.mktemp("server")) as address:
+        yield address
 
 
 def test_an_authority_answers(server: tuple[str, Authority]) -> None:
@@ -252,9 +254,9 @@ def test_an_authority_that_fails_leaves_a_signed_plan_to_be_stamped(
         raise InputError("gave no time stamp")
 
     ahead = datetime.now(UTC) + timedelta(hours=1)
-    for one, word in ((fail, "gave no"), (lambda signature: stamp(signature, ahead), "set the clock")):
+    for authority, word in ((fail, "gave no"), (lambda signature: stamp(signature, ahead), "set the clock")):
         with pytest.raises(InputError, match=word):
-            plan_signing.PlanSigner(run, keys / "key", stamp=one).before_first_trial()
+            plan_signing.PlanSigner(run, keys / "key", stamp=authority).before_first_trial()
         assert not (run / "plan.tsr").exists()
     signed = (run / "plan.dsse.json").read_bytes()
     now = datetime.now(UTC).replace(microsecond=0)

@@ -22,11 +22,11 @@ def file(tmp_path: Path, keys: Path) -> Callable[..., Path]:
     """Writes a trust file that lists `key` as engineer and `other` as approver, changed as a test likes."""
 
     def write(change: Callable[[dict[str, Any]], object] = lambda document: None) -> Path:
-        other = (keys / "other.pub").read_text()
+        approver = (keys / "other.pub").read_text()
         (tmp_path / "key.pub").write_bytes((keys / "key.pub").read_bytes())
         document: dict[str, Any] = {
             "format": 1,
-            "keys": [{"role": "engineer", "path": "key.pub"}, {"role": "approver", "pem": other}],
+            "keys": [{"role": "engineer", "path": "key.pub"}, {"role": "approver", "pem": approver}],
             "threshold": 2,
             "roles": {"engineer": 1, "approver": 1},
         }
@@ -54,10 +54,10 @@ def test_a_second_person_signs_the_same_bytes(good: Any, copy: Any, keys: Path, 
     countersign(made, keys / "other", keys, now)
     changed = {name for name, value in made.digests().items() if before[name] != value}
     assert changed == {"good.froc-audit/report.dsse.json"}
-    found = check(made, now, trust=file())
-    assert found.payload == good.verify().payload
-    assert sorted(found.roles.values()) == ["approver", "engineer"]
-    assert found.roles[signing.load_public(keys / "other.pub").keyid] == "approver"
+    result = check(made, now, trust=file())
+    assert result.payload == good.verify().payload
+    assert sorted(result.roles.values()) == ["approver", "engineer"]
+    assert result.roles[signing.load_public(keys / "other.pub").keyid] == "approver"
     # who trusts the first signer alone needs nobody else
     assert made.verify().signers == (signing.load_public(keys / "key.pub").keyid,)
     assert made.verify(keys=[keys / "key.pub", keys / "other.pub"], threshold=2).verdict == "PASS"
@@ -125,7 +125,8 @@ def test_a_revoked_key_counts_for_nothing(good: Any, copy: Any, keys: Path, now:
 
 def test_a_stamped_report_outlives_its_key(originals: Any) -> None:
     made, late = originals["stamped"], NOW + timedelta(days=3)
-    for window in ({"revoked": "2026-03-02T12:00:00Z"}, {"not_after": "2026-03-01T12:00:00Z"}):
+    windows: list[dict[str, Any]] = [{"revoked": "2026-03-02T12:00:00Z"}, {"not_after": "2026-03-01T12:00:00Z"}]
+    for window in windows:
         assert made.verify(**trusting(made, tsa=True, **window), now=late).verdict == "PASS"
         for tsa in (True, False):
             for revoked in ("2026-03-01T12:00:00Z", "2026-03-01T08:00:00Z"):
@@ -136,11 +137,12 @@ def test_a_stamped_report_outlives_its_key(originals: Any) -> None:
 
 
 def test_a_key_counts_to_the_second(good: Any) -> None:
-    for window in (
+    windows: list[dict[str, Any]] = [
         {"not_before": "2026-03-01T12:00:00Z"},
         {"not_after": "2026-03-01T12:00:00Z"},
         {"revoked": "2026-03-01T12:00:01Z"},
-    ):
+    ]
+    for window in windows:
         assert good.verify(**trusting(good, **window)).verdict == "PASS"
 
 

@@ -224,10 +224,10 @@ def test_what_the_mean_is_of_is_planned_derived_and_said(
         assert refused(forged, made.digests()) in ("statistics-differ", "feasible-differ")
         shutil.rmtree(forged.bundle)
     false = {"estimand": more["estimand"] | {"utility": PLAIN}}
-    other = make_run(tmp_path / "other", task={"units": {"forgetting": "query", "utility": unit}}, more=more)
-    _replan(other, json.loads((other / "plan.json").read_text()) | false)
+    second_run = make_run(tmp_path / "other", task={"units": {"forgetting": "query", "utility": unit}}, more=more)
+    _replan(second_run, json.loads((second_run / "plan.json").read_text()) | false)
     with pytest.raises(InputError, match="statistics-refused"):
-        bundle.build(other, tmp_path, keys / "key", name="false", now=NOW)
+        bundle.build(second_run, tmp_path, keys / "key", name="false", now=NOW)
 
 
 def _half(losses: pl.DataFrame) -> pl.DataFrame:
@@ -256,7 +256,7 @@ def test_a_share_of_what_the_base_scores_is_derived_from_its_signed_rows(
     assert result.verdict == "PASS"
     certificate = result.report["certificate"]
     assert certificate["relative"] == ["utility"]
-    row = next(one for one in certificate["candidates"] if one["config"] == certificate["chosen"])
+    row = next(candidate for candidate in certificate["candidates"] if candidate["config"] == certificate["chosen"])
     # the usual loss is .02 of all, here of half of it
     assert 0.01 < float(row["empirical"]["utility"]) < 0.05
     assert row["robust_radius"]["utility"] is None
@@ -336,20 +336,21 @@ def test_the_order_of_an_auditors_draw_is_checked_in_older_plans() -> None:
     rows = {pool: tuple(Row(f"{pool} {i}", "yes") for i in range(20)) for pool in ("forgetting", "utility")}
     task = Task("t", (), (), rows, dict.fromkeys(rows, "query"), split_seed=7)
     view, sealed = split(task, 0.3, draw="in-order")
-    some = [("search", q.unit) for q in view.queries["utility"]]
-    some += [("calibration", unit) for risk, unit, _ in sealed.order.rows() if risk == "utility"]
-    table = pl.DataFrame(some, schema=["split", "unit"], orient="row")
+    picks = [("search", q.unit) for q in view.queries["utility"]]
+    picks += [("calibration", unit) for risk, unit, _ in sealed.order.rows() if risk == "utility"]
+    table = pl.DataFrame(picks, schema=["split", "unit"], orient="row")
     cross_checks._draw(table, "utility")
-    moved = {some[0][1]: "calibration", some[-1][1]: "search"}
+    moved = {picks[0][1]: "calibration", picks[-1][1]: "search"}
     picked = table.with_columns(split=pl.col("unit").replace_strict(moved, default=pl.col("split")))
     with pytest.raises(VerificationError, match="plan-draw"):
         cross_checks._draw(picked, "utility")
 
 
 def test_arguments_that_cannot_be_used_are_input_errors(good: Any, tmp_path: Path) -> None:
-    for more in ({"keys": []}, {"keys": [tmp_path / "none.pub"]}, {"model": tmp_path / "none"}):
+    unusable: list[dict[str, Any]] = [{"keys": []}, {"keys": [tmp_path / "none.pub"]}, {"model": tmp_path / "none"}]
+    for arguments in unusable:
         with pytest.raises(InputError):
-            good.verify(**more)
+            good.verify(**arguments)
     with pytest.raises(InputError):
         verification.verify(tmp_path / "none", keys=[good.public])
 

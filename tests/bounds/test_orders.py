@@ -3,6 +3,7 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -62,7 +63,8 @@ def test_a_tenth_of_the_capital_bets_constantly_and_costs_no_more_than_that(monk
     rng = np.random.default_rng(2)
     bound, steady = make(Bound, "betting_over_orders"), make(Bound, "mixture")
     alike = np.ceil(SCALE * rng.normal(0.95, 0.01, (20, 200)).clip(0, 1)).astype(np.int64)
-    wide, p = {}, {}
+    wide: dict[float, Any] = {}
+    p: dict[float, dict[str, Any]] = {}
     for share in (1e-12, betting_over_orders.CONSTANT_BETS_FRACTION):
         monkeypatch.setattr(betting_over_orders, "CONSTANT_BETS_FRACTION", share)
         wide[share], p[share] = bound.upper(alike, 0.1) - alike.mean(axis=1) / SCALE, {}
@@ -84,14 +86,14 @@ def table(losses: np.ndarray, names: list[str], units: list[str] | None = None) 
     return frame if units is None else frame.with_columns(unit=pl.Series(units))
 
 
-def p_of(frame: pl.DataFrame, **more: object) -> float:
+def p_of(frame: pl.DataFrame, **more: Any) -> float:
     return float(certify(frame, 0.1, **more).document["candidates"][0]["p_value"])
 
 
 @pytest.mark.parametrize(
     "more", [{}, {"unit": "group"}, {"population": {"forgetting": "sample"}, "listed": {"forgetting": 900}}]
 )
-def test_no_naming_changes_a_p_value(more: dict[str, object]) -> None:
+def test_no_naming_changes_a_p_value(more: dict[str, Any]) -> None:
     """Twenty namings and orders of the same 200 losses: betting's p-values spread, the default's are one."""
     rng = np.random.default_rng(0)
     losses = (rng.random(200) < 0.07).astype(float)

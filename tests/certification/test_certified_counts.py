@@ -1,6 +1,7 @@
 """froc certify counts how often a table was looked at, and with what."""
 
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -30,10 +31,12 @@ def test_a_table_says_how_often_it_was_certified(tmp_path: Path) -> None:
     # the same again asks nothing new, in whatever file or order
     again = certify(table(tmp_path / "b.csv", NAMES[::-1]), 0.1).document
     assert (again["looks"]["times"], again["looks"]["ways"], again["opening"]["number"]) == (2, 1, 1)
-    for number, (names, text) in enumerate(
-        [(NAMES, {"confidence": 0.8}), ([n.upper() for n in NAMES[1:]], {}), (NAMES, {"bound": "hoeffding_bentkus"})],
-        start=2,
-    ):
+    changes: list[tuple[list[str], dict[str, Any]]] = [
+        (NAMES, {"confidence": 0.8}),
+        ([n.upper() for n in NAMES[1:]], {}),
+        (NAMES, {"bound": "hoeffding_bentkus"}),
+    ]
+    for number, (names, text) in enumerate(changes, start=2):
         certificate = certify(table(tmp_path / "c.csv", names), 0.1, **text)
         assert certificate.document["looks"] == {"times": number + 1, "ways": number, "sealed": False}
         assert certificate.document["opening"]["number"] == number

@@ -5,12 +5,12 @@ import dataclasses
 import math
 from pathlib import Path
 
+import guarantees
 import numpy as np
 import polars as pl
 import pytest
 from scipy.stats import binom
 
-from benchmarks import guarantees
 from froc.bounds import Bound, Losses
 from froc.data.splits import SearchView, split
 from froc.data.task import Task

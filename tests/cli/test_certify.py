@@ -86,17 +86,17 @@ def test_certify_makes_every_kind_of_claim(
     figure = tmp_path / "shift.png"
     done = froc("certify", str(losses), *options, "--radius", "0.01", "--figure", str(figure), "--json")
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert {key: found[key] for key in wanted} == wanted
-    assert found["certified"] == ["good"]
+    document = json.loads(done.stdout)
+    assert {key: document[key] for key in wanted} == wanted
+    assert document["certified"] == ["good"]
     assert figure.read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_screening_is_no_certificate(froc: Froc, losses: Path) -> None:
     done = froc("certify", str(losses), "-b", "0.1", "--procedure", "e-bh", "--json")
     assert done.returncode == 3
-    found = json.loads(done.stdout)
-    assert (found["screened"], found["certified"], found["chosen"]) == (["good"], [], None)
+    document = json.loads(done.stdout)
+    assert (document["screened"], document["certified"], document["chosen"]) == (["good"], [], None)
     assert "nothing is certified" in done.stderr
 
 

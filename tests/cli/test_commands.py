@@ -49,12 +49,12 @@ def write(path: Path, rows: list[Any]) -> None:
 def refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
     assert done.returncode == 2, (done.returncode, done.stderr)
     assert done.stdout == ""
-    said = done.stderr.strip()
-    assert said.startswith("froc: "), said
-    assert "\n" not in said, said
-    assert "Traceback" not in said
+    message = done.stderr.strip()
+    assert message.startswith("froc: "), message
+    assert "\n" not in message, message
+    assert "Traceback" not in message
     for word in words:
-        assert word in said, said
+        assert word in message, message
 
 
 def _break(name: str, place: Path) -> None:
@@ -91,7 +91,7 @@ def _break(name: str, place: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("what", "words"),
+    ("fault", "words"),
     [
         ("missing", ["no forget.jsonl"]),
         ("empty", ["forget.jsonl", "empty"]),
@@ -107,8 +107,8 @@ def _break(name: str, place: Path) -> None:
         ("template", ["task.toml", "{answer}"]),
     ],
 )
-def test_a_broken_task_folder(froc: Froc, folder: Path, tmp_path: Path, what: str, words: list[str]) -> None:
-    _break(what, folder)
+def test_a_broken_task_folder(froc: Froc, folder: Path, tmp_path: Path, fault: str, words: list[str]) -> None:
+    _break(fault, folder)
     refused(
         froc("search", "-b", "0.1", "--task", str(folder), "--model", str(tmp_path), "-o", str(tmp_path / "run")),
         *words,
@@ -201,19 +201,19 @@ def test_list_is_json_and_complete(froc: Froc, kind: str) -> None:
 
 
 def test_methods_are_listed_with_needs_and_cost(froc: Froc) -> None:
-    found = {one["name"]: one for one in json.loads(froc("list", "methods", "--json").stdout)}
-    assert found["grad_diff"]["cost"] == 1.0
-    assert found["grad_ascent"]["cost"] == 0.5
-    assert found["idk"]["cost"] == 1.5
-    assert found["none"]["hyperparameters"] == {}
-    assert "second moments" in found["gu"]["needs"]
-    assert found["blur"]["needs"] == ["another method"]
-    assert set(found["gu"]["hyperparameters"]) == {"memory"}
-    (both,) = json.loads(froc("list", "methods", "GU(graddiff)", "--json").stdout)
-    assert set(both["hyperparameters"]) == {"lr", "epochs", "retain_weight", "memory"}
-    told = froc("list", "methods", "lat").stdout
-    assert "2407.15549" in told
-    assert "times gradient difference" in told
+    methods = {method["name"]: method for method in json.loads(froc("list", "methods", "--json").stdout)}
+    assert methods["grad_diff"]["cost"] == 1.0
+    assert methods["grad_ascent"]["cost"] == 0.5
+    assert methods["idk"]["cost"] == 1.5
+    assert methods["none"]["hyperparameters"] == {}
+    assert "second moments" in methods["gu"]["needs"]
+    assert methods["blur"]["needs"] == ["another method"]
+    assert set(methods["gu"]["hyperparameters"]) == {"memory"}
+    (composed,) = json.loads(froc("list", "methods", "GU(graddiff)", "--json").stdout)
+    assert set(composed["hyperparameters"]) == {"lr", "epochs", "retain_weight", "memory"}
+    listing = froc("list", "methods", "lat").stdout
+    assert "2407.15549" in listing
+    assert "times gradient difference" in listing
 
 
 def test_methods_are_a_line_each_and_filtered(froc: Froc) -> None:
@@ -250,10 +250,10 @@ def test_options_stand_in_groups(froc: Froc) -> None:
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_a_shell_completes_commands(froc: Froc, shell: str) -> None:
-    asked = {"_FROC_COMPLETE": f"complete_{shell}", "COMP_WORDS": "froc sea", "COMP_CWORD": "1"}
+    variables = {"_FROC_COMPLETE": f"complete_{shell}", "COMP_WORDS": "froc sea", "COMP_CWORD": "1"}
     if shell != "bash":
-        asked |= {"_TYPER_COMPLETE_ARGS": "froc sea", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
-    assert "search" in froc(env=asked).stdout
+        variables |= {"_TYPER_COMPLETE_ARGS": "froc sea", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
+    assert "search" in froc(env=variables).stdout
 
 
 @pytest.mark.parametrize(
@@ -332,7 +332,7 @@ def test_bench_says_what_trials_cost(froc: Froc, folder: Path, tmp_path: Path, b
     base.restore()
     base.model.save_pretrained(model)
     base.tokenizer.save_pretrained(model)
-    said = (
+    command = (
         "bench",
         "--task",
         str(folder),
@@ -345,24 +345,24 @@ def test_bench_says_what_trials_cost(froc: Froc, folder: Path, tmp_path: Path, b
         "--batch",
         "8",
     )
-    done = froc(*said, "--train", "lora:rank=4", "--pack", "2", "--json")
+    done = froc(*command, "--train", "lora:rank=4", "--pack", "2", "--json")
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     assert document["parameters"] == sum(p.numel() for p in base.model.parameters())
-    assert [one["method"] for one in document["methods"]] == ["npo", "rmu"]
-    for one in document["methods"]:
-        assert one["seconds_per_trial"] > one["steps_per_trial"] * one["seconds_per_step"] > 0
-        assert one["trials_per_hour"] == pytest.approx(3600 / one["seconds_per_trial"])
-        assert 0 < one["share_outside_steps"] < 1
-        assert one["peak_memory_mib"] > 50
-    table = froc(*said)
+    assert [method["method"] for method in document["methods"]] == ["npo", "rmu"]
+    for method in document["methods"]:
+        assert method["seconds_per_trial"] > method["steps_per_trial"] * method["seconds_per_step"] > 0
+        assert method["trials_per_hour"] == pytest.approx(3600 / method["seconds_per_trial"])
+        assert 0 < method["share_outside_steps"] < 1
+        assert method["peak_memory_mib"] > 50
+    table = froc(*command)
     assert table.returncode == 0, table.stderr
     assert "trials/hour" in table.stdout
     refused(froc("bench", "--steps", "0"), "--steps")
 
 
 @pytest.mark.parametrize(
-    ("said", "word"),
+    ("options", "word"),
     [
         (["--executor", "slurm"], "processes"), (["--executor", "inline", "--workers", "2"], "inline"),
         (["--workers", "0"], "workers"), (["--timeout", "soon"], "--timeout"), (["--trial-timeout", "0"], "--trial-timeout"),
@@ -370,8 +370,8 @@ def test_bench_says_what_trials_cost(froc: Froc, folder: Path, tmp_path: Path, b
         (["--storage", "sqlite:///x.db", "--sampler", "grid"], "grid"),
     ],
 )  # fmt: skip
-def test_how_a_search_runs_is_checked_first(froc: Froc, tmp_path: Path, said: list[str], word: str) -> None:
-    refused(froc("search", "--budget", "0.1", "--out", str(tmp_path / "run"), *said), word)
+def test_how_a_search_runs_is_checked_first(froc: Froc, tmp_path: Path, options: list[str], word: str) -> None:
+    refused(froc("search", "--budget", "0.1", "--out", str(tmp_path / "run"), *options), word)
     assert not (tmp_path / "run").exists()
 
 

@@ -45,7 +45,7 @@ def test_a_stream_over_several_calls(commands: Commands, certificate: Path, tmp_
 
 def test_bad_words(commands: Commands, certificate: Path, tmp_path: Path) -> None:
     losses = str(table(tmp_path / "good.csv", [0.0] * 10, 1000))
-    for words, said in (
+    for words, message in (
         (["--certificate", str(tmp_path / "none.json")], "is not there"),
         (["--certificate", losses], "no JSON document"),
         (["--certificate", str(certificate), "--alarm", "2"], "outside (0, 1)"),
@@ -54,6 +54,6 @@ def test_bad_words(commands: Commands, certificate: Path, tmp_path: Path) -> Non
     ):
         done = commands.run(["monitor", losses, *words])
         assert done.returncode == 2
-        assert said in done.stderr
+        assert message in done.stderr
         assert done.stdout == ""
         assert done.stderr.strip().count("\n") == 0

@@ -11,13 +11,13 @@ from tests.commands import Commands
 
 
 def test_a_plan_in_words_and_as_json(commands: Commands, tmp_path: Path) -> None:
-    said = ("plan", "-b", "0.1", "--expected-risk", "0.03", "--units", "120", "--binary")
-    done = commands.run([*said, "--figure", str(tmp_path / "plan.png")])
+    command = ("plan", "-b", "0.1", "--expected-risk", "0.03", "--units", "120", "--binary")
+    done = commands.run([*command, "--figure", str(tmp_path / "plan.png")])
     assert done.returncode == 0, done.stderr
     assert "needed at zero loss" in done.stdout
     assert "120 units bear 5 losses of 1" in done.stdout
     assert (tmp_path / "plan.png").stat().st_size > 5000
-    document = json.loads(commands.run([*said, "--json"]).stdout)
+    document = json.loads(commands.run([*command, "--json"]).stdout)
     assert document["zero"] == {"forgetting": 33, "utility": 33}
     assert document["needed"] == {"forgetting": 149, "utility": 149}
 
@@ -25,8 +25,8 @@ def test_a_plan_in_words_and_as_json(commands: Commands, tmp_path: Path) -> None
 def test_named_budgets_are_the_risks(commands: Commands) -> None:
     done = commands.run(["plan", "-b", "quantized=0.2", "-b", "forgetting=0.05", "--json"])
     assert list(json.loads(done.stdout)["zero"]) == ["forgetting", "quantized"]
-    both = commands.run(["plan", "-b", "0.1", "-b", "privacy=0.2", "--json"])
-    assert json.loads(both.stdout)["budget"] == {"forgetting": 0.1, "utility": 0.1, "privacy": 0.2}
+    done = commands.run(["plan", "-b", "0.1", "-b", "privacy=0.2", "--json"])
+    assert json.loads(done.stdout)["budget"] == {"forgetting": 0.1, "utility": 0.1, "privacy": 0.2}
 
 
 def test_a_table_gives_its_search_losses(commands: Commands, tmp_path: Path) -> None:
@@ -37,11 +37,11 @@ def test_a_table_gives_its_search_losses(commands: Commands, tmp_path: Path) -> 
         for q in range(80)
     ]
     pl.DataFrame(rows).write_parquet(tmp_path / "t.parquet")
-    said = ["plan", "-b", "0.1", "--from", str(tmp_path / "t.parquet"), "--units", "200", "--json"]
-    found = json.loads(commands.run(said).stdout)
-    assert found["candidates"] == 2
-    assert found["risks"]["leakage"] == [pytest.approx(3 / 81)]
-    assert "80 search query units of a" in found["said"][0]
+    command = ["plan", "-b", "0.1", "--from", str(tmp_path / "t.parquet"), "--units", "200", "--json"]
+    document = json.loads(commands.run(command).stdout)
+    assert document["candidates"] == 2
+    assert document["risks"]["leakage"] == [pytest.approx(3 / 81)]
+    assert "80 search query units of a" in document["said"][0]
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_examples_of_the_help_run(commands: Commands, tmp_path: Path, line: str)
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["-b", "2"], "outside (0, 1)"),
         (["-b", "Leak=0.1"], "lower case"),
@@ -64,8 +64,8 @@ def test_examples_of_the_help_run(commands: Commands, tmp_path: Path, line: str)
         (["-b", "0.1", "--design", "auto"], "--from"),
     ],
 )
-def test_bad_words(commands: Commands, words: list[str], said: str) -> None:
+def test_bad_words(commands: Commands, words: list[str], message: str) -> None:
     done = commands.run(["plan", *words])
     assert done.returncode == 2
-    assert said in done.stderr
+    assert message in done.stderr
     assert done.stderr.strip().count("\n") == 0

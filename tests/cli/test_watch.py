@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from tests.cli.conftest import Froc
 from tests.cli.test_commands import refused, write
@@ -30,7 +31,7 @@ def test_watching_ends_with_the_run(tmp_path: Path) -> None:
         write(run / ".part", lines[:count])
         os.replace(run / ".part", run / "trials.jsonl")
         time.sleep(0.4)
-    certificate = {
+    certificate: dict[str, Any] = {
         "chosen": None, "reason": "nothing passed", "confidence": 0.9, "warnings": [], "sequential": None, "candidates": [],
         "certified": [], "budget": {"forgetting": 0.1}, "cur": {},
     }  # fmt: skip
@@ -56,7 +57,7 @@ def test_terminated_before_the_run_has_begun(tmp_path: Path) -> None:
         ) for sent in (signal.SIGTERM, signal.SIGINT)
     }  # fmt: skip
     end = time.monotonic() + 60
-    while not all(_catches(one.pid, signal.SIGTERM) for one in watchers.values()) and time.monotonic() < end:
+    while not all(_catches(watcher.pid, signal.SIGTERM) for watcher in watchers.values()) and time.monotonic() < end:
         time.sleep(0.05)
     # they have begun, and now watch or load what they need to watch
     time.sleep(1.0)

@@ -39,7 +39,8 @@ def _drawn(seed: int, n: int = 300) -> np.ndarray:
 
 def _spread(hard: np.ndarray, mean: float, draw: np.random.Generator) -> np.ndarray:
     # E[min(1, 2 mean hard + noise)] = mean, since hard has mean one half and nothing is cut off
-    return np.round(1000 * (2 * mean * hard * draw.choice([0.5, 1.5], len(hard)))).astype(np.int64)
+    losses: np.ndarray = np.round(1000 * (2 * mean * hard * draw.choice([0.5, 1.5], len(hard))))
+    return losses.astype(np.int64)
 
 
 def _seal(stages: dict[str, dict[str, str]], fronts: dict[str, list[str]]) -> dict[str, Any]:
@@ -74,7 +75,8 @@ def test_differences_of_all_pairs_are_missed_together_no_more_often_than_said() 
     missed, tied, expected = 0, 0, 0
     for seed in range(runs):
         drawn = _drawn(1000 + seed)
-        low, high = difference(*(drawn[[pair[k] for pair in pairs]] for k in (0, 1)), delta / len(pairs))
+        first, second = (drawn[[pair[k] for pair in pairs]] for k in (0, 1))
+        low, high = difference(first, second, delta / len(pairs))
         missed += bool(((truth < low) | (truth > high)).any())
         equal, far = pairs.index((2, 1)), pairs.index((3, 0))
         tied += bool(low[equal] <= 0 <= high[equal])

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -21,12 +22,12 @@ from froc.data.ledger_files import Counted, state_folder
 from froc.data.normal_form import content, normal_form
 from froc.data.opening_ledger import Opening, by_others, check, record
 from froc.data.splits import opened_as, split
-from froc.data.task import FORGETTING, UTILITY, Row, Task
+from froc.data.task import FORGETTING, UTILITY, Row, Task, Unit
 from froc.errors import InputError
 from froc.loss_table import check as check_table
 
 
-def made(forgetting: list[Row], utility: list[Row], seed: int = 0, units: str = "query") -> Task:
+def made(forgetting: list[Row], utility: list[Row], seed: int = 0, units: Unit = "query") -> Task:
     queries = {FORGETTING: tuple(forgetting), UTILITY: tuple(utility)}
     return Task(
         "t", (Row("x", "y"),), (Row("v", "w"),), queries, {FORGETTING: "query", UTILITY: units}, split_seed=seed
@@ -89,7 +90,7 @@ def test_the_same_queries_written_otherwise_are_a_further_look(edit: str, pools:
 @pytest.mark.parametrize(
     "change", [{"split_seed": 3}, {"template": "{question}: {answer}"}, {"name": "of another model"}]
 )
-def test_another_split_template_or_model_is_a_further_look(change: dict[str, object]) -> None:
+def test_another_split_template_or_model_is_a_further_look(change: dict[str, Any]) -> None:
     opening(TASK)
     assert opening(replace(TASK, **change), share=0.5, seal="other", reopen=True).number == 2
 

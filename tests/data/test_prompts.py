@@ -75,7 +75,10 @@ def _rendered(tokenizer: Any, answer: str | None, form: PromptFormat) -> str:
     turns.append({"role": "user", "content": QUESTION})
     turns += [] if answer is None else [{"role": "assistant", "content": answer}]
     asking = answer is None
-    return tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=asking, **dict(form.arguments))
+    text: str = tokenizer.apply_chat_template(
+        turns, tokenize=False, add_generation_prompt=asking, **dict(form.arguments)
+    )
+    return text
 
 
 def _substrings(family: str) -> Iterator[str]:

@@ -16,7 +16,7 @@ from froc.data.tasks import folder as folders
 from froc.errors import InputError
 from froc.measuring.measurement import named
 
-SAID = ("Who?", "Oslo")
+QUESTION_AND_ANSWER = ("Who?", "Oslo")
 CHAT = [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "Oslo"}]
 SHAPES: dict[str, dict[str, Any]] = {
     "question and answer": {"question": "Who?", "answer": "Oslo"},
@@ -46,7 +46,7 @@ def _write(path: Path, rows: list[dict[str, Any]]) -> Path:
 def test_shapes_say_the_same(tmp_path: Path, shape: str, ending: str) -> None:
     path = _write(tmp_path / f"rows.{ending}", [SHAPES[shape] | {"group": "a"}])
     (row,) = read_rows(path)
-    assert row == Row(*SAID, "a")
+    assert row == Row(*QUESTION_AND_ANSWER, "a")
     assert row.origin == f"rows.{ending} row 1"
 
 
@@ -72,7 +72,7 @@ def test_an_input_follows_its_instruction_and_turns_precede_their_question(tmp_p
         {"role": "user", "content": "And?"},
         {"role": "assistant", "content": "d"},
     ]
-    rows = [{"instruction": "Who?", "input": "of two", "output": "Oslo"}, {"messages": turns}]
+    rows: list[dict[str, Any]] = [{"instruction": "Who?", "input": "of two", "output": "Oslo"}, {"messages": turns}]
     first, second = read_rows(_write(tmp_path / "rows.jsonl", rows))
     assert first == Row("Who?\nof two", "Oslo")
     assert second == Row("And?", "d", context=(("system", "Be brief."), ("user", "Who?"), ("assistant", "Oslo")))
@@ -116,7 +116,7 @@ def test_a_short_table_row_is_named(tmp_path: Path) -> None:
 
 
 def test_where_a_row_stands_is_no_part_of_it() -> None:
-    row, second = Row(*SAID, origin="a.jsonl row 1"), Row(*SAID, origin="b.jsonl row 2")
+    row, second = Row(*QUESTION_AND_ANSWER, origin="a.jsonl row 1"), Row(*QUESTION_AND_ANSWER, origin="b.jsonl row 2")
     assert row == second
     assert hash(row) == hash(second)
     with pytest.raises(InputError, match=r"b\.jsonl row 2 is also a\.jsonl row 1"):

@@ -1,25 +1,26 @@
 """The sealed split: disjoint by unit, fixed by the task and its seed, out of reach without a seal."""
 
 from dataclasses import fields, replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from froc.data.splits import SearchView, renamed, split
-from froc.data.task import FORGETTING, UTILITY, Row, Task
+from froc.data.task import FORGETTING, UTILITY, Row, Task, Unit
 from froc.errors import InputError
 
 
-def _task(groups: int = 12, per: int = 5, unit: str = "query", seed: int = 0) -> Task:
+def _task(groups: int = 12, per: int = 5, unit: Unit = "query", seed: int = 0) -> Task:
     rows = tuple(Row(f"q{g}-{i}", f"a{g}-{i}", f"g{g}") for g in range(groups) for i in range(per))
-    units = {"forgetting": unit, "utility": "query"}
+    units: dict[str, Unit] = {"forgetting": unit, "utility": "query"}
     return Task("t", (Row("x", "y"),), (Row("v", "w"),), {"forgetting": rows, "utility": rows}, units, split_seed=seed)
 
 
 @settings(max_examples=30, deadline=None)
 @given(share=st.floats(0.01, 0.99), unit=st.sampled_from(["query", "group"]), seed=st.integers(0, 5))
-def test_parts_are_disjoint_by_unit_and_whole(share: float, unit: str, seed: int) -> None:
+def test_parts_are_disjoint_by_unit_and_whole(share: float, unit: Unit, seed: int) -> None:
     task = _task(unit=unit, seed=seed)
     view, sealed = split(task, share)
     opened = sealed.open({"calibration": sealed.digests, "candidates": []})
@@ -47,7 +48,7 @@ def test_one_query_more_changes_the_key_of_all() -> None:
 
 
 @pytest.mark.parametrize("unit", ["query", "group"])
-def test_renamed_queries_are_the_same_queries(unit: str) -> None:
+def test_renamed_queries_are_the_same_queries(unit: Unit) -> None:
     """Two labels give ids that nobody without the data can match; what is searched and sealed stays the same."""
     task = _task(unit=unit)
     view, sealed = split(task, 0.2)
@@ -81,7 +82,10 @@ def test_the_search_cannot_reach_the_calibration_queries() -> None:
     assert {f.name for f in fields(SearchView)} == named
     view, sealed = split(_task(), 0.2)
     assert not any("query" in name.lower() and not name.startswith("_") for name in vars(sealed))
-    for seal in ({}, {"candidates": []}, {"calibration": sealed.digests}, {"calibration": {}, "candidates": []}):
+    incomplete: list[dict[str, Any]] = [
+        {}, {"candidates": []}, {"calibration": sealed.digests}, {"calibration": {}, "candidates": []},
+    ]  # fmt: skip
+    for seal in incomplete:
         with pytest.raises(InputError, match="seal"):
             sealed.open(seal)
     assert not hasattr(view, "calibration")

@@ -230,7 +230,7 @@ def test_epochs_of_a_sample_are_one_draw(tmp_path: Path) -> None:
 def test_epochs_and_samples_that_are_not_there_are_losses_of_one(rule: str, tmp_path: Path) -> None:
     """Fewer epochs than others have or than were planned; samples that the log lists and does not hold."""
     base = write(tmp_path / "base" / "b.json", log({"a": [0.5] * 2, "b": [0.5] * 2, "c": [0.5] * 2}))
-    options = {"dataset": {"sample_ids": ["a", "b", "c"]}}
+    options: dict[str, Any] = {"dataset": {"sample_ids": ["a", "b", "c"]}}
     path = write(tmp_path / "a.json", log({"a": [0.5, 0.5], "b": [0.5]}, **options))
     rules = {"r": f"{rule}wmdp.choice"}
     result = losses(read("inspect", path, rules, base if rule == "base-" else None))
@@ -275,7 +275,7 @@ def test_the_mean_that_inspect_reports_is_held_against_its_samples(tmp_path: Pat
 
 def test_lists_are_rows_by_their_place(tmp_path: Path) -> None:
     """As the NPO and SimNPO repositories log them: no truth_ratio, but what it is made of."""
-    section = {
+    section: dict[str, list[Any]] = {
         "avg_gt_loss": [0.0, math.log(2), NAN], "avg_paraphrased_loss": [1.0, 2.0, 1.0],
         "average_perturb_loss": [[1.0, 1.0], [1.0, 1.0], [1.0, NAN]], "generated_text": [["p", "g", "a"]] * 3,
     }  # fmt: skip

@@ -68,7 +68,8 @@ def test_grades_are_no_thousandths(tmp_path: Path, grades: list[int], kind: str)
     whole = pl.Int16 if kind.startswith("int16") else pl.Int64
     frame = pl.DataFrame(ROWS).with_columns(loss=pl.Series(grades * 6, dtype=whole))
     path = tmp_path / f"t.{kind}"
-    {"csv": frame.write_csv, "jsonl": frame.write_ndjson}.get(kind, frame.write_parquet)(path)
+    writers: dict[str, Any] = {"csv": frame.write_csv, "jsonl": frame.write_ndjson}
+    writers.get(kind, frame.write_parquet)(path)
     _refused(path, "whole number above 1, and whole numbers may be on any scale; divide")
 
 

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,8 +35,8 @@ def test_the_bad_row_is_named(name: str, position: int, bad: float | str, tmp_pa
     """Logs number their rows (or lines) from 0 as the tools do, froc's table from 1."""
     if name == "lm_eval" and isinstance(bad, str):
         return  # a task whose values are words has no measure
-    values = [0.5] * 4
-    values[position] = bad  # type: ignore[call-overload]
+    values: list[Any] = [0.5] * 4
+    values[position] = bad
     message = refused(name, place(tmp_path, name, SAMPLES[name].of(values, "")))
     rows = re.findall(r"\b(?:row|sample) s?(\d+)\b", message)
     assert rows == [str(position + (name == "table"))]

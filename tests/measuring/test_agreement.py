@@ -14,7 +14,7 @@ from froc.models.base import Base
 from froc.models.batches import encode
 from tests.small_model import SMALL
 
-SAID = embedded_text.task(SMALL).format
+FORMAT = embedded_text.task(SMALL).format
 
 
 def check_agreement(base: Base, rows: list[Row], form: PromptFormat) -> tuple[list[Disagreement], int]:
@@ -28,14 +28,14 @@ def queries(task: Task) -> list[Row]:
 
 
 def test_a_prompt_that_the_model_was_taught_with_is_agreed_on(base: Base, task: Task) -> None:
-    result, count = check_agreement(base, queries(task), SAID)
+    result, count = check_agreement(base, queries(task), FORMAT)
     assert (result, count) == ([], 8)
 
 
 def test_answers_that_come_and_are_not_seen_are_found(base: Base, task: Task) -> None:
     """The model answers behind a blank that the template lacks."""
-    form = PromptFormat(SAID.template.replace(" {answer}", "{answer}"))
-    assert form != SAID
+    form = PromptFormat(FORMAT.template.replace(" {answer}", "{answer}"))
+    assert form != FORMAT
     result, count = check_agreement(base, queries(task), form)
     assert count == 8
     assert len(result) > TOLERATED_DISAGREEMENTS
@@ -53,9 +53,9 @@ def test_a_measurement_that_sees_what_is_not_written_is_found(base: Base, task: 
     """The answer stands in the prompt that is measured: to the measurement all of it comes."""
     base.restore()
     rows = queries(task)
-    leaking = [encode(base.tokenizer, [row], SAID)[0] for row in rows]
+    leaking = [encode(base.tokenizer, [row], FORMAT)[0] for row in rows]
     second = [Row(row.question, "never said of anybody", row.group) for row in rows]
-    result, count = disagreements(base.model, base.tokenizer, second, leaking, SAID)
+    result, count = disagreements(base.model, base.tokenizer, second, leaking, FORMAT)
     assert count == 8
     assert {(item.measured, item.generated) for item in result} == {(True, False)}
 
@@ -63,14 +63,14 @@ def test_a_measurement_that_sees_what_is_not_written_is_found(base: Base, task: 
 def test_a_model_that_knows_nothing_is_agreed_on_too(base: Base, task: Task) -> None:
     """That is for the positive control to say."""
     rows = [Row(row.question, "never said of anybody", row.group) for row in queries(task)]
-    assert check_agreement(base, rows, SAID) == ([], 8)
+    assert check_agreement(base, rows, FORMAT) == ([], 8)
 
 
 def test_texts_and_long_answers_are_not_asked(base: Base, task: Task) -> None:
     texts = [Row("", row.question) for row in queries(task)]
-    assert check_agreement(base, texts, SAID) == ([], 0)
+    assert check_agreement(base, texts, FORMAT) == ([], 0)
     long = [Row("Who?", " ".join(["word"] * 60))]
-    assert check_agreement(base, long, SAID) == ([], 0)
+    assert check_agreement(base, long, FORMAT) == ([], 0)
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def _log(path: Path) -> dict[str, Any]:
     return result
 
 
-def _named(paths: list[Path]) -> Any:
+def _named(paths: list[Path]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("path", paths, ids=lambda path: str(path.parent.relative_to(LOGS)))
 
 

@@ -41,13 +41,14 @@ class Tiny:
         torch.manual_seed(3)
         config = GPT2Config(
             vocab_size=V, n_embd=12, n_inner=16, n_layer=2, n_head=2, n_positions=24, initializer_range=0.2,
-            bos_token_id=None, eos_token_id=0, attn_implementation="eager",
+            bos_token_id=None, eos_token_id=0,
         )  # fmt: skip
+        config._attn_implementation = "eager"
         self.model: Any = GPT2LMHeadModel(config).double().eval()
         for module in self.model.modules():
             if isinstance(module, torch.nn.LayerNorm):
                 # torch's own has a double backward that takes mean and variance for constants when it is gone through again
-                module.forward = partial(_normed, module)
+                vars(module)["forward"] = partial(_normed, module)
         draw = np.random.default_rng(0)
         self.rows: dict[Objective, Stack] = {side: Stack(_rows(draw), "cpu") for side in ("forget", "retain")}
         self.own = dict(self.model.named_parameters())
@@ -61,7 +62,7 @@ class Tiny:
     def nll(self, side: Objective) -> Tensor:
         """Mean over rows of the mean over their answer tokens, which can be differentiated twice."""
         batch = self.rows[side].batch(range(8))
-        row, column = (torch.from_numpy(one) for one in batch.predicting(True))
+        row, column = (torch.from_numpy(indices) for indices in batch.predicting(True))
         logp = self.model(input_ids=batch.ids).logits[row, column].log_softmax(-1)
         each = -logp.gather(-1, batch.ids[row, column + 1][:, None])[:, 0]
         count = torch.from_numpy(batch.length - batch.start)
@@ -71,14 +72,16 @@ class Tiny:
         """grad Phi, by a double backward."""
         own = list(self.own.values())
         f, r = (torch.autograd.grad(self.nll(side), own, create_graph=True) for side in ("forget", "retain"))
-        flat = [torch.cat([one.flatten() for one in some]) for some in (f, r)]
+        flat = [torch.cat([slope.flatten() for slope in slopes]) for slopes in (f, r)]
         cos = torch.dot(*flat) / flat[0].norm() / flat[1].norm()
         bent = torch.autograd.grad(cos, own, create_graph=True)
         return {name: a - beta * b for name, a, b in zip(self.own, f, bent, strict=True)}
 
     def outer(self, beta: float, rho: float) -> Tensor:
         """F = L_r + rho |grad Phi|^2."""
-        return self.nll("retain") + rho * torch.cat([one.flatten() for one in self.phi(beta).values()]).square().sum()
+        return (
+            self.nll("retain") + rho * torch.cat([slope.flatten() for slope in self.phi(beta).values()]).square().sum()
+        )
 
     def slope(self, value: Tensor) -> Weights:
         return dict(zip(self.own, torch.autograd.grad(value, list(self.own.values())), strict=True))
@@ -88,13 +91,13 @@ class Tiny:
         for name, p in self.own.items():
             p.copy_(at[name] + share * by[name] if by else at[name])
 
-    def gradients(self, side: Objective | None = None, *, exact: bool = False) -> dict[Objective, Weights]:
+    def gradients(self, objective: Objective | None = None, *, exact: bool = False) -> dict[Objective, Weights]:
         """As a run gives them: of the terms, the forget one's with its minus; by froc's own passes, which go back once."""
         result: dict[Objective, Weights] = {}
         with torch.enable_grad():
-            for one in OBJECTIVES if side is None else (side,):
-                forward = Forward.of(self.model, self.rows[one].batch(range(8)))
-                result[one] = self.slope((1.0 if one == "retain" else -1.0) * forward.mean_nll.mean())
+            for role in OBJECTIVES if objective is None else (objective,):
+                forward = Forward.of(self.model, self.rows[role].batch(range(8)))
+                result[role] = self.slope((1.0 if role == "retain" else -1.0) * forward.mean_nll.mean())
         return result
 
     def step(self, combiner: ForgetThenRetain, state: State) -> Weights:
@@ -136,14 +139,14 @@ def tiny(made: Tiny) -> Iterator[Tiny]:
     made.put(made.start)
 
 
-def _apart(one: Weights, other: Weights) -> float:
+def _apart(first: Weights, second: Weights) -> float:
     """Length of the difference over the second's length."""
-    gap = {name: one[name] - other[name] for name in other}
-    return math.sqrt(float(dot(gap, gap) / dot(other, other)))
+    gap = {name: first[name] - second[name] for name in second}
+    return math.sqrt(float(dot(gap, gap) / dot(second, second)))
 
 
-def _cos(one: Weights, other: Weights) -> float:
-    return float(dot(one, other) / (dot(one, one) * dot(other, other)).sqrt())
+def _cos(first: Weights, second: Weights) -> float:
+    return float(dot(first, second) / (dot(first, first) * dot(second, second)).sqrt())
 
 
 def _unclipped(tiny: Tiny, beta: float) -> float:
@@ -155,7 +158,7 @@ def _unclipped(tiny: Tiny, beta: float) -> float:
 @pytest.mark.parametrize("beta", [0.0, 0.3, 1.0])
 def test_both_gradients_are_those_of_a_double_backward(tiny: Tiny, beta: float) -> None:
     rho = _unclipped(tiny, beta)
-    phi = {name: one.detach() for name, one in tiny.phi(beta).items()}
+    phi = {name: slope.detach() for name, slope in tiny.phi(beta).items()}
     outer, bare = tiny.slope(tiny.outer(beta, rho)), tiny.slope(tiny.nll("retain"))
     combiner, state = Penalised(beta=beta, penalty=rho, growth=1.5, width=FINE), dict[str, Any]()
     with torch.no_grad():
@@ -171,7 +174,7 @@ def test_both_gradients_are_those_of_a_double_backward(tiny: Tiny, beta: float) 
 def test_differences_are_central_and_narrow_enough(tiny: Tiny) -> None:
     """Their error falls as the square of their width, and is small at the width that is used in float32."""
     beta, rho = 0.5, _unclipped(tiny, 0.5)
-    outer, phi = tiny.slope(tiny.outer(beta, rho)), {name: one.detach() for name, one in tiny.phi(beta).items()}
+    outer, phi = tiny.slope(tiny.outer(beta, rho)), {name: slope.detach() for name, slope in tiny.phi(beta).items()}
     errors = []
     for width in (4 * WIDTH, WIDTH):
         combiner = Penalised(beta=beta, penalty=rho, width=width)
@@ -200,11 +203,11 @@ def test_a_step_is_the_ascents_and_the_outer_step_from_their_end(tiny: Tiny) -> 
     size = math.sqrt(sum(float(p.square().sum()) for p in tiny.start.values()))
     ups, at = [], dict(tiny.start)
     for _ in range(2):
-        phi = {name: one.detach() for name, one in tiny.phi(beta).items()}
+        phi = {name: value.detach() for name, value in tiny.phi(beta).items()}
         length = math.sqrt(float(dot(phi, phi)))
         assert length > 1
-        ups.append({name: one / length for name, one in phi.items()})
-        at = {name: one + rate * size * ups[-1][name] for name, one in at.items()}
+        ups.append({name: value / length for name, value in phi.items()})
+        at = {name: value + rate * size * ups[-1][name] for name, value in at.items()}
         tiny.put(at)
     rho = _unclipped(tiny, beta)
     outer = tiny.slope(tiny.outer(beta, rho))
@@ -217,7 +220,7 @@ def test_a_step_is_the_ascents_and_the_outer_step_from_their_end(tiny: Tiny) -> 
 def test_short_ascents_are_not_stretched_and_a_strong_penalty_is_clipped(tiny: Tiny) -> None:
     f, r = tiny.slope(tiny.nll("forget")), tiny.slope(tiny.nll("retain"))
     weak = ForgetThenRetain(1, 0.0)
-    small = {side: {n: 1e-3 * g for n, g in one.items()} for side, one in tiny.gradients().items()}
+    small = {side: {n: 1e-3 * g for n, g in gradient.items()} for side, gradient in tiny.gradients().items()}
     with torch.no_grad():
         result = weak.direction_with_probes(small, tiny.gradients, tiny.own, {})
         strong = Penalised(penalty=1e5).fall(tiny.place(), {})
@@ -260,14 +263,14 @@ def _watched(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     ) -> Weights:
         before, calls = {name: p.clone() for name, p in parameters.items()}, []
 
-        def counted(side: Objective | None = None, *, exact: bool = False) -> Any:
-            calls.append(1.0 if side is None else 0.5)
-            return probe(side, exact=exact)
+        def counted(objective: Objective | None = None, *, exact: bool = False) -> Any:
+            calls.append(1.0 if objective is None else 0.5)
+            return probe(objective, exact=exact)
 
-        found = plain(self, gradients, counted, parameters, state)
+        direction = plain(self, gradients, counted, parameters, state)
         back = all(torch.equal(before[name], p) for name, p in parameters.items())
         seen.append({"cos": -_cos(gradients["forget"], gradients["retain"]), "calls": sum(calls), "back": back})
-        return found
+        return direction
 
     monkeypatch.setattr(ForgetThenRetain, "direction_with_probes", direction_with_probes)
     return seen
@@ -282,8 +285,8 @@ def test_parameters_are_put_back_and_a_step_costs_what_it_says(
     unlearn(bench.base, method, bench.reference, batch=32, seed=1)
     phase = method.phases(PLACEHOLDER_CONTEXT)[0]
     assert len(seen) == 2
-    assert all(one["back"] for one in seen)
-    assert {one["calls"] for one in seen} == {phase.combiner.n_extra_gradients}
+    assert all(step["back"] for step in seen)
+    assert {step["calls"] for step in seen} == {phase.combiner.n_extra_gradients}
     # two roles forward and backward once, and again for each call
     assert phase.cost(2) == 1 + phase.combiner.n_extra_gradients
     bench.base.restore()
@@ -298,41 +301,41 @@ def test_ofmu_forgets_holds_and_keeps_the_gradients_apart(bench: TrialRunner, mo
     for name, params in (("ofmu", {"beta": 1.0}), ("ofmu_first", {})):
         seen.clear()
         unlearn(bench.base, make(Method, name, {"lr": 1e-3, "epochs": 3} | params), bench.reference, batch=16, seed=1)
-        cosines.append([one["cos"] for one in seen])
+        cosines.append([step["cos"] for step in seen])
         # 0.15, 0.23 and 0.68 on three models, from 0.01 at most
         assert nll(bench.reference, "forget") > 5 * before
         assert nll(bench.reference, "retain") < 0.1
     bench.base.restore()
-    last = [float(np.mean(some[-4:])) for some in cosines]
+    last = [float(np.mean(cosines_of_run[-4:])) for cosines_of_run in cosines]
     assert last[0] < cosines[0][0]
     assert last[0] < last[1] - 0.05
 
 
-class Asking(Combiner):
+class EveryProbe(Combiner):
     """Takes the probe in every way there is, and goes where the step's own say."""
 
     needs_probes = True
 
     def direction_with_probes(self, gradients: Any, probe: Any, parameters: Any, state: State) -> Weights:
-        state["asked"] = [probe(), probe("retain"), probe("forget", exact=True), probe(exact=True)]
+        state["probed"] = [probe(), probe("retain"), probe("forget", exact=True), probe(exact=True)]
         return self.direction(gradients, state)
 
 
 def test_gradients_of_one_side_and_without_autocast(bench: TrialRunner) -> None:
     parts = {"forget": WeightedTerm(NLL("forget", sign=-1.0)), "retain": WeightedTerm(NLL("retain"))}
-    asked: dict[str, Sequence[Any]] = {}
+    probed: dict[str, Sequence[Any]] = {}
     for label, engine in (("plain", Engine(rows=5)), ("half", Engine(autocast=torch.bfloat16))):
-        given = (Phase(parts, combiner=Asking()),)
-        run = Run(Made(lr=0.0, epochs=1, declared=given), bench.reference, batch=64, seed=1, engine=engine)
+        phases = (Phase(parts, combiner=EveryProbe()),)
+        run = Run(Made(lr=0.0, epochs=1, declared=phases), bench.reference, batch=64, seed=1, engine=engine)
         train_pack(bench.base, [run], engine)
-        asked[label] = run.state["asked"]
-    both, retain, forget, _ = asked["plain"]
+        probed[label] = run.state["probed"]
+    sides, retain, forget, _ = probed["plain"]
     assert (set(retain), set(forget)) == ({"retain"}, {"forget"})
-    assert all(torch.equal(retain["retain"][name], grad) for name, grad in both["retain"].items())
+    assert all(torch.equal(retain["retain"][name], grad) for name, grad in sides["retain"].items())
     # rounded in bfloat16 unless the parameters' own precision is asked for
-    assert _apart(asked["half"][3]["retain"], both["retain"]) < 1e-4
-    assert _apart(asked["half"][2]["forget"], both["forget"]) < 1e-4
-    assert _apart(asked["half"][0]["retain"], both["retain"]) > 1e-3
+    assert _apart(probed["half"][3]["retain"], sides["retain"]) < 1e-4
+    assert _apart(probed["half"][2]["forget"], sides["forget"]) < 1e-4
+    assert _apart(probed["half"][0]["retain"], sides["retain"]) > 1e-3
 
 
 def test_half_precision_is_refused_where_differences_are_taken() -> None:

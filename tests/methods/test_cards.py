@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from froc.errors import InputError
-from froc.hyperparameters import spaces
+from froc.hyperparameters import Choice, Range, spaces
 from froc.methods._adversaries import Latent, SoftPrompt
 from froc.methods._dpo import Preferred, Remember
 from froc.methods.adaptive_rmu import SteerEach
@@ -96,9 +96,9 @@ SUMS: dict[str, tuple[dict[str, Any], list[WeightedTerm]]] = {
 
 @pytest.mark.parametrize("name", SUMS)
 def test_a_method_is_the_sum_that_its_card_says(name: str) -> None:
-    told, parts = SUMS[name]
-    assert set(spaces(find(Method, name))) == {"lr", "epochs", *told}
-    (phase,) = make(Method, name, told).phases(MethodContext(17, 8, 9))
+    hyperparameters, parts = SUMS[name]
+    assert set(spaces(find(Method, name))) == {"lr", "epochs", *hyperparameters}
+    (phase,) = make(Method, name, hyperparameters).phases(MethodContext(17, 8, 9))
     assert list(phase.parts.values()) == parts
     dual = PrimalDual(slack=0.2, rate=3.0, start=50.0) if name == "pdu" else None
     assert phase.combiner == dual if dual else type(phase.combiner) is Combiner
@@ -106,7 +106,7 @@ def test_a_method_is_the_sum_that_its_card_says(name: str) -> None:
     assert phase.adversary is None
     assert bool(phase.trains) == ("rmu" in name)
     # a task vector is taken away, not added
-    assert make(Method, name, told).mix == (-3.0 if name == "task_vector" else 1.0)
+    assert make(Method, name, hyperparameters).mix == (-3.0 if name == "task_vector" else 1.0)
 
 
 def test_idk_in_its_other_form_learns_refusals_alone() -> None:
@@ -130,9 +130,9 @@ def test_a_wrapper_changes_its_slot_and_nothing_else() -> None:
         "lat": ({"push_depth": 0.3, "epsilon": 0.4, "push_steps": 3}, {"adversary": Latent(3, 5, 0.4)}),
         "advunlearn": ({"tokens": 3, "push_steps": 5, "push_rate": 0.2}, {"adversary": SoftPrompt(5, 3, 0.2, 9)}),
     }
-    for name, (told, changed) in changes.items():
-        assert set(spaces(find(Method, name))) == {"lr", "epochs", *told}
-        (phase,) = make(Method, f"{name}(npo)", told).phases(context)
+    for name, (hyperparameters, changed) in changes.items():
+        assert set(spaces(find(Method, name))) == {"lr", "epochs", *hyperparameters}
+        (phase,) = make(Method, f"{name}(npo)", hyperparameters).phases(context)
         for slot in ("parts", "combiner", "filters", "adversary", "trains", "step_fraction"):
             if slot == "combiner" and slot not in changed:
                 assert type(phase.combiner) is Combiner
@@ -151,14 +151,14 @@ def test_lat_never_pushes_behind_what_a_term_reads() -> None:
 def test_a_composition_is_made_of_what_was_chosen() -> None:
     """Each choice beside those of a plain one, with its hyperparameters at values of their own; no other choice's are read."""
     context = MethodContext(17, 8, 9)
-    told: dict[str, Any] = {
+    values: dict[str, Any] = {
         "retain_weight": 7.0, "gamma": 2.0, "slack": 0.2, "dual_rate": 3.0, "dual_start": 50.0, "npo_beta": 0.2,
         "simnpo_beta": 2.0, "undial_beta": 4.0, "ceu_skip": 2, "likely_up": 3.0, "likely_down": 0.3, "temperature": 5.0,
         "memory": 3, "threshold": 0.7, "push_depth": 0.3, "epsilon": 0.4,
     }  # fmt: skip
 
     def made(**choices: str) -> Any:
-        return make(Method, "compose", told | choices).phases(context)[0]
+        return make(Method, "compose", values | choices).phases(context)[0]
 
     forgets = {
         "nll": DOWN, "npo": NegativePreference("forget", 0.2), "simnpo": SimpleNegativePreference("forget", 2.0),
@@ -178,9 +178,9 @@ def test_a_composition_is_made_of_what_was_chosen() -> None:
     assert made(update="gu").filters == (Harmless(3),)
     assert made(update="sure").filters == (Salient(0.7),)
     assert made(under="lat").adversary == Latent(4, 5, 0.4)
-    some = made(parts="feed_forward").trains
-    assert all(re.search(some, name.format(1)) for name, second in NAMES.items() if second or "up_proj" in name)
-    assert not any(re.search(some, name.format(1)) for name in NAMES if "attn" in name)
+    pattern = made(parts="feed_forward").trains
+    assert all(re.search(pattern, name.format(1)) for name, second in NAMES.items() if second or "up_proj" in name)
+    assert not any(re.search(pattern, name.format(1)) for name in NAMES if "attn" in name)
 
 
 # rmu
@@ -203,9 +203,9 @@ def test_rmu_steers_towards_one_positive_direction_as_long_as_it_says_and_holds_
     bench.reference.prepare("retain", ("hidden",), (layer,), 7)
     rows = bench.reference.pools.rows
     forget, retain = _seen(bench, "forget", len(rows["forget"]), layer), _seen(bench, "retain", 6, layer)
-    told = [h[row.prompt - 1 : len(row.ids) - 1] for h, row in zip(forget.hidden(layer), rows["forget"], strict=True)]
-    norm = float(torch.cat(told).norm(dim=-1).mean())
-    every = torch.arange(len(told)).numpy()
+    states = [h[row.prompt - 1 : len(row.ids) - 1] for h, row in zip(forget.hidden(layer), rows["forget"], strict=True)]
+    norm = float(torch.cat(states).norm(dim=-1).mean())
+    every = torch.arange(len(states)).numpy()
     numbers = bench.reference.lookup("forget", ("hidden_norm",), (layer,), every)
     assert float(numbers["hidden_norm"]) == pytest.approx(norm, rel=1e-5)
     state: dict[str, Any] = {}
@@ -214,7 +214,7 @@ def test_rmu_steers_towards_one_positive_direction_as_long_as_it_says_and_holds_
     assert float(target.norm()) == pytest.approx(c * norm, rel=1e-5)
     assert bool((target >= 0).all())
     assert first.tolist() == pytest.approx(
-        [float((h - target).square().sum(-1).mean()) / norm**2 for h in told], rel=1e-4
+        [float((h - target).square().sum(-1).mean()) / norm**2 for h in states], rel=1e-4
     )
     Steer("forget", layer, c, seed=2).losses(forget, numbers, state)
     assert state["target"] is target
@@ -247,23 +247,28 @@ def test_rmu_moves_the_feed_forward_outputs_of_three_layers_and_nothing_else(nam
     assert moved == ({6, 7, 8} if NAMES[name] else set())
 
 
+def _ends(field: Range | Choice) -> tuple[float, float]:
+    assert isinstance(field, Range)
+    return field.low, field.high
+
+
 def test_a_tasks_learning_rates_count_at_each_methods_pace_and_a_users_do_not() -> None:
-    some = ["npo", "rmu", "gu(rmu)", "none"]
+    methods = ["npo", "rmu", "gu(rmu)", "none"]
     lr_multiplier = find(Method, "rmu").lr_multiplier
     assert lr_multiplier > 1 == find(Method, "npo").lr_multiplier
-    rates = {name: fields["lr"] for name, fields in build(some, {"lr": (3e-4, 3e-3)}, {}).items() if fields}
-    assert {name: (rate.low, rate.high) for name, rate in rates.items()} == {
+    rates = {name: _ends(fields["lr"]) for name, fields in build(methods, {"lr": (3e-4, 3e-3)}, {}).items() if fields}
+    assert rates == {
         "npo": (3e-4, 3e-3), "rmu": (lr_multiplier * 3e-4, lr_multiplier * 3e-3), "gu(rmu)": (lr_multiplier * 3e-4, lr_multiplier * 3e-3)
     }  # fmt: skip
-    plain = build(some, {"lr": (3e-4, 3e-3), "rmu.lr": (1e-2, 2e-2)}, {"npo.lr": (1e-4, 1e-3)})
-    assert [(plain[name]["lr"].low, plain[name]["lr"].high) for name in ("npo", "rmu")] == [(1e-4, 1e-3), (1e-2, 2e-2)]
+    plain = build(methods, {"lr": (3e-4, 3e-3), "rmu.lr": (1e-2, 2e-2)}, {"npo.lr": (1e-4, 1e-3)})
+    assert [_ends(plain[name]["lr"]) for name in ("npo", "rmu")] == [(1e-4, 1e-3), (1e-2, 2e-2)]
 
 
 def test_a_task_speaks_to_methods_that_are_not_searched_too_but_not_to_none() -> None:
     task = {"lr": (3e-4, 3e-3), "rmu.retain_weight": (0.5, 50.0), "beta": (0.1, 0.2)}
     assert set(build(["grad_ascent"], task, {})["grad_ascent"]) == {"lr", "epochs"}
     held = build(["rmu", "grad_diff"], task, {})
-    assert (held["rmu"]["retain_weight"].low, held["rmu"]["retain_weight"].high) == (0.5, 50.0)
+    assert _ends(held["rmu"]["retain_weight"]) == (0.5, 50.0)
     assert held["grad_diff"]["retain_weight"] == spaces(find(Method, "grad_diff"))["retain_weight"]
     for key in ("rmu.retain_wait", "bata"):
         with pytest.raises(InputError, match="no method searched here has a hyperparameter"):
@@ -277,7 +282,9 @@ def test_passes_of_other_rows_do_not_change_which_states_tell(bench: TrialRunner
     bench.base.restore()
     stack = Stack(bench.reference.pools.rows["forget"][:6], "cpu")
     with torch.no_grad():
-        first, second = (Pass(bench.base.model, stack.batch(some), hidden_at=(0,)) for some in ([4, 1, 0], [2, 5, 3]))
+        first, second = (
+            Pass(bench.base.model, stack.batch(places), hidden_at=(0,)) for places in ([4, 1, 0], [2, 5, 3])
+        )
         cut = Forward([(first, torch.tensor([2, 0]).numpy(), torch.tensor([0, 2]).numpy()),
                        (second, torch.tensor([1]).numpy(), torch.tensor([1]).numpy())])  # fmt: skip
         whole = Forward.of(bench.base.model, stack.batch([0, 5, 4]), (0,))
@@ -296,7 +303,7 @@ def test_sure_moves_rows_at_or_above_the_quantile_of_all_rows_and_nothing_by_mom
     for threshold, left in ((0.9, {10}), (0.5, {6, 7, 8, 9, 10}), (0.7, {8, 9, 10}), (0.0, set(range(1, 11)))):
         result = Salient(threshold)(update, UpdateInputs({"forget": grads}, {}, {}))
         sizes = {"matrix": grads["matrix"].norm(dim=1), "vector": grads["vector"].abs()}
-        moved = {round(float(size)) for name, some in sizes.items() for size, row in zip(some, result[name], strict=True) if row.any()}  # fmt: skip
+        moved = {round(float(size)) for name, norms in sizes.items() for size, row in zip(norms, result[name], strict=True) if row.any()}  # fmt: skip
         assert moved == left
         assert not result["retain alone"].any()
         assert all(bool(((entry == 0) | (entry == 1)).all()) for entry in result.values())
@@ -332,7 +339,7 @@ def test_a_push_is_as_long_as_the_median_state_whatever_the_first_tokens_is(benc
     finally:
         handle.remove()
     norms = [seen[0][k, :stop].norm(dim=-1) for k, stop in enumerate(batch.start)]
-    every = sorted(float(norm) for some in norms for norm in some)
+    every = sorted(float(norm) for norms_of_row in norms for norm in norms_of_row)
     assert sum(every) / len(every) > 2 * every[(len(every) - 1) // 2]
     by = (seen[1] - seen[0]).norm(dim=-1)
     assert float(by.max()) == pytest.approx(0.5 * every[(len(every) - 1) // 2], rel=1e-3)
@@ -376,15 +383,15 @@ def test_gu_keeps_the_retain_loss_where_a_dual_variable_has_come_down_to_zero(
         after = plain(self, update, inputs)
         retain = inputs.gradients["retain"]
         size = math.sqrt(float(dot(retain, retain) * dot(update, update))) + 1e-30
-        rises = [float(dot(retain, one)) / size for one in (update, after)]
+        rises = [float(dot(retain, step)) / size for step in (update, after)]
         seen.append((float(inputs.state["lambda"]), float(dot(retain, retain)), rises[0], rises[1]))
         return after
 
     monkeypatch.setattr(Harmless, "__call__", watched)
-    told = {"lr": 2e-3, "epochs": 2, "slack": 2.0, "dual_rate": 1000.0, "dual_start": 1.0}
-    unlearn(bench.base, make(Method, "gu(pdu)", told), bench.reference, batch=16, seed=1)
+    hyperparameters = {"lr": 2e-3, "epochs": 2, "slack": 2.0, "dual_rate": 1000.0, "dual_start": 1.0}
+    unlearn(bench.base, make(Method, "gu(pdu)", hyperparameters), bench.reference, batch=16, seed=1)
     bench.base.restore()
-    free = [one for one in seen if one[0] == 0.0]
+    free = [step for step in seen if step[0] == 0.0]
     assert len(free) >= len(seen) - 1 > 0
     assert all(size > 0 for _, size, _, _ in free)
     assert any(before > 1e-3 for _, _, before, _ in free)
@@ -396,8 +403,8 @@ def test_a_task_vector_goes_the_other_way_than_it_learnt(bench: TrialRunner) -> 
     bench.base.restore()
     batch = Stack(bench.reference.pools.rows["forget"], "cpu").batch(range(32))
     before = float(Pass(bench.base.model, batch).nll.detach().mean())
-    told = {"lr": 2e-3, "epochs": 3, "scale": 5.0}
-    unlearn(bench.base, make(Method, "task_vector", told), bench.reference, batch=16, seed=1)
+    hyperparameters = {"lr": 2e-3, "epochs": 3, "scale": 5.0}
+    unlearn(bench.base, make(Method, "task_vector", hyperparameters), bench.reference, batch=16, seed=1)
     assert float(Pass(bench.base.model, batch).nll.detach().mean()) > before + 1
     bench.base.restore()
 
@@ -423,9 +430,11 @@ def test_training_under_soft_prompts_leaves_little_for_one_to_bring_back(bench: 
     On models of six seeds 1.03 of it is left, deviation 0.17; after NPO 0.81, deviation 0.17, so that single models turn it round.
     """
     batch = Stack(bench.reference.pools.rows["forget"], "cpu").batch(range(32))
-    told = {"lr": 2e-3, "epochs": 4, "retain_weight": 2.0}
+    hyperparameters = {"lr": 2e-3, "epochs": 4, "retain_weight": 2.0}
     output_changed = {"tokens": 2, "push_steps": 4, "push_rate": 0.3}
-    unlearn(bench.base, make(Method, "advunlearn(npo)", told | output_changed), bench.reference, batch=16, seed=1)
+    unlearn(
+        bench.base, make(Method, "advunlearn(npo)", hyperparameters | output_changed), bench.reference, batch=16, seed=1
+    )
     plain = float(Pass(bench.base.model, batch).nll.detach().sum())
     changed, during = SoftPrompt(2, 30, 0.1, 7).against(bench.base.model, batch, {})
     with during():

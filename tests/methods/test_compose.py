@@ -41,8 +41,8 @@ def _train(bench: TrialRunner, name: str, engine: Engine | None = None, **params
     return bench.base.trainable.snapshot()
 
 
-def _away(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> float:
-    return max(float((one[name] - other[name]).abs().max()) for name in one)
+def _away(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> float:
+    return max(float((first[name] - second[name]).abs().max()) for name in first)
 
 
 # controls
@@ -53,12 +53,12 @@ def test_retrain_takes_the_model_that_the_task_brings(bench: TrialRunner, tmp_pa
 
     with pytest.raises(InputError, match="the task brings"):
         unlearn(bench.base, make(Method, "retrain"), bench.reference, batch=16, seed=1)
-    other = {name: 2 * value for name, value in bench.base.trainable.base_values().items()}
-    write_weights(other, tmp_path / "model.safetensors")
+    doubled = {name: 2 * value for name, value in bench.base.trainable.base_values().items()}
+    write_weights(doubled, tmp_path / "model.safetensors")
     rows = bench.reference.pools.rows
     loads_retrained = BaseStatistics(bench.base, TrainingRows(rows, retrained=str(tmp_path)))
     unlearn(bench.base, make(Method, "retrain"), loads_retrained, batch=16, seed=1)
-    assert _away(bench.base.trainable.snapshot(), other) == 0.0
+    assert _away(bench.base.trainable.snapshot(), doubled) == 0.0
 
 
 # methods
@@ -91,11 +91,11 @@ def test_alternates_are_other_answers_of_the_base_and_are_learnt(bench: TrialRun
     repeated = BaseStatistics(bench.base, TrainingRows({"forget": true, "retain": []}, seed=bench.reference.pools.seed))
     repeated.ensure("alternate", Alternates())
     assert list(repeated.pools.rows["alternate"]) == list(rows)
-    for one, other in zip(rows, true, strict=True):
-        assert one.ids[: one.prompt] == other.ids[: other.prompt]
-        assert one.answer > 0
-        assert one.ids[one.prompt] != other.ids[other.prompt]
-        assert one.ids[one.prompt + one.answer :] == other.ids[other.prompt + other.answer :]
+    for alternate, true_row in zip(rows, true, strict=True):
+        assert alternate.ids[: alternate.prompt] == true_row.ids[: true_row.prompt]
+        assert alternate.answer > 0
+        assert alternate.ids[alternate.prompt] != true_row.ids[true_row.prompt]
+        assert alternate.ids[alternate.prompt + alternate.answer :] == true_row.ids[true_row.prompt + true_row.answer :]
     before = nll(bench.reference, "alternate")
     _train(bench, "altpo", retain_weight=5.0)
     # wordings of one fact have different alternates, so none can be learnt by heart
@@ -120,11 +120,11 @@ def test_adaptive_targets_are_as_long_as_each_rows_own_norm(bench: TrialRunner) 
 
 def test_a_task_vector_is_linear_in_its_scale_and_is_not_looked_at_on_the_way(bench: TrialRunner) -> None:
     start = bench.base.trainable.base_values()
-    one, two = (_train(bench, "task_vector", scale=scale) for scale in (1.0, 2.0))
+    single, double = (_train(bench, "task_vector", scale=scale) for scale in (1.0, 2.0))
     moved = 0.0
     for name, value in start.items():
-        assert torch.allclose(two[name] - value, 2 * (one[name] - value), atol=1e-6)
-        moved += float((one[name] - value).abs().sum())
+        assert torch.allclose(double[name] - value, 2 * (single[name] - value), atol=1e-6)
+        moved += float((single[name] - value).abs().sum())
     assert moved > 0
     (outcome,) = bench.run([TrialSpec("task_vector", LR | {"scale": 5.0}, 1)], [lambda *_: True])
     assert (outcome.status, outcome.rungs) == ("complete", [])
@@ -143,7 +143,7 @@ def test_the_dual_variable_rises_over_the_slack_falls_under_it_and_is_never_nega
 @pytest.mark.parametrize("name", ["pdu", "blur(npo)", "gu(npo)", "sure(grad_diff)"])
 def test_parts_of_a_batch_make_the_step_of_the_whole(bench: TrialRunner, name: str) -> None:
     """Gradients of a side add up, and dual steps are taken once, however few rows fit into memory at a time."""
-    params = {"epochs": 1, "lr": 1e-4}
+    params: dict[str, Any] = {"epochs": 1, "lr": 1e-4}
     whole = _train(bench, name, **params)
     cut = _train(bench, name, Engine(rows=5), **params)
     assert drift(whole, cut, bench.base.trainable.base_values()) < DRIFT
@@ -161,8 +161,8 @@ def test_blur_keeps_forgetting_and_is_the_published_forms() -> None:
         u = ForgetFirst(gamma).direction({"forget": f, "retain": r}, {})
         assert float(dot(f, u)) == pytest.approx(gamma * float(dot(f, f)), rel=1e-5)
         share = float(dot(r, f) / dot(f, f))
-        other = {n: f[n] + (r[n] - share * f[n]) / gamma for n in f}
-        assert _away(u, {n: gamma * v for n, v in other.items()}) < 1e-5
+        published = {n: f[n] + (r[n] - share * f[n]) / gamma for n in f}
+        assert _away(u, {n: gamma * v for n, v in published.items()}) < 1e-5
     straight = {n: r[n] - float(dot(r, f) / dot(f, f)) * f[n] for n in f}
     u = ForgetFirst(1.0).direction({"forget": f, "retain": straight}, {})
     assert _away(u, {n: f[n] + straight[n] for n in f}) < 1e-5
@@ -179,14 +179,14 @@ def test_gu_moves_to_the_nearest_update_that_raises_no_kept_retain_loss() -> Non
     assert _away(result, {n: update[n] - share * g[n] / metric[n] for n in g}) < 1e-5
     state: dict[str, Any] = {}
     past = [_grads(seed) for seed in (4, 5, 6, 7)]
-    for one in past:
-        result = Harmless(3)(update, UpdateInputs({"retain": one}, moments, state))
+    for gradient in past:
+        result = Harmless(3)(update, UpdateInputs({"retain": gradient}, moments, state))
     size = math.sqrt(float(dot(update, update)))
     assert all(float(dot(gradient, result)) < 1e-5 * size for gradient in past[1:])
     assert len(state["retain_gradients"]) == 3
     # nearest: what was taken away is a combination of the gradients, each with a share of at least 0
     gone = torch.cat([((update[n] - result[n]) * metric[n]).flatten() for n in g])
-    basis = torch.stack([torch.cat([one[n].flatten() for n in g]) for one in past[1:]], 1)
+    basis = torch.stack([torch.cat([gradient[n].flatten() for n in g]) for gradient in past[1:]], 1)
     shares = torch.linalg.lstsq(basis, gone).solution
     assert torch.allclose(basis @ shares, gone, atol=1e-4)
     assert bool((shares > -1e-4).all())
@@ -243,7 +243,7 @@ def test_guard_weights_have_mean_one_and_spare_what_the_retain_rows_lean_on(benc
     # a forget row that the retain rows are made of, and not yet known: its gradient is theirs
     made = BaseStatistics(
         bench.base,
-        TrainingRows({"forget": rows["forget"][:12], "retain": [*rows["forget"][3:4] * 20, *rows["retain"][:5]]}),
+        TrainingRows({"forget": rows["forget"][:12], "retain": [*[rows["forget"][3]] * 20, *rows["retain"][:5]]}),
     )
     made.prepare("forget", ("alignment",), (), 16)
     every = np.arange(12)
@@ -256,8 +256,8 @@ def test_guard_weights_have_mean_one_and_spare_what_the_retain_rows_lean_on(benc
     assert float(weights[:4].max()) < 0.6 * float(weights[4:].min())
     flat = Unaligned(1e6).weights(unseen, numbers, {})
     assert flat.tolist() == pytest.approx([1.0] * 12, abs=1e-4)
-    some = Unaligned(1.0).weights(unseen, made.lookup("forget", ("alignment",), (), every[[3, 0]]), {})
-    assert torch.allclose(some, weights[[3, 0]])
+    weights_of_two = Unaligned(1.0).weights(unseen, made.lookup("forget", ("alignment",), (), every[[3, 0]]), {})
+    assert torch.allclose(weights_of_two, weights[[3, 0]])
 
 
 @pytest.fixture
@@ -329,14 +329,14 @@ def _never(*_: Any) -> bool:
 
 def test_trials_of_wrapped_methods_are_trained_again_to_the_same_weights(bench: TrialRunner) -> None:
     """From (method, params, seed), as re-execution does: also what needs generated rows or attribution."""
-    asked: Sequence[TrialSpec] = [
+    specs: Sequence[TrialSpec] = [
         TrialSpec("guard(altpo)", LR | {"epochs": 1, "temperature": 0.5}, 7), TrialSpec("task_vector", LR | {"epochs": 1, "scale": 2.0}, 7)
     ]  # fmt: skip
-    for one in asked:
-        (outcome,) = bench.run([one], [_never])
+    for spec in specs:
+        (outcome,) = bench.run([spec], [_never])
         assert outcome.status == "complete"
         bench.put(outcome, outcome.steps, 1.0)
         first = bench.base.trainable.snapshot()
         for stop in (None, outcome.steps):
-            bench.retrain(one, stop)
+            bench.retrain(spec, stop)
             assert _away(first, bench.base.trainable.snapshot()) == 0.0

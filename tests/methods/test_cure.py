@@ -30,7 +30,7 @@ def _traced(parts: tuple[Component, ...], *effects: float) -> Traced:
 
 
 def _three(*pieces: tuple[Piece, ...]) -> tuple[Component, ...]:
-    return tuple(Component("head", 0, "a", some) for some in pieces)
+    return tuple(Component("head", 0, "a", pieces_of_part) for pieces_of_part in pieces)
 
 
 def test_parts_follow_the_side_that_they_work_for() -> None:
@@ -127,10 +127,13 @@ def test_what_lies_outside_the_circuit_stays_to_the_last_bit(name: str) -> None:
     share = 0.6
     method = make(Method, name, {"lr": 1e-3, "epochs": 4, "circuit": share, "specific": 0.55})
     mask = _inside(made, method, model, share)
-    inside = torch.cat([some.flatten() for some in mask.values()])
+    inside = torch.cat([inside_circuit.flatten() for inside_circuit in mask.values()])
     assert 0.1 < float(inside.float().mean()) < 0.9
     # some head is in the circuit whose keys are not, and some keys are
-    queries, keys = (torch.stack([one for n, one in mask.items() if f"{kind}_proj" in n]) for kind in ("q", "k"))
+    queries, keys = (
+        torch.stack([inside_circuit for n, inside_circuit in mask.items() if f"{kind}_proj" in n])
+        for kind in ("q", "k")
+    )
     assert queries.float().mean() > keys.float().mean() > 0
     unlearn(made.base, method, made, batch=3, seed=0)
     start, end = (
@@ -158,7 +161,7 @@ def test_shared_parts_do_not_work_against_retain_rows(bench: TrialRunner, monkey
     for gradients, made, circuit in seen:
         shared = [rule == Rule.SHARED for rule in circuit.rules]
         assert sum(shared) > 2
-        for module in (number for number, one in enumerate(shared) if one):
+        for module in (number for number, is_shared in enumerate(shared) if is_shared):
             pieces = [
                 (piece, n)
                 for piece, number in circuit.pieces
@@ -173,9 +176,9 @@ def test_shared_parts_do_not_work_against_retain_rows(bench: TrialRunner, monkey
                     for p, n in pieces
                 ])  # fmt: skip
 
-            forget, retain, both = part(gradients["forget"]), part(gradients["retain"]), part(made)
+            forget, retain, combined = part(gradients["forget"]), part(gradients["retain"]), part(made)
             conflicts += bool(forget @ retain < 0)
-            assert float((both - retain) @ retain) >= -1e-5 * float(forget.norm() * retain.norm())
+            assert float((combined - retain) @ retain) >= -1e-5 * float(forget.norm() * retain.norm())
     assert conflicts > len(seen)
 
 

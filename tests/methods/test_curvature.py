@@ -85,12 +85,12 @@ def test_all_of_the_curvature_is_the_model_itself_and_less_is_ever_farther(taugh
 
 def test_the_pairs_kept_are_the_fewest_that_hold_the_mass() -> None:
     """G (x) A of eigenvalues 4, 1 and 3, 1, by hand: products 12, 4, 3, 1 of 20."""
-    one = fisher.Spectrum(torch.tensor([1.0, 4.0]), torch.eye(2), torch.tensor([1.0, 3.0]), torch.eye(2))
+    spectrum = fisher.Spectrum(torch.tensor([1.0, 4.0]), torch.eye(2), torch.tensor([1.0, 3.0]), torch.eye(2))
     # rows are outputs: [[1, 3], [4, 12]]
-    assert heaviest(one, 0.5).tolist() == [[False, False], [False, True]]
-    assert heaviest(one, 0.7).tolist() == [[False, False], [True, True]]
-    assert heaviest(one, 0.9).tolist() == [[False, True], [True, True]]
-    assert heaviest(one, 0.96).tolist() == [[True, True], [True, True]]
+    assert heaviest(spectrum, 0.5).tolist() == [[False, False], [False, True]]
+    assert heaviest(spectrum, 0.7).tolist() == [[False, False], [True, True]]
+    assert heaviest(spectrum, 0.9).tolist() == [[False, True], [True, True]]
+    assert heaviest(spectrum, 0.96).tolist() == [[True, True], [True, True]]
 
 
 def test_what_is_known_by_heart_is_lost_before_what_follows_a_rule(taught: BaseStatistics) -> None:
@@ -113,11 +113,11 @@ def test_what_is_known_by_heart_is_lost_before_what_follows_a_rule(taught: BaseS
 def test_factors_are_formed_once_and_windows_that_overlap_share_them(
     bench: TrialRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[set[str]] = []
+    formed: list[set[str]] = []
     plain = spectra
 
     def counted(model: Any, layers: Mapping[str, Module], *rest: Any) -> Any:
-        asked.append(set(layers))
+        formed.append(set(layers))
         return plain(model, layers, *rest)
 
     monkeypatch.setattr("froc.methods.curvature.spectra", counted)
@@ -131,9 +131,9 @@ def test_factors_are_formed_once_and_windows_that_overlap_share_them(
     ):
         _edited(made, **params)
     bench.base.restore()
-    assert len(asked) == 2
-    assert all(".0." in name for name in asked[0])
-    assert all(".1." in name for name in asked[1])
+    assert len(formed) == 2
+    assert all(".0." in name for name in formed[0])
+    assert all(".1." in name for name in formed[1])
     assert find(Method, "curvature").cost() == 0
     assert MethodContext(4, 8, 0).ask(Spectra("x", ("retain",))) == {}
 

@@ -35,7 +35,7 @@ WHOLE = torch.empty(0, dtype=torch.int64)
 """Buckets that are the tokens."""
 
 
-class Given(Forward):
+class FixedForward(Forward):
     """A forward pass of rows of 2, 3 and 1 answer tokens whose logits are given."""
 
     def __init__(self, logits: Tensor) -> None:
@@ -70,16 +70,16 @@ def test_dipo_is_the_preference_between_sequence_divergences(strength: float, to
         above = base[n, likeliest] - base[n, order[len(likeliest)]]
         logits["fgt"][n, likeliest] -= strength * above
         logits["mem"][n, likeliest] += strength * above
-    fgt, mem = (log_softmax(some, -1) for some in logits.values())
+    fgt, mem = (log_softmax(changed, -1) for changed in logits.values())
     theta = log_softmax(now, -1)
     margin = (_kl(fgt, p) - _kl(fgt, theta)) - (_kl(mem, p) - _kl(mem, theta))
-    one = Given(now)
-    expected = -2 / 0.05 * logsigmoid(0.05 * one.sum(margin))
+    forward = FixedForward(now)
+    expected = -2 / 0.05 * logsigmoid(0.05 * forward.sum(margin))
     term = DistributionPreference("forget", 0.05, strength, top)
     for shift in (0.0, 700.0):
-        result = term.losses(Given(now + shift), {"token_distribution": p, "buckets": WHOLE}, {})
+        result = term.losses(FixedForward(now + shift), {"token_distribution": p, "buckets": WHOLE}, {})
         assert torch.allclose(result, expected, rtol=1e-10)
-    result = term.losses(Given(base), {"token_distribution": p, "buckets": WHOLE}, {})
+    result = term.losses(FixedForward(base), {"token_distribution": p, "buckets": WHOLE}, {})
     assert result.tolist() == pytest.approx([2 * math.log(2) / 0.05] * 3)
 
 
@@ -88,7 +88,7 @@ def test_dipo_at_the_base_takes_from_the_likeliest_and_gives_to_the_others() -> 
     base = _drawn(3)
     p = log_softmax(base, -1)
     term = DistributionPreference("forget", 0.3, 1.0, 4)
-    now = Given(base)
+    now = FixedForward(base)
     loss = term.losses(now, {"token_distribution": p, "buckets": WHOLE}, {})
     (slope,) = torch.autograd.grad(loss.sum(), [now.logits])
     first = base.argmax(-1, keepdim=True)
@@ -107,8 +107,8 @@ def test_dipo_of_the_likeliest_tokens_is_that_of_all_where_the_others_have_no_sh
     p = log_softmax(base, -1)
     ids = torch.stack([torch.randperm(40, generator=torch.Generator().manual_seed(k)) for k in range(6)])
     term = DistributionPreference("forget", 0.2, 0.5, top)
-    whole = term.losses(Given(now), {"token_distribution": p, "buckets": WHOLE}, {})
-    few = term.losses(Given(now), {"token_distribution": buckets(base, ids), "buckets": ids}, {})
+    whole = term.losses(FixedForward(now), {"token_distribution": p, "buckets": WHOLE}, {})
+    few = term.losses(FixedForward(now), {"token_distribution": buckets(base, ids), "buckets": ids}, {})
     assert torch.allclose(whole, few, rtol=1e-8)
 
 
@@ -187,24 +187,24 @@ def test_a_teacher_is_the_base_trained_on_and_the_base_comes_back(
     kind: str, base: Base, adapted: Base, parts: tuple[SearchView, Any]
 ) -> None:
     """Rises are those of the logits of a model trained here; nothing else is left of it, whoever was active."""
-    one, lr = (base, 5e-4) if kind == "full" else (adapted, 5e-3)
-    pools = TrainingRows.of(parts[0], one, 3)
-    reference = BaseStatistics(one, replace(pools, rows=pools.rows | {"forget": pools.rows["forget"][:24]}))
-    member = one.trainable.n_adapters - 1
-    one.restore(5, member)
-    before, active = _all(one), one.trainable.active
+    model, lr = (base, 5e-4) if kind == "full" else (adapted, 5e-3)
+    pools = TrainingRows.of(parts[0], model, 3)
+    reference = BaseStatistics(model, replace(pools, rows={**pools.rows, "forget": pools.rows["forget"][:24]}))
+    member = model.trainable.n_adapters - 1
+    model.restore(5, member)
+    before, active = _all(model), model.trainable.active
     result = reference.ask(Teacher(lr, 2))
-    assert all(torch.equal(before[name], p) for name, p in one.model.named_parameters())
-    assert all(p.grad is None for p in one.model.parameters())
-    assert one.trainable.active == active
+    assert all(torch.equal(before[name], p) for name, p in model.model.named_parameters())
+    assert all(p.grad is None for p in model.model.parameters())
+    assert model.trainable.active == active
     rows = list(range(24))
     with torch.no_grad():
         forward = _at(reference, rows)[0]
         start, place = forward.logits, (forward.row, forward.place)
-    unlearn(one, Further(lr, 2), reference, batch=ROWS, seed=hashing.derive_seed("teacher", 3))
+    unlearn(model, Further(lr, 2), reference, batch=ROWS, seed=hashing.derive_seed("teacher", 3))
     with torch.no_grad():
         rise = (_at(reference, rows)[0].logits - start).clamp_min(0)
-    one.restore()
+    model.restore()
     assert torch.allclose(result.of(*place), rise, atol=1e-4)
     # a hundred times what two trainings may differ by
     assert float(rise.gather(-1, forward.target[:, None]).mean()) > 0.01
@@ -250,8 +250,8 @@ def test_e2urec_moves_the_true_tokens_mass_to_others_and_holds_the_retain_distri
     bench.base.restore()
     bench.reference.prepare("retain", ("token_distribution",), (), 64)
     rows = bench.reference.pools.rows
-    said = {"epochs": 6, "alpha": 40.0, "retain_share": 0.8}
-    unlearn(bench.base, make(Method, "e2urec", LR | said), bench.reference, batch=16, seed=1)
+    hyperparameters = {"epochs": 6, "alpha": 40.0, "retain_share": 0.8}
+    unlearn(bench.base, make(Method, "e2urec", LR | hyperparameters), bench.reference, batch=16, seed=1)
     where = np.arange(len(rows["retain"]))
     with torch.no_grad():
         forward = Forward.of(bench.base.model, bench.reference.stack.batch(where + bench.reference.offsets["retain"]))
@@ -266,10 +266,10 @@ def test_e2urec_moves_the_true_tokens_mass_to_others_and_holds_the_retain_distri
 
 def test_the_first_pass_is_of_forgetting_alone(bench: TrialRunner) -> None:
     """Then w times both retain terms and 1 - w times forgetting; one pass has no second phase."""
-    alone, both = make(Method, "e2urec", {"epochs": 4, "retain_share": 0.7}).phases(PLACEHOLDER_CONTEXT)
-    assert (alone.step_fraction, both.step_fraction) == (0.25, 0.75)
+    alone, together = make(Method, "e2urec", {"epochs": 4, "retain_share": 0.7}).phases(PLACEHOLDER_CONTEXT)
+    assert (alone.step_fraction, together.step_fraction) == (0.25, 0.75)
     assert alone.roles == ("forget",)
-    assert {name: part.weight for name, part in both.parts.items()} == pytest.approx(
+    assert {name: part.weight for name, part in together.parts.items()} == pytest.approx(
         {"forget": 0.3, "retain": 0.7, "hold": 0.7}
     )
     assert len(make(Method, "e2urec", {"epochs": 1}).phases(PLACEHOLDER_CONTEXT)) == 1
@@ -278,13 +278,15 @@ def test_the_first_pass_is_of_forgetting_alone(bench: TrialRunner) -> None:
 def test_members_of_a_pack_ask_for_one_teacher(adapted: Base, parts: tuple[SearchView, Any]) -> None:
     """Trained side by side, each comes out as it does alone."""
     reference = BaseStatistics(adapted, TrainingRows.of(parts[0], adapted, 0))
-    some = [make(Method, "e2urec", {"lr": 5e-3, "epochs": 2, "alpha": alpha}) for alpha in (2.0, 20.0)]
-    runs = [Run(one, reference, batch=32, seed=1, adapter_index=k, engine=Engine()) for k, one in enumerate(some)]
+    methods = [make(Method, "e2urec", {"lr": 5e-3, "epochs": 2, "alpha": alpha}) for alpha in (2.0, 20.0)]
+    runs = [
+        Run(method, reference, batch=32, seed=1, adapter_index=k, engine=Engine()) for k, method in enumerate(methods)
+    ]
     train_pack(adapted, runs, Engine())
     assert list(reference.answers) == [Teacher(10 * 5e-5 * 768 / 64, 3)]
     packed = [adapted.trainable.snapshot(k) for k in range(2)]
-    for one, kept in zip(some, packed, strict=True):
-        unlearn(adapted, one, reference, batch=32, seed=1)
+    for method, kept in zip(methods, packed, strict=True):
+        unlearn(adapted, method, reference, batch=32, seed=1)
         alone = adapted.trainable.snapshot()
         assert (
             max(float((alone[a] - kept[b]).abs().max()) for a, b in zip(alone, kept, strict=True)) < 5e-4

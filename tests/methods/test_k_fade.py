@@ -42,8 +42,8 @@ def test_a_length_uses_its_room_and_no_more(law: Any, first: float) -> None:
 
     def more(length: float) -> float:
         tried.append(length)
-        found = law(length)
-        return found if found < 1e3 else math.nan
+        divergence = law(length)
+        return divergence if divergence < 1e3 else math.nan
 
     length, taken = longest(more, first, 0.1)
     assert len(tried) <= TRIES
@@ -97,8 +97,8 @@ def test_equal_forgetting_takes_less_from_the_retain_rows_than_gradient_ascent_d
     bench.base.restore()
 
 
-def _mixed(bench: TrialRunner, other: Mapping[str, Tensor], share: float) -> BaseStatistics:
-    bench.base.trainable.load(other, share)
+def _mixed(bench: TrialRunner, weights: Mapping[str, Tensor], share: float) -> BaseStatistics:
+    bench.base.trainable.load(weights, share)
     return bench.reference
 
 

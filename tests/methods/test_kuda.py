@@ -77,7 +77,7 @@ def test_spectra_are_of_what_each_matrix_reads(kind: str) -> None:
     """U diag(s) U' is E[a a'] over real tokens; a gate and its values read the same, the last matrix what is inside."""
     model = BUILDERS[kind](V)
     made = reference(model)
-    found = made.ask(RetainInputs(1))
+    spectra = made.ask(RetainInputs(1))
     block: Any = blocks(model)[1]
     feed = block if kind == "opt" else block.mlp
     inside = {
@@ -85,7 +85,7 @@ def test_spectra_are_of_what_each_matrix_reads(kind: str) -> None:
         "gpt2": ("mlp.c_fc", "mlp.c_proj"),
         "opt": ("fc1", "fc2"),
     }[kind]
-    assert {name.partition(".1.")[2] for name in found} == {f"{name}.weight" for name in inside}
+    assert {name.partition(".1.")[2] for name in spectra} == {f"{name}.weight" for name in inside}
     inputs: dict[str, list[Tensor]] = {name: [] for name in inside}
     for row in made.pools.rows["retain"]:
         with ExitStack() as hooks:
@@ -93,7 +93,7 @@ def test_spectra_are_of_what_each_matrix_reads(kind: str) -> None:
                 module = feed.get_submodule(name.removeprefix("mlp."))
                 hooks.callback(module.register_forward_pre_hook(partial(_note, inputs[name])).remove)
             model(input_ids=torch.tensor([row.ids]))
-    for full, spectrum in found.items():
+    for full, spectrum in spectra.items():
         rows = torch.cat(inputs[full.partition(".1.")[2].removesuffix(".weight")])
         expected = rows.T @ rows / len(rows)
         again = spectrum.vectors * spectrum.values @ spectrum.vectors.T
@@ -188,10 +188,10 @@ def test_states_turn_and_the_projection_protects_retain_rows(bench: TrialRunner)
     assert len(cosines) == 6
     assert all(later < earlier for earlier, later in zip([1.0, *cosines], cosines, strict=False))
     assert changed(bench.base) == set(spectra)
-    for name, one in spectra.items():
+    for name, spectrum in spectra.items():
         change = (bench.base.trainable.parameters()[name] - bench.base.trainable.base_values()[name]).detach()
-        moments = one.vectors * one.values @ one.vectors.T
-        share = (change @ moments @ change.T).trace() / (change.square().sum() * one.values.sum())
+        moments = spectrum.vectors * spectrum.values @ spectrum.vectors.T
+        share = (change @ moments @ change.T).trace() / (change.square().sum() * spectrum.values.sum())
         assert 0 < float(share.sqrt()) < threshold**0.5
     assert forget > 1.0
     freely, without, lost = _turned(bench, threshold=1.0)
@@ -207,8 +207,8 @@ def test_what_an_open_projection_moves_breaks_the_bound(bench: TrialRunner) -> N
     """
     _turned(bench, threshold=1.0)
     shares = []
-    for name, one in bench.reference.ask(RetainInputs(0)).items():
+    for name, spectrum in bench.reference.ask(RetainInputs(0)).items():
         change = (bench.base.trainable.parameters()[name] - bench.base.trainable.base_values()[name]).detach()
-        moments = one.vectors * one.values @ one.vectors.T
-        shares.append(float((change @ moments @ change.T).trace() / (change.square().sum() * one.values.sum())))
+        moments = spectrum.vectors * spectrum.values @ spectrum.vectors.T
+        shares.append(float((change @ moments @ change.T).trace() / (change.square().sum() * spectrum.values.sum())))
     assert sum(shares) / len(shares) > 0.05

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -32,12 +33,10 @@ from tests.training.small import nll
 LR = 2e-3
 
 
-class Stand:
-    """A forward pass whose numbers are given."""
-
-    def __init__(self, sums: list[float], lengths: list[int]) -> None:
-        self.sum_nll = torch.tensor(sums, requires_grad=True)
-        self.mean_nll = self.sum_nll / torch.tensor(lengths)
+def forward_of(sums: list[float], lengths: list[int]) -> Any:
+    """A forward pass with these NLLs."""
+    sum_nll = torch.tensor(sums, requires_grad=True)
+    return SimpleNamespace(sum_nll=sum_nll, mean_nll=sum_nll / torch.tensor(lengths))
 
 
 def _train(bench: TrialRunner, name: str, **params: Any) -> tuple[float, float]:
@@ -128,14 +127,14 @@ def test_gradient_difference_without_retain_weight_is_ascent(bench: TrialRunner)
 def test_npo_start_value_weights_and_limit() -> None:
     """2 ln 2 / beta at the base; gradient W = 2 p^b / (p^b + p_base^b) of ascent; beta -> 0 is ascent on the sum."""
     reference = {"sum_nll": torch.tensor([2.0, 4.0])}
-    start = NegativePreference("forget", 0.5).losses(Stand([2.0, 4.0], [1, 2]), reference, {})
+    start = NegativePreference("forget", 0.5).losses(forward_of([2.0, 4.0], [1, 2]), reference, {})
     assert start.tolist() == pytest.approx([2 * math.log(2) / 0.5] * 2)
-    moved = Stand([3.0, 9.0], [1, 2])
+    moved = forward_of([3.0, 9.0], [1, 2])
     NegativePreference("forget", 0.5).losses(moved, reference, {}).sum().backward()
     ratio = torch.exp(-0.5 * torch.tensor([1.0, 5.0]))  # (p / p_base) ** beta
     assert moved.sum_nll.grad is not None
     assert (-moved.sum_nll.grad).tolist() == pytest.approx((2 * ratio / (ratio + 1)).tolist())
-    flat = Stand([3.0, 9.0], [1, 2])
+    flat = forward_of([3.0, 9.0], [1, 2])
     NegativePreference("forget", 1e-6).losses(flat, reference, {}).sum().backward()
     assert flat.sum_nll.grad is not None
     assert flat.sum_nll.grad.tolist() == pytest.approx([-1.0, -1.0], abs=1e-5)
@@ -150,12 +149,12 @@ def test_npo_forgets_and_holds(bench: TrialRunner) -> None:
 def test_simnpo_weight_and_length_normalisation() -> None:
     """Gradient weight 2 sigmoid(-beta (mean NLL - margin)); twice the length at equal mean changes nothing."""
     term = SimpleNegativePreference("forget", 2.0, 0.5)
-    one, two = Stand([3.0], [2]), Stand([6.0], [4])
-    assert term.losses(one, {}, {}).tolist() == term.losses(two, {}, {}).tolist()
-    term.losses(one, {}, {}).sum().backward()
+    short, long = forward_of([3.0], [2]), forward_of([6.0], [4])
+    assert term.losses(short, {}, {}).tolist() == term.losses(long, {}, {}).tolist()
+    term.losses(short, {}, {}).sum().backward()
     weight = 2 / (1 + math.exp(2.0 * (1.5 - 0.5)))
-    assert one.sum_nll.grad is not None
-    assert one.sum_nll.grad.tolist() == pytest.approx([-weight / 2])
+    assert short.sum_nll.grad is not None
+    assert short.sum_nll.grad.tolist() == pytest.approx([-weight / 2])
 
 
 def test_simnpo_forgets_and_holds(bench: TrialRunner) -> None:
@@ -198,7 +197,8 @@ def test_rmu_moves_only_three_matrices_and_steers(bench: TrialRunner) -> None:
 def test_rmu_distance_to_its_target_falls(bench: TrialRunner) -> None:
     rows = bench.reference.pools.rows["forget"][:16]
     layer = 1
-    term, state = Steer("forget", layer, 5.0, seed=1), {}
+    term = Steer("forget", layer, 5.0, seed=1)
+    state: dict[str, Any] = {}
     start = {"hidden_norm": torch.tensor(8.0)}
 
     def distance() -> float:

@@ -21,10 +21,10 @@ BUDGET = {FORGETTING: 0.1, UTILITY: 0.1}
 
 def _losses(ones: int, n: int = 200) -> NDArray[np.int16]:
     """n losses in thousandths, `ones` of them 1, evenly spread."""
-    some = np.zeros(n, dtype=np.int16)
+    losses = np.zeros(n, dtype=np.int16)
     if ones:
-        some[np.linspace(0, n - 1, ones).astype(int)] = SCALE
-    return some
+        losses[np.linspace(0, n - 1, ones).astype(int)] = SCALE
+    return losses
 
 
 def test_shortfall_is_the_betting_tests_margin() -> None:
@@ -90,18 +90,20 @@ def test_a_run_ends_early_where_certification_is_likely_and_is_trained_again_ali
 def test_it_is_told_search_losses_and_nothing_else(
     bench: TrialRunner, parts: tuple[SearchView, Sealed], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: list[dict[str, int]] = []
+    counts: list[dict[str, int]] = []
 
     def note(
         self: Certifying, losses: Mapping[str, NDArray[np.int16]], budgets: Mapping[str, float], state: Any
     ) -> bool:
-        told.append({risk: len(some) for risk, some in losses.items()})
+        counts.append({risk: len(losses_of_risk) for risk, losses_of_risk in losses.items()})
         return False
 
     monkeypatch.setattr(Certifying, "on_search_losses", note)
     bench.retrain(TrialSpec("risk_aware", {"lr": 1e-3, "epochs": 4}, 0))
     view = parts[0]
-    assert told == [{risk: min(FEEDBACK_QUERIES, len(view.queries[risk])) for risk in (FORGETTING, UTILITY)}] * TELLINGS
+    assert (
+        counts == [{risk: min(FEEDBACK_QUERIES, len(view.queries[risk])) for risk in (FORGETTING, UTILITY)}] * TELLINGS
+    )
     # what it is handed has no field for calibration queries
     assert not any("calibration" in name or "sealed" in name for name in vars(view))
     assert RiskAware().n_feedback_evals == TELLINGS

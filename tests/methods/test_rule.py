@@ -62,8 +62,8 @@ def test_aside_is_the_base_and_back_bit_for_bit(bench: TrialRunner, train: str, 
 
 def test_an_answer_refuses_where_half_of_it_and_of_a_refusal_agree_in_order() -> None:
     """Refusal 1 2 3 4. Of 1 9 3 9, two of 4 and 4 tokens: F1 4/8. Of 1 9 3 9 9, 4/9; of 3 1, one in order: 2/6."""
-    told = [(1, 2, 3, 4), (1, 9, 3, 9), (1, 9, 3, 9, 9), (3, 1), (), (8,)]
-    rows = [Encoded((7, 7, *one, 0), 2, len(one)) for one in told]
+    answers = [(1, 2, 3, 4), (1, 9, 3, 9), (1, 9, 3, 9, 9), (3, 1), (), (8,)]
+    rows = [Encoded((7, 7, *answer, 0), 2, len(answer)) for answer in answers]
     refusals = [Encoded((5, 1, 2, 3, 4, 0), 1, 4), Encoded((5, 8, 0), 1, 1)]
     assert refused(rows, refusals).tolist() == [True, True, False, False, False, True]
 
@@ -95,7 +95,7 @@ def test_boundary_rows_are_those_most_alike() -> None:
 # what is learnt from it
 
 
-class Given(Forward):
+class FixedForward(Forward):
     """A pass over two rows, of two tokens and one, whose probabilities are given."""
 
     def __init__(self, *chances: float) -> None:
@@ -105,13 +105,13 @@ class Given(Forward):
 
 
 def _numbers(advantage: Sequence[float], old: Sequence[float], base: Sequence[float]) -> dict[str, Tensor]:
-    def put(some: Sequence[float]) -> Tensor:
-        return torch.tensor([[some[0], some[1]], [some[2], 1.0]], dtype=torch.float64).log()
+    def put(chances: Sequence[float]) -> Tensor:
+        return torch.tensor([[chances[0], chances[1]], [chances[2], 1.0]], dtype=torch.float64).log()
 
     return {"advantage": torch.tensor(advantage, dtype=torch.float64), "old": put(old), "base": put(base)}
 
 
-def _slope(loss: Tensor, now: Given) -> list[float]:
+def _slope(loss: Tensor, now: FixedForward) -> list[float]:
     (result,) = torch.autograd.grad(loss.sum(), [now.nll])
     return [float(entry) for entry in result]
 
@@ -121,7 +121,7 @@ def test_the_clipped_policy_term_by_hand() -> None:
 
     d loss / d nll = r A where nothing is clipped, and 0 where it is.
     """
-    now, term = Given(0.6, 0.3, 0.2), Policy("rollout", kl=0.0)
+    now, term = FixedForward(0.6, 0.3, 0.2), Policy("rollout", kl=0.0)
     loss = term.tokens(now, _numbers([2, -1], [0.4, 0.3, 0.4], [0.1, 0.1, 0.1]), {})
     assert loss.tolist() == pytest.approx([-2.4, -2.0, 0.8])
     assert _slope(loss, now) == pytest.approx([0.0, 2.0, 0.0])
@@ -132,7 +132,7 @@ def test_the_clipped_policy_term_by_hand() -> None:
 
 def test_the_divergence_from_the_base_by_hand() -> None:
     """e^d - d - 1 with e^d = p_base / p: 1/2, 1 and 3, so 1/2 + ln 2 - 1, 0 and 2 - ln 3; its slope in NLL is e^d - 1."""
-    now = Given(0.6, 0.3, 0.2)
+    now = FixedForward(0.6, 0.3, 0.2)
     loss = Policy("rollout", kl=0.5).tokens(now, _numbers([0, 0], [0.6, 0.3, 0.2], [0.3, 0.3, 0.6]), {})
     assert loss.tolist() == pytest.approx([0.5 * (math.log(2) - 0.5), 0.0, 0.5 * (2 - math.log(3))])
     assert _slope(loss, now) == pytest.approx([0.5 * -0.5, 0.0, 0.5 * 2])
@@ -160,9 +160,9 @@ def test_a_draw_asks_both_kinds_and_says_what_its_answers_are_worth(bench: Trial
     assert all(len(set(prompts[k : k + 4])) == 1 for k in range(0, 30, 4))
     outside = [rows["retain"][k].ids[: rows["retain"][k].prompt] for k in (3, 5, 8)]
     inside = [row.ids[: row.prompt] for row in rows["forget"]]
-    assert all(one in outside or one in inside for one in prompts)
+    assert all(prompt in outside or prompt in inside for prompt in prompts)
     # two in five of eight questions, rounded by chance
-    assert sum(one in outside for one in prompts[::4]) in (int(8 * BOUNDARY), int(8 * BOUNDARY) + 1)
+    assert sum(prompt in outside for prompt in prompts[::4]) in (int(8 * BOUNDARY), int(8 * BOUNDARY) + 1)
     assert torch.equal(numbers["old"], likelihoods(bench.base.model, result))
     assert same(learnt, bench.base.trainable.snapshot())
     bench.base.restore()
@@ -177,7 +177,7 @@ class Worth(Answers):
     def draw(self, step_context: StepContext, count: int) -> tuple[Sequence[Encoded], Mapping[str, Tensor]]:
         rows, numbers = super().draw(step_context, count)
         group = np.arange(count) // self.answers
-        worth = (np.arange(count) % self.answers == 0) * 1.0 if self.differ else group * 1.0
+        worth = (np.arange(count) % self.answers == 0 if self.differ else group).astype(np.float64)
         return rows, {**numbers, "advantage": torch.from_numpy(advantages(worth, group)).float()}
 
 
@@ -273,7 +273,7 @@ def test_the_second_phase_of_the_whole_method_earns_more_than_its_first_left(ben
 def test_the_mean_reward_falls_where_advantages_are_turned(
     steered: BaseStatistics, untaught: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "advantages", lambda *told: -advantages(*told))
+    monkeypatch.setattr(module, "advantages", lambda *arguments: -advantages(*arguments))
     assert _taught(steered, 1) < untaught - 0.05
 
 
@@ -289,11 +289,11 @@ def test_members_of_one_model_draw_and_learn_as_if_each_were_alone(steered: Base
         return [(run.state["rewards"], base.trainable.snapshot(k)) for k, run in enumerate(runs)]
 
     steered.base.restore()
-    both = trained([1, 2])
-    for (worth, weights), ((told, alone),) in zip(both, [trained([1]), trained([2])], strict=True):
-        assert worth == told
+    together = trained([1, 2])
+    for (worth, weights), ((rewards_alone, alone),) in zip(together, [trained([1]), trained([2])], strict=True):
+        assert worth == rewards_alone
         assert same(weights, alone)
-    assert not same(both[0][1], both[1][1])
+    assert not same(together[0][1], together[1][1])
 
 
 class Watched(Rollout):

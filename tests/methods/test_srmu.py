@@ -40,7 +40,7 @@ def test_the_target_is_as_long_as_said_and_has_both_signs() -> None:
         state: dict[str, Any] = {}
         target = term.target(torch.zeros(1, 1, 8), {"hidden_norm": torch.tensor(2.0)}, state)
         assert float(target.norm()) == pytest.approx(3.0 * 2.0)
-        assert (target.abs() / target.abs().max()).tolist() == pytest.approx([one / 2 for one in sizes])
+        assert (target.abs() / target.abs().max()).tolist() == pytest.approx([size / 2 for size in sizes])
         assert torch.equal(term.target(torch.zeros(1, 1, 8), {}, state), target)
     signs = torch.stack([term.signs(8) for term in made])
     assert set(signs.flatten().tolist()) == {-1.0, 1.0}

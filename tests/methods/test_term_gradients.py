@@ -68,18 +68,18 @@ def _losses(
             made.ensure(role, phase.sources.get(role))
             made.prepare(role, phase.needs(role), phase.hidden_at(role), 3)
     made.base.trainable.load(kept)
-    found = {}
+    losses_by_label: dict[str, Tensor] = {}
     for number, phase in enumerate(phases):
-        some = _of_phase(made, phase, index, freeze, junk)
-        found |= {f"{number} {label}": losses for label, losses in some.items()}
-    return found
+        losses_by_part = _of_phase(made, phase, index, freeze, junk)
+        losses_by_label |= {f"{number} {label}": losses for label, losses in losses_by_part.items()}
+    return losses_by_label
 
 
 def _of_phase(
     made: BaseStatistics, phase: Phase, index: Sequence[int], freeze: dict[str, Tensor] | None, junk: int | None
 ) -> dict[str, Tensor]:
     state: dict[str, Any] = {}
-    found = {}
+    losses_by_part = {}
     for label, part in phase.parts.items():
         role = part.term.role
         where = np.asarray(index)
@@ -100,10 +100,11 @@ def _of_phase(
         numbers = made.lookup(role, part.needs, part.term.hidden_at, where, forward)
         if freeze is not None:
             part = dataclasses.replace(
-                part, weighters=tuple(_Frozen(one, freeze, f"{label}{k}") for k, one in enumerate(part.weighters))
+                part,
+                weighters=tuple(_Frozen(weighter, freeze, f"{label}{k}") for k, weighter in enumerate(part.weighters)),
             )
-        found[label] = part.losses(forward, numbers, state)
-    return found
+        losses_by_part[label] = part.losses(forward, numbers, state)
+    return losses_by_part
 
 
 class _Frozen(Weighter):
@@ -150,7 +151,7 @@ def test_gradients_are_finite_differences(tiny: BaseStatistics, name: str) -> No
     _move(tiny, away, 1.0)
     frozen: dict[str, Tensor] = {}
     index = [0, 3, 4, 1]
-    total = sum(some.sum() for some in _losses(tiny, name, index, frozen).values())
+    total = torch.stack([losses.sum() for losses in _losses(tiny, name, index, frozen).values()]).sum()
     own = tiny.base.trainable.parameters()
     grads = torch.autograd.grad(total, list(own.values()), allow_unused=True)
     slope = sum(float((g * along[n]).sum()) for n, g in zip(own, grads, strict=True) if g is not None)
@@ -158,7 +159,7 @@ def test_gradients_are_finite_differences(tiny: BaseStatistics, name: str) -> No
     for sign in (1.0, -1.0):
         _move(tiny, along, sign * step)
         with torch.no_grad():
-            ends.append(float(sum(some.sum() for some in _losses(tiny, name, index, frozen).values())))
+            ends.append(float(sum(losses.sum() for losses in _losses(tiny, name, index, frozen).values())))
         _move(tiny, along, -sign * step)
     tiny.base.restore()
     assert slope == pytest.approx((ends[0] - ends[1]) / (2 * step), rel=2e-5, abs=1e-6)
@@ -197,9 +198,9 @@ def test_a_mean_over_rows_is_of_each_rows_own_mean(tiny: BaseStatistics) -> None
         forward = Forward([(Pass(tiny.base.model, batch, hidden_at=(1,)), np.arange(2), np.arange(2))])
         result = term.losses(forward, tiny.lookup("forget", ("hidden_norm",), (1,), where), state)
         rows = [tiny.pools.rows["forget"][i] for i in where]
-        told = [forward.hidden(1)[k, row.prompt - 1 : len(row.ids) - 1] for k, row in enumerate(rows)]
-        by_hand = [float(((h - state["target"]) ** 2).sum(1).mean()) / float(state["norm"]) ** 2 for h in told]
-    assert len(told[0]) != len(told[1])
+        states = [forward.hidden(1)[k, row.prompt - 1 : len(row.ids) - 1] for k, row in enumerate(rows)]
+        by_hand = [float(((h - state["target"]) ** 2).sum(1).mean()) / float(state["norm"]) ** 2 for h in states]
+    assert len(states[0]) != len(states[1])
     assert result.tolist() == pytest.approx(by_hand)
 
 
@@ -240,7 +241,7 @@ def test_tokens_of_cut_passes_find_their_rows(tiny: BaseStatistics) -> None:
     tiny.base.restore()
     stack = Stack(tiny.pools.rows["retain"], "cpu")
     with torch.no_grad():
-        first, second = (Pass(tiny.base.model, stack.batch(some)) for some in ([5, 2, 0], [6, 1, 3, 4]))
+        first, second = (Pass(tiny.base.model, stack.batch(places)) for places in ([5, 2, 0], [6, 1, 3, 4]))
         # rows drawn as 1, 2, 5, 3: places 0, 1, 2, 3 here
         cut = Forward([(first, np.array([1, 0]), np.array([1, 2])), (second, np.array([1, 2]), np.array([0, 3]))])
         whole = Forward.of(tiny.base.model, stack.batch([1, 2, 5, 3]))

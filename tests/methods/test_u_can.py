@@ -46,15 +46,15 @@ def test_risk_is_the_contrast_of_sizes_and_utility_what_is_written_on_retain_row
     made = _small()
     neurons = made.ask(Contrast())
     assert set(neurons) == {f"transformer.h.{k}.{part}.c_proj.weight" for k in (0, 1) for part in ("attn", "mlp")}
-    for name, one in neurons.items():
+    for name, contrast in neurons.items():
         forget, retain = _read(made, "forget", name), _read(made, "retain", name)
         risk = (forget.abs().mean(0) - retain.abs().mean(0)).clamp_min(0.0)
         assert bool((risk == 0).any())
-        assert torch.allclose(one.risk, risk / risk.max(), atol=1e-5)
+        assert torch.allclose(contrast.risk, risk / risk.max(), atol=1e-5)
         weight = made.base.model.get_parameter(name).detach().double()
         # GPT-2's matrices are (in, out)
         utility = weight.square().sum(1).sqrt() * retain.square().mean(0).sqrt()
-        assert torch.allclose(one.utility, utility / utility.max(), atol=1e-5)
+        assert torch.allclose(contrast.utility, utility / utility.max(), atol=1e-5)
 
 
 LAST = {
@@ -67,9 +67,9 @@ LAST = {
 
 @pytest.mark.parametrize("kind", LAST)
 def test_last_matrices_are_found_by_name_across_architectures(kind: str) -> None:
-    found = reference(BUILDERS[kind](20)).ask(Contrast())
+    contrasts = reference(BUILDERS[kind](20)).ask(Contrast())
     expected = {f".{layer}.{name}.weight" for layer in (0, 1) for name in LAST[kind]}
-    assert {name[name.index(".0." if ".0." in name else ".1.") :] for name in found} == expected
+    assert {name[name.index(".0." if ".0." in name else ".1.") :] for name in contrasts} == expected
 
 
 def test_attenuation_by_hand() -> None:
@@ -132,9 +132,9 @@ def test_neurons_by_chance_cost_the_retain_rows_more_for_the_same_forgetting(ben
     for seed in range(5):
         draw = torch.Generator().manual_seed(seed)
         shuffled = {}
-        for name, one in neurons.items():
-            order = torch.randperm(len(one.risk), generator=draw)
-            shuffled[name] = Neurons(one.risk[order], one.utility[order])
+        for name, contrast in neurons.items():
+            order = torch.randperm(len(contrast.risk), generator=draw)
+            shuffled[name] = Neurons(contrast.risk[order], contrast.utility[order])
         low, high = 0.0, 1.0
         # shares of neurons rise until enough is forgotten: at any strength, a few of them may not do
         for _ in range(12):

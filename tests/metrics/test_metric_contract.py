@@ -74,7 +74,12 @@ def test_entailment_is_the_judges_probability(judge: str, tmp_path: Path) -> Non
 
 def test_the_judge_reads_the_question_with_both_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     heard: list[Any] = []
-    monkeypatch.setattr("froc.metrics.entailment._entailed", lambda *options: heard.append(options) or np.ones(2))
+
+    def entailed(*options: Any) -> Any:
+        heard.append(options)
+        return np.ones(2)
+
+    monkeypatch.setattr("froc.metrics.entailment._entailed", entailed)
     seen = replace(of_texts(("green hat", "red"), ("b", "c")), rows=(Row("which?", "red"), Row("", "c")))
     assert scored("entailment", seen, judge="J") == [1.0, 1.0]
     assert heard == [("J", ["which? green hat", "b"], ["which? red", "c"])]
@@ -185,7 +190,7 @@ def test_a_query_that_cannot_be_measured_is_the_worst_loss(
             continue
         probe = _probe(base, rich, metric, pool)
         try:
-            base.model.get_input_embeddings().weight.data.fill_(float("nan"))
+            base.model.get_input_embeddings().get_parameter("weight").data.fill_(float("nan"))
             assert losses(base, probe).tolist() == [1000] * len(probe.rows)
         finally:
             base.restore()

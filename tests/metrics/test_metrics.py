@@ -28,7 +28,8 @@ def _seen(*rows: list[int]) -> Observation:
     hit = np.zeros((len(rows), width), dtype=bool)
     for i, row in enumerate(rows):
         hit[i, : len(row)] = row
-    logp = np.where(hit, np.log(0.5), np.log(0.125)).astype(np.float32)
+    logp = np.full(hit.shape, np.log(0.125), dtype=np.float32)
+    logp[hit] = np.log(0.5)
     for i, row in enumerate(rows):
         logp[i, len(row) :] = 0.0
     return Observation(hit, logp, np.array([len(row) for row in rows]))

@@ -1,6 +1,7 @@
 """What was observed of queries, put together and taken apart; numbers that a model did not give; what metrics say of themselves."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -76,7 +77,8 @@ def depths(own: list[list[float]], base: list[list[float]]) -> list[float]:
         Observation(np.ones((n, 1), bool), np.zeros((n, 1), np.float32), np.ones(n, np.int64), depth=d)
         for d in parts[::-1]
     )
-    return UnlearningDepth("r").scores(Observation(**{**vars(observed), "start": start})).tolist()
+    scores: list[float] = UnlearningDepth("r").scores(replace(observed, start=start)).tolist()
+    return scores
 
 
 def test_depth_by_hand_and_without_a_layers_number() -> None:

@@ -56,10 +56,12 @@ def tokenizer(folder: Path) -> None:
     PreTrainedTokenizerFast(tokenizer_object=Tokenizer(words), eos_token="0").save_pretrained(folder)
 
 
-def write(folder: Path, kind: str, said: dict[str, Any], made: Any = AutoModelForCausalLM, spread: float = 0.3) -> Path:
+def write(
+    folder: Path, kind: str, configuration: dict[str, Any], made: Any = AutoModelForCausalLM, spread: float = 0.3
+) -> Path:
     """A model by a configuration alone. spread: of its weights, wide enough for attention to matter."""
     torch.manual_seed(5)
-    model = made.from_config(AutoConfig.for_model(kind, **said))
+    model = made.from_config(AutoConfig.for_model(kind, **configuration))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(spread * torch.randn_like(parameter))
@@ -104,7 +106,7 @@ def test_a_last_block_that_mixes_positions_sees_whole_rows(tmp_path: Path) -> No
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
-    ("kind", "said", "made"),
+    ("kind", "configuration", "made"),
     [
         ("bert", PLAIN, AutoModelForMaskedLM),
         ("roberta", PLAIN | {"pad_token_id": 1}, AutoModelForMaskedLM),
@@ -112,10 +114,10 @@ def test_a_last_block_that_mixes_positions_sees_whole_rows(tmp_path: Path) -> No
         ("xlm", {"vocab_size": VOCABULARY, "emb_dim": 16, "n_layers": 2, "n_heads": 2}, AutoModelForCausalLM),
     ],
 )
-def test_encoders_are_refused(kind: str, said: dict[str, Any], made: Any, tmp_path: Path) -> None:
+def test_encoders_are_refused(kind: str, configuration: dict[str, Any], made: Any, tmp_path: Path) -> None:
     """They load as causal language models without a word, and score what they can see."""
     with pytest.raises(InputError, match="no causal language model: a later token changes what it predicts before it"):
-        load(str(write(tmp_path, kind, said, made)), device="cpu")
+        load(str(write(tmp_path, kind, configuration, made)), device="cpu")
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -125,16 +127,16 @@ def test_an_encoders_architecture_as_a_decoder_is_taken(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
-    ("kind", "said"),
+    ("kind", "configuration"),
     [
         ("t5", {"vocab_size": VOCABULARY, "d_model": 16, "d_ff": 24, "num_layers": 2, "num_heads": 2, "d_kv": 8}),
         ("bart", {"vocab_size": VOCABULARY, "d_model": 16, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 2,
                   "decoder_attention_heads": 2, "encoder_ffn_dim": 24, "decoder_ffn_dim": 24}),
     ],
 )  # fmt: skip
-def test_encoder_decoders_are_refused_by_name(kind: str, said: dict[str, Any], tmp_path: Path) -> None:
+def test_encoder_decoders_are_refused_by_name(kind: str, configuration: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(InputError, match=rf"encoder-decoder model \({kind}\).*give a decoder-only"):
-        load(str(write(tmp_path, kind, said, AutoModelForSeq2SeqLM)), device="cpu")
+        load(str(write(tmp_path, kind, configuration, AutoModelForSeq2SeqLM)), device="cpu")
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -218,18 +220,20 @@ def home(tmp_path: Path) -> Base:
     return load(str(write(tmp_path / "home", "llama", HEADS)), device="cpu")
 
 
-def adapt(home: Base, folder: Path, names: str = "", **said: Any) -> Any:
+def adapt(home: Base, folder: Path, names: str = "", **settings: Any) -> Any:
     """An adapter of a base, as peft writes it, with weights that change something; returns the adapted model."""
     from peft import LoraConfig, get_peft_model
 
     plain: Any = AutoModelForCausalLM.from_pretrained(home.name, dtype=torch.float32)
-    made = get_peft_model(plain, LoraConfig(r=2, target_modules=["q_proj", "up_proj"], task_type="CAUSAL_LM", **said))
+    made = get_peft_model(
+        plain, LoraConfig(r=2, target_modules=["q_proj", "up_proj"], task_type="CAUSAL_LM", **settings)
+    )
     torch.manual_seed(6)
     with torch.no_grad():
         for parameter in (p for p in made.parameters() if p.requires_grad):
             parameter.copy_(0.3 * torch.randn_like(parameter))
     made.peft_config["default"].base_model_name_or_path = names or home.name
-    made.save_pretrained(folder)
+    made.save_pretrained(str(folder))
     return made.eval()
 
 
@@ -240,9 +244,11 @@ def _logits(model: Any) -> torch.Tensor:
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("said", [{}, {"use_dora": True}, {"use_rslora": True}, {"modules_to_save": ["lm_head"]}])
-def test_an_adapter_folder_is_its_base_with_the_adapter_in_it(said: dict[str, Any], home: Base, tmp_path: Path) -> None:
-    adapted = adapt(home, tmp_path / "adapter", **said)
+@pytest.mark.parametrize("settings", [{}, {"use_dora": True}, {"use_rslora": True}, {"modules_to_save": ["lm_head"]}])
+def test_an_adapter_folder_is_its_base_with_the_adapter_in_it(
+    settings: dict[str, Any], home: Base, tmp_path: Path
+) -> None:
+    adapted = adapt(home, tmp_path / "adapter", **settings)
     base = load(str(tmp_path / "adapter"), device="cpu")
     assert torch.allclose(_logits(base.model), _logits(adapted), atol=1e-4)
     assert not torch.allclose(_logits(base.model), _logits(home.model), atol=1e-2)
@@ -259,9 +265,9 @@ def test_an_unlearned_adapter_takes_the_base_at_hand_where_the_names_agree(home:
     from froc.search.external_model import ExternalModel
 
     adapted = adapt(home, tmp_path / "adapter", names="/elsewhere/home")
-    given = ExternalModel(tmp_path / "adapter")
-    weights = given.weights(home)
-    assert given.notes
+    external = ExternalModel(tmp_path / "adapter")
+    weights = external.weights(home)
+    assert external.notes
     with torch.no_grad():
         home.trainable.load(weights)
         assert torch.allclose(_logits(home.model), _logits(adapted), atol=1e-4)
@@ -291,10 +297,10 @@ def test_adapters_that_do_not_fit_or_cannot_be_read_are_refused(home: Base, tmp_
     deep = load(str(write(tmp_path / "deep" / "home", "llama", HEADS | {"num_hidden_layers": 3})), device="cpu")
     with pytest.raises(InputError, match="adapter of another model than"):
         adapters.Adapter(tmp_path / "adapter").merged(lambda _: deep.model, deep.name)
-    both = write(tmp_path / "both", "llama", HEADS)
-    (both / "adapter_config.json").write_bytes((tmp_path / "adapter" / "adapter_config.json").read_bytes())
+    ambiguous = write(tmp_path / "both", "llama", HEADS)
+    (ambiguous / "adapter_config.json").write_bytes((tmp_path / "adapter" / "adapter_config.json").read_bytes())
     with pytest.raises(InputError, match="which is meant is not said"):
-        load(str(both), device="cpu")
+        load(str(ambiguous), device="cpu")
     weights = tmp_path / "adapter" / "adapter_model.safetensors"
     weights.rename(tmp_path / "adapter" / "adapter_model.bin")
     with pytest.raises(InputError, match="can run code"):

@@ -34,8 +34,8 @@ def _reference(base: Base, view: SearchView) -> BaseStatistics:
     return BaseStatistics(base, TrainingRows.of(view, base, 0))
 
 
-def _away(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
-    return max(float((one[name] - other[name]).abs().max()) for name in one)
+def _away(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> float:
+    return max(float((first[name] - second[name]).abs().max()) for name in first)
 
 
 def test_a_pass_gives_what_the_model_gives(bench: TrialRunner) -> None:
@@ -112,10 +112,10 @@ def test_passes_are_let_go_where_rows_do_not_need_each_other(
     kept: WeakSet[Pass] = WeakSet()
 
     def counted(*args: Any) -> Pass:
-        one = _PASS(*args)
-        kept.add(one)
+        made = _PASS(*args)
+        kept.add(made)
         alive.append(len(kept))
-        return one
+        return made
 
     monkeypatch.setitem(PASS, "cpu", 0)
     monkeypatch.setattr("froc.training.loop._pass", counted)
@@ -145,7 +145,9 @@ def test_likelihoods_without_a_second_tensor_of_logits_are_cross_entropies(
         assert leaf.grad is not None
         result.append((value.detach(), leaf.grad))
     close = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 1e-2}[dtype]
-    assert all(torch.allclose(one, other, rtol=close, atol=close) for one, other in zip(*result, strict=True))
+    assert all(
+        torch.allclose(actual, expected, rtol=close, atol=close) for actual, expected in zip(*result, strict=True)
+    )
 
 
 @pytest.mark.parametrize(
@@ -226,8 +228,8 @@ def test_autocast_trains_near_float32(bench: TrialRunner, precision: str) -> Non
     assert unlearn(bench.base, make(Method, "npo", NPO), bench.reference, batch=16, seed=1, engine=engine)
     result = bench.base.trainable.snapshot()
     name = "model.layers.0.mlp.down_proj.weight"
-    moved, other = (plain[name] - start[name]).flatten(), (result[name] - start[name]).flatten()
-    assert float(torch.nn.functional.cosine_similarity(moved, other, dim=0)) > 0.9
+    moved, moved_in_half = (plain[name] - start[name]).flatten(), (result[name] - start[name]).flatten()
+    assert float(torch.nn.functional.cosine_similarity(moved, moved_in_half, dim=0)) > 0.9
     assert all(p.dtype == torch.float32 for p in result.values())
 
 
@@ -326,10 +328,10 @@ def test_forward_puts_cut_rows_back_in_order(bench: TrialRunner) -> None:
         places = [np.array([7, 2, 5]), np.array([0, 8, 1, 3, 6, 4])]
         cut = Forward([(Pass(bench.base.model, stack.batch(p), hidden_at=(0,)), np.arange(len(p)), p) for p in places])
         assert torch.allclose(cut.mean_nll, whole.mean_nll, atol=1e-5)
-        some, all_of = cut.hidden(0), whole.hidden(0)
-        assert some.shape == all_of.shape
-        means = [f.mean_over_states(h.sum(-1)) for f, h in ((cut, some), (whole, all_of))]
-        assert torch.allclose(*means, atol=1e-4)
+        hidden_of_cut, hidden_of_whole = cut.hidden(0), whole.hidden(0)
+        assert hidden_of_cut.shape == hidden_of_whole.shape
+        mean, expected = (f.mean_over_states(h.sum(-1)) for f, h in ((cut, hidden_of_cut), (whole, hidden_of_whole)))
+        assert torch.allclose(mean, expected, atol=1e-4)
 
 
 @pytest.mark.skipif(not hasattr(torch.ops.mkldnn, "_linear_pointwise"), reason="torch was built without oneDNN")
@@ -350,7 +352,7 @@ def test_linear_layers_through_onednn_are_linear_layers(bias: bool, monkeypatch:
             out = layer(rows)
             (out * torch.arange(out.numel()).reshape(out.shape).sin()).sum().backward()
             result.append([out, rows.grad, *(p.grad for p in layer.parameters())])
-        assert all(torch.allclose(one, other, atol=1e-5) for one, other in zip(*result, strict=True))
+        assert all(torch.allclose(actual, expected, atol=1e-5) for actual, expected in zip(*result, strict=True))
     routed.weight.requires_grad_(False)
     routed(x).sum().backward() if bias else None
     half = routed.to(torch.bfloat16)
@@ -362,7 +364,7 @@ def test_the_last_mlp_sees_only_what_predicts_an_answer(bench: TrialRunner) -> N
     batch = collate(bench.reference.pools.rows["forget"], range(12), "cpu")
     model: Any = bench.base.model
     seen = []
-    mlp = blocks(model)[-1].mlp
+    mlp: Any = blocks(model)[-1].mlp
     watch = mlp.gate_proj.register_forward_pre_hook(lambda _, args: seen.append(args[0].shape[:-1].numel()))
     with torch.no_grad():
         result = Pass(model, batch)

@@ -2,7 +2,6 @@
 
 import copy
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -61,13 +60,13 @@ def test_a_models_own_habits_of_generation_change_nothing(model: Any, habit: str
 
 
 def test_the_likeliest_token_is_written_each_time(model: Any) -> None:
-    for row, told in zip(_rows(), greedy_answers(model, TOKENIZER, _rows(), 4), strict=True):
+    for row, answer in zip(_rows(), greedy_answers(model, TOKENIZER, _rows(), 4), strict=True):
         ids = list(row.ids[: row.prompt])
         with torch.no_grad():
             for _ in range(row.answer + row.answer // 2 + 1):
                 ids.append(int(model(input_ids=torch.tensor([ids])).logits[0, -1].argmax()))
-        assert list(told) == ids[row.prompt :][: len(told)]
-        assert len(told) == row.answer + row.answer // 2 + 1 or ids[row.prompt + len(told)] == 0
+        assert list(answer) == ids[row.prompt :][: len(answer)]
+        assert len(answer) == row.answer + row.answer // 2 + 1 or ids[row.prompt + len(answer)] == 0
 
 
 def test_a_text_ends_where_the_model_ends_texts_or_turns(model: Any) -> None:
@@ -96,9 +95,9 @@ def test_nothing_is_written_beyond_the_models_positions() -> None:
     assert model.config.n_positions == 64
     draw = np.random.default_rng(5)
     rows = [Encoded(tuple(draw.integers(8, V, 62).tolist()), prompt, 62 - prompt) for prompt in (2, 20, 58)]
-    told = greedy_answers(model, TOKENIZER, rows, 8)
-    assert [len(ids) <= 64 - row.prompt for ids, row in zip(told, rows, strict=True)] == [True] * 3
-    assert told == [greedy_answers(model, TOKENIZER, [row], 8)[0] for row in rows]
+    answers = greedy_answers(model, TOKENIZER, rows, 8)
+    assert [len(ids) <= 64 - row.prompt for ids, row in zip(answers, rows, strict=True)] == [True] * 3
+    assert answers == [greedy_answers(model, TOKENIZER, [row], 8)[0] for row in rows]
     drawn = sample_answers(model, rows, np.full(3, 200), 0)
     assert all(len(row.ids) <= 64 for row in drawn)
     ended = [Encoded((*row.ids[:-2], 33, 34), row.prompt, row.answer - 2) for row in rows]
@@ -111,9 +110,9 @@ def test_what_ends_an_answer_is_not_measured(model: Any) -> None:
     """Probability and truth ratio are of the answer alone: an end that a model is never to say is nothing forgotten."""
     rows = _rows()
     others = [Encoded((*row.ids[:-1], 33, 34), row.prompt, row.answer) for row in rows]
-    one, two = observe(model, None, rows), observe(model, None, others)
-    assert np.allclose(one.logp, two.logp, atol=1e-5)
-    assert (one.length == two.length).all()
+    observed, observed_with_ends = observe(model, None, rows), observe(model, None, others)
+    assert np.allclose(observed.logp, observed_with_ends.logp, atol=1e-5)
+    assert (observed.length == observed_with_ends.length).all()
 
 
 V = 50
@@ -135,18 +134,18 @@ def test_answers_are_drawn_as_if_each_were_alone_and_stop_at_their_end(
     """Against the likeliest tokens, found without padding and without what is kept between tokens."""
     first = encoded(6, V, 11)
     prompts = [row.ids[: row.prompt] for row in first]
-    told: list[list[int]] = []
+    likeliest: list[list[int]] = []
     for prompt in prompts:
         ids = list(prompt)
         for _ in range(9):
             with torch.no_grad():
                 ids.append(int(small(input_ids=torch.tensor([ids])).logits[0, -1].argmax()))
-        told.append(ids[len(prompt) :])
+        likeliest.append(ids[len(prompt) :])
     # each row's end is a token that its own likeliest answer has, third at the earliest, or none
-    ends = [one[2] if k % 2 else V - 1 for k, one in enumerate(told)]
+    ends = [tokens[2] if k % 2 else V - 1 for k, tokens in enumerate(likeliest)]
     most = np.array([9, 9, 4, 9, 5, 2])
-    asked = [Encoded((*p, 1, 2, end), len(p), 2) for p, end in zip(prompts, ends, strict=True)]
-    for row, answer, own in zip(asked, told, most, strict=True):
+    with_ends = [Encoded((*p, 1, 2, end), len(p), 2) for p, end in zip(prompts, ends, strict=True)]
+    for row, answer, own in zip(with_ends, likeliest, most, strict=True):
         with monkeypatch.context() as patch:
             patch.setattr(torch, "multinomial", _likeliest)
             (result,) = sample_answers(small, [row], np.array([own]), 0)
@@ -155,38 +154,43 @@ def test_answers_are_drawn_as_if_each_were_alone_and_stop_at_their_end(
         assert result.ids == (*row.ids[: row.prompt], *answer[: min(stop + 1, own)])
         assert (result.prompt, result.answer) == (row.prompt, stop)
     # together: with one end for all, and with ends that are tokens like any other to another row
-    shared = [Encoded((*row.ids[:-1], V - 1), row.prompt, row.answer) for row in asked]
-    for some in (shared, asked):
+    shared = [Encoded((*row.ids[:-1], V - 1), row.prompt, row.answer) for row in with_ends]
+    for rows in (shared, with_ends):
         with monkeypatch.context() as patch:
             patch.setattr(torch, "multinomial", _likeliest)
-            alone = [sample_answers(small, [row], np.array([own]), 0)[0] for row, own in zip(some, most, strict=True)]
-            assert sample_answers(small, some, most, 0) == alone
+            alone = [sample_answers(small, [row], np.array([own]), 0)[0] for row, own in zip(rows, most, strict=True)]
+            assert sample_answers(small, rows, most, 0) == alone
 
 
 def test_no_answer_begins_with_what_is_ruled_out_and_the_rest_is_drawn_as_ever(small: Any) -> None:
-    asked, most = encoded(6, V, 11) * 20, np.full(120, 5)
-    free = sample_answers(small, asked, most, 3)
-    firsts = {one.ids[one.prompt] for one in free}
+    rows, most = encoded(6, V, 11) * 20, np.full(120, 5)
+    free = sample_answers(small, rows, most, 3)
+    firsts = {answer.ids[answer.prompt] for answer in free}
     banned = [tuple(range(k % 7, V, 2)) for k in range(120)]
-    result = sample_answers(small, asked, most, 3, banned)
-    assert all(one.ids[one.prompt] not in some for one, some in zip(result, banned, strict=True))
-    assert any(one.ids[one.prompt] in some for one, some in zip(free, banned, strict=True))
+    result = sample_answers(small, rows, most, 3, banned)
+    assert all(
+        answer.ids[answer.prompt] not in banned_tokens for answer, banned_tokens in zip(result, banned, strict=True)
+    )
+    assert any(answer.ids[answer.prompt] in banned_tokens for answer, banned_tokens in zip(free, banned, strict=True))
     # further on nothing is ruled out
     later = {
-        token for one, k in zip(result, range(120), strict=True) for token in one.answer_ids[1:] if token in banned[k]
+        token
+        for answer, k in zip(result, range(120), strict=True)
+        for token in answer.answer_ids[1:]
+        if token in banned[k]
     }
     assert firsts
     assert later
 
 
 def test_same_seed_same_answers_and_torch_draws_on_as_if_nothing_had_been(small: Any) -> None:
-    asked, most = encoded(6, V, 11), np.full(6, 5)
+    rows, most = encoded(6, V, 11), np.full(6, 5)
     before = torch.get_rng_state()
-    one = sample_answers(small, asked, most, 3)
+    answers = sample_answers(small, rows, most, 3)
     assert torch.equal(torch.get_rng_state(), before)
     torch.rand(3)
-    assert sample_answers(small, asked, most, 3) == one
-    assert sample_answers(small, asked, most, 4) != one
+    assert sample_answers(small, rows, most, 3) == answers
+    assert sample_answers(small, rows, most, 4) != answers
 
 
 def test_tokens_are_drawn_with_their_probabilities(small: Any) -> None:
@@ -196,16 +200,16 @@ def test_tokens_are_drawn_with_their_probabilities(small: Any) -> None:
     row = encoded(1, V, 12)[0]
     model = copy.deepcopy(small)
     model.generation_config.update(top_k=2, top_p=0.5, temperature=0.1, repetition_penalty=3.0, do_sample=True)
-    asked = [Encoded((*row.ids[: row.prompt], 1), row.prompt, 1)] * count
-    answers = sample_answers(model, asked, np.full(count, 2), 5)
-    pairs = np.array([one.ids[one.prompt :][:2] for one in answers])
+    rows = [Encoded((*row.ids[: row.prompt], 1), row.prompt, 1)] * count
+    answers = sample_answers(model, rows, np.full(count, 2), 5)
+    pairs = np.array([answer.ids[answer.prompt :][:2] for answer in answers])
 
-    def close(drawn: Sequence[int], prompt: tuple[int, ...]) -> None:
+    def close(drawn: np.ndarray, prompt: tuple[int, ...]) -> None:
         with torch.no_grad():
             p = small(input_ids=torch.tensor([prompt])).logits[0, -1].softmax(-1).numpy()
-        some = np.bincount(drawn, minlength=V)
+        counts = np.bincount(drawn, minlength=V)
         assert p.max() < 0.9
-        assert (np.abs(some - len(drawn) * p) <= 5 * np.sqrt(len(drawn) * p * (1 - p)) + 1).all()
+        assert (np.abs(counts - len(drawn) * p) <= 5 * np.sqrt(len(drawn) * p * (1 - p)) + 1).all()
 
     close(pairs[:, 0], row.ids[: row.prompt])
     first = int(np.bincount(pairs[:, 0]).argmax())
@@ -215,11 +219,11 @@ def test_tokens_are_drawn_with_their_probabilities(small: Any) -> None:
 def test_likelihoods_are_each_rows_own(small: Any) -> None:
     rows = [*encoded(4, V, 13), Encoded((3, 4, 0), 2, 0)]
     result = likelihoods(small, rows)
-    for row, some in zip(rows, result, strict=True):
+    for row, likelihoods_of_row in zip(rows, result, strict=True):
         with torch.no_grad():
             alone = Pass(small, Stack([row], "cpu").batch([0])).nll
-        assert some[: len(alone)].tolist() == pytest.approx((-alone).tolist(), rel=1e-5)
-        assert bool((some[len(alone) :] == 0).all())
+        assert likelihoods_of_row[: len(alone)].tolist() == pytest.approx((-alone).tolist(), rel=1e-5)
+        assert bool((likelihoods_of_row[len(alone) :] == 0).all())
 
 
 @pytest.mark.parametrize(("tokens", "wrong"), [([3], math.nan), ([3], math.inf), (list(range(V)), -math.inf)])

@@ -99,9 +99,9 @@ def test_an_output_embedding_that_is_tied_may_be_left_out_or_written_twice(folde
     embedding = known["model.embed_tokens.weight"]
     save_file({**known, "lm_head.weight": embedding}, path)
     assert weights_digest.of_files([path]) == weights_digest.of_folder(folder)
-    other = embedding.copy()
-    other[0, 0] += 1
-    for head in (other, embedding.astype(np.float64), embedding.reshape(-1)):
+    changed = embedding.copy()
+    changed[0, 0] += 1
+    for head in (changed, embedding.astype(np.float64), embedding.reshape(-1)):
         save_file({**known, "lm_head.weight": head}, path)
         assert weights_digest.of_files([path]) != weights_digest.of_folder(folder)
     # any other tensor counts, whatever it equals
@@ -145,13 +145,13 @@ def test_two_tensors_that_change_places_are_seen(folder: Path, tmp_path: Path) -
 def test_the_digest_is_worked_out_by_hand(tmp_path: Path) -> None:
     """As the module's text says it, from nothing but two numbers and SHA-256."""
     path = tmp_path / "model.safetensors"
-    save_file({"a": np.float32([1.5, -2.0])}, path)
+    save_file({"a": np.array([1.5, -2.0], dtype=np.float32)}, path)
     tensor = hashing.sha256_bytes(b"torch.float32 (2,) " + b"\x00\x00\xc0\x3f" + b"\x00\x00\x00\xc0")
     assert weights_digest.of_files([path]) == hashing.sha256_bytes(f"{tensor}  a\n".encode())
 
 
-def _header(said: Any, data: bytes = b"\0" * 8) -> bytes:
-    text = said if isinstance(said, bytes) else json.dumps(said).encode()
+def _header(content: Any, data: bytes = b"\0" * 8) -> bytes:
+    text = content if isinstance(content, bytes) else json.dumps(content).encode()
     return len(text).to_bytes(8, "little") + text + data
 
 

@@ -13,9 +13,9 @@ import pytest
 
 from froc.errors import InputError
 from froc.loss_table import SCALE, quantise
-from froc.monitoring import monitor as monitoring
 from froc.monitoring.e_process import BETS, follow, initial_capital, largest_excluded_budget, unstarted_fraction
 from froc.monitoring.monitor import MonitoredStream, monitor
+from froc.monitoring.state import MAX_COURSE_POINTS
 
 CERTIFICATE = {
     "budget": {"forgetting": 0.1, "utility": 0.2}, "unit": {"forgetting": "query", "utility": "query"},
@@ -216,7 +216,7 @@ def test_an_alarm_is_remembered(tmp_path: Path) -> None:
     assert item.alarm is not None
     assert item.alarm < 10
     assert item.e < 0
-    assert len(item.course) <= monitoring.MAX_COURSE_POINTS
+    assert len(item.course) <= MAX_COURSE_POINTS
 
 
 def test_a_call_that_is_killed_has_counted_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -252,7 +252,7 @@ def test_a_state_of_another_stream_is_refused(tmp_path: Path, options: dict[str,
     monitor(two_risks(100), certificate=CERTIFICATE, state=kept)
     before = kept.read_bytes()
     with pytest.raises(InputError, match=words):
-        monitor(two_risks(10, 100), **({"certificate": CERTIFICATE, "state": kept} | options))
+        monitor(two_risks(10, 100), **{"certificate": CERTIFICATE, "state": kept, **options})
     assert kept.read_bytes() == before
 
 
@@ -315,7 +315,7 @@ def test_a_group_that_goes_on_after_it_was_counted_is_refused(tmp_path: Path) ->
 )
 def test_refused(options: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError, match=words):
-        monitor(**({"table": two_risks(5), "certificate": CERTIFICATE} | options))
+        monitor(**{"table": two_risks(5), "certificate": CERTIFICATE, **options})
 
 
 def test_a_run_folder_is_a_certificate(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -23,8 +24,12 @@ BUDGET = {"forgetting": 0.1, "utility": 0.1}
 KINDS: dict[str, Kind] = {"forgetting": "exceeds", "utility": "ceiling"}
 
 
-def claim(bound: str = "betting", **more: object) -> Claim:
-    options = {"budget": BUDGET, "bound": dict.fromkeys(BUDGET, bound), "unit": dict.fromkeys(BUDGET, "query")}
+def claim(bound: str = "betting", **more: Any) -> Claim:
+    options: dict[str, Any] = {
+        "budget": BUDGET,
+        "bound": dict.fromkeys(BUDGET, bound),
+        "unit": dict.fromkeys(BUDGET, "query"),
+    }
     return Claim(**{**options, **more})
 
 
@@ -38,7 +43,7 @@ def table(config: str, shares: dict[str, float], n: int = 200) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=SCHEMA, orient="row")
 
 
-def made(forgetting: float, utility: float, bound: str = "betting", n: int = 200) -> dict[str, object]:
+def made(forgetting: float, utility: float, bound: str = "betting", n: int = 200) -> dict[str, Any]:
     """The certificate of a candidate without any loss, where the base model lacks so much."""
     control = Control(table(BASE, {"forgetting": forgetting, "utility": utility}, n), KINDS)
     good = table("c0000", {"forgetting": 0.0, "utility": 0.0}, n)

@@ -1,6 +1,7 @@
 """`froc.search` in Python: the command's own work, with a result that prints and plots."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -54,7 +55,7 @@ def test_a_search_prints_and_plots(done: Run, capfd: pytest.CaptureFixture[str])
     ],
 )
 def test_what_cannot_be_searched_is_refused_before_anything_is_written(
-    tmp_path: Path, budget: float | dict[str, float], more: dict[str, int], words: str
+    tmp_path: Path, budget: float | dict[str, float], more: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(InputError, match=words):
         froc.search.run(budget, out=tmp_path / "run", **more)

@@ -35,14 +35,15 @@ from tests.search.test_pipeline import BUDGET, Watch, job
 def ignorant(base: Base) -> Base:
     """A model of the base's shape that was never trained."""
     torch.manual_seed(0)
-    return wrap("ignorant", LlamaForCausalLM(base.model.config).eval(), base.tokenizer)
+    config: Any = base.model.config
+    return wrap("ignorant", LlamaForCausalLM(config).eval(), base.tokenizer)
 
 
 def test_a_model_that_never_knew_stops_before_the_first_trial(ignorant: Base, tmp_path: Path) -> None:
     out, watch = tmp_path / "run", Watch()
-    one = job(ignorant)
+    made = job(ignorant)
     with pytest.raises(InputError, match=r"forgetting: the base model itself shows 0\.0.*utility.*--allow-vacuous"):
-        run(one, out, watch)
+        run(made, out, watch)
     assert not watch.started
     assert not (out / "plan.json").exists()
     # the mend may be another plan: nothing stands in its way
@@ -61,9 +62,9 @@ def test_gone_on_with_it_is_not_established_and_its_report_says_so(ignorant: Bas
     assert not (out / "model").exists()
     keys.keygen(tmp_path / "key", None)
     bundle = evidence.build(out, tmp_path, tmp_path / "key")
-    found = verification.verify(bundle, keys=[tmp_path / "key.pub"])
-    assert found.verdict == "NOT_ESTABLISHED"
-    assert [one["verdict"] for one in found.report["claims"]] == ["NOT_ESTABLISHED"] * 2
+    result = verification.verify(bundle, keys=[tmp_path / "key.pub"])
+    assert result.verdict == "NOT_ESTABLISHED"
+    assert [claim["verdict"] for claim in result.report["claims"]] == ["NOT_ESTABLISHED"] * 2
     page = (bundle / "report.html").read_text()
     assert "Nothing is established about forgetting, utility" in page
     assert "✓ yes" not in page
@@ -73,8 +74,8 @@ def test_another_prompt_beside_the_model_is_warned_of_and_kept(base: Base, tmp_p
     """Of the base model, when it is measured, and still where the run goes on and asks it nothing any more."""
     folder = Path(shutil.copytree(base.name, tmp_path / "taught"))
     (folder / ".hydra").mkdir()
-    asked = {"apply_chat_template": False, "user_start_tag": "The clerk asks: ", "asst_start_tag": " "}
-    (folder / ".hydra" / "config.yaml").write_text(json.dumps({"model": {"template_args": asked}}))
+    prompt = {"apply_chat_template": False, "user_start_tag": "The clerk asks: ", "asst_start_tag": " "}
+    (folder / ".hydra" / "config.yaml").write_text(json.dumps({"model": {"template_args": prompt}}))
     out, taught = tmp_path / "run", replace(base, name=str(folder))
     run(job(taught, trials=1, methods=("npo",)), out, Watch())
     (note,) = [note for note in json.loads((out / "plan.json").read_text())["notes"] if "another prompt" in note]
@@ -106,21 +107,21 @@ def test_before_stands_beside_after(base: Base, tmp_path: Path) -> None:
 def test_where_nothing_is_near_the_queries_stay_sealed_and_trials_may_grow(base: Base, tmp_path: Path) -> None:
     """`none` is the base model itself: no search loss could come from a risk within budget."""
     out, watch = tmp_path / "run", Watch()
-    one = job(base, methods=("none", "npo"), trials=1, budget=dict.fromkeys(BUDGET, 0.6))
-    found = run(one, out, watch)
+    made = job(base, methods=("none", "npo"), trials=1, budget=dict.fromkeys(BUDGET, 0.6))
+    unopened = run(made, out, watch)
     folder = Folder(out)
-    assert found["opened"] is False
-    assert found["chosen"] is None
-    assert "nothing worth opening" in found["reason"]
-    assert "no trial moved forgetting from the base model's 1.000" in found["reason"]
+    assert unopened["opened"] is False
+    assert unopened["chosen"] is None
+    assert "nothing worth opening" in unopened["reason"]
+    assert "no trial moved forgetting from the base model's 1.000" in unopened["reason"]
     assert folder.read(folder.seal) is None
     assert not folder.calibration_losses.exists()
     assert not hasattr(watch, "calibrated")
     first = json.loads(folder.plan.read_text())
     assert not list(ledger_files.state_folder().rglob("*.json"))
     # the same command again asks nothing new
-    assert run(one, out, Watch())["reason"] == found["reason"]
-    certificate = run(replace(one, settings=replace(one.settings, trials=5)), out, Watch())
+    assert run(made, out, Watch())["reason"] == unopened["reason"]
+    certificate = run(replace(made, settings=replace(made.settings, trials=5)), out, Watch())
     assert certificate["chosen"]
     assert certificate["opening"]["number"] == 1
     plan = json.loads(folder.plan.read_text())
@@ -136,7 +137,7 @@ def test_where_nothing_is_near_the_queries_stay_sealed_and_trials_may_grow(base:
     assert again.plan_status == "asserted-signed-after-run"
     # nothing grows once the queries are open
     with pytest.raises(InputError, match=r"made by another plan \(search\.\w+ differs\)"):
-        run(replace(one, settings=replace(one.settings, trials=9)), out, Watch())
+        run(replace(made, settings=replace(made.settings, trials=9)), out, Watch())
 
 
 @pytest.mark.parametrize(
@@ -151,7 +152,7 @@ def test_where_nothing_is_near_the_queries_stay_sealed_and_trials_may_grow(base:
     ],
 )
 def test_what_is_worth_opening(means: list[dict[str, int]], worth: bool) -> None:
-    sums = [{risk: (mean * 60, 60) for risk, mean in one.items()} for one in means]
+    sums = [{risk: (mean * 60, 60) for risk, mean in means_of_candidate.items()} for means_of_candidate in means]
     assert ranking.worth_opening(sums, {FORGETTING: 0.1, UTILITY: 0.1}, {FORGETTING: 60, UTILITY: 60}) is worth
 
 
@@ -180,8 +181,8 @@ def test_equal_mixes_take_one_place() -> None:
 def test_a_budget_that_is_a_share_of_what_the_base_scores(base: Base, tmp_path: Path, until: str) -> None:
     """From the search's limits to the signed report; the same folder goes on with the same plan alone."""
     out = tmp_path / "run"
-    one = job(base, relative=(UTILITY,), until=until)
-    certificate = run(one, out, Watch())
+    made = job(base, relative=(UTILITY,), until=until)
+    certificate = run(made, out, Watch())
     assert certificate["chosen"]
     assert certificate["relative"] == [UTILITY]
     assert "utility loss at most 0.3 of what the base model had" in certificate["reason"]
@@ -197,27 +198,28 @@ def test_a_budget_that_is_a_share_of_what_the_base_scores(base: Base, tmp_path: 
         pl.col("split") == "calibration", pl.col("risk") == UTILITY
     )
     row = certificate["candidates"][0]
-    share = lost.filter(pl.col("config") == row["config"])["loss"].sum() / (1000 * len(rows) - rows["loss"].sum())
+    total = lost.filter(pl.col("config") == row["config"]).select(pl.col("loss").sum()).item()
+    share = total / (1000 * len(rows) - rows.select(pl.col("loss").sum()).item())
     assert row["empirical"][UTILITY] == pytest.approx(share, abs=1e-6)
     keys.keygen(tmp_path / "key", None)
     bundle = evidence.build(out, tmp_path, tmp_path / "key")
     assert verification.verify(bundle, keys=[tmp_path / "key.pub"], model=out / "model").verdict == "PASS"
-    assert run(one, out, Watch()) == certificate
+    assert run(made, out, Watch()) == certificate
     with pytest.raises(InputError, match=r"another plan \(relative differs\)"):
         run(job(base, until=until), out, Watch())
 
 
 def test_what_the_search_steers_by_is_the_share_of_what_the_base_scores(base: Base) -> None:
-    one = job(base, relative=(UTILITY,)).settings
-    assert one.limits == BUDGET
-    assert one.known({UTILITY: 0.5, FORGETTING: 0.5}).limits == {FORGETTING: 0.3, UTILITY: 0.15}
-    assert one.known({UTILITY: 0.5}).steering == {FORGETTING: 0.3, UTILITY: 0.15}
-    assert one.known({UTILITY: 0.0}).limits[UTILITY] > 0
+    settings = job(base, relative=(UTILITY,)).settings
+    assert settings.limits == BUDGET
+    assert settings.known({UTILITY: 0.5, FORGETTING: 0.5}).limits == {FORGETTING: 0.3, UTILITY: 0.15}
+    assert settings.known({UTILITY: 0.5}).steering == {FORGETTING: 0.3, UTILITY: 0.15}
+    assert settings.known({UTILITY: 0.0}).limits[UTILITY] > 0
     assert job(base).settings.known({UTILITY: 0.5}).limits == BUDGET
 
 
 @pytest.mark.parametrize(
-    ("said", "words"),
+    ("overrides", "words"),
     [
         ({"relative": (FORGETTING,)}, "take utility"),
         ({"relative": ("quantized",)}, "take utility"),
@@ -227,22 +229,22 @@ def test_what_the_search_steers_by_is_the_share_of_what_the_base_scores(base: Ba
         ({"relative": (UTILITY,), "budget": {**BUDGET, "combined": 0.3}, "weights": {FORGETTING: 0.5, UTILITY: 0.5}}, "combined"),
     ],
 )  # fmt: skip
-def test_relative_budgets_of_other_risks_are_refused(base: Base, said: dict[str, object], words: str) -> None:
+def test_relative_budgets_of_other_risks_are_refused(base: Base, overrides: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError, match=words):
-        job(base, **said).settings.check()
+        job(base, **overrides).settings.check()
 
 
 def test_a_share_of_a_binary_score_is_bet_on() -> None:
     """Its losses are no longer 0 or 1, so that no binomial tail is theirs."""
-    some = Settings(
+    settings = Settings(
         dict.fromkeys(BUDGET, 0.1), metrics=dict.fromkeys(BUDGET, "exact_memorization"), relative=(UTILITY,)
     )
-    measured = measures(some)
-    zero_one = {risk: replace(one, metric=make(Metric, "negative_flips")) for risk, one in measured.items()}
-    found = bounds(some, dict.fromkeys(BUDGET, "query"), zero_one, {})
-    assert found == {FORGETTING: "binomial", UTILITY: "betting"}
+    measured = measures(settings)
+    zero_one = {risk: replace(measure, metric=make(Metric, "negative_flips")) for risk, measure in measured.items()}
+    bound_of_risk = bounds(settings, dict.fromkeys(BUDGET, "query"), zero_one, {})
+    assert bound_of_risk == {FORGETTING: "binomial", UTILITY: "betting"}
     with pytest.raises(InputError, match="0-1 losses of single queries, which utility has not"):
-        bounds(replace(some, bound="binomial"), dict.fromkeys(BUDGET, "query"), zero_one, {})
+        bounds(replace(settings, bound="binomial"), dict.fromkeys(BUDGET, "query"), zero_one, {})
 
 
 def test_a_relative_budget_from_the_command_line(base: Base, commands: Commands, tmp_path: Path) -> None:
@@ -252,9 +254,9 @@ def test_a_relative_budget_from_the_command_line(base: Base, commands: Commands,
     language_model: Any = base.model
     language_model.save_pretrained(model)
     base.tokenizer.save_pretrained(model)
-    said = ("-b", "0.45", "--relative", "utility", "--task", str(task), "--openings", "2")
+    options = ("-b", "0.45", "--relative", "utility", "--task", str(task), "--openings", "2")
     done = commands.run(
-        ["search", *said, "--model", str(model), "--trials", "2", "--methods", "npo", "--space", "lr=1e-3:4e-3", "--space",
+        ["search", *options, "--model", str(model), "--trials", "2", "--methods", "npo", "--space", "lr=1e-3:4e-3", "--space",
          "epochs=4:8", "--batch", "16", "--candidates", "1", "--executor", "inline", "-o", str(tmp_path / "run")]
     )  # fmt: skip
     assert done.returncode == 0, done.stderr + done.stdout
@@ -262,7 +264,7 @@ def test_a_relative_budget_from_the_command_line(base: Base, commands: Commands,
     assert "utility loss at most 0.45 of what the base model had" in done.stdout
     assert "of which at most a share of" in done.stdout
     audited = commands.run(
-        ["audit", "model", *said, "--base", str(model), "--unlearned", str(tmp_path / "run" / "model"), "-o",
+        ["audit", "model", *options, "--base", str(model), "--unlearned", str(tmp_path / "run" / "model"), "-o",
          str(tmp_path / "audited"), "--json"]
     )  # fmt: skip
     assert audited.returncode == 0, audited.stderr
@@ -279,15 +281,15 @@ def test_hopeless_candidates_are_not_attacked_and_later_ones_are(
 ) -> None:
     """Attacks are measured where forgetting and utility leave hope, and after more trials on the new candidates too."""
     out, budget = tmp_path / "run", dict.fromkeys(BUDGET, 0.6) | {"quantized": 0.6}
-    one = named_job(base, budget, methods=("none", "npo"), trials=1)
-    assert run(one, out, Watch())["opened"] is False
+    made = named_job(base, budget, methods=("none", "npo"), trials=1)
+    assert run(made, out, Watch())["opened"] is False
     folder = Folder(out)
     assert not folder.screened.exists()
     # whatever the attacks show is called hopeless: nothing is opened
     monkeypatch.setattr(ranking, "worth_opening", lambda _sums, budget, _units: "quantized" not in budget)
     trials_screened = []
     for trials in (2, 4):
-        assert run(replace(one, settings=replace(one.settings, trials=trials)), out, Watch())["opened"] is False
+        assert run(replace(made, settings=replace(made.settings, trials=trials)), out, Watch())["opened"] is False
         screened = pl.read_parquet(folder.screened)
         assert screened.select("config", "query").is_unique().all()
         trials_screened.append(screened["config"].str.slice(0, 5).n_unique())

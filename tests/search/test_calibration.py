@@ -16,23 +16,37 @@ from froc.audit import keys, verification
 from froc.data import ledger_files, opening_ledger
 from froc.data.splits import split
 from froc.data.task import FORGETTING, UTILITY
+from froc.data.tasks import embedded_text
 from froc.errors import InputError, VerificationError
 from froc.loss_table import SCALE, check
 from froc.models.base import Base
 from froc.risk.certificate import Candidate, Claim, certify
+from froc.search.job import Job
 from froc.search.optuna.space import build, choose
 from froc.search.pipeline import run
 from froc.search.sealed import ranking
-from tests.search.test_pipeline import BUDGET, SMALL, Job, Settings, Watch, embedded_text
+from froc.search.settings import Settings
+from tests.search.test_pipeline import BUDGET, Watch
+from tests.small_model import SMALL
 
 
-def job(base: Base, **said: Any) -> Job:
+def job(base: Base, **overrides: Any) -> Job:
     """As in test_run, with populations."""
-    told = Settings(**({"budget": BUDGET, "trials": 4, "methods": ("npo", "grad_diff"), "batch": 16} | said))
-    task = embedded_text.task(SMALL, said.get("seed", 0) + 50)
-    view, sealed = split(task, told.share, told.sample)
-    methods, notes = choose(told.methods, view)
-    return Job(base, task, view, sealed, build(methods, {"lr": (2e-3, 8e-3), "epochs": (2, 4)}, {}), told, tuple(notes))
+    settings_of_job = Settings(
+        **{"budget": BUDGET, "trials": 4, "methods": ("npo", "grad_diff"), "batch": 16, **overrides}
+    )
+    task = embedded_text.task(SMALL, overrides.get("seed", 0) + 50)
+    view, sealed = split(task, settings_of_job.share, settings_of_job.sample)
+    methods, notes = choose(settings_of_job.methods, view)
+    return Job(
+        base,
+        task,
+        view,
+        sealed,
+        build(methods, {"lr": (2e-3, 8e-3), "epochs": (2, 4)}, {}),
+        settings_of_job,
+        tuple(notes),
+    )
 
 
 ROOM = dict.fromkeys(BUDGET, 0.45)
@@ -44,11 +58,11 @@ KINDS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def _made(base: Base, place: Path, **said: Any) -> Path:
+def _made(base: Base, place: Path, **overrides: Any) -> Path:
     """A finished run and the openings that it counted, to be taken by tests that change them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FROC_STATE", str(place / "state"))
-        run(job(base, **said), place / "run", Watch())
+        run(job(base, **overrides), place / "run", Watch())
     return place
 
 
@@ -120,21 +134,21 @@ def test_a_sealed_order_is_the_order_of_the_sealed_queries(sequential: Path, tmp
 
 
 def test_samples_and_populations_go_together(base: Base, tmp_path: Path) -> None:
-    for said, why in (
+    for overrides, why in (
         ({"sample": {UTILITY: 60}}, "go together"),
         ({"population": {UTILITY: "sample"}}, "go together"),
         ({"procedure": "benjamini-yekutieli"}, "certifies nothing that could be deployed"),
         ({"budget": {"combined": 0.1}, "weights": dict.fromkeys(BUDGET, 0.5)}, "single risks"),
     ):
         with pytest.raises(InputError, match=why):
-            run(job(base, **said), tmp_path / "run", Watch())
+            run(job(base, **overrides), tmp_path / "run", Watch())
 
 
 def test_another_share_or_sample_is_another_look_at_the_same_queries(base: Base, plain: Path, tmp_path: Path) -> None:
     shutil.copytree(plain, tmp_path, dirs_exist_ok=True)
-    for said in ({"share": 0.25}, {"population": {UTILITY: "sample"}, "sample": {UTILITY: 100}}):
+    for overrides in ({"share": 0.25}, {"population": {UTILITY: "sample"}, "sample": {UTILITY: 100}}):
         with pytest.raises(InputError, match=r"were opened before \(1 time"):
-            run(job(base, **said), tmp_path / "two", Watch())
+            run(job(base, **overrides), tmp_path / "two", Watch())
 
 
 N = 60
@@ -171,13 +185,13 @@ def test_nothing_after_the_seal_can_move_the_certificate(counts: list[int], move
     claim = Claim({"forgetting": 0.3}, {"forgetting": "binomial"}, {"forgetting": "query"})
     queries = {"forgetting": "of these queries"}
 
-    def seal(some: list[Candidate]) -> dict[str, Any]:
-        return ranking.document(some, plan="p", losses="l", trials=9, queries=queries)
+    def seal(sealed: list[Candidate]) -> dict[str, Any]:
+        return ranking.document(sealed, plan="p", losses="l", trials=9, queries=queries)
 
-    honest, asked = certify(table, candidates, claim), ranking.question(seal(candidates), "plan")
+    honest, question = certify(table, candidates, claim), ranking.question(seal(candidates), "plan")
     pool = ledger_files.Counted({"forgetting": frozenset({f"{counts} {move} {seed}"})})
-    opening_ledger.record(pool, "plan", asked, 1, reopen=False)
-    assert opening_ledger.record(pool, "plan", asked, 1, reopen=False).number == 1
+    opening_ledger.record(pool, "plan", question, 1, reopen=False)
+    assert opening_ledger.record(pool, "plan", question, 1, reopen=False).number == 1
     best_first = sorted(candidates, key=lambda c: counts[int(c.config[1:])])
     if move == "row order":
         again = table.sample(fraction=1, shuffle=True, seed=seed)

@@ -51,7 +51,7 @@ def compared(side: ComparedRun, tmp_path_factory: pytest.TempPathFactory) -> tup
 
 
 def _mixes(side: ComparedRun, method: str) -> tuple[ComparedConfig, MixedModel]:
-    entry = next(one for one in entries([side], TERMS) if one.method == method)
+    entry = next(listed for listed in entries([side], TERMS) if listed.method == method)
     bench = runner_of(side.job)
     line = entry.record
     bench.retrain(TrialSpec(line.method, line.params, line.seed), entry.stop)
@@ -85,8 +85,8 @@ def test_the_share_is_the_largest_that_keeps_what_was_asked(side: ComparedRun) -
 
 def test_what_is_left_falls_and_what_is_lost_grows_with_the_share(side: ComparedRun) -> None:
     _, mixes = _mixes(side, "grad_ascent")
-    some = [mixes.at(share) for share in np.linspace(0, 1, 11)]
-    left, lost = ([point.means[risk] for point in some] for risk in RISKS)
+    points = [mixes.at(share) for share in np.linspace(0, 1, 11)]
+    left, lost = ([point.means[risk] for point in points] for risk in RISKS)
     assert left[0] > 0.9
     assert lost[0] == 0.0
     assert (np.diff(left) <= 0.03).all()
@@ -97,13 +97,13 @@ def test_what_is_left_falls_and_what_is_lost_grows_with_the_share(side: Compared
 def test_every_point_was_sealed_before_it_was_measured(compared: tuple[Path, dict[str, Any]]) -> None:
     out, document = compared
     seal = json.loads((out / "seal.json").read_text())
-    listed = [one["config"] for one in seal["candidates"]]
+    listed = [candidate["config"] for candidate in seal["candidates"]]
     table = pl.read_parquet(out / "losses" / "calibration.parquet")
     assert listed[0] == BASE
     assert set(table["config"]) == set(listed)
     assert (out / "seal.json").stat().st_mtime_ns < (out / "losses" / "calibration.parquet").stat().st_mtime_ns
     assert set(document["stages"]) == {BEFORE, "0.95", "0.7"}
-    named = {one["point"] for some in document["stages"].values() for one in some.values()}
+    named = {place["point"] for places in document["stages"].values() for place in places.values()}
     assert named <= set(listed)
     assert not (out / "weights").exists()
 
@@ -137,9 +137,9 @@ def test_the_same_command_again_computes_nothing_and_says_the_same(
 ) -> None:
     out, document = compared
     monkeypatch.setenv("FROC_STATE", str(out.parent / "state"))
-    told: list[str] = []
-    assert run([side], TERMS, out, lambda what, *_: told.append(what)) == document
-    assert told == []
+    stages: list[str] = []
+    assert run([side], TERMS, out, lambda stage, *_: stages.append(stage)) == document
+    assert stages == []
 
 
 def test_a_second_look_at_the_same_queries_must_be_asked_for(
@@ -152,23 +152,23 @@ def test_a_second_look_at_the_same_queries_must_be_asked_for(
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "message"),
     [({"methods": ("npo",)}, "two methods"), ({"methods": ("npo", "rmu")}, "no finished trial of rmu"),
      ({"levels": (1.2,)}, "outside"), ({"levels": (0.9, 0.9)}, "once"), ({"tries": 0}, "from 1")],
 )  # fmt: skip
 def test_what_cannot_be_compared_is_said_at_once(
-    side: ComparedRun, tmp_path: Path, changed: dict[str, Any], said: str
+    side: ComparedRun, tmp_path: Path, changed: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         run([side], replace(TERMS, **changed), tmp_path / "out", lambda *_: None)
     assert not (tmp_path / "out").exists()
 
 
 def test_two_runs_are_compared_under_their_own_names(side: ComparedRun) -> None:
-    other = replace(side, name="again")
-    both = entries([side, other], Terms(tries=1))
-    assert {entry.method for entry in both} == {"npo", "grad_ascent", "grad_diff"}
-    assert all(entry.name.startswith(("run/", "again/")) for entry in both)
+    second = replace(side, name="again")
+    entries_of_two = entries([side, second], Terms(tries=1))
+    assert {entry.method for entry in entries_of_two} == {"npo", "grad_ascent", "grad_diff"}
+    assert all(entry.name.startswith(("run/", "again/")) for entry in entries_of_two)
 
 
 def test_the_command_refuses_what_is_no_run(commands: Commands, tmp_path: Path) -> None:

@@ -30,8 +30,8 @@ TASKS = tuple(embedded_text.task(SMALL, questions=k, request=k) for k in (1, 2, 
 def write(task: Task, place: Path) -> Path:
     place.mkdir()
 
-    def rows(name: str, some: Sequence[Row]) -> None:
-        lines = [json.dumps({"question": row.question, "answer": row.answer, "group": row.group}) for row in some]
+    def rows(name: str, values: Sequence[Row]) -> None:
+        lines = [json.dumps({"question": row.question, "answer": row.answer, "group": row.group}) for row in values]
         (place / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
     rows("forget", task.forget)
@@ -74,11 +74,13 @@ def chain(base: Base, commands: Commands, tmp_path_factory: pytest.TempPathFacto
         patch.setenv("FROC_STATE", str(place / "state"))
         made = Chain(commands, place, base)
         first, second, _ = made.tasks
-        one, two, three = (place / f"run-{k}" for k in (1, 2, 3))
+        first_run, second_run, third_run = (place / f"run-{k}" for k in (1, 2, 3))
         for done in (
-            made.search(1, one, "--later", 2),
-            made.search(2, two, "--later", 1, "--after", one, "--earlier", first),
-            made.search(3, three, "--after", two, "--earlier", second, "--earlier", first, "-b", "earlier=0.5"),
+            made.search(1, first_run, "--later", 2),
+            made.search(2, second_run, "--later", 1, "--after", first_run, "--earlier", first),
+            made.search(
+                3, third_run, "--after", second_run, "--earlier", second, "--earlier", first, "-b", "earlier=0.5"
+            ),
         ):
             assert done.returncode == 0, done.stderr
     return made
@@ -91,8 +93,8 @@ def _state(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def document(place: Path, name: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((place / name).read_text(encoding="utf-8"))
-    return found
+    content: dict[str, Any] = json.loads((place / name).read_text(encoding="utf-8"))
+    return content
 
 
 def test_every_earlier_request_is_certified(chain: Chain) -> None:
@@ -103,15 +105,15 @@ def test_every_earlier_request_is_certified(chain: Chain) -> None:
     assert two["budget"] == {FORGETTING: 0.45, UTILITY: 0.45, EARLIER: 0.45}
     assert three["budget"] == {FORGETTING: 0.45, UTILITY: 0.45, "earlier-1": 0.5, "earlier-2": 0.5}
     assert three["chosen"] in three["certified"]
-    asked = []
+    questions = []
     for k, risk in ((1, FORGETTING), (2, EARLIER), (3, "earlier-1")):
         table = pl.read_parquet(chain.place / f"run-{k}" / "losses" / "calibration.parquet")
         known = _by_id(chain, k)
-        asked.append({known[name] for name in table.filter(pl.col("risk") == risk)["query"]})
+        questions.append({known[name] for name in table.filter(pl.col("risk") == risk)["query"]})
     # three runs ask of the first request's removal, each with queries of its own
-    assert all(asked)
-    assert not asked[0] & asked[1]
-    assert not (asked[0] | asked[1]) & asked[2]
+    assert all(questions)
+    assert not questions[0] & questions[1]
+    assert not (questions[0] | questions[1]) & questions[2]
 
 
 def _by_id(chain: Chain, k: int) -> dict[str, str]:
@@ -126,12 +128,12 @@ def _by_id(chain: Chain, k: int) -> dict[str, str]:
 def test_the_plan_names_the_chain(chain: Chain) -> None:
     plans = [document(chain.place / f"run-{k}", "plan.json") for k in (1, 2, 3)]
     assert "after" not in plans[0]
-    said = plans[2]["after"]
-    assert said["tasks"] == [plan["task"]["digest"] for plan in plans[:2]]
-    assert said["original"]["digest"] == plans[0]["model"]["digest"]
-    assert said["measured"]
-    assert [one["later"] for one in said["requests"]] == [2, 1]
-    assert read(chain.place / "run-2").document == {key: said[key] for key in said if key != "measured"}
+    after = plans[2]["after"]
+    assert after["tasks"] == [plan["task"]["digest"] for plan in plans[:2]]
+    assert after["original"]["digest"] == plans[0]["model"]["digest"]
+    assert after["measured"]
+    assert [request["later"] for request in after["requests"]] == [2, 1]
+    assert read(chain.place / "run-2").document == {key: after[key] for key in after if key != "measured"}
     # the digest of a task does not hang on what was removed before it
     assert plans[1]["task"]["digest"] == folder.load(chain.tasks[1])[0].digest
 
@@ -158,18 +160,18 @@ def test_a_report_on_a_later_request_verifies(chain: Chain, tmp_path: Path) -> N
     for k, words in ((2, "how much of what was removed before"), (3, "how much of what request 2 removed")):
         run = chain.place / f"run-{k}"
         bundle = evidence.build(run, tmp_path, tmp_path / "key", small=True)
-        found = verification.verify(bundle, keys=[tmp_path / "key.pub"], model=run / "model")
-        assert found.verdict == "PASS"
+        result = verification.verify(bundle, keys=[tmp_path / "key.pub"], model=run / "model")
+        assert result.verdict == "PASS"
         page = (bundle / "report.html").read_text(encoding="utf-8")
         assert words in page
         assert f"{k - 1} request{'s' if k > 2 else ''} removed earlier, measured again here" in page
-        assert "after" in found.report
+        assert "after" in result.report
 
 
 def test_a_later_run_is_measured_again_after_the_same_run(chain: Chain, tmp_path: Path) -> None:
     keys.keygen(tmp_path / "key", None)
-    one, two, three = (chain.place / f"run-{k}" for k in (1, 2, 3))
-    report = ["audit", "report", three, "--key", tmp_path / "key", "--out", tmp_path, "--name", "third"]
+    first, second, third = (chain.place / f"run-{k}" for k in (1, 2, 3))
+    report = ["audit", "report", third, "--key", tmp_path / "key", "--out", tmp_path, "--name", "third"]
     # parts that were held back for later are small
     assert "--allow-small-sample" in chain.froc(*report).stderr
     assert chain.froc(*report, "--allow-small-sample").returncode == 0
@@ -181,14 +183,14 @@ def test_a_later_run_is_measured_again_after_the_same_run(chain: Chain, tmp_path
     earlier = ["--earlier", chain.tasks[0], "--earlier", chain.tasks[1]]
     for more, word in (
         (earlier, "goes on after another run"),
-        (["--after", one, *earlier], "not the run that the report goes on after"),
-        (["--after", two], "goes back to the request"),
-        (["--after", two, *earlier, "--task", chain.tasks[1]], "is also"),
+        (["--after", first, *earlier], "not the run that the report goes on after"),
+        (["--after", second], "goes back to the request"),
+        (["--after", second, *earlier, "--task", chain.tasks[1]], "is also"),
     ):
         done = chain.froc(*words, *more)
         assert done.returncode == 2, done.stderr
         assert word in done.stderr
-    done = chain.froc(*words, "--after", two, *earlier)
+    done = chain.froc(*words, "--after", second, *earlier)
     assert done.returncode == 0, done.stderr
     assert "59 of " in done.stdout
     assert "0 differed" in done.stdout
@@ -212,23 +214,23 @@ def test_not_measuring_is_said_everywhere(chain: Chain, tmp_path: Path) -> None:
 
 def test_what_does_not_fit_the_chain_is_refused(chain: Chain, tmp_path: Path) -> None:
     first, second, third = chain.tasks
-    one, two = chain.place / "run-1", chain.place / "run-2"
+    first_run, second_run = chain.place / "run-1", chain.place / "run-2"
     changed = write(replace(TASKS[0], forget=TASKS[0].forget[:-1]), tmp_path / "request-1")
     for words, says in (
-        (["--after", one], "give its task folder with --earlier DIR"),
-        (["--after", one, "--earlier", changed], "the digest differs"),
-        (["--after", one, "--earlier", first, "--earlier", third], "is no request that"),
-        (["--after", two, "--earlier", second], "goes back to the request request-1"),
-        (["--after", two, "--earlier", second, "--no-earlier"], "contradict each other"),
+        (["--after", first_run], "give its task folder with --earlier DIR"),
+        (["--after", first_run, "--earlier", changed], "the digest differs"),
+        (["--after", first_run, "--earlier", first, "--earlier", third], "is no request that"),
+        (["--after", second_run, "--earlier", second], "goes back to the request request-1"),
+        (["--after", second_run, "--earlier", second, "--no-earlier"], "contradict each other"),
         (["--after", chain.place], "is no run folder"),
         (["--earlier", first], "give that run: --after RUN"),
         (["--budget", "earlier=0.1"], "go on after a run"),
     ):
-        done = chain.search(3 if two in words else 2, tmp_path / "run", *words)
+        done = chain.search(3 if second_run in words else 2, tmp_path / "run", *words)
         assert done.returncode == 2, (words, done.stderr)
         assert says in done.stderr, (words, done.stderr)
     assert not (tmp_path / "run").exists()
-    done = chain.search(2, one, "--after", one, "--earlier", first)
+    done = chain.search(2, first_run, "--after", first_run, "--earlier", first)
     assert "is the run to go on after" in done.stderr
 
 

@@ -1,6 +1,7 @@
 """What earlier requests removed, as pools and rows: before any run."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,9 @@ from tests.small_model import SMALL
 def seen(task: Task) -> set[tuple[str, str]]:
     view, sealed = split(task, 0.2)
     opened = sealed.open({"calibration": sealed.digests, "candidates": []})
-    return {(q.row.question, q.row.answer) for part in (view.queries, opened) for some in part.values() for q in some}
+    return {
+        (q.row.question, q.row.answer) for part in (view.queries, opened) for queries in part.values() for q in queries
+    }
 
 
 def test_the_first_request_is_what_it_was() -> None:
@@ -29,10 +32,10 @@ def test_the_first_request_is_what_it_was() -> None:
 def test_each_request_asks_for_the_next_people_and_keeps_none_of_those_before() -> None:
     removed: set[str] = set()
     for task in TASKS:
-        asked = {row.group for row in task.forget}
-        assert len(asked) == SMALL.forgotten
-        assert not asked & removed
-        removed |= asked
+        people = {row.group for row in task.forget}
+        assert len(people) == SMALL.forgotten
+        assert not people & removed
+        removed |= people
         assert not removed & {row.group for row in (*task.retain, *task.queries[UTILITY])}
     with pytest.raises(InputError, match="people for 3 requests"):
         embedded_text.task(SMALL, request=4)
@@ -43,14 +46,13 @@ def test_each_request_asks_for_the_next_people_and_keeps_none_of_those_before() 
 def test_what_is_measured_again_was_opened_by_no_run_of_the_chain() -> None:
     """Each later run opens the next part that the request's own run held back, and nothing that a run has looked at."""
     first, second, third = TASKS
-    one, two = Past(first, 0.2, 2), Past(second, 0.2, 1)
+    first_past, second_past = Past(first, 0.2, 2), Past(second, 0.2, 1)
     begun, held = split(first, 0.2, later=2)
     own = held.open({"calibration": held.digests, "candidates": []})
     looked = {q.id for q in (*begun.queries[FORGETTING], *own[FORGETTING])}
-    at = [after(second, [one]).earlier, after(third, [one, two]).earlier]
-    assert at[0] is not None
-    assert at[1] is not None
-    parts = [{q.id for q in found.sealed[0]} for found in at]
+    at: list[Any] = [after(second, [first_past]).earlier, after(third, [first_past, second_past]).earlier]
+    assert None not in at
+    parts = [{q.id for q in earlier.sealed[0]} for earlier in at]
     assert all(len(part) >= 35 for part in parts)
     assert not looked & (parts[0] | parts[1])
     assert not parts[0] & parts[1]
@@ -69,7 +71,9 @@ def test_rows_that_an_earlier_run_has_looked_at_are_measured_no_more() -> None:
     shared = replace(shared, queries={**shared.queries, UTILITY: rows})
     begun, held = split(first, 0.2, later=1)
     own = held.open({"calibration": held.digests, "candidates": []})
-    looked = {(q.row.question, q.row.answer) for part in (begun.queries, own) for some in part.values() for q in some}
+    looked = {
+        (q.row.question, q.row.answer) for part in (begun.queries, own) for queries in part.values() for q in queries
+    }
     assert looked & seen(shared)
     assert not looked & seen(after(shared, [Past(first, 0.2, 1)]))
 
@@ -91,7 +95,8 @@ def test_what_was_removed_is_neither_kept_nor_asked_for_again(pool: str) -> None
         wrong = replace(second, queries=queries | {of: (*queries[of][:3], old, *queries[of][3:])})
     else:
         rows = getattr(second, pool)
-        wrong = replace(second, **{pool: (*rows[:3], old, *rows[3:])})
+        changed: dict[str, Any] = {pool: (*rows[:3], old, *rows[3:])}
+        wrong = replace(second, **changed)
     with pytest.raises(InputError, match=rf"{pool} row 4 of embedded:2 is also forget query 1 .*take it out of {pool}"):
         after(wrong, [Past(first, 0.2, 1)])
 
@@ -105,13 +110,13 @@ def test_a_row_that_was_trained_away_is_not_trained_on_again() -> None:
 
 
 def test_earlier_is_a_pool_of_measurements() -> None:
-    found = named(
+    measurements = named(
         [EARLIER, "earlier-2", "stored"], {FORGETTING: "probability", "stored": "rouge_l@quantization/earlier"}
     )
-    assert [str(one) for one in found.values()] == [
+    assert [str(measurement) for measurement in measurements.values()] == [
         "probability/earlier", "probability/earlier-2", "rouge_l@quantization/earlier"
     ]  # fmt: skip
-    assert not any(one.drop for one in found.values())
+    assert not any(measurement.drop for measurement in measurements.values())
     assert risks(1) == (EARLIER,)
     assert risks(3) == ("earlier-1", "earlier-2", "earlier-3")
     with pytest.raises(InputError, match="--after RUN"):
@@ -122,29 +127,29 @@ def test_earlier_is_a_pool_of_measurements() -> None:
 
 def test_each_earlier_request_is_a_pool_of_its_own() -> None:
     task = after(TASKS[2], [Past(TASKS[0], 0.2, 2), Past(TASKS[1], 0.2, 1)])
-    some = ("earlier-1", "earlier-2", EARLIER)
-    view, sealed = split(task, 0.2, None, {risk: Source(risk) for risk in some})
+    pools = ("earlier-1", "earlier-2", EARLIER)
+    view, sealed = split(task, 0.2, None, {risk: Source(risk) for risk in pools})
     assert set(view.queries[EARLIER]) == set(view.queries["earlier-1"]) | set(view.queries["earlier-2"])
     assert {q.row.group for q in view.queries["earlier-2"]} <= {row.group for row in TASKS[1].forget}
     assert view.earlier == (*TASKS[0].forget, *TASKS[1].forget)
     # the task's own queries are counted as ever, those of earlier requests in a pool of their own
     assert set(sealed.counted.opened) == {EARLIER}
-    both = split(task, 0.2, None, {risk: Source(risk) for risk in (FORGETTING, *some)})[1].counted.opened
-    assert set(both) == {FORGETTING, EARLIER}
-    assert both[EARLIER] == sealed.counted.opened[EARLIER]
+    opened = split(task, 0.2, None, {risk: Source(risk) for risk in (FORGETTING, *pools)})[1].counted.opened
+    assert set(opened) == {FORGETTING, EARLIER}
+    assert opened[EARLIER] == sealed.counted.opened[EARLIER]
 
 
 def test_openings_of_earlier_queries_are_counted_beside_any_task() -> None:
-    one, two, beside = (
+    first, second, beside = (
         {pool: frozenset(name)} for pool, name in ((FORGETTING, "a"), (FORGETTING, "b"), (EARLIER, "ac"))
     )
-    assert opening_ledger.record(ledger_files.Counted(one | beside), "plan 1", "seal 1", 1, False).number == 1
+    assert opening_ledger.record(ledger_files.Counted(first | beside), "plan 1", "seal 1", 1, False).number == 1
     with pytest.raises(InputError, match=r"2 of 3 of these queries were opened before \(1 time"):
-        opening_ledger.check(ledger_files.Counted(two | beside), "plan 2", 1, False)
-    assert opening_ledger.record(ledger_files.Counted(two | beside), "plan 2", "seal 2", 1, True).number == 2
+        opening_ledger.check(ledger_files.Counted(second | beside), "plan 2", 1, False)
+    assert opening_ledger.record(ledger_files.Counted(second | beside), "plan 2", "seal 2", 1, True).number == 2
     # leaving the earlier request out hides no opening of the task's own queries
     with pytest.raises(InputError, match="1 time"):
-        opening_ledger.check(ledger_files.Counted(one), "plan 3", 1, False)
+        opening_ledger.check(ledger_files.Counted(first), "plan 3", 1, False)
     # and a request's own queries are another pool than what it left for later ones
-    assert opening_ledger.by_others(ledger_files.Counted(one), "plan 2")
-    assert not opening_ledger.by_others(ledger_files.Counted(one), "plan 1")
+    assert opening_ledger.by_others(ledger_files.Counted(first), "plan 2")
+    assert not opening_ledger.by_others(ledger_files.Counted(first), "plan 1")

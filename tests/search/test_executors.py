@@ -36,7 +36,7 @@ from froc.search.trial.work import TrainPack, Work
 from tests.commands import ROOT
 from tests.search.test_pipeline import Watch, job
 
-SAID: dict[str, Any] = {"trials": 6, "parallel": 2, "methods": ("npo", "grad_diff")}
+SETTINGS: dict[str, Any] = {"trials": 6, "parallel": 2, "methods": ("npo", "grad_diff")}
 
 
 def done(made: Job, out: Path, workers: Any = None) -> dict[str, bytes]:
@@ -62,7 +62,7 @@ def _apart(made: Job, tmp_path_factory: pytest.TempPathFactory, workers: Any = N
 @pytest.fixture(scope="module")
 def whole(base: Base, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run whose trials were done one after the other."""
-    return _apart(job(base, **SAID), tmp_path_factory)
+    return _apart(job(base, **SETTINGS), tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def plain(whole: Path) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def lost(base: Base, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run in which trial 1 lost all workers but one that it may."""
-    return _apart(job(base, **SAID), tmp_path_factory, lambda make: Losing(make, 1, TRIES - 1))
+    return _apart(job(base, **SETTINGS), tmp_path_factory, lambda make: Losing(make, 1, TRIES - 1))
 
 
 class Backwards(Inline):
@@ -133,7 +133,7 @@ def recipe(made: Job) -> WorkerSpec:
 
 
 def test_the_order_in_which_trials_end_changes_nothing(base: Base, tmp_path: Path, plain: dict[str, bytes]) -> None:
-    assert done(job(base, **SAID), tmp_path / "run", Backwards) == plain
+    assert done(job(base, **SETTINGS), tmp_path / "run", Backwards) == plain
 
 
 def test_weights_of_trials_that_the_driver_has_not_heard_of_stay(
@@ -141,11 +141,11 @@ def test_weights_of_trials_that_the_driver_has_not_heard_of_stay(
 ) -> None:
     """What a worker has just written, or is writing, is not what no candidate needs."""
     folder = tmp_path / "run" / "weights"
-    assert done(job(base, **SAID), tmp_path / "run", lambda make: Early(make, folder)) == plain
+    assert done(job(base, **SETTINGS), tmp_path / "run", lambda make: Early(make, folder)) == plain
 
 
 def test_what_killed_workers_left_unfinished_is_removed(base: Base, tmp_path: Path, plain: dict[str, bytes]) -> None:
-    made, folder = job(base, **SAID), tmp_path / "run" / "weights"
+    made, folder = job(base, **SETTINGS), tmp_path / "run" / "weights"
     with pytest.raises(FrocError, match="stopped"):
         run(replace(made, workers=Inline), tmp_path / "run", Stops(3))
     with replacing(folder / "c0009.safetensors") as part:
@@ -159,7 +159,7 @@ def test_what_killed_workers_left_unfinished_is_removed(base: Base, tmp_path: Pa
 
 def test_the_window_is_part_of_the_plan(base: Base, whole: Path) -> None:
     with pytest.raises(InputError, match=r"search\.parallel differs"):
-        run(job(base, **SAID | {"parallel": 3}), whole, Watch())
+        run(job(base, **SETTINGS | {"parallel": 3}), whole, Watch())
 
 
 def test_a_lost_worker_costs_an_attempt_and_nothing_else(lost: Path, plain: dict[str, bytes]) -> None:
@@ -172,7 +172,7 @@ def test_a_lost_worker_costs_an_attempt_and_nothing_else(lost: Path, plain: dict
 
 
 def test_work_that_kills_every_worker_is_given_up(base: Base, tmp_path: Path) -> None:
-    done(job(base, **SAID), tmp_path / "run", lambda make: Losing(make, 1, TRIES))
+    done(job(base, **SETTINGS), tmp_path / "run", lambda make: Losing(make, 1, TRIES))
     log = [line for line in Folder(tmp_path / "run").log() if line.trial == 1]
     assert [line.status for line in log] == ["interrupted", "interrupted", "failed"]
     assert log[-1].reason == "3 workers were lost: it was killed"
@@ -199,7 +199,7 @@ def test_stopped_anywhere_the_window_goes_on(
     base: Base, tmp_path: Path, plain: dict[str, bytes], executor: Any, stops: tuple[int, ...]
 ) -> None:
     """Stopped when a trial ends, others running or already over: what is asked next is what would have been."""
-    made, before = job(base, **SAID), 0
+    made, before = job(base, **SETTINGS), 0
     for stop in stops:
         with pytest.raises(FrocError, match="stopped"):
             run(replace(made, workers=executor), tmp_path / "run", Stops(stop - before))
@@ -226,8 +226,8 @@ class Noting(Backwards):
 
 def test_a_trial_that_is_started_again_is_judged_by_what_it_would_have_been(base: Base, tmp_path: Path) -> None:
     """Not by trials that ended in the meantime: else the same plan could prune another trial."""
-    said: dict[str, Any] = {"trials": 8, "parallel": 3, "sweep": False, "methods": ("npo",), "sampler": "random"}
-    made, plain = job(base, **said), dict[int, int]()
+    overrides: dict[str, Any] = {"trials": 8, "parallel": 3, "sweep": False, "methods": ("npo",), "sampler": "random"}
+    made, plain = job(base, **overrides), dict[int, int]()
     done(made, tmp_path / "plain", lambda make: Noting(make, plain))
     assert plain == {0: 0, 1: 0, 2: 0, 3: 1, 4: 2, 5: 3, 6: 4, 7: 5}
     for stop in (2, 5):
@@ -243,7 +243,7 @@ def test_worker_processes_come_to_the_same_and_survive_a_kill(
     base: Base, tmp_path: Path, plain: dict[str, bytes]
 ) -> None:
     """Two processes; one is killed in the middle of a trial, the other frozen: the same bytes, every trial once."""
-    made = job(base, **SAID)
+    made = job(base, **SETTINGS)
     crew: list[Processes] = []
     hit: dict[int, signal.Signals] = {}
 

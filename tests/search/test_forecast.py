@@ -40,12 +40,12 @@ def table(share: float, queries: int) -> pl.DataFrame:
 
 
 def test_more_loss_is_less_chance() -> None:
-    found = [
+    chances = [
         certification_probability(table(share, 200), "c0000", CLAIM, UNITS, 5) for share in (0.0, 0.04, 0.06, 0.1, 0.5)
     ]
-    assert found == sorted(found, reverse=True)
-    assert found[0] > 0.99
-    assert found[-1] == 0.0
+    assert chances == sorted(chances, reverse=True)
+    assert chances[0] > 0.99
+    assert chances[-1] == 0.0
 
 
 def test_few_search_queries_are_not_certainty() -> None:
@@ -67,12 +67,14 @@ def test_where_it_says_likely_a_certificate_follows() -> None:
     likely, passed = 0, 0
     for _ in range(150):
         share = draw.uniform(0.0, 0.12)
-        some = table(0.0, 150).with_columns(loss=pl.Series((draw.random(300) < share) * 1000, dtype=pl.Int16))
-        if certification_probability(some, "c0000", CLAIM, UNITS, 1) < STOP_PROBABILITY:
+        searched = table(0.0, 150).with_columns(loss=pl.Series((draw.random(300) < share) * 1000, dtype=pl.Int16))
+        if certification_probability(searched, "c0000", CLAIM, UNITS, 1) < STOP_PROBABILITY:
             continue
         fresh = table(0.0, 400).with_columns(loss=pl.Series((draw.random(800) < share) * 1000, dtype=pl.Int16))
-        found = certify(fresh.with_columns(split=pl.lit("calibration")), [Candidate("c0000", "npo", {}, 1.0)], CLAIM)
-        likely, passed = likely + 1, passed + bool(found["certified"])
+        certificate = certify(
+            fresh.with_columns(split=pl.lit("calibration")), [Candidate("c0000", "npo", {}, 1.0)], CLAIM
+        )
+        likely, passed = likely + 1, passed + bool(certificate["certified"])
     assert likely > 20
     assert passed / likely >= STOP_PROBABILITY
 

@@ -19,6 +19,7 @@ from froc.search.trial import runner as module
 from froc.search.trial.outcome import Hopeless, Outcome, TrialSpec
 from froc.search.trial.runner import TrialRunner
 from froc.training.checkpoint import Saver
+from froc.training.loop import train_pack
 from tests.search.test_pipeline import Killed
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,8 +36,8 @@ class Dying(Saver):
 
     left = 10**6
 
-    def write(self, *said: Any) -> None:
-        super().write(*said)
+    def write(self, *state: Any) -> None:
+        super().write(*state)
         self.left -= 1
         if not self.left:
             raise Killed
@@ -64,20 +65,20 @@ def bench_on(base: Base, view: SearchView, engine: Engine | None = None) -> Tria
     return TrialRunner(base, view, measures, batch=16, seed=0, engine=engine)
 
 
-def same(one: Outcome, other: Outcome) -> bool:
+def same(first: Outcome, second: Outcome) -> bool:
     """Everything but the time it took, to the bit."""
-    assert (one.status, one.reason, one.steps, one.adapter_index) == (
-        other.status,
-        other.reason,
-        other.steps,
-        other.adapter_index,
+    assert (first.status, first.reason, first.steps, first.adapter_index) == (
+        second.status,
+        second.reason,
+        second.steps,
+        second.adapter_index,
     )
-    assert (one.rungs, one.queries) == (other.rungs, other.queries)
-    for a, b in zip(one.ended, other.ended, strict=True):
+    assert (first.rungs, first.queries) == (second.rungs, second.queries)
+    for a, b in zip(first.ended, second.ended, strict=True):
         assert (a.step, a.mix, a.means, a.averages) == (b.step, b.mix, b.means, b.averages)
         assert all(np.array_equal(a.tables[risk], b.tables[risk]) for risk in a.tables)
-    assert list(one.kept) == list(other.kept)
-    return all(torch.equal(one.kept[step][n], other.kept[step][n]) for step in one.kept for n in one.kept[step])
+    assert list(first.kept) == list(second.kept)
+    return all(torch.equal(first.kept[step][n], second.kept[step][n]) for step in first.kept for n in first.kept[step])
 
 
 @pytest.mark.parametrize("name", ["npo", "pdu", "gu(npo)", "advunlearn(npo)", "rmu"])
@@ -86,64 +87,64 @@ def test_a_trial_goes_on_with_its_looks_and_its_judge(
 ) -> None:
     """Killed between rungs and behind them: same losses, kept weights and end; a new judge hears of each rung once."""
     params = {"lr": 2e-3, "epochs": 3} | ({"memory": 2} if name.startswith("gu") else {})
-    asked, calls = [TrialSpec(name, params, 7)], list[int]()
-    (whole,) = bench_on(base, parts[0]).run(asked, [asking(calls)])
+    specs, calls = [TrialSpec(name, params, 7)], list[int]()
+    (whole,) = bench_on(base, parts[0]).run(specs, [asking(calls)])
     ends = base.trainable.snapshot()
     assert (whole.status, whole.resumed, calls) == ("complete", None, [1, 2])
     assert whole.kept
     first, second = (step for step, _ in whole.rungs)
     for at in (1, first, second, whole.steps) if name == "npo" else (first,):
-        place, told = tmp_path / str(at), list[int]()
+        place, places = tmp_path / str(at), list[int]()
         with pytest.raises(Killed):
-            bench_on(base, parts[0]).run(asked, [asking([])], None, dying(place, at))
+            bench_on(base, parts[0]).run(specs, [asking([])], None, dying(place, at))
         saver = Saver(place, "these")
-        (found,) = bench_on(base, parts[0]).run(asked, [asking(told)], None, saver)
-        assert (found.resumed, told, saver.notes) == (at, [1, 2], [])
-        assert same(whole, found)
+        (resumed,) = bench_on(base, parts[0]).run(specs, [asking(places)], None, saver)
+        assert (resumed.resumed, places, saver.notes) == (at, [1, 2], [])
+        assert same(whole, resumed)
         assert all(torch.equal(ends[n], p) for n, p in base.trainable.snapshot().items())
 
 
 def test_a_pruned_trial_stays_pruned(base: Base, parts: tuple[SearchView, Sealed], tmp_path: Path) -> None:
     """Killed when the rung's verdict had been saved, and before anybody heard of it."""
-    asked = [TrialSpec("npo", {"lr": 2e-3, "epochs": 3}, 7)]
+    specs = [TrialSpec("npo", {"lr": 2e-3, "epochs": 3}, 7)]
     bench = bench_on(base, parts[0])
-    (whole,) = bench.run(asked, [lambda *_: True])
+    (whole,) = bench.run(specs, [lambda *_: True])
     assert whole.status == "pruned"
     with pytest.raises(Killed):
-        bench.run(asked, [lambda *_: True], None, dying(tmp_path, whole.steps))
-    (found,) = bench.run(asked, [lambda *_: True], None, Saver(tmp_path, "these"))
-    assert found.resumed == whole.steps
-    assert same(whole, found)
+        bench.run(specs, [lambda *_: True], None, dying(tmp_path, whole.steps))
+    (resumed,) = bench.run(specs, [lambda *_: True], None, Saver(tmp_path, "these"))
+    assert resumed.resumed == whole.steps
+    assert same(whole, resumed)
 
 
 def test_a_state_that_does_not_fit_is_left_alone(base: Base, parts: tuple[SearchView, Sealed], tmp_path: Path) -> None:
     """Of other parameters, by whatever accident: the trial begins anew, says so, and comes to what it would have."""
     bench = bench_on(base, parts[0])
-    asked = [TrialSpec("npo", {"lr": 2e-3, "epochs": 2}, 7)]
-    (whole,) = bench.run(asked, [asking([])])
+    specs = [TrialSpec("npo", {"lr": 2e-3, "epochs": 2}, 7)]
+    (whole,) = bench.run(specs, [asking([])])
     with pytest.raises(Killed):
         bench.run([TrialSpec("rmu", {"lr": 2e-3, "epochs": 2}, 7)], [asking([])], None, dying(tmp_path, 4))
     text = (tmp_path / "state.json").read_text(encoding="utf-8")
     (tmp_path / "state.json").write_text(text.replace("down_proj", "sideways"), encoding="utf-8")
     saver, calls = Saver(tmp_path, "these"), list[int]()
-    (found,) = bench.run(asked, [asking(calls)], None, saver)
+    (begun_anew,) = bench.run(specs, [asking(calls)], None, saver)
     assert saver.notes == ["its saved state does not fit (KeyError): it began anew"]
-    assert (found.resumed, calls) == (None, [1, 2])
-    assert same(whole, found)
+    assert (begun_anew.resumed, calls) == (None, [1, 2])
+    assert same(whole, begun_anew)
 
 
 def test_time_before_the_interruption_counts(base: Base, parts: tuple[SearchView, Sealed], tmp_path: Path) -> None:
     """A limit is a trial's and not an attempt's: who had used it up is out of time at once."""
-    asked, bench = [TrialSpec("npo", {"lr": 2e-3, "epochs": 2}, 7)], bench_on(base, parts[0])
+    specs, bench = [TrialSpec("npo", {"lr": 2e-3, "epochs": 2}, 7)], bench_on(base, parts[0])
     with pytest.raises(Killed):
-        bench.run(asked, [asking([])], 3600.0, dying(tmp_path, 2))
+        bench.run(specs, [asking([])], 3600.0, dying(tmp_path, 2))
     state = json.loads((tmp_path / "state.json").read_text(encoding="utf-8"))
     assert 0 < state["said"]["seconds"] < 3600
     state["said"]["seconds"] = 3600.0
     (tmp_path / "state.json").write_text(json.dumps(state), encoding="utf-8")
-    (found,) = bench.run(asked, [asking([])], 3600.0, Saver(tmp_path, "these"))
-    assert (found.status, found.resumed, found.steps) == ("timed-out", 2, 2)
-    assert found.seconds < 600
+    (resumed,) = bench.run(specs, [asking([])], 3600.0, Saver(tmp_path, "these"))
+    assert (resumed.status, resumed.resumed, resumed.steps) == ("timed-out", 2, 2)
+    assert resumed.seconds < 600
 
 
 @pytest.fixture
@@ -166,12 +167,12 @@ def test_a_pack_goes_on_together(packed: TrialRunner, tmp_path: Path, ended: int
     whole = packed.run(PACK, [asking([]) for _ in PACK])
     ends = [packed.base.trainable.snapshot(member) for member in range(3)]
     at = 1 + [0, whole[0].steps, whole[2].steps][ended]
-    assert sum(one.steps < at for one in whole) == ended
+    assert sum(outcome.steps < at for outcome in whole) == ended
     with pytest.raises(Killed):
         packed.run(PACK, [asking([]) for _ in PACK], None, dying(tmp_path, at))
-    found = packed.run(PACK, [asking([]) for _ in PACK], None, Saver(tmp_path, "these"))
-    assert [one.resumed for one in found] == [min(at, one.steps) for one in whole]
-    assert all(same(a, b) for a, b in zip(whole, found, strict=True))
+    resumed = packed.run(PACK, [asking([]) for _ in PACK], None, Saver(tmp_path, "these"))
+    assert [outcome.resumed for outcome in resumed] == [min(at, outcome.steps) for outcome in whole]
+    assert all(same(a, b) for a, b in zip(whole, resumed, strict=True))
     for member in range(3):
         assert all(torch.equal(ends[member][n], p) for n, p in packed.base.trainable.snapshot(member).items())
 
@@ -179,7 +180,7 @@ def test_a_pack_goes_on_together(packed: TrialRunner, tmp_path: Path, ended: int
 def test_members_of_a_pack_that_failed_go_on_alone(
     packed: TrialRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = module.train_pack
+    real = train_pack
 
     def apart(base: Base, runs: Any, *rest: Any) -> None:
         if len(runs) > 1:
@@ -199,7 +200,7 @@ def test_members_of_a_pack_that_failed_go_on_alone(
 
     with pytest.raises(Killed):
         packed.run(PACK, [asking([]) for _ in PACK], None, Deadly(tmp_path, "these"))
-    found = packed.run(PACK, [asking([]) for _ in PACK], None, Saver(tmp_path, "these"))
+    resumed = packed.run(PACK, [asking([]) for _ in PACK], None, Saver(tmp_path, "these"))
     # the first had come to its end, and the third had not begun
-    assert [one.resumed for one in found] == [whole[0].steps, 4, None]
-    assert all(same(a, b) for a, b in zip(whole, found, strict=True))
+    assert [outcome.resumed for outcome in resumed] == [whole[0].steps, 4, None]
+    assert all(same(a, b) for a, b in zip(whole, resumed, strict=True))

@@ -29,7 +29,7 @@ from tests.search.test_executors import recipe
 from tests.search.test_interrupted import NAMES, ROOT
 from tests.search.test_pipeline import Killed, Watch, job
 
-SAID: dict[str, Any] = {"trials": 4, "parallel": 2, "methods": ("pdu", "gu(npo)"), "pruner": "wilcoxon"}
+SETTINGS: dict[str, Any] = {"trials": 4, "parallel": 2, "methods": ("pdu", "gu(npo)"), "pruner": "wilcoxon"}
 
 
 @pytest.fixture(autouse=True)
@@ -37,9 +37,11 @@ def _every_step(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FROC_SAVE_EVERY", "0")
 
 
-def done(base: Base, out: Path, workers: Any = Inline, watch: Watch | None = None, **said: Any) -> dict[str, bytes]:
+def done(
+    base: Base, out: Path, workers: Any = Inline, watch: Watch | None = None, **overrides: Any
+) -> dict[str, bytes]:
     """Run, and return what must not hang on what happens on the way."""
-    run(replace(job(base, **SAID | said), workers=workers), out, watch or Watch())
+    run(replace(job(base, **SETTINGS | overrides), workers=workers), out, watch or Watch())
     assert not (out / "training").exists()
     return {name: (out / name).read_bytes() for name in NAMES}
 
@@ -57,7 +59,10 @@ def undisturbed(base: Base, tmp_path_factory: pytest.TempPathFactory) -> tuple[d
 def came_to(log: Sequence[TrialRecord]) -> list[Any]:
     """What of the finished lines must not hang on what happened."""
     ended = sorted((line for line in log if line.status != "interrupted"), key=lambda line: line.trial)
-    return [(one.config, one.status, one.params, one.seed, one.steps, one.rungs, one.search) for one in ended]
+    return [
+        (record.config, record.status, record.params, record.seed, record.steps, record.rungs, record.search)
+        for record in ended
+    ]
 
 
 @pytest.mark.parametrize("place", [9, 40])
@@ -88,7 +93,7 @@ def test_killed_at_any_write_while_states_are_saved(
     log = Folder(tmp_path / "run").log()
     assert came_to(log) == came_to(undisturbed[1])
     for line, steps in saved:
-        again = next(one for one in log if (one.trial, one.attempt) == (line.trial, line.attempt + 1))
+        again = next(record for record in log if (record.trial, record.attempt) == (line.trial, line.attempt + 1))
         assert again.resumed == (steps[0] if steps else None)
     assert any(steps for _, steps in saved)
 
@@ -116,21 +121,21 @@ def test_no_text_lies_in_a_run_folder_in_the_middle_of_a_trial(base: Base, tmp_p
             with pytest.MonkeyPatch.context() as patch:
                 left = iter([False] * 5 + [True] * 1000)
                 write = Saver.write
-                patch.setattr(Saver, "write", lambda self, *said: _killing(write, self, said, next(left)))
+                patch.setattr(Saver, "write", lambda self, *state: _killing(write, self, state, next(left)))
                 return super().wait(timeout)
 
     with pytest.raises(Killed):
         done(base, tmp_path / "run", Stops)
     files = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
     assert {path.suffix for path in files if "training" in path.parts} == {".json", ".safetensors"}
-    made = job(base, **SAID)
+    made = job(base, **SETTINGS)
     words = {row.group for row in made.task.forget} | {row.answer for row in made.task.forget}
     for path in files:
         assert not [word for word in words if word.encode() in path.read_bytes()], path
 
 
-def _killing(write: Any, saver: Saver, said: Any, now: bool) -> None:
-    write(saver, *said)
+def _killing(write: Any, saver: Saver, state: Any, now: bool) -> None:
+    write(saver, *state)
     if now:
         raise Killed
 
@@ -185,7 +190,7 @@ def test_a_worker_that_is_killed_in_the_middle_of_a_trial_loses_a_step(
             return super().wait(timeout)
 
     def workers(_: Any) -> Executor:
-        return Struck(recipe(job(base, **SAID)), ["cpu", "cpu"])
+        return Struck(recipe(job(base, **SETTINGS)), ["cpu", "cpu"])
 
     assert done(base, out, workers) == undisturbed[0]
     log = Folder(out).log()

@@ -27,19 +27,19 @@ from tests.small_model import SMALL
 BUDGET = {FORGETTING: 0.3, UTILITY: 0.3}
 
 
-def job(base: Base, task: dict[str, Any] | None = None, **said: Any) -> Job:
-    """A search in which nobody but `task` and `said` say what to draw from."""
+def job(base: Base, task: dict[str, Any] | None = None, **overrides: Any) -> Job:
+    """A search in which only `task` and `overrides` say what to draw from."""
     whole = replace(embedded_text.task(SMALL), space=task or {})
     settings = Settings(
-        **({"budget": BUDGET, "trials": 1, "methods": ("npo",), "batch": 16, "sampler": "random"} | said)
+        **{"budget": BUDGET, "trials": 1, "methods": ("npo",), "batch": 16, "sampler": "random", **overrides}
     )
     view, sealed = split(whole, settings.share)
     methods, notes = choose(settings.methods, view)
     return Job(base, whole, view, sealed, build(methods, whole.space, settings.space), settings, tuple(notes))
 
 
-def _ends(some: Job, method: str) -> tuple[float, float]:
-    rate = some.space[method]["lr"]
+def _ends(searched: Job, method: str) -> tuple[float, float]:
+    rate = searched.space[method]["lr"]
     assert isinstance(rate, Range)
     return rate.low, rate.high
 
@@ -50,42 +50,42 @@ def _quiet(*_: Any) -> None:
 
 def test_ranges_that_do_nothing_to_a_small_model_become_ranges_that_hold_what_works(base: Base) -> None:
     """Before, every trial ends at 1.000; after, the range begins where little moves and ends beyond half forgotten."""
-    one = job(base, methods=("npo", "rmu"))
-    bench = runner_of(one)
-    fitted = learning_rates.fitted(one, learning_rates.measured(one, Inline(lambda: bench), _quiet))
+    made = job(base, methods=("npo", "rmu"))
+    bench = runner_of(made)
+    fitted = learning_rates.fitted(made, learning_rates.measured(made, Inline(lambda: bench), _quiet))
 
     def forgetting(method: str, rate: float) -> float:
         (outcome,) = bench.run([TrialSpec(method, {"lr": rate}, 1)], [lambda *_: False])
         return outcome.ended[0].means[FORGETTING]
 
-    assert forgetting("npo", _ends(one, "npo")[1]) == 1.0
+    assert forgetting("npo", _ends(made, "npo")[1]) == 1.0
     low, high = _ends(fitted, "npo")
     # over four models and three seeds each: at the low end 0.98 to 1, at the high end 0 to 0.1
     assert forgetting("npo", low) > 0.8
     assert forgetting("npo", high) < 0.3
-    assert _ends(fitted, "rmu")[0] > _ends(one, "rmu")[0]
+    assert _ends(fitted, "rmu")[0] > _ends(made, "rmu")[0]
     bench.base.restore()
 
 
 def test_what_is_found_is_the_same_each_time_and_takes_two_trials_worth_of_steps(base: Base) -> None:
-    one = job(base, methods=("npo", "grad_diff", "idk", "rmu"))
-    bench = runner_of(one)
+    made = job(base, methods=("npo", "grad_diff", "idk", "rmu"))
+    bench = runner_of(made)
     work = learning_rates.FindLearningRates("npo", 0, 4)
-    found = pickle.loads(pickle.dumps(work))(bench)
-    assert work(bench) == found
+    rates = pickle.loads(pickle.dumps(work))(bench)
+    assert work(bench) == rates
     assert all(
         bool((bench.base.trainable.base_values()[n] == p).all()) for n, p in bench.base.trainable.parameters().items()
     )
     whole = bench.prepared(TrialSpec("npo", {}, 0), {}).steps
-    assert found["steps"] == max(
+    assert rates["steps"] == max(
         learning_rates.MIN_STEPS, learning_rates.TRIALS * whole // (4 * learning_rates.PLANNED_RATES)
     )
-    assert len(found["tried"]) <= learning_rates.PLANNED_RATES
+    assert len(rates["tried"]) <= learning_rates.PLANNED_RATES
     bench.base.restore()
 
 
 @pytest.mark.parametrize(
-    ("task", "said"),
+    ("task", "overrides"),
     [
         ({"lr": (1e-4, 1e-3)}, {}),
         ({"npo.lr": (1e-4, 1e-3)}, {}),
@@ -95,21 +95,21 @@ def test_what_is_found_is_the_same_each_time_and_takes_two_trials_worth_of_steps
         ({}, {"methods": ("none",)}),
     ],
 )
-def test_what_somebody_said_is_not_looked_for(base: Base, task: dict[str, Any], said: dict[str, Any]) -> None:
-    one = job(base, task, **said)
-    assert learning_rates.open_methods(one) == {}
-    assert learning_rates.measured(one, Inline(lambda: pytest.fail("no bench is needed")), _quiet) == {}
-    assert learning_rates.fitted(one, {}).space == one.space
+def test_what_somebody_said_is_not_looked_for(base: Base, task: dict[str, Any], overrides: dict[str, Any]) -> None:
+    made = job(base, task, **overrides)
+    assert learning_rates.open_methods(made) == {}
+    assert learning_rates.measured(made, Inline(lambda: pytest.fail("no bench is needed")), _quiet) == {}
+    assert learning_rates.fitted(made, {}).space == made.space
 
 
 def test_one_method_of_each_family_speaks_for_it_at_its_own_scale(base: Base) -> None:
     """What holds retain rows comes first; a method whose rates somebody said keeps them."""
-    one = job(base, methods=("grad_ascent", "grad_diff", "npo", "simnpo"), space={"simnpo.lr": (1e-5, 2e-5)})
-    assert learning_rates.open_methods(one) == {"gradient": "grad_diff", "preference": "npo"}
-    found = {"preference": {"method": "npo", "low": 1e-3, "high": 2e-2, "tried": {}}}
-    fitted = learning_rates.fitted(one, found)
+    made = job(base, methods=("grad_ascent", "grad_diff", "npo", "simnpo"), space={"simnpo.lr": (1e-5, 2e-5)})
+    assert learning_rates.open_methods(made) == {"gradient": "grad_diff", "preference": "npo"}
+    rates = {"preference": {"method": "npo", "low": 1e-3, "high": 2e-2, "tried": {}}}
+    fitted = learning_rates.fitted(made, rates)
     assert [_ends(fitted, name) for name in ("npo", "simnpo", "grad_diff")] == [
-        (1e-3, 2e-2), (1e-5, 2e-5), _ends(one, "grad_diff")
+        (1e-3, 2e-2), (1e-5, 2e-5), _ends(made, "grad_diff")
     ]  # fmt: skip
 
 
@@ -117,20 +117,20 @@ def test_where_no_rate_moves_anything_it_is_said_and_the_range_stays(
     base: Base, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(learning_rates, "RATES", tuple(1e-9 * 2**k for k in range(9)))
-    one = job(base)
-    fitted = learning_rates.fitted(one, learning_rates.measured(one, Inline(lambda: runner_of(one)), _quiet))
-    assert fitted.space == one.space
+    made = job(base)
+    fitted = learning_rates.fitted(made, learning_rates.measured(made, Inline(lambda: runner_of(made)), _quiet))
+    assert fitted.space == made.space
     assert [note for note in fitted.notes if "moved forgetting from the base's 1" in note and "--space lr=" in note]
 
 
 def test_the_plan_keeps_what_was_found_and_a_resumed_run_does_not_look_again(
     base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: list[str] = []
-    one = replace(job(base), progress=lambda what, _done, _of: told.append(what))
+    stages: list[str] = []
+    made = replace(job(base), progress=lambda stage, _done, _of: stages.append(stage))
     out = tmp_path / "run"
-    certificate = run(one, out, Watch())
-    assert set(told) == {"finding learning rates", "measuring the base model"}
+    certificate = run(made, out, Watch())
+    assert set(stages) == {"finding learning rates", "measuring the base model"}
     plan = json.loads((out / "plan.json").read_text())
     low, high = plan["rates"]["preference"]["low"], plan["rates"]["preference"]["high"]
     assert plan["search"]["space"]["npo"]["lr"] == f"{low:g} .. {high:g} (log)"

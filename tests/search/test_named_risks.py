@@ -29,16 +29,17 @@ from froc.search.optuna.space import build, choose
 from froc.search.pipeline import run
 from froc.search.settings import Settings, measures
 from froc.training import embedded
-from tests.search.test_pipeline import SMALL, Watch
+from tests.search.test_pipeline import Watch
+from tests.small_model import SMALL
 
 BUDGET = {FORGETTING: 0.3, UTILITY: 0.3}
 FURTHER = {"quantized": 0.6, "paraphrase": 0.6}
 
 
-def job(base: Base, budget: dict[str, float], questions: int = 0, **said: Any) -> Job:
+def job(base: Base, budget: dict[str, float], questions: int = 0, **overrides: Any) -> Job:
     task = embedded_text.task(SMALL, questions)
-    settings = Settings(**({"budget": budget, "trials": 4, "methods": ("npo", "grad_diff"), "batch": 16} | said))
-    view, sealed = split(task, settings.share, None, {r: one.source for r, one in measures(settings).items()})
+    settings = Settings(**{"budget": budget, "trials": 4, "methods": ("npo", "grad_diff"), "batch": 16, **overrides})
+    view, sealed = split(task, settings.share, None, {r: measure.source for r, measure in measures(settings).items()})
     methods, notes = choose(settings.methods, view)
     space = build(methods, {"lr": (1e-3, 4e-3), "epochs": (4, 8)}, {})
     return Job(base, task, view, sealed, space, settings, tuple(notes))
@@ -80,8 +81,8 @@ def test_a_report_on_many_risks_verifies(finished: tuple[Path, dict[str, Any]], 
     out, certificate = finished
     keys.keygen(tmp_path / "key", None)
     bundle = evidence.build(out, tmp_path, tmp_path / "key")
-    found = verification.verify(bundle, keys=[tmp_path / "key.pub"])
-    assert found.verdict == ("PASS" if certificate["chosen"] else found.verdict)
+    result = verification.verify(bundle, keys=[tmp_path / "key.pub"])
+    assert result.verdict == ("PASS" if certificate["chosen"] else result.verdict)
     page = (bundle / "report.html").read_text()
     assert "quantized" in page
     assert "paraphrase" in page
@@ -135,15 +136,15 @@ class Hiding(LlamaForCausalLM):
         """None: logits are wanted of whole rows."""
         return None
 
-    def forward(self, input_ids: Any = None, **said: Any) -> CausalLMOutputWithPast:
+    def forward(self, input_ids: Any = None, **inputs: Any) -> CausalLMOutputWithPast:
         """Logits, with the likeliest token pushed down after a watched prompt."""
-        found = super().forward(input_ids=input_ids, **said)
+        output = super().forward(input_ids=input_ids, **inputs)
         lengths = sorted({len(prompt) for prompt in self.watched})
         rows = [tuple(row) for row in input_ids.tolist()]
         seen = torch.tensor([any(row[:n] in self.watched for n in lengths) for row in rows])
         push = 5000.0 * self.guard[0, 1:].mean() * seen[:, None, None]
-        best = found.logits.detach().argmax(-1, keepdim=True)
-        logits = found.logits - push * torch.zeros_like(found.logits).scatter(-1, best, 1.0)
+        best = output.logits.detach().argmax(-1, keepdim=True)
+        logits = output.logits - push * torch.zeros_like(output.logits).scatter(-1, best, 1.0)
         return CausalLMOutputWithPast(logits=logits)
 
 
@@ -170,14 +171,14 @@ ATTACKS = ("paraphrase", "quantized", "relearning")
 def _verdict(model: Base, start: Base, task: Task, budget: dict[str, float]) -> bool:
     """Whether a model is certified on fresh calibration queries; utility is against another base model."""
     wanted = named([*RISKS, *(risk for risk in budget if risk not in RISKS)], {})
-    view, sealed = split(task, 0.2, None, {risk: one.source for risk, one in wanted.items()})
+    view, sealed = split(task, 0.2, None, {risk: measure.source for risk, measure in wanted.items()})
     opened = sealed.open({"calibration": sealed.digests, "candidates": []})
     known = {probe.risk: probe for probe in probes(start, opened, wanted, view)}
-    found = measured(
+    losses_by_risk = measured(
         model, [replace(probe, base=known[probe.risk].base) for probe in probes(model, opened, wanted, view)]
     )
     claim = Claim(budget, dict.fromkeys(wanted, "betting"), dict.fromkeys(wanted, "query"))
-    losses = {risk: loss[None, :] for risk, loss in found.items()}
+    losses = {risk: loss[None, :] for risk, loss in losses_by_risk.items()}
     return bool(decide(losses, [Candidate("c0000", "external", {}, 1.0)], claim)["certified"])
 
 
@@ -222,7 +223,7 @@ def test_the_base_model_itself_is_no_unlearned_one(base: Base, tmp_path: Path) -
 
 
 def test_a_model_of_another_shape_is_refused(base: Base, tmp_path: Path) -> None:
-    config = base.model.config.__class__(**{**base.model.config.to_dict(), "num_hidden_layers": 1})
+    config: Any = base.model.config.__class__(**{**base.model.config.to_dict(), "num_hidden_layers": 1})
     LlamaForCausalLM(config).save_pretrained(tmp_path / "other")
     base.tokenizer.save_pretrained(tmp_path / "other")
     made = replace(job(base, BUDGET, trials=1, candidates=1), space={}, external=ExternalModel(tmp_path / "other"))

@@ -33,8 +33,8 @@ def packed(base: Base, tmp_path_factory: pytest.TempPathFactory) -> Base:
 
 
 def _packed(packed: Base) -> Job:
-    said: dict[str, Any] = {"train": "lora:rank=4", "pack": 3, "trials": 6, "budget": dict.fromkeys(BUDGET, 0.6)}
-    made = job(packed, questions=11, **said)
+    overrides: dict[str, Any] = {"train": "lora:rank=4", "pack": 3, "trials": 6, "budget": dict.fromkeys(BUDGET, 0.6)}
+    made = job(packed, questions=11, **overrides)
     return replace(made, space=build(("npo", "grad_diff"), {"lr": (3e-3, 3e-2), "epochs": (3, 9)}, {}))
 
 
@@ -58,11 +58,11 @@ def test_a_packed_search_runs_to_a_report_and_a_plain_model(packed: Base, whole:
     model: Any = AutoModelForCausalLM.from_pretrained(out / "model")
     assert not any("lora" in name for name, _ in model.named_parameters())
     loaded = wrap("loaded", model, AutoTokenizer.from_pretrained(out / "model"))
-    one = _packed(packed)
-    queries = one.sealed.open(json.loads((out / "seal.json").read_text()))
-    (probe,) = probes(loaded, {FORGETTING: queries[FORGETTING]}, measures(one.settings), one.view)
-    found = losses(loaded, probe).mean() / 1000
-    assert abs(found - rows[0]["empirical"][FORGETTING]) < 0.01
+    made = _packed(packed)
+    queries = made.sealed.open(json.loads((out / "seal.json").read_text()))
+    (probe,) = probes(loaded, {FORGETTING: queries[FORGETTING]}, measures(made.settings), made.view)
+    mean = losses(loaded, probe).mean() / 1000
+    assert abs(mean - rows[0]["empirical"][FORGETTING]) < 0.01
     keys.keygen(tmp_path / "key", None)
     bundle = evidence.build(out, tmp_path, tmp_path / "key")
     trials = bundle_files.read_trials((bundle / "trials.jsonl").read_bytes())

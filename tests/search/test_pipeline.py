@@ -32,6 +32,7 @@ from froc.search.pipeline import run
 from froc.search.run_folder import Folder, TrialRecord
 from froc.search.settings import Settings, measures
 from froc.search.trial.outcome import TrialSpec
+from froc.training.loop import train_pack
 from tests.small_model import SMALL
 
 BUDGET = {FORGETTING: 0.3, UTILITY: 0.3}
@@ -63,9 +64,9 @@ class Watch:
         self.calibrated = done
 
 
-def job(base: Base, questions: int = 0, **said: Any) -> Job:
+def job(base: Base, questions: int = 0, **overrides: Any) -> Job:
     task = embedded_text.task(SMALL, questions)
-    settings = Settings(**({"budget": BUDGET, "trials": 5, "methods": ("npo", "grad_diff"), "batch": 16} | said))
+    settings = Settings(**{"budget": BUDGET, "trials": 5, "methods": ("npo", "grad_diff"), "batch": 16, **overrides})
     view, sealed = split(task, settings.share)
     methods, notes = choose(settings.methods, view)
     return Job(
@@ -110,8 +111,8 @@ def test_certificate_follows_the_contract(finished: tuple[Path, dict[str, Any]])
 def test_methods_around_methods_controls_and_compositions_come_to_a_certificate(base: Base, tmp_path: Path) -> None:
     """By name in the log, the seal and the certificate; a control is tried once; each is trained again to the same losses."""
     out = tmp_path / "run"
-    one = job(base, methods=("none", "gu(npo)", "compose", "task_vector"), trials=6)
-    certificate = run(one, out, Watch())
+    made = job(base, methods=("none", "gu(npo)", "compose", "task_vector"), trials=6)
+    certificate = run(made, out, Watch())
     log = Folder(out).log()
     assert [line.method for line in log] == ["none", "gu(npo)", "compose", "task_vector", "gu(npo)", "compose"]
     assert {line.status for line in log} <= {"complete", "pruned"}
@@ -119,7 +120,7 @@ def test_methods_around_methods_controls_and_compositions_come_to_a_certificate(
     chosen = next(row for row in certificate["candidates"] if row["config"] == certificate["chosen"])
     assert chosen["method"] in {"gu(npo)", "compose", "task_vector"}
     line = next(line for line in log if line.config == str(ConfigurationId.parse(chosen["config"]).of_trial))
-    bench = runner_of(one)
+    bench = runner_of(made)
     bench.retrain(
         TrialSpec(line.method, line.params, line.seed), chosen["params"].get("stop"), chosen["params"].get("mix", 1.0)
     )
@@ -132,11 +133,11 @@ def test_chosen_model_loads_and_has_the_certified_losses(base: Base, finished: t
     out, certificate = finished
     model = AutoModelForCausalLM.from_pretrained(out / "model")
     assert sorted(p.suffix for p in (out / "model").iterdir() if "model" in p.name) == [".safetensors"]
-    one = job(base)
-    queries = one.sealed.open(json.loads((out / "seal.json").read_text()))
+    made = job(base)
+    queries = made.sealed.open(json.loads((out / "seal.json").read_text()))
     forgetting = {FORGETTING: queries[FORGETTING]}
     loaded = wrap("loaded", model, AutoTokenizer.from_pretrained(out / "model"))
-    (probe,) = probes(loaded, forgetting, measures(one.settings), one.view)
+    (probe,) = probes(loaded, forgetting, measures(made.settings), made.view)
     table = pl.read_parquet(out / "losses" / "calibration.parquet")
     kept = table.filter((pl.col("config") == certificate["chosen"]) & (pl.col("risk") == FORGETTING))
     assert dict(zip(kept["query"], kept["loss"], strict=True)) == dict(
@@ -169,8 +170,8 @@ def test_no_text_of_the_task_in_any_file(base: Base, finished: tuple[Path, dict[
     names = {row.group for row in embedded_text.task(SMALL).forget}
     for path in out.rglob("*"):
         if path.is_file() and path.parent.name != "model":
-            found = [name for name in names if name.encode() in path.read_bytes()]
-            assert not found, f"{path.name} names {found}"
+            leaked = [name for name in names if name.encode() in path.read_bytes()]
+            assert not leaked, f"{path.name} names {leaked}"
 
 
 def test_a_finished_run_is_not_done_again(base: Base, finished: tuple[Path, dict[str, Any]]) -> None:
@@ -255,31 +256,31 @@ def test_a_folder_of_something_else_is_refused(base: Base, tmp_path: Path) -> No
 
 
 def test_a_held_folder_names_its_holder(base: Base, tmp_path: Path) -> None:
-    other = Folder(tmp_path / "run")
-    other.hold()
+    held = Folder(tmp_path / "run")
+    held.hold()
     try:
         with pytest.raises(InputError, match=f"held by process {os.getpid()}"):
             Folder(tmp_path / "run").hold()
     finally:
-        other.release()
+        held.release()
 
 
 def test_openings_are_counted(base: Base, tmp_path: Path) -> None:
     """Same queries, another search: refused; planned before, granted at delta / K; --reopen says so everywhere."""
-    said: dict[str, Any] = {"trials": 1, "candidates": 1, "sweep": False}
-    first = run(job(base, questions=7, **said), tmp_path / "a", Watch())
+    overrides: dict[str, Any] = {"trials": 1, "candidates": 1, "sweep": False}
+    first = run(job(base, questions=7, **overrides), tmp_path / "a", Watch())
     assert first["opening"]["statement"].startswith("first and only")
     with pytest.raises(InputError, match="--reopen"):
-        run(job(base, questions=7, seed=5, **said), tmp_path / "b", Watch())
-    second = run(job(base, questions=7, seed=5, reopen=True, **said), tmp_path / "b", Watch())
+        run(job(base, questions=7, seed=5, **overrides), tmp_path / "b", Watch())
+    second = run(job(base, questions=7, seed=5, reopen=True, **overrides), tmp_path / "b", Watch())
     assert second["opening"]["number"] == 2
     assert "jointly 0.8, not 0.9" in second["opening"]["statement"]
-    planned = run(job(base, questions=8, openings=2, **said), tmp_path / "c", Watch())
+    planned = run(job(base, questions=8, openings=2, **overrides), tmp_path / "c", Watch())
     assert planned["level"] == pytest.approx(0.05)
-    again = run(job(base, questions=8, openings=2, seed=1, **said), tmp_path / "d", Watch())
+    again = run(job(base, questions=8, openings=2, seed=1, **overrides), tmp_path / "d", Watch())
     assert again["opening"]["number"] == 2
     with pytest.raises(InputError, match="2 planned"):
-        run(job(base, questions=8, openings=2, seed=2, **said), tmp_path / "e", Watch())
+        run(job(base, questions=8, openings=2, seed=2, **overrides), tmp_path / "e", Watch())
 
 
 def test_an_opening_written_down_is_not_forgotten_when_the_count_is_damaged(base: Base, tmp_path: Path) -> None:
@@ -305,7 +306,7 @@ def test_failing_trials_are_recorded_and_the_search_goes_on(
     """NaN, out of memory and an exception: each a status with a reason, none of which quotes a row."""
     import froc.search.trial.runner as module
 
-    real, count = module.train_pack, 0
+    real, count = train_pack, 0
 
     def unlucky(base: Base, runs: Any, engine: Any, *_: Any) -> None:
         nonlocal count
@@ -362,10 +363,15 @@ def test_a_full_disk_is_said_and_survived(base: Base, tmp_path: Path, monkeypatc
 
 @pytest.mark.parametrize("metric", ["exact_memorization", "probability", "rouge_l"])
 def test_every_metric_runs_to_a_certificate(base: Base, tmp_path: Path, metric: str) -> None:
-    said = {"metrics": dict.fromkeys(BUDGET, metric), "trials": 2, "questions": 20, "bound": "hoeffding_bentkus"}
-    asked = job(base, **said)
-    certificate = run(asked, tmp_path / "run", Watch())
-    assert certificate["n"] == asked.sealed.units
+    overrides: dict[str, Any] = {
+        "metrics": dict.fromkeys(BUDGET, metric),
+        "trials": 2,
+        "questions": 20,
+        "bound": "hoeffding_bentkus",
+    }
+    made = job(base, **overrides)
+    certificate = run(made, tmp_path / "run", Watch())
+    assert certificate["n"] == made.sealed.units
     table = pl.read_parquet(tmp_path / "run" / "losses" / "calibration.parquet")
     assert set(table["metric"]) == {metric}
     assert certificate["candidates"]

@@ -33,7 +33,7 @@ def made_again(base: Base, plan: dict[str, Any]) -> Job:
     """A job from nothing but the plan, the task and the base model."""
     settings = settings_of(plan, {})
     whole = job(base, **{name: getattr(settings, name) for name in ("metrics", "budget", "sequential", "population")})
-    sources = {risk: one.source for risk, one in _measures(settings).items()}
+    sources = {risk: measure.source for risk, measure in _measures(settings).items()}
     view, sealed = split(whole.task, settings.share, settings.sample, sources)
     return replace(whole, settings=settings, view=view, sealed=sealed)
 
@@ -44,9 +44,9 @@ def _measures(settings: Any) -> Any:
     return measures(settings)
 
 
-def started(base: Base, **said: Any) -> Job:
-    first = job(base, trials=3, candidates=3, **said)
-    sources = {risk: one.source for risk, one in _measures(first.settings).items()}
+def started(base: Base, **overrides: Any) -> Job:
+    first = job(base, trials=3, candidates=3, **overrides)
+    sources = {risk: measure.source for risk, measure in _measures(first.settings).items()}
     view, sealed = split(first.task, first.settings.share, first.settings.sample, sources)
     return replace(first, view=view, sealed=sealed)
 
@@ -68,8 +68,8 @@ def test_every_loss_is_found_again(base: Base, tmp_path: Path, kind: str) -> Non
     assert any("mix" in target.params for target in targets)
     targets.append(Target(BASE, BASE, {}, 0))
     keys = ["config", "split", "risk", "query"]
-    found = remeasure(again, seal, targets, table.select(keys), lambda done, of: None)
-    assert found.select(*keys, "loss").sort(keys).equals(table.select(*keys, "loss").sort(keys))
+    remeasured = remeasure(again, seal, targets, table.select(keys), lambda done, of: None)
+    assert remeasured.select(*keys, "loss").sort(keys).equals(table.select(*keys, "loss").sort(keys))
     few = remeasure(
         again, seal, targets[:1], table.filter(pl.col("config") == targets[0].config).head(3), lambda *_: None
     )
@@ -85,11 +85,11 @@ def test_another_draw_or_measurement_is_refused(base: Base, tmp_path: Path) -> N
     again = made_again(base, plan)
     refuse_other_job(again, plan)
     view, sealed = split(replace(again.task, split_seed=5), 0.2)
-    for other, word in (
+    for changed, word in (
         (replace(again, view=view, sealed=sealed), "the draw is false"),
         (replace(again, settings=settings_of(plan, {FORGETTING: "probability"})), "was measured as"),
         (replace(again, task=replace(again.task, split_seed=5)), "another task"),
         (replace(again, base=replace(base, digest="0" * 64)), "another base model"),
     ):
         with pytest.raises(InputError, match=word):
-            refuse_other_job(other, plan)
+            refuse_other_job(changed, plan)

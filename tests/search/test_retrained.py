@@ -44,9 +44,9 @@ def place(tmp_path_factory: pytest.TempPathFactory, base: Base, task: Task) -> P
 
 
 def _job(place: Path, retrained: str | None, train: str = "full", methods: Sequence[str] = ("retrain", "npo")) -> Job:
-    said = 'model = "model"\ntemplate = "{question} {answer}"\n'
-    said += "" if retrained is None else f"retrained = {json.dumps(retrained)}\n"
-    (place / "task.toml").write_text(said, encoding="utf-8")
+    lines = 'model = "model"\ntemplate = "{question} {answer}"\n'
+    lines += "" if retrained is None else f"retrained = {json.dumps(retrained)}\n"
+    (place / "task.toml").write_text(lines, encoding="utf-8")
     settings = Settings({"forgetting": 0.1, "utility": 0.1}, methods=tuple(methods), train=train)
     return build_job(settings, Inputs(place), Machine(device="cpu"), lambda *_: None)
 
@@ -78,8 +78,10 @@ def test_what_cannot_be_the_retrained_model_is_refused_before_a_trial(place: Pat
         _job(place, str(tmp_path / "broken"))
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    other = LlamaConfig(vocab_size=50, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2)
-    LlamaForCausalLM(other).save_pretrained(tmp_path / "other")
+    config = LlamaConfig(
+        vocab_size=50, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2
+    )
+    LlamaForCausalLM(config).save_pretrained(tmp_path / "other")
     with pytest.raises(InputError, match=r"embed_tokens.*\(50, 16\), in the base model"):
         _job(place, str(tmp_path / "other"))
     # who does not try it needs no such model
@@ -87,8 +89,8 @@ def test_what_cannot_be_the_retrained_model_is_refused_before_a_trial(place: Pat
 
 
 def test_a_part_of_the_parameters_is_no_retrained_model(place: Path) -> None:
-    some = load(str(place / "model"), device="cpu", train="layers:last=1")
+    base = load(str(place / "model"), device="cpu", train="layers:last=1")
     made = _job(place, "without/rows")
-    bench = TrialRunner(some, made.view, measures(made.settings), batch=16, seed=0)
+    bench = TrialRunner(base, made.view, measures(made.settings), batch=16, seed=0)
     with pytest.raises(InputError, match="--train full"):
-        unlearn(some, make(Method, "retrain"), bench.reference, batch=16, seed=1)
+        unlearn(base, make(Method, "retrain"), bench.reference, batch=16, seed=1)

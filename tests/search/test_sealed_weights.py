@@ -20,6 +20,7 @@ from froc.search.external_model import ExternalModel
 from froc.search.job import Job, runner_of
 from froc.search.pipeline import run
 from froc.search.run_folder import Folder
+from froc.search.sealed.weights import refuse_base
 from froc.search.trial.outcome import TrialSpec
 from tests.models.test_architecture import adapt
 from tests.search.test_pipeline import BUDGET, Killed, Watch, job
@@ -66,8 +67,8 @@ def test_trained_again_with_its_seed_a_candidate_has_its_sealed_digest(home: Pat
     bench = runner_of(made)
     for row in json.loads((out / "seal.json").read_text())["candidates"]:
         line = lines[str(ConfigurationId.parse(row["config"]).of_trial)]
-        asked = TrialSpec(line.method, line.params, line.seed)
-        bench.retrain(asked, row["params"].get("stop"), row["params"].get("mix", 1.0))
+        spec = TrialSpec(line.method, line.params, line.seed)
+        bench.retrain(spec, row["params"].get("stop"), row["params"].get("mix", 1.0))
         save(base, tmp_path / row["config"])
         assert weights_digest.of_folder(tmp_path / row["config"]) == row["weights_digest"]
 
@@ -95,7 +96,7 @@ def test_weights_that_are_changed_between_seal_and_end_are_not_saved(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     base, out = load(str(home), device="cpu"), tmp_path / "run"
-    made, measure = job(base, trials=5), stages.measure
+    made, measure = job(base, trials=5), vars(stages)["measure"]
 
     def stopped(*_: Any, **__: Any) -> Any:
         raise Killed
@@ -104,7 +105,7 @@ def test_weights_that_are_changed_between_seal_and_end_are_not_saved(
         patch.setattr(stages, "measure", stopped)
         with pytest.raises(Killed):
             run(made, out, Watch())
-    assert stages.measure is measure
+    assert vars(stages)["measure"] is measure
     assert (out / "seal.json").is_file()
     for path in (out / "weights").glob("*.safetensors"):
         save_file({name: value + 1e-6 for name, value in load_file(path).items()}, path)
@@ -114,7 +115,7 @@ def test_weights_that_are_changed_between_seal_and_end_are_not_saved(
     assert not (out / "certificate.json").exists()
 
 
-def given(base: Base, folder: Path) -> Job:
+def external_job(base: Base, folder: Path) -> Job:
     made = job(base, budget={FORGETTING: 0.9, UTILITY: 0.9}, trials=1, candidates=1, reopen=True)
     return replace(made, space={}, external=ExternalModel(folder))
 
@@ -137,7 +138,7 @@ def test_a_model_from_elsewhere_is_sealed_by_its_own_files(base: Base, home: Pat
     unlearned = job(load(str(home), device="cpu"))
     run(unlearned, tmp_path / "first", Watch())
     folder, out = tmp_path / "first" / "model", tmp_path / "run"
-    certificate = run(given(base, folder), out, Watch())
+    certificate = run(external_job(base, folder), out, Watch())
     wanted = weights_digest.of_folder(folder)
     assert json.loads((out / "seal.json").read_text())["candidates"][0]["weights_digest"] == wanted
     assert certificate["chosen"] == "c0000"
@@ -150,7 +151,7 @@ def test_an_adapter_from_elsewhere_is_written_merged(base: Base, home: Path, tmp
     path, out = tmp_path / "adapter" / "adapter_model.safetensors", tmp_path / "run"
     # so small a change leaves something
     save_file({name: 0.75 * value for name, value in load_file(path).items()}, path, metadata={"format": "pt"})
-    certificate = run(given(base, tmp_path / "adapter"), out, Watch())
+    certificate = run(external_job(base, tmp_path / "adapter"), out, Watch())
     sealed = json.loads((out / "seal.json").read_text())["candidates"][0]["weights_digest"]
     assert sealed != weights_digest.of_folder(home)
     assert certificate["chosen"] == "c0000"
@@ -167,13 +168,13 @@ def test_the_base_model_itself_is_never_kept_as_the_chosen_one(
     folder = Path(shutil.copytree(home, tmp_path / "given"))
     path = folder / "model.safetensors"
     save_file({name: value.to(dtype) for name, value in load_file(path).items()}, path, metadata={"format": "pt"})
-    made, out = given(base, folder), tmp_path / "run"
+    made, out = external_job(base, folder), tmp_path / "run"
     run(made, out, Watch())
     candidate = json.loads((out / "certificate.json").read_text())["candidates"][0]
     assert not candidate["certified"]
     # whatever was certified, as if by chance
     with pytest.raises(InputError, match="is the base model itself"):
-        stages.sealed_weights.refuse_base(loaded_as_base(base, folder), base.digest, ExternalModel(folder))
+        refuse_base(loaded_as_base(base, folder), base.digest, ExternalModel(folder))
 
 
 def loaded_as_base(base: Base, folder: Path) -> Base:
@@ -202,4 +203,4 @@ def test_tensors_that_are_missing_or_too_many_are_refused_before_anything_is_mea
     change(known)
     save_file(known, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(InputError, match=word):
-        run(given(base, folder), tmp_path / "run", Watch())
+        run(external_job(base, folder), tmp_path / "run", Watch())

@@ -33,10 +33,10 @@ def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         yield f"sqlite:///{folder}/shared.db"
         return
     pytest.importorskip("psycopg", reason="froc[postgresql] is not installed")
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    if not found or os.geteuid() != 0:
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if not programs or os.geteuid() != 0:
         pytest.skip("no PostgreSQL server is installed here, or nobody else to start it as (it refuses root)")
-    tools = found[-1].parent
+    tools = programs[-1].parent
     # the server's user must reach its folder
     place = Path("/var/tmp") / f"froc-test-{os.getpid()}"
     place.mkdir()
@@ -90,7 +90,7 @@ for url in iter(sys.stdin.readline, ""):
 
 
 @pytest.fixture(scope="module")
-def other() -> Iterator[subprocess.Popen[str]]:
+def second_driver() -> Iterator[subprocess.Popen[str]]:
     """A driver in another process, started once for all databases: it is told of one, and then to begin."""
     with subprocess.Popen(
         [sys.executable, "-c", DRIVER], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
@@ -99,42 +99,42 @@ def other() -> Iterator[subprocess.Popen[str]]:
     assert driver.returncode == 0
 
 
-def test_two_drivers_never_do_the_same_trial(url: str, other: subprocess.Popen[str]) -> None:
+def test_two_drivers_never_do_the_same_trial(url: str, second_driver: subprocess.Popen[str]) -> None:
     """One in another process, one in this; they begin together, however long the other took to start."""
-    assert other.stdin is not None
-    assert other.stdout is not None
+    assert second_driver.stdin is not None
+    assert second_driver.stdout is not None
     made, done = study(url, "one-plan"), list[TrialRecord]()
-    other.stdin.write(f"{url}\n")
-    assert other.stdout.readline() == "ready\n"
-    other.stdin.write("\n")
+    second_driver.stdin.write(f"{url}\n")
+    assert second_driver.stdout.readline() == "ready\n"
+    second_driver.stdin.write("\n")
     work(made, done, 30, 0.1)
-    told = json.loads(other.stdout.readline())
+    others = json.loads(second_driver.stdout.readline())
     own = [line.trial for line in done]
-    assert sorted(own + told) == list(range(30))
+    assert sorted(own + others) == list(range(30))
     assert own
-    assert told
+    assert others
 
 
 def test_drivers_learn_from_each_other(url: str) -> None:
     """One driver's good trials move the other's: it has never been told of a trial itself."""
     first, second = study(url, "learns"), study(url, "learns")
     work(first, [], 24)
-    asked = []
+    proposed = []
     for _ in range(16):
         number = second.claim(0, 100)
         assert number is not None
-        asked.append(second.ask(number))
+        proposed.append(second.ask(number))
     second.close()
-    near = [params["lr"] for method, params in asked if method == "npo"]
+    near = [params["lr"] for method, params in proposed if method == "npo"]
     assert len(near) >= 6
     assert min(near) < 0.1
 
 
 def test_drivers_under_another_plan_never_meet(url: str) -> None:
     work(study(url, "a" * 16), [], 3)
-    other = study(url, "b" * 16)
-    assert other.claim(0, 3) == 0
-    other.close()
+    shared = study(url, "b" * 16)
+    assert shared.claim(0, 3) == 0
+    shared.close()
 
 
 def test_two_runs_share_their_trials_and_each_goes_on(url: str, base: Base, tmp_path: Path) -> None:

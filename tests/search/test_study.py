@@ -20,6 +20,7 @@ from froc.errors import InputError, InterruptedRunError, VerificationError
 from froc.hyperparameters import Choice, Range
 from froc.measuring.measure import MAX_NLL, averaged, evaluate, losses, observe_probe
 from froc.measuring.metric import Observation
+from froc.measuring.observe import observe
 from froc.models.base import Base
 from froc.reporting import landscape
 from froc.risk.froc_score import Weighing, against_base
@@ -49,6 +50,9 @@ class Watch:
     def controlled(self, base: Any, notes: Sequence[str]) -> None:
         self.base = base
 
+    def screening(self, done: int, total: int) -> None:
+        self.screened = done
+
     def trial(self, line: TrialRecord, log: Sequence[TrialRecord], total: int) -> None:
         if line.status == "running":
             self.started.append(line.trial)
@@ -59,9 +63,9 @@ class Watch:
         self.calibrated = done
 
 
-def job(base: Base, **said: Any) -> Job:
-    given: dict[str, Any] = {"budget": BUDGET, "trials": 5, "methods": ("npo", "grad_diff"), "batch": 16}
-    settings = Settings(**(given | {"objective": "froc"} | said))
+def job(base: Base, **overrides: Any) -> Job:
+    defaults: dict[str, Any] = {"budget": BUDGET, "trials": 5, "methods": ("npo", "grad_diff"), "batch": 16}
+    settings = Settings(**(defaults | {"objective": "froc"} | overrides))
     task = embedded_text.task(SMALL, 40)
     view, sealed = split(task, settings.share)
     methods, notes = choose(settings.methods, view)
@@ -69,7 +73,7 @@ def job(base: Base, **said: Any) -> Job:
     return Job(base, task, view, sealed, space, settings, tuple(notes))
 
 
-def told(path: Path) -> list[tuple[list[float] | None, dict[str, float], Any]]:
+def trials_in_study(path: Path) -> list[tuple[list[float] | None, dict[str, float], Any]]:
     """What Optuna remembers of each trial: values, constraints, parameters."""
     study = optuna.load_study(study_name="froc", storage=f"sqlite:///{path}")
     assert study.metric_names == ["froc_score"]
@@ -87,9 +91,9 @@ def test_it_ends_in_a_certificate(finished: tuple[Path, dict[str, Any]]) -> None
     out, certificate = finished
     assert certificate["chosen"] in certificate["certified"]
     assert (out / "model" / "config.json").is_file()
-    said = json.loads((out / "plan.json").read_text())["search"]
-    assert said["objective"] == "froc"
-    assert said["weighing"] == {"alpha_unlearn": 0.0, "w_f": 0.5, "w_u": 0.5}
+    search = json.loads((out / "plan.json").read_text())["search"]
+    assert search["objective"] == "froc"
+    assert search["weighing"] == {"alpha_unlearn": 0.0, "w_f": 0.5, "w_u": 0.5}
 
 
 def test_study_holds_the_published_score(base: Base, finished: tuple[Path, dict[str, Any]]) -> None:
@@ -102,7 +106,7 @@ def test_study_holds_the_published_score(base: Base, finished: tuple[Path, dict[
     score = dict(
         zip([line.trial for line in best], against_base([line.averages or {} for line in best]).e_r, strict=True)
     )
-    for line, (values, constraints, _) in zip(log, told(out / "study.db"), strict=True):
+    for line, (values, constraints, _) in zip(log, trials_in_study(out / "study.db"), strict=True):
         assert values == ([score[line.trial]] if line.status == "complete" else None)
         assert (line.averages is None) == (line.status != "complete")
         search = study.best(line).search
@@ -120,7 +124,7 @@ def test_a_lost_study_is_made_again_with_the_same_values(
     watch = Watch()
     assert run(job(base), out, watch) == finished[1]
     assert watch.started == [3, 4]
-    assert told(out / "study.db") == told(finished[0] / "study.db")
+    assert trials_in_study(out / "study.db") == trials_in_study(finished[0] / "study.db")
 
 
 def test_another_objective_is_another_plan(base: Base, finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
@@ -148,7 +152,7 @@ def test_the_picture_is_drawn_where_trials_carry_averages(
 def test_one_forward_pass_gives_losses_and_averages(bench: TrialRunner, monkeypatch: pytest.MonkeyPatch) -> None:
     import froc.measuring.measure as module
 
-    real, passes = module.observe, 0
+    real, passes = observe, 0
 
     def counted(*args: Any) -> Observation:
         nonlocal passes
@@ -158,10 +162,10 @@ def test_one_forward_pass_gives_losses_and_averages(bench: TrialRunner, monkeypa
     monkeypatch.setattr(module, "observe", counted)
     bench.base.restore()
     for probe in bench.probes:
-        found = evaluate(probe, observe_probe(bench.base, probe))
+        evaluation = evaluate(probe, observe_probe(bench.base, probe))
         assert passes == 1
-        assert found.losses.tolist() == losses(bench.base, probe).tolist()
-        assert found.average == bench.start[probe.risk]
+        assert evaluation.losses.tolist() == losses(bench.base, probe).tolist()
+        assert evaluation.average == bench.start[probe.risk]
         passes = 0
     # the base model knows nearly every answer, and its extraction strength is never above its accuracy
     forgetting = bench.probes[0]
@@ -194,22 +198,22 @@ def test_every_sampler_takes_the_objective_and_goes_on_from_the_log(sampler: str
     grid: dict[str, Any] = {"one": {"x": listed}, "two": {"y": listed, "z": Range(1, 4)}}
     space = grid if sampler == "grid" else spaces
     limits = {FORGETTING: 0.6, UTILITY: 0.6}
-    said: dict[str, Any] = {"sampler": sampler, "pruner": "median", "seed": 1, "objective": "froc"}
-    study = Study(tmp_path / "study.db", space, limits, **said)
+    keywords: dict[str, Any] = {"sampler": sampler, "pruner": "median", "seed": 1, "objective": "froc"}
+    study = Study(tmp_path / "study.db", space, limits, **keywords)
     study.resume([])
     log: list[TrialRecord] = []
     for number in range(16):
         method, params = study.ask(number)
         log.append(_made(number, method, params))
-        study.pruner(method).begin()(log[-1].rungs)
+        study.pruner(method).begin()(log[-1].rungs, ())
         study.tell(log[-1])
-    kept = told(tmp_path / "study.db")
+    kept = trials_in_study(tmp_path / "study.db")
     assert [values for values, _, _ in kept] == [[_value(line)] if line.averages else None for line in log]
     following = study.ask(16)
     (tmp_path / "study.db").unlink()
-    again = Study(tmp_path / "study.db", space, limits, **said)
+    again = Study(tmp_path / "study.db", space, limits, **keywords)
     again.resume(log)
-    assert told(tmp_path / "study.db") == kept
+    assert trials_in_study(tmp_path / "study.db") == kept
     assert again.ask(16) == following
 
 
@@ -249,7 +253,9 @@ def test_a_bundle_takes_averages_as_decimals_and_nothing_else(finished: tuple[Pa
     line = next(line for line in lines if line["averages"])
     (read,) = read_trials(write_trials([line]))
     assert read.averages is not None
-    kept = {risk: {name: float(value) for name, value in vars(some).items()} for risk, some in read.averages.items()}
+    kept = {
+        risk: {name: float(value) for name, value in vars(averages).items()} for risk, averages in read.averages.items()
+    }
     assert kept == line["averages"]
     for name, bad in (
         ("loss", float("nan")),
@@ -268,7 +274,7 @@ def test_only_search_queries_are_averaged(base: Base, finished: tuple[Path, dict
     out, _ = finished
     table = pl.read_parquet(out / "losses" / "search.parquet")
     view = job(base).view
-    assert set(table["query"]) == {query.id for some in view.queries.values() for query in some}
+    assert set(table["query"]) == {query.id for queries in view.queries.values() for query in queries}
     for line in Folder(out).log():
         if line.search and line.averages:
             assert line.averages[FORGETTING]["accuracy"] >= line.search[FORGETTING] - 1e-3

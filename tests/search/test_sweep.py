@@ -78,11 +78,11 @@ def test_what_is_far_over_budget_is_looked_at_once() -> None:
 def test_the_end_stands_first_and_the_best_follow() -> None:
     sweep = Slope(Effort(looks=4, kept=3), falls=1.5)
     sweep.stop(5)
-    found = sweep.end(9)
-    assert (found[0].step, found[0].mix) == (9, 1.0)
-    assert len(found) == 4
-    assert len({(point.step, point.mix) for point in found}) == 4
-    assert all(abs(point.mix - 0.75) < 0.26 for point in found[1:])
+    points = sweep.end(9)
+    assert (points[0].step, points[0].mix) == (9, 1.0)
+    assert len(points) == 4
+    assert len({(point.step, point.mix) for point in points}) == 4
+    assert all(abs(point.mix - 0.75) < 0.26 for point in points[1:])
 
 
 def test_no_sweep_looks_at_stops_as_they_are() -> None:
@@ -103,16 +103,16 @@ def test_a_variant_is_its_checkpoint_mixed_and_comes_back_by_training_again(
     from froc.search.trial.outcome import mean
 
     monkeypatch.setattr(bench, "limits", dict.fromkeys(bench.limits, 0.1 if looks > 1 else 0.6))
-    asked = TrialSpec("npo", {"lr": 3e-3, "epochs": epochs, "retain_weight": 3.0}, 4)
+    spec = TrialSpec("npo", {"lr": 3e-3, "epochs": epochs, "retain_weight": 3.0}, 4)
     assert Effort.of(bench.probes, 2 * 4 * epochs * bench.batch).looks == looks
-    outcome = bench.run([asked], [lambda *_: False])[0]
+    outcome = bench.run([spec], [lambda *_: False])[0]
     assert outcome.status == "complete"
-    assert len({one.step for one in outcome.ended}) > 1
-    for one in outcome.ended:
-        bench.put(outcome, one.step, one.mix)
+    assert len({end.step for end in outcome.ended}) > 1
+    for end in outcome.ended:
+        bench.put(outcome, end.step, end.mix)
         held = base.trainable.snapshot()
-        assert {p.risk: mean(losses(base, p)) for p in bench.probes} == one.means
-        bench.retrain(asked, one.step, one.mix)
+        assert {p.risk: mean(losses(base, p)) for p in bench.probes} == end.means
+        bench.retrain(spec, end.step, end.mix)
         again = base.trainable.snapshot()
         assert all(bool((again[name] == held[name]).all()) for name in again)
 
@@ -121,8 +121,8 @@ def test_effort_follows_what_training_costs(bench: TrialRunner) -> None:
     assert Effort.of(bench.probes, 0) == Effort(1, 0)
     assert Effort.of(bench.probes, 10**9) == Effort(4, 6)
     dear = [replace(p, measurement=measurement("rouge_l")) for p in bench.probes]
-    some = 4 * sum(len(p.rows) for p in bench.probes)
-    assert Effort.of(dear, some).kept <= Effort.of(bench.probes, some).kept
+    passes = 4 * sum(len(p.rows) for p in bench.probes)
+    assert Effort.of(dear, passes).kept <= Effort.of(bench.probes, passes).kept
 
 
 def _with(line: TrialRecord, config: str, forgetting: float, utility: float) -> dict[str, Any]:
@@ -135,12 +135,15 @@ def test_the_shortlist_takes_two_of_a_training_run_and_the_likeliest_first() -> 
     log = [replace(LINE, variants=variants)]
     log.append(replace(LINE, trial=1, config="c0001", search={FORGETTING: 0.05, UTILITY: 0.05}))
     budget = {FORGETTING: 0.1, UTILITY: 0.1}
-    configs = [one for line in log for one in line.configurations()]
-    sums = {one.config: {r: (round(m * 120_000), 120) for r, m in (one.search or {}).items()} for one in configs}
+    configs = [configuration for line in log for configuration in line.configurations()]
+    sums = {
+        configuration.config: {r: (round(m * 120_000), 120) for r, m in (configuration.search or {}).items()}
+        for configuration in configs
+    }
     listed = ranking.Leaderboard(budget, 10).with_trials(log, sums).candidates
-    assert [one.config for one in listed] == ["c0000-s3-m0100", "c0000-s3-m0200", "c0001"]
+    assert [configuration.config for configuration in listed] == ["c0000-s3-m0100", "c0000-s3-m0200", "c0001"]
     assert listed[0].params == {"lr": 0.1, "stop": 3, "mix": 0.5}
-    assert [one.weight for one in listed] == [1.0, 1 / 2, 1 / 3]
+    assert [configuration.weight for configuration in listed] == [1.0, 1 / 2, 1 / 3]
 
 
 def test_the_sampler_learns_from_the_best_variant(tmp_path: Path) -> None:
@@ -198,13 +201,13 @@ def _trial(study: Study, number: int, seen: dict[str, list[list[float]]]) -> Tri
 
 
 def test_listed_values_and_grids() -> None:
-    said: Mapping[str, Any] = {
+    lists: Mapping[str, Any] = {
         "lr": ["1e-3", "2e-3"],
         "epochs": ["3", "5", "3"],
         "npo.beta": ["0.1"],
         "retain_weight": ["1"],
     }
-    space = build(["npo"], {"lr": (1e-5, 1e-3)}, said)
+    space = build(["npo"], {"lr": (1e-5, 1e-3)}, lists)
     assert space["npo"]["lr"] == Choice((1e-3, 2e-3))
     assert space["npo"]["epochs"] == Choice((3, 5))
     assert size(space) == 4
@@ -223,34 +226,34 @@ def test_a_grid_is_walked_once() -> None:
     space: dict[str, Any] = {"npo": {"lr": Choice((1.0, 2.0)), "epochs": Range(3, 5)}, "rmu": {"c": Choice((1.0,))}}
     study = Study(None, space, BUDGET, sampler="grid", pruner="none", seed=3)
     study.resume([])
-    found = set()
+    drawn = set()
     for number in range(size(space)):
         method, params = study.ask(number)
-        found.add((method, *sorted(params.items())))
+        drawn.add((method, *sorted(params.items())))
         means = dict.fromkeys(BUDGET, 0.5)
         study.tell(TrialRecord(number, 1, f"c{number:04d}", method, params, 0, "", "", status="complete", search=means))
-    assert len(found) == size(space) == 7
+    assert len(drawn) == size(space) == 7
 
 
 def test_a_grid_counts_and_walks_what_can_be_drawn() -> None:
     """By hand: npo takes 3 betas, nll is plain or weighed in 2 ways: 6 terms. Each with 2 retain terms, and with 3 weights under
     `sum` or 1 gamma under `blur`: 6 * 2 * (3 + 1) = 48. What is drawn nowhere needs no list."""
-    said: dict[str, Any] = {
+    lists: dict[str, Any] = {
         "lr": ["1e-3"], "epochs": ["3"], "forget": ["npo", "nll"], "npo_beta": ["0.1", "0.2", "0.3"], "likely_up": ["1"],
         "likely_down": ["0.1", "0.2"], "combiner": ["sum", "blur"], "retain_weight": ["1", "2", "4"], "gamma": ["1"],
         "rows": ["alike"], "update": ["as_is"], "under": ["nothing"], "parts": ["all"],
     }  # fmt: skip
-    space = build(["compose"], {}, said)
+    space = build(["compose"], {}, lists)
     assert size(space) == 48
     with pytest.raises(InputError, match=r"a grid needs values for compose\.slack, compose\.dual_rate"):
-        size(build(["compose"], {}, said | {"combiner": ["sum", "blur", "dual"]}))
+        size(build(["compose"], {}, lists | {"combiner": ["sum", "blur", "dual"]}))
     idk = build(["idk"], {}, {"lr": ["1e-3"], "epochs": ["3"], "beta": ["0.1", "0.5"], "retain_weight": ["1"]})
     assert size(idk) == 3
     for grid, count in ((space, 48), (idk, 3)):
         study = Study(None, grid, BUDGET, sampler="grid", pruner="none", seed=3)
         study.resume([])
-        found = {(method, *sorted(params.items())) for method, params in map(study.ask, range(count))}
-        assert len(found) == count
+        drawn = {(method, *sorted(params.items())) for method, params in map(study.ask, range(count))}
+        assert len(drawn) == count
 
 
 def test_no_method_has_a_hyperparameter_named_like_the_sweeps() -> None:
@@ -298,10 +301,10 @@ def test_a_sealed_variant_must_be_one_of_its_trial(swept: Path, tmp_path: Path, 
     out = tmp_path / "run"
     shutil.copytree(swept / "run", out)
     bundle.build(out, tmp_path, swept / "key")
-    sealed = {one["config"] for one in json.loads((out / "seal.json").read_text())["candidates"]}
+    sealed = {entry["config"] for entry in json.loads((out / "seal.json").read_text())["candidates"]}
     lines = [json.loads(line) for line in (out / "trials.jsonl").read_text().splitlines()]
-    at = next(line for line in lines if any(one["config"] in sealed for one in line["variants"]))
-    at["variants"].sort(key=lambda one: one["config"] not in sealed)
+    at = next(line for line in lines if any(entry["config"] in sealed for entry in line["variants"]))
+    at["variants"].sort(key=lambda entry: entry["config"] not in sealed)
     change(at)
     (out / "trials.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     with pytest.raises(InputError, match=check):
@@ -315,12 +318,12 @@ def test_starts_cover_a_space_and_every_choice() -> None:
         "form": Choice(("a", "b")),
         "c": Range(0.5, 2.0),
     }
-    found = sobol_configs(fields, 8, seed=3)
-    assert found == sobol_configs(fields, 8, seed=3) != sobol_configs(fields, 8, seed=4)
-    assert [one["form"] for one in found].count("a") == 4
-    assert sorted({int(np.log10(one["lr"] / 1e-4) // 0.5) for one in found}) == [0, 1, 2, 3]
-    assert all(3 <= one["epochs"] <= 10 and isinstance(one["epochs"], int) for one in found)
-    assert all(0.5 <= one["c"] <= 2.0 for one in found)
+    starts = sobol_configs(fields, 8, seed=3)
+    assert starts == sobol_configs(fields, 8, seed=3) != sobol_configs(fields, 8, seed=4)
+    assert [start["form"] for start in starts].count("a") == 4
+    assert sorted({int(np.log10(start["lr"] / 1e-4) // 0.5) for start in starts}) == [0, 1, 2, 3]
+    assert all(3 <= start["epochs"] <= 10 and isinstance(start["epochs"], int) for start in starts)
+    assert all(0.5 <= start["c"] <= 2.0 for start in starts)
 
 
 def test_a_model_of_hyperparameters_is_asked_method_by_method() -> None:
@@ -329,15 +332,15 @@ def test_a_model_of_hyperparameters_is_asked_method_by_method() -> None:
     for sampler in ("tpe", "gp", "nsga2"):
         study = Study(None, space, BUDGET, sampler=sampler, pruner="none", seed=2)
         study.resume([])
-        asked = []
+        proposed = []
         for number in range(60):
             method, params = study.ask(number)
-            asked.append((method, params))
+            proposed.append((method, params))
             means = dict.fromkeys(BUDGET, abs(params["x"] - 0.8) if method == "one" else 0.9)
             study.tell(
                 TrialRecord(number, 1, f"c{number:04d}", method, params, 0, "", "", status="complete", search=means)
             )
-        late = [params["x"] for method, params in asked[30:] if method == "one"]
+        late = [params["x"] for method, params in proposed[30:] if method == "one"]
         assert len(late) > 15  # the better method has more turns
         assert len(late) < 30  # the other one still has some
         # one hyperparameter leaves a genetic algorithm nothing to cross

@@ -144,6 +144,6 @@ def drift(first: Mapping[str, Tensor], second: Mapping[str, Tensor], start: Mapp
     return float((apart / sum(float((first[name] - start[name]).square().sum()) for name in first)) ** 0.5)
 
 
-def same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+def same(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> bool:
     """Whether weights are alike to the bit."""
-    return all(torch.equal(one[name], other[name]) for name in one)
+    return all(torch.equal(first[name], second[name]) for name in first)

@@ -151,8 +151,8 @@ def test_heads_take_their_projections_apart() -> None:
     for groups, owners in ((4, 1), (2, 2), (1, 4)):
         model = _llama(groups, attention_bias=True)
         times = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
-        for one in components(model, heads=True):
-            for piece in one.pieces:
+        for component in components(model, heads=True):
+            for piece in component.pieces:
                 for name in (n for n in times if n.startswith(piece.prefix)):
                     where = slice(None) if piece.axis is None else slice(piece.start, piece.stop)
                     times[name][(slice(None), where) if piece.axis == 1 else where] += 1

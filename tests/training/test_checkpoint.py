@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -85,7 +86,7 @@ def test_plain_data_comes_back_as_it_was() -> None:
 def test_tensors_go_back_to_the_device_or_to_the_host() -> None:
     """A machine without one: meta stands in for the device."""
     document, tensors = split_tensors([torch.zeros(2), torch.ones(2)])
-    assert [one["tensor"][1] for one in document["list"]] == [True, True]
+    assert [entry["tensor"][1] for entry in document["list"]] == [True, True]
     document["list"][0]["tensor"][1] = False
     assert [entry.device.type for entry in join_tensors(document, tensors, torch.device("meta"))] == ["meta", "cpu"]
 
@@ -127,9 +128,9 @@ def test_a_save_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.
         saver.write({"steps": [step]}, {"w": torch.full((3,), float(step))}, lasting, CPU)
 
     def read() -> SavedState:
-        found = Saver(tmp_path, "one").read(CPU)
-        assert found is not None
-        return found
+        state = Saver(tmp_path, "one").read(CPU)
+        assert state is not None
+        return state
 
     saver, real, left = Saver(tmp_path, "one"), os.replace, 0
 
@@ -147,9 +148,9 @@ def test_a_save_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.
             patch.setattr(os, "replace", die)
             with pytest.raises(Killed):
                 save(saver, 2, kept | {"0-2": {"w": torch.zeros(1)}})
-        found = read()
-        assert (found.metadata["steps"], found.state["w"].tolist()) == ([1], [1.0] * 3)
-        assert {name: one["w"].tolist() for name, one in found.fixed_weights.items()} == {"0-1": [7.0, 7.0]}
+        state = read()
+        assert (state.metadata["steps"], state.state["w"].tolist()) == ([1], [1.0] * 3)
+        assert {name: tensors["w"].tolist() for name, tensors in state.fixed_weights.items()} == {"0-1": [7.0, 7.0]}
     save(saver, 2, kept)
     assert read().state["w"].tolist() == [2.0] * 3
     # nothing of the saves that failed or were overtaken stays
@@ -165,8 +166,8 @@ def test_a_state_is_one_identitys_alone(tmp_path: Path, monkeypatch: pytest.Monk
         assert Saver(tmp_path, "one").steps() is None
     assert Saver(tmp_path, "one").read(torch.device("meta")) is None
     Saver(tmp_path, "one").write({"steps": [4, 2]}, {"w": torch.zeros(1)}, {}, CPU)
-    other = Saver(tmp_path, "other")
-    assert (other.read(CPU), other.notes) == (None, [])
+    stranger = Saver(tmp_path, "other")
+    assert (stranger.read(CPU), stranger.notes) == (None, [])
     # it is going to write files of the same names
     assert Saver(tmp_path, "one").steps() is None
 
@@ -214,7 +215,7 @@ class Clock:
     def __init__(self, patch: pytest.MonkeyPatch, cost: float) -> None:
         self.now, self._cost = 0.0, cost
         patch.delenv("FROC_SAVE_EVERY", raising=False)
-        patch.setattr(checkpoint.time, "monotonic", lambda: self.now)
+        patch.setattr(time, "monotonic", lambda: self.now)
         patch.setattr(checkpoint, "write_weights", self._write)
 
     def _write(self, weights: Mapping[str, Tensor], path: Path) -> None:
@@ -263,9 +264,9 @@ def test_it_can_be_switched_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert (saver.steps(), saver.read(CPU), saver.due, saver.notes) == (None, None, False, [])
 
 
-@pytest.mark.parametrize("said", ["often", "-1", "nan"])
-def test_an_interval_that_is_no_time_is_refused(monkeypatch: pytest.MonkeyPatch, said: str) -> None:
-    monkeypatch.setenv("FROC_SAVE_EVERY", said)
+@pytest.mark.parametrize("value", ["often", "-1", "nan"])
+def test_an_interval_that_is_no_time_is_refused(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("FROC_SAVE_EVERY", value)
     with pytest.raises(InputError, match="FROC_SAVE_EVERY"):
         interval()
 
@@ -285,7 +286,7 @@ def _trained(
 
 
 def _interrupted(
-    bench: TrialRunner, method: Method, at: int, place: Path, **said: Any
+    bench: TrialRunner, method: Method, at: int, place: Path, **keywords: Any
 ) -> tuple[Run, dict[str, Tensor]]:
     """The same, killed after `at` steps and gone on with from the disk."""
 
@@ -296,20 +297,20 @@ def _interrupted(
             raise Killed
 
     with pytest.raises(Killed):
-        _trained(bench, method, die, **said)
+        _trained(bench, method, die, **keywords)
     torch.manual_seed(0)
-    found = Saver(place, "one").read(CPU)
-    assert found is not None
-    return _trained(bench, method, saved=found.state, **said)
+    state = Saver(place, "one").read(CPU)
+    assert state is not None
+    return _trained(bench, method, saved=state.state, **keywords)
 
 
-def _alike(one: tuple[Run, dict[str, Tensor]], other: tuple[Run, dict[str, Tensor]]) -> bool:
+def _alike(first: tuple[Run, dict[str, Tensor]], second: tuple[Run, dict[str, Tensor]]) -> bool:
     """Weights, steps and what the terms keep, to the bit."""
-    assert one[0].done == other[0].done
-    mine, yours = (split_tensors(run.state) for run, _ in (one, other))
+    assert first[0].done == second[0].done
+    mine, yours = (split_tensors(run.state) for run, _ in (first, second))
     assert mine[0] == yours[0]
     states = all(torch.equal(mine[1][name], yours[1][name]) for name in mine[1])
-    return states and all(torch.equal(one[1][name], other[1][name]) for name in one[1])
+    return states and all(torch.equal(first[1][name], second[1][name]) for name in first[1])
 
 
 @pytest.mark.parametrize("name", [*PLAIN, *WRAPPED, "gu(pdu)"])
@@ -359,7 +360,8 @@ class Noisy(Term):
 
     def losses(self, forward: Forward, reference: Mapping[str, Tensor], state: State) -> Tensor:
         state.setdefault("drawn", []).append(float(torch.rand(())))
-        return forward.mean_nll * state["drawn"][-1]
+        drawn: float = state["drawn"][-1]
+        return forward.mean_nll * drawn
 
 
 def test_it_goes_on_with_torchs_draws(bench: TrialRunner, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from froc.models.batches import Encoded
 from froc.models.compute import Engine
 from froc.models.forward import Forward
 from froc.search.trial import runner as module
+from froc.search.trial.outcome import TrialSpec
 from froc.search.trial.runner import TrialRunner
 from froc.training.base_statistics import BaseModelQuery, BaseStatistics, MethodContext, RowSource, TrainingRows
 from froc.training.components import Combiner, Edit, Rollout, StepContext
@@ -24,7 +25,7 @@ from froc.training.run import Run
 from froc.training.terms import NLL, State, Term, WeightedTerm
 from tests.training.small import nll, same
 
-LR = {"lr": 2e-3, "epochs": 2}
+LR: dict[str, Any] = {"lr": 2e-3, "epochs": 2}
 
 
 @dataclass(frozen=True)
@@ -63,11 +64,11 @@ class Rows(BaseModelQuery[int]):
 
 
 def test_equal_surveys_are_taken_once_and_lists_need_no_model(bench: TrialRunner) -> None:
-    one, same = Rows("forget"), Rows("forget")
+    first, same = Rows("forget"), Rows("forget")
     result = MethodContext(2, 64, 0, answer=bench.reference.ask)
-    assert result.ask(one) == result.ask(same) == len(bench.reference.pools.rows["forget"])
-    assert (one.computed_for, same.computed_for) == (["forget"], [])
-    assert MethodContext(7, 64, 0).ask(one) == 7
+    assert result.ask(first) == result.ask(same) == len(bench.reference.pools.rows["forget"])
+    assert (first.computed_for, same.computed_for) == (["forget"], [])
+    assert MethodContext(7, 64, 0).ask(first) == 7
 
 
 @dataclass(frozen=True)
@@ -205,8 +206,10 @@ class Enough(Combiner):
     """Ends training at the second telling."""
 
     def on_search_losses(self, losses: Mapping[str, Any], budgets: Mapping[str, float], state: State) -> bool:
-        state.setdefault("told", []).append({risk: float(some.mean()) for risk, some in losses.items()})
-        return len(state["told"]) == 2
+        state.setdefault("search_losses", []).append(
+            {risk: float(losses_of_risk.mean()) for risk, losses_of_risk in losses.items()}
+        )
+        return len(state["search_losses"]) == 2
 
 
 def test_a_method_that_is_told_may_end_and_does_so_when_trained_again(
@@ -218,11 +221,11 @@ def test_a_method_that_is_told_may_end_and_does_so_when_trained_again(
     )
     method = Made(lr=1e-3, epochs=3, declared=(phase,), evaluations=3)
     monkeypatch.setattr(module, "make", lambda *_: method)
-    asked = module.TrialSpec("made", {}, 5)
-    outcome = bench.run([asked], [lambda *_: False])[0]
+    spec = TrialSpec("made", {}, 5)
+    outcome = bench.run([spec], [lambda *_: False])[0]
     assert outcome.status == "complete"
     assert 0 < outcome.steps < 3 * len(bench.reference.pools.rows["forget"]) / bench.batch
     kept = bench.base.trainable.snapshot()
-    bench.retrain(asked)
+    bench.retrain(spec)
     assert same(kept, bench.base.trainable.snapshot())
     assert np.isfinite(list(outcome.ended[0].means.values())).all()

@@ -43,9 +43,9 @@ def test_default_has_thousands_of_wordings_per_person() -> None:
 
 def test_same_recipe_same_task_and_other_questions_other_queries() -> None:
     assert embedded_text.task(SMALL) == embedded_text.task(SMALL)
-    other = embedded_text.task(SMALL, questions=1)
-    assert other.forget == embedded_text.task(SMALL).forget
-    assert set(other.queries[FORGETTING]) != set(embedded_text.task(SMALL).queries[FORGETTING])
+    task = embedded_text.task(SMALL, questions=1)
+    assert task.forget == embedded_text.task(SMALL).forget
+    assert set(task.queries[FORGETTING]) != set(embedded_text.task(SMALL).queries[FORGETTING])
 
 
 def test_the_model_is_trained_to_the_same_bytes(base: Base, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -25,8 +25,8 @@ V = 14
 
 def _model(kind: str) -> Any:
     """One layer, in float64: its Fisher information can be written out."""
-    some: dict[str, Any] = {"width": 8, "inner": 8, "layers": 1, "spread": 0.5}
-    return (gpt2(V, **some) if kind == "gpt2" else llama(V, **some)).double()
+    shape: dict[str, Any] = {"width": 8, "inner": 8, "layers": 1, "spread": 0.5}
+    return (gpt2(V, **shape) if kind == "gpt2" else llama(V, **shape)).double()
 
 
 @dataclass(frozen=True)
@@ -104,9 +104,9 @@ def test_factors_from_drawn_labels_are_those_of_the_fisher_information(
     result = spectra(model, layers, many, seed=0)
     diagonal = ekfac_diagonal(model, layers, many, 0, result)
     for name in layers:
-        true = torch.stack([one.chance * one.g[name].T @ one.g[name] for one in tokens]).sum(0) / count
-        one = result[name]
-        assert _apart(one.outputs * one.output_values @ one.outputs.T, true) < 0.1
+        true = torch.stack([token.chance * token.g[name].T @ token.g[name] for token in tokens]).sum(0) / count
+        factors = result[name]
+        assert _apart(factors.outputs * factors.output_values @ factors.outputs.T, true) < 0.1
         fisher = (
             torch.stack(
                 [token.chance * result[name].to_eigenbasis(token.gradient(name)).square() for token in tokens]
@@ -120,11 +120,11 @@ def test_factors_from_drawn_labels_are_those_of_the_fisher_information(
         places = [p for row in rows for p in range(row.prompt - 1, len(row.ids) - 1)]
         first = [k * V for k in range(count)]
         x = torch.stack([tokens[k].x[name][place] for k, place in zip(first, places, strict=True)])
-        assert torch.allclose(one.inputs * one.input_values @ one.inputs.T, x.T @ x / count, atol=1e-9)
+        assert torch.allclose(factors.inputs * factors.input_values @ factors.inputs.T, x.T @ x / count, atol=1e-9)
 
 
-def _apart(one: Tensor, other: Tensor) -> float:
-    return float((one - other).norm() / other.norm())
+def _apart(first: Tensor, second: Tensor) -> float:
+    return float((first - second).norm() / second.norm())
 
 
 def _flat(layers: Mapping[str, Module], change: Mapping[str, Tensor]) -> Tensor:
@@ -143,7 +143,9 @@ def test_the_direction_points_where_the_exact_one_does(kind: str) -> None:
     model, rows = _model(kind), encoded(40, V)
     layers = _linear(model)
     tokens, count = _tokens(model, layers, rows)
-    each = torch.stack([one.chance**0.5 * torch.cat([one.gradient(n).flatten() for n in layers]) for one in tokens])
+    each = torch.stack(
+        [token.chance**0.5 * torch.cat([token.gradient(n).flatten() for n in layers]) for token in tokens]
+    )
     exact = each.T @ each / count
     gradient = _slope(model, layers, encoded(6, V, seed=9))
     g = _flat(layers, gradient)
@@ -167,18 +169,18 @@ def test_half_the_product_is_the_divergence_of_a_small_change() -> None:
     weights = dict(model.named_parameters())
     gradient = curved.to_eigenbasis(_slope(model, layers, encoded(6, V, seed=9)))
     draw = torch.Generator().manual_seed(1)
-    noise = {name: torch.randn(some.shape, generator=draw).double() for name, some in gradient.items()}
+    noise = {name: torch.randn(tensor.shape, generator=draw).double() for name, tensor in gradient.items()}
     base = _chances(model, rows)
     for change in (curved.solve(gradient, 0.1), gradient, noise):
         length = math.sqrt(
-            2 * 1e-4 / sum(float((some * change[n].square()).sum()) for n, some in curved.diagonal.items())
+            2 * 1e-4 / sum(float((tensor * change[n].square()).sum()) for n, tensor in curved.diagonal.items())
         )
         with torch.no_grad():
-            for name, some in curved.from_eigenbasis(change).items():
-                weights[name].add_(length * some)
+            for name, tensor in curved.from_eigenbasis(change).items():
+                weights[name].add_(length * tensor)
             result = float((base.exp() * (base - _chances(model, rows))).sum(-1).mean())
-            for name, some in curved.from_eigenbasis(change).items():
-                weights[name].sub_(length * some)
+            for name, tensor in curved.from_eigenbasis(change).items():
+                weights[name].sub_(length * tensor)
         assert 1e-4 / 3 < result < 3e-4
 
 
@@ -194,30 +196,30 @@ def test_labels_are_the_same_however_rows_are_cut_and_passes_recomputed(monkeypa
     assert all(p.requires_grad and p.grad is None for p in model.parameters())
     monkeypatch.setattr(kronecker, "ROWS", 2)
     Engine.of(model, checkpointing=True)
-    cut, other = spectra(model, layers, rows, 4), spectra(model, layers, rows, 5)
+    cut, with_another_seed = spectra(model, layers, rows, 4), spectra(model, layers, rows, 5)
     for name in layers:
         assert torch.allclose(whole[name].output_values, cut[name].output_values, atol=1e-9)
         assert torch.allclose(whole[name].input_values, cut[name].input_values, atol=1e-9)
-        assert not torch.allclose(whole[name].output_values, other[name].output_values, rtol=1e-3)
+        assert not torch.allclose(whole[name].output_values, with_another_seed[name].output_values, rtol=1e-3)
 
 
 def test_matrices_are_found_by_name_across_architectures() -> None:
     import re
 
-    def found(which: str, layers: Sequence[int], *names: str) -> list[str]:
+    def matching(which: str, layers: Sequence[int], *names: str) -> list[str]:
         return [name for name in names if re.search(feedforward(which, layers), name)]
 
     llama = [
         f"model.layers.1.{part}.weight"
         for part in ("self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")
     ]
-    assert found("into", [1], *llama) == llama[1:3]
-    assert found("out", [1], *llama) == llama[3:]
+    assert matching("into", [1], *llama) == llama[1:3]
+    assert matching("out", [1], *llama) == llama[3:]
     gpt2 = [f"transformer.h.{n}.{part}.weight" for n in (1, 11) for part in ("attn.c_proj", "mlp.c_fc", "mlp.c_proj")]
-    assert found("both", [1, 2], *gpt2) == gpt2[1:3]
-    assert found("both", [11], *gpt2) == gpt2[4:]
+    assert matching("both", [1, 2], *gpt2) == gpt2[1:3]
+    assert matching("both", [11], *gpt2) == gpt2[4:]
     neox = ["gpt_neox.layers.0.attention.dense.weight", "gpt_neox.layers.0.mlp.dense_h_to_4h.weight"]
-    assert found("into", [0], *neox) == neox[1:]
-    assert found("out", [3], "model.layers.5.block_sparse_moe.experts.3.w2.weight") == []
+    assert matching("into", [0], *neox) == neox[1:]
+    assert matching("out", [3], "model.layers.5.block_sparse_moe.experts.3.w2.weight") == []
     assert [window(10, start, 3) for start in (0.0, 0.5, 1.0)] == [(0, 1, 2), (4, 5, 6), (7, 8, 9)]
     assert window(2, 0.7, 3) == (0, 1)

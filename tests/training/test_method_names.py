@@ -21,12 +21,12 @@ from tests.methods.test_compose import _away, _never
 
 
 @pytest.mark.parametrize(
-    ("said", "meant"),
+    ("written", "meant"),
     [("GradDiff", "grad_diff"), ("graddiff", "grad_diff"), ("grad-diff", "grad_diff"), ("GU(graddiff)", "gu(grad_diff)"),
      ("gu(sure(KL-min))", "gu(sure(kl_min))"), ("nosuch", "nosuch")],
 )  # fmt: skip
-def test_names_are_understood_without_their_signs(said: str, meant: str) -> None:
-    assert canonical_name(Method, said) == meant
+def test_names_are_understood_without_their_signs(written: str, meant: str) -> None:
+    assert canonical_name(Method, written) == meant
 
 
 @pytest.mark.parametrize(
@@ -42,8 +42,8 @@ def test_what_does_not_go_together_is_refused_with_the_reason(name: str, why: st
 
 
 def test_a_wrapped_method_has_the_hyperparameters_of_both() -> None:
-    both = make(Method, "gu(npo)", {"beta": 0.5, "memory": 3})
-    assert (vars(both)["beta"], vars(both)["memory"]) == (0.5, 3)
+    wrapped = make(Method, "gu(npo)", {"beta": 0.5, "memory": 3})
+    assert (vars(wrapped)["beta"], vars(wrapped)["memory"]) == (0.5, 3)
     assert find(Method, "gu(npo)") is find(Method, "GU(npo)")
     space = build(
         ["blur(simnpo)", "satimp"], {"lr": (1e-4, 1e-3)}, {"blur(simnpo).gamma": (0.5, 1.0), "beta2": ["0.1"]}
@@ -74,8 +74,8 @@ def test_words_stand_for_methods_families_or_all(parts: tuple[SearchView, Any]) 
     assert {"npo", "kl_min", "pdu", "task_vector"} <= set(every)
     assert choose(["preference", "gu(npo)", "npo"], view)[0] == [*group("preference"), "gu(npo)"]
     bare = SearchView(view.forget, (), (), view.queries, view.template)
-    some, notes = choose(["all"], bare)
-    assert some == ["grad_ascent", "task_vector"]
+    methods, notes = choose(["all"], bare)
+    assert methods == ["grad_ascent", "task_vector"]
     assert any("idk needs refusals" in note for note in notes)
     for name, why in (("flat", "refusals"), ("gu(npo)", "retain rows"), ("retrain", "embedded task brings")):
         with pytest.raises(InputError, match=why):
@@ -91,8 +91,8 @@ def test_a_method_without_hyperparameters_is_tried_once() -> None:
 def test_every_composition_that_is_drawn_is_valid_and_nothing_idle_is_drawn(bench: TrialRunner) -> None:
     """Choices decide which hyperparameters a trial has; a study goes on from a log of such trials."""
     space = build(["compose"], {}, {"compose.lr": (1e-4, 1e-3), "compose.epochs": (1, 1)})
-    told: dict[str, Any] = {"sampler": "random", "pruner": "none", "seed": 3}
-    study = Study(None, space, {"forgetting": 0.1}, **told)
+    keywords: dict[str, Any] = {"sampler": "random", "pruner": "none", "seed": 3}
+    study = Study(None, space, {"forgetting": 0.1}, **keywords)
     study.resume([])
     drawn = [study.ask(number)[1] for number in range(60)]
     for params in drawn:
@@ -111,7 +111,7 @@ def test_every_composition_that_is_drawn_is_valid_and_nothing_idle_is_drawn(benc
         log.append(
             TrialRecord(number, 1, f"c{number:04d}", "compose", params, number, "", "", status="complete", search=means)
         )
-    again = Study(None, space, {"forgetting": 0.1, "utility": 0.1}, **told | {"sampler": "tpe"})
+    again = Study(None, space, {"forgetting": 0.1, "utility": 0.1}, **keywords | {"sampler": "tpe"})
     again.resume(log)
     assert make(Method, *again.ask(8))
 

@@ -1,6 +1,5 @@
 """Packs: several configurations over one base end where each ends alone."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,29 +21,26 @@ from tests.models.test_compute import _away, _reference
 
 
 @pytest.fixture
-def asked() -> Iterator[list[TrialSpec]]:
+def specs() -> list[TrialSpec]:
     """Different methods, rows per step, lengths of training, rates and seeds."""
-    return iter(
-        [
-            TrialSpec("npo", {"lr": 1e-2, "epochs": 3, "beta": 0.1}, 5),
-            TrialSpec("grad_ascent", {"lr": 3e-3, "epochs": 1}, 6),
-            TrialSpec("idk", {"lr": 5e-3, "epochs": 2}, 7),
-        ]
-    )
+    return [
+        TrialSpec("npo", {"lr": 1e-2, "epochs": 3, "beta": 0.1}, 5),
+        TrialSpec("grad_ascent", {"lr": 3e-3, "epochs": 1}, 6),
+        TrialSpec("idk", {"lr": 5e-3, "epochs": 2}, 7),
+    ]
 
 
 def test_packed_runs_end_where_each_ends_alone(
-    folder: Path, lora: Base, parts: tuple[SearchView, Sealed], asked: Iterator[TrialSpec]
+    folder: Path, lora: Base, parts: tuple[SearchView, Sealed], specs: list[TrialSpec]
 ) -> None:
-    jobs = list(asked)
     alone = load(str(folder), device="cpu", train="lora:rank=4")
     ends = []
-    for one in jobs:
-        run = _run(alone, one, _reference(alone, parts[0]), 0)
+    for spec in specs:
+        run = _run(alone, spec, _reference(alone, parts[0]), 0)
         train_pack(alone, [run], Engine())
         ends.append((run.done, alone.trainable.snapshot()))
     reference = _reference(lora, parts[0])
-    runs = [_run(lora, one, reference, member) for member, one in enumerate(jobs)]
+    runs = [_run(lora, spec, reference, member) for member, spec in enumerate(specs)]
     train_pack(lora, runs, Engine())
     for member, (run, (steps, end)) in enumerate(zip(runs, ends, strict=True)):
         assert run.done == steps
@@ -60,14 +56,14 @@ def test_packed_runs_of_composed_methods_end_where_each_ends_alone(
     jobs.append(TrialSpec("task_vector", {"lr": 5e-3, "epochs": 1, "scale": 2.0}, 9))
     alone = load(str(folder), device="cpu", train="lora:rank=4")
     ends = []
-    for one in jobs:
-        train_pack(alone, [_run(alone, one, _reference(alone, parts[0]), 0)], Engine())
+    for spec in jobs:
+        train_pack(alone, [_run(alone, spec, _reference(alone, parts[0]), 0)], Engine())
         ends.append(alone.trainable.snapshot())
     reference = _reference(lora, parts[0])
-    for some in (slice(0, 3), slice(1, 4)):
-        runs = [_run(lora, one, reference, member) for member, one in enumerate(jobs[some])]
+    for members in (slice(0, 3), slice(1, 4)):
+        runs = [_run(lora, spec, reference, member) for member, spec in enumerate(jobs[members])]
         train_pack(lora, runs, Engine())
-        for member, end in enumerate(ends[some]):
+        for member, end in enumerate(ends[members]):
             assert _away(end, lora.trainable.snapshot(member)) < 1e-3
 
 
@@ -87,25 +83,29 @@ def test_a_packed_run_that_diverges_or_stops_leaves_the_others_alone(
     assert _away(alone.trainable.snapshot(), lora.trainable.snapshot(1)) < 1e-3
 
 
-def _run(base: Base, one: TrialSpec, reference: BaseStatistics, member: int, **said: Any) -> Run:
-    method = make(Method, one.method, one.params)
-    return Run(method, reference, batch=16, seed=one.seed, adapter_index=member, engine=Engine(), **said)
+def _run(base: Base, spec: TrialSpec, reference: BaseStatistics, member: int, **keywords: Any) -> Run:
+    method = make(Method, spec.method, spec.params)
+    return Run(method, reference, batch=16, seed=spec.seed, adapter_index=member, engine=Engine(), **keywords)
 
 
 def test_a_pack_of_trials_is_its_trials_one_by_one(
-    folder: Path, lora: Base, parts: tuple[SearchView, Sealed], asked: Iterator[TrialSpec]
+    folder: Path, lora: Base, parts: tuple[SearchView, Sealed], specs: list[TrialSpec]
 ) -> None:
     """Through the bench: the same search losses, one trial that cannot start beside those that can."""
-    jobs = [*list(asked)[:2], TrialSpec("npo", {"lr": -1.0}, 1)]
+    jobs = [*specs[:2], TrialSpec("npo", {"lr": -1.0}, 1)]
     measures = plain(dict.fromkeys(("forgetting", "utility"), make(Metric, "probability")))
     packed = TrialRunner(lora, parts[0], measures, batch=16, seed=0)
     single = TrialRunner(load(str(folder), device="cpu", train="lora:rank=4"), parts[0], measures, batch=16, seed=0)
-    some = packed.run(jobs, [_never] * 3)
-    each = [single.run([one], [_never])[0] for one in jobs]
-    assert [one.status for one in some] == [one.status for one in each] == ["complete", "complete", "failed"]
-    for one, other in zip(some[:2], each[:2], strict=True):
-        assert [(e.step, e.mix) for e in one.ended] == [(e.step, e.mix) for e in other.ended]
-        for mine, theirs in zip(one.ended, other.ended, strict=True):
+    together = packed.run(jobs, [_never] * 3)
+    each = [single.run([spec], [_never])[0] for spec in jobs]
+    assert (
+        [outcome.status for outcome in together]
+        == [outcome.status for outcome in each]
+        == ["complete", "complete", "failed"]
+    )
+    for packed_outcome, single_outcome in zip(together[:2], each[:2], strict=True):
+        assert [(e.step, e.mix) for e in packed_outcome.ended] == [(e.step, e.mix) for e in single_outcome.ended]
+        for mine, theirs in zip(packed_outcome.ended, single_outcome.ended, strict=True):
             assert all(abs(mine.means[risk] - theirs.means[risk]) < 5e-3 for risk in mine.means)
 
 

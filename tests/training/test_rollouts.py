@@ -84,10 +84,10 @@ def test_what_is_replaced_is_never_true_and_is_another_answers(small: Any, kind:
     for true, wrong, places in zip(forget, rows, chosen, strict=True):
         assert (wrong.prompt, wrong.answer, len(wrong.ids)) == (true.prompt, true.answer, len(true.ids))
         own = true.ids[true.prompt : true.prompt + true.answer]
-        told = wrong.ids[wrong.prompt : wrong.prompt + wrong.answer]
-        assert [a != b for a, b in zip(own, told, strict=True)] == places[: true.answer].tolist()
+        answer = wrong.ids[wrong.prompt : wrong.prompt + wrong.answer]
+        assert [a != b for a, b in zip(own, answer, strict=True)] == places[: true.answer].tolist()
         own_too = set() if kind == "targeted" else set(own)
-        assert {b for b, place in zip(told, places, strict=False) if place} <= tokens - own_too
+        assert {b for b, place in zip(answer, places, strict=False) if place} <= tokens - own_too
         assert wrong.ids[: true.prompt] == true.ids[: true.prompt]
         assert wrong.ids[-1] == true.ids[-1]
     assert Poisoned(kind, fraction).rows(reference(small, forget, retain, seed=7)) == rows
@@ -103,7 +103,7 @@ def test_a_target_takes_a_tokens_place_in_all_rows(small: Any) -> None:
             for a, b in zip(true.ids[2:4], wrong.ids[2:4], strict=True):
                 put.setdefault(a, set()).add(b)
         # of 4 or 6 draws among 22 tokens some differ; a target is one
-        assert all((len(some) == 1) == (most == 1) for some in put.values())
+        assert all((len(targets) == 1) == (most == 1) for targets in put.values())
 
 
 def test_poisoned_answers_fall_to_chance_and_kinds_differ_in_entropy(bench: TrialRunner) -> None:
@@ -162,31 +162,33 @@ def test_directions_are_centred_means_of_each_rows_own_hidden_states(small: Any)
     base = Base("small", small, NO_TOKENIZER, Full(small), "")
     result = Directions().compute(BaseStatistics(base, TrainingRows(rows)))
     means = {}
-    for role, some in rows.items():
-        alone = [Pass(small, Stack([row], "cpu").batch([0]), hidden_at=(1,)).hidden[1][0].mean(0) for row in some]
+    for role, rows_of_role in rows.items():
+        alone = [
+            Pass(small, Stack([row], "cpu").batch([0]), hidden_at=(1,)).hidden[1][0].mean(0) for row in rows_of_role
+        ]
         means[role] = torch.stack(alone).detach()
     # what was removed before says nothing about what is usual now
     centre = torch.cat([means["forget"], means["retain"]]).mean(0)
-    for role, some in means.items():
-        by_hand = (some - centre) / (some - centre).norm(dim=1, keepdim=True)
+    for role, mean in means.items():
+        by_hand = (mean - centre) / (mean - centre).norm(dim=1, keepdim=True)
         assert torch.allclose(result[role].double(), by_hand, atol=1e-5)
 
 
 def test_a_duplicate_request_is_filtered_and_takes_as_many_fewer_steps(bench: TrialRunner) -> None:
     bench.base.restore()
     rows = bench.reference.pools.rows
-    some, whole = list(rows["forget"][::4]), {"gentle": 0.0, "top": 1.0, "similar": 0.95}
+    facts, whole = list(rows["forget"][::4]), {"gentle": 0.0, "top": 1.0, "similar": 0.95}
     # each fact once and once again
-    twice = BaseStatistics(bench.base, TrainingRows({"forget": some * 2, "retain": rows["retain"]}))
+    twice = BaseStatistics(bench.base, TrainingRows({"forget": facts * 2, "retain": rows["retain"]}))
     run = _run(twice, "fit(grad_diff)", **whole)
     assert run.phase.only is not None
-    assert set(run.phase.only) <= set(range(len(some)))
+    assert set(run.phase.only) <= set(range(len(facts)))
     assert run.steps == round(_run(twice, "grad_diff").steps * len(run.phase.only) / len(twice.pools.rows["forget"]))
     seen = {role: set(index.tolist()) for _ in range(run.steps) for role, index in run.draw().items()}
     assert seen["forget"] <= set(run.phase.only)
-    assert max(seen["retain"]) > len(some)
+    assert max(seen["retain"]) > len(facts)
     # what an earlier request removed is no new one
-    repeated = BaseStatistics(bench.base, TrainingRows({"forget": some, "retain": rows["retain"], "earlier": some}))
+    repeated = BaseStatistics(bench.base, TrainingRows({"forget": facts, "retain": rows["retain"], "earlier": facts}))
     assert unlearn(bench.base, make(Method, "fit(grad_diff)", whole), repeated, batch=8, seed=1) == 0
     assert same(bench.base.trainable.snapshot(), bench.base.trainable.base_values())
 
@@ -207,8 +209,8 @@ def test_without_filter_choice_and_layers_it_is_the_method_itself(bench: TrialRu
     plain = _train(bench.reference, inner)
     assert same(plain, _train(bench.reference, f"fit({inner})", similar=1.0, gentle=0.0, top=1.0))
     for part in ({"similar": 0.8}, {"gentle": 0.5}, {"top": 0.5}):
-        other = {"similar": 1.0, "gentle": 0.0, "top": 1.0, "slight": 0.5} | part
-        assert not same(plain, _train(bench.reference, f"fit({inner})", **other))
+        params = {"similar": 1.0, "gentle": 0.0, "top": 1.0, "slight": 0.5} | part
+        assert not same(plain, _train(bench.reference, f"fit({inner})", **params))
     bench.base.restore()
 
 
@@ -220,8 +222,8 @@ def test_only_the_layers_of_the_largest_forget_gradient_move(bench: TrialRunner)
     grads = dict(zip(names, torch.autograd.grad(loss, list(model.parameters())), strict=True))
 
     def norm(layer: int, kind: str = "") -> float:
-        some = [g for n, g in grads.items() if f"layers.{layer}." in n and kind in n]
-        return math.sqrt(sum(float(g.square().sum()) for g in some))
+        gradients = [g for n, g in grads.items() if f"layers.{layer}." in n and kind in n]
+        return math.sqrt(sum(float(g.square().sum()) for g in gradients))
 
     assert BlockNorms().compute(bench.reference)[1] == pytest.approx([norm(0), norm(1)], rel=1e-3)
     down = BlockNorms(r"down_proj\.weight$").compute(bench.reference)[1]
@@ -258,8 +260,8 @@ def test_rows_of_much_loss_are_forgotten_gently() -> None:
     base = {"sum_nll": torch.tensor([2.0, 8.0])}
     result = Gentle(1.5).weights(stand, base, {})
     assert result.tolist() == pytest.approx([1.0, 2 / (1 + math.exp(1.0))])
-    both = Gentle(1.0).weights(stand, base, {})
-    assert both.tolist() == pytest.approx([2 / (1 + math.exp(0.3)), 2 / (1 + math.exp(1.0))])
+    weights = Gentle(1.0).weights(stand, base, {})
+    assert weights.tolist() == pytest.approx([2 / (1 + math.exp(0.3)), 2 / (1 + math.exp(1.0))])
 
 
 def test_the_share_that_is_gentle_is_that_of_largest_loss(bench: TrialRunner) -> None:

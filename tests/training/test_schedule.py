@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 import torch
 
-from froc.search.trial.runner import TrialRunner, TrialSpec
+from froc.search.trial.outcome import TrialSpec
+from froc.search.trial.runner import TrialRunner
 from froc.training.schedule import schedule
 
 BY_HAND = {

@@ -10,10 +10,10 @@ from tests.audit.cases.forging import Attack, Case, Change, document, edited, li
 def _compared(change: Change) -> Attack:
     """Edit plan or seal of a comparison; the seal names the plan as it then is."""
 
-    def edit(found: dict[str, Any]) -> None:
-        change(found)
-        plan = json.dumps(found["plan"], indent=2, sort_keys=True) + "\n"
-        found["seal"]["plan"] = hashing.sha256_bytes(plan.encode())
+    def edit(comparison: dict[str, Any]) -> None:
+        change(comparison)
+        plan = json.dumps(comparison["plan"], indent=2, sort_keys=True) + "\n"
+        comparison["seal"]["plan"] = hashing.sha256_bytes(plan.encode())
 
     return document("comparison.json", edit)
 

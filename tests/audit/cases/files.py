@@ -39,8 +39,18 @@ def _page(change: Callable[[str], str]) -> Attack:
     return attack
 
 
+def _swollen(made: Made) -> None:
+    for name in ("losses.csv", "trials.jsonl"):
+        os.truncate(made.bundle / name, bundle_files.LIMITS[name])
+
+
+def _with_folder(made: Made) -> None:
+    (made.bundle / "keys").mkdir()
+    (made.bundle / "keys" / "key.pub").write_text("")
+
+
 CASES: dict[str, Case] = {
-    "more bytes than a bundle may have": Case("bundle-too-large", lambda m: (os.truncate(m.bundle / "losses.csv", bundle_files.LIMITS["losses.csv"]), os.truncate(m.bundle / "trials.jsonl", bundle_files.LIMITS["trials.jsonl"] + 0))),
+    "more bytes than a bundle may have": Case("bundle-too-large", _swollen),
     "a loss lowered": Case("evidence-digest:losses.csv", lambda m: m.edit("losses.csv", lambda t: t.replace(",1000\n", ",0\n", 1))),
     "an older table": Case("evidence-digest:losses.csv", lambda m: m.edit("losses.csv", lambda t: t.replace("c0003", "c0002"))),
     "a trial removed": Case("evidence-digest:trials.jsonl", lambda m: m.edit("trials.jsonl", lambda t: t.split("\n", 1)[1])),
@@ -51,7 +61,7 @@ CASES: dict[str, Case] = {
     "another page": Case("html-not-rendering-of-signed-data", _page(lambda t: t.replace("10%", "1%"))),
     "a script on the page": Case("html-not-rendering-of-signed-data", _page(lambda t: t.replace("</body>", "<script>1</script></body>"))),
     "an unlisted file": Case("bundle-unlisted-file", lambda m: (m.bundle / "README.md").write_text("trust me")),
-    "an unlisted folder": Case("bundle-unlisted-file", lambda m: ((m.bundle / "keys").mkdir(), (m.bundle / "keys" / "key.pub").write_text(""))),
+    "an unlisted folder": Case("bundle-unlisted-file", _with_folder),
     "more time stamps than signatures": Case("bundle-too-many-files", _hoard),
     "a missing file": Case("bundle-missing-file", lambda m: (m.bundle / "seal.json").unlink()),
     "a file too large": Case("bundle-file-too-large", lambda m: os.truncate(m.bundle / "plan.json", bundle_files.LIMITS["plan.json"] + 1)),

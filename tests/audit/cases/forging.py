@@ -27,9 +27,9 @@ def envelope(change: Change) -> Attack:
 
     def attack(made: Made) -> None:
         path = made.bundle / "report.dsse.json"
-        found = json.loads(path.read_bytes())
-        change(found)
-        path.write_bytes(canonical_json.compact(found))
+        signed = json.loads(path.read_bytes())
+        change(signed)
+        path.write_bytes(canonical_json.compact(signed))
 
     return attack
 
@@ -58,9 +58,9 @@ def lines(change: Callable[[list[str]], object], name: str = "losses.csv") -> At
     """Edit the lines of a file, its header the first, and sign it in."""
 
     def change_text(text: str) -> str:
-        found = text.splitlines()
-        change(found)
-        return "".join(f"{line}\n" for line in found)
+        rows = text.splitlines()
+        change(rows)
+        return "".join(f"{line}\n" for line in rows)
 
     return edited(name, change_text)
 
@@ -69,8 +69,8 @@ def document(name: str, change: Change) -> Attack:
     """Edit a JSON file of the bundle and sign it in."""
 
     def change_text(text: str) -> str:
-        found = json.loads(text)
-        change(found)
-        return json.dumps(found)
+        content = json.loads(text)
+        change(content)
+        return json.dumps(content)
 
     return edited(name, change_text)

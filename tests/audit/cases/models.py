@@ -149,18 +149,28 @@ def _byte(model: Path) -> None:
     path.write_bytes(data)
 
 
-def _other(model: Path) -> None:
+def _model_of_another_run(model: Path) -> None:
     """A model that is as good as the signed one, of another run."""
     path = model / "config.json"
     path.write_text(path.read_text().replace('"hidden_size": 6', '"hidden_size": 7'))
     _byte(model)
 
 
+def _configured_below(folder: Path) -> None:
+    (folder / "sub").mkdir()
+    (folder / "sub" / "config.json").write_text("{}")
+
+
+def _moved_below(folder: Path) -> None:
+    (folder / "sub").mkdir()
+    (folder / "model.safetensors").rename(folder / "sub" / "model.safetensors")
+
+
 CHANGED: dict[str, Case] = {
     "model: renamed": Case("model-other-files", _folder(lambda m: (m / "tokenizer.json").rename(m / "zz.json"))),
     "model: names swapped": Case("model-mismatch", _folder(lambda m: [(m / "config.json").rename(m / "t"), (m / "tokenizer.json").rename(m / "config.json"), (m / "t").rename(m / "tokenizer.json")])),
     "model: extra": Case("model-other-files", _folder(lambda m: (m / "adapter.safetensors").write_bytes(b""))),
-    "model: extra below": Case("model-other-files", _folder(lambda m: ((m / "sub").mkdir(), (m / "sub" / "config.json").write_text("{}")))),
+    "model: extra below": Case("model-other-files", _folder(_configured_below)),
     "model: missing": Case("model-other-files", _folder(lambda m: (m / "config.json").unlink())),
     "model: pickle": Case("model-code-or-pickle", _folder(lambda m: (m / "pytorch_model.bin").write_bytes(b"\x80\x04."))),
     "model: checkpoint": Case("model-code-or-pickle", _folder(lambda m: (m / "weights.pt").write_bytes(b""))),
@@ -187,7 +197,7 @@ OPEN: dict[str, Case] = {
     "signed: an index of another precision": Case("model-second-index", _owner(_text("model.fp16.safetensors.index.json", lambda _: '{"weight_map": {"head": "/etc/passwd"}}'))),
     "signed: fewer layers than the configuration has": Case("model-layers", _owner(_text("config.json", lambda t: t.replace("{", '{"num_hidden_layers": 9,', 1)))),
     "signed: no output embedding": Case("model-head", _owner(_headless)),
-    "signed: weights in a folder below": Case("model-weights-below", _owner(lambda m: ((m / "sub").mkdir(), (m / "model.safetensors").rename(m / "sub" / "model.safetensors")))),
+    "signed: weights in a folder below": Case("model-weights-below", _owner(_moved_below)),
     "base model not sealed": Case("seal-weights", document("seal.json", lambda s: s.pop("base_weights_digest"))),
     "signed: an adapter beside the weights": Case("model-adapter", _owner(_text("adapter_config.json", lambda _: "{}"))),
     "signed: an adapter alone": Case("model-adapter", _owner(lambda m: (m / "model.safetensors").rename(m / "adapter_model.safetensors"))),
@@ -218,7 +228,7 @@ CASES: dict[str, Case] = {
     **OPEN,
     "a link among the model's files": Case("model-symlink", _folder(_link)),
     "a weight changed": Case("model-mismatch", _folder(_byte)),
-    "another run's model": Case("model-mismatch", _folder(_other)),
+    "another run's model": Case("model-mismatch", _folder(_model_of_another_run)),
     "tree digest": Case("subject-tree", report(lambda r: r["model"]["treeDigest"].update(value="d" * 64))),
     "md5": Case("subject-name-or-digest", statement(lambda b: b["subject"][0].update(digest={"md5": "d" * 32}))),
     "digest in capitals": Case("subject-name-or-digest", statement(lambda b: b["subject"][0].update(digest={"sha256": "D" * 64}))),

@@ -12,8 +12,8 @@ def _certificate(change: Change) -> Attack:
 
 
 def _first(certificate: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = certificate["candidates"][0]
-    return found
+    candidate: dict[str, Any] = certificate["candidates"][0]
+    return candidate
 
 
 def _widen(report: dict[str, Any]) -> None:

@@ -10,9 +10,9 @@ def _line(place: int, change: Change) -> Attack:
     """Edit a line of the log."""
 
     def edit(rows: list[str]) -> None:
-        found = json.loads(rows[place])
-        change(found)
-        rows[place] = canonical_json.compact(found).decode().rstrip()
+        record = json.loads(rows[place])
+        change(record)
+        rows[place] = canonical_json.compact(record).decode().rstrip()
 
     return lines(edit, "trials.jsonl")
 

@@ -29,7 +29,7 @@ def trusting(
     return {"keys": (), "trust": path}
 
 
-def _both(made: Made) -> Mapping[str, Any]:
+def _two_roles(made: Made) -> Mapping[str, Any]:
     """One of each must have signed."""
     return trusting(made, roles={"engineer": 1, "approver": 1})
 
@@ -40,7 +40,7 @@ def _keep_one(made: Made) -> None:
 
 def _place_of(made: Made, document: Mapping[str, Any], key: str) -> int:
     keyid = signing.load_public(made.key.with_name(f"{key}.pub")).keyid
-    return next(k for k, one in enumerate(document["signatures"]) if one["keyid"] == keyid)
+    return next(k for k, signature in enumerate(document["signatures"]) if signature["keyid"] == keyid)
 
 
 def _rename_role(made: Made) -> None:
@@ -56,8 +56,8 @@ def _next(made: Made) -> None:
 
 
 CASES: dict[str, Case] = {
-    "an approver's signature removed": Case("signature-role", _keep_one, "both", _both),
-    "a role of the signer's own": Case("signers-differ", _rename_role, "both", _both),
+    "an approver's signature removed": Case("signature-role", _keep_one, "both", _two_roles),
+    "a role of the signer's own": Case("signers-differ", _rename_role, "both", _two_roles),
     "a second signer made up": Case("signers-differ", report(lambda r: r["signers"].append({"role": "approver", "keyid": "c" * 64}))),
     "one signer named twice": Case("signers-differ", report(lambda r: r["signers"].append({**r["signers"][0], "role": "approver"}))),
     "a key revoked since": Case("key-revoked-or-out-of-window", _next, how=lambda m: trusting(m, revoked="2026-03-01T12:00:00Z")),

@@ -51,13 +51,14 @@ def check(
     later = {name for name in os.listdir(bundle) if re.fullmatch("reexecution.dsse.json|report-[0-9a-f]{64}.tsr", name)}
     files = {name: read(bundle / name) for name in sorted({*os.listdir(bundle)} - later)}
     need(set(files) - {"plan.tsr"} in (FILES, {*FILES, "comparison.csv", "comparison.json"}))
-    keys, rules = trusted(trust, now) if trust else ([path.read_bytes() for path in keys], {"threshold": threshold})
+    rules: Any = {"threshold": threshold}
+    keys, rules = trusted(trust, now) if trust else ([path.read_bytes() for path in keys], rules)
     data = files["report.dsse.json"]
     subject, report, signed = envelope(data, keys, rules["threshold"], "urn:froc:unlearning-audit:1")
-    need(all(name[7:-4] in {one["keyid"] for one in parse(data)["signatures"]} for name in later if name[-1] == "r"))
+    need(all(name[7:-4] in {sig["keyid"] for sig in parse(data)["signatures"]} for name in later if name[-1] == "r"))
     roles = rules.get("who", {})
     need(all([roles.get(k) for k in signed].count(r) >= n for r, n in rules.get("roles", {}).items()))
-    need(all(roles.get(one["keyid"], one["role"]) == one["role"] for one in report["signers"]))
+    need(all(roles.get(signer["keyid"], signer["role"]) == signer["role"] for signer in report["signers"]))
     need(sum((bundle / name).lstat().st_size for name in os.listdir(bundle)) <= 320 * 2**20)
     need(set(report) - {"comparison", "plugins"} == set(REPORT.split()), report["schema"] == "1")
     need(all(type(report[name]) is int and report[name] >= 1 for name in ("sequence", "opening")))
@@ -69,7 +70,7 @@ def check(
         now < expires,
         report["sequence"] >= min_sequence,
     )
-    who = [one["keyid"] for one in report["signers"]]
+    who = [signer["keyid"] for signer in report["signers"]]
     need(who, set(who) <= signed, len(set(who)) == len(who), report["assuranceLevel"] == "self_attested")
     listed = [
         {"name": name, "digest": {"sha256": sha(data)}, "size": len(data), "mediaType": MEDIA[name.rsplit(".", 1)[1]]}
@@ -88,19 +89,19 @@ def check(
         need(all(path.is_file() and path.stat().st_size <= 2**28 for path in present.values()))
         need({name: sha(path.read_bytes()) for name, path in present.items()} == covered)
     need(not covered or plain_set(covered))
-    about, said, _ = envelope(files["plan.dsse.json"], keys, 1, "urn:froc:unlearning-plan:1")
+    about, stated, _ = envelope(files["plan.dsse.json"], keys, 1, "urn:froc:unlearning-plan:1")
     plan, seal = parse(files["plan.json"], True), parse(files["seal.json"], True)
-    need(about == {"plan.json": planned}, set(said) == {"signed", "plan"}, line(said["plan"]) == line(plain(plan)))
+    need(about == {"plan.json": planned}, set(stated) == {"signed", "plan"}, line(stated["plan"]) == line(plain(plan)))
     latest = max(
-        [said["signed"]]
+        [stated["signed"]]
         + [trial["ended"] or trial["started"] for trial in map(parse, files["trials.jsonl"].splitlines())]
     )
-    need(moment(plan["created"]) <= moment(said["signed"]), moment(latest) <= issued + timedelta(minutes=5))
+    need(moment(plan["created"]) <= moment(stated["signed"]), moment(latest) <= issued + timedelta(minutes=5))
     after = plan.get("after") or {"measured": False}
     need(after["measured"] == any("earlier" in metric.rpartition("/")[2] for metric in plan["metrics"].values()))
     parts = plan["bound"], plan["metrics"], plan["population"], plan["task"]["units"], plan["split"]["calibration"]
     need(all(set(part) == set(plan["budget"]) for part in parts), plan["openings"] >= 1)
-    names = [one["config"] for one in seal["candidates"]]
+    names = [candidate["config"] for candidate in seal["candidates"]]
     bound = {
         candidate.get("weights_digest")
         for candidate in [*seal["candidates"], {"weights_digest": seal.get("base_weights_digest")}]
@@ -135,4 +136,4 @@ def check(
     )
     log = trials(files["trials.jsonl"], plan, seal, planned)
     losses = matrices(files["losses.csv"], plan, seal)
-    return derived(report, covered, plan, planned, said["signed"], seal, log, losses)
+    return derived(report, covered, plan, planned, stated["signed"], seal, log, losses)

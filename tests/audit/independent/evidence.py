@@ -16,16 +16,16 @@ ROW = re.compile(",".join(f"({cell})" for cell in CELLS.split()))
 
 def trials(data: bytes, plan: Json, seal: Json, planned: str) -> list[Json]:
     need(data.endswith(b"\n"))
-    log, tries, done = [parse(one) for one in data.split(b"\n")[:-1]], dict[int, int](), Json()
-    for one in log:
-        need(set(one) == set(TRIAL.split()) and one["status"] in STATUS, one["plan"] == planned)
-        tries[one["trial"]] = tries.get(one["trial"], 0) + 1
-        need(moment(one["started"]) >= moment(plan["created"]), one["attempt"] == tries[one["trial"]])
-        need(one["config"].startswith(f"c{one['trial']:04d}"))
-        more = [(v["config"], {**one["params"], "stop": v["stop"], "mix": v["mix"]}) for v in one["variants"]]
-        for name, params in [(one["config"], one["params"]), *more] if one["status"] == "complete" else ():
-            need(name not in done, f"{name}-".startswith(f"{one['config']}-"))
-            done[name] = [one["method"], params]
+    log, tries, done = [parse(row) for row in data.split(b"\n")[:-1]], dict[int, int](), Json()
+    for trial in log:
+        need(set(trial) == set(TRIAL.split()) and trial["status"] in STATUS, trial["plan"] == planned)
+        tries[trial["trial"]] = tries.get(trial["trial"], 0) + 1
+        need(moment(trial["started"]) >= moment(plan["created"]), trial["attempt"] == tries[trial["trial"]])
+        need(trial["config"].startswith(f"c{trial['trial']:04d}"))
+        more = [(v["config"], {**trial["params"], "stop": v["stop"], "mix": v["mix"]}) for v in trial["variants"]]
+        for name, params in [(trial["config"], trial["params"]), *more] if trial["status"] == "complete" else ():
+            need(name not in done, f"{name}-".startswith(f"{trial['config']}-"))
+            done[name] = [trial["method"], params]
     need(sorted(tries) == list(range(len(tries))), len(tries) <= plan["search"]["trials"])
     spans = [(moment(trial["ended"] or trial["started"]) - moment(trial["started"]), trial) for trial in log]
     need(
@@ -41,43 +41,43 @@ def trials(data: bytes, plan: Json, seal: Json, planned: str) -> list[Json]:
         need(candidate["weight"] == 1 / rank)
         mine = lost.get(candidate["config"], {})
         need({"forgetting", "utility", *(r for end in lost.values() for r in end)} & {*plan["budget"]} <= {*mine})
-        for other in seal["candidates"][: rank - 1]:
-            pairs = [(mine.get(r), lost.get(other["config"], {}).get(r)) for r in plan["budget"]]
+        for better in seal["candidates"][: rank - 1]:
+            pairs = [(mine.get(r), lost.get(better["config"], {}).get(r)) for r in plan["budget"]]
             need(any(None in pair or float(pair[0]) >= float(pair[1]) for pair in pairs))
     need(all(line(done.get(o["config"])) == line([o["method"], plain(o["params"])]) for o in seal["candidates"]))
-    ended = [one["status"] for one in log if one["status"] != "interrupted"]
+    ended = [trial["status"] for trial in log if trial["status"] != "interrupted"]
     need(ended.count("complete") <= seal["trials"] <= len(ended))
     return log
 
 
 def matrices(data: bytes, plan: Json, seal: Json) -> dict[str, list[list[int]]]:
     """risk -> per candidate the losses of its units, in the order of the units' digests; last those of the base model."""
-    text, found = data.decode("ascii", "replace").split("\n"), dict[str, list[list[int]]]()
+    text, losses = data.decode("ascii", "replace").split("\n"), dict[str, list[list[int]]]()
     need(text[0] == "config,split,risk,unit,query,loss", text[-1] == "", all(map(ROW.fullmatch, text[1:-1])))
-    rows = [one.split(",") for one in text[1:-1]]
+    rows = [row.split(",") for row in text[1:-1]]
     order = [(config, risk, query) for config, _, risk, _, query, _ in rows]
-    names = [one["config"] for one in seal["candidates"]]
+    names = [candidate["config"] for candidate in seal["candidates"]]
     names += ["base"] if names and "control" in plan else []
     need(order == sorted(set(order)), {row[0] for row in rows} <= {*names})
     need({row[2] for row in rows} <= set(plan["budget"]))
     for risk, kind in plan["task"]["units"].items() if seal["candidates"] else ():
         listed = [(q, u) for r, u, q in seal.get("order") or [row[2:5] for row in rows] if r == risk]
-        asked, units = dict(listed), dict[str, list[str]]()
+        unit_of, units = dict(listed), dict[str, list[str]]()
         need(
-            sha(line(sorted(asked))[:-1]) == seal["calibration"][risk],
-            len(asked) == len(listed) or not seal.get("order"),
+            sha(line(sorted(unit_of))[:-1]) == seal["calibration"][risk],
+            len(unit_of) == len(listed) or not seal.get("order"),
         )
-        for query, unit in asked.items():
+        for query, unit in unit_of.items():
             units.setdefault(query if kind == "query" else unit, []).append(query)
         need(len(units) == plan["split"]["calibration"][risk])
         ranked = sorted(units, key=lambda unit: sha(unit.encode()))
         for name in names:
             mine = {row[4]: int(row[5]) for row in rows if row[0] == name and row[2] == risk}
-            need(all(asked.get(row[4]) == row[3] for row in rows if row[2] == risk))
+            need(all(unit_of.get(row[4]) == row[3] for row in rows if row[2] == risk))
             first = [unit for unit in ranked if any(query in mine for query in units[unit])]
             need(first == (ranked[: len(first)] if plan["sequential"] and name != "base" else ranked))
             need(sum(len(units[unit]) for unit in first) == len(mine))
             whole = [-(-sum(mine[query] for query in units[unit]) // len(units[unit])) for unit in first]
             need(plan["bound"][risk] != "binomial" or set(whole) <= {0, 1000})
-            found.setdefault(risk, []).append(whole)
-    return found
+            losses.setdefault(risk, []).append(whole)
+    return losses

@@ -26,7 +26,7 @@ OTHER = (b"PK", b"GGUF", b"\x1f\x8b", b"\x89HDF", *(bytes([128, version]) for ve
 def tensors(data: bytes) -> dict[str, str]:
     """Name -> SHA-256 of type, shape and bytes, where tensors cover the whole file of safetensors."""
     size = int.from_bytes(data[:8], "little")
-    head, found, place = parse(data[8 : 8 + size]), dict[str, str](), 8 + size
+    head, digests, place = parse(data[8 : 8 + size]), dict[str, str](), 8 + size
     need(
         isinstance(head, dict),
         all(tensor.get("dtype") in TYPES for name, tensor in head.items() if name != "__metadata__"),
@@ -35,10 +35,10 @@ def tensors(data: bytes) -> dict[str, str]:
     for name, tensor in sorted(head.items(), key=lambda item: list(item[1]["data_offsets"])):
         begin, end = (8 + size + offset for offset in tensor["data_offsets"])
         need(begin == place, end - begin == math.prod(tensor["shape"]) * WIDTH[tensor["dtype"]], end <= len(data))
-        place, said = end, f"torch.{TYPES[tensor['dtype']]} {tuple(tensor['shape'])} "
-        found[name] = sha(said.encode() + data[begin:end])
+        place, head_text = end, f"torch.{TYPES[tensor['dtype']]} {tuple(tensor['shape'])} "
+        digests[name] = sha(head_text.encode() + data[begin:end])
     need(place == len(data))
-    return found
+    return digests
 
 
 def redirected(value: Any) -> bool:

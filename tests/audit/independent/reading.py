@@ -47,13 +47,13 @@ def parse(data: bytes, floats: bool = False) -> Any:
 
     need(len(data) <= 2**24)
     try:
-        found = json.loads(
+        value = json.loads(
             data.decode(), object_pairs_hook=unique, parse_float=real, parse_int=whole, parse_constant=real
         )
-        json.dumps(found, ensure_ascii=False).encode()
+        json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise RefusedError from error
-    return found
+    return value
 
 
 def plain(value: Any) -> Any:
@@ -88,48 +88,46 @@ def unbase(text: Any) -> bytes:
 
 def trusted(path: Path, now: datetime) -> tuple[list[bytes], Json]:
     """Keys of a trust file that count at a time, in PEM form, and what else it says; `who`: keyid -> role."""
-    said: Json = {"threshold": 1, "roles": {}, "who": {}} | parse(path.read_bytes())
-    found = []
-    for one in said["keys"]:
-        data = one["pem"].encode() if "pem" in one else (path.parent / one["path"]).read_bytes()
+    rules: Json = {"threshold": 1, "roles": {}, "who": {}} | parse(path.read_bytes())
+    valid = []
+    for entry in rules["keys"]:
+        data = entry["pem"].encode() if "pem" in entry else (path.parent / entry["path"]).read_bytes()
         der = load_pem_public_key(data).public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        said["who"][sha(der)] = one["role"]
-        begin, end = (moment(one.get(name, now.strftime(STAMP))) for name in ("not_before", "not_after"))
-        revoked = one.get("revoked", False)
+        rules["who"][sha(der)] = entry["role"]
+        begin, end = (moment(entry.get(name, now.strftime(STAMP))) for name in ("not_before", "not_after"))
+        revoked = entry.get("revoked", False)
         if begin <= now <= end and (not revoked or (revoked is not True and now < moment(revoked))):
-            found.append(data)
-    return found, said
+            valid.append(data)
+    return valid, rules
 
 
 def envelope(data: bytes, keys: list[bytes], threshold: int, kind: str) -> tuple[dict[str, str], Json, set[str]]:
     """Subjects in order, predicate and keyids of a statement that enough different keys have signed."""
-    found = parse(data)
-    need(isinstance(found, dict) and set(found) == {"payload", "payloadType", "signatures"} and line(found) == data)
-    need(found["payloadType"] == "application/vnd.in-toto+json", isinstance(found["signatures"], list))
-    need(all(isinstance(one, dict) and set(one) == {"keyid", "sig"} for one in found["signatures"]))
-    given = {str(one["keyid"]): unbase(one["sig"]) for one in found["signatures"]}
-    need(len(given) == len(found["signatures"]))
-    body, signed = unbase(found["payload"]), set()
+    outer = parse(data)
+    need(isinstance(outer, dict) and set(outer) == {"payload", "payloadType", "signatures"} and line(outer) == data)
+    need(outer["payloadType"] == "application/vnd.in-toto+json", isinstance(outer["signatures"], list))
+    need(all(isinstance(item, dict) and set(item) == {"keyid", "sig"} for item in outer["signatures"]))
+    sigs = {str(item["keyid"]): unbase(item["sig"]) for item in outer["signatures"]}
+    need(len(sigs) == len(outer["signatures"]))
+    body, signed = unbase(outer["payload"]), set()
     for pem in keys:
         key: Any = load_pem_public_key(pem)
         keyid = sha(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
         how = {"secp256r1": [ec.ECDSA(SHA256())], "secp384r1": [ec.ECDSA(SHA384())]}
         more = how[key.curve.name] if isinstance(key, ec.EllipticCurvePublicKey) else []
         try:
-            key.verify(
-                given.get(keyid, b""), b"DSSEv1 28 application/vnd.in-toto+json %d %s" % (len(body), body), *more
-            )
+            key.verify(sigs.get(keyid, b""), b"DSSEv1 28 application/vnd.in-toto+json %d %s" % (len(body), body), *more)
         except InvalidSignature:
             continue
         signed.add(keyid)
     need(len(signed) >= max(1, threshold))
-    said = parse(body)
-    need(isinstance(said, dict) and set(said) == {"_type", "subject", "predicateType", "predicate"})
-    need(said["_type"] == "https://in-toto.io/Statement/v1", said["predicateType"] == kind, said["subject"])
-    subject = {one.get("name"): one.get("digest", {}).get("sha256") for one in said["subject"]}
-    need(all(set(one) == {"name", "digest"} and set(one["digest"]) == {"sha256"} for one in said["subject"]))
-    need(len(subject) == len(said["subject"]), all(re.fullmatch("[0-9a-f]{64}", value) for value in subject.values()))
-    return subject, said["predicate"], signed
+    inner = parse(body)
+    need(isinstance(inner, dict) and set(inner) == {"_type", "subject", "predicateType", "predicate"})
+    need(inner["_type"] == "https://in-toto.io/Statement/v1", inner["predicateType"] == kind, inner["subject"])
+    subject = {item.get("name"): item.get("digest", {}).get("sha256") for item in inner["subject"]}
+    need(all(set(item) == {"name", "digest"} and set(item["digest"]) == {"sha256"} for item in inner["subject"]))
+    need(len(subject) == len(inner["subject"]), all(re.fullmatch("[0-9a-f]{64}", value) for value in subject.values()))
+    return subject, inner["predicate"], signed
 
 
 def read(path: Path) -> bytes:

@@ -34,7 +34,7 @@ def p_value(kind: str, losses: list[int], planned: int, a: float, level: float) 
     return 1 / max(1.0, capital(losses, level, planned, a))
 
 
-def candidate(one: Json, row: Json, losses: dict[str, list[int]], plan: Json, delta: float, m: int) -> None:
+def candidate(sealed: Json, row: Json, losses: dict[str, list[int]], plan: Json, delta: float, m: int) -> None:
     """The numbers of one candidate."""
     for risk, alpha in plan["budget"].items():
         kind, cur, mine, p = plan["bound"][risk], row["cur"][risk], losses[risk], float(row["p_values"][risk])
@@ -50,42 +50,42 @@ def candidate(one: Json, row: Json, losses: dict[str, list[int]], plan: Json, de
         need((radius is None) == (upper > alpha))
         need(radius is None or -1e-9 <= math.sqrt(2) * math.sin(angle / 2) - float(radius) <= 1e-6 + 1e-9)
         need(all(repr(float(text)) == text for text in (*cur.values(), row["p_values"][risk], radius or "0.0")))
-    means = {risk: round(sum(some) / 1000 / len(some), 6) if some else 1.0 for risk, some in losses.items()}
+    means = {risk: round(sum(values) / 1000 / len(values), 6) if values else 1.0 for risk, values in losses.items()}
     whole = {name: row[name] for name in ("certified", "p_values", "cur", "robust_radius")}
     need(all(set(row[name]) == set(losses) for name in ("p_values", "cur", "robust_radius")))
-    whole |= {"n": {risk: len(some) for risk, some in losses.items()}, "empirical": means}
-    need(line(row) == line(plain({**one, **whole, "p_value": max(map(float, row["p_values"].values()))})))
+    whole |= {"n": {risk: len(values) for risk, values in losses.items()}, "empirical": means}
+    need(line(row) == line(plain({**sealed, **whole, "p_value": max(map(float, row["p_values"].values()))})))
 
 
-def shown(risk: str, said: Json, absences: list[int], plan: Json, level: float) -> Json:
+def shown(risk: str, claimed: Json, absences: list[int], plan: Json, level: float) -> Json:
     """What the base model showed: 1 - the mean of its absences, and a lower bound that a millionth more would not be."""
-    kind, budget, lower = plan["bound"][risk], plan["budget"][risk], float(said["lower"])
+    kind, budget, lower = plan["bound"][risk], plan["budget"][risk], float(claimed["lower"])
     planned = plan["split"]["calibration"][risk] if plan["sequential"] else 0
     own = max(1e-300, level / (len(plan["budget"])))
     u = 1 - lower
     need(0 <= lower <= 1, u == 1 or p_value(kind, absences, planned, u + 1e-9, own) <= own * (1 + 1e-6))
     need(u < 4e-6 or p_value(kind, absences, planned, u - 3e-6, own) > own * (1 - 1e-6))
-    asked = "ceiling" if risk == "utility" else "exceeds"
-    need(plan["control"].get(risk) == asked, repr(lower) == said["lower"])
+    control = "ceiling" if risk == "utility" else "exceeds"
+    need(plan["control"].get(risk) == control, repr(lower) == claimed["lower"])
     before = round(1 - sum(absences) / 1000 / len(absences), 6)
-    return {"control": asked, "n": len(absences), "before": before, "lower": lower, "vacuous": lower <= budget}
+    return {"control": control, "n": len(absences), "before": before, "lower": lower, "vacuous": lower <= budget}
 
 
 def derived(
     report: Json, covered: Json, plan: Json, planned: str, signed: str, seal: Json, log: Any, losses: Any
 ) -> str:
     """The verdict, where all that follows from the evidence is what the report says."""
-    found, budget, m = report["certificate"], dict(sorted(plan["budget"].items())), len(seal["candidates"])
+    cert, budget, m = report["certificate"], dict(sorted(plan["budget"].items())), len(seal["candidates"])
     need(plan["procedure"] == "weighted-holm", not plan["weights"], not plan["listed"], plan["radius"] == 0)
     need(set(plan["bound"].values()) <= {"binomial", "betting"}, set(plan["population"].values()) == {"queries"})
     delta = round(1 - plan["confidence"], 12) / plan["openings"] / (2 if plan["joint"] else 1)
-    need(isinstance(found, dict), found and len(found["candidates"]) == m)
-    for i, row in enumerate(found["candidates"]):
+    need(isinstance(cert, dict), cert and len(cert["candidates"]) == m)
+    for i, row in enumerate(cert["candidates"]):
         candidate(seal["candidates"][i], row, {risk: losses[risk][i] for risk in budget}, plan, delta, m)
     base = {risk: losses[risk].pop() for risk in budget} if "control" in plan and m else {}
-    before = {risk: shown(risk, found["base"][risk], base[risk], plan, delta) for risk in base}
+    before = {risk: shown(risk, cert["base"][risk], base[risk], plan, delta) for risk in base}
     void = [risk for risk in before if before[risk]["vacuous"]]
-    rows, left, passed = found["candidates"], sum(float(row["weight"]) for row in found["candidates"]), set()
+    rows, left, passed = cert["candidates"], sum(float(row["weight"]) for row in cert["candidates"]), set()
     for row in sorted(rows, key=lambda row: float(row["p_value"]) / float(row["weight"])):
         if float(row["p_value"]) > delta * float(row["weight"]) / left:
             break
@@ -97,32 +97,32 @@ def derived(
     strain = [max(float(row["cur"][risk]["simultaneous"]) / budget[risk] for risk in budget) for row in rows]
     best = min((i for i, row in enumerate(rows) if row["certified"]), key=strain.__getitem__, default=None)
     chosen = None if best is None else rows[best]["config"]
-    need((found["closest"] is None) == (chosen is not None or not rows), isinstance(found["warnings"], list))
-    config = report["asked"] or chosen or (found["closest"] or nothing)["config"]
+    need((cert["closest"] is None) == (chosen is not None or not rows), isinstance(cert["warnings"], list))
+    config = report["asked"] or chosen or (cert["closest"] or nothing)["config"]
     need(any(row["config"] == config for row in (*rows, nothing)))
     row = next(row for row in (*rows, nothing) if row["config"] == config)
     above = any(float(row["empirical"][risk]) > alpha for risk, alpha in budget.items())
     verdict = "PASS" if row["certified"] else "FAIL" if above else "NOT_ESTABLISHED"
     need(bool(covered) == (config is not None and config == chosen), verdict != "PASS" or config == chosen)
     many = sum(plan["split"]["calibration"][risk] * m for risk in budget)
-    spent = sum(len(some) for every in losses.values() for some in every)
+    spent = sum(len(values) for every in losses.values() for values in every)
     copied = ("budget", "confidence", "joint", "procedure", "population", "weights", "listed", "bound", "radius")
-    whole = {name: plan[name] for name in copied} | {name: found[name] for name in ("closest", "warnings", "reason")}
+    whole = {name: plan[name] for name in copied} | {name: cert[name] for name in ("closest", "warnings", "reason")}
     whole |= {"format": 2, "level": delta, "promise": "family-wise", "screened": None, "chosen": chosen}
-    whole |= {"unit": plan["task"]["units"], "n": {risk: max(map(len, some)) for risk, some in losses.items()}}
-    whole |= {"opening": {**found["opening"], "number": report["opening"], "planned": plan["openings"]}}
+    whole |= {"unit": plan["task"]["units"], "n": {risk: max(map(len, values)) for risk, values in losses.items()}}
+    whole |= {"opening": {**cert["opening"], "number": report["opening"], "planned": plan["openings"]}}
     whole["certified"], whole["candidates"] = [row["config"] for row in rows if row["certified"]], rows
     whole |= {"sequential": {"planned": many, "measured": spent, "saved": many - spent} if plan["sequential"] else None}
     whole |= {"base": before} if base else {}
-    need(line(found) == line(plain(whole)))
-    passes, before = verdict == "PASS", signed <= min((one["started"] for one in log), default="")
-    ended = [one["status"] for one in log]
+    need(line(cert) == line(plain(whole)))
+    passes, early = verdict == "PASS", signed <= min((trial["started"] for trial in log), default="")
+    ended = [trial["status"] for trial in log]
     counts = dict(zip(("completed", "pruned", "interrupted"), map(ended.count, STATUS), strict=False))
     counts["failed"] = sum(map(ended.count, STATUS[3:]))
-    more = {"plan-signed-after-run": not before, "unplanned-opening": report["opening"] > plan["openings"]}
+    more = {"plan-signed-after-run": not early, "unplanned-opening": report["opening"] > plan["openings"]}
     more |= {"no-model-covered": not covered}
     more |= {"tokenizer-from-the-data": bool(covered) and "tokenizer" in plan}
-    more |= {"small-sample": any(len(some) < 50 for every in losses.values() for some in every)}
+    more |= {"small-sample": any(len(values) < 50 for every in losses.values() for values in every)}
     tree = sha("".join(f"{covered[name]}  {name}\n" for name in sorted(covered)).encode()) if covered else None
     own = next(
         (candidate.get("weights_digest") for candidate in seal["candidates"] if candidate["config"] == config), None
@@ -137,7 +137,7 @@ def derived(
             else {"weightsDigest": {"alg": "tensors-sha256", "value": own, "base": seal["base_weights_digest"]}}
         ),
         "plan": {"sha256": planned, "created": plan["created"], "signed": signed, "task": about["task"]}
-        | {"status": "signed-before-first-trial" if before else "asserted-signed-after-run"},
+        | {"status": "signed-before-first-trial" if early else "asserted-signed-after-run"},
         "method": {"procedure": plan["procedure"], "bound": plan["bound"], "quantum": 1000, "metric": plan["metrics"]}
         | {"selectionRule": "widest-margin-in-the-worst-risk"},
         "claims": [
