@@ -92,9 +92,9 @@ def test_code_that_python_would_run_is_in_the_digest(
     monkeypatch.syspath_prepend(_package(tmp_path, name, record))
     before = provenance.outside(_plan(name))[0]["sha256"]
     (tmp_path / name / "core.py").write_text("FACTOR = 0\n", encoding="utf-8")
-    other = provenance.outside(_plan(name))[0]["sha256"]
+    changed = provenance.outside(_plan(name))[0]["sha256"]
     (tmp_path / name / "core.py").rename(tmp_path / "source.py")
-    digests = {before, other}
+    digests = {before, changed}
     for factor in (0, 1):
         (tmp_path / "source.py").write_text(f"FACTOR = {factor}\n", encoding="utf-8")
         py_compile.compile(str(tmp_path / "source.py"), cfile=str(tmp_path / name / "core.pyc"), doraise=True)

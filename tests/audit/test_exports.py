@@ -28,7 +28,7 @@ ABOUT_A_MODEL = ("model-card", "cyclonedx")
 
 
 @pytest.fixture
-def given(keys: Path) -> ExportContext:
+def context(keys: Path) -> ExportContext:
     return ExportContext(WHEN, signing.load_signer(keys / "other"))
 
 
@@ -42,24 +42,24 @@ def nasty(good: Made) -> verification.Result:
 @pytest.mark.parametrize("kind", ["good", "failing", "short"])
 @pytest.mark.parametrize("name", exports.FORMATS)
 def test_a_verified_report_is_exported(
-    name: str, kind: str, given: ExportContext, request: pytest.FixtureRequest
+    name: str, kind: str, context: ExportContext, request: pytest.FixtureRequest
 ) -> None:
     made: Made = request.getfixturevalue(kind)
-    found = made.verify()
+    result = made.verify()
     if name in ABOUT_A_MODEL and kind != "good":
         with pytest.raises(InputError, match="covers no model"):
-            exports.write(name, found, given)
+            exports.write(name, result, context)
         return
-    text = exports.write(name, found, given)
-    assert text == exports.write(name, found, given)
+    text = exports.write(name, result, context)
+    assert text == exports.write(name, result, context)
     if name != "svr":  # base64
-        assert rendering.words.DECISIONS[found.verdict] in text or found.verdict in text
+        assert rendering.words.DECISIONS[result.verdict] in text or result.verdict in text
         assert WHEN in text or name == "page"
 
 
 @pytest.mark.parametrize("name", exports.FORMATS)
-def test_hostile_names_stay_text(name: str, nasty: verification.Result, given: ExportContext) -> None:
-    text = exports.write(name, nasty, given)
+def test_hostile_names_stay_text(name: str, nasty: verification.Result, context: ExportContext) -> None:
+    text = exports.write(name, nasty, context)
     assert not set(text) & set("\u202e\u200b\x07")
     assert "<script" not in re.sub(r"`[^`\n]*`", "", text) or name in ABOUT_A_MODEL
     assert len(text.encode()) < 300_000
@@ -71,14 +71,14 @@ def test_hostile_names_stay_text(name: str, nasty: verification.Result, given: E
     ids=["control", "bound", "differed", "reopened", "foreign"],
 )
 def test_a_pass_with_a_reservation_is_exported_as_none(
-    reason: str, originals: dict[str, Made], given: ExportContext, tmp_path: Path
+    reason: str, originals: dict[str, Made], context: ExportContext, tmp_path: Path
 ) -> None:
     made = originals["again" if reason == assurance.DIFFERED else "older"]
     made = Made(Path(shutil.copytree(made.bundle, tmp_path / made.bundle.name)), made.run, made.key)
     if reason == assurance.DIFFERED:
         variants.measured_again(
             made,
-            lambda said: said.update(
+            lambda measured_again: measured_again.update(
                 redraw.counted(
                     (made.bundle / "losses.csv").read_bytes(), 7, 299, None, {("c0001", "forgetting"): (1, 3)}
                 )
@@ -98,19 +98,21 @@ def test_a_pass_with_a_reservation_is_exported_as_none(
     assert not verified.passes
     assert reason in verified.reservations
     for name in ("markdown", "model-card", "page"):
-        text = exports.write(name, verified, given)
+        text = exports.write(name, verified, context)
         assert reason.partition(" (")[0] in html.unescape(text)
         assert f"{rendering.words.DECISIONS['PASS']}\n" not in text
-    bom = json.loads(exports.write("cyclonedx", verified, given))
+    bom = json.loads(exports.write("cyclonedx", verified, context))
     attestation = bom["declarations"]["attestations"][0]
     assert {entry["conformance"]["score"] for entry in attestation["map"]} == {0}
     assert attestation["summary"].startswith(f"Not claimed: PASS; {verified.reservations[0]}")
     assert svr.check(
-        exports.write("svr", verified, given).encode(), [signing.load_public(made.key.with_name("other.pub"))], verified
+        exports.write("svr", verified, context).encode(),
+        [signing.load_public(made.key.with_name("other.pub"))],
+        verified,
     )
     body = json.loads(
         signing.verify(
-            exports.write("svr", verified, given).encode(), [signing.load_public(made.key.with_name("other.pub"))]
+            exports.write("svr", verified, context).encode(), [signing.load_public(made.key.with_name("other.pub"))]
         )[0]
     )
     properties = body["predicate"]["properties"]
@@ -125,8 +127,8 @@ def test_a_name_cannot_leave_its_code_span() -> None:
         assert len(code(text)) < 100
 
 
-def test_a_summary_says_what_is_not_shown(short: Made, given: ExportContext) -> None:
-    text = exports.write("markdown", short.verify(), given)
+def test_a_summary_says_what_is_not_shown(short: Made, context: ExportContext) -> None:
+    text = exports.write("markdown", short.verify(), context)
     assert text.startswith("### ❔ Unlearning audit short: Not established")
     assert "Could not be claimed" in text
     for name in short.read()["predicate"]["limits"]:
@@ -134,71 +136,72 @@ def test_a_summary_says_what_is_not_shown(short: Made, given: ExportContext) -> 
 
 
 @pytest.mark.parametrize("kind", ["good", "nasty"])
-def test_a_model_card_reads_back(kind: str, given: ExportContext, request: pytest.FixtureRequest) -> None:
-    found = request.getfixturevalue(kind)
-    found = found.verify() if kind == "good" else found
-    text = exports.write("model-card", found, given)
-    card = ModelCard(text)
-    row = exports.reported(found)
+def test_a_model_card_reads_back(kind: str, context: ExportContext, request: pytest.FixtureRequest) -> None:
+    result = request.getfixturevalue(kind)
+    result = result.verify() if kind == "good" else result
+    text = exports.write("model-card", result, context)
+    data: Any = ModelCard(text).data
+    row = exports.reported(result)
     assert row is not None
-    results = card.data.eval_results
+    results = data.eval_results
     assert {r.metric_type: r.metric_value for r in results} == {
-        f"{risk}-risk": float(both["simultaneous"]) for risk, both in row["cur"].items()
+        f"{risk}-risk": float(bounds["simultaneous"]) for risk, bounds in row["cur"].items()
     }
-    assert {r.source_url for r in results} == {f"urn:sha256:{found.payload}"}
+    assert {r.source_url for r in results} == {f"urn:sha256:{result.payload}"}
     assert [part.strip() for part in text.split("\n---\n")[:1]] == [text.split("\n---\n")[0].strip()]
     header = yaml.safe_load(text.split("---\n")[1])
     assert set(header) == {"model-index", "tags"}
-    linked = exports.write("model-card", found, replace(given, url="https://example.org/report"))
-    assert {r.source_url for r in ModelCard(linked).data.eval_results} == {"https://example.org/report"}
+    linked = exports.write("model-card", result, replace(context, url="https://example.org/report"))
+    data = ModelCard(linked).data
+    assert {r.source_url for r in data.eval_results} == {"https://example.org/report"}
 
 
 @pytest.mark.parametrize("kind", ["good", "nasty"])
-def test_an_ml_bom_is_valid(kind: str, given: ExportContext, request: pytest.FixtureRequest) -> None:
-    found = request.getfixturevalue(kind)
-    found = found.verify() if kind == "good" else found
-    text = exports.write("cyclonedx", found, given)
+def test_an_ml_bom_is_valid(kind: str, context: ExportContext, request: pytest.FixtureRequest) -> None:
+    result = request.getfixturevalue(kind)
+    result = result.verify() if kind == "good" else result
+    text = exports.write("cyclonedx", result, context)
     validator = JsonStrictValidator(SchemaVersion.V1_6)
     assert validator.validate_str(text) is None
     assert validator.validate_str(text.replace('"machine-learning-model"', '"no-such-kind"')) is not None
     bom = json.loads(text)
     assert text.isascii()
     limits = bom["metadata"]["component"]["modelCard"]["considerations"]["technicalLimitations"]
-    assert limits == [rendering.words.LIMITS[name] for name in found.report["limits"]]
-    asked = {r["bom-ref"] for r in bom["definitions"]["standards"][0]["requirements"]}
-    assert asked == {row["requirement"] for row in bom["declarations"]["attestations"][0]["map"]}
+    assert limits == [rendering.words.LIMITS[name] for name in result.report["limits"]]
+    references = {r["bom-ref"] for r in bom["definitions"]["standards"][0]["requirements"]}
+    assert references == {row["requirement"] for row in bom["declarations"]["attestations"][0]["map"]}
     hashes = {file["name"]: file["hashes"][0]["content"] for file in bom["components"]}
-    assert hashes == dict(found.facts.files)
+    assert hashes == dict(result.facts.files)
 
 
 Change = Callable[[dict[str, Any]], object]
 
 
-def _statement(found: verification.Result, given: ExportContext, change: Change) -> bytes:
+def _statement(result: verification.Result, context: ExportContext, change: Change) -> bytes:
     """An svr statement that says something else, with a signature that is trusted."""
-    assert given.signer is not None
-    payload, _ = signing.verify(exports.write("svr", found, given).encode(), [signing.public_of(given.signer)])
-    said = json.loads(payload)
-    change(said)
-    return signing.sign(canonical_json.compact(said), [given.signer])
+    assert context.signer is not None
+    payload, _ = signing.verify(exports.write("svr", result, context).encode(), [signing.public_of(context.signer)])
+    statement = json.loads(payload)
+    change(statement)
+    return signing.sign(canonical_json.compact(statement), [context.signer])
 
 
-def test_an_svr_statement_agrees_with_its_report(good: Made, failing: Made, given: ExportContext) -> None:
-    assert given.signer is not None
-    key = signing.public_of(given.signer)
+def test_an_svr_statement_agrees_with_its_report(good: Made, failing: Made, context: ExportContext) -> None:
+    assert context.signer is not None
+    key = signing.public_of(context.signer)
     for made in (good, failing):
-        found = made.verify()
-        data = exports.write("svr", found, given).encode()
-        assert svr.check(data, [key], found) == key.keyid
-    said = json.loads(signing.verify(exports.write("svr", good.verify(), given).encode(), [key])[0])
-    assert said["predicateType"] == "https://in-toto.io/attestation/svr/v0.2"
-    assert "FROC_VERDICT_PASS" in said["predicate"]["properties"]
-    assert "FROC_RISK_WITHIN_forgetting_0.1" in said["predicate"]["properties"]
+        result = made.verify()
+        data = exports.write("svr", result, context).encode()
+        assert svr.check(data, [key], result) == key.keyid
+    statement = json.loads(signing.verify(exports.write("svr", good.verify(), context).encode(), [key])[0])
+    assert statement["predicateType"] == "https://in-toto.io/attestation/svr/v0.2"
+    assert "FROC_VERDICT_PASS" in statement["predicate"]["properties"]
+    assert "FROC_RISK_WITHIN_forgetting_0.1" in statement["predicate"]["properties"]
     # one that was made without the model shows less, and is no contradiction to somebody who has it
-    lesser = exports.write("svr", good.verify(model=None), given).encode()
+    lesser = exports.write("svr", good.verify(model=None), context).encode()
     assert svr.check(lesser, [key], good.verify()) == key.keyid
     with pytest.raises(VerificationError, match="svr-contradicts"):
-        svr.check(exports.write("svr", good.verify(), given).encode(), [key], good.verify(model=None))
+        svr.check(exports.write("svr", good.verify(), context).encode(), [key], good.verify(model=None))
 
 
 @pytest.mark.parametrize(
@@ -214,25 +217,25 @@ def test_an_svr_statement_agrees_with_its_report(good: Made, failing: Made, give
     ],
 )
 def test_an_svr_statement_cannot_contradict_its_report(
-    check: str, change: Change, failing: Made, given: ExportContext
+    check: str, change: Change, failing: Made, context: ExportContext
 ) -> None:
-    assert given.signer is not None
-    found = failing.verify()
+    assert context.signer is not None
+    result = failing.verify()
     with pytest.raises(VerificationError, match=check):
-        svr.check(_statement(found, given, change), [signing.public_of(given.signer)], found)
+        svr.check(_statement(result, context, change), [signing.public_of(context.signer)], result)
 
 
-def test_an_svr_statement_is_of_its_report_and_signer(good: Made, failing: Made, given: ExportContext) -> None:
-    assert given.signer is not None
-    data, key = exports.write("svr", good.verify(), given).encode(), signing.public_of(given.signer)
+def test_an_svr_statement_is_of_its_report_and_signer(good: Made, failing: Made, context: ExportContext) -> None:
+    assert context.signer is not None
+    data, key = exports.write("svr", good.verify(), context).encode(), signing.public_of(context.signer)
     with pytest.raises(VerificationError, match="svr-subject"):
         svr.check(data, [key], failing.verify())
     with pytest.raises(VerificationError, match="signature-threshold"):
         svr.check(data, [signing.load_public(good.public)], good.verify())
     with pytest.raises(InputError, match="--sign KEY"):
-        exports.write("svr", good.verify(), replace(given, signer=None))
+        exports.write("svr", good.verify(), replace(context, signer=None))
 
 
-def test_an_unknown_format_is_refused(good: Made, given: ExportContext) -> None:
+def test_an_unknown_format_is_refused(good: Made, context: ExportContext) -> None:
     with pytest.raises(InputError, match="there are: page, markdown"):
-        exports.write("pdf", good.verify(), given)
+        exports.write("pdf", good.verify(), context)

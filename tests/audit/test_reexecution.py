@@ -41,10 +41,10 @@ def predicate(
     )  # fmt: skip
 
 
-def put(made: Any, said: dict[str, Any], key: str = "other", payload: str | None = None) -> None:
+def put(made: Any, statement: dict[str, Any], key: str = "other", payload: str | None = None) -> None:
     """Sign it into the bundle."""
     signer = keys.load_signer(made.key.with_name(key))
-    data = reexecution.sign(payload or made.verify(model=None).payload, said, signer)
+    data = reexecution.sign(payload or made.verify(model=None).payload, statement, signer)
     (made.bundle / reexecution.NAME).write_bytes(data)
 
 
@@ -107,11 +107,11 @@ def test_a_lie_about_one_risk_of_one_configuration_is_found(good: Any) -> None:
 
 @pytest.mark.parametrize(("rows", "differed"), [(299, 0), (59, 0), (598, 0), (299, 1), (299, 17), (20, 20)])
 def test_the_bound_is_the_exact_binomial_one(rows: int, differed: int) -> None:
-    found, step = Fraction(redraw.bound(differed, rows, 10**6)), Fraction(1, 10**6)
+    bound, step = Fraction(redraw.bound(differed, rows, 10**6)), Fraction(1, 10**6)
     if differed == rows:
-        assert found == 1
+        assert bound == 1
         return
-    assert _tail(found, rows, differed) <= Fraction(5, 100) < _tail(found - 2 * step, rows, differed)
+    assert _tail(bound, rows, differed) <= Fraction(5, 100) < _tail(bound - 2 * step, rows, differed)
 
 
 def test_what_the_numbers_of_rows_are_said_to_show() -> None:
@@ -129,9 +129,9 @@ def test_rows_are_compared_to_the_thousandth(good: Any) -> None:
     assert redraw.compare(drawn, again) == none
     query, config = again.select("query", "config").row(0)
     first = (pl.col("query") == query) & (pl.col("config") == config)
-    other = again.with_columns(loss=pl.when(first).then(pl.col("loss").cast(pl.Int64) - 4).otherwise(pl.col("loss")))
+    lowered = again.with_columns(loss=pl.when(first).then(pl.col("loss").cast(pl.Int64) - 4).otherwise(pl.col("loss")))
     changed = (config, again["risk"][0])
-    assert redraw.compare(drawn, other) == none | {changed: (1, 4)}
+    assert redraw.compare(drawn, lowered) == none | {changed: (1, 4)}
     assert redraw.compare(drawn, again.tail(len(again) - 1)) == none | {changed: (1, 1000)}
     assert redraw.compare(drawn, again.head(0)) == dict.fromkeys(none, (50, 1000))
 
@@ -140,12 +140,12 @@ def test_a_report_is_reproduced_by_somebody_else(good: Any, copy: Any, now: Any)
     made = copy(good)
     before = made.digests()
     put(made, predicate(made, now))
-    found = verify(made)
-    assert found.assurance == "reproduced"
-    assert found.reexecution.independent
+    result = verify(made)
+    assert result.assurance == "reproduced"
+    assert result.reexecution.independent
     assert (
         "792 of 1920 losses drawn by seed 7, 0 differed; at most 5.00% of the losses of any configuration under any risk differ with 95% confidence"
-        in found.checks[-1].seen
+        in result.checks[-1].seen
     )
     assert {name: made.digests()[name] for name in before} == before
     assert good.verify().assurance == "self_attested"
@@ -170,39 +170,39 @@ def test_a_report_is_reproduced_where_enough_rows_were_drawn(good: Any, copy: An
 def test_a_model_is_reproduced_on_its_own_rows(good: Any, copy: Any, now: Any) -> None:
     made = copy(good)
     put(made, predicate(made, now, config="c0001"))
-    found = verify(made)
-    assert found.reexecution.outcome.of == 480
-    assert found.assurance == "reproduced"
+    result = verify(made)
+    assert result.reexecution.outcome.of == 480
+    assert result.assurance == "reproduced"
 
 
 def test_differences_are_counted_and_lower_nothing_to_nothing(good: Any, copy: Any, now: Any) -> None:
     made = copy(good)
     put(made, predicate(made, now, differed=3))
-    found = verify(made)
-    assert found.assurance == "self_attested"
-    assert "3 differed" in found.reexecution.sentence
-    assert float(found.reexecution.outcome.bound) > 3 / 99
+    result = verify(made)
+    assert result.assurance == "self_attested"
+    assert "3 differed" in result.reexecution.sentence
+    assert float(result.reexecution.outcome.bound) > 3 / 99
 
 
 def test_the_reports_own_signer_is_named_as_such(good: Any, copy: Any, now: Any) -> None:
     made = copy(good)
     mine = keys.load_public(made.public).keyid
     put(made, {**predicate(made, now), "keyid": mine}, key="key")
-    found = made.verify()
-    assert not found.reexecution.independent
-    assert found.reexecution.sentence.endswith("done by a signer of the report itself")
+    result = made.verify()
+    assert not result.reexecution.independent
+    assert result.reexecution.sentence.endswith("done by a signer of the report itself")
 
 
 @pytest.mark.parametrize("signs", ["report", "plan"])
 def test_who_signed_the_report_or_its_plan_later_is_a_signer_of_it(good: Any, copy: Any, now: Any, signs: str) -> None:
     made = copy(good)
-    other = made.key.with_name("other")
+    approver = made.key.with_name("other")
     if signs == "report":
         path = made.bundle / "report.dsse.json"
-        path.write_bytes(keys.add(path.read_bytes(), keys.load_signer(other)))
+        path.write_bytes(keys.add(path.read_bytes(), keys.load_signer(approver)))
     else:
         path = made.bundle / "plan.dsse.json"
-        path.write_bytes(keys.add(path.read_bytes(), keys.load_signer(other)))
+        path.write_bytes(keys.add(path.read_bytes(), keys.load_signer(approver)))
         made.resign()
     put(made, predicate(made, now))
     checked = verify(made)
@@ -247,9 +247,9 @@ LIES: dict[str, tuple[str, Callable[[dict[str, Any]], object]]] = {
 def test_a_re_execution_cannot_say_more_than_was_found(good: Any, copy: Any, now: Any, case: str) -> None:
     check, change = LIES[case]
     made = copy(good)
-    said = predicate(made, now)
-    change(said)
-    put(made, said)
+    statement = predicate(made, now)
+    change(statement)
+    put(made, statement)
     with pytest.raises(VerificationError) as caught:
         verify(made)
     assert caught.value.check == check

@@ -54,13 +54,13 @@ def make_comparison(run: Path, folder: Path) -> Path:
                 unit = query if UNITS[risk] == "query" else hashing.sha256_bytes(f"{risk}{i // 2}".encode())[:16]
                 rows.append((name, risk, METRICS[risk], "calibration", unit, query, int(draw.integers(0, 2) * mean)))
     table = pl.DataFrame(rows, schema=SCHEMA, orient="row")
-    asked = {
+    plan_of_comparison = {
         "format": 1, "kind": "comparison", "created": plan["created"], "levels": [0.95], "confidence": 0.9, "openings": 1,
         "runs": [{"name": "run", "plan": "0" * 64}], "task": {"name": plan["task"]["name"], "digest": plan["task"]["digest"]},
         "model": plan["model"], "metrics": METRICS, "units": UNITS,
     }  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "plan.json").write_text(text(asked))
+    (folder / "plan.json").write_text(text(plan_of_comparison))
     stage = {method: name for name, (method, _) in points.items()}
     seal = {
         "format": 1, "plan": hashing.sha256_file(folder / "plan.json"),
@@ -73,7 +73,7 @@ def make_comparison(run: Path, folder: Path) -> Path:
     (folder / "seal.json").write_text(text(seal))
     (folder / "losses").mkdir()
     table.write_parquet(folder / "losses" / "calibration.parquet")
-    (folder / "comparison.json").write_text(text(comparison.document(table, seal, asked, 1, 1)))
+    (folder / "comparison.json").write_text(text(comparison.document(table, seal, plan_of_comparison, 1, 1)))
     return folder
 
 
@@ -83,8 +83,8 @@ def stop_early(run: Path, units: int = 100) -> None:
     seal = json.loads((run / "seal.json").read_text())
     last = seal["candidates"][-1]["config"]
     order = losses.filter(pl.col("config") == last).select("risk", "unit", "query")
-    asked = order.filter(pl.col("risk") == "forgetting")["query"].to_list()
-    skipped = sorted(asked, key=place)[units:]
+    queries = order.filter(pl.col("risk") == "forgetting")["query"].to_list()
+    skipped = sorted(queries, key=place)[units:]
     losses = losses.filter(~((pl.col("config") == last) & pl.col("query").is_in(skipped)))
     losses.write_parquet(run / "losses" / "calibration.parquet")
 
@@ -138,7 +138,7 @@ def list_forgetting(run: Path, first: bool) -> None:
         plan["task"] |= {"seed_from": "auditor", "split_seed": 5}
         for name, value in (("population", "census"), ("bound", "census"), ("listed", len(every))):
             plan[name] = {**plan[name], "forgetting": value}
-        parts = {"searched": hashing.sha256_json(searched), "queries": hashing.sha256_json(rest)}
+        parts: dict[str, str | int] = {"searched": hashing.sha256_json(searched), "queries": hashing.sha256_json(rest)}
         parts |= {"search": len(searched), "calibration": len(rest)}
         for name, part in parts.items():
             plan["split"][name] = {**plan["split"][name], "forgetting": part}
@@ -148,7 +148,7 @@ def list_forgetting(run: Path, first: bool) -> None:
 
 
 def measured_again(
-    made: Made, change: Callable[[dict[str, Any]], object] = lambda said: None, *, key: str = "key", payload: str = "",
+    made: Made, change: Callable[[dict[str, Any]], object] = lambda statement: None, *, key: str = "key", payload: str = "",
     config: str | None = None, model: bool = False,
 ) -> None:  # fmt: skip
     """Sign into a bundle that 299 losses of each configuration and risk were measured again and none differed; change: of what is said, before signing.
@@ -156,19 +156,21 @@ def measured_again(
     model: the signed model was measured, too, on 99 of its own.
     """
     losses = (made.bundle / "losses.csv").read_bytes()
-    said = reexecution.document(
+    statement = reexecution.document(
         losses, 7, 299, config, {}, signed=writing.stamped(NOW), role="engineer",
         keyid=keys.load_public(made.public).keyid, harness={"name": "froc", "version": "0.1.0"},
         environment={"python": "3.11.2"},
     )  # fmt: skip
     if model:
         chosen = made.read()["predicate"]["model"]
-        said["model"] = reexecution.of_model(
+        statement["model"] = reexecution.of_model(
             losses, 7, chosen["config"], chosen["weightsDigest"]["value"], False, {}, 99
         )
-    change(said)
+    change(statement)
     signed, _ = keys.verify((made.bundle / "report.dsse.json").read_bytes(), [keys.load_public(made.public)])
-    data = reexecution.sign(payload or hashing.sha256_bytes(signed), said, keys.load_signer(made.key.with_name(key)))
+    data = reexecution.sign(
+        payload or hashing.sha256_bytes(signed), statement, keys.load_signer(made.key.with_name(key))
+    )
     (made.bundle / reexecution.NAME).write_bytes(data)
 
 
@@ -215,16 +217,18 @@ def originals(good: Made, failing: Made, short: Made, folder: Path) -> dict[str,
     small = Path(shutil.copytree(good.run, folder / "small"))
     stop_early(small, 49)
     made["small"] = built("small", small, small=True)
-    both = Made(Path(shutil.copytree(good.bundle, folder / f"both{verification.SUFFIX}")), good.run, key)
+    two_signers = Made(Path(shutil.copytree(good.bundle, folder / f"both{verification.SUFFIX}")), good.run, key)
     signers = [keys.load_signer(key), keys.load_signer(key.with_name("other"))]
-    (both.bundle / "report.dsse.json").write_bytes(keys.sign(canonical_json.compact(both.read()), signers))
-    made["both"] = both
+    (two_signers.bundle / "report.dsse.json").write_bytes(
+        keys.sign(canonical_json.compact(two_signers.read()), signers)
+    )
+    made["both"] = two_signers
     again = Made(Path(shutil.copytree(good.bundle, folder / f"again{verification.SUFFIX}")), good.run, key)
     measured_again(again, model=True)
     made["again"] = again
     for name in ("curve", "wide"):
-        other = key.with_name(name)
-        made[name] = Made(bundle.build(good.run, folder, other, name=name, now=NOW), good.run, other)
+        curve_key = key.with_name(name)
+        made[name] = Made(bundle.build(good.run, folder, curve_key, name=name, now=NOW), good.run, curve_key)
     for clock in ("trusted", "other"):
         CLOCKS[clock] = Authority(folder / clock, PLANNED - timedelta(days=400))
     run = Path(shutil.copytree(good.run, folder / "stamped"))

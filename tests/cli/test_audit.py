@@ -67,8 +67,8 @@ def place(tmp_path_factory: pytest.TempPathFactory, froc: Froc, base: Any, task:
 
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Authority]]:
-    with served(tmp_path_factory.mktemp("authority")) as found:
-        yield found
+    with served(tmp_path_factory.mktemp("authority")) as address:
+        yield address
 
 
 def _search(folder: Path) -> list[object]:
@@ -105,9 +105,9 @@ def test_a_run_that_goes_on_keeps_its_signature(place: Path, froc: Froc, bundle:
     assert done.returncode == 0, done.stderr
     assert "keeps the signature" in done.stderr
     assert (place / "run" / "plan.dsse.json").read_bytes() == signed
-    other = froc(*_search(place), "--key", place / "approver", env=PASSWORD)
-    assert other.returncode == 2
-    assert "was not signed with" in other.stderr
+    second_key = froc(*_search(place), "--key", place / "approver", env=PASSWORD)
+    assert second_key.returncode == 2
+    assert "was not signed with" in second_key.stderr
 
 
 def test_an_independent_clock(place: Path, froc: Froc, authority: tuple[str, Authority], tmp_path: Path) -> None:
@@ -129,11 +129,11 @@ def test_an_independent_clock(place: Path, froc: Froc, authority: tuple[str, Aut
     by_hand = froc("audit", "verify", bundle, "--key", place / "engineer.pub")
     assert "L4 is not reached" in by_hand.stdout
     assert "not checked" in by_hand.stdout
-    for trust, level, said in (("--trust", 2, True), ("--trust", 4, False), ("--key", 4, True)):
+    for trust, level, reached in (("--trust", 2, True), ("--trust", 4, False), ("--key", 4, True)):
         key = tmp_path / "trust.json" if trust == "--trust" else place / "engineer.pub"
-        found = froc("audit", "verify", bundle, trust, key, "--level", level)
-        assert found.returncode == (3 if said else pinned.returncode)
-        assert (f"does not reach L{level}" in found.stderr) is (said and pinned.returncode == 0)
+        done = froc("audit", "verify", bundle, trust, key, "--level", level)
+        assert done.returncode == (3 if reached else pinned.returncode)
+        assert (f"does not reach L{level}" in done.stderr) is (reached and pinned.returncode == 0)
     for words in (["--tsa", url], ["--responses", tmp_path], [], [*tsa, "--requests", tmp_path]):
         assert froc("audit", "stamp", bundle, *words).returncode == 2
     assert froc(*_search(place)[:-4], "--out", tmp_path / "other", *tsa).returncode == 2
@@ -170,7 +170,7 @@ def signed(place: Path, froc: Froc, bundle: Path) -> Path:
 def test_two_people_sign(place: Path, froc: Froc, signed: Path) -> None:
     done = froc("audit", "verify", signed, "--trust", place / "trust.json", "--json")
     assert done.returncode == 0, done.stderr
-    assert sorted(one["role"] for one in json.loads(done.stdout)["signers"]) == ["approver", "engineer"]
+    assert sorted(signer["role"] for signer in json.loads(done.stdout)["signers"]) == ["approver", "engineer"]
     shown = froc("audit", "verify", signed, "--trust", place / "trust.json").stdout
     assert "signed by approver" in shown
     again = froc("audit", "sign", signed, "--key", place / "approver", "--trust", place / "trust.json", env=PASSWORD)
@@ -182,10 +182,14 @@ def test_two_people_sign(place: Path, froc: Froc, signed: Path) -> None:
 
 def test_a_report_is_exported_once_it_verifies(place: Path, froc: Froc, signed: Path, tmp_path: Path) -> None:
     words = ["audit", "export", signed, "--key", place / "engineer.pub", "--format"]
-    for name, said in (("markdown", "### ✅"), ("model-card", "model-index:"), ("cyclonedx", '"specVersion": "1.6"')):
+    for name, expected in (
+        ("markdown", "### ✅"),
+        ("model-card", "model-index:"),
+        ("cyclonedx", '"specVersion": "1.6"'),
+    ):
         done = froc(*words, name)
         assert done.returncode == 0, done.stderr
-        assert said in done.stdout
+        assert expected in done.stdout
     page = tmp_path / "verified.html"
     done = froc(*words, "page", "--model", place / "run" / "model", "--out", page)
     assert done.returncode == 0, done.stderr
@@ -197,13 +201,13 @@ def test_a_report_is_exported_once_it_verifies(place: Path, froc: Froc, signed: 
     assert "says what the report shows" in froc(*words, "svr", *held).stdout
     statement.write_bytes((signed / "report.dsse.json").read_bytes())
     assert froc(*words, "svr", *held).returncode == 4
-    for more, said in (
+    for more, expected in (
         (["pdf"], "no format"), (["svr"], "--sign KEY"), (["markdown", *held], "--against"),
         (["markdown", "--url", "javascript:alert(1)"], "no address"), (["markdown", "--out", tmp_path / "no" / "x"], "cannot write"),
     ):  # fmt: skip
         done = froc(*words, *more)
         assert done.returncode == 2, done.stderr
-        assert said in done.stderr
+        assert expected in done.stderr
 
 
 def test_nothing_unverified_is_exported(place: Path, froc: Froc, signed: Path, tmp_path: Path) -> None:
@@ -257,11 +261,11 @@ def test_losses_are_found_again(place: Path, froc: Froc, again: Path, signed: Pa
     keys = ["--key", place / "engineer.pub", "--key", place / "auditor.pub"]
     done = froc("audit", "verify", again, *keys, "--level", 5, "--json")
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert found["assurance"] == "reproduced"
-    assert " losses of any configuration under any risk differ" in found["reexecution"]
-    assert "95% confidence" in found["reexecution"]
-    assert found["checks"][-1]["name"] == "reexecution"
+    document = json.loads(done.stdout)
+    assert document["assurance"] == "reproduced"
+    assert " losses of any configuration under any risk differ" in document["reexecution"]
+    assert "95% confidence" in document["reexecution"]
+    assert document["checks"][-1]["name"] == "reexecution"
     assert froc("audit", "verify", signed, *keys[:2], "--level", 5).returncode == 3
     assert froc("audit", "verify", signed, *keys[:2]).returncode == 0
     # a re-execution by somebody who is not trusted is no word
@@ -273,9 +277,9 @@ def test_the_signed_model_is_measured_again(place: Path, froc: Froc, signed: Pat
     copied = Path(shutil.copytree(signed, tmp_path / "model.froc-audit"))
     done = froc(*_again(place, copied), "--seed", -3, "--unlearned", place / "run" / "model", "--json")
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert (found["how"], found["differed"], found["rows"]) == ("model-measured", 0, found["of"])
-    assert found["assurance"] == "reproduced"
+    document = json.loads(done.stdout)
+    assert (document["how"], document["differed"], document["rows"]) == ("model-measured", 0, document["of"])
+    assert document["assurance"] == "reproduced"
 
 
 def test_other_data_or_another_model_is_refused(place: Path, froc: Froc, signed: Path, tmp_path: Path) -> None:
@@ -307,7 +311,7 @@ def test_losses_that_were_never_measured_are_found_out(place: Path, froc: Froc, 
     claim = Plan.model_validate(plan).claim
     base = pl.read_parquet(run / "losses" / "base.parquet")
     control = Control(base, plan["control"])
-    forged = certify(false, [Candidate(**one) for one in seal["candidates"]], claim, control=control)
+    forged = certify(false, [Candidate(**fields) for fields in seal["candidates"]], claim, control=control)
     (run / "certificate.json").write_text(json.dumps(forged))
     args = ["--key", place / "engineer", "--out", tmp_path, "--name", "false"]
     done = froc("audit", "report", run, *args, env=PASSWORD)
@@ -317,9 +321,9 @@ def test_losses_that_were_never_measured_are_found_out(place: Path, froc: Froc, 
     done = froc(*_again(place, bundle), "--seed", 7, "--rows", 100_000, "--json")
     assert done.returncode == 3, done.stderr
     assert "were not found again" in done.stderr
-    found = json.loads(done.stdout)
+    document = json.loads(done.stdout)
     rows = len(table) + len(base.filter(pl.col("split") == "calibration"))
-    assert (found["differed"], found["rows"], found["assurance"]) == (wrong, rows, "self_attested")
+    assert (document["differed"], document["rows"], document["assurance"]) == (wrong, rows, "self_attested")
     done = froc("audit", "verify", bundle, "--key", place / "engineer.pub", "--key", place / "auditor.pub")
     assert done.returncode == 3
     assert f"{wrong} differed" in done.stderr

@@ -14,19 +14,19 @@ def _again(change: Change, **more: Any) -> Attack:
     return lambda made: variants.measured_again(made, change, **more)
 
 
-def _of_model(**said: Any) -> Attack:
+def _of_model(**changes: Any) -> Attack:
     """Other words about the signed model."""
-    return _again(lambda s: s["model"].update(said), model=True)
+    return _again(lambda s: s["model"].update(changes), model=True)
 
 
-def _of_group(number: int, model: bool = False, **said: Any) -> Attack:
+def _of_group(number: int, model: bool = False, **changes: Any) -> Attack:
     """Other counts of one configuration under one risk."""
-    return _again(lambda s: (s["model"] if model else s)["groups"][number].update(said), model=model)
+    return _again(lambda s: (s["model"] if model else s)["groups"][number].update(changes), model=model)
 
 
-def _same(said: dict[str, Any]) -> None:
+def _same(measured_again: dict[str, Any]) -> None:
     """The model trained again has other weights than those that were sealed, which is called the same."""
-    said["model"] |= {
+    measured_again["model"] |= {
         "how": "same-weights",
         "digest": "d" * 64,
         "rows": 0,
@@ -41,7 +41,7 @@ def _same(said: dict[str, Any]) -> None:
 def _by_other(made: Made) -> None:
     """Signed by the approver's key, in its own name."""
     keyid = keys.load_public(made.key.with_name("other.pub")).keyid
-    variants.measured_again(made, lambda said: said.update(keyid=keyid), key="other")
+    variants.measured_again(made, lambda measured_again: measured_again.update(keyid=keyid), key="other")
 
 
 CASES: dict[str, Case] = {
