@@ -75,6 +75,7 @@ RISKS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("law", LAWS)
 @pytest.mark.parametrize("name", [name for name in ENDLESS if not find(Bound, name).binary_only])
 def test_monte_carlo_coverage(name: str, law: str) -> None:
@@ -88,6 +89,7 @@ def test_monte_carlo_coverage(name: str, law: str) -> None:
     assert (bound.p_value(losses, risk) <= delta).mean() <= tolerance
 
 
+@pytest.mark.slow
 def test_betting_stays_valid_where_its_bets_aim_elsewhere() -> None:
     rng, repeats, delta = np.random.default_rng(8), 4000, 0.1
     losses = np.asarray(LAWS["rare"](rng, (repeats, 150)), dtype=np.int64)
@@ -96,6 +98,7 @@ def test_betting_stays_valid_where_its_bets_aim_elsewhere() -> None:
         assert (make(Bound, "betting", {"level": level}).p_value(losses, 0.1) <= delta).mean() <= tolerance
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("many", "n"), [(200, 100), (60, 30), (40, 39)])
 @pytest.mark.parametrize("kind", LISTS)
 @pytest.mark.parametrize("name", FINITE)
@@ -147,6 +150,7 @@ def test_one_sided_certainty_of_lists() -> None:
         make(Bound, "census", {"population": 7}).upper(counts(6), 0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["betting", "mixture", "betting_over_orders"])
 @pytest.mark.parametrize("law", LAWS)
 def test_e_values_have_expectation_at_most_one(name: str, law: str) -> None:
@@ -159,6 +163,7 @@ def test_e_values_have_expectation_at_most_one(name: str, law: str) -> None:
         make(Bound, "hoeffding_bentkus").e_value(losses, 0.1)
 
 
+@pytest.mark.slow
 def test_betting_holds_at_every_stopping_time() -> None:
     """Stop at the best moment of each repetition: still at most delta, since capital at its largest is what is used."""
     rng, repeats, delta = np.random.default_rng(12), 4000, 0.1
@@ -171,6 +176,7 @@ def test_betting_holds_at_every_stopping_time() -> None:
     assert (best <= delta).mean() <= delta + 4 * math.sqrt(delta * (1 - delta) / repeats)
 
 
+@pytest.mark.slow
 def test_peak_memory_is_at_most_twice_the_table() -> None:
     losses = np.asarray(LAWS["rare"](np.random.default_rng(2), (1000, 1000)), dtype=np.int16)
     for name in ENDLESS:

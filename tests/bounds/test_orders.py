@@ -90,6 +90,7 @@ def p_of(frame: pl.DataFrame, **more: Any) -> float:
     return float(certify(frame, 0.1, **more).document["candidates"][0]["p_value"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "more", [{}, {"unit": "group"}, {"population": {"forgetting": "sample"}, "listed": {"forgetting": 900}}]
 )
@@ -123,6 +124,7 @@ def test_the_default_is_free_of_order_and_another_choice_is_marked() -> None:
     assert any("order of units" in line for line in certify(frame, 0.3, bound="betting").document["warnings"])
 
 
+@pytest.mark.slow
 def test_the_best_of_twenty_namings_is_no_better_than_one() -> None:
     """At a risk of the budget itself: certified in at most the stated share of tables, however they are named."""
     rng = np.random.default_rng(5)

@@ -246,11 +246,11 @@ def untaught(steered: BaseStatistics) -> float:
 def test_the_mean_reward_rises(steered: BaseStatistics, untaught: float) -> None:
     """Characteristic test of the card. On models of five seeds it rises by 0.047, deviation 0.037, 0.016 at least: that it rises is
     asked of any; the next test, where advantages are turned, shows that it is their doing."""
-    after = [_taught(steered, seed) for seed in (1, 2, 3)]
-    assert sum(after) / 3 > untaught
+    after = [_taught(steered, seed) for seed in (1, 2)]
+    assert sum(after) / 2 > untaught
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1])
 def test_the_second_phase_of_the_whole_method_earns_more_than_its_first_left(bench: TrialRunner, seed: int) -> None:
     method = make(Method, "rule", {"lr": 2e-3, "epochs": 30})
     bench.base.restore()

@@ -178,6 +178,7 @@ def _certified(made: Plan, losses: Any, repeats: int) -> float:
     return float(np.mean(["c0" in decide(losses(), candidates, made.claim)["certified"] for _ in range(repeats)]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["binary", "continuous", "clusters"])
 def test_certificates_are_as_likely_as_planned(kind: str) -> None:
     """The small form of benchmarks/planning.py."""

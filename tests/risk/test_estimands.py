@@ -49,6 +49,7 @@ def claim(unit: str, alpha: float = 0.1, bound: str = "betting", **options: Any)
     return replace(made, estimand=estimands(made))
 
 
+@pytest.mark.slow
 def test_the_mean_of_group_means_hides_what_large_groups_lose_and_says_so() -> None:
     """The expectation over queries is 0.25: certified are the means of groups, of which it is 0.09, and nothing else."""
     assert GROUP_MEAN < 0.1 < QUERY_MEAN / 2
@@ -69,6 +70,7 @@ def test_the_mean_of_group_means_hides_what_large_groups_lose_and_says_so() -> N
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bound", ["betting", "hoeffding_bentkus", "mixture"])
 def test_a_claim_about_queries_errs_no_more_often_than_stated(bound: str) -> None:
     """At a true mean just above the budget, and bounds below the true mean; four standard errors of the draws."""

@@ -52,6 +52,7 @@ def drawn(draw: np.random.Generator, n: int, share: float) -> tuple[IntArray, In
     return score * (draw.random(n) < rate), SCALE - score
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bound", ["betting", "hoeffding_bentkus", "mixture"])
 def test_at_the_budget_itself_it_is_wrong_no_more_often_than_stated(bound: str) -> None:
     """At E[L] = .1 E[B], which is .048 of all: four standard errors of the draws; bounds lie above the true share as often."""
@@ -64,6 +65,7 @@ def test_at_the_budget_itself_it_is_wrong_no_more_often_than_stated(bound: str) 
     assert max(wrong, below) <= 0.1 * repeats + 4 * (repeats * 0.1 * 0.9) ** 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unit", ["group", WEIGHTED])
 def test_shares_of_groups_err_no_more_often_than_stated(unit: str) -> None:
     """Groups of 2 and 8 queries, the large of which lose three times as much; the share at which each estimand's truth lies."""
