@@ -3,10 +3,11 @@
 from typing import Annotated, Any, Literal
 
 import polars as pl
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
 from froc.audit.bundle_files import MANY, METHOD, POINT, RISK, Hex, Name, Stamp, Strict
-from froc.errors import VerificationError
+from froc.errors import InputError, VerificationError
+from froc.measuring import measurement_text
 from froc.risk.certificate import Claim
 from froc.risk.claim import MIN_REPORTED_UNITS as MIN_REPORTED_UNITS
 from froc.risk.control import Kind
@@ -17,6 +18,18 @@ Role = Literal["engineer", "approver", "auditor"]
 Count = Annotated[int, Field(ge=0, le=10**9)]
 Setting = Annotated[str, Field(pattern=r"^[a-z0-9_-]{0,40}$")]
 """Name of a search component."""
+
+
+def _of_measurement(text: str) -> str:
+    try:
+        measurement_text.check(text)
+    except InputError as error:
+        raise ValueError(str(error)) from error
+    return text
+
+
+MeasurementText = Annotated[str, AfterValidator(_of_measurement)]
+"""A measurement as froc writes it, so that no free text stands beside what was verified."""
 Environment = dict[
     Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,40}$")], Annotated[str, Field(pattern=r"^[A-Za-z0-9.+_!-]{1,80}$")]
 ]
@@ -119,7 +132,7 @@ class Plan(Lenient):
     sequential: bool
     openings: int = Field(ge=1, le=MANY)
     joint: bool
-    metrics: dict[str, str]
+    metrics: dict[str, MeasurementText]
     quantum: Literal[1000]
     split: SplitPlan
     search: SearchPlan
@@ -217,7 +230,7 @@ class ComparedPlan(Lenient):
     task: dict[str, Any]
     model: ModelPlan
     runs: list[dict[str, str]]
-    metrics: dict[Literal["forgetting", "utility"], str] = Field(min_length=2)
+    metrics: dict[Literal["forgetting", "utility"], MeasurementText] = Field(min_length=2)
     units: dict[Literal["forgetting", "utility"], Literal["query", "group"]] = Field(min_length=2)
     levels: list[Annotated[float, Field(gt=0, le=1)]] = Field(min_length=1)
     confidence: float = Field(ge=LEAST, le=1 - LEAST)

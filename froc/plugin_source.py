@@ -3,7 +3,9 @@
 import ast
 import importlib
 import inspect
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from froc import plugins
@@ -57,3 +59,25 @@ def _family(node: ast.ClassDef) -> str | None:
         if isinstance(target, ast.Name) and target.id == "family" and isinstance(value, ast.Constant):
             return str(value.value)
     return None
+
+
+@cache
+def settings(kind_group: str, name: str) -> frozenset[str] | None:
+    """Names of the settings of a plug-in of froc's own, inherited ones too; None for other names."""
+    if name not in plugins.builtin_names(kind_group):
+        return None
+    return frozenset(_fields(kind_group, name, None))
+
+
+def _fields(kind_group: str, module: str, wanted: set[str] | None) -> Iterator[str]:
+    """Fields of the classes of a module of the group's folder, and of their bases beside it. wanted: of these classes; None: of all."""
+    source = Path(str(importlib.import_module(kind_group).__file__)).parent / f"{module}.py"
+    body = ast.parse(source.read_bytes()).body
+    classes = [node for node in body if isinstance(node, ast.ClassDef) and (wanted is None or node.name in wanted)]
+    fields = [statement for node in classes for statement in node.body if isinstance(statement, ast.AnnAssign)]
+    yield from (ast.unparse(field.target) for field in fields if "ClassVar" not in ast.unparse(field.annotation))
+    bases = {ast.unparse(base) for node in classes for base in node.bases}
+    for node in body:
+        group, _, beside = str(getattr(node, "module", "")).rpartition(".")
+        if isinstance(node, ast.ImportFrom) and group == kind_group:
+            yield from _fields(kind_group, beside, bases & {alias.name for alias in node.names})

@@ -47,9 +47,10 @@ def _plain(measurement: str) -> str:
 
 
 def _attacks(measurement: str) -> list[str]:
-    _, at, rest = measurement.partition("@")
-    # settings hold paths and numbers such as 1e+3; a name begins with a letter and follows @ or +
-    return re.findall(r"(?:^|\+)([a-z][a-z0-9_]*)(?=[:+/]|$)", rest) if at else []
+    """Every part after @ and +, whether its name is known or not."""
+    attacks = measurement.partition("@")[2]
+    # a number such as 1e+3 holds a plus, and a name begins with a letter
+    return [_plain(part) for part in re.split(r"\+(?![0-9])", attacks) if part]
 
 
 def unknown(plan: Mapping[str, Any]) -> set[tuple[str, str]]:

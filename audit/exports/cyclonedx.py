@@ -5,8 +5,9 @@ from typing import Any
 from uuid import UUID
 
 from froc.audit.exports import ExportContext, refuse_no_model, reported
+from froc.audit.rendering.meanings import measured_by
 from froc.audit.rendering.numbers import cut
-from froc.audit.rendering.summary import claim, measured_by, ordered
+from froc.audit.rendering.summary import claim, ordered
 from froc.audit.rendering.words import ASSURANCE, LIMITS
 from froc.audit.verification import Result
 

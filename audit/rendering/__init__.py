@@ -4,6 +4,7 @@
     words      the fixed words, none of which a signer chooses
     numbers    numbers and names, rounded against the claim, unable to hide anything
     figures    pictures as inline SVG
+    meanings   what is said of a risk, by how it was measured
     summary    page 1, for a reader without statistics
     appendix   what a reader with statistics needs
 
@@ -48,18 +49,19 @@ def html(report: Mapping[str, Any], facts: Facts, *, verified: Verified | None =
     verified: a verifier's result, for the verifier's own copy.
     unsigned: mark the page as having no signature and no report in the folder.
     """
-    first = summary.view(report)
+    fixed = words if facts.seal.base_weights_digest else EARLIER
+    first = summary.view(report, fixed.STRICT)
     return _template().render(
         r=report,
         c=report["certificate"],
         f=facts,
-        w=words if facts.seal.base_weights_digest else EARLIER,
+        w=fixed,
         evidence=[item for item in report["evidence"] if item["name"] != "report.html"],
         verified=verified,
         unsigned=unsigned,
         fewest=curves.FEWEST,
         **first,
-        **appendix.view(report, facts, first["subject"]),
+        **appendix.view(report, facts, first["subject"], fixed.STRICT),
     )
 
 

@@ -12,8 +12,9 @@ from froc.audit.documents import Plan
 from froc.audit.rendering import figures
 from froc.audit.rendering.curves import _classes, _curves, sensitivity
 from froc.audit.rendering.figures import Both
+from froc.audit.rendering.meanings import as_defined, measured_by
 from froc.audit.rendering.numbers import count, cut, percent, up
-from froc.audit.rendering.summary import measured_by, ordered
+from froc.audit.rendering.summary import ordered
 from froc.audit.rendering.words import STATUS
 from froc.audit.report import Facts
 from froc.bounds import Bound
@@ -27,13 +28,16 @@ ROWS = 300
 """Number of trials with a row of their own; the others are counted, and are in the evidence."""
 
 
-def view(report: Mapping[str, Any], facts: Facts, subject: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Values of the appendix' template, besides report and facts."""
+def view(
+    report: Mapping[str, Any], facts: Facts, subject: Mapping[str, Any] | None, strict: bool = True
+) -> dict[str, Any]:
+    """Values of the appendix' template, besides report and facts. strict: `words.STRICT`."""
     budget = {risk: Decimal(report["certificate"]["budget"][risk]) for risk in ordered(report["certificate"]["budget"])}
     return {
         "data": [_drawn(facts.plan, risk) for risk in ordered(facts.plan.task.units)],
         "bounds": _theorems(report),
         "procedure": procedures.find(facts.plan.procedure).theorem,
+        "certifies": not strict or procedures.find(facts.plan.procedure).promise == "family-wise",
         "deviations": deviations(report, facts),
         "trials": _trials(facts),
         "hidden": max(0, len(facts.trials) - ROWS),
@@ -43,7 +47,7 @@ def view(report: Mapping[str, Any], facts: Facts, subject: Mapping[str, Any] | N
         "classes": _classes(facts, report["config"]) if subject else [],
         "sensitivity": sensitivity(facts, report) if subject else None,
         "averages": _averages(facts.trials, report["config"]),
-        "attacks": _attacks(report, subject),
+        "attacks": _attacks(report, subject, strict),
         "compared": _compared(report.get("comparison")),
         "foreign": provenance.sentences(report.get("plugins", [])),
     }
@@ -188,15 +192,19 @@ def _ends(trial: Trial) -> list[Trial | Variant]:
     return [trial, *trial.variants]
 
 
-def _attacks(report: Mapping[str, Any], subject: Mapping[str, Any] | None) -> list[dict[str, str]]:
-    """Every named risk, and those that the report defines: how each was measured, or that it was not."""
+def _attacks(report: Mapping[str, Any], subject: Mapping[str, Any] | None, strict: bool) -> list[dict[str, str]]:
+    """Every risk that froc knows by name, and those that the report defines: measured as what, or not run.
+
+    A risk of a known name that is measured otherwise is one that the report defines.
+    """
     metrics: Mapping[str, str] = report["method"]["metric"]
-    own = [risk for risk in ordered(metrics) if risk not in KNOWN]
+    usual = {risk for risk in metrics if risk in KNOWN and (not strict or as_defined(risk, metrics[risk]))}
+    own = [risk for risk in ordered(metrics) if risk not in usual]
     attacks = []
     for name, known in KNOWN.items():
-        run = [name] if name in metrics else [risk for risk in own if metrics[risk] == known.of]
+        run = [name] if name in usual else [risk for risk in own if metrics[risk] == known.of]
         if not run and known.of.endswith(f"/{WORDINGS}"):
-            continue  # few tasks have these queries, so their absence is no omission
+            continue  # queries that few tasks have: no way of asking that was left out
         how = measured_by(metrics[run[0]] if run else known.of)
         attacks.append({"name": name, "says": known.says, "how": how, "run": _ran(run, name, subject)})
     listed = {known.of for known in KNOWN.values()}
@@ -208,7 +216,7 @@ def _attacks(report: Mapping[str, Any], subject: Mapping[str, Any] | None) -> li
             "run": _ran([risk], risk, subject),
         }
         for risk in own
-        if metrics[risk] not in listed
+        if metrics[risk] not in listed or (strict and risk in KNOWN)
     ]
 
 

@@ -38,5 +38,6 @@ EARLIER = SimpleNamespace(
         "THREATS": tuple(threat for threat in words.THREATS if threat[0] not in ("The log", "The procedure")),
         "TRIALS": "Every started trial, failures included.",
         "COUNTED": False,
+        "STRICT": False,
     }
 )

@@ -6,10 +6,9 @@ from decimal import Decimal
 from typing import Any
 
 from froc.audit.rendering import figures
+from froc.audit.rendering.meanings import NAMELESS, SUM, as_defined, meaning, measured_by
 from froc.audit.rendering.numbers import cut, down, measured, percent, said, small, up
-from froc.audit.rendering.words import ASSURANCE, DECISIONS, LIMITS, MEANINGS, METRICS, PLANS, POPULATIONS, UNITS
-from froc.data.task import request_of
-from froc.measuring.named_risks import KNOWN
+from froc.audit.rendering.words import ASSURANCE, DECISIONS, LIMITS, MEANINGS, PLANS, POPULATIONS, UNITS
 from froc.risk.control import vacuous
 from froc.risk.wording import PLAIN
 
@@ -39,11 +38,11 @@ class Verified:
     checks: Sequence[tuple[str, str]]
 
 
-def view(report: Mapping[str, Any]) -> dict[str, Any]:
-    """Values of the template of page 1, besides the report itself."""
+def view(report: Mapping[str, Any], strict: bool = True) -> dict[str, Any]:
+    """Values of the template of page 1, besides the report itself. strict: `words.STRICT`."""
     certificate = report["certificate"]
     subject = next((row for row in certificate["candidates"] if row["config"] == report["config"]), None)
-    risks = [risk_of(report, subject, risk) for risk in ordered(certificate["budget"])] if subject else []
+    risks = [risk_of(report, subject, risk, strict) for risk in ordered(certificate["budget"])] if subject else []
     shown = _nearest(risks)
     if shown:
         most = figures.top([Decimal(k[name]) for k in shown for name in ("bound", "budget", "measured")])
@@ -57,11 +56,11 @@ def view(report: Mapping[str, Any]) -> dict[str, Any]:
         "scale": figures.scale(most) if shown else "",
         "density": next((kind for many, kind in DENSE if len(shown) + len(report["limits"]) >= many), ""),
         "decision": DECISIONS[report["verdict"]],
-        "sentence": _sentence(report, subject),
-        "claim": claim(report, certificate),
-        "before": before(certificate, subject),
+        "sentence": _sentence(report, subject, strict),
+        "claim": claim(report, certificate, strict),
+        "before": before(report, subject, strict),
         "established": not vacuous(certificate.get("base")),
-        "cost": _cost(report, subject),
+        "cost": _cost(report, subject, strict),
         "limits": [LIMITS[name] for name in report["limits"]],
         "plan": PLANS[report["plan"]["status"]],
         "assurance": said(ASSURANCE[report["assuranceLevel"]]),
@@ -76,15 +75,15 @@ def _nearest(risks: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [k for k in risks if k in near]
 
 
-def risk_of(report: Mapping[str, Any], row: Mapping[str, Any], risk: str) -> dict[str, Any]:
+def risk_of(report: Mapping[str, Any], row: Mapping[str, Any], risk: str, strict: bool = True) -> dict[str, Any]:
     """One risk of the reported configuration: its signed numbers, and its words."""
     certificate = report["certificate"]
     combined = risk not in certificate["unit"]
-    metric = "weighted sum" if combined else report["method"]["metric"][risk]
+    metric = _metric(report, risk)
     bound, budget = row["cur"][risk]["simultaneous"], certificate["budget"][risk]
     return {
         "name": risk,
-        "meaning": meaning(risk, metric) + _share(certificate, risk),
+        "meaning": meaning(risk, metric, strict) + _share(certificate, risk),
         "metric": measured_by(metric),
         "n": "" if combined else row["n"][risk],
         "unit": _weights(certificate) if combined else UNITS[certificate["unit"][risk]],
@@ -100,6 +99,10 @@ def risk_of(report: Mapping[str, Any], row: Mapping[str, Any], risk: str) -> dic
     }
 
 
+def _metric(report: Mapping[str, Any], risk: str) -> str:
+    return str(report["method"]["metric"].get(risk, SUM))
+
+
 def _before(base: Mapping[str, Any] | None, risk: str) -> dict[str, Any] | None:
     """The base model's result, and whether it leaves anything to certify; None in reports without it."""
     if base is None:
@@ -110,10 +113,11 @@ def _before(base: Mapping[str, Any] | None, risk: str) -> dict[str, Any] | None:
     }  # fmt: skip
 
 
-def before(certificate: Mapping[str, Any], row: Mapping[str, Any] | None) -> str:
-    """A sentence on forgetting before and after; empty if unknown."""
-    base = certificate.get("base") or {}
-    shown = base.get("forgetting")
+def before(report: Mapping[str, Any], row: Mapping[str, Any] | None, strict: bool = True) -> str:
+    """A sentence on forgetting before and after; empty if unknown, or if its metric reads no answers."""
+    if strict and not as_defined("forgetting", _metric(report, "forgetting")):
+        return ""
+    shown = (report["certificate"].get("base") or {}).get("forgetting")
     if shown is None or row is None or "forgetting" not in row["cur"]:
         return ""
     after = up(row["cur"]["forgetting"]["simultaneous"])
@@ -129,35 +133,13 @@ def ordered(budget: Mapping[str, Any]) -> list[str]:
     return [*first, *sorted(risk for risk in budget if risk not in first)]
 
 
-def meaning(risk: str, metric: str) -> str:
-    """What a risk means: fixed words for those measured as froc defines them, else its name only."""
-    known = KNOWN.get(risk)
-    if request_of(risk):
-        return f"how much of what request {request_of(risk)} removed can be had again"
-    if risk in MEANINGS:
-        return MEANINGS[risk]
-    return known.says if known is not None and known.of == metric else "the risk of that name"
-
-
-def measured_by(metric: str) -> str:
-    """A measurement in words: what is measured, on which queries, under the worst of which attacks."""
-    pool = metric.rpartition("/")[2]
-    removed = request_of(pool)
-    front, _, attacks = (
-        (metric if removed is None else metric.rpartition("/")[0]).removesuffix("/utility").partition("@")
-    )
-    words = _plugin(front) + (", on retain queries" if metric.endswith("/utility") and attacks else "")
-    words += "" if removed is None else f", on queries of {'earlier requests' if not removed else f'request {removed}'}"
-    many = [_plugin(attack) for attack in attacks.split("+")] if attacks else []
-    return words + (f", {'worst of: ' if len(many) > 1 else 'under '}{', '.join(many)}" if many else "")
-
-
-def _plugin(text: str) -> str:
-    name, _, settings = text.partition(":")
-    return METRICS.get(name, name.replace("_", " ")) + (f" ({settings.replace(',', ', ')})" if settings else "")
-
-
-def _sentence(report: Mapping[str, Any], row: Mapping[str, Any] | None) -> str:
+def _sentence(report: Mapping[str, Any], row: Mapping[str, Any] | None, strict: bool) -> str:
+    tested = len(report["certificate"]["candidates"])
+    if strict and report["certificate"]["screened"] is not None:
+        return (
+            f"The procedure screens and certifies nothing: {len(report['certificate']['screened'])} of {tested} tested configurations passed "
+            "the screening, and each alone may be wrong."
+        )
     confidence = percent(report["certificate"]["confidence"])
     opening = report["certificate"]["opening"]
     if row is None:
@@ -186,11 +168,12 @@ def _sentence(report: Mapping[str, Any], row: Mapping[str, Any] | None) -> str:
     return f"The risks of {named}, as measured, are within budget, but not surely enough for {confidence} confidence."
 
 
-def claim(report: Mapping[str, Any], certificate: Mapping[str, Any]) -> str:
+def claim(report: Mapping[str, Any], certificate: Mapping[str, Any], strict: bool = True) -> str:
     """What is certified where the report passes, in plain words."""
     budget = certificate["budget"]
+    says = {risk: _claimed(risk, _metric(report, risk), strict) for risk in budget}
     limits = " and ".join(
-        f"the {risk} risk ({MEANINGS.get(risk, 'as measured')}) is at most {percent(budget[risk])}{_share(certificate, risk)}"
+        f"the {risk} risk ({says[risk]}) is at most {percent(budget[risk])}{_share(certificate, risk)}"
         for risk in ordered(budget)
     )
     if len(budget) > FEW:
@@ -204,6 +187,11 @@ def claim(report: Mapping[str, Any], certificate: Mapping[str, Any]) -> str:
         sure += f" and on every distribution of queries within a Hellinger distance of {shift}"
     about = _sample(certificate) + _estimand(report, certificate) + _population(certificate)
     return f"{sure}: {limits}. {about} {said(opening)}.{_early(certificate)}"
+
+
+def _claimed(risk: str, metric: str, strict: bool) -> str:
+    words = meaning(risk, metric, strict) if risk in MEANINGS else NAMELESS
+    return "as measured" if words == NAMELESS else words
 
 
 def _share(certificate: Mapping[str, Any], risk: str) -> str:
@@ -266,12 +254,17 @@ def _weights(certificate: Mapping[str, Any]) -> str:
     return " + ".join(f"{weight} {risk}" for risk, weight in certificate["weights"].items())
 
 
-def _cost(report: Mapping[str, Any], row: Mapping[str, Any] | None) -> str:
+def _cost(report: Mapping[str, Any], row: Mapping[str, Any] | None, strict: bool) -> str:
     """The utility that forgetting cost."""
+    if row is None and strict and report["certificate"]["candidates"]:
+        return "No configuration was certified: what those that were tested cost stands in appendix F."
     if row is None:
         return "No configuration was tested, so no cost is known."
     if "utility" not in row["cur"]:
         return "Utility was not measured on calibration queries: what this removal costs is not shown."
     mean, bound = row["empirical"]["utility"], row["cur"]["utility"]["simultaneous"]
-    of = _share(report["certificate"], "utility") or " of the retained behaviour"
+    known = not strict or as_defined("utility", _metric(report, "utility"))
+    of = _share(report["certificate"], "utility") or (
+        " of the retained behaviour" if known else " of utility, by its own measure,"
+    )
     return f"Against its base model, {measured(mean)}{of} was lost as measured, and at most {up(bound)} by its bound."

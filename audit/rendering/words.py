@@ -32,6 +32,14 @@ MEANINGS = {
     "combined": "the weighted sum of the other risks",
     EARLIER: "how much of what was removed before can be had again",
 }
+ANSWERS = frozenset({
+    "entailment", "exact_memorization", "extraction_strength", "knowledge", "probability", "rouge_l", "rouge_l_f1", "token_f1", "verbatim",
+})  # fmt: skip
+"""Metrics of how much of an answer can be had."""
+BEHAVIOUR = ANSWERS | {"multiple_choice", "negative_flips", "probability_options", "truth_ratio"}
+"""Metrics whose drop is lost behaviour."""
+STRICT = True
+"""Whether what is said of a risk depends on how it was measured, and of a procedure on what it controls; else on names alone."""
 POPULATIONS = {
     "queries": "unseen queries drawn like the measured ones",
     "sample": "the listed queries, of which a random part was measured",

@@ -10,6 +10,7 @@ A measurement is written `METRIC[:KEY=VALUE,...][@ATTACK[:KEY=VALUE,...][+ATTACK
     extraction_strength@relearning:steps=30,lr=0.001
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
@@ -20,6 +21,7 @@ from froc import hashing
 from froc.data.splits import Source
 from froc.data.task import EARLIER, FORGETTING, UTILITY, WORDINGS, request_of
 from froc.errors import InputError
+from froc.measuring import measurement_text
 from froc.measuring.metric import Metric
 from froc.measuring.named_risks import KNOWN
 from froc.plugins import make, name_of
@@ -76,7 +78,9 @@ class Measurement:
 
 def written(risk: str, risk_measurement: Measurement) -> str:
     """The text in plans and loss tables, where utility omits its pool."""
-    return str(risk_measurement).removesuffix(f"/{UTILITY}") if risk == UTILITY else str(risk_measurement)
+    text = str(risk_measurement)
+    measurement_text.check(text)
+    return text.removesuffix(f"/{UTILITY}") if risk == UTILITY else text
 
 
 def plain(metrics: Mapping[str, Metric]) -> dict[str, Measurement]:
@@ -141,7 +145,9 @@ def _fingerprint(value: str) -> str:
     folder = Path(value)
     if not folder.is_dir():
         return value
-    return f"{folder.resolve().name}#{hashing.sha256_tree(hashing.sha256_files(folder))[:12]}"
+    # a plan holds plain words
+    name = re.sub(r"[^A-Za-z0-9_.-]", "_", folder.resolve().name)[:80]
+    return f"{name}#{hashing.sha256_tree(hashing.sha256_files(folder))[:12]}"
 
 
 def _written(plugin: Any) -> str:
