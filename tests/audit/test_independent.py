@@ -52,6 +52,10 @@ BLIND = {
     ),
     "no auditor's seed": SEED,
     "plan with a sampler in words": WORDS,
+    "measurement with free text": WORDS,
+    "measurement with a setting that its metric has not": WORDS,
+    "measurement under an attack in capitals": WORDS,
+    "measurement under an attack that nobody has": WORDS,
     "plan with a method in words": WORDS,
     **{name: AGAIN for name in CASES if name.startswith("measured again")},
 }

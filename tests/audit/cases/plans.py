@@ -75,6 +75,16 @@ def _replan(change: Change, seal: Change = bool) -> Attack:
     return attack
 
 
+def _measured_by(text: str, **plan: Any) -> Attack:
+    """Another measurement of forgetting, in plan and report."""
+
+    def attack(made: Made) -> None:
+        _replan(lambda p: (p["metrics"].update(forgetting=text), p.update(plan)))(made)
+        made.resign(lambda report: report["method"]["metric"].update(forgetting=text))
+
+    return attack
+
+
 def _twice_in_order(seal: dict[str, Any]) -> None:
     seal["order"].append(seal["order"][0])
 
@@ -119,6 +129,10 @@ CASES: dict[str, Case] = {
     "plan with a sampler in words": Case("plan-shape", _replan(lambda p: p["search"].update(sampler="tpe, verified by nobody"))),
     "plan with a method in words": Case("plan-shape", _replan(lambda p: p["search"]["methods"].append("npo, verified by nobody"))),
     "plan with an environment in words": Case("plan-shape", _replan(lambda p: p["environment"].update(torch="2.11.0, verified by nobody"))),
+    "measurement with free text": Case("plan-shape", _measured_by("extraction_strength@verified by the ICO")),
+    "measurement with a setting that its metric has not": Case("plan-shape", _measured_by("extraction_strength:verified=yes")),
+    "measurement under an attack in capitals": Case("plan-shape", _measured_by("extraction_strength@Quantize", plugins=[])),
+    "measurement under an attack that nobody has": Case("plan-plugins", _measured_by("extraction_strength@drift+nosuch", plugins=[])),
     "plan without a bound": Case("plan-shape", _replan(lambda p: p["bound"].pop("utility"))),
     "plan with units of another risk": Case("plan-shape", _replan(lambda p: p["task"]["units"].update(privacy="query"))),
     "plan with an endless list": Case("plan-shape", _replan(lambda p: p["listed"].update(forgetting=10**15))),

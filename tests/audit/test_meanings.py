@@ -1,0 +1,95 @@
+"""What the page says of a risk, by how it was measured."""
+
+from typing import Any
+
+import pytest
+
+from froc.audit import rendering
+from froc.audit.rendering import appendix, summary
+from froc.audit.rendering.meanings import NAMELESS, as_defined, meaning
+from froc.measuring.named_risks import KNOWN
+from tests.audit.conftest import Made
+
+Report = dict[str, Any]
+
+
+def _measured(made: Made, **metrics: str) -> Report:
+    """The report of a bundle under other measurements."""
+    report = made.read()["predicate"]
+    return {**report, "method": {**report["method"], "metric": {**report["method"]["metric"], **metrics}}}
+
+
+@pytest.mark.parametrize("risk", KNOWN)
+def test_frocs_own_definitions_have_their_words(risk: str) -> None:
+    assert as_defined(risk, KNOWN[risk].of)
+    assert meaning(risk, KNOWN[risk].of) != NAMELESS
+
+
+@pytest.mark.parametrize(
+    ("risk", "metric"),
+    [
+        ("forgetting", "refusal"), ("forgetting", "membership"), ("forgetting", "my_metric"), ("forgetting", "rouge_l/utility"),
+        ("forgetting", "extraction_strength@drift"), ("utility", "refusal"), ("utility", "rouge_l@drift"), ("earlier", "extraction_strength"),
+        ("earlier-1", "rouge_l/earlier-2"), ("earlier-1", "refusal/earlier-1"), ("combined", "rouge_l"), ("jailbreak", "extraction_strength"),
+        ("relearning", "extraction_strength@relearning:steps=1"),
+    ],
+)  # fmt: skip
+def test_another_measurement_has_not(risk: str, metric: str) -> None:
+    assert meaning(risk, metric) == NAMELESS
+
+
+@pytest.mark.parametrize(
+    ("risk", "metric"),
+    [("forgetting", "rouge_l"), ("utility", "truth_ratio:form=margin"), ("earlier-1", "rouge_l/earlier-1")],
+)
+def test_a_metric_of_the_same_has_them(risk: str, metric: str) -> None:
+    assert meaning(risk, metric) != NAMELESS
+
+
+def test_page_1_says_of_a_metric_of_something_else_nothing_that_it_does_not_measure(good: Made) -> None:
+    words = (
+        "how much of the forgotten answers can still be had",
+        "of these answers could be had",
+        "of the retained behaviour was lost",
+    )
+    page, changed = (
+        rendering.html(report, good.facts())
+        for report in (_measured(good), _measured(good, forgetting="refusal", utility="membership"))
+    )
+    for text in words:
+        assert text in page
+        assert text not in changed
+    assert "the risk of that name" in changed
+
+
+def test_a_known_name_over_another_measurement_is_no_attack_that_was_run(good: Made) -> None:
+    report = _measured(good, jailbreak="extraction_strength", relearning=KNOWN["relearning"].of, mine=KNOWN["drift"].of)
+    rows = [(row["name"], row["says"], row["run"]) for row in appendix._attacks(report, None, True)]
+    of = {
+        name: [(says, run) for shown, says, run in rows if shown == name]
+        for name in ("jailbreak", "relearning", "drift", "forgetting", "mine")
+    }
+    assert of["jailbreak"] == [(KNOWN["jailbreak"].says, ""), ("defined for this report", "run, on no configuration")]
+    assert of["relearning"] == [(KNOWN["relearning"].says, "run, on no configuration")]
+    assert of["drift"] == [(KNOWN["drift"].says, "run as mine, on no configuration")]
+    assert len(of["forgetting"]) == 1
+    assert of["mine"] == []
+
+
+def test_a_screening_is_called_one(good: Made) -> None:
+    report, facts = good.read()["predicate"], good.facts()
+    certificate = {**report["certificate"], "screened": [], "certified": []}
+    view = summary.view(
+        {**report, "certificate": certificate, "config": None, "chosen": None, "verdict": "NOT_ESTABLISHED"}
+    )
+    assert view["sentence"].startswith("The procedure screens and certifies nothing: 0 of 3 tested configurations")
+    assert "none was tested" not in view["sentence"]
+    assert "none" not in view["cost"]
+    plan = facts.plan.model_copy(update={"procedure": "benjamini-yekutieli"})
+    screening = rendering.html(report, type(facts)(**{**vars(facts), "plan": plan}))
+    for text, page in (
+        ("keeps the probability that any certified", rendering.html(report, facts)),
+        ("keeps the expected share of wrong ones", screening),
+    ):
+        assert text in page
+    assert "keeps the probability that any certified" not in screening

@@ -1,0 +1,56 @@
+"""The form in which plans write measurements."""
+
+import dataclasses
+
+import pytest
+
+from froc import plugins, provenance
+from froc.errors import InputError
+from froc.measuring import measurement_text
+from froc.measuring.attack import Attack
+from froc.measuring.measurement import measurement, written
+from froc.measuring.metric import Metric
+from froc.measuring.named_risks import KNOWN
+from froc.plugin_source import settings
+
+
+@pytest.mark.parametrize("risk", KNOWN)
+def test_known_risks_are_written_as_plans_write_them(risk: str) -> None:
+    measurement_text.check(KNOWN[risk].of)
+    assert str(measurement(KNOWN[risk].of)) == KNOWN[risk].of
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["membership:score=min_k_pp,k=0.2", "knn_hit:layer=-2", "rouge_l@relearning:lr=1e-05,steps=9+drift/earlier-2"],
+)
+def test_what_froc_writes_has_the_form(text: str) -> None:
+    measurement_text.check(written("mine", measurement(text)))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "extraction_strength\n", "extraction_strength@", "extraction_strength@drift+", "extraction_strength@verified by the ICO",
+        "extraction_strength@Quantize", "extraction_strength/verified by the ICO", "extraction_strength/forgotten",
+        "extraction_strength:verified=by the ICO, and approved", "extraction_strength:verified=yes", "membership:k=",
+        "extraction_strength@synonyms:forms=2", "extraction_strength@relearning:step=30", "mine:a=" + "x" * 40,
+    ],
+)  # fmt: skip
+def test_free_text_has_not(text: str) -> None:
+    with pytest.raises(InputError, match=r"no measurement|no setting"):
+        measurement_text.check(text)
+
+
+def test_settings_of_plug_ins_are_read_without_importing_them() -> None:
+    for base in (Metric, Attack):
+        group = plugins.group(base)
+        for name in plugins.builtin_names(group):
+            assert settings(group, name) == {field.name for field in dataclasses.fields(plugins.find(base, name))}  # type: ignore[arg-type]
+    assert settings("froc.metrics", "of_another_package") is None
+
+
+def test_every_part_after_an_at_or_a_plus_is_an_attack() -> None:
+    plan = {"metrics": {"forgetting": "extraction_strength@Quantize+verified by the ICO:steps=1e+3/utility"}}
+    plan |= {"bound": {}, "procedure": "holm", "search": {}}
+    assert provenance.unknown(plan) == {("attack", "Quantize"), ("attack", "verified by the ICO")}
