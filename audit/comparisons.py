@@ -83,8 +83,13 @@ def _refuse_gaps(compared_plan: ComparedPlan, seal: ComparedSeal, configs: Seque
     if not own or len(methods) != len(configs):
         raise VerificationError("comparison-shape", "the comparison names a point that is not sealed, or sealed twice")
     whole = all(stage.keys() == seal.fronts.keys() for stage in seal.stages.values())
-    if not whole or seal.stages.keys() != {BEFORE, *(f"{level:g}" for level in compared_plan.levels)}:
+    whole = whole and len(seal.fronts) > 1 and all(seal.fronts.values())
+    levels = [f"{level:g}" for level in compared_plan.levels]
+    if not whole or len(set(levels)) != len(levels) or seal.stages.keys() != {BEFORE, *levels}:
         raise VerificationError("comparison-stages", "the comparison leaves out a level or a method that it asked for")
+    trained = {point.config for point in seal.candidates if point.params.mix == 1.0}
+    if not trained.issuperset(seal.stages[BEFORE].values()):
+        raise VerificationError("comparison-before", "the comparison shows a mixture as the model that was trained")
 
 
 def _as_written(plan: Mapping[str, Any]) -> bytes:

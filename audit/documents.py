@@ -1,11 +1,11 @@
 """The documents of a bundle, as far as a claim depends on them: plan, seal, comparison, and what a report asserts."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import polars as pl
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
-from froc.audit.bundle_files import MANY, METHOD, POINT, RISK, Hex, Name, Stamp, Strict
+from froc.audit.bundle_files import ENTRY, MANY, METHOD, POINT, RISK, Hex, Name, Stamp, Strict
 from froc.errors import InputError, VerificationError
 from froc.measuring import measurement_text
 from froc.risk.certificate import Claim
@@ -237,13 +237,27 @@ class ComparedPlan(Lenient):
     openings: int = Field(ge=1, le=MANY)
 
 
+class Mixture(Strict):
+    """The share of the unlearned model in a point, and the configuration that it is a mixture of."""
+
+    mix: float = Field(ge=0, le=1)
+    entry: str | None = Field(default=None, pattern=rf"^{ENTRY}$")
+
+
 class ComparedPoint(Strict):
-    """A configuration mixed with the base model."""
+    """A configuration mixed with the base model by the share in its name; the base model itself has none of it."""
 
     config: str = Field(pattern=rf"^({POINT})$")
     method: str = Field(pattern=rf"^{METHOD}$")
-    params: dict[str, Any]
+    params: Mixture
     weight: float
+
+    @model_validator(mode="after")
+    def _as_named(self) -> Self:
+        entry, at, share = self.config.rpartition("@")
+        if f"{self.params.mix:.4f}" != (share if at else "0.0000") or self.params.entry not in (None, entry):
+            raise ValueError("the point is mixed by another share than its name says")
+        return self
 
 
 class ComparedSeal(Lenient):
@@ -254,8 +268,8 @@ class ComparedSeal(Lenient):
     calibration: dict[str, str]
     stages: dict[str, dict[str, str]]
     fronts: dict[str, list[str]]
-    monotone: dict[str, Any]
-    failed: list[str]
+    monotone: dict[Literal["bends", "entries", "worst"], int | float]
+    failed: list[Annotated[str, Field(pattern=rf"^{ENTRY}$")]]
 
 
 class ComparedFile(Strict):

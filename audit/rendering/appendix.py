@@ -48,7 +48,7 @@ def view(
         "sensitivity": sensitivity(facts, report) if subject else None,
         "averages": _averages(facts.trials, report["config"]),
         "attacks": _attacks(report, subject, strict),
-        "compared": _compared(report.get("comparison")),
+        "compared": _compared(report.get("comparison"), strict),
         "foreign": provenance.sentences(report.get("plugins", [])),
     }
 
@@ -229,13 +229,13 @@ def _ran(risks: Sequence[str], name: str, subject: Mapping[str, Any] | None) -> 
     return f"run{as_}" + (f": at most {', '.join(bounds)}" if bounds else ", on no configuration")
 
 
-def _compared(comparison: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def _compared(comparison: Mapping[str, Any] | None, strict: bool) -> dict[str, Any] | None:
     """A comparison's tables: per stage a line for each method, least remaining first, and the results of its pairs."""
     if comparison is None:
         return None
     stages = [
         {
-            "name": _stage(stage),
+            "name": _stage(stage, strict),
             "tied": comparison["ranking"][stage]["tied"],
             "rows": [{"method": m, **comparison["stages"][stage][m]} for m in comparison["ranking"][stage]["methods"]],
             "pairs": _pairs(comparison["pairs"][stage], comparison["ranking"][stage]["methods"]),
@@ -246,8 +246,11 @@ def _compared(comparison: Mapping[str, Any] | None) -> dict[str, Any] | None:
     return {"stages": stages, "region": region, "budgets": list(region[0]["at"]), "c": comparison}
 
 
-def _stage(stage: str) -> str:
-    return "as trained, before mixing" if stage == "before" else f"at {percent(stage)} retained performance"
+def _stage(stage: str, strict: bool) -> str:
+    if stage == document.BEFORE:
+        return "as trained, before mixing"
+    asked = f"mixed to keep {percent(stage)}, by the signer’s word"
+    return asked if strict else f"at {percent(stage)} retained performance"
 
 
 def _pairs(pairs: Sequence[Mapping[str, Any]], order: Sequence[str]) -> list[str]:

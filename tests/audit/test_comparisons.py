@@ -36,7 +36,8 @@ def test_a_comparison_is_signed_and_computed_again(made: Made, compared: Path) -
     assert result.report["comparison"]["ranking"] == comparison["ranking"]
     assert float(result.report["comparison"]["pairs"]["0.95"][0]["upper"]) == comparison["pairs"]["0.95"][0]["upper"]
     page = (made.bundle / "report.html").read_text()
-    assert "Methods at equal utility" in page
+    assert "Methods compared" in page
+    assert "by the signer’s word until it kept the same share" in page
     assert "npo leaves less than rmu" in page
     assert "A comparison certifies nothing" in page
 
@@ -61,6 +62,16 @@ def test_a_comparison_about_another_model_is_refused(good: Made, compared: Path,
     assert not list(tmp_path.glob("*.froc-audit"))
 
 
+def test_a_comparison_of_no_method_is_refused_in_a_sentence(good: Made, compared: Path, tmp_path: Path) -> None:
+    changed = tmp_path / "none"
+    shutil.copytree(compared, changed)
+    seal = json.loads((changed / "seal.json").read_text())
+    seal |= {"stages": {stage: {} for stage in seal["stages"]}, "fronts": {}}
+    (changed / "seal.json").write_text(text(seal))
+    with pytest.raises(InputError, match="leaves out a level or a method"):
+        evidence.build(good.run, tmp_path, good.key, comparison=changed, name="none", now=NOW)
+
+
 def test_a_folder_that_is_no_comparison_is_refused(good: Made, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no finished comparison"):
         evidence.build(good.run, tmp_path, good.key, comparison=tmp_path, name="none", now=NOW)
@@ -76,7 +87,7 @@ def test_a_bundle_has_no_other_files_for_it(made: Made) -> None:
 )  # fmt: skip
 def test_a_points_method_is_a_name_or_names_in_brackets(method: str, fine: bool) -> None:
     """Letters alone decide here: nothing in a claim can carry text or markup. What a name means is the run's business."""
-    fields: dict[str, Any] = {"config": "base", "method": method, "params": {}, "weight": 1.0}
+    fields: dict[str, Any] = {"config": "base", "method": method, "params": {"mix": 0.0}, "weight": 1.0}
     if fine:
         assert ComparedPoint(**fields).method == method
         return

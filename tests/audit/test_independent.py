@@ -41,6 +41,15 @@ BLIND = {
     "a comparison without a method at one level": COMPARED,
     "a comparison under another method's name": COMPARED,
     "a comparison opened never": COMPARED,
+    "a comparison of a point mixed by words": COMPARED,
+    "a comparison of a point mixed by more than all": COMPARED,
+    "a comparison of a point mixed by another share than its name's": COMPARED,
+    "a comparison of a mixture that is called trained": COMPARED,
+    "a comparison without the base model": COMPARED,
+    "a comparison of no method": COMPARED,
+    "a comparison of a method without a front": COMPARED,
+    "a comparison with a level twice": COMPARED,
+    "a comparison with words about its bends": COMPARED,
     **dict.fromkeys(
         (
             "a report dated after its time stamp",

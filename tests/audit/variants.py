@@ -45,9 +45,9 @@ def make_comparison(run: Path, folder: Path) -> Path:
     """A finished comparison about the task and base model of a run."""
     plan = json.loads((run / "plan.json").read_text())
     draw = np.random.default_rng(3)
-    points = {f"{method}/c0001@0.5000": (method, mean) for method, mean in METHODS.items()}
+    points = {f"{m}/c0001@{mix:.4f}": (m, mean, mix) for m, mean in METHODS.items() for mix in (0.5, 1.0)}
     rows = []
-    for name, mean in {BASE: 900, **{name: mean for name, (_, mean) in points.items()}}.items():
+    for name, mean in {BASE: 900, **{name: mean for name, (_, mean, _) in points.items()}}.items():
         for risk in METRICS:
             for i in range(120):
                 query = hashing.sha256_bytes(f"{risk}{i}".encode())[:16]
@@ -61,13 +61,13 @@ def make_comparison(run: Path, folder: Path) -> Path:
     }  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "plan.json").write_text(text(plan_of_comparison))
-    stage = {method: name for name, (method, _) in points.items()}
+    mixed, trained = ({m: name for name, (m, _, mix) in points.items() if mix == share} for share in (0.5, 1.0))
     seal = {
         "format": 1, "plan": hashing.sha256_file(folder / "plan.json"),
         "candidates": [{"config": BASE, "method": BASE, "params": {"mix": 0.0}, "weight": 1.0}]
-        + [{"config": n, "method": m, "params": {"mix": 0.5}, "weight": 1.0} for n, (m, _) in points.items()],
+        + [{"config": n, "method": m, "params": {"mix": mix}, "weight": 1.0} for n, (m, _, mix) in points.items()],
         "calibration": {risk: hashing.sha256_json(sorted(set(table.filter(pl.col("risk") == risk)["query"]))) for risk in METRICS},
-        "stages": {BEFORE: stage, "0.95": stage}, "fronts": {m: [n] for m, n in stage.items()},
+        "stages": {BEFORE: trained, "0.95": mixed}, "fronts": {m: [n] for m, n in mixed.items()},
         "monotone": {"entries": 2, "bends": 0, "worst": 0.0}, "failed": [],
     }  # fmt: skip
     (folder / "seal.json").write_text(text(seal))
