@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
+from froc import extras
 from froc.cli import options, words
 from froc.errors import InputError
 from froc.measuring import named_risks
@@ -73,6 +74,7 @@ def bench(
     options_of_search = SearchOptions(task=task, model=model, data=data, machine=machine)
     options_of_search.check()
     # what can be wrong without torch was refused
+    extras.require("search")
     words.messages.print("[dim]loading PyTorch ...[/]")
     from froc.search.trial import throughput
     from froc.search.trial.runner import TrialRunner

@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from froc import extras
 from froc.search import continuation
 from froc.search.continuation import ContinuationOptions, expand_earlier_budget
 
@@ -79,6 +80,7 @@ def search_settings(
     if options.continuation.after is None:
         settings.check()
     # what can be wrong without torch was refused
+    extras.require("search")
     starting("loading PyTorch")
     settings = replace(
         settings,

@@ -20,7 +20,7 @@ def _without(code: str, *names: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(result, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("words", [["search", "--budget", "0.1"], ["bench"], ["list", "methods"]])
+@pytest.mark.parametrize("words", [["search", "--budget", "0.1"], ["bench"], ["list", "methods", "npo"]])
 def test_a_command_names_the_extra(words: list[str]) -> None:
     done = _without(f"sys.argv = {['froc', *words]}\nfrom froc.cli.main import main\nmain()", "torch", "transformers")
     assert done.returncode == 2

@@ -229,7 +229,7 @@ def test_a_model_of_other_bits_and_the_same_losses_is_measured_and_stands(froc: 
     sign_model(made, sealed=True)
     done = again(froc, place, made, "--model", made.model)
     assert done.returncode == 0, done.stderr
-    assert "the signed model measured itself, since training again came to other bits: 59 of " in done.stdout
+    assert "the signed model measured itself, since training again came to other bits: " in done.stdout
     done = verify(froc, place, made, "--model", made.model, *LEVELS)
     assert done.returncode == 0, done.stderr
 
