@@ -1,46 +1,99 @@
-"""Tensors that a model's configuration implies: numbered layers, and an output embedding of its own. Torch-free.
+"""Tensors that a model's configuration implies: numbered layers, an output embedding of its own, their precision. Torch-free.
 
-A loader initialises missing tensors and ignores unknown ones, so that the loaded model would differ from the signed
-one. Which tensors a layer has depends on the architecture's code, which is not run here.
+A loader initialises missing tensors, ignores unknown ones and converts those of another precision, so that the loaded model would
+differ from the signed one. Which tensors a layer has depends on the architecture's code, which is not run here.
 """
 
 import re
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from froc.errors import VerificationError
+from froc.models.weights_digest import DTYPES, Stored
 
-COUNTS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
+COUNTS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers", "decoder_layers")
 """Configuration keys for the number of layers."""
+BLOCKS = "layers_block_type"
+"""Configuration key for a list of layers, which some architectures have instead of a number."""
 FURTHER = "num_nextn_predict_layers"
 """Configuration key for the number of additional layers that predict tokens ahead."""
+MOST_LAYERS = 10**5
+TIED = "tie_word_embeddings"
+TIED_UNLESS_SAID = (
+    "bloom", "cohere", "cohere2", "falcon", "falcon_mamba", "gemma", "gemma2", "gemma3", "gemma3_text", "gemma3n", "gemma3n_text",
+    "gpt2", "gpt_bigcode", "gpt_neo", "mamba", "mpt", "opt", "smollm3", "starcoder2", "xglm",
+)  # fmt: skip
+"""Types of models whose output embedding is tied where their configuration omits the key, as transformers 4 does."""
+PRECISIONS = ("dtype", "torch_dtype")
+FLOATS = ("float16", "bfloat16", "float32", "float64")
 _LAYER = re.compile(r"(.*?)\.([0-9]{1,6})\.")
 _HEAD = re.compile(r"head|embed_out|output", re.IGNORECASE)
 
 
-def check(config: Any, tensors: Collection[str]) -> None:
-    """VerificationError where a configuration implies other layers than the files have, or an untied output embedding that they lack."""
-    if not isinstance(config, dict):
-        return
-    text = config.get("text_config")
-    part = text if isinstance(text, dict) else config
-    count, further = next((part[name] for name in COUNTS if name in part), None), part.get(FURTHER, 0)
-    stacks: dict[str, set[int]] = {}
-    for match in filter(None, map(_LAYER.match, tensors)):
-        stacks.setdefault(match[1], set()).add(int(match[2]))
-    if type(count) is int:
-        known = [
-            set(range(length))
-            for length in {count, count + (further if type(further) is int else 0)}
-            if length <= 10**5
-        ]
-        if not any(stack in known for stack in stacks.values()):
-            raise VerificationError(
-                "model-layers", "the files hold other layers than their config.json has; save the model again"
-            )
-    causal = any(str(name).endswith("ForCausalLM") for name in config.get("architectures") or ())
-    if causal and part.get("tie_word_embeddings") is False and not any(map(_HEAD.search, tensors)):
+def check(config: Any, tensors: Sequence[Stored]) -> None:
+    """VerificationError where a configuration implies other tensors than the files have, or leaves open which ones."""
+    text = config.get("text_config") if isinstance(config, dict) else None
+    parts = [part for part in (config, text) if isinstance(part, dict)]
+    counts = [_count(part, name) for part in parts for name in (*COUNTS, BLOCKS) if name in part]
+    if not counts or None in counts or not _names_architectures(config):
+        raise VerificationError(
+            "model-config-open",
+            "config.json names no architectures, or no number of layers, so that loaders make them up; save the model again",
+        )
+    _refuse_layers(parts, counts, [tensor.name for tensor in tensors])
+    if not any(_HEAD.search(tensor.name) for tensor in tensors) and not _tied(parts):
         raise VerificationError(
             "model-head",
             "the files hold no output embedding, and config.json ties it to no other; save the model again",
         )
+    _refuse_precision(parts, tensors)
+
+
+def _names_architectures(config: Any) -> bool:
+    named = config.get("architectures")
+    return isinstance(named, list) and bool(named) and all(isinstance(name, str) for name in named)
+
+
+def _count(part: dict[str, Any], name: str) -> int | None:
+    """The number of layers by one key; None where the value is no such number."""
+    value = part[name]
+    if name == BLOCKS:
+        return len(value) if isinstance(value, list) else None
+    return value if type(value) is int else None
+
+
+def _refuse_layers(parts: Sequence[dict[str, Any]], counts: Sequence[int | None], names: Sequence[str]) -> None:
+    """Compares every key in every part, since the loader's class decides which one it reads."""
+    further = max((part[FURTHER] for part in parts if type(part.get(FURTHER)) is int), default=0)
+    stacks: dict[str, set[int]] = {}
+    for match in filter(None, map(_LAYER.match, names)):
+        stacks.setdefault(match[1], set()).add(int(match[2]))
+    for count in {number or 0 for number in counts}:
+        known = [set(range(length)) for length in (count, count + further) if length <= MOST_LAYERS]
+        if not any(stack in known for stack in stacks.values()):
+            raise VerificationError(
+                "model-layers", "the files hold other layers than their config.json has; save the model again"
+            )
+
+
+def _tied(parts: Sequence[dict[str, Any]]) -> bool:
+    stated = [part[TIED] for part in parts if TIED in part]
+    if stated:
+        return all(value is True for value in stated)
+    return any(part.get("model_type") in TIED_UNLESS_SAID for part in parts)
+
+
+def _refuse_precision(parts: Sequence[dict[str, Any]], tensors: Sequence[Stored]) -> None:
+    """Compares the precision of most numbers: many models keep a few tensors, such as norms or routers, in a wider one."""
+    sizes: Counter[str] = Counter()
+    for tensor in tensors:
+        sizes[DTYPES[tensor.dtype][0]] += (tensor.end - tensor.begin) // DTYPES[tensor.dtype][1]
+    stored = max(sizes, key=lambda dtype: (sizes[dtype], dtype))
+    for stated in (part[name] for part in parts for name in PRECISIONS if part.get(name) is not None):
+        if stored in FLOATS and str(stated).removeprefix("torch.") != stored:
+            raise VerificationError(
+                "model-dtype",
+                f"the weights are stored in {stored} and config.json says another precision, to which loaders convert them: that model is "
+                f"not the measured one; save the model again, or have config.json say {stored}",
+            )

@@ -31,9 +31,18 @@ ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 REDIRECTS = ("auto_map", "custom_pipelines", "transformers_weights")
 """Configuration keys that make a loader run code of the folder, or use another file than the usual one."""
 KERNELS = "_implementation"
-"""Suffix of configuration keys whose value, or a part of it, may name a repository of kernels (with a slash) to fetch and run."""
+"""Part of configuration keys whose value, or a part of it, may name a repository of kernels (with a slash) to fetch and run."""
+TOKENIZER_CONFIG = "tokenizer_config.json"
+TOKENIZER_FILES = re.compile(r"vocab|merges|(?!special_tokens_map_file).*_file")
+"""Keys of a tokenizer's configuration whose text is a path to a file; loaders ignore the excepted one."""
+TOKENIZER_LISTS = re.compile(r".*_files")
+"""Keys of lists of files in the folder; a slash leads out of it."""
 MOST_BYTES = 128 * 2**20
 """Size limit of a file other than weights."""
+JSON_BYTES = 8 * 2**20
+"""Size limit of a JSON file, which takes twenty times as much memory."""
+LARGE_JSON = {"tokenizer.json": 64 * 2**20, "vocab.json": 32 * 2**20, INDEX: 32 * 2**20}
+"""Size limits of those that list every token or tensor."""
 MEND = "give the folder as it was signed"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*(/[A-Za-z0-9_][A-Za-z0-9._+-]*)*")
 
@@ -71,8 +80,7 @@ def read(folder: Path, covered: Collection[str] = ()) -> ModelFolder:
             (ignored if hub else names).append(name)
         refuse_names(names)
         _refuse_other_names(names, covered)
-        for name in (name for name in names if not name.endswith(".safetensors")):
-            _refuse_large(folder / name)
+        refuse_sizes(folder, names)
         files = {name: hashing.sha256_file(folder / name) for name in sorted(names, key=str.encode)}
     except OSError as error:
         raise InputError(f"cannot read all of {folder} ({error.strerror}); verify as someone who may") from error
@@ -102,6 +110,15 @@ def refuse_names(names: Sequence[str]) -> None:
             raise VerificationError("subject-name-or-digest", "a model file's name is no plain relative path")
     if len({name.casefold() for name in names}) != len(names):
         raise VerificationError("subject-duplicate", "two model files have the same name where case is ignored")
+
+
+def refuse_sizes(folder: Path, names: Collection[str]) -> None:
+    """VerificationError for large files and for broken headers, before any file is hashed or read whole."""
+    for name in names:
+        if name.endswith(".safetensors"):
+            _tensors(folder / name)
+        else:
+            _refuse_large(folder / name)
 
 
 def refuse_open(names: Collection[str]) -> None:
@@ -156,7 +173,7 @@ def refuse_content(folder: Path, names: Collection[str]) -> None:
         raise VerificationError("model-no-weights", f"the files of the model hold no tensor; {MEND}")
     expected_tensors.check(_json(folder / CONFIG), [tensor for tensor, _ in stored])
     if INDEX in names:
-        _refuse_index(_json(folder / INDEX), stored)
+        _refuse_index(_json(folder / INDEX), [(tensor.name, name) for tensor, name in stored])
 
 
 def of_weights(folder: Path, names: Collection[str]) -> str:
@@ -187,9 +204,9 @@ def _raise(error: OSError) -> None:
     raise error
 
 
-def _tensors(path: Path) -> list[str]:
+def _tensors(path: Path) -> list[weights_digest.Stored]:
     try:
-        return [tensor.name for tensor in weights_digest.header(path)]
+        return weights_digest.header(path)
     except InputError as error:
         raise VerificationError("model-weights-file", str(error)) from error
 
@@ -210,6 +227,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse_redirect(name: str, document: Any) -> None:
     """VerificationError for a redirecting key anywhere in a configuration, parts included."""
+    if name == TOKENIZER_CONFIG and isinstance(document, dict):
+        _refuse_outside(name, document)
     left = [document]
     while left:
         part = left.pop()
@@ -225,9 +244,20 @@ def _refuse_redirect(name: str, document: Any) -> None:
                 left.append(value)
 
 
+def _refuse_outside(name: str, document: Mapping[str, Any]) -> None:
+    """VerificationError for a tokenizer file outside the folder, which can change while every signed byte stays the same."""
+    for key, value in document.items():
+        outside = isinstance(value, str) and bool(value) and TOKENIZER_FILES.fullmatch(key)
+        if outside or (TOKENIZER_LISTS.fullmatch(key) and any("/" in text for text in _texts(value))):
+            raise VerificationError(
+                "model-outside-file",
+                f"{name} names a file of its own under {visible(key)}, which loaders take from outside the folder; take it out",
+            )
+
+
 def _leads_elsewhere(key: str, value: Any) -> bool:
     """Whether a key makes loaders run or fetch something outside the folder. In a vocabulary such a word is a token with a number."""
-    if key.endswith(KERNELS):
+    if KERNELS in key:
         return any("/" in text for text in _texts(value))
     return key in REDIRECTS and bool(value) and not isinstance(value, int)
 
@@ -267,10 +297,9 @@ def _bytes(path: Path) -> bytes:
 
 def _refuse_large(path: Path) -> None:
     """VerificationError for a large file, before anything of it is read."""
-    if path.stat().st_size > MOST_BYTES:
-        raise VerificationError(
-            "model-file-too-large", f"{path.name} holds more than {MOST_BYTES} bytes and is no weights"
-        )
+    most = LARGE_JSON.get(path.name, JSON_BYTES) if path.suffix == ".json" else MOST_BYTES
+    if path.stat().st_size > most:
+        raise VerificationError("model-file-too-large", f"{path.name} holds more than {most} bytes and is no weights")
 
 
 def _refuse_index(document: Any, stored: Sequence[tuple[str, str]]) -> None:

@@ -155,13 +155,13 @@ def model(
 
 
 def _refuse_open(external: "ExternalModel") -> None:
-    """InputError, before anything is measured, for a folder that no report could cover."""
+    """InputError, before anything is hashed or measured, for a folder that no report could cover."""
     from froc.audit import model_folder
 
-    # covers a missing folder, too
-    if not external.digest or external.adapted:
-        return
     try:
+        model_folder.refuse_sizes(external.folder, external.names)
+        if external.adapted:
+            return
         model_folder.refuse_open(external.names)
         model_folder.refuse_content(external.folder, external.names)
     except VerificationError as error:

@@ -231,11 +231,13 @@ def make_run(
 
 
 def make_model(folder: Path, first: float = 0.0) -> Path:
-    """A model folder as loaders take it, of two small tensors."""
+    """A model folder as loaders take it, of three small tensors."""
     folder.mkdir()
     weights = np.arange(first, first + 24, dtype=np.float32).reshape(4, 6)
-    save_file({"embed": weights, "head": weights[::-1].copy()}, folder / "model.safetensors")
-    _json(folder / "config.json", {"model_type": "llama", "hidden_size": 6})
+    tensors = {"embed": weights, "head": weights[::-1].copy(), "layers.0.norm": weights[0].copy()}
+    save_file(tensors, folder / "model.safetensors")
+    said = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "num_hidden_layers": 1, "dtype": "float32"}
+    _json(folder / "config.json", {**said, "hidden_size": 6})
     _json(folder / "tokenizer.json", {"version": "1.0"})
     return folder
 

@@ -2,12 +2,15 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from froc.audit import expected_tensors
+from froc.audit import expected_tensors, model_folder
 from froc.errors import VerificationError
 from froc.models import weights_digest
+from froc.models.base import load, save
+from froc.models.weights_digest import Stored
 from tests.models.test_architecture import KINDS, write
 
 
@@ -15,7 +18,7 @@ from tests.models.test_architecture import KINDS, write
 def test_a_saved_model_holds_what_its_configuration_says(kind: str, tmp_path: Path) -> None:
     folder = write(tmp_path / kind, kind, KINDS[kind])
     config = json.loads((folder / "config.json").read_text())
-    tensors = weights_digest.names(folder)
+    tensors = weights_digest.header(folder / "model.safetensors")
     expected_tensors.check(config, tensors)
     count = next(name for name in expected_tensors.COUNTS if name in config)
     for wrong in (config[count] - 1, config[count] + 7):
@@ -23,18 +26,106 @@ def test_a_saved_model_holds_what_its_configuration_says(kind: str, tmp_path: Pa
             expected_tensors.check(config | {count: wrong}, tensors)
 
 
+SAID = {"architectures": ["LlamaForCausalLM"], "num_hidden_layers": 3, "tie_word_embeddings": False}
+
+
+def stored(*names: str, dtype: str = "F32", size: int = 1) -> list[Stored]:
+    """Tensors of three layers and others, each of so many numbers."""
+    width = weights_digest.DTYPES[dtype][1]
+    layers = [f"model.layers.{number}.weight" for number in range(3)]
+    return [Stored(name, dtype, (size,), 0, size * width) for name in (*layers, *names)]
+
+
 def test_layers_that_predict_ahead_count_as_well() -> None:
-    tensors = [f"model.layers.{number}.weight" for number in range(3)]
-    expected_tensors.check({"num_hidden_layers": 2, "num_nextn_predict_layers": 1}, tensors)
-    expected_tensors.check({"num_hidden_layers": 2, "text_config": {"num_hidden_layers": 3}}, tensors)
+    tensors = stored("lm_head.weight")
+    expected_tensors.check(SAID | {"num_hidden_layers": 2, "num_nextn_predict_layers": 1}, tensors)
+    expected_tensors.check(SAID | {"text_config": {"num_hidden_layers": 3}}, tensors)
+    expected_tensors.check(SAID | {"num_hidden_layers": 2, "n_layer": 2, "num_nextn_predict_layers": 1}, tensors)
+    blocks = {"architectures": ["NemotronHForCausalLM"], "layers_block_type": ["mamba", "attention", "mamba"]}
+    expected_tensors.check(blocks, tensors)
     for endless in (10**30, -1, 2):
-        with pytest.raises(VerificationError, match="model-layers"):
-            expected_tensors.check({"num_hidden_layers": endless}, tensors)
+        for words in ({"num_hidden_layers": endless}, {"n_layers": endless}, {"text_config": {"n_layer": endless}}):
+            with pytest.raises(VerificationError, match="model-layers"):
+                expected_tensors.check(SAID | words, tensors)
+    with pytest.raises(VerificationError, match="model-layers"):
+        expected_tensors.check(blocks | {"layers_block_type": ["mamba"]}, tensors)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        {"num_hidden_layers": None},
+        {"num_hidden_layers": "3"},
+        {"num_hidden_layers": True},
+        {"num_hidden_layers": 3.0},
+        {"n_layer": [3]},
+        {"layers_block_type": 3},
+        {"architectures": None},
+        {"architectures": []},
+        {"architectures": 5},
+        {"architectures": "LlamaForCausalLM"},
+        {"architectures": [None]},
+    ],
+)
+def test_a_configuration_says_its_architecture_and_how_many_layers_it_has(words: dict[str, Any]) -> None:
+    tensors = stored("lm_head.weight")
+    expected_tensors.check(SAID, tensors)
+    with pytest.raises(VerificationError, match="model-config-open"):
+        expected_tensors.check(SAID | words, tensors)
+
+
+@pytest.mark.parametrize("config", [None, [], "x", {}, {"text_config": []}, {"architectures": ["LlamaForCausalLM"]}])
+def test_what_says_nothing_is_no_configuration(config: Any) -> None:
+    with pytest.raises(VerificationError, match="model-config-open"):
+        expected_tensors.check(config, stored("lm_head.weight"))
 
 
 def test_an_untied_head_is_there() -> None:
-    config = {"architectures": ["LlamaForCausalLM"], "tie_word_embeddings": False}
-    expected_tensors.check(config, ["embed.weight", "lm_head.weight"])
-    expected_tensors.check(config | {"tie_word_embeddings": True}, ["embed.weight"])
-    with pytest.raises(VerificationError, match="model-head"):
-        expected_tensors.check(config, ["embed.weight"])
+    expected_tensors.check(SAID, stored("embed.weight", "lm_head.weight"))
+    expected_tensors.check(SAID | {"tie_word_embeddings": True}, stored("embed.weight"))
+    silent = {name: value for name, value in SAID.items() if name != "tie_word_embeddings"}
+    # as transformers 4 writes it
+    expected_tensors.check(silent | {"model_type": "gpt2"}, stored("wte.weight"))
+    text = {"num_hidden_layers": 3, "tie_word_embeddings": True}
+    for config in (
+        SAID,
+        silent,
+        silent | {"model_type": "llama"},
+        SAID | {"text_config": text},
+        SAID | {"architectures": ["LlamaModel"]},
+    ):
+        with pytest.raises(VerificationError, match="model-head"):
+            expected_tensors.check(config, stored("embed.weight"))
+
+
+def test_what_most_numbers_are_stored_in_is_the_precision() -> None:
+    half = stored("lm_head.weight", dtype="BF16", size=10)
+    mixed = [*half, *stored(dtype="F32", size=5)]
+    for words in ({"dtype": "bfloat16"}, {"torch_dtype": "torch.bfloat16"}, {"dtype": None}, {}):
+        expected_tensors.check(SAID | words, mixed)
+    for words in (
+        {"dtype": "float32"},
+        {"dtype": "bfloat16", "torch_dtype": "float16"},
+        {"dtype": 5},
+        {"text_config": {"dtype": "float32"}},
+    ):
+        with pytest.raises(VerificationError, match="stored in bfloat16"):
+            expected_tensors.check(SAID | words, mixed)
+    # whole numbers are of a quantised model, whose precision says what they are unpacked to
+    expected_tensors.check(SAID | {"dtype": "bfloat16"}, stored("lm_head.weight", dtype="U8", size=10))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("train", ["full", "lora:rank=2"])
+def test_what_we_save_says_the_precision_that_it_has(dtype: str, train: str, tmp_path: Path) -> None:
+    """Of a base model whose files say another one, too."""
+    home = write(tmp_path / "home", "llama", KINDS["llama"])
+    config = json.loads((home / "config.json").read_text())
+    (home / "config.json").write_text(json.dumps(config | {"dtype": "float16"}))
+    save(load(str(home), device="cpu", dtype=dtype, train=train), tmp_path / "saved")
+    names = model_folder.read(tmp_path / "saved").files
+    model_folder.refuse_open(names)
+    model_folder.refuse_content(tmp_path / "saved", names)
+    with pytest.raises(VerificationError, match="stored in float32"):
+        model_folder.refuse_content(home, model_folder.read(home).files)

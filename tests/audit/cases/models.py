@@ -108,18 +108,40 @@ def _bytes(name: str, data: bytes) -> Callable[[Path], object]:
     return lambda model: (model / name).write_bytes(data)
 
 
-def _headless(model: Path) -> None:
-    """Only an input embedding, and a configuration by which that is not the output's."""
-    save_file({"embed": load_file(model / "model.safetensors")["embed"]}, model / "model.safetensors")
-    _text(
-        "config.json",
-        lambda t: t.replace("{", '{"architectures": ["LlamaForCausalLM"], "tie_word_embeddings": false,', 1),
-    )(model)
+def _config(**words: Any) -> Callable[[Path], object]:
+    """Other words in the configuration; None takes one out."""
+
+    def changed(model: Path) -> None:
+        path = model / "config.json"
+        document = json.loads(path.read_text()) | words
+        path.write_text(json.dumps({key: value for key, value in document.items() if value is not None}))
+
+    return changed
 
 
-def _sparse(model: Path) -> None:
-    with (model / "notes.txt").open("wb") as stream:
-        stream.truncate(model_folder.MOST_BYTES + 1)
+def _headless(**words: Any) -> Callable[[Path], object]:
+    """No output embedding, and a configuration by which none is tied."""
+
+    def changed(model: Path) -> None:
+        path = model / "model.safetensors"
+        save_file({name: tensor for name, tensor in load_file(path).items() if name != "head"}, path)
+        _config(**words)(model)
+
+    return changed
+
+
+def _tokenizer(**words: Any) -> Attack:
+    return _owner(_text("tokenizer_config.json", lambda _: json.dumps(words)))
+
+
+def _sparse(name: str, size: int) -> Callable[[Path], object]:
+    """A file that takes no room on the disk, and much in memory."""
+
+    def changed(model: Path) -> None:
+        with (model / name).open("wb") as stream:
+            stream.truncate(size)
+
+    return changed
 
 
 def shard(model: Path, change: Callable[[dict[str, Any]], object] = lambda index: None) -> None:
@@ -193,10 +215,27 @@ OPEN: dict[str, Case] = {
     "signed: kernels of a repository": Case("model-redirect", _owner(_text("config.json", lambda t: t.replace("{", '{"attn_implementation": "them/kernels",', 1)))),
     "signed: kernels of a repository for a part": Case("model-redirect", _owner(_text("config.json", lambda t: t.replace("{", '{"attn_implementation": {"text_config": ["them/kernels"]},', 1)))),
     "signed: kernels of a repository for every part": Case("model-redirect", _owner(_text("config.json", lambda t: t.replace("{", '{"attn_implementation": {"": "them/kernels"},', 1)))),
+    "signed: kernels of a repository, as they are kept": Case("model-redirect", _owner(_config(_attn_implementation_internal="them/kernels"))),
     "signed: an index of pickles": Case("model-second-index", _owner(_text("pytorch_model.bin.index.json", lambda _: '{"weight_map": {"head": "../evil.bin"}}'))),
     "signed: an index of another precision": Case("model-second-index", _owner(_text("model.fp16.safetensors.index.json", lambda _: '{"weight_map": {"head": "/etc/passwd"}}'))),
-    "signed: fewer layers than the configuration has": Case("model-layers", _owner(_text("config.json", lambda t: t.replace("{", '{"num_hidden_layers": 9,', 1)))),
-    "signed: no output embedding": Case("model-head", _owner(_headless)),
+    "signed: fewer layers than the configuration has": Case("model-layers", _owner(_config(num_hidden_layers=9))),
+    "signed: a number of layers beside that of the text model": Case("model-layers", _owner(_config(num_hidden_layers=9, text_config={"num_hidden_layers": 1}))),
+    "signed: no number of layers": Case("model-config-open", _owner(_config(num_hidden_layers=None))),
+    "signed: a number of layers in words": Case("model-config-open", _owner(_config(num_hidden_layers="1"))),
+    "signed: no architectures": Case("model-config-open", _owner(_config(architectures=None))),
+    "signed: an architecture in words": Case("model-config-open", _owner(_config(architectures="LlamaForCausalLM"))),
+    "signed: a number for architectures": Case("model-config-open", _owner(_config(architectures=5))),
+    "signed: a list as configuration": Case("model-config-open", _owner(_text("config.json", lambda _: "[]"))),
+    "signed: no output embedding": Case("model-head", _owner(_headless(tie_word_embeddings=False))),
+    "signed: no output embedding, and no word on tying": Case("model-head", _owner(_headless())),
+    "signed: no output embedding of another kind of model": Case("model-head", _owner(_headless(tie_word_embeddings=False, architectures=["LlamaModel"]))),
+    "signed: another precision": Case("model-dtype", _owner(_config(dtype="float16"))),
+    "signed: another precision by its old name": Case("model-dtype", _owner(_config(dtype=None, torch_dtype="torch.bfloat16"))),
+    "signed: another precision of a part": Case("model-dtype", _owner(_config(text_config={"dtype": "float64"}))),
+    "signed: a vocabulary elsewhere": Case("model-outside-file", _tokenizer(tokenizer_class="GPT2Tokenizer", vocab="/somewhere/vocab.json")),
+    "signed: merges elsewhere": Case("model-outside-file", _tokenizer(tokenizer_class="GPT2Tokenizer", merges="merges.txt")),
+    "signed: a tokenizer's file elsewhere": Case("model-outside-file", _tokenizer(spm_file="../spm.model")),
+    "signed: a list of tokenizer's files elsewhere": Case("model-outside-file", _tokenizer(fast_tokenizer_files=["tokenizer.json", "../tokenizer.5.0.0.json"])),
     "signed: weights in a folder below": Case("model-weights-below", _owner(_moved_below)),
     "base model not sealed": Case("seal-weights", document("seal.json", lambda s: s.pop("base_weights_digest"))),
     "signed: an adapter beside the weights": Case("model-adapter", _owner(_text("adapter_config.json", lambda _: "{}"))),
@@ -216,7 +255,8 @@ OPEN: dict[str, Case] = {
     "signed: an archive as tokenizer": Case("model-disguised", _owner(_bytes("tokenizer.model", b"PK\x03\x04" + bytes(600)))),
     "signed: a pickle as text": Case("model-disguised", _owner(_bytes("merges.txt", b"\x80\x04\x95" + bytes(600)))),
     "signed: bytes as text": Case("model-disguised", _owner(_bytes("merges.txt", b"\xff\xfe\x00"))),
-    "signed: a file that is too large for text": Case("model-file-too-large", _owner(_sparse)),
+    "signed: a file that is too large for text": Case("model-file-too-large", _owner(_sparse("notes.txt", model_folder.MOST_BYTES + 1))),
+    "signed: a file that is too large for JSON": Case("model-file-too-large", _owner(_sparse("more.json", model_folder.JSON_BYTES + 1))),
     "signed: an index of weights elsewhere": Case("model-index-outside", _sharded(_elsewhere)),
     "signed: an index without a map": Case("model-index", _sharded(lambda index: index.pop("weight_map"))),
     "signed: an orphan tensor": Case("model-index", _sharded(lambda index: index["weight_map"].pop("head"))),
