@@ -18,11 +18,20 @@ from securesystemslib.signer import CryptoSigner
 
 import froc
 from froc.atomic import create
-from froc.audit import bundle_files, canonical_json, comparisons, documents, model_folder, rendering, verification
+from froc.audit import (
+    bundle_files,
+    canonical_json,
+    comparisons,
+    documents,
+    model_folder,
+    rendering,
+    timestamps,
+    verification,
+)
 from froc.audit import cross_checks as facts
 from froc.audit import keys as signing
 from froc.audit import report as claims
-from froc.audit.documents import Seal
+from froc.audit.documents import Plan, Seal
 from froc.audit.keys import Key
 from froc.audit.plan_signing import plan_statement
 from froc.audit.report import Facts
@@ -170,7 +179,9 @@ def _files(run: Path, signer: signing.PrivateKey, stamp: str) -> tuple[dict[str,
         )
         int(certificate["opening"]["number"]), certificate["chosen"], [*certificate["certified"]]
         if (run / bundle_files.PLAN_TOKEN).is_file() and signed.is_file():
-            files[bundle_files.PLAN_TOKEN] = run_bytes(run / bundle_files.PLAN_TOKEN, run)
+            token = files[bundle_files.PLAN_TOKEN] = run_bytes(run / bundle_files.PLAN_TOKEN, run)
+            of_plan = signing.signatures(files["plan.dsse.json"]).values()
+            timestamps.refuse_other(token, [*of_plan], str(run / bundle_files.PLAN_TOKEN))
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError, VerificationError) as error:
         raise InputError(f"{run} holds a damaged file; run the same froc search again") from error
     return files, certificate
@@ -189,9 +200,9 @@ def _facts(
     configs = [candidate.config for candidate in seal.candidates]
     _refuse_config(config, configs, certificate)
     table = run_losses(run / "losses" / "calibration.parquet") if configs else pl.DataFrame(schema=SCHEMA)
-    plan = canonical_json.strict_json(files["plan.json"], decimals=True)
-    if configs and "control" in plan:
-        listed = [risk for risk, kind in plan["population"].items() if kind != "queries"]
+    plan: Plan = documents.parse(Plan, canonical_json.strict_json(files["plan.json"], decimals=True), "plan-shape")
+    if configs and plan.control is not None:
+        listed = [risk for risk, kind in plan.population.items() if kind != "queries"]
         known = (pl.col("split") == "calibration") | pl.col("risk").is_in(listed)
         table = pl.concat([table, run_losses(run / "losses" / "base.parquet").filter(known)])
     files["losses.csv"] = bundle_files.write_losses(table, [*configs, BASE])

@@ -23,6 +23,7 @@ from securesystemslib.signer import CryptoSigner, Signer, SSlibKey
 
 from froc import hashing
 from froc.atomic import create
+from froc.audit import plain_files
 from froc.audit.canonical_json import MAX_DEPTH, compact, strict_json
 from froc.errors import InputError, VerificationError
 
@@ -42,6 +43,8 @@ SIGNERS = {
 CURVES = (ec.SECP256R1, ec.SECP384R1)
 PROBE = b"froc: does this private key belong to that public key?"
 """Signed once when a signer is loaded, to test it; no envelope begins like this."""
+KEY_BYTES = 2**16
+"""Size limit of a key file."""
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 
@@ -220,8 +223,7 @@ def signatures(data: bytes) -> dict[str, bytes]:
 
 def _read_key(path: Path, kind: str) -> bytes:
     try:
-        with path.open("rb") as stream:
-            data = stream.read(2**16)
+        data = plain_files.named(path, KEY_BYTES)
     except OSError as error:
         raise InputError(
             f"cannot read the {kind} key {path} ({error.strerror}); make one with froc audit keygen"

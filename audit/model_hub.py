@@ -1,6 +1,7 @@
 """`hub:ID@REVISION` instead of a model folder: that revision's files, from the Hugging Face hub or its cache.
 
-A revision is required: a branch's content changes, and what is verified must not.
+A revision is required: a branch's content changes, and what is verified must not. A tag can be moved, too; the 40 digits of a
+commit cannot.
 """
 
 import re
@@ -11,6 +12,8 @@ from froc.errors import InputError
 
 SCHEME = "hub:"
 _ADDRESS = re.compile(r"hub:(?P<id>[\w.-]+(/[\w.-]+)?)@(?P<revision>[\w./-]+)", re.ASCII)
+MOVING = re.compile(r"main|master|head|(refs/)?heads/.*|refs/(?!tags/).*", re.IGNORECASE)
+"""Usual names of branches, and references other than tags: pull requests, conversions."""
 
 
 def local(model: Path | None) -> Path | None:
@@ -26,6 +29,10 @@ def local(model: Path | None) -> Path | None:
     if match is None:
         raise InputError(
             f"{text!r} names no revision of a model; give hub:ID@REVISION with a commit or a tag, such as hub:OWNER/NAME@3f2a91c"
+        )
+    if MOVING.fullmatch(match["revision"]):
+        raise InputError(
+            f"{text}: {match['revision']} is a branch, which changes; give the commit (40 digits) or a tag that was verified"
         )
     try:
         return Path(download(match["id"], match["revision"]))

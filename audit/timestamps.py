@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
 
-from froc.audit import keys
+from froc.audit import keys, plain_files
 from froc.audit.bundle_files import PLAN_TOKEN, TOKEN_BYTES, token_keyid
 from froc.errors import InputError, VerificationError
 
@@ -24,7 +24,11 @@ if TYPE_CHECKING:
 
 TIMEOUT = 30.0
 """Seconds that an authority has to answer."""
+CERTIFICATES_BYTES = 2**20
 _HASHES = (hashlib.sha256, hashlib.sha384, hashlib.sha512)
+
+_KINDS = (bytes.fromhex("06092a864886f70d010702"), bytes.fromhex("060b2a864886f70d0109100104"))
+"""Object identifiers in a token: signed data, and what they are about: a time (TSTInfo)."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,7 @@ def certificates(data: bytes, where: str) -> tuple[x509.Certificate, ...]:
 def read(path: Path) -> tuple[x509.Certificate, ...]:
     """Certificates from a file."""
     try:
-        return certificates(path.read_bytes(), str(path))
+        return certificates(plain_files.named(path, CERTIFICATES_BYTES), str(path))
     except OSError as error:
         raise InputError(f"cannot read the authority's certificate {path} ({error.strerror})") from error
 
@@ -119,6 +123,29 @@ def usable(data: bytes, signature: bytes, trusted: Authority, where: str, nonce:
         return Token(data, time_of(data, signature, [trusted], nonce))
     except VerificationError as error:
         raise InputError(f"{where}: {error}; give the root certificate of who made it") from error
+
+
+def refuse_other(token: bytes, over: Sequence[bytes], where: str) -> None:
+    """InputError for what is by its shape no time stamp over one of the signatures; whoever pins an authority would refuse it.
+
+    Needs no package and no authority: one sequence in DER that holds signed data about a time, and a digest of the signature.
+    """
+    whole = (
+        len(token) <= TOKEN_BYTES and len(token) == _sequence_length(token) and all(kind in token for kind in _KINDS)
+    )
+    if not whole or not any(make(signature).digest() in token for make in _HASHES for signature in over):
+        raise InputError(
+            f"{where} is no time stamp of the plan's signature, and verifiers would refuse a report with it; take it out, or put the "
+            "one that was asked for back"
+        )
+
+
+def _sequence_length(data: bytes) -> int:
+    """Bytes that a sequence in DER says it takes, its head included; -1 where there is none."""
+    if data[:1] != b"\x30" or len(data) < 2:
+        return -1
+    further = data[1] & 0x7F if data[1] & 0x80 else 0
+    return 2 + further + (int.from_bytes(data[2 : 2 + further], "big") if further else data[1])
 
 
 def check(files: Mapping[str, bytes], trusted: Sequence[Authority]) -> Proven:

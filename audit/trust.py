@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 from cryptography import x509
 from pydantic import Field
 
-from froc.audit import canonical_json, documents, timestamps
+from froc.audit import canonical_json, documents, plain_files, timestamps
 from froc.audit import keys as signing
 from froc.audit.bundle_files import Stamp, Strict, moment
 from froc.audit.documents import Role, Signer
@@ -26,6 +26,7 @@ Count = Annotated[int, Field(ge=1)]
 Date = Annotated[str, Stamp]
 NEVER = datetime.min.replace(tzinfo=UTC)
 PEM = "-----BEGIN"
+TRUST_BYTES = 2**20
 
 
 class Listed(Strict):
@@ -138,7 +139,7 @@ class Trust:
 def read(path: Path) -> Trust:
     """A trust file. InputError where it is invalid, lists a key twice, or requires more signatures than it has keys."""
     try:
-        document = canonical_json.strict_json(path.read_bytes())
+        document = canonical_json.strict_json(plain_files.named(path, TRUST_BYTES))
         trust_file: TrustFile = documents.parse(TrustFile, document, "trust-shape")
         windows = [_validity(listed) for listed in trust_file.keys]
     except OSError as error:

@@ -1,5 +1,6 @@
 """Reading files of a run, writing those of a bundle, and the form of time in statements."""
 
+import io
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -8,11 +9,14 @@ import polars as pl
 from froc import timestamp
 from froc.atomic import write_bytes
 from froc.audit import plain_files
+from froc.audit.bundle_files import LIMITS
 from froc.errors import InputError, VerificationError
 from froc.loss_table import SCHEMA
 
 RUN_BYTES = 2**29
 """Largest run file that is read whole: a log of very many trials."""
+RUN_ROWS = LIMITS["losses.csv"] // 50
+"""Largest number of losses that a bundle has room for."""
 
 
 def replace_file(place: Path, data: bytes) -> None:
@@ -36,12 +40,16 @@ def run_bytes(path: Path, run: Path) -> bytes:
 def run_losses(path: Path) -> pl.DataFrame:
     """A loss table of a run folder. InputError where it is absent, damaged, or has other columns."""
     try:
-        if not path.is_file():  # reading a pipe would block
-            raise FileNotFoundError(path)
-        table = pl.read_parquet(path, columns=list(SCHEMA))
-        return table.select(pl.col(name).cast(kind) for name, kind in SCHEMA.items())
+        data = plain_files.named(path, RUN_BYTES)
+        # from the footer: a long column of equal values takes few bytes on disk
+        rows = int(pl.scan_parquet(io.BytesIO(data)).select(pl.len()).collect().item())
+        table = pl.read_parquet(io.BytesIO(data), columns=list(SCHEMA), n_rows=RUN_ROWS)
+        table = table.select(pl.col(name).cast(kind) for name, kind in SCHEMA.items())
     except (OSError, pl.exceptions.PolarsError) as error:
         raise InputError(f"{path} is missing or damaged; run the same froc search again") from error
+    if rows > RUN_ROWS:
+        raise InputError(f"{path} holds {rows} losses, more than the {RUN_ROWS} that a report may have; measure fewer")
+    return table
 
 
 def stamped(now: datetime | None, days: int = 0) -> str:

@@ -16,6 +16,8 @@ from froc.audit.verification import Result
 from froc.errors import InputError, VerificationError
 
 PREDICATE = "https://in-toto.io/attestation/svr/v0.2"
+STATEMENT_BYTES = 2**20
+"""Of a statement that is held against the report: it has a line for each file of the model."""
 
 
 def write(result: Result, context: ExportContext) -> str:

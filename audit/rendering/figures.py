@@ -4,10 +4,12 @@ Every picture has a title and a description, and its numbers are in a table besi
 class, so that they follow light, dark and paper; shape and stroke repeat what colour says.
 """
 
+import heapq
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from itertools import chain
 from typing import Any
 
 from markupsafe import Markup, escape
@@ -21,7 +23,9 @@ STEPS = tuple(map(Decimal, ("0.01", "0.02", "0.05", "0.1", "0.2", "0.25", "0.5")
 GRID = 10
 """Cells along each side of the risk landscape: 100 in total."""
 BARS = 150
-"""Largest number of bars in a timeline."""
+"""Largest number of bars in a timeline, apart from one more per row."""
+LANES = 150
+"""Largest number of its rows."""
 
 
 def tenth(value: Decimal) -> str:
@@ -225,21 +229,29 @@ WORST = ("complete", "pruned", "interrupted", "failed")
 
 
 def lanes(spans: Sequence[Span]) -> list[list[Span]]:
-    """Spans in rows without overlap; each goes to the row that has been free longest, and rows are merged until there are few."""
+    """Spans in rows without overlap; each goes to the first row that is free, and spans are merged until there are few.
+
+    Beyond `LANES` rows, several share one, whose spans may overlap.
+    """
     rows: list[list[Span]] = []
+    busy, free = list[tuple[int, int]](), list[int]()
     for span in sorted(spans, key=lambda ordered: (ordered.start, ordered.end)):
-        free = next((row for row in rows if row[-1].end <= span.start), None)
-        if free is None:
-            rows.append([span])
-        else:
-            free.append(span)
-    per = -(-len(spans) // BARS)
+        while busy and busy[0][0] <= span.start:
+            heapq.heappush(free, heapq.heappop(busy)[1])
+        row = heapq.heappop(free) if free else len(rows)
+        if row == len(rows):
+            rows.append([])
+        rows[row].append(span)
+        heapq.heappush(busy, (span.end, row))
+    per, share = -(-len(spans) // BARS), -(-len(rows) // LANES)
+    if share > 1:
+        rows = [sorted(chain(*rows[i : i + share]), key=lambda s: (s.start, s.end)) for i in range(0, len(rows), share)]
     return [[_joined(row[i : i + per]) for i in range(0, len(row), per)] for row in rows]
 
 
 def _joined(spans: Sequence[Span]) -> Span:
     """One bar for several trials, from the first one's start to the last one's end."""
-    return Span(spans[0].start, spans[-1].end, max((span.kind for span in spans), key=WORST.index))
+    return Span(spans[0].start, max(span.end for span in spans), max((span.kind for span in spans), key=WORST.index))
 
 
 def timeline(rows: Sequence[Sequence[Span]]) -> Markup:

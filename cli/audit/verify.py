@@ -31,7 +31,8 @@ def verify(
         int, typer.Option(help="How many of the keys must have signed.", rich_help_panel=options.PLAN)
     ] = 1,
     min_sequence: Annotated[
-        int, typer.Option(help="Refuse reports older than this one of their series.", rich_help_panel=options.PLAN)
+        int,
+        typer.Option(min=1, help="Refuse reports older than this one of their series.", rich_help_panel=options.PLAN),
     ] = 1,
     audit_seed: Annotated[
         int | None,

@@ -3,8 +3,10 @@
 import json
 import os
 import re
+import resource
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,10 @@ import pytest
 
 from froc import hashing
 from froc.audit import bundle as evidence
-from froc.audit import bundle_files, plan_signing
+from froc.audit import bundle_files, plan_signing, writing
 from froc.audit import keys as signing
 from froc.errors import InputError
+from froc.loss_table import SCHEMA
 from tests.audit import variants
 
 
@@ -152,6 +155,19 @@ def _endless(path: Path) -> None:
     path.write_text(path.read_text().replace('"number": 1', '"number": 1e400'))
 
 
+def _listed_population(path: Path) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"population": []}))
+
+
+def _many_losses(path: Path) -> None:
+    """Of a size on the disk that nobody notices."""
+    table = pl.read_parquet(path)
+    repeated = [
+        pl.repeat(table[name][0], writing.RUN_ROWS + 1, dtype=table.schema[name]).alias(name) for name in SCHEMA
+    ]
+    pl.select(repeated).write_parquet(path)
+
+
 SPOILED: dict[str, tuple[str, Callable[[Path], object]]] = {
     **{f"a pipe as {name}": (name, _pipe) for name in ("plan.json", "seal.json", "trials.jsonl", "certificate.json")},
     **{f"an endless {name}": (name, _sparse) for name in ("plan.json", "certificate.json", "plan.dsse.json", "model/more.json")},
@@ -161,6 +177,10 @@ SPOILED: dict[str, tuple[str, Callable[[Path], object]]] = {
     "a deep log": ("trials.jsonl", lambda path: path.write_text("[" * 200_000)),
     "a deep certificate": ("certificate.json", lambda path: path.write_text("[" * 200_000)),
     "an endless opening": ("certificate.json", _endless),
+    **{f"a plan with {text}": ("plan.json", partial(Path.write_text, data=text)) for text in ('{"control": {}}', '["control"]', "5")},
+    "a plan whose population is a list": ("plan.json", _listed_population),
+    "very many equal losses": ("losses/calibration.parquet", _many_losses),
+    "very many equal losses of the base model": ("losses/base.parquet", _many_losses),
     "a certificate of little": ("certificate.json", lambda path: path.write_text('{"opening": {"number": 1}}')),
 }  # fmt: skip
 
@@ -173,8 +193,28 @@ def test_a_run_folder_that_somebody_spoiled_is_refused_at_once(finished: Path, k
     before = path.read_bytes() if path.exists() else b""
     spoil(path)
     assert not path.is_file() or path.stat().st_size > 2**30 or path.read_bytes() != before
-    with pytest.raises(InputError, match=rf"{re.escape(path.name)}|damaged file"):
+    with pytest.raises(InputError, match=rf"{re.escape(path.name)}|damaged file|plan-shape"):
         build(finished, keys, now)
+
+
+def test_many_losses_are_counted_before_they_are_read(finished: Path, tmp_path: Path) -> None:
+    path = finished / "losses" / "calibration.parquet"
+    _many_losses(path)
+    assert path.stat().st_size < 2**20
+    started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(InputError, match=f"holds {writing.RUN_ROWS + 1} losses"):
+        writing.run_losses(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - started < 2**19
+
+
+@pytest.mark.parametrize("junk", [b"x", b"", b"\x30\x00", b"\x30\x82\x00\x02xx"])
+def test_what_is_no_time_stamp_of_the_plan_is_not_signed(finished: Path, keys: Path, now: Any, junk: bytes) -> None:
+    plan_signing.PlanSigner(finished, keys / "key").sign(now.replace(hour=8, minute=30))
+    (finished / "plan.tsr").write_bytes(junk)
+    with pytest.raises(InputError, match=r"plan\.tsr is no time stamp of the plan's signature"):
+        build(finished, keys, now)
+    (finished / "plan.tsr").unlink()
+    build(finished, keys, now)
 
 
 def test_a_run_folder_is_asked_for(keys: Path, tmp_path: Path) -> None:

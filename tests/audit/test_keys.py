@@ -2,12 +2,15 @@
 
 import base64
 import json
+import os
 import shutil
 import stat
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, rsa
@@ -15,10 +18,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from froc.audit import canonical_json
+from froc.audit import canonical_json, timestamps, trust, verification
 from froc.audit import keys as signing
+from froc.cli.audit import export
 from froc.errors import InputError, VerificationError
-from tests.audit.conftest import write_pair
+from tests.audit.conftest import Made, write_pair
 
 P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 BODY = b'{"a":1}'
@@ -120,6 +124,25 @@ def test_keys_that_cannot_be_used_are_input_errors(tmp_path: Path, keys: Path) -
             signing.load_signer(path)
     with pytest.raises(InputError, match="folder"):
         signing.keygen(tmp_path / "no" / "folder", None)
+
+
+def test_no_file_that_a_user_names_fills_the_memory_or_waits_for_ever(good: Made, tmp_path: Path, keys: Path) -> None:
+    pipe, endless, link = tmp_path / "pipe", tmp_path / "endless", tmp_path / "link"
+    os.mkfifo(pipe)
+    with endless.open("wb") as stream:
+        stream.truncate(2**40)
+    link.symlink_to(keys / "key.pub")
+    readers: list[Callable[[Path], object]] = [
+        signing.load_public, signing.load_signer, trust.read, timestamps.read,
+        lambda path: export.export(good.bundle, "svr", key=[good.public], against=path, signed_by=[good.public]),
+    ]  # fmt: skip
+    with patch.object(verification, "verify", lambda *_, **__: None):
+        for read in readers:
+            with pytest.raises(InputError, match="no plain file"):
+                read(pipe)
+            with pytest.raises(InputError, match="more than"):
+                read(endless)
+    assert signing.load_public(link) == signing.load_public(keys / "key.pub")
 
 
 def test_signature_is_dsse_as_a_second_implementation_reads_it(keys: Path) -> None:

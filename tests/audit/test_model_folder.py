@@ -84,6 +84,30 @@ def test_a_vocabulary_may_hold_the_words_that_configurations_must_not(model: Pat
     model_folder.refuse_content(model, names)
 
 
+def test_sizes_and_headers_are_looked_at_before_anything_is_hashed(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that takes no room on the disk takes hours to hash."""
+
+    def hashed(path: Path) -> str:
+        raise AssertionError(path)
+
+    monkeypatch.setattr(hashing, "sha256_file", hashed)
+    for name, check in (
+        ("model.safetensors", "model-weights-file"),
+        ("more.json", "model-file-too-large"),
+        ("tokenizer.json", "model-file-too-large"),
+    ):
+        path = model / name
+        before = path.read_bytes() if path.exists() else None
+        with path.open("ab") as stream:
+            stream.truncate(2**40)
+        with pytest.raises(VerificationError) as caught:
+            model_folder.read(model)
+        assert caught.value.check == check
+        path.unlink() if before is None else path.write_bytes(before)
+
+
 CAUSES: dict[str, tuple[Callable[[Path], object], str]] = {
     "pickle": (lambda m: (m / "model.safetensors").write_bytes(b"\x80\x02" + bytes(600)), "a pickle, which can run code"),
     "torn": (lambda m: (m / "model.safetensors").write_bytes((m / "model.safetensors").read_bytes()[:-1]), "1 bytes are missing"),
@@ -168,6 +192,26 @@ def test_an_address_without_a_revision_is_refused(good: Made, hub: Any, text: st
     with pytest.raises(InputError, match="hub:ID@REVISION"):
         good.verify(model=Path(text))
     assert not requests
+
+
+@pytest.mark.parametrize(
+    "name", ["main", "MASTER", "HEAD", "heads/x", "refs/heads/x", "refs/pr/1", "refs/convert/parquet"]
+)
+def test_a_branch_is_no_revision(good: Made, hub: Any, name: str) -> None:
+    assert good.model is not None
+    asked = hub(good.model)
+    with pytest.raises(InputError, match="is a branch, which changes"):
+        good.verify(model=Path(f"hub:owner/name@{name}"))
+    assert not asked
+
+
+@pytest.mark.parametrize("name", ["a" * 40, "main-2", "v1"])
+def test_a_commit_or_a_tag_is_one(good: Made, hub: Any, name: str) -> None:
+    assert good.model is not None
+    asked = hub(good.model)
+    assert good.verify(model=Path(f"hub:owner/name@{name}")).model_checked
+    assert asked == [("owner/name", name)]
+    assert not model_hub.MOVING.fullmatch("refs/tags/v1")
 
 
 @pytest.mark.parametrize(

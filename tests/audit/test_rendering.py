@@ -1,6 +1,7 @@
 """The page: static, self-contained, escaped, accessible, and honest about what was decided."""
 
 import re
+import time
 from html.parser import HTMLParser
 from itertools import pairwise
 from typing import Any
@@ -254,6 +255,31 @@ def test_a_timeline_has_few_bars_and_loses_no_failure(trials: list[tuple[int, in
     assert len(bars) <= figures.BARS + len(rows)
     assert all(earlier.end <= later.start for row in rows for earlier, later in pairwise(row))
     assert any(bar.kind == "failed" for bar in bars) == any(span.kind == "failed" for span in spans)
+
+
+@given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 30)), max_size=120))
+def test_a_trial_takes_the_first_row_that_is_free(some: list[tuple[int, int]]) -> None:
+    spans = sorted(
+        (figures.Span(start, start + length, "complete") for start, length in some), key=lambda s: (s.start, s.end)
+    )
+    rows: list[list[figures.Span]] = []
+    for span in spans:
+        free = next((row for row in rows if row[-1].end <= span.start), None)
+        if free is None:
+            rows.append([span])
+        else:
+            free.append(span)
+    assert figures.lanes(spans) == rows
+
+
+def test_a_timeline_of_very_many_trials_at_once_is_small_and_soon_there() -> None:
+    """The log of a bundle may hold so many; one row for each would take hours, and a page that nobody could open."""
+    started = time.process_time()
+    rows = figures.lanes([figures.Span(0, 5 + number % 7, "complete") for number in range(200_000)])
+    assert time.process_time() - started < 20
+    assert len(rows) <= figures.LANES
+    assert sum(map(len, rows)) <= figures.BARS + figures.LANES
+    assert max(bar.end for row in rows for bar in row) == 11
 
 
 @pytest.mark.parametrize(
