@@ -26,6 +26,7 @@ from froc.atomic import create
 from froc.audit import plain_files
 from froc.audit.canonical_json import MAX_DEPTH, compact, strict_json
 from froc.errors import InputError, VerificationError
+from froc.visible import visible
 
 PublicKey = SSlibKey
 PrivateKey = Signer
@@ -138,7 +139,8 @@ def _warn_of_readers(path: Path) -> None:
     """Warn where others may read a private key; it is used all the same."""
     mode = path.stat().st_mode
     if mode & 0o077:
-        print(f"warning: {path} can be read by others (mode {mode & 0o777:o}); chmod 600 {path}", file=sys.stderr)
+        line = f"warning: {path} can be read by others (mode {mode & 0o777:o}); chmod 600 {path}"
+        print(visible(line), file=sys.stderr)
 
 
 def load_public(path: Path) -> SSlibKey:

@@ -109,13 +109,13 @@ def _table(speeds: list["Speed"], facts: dict[str, Any]) -> Table:
         f"{facts['parameters'] / 1e6:,.1f} M parameters ({facts['dtype']}) on {facts['device']}, {facts['train']}, "
         f"batch {facts['batch']}, pack {facts['pack']}"
     )
-    table = Table(title=title, title_justify="left", header_style="bold", box=None)
+    table = Table(title=words.visible(title), title_justify="left", header_style="bold", box=None)
     table.add_column("method")
     for column in ("steps/trial", "steps/s", "trials/hour", "s/trial", "outside steps", "peak MiB"):
-        table.add_column(column, justify="right")
+        table.add_column(words.visible(column), justify="right")
     for speed in speeds:
         table.add_row(
-            speed.method, str(speed.steps), f"{1 / speed.step:.1f}", f"{3600 / speed.trial:,.0f}", f"{speed.trial:.1f}",
+            words.name(speed.method), f"{speed.steps:d}", f"{1 / speed.step:.1f}", f"{3600 / speed.trial:,.0f}", f"{speed.trial:.1f}",
             f"{speed.outside:.0%}", f"{speed.peak:,.0f}",
         )  # fmt: skip
     table.caption = (

@@ -188,7 +188,7 @@ def _print_measures(paths: Sequence[Path], format_: str, json_: bool) -> None:
     for (name, queries), rows in measured.group_by("measure", "queries", maintain_order=True):
         means = dict(zip(rows["config"], rows["mean"], strict=True))
         cells = ("" if means.get(config) is None else f"{means[config]:.3f}" for config in configs)
-        table.add_row(words.name(str(name)), "" if queries is None else str(queries), *cells)
+        table.add_row(words.name(str(name)), "" if queries is None else f"{queries:d}", *cells)
     words.results.print(table)
     for row in measured.iter_rows(named=True):
         for line in _doubts(row, MEAN_TOLERANCE):

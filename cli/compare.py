@@ -106,7 +106,9 @@ def _print(document: Mapping[str, Any], written: Sequence[Path]) -> None:
     for line in sentences(document, [first]):
         words.results.print(words.visible(line), soft_wrap=True)
     if document["failed"]:
-        words.results.print(f"[dim]did not train again: {', '.join(document['failed'])}[/]", soft_wrap=True)
+        words.results.print(
+            f"[dim]did not train again: {', '.join(map(words.name, document['failed']))}[/]", soft_wrap=True
+        )
     if document["opening"]["number"] > 1:
-        words.results.print(document["opening"]["statement"], soft_wrap=True)
-    words.results.print(f"written: {', '.join(map(str, written))}", soft_wrap=True)
+        words.results.print(words.visible(document["opening"]["statement"]), soft_wrap=True)
+    words.results.print(words.visible(f"written: {', '.join(map(str, written))}"), soft_wrap=True)

@@ -101,14 +101,16 @@ def _print_lines(entries: list[dict[str, Any]]) -> None:
     """Name, family and summary on one line each, whatever the terminal's width, so that the output can be searched."""
     name, family = (max((len(str(entry[key])) for entry in entries), default=0) for key in ("name", "family"))
     for entry in entries:
-        columns = f"{words.name(entry['name']):<{name}}  {words.visible(entry['family']):<{family}}"
-        words.results.print(f"{columns}  {words.visible(entry['summary'])}", soft_wrap=True)
+        words.results.print(
+            f"{words.name(entry['name']):<{name}}  {words.visible(entry['family']):<{family}}  {words.visible(entry['summary'])}",
+            soft_wrap=True,
+        )
 
 
 def _table(title: str, entries: list[dict[str, Any]]) -> Table:
-    table = Table(title=title, title_justify="left", box=None, header_style="bold")
+    table = Table(title=words.visible(title), title_justify="left", box=None, header_style="bold")
     for column in ("name", "what it is", "hyperparameters", "source"):
-        table.add_column(column, overflow="fold")
+        table.add_column(words.visible(column), overflow="fold")
     for entry in entries:
         ranges = ", ".join(f"{key} {value['range']}" for key, value in entry["hyperparameters"].items())
         table.add_row(words.name(entry["name"]), *map(words.visible, (entry["summary"], ranges, entry["source"])))
@@ -239,7 +241,8 @@ NAMED: dict[str, Listed] = {
 
 
 def _in_full(entry: Mapping[str, Any]) -> str:
-    lines = [f"[bold]{entry['name']}[/]  {entry['family']}", entry["doc"].replace("[", "\\["), ""]
+    head = f"[bold]{words.name(entry['name'])}[/]  {words.visible(entry['family'])}"
+    lines = [*entry["doc"].split("\n"), ""]
     if entry["source"]:
         lines += [f"source: {entry['source']}", ""]
     lines += [f"  {key} = {value['default']}   ({value['range']})" for key, value in entry["hyperparameters"].items()]
@@ -249,4 +252,4 @@ def _in_full(entry: Mapping[str, Any]) -> str:
         lines += [
             f"{costs} {entry['cost']:g} times gradient difference per step; what is computed once per task is not in it"
         ]
-    return "\n".join(lines)
+    return "\n".join([head, *map(words.visible, lines)])

@@ -45,9 +45,12 @@ class ProgressDisplay:
         units, metrics = plan.document["split"], plan.document["metrics"]
         named = [risk for risk in plan.claim.budget if risk != COMBINED]
         for risk in named:
-            self._console.print(
+            line = (
                 f"{risk:<{max(map(len, named))}} budget {plan.claim.budget[risk]:g}, {units['search'][risk]} search and "
                 f"{units['calibration'][risk]} sealed calibration {plan.claim.unit[risk]} units, {plan.claim.bound[risk]} bound"
+            )
+            self._console.print(
+                marked(line)
                 + (
                     ""
                     if metrics[risk].partition("/")[0] == "extraction_strength"
@@ -87,11 +90,15 @@ class ProgressDisplay:
         means = " ".join(f"{risk} {mean:6.3f}" for risk, mean in (best or {}).items())
         within = best is not None and self._excess(best) <= 1
         verdict = (
-            "[green]within budget[/]" if within else f"[dim]{record.status if record.search is None else 'over'}[/]"
+            "[green]within budget[/]"
+            if within
+            else f"[dim]{marked(record.status if record.search is None else 'over')}[/]"
         )
         why = f" [dim]({marked(record.reason)})[/]" if record.reason and record.status != "pruned" else ""
         self._console.print(
-            f"{record.config} {marked(record.method):<12} {means:<36} {record.seconds:5.1f} s  {verdict}{why}"
+            f"{marked(record.config)} {marked(record.method):<12} {marked(means):<36} {record.seconds:5.1f} s  "
+            + verdict
+            + why
         )
 
     def screening(self, done: int, total: int) -> None:
@@ -125,8 +132,8 @@ class ProgressDisplay:
 
     def _advance(self, label: str, done: int, of: int, note: str) -> None:
         if label not in self._bars:
-            self._bars[label] = self._progress.add_task(label, total=of, note="")
+            self._bars[label] = self._progress.add_task(marked(label), total=of, note="")
             if not self._console.is_terminal:
                 # no bar is drawn into a file: its reader sees what has begun
                 self.starting(f"{label} ({of})")
-        self._progress.update(self._bars[label], completed=done, total=of, note=note)
+        self._progress.update(self._bars[label], completed=done, total=of, note=marked(note))

@@ -71,7 +71,9 @@ def export(
         except OSError as error:
             raise InputError(f"cannot read {against} ({error.strerror}); give the statement's file") from error
         keyid = svr.check(data, [keys.load_public(path) for path in signed_by or ()], result)
-        words.results.print(f"the statement says what the report shows; signed by {keyid}", soft_wrap=True)
+        words.results.print(
+            words.visible(f"the statement says what the report shows; signed by {keyid}"), soft_wrap=True
+        )
         return
     text = exports.write(format_, result, exports.ExportContext(writing.stamped(None), signer, url))
     if out is None:
@@ -81,4 +83,4 @@ def export(
         write_text(out, text, parents=False)
     except OSError as error:
         raise InputError(f"cannot write {out} ({error.strerror}); choose another file") from error
-    words.results.print(f"verified, and written as {out}", soft_wrap=True)
+    words.results.print(words.visible(f"verified, and written as {out}"), soft_wrap=True)

@@ -38,5 +38,6 @@ def keygen(
     if json_:
         words.emit({"private": str(path), "public": f"{path}.pub", "fingerprint": fingerprint})
     else:
-        words.results.print(f"private key {path} (keep it), public key {path}.pub (hand it out)", soft_wrap=True)
-        words.results.print(f"fingerprint {fingerprint}", soft_wrap=True)
+        written = f"private key {path} (keep it), public key {path}.pub (hand it out)"
+        for line in (written, f"fingerprint {fingerprint}"):
+            words.results.print(words.visible(line), soft_wrap=True)

@@ -155,7 +155,8 @@ def reexecute(
     if json_:
         words.emit({**again.outcome.model_dump(by_alias=True), "assurance": again.assurance})
     else:
-        words.results.print(f"{again.sentence}\nsigned in {place}", soft_wrap=True)
+        for line in (again.sentence, f"signed in {place}"):
+            words.results.print(words.visible(line), soft_wrap=True)
     if again.differed:
         raise NotCertifiedError(f"{again.differed} of {again.drawn} losses were not found again")
 

@@ -74,7 +74,7 @@ def report(
     if json_:
         words.emit({"bundle": str(bundle), "page": str(bundle / "report.html")})
     else:
-        words.results.print(f"bundle {bundle}   page {bundle / 'report.html'}", soft_wrap=True)
+        words.results.print(words.visible(f"bundle {bundle}   page {bundle / 'report.html'}"), soft_wrap=True)
         model_too = f" --model {run / 'model'}" if (run / "model").is_dir() else ""
         check = f"froc audit verify {bundle} --key {keys.public_place(key)}{model_too}"
-        words.results.print(f"anyone can check it: {check}", soft_wrap=True)
+        words.results.print(words.visible(f"anyone can check it: {check}"), soft_wrap=True)

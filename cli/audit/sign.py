@@ -39,8 +39,11 @@ def sign(
             }
         )
     else:
-        words.results.print(f"verified and signed {bundle}, which says [bold]{verified.verdict}[/]", soft_wrap=True)
+        words.results.print(
+            f"verified and signed {words.visible(str(bundle))}, which says [bold]{words.visible(verified.verdict)}[/]",
+            soft_wrap=True,
+        )
         for reservation in verified.reservations if verified.verdict == "PASS" else ():
-            words.results.print(f"a PASS with a reservation: {reservation}", soft_wrap=True)
+            words.results.print(words.visible(f"a PASS with a reservation: {reservation}"), soft_wrap=True)
         if not verified.model_checked:
             words.results.print("the model was not compared: give --model DIR to check its files", soft_wrap=True)

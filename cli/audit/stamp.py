@@ -71,4 +71,5 @@ def stamp(
     if json_:
         words.emit({"bundle": str(bundle), "files": made})
     else:
-        words.results.print("\n".join(f"wrote {name}" for name in made), soft_wrap=True)
+        for name in made:
+            words.results.print(words.visible(f"wrote {name}"), soft_wrap=True)

@@ -84,25 +84,25 @@ def verify(
     else:
         table = Table(box=None, header_style="bold")
         for column in ("", "check", "seen"):
-            table.add_column(column)
+            table.add_column(words.visible(column))
         for check in result.checks:
-            table.add_row(str(check.number), check.name, words.visible(check.seen))
+            table.add_row(*map(words.visible, (str(check.number), check.name, check.seen)))
         words.results.print(table)
         for keyid in result.signers:
             role = result.roles.get(keyid, "a trusted key")
-            words.results.print(f"signed by {role} {keyid}", soft_wrap=True)
+            words.results.print(words.visible(f"signed by {role} {keyid}"), soft_wrap=True)
         if result.reexecution:
-            words.results.print(f"measured again by {result.reexecution.outcome.keyid}", soft_wrap=True)
+            words.results.print(words.visible(f"measured again by {result.reexecution.outcome.keyid}"), soft_wrap=True)
         words.results.print(
-            f"verified; the report says [bold]{result.verdict}[/]; plan {result.plan_status}; losses {result.assurance}",
+            f"verified; the report says [bold]{words.visible(result.verdict)}[/]; "
+            + words.visible(f"plan {result.plan_status}; losses {result.assurance}"),
             soft_wrap=True,
         )
         for line in _bounds(result):
             words.results.print(words.visible(line), soft_wrap=True)
         for reached in result.levels:
-            words.results.print(
-                f"{reached.name} {'holds' if reached.holds else 'is not reached'}: {reached.words}", soft_wrap=True
-            )
+            line = f"{reached.name} {'holds' if reached.holds else 'is not reached'}: {reached.words}"
+            words.results.print(words.visible(line), soft_wrap=True)
     if result.verdict != "PASS":
         raise NotCertifiedError(f"the report verifies and says {result.verdict}")
     for reservation in result.reservations:

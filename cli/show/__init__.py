@@ -77,7 +77,7 @@ def show(
             words.results.print(words.visible(unopened_reason(folder)), soft_wrap=True)
         elif certificate is None:
             words.results.print(
-                f"not finished: {sum(record.status == 'complete' for record in log)} complete trials so far"
+                f"not finished: {len([r for r in log if r.status == 'complete'])} complete trials so far"
             )
         else:
             summary(run, certificate)

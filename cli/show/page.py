@@ -28,6 +28,6 @@ def draft(run: Path, page: Path | None, open_: bool) -> None:
         with tempfile.NamedTemporaryFile("w", suffix=".html", prefix="froc-", delete=False, encoding="utf-8") as stream:
             stream.write(text)
         place = Path(stream.name)
-    words.results.print(f"unsigned page {place}", soft_wrap=True)
+    words.results.print(words.visible(f"unsigned page {place}"), soft_wrap=True)
     if open_ and not webbrowser.open(place.resolve().as_uri()):
         words.messages.print("[yellow]no browser could be started[/]; open the file yourself")

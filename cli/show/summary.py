@@ -29,13 +29,12 @@ def summary(run: Path, certificate: Mapping[str, Any]) -> None:
     certified(certificate)
     if certificate["sequential"]:
         spent = certificate["sequential"]
-        words.results.print(f"measured {spent['measured']} of {spent['planned']} planned units, {spent['saved']} saved")
+        line = f"measured {spent['measured']} of {spent['planned']} planned units, {spent['saved']} saved"
+        words.results.print(words.visible(line))
     if certificate["chosen"] is not None:
         _diagnostics(run)
-        words.results.print(
-            f"model: {run / 'model'}   figures: {run / 'figures'}   next: froc audit report {run}",
-            soft_wrap=True,
-        )
+        line = f"model: {run / 'model'}   figures: {run / 'figures'}   next: froc audit report {run}"
+        words.results.print(words.visible(line), soft_wrap=True)
 
 
 def _diagnostics(run: Path) -> None:
@@ -50,7 +49,7 @@ def _diagnostics(run: Path) -> None:
         words.messages.print(f"[yellow]warning:[/] {words.visible(line)}", soft_wrap=True)
     if "missing" in diagnostics:
         words.messages.print(
-            f"[yellow]warning:[/] diagnostics are missing ({diagnostics['missing']}); the certificate does not depend on them, and the "
+            f"[yellow]warning:[/] diagnostics are missing ({words.visible(str(diagnostics['missing']))}); the certificate does not depend on them, and the "
             "same command computes them again",
             soft_wrap=True,
         )
@@ -62,7 +61,7 @@ def _diagnostics(run: Path) -> None:
     ]
     if "mia_auc" in diagnostics:
         parts.append(f"membership AUC {diagnostics['mia_auc']:.2f}, PrivLeak {diagnostics['priv_leak']:.0f} %")
-    words.results.print(f"[dim]diagnostics, not certified: {'; '.join(parts)}[/]", soft_wrap=True)
+    words.results.print(f"[dim]diagnostics, not certified: {words.visible('; '.join(parts))}[/]", soft_wrap=True)
 
 
 FEW = 3
@@ -89,10 +88,12 @@ def certified(certificate: Mapping[str, Any]) -> None:
 def _every_risk(certificate: Mapping[str, Any], row: Mapping[str, Any]) -> Table:
     which = "chosen" if row["certified"] else "closest, not certified"
     table = Table(
-        title=f"Every risk of {words.name(row['config'])} ({which})", title_justify="left", header_style="bold"
+        title=f"Every risk of {words.name(row['config'])} ({words.visible(which)})",
+        title_justify="left",
+        header_style="bold",
     )
     for column in ("risk", "units", "measured", "at most", "budget", "p-value"):
-        table.add_column(column, justify="left" if column == "risk" else "right", no_wrap=True)
+        table.add_column(words.visible(column), justify="left" if column == "risk" else "right", no_wrap=True)
     for risk, alpha in _ordered(certificate["budget"]):
         cur = row["cur"][risk]["simultaneous"]
         cells = (
@@ -101,7 +102,9 @@ def _every_risk(certificate: Mapping[str, Any], row: Mapping[str, Any]) -> Table
             f"{alpha:g}{_share(certificate, risk)}",
             f"{row['p_values'][risk]:.2g}",
         )
-        table.add_row(words.name(risk), str(row["n"].get(risk, "")), *cells, style="green" if cur <= alpha else "")
+        table.add_row(
+            words.name(risk), words.visible(str(row["n"].get(risk, ""))), *cells, style="green" if cur <= alpha else ""
+        )
     return table
 
 
@@ -114,7 +117,7 @@ def _ordered(budget: Mapping[str, float]) -> list[tuple[str, float]]:
 def _certificate(certificate: Mapping[str, Any]) -> Table:
     confidence = certificate["confidence"]
     table = Table(
-        title=f"Risks on {_where(certificate)}, confidence {confidence:.0%}",
+        title=f"Risks on {words.visible(_where(certificate))}, confidence {confidence:.0%}",
         title_justify="left",
         header_style="bold",
     )
@@ -126,7 +129,9 @@ def _certificate(certificate: Mapping[str, Any]) -> Table:
     shown = shown if len(shown) <= FEW else [(risk, alpha) for risk, alpha in shown if risk in named_risks.BASIC]
     for risk, alpha in shown:
         table.add_column(f"{words.name(risk)}\nmeasured", justify="right", no_wrap=True)
-        table.add_column(f"at most\n(budget {alpha:g}{_share(certificate, risk)})", justify="right", no_wrap=True)
+        table.add_column(
+            f"at most\n(budget {alpha:g}{words.visible(_share(certificate, risk))})", justify="right", no_wrap=True
+        )
     table.add_column("p-value", justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     if certificate.get("base"):
@@ -179,7 +184,7 @@ def trials(log: "Sequence[TrialRecord]", budget: Mapping[str, float]) -> Table:
         title="Trials (search queries), the best of each", title_justify="left", header_style="bold", box=None
     )
     for column in ("configuration", "method", *budget, "seconds", "status"):
-        table.add_column(column, justify="right" if column in (*budget, "seconds") else "left")
+        table.add_column(words.visible(column), justify="right" if column in (*budget, "seconds") else "left")
     for record in log:
         measured = [configuration for configuration in record.configurations() if configuration.search]
         best = min(

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from froc.cli import words
 from froc.errors import InputError
+from froc.visible import visible
 
 if TYPE_CHECKING:
     from froc.search.run_folder import Folder, TrialRecord
@@ -46,7 +47,8 @@ def _print(folder: "Folder", interval: float) -> None:
         for record in folder.log():
             if record.status != "running" and (record.trial, record.attempt) not in printed:
                 printed.add((record.trial, record.attempt))
-                words.results.print(f"{record.config} {record.method} {record.status}", soft_wrap=True)
+                ended = (record.config, record.method, record.status)
+                words.results.print(" ".join(map(words.name, ended)), soft_wrap=True)
         if over:
             return
         time.sleep(interval)
@@ -57,10 +59,12 @@ def _picture(folder: "Folder") -> RenderableType:
 
     plan = folder.read(folder.plan)
     if plan is None:
-        return Text(f"waiting for a search in {folder.path}", style="dim")
+        return Text(visible(f"waiting for a search in {folder.path}"), style="dim")
     log = folder.log()
     latest = sorted(log, key=lambda record: record.started)[-SHOWN:]
-    return Group(trials(latest, limits(plan["budget"])), Text(_state(folder, log, int(plan["search"]["trials"]))))
+    return Group(
+        trials(latest, limits(plan["budget"])), Text(visible(_state(folder, log, int(plan["search"]["trials"]))))
+    )
 
 
 def _state(folder: "Folder", log: "Sequence[TrialRecord]", planned: int) -> str:
