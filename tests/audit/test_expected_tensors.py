@@ -101,14 +101,16 @@ def test_an_untied_head_is_there() -> None:
 def test_what_most_numbers_are_stored_in_is_the_precision() -> None:
     half = stored("lm_head.weight", dtype="BF16", size=10)
     mixed = [*half, *stored(dtype="F32", size=5)]
-    for words in ({"dtype": "bfloat16"}, {"torch_dtype": "torch.bfloat16"}, {"dtype": None}, {}):
+    agreeing: list[dict[str, Any]] = [{"dtype": "bfloat16"}, {"torch_dtype": "torch.bfloat16"}, {"dtype": None}, {}]
+    for words in agreeing:
         expected_tensors.check(SAID | words, mixed)
-    for words in (
+    differing: list[dict[str, Any]] = [
         {"dtype": "float32"},
         {"dtype": "bfloat16", "torch_dtype": "float16"},
         {"dtype": 5},
         {"text_config": {"dtype": "float32"}},
-    ):
+    ]
+    for words in differing:
         with pytest.raises(VerificationError, match="stored in bfloat16"):
             expected_tensors.check(SAID | words, mixed)
     # whole numbers are of a quantised model, whose precision says what they are unpacked to
