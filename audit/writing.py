@@ -43,13 +43,14 @@ def run_losses(path: Path) -> pl.DataFrame:
         data = plain_files.named(path, RUN_BYTES)
         # from the footer: a long column of equal values takes few bytes on disk
         rows = int(pl.scan_parquet(io.BytesIO(data)).select(pl.len()).collect().item())
-        table = pl.read_parquet(io.BytesIO(data), columns=list(SCHEMA), n_rows=RUN_ROWS)
-        table = table.select(pl.col(name).cast(kind) for name, kind in SCHEMA.items())
+        if rows > RUN_ROWS:
+            raise InputError(
+                f"{path} holds {rows} losses, more than the {RUN_ROWS} that a report may have; measure fewer"
+            )
+        table = pl.read_parquet(io.BytesIO(data), columns=list(SCHEMA))
+        return table.select(pl.col(name).cast(kind) for name, kind in SCHEMA.items())
     except (OSError, pl.exceptions.PolarsError) as error:
         raise InputError(f"{path} is missing or damaged; run the same froc search again") from error
-    if rows > RUN_ROWS:
-        raise InputError(f"{path} holds {rows} losses, more than the {RUN_ROWS} that a report may have; measure fewer")
-    return table
 
 
 def stamped(now: datetime | None, days: int = 0) -> str:
