@@ -29,6 +29,12 @@ def test_a_key_that_others_may_read_is_used_with_a_warning(tmp_path: Path, capsy
     (tmp_path / "key").chmod(0o640)
     keys.load_signer(tmp_path / "key")
     assert "can be read by others (mode 640)" in capsys.readouterr().err
+    hostile = (tmp_path / "key").rename(tmp_path / "k\x1b[31m\u202e")
+    hostile.with_name(hostile.name + ".pub").write_bytes((tmp_path / "key.pub").read_bytes())
+    keys.load_signer(hostile)
+    warning = capsys.readouterr().err
+    assert "k\\u001b[31m\\u202e can be read" in warning
+    assert "\x1b" not in warning
 
 
 def test_a_threshold_of_nobody_is_refused(originals: dict[str, Made]) -> None:

@@ -121,6 +121,14 @@ def test_a_plan_that_was_stamped_too_late_is_not_proven(
     assert ("not before" in level.words) is not holds
 
 
+def test_a_report_carries_no_time_stamp_of_another_signature(good: Made, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(good.run, tmp_path / "run"))
+    plan_signing.PlanSigner(run, good.key).sign(T + timedelta(minutes=1))
+    (run / "plan.tsr").write_bytes(variants.CLOCKS["trusted"].stamp(b"another signature", T + timedelta(minutes=2)))
+    with pytest.raises(InputError, match="no time stamp of the plan's signature"):
+        evidence.build(run, tmp_path, good.key, now=NOW)
+
+
 def test_tokens_say_nothing_to_those_who_pin_nobody(originals: dict[str, Made]) -> None:
     seen = {check.name: check.seen for check in originals["stamped"].verify().checks}
     assert seen["timestamps"].startswith("not checked")

@@ -45,6 +45,20 @@ def test_watching_ends_with_the_run(tmp_path: Path) -> None:
     assert "nothing passed" in out
 
 
+def test_names_in_a_log_that_is_watched_are_shown_as_their_characters(froc: Froc, tmp_path: Path) -> None:
+    line = {
+        "trial": 0, "attempt": 1, "config": "c0000", "method": "a[/b]\x1b[31m", "params": {}, "seed": 1,
+        "started": "2026-11-24T10:00:00Z", "plan": "", "status": "pruned",
+    }  # fmt: skip
+    write(tmp_path / "trials.jsonl", [line])
+    (tmp_path / "plan.json").write_text(json.dumps({"budget": {"forgetting": 0.1}, "search": {"trials": 1}}))
+    (tmp_path / "certificate.json").write_text(json.dumps({"chosen": None, "reason": "none", "opened": False}))
+    done = froc("show", str(tmp_path), "--watch")
+    assert done.returncode == 3, done.stderr
+    assert "c0000 a[/b]\\u001b[31m pruned" in done.stdout.replace('"', "")
+    assert "\x1b" not in done.stdout
+
+
 def test_watching_and_json_exclude_each_other(froc: Froc, tmp_path: Path) -> None:
     refused(froc("show", str(tmp_path), "--watch", "--json"), "--watch")
 
