@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from froc import hashing, timestamp
 from froc.audit import plain_files
@@ -72,6 +72,7 @@ Hex = Field(pattern=r"^[0-9a-f]{64}$")
 Name = Field(pattern=rf"^{CONFIG}$")
 Loss = Field(pattern=r"^[0-9]{1,3}\.[0-9]{1,8}$|^[1-9](\.[0-9]{1,3})?e-[0-9]{2}$")
 Number = Field(pattern=r"^[0-9]{1,12}(\.[0-9]{1,20})?(e-[0-9]{1,3})?$")
+Mean = Field(pattern=r"^0(\.[0-9]{1,20})?$|^1(\.0)?$|^[1-9](\.[0-9]{1,20})?e-[0-9]{1,3}$")
 Share = Field(pattern=r"^0\.[0-9]{1,4}$|^1\.0$")
 
 
@@ -126,7 +127,7 @@ class Variant(Strict):
     config: str = Name
     stop: int = Field(ge=1, le=10**12)
     mix: str = Number
-    search: dict[Annotated[str, Field(pattern=rf"^{RISK}$")], Annotated[str, Number]]
+    search: dict[Annotated[str, Field(pattern=rf"^{RISK}$")], Annotated[str, Mean]]
     averages: dict[Annotated[str, Field(pattern=rf"^{RISK}$")], Average] | None = None
 
 
@@ -145,10 +146,16 @@ class Trial(Strict):
     ended: str | None = Stamp
     steps: int = Field(ge=0, le=10**12)
     seconds: str = Number
-    search: dict[Annotated[str, Field(pattern=rf"^{RISK}$")], Annotated[str, Number]] | None
+    search: dict[Annotated[str, Field(pattern=rf"^{RISK}$")], Annotated[str, Mean]] | None
     averages: dict[Annotated[str, Field(pattern=rf"^{RISK}$")], Average] | None = None
     variants: list[Variant] = Field(default_factory=list, max_length=64)
     plan: str = Hex
+
+    @model_validator(mode="after")
+    def _ended(self) -> Self:
+        if self.ended is None and self.status != "interrupted":
+            raise ValueError("only an attempt whose process ended before it has no end")
+        return self
 
     @property
     def configs(self) -> list[str]:

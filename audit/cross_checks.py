@@ -12,7 +12,7 @@ import polars as pl
 
 from froc import hashing, provenance
 from froc.audit import bundle_files, canonical_json, chronology, comparisons, documents, ranking, report, statements
-from froc.audit.bundle_files import Trial, moment
+from froc.audit.bundle_files import Trial, Variant, moment
 from froc.audit.documents import Plan, Seal, SignedPlan
 from froc.audit.report import Facts
 from froc.audit.timestamps import Proven
@@ -189,6 +189,14 @@ def _trials(trials: Sequence[Trial], plan: Plan, seal: Seal, plan_digest: str) -
             raise VerificationError("trial-method", f"trial {line.trial} is of a method that was not planned")
         if any(variant.stop > line.steps for variant in line.variants):
             raise VerificationError("trial-steps", f"trial {line.trial} has a stop after its last step")
+        ends: list[Trial | Variant] = [line, *line.variants]
+        if not {risk for end in ends for risk in {**(end.search or {}), **(end.averages or {})}} <= {
+            *plan.claim.risks,
+            *RISKS,
+        }:
+            raise VerificationError("trial-risks", f"trial {line.trial} has means of a risk that was not planned")
+        if line.config in complete:
+            raise VerificationError("trial-repeated", f"trial {line.trial} was started again after it was completed")
         attempts[line.trial] = attempts.get(line.trial, 0) + 1
         if line.attempt != attempts[line.trial] or line.config != str(ConfigurationId(line.trial)):
             raise VerificationError("trial-index", f"trial {line.trial}: attempts or names are not in order")

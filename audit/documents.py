@@ -15,6 +15,9 @@ from froc.risk.control import Kind
 Role = Literal["engineer", "approver", "auditor"]
 
 
+LONG = 1000
+"""Most entries of a list that the page shows in full."""
+Seed = Annotated[int, Field(gt=-(10**40), lt=10**40)]
 Count = Annotated[int, Field(ge=0, le=10**9)]
 Setting = Annotated[str, Field(pattern=r"^[a-z0-9_-]{0,40}$")]
 """Name of a search component."""
@@ -47,7 +50,7 @@ class TaskPlan(Lenient):
 
     name: str
     digest: str = Hex
-    split_seed: int = 0
+    split_seed: Seed = 0
     seed_from: Literal["auditor"] | None = None
     units: dict[str, Literal["query", "group", "queries-by-group"]]
 
@@ -83,7 +86,7 @@ class SearchPlan(Lenient):
     sampler: Setting = ""
     pruner: Setting = ""
     objective: Setting = ""
-    seed: int = 0
+    seed: Seed = 0
 
 
 class AfterPlan(Lenient):
@@ -91,7 +94,7 @@ class AfterPlan(Lenient):
 
     certificate: str = Hex
     model: str = Hex
-    tasks: list[Annotated[str, Hex]] = Field(min_length=1)
+    tasks: list[Annotated[str, Hex]] = Field(min_length=1, max_length=LONG)
     measured: bool
 
 
@@ -138,15 +141,21 @@ class Plan(Lenient):
     search: SearchPlan
     environment: Environment
     # older plans do not list plug-ins
-    plugins: list[Outside] | None = None
+    plugins: list[Outside] | None = Field(default=None, max_length=LONG)
     after: AfterPlan | None = None
     # older plans have no control by the base model, and none was ever extended
     control: dict[str, Kind] | None = None
     # seed by which the embedded task draws its queries for this plan
-    questions: int | None = None
+    questions: Seed | None = None
     # set where the model's tokenizer was made from the data, or holds texts of them
     tokenizer: Literal["from-the-data", "holds-forgotten-text"] | None = None
-    extends: list[Annotated[str, Hex]] = Field(default_factory=list)
+    extends: list[Annotated[str, Hex]] = Field(default_factory=list, max_length=LONG)
+
+    @model_validator(mode="after")
+    def _listed(self) -> Self:
+        if any(self.population.get(risk, "queries") == "queries" for risk in self.listed):
+            raise ValueError("only samples and censuses are of a list")
+        return self
 
     @property
     def claim(self) -> Claim:

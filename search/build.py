@@ -128,6 +128,8 @@ def build_job(
     if split_seed is not None and audit_seed is not None:
         raise InputError("--audit-seed is the seed of the split; leave --split-seed out")
     seed = split_seed if audit_seed is None else audit_seed
+    if seed is not None and abs(seed) >= 10**40:
+        raise InputError("the seed of the split has more than 40 digits, which no report can hold; give a shorter one")
     if seed is not None:
         task = replace(task, split_seed=seed, audited=audit_seed is not None)
     original = None

@@ -128,6 +128,8 @@ class Settings:
         for name, count in counts.items():
             if count < 1:
                 raise InputError(f"{name} {count} is too few; give at least 1")
+        if abs(self.seed) >= 10**40:
+            raise InputError("the seed has more than 40 digits, which no report can hold; give a shorter one")
         if self.later < 0 or (self.later and "census" in self.population.values()):
             raise InputError(
                 f"--later {self.later} holds queries back; give 0 or more, and no census, which measures all"
