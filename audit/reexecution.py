@@ -56,12 +56,12 @@ class SignedModel(Strict):
 
     how: `same-weights`: `config` trained again has the sealed digest, `digest`. `measured`: training gave other bits,
         and the signed model with weights `digest` was measured on its own rows, drawn by the seed. `not-compared`:
-        neither.
+        neither. `not-trained`: `config` could not be trained again.
 
     The other fields are as in `Outcome`, for those rows; 0, and no bound, where none were drawn.
     """
 
-    how: Literal["same-weights", "measured", "not-compared"]
+    how: Literal["same-weights", "measured", "not-compared", "not-trained"]
     config: str = Name
     digest: str | None = Field(pattern=r"^[0-9a-f]{64}$")
     rows: int = Field(ge=0, le=MOST)
@@ -74,6 +74,11 @@ class SignedModel(Strict):
     groups: list[GroupCount] | None = None
 
     @property
+    def compared(self) -> bool:
+        """Whether the signed model's weights were looked at."""
+        return self.how in ("same-weights", "measured")
+
+    @property
     def holds(self) -> bool:
         """Whether the signed model was shown to have the signed weights or losses."""
         return self.how == "same-weights" or (self.how == "measured" and self.differed == 0)
@@ -83,6 +88,8 @@ class SignedModel(Strict):
         """The result in fixed words."""
         if self.how == "same-weights":
             return f"{self.config} trained again has the sealed weights, to the bit"
+        if self.how == "not-trained":
+            return f"{self.config} could not be trained again by its sealed method and settings: nothing was compared with the signed model"
         if self.how == "not-compared":
             return "the signed model was not compared with what was measured: give --model DIR to froc audit reexecute"
         return (
@@ -213,15 +220,23 @@ def document(
 
 
 def of_model(
-    losses: bytes, seed: int, config: str, digest_: str | None, same: bool, counts: redraw.Counts | None, rows: int
+    losses: bytes,
+    seed: int,
+    config: str,
+    digest_: str | None,
+    same: bool,
+    counts: redraw.Counts | None,
+    rows: int,
+    trained: bool = True,
 ) -> dict[str, Any]:
     """The predicate's entry about the signed model, see `SignedModel`.
 
     digest_: of weights.
     counts: see `froc.audit.redraw.compare`; None if not measured.
     rows: drawn of each group.
+    trained: whether `config` could be trained again.
     """
-    how = "same-weights" if same else "not-compared" if counts is None else "measured"
+    how = "not-trained" if not trained else "same-weights" if same else "not-compared" if counts is None else "measured"
     described = {"how": how, "config": config, "digest": digest_}
     if counts is None:
         return described | {"rows": 0, "of": 0, "lines": [], "differed": 0, "largest": 0, "bound": None}
@@ -284,7 +299,7 @@ def _refuse_model(outcome: Outcome, model: SignedModel, facts: Facts, losses: by
     if not facts.files or outcome.how != "trained-again" or model.config != config:
         raise VerificationError("reexecution-model", "the re-execution compares a model that the report does not cover")
     sealed = facts.seal.weights_of(config)
-    if model.how != "not-compared" and (model.digest is None or sealed not in (None, model.digest)):
+    if model.compared and (model.digest is None or sealed not in (None, model.digest)):
         raise VerificationError(
             "reexecution-weights", "the model that was compared has other weights than those that were sealed"
         )

@@ -91,12 +91,14 @@ def remeasure(
     progress: Progress,
     unlearned: Path | None = None,
     weighed: Callable[[str, KeptWeights], None] = lambda *_: None,
+    failed: Callable[[str, FrocError], None] = lambda *_: None,
 ) -> pl.DataFrame:
     """Losses of the wanted rows (`config`, `split`, `risk`, `query`) in froc's schema.
 
     configs: the configurations; one that cannot be trained again has no rows.
     unlearned: a model folder that is measured as the only configuration.
     weighed: called with every configuration's name and parameters.
+    failed: called with the name of a configuration that cannot be trained again, and why.
     """
     runner = runner_of(job)
     queries = {"calibration": job.sealed.open(seal), "search": job.view.queries}
@@ -106,9 +108,10 @@ def remeasure(
         rows = wanted.filter(pl.col("config") == target.config)
         try:
             kept = _weights(runner, target, unlearned)
-        except FrocError:
+        except FrocError as error:
             if unlearned is not None:
                 raise
+            failed(target.config, error)
             continue
         weighed(target.config, kept)
         for split in rows["split"].unique(maintain_order=True):

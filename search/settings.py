@@ -112,28 +112,7 @@ class Settings:
 
     def check(self) -> None:
         """Raise InputError for values out of range or unknown names."""
-        for risk, alpha in self.budget.items():
-            if not 0 < alpha < 1:
-                raise InputError(f"budget {risk}={alpha:g} is outside (0, 1); a budget is an accepted risk such as 0.1")
-        for name, value in (("confidence", self.confidence), ("search share", self.share)):
-            if not 0 < value < 1:
-                raise InputError(f"{name} {value:g} is outside (0, 1)")
-        counts = {
-            "trials": self.trials,
-            "batch": self.batch,
-            "openings": self.openings,
-            "pack": self.pack,
-            "parallel": self.parallel,
-        }
-        for name, count in counts.items():
-            if count < 1:
-                raise InputError(f"{name} {count} is too few; give at least 1")
-        if abs(self.seed) >= 10**40:
-            raise InputError("the seed has more than 40 digits, which no report can hold; give a shorter one")
-        if self.later < 0 or (self.later and "census" in self.population.values()):
-            raise InputError(
-                f"--later {self.later} holds queries back; give 0 or more, and no census, which measures all"
-            )
+        self._refuse_numbers()
         for name, seconds in (("timeout", self.timeout), ("trial timeout", self.trial_timeout)):
             if seconds is not None and seconds <= 0:
                 raise InputError(f"{name} {seconds:g} is no time; give seconds, or 30m or 2h")
@@ -157,9 +136,6 @@ class Settings:
             )
         if not self.steering:
             raise InputError("the search steers by the budgets of single risks; give --budget 0.1 beside combined")
-        for risk, count in self.sample.items():
-            if count < 1:
-                raise InputError(f"sample {risk}={count} is too few; give at least 1")
         for risk, measurement in measures(self).items():
             if risk in RISKS and (measurement.metric.finds == "faults" or control_of("", measurement) == "none"):
                 raise InputError(
@@ -172,6 +148,33 @@ class Settings:
         if self.bound != "auto":
             find(Bound, self.bound)
         self._refuse_relative()
+
+    def _refuse_numbers(self) -> None:
+        for risk, alpha in self.budget.items():
+            if not 0 < alpha < 1:
+                raise InputError(f"budget {risk}={alpha:g} is outside (0, 1); a budget is an accepted risk such as 0.1")
+        for name, value in (("confidence", self.confidence), ("search share", self.share)):
+            if not 0 < value < 1:
+                raise InputError(f"{name} {value:g} is outside (0, 1)")
+        counts = {
+            "trials": self.trials,
+            "batch": self.batch,
+            "openings": self.openings,
+            "pack": self.pack,
+            "parallel": self.parallel,
+        }
+        for name, count in counts.items():
+            if count < 1:
+                raise InputError(f"{name} {count} is too few; give at least 1")
+        if abs(self.seed) >= 10**40:
+            raise InputError("the seed has more than 40 digits, which no report can hold; give a shorter one")
+        if self.later < 0 or (self.later and "census" in self.population.values()):
+            raise InputError(
+                f"--later {self.later} holds queries back; give 0 or more, and no census, which measures all"
+            )
+        for risk, count in self.sample.items():
+            if count < 1:
+                raise InputError(f"sample {risk}={count} is too few; give at least 1")
 
     def _refuse_relative(self) -> None:
         measured = measures(self)
@@ -195,12 +198,16 @@ def settings_of(plan: Mapping[str, Any], overrides: Mapping[str, str]) -> Settin
     InputError where the document is none that a search writes.
     """
     try:
-        return TypeAdapter(Settings).validate_python(_settings_fields(plan, overrides))
+        settings = TypeAdapter(Settings).validate_python(_settings_fields(plan, overrides))
+        settings._refuse_numbers()
+    except InputError as error:
+        raise not_written("its settings", str(error)) from error
     except ValidationError as error:
         first = error.errors()[0]
         raise not_written(".".join(map(str, first["loc"])), first["msg"]) from error
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise not_written(str(error), type(error).__name__) from error
+    return settings
 
 
 def not_written(field: str, why: str) -> InputError:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,12 +26,14 @@ class Again:
     chosen: digest of the chosen configuration's weights, if it was trained again.
     files: digests of the files beside them.
     environment: the measuring machine's software and device.
+    failed: configurations that could not be trained again, and why.
     """
 
     table: "pl.DataFrame"
     chosen: str | None
     files: Mapping[str, str]
     environment: dict[str, str]
+    failed: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -79,8 +81,13 @@ class Measuring:
             if unlearned is None and config == self.chosen:
                 digests[config] = of_kept(job.base, kept)
 
-        table = remeasure(job, self.seal, self._targets(names), drawn, self.progress, unlearned, weighed)
-        return Again(table, digests.get(self.chosen or ""), inference_files.digests(job.base), environment(job.base))
+        failed: dict[str, str] = {}
+        table = remeasure(
+            job, self.seal, self._targets(names), drawn, self.progress, unlearned, weighed,
+            lambda config, error: failed.update({config: str(error)}),
+        )  # fmt: skip
+        chosen = digests.get(self.chosen or "")
+        return Again(table, chosen, inference_files.digests(job.base), environment(job.base), failed)
 
     def of_model(self, again: Again, model: Path | None, seed: int, rows: int) -> Mapping[str, Any]:
         """The predicate's entry about the signed model; empty if the report covers none. model: its folder, if available.
@@ -94,6 +101,8 @@ class Measuring:
         if self.chosen is None:
             return {}
         losses = self.verified.files["losses.csv"]
+        if self.chosen in again.failed:
+            return {"model": reexecution.of_model(losses, seed, self.chosen, None, False, None, rows, trained=False)}
         lies = None if model is None else model_folder.of_weights(model, self.verified.facts.files)
         same = again.chosen is not None and again.chosen == (self.verified.facts.seal.weights_of(self.chosen) or lies)
         same = same and self._as_saved(again, model)

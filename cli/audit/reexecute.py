@@ -157,6 +157,8 @@ def reexecute(
     else:
         for line in (again.sentence, f"signed in {place}"):
             words.results.print(words.visible(line), soft_wrap=True)
+    for name, why in measured.failed.items():
+        words.messages.print(words.visible(f"{name} could not be trained again, so that its losses count as others: {why}"))
     if again.differed:
         raise NotCertifiedError(f"{again.differed} of {again.drawn} losses were not found again")
 
@@ -179,6 +181,7 @@ def _job(
     """The report's job, rebuilt; InputError where the given inputs differ. whole: all parameters may be replaced."""
     from dataclasses import replace
 
+    from froc.data.tasks import embedded_text
     from froc.search.earlier_plan import draw_of
     from froc.search.reexecution import refuse_other_job
     from froc.search.settings import not_written, settings_of
@@ -186,7 +189,11 @@ def _job(
     plan: dict[str, Any] = json.loads(files["plan.json"])
     try:
         planned_task = plan["task"]
-        if task is None and "questions" not in plan:
+        label = plan["split"].get("label", "")
+        if not isinstance(label, str):
+            raise not_written("split.label", "not text")
+        # a folder that the report names is not opened
+        if task is None and ("questions" not in plan or embedded_text.request_of(planned_task["name"]) is None):
             raise InputError(f"the report is about the task {planned_task['name']}; give its folder with --task")
         units = {risk: planned_task["units"][risk] for risk in named_risks.BASIC}
         settings = settings_of(plan, words.per_risk(metric, "metric", str))
@@ -194,7 +201,7 @@ def _job(
             settings = replace(settings, train="full", pack=1)
         inputs = build.Inputs(
             task or Path(planned_task["name"]), base, data, units, planned_task["split_seed"], after=chain, earlier=earlier,
-            questions=plan.get("questions"), label=plan["split"].get("label", ""), draw=draw_of(plan),
+            questions=plan.get("questions"), label=label, draw=draw_of(plan),
         )  # fmt: skip
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise not_written(str(error), type(error).__name__) from error

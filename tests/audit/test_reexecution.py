@@ -167,6 +167,18 @@ def test_a_report_is_reproduced_where_enough_rows_were_drawn(good: Any, copy: An
         assert ("draw more rows" in level.words) is not holds
 
 
+def test_a_configuration_that_cannot_be_trained_again_reproduces_nothing(good: Any, copy: Any, now: Any) -> None:
+    made = copy(good)
+    statement = predicate(made, now)
+    config = statement["model"]["config"]
+    statement["model"] = reexecution.of_model(losses(made), 7, config, None, False, None, 0, trained=False)
+    put(made, statement)
+    result = verify(made)
+    assert f"{config} could not be trained again" in result.checks[-1].seen
+    assert "measured itself" not in result.checks[-1].seen
+    assert not {level.name: level.holds for level in result.levels}["L5"]
+
+
 def test_a_model_is_reproduced_on_its_own_rows(good: Any, copy: Any, now: Any) -> None:
     made = copy(good)
     put(made, predicate(made, now, config="c0001"))

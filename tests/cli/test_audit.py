@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import polars as pl
@@ -14,6 +15,7 @@ import pytest
 from rich.console import Console
 
 from froc.audit.documents import Plan
+from froc.cli.audit.measuring_again import Again, Measuring
 from froc.cli.audit.reexecute import _job
 from froc.data.task import Row, Task
 from froc.errors import InputError
@@ -337,9 +339,12 @@ def test_losses_that_were_never_measured_are_found_out(place: Path, froc: Froc, 
     [
         lambda plan: plan.pop("search"), lambda plan: plan.update(population=None),
         lambda plan: plan["task"].update(units=["query"]), lambda plan: plan["split"].update(calibration=1),
-        lambda plan: plan["search"].update(batch="many"),
+        lambda plan: plan["search"].update(batch="many"), lambda plan: plan["search"].update(batch=-1),
+        lambda plan: plan["split"].update(label=5),
     ],
-    ids=["no search", "no populations", "a list of units", "a number of queries", "a word for a number"],
+    ids=[
+        "no search", "no populations", "a list of units", "a number of queries", "a word for a number", "a batch below 1", "a number for a label",
+    ],
 )  # fmt: skip
 def test_a_plan_that_no_search_writes_is_one_sentence(change: Callable[[dict[str, Any]], object]) -> None:
     """Its signer may put in it what the report's own checks do not read."""
@@ -351,6 +356,30 @@ def test_a_plan_that_no_search_writes_is_one_sentence(change: Callable[[dict[str
             {"plan.json": json.dumps(plan).encode()}, Path("task"), None, None, [], Machine(), ProgressDisplay(Console(), quiet=True),
             None, (), whole=False,
         )  # fmt: skip
+
+
+def test_a_folder_that_a_report_names_is_not_opened(tmp_path: Path) -> None:
+    plan = json.loads((ROOT / "docs" / "examples" / "pass.froc-audit" / "plan.json").read_text())
+    plan["task"]["name"] = str(tmp_path)
+    with pytest.raises(InputError, match="give its folder with --task"):
+        _job(
+            {"plan.json": json.dumps(plan).encode()}, None, None, None, [], Machine(), ProgressDisplay(Console(), quiet=True),
+            None, (), whole=False,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("model", [None, Path("model")])
+def test_a_chosen_configuration_that_cannot_be_trained_is_not_compared(model: Path | None) -> None:
+    verified: Any = SimpleNamespace(
+        report={"config": "c0001"},
+        facts=SimpleNamespace(files={"model.safetensors": "a" * 64}),
+        files={"losses.csv": b""},
+    )
+    again = Again(pl.DataFrame(), None, {}, {}, {"c0001": "no method is called nosuch"})
+    said = Measuring(verified, lambda whole: pytest.fail("a job was made"), lambda *_: None).of_model(
+        again, model, 7, 9
+    )
+    assert (said["model"]["how"], said["model"]["rows"], said["model"]["bound"]) == ("not-trained", 0, None)
 
 
 @pytest.mark.usefixtures("embedded_model")

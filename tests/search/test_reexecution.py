@@ -11,7 +11,7 @@ import pytest
 from froc.configuration_id import ConfigurationId
 from froc.data.splits import split
 from froc.data.task import FORGETTING, UTILITY
-from froc.errors import InputError, InterruptedRunError
+from froc.errors import FrocError, InputError, InterruptedRunError
 from froc.models.base import Base
 from froc.risk.control import BASE
 from froc.search.job import Job
@@ -74,6 +74,13 @@ def test_every_loss_is_found_again(base: Base, tmp_path: Path, kind: str) -> Non
         again, seal, targets[:1], table.filter(pl.col("config") == targets[0].config).head(3), lambda *_: None
     )
     assert len(few) == 3
+    why: dict[str, FrocError] = {}
+    for broken in (replace(targets[0], method="nosuch"), replace(targets[0], params={"lr": "much"})):
+        none = remeasure(
+            again, seal, [broken], table.select(keys), lambda *_: None, failed=lambda *pair: why.update([pair])
+        )
+        assert none.is_empty()
+        assert str(why.pop(broken.config))
 
 
 def test_another_draw_or_measurement_is_refused(base: Base, tmp_path: Path) -> None:

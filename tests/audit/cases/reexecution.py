@@ -60,6 +60,7 @@ CASES: dict[str, Case] = {
     "measured again: a smaller bound of a group": Case("reexecution-bound", _of_group(0, bound="0.0001"), "again"),
     "measured again: at a higher confidence": Case("reexecution-bound", _again(lambda s: s.update(confidence="0.99")), "again"),
     "measured again: rows of a model that was not": Case("reexecution-draw", _of_model(how="not-compared"), "again"),
+    "measured again: rows of a model that could not be trained": Case("reexecution-draw", _of_model(how="not-trained"), "again"),
     "measured again: without a group": Case("reexecution-bound", _again(lambda s: s["groups"].pop()), "again"),
     "measured again: another configuration's model": Case("reexecution-model", _of_model(config="c0003"), "again"),
     "measured again: other weights called the same": Case("reexecution-weights", _again(_same, model=True), "again"),
