@@ -158,7 +158,9 @@ def reexecute(
         for line in (again.sentence, f"signed in {place}"):
             words.results.print(words.visible(line), soft_wrap=True)
     for name, why in measured.failed.items():
-        words.messages.print(words.visible(f"{name} could not be trained again, so that its losses count as others: {why}"))
+        words.messages.print(
+            words.visible(f"{name} could not be trained again, so that its losses count as others: {why}")
+        )
     if again.differed:
         raise NotCertifiedError(f"{again.differed} of {again.drawn} losses were not found again")
 
