@@ -21,9 +21,8 @@ from securesystemslib.exceptions import KeyMismatchError, UnsupportedLibraryErro
 from securesystemslib.exceptions import VerificationError as UnverifiedError
 from securesystemslib.signer import CryptoSigner, Signer, SSlibKey
 
-from froc import hashing
+from froc import bounded_file, hashing
 from froc.atomic import create
-from froc.audit import plain_files
 from froc.audit.canonical_json import MAX_DEPTH, compact, strict_json
 from froc.errors import InputError, VerificationError
 from froc.visible import visible
@@ -225,7 +224,7 @@ def signatures(data: bytes) -> dict[str, bytes]:
 
 def _read_key(path: Path, kind: str) -> bytes:
     try:
-        data = plain_files.named(path, KEY_BYTES)
+        data = bounded_file.read(path, KEY_BYTES)
     except OSError as error:
         raise InputError(
             f"cannot read the {kind} key {path} ({error.strerror}); make one with froc audit keygen"

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
 
-from froc.audit import keys, plain_files
+from froc import bounded_file
+from froc.audit import keys
 from froc.audit.bundle_files import PLAN_TOKEN, TOKEN_BYTES, token_keyid
 from froc.errors import InputError, VerificationError
 
@@ -97,7 +98,7 @@ def certificates(data: bytes, where: str) -> tuple[x509.Certificate, ...]:
 def read(path: Path) -> tuple[x509.Certificate, ...]:
     """Certificates from a file."""
     try:
-        return certificates(plain_files.named(path, CERTIFICATES_BYTES), str(path))
+        return certificates(bounded_file.read(path, CERTIFICATES_BYTES), str(path))
     except OSError as error:
         raise InputError(f"cannot read the authority's certificate {path} ({error.strerror})") from error
 

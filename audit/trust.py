@@ -15,7 +15,8 @@ from typing import Annotated, Literal
 from cryptography import x509
 from pydantic import Field
 
-from froc.audit import canonical_json, documents, plain_files, timestamps
+from froc import bounded_file
+from froc.audit import canonical_json, documents, timestamps
 from froc.audit import keys as signing
 from froc.audit.bundle_files import Stamp, Strict, moment
 from froc.audit.documents import Role, Signer
@@ -139,7 +140,7 @@ class Trust:
 def read(path: Path) -> Trust:
     """A trust file. InputError where it is invalid, lists a key twice, or requires more signatures than it has keys."""
     try:
-        document = canonical_json.strict_json(plain_files.named(path, TRUST_BYTES))
+        document = canonical_json.strict_json(bounded_file.read(path, TRUST_BYTES))
         trust_file: TrustFile = documents.parse(TrustFile, document, "trust-shape")
         windows = [_validity(listed) for listed in trust_file.keys]
     except OSError as error:

@@ -6,15 +6,13 @@ from pathlib import Path
 
 import polars as pl
 
-from froc import timestamp
+from froc import bounded_file, timestamp
 from froc.atomic import write_bytes
 from froc.audit import plain_files
 from froc.audit.bundle_files import LIMITS
 from froc.errors import InputError, VerificationError
 from froc.loss_table import SCHEMA
 
-RUN_BYTES = 2**29
-"""Largest run file that is read whole: a log of very many trials."""
 RUN_ROWS = LIMITS["losses.csv"] // 50
 """Largest number of losses that a bundle has room for."""
 
@@ -30,7 +28,7 @@ def replace_file(place: Path, data: bytes) -> None:
 def run_bytes(path: Path, run: Path) -> bytes:
     """A file of a run folder, which another party may have filled. InputError where it is absent, not plain, or too large."""
     try:
-        return plain_files.read(path, RUN_BYTES)
+        return plain_files.read(path, bounded_file.RUN_BYTES)
     except VerificationError as error:
         raise InputError(
             f"{run} has no readable {path.name} ({error}); give the run folder that froc search --out wrote"
@@ -40,7 +38,7 @@ def run_bytes(path: Path, run: Path) -> bytes:
 def run_losses(path: Path) -> pl.DataFrame:
     """A loss table of a run folder. InputError where it is absent, damaged, or has other columns."""
     try:
-        data = plain_files.named(path, RUN_BYTES)
+        data = bounded_file.read(path, bounded_file.RUN_BYTES)
         # from the footer: a long column of equal values takes few bytes on disk
         rows = int(pl.scan_parquet(io.BytesIO(data)).select(pl.len()).collect().item())
         if rows > RUN_ROWS:

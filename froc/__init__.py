@@ -19,7 +19,7 @@ Packages, from the top down; each imports only from those below it::
     loss_table           the table of losses that they all read
     provenance  plan_identity   whose code a plan names; what makes a plan another plan
     plugin_source  plugins  atomic   plug-ins: what their source says, by name; files that appear whole
-    hashing  hyperparameters  timestamp  visible  extras  configuration_id  bytecode  errors  version
+    hashing  hyperparameters  timestamp  visible  extras  configuration_id  bytecode  bounded_file  errors  version
 
 In Python: `froc.search.run`, `froc.load`, `froc.compare`, `froc.certify`, `froc.plan`, `froc.monitor`, `froc.report` and `froc.verify` do
 what the commands do; `to_polars()` of a result is its table.

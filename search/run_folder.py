@@ -13,7 +13,7 @@ from typing import IO, Any
 
 import polars as pl
 
-from froc import hashing
+from froc import bounded_file, hashing
 from froc.atomic import lock, replacing, write_text
 from froc.configuration_id import ConfigurationId
 from froc.errors import InputError
@@ -144,7 +144,7 @@ class Folder:
     def read(self, path: Path) -> dict[str, Any] | None:
         """A JSON document of this run, or None where it is not there yet."""
         try:
-            document = json.loads(path.read_text(encoding="utf-8"))
+            document = json.loads(bounded_file.read(path, bounded_file.RUN_BYTES).decode("utf-8"))
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (ValueError, OSError) as error:
@@ -170,10 +170,10 @@ class Folder:
         """All started trials; a torn last line cannot be, since the file is always replaced whole."""
         if not self.trials.is_file():
             return []
-        lines = self.trials.read_text(encoding="utf-8").splitlines()
         try:
+            lines = bounded_file.read(self.trials, bounded_file.RUN_BYTES).decode("utf-8").splitlines()
             return [TrialRecord(**json.loads(line)) for line in lines]
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, OSError) as error:
             raise InputError(f"{self.trials} is damaged; start a new run folder (--out)") from error
 
     def write_log(self, log: list[TrialRecord]) -> None:

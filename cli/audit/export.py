@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from froc import bounded_file
 from froc.atomic import write_text
 from froc.cli import options, words
 from froc.errors import InputError
@@ -54,7 +55,7 @@ def export(
 
     Exit 0: written, whatever the verdict is; it is part of what is written. Exit 4: does not verify, nothing is written.
     """
-    from froc.audit import exports, keys, plain_files, verification, writing
+    from froc.audit import exports, keys, verification, writing
     from froc.audit.exports import svr
 
     if (against is None) != (not signed_by) or (against is not None and format_ != "svr"):
@@ -67,7 +68,7 @@ def export(
     result = verification.verify(bundle, keys=key or (), trust=trust, model=model)
     if against is not None:
         try:
-            data = plain_files.named(against, svr.STATEMENT_BYTES)
+            data = bounded_file.read(against, svr.STATEMENT_BYTES)
         except OSError as error:
             raise InputError(f"cannot read {against} ({error.strerror}); give the statement's file") from error
         keyid = svr.check(data, [keys.load_public(path) for path in signed_by or ()], result)
