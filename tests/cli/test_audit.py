@@ -141,7 +141,7 @@ def test_an_independent_clock(place: Path, froc: Froc, authority: tuple[str, Aut
     assert froc(*_search(place)[:-4], "--out", tmp_path / "other", *tsa).returncode == 2
 
 
-@pytest.mark.parametrize("command", [["search", "-b", "0.3"], ["audit", "model", "-b", "0.3", "--unlearned", "none"]])
+@pytest.mark.parametrize("command", [["search", "-b", "0.3"], ["audit", "model", "-b", "0.3", "--unlearned", "."]])
 def test_a_key_that_cannot_be_used_is_refused_first(
     place: Path, froc: Froc, tmp_path: Path, command: list[str]
 ) -> None:
