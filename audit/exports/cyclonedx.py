@@ -5,6 +5,7 @@ from typing import Any
 from uuid import UUID
 
 from froc.audit.exports import ExportContext, refuse_no_model, reported
+from froc.audit.exports.markdown import remarks
 from froc.audit.rendering.meanings import measured_by
 from froc.audit.rendering.numbers import cut
 from froc.audit.rendering.summary import claim, ordered
@@ -68,7 +69,7 @@ def _model(result: Result) -> Json:
         "pedigree": {"ancestors": [{"type": "machine-learning-model", "name": cut(report["model"]["base"]["name"], 200)}]},
         "modelCard": {
             "quantitativeAnalysis": {"performanceMetrics": metrics},
-            "considerations": {"technicalLimitations": [LIMITS[name] for name in report["limits"]]},
+            "considerations": {"technicalLimitations": [*(LIMITS[name] for name in report["limits"]), *remarks(result)]},
         },
     }  # fmt: skip
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from froc import provenance
 from froc.audit.exports import ExportContext, reported
 from froc.audit.rendering.numbers import cut, measured, percent, short, up
 from froc.audit.rendering.summary import claim, ordered
@@ -40,13 +41,25 @@ def decision(result: Result) -> str:
     return DECISIONS[result.verdict] if plain(result) else "Pass, with a reservation"
 
 
+def remarks(result: Result) -> list[str]:
+    """Reservations of a PASS, and packages other than froc whose code measured."""
+    reserved = [] if plain(result) else [f"no plain pass: {reason}" for reason in result.reservations]
+    foreign = provenance.sentences(result.report.get("plugins", []))
+    return reserved + [f"measured with code that is not froc's: {line}" for line in foreign]
+
+
 def body(result: Result) -> list[str]:
     """Claim, table of risks, limits and the command, as lines of Markdown."""
     report, row = result.report, reported(result)
     sentence = claim(report, report["certificate"])
     lines = [sentence if result.passes else f"Could not be claimed: “{sentence}”", ""]
     lines += [] if plain(result) else [f"The report says PASS, but {reason}.\n" for reason in result.reservations]
-    lines += _table(report, row) if row else ["No configuration was tested.", ""]
+    foreign = provenance.sentences(report.get("plugins", []))
+    lines += [f"Measured with code that is not froc's: {code(line, 200)}.\n" for line in foreign]
+    untested = (
+        "No configuration was certified." if report["certificate"]["candidates"] else "No configuration was tested."
+    )
+    lines += _table(report, row) if row else [untested, ""]
     lines += [
         f"Model: {f'`{result.tree}`' if result.tree else 'none is covered'}, from {code(report['model']['base']['name'])}; "
         f"task {code(report['plan']['task']['name'])}.",

@@ -1,7 +1,7 @@
 """A model card's section, through huggingface_hub: bounds as evaluation results that name their report."""
 
 from froc.audit.exports import ExportContext, refuse_no_model, reported
-from froc.audit.exports.markdown import body, decision
+from froc.audit.exports.markdown import body, decision, remarks
 from froc.audit.rendering.numbers import cut
 from froc.audit.rendering.summary import ordered
 from froc.audit.verification import Result
@@ -28,7 +28,8 @@ def write(result: Result, context: ExportContext) -> str:
             metric_name=f"{risk} risk, at most (confidence {report['certificate']['confidence']})",
             # the format requires a number; the signed decimal is already rounded up
             metric_value=float(row["cur"][risk]["simultaneous"]),
-            metric_config=f"budget {report['certificate']['budget'][risk]}",
+            # machines read the header alone
+            metric_config="; ".join([f"budget {report['certificate']['budget'][risk]}", *remarks(result)]),
             source_name=f"froc audit report {report['name']}",
             source_url=where,
         )

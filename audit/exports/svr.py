@@ -5,12 +5,15 @@ never turns a refusal into a pass.
 """
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import froc
 from froc import hashing
 from froc.audit import canonical_json
 from froc.audit import keys as signing
+from froc.audit.bundle_files import moment
+from froc.audit.chronology import CLOCK_SKEW
 from froc.audit.exports import ExportContext
 from froc.audit.verification import Result
 from froc.errors import InputError, VerificationError
@@ -28,8 +31,10 @@ def write(result: Result, context: ExportContext) -> str:
     return signing.sign(body, [context.signer]).decode("ascii")
 
 
-def check(data: bytes, keys: Sequence[signing.PublicKey], result: Result) -> str:
-    """The fingerprint of the signer of a statement that says what the bundle shows, and no more.
+def check(
+    data: bytes, keys: Sequence[signing.PublicKey], result: Result, now: datetime | None = None
+) -> tuple[str, str]:
+    """The fingerprint of the signer of a statement that says what the bundle shows, and no more; and when it was made, by its signer.
 
     VerificationError where no given key has signed it, it has another type or subject, or it contradicts the report.
     Properties beyond what this verification checked (the model) contradict it, too.
@@ -38,22 +43,28 @@ def check(data: bytes, keys: Sequence[signing.PublicKey], result: Result) -> str
     statement = canonical_json.strict_json(payload)
     if (
         not isinstance(statement, dict)
-        or statement.get("predicateType") != PREDICATE
+        or set(statement) != {"_type", "subject", "predicateType", "predicate"}
+        or (statement["_type"], statement["predicateType"]) != (signing.STATEMENT_TYPE, PREDICATE)
         or not isinstance(statement.get("predicate"), dict)
     ):
         raise VerificationError("svr-type", f"the statement is not of type {PREDICATE}")
     if statement.get("subject") != [{"name": n, "digest": {"sha256": v}} for n, v in _subject(result).items()]:
         raise VerificationError("svr-subject", "the statement is about other files than the report")
     predicate = dict(statement["predicate"])
-    stamp = predicate.pop("timeCreated", None)
+    stamp = str(predicate.pop("timeCreated", ""))
+    made = moment(stamp)
+    if not moment(result.report["issued"]) - CLOCK_SKEW <= made <= (now or datetime.now(UTC)) + CLOCK_SKEW:
+        raise VerificationError(
+            "svr-time", f"the statement says it was made at {stamp}, before the report or after now"
+        )
     wanted = _predicate(result)
     properties = predicate.pop("properties", None)
     allowed = [wanted.pop("properties"), _properties(result, model=False)]
-    if not isinstance(stamp, str) or predicate != wanted or properties not in allowed:
+    if predicate != wanted or properties not in allowed:
         raise VerificationError(
             "svr-contradicts", "the statement says something else than this verification of the report"
         )
-    return signers[0]
+    return signers[0], stamp
 
 
 def _subject(result: Result) -> dict[str, str]:
@@ -82,6 +93,7 @@ def _properties(result: Result, *, model: bool) -> list[str]:
     reserved = result.verdict == "PASS" and not result.passes
     names = ["FROC_REPORT_VERIFIED", "FROC_PASS_WITH_RESERVATIONS" if reserved else f"FROC_VERDICT_{result.verdict}"]
     names += ["FROC_MODEL_FILES_MATCH"] if model else []
+    names += [f"FROC_OUTSIDE_CODE_{entry['kind']}_{entry['name']}" for entry in result.report.get("plugins", [])]
     if result.passes:
         names.append(f"FROC_CONFIDENCE_{certificate['confidence']}")
         names += [f"FROC_RISK_WITHIN_{risk}_{alpha}" for risk, alpha in sorted(certificate["budget"].items())]

@@ -71,9 +71,10 @@ def export(
             data = bounded_file.read(against, svr.STATEMENT_BYTES)
         except OSError as error:
             raise InputError(f"cannot read {against} ({error.strerror}); give the statement's file") from error
-        keyid = svr.check(data, [keys.load_public(path) for path in signed_by or ()], result)
+        keyid, made = svr.check(data, [keys.load_public(path) for path in signed_by or ()], result)
         words.results.print(
-            words.visible(f"the statement says what the report shows; signed by {keyid}"), soft_wrap=True
+            words.visible(f"the statement says what the report shows; signed by {keyid}, who dates it {made}"),
+            soft_wrap=True,
         )
         return
     text = exports.write(format_, result, exports.ExportContext(writing.stamped(None), signer, url))

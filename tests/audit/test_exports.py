@@ -101,6 +101,8 @@ def test_a_pass_with_a_reservation_is_exported_as_none(
         text = exports.write(name, verified, context)
         assert reason.partition(" (")[0] in html.unescape(text)
         assert f"{rendering.words.DECISIONS['PASS']}\n" not in text
+    header = yaml.safe_load(exports.write("model-card", verified, context).split("---\n")[1])
+    assert all(reason in result["metrics"][0]["config"] for result in header["model-index"][0]["results"])
     bom = json.loads(exports.write("cyclonedx", verified, context))
     attestation = bom["declarations"]["attestations"][0]
     assert {entry["conformance"]["score"] for entry in attestation["map"]} == {0}
@@ -119,6 +121,21 @@ def test_a_pass_with_a_reservation_is_exported_as_none(
     assert "FROC_VERDICT_PASS" not in properties
     assert "FROC_PASS_WITH_RESERVATIONS" in properties
     assert not any(word.startswith("FROC_RISK_WITHIN") for word in properties)
+
+
+def test_code_of_other_packages_is_named(good: Made, context: ExportContext) -> None:
+    verified = good.verify()
+    entry = {"kind": "metric", "name": "shady", "distribution": "shady-metrics", "version": "1.0", "sha256": "a" * 64}
+    foreign = replace(verified, report={**verified.report, "plugins": [entry]})
+    sentence = "shady-metrics 1.0 (metric shady; code SHA-256 aaaaaaaaaaaaaaaa)"
+    for name in ("markdown", "model-card", "cyclonedx", "page"):
+        assert sentence in html.unescape(exports.write(name, foreign, context))
+        assert "shady" not in exports.write(name, verified, context)
+    header = yaml.safe_load(exports.write("model-card", foreign, context).split("---\n")[1])
+    assert all(sentence in result["metrics"][0]["config"] for result in header["model-index"][0]["results"])
+    assert context.signer is not None
+    payload, _ = signing.verify(exports.write("svr", foreign, context).encode(), [signing.public_of(context.signer)])
+    assert "FROC_OUTSIDE_CODE_metric_shady" in json.loads(payload)["predicate"]["properties"]
 
 
 def test_a_name_cannot_leave_its_code_span() -> None:
@@ -167,7 +184,8 @@ def test_an_ml_bom_is_valid(kind: str, context: ExportContext, request: pytest.F
     bom = json.loads(text)
     assert text.isascii()
     limits = bom["metadata"]["component"]["modelCard"]["considerations"]["technicalLimitations"]
-    assert limits == [rendering.words.LIMITS[name] for name in result.report["limits"]]
+    reserved = [] if result.passes else [f"no plain pass: {reason}" for reason in result.reservations]
+    assert limits == [rendering.words.LIMITS[name] for name in result.report["limits"]] + reserved
     references = {r["bom-ref"] for r in bom["definitions"]["standards"][0]["requirements"]}
     assert references == {row["requirement"] for row in bom["declarations"]["attestations"][0]["map"]}
     hashes = {file["name"]: file["hashes"][0]["content"] for file in bom["components"]}
@@ -192,14 +210,14 @@ def test_an_svr_statement_agrees_with_its_report(good: Made, failing: Made, cont
     for made in (good, failing):
         result = made.verify()
         data = exports.write("svr", result, context).encode()
-        assert svr.check(data, [key], result) == key.keyid
+        assert svr.check(data, [key], result) == (key.keyid, WHEN)
     statement = json.loads(signing.verify(exports.write("svr", good.verify(), context).encode(), [key])[0])
     assert statement["predicateType"] == "https://in-toto.io/attestation/svr/v0.2"
     assert "FROC_VERDICT_PASS" in statement["predicate"]["properties"]
     assert "FROC_RISK_WITHIN_forgetting_0.1" in statement["predicate"]["properties"]
     # one that was made without the model shows less, and is no contradiction to somebody who has it
     lesser = exports.write("svr", good.verify(model=None), context).encode()
-    assert svr.check(lesser, [key], good.verify()) == key.keyid
+    assert svr.check(lesser, [key], good.verify()) == (key.keyid, WHEN)
     with pytest.raises(VerificationError, match="svr-contradicts"):
         svr.check(exports.write("svr", good.verify(), context).encode(), [key], good.verify(model=None))
 
@@ -211,7 +229,12 @@ def test_an_svr_statement_agrees_with_its_report(good: Made, failing: Made, cont
         ("svr-contradicts", lambda s: s["predicate"]["properties"].pop()),
         ("svr-contradicts", lambda s: s["predicate"].update(note="trust me")),
         ("svr-contradicts", lambda s: s["predicate"]["verifier"]["policies"].pop()),
-        ("svr-contradicts", lambda s: s["predicate"].pop("timeCreated")),
+        ("bad-timestamp", lambda s: s["predicate"].pop("timeCreated")),
+        ("bad-timestamp", lambda s: s["predicate"].update(timeCreated="verified by nobody")),
+        ("svr-time", lambda s: s["predicate"].update(timeCreated="2999-01-01T00:00:00Z")),
+        ("svr-time", lambda s: s["predicate"].update(timeCreated="2026-02-28T00:00:00Z")),
+        ("svr-type", lambda s: s.update(_type="https://in-toto.io/Statement/v0.1")),
+        ("svr-type", lambda s: s.update(note="trust me")),
         ("svr-subject", lambda s: s["subject"][0]["digest"].update(sha256="0" * 64)),
         ("svr-type", lambda s: s.update(predicateType="https://in-toto.io/attestation/test-result/v0.1")),
     ],
