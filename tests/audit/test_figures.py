@@ -70,6 +70,8 @@ def test_an_axis_without_room_ends_at_its_largest_value() -> None:
 )
 def test_ticks_are_round_numbers_from_0_to_the_end(end: str, most: int, marks: list[str]) -> None:
     assert figures.ticks(D(end), most) == [D(mark) for mark in marks]
+    if most == 6:
+        assert figures.ticks(D(end)) == [D(mark) for mark in marks]
 
 
 @pytest.mark.parametrize(("value", "place"), [("0", 14), ("0.1", 130), ("0.15", 188), ("0.2", 246), ("0.7", 246)])
@@ -91,6 +93,17 @@ def test_the_axis_above_the_bars_names_its_ticks_where_they_are() -> None:
     ticks = [("14.0", "0%"), ("72.0", "10%"), ("130.0", "20%"), ("188.0", "30%"), ("246.0", "40%")]
     assert labels(picture) == [(x, "11", text) for x, text in ticks]
     assert paths(picture, "grid") == [f"M{x} 15v5" for x, _ in ticks]
+
+
+@pytest.mark.parametrize(
+    ("end", "marks"), [("0.5", ["0", "0.1", "0.2", "0.3", "0.4", "0.5"]), ("0.6", ["0", "0.2", "0.4", "0.6"])]
+)
+def test_a_bar_has_the_ticks_of_the_axis_above_it_at_most_six(end: str, marks: list[str]) -> None:
+    above, axis = figures.scale(D(end)), Axis(14, 246, D(end))
+    picture = figures.bar("r", D("0.1"), D("0.2"), D("0.3"), D(end), True)
+    assert [text for _, _, text in labels(above)] == [f"{D(mark) * 100:.0f}%" for mark in marks]
+    assert paths(above, "grid") == [f"M{axis.at(D(mark))} 15v5" for mark in marks]
+    assert paths(picture, "grid") == [f"M{axis.at(D(mark))} 0v24" for mark in marks]
 
 
 @pytest.mark.parametrize(("within", "kind"), [(True, "ok"), (False, "not")])
@@ -227,6 +240,21 @@ def test_the_bound_under_shift_meets_the_budget_at_the_radius() -> None:
     ]  # fmt: skip
     assert words(picture) == ("small", "0 0 240 164", "<r> & s: bound under shift", "<r> & s: bound under shift")
     assert [text.text for text in drawn(picture).iter("text")][-1] == "<r> & s"
+
+
+@pytest.mark.parametrize(
+    ("far", "across", "upwards"),
+    [
+        ("0.8", ["0", "0.2", "0.4", "0.6", "0.8"], ["0%", "25%", "50%", "75%"]),
+        ("1", ["0", "0.25", "0.5", "0.75", "1"], ["0%", "25%", "50%", "75%", "100%"]),
+    ],
+)
+def test_a_shift_has_at_most_five_ticks_on_each_axis(far: str, across: list[str], upwards: list[str]) -> None:
+    """Upwards to 0.92, 1.15 times the first bound, and to 1."""
+    picture = figures.shift("r", [(D(0), D(far)), (D(far), D(far))], D("0.1"), None)
+    assert [text for _, y, text in labels(picture) if y == "145"] == across
+    assert [text for x, _, text in labels(picture) if x == "42"] == upwards
+    assert len(paths(picture, "grid")) == len(upwards)
 
 
 def test_no_radius_has_no_dot_and_a_bound_far_above_the_budget_has_room() -> None:

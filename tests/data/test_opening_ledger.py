@@ -133,6 +133,19 @@ def test_the_same_seal_is_no_new_opening_and_another_of_the_same_plan_is() -> No
         record(division, "plan", "another seal", 1, False)
 
 
+def test_a_repeated_opening_has_the_number_and_the_plan_of_its_first_time() -> None:
+    """Checked under its plan, and recorded under its seal, whatever is planned by now."""
+    first, second = (Counted({FORGETTING: frozenset(names)}) for names in ("ab", "bc"))
+    record(first, "1", "seal 1", 4, False)
+    record(second, "2", "seal 2", 4, False)
+    for again in (check(second, "2", 9, False), record(second, "another", "seal 2", 9, False)):
+        assert (again.number, again.planned) == (2, 4)
+    for again in (check(first, "1", 9, False), record(first, "another", "seal 1", 9, False)):
+        assert (again.number, again.planned) == (1, 4)
+    # the same plan and seal about other queries are a further opening
+    assert record(Counted({FORGETTING: frozenset("ad")}), "1", "seal 1", 9, False).number == 2
+
+
 def test_what_a_search_has_looked_at_is_not_fresh_for_another() -> None:
     opening(TASK, share=0.5)
     looked = split(TASK, 0.5)[1].counted.searched

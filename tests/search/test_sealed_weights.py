@@ -10,17 +10,18 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from froc import hashing
 from froc.configuration_id import ConfigurationId
 from froc.data.task import FORGETTING, UTILITY
 from froc.errors import InputError
-from froc.models import weights_digest
+from froc.models import inference_files, weights_digest
 from froc.models.base import Base, load, save
 from froc.search import stages
 from froc.search.external_model import ExternalModel
 from froc.search.job import Job, runner_of
 from froc.search.pipeline import run
 from froc.search.run_folder import Folder
-from froc.search.sealed.weights import refuse_base
+from froc.search.sealed.weights import files_beside, refuse_base
 from froc.search.trial.outcome import TrialSpec
 from tests.models.test_architecture import adapt
 from tests.search.test_pipeline import BUDGET, Killed, Watch, job
@@ -143,6 +144,27 @@ def test_a_model_from_elsewhere_is_sealed_by_its_own_files(base: Base, home: Pat
     assert json.loads((out / "seal.json").read_text())["candidates"][0]["weights_digest"] == wanted
     assert certificate["chosen"] == "c0000"
     assert weights_digest.of_folder(out / "model") == wanted
+
+
+def test_the_files_of_a_whole_model_from_elsewhere_are_sealed_as_they_lie_there(
+    base: Base, home: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(home, tmp_path / "given"))
+    (folder / "README.md").write_text("not written by froc")
+    (folder / "model.safetensors.index.json").write_text("{}")
+    (folder / "left.out").write_text("no file of a model")
+    sealed = files_beside(base, ExternalModel(folder))
+    assert {"config.json", "tokenizer.json", "README.md"} <= sealed.keys()
+    assert sealed == {
+        path.name: hashing.sha256_bytes(path.read_bytes())
+        for path in folder.iterdir()
+        if path.name not in ("model.safetensors", "model.safetensors.index.json", "left.out")
+    }
+    assert files_beside(base, None) == inference_files.digests(base)
+    # an adapter is merged, and what is written beside it is the base model's
+    (folder / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    (folder / "model.safetensors").rename(folder / "adapter_model.safetensors")
+    assert files_beside(base, ExternalModel(folder)) == inference_files.digests(base)
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # peft's own business with transformers

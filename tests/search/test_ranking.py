@@ -1,0 +1,114 @@
+"""Search losses put configurations in order: p-values, excess and places, worked out by hand."""
+
+import math
+from typing import Any
+
+import polars as pl
+import pytest
+
+from froc.search.run_folder import TrialRecord
+from froc.search.sealed import ranking
+from froc.search.sealed.ranking import Leaderboard
+
+BUDGET = {"forgetting": 0.1, "utility": 0.2}
+
+
+def test_the_excess_is_of_the_worst_risk_over_its_budget() -> None:
+    """Sums are in thousandths: 24 losses of 200 are 0.12, and 25 of 100 are 0.25."""
+    assert ranking._excess({"forgetting": (24_000, 200), "utility": (10_000, 100)}, BUDGET) == pytest.approx(0.2)
+    assert ranking._excess({"forgetting": (24_000, 200), "utility": (25_000, 100)}, BUDGET) == pytest.approx(0.25)
+    assert ranking._excess({"forgetting": (1_000, 100), "utility": (5_000, 100)}, BUDGET) == pytest.approx(-0.75)
+
+
+def test_a_p_value_is_of_the_sum_of_losses() -> None:
+    """Without a loss it is (1 - alpha)^n; for 0.025 on average, Hoeffding's part is the smaller."""
+    assert ranking.p_value(0, 100, 0.1) == pytest.approx(0.9**100)
+    divergence = 0.025 * math.log(0.025 / 0.1) + 0.975 * math.log(0.975 / 0.9)
+    assert ranking.p_value(2_500, 100, 0.1) == pytest.approx(math.exp(-100 * divergence))
+    below, above = {"forgetting": (0, 100), "utility": (0, 10)}, {"forgetting": (0, 10), "utility": (0, 100)}
+    assert ranking._search_p_value(below, BUDGET) == pytest.approx(0.8**10)
+    assert ranking._search_p_value(above, BUDGET) == pytest.approx(0.9**10)
+
+
+@pytest.mark.parametrize(
+    ("total", "count", "units", "plausible"),
+    [
+        # all lost: the chance of that is 0.1 for a unit, and 0.001 for three, however many queries they have
+        (6_000, 6, 1, True), (6_000, 6, 3, False), (1_000, 1, 3, False),
+        # half lost in two units: exp(-2 kl(0.5, 0.9)) = 0.36
+        (3_000, 6, 2, True), (0, 6, 30, True),
+    ],
+)  # fmt: skip
+def test_losses_far_above_the_budget_are_implausible(total: int, count: int, units: int, plausible: bool) -> None:
+    assert ranking._plausible(total, count, units, 0.1) == plausible
+
+
+def test_calibration_is_worth_opening_for_a_candidate_that_is_plausible_under_every_risk() -> None:
+    low, high = (0, 30), (30_000, 30)
+    units = dict.fromkeys(BUDGET, 30)
+    assert not ranking.worth_opening([], BUDGET, units)
+    assert not ranking.worth_opening(
+        [{"forgetting": low, "utility": high}, {"forgetting": high, "utility": low}], BUDGET, units
+    )
+    assert ranking.worth_opening(
+        [{"forgetting": high, "utility": high}, {"forgetting": low, "utility": low}], BUDGET, units
+    )
+
+
+def test_sums_are_by_configuration_and_risk() -> None:
+    rows = [("a", "forgetting", 7), ("a", "forgetting", 5), ("a", "utility", 1), ("b", "utility", 1000)]
+    table = pl.DataFrame(rows, schema={"config": pl.String, "risk": pl.String, "loss": pl.Int16}, orient="row")
+    assert ranking.sums(table) == {"a": {"forgetting": (12, 2), "utility": (1, 1)}, "b": {"utility": (1000, 1)}}
+
+
+def board(losses: dict[tuple[int, str], int], count: int = 10, **record: Any) -> Leaderboard:
+    """(trial, configuration) -> losses of 100 under each risk at a budget of a tenth."""
+    log = [
+        TrialRecord(
+            trial, 1, config, "npo", {"lr": trial}, 0, "", "", **{"status": "complete", "search": {"r": 0.0}, **record}
+        )
+        for trial, config in losses
+    ]
+    sums = {config: {"r": (1000 * lost, 100)} for (_, config), lost in losses.items()}
+    return Leaderboard({"r": 0.1}, count).with_trials(log, sums)
+
+
+def order(leaderboard: Leaderboard) -> list[str]:
+    return [candidate.config for candidate in leaderboard.candidates]
+
+
+def test_those_within_budget_come_first_and_then_two_near_misses() -> None:
+    assert order(board({(0, "e"): 40, (1, "d"): 12, (2, "b"): 10, (3, "c"): 11, (4, "a"): 2})) == ["a", "b", "c", "d"]
+    assert order(board({(0, "e"): 40, (1, "d"): 12, (3, "c"): 11, (4, "f"): 50})) == ["c", "d", "e"]
+    assert order(board({(0, "b"): 5, (1, "a"): 2, (2, "c"): 11}, count=2)) == ["a", "b"]
+    # of equals, the earlier trial
+    assert order(board({(7, "b"): 5, (3, "a"): 5})) == ["a", "b"]
+    assert order(board({(7, "b"): 15, (3, "a"): 15})) == ["a", "b"]
+
+
+def test_candidates_weigh_one_over_their_rank() -> None:
+    leaderboard = board({(0, "b"): 5, (1, "a"): 2, (2, "c"): 11})
+    assert [(c.config, c.method, c.params, c.weight) for c in leaderboard.candidates] == [
+        ("a", "npo", {"lr": 1}, 1.0), ("b", "npo", {"lr": 0}, 0.5), ("c", "npo", {"lr": 2}, pytest.approx(1 / 3))
+    ]  # fmt: skip
+
+
+def test_a_training_has_at_most_two_candidates_that_differ() -> None:
+    losses = {(0, "a"): 1, (0, "same"): 1, (0, "b"): 2, (0, "third"): 3, (1, "c"): 2}
+    leaderboard = board(losses)
+    assert len(leaderboard.ranked) == 5
+    assert order(leaderboard) == ["a", "b", "c"]
+    assert [r.record.config for r in leaderboard.shortened.ranked] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("record", [{"status": "failed"}, {"search": None}])
+def test_only_complete_and_measured_trials_are_ranked(record: dict[str, Any]) -> None:
+    assert board({(0, "a"): 1}, **record).ranked == ()
+
+
+def test_a_configuration_without_losses_of_a_budgeted_risk_is_not_ranked() -> None:
+    record = TrialRecord(0, 1, "a", "npo", {}, 0, "", "", status="complete", search={"r": 0.0})
+    empty = Leaderboard({"r": 0.1, "s": 0.1}, 5)
+    assert empty.with_trials([record], {"a": {"r": (0, 100)}}).ranked == ()
+    assert empty.with_trials([record], {}).ranked == ()
+    assert len(empty.with_trials([record], {"a": {"r": (0, 100), "s": (0, 100), "more": (0, 100)}}).ranked) == 1
